@@ -1,0 +1,501 @@
+//! The audit record of a request, and the audit line that it is written to and read from.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::decision::{Decision, DenyReason};
+use crate::json::{Integers, Invalid, Json, Members, Node};
+
+/// The version of the line's members.
+pub const VERSION: u64 = 1;
+
+/// What stands in the place of a value that is not shown.
+pub const MASK_VALUE: &str = "***REDACTED***";
+
+/// What one request came to. `None` is written as `null`: not known, or not applicable.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// When the request was first seen, Unix microseconds.
+    pub ts_micros: u64,
+    /// The proxy that wrote the line, by the id of its node.
+    pub host: Option<String>,
+    /// The request's id, as in the proxy's own logs.
+    pub req: Option<String>,
+    /// What the engine decided. `None` is a denial: the request never reached the engine.
+    pub decision: Option<Decision>,
+    /// Names the key's signing key.
+    pub kid: Option<String>,
+    /// The key.
+    pub jti: Option<String>,
+    /// The key's tenant.
+    pub tenant: Option<String>,
+    /// Who the key was given to.
+    pub sub: Option<String>,
+    /// The key's tier.
+    pub tier: Option<String>,
+    /// How many caveats the key carries.
+    pub caveats: Option<u64>,
+    /// The address of the client.
+    pub src: Option<String>,
+    /// The HTTP method.
+    pub method: Option<String>,
+    /// The authority as the client wrote it.
+    pub authority: Option<String>,
+    /// The canonical path, or the path as written when it has no canonical form.
+    pub path: Option<String>,
+    /// The names in the query, without their values.
+    pub query_keys: Vec<String>,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// The MCP call.
+    pub mcp: Option<String>,
+    /// The status the client was answered with.
+    pub status: Option<u64>,
+    /// Bytes received from the client.
+    pub bytes_in: Option<u64>,
+    /// Bytes sent to the client.
+    pub bytes_out: Option<u64>,
+    /// Tokens of a language model that were used.
+    pub tokens: Option<u64>,
+    /// What they cost, micro-USD.
+    pub cost: Option<u64>,
+    /// From the request's first sight to its end.
+    pub duration_ns: Option<u64>,
+    /// The address of the upstream.
+    pub upstream: Option<String>,
+    /// How the upstream's connection was judged.
+    pub tls_verdict: Option<String>,
+    /// The digest of the policy it was judged by.
+    pub tls_policy: Option<String>,
+    /// Names the configuration in force.
+    pub plan: Option<String>,
+}
+
+/// Members whose values an audit line does not show.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    members: Box<[&'static str]>,
+    value: String,
+}
+
+/// The members of a line, in their order.
+const MEMBERS: [&str; 29] = [
+    "v",
+    "ts",
+    "host",
+    "req",
+    "decision",
+    "reason",
+    "kid",
+    "jti",
+    "tenant",
+    "sub",
+    "tier",
+    "caveats",
+    "src",
+    "method",
+    "authority",
+    "path",
+    "query_keys",
+    "model",
+    "mcp",
+    "status",
+    "bytes_in",
+    "bytes_out",
+    "tokens",
+    "cost",
+    "duration_ns",
+    "upstream",
+    "tls_verdict",
+    "tls_policy",
+    "plan",
+];
+
+/// Room for a usual line.
+const LINE_BYTES: usize = 640;
+
+// === impl Record ===
+
+impl Record {
+    /// The record as one line of JSON in ASCII, without the line end. Values that `mask` covers, and
+    /// texts of the client that could hold a key, are replaced.
+    pub fn write(&self, mask: &Mask) -> String {
+        let mut line = Line {
+            text: String::with_capacity(LINE_BYTES),
+            mask,
+        };
+        line.text.push_str(r#"{"v":1"#);
+        line.quoted("ts", &rfc3339(self.ts_micros));
+        line.string("host", self.host.as_deref());
+        line.foreign("req", self.req.as_deref());
+        line.quoted("decision", self.decision.map_or("deny", Decision::word));
+        let reason = self.decision.and_then(Decision::reason);
+        line.string("reason", reason.map(DenyReason::code));
+        line.string("kid", self.kid.as_deref());
+        line.string("jti", self.jti.as_deref());
+        line.string("tenant", self.tenant.as_deref());
+        line.string("sub", self.sub.as_deref());
+        line.string("tier", self.tier.as_deref());
+        line.number("caveats", self.caveats);
+        line.string("src", self.src.as_deref());
+        line.foreign("method", self.method.as_deref());
+        line.foreign("authority", self.authority.as_deref());
+        line.foreign("path", self.path.as_deref());
+        line.strings("query_keys", &self.query_keys);
+        line.string("model", self.model.as_deref());
+        line.string("mcp", self.mcp.as_deref());
+        line.number("status", self.status);
+        line.number("bytes_in", self.bytes_in);
+        line.number("bytes_out", self.bytes_out);
+        line.number("tokens", self.tokens);
+        line.number("cost", self.cost);
+        line.number("duration_ns", self.duration_ns);
+        line.string("upstream", self.upstream.as_deref());
+        line.string("tls_verdict", self.tls_verdict.as_deref());
+        line.string("tls_policy", self.tls_policy.as_deref());
+        line.string("plan", self.plan.as_deref());
+        line.text.push('}');
+        line.text
+    }
+
+    /// Reads a line that [`Record::write`] wrote. Masked values come back as what masks them.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when the line is of another version or not an audit line at all.
+    pub fn parse(line: &str) -> Result<Self, Invalid> {
+        let json = Json::parse(line.as_bytes())?;
+        let root = json.root(Integers::Digits);
+        let members = root.members(&MEMBERS)?;
+        let version = members.require("v")?;
+        if version.integer()? != VERSION {
+            return Err(version.expected("version 1"));
+        }
+        let text = |name| {
+            members
+                .read(name, |node| nullable(node, owned))
+                .map(Option::flatten)
+        };
+        let number = |name| {
+            members
+                .read(name, |node| nullable(node, Node::integer))
+                .map(Option::flatten)
+        };
+        Ok(Self {
+            ts_micros: micros(&members.require("ts")?)?,
+            host: text("host")?,
+            req: text("req")?,
+            decision: decision(&members)?,
+            kid: text("kid")?,
+            jti: text("jti")?,
+            tenant: text("tenant")?,
+            sub: text("sub")?,
+            tier: text("tier")?,
+            caveats: number("caveats")?,
+            src: text("src")?,
+            method: text("method")?,
+            authority: text("authority")?,
+            path: text("path")?,
+            query_keys: members.read("query_keys", query_keys)?.unwrap_or_default(),
+            model: text("model")?,
+            mcp: text("mcp")?,
+            status: number("status")?,
+            bytes_in: number("bytes_in")?,
+            bytes_out: number("bytes_out")?,
+            tokens: number("tokens")?,
+            cost: number("cost")?,
+            duration_ns: number("duration_ns")?,
+            upstream: text("upstream")?,
+            tls_verdict: text("tls_verdict")?,
+            tls_policy: text("tls_policy")?,
+            plan: text("plan")?,
+        })
+    }
+}
+
+// === impl Mask ===
+
+impl Mask {
+    /// The members that can be masked: those that say who and what, not what was decided.
+    pub const MASKABLE: [&str; 15] = [
+        "host",
+        "req",
+        "kid",
+        "jti",
+        "tenant",
+        "sub",
+        "tier",
+        "src",
+        "method",
+        "authority",
+        "path",
+        "query_keys",
+        "model",
+        "mcp",
+        "upstream",
+    ];
+
+    /// Masks members with a value of the operator's choice.
+    pub fn new(members: Box<[&'static str]>, value: Option<String>) -> Self {
+        Self {
+            members,
+            value: value.unwrap_or_else(|| MASK_VALUE.to_owned()),
+        }
+    }
+
+    fn covers(&self, member: &str) -> bool {
+        self.members.contains(&member)
+    }
+}
+
+impl Default for Mask {
+    fn default() -> Self {
+        Self::new(Box::default(), None)
+    }
+}
+
+// === writing ===
+
+struct Line<'a> {
+    text: String,
+    mask: &'a Mask,
+}
+
+impl Line<'_> {
+    fn string(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            None => self.raw(name, "null"),
+            Some(_) if self.mask.covers(name) => self.quoted(name, &self.mask.value),
+            Some(value) => self.quoted(name, value),
+        }
+    }
+
+    /// A string that the client wrote. Whoever puts a key in the wrong place does not find it here.
+    fn foreign(&mut self, name: &str, value: Option<&str>) {
+        self.string(name, value.map(unless_key));
+    }
+
+    fn strings(&mut self, name: &str, values: &[String]) {
+        if self.mask.covers(name) {
+            return self.quoted(name, &self.mask.value);
+        }
+        self.raw(name, "[");
+        for (index, value) in values.iter().enumerate() {
+            if index > 0 {
+                self.text.push(',');
+            }
+            push_quoted(&mut self.text, unless_key(value));
+        }
+        self.text.push(']');
+    }
+
+    fn number(&mut self, name: &str, value: Option<u64>) {
+        match value {
+            None => self.raw(name, "null"),
+            Some(number) => self.raw(name, &number.to_string()),
+        }
+    }
+
+    fn quoted(&mut self, name: &str, value: &str) {
+        self.raw(name, "");
+        push_quoted(&mut self.text, value);
+    }
+
+    fn raw(&mut self, name: &str, value: &str) {
+        self.text.extend([",\"", name, "\":", value]);
+    }
+}
+
+/// Replaces what contains the beginning of a key, or of the JSON object that a JWT starts with.
+fn unless_key(text: &str) -> &str {
+    if text.contains("vk1.") || text.contains("eyJ") {
+        MASK_VALUE
+    } else {
+        text
+    }
+}
+
+/// Writes a JSON string in ASCII: everything else is escaped (RFC 8259, section 7).
+fn push_quoted(text: &mut String, value: &str) {
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            ' '..='~' => text.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    text.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    text.push('"');
+}
+
+fn rfc3339(micros: u64) -> String {
+    let time = UNIX_EPOCH
+        .checked_add(Duration::from_micros(micros))
+        .unwrap_or(UNIX_EPOCH);
+    let mut text = String::new();
+    // The only failure is a year past 9999.
+    match std::fmt::write(
+        &mut text,
+        format_args!("{}", humantime::format_rfc3339_micros(time)),
+    ) {
+        Ok(()) => text,
+        Err(_) => rfc3339(0),
+    }
+}
+
+// === reading ===
+
+fn nullable<'a, T>(
+    node: &Node<'a>,
+    read: impl FnOnce(&Node<'a>) -> Result<T, Invalid>,
+) -> Result<Option<T>, Invalid> {
+    if *node.value() == Json::Null {
+        Ok(None)
+    } else {
+        read(node).map(Some)
+    }
+}
+
+fn owned(node: &Node<'_>) -> Result<String, Invalid> {
+    node.string().map(str::to_owned)
+}
+
+fn query_keys(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
+    match node.value().as_str() {
+        Some(mask) => Ok(vec![mask.to_owned()]),
+        None => node.list(owned).map(Into::into),
+    }
+}
+
+fn decision(members: &Members<'_>) -> Result<Option<Decision>, Invalid> {
+    let word = members.require("decision")?;
+    let node = members.require("reason")?;
+    let code = nullable(&node, Node::string)?;
+    let reason =
+        code.map(|code| DenyReason::from_code(code).ok_or_else(|| node.expected("a reason code")));
+    match (word.string()?, reason.transpose()?) {
+        ("allow", None) => Ok(Some(Decision::Allow)),
+        ("deny", None) => Ok(None),
+        ("deny", Some(reason)) => Ok(Some(Decision::Deny(reason))),
+        ("shadow", Some(reason)) => Ok(Some(Decision::Shadow(reason))),
+        _ => Err(word.expected("allow, deny or shadow, with the reason that belongs to it")),
+    }
+}
+
+fn micros(node: &Node<'_>) -> Result<u64, Invalid> {
+    let time = humantime::parse_rfc3339(node.string()?).ok();
+    let since_epoch = time.and_then(|time: SystemTime| time.duration_since(UNIX_EPOCH).ok());
+    let micros = since_epoch.and_then(|since| u64::try_from(since.as_micros()).ok());
+    micros.ok_or_else(|| node.expected("a time, as 2026-01-31T12:00:00.000000Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            ts_micros: 1_790_000_000_123_456,
+            host: Some("gateway-1".to_owned()),
+            decision: Some(Decision::Deny(DenyReason::Path)),
+            sub: Some("Zo\u{eb} \"\u{1f511}\"\n\u{7f}".to_owned()),
+            caveats: Some(2),
+            path: Some("/v1/x".to_owned()),
+            query_keys: vec!["a".to_owned(), "\u{0}".to_owned()],
+            status: Some(403),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_of_ascii_and_reads_back() {
+        for decision in [
+            None,
+            Some(Decision::Allow),
+            Some(Decision::Deny(DenyReason::KeyMissing)),
+            Some(Decision::Shadow(DenyReason::Host)),
+        ] {
+            let record = Record {
+                decision,
+                ..record()
+            };
+            let line = record.write(&Mask::default());
+            assert!(
+                line.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+                "{line}"
+            );
+            assert_eq!(Record::parse(&line).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn members_keep_their_order() {
+        let line = record().write(&Mask::default());
+        let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else {
+            panic!()
+        };
+        assert!(members.iter().map(|(name, _)| name.as_str()).eq(MEMBERS));
+        assert!(
+            line.starts_with(r#"{"v":1,"ts":"2026-09-21T14:13:20.123456Z","host":"#),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn every_maskable_member_can_be_masked() {
+        let all = |text: &str| Some(text.to_owned());
+        let record = Record {
+            req: all("leak"),
+            host: all("leak"),
+            kid: all("leak"),
+            jti: all("leak"),
+            tenant: all("leak"),
+            sub: all("leak"),
+            tier: all("leak"),
+            src: all("leak"),
+            method: all("leak"),
+            authority: all("leak"),
+            path: all("leak"),
+            query_keys: vec!["leak".to_owned()],
+            model: all("leak"),
+            mcp: all("leak"),
+            upstream: all("leak"),
+            ..record()
+        };
+        let line = record.write(&Mask::new(Mask::MASKABLE.into(), None));
+        assert!(!line.contains("leak"), "{line}");
+        assert_eq!(line.matches(MASK_VALUE).count(), Mask::MASKABLE.len());
+    }
+
+    #[test]
+    fn what_looks_like_a_key_is_not_shown() {
+        let key = "/v1/vk1.main-0.abc.def".to_owned();
+        let jwt = "eyJhbGciOiJIUzI1NiJ9".to_owned();
+        let record = Record {
+            path: Some(key),
+            query_keys: vec![jwt],
+            ..record()
+        };
+        let line = record.write(&Mask::default());
+        assert_eq!(line.matches(MASK_VALUE).count(), 2, "{line}");
+    }
+
+    #[test]
+    fn times_past_the_calendar_do_not_panic() {
+        assert!(rfc3339(u64::MAX).starts_with("1970-"));
+    }
+
+    #[test]
+    fn lines_of_other_versions_are_refused() {
+        let line = record()
+            .write(&Mask::default())
+            .replace("\"v\":1", "\"v\":2");
+        assert_eq!(
+            Record::parse(&line).unwrap_err().to_string(),
+            "v: expected version 1"
+        );
+    }
+}

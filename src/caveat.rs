@@ -1,0 +1,309 @@
+//! Restrictions: what a caveat, the claims' `only`, a tier or a tenant narrows a key to.
+//!
+//! Every present member must hold, an absent one does not restrict, an empty list holds never. A
+//! restriction can therefore only take away: `allow(key + caveat, access)` implies
+//! `allow(key, access)`.
+
+use std::fmt;
+
+use crate::access::{Access, McpCall};
+use crate::cidr::Cidr;
+use crate::decision::DenyReason;
+use crate::glob::Glob;
+use crate::json::{Integers, Invalid, Json, Node};
+
+/// A compiled restriction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restriction {
+    nbf: Option<u64>,
+    exp: Option<u64>,
+    methods: Option<Box<[String]>>,
+    hosts: Option<Box<[HostPattern]>>,
+    paths: Option<Box<[Glob]>>,
+    models: Option<Box<[Glob]>>,
+    mcp: Option<Box<McpRestriction>>,
+    sources: Option<Box<[Cidr]>>,
+    client_cert: Option<Box<[String]>>,
+    any_of: Option<Box<[Restriction]>>,
+}
+
+/// Where a restriction comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The key's tier.
+    Tier,
+    /// The key's tenant.
+    Tenant,
+    /// `only` of the key's claims.
+    Only,
+    /// A caveat, counted from 1.
+    Caveat(usize),
+}
+
+/// A host name, or `*.suffix` for every name with one label or more before the suffix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// The name itself, in canonical form.
+    Exact(String),
+    /// The suffix with its leading dot.
+    Suffix(String),
+}
+
+/// What MCP calls a key may make.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct McpRestriction {
+    methods: Option<Box<[Glob]>>,
+    servers: Option<Box<[Glob]>>,
+    tools: Option<Box<[Glob]>>,
+    resources: Option<Box<[Glob]>>,
+    prompts: Option<Box<[Glob]>>,
+}
+
+const MEMBERS: [&str; 10] = [
+    "nbf",
+    "exp",
+    "methods",
+    "hosts",
+    "paths",
+    "models",
+    "mcp",
+    "sources",
+    "client_cert",
+    "any_of",
+];
+
+const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
+
+/// Hexadecimal digits of a SHA-256.
+const DIGEST_DIGITS: usize = 64;
+
+// === impl Restriction ===
+
+impl Restriction {
+    /// Reads a caveat's JSON text.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for an unknown or ill-typed member: what is not understood cannot be enforced.
+    pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
+        Self::read(&Json::parse(text)?.root(Integers::Digits))
+    }
+
+    /// Reads a restriction that stands in a larger document.
+    ///
+    /// # Errors
+    ///
+    /// As [`Restriction::parse`].
+    pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let any_of = node
+            .members(&MEMBERS)?
+            .read("any_of", |list| list.list(Self::read_flat))?;
+        Ok(Self {
+            any_of,
+            ..Self::read_members(node, &MEMBERS)?
+        })
+    }
+
+    /// The first reason for which the time alone refuses, whatever is asked.
+    pub fn prohibits_time(&self, now_secs: u64) -> Option<DenyReason> {
+        if self.nbf.is_some_and(|nbf| now_secs < nbf) {
+            return Some(DenyReason::KeyNotYetValid);
+        }
+        self.exp
+            .is_some_and(|exp| now_secs >= exp)
+            .then_some(DenyReason::KeyExpired)
+    }
+
+    /// The first reason for which the client refuses, whatever it asks for: where it comes from and
+    /// what certificate it shows.
+    pub fn prohibits_client(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let in_network = |cidr: &Cidr| access.source.is_some_and(|source| cidr.contains(source));
+        if none_holds(&self.sources, in_network) {
+            return Some(DenyReason::Source);
+        }
+        let shown = |digest: &String| access.client_cert == Some(digest);
+        none_holds(&self.client_cert, shown).then_some(DenyReason::ClientCert)
+    }
+
+    /// The first reason for which the restriction does not hold; `None` when it holds.
+    pub fn prohibits(&self, access: &Access<'_>) -> Option<DenyReason> {
+        self.prohibits_time(access.now_secs)
+            .or_else(|| self.prohibits_client(access))
+            .or_else(|| self.prohibits_target(access))
+            .or_else(|| self.prohibits_every_alternative(access))
+    }
+
+    /// Whether the client's certificate has to be known to judge.
+    pub fn needs_client_cert(&self) -> bool {
+        let inside = || self.any_of.iter().flatten().any(Self::needs_client_cert);
+        self.client_cert.is_some() || inside()
+    }
+
+    fn prohibits_target(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let path = access.path.as_str();
+        let host = |pattern: &HostPattern| access.host.as_ref().is_some_and(|h| pattern.matches(h));
+        let model = |glob: &Glob| access.model.is_some_and(|model| glob.matches(model));
+        let call = |mcp: &McpRestriction| access.mcp.is_some_and(|call| mcp.holds(&call));
+        if none_holds(&self.methods, |method| method == access.method) {
+            Some(DenyReason::Method)
+        } else if none_holds(&self.hosts, host) {
+            Some(DenyReason::Host)
+        } else if none_holds(&self.paths, |glob| glob.matches(path)) {
+            Some(DenyReason::Path)
+        } else if none_holds(&self.models, model) {
+            Some(DenyReason::Model)
+        } else {
+            self.mcp
+                .as_ref()
+                .is_some_and(|mcp| !call(mcp))
+                .then_some(DenyReason::McpCall)
+        }
+    }
+
+    /// The reason is the first alternative's; a list without alternatives blames the path.
+    fn prohibits_every_alternative(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let alternatives = self.any_of.as_ref()?;
+        let mut first = None;
+        for alternative in alternatives {
+            let reason = alternative.prohibits(access)?;
+            first.get_or_insert(reason);
+        }
+        Some(first.unwrap_or(DenyReason::Path))
+    }
+
+    /// Reads an alternative, which has no alternatives of its own.
+    fn read_flat(node: &Node<'_>) -> Result<Self, Invalid> {
+        let flat: Vec<&str> = MEMBERS
+            .into_iter()
+            .filter(|name| *name != "any_of")
+            .collect();
+        Self::read_members(node, &flat)
+    }
+
+    fn read_members(node: &Node<'_>, known: &[&str]) -> Result<Self, Invalid> {
+        let members = node.members(known)?;
+        Ok(Self {
+            nbf: members.read("nbf", Node::integer)?,
+            exp: members.read("exp", Node::integer)?,
+            methods: members.read("methods", |list| list.list(text))?,
+            hosts: members.read("hosts", |list| list.list(HostPattern::read))?,
+            paths: members.read("paths", |list| {
+                list.list(|item| Ok(Glob::path(item.string()?)))
+            })?,
+            models: members.read("models", names)?,
+            mcp: members.read("mcp", |node| McpRestriction::read(node).map(Box::new))?,
+            sources: members.read("sources", |list| list.list(cidr))?,
+            client_cert: members.read("client_cert", |list| list.list(digest))?,
+            any_of: None,
+        })
+    }
+}
+
+// === impl HostPattern ===
+
+impl HostPattern {
+    /// Reads a host name or `*.suffix`.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when what is there is neither.
+    pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let pattern = node.string()?;
+        let (name, wildcard) = match pattern.strip_prefix("*.") {
+            Some(suffix) => (suffix, true),
+            None => (pattern, false),
+        };
+        let canonical = crate::access::canonical_host(name.as_bytes());
+        // A port or a dot at the end would be dropped from the request's host, so the rule could
+        // never hold as written.
+        match canonical.filter(|host| host.len() == name.len()) {
+            Some(suffix) if wildcard => Ok(Self::Suffix(format!(".{suffix}"))),
+            Some(host) => Ok(Self::Exact(host.into_owned())),
+            None => Err(node.expected("a host name without port, or *.suffix")),
+        }
+    }
+
+    /// Whether a canonical host is meant.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => host == name,
+            Self::Suffix(suffix) => {
+                let labels = host.strip_suffix(suffix.as_str());
+                labels.is_some_and(|labels| labels.split('.').all(|label| !label.is_empty()))
+            }
+        }
+    }
+}
+
+// === impl McpRestriction ===
+
+impl McpRestriction {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&MCP_MEMBERS)?;
+        Ok(Self {
+            methods: members.read("methods", names)?,
+            servers: members.read("servers", names)?,
+            tools: members.read("tools", names)?,
+            resources: members.read("resources", names)?,
+            prompts: members.read("prompts", names)?,
+        })
+    }
+
+    /// `tools`, `resources` and `prompts` judge the calls that name one; other methods are judged by
+    /// `methods` and `servers` alone.
+    fn holds(&self, call: &McpCall<'_>) -> bool {
+        let named = match call.method {
+            "tools/call" => &self.tools,
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => &self.resources,
+            "prompts/get" => &self.prompts,
+            _ => &None,
+        };
+        let matches = |globs, text: Option<&str>| {
+            !none_holds(globs, |glob: &Glob| {
+                text.is_some_and(|text| glob.matches(text))
+            })
+        };
+        matches(&self.methods, Some(call.method))
+            && matches(&self.servers, call.server)
+            && matches(named, call.name)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tier => f.write_str("tier"),
+            Self::Tenant => f.write_str("tenant"),
+            Self::Only => f.write_str("only"),
+            Self::Caveat(number) => write!(f, "caveat {number}"),
+        }
+    }
+}
+
+/// Whether a list is present and none of its items holds.
+fn none_holds<T>(list: &Option<Box<[T]>>, holds: impl FnMut(&T) -> bool) -> bool {
+    list.as_ref().is_some_and(|list| !list.iter().any(holds))
+}
+
+fn text(node: &Node<'_>) -> Result<String, Invalid> {
+    node.string().map(str::to_owned)
+}
+
+fn names(node: &Node<'_>) -> Result<Box<[Glob]>, Invalid> {
+    node.list(|item| Ok(Glob::name(item.string()?)))
+}
+
+fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
+    node.string()?
+        .parse()
+        .map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
+}
+
+fn digest(node: &Node<'_>) -> Result<String, Invalid> {
+    let digits = node.string()?;
+    if digits.len() == DIGEST_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(digits.to_ascii_lowercase())
+    } else {
+        Err(node.expected("a SHA-256 in 64 hexadecimal digits"))
+    }
+}

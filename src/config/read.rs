@@ -1,0 +1,352 @@
+//! Reads the plugin configuration. Every member is known, and every error names the member.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::access::CanonicalPath;
+use crate::audit::Mask;
+use crate::caveat::{HostPattern, Restriction};
+use crate::cidr::Cidr;
+use crate::claims::id;
+use crate::json::{Integers, Invalid, Json, Members, Node};
+use crate::keyring::{RingState, Rotation};
+use crate::token::is_ring_name;
+
+use super::template::{Template, Variable};
+use super::{
+    AuditSettings, ClientRules, Config, CredentialConfig, DEFAULT_USAGE_PATH, Dialect, KeySource,
+    Level, Mode, Revoked, RingConfig, Settings, Sink, UnlistedTenants,
+};
+
+/// The longest clock skew; more would keep a rotation from meaning anything.
+const MAX_CLOCK_SKEW_SECS: u64 = 3600;
+
+/// The most trusted hops.
+const MAX_TRUSTED_HOPS: u64 = 16;
+
+const DEFAULT_CLOCK_SKEW_SECS: u64 = 5;
+
+/// The headers that AI clients send their keys in.
+const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
+    ("authorization", Some("Bearer")),
+    ("x-api-key", None),
+    ("api-key", None),
+    ("x-goog-api-key", None),
+];
+
+const MEMBERS: [&str; 15] = [
+    "audience",
+    "keyring",
+    "clock_skew",
+    "key_sources",
+    "tiers",
+    "tenants",
+    "unlisted_tenants",
+    "revoked",
+    "forward",
+    "client",
+    "usage",
+    "audit",
+    "upgrades",
+    "host",
+    "mode",
+];
+
+pub(super) fn config(text: &[u8]) -> Result<Config, Invalid> {
+    let json = Json::parse(text)?;
+    let root = json.root(Integers::Whole);
+    let members = root.members(&MEMBERS)?;
+    let rings = rings(&members.require("keyring")?)?;
+    let clock_skew_secs = members.read("clock_skew", clock_skew)?;
+    let (identity_headers, credentials) =
+        members.read("forward", forward)?.unwrap_or((true, vec![]));
+    let settings = settings(&members, identity_headers)?;
+    let clock_skew_secs = clock_skew_secs.unwrap_or(DEFAULT_CLOCK_SKEW_SECS);
+    Ok(Config::new(
+        settings,
+        rings,
+        credentials,
+        clock_skew_secs,
+        text,
+    ))
+}
+
+fn settings(members: &Members<'_>, identity_headers: bool) -> Result<Settings, Invalid> {
+    let unlisted = [
+        ("allow", UnlistedTenants::Allow),
+        ("deny", UnlistedTenants::Deny),
+    ];
+    let modes = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
+    Ok(Settings {
+        audience: members.read("audience", |node| node.string().map(str::to_owned))?,
+        key_sources: members
+            .read("key_sources", key_sources)?
+            .unwrap_or_else(default_key_sources),
+        tiers: members
+            .read("tiers", |node| limited(node, false))?
+            .unwrap_or_default(),
+        tenants: members
+            .read("tenants", |node| limited(node, true))?
+            .unwrap_or_default(),
+        unlisted_tenants: members
+            .read("unlisted_tenants", |node| node.choice(&unlisted))?
+            .unwrap_or(UnlistedTenants::Allow),
+        revoked: members.read("revoked", revoked)?.unwrap_or_default(),
+        identity_headers,
+        client: members.read("client", client)?.unwrap_or_default(),
+        usage_path: members
+            .read("usage", usage)?
+            .unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
+        audit: members.read("audit", audit)?.unwrap_or_default(),
+        upgrades: members.read("upgrades", Node::bool)?.unwrap_or(false),
+        dialect: members.read("host", dialect)?.unwrap_or(Dialect::Auto),
+        mode: members
+            .read("mode", |node| node.choice(&modes))?
+            .unwrap_or(Mode::Enforce),
+    })
+}
+
+// === keyring ===
+
+fn rings(node: &Node<'_>) -> Result<Vec<RingConfig>, Invalid> {
+    let mut rings: Vec<RingConfig> = Vec::new();
+    for item in node.items()? {
+        let ring = ring(&item)?;
+        if rings.iter().any(|earlier| earlier.name == ring.name) {
+            return Err(item.unusable("another ring has this name already"));
+        }
+        rings.push(ring);
+    }
+    if rings.is_empty() {
+        Err(node.expected("at least one ring"))
+    } else {
+        Ok(rings)
+    }
+}
+
+fn ring(node: &Node<'_>) -> Result<RingConfig, Invalid> {
+    let states = [
+        ("active", RingState::Active),
+        ("retiring", RingState::Retiring),
+        ("revoked", RingState::Revoked),
+    ];
+    let members = node.members(&["name", "secret", "state", "rotation"])?;
+    let name = members.require("name")?;
+    if !is_ring_name(name.string()?) {
+        return Err(name.expected("1 to 32 of a-z 0-9 -, not starting with -"));
+    }
+    let secret = members.require("secret")?;
+    Ok(RingConfig {
+        name: name.string()?.to_owned(),
+        secret: Variable::parse(secret.string()?).map_err(|invalid| secret.unusable(invalid))?,
+        state: members
+            .read("state", |node| node.choice(&states))?
+            .unwrap_or(RingState::Active),
+        rotation: members.read("rotation", rotation)?,
+    })
+}
+
+fn rotation(node: &Node<'_>) -> Result<Rotation, Invalid> {
+    let members = node.members(&["interval", "max_age", "keep_expired"])?;
+    let interval_secs = seconds(&members.require("interval")?)?;
+    let max_age_secs = seconds(&members.require("max_age")?)?;
+    let keep_expired = members.read("keep_expired", Node::bool)?.unwrap_or(false);
+    Rotation::new(interval_secs, max_age_secs, keep_expired).map_err(|e| node.unusable(e))
+}
+
+fn clock_skew(node: &Node<'_>) -> Result<u64, Invalid> {
+    let seconds = seconds(node)?;
+    if seconds > MAX_CLOCK_SKEW_SECS {
+        Err(node.expected("at most 1h"))
+    } else {
+        Ok(seconds)
+    }
+}
+
+// === who may do what ===
+
+fn key_sources(node: &Node<'_>) -> Result<Vec<KeySource>, Invalid> {
+    let sources = node.list(|item| {
+        let members = item.members(&["header", "scheme"])?;
+        Ok(KeySource {
+            header: header_name(&members.require("header")?)?,
+            scheme: members.read("scheme", token)?,
+        })
+    })?;
+    if sources.is_empty() {
+        Err(node.expected("at least one header"))
+    } else {
+        Ok(sources.into())
+    }
+}
+
+fn default_key_sources() -> Vec<KeySource> {
+    let source = |(header, scheme): (&str, Option<&str>)| KeySource {
+        header: header.to_owned(),
+        scheme: scheme.map(str::to_owned),
+    };
+    DEFAULT_KEY_SOURCES.into_iter().map(source).collect()
+}
+
+/// Tiers or tenants, each with the restriction it puts on its keys.
+fn limited(node: &Node<'_>, names_are_ids: bool) -> Result<BTreeMap<String, Restriction>, Invalid> {
+    let mut limited = BTreeMap::new();
+    for (name, entry) in node.entries()? {
+        if names_are_ids && !crate::claims::is_id(name) {
+            return Err(entry.unusable("the name of a tenant is 1 to 64 of A-Z a-z 0-9 _ -"));
+        }
+        let members = entry.members(&["only"])?;
+        let only = members.read("only", Restriction::read)?.unwrap_or_default();
+        limited.insert(name.to_owned(), only);
+    }
+    Ok(limited)
+}
+
+fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
+    let members = node.members(&["version", "keys", "tenants"])?;
+    let keys = members
+        .read("keys", |list| list.list(id))?
+        .unwrap_or_default();
+    let tenants = members.read("tenants", |node| {
+        let mut tenants = BTreeMap::new();
+        for (tenant, entry) in node.entries()? {
+            let members = entry.members(&["issued_before"])?;
+            tenants.insert(
+                tenant.to_owned(),
+                members.require("issued_before")?.integer()?,
+            );
+        }
+        Ok(tenants)
+    })?;
+    Ok(Revoked {
+        version: members.read("version", Node::integer)?,
+        keys: BTreeSet::from_iter(keys),
+        tenants: tenants.unwrap_or_default(),
+    })
+}
+
+fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {
+    let members = node.members(&["trusted_hops", "allow", "deny"])?;
+    let networks = |list: &Node<'_>| list.list(cidr);
+    let trusted_hops = members.read("trusted_hops", |node| match node.integer()? {
+        hops @ 0..=MAX_TRUSTED_HOPS => Ok(hops),
+        _ => Err(node.expected("0 to 16")),
+    })?;
+    Ok(ClientRules {
+        trusted_hops: trusted_hops.unwrap_or(0),
+        allow: members.read("allow", networks)?,
+        deny: members.read("deny", networks)?.unwrap_or_default(),
+    })
+}
+
+fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
+    node.string()?
+        .parse()
+        .map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
+}
+
+// === what becomes of a request ===
+
+fn forward(node: &Node<'_>) -> Result<(bool, Vec<CredentialConfig>), Invalid> {
+    let members = node.members(&["identity_headers", "credentials"])?;
+    let identity_headers = members
+        .read("identity_headers", Node::bool)?
+        .unwrap_or(true);
+    let credentials = members.read("credentials", |list| list.list(credential))?;
+    Ok((identity_headers, credentials.unwrap_or_default().into()))
+}
+
+fn credential(node: &Node<'_>) -> Result<CredentialConfig, Invalid> {
+    let members = node.members(&["hosts", "header", "value"])?;
+    let value = members.require("value")?;
+    Ok(CredentialConfig {
+        hosts: members.require("hosts")?.list(HostPattern::read)?,
+        header: header_name(&members.require("header")?)?,
+        value: Template::parse(value.string()?).map_err(|invalid| value.unusable(invalid))?,
+    })
+}
+
+fn usage(node: &Node<'_>) -> Result<String, Invalid> {
+    let path = node
+        .members(&["path"])?
+        .require("path")?
+        .string()?
+        .to_owned();
+    let canonical = CanonicalPath::parse(path.as_bytes());
+    if canonical.is_ok_and(|canonical| canonical.as_str() == path) {
+        Ok(path)
+    } else {
+        Err(node.unusable("path: expected a path in canonical form, as /.vkey/usage"))
+    }
+}
+
+fn audit(node: &Node<'_>) -> Result<AuditSettings, Invalid> {
+    let sinks = [("access_log", Sink::AccessLog), ("log", Sink::Log)];
+    let levels = [
+        ("trace", Level::Trace),
+        ("debug", Level::Debug),
+        ("info", Level::Info),
+        ("warn", Level::Warn),
+        ("error", Level::Error),
+        ("critical", Level::Critical),
+    ];
+    let members = node.members(&["sink", "level", "mask", "mask_value"])?;
+    let default = AuditSettings::default();
+    let maskable = Mask::MASKABLE.map(|name| (name, name));
+    let masked = members.read("mask", |list| list.list(|item| item.choice(&maskable)))?;
+    let value = members.read("mask_value", |node| node.string().map(str::to_owned))?;
+    Ok(AuditSettings {
+        sink: members
+            .read("sink", |node| node.choice(&sinks))?
+            .unwrap_or(default.sink),
+        level: members
+            .read("level", |node| node.choice(&levels))?
+            .unwrap_or(default.level),
+        mask: Mask::new(masked.unwrap_or_default(), value),
+    })
+}
+
+fn dialect(node: &Node<'_>) -> Result<Dialect, Invalid> {
+    node.choice(&[
+        ("auto", Dialect::Auto),
+        ("bare", Dialect::Bare),
+        ("envoy", Dialect::Envoy),
+        ("nginx", Dialect::Nginx),
+    ])
+}
+
+// === small things ===
+
+/// A duration of whole seconds, as `90s`, `168h` or `30d`.
+fn seconds(node: &Node<'_>) -> Result<u64, Invalid> {
+    let parsed = humantime::parse_duration(node.string()?).ok();
+    let whole = parsed.filter(|duration: &Duration| duration.subsec_nanos() == 0);
+    whole
+        .map(|duration| duration.as_secs())
+        .ok_or_else(|| node.expected("a duration in whole seconds, as 90s, 168h or 30d"))
+}
+
+fn header_name(node: &Node<'_>) -> Result<String, Invalid> {
+    token(node).map(|name| name.to_ascii_lowercase())
+}
+
+/// RFC 9110, section 5.6.2.
+fn token(node: &Node<'_>) -> Result<String, Invalid> {
+    let text = node.string()?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !text.is_empty() && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(node.expected("a name without spaces, as a header's"))
+    }
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            sink: Sink::Log,
+            level: Level::Info,
+            mask: Mask::default(),
+        }
+    }
+}

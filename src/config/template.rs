@@ -1,0 +1,169 @@
+//! `${VARIABLE}`: how a configuration names a secret instead of holding it.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::{NotReady, NotReadyCause};
+
+/// The name of an environment variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Variable(String);
+
+/// Text with at least one variable in it.
+#[derive(Clone, Debug)]
+pub(super) struct Template(Vec<Part>);
+
+/// The text is not what is asked for: it may be a secret itself, so it is not quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InvalidTemplate {
+    /// No variable where there must be one.
+    Literal,
+    /// `${` without a name and `}` behind it.
+    Variable,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Literal(String),
+    Variable(Variable),
+}
+
+impl Variable {
+    /// Reads exactly `${NAME}`.
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidTemplate> {
+        match Template::parse(text)?.0.as_slice() {
+            [Part::Variable(variable)] => Ok(variable.clone()),
+            _ => Err(InvalidTemplate::Literal),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// The value, which must be there.
+    pub(super) fn value(
+        &self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Zeroizing<String>, NotReady> {
+        let value = environment(&self.0).filter(|value| !value.is_empty());
+        value
+            .map(Zeroizing::new)
+            .ok_or_else(|| self.not_ready(NotReadyCause::Unset))
+    }
+
+    pub(super) fn not_ready(&self, cause: NotReadyCause) -> NotReady {
+        NotReady {
+            variable: self.0.clone(),
+            cause,
+        }
+    }
+}
+
+impl Template {
+    /// Reads text with `${NAME}` in it, at least once.
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidTemplate> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((literal, after)) = rest.split_once("${") {
+            let (name, after) = after.split_once('}').ok_or(InvalidTemplate::Variable)?;
+            if !is_name(name) {
+                return Err(InvalidTemplate::Variable);
+            }
+            if !literal.is_empty() {
+                parts.push(Part::Literal(literal.to_owned()));
+            }
+            parts.push(Part::Variable(Variable(name.to_owned())));
+            rest = after;
+        }
+        if parts.is_empty() {
+            return Err(InvalidTemplate::Literal);
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        Ok(Self(parts))
+    }
+
+    pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Literal(_) => None,
+            Part::Variable(variable) => Some(variable.name()),
+        })
+    }
+
+    /// The header value with the variables' values in their places.
+    pub(super) fn fill(
+        &self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Zeroizing<String>, NotReady> {
+        let mut filled = Zeroizing::new(String::new());
+        for part in &self.0 {
+            match part {
+                Part::Literal(text) => filled.push_str(text),
+                Part::Variable(variable) => {
+                    let value = variable.value(&environment)?;
+                    if !value
+                        .bytes()
+                        .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+                    {
+                        return Err(variable.not_ready(NotReadyCause::HeaderValue));
+                    }
+                    filled.push_str(&value);
+                }
+            }
+        }
+        Ok(filled)
+    }
+}
+
+impl fmt::Display for InvalidTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Literal => {
+                "a secret does not belong in a configuration; name an environment variable, as \
+                 ${VKEY_MAIN_SECRET}"
+            }
+            Self::Variable => "expected ${NAME} with a name of A-Z a-z 0-9 _",
+        })
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && name.bytes().all(allowed) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_stands_alone() {
+        assert_eq!(Variable::parse("${A_1}").unwrap().name(), "A_1");
+        for literal in ["", "secret", "x${A}", "${A}${B}"] {
+            assert_eq!(
+                Variable::parse(literal),
+                Err(InvalidTemplate::Literal),
+                "{literal}"
+            );
+        }
+        for wrong in ["${", "${}", "${1A}", "${A-B}", "${A"] {
+            assert_eq!(
+                Variable::parse(wrong),
+                Err(InvalidTemplate::Variable),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_template_is_filled() {
+        let template = Template::parse("Bearer ${KEY}!").unwrap();
+        let fill = |value: &'static str| template.fill(move |_| Some(value.to_owned()));
+        assert_eq!(fill("k").unwrap().as_str(), "Bearer k!");
+        assert!(fill("").is_err());
+        assert!(fill("a\r\nb: c").is_err());
+    }
+}

@@ -1,0 +1,264 @@
+//! Decisions, the reasons of denials, and what a client is told of them.
+
+use std::fmt;
+
+/// What a request was answered with by the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The request goes on.
+    Allow,
+    /// The request is refused.
+    Deny(DenyReason),
+    /// The request goes on although access would be refused: the configuration's `mode` is `shadow`.
+    Shadow(DenyReason),
+}
+
+/// Whose turn it is to act on a denial; decides the HTTP status. The numbers index the counts of a
+/// cell and are forever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum DenyClass {
+    /// The client has to bring a key that is valid.
+    Unauthenticated = 0,
+    /// The key may not do this.
+    Forbidden = 1,
+    /// The request cannot be judged as it is written.
+    BadRequest = 2,
+    /// The key has used up an allowance.
+    Limited = 3,
+    /// The connection to the upstream breaks the policy.
+    Upstream = 4,
+    /// The proxy cannot decide.
+    Unavailable = 5,
+}
+
+impl DenyClass {
+    /// How many classes there are.
+    pub const COUNT: usize = 6;
+
+    /// Every class, in the order of its number.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::BadRequest,
+        Self::Limited,
+        Self::Upstream,
+        Self::Unavailable,
+    ];
+
+    /// The name in the usage answer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::BadRequest => "bad_request",
+            Self::Limited => "limited",
+            Self::Upstream => "upstream",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Defines the reasons once: variant, stable code, class, and what a person is told.
+macro_rules! deny_reasons {
+    ($($variant:ident $code:literal $class:ident $message:literal,)*) => {
+        /// Why a request is refused. The code is the same in audit lines, replies and the command.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum DenyReason {
+            $(#[doc = $message] $variant,)*
+        }
+
+        impl DenyReason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The stable code.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The class, which decides the HTTP status.
+            pub fn class(self) -> DenyClass {
+                match self { $(Self::$variant => DenyClass::$class,)* }
+            }
+
+            /// The reason in words.
+            pub fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message,)* }
+            }
+        }
+    };
+}
+
+deny_reasons! {
+    KeyMissing "key_missing" Unauthenticated "no virtual key was sent",
+    KeyConflict "key_conflict" Unauthenticated "two different credentials were sent",
+    KeyMalformed "key_malformed" Unauthenticated "the credential is not a virtual key",
+    KeyUnknown "key_unknown" Unauthenticated "no ring of the keyring signs such keys",
+    KeySignature "key_signature" Unauthenticated "the key's tag is not the ring's",
+    KeyNotYetValid "key_not_yet_valid" Unauthenticated "the key is not valid yet",
+    KeyExpired "key_expired" Unauthenticated "the key has expired",
+    KeyRetired "key_retired" Unauthenticated "the key's signing key has aged out",
+    KeyRevoked "key_revoked" Unauthenticated "the key, its tenant or its ring is revoked",
+    KeyAudience "key_audience" Unauthenticated "the key is for another audience",
+    CaveatUnsupported "caveat_unsupported" Unauthenticated "the key carries a restriction that is not understood",
+    TierUnknown "tier_unknown" Forbidden "the key's tier or tenant is not configured here",
+    Source "source" Forbidden "the key may not be used from this address",
+    Method "method" Forbidden "the key may not use this method",
+    Host "host" Forbidden "the key may not be used for this host",
+    Path "path" Forbidden "the key may not be used for this path",
+    ClientCert "client_cert" Forbidden "the key is bound to another client certificate",
+    Model "model" Forbidden "the key may not use this model",
+    McpCall "mcp_call" Forbidden "the key may not make this MCP call",
+    PathAmbiguous "path_ambiguous" BadRequest "the path can be read in more than one way; send it in plain form",
+    NotReady "not_ready" Unavailable "the gateway is not ready; its operator finds the cause in the proxy's log",
+    Contention "contention" Unavailable "the key's counts are being written by too many requests at once; try again",
+}
+
+impl DenyReason {
+    /// The reason of that code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.code() == code)
+    }
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl Decision {
+    /// Whether the request goes on.
+    pub fn forwards(self) -> bool {
+        !matches!(self, Self::Deny(_))
+    }
+
+    /// The word in the audit line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny(_) => "deny",
+            Self::Shadow(_) => "shadow",
+        }
+    }
+
+    /// Why access is, or would be, refused.
+    pub fn reason(self) -> Option<DenyReason> {
+        match self {
+            Self::Allow => None,
+            Self::Deny(reason) | Self::Shadow(reason) => Some(reason),
+        }
+    }
+}
+
+/// A local reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Headers besides the status.
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// The body, JSON.
+    pub body: String,
+    /// What the proxy's own logs may call the reply: `vkey_` and a word, no spaces.
+    pub details: String,
+}
+
+const JSON_HEADERS: [(&str, &str); 2] = [
+    ("content-type", "application/json"),
+    ("cache-control", "no-store"),
+];
+
+impl Reply {
+    /// An answer of the module's own, as the usage of a key.
+    pub fn ok(body: String, details: &str) -> Self {
+        Self {
+            status: 200,
+            headers: JSON_HEADERS.to_vec(),
+            body,
+            details: format!("vkey_{details}"),
+        }
+    }
+}
+
+/// What the client is told of a denial: the only place that knows. A 401 is the same for every
+/// reason (RFC 6750, section 3.1), so that it tells nobody how far a forged key came.
+pub fn reply(reason: DenyReason) -> Reply {
+    let (status, error_type) = match reason.class() {
+        DenyClass::Unauthenticated => (401, "authentication_error"),
+        DenyClass::Forbidden => (403, "permission_error"),
+        DenyClass::BadRequest => (400, "invalid_request_error"),
+        DenyClass::Limited => (429, "rate_limit_error"),
+        DenyClass::Upstream => (502, "api_error"),
+        DenyClass::Unavailable => (503, "api_error"),
+    };
+    let mut headers = JSON_HEADERS.to_vec();
+    let (message, code) = if status == 401 {
+        headers.push(("www-authenticate", "Bearer error=\"invalid_token\""));
+        ("a valid virtual key is required", "invalid_token")
+    } else {
+        (reason.message(), reason.code())
+    };
+    Reply {
+        status,
+        headers,
+        body: format!(
+            r#"{{"error":{{"message":"{message}","type":"{error_type}","code":"{code}"}}}}"#
+        ),
+        details: format!("vkey_{reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Json;
+
+    #[test]
+    fn codes_lead_back_to_their_reason() {
+        for reason in DenyReason::ALL {
+            assert_eq!(DenyReason::from_code(reason.code()), Some(*reason));
+        }
+        assert_eq!(DenyReason::from_code("no_such_reason"), None);
+    }
+
+    #[test]
+    fn every_401_is_the_same() {
+        let of_class = |r: &&DenyReason| r.class() == DenyClass::Unauthenticated;
+        let mut replies = DenyReason::ALL.iter().filter(of_class).map(|reason| {
+            let Reply {
+                status,
+                headers,
+                body,
+                ..
+            } = reply(*reason);
+            (status, headers, body)
+        });
+        let first = replies.next().unwrap();
+        assert_eq!(first.0, 401);
+        assert!(replies.all(|other| other == first));
+    }
+
+    #[test]
+    fn other_classes_name_the_reason() {
+        for reason in DenyReason::ALL
+            .iter()
+            .filter(|r| r.class() != DenyClass::Unauthenticated)
+        {
+            let body = Json::parse(reply(*reason).body.as_bytes()).unwrap();
+            let code = body.get("error").and_then(|error| error.get("code"));
+            assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
+        }
+    }
+
+    #[test]
+    fn classes_keep_their_numbers() {
+        for (index, class) in DenyClass::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, index);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The engine: one plan, and every decision under it.
+
+mod cache;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::access::Access;
+use crate::caveat::{Origin, Restriction};
+use crate::cidr::parse_address;
+use crate::config::{ClientRules, Credential, Plan, Settings, UnlistedTenants};
+use crate::decision::DenyReason;
+use crate::key::Key;
+use crate::keyring::Keyring;
+use crate::token::Unverified;
+use cache::VerifiedKeys;
+
+/// Decides by one plan. Remembers verified keys, and nothing else.
+pub struct Engine {
+    plan: Plan,
+    verified: VerifiedKeys,
+}
+
+/// What is known of who asks.
+#[derive(Debug)]
+pub struct Identity {
+    /// The verified key, good or not; `None` when no key was verified, or when it is too old to be
+    /// told from any other.
+    pub key: Option<Rc<Key>>,
+    /// Whether the key is good now.
+    pub verdict: Result<(), DenyReason>,
+}
+
+impl Engine {
+    /// An engine that has seen no key yet.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            verified: VerifiedKeys::default(),
+        }
+    }
+
+    /// The part of the plan that holds no secret.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
+    }
+
+    /// The rings.
+    pub fn keyring(&self) -> &Keyring {
+        &self.plan.keyring
+    }
+
+    /// Names the plan in audit lines.
+    pub fn plan_id(&self) -> &str {
+        &self.plan.id
+    }
+
+    /// Finds out whose credential this is and whether it is good: verify, times, audience,
+    /// revocation. A key is verified once and remembered; all that depends on the time is judged
+    /// every time.
+    pub fn identify(&mut self, credential: &[u8], now_secs: u64) -> Identity {
+        let key = match self.verify(credential, now_secs) {
+            Ok(key) => key,
+            Err(reason) => {
+                return Identity {
+                    key: None,
+                    verdict: Err(reason),
+                };
+            }
+        };
+        let verdict = self.judge_key(&key, now_secs);
+        let too_old = matches!(
+            verdict,
+            Err(DenyReason::KeyExpired | DenyReason::KeyRetired)
+        );
+        let keeps = |ring: &crate::keyring::Ring| ring.keeps_expired();
+        if too_old && !self.plan.keyring.ring(key.kid()).is_ok_and(keeps) {
+            return Identity {
+                key: None,
+                verdict: Err(DenyReason::KeyRetired),
+            };
+        }
+        Identity {
+            key: Some(key),
+            verdict,
+        }
+    }
+
+    /// Whether an identified key may do what is asked: tier, addresses, method, host, path,
+    /// certificate, model, MCP call.
+    ///
+    /// # Errors
+    ///
+    /// The first reason for which it may not.
+    pub fn authorize(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
+        self.judge_membership(key)?;
+        self.judge_address(access.source)?;
+        let prohibits = |(_, restriction): (_, &Restriction)| restriction.prohibits(access);
+        self.restrictions(key)
+            .find_map(prohibits)
+            .map_or(Ok(()), Err)
+    }
+
+    /// Whether an identified key may be used by this client at all, whatever for.
+    ///
+    /// # Errors
+    ///
+    /// The first reason for which it may not.
+    pub fn authorize_client(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
+        self.judge_membership(key)?;
+        self.judge_address(access.source)?;
+        let prohibits = |(_, restriction): (_, &Restriction)| restriction.prohibits_client(access);
+        self.restrictions(key)
+            .find_map(prohibits)
+            .map_or(Ok(()), Err)
+    }
+
+    /// Everything that restricts a key: its tier, its tenant, its claims, its caveats.
+    pub fn restrictions<'a>(
+        &'a self,
+        key: &'a Key,
+    ) -> impl Iterator<Item = (Origin, &'a Restriction)> {
+        let settings = &self.plan.settings;
+        let tier = settings
+            .tiers
+            .get(key.claims().tier())
+            .map(|only| (Origin::Tier, only));
+        let tenant = settings
+            .tenants
+            .get(&key.claims().tenant)
+            .map(|only| (Origin::Tenant, only));
+        tier.into_iter().chain(tenant).chain(key.restrictions())
+    }
+
+    /// Whether the client's certificate has to be known to judge the key.
+    pub fn needs_client_cert(&self, key: &Key) -> bool {
+        self.restrictions(key)
+            .any(|(_, restriction)| restriction.needs_client_cert())
+    }
+
+    /// The address of the client: the host's, or an entry of `x-forwarded-for` where the plan trusts
+    /// the proxies that wrote it. `None` when there are fewer entries than trusted proxies, or the
+    /// entry is no address: then nothing is known of the client.
+    pub fn client_address(&self, peer: Option<IpAddr>, forwarded_for: &[&[u8]]) -> Option<IpAddr> {
+        let ClientRules { trusted_hops, .. } = self.plan.settings.client;
+        let Some(index) = usize::try_from(trusted_hops).ok()?.checked_sub(1) else {
+            return peer;
+        };
+        let entries = forwarded_for
+            .iter()
+            .rev()
+            .flat_map(|value| value.rsplit(|byte| *byte == b','));
+        parse_address(entries.into_iter().nth(index)?)
+    }
+
+    /// The provider credential for a host.
+    pub fn credential_for(&self, host: Option<&str>) -> Option<&Credential> {
+        let host = host?;
+        let meant = |credential: &&Credential| credential.hosts.iter().any(|p| p.matches(host));
+        self.plan.credentials.iter().find(meant)
+    }
+
+    /// Verifies a token, or remembers that it was. Epochs that cannot be good are refused before any
+    /// MAC is computed.
+    fn verify(&mut self, token: &[u8], now_secs: u64) -> Result<Rc<Key>, DenyReason> {
+        if let Some(key) = self.verified.get(token) {
+            return Ok(key);
+        }
+        let keyring = &self.plan.keyring;
+        let unverified = Unverified::parse(token).map_err(|_| DenyReason::KeyMalformed)?;
+        match keyring.judge_epoch(unverified.kid(), now_secs) {
+            Err(DenyReason::KeyRetired) if keyring.ring(unverified.kid())?.keeps_expired() => {}
+            verdict => verdict?,
+        }
+        let key = Rc::new(Key::verify(unverified, keyring)?);
+        self.verified.insert(token, Rc::clone(&key));
+        Ok(key)
+    }
+
+    fn judge_key(&self, key: &Key, now_secs: u64) -> Result<(), DenyReason> {
+        let settings = &self.plan.settings;
+        key.judge(&self.plan.keyring, now_secs)?;
+        if let Some(audience) = &settings.audience
+            && !key
+                .claims()
+                .aud
+                .as_ref()
+                .is_some_and(|aud| aud.contains(audience))
+        {
+            return Err(DenyReason::KeyAudience);
+        }
+        if settings.revoked.covers(key.claims()) {
+            Err(DenyReason::KeyRevoked)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn judge_membership(&self, key: &Key) -> Result<(), DenyReason> {
+        let settings = &self.plan.settings;
+        let listed = settings.tenants.contains_key(&key.claims().tenant)
+            || settings.unlisted_tenants == UnlistedTenants::Allow;
+        let known = listed && settings.has_tier(key.claims().tier());
+        if known {
+            Ok(())
+        } else {
+            Err(DenyReason::TierUnknown)
+        }
+    }
+
+    fn judge_address(&self, source: Option<IpAddr>) -> Result<(), DenyReason> {
+        let ClientRules { allow, deny, .. } = &self.plan.settings.client;
+        let inside = |cidr: &crate::cidr::Cidr| source.is_some_and(|source| cidr.contains(source));
+        let allowed = allow
+            .as_ref()
+            .is_none_or(|networks| networks.iter().any(inside));
+        // An unknown address could be any of those that are denied.
+        let denied = !deny.is_empty() && (source.is_none() || deny.iter().any(inside));
+        if allowed && !denied {
+            Ok(())
+        } else {
+            Err(DenyReason::Source)
+        }
+    }
+}

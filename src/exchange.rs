@@ -1,0 +1,308 @@
+//! The exchange: one request from its headers to its audit line, as a state machine without a host.
+//!
+//! `observe` → `judge` → (the host counts) → `conclude` → `finish`. Callbacks may come out of order or
+//! not at all, so each step stands on its own: an exchange that was never judged is a denial, and one
+//! that was finished writes no second line.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::access::{
+    Access, AmbiguousPath, CanonicalPath, canonical_host, query_keys, without_query,
+};
+use crate::audit::{Mask, Record};
+use crate::config::Mode;
+use crate::decision::{Decision, DenyReason};
+use crate::engine::Engine;
+use crate::headers::RequestHead;
+use crate::key::Key;
+
+/// The most names of a query in an audit line, and the longest of each, in bytes.
+const MAX_QUERY_KEYS: usize = 32;
+const MAX_QUERY_KEY_BYTES: usize = 64;
+
+/// The longest texts of a client in an audit line, in bytes.
+const MAX_METHOD_BYTES: usize = 32;
+const MAX_AUTHORITY_BYTES: usize = 255;
+const MAX_AMBIGUOUS_PATH_BYTES: usize = 1024;
+
+/// The longest request id in an audit line, in bytes: shorter than any key, so that no key fits.
+const MAX_REQUEST_ID_BYTES: usize = 64;
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+const NANOS_PER_MICRO: u64 = 1_000;
+
+/// One request on its way.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    record: Record,
+    started_ns: Option<u64>,
+    finished: bool,
+}
+
+/// What a request shows of itself before anything is decided.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Its headers.
+    pub head: &'a RequestHead<'a>,
+    /// The address of the connection's other end.
+    pub peer: Option<IpAddr>,
+    /// Unix nanoseconds.
+    pub now_ns: u64,
+}
+
+/// What the engine makes of a request, before it is counted.
+#[derive(Debug)]
+pub struct Judgement {
+    /// The key, where one was verified.
+    pub key: Option<Rc<Key>>,
+    /// What is to be done.
+    pub verdict: Verdict,
+}
+
+/// What is to be done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Count this decision and act on it.
+    Decide(Decision),
+    /// Answer the key with its own counts, and count nothing.
+    ShowUsage,
+}
+
+/// What to change about a request that goes on.
+#[derive(Debug, Default)]
+pub struct Edits<'a> {
+    /// Headers to remove, by name.
+    pub remove: Vec<&'a [u8]>,
+    /// Headers to add.
+    pub add: Vec<(&'a str, String)>,
+    /// A header to set in the place of whatever the client sent.
+    pub replace: Option<(&'a str, &'a str)>,
+}
+
+/// What is known when a request has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// The status the client was answered with, 0 when it was not.
+    pub status: Option<u64>,
+    /// Bytes received from the client.
+    pub bytes_in: Option<u64>,
+    /// Bytes sent to the client.
+    pub bytes_out: Option<u64>,
+    /// The address of the upstream.
+    pub upstream: Option<String>,
+    /// Unix nanoseconds.
+    pub now_ns: Option<u64>,
+}
+
+impl Exchange {
+    /// Whether the request was seen already.
+    pub fn is_observed(&self) -> bool {
+        self.started_ns.is_some()
+    }
+
+    /// Takes down what the request says of itself, for the audit line.
+    pub fn observe(&mut self, head: &RequestHead<'_>, source: Option<IpAddr>, now_ns: u64) {
+        let target = head.target.unwrap_or_default();
+        let keys = query_keys(target).take(MAX_QUERY_KEYS);
+        self.started_ns = Some(now_ns);
+        self.record = Record {
+            ts_micros: now_ns / NANOS_PER_MICRO,
+            req: head.request_id.and_then(request_id),
+            src: source.map(|source| source.to_string()),
+            method: head.method.map(|method| text(method, MAX_METHOD_BYTES)),
+            authority: head
+                .authority
+                .map(|authority| text(authority, MAX_AUTHORITY_BYTES)),
+            path: head.target.map(path),
+            query_keys: keys.map(|key| text(key, MAX_QUERY_KEY_BYTES)).collect(),
+            ..Record::default()
+        };
+    }
+
+    /// Decides, apart from counting. `client_cert` is asked for the digest of the client's
+    /// certificate only where a restriction depends on it.
+    pub fn judge(
+        &mut self,
+        engine: &mut Engine,
+        request: &Request<'_>,
+        client_cert: impl FnOnce() -> Option<String>,
+    ) -> Judgement {
+        let source = engine.client_address(request.peer, &request.head.forwarded_for);
+        self.observe(request.head, source, request.now_ns);
+        self.record.plan = Some(engine.plan_id().to_owned());
+        let now_secs = request.now_ns / NANOS_PER_SEC;
+        let credential = match request.head.credential() {
+            Ok(credential) => credential,
+            Err(reason) => return Judgement::deny(None, reason),
+        };
+        let identity = engine.identify(credential, now_secs);
+        let Some(key) = identity.key else {
+            // Without a key there is no verdict but a denial.
+            let reason = identity.verdict.err().unwrap_or(DenyReason::NotReady);
+            return Judgement::deny(None, reason);
+        };
+        self.record_key(&key);
+        if let Err(reason) = identity.verdict {
+            return Judgement::deny(Some(key), reason);
+        }
+        let client_cert = engine.needs_client_cert(&key).then(client_cert).flatten();
+        let verdict = match access(request.head, source, client_cert.as_deref(), now_secs) {
+            Ok(access) => decide(engine, &key, &access, request.head.upgrades),
+            Err(AmbiguousPath { .. }) => deny_access(engine, DenyReason::PathAmbiguous),
+        };
+        Judgement {
+            key: Some(key),
+            verdict,
+        }
+    }
+
+    /// Takes down the decision that is final.
+    pub fn conclude(&mut self, decision: Decision) {
+        self.record.decision = Some(decision);
+    }
+
+    /// The audit line, once.
+    pub fn finish(&mut self, ending: Ending, host: Option<&str>, mask: &Mask) -> Option<String> {
+        if std::mem::replace(&mut self.finished, true) {
+            return None;
+        }
+        let duration_ns = self.started_ns.zip(ending.now_ns);
+        self.record.host = host.map(str::to_owned);
+        self.record.status = ending.status.filter(|status| *status != 0);
+        self.record.bytes_in = ending.bytes_in;
+        self.record.bytes_out = ending.bytes_out;
+        self.record.upstream = ending.upstream;
+        self.record.duration_ns = duration_ns.map(|(start, end)| end.saturating_sub(start));
+        Some(self.record.write(mask))
+    }
+
+    fn record_key(&mut self, key: &Key) {
+        let claims = key.claims();
+        self.record.kid = Some(key.kid().to_string());
+        self.record.jti = Some(claims.jti.clone());
+        self.record.tenant = Some(claims.tenant.clone());
+        self.record.sub.clone_from(&claims.sub);
+        self.record.tier = Some(claims.tier().to_owned());
+        self.record.caveats = u64::try_from(key.caveats_len()).ok();
+    }
+}
+
+impl Judgement {
+    fn deny(key: Option<Rc<Key>>, reason: DenyReason) -> Self {
+        Self {
+            key,
+            verdict: Verdict::Decide(Decision::Deny(reason)),
+        }
+    }
+}
+
+impl<'a> Edits<'a> {
+    /// The edits of a request that goes on for a key: everything private goes, the identity and the
+    /// provider's credential take its place.
+    pub fn forward(engine: &'a Engine, key: &Key, head: &RequestHead<'a>) -> Self {
+        let host = head.authority.and_then(canonical_host);
+        let credential = engine.credential_for(host.as_deref());
+        let claims = key.claims();
+        let mut add = Vec::new();
+        if engine.settings().identity_headers {
+            add.push(("x-vkey-key", claims.jti.clone()));
+            add.push(("x-vkey-tenant", claims.tenant.clone()));
+            add.extend(
+                claims
+                    .sub
+                    .as_ref()
+                    .map(|sub| ("x-vkey-sub", header_text(sub))),
+            );
+        }
+        Self {
+            remove: head.private.clone(),
+            add,
+            replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
+        }
+    }
+}
+
+fn decide(engine: &Engine, key: &Key, access: &Access<'_>, upgrades: bool) -> Verdict {
+    let settings = engine.settings();
+    if access.method == "GET" && access.path.as_str() == settings.usage_path {
+        return match engine.authorize_client(key, access) {
+            Ok(()) => Verdict::ShowUsage,
+            Err(reason) => Verdict::Decide(Decision::Deny(reason)),
+        };
+    }
+    if upgrades && !settings.upgrades {
+        return deny_access(engine, DenyReason::Method);
+    }
+    match engine.authorize(key, access) {
+        Ok(()) => Verdict::Decide(Decision::Allow),
+        Err(reason) => deny_access(engine, reason),
+    }
+}
+
+/// A denial that the shadow mode only writes down.
+fn deny_access(engine: &Engine, reason: DenyReason) -> Verdict {
+    Verdict::Decide(match engine.settings().mode {
+        Mode::Enforce => Decision::Deny(reason),
+        Mode::Shadow => Decision::Shadow(reason),
+    })
+}
+
+/// A request without a path, or with two of a pseudo header, is ambiguous as a whole.
+fn access<'a>(
+    head: &RequestHead<'a>,
+    source: Option<IpAddr>,
+    client_cert: Option<&'a str>,
+    now_secs: u64,
+) -> Result<Access<'a>, AmbiguousPath> {
+    let target = head.target.filter(|_| !head.doubled).unwrap_or_default();
+    Ok(Access {
+        now_secs,
+        // A method is an ASCII token (RFC 9110, section 9.1); no rule lists what is not.
+        method: head
+            .method
+            .and_then(|method| std::str::from_utf8(method).ok())
+            .unwrap_or_default(),
+        host: head.authority.and_then(canonical_host),
+        path: CanonicalPath::parse(target)?,
+        source,
+        client_cert,
+        model: None,
+        mcp: None,
+    })
+}
+
+fn path(target: &[u8]) -> String {
+    match CanonicalPath::parse(target) {
+        Ok(canonical) => canonical.as_str().to_owned(),
+        Err(AmbiguousPath { .. }) => text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES),
+    }
+}
+
+/// Bytes of a client as text, each byte one character (ISO 8859-1), so that every byte shows.
+fn text(bytes: &[u8], max_bytes: usize) -> String {
+    bytes
+        .iter()
+        .take(max_bytes)
+        .map(|byte| char::from(*byte))
+        .collect()
+}
+
+fn request_id(id: &[u8]) -> Option<String> {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:".contains(byte);
+    (id.len() <= MAX_REQUEST_ID_BYTES && id.iter().all(allowed)).then(|| text(id, id.len()))
+}
+
+/// Text as a header value: what is not visible ASCII, and `%`, is percent-encoded (RFC 3986,
+/// section 2.1), so that no value can end the header or be taken for another.
+fn header_text(text: &str) -> String {
+    let mut value = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' => value.push_str("%25"),
+            b' '..=b'~' => value.push(char::from(byte)),
+            _ => value.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    value
+}

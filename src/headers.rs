@@ -1,0 +1,266 @@
+//! Request headers as a host hands them out, and what one reading of them finds.
+
+use crate::config::KeySource;
+use crate::decision::DenyReason;
+
+/// The prefix of the headers that tell the upstream who the caller is. Only the module sets them.
+const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
+
+/// A header map as a host serialises it (proxy-wasm ABI 0.2.1, `proxy_get_header_map_pairs`): the
+/// number of pairs, the lengths of each name and value, then the texts, each with a NUL behind it;
+/// integers are 32 bits, little-endian. Names and values are bytes: no host promises UTF-8.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    pairs: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+/// The bytes are no header map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidPairs(());
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: usize,
+    name_len: usize,
+    value_len: usize,
+}
+
+/// What one pass over the headers of a request finds.
+#[derive(Debug, Default)]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: Option<&'a [u8]>,
+    /// The request target: path and query.
+    pub target: Option<&'a [u8]>,
+    /// The authority.
+    pub authority: Option<&'a [u8]>,
+    /// The id that proxies and servers log for the request.
+    pub request_id: Option<&'a [u8]>,
+    /// Whether the request asks for another protocol: CONNECT, or any `upgrade` header.
+    pub upgrades: bool,
+    /// A pseudo header is there twice: the host is confused, or the client confuses it.
+    pub doubled: bool,
+    /// The values of `x-forwarded-for`, in their order.
+    pub forwarded_for: Vec<&'a [u8]>,
+    /// The names of the headers that must not reach the upstream: identity the client claims, and
+    /// every header that may carry a key.
+    pub private: Vec<&'a [u8]>,
+    credential: Credential<'a>,
+}
+
+/// The credential that the key sources agree on.
+#[derive(Clone, Copy, Debug, Default)]
+enum Credential<'a> {
+    Conflict,
+    #[default]
+    Missing,
+    One(&'a [u8]),
+}
+
+// === impl Headers ===
+
+impl Headers {
+    /// Reads a serialised header map. No bytes at all are a map without headers.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPairs`] when the lengths do not add up.
+    pub fn from_pairs(pairs: Vec<u8>) -> Result<Self, InvalidPairs> {
+        if pairs.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut words = pairs.chunks_exact(4).map(read_usize);
+        let count = words
+            .next()
+            .filter(|count| *count <= pairs.len() / 8)
+            .ok_or(InvalidPairs(()))?;
+        let mut spans = Vec::with_capacity(count);
+        let mut start = 4 + count * 8;
+        for _ in 0..count {
+            let (name_len, value_len) = words.next().zip(words.next()).ok_or(InvalidPairs(()))?;
+            spans.push(Span {
+                start,
+                name_len,
+                value_len,
+            });
+            let end = start
+                .checked_add(name_len)
+                .and_then(|end| end.checked_add(value_len));
+            start = end
+                .and_then(|end| end.checked_add(2))
+                .ok_or(InvalidPairs(()))?;
+        }
+        if start == pairs.len() {
+            Ok(Self { pairs, spans })
+        } else {
+            Err(InvalidPairs(()))
+        }
+    }
+
+    /// Serialises a header map as a host does.
+    pub fn to_pairs(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+        let word = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+        let mut pairs = word(headers.len()).to_vec();
+        for (name, value) in headers {
+            pairs.extend([word(name.len()), word(value.len())].concat());
+        }
+        for (name, value) in headers {
+            pairs.extend([name.as_slice(), &[0], value, &[0]].concat());
+        }
+        pairs
+    }
+
+    /// Every header, in the order of the host.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.spans.iter().map(|span| {
+            let value_start = span.start + span.name_len + 1;
+            (
+                self.slice(span.start, span.name_len),
+                self.slice(value_start, span.value_len),
+            )
+        })
+    }
+
+    fn slice(&self, start: usize, len: usize) -> &[u8] {
+        self.pairs.get(start..start + len).unwrap_or_default()
+    }
+}
+
+// === impl RequestHead ===
+
+impl<'a> RequestHead<'a> {
+    /// Reads the headers once.
+    pub fn read(headers: &'a Headers, sources: &[KeySource]) -> Self {
+        let mut head = Self::default();
+        for (name, value) in headers.iter() {
+            match name {
+                b":method" => head.doubled |= head.method.replace(value).is_some(),
+                b":path" => head.doubled |= head.target.replace(value).is_some(),
+                b":authority" => head.doubled |= head.authority.replace(value).is_some(),
+                // Extended CONNECT (RFC 8441) where the host shows it as it came.
+                b":protocol" => head.upgrades = true,
+                _ => head.read_field(name, value, sources),
+            }
+        }
+        head.upgrades |= head
+            .method
+            .is_some_and(|method| method.eq_ignore_ascii_case(b"connect"));
+        head
+    }
+
+    /// The credential of the request.
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::KeyMissing`], or [`DenyReason::KeyConflict`] when two sources disagree.
+    pub fn credential(&self) -> Result<&'a [u8], DenyReason> {
+        match self.credential {
+            Credential::Conflict => Err(DenyReason::KeyConflict),
+            Credential::Missing => Err(DenyReason::KeyMissing),
+            Credential::One(credential) => Ok(credential),
+        }
+    }
+
+    fn read_field(&mut self, name: &'a [u8], value: &'a [u8], sources: &[KeySource]) {
+        if name.eq_ignore_ascii_case(b"upgrade") {
+            self.upgrades = true;
+        } else if name.eq_ignore_ascii_case(b"x-request-id") {
+            self.request_id = Some(value);
+        } else if name.eq_ignore_ascii_case(b"x-forwarded-for") {
+            self.forwarded_for.push(value);
+        } else if is_identity(name) {
+            self.private.push(name);
+        } else {
+            self.read_credential(name, value, sources);
+        }
+    }
+
+    /// A header may be a source more than once, with several schemes.
+    fn read_credential(&mut self, name: &'a [u8], value: &'a [u8], sources: &[KeySource]) {
+        let named = |source: &&KeySource| name.eq_ignore_ascii_case(source.header.as_bytes());
+        let mut sources = sources.iter().filter(named).peekable();
+        if sources.peek().is_none() {
+            return;
+        }
+        self.private.push(name);
+        let Some(found) = sources.find_map(|source| source.credential(value)) else {
+            return;
+        };
+        self.credential = match self.credential {
+            Credential::Missing => Credential::One(found),
+            Credential::One(earlier) if earlier == found => Credential::One(found),
+            _ => Credential::Conflict,
+        };
+    }
+}
+
+/// Whether a header claims an identity that only the module may set. Servers that turn headers into
+/// variables read `x_vkey_key` as `x-vkey-key`, so both spellings count.
+fn is_identity(name: &[u8]) -> bool {
+    let plain = |byte: &u8| {
+        if *byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
+    let head = name.get(..IDENTITY_PREFIX.len()).unwrap_or_default();
+    head.len() == IDENTITY_PREFIX.len()
+        && head.iter().map(plain).eq(IDENTITY_PREFIX.iter().copied())
+}
+
+fn read_usize(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |number, byte| number << 8 | usize::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&str, &[u8])]) -> Headers {
+        let owned: Vec<_> = list
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
+            .collect();
+        Headers::from_pairs(Headers::to_pairs(&owned)).unwrap()
+    }
+
+    #[test]
+    fn a_header_map_reads_back() {
+        let map = headers(&[(":method", b"GET"), ("x", b"\x80\xff\x00"), ("empty", b"")]);
+        let all: Vec<_> = map.iter().collect();
+        assert_eq!(
+            all,
+            [
+                (b":method".as_slice(), b"GET".as_slice()),
+                (b"x", b"\x80\xff\x00"),
+                (b"empty", b"")
+            ]
+        );
+        assert_eq!(Headers::from_pairs(Vec::new()).unwrap().iter().count(), 0);
+        assert_eq!(Headers::from_pairs(vec![0; 4]).unwrap().iter().count(), 0);
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        let pairs = Headers::to_pairs(&[(b"name".to_vec(), b"value".to_vec())]);
+        for len in 1..pairs.len() {
+            assert!(Headers::from_pairs(pairs[..len].to_vec()).is_err(), "{len}");
+        }
+        for index in 0..12 {
+            let mut lying = pairs.clone();
+            lying[index] = 0xFF;
+            assert!(Headers::from_pairs(lying).is_err(), "{index}");
+        }
+    }
+
+    #[test]
+    fn identity_headers_are_known_in_every_spelling() {
+        assert!(is_identity(b"x-vkey-key") && is_identity(b"X-Vkey_Anything"));
+        assert!(!is_identity(b"x-vkey") && !is_identity(b"xx-vkey-key"));
+    }
+}

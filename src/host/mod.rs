@@ -1,0 +1,135 @@
+//! The seam to a proxy: what the library asks of a proxy-wasm host, and what it does there.
+//!
+//! [`Gate`] is what a root context holds, [`Gate::on_request_headers`] and [`Gate::on_log`] are what
+//! its HTTP contexts do. [`CellStore`] writes cells by compare-and-swap. [`MemoryHost`] is the one host
+//! that lives in memory.
+
+mod gate;
+mod memory;
+mod store;
+
+pub use gate::{Action, Gate, Refused};
+pub use memory::{HeaderList, MemoryHost, MemoryStore};
+pub use store::{CellStore, NotCounted};
+
+use crate::config::Level;
+use crate::decision::Reply;
+use crate::headers::Headers;
+
+/// A status that says a host call did not do what was asked (proxy-wasm ABI 0.2.1, `proxy_status_t`;
+/// hosts return more than the specification lists).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostError(pub u32);
+
+/// What a host knows and the module asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Property {
+    /// The id of the proxy's node.
+    NodeId,
+    /// SHA-256 of the client's certificate, hexadecimal digits.
+    PeerCertificateDigest,
+    /// Bytes received from the client.
+    RequestTotalSize,
+    /// The status the client was answered with.
+    ResponseCode,
+    /// Bytes sent to the client.
+    ResponseTotalSize,
+    /// The address and port of the connection's other end.
+    SourceAddress,
+    /// The address and port of the upstream.
+    UpstreamAddress,
+}
+
+/// The shared data of a host: records under names, seen by all its workers.
+pub trait SharedData {
+    /// The record and its compare-and-swap value; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when the host has no shared data.
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError>;
+
+    /// Writes a record. Hosts differ in what `cas` means for a record that is not there:
+    /// see [`CellStore`].
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`] when nothing was written.
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError>;
+}
+
+/// Why a record was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// Another worker wrote it since it was read.
+    CasMismatch,
+    /// The host refuses.
+    Host(HostError),
+}
+
+/// A proxy-wasm host, seen from one HTTP context.
+pub trait Host: SharedData {
+    /// The wall clock, Unix nanoseconds.
+    fn now_ns(&self) -> Option<u64>;
+
+    /// The request's headers; `None` when the host shows none.
+    fn request_headers(&self) -> Option<Headers>;
+
+    /// Removes every header of that name from the request.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when it may still be there.
+    fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError>;
+
+    /// Adds a header to the request.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when it is not there.
+    fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
+
+    /// A property's bytes; `None` when it is absent or empty.
+    fn property(&self, property: Property) -> Option<Vec<u8>>;
+
+    /// Sets a property of the request that the proxy's other filters and its access loggers see.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when they do not.
+    fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError>;
+
+    /// Answers the request.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when the host does not.
+    fn send_reply(&self, reply: &Reply) -> Result<(), HostError>;
+
+    /// Writes to the proxy's log.
+    fn log(&self, level: Level, text: &str);
+}
+
+impl Property {
+    /// The path of the property, its parts joined by NUL (Envoy: "Attributes").
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::NodeId => "xds\0node\0id",
+            Self::PeerCertificateDigest => "connection\0sha256_peer_certificate_digest",
+            Self::RequestTotalSize => "request\0total_size",
+            Self::ResponseCode => "response\0code",
+            Self::ResponseTotalSize => "response\0total_size",
+            Self::SourceAddress => "source\0address",
+            Self::UpstreamAddress => "upstream\0address",
+        }
+    }
+}
+
+/// A number as hosts encode it: Envoy in eight bytes, little-endian; nginx in decimal digits. Eight
+/// digits can be told from a number, which would be larger than any count.
+fn number(bytes: &[u8]) -> Option<u64> {
+    if bytes.iter().all(u8::is_ascii_digit) {
+        return std::str::from_utf8(bytes).ok()?.parse().ok();
+    }
+    bytes.try_into().ok().map(u64::from_le_bytes)
+}

@@ -1,0 +1,129 @@
+//! The verified key: claims and restrictions that the ring's own tag vouches for.
+
+use crate::caveat::{Origin, Restriction};
+use crate::claims::Claims;
+use crate::decision::DenyReason;
+use crate::json::{Integers, Invalid};
+use crate::keyring::{Keyring, RingState};
+use crate::token::{Kid, Unverified, Verified};
+
+/// A verified key. Made by [`Key::verify`] alone, so whoever holds one knows that its tag was
+/// checked.
+#[derive(Debug)]
+pub struct Key {
+    kid: Kid,
+    claims: Claims,
+    caveats_len: usize,
+    restrictions: Restrictions,
+}
+
+/// What a key carries, where all of it is understood.
+#[derive(Debug)]
+enum Restrictions {
+    Understood {
+        only: Option<Restriction>,
+        caveats: Box<[Restriction]>,
+    },
+    Unsupported,
+}
+
+impl Key {
+    /// Verifies a token against a keyring, and only then reads what it says. Nothing is decided but
+    /// that the key is genuine: see [`Key::judge`].
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::KeyUnknown`], [`DenyReason::KeySignature`], and [`DenyReason::KeyMalformed`] for
+    /// a genuine tag over what are no claims.
+    pub fn verify(token: Unverified<'_>, keyring: &Keyring) -> Result<Self, DenyReason> {
+        let ring = keyring.ring(token.kid())?;
+        let signing_key = ring.signing_key(token.kid());
+        let verified = token
+            .verify(&signing_key)
+            .map_err(|_| DenyReason::KeySignature)?;
+        Self::open(&verified).map_err(|_| DenyReason::KeyMalformed)
+    }
+
+    /// What the key says of itself.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Names the signing key the token was made with.
+    pub fn kid(&self) -> &Kid {
+        &self.kid
+    }
+
+    /// How many caveats were added to the key.
+    pub fn caveats_len(&self) -> usize {
+        self.caveats_len
+    }
+
+    /// The restrictions the key carries. None when one is not understood, in which case
+    /// [`Key::judge`] refuses the key.
+    pub fn restrictions(&self) -> impl Iterator<Item = (Origin, &Restriction)> {
+        let (only, caveats) = match &self.restrictions {
+            Restrictions::Understood { only, caveats } => (only.as_ref(), &**caveats),
+            Restrictions::Unsupported => (None, [].as_slice()),
+        };
+        let caveats = caveats.iter().enumerate();
+        let caveats = caveats.map(|(index, caveat)| (Origin::Caveat(index + 1), caveat));
+        only.map(|only| (Origin::Only, only))
+            .into_iter()
+            .chain(caveats)
+    }
+
+    /// Whether the key itself is good at a time: everything about it that a request has no part in.
+    /// Repeated on every request, since all of it depends on the time.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which it is not.
+    pub fn judge(&self, keyring: &Keyring, now_secs: u64) -> Result<(), DenyReason> {
+        if matches!(self.restrictions, Restrictions::Unsupported) {
+            return Err(DenyReason::CaveatUnsupported);
+        }
+        keyring.judge_epoch(&self.kid, now_secs)?;
+        self.judge_times(keyring.clock_skew_secs(), now_secs)?;
+        let prohibits_time =
+            |(_, restriction): (_, &Restriction)| restriction.prohibits_time(now_secs);
+        if let Some(reason) = self.restrictions().find_map(prohibits_time) {
+            return Err(reason);
+        }
+        match keyring.ring(&self.kid)?.state() {
+            RingState::Revoked => Err(DenyReason::KeyRevoked),
+            RingState::Active | RingState::Retiring => Ok(()),
+        }
+    }
+
+    fn open(verified: &Verified) -> Result<Self, Invalid> {
+        let claims = Claims::parse(verified.claims())?;
+        let caveats: Vec<_> = verified.caveats().map(Restriction::parse).collect();
+        let only = claims
+            .only
+            .as_ref()
+            .map(|only| Restriction::read(&only.root(Integers::Digits)));
+        Ok(Self {
+            kid: verified.kid().clone(),
+            caveats_len: caveats.len(),
+            restrictions: match (only.transpose(), caveats.into_iter().collect()) {
+                (Ok(only), Ok(caveats)) => Restrictions::Understood { only, caveats },
+                _ => Restrictions::Unsupported,
+            },
+            claims,
+        })
+    }
+
+    /// `[not before, exp)` is half-open. The skew is for the minter's clock, so it excuses `iat`; an
+    /// explicit `nbf` is meant to the second.
+    fn judge_times(&self, clock_skew_secs: u64, now_secs: u64) -> Result<(), DenyReason> {
+        let early = self.claims.iat > now_secs.saturating_add(clock_skew_secs);
+        if early || self.claims.nbf.is_some_and(|nbf| now_secs < nbf) {
+            Err(DenyReason::KeyNotYetValid)
+        } else if now_secs >= self.claims.exp {
+            Err(DenyReason::KeyExpired)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The keyring: rings, their secrets, and which epochs of a ring are good at a given time.
+//!
+//! A rotating ring changes its signing key every `interval`, at the same second on every proxy and
+//! every minter, because the epoch is a function of the time alone. A key lives at least
+//! `max_age - interval` (minted in the last second of its epoch) and at most `max_age` (minted in the
+//! first).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use crate::decision::DenyReason;
+use crate::mac::{RootKey, SigningKey};
+use crate::token::{Kid, is_ring_name};
+
+/// The shortest text secret, in characters.
+pub const MIN_SECRET_CHARS: usize = 16;
+
+/// The shortest `base64:` secret, in bytes: as long as what HMAC-SHA256 puts out (RFC 2104,
+/// section 3).
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// What counts as a special character of a text secret.
+const SPECIAL: &str = "!@#$%^&*()_+-=[]{}|;:,.<>?";
+
+/// Secrets that stand in files anyone can read. A configuration never accepts them.
+const SAMPLE_SECRETS: [&str; 4] = [
+    "Abc123!@#Xyz789!@#",
+    "Sample-Secret-1-never-deploy",
+    "base64:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    "base64:c2FtcGxlIHNlY3JldCAyLCBuZXZlciBkZXBsb3kgaXQ=",
+];
+
+/// A ring's secret. It has no `Debug` and is wiped when dropped.
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// Why a text cannot be a ring's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidSecret {
+    /// Not the base64 its prefix promises.
+    Base64,
+    /// A control character, most often the line end of a file.
+    ControlCharacter,
+    /// Printed in a file.
+    Sample,
+    /// Shorter than [`MIN_SECRET_CHARS`] or [`MIN_SECRET_BYTES`].
+    Short,
+    /// Characters of fewer than three kinds.
+    Uniform,
+}
+
+/// What a ring is still good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingState {
+    /// Mints and verifies.
+    Active,
+    /// Verifies.
+    Retiring,
+    /// Identifies the keys it signed, and refuses them.
+    Revoked,
+}
+
+/// How a ring's signing key changes with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    interval_secs: u64,
+    max_age_secs: u64,
+    keep_expired: bool,
+}
+
+/// Why a rotation makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidRotation {
+    /// The interval is zero.
+    Interval,
+    /// A key would be refused before its ring's next epoch.
+    MaxAge,
+}
+
+/// A named secret and its rule of rotation.
+pub struct Ring {
+    name: Box<str>,
+    root: RootKey,
+    state: RingState,
+    rotation: Option<Rotation>,
+}
+
+/// The rings of a configuration.
+#[derive(Default)]
+pub struct Keyring {
+    rings: Vec<Ring>,
+    clock_skew_secs: u64,
+}
+
+// === impl Secret ===
+
+impl Secret {
+    /// Reads a secret: text, or `base64:` and the bytes in base64.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSecret`] when it is too weak to sign keys.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        if text.chars().any(char::is_control) {
+            return Err(InvalidSecret::ControlCharacter);
+        }
+        let bytes = match text.strip_prefix("base64:") {
+            Some(encoded) => STANDARD
+                .decode(encoded)
+                .map_err(|_| InvalidSecret::Base64)?,
+            None => text.as_bytes().to_vec(),
+        };
+        let secret = Self(Zeroizing::new(bytes));
+        if text.starts_with("base64:") {
+            let long = secret.0.len() >= MIN_SECRET_BYTES;
+            return if long {
+                Ok(secret)
+            } else {
+                Err(InvalidSecret::Short)
+            };
+        }
+        check_text(text).map(|()| secret)
+    }
+
+    /// Reads a secret as [`Secret::parse`] does, and refuses those that stand in this project's
+    /// files: what configurations are compiled with.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSecret`], [`InvalidSecret::Sample`] among them.
+    pub fn parse_unpublished(text: &str) -> Result<Self, InvalidSecret> {
+        if SAMPLE_SECRETS.contains(&text) {
+            return Err(InvalidSecret::Sample);
+        }
+        Self::parse(text)
+    }
+}
+
+fn check_text(text: &str) -> Result<(), InvalidSecret> {
+    if text.chars().count() < MIN_SECRET_CHARS {
+        return Err(InvalidSecret::Short);
+    }
+    let kinds: [fn(char) -> bool; 4] = [
+        |c| c.is_ascii_uppercase(),
+        |c| c.is_ascii_lowercase(),
+        |c| c.is_ascii_digit(),
+        |c| SPECIAL.contains(c),
+    ];
+    let present = kinds
+        .into_iter()
+        .filter(|kind| text.contains(*kind))
+        .count();
+    if present < 3 {
+        Err(InvalidSecret::Uniform)
+    } else {
+        Ok(())
+    }
+}
+
+impl fmt::Display for InvalidSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Base64 => "the secret is not valid base64 after base64:",
+            Self::ControlCharacter => {
+                "the secret holds a control character, most often a line end copied from a file"
+            }
+            Self::Sample => "the secret is a published sample; make one with `vkey secret new`",
+            Self::Short => {
+                "the secret is too short: at least 16 characters, or 32 bytes after base64:; \
+                 `vkey secret new` makes one"
+            }
+            Self::Uniform => {
+                "the secret needs at least three of upper case, lower case, digits and special \
+                 characters; `vkey secret new` makes one"
+            }
+        })
+    }
+}
+
+impl std::error::Error for InvalidSecret {}
+
+// === impl Rotation ===
+
+impl Rotation {
+    /// A rotation every `interval_secs`, each signing key accepted for `max_age_secs` from the start
+    /// of its epoch. With `keep_expired`, keys past their life are still identified when refused.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRotation`] for an interval of zero or longer than the age.
+    pub fn new(
+        interval_secs: u64,
+        max_age_secs: u64,
+        keep_expired: bool,
+    ) -> Result<Self, InvalidRotation> {
+        if interval_secs == 0 {
+            Err(InvalidRotation::Interval)
+        } else if interval_secs > max_age_secs {
+            Err(InvalidRotation::MaxAge)
+        } else {
+            Ok(Self {
+                interval_secs,
+                max_age_secs,
+                keep_expired,
+            })
+        }
+    }
+
+    /// The epoch of a time.
+    pub fn epoch_at(&self, now_secs: u64) -> u32 {
+        let epoch = now_secs.checked_div(self.interval_secs).unwrap_or(0);
+        u32::try_from(epoch).unwrap_or(u32::MAX)
+    }
+
+    /// The first second of an epoch.
+    pub fn start_of(&self, epoch: u32) -> u64 {
+        u64::from(epoch).saturating_mul(self.interval_secs)
+    }
+
+    /// The first second at which keys of an epoch are refused.
+    pub fn end_of(&self, epoch: u32) -> u64 {
+        self.start_of(epoch).saturating_add(self.max_age_secs)
+    }
+}
+
+impl fmt::Display for InvalidRotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interval => "the interval must be at least 1s",
+            Self::MaxAge => "max_age must not be shorter than the interval",
+        })
+    }
+}
+
+impl std::error::Error for InvalidRotation {}
+
+// === impl Ring ===
+
+impl Ring {
+    /// A ring; `None` when its name is not `[a-z0-9][a-z0-9-]{0,31}`.
+    pub fn new(
+        name: &str,
+        secret: &Secret,
+        state: RingState,
+        rotation: Option<Rotation>,
+    ) -> Option<Self> {
+        let root = RootKey::extract(&secret.0);
+        is_ring_name(name).then(|| Self {
+            name: name.into(),
+            root,
+            state,
+            rotation,
+        })
+    }
+
+    /// The name, the first part of its keys' kids.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the ring is still good for.
+    pub fn state(&self) -> RingState {
+        self.state
+    }
+
+    /// Whether a key past its life may still be identified: always in a ring that does not rotate.
+    pub fn keeps_expired(&self) -> bool {
+        self.rotation.is_none_or(|rotation| rotation.keep_expired)
+    }
+
+    /// The kid to mint under at a time.
+    pub fn kid_at(&self, now_secs: u64) -> Option<Kid> {
+        let epoch = self
+            .rotation
+            .map_or(0, |rotation| rotation.epoch_at(now_secs));
+        Kid::new(&self.name, epoch)
+    }
+
+    /// The first second at which keys minted at a time are refused whatever they claim; `None` when
+    /// the ring does not rotate.
+    pub fn end_of_life(&self, now_secs: u64) -> Option<u64> {
+        self.rotation
+            .map(|rotation| rotation.end_of(rotation.epoch_at(now_secs)))
+    }
+
+    /// Derives the signing key of an epoch.
+    pub fn signing_key(&self, kid: &Kid) -> SigningKey {
+        self.root.derive(&kid.to_string())
+    }
+}
+
+// === impl Keyring ===
+
+impl Keyring {
+    /// A keyring. Of two rings with one name the first is found.
+    pub fn new(rings: Vec<Ring>, clock_skew_secs: u64) -> Self {
+        Self {
+            rings,
+            clock_skew_secs,
+        }
+    }
+
+    /// The ring that signs under a kid.
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::KeyUnknown`] when there is none, or the ring does not have such an epoch.
+    pub fn ring(&self, kid: &Kid) -> Result<&Ring, DenyReason> {
+        let named = self.rings.iter().find(|ring| &*ring.name == kid.ring());
+        let ring = named.ok_or(DenyReason::KeyUnknown)?;
+        if ring.rotation.is_none() && kid.epoch() != 0 {
+            return Err(DenyReason::KeyUnknown);
+        }
+        Ok(ring)
+    }
+
+    /// The ring that new keys are minted by: the first active one.
+    pub fn minting_ring(&self) -> Option<&Ring> {
+        self.rings
+            .iter()
+            .find(|ring| ring.state == RingState::Active)
+    }
+
+    /// Whether a kid's epoch is good at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::KeyNotYetValid`] before the epoch starts, [`DenyReason::KeyRetired`] once it has
+    /// aged out, and as [`Keyring::ring`].
+    pub fn judge_epoch(&self, kid: &Kid, now_secs: u64) -> Result<(), DenyReason> {
+        let Some(rotation) = self.ring(kid)?.rotation else {
+            return Ok(());
+        };
+        if now_secs.saturating_add(self.clock_skew_secs) < rotation.start_of(kid.epoch()) {
+            Err(DenyReason::KeyNotYetValid)
+        } else if now_secs >= rotation.end_of(kid.epoch()) {
+            Err(DenyReason::KeyRetired)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// How far another machine's clock may be ahead of this one.
+    pub fn clock_skew_secs(&self) -> u64 {
+        self.clock_skew_secs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_secrets_are_refused() {
+        let error = |text: &str| Secret::parse(text).err();
+        assert_eq!(error("Abcdefghijklmn12"), None);
+        assert_eq!(error("Abcdefghijklm12"), Some(InvalidSecret::Short));
+        assert_eq!(error("abcdefghijklmnop1"), Some(InvalidSecret::Uniform));
+        assert_eq!(
+            error("Abcdefghijklmn12\n"),
+            Some(InvalidSecret::ControlCharacter)
+        );
+        assert_eq!(error("base64:AAAA"), Some(InvalidSecret::Short));
+        assert_eq!(error("base64:%%%"), Some(InvalidSecret::Base64));
+        assert_eq!(error(&format!("base64:{}", STANDARD.encode([7; 32]))), None);
+        assert_eq!(
+            error(&format!("base64:{}", STANDARD.encode([7; 31]))),
+            Some(InvalidSecret::Short)
+        );
+    }
+
+    #[test]
+    fn published_secrets_are_strong_and_refused_all_the_same() {
+        for sample in SAMPLE_SECRETS {
+            assert!(Secret::parse(sample).is_ok(), "{sample}");
+            assert_eq!(
+                Secret::parse_unpublished(sample).err(),
+                Some(InvalidSecret::Sample)
+            );
+        }
+    }
+
+    #[test]
+    fn epochs_follow_the_clock() {
+        let rotation = Rotation::new(10, 25, true).unwrap();
+        assert_eq!(
+            (
+                rotation.epoch_at(0),
+                rotation.epoch_at(9),
+                rotation.epoch_at(10)
+            ),
+            (0, 0, 1)
+        );
+        assert_eq!((rotation.start_of(3), rotation.end_of(3)), (30, 55));
+        assert_eq!(rotation.epoch_at(u64::MAX), u32::MAX);
+        assert_eq!(Rotation::new(0, 1, true), Err(InvalidRotation::Interval));
+        assert_eq!(Rotation::new(11, 10, true), Err(InvalidRotation::MaxAge));
+        assert!(Rotation::new(10, 10, true).is_ok());
+    }
+
+    #[test]
+    fn an_epoch_is_judged_to_the_second() {
+        let secret = Secret::parse("Abcdefghijklmn12").unwrap();
+        let rotation = Rotation::new(10, 25, true).unwrap();
+        let ring = Ring::new("main", &secret, RingState::Active, Some(rotation)).unwrap();
+        let keyring = Keyring::new(vec![ring], 5);
+        let kid = Kid::new("main", 3).unwrap();
+        let judge = |now| keyring.judge_epoch(&kid, now);
+        assert_eq!(judge(24), Err(DenyReason::KeyNotYetValid));
+        assert_eq!(judge(25), Ok(()));
+        assert_eq!(judge(54), Ok(()));
+        assert_eq!(judge(55), Err(DenyReason::KeyRetired));
+    }
+}
