@@ -1,0 +1,314 @@
+//! The boundary to the host: proxy-wasm ABI 0.2.1, as far as the module uses it.
+//!
+//! Everything crosses as bytes, and every status is handled: hosts return more statuses than the
+//! specification lists, and headers that are not UTF-8. This is the only file with unsafe code.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc};
+use std::ptr::{NonNull, null_mut};
+
+use vkey::config::Level;
+use vkey::decision::Reply;
+use vkey::headers::Headers;
+use vkey::host::{Action, Host, HostError, Property, SharedData, WriteError};
+
+/// The statuses that mean more than failure (`proxy_status_t`).
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const CAS_MISMATCH: u32 = 8;
+
+/// `proxy_map_type_t`: the request's headers.
+const REQUEST_HEADERS: u32 = 0;
+
+/// `proxy_buffer_type_t`: the plugin's configuration.
+const PLUGIN_CONFIGURATION: u32 = 7;
+
+/// No gRPC status belongs to a reply: the host chooses.
+const NO_GRPC_STATUS: i32 = -1;
+
+/// The host, as the context that it is calling back sees it.
+pub(crate) struct ProxyHost;
+
+mod abi {
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        pub(super) fn proxy_add_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
+            value: *const u8,
+            value_len: usize,
+        ) -> u32;
+        pub(super) fn proxy_get_buffer_bytes(
+            buffer: u32,
+            start: usize,
+            max_len: usize,
+            data: *mut *mut u8,
+            len: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_get_current_time_nanoseconds(time_ns: *mut u64) -> u32;
+        pub(super) fn proxy_get_header_map_pairs(
+            map: u32,
+            data: *mut *mut u8,
+            len: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_get_property(
+            path: *const u8,
+            path_len: usize,
+            data: *mut *mut u8,
+            len: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_get_shared_data(
+            name: *const u8,
+            name_len: usize,
+            data: *mut *mut u8,
+            len: *mut usize,
+            cas: *mut u32,
+        ) -> u32;
+        pub(super) fn proxy_log(level: u32, text: *const u8, text_len: usize) -> u32;
+        pub(super) fn proxy_remove_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
+        ) -> u32;
+        pub(super) fn proxy_send_local_response(
+            status: u32,
+            details: *const u8,
+            details_len: usize,
+            body: *const u8,
+            body_len: usize,
+            headers: *const u8,
+            headers_len: usize,
+            grpc_status: i32,
+        ) -> u32;
+        pub(super) fn proxy_set_property(
+            path: *const u8,
+            path_len: usize,
+            value: *const u8,
+            value_len: usize,
+        ) -> u32;
+        pub(super) fn proxy_set_shared_data(
+            name: *const u8,
+            name_len: usize,
+            data: *const u8,
+            data_len: usize,
+            cas: u32,
+        ) -> u32;
+    }
+
+    unsafe extern "C" {
+        /// Runs the constructors of the C library that the target links.
+        pub(super) fn __wasm_call_ctors();
+    }
+}
+
+// === host calls ===
+
+impl SharedData for ProxyHost {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        let mut cas = 0;
+        // SAFETY: `name` is valid for its length; the host writes to the three places.
+        let record = receive(|data, len| unsafe {
+            abi::proxy_get_shared_data(name.as_ptr(), name.len(), data, len, &raw mut cas)
+        });
+        match record {
+            Ok(record) => Ok(Some((record, cas))),
+            Err(HostError(NOT_FOUND)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        #[cfg(feature = "faults")]
+        let cas = crate::faults::cas(cas);
+        // SAFETY: both slices are valid for their lengths, and the host copies them.
+        let status = unsafe {
+            abi::proxy_set_shared_data(
+                name.as_ptr(),
+                name.len(),
+                record.as_ptr(),
+                record.len(),
+                cas,
+            )
+        };
+        match status {
+            OK => Ok(()),
+            CAS_MISMATCH => Err(WriteError::CasMismatch),
+            status => Err(WriteError::Host(HostError(status))),
+        }
+    }
+}
+
+impl Host for ProxyHost {
+    fn now_ns(&self) -> Option<u64> {
+        let mut now_ns = 0;
+        // SAFETY: the host writes one number to the place.
+        let status = unsafe { abi::proxy_get_current_time_nanoseconds(&raw mut now_ns) };
+        done(status).ok().map(|()| now_ns)
+    }
+
+    fn request_headers(&self) -> Option<Headers> {
+        // SAFETY: the host writes to the two places.
+        let pairs = receive(|data, len| unsafe {
+            abi::proxy_get_header_map_pairs(REQUEST_HEADERS, data, len)
+        });
+        Headers::from_pairs(pairs.ok()?).ok()
+    }
+
+    fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
+        // SAFETY: the name is valid for its length, and the host does not keep it.
+        done(unsafe {
+            abi::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len())
+        })
+    }
+
+    fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        // SAFETY: both slices are valid for their lengths, and the host copies them.
+        done(unsafe {
+            abi::proxy_add_header_map_value(
+                REQUEST_HEADERS,
+                name.as_ptr(),
+                name.len(),
+                value.as_ptr(),
+                value.len(),
+            )
+        })
+    }
+
+    fn property(&self, property: Property) -> Option<Vec<u8>> {
+        let path = property.path();
+        // SAFETY: the path is valid for its length; the host writes to the two places.
+        let value = receive(|data, len| unsafe {
+            abi::proxy_get_property(path.as_ptr(), path.len(), data, len)
+        });
+        value.ok().filter(|value| !value.is_empty())
+    }
+
+    fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
+        // SAFETY: both slices are valid for their lengths, and the host copies them.
+        done(unsafe {
+            abi::proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len())
+        })
+    }
+
+    fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
+        let headers: Vec<_> = reply
+            .headers
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect();
+        let headers = Headers::to_pairs(&headers);
+        // SAFETY: the three slices are valid for their lengths, and the host copies them.
+        done(unsafe {
+            abi::proxy_send_local_response(
+                u32::from(reply.status),
+                reply.details.as_ptr(),
+                reply.details.len(),
+                reply.body.as_ptr(),
+                reply.body.len(),
+                headers.as_ptr(),
+                headers.len(),
+                NO_GRPC_STATUS,
+            )
+        })
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        // A log that cannot be written cannot say so.
+        // SAFETY: the text is valid for its length, and the host copies it.
+        _ = unsafe { abi::proxy_log(level as u32, text.as_ptr(), text.len()) };
+    }
+}
+
+/// The environment that the host passes to the module.
+#[expect(clippy::disallowed_methods, reason = "this is the edge")]
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn plugin_configuration(len: usize) -> Vec<u8> {
+    // SAFETY: the host writes to the two places.
+    let text = receive(|data, text_len| unsafe {
+        abi::proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, len, data, text_len)
+    });
+    text.unwrap_or_default()
+}
+
+fn done(status: u32) -> Result<(), HostError> {
+    if status == OK {
+        Ok(())
+    } else {
+        Err(HostError(status))
+    }
+}
+
+/// Takes the bytes that a host call hands over.
+fn receive(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, HostError> {
+    let (mut data, mut len) = (null_mut(), 0);
+    done(call(&raw mut data, &raw mut len))?;
+    if data.is_null() || len == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the host got these bytes from `proxy_on_memory_allocate`, filled all of them, and gives
+    // them up.
+    Ok(unsafe { Vec::from_raw_parts(data, len, len) })
+}
+
+// === callbacks ===
+
+#[unsafe(no_mangle)]
+extern "C" fn _initialize() {
+    // SAFETY: the host calls this once, before anything else.
+    unsafe { abi::__wasm_call_ctors() };
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_abi_version_0_2_1() {}
+
+/// Memory for what the host hands over; [`receive`] takes it back. Null when there is none.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+    match Layout::array::<u8>(size) {
+        // SAFETY: the layout has a size.
+        Ok(layout) if size > 0 => unsafe { alloc(layout) },
+        Ok(_) => NonNull::dangling().as_ptr(),
+        Err(_) => null_mut(),
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_context_create(id: u32, root_id: u32) {
+    if root_id != 0 {
+        crate::http::create(id, root_id);
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_vm_start(_root_id: u32, _vm_configuration_len: usize) -> bool {
+    true
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_configure(root_id: u32, len: usize) -> bool {
+    crate::root::configure(root_id, &plugin_configuration(len))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_headers(id: u32, _headers: usize, _end_of_stream: bool) -> u32 {
+    match crate::http::on_request_headers(id) {
+        Action::Continue => 0,
+        Action::Pause => 1,
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_log(id: u32) {
+    crate::http::on_log(id);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_delete(id: u32) {
+    crate::http::delete(id);
+    crate::root::delete(id);
+}

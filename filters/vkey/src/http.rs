@@ -1,0 +1,65 @@
+//! HTTP contexts: one for each request.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use vkey::exchange::Exchange;
+use vkey::host::{Action, Gate};
+
+use crate::host::ProxyHost;
+
+thread_local! {
+    static REQUESTS: RefCell<BTreeMap<u32, Rc<Http>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+struct Http {
+    gate: Rc<Gate>,
+    exchange: RefCell<Exchange>,
+}
+
+/// Starts a request under a root context.
+pub(crate) fn create(id: u32, root_id: u32) {
+    let http = Http {
+        gate: crate::root::gate(root_id),
+        exchange: RefCell::default(),
+    };
+    REQUESTS.with_borrow_mut(|requests| requests.insert(id, Rc::new(http)));
+}
+
+/// Decides on a request. One that the host never announced is denied like any other.
+pub(crate) fn on_request_headers(id: u32) -> Action {
+    let http = find(id).unwrap_or_else(|| {
+        create(id, 0);
+        find(id).unwrap_or_else(unannounced)
+    });
+    match http.exchange.try_borrow_mut() {
+        Ok(mut exchange) => http.gate.on_request_headers(&ProxyHost, &mut exchange),
+        Err(_) => Action::Pause,
+    }
+}
+
+/// Writes a request's audit line.
+pub(crate) fn on_log(id: u32) {
+    let http = find(id).unwrap_or_else(unannounced);
+    if let Ok(mut exchange) = http.exchange.try_borrow_mut() {
+        http.gate.on_log(&ProxyHost, &mut exchange);
+    }
+}
+
+/// Forgets a request.
+pub(crate) fn delete(id: u32) {
+    REQUESTS.with_borrow_mut(|requests| requests.remove(&id));
+}
+
+/// The map is not borrowed while the host is called, so a host may call back from inside.
+fn find(id: u32) -> Option<Rc<Http>> {
+    REQUESTS.with_borrow(|requests| requests.get(&id).cloned())
+}
+
+fn unannounced() -> Rc<Http> {
+    Rc::new(Http {
+        gate: crate::root::gate(0),
+        exchange: RefCell::default(),
+    })
+}
