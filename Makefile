@@ -1,0 +1,89 @@
+# The two commands are `make run` and `make test`. Each installs what it needs, into .tools, the first time.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # the steps share cargo's target directory and two cores
+.DELETE_ON_ERROR:
+
+ENVOY_VERSION := 1.40.0
+PINNED_ENVOY := .tools/envoy-$(ENVOY_VERSION)
+# Another Envoy: make run ENVOY=/path/to/envoy
+ENVOY ?= $(PINNED_ENVOY)
+WASM_OPT := .tools/npm/node_modules/.bin/wasm-opt
+WASM_RUNNER := .tools/bin/wasm-bindgen-test-runner
+
+# Wherever cargo puts things otherwise, the results are where the README says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export ENVOY
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: rust $(WASM_OPT) $(ENVOY) wasm-runner ## Install all that the other targets need (they also do so themselves)
+
+.PHONY: build
+build: rust $(WASM_OPT) ## Build the command target/release/vkey and the module target/vkey.wasm
+	cargo build --release
+	@tools/build-wasm.sh target/vkey.wasm
+
+.PHONY: run
+run: build $(ENVOY) ## Start Envoy with envoy.yaml and print a key to try
+	@tools/setup.sh curl
+	@tools/run.sh
+
+.PHONY: demo
+demo: ## Walk through the gate that `make run` holds open in another terminal
+	@tools/demo.sh
+
+.PHONY: test
+test: lint build build-faults istio $(ENVOY) wasm-runner ## Run every check and every test
+	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
+	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm cargo test
+	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(WASM_RUNNER) \
+	cargo test --no-default-features --target wasm32-unknown-unknown --test vectors
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+	@echo "make test: all passed"
+
+.PHONY: lint
+lint: rust ## Check format and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --exclude vkey-filter --all-targets -- -D warnings
+	cargo clippy -p vkey-filter --target wasm32-wasip1 -- -D warnings
+	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
+
+.PHONY: fmt
+fmt: rust ## Format the sources
+	cargo fmt --all
+
+.PHONY: istio
+istio: build ## Write target/istio/wasmplugin.yaml with the checksum of the built module
+	@mkdir -p target/istio
+	@sum=$$(sha256sum < target/vkey.wasm) && \
+	sed "s/^  sha256: .*/  sha256: \"$${sum%% *}\"/" filters/vkey/deploy/istio/wasmplugin.yaml \
+	  > target/istio/wasmplugin.yaml
+	@echo target/istio/wasmplugin.yaml
+
+.PHONY: clean
+clean: ## Remove what was built (the installed tools stay in .tools)
+	cargo clean
+
+# The module with faults that the tests switch on; never shipped.
+.PHONY: build-faults
+build-faults: rust $(WASM_OPT)
+	@tools/build-wasm.sh target/vkey-faults.wasm --features faults
+
+.PHONY: rust
+rust:
+	@tools/setup.sh rust
+
+.PHONY: wasm-runner
+wasm-runner:
+	@tools/setup.sh wasm-runner $(WASM_RUNNER)
+
+$(WASM_OPT): tools/package.json tools/package-lock.json
+	@tools/setup.sh wasm-opt $@
+
+$(PINNED_ENVOY):
+	@tools/setup.sh envoy $(ENVOY_VERSION) $@

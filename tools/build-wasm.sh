@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# build-wasm.sh OUTPUT [CARGO OPTIONS]: the module, optimised and stripped, the same bytes from any checkout path.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+output=$1
+shift
+wasm_opt=.tools/npm/node_modules/.bin/wasm-opt
+# Cargo builds a module anew whenever its options change, so one with options gets a folder of its own.
+folder=target
+[ $# -eq 0 ] || folder=target/$(basename "$output" .wasm)
+raw=$folder/wasm32-wasip1/release/vkey_filter.wasm
+optimised_from=$folder/optimised-from.wasm
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+sysroot=$(rustc --print sysroot)
+
+# Panic messages name source files. These become names that are the same for everyone: the checkout, the registry's
+# folder (called after the registry's host) and the standard library (elsewhere where rust-src is installed).
+cargo fetch --quiet --locked
+commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
+remaps=("$PWD=/vkey" "$cargo_home=/cargo" "$sysroot/lib/rustlib/src/rust=/rustc/$commit")
+for registry in "$cargo_home"/registry/src/*/; do
+    remaps+=("${registry%/}=/cargo/registry")
+done
+flags=$(printf -- '--remap-path-prefix=%s\x1f' "${remaps[@]}")
+CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
+    cargo build --locked --release -p vkey-filter --target wasm32-wasip1 --target-dir "$folder" "$@"
+
+# Cargo knows best whether a source has changed; the optimiser runs when its result has.
+if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw" "$optimised_from"; then
+    # The features that rustc uses by default for this target.
+    "$wasm_opt" -O3 --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
+        --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext \
+        --strip-debug --strip-producers --strip-target-features "$raw" -o "$output.new"
+    if grep -aqF -e "$PWD" -e "$cargo_home" -e "$sysroot" "$output.new"; then
+        echo "build-wasm: $output.new holds a path of this machine" >&2
+        exit 1
+    fi
+    mv "$output.new" "$output"
+    cp "$raw" "$optimised_from"
+fi
+sum=$(sha256sum < "$output")
+echo "$output: $(wc -c < "$output") bytes, sha256 ${sum%% *}"

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Runs envoy.yaml on a real Envoy ($ENVOY) with a secret of this checkout's own, and prints a key to try.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+binary=${ENVOY:?names the Envoy to run; make run sets it}
+vkey=target/release/vkey
+state=target/demo
+admin=http://127.0.0.1:9901
+
+sed -n 's/.*port_value: \([0-9]*\).*/\1/p' envoy.yaml | sort -u | while read -r port; do
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+        echo "run: port $port is in use; end what listens there (another \`make run\`?) or change envoy.yaml" >&2
+        exit 1
+    fi
+done
+
+umask 077
+mkdir -p "$state"
+if [ ! -s "$state/main.secret" ]; then
+    "$vkey" secret new > "$state/main.secret.new"
+    mv "$state/main.secret.new" "$state/main.secret"
+fi
+VKEY_MAIN_SECRET=$(<"$state/main.secret")
+export VKEY_MAIN_SECRET
+tools/plugin-config.sh > "$state/config.json"
+
+# Whatever ends this script ends Envoy, and the script ends after it.
+trap 'kill "$envoy" 2>/dev/null || true; wait "$envoy" "$tee" 2>/dev/null || true' EXIT
+trap 'exit 0' INT
+trap 'exit 143' TERM HUP
+
+# Envoy keeps access log lines back for ten seconds unless told otherwise.
+rm -f "$state/audit.pipe"
+mkfifo "$state/audit.pipe"
+tee -i "$state/audit.log" < "$state/audit.pipe" &
+tee=$!
+"$binary" --config-path envoy.yaml --disable-hot-restart --log-level warning \
+    --file-flush-interval-msec 100 > "$state/audit.pipe" &
+envoy=$!
+
+until [ "$(curl -s --max-time 1 $admin/ready)" = LIVE ]; do
+    kill -0 "$envoy" 2>/dev/null || { echo "run: Envoy did not start" >&2; exit 1; }
+    sleep 0.1
+done
+
+key=$("$vkey" mint --config "$state/config.json" --tenant acme --sub demo --lifetime 1h)
+cat <<END
+
+The gate is open on 127.0.0.1:10000. A key of tenant acme, for one hour:
+
+  $key
+
+Try it:
+
+  curl -i -H 'authorization: Bearer $key' http://127.0.0.1:10000/v1/models
+
+\`make demo\` in a second terminal shows more. Audit lines follow below; Ctrl-C ends it all.
+
+END
+wait "$envoy"

