@@ -1,0 +1,66 @@
+//! What the end-to-end tests stand on: the shipped `envoy.yaml` on a real Envoy, and a client
+//! that sends any bytes.
+//!
+//! ```ignore
+//! let envoy = Envoy::start(Options::new("good_key").env("VKEY_MAIN_SECRET", secret));
+//! let answer = envoy.send(&Request::new("GET", "/v1/models").bearer(&key));
+//! assert_eq!(answer.status, 200);
+//! let lines = envoy.wait_for_access_log(1);
+//! ```
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "each test crate uses a part of this, and in a test a panic is the report"
+)]
+#![allow(clippy::disallowed_methods, reason = "a deadline on a real process needs a real clock")]
+
+pub(crate) mod config;
+mod envoy;
+mod http;
+mod temp;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub(crate) use envoy::{Envoy, Options, Refused};
+pub(crate) use http::{Connection, Request, Response};
+pub(crate) use temp::TempDir;
+
+/// Two busy cores start an Envoy with V8 in a few seconds; a minute without it is a failure.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The root of the checkout.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file that `make test` builds or installs and names by an environment variable.
+pub(crate) fn artefact(variable: &str) -> PathBuf {
+    let Some(path) = std::env::var_os(variable).map(PathBuf::from) else {
+        panic!("{variable} is not set: run `make test`");
+    };
+    assert!(path.is_file(), "{variable} names no file: {}", path.display());
+    path
+}
+
+/// Polls until `probe` gives a value; panics with what `explain` says when the deadline passes.
+pub(crate) fn wait_for<T>(
+    mut probe: impl FnMut() -> Option<T>,
+    explain: impl FnOnce() -> String,
+) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "gave up after {DEADLINE:?}: {}", explain());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
