@@ -1,0 +1,604 @@
+//! Writes the project's token vectors to `testdata/tokens/tokens.json`, always the same ones:
+//! `cargo run --example tokens`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "stops at the first wrong vector"
+)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a tool of the tests"
+)]
+#![allow(clippy::string_slice, reason = "base64url is ASCII")]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+use vkey::keyring::{Ring, RingState, Rotation, Secret};
+use vkey::mac::hkdf_sha256;
+use vkey::token::{Kid, Unverified, mint};
+
+const PATH: &str = "testdata/tokens/tokens.json";
+
+/// All randomness comes from here.
+const SEED: &[u8] = b"vkey token vectors, version 1";
+
+const NOW: u64 = 1_790_000_000;
+const DAY: u64 = 86_400;
+
+/// How many random keys are written; each brings four that were tampered with.
+const RANDOM_KEYS: usize = 40;
+
+fn main() {
+    std::fs::write(PATH, generate()).expect("run from the project's folder");
+    println!("wrote {PATH}");
+}
+
+/// The file's text.
+pub(crate) fn generate() -> String {
+    let signers = Signers::new();
+    let mut cases = edges(&signers);
+    let mut random = Random { counter: 0 };
+    for number in 0..RANDOM_KEYS {
+        cases.extend(random_cases(&signers, &mut random, number));
+    }
+    let file = json!({
+        "about": "vk1 keys with the expected result or deny reason; written by `cargo run --example tokens`",
+        "clock_skew_secs": 5,
+        "rings": Signers::rings(),
+        "cases": cases,
+    });
+    format!("{}\n", serde_json::to_string_pretty(&file).unwrap())
+}
+
+/// Decodes what the vectors spell in base64url.
+pub(crate) fn base64url(text: &[u8]) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(text).unwrap()
+}
+
+// === rings ===
+
+/// One ring that stays, and one that rotates every day for three days without remembering keys.
+struct Signers {
+    stays: Ring,
+    rotates: Ring,
+}
+
+impl Signers {
+    fn new() -> Self {
+        let ring = |index: usize, rotation| {
+            let ring = &Self::rings()[index];
+            let secret = Secret::parse(ring["secret"].as_str().unwrap()).unwrap();
+            Ring::new(
+                ring["name"].as_str().unwrap(),
+                &secret,
+                RingState::Active,
+                rotation,
+            )
+            .unwrap()
+        };
+        let daily = Rotation::new(DAY, 3 * DAY, false).unwrap();
+        Self {
+            stays: ring(0, None),
+            rotates: ring(1, Some(daily)),
+        }
+    }
+
+    fn rings() -> Value {
+        json!([
+            {"name": "stays", "secret": "Sample-Secret-1-never-deploy"},
+            {
+                "name": "rotates-daily",
+                "secret": "base64:c2FtcGxlIHNlY3JldCAyLCBuZXZlciBkZXBsb3kgaXQ=",
+                "rotation": {"interval": "1d", "max_age": "3d", "keep_expired": false},
+            },
+        ])
+    }
+
+    fn stays(&self, claims: &Value) -> String {
+        sign(&self.stays, &self.stays.kid_at(NOW).unwrap(), claims)
+    }
+
+    /// A key of the epoch that is `days` from now.
+    fn rotates(&self, days: i64, claims: &Value) -> String {
+        let time = NOW
+            .checked_add_signed(days * i64::try_from(DAY).unwrap())
+            .unwrap();
+        sign(&self.rotates, &self.rotates.kid_at(time).unwrap(), claims)
+    }
+}
+
+fn sign(ring: &Ring, kid: &Kid, claims: &Value) -> String {
+    mint(&ring.signing_key(kid), kid, claims.to_string().as_bytes())
+}
+
+fn attenuate(token: &str, caveat: &Value) -> String {
+    let token = Unverified::parse(token.as_bytes()).unwrap();
+    token.attenuate(caveat.to_string().as_bytes()).unwrap()
+}
+
+// === cases ===
+
+fn claims(members: Value) -> Value {
+    let mut claims = json!({"jti": "k1", "tenant": "acme", "iat": NOW - 60, "exp": NOW + 600});
+    claims
+        .as_object_mut()
+        .unwrap()
+        .extend(members.as_object().unwrap().clone());
+    claims
+}
+
+fn case(name: &str, token: &str, now: u64, expect: &str) -> Value {
+    json!({"name": name, "now": now, "token": token, "expect": expect})
+}
+
+fn asking(case: Value, access: Value) -> Value {
+    let mut asked = json!({
+        "method": "POST", "authority": "gw.example", "path": "/v1/chat/completions", "src": "10.1.2.3",
+    });
+    asked
+        .as_object_mut()
+        .unwrap()
+        .extend(access.as_object().unwrap().clone());
+    let mut case = case;
+    case["access"] = asked;
+    case
+}
+
+/// What stands at the edges of the rules.
+fn edges(signers: &Signers) -> Vec<Value> {
+    [
+        times(signers),
+        shapes(signers),
+        restrictions(signers),
+        jwts(signers),
+    ]
+    .concat()
+}
+
+fn times(signers: &Signers) -> Vec<Value> {
+    let stays = |members: Value| signers.stays(&claims(members));
+    let plain = |days| signers.rotates(days, &claims(json!({})));
+    let tomorrow = signers.rotates(1, &claims(json!({"exp": NOW + 2 * DAY})));
+    let start = NOW / DAY * DAY;
+    vec![
+        case(
+            "iat inside the clock skew",
+            &stays(json!({"iat": NOW + 5})),
+            NOW,
+            "ok",
+        ),
+        case(
+            "iat past the clock skew",
+            &stays(json!({"iat": NOW + 6})),
+            NOW,
+            "key_not_yet_valid",
+        ),
+        case(
+            "nbf has no skew",
+            &stays(json!({"nbf": NOW + 1})),
+            NOW,
+            "key_not_yet_valid",
+        ),
+        case(
+            "never valid",
+            &stays(json!({"exp": NOW - 61})),
+            NOW,
+            "key_expired",
+        ),
+        case(
+            "exp at the largest exact integer",
+            &stays(json!({"exp": 1_u64 << 53})),
+            NOW,
+            "ok",
+        ),
+        case(
+            "exp past it",
+            &stays(json!({"exp": (1_u64 << 53) + 1})),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "next epoch inside the skew",
+            &tomorrow,
+            start + DAY - 5,
+            "ok",
+        ),
+        case(
+            "next epoch before the skew",
+            &tomorrow,
+            start + DAY - 6,
+            "key_not_yet_valid",
+        ),
+        case("this epoch", &plain(0), NOW, "ok"),
+        case("the epoch before the last", &plain(-2), NOW, "ok"),
+        case("aged out, not remembered", &plain(-3), NOW, "key_retired"),
+        case(
+            "expired, not remembered",
+            &signers.rotates(0, &claims(json!({"exp": NOW}))),
+            NOW,
+            "key_retired",
+        ),
+    ]
+}
+
+fn shapes(signers: &Signers) -> Vec<Value> {
+    let token = signers.stays(&claims(json!({})));
+    let long = signers.stays(&claims(json!({"sub": "s".repeat(128)})));
+    let caveat = attenuate(&token, &json!({}));
+    let (body, tag) = token.rsplit_once('.').unwrap();
+    vec![
+        case("sub of 128", &long, NOW, "ok"),
+        case(
+            "sub of 129",
+            &signers.stays(&claims(json!({"sub": "s".repeat(129)}))),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "aud as a string",
+            &signers.stays(&claims(json!({"aud": "gw"}))),
+            NOW,
+            "ok",
+        ),
+        case(
+            "aud as a number",
+            &signers.stays(&claims(json!({"aud": 1}))),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "meta as a list",
+            &signers.stays(&claims(json!({"meta": []}))),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "only as a list",
+            &signers.stays(&claims(json!({"only": []}))),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "tenant null",
+            &signers.stays(&claims(json!({"tenant": null}))),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "empty caveat segment",
+            &format!("{body}..{tag}"),
+            NOW,
+            "key_malformed",
+        ),
+        case("a dot behind", &format!("{token}."), NOW, "key_malformed"),
+        case("a dot before", &format!(".{token}"), NOW, "key_malformed"),
+        case("a space behind", &format!("{token} "), NOW, "key_malformed"),
+        case(
+            "tag of the key without its caveat",
+            &caveat.replace(last(&caveat), tag),
+            NOW,
+            "key_signature",
+        ),
+        case("an empty caveat", &caveat, NOW, "ok"),
+        case(
+            "a caveat that is a list",
+            &attenuate(&token, &json!([])),
+            NOW,
+            "caveat_unsupported",
+        ),
+        case(
+            "limits in a caveat",
+            &attenuate(&token, &json!({"rate": {}})),
+            NOW,
+            "caveat_unsupported",
+        ),
+    ]
+}
+
+fn restrictions(signers: &Signers) -> Vec<Value> {
+    let token = signers.stays(&claims(json!({})));
+    let judged = |name: &str, caveat: Value, access: Value, expect: &str| {
+        asking(case(name, &attenuate(&token, &caveat), NOW, expect), access)
+    };
+    let digest = "ab".repeat(32);
+    let nested = json!({"any_of": [{"any_of": []}]});
+    vec![
+        judged("empty any_of", json!({"any_of": []}), json!({}), "any"),
+        judged("nested any_of", nested, json!({}), "caveat_unsupported"),
+        judged(
+            "certificate shown",
+            json!({"client_cert": [digest]}),
+            json!({"client_cert": digest}),
+            "ok",
+        ),
+        judged(
+            "certificate not shown",
+            json!({"client_cert": [digest]}),
+            json!({}),
+            "client_cert",
+        ),
+        judged(
+            "certificate in capitals",
+            json!({"client_cert": [digest.to_uppercase()]}),
+            json!({"client_cert": digest}),
+            "ok",
+        ),
+        judged(
+            "half a digest",
+            json!({"client_cert": ["ab"]}),
+            json!({}),
+            "caveat_unsupported",
+        ),
+        judged(
+            "two labels before a suffix",
+            json!({"hosts": ["*.example"]}),
+            json!({"authority": "a.b.example"}),
+            "ok",
+        ),
+        judged(
+            "an empty label",
+            json!({"hosts": ["*.example"]}),
+            json!({"authority": ".example"}),
+            "host",
+        ),
+        judged(
+            "user information",
+            json!({"hosts": ["gw.example"]}),
+            json!({"authority": "a@gw.example"}),
+            "host",
+        ),
+        judged(
+            "a host rule with a port",
+            json!({"hosts": ["gw.example:443"]}),
+            json!({}),
+            "caveat_unsupported",
+        ),
+        judged(
+            "path below, not the folder",
+            json!({"paths": ["/v1/**"]}),
+            json!({"path": "/v1"}),
+            "path",
+        ),
+        judged(
+            "nothing to match",
+            json!({"paths": [""]}),
+            json!({"path": "/"}),
+            "path",
+        ),
+        judged(
+            "dot segment with parameters",
+            json!({}),
+            json!({"path": "/v1/..;a/b"}),
+            "path_ambiguous",
+        ),
+        judged(
+            "fragment behind the query",
+            json!({}),
+            json!({"path": "/v1?a#b"}),
+            "path_ambiguous",
+        ),
+        judged(
+            "no network",
+            json!({"sources": ["10.0.0.0/33"]}),
+            json!({}),
+            "caveat_unsupported",
+        ),
+        judged(
+            "mapped network",
+            json!({"sources": ["::ffff:10.0.0.0/104"]}),
+            json!({}),
+            "ok",
+        ),
+        judged(
+            "an MCP rule without a call",
+            json!({"mcp": {"tools": ["*"]}}),
+            json!({}),
+            "mcp_call",
+        ),
+        judged(
+            "an MCP list under a tool rule",
+            json!({"mcp": {"tools": ["a"]}}),
+            json!({"mcp": {"method": "tools/list"}}),
+            "ok",
+        ),
+        judged(
+            "an MCP method",
+            json!({"mcp": {"methods": ["tools/*"]}}),
+            json!({"mcp": {"method": "prompts/get", "name": "a"}}),
+            "mcp_call",
+        ),
+        judged(
+            "an MCP server unknown",
+            json!({"mcp": {"servers": ["a"]}}),
+            json!({"mcp": {"method": "ping"}}),
+            "mcp_call",
+        ),
+        judged(
+            "an MCP resource",
+            json!({"mcp": {"resources": ["file:///a/*"]}}),
+            json!({"mcp": {"method": "resources/read", "name": "file:///a/b/c"}}),
+            "ok",
+        ),
+        judged(
+            "an MCP prompt",
+            json!({"mcp": {"prompts": ["a"]}}),
+            json!({"mcp": {"method": "prompts/get", "name": "b"}}),
+            "mcp_call",
+        ),
+    ]
+}
+
+fn jwts(signers: &Signers) -> Vec<Value> {
+    let jwt = |header: Value| jwt(&header, &claims(json!({})));
+    let header = json!({"alg": "HS256", "kid": "stays-0", "typ": "JWT"});
+    let good = jwt(header.clone());
+    let vk1 = signers.stays(&claims(json!({})));
+    vec![
+        case("JWT", &good, NOW, "ok"),
+        case("JWT again", &jwt(header), NOW, "ok"),
+        case(
+            "JWT of another type",
+            &jwt(json!({"alg": "HS256", "kid": "stays-0", "typ": "at+jwt"})),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "JWT in lower case",
+            &jwt(json!({"alg": "hs256", "kid": "stays-0"})),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "JWT of an unknown ring",
+            &jwt(json!({"alg": "HS256", "kid": "other-0"})),
+            NOW,
+            "key_unknown",
+        ),
+        case(
+            "JWT with a key inside",
+            &jwt(json!({"alg": "HS256", "kid": "stays-0", "jwk": {}})),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "JWT with a caveat",
+            &good.replacen('.', ".e30.", 1),
+            NOW,
+            "key_malformed",
+        ),
+        case(
+            "JWT under the tag of a vk1 key",
+            &good.replace(last(&good), last(&vk1)),
+            NOW,
+            "key_signature",
+        ),
+        case(
+            "vk1 key under the tag of a JWT",
+            &vk1.replace(last(&vk1), last(&good)),
+            NOW,
+            "key_signature",
+        ),
+    ]
+}
+
+/// Signs with the primitives alone: the library mints no JWTs.
+fn jwt(header: &Value, claims: &Value) -> String {
+    let secret = Signers::rings()[0]["secret"].as_str().unwrap().to_owned();
+    let mut key = [0; 32];
+    hkdf_sha256(b"vkey.v1", secret.as_bytes(), b"stays-0", &mut key).unwrap();
+    let encode = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let body = format!("{}.{}", encode(header), encode(claims));
+    let mac = Hmac::<Sha256>::new_from_slice(&key)
+        .unwrap()
+        .chain_update(&body);
+    format!(
+        "{body}.{}",
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    )
+}
+
+fn last(token: &str) -> &str {
+    token.rsplit_once('.').unwrap().1
+}
+
+// === random keys ===
+
+/// Numbers that are random to the eye, and the same every time.
+struct Random {
+    counter: u64,
+}
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        let mut bytes = [0; 8];
+        self.counter += 1;
+        hkdf_sha256(SEED, &self.counter.to_le_bytes(), b"number", &mut bytes).unwrap();
+        usize::try_from(u64::from_le_bytes(bytes) % u64::try_from(bound).unwrap()).unwrap()
+    }
+}
+
+/// A good key with at least two caveats, and what becomes of it when somebody tampers with it.
+fn random_cases(signers: &Signers, random: &mut Random, number: usize) -> Vec<Value> {
+    let (token, other) = (random_key(signers, random), random_key(signers, random));
+    let segments: Vec<&str> = token.split('.').collect();
+    let caveats = segments.len() - 4;
+    let first = 3 + random.below(caveats - 1);
+    let edited = 2 + random.below(caveats + 1);
+    let letter = change_letter(segments[edited], random);
+    let (mut without, mut swapped, mut spliced, mut changed) = (
+        segments.clone(),
+        segments.clone(),
+        segments.clone(),
+        segments.clone(),
+    );
+    without.remove(first);
+    swapped.swap(first, first + 1);
+    spliced.insert(first, other.split('.').nth(3).unwrap());
+    changed[edited] = &letter;
+    let tampered = [
+        ("a caveat removed", without),
+        ("two caveats swapped", swapped),
+        ("a caveat spliced in", spliced),
+        ("a letter changed", changed),
+    ];
+    let mut cases = vec![case(&format!("random key {number}"), &token, NOW, "ok")];
+    for (what, segments) in tampered {
+        let name = format!("random key {number}, {what}");
+        cases.push(case(&name, &segments.join("."), NOW, "key_signature"));
+    }
+    cases
+}
+
+fn random_key(signers: &Signers, random: &mut Random) -> String {
+    let claims = claims(json!({
+        "jti": format!("k_{:08x}", random.below(1 << 31)),
+        "tenant": format!("tenant-{}", random.below(1000)),
+        "sub": format!("app {}", random.below(1000)),
+    }));
+    let days = i64::try_from(random.below(3)).unwrap();
+    let mut token = match random.below(2) {
+        0 => signers.stays(&claims),
+        _ => signers.rotates(-days, &claims),
+    };
+    for number in 0..2 + random.below(6) {
+        // No two alike, so that every swap changes something.
+        token = attenuate(
+            &token,
+            &random_caveat(random, NOW + 10_000 + u64::try_from(number).unwrap()),
+        );
+    }
+    token
+}
+
+fn random_caveat(random: &mut Random, exp: u64) -> Value {
+    let members: [(&str, Value); 4] = [
+        ("methods", json!(["GET", "POST"])),
+        ("paths", json!([format!("/v{}/**", random.below(9))])),
+        (
+            "sources",
+            json!([format!("10.{}.0.0/16", random.below(256))]),
+        ),
+        ("hosts", json!(["*.example"])),
+    ];
+    let mut caveat = Map::from_iter([("exp".to_owned(), json!(exp))]);
+    let (name, value) = members[random.below(members.len())].clone();
+    caveat.insert(name.to_owned(), value);
+    Value::Object(caveat)
+}
+
+/// Another letter somewhere before the last one, whose stray bits are a matter of shape.
+fn change_letter(segment: &str, random: &mut Random) -> String {
+    let at = random.below(segment.len() - 1);
+    let letter = if segment.as_bytes()[at] == b'A' {
+        "B"
+    } else {
+        "A"
+    };
+    format!("{}{letter}{}", &segment[..at], &segment[at + 1..])
+}

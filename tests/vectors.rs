@@ -1,0 +1,304 @@
+//! Vectors: those of others from `../shared/vectors`, where that folder is, and the project's own.
+//! They run natively and, in Node, on wasm32-unknown-unknown.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a vector that is not there fails"
+)]
+#![allow(clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
+
+#[path = "../examples/tokens.rs"]
+#[allow(dead_code, reason = "its main writes the file that this test reads")]
+mod tokens;
+
+use serde_json::Value;
+use vkey::access::{Access, CanonicalPath, McpCall, canonical_host};
+use vkey::config::{Config, Plan};
+use vkey::decision::{DenyClass, DenyReason};
+use vkey::engine::Engine;
+use vkey::keyring::{Keyring, Ring, RingState, Rotation, Secret};
+use vkey::mac::{SigningKey, Tag, hkdf_sha256};
+use vkey::token::{Kid, Unverified};
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// Files, natively.
+#[cfg(not(target_arch = "wasm32"))]
+mod files {
+    pub(crate) fn read(path: &str) -> Option<String> {
+        std::fs::read_to_string(path).ok()
+    }
+
+    pub(crate) fn say(text: &str) {
+        eprintln!("{text}");
+    }
+}
+
+/// Files, in Node.
+#[cfg(target_arch = "wasm32")]
+mod files {
+    use wasm_bindgen::prelude::*;
+
+    #[wasm_bindgen(module = "node:fs")]
+    extern "C" {
+        #[wasm_bindgen(js_name = readFileSync, catch)]
+        fn read_file_sync(path: &str, encoding: &str) -> Result<String, JsValue>;
+    }
+
+    pub(crate) fn read(path: &str) -> Option<String> {
+        read_file_sync(path, "utf8").ok()
+    }
+
+    pub(crate) fn say(text: &str) {
+        wasm_bindgen_test::console_log!("{text}");
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// A file of others; `None`, and a word about it, where it is not there.
+fn shared(name: &str) -> Option<Value> {
+    let text = files::read(&format!("../shared/vectors/{name}"));
+    if text.is_none() {
+        files::say(&format!("skipped: ../shared/vectors/{name} is not there"));
+    }
+    text.as_deref().map(json)
+}
+
+fn hex(value: &Value) -> Vec<u8> {
+    let digits = value.as_str().unwrap();
+    let byte = |index| u8::from_str_radix(&digits[index..index + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+fn tag_of(bytes: &[u8]) -> Tag {
+    Tag::from_bytes(bytes.try_into().unwrap())
+}
+
+#[track_caller]
+fn cases(list: &Value, at_least: usize) -> &[Value] {
+    let list = list.as_array().unwrap();
+    assert!(list.len() >= at_least, "only {} cases", list.len());
+    list
+}
+
+// === primitives ===
+
+#[test]
+fn hmac_of_rfc_4231() {
+    let Some(file) = shared("rfc4231_hmac.json") else {
+        return;
+    };
+    for case in cases(&file["tests"], 7) {
+        let expected = hex(&case["sha256"]);
+        let tag = SigningKey::new(&hex(&case["key"])).sign(&[&hex(&case["data"])]);
+        // Test case 5 is about a tag cut short, which keys never are.
+        if expected.len() == 32 {
+            assert!(tag.matches(&tag_of(&expected)), "{}", case["tc"]);
+        }
+    }
+}
+
+#[test]
+fn hmac_of_wycheproof() {
+    let Some(file) = shared("wycheproof_hmac_sha256_test.json") else {
+        return;
+    };
+    let mut full = 0;
+    for group in cases(&file["testGroups"], 2) {
+        // A tag cut short is no tag of this format at all.
+        let whole = group["tagSize"] == 256;
+        for case in cases(&group["tests"], 1) {
+            let tag = SigningKey::new(&hex(&case["key"])).sign(&[&hex(&case["msg"])]);
+            let expected = <[u8; 32]>::try_from(hex(&case["tag"]))
+                .ok()
+                .map(Tag::from_bytes);
+            let matches = expected.is_some_and(|expected| tag.matches(&expected));
+            assert_eq!(
+                matches,
+                whole && case["result"] == "valid",
+                "{}",
+                case["tcId"]
+            );
+            full += u32::from(whole);
+        }
+    }
+    assert!(full >= 80, "only {full} cases with whole tags");
+}
+
+#[test]
+fn hkdf_of_rfc_5869() {
+    let Some(file) = shared("rfc5869_hkdf_sha256.json") else {
+        return;
+    };
+    for case in cases(&file["tests"], 3) {
+        let expected = hex(&case["okm"]);
+        let mut okm = vec![0; expected.len()];
+        let (salt, ikm, info) = (hex(&case["salt"]), hex(&case["ikm"]), hex(&case["info"]));
+        hkdf_sha256(&salt, &ikm, &info, &mut okm).unwrap();
+        assert_eq!(okm, expected, "{}", case["case"]);
+    }
+}
+
+#[test]
+fn hkdf_of_wycheproof() {
+    let Some(file) = shared("wycheproof_hkdf_sha256_test.json") else {
+        return;
+    };
+    let groups = cases(&file["testGroups"], 1);
+    let tests: Vec<&Value> = groups
+        .iter()
+        .flat_map(|group| cases(&group["tests"], 1))
+        .collect();
+    assert_eq!(tests.len(), 86);
+    for case in tests {
+        let (salt, ikm, info) = (hex(&case["salt"]), hex(&case["ikm"]), hex(&case["info"]));
+        let mut okm = vec![0; usize::try_from(case["size"].as_u64().unwrap()).unwrap()];
+        let derived = hkdf_sha256(&salt, &ikm, &info, &mut okm).is_ok();
+        let valid = derived && okm == hex(&case["okm"]);
+        assert_eq!(valid, case["result"] == "valid", "{}", case["tcId"]);
+    }
+}
+
+/// The token of RFC 7515 is a JWS, and no key: its header names no kid. Its signature is checked as
+/// the primitive it is, and the token as a whole is malformed.
+#[test]
+fn jws_of_rfc_7515() {
+    let Some(file) = shared("rfc7515_a1_hs256.json") else {
+        return;
+    };
+    let field = |name: &str| file[name].as_str().unwrap().as_bytes().to_vec();
+    let key = SigningKey::new(&tokens::base64url(&field("k")));
+    let tag = key.sign(&[&field("protected"), b".", &field("payload")]);
+    assert!(tag.matches(&tag_of(&tokens::base64url(&field("signature")))));
+    assert!(Unverified::parse(&field("compact")).is_err());
+}
+
+// === keys ===
+
+/// An engine without rules of its own, over rings whose secrets are printed.
+fn engine(rings: &Value, clock_skew_secs: u64) -> Engine {
+    let text = br#"{"keyring": [{"name": "unused", "secret": "${UNUSED}"}]}"#;
+    let unused = |_: &str| Some("an Unused secret 1".to_owned());
+    let plan = Config::parse(text).unwrap().compile(unused).unwrap();
+    let rings = cases(rings, 1).iter().map(ring).collect();
+    Engine::new(Plan {
+        keyring: Keyring::new(rings, clock_skew_secs),
+        ..plan
+    })
+}
+
+fn ring(ring: &Value) -> Ring {
+    let secs = |member: &str| {
+        let text = ring["rotation"][member].as_str().unwrap();
+        humantime::parse_duration(text).unwrap().as_secs()
+    };
+    let rotation = ring.get("rotation").map(|rotation| {
+        let keep_expired = rotation["keep_expired"].as_bool().unwrap();
+        Rotation::new(secs("interval"), secs("max_age"), keep_expired).unwrap()
+    });
+    let secret = Secret::parse(ring["secret"].as_str().unwrap()).unwrap();
+    Ring::new(
+        ring["name"].as_str().unwrap(),
+        &secret,
+        RingState::Active,
+        rotation,
+    )
+    .unwrap()
+}
+
+/// Identifies a token and, where the case has an access, judges that too.
+fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
+    let now_secs = case["now"].as_u64().unwrap();
+    let identity = engine.identify(case["token"].as_str().unwrap().as_bytes(), now_secs);
+    identity.verdict?;
+    let Some(asked) = case.get("access") else {
+        return Ok(());
+    };
+    let text = |member: &str| asked[member].as_str();
+    let path = text("path").unwrap().as_bytes();
+    let access = Access {
+        now_secs,
+        method: text("method").unwrap(),
+        host: canonical_host(text("authority").unwrap().as_bytes()),
+        path: CanonicalPath::parse(path).map_err(|_| DenyReason::PathAmbiguous)?,
+        source: text("src").map(|src| src.parse().unwrap()),
+        client_cert: text("client_cert"),
+        model: text("model"),
+        mcp: asked.get("mcp").map(|call| McpCall {
+            method: call["method"].as_str().unwrap(),
+            server: call["server"].as_str(),
+            name: call["name"].as_str(),
+        }),
+    };
+    engine.authorize(&identity.key.unwrap(), &access)
+}
+
+fn check(engine: &mut Engine, case: &Value) {
+    let name = case["name"].as_str().unwrap();
+    let outcome = outcome(engine, case);
+    match (case["expect"].as_str().unwrap(), outcome) {
+        ("ok", outcome) => assert_eq!(outcome, Ok(()), "{name}"),
+        ("any", outcome) => {
+            let class = outcome.err().map(DenyReason::class);
+            assert_eq!(class, Some(DenyClass::Forbidden), "{name}");
+        }
+        (code, outcome) => assert_eq!(outcome.err().map(DenyReason::code), Some(code), "{name}"),
+    }
+}
+
+fn check_file(file: &Value, at_least: usize) {
+    let skew = file["clock_skew_secs"].as_u64().unwrap();
+    for case in cases(&file["cases"], at_least) {
+        // Twice by one engine: a remembered key is judged like a fresh one.
+        let mut engine = engine(&file["rings"], skew);
+        check(&mut engine, case);
+        check(&mut engine, case);
+    }
+    let mut engine = engine(&file["rings"], skew);
+    for case in cases(&file["cases"], at_least) {
+        check(&mut engine, case);
+    }
+}
+
+#[test]
+fn keys_of_a_second_implementation() {
+    let Some(file) = shared("keys.json") else {
+        return;
+    };
+    check_file(&file, 91);
+    let engine = engine(&file["rings"], 0);
+    for derived in cases(&file["derived"], 2) {
+        let kid = Kid::parse(derived["kid"].as_str().unwrap().as_bytes()).unwrap();
+        let ours = engine
+            .keyring()
+            .ring(&kid)
+            .unwrap()
+            .signing_key(&kid)
+            .sign(&[b"probe"]);
+        let theirs = SigningKey::new(&hex(&derived["signing_key_hex"])).sign(&[b"probe"]);
+        assert!(ours.matches(&theirs), "{kid}");
+    }
+}
+
+#[test]
+fn keys_of_this_project() {
+    check_file(
+        &json(&files::read("testdata/tokens/tokens.json").unwrap()),
+        100,
+    );
+}
+
+#[test]
+fn keys_of_this_project_are_what_the_command_writes() {
+    let committed = files::read("testdata/tokens/tokens.json").unwrap();
+    assert!(
+        committed == tokens::generate(),
+        "run `cargo run --example tokens` and look at the change"
+    );
+}
