@@ -1,0 +1,373 @@
+//! Properties that hold for every key, restriction and request, not only for those of the vectors.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
+
+use std::net::IpAddr;
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::{Map, Value, json};
+use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, query_keys};
+use vkey::audit::Record;
+use vkey::caveat::Restriction;
+use vkey::cell::Cell;
+use vkey::claims::Claims;
+use vkey::config::{Config, Dialect, Plan};
+use vkey::engine::Engine;
+use vkey::exchange::Exchange;
+use vkey::headers::Headers;
+use vkey::host::{Gate, MemoryHost, MemoryStore};
+use vkey::json::Json;
+use vkey::key::Key;
+use vkey::keyring::{Keyring, Ring, RingState, Secret};
+use vkey::token::{Kid, Unverified, mint};
+
+const NOW: u64 = 1_790_000_000;
+
+// === keys ===
+
+fn ring() -> Ring {
+    let secret = Secret::parse("a Secret of the property tests 1").unwrap();
+    Ring::new("main", &secret, RingState::Active, None).unwrap()
+}
+
+fn engine() -> Engine {
+    let text = br#"{"keyring": [{"name": "main", "secret": "${SECRET}"}]}"#;
+    let secret = |_: &str| Some("a Secret of the property tests 1".to_owned());
+    Engine::new(Config::parse(text).unwrap().compile(secret).unwrap())
+}
+
+fn sign(claims: &Value) -> String {
+    let kid = Kid::new("main", 0).unwrap();
+    mint(
+        &ring().signing_key(&kid),
+        &kid,
+        claims.to_string().as_bytes(),
+    )
+}
+
+fn attenuate(token: &str, caveat: &Value) -> String {
+    Unverified::parse(token.as_bytes())
+        .unwrap()
+        .attenuate(caveat.to_string().as_bytes())
+        .unwrap()
+}
+
+fn verify(token: &str) -> Option<Key> {
+    let keyring = Keyring::new(vec![ring()], 0);
+    Key::verify(Unverified::parse(token.as_bytes()).ok()?, &keyring).ok()
+}
+
+fn allows(engine: &mut Engine, token: &str, access: &Access<'_>) -> bool {
+    let identity = engine.identify(token.as_bytes(), access.now_secs);
+    let key = identity.key.filter(|_| identity.verdict.is_ok());
+    key.is_some_and(|key| engine.authorize(&key, access).is_ok())
+}
+
+// === strategies ===
+
+/// Members are drawn from few values, so that they hold about as often as they do not.
+fn restriction() -> impl Strategy<Value = Value> {
+    (flat_restriction(), of(vec(flat_restriction(), 0..3))).prop_map(|(mut flat, any_of)| {
+        if let Some(any_of) = any_of {
+            flat["any_of"] = Value::Array(any_of);
+        }
+        flat
+    })
+}
+
+fn flat_restriction() -> impl Strategy<Value = Value> {
+    let list = |items: &'static [&'static str]| of(vec(select(items), 0..3));
+    (
+        (of(NOW - 5..NOW + 5), of(NOW - 5..NOW + 5)),
+        list(&["GET", "POST", "DELETE"]),
+        list(&["gw.example", "*.example", "a.b.example", "other"]),
+        list(&["/v1/**", "/v1/*", "/v1/models", "/**", "/v2/*", "/*/chat"]),
+        list(&["gpt-*", "*", "o3"]),
+        list(&["10.0.0.0/8", "10.1.0.0/16", "::/0", "192.0.2.1"]),
+        of((
+            list(&["tools/*", "ping"]),
+            list(&["s1", "*"]),
+            list(&["search_*", "*"]),
+        )),
+        of(vec(select(&["ab", "cd"][..]), 0..2)),
+    )
+        .prop_map(
+            |((nbf, exp), methods, hosts, paths, models, sources, mcp, certs)| {
+                let mcp = mcp.map(|(methods, servers, tools)| {
+                    present([
+                        ("methods", json!(methods)),
+                        ("servers", json!(servers)),
+                        ("tools", json!(tools)),
+                    ])
+                });
+                let certs =
+                    certs.map(|certs| certs.iter().map(|c| c.repeat(32)).collect::<Vec<_>>());
+                present([
+                    ("nbf", json!(nbf)),
+                    ("exp", json!(exp)),
+                    ("methods", json!(methods)),
+                    ("hosts", json!(hosts)),
+                    ("paths", json!(paths)),
+                    ("models", json!(models)),
+                    ("sources", json!(sources)),
+                    ("mcp", json!(mcp)),
+                    ("client_cert", json!(certs)),
+                ])
+            },
+        )
+}
+
+fn present<const N: usize>(members: [(&str, Value); N]) -> Value {
+    let present = members.into_iter().filter(|(_, value)| !value.is_null());
+    Value::Object(
+        present
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect::<Map<_, _>>(),
+    )
+}
+
+fn access() -> impl Strategy<Value = Access<'static>> {
+    (
+        NOW - 6..NOW + 6,
+        select(&["GET", "POST", "DELETE", "get"][..]),
+        of(select(
+            &["gw.example", "a.b.example", "other", "example"][..],
+        )),
+        select(
+            &[
+                "/v1/models",
+                "/v1/chat/completions",
+                "/v2/x",
+                "/",
+                "/v1",
+                "/v1/chat",
+            ][..],
+        ),
+        of(select(
+            &["10.1.2.3", "10.9.9.9", "2001:db8::1", "192.0.2.1"][..],
+        )),
+        of(select(&["ab", "cd"][..])),
+        of(select(&["gpt-4o", "o3", "other"][..])),
+        of((
+            select(&["tools/call", "tools/list", "ping"][..]),
+            of(select(&["s1", "s2"][..])),
+            of(select(&["search_docs", "x"][..])),
+        )),
+    )
+        .prop_map(
+            |(now_secs, method, host, path, source, cert, model, mcp)| Access {
+                now_secs,
+                method,
+                host: host.and_then(|host| canonical_host(host.as_bytes())),
+                path: CanonicalPath::parse(path.as_bytes()).unwrap(),
+                source: source.map(|source| source.parse::<IpAddr>().unwrap()),
+                client_cert: cert.map(|cert| match cert {
+                    "ab" => "abababababababababababababababababababababababababababababababab",
+                    _ => "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
+                }),
+                model,
+                mcp: mcp.map(|(method, server, name)| McpCall {
+                    method,
+                    server,
+                    name,
+                }),
+            },
+        )
+}
+
+fn claims() -> impl Strategy<Value = Value> {
+    (
+        "[A-Za-z0-9_-]{1,64}",
+        "[A-Za-z0-9_-]{1,64}",
+        of("\\PC{1,40}"),
+        of(vec("[a-z.]{1,20}", 0..3)),
+        of(restriction()),
+        of("\\PC{0,40}"),
+    )
+        .prop_map(|(jti, tenant, sub, aud, only, note)| {
+            let meta = note.map(|note| json!({"note": note}));
+            present([
+                ("jti", json!(jti)),
+                ("tenant", json!(tenant)),
+                ("sub", json!(sub)),
+                ("iat", json!(NOW - 60)),
+                ("exp", json!(NOW + 60)),
+                ("aud", json!(aud)),
+                ("only", json!(only)),
+                ("meta", json!(meta)),
+            ])
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn a_caveat_only_narrows(
+        claims in claims(),
+        caveats in vec(restriction(), 0..3),
+        more in restriction(),
+        access in access(),
+    ) {
+        let key = caveats.iter().fold(sign(&claims), |token, caveat| attenuate(&token, caveat));
+        let narrower = attenuate(&key, &more);
+        let mut engine = engine();
+        prop_assert!(allows(&mut engine, &key, &access) || !allows(&mut engine, &narrower, &access));
+    }
+
+    #[test]
+    fn what_is_minted_says_what_was_claimed(claims in claims()) {
+        let claims = Claims::parse(claims.to_string().as_bytes()).unwrap();
+        let again = Claims::parse(claims.to_json().to_string().as_bytes()).unwrap();
+        prop_assert_eq!(&again, &claims);
+        let json: Value = serde_json::from_str(&claims.to_json().to_string()).unwrap();
+        let key = verify(&sign(&json)).unwrap();
+        prop_assert_eq!(key.claims(), &claims);
+    }
+
+    #[test]
+    fn no_change_to_a_key_survives(
+        claims in claims(),
+        caveats in vec(restriction(), 1..5),
+        other in restriction(),
+        at in any::<Index>(),
+        to in any::<Index>(),
+        letter in select(&b"ABab01-_.="[..]),
+    ) {
+        let token = caveats.iter().fold(sign(&claims), |token, caveat| attenuate(&token, caveat));
+        prop_assert!(verify(&token).is_some());
+        let segments: Vec<&str> = token.split('.').collect();
+        let foreign = attenuate(&sign(&json!({})), &other);
+        let foreign: Vec<&str> = foreign.split('.').collect();
+        let (i, j) = (at.index(segments.len()), to.index(segments.len()));
+        let mut changed = vec![token.clone(); 4];
+        let mut edit = segments.clone();
+        edit.remove(i);
+        changed[0] = edit.join(".");
+        let mut edit = segments.clone();
+        edit.swap(i, j);
+        changed[1] = edit.join(".");
+        let mut edit = segments.clone();
+        edit.insert(i, foreign[3]);
+        changed[2] = edit.join(".");
+        let mut bytes = token.clone().into_bytes();
+        bytes[at.index(token.len())] = letter;
+        changed[3] = String::from_utf8(bytes).unwrap();
+        for changed in changed {
+            prop_assert!(changed == token || verify(&changed).is_none(), "{}", changed);
+        }
+    }
+
+    #[test]
+    fn a_remembered_key_is_judged_like_a_fresh_one(
+        claims in claims(),
+        caveat in restriction(),
+        accesses in vec(access(), 1..6),
+    ) {
+        let token = attenuate(&sign(&claims), &caveat);
+        let mut remembers = engine();
+        for access in accesses {
+            let fresh = allows(&mut engine(), &token, &access);
+            prop_assert_eq!(allows(&mut remembers, &token, &access), fresh);
+        }
+    }
+
+    #[test]
+    fn a_canonical_path_is_its_own_canonical_form(target in "/[a-c./%2eE;~?]{0,24}") {
+        if let Ok(path) = CanonicalPath::parse(target.as_bytes()) {
+            let again = CanonicalPath::parse(path.as_str().as_bytes()).unwrap();
+            prop_assert_eq!(again.as_str(), path.as_str());
+            let clean = |segment: &str| !matches!(segment, "" | "." | "..");
+            prop_assert!(path.as_str() == "/" || path.as_str()[1..].split('/').all(clean));
+        }
+    }
+}
+
+// === anything at all ===
+
+/// Bytes, and texts that come near to what the readers expect.
+fn anything() -> impl Strategy<Value = Vec<u8>> {
+    let near = "(vk1|eyJ[a-zA-Z0-9]{0,8})?[.a-zA-Z0-9_-]{0,60}";
+    let json = r#"[{}\[\]":,a-z0-9.\\-]{0,60}"#;
+    prop_oneof![
+        vec(any::<u8>(), 0..200),
+        near.prop_map(String::into_bytes),
+        json.prop_map(String::into_bytes),
+        restriction().prop_map(|json| json.to_string().into_bytes()),
+    ]
+}
+
+fn host(headers: Vec<(Vec<u8>, Vec<u8>)>, peer: Vec<u8>) -> MemoryHost {
+    let host = MemoryHost::new(MemoryStore::new(Dialect::Envoy));
+    host.now_ns.set(Some(NOW * 1_000_000_000));
+    *host.headers.borrow_mut() = Some(headers);
+    host.properties.borrow_mut().insert("source\0address", peer);
+    host
+}
+
+fn gate() -> Gate {
+    let text =
+        br#"{"keyring": [{"name": "main", "secret": "${SECRET}"}], "client": {"trusted_hops": 1}}"#;
+    let secret = |_: &str| Some("a Secret of the property tests 1".to_owned());
+    let plan: Plan = Config::parse(text).unwrap().compile(secret).unwrap();
+    Gate::open(plan)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in anything()) {
+        _ = Unverified::parse(&bytes).map(|token| verify(&String::from_utf8_lossy(token.untrusted_content().0)));
+        _ = Kid::parse(&bytes);
+        _ = Claims::parse(&bytes);
+        _ = Restriction::parse(&bytes);
+        _ = Json::parse(&bytes);
+        _ = Config::parse(&bytes);
+        _ = CanonicalPath::parse(&bytes);
+        _ = canonical_host(&bytes);
+        _ = query_keys(&bytes).count();
+        _ = Cell::decode("k1", &bytes);
+        _ = Headers::from_pairs(bytes.clone()).map(|headers| headers.iter().count());
+        _ = Record::parse(&String::from_utf8_lossy(&bytes));
+        _ = Secret::parse(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_genuine_tag_over_anything_is_no_danger(claims in anything(), caveat in anything()) {
+        let kid = Kid::new("main", 0).unwrap();
+        let token = mint(&ring().signing_key(&kid), &kid, &claims);
+        let Ok(unverified) = Unverified::parse(token.as_bytes()) else { return Ok(()) };
+        let token = unverified.attenuate(&caveat).unwrap();
+        let identity = engine().identify(token.as_bytes(), NOW);
+        prop_assert!(identity.key.is_none() || identity.verdict.is_err() || Restriction::parse(&caveat).is_ok());
+    }
+
+    #[test]
+    fn no_request_makes_the_gate_panic_or_opens_it(
+        mut headers in vec(("[a-z:-]{1,12}", anything()), 0..8),
+        credential in anything(),
+        target in anything(),
+        peer in anything(),
+    ) {
+        headers.push(("authorization".to_owned(), [b"Bearer ", &*credential].concat()));
+        headers.push((":path".to_owned(), target));
+        let headers = headers.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect();
+        let (gate, host, mut exchange) = (gate(), host(headers, peer), Exchange::default());
+        gate.on_request_headers(&host, &mut exchange);
+        gate.on_log(&host, &mut exchange);
+        prop_assert!(host.reply.borrow().is_some());
+        prop_assert!(host.filter_state.borrow().is_empty());
+        prop_assert_eq!(host.log.borrow().len(), 1);
+        Record::parse(&host.log.borrow()[0].1).unwrap();
+    }
+}
