@@ -1,0 +1,109 @@
+//! Keys for the tests, signed by a secret that exists for one run only.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use vkey::audit::Record;
+use vkey::keyring::{Ring, RingState, Rotation, Secret};
+use vkey::mac::sha256_hex;
+use vkey::token::{Unverified, mint};
+
+use crate::support::{Envoy, Options};
+
+/// The environment variable that the tests' configurations name.
+pub(crate) const VARIABLE: &str = "VKEY_MAIN_SECRET";
+
+/// Mints keys of one ring.
+pub(crate) struct Minter {
+    ring: Ring,
+    pub(crate) secret: String,
+}
+
+impl Minter {
+    /// A ring with a secret of its own.
+    pub(crate) fn new(name: &str, rotation: Option<Rotation>) -> Self {
+        let now_ns = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos();
+        let secret = sha256_hex(format!("{name} {} {now_ns}", std::process::id()).as_bytes());
+        Self::with_secret(name, rotation, format!("A-{secret}"))
+    }
+
+    fn with_secret(name: &str, rotation: Option<Rotation>, secret: String) -> Self {
+        let parsed = Secret::parse(&secret).unwrap();
+        let ring = Ring::new(name, &parsed, RingState::Active, rotation).unwrap();
+        Self { ring, secret }
+    }
+
+    /// Another ring over the same secret.
+    pub(crate) fn beside(&self, name: &str, rotation: Option<Rotation>) -> Self {
+        Self::with_secret(name, rotation, self.secret.clone())
+    }
+
+    /// A key of tenant acme, valid for an hour unless `claims` say otherwise.
+    pub(crate) fn key(&self, jti: &str, claims: Value) -> String {
+        self.key_at(now_secs(), jti, claims)
+    }
+
+    /// A key minted at a time.
+    pub(crate) fn key_at(&self, now_secs: u64, jti: &str, claims: Value) -> String {
+        let mut all = json!({
+            "jti": jti, "tenant": "acme", "iat": now_secs, "exp": now_secs + 3600,
+        });
+        all.as_object_mut()
+            .unwrap()
+            .extend(claims.as_object().unwrap().clone());
+        let kid = self.ring.kid_at(now_secs).unwrap();
+        mint(
+            &self.ring.signing_key(&kid),
+            &kid,
+            all.to_string().as_bytes(),
+        )
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+}
+
+/// The key with one caveat more.
+pub(crate) fn attenuate(key: &str, caveat: &Value) -> String {
+    Unverified::parse(key.as_bytes())
+        .unwrap()
+        .attenuate(caveat.to_string().as_bytes())
+        .unwrap()
+}
+
+/// The shipped `envoy.yaml` with a plugin configuration of the test's own, whose keyring is
+/// completed by the ring `main`.
+pub(crate) fn options(label: &str, minter: &Minter, mut plugin: Value) -> Options {
+    if plugin.get("keyring").is_none() {
+        plugin["keyring"] = json!([{"name": "main", "secret": format!("${{{VARIABLE}}}")}]);
+    }
+    if plugin.get("audit").is_none() {
+        plugin["audit"] = json!({"sink": "access_log"});
+    }
+    Options::new(label)
+        .plugin(plugin.to_string())
+        .env(VARIABLE, &minter.secret)
+}
+
+/// The audit lines, once all of them are there and no more come.
+pub(crate) fn records(envoy: &Envoy, count: usize) -> Vec<Record> {
+    envoy.wait_for_access_log(count);
+    envoy.stop();
+    let lines = envoy.access_log();
+    assert_eq!(lines.len(), count, "{lines:#?}");
+    lines
+        .iter()
+        .map(|line| Record::parse(line).expect(line))
+        .collect()
+}
+
+pub(crate) fn now_secs() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}

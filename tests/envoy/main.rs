@@ -1,0 +1,27 @@
+//! The built module on a real Envoy, behind the shipped `envoy.yaml`.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "keys are minted by the clock that Envoy sees"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod audit;
+mod closed;
+mod counts;
+mod hostile;
+mod identity;
+mod keys;
+mod reasons;
+mod rotation;
