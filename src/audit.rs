@@ -305,9 +305,13 @@ impl Line<'_> {
     }
 }
 
-/// Replaces what contains the beginning of a key, or of the JSON object that a JWT starts with.
+/// Replaces what contains the beginning of a key, its first dot escaped or not, or of the JSON object
+/// that a JWT starts with.
 fn unless_key(text: &str) -> &str {
-    if text.contains("vk1.") || text.contains("eyJ") {
+    if ["vk1.", "vk1%", "eyJ"]
+        .iter()
+        .any(|start| text.contains(start))
+    {
         MASK_VALUE
     } else {
         text

@@ -2,6 +2,8 @@
 
 mod cache;
 
+use std::fmt;
+use std::iter::once_with;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -29,6 +31,17 @@ pub struct Identity {
     pub key: Option<Rc<Key>>,
     /// Whether the key is good now.
     pub verdict: Result<(), DenyReason>,
+}
+
+/// What judges an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The tier and the tenant have to be known.
+    Membership,
+    /// The plan's rules about client addresses.
+    Address,
+    /// A restriction.
+    Restriction(Origin),
 }
 
 impl Engine {
@@ -93,12 +106,8 @@ impl Engine {
     ///
     /// The first reason for which it may not.
     pub fn authorize(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
-        self.judge_membership(key)?;
-        self.judge_address(access.source)?;
-        let prohibits = |(_, restriction): (_, &Restriction)| restriction.prohibits(access);
-        self.restrictions(key)
-            .find_map(prohibits)
-            .map_or(Ok(()), Err)
+        self.verdicts(key, access)
+            .try_for_each(|(_, verdict)| verdict)
     }
 
     /// Whether an identified key may be used by this client at all, whatever for.
@@ -107,12 +116,26 @@ impl Engine {
     ///
     /// The first reason for which it may not.
     pub fn authorize_client(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
-        self.judge_membership(key)?;
-        self.judge_address(access.source)?;
-        let prohibits = |(_, restriction): (_, &Restriction)| restriction.prohibits_client(access);
-        self.restrictions(key)
-            .find_map(prohibits)
-            .map_or(Ok(()), Err)
+        self.client_verdicts(key, access)
+            .try_for_each(|(_, verdict)| verdict)
+    }
+
+    /// What [`Engine::authorize`] is made of: each rule with its verdict, the first refusal decides.
+    pub fn verdicts<'a>(
+        &'a self,
+        key: &'a Key,
+        access: &'a Access<'a>,
+    ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
+        self.judge_by(key, access, Restriction::prohibits)
+    }
+
+    /// What [`Engine::authorize_client`] is made of, likewise.
+    pub fn client_verdicts<'a>(
+        &'a self,
+        key: &'a Key,
+        access: &'a Access<'a>,
+    ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
+        self.judge_by(key, access, Restriction::prohibits_client)
     }
 
     /// Everything that restricts a key: its tier, its tenant, its claims, its caveats.
@@ -196,6 +219,22 @@ impl Engine {
         }
     }
 
+    /// Each rule in turn, judged only when it is asked for.
+    fn judge_by<'a>(
+        &'a self,
+        key: &'a Key,
+        access: &'a Access<'a>,
+        prohibits: fn(&Restriction, &Access<'a>) -> Option<DenyReason>,
+    ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
+        let membership = once_with(|| (Rule::Membership, self.judge_membership(key)));
+        let address = once_with(|| (Rule::Address, self.judge_address(access.source)));
+        let restrictions = self.restrictions(key).map(move |(origin, restriction)| {
+            let verdict = prohibits(restriction, access).map_or(Ok(()), Err);
+            (Rule::Restriction(origin), verdict)
+        });
+        membership.chain(address).chain(restrictions)
+    }
+
     fn judge_membership(&self, key: &Key) -> Result<(), DenyReason> {
         let settings = &self.plan.settings;
         let listed = settings.tenants.contains_key(&key.claims().tenant)
@@ -220,6 +259,18 @@ impl Engine {
             Ok(())
         } else {
             Err(DenyReason::Source)
+        }
+    }
+}
+
+// === impl Rule ===
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Membership => f.write_str("membership"),
+            Self::Address => f.write_str("address"),
+            Self::Restriction(origin) => origin.fmt(f),
         }
     }
 }

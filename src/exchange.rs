@@ -147,10 +147,9 @@ impl Exchange {
             return Judgement::deny(Some(key), reason);
         }
         let client_cert = engine.needs_client_cert(&key).then(client_cert).flatten();
-        let verdict = match access(request.head, source, client_cert.as_deref(), now_secs) {
-            Ok(access) => decide(engine, &key, &access, request.head.upgrades),
-            Err(AmbiguousPath { .. }) => deny_access(engine, DenyReason::PathAmbiguous),
-        };
+        let access = access(request.head, source, client_cert.as_deref(), now_secs);
+        let access = access.as_ref().map_err(|ambiguous| *ambiguous);
+        let verdict = decide(engine, &key, access, request.head.upgrades);
         Judgement {
             key: Some(key),
             verdict,
@@ -223,21 +222,35 @@ impl<'a> Edits<'a> {
     }
 }
 
-fn decide(engine: &Engine, key: &Key, access: &Access<'_>, upgrades: bool) -> Verdict {
-    let settings = engine.settings();
-    if access.method == "GET" && access.path.as_str() == settings.usage_path {
+/// Decides on what a good key asks for, apart from counting. `upgrades`: it asks for another
+/// protocol.
+pub fn decide(
+    engine: &Engine,
+    key: &Key,
+    access: Result<&Access<'_>, AmbiguousPath>,
+    upgrades: bool,
+) -> Verdict {
+    let Ok(access) = access else {
+        return deny_access(engine, DenyReason::PathAmbiguous);
+    };
+    if asks_for_usage(engine, access) {
         return match engine.authorize_client(key, access) {
             Ok(()) => Verdict::ShowUsage,
             Err(reason) => Verdict::Decide(Decision::Deny(reason)),
         };
     }
-    if upgrades && !settings.upgrades {
+    if upgrades && !engine.settings().upgrades {
         return deny_access(engine, DenyReason::Method);
     }
     match engine.authorize(key, access) {
         Ok(()) => Verdict::Decide(Decision::Allow),
         Err(reason) => deny_access(engine, reason),
     }
+}
+
+/// Whether a key asks for its own counts.
+pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
+    access.method == "GET" && access.path.as_str() == engine.settings().usage_path
 }
 
 /// A denial that the shadow mode only writes down.

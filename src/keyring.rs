@@ -208,6 +208,16 @@ impl Rotation {
         }
     }
 
+    /// How often the signing key changes.
+    pub fn interval_secs(&self) -> u64 {
+        self.interval_secs
+    }
+
+    /// How long the signing key of an epoch is accepted, from the start of the epoch.
+    pub fn max_age_secs(&self) -> u64 {
+        self.max_age_secs
+    }
+
     /// The epoch of a time.
     pub fn epoch_at(&self, now_secs: u64) -> u32 {
         let epoch = now_secs.checked_div(self.interval_secs).unwrap_or(0);

@@ -23,6 +23,8 @@ pub mod caveat;
 pub mod cell;
 pub mod cidr;
 pub mod claims;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod decision;
 pub mod engine;

@@ -202,8 +202,9 @@ pub enum NotReadyCause {
     Unset,
 }
 
+/// A ring of a configuration, its secret still the name of an environment variable.
 #[derive(Debug)]
-struct RingConfig {
+pub struct RingConfig {
     name: String,
     secret: Variable,
     state: RingState,
@@ -256,6 +257,16 @@ impl Config {
         &self.settings.audit
     }
 
+    /// Everything but the rings and the provider credentials.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The rings, in their order.
+    pub fn rings(&self) -> &[RingConfig] {
+        &self.rings
+    }
+
     /// The environment variables that the configuration names.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         let secrets = self.rings.iter().map(|ring| ring.secret.name());
@@ -284,7 +295,33 @@ impl Config {
 }
 
 impl RingConfig {
-    fn compile(
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The environment variable that holds the secret.
+    pub fn variable(&self) -> &str {
+        self.secret.name()
+    }
+
+    /// What the ring is still good for.
+    pub fn state(&self) -> RingState {
+        self.state
+    }
+
+    /// How the signing key changes with time, where it does.
+    pub fn rotation(&self) -> Option<Rotation> {
+        self.rotation
+    }
+
+    /// Puts the secret in its place; `None` for a name that no ring can have, which
+    /// [`Config::parse`] refuses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::compile`].
+    pub fn compile(
         &self,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Ring>, NotReady> {

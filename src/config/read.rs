@@ -267,16 +267,14 @@ fn credential(node: &Node<'_>) -> Result<CredentialConfig, Invalid> {
 }
 
 fn usage(node: &Node<'_>) -> Result<String, Invalid> {
-    let path = node
-        .members(&["path"])?
-        .require("path")?
-        .string()?
-        .to_owned();
+    let members = node.members(&["path"])?;
+    let node = members.require("path")?;
+    let path = node.string()?;
     let canonical = CanonicalPath::parse(path.as_bytes());
     if canonical.is_ok_and(|canonical| canonical.as_str() == path) {
-        Ok(path)
+        Ok(path.to_owned())
     } else {
-        Err(node.unusable("path: expected a path in canonical form, as /.vkey/usage"))
+        Err(node.expected("a path in canonical form, as /.vkey/usage"))
     }
 }
 

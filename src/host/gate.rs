@@ -168,6 +168,7 @@ impl Gate {
         exchange: &mut Exchange,
     ) -> Result<(), Reply> {
         let Some((now_ns, headers)) = host.now_ns().zip(host.request_headers()) else {
+            observe(host, exchange);
             return Err(deny(exchange, DenyReason::NotReady));
         };
         let head = RequestHead::read(&headers, &engine.settings().key_sources);

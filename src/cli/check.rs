@@ -1,0 +1,124 @@
+//! `vkey config`: plugin configurations.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::config::{Config, RingConfig, Settings, Sink, UnlistedTenants};
+use crate::json::Json;
+use crate::keyring::RingState;
+
+use super::error::{Error, Exit};
+use super::input;
+use super::output::{Output, ascii};
+use super::time::words;
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Check a configuration and sum it up
+    Check(Args),
+}
+
+#[derive(clap::Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("input").required(true).multiple(false))]
+pub(super) struct Args {
+    /// The plugin configuration (- is standard input)
+    #[arg(value_name = "FILE", group = "input")]
+    file: Option<PathBuf>,
+    /// The same, as an option
+    #[arg(long, value_name = "FILE", group = "input")]
+    config: Option<PathBuf>,
+    /// Also check the environment variables it names, in the environment of this command
+    #[arg(long)]
+    env: bool,
+}
+
+/// Runs `vkey config`.
+pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
+    let Command::Check(Args { file, config, env }) = command;
+    // clap lets through exactly one of the two.
+    let path = file
+        .as_ref()
+        .or(config.as_ref())
+        .cloned()
+        .unwrap_or_default();
+    let config = input::config(&path)?;
+    let summary = summary(&config);
+    if *env {
+        input::check_variables(config.variables())?;
+        config
+            .compile(input::environment)
+            .map_err(Error::NotInForce)?;
+    }
+    summary.iter().try_for_each(|line| out.line(line))?;
+    Ok(Exit::Success)
+}
+
+fn summary(config: &Config) -> Vec<String> {
+    let settings = config.settings();
+    let variables: BTreeSet<&str> = config.variables().collect();
+    let mut lines: Vec<String> = config.rings().iter().map(ring).collect();
+    lines.push(format!("tiers        {}", listed(settings.tiers.keys())));
+    lines.push(format!("tenants      {}", tenants(settings)));
+    lines.push(format!("key sources  {}", key_sources(settings)));
+    lines.push(format!("audit        {}", sink(settings.audit.sink)));
+    lines.push(format!(
+        "environment  {}",
+        Vec::from_iter(variables).join(", ")
+    ));
+    lines.push("ok".to_owned());
+    lines
+}
+
+fn ring(ring: &RingConfig) -> String {
+    let state = match ring.state() {
+        RingState::Active => "active",
+        RingState::Retiring => "retiring",
+        RingState::Revoked => "revoked",
+    };
+    let rotation = ring
+        .rotation()
+        .map_or("does not rotate".to_owned(), |rotation| {
+            let interval = words(rotation.interval_secs());
+            let max_age = words(rotation.max_age_secs());
+            format!("a new signing key every {interval}, each accepted for {max_age}")
+        });
+    format!("ring         {}: {state}, {rotation}", ring.name())
+}
+
+fn tenants(settings: &Settings) -> String {
+    let others = match settings.unlisted_tenants {
+        UnlistedTenants::Allow => "allowed",
+        UnlistedTenants::Deny => "denied",
+    };
+    format!("{} (others are {others})", listed(settings.tenants.keys()))
+}
+
+fn key_sources(settings: &Settings) -> String {
+    let sources = settings
+        .key_sources
+        .iter()
+        .map(|source| match &source.scheme {
+            Some(scheme) => format!("{} ({scheme})", source.header),
+            None => source.header.clone(),
+        });
+    Vec::from_iter(sources).join(", ")
+}
+
+fn sink(sink: Sink) -> &'static str {
+    match sink {
+        Sink::AccessLog => "to the proxy's access loggers",
+        Sink::Log => "to the proxy's log",
+    }
+}
+
+/// Names are data: they are shown as JSON strings.
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names = names.map(|name| ascii(&Json::String(name.clone())));
+    let names = Vec::from_iter(names);
+    if names.is_empty() {
+        "none listed".to_owned()
+    } else {
+        names.join(", ")
+    }
+}

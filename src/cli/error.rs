@@ -1,0 +1,205 @@
+//! What can go wrong in the command, and what it exits with.
+
+use std::process::ExitCode;
+use std::{error, fmt, io};
+
+use crate::config::NotReady;
+use crate::decision::DenyReason;
+use crate::json::Invalid;
+use crate::keyring::InvalidSecret;
+use crate::token::{CannotAttenuate, MAX_TOKEN_BYTES};
+
+/// What the command exits with. Scripts depend on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    /// Done; in `explain`: allowed.
+    Success = 0,
+    /// In `explain`: denied. An input was read and is not acceptable.
+    Refused = 1,
+    /// The arguments make no sense.
+    Usage = 2,
+    /// A file, the environment or the system fails.
+    Environment = 3,
+}
+
+/// Why the command cannot do what it is told. The texts name options and members, and quote nothing
+/// that was typed or read: it may be a secret in the wrong place.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// A bound of the key format stops an attenuation.
+    Attenuate(CannotAttenuate),
+    /// The claims that were asked for are none.
+    Claims(Invalid),
+    /// The machine's clock is before 1970.
+    Clock,
+    /// The configuration is of the wrong form.
+    Config(Invalid),
+    /// The system has no randomness.
+    Entropy,
+    /// The key to mint is longer than any gate reads.
+    KeyTooLong,
+    /// An input cannot be used.
+    Input(Origin, InputProblem),
+    /// An option's JSON is refused.
+    Json {
+        /// The option.
+        option: &'static str,
+        /// Which one, from 1, where it may be repeated.
+        number: Option<usize>,
+        /// What is wrong.
+        invalid: Invalid,
+    },
+    /// What was read is no key.
+    Malformed,
+    /// The key would never be valid, or for longer than there are dates.
+    Lifetime,
+    /// No ring to mint with.
+    NoRing(Vec<String>),
+    /// The configuration cannot be put in force in an environment it was checked against.
+    NotInForce(NotReady),
+    /// The environment lacks what the configuration names.
+    NotReady(NotReady),
+    /// Standard output cannot be written.
+    Output(io::Error),
+    /// A ring's secret is unusable.
+    Secret(InvalidSecret),
+    /// The minted key does not verify.
+    SelfCheck(DenyReason),
+    /// Two inputs want standard input.
+    StdinTwice,
+}
+
+/// Where an input comes from, by the option that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An environment variable that the configuration names.
+    Configured(String),
+    /// A file.
+    File(&'static str),
+    /// Standard input.
+    Stdin,
+    /// An environment variable.
+    Variable(&'static str),
+}
+
+/// Why an input cannot be used.
+#[derive(Debug)]
+pub(super) enum InputProblem {
+    /// There is nothing in it.
+    Empty,
+    /// The system does not hand it out.
+    Io(io::Error),
+    /// It is not text.
+    NotUtf8,
+    /// It is longer than so many bytes.
+    TooLong(u64),
+    /// The variable is not set.
+    Unset,
+}
+
+impl Error {
+    /// What the command exits with.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::StdinTwice => Exit::Usage,
+            Self::Clock
+            | Self::Entropy
+            | Self::NotReady(_)
+            | Self::Output(_)
+            | Self::Input(_, InputProblem::Io(_) | InputProblem::Unset) => Exit::Environment,
+            _ => Exit::Refused,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attenuate(cannot) => write!(
+                f,
+                "the key cannot be narrowed: {cannot}; say less, or mint a key with it in --only"
+            ),
+            Self::Claims(invalid) => {
+                write!(f, "no key can say this: {invalid}; change the option of that name")
+            }
+            Self::Clock => f.write_str("the clock shows a time before 1970; set it, or use --now"),
+            Self::Config(invalid) => write!(f, "the configuration is refused: {invalid}"),
+            Self::Entropy => f.write_str("the system has no randomness; try again later"),
+            Self::Input(origin, problem) => write_input(f, origin, problem),
+            Self::Json { option, number: None, invalid } => write!(f, "{option}: {invalid}"),
+            Self::Json { option, number: Some(number), invalid } => {
+                write!(f, "{option} {number}: {invalid}")
+            }
+            Self::KeyTooLong => write!(
+                f,
+                "the key would be longer than {MAX_TOKEN_BYTES} bytes; shorten --only, --caveat or \
+                 --meta"
+            ),
+            Self::Malformed => f.write_str(
+                "the input is no key; expected vk1.<kid>.<claims>.<tag> on one line, as `vkey mint` \
+                 prints it",
+            ),
+            Self::Lifetime => f.write_str(
+                "no key can live like this; let --lifetime end after --not-before and before the \
+                 year 10000",
+            ),
+            Self::NoRing(active) => write_no_ring(f, active),
+            Self::NotInForce(not_ready) | Self::NotReady(not_ready) => {
+                write!(f, "{not_ready}; this command takes it from its own environment")
+            }
+            Self::Output(error) => write!(f, "standard output cannot be written: {error}; make room there"),
+            Self::Secret(invalid) => invalid.fmt(f),
+            Self::SelfCheck(reason) => write!(
+                f,
+                "the minted key does not verify ({reason}) and is not printed; report this"
+            ),
+            Self::StdinTwice => f.write_str(
+                "the configuration and the key cannot both be read from standard input; put one \
+                 into a file",
+            ),
+        }
+    }
+}
+
+fn write_input(f: &mut fmt::Formatter<'_>, origin: &Origin, problem: &InputProblem) -> fmt::Result {
+    match problem {
+        InputProblem::Empty => write!(f, "{origin} is empty; put the text there, on one line"),
+        InputProblem::Io(error) => write!(f, "{origin} cannot be read: {error}; check the path"),
+        InputProblem::NotUtf8 => write!(f, "{origin} is not UTF-8 text; check what it holds"),
+        InputProblem::TooLong(max) => {
+            write!(
+                f,
+                "{origin} is longer than {max} bytes; check what it holds"
+            )
+        }
+        InputProblem::Unset => write!(f, "{origin} is not set; export it"),
+    }
+}
+
+fn write_no_ring(f: &mut fmt::Formatter<'_>, active: &[String]) -> fmt::Result {
+    f.write_str("the configuration has no such active ring; ")?;
+    match active {
+        [] => f.write_str("make one active"),
+        _ => write!(f, "active: {}", active.join(", ")),
+    }
+}
+
+impl error::Error for Error {}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configured(name) => write!(f, "environment variable {name}"),
+            Self::File(option) => write!(f, "the file named by {option}"),
+            Self::Stdin => f.write_str("standard input"),
+            Self::Variable(option) => write!(f, "the environment variable named by {option}"),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,139 @@
+//! `vkey explain`: one access, decided as the gate decides it.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, canonical_host};
+use crate::cidr::parse_address;
+use crate::config::{Config, Plan};
+use crate::engine::Engine;
+
+use super::error::{Error, Exit};
+use super::input::{self, KeyArgs, Place};
+use super::output::Output;
+use super::report::Report;
+use super::time;
+
+/// Hexadecimal digits of a SHA-256.
+const DIGEST_DIGITS: usize = 64;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The plugin configuration to decide by; secrets come from the environment variables it names
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    #[command(flatten)]
+    key: KeyArgs,
+    #[command(flatten)]
+    access: AccessArgs,
+    /// Decide as if it were this time, RFC 3339 or Unix seconds
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    now: Option<u64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the request asks for.
+#[derive(clap::Args)]
+struct AccessArgs {
+    /// The HTTP method
+    #[arg(long)]
+    method: String,
+    /// The authority (Host)
+    #[arg(long, default_value = "")]
+    host: String,
+    /// The path, as the client sends it
+    #[arg(long)]
+    path: String,
+    /// The client's address, as the gate knows it; unknown when not given
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    source: Option<IpAddr>,
+    /// SHA-256 of the client's certificate, in hexadecimal digits
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    client_cert: Option<String>,
+    /// The model the request names
+    #[arg(long)]
+    model: Option<String>,
+    /// The JSON-RPC method of an MCP request, as tools/call
+    #[arg(long, value_name = "METHOD")]
+    mcp_method: Option<String>,
+    /// What the MCP call names: the tool, the resource, the prompt
+    #[arg(long, value_name = "NAME", requires = "mcp_method")]
+    mcp_name: Option<String>,
+    /// The MCP server addressed
+    #[arg(long, value_name = "NAME", requires = "mcp_method")]
+    mcp_server: Option<String>,
+}
+
+/// Runs `vkey explain`.
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
+    if args.config == Path::new("-") && matches!(args.key.place(), Place::Stdin) {
+        return Err(Error::StdinTwice);
+    }
+    let now_secs = time::now(args.now)?;
+    let plan = compile(input::config(&args.config)?)?;
+    let key = args.key.read(out)?;
+    let mut engine = Engine::new(plan);
+    let access = args.access.read(now_secs);
+    let report = Report::new(&mut engine, key.as_bytes(), access.as_ref(), now_secs);
+    if args.json {
+        out.line(report.to_json())?;
+    } else {
+        out.text(&report)?;
+    }
+    Ok(if report.decision.forwards() {
+        Exit::Success
+    } else {
+        Exit::Refused
+    })
+}
+
+impl AccessArgs {
+    /// The question as the module puts it to the engine.
+    fn read(&self, now_secs: u64) -> Result<Access<'_>, AmbiguousPath> {
+        let mcp = |method| McpCall {
+            method,
+            server: self.mcp_server.as_deref(),
+            name: self.mcp_name.as_deref(),
+        };
+        Ok(Access {
+            now_secs,
+            method: &self.method,
+            host: canonical_host(self.host.as_bytes()),
+            path: CanonicalPath::parse(self.path.as_bytes())?,
+            source: self.source,
+            client_cert: self.client_cert.as_deref(),
+            model: self.model.as_deref(),
+            mcp: self.mcp_method.as_deref().map(mcp),
+        })
+    }
+}
+
+/// Compiles with the rings' secrets alone. Provider credentials decide nothing, and whoever looks
+/// into a denial need not have them.
+fn compile(config: Config) -> Result<Plan, Error> {
+    let rings = config.rings().iter().map(|ring| ring.variable().to_owned());
+    let rings: Vec<String> = rings.collect();
+    input::check_variables(rings.iter().map(String::as_str))?;
+    let environment = |name: &str| {
+        if rings.iter().any(|ring| ring == name) {
+            input::environment(name)
+        } else {
+            Some("none".to_owned())
+        }
+    };
+    config.compile(environment).map_err(Error::NotReady)
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    parse_address(text.as_bytes()).ok_or("expected an address, as 10.1.2.3 or 2001:db8::1")
+}
+
+fn digest(text: &str) -> Result<String, &'static str> {
+    if text.len() == DIGEST_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("expected a SHA-256 in 64 hexadecimal digits")
+    }
+}

@@ -1,0 +1,86 @@
+//! The `vkey` command: mints keys, narrows them, and explains what the gate makes of them.
+//!
+//! Secrets and keys come from standard input, a file or the environment, never from an argument:
+//! every user of a machine can read the arguments of its processes. What was typed is not repeated
+//! in an error either, since it may be a secret in the wrong place; errors name the option.
+//!
+//! Exit codes: 0 done, or allowed; 1 denied, or an input that is refused; 2 wrong usage; 3 a file,
+//! the environment or the system fails. A reader that closes standard output early is no failure.
+
+mod attenuate;
+mod check;
+mod error;
+mod explain;
+mod input;
+mod inspect;
+mod mint;
+mod output;
+mod report;
+mod ring;
+mod secret;
+mod time;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::{Error, Exit};
+use output::Output;
+
+/// Virtual keys for AI and MCP traffic: mint them, narrow them, explain what a gate makes of them.
+#[derive(Parser)]
+#[command(name = "vkey", version, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Secrets and keys come from standard input, a file or the environment, never from an argument.
+
+Exit codes: 0 done, or allowed; 1 denied, or an input that is refused; 2 wrong usage; \
+3 a file, the environment or the system fails.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make secrets that rings sign with
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// Mint a key; it goes to standard output, what is to be known about it to standard error
+    Mint(Box<mint::Args>),
+    /// Narrow a key by caveats, without any secret; the narrowed key goes to standard output
+    Attenuate(attenuate::Args),
+    /// Show what a key says, without verifying any of it
+    Inspect(inspect::Args),
+    /// Decide on one access as the gate would, and show the verdict of each rule
+    Explain(Box<explain::Args>),
+    /// Look at plugin configurations
+    #[command(subcommand)]
+    Config(check::Command),
+}
+
+/// Runs the command by the arguments of the process.
+pub fn main() -> ExitCode {
+    let mut out = Output::standard();
+    let done = match Cli::try_parse() {
+        Ok(cli) => run(&cli.command, &mut out).and_then(|exit| out.finish().map(|()| exit)),
+        Err(error) => return usage::report(error, &mut out).into(),
+    };
+    let exit = done.unwrap_or_else(|error| {
+        out.note(&error);
+        error.exit()
+    });
+    exit.into()
+}
+
+fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
+    match command {
+        Command::Secret(command) => secret::run(command, out),
+        Command::Mint(args) => mint::run(args, out),
+        Command::Attenuate(args) => attenuate::run(args, out),
+        Command::Inspect(args) => inspect::run(args, out),
+        Command::Explain(args) => explain::run(args, out),
+        Command::Config(command) => check::run(command, out),
+    }
+}

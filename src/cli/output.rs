@@ -1,0 +1,104 @@
+//! The one writer of the command.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, BufWriter, ErrorKind, Stderr, Stdout, Write};
+
+use crate::json::Json;
+
+use super::error::Error;
+
+/// Standard output for results, standard error for what a person should know. Nothing else of the
+/// command writes to either.
+pub(super) struct Output {
+    out: BufWriter<Stdout>,
+    err: Stderr,
+    /// The reader has seen enough: whatever follows goes nowhere, and the verdict stays what it is.
+    closed: bool,
+}
+
+impl Output {
+    /// The streams of the process.
+    pub(super) fn standard() -> Self {
+        Self {
+            out: BufWriter::new(io::stdout()),
+            err: io::stderr(),
+            closed: false,
+        }
+    }
+
+    /// Writes a line of the result.
+    pub(super) fn line(&mut self, text: impl fmt::Display) -> Result<(), Error> {
+        self.write(|out| writeln!(out, "{text}"))
+    }
+
+    /// Writes what ends its own lines.
+    pub(super) fn text(&mut self, text: impl fmt::Display) -> Result<(), Error> {
+        self.write(|out| write!(out, "{text}"))
+    }
+
+    /// Writes to standard error. When even that fails there is nobody left to tell.
+    pub(super) fn note(&mut self, text: impl fmt::Display) {
+        _ = writeln!(self.err, "vkey: {text}");
+    }
+
+    /// Hands everything over to the reader.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        self.write(BufWriter::flush)
+    }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        if self.closed {
+            return Ok(());
+        }
+        match write(&mut self.out) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => self.closed = true,
+            written => written.map_err(Error::Output)?,
+        }
+        Ok(())
+    }
+}
+
+/// Indented JSON in ASCII, so that no character of a stranger's text acts on the terminal.
+pub(super) fn pretty(json: &Json) -> String {
+    serde_json::to_string_pretty(json).map_or_else(|_| ascii(json), |text| escape(&text))
+}
+
+/// JSON on one line, in ASCII.
+pub(super) fn ascii(json: &Json) -> String {
+    escape(&json.to_string())
+}
+
+/// Escapes what is not ASCII in JSON text. It stands in strings only (RFC 8259, section 2).
+fn escape(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, ' '..='~' | '\n') {
+            text.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            _ = write!(text, "\\u{unit:04x}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_ascii_and_the_same_json() {
+        let json = Json::parse("{\"a\":\"\\u001f\u{7f}\u{9b}é\u{202e}😀\\n\"}".as_bytes()).unwrap();
+        for text in [pretty(&json), ascii(&json)] {
+            assert!(
+                text.bytes()
+                    .all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte))
+            );
+            assert_eq!(Json::parse(text.as_bytes()).unwrap(), json);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What `vkey explain` finds: each stage with its verdict, and the decision.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::access::{Access, AmbiguousPath};
+use crate::decision::{Decision, DenyReason};
+use crate::engine::{Engine, Identity};
+use crate::exchange::{Verdict, asks_for_usage, decide};
+use crate::json::Json;
+use crate::key::Key;
+
+use super::output::ascii;
+use super::time;
+
+/// The stages of one decision. The decision is the engine's; the stages show where it comes from.
+pub(super) struct Report {
+    /// The decision.
+    pub(super) decision: Decision,
+    now_secs: u64,
+    key: Option<Rc<Key>>,
+    stages: Vec<Stage>,
+    /// The answer would be the key's own counts.
+    usage: bool,
+}
+
+struct Stage {
+    name: String,
+    verdict: Result<(), DenyReason>,
+}
+
+impl Report {
+    /// Puts one access to the engine.
+    pub(super) fn new(
+        engine: &mut Engine,
+        credential: &[u8],
+        access: Result<&Access<'_>, &AmbiguousPath>,
+        now_secs: u64,
+    ) -> Self {
+        let access = access.map_err(|ambiguous| *ambiguous);
+        let Identity { key, verdict } = engine.identify(credential, now_secs);
+        let mut report = Self {
+            // Without a key there is no verdict but a denial.
+            decision: Decision::Deny(verdict.err().unwrap_or(DenyReason::NotReady)),
+            now_secs,
+            key: key.clone(),
+            stages: Vec::new(),
+            usage: false,
+        };
+        let Some(key) = key else {
+            report.push("key", verdict);
+            return report;
+        };
+        report.push("key", Ok(()));
+        report.push("validity", verdict);
+        report.judge(engine, &key, access);
+        if verdict.is_ok() {
+            report.decide(engine, &key, access);
+        }
+        report
+    }
+
+    /// Every stage after the key's own, whether or not an earlier one has decided.
+    fn judge(&mut self, engine: &Engine, key: &Key, access: Result<&Access<'_>, AmbiguousPath>) {
+        let Ok(access) = access else {
+            return self.push("path", Err(DenyReason::PathAmbiguous));
+        };
+        if asks_for_usage(engine, access) {
+            let verdicts = engine.client_verdicts(key, access);
+            return verdicts.for_each(|(rule, verdict)| self.push(rule, verdict));
+        }
+        if upgrades(access) {
+            let enabled = engine.settings().upgrades;
+            self.push(
+                "upgrade",
+                if enabled {
+                    Ok(())
+                } else {
+                    Err(DenyReason::Method)
+                },
+            );
+        }
+        let verdicts = engine.verdicts(key, access);
+        verdicts.for_each(|(rule, verdict)| self.push(rule, verdict));
+    }
+
+    fn decide(&mut self, engine: &Engine, key: &Key, access: Result<&Access<'_>, AmbiguousPath>) {
+        let upgrades = access.is_ok_and(upgrades);
+        let verdict = decide(engine, key, access, upgrades);
+        self.usage = verdict == Verdict::ShowUsage;
+        self.decision = match verdict {
+            Verdict::Decide(decision) => decision,
+            Verdict::ShowUsage => Decision::Allow,
+        };
+    }
+
+    fn push(&mut self, name: impl fmt::Display, verdict: Result<(), DenyReason>) {
+        self.stages.push(Stage {
+            name: name.to_string(),
+            verdict,
+        });
+    }
+
+    /// The report for programs.
+    pub(super) fn to_json(&self) -> String {
+        let reason = self.decision.reason();
+        let json = Json::object([
+            ("now", self.now_secs.into()),
+            (
+                "key",
+                self.key.as_ref().map_or(Json::Null, |key| describe(key)),
+            ),
+            (
+                "stages",
+                Json::Array(self.stages.iter().map(Stage::to_json).collect()),
+            ),
+            ("decision", self.decision.word().into()),
+            (
+                "reason",
+                reason.map_or(Json::Null, |reason| reason.code().into()),
+            ),
+            ("usage", Json::Bool(self.usage)),
+        ]);
+        ascii(&json)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(key) = &self.key {
+            writeln!(f, "{:<12}{}", "verified", ascii(&describe(key)))?;
+        }
+        writeln!(f, "{:<12}{}", "time", time::rfc3339(self.now_secs))?;
+        for Stage { name, verdict } in &self.stages {
+            match verdict {
+                Ok(()) => writeln!(f, "{name:<12}ok")?,
+                Err(reason) => writeln!(f, "{name:<12}{reason}: {}", reason.message())?,
+            }
+        }
+        let word = self.decision.word();
+        match self.decision.reason() {
+            Some(reason) => writeln!(f, "{:<12}{word} {reason}", "decision"),
+            None if self.usage => {
+                writeln!(f, "{:<12}{word}, with the key's own counts", "decision")
+            }
+            None => writeln!(f, "{:<12}{word}", "decision"),
+        }
+    }
+}
+
+impl Stage {
+    fn to_json(&self) -> Json {
+        let (verdict, message) = match self.verdict {
+            Ok(()) => ("ok", Json::Null),
+            Err(reason) => (reason.code(), reason.message().into()),
+        };
+        Json::object([
+            ("stage", self.name.as_str().into()),
+            ("verdict", verdict.into()),
+            ("message", message),
+        ])
+    }
+}
+
+/// What an audit line says of a key.
+fn describe(key: &Key) -> Json {
+    let claims = key.claims();
+    let sub = claims.sub.as_deref();
+    Json::object([
+        ("kid", key.kid().to_string().as_str().into()),
+        ("jti", claims.jti.as_str().into()),
+        ("tenant", claims.tenant.as_str().into()),
+        ("sub", sub.map_or(Json::Null, Json::from)),
+        ("tier", claims.tier().into()),
+        (
+            "caveats",
+            u64::try_from(key.caveats_len()).map_or(Json::Null, Json::from),
+        ),
+    ])
+}
+
+/// What a request without further headers asks for when its method is CONNECT.
+fn upgrades(access: &Access<'_>) -> bool {
+    access.method.eq_ignore_ascii_case("connect")
+}

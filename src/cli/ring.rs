@@ -1,0 +1,94 @@
+//! The ring that `vkey mint` signs with.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, RingConfig};
+use crate::keyring::{Ring, RingState, Rotation, Secret};
+use crate::token::is_ring_name;
+
+use super::error::Error;
+use super::input::{self, Place, variable_name};
+use super::time;
+
+/// How the ring is chosen: by a configuration, or by name and secret.
+#[derive(clap::Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("secret").required(true).multiple(false))]
+pub(super) struct RingArgs {
+    /// Mint for the gate that runs with this plugin configuration; the secret comes from the
+    /// environment variable it names
+    #[arg(long, value_name = "FILE", group = "secret")]
+    config: Option<PathBuf>,
+    /// The ring to mint with; by default the configuration's first active one
+    #[arg(long, value_name = "NAME", value_parser = ring_name, required_unless_present = "config")]
+    ring: Option<String>,
+    /// Without a configuration: the environment variable that holds the ring's secret
+    #[arg(long, value_name = "NAME", value_parser = variable_name, group = "secret")]
+    secret_env: Option<String>,
+    /// Without a configuration: the file that holds the ring's secret (- is standard input)
+    #[arg(long, value_name = "PATH", group = "secret")]
+    secret_file: Option<PathBuf>,
+    /// Without a configuration: how often the ring changes its signing key, as 168h; without it the
+    /// ring does not rotate
+    #[arg(long, value_parser = time::parse_duration, conflicts_with = "config")]
+    #[arg(value_name = "DURATION")]
+    interval: Option<u64>,
+}
+
+/// The ring, and the configuration it stands in where there is one.
+pub(super) struct Chosen {
+    /// The ring.
+    pub(super) ring: Ring,
+    /// The configuration.
+    pub(super) config: Option<Config>,
+}
+
+impl RingArgs {
+    /// Finds the ring and reads its secret.
+    pub(super) fn choose(&self) -> Result<Chosen, Error> {
+        match &self.config {
+            Some(path) => self.find_in(input::config(path)?),
+            None => Ok(Chosen {
+                ring: self.read_secret()?,
+                config: None,
+            }),
+        }
+    }
+
+    fn find_in(&self, config: Config) -> Result<Chosen, Error> {
+        let active = |ring: &&RingConfig| ring.state() == RingState::Active;
+        let named = |ring: &&RingConfig| self.ring.as_ref().is_none_or(|name| name == ring.name());
+        let active = config.rings().iter().filter(active);
+        let no_ring = || Error::NoRing(active.clone().map(|ring| ring.name().to_owned()).collect());
+        let ring = active.clone().find(named).ok_or_else(no_ring)?;
+        input::check_variables([ring.variable()].into_iter())?;
+        let ring = ring.compile(input::environment).map_err(Error::NotReady)?;
+        Ok(Chosen {
+            ring: ring.ok_or_else(no_ring)?,
+            config: Some(config),
+        })
+    }
+
+    fn read_secret(&self) -> Result<Ring, Error> {
+        let place = match (&self.secret_file, &self.secret_env) {
+            (Some(path), _) => Place::file("--secret-file", path),
+            (None, Some(name)) => Place::Variable("--secret-env", name.clone()),
+            (None, None) => Place::Stdin,
+        };
+        let secret = Secret::parse_unpublished(&place.read_line()?).map_err(Error::Secret)?;
+        // How long a signing key is accepted is the gate's to know.
+        let rotation = |interval| Rotation::new(interval, u64::MAX, false).ok();
+        let name = self.ring.as_deref().unwrap_or_default();
+        let rotation = self.interval.and_then(rotation);
+        Ring::new(name, &secret, RingState::Active, rotation)
+            .ok_or_else(|| Error::NoRing(Vec::new()))
+    }
+}
+
+fn ring_name(text: &str) -> Result<String, &'static str> {
+    if is_ring_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 32 of a-z 0-9 -, not starting with -")
+    }
+}

@@ -1,0 +1,43 @@
+//! `vkey secret`: secrets of rings, and other randomness.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::keyring::MIN_SECRET_BYTES;
+
+use super::error::{Error, Exit};
+use super::output::Output;
+
+/// Bytes of a key's random id: 96 bits, so that keys minted anywhere do not meet.
+const ID_BYTES: usize = 12;
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Print a fresh secret of 32 random bytes; put it where the proxy's environment comes from
+    New,
+}
+
+/// Runs `vkey secret`.
+pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
+    match command {
+        Command::New => {
+            let secret = random::<MIN_SECRET_BYTES>()?;
+            let text = Zeroizing::new(STANDARD.encode(secret.as_slice()));
+            out.line(format_args!("base64:{}", *text))?;
+            Ok(Exit::Success)
+        }
+    }
+}
+
+/// A key's id that no other key has.
+pub(super) fn random_id() -> Result<String, Error> {
+    let bytes = random::<ID_BYTES>()?;
+    Ok(format!("k_{}", URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+}
+
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes).map_err(|_| Error::Entropy)?;
+    Ok(bytes)
+}

@@ -1,0 +1,100 @@
+//! Times as people write and read them, and the command's clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::error::Error;
+
+/// The last second of the year 9999; RFC 3339 cannot write a later one.
+pub(super) const LAST: u64 = 253_402_300_799;
+
+/// The time, Unix seconds: the one given, else the clock's.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge where the command reads the clock"
+)]
+pub(super) fn now(given: Option<u64>) -> Result<u64, Error> {
+    match given {
+        Some(now) => Ok(now),
+        None => secs(SystemTime::now()).ok_or(Error::Clock),
+    }
+}
+
+/// Reads a time: RFC 3339 in UTC, or Unix seconds.
+pub(super) fn parse(text: &str) -> Result<u64, &'static str> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text
+            .parse()
+            .ok()
+            .filter(|secs| *secs <= LAST)
+            .ok_or("expected a time before the year 10000");
+    }
+    let time = humantime::parse_rfc3339(text).ok().and_then(secs);
+    time.ok_or("expected a time, as 2026-12-31T23:59:59Z or 1798761599")
+}
+
+/// Reads a duration of whole seconds, at least one.
+pub(super) fn parse_duration(text: &str) -> Result<u64, &'static str> {
+    let whole = |duration: &Duration| duration.subsec_nanos() == 0 && duration.as_secs() > 0;
+    let duration = humantime::parse_duration(text).ok().filter(whole);
+    duration
+        .map(|duration| duration.as_secs())
+        .ok_or("expected a duration in whole seconds, as 90s, 1h or 30d")
+}
+
+/// A time in RFC 3339; past the calendar, in Unix seconds.
+pub(super) fn rfc3339(unix_secs: u64) -> String {
+    let time = Some(unix_secs).filter(|secs| *secs <= LAST);
+    match time.and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => unix_secs.to_string(),
+    }
+}
+
+/// A duration in words.
+pub(super) fn words(secs: u64) -> String {
+    humantime::format_duration(Duration::from_secs(secs)).to_string()
+}
+
+fn secs(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_both_spellings() {
+        assert_eq!(parse("1798761599"), Ok(1_798_761_599));
+        assert_eq!(parse("2026-12-31T23:59:59Z"), Ok(1_798_761_599));
+        for wrong in [
+            "",
+            "now",
+            "-1",
+            "2026-12-31",
+            "253402300800",
+            "99999999999999999999",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_past_the_calendar_are_numbers() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(LAST), "9999-12-31T23:59:59Z");
+        assert_eq!(rfc3339(LAST + 1), "253402300800");
+        assert_eq!(rfc3339(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn durations_are_whole_seconds() {
+        assert_eq!(parse_duration("1h"), Ok(3600));
+        assert_eq!(parse_duration("1h 30m"), Ok(5400));
+        for wrong in ["", "0s", "1500ms", "1", "-1s", "1 fortnight"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Narrowing keys, and what the gate makes of them.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gate, Vkey, attenuate};
+
+#[test]
+fn a_caveat_narrows_and_nothing_else() {
+    let gate = Gate::new();
+    let key = gate.mint(&["--only", r#"{"hosts":["gw"]}"#]);
+    let narrowed = attenuate(&key, r#"{ "methods": ["GET"] }"#);
+    let twice = attenuate(&narrowed, r#"{"paths":["/v1/models"]}"#);
+    gate.allows(&key, &["--host", "gw", "--method", "POST"]);
+    gate.allows(&narrowed, &["--host", "gw:443"]);
+    gate.denies(&key, &[], "host");
+    gate.denies(&narrowed, &["--host", "gw", "--method", "POST"], "method");
+    gate.denies(&twice, &["--host", "gw", "--path", "/v1/chat"], "path");
+    let (_, report) = gate.explain(&twice, &["--host", "x", "--method", "POST", "--path", "/"]);
+    let stages = report["stages"].as_array().unwrap().iter();
+    let stages: Vec<_> = stages
+        .map(|s| format!("{}: {}", s["stage"], s["verdict"]))
+        .collect();
+    assert_eq!(
+        stages.join(", ").replace('"', ""),
+        "key: ok, validity: ok, membership: ok, address: ok, tier: path, tenant: ok, only: host, \
+         caveat 1: method, caveat 2: path"
+    );
+    let shown = Vkey::new(&["inspect"]).stdin(&twice).ok().out;
+    assert!(
+        shown.contains("caveat 1\n{\n  \"methods\"") && shown.contains("caveat 2\n{\n  \"paths\"")
+    );
+}
+
+#[test]
+fn attenuate_refuses_what_is_no_caveat() {
+    let key = Gate::new().mint(&[]);
+    let refused = |caveat: &str, says: &str| {
+        Vkey::new(&["attenuate", "--caveat", caveat])
+            .stdin(&key)
+            .refused(1, says);
+    };
+    refused(
+        r#"{"methods":["GET"],"rats":1}"#,
+        "--caveat 1: rats: unknown member",
+    );
+    refused(
+        r#"{"any_of":[{"paths":["/"]},{"sources":["x"]}]}"#,
+        "any_of[1].sources[0]: expected",
+    );
+    refused("[]", "--caveat 1: expected an object");
+    refused("", "--caveat 1: not valid JSON");
+    let full = (0..16).fold(key.clone(), |key, _| attenuate(&key, "{}"));
+    Vkey::new(&["attenuate", "--caveat", "{}"])
+        .stdin(full)
+        .refused(1, "cannot be narrowed");
+    Vkey::new(&["attenuate"]).stdin(&key).refused(2, "--caveat");
+}
+
+#[test]
+fn explain_judges_times_and_signatures() {
+    let gate = Gate::new();
+    let key = gate.mint(&["--not-before", "2026-09-21T14:20:00Z"]);
+    gate.denies(&key, &[], "key_not_yet_valid");
+    gate.allows(&key, &["--now", "2026-09-21T14:20:00Z"]);
+    gate.denies(&key, &["--now", "2026-09-21T15:13:20Z"], "key_expired");
+    gate.denies(&key, &["--now", "2027-09-21T15:13:20Z"], "key_retired");
+    gate.denies(&Gate::new().mint(&[]), &[], "key_signature");
+    gate.denies(&key.replace("vk1.main", "vk1.mine"), &[], "key_unknown");
+    gate.denies("garbage", &[], "key_malformed");
+    let report = gate.explain(&key.replace("vk1.main", "vk1.next"), &[]).1;
+    assert_eq!(report["key"], Value::Null);
+}
+
+#[test]
+fn explain_judges_every_part_of_an_access() {
+    let gate = Gate::new();
+    let only = |restriction: &str| gate.mint(&["--only", restriction]);
+    let sources = only(r#"{"sources":["10.0.0.0/8"]}"#);
+    gate.allows(&sources, &["--source", "10.1.2.3"]);
+    gate.denies(&sources, &["--source", "11.1.2.3"], "source");
+    gate.denies(&sources, &[], "source");
+    let cert = "AB".repeat(32);
+    let bound = only(&format!(r#"{{"client_cert":["{cert}"]}}"#));
+    gate.allows(&bound, &["--client-cert", &cert.to_lowercase()]);
+    gate.denies(&bound, &["--client-cert", &"00".repeat(32)], "client_cert");
+    let models = only(r#"{"models":["gpt-4o*"]}"#);
+    gate.allows(&models, &["--model", "gpt-4o-mini"]);
+    gate.denies(&models, &["--model", "o3"], "model");
+    let tools = only(r#"{"mcp":{"servers":["docs"],"tools":["read_*"]}}"#);
+    let call = |name| {
+        let mcp = [
+            "--path",
+            "/mcp",
+            "--method",
+            "POST",
+            "--mcp-method",
+            "tools/call",
+        ];
+        [&mcp[..], &["--mcp-server", "docs", "--mcp-name", name]].concat()
+    };
+    gate.allows(&tools, &call("read_page"));
+    gate.denies(&tools, &call("delete_page"), "mcp_call");
+    let key = gate.mint(&[]);
+    gate.denies(&key, &["--path", "/v1/a%2fb"], "path_ambiguous");
+    gate.denies(&key, &["--method", "CONNECT"], "method");
+    gate.denies(&gate.mint(&["--tier", "gold"]), &[], "tier_unknown");
+    assert_eq!(
+        gate.allows(&key, &["--path", "/.vkey/usage"])["usage"],
+        json!(true)
+    );
+}
+
+#[test]
+fn the_shadow_mode_lets_through_and_says_so() {
+    let gate = Gate::with(&json!({
+        "mode": "shadow", "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "tiers": {"default": {"only": {"methods": []}}},
+    }));
+    let (code, report) = gate.explain(&gate.mint(&[]), &[]);
+    assert_eq!(
+        (code, &report["decision"], &report["reason"]),
+        (0, &json!("shadow"), &json!("method"))
+    );
+    gate.denies("garbage", &[], "key_malformed");
+}
