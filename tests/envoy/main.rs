@@ -25,3 +25,4 @@ mod identity;
 mod keys;
 mod reasons;
 mod rotation;
+mod updates;
