@@ -365,11 +365,11 @@ mod tests {
     #[test]
     fn weak_secrets_are_refused() {
         let error = |text: &str| Secret::parse(text).err();
-        assert_eq!(error("Abcdefghijklmn12"), None);
-        assert_eq!(error("Abcdefghijklm12"), Some(InvalidSecret::Short));
+        assert_eq!(error("Abc123!@#Xyz789!@#"), None);
+        assert_eq!(error("Abc123!@#Xyz789"), Some(InvalidSecret::Short));
         assert_eq!(error("abcdefghijklmnop1"), Some(InvalidSecret::Uniform));
         assert_eq!(
-            error("Abcdefghijklmn12\n"),
+            error("Abc123!@#Xyz789!@#\n"),
             Some(InvalidSecret::ControlCharacter)
         );
         assert_eq!(error("base64:AAAA"), Some(InvalidSecret::Short));
@@ -412,7 +412,7 @@ mod tests {
 
     #[test]
     fn an_epoch_is_judged_to_the_second() {
-        let secret = Secret::parse("Abcdefghijklmn12").unwrap();
+        let secret = Secret::parse(SAMPLE_SECRETS[0]).unwrap();
         let rotation = Rotation::new(10, 25, true).unwrap();
         let ring = Ring::new("main", &secret, RingState::Active, Some(rotation)).unwrap();
         let keyring = Keyring::new(vec![ring], 5);

@@ -19,7 +19,7 @@ use vkey::config::{Config, Plan};
 use vkey::decision::{DenyClass, DenyReason};
 use vkey::engine::Engine;
 use vkey::keyring::{Keyring, Ring, RingState, Rotation, Secret};
-use vkey::mac::{SigningKey, Tag, hkdf_sha256};
+use vkey::mac::{SigningKey, Tag, hkdf_sha256, sha256_hex};
 use vkey::token::{Kid, Unverified};
 
 #[cfg(target_arch = "wasm32")]
@@ -184,7 +184,7 @@ fn jws_of_rfc_7515() {
 /// An engine without rules of its own, over rings whose secrets are printed.
 fn engine(rings: &Value, clock_skew_secs: u64) -> Engine {
     let text = br#"{"keyring": [{"name": "unused", "secret": "${UNUSED}"}]}"#;
-    let unused = |_: &str| Some("an Unused secret 1".to_owned());
+    let unused = |_: &str| Some(format!("A-{}", sha256_hex(b"unused")));
     let plan = Config::parse(text).unwrap().compile(unused).unwrap();
     let rings = cases(rings, 1).iter().map(ring).collect();
     Engine::new(Plan {

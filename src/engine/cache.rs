@@ -78,7 +78,7 @@ mod tests {
     use crate::token::{Unverified, mint};
 
     fn token(number: usize) -> (String, Rc<Key>) {
-        let secret = Secret::parse("Abcdefghijklmn12").unwrap();
+        let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
         let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
         let claims = format!(r#"{{"jti":"k{number}","tenant":"t","iat":1,"exp":2}}"#);
         let kid = ring.kid_at(0).unwrap();

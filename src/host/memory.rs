@@ -208,3 +208,98 @@ impl Host for MemoryHost {
         self.log.borrow_mut().push((level, text.to_owned()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MISMATCH: Result<(), WriteError> = Err(WriteError::CasMismatch);
+
+    fn cas(store: &MemoryStore, name: &str) -> Option<u32> {
+        let record = store.shared_data(name).unwrap();
+        record.map(|(_, cas)| cas)
+    }
+
+    #[test]
+    fn envoy_creates_by_any_value_and_overwrites_by_0() {
+        let store = MemoryStore::new(Dialect::Envoy);
+        assert_eq!(store.shared_data("a"), Ok(None));
+        assert_eq!(store.set_shared_data("a", b"1", 0), Ok(()));
+        assert_eq!(store.set_shared_data("b", b"2", u32::MAX), Ok(()));
+        assert_eq!(store.set_shared_data("c", b"3", 7), Ok(()));
+        assert_eq!(store.set_shared_data("a", b"4", 0), Ok(()));
+        assert_eq!(store.shared_data("a"), Ok(Some((b"4".to_vec(), 4))));
+        assert_eq!(store.len(), 3);
+    }
+
+    #[test]
+    fn envoy_compares_every_other_value() {
+        let store = MemoryStore::new(Dialect::Envoy);
+        store.set_shared_data("a", b"1", 0).unwrap();
+        store.set_shared_data("b", b"1", 0).unwrap();
+        for wrong in [2, 3, u32::MAX] {
+            assert_eq!(store.set_shared_data("a", b"2", wrong), MISMATCH, "{wrong}");
+        }
+        assert_eq!(store.set_shared_data("a", b"2", 1), Ok(()));
+        assert_eq!(store.set_shared_data("a", b"3", 1), MISMATCH);
+        assert_eq!(store.shared_data("a"), Ok(Some((b"2".to_vec(), 3))));
+    }
+
+    #[test]
+    fn envoy_issues_values_from_one_counter_that_skips_0() {
+        let store = MemoryStore::new(Dialect::Envoy);
+        store.with(|records| records.last_cas = u32::MAX - 1);
+        store.set_shared_data("a", b"1", 0).unwrap();
+        store.set_shared_data("b", b"1", 0).unwrap();
+        assert_eq!(
+            (cas(&store, "a"), cas(&store, "b")),
+            (Some(u32::MAX), Some(1))
+        );
+    }
+
+    #[test]
+    fn nginx_creates_by_0_alone_and_never_overwrites_by_it() {
+        let store = MemoryStore::new(Dialect::Nginx);
+        for wrong in [1, u32::MAX] {
+            assert_eq!(store.set_shared_data("a", b"1", wrong), MISMATCH, "{wrong}");
+        }
+        assert_eq!(store.shared_data("a"), Ok(None));
+        assert_eq!(store.set_shared_data("a", b"1", 0), Ok(()));
+        assert_eq!(store.set_shared_data("a", b"2", 0), MISMATCH);
+        assert_eq!(store.shared_data("a"), Ok(Some((b"1".to_vec(), 1))));
+    }
+
+    #[test]
+    fn nginx_counts_the_writes_of_each_record() {
+        let store = MemoryStore::new(Dialect::Nginx);
+        store.set_shared_data("a", b"1", 0).unwrap();
+        store.set_shared_data("b", b"1", 0).unwrap();
+        assert_eq!(store.set_shared_data("a", b"2", 1), Ok(()));
+        assert_eq!(store.set_shared_data("a", b"3", 1), MISMATCH);
+        assert_eq!((cas(&store, "a"), cas(&store, "b")), (Some(2), Some(1)));
+    }
+
+    /// Found by trying: CRC-32 is linear, so there are as many such names as anyone likes.
+    #[test]
+    fn nginx_takes_names_of_one_checksum_for_one() {
+        let (one, other) = ("vkey/k/k_dDeEhO", "vkey/k/k_2nav2x");
+        for (dialect, records) in [(Dialect::Nginx, 1), (Dialect::Envoy, 2)] {
+            let store = MemoryStore::new(dialect);
+            store.set_shared_data(one, b"1", 0).unwrap();
+            let found = cas(&store, other);
+            store
+                .set_shared_data(other, b"2", found.unwrap_or(0))
+                .unwrap();
+            assert_eq!((found.is_some(), store.len()), (records == 1, records));
+        }
+    }
+
+    #[test]
+    fn a_bare_host_has_no_shared_data() {
+        let store = MemoryStore::new(Dialect::Bare);
+        assert_eq!(store.shared_data("a"), Err(UNIMPLEMENTED));
+        let refused = Err(WriteError::Host(UNIMPLEMENTED));
+        assert_eq!(store.set_shared_data("a", b"1", 0), refused);
+        assert!(store.is_empty());
+    }
+}

@@ -185,3 +185,6 @@ fn record_name(id: &str, attempt: usize) -> String {
         more => format!("vkey/k/{id}/{more}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ fn assert_refused(plugin: &str, why: &str) {
 fn a_configuration_that_is_none_is_not_loaded() {
     assert_refused("{", "not valid JSON");
     assert_refused("{}", "keyring: missing");
-    let literal = r#"{"keyring": [{"name": "main", "secret": "Abcdefgh12345678"}]}"#;
+    let literal = r#"{"keyring": [{"name": "main", "secret": "Sample-Secret-1-never-deploy"}]}"#;
     assert_refused(
         literal,
         "keyring[0].secret: a secret does not belong in a configuration",
@@ -60,11 +60,11 @@ fn a_configuration_that_is_none_is_not_loaded() {
 
 #[test]
 fn a_literal_secret_is_not_even_logged() {
-    let literal = r#"{"keyring": [{"name": "main", "secret": "Abcdefgh12345678"}]}"#;
+    let literal = r#"{"keyring": [{"name": "main", "secret": "Sample-Secret-1-never-deploy"}]}"#;
     let refused = Envoy::refuse(Options::new("literal").plugin(literal));
     let ours = refused.log.lines().filter(|line| line.contains("wasm log"));
     assert!(
-        !ours.collect::<String>().contains("Abcdefgh"),
+        !ours.collect::<String>().contains("never-deploy"),
         "{}",
         refused.log
     );

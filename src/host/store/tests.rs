@@ -1,0 +1,260 @@
+//! Cells under two workers and many, on hosts of either kind and on those that misbehave.
+
+use std::cell::Cell as Counter;
+use std::sync::{Condvar, Mutex};
+use std::thread;
+
+use super::*;
+use crate::decision::Decision;
+use crate::host::{HostError, MemoryStore};
+
+/// Both kinds of host, each named and found out.
+const PAIRS: [(Dialect, Dialect); 4] = [
+    (Dialect::Envoy, Dialect::Envoy),
+    (Dialect::Envoy, Dialect::Auto),
+    (Dialect::Nginx, Dialect::Nginx),
+    (Dialect::Nginx, Dialect::Auto),
+];
+
+fn count(store: &impl SharedData, dialect: Dialect, id: &str) -> Result<(), NotCounted> {
+    CellStore::new(store, dialect).update(id, |cell| cell.count(Decision::Allow))
+}
+
+#[track_caller]
+fn allowed(store: &MemoryStore, id: &str) -> u64 {
+    CellStore::new(store, Dialect::Auto)
+        .read(id)
+        .unwrap()
+        .allowed()
+}
+
+// === two workers, one call at a time ===
+
+/// Whose turn it is, as long as both workers have calls to make: bit by bit.
+struct Turns {
+    order: u32,
+    taken: u32,
+    finished: [bool; 2],
+}
+
+impl Turns {
+    fn next(&self) -> usize {
+        match self.finished {
+            [true, _] => 1,
+            [_, true] => 0,
+            _ => {
+                let bits = self.order.checked_shr(self.taken);
+                usize::from(bits.is_some_and(|bits| bits & 1 == 1))
+            }
+        }
+    }
+}
+
+/// A worker's view of a store, every call of which waits for its turn.
+struct Stepped<'a> {
+    store: &'a MemoryStore,
+    turns: &'a (Mutex<Turns>, Condvar),
+    worker: usize,
+}
+
+impl Stepped<'_> {
+    fn step<T>(&self, call: impl FnOnce() -> T) -> T {
+        let (turns, changed) = self.turns;
+        let waiting = |turns: &mut Turns| turns.next() != self.worker;
+        let mut turns = changed.wait_while(turns.lock().unwrap(), waiting).unwrap();
+        let answer = call();
+        turns.taken += 1;
+        changed.notify_all();
+        answer
+    }
+}
+
+impl Drop for Stepped<'_> {
+    fn drop(&mut self) {
+        let (turns, changed) = self.turns;
+        turns.lock().unwrap().finished[self.worker] = true;
+        changed.notify_all();
+    }
+}
+
+impl SharedData for Stepped<'_> {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.step(|| self.store.shared_data(name))
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        self.step(|| self.store.set_shared_data(name, record, cas))
+    }
+}
+
+/// The orders in which two workers' first updates, of no more than `calls` together, do not add up
+/// to two.
+fn losses(host: Dialect, calls: u32, update: impl Fn(&Stepped<'_>) + Sync) -> Vec<u32> {
+    let lost = |order: &u32| {
+        let (store, finished) = (MemoryStore::new(host), [false; 2]);
+        let turns = (
+            Mutex::new(Turns {
+                order: *order,
+                taken: 0,
+                finished,
+            }),
+            Condvar::new(),
+        );
+        thread::scope(|scope| {
+            for worker in 0..2 {
+                let stepped = Stepped {
+                    store: &store,
+                    turns: &turns,
+                    worker,
+                };
+                let update = &update;
+                scope.spawn(move || update(&stepped));
+            }
+        });
+        assert!(turns.0.lock().unwrap().taken <= calls);
+        allowed(&store, "k") != 2
+    };
+    (0..1 << calls).filter(lost).collect()
+}
+
+#[test]
+fn two_first_writers_lose_nothing_in_any_order() {
+    for ((host, dialect), calls) in PAIRS.into_iter().zip([6, 7, 6, 10]) {
+        let lost = losses(host, calls, |store| count(store, dialect, "k").unwrap());
+        assert_eq!(lost, [0; 0], "{host:?} {dialect:?}");
+    }
+}
+
+#[test]
+fn not_found_so_write_would_lose_one() {
+    let naive = |store: &Stepped<'_>| {
+        let found = store.shared_data("vkey/k/k").unwrap();
+        let cas = found.as_ref().map_or(0, |(_, cas)| *cas);
+        let cell = found.map(|(record, _)| Cell::decode("k", &record).unwrap());
+        let mut cell = cell.unwrap_or_else(|| Cell::new("k"));
+        cell.count(Decision::Allow);
+        store
+            .set_shared_data("vkey/k/k", &cell.encode(), cas)
+            .unwrap();
+    };
+    assert_ne!(losses(Dialect::Envoy, 4, naive), [0; 0]);
+}
+
+// === many workers ===
+
+#[test]
+fn many_workers_count_exactly() {
+    const UPDATES: u64 = 500;
+    for (host, dialect) in PAIRS {
+        let store = MemoryStore::new(host);
+        let work = || {
+            let own = store.clone();
+            let ids = ["a", "b"].into_iter().cycle().take(1000);
+            ids.filter(|id| count(&own, dialect, id).is_err()).count()
+        };
+        let failed: usize = thread::scope(|scope| {
+            let workers = [(); 6].map(|()| scope.spawn(work));
+            workers.map(|worker| worker.join().unwrap()).iter().sum()
+        });
+        let counted = allowed(&store, "a") + allowed(&store, "b");
+        assert_eq!(
+            counted + failed as u64,
+            6 * 2 * UPDATES,
+            "{host:?} {dialect:?}"
+        );
+        assert_eq!(store.len(), 2);
+    }
+}
+
+// === what a host does wrong ===
+
+/// A store that another worker always writes first.
+struct Contended {
+    store: MemoryStore,
+    writes: Counter<usize>,
+}
+
+impl SharedData for Contended {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.store.shared_data(name)
+    }
+
+    fn set_shared_data(&self, _: &str, _: &[u8], _: u32) -> Result<(), WriteError> {
+        self.writes.set(self.writes.get() + 1);
+        Err(WriteError::CasMismatch)
+    }
+}
+
+#[test]
+fn contention_gives_up_and_changes_nothing() {
+    for (host, dialect) in PAIRS {
+        let store = MemoryStore::new(host);
+        count(&store, dialect, "present").unwrap();
+        let contended = Contended {
+            store: store.clone(),
+            writes: Counter::new(0),
+        };
+        for id in ["present", "absent"] {
+            let refused = count(&contended, dialect, id);
+            assert_eq!(
+                refused,
+                Err(NotCounted::Contention),
+                "{host:?} {dialect:?} {id}"
+            );
+            assert!((MAX_TRIES..=2 * MAX_TRIES).contains(&contended.writes.take()));
+        }
+        assert_eq!((store.len(), allowed(&store, "present")), (1, 1));
+    }
+}
+
+#[test]
+fn what_is_no_cell_is_neither_counted_on_nor_overwritten() {
+    let whole = Cell::new("k").encode();
+    for record in [
+        b"".as_slice(),
+        b"another module's",
+        &whole[1..],
+        &[&whole[..], b"x"].concat(),
+    ] {
+        for (host, dialect) in PAIRS {
+            let store = MemoryStore::new(host);
+            store.set_shared_data("vkey/k/k", record, 0).unwrap();
+            assert_eq!(count(&store, dialect, "k"), Err(NotCounted::Contention));
+            let read = CellStore::new(&store, dialect).read("k");
+            assert_eq!(read, Err(NotCounted::Contention));
+            assert_eq!(
+                store.shared_data("vkey/k/k"),
+                Ok(Some((record.to_vec(), 1)))
+            );
+        }
+    }
+}
+
+#[test]
+fn names_of_one_checksum_share_nothing_but_their_place() {
+    let ids = ["k_dDeEhO", "k_2nav2x", "k_CRQBya", "k_JDILoD", "k_HxLR6Y"];
+    for dialect in [Dialect::Nginx, Dialect::Auto] {
+        let store = MemoryStore::new(Dialect::Nginx);
+        for (times, id) in (1..).zip(&ids[..MAX_NAMES]) {
+            (0..times).for_each(|_| count(&store, dialect, id).unwrap());
+        }
+        for (times, id) in (1..).zip(&ids[..MAX_NAMES]) {
+            assert_eq!(allowed(&store, id), times);
+        }
+        assert_eq!(
+            count(&store, dialect, ids[MAX_NAMES]),
+            Err(NotCounted::Contention)
+        );
+    }
+}
+
+#[test]
+fn only_a_host_that_is_called_bare_goes_without_counts() {
+    let store = MemoryStore::new(Dialect::Bare);
+    assert_eq!(count(&store, Dialect::Bare, "k"), Ok(()));
+    for dialect in [Dialect::Auto, Dialect::Envoy, Dialect::Nginx] {
+        assert_eq!(count(&store, dialect, "k"), Err(NotCounted::NoSharedData));
+        let read = CellStore::new(&store, dialect).read("k");
+        assert_eq!(read, Err(NotCounted::NoSharedData));
+    }
+}

@@ -1,0 +1,134 @@
+//! What the documents say is what the code does.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vkey::audit::{Mask, Record};
+use vkey::config::Config;
+use vkey::decision::{DenyReason, reply};
+use vkey::json::Json;
+use vkey::keyring::{InvalidSecret, Secret};
+
+fn readme() -> String {
+    fs::read_to_string("README.md").unwrap()
+}
+
+#[test]
+fn the_readme_lists_every_reason_with_its_status_and_class() {
+    let readme = readme();
+    let rows: Vec<&str> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    for reason in DenyReason::ALL {
+        let (status, class) = (reply(*reason).status, reason.class().name());
+        let row = format!("| `{reason}` | {status} | {class} |");
+        assert!(rows.iter().any(|line| line.starts_with(&row)), "{row}");
+    }
+}
+
+#[test]
+fn the_readme_lists_every_member_of_an_audit_line_in_order() {
+    let line = Record::default().write(&Mask::default());
+    let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else {
+        panic!("{line}")
+    };
+    let readme = readme();
+    let (_, section) = readme.split_once("\n## Audit lines\n").unwrap();
+    let table = section
+        .lines()
+        .skip_while(|line| !line.starts_with("|---"))
+        .skip(1);
+    let names = table
+        .take_while(|line| line.starts_with('|'))
+        .map(|row| row.split('|').nth(1).unwrap());
+    let names: Vec<&str> = names
+        .flat_map(|cell| cell.split(['`', ',', ' ']))
+        .filter(|n| !n.is_empty())
+        .collect();
+    assert!(
+        members
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .eq(names.iter().copied()),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn the_readme_lists_every_member_of_the_configuration() {
+    // The error for an unknown member names those that are known.
+    let error = Config::parse(br#"{"no such member": 1}"#)
+        .unwrap_err()
+        .to_string();
+    let (_, known) = error.split_once("(known here: ").expect(&error);
+    let readme = readme();
+    for member in known.trim_end_matches(')').split(", ") {
+        let starts = ["`", "[", "."].map(|end| format!("| `{member}{end}"));
+        let listed = |line: &str| starts.iter().any(|start| line.starts_with(start.as_str()));
+        assert!(readme.lines().any(listed), "{member}");
+    }
+}
+
+/// A secret that anybody can read here must open no gate.
+#[test]
+fn every_secret_that_is_printed_here_is_refused() {
+    let mut printed = 0;
+    for file in files(Path::new(".")) {
+        let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+        for word in text.split(['"', '\'', '`', ' ', '\n', '\\', '=']) {
+            let base64 = word.starts_with("base64:") && Secret::parse(word).is_ok();
+            // `=` ends a word above, so the padding is tried as well.
+            let padded = format!("{word}=");
+            let base64_padded = word.starts_with("base64:") && Secret::parse(&padded).is_ok();
+            for (found, secret) in [(base64, word), (base64_padded, padded.as_str())] {
+                if found {
+                    printed += 1;
+                    let refused = Secret::parse_unpublished(secret).err();
+                    assert_eq!(
+                        refused,
+                        Some(InvalidSecret::Sample),
+                        "{secret} in {}",
+                        file.display()
+                    );
+                }
+            }
+        }
+    }
+    assert!(printed >= 2, "the vectors print some");
+    let vectors = fs::read_to_string("testdata/tokens/tokens.json").unwrap();
+    let vectors: serde_json::Value = serde_json::from_str(&vectors).unwrap();
+    for ring in vectors["rings"].as_array().unwrap() {
+        let secret = ring["secret"].as_str().unwrap();
+        assert_eq!(
+            Secret::parse_unpublished(secret).err(),
+            Some(InvalidSecret::Sample),
+            "{secret}"
+        );
+    }
+}
+
+/// The project's files, without what is built or installed.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        match path.is_dir() {
+            true if !matches!(name.as_str(), "target" | ".git" | ".tools") => {
+                found.extend(files(&path))
+            }
+            false => found.push(path),
+            true => {}
+        }
+    }
+    found
+}

@@ -1,0 +1,93 @@
+//! The built module as a file: what it asks of a host, what it offers, how large it is.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report"
+)]
+#![allow(clippy::disallowed_methods, reason = "make names the file")]
+
+use std::collections::BTreeSet;
+
+use wasmparser::{Parser, Payload};
+
+/// The host calls of `filters/vkey/src/host.rs`. A host that lacks an import refuses the module, so
+/// each one more is a host less.
+const HOST_CALLS: [&str; 11] = [
+    "proxy_add_header_map_value",
+    "proxy_get_buffer_bytes",
+    "proxy_get_current_time_nanoseconds",
+    "proxy_get_header_map_pairs",
+    "proxy_get_property",
+    "proxy_get_shared_data",
+    "proxy_log",
+    "proxy_remove_header_map_value",
+    "proxy_send_local_response",
+    "proxy_set_property",
+    "proxy_set_shared_data",
+];
+
+/// What the standard library needs to read the environment and to say why it aborts.
+const WASI: [&str; 4] = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
+
+/// Every export is called for every request, where it is a callback of requests.
+const EXPORTS: [&str; 10] = [
+    "_initialize",
+    "memory",
+    "proxy_abi_version_0_2_1",
+    "proxy_on_configure",
+    "proxy_on_context_create",
+    "proxy_on_delete",
+    "proxy_on_log",
+    "proxy_on_memory_allocate",
+    "proxy_on_request_headers",
+    "proxy_on_vm_start",
+];
+
+const MAX_BYTES: usize = 400_000;
+
+fn module() -> Vec<u8> {
+    let path =
+        std::env::var_os("VKEY_TEST_WASM").expect("VKEY_TEST_WASM is not set: run `make test`");
+    std::fs::read(path).expect("the module is built")
+}
+
+#[test]
+fn it_imports_no_more_than_it_uses() {
+    let mut imports = BTreeSet::new();
+    for payload in Parser::new(0).parse_all(&module()) {
+        if let Payload::ImportSection(section) = payload.unwrap() {
+            for import in section.into_imports() {
+                let import = import.unwrap();
+                imports.insert(format!("{}.{}", import.module, import.name));
+            }
+        }
+    }
+    let host_calls = HOST_CALLS.map(|name| format!("env.{name}"));
+    let wasi = WASI.map(|name| format!("wasi_snapshot_preview1.{name}"));
+    assert_eq!(imports, host_calls.into_iter().chain(wasi).collect());
+}
+
+#[test]
+fn it_exports_no_more_than_it_needs() {
+    let mut exports = BTreeSet::new();
+    for payload in Parser::new(0).parse_all(&module()) {
+        if let Payload::ExportSection(section) = payload.unwrap() {
+            exports.extend(
+                section
+                    .into_iter()
+                    .map(|export| export.unwrap().name.to_owned()),
+            );
+        }
+    }
+    assert_eq!(exports, EXPORTS.map(str::to_owned).into_iter().collect());
+}
+
+#[test]
+fn it_is_small_and_valid() {
+    let module = module();
+    wasmparser::validate(&module).unwrap();
+    assert!(module.len() <= MAX_BYTES, "{} bytes", module.len());
+}
