@@ -124,7 +124,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         match path.is_dir() {
             true if !matches!(name.as_str(), "target" | ".git" | ".tools") => {
-                found.extend(files(&path))
+                found.extend(files(&path));
             }
             false => found.push(path),
             true => {}

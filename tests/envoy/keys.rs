@@ -61,10 +61,6 @@ impl Minter {
             all.to_string().as_bytes(),
         )
     }
-
-    pub(crate) fn ring(&self) -> &Ring {
-        &self.ring
-    }
 }
 
 /// The key with one caveat more.

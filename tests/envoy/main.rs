@@ -4,10 +4,12 @@
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
     clippy::panic,
     clippy::print_stdout,
+    clippy::string_slice,
     clippy::unwrap_used,
-    reason = "in a test a panic is the report"
+    reason = "in a test a panic is the report, and JSON literals read better without a sign"
 )]
 #![allow(
     clippy::disallowed_methods,

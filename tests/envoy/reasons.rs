@@ -1,7 +1,7 @@
 //! Every reason that a request can be refused for on Envoy.
 
 use serde_json::{Value, json};
-use vkey::decision::{DenyClass, DenyReason};
+use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::keyring::Rotation;
 
 use crate::keys::{Minter, VARIABLE, attenuate, now_secs, options, records};
@@ -243,7 +243,7 @@ fn every_reason_shows_in_status_body_and_audit_line() {
     let records = records(&envoy, cases.len());
     for ((name, _, expected), record) in cases.iter().zip(records) {
         assert_eq!(
-            record.decision.and_then(|decision| decision.reason()),
+            record.decision.and_then(Decision::reason),
             *expected,
             "{name}"
         );

@@ -1,0 +1,359 @@
+//! What must come of a step: what its file says, and what holds for every request.
+
+use vkey::audit::Record;
+use vkey::config::Level;
+use vkey::decision::{Decision, DenyReason, Reply};
+use vkey::json::Json;
+
+use super::format::{Configure, Outcome};
+use super::secrecy::Hidden;
+use super::step::{Expect, Expected, Step};
+use super::text::{Meaning, bytes, from_bytes, member};
+use super::{Configured, Log, Observed};
+
+const AUDIT_STATE: &str = "vkey.audit";
+const SEAL_STATE: &str = "vkey.decision";
+
+/// How every audit line starts, and no other text.
+const AUDIT_LINE_START: &str = "{\"v\":";
+
+/// The one answer to whoever has no good key.
+const UNAUTHENTICATED_HEADERS: [(&str, &str); 3] = [
+    ("content-type", "application/json"),
+    ("cache-control", "no-store"),
+    ("www-authenticate", "Bearer error=\"invalid_token\""),
+];
+const UNAUTHENTICATED_BODY: &str = "{\"error\":{\"message\":\"a valid virtual key is required\",\
+    \"type\":\"authentication_error\",\"code\":\"invalid_token\"}}";
+
+/// What a step is checked against besides itself.
+pub(crate) struct Context<'a> {
+    pub(crate) meaning: Meaning<'a>,
+    pub(crate) config: Option<&'a Json>,
+    pub(crate) outcome: Outcome,
+}
+
+/// A decision that was counted, as the audit line tells it.
+pub(crate) struct Audited {
+    pub(crate) jti: String,
+    pub(crate) decision: Decision,
+}
+
+// === the configuration ===
+
+pub(crate) fn check_configured(
+    context: &Context<'_>,
+    expected: &Configure,
+    configured: &Configured,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    if configured.outcome != expected.outcome {
+        problems.push(format!(
+            "{:?}, not {:?}",
+            configured.outcome, expected.outcome
+        ));
+    }
+    problems.extend(log_lacks(context, &expected.log, &configured.log));
+    problems.extend(Hidden::of(context).check_log(&configured.log));
+    problems
+        .into_iter()
+        .map(|problem| format!("{problem}: {:?}", configured.log))
+        .collect()
+}
+
+// === a request ===
+
+/// What is wrong, and what the audit line says was counted.
+pub(crate) fn check_observed(
+    context: &Context<'_>,
+    step: &Step,
+    observed: &Observed,
+) -> (Vec<String>, Option<Audited>) {
+    let expect = &step.expect;
+    let mut problems = check_action(expect, observed);
+    problems.extend(check_reply(context, expect, observed.reply.as_ref()));
+    problems.extend(check_seal(expect, observed));
+    if expect.action == Expected::Forward {
+        problems.extend(check_upstream(context, expect, observed));
+    }
+    problems.extend(log_lacks(context, &expect.log, &observed.log));
+    problems.extend(check_silence(context, expect, &observed.log));
+    problems.extend(Hidden::of(context).check(expect, observed));
+    let mut audited = None;
+    match audit_line(context, observed) {
+        Err(problem) => problems.push(problem),
+        Ok(line) => {
+            problems.extend(check_audit(context, expect, observed, line));
+            audited = counted(context, expect, line);
+        }
+    }
+    (problems, audited)
+}
+
+fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
+    let forwarded = match expect.action {
+        Expected::Forward => Some(true),
+        Expected::Answer | Expected::Refuse => Some(false),
+        Expected::Nothing => None,
+    };
+    let mut problems = Vec::new();
+    if observed.forwarded != forwarded {
+        problems.push(format!(
+            "forwarded: {:?}, not {forwarded:?}",
+            observed.forwarded
+        ));
+    }
+    if observed.reply.is_some() != (forwarded == Some(false)) {
+        problems.push(format!("answered: {:?}", observed.reply));
+    }
+    if observed.wrote_twice {
+        problems.push("the end of the request was written down twice".to_owned());
+    }
+    problems
+}
+
+fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) -> Vec<String> {
+    let Some(reply) = reply else {
+        return Vec::new();
+    };
+    let mut problems = Vec::new();
+    if Some(u64::from(reply.status)) != expect.status {
+        problems.push(format!("status {}, not {:?}", reply.status, expect.status));
+    }
+    let anonymous = reply.headers == UNAUTHENTICATED_HEADERS && reply.body == UNAUTHENTICATED_BODY;
+    if (reply.status == 401) != anonymous {
+        problems.push(format!("a 401 unlike the others: {reply:?}"));
+    }
+    for (name, value) in &expect.reply.headers {
+        let found = reply.headers.iter().find(|(found, _)| found == name);
+        if found.map(|(_, value)| *value) != value.as_str() {
+            problems.push(format!("reply header {name} is {found:?}, not {value}"));
+        }
+    }
+    let body = Json::parse(reply.body.as_bytes());
+    match (&expect.reply.body, &body) {
+        (_, Err(invalid)) => problems.push(format!("the reply's body: {invalid}")),
+        (Some(expected), Ok(body)) if !contains(body, &context.meaning.fill_json(expected)) => {
+            problems.push(format!("the reply's body is {body}, not {expected}"));
+        }
+        _ => {}
+    }
+    if body.is_ok_and(|body| !adds_up(&body)) {
+        problems.push(format!("the counts do not add up: {}", reply.body));
+    }
+    problems
+}
+
+/// `seen = allowed + sum(denied)`, where a body has counts.
+fn adds_up(body: &Json) -> bool {
+    let number = |name| body.get(name).and_then(Json::as_u64);
+    let (Some(seen), Some(allowed), Some(Json::Object(denied))) =
+        (number("seen"), number("allowed"), body.get("denied"))
+    else {
+        return body.get("seen").is_none();
+    };
+    seen == allowed
+        + denied
+            .iter()
+            .filter_map(|(_, count)| count.as_u64())
+            .sum::<u64>()
+}
+
+fn check_seal(expect: &Expect, observed: &Observed) -> Option<String> {
+    let seal = observed.filter_state.get(SEAL_STATE).map(String::as_str);
+    let expected = (expect.action == Expected::Forward).then_some("allow");
+    (seal != expected).then(|| format!("the seal is {seal:?}, not {expected:?}"))
+}
+
+fn check_upstream(context: &Context<'_>, expect: &Expect, observed: &Observed) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, values) in &expect.upstream.present {
+        let expected: Vec<Vec<u8>> = match context.meaning.fill_json(values) {
+            Json::Array(values) => values.iter().filter_map(Json::as_str).map(bytes).collect(),
+            value => value.as_str().map(bytes).into_iter().collect(),
+        };
+        let found = values_of(observed, name);
+        if found != expected {
+            let found: Vec<String> = found.iter().map(|value| from_bytes(value)).collect();
+            problems.push(format!("upstream header {name} is {found:?}, not {values}"));
+        }
+    }
+    for name in &expect.upstream.absent {
+        if !values_of(observed, name).is_empty() {
+            problems.push(format!("upstream header {name} is there"));
+        }
+    }
+    problems.extend(check_identity(context, observed));
+    problems
+}
+
+/// Nobody but the module says who the caller is, and it says so once.
+fn check_identity(context: &Context<'_>, observed: &Observed) -> Vec<String> {
+    let spelled = |name: &[u8]| from_bytes(name).to_ascii_lowercase().replace('_', "-");
+    let names = observed.upstream.iter().map(|(name, _)| name);
+    let mut names: Vec<String> = names
+        .filter(|name| spelled(name).starts_with("x-vkey-"))
+        .map(|name| from_bytes(name))
+        .collect();
+    names.retain(|name| name != "x-vkey-sub");
+    let told = member(context.config, &["forward", "identity_headers"]) != Some(&Json::Bool(false));
+    let expected: &[&str] = if told {
+        &["x-vkey-key", "x-vkey-tenant"]
+    } else {
+        &[]
+    };
+    let subs = values_of(observed, "x-vkey-sub").len();
+    let wrong = names != expected || subs > usize::from(told);
+    wrong
+        .then(|| format!("identity headers {names:?}, {subs} x-vkey-sub"))
+        .into_iter()
+        .collect()
+}
+
+fn values_of(observed: &Observed, name: &str) -> Vec<Vec<u8>> {
+    let name = bytes(name);
+    let named = |(found, _): &&(Vec<u8>, Vec<u8>)| found.eq_ignore_ascii_case(&name);
+    observed
+        .upstream
+        .iter()
+        .filter(named)
+        .map(|(_, value)| value.clone())
+        .collect()
+}
+
+// === the log ===
+
+fn log_lacks(context: &Context<'_>, expected: &[String], log: &Log) -> Vec<String> {
+    let lacks = |text: &&String| {
+        let text = context.meaning.fill(text);
+        !log.iter().any(|(_, line)| line.contains(&text))
+    };
+    expected
+        .iter()
+        .filter(lacks)
+        .map(|text| format!("nothing in the log says {text:?}"))
+        .collect()
+}
+
+/// What works does not cry.
+fn check_silence(context: &Context<'_>, expect: &Expect, log: &Log) -> Vec<String> {
+    let loud = |(level, line): &&(Level, String)| {
+        let expected = |text: &String| line.contains(&context.meaning.fill(text));
+        matches!(level, Level::Error | Level::Critical)
+            && !line.starts_with(AUDIT_LINE_START)
+            && !expect.log.iter().any(expected)
+    };
+    log.iter()
+        .filter(loud)
+        .map(|(_, line)| format!("an error in the log: {line}"))
+        .collect()
+}
+
+// === the audit line ===
+
+/// The one audit line, in the one place where it belongs.
+fn audit_line<'a>(context: &Context<'_>, observed: &'a Observed) -> Result<&'a str, String> {
+    let is_line = |(_, text): &&(Level, String)| text.starts_with(AUDIT_LINE_START);
+    let logged: Vec<_> = observed.log.iter().filter(is_line).collect();
+    let state = observed.filter_state.get(AUDIT_STATE);
+    match (context.audit("sink"), logged.as_slice(), state) {
+        (Some("access_log"), [], Some(line)) => Ok(line),
+        (Some("log") | None, [(level, line)], None) => {
+            let expected = context.audit("level").unwrap_or("info");
+            let found = format!("{level:?}").to_lowercase();
+            if found == expected {
+                Ok(line)
+            } else {
+                Err(format!("an audit line of level {found}, not {expected}"))
+            }
+        }
+        (sink, logged, state) => Err(format!("sink {sink:?}, logged {logged:?}, state {state:?}")),
+    }
+}
+
+fn check_audit(
+    context: &Context<'_>,
+    expect: &Expect,
+    observed: &Observed,
+    line: &str,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !line.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        problems.push("not one line of ASCII".to_owned());
+    }
+    let decision = match (expect.action, expect.reason) {
+        (Expected::Forward | Expected::Answer, None) => Some(Decision::Allow),
+        (Expected::Forward, Some(reason)) => Some(Decision::Shadow(reason)),
+        (_, reason) => reason.map(Decision::Deny),
+    };
+    match Record::parse(line) {
+        Err(invalid) => problems.push(invalid.to_string()),
+        Ok(record) => {
+            if record.decision != decision {
+                problems.push(format!("{:?}, not {decision:?}", record.decision));
+            }
+            if let Some(reply) = &observed.reply
+                && record.status != Some(u64::from(reply.status))
+            {
+                problems.push(format!("status {:?}, not {}", record.status, reply.status));
+            }
+        }
+    }
+    let line_json = Json::parse(line.as_bytes()).ok();
+    for (name, expected) in &expect.audit {
+        let found = member(line_json.as_ref(), &[name]);
+        if !found.is_some_and(|found| is_meant(found, &context.meaning.fill_json(expected))) {
+            problems.push(format!("{name} is {found:?}, not {expected}"));
+        }
+    }
+    problems
+        .into_iter()
+        .map(|problem| format!("audit line: {problem}: {line}"))
+        .collect()
+}
+
+/// The value itself, or `{"contains": …}` for a part of a text.
+fn is_meant(found: &Json, expected: &Json) -> bool {
+    match (
+        expected.get("contains").and_then(Json::as_str),
+        found.as_str(),
+    ) {
+        (Some(part), Some(text)) => text.contains(part),
+        _ => found == expected,
+    }
+}
+
+/// A verified key's decision is counted, unless the counting itself failed.
+fn counted(context: &Context<'_>, expect: &Expect, line: &str) -> Option<Audited> {
+    let record = Record::parse(line).ok()?;
+    let decision = record.decision?;
+    let fails = decision == Decision::Deny(DenyReason::Contention);
+    let jti = record.jti.filter(|_| !context.masked("jti"))?;
+    (!fails && expect.action != Expected::Answer).then_some(Audited { jti, decision })
+}
+
+impl Context<'_> {
+    /// Whether audit lines hide a member.
+    pub(crate) fn masked(&self, name: &str) -> bool {
+        let mask = member(self.config, &["audit", "mask"]);
+        matches!(mask, Some(Json::Array(names)) if names.contains(&name.into()))
+    }
+
+    /// A setting of the audit lines. Those of a configuration that was refused are not in force.
+    fn audit(&self, name: &str) -> Option<&str> {
+        let config = self.config.filter(|_| self.outcome != Outcome::Refused);
+        member(config, &["audit", name])?.as_str()
+    }
+}
+
+// === documents ===
+
+/// Whether every member that is expected is there; lists and plain values must be equal.
+fn contains(found: &Json, expected: &Json) -> bool {
+    match (found, expected) {
+        (Json::Object(_), Json::Object(members)) => members
+            .iter()
+            .all(|(name, value)| found.get(name).is_some_and(|found| contains(found, value))),
+        _ => found == expected,
+    }
+}

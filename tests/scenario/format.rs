@@ -1,0 +1,367 @@
+//! Scenario files, read as strictly as everything else: an unknown member is an error.
+
+use std::collections::BTreeMap;
+
+use vkey::config::Dialect;
+use vkey::json::{Integers, Invalid, Json, Members, Node};
+
+use super::step::Step;
+
+/// One file.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    /// The time of the first step where it matters, Unix seconds.
+    pub(crate) start: Option<u64>,
+    pub(crate) hosts: Vec<HostKind>,
+    /// Machines the scenario cannot run on.
+    pub(crate) not_on: Vec<String>,
+    /// The scenario itself as a variant without a name, or its variants laid over that.
+    pub(crate) variants: Vec<Variant>,
+    pub(crate) keys: Vec<(String, KeySpec)>,
+    /// Records that other modules left in the shared data.
+    pub(crate) records: Vec<(String, String)>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// The rules of the shared data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostKind {
+    Rules(Dialect),
+    /// Another worker is always ahead.
+    Contended,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Variant {
+    pub(crate) name: String,
+    pub(crate) config: ConfigSpec,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) configure: Configure,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum ConfigSpec {
+    Absent,
+    Object(Json),
+    Text(String),
+}
+
+/// What becomes of the configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Configure {
+    pub(crate) outcome: Outcome,
+    pub(crate) log: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// In force.
+    #[default]
+    Open,
+    /// Accepted, and every request is denied.
+    Closed,
+    /// The host is told that it is no configuration.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(crate) enum KeySpec {
+    Minted(Minted),
+    Edited(String, Vec<Edit>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Minted {
+    pub(crate) ring: String,
+    pub(crate) epoch: Option<u32>,
+    /// Seconds after the start.
+    pub(crate) minted_at: i64,
+    /// In the place of the ring's.
+    pub(crate) secret: Option<String>,
+    pub(crate) claims: Json,
+    pub(crate) caveats: Vec<Json>,
+    /// The header's members that differ from a plain one, where the key is a JWT.
+    pub(crate) jwt: Option<Json>,
+}
+
+/// A change to a finished key. Segments are what stands between its dots, counted from 0, or from
+/// -1 at the end.
+#[derive(Debug)]
+pub(crate) enum Edit {
+    Append(String),
+    /// Attenuates: the only change that leaves a key good.
+    Caveat(Json),
+    Drop(i64),
+    Flip(i64),
+    Insert(i64, String),
+    Replace(i64, String),
+    Splice(i64, String),
+    Swap(i64, i64),
+    Truncate(usize),
+}
+
+// === impl Scenario ===
+
+impl Scenario {
+    pub(crate) fn read(text: &[u8]) -> Result<Self, Invalid> {
+        let json = Json::parse(text)?;
+        let root = json.root(Integers::Digits);
+        let members = root.members(&[
+            "about",
+            "start",
+            "host",
+            "not_on",
+            "config",
+            "config_text",
+            "env",
+            "configure",
+            "variants",
+            "keys",
+            "records",
+            "steps",
+        ])?;
+        members.require("about")?.string()?;
+        let base = Variant::read(&members, None)?;
+        let steps = members.require("steps")?.list(Step::read)?.into_vec();
+        if steps.is_empty() {
+            return Err(root.unusable("steps: expected at least one"));
+        }
+        Ok(Self {
+            start: members.read("start", Node::integer)?,
+            hosts: members.read("host", hosts)?.unwrap_or_else(both_dialects),
+            not_on: members.read("not_on", machines)?.unwrap_or_default(),
+            variants: match members.read("variants", |node| variants(node, &base))? {
+                Some(variants) => variants,
+                None => vec![base],
+            },
+            keys: members
+                .read("keys", |n| named(n, KeySpec::read))?
+                .unwrap_or_default(),
+            records: members
+                .read("records", |n| named(n, owned))?
+                .unwrap_or_default(),
+            steps,
+        })
+    }
+}
+
+/// A scenario that names no host must come to the same on either kind.
+fn both_dialects() -> Vec<HostKind> {
+    [Dialect::Envoy, Dialect::Nginx].map(HostKind::Rules).into()
+}
+
+fn hosts(node: &Node<'_>) -> Result<Vec<HostKind>, Invalid> {
+    let kind = node.choice(&[
+        ("envoy", HostKind::Rules(Dialect::Envoy)),
+        ("nginx", HostKind::Rules(Dialect::Nginx)),
+        ("bare", HostKind::Rules(Dialect::Bare)),
+        ("contended", HostKind::Contended),
+    ])?;
+    Ok(vec![kind])
+}
+
+/// Names the machines, and for each the reason.
+fn machines(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
+    let members = node.members(&["native", "wasm", "envoy"])?;
+    for machine in ["native", "wasm", "envoy"] {
+        members.read(machine, owned)?;
+    }
+    Ok(named(node, owned)?
+        .into_iter()
+        .map(|(machine, _)| machine)
+        .collect())
+}
+
+// === impl Variant ===
+
+impl Variant {
+    /// What the members say, laid over `base`.
+    fn read(members: &Members<'_>, base: Option<&Self>) -> Result<Self, Invalid> {
+        let config = members.get("config").map(|node| node.value().clone());
+        let text = members.read("config_text", owned)?;
+        let mut env = base.map(|base| base.env.clone()).unwrap_or_default();
+        for (name, value) in members
+            .read("env", |n| named(n, nullable))?
+            .unwrap_or_default()
+        {
+            match value {
+                Some(value) => _ = env.insert(name, value),
+                None => _ = env.remove(&name),
+            }
+        }
+        Ok(Self {
+            name: String::new(),
+            config: match (text, config, base.map(|base| &base.config)) {
+                (Some(text), _, _) => ConfigSpec::Text(text),
+                (None, Some(patch), Some(ConfigSpec::Object(base))) => {
+                    ConfigSpec::Object(merged(base, &patch))
+                }
+                (None, Some(config), _) => ConfigSpec::Object(config),
+                (None, None, base) => base.cloned().unwrap_or(ConfigSpec::Absent),
+            },
+            env,
+            configure: match members.read("configure", Configure::read)? {
+                Some(configure) => configure,
+                None => base.map(|base| base.configure.clone()).unwrap_or_default(),
+            },
+        })
+    }
+}
+
+fn variants(node: &Node<'_>, base: &Variant) -> Result<Vec<Variant>, Invalid> {
+    let read = |item: &Node<'_>| {
+        let members = item.members(&["name", "config", "config_text", "env", "configure"])?;
+        let name = members.require("name")?.string()?.to_owned();
+        Ok(Variant {
+            name,
+            ..Variant::read(&members, Some(base))?
+        })
+    };
+    node.list(read).map(<[_]>::into_vec)
+}
+
+/// A document with a patch applied (RFC 7396): objects are merged, `null` removes.
+pub(crate) fn merged(base: &Json, patch: &Json) -> Json {
+    let Json::Object(patch) = patch else {
+        return patch.clone();
+    };
+    let mut members = match base {
+        Json::Object(members) => members.clone(),
+        _ => Vec::new(),
+    };
+    for (name, value) in patch {
+        let place = members.iter().position(|(found, _)| found == name);
+        let value = merged(place.map_or(&Json::Null, |index| &members[index].1), value);
+        match place {
+            Some(index) if value == Json::Null => _ = members.remove(index),
+            Some(index) => members[index].1 = value,
+            None if value == Json::Null => {}
+            None => members.push((name.clone(), value)),
+        }
+    }
+    Json::Object(members)
+}
+
+impl Configure {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["outcome", "log"])?;
+        let outcomes = [
+            ("open", Outcome::Open),
+            ("closed", Outcome::Closed),
+            ("refused", Outcome::Refused),
+        ];
+        Ok(Self {
+            outcome: members.require("outcome")?.choice(&outcomes)?,
+            log: texts(&members, "log")?,
+        })
+    }
+}
+
+// === impl KeySpec ===
+
+impl KeySpec {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        if node.value().get("of").is_some() {
+            let members = node.members(&["of", "edits"])?;
+            let edits = members.require("edits")?.list(Edit::read)?;
+            return Ok(Self::Edited(owned(&members.require("of")?)?, edits.into()));
+        }
+        let members = node.members(&[
+            "ring",
+            "epoch",
+            "minted_at",
+            "secret",
+            "claims",
+            "caveats",
+            "jwt",
+        ])?;
+        let json = |node: &Node<'_>| Ok(node.value().clone());
+        Ok(Self::Minted(Minted {
+            ring: members.read("ring", owned)?.unwrap_or("main".to_owned()),
+            epoch: members.read("epoch", |n| {
+                u32::try_from(n.integer()?).map_err(|e| n.unusable(e))
+            })?,
+            minted_at: members.read("minted_at", signed)?.unwrap_or(0),
+            secret: members.read("secret", owned)?,
+            claims: members
+                .read("claims", json)?
+                .unwrap_or(Json::Object(Vec::new())),
+            caveats: members
+                .read("caveats", |n| n.list(json))?
+                .unwrap_or_default()
+                .into(),
+            jwt: members.read("jwt", json)?,
+        }))
+    }
+}
+
+impl Edit {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        node.members(&[
+            "append", "caveat", "drop", "flip", "insert", "replace", "splice", "swap", "truncate",
+        ])?;
+        let mut entries = node.entries()?;
+        let (Some((name, edit)), None) = (entries.next(), entries.next()) else {
+            return Err(node.expected("exactly one edit"));
+        };
+        Ok(match name {
+            "append" => Self::Append(owned(&edit)?),
+            "caveat" => Self::Caveat(edit.value().clone()),
+            "drop" => Self::Drop(signed(&edit)?),
+            "flip" => Self::Flip(signed(&edit)?),
+            "insert" => at_segment(&edit, "text").map(|(at, text)| Self::Insert(at, text))?,
+            "replace" => at_segment(&edit, "text").map(|(at, text)| Self::Replace(at, text))?,
+            "splice" => at_segment(&edit, "from").map(|(at, key)| Self::Splice(at, key))?,
+            "swap" => match *edit.list(signed)? {
+                [one, other] => Self::Swap(one, other),
+                _ => return Err(edit.expected("two segments")),
+            },
+            _ => Self::Truncate(usize::try_from(edit.integer()?).map_err(|e| edit.unusable(e))?),
+        })
+    }
+}
+
+fn at_segment<'a>(node: &'a Node<'a>, other: &'a str) -> Result<(i64, String), Invalid> {
+    let members = node.members(&["segment", other])?;
+    Ok((
+        signed(&members.require("segment")?)?,
+        owned(&members.require(other)?)?,
+    ))
+}
+
+// === small things ===
+
+pub(super) fn named<T>(
+    node: &Node<'_>,
+    read: impl Fn(&Node<'_>) -> Result<T, Invalid>,
+) -> Result<Vec<(String, T)>, Invalid> {
+    let entry = |(name, node): (&str, Node<'_>)| Ok((name.to_owned(), read(&node)?));
+    node.entries()?.map(entry).collect()
+}
+
+pub(super) fn texts<'a>(members: &Members<'a>, name: &'a str) -> Result<Vec<String>, Invalid> {
+    let list = members.read(name, |node| node.list(owned))?;
+    Ok(list.unwrap_or_default().into())
+}
+
+pub(super) fn owned(node: &Node<'_>) -> Result<String, Invalid> {
+    node.string().map(str::to_owned)
+}
+
+pub(super) fn json(node: &Node<'_>) -> Result<Json, Invalid> {
+    Ok(node.value().clone())
+}
+
+pub(super) fn nullable(node: &Node<'_>) -> Result<Option<String>, Invalid> {
+    match node.value() {
+        Json::Null => Ok(None),
+        _ => owned(node).map(Some),
+    }
+}
+
+pub(super) fn signed(node: &Node<'_>) -> Result<i64, Invalid> {
+    match node.value() {
+        Json::Number(number) => number.as_i64().ok_or_else(|| node.expected("an integer")),
+        _ => Err(node.expected("an integer")),
+    }
+}

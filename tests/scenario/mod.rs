@@ -1,0 +1,76 @@
+//! Scenarios: conversations with a host, written down as data. The format is described in
+//! `testdata/README.md`.
+//!
+//! [`format`] and [`step`] read a file, [`keys`] mints what it asks for, a [`Machine`] holds the conversation, and
+//! [`check`] compares. Only a machine knows what the module runs on.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report"
+)]
+
+pub(crate) mod check;
+pub(crate) mod format;
+pub(crate) mod keys;
+pub(crate) mod native;
+pub(crate) mod run;
+mod secrecy;
+pub(crate) mod step;
+pub(crate) mod text;
+
+use std::collections::BTreeMap;
+
+use vkey::config::Level;
+use vkey::decision::Reply;
+use vkey::host::{HeaderList, MemoryStore};
+
+use format::Outcome;
+use step::{Ending, Faults};
+
+/// What a scenario runs on: the library itself, the built module, a proxy.
+pub(crate) trait Machine {
+    /// Puts the configuration in force on a worker.
+    fn configure(&mut self, worker: u64) -> Configured;
+
+    /// Sends one request and sees it through to its end.
+    fn request(&mut self, worker: u64, request: &Sent) -> Observed;
+
+    /// The shared data of all workers, where it can be looked into.
+    fn store(&self) -> Option<&MemoryStore>;
+}
+
+/// What became of a configuration.
+pub(crate) struct Configured {
+    pub(crate) outcome: Outcome,
+    pub(crate) log: Log,
+}
+
+/// Lines of a proxy's log.
+pub(crate) type Log = Vec<(Level, String)>;
+
+/// A request with every placeholder filled.
+pub(crate) struct Sent {
+    pub(crate) now_ns: u64,
+    pub(crate) headers: HeaderList,
+    pub(crate) source: Option<String>,
+    pub(crate) client_cert: Option<String>,
+    pub(crate) faults: Faults,
+    pub(crate) ending: Ending,
+}
+
+/// What a request led to.
+#[derive(Clone)]
+pub(crate) struct Observed {
+    /// Whether the request went on; `None` when the module was not asked.
+    pub(crate) forwarded: Option<bool>,
+    /// The module's own answer.
+    pub(crate) reply: Option<Reply>,
+    /// The request's headers as they would go on.
+    pub(crate) upstream: HeaderList,
+    pub(crate) filter_state: BTreeMap<String, String>,
+    pub(crate) log: Log,
+    /// Whether the host's second report of the request's end changed anything.
+    pub(crate) wrote_twice: bool,
+}

@@ -1,0 +1,189 @@
+//! The library itself, over the host in memory.
+
+use std::collections::BTreeMap;
+
+use vkey::config::{AuditSettings, Dialect, Level};
+use vkey::decision::Reply;
+use vkey::exchange::Exchange;
+use vkey::headers::Headers;
+use vkey::host::{
+    Action, Gate, Host, HostError, MemoryHost, MemoryStore, Property, SharedData, WriteError,
+};
+
+use super::format::{HostKind, Outcome};
+use super::{Configured, Machine, Observed, Sent};
+
+pub(crate) struct Native {
+    config: Vec<u8>,
+    env: BTreeMap<String, String>,
+    store: MemoryStore,
+    contended: bool,
+    gates: BTreeMap<u64, Gate>,
+}
+
+impl Native {
+    pub(crate) fn new(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Self {
+        let dialect = match host {
+            HostKind::Rules(dialect) => dialect,
+            HostKind::Contended => Dialect::Envoy,
+        };
+        Self {
+            config,
+            env,
+            store: MemoryStore::new(dialect),
+            contended: host == HostKind::Contended,
+            gates: BTreeMap::new(),
+        }
+    }
+
+    fn host(&self) -> TestHost {
+        TestHost {
+            memory: MemoryHost::new(self.store.clone()),
+            contended: self.contended,
+        }
+    }
+}
+
+impl Machine for Native {
+    fn configure(&mut self, worker: u64) -> Configured {
+        let host = self.host();
+        let environment = |name: &str| self.env.get(name).cloned();
+        let configured = Gate::configure(&self.config, environment, &host);
+        let log = host.memory.log.take();
+        let outcome = match configured {
+            Err(_) => Outcome::Refused,
+            Ok(_) if log.iter().any(|(level, _)| *level == Level::Error) => Outcome::Closed,
+            Ok(_) => Outcome::Open,
+        };
+        // A host that was refused a configuration and has no other must not let anything through.
+        let gate = configured.unwrap_or_else(|_| Gate::closed(AuditSettings::default()));
+        self.gates.insert(worker, gate);
+        Configured { outcome, log }
+    }
+
+    fn request(&mut self, worker: u64, request: &Sent) -> Observed {
+        let host = self.host();
+        let memory = &host.memory;
+        let clock = |ns| memory.now_ns.set((!request.faults.no_clock).then_some(ns));
+        clock(request.now_ns);
+        let shown = (!request.faults.no_headers).then(|| request.headers.clone());
+        memory.headers.replace(shown);
+        memory
+            .failing_edits
+            .set(request.faults.failing_edits.map(HostError));
+        memory.show(Property::SourceAddress, request.source.as_deref());
+        memory.show(
+            Property::PeerCertificateDigest,
+            request.client_cert.as_deref(),
+        );
+
+        let gate = &self.gates[&worker];
+        let mut exchange = Exchange::default();
+        let action =
+            (!request.faults.never_shown).then(|| gate.on_request_headers(&host, &mut exchange));
+        let reply = memory.reply.borrow().clone();
+        clock(request.now_ns + request.ending.after_ns);
+        memory.end(request, reply.as_ref());
+        gate.on_log(&host, &mut exchange);
+        let first = memory.written();
+        gate.on_log(&host, &mut exchange);
+        Observed {
+            forwarded: action.map(|action| action == Action::Continue),
+            reply,
+            upstream: memory.headers.take().unwrap_or_default(),
+            wrote_twice: first != memory.written(),
+            filter_state: memory.filter_state.take(),
+            log: memory.log.take(),
+        }
+    }
+
+    fn store(&self) -> Option<&MemoryStore> {
+        Some(&self.store)
+    }
+}
+
+/// What a test does with the host in memory.
+trait Show {
+    fn show(&self, property: Property, value: Option<&str>);
+    fn end(&self, request: &Sent, reply: Option<&Reply>);
+    fn written(&self) -> (usize, BTreeMap<String, String>);
+}
+
+impl Show for MemoryHost {
+    fn show(&self, property: Property, value: Option<&str>) {
+        let value = value.map(|value| (property.path(), value.as_bytes().to_vec()));
+        self.properties.borrow_mut().extend(value);
+    }
+
+    /// Numbers are eight bytes, as Envoy writes them.
+    fn end(&self, request: &Sent, reply: Option<&Reply>) {
+        let ending = &request.ending;
+        let status = reply.map(|reply| u64::from(reply.status)).or(ending.status);
+        for (property, value) in [
+            (Property::ResponseCode, status),
+            (Property::RequestTotalSize, ending.bytes_in),
+            (Property::ResponseTotalSize, ending.bytes_out),
+        ] {
+            let value = value.map(|value| (property.path(), value.to_le_bytes().to_vec()));
+            self.properties.borrow_mut().extend(value);
+        }
+        self.show(Property::UpstreamAddress, ending.upstream.as_deref());
+    }
+
+    fn written(&self) -> (usize, BTreeMap<String, String>) {
+        (self.log.borrow().len(), self.filter_state.borrow().clone())
+    }
+}
+
+/// The host in memory, or one whose shared data another worker always writes first.
+struct TestHost {
+    memory: MemoryHost,
+    contended: bool,
+}
+
+impl SharedData for TestHost {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.memory.shared_data(name)
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        if self.contended {
+            return Err(WriteError::CasMismatch);
+        }
+        self.memory.set_shared_data(name, record, cas)
+    }
+}
+
+impl Host for TestHost {
+    fn now_ns(&self) -> Option<u64> {
+        self.memory.now_ns()
+    }
+
+    fn request_headers(&self) -> Option<Headers> {
+        self.memory.request_headers()
+    }
+
+    fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
+        self.memory.remove_request_header(name)
+    }
+
+    fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.memory.add_request_header(name, value)
+    }
+
+    fn property(&self, property: Property) -> Option<Vec<u8>> {
+        self.memory.property(property)
+    }
+
+    fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
+        self.memory.set_filter_state(key, value)
+    }
+
+    fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
+        self.memory.send_reply(reply)
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        self.memory.log(level, text);
+    }
+}

@@ -1,0 +1,107 @@
+//! What nobody may see: keys, their tags, and the values of the environment.
+
+use vkey::json::Json;
+
+use super::check::Context;
+use super::step::Expect;
+use super::text::{from_bytes, hex, member, secret_bytes, tag};
+use super::{Log, Observed};
+
+/// Shorter texts could stand anywhere.
+const MIN_SECRET_CHARS: usize = 6;
+const MIN_KEY_CHARS: usize = 20;
+
+/// Everything that is to be hidden in a conversation.
+pub(super) struct Hidden {
+    /// Every key and its tag.
+    keys: Vec<String>,
+    /// The secrets of the rings.
+    rings: Vec<String>,
+    /// Every value of the environment.
+    env: Vec<String>,
+}
+
+impl Hidden {
+    pub(super) fn of(context: &Context<'_>) -> Self {
+        let env = context.meaning.env;
+        let keys = context.meaning.keys.values();
+        let keys = keys.flat_map(|key| [key.clone(), tag(key).to_owned()]);
+        let rings = ring_variables(context.config);
+        let rings = rings.iter().filter_map(|name| env.get(*name));
+        Self {
+            keys: keys.filter(|text| text.len() >= MIN_KEY_CHARS).collect(),
+            rings: rings.flat_map(|value| spellings(value)).collect(),
+            env: env.values().flat_map(|value| spellings(value)).collect(),
+        }
+    }
+
+    pub(super) fn check_log(&self, log: &Log) -> Vec<String> {
+        let shown = log.iter().flat_map(|(_, line)| self.shown("the log", line));
+        shown.collect()
+    }
+
+    pub(super) fn check(&self, expect: &Expect, observed: &Observed) -> Vec<String> {
+        let mut problems = self.check_log(&observed.log);
+        for (name, value) in &observed.filter_state {
+            problems.extend(self.shown(&format!("filter state {name}"), value));
+        }
+        if let Some(reply) = &observed.reply {
+            problems.extend(self.shown("the reply", &format!("{reply:?} {}", reply.body)));
+        }
+        if observed.forwarded == Some(true) {
+            problems.extend(self.check_upstream(expect, observed));
+        }
+        problems
+    }
+
+    /// A provider's credential belongs in the header that the step says it is in, and nowhere else.
+    fn check_upstream(&self, expect: &Expect, observed: &Observed) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (name, value) in &observed.upstream {
+            let (name, value) = (from_bytes(name), from_bytes(value));
+            let place = format!("upstream header {name}");
+            let present = &expect.upstream.present;
+            if present.iter().any(|(listed, _)| *listed == name) {
+                problems.extend(shows(&self.keys, &place, &value));
+                problems.extend(shows(&self.rings, &place, &value));
+            } else {
+                problems.extend(self.shown(&place, &value));
+            }
+        }
+        problems
+    }
+
+    fn shown(&self, place: &str, text: &str) -> Vec<String> {
+        let mut problems = shows(&self.keys, place, text);
+        problems.extend(shows(&self.env, place, text));
+        problems
+    }
+}
+
+fn shows(hidden: &[String], place: &str, text: &str) -> Vec<String> {
+    let shown = hidden
+        .iter()
+        .filter(|secret| text.contains(secret.as_str()));
+    let problem = |secret| format!("{place} shows {secret}: {text}");
+    shown.map(problem).collect()
+}
+
+fn ring_variables(config: Option<&Json>) -> Vec<&str> {
+    let Some(Json::Array(rings)) = member(config, &["keyring"]) else {
+        return Vec::new();
+    };
+    let variables = rings.iter().filter_map(|ring| ring.get("secret")?.as_str());
+    let names = variables.filter_map(|text| text.strip_prefix("${")?.strip_suffix('}'));
+    names.collect()
+}
+
+/// A secret in the spellings it could slip out in.
+fn spellings(value: &str) -> Vec<String> {
+    let encoded = value.strip_prefix("base64:").unwrap_or(value).to_owned();
+    let mut all = vec![value.to_owned(), encoded];
+    if value.len() >= MIN_KEY_CHARS {
+        all.push(hex(&secret_bytes(value)));
+    }
+    all.retain(|text| text.len() >= MIN_SECRET_CHARS);
+    all
+}

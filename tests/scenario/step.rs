@@ -1,0 +1,260 @@
+//! The steps of a scenario: what is sent, and what must come of it.
+
+use vkey::decision::DenyReason;
+use vkey::json::{Integers, Invalid, Json, Node};
+
+use super::format::{json, named, nullable, owned, signed, texts};
+
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    /// Seconds after the start.
+    pub(crate) at: i64,
+    pub(crate) worker: u64,
+    pub(crate) repeat: u64,
+    pub(crate) request: RequestSpec,
+    pub(crate) faults: Faults,
+    pub(crate) ending: Ending,
+    pub(crate) expect: Expect,
+}
+
+#[derive(Debug)]
+pub(crate) struct RequestSpec {
+    /// Pseudo headers first.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) source: Option<String>,
+    pub(crate) client_cert: Option<String>,
+}
+
+/// What the host does wrong.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    /// The status that every change of the request fails with.
+    pub(crate) failing_edits: Option<u32>,
+    pub(crate) no_clock: bool,
+    pub(crate) no_headers: bool,
+    /// The request ends without ever being shown.
+    pub(crate) never_shown: bool,
+}
+
+/// What the host knows at the end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending {
+    pub(crate) after_ns: u64,
+    pub(crate) status: Option<u64>,
+    pub(crate) bytes_in: Option<u64>,
+    pub(crate) bytes_out: Option<u64>,
+    pub(crate) upstream: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Expect {
+    pub(crate) action: Expected,
+    pub(crate) status: Option<u64>,
+    pub(crate) reason: Option<DenyReason>,
+    pub(crate) audit: Vec<(String, Json)>,
+    pub(crate) reply: ExpectReply,
+    pub(crate) upstream: ExpectUpstream,
+    pub(crate) log: Vec<String>,
+}
+
+/// The module's own answer.
+#[derive(Debug, Default)]
+pub(crate) struct ExpectReply {
+    pub(crate) headers: Vec<(String, Json)>,
+    /// Members of the body, others may be there too.
+    pub(crate) body: Option<Json>,
+}
+
+/// The headers of a request that goes on.
+#[derive(Debug, Default)]
+pub(crate) struct ExpectUpstream {
+    pub(crate) present: Vec<(String, Json)>,
+    pub(crate) absent: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// The module answers itself, as with a key's usage.
+    Answer,
+    Forward,
+    /// The module is not asked.
+    Nothing,
+    Refuse,
+}
+
+// === impl Step ===
+
+impl Step {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&[
+            "name", "at", "worker", "repeat", "request", "faults", "ending", "expect",
+        ])?;
+        let request = match members.read("request", RequestSpec::read)? {
+            Some(request) => request,
+            None => RequestSpec::read(&Json::Object(Vec::new()).root(Integers::Digits))?,
+        };
+        Ok(Self {
+            name: owned(&members.require("name")?)?,
+            at: members.read("at", signed)?.unwrap_or(0),
+            worker: members.read("worker", Node::integer)?.unwrap_or(0),
+            repeat: members.read("repeat", Node::integer)?.unwrap_or(1),
+            request,
+            faults: members.read("faults", Faults::read)?.unwrap_or_default(),
+            ending: members.read("ending", Ending::read)?.unwrap_or_default(),
+            expect: Expect::read(&members.require("expect")?)?,
+        })
+    }
+}
+
+impl RequestSpec {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&[
+            "method",
+            "path",
+            "authority",
+            "headers",
+            "source",
+            "client_cert",
+        ])?;
+        let mut headers = Vec::new();
+        for (member, name, usual) in [
+            ("method", ":method", "GET"),
+            ("path", ":path", "/v1/models"),
+            ("authority", ":authority", "gw.example"),
+        ] {
+            let value = members
+                .read(member, nullable)?
+                .unwrap_or(Some(usual.to_owned()));
+            headers.extend(value.map(|value| (name.to_owned(), value)));
+        }
+        let sent = members.read("headers", |node| node.list(header))?;
+        headers.extend(sent.unwrap_or_default());
+        let source = members.read("source", nullable)?;
+        Ok(Self {
+            headers,
+            source: source.unwrap_or(Some("192.0.2.10:40000".to_owned())),
+            client_cert: members.read("client_cert", owned)?,
+        })
+    }
+}
+
+fn header(node: &Node<'_>) -> Result<(String, String), Invalid> {
+    match &*node.list(owned)? {
+        [name, value] => Ok((name.clone(), value.clone())),
+        _ => Err(node.expected("a name and a value")),
+    }
+}
+
+impl Faults {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["failing_edits", "no_clock", "no_headers", "never_shown"])?;
+        let flag = |name| {
+            members
+                .read(name, Node::bool)
+                .map(Option::unwrap_or_default)
+        };
+        let status = |n: &Node<'_>| u32::try_from(n.integer()?).map_err(|e| n.unusable(e));
+        Ok(Self {
+            failing_edits: members.read("failing_edits", status)?,
+            no_clock: flag("no_clock")?,
+            no_headers: flag("no_headers")?,
+            never_shown: flag("never_shown")?,
+        })
+    }
+}
+
+impl Ending {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["after_ns", "status", "bytes_in", "bytes_out", "upstream"])?;
+        Ok(Self {
+            after_ns: members.read("after_ns", Node::integer)?.unwrap_or(0),
+            status: members.read("status", Node::integer)?,
+            bytes_in: members.read("bytes_in", Node::integer)?,
+            bytes_out: members.read("bytes_out", Node::integer)?,
+            upstream: members.read("upstream", owned)?,
+        })
+    }
+}
+
+// === impl Expect ===
+
+impl Expect {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&[
+            "action", "status", "reason", "audit", "reply", "upstream", "log",
+        ])?;
+        let actions = [
+            ("answer", Expected::Answer),
+            ("forward", Expected::Forward),
+            ("nothing", Expected::Nothing),
+            ("refuse", Expected::Refuse),
+        ];
+        let expect = Self {
+            action: members.require("action")?.choice(&actions)?,
+            status: members.read("status", Node::integer)?,
+            reason: members.read("reason", reason)?,
+            audit: members
+                .read("audit", |n| named(n, json))?
+                .unwrap_or_default(),
+            reply: members
+                .read("reply", ExpectReply::read)?
+                .unwrap_or_default(),
+            upstream: members
+                .read("upstream", ExpectUpstream::read)?
+                .unwrap_or_default(),
+            log: texts(&members, "log")?,
+        };
+        expect
+            .consistent()
+            .map_err(|problem| node.unusable(problem))?;
+        Ok(expect)
+    }
+
+    fn consistent(&self) -> Result<(), &'static str> {
+        let answers = matches!(self.action, Expected::Answer | Expected::Refuse);
+        let upstream = !(self.upstream.present.is_empty() && self.upstream.absent.is_empty());
+        let reply = !self.reply.headers.is_empty() || self.reply.body.is_some();
+        if answers != self.status.is_some() {
+            Err("status: expected with refuse and answer, and only there")
+        } else if self.action == Expected::Refuse && self.reason.is_none() {
+            Err("reason: expected with refuse")
+        } else if matches!(self.action, Expected::Answer | Expected::Nothing)
+            && self.reason.is_some()
+        {
+            Err("reason: expected with refuse or forward")
+        } else if upstream && self.action != Expected::Forward {
+            Err("upstream: expected with forward only")
+        } else if reply && !answers {
+            Err("reply: expected with refuse and answer only")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl ExpectReply {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["headers", "body"])?;
+        let headers = members.read("headers", |n| named(n, json))?;
+        Ok(Self {
+            headers: headers.unwrap_or_default(),
+            body: members.read("body", json)?,
+        })
+    }
+}
+
+impl ExpectUpstream {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["present", "absent"])?;
+        let present = members.read("present", |n| named(n, json))?;
+        Ok(Self {
+            present: present.unwrap_or_default(),
+            absent: texts(&members, "absent")?,
+        })
+    }
+}
+
+fn reason(node: &Node<'_>) -> Result<DenyReason, Invalid> {
+    DenyReason::from_code(node.string()?).ok_or_else(|| node.expected("a reason code"))
+}
