@@ -146,6 +146,10 @@ impl Exchange {
         if let Err(reason) = identity.verdict {
             return Judgement::deny(Some(key), reason);
         }
+        // A key in the URL cannot be kept from the upstream.
+        if request.head.line_holds(credential) {
+            return Judgement::deny(Some(key), DenyReason::Path);
+        }
         let client_cert = engine.needs_client_cert(&key).then(client_cert).flatten();
         let access = access(request.head, source, client_cert.as_deref(), now_secs);
         let access = access.as_ref().map_err(|ambiguous| *ambiguous);
@@ -215,7 +219,7 @@ impl<'a> Edits<'a> {
             );
         }
         Self {
-            remove: head.private.clone(),
+            remove: head.unforwardable(),
             add,
             replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
         }

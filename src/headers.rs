@@ -27,8 +27,9 @@ struct Span {
 }
 
 /// What one pass over the headers of a request finds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RequestHead<'a> {
+    headers: &'a Headers,
     /// The method.
     pub method: Option<&'a [u8]>,
     /// The request target: path and query.
@@ -43,17 +44,15 @@ pub struct RequestHead<'a> {
     pub doubled: bool,
     /// The values of `x-forwarded-for`, in their order.
     pub forwarded_for: Vec<&'a [u8]>,
-    /// The names of the headers that must not reach the upstream: identity the client claims, and
-    /// every header that may carry a key.
-    pub private: Vec<&'a [u8]>,
+    /// The names of the headers that claim an identity or may carry a key.
+    private: Vec<&'a [u8]>,
     credential: Credential<'a>,
 }
 
 /// The credential that the key sources agree on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 enum Credential<'a> {
     Conflict,
-    #[default]
     Missing,
     One(&'a [u8]),
 }
@@ -132,7 +131,7 @@ impl Headers {
 impl<'a> RequestHead<'a> {
     /// Reads the headers once.
     pub fn read(headers: &'a Headers, sources: &[KeySource]) -> Self {
-        let mut head = Self::default();
+        let mut head = Self::new(headers);
         for (name, value) in headers.iter() {
             match name {
                 b":method" => head.doubled |= head.method.replace(value).is_some(),
@@ -159,6 +158,40 @@ impl<'a> RequestHead<'a> {
             Credential::Conflict => Err(DenyReason::KeyConflict),
             Credential::Missing => Err(DenyReason::KeyMissing),
             Credential::One(credential) => Ok(credential),
+        }
+    }
+
+    /// Whether the request line itself holds the credential, from where it cannot be removed.
+    pub fn line_holds(&self, credential: &[u8]) -> bool {
+        let line = [self.method, self.target, self.authority];
+        line.iter().flatten().any(|text| contains(text, credential))
+    }
+
+    /// The names of the headers that must not reach the upstream: the private ones, and whatever
+    /// else holds the credential, since a client may send its key in more places than those where
+    /// keys are looked for.
+    pub fn unforwardable(&self) -> Vec<&'a [u8]> {
+        let mut names = self.private.clone();
+        if let Credential::One(credential) = self.credential {
+            let holds = |(_, value): &(&[u8], &[u8])| contains(value, credential);
+            let holding = self.headers.iter().filter(holds).map(|(name, _)| name);
+            names.extend(holding.filter(|name| !self.private.contains(name)));
+        }
+        names
+    }
+
+    fn new(headers: &'a Headers) -> Self {
+        Self {
+            headers,
+            method: None,
+            target: None,
+            authority: None,
+            request_id: None,
+            upgrades: false,
+            doubled: false,
+            forwarded_for: Vec::new(),
+            private: Vec::new(),
+            credential: Credential::Missing,
         }
     }
 
@@ -208,6 +241,12 @@ fn is_identity(name: &[u8]) -> bool {
     let head = name.get(..IDENTITY_PREFIX.len()).unwrap_or_default();
     head.len() == IDENTITY_PREFIX.len()
         && head.iter().map(plain).eq(IDENTITY_PREFIX.iter().copied())
+}
+
+/// Whether a text holds another. Keys are longer than nearly all headers, so this is rarely looked
+/// into.
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.len() >= part.len() && text.windows(part.len().max(1)).any(|window| window == part)
 }
 
 fn read_usize(bytes: &[u8]) -> usize {

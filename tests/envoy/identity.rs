@@ -92,6 +92,10 @@ fn the_key_comes_out_nowhere() {
     let mut lines = 0;
     for key in [&key, &expired] {
         for request in [
+            Request::new("GET", "/v1/models")
+                .header("x-other", format!("my {key}!"))
+                .bearer(key),
+            Request::new("GET", format!("/v1/models?key={key}")).bearer(key),
             Request::new("GET", "/v1/models").bearer(key),
             Request::new("GET", "/admin")
                 .bearer(key)
