@@ -308,31 +308,39 @@ impl Line<'_> {
 /// Replaces what contains the beginning of a key, its first dot escaped or not, or of the JSON object
 /// that a JWT starts with.
 fn unless_key(text: &str) -> &str {
-    if ["vk1.", "vk1%", "eyJ"]
-        .iter()
-        .any(|start| text.contains(start))
-    {
-        MASK_VALUE
-    } else {
-        text
-    }
+    let starts_key = |window: &[u8]| {
+        matches!(
+            window,
+            [b'v', b'k', b'1', b'.' | b'%'] | [b'e', b'y', b'J', _]
+        )
+    };
+    let key = text.as_bytes().windows(4).any(starts_key) || text.ends_with("eyJ");
+    if key { MASK_VALUE } else { text }
 }
 
 /// Writes a JSON string in ASCII: everything else is escaped (RFC 8259, section 7).
 fn push_quoted(text: &mut String, value: &str) {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     text.push('"');
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => text.extend(['\\', c]),
-            ' '..='~' => text.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    text.push_str(&format!("\\u{unit:04x}"));
-                }
+    // Nearly every value is plain, and is then copied whole.
+    if value.bytes().all(plain) {
+        text.push_str(value);
+    } else {
+        value.chars().for_each(|c| push_escaped(text, c));
+    }
+    text.push('"');
+}
+
+fn push_escaped(text: &mut String, c: char) {
+    match c {
+        '"' | '\\' => text.extend(['\\', c]),
+        ' '..='~' => text.push(c),
+        _ => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
             }
         }
     }
-    text.push('"');
 }
 
 fn rfc3339(micros: u64) -> String {

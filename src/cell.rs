@@ -152,26 +152,24 @@ fn read_u64(bytes: &[u8]) -> u64 {
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// CRC-32 (ISO-HDLC, as in zlib), four bits at a time: a record is some hundred bytes.
+/// CRC-32 (ISO-HDLC, as in zlib).
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 16] = crc32_table();
-    let nibble = |crc: u32, bits: u8| {
-        let index = (crc ^ u32::from(bits)) & 15;
-        crc >> 4 ^ TABLE.get(index as usize).copied().unwrap_or(0)
-    };
-    !bytes
-        .iter()
-        .fold(!0, |crc, byte| nibble(nibble(crc, *byte), byte >> 4))
+    const TABLE: [u32; 256] = crc32_table();
+    !bytes.iter().fold(!0, |crc, byte| {
+        let [low, ..] = crc.to_le_bytes();
+        let index = usize::from(low ^ byte);
+        crc >> 8 ^ TABLE.get(index).copied().unwrap_or(0)
+    })
 }
 
-const fn crc32_table() -> [u32; 16] {
+const fn crc32_table() -> [u32; 256] {
     const POLYNOMIAL: u32 = 0xEDB8_8320;
-    let mut table = [0; 16];
+    let mut table = [0; 256];
     let mut index: u32 = 0;
-    while index < 16 {
+    while index < 256 {
         let mut crc = index;
         let mut bit = 0;
-        while bit < 4 {
+        while bit < 8 {
             crc = if crc & 1 == 1 {
                 crc >> 1 ^ POLYNOMIAL
             } else {

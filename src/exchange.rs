@@ -83,7 +83,7 @@ pub struct Edits<'a> {
 /// What is known when a request has ended.
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
-    /// The status the client was answered with, 0 when it was not.
+    /// The status the client was answered with.
     pub status: Option<u64>,
     /// Bytes received from the client.
     pub bytes_in: Option<u64>,
@@ -160,6 +160,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the request went on.
+    pub fn is_forwarded(&self) -> bool {
+        self.record.decision.is_some_and(Decision::forwards)
+    }
+
     /// Takes down the decision that is final.
     pub fn conclude(&mut self, decision: Decision) {
         self.record.decision = Some(decision);
@@ -172,7 +177,7 @@ impl Exchange {
         }
         let duration_ns = self.started_ns.zip(ending.now_ns);
         self.record.host = host.map(str::to_owned);
-        self.record.status = ending.status.filter(|status| *status != 0);
+        self.record.status = ending.status;
         self.record.bytes_in = ending.bytes_in;
         self.record.bytes_out = ending.bytes_out;
         self.record.upstream = ending.upstream;

@@ -15,11 +15,12 @@ use wasmparser::{Parser, Payload};
 
 /// The host calls of `filters/vkey/src/host.rs`. A host that lacks an import refuses the module, so
 /// each one more is a host less.
-const HOST_CALLS: [&str; 11] = [
+const HOST_CALLS: [&str; 12] = [
     "proxy_add_header_map_value",
     "proxy_get_buffer_bytes",
     "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_pairs",
+    "proxy_get_header_map_value",
     "proxy_get_property",
     "proxy_get_shared_data",
     "proxy_log",

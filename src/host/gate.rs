@@ -148,11 +148,13 @@ impl Gate {
         if !exchange.is_observed() {
             observe(host, exchange);
         }
+        // Reading a property costs as much as deciding, and what was refused has no upstream.
+        let forwarded = exchange.is_forwarded().then_some(());
         let ending = Ending {
-            status: number_property(host, Property::ResponseCode),
+            status: host.response_status(),
             bytes_in: number_property(host, Property::RequestTotalSize),
             bytes_out: number_property(host, Property::ResponseTotalSize),
-            upstream: text_property(host, Property::UpstreamAddress),
+            upstream: forwarded.and_then(|()| text_property(host, Property::UpstreamAddress)),
             now_ns: host.now_ns(),
         };
         if let Some(line) = exchange.finish(ending, self.node(host), &self.audit.mask) {

@@ -45,6 +45,8 @@ pub struct MemoryHost {
     pub now_ns: Cell<Option<u64>>,
     /// The request's headers; `None` for a host that does not show them.
     pub headers: RefCell<Option<HeaderList>>,
+    /// The status of the answer, where there is one.
+    pub status: Cell<Option<u64>>,
     /// The properties that are known.
     pub properties: RefCell<BTreeMap<&'static str, Vec<u8>>>,
     /// Filter state that was set.
@@ -136,6 +138,7 @@ impl MemoryHost {
             store,
             now_ns: Cell::new(Some(0)),
             headers: RefCell::new(Some(Vec::new())),
+            status: Cell::new(None),
             properties: RefCell::default(),
             filter_state: RefCell::default(),
             reply: RefCell::default(),
@@ -182,6 +185,10 @@ impl Host for MemoryHost {
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         self.edit(|headers| headers.push((name.into(), value.into())))
+    }
+
+    fn response_status(&self) -> Option<u64> {
+        self.status.get()
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {

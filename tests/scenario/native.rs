@@ -118,9 +118,9 @@ impl Show for MemoryHost {
     /// Numbers are eight bytes, as Envoy writes them.
     fn end(&self, request: &Sent, reply: Option<&Reply>) {
         let ending = &request.ending;
-        let status = reply.map(|reply| u64::from(reply.status)).or(ending.status);
+        self.status
+            .set(reply.map(|reply| u64::from(reply.status)).or(ending.status));
         for (property, value) in [
-            (Property::ResponseCode, status),
             (Property::RequestTotalSize, ending.bytes_in),
             (Property::ResponseTotalSize, ending.bytes_out),
         ] {
@@ -169,6 +169,10 @@ impl Host for TestHost {
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         self.memory.add_request_header(name, value)
+    }
+
+    fn response_status(&self) -> Option<u64> {
+        self.memory.response_status()
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {

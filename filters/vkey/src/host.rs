@@ -18,8 +18,11 @@ const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const CAS_MISMATCH: u32 = 8;
 
-/// `proxy_map_type_t`: the request's headers.
+/// `proxy_map_type_t`: the headers of the request, and of its answer.
 const REQUEST_HEADERS: u32 = 0;
+const RESPONSE_HEADERS: u32 = 2;
+
+const STATUS: &str = ":status";
 
 /// `proxy_buffer_type_t`: the plugin's configuration.
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -50,6 +53,13 @@ mod abi {
         pub(super) fn proxy_get_current_time_nanoseconds(time_ns: *mut u64) -> u32;
         pub(super) fn proxy_get_header_map_pairs(
             map: u32,
+            data: *mut *mut u8,
+            len: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_get_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
             data: *mut *mut u8,
             len: *mut usize,
         ) -> u32;
@@ -174,6 +184,20 @@ impl Host for ProxyHost {
                 value.len(),
             )
         })
+    }
+
+    fn response_status(&self) -> Option<u64> {
+        // SAFETY: the name is valid for its length; the host writes to the two places.
+        let status = receive(|data, len| unsafe {
+            abi::proxy_get_header_map_value(
+                RESPONSE_HEADERS,
+                STATUS.as_ptr(),
+                STATUS.len(),
+                data,
+                len,
+            )
+        });
+        std::str::from_utf8(&status.ok()?).ok()?.parse().ok()
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {
