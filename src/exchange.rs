@@ -41,7 +41,6 @@ pub struct Exchange {
 }
 
 /// What a request shows of itself before anything is decided.
-#[derive(Debug)]
 pub struct Request<'a> {
     /// Its headers.
     pub head: &'a RequestHead<'a>,
@@ -69,8 +68,9 @@ pub enum Verdict {
     ShowUsage,
 }
 
-/// What to change about a request that goes on.
-#[derive(Debug, Default)]
+/// What to change about a request that goes on. It has no `Debug`: a provider's credential may be
+/// among it.
+#[derive(Default)]
 pub struct Edits<'a> {
     /// Headers to remove, by name.
     pub remove: Vec<&'a [u8]>,

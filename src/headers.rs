@@ -8,8 +8,9 @@ const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
 
 /// A header map as a host serialises it (proxy-wasm ABI 0.2.1, `proxy_get_header_map_pairs`): the
 /// number of pairs, the lengths of each name and value, then the texts, each with a NUL behind it;
-/// integers are 32 bits, little-endian. Names and values are bytes: no host promises UTF-8.
-#[derive(Clone, Debug, Default)]
+/// integers are 32 bits, little-endian. Names and values are bytes: no host promises UTF-8. It has
+/// no `Debug`: keys are among the values.
+#[derive(Clone, Default)]
 pub struct Headers {
     pairs: Vec<u8>,
     spans: Vec<Span>,
@@ -26,8 +27,7 @@ struct Span {
     value_len: usize,
 }
 
-/// What one pass over the headers of a request finds.
-#[derive(Debug)]
+/// What one pass over the headers of a request finds. It has no `Debug` either.
 pub struct RequestHead<'a> {
     headers: &'a Headers,
     /// The method.
@@ -50,7 +50,7 @@ pub struct RequestHead<'a> {
 }
 
 /// The credential that the key sources agree on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Credential<'a> {
     Conflict,
     Missing,

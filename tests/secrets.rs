@@ -1,0 +1,33 @@
+//! What holds a secret cannot be written anywhere: neither `Debug` nor `Display`, checked by the
+//! compiler.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::fmt::{Debug, Display};
+
+use static_assertions::assert_not_impl_any;
+use vkey::config::{Credential, Plan};
+use vkey::engine::Engine;
+use vkey::exchange::{Edits, Request};
+use vkey::headers::{Headers, RequestHead};
+use vkey::host::Gate;
+use vkey::keyring::{Keyring, Ring, Secret};
+use vkey::mac::{RootKey, SigningKey, Tag};
+use vkey::token::{Unverified, Verified};
+
+assert_not_impl_any!(Secret: Debug, Display);
+assert_not_impl_any!(Ring: Debug, Display);
+assert_not_impl_any!(Keyring: Debug, Display);
+assert_not_impl_any!(RootKey: Debug, Display);
+assert_not_impl_any!(SigningKey: Debug, Display);
+assert_not_impl_any!(Tag: Debug, Display);
+assert_not_impl_any!(Unverified<'_>: Debug, Display);
+assert_not_impl_any!(Verified: Debug, Display);
+assert_not_impl_any!(Credential: Debug, Display);
+assert_not_impl_any!(Plan: Debug, Display);
+assert_not_impl_any!(Engine: Debug, Display);
+assert_not_impl_any!(Gate: Debug, Display);
+assert_not_impl_any!(Headers: Debug, Display);
+assert_not_impl_any!(RequestHead<'_>: Debug, Display);
+assert_not_impl_any!(Request<'_>: Debug, Display);
+assert_not_impl_any!(Edits<'_>: Debug, Display);
