@@ -7,11 +7,7 @@
     clippy::panic,
     reason = "stops at the first wrong vector"
 )]
-#![allow(
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a tool of the tests"
-)]
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a tool of the tests")]
 #![allow(clippy::string_slice, reason = "base64url is ASCII")]
 #![allow(
     clippy::needless_pass_by_value,
@@ -73,19 +69,10 @@ impl Signers {
         let ring = |index: usize, rotation| {
             let ring = &Self::rings()[index];
             let secret = Secret::parse(ring["secret"].as_str().unwrap()).unwrap();
-            Ring::new(
-                ring["name"].as_str().unwrap(),
-                &secret,
-                RingState::Active,
-                rotation,
-            )
-            .unwrap()
+            Ring::new(ring["name"].as_str().unwrap(), &secret, RingState::Active, rotation).unwrap()
         };
         let daily = Rotation::new(DAY, 3 * DAY, false).unwrap();
-        Self {
-            stays: ring(0, None),
-            rotates: ring(1, Some(daily)),
-        }
+        Self { stays: ring(0, None), rotates: ring(1, Some(daily)) }
     }
 
     fn rings() -> Value {
@@ -105,9 +92,7 @@ impl Signers {
 
     /// A key of the epoch that is `days` from now.
     fn rotates(&self, days: i64, claims: &Value) -> String {
-        let time = NOW
-            .checked_add_signed(days * i64::try_from(DAY).unwrap())
-            .unwrap();
+        let time = NOW.checked_add_signed(days * i64::try_from(DAY).unwrap()).unwrap();
         sign(&self.rotates, &self.rotates.kid_at(time).unwrap(), claims)
     }
 }
@@ -125,10 +110,7 @@ fn attenuate(token: &str, caveat: &Value) -> String {
 
 fn claims(members: Value) -> Value {
     let mut claims = json!({"jti": "k1", "tenant": "acme", "iat": NOW - 60, "exp": NOW + 600});
-    claims
-        .as_object_mut()
-        .unwrap()
-        .extend(members.as_object().unwrap().clone());
+    claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     claims
 }
 
@@ -140,10 +122,7 @@ fn asking(case: Value, access: Value) -> Value {
     let mut asked = json!({
         "method": "POST", "authority": "gw.example", "path": "/v1/chat/completions", "src": "10.1.2.3",
     });
-    asked
-        .as_object_mut()
-        .unwrap()
-        .extend(access.as_object().unwrap().clone());
+    asked.as_object_mut().unwrap().extend(access.as_object().unwrap().clone());
     let mut case = case;
     case["access"] = asked;
     case
@@ -151,13 +130,7 @@ fn asking(case: Value, access: Value) -> Value {
 
 /// What stands at the edges of the rules.
 fn edges(signers: &Signers) -> Vec<Value> {
-    [
-        times(signers),
-        shapes(signers),
-        restrictions(signers),
-        jwts(signers),
-    ]
-    .concat()
+    [times(signers), shapes(signers), restrictions(signers), jwts(signers)].concat()
 }
 
 fn times(signers: &Signers) -> Vec<Value> {
@@ -166,54 +139,14 @@ fn times(signers: &Signers) -> Vec<Value> {
     let tomorrow = signers.rotates(1, &claims(json!({"exp": NOW + 2 * DAY})));
     let start = NOW / DAY * DAY;
     vec![
-        case(
-            "iat inside the clock skew",
-            &stays(json!({"iat": NOW + 5})),
-            NOW,
-            "ok",
-        ),
-        case(
-            "iat past the clock skew",
-            &stays(json!({"iat": NOW + 6})),
-            NOW,
-            "key_not_yet_valid",
-        ),
-        case(
-            "nbf has no skew",
-            &stays(json!({"nbf": NOW + 1})),
-            NOW,
-            "key_not_yet_valid",
-        ),
-        case(
-            "never valid",
-            &stays(json!({"exp": NOW - 61})),
-            NOW,
-            "key_expired",
-        ),
-        case(
-            "exp at the largest exact integer",
-            &stays(json!({"exp": 1_u64 << 53})),
-            NOW,
-            "ok",
-        ),
-        case(
-            "exp past it",
-            &stays(json!({"exp": (1_u64 << 53) + 1})),
-            NOW,
-            "key_malformed",
-        ),
-        case(
-            "next epoch inside the skew",
-            &tomorrow,
-            start + DAY - 5,
-            "ok",
-        ),
-        case(
-            "next epoch before the skew",
-            &tomorrow,
-            start + DAY - 6,
-            "key_not_yet_valid",
-        ),
+        case("iat inside the clock skew", &stays(json!({"iat": NOW + 5})), NOW, "ok"),
+        case("iat past the clock skew", &stays(json!({"iat": NOW + 6})), NOW, "key_not_yet_valid"),
+        case("nbf has no skew", &stays(json!({"nbf": NOW + 1})), NOW, "key_not_yet_valid"),
+        case("never valid", &stays(json!({"exp": NOW - 61})), NOW, "key_expired"),
+        case("exp at the largest exact integer", &stays(json!({"exp": 1_u64 << 53})), NOW, "ok"),
+        case("exp past it", &stays(json!({"exp": (1_u64 << 53) + 1})), NOW, "key_malformed"),
+        case("next epoch inside the skew", &tomorrow, start + DAY - 5, "ok"),
+        case("next epoch before the skew", &tomorrow, start + DAY - 6, "key_not_yet_valid"),
         case("this epoch", &plain(0), NOW, "ok"),
         case("the epoch before the last", &plain(-2), NOW, "ok"),
         case("aged out, not remembered", &plain(-3), NOW, "key_retired"),
@@ -239,42 +172,12 @@ fn shapes(signers: &Signers) -> Vec<Value> {
             NOW,
             "key_malformed",
         ),
-        case(
-            "aud as a string",
-            &signers.stays(&claims(json!({"aud": "gw"}))),
-            NOW,
-            "ok",
-        ),
-        case(
-            "aud as a number",
-            &signers.stays(&claims(json!({"aud": 1}))),
-            NOW,
-            "key_malformed",
-        ),
-        case(
-            "meta as a list",
-            &signers.stays(&claims(json!({"meta": []}))),
-            NOW,
-            "key_malformed",
-        ),
-        case(
-            "only as a list",
-            &signers.stays(&claims(json!({"only": []}))),
-            NOW,
-            "key_malformed",
-        ),
-        case(
-            "tenant null",
-            &signers.stays(&claims(json!({"tenant": null}))),
-            NOW,
-            "key_malformed",
-        ),
-        case(
-            "empty caveat segment",
-            &format!("{body}..{tag}"),
-            NOW,
-            "key_malformed",
-        ),
+        case("aud as a string", &signers.stays(&claims(json!({"aud": "gw"}))), NOW, "ok"),
+        case("aud as a number", &signers.stays(&claims(json!({"aud": 1}))), NOW, "key_malformed"),
+        case("meta as a list", &signers.stays(&claims(json!({"meta": []}))), NOW, "key_malformed"),
+        case("only as a list", &signers.stays(&claims(json!({"only": []}))), NOW, "key_malformed"),
+        case("tenant null", &signers.stays(&claims(json!({"tenant": null}))), NOW, "key_malformed"),
+        case("empty caveat segment", &format!("{body}..{tag}"), NOW, "key_malformed"),
         case("a dot behind", &format!("{token}."), NOW, "key_malformed"),
         case("a dot before", &format!(".{token}"), NOW, "key_malformed"),
         case("a space behind", &format!("{token} "), NOW, "key_malformed"),
@@ -285,12 +188,7 @@ fn shapes(signers: &Signers) -> Vec<Value> {
             "key_signature",
         ),
         case("an empty caveat", &caveat, NOW, "ok"),
-        case(
-            "a caveat that is a list",
-            &attenuate(&token, &json!([])),
-            NOW,
-            "caveat_unsupported",
-        ),
+        case("a caveat that is a list", &attenuate(&token, &json!([])), NOW, "caveat_unsupported"),
         case(
             "limits in a caveat",
             &attenuate(&token, &json!({"rate": {}})),
@@ -316,24 +214,14 @@ fn restrictions(signers: &Signers) -> Vec<Value> {
             json!({"client_cert": digest}),
             "ok",
         ),
-        judged(
-            "certificate not shown",
-            json!({"client_cert": [digest]}),
-            json!({}),
-            "client_cert",
-        ),
+        judged("certificate not shown", json!({"client_cert": [digest]}), json!({}), "client_cert"),
         judged(
             "certificate in capitals",
             json!({"client_cert": [digest.to_uppercase()]}),
             json!({"client_cert": digest}),
             "ok",
         ),
-        judged(
-            "half a digest",
-            json!({"client_cert": ["ab"]}),
-            json!({}),
-            "caveat_unsupported",
-        ),
+        judged("half a digest", json!({"client_cert": ["ab"]}), json!({}), "caveat_unsupported"),
         judged(
             "two labels before a suffix",
             json!({"hosts": ["*.example"]}),
@@ -364,12 +252,7 @@ fn restrictions(signers: &Signers) -> Vec<Value> {
             json!({"path": "/v1"}),
             "path",
         ),
-        judged(
-            "nothing to match",
-            json!({"paths": [""]}),
-            json!({"path": "/"}),
-            "path",
-        ),
+        judged("nothing to match", json!({"paths": [""]}), json!({"path": "/"}), "path"),
         judged(
             "dot segment with parameters",
             json!({}),
@@ -382,18 +265,8 @@ fn restrictions(signers: &Signers) -> Vec<Value> {
             json!({"path": "/v1?a#b"}),
             "path_ambiguous",
         ),
-        judged(
-            "no network",
-            json!({"sources": ["10.0.0.0/33"]}),
-            json!({}),
-            "caveat_unsupported",
-        ),
-        judged(
-            "mapped network",
-            json!({"sources": ["::ffff:10.0.0.0/104"]}),
-            json!({}),
-            "ok",
-        ),
+        judged("no network", json!({"sources": ["10.0.0.0/33"]}), json!({}), "caveat_unsupported"),
+        judged("mapped network", json!({"sources": ["::ffff:10.0.0.0/104"]}), json!({}), "ok"),
         judged(
             "an MCP rule without a call",
             json!({"mcp": {"tools": ["*"]}}),
@@ -465,12 +338,7 @@ fn jwts(signers: &Signers) -> Vec<Value> {
             NOW,
             "key_malformed",
         ),
-        case(
-            "JWT with a caveat",
-            &good.replacen('.', ".e30.", 1),
-            NOW,
-            "key_malformed",
-        ),
+        case("JWT with a caveat", &good.replacen('.', ".e30.", 1), NOW, "key_malformed"),
         case(
             "JWT under the tag of a vk1 key",
             &good.replace(last(&good), last(&vk1)),
@@ -493,13 +361,8 @@ fn jwt(header: &Value, claims: &Value) -> String {
     hkdf_sha256(b"vkey.v1", secret.as_bytes(), b"stays-0", &mut key).unwrap();
     let encode = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
     let body = format!("{}.{}", encode(header), encode(claims));
-    let mac = Hmac::<Sha256>::new_from_slice(&key)
-        .unwrap()
-        .chain_update(&body);
-    format!(
-        "{body}.{}",
-        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
-    )
+    let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(&body);
+    format!("{body}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
 fn last(token: &str) -> &str {
@@ -530,12 +393,8 @@ fn random_cases(signers: &Signers, random: &mut Random, number: usize) -> Vec<Va
     let first = 3 + random.below(caveats - 1);
     let edited = 2 + random.below(caveats + 1);
     let letter = change_letter(segments[edited], random);
-    let (mut without, mut swapped, mut spliced, mut changed) = (
-        segments.clone(),
-        segments.clone(),
-        segments.clone(),
-        segments.clone(),
-    );
+    let (mut without, mut swapped, mut spliced, mut changed) =
+        (segments.clone(), segments.clone(), segments.clone(), segments.clone());
     without.remove(first);
     swapped.swap(first, first + 1);
     spliced.insert(first, other.split('.').nth(3).unwrap());
@@ -579,10 +438,7 @@ fn random_caveat(random: &mut Random, exp: u64) -> Value {
     let members: [(&str, Value); 4] = [
         ("methods", json!(["GET", "POST"])),
         ("paths", json!([format!("/v{}/**", random.below(9))])),
-        (
-            "sources",
-            json!([format!("10.{}.0.0/16", random.below(256))]),
-        ),
+        ("sources", json!([format!("10.{}.0.0/16", random.below(256))])),
         ("hosts", json!(["*.example"])),
     ];
     let mut caveat = Map::from_iter([("exp".to_owned(), json!(exp))]);
@@ -594,10 +450,6 @@ fn random_caveat(random: &mut Random, exp: u64) -> Value {
 /// Another letter somewhere before the last one, whose stray bits are a matter of shape.
 fn change_letter(segment: &str, random: &mut Random) -> String {
     let at = random.below(segment.len() - 1);
-    let letter = if segment.as_bytes()[at] == b'A' {
-        "B"
-    } else {
-        "A"
-    };
+    let letter = if segment.as_bytes()[at] == b'A' { "B" } else { "A" };
     format!("{}{letter}{}", &segment[..at], &segment[at + 1..])
 }

@@ -63,10 +63,7 @@ impl<'a> CanonicalPath<'a> {
         if path.len() > MAX_PATH_BYTES || target.contains(&b'#') || path.first() != Some(&b'/') {
             return Err(AmbiguousPath(()));
         }
-        if !path
-            .iter()
-            .all(|byte| byte.is_ascii_graphic() && *byte != b'\\')
-        {
+        if !path.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'\\') {
             return Err(AmbiguousPath(()));
         }
         let path = std::str::from_utf8(path).map_err(|_| AmbiguousPath(()))?;
@@ -91,22 +88,13 @@ impl Default for CanonicalPath<'_> {
 
 /// The part of a request target before its query.
 pub fn without_query(target: &[u8]) -> &[u8] {
-    target
-        .split(|byte| *byte == b'?')
-        .next()
-        .unwrap_or_default()
+    target.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
 /// The names in the query of a request target, as they are spelled there.
 pub fn query_keys(target: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let query = target
-        .get(without_query(target).len() + 1..)
-        .unwrap_or_default();
-    let name = |pair: &'_ [u8]| {
-        pair.iter()
-            .position(|byte| *byte == b'=')
-            .unwrap_or(pair.len())
-    };
+    let query = target.get(without_query(target).len() + 1..).unwrap_or_default();
+    let name = |pair: &'_ [u8]| pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
     query
         .split(|byte| *byte == b'&')
         .filter(|pair| !pair.is_empty())
@@ -121,36 +109,24 @@ pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let literal = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']');
-    let allowed = if host.starts_with('[') {
-        host.bytes().all(literal)
-    } else {
-        host.bytes().all(name)
-    };
+    let allowed =
+        if host.starts_with('[') { host.bytes().all(literal) } else { host.bytes().all(name) };
     if host.is_empty() || !allowed {
         return None;
     }
     let lower = host.bytes().any(|byte| byte.is_ascii_uppercase());
-    Some(if lower {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
-    })
+    Some(if lower { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
 /// `None` when what follows the host is not a port.
 fn without_port(authority: &str) -> Option<&str> {
-    let end_of_literal = authority
-        .starts_with('[')
-        .then(|| authority.find(']'))
-        .flatten();
+    let end_of_literal = authority.starts_with('[').then(|| authority.find(']')).flatten();
     let (host, rest) = match end_of_literal {
         Some(end) => authority.split_at_checked(end + 1)?,
         None => authority.split_at_checked(authority.find(':').unwrap_or(authority.len()))?,
     };
     let port = rest.strip_prefix(':').unwrap_or(rest);
-    (rest.is_empty() || rest.starts_with(':'))
-        .then_some(host)
-        .filter(|_| is_digits(port))
+    (rest.is_empty() || rest.starts_with(':')).then_some(host).filter(|_| is_digits(port))
 }
 
 fn is_digits(text: &str) -> bool {
@@ -190,9 +166,7 @@ fn escaped(digits: &str) -> Option<u8> {
 }
 
 fn is_parametrised_dot_segment(segment: &str) -> bool {
-    segment
-        .split_once(';')
-        .is_some_and(|(name, _)| name == "." || name == "..")
+    segment.split_once(';').is_some_and(|(name, _)| name == "." || name == "..")
 }
 
 fn without_dot_and_empty_segments(path: Cow<'_, str>) -> Cow<'_, str> {
@@ -217,10 +191,7 @@ mod tests {
 
     #[track_caller]
     fn path(target: &str, canonical: &str) {
-        assert_eq!(
-            CanonicalPath::parse(target.as_bytes()).unwrap().as_str(),
-            canonical
-        );
+        assert_eq!(CanonicalPath::parse(target.as_bytes()).unwrap().as_str(), canonical);
     }
 
     #[test]
@@ -240,26 +211,8 @@ mod tests {
     #[test]
     fn ambiguous_paths_are_not_guessed() {
         for target in [
-            "",
-            "*",
-            "v1",
-            "http://a/v1",
-            "/a%2fb",
-            "/a%2Fb",
-            "/a%5cb",
-            "/a%00b",
-            "/a\\b",
-            "/a#b",
-            "/a?b#c",
-            "/a%",
-            "/a%4",
-            "/a%zz",
-            "/a%+1",
-            "/a b",
-            "/a\tb",
-            "/é",
-            "/a/..;x/b",
-            "/.;/a",
+            "", "*", "v1", "http://a/v1", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%00b", "/a\\b", "/a#b",
+            "/a?b#c", "/a%", "/a%4", "/a%zz", "/a%+1", "/a b", "/a\tb", "/é", "/a/..;x/b", "/.;/a",
             "/%2e%2e;a/b",
         ] {
             assert!(CanonicalPath::parse(target.as_bytes()).is_err(), "{target}");
@@ -271,25 +224,12 @@ mod tests {
     #[test]
     fn hosts_have_one_form() {
         let host = |authority: &str| canonical_host(authority.as_bytes()).map(Cow::into_owned);
-        assert_eq!(
-            host("API.OpenAI.com.:443").as_deref(),
-            Some("api.openai.com")
-        );
+        assert_eq!(host("API.OpenAI.com.:443").as_deref(), Some("api.openai.com"));
         assert_eq!(host("[::1]:8080").as_deref(), Some("[::1]"));
         assert_eq!(host("10.0.0.1").as_deref(), Some("10.0.0.1"));
-        for wrong in [
-            "",
-            ".",
-            ":443",
-            "a@b",
-            "a:b",
-            "a:443:443",
-            "[::1]x",
-            "a b",
-            "é",
-            "a/b",
-            "a%41",
-        ] {
+        for wrong in
+            ["", ".", ":443", "a@b", "a:b", "a:443:443", "[::1]x", "a b", "é", "a/b", "a%41"]
+        {
             assert_eq!(host(wrong), None, "{wrong}");
         }
     }
@@ -297,9 +237,7 @@ mod tests {
     #[test]
     fn query_keys_leave_values_out() {
         let keys = |target: &'static str| -> Vec<&str> {
-            query_keys(target.as_bytes())
-                .map(|key| std::str::from_utf8(key).unwrap())
-                .collect()
+            query_keys(target.as_bytes()).map(|key| std::str::from_utf8(key).unwrap()).collect()
         };
         assert_eq!(keys("/a?b=secret&c&=d&&e=f=g"), ["b", "c", "", "e"]);
         assert_eq!(keys("/a?"), [""; 0]);

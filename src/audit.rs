@@ -79,35 +79,10 @@ pub struct Mask {
 
 /// The members of a line, in their order.
 const MEMBERS: [&str; 29] = [
-    "v",
-    "ts",
-    "host",
-    "req",
-    "decision",
-    "reason",
-    "kid",
-    "jti",
-    "tenant",
-    "sub",
-    "tier",
-    "caveats",
-    "src",
-    "method",
-    "authority",
-    "path",
-    "query_keys",
-    "model",
-    "mcp",
-    "status",
-    "bytes_in",
-    "bytes_out",
-    "tokens",
-    "cost",
-    "duration_ns",
-    "upstream",
-    "tls_verdict",
-    "tls_policy",
-    "plan",
+    "v", "ts", "host", "req", "decision", "reason", "kid", "jti", "tenant", "sub", "tier",
+    "caveats", "src", "method", "authority", "path", "query_keys", "model", "mcp", "status",
+    "bytes_in", "bytes_out", "tokens", "cost", "duration_ns", "upstream", "tls_verdict",
+    "tls_policy", "plan",
 ];
 
 /// Room for a usual line.
@@ -119,10 +94,7 @@ impl Record {
     /// The record as one line of JSON in ASCII, without the line end. Values that `mask` covers, and
     /// texts of the client that could hold a key, are replaced.
     pub fn write(&self, mask: &Mask) -> String {
-        let mut line = Line {
-            text: String::with_capacity(LINE_BYTES),
-            mask,
-        };
+        let mut line = Line { text: String::with_capacity(LINE_BYTES), mask };
         line.text.push_str(r#"{"v":1"#);
         line.quoted("ts", &rfc3339(self.ts_micros));
         line.string("host", self.host.as_deref());
@@ -170,16 +142,9 @@ impl Record {
         if version.integer()? != VERSION {
             return Err(version.expected("version 1"));
         }
-        let text = |name| {
-            members
-                .read(name, |node| nullable(node, owned))
-                .map(Option::flatten)
-        };
-        let number = |name| {
-            members
-                .read(name, |node| nullable(node, Node::integer))
-                .map(Option::flatten)
-        };
+        let text = |name| members.read(name, |node| nullable(node, owned)).map(Option::flatten);
+        let number =
+            |name| members.read(name, |node| nullable(node, Node::integer)).map(Option::flatten);
         Ok(Self {
             ts_micros: micros(&members.require("ts")?)?,
             host: text("host")?,
@@ -217,29 +182,13 @@ impl Record {
 impl Mask {
     /// The members that can be masked: those that say who and what, not what was decided.
     pub const MASKABLE: [&str; 15] = [
-        "host",
-        "req",
-        "kid",
-        "jti",
-        "tenant",
-        "sub",
-        "tier",
-        "src",
-        "method",
-        "authority",
-        "path",
-        "query_keys",
-        "model",
-        "mcp",
-        "upstream",
+        "host", "req", "kid", "jti", "tenant", "sub", "tier", "src", "method", "authority", "path",
+        "query_keys", "model", "mcp", "upstream",
     ];
 
     /// Masks members with a value of the operator's choice.
     pub fn new(members: Box<[&'static str]>, value: Option<String>) -> Self {
-        Self {
-            members,
-            value: value.unwrap_or_else(|| MASK_VALUE.to_owned()),
-        }
+        Self { members, value: value.unwrap_or_else(|| MASK_VALUE.to_owned()) }
     }
 
     fn covers(&self, member: &str) -> bool {
@@ -308,12 +257,8 @@ impl Line<'_> {
 /// Replaces what contains the beginning of a key, its first dot escaped or not, or of the JSON object
 /// that a JWT starts with.
 fn unless_key(text: &str) -> &str {
-    let starts_key = |window: &[u8]| {
-        matches!(
-            window,
-            [b'v', b'k', b'1', b'.' | b'%'] | [b'e', b'y', b'J', _]
-        )
-    };
+    let starts_key =
+        |window: &[u8]| matches!(window, [b'v', b'k', b'1', b'.' | b'%'] | [b'e', b'y', b'J', _]);
     let key = text.as_bytes().windows(4).any(starts_key) || text.ends_with("eyJ");
     if key { MASK_VALUE } else { text }
 }
@@ -344,15 +289,10 @@ fn push_escaped(text: &mut String, c: char) {
 }
 
 fn rfc3339(micros: u64) -> String {
-    let time = UNIX_EPOCH
-        .checked_add(Duration::from_micros(micros))
-        .unwrap_or(UNIX_EPOCH);
+    let time = UNIX_EPOCH.checked_add(Duration::from_micros(micros)).unwrap_or(UNIX_EPOCH);
     let mut text = String::new();
     // The only failure is a year past 9999.
-    match std::fmt::write(
-        &mut text,
-        format_args!("{}", humantime::format_rfc3339_micros(time)),
-    ) {
+    match std::fmt::write(&mut text, format_args!("{}", humantime::format_rfc3339_micros(time))) {
         Ok(()) => text,
         Err(_) => rfc3339(0),
     }
@@ -364,11 +304,7 @@ fn nullable<'a, T>(
     node: &Node<'a>,
     read: impl FnOnce(&Node<'a>) -> Result<T, Invalid>,
 ) -> Result<Option<T>, Invalid> {
-    if *node.value() == Json::Null {
-        Ok(None)
-    } else {
-        read(node).map(Some)
-    }
+    if *node.value() == Json::Null { Ok(None) } else { read(node).map(Some) }
 }
 
 fn owned(node: &Node<'_>) -> Result<String, Invalid> {
@@ -430,15 +366,9 @@ mod tests {
             Some(Decision::Deny(DenyReason::KeyMissing)),
             Some(Decision::Shadow(DenyReason::Host)),
         ] {
-            let record = Record {
-                decision,
-                ..record()
-            };
+            let record = Record { decision, ..record() };
             let line = record.write(&Mask::default());
-            assert!(
-                line.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
-                "{line}"
-            );
+            assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
             assert_eq!(Record::parse(&line).unwrap(), record);
         }
     }
@@ -446,14 +376,9 @@ mod tests {
     #[test]
     fn members_keep_their_order() {
         let line = record().write(&Mask::default());
-        let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else {
-            panic!()
-        };
+        let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else { panic!() };
         assert!(members.iter().map(|(name, _)| name.as_str()).eq(MEMBERS));
-        assert!(
-            line.starts_with(r#"{"v":1,"ts":"2026-09-21T14:13:20.123456Z","host":"#),
-            "{line}"
-        );
+        assert!(line.starts_with(r#"{"v":1,"ts":"2026-09-21T14:13:20.123456Z","host":"#), "{line}");
     }
 
     #[test]
@@ -486,11 +411,7 @@ mod tests {
     fn what_looks_like_a_key_is_not_shown() {
         let key = "/v1/vk1.main-0.abc.def".to_owned();
         let jwt = "eyJhbGciOiJIUzI1NiJ9".to_owned();
-        let record = Record {
-            path: Some(key),
-            query_keys: vec![jwt],
-            ..record()
-        };
+        let record = Record { path: Some(key), query_keys: vec![jwt], ..record() };
         let line = record.write(&Mask::default());
         assert_eq!(line.matches(MASK_VALUE).count(), 2, "{line}");
     }
@@ -502,12 +423,7 @@ mod tests {
 
     #[test]
     fn lines_of_other_versions_are_refused() {
-        let line = record()
-            .write(&Mask::default())
-            .replace("\"v\":1", "\"v\":2");
-        assert_eq!(
-            Record::parse(&line).unwrap_err().to_string(),
-            "v: expected version 1"
-        );
+        let line = record().write(&Mask::default()).replace("\"v\":1", "\"v\":2");
+        assert_eq!(Record::parse(&line).unwrap_err().to_string(), "v: expected version 1");
     }
 }

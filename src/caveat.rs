@@ -60,16 +60,7 @@ struct McpRestriction {
 }
 
 const MEMBERS: [&str; 10] = [
-    "nbf",
-    "exp",
-    "methods",
-    "hosts",
-    "paths",
-    "models",
-    "mcp",
-    "sources",
-    "client_cert",
-    "any_of",
+    "nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert", "any_of",
 ];
 
 const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
@@ -95,13 +86,8 @@ impl Restriction {
     ///
     /// As [`Restriction::parse`].
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let any_of = node
-            .members(&MEMBERS)?
-            .read("any_of", |list| list.list(Self::read_flat))?;
-        Ok(Self {
-            any_of,
-            ..Self::read_members(node, &MEMBERS)?
-        })
+        let any_of = node.members(&MEMBERS)?.read("any_of", |list| list.list(Self::read_flat))?;
+        Ok(Self { any_of, ..Self::read_members(node, &MEMBERS)? })
     }
 
     /// The first reason for which the time alone refuses, whatever is asked.
@@ -109,9 +95,7 @@ impl Restriction {
         if self.nbf.is_some_and(|nbf| now_secs < nbf) {
             return Some(DenyReason::KeyNotYetValid);
         }
-        self.exp
-            .is_some_and(|exp| now_secs >= exp)
-            .then_some(DenyReason::KeyExpired)
+        self.exp.is_some_and(|exp| now_secs >= exp).then_some(DenyReason::KeyExpired)
     }
 
     /// The first reason for which the client refuses, whatever it asks for: where it comes from and
@@ -153,10 +137,7 @@ impl Restriction {
         } else if none_holds(&self.models, model) {
             Some(DenyReason::Model)
         } else {
-            self.mcp
-                .as_ref()
-                .is_some_and(|mcp| !call(mcp))
-                .then_some(DenyReason::McpCall)
+            self.mcp.as_ref().is_some_and(|mcp| !call(mcp)).then_some(DenyReason::McpCall)
         }
     }
 
@@ -173,10 +154,7 @@ impl Restriction {
 
     /// Reads an alternative, which has no alternatives of its own.
     fn read_flat(node: &Node<'_>) -> Result<Self, Invalid> {
-        let flat: Vec<&str> = MEMBERS
-            .into_iter()
-            .filter(|name| *name != "any_of")
-            .collect();
+        let flat: Vec<&str> = MEMBERS.into_iter().filter(|name| *name != "any_of").collect();
         Self::read_members(node, &flat)
     }
 
@@ -187,9 +165,8 @@ impl Restriction {
             exp: members.read("exp", Node::integer)?,
             methods: members.read("methods", |list| list.list(text))?,
             hosts: members.read("hosts", |list| list.list(HostPattern::read))?,
-            paths: members.read("paths", |list| {
-                list.list(|item| Ok(Glob::path(item.string()?)))
-            })?,
+            paths: members
+                .read("paths", |list| list.list(|item| Ok(Glob::path(item.string()?))))?,
             models: members.read("models", names)?,
             mcp: members.read("mcp", |node| McpRestriction::read(node).map(Box::new))?,
             sources: members.read("sources", |list| list.list(cidr))?,
@@ -259,9 +236,7 @@ impl McpRestriction {
             _ => &None,
         };
         let matches = |globs, text: Option<&str>| {
-            !none_holds(globs, |glob: &Glob| {
-                text.is_some_and(|text| glob.matches(text))
-            })
+            !none_holds(globs, |glob: &Glob| text.is_some_and(|text| glob.matches(text)))
         };
         matches(&self.methods, Some(call.method))
             && matches(&self.servers, call.server)
@@ -294,9 +269,7 @@ fn names(node: &Node<'_>) -> Result<Box<[Glob]>, Invalid> {
 }
 
 fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
-    node.string()?
-        .parse()
-        .map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
+    node.string()?.parse().map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
 }
 
 fn digest(node: &Node<'_>) -> Result<String, Invalid> {

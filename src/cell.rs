@@ -38,11 +38,7 @@ pub enum NotThisCell {
 impl Cell {
     /// A cell in which nothing is counted yet.
     pub fn new(id: &str) -> Self {
-        Self {
-            id: id.into(),
-            allowed: 0,
-            denied: [0; DenyClass::COUNT],
-        }
+        Self { id: id.into(), allowed: 0, denied: [0; DenyClass::COUNT] }
     }
 
     /// Reads the record of the key `id`.
@@ -57,18 +53,11 @@ impl Cell {
         }
         let mut counts = counts.chunks_exact(size_of::<u64>()).map(read_u64);
         let allowed = counts.next().ok_or(NotThisCell::Corrupt)?;
-        let mut cell = Self {
-            allowed,
-            ..Self::new(id)
-        };
+        let mut cell = Self { allowed, ..Self::new(id) };
         for denied in &mut cell.denied {
             *denied = counts.next().ok_or(NotThisCell::Corrupt)?;
         }
-        if counts.next().is_some() {
-            Err(NotThisCell::Corrupt)
-        } else {
-            Ok(cell)
-        }
+        if counts.next().is_some() { Err(NotThisCell::Corrupt) } else { Ok(cell) }
     }
 
     /// The record: magic, version, length of the id, id, counts, CRC-32; integers little-endian.
@@ -101,9 +90,7 @@ impl Cell {
 
     /// Requests decided on.
     pub fn seen(&self) -> u64 {
-        self.denied
-            .iter()
-            .fold(self.allowed, |sum, denied| sum.saturating_add(*denied))
+        self.denied.iter().fold(self.allowed, |sum, denied| sum.saturating_add(*denied))
     }
 
     /// Requests that went on.
@@ -146,10 +133,7 @@ fn split(record: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn read_u64(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// CRC-32 (ISO-HDLC, as in zlib).
@@ -170,11 +154,7 @@ const fn crc32_table() -> [u32; 256] {
         let mut crc = index;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 {
-                crc >> 1 ^ POLYNOMIAL
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
             bit += 1;
         }
         #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
@@ -224,10 +204,7 @@ mod tests {
 
     #[test]
     fn a_cell_of_another_key_is_foreign() {
-        assert_eq!(
-            Cell::decode("k2", &counted().encode()),
-            Err(NotThisCell::Foreign)
-        );
+        assert_eq!(Cell::decode("k2", &counted().encode()), Err(NotThisCell::Foreign));
     }
 
     #[test]
@@ -236,19 +213,9 @@ mod tests {
         for index in 0..record.len() {
             let mut changed = record.clone();
             changed[index] ^= 1;
-            assert_eq!(
-                Cell::decode("k1", &changed),
-                Err(NotThisCell::Corrupt),
-                "byte {index}"
-            );
-            assert_eq!(
-                Cell::decode("k1", &record[..index]),
-                Err(NotThisCell::Corrupt)
-            );
+            assert_eq!(Cell::decode("k1", &changed), Err(NotThisCell::Corrupt), "byte {index}");
+            assert_eq!(Cell::decode("k1", &record[..index]), Err(NotThisCell::Corrupt));
         }
-        assert_eq!(
-            Cell::decode("k1", &[record, vec![0]].concat()),
-            Err(NotThisCell::Corrupt)
-        );
+        assert_eq!(Cell::decode("k1", &[record, vec![0]].concat()), Err(NotThisCell::Corrupt));
     }
 }

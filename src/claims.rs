@@ -39,9 +39,8 @@ pub struct Claims {
     pub meta: Option<Json>,
 }
 
-const MEMBERS: [&str; 10] = [
-    "jti", "tenant", "sub", "tier", "iat", "exp", "nbf", "aud", "only", "meta",
-];
+const MEMBERS: [&str; 10] =
+    ["jti", "tenant", "sub", "tier", "iat", "exp", "nbf", "aud", "only", "meta"];
 
 impl Claims {
     /// Reads claims.
@@ -85,9 +84,8 @@ impl Claims {
             ("only", self.only.clone()),
             ("meta", self.meta.clone()),
         ];
-        let present = members
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let present =
+            members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Json::Object(present.collect())
     }
 
@@ -106,21 +104,13 @@ pub fn is_id(text: &str) -> bool {
 /// Reads an id.
 pub(crate) fn id(node: &Node<'_>) -> Result<String, Invalid> {
     let text = node.string()?;
-    if is_id(text) {
-        Ok(text.to_owned())
-    } else {
-        Err(node.expected("1 to 64 of A-Z a-z 0-9 _ -"))
-    }
+    if is_id(text) { Ok(text.to_owned()) } else { Err(node.expected("1 to 64 of A-Z a-z 0-9 _ -")) }
 }
 
 fn sub(node: &Node<'_>) -> Result<String, Invalid> {
     let text = node.string()?;
     let fits = (1..=MAX_SUB_CHARS).contains(&text.chars().count());
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err(node.expected("1 to 128 characters"))
-    }
+    if fits { Ok(text.to_owned()) } else { Err(node.expected("1 to 128 characters")) }
 }
 
 /// RFC 7519, section 4.1.3: one string, or a list of them.
@@ -128,9 +118,7 @@ fn audience(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
     if let Some(one) = node.value().as_str() {
         return Ok(vec![one.to_owned()]);
     }
-    Ok(node
-        .list(|item| item.string().map(str::to_owned))?
-        .into_vec())
+    Ok(node.list(|item| item.string().map(str::to_owned))?.into_vec())
 }
 
 fn meta(node: &Node<'_>) -> Result<Json, Invalid> {

@@ -118,10 +118,7 @@ deny_reasons! {
 impl DenyReason {
     /// The reason of that code.
     pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|reason| reason.code() == code)
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
     }
 }
 
@@ -168,10 +165,8 @@ pub struct Reply {
     pub details: String,
 }
 
-const JSON_HEADERS: [(&str, &str); 2] = [
-    ("content-type", "application/json"),
-    ("cache-control", "no-store"),
-];
+const JSON_HEADERS: [(&str, &str); 2] =
+    [("content-type", "application/json"), ("cache-control", "no-store")];
 
 impl Reply {
     /// An answer of the module's own, as the usage of a key.
@@ -230,12 +225,7 @@ mod tests {
     fn every_401_is_the_same() {
         let of_class = |r: &&DenyReason| r.class() == DenyClass::Unauthenticated;
         let mut replies = DenyReason::ALL.iter().filter(of_class).map(|reason| {
-            let Reply {
-                status,
-                headers,
-                body,
-                ..
-            } = reply(*reason);
+            let Reply { status, headers, body, .. } = reply(*reason);
             (status, headers, body)
         });
         let first = replies.next().unwrap();
@@ -245,10 +235,7 @@ mod tests {
 
     #[test]
     fn other_classes_name_the_reason() {
-        for reason in DenyReason::ALL
-            .iter()
-            .filter(|r| r.class() != DenyClass::Unauthenticated)
-        {
+        for reason in DenyReason::ALL.iter().filter(|r| r.class() != DenyClass::Unauthenticated) {
             let body = Json::parse(reply(*reason).body.as_bytes()).unwrap();
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));

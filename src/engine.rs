@@ -47,10 +47,7 @@ pub enum Rule {
 impl Engine {
     /// An engine that has seen no key yet.
     pub fn new(plan: Plan) -> Self {
-        Self {
-            plan,
-            verified: VerifiedKeys::default(),
-        }
+        Self { plan, verified: VerifiedKeys::default() }
     }
 
     /// The part of the plan that holds no secret.
@@ -75,28 +72,16 @@ impl Engine {
         let key = match self.verify(credential, now_secs) {
             Ok(key) => key,
             Err(reason) => {
-                return Identity {
-                    key: None,
-                    verdict: Err(reason),
-                };
+                return Identity { key: None, verdict: Err(reason) };
             }
         };
         let verdict = self.judge_key(&key, now_secs);
-        let too_old = matches!(
-            verdict,
-            Err(DenyReason::KeyExpired | DenyReason::KeyRetired)
-        );
+        let too_old = matches!(verdict, Err(DenyReason::KeyExpired | DenyReason::KeyRetired));
         let keeps = |ring: &crate::keyring::Ring| ring.keeps_expired();
         if too_old && !self.plan.keyring.ring(key.kid()).is_ok_and(keeps) {
-            return Identity {
-                key: None,
-                verdict: Err(DenyReason::KeyRetired),
-            };
+            return Identity { key: None, verdict: Err(DenyReason::KeyRetired) };
         }
-        Identity {
-            key: Some(key),
-            verdict,
-        }
+        Identity { key: Some(key), verdict }
     }
 
     /// Whether an identified key may do what is asked: tier, addresses, method, host, path,
@@ -106,8 +91,7 @@ impl Engine {
     ///
     /// The first reason for which it may not.
     pub fn authorize(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
-        self.verdicts(key, access)
-            .try_for_each(|(_, verdict)| verdict)
+        self.verdicts(key, access).try_for_each(|(_, verdict)| verdict)
     }
 
     /// Whether an identified key may be used by this client at all, whatever for.
@@ -116,8 +100,7 @@ impl Engine {
     ///
     /// The first reason for which it may not.
     pub fn authorize_client(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
-        self.client_verdicts(key, access)
-            .try_for_each(|(_, verdict)| verdict)
+        self.client_verdicts(key, access).try_for_each(|(_, verdict)| verdict)
     }
 
     /// What [`Engine::authorize`] is made of: each rule with its verdict, the first refusal decides.
@@ -144,21 +127,14 @@ impl Engine {
         key: &'a Key,
     ) -> impl Iterator<Item = (Origin, &'a Restriction)> {
         let settings = &self.plan.settings;
-        let tier = settings
-            .tiers
-            .get(key.claims().tier())
-            .map(|only| (Origin::Tier, only));
-        let tenant = settings
-            .tenants
-            .get(&key.claims().tenant)
-            .map(|only| (Origin::Tenant, only));
+        let tier = settings.tiers.get(key.claims().tier()).map(|only| (Origin::Tier, only));
+        let tenant = settings.tenants.get(&key.claims().tenant).map(|only| (Origin::Tenant, only));
         tier.into_iter().chain(tenant).chain(key.restrictions())
     }
 
     /// Whether the client's certificate has to be known to judge the key.
     pub fn needs_client_cert(&self, key: &Key) -> bool {
-        self.restrictions(key)
-            .any(|(_, restriction)| restriction.needs_client_cert())
+        self.restrictions(key).any(|(_, restriction)| restriction.needs_client_cert())
     }
 
     /// The address of the client: the host's, or an entry of `x-forwarded-for` where the plan trusts
@@ -169,10 +145,8 @@ impl Engine {
         let Some(index) = usize::try_from(trusted_hops).ok()?.checked_sub(1) else {
             return peer;
         };
-        let entries = forwarded_for
-            .iter()
-            .rev()
-            .flat_map(|value| value.rsplit(|byte| *byte == b','));
+        let entries =
+            forwarded_for.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
         parse_address(entries.into_iter().nth(index)?)
     }
 
@@ -204,19 +178,11 @@ impl Engine {
         let settings = &self.plan.settings;
         key.judge(&self.plan.keyring, now_secs)?;
         if let Some(audience) = &settings.audience
-            && !key
-                .claims()
-                .aud
-                .as_ref()
-                .is_some_and(|aud| aud.contains(audience))
+            && !key.claims().aud.as_ref().is_some_and(|aud| aud.contains(audience))
         {
             return Err(DenyReason::KeyAudience);
         }
-        if settings.revoked.covers(key.claims()) {
-            Err(DenyReason::KeyRevoked)
-        } else {
-            Ok(())
-        }
+        if settings.revoked.covers(key.claims()) { Err(DenyReason::KeyRevoked) } else { Ok(()) }
     }
 
     /// Each rule in turn, judged only when it is asked for.
@@ -240,26 +206,16 @@ impl Engine {
         let listed = settings.tenants.contains_key(&key.claims().tenant)
             || settings.unlisted_tenants == UnlistedTenants::Allow;
         let known = listed && settings.has_tier(key.claims().tier());
-        if known {
-            Ok(())
-        } else {
-            Err(DenyReason::TierUnknown)
-        }
+        if known { Ok(()) } else { Err(DenyReason::TierUnknown) }
     }
 
     fn judge_address(&self, source: Option<IpAddr>) -> Result<(), DenyReason> {
         let ClientRules { allow, deny, .. } = &self.plan.settings.client;
         let inside = |cidr: &crate::cidr::Cidr| source.is_some_and(|source| cidr.contains(source));
-        let allowed = allow
-            .as_ref()
-            .is_none_or(|networks| networks.iter().any(inside));
+        let allowed = allow.as_ref().is_none_or(|networks| networks.iter().any(inside));
         // An unknown address could be any of those that are denied.
         let denied = !deny.is_empty() && (source.is_none() || deny.iter().any(inside));
-        if allowed && !denied {
-            Ok(())
-        } else {
-            Err(DenyReason::Source)
-        }
+        if allowed && !denied { Ok(()) } else { Err(DenyReason::Source) }
     }
 }
 

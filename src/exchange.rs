@@ -111,9 +111,7 @@ impl Exchange {
             req: head.request_id.and_then(request_id),
             src: source.map(|source| source.to_string()),
             method: head.method.map(|method| text(method, MAX_METHOD_BYTES)),
-            authority: head
-                .authority
-                .map(|authority| text(authority, MAX_AUTHORITY_BYTES)),
+            authority: head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES)),
             path: head.target.map(path),
             query_keys: keys.map(|key| text(key, MAX_QUERY_KEY_BYTES)).collect(),
             ..Record::default()
@@ -154,10 +152,7 @@ impl Exchange {
         let access = access(request.head, source, client_cert.as_deref(), now_secs);
         let access = access.as_ref().map_err(|ambiguous| *ambiguous);
         let verdict = decide(engine, &key, access, request.head.upgrades);
-        Judgement {
-            key: Some(key),
-            verdict,
-        }
+        Judgement { key: Some(key), verdict }
     }
 
     /// Whether the request went on.
@@ -198,10 +193,7 @@ impl Exchange {
 
 impl Judgement {
     fn deny(key: Option<Rc<Key>>, reason: DenyReason) -> Self {
-        Self {
-            key,
-            verdict: Verdict::Decide(Decision::Deny(reason)),
-        }
+        Self { key, verdict: Verdict::Decide(Decision::Deny(reason)) }
     }
 }
 
@@ -216,12 +208,7 @@ impl<'a> Edits<'a> {
         if engine.settings().identity_headers {
             add.push(("x-vkey-key", claims.jti.clone()));
             add.push(("x-vkey-tenant", claims.tenant.clone()));
-            add.extend(
-                claims
-                    .sub
-                    .as_ref()
-                    .map(|sub| ("x-vkey-sub", header_text(sub))),
-            );
+            add.extend(claims.sub.as_ref().map(|sub| ("x-vkey-sub", header_text(sub))));
         }
         Self {
             remove: head.unforwardable(),
@@ -281,10 +268,7 @@ fn access<'a>(
     Ok(Access {
         now_secs,
         // A method is an ASCII token (RFC 9110, section 9.1); no rule lists what is not.
-        method: head
-            .method
-            .and_then(|method| std::str::from_utf8(method).ok())
-            .unwrap_or_default(),
+        method: head.method.and_then(|method| std::str::from_utf8(method).ok()).unwrap_or_default(),
         host: head.authority.and_then(canonical_host),
         path: CanonicalPath::parse(target)?,
         source,
@@ -303,11 +287,7 @@ fn path(target: &[u8]) -> String {
 
 /// Bytes of a client as text, each byte one character (ISO 8859-1), so that every byte shows.
 fn text(bytes: &[u8], max_bytes: usize) -> String {
-    bytes
-        .iter()
-        .take(max_bytes)
-        .map(|byte| char::from(*byte))
-        .collect()
+    bytes.iter().take(max_bytes).map(|byte| char::from(*byte)).collect()
 }
 
 fn request_id(id: &[u8]) -> Option<String> {

@@ -24,19 +24,13 @@ struct Retry {
 impl Glob {
     /// A glob over names (models, tools): `*` stands for any characters, none included.
     pub fn name(pattern: &str) -> Self {
-        Self {
-            pattern: pattern.into(),
-            kind: Kind::Name,
-        }
+        Self { pattern: pattern.into(), kind: Kind::Name }
     }
 
     /// A glob over canonical paths: `*` stands for any characters but `/`, `**` for any characters.
     /// So `/v1/**` matches what lies below `/v1/`, and not `/v1` itself.
     pub fn path(pattern: &str) -> Self {
-        Self {
-            pattern: pattern.into(),
-            kind: Kind::Path,
-        }
+        Self { pattern: pattern.into(), kind: Kind::Path }
     }
 
     /// Whether the whole of `text` matches. Takes at most `pattern × text` steps, no allocation.
@@ -51,15 +45,8 @@ impl Glob {
             match (pattern.get(p), text.get(t)) {
                 (Some(b'*'), _) => {
                     let double = self.kind == Kind::Name || pattern.get(p + 1) == Some(&b'*');
-                    p += pattern
-                        .iter()
-                        .skip(p)
-                        .take_while(|byte| **byte == b'*')
-                        .count();
-                    let retry = Some(Retry {
-                        pattern: p,
-                        text: t,
-                    });
+                    p += pattern.iter().skip(p).take_while(|byte| **byte == b'*').count();
+                    let retry = Some(Retry { pattern: p, text: t });
                     if double {
                         (star, double_star) = (None, retry);
                     } else {

@@ -70,31 +70,17 @@ impl Headers {
             return Ok(Self::default());
         }
         let mut words = pairs.chunks_exact(4).map(read_usize);
-        let count = words
-            .next()
-            .filter(|count| *count <= pairs.len() / 8)
-            .ok_or(InvalidPairs(()))?;
+        let count =
+            words.next().filter(|count| *count <= pairs.len() / 8).ok_or(InvalidPairs(()))?;
         let mut spans = Vec::with_capacity(count);
         let mut start = 4 + count * 8;
         for _ in 0..count {
             let (name_len, value_len) = words.next().zip(words.next()).ok_or(InvalidPairs(()))?;
-            spans.push(Span {
-                start,
-                name_len,
-                value_len,
-            });
-            let end = start
-                .checked_add(name_len)
-                .and_then(|end| end.checked_add(value_len));
-            start = end
-                .and_then(|end| end.checked_add(2))
-                .ok_or(InvalidPairs(()))?;
+            spans.push(Span { start, name_len, value_len });
+            let end = start.checked_add(name_len).and_then(|end| end.checked_add(value_len));
+            start = end.and_then(|end| end.checked_add(2)).ok_or(InvalidPairs(()))?;
         }
-        if start == pairs.len() {
-            Ok(Self { pairs, spans })
-        } else {
-            Err(InvalidPairs(()))
-        }
+        if start == pairs.len() { Ok(Self { pairs, spans }) } else { Err(InvalidPairs(())) }
     }
 
     /// Serialises a header map as a host does.
@@ -114,10 +100,7 @@ impl Headers {
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.spans.iter().map(|span| {
             let value_start = span.start + span.name_len + 1;
-            (
-                self.slice(span.start, span.name_len),
-                self.slice(value_start, span.value_len),
-            )
+            (self.slice(span.start, span.name_len), self.slice(value_start, span.value_len))
         })
     }
 
@@ -142,9 +125,7 @@ impl<'a> RequestHead<'a> {
                 _ => head.read_field(name, value, sources),
             }
         }
-        head.upgrades |= head
-            .method
-            .is_some_and(|method| method.eq_ignore_ascii_case(b"connect"));
+        head.upgrades |= head.method.is_some_and(|method| method.eq_ignore_ascii_case(b"connect"));
         head
     }
 
@@ -232,11 +213,7 @@ impl<'a> RequestHead<'a> {
 /// variables read `x_vkey_key` as `x-vkey-key`, so both spellings count.
 fn is_identity(name: &[u8]) -> bool {
     let plain = |byte: &u8| {
-        if *byte == b'_' {
-            b'-'
-        } else {
-            byte.to_ascii_lowercase()
-        }
+        if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
     };
     let head = name.get(..IDENTITY_PREFIX.len()).unwrap_or_default();
     head.len() == IDENTITY_PREFIX.len()
@@ -250,10 +227,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 }
 
 fn read_usize(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |number, byte| number << 8 | usize::from(*byte))
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
 
 #[cfg(test)]
@@ -261,10 +235,8 @@ mod tests {
     use super::*;
 
     fn headers(list: &[(&str, &[u8])]) -> Headers {
-        let owned: Vec<_> = list
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
-            .collect();
+        let owned: Vec<_> =
+            list.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect();
         Headers::from_pairs(Headers::to_pairs(&owned)).unwrap()
     }
 
@@ -274,11 +246,7 @@ mod tests {
         let all: Vec<_> = map.iter().collect();
         assert_eq!(
             all,
-            [
-                (b":method".as_slice(), b"GET".as_slice()),
-                (b"x", b"\x80\xff\x00"),
-                (b"empty", b"")
-            ]
+            [(b":method".as_slice(), b"GET".as_slice()), (b"x", b"\x80\xff\x00"), (b"empty", b"")]
         );
         assert_eq!(Headers::from_pairs(Vec::new()).unwrap().iter().count(), 0);
         assert_eq!(Headers::from_pairs(vec![0; 4]).unwrap().iter().count(), 0);

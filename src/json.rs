@@ -96,21 +96,12 @@ impl Json {
 
     /// An object with the members given.
     pub fn object<const N: usize>(members: [(&str, Json); N]) -> Self {
-        Self::Object(
-            members
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-        )
+        Self::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
     /// The root of a document, for reading.
     pub fn root(&self, integers: Integers) -> Node<'_> {
-        Node {
-            value: self,
-            path: Path::Root,
-            integers,
-        }
+        Node { value: self, path: Path::Root, integers }
     }
 
     /// The member of an object, if this is one and has it.
@@ -258,10 +249,7 @@ impl<'a> Node<'a> {
                 });
             }
         }
-        Ok(Members {
-            members,
-            parent: self,
-        })
+        Ok(Members { members, parent: self })
     }
 
     /// The entries of the object here, whose names are data: tiers, tenants.
@@ -338,9 +326,7 @@ impl<'a> Node<'a> {
             Integers::Digits => number.as_u64(),
             Integers::Whole => number.as_u64().or_else(|| whole(number.as_f64()?)),
         };
-        exact
-            .filter(|n| *n <= MAX_EXACT)
-            .ok_or_else(|| self.expected("a whole number, 0 to 2^53"))
+        exact.filter(|n| *n <= MAX_EXACT).ok_or_else(|| self.expected("a whole number, 0 to 2^53"))
     }
 
     /// The one of `choices` that the string here names.
@@ -359,19 +345,13 @@ impl<'a> Node<'a> {
 
     /// The error that something else belongs here.
     pub fn expected(&self, what: &'static str) -> Invalid {
-        Invalid {
-            path: self.path.to_string(),
-            problem: Problem::Expected(what),
-        }
+        Invalid { path: self.path.to_string(), problem: Problem::Expected(what) }
     }
 
     /// The error that the value here cannot be used. The reason must not quote the value: it may
     /// be a secret in the wrong place.
     pub fn unusable(&self, reason: impl fmt::Display) -> Invalid {
-        Invalid {
-            path: self.path.to_string(),
-            problem: Problem::Unusable(reason.to_string()),
-        }
+        Invalid { path: self.path.to_string(), problem: Problem::Unusable(reason.to_string()) }
     }
 
     fn object(&self) -> Result<&'a [(String, Json)], Invalid> {
@@ -382,11 +362,7 @@ impl<'a> Node<'a> {
     }
 
     fn child(&'a self, name: &'a str, value: &'a Json) -> Node<'a> {
-        Node {
-            value,
-            path: Path::Member(&self.path, name),
-            integers: self.integers,
-        }
+        Node { value, path: Path::Member(&self.path, name), integers: self.integers }
     }
 }
 
@@ -464,18 +440,11 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 fn find<'a>(members: &'a [(String, Json)], name: &str) -> Option<&'a Json> {
-    members
-        .iter()
-        .find(|(member, _)| member == name)
-        .map(|(_, value)| value)
+    members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
 }
 
 /// The integer that a double spells, where it spells one exactly.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be exact"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be exact")]
 fn whole(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number))
         .then_some(number as u64)
@@ -513,17 +482,9 @@ mod tests {
             "a[0].b: unknown member (known here: c)"
         );
         let members = item.members(&["b", "c"]).unwrap();
+        assert_eq!(members.require("c").err().unwrap().to_string(), "a[0].c: missing");
         assert_eq!(
-            members.require("c").err().unwrap().to_string(),
-            "a[0].c: missing"
-        );
-        assert_eq!(
-            members
-                .require("b")
-                .unwrap()
-                .string()
-                .unwrap_err()
-                .to_string(),
+            members.require("b").unwrap().string().unwrap_err().to_string(),
             "a[0].b: expected a string"
         );
     }

@@ -20,10 +20,7 @@ pub struct Key {
 /// What a key carries, where all of it is understood.
 #[derive(Debug)]
 enum Restrictions {
-    Understood {
-        only: Option<Restriction>,
-        caveats: Box<[Restriction]>,
-    },
+    Understood { only: Option<Restriction>, caveats: Box<[Restriction]> },
     Unsupported,
 }
 
@@ -38,9 +35,7 @@ impl Key {
     pub fn verify(token: Unverified<'_>, keyring: &Keyring) -> Result<Self, DenyReason> {
         let ring = keyring.ring(token.kid())?;
         let signing_key = ring.signing_key(token.kid());
-        let verified = token
-            .verify(&signing_key)
-            .map_err(|_| DenyReason::KeySignature)?;
+        let verified = token.verify(&signing_key).map_err(|_| DenyReason::KeySignature)?;
         Self::open(&verified).map_err(|_| DenyReason::KeyMalformed)
     }
 
@@ -68,9 +63,7 @@ impl Key {
         };
         let caveats = caveats.iter().enumerate();
         let caveats = caveats.map(|(index, caveat)| (Origin::Caveat(index + 1), caveat));
-        only.map(|only| (Origin::Only, only))
-            .into_iter()
-            .chain(caveats)
+        only.map(|only| (Origin::Only, only)).into_iter().chain(caveats)
     }
 
     /// Whether the key itself is good at a time: everything about it that a request has no part in.
@@ -99,10 +92,7 @@ impl Key {
     fn open(verified: &Verified) -> Result<Self, Invalid> {
         let claims = Claims::parse(verified.claims())?;
         let caveats: Vec<_> = verified.caveats().map(Restriction::parse).collect();
-        let only = claims
-            .only
-            .as_ref()
-            .map(|only| Restriction::read(&only.root(Integers::Digits)));
+        let only = claims.only.as_ref().map(|only| Restriction::read(&only.root(Integers::Digits)));
         Ok(Self {
             kid: verified.kid().clone(),
             caveats_len: caveats.len(),

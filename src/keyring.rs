@@ -107,19 +107,13 @@ impl Secret {
             return Err(InvalidSecret::ControlCharacter);
         }
         let bytes = match text.strip_prefix("base64:") {
-            Some(encoded) => STANDARD
-                .decode(encoded)
-                .map_err(|_| InvalidSecret::Base64)?,
+            Some(encoded) => STANDARD.decode(encoded).map_err(|_| InvalidSecret::Base64)?,
             None => text.as_bytes().to_vec(),
         };
         let secret = Self(Zeroizing::new(bytes));
         if text.starts_with("base64:") {
             let long = secret.0.len() >= MIN_SECRET_BYTES;
-            return if long {
-                Ok(secret)
-            } else {
-                Err(InvalidSecret::Short)
-            };
+            return if long { Ok(secret) } else { Err(InvalidSecret::Short) };
         }
         check_text(text).map(|()| secret)
     }
@@ -148,15 +142,8 @@ fn check_text(text: &str) -> Result<(), InvalidSecret> {
         |c| c.is_ascii_digit(),
         |c| SPECIAL.contains(c),
     ];
-    let present = kinds
-        .into_iter()
-        .filter(|kind| text.contains(*kind))
-        .count();
-    if present < 3 {
-        Err(InvalidSecret::Uniform)
-    } else {
-        Ok(())
-    }
+    let present = kinds.into_iter().filter(|kind| text.contains(*kind)).count();
+    if present < 3 { Err(InvalidSecret::Uniform) } else { Ok(()) }
 }
 
 impl fmt::Display for InvalidSecret {
@@ -200,11 +187,7 @@ impl Rotation {
         } else if interval_secs > max_age_secs {
             Err(InvalidRotation::MaxAge)
         } else {
-            Ok(Self {
-                interval_secs,
-                max_age_secs,
-                keep_expired,
-            })
+            Ok(Self { interval_secs, max_age_secs, keep_expired })
         }
     }
 
@@ -257,12 +240,7 @@ impl Ring {
         rotation: Option<Rotation>,
     ) -> Option<Self> {
         let root = RootKey::extract(&secret.0);
-        is_ring_name(name).then(|| Self {
-            name: name.into(),
-            root,
-            state,
-            rotation,
-        })
+        is_ring_name(name).then(|| Self { name: name.into(), root, state, rotation })
     }
 
     /// The name, the first part of its keys' kids.
@@ -282,17 +260,14 @@ impl Ring {
 
     /// The kid to mint under at a time.
     pub fn kid_at(&self, now_secs: u64) -> Option<Kid> {
-        let epoch = self
-            .rotation
-            .map_or(0, |rotation| rotation.epoch_at(now_secs));
+        let epoch = self.rotation.map_or(0, |rotation| rotation.epoch_at(now_secs));
         Kid::new(&self.name, epoch)
     }
 
     /// The first second at which keys minted at a time are refused whatever they claim; `None` when
     /// the ring does not rotate.
     pub fn end_of_life(&self, now_secs: u64) -> Option<u64> {
-        self.rotation
-            .map(|rotation| rotation.end_of(rotation.epoch_at(now_secs)))
+        self.rotation.map(|rotation| rotation.end_of(rotation.epoch_at(now_secs)))
     }
 
     /// Derives the signing key of an epoch.
@@ -306,10 +281,7 @@ impl Ring {
 impl Keyring {
     /// A keyring. Of two rings with one name the first is found.
     pub fn new(rings: Vec<Ring>, clock_skew_secs: u64) -> Self {
-        Self {
-            rings,
-            clock_skew_secs,
-        }
+        Self { rings, clock_skew_secs }
     }
 
     /// The ring that signs under a kid.
@@ -328,9 +300,7 @@ impl Keyring {
 
     /// The ring that new keys are minted by: the first active one.
     pub fn minting_ring(&self) -> Option<&Ring> {
-        self.rings
-            .iter()
-            .find(|ring| ring.state == RingState::Active)
+        self.rings.iter().find(|ring| ring.state == RingState::Active)
     }
 
     /// Whether a kid's epoch is good at a time.
@@ -368,10 +338,7 @@ mod tests {
         assert_eq!(error("Abc123!@#Xyz789!@#"), None);
         assert_eq!(error("Abc123!@#Xyz789"), Some(InvalidSecret::Short));
         assert_eq!(error("abcdefghijklmnop1"), Some(InvalidSecret::Uniform));
-        assert_eq!(
-            error("Abc123!@#Xyz789!@#\n"),
-            Some(InvalidSecret::ControlCharacter)
-        );
+        assert_eq!(error("Abc123!@#Xyz789!@#\n"), Some(InvalidSecret::ControlCharacter));
         assert_eq!(error("base64:AAAA"), Some(InvalidSecret::Short));
         assert_eq!(error("base64:%%%"), Some(InvalidSecret::Base64));
         assert_eq!(error(&format!("base64:{}", STANDARD.encode([7; 32]))), None);
@@ -385,24 +352,14 @@ mod tests {
     fn published_secrets_are_strong_and_refused_all_the_same() {
         for sample in SAMPLE_SECRETS {
             assert!(Secret::parse(sample).is_ok(), "{sample}");
-            assert_eq!(
-                Secret::parse_unpublished(sample).err(),
-                Some(InvalidSecret::Sample)
-            );
+            assert_eq!(Secret::parse_unpublished(sample).err(), Some(InvalidSecret::Sample));
         }
     }
 
     #[test]
     fn epochs_follow_the_clock() {
         let rotation = Rotation::new(10, 25, true).unwrap();
-        assert_eq!(
-            (
-                rotation.epoch_at(0),
-                rotation.epoch_at(9),
-                rotation.epoch_at(10)
-            ),
-            (0, 0, 1)
-        );
+        assert_eq!((rotation.epoch_at(0), rotation.epoch_at(9), rotation.epoch_at(10)), (0, 0, 1));
         assert_eq!((rotation.start_of(3), rotation.end_of(3)), (30, 55));
         assert_eq!(rotation.epoch_at(u64::MAX), u32::MAX);
         assert_eq!(Rotation::new(0, 1, true), Err(InvalidRotation::Interval));

@@ -55,10 +55,7 @@ impl SigningKey {
             Some(head) => head.copy_from_slice(key),
             None => {
                 let mut digest = Sha256::digest(key);
-                block
-                    .iter_mut()
-                    .zip(&digest)
-                    .for_each(|(to, from)| *to = *from);
+                block.iter_mut().zip(&digest).for_each(|(to, from)| *to = *from);
                 digest.zeroize();
             }
         }
@@ -115,10 +112,7 @@ pub fn hkdf_sha256(
     for (index, chunk) in okm.chunks_mut(TAG_BYTES).enumerate() {
         let counter = u8::try_from(index + 1).map_err(|_| OutputTooLong(()))?;
         let block = prk.sign(&[previous.as_ref().map_or(&[], Tag::expose), info, &[counter]]);
-        chunk
-            .iter_mut()
-            .zip(block.expose())
-            .for_each(|(to, from)| *to = *from);
+        chunk.iter_mut().zip(block.expose()).for_each(|(to, from)| *to = *from);
         previous = Some(block);
     }
     Ok(())
@@ -126,10 +120,7 @@ pub fn hkdf_sha256(
 
 /// SHA-256 in lower-case hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn extract(salt: &[u8], ikm: &[u8]) -> SigningKey {

@@ -82,10 +82,7 @@ struct Caveat<'a> {
 impl Kid {
     /// The kid of a ring's epoch; `None` when the ring's name breaks the rule of [`Kid::parse`].
     pub fn new(ring: &str, epoch: u32) -> Option<Self> {
-        is_ring_name(ring).then(|| Self {
-            ring: ring.into(),
-            epoch,
-        })
+        is_ring_name(ring).then(|| Self { ring: ring.into(), epoch })
     }
 
     /// Reads `<ring>-<epoch>`: the ring `[a-z0-9][a-z0-9-]{0,31}`, the epoch what follows the last
@@ -100,11 +97,7 @@ impl Kid {
         let epoch = digits.parse().map_err(|_| Malformed(()))?;
         let kid = Self::new(ring, epoch).ok_or(Malformed(()))?;
         // One spelling only: no leading zeros, no sign.
-        if kid.to_string() == text {
-            Ok(kid)
-        } else {
-            Err(Malformed(()))
-        }
+        if kid.to_string() == text { Ok(kid) } else { Err(Malformed(())) }
     }
 
     /// The name of the ring.
@@ -171,19 +164,12 @@ impl<'a> Unverified<'a> {
     /// [`BadSignature`] when any byte of the token is not as it was signed.
     pub fn verify(self, key: &SigningKey) -> Result<Verified, BadSignature> {
         let first = key.sign(&[self.signed]);
-        let expected = self
-            .caveats
-            .iter()
-            .fold(first, |tag, caveat| tag.extend(caveat.text));
+        let expected = self.caveats.iter().fold(first, |tag, caveat| tag.extend(caveat.text));
         if !expected.matches(&self.tag) {
             return Err(BadSignature(()));
         }
         let caveats = self.caveats.into_iter().map(|caveat| caveat.json).collect();
-        Ok(Verified {
-            kid: self.kid,
-            claims: self.claims,
-            caveats,
-        })
+        Ok(Verified { kid: self.kid, claims: self.claims, caveats })
     }
 
     /// The same token with one caveat more. Needs no secret: the tag signs the caveat and is
@@ -208,20 +194,13 @@ impl<'a> Unverified<'a> {
         token.push('.');
         token.push_str(&text);
         push_tag(&mut token, &self.tag.extend(text.as_bytes()));
-        if token.len() > MAX_TOKEN_BYTES {
-            Err(CannotAttenuate::TooLong)
-        } else {
-            Ok(token)
-        }
+        if token.len() > MAX_TOKEN_BYTES { Err(CannotAttenuate::TooLong) } else { Ok(token) }
     }
 
     /// The decoded claims and caveats, for showing to the person who holds the key. Nothing may be
     /// decided by them.
     pub fn untrusted_content(&self) -> (&[u8], impl Iterator<Item = &[u8]>) {
-        (
-            &self.claims,
-            self.caveats.iter().map(|caveat| caveat.json.as_slice()),
-        )
+        (&self.claims, self.caveats.iter().map(|caveat| caveat.json.as_slice()))
     }
 
     fn parse_vk1(body: &'a [u8], rest: &'a [u8], tag: &[u8]) -> Result<Self, Malformed> {
@@ -262,10 +241,7 @@ impl<'a> Unverified<'a> {
 
 impl<'a> Caveat<'a> {
     fn parse(text: &'a [u8]) -> Result<Self, Malformed> {
-        Ok(Self {
-            text,
-            json: decode(text)?,
-        })
+        Ok(Self { text, json: decode(text)? })
     }
 }
 
@@ -351,9 +327,7 @@ fn parse_jwt_header(text: &[u8]) -> Result<Kid, Malformed> {
     }
     let header = Json::parse(&decode(text)?).map_err(|_| Malformed(()))?;
     let root = header.root(Integers::Digits);
-    let members = root
-        .members(&["alg", "kid", "typ"])
-        .map_err(|_| Malformed(()))?;
+    let members = root.members(&["alg", "kid", "typ"]).map_err(|_| Malformed(()))?;
     let member = |name| members.read(name, Node::string).map_err(|_| Malformed(()));
     match (member("alg")?, member("kid")?, member("typ")?) {
         (Some("HS256"), Some(kid), None | Some("JWT")) => Kid::parse(kid.as_bytes()),
@@ -378,9 +352,7 @@ mod tests {
         let kid = Kid::parse(b"eu-west-1-42").unwrap();
         assert_eq!((kid.ring(), kid.epoch()), ("eu-west-1", 42));
         assert_eq!(Kid::parse(b"0-4294967295").unwrap().epoch(), u32::MAX);
-        for wrong in [
-            "", "-", "main", "main-", "main-00", "main-+1", "-1-1", "Main-0", "a_b-0",
-        ] {
+        for wrong in ["", "-", "main", "main-", "main-00", "main-+1", "-1-1", "Main-0", "a_b-0"] {
             assert!(Kid::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
         assert!(Kid::parse(b"main-4294967296").is_err());
@@ -391,30 +363,16 @@ mod tests {
     #[test]
     fn what_is_minted_verifies_and_says_the_same() {
         let token = token(b"{}");
-        let verified = Unverified::parse(token.as_bytes())
-            .unwrap()
-            .verify(&key())
-            .ok()
-            .unwrap();
+        let verified = Unverified::parse(token.as_bytes()).unwrap().verify(&key()).ok().unwrap();
         assert_eq!(verified.claims(), b"{}");
         assert_eq!(verified.kid().to_string(), "main-0");
     }
 
     #[test]
     fn caveats_are_signed_in_their_order() {
-        let one = Unverified::parse(token(b"{}").as_bytes())
-            .unwrap()
-            .attenuate(b"1")
-            .unwrap();
-        let two = Unverified::parse(one.as_bytes())
-            .unwrap()
-            .attenuate(b"2")
-            .unwrap();
-        let verified = Unverified::parse(two.as_bytes())
-            .unwrap()
-            .verify(&key())
-            .ok()
-            .unwrap();
+        let one = Unverified::parse(token(b"{}").as_bytes()).unwrap().attenuate(b"1").unwrap();
+        let two = Unverified::parse(one.as_bytes()).unwrap().attenuate(b"2").unwrap();
+        let verified = Unverified::parse(two.as_bytes()).unwrap().verify(&key()).ok().unwrap();
         assert_eq!(verified.caveats().collect::<Vec<_>>(), [b"1", b"2"]);
     }
 
@@ -422,22 +380,13 @@ mod tests {
     fn bounds_of_the_format_stop_attenuation() {
         let mut token = token(b"{}");
         for _ in 0..MAX_CAVEATS {
-            token = Unverified::parse(token.as_bytes())
-                .unwrap()
-                .attenuate(b"{}")
-                .unwrap();
+            token = Unverified::parse(token.as_bytes()).unwrap().attenuate(b"{}").unwrap();
         }
         let full = Unverified::parse(token.as_bytes()).unwrap();
-        assert_eq!(
-            full.attenuate(b"{}").unwrap_err(),
-            CannotAttenuate::TooManyCaveats
-        );
+        assert_eq!(full.attenuate(b"{}").unwrap_err(), CannotAttenuate::TooManyCaveats);
         let long = self::token(&[b'a'; 3000]);
         let long = Unverified::parse(long.as_bytes()).unwrap();
-        assert_eq!(
-            long.attenuate(&[b'a'; 100]).unwrap_err(),
-            CannotAttenuate::TooLong
-        );
+        assert_eq!(long.attenuate(&[b'a'; 100]).unwrap_err(), CannotAttenuate::TooLong);
     }
 
     #[test]

@@ -7,9 +7,7 @@ use crate::key::Key;
 /// The usage answer: one JSON object.
 pub fn answer(key: &Key, cell: &Cell) -> String {
     let claims = key.claims();
-    let denied = cell
-        .denied()
-        .map(|(class, count)| (class.name().to_owned(), count.into()));
+    let denied = cell.denied().map(|(class, count)| (class.name().to_owned(), count.into()));
     Json::object([
         ("jti", claims.jti.as_str().into()),
         ("tenant", claims.tenant.as_str().into()),

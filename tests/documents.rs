@@ -24,10 +24,7 @@ fn readme() -> String {
 #[test]
 fn the_readme_lists_every_reason_with_its_status_and_class() {
     let readme = readme();
-    let rows: Vec<&str> = readme
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .collect();
+    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
     for reason in DenyReason::ALL {
         let (status, class) = (reply(*reason).status, reason.class().name());
         let row = format!("| `{reason}` | {status} | {class} |");
@@ -38,37 +35,21 @@ fn the_readme_lists_every_reason_with_its_status_and_class() {
 #[test]
 fn the_readme_lists_every_member_of_an_audit_line_in_order() {
     let line = Record::default().write(&Mask::default());
-    let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else {
-        panic!("{line}")
-    };
+    let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else { panic!("{line}") };
     let readme = readme();
     let (_, section) = readme.split_once("\n## Audit lines\n").unwrap();
-    let table = section
-        .lines()
-        .skip_while(|line| !line.starts_with("|---"))
-        .skip(1);
-    let names = table
-        .take_while(|line| line.starts_with('|'))
-        .map(|row| row.split('|').nth(1).unwrap());
-    let names: Vec<&str> = names
-        .flat_map(|cell| cell.split(['`', ',', ' ']))
-        .filter(|n| !n.is_empty())
-        .collect();
-    assert!(
-        members
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .eq(names.iter().copied()),
-        "{names:?}"
-    );
+    let table = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let names =
+        table.take_while(|line| line.starts_with('|')).map(|row| row.split('|').nth(1).unwrap());
+    let names: Vec<&str> =
+        names.flat_map(|cell| cell.split(['`', ',', ' '])).filter(|n| !n.is_empty()).collect();
+    assert!(members.iter().map(|(name, _)| name.as_str()).eq(names.iter().copied()), "{names:?}");
 }
 
 #[test]
 fn the_readme_lists_every_member_of_the_configuration() {
     // The error for an unknown member names those that are known.
-    let error = Config::parse(br#"{"no such member": 1}"#)
-        .unwrap_err()
-        .to_string();
+    let error = Config::parse(br#"{"no such member": 1}"#).unwrap_err().to_string();
     let (_, known) = error.split_once("(known here: ").expect(&error);
     let readme = readme();
     for member in known.trim_end_matches(')').split(", ") {

@@ -28,12 +28,8 @@ fn documents(relative: &str) -> Vec<Value> {
 }
 
 fn object(relative: &str, kind: &str) -> Value {
-    let mut found = documents(relative)
-        .into_iter()
-        .filter(|object| object["kind"] == kind);
-    found
-        .next()
-        .unwrap_or_else(|| panic!("{relative} holds no {kind}"))
+    let mut found = documents(relative).into_iter().filter(|object| object["kind"] == kind);
+    found.next().unwrap_or_else(|| panic!("{relative} holds no {kind}"))
 }
 
 /// The shipped file, and the one with the checksum where it has been written.
@@ -82,26 +78,17 @@ fn close(schema: &mut Value) {
 fn faults(schema: &Value, plugin: &Value) -> Vec<String> {
     let validator = jsonschema::validator_for(schema).expect("the CRD holds a schema");
     let errors = validator.iter_errors(plugin);
-    let mut faults: Vec<_> = errors
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
+    let mut faults: Vec<_> =
+        errors.map(|error| format!("{}: {error}", error.instance_path())).collect();
     // The CRD says these two as CEL rules.
     let spec = &plugin["spec"];
     let targets = ["selector", "targetRef", "targetRefs"];
-    if targets
-        .iter()
-        .filter(|name| spec.get(name).is_some())
-        .count()
-        > 1
-    {
+    if targets.iter().filter(|name| spec.get(name).is_some()).count() > 1 {
         faults.push("/spec: only one of targetRefs or selector can be set".to_owned());
     }
     let variables = spec["vmConfig"]["env"].as_array().into_iter().flatten();
     for variable in variables.filter(|v| v["valueFrom"] == "HOST" && v.get("value").is_some()) {
-        faults.push(format!(
-            "/spec/vmConfig/env: {} has a value and a source",
-            variable["name"]
-        ));
+        faults.push(format!("/spec/vmConfig/env: {} has a value and a source", variable["name"]));
     }
     faults
 }
@@ -110,11 +97,7 @@ fn faults(schema: &Value, plugin: &Value) -> Vec<String> {
 fn the_crd_accepts_the_wasm_plugin() {
     let Some(schema) = schema() else { return };
     for file in files() {
-        assert_eq!(
-            faults(&schema, &object(file, "WasmPlugin")),
-            Vec::<String>::new(),
-            "{file}"
-        );
+        assert_eq!(faults(&schema, &object(file, "WasmPlugin")), Vec::<String>::new(), "{file}");
     }
 }
 
@@ -126,23 +109,13 @@ fn the_same_check_refuses_a_broken_copy() {
     let first = "/spec/vmConfig/env/0";
     let source = "/spec/vmConfig/env/0/valueFrom";
     let breaks = [
-        (
-            "/spec/failStrategy",
-            "/spec",
-            "failStrategy",
-            json!("FAIL_CLOSED"),
-        ),
+        ("/spec/failStrategy", "/spec", "failStrategy", json!("FAIL_CLOSED")),
         ("/spec/phase", "/spec", "phase", json!("AUTH")),
         ("/spec", "/spec", "failstrategy", json!("FAIL_CLOSE")),
         ("/spec/sha256", "/spec", "sha256", json!("ABCDEF")),
         (source, first, "valueFrom", json!("SECRET")),
         (env, first, "value", json!("a literal secret")),
-        (
-            "/spec",
-            "/spec",
-            "targetRefs",
-            json!([{"kind": "Gateway", "name": "gw"}]),
-        ),
+        ("/spec", "/spec", "targetRefs", json!([{"kind": "Gateway", "name": "gw"}])),
         ("/kind", "", "kind", json!("WasmPlugins")),
     ];
     for (place, object_at, member, value) in breaks {
@@ -150,10 +123,7 @@ fn the_same_check_refuses_a_broken_copy() {
         broken.pointer_mut(object_at).unwrap()[member] = value;
         let found = faults(&schema, &broken);
         assert_eq!(found.len(), 1, "{place}: {found:?}");
-        assert!(
-            found[0].starts_with(&format!("{place}: ")),
-            "{place}: {found:?}"
-        );
+        assert!(found[0].starts_with(&format!("{place}: ")), "{place}: {found:?}");
     }
 }
 
@@ -165,11 +135,7 @@ fn the_plugin_runs_first_and_fails_closed() {
         assert_eq!(spec["failStrategy"], "FAIL_CLOSE", "{file}");
         let environment = json!([{"name": "VKEY_MAIN_SECRET", "valueFrom": "HOST"}]);
         assert_eq!(spec["vmConfig"]["env"], environment, "{file}");
-        assert_ne!(
-            spec["url"].as_str().unwrap().split_once(':').unwrap().0,
-            "file",
-            "{file}"
-        );
+        assert_ne!(spec["url"].as_str().unwrap().split_once(':').unwrap().0, "file", "{file}");
     }
 }
 
@@ -189,22 +155,13 @@ fn the_checksum_is_that_of_the_built_module() {
 fn envoy_and_istio_have_the_same_policy() {
     let envoy = envoy();
     let wasm = http_filter(&envoy, "envoy.filters.http.wasm");
-    let text = wasm["typed_config"]["config"]["configuration"]["value"]
-        .as_str()
-        .unwrap();
+    let text = wasm["typed_config"]["config"]["configuration"]["value"].as_str().unwrap();
     let policy: Value = serde_json::from_str(text).expect("the plugin configuration is JSON");
     let seal = http_filter(&envoy, "envoy.filters.http.rbac");
     for file in files() {
-        assert_eq!(
-            object(file, "WasmPlugin")["spec"]["pluginConfig"],
-            policy,
-            "{file}"
-        );
+        assert_eq!(object(file, "WasmPlugin")["spec"]["pluginConfig"], policy, "{file}");
         let patches = object(file, "EnvoyFilter")["spec"]["configPatches"].clone();
-        assert_eq!(
-            patches[0]["patch"]["value"]["typed_config"], seal["typed_config"],
-            "{file}"
-        );
+        assert_eq!(patches[0]["patch"]["value"]["typed_config"], seal["typed_config"], "{file}");
     }
 }
 
@@ -219,22 +176,15 @@ fn the_seal_stands_before_the_router_and_the_manager_is_as_strict() {
         assert_eq!(seal["patch"]["operation"], "INSERT_BEFORE", "{file}");
         let behind = &seal["match"]["listener"]["filterChain"]["filter"]["subFilter"]["name"];
         assert_eq!(behind, "envoy.filters.http.router", "{file}");
-        let merged = patches[1]["patch"]["value"]["typed_config"]
-            .as_object()
-            .unwrap();
-        for (name, value) in merged
-            .iter()
-            .filter(|(name, _)| *name != "common_http_protocol_options")
+        let merged = patches[1]["patch"]["value"]["typed_config"].as_object().unwrap();
+        for (name, value) in
+            merged.iter().filter(|(name, _)| *name != "common_http_protocol_options")
         {
             assert_eq!(shipped[name], *value, "{file}: {name}");
         }
         let underscores = "/common_http_protocol_options/headers_with_underscores_action";
         let merged = Value::Object(merged.clone());
-        assert_eq!(
-            merged.pointer(underscores),
-            shipped.pointer(underscores),
-            "{file}"
-        );
+        assert_eq!(merged.pointer(underscores), shipped.pointer(underscores), "{file}");
     }
 }
 
@@ -249,11 +199,6 @@ fn manager(envoy: &Value) -> &Value {
 }
 
 fn http_filter<'a>(envoy: &'a Value, name: &str) -> &'a Value {
-    let filters = manager(envoy)["http_filters"]
-        .as_array()
-        .expect("a list of filters");
-    filters
-        .iter()
-        .find(|filter| filter["name"] == name)
-        .expect("a filter of that name")
+    let filters = manager(envoy)["http_filters"].as_array().expect("a list of filters");
+    filters.iter().find(|filter| filter["name"] == name).expect("a filter of that name")
 }

@@ -76,11 +76,7 @@ fn it_exports_no_more_than_it_needs() {
     let mut exports = BTreeSet::new();
     for payload in Parser::new(0).parse_all(&module()) {
         if let Payload::ExportSection(section) = payload.unwrap() {
-            exports.extend(
-                section
-                    .into_iter()
-                    .map(|export| export.unwrap().name.to_owned()),
-            );
+            exports.extend(section.into_iter().map(|export| export.unwrap().name.to_owned()));
         }
     }
     assert_eq!(exports, EXPORTS.map(str::to_owned).into_iter().collect());

@@ -1,12 +1,7 @@
 //! Properties that hold for every key, restriction and request, not only for those of the vectors.
 
 #![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 use std::net::IpAddr;
 
@@ -53,18 +48,11 @@ fn engine() -> Engine {
 
 fn sign(claims: &Value) -> String {
     let kid = Kid::new("main", 0).unwrap();
-    mint(
-        &ring().signing_key(&kid),
-        &kid,
-        claims.to_string().as_bytes(),
-    )
+    mint(&ring().signing_key(&kid), &kid, claims.to_string().as_bytes())
 }
 
 fn attenuate(token: &str, caveat: &Value) -> String {
-    Unverified::parse(token.as_bytes())
-        .unwrap()
-        .attenuate(caveat.to_string().as_bytes())
-        .unwrap()
+    Unverified::parse(token.as_bytes()).unwrap().attenuate(caveat.to_string().as_bytes()).unwrap()
 }
 
 fn verify(token: &str) -> Option<Key> {
@@ -99,68 +87,44 @@ fn flat_restriction() -> impl Strategy<Value = Value> {
         list(&["/v1/**", "/v1/*", "/v1/models", "/**", "/v2/*", "/*/chat"]),
         list(&["gpt-*", "*", "o3"]),
         list(&["10.0.0.0/8", "10.1.0.0/16", "::/0", "192.0.2.1"]),
-        of((
-            list(&["tools/*", "ping"]),
-            list(&["s1", "*"]),
-            list(&["search_*", "*"]),
-        )),
+        of((list(&["tools/*", "ping"]), list(&["s1", "*"]), list(&["search_*", "*"]))),
         of(vec(select(&["ab", "cd"][..]), 0..2)),
     )
-        .prop_map(
-            |((nbf, exp), methods, hosts, paths, models, sources, mcp, certs)| {
-                let mcp = mcp.map(|(methods, servers, tools)| {
-                    present([
-                        ("methods", json!(methods)),
-                        ("servers", json!(servers)),
-                        ("tools", json!(tools)),
-                    ])
-                });
-                let certs =
-                    certs.map(|certs| certs.iter().map(|c| c.repeat(32)).collect::<Vec<_>>());
+        .prop_map(|((nbf, exp), methods, hosts, paths, models, sources, mcp, certs)| {
+            let mcp = mcp.map(|(methods, servers, tools)| {
                 present([
-                    ("nbf", json!(nbf)),
-                    ("exp", json!(exp)),
                     ("methods", json!(methods)),
-                    ("hosts", json!(hosts)),
-                    ("paths", json!(paths)),
-                    ("models", json!(models)),
-                    ("sources", json!(sources)),
-                    ("mcp", json!(mcp)),
-                    ("client_cert", json!(certs)),
+                    ("servers", json!(servers)),
+                    ("tools", json!(tools)),
                 ])
-            },
-        )
+            });
+            let certs = certs.map(|certs| certs.iter().map(|c| c.repeat(32)).collect::<Vec<_>>());
+            present([
+                ("nbf", json!(nbf)),
+                ("exp", json!(exp)),
+                ("methods", json!(methods)),
+                ("hosts", json!(hosts)),
+                ("paths", json!(paths)),
+                ("models", json!(models)),
+                ("sources", json!(sources)),
+                ("mcp", json!(mcp)),
+                ("client_cert", json!(certs)),
+            ])
+        })
 }
 
 fn present<const N: usize>(members: [(&str, Value); N]) -> Value {
     let present = members.into_iter().filter(|(_, value)| !value.is_null());
-    Value::Object(
-        present
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect::<Map<_, _>>(),
-    )
+    Value::Object(present.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
 }
 
 fn access() -> impl Strategy<Value = Access<'static>> {
     (
         NOW - 6..NOW + 6,
         select(&["GET", "POST", "DELETE", "get"][..]),
-        of(select(
-            &["gw.example", "a.b.example", "other", "example"][..],
-        )),
-        select(
-            &[
-                "/v1/models",
-                "/v1/chat/completions",
-                "/v2/x",
-                "/",
-                "/v1",
-                "/v1/chat",
-            ][..],
-        ),
-        of(select(
-            &["10.1.2.3", "10.9.9.9", "2001:db8::1", "192.0.2.1"][..],
-        )),
+        of(select(&["gw.example", "a.b.example", "other", "example"][..])),
+        select(&["/v1/models", "/v1/chat/completions", "/v2/x", "/", "/v1", "/v1/chat"][..]),
+        of(select(&["10.1.2.3", "10.9.9.9", "2001:db8::1", "192.0.2.1"][..])),
         of(select(&["ab", "cd"][..])),
         of(select(&["gpt-4o", "o3", "other"][..])),
         of((
@@ -169,25 +133,19 @@ fn access() -> impl Strategy<Value = Access<'static>> {
             of(select(&["search_docs", "x"][..])),
         )),
     )
-        .prop_map(
-            |(now_secs, method, host, path, source, cert, model, mcp)| Access {
-                now_secs,
-                method,
-                host: host.and_then(|host| canonical_host(host.as_bytes())),
-                path: CanonicalPath::parse(path.as_bytes()).unwrap(),
-                source: source.map(|source| source.parse::<IpAddr>().unwrap()),
-                client_cert: cert.map(|cert| match cert {
-                    "ab" => "abababababababababababababababababababababababababababababababab",
-                    _ => "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
-                }),
-                model,
-                mcp: mcp.map(|(method, server, name)| McpCall {
-                    method,
-                    server,
-                    name,
-                }),
-            },
-        )
+        .prop_map(|(now_secs, method, host, path, source, cert, model, mcp)| Access {
+            now_secs,
+            method,
+            host: host.and_then(|host| canonical_host(host.as_bytes())),
+            path: CanonicalPath::parse(path.as_bytes()).unwrap(),
+            source: source.map(|source| source.parse::<IpAddr>().unwrap()),
+            client_cert: cert.map(|cert| match cert {
+                "ab" => "abababababababababababababababababababababababababababababababab",
+                _ => "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
+            }),
+            model,
+            mcp: mcp.map(|(method, server, name)| McpCall { method, server, name }),
+        })
 }
 
 fn claims() -> impl Strategy<Value = Value> {

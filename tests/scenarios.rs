@@ -27,9 +27,7 @@ fn native(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/scenarios");
     let entries = fs::read_dir(folder).expect("testdata/scenarios");
-    let mut files: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     files
 }
@@ -55,28 +53,17 @@ fn every_scenario_holds_on_the_library() {
         let found = run(&scenario, &native).into_iter();
         failures.extend(found.map(|problem| format!("{name} {problem}")));
     }
-    assert!(
-        failures.is_empty(),
-        "{} problems:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} problems:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
 fn every_reason_has_a_scenario() {
     let mut reasons = BTreeSet::new();
     for scenario in files().iter().map(|file| read(file)) {
-        let refused = scenario
-            .steps
-            .iter()
-            .filter(|step| step.expect.action == Expected::Refuse);
+        let refused = scenario.steps.iter().filter(|step| step.expect.action == Expected::Refuse);
         reasons.extend(refused.filter_map(|step| step.expect.reason));
     }
-    let lacking: Vec<_> = DenyReason::ALL
-        .iter()
-        .filter(|r| !reasons.contains(r))
-        .collect();
+    let lacking: Vec<_> = DenyReason::ALL.iter().filter(|r| !reasons.contains(r)).collect();
     assert!(lacking.is_empty(), "{lacking:?}");
 }
 
@@ -107,22 +94,10 @@ fn a_scenario_that_is_wrong_fails() {
         (r#""absent": ["authorization"]"#, r#""absent": ["x-other"]"#),
         (r#""x-other", "1""#, r#""x-other", "{{tag good}}""#),
         (r#""x-other", "1""#, r#""x-other", "{{env MAIN}}""#),
-        (
-            r#""action": "forward","#,
-            r#""action": "forward", "log": ["no such text"],"#,
-        ),
-        (
-            r#""action": "forward","#,
-            r#""action": "forward", "reason": "path","#,
-        ),
-        (
-            r#""keys": {"good": {}}"#,
-            r#""keys": {"good": {"secret": "@secret:other"}}"#,
-        ),
-        (
-            r#""about":"#,
-            r#""configure": {"outcome": "closed"}, "about":"#,
-        ),
+        (r#""action": "forward","#, r#""action": "forward", "log": ["no such text"],"#),
+        (r#""action": "forward","#, r#""action": "forward", "reason": "path","#),
+        (r#""keys": {"good": {}}"#, r#""keys": {"good": {"secret": "@secret:other"}}"#),
+        (r#""about":"#, r#""configure": {"outcome": "closed"}, "about":"#),
     ] {
         let spoiled = GOOD.replace(right, wrong);
         assert_ne!(spoiled, GOOD, "{right}");
@@ -137,31 +112,13 @@ fn what_a_scenario_does_not_know_is_an_error() {
         (r#""good": {}"#, r#""good": {"typo": 1}"#),
         (r#""name": "good","#, r#""name": "good", "typo": 1,"#),
         (r#"{"headers":"#, r#"{"typo": 1, "headers":"#),
-        (
-            r#""action": "forward","#,
-            r#""action": "forward", "typo": 1,"#,
-        ),
-        (
-            r#""action": "forward","#,
-            r#""action": "forward", "reason": "no_such_reason","#,
-        ),
-        (
-            r#""action": "forward","#,
-            r#""action": "forward", "status": 200,"#,
-        ),
-        (
-            r#""action": "forward","#,
-            r#""action": "refuse", "status": 403,"#,
-        ),
+        (r#""action": "forward","#, r#""action": "forward", "typo": 1,"#),
+        (r#""action": "forward","#, r#""action": "forward", "reason": "no_such_reason","#),
+        (r#""action": "forward","#, r#""action": "forward", "status": 200,"#),
+        (r#""action": "forward","#, r#""action": "refuse", "status": 403,"#),
         (r#""action": "forward","#, r#""action": "Forward","#),
-        (
-            r#""name": "good","#,
-            r#""name": "good", "faults": {"typo": true},"#,
-        ),
-        (
-            r#""name": "good","#,
-            r#""name": "good", "ending": {"typo": true},"#,
-        ),
+        (r#""name": "good","#, r#""name": "good", "faults": {"typo": true},"#),
+        (r#""name": "good","#, r#""name": "good", "ending": {"typo": true},"#),
         (r#""about":"#, r#""not_on": {"typo": "reason"}, "about":"#),
         (r#""steps": [{"#, r#""steps": [], "variants": [{"#),
     ] {

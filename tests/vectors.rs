@@ -7,12 +7,7 @@
     clippy::panic,
     reason = "a vector that is not there fails"
 )]
-#![allow(
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::print_stderr,
-    reason = "tests"
-)]
+#![allow(clippy::indexing_slicing, clippy::string_slice, clippy::print_stderr, reason = "tests")]
 
 #[path = "../examples/tokens.rs"]
 #[allow(dead_code, reason = "its main writes the file that this test reads")]
@@ -126,16 +121,9 @@ fn hmac_of_wycheproof() {
         let whole = group["tagSize"] == 256;
         for case in cases(&group["tests"], 1) {
             let tag = SigningKey::new(&hex(&case["key"])).sign(&[&hex(&case["msg"])]);
-            let expected = <[u8; 32]>::try_from(hex(&case["tag"]))
-                .ok()
-                .map(Tag::from_bytes);
+            let expected = <[u8; 32]>::try_from(hex(&case["tag"])).ok().map(Tag::from_bytes);
             let matches = expected.is_some_and(|expected| tag.matches(&expected));
-            assert_eq!(
-                matches,
-                whole && case["result"] == "valid",
-                "{}",
-                case["tcId"]
-            );
+            assert_eq!(matches, whole && case["result"] == "valid", "{}", case["tcId"]);
             full += u32::from(whole);
         }
     }
@@ -162,10 +150,7 @@ fn hkdf_of_wycheproof() {
         return;
     };
     let groups = cases(&file["testGroups"], 1);
-    let tests: Vec<&Value> = groups
-        .iter()
-        .flat_map(|group| cases(&group["tests"], 1))
-        .collect();
+    let tests: Vec<&Value> = groups.iter().flat_map(|group| cases(&group["tests"], 1)).collect();
     assert_eq!(tests.len(), 86);
     for case in tests {
         let (salt, ikm, info) = (hex(&case["salt"]), hex(&case["ikm"]), hex(&case["info"]));
@@ -198,10 +183,7 @@ fn engine(rings: &Value, clock_skew_secs: u64) -> Engine {
     let unused = |_: &str| Some(format!("A-{}", sha256_hex(b"unused")));
     let plan = Config::parse(text).unwrap().compile(unused).unwrap();
     let rings = cases(rings, 1).iter().map(ring).collect();
-    Engine::new(Plan {
-        keyring: Keyring::new(rings, clock_skew_secs),
-        ..plan
-    })
+    Engine::new(Plan { keyring: Keyring::new(rings, clock_skew_secs), ..plan })
 }
 
 fn ring(ring: &Value) -> Ring {
@@ -214,13 +196,7 @@ fn ring(ring: &Value) -> Ring {
         Rotation::new(secs("interval"), secs("max_age"), keep_expired).unwrap()
     });
     let secret = Secret::parse(ring["secret"].as_str().unwrap()).unwrap();
-    Ring::new(
-        ring["name"].as_str().unwrap(),
-        &secret,
-        RingState::Active,
-        rotation,
-    )
-    .unwrap()
+    Ring::new(ring["name"].as_str().unwrap(), &secret, RingState::Active, rotation).unwrap()
 }
 
 /// Identifies a token and, where the case has an access, judges that too.
@@ -286,12 +262,7 @@ fn keys_of_a_second_implementation() {
     let engine = engine(&file["rings"], 0);
     for derived in cases(&file["derived"], 2) {
         let kid = Kid::parse(derived["kid"].as_str().unwrap().as_bytes()).unwrap();
-        let ours = engine
-            .keyring()
-            .ring(&kid)
-            .unwrap()
-            .signing_key(&kid)
-            .sign(&[b"probe"]);
+        let ours = engine.keyring().ring(&kid).unwrap().signing_key(&kid).sign(&[b"probe"]);
         let theirs = SigningKey::new(&hex(&derived["signing_key_hex"])).sign(&[b"probe"]);
         assert!(ours.matches(&theirs), "{kid}");
     }
@@ -299,10 +270,7 @@ fn keys_of_a_second_implementation() {
 
 #[test]
 fn keys_of_this_project() {
-    check_file(
-        &json(&files::read("testdata/tokens/tokens.json").unwrap()),
-        100,
-    );
+    check_file(&json(&files::read("testdata/tokens/tokens.json").unwrap()), 100);
 }
 
 #[test]

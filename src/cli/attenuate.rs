@@ -30,11 +30,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 pub(super) fn read_caveats(texts: &[String]) -> Result<Vec<Json>, Error> {
     let read = |(index, text): (usize, &String)| {
         let number = Some(index + 1);
-        read_caveat(text).map_err(|invalid| Error::Json {
-            option: "--caveat",
-            number,
-            invalid,
-        })
+        read_caveat(text).map_err(|invalid| Error::Json { option: "--caveat", number, invalid })
     };
     texts.iter().enumerate().map(read).collect()
 }
@@ -44,9 +40,7 @@ pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> 
     caveats.iter().try_fold(key, |key, caveat| {
         let unverified = Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)?;
         let text = caveat.to_string();
-        unverified
-            .attenuate(text.as_bytes())
-            .map_err(Error::Attenuate)
+        unverified.attenuate(text.as_bytes()).map_err(Error::Attenuate)
     })
 }
 

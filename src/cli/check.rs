@@ -37,18 +37,12 @@ pub(super) struct Args {
 pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     let Command::Check(Args { file, config, env }) = command;
     // clap lets through exactly one of the two.
-    let path = file
-        .as_ref()
-        .or(config.as_ref())
-        .cloned()
-        .unwrap_or_default();
+    let path = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
     let config = input::config(&path)?;
     let summary = summary(&config);
     if *env {
         input::check_variables(config.variables())?;
-        config
-            .compile(input::environment)
-            .map_err(Error::NotInForce)?;
+        config.compile(input::environment).map_err(Error::NotInForce)?;
     }
     summary.iter().try_for_each(|line| out.line(line))?;
     Ok(Exit::Success)
@@ -62,10 +56,7 @@ fn summary(config: &Config) -> Vec<String> {
     lines.push(format!("tenants      {}", tenants(settings)));
     lines.push(format!("key sources  {}", key_sources(settings)));
     lines.push(format!("audit        {}", sink(settings.audit.sink)));
-    lines.push(format!(
-        "environment  {}",
-        Vec::from_iter(variables).join(", ")
-    ));
+    lines.push(format!("environment  {}", Vec::from_iter(variables).join(", ")));
     lines.push("ok".to_owned());
     lines
 }
@@ -76,13 +67,11 @@ fn ring(ring: &RingConfig) -> String {
         RingState::Retiring => "retiring",
         RingState::Revoked => "revoked",
     };
-    let rotation = ring
-        .rotation()
-        .map_or("does not rotate".to_owned(), |rotation| {
-            let interval = words(rotation.interval_secs());
-            let max_age = words(rotation.max_age_secs());
-            format!("a new signing key every {interval}, each accepted for {max_age}")
-        });
+    let rotation = ring.rotation().map_or("does not rotate".to_owned(), |rotation| {
+        let interval = words(rotation.interval_secs());
+        let max_age = words(rotation.max_age_secs());
+        format!("a new signing key every {interval}, each accepted for {max_age}")
+    });
     format!("ring         {}: {state}, {rotation}", ring.name())
 }
 
@@ -95,13 +84,10 @@ fn tenants(settings: &Settings) -> String {
 }
 
 fn key_sources(settings: &Settings) -> String {
-    let sources = settings
-        .key_sources
-        .iter()
-        .map(|source| match &source.scheme {
-            Some(scheme) => format!("{} ({scheme})", source.header),
-            None => source.header.clone(),
-        });
+    let sources = settings.key_sources.iter().map(|source| match &source.scheme {
+        Some(scheme) => format!("{} ({scheme})", source.header),
+        None => source.header.clone(),
+    });
     Vec::from_iter(sources).join(", ")
 }
 
@@ -116,9 +102,5 @@ fn sink(sink: Sink) -> &'static str {
 fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
     let names = names.map(|name| ascii(&Json::String(name.clone())));
     let names = Vec::from_iter(names);
-    if names.is_empty() {
-        "none listed".to_owned()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "none listed".to_owned() } else { names.join(", ") }
 }

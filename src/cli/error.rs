@@ -168,10 +168,7 @@ fn write_input(f: &mut fmt::Formatter<'_>, origin: &Origin, problem: &InputProbl
         InputProblem::Io(error) => write!(f, "{origin} cannot be read: {error}; check the path"),
         InputProblem::NotUtf8 => write!(f, "{origin} is not UTF-8 text; check what it holds"),
         InputProblem::TooLong(max) => {
-            write!(
-                f,
-                "{origin} is longer than {max} bytes; check what it holds"
-            )
+            write!(f, "{origin} is longer than {max} bytes; check what it holds")
         }
         InputProblem::Unset => write!(f, "{origin} is not set; export it"),
     }

@@ -82,11 +82,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     } else {
         out.text(&report)?;
     }
-    Ok(if report.decision.forwards() {
-        Exit::Success
-    } else {
-        Exit::Refused
-    })
+    Ok(if report.decision.forwards() { Exit::Success } else { Exit::Refused })
 }
 
 impl AccessArgs {

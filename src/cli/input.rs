@@ -73,11 +73,7 @@ impl KeyArgs {
 impl Place {
     /// The file of a path; `-` is standard input.
     pub(super) fn file(option: &'static str, path: &Path) -> Self {
-        if path == Path::new("-") {
-            Self::Stdin
-        } else {
-            Self::File(option, path.to_owned())
-        }
+        if path == Path::new("-") { Self::Stdin } else { Self::File(option, path.to_owned()) }
     }
 
     /// Reads a text on one line, without its line end. Content of a variable is taken as it is, as
@@ -101,9 +97,9 @@ impl Place {
 
     fn read_bytes(&self, max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
         let read = match self {
-            Self::File(_, path) => File::open(path)
-                .map_err(InputProblem::Io)
-                .and_then(|file| read_bounded(file, max)),
+            Self::File(_, path) => {
+                File::open(path).map_err(InputProblem::Io).and_then(|file| read_bounded(file, max))
+            }
             Self::Stdin => read_bounded(io::stdin().lock(), max),
             Self::Variable(_, name) => variable(name).map(|text| text.into_bytes().into()),
         };
@@ -151,10 +147,7 @@ pub(super) fn variable_name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge where the command reads its environment"
-)]
+#[expect(clippy::disallowed_methods, reason = "the edge where the command reads its environment")]
 fn variable(name: &str) -> Result<String, InputProblem> {
     env::var(name).map_err(|error| match error {
         VarError::NotPresent => InputProblem::Unset,
@@ -168,11 +161,7 @@ fn read_bounded(from: impl Read, max: u64) -> Result<Zeroizing<Vec<u8>>, InputPr
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     let mut bounded = from.take(max + 1);
     bounded.read_to_end(&mut bytes).map_err(InputProblem::Io)?;
-    if bounded.limit() == 0 {
-        Err(InputProblem::TooLong(max))
-    } else {
-        Ok(bytes)
-    }
+    if bounded.limit() == 0 { Err(InputProblem::TooLong(max)) } else { Ok(bytes) }
 }
 
 fn strip_line_end(bytes: &mut Vec<u8>) {

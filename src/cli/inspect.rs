@@ -23,11 +23,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let (claims, caveats) = unverified.untrusted_content();
     out.line("NOT VERIFIED: anyone can write what follows; `vkey explain` checks it")?;
     let kid = unverified.kid();
-    out.line(format_args!(
-        "kid         {kid} (ring {}, epoch {})",
-        kid.ring(),
-        kid.epoch()
-    ))?;
+    out.line(format_args!("kid         {kid} (ring {}, epoch {})", kid.ring(), kid.epoch()))?;
     let mut understood = show_claims(claims, out)?;
     for (index, caveat) in caveats.enumerate() {
         let name = format!("caveat {}", index + 1);
@@ -50,10 +46,7 @@ fn show_claims(text: &[u8], out: &mut Output) -> Result<bool, Error> {
     let understood = note("claims", &claims, out);
     let only = claims.ok().and_then(|claims| claims.only);
     let restricts = |only: Json| Restriction::read(&only.root(Integers::Digits));
-    Ok(understood
-        && only
-            .map(restricts)
-            .is_none_or(|read| note("only", &read, out)))
+    Ok(understood && only.map(restricts).is_none_or(|read| note("only", &read, out)))
 }
 
 fn show_times(claims: &Claims, out: &mut Output) -> Result<(), Error> {

@@ -104,9 +104,7 @@ impl ClaimsArgs {
 
 /// Signs, and makes sure of the key as the gate would before anyone sees it.
 fn mint(ring: Ring, claims: &Claims, caveats: &[Json], now_secs: u64) -> Result<String, Error> {
-    let kid = ring
-        .kid_at(now_secs)
-        .ok_or_else(|| Error::NoRing(Vec::new()))?;
+    let kid = ring.kid_at(now_secs).ok_or_else(|| Error::NoRing(Vec::new()))?;
     let text = claims.to_json().to_string();
     let key = token::mint(&ring.signing_key(&kid), &kid, text.as_bytes());
     if key.len() > MAX_TOKEN_BYTES {
@@ -130,21 +128,13 @@ fn verify(key: &str, kid: &Kid, ring: Ring, claims: &Claims) -> Result<(), Error
 fn read_only(text: &str) -> Result<Json, Error> {
     let json = read_json("--only", text)?;
     let read = Restriction::read(&json.root(Integers::Digits)).map(drop);
-    read.map_err(|invalid| Error::Json {
-        option: "--only",
-        number: None,
-        invalid,
-    })?;
+    read.map_err(|invalid| Error::Json { option: "--only", number: None, invalid })?;
     Ok(json)
 }
 
 fn read_json(option: &'static str, text: &str) -> Result<Json, Error> {
     let json = Json::parse(text.as_bytes());
-    json.map_err(|invalid| Error::Json {
-        option,
-        number: None,
-        invalid,
-    })
+    json.map_err(|invalid| Error::Json { option, number: None, invalid })
 }
 
 /// Why the gate will, as things stand, refuse the key or refuse it early.
@@ -176,25 +166,10 @@ fn refusals(claims: &Claims, settings: &Settings) -> impl Iterator<Item = &'stat
         !aud.is_some_and(|aud| aud.contains(audience))
     };
     let refusals = [
-        (
-            !settings.has_tier(claims.tier()),
-            "the configuration has no such tier",
-        ),
-        (
-            tenant_unlisted,
-            "the configuration does not list the tenant",
-        ),
-        (
-            settings.audience.as_ref().is_some_and(for_another),
-            "--aud lacks the gate's audience",
-        ),
-        (
-            settings.revoked.covers(claims),
-            "the configuration revokes such a key",
-        ),
+        (!settings.has_tier(claims.tier()), "the configuration has no such tier"),
+        (tenant_unlisted, "the configuration does not list the tenant"),
+        (settings.audience.as_ref().is_some_and(for_another), "--aud lacks the gate's audience"),
+        (settings.revoked.covers(claims), "the configuration revokes such a key"),
     ];
-    refusals
-        .into_iter()
-        .filter(|(holds, _)| *holds)
-        .map(|(_, text)| text)
+    refusals.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text)
 }

@@ -19,11 +19,7 @@ pub(super) struct Output {
 impl Output {
     /// The streams of the process.
     pub(super) fn standard() -> Self {
-        Self {
-            out: BufWriter::new(io::stdout()),
-            err: io::stderr(),
-            closed: false,
-        }
+        Self { out: BufWriter::new(io::stdout()), err: io::stderr(), closed: false }
     }
 
     /// Writes a line of the result.
@@ -94,10 +90,7 @@ mod tests {
     fn what_is_shown_is_ascii_and_the_same_json() {
         let json = Json::parse("{\"a\":\"\\u001f\u{7f}\u{9b}é\u{202e}😀\\n\"}".as_bytes()).unwrap();
         for text in [pretty(&json), ascii(&json)] {
-            assert!(
-                text.bytes()
-                    .all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte))
-            );
+            assert!(text.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
             assert_eq!(Json::parse(text.as_bytes()).unwrap(), json);
         }
     }

@@ -71,14 +71,7 @@ impl Report {
         }
         if upgrades(access) {
             let enabled = engine.settings().upgrades;
-            self.push(
-                "upgrade",
-                if enabled {
-                    Ok(())
-                } else {
-                    Err(DenyReason::Method)
-                },
-            );
+            self.push("upgrade", if enabled { Ok(()) } else { Err(DenyReason::Method) });
         }
         let verdicts = engine.verdicts(key, access);
         verdicts.for_each(|(rule, verdict)| self.push(rule, verdict));
@@ -95,10 +88,7 @@ impl Report {
     }
 
     fn push(&mut self, name: impl fmt::Display, verdict: Result<(), DenyReason>) {
-        self.stages.push(Stage {
-            name: name.to_string(),
-            verdict,
-        });
+        self.stages.push(Stage { name: name.to_string(), verdict });
     }
 
     /// The report for programs.
@@ -106,19 +96,10 @@ impl Report {
         let reason = self.decision.reason();
         let json = Json::object([
             ("now", self.now_secs.into()),
-            (
-                "key",
-                self.key.as_ref().map_or(Json::Null, |key| describe(key)),
-            ),
-            (
-                "stages",
-                Json::Array(self.stages.iter().map(Stage::to_json).collect()),
-            ),
+            ("key", self.key.as_ref().map_or(Json::Null, |key| describe(key))),
+            ("stages", Json::Array(self.stages.iter().map(Stage::to_json).collect())),
             ("decision", self.decision.word().into()),
-            (
-                "reason",
-                reason.map_or(Json::Null, |reason| reason.code().into()),
-            ),
+            ("reason", reason.map_or(Json::Null, |reason| reason.code().into())),
             ("usage", Json::Bool(self.usage)),
         ]);
         ascii(&json)
@@ -172,10 +153,7 @@ fn describe(key: &Key) -> Json {
         ("tenant", claims.tenant.as_str().into()),
         ("sub", sub.map_or(Json::Null, Json::from)),
         ("tier", claims.tier().into()),
-        (
-            "caveats",
-            u64::try_from(key.caveats_len()).map_or(Json::Null, Json::from),
-        ),
+        ("caveats", u64::try_from(key.caveats_len()).map_or(Json::Null, Json::from)),
     ])
 }
 

@@ -48,10 +48,7 @@ impl RingArgs {
     pub(super) fn choose(&self) -> Result<Chosen, Error> {
         match &self.config {
             Some(path) => self.find_in(input::config(path)?),
-            None => Ok(Chosen {
-                ring: self.read_secret()?,
-                config: None,
-            }),
+            None => Ok(Chosen { ring: self.read_secret()?, config: None }),
         }
     }
 
@@ -63,10 +60,7 @@ impl RingArgs {
         let ring = active.clone().find(named).ok_or_else(no_ring)?;
         input::check_variables([ring.variable()].into_iter())?;
         let ring = ring.compile(input::environment).map_err(Error::NotReady)?;
-        Ok(Chosen {
-            ring: ring.ok_or_else(no_ring)?,
-            config: Some(config),
-        })
+        Ok(Chosen { ring: ring.ok_or_else(no_ring)?, config: Some(config) })
     }
 
     fn read_secret(&self) -> Result<Ring, Error> {

@@ -8,10 +8,7 @@ use super::error::Error;
 pub(super) const LAST: u64 = 253_402_300_799;
 
 /// The time, Unix seconds: the one given, else the clock's.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge where the command reads the clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "the edge where the command reads the clock")]
 pub(super) fn now(given: Option<u64>) -> Result<u64, Error> {
     match given {
         Some(now) => Ok(now),
@@ -56,9 +53,7 @@ pub(super) fn words(secs: u64) -> String {
 }
 
 fn secs(time: SystemTime) -> Option<u64> {
-    time.duration_since(UNIX_EPOCH)
-        .ok()
-        .map(|since| since.as_secs())
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -69,14 +64,7 @@ mod tests {
     fn times_are_read_in_both_spellings() {
         assert_eq!(parse("1798761599"), Ok(1_798_761_599));
         assert_eq!(parse("2026-12-31T23:59:59Z"), Ok(1_798_761_599));
-        for wrong in [
-            "",
-            "now",
-            "-1",
-            "2026-12-31",
-            "253402300800",
-            "99999999999999999999",
-        ] {
+        for wrong in ["", "now", "-1", "2026-12-31", "253402300800", "99999999999999999999"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -10,14 +10,9 @@ const HIDDEN: &str = "(not shown)";
 
 /// Prints clap's help, or its error without anything in it that could be a secret.
 pub(super) fn report(mut error: clap::Error, out: &mut Output) -> Exit {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let written = out.text(error.render()).and_then(|()| out.finish());
-        return written
-            .as_ref()
-            .map_or_else(Error::exit, |()| Exit::Success);
+        return written.as_ref().map_or_else(Error::exit, |()| Exit::Success);
     }
     hide(&mut error);
     let text = error.render().to_string();
@@ -48,7 +43,5 @@ fn hide(error: &mut clap::Error) {
 /// Whether a text can be neither a key, which has digits, nor a secret, which has characters of
 /// three kinds. No text at all is how clap says that a value is absent.
 fn is_harmless(typed: &str) -> bool {
-    typed
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    typed.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }

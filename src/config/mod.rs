@@ -240,10 +240,7 @@ impl Config {
         for ring in &self.rings {
             rings.extend(ring.compile(&environment)?);
         }
-        let credentials = self
-            .credentials
-            .into_iter()
-            .map(|c| c.compile(&environment));
+        let credentials = self.credentials.into_iter().map(|c| c.compile(&environment));
         Ok(Plan {
             id: plan_id(&self.digest, self.settings.revoked.version),
             keyring: Keyring::new(rings, self.clock_skew_secs),
@@ -270,11 +267,7 @@ impl Config {
     /// The environment variables that the configuration names.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         let secrets = self.rings.iter().map(|ring| ring.secret.name());
-        secrets.chain(
-            self.credentials
-                .iter()
-                .flat_map(|credential| credential.value.variables()),
-        )
+        secrets.chain(self.credentials.iter().flat_map(|credential| credential.value.variables()))
     }
 
     fn new(
@@ -284,13 +277,7 @@ impl Config {
         clock_skew_secs: u64,
         text: &[u8],
     ) -> Self {
-        Self {
-            settings,
-            rings,
-            credentials,
-            clock_skew_secs,
-            digest: sha256_hex(text),
-        }
+        Self { settings, rings, credentials, clock_skew_secs, digest: sha256_hex(text) }
     }
 }
 
@@ -335,11 +322,7 @@ impl RingConfig {
 impl CredentialConfig {
     fn compile(self, environment: impl Fn(&str) -> Option<String>) -> Result<Credential, NotReady> {
         let value = self.value.fill(environment)?;
-        Ok(Credential {
-            hosts: self.hosts,
-            header: self.header,
-            value,
-        })
+        Ok(Credential { hosts: self.hosts, header: self.header, value })
     }
 }
 

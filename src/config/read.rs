@@ -35,21 +35,8 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
 ];
 
 const MEMBERS: [&str; 15] = [
-    "audience",
-    "keyring",
-    "clock_skew",
-    "key_sources",
-    "tiers",
-    "tenants",
-    "unlisted_tenants",
-    "revoked",
-    "forward",
-    "client",
-    "usage",
-    "audit",
-    "upgrades",
-    "host",
-    "mode",
+    "audience", "keyring", "clock_skew", "key_sources", "tiers", "tenants", "unlisted_tenants",
+    "revoked", "forward", "client", "usage", "audit", "upgrades", "host", "mode",
 ];
 
 pub(super) fn config(text: &[u8]) -> Result<Config, Invalid> {
@@ -62,47 +49,28 @@ pub(super) fn config(text: &[u8]) -> Result<Config, Invalid> {
         members.read("forward", forward)?.unwrap_or((true, vec![]));
     let settings = settings(&members, identity_headers)?;
     let clock_skew_secs = clock_skew_secs.unwrap_or(DEFAULT_CLOCK_SKEW_SECS);
-    Ok(Config::new(
-        settings,
-        rings,
-        credentials,
-        clock_skew_secs,
-        text,
-    ))
+    Ok(Config::new(settings, rings, credentials, clock_skew_secs, text))
 }
 
 fn settings(members: &Members<'_>, identity_headers: bool) -> Result<Settings, Invalid> {
-    let unlisted = [
-        ("allow", UnlistedTenants::Allow),
-        ("deny", UnlistedTenants::Deny),
-    ];
+    let unlisted = [("allow", UnlistedTenants::Allow), ("deny", UnlistedTenants::Deny)];
     let modes = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
     Ok(Settings {
         audience: members.read("audience", |node| node.string().map(str::to_owned))?,
-        key_sources: members
-            .read("key_sources", key_sources)?
-            .unwrap_or_else(default_key_sources),
-        tiers: members
-            .read("tiers", |node| limited(node, false))?
-            .unwrap_or_default(),
-        tenants: members
-            .read("tenants", |node| limited(node, true))?
-            .unwrap_or_default(),
+        key_sources: members.read("key_sources", key_sources)?.unwrap_or_else(default_key_sources),
+        tiers: members.read("tiers", |node| limited(node, false))?.unwrap_or_default(),
+        tenants: members.read("tenants", |node| limited(node, true))?.unwrap_or_default(),
         unlisted_tenants: members
             .read("unlisted_tenants", |node| node.choice(&unlisted))?
             .unwrap_or(UnlistedTenants::Allow),
         revoked: members.read("revoked", revoked)?.unwrap_or_default(),
         identity_headers,
         client: members.read("client", client)?.unwrap_or_default(),
-        usage_path: members
-            .read("usage", usage)?
-            .unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
+        usage_path: members.read("usage", usage)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
         audit: members.read("audit", audit)?.unwrap_or_default(),
         upgrades: members.read("upgrades", Node::bool)?.unwrap_or(false),
         dialect: members.read("host", dialect)?.unwrap_or(Dialect::Auto),
-        mode: members
-            .read("mode", |node| node.choice(&modes))?
-            .unwrap_or(Mode::Enforce),
+        mode: members.read("mode", |node| node.choice(&modes))?.unwrap_or(Mode::Enforce),
     })
 }
 
@@ -117,11 +85,7 @@ fn rings(node: &Node<'_>) -> Result<Vec<RingConfig>, Invalid> {
         }
         rings.push(ring);
     }
-    if rings.is_empty() {
-        Err(node.expected("at least one ring"))
-    } else {
-        Ok(rings)
-    }
+    if rings.is_empty() { Err(node.expected("at least one ring")) } else { Ok(rings) }
 }
 
 fn ring(node: &Node<'_>) -> Result<RingConfig, Invalid> {
@@ -139,9 +103,7 @@ fn ring(node: &Node<'_>) -> Result<RingConfig, Invalid> {
     Ok(RingConfig {
         name: name.string()?.to_owned(),
         secret: Variable::parse(secret.string()?).map_err(|invalid| secret.unusable(invalid))?,
-        state: members
-            .read("state", |node| node.choice(&states))?
-            .unwrap_or(RingState::Active),
+        state: members.read("state", |node| node.choice(&states))?.unwrap_or(RingState::Active),
         rotation: members.read("rotation", rotation)?,
     })
 }
@@ -156,11 +118,7 @@ fn rotation(node: &Node<'_>) -> Result<Rotation, Invalid> {
 
 fn clock_skew(node: &Node<'_>) -> Result<u64, Invalid> {
     let seconds = seconds(node)?;
-    if seconds > MAX_CLOCK_SKEW_SECS {
-        Err(node.expected("at most 1h"))
-    } else {
-        Ok(seconds)
-    }
+    if seconds > MAX_CLOCK_SKEW_SECS { Err(node.expected("at most 1h")) } else { Ok(seconds) }
 }
 
 // === who may do what ===
@@ -173,11 +131,7 @@ fn key_sources(node: &Node<'_>) -> Result<Vec<KeySource>, Invalid> {
             scheme: members.read("scheme", token)?,
         })
     })?;
-    if sources.is_empty() {
-        Err(node.expected("at least one header"))
-    } else {
-        Ok(sources.into())
-    }
+    if sources.is_empty() { Err(node.expected("at least one header")) } else { Ok(sources.into()) }
 }
 
 fn default_key_sources() -> Vec<KeySource> {
@@ -204,17 +158,12 @@ fn limited(node: &Node<'_>, names_are_ids: bool) -> Result<BTreeMap<String, Rest
 
 fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
     let members = node.members(&["version", "keys", "tenants"])?;
-    let keys = members
-        .read("keys", |list| list.list(id))?
-        .unwrap_or_default();
+    let keys = members.read("keys", |list| list.list(id))?.unwrap_or_default();
     let tenants = members.read("tenants", |node| {
         let mut tenants = BTreeMap::new();
         for (tenant, entry) in node.entries()? {
             let members = entry.members(&["issued_before"])?;
-            tenants.insert(
-                tenant.to_owned(),
-                members.require("issued_before")?.integer()?,
-            );
+            tenants.insert(tenant.to_owned(), members.require("issued_before")?.integer()?);
         }
         Ok(tenants)
     })?;
@@ -240,18 +189,14 @@ fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {
 }
 
 fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
-    node.string()?
-        .parse()
-        .map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
+    node.string()?.parse().map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
 }
 
 // === what becomes of a request ===
 
 fn forward(node: &Node<'_>) -> Result<(bool, Vec<CredentialConfig>), Invalid> {
     let members = node.members(&["identity_headers", "credentials"])?;
-    let identity_headers = members
-        .read("identity_headers", Node::bool)?
-        .unwrap_or(true);
+    let identity_headers = members.read("identity_headers", Node::bool)?.unwrap_or(true);
     let credentials = members.read("credentials", |list| list.list(credential))?;
     Ok((identity_headers, credentials.unwrap_or_default().into()))
 }
@@ -294,12 +239,8 @@ fn audit(node: &Node<'_>) -> Result<AuditSettings, Invalid> {
     let masked = members.read("mask", |list| list.list(|item| item.choice(&maskable)))?;
     let value = members.read("mask_value", |node| node.string().map(str::to_owned))?;
     Ok(AuditSettings {
-        sink: members
-            .read("sink", |node| node.choice(&sinks))?
-            .unwrap_or(default.sink),
-        level: members
-            .read("level", |node| node.choice(&levels))?
-            .unwrap_or(default.level),
+        sink: members.read("sink", |node| node.choice(&sinks))?.unwrap_or(default.sink),
+        level: members.read("level", |node| node.choice(&levels))?.unwrap_or(default.level),
         mask: Mask::new(masked.unwrap_or_default(), value),
     })
 }
@@ -341,10 +282,6 @@ fn token(node: &Node<'_>) -> Result<String, Invalid> {
 
 impl Default for AuditSettings {
     fn default() -> Self {
-        Self {
-            sink: Sink::Log,
-            level: Level::Info,
-            mask: Mask::default(),
-        }
+        Self { sink: Sink::Log, level: Level::Info, mask: Mask::default() }
     }
 }

@@ -48,16 +48,11 @@ impl Variable {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Zeroizing<String>, NotReady> {
         let value = environment(&self.0).filter(|value| !value.is_empty());
-        value
-            .map(Zeroizing::new)
-            .ok_or_else(|| self.not_ready(NotReadyCause::Unset))
+        value.map(Zeroizing::new).ok_or_else(|| self.not_ready(NotReadyCause::Unset))
     }
 
     pub(super) fn not_ready(&self, cause: NotReadyCause) -> NotReady {
-        NotReady {
-            variable: self.0.clone(),
-            cause,
-        }
+        NotReady { variable: self.0.clone(), cause }
     }
 }
 
@@ -104,10 +99,7 @@ impl Template {
                 Part::Literal(text) => filled.push_str(text),
                 Part::Variable(variable) => {
                     let value = variable.value(&environment)?;
-                    if !value
-                        .bytes()
-                        .all(|byte| byte == b' ' || byte.is_ascii_graphic())
-                    {
+                    if !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
                         return Err(variable.not_ready(NotReadyCause::HeaderValue));
                     }
                     filled.push_str(&value);
@@ -143,18 +135,10 @@ mod tests {
     fn a_variable_stands_alone() {
         assert_eq!(Variable::parse("${A_1}").unwrap().name(), "A_1");
         for literal in ["", "secret", "x${A}", "${A}${B}"] {
-            assert_eq!(
-                Variable::parse(literal),
-                Err(InvalidTemplate::Literal),
-                "{literal}"
-            );
+            assert_eq!(Variable::parse(literal), Err(InvalidTemplate::Literal), "{literal}");
         }
         for wrong in ["${", "${}", "${1A}", "${A-B}", "${A"] {
-            assert_eq!(
-                Variable::parse(wrong),
-                Err(InvalidTemplate::Variable),
-                "{wrong}"
-            );
+            assert_eq!(Variable::parse(wrong), Err(InvalidTemplate::Variable), "{wrong}");
         }
     }
 

@@ -115,9 +115,6 @@ mod tests {
             assert!(keys.young.len() + keys.old.len() <= GENERATION_KEYS * 2);
             assert!(keys.get(used.as_bytes()).is_some());
         }
-        assert!(
-            keys.get(format!("vk1.main-0.k0.{}", "A".repeat(43)).as_bytes())
-                .is_none()
-        );
+        assert!(keys.get(format!("vk1.main-0.k0.{}", "A".repeat(43)).as_bytes()).is_none());
     }
 }

@@ -69,17 +69,11 @@ impl Gate {
         host: &impl Host,
     ) -> Result<Self, Refused> {
         if text.trim_ascii().is_empty() {
-            host.log(
-                Level::Error,
-                "vkey: no configuration: every request is refused",
-            );
+            host.log(Level::Error, "vkey: no configuration: every request is refused");
             return Ok(Self::closed(AuditSettings::default()));
         }
         let config = Config::parse(text).map_err(|invalid| {
-            host.log(
-                Level::Error,
-                &format!("vkey: configuration refused: {invalid}"),
-            );
+            host.log(Level::Error, &format!("vkey: configuration refused: {invalid}"));
             Refused(invalid)
         })?;
         let audit = config.audit().clone();
@@ -108,21 +102,13 @@ impl Gate {
 
     /// A gate that denies everything.
     pub fn closed(audit: AuditSettings) -> Self {
-        Self {
-            engine: None,
-            audit,
-            dialect: Dialect::Bare,
-            node: OnceCell::new(),
-        }
+        Self { engine: None, audit, dialect: Dialect::Bare, node: OnceCell::new() }
     }
 
     /// Decides on a request and acts on it.
     pub fn on_request_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         // A host that calls back from inside a host call finds the engine in use.
-        let engine = self
-            .engine
-            .as_ref()
-            .and_then(|engine| engine.try_borrow_mut().ok());
+        let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow_mut().ok());
         let answer = match engine {
             Some(mut engine) => self.admit(&mut engine, host, exchange),
             None => {
@@ -176,11 +162,7 @@ impl Gate {
         let head = RequestHead::read(&headers, &engine.settings().key_sources);
         let peer = host.property(Property::SourceAddress);
         let peer = peer.as_deref().and_then(parse_address);
-        let request = Request {
-            head: &head,
-            peer,
-            now_ns,
-        };
+        let request = Request { head: &head, peer, now_ns };
         let client_cert = || client_cert(host);
         let Judgement { key, verdict } = exchange.judge(engine, &request, client_cert);
         let cells = CellStore::new(host, self.dialect);
@@ -192,14 +174,7 @@ impl Gate {
                 if let Decision::Deny(reason) = decision {
                     return Err(reply(reason));
                 }
-                Judged {
-                    host,
-                    engine,
-                    head: &head,
-                    key: &key,
-                }
-                .forward()
-                .map_err(|_| {
+                Judged { host, engine, head: &head, key: &key }.forward().map_err(|_| {
                     // It was counted as allowed, and is not.
                     _ = cells.update(&key.claims().jti, |cell| {
                         cell.take_back(DenyClass::Unavailable);
@@ -224,9 +199,7 @@ impl Gate {
     }
 
     fn node(&self, host: &impl Host) -> Option<&str> {
-        self.node
-            .get_or_init(|| text_property(host, Property::NodeId))
-            .as_deref()
+        self.node.get_or_init(|| text_property(host, Property::NodeId)).as_deref()
     }
 }
 
@@ -255,10 +228,7 @@ impl<H: Host> Judged<'_, H> {
     /// one, it refuses what lacks it.
     fn seal(&self) {
         if let Err(HostError(status)) = self.host.set_filter_state(SEAL_STATE, SEAL_VALUE) {
-            self.host.log(
-                Level::Debug,
-                &format!("vkey: no filter state: status {status}"),
-            );
+            self.host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
         }
     }
 }
@@ -295,11 +265,7 @@ fn observe(host: &impl Host, exchange: &mut Exchange) {
     let headers = host.request_headers().unwrap_or_default();
     let head = RequestHead::read(&headers, &[]);
     let peer = host.property(Property::SourceAddress);
-    exchange.observe(
-        &head,
-        peer.as_deref().and_then(parse_address),
-        host.now_ns().unwrap_or(0),
-    );
+    exchange.observe(&head, peer.as_deref().and_then(parse_address), host.now_ns().unwrap_or(0));
 }
 
 fn client_cert(host: &impl Host) -> Option<String> {

@@ -64,10 +64,7 @@ pub struct MemoryHost {
 impl MemoryStore {
     /// Empty shared data under the rules of `dialect`.
     pub fn new(dialect: Dialect) -> Self {
-        Self {
-            dialect,
-            records: Arc::default(),
-        }
+        Self { dialect, records: Arc::default() }
     }
 
     /// How many records there are.
@@ -115,11 +112,7 @@ impl SharedData for MemoryStore {
             if !fits {
                 return Err(WriteError::CasMismatch);
             }
-            let issued = if nginx {
-                present.unwrap_or(0)
-            } else {
-                records.last_cas
-            };
+            let issued = if nginx { present.unwrap_or(0) } else { records.last_cas };
             // 0 has a meaning of its own and is skipped when the counter wraps.
             let issued = issued.wrapping_add(1).max(1);
             records.last_cas = issued;
@@ -151,11 +144,7 @@ impl MemoryHost {
         if let Some(error) = self.failing_edits.get() {
             return Err(error);
         }
-        self.headers
-            .borrow_mut()
-            .as_mut()
-            .map(act)
-            .ok_or(UNIMPLEMENTED)
+        self.headers.borrow_mut().as_mut().map(act).ok_or(UNIMPLEMENTED)
     }
 }
 
@@ -192,17 +181,11 @@ impl Host for MemoryHost {
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {
-        self.properties
-            .borrow()
-            .get(property.path())
-            .filter(|value| !value.is_empty())
-            .cloned()
+        self.properties.borrow().get(property.path()).filter(|value| !value.is_empty()).cloned()
     }
 
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
-        self.filter_state
-            .borrow_mut()
-            .insert(key.to_owned(), value.to_owned());
+        self.filter_state.borrow_mut().insert(key.to_owned(), value.to_owned());
         Ok(())
     }
 
@@ -258,10 +241,7 @@ mod tests {
         store.with(|records| records.last_cas = u32::MAX - 1);
         store.set_shared_data("a", b"1", 0).unwrap();
         store.set_shared_data("b", b"1", 0).unwrap();
-        assert_eq!(
-            (cas(&store, "a"), cas(&store, "b")),
-            (Some(u32::MAX), Some(1))
-        );
+        assert_eq!((cas(&store, "a"), cas(&store, "b")), (Some(u32::MAX), Some(1)));
     }
 
     #[test]
@@ -294,9 +274,7 @@ mod tests {
             let store = MemoryStore::new(dialect);
             store.set_shared_data(one, b"1", 0).unwrap();
             let found = cas(&store, other);
-            store
-                .set_shared_data(other, b"2", found.unwrap_or(0))
-                .unwrap();
+            store.set_shared_data(other, b"2", found.unwrap_or(0)).unwrap();
             assert_eq!((found.is_some(), store.len()), (records == 1, records));
         }
     }

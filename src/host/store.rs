@@ -118,19 +118,13 @@ impl<'a, S: SharedData + ?Sized> CellStore<'a, S> {
     fn find(&self, id: &str) -> Result<Option<Place>, NotCounted> {
         for attempt in 0..MAX_NAMES {
             let name = record_name(id, attempt);
-            let record = self
-                .shared
-                .shared_data(&name)
-                .map_err(|_| NotCounted::NoSharedData)?;
+            let record = self.shared.shared_data(&name).map_err(|_| NotCounted::NoSharedData)?;
             let Some((record, cas)) = record else {
                 return Ok(Some(Place { name, found: None }));
             };
             match Cell::decode(id, &record) {
                 Ok(cell) => {
-                    return Ok(Some(Place {
-                        name,
-                        found: Some((cell, cas)),
-                    }));
+                    return Ok(Some(Place { name, found: Some((cell, cas)) }));
                 }
                 Err(NotThisCell::Corrupt) => return Ok(None),
                 Err(NotThisCell::Foreign) => {}

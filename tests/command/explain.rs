@@ -17,9 +17,7 @@ fn a_caveat_narrows_and_nothing_else() {
     gate.denies(&twice, &["--host", "gw", "--path", "/v1/chat"], "path");
     let (_, report) = gate.explain(&twice, &["--host", "x", "--method", "POST", "--path", "/"]);
     let stages = report["stages"].as_array().unwrap().iter();
-    let stages: Vec<_> = stages
-        .map(|s| format!("{}: {}", s["stage"], s["verdict"]))
-        .collect();
+    let stages: Vec<_> = stages.map(|s| format!("{}: {}", s["stage"], s["verdict"])).collect();
     assert_eq!(
         stages.join(", ").replace('"', ""),
         "key: ok, validity: ok, membership: ok, address: ok, tier: path, tenant: ok, only: host, \
@@ -35,24 +33,14 @@ fn a_caveat_narrows_and_nothing_else() {
 fn attenuate_refuses_what_is_no_caveat() {
     let key = Gate::new().mint(&[]);
     let refused = |caveat: &str, says: &str| {
-        Vkey::new(&["attenuate", "--caveat", caveat])
-            .stdin(&key)
-            .refused(1, says);
+        Vkey::new(&["attenuate", "--caveat", caveat]).stdin(&key).refused(1, says);
     };
-    refused(
-        r#"{"methods":["GET"],"rats":1}"#,
-        "--caveat 1: rats: unknown member",
-    );
-    refused(
-        r#"{"any_of":[{"paths":["/"]},{"sources":["x"]}]}"#,
-        "any_of[1].sources[0]: expected",
-    );
+    refused(r#"{"methods":["GET"],"rats":1}"#, "--caveat 1: rats: unknown member");
+    refused(r#"{"any_of":[{"paths":["/"]},{"sources":["x"]}]}"#, "any_of[1].sources[0]: expected");
     refused("[]", "--caveat 1: expected an object");
     refused("", "--caveat 1: not valid JSON");
     let full = (0..16).fold(key.clone(), |key, _| attenuate(&key, "{}"));
-    Vkey::new(&["attenuate", "--caveat", "{}"])
-        .stdin(full)
-        .refused(1, "cannot be narrowed");
+    Vkey::new(&["attenuate", "--caveat", "{}"]).stdin(full).refused(1, "cannot be narrowed");
     Vkey::new(&["attenuate"]).stdin(&key).refused(2, "--caveat");
 }
 
@@ -88,14 +76,7 @@ fn explain_judges_every_part_of_an_access() {
     gate.denies(&models, &["--model", "o3"], "model");
     let tools = only(r#"{"mcp":{"servers":["docs"],"tools":["read_*"]}}"#);
     let call = |name| {
-        let mcp = [
-            "--path",
-            "/mcp",
-            "--method",
-            "POST",
-            "--mcp-method",
-            "tools/call",
-        ];
+        let mcp = ["--path", "/mcp", "--method", "POST", "--mcp-method", "tools/call"];
         [&mcp[..], &["--mcp-server", "docs", "--mcp-name", name]].concat()
     };
     gate.allows(&tools, &call("read_page"));
@@ -104,10 +85,7 @@ fn explain_judges_every_part_of_an_access() {
     gate.denies(&key, &["--path", "/v1/a%2fb"], "path_ambiguous");
     gate.denies(&key, &["--method", "CONNECT"], "method");
     gate.denies(&gate.mint(&["--tier", "gold"]), &[], "tier_unknown");
-    assert_eq!(
-        gate.allows(&key, &["--path", "/.vkey/usage"])["usage"],
-        json!(true)
-    );
+    assert_eq!(gate.allows(&key, &["--path", "/.vkey/usage"])["usage"], json!(true));
 }
 
 #[test]

@@ -35,11 +35,7 @@ pub(crate) struct Vkey {
 impl Vkey {
     pub(crate) fn new(args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self {
-            args,
-            env: Vec::new(),
-            stdin: Vec::new(),
-        }
+        Self { args, env: Vec::new(), stdin: Vec::new() }
     }
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
@@ -54,14 +50,8 @@ impl Vkey {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vkey"));
-        command
-            .args(&self.args)
-            .env_clear()
-            .envs(self.env.iter().map(|(n, v)| (n, v)));
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(&self.args).env_clear().envs(self.env.iter().map(|(n, v)| (n, v)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -95,9 +85,7 @@ impl Vkey {
         let texts = self.env.iter().map(|(_, value)| value).chain([&read]);
         for text in texts.filter(|text| text.len() >= 16 && !text.starts_with('{')) {
             let encoded = text.strip_prefix("base64:").unwrap_or(text);
-            let bytes = STANDARD
-                .decode(encoded)
-                .unwrap_or(text.clone().into_bytes());
+            let bytes = STANDARD.decode(encoded).unwrap_or(text.clone().into_bytes());
             hidden.push(encoded.to_owned());
             hidden.push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
             if text.starts_with("vk1.") {
@@ -111,12 +99,7 @@ impl Vkey {
     pub(crate) fn refused(self, code: i32, says: &str) -> Done {
         let args = self.args.join(" ");
         let done = self.run();
-        assert_eq!(
-            (done.code, done.out.as_str()),
-            (code, ""),
-            "{args}: {}",
-            done.err
-        );
+        assert_eq!((done.code, done.out.as_str()), (code, ""), "{args}: {}", done.err);
         assert!(done.err.starts_with("vkey: "), "{args}: {}", done.err);
         assert!(done.err.contains(says), "{args}: {} lacks {says}", done.err);
         done
@@ -151,10 +134,7 @@ impl Gate {
     }
 
     pub(crate) fn with(config: &Value) -> Self {
-        let gate = Self {
-            dir: TempDir::new("command"),
-            secret: secret(),
-        };
+        let gate = Self { dir: TempDir::new("command"), secret: secret() };
         fs::write(gate.dir.file("config.json"), config.to_string()).expect("writable");
         gate
     }
@@ -178,11 +158,7 @@ impl Gate {
 
     pub(crate) fn explain(&self, key: &str, args: &[&str]) -> (i32, Value) {
         let mut all = [&["explain", "--json"], args].concat();
-        for (option, default) in [
-            ("--now", NOW),
-            ("--method", "GET"),
-            ("--path", "/v1/models"),
-        ] {
+        for (option, default) in [("--now", NOW), ("--method", "GET"), ("--path", "/v1/models")] {
             if !args.contains(&option) {
                 all.extend([option, default]);
             }
@@ -196,40 +172,22 @@ impl Gate {
     pub(crate) fn denies(&self, key: &str, args: &[&str], reason: &str) {
         let (code, report) = self.explain(key, args);
         let stages = report["stages"].as_array().expect("a list");
-        let first = stages
-            .iter()
-            .find(|stage| stage["verdict"] != "ok")
-            .expect("a refusal");
+        let first = stages.iter().find(|stage| stage["verdict"] != "ok").expect("a refusal");
         assert_eq!((code, &report["decision"]), (1, &json!("deny")), "{report}");
-        assert_eq!(
-            (&report["reason"], &first["verdict"]),
-            (&json!(reason), &json!(reason))
-        );
+        assert_eq!((&report["reason"], &first["verdict"]), (&json!(reason), &json!(reason)));
     }
 
     #[track_caller]
     pub(crate) fn allows(&self, key: &str, args: &[&str]) -> Value {
         let (code, report) = self.explain(key, args);
-        assert_eq!(
-            (code, &report["decision"]),
-            (0, &json!("allow")),
-            "{report}"
-        );
-        assert!(
-            report["stages"]
-                .as_array()
-                .expect("a list")
-                .iter()
-                .all(|s| s["verdict"] == "ok")
-        );
+        assert_eq!((code, &report["decision"]), (0, &json!("allow")), "{report}");
+        assert!(report["stages"].as_array().expect("a list").iter().all(|s| s["verdict"] == "ok"));
         report
     }
 }
 
 pub(crate) fn text(path: PathBuf) -> String {
-    path.into_os_string()
-        .into_string()
-        .expect("a path in UTF-8")
+    path.into_os_string().into_string().expect("a path in UTF-8")
 }
 
 pub(crate) fn secret() -> String {
@@ -244,9 +202,5 @@ pub(crate) fn one_line(done: &Done) -> String {
 }
 
 pub(crate) fn attenuate(key: &str, caveat: &str) -> String {
-    one_line(
-        &Vkey::new(&["attenuate", "--caveat", caveat])
-            .stdin(key)
-            .ok(),
-    )
+    one_line(&Vkey::new(&["attenuate", "--caveat", caveat]).stdin(key).ok())
 }

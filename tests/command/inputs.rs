@@ -12,44 +12,25 @@ fn inputs_that_are_no_key_are_refused_everywhere() {
         let run = |args: &[&str]| Vkey::new(&[verb, args].concat());
         run(&[]).refused(1, "standard input is empty");
         run(&[]).stdin("\n").refused(1, "standard input is empty");
-        run(&[])
-            .stdin("not a key, whatever it is")
-            .refused(1, "the input is no key");
-        run(&[])
-            .stdin(format!("{}\n\n", gate.mint(&[])))
-            .refused(1, "the input is no key");
+        run(&[]).stdin("not a key, whatever it is").refused(1, "the input is no key");
+        run(&[]).stdin(format!("{}\n\n", gate.mint(&[]))).refused(1, "the input is no key");
         run(&[]).stdin(b"\xff\xfe\x00vk1").refused(1, "not UTF-8");
-        run(&[])
-            .stdin(vec![b'a'; 1 << 20])
-            .refused(1, "longer than 65536 bytes");
-        run(&[])
-            .stdin(vec![b'a'; 1 << 16])
-            .refused(1, "the input is no key");
+        run(&[]).stdin(vec![b'a'; 1 << 20]).refused(1, "longer than 65536 bytes");
+        run(&[]).stdin(vec![b'a'; 1 << 16]).refused(1, "the input is no key");
         run(&["--key-file", &missing]).refused(3, "--key-file cannot be read");
         run(&["--key-file", &directory]).refused(3, "--key-file cannot be read");
         run(&["--key-env", "UNSET"]).refused(3, "--key-env is not set");
-        run(&["--key-env", "EMPTY"])
-            .env("EMPTY", "")
-            .refused(1, "--key-env is empty");
+        run(&["--key-env", "EMPTY"]).env("EMPTY", "").refused(1, "--key-env is empty");
         run(&["--key-env", "A", "--key-file", "-"]).refused(2, "--key-env");
     }
     let fixed = ["mint", "--tenant", "a", "--lifetime", "1h", "--ring", "r"];
     let mint = |args: &[&str]| Vkey::new(&[&fixed, args].concat());
     mint(&["--secret-file", &missing]).refused(3, "--secret-file cannot be read");
-    mint(&["--secret-file", "-"])
-        .stdin("too short")
-        .refused(1, "the secret is too short");
-    mint(&["--secret-file", "-"])
-        .stdin(vec![b'a'; 1 << 20])
-        .refused(1, "longer than");
-    mint(&["--secret-file", "-"])
-        .stdin(b"\xff")
-        .refused(1, "not UTF-8");
+    mint(&["--secret-file", "-"]).stdin("too short").refused(1, "the secret is too short");
+    mint(&["--secret-file", "-"]).stdin(vec![b'a'; 1 << 20]).refused(1, "longer than");
+    mint(&["--secret-file", "-"]).stdin(b"\xff").refused(1, "not UTF-8");
     mint(&["--secret-env", "UNSET"]).refused(3, "--secret-env is not set");
-    for verb in [
-        &["config", "check"][..],
-        &["explain", "--method", "GET", "--path", "/"],
-    ] {
+    for verb in [&["config", "check"][..], &["explain", "--method", "GET", "--path", "/"]] {
         Vkey::new(&[verb, &["--config", &missing]].concat()).refused(3, "--config cannot be read");
         let huge = gate.file("huge", vec![b' '; (8 << 20) + 1]);
         Vkey::new(&[verb, &["--config", &huge]].concat()).refused(1, "longer than 8388608 bytes");
@@ -64,34 +45,16 @@ fn inputs_that_are_no_key_are_refused_everywhere() {
 fn an_environment_without_the_secret_is_an_error() {
     let gate = Gate::new();
     let config = text(gate.dir.file("config.json"));
-    let mint = [
-        "mint",
-        "--tenant",
-        "a",
-        "--lifetime",
-        "1h",
-        "--config",
-        &config,
-    ];
-    let explain = [
-        "explain", "--method", "GET", "--path", "/", "--config", &config,
-    ];
+    let mint = ["mint", "--tenant", "a", "--lifetime", "1h", "--config", &config];
+    let explain = ["explain", "--method", "GET", "--path", "/", "--config", &config];
     for args in [&mint[..], &explain] {
         Vkey::new(args).refused(3, "MAIN is not set");
-        Vkey::new(args)
-            .env("MAIN", "short")
-            .refused(3, "MAIN: the secret is too short");
+        Vkey::new(args).env("MAIN", "short").refused(3, "MAIN: the secret is too short");
     }
     let key = gate.mint(&[]);
     let file = gate.file("key", format!("{key}\n"));
     let from_file = Vkey::new(&["inspect", "--key-file", &file]).ok().out;
-    assert_eq!(
-        Vkey::new(&["inspect", "--key-env", "KEY"])
-            .env("KEY", &key)
-            .ok()
-            .out,
-        from_file
-    );
+    assert_eq!(Vkey::new(&["inspect", "--key-env", "KEY"]).env("KEY", &key).ok().out, from_file);
 }
 
 #[test]
@@ -102,26 +65,11 @@ fn variables_that_are_not_text_are_an_error() {
     let not_text = std::ffi::OsStr::from_bytes(b"\xff\xfe secret");
     let config = text(gate.dir.file("config.json"));
     let key = ["inspect", "--key-env", "MAIN"];
-    let mint = [
-        "mint",
-        "--tenant",
-        "a",
-        "--lifetime",
-        "1h",
-        "--config",
-        &config,
-    ];
+    let mint = ["mint", "--tenant", "a", "--lifetime", "1h", "--config", &config];
     for args in [&key[..], &mint] {
-        let output = Vkey::new(args)
-            .command()
-            .env("MAIN", not_text)
-            .output()
-            .expect("it runs");
+        let output = Vkey::new(args).command().env("MAIN", not_text).output().expect("it runs");
         let err = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(1), "{err}");
-        assert!(
-            err.contains("not UTF-8") && !err.contains("secret\n"),
-            "{err}"
-        );
+        assert!(err.contains("not UTF-8") && !err.contains("secret\n"), "{err}");
     }
 }

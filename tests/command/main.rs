@@ -26,9 +26,7 @@ use harness::{Vkey, secret};
 fn secrets_are_random_and_long() {
     let (one, two) = (secret(), secret());
     assert_ne!(one, two);
-    let bytes = STANDARD
-        .decode(one.strip_prefix("base64:").expect("the prefix"))
-        .expect("base64");
+    let bytes = STANDARD.decode(one.strip_prefix("base64:").expect("the prefix")).expect("base64");
     assert_eq!(bytes.len(), 32);
 }
 

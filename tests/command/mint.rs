@@ -7,21 +7,10 @@ use crate::harness::{Gate, NOW, Vkey, one_line};
 #[test]
 fn mint_inspect_and_explain_agree() {
     let gate = Gate::new();
-    let key = gate.mint(&[
-        "--sub",
-        "de\u{9b}mo",
-        "--aud",
-        "a",
-        "--aud",
-        "b",
-        "--meta",
-        r#"{"n":1}"#,
-    ]);
+    let key =
+        gate.mint(&["--sub", "de\u{9b}mo", "--aud", "a", "--aud", "b", "--meta", r#"{"n":1}"#]);
     let shown = Vkey::new(&["inspect"]).stdin(&key).ok().out;
-    assert!(
-        shown.starts_with("NOT VERIFIED") && shown.is_ascii(),
-        "{shown}"
-    );
+    assert!(shown.starts_with("NOT VERIFIED") && shown.is_ascii(), "{shown}");
     assert!(shown.contains("issued      2026-09-21T14:13:20Z\nexpires     2026-09-21T15:13:20Z"));
     let claims: Value = serde_json::from_str(&shown[shown.find('{').unwrap()..]).expect("claims");
     assert_eq!(claims["aud"], json!(["a", "b"]));
@@ -30,19 +19,8 @@ fn mint_inspect_and_explain_agree() {
     for member in ["jti", "tenant", "sub"] {
         assert_eq!(report["key"][member], claims[member]);
     }
-    assert!(shown.contains(&format!(
-        "kid         {}",
-        report["key"]["kid"].as_str().unwrap()
-    )));
-    let args = [
-        "explain",
-        "--method",
-        "GET",
-        "--path",
-        "/v1/models",
-        "--now",
-        NOW,
-    ];
+    assert!(shown.contains(&format!("kid         {}", report["key"]["kid"].as_str().unwrap())));
+    let args = ["explain", "--method", "GET", "--path", "/v1/models", "--now", NOW];
     let people = gate.vkey(&args).stdin(&key).ok().out;
     assert!(
         people.contains("tier        ok") && people.ends_with("decision    allow\n"),
@@ -54,39 +32,16 @@ fn mint_inspect_and_explain_agree() {
 fn a_ring_by_name_mints_the_same_key() {
     let gate = Gate::new();
     let file = gate.file("secret", format!("{}\r\n", gate.secret));
-    let fixed = [
-        "mint",
-        "--tenant",
-        "acme",
-        "--lifetime",
-        "1h",
-        "--now",
-        NOW,
-        "--jti",
-        "k_1",
-    ];
+    let fixed = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW, "--jti", "k_1"];
     let by_name = |args: &[&str]| Vkey::new(&[&fixed, args].concat()).env("SECRET", &gate.secret);
-    let rotating = by_name(&[
-        "--ring",
-        "main",
-        "--secret-env",
-        "SECRET",
-        "--interval",
-        "168h",
-    ])
-    .ok();
+    let rotating =
+        by_name(&["--ring", "main", "--secret-env", "SECRET", "--interval", "168h"]).ok();
     assert_eq!(one_line(&rotating), gate.mint(&["--jti", "k_1"]));
-    assert!(
-        rotating.err.contains("k_1") && rotating.err.contains("max_age"),
-        "{}",
-        rotating.err
-    );
+    assert!(rotating.err.contains("k_1") && rotating.err.contains("max_age"), "{}", rotating.err);
     let fixed_ring = gate.mint(&["--jti", "k_1", "--ring", "next"]);
     let from_file = by_name(&["--ring", "next", "--secret-file", &file]).ok();
     assert_eq!(one_line(&from_file), fixed_ring);
-    let from_stdin = by_name(&["--ring", "next", "--secret-file", "-"])
-        .stdin(&gate.secret)
-        .ok();
+    let from_stdin = by_name(&["--ring", "next", "--secret-file", "-"]).stdin(&gate.secret).ok();
     assert_eq!(one_line(&from_stdin), fixed_ring);
     // Ids are random where none is given.
     assert_ne!(gate.mint(&[]), gate.mint(&[]));
@@ -99,25 +54,9 @@ fn mint_says_when_a_gate_will_not_take_the_key() {
         "keyring": [{"name": "main", "secret": "${MAIN}",
                      "rotation": {"interval": "168h", "max_age": "30d"}}],
     }));
-    let args = [
-        "mint",
-        "--tenant",
-        "x",
-        "--tier",
-        "gold",
-        "--jti",
-        "k_bad",
-        "--lifetime",
-        "60d",
-    ];
+    let args = ["mint", "--tenant", "x", "--tier", "gold", "--jti", "k_bad", "--lifetime", "60d"];
     let done = gate.vkey(&args).ok();
-    for note in [
-        "no such tier",
-        "list the tenant",
-        "audience",
-        "revokes",
-        "before it expires",
-    ] {
+    for note in ["no such tier", "list the tenant", "audience", "revokes", "before it expires"] {
         assert!(done.err.contains(note), "{note}: {}", done.err);
     }
     assert!(one_line(&done).starts_with("vk1.main-"));
@@ -133,56 +72,26 @@ fn mint_refuses_what_no_gate_would_take() {
     check(&["--tenant", "a b"], 1, "tenant: expected");
     check(&["--tenant", "a", "--jti", ""], 1, "jti: expected");
     check(&["--tenant", "a", "--sub", ""], 1, "sub: expected");
+    check(&["--tenant", "a", "--only", r#"{"method":["GET"]}"#], 1, "--only: method: unknown");
     check(
-        &["--tenant", "a", "--only", r#"{"method":["GET"]}"#],
-        1,
-        "--only: method: unknown",
-    );
-    check(
-        &[
-            "--tenant",
-            "a",
-            "--caveat",
-            "{}",
-            "--caveat",
-            r#"{"nbf":"x"}"#,
-        ],
+        &["--tenant", "a", "--caveat", "{}", "--caveat", r#"{"nbf":"x"}"#],
         1,
         "--caveat 2: nbf:",
     );
-    check(
-        &["--tenant", "a", "--meta", "[]"],
-        1,
-        "meta: expected an object",
-    );
-    check(
-        &["--tenant", "a", "--meta", "{"],
-        1,
-        "--meta: not valid JSON",
-    );
-    check(
-        &["--tenant", "a", "--not-before", "9999-01-01T00:00:00Z"],
-        1,
-        "--not-before",
-    );
+    check(&["--tenant", "a", "--meta", "[]"], 1, "meta: expected an object");
+    check(&["--tenant", "a", "--meta", "{"], 1, "--meta: not valid JSON");
+    check(&["--tenant", "a", "--not-before", "9999-01-01T00:00:00Z"], 1, "--not-before");
     check(&["--tenant", "a", "--ring", "old"], 1, "active: main, next");
     check(&["--tenant", "a", "--ring", "Main"], 2, "--ring");
     check(&["--tenant", "a", "--interval", "1h"], 2, "--interval");
     check(&["--tenant", "a", "--now", "yesterday"], 2, "--now");
-    check(
-        &["--tenant", "a", "--secret-env", "MAIN"],
-        2,
-        "--secret-env",
-    );
+    check(&["--tenant", "a", "--secret-env", "MAIN"], 2, "--secret-env");
     let long = format!(r#"{{"models":["{}"]}}"#, "m".repeat(4000));
     check(&["--tenant", "a", "--only", &long], 1, "longer than 4096");
     check(&["--tenant", "a", "--caveat", &long], 1, "longer than 4096");
     check(&[], 2, "--tenant");
-    gate.vkey(&["mint", "--tenant", "a"])
-        .refused(2, "--lifetime");
-    gate.vkey(&["mint", "--tenant", "a", "--lifetime", "0s"])
-        .refused(2, "--lifetime");
-    gate.vkey(&["mint", "--tenant", "a", "--lifetime", "9000y"])
-        .refused(1, "--lifetime");
+    gate.vkey(&["mint", "--tenant", "a"]).refused(2, "--lifetime");
+    gate.vkey(&["mint", "--tenant", "a", "--lifetime", "0s"]).refused(2, "--lifetime");
+    gate.vkey(&["mint", "--tenant", "a", "--lifetime", "9000y"]).refused(1, "--lifetime");
     Vkey::new(&["mint", "--tenant", "a", "--lifetime", "1h"]).refused(2, "--config");
 }

@@ -12,10 +12,7 @@ fn closed_streams_are_no_panic() {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_vkey")]);
         let output = command.stdin(Stdio::null()).output().expect("sh");
-        (
-            output.status.code(),
-            String::from_utf8(output.stderr).expect("text"),
-        )
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
     };
     let (code, err) = shell(r#"exec "$1" inspect <&-"#);
     assert_eq!(code, Some(1), "{err}");
@@ -33,28 +30,19 @@ fn closed_streams_are_no_panic() {
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let gate = Gate::new();
     let key = gate.mint(&[]);
-    let explain = [
-        "explain", "--method", "GET", "--path", "/admin", "--now", NOW,
-    ];
+    let explain = ["explain", "--method", "GET", "--path", "/admin", "--now", NOW];
     let runs = [
         (Vkey::new(&["secret", "new"]), 0),
         (Vkey::new(&["--help"]), 0),
         (Vkey::new(&["inspect"]), 0),
-        (
-            gate.vkey(&["mint", "--tenant", "acme", "--lifetime", "1h"]),
-            0,
-        ),
+        (gate.vkey(&["mint", "--tenant", "acme", "--lifetime", "1h"]), 0),
         // The verdict stays a denial, whoever reads it.
         (gate.vkey(&explain), 1),
     ];
     for (run, code) in runs {
         let mut child = run.command().spawn().expect("the command starts");
         drop(child.stdout.take());
-        _ = child
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(key.as_bytes());
+        _ = child.stdin.take().expect("a pipe").write_all(key.as_bytes());
         let output = child.wait_with_output().expect("the command ends");
         let err = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(code), "{:?}: {err}", run.args);
@@ -67,12 +55,7 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
     let gate = Gate::new();
     let config = text(gate.dir.file("config.json"));
     let jwt = format!("eyJhbGciOiJIUzI1NiJ9.{}", "e30".repeat(20));
-    let secrets = [
-        gate.mint(&[]),
-        jwt,
-        gate.secret.clone(),
-        "Tr0ub4dor&3-horse-staple".to_owned(),
-    ];
+    let secrets = [gate.mint(&[]), jwt, gate.secret.clone(), "Tr0ub4dor&3-horse-staple".to_owned()];
     let before: [&[&str]; 21] = [
         &[],
         &["help"],
@@ -84,16 +67,7 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
         &["mint", "--lifetime"],
         &["mint", "--now"],
         &["mint", "--config", &config, "--lifetime", "1h", "--tenant"],
-        &[
-            "mint",
-            "--config",
-            &config,
-            "--lifetime",
-            "1h",
-            "--tenant",
-            "a",
-            "--only",
-        ],
+        &["mint", "--config", &config, "--lifetime", "1h", "--tenant", "a", "--only"],
         &["mint", "--config", &config, "--ring"],
         &["attenuate", "--caveat"],
         &["attenuate", "--caveat", "{}", "--"],
@@ -110,11 +84,7 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
             let done = Vkey::new(args).env("MAIN", &gate.secret).run();
             assert!([1, 2, 3].contains(&done.code), "{args:?}");
             let part = secret.get(..16).expect("long");
-            assert!(
-                !done.err.contains(part) && done.out.is_empty(),
-                "{args:?}: {}",
-                done.err
-            );
+            assert!(!done.err.contains(part) && done.out.is_empty(), "{args:?}: {}", done.err);
         };
         for before in before {
             check(&[before, &[secret]].concat());
@@ -126,9 +96,5 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
         check(&["inspect", &format!("-k{secret}")]);
     }
     let hint = Vkey::new(&["mint", "--secret", "x"]).run();
-    assert!(
-        hint.err.contains("'--secret'") && hint.err.contains("--secret-env"),
-        "{}",
-        hint.err
-    );
+    assert!(hint.err.contains("'--secret'") && hint.err.contains("--secret-env"), "{}", hint.err);
 }

@@ -12,9 +12,7 @@ fn a_line_says_who_what_and_how_it_ended() {
     let main = Minter::new("main", None);
     let envoy = Envoy::start(options("line", &main, json!({"revoked": {"version": 7}})));
     let key = attenuate(&main.key("k1", json!({"sub": "bot"})), &json!({}));
-    let request = Request::new("POST", "/v1/./chat?a=secret&b")
-        .bearer(&key)
-        .body("0123456789");
+    let request = Request::new("POST", "/v1/./chat?a=secret&b").bearer(&key).body("0123456789");
     let request = request.header("x-request-id", "not-a-uuid");
     assert_eq!(envoy.send(&request).status, 200);
     let [record] = <[Record; 1]>::try_from(records(&envoy, 1)).unwrap();
@@ -25,25 +23,11 @@ fn a_line_says_who_what_and_how_it_ended() {
     assert_eq!((record.tenant, record.sub), (text("acme"), text("bot")));
     assert_eq!((record.tier, record.caveats), (text("default"), Some(1)));
     assert_eq!(record.src, text("127.0.0.1"));
-    assert_eq!(
-        (record.method, record.authority),
-        (text("POST"), text("gate.test"))
-    );
-    assert_eq!(
-        (record.path, record.query_keys),
-        (text("/v1/chat"), vec!["a".into(), "b".into()])
-    );
+    assert_eq!((record.method, record.authority), (text("POST"), text("gate.test")));
+    assert_eq!((record.path, record.query_keys), (text("/v1/chat"), vec!["a".into(), "b".into()]));
     assert_eq!(record.status, Some(200));
-    assert!(
-        record.bytes_in >= Some(10) && record.bytes_out > Some(100),
-        "{:?}",
-        record.bytes_in
-    );
-    assert!(
-        record.duration_ns > Some(10_000),
-        "{:?}",
-        record.duration_ns
-    );
+    assert!(record.bytes_in >= Some(10) && record.bytes_out > Some(100), "{:?}", record.bytes_in);
+    assert!(record.duration_ns > Some(10_000), "{:?}", record.duration_ns);
     assert!(record.plan.unwrap().ends_with("/7"));
     // Envoy replaces an id that a stranger sent.
     assert_eq!(record.req.unwrap().len(), 36);
@@ -55,25 +39,15 @@ fn requests_that_envoy_refuses_itself_have_their_line() {
     let envoy = Envoy::start(options("refused", &main, json!({})));
     let key = main.key("k1", json!({}));
     let escaped = envoy.send(&Request::new("GET", "/v1%2fmodels").bearer(&key));
-    let underscore = envoy.send(
-        &Request::new("GET", "/v1/models")
-            .bearer(&key)
-            .header("a_b", "c"),
-    );
+    let underscore = envoy.send(&Request::new("GET", "/v1/models").bearer(&key).header("a_b", "c"));
     assert_eq!((escaped.status, underscore.status), (400, 400));
     let records = records(&envoy, 2);
     for record in &records {
         assert_eq!((record.decision, record.status), (None, Some(400)));
-        assert_eq!(
-            (record.src.as_deref(), &record.jti),
-            (Some("127.0.0.1"), &None)
-        );
+        assert_eq!((record.src.as_deref(), &record.jti), (Some("127.0.0.1"), &None));
     }
     // The second was refused by the codec, before there were headers to show.
-    let methods: Vec<_> = records
-        .iter()
-        .map(|record| record.method.as_deref())
-        .collect();
+    let methods: Vec<_> = records.iter().map(|record| record.method.as_deref()).collect();
     assert_eq!(methods, [Some("GET"), None]);
 }
 
@@ -90,10 +64,7 @@ fn an_allowed_request_that_fails_behind_the_gate_shows_the_final_status() {
     let answer = envoy.send(&Request::new("GET", "/v1/models").bearer(&main.key("k1", json!({}))));
     assert_eq!(answer.status, 503);
     let [record] = <[Record; 1]>::try_from(records(&envoy, 1)).unwrap();
-    assert_eq!(
-        (record.decision, record.status),
-        (Some(Decision::Allow), Some(503))
-    );
+    assert_eq!((record.decision, record.status), (Some(Decision::Allow), Some(503)));
 }
 
 #[test]
@@ -102,15 +73,11 @@ fn aborted_requests_have_their_line() {
     let envoy = Envoy::start(options("aborted", &main, json!({})));
     let key = main.key("k1", json!({}));
     let started = |envoy: &Envoy| {
-        let active = envoy
-            .admin_get("/stats?filter=http.gate.downstream_rq_active")
-            .text();
+        let active = envoy.admin_get("/stats?filter=http.gate.downstream_rq_active").text();
         (active.trim() == "http.gate.downstream_rq_active: 1").then_some(())
     };
     // The body that is promised never comes whole: the request is under way when its client leaves.
-    let request = Request::new("POST", "/v1/chat")
-        .bearer(&key)
-        .header("content-length", "100");
+    let request = Request::new("POST", "/v1/chat").bearer(&key).header("content-length", "100");
     let mut connection = Connection::open(envoy.gate());
     connection.send_raw(&request.encode()).unwrap();
     connection.send_raw(b"only this").unwrap();
@@ -127,28 +94,18 @@ fn the_log_sink_writes_to_the_proxy_log_alone() {
     let plugin = json!({"audit": {"sink": "log", "level": "warn", "mask": ["sub", "src"]}});
     let envoy = Envoy::start(options("log", &main, plugin).log_level("warn"));
     let key = main.key("k1", json!({"sub": "a person"}));
-    assert_eq!(
-        envoy
-            .send(&Request::new("GET", "/v1/models").bearer(&key))
-            .status,
-        200
-    );
+    assert_eq!(envoy.send(&Request::new("GET", "/v1/models").bearer(&key)).status, 200);
     assert_eq!(envoy.send(&Request::new("GET", "/v1/models")).status, 401);
     // Envoy's own access logger prints a dash for each request.
     assert_eq!(envoy.wait_for_access_log(2), ["-", "-"]);
     envoy.stop();
     let log = envoy.proxy_log();
-    let json = log
-        .lines()
-        .filter_map(|line| Some(&line[line.find("{\"v\":")?..]));
+    let json = log.lines().filter_map(|line| Some(&line[line.find("{\"v\":")?..]));
     let lines: Vec<Record> = json.map(|line| Record::parse(line).expect(line)).collect();
     assert_eq!(lines.len(), 2, "{log}");
     assert_eq!(lines[0].sub.as_deref(), Some("***REDACTED***"));
     assert_eq!(lines[0].src.as_deref(), Some("***REDACTED***"));
-    assert_eq!(
-        lines[1].decision,
-        Some(Decision::Deny(DenyReason::KeyMissing))
-    );
+    assert_eq!(lines[1].decision, Some(Decision::Deny(DenyReason::KeyMissing)));
     assert!(!log.contains("a person"));
 }
 
@@ -164,17 +121,8 @@ fn the_access_log_sink_leaves_the_proxy_log_alone() {
         manager["access_log"].as_array_mut().unwrap().push(logger);
     }));
     let key = main.key("k1", json!({}));
-    assert_eq!(
-        envoy
-            .send(&Request::new("GET", "/v1/models").bearer(&key))
-            .status,
-        200
-    );
+    assert_eq!(envoy.send(&Request::new("GET", "/v1/models").bearer(&key)).status, 200);
     let records = records(&envoy, 2);
     assert_eq!(records[0], records[1]);
-    assert!(
-        !envoy.proxy_log().contains("{\"v\":"),
-        "{}",
-        envoy.proxy_log()
-    );
+    assert!(!envoy.proxy_log().contains("{\"v\":"), "{}", envoy.proxy_log());
 }

@@ -16,31 +16,20 @@ const CONNECTIONS: usize = 64;
 /// The statuses that a good key gets on many connections.
 fn statuses(envoy: &Envoy, key: &str) -> Vec<u16> {
     let request = Request::new("GET", "/v1/models").bearer(key);
-    let mut connections: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Connection::open(envoy.gate()))
-        .collect();
-    connections
-        .iter_mut()
-        .map(|connection| connection.send(&request).status)
-        .collect()
+    let mut connections: Vec<_> =
+        (0..CONNECTIONS).map(|_| Connection::open(envoy.gate())).collect();
+    connections.iter_mut().map(|connection| connection.send(&request).status).collect()
 }
 
 #[track_caller]
 fn assert_all(statuses: &[u16], wanted: u16) {
-    assert!(
-        statuses.iter().all(|status| *status == wanted),
-        "{statuses:?}"
-    );
+    assert!(statuses.iter().all(|status| *status == wanted), "{statuses:?}");
 }
 
 #[track_caller]
 fn assert_refused(plugin: &str, why: &str) {
     let main = Minter::new("main", None);
-    let refused = Envoy::refuse(
-        Options::new("refuse")
-            .plugin(plugin)
-            .env(VARIABLE, &main.secret),
-    );
+    let refused = Envoy::refuse(Options::new("refuse").plugin(plugin).env(VARIABLE, &main.secret));
     assert!(!refused.status.success());
     assert!(refused.log.contains(why), "{why} in {}", refused.log);
 }
@@ -50,10 +39,7 @@ fn a_configuration_that_is_none_is_not_loaded() {
     assert_refused("{", "not valid JSON");
     assert_refused("{}", "keyring: missing");
     let literal = r#"{"keyring": [{"name": "main", "secret": "Sample-Secret-1-never-deploy"}]}"#;
-    assert_refused(
-        literal,
-        "keyring[0].secret: a secret does not belong in a configuration",
-    );
+    assert_refused(literal, "keyring[0].secret: a secret does not belong in a configuration");
     let future = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "auth_failures": {}}"#;
     assert_refused(future, "auth_failures: unknown member");
 }
@@ -63,11 +49,7 @@ fn a_literal_secret_is_not_even_logged() {
     let literal = r#"{"keyring": [{"name": "main", "secret": "Sample-Secret-1-never-deploy"}]}"#;
     let refused = Envoy::refuse(Options::new("literal").plugin(literal));
     let ours = refused.log.lines().filter(|line| line.contains("wasm log"));
-    assert!(
-        !ours.collect::<String>().contains("never-deploy"),
-        "{}",
-        refused.log
-    );
+    assert!(!ours.collect::<String>().contains("never-deploy"), "{}", refused.log);
 }
 
 #[track_caller]
@@ -105,10 +87,7 @@ fn a_weak_or_published_secret_denies_everything() {
     for (secret, why) in [
         ("tooshort", "too short"),
         ("alllowercaseletters", "at least three of"),
-        (
-            "base64:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-            "published sample",
-        ),
+        ("base64:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "published sample"),
     ] {
         let options = Options::new("weak").plugin(&plugin).env(VARIABLE, secret);
         assert_not_ready(why, options, why);
@@ -119,10 +98,7 @@ fn a_weak_or_published_secret_denies_everything() {
 fn no_configuration_denies_everything() {
     let main = Minter::new("main", None);
     let options = options("none", &main, json!({})).edit(|config| {
-        config::wasm(config)
-            .as_object_mut()
-            .unwrap()
-            .remove("configuration");
+        config::wasm(config).as_object_mut().unwrap().remove("configuration");
     });
     assert_not_ready("none", options, "no configuration");
 }
@@ -134,10 +110,7 @@ fn what_is_not_ready_is_audited() {
     assert_eq!(envoy.send(&Request::new("GET", "/v1/models")).status, 503);
     let [record] = <[Record; 1]>::try_from(records(&envoy, 1)).unwrap();
     assert_eq!(record.decision, Some(Decision::Deny(DenyReason::NotReady)));
-    assert_eq!(
-        (record.status, record.path.as_deref()),
-        (Some(503), Some("/v1/models"))
-    );
+    assert_eq!((record.status, record.path.as_deref()), (Some(503), Some("/v1/models")));
 }
 
 /// Envoy lets requests pass unfiltered when a module fails on its workers only. The seal does not.

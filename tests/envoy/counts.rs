@@ -14,9 +14,8 @@ const FRESH_KEYS: usize = 1_000;
 /// Sends every request on every connection, all of them in step: each goes out everywhere before its
 /// answers are read anywhere.
 fn send_everywhere(envoy: &Envoy, requests: &[Vec<u8>], status: u16) {
-    let mut connections: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Connection::open(envoy.gate()))
-        .collect();
+    let mut connections: Vec<_> =
+        (0..CONNECTIONS).map(|_| Connection::open(envoy.gate())).collect();
     for request in requests {
         for connection in &mut connections {
             connection.send_raw(request).unwrap();
@@ -72,9 +71,7 @@ fn creating_cells_with_cas_zero_loses_requests() {
         .module(artefact("VKEY_TEST_WASM_FAULTS"))
         .env("VKEY_FAULT", "create_cas_zero");
     let envoy = Envoy::start(options.concurrency(WORKERS));
-    let lost = (0..20)
-        .map(|round| lost(&envoy, &main, round))
-        .find(|lost| *lost > 0);
+    let lost = (0..20).map(|round| lost(&envoy, &main, round)).find(|lost| *lost > 0);
     println!("lost with cas 0: {lost:?} of {}", FRESH_KEYS * CONNECTIONS);
     assert!(lost.is_some());
 }
@@ -86,9 +83,7 @@ fn counts_equal_the_requests_sent() {
     let key = main.key("hot", json!({}));
     let get = Request::new("GET", "/v1/models").bearer(&key).encode();
     let delete = Request::new("DELETE", "/v1/models").bearer(&key).encode();
-    let forged = Request::new("GET", "/v1/models")
-        .bearer(&format!("{key}A"))
-        .encode();
+    let forged = Request::new("GET", "/v1/models").bearer(&format!("{key}A")).encode();
     send_everywhere(&envoy, &vec![get; 60], 200);
     send_everywhere(&envoy, &vec![delete; 40], 403);
     send_everywhere(&envoy, &vec![forged; 20], 401);

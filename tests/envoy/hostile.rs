@@ -17,21 +17,11 @@ fn hostile_bytes_do_not_disturb_the_next_request() {
         Request::new("GET", "/v1/models").header("authorization", &bytes),
         Request::new("GET", "/v1/models")
             .header("authorization", [b"Bearer vk1.", &*bytes].concat()),
-        Request::new("GET", "/v1/models")
-            .bearer(&key)
-            .header("x-anything", &bytes),
-        Request::new("GET", "/v1/models")
-            .bearer(&key)
-            .header("x-vkey-key", &bytes),
-        Request::new("GET", "/v1/models")
-            .bearer(&key)
-            .header("x-request-id", &bytes),
-        Request::new("GET", "/v1/models")
-            .bearer(&key)
-            .header("x-forwarded-for", &bytes),
-        Request::new("GET", "/v1/models")
-            .bearer(&key)
-            .header("host", &bytes),
+        Request::new("GET", "/v1/models").bearer(&key).header("x-anything", &bytes),
+        Request::new("GET", "/v1/models").bearer(&key).header("x-vkey-key", &bytes),
+        Request::new("GET", "/v1/models").bearer(&key).header("x-request-id", &bytes),
+        Request::new("GET", "/v1/models").bearer(&key).header("x-forwarded-for", &bytes),
+        Request::new("GET", "/v1/models").bearer(&key).header("host", &bytes),
         Request::new("GET", [b"/v1/", &*bytes].concat()).bearer(&key),
         Request::new("GET", "/v1/models").bearer(&"A".repeat(50_000)),
         Request::new("GET", "/v1/models")
@@ -49,19 +39,11 @@ fn hostile_bytes_do_not_disturb_the_next_request() {
         if let Ok(answer) = connection.try_send(request) {
             ids.push(answer.status.to_string());
         }
-        assert_eq!(
-            envoy.send(&good).status,
-            200,
-            "after {:?}",
-            request.encode()
-        );
+        assert_eq!(envoy.send(&good).status, 200, "after {:?}", request.encode());
     }
     envoy.stop();
     let log = envoy.proxy_log();
-    assert!(
-        !log.contains("panic") && !log.contains("wasm log vkey: [error]"),
-        "{log}"
-    );
+    assert!(!log.contains("panic") && !log.contains("wasm log vkey: [error]"), "{log}");
     assert!(!log.contains("Function: proxy_"), "{log}");
 }
 
@@ -72,9 +54,7 @@ fn many_headers_are_read_whole() {
     let key = main.key("k1", json!({}));
     let filler = (0..90).map(|number| (format!("x-filler-{number}"), "x".repeat(500)));
     let add = |request: Request, (name, value): (String, String)| request.header(&name, value);
-    let request = filler
-        .fold(Request::new("GET", "/v1/models"), add)
-        .bearer(&key);
+    let request = filler.fold(Request::new("GET", "/v1/models"), add).bearer(&key);
     assert_eq!(envoy.send(&request).status, 200);
     let forged = request.header("x-vkey-tenant", "forged");
     let answer = envoy.send(&forged);

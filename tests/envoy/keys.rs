@@ -22,10 +22,7 @@ pub(crate) struct Minter {
 impl Minter {
     /// A ring with a secret of its own.
     pub(crate) fn new(name: &str, rotation: Option<Rotation>) -> Self {
-        let now_ns = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_nanos();
+        let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let secret = sha256_hex(format!("{name} {} {now_ns}", std::process::id()).as_bytes());
         Self::with_secret(name, rotation, format!("A-{secret}"))
     }
@@ -51,24 +48,15 @@ impl Minter {
         let mut all = json!({
             "jti": jti, "tenant": "acme", "iat": now_secs, "exp": now_secs + 3600,
         });
-        all.as_object_mut()
-            .unwrap()
-            .extend(claims.as_object().unwrap().clone());
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         let kid = self.ring.kid_at(now_secs).unwrap();
-        mint(
-            &self.ring.signing_key(&kid),
-            &kid,
-            all.to_string().as_bytes(),
-        )
+        mint(&self.ring.signing_key(&kid), &kid, all.to_string().as_bytes())
     }
 }
 
 /// The key with one caveat more.
 pub(crate) fn attenuate(key: &str, caveat: &Value) -> String {
-    Unverified::parse(key.as_bytes())
-        .unwrap()
-        .attenuate(caveat.to_string().as_bytes())
-        .unwrap()
+    Unverified::parse(key.as_bytes()).unwrap().attenuate(caveat.to_string().as_bytes()).unwrap()
 }
 
 /// The shipped `envoy.yaml` with a plugin configuration of the test's own, whose keyring is
@@ -80,9 +68,7 @@ pub(crate) fn options(label: &str, minter: &Minter, mut plugin: Value) -> Option
     if plugin.get("audit").is_none() {
         plugin["audit"] = json!({"sink": "access_log"});
     }
-    Options::new(label)
-        .plugin(plugin.to_string())
-        .env(VARIABLE, &minter.secret)
+    Options::new(label).plugin(plugin.to_string()).env(VARIABLE, &minter.secret)
 }
 
 /// The audit lines, once all of them are there and no more come.
@@ -91,15 +77,9 @@ pub(crate) fn records(envoy: &Envoy, count: usize) -> Vec<Record> {
     envoy.stop();
     let lines = envoy.access_log();
     assert_eq!(lines.len(), count, "{lines:#?}");
-    lines
-        .iter()
-        .map(|line| Record::parse(line).expect(line))
-        .collect()
+    lines.iter().map(|line| Record::parse(line).expect(line)).collect()
 }
 
 pub(crate) fn now_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }

@@ -11,10 +11,7 @@
     clippy::unwrap_used,
     reason = "in a test a panic is the report, and JSON literals read better without a sign"
 )]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "keys are minted by the clock that Envoy sees"
-)]
+#![allow(clippy::disallowed_methods, reason = "keys are minted by the clock that Envoy sees")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -34,10 +34,7 @@ fn get(key: &str) -> Request {
 fn cases(main: &Minter) -> Vec<Case> {
     let key = |members: Value| {
         let mut claims = json!({"aud": ["gw"]});
-        claims
-            .as_object_mut()
-            .unwrap()
-            .extend(members.as_object().unwrap().clone());
+        claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
         claims
     };
     let good = main.key("good", key(json!({})));
@@ -50,151 +47,57 @@ fn cases(main: &Minter) -> Vec<Case> {
     use DenyReason::*;
     vec![
         ("a good key", get(&good), None),
-        (
-            "no key",
-            Request::new("GET", "/v1/models"),
-            Some(KeyMissing),
-        ),
+        ("no key", Request::new("GET", "/v1/models"), Some(KeyMissing)),
         (
             "a key in the URL",
             Request::new("GET", format!("/v1/models?key={good}")),
             Some(KeyMissing),
         ),
-        (
-            "two keys",
-            get(&good).header("x-api-key", "another"),
-            Some(KeyConflict),
-        ),
+        ("two keys", get(&good).header("x-api-key", "another"), Some(KeyConflict)),
         ("one key twice", get(&good).header("x-api-key", &good), None),
-        (
-            "a provider's key",
-            get("sk-proj-1234567890"),
-            Some(KeyMalformed),
-        ),
-        (
-            "an unknown ring",
-            get(&good.replace("main-0", "none-0")),
-            Some(KeyUnknown),
-        ),
-        (
-            "another's secret",
-            get(&other.key("good", key(json!({})))),
-            Some(KeySignature),
-        ),
+        ("a provider's key", get("sk-proj-1234567890"), Some(KeyMalformed)),
+        ("an unknown ring", get(&good.replace("main-0", "none-0")), Some(KeyUnknown)),
+        ("another's secret", get(&other.key("good", key(json!({})))), Some(KeySignature)),
         (
             "minted tomorrow",
             claiming(json!({"iat": now + DAY, "exp": now + 2 * DAY})),
             Some(KeyNotYetValid),
         ),
-        (
-            "expired",
-            claiming(json!({"exp": now - 1})),
-            Some(KeyExpired),
-        ),
-        (
-            "expired by a caveat",
-            narrowed(json!({"exp": now - 1})),
-            Some(KeyExpired),
-        ),
+        ("expired", claiming(json!({"exp": now - 1})), Some(KeyExpired)),
+        ("expired by a caveat", narrowed(json!({"exp": now - 1})), Some(KeyExpired)),
         (
             "aged out",
             get(&rot.key_at(now - 3 * DAY, "good", key(json!({"exp": now + DAY})))),
             Some(KeyRetired),
         ),
         ("this epoch", get(&rot.key("good", key(json!({})))), None),
-        (
-            "revoked by id",
-            get(&main.key("leaked", key(json!({})))),
-            Some(KeyRevoked),
-        ),
-        (
-            "revoked by tenant",
-            claiming(json!({"tenant": "gone"})),
-            Some(KeyRevoked),
-        ),
-        (
-            "revoked by ring",
-            get(&old.key("good", key(json!({})))),
-            Some(KeyRevoked),
-        ),
-        (
-            "for another audience",
-            claiming(json!({"aud": "other"})),
-            Some(KeyAudience),
-        ),
-        (
-            "for no audience",
-            get(&main.key("good", json!({}))),
-            Some(KeyAudience),
-        ),
-        (
-            "an unknown caveat",
-            narrowed(json!({"colour": "red"})),
-            Some(CaveatUnsupported),
-        ),
-        (
-            "an unknown tier",
-            claiming(json!({"tier": "gold"})),
-            Some(TierUnknown),
-        ),
-        (
-            "elsewhere",
-            narrowed(json!({"sources": ["192.0.2.0/24"]})),
-            Some(Source),
-        ),
+        ("revoked by id", get(&main.key("leaked", key(json!({})))), Some(KeyRevoked)),
+        ("revoked by tenant", claiming(json!({"tenant": "gone"})), Some(KeyRevoked)),
+        ("revoked by ring", get(&old.key("good", key(json!({})))), Some(KeyRevoked)),
+        ("for another audience", claiming(json!({"aud": "other"})), Some(KeyAudience)),
+        ("for no audience", get(&main.key("good", json!({}))), Some(KeyAudience)),
+        ("an unknown caveat", narrowed(json!({"colour": "red"})), Some(CaveatUnsupported)),
+        ("an unknown tier", claiming(json!({"tier": "gold"})), Some(TierUnknown)),
+        ("elsewhere", narrowed(json!({"sources": ["192.0.2.0/24"]})), Some(Source)),
         ("here", narrowed(json!({"sources": ["127.0.0.0/8"]})), None),
         (
             "pretending to be elsewhere",
             narrowed(json!({"sources": ["192.0.2.0/24"]})).header("x-forwarded-for", "192.0.2.1"),
             Some(Source),
         ),
-        (
-            "a method not listed",
-            Request::new("DELETE", "/v1/models").bearer(&good),
-            Some(Method),
-        ),
+        ("a method not listed", Request::new("DELETE", "/v1/models").bearer(&good), Some(Method)),
         (
             "an upgrade",
-            get(&good)
-                .header("upgrade", "websocket")
-                .header("connection", "upgrade"),
+            get(&good).header("upgrade", "websocket").header("connection", "upgrade"),
             Some(Method),
         ),
-        (
-            "another host",
-            narrowed(json!({"hosts": ["other.example"]})),
-            Some(Host),
-        ),
-        (
-            "another path",
-            Request::new("GET", "/admin").bearer(&good),
-            Some(Path),
-        ),
-        (
-            "dot segments",
-            Request::new("GET", "/v1/../admin").bearer(&good),
-            Some(Path),
-        ),
-        (
-            "no certificate",
-            narrowed(json!({"client_cert": ["ab".repeat(32)]})),
-            Some(ClientCert),
-        ),
-        (
-            "a model rule",
-            narrowed(json!({"models": ["*"]})),
-            Some(Model),
-        ),
-        (
-            "an MCP rule",
-            narrowed(json!({"mcp": {"tools": ["*"]}})),
-            Some(McpCall),
-        ),
-        (
-            "an ambiguous path",
-            Request::new("GET", "/v1/%zz").bearer(&good),
-            Some(PathAmbiguous),
-        ),
+        ("another host", narrowed(json!({"hosts": ["other.example"]})), Some(Host)),
+        ("another path", Request::new("GET", "/admin").bearer(&good), Some(Path)),
+        ("dot segments", Request::new("GET", "/v1/../admin").bearer(&good), Some(Path)),
+        ("no certificate", narrowed(json!({"client_cert": ["ab".repeat(32)]})), Some(ClientCert)),
+        ("a model rule", narrowed(json!({"models": ["*"]})), Some(Model)),
+        ("an MCP rule", narrowed(json!({"mcp": {"tools": ["*"]}})), Some(McpCall)),
+        ("an ambiguous path", Request::new("GET", "/v1/%zz").bearer(&good), Some(PathAmbiguous)),
     ]
 }
 
@@ -228,41 +131,20 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         };
         assert_eq!(answer.status, status(reason), "{name}: {text}");
         let unauthenticated = answer.status == 401;
-        let code = if unauthenticated {
-            "invalid_token"
-        } else {
-            reason.code()
-        };
+        let code = if unauthenticated { "invalid_token" } else { reason.code() };
         assert_eq!(answer.json()["error"]["code"], code, "{name}");
-        assert_eq!(
-            answer.header("www-authenticate").is_some(),
-            unauthenticated,
-            "{name}"
-        );
+        assert_eq!(answer.header("www-authenticate").is_some(), unauthenticated, "{name}");
     }
     let records = records(&envoy, cases.len());
     for ((name, _, expected), record) in cases.iter().zip(records) {
-        assert_eq!(
-            record.decision.and_then(Decision::reason),
-            *expected,
-            "{name}"
-        );
-        assert_eq!(
-            record.status,
-            Some(u64::from(expected.map_or(200, status))),
-            "{name}"
-        );
+        assert_eq!(record.decision.and_then(Decision::reason), *expected, "{name}");
+        assert_eq!(record.status, Some(u64::from(expected.map_or(200, status))), "{name}");
     }
     // Bodies and limits come with issues of their own; the other two need a broken proxy.
     let reached = |reason: &&DenyReason| {
-        cases
-            .iter()
-            .any(|(_, _, expected)| expected.as_ref() == Some(*reason))
+        cases.iter().any(|(_, _, expected)| expected.as_ref() == Some(*reason))
     };
-    let missing: Vec<_> = DenyReason::ALL
-        .iter()
-        .filter(|reason| !reached(reason))
-        .collect();
+    let missing: Vec<_> = DenyReason::ALL.iter().filter(|reason| !reached(reason)).collect();
     assert_eq!(missing, [&DenyReason::NotReady, &DenyReason::Contention]);
 }
 

@@ -47,30 +47,16 @@ fn three_epochs_pass_without_a_refusal() {
         }
     });
     let old = minter.key_at(now_secs() - MAX_AGE_SECS - INTERVAL_SECS, "old", json!({}));
-    assert_eq!(
-        envoy
-            .send(&Request::new("GET", "/v1/models").bearer(&old))
-            .status,
-        401
-    );
+    assert_eq!(envoy.send(&Request::new("GET", "/v1/models").bearer(&old)).status, 401);
     let sent = sent.into_inner();
     println!("{sent} requests over {EPOCH_CHANGES} changes of epoch");
     let records = records(&envoy, usize::try_from(sent + 1).unwrap());
-    assert_eq!(
-        records.last().unwrap().decision,
-        Some(Decision::Deny(DenyReason::KeyRetired))
-    );
+    assert_eq!(records.last().unwrap().decision, Some(Decision::Deny(DenyReason::KeyRetired)));
     assert_eq!(records.last().unwrap().jti.as_deref(), Some("old"));
-    let mut kids: Vec<_> = records
-        .into_iter()
-        .filter_map(|record: Record| record.kid)
-        .collect();
+    let mut kids: Vec<_> = records.into_iter().filter_map(|record: Record| record.kid).collect();
     kids.sort();
     kids.dedup();
-    assert!(
-        kids.len() > usize::try_from(EPOCH_CHANGES).unwrap(),
-        "{kids:?}"
-    );
+    assert!(kids.len() > usize::try_from(EPOCH_CHANGES).unwrap(), "{kids:?}");
 }
 
 /// A fresh key, and one of the epoch before that is in its overlap and will be for long enough to be
@@ -102,9 +88,7 @@ fn a_key_ends_with_its_signing_key() {
     let (mut allowed, mut refused) = (0, 0);
     while refused < 100 {
         let before = now_secs();
-        let status = connection
-            .send(&Request::new("GET", "/v1/models").bearer(&key))
-            .status;
+        let status = connection.send(&Request::new("GET", "/v1/models").bearer(&key)).status;
         let after = now_secs();
         // What is decided while the second changes may go either way.
         if after < end {

@@ -17,20 +17,12 @@ struct Listener {
 impl Listener {
     /// Moves the gate out of the static configuration.
     fn take_out(config: &mut Value, file: &Path) -> Self {
-        let listeners = config["static_resources"]["listeners"]
-            .as_array_mut()
-            .unwrap();
-        let gate = listeners
-            .iter()
-            .position(|listener| listener["name"] == "gate")
-            .unwrap();
+        let listeners = config["static_resources"]["listeners"].as_array_mut().unwrap();
+        let gate = listeners.iter().position(|listener| listener["name"] == "gate").unwrap();
         let mut listener = listeners.remove(gate);
         listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
         config["dynamic_resources"] = json!({"lds_config": {"path_config_source": {"path": file}, "resource_api_version": "V3"}});
-        Self {
-            file: file.to_owned(),
-            listener,
-        }
+        Self { file: file.to_owned(), listener }
     }
 
     /// Envoy notices files that are moved into place.
@@ -72,9 +64,7 @@ fn a_bad_update_changes_nothing_and_a_good_one_keeps_the_counts() {
     let listener = receiver.recv().unwrap();
     let key = main.key("k1", json!({}));
     let status = |path: &str| {
-        Connection::open(envoy.gate())
-            .send(&Request::new("GET", path).bearer(&key))
-            .status
+        Connection::open(envoy.gate()).send(&Request::new("GET", path).bearer(&key)).status
     };
     assert_eq!((status("/v1/a"), status("/v2/a")), (200, 403));
 
@@ -86,10 +76,7 @@ fn a_bad_update_changes_nothing_and_a_good_one_keeps_the_counts() {
     assert_eq!((status("/v1/a"), status("/v2/a")), (200, 403));
 
     listener.publish(3, &plugin(&json!(["/v2/**"])));
-    wait_for(
-        || (status("/v2/a") == 200).then_some(()),
-        || envoy.proxy_log(),
-    );
+    wait_for(|| (status("/v2/a") == 200).then_some(()), || envoy.proxy_log());
     assert_eq!(status("/v1/a"), 403);
     let usage = Connection::open(envoy.gate())
         .send(&Request::new("GET", "/.vkey/usage").bearer(&key))

@@ -48,17 +48,11 @@ pub(crate) fn check_configured(
 ) -> Vec<String> {
     let mut problems = Vec::new();
     if configured.outcome != expected.outcome {
-        problems.push(format!(
-            "{:?}, not {:?}",
-            configured.outcome, expected.outcome
-        ));
+        problems.push(format!("{:?}, not {:?}", configured.outcome, expected.outcome));
     }
     problems.extend(log_lacks(context, &expected.log, &configured.log));
     problems.extend(Hidden::of(context).check_log(&configured.log));
-    problems
-        .into_iter()
-        .map(|problem| format!("{problem}: {:?}", configured.log))
-        .collect()
+    problems.into_iter().map(|problem| format!("{problem}: {:?}", configured.log)).collect()
 }
 
 // === a request ===
@@ -98,10 +92,7 @@ fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
     };
     let mut problems = Vec::new();
     if observed.forwarded != forwarded {
-        problems.push(format!(
-            "forwarded: {:?}, not {forwarded:?}",
-            observed.forwarded
-        ));
+        problems.push(format!("forwarded: {:?}, not {forwarded:?}", observed.forwarded));
     }
     if observed.reply.is_some() != (forwarded == Some(false)) {
         problems.push(format!("answered: {:?}", observed.reply));
@@ -152,11 +143,7 @@ fn adds_up(body: &Json) -> bool {
     else {
         return body.get("seen").is_none();
     };
-    seen == allowed
-        + denied
-            .iter()
-            .filter_map(|(_, count)| count.as_u64())
-            .sum::<u64>()
+    seen == allowed + denied.iter().filter_map(|(_, count)| count.as_u64()).sum::<u64>()
 }
 
 fn check_seal(expect: &Expect, observed: &Observed) -> Option<String> {
@@ -197,28 +184,16 @@ fn check_identity(context: &Context<'_>, observed: &Observed) -> Vec<String> {
         .collect();
     names.retain(|name| name != "x-vkey-sub");
     let told = member(context.config, &["forward", "identity_headers"]) != Some(&Json::Bool(false));
-    let expected: &[&str] = if told {
-        &["x-vkey-key", "x-vkey-tenant"]
-    } else {
-        &[]
-    };
+    let expected: &[&str] = if told { &["x-vkey-key", "x-vkey-tenant"] } else { &[] };
     let subs = values_of(observed, "x-vkey-sub").len();
     let wrong = names != expected || subs > usize::from(told);
-    wrong
-        .then(|| format!("identity headers {names:?}, {subs} x-vkey-sub"))
-        .into_iter()
-        .collect()
+    wrong.then(|| format!("identity headers {names:?}, {subs} x-vkey-sub")).into_iter().collect()
 }
 
 fn values_of(observed: &Observed, name: &str) -> Vec<Vec<u8>> {
     let name = bytes(name);
     let named = |(found, _): &&(Vec<u8>, Vec<u8>)| found.eq_ignore_ascii_case(&name);
-    observed
-        .upstream
-        .iter()
-        .filter(named)
-        .map(|(_, value)| value.clone())
-        .collect()
+    observed.upstream.iter().filter(named).map(|(_, value)| value.clone()).collect()
 }
 
 // === the log ===
@@ -228,11 +203,7 @@ fn log_lacks(context: &Context<'_>, expected: &[String], log: &Log) -> Vec<Strin
         let text = context.meaning.fill(text);
         !log.iter().any(|(_, line)| line.contains(&text))
     };
-    expected
-        .iter()
-        .filter(lacks)
-        .map(|text| format!("nothing in the log says {text:?}"))
-        .collect()
+    expected.iter().filter(lacks).map(|text| format!("nothing in the log says {text:?}")).collect()
 }
 
 /// What works does not cry.
@@ -243,10 +214,7 @@ fn check_silence(context: &Context<'_>, expect: &Expect, log: &Log) -> Vec<Strin
             && !line.starts_with(AUDIT_LINE_START)
             && !expect.log.iter().any(expected)
     };
-    log.iter()
-        .filter(loud)
-        .map(|(_, line)| format!("an error in the log: {line}"))
-        .collect()
+    log.iter().filter(loud).map(|(_, line)| format!("an error in the log: {line}")).collect()
 }
 
 // === the audit line ===
@@ -306,18 +274,12 @@ fn check_audit(
             problems.push(format!("{name} is {found:?}, not {expected}"));
         }
     }
-    problems
-        .into_iter()
-        .map(|problem| format!("audit line: {problem}: {line}"))
-        .collect()
+    problems.into_iter().map(|problem| format!("audit line: {problem}: {line}")).collect()
 }
 
 /// The value itself, or `{"contains": …}` for a part of a text.
 fn is_meant(found: &Json, expected: &Json) -> bool {
-    match (
-        expected.get("contains").and_then(Json::as_str),
-        found.as_str(),
-    ) {
+    match (expected.get("contains").and_then(Json::as_str), found.as_str()) {
         (Some(part), Some(text)) => text.contains(part),
         _ => found == expected,
     }

@@ -107,18 +107,8 @@ impl Scenario {
         let json = Json::parse(text)?;
         let root = json.root(Integers::Digits);
         let members = root.members(&[
-            "about",
-            "start",
-            "host",
-            "not_on",
-            "config",
-            "config_text",
-            "env",
-            "configure",
-            "variants",
-            "keys",
-            "records",
-            "steps",
+            "about", "start", "host", "not_on", "config", "config_text", "env", "configure",
+            "variants", "keys", "records", "steps",
         ])?;
         members.require("about")?.string()?;
         let base = Variant::read(&members, None)?;
@@ -134,12 +124,8 @@ impl Scenario {
                 Some(variants) => variants,
                 None => vec![base],
             },
-            keys: members
-                .read("keys", |n| named(n, KeySpec::read))?
-                .unwrap_or_default(),
-            records: members
-                .read("records", |n| named(n, owned))?
-                .unwrap_or_default(),
+            keys: members.read("keys", |n| named(n, KeySpec::read))?.unwrap_or_default(),
+            records: members.read("records", |n| named(n, owned))?.unwrap_or_default(),
             steps,
         })
     }
@@ -166,10 +152,7 @@ fn machines(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
     for machine in ["native", "wasm", "envoy"] {
         members.read(machine, owned)?;
     }
-    Ok(named(node, owned)?
-        .into_iter()
-        .map(|(machine, _)| machine)
-        .collect())
+    Ok(named(node, owned)?.into_iter().map(|(machine, _)| machine).collect())
 }
 
 // === impl Variant ===
@@ -180,10 +163,7 @@ impl Variant {
         let config = members.get("config").map(|node| node.value().clone());
         let text = members.read("config_text", owned)?;
         let mut env = base.map(|base| base.env.clone()).unwrap_or_default();
-        for (name, value) in members
-            .read("env", |n| named(n, nullable))?
-            .unwrap_or_default()
-        {
+        for (name, value) in members.read("env", |n| named(n, nullable))?.unwrap_or_default() {
             match value {
                 Some(value) => _ = env.insert(name, value),
                 None => _ = env.remove(&name),
@@ -212,10 +192,7 @@ fn variants(node: &Node<'_>, base: &Variant) -> Result<Vec<Variant>, Invalid> {
     let read = |item: &Node<'_>| {
         let members = item.members(&["name", "config", "config_text", "env", "configure"])?;
         let name = members.require("name")?.string()?.to_owned();
-        Ok(Variant {
-            name,
-            ..Variant::read(&members, Some(base))?
-        })
+        Ok(Variant { name, ..Variant::read(&members, Some(base))? })
     };
     node.list(read).map(<[_]>::into_vec)
 }
@@ -245,11 +222,8 @@ pub(crate) fn merged(base: &Json, patch: &Json) -> Json {
 impl Configure {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["outcome", "log"])?;
-        let outcomes = [
-            ("open", Outcome::Open),
-            ("closed", Outcome::Closed),
-            ("refused", Outcome::Refused),
-        ];
+        let outcomes =
+            [("open", Outcome::Open), ("closed", Outcome::Closed), ("refused", Outcome::Refused)];
         Ok(Self {
             outcome: members.require("outcome")?.choice(&outcomes)?,
             log: texts(&members, "log")?,
@@ -266,30 +240,17 @@ impl KeySpec {
             let edits = members.require("edits")?.list(Edit::read)?;
             return Ok(Self::Edited(owned(&members.require("of")?)?, edits.into()));
         }
-        let members = node.members(&[
-            "ring",
-            "epoch",
-            "minted_at",
-            "secret",
-            "claims",
-            "caveats",
-            "jwt",
-        ])?;
+        let members =
+            node.members(&["ring", "epoch", "minted_at", "secret", "claims", "caveats", "jwt"])?;
         let json = |node: &Node<'_>| Ok(node.value().clone());
         Ok(Self::Minted(Minted {
             ring: members.read("ring", owned)?.unwrap_or("main".to_owned()),
-            epoch: members.read("epoch", |n| {
-                u32::try_from(n.integer()?).map_err(|e| n.unusable(e))
-            })?,
+            epoch: members
+                .read("epoch", |n| u32::try_from(n.integer()?).map_err(|e| n.unusable(e)))?,
             minted_at: members.read("minted_at", signed)?.unwrap_or(0),
             secret: members.read("secret", owned)?,
-            claims: members
-                .read("claims", json)?
-                .unwrap_or(Json::Object(Vec::new())),
-            caveats: members
-                .read("caveats", |n| n.list(json))?
-                .unwrap_or_default()
-                .into(),
+            claims: members.read("claims", json)?.unwrap_or(Json::Object(Vec::new())),
+            caveats: members.read("caveats", |n| n.list(json))?.unwrap_or_default().into(),
             jwt: members.read("jwt", json)?,
         }))
     }
@@ -323,10 +284,7 @@ impl Edit {
 
 fn at_segment<'a>(node: &'a Node<'a>, other: &'a str) -> Result<(i64, String), Invalid> {
     let members = node.members(&["segment", other])?;
-    Ok((
-        signed(&members.require("segment")?)?,
-        owned(&members.require(other)?)?,
-    ))
+    Ok((signed(&members.require("segment")?)?, owned(&members.require(other)?)?))
 }
 
 // === small things ===

@@ -22,11 +22,7 @@ pub(crate) fn mint_all(
 ) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     for (name, spec) in &scenario.keys {
-        let meaning = Meaning {
-            start,
-            env,
-            keys: &keys,
-        };
+        let meaning = Meaning { start, env, keys: &keys };
         let key = match spec {
             KeySpec::Minted(minted) => minted.mint(name, variant, &meaning),
             KeySpec::Edited(of, edits) => edited(&meaning, of, edits),
@@ -40,9 +36,7 @@ impl Minted {
     fn mint(&self, name: &str, variant: &Variant, meaning: &Meaning<'_>) -> String {
         let ring = Ring::of(variant, &self.ring);
         let minted_at = shifted(meaning.start, self.minted_at);
-        let epoch = ring
-            .interval_secs
-            .and_then(|interval| minted_at.checked_div(interval));
+        let epoch = ring.interval_secs.and_then(|interval| minted_at.checked_div(interval));
         let epoch = u32::try_from(epoch.unwrap_or(0)).expect("an epoch");
         let kid = Kid::new(&self.ring, self.epoch.unwrap_or(epoch)).expect("a ring's name");
         let secret = match &self.secret {
@@ -92,18 +86,12 @@ impl Ring {
             return Self::default();
         };
         let variable = text(ring, "secret").unwrap_or_default();
-        let variable = variable
-            .strip_prefix("${")
-            .and_then(|rest| rest.strip_suffix('}'));
-        let interval = ring
-            .get("rotation")
-            .and_then(|rotation| text(rotation, "interval"));
+        let variable = variable.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        let interval = ring.get("rotation").and_then(|rotation| text(rotation, "interval"));
         Self {
             variable: variable.map(str::to_owned),
             interval_secs: interval.map(|interval| {
-                humantime::parse_duration(&interval)
-                    .expect("a duration")
-                    .as_secs()
+                humantime::parse_duration(&interval).expect("a duration").as_secs()
             }),
         }
     }
@@ -139,9 +127,7 @@ fn jwt(key: &[u8], header: &str, claims: &str) -> String {
 fn attenuated(token: &str, caveat: &Json, meaning: &Meaning<'_>) -> String {
     let caveat = json_text(caveat, meaning);
     let unverified = Unverified::parse(token.as_bytes()).expect("a key to attenuate");
-    unverified
-        .attenuate(caveat.as_bytes())
-        .expect("room for a caveat")
+    unverified.attenuate(caveat.as_bytes()).expect("room for a caveat")
 }
 
 fn json_text(json: &Json, meaning: &Meaning<'_>) -> String {
@@ -152,13 +138,8 @@ fn json_text(json: &Json, meaning: &Meaning<'_>) -> String {
 }
 
 fn edited(meaning: &Meaning<'_>, of: &str, edits: &[Edit]) -> String {
-    let key = meaning
-        .keys
-        .get(of)
-        .unwrap_or_else(|| panic!("no key {of} above"));
-    edits
-        .iter()
-        .fold(key.clone(), |key, edit| edit.apply(key, meaning))
+    let key = meaning.keys.get(of).unwrap_or_else(|| panic!("no key {of} above"));
+    edits.iter().fold(key.clone(), |key, edit| edit.apply(key, meaning))
 }
 
 impl Edit {
@@ -169,8 +150,7 @@ impl Edit {
         let mut segments: Vec<String> = key.split('.').map(str::to_owned).collect();
         let index = |at: i64, len: usize| {
             let from = if at < 0 { len } else { 0 };
-            from.checked_add_signed(isize::try_from(at).expect("small"))
-                .expect("a segment")
+            from.checked_add_signed(isize::try_from(at).expect("small")).expect("a segment")
         };
         let len = segments.len();
         match self {

@@ -37,10 +37,7 @@ impl Native {
     }
 
     fn host(&self) -> TestHost {
-        TestHost {
-            memory: MemoryHost::new(self.store.clone()),
-            contended: self.contended,
-        }
+        TestHost { memory: MemoryHost::new(self.store.clone()), contended: self.contended }
     }
 }
 
@@ -68,14 +65,9 @@ impl Machine for Native {
         clock(request.now_ns);
         let shown = (!request.faults.no_headers).then(|| request.headers.clone());
         memory.headers.replace(shown);
-        memory
-            .failing_edits
-            .set(request.faults.failing_edits.map(HostError));
+        memory.failing_edits.set(request.faults.failing_edits.map(HostError));
         memory.show(Property::SourceAddress, request.source.as_deref());
-        memory.show(
-            Property::PeerCertificateDigest,
-            request.client_cert.as_deref(),
-        );
+        memory.show(Property::PeerCertificateDigest, request.client_cert.as_deref());
 
         let gate = &self.gates[&worker];
         let mut exchange = Exchange::default();
@@ -118,8 +110,7 @@ impl Show for MemoryHost {
     /// Numbers are eight bytes, as Envoy writes them.
     fn end(&self, request: &Sent, reply: Option<&Reply>) {
         let ending = &request.ending;
-        self.status
-            .set(reply.map(|reply| u64::from(reply.status)).or(ending.status));
+        self.status.set(reply.map(|reply| u64::from(reply.status)).or(ending.status));
         for (property, value) in [
             (Property::RequestTotalSize, ending.bytes_in),
             (Property::ResponseTotalSize, ending.bytes_out),

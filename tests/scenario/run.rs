@@ -27,11 +27,7 @@ pub(crate) fn run(scenario: &Scenario, make: &MakeMachine) -> Vec<String> {
         for host in &scenario.hosts {
             let found = Conversation::new(scenario, variant, *host, make).hold();
             let place = format!("[{}, {host:?}]", variant.name);
-            problems.extend(
-                found
-                    .into_iter()
-                    .map(|problem| format!("{place} {problem}")),
-            );
+            problems.extend(found.into_iter().map(|problem| format!("{place} {problem}")));
         }
     }
     problems
@@ -59,19 +55,14 @@ impl<'a> Conversation<'a> {
     ) -> Self {
         let start = scenario.start.unwrap_or(USUAL_START);
         let values = variant.env.iter();
-        let env: BTreeMap<_, _> = values
-            .map(|(name, value)| (name.clone(), env_value(value)))
-            .collect();
+        let env: BTreeMap<_, _> =
+            values.map(|(name, value)| (name.clone(), env_value(value))).collect();
         let keys = mint_all(scenario, variant, &env, start);
         let config = match &variant.config {
             ConfigSpec::Absent => Vec::new(),
             ConfigSpec::Text(text) => bytes(text),
             ConfigSpec::Object(json) => {
-                let meaning = Meaning {
-                    start,
-                    env: &env,
-                    keys: &keys,
-                };
+                let meaning = Meaning { start, env: &env, keys: &keys };
                 meaning.fill_json(json).to_string().into_bytes()
             }
         };
@@ -90,13 +81,7 @@ impl<'a> Conversation<'a> {
 
     fn hold(mut self) -> Vec<String> {
         self.leave_records();
-        let workers = self
-            .scenario
-            .steps
-            .iter()
-            .map(|step| step.worker)
-            .max()
-            .unwrap_or(0);
+        let workers = self.scenario.steps.iter().map(|step| step.worker).max().unwrap_or(0);
         for worker in 0..=workers {
             let configured = self.machine.configure(worker);
             let found = check_configured(&self.context(), &self.variant.configure, &configured);
@@ -130,11 +115,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn meaning(&self) -> Meaning<'_> {
-        Meaning {
-            start: self.start,
-            env: &self.env,
-            keys: &self.keys,
-        }
+        Meaning { start: self.start, env: &self.env, keys: &self.keys }
     }
 
     fn sent(&self, step: &Step) -> Sent {
@@ -153,22 +134,14 @@ impl<'a> Conversation<'a> {
 
     fn leave_records(&self) {
         for (name, record) in &self.scenario.records {
-            let store = self
-                .machine
-                .store()
-                .expect("shared data that can be reached");
-            store
-                .set_shared_data(name, &bytes(record), 0)
-                .expect("an empty store");
+            let store = self.machine.store().expect("shared data that can be reached");
+            store.set_shared_data(name, &bytes(record), 0).expect("an empty store");
         }
     }
 
     /// Counts what an audit line says was counted.
     fn count(&mut self, audited: Audited) {
-        let cell = self
-            .counted
-            .entry(audited.jti)
-            .or_insert_with_key(|jti| Cell::new(jti));
+        let cell = self.counted.entry(audited.jti).or_insert_with_key(|jti| Cell::new(jti));
         cell.count(audited.decision);
     }
 
@@ -182,41 +155,25 @@ impl<'a> Conversation<'a> {
         let mut problems = Vec::new();
         for (jti, counted) in &self.counted {
             if cells.read(jti).as_ref() != Ok(counted) {
-                problems.push(format!(
-                    "the cell of {jti} is {:?}, not {counted:?}",
-                    cells.read(jti)
-                ));
+                problems
+                    .push(format!("the cell of {jti} is {:?}, not {counted:?}", cells.read(jti)));
             }
         }
         for (name, record) in &self.scenario.records {
-            if store
-                .shared_data(name)
-                .ok()
-                .flatten()
-                .map(|(found, _)| found)
-                != Some(bytes(record))
+            if store.shared_data(name).ok().flatten().map(|(found, _)| found) != Some(bytes(record))
             {
-                problems.push(format!(
-                    "the record {name} of another module was overwritten"
-                ));
+                problems.push(format!("the record {name} of another module was overwritten"));
             }
         }
         let masked = self.context().masked("jti");
         let expected = self.counted.len() + self.scenario.records.len();
         if !masked && store.len() != expected {
-            problems.push(format!(
-                "{} records in shared data, not {expected}",
-                store.len()
-            ));
+            problems.push(format!("{} records in shared data, not {expected}", store.len()));
         }
         problems
     }
 
     fn note(&mut self, place: &str, found: Vec<String>) {
-        self.problems.extend(
-            found
-                .into_iter()
-                .map(|problem| format!("{place}: {problem}")),
-        );
+        self.problems.extend(found.into_iter().map(|problem| format!("{place}: {problem}")));
     }
 }

@@ -79,9 +79,7 @@ impl Hidden {
 }
 
 fn shows(hidden: &[String], place: &str, text: &str) -> Vec<String> {
-    let shown = hidden
-        .iter()
-        .filter(|secret| text.contains(secret.as_str()));
+    let shown = hidden.iter().filter(|secret| text.contains(secret.as_str()));
     let problem = |secret| format!("{place} shows {secret}: {text}");
     shown.map(problem).collect()
 }

@@ -109,23 +109,15 @@ impl Step {
 
 impl RequestSpec {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&[
-            "method",
-            "path",
-            "authority",
-            "headers",
-            "source",
-            "client_cert",
-        ])?;
+        let members =
+            node.members(&["method", "path", "authority", "headers", "source", "client_cert"])?;
         let mut headers = Vec::new();
         for (member, name, usual) in [
             ("method", ":method", "GET"),
             ("path", ":path", "/v1/models"),
             ("authority", ":authority", "gw.example"),
         ] {
-            let value = members
-                .read(member, nullable)?
-                .unwrap_or(Some(usual.to_owned()));
+            let value = members.read(member, nullable)?.unwrap_or(Some(usual.to_owned()));
             headers.extend(value.map(|value| (name.to_owned(), value)));
         }
         let sent = members.read("headers", |node| node.list(header))?;
@@ -149,11 +141,7 @@ fn header(node: &Node<'_>) -> Result<(String, String), Invalid> {
 impl Faults {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["failing_edits", "no_clock", "no_headers", "never_shown"])?;
-        let flag = |name| {
-            members
-                .read(name, Node::bool)
-                .map(Option::unwrap_or_default)
-        };
+        let flag = |name| members.read(name, Node::bool).map(Option::unwrap_or_default);
         let status = |n: &Node<'_>| u32::try_from(n.integer()?).map_err(|e| n.unusable(e));
         Ok(Self {
             failing_edits: members.read("failing_edits", status)?,
@@ -181,9 +169,8 @@ impl Ending {
 
 impl Expect {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&[
-            "action", "status", "reason", "audit", "reply", "upstream", "log",
-        ])?;
+        let members =
+            node.members(&["action", "status", "reason", "audit", "reply", "upstream", "log"])?;
         let actions = [
             ("answer", Expected::Answer),
             ("forward", Expected::Forward),
@@ -194,20 +181,12 @@ impl Expect {
             action: members.require("action")?.choice(&actions)?,
             status: members.read("status", Node::integer)?,
             reason: members.read("reason", reason)?,
-            audit: members
-                .read("audit", |n| named(n, json))?
-                .unwrap_or_default(),
-            reply: members
-                .read("reply", ExpectReply::read)?
-                .unwrap_or_default(),
-            upstream: members
-                .read("upstream", ExpectUpstream::read)?
-                .unwrap_or_default(),
+            audit: members.read("audit", |n| named(n, json))?.unwrap_or_default(),
+            reply: members.read("reply", ExpectReply::read)?.unwrap_or_default(),
+            upstream: members.read("upstream", ExpectUpstream::read)?.unwrap_or_default(),
             log: texts(&members, "log")?,
         };
-        expect
-            .consistent()
-            .map_err(|problem| node.unusable(problem))?;
+        expect.consistent().map_err(|problem| node.unusable(problem))?;
         Ok(expect)
     }
 
@@ -237,10 +216,7 @@ impl ExpectReply {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["headers", "body"])?;
         let headers = members.read("headers", |n| named(n, json))?;
-        Ok(Self {
-            headers: headers.unwrap_or_default(),
-            body: members.read("body", json)?,
-        })
+        Ok(Self { headers: headers.unwrap_or_default(), body: members.read("body", json)? })
     }
 }
 
@@ -248,10 +224,7 @@ impl ExpectUpstream {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["present", "absent"])?;
         let present = members.read("present", |n| named(n, json))?;
-        Ok(Self {
-            present: present.unwrap_or_default(),
-            absent: texts(&members, "absent")?,
-        })
+        Ok(Self { present: present.unwrap_or_default(), absent: texts(&members, "absent")? })
     }
 }
 

@@ -68,11 +68,7 @@ impl Meaning<'_> {
     /// `start`, `start+60`, `start-60`.
     fn time(&self, placeholder: &str) -> Option<u64> {
         let shift = placeholder.strip_prefix("start")?;
-        let shift: i64 = if shift.is_empty() {
-            0
-        } else {
-            shift.parse().ok()?
-        };
+        let shift: i64 = if shift.is_empty() { 0 } else { shift.parse().ok()? };
         Some(shifted(self.start, shift))
     }
 }

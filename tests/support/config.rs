@@ -63,12 +63,6 @@ pub(super) fn isolate(config: &mut Value, module: &Path, access_log: &Path, dir:
 }
 
 fn named<'a>(config: &'a mut Value, list: &str, name: &str) -> &'a mut Value {
-    let items = config
-        .pointer_mut(list)
-        .and_then(Value::as_array_mut)
-        .expect("a list");
-    items
-        .iter_mut()
-        .find(|item| item["name"] == name)
-        .expect("a member of that name")
+    let items = config.pointer_mut(list).and_then(Value::as_array_mut).expect("a list");
+    items.iter_mut().find(|item| item["name"] == name).expect("a member of that name")
 }

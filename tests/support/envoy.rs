@@ -74,10 +74,7 @@ impl Options {
     }
 
     fn config(&mut self, dir: &TempDir) -> Value {
-        let module = self
-            .module
-            .take()
-            .unwrap_or_else(|| artefact("VKEY_TEST_WASM"));
+        let module = self.module.take().unwrap_or_else(|| artefact("VKEY_TEST_WASM"));
         let mut built = config::shipped();
         config::isolate(&mut built, &module, &dir.file(ACCESS_LOG), dir);
         for (name, _) in &self.environment {
@@ -134,12 +131,7 @@ impl Envoy {
         let child = spawn(&options, &dir);
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         // From here on the process has an owner that ends it, whatever happens next.
-        let mut envoy = Self {
-            child: Mutex::new(child),
-            dir,
-            admin: unknown,
-            gate: unknown,
-        };
+        let mut envoy = Self { child: Mutex::new(child), dir, admin: unknown, gate: unknown };
         let outcome = wait_for(
             || match envoy.exited() {
                 Some(status) => Some(Err(status)),
@@ -152,10 +144,7 @@ impl Envoy {
                 (envoy.admin, envoy.gate) = (admin, gate);
                 Ok(envoy)
             }
-            Err(status) => Err(Refused {
-                status,
-                log: envoy.proxy_log(),
-            }),
+            Err(status) => Err(Refused { status, log: envoy.proxy_log() }),
         }
     }
 
@@ -189,13 +178,7 @@ impl Envoy {
     pub(crate) fn wait_for_access_log(&self, count: usize) -> Vec<String> {
         wait_for(
             || Some(self.access_log()).filter(|lines| lines.len() >= count),
-            || {
-                format!(
-                    "{count} lines wanted in {:#?}\n{}",
-                    self.access_log(),
-                    self.proxy_log()
-                )
-            },
+            || format!("{count} lines wanted in {:#?}\n{}", self.access_log(), self.proxy_log()),
         )
     }
 
@@ -256,12 +239,7 @@ fn spawn(options: &Options, dir: &TempDir) -> Child {
         .args(["--file-flush-interval-msec", "20"])
         .arg("--disable-hot-restart") // nothing shared with another Envoy, nothing left in /dev/shm
         .env_clear()
-        .envs(
-            options
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        )
+        .envs(options.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file of ours"))
         .stderr(log)
@@ -271,8 +249,6 @@ fn spawn(options: &Options, dir: &TempDir) -> Child {
 
 /// A file that Envoy may not have made yet.
 fn read(path: PathBuf) -> String {
-    fs::read(path).map_or_else(
-        |_| String::new(),
-        |text| String::from_utf8_lossy(&text).into_owned(),
-    )
+    fs::read(path)
+        .map_or_else(|_| String::new(), |text| String::from_utf8_lossy(&text).into_owned())
 }

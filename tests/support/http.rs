@@ -30,8 +30,7 @@ impl Request {
     }
 
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.headers
-            .push((name.to_owned(), value.as_ref().to_vec()));
+        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
@@ -59,11 +58,7 @@ impl Request {
         }
         let sized = self.has("content-length") || self.has("transfer-encoding");
         if !sized && !self.body.is_empty() {
-            push_header(
-                &mut wire,
-                "content-length",
-                self.body.len().to_string().as_bytes(),
-            );
+            push_header(&mut wire, "content-length", self.body.len().to_string().as_bytes());
         }
         wire.extend_from_slice(b"\r\n");
         wire.extend_from_slice(&self.body);
@@ -71,9 +66,7 @@ impl Request {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.headers
-            .iter()
-            .any(|(have, _)| have.eq_ignore_ascii_case(name))
+        self.headers.iter().any(|(have, _)| have.eq_ignore_ascii_case(name))
     }
 }
 
@@ -95,9 +88,7 @@ impl Response {
     /// The value of a header that stands at most once.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let mut values = self.headers.iter().filter(|(have, _)| have == name);
-        let first = values
-            .next()
-            .map(|(_, value)| String::from_utf8_lossy(value).into_owned());
+        let first = values.next().map(|(_, value)| String::from_utf8_lossy(value).into_owned());
         assert!(values.next().is_none(), "more than one {name} in {self:?}");
         first
     }
@@ -139,11 +130,7 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
-        Ok(Self {
-            stream,
-            unread: Vec::new(),
-            head_sent: false,
-        })
+        Ok(Self { stream, unread: Vec::new(), head_sent: false })
     }
 
     /// Sends the request and reads its answer; panics when the connection fails instead.
@@ -249,10 +236,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<(Response, usize)>> {
     let httparse::Status::Complete(length) = head.parse(bytes).map_err(invalid)? else {
         return Ok(None);
     };
-    let headers = head
-        .headers
-        .iter()
-        .map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec()));
+    let headers = head.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec()));
     let response = Response {
         status: head.code.ok_or_else(|| invalid("no status"))?,
         headers: headers.collect(),

@@ -19,10 +19,7 @@
     clippy::unwrap_used,
     reason = "each test crate uses a part of this, and in a test a panic is the report"
 )]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a deadline on a real process needs a real clock"
-)]
+#![allow(clippy::disallowed_methods, reason = "a deadline on a real process needs a real clock")]
 
 pub(crate) mod config;
 mod envoy;
@@ -49,11 +46,7 @@ pub(crate) fn artefact(variable: &str) -> PathBuf {
     let Some(path) = std::env::var_os(variable).map(PathBuf::from) else {
         panic!("{variable} is not set: run `make test`");
     };
-    assert!(
-        path.is_file(),
-        "{variable} names no file: {}",
-        path.display()
-    );
+    assert!(path.is_file(), "{variable} names no file: {}", path.display());
     path
 }
 
@@ -67,11 +60,7 @@ pub(crate) fn wait_for<T>(
         if let Some(value) = probe() {
             return value;
         }
-        assert!(
-            Instant::now() < deadline,
-            "gave up after {DEADLINE:?}: {}",
-            explain()
-        );
+        assert!(Instant::now() < deadline, "gave up after {DEADLINE:?}: {}", explain());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -217,11 +217,8 @@ impl Host for ProxyHost {
     }
 
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
-        let headers: Vec<_> = reply
-            .headers
-            .iter()
-            .map(|(name, value)| ((*name).into(), (*value).into()))
-            .collect();
+        let headers: Vec<_> =
+            reply.headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let headers = Headers::to_pairs(&headers);
         // SAFETY: the three slices are valid for their lengths, and the host copies them.
         done(unsafe {
@@ -260,11 +257,7 @@ fn plugin_configuration(len: usize) -> Vec<u8> {
 }
 
 fn done(status: u32) -> Result<(), HostError> {
-    if status == OK {
-        Ok(())
-    } else {
-        Err(HostError(status))
-    }
+    if status == OK { Ok(()) } else { Err(HostError(status)) }
 }
 
 /// Takes the bytes that a host call hands over.

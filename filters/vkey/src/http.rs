@@ -20,10 +20,7 @@ struct Http {
 
 /// Starts a request under a root context.
 pub(crate) fn create(id: u32, root_id: u32) {
-    let http = Http {
-        gate: crate::root::gate(root_id),
-        exchange: RefCell::default(),
-    };
+    let http = Http { gate: crate::root::gate(root_id), exchange: RefCell::default() };
     REQUESTS.with_borrow_mut(|requests| requests.insert(id, Rc::new(http)));
 }
 
@@ -58,8 +55,5 @@ fn find(id: u32) -> Option<Rc<Http>> {
 }
 
 fn unannounced() -> Rc<Http> {
-    Rc::new(Http {
-        gate: crate::root::gate(0),
-        exchange: RefCell::default(),
-    })
+    Rc::new(Http { gate: crate::root::gate(0), exchange: RefCell::default() })
 }

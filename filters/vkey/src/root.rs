@@ -15,9 +15,7 @@ thread_local! {
 
 /// The gate of a root context. One that is not configured denies everything.
 pub(crate) fn gate(root_id: u32) -> Rc<Gate> {
-    ROOTS
-        .with_borrow(|roots| roots.get(&root_id).cloned())
-        .unwrap_or_else(closed)
+    ROOTS.with_borrow(|roots| roots.get(&root_id).cloned()).unwrap_or_else(closed)
 }
 
 /// Puts a configuration in force. `false` only for a text that is no configuration anywhere: where

@@ -22,10 +22,7 @@ fn count(store: &impl SharedData, dialect: Dialect, id: &str) -> Result<(), NotC
 
 #[track_caller]
 fn allowed(store: &MemoryStore, id: &str) -> u64 {
-    CellStore::new(store, Dialect::Auto)
-        .read(id)
-        .unwrap()
-        .allowed()
+    CellStore::new(store, Dialect::Auto).read(id).unwrap().allowed()
 }
 
 // === two workers, one call at a time ===
@@ -92,21 +89,10 @@ impl SharedData for Stepped<'_> {
 fn losses(host: Dialect, calls: u32, update: impl Fn(&Stepped<'_>) + Sync) -> Vec<u32> {
     let lost = |order: &u32| {
         let (store, finished) = (MemoryStore::new(host), [false; 2]);
-        let turns = (
-            Mutex::new(Turns {
-                order: *order,
-                taken: 0,
-                finished,
-            }),
-            Condvar::new(),
-        );
+        let turns = (Mutex::new(Turns { order: *order, taken: 0, finished }), Condvar::new());
         thread::scope(|scope| {
             for worker in 0..2 {
-                let stepped = Stepped {
-                    store: &store,
-                    turns: &turns,
-                    worker,
-                };
+                let stepped = Stepped { store: &store, turns: &turns, worker };
                 let update = &update;
                 scope.spawn(move || update(&stepped));
             }
@@ -133,9 +119,7 @@ fn not_found_so_write_would_lose_one() {
         let cell = found.map(|(record, _)| Cell::decode("k", &record).unwrap());
         let mut cell = cell.unwrap_or_else(|| Cell::new("k"));
         cell.count(Decision::Allow);
-        store
-            .set_shared_data("vkey/k/k", &cell.encode(), cas)
-            .unwrap();
+        store.set_shared_data("vkey/k/k", &cell.encode(), cas).unwrap();
     };
     assert_ne!(losses(Dialect::Envoy, 4, naive), [0; 0]);
 }
@@ -157,11 +141,7 @@ fn many_workers_count_exactly() {
             workers.map(|worker| worker.join().unwrap()).iter().sum()
         });
         let counted = allowed(&store, "a") + allowed(&store, "b");
-        assert_eq!(
-            counted + failed as u64,
-            6 * 2 * UPDATES,
-            "{host:?} {dialect:?}"
-        );
+        assert_eq!(counted + failed as u64, 6 * 2 * UPDATES, "{host:?} {dialect:?}");
         assert_eq!(store.len(), 2);
     }
 }
@@ -190,17 +170,10 @@ fn contention_gives_up_and_changes_nothing() {
     for (host, dialect) in PAIRS {
         let store = MemoryStore::new(host);
         count(&store, dialect, "present").unwrap();
-        let contended = Contended {
-            store: store.clone(),
-            writes: Counter::new(0),
-        };
+        let contended = Contended { store: store.clone(), writes: Counter::new(0) };
         for id in ["present", "absent"] {
             let refused = count(&contended, dialect, id);
-            assert_eq!(
-                refused,
-                Err(NotCounted::Contention),
-                "{host:?} {dialect:?} {id}"
-            );
+            assert_eq!(refused, Err(NotCounted::Contention), "{host:?} {dialect:?} {id}");
             assert!((MAX_TRIES..=2 * MAX_TRIES).contains(&contended.writes.take()));
         }
         assert_eq!((store.len(), allowed(&store, "present")), (1, 1));
@@ -210,22 +183,14 @@ fn contention_gives_up_and_changes_nothing() {
 #[test]
 fn what_is_no_cell_is_neither_counted_on_nor_overwritten() {
     let whole = Cell::new("k").encode();
-    for record in [
-        b"".as_slice(),
-        b"another module's",
-        &whole[1..],
-        &[&whole[..], b"x"].concat(),
-    ] {
+    for record in [b"".as_slice(), b"another module's", &whole[1..], &[&whole[..], b"x"].concat()] {
         for (host, dialect) in PAIRS {
             let store = MemoryStore::new(host);
             store.set_shared_data("vkey/k/k", record, 0).unwrap();
             assert_eq!(count(&store, dialect, "k"), Err(NotCounted::Contention));
             let read = CellStore::new(&store, dialect).read("k");
             assert_eq!(read, Err(NotCounted::Contention));
-            assert_eq!(
-                store.shared_data("vkey/k/k"),
-                Ok(Some((record.to_vec(), 1)))
-            );
+            assert_eq!(store.shared_data("vkey/k/k"), Ok(Some((record.to_vec(), 1))));
         }
     }
 }
@@ -241,10 +206,7 @@ fn names_of_one_checksum_share_nothing_but_their_place() {
         for (times, id) in (1..).zip(&ids[..MAX_NAMES]) {
             assert_eq!(allowed(&store, id), times);
         }
-        assert_eq!(
-            count(&store, dialect, ids[MAX_NAMES]),
-            Err(NotCounted::Contention)
-        );
+        assert_eq!(count(&store, dialect, ids[MAX_NAMES]), Err(NotCounted::Contention));
     }
 }
 
