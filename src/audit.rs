@@ -1,5 +1,6 @@
 //! The audit record of a request, and the audit line that it is written to and read from.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decision::{Decision, DenyReason};
@@ -13,41 +14,41 @@ pub const MASK_VALUE: &str = "***REDACTED***";
 
 /// What one request came to. `None` is written as `null`: not known, or not applicable.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
+pub struct Record<'a> {
     /// When the request was first seen, Unix microseconds.
     pub ts_micros: u64,
     /// The proxy that wrote the line, by the id of its node.
-    pub host: Option<String>,
+    pub host: Option<Cow<'a, str>>,
     /// The request's id, as in the proxy's own logs.
-    pub req: Option<String>,
+    pub req: Option<Cow<'a, str>>,
     /// What the engine decided. `None` is a denial: the request never reached the engine.
     pub decision: Option<Decision>,
     /// Names the key's signing key.
-    pub kid: Option<String>,
+    pub kid: Option<Cow<'a, str>>,
     /// The key.
-    pub jti: Option<String>,
+    pub jti: Option<Cow<'a, str>>,
     /// The key's tenant.
-    pub tenant: Option<String>,
+    pub tenant: Option<Cow<'a, str>>,
     /// Who the key was given to.
-    pub sub: Option<String>,
+    pub sub: Option<Cow<'a, str>>,
     /// The key's tier.
-    pub tier: Option<String>,
+    pub tier: Option<Cow<'a, str>>,
     /// How many caveats the key carries.
     pub caveats: Option<u64>,
     /// The address of the client.
-    pub src: Option<String>,
+    pub src: Option<Cow<'a, str>>,
     /// The HTTP method.
-    pub method: Option<String>,
+    pub method: Option<Cow<'a, str>>,
     /// The authority as the client wrote it.
-    pub authority: Option<String>,
+    pub authority: Option<Cow<'a, str>>,
     /// The canonical path, or the path as written when it has no canonical form.
-    pub path: Option<String>,
+    pub path: Option<Cow<'a, str>>,
     /// The names in the query, without their values.
-    pub query_keys: Vec<String>,
+    pub query_keys: Vec<Cow<'a, str>>,
     /// The model asked for.
-    pub model: Option<String>,
+    pub model: Option<Cow<'a, str>>,
     /// The MCP call.
-    pub mcp: Option<String>,
+    pub mcp: Option<Cow<'a, str>>,
     /// The status the client was answered with.
     pub status: Option<u64>,
     /// Bytes received from the client.
@@ -61,13 +62,13 @@ pub struct Record {
     /// From the request's first sight to its end.
     pub duration_ns: Option<u64>,
     /// The address of the upstream.
-    pub upstream: Option<String>,
+    pub upstream: Option<Cow<'a, str>>,
     /// How the upstream's connection was judged.
-    pub tls_verdict: Option<String>,
+    pub tls_verdict: Option<Cow<'a, str>>,
     /// The digest of the policy it was judged by.
-    pub tls_policy: Option<String>,
+    pub tls_policy: Option<Cow<'a, str>>,
     /// Names the configuration in force.
-    pub plan: Option<String>,
+    pub plan: Option<Cow<'a, str>>,
 }
 
 /// Members whose values an audit line does not show.
@@ -90,7 +91,7 @@ const LINE_BYTES: usize = 640;
 
 // === impl Record ===
 
-impl Record {
+impl Record<'_> {
     /// The record as one line of JSON in ASCII, without the line end. Values that `mask` covers, and
     /// texts of the client that could hold a key, are replaced.
     pub fn write(&self, mask: &Mask) -> String {
@@ -128,7 +129,9 @@ impl Record {
         line.text.push('}');
         line.text
     }
+}
 
+impl Record<'static> {
     /// Reads a line that [`Record::write`] wrote. Masked values come back as what masks them.
     ///
     /// # Errors
@@ -223,7 +226,7 @@ impl Line<'_> {
         self.string(name, value.map(unless_key));
     }
 
-    fn strings(&mut self, name: &str, values: &[String]) {
+    fn strings(&mut self, name: &str, values: &[Cow<'_, str>]) {
         if self.mask.covers(name) {
             return self.quoted(name, &self.mask.value);
         }
@@ -307,13 +310,13 @@ fn nullable<'a, T>(
     if *node.value() == Json::Null { Ok(None) } else { read(node).map(Some) }
 }
 
-fn owned(node: &Node<'_>) -> Result<String, Invalid> {
-    node.string().map(str::to_owned)
+fn owned(node: &Node<'_>) -> Result<Cow<'static, str>, Invalid> {
+    node.string().map(|text| Cow::Owned(text.to_owned()))
 }
 
-fn query_keys(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
+fn query_keys(node: &Node<'_>) -> Result<Vec<Cow<'static, str>>, Invalid> {
     match node.value().as_str() {
-        Some(mask) => Ok(vec![mask.to_owned()]),
+        Some(mask) => Ok(vec![Cow::Owned(mask.to_owned())]),
         None => node.list(owned).map(Into::into),
     }
 }
@@ -344,15 +347,15 @@ fn micros(node: &Node<'_>) -> Result<u64, Invalid> {
 mod tests {
     use super::*;
 
-    fn record() -> Record {
+    fn record() -> Record<'static> {
         Record {
             ts_micros: 1_790_000_000_123_456,
-            host: Some("gateway-1".to_owned()),
+            host: Some("gateway-1".into()),
             decision: Some(Decision::Deny(DenyReason::Path)),
-            sub: Some("Zo\u{eb} \"\u{1f511}\"\n\u{7f}".to_owned()),
+            sub: Some("Zo\u{eb} \"\u{1f511}\"\n\u{7f}".into()),
             caveats: Some(2),
-            path: Some("/v1/x".to_owned()),
-            query_keys: vec!["a".to_owned(), "\u{0}".to_owned()],
+            path: Some("/v1/x".into()),
+            query_keys: vec!["a".into(), "\u{0}".into()],
             status: Some(403),
             ..Record::default()
         }
@@ -383,7 +386,7 @@ mod tests {
 
     #[test]
     fn every_maskable_member_can_be_masked() {
-        let all = |text: &str| Some(text.to_owned());
+        let all = |text: &'static str| Some(text.into());
         let record = Record {
             req: all("leak"),
             host: all("leak"),
@@ -396,7 +399,7 @@ mod tests {
             method: all("leak"),
             authority: all("leak"),
             path: all("leak"),
-            query_keys: vec!["leak".to_owned()],
+            query_keys: vec!["leak".into()],
             model: all("leak"),
             mcp: all("leak"),
             upstream: all("leak"),
@@ -409,8 +412,8 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_key_is_not_shown() {
-        let key = "/v1/vk1.main-0.abc.def".to_owned();
-        let jwt = "eyJhbGciOiJIUzI1NiJ9".to_owned();
+        let key = "/v1/vk1.main-0.abc.def".into();
+        let jwt = "eyJhbGciOiJIUzI1NiJ9".into();
         let record = Record { path: Some(key), query_keys: vec![jwt], ..record() };
         let line = record.write(&Mask::default());
         assert_eq!(line.matches(MASK_VALUE).count(), 2, "{line}");

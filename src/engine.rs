@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// Names the plan in audit lines.
-    pub fn plan_id(&self) -> &str {
+    pub fn plan_id(&self) -> &Rc<str> {
         &self.plan.id
     }
 

@@ -4,6 +4,7 @@
 //! not at all, so each step stands on its own: an exchange that was never judged is a denial, and one
 //! that was finished writes no second line.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -11,6 +12,7 @@ use crate::access::{
     Access, AmbiguousPath, CanonicalPath, canonical_host, query_keys, without_query,
 };
 use crate::audit::{Mask, Record};
+use crate::claims::Claims;
 use crate::config::Mode;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
@@ -35,9 +37,23 @@ const NANOS_PER_MICRO: u64 = 1_000;
 /// One request on its way.
 #[derive(Debug, Default)]
 pub struct Exchange {
-    record: Record,
-    started_ns: Option<u64>,
+    seen: Option<Seen>,
+    key: Option<Rc<Key>>,
+    plan: Option<Rc<str>>,
+    decision: Option<Decision>,
     finished: bool,
+}
+
+/// What the request said of itself, kept for the audit line.
+#[derive(Debug)]
+struct Seen {
+    at_ns: u64,
+    request_id: Option<String>,
+    source: Option<IpAddr>,
+    method: Option<String>,
+    authority: Option<String>,
+    path: Option<String>,
+    query_keys: Vec<String>,
 }
 
 /// What a request shows of itself before anything is decided.
@@ -75,7 +91,7 @@ pub struct Edits<'a> {
     /// Headers to remove, by name.
     pub remove: Vec<&'a [u8]>,
     /// Headers to add.
-    pub add: Vec<(&'a str, String)>,
+    pub add: Vec<(&'static str, Cow<'a, str>)>,
     /// A header to set in the place of whatever the client sent.
     pub replace: Option<(&'a str, &'a str)>,
 }
@@ -98,24 +114,21 @@ pub struct Ending {
 impl Exchange {
     /// Whether the request was seen already.
     pub fn is_observed(&self) -> bool {
-        self.started_ns.is_some()
+        self.seen.is_some()
     }
 
     /// Takes down what the request says of itself, for the audit line.
     pub fn observe(&mut self, head: &RequestHead<'_>, source: Option<IpAddr>, now_ns: u64) {
-        let target = head.target.unwrap_or_default();
-        let keys = query_keys(target).take(MAX_QUERY_KEYS);
-        self.started_ns = Some(now_ns);
-        self.record = Record {
-            ts_micros: now_ns / NANOS_PER_MICRO,
-            req: head.request_id.and_then(request_id),
-            src: source.map(|source| source.to_string()),
+        let keys = query_keys(head.target.unwrap_or_default()).take(MAX_QUERY_KEYS);
+        self.seen = Some(Seen {
+            at_ns: now_ns,
+            request_id: head.request_id.and_then(request_id),
+            source,
             method: head.method.map(|method| text(method, MAX_METHOD_BYTES)),
             authority: head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES)),
             path: head.target.map(path),
             query_keys: keys.map(|key| text(key, MAX_QUERY_KEY_BYTES)).collect(),
-            ..Record::default()
-        };
+        });
     }
 
     /// Decides, apart from counting. `client_cert` is asked for the digest of the client's
@@ -128,7 +141,7 @@ impl Exchange {
     ) -> Judgement {
         let source = engine.client_address(request.peer, &request.head.forwarded_for);
         self.observe(request.head, source, request.now_ns);
-        self.record.plan = Some(engine.plan_id().to_owned());
+        self.plan = Some(Rc::clone(engine.plan_id()));
         let now_secs = request.now_ns / NANOS_PER_SEC;
         let credential = match request.head.credential() {
             Ok(credential) => credential,
@@ -140,7 +153,7 @@ impl Exchange {
             let reason = identity.verdict.err().unwrap_or(DenyReason::NotReady);
             return Judgement::deny(None, reason);
         };
-        self.record_key(&key);
+        self.key = Some(Rc::clone(&key));
         if let Err(reason) = identity.verdict {
             return Judgement::deny(Some(key), reason);
         }
@@ -157,37 +170,62 @@ impl Exchange {
 
     /// Whether the request went on.
     pub fn is_forwarded(&self) -> bool {
-        self.record.decision.is_some_and(Decision::forwards)
+        self.decision.is_some_and(Decision::forwards)
     }
 
     /// Takes down the decision that is final.
     pub fn conclude(&mut self, decision: Decision) {
-        self.record.decision = Some(decision);
+        self.decision = Some(decision);
     }
 
     /// The audit line, once.
-    pub fn finish(&mut self, ending: Ending, host: Option<&str>, mask: &Mask) -> Option<String> {
+    pub fn finish(&mut self, ending: &Ending, host: Option<&str>, mask: &Mask) -> Option<String> {
         if std::mem::replace(&mut self.finished, true) {
             return None;
         }
-        let duration_ns = self.started_ns.zip(ending.now_ns);
-        self.record.host = host.map(str::to_owned);
-        self.record.status = ending.status;
-        self.record.bytes_in = ending.bytes_in;
-        self.record.bytes_out = ending.bytes_out;
-        self.record.upstream = ending.upstream;
-        self.record.duration_ns = duration_ns.map(|(start, end)| end.saturating_sub(start));
-        Some(self.record.write(mask))
+        Some(self.record(ending, host).write(mask))
     }
 
-    fn record_key(&mut self, key: &Key) {
-        let claims = key.claims();
-        self.record.kid = Some(key.kid().to_string());
-        self.record.jti = Some(claims.jti.clone());
-        self.record.tenant = Some(claims.tenant.clone());
-        self.record.sub.clone_from(&claims.sub);
-        self.record.tier = Some(claims.tier().to_owned());
-        self.record.caveats = u64::try_from(key.caveats_len()).ok();
+    fn record<'a>(&'a self, ending: &'a Ending, host: Option<&'a str>) -> Record<'a> {
+        let of_request = self.seen.as_ref().map(Seen::record).unwrap_or_default();
+        let started_ns = self.seen.as_ref().map(|seen| seen.at_ns);
+        let claims = self.key.as_ref().map(|key| key.claims());
+        let claim = |text: fn(&Claims) -> Option<&str>| claims.and_then(text).map(Cow::Borrowed);
+        Record {
+            host: host.map(Cow::Borrowed),
+            decision: self.decision,
+            kid: self.key.as_ref().map(|key| Cow::Borrowed(key.kid().as_str())),
+            jti: claim(|claims| Some(&claims.jti)),
+            tenant: claim(|claims| Some(&claims.tenant)),
+            sub: claim(|claims| claims.sub.as_deref()),
+            tier: claim(|claims| Some(claims.tier())),
+            caveats: self.key.as_ref().and_then(|key| key.caveats_len().try_into().ok()),
+            status: ending.status,
+            bytes_in: ending.bytes_in,
+            bytes_out: ending.bytes_out,
+            duration_ns: ending
+                .now_ns
+                .zip(started_ns)
+                .map(|(end, start)| end.saturating_sub(start)),
+            upstream: ending.upstream.as_deref().map(Cow::Borrowed),
+            plan: self.plan.as_deref().map(Cow::Borrowed),
+            ..of_request
+        }
+    }
+}
+
+impl Seen {
+    fn record(&self) -> Record<'_> {
+        Record {
+            ts_micros: self.at_ns / NANOS_PER_MICRO,
+            req: self.request_id.as_deref().map(Cow::Borrowed),
+            src: self.source.map(|source| Cow::Owned(source.to_string())),
+            method: self.method.as_deref().map(Cow::Borrowed),
+            authority: self.authority.as_deref().map(Cow::Borrowed),
+            path: self.path.as_deref().map(Cow::Borrowed),
+            query_keys: self.query_keys.iter().map(|key| Cow::Borrowed(key.as_str())).collect(),
+            ..Record::default()
+        }
     }
 }
 
@@ -200,14 +238,14 @@ impl Judgement {
 impl<'a> Edits<'a> {
     /// The edits of a request that goes on for a key: everything private goes, the identity and the
     /// provider's credential take its place.
-    pub fn forward(engine: &'a Engine, key: &Key, head: &RequestHead<'a>) -> Self {
+    pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {
         let host = head.authority.and_then(canonical_host);
         let credential = engine.credential_for(host.as_deref());
         let claims = key.claims();
         let mut add = Vec::new();
         if engine.settings().identity_headers {
-            add.push(("x-vkey-key", claims.jti.clone()));
-            add.push(("x-vkey-tenant", claims.tenant.clone()));
+            add.push(("x-vkey-key", Cow::Borrowed(claims.jti.as_str())));
+            add.push(("x-vkey-tenant", Cow::Borrowed(claims.tenant.as_str())));
             add.extend(claims.sub.as_ref().map(|sub| ("x-vkey-sub", header_text(sub))));
         }
         Self {
@@ -297,14 +335,18 @@ fn request_id(id: &[u8]) -> Option<String> {
 
 /// Text as a header value: what is not visible ASCII, and `%`, is percent-encoded (RFC 3986,
 /// section 2.1), so that no value can end the header or be taken for another.
-fn header_text(text: &str) -> String {
-    let mut value = String::with_capacity(text.len());
+fn header_text(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
+    if text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut value = String::with_capacity(text.len() * 3);
     for byte in text.bytes() {
-        match byte {
-            b'%' => value.push_str("%25"),
-            b' '..=b'~' => value.push(char::from(byte)),
-            _ => value.push_str(&format!("%{byte:02X}")),
+        if plain(byte) {
+            value.push(char::from(byte));
+        } else {
+            value.push_str(&format!("%{byte:02X}"));
         }
     }
-    value
+    Cow::Owned(value)
 }

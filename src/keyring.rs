@@ -272,7 +272,7 @@ impl Ring {
 
     /// Derives the signing key of an epoch.
     pub fn signing_key(&self, kid: &Kid) -> SigningKey {
-        self.root.derive(&kid.to_string())
+        self.root.derive(kid.as_str())
     }
 }
 

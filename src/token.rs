@@ -29,7 +29,8 @@ const VERSION: &str = "vk1";
 /// Names the signing key of a token: `<ring>-<epoch>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kid {
-    ring: Box<str>,
+    text: Box<str>,
+    ring_len: usize,
     epoch: u32,
 }
 
@@ -82,7 +83,8 @@ struct Caveat<'a> {
 impl Kid {
     /// The kid of a ring's epoch; `None` when the ring's name breaks the rule of [`Kid::parse`].
     pub fn new(ring: &str, epoch: u32) -> Option<Self> {
-        is_ring_name(ring).then(|| Self { ring: ring.into(), epoch })
+        let text = format!("{ring}-{epoch}").into();
+        is_ring_name(ring).then_some(Self { text, ring_len: ring.len(), epoch })
     }
 
     /// Reads `<ring>-<epoch>`: the ring `[a-z0-9][a-z0-9-]{0,31}`, the epoch what follows the last
@@ -95,14 +97,18 @@ impl Kid {
         let text = std::str::from_utf8(text).map_err(|_| Malformed(()))?;
         let (ring, digits) = text.rsplit_once('-').ok_or(Malformed(()))?;
         let epoch = digits.parse().map_err(|_| Malformed(()))?;
-        let kid = Self::new(ring, epoch).ok_or(Malformed(()))?;
         // One spelling only: no leading zeros, no sign.
-        if kid.to_string() == text { Ok(kid) } else { Err(Malformed(())) }
+        Self::new(ring, epoch).filter(|kid| &*kid.text == text).ok_or(Malformed(()))
+    }
+
+    /// The kid as it stands in a token.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// The name of the ring.
     pub fn ring(&self) -> &str {
-        &self.ring
+        self.text.get(..self.ring_len).unwrap_or_default()
     }
 
     /// The epoch; 0 for a ring that does not rotate.
@@ -113,7 +119,7 @@ impl Kid {
 
 impl fmt::Display for Kid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ring, self.epoch)
+        f.write_str(&self.text)
     }
 }
 

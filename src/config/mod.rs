@@ -9,6 +9,7 @@ mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 
 use crate::audit::Mask;
 use crate::caveat::{HostPattern, Restriction};
@@ -44,7 +45,7 @@ pub struct Plan {
     pub credentials: Vec<Credential>,
     /// Names the configuration in audit lines: the beginning of its SHA-256, and behind a `/` the
     /// version of its revocations where it has one.
-    pub id: String,
+    pub id: Rc<str>,
 }
 
 /// The part of a configuration that holds no secret.
@@ -242,7 +243,7 @@ impl Config {
         }
         let credentials = self.credentials.into_iter().map(|c| c.compile(&environment));
         Ok(Plan {
-            id: plan_id(&self.digest, self.settings.revoked.version),
+            id: plan_id(&self.digest, self.settings.revoked.version).into(),
             keyring: Keyring::new(rings, self.clock_skew_secs),
             credentials: credentials.collect::<Result<_, _>>()?,
             settings: self.settings,

@@ -143,7 +143,7 @@ impl Gate {
             upstream: forwarded.and_then(|()| text_property(host, Property::UpstreamAddress)),
             now_ns: host.now_ns(),
         };
-        if let Some(line) = exchange.finish(ending, self.node(host), &self.audit.mask) {
+        if let Some(line) = exchange.finish(&ending, self.node(host), &self.audit.mask) {
             self.write(host, &line);
         }
     }

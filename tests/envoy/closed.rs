@@ -108,7 +108,7 @@ fn what_is_not_ready_is_audited() {
     let main = Minter::new("main", None);
     let envoy = Envoy::start(options("audited", &main, json!({})).env(VARIABLE, ""));
     assert_eq!(envoy.send(&Request::new("GET", "/v1/models")).status, 503);
-    let [record] = <[Record; 1]>::try_from(records(&envoy, 1)).unwrap();
+    let [record] = <[Record<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
     assert_eq!(record.decision, Some(Decision::Deny(DenyReason::NotReady)));
     assert_eq!((record.status, record.path.as_deref()), (Some(503), Some("/v1/models")));
 }

@@ -72,7 +72,7 @@ pub(crate) fn options(label: &str, minter: &Minter, mut plugin: Value) -> Option
 }
 
 /// The audit lines, once all of them are there and no more come.
-pub(crate) fn records(envoy: &Envoy, count: usize) -> Vec<Record> {
+pub(crate) fn records(envoy: &Envoy, count: usize) -> Vec<Record<'static>> {
     envoy.wait_for_access_log(count);
     envoy.stop();
     let lines = envoy.access_log();

@@ -53,7 +53,8 @@ fn three_epochs_pass_without_a_refusal() {
     let records = records(&envoy, usize::try_from(sent + 1).unwrap());
     assert_eq!(records.last().unwrap().decision, Some(Decision::Deny(DenyReason::KeyRetired)));
     assert_eq!(records.last().unwrap().jti.as_deref(), Some("old"));
-    let mut kids: Vec<_> = records.into_iter().filter_map(|record: Record| record.kid).collect();
+    let mut kids: Vec<_> =
+        records.into_iter().filter_map(|record: Record<'_>| record.kid).collect();
     kids.sort();
     kids.dedup();
     assert!(kids.len() > usize::try_from(EPOCH_CHANGES).unwrap(), "{kids:?}");
