@@ -123,6 +123,13 @@ impl Restriction {
         self.client_cert.is_some() || inside()
     }
 
+    /// Whether a path glob can match nothing, because paths start with `/`: in a key it is a rule like
+    /// any other, in a configuration a mistake.
+    pub fn has_unmatchable_path(&self) -> bool {
+        let inside = || self.any_of.iter().flatten().any(Self::has_unmatchable_path);
+        self.paths.iter().flatten().any(|glob| !glob.can_match_path()) || inside()
+    }
+
     fn prohibits_target(&self, access: &Access<'_>) -> Option<DenyReason> {
         let path = access.path.as_str();
         let host = |pattern: &HostPattern| access.host.as_ref().is_some_and(|h| pattern.matches(h));
@@ -268,7 +275,8 @@ fn names(node: &Node<'_>) -> Result<Box<[Glob]>, Invalid> {
     node.list(|item| Ok(Glob::name(item.string()?)))
 }
 
-fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
+/// Reads a network.
+pub(crate) fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
     node.string()?.parse().map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
 }
 

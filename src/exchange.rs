@@ -14,7 +14,7 @@ use crate::access::{
 use crate::audit::{Mask, Record};
 use crate::claims::Claims;
 use crate::config::Mode;
-use crate::decision::{Decision, DenyReason};
+use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
@@ -158,7 +158,7 @@ impl Exchange {
             return Judgement::deny(Some(key), reason);
         }
         // A key in the URL cannot be kept from the upstream.
-        if request.head.line_holds(credential) {
+        if request.head.line_holds_key() {
             return Judgement::deny(Some(key), DenyReason::Path);
         }
         let client_cert = engine.needs_client_cert(&key).then(client_cert).flatten();
@@ -287,11 +287,13 @@ pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
     access.method == "GET" && access.path.as_str() == engine.settings().usage_path
 }
 
-/// A denial that the shadow mode only writes down.
+/// A denial that the shadow mode only writes down, unless the key is no longer good: alternatives
+/// have times of their own.
 fn deny_access(engine: &Engine, reason: DenyReason) -> Verdict {
+    let authenticated = reason.class() != DenyClass::Unauthenticated;
     Verdict::Decide(match engine.settings().mode {
-        Mode::Enforce => Decision::Deny(reason),
-        Mode::Shadow => Decision::Shadow(reason),
+        Mode::Shadow if authenticated => Decision::Shadow(reason),
+        Mode::Enforce | Mode::Shadow => Decision::Deny(reason),
     })
 }
 

@@ -33,6 +33,11 @@ impl Glob {
         Self { pattern: pattern.into(), kind: Kind::Path }
     }
 
+    /// Whether there is a path, which starts with `/`, that could match.
+    pub fn can_match_path(&self) -> bool {
+        self.pattern.starts_with('/') || self.pattern.starts_with("**")
+    }
+
     /// Whether the whole of `text` matches. Takes at most `pattern × text` steps, no allocation.
     ///
     /// Only the last star of each kind is ever revisited: whatever an earlier one could still take,

@@ -1,10 +1,16 @@
 //! Request headers as a host hands them out, and what one reading of them finds.
 
+use std::borrow::Cow;
+
 use crate::config::KeySource;
 use crate::decision::DenyReason;
+use crate::token::split_tag;
 
 /// The prefix of the headers that tell the upstream who the caller is. Only the module sets them.
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
+
+/// Shorter than any key, and than the 43 characters of a tag.
+const MIN_KEY_BYTES: usize = 40;
 
 /// A header map as a host serialises it (proxy-wasm ABI 0.2.1, `proxy_get_header_map_pairs`): the
 /// number of pairs, the lengths of each name and value, then the texts, each with a NUL behind it;
@@ -142,23 +148,29 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// Whether the request line itself holds the credential, from where it cannot be removed.
-    pub fn line_holds(&self, credential: &[u8]) -> bool {
+    /// Whether the request line itself holds a key, from where it cannot be removed.
+    pub fn line_holds_key(&self) -> bool {
         let line = [self.method, self.target, self.authority];
-        line.iter().flatten().any(|text| contains(text, credential))
+        line.into_iter().flatten().any(|text| holds_key(text, self.tag()))
     }
 
     /// The names of the headers that must not reach the upstream: the private ones, and whatever
-    /// else holds the credential, since a client may send its key in more places than those where
-    /// keys are looked for.
+    /// else holds a key, since a client may send one in more places than those where keys are
+    /// looked for.
     pub fn unforwardable(&self) -> Vec<&'a [u8]> {
         let mut names = self.private.clone();
-        if let Credential::One(credential) = self.credential {
-            let holds = |(_, value): &(&[u8], &[u8])| contains(value, credential);
-            let holding = self.headers.iter().filter(holds).map(|(name, _)| name);
-            names.extend(holding.filter(|name| !self.private.contains(name)));
-        }
+        let holds_key = |(_, value): &(&[u8], &[u8])| holds_key(value, self.tag());
+        let holding = self.headers.iter().filter(holds_key).map(|(name, _)| name);
+        names.extend(holding.filter(|name| !self.private.contains(name)));
         names
+    }
+
+    /// The text of the credential's tag.
+    fn tag(&self) -> Option<&'a [u8]> {
+        match self.credential {
+            Credential::One(credential) => split_tag(credential).map(|(_, tag)| tag),
+            Credential::Conflict | Credential::Missing => None,
+        }
     }
 
     fn new(headers: &'a Headers) -> Self {
@@ -211,7 +223,7 @@ impl<'a> RequestHead<'a> {
 
 /// Whether a header claims an identity that only the module may set. Servers that turn headers into
 /// variables read `x_vkey_key` as `x-vkey-key`, so both spellings count.
-fn is_identity(name: &[u8]) -> bool {
+pub(crate) fn is_identity(name: &[u8]) -> bool {
     let plain = |byte: &u8| {
         if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
     };
@@ -220,10 +232,45 @@ fn is_identity(name: &[u8]) -> bool {
         && head.iter().map(plain).eq(IDENTITY_PREFIX.iter().copied())
 }
 
-/// Whether a text holds another. Keys are longer than nearly all headers, so this is rarely looked
-/// into.
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.len() >= part.len() && text.windows(part.len().max(1)).any(|window| window == part)
+/// Whether a text holds a key: any in its own form, or the tag of this one, which is the part that
+/// makes it one. Escapes are resolved once, as a server behind would do.
+fn holds_key(text: &[u8], tag: Option<&[u8]>) -> bool {
+    // Shorter than any tag, as nearly every header is.
+    if text.len() < MIN_KEY_BYTES {
+        return false;
+    }
+    let text = percent_decoded(text);
+    let starts_key = |window: &[u8]| {
+        window.strip_prefix(b"vk1.").is_some_and(|rest| rest.iter().copied().all(is_key_byte))
+    };
+    tag.is_some_and(|tag| text.windows(tag.len().max(1)).any(|window| window == tag))
+        || text.windows(MIN_KEY_BYTES).any(starts_key)
+}
+
+fn is_key_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+/// Resolves escapes (RFC 3986, section 2.1); what is none stays as it is.
+fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = text.iter().position(|byte| *byte == b'%') else {
+        return Cow::Borrowed(text);
+    };
+    let (plain, mut rest) = text.split_at_checked(first).unwrap_or((text, &[]));
+    let mut decoded = plain.to_vec();
+    while let Some((byte, behind)) = rest.split_first() {
+        let escape = behind.split_at_checked(2).filter(|_| *byte == b'%');
+        let escaped = escape.and_then(|(digits, after)| Some((hex(digits)?, after)));
+        let (byte, after) = escaped.unwrap_or((*byte, behind));
+        decoded.push(byte);
+        rest = after;
+    }
+    Cow::Owned(decoded)
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
+    u8::from_str_radix(text, 16).ok()
 }
 
 fn read_usize(bytes: &[u8]) -> usize {

@@ -298,11 +298,6 @@ impl Keyring {
         Ok(ring)
     }
 
-    /// The ring that new keys are minted by: the first active one.
-    pub fn minting_ring(&self) -> Option<&Ring> {
-        self.rings.iter().find(|ring| ring.state == RingState::Active)
-    }
-
     /// Whether a kid's epoch is good at a time.
     ///
     /// # Errors

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::access::CanonicalPath;
 use crate::audit::Mask;
-use crate::caveat::{HostPattern, Restriction};
-use crate::cidr::Cidr;
-use crate::claims::id;
+use crate::caveat::{HostPattern, Restriction, cidr};
+use crate::claims::{id, is_id};
+use crate::headers::is_identity;
 use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::keyring::{RingState, Rotation};
 use crate::token::is_ring_name;
@@ -25,6 +25,15 @@ const MAX_CLOCK_SKEW_SECS: u64 = 3600;
 const MAX_TRUSTED_HOPS: u64 = 16;
 
 const DEFAULT_CLOCK_SKEW_SECS: u64 = 5;
+
+const INVALID_TENANT: &str = "the name of a tenant is 1 to 64 of A-Z a-z 0-9 _ -";
+
+/// Headers that neither carry a key nor a credential: they frame the message, or are the module's
+/// or the proxy's own.
+const RESERVED_HEADERS: [&str; 9] = [
+    "connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade",
+    "x-forwarded-for", "x-request-id",
+];
 
 /// The headers that AI clients send their keys in.
 const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
@@ -56,7 +65,7 @@ fn settings(members: &Members<'_>, identity_headers: bool) -> Result<Settings, I
     let unlisted = [("allow", UnlistedTenants::Allow), ("deny", UnlistedTenants::Deny)];
     let modes = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
     Ok(Settings {
-        audience: members.read("audience", |node| node.string().map(str::to_owned))?,
+        audience: members.read("audience", audience)?,
         key_sources: members.read("key_sources", key_sources)?.unwrap_or_else(default_key_sources),
         tiers: members.read("tiers", |node| limited(node, false))?.unwrap_or_default(),
         tenants: members.read("tenants", |node| limited(node, true))?.unwrap_or_default(),
@@ -123,6 +132,13 @@ fn clock_skew(node: &Node<'_>) -> Result<u64, Invalid> {
 
 // === who may do what ===
 
+fn audience(node: &Node<'_>) -> Result<String, Invalid> {
+    match node.string()? {
+        "" => Err(node.expected("the name of an audience")),
+        audience => Ok(audience.to_owned()),
+    }
+}
+
 fn key_sources(node: &Node<'_>) -> Result<Vec<KeySource>, Invalid> {
     let sources = node.list(|item| {
         let members = item.members(&["header", "scheme"])?;
@@ -146,14 +162,22 @@ fn default_key_sources() -> Vec<KeySource> {
 fn limited(node: &Node<'_>, names_are_ids: bool) -> Result<BTreeMap<String, Restriction>, Invalid> {
     let mut limited = BTreeMap::new();
     for (name, entry) in node.entries()? {
-        if names_are_ids && !crate::claims::is_id(name) {
-            return Err(entry.unusable("the name of a tenant is 1 to 64 of A-Z a-z 0-9 _ -"));
+        if names_are_ids && !is_id(name) {
+            return Err(entry.unusable(INVALID_TENANT));
         }
         let members = entry.members(&["only"])?;
-        let only = members.read("only", Restriction::read)?.unwrap_or_default();
+        let only = members.read("only", only)?.unwrap_or_default();
         limited.insert(name.to_owned(), only);
     }
     Ok(limited)
+}
+
+fn only(node: &Node<'_>) -> Result<Restriction, Invalid> {
+    let only = Restriction::read(node)?;
+    if only.has_unmatchable_path() {
+        return Err(node.expected("path globs that start with / or **, as /v1/**"));
+    }
+    Ok(only)
 }
 
 fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
@@ -162,6 +186,9 @@ fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
     let tenants = members.read("tenants", |node| {
         let mut tenants = BTreeMap::new();
         for (tenant, entry) in node.entries()? {
+            if !is_id(tenant) {
+                return Err(entry.unusable(INVALID_TENANT));
+            }
             let members = entry.members(&["issued_before"])?;
             tenants.insert(tenant.to_owned(), members.require("issued_before")?.integer()?);
         }
@@ -188,10 +215,6 @@ fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {
     })
 }
 
-fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
-    node.string()?.parse().map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
-}
-
 // === what becomes of a request ===
 
 fn forward(node: &Node<'_>) -> Result<(bool, Vec<CredentialConfig>), Invalid> {
@@ -205,10 +228,15 @@ fn credential(node: &Node<'_>) -> Result<CredentialConfig, Invalid> {
     let members = node.members(&["hosts", "header", "value"])?;
     let value = members.require("value")?;
     Ok(CredentialConfig {
-        hosts: members.require("hosts")?.list(HostPattern::read)?,
+        hosts: hosts(&members.require("hosts")?)?,
         header: header_name(&members.require("header")?)?,
         value: Template::parse(value.string()?).map_err(|invalid| value.unusable(invalid))?,
     })
+}
+
+fn hosts(node: &Node<'_>) -> Result<Box<[HostPattern]>, Invalid> {
+    let hosts = node.list(HostPattern::read)?;
+    if hosts.is_empty() { Err(node.expected("at least one host")) } else { Ok(hosts) }
 }
 
 fn usage(node: &Node<'_>) -> Result<String, Invalid> {
@@ -265,8 +293,13 @@ fn seconds(node: &Node<'_>) -> Result<u64, Invalid> {
         .ok_or_else(|| node.expected("a duration in whole seconds, as 90s, 168h or 30d"))
 }
 
+/// The name of a header that may carry a key or a credential, in lower case.
 fn header_name(node: &Node<'_>) -> Result<String, Invalid> {
-    token(node).map(|name| name.to_ascii_lowercase())
+    let name = token(node)?.to_ascii_lowercase();
+    if RESERVED_HEADERS.contains(&name.as_str()) || is_identity(name.as_bytes()) {
+        return Err(node.unusable("this header belongs to the proxy or to the module"));
+    }
+    Ok(name)
 }
 
 /// RFC 9110, section 5.6.2.

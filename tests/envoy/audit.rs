@@ -99,20 +99,22 @@ fn the_log_sink_writes_to_the_proxy_log_alone() {
     assert_eq!(envoy.send(&Request::new("GET", "/v1/models").bearer(&key)).status, 200);
     assert_eq!(envoy.send(&Request::new("GET", "/v1/models")).status, 401);
     // Envoy's own access logger prints a dash for each request.
-    assert_eq!(envoy.wait_for_access_log(2), ["-", "-"]);
+    assert_eq!(envoy.send(&Request::new("GET", "/v1%2fmodels").bearer(&key)).status, 400);
+    assert_eq!(envoy.wait_for_access_log(3), ["-", "-", "-"]);
     envoy.stop();
     let log = envoy.proxy_log();
     let json = log.lines().filter_map(|line| Some(&line[line.find("{\"v\":")?..]));
     let lines: Vec<Record<'_>> = json.map(|line| Record::parse(line).expect(line)).collect();
-    assert_eq!(lines.len(), 2, "{log}");
+    assert_eq!(lines.len(), 3, "{log}");
     assert_eq!(lines[0].sub.as_deref(), Some("***REDACTED***"));
     assert_eq!(lines[0].src.as_deref(), Some("***REDACTED***"));
     assert_eq!(lines[1].decision, Some(Decision::Deny(DenyReason::KeyMissing)));
+    assert_eq!((lines[0].status, lines[1].status), (Some(200), Some(401)));
+    assert_eq!((lines[2].decision, lines[2].status), (None, Some(400)));
     assert!(!log.contains("a person"));
 }
 
-/// A filter state that the host refuses to set must not lose the line. Envoy accepts it always, so
-/// this looks at the opposite: both sinks never hold the same line twice.
+/// Filter state serves as many loggers as there are, and the line is in no other place.
 #[test]
 fn the_access_log_sink_leaves_the_proxy_log_alone() {
     let main = Minter::new("main", None);

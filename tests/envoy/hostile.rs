@@ -32,19 +32,20 @@ fn hostile_bytes_do_not_disturb_the_next_request() {
         Request::new("OPTIONS", "*").bearer(&key),
         Request::new("CONNECT", "gw:443").bearer(&key),
     ];
-    let mut ids: Vec<String> = Vec::new();
     for request in &hostile {
         let mut connection = Connection::open(envoy.gate());
-        // Envoy answers what it refuses itself by closing the connection.
+        // Envoy ends some of these connections itself, without an answer.
         if let Ok(answer) = connection.try_send(request) {
-            ids.push(answer.status.to_string());
+            assert!(matches!(answer.status, 200 | 400 | 401 | 403 | 404 | 431), "{answer:?}");
         }
         assert_eq!(envoy.send(&good).status, 200, "after {:?}", request.encode());
     }
     envoy.stop();
     let log = envoy.proxy_log();
-    assert!(!log.contains("panic") && !log.contains("wasm log vkey: [error]"), "{log}");
-    assert!(!log.contains("Function: proxy_"), "{log}");
+    let of_module = |line: &&str| line.contains("wasm log vkey:");
+    assert!(log.lines().any(|line| of_module(&line)), "{log}");
+    assert!(!log.lines().filter(of_module).any(|line| line.contains("[error]")), "{log}");
+    assert!(!log.contains("panicked") && !log.contains("Function: proxy_"), "{log}");
 }
 
 #[test]

@@ -75,6 +75,10 @@ fn the_key_comes_out_nowhere() {
     for key in [&key, &expired] {
         for request in [
             Request::new("GET", "/v1/models").header("x-other", format!("my {key}!")).bearer(key),
+            Request::new("GET", format!("/v1/models?a={}", key.replacen('k', "%6b", 1)))
+                .bearer(key),
+            Request::new("GET", format!("/v1/models?a={}", &key[4..])).bearer(key),
+            Request::new("GET", "/v1/models").header("x-other", &key[4..]).bearer(key),
             Request::new("GET", format!("/v1/models?key={key}")).bearer(key),
             Request::new("GET", "/v1/models").bearer(key),
             Request::new("GET", "/admin").bearer(key).header("x-request-id", key),

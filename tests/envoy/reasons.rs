@@ -140,7 +140,7 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         assert_eq!(record.decision.and_then(Decision::reason), *expected, "{name}");
         assert_eq!(record.status, Some(u64::from(expected.map_or(200, status))), "{name}");
     }
-    // Bodies and limits come with issues of their own; the other two need a broken proxy.
+    // The other two need a proxy that is broken.
     let reached = |reason: &&DenyReason| {
         cases.iter().any(|(_, _, expected)| expected.as_ref() == Some(*reason))
     };

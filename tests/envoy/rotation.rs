@@ -53,6 +53,11 @@ fn three_epochs_pass_without_a_refusal() {
     let records = records(&envoy, usize::try_from(sent + 1).unwrap());
     assert_eq!(records.last().unwrap().decision, Some(Decision::Deny(DenyReason::KeyRetired)));
     assert_eq!(records.last().unwrap().jti.as_deref(), Some("old"));
+    let overlap =
+        |record: &&Record<'_>| record.jti.as_ref().is_some_and(|jti| jti.starts_with("overlap"));
+    let overlapping = records.iter().filter(overlap).map(|record| record.kid.clone());
+    let overlapping = overlapping.collect::<std::collections::BTreeSet<_>>().len();
+    assert!(overlapping >= usize::try_from(EPOCH_CHANGES).unwrap(), "{overlapping} epochs");
     let mut kids: Vec<_> =
         records.into_iter().filter_map(|record: Record<'_>| record.kid).collect();
     kids.sort();

@@ -291,7 +291,8 @@ fn counted(context: &Context<'_>, expect: &Expect, line: &str) -> Option<Audited
     let decision = record.decision?;
     let fails = decision == Decision::Deny(DenyReason::Contention);
     let jti = record.jti.filter(|_| !context.masked("jti"))?;
-    (!fails && expect.action != Expected::Answer).then_some(Audited { jti: jti.into_owned(), decision })
+    (!fails && expect.action != Expected::Answer)
+        .then_some(Audited { jti: jti.into_owned(), decision })
 }
 
 impl Context<'_> {
