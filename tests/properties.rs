@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, query_keys};
 use vkey::audit::Record;
@@ -16,6 +17,7 @@ use vkey::caveat::Restriction;
 use vkey::cell::Cell;
 use vkey::claims::Claims;
 use vkey::config::{Config, Dialect, Plan};
+use vkey::decision::Decision;
 use vkey::engine::Engine;
 use vkey::exchange::Exchange;
 use vkey::headers::Headers;
@@ -70,7 +72,7 @@ fn allows(engine: &mut Engine, token: &str, access: &Access<'_>) -> bool {
 
 /// Members are drawn from few values, so that they hold about as often as they do not.
 fn restriction() -> impl Strategy<Value = Value> {
-    (flat_restriction(), of(vec(flat_restriction(), 0..3))).prop_map(|(mut flat, any_of)| {
+    (flat_restriction(), sometimes(vec(flat_restriction(), 0..3))).prop_map(|(mut flat, any_of)| {
         if let Some(any_of) = any_of {
             flat["any_of"] = Value::Array(any_of);
         }
@@ -78,17 +80,22 @@ fn restriction() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Present once in five times: a key with some restrictions still allows about as much as it refuses.
+fn sometimes<T: Strategy>(strategy: T) -> impl Strategy<Value = Option<T::Value>> {
+    proptest::option::weighted(0.2, strategy)
+}
+
 fn flat_restriction() -> impl Strategy<Value = Value> {
-    let list = |items: &'static [&'static str]| of(vec(select(items), 0..3));
+    let list = |items: &'static [&'static str]| sometimes(vec(select(items), 1..4));
     (
-        (of(NOW - 5..NOW + 5), of(NOW - 5..NOW + 5)),
+        (sometimes(NOW - 5..NOW + 5), sometimes(NOW - 5..NOW + 5)),
         list(&["GET", "POST", "DELETE"]),
         list(&["gw.example", "*.example", "a.b.example", "other"]),
         list(&["/v1/**", "/v1/*", "/v1/models", "/**", "/v2/*", "/*/chat"]),
         list(&["gpt-*", "*", "o3"]),
         list(&["10.0.0.0/8", "10.1.0.0/16", "::/0", "192.0.2.1"]),
-        of((list(&["tools/*", "ping"]), list(&["s1", "*"]), list(&["search_*", "*"]))),
-        of(vec(select(&["ab", "cd"][..]), 0..2)),
+        sometimes((list(&["tools/*", "ping"]), list(&["s1", "*"]), list(&["search_*", "*"]))),
+        sometimes(vec(select(&["ab", "cd"][..]), 0..2)),
     )
         .prop_map(|((nbf, exp), methods, hosts, paths, models, sources, mcp, certs)| {
             let mcp = mcp.map(|(methods, servers, tools)| {
@@ -176,19 +183,6 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn a_caveat_only_narrows(
-        claims in claims(),
-        caveats in vec(restriction(), 0..3),
-        more in restriction(),
-        access in access(),
-    ) {
-        let key = caveats.iter().fold(sign(&claims), |token, caveat| attenuate(&token, caveat));
-        let narrower = attenuate(&key, &more);
-        let mut engine = engine();
-        prop_assert!(allows(&mut engine, &key, &access) || !allows(&mut engine, &narrower, &access));
-    }
-
-    #[test]
     fn what_is_minted_says_what_was_claimed(claims in claims()) {
         let claims = Claims::parse(claims.to_string().as_bytes()).unwrap();
         let again = Claims::parse(claims.to_json().to_string().as_bytes()).unwrap();
@@ -213,7 +207,7 @@ proptest! {
         let foreign = attenuate(&sign(&json!({})), &other);
         let foreign: Vec<&str> = foreign.split('.').collect();
         let (i, j) = (at.index(segments.len()), to.index(segments.len()));
-        let mut changed = vec![token.clone(); 4];
+        let mut changed = vec![token.clone(); 5];
         let mut edit = segments.clone();
         edit.remove(i);
         changed[0] = edit.join(".");
@@ -226,6 +220,9 @@ proptest! {
         let mut bytes = token.clone().into_bytes();
         bytes[at.index(token.len())] = letter;
         changed[3] = String::from_utf8(bytes).unwrap();
+        let mut edit = segments.clone();
+        edit[i] = foreign[i.min(foreign.len() - 1)];
+        changed[4] = edit.join(".");
         for changed in changed {
             prop_assert!(changed == token || verify(&changed).is_none(), "{}", changed);
         }
@@ -256,7 +253,45 @@ proptest! {
     }
 }
 
+#[test]
+fn a_caveat_only_narrows() {
+    let strategy = (claims(), vec(restriction(), 0..3), restriction(), access());
+    let allowed = std::cell::Cell::new((0, 0));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(4_000));
+    let outcome = runner.run(&strategy, |(claims, caveats, more, access)| {
+        let key = caveats.iter().fold(sign(&claims), |token, caveat| attenuate(&token, caveat));
+        let narrower = attenuate(&key, &more);
+        let mut engine = engine();
+        let wide = allows(&mut engine, &key, &access);
+        let narrow = allows(&mut engine, &narrower, &access);
+        let (wide_count, narrow_count) = allowed.get();
+        allowed.set((wide_count + u32::from(wide), narrow_count + u32::from(narrow)));
+        prop_assert!(wide || !narrow);
+        Ok(())
+    });
+    outcome.unwrap();
+    // It says something only if keys allow, and caveats take away.
+    let (wide, narrow) = allowed.get();
+    assert!(narrow >= 100 && wide >= narrow + 100, "{wide} allowed, {narrow} with a caveat more");
+}
+
 // === anything at all ===
+
+/// Every member that there is.
+const WHOLE_CONFIGURATION: &[u8] = br#"{
+    "audience": "gw", "clock_skew": "5s", "host": "auto", "mode": "shadow", "upgrades": false,
+    "keyring": [{"name": "main", "secret": "${A}", "state": "retiring",
+                 "rotation": {"interval": "1h", "max_age": "2h", "keep_expired": true}}],
+    "key_sources": [{"header": "authorization", "scheme": "Bearer"}],
+    "tiers": {"default": {"only": {"methods": ["GET"], "any_of": [{"sources": ["::/0"]}]}}},
+    "tenants": {"acme": {"only": {"paths": ["/v1/**"]}}}, "unlisted_tenants": "deny",
+    "revoked": {"version": 1, "keys": ["k"], "tenants": {"acme": {"issued_before": 1.0}}},
+    "forward": {"identity_headers": true,
+                "credentials": [{"hosts": ["*.a"], "header": "b", "value": "Bearer ${C}"}]},
+    "client": {"trusted_hops": 1, "allow": ["10.0.0.0/8"], "deny": []},
+    "usage": {"path": "/usage"},
+    "audit": {"sink": "log", "level": "warn", "mask": ["sub"], "mask_value": "?"}
+}"#;
 
 /// Bytes, and texts that come near to what the readers expect.
 fn anything() -> impl Strategy<Value = Vec<u8>> {
@@ -333,5 +368,37 @@ proptest! {
         prop_assert!(host.filter_state.borrow().is_empty());
         prop_assert_eq!(host.log.borrow().len(), 1);
         Record::parse(&host.log.borrow()[0].1).unwrap();
+    }
+
+    #[test]
+    fn a_good_key_among_anything_is_decided_once(
+        mut headers in vec(("[a-z:-]{1,12}", anything()), 0..8),
+        target in prop_oneof![anything(), Just(b"/v1/models".to_vec())],
+        peer in anything(),
+        caveats in vec(restriction(), 0..2),
+    ) {
+        let key = sign(&json!({"jti": "k", "tenant": "t", "iat": NOW - 60, "exp": NOW + 60}));
+        let key = caveats.iter().fold(key, |token, caveat| attenuate(&token, caveat));
+        headers.push(("x-api-key".to_owned(), key.into_bytes()));
+        headers.push((":path".to_owned(), target));
+        let headers = headers.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect();
+        let (gate, host, mut exchange) = (gate(), host(headers, peer), Exchange::default());
+        gate.on_request_headers(&host, &mut exchange);
+        gate.on_log(&host, &mut exchange);
+        let sealed = host.filter_state.borrow().contains_key("vkey.decision");
+        prop_assert!(sealed != host.reply.borrow().is_some());
+        let lines = host.log.borrow();
+        prop_assert_eq!(lines.len(), 1);
+        let record = Record::parse(&lines[0].1).unwrap();
+        prop_assert_eq!(record.decision.is_some_and(Decision::forwards), sealed);
+    }
+
+    #[test]
+    fn a_configuration_with_any_byte_changed_is_read_or_refused(at in any::<Index>(), byte: u8) {
+        let mut text = WHOLE_CONFIGURATION.to_vec();
+        Config::parse(&text).unwrap();
+        let index = at.index(text.len());
+        text[index] = byte;
+        _ = Config::parse(&text);
     }
 }
