@@ -71,7 +71,7 @@ impl<'a> CanonicalPath<'a> {
         if path.split('/').skip(1).any(is_parametrised_dot_segment) {
             return Err(AmbiguousPath(()));
         }
-        Ok(Self(without_dot_and_empty_segments(path)))
+        without_dot_and_empty_segments(path).map(Self)
     }
 
     /// The path, which starts with `/`.
@@ -107,6 +107,9 @@ pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let authority = std::str::from_utf8(authority).ok()?;
     let host = without_port(authority)?;
     let host = host.strip_suffix('.').unwrap_or(host);
+    if host.ends_with('.') || host.starts_with('[') != host.ends_with(']') {
+        return None;
+    }
     let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let literal = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']');
     let allowed =
@@ -166,23 +169,28 @@ fn escaped(digits: &str) -> Option<u8> {
 }
 
 fn is_parametrised_dot_segment(segment: &str) -> bool {
-    segment.split_once(';').is_some_and(|(name, _)| name == "." || name == "..")
+    let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
+    end.and_then(|end| segment.get(..end)).is_some_and(|name| name == "." || name == "..")
 }
 
-fn without_dot_and_empty_segments(path: Cow<'_, str>) -> Cow<'_, str> {
+/// A `..` removes the segment before it. Where that is an empty one, servers that drop empty segments
+/// first end somewhere else than those that follow RFC 3986, so the path is ambiguous.
+fn without_dot_and_empty_segments(path: Cow<'_, str>) -> Result<Cow<'_, str>, AmbiguousPath> {
     let clean = |segment: &str| !matches!(segment, "" | "." | "..");
     if path == "/" || path.split('/').skip(1).all(clean) {
-        return path;
+        return Ok(path);
     }
     let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
+    for segment in path.split('/').skip(1) {
         match segment {
-            "" | "." => {}
-            ".." => _ = kept.pop(),
+            "." => {}
+            ".." if kept.pop() == Some("") => return Err(AmbiguousPath(())),
+            ".." => {}
             _ => kept.push(segment),
         }
     }
-    Cow::Owned(format!("/{}", kept.join("/")))
+    kept.retain(|segment| !segment.is_empty());
+    Ok(Cow::Owned(format!("/{}", kept.join("/"))))
 }
 
 #[cfg(test)]
@@ -213,7 +221,8 @@ mod tests {
         for target in [
             "", "*", "v1", "http://a/v1", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%00b", "/a\\b", "/a#b",
             "/a?b#c", "/a%", "/a%4", "/a%zz", "/a%+1", "/a b", "/a\tb", "/é", "/a/..;x/b", "/.;/a",
-            "/%2e%2e;a/b",
+            "/%2e%2e;a/b", "/v1/..%3bx/a", "/admin//../v1", "//../v1", "/a//./../b",
+            "/a/b//%2e%2e",
         ] {
             assert!(CanonicalPath::parse(target.as_bytes()).is_err(), "{target}");
         }
@@ -227,9 +236,10 @@ mod tests {
         assert_eq!(host("API.OpenAI.com.:443").as_deref(), Some("api.openai.com"));
         assert_eq!(host("[::1]:8080").as_deref(), Some("[::1]"));
         assert_eq!(host("10.0.0.1").as_deref(), Some("10.0.0.1"));
-        for wrong in
-            ["", ".", ":443", "a@b", "a:b", "a:443:443", "[::1]x", "a b", "é", "a/b", "a%41"]
-        {
+        for wrong in [
+            "", ".", ":443", "a@b", "a:b", "a:443:443", "[::1]x", "a b", "é", "a/b", "a%41",
+            "[::1", "[", "a]", "a..",
+        ] {
             assert_eq!(host(wrong), None, "{wrong}");
         }
     }

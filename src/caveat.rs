@@ -65,6 +65,9 @@ const MEMBERS: [&str; 10] = [
 
 const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
 
+/// About what a text in a list takes in memory.
+const TEXT_BYTES: usize = 128;
+
 /// Hexadecimal digits of a SHA-256.
 const DIGEST_DIGITS: usize = 64;
 
@@ -93,34 +96,64 @@ impl Restriction {
     /// The first reason for which the time alone refuses, whatever is asked.
     pub fn prohibits_time(&self, now_secs: u64) -> Option<DenyReason> {
         if self.nbf.is_some_and(|nbf| now_secs < nbf) {
-            return Some(DenyReason::KeyNotYetValid);
+            Some(DenyReason::KeyNotYetValid)
+        } else if self.exp.is_some_and(|exp| now_secs >= exp) {
+            Some(DenyReason::KeyExpired)
+        } else {
+            self.refused_by_all(|alternative| alternative.prohibits_time(now_secs)).flatten()
         }
-        self.exp.is_some_and(|exp| now_secs >= exp).then_some(DenyReason::KeyExpired)
     }
 
     /// The first reason for which the client refuses, whatever it asks for: where it comes from and
     /// what certificate it shows.
     pub fn prohibits_client(&self, access: &Access<'_>) -> Option<DenyReason> {
-        let in_network = |cidr: &Cidr| access.source.is_some_and(|source| cidr.contains(source));
-        if none_holds(&self.sources, in_network) {
-            return Some(DenyReason::Source);
-        }
-        let shown = |digest: &String| access.client_cert == Some(digest);
-        none_holds(&self.client_cert, shown).then_some(DenyReason::ClientCert)
+        let alternatives =
+            || self.refused_by_all(|alternative| alternative.prohibits_client(access)).flatten();
+        self.prohibits_source(access).or_else(|| self.prohibits_cert(access)).or_else(alternatives)
     }
 
     /// The first reason for which the restriction does not hold; `None` when it holds.
     pub fn prohibits(&self, access: &Access<'_>) -> Option<DenyReason> {
         self.prohibits_time(access.now_secs)
-            .or_else(|| self.prohibits_client(access))
+            .or_else(|| self.prohibits_source(access))
             .or_else(|| self.prohibits_target(access))
-            .or_else(|| self.prohibits_every_alternative(access))
+            .or_else(|| self.prohibits_cert(access))
+            .or_else(|| self.prohibits_call(access))
+            .or_else(|| {
+                // A list without alternatives holds never, and blames the path.
+                let refused = self.refused_by_all(|alternative| alternative.prohibits(access));
+                refused.map(|first| first.unwrap_or(DenyReason::Path))
+            })
     }
 
     /// Whether the client's certificate has to be known to judge.
     pub fn needs_client_cert(&self) -> bool {
         let inside = || self.any_of.iter().flatten().any(Self::needs_client_cert);
         self.client_cert.is_some() || inside()
+    }
+
+    /// About how many bytes the restriction takes in memory.
+    pub(crate) fn footprint(&self) -> usize {
+        fn items<T>(list: &Option<Box<[T]>>) -> usize {
+            list.as_ref().map_or(0, |list| list.len())
+        }
+        let globs =
+            |list: &Option<Box<[Glob]>>| list.iter().flatten().map(Glob::footprint).sum::<usize>();
+        let mcp = self.mcp.as_ref().map_or(0, |mcp| {
+            [&mcp.methods, &mcp.servers, &mcp.tools, &mcp.resources, &mcp.prompts]
+                .map(globs)
+                .iter()
+                .sum()
+        });
+        let texts = items(&self.methods) + items(&self.hosts) + items(&self.client_cert);
+        let alternatives = self.any_of.iter().flatten().map(Self::footprint).sum::<usize>();
+        size_of::<Self>()
+            + texts * TEXT_BYTES
+            + items(&self.sources) * size_of::<Cidr>()
+            + globs(&self.paths)
+            + globs(&self.models)
+            + mcp
+            + alternatives
     }
 
     /// Whether a path glob can match nothing, because paths start with `/`: in a key it is a rule like
@@ -130,33 +163,45 @@ impl Restriction {
         self.paths.iter().flatten().any(|glob| !glob.can_match_path()) || inside()
     }
 
+    fn prohibits_source(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let in_network = |cidr: &Cidr| access.source.is_some_and(|source| cidr.contains(source));
+        none_holds(&self.sources, in_network).then_some(DenyReason::Source)
+    }
+
+    fn prohibits_cert(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let shown = |digest: &String| access.client_cert == Some(digest);
+        none_holds(&self.client_cert, shown).then_some(DenyReason::ClientCert)
+    }
+
     fn prohibits_target(&self, access: &Access<'_>) -> Option<DenyReason> {
         let path = access.path.as_str();
         let host = |pattern: &HostPattern| access.host.as_ref().is_some_and(|h| pattern.matches(h));
-        let model = |glob: &Glob| access.model.is_some_and(|model| glob.matches(model));
-        let call = |mcp: &McpRestriction| access.mcp.is_some_and(|call| mcp.holds(&call));
         if none_holds(&self.methods, |method| method == access.method) {
             Some(DenyReason::Method)
         } else if none_holds(&self.hosts, host) {
             Some(DenyReason::Host)
-        } else if none_holds(&self.paths, |glob| glob.matches(path)) {
-            Some(DenyReason::Path)
-        } else if none_holds(&self.models, model) {
-            Some(DenyReason::Model)
         } else {
-            self.mcp.as_ref().is_some_and(|mcp| !call(mcp)).then_some(DenyReason::McpCall)
+            none_holds(&self.paths, |glob| glob.matches(path)).then_some(DenyReason::Path)
         }
     }
 
-    /// The reason is the first alternative's; a list without alternatives blames the path.
-    fn prohibits_every_alternative(&self, access: &Access<'_>) -> Option<DenyReason> {
-        let alternatives = self.any_of.as_ref()?;
-        let mut first = None;
-        for alternative in alternatives {
-            let reason = alternative.prohibits(access)?;
-            first.get_or_insert(reason);
+    fn prohibits_call(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let model = |glob: &Glob| access.model.is_some_and(|model| glob.matches(model));
+        let holds = |mcp: &McpRestriction| access.mcp.is_some_and(|call| mcp.holds(&call));
+        if none_holds(&self.models, model) {
+            return Some(DenyReason::Model);
         }
-        Some(first.unwrap_or(DenyReason::Path))
+        self.mcp.as_ref().is_some_and(|mcp| !holds(mcp)).then_some(DenyReason::McpCall)
+    }
+
+    /// `None` when there are no alternatives to choose from or `refuses` finds nothing against one;
+    /// else the first alternative's reason, which an empty list does not have.
+    fn refused_by_all(
+        &self,
+        refuses: impl Fn(&Self) -> Option<DenyReason>,
+    ) -> Option<Option<DenyReason>> {
+        let reasons: Option<Vec<_>> = self.any_of.as_ref()?.iter().map(refuses).collect();
+        reasons.map(|reasons| reasons.first().copied())
     }
 
     /// Reads an alternative, which has no alternatives of its own.

@@ -204,7 +204,7 @@ pub fn reply(reason: DenyReason) -> Reply {
         body: format!(
             r#"{{"error":{{"message":"{message}","type":"{error_type}","code":"{code}"}}}}"#
         ),
-        details: format!("vkey_{reason}"),
+        details: format!("vkey_{code}"),
     }
 }
 

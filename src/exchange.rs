@@ -265,7 +265,7 @@ pub fn decide(
     upgrades: bool,
 ) -> Verdict {
     let Ok(access) = access else {
-        return deny_access(engine, DenyReason::PathAmbiguous);
+        return Verdict::Decide(Decision::Deny(DenyReason::PathAmbiguous));
     };
     if asks_for_usage(engine, access) {
         return match engine.authorize_client(key, access) {
@@ -273,13 +273,13 @@ pub fn decide(
             Err(reason) => Verdict::Decide(Decision::Deny(reason)),
         };
     }
-    if upgrades && !engine.settings().upgrades {
-        return deny_access(engine, DenyReason::Method);
+    if !is_method(access.method) || (upgrades && !engine.settings().upgrades) {
+        return Verdict::Decide(Decision::Deny(DenyReason::Method));
     }
-    match engine.authorize(key, access) {
-        Ok(()) => Verdict::Decide(Decision::Allow),
-        Err(reason) => deny_access(engine, reason),
-    }
+    Verdict::Decide(match engine.authorize(key, access) {
+        Ok(()) => Decision::Allow,
+        Err(reason) => refuse(reason, engine.settings().mode),
+    })
 }
 
 /// Whether a key asks for its own counts.
@@ -287,14 +287,19 @@ pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
     access.method == "GET" && access.path.as_str() == engine.settings().usage_path
 }
 
-/// A denial that the shadow mode only writes down, unless the key is no longer good: alternatives
-/// have times of their own.
-fn deny_access(engine: &Engine, reason: DenyReason) -> Verdict {
-    let authenticated = reason.class() != DenyClass::Unauthenticated;
-    Verdict::Decide(match engine.settings().mode {
-        Mode::Shadow if authenticated => Decision::Shadow(reason),
+/// The shadow mode only writes down what a good key may not do. It lets nothing pass that cannot be
+/// judged, and no key that is no longer good.
+fn refuse(reason: DenyReason, mode: Mode) -> Decision {
+    match mode {
+        Mode::Shadow if reason.class() == DenyClass::Forbidden => Decision::Shadow(reason),
         Mode::Enforce | Mode::Shadow => Decision::Deny(reason),
-    })
+    }
+}
+
+/// RFC 9110, section 9.1.
+fn is_method(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
 }
 
 /// A request without a path, or with two of a pseudo header, is ambiguous as a whole.
@@ -307,7 +312,6 @@ fn access<'a>(
     let target = head.target.filter(|_| !head.doubled).unwrap_or_default();
     Ok(Access {
         now_secs,
-        // A method is an ASCII token (RFC 9110, section 9.1); no rule lists what is not.
         method: head.method.and_then(|method| std::str::from_utf8(method).ok()).unwrap_or_default(),
         host: head.authority.and_then(canonical_host),
         path: CanonicalPath::parse(target)?,
@@ -338,7 +342,7 @@ fn request_id(id: &[u8]) -> Option<String> {
 /// Text as a header value: what is not visible ASCII, and `%`, is percent-encoded (RFC 3986,
 /// section 2.1), so that no value can end the header or be taken for another.
 fn header_text(text: &str) -> Cow<'_, str> {
-    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
     if text.bytes().all(plain) {
         return Cow::Borrowed(text);
     }

@@ -3,7 +3,7 @@
 use crate::caveat::{Origin, Restriction};
 use crate::claims::Claims;
 use crate::decision::DenyReason;
-use crate::json::{Integers, Invalid};
+use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{Keyring, RingState};
 use crate::token::{Kid, Unverified, Verified};
 
@@ -64,6 +64,14 @@ impl Key {
         let caveats = caveats.iter().enumerate();
         let caveats = caveats.map(|(index, caveat)| (Origin::Caveat(index + 1), caveat));
         only.map(|only| (Origin::Only, only)).into_iter().chain(caveats)
+    }
+
+    /// About how many bytes the key takes in memory: no part of the claims is written in less than two
+    /// bytes, or read into more than a [`Json`].
+    pub(crate) fn footprint(&self) -> usize {
+        let claims = self.claims.to_json().to_string().len() / 2 * size_of::<Json>();
+        let restrictions = self.restrictions().map(|(_, restriction)| restriction.footprint());
+        size_of::<Self>() + claims + restrictions.sum::<usize>()
     }
 
     /// Whether the key itself is good at a time: everything about it that a request has no part in.

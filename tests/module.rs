@@ -34,7 +34,7 @@ const HOST_CALLS: [&str; 12] = [
 const WASI: [&str; 4] = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
 
 /// Every export is called for every request, where it is a callback of requests.
-const EXPORTS: [&str; 10] = [
+const EXPORTS: [&str; 11] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
@@ -43,6 +43,7 @@ const EXPORTS: [&str; 10] = [
     "proxy_on_delete",
     "proxy_on_log",
     "proxy_on_memory_allocate",
+    "proxy_on_request_body",
     "proxy_on_request_headers",
     "proxy_on_vm_start",
 ];

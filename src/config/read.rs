@@ -230,8 +230,16 @@ fn credential(node: &Node<'_>) -> Result<CredentialConfig, Invalid> {
     Ok(CredentialConfig {
         hosts: hosts(&members.require("hosts")?)?,
         header: header_name(&members.require("header")?)?,
-        value: Template::parse(value.string()?).map_err(|invalid| value.unusable(invalid))?,
+        value: header_value(&value)?,
     })
+}
+
+fn header_value(node: &Node<'_>) -> Result<Template, Invalid> {
+    let text = node.string()?;
+    if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return Err(node.expected("visible ASCII and spaces"));
+    }
+    Template::parse(text).map_err(|invalid| node.unusable(invalid))
 }
 
 fn hosts(node: &Node<'_>) -> Result<Box<[HostPattern]>, Invalid> {

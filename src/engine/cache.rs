@@ -7,9 +7,15 @@ use crate::key::Key;
 use crate::mac::Tag;
 use crate::token::{parse_tag, split_tag};
 
-/// Keys of one generation. Two generations of the longest tokens take about 10 MiB; usual ones, with
-/// some 250 bytes, take one.
-const GENERATION_KEYS: usize = 1024;
+/// The most memory of one generation, in bytes: some two thousand usual keys.
+const GENERATION_BYTES: usize = 4 << 20;
+
+/// A key that takes more than this is verified every time instead: whoever makes such keys pays for
+/// them.
+const MAX_KEY_BYTES: usize = 64 << 10;
+
+/// What an entry takes besides its token and its key.
+const ENTRY_BYTES: usize = 256;
 
 /// A bounded memory of verified keys.
 ///
@@ -26,7 +32,11 @@ pub(super) struct VerifiedKeys {
     old: Generation,
 }
 
-type Generation = BTreeMap<Box<[u8]>, Entry>;
+#[derive(Default)]
+struct Generation {
+    entries: BTreeMap<Box<[u8]>, Entry>,
+    bytes: usize,
+}
 
 struct Entry {
     tag: Tag,
@@ -37,11 +47,11 @@ impl VerifiedKeys {
     /// The key that exactly this token was verified as.
     pub(super) fn get(&mut self, token: &[u8]) -> Option<Rc<Key>> {
         let (body, tag) = split_tag(token)?;
-        if let Some(entry) = self.young.get(body) {
+        if let Some(entry) = self.young.entries.get(body) {
             return entry.open(tag);
         }
-        let key = self.old.get(body)?.open(tag)?;
-        let (body, entry) = self.old.remove_entry(body)?;
+        let key = self.old.entries.get(body)?.open(tag)?;
+        let (body, entry) = self.old.entries.remove_entry(body)?;
         self.store(body, entry);
         Some(key)
     }
@@ -57,10 +67,15 @@ impl VerifiedKeys {
     }
 
     fn store(&mut self, body: Box<[u8]>, entry: Entry) {
-        if self.young.len() >= GENERATION_KEYS {
+        let bytes = body.len() + entry.key.footprint() + ENTRY_BYTES;
+        if bytes > MAX_KEY_BYTES {
+            return;
+        }
+        if self.young.bytes + bytes > GENERATION_BYTES {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(body, entry);
+        self.young.bytes += bytes;
+        self.young.entries.insert(body, entry);
     }
 }
 
@@ -77,10 +92,10 @@ mod tests {
     use crate::keyring::{Keyring, Ring, RingState, Secret};
     use crate::token::{Unverified, mint};
 
-    fn token(number: usize) -> (String, Rc<Key>) {
+    fn token(number: usize, more: &str) -> (String, Rc<Key>) {
         let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
         let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
-        let claims = format!(r#"{{"jti":"k{number}","tenant":"t","iat":1,"exp":2}}"#);
+        let claims = format!(r#"{{"jti":"k{number}","tenant":"t","iat":1,"exp":2{more}}}"#);
         let kid = ring.kid_at(0).unwrap();
         let token = mint(&ring.signing_key(&kid), &kid, claims.as_bytes());
         let keyring = Keyring::new(vec![ring], 0);
@@ -90,7 +105,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_token_is_found() {
-        let (token, key) = token(1);
+        let (token, key) = token(1, "");
         let mut keys = VerifiedKeys::default();
         keys.insert(token.as_bytes(), key);
         assert!(keys.get(token.as_bytes()).is_some());
@@ -104,17 +119,27 @@ mod tests {
     #[test]
     fn the_memory_is_bounded_and_keeps_what_is_in_use() {
         let mut keys = VerifiedKeys::default();
-        let (used, used_key) = token(0);
+        let (used, used_key) = token(0, "");
         keys.insert(used.as_bytes(), used_key);
-        let (_, key) = token(1);
-        for number in 0..GENERATION_KEYS * 5 {
-            keys.insert(
-                format!("vk1.main-0.k{number}.{}", "A".repeat(43)).as_bytes(),
-                Rc::clone(&key),
-            );
-            assert!(keys.young.len() + keys.old.len() <= GENERATION_KEYS * 2);
+        let (_, key) = token(1, "");
+        let fill = |number| format!("vk1.main-0.k{number}.{}", "A".repeat(43));
+        for number in 0..20_000 {
+            keys.insert(fill(number).as_bytes(), Rc::clone(&key));
+            assert!(keys.young.bytes <= GENERATION_BYTES && keys.old.bytes <= GENERATION_BYTES);
             assert!(keys.get(used.as_bytes()).is_some());
         }
-        assert!(keys.get(format!("vk1.main-0.k0.{}", "A".repeat(43)).as_bytes()).is_none());
+        assert!(keys.get(fill(0).as_bytes()).is_none());
+        assert!(keys.young.entries.len() > 1_000 || keys.old.entries.len() > 1_000);
+    }
+
+    #[test]
+    fn a_key_of_many_small_parts_is_not_remembered() {
+        let alternatives = "{},".repeat(900);
+        let only = format!(r#","only":{{"any_of":[{}]}}"#, alternatives.trim_end_matches(','));
+        let (token, key) = token(1, &only);
+        assert!(key.footprint() > MAX_KEY_BYTES);
+        let mut keys = VerifiedKeys::default();
+        keys.insert(token.as_bytes(), key);
+        assert!(keys.get(token.as_bytes()).is_none());
     }
 }

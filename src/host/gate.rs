@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 
+use crate::cell::Cell;
 use crate::cidr::parse_address;
 use crate::config::{AuditSettings, Config, Dialect, Level, Plan, Sink};
 use crate::decision::{Decision, DenyClass, DenyReason, Reply, reply};
@@ -27,7 +28,7 @@ pub struct Gate {
     audit: AuditSettings,
     dialect: Dialect,
     /// The id of the proxy's node, asked for once.
-    node: OnceCell<Option<String>>,
+    node: OnceCell<String>,
 }
 
 /// The configuration cannot be put in force anywhere: the host should keep the one it has.
@@ -128,6 +129,12 @@ impl Gate {
         Action::Pause
     }
 
+    /// Whether a request's body may go on. Hosts ask also while the headers are held, and take a
+    /// callback that is missing for consent.
+    pub fn on_request_body(exchange: &Exchange) -> Action {
+        if exchange.is_forwarded() { Action::Continue } else { Action::Pause }
+    }
+
     /// Writes the audit line of a request that has ended. Hosts also end requests that they never
     /// showed.
     pub fn on_log(&self, host: &impl Host, exchange: &mut Exchange) {
@@ -176,9 +183,10 @@ impl Gate {
                 }
                 Judged { host, engine, head: &head, key: &key }.forward().map_err(|_| {
                     // It was counted as allowed, and is not.
-                    _ = cells.update(&key.claims().jti, |cell| {
-                        cell.take_back(DenyClass::Unavailable);
-                    });
+                    let take_back = |cell: &mut Cell| cell.take_back(DenyClass::Unavailable);
+                    if let Err(error) = cells.update(&key.claims().jti, take_back) {
+                        host.log(Level::Error, &format!("vkey: a count is one too high: {error}"));
+                    }
                     deny(exchange, DenyReason::NotReady)
                 })
             }
@@ -199,7 +207,11 @@ impl Gate {
     }
 
     fn node(&self, host: &impl Host) -> Option<&str> {
-        self.node.get_or_init(|| text_property(host, Property::NodeId)).as_deref()
+        // The host is not called inside the cell's own initialisation: it may call back.
+        if self.node.get().is_none() {
+            _ = self.node.set(text_property(host, Property::NodeId)?);
+        }
+        self.node.get().map(String::as_str)
     }
 }
 
@@ -238,7 +250,8 @@ fn deny(exchange: &mut Exchange, reason: DenyReason) -> Reply {
     reply(reason)
 }
 
-/// Counts a decision, which is then the one that was counted: without a count there is no allowance.
+/// Counts a decision, which is then the one that was counted: what is not counted is refused, and says
+/// so, whatever else was decided.
 fn count(cells: &CellStore<'_, impl Host>, key: &Key, decision: Decision) -> Decision {
     match cells.update(&key.claims().jti, |cell| cell.count(decision)) {
         Ok(()) => decision,

@@ -143,6 +143,28 @@ fn a_module_that_traps_on_the_workers_is_sealed() {
     assert_sealed("configure_trap");
 }
 
+/// Envoy asks for the body of a request while its headers are held, and would let both go on. Without
+/// an answer of the module's the request ends by Envoy's own time limit; the seal is out of the way.
+#[test]
+fn a_request_that_cannot_be_answered_is_held() {
+    let main = Minter::new("main", None);
+    let options = options("held", &main, json!({}))
+        .module(artefact("VKEY_TEST_WASM_FAULTS"))
+        .env("VKEY_FAULT", "reply_fails")
+        .edit(|config| {
+            config::connection_manager(config, "gate")["stream_idle_timeout"] = json!("0.5s");
+            let sealed = |filter: &serde_json::Value| filter["name"] != "envoy.filters.http.rbac";
+            config::http_filters(config).retain(sealed);
+        });
+    let envoy = Envoy::start(options);
+    for request in
+        [Request::new("GET", "/v1/models"), Request::new("POST", "/v1/chat").body("hello")]
+    {
+        let answer = envoy.send(&request);
+        assert!(matches!(answer.status, 408 | 504), "{answer:?}");
+    }
+}
+
 #[test]
 fn the_module_with_no_fault_opens() {
     let main = Minter::new("main", None);

@@ -4,8 +4,9 @@
 //! - `configure_false`, `configure_trap`: the first configuration, which Envoy tries on its main
 //!   thread, succeeds; those on the workers answer false, or trap.
 //! - `create_cas_zero`: cells are created with the compare-and-swap value 0.
+//! - `reply_fails`: no answer of the module's own is sent.
 
-use vkey::host::SharedData;
+use vkey::host::{HostError, SharedData};
 
 use crate::host::{ProxyHost, environment};
 
@@ -20,6 +21,18 @@ pub(crate) fn configure() -> bool {
         Some("configure_false") => first,
         Some("configure_trap") if !first => std::process::abort(),
         _ => true,
+    }
+}
+
+/// Whether a reply may be sent.
+///
+/// # Errors
+///
+/// `Unimplemented`, as a host that has no such call.
+pub(crate) fn reply() -> Result<(), HostError> {
+    match environment("VKEY_FAULT").as_deref() {
+        Some("reply_fails") => Err(HostError(12)),
+        _ => Ok(()),
     }
 }
 

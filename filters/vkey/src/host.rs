@@ -168,9 +168,11 @@ impl Host for ProxyHost {
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
         // SAFETY: the name is valid for its length, and the host does not keep it.
-        done(unsafe {
+        let status = unsafe {
             abi::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len())
-        })
+        };
+        // What was not there is not there.
+        if status == NOT_FOUND { Ok(()) } else { done(status) }
     }
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
@@ -217,6 +219,8 @@ impl Host for ProxyHost {
     }
 
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
+        #[cfg(feature = "faults")]
+        crate::faults::reply()?;
         let headers: Vec<_> =
             reply.headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let headers = Headers::to_pairs(&headers);
@@ -254,6 +258,14 @@ fn plugin_configuration(len: usize) -> Vec<u8> {
         abi::proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, len, data, text_len)
     });
     text.unwrap_or_default()
+}
+
+/// `proxy_action_t`.
+fn action(action: Action) -> u32 {
+    match action {
+        Action::Continue => 0,
+        Action::Pause => 1,
+    }
 }
 
 fn done(status: u32) -> Result<(), HostError> {
@@ -313,10 +325,12 @@ extern "C" fn proxy_on_configure(root_id: u32, len: usize) -> bool {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_headers(id: u32, _headers: usize, _end_of_stream: bool) -> u32 {
-    match crate::http::on_request_headers(id) {
-        Action::Continue => 0,
-        Action::Pause => 1,
-    }
+    action(crate::http::on_request_headers(id))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_body(id: u32, _len: usize, _end_of_stream: bool) -> u32 {
+    action(crate::http::on_request_body(id))
 }
 
 #[unsafe(no_mangle)]

@@ -13,27 +13,32 @@ thread_local! {
     static REQUESTS: RefCell<BTreeMap<u32, Rc<Http>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-struct Http {
+/// A request and the gate it is under.
+pub(crate) struct Http {
     gate: Rc<Gate>,
     exchange: RefCell<Exchange>,
 }
 
 /// Starts a request under a root context.
-pub(crate) fn create(id: u32, root_id: u32) {
-    let http = Http { gate: crate::root::gate(root_id), exchange: RefCell::default() };
-    REQUESTS.with_borrow_mut(|requests| requests.insert(id, Rc::new(http)));
+pub(crate) fn create(id: u32, root_id: u32) -> Rc<Http> {
+    let http = Rc::new(Http { gate: crate::root::gate(root_id), exchange: RefCell::default() });
+    REQUESTS.with_borrow_mut(|requests| requests.insert(id, Rc::clone(&http)));
+    http
 }
 
 /// Decides on a request. One that the host never announced is denied like any other.
 pub(crate) fn on_request_headers(id: u32) -> Action {
-    let http = find(id).unwrap_or_else(|| {
-        create(id, 0);
-        find(id).unwrap_or_else(unannounced)
-    });
+    let http = find(id).unwrap_or_else(|| create(id, 0));
     match http.exchange.try_borrow_mut() {
         Ok(mut exchange) => http.gate.on_request_headers(&ProxyHost, &mut exchange),
         Err(_) => Action::Pause,
     }
+}
+
+/// Holds the body of a request that was not let through, also where its answer failed.
+pub(crate) fn on_request_body(id: u32) -> Action {
+    let http = find(id).unwrap_or_else(unannounced);
+    http.exchange.try_borrow().map_or(Action::Pause, |exchange| Gate::on_request_body(&exchange))
 }
 
 /// Writes a request's audit line.
