@@ -11,6 +11,7 @@ use crate::cidr::Cidr;
 use crate::decision::DenyReason;
 use crate::glob::Glob;
 use crate::json::{Integers, Invalid, Json, Node};
+use crate::mac::is_sha256_hex;
 
 /// A compiled restriction.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,13 +64,13 @@ const MEMBERS: [&str; 10] = [
     "nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert", "any_of",
 ];
 
+const FLAT_MEMBERS: [&str; 9] =
+    ["nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert"];
+
 const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
 
 /// About what a text in a list takes in memory.
 const TEXT_BYTES: usize = 128;
-
-/// Hexadecimal digits of a SHA-256.
-const DIGEST_DIGITS: usize = 64;
 
 // === impl Restriction ===
 
@@ -89,8 +90,7 @@ impl Restriction {
     ///
     /// As [`Restriction::parse`].
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let any_of = node.members(&MEMBERS)?.read("any_of", |list| list.list(Self::read_flat))?;
-        Ok(Self { any_of, ..Self::read_members(node, &MEMBERS)? })
+        Self::read_members(node, &MEMBERS)
     }
 
     /// The first reason for which the time alone refuses, whatever is asked.
@@ -204,12 +204,7 @@ impl Restriction {
         reasons.map(|reasons| reasons.first().copied())
     }
 
-    /// Reads an alternative, which has no alternatives of its own.
-    fn read_flat(node: &Node<'_>) -> Result<Self, Invalid> {
-        let flat: Vec<&str> = MEMBERS.into_iter().filter(|name| *name != "any_of").collect();
-        Self::read_members(node, &flat)
-    }
-
+    /// An alternative has no alternatives of its own.
     fn read_members(node: &Node<'_>, known: &[&str]) -> Result<Self, Invalid> {
         let members = node.members(known)?;
         Ok(Self {
@@ -223,7 +218,9 @@ impl Restriction {
             mcp: members.read("mcp", |node| McpRestriction::read(node).map(Box::new))?,
             sources: members.read("sources", |list| list.list(cidr))?,
             client_cert: members.read("client_cert", |list| list.list(digest))?,
-            any_of: None,
+            any_of: members.read("any_of", |list| {
+                list.list(|alternative| Self::read_members(alternative, &FLAT_MEMBERS))
+            })?,
         })
     }
 }
@@ -327,7 +324,7 @@ pub(crate) fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
 
 fn digest(node: &Node<'_>) -> Result<String, Invalid> {
     let digits = node.string()?;
-    if digits.len() == DIGEST_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if is_sha256_hex(digits) {
         Ok(digits.to_ascii_lowercase())
     } else {
         Err(node.expected("a SHA-256 in 64 hexadecimal digits"))

@@ -133,7 +133,7 @@ fn split(record: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn read_u64(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    bytes.try_into().map_or(0, u64::from_le_bytes)
 }
 
 /// CRC-32 (ISO-HDLC, as in zlib).

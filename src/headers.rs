@@ -274,7 +274,8 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 fn read_usize(bytes: &[u8]) -> usize {
-    bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    let word = bytes.try_into().map_or(0, u32::from_le_bytes);
+    usize::try_from(word).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

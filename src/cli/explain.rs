@@ -7,15 +7,13 @@ use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, canonical_hos
 use crate::cidr::parse_address;
 use crate::config::{Config, Plan};
 use crate::engine::Engine;
+use crate::mac::is_sha256_hex;
 
 use super::error::{Error, Exit};
 use super::input::{self, KeyArgs, Place};
 use super::output::Output;
 use super::report::Report;
 use super::time;
-
-/// Hexadecimal digits of a SHA-256.
-const DIGEST_DIGITS: usize = 64;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -127,7 +125,7 @@ fn address(text: &str) -> Result<IpAddr, &'static str> {
 }
 
 fn digest(text: &str) -> Result<String, &'static str> {
-    if text.len() == DIGEST_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if is_sha256_hex(text) {
         Ok(text.to_ascii_lowercase())
     } else {
         Err("expected a SHA-256 in 64 hexadecimal digits")

@@ -262,7 +262,7 @@ fn count(cells: &CellStore<'_, impl Host>, key: &Key, decision: Decision) -> Dec
 fn show_usage(cells: &CellStore<'_, impl Host>, key: &Key, exchange: &mut Exchange) -> Reply {
     let cell = match cells.counts() {
         true => cells.read(&key.claims().jti),
-        false => Err(NotCounted::NoSharedData),
+        false => Err(NotCounted::HostRefuses),
     };
     match cell {
         Ok(cell) => {

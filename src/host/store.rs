@@ -44,8 +44,8 @@ pub struct CellStore<'a, S: ?Sized> {
 pub enum NotCounted {
     /// Other workers were ahead every time.
     Contention,
-    /// The host keeps no shared data, though the configuration says it does.
-    NoSharedData,
+    /// The host does not keep the record: it has no shared data, or no room.
+    HostRefuses,
 }
 
 /// Where a cell was found, or would be.
@@ -108,7 +108,7 @@ impl<'a, S: SharedData + ?Sized> CellStore<'a, S> {
             match written {
                 Ok(()) => return Ok(()),
                 Err(WriteError::CasMismatch) => {}
-                Err(WriteError::Host(_)) => return Err(NotCounted::NoSharedData),
+                Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
             }
         }
         Err(NotCounted::Contention)
@@ -118,7 +118,7 @@ impl<'a, S: SharedData + ?Sized> CellStore<'a, S> {
     fn find(&self, id: &str) -> Result<Option<Place>, NotCounted> {
         for attempt in 0..MAX_NAMES {
             let name = record_name(id, attempt);
-            let record = self.shared.shared_data(&name).map_err(|_| NotCounted::NoSharedData)?;
+            let record = self.shared.shared_data(&name).map_err(|_| NotCounted::HostRefuses)?;
             let Some((record, cas)) = record else {
                 return Ok(Some(Place { name, found: None }));
             };
@@ -153,7 +153,7 @@ impl From<NotCounted> for DenyReason {
     fn from(not_counted: NotCounted) -> Self {
         match not_counted {
             NotCounted::Contention => Self::Contention,
-            NotCounted::NoSharedData => Self::NotReady,
+            NotCounted::HostRefuses => Self::NotReady,
         }
     }
 }
@@ -162,8 +162,8 @@ impl fmt::Display for NotCounted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Contention => "too many workers write this key's cell at once",
-            Self::NoSharedData => {
-                "the host keeps no shared data; set \"host\": \"bare\" to run without counts"
+            Self::HostRefuses => {
+                "the host does not keep the record; set \"host\": \"bare\" where it has no shared data"
             }
         })
     }

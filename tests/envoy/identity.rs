@@ -18,7 +18,8 @@ fn forged_identity_is_replaced_by_the_keys_own() {
         .header("x-vkey-anything", "forged");
     let arrived = envoy.send(&request).text();
     assert!(!arrived.contains("forged"), "{arrived}");
-    for line in ["x-vkey-key: k1", "x-vkey-tenant: acme", "x-vkey-sub: Zo%C3%AB%0D%0Ax-admin:%201"] {
+    for line in ["x-vkey-key: k1", "x-vkey-tenant: acme", "x-vkey-sub: Zo%C3%AB%0D%0Ax-admin:%201"]
+    {
         assert!(arrived.lines().any(|arrived| arrived == line), "{line} in {arrived}");
     }
 }

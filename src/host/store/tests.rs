@@ -215,8 +215,8 @@ fn only_a_host_that_is_called_bare_goes_without_counts() {
     let store = MemoryStore::new(Dialect::Bare);
     assert_eq!(count(&store, Dialect::Bare, "k"), Ok(()));
     for dialect in [Dialect::Auto, Dialect::Envoy, Dialect::Nginx] {
-        assert_eq!(count(&store, dialect, "k"), Err(NotCounted::NoSharedData));
+        assert_eq!(count(&store, dialect, "k"), Err(NotCounted::HostRefuses));
         let read = CellStore::new(&store, dialect).read("k");
-        assert_eq!(read, Err(NotCounted::NoSharedData));
+        assert_eq!(read, Err(NotCounted::HostRefuses));
     }
 }
