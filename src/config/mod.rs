@@ -377,11 +377,9 @@ impl fmt::Display for NotReady {
             NotReadyCause::Secret(invalid) => {
                 write!(f, "environment variable {variable}: {invalid}")
             }
-            NotReadyCause::Unset => write!(
-                f,
-                "environment variable {variable} is not set or empty; the proxy must pass it to the \
-                 module (Envoy: host_env_keys)"
-            ),
+            NotReadyCause::Unset => {
+                write!(f, "environment variable {variable} is not set or empty")
+            }
         }
     }
 }

@@ -84,7 +84,10 @@ impl Gate {
                 Ok(Self::open(plan))
             }
             Err(not_ready) => {
-                let text = format!("vkey: not ready, every request is refused: {not_ready}");
+                let text = format!(
+                    "vkey: not ready, every request is refused: {not_ready}; variables reach the \
+                     module through the proxy (Envoy: host_env_keys)"
+                );
                 host.log(Level::Error, &text);
                 Ok(Self::closed(audit))
             }
