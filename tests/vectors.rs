@@ -9,7 +9,7 @@
 )]
 #![allow(clippy::indexing_slicing, clippy::string_slice, clippy::print_stderr, reason = "tests")]
 
-#[path = "../examples/tokens.rs"]
+#[path = "../examples/tokens/main.rs"]
 #[allow(dead_code, reason = "its main writes the file that this test reads")]
 mod tokens;
 

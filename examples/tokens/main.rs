@@ -17,16 +17,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::Sha256;
 use vkey::keyring::{Ring, RingState, Rotation, Secret};
 use vkey::mac::hkdf_sha256;
 use vkey::token::{Kid, Unverified, mint};
 
-const PATH: &str = "testdata/tokens/tokens.json";
+mod random;
 
-/// All randomness comes from here.
-const SEED: &[u8] = b"vkey token vectors, version 1";
+const PATH: &str = "testdata/tokens/tokens.json";
 
 const NOW: u64 = 1_790_000_000;
 const DAY: u64 = 86_400;
@@ -43,10 +42,7 @@ fn main() {
 pub(crate) fn generate() -> String {
     let signers = Signers::new();
     let mut cases = edges(&signers);
-    let mut random = Random { counter: 0 };
-    for number in 0..RANDOM_KEYS {
-        cases.extend(random_cases(&signers, &mut random, number));
-    }
+    cases.extend(random::cases(&signers, RANDOM_KEYS));
     let file = json!({
         "about": "vk1 keys with the expected result or deny reason; written by `cargo run --example tokens`",
         "clock_skew_secs": 5,
@@ -367,89 +363,4 @@ fn jwt(header: &Value, claims: &Value) -> String {
 
 fn last(token: &str) -> &str {
     token.rsplit_once('.').unwrap().1
-}
-
-// === random keys ===
-
-/// Numbers that are random to the eye, and the same every time.
-struct Random {
-    counter: u64,
-}
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        let mut bytes = [0; 8];
-        self.counter += 1;
-        hkdf_sha256(SEED, &self.counter.to_le_bytes(), b"number", &mut bytes).unwrap();
-        usize::try_from(u64::from_le_bytes(bytes) % u64::try_from(bound).unwrap()).unwrap()
-    }
-}
-
-/// A good key with at least two caveats, and what becomes of it when somebody tampers with it.
-fn random_cases(signers: &Signers, random: &mut Random, number: usize) -> Vec<Value> {
-    let (token, other) = (random_key(signers, random), random_key(signers, random));
-    let segments: Vec<&str> = token.split('.').collect();
-    let caveats = segments.len() - 4;
-    let first = 3 + random.below(caveats - 1);
-    let edited = 2 + random.below(caveats + 1);
-    let letter = change_letter(segments[edited], random);
-    let (mut without, mut swapped, mut spliced, mut changed) =
-        (segments.clone(), segments.clone(), segments.clone(), segments.clone());
-    without.remove(first);
-    swapped.swap(first, first + 1);
-    spliced.insert(first, other.split('.').nth(3).unwrap());
-    changed[edited] = &letter;
-    let tampered = [
-        ("a caveat removed", without),
-        ("two caveats swapped", swapped),
-        ("a caveat spliced in", spliced),
-        ("a letter changed", changed),
-    ];
-    let mut cases = vec![case(&format!("random key {number}"), &token, NOW, "ok")];
-    for (what, segments) in tampered {
-        let name = format!("random key {number}, {what}");
-        cases.push(case(&name, &segments.join("."), NOW, "key_signature"));
-    }
-    cases
-}
-
-fn random_key(signers: &Signers, random: &mut Random) -> String {
-    let claims = claims(json!({
-        "jti": format!("k_{:08x}", random.below(1 << 31)),
-        "tenant": format!("tenant-{}", random.below(1000)),
-        "sub": format!("app {}", random.below(1000)),
-    }));
-    let days = i64::try_from(random.below(3)).unwrap();
-    let mut token = match random.below(2) {
-        0 => signers.stays(&claims),
-        _ => signers.rotates(-days, &claims),
-    };
-    for number in 0..2 + random.below(6) {
-        // No two alike, so that every swap changes something.
-        token = attenuate(
-            &token,
-            &random_caveat(random, NOW + 10_000 + u64::try_from(number).unwrap()),
-        );
-    }
-    token
-}
-
-fn random_caveat(random: &mut Random, exp: u64) -> Value {
-    let members: [(&str, Value); 4] = [
-        ("methods", json!(["GET", "POST"])),
-        ("paths", json!([format!("/v{}/**", random.below(9))])),
-        ("sources", json!([format!("10.{}.0.0/16", random.below(256))])),
-        ("hosts", json!(["*.example"])),
-    ];
-    let mut caveat = Map::from_iter([("exp".to_owned(), json!(exp))]);
-    let (name, value) = members[random.below(members.len())].clone();
-    caveat.insert(name.to_owned(), value);
-    Value::Object(caveat)
-}
-
-/// Another letter somewhere before the last one, whose stray bits are a matter of shape.
-fn change_letter(segment: &str, random: &mut Random) -> String {
-    let at = random.below(segment.len() - 1);
-    let letter = if segment.as_bytes()[at] == b'A' { "B" } else { "A" };
-    format!("{}{letter}{}", &segment[..at], &segment[at + 1..])
 }
