@@ -41,6 +41,7 @@ pub struct Exchange {
     key: Option<Rc<Key>>,
     plan: Option<Rc<str>>,
     decision: Option<Decision>,
+    forwarded: bool,
     finished: bool,
 }
 
@@ -168,9 +169,15 @@ impl Exchange {
         Judgement { key: Some(key), verdict }
     }
 
+    /// Takes down that the request goes on, once nothing about it is left to do. An allowed request
+    /// need not: the usage of a key is answered here.
+    pub fn forward(&mut self) {
+        self.forwarded = true;
+    }
+
     /// Whether the request went on.
     pub fn is_forwarded(&self) -> bool {
-        self.decision.is_some_and(Decision::forwards)
+        self.forwarded
     }
 
     /// Takes down the decision that is final.

@@ -184,7 +184,8 @@ impl Gate {
                 if let Decision::Deny(reason) = decision {
                     return Err(reply(reason));
                 }
-                Judged { host, engine, head: &head, key: &key }.forward().map_err(|_| {
+                let forwarded = Judged { host, engine, head: &head, key: &key }.forward();
+                forwarded.map(|()| exchange.forward()).map_err(|_| {
                     // It was counted as allowed, and is not.
                     let take_back = |cell: &mut Cell| cell.take_back(DenyClass::Unavailable);
                     if let Err(error) = cells.update(&key.claims().jti, take_back) {

@@ -157,9 +157,12 @@ fn a_request_that_cannot_be_answered_is_held() {
             config::http_filters(config).retain(sealed);
         });
     let envoy = Envoy::start(options);
-    for request in
-        [Request::new("GET", "/v1/models"), Request::new("POST", "/v1/chat").body("hello")]
-    {
+    let usage = Request::new("GET", "/.vkey/usage").bearer(&main.key("k1", json!({})));
+    for request in [
+        Request::new("GET", "/v1/models"),
+        Request::new("POST", "/v1/chat").body("hello"),
+        usage.body("hello"),
+    ] {
         let answer = envoy.send(&request);
         assert!(matches!(answer.status, 408 | 504), "{answer:?}");
     }
