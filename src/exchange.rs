@@ -120,6 +120,16 @@ impl Exchange {
 
     /// Takes down what the request says of itself, for the audit line.
     pub fn observe(&mut self, head: &RequestHead<'_>, source: Option<IpAddr>, now_ns: u64) {
+        self.observe_at(&canonical_path(head), head, source, now_ns);
+    }
+
+    fn observe_at(
+        &mut self,
+        path: &Result<CanonicalPath<'_>, AmbiguousPath>,
+        head: &RequestHead<'_>,
+        source: Option<IpAddr>,
+        now_ns: u64,
+    ) {
         let keys = query_keys(head.target.unwrap_or_default()).take(MAX_QUERY_KEYS);
         self.seen = Some(Seen {
             at_ns: now_ns,
@@ -127,7 +137,10 @@ impl Exchange {
             source,
             method: head.method.map(|method| text(method, MAX_METHOD_BYTES)),
             authority: head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES)),
-            path: head.target.map(path),
+            path: head.target.map(|target| match path {
+                Ok(canonical) => canonical.as_str().to_owned(),
+                Err(_) => text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES),
+            }),
             query_keys: keys.map(|key| text(key, MAX_QUERY_KEY_BYTES)).collect(),
         });
     }
@@ -141,7 +154,8 @@ impl Exchange {
         client_cert: impl FnOnce() -> Option<String>,
     ) -> Judgement {
         let source = engine.client_address(request.peer, &request.head.forwarded_for);
-        self.observe(request.head, source, request.now_ns);
+        let path = canonical_path(request.head);
+        self.observe_at(&path, request.head, source, request.now_ns);
         self.plan = Some(Rc::clone(engine.plan_id()));
         let now_secs = request.now_ns / NANOS_PER_SEC;
         let credential = match request.head.credential() {
@@ -163,7 +177,8 @@ impl Exchange {
             return Judgement::deny(Some(key), DenyReason::Path);
         }
         let client_cert = engine.needs_client_cert(&key).then(client_cert).flatten();
-        let access = access(request.head, source, client_cert.as_deref(), now_secs);
+        let access =
+            path.map(|path| access(request.head, path, source, client_cert.as_deref(), now_secs));
         let access = access.as_ref().map_err(|ambiguous| *ambiguous);
         let verdict = decide(engine, &key, access, request.head.upgrades);
         Judgement { key: Some(key), verdict }
@@ -310,29 +325,26 @@ fn is_method(text: &str) -> bool {
 }
 
 /// A request without a path, or with two of a pseudo header, is ambiguous as a whole.
+fn canonical_path<'a>(head: &RequestHead<'a>) -> Result<CanonicalPath<'a>, AmbiguousPath> {
+    CanonicalPath::parse(head.target.filter(|_| !head.doubled).unwrap_or_default())
+}
+
 fn access<'a>(
     head: &RequestHead<'a>,
+    path: CanonicalPath<'a>,
     source: Option<IpAddr>,
     client_cert: Option<&'a str>,
     now_secs: u64,
-) -> Result<Access<'a>, AmbiguousPath> {
-    let target = head.target.filter(|_| !head.doubled).unwrap_or_default();
-    Ok(Access {
+) -> Access<'a> {
+    Access {
         now_secs,
         method: head.method.and_then(|method| std::str::from_utf8(method).ok()).unwrap_or_default(),
         host: head.authority.and_then(canonical_host),
-        path: CanonicalPath::parse(target)?,
+        path,
         source,
         client_cert,
         model: None,
         mcp: None,
-    })
-}
-
-fn path(target: &[u8]) -> String {
-    match CanonicalPath::parse(target) {
-        Ok(canonical) => canonical.as_str().to_owned(),
-        Err(AmbiguousPath { .. }) => text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES),
     }
 }
 
