@@ -11,6 +11,7 @@ use crate::cidr::Cidr;
 use crate::decision::DenyReason;
 use crate::glob::Glob;
 use crate::json::{Integers, Invalid, Json, Node};
+use crate::limit::Limits;
 use crate::mac::is_sha256_hex;
 
 /// A compiled restriction.
@@ -26,10 +27,11 @@ pub struct Restriction {
     sources: Option<Box<[Cidr]>>,
     client_cert: Option<Box<[String]>>,
     any_of: Option<Box<[Restriction]>>,
+    limits: Limits,
 }
 
 /// Where a restriction comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// The key's tier.
     Tier,
@@ -60,7 +62,13 @@ struct McpRestriction {
     prompts: Option<Box<[Glob]>>,
 }
 
-const MEMBERS: [&str; 10] = [
+const MEMBERS: [&str; 12] = [
+    "nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert", "any_of",
+    "rate", "quotas",
+];
+
+/// In a configuration, limits stand beside a restriction.
+const UNLIMITED_MEMBERS: [&str; 10] = [
     "nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert", "any_of",
 ];
 
@@ -91,6 +99,20 @@ impl Restriction {
     /// As [`Restriction::parse`].
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         Self::read_members(node, &MEMBERS)
+    }
+
+    /// Reads a restriction that has no limits of its own: a configuration's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Restriction::parse`].
+    pub fn read_unlimited(node: &Node<'_>) -> Result<Self, Invalid> {
+        Self::read_members(node, &UNLIMITED_MEMBERS)
+    }
+
+    /// The rate and the quotas.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The first reason for which the time alone refuses, whatever is asked.
@@ -154,6 +176,7 @@ impl Restriction {
             + globs(&self.models)
             + mcp
             + alternatives
+            + self.limits.footprint()
     }
 
     /// Whether a path glob can match nothing, because paths start with `/`: in a key it is a rule like
@@ -221,6 +244,7 @@ impl Restriction {
             any_of: members.read("any_of", |list| {
                 list.list(|alternative| Self::read_members(alternative, &FLAT_MEMBERS))
             })?,
+            limits: Limits::read(&members)?,
         })
     }
 }

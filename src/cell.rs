@@ -1,91 +1,89 @@
-//! The cell: the shared-data record that counts one key.
-//!
-//! A host may find records by a checksum of their name, lend a copy that another worker is writing,
-//! or share its store with other modules. So a cell names its key, and proves itself by a version and
-//! a checksum; what does not prove itself is never counted on.
+//! The cell: what is counted of one key, or of one tenant, in one record of the shared data.
 
-use std::fmt;
-
+use crate::config::Mode;
 use crate::decision::{Decision, DenyClass};
+use crate::ledger::{Exceeded, Ledger, Reservation};
+use crate::limit::Charge;
+use crate::record::{Name, Record, put_text, take, take_text};
 
-/// Bytes before the id: magic, version, length of the id.
-const HEAD_BYTES: usize = 6;
-
-const MAGIC: &[u8; 4] = b"vkey";
-
-/// The version of the layout. A new layout takes the next number; numbers are never used again.
-const VERSION: u8 = 1;
-
-const CHECKSUM_BYTES: usize = 4;
-
-/// Counts of one key. `seen = allowed + sum(denied)` holds in every cell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Counts of one key or tenant. `seen = allowed + sum(denied)` holds in every cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    id: Box<str>,
     allowed: u64,
     denied: [u64; DenyClass::COUNT],
+    ledger: Ledger,
+    holder: Option<Holder>,
 }
 
-/// The record is not a cell of that key.
+/// Whose key a cell counts, as far as those are told who may ask for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The key's tenant.
+    pub tenant: Box<str>,
+    /// The key's tier; empty when its name is longer than 255 bytes.
+    pub tier: Box<str>,
+}
+
+/// What became of a request in a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotThisCell {
-    /// Torn, overwritten, or of a version this one does not know.
-    Corrupt,
-    /// A whole cell of another key: the host confuses the two names.
-    Foreign,
+pub struct Counted {
+    /// What was counted.
+    pub decision: Decision,
+    /// The limit that had no room.
+    pub exceeded: Option<Exceeded>,
+    /// What was reserved of the limits, where they had room.
+    pub reservation: Option<Reservation>,
+}
+
+/// The name of a key's cell.
+pub fn key_name(jti: &str) -> Name {
+    Name::new("k", jti)
+}
+
+/// The name of a tenant's cell.
+pub fn tenant_name(tenant: &str) -> Name {
+    Name::new("t", tenant)
 }
 
 impl Cell {
-    /// A cell in which nothing is counted yet.
-    pub fn new(id: &str) -> Self {
-        Self { id: id.into(), allowed: 0, denied: [0; DenyClass::COUNT] }
-    }
-
-    /// Reads the record of the key `id`.
-    ///
-    /// # Errors
-    ///
-    /// [`NotThisCell`] when it is anything but a whole cell of that key.
-    pub fn decode(id: &str, record: &[u8]) -> Result<Self, NotThisCell> {
-        let (found, counts) = split(record).ok_or(NotThisCell::Corrupt)?;
-        if found != id.as_bytes() {
-            return Err(NotThisCell::Foreign);
+    /// Counts one request, and decides by the limits where nothing was against it so far: it is
+    /// charged to all of them, or refused and charged to none.
+    pub fn count(
+        &mut self,
+        decision: Decision,
+        charges: &[Charge],
+        now_ns: u64,
+        mode: Mode,
+    ) -> Counted {
+        let mut counted = Counted { decision, exceeded: None, reservation: None };
+        if decision.forwards() && !charges.is_empty() {
+            match self.ledger.reserve(charges, now_ns) {
+                Ok(reservation) => counted.reservation = Some(reservation),
+                Err(exceeded) => {
+                    counted.decision = decision.limited(exceeded.reason, mode);
+                    counted.exceeded = Some(exceeded);
+                }
+            }
         }
-        let mut counts = counts.chunks_exact(size_of::<u64>()).map(read_u64);
-        let allowed = counts.next().ok_or(NotThisCell::Corrupt)?;
-        let mut cell = Self { allowed, ..Self::new(id) };
-        for denied in &mut cell.denied {
-            *denied = counts.next().ok_or(NotThisCell::Corrupt)?;
-        }
-        if counts.next().is_some() { Err(NotThisCell::Corrupt) } else { Ok(cell) }
-    }
-
-    /// The record: magic, version, length of the id, id, counts, CRC-32; integers little-endian.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut record = Vec::with_capacity(HEAD_BYTES + self.id.len() + 64);
-        record.extend_from_slice(MAGIC);
-        record.push(VERSION);
-        record.push(u8::try_from(self.id.len()).unwrap_or(u8::MAX));
-        record.extend_from_slice(self.id.as_bytes());
-        for count in [self.allowed].iter().chain(&self.denied) {
-            record.extend_from_slice(&count.to_le_bytes());
-        }
-        record.extend_from_slice(&crc32(&record).to_le_bytes());
-        record
-    }
-
-    /// Counts one request.
-    pub fn count(&mut self, decision: Decision) {
-        match decision {
+        match counted.decision {
             Decision::Allow | Decision::Shadow(_) => self.allowed = self.allowed.saturating_add(1),
             Decision::Deny(reason) => self.count_denied(reason.class()),
         }
+        counted
     }
 
-    /// Takes an allowed request back that was refused after it was counted.
-    pub fn take_back(&mut self, class: DenyClass) {
+    /// Takes a request back that was counted as allowed and then refused: its charges too.
+    pub fn take_back(
+        &mut self,
+        class: DenyClass,
+        charges: &[Charge],
+        reservation: Option<Reservation>,
+    ) {
         self.allowed = self.allowed.saturating_sub(1);
         self.count_denied(class);
+        if let Some(reservation) = reservation {
+            self.ledger.give_back(charges, reservation);
+        }
     }
 
     /// Requests decided on.
@@ -103,6 +101,24 @@ impl Cell {
         DenyClass::ALL.into_iter().zip(self.denied)
     }
 
+    /// What was used of the limits.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whose key this is, where it is a key's cell that was written.
+    pub fn holder(&self) -> Option<&Holder> {
+        self.holder.as_ref()
+    }
+
+    /// Takes down whose key this is.
+    pub fn hold(&mut self, tenant: &str, tier: &str) {
+        let same = |holder: &Holder| *holder.tenant == *tenant && *holder.tier == *tier;
+        if !self.holder.as_ref().is_some_and(same) {
+            self.holder = Some(Holder { tenant: tenant.into(), tier: tier.into() });
+        }
+    }
+
     fn count_denied(&mut self, class: DenyClass) {
         if let Some(denied) = self.denied.get_mut(class as usize) {
             *denied = denied.saturating_add(1);
@@ -110,112 +126,113 @@ impl Cell {
     }
 }
 
-impl fmt::Display for NotThisCell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Corrupt => "not a whole cell",
-            Self::Foreign => "another key's cell",
-        })
+impl Record for Cell {
+    const VERSION: u8 = 2;
+
+    fn fresh() -> Self {
+        Self::default()
     }
-}
 
-impl std::error::Error for NotThisCell {}
-
-/// Checks magic, version and checksum, and splits a record into the id and the counts.
-fn split(record: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (body, checksum) = record.split_at_checked(record.len().checked_sub(CHECKSUM_BYTES)?)?;
-    if crc32(body).to_le_bytes() != checksum {
-        return None;
-    }
-    let rest = body.strip_prefix(MAGIC)?.strip_prefix(&[VERSION])?;
-    let (len, rest) = rest.split_first()?;
-    rest.split_at_checked(usize::from(*len))
-}
-
-fn read_u64(bytes: &[u8]) -> u64 {
-    bytes.try_into().map_or(0, u64::from_le_bytes)
-}
-
-/// CRC-32 (ISO-HDLC, as in zlib).
-pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = crc32_table();
-    !bytes.iter().fold(!0, |crc, byte| {
-        let [low, ..] = crc.to_le_bytes();
-        let index = usize::from(low ^ byte);
-        crc >> 8 ^ TABLE.get(index).copied().unwrap_or(0)
-    })
-}
-
-const fn crc32_table() -> [u32; 256] {
-    const POLYNOMIAL: u32 = 0xEDB8_8320;
-    let mut table = [0; 256];
-    let mut index: u32 = 0;
-    while index < 256 {
-        let mut crc = index;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
-            bit += 1;
+    fn write(&self, record: &mut Vec<u8>) {
+        for count in [self.allowed].iter().chain(&self.denied) {
+            record.extend_from_slice(&count.to_le_bytes());
         }
-        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-        {
-            table[index as usize] = crc;
-        }
-        index += 1;
+        self.ledger.write(record);
+        let holder = self.holder.as_ref();
+        put_text(record, holder.map_or("", |holder| &holder.tenant));
+        put_text(record, holder.map_or("", |holder| &holder.tier));
     }
-    table
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let allowed = take(bytes).map(u64::from_le_bytes)?;
+        let mut denied = [0; DenyClass::COUNT];
+        for count in &mut denied {
+            *count = take(bytes).map(u64::from_le_bytes)?;
+        }
+        let ledger = Ledger::read(bytes)?;
+        let (tenant, tier) = (take_text(bytes)?, take_text(bytes)?);
+        let holder = (!tenant.is_empty()).then_some(Holder { tenant, tier });
+        Some(Self { allowed, denied, ledger, holder })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caveat::Origin;
     use crate::decision::DenyReason;
+    use crate::gcra::Rate;
+    use crate::limit::{Limit, Scope};
+    use crate::record::{decode, encode};
+
+    fn count(cell: &mut Cell, decision: Decision) {
+        let counted = cell.count(decision, &[], 0, Mode::Enforce);
+        assert_eq!(counted, Counted { decision, exceeded: None, reservation: None });
+    }
 
     fn counted() -> Cell {
-        let mut cell = Cell::new("k1");
-        cell.count(Decision::Allow);
-        cell.count(Decision::Allow);
-        cell.count(Decision::Shadow(DenyReason::Path));
-        cell.count(Decision::Deny(DenyReason::Path));
-        cell.count(Decision::Deny(DenyReason::KeyExpired));
+        let mut cell = Cell::fresh();
+        count(&mut cell, Decision::Allow);
+        count(&mut cell, Decision::Allow);
+        count(&mut cell, Decision::Shadow(DenyReason::Path));
+        count(&mut cell, Decision::Deny(DenyReason::Path));
+        count(&mut cell, Decision::Deny(DenyReason::KeyExpired));
         cell
     }
 
-    #[test]
-    fn the_checksum_is_the_one_everybody_knows() {
-        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    fn one_per_hour() -> [Charge; 1] {
+        let rate = Rate::new(1, 3600, 1).unwrap();
+        [Charge { origin: Origin::Tier, scope: Scope::Tier, limit: Limit::Rate(rate), amount: 1 }]
     }
 
     #[test]
     fn a_cell_reads_what_it_wrote() {
-        let cell = counted();
-        assert_eq!(Cell::decode("k1", &cell.encode()), Ok(cell));
+        let mut cell = counted();
+        cell.hold("acme", "gold");
+        cell.count(Decision::Allow, &one_per_hour(), 7, Mode::Enforce);
+        let name = key_name("k1");
+        assert_eq!(decode(&name, &encode(&name, &cell)), Ok(cell));
     }
 
     #[test]
     fn seen_is_the_sum() {
         let mut cell = counted();
         assert_eq!((cell.seen(), cell.allowed()), (5, 3));
-        cell.take_back(DenyClass::Unavailable);
+        cell.take_back(DenyClass::Unavailable, &[], None);
         assert_eq!((cell.seen(), cell.allowed()), (5, 2));
         let denied: Vec<u64> = cell.denied().map(|(_, count)| count).collect();
         assert_eq!(denied, [1, 1, 0, 0, 0, 1]);
     }
 
     #[test]
-    fn a_cell_of_another_key_is_foreign() {
-        assert_eq!(Cell::decode("k2", &counted().encode()), Err(NotThisCell::Foreign));
+    fn a_limit_without_room_refuses_and_is_counted() {
+        let mut cell = Cell::fresh();
+        let first = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
+        assert_eq!((first.decision, first.exceeded), (Decision::Allow, None));
+        let second = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
+        assert_eq!(second.decision, Decision::Deny(DenyReason::Rate));
+        assert_eq!(second.exceeded.unwrap().until_ns, Some(3_600_000_000_000));
+        assert_eq!((cell.allowed(), cell.seen()), (1, 2));
     }
 
     #[test]
-    fn every_changed_byte_and_every_length_is_noticed() {
-        let record = counted().encode();
-        for index in 0..record.len() {
-            let mut changed = record.clone();
-            changed[index] ^= 1;
-            assert_eq!(Cell::decode("k1", &changed), Err(NotThisCell::Corrupt), "byte {index}");
-            assert_eq!(Cell::decode("k1", &record[..index]), Err(NotThisCell::Corrupt));
+    fn a_shadow_counts_what_a_limit_would_refuse_as_allowed() {
+        let mut cell = Cell::fresh();
+        for decision in [Decision::Allow, Decision::Shadow(DenyReason::Rate)] {
+            let counted = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Shadow);
+            assert_eq!(counted.decision, decision);
         }
-        assert_eq!(Cell::decode("k1", &[record, vec![0]].concat()), Err(NotThisCell::Corrupt));
+        assert_eq!((cell.allowed(), cell.seen()), (2, 2));
+    }
+
+    #[test]
+    fn what_is_refused_is_charged_to_nothing() {
+        let mut cell = Cell::fresh();
+        let path = Decision::Deny(DenyReason::Path);
+        assert_eq!(cell.count(path, &one_per_hour(), 0, Mode::Enforce).reservation, None);
+        let first = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
+        cell.take_back(DenyClass::Limited, &one_per_hour(), first.reservation);
+        let again = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
+        assert_eq!((again.decision, cell.allowed(), cell.seen()), (Decision::Allow, 1, 3));
     }
 }

@@ -1,6 +1,11 @@
 //! Decisions, the reasons of denials, and what a client is told of them.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::allowance::{Allowance, RateLimitFields, secs_until};
+use crate::config::Mode;
+use crate::ledger::Exceeded;
 
 /// What a request was answered with by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +116,13 @@ deny_reasons! {
     Model "model" Forbidden "the key may not use this model",
     McpCall "mcp_call" Forbidden "the key may not make this MCP call",
     PathAmbiguous "path_ambiguous" BadRequest "the path can be read in more than one way; send it in plain form",
+    Rate "rate" Limited "the key's rate is used up",
+    Quota "quota" Limited "the key's quota is used up",
+    TenantRate "tenant_rate" Limited "the tenant's rate is used up",
+    TenantQuota "tenant_quota" Limited "the tenant's quota is used up",
+    ChildRate "child_rate" Limited "the rate of the narrowed key is used up",
+    ChildQuota "child_quota" Limited "the quota of the narrowed key is used up, or too many narrowed keys are in use",
+    SourceBlocked "source_blocked" Limited "too many keys that are not valid came from this address",
     NotReady "not_ready" Unavailable "the gateway is not ready; its operator finds the cause in the proxy's log",
     Contention "contention" Unavailable "the key's counts are being written by too many requests at once; try again",
 }
@@ -132,6 +144,16 @@ impl Decision {
     /// Whether the request goes on.
     pub fn forwards(self) -> bool {
         !matches!(self, Self::Deny(_))
+    }
+
+    /// The decision when a limit has no room for a request that would go on. The shadow mode writes
+    /// it down, unless something else is written down already.
+    pub fn limited(self, reason: DenyReason, mode: Mode) -> Self {
+        match (self, mode) {
+            (Self::Allow, Mode::Shadow) => Self::Shadow(reason),
+            (Self::Shadow(_) | Self::Deny(_), Mode::Shadow) => self,
+            (_, Mode::Enforce) => Self::Deny(reason),
+        }
     }
 
     /// The word in the audit line.
@@ -158,31 +180,63 @@ pub struct Reply {
     /// The HTTP status.
     pub status: u16,
     /// Headers besides the status.
-    pub headers: Vec<(&'static str, &'static str)>,
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body, JSON.
     pub body: String,
     /// What the proxy's own logs may call the reply: `vkey_` and a word, no spaces.
     pub details: String,
 }
 
-const JSON_HEADERS: [(&str, &str); 2] =
-    [("content-type", "application/json"), ("cache-control", "no-store")];
+/// What is known of the limits of a refused request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// What more a person is told: which limit, and when it has room again.
+    pub explanation: Option<String>,
+    /// Seconds until it is worth trying again.
+    pub retry_after_secs: Option<u64>,
+    /// What is left of all limits.
+    pub fields: Option<RateLimitFields>,
+}
+
+fn json_headers() -> Vec<(&'static str, Cow<'static, str>)> {
+    vec![("content-type", "application/json".into()), ("cache-control", "no-store".into())]
+}
+
+impl Refusal {
+    /// What is known when a limit has no room. What never has room again is worth trying with
+    /// another key only, `expires_in_secs` from now.
+    pub fn exceeded(
+        exceeded: &Exceeded,
+        allowances: &[Allowance],
+        now_ns: u64,
+        expires_in_secs: u64,
+    ) -> Self {
+        let name = exceeded.name;
+        let retry_after_secs = exceeded.until_ns.map(|until_ns| secs_until(until_ns, now_ns));
+        let limit = allowances.iter().find(|allowance| allowance.name == name);
+        let limit = limit.map_or_else(String::new, |allowance| format!(" of {}", allowance.limit));
+        let reset = retry_after_secs.map_or("never".to_owned(), |secs| format!("in {secs} s"));
+        Self {
+            explanation: Some(format!("limit {name}{limit}, free again {reset}")),
+            retry_after_secs: Some(retry_after_secs.unwrap_or(expires_in_secs)),
+            fields: RateLimitFields::new(allowances),
+        }
+    }
+}
 
 impl Reply {
     /// An answer of the module's own, as the usage of a key.
     pub fn ok(body: String, details: &str) -> Self {
-        Self {
-            status: 200,
-            headers: JSON_HEADERS.to_vec(),
-            body,
-            details: format!("vkey_{details}"),
-        }
+        Self { status: 200, headers: json_headers(), body, details: format!("vkey_{details}") }
     }
 }
 
 /// What the client is told of a denial: the only place that knows. A 401 is the same for every
 /// reason (RFC 6750, section 3.1), so that it tells nobody how far a forged key came.
-pub fn reply(reason: DenyReason) -> Reply {
+///
+/// Only what is refused by a limit has more to tell, in `refusal`: `Retry-After` (RFC 9110, section
+/// 10.2.3), the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
+pub fn reply(reason: DenyReason, refusal: &Refusal) -> Reply {
     let (status, error_type) = match reason.class() {
         DenyClass::Unauthenticated => (401, "authentication_error"),
         DenyClass::Forbidden => (403, "permission_error"),
@@ -191,18 +245,26 @@ pub fn reply(reason: DenyReason) -> Reply {
         DenyClass::Upstream => (502, "api_error"),
         DenyClass::Unavailable => (503, "api_error"),
     };
-    let mut headers = JSON_HEADERS.to_vec();
+    let mut headers = json_headers();
     let (message, code) = if status == 401 {
-        headers.push(("www-authenticate", "Bearer error=\"invalid_token\""));
+        headers.push(("www-authenticate", "Bearer error=\"invalid_token\"".into()));
         ("a valid virtual key is required", "invalid_token")
     } else {
         (reason.message(), reason.code())
     };
+    let mut explanation = String::new();
+    if reason.class() == DenyClass::Limited {
+        let secs = refusal.retry_after_secs.iter();
+        headers.extend(secs.map(|secs| ("retry-after", secs.to_string().into())));
+        let fields = refusal.fields.clone().map(RateLimitFields::into_headers);
+        headers.extend(fields.into_iter().flatten().map(|(name, value)| (name, value.into())));
+        explanation.extend(refusal.explanation.iter().flat_map(|text| [": ", text.as_str()]));
+    }
     Reply {
         status,
         headers,
         body: format!(
-            r#"{{"error":{{"message":"{message}","type":"{error_type}","code":"{code}"}}}}"#
+            r#"{{"error":{{"message":"{message}{explanation}","type":"{error_type}","code":"{code}"}}}}"#
         ),
         details: format!("vkey_{code}"),
     }
@@ -225,7 +287,7 @@ mod tests {
     fn every_401_is_the_same() {
         let of_class = |r: &&DenyReason| r.class() == DenyClass::Unauthenticated;
         let mut replies = DenyReason::ALL.iter().filter(of_class).map(|reason| {
-            let Reply { status, headers, body, .. } = reply(*reason);
+            let Reply { status, headers, body, .. } = reply(*reason, &Refusal::default());
             (status, headers, body)
         });
         let first = replies.next().unwrap();
@@ -236,7 +298,7 @@ mod tests {
     #[test]
     fn other_classes_name_the_reason() {
         for reason in DenyReason::ALL.iter().filter(|r| r.class() != DenyClass::Unauthenticated) {
-            let body = Json::parse(reply(*reason).body.as_bytes()).unwrap();
+            let body = Json::parse(reply(*reason, &Refusal::default()).body.as_bytes()).unwrap();
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
         }

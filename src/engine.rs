@@ -10,10 +10,11 @@ use std::rc::Rc;
 use crate::access::Access;
 use crate::caveat::{Origin, Restriction};
 use crate::cidr::parse_address;
-use crate::config::{ClientRules, Credential, Plan, Settings, UnlistedTenants};
+use crate::config::{ClientRules, Credential, Plan, Settings, Tenant, Tier, UnlistedTenants};
 use crate::decision::DenyReason;
 use crate::key::Key;
 use crate::keyring::Keyring;
+use crate::limit::{Charge, Scope};
 use crate::token::Unverified;
 use cache::VerifiedKeys;
 
@@ -127,9 +128,39 @@ impl Engine {
         key: &'a Key,
     ) -> impl Iterator<Item = (Origin, &'a Restriction)> {
         let settings = &self.plan.settings;
-        let tier = settings.tiers.get(key.claims().tier()).map(|only| (Origin::Tier, only));
-        let tenant = settings.tenants.get(&key.claims().tenant).map(|only| (Origin::Tenant, only));
+        let tier = settings.tiers.get(key.claims().tier());
+        let tier = tier.map(|tier| (Origin::Tier, &tier.only));
+        let tenant = settings.tenants.get(&key.claims().tenant);
+        let tenant = tenant.map(|tenant| (Origin::Tenant, &tenant.only));
         tier.into_iter().chain(tenant).chain(key.restrictions())
+    }
+
+    /// What one request of a key is charged with in the key's cell.
+    pub fn key_charges(&self, key: &Key) -> Vec<Charge> {
+        let mut charges = self.tier_charges(key.claims().tier());
+        charges.extend(key.charges());
+        charges
+    }
+
+    /// What one request of any key of a tier is charged with in the key's cell.
+    pub fn tier_charges(&self, tier: &str) -> Vec<Charge> {
+        let tier = self.plan.settings.tiers.get(tier);
+        let charges = |tier: &Tier| tier.limits.charges(Origin::Tier, Scope::Tier).collect();
+        tier.map(charges).unwrap_or_default()
+    }
+
+    /// What one request of a tenant's key is charged with in the tenant's cell.
+    pub fn tenant_charges(&self, tenant: &str) -> Vec<Charge> {
+        let tenant = self.plan.settings.tenants.get(tenant);
+        let charges =
+            |tenant: &Tenant| tenant.limits.charges(Origin::Tenant, Scope::Tenant).collect();
+        tenant.map(charges).unwrap_or_default()
+    }
+
+    /// Whether a key may ask for the usage of others.
+    pub fn sees_others(&self, key: &Key) -> bool {
+        let tier = self.plan.settings.tiers.get(key.claims().tier());
+        tier.is_some_and(|tier| tier.usage_of_others)
     }
 
     /// Whether the client's certificate has to be known to judge the key.

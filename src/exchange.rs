@@ -1,6 +1,6 @@
 //! The exchange: one request from its headers to its audit line, as a state machine without a host.
 //!
-//! `observe` → `judge` → (the host counts) → `conclude` → `finish`. Callbacks may come out of order or
+//! `observe` → `judge` → (the host counts and limits) → `conclude` → `finish`. Callbacks may come out of order or
 //! not at all, so each step stands on its own: an exchange that was never judged is a denial, and one
 //! that was finished writes no second line.
 
@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::access::{
     Access, AmbiguousPath, CanonicalPath, canonical_host, query_keys, without_query,
 };
+use crate::allowance::RateLimitFields;
 use crate::audit::{Mask, Record};
 use crate::claims::Claims;
 use crate::config::Mode;
@@ -18,6 +19,8 @@ use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
+use crate::limit::LimitName;
+use crate::usage::Subject;
 
 /// The most names of a query in an audit line, and the longest of each, in bytes.
 const MAX_QUERY_KEYS: usize = 32;
@@ -41,6 +44,8 @@ pub struct Exchange {
     key: Option<Rc<Key>>,
     plan: Option<Rc<str>>,
     decision: Option<Decision>,
+    limit: Option<LimitName>,
+    fields: Option<RateLimitFields>,
     forwarded: bool,
     finished: bool,
 }
@@ -77,12 +82,12 @@ pub struct Judgement {
 }
 
 /// What is to be done with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Count this decision and act on it.
     Decide(Decision),
-    /// Answer the key with its own counts, and count nothing.
-    ShowUsage,
+    /// Answer with counts, and count nothing.
+    ShowUsage(Subject),
 }
 
 /// What to change about a request that goes on. It has no `Debug`: a provider's credential may be
@@ -95,6 +100,17 @@ pub struct Edits<'a> {
     pub add: Vec<(&'static str, Cow<'a, str>)>,
     /// A header to set in the place of whatever the client sent.
     pub replace: Option<(&'a str, &'a str)>,
+}
+
+/// What a request came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome<'a> {
+    /// The decision; `None` when the request never reached one.
+    pub decision: Option<Decision>,
+    /// The tenant of the key, where one was verified.
+    pub tenant: Option<&'a str>,
+    /// The limit that had no room.
+    pub limit: Option<LimitName>,
 }
 
 /// What is known when a request has ended.
@@ -180,7 +196,8 @@ impl Exchange {
         let access =
             path.map(|path| access(request.head, path, source, client_cert.as_deref(), now_secs));
         let access = access.as_ref().map_err(|ambiguous| *ambiguous);
-        let verdict = decide(engine, &key, access, request.head.upgrades);
+        let target = request.head.target.unwrap_or_default();
+        let verdict = decide(engine, &key, access, target, request.head.upgrades);
         Judgement { key: Some(key), verdict }
     }
 
@@ -193,6 +210,32 @@ impl Exchange {
     /// Whether the request went on.
     pub fn is_forwarded(&self) -> bool {
         self.forwarded
+    }
+
+    /// Takes down what the limits made of the request: the one that had no room, and what is left of
+    /// all.
+    pub fn limit(&mut self, limit: Option<LimitName>, fields: Option<RateLimitFields>) {
+        self.limit = limit;
+        self.fields = fields;
+    }
+
+    /// What the client is told of its limits with the answer of a request that went on.
+    pub fn take_fields(&mut self) -> Option<RateLimitFields> {
+        if self.forwarded { self.fields.take() } else { None }
+    }
+
+    /// The address of the client, as far as it is known.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.seen.as_ref()?.source
+    }
+
+    /// What the request came to, for the metrics.
+    pub fn outcome(&self) -> Outcome<'_> {
+        Outcome {
+            decision: self.decision,
+            tenant: self.key.as_ref().map(|key| key.claims().tenant.as_str()),
+            limit: self.limit,
+        }
     }
 
     /// Takes down the decision that is final.
@@ -278,20 +321,23 @@ impl<'a> Edits<'a> {
     }
 }
 
-/// Decides on what a good key asks for, apart from counting. `upgrades`: it asks for another
-/// protocol.
+/// Decides on what a good key asks for, apart from counting and limits. `target`: the path with its
+/// query. `upgrades`: it asks for another protocol.
 pub fn decide(
     engine: &Engine,
     key: &Key,
     access: Result<&Access<'_>, AmbiguousPath>,
+    target: &[u8],
     upgrades: bool,
 ) -> Verdict {
     let Ok(access) = access else {
         return Verdict::Decide(Decision::Deny(DenyReason::PathAmbiguous));
     };
     if asks_for_usage(engine, access) {
-        return match engine.authorize_client(key, access) {
-            Ok(()) => Verdict::ShowUsage,
+        let subject = engine.authorize_client(key, access);
+        let subject = subject.and_then(|()| usage_subject(engine, key, target));
+        return match subject {
+            Ok(subject) => Verdict::ShowUsage(subject),
             Err(reason) => Verdict::Decide(Decision::Deny(reason)),
         };
     }
@@ -307,6 +353,17 @@ pub fn decide(
 /// Whether a key asks for its own counts.
 pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
     access.method == "GET" && access.path.as_str() == engine.settings().usage_path
+}
+
+/// Whose usage a key asks for, where it may.
+fn usage_subject(engine: &Engine, key: &Key, target: &[u8]) -> Result<Subject, DenyReason> {
+    let subject = Subject::parse(target).map_err(|_| DenyReason::PathAmbiguous)?;
+    match &subject {
+        Subject::Own => Ok(Subject::Own),
+        Subject::Key(jti) if *jti == key.claims().jti => Ok(Subject::Own),
+        Subject::Key(_) | Subject::Tenant(_) if engine.sees_others(key) => Ok(subject),
+        Subject::Key(_) | Subject::Tenant(_) => Err(DenyReason::Path),
+    }
 }
 
 /// The shadow mode only writes down what a good key may not do. It lets nothing pass that cannot be

@@ -1,10 +1,13 @@
 //! The verified key: claims and restrictions that the ring's own tag vouches for.
 
+use sha2::{Digest, Sha256};
+
 use crate::caveat::{Origin, Restriction};
 use crate::claims::Claims;
 use crate::decision::DenyReason;
 use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{Keyring, RingState};
+use crate::limit::{Charge, ChildId, Limits, Scope};
 use crate::token::{Kid, Unverified, Verified};
 
 /// A verified key. Made by [`Key::verify`] alone, so whoever holds one knows that its tag was
@@ -20,8 +23,15 @@ pub struct Key {
 /// What a key carries, where all of it is understood.
 #[derive(Debug)]
 enum Restrictions {
-    Understood { only: Option<Restriction>, caveats: Box<[Restriction]> },
+    Understood { only: Option<Restriction>, caveats: Box<[Caveat]> },
     Unsupported,
+}
+
+/// A caveat, and whom its limits count.
+#[derive(Debug)]
+struct Caveat {
+    restriction: Restriction,
+    child: ChildId,
 }
 
 impl Key {
@@ -62,8 +72,22 @@ impl Key {
             Restrictions::Unsupported => (None, [].as_slice()),
         };
         let caveats = caveats.iter().enumerate();
-        let caveats = caveats.map(|(index, caveat)| (Origin::Caveat(index + 1), caveat));
+        let caveats = caveats.map(|(i, caveat)| (Origin::Caveat(i + 1), &caveat.restriction));
         only.map(|only| (Origin::Only, only)).into_iter().chain(caveats)
+    }
+
+    /// What one request of the key is charged with by the limits it carries. What was attenuated from
+    /// a key counts against every limit on its way, so children never pass their parents.
+    pub fn charges(&self) -> impl Iterator<Item = Charge> {
+        let (only, caveats) = match &self.restrictions {
+            Restrictions::Understood { only, caveats } => (only.as_ref(), &**caveats),
+            Restrictions::Unsupported => (None, [].as_slice()),
+        };
+        let only = only.into_iter().flat_map(|o| o.limits().charges(Origin::Only, Scope::Only));
+        only.chain(caveats.iter().enumerate().flat_map(|(index, caveat)| {
+            let (origin, scope) = (Origin::Caveat(index + 1), Scope::Child(caveat.child));
+            caveat.restriction.limits().charges(origin, scope)
+        }))
     }
 
     /// About how many bytes the key takes in memory: no part of the claims is written in less than two
@@ -99,15 +123,11 @@ impl Key {
 
     fn open(verified: &Verified) -> Result<Self, Invalid> {
         let claims = Claims::parse(verified.claims())?;
-        let caveats: Vec<_> = verified.caveats().map(Restriction::parse).collect();
-        let only = claims.only.as_ref().map(|only| Restriction::read(&only.root(Integers::Digits)));
         Ok(Self {
             kid: verified.kid().clone(),
-            caveats_len: caveats.len(),
-            restrictions: match (only.transpose(), caveats.into_iter().collect()) {
-                (Ok(only), Ok(caveats)) => Restrictions::Understood { only, caveats },
-                _ => Restrictions::Unsupported,
-            },
+            caveats_len: verified.caveats().count(),
+            restrictions: Restrictions::open(&claims, verified)
+                .unwrap_or(Restrictions::Unsupported),
             claims,
         })
     }
@@ -123,5 +143,29 @@ impl Key {
         } else {
             Ok(())
         }
+    }
+}
+
+impl Restrictions {
+    /// `None` when there is something that is not understood, or cannot be enforced.
+    fn open(claims: &Claims, verified: &Verified) -> Option<Self> {
+        let only = claims.only.as_ref().map(|only| Restriction::read(&only.root(Integers::Digits)));
+        let only = only.transpose().ok()?;
+        let mut digest = Sha256::new();
+        let mut caveats = Vec::new();
+        for text in verified.caveats() {
+            digest.update(u64::try_from(text.len()).ok()?.to_le_bytes());
+            digest.update(text);
+            let restriction = Restriction::parse(text).ok()?;
+            // Only a limit has to know whom it counts.
+            let child = match restriction.limits().is_empty() {
+                true => ChildId::default(),
+                false => ChildId::from_digest(&digest.clone().finalize().into()),
+            };
+            caveats.push(Caveat { restriction, child });
+        }
+        let all = only.iter().chain(caveats.iter().map(|caveat| &caveat.restriction));
+        let understood = !all.map(Restriction::limits).any(Limits::needs_body);
+        understood.then_some(Self::Understood { only, caveats: caveats.into() })
     }
 }

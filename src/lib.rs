@@ -18,6 +18,7 @@
 //! [`audit`] writes it down. Around it stands [`host`], the seam to a proxy.
 
 pub mod access;
+pub mod allowance;
 pub mod audit;
 pub mod caveat;
 pub mod cell;
@@ -29,12 +30,17 @@ pub mod config;
 pub mod decision;
 pub mod engine;
 pub mod exchange;
+pub mod gcra;
 pub mod glob;
 pub mod headers;
 pub mod host;
 pub mod json;
 pub mod key;
 pub mod keyring;
+pub mod ledger;
+pub mod limit;
 pub mod mac;
+pub mod quota;
+pub mod record;
 pub mod token;
 pub mod usage;

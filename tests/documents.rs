@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use vkey::audit::{Mask, Record};
 use vkey::config::Config;
-use vkey::decision::{DenyReason, reply};
+use vkey::decision::{DenyReason, Refusal, reply};
 use vkey::json::Json;
 use vkey::keyring::{InvalidSecret, Secret};
 
@@ -26,7 +26,7 @@ fn the_readme_lists_every_reason_with_its_status_and_class() {
     let readme = readme();
     let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
     for reason in DenyReason::ALL {
-        let (status, class) = (reply(*reason).status, reason.class().name());
+        let (status, class) = (reply(*reason, &Refusal::default()).status, reason.class().name());
         let row = format!("| `{reason}` | {status} | {class} |");
         assert!(rows.iter().any(|line| line.starts_with(&row)), "{row}");
     }

@@ -15,15 +15,18 @@ use wasmparser::{Parser, Payload};
 
 /// The host calls of `filters/vkey/src/host.rs`. A host that lacks an import refuses the module, so
 /// each one more is a host less.
-const HOST_CALLS: [&str; 12] = [
+const HOST_CALLS: [&str; 15] = [
     "proxy_add_header_map_value",
+    "proxy_define_metric",
     "proxy_get_buffer_bytes",
     "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_pairs",
     "proxy_get_header_map_value",
     "proxy_get_property",
     "proxy_get_shared_data",
+    "proxy_increment_metric",
     "proxy_log",
+    "proxy_record_metric",
     "proxy_remove_header_map_value",
     "proxy_send_local_response",
     "proxy_set_property",
@@ -34,7 +37,7 @@ const HOST_CALLS: [&str; 12] = [
 const WASI: [&str; 4] = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
 
 /// Every export is called for every request, where it is a callback of requests.
-const EXPORTS: [&str; 11] = [
+const EXPORTS: [&str; 12] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
@@ -45,6 +48,7 @@ const EXPORTS: [&str; 11] = [
     "proxy_on_memory_allocate",
     "proxy_on_request_body",
     "proxy_on_request_headers",
+    "proxy_on_response_headers",
     "proxy_on_vm_start",
 ];
 

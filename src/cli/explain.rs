@@ -74,7 +74,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
     let mut engine = Engine::new(plan);
     let access = args.access.read(now_secs);
-    let report = Report::new(&mut engine, key.as_bytes(), access.as_ref(), now_secs);
+    let target = args.access.path.as_bytes();
+    let report = Report::new(&mut engine, key.as_bytes(), access.as_ref(), target, now_secs);
     if args.json {
         out.line(report.to_json())?;
     } else {

@@ -35,6 +35,7 @@ impl Report {
         engine: &mut Engine,
         credential: &[u8],
         access: Result<&Access<'_>, &AmbiguousPath>,
+        target: &[u8],
         now_secs: u64,
     ) -> Self {
         let access = access.map_err(|ambiguous| *ambiguous);
@@ -55,7 +56,7 @@ impl Report {
         report.push("validity", verdict);
         report.judge(engine, &key, access);
         if verdict.is_ok() {
-            report.decide(engine, &key, access);
+            report.decide(engine, &key, access, target);
         }
         report
     }
@@ -77,13 +78,19 @@ impl Report {
         verdicts.for_each(|(rule, verdict)| self.push(rule, verdict));
     }
 
-    fn decide(&mut self, engine: &Engine, key: &Key, access: Result<&Access<'_>, AmbiguousPath>) {
+    fn decide(
+        &mut self,
+        engine: &Engine,
+        key: &Key,
+        access: Result<&Access<'_>, AmbiguousPath>,
+        target: &[u8],
+    ) {
         let upgrades = access.is_ok_and(upgrades);
-        let verdict = decide(engine, key, access, upgrades);
-        self.usage = verdict == Verdict::ShowUsage;
+        let verdict = decide(engine, key, access, target, upgrades);
+        self.usage = matches!(verdict, Verdict::ShowUsage(_));
         self.decision = match verdict {
             Verdict::Decide(decision) => decision,
-            Verdict::ShowUsage => Decision::Allow,
+            Verdict::ShowUsage(_) => Decision::Allow,
         };
     }
 

@@ -16,6 +16,7 @@ use crate::caveat::{HostPattern, Restriction};
 use crate::cidr::Cidr;
 use crate::json::Invalid;
 use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
+use crate::limit::Limits;
 use crate::mac::sha256_hex;
 use template::{Template, Variable};
 
@@ -55,10 +56,10 @@ pub struct Settings {
     pub audience: Option<String>,
     /// Where keys are looked for, in order.
     pub key_sources: Vec<KeySource>,
-    /// What the keys of a tier are limited to.
-    pub tiers: BTreeMap<String, Restriction>,
-    /// What the keys of a tenant are limited to.
-    pub tenants: BTreeMap<String, Restriction>,
+    /// What the keys of a tier may do.
+    pub tiers: BTreeMap<String, Tier>,
+    /// What the keys of a tenant may do.
+    pub tenants: BTreeMap<String, Tenant>,
     /// Whether keys of tenants that are not listed are good.
     pub unlisted_tenants: UnlistedTenants,
     /// What was revoked.
@@ -77,6 +78,26 @@ pub struct Settings {
     pub dialect: Dialect,
     /// Whether denials of access are enforced.
     pub mode: Mode,
+}
+
+/// What the keys of a tier may do.
+#[derive(Clone, Debug, Default)]
+pub struct Tier {
+    /// What each key is limited to.
+    pub only: Restriction,
+    /// How much each key may use.
+    pub limits: Limits,
+    /// Whether a key may ask for the usage of others.
+    pub usage_of_others: bool,
+}
+
+/// What the keys of a tenant may do.
+#[derive(Clone, Debug, Default)]
+pub struct Tenant {
+    /// What each key is limited to.
+    pub only: Restriction,
+    /// How much all keys together may use.
+    pub limits: Limits,
 }
 
 /// A header that may carry a key.

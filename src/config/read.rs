@@ -1,7 +1,6 @@
 //! Reads the plugin configuration. Every member is known, and every error names the member.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crate::access::CanonicalPath;
 use crate::audit::Mask;
@@ -10,12 +9,13 @@ use crate::claims::{id, is_id};
 use crate::headers::is_identity;
 use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::keyring::{RingState, Rotation};
+use crate::limit::Limits;
 use crate::token::is_ring_name;
 
 use super::template::{Template, Variable};
 use super::{
     AuditSettings, ClientRules, Config, CredentialConfig, DEFAULT_USAGE_PATH, Dialect, KeySource,
-    Level, Mode, Revoked, RingConfig, Settings, Sink, UnlistedTenants,
+    Level, Mode, Revoked, RingConfig, Settings, Sink, Tenant, Tier, UnlistedTenants,
 };
 
 /// The longest clock skew; more would keep a rotation from meaning anything.
@@ -67,8 +67,8 @@ fn settings(members: &Members<'_>, identity_headers: bool) -> Result<Settings, I
     Ok(Settings {
         audience: members.read("audience", audience)?,
         key_sources: members.read("key_sources", key_sources)?.unwrap_or_else(default_key_sources),
-        tiers: members.read("tiers", |node| limited(node, false))?.unwrap_or_default(),
-        tenants: members.read("tenants", |node| limited(node, true))?.unwrap_or_default(),
+        tiers: members.read("tiers", tiers)?.unwrap_or_default(),
+        tenants: members.read("tenants", tenants)?.unwrap_or_default(),
         unlisted_tenants: members
             .read("unlisted_tenants", |node| node.choice(&unlisted))?
             .unwrap_or(UnlistedTenants::Allow),
@@ -119,14 +119,14 @@ fn ring(node: &Node<'_>) -> Result<RingConfig, Invalid> {
 
 fn rotation(node: &Node<'_>) -> Result<Rotation, Invalid> {
     let members = node.members(&["interval", "max_age", "keep_expired"])?;
-    let interval_secs = seconds(&members.require("interval")?)?;
-    let max_age_secs = seconds(&members.require("max_age")?)?;
+    let interval_secs = members.require("interval")?.seconds()?;
+    let max_age_secs = members.require("max_age")?.seconds()?;
     let keep_expired = members.read("keep_expired", Node::bool)?.unwrap_or(false);
     Rotation::new(interval_secs, max_age_secs, keep_expired).map_err(|e| node.unusable(e))
 }
 
 fn clock_skew(node: &Node<'_>) -> Result<u64, Invalid> {
-    let seconds = seconds(node)?;
+    let seconds = node.seconds()?;
     if seconds > MAX_CLOCK_SKEW_SECS { Err(node.expected("at most 1h")) } else { Ok(seconds) }
 }
 
@@ -158,22 +158,49 @@ fn default_key_sources() -> Vec<KeySource> {
     DEFAULT_KEY_SOURCES.into_iter().map(source).collect()
 }
 
-/// Tiers or tenants, each with the restriction it puts on its keys.
-fn limited(node: &Node<'_>, names_are_ids: bool) -> Result<BTreeMap<String, Restriction>, Invalid> {
-    let mut limited = BTreeMap::new();
+fn tiers(node: &Node<'_>) -> Result<BTreeMap<String, Tier>, Invalid> {
+    let mut tiers = BTreeMap::new();
     for (name, entry) in node.entries()? {
-        if names_are_ids && !is_id(name) {
+        let members = entry.members(&["only", "rate", "quotas", "usage_of_others"])?;
+        let tier = Tier {
+            only: members.read("only", only)?.unwrap_or_default(),
+            limits: limits(&entry, &members)?,
+            usage_of_others: members.read("usage_of_others", Node::bool)?.unwrap_or(false),
+        };
+        tiers.insert(name.to_owned(), tier);
+    }
+    Ok(tiers)
+}
+
+fn tenants(node: &Node<'_>) -> Result<BTreeMap<String, Tenant>, Invalid> {
+    let mut tenants = BTreeMap::new();
+    for (name, entry) in node.entries()? {
+        if !is_id(name) {
             return Err(entry.unusable(INVALID_TENANT));
         }
-        let members = entry.members(&["only"])?;
-        let only = members.read("only", only)?.unwrap_or_default();
-        limited.insert(name.to_owned(), only);
+        let members = entry.members(&["only", "rate", "quotas"])?;
+        let tenant = Tenant {
+            only: members.read("only", only)?.unwrap_or_default(),
+            limits: limits(&entry, &members)?,
+        };
+        tenants.insert(name.to_owned(), tenant);
     }
-    Ok(limited)
+    Ok(tenants)
+}
+
+/// A limit that nothing feeds would be one only in name.
+fn limits(node: &Node<'_>, members: &Members<'_>) -> Result<Limits, Invalid> {
+    let limits = Limits::read(members)?;
+    if limits.needs_body() {
+        return Err(
+            node.unusable("quotas of tokens and cost_usd need bodies, which are not read yet")
+        );
+    }
+    Ok(limits)
 }
 
 fn only(node: &Node<'_>) -> Result<Restriction, Invalid> {
-    let only = Restriction::read(node)?;
+    let only = Restriction::read_unlimited(node)?;
     if only.has_unmatchable_path() {
         return Err(node.expected("path globs that start with / or **, as /v1/**"));
     }
@@ -291,15 +318,6 @@ fn dialect(node: &Node<'_>) -> Result<Dialect, Invalid> {
 }
 
 // === small things ===
-
-/// A duration of whole seconds, as `90s`, `168h` or `30d`.
-fn seconds(node: &Node<'_>) -> Result<u64, Invalid> {
-    let parsed = humantime::parse_duration(node.string()?).ok();
-    let whole = parsed.filter(|duration: &Duration| duration.subsec_nanos() == 0);
-    whole
-        .map(|duration| duration.as_secs())
-        .ok_or_else(|| node.expected("a duration in whole seconds, as 90s, 168h or 30d"))
-}
 
 /// The name of a header that may carry a key or a credential, in lower case.
 fn header_name(node: &Node<'_>) -> Result<String, Invalid> {

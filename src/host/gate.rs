@@ -2,18 +2,24 @@
 
 use std::cell::{OnceCell, RefCell};
 
-use crate::cell::Cell;
+use crate::allowance::RateLimitFields;
+use crate::cell::{Cell, key_name, tenant_name};
 use crate::cidr::parse_address;
+use crate::claims::Claims;
 use crate::config::{AuditSettings, Config, Dialect, Level, Plan, Sink};
-use crate::decision::{Decision, DenyClass, DenyReason, Reply, reply};
+use crate::decision::{Decision, DenyClass, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
 use crate::exchange::{Edits, Ending, Exchange, Judgement, Request, Verdict};
 use crate::headers::RequestHead;
 use crate::json::Invalid;
 use crate::key::Key;
-use crate::usage;
+use crate::ledger::Exceeded;
+use crate::usage::{self, Account, Subject};
 
-use super::{CellStore, Host, HostError, NotCounted, Property, number};
+use super::metrics::Metrics;
+use super::{Admission, Admitted, Host, HostError, NotCounted, Property, RecordStore, number};
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
 const AUDIT_STATE: &str = "vkey.audit";
@@ -27,6 +33,7 @@ pub struct Gate {
     engine: Option<RefCell<Engine>>,
     audit: AuditSettings,
     dialect: Dialect,
+    metrics: Metrics,
     /// The id of the proxy's node, asked for once.
     node: OnceCell<String>,
 }
@@ -81,7 +88,10 @@ impl Gate {
         match config.compile(environment) {
             Ok(plan) => {
                 host.log(Level::Info, &format!("vkey: plan {} is in force", plan.id));
-                Ok(Self::open(plan))
+                let revocations = plan.settings.revoked.version;
+                let gate = Self::open(plan);
+                gate.metrics.show_revocations(host, revocations.unwrap_or(0));
+                Ok(gate)
             }
             Err(not_ready) => {
                 let text = format!(
@@ -99,6 +109,7 @@ impl Gate {
         Self {
             audit: plan.settings.audit.clone(),
             dialect: plan.settings.dialect,
+            metrics: Metrics::new(&plan.settings),
             engine: Some(RefCell::new(Engine::new(plan))),
             node: OnceCell::new(),
         }
@@ -106,7 +117,13 @@ impl Gate {
 
     /// A gate that denies everything.
     pub fn closed(audit: AuditSettings) -> Self {
-        Self { engine: None, audit, dialect: Dialect::Bare, node: OnceCell::new() }
+        Self {
+            engine: None,
+            audit,
+            dialect: Dialect::Bare,
+            metrics: Metrics::default(),
+            node: OnceCell::new(),
+        }
     }
 
     /// Decides on a request and acts on it.
@@ -138,6 +155,17 @@ impl Gate {
         if exchange.is_forwarded() { Action::Continue } else { Action::Pause }
     }
 
+    /// Tells a client of its limits, with whatever the answer is.
+    pub fn on_response_headers(host: &impl Host, exchange: &mut Exchange) {
+        let fields = exchange.take_fields().map(RateLimitFields::into_headers);
+        for (name, value) in fields.into_iter().flatten() {
+            // A host that cannot is no reason to withhold the answer.
+            if let Err(HostError(status)) = host.set_response_header(name, &value) {
+                host.log(Level::Debug, &format!("vkey: no header {name}: status {status}"));
+            }
+        }
+    }
+
     /// Writes the audit line of a request that has ended. Hosts also end requests that they never
     /// showed.
     pub fn on_log(&self, host: &impl Host, exchange: &mut Exchange) {
@@ -155,6 +183,7 @@ impl Gate {
         };
         if let Some(line) = exchange.finish(&ending, self.node(host), &self.audit.mask) {
             self.write(host, &line);
+            self.metrics.count(host, &exchange.outcome());
         }
     }
 
@@ -175,28 +204,20 @@ impl Gate {
         let request = Request { head: &head, peer, now_ns };
         let client_cert = || client_cert(host);
         let Judgement { key, verdict } = exchange.judge(engine, &request, client_cert);
-        let cells = CellStore::new(host, self.dialect);
-        match (verdict, key) {
-            (Verdict::ShowUsage, Some(key)) => Err(show_usage(&cells, &key, exchange)),
+        let store = RecordStore::new(host, self.dialect);
+        let answer = match (verdict, key) {
+            (Verdict::ShowUsage(subject), Some(key)) => {
+                Err(show_usage(&store, engine, &key, &subject, exchange, now_ns))
+            }
             (Verdict::Decide(decision), Some(key)) => {
-                let decision = count(&cells, &key, decision);
-                exchange.conclude(decision);
-                if let Decision::Deny(reason) = decision {
-                    return Err(reply(reason));
-                }
-                let forwarded = Judged { host, engine, head: &head, key: &key }.forward();
-                forwarded.map(|()| exchange.forward()).map_err(|_| {
-                    // It was counted as allowed, and is not.
-                    let take_back = |cell: &mut Cell| cell.take_back(DenyClass::Unavailable);
-                    if let Err(error) = cells.update(&key.claims().jti, take_back) {
-                        host.log(Level::Error, &format!("vkey: a count is one too high: {error}"));
-                    }
-                    deny(exchange, DenyReason::NotReady)
-                })
+                let judged = Judged { host, engine, head: &head, key: &key };
+                judged.admit(&store, decision, exchange, now_ns)
             }
             (Verdict::Decide(Decision::Deny(reason)), None) => Err(deny(exchange, reason)),
             (_, None) => Err(deny(exchange, DenyReason::NotReady)),
-        }
+        };
+        self.metrics.count_retries(host, store.retries());
+        answer
     }
 
     fn write(&self, host: &impl Host, line: &str) {
@@ -222,6 +243,46 @@ impl Gate {
 // === impl Judged ===
 
 impl<H: Host> Judged<'_, H> {
+    /// Counts the request and sends it on, or says how it is answered.
+    fn admit(
+        &self,
+        store: &RecordStore<'_, H>,
+        decision: Decision,
+        exchange: &mut Exchange,
+        now_ns: u64,
+    ) -> Result<(), Reply> {
+        let admission = Admission::new(store, self.engine, self.key, now_ns);
+        let admitted = admission.admit(decision);
+        if let Some(not_counted) = admitted.miscounted {
+            self.log_miscount(not_counted);
+        }
+        let fields = RateLimitFields::new(&admitted.allowances);
+        exchange.limit(admitted.exceeded.map(|exceeded| exceeded.name), fields);
+        exchange.conclude(admitted.decision);
+        if let Decision::Deny(reason) = admitted.decision {
+            return Err(reply(reason, &self.refusal(&admitted, now_ns)));
+        }
+        self.forward().map(|()| exchange.forward()).map_err(|_| {
+            // It was counted as allowed, and is not.
+            if let Err(not_counted) = admission.take_back(&admitted, DenyClass::Unavailable) {
+                self.log_miscount(not_counted);
+            }
+            deny(exchange, DenyReason::NotReady)
+        })
+    }
+
+    fn refusal(&self, admitted: &Admitted, now_ns: u64) -> Refusal {
+        let expires_in_secs = self.key.claims().exp.saturating_sub(now_ns / NANOS_PER_SEC);
+        let refusal = |exceeded: &Exceeded| {
+            Refusal::exceeded(exceeded, &admitted.allowances, now_ns, expires_in_secs)
+        };
+        admitted.exceeded.as_ref().map(refusal).unwrap_or_default()
+    }
+
+    fn log_miscount(&self, not_counted: NotCounted) {
+        self.host.log(Level::Error, &format!("vkey: a count is one too high: {not_counted}"));
+    }
+
     /// Sends the request on without anything private of the client's. The seal is set last, so that
     /// a request with one is a request that is whole.
     fn forward(&self) -> Result<(), HostError> {
@@ -251,29 +312,62 @@ impl<H: Host> Judged<'_, H> {
 
 fn deny(exchange: &mut Exchange, reason: DenyReason) -> Reply {
     exchange.conclude(Decision::Deny(reason));
-    reply(reason)
+    reply(reason, &Refusal::default())
 }
 
-/// Counts a decision, which is then the one that was counted: what is not counted is refused, and says
-/// so, whatever else was decided.
-fn count(cells: &CellStore<'_, impl Host>, key: &Key, decision: Decision) -> Decision {
-    match cells.update(&key.claims().jti, |cell| cell.count(decision)) {
-        Ok(()) => decision,
-        Err(not_counted) => Decision::Deny(not_counted.into()),
+fn show_usage(
+    store: &RecordStore<'_, impl Host>,
+    engine: &Engine,
+    key: &Key,
+    subject: &Subject,
+    exchange: &mut Exchange,
+    now_ns: u64,
+) -> Reply {
+    match usage_answer(store, engine, key, subject, now_ns) {
+        Ok(answer) => {
+            exchange.conclude(Decision::Allow);
+            Reply::ok(answer, "usage")
+        }
+        Err(not_counted) => deny(exchange, not_counted.into()),
     }
 }
 
-fn show_usage(cells: &CellStore<'_, impl Host>, key: &Key, exchange: &mut Exchange) -> Reply {
-    let cell = match cells.counts() {
-        true => cells.read(&key.claims().jti),
-        false => Err(NotCounted::HostRefuses),
+/// The limits of a key are known as far as its tier sets them, unless it is the one that asks.
+fn usage_answer(
+    store: &RecordStore<'_, impl Host>,
+    engine: &Engine,
+    key: &Key,
+    subject: &Subject,
+    now_ns: u64,
+) -> Result<String, NotCounted> {
+    let tenant_allowances = |tenant: &str, cell: &Cell| {
+        cell.ledger().allowances(&engine.tenant_charges(tenant), now_ns)
     };
-    match cell {
-        Ok(cell) => {
-            exchange.conclude(Decision::Allow);
-            Reply::ok(usage::answer(key, &cell), "usage")
+    match subject {
+        Subject::Own => {
+            let Claims { jti, tenant, .. } = key.claims();
+            let tier = Some(key.claims().tier());
+            let cell: Cell = store.read(&key_name(jti))?;
+            let of_tenant: Cell = store.read(&tenant_name(tenant))?;
+            let mut allowances = cell.ledger().allowances(&engine.key_charges(key), now_ns);
+            allowances.extend(tenant_allowances(tenant, &of_tenant));
+            let account = Account { jti: Some(jti), tenant: Some(tenant), tier };
+            Ok(usage::answer(&account, &cell, &allowances))
         }
-        Err(not_counted) => deny(exchange, not_counted.into()),
+        Subject::Key(jti) => {
+            let cell: Cell = store.read(&key_name(jti))?;
+            let tenant = cell.holder().map(|holder| &*holder.tenant);
+            let tier = cell.holder().map(|holder| &*holder.tier);
+            let charges = tier.map(|tier| engine.tier_charges(tier)).unwrap_or_default();
+            let allowances = cell.ledger().allowances(&charges, now_ns);
+            let account = Account { jti: Some(jti), tenant, tier };
+            Ok(usage::answer(&account, &cell, &allowances))
+        }
+        Subject::Tenant(tenant) => {
+            let cell: Cell = store.read(&tenant_name(tenant))?;
+            let account = Account { tenant: Some(tenant), ..Account::default() };
+            Ok(usage::answer(&account, &cell, &tenant_allowances(tenant, &cell)))
+        }
     }
 }
 

@@ -5,17 +5,20 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cell::crc32;
 use crate::config::{Dialect, Level};
 use crate::decision::Reply;
 use crate::headers::Headers;
+use crate::record::crc32;
 
-use super::{Host, HostError, Property, SharedData, WriteError};
+use super::{Host, HostError, MetricKind, Property, SharedData, WriteError};
 
 /// `Unimplemented`, as hosts answer calls they do not have.
 const UNIMPLEMENTED: HostError = HostError(12);
 
-/// Shared data in memory, for all workers that hold a clone.
+/// `NotFound`.
+const NOT_FOUND: HostError = HostError(1);
+
+/// Shared data and metrics in memory, for all workers that hold a clone.
 ///
 /// - [`Dialect::Envoy`] (and [`Dialect::Auto`], which is no rule of a host): `cas` 0 always writes;
 ///   another value must be that of a present record, and an absent record is stored whatever it is;
@@ -33,6 +36,7 @@ pub struct MemoryStore {
 struct Records {
     by_name: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
     last_cas: u32,
+    metrics: Vec<(MetricKind, String, u64)>,
 }
 
 /// Headers by name and value, in their order.
@@ -53,6 +57,8 @@ pub struct MemoryHost {
     pub filter_state: RefCell<BTreeMap<String, String>>,
     /// The reply that was sent.
     pub reply: RefCell<Option<Reply>>,
+    /// Headers that were set on the answer.
+    pub response_headers: RefCell<BTreeMap<String, String>>,
     /// Lines of the log.
     pub log: RefCell<Vec<(Level, String)>>,
     /// Host calls that change the request fail with this status, where one is set.
@@ -75,6 +81,60 @@ impl MemoryStore {
     /// Whether nothing was ever written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many bytes the records take, their names included.
+    pub fn bytes(&self) -> usize {
+        let bytes = |(name, (record, _)): (&Vec<u8>, &(Vec<u8>, u32))| name.len() + record.len();
+        self.with(|records| records.by_name.iter().map(bytes).sum())
+    }
+
+    /// The value of a metric; `None` when nobody defined it.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        self.with(|records| {
+            let found = records.metrics.iter().find(|(_, defined, _)| defined == name);
+            found.map(|(_, _, value)| *value)
+        })
+    }
+
+    /// The metrics that were defined, by name.
+    pub fn metrics(&self) -> BTreeMap<String, u64> {
+        self.with(|records| {
+            records.metrics.iter().map(|(_, name, value)| (name.clone(), *value)).collect()
+        })
+    }
+
+    /// Metrics of one name share a value, though each definition has a number of its own on a real
+    /// host.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
+        if self.dialect == Dialect::Bare {
+            return Err(UNIMPLEMENTED);
+        }
+        self.with(|records| {
+            let defined = records.metrics.iter().position(|(_, defined, _)| defined == name);
+            let index = defined.unwrap_or(records.metrics.len());
+            if defined.is_none() {
+                records.metrics.push((kind, name.to_owned(), 0));
+            }
+            u32::try_from(index).map_err(|_| UNIMPLEMENTED)
+        })
+    }
+
+    fn change_metric(
+        &self,
+        metric: u32,
+        kind: MetricKind,
+        change: impl FnOnce(u64) -> u64,
+    ) -> Result<(), HostError> {
+        self.with(|records| {
+            let index = usize::try_from(metric).map_err(|_| NOT_FOUND)?;
+            let (found, _, value) = records.metrics.get_mut(index).ok_or(NOT_FOUND)?;
+            if *found != kind {
+                return Err(NOT_FOUND);
+            }
+            *value = change(*value);
+            Ok(())
+        })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Records) -> T) -> T {
@@ -135,6 +195,7 @@ impl MemoryHost {
             properties: RefCell::default(),
             filter_state: RefCell::default(),
             reply: RefCell::default(),
+            response_headers: RefCell::default(),
             log: RefCell::default(),
             failing_edits: Cell::new(None),
         }
@@ -192,6 +253,23 @@ impl Host for MemoryHost {
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
         *self.reply.borrow_mut() = Some(reply.clone());
         Ok(())
+    }
+
+    fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.response_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
+        self.store.define_metric(kind, name)
+    }
+
+    fn increment_metric(&self, metric: u32, by: u32) -> Result<(), HostError> {
+        self.store.change_metric(metric, MetricKind::Counter, |value| value + u64::from(by))
+    }
+
+    fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
+        self.store.change_metric(metric, MetricKind::Gauge, |_| value)
     }
 
     fn log(&self, level: Level, text: &str) {

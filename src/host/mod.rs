@@ -1,16 +1,20 @@
 //! The seam to a proxy: what the library asks of a proxy-wasm host, and what it does there.
 //!
 //! [`Gate`] is what a root context holds, [`Gate::on_request_headers`] and [`Gate::on_log`] are what
-//! its HTTP contexts do. [`CellStore`] writes cells by compare-and-swap. [`MemoryHost`] is the one host
+//! its HTTP contexts do. [`RecordStore`] writes records by compare-and-swap, [`Admission`] counts and
+//! limits by them. [`MemoryHost`] is the one host
 //! that lives in memory.
 
+mod admission;
 mod gate;
 mod memory;
+mod metrics;
 mod store;
 
+pub use admission::{Admission, Admitted};
 pub use gate::{Action, Gate, Refused};
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
-pub use store::{CellStore, NotCounted};
+pub use store::{NotCounted, RecordStore};
 
 use crate::config::Level;
 use crate::decision::Reply;
@@ -48,7 +52,7 @@ pub trait SharedData {
     fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError>;
 
     /// Writes a record. Hosts differ in what `cas` means for a record that is not there:
-    /// see [`CellStore`].
+    /// see [`RecordStore`].
     ///
     /// # Errors
     ///
@@ -108,8 +112,46 @@ pub trait Host: SharedData {
     /// [`HostError`] when the host does not.
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError>;
 
+    /// Sets a header of the answer in the place of whatever the upstream sent.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when it is not there.
+    fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError>;
+
+    /// Makes a metric known and gives its number. Hosts make a new number each time.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when the host has no metrics.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError>;
+
+    /// Adds to a counter.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when there is no such counter.
+    fn increment_metric(&self, metric: u32, by: u32) -> Result<(), HostError>;
+
+    /// Sets a gauge.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when there is no such gauge.
+    fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError>;
+
     /// Writes to the proxy's log.
     fn log(&self, level: Level, text: &str);
+}
+
+/// A kind of metric. The numbers are the ABI's (proxy-wasm 0.2.1, `proxy_metric_type_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MetricKind {
+    /// It only grows.
+    Counter = 0,
+    /// It is what it was last set to.
+    Gauge = 1,
 }
 
 impl Property {

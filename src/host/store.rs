@@ -1,6 +1,6 @@
-//! Cells in shared data, written by compare-and-swap.
+//! Records in shared data, written by compare-and-swap.
 //!
-//! A decision that depends on a cell is taken inside the loop: read, decide, write, and on a mismatch
+//! A decision that depends on a record is taken inside the loop: read, decide, write, and on a mismatch
 //! all of it again. Hosts disagree on how a record is created:
 //!
 //! - Envoy's writes with `cas` 0 without comparing, and stores an absent record whatever `cas` says. So
@@ -12,19 +12,21 @@
 //! Trying Envoy's way first is safe on both, and its refusal of a record that is still absent tells
 //! that the host is of the other kind.
 
+use std::borrow::Cow;
+use std::cell::Cell as Counter;
 use std::fmt;
 
-use crate::cell::{Cell, NotThisCell};
 use crate::config::Dialect;
 use crate::decision::DenyReason;
+use crate::record::{Name, NotThisRecord, Record, decode, encode};
 
 use super::{SharedData, WriteError};
 
-/// How often a cell is read and written before giving up. Each failure means that another worker got
+/// How often a record is read and written before giving up. Each failure means that another worker got
 /// ahead, or the host lent a torn copy; that many in a row mean that something is wrong.
 const MAX_TRIES: usize = 64;
 
-/// How many names are tried for one cell on a host that takes two names for one.
+/// How many names are tried for one record on a host that takes two names for one.
 const MAX_NAMES: usize = 4;
 
 /// A compare-and-swap value that no host issues.
@@ -33,13 +35,14 @@ const NEVER_ISSUED: u32 = u32::MAX;
 /// The compare-and-swap value that means "must not exist" on nginx.
 const ABSENT: u32 = 0;
 
-/// Cells in a host's shared data.
-pub struct CellStore<'a, S: ?Sized> {
+/// Records in a host's shared data.
+pub struct RecordStore<'a, S: ?Sized> {
     shared: &'a S,
     dialect: Dialect,
+    retries: Counter<u64>,
 }
 
-/// Why a request could not be counted.
+/// Why nothing could be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCounted {
     /// Other workers were ahead every time.
@@ -48,89 +51,103 @@ pub enum NotCounted {
     HostRefuses,
 }
 
-/// Where a cell was found, or would be.
-struct Place {
-    name: String,
-    /// The cell and its compare-and-swap value, where there is one.
-    found: Option<(Cell, u32)>,
+/// Where a record was found, or would be.
+struct Place<'a, R> {
+    name: Cow<'a, str>,
+    /// The content and its compare-and-swap value, where there is one.
+    found: Option<(R, u32)>,
 }
 
-impl<'a, S: SharedData + ?Sized> CellStore<'a, S> {
-    /// The cells of a host that follows the rules of `dialect`.
+impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
+    /// The records of a host that follows the rules of `dialect`.
     pub fn new(shared: &'a S, dialect: Dialect) -> Self {
-        Self { shared, dialect }
+        Self { shared, dialect, retries: Counter::new(0) }
     }
 
-    /// Whether the host counts at all.
+    /// Whether the host keeps records at all.
     pub fn counts(&self) -> bool {
         self.dialect != Dialect::Bare
     }
 
-    /// The cell of a key, as it is now; a fresh one when nothing was counted yet.
+    /// How often something was read again because another worker got ahead.
+    pub fn retries(&self) -> u64 {
+        self.retries.get()
+    }
+
+    /// The content of a record, as it is now; a fresh one when nothing was written yet.
     ///
     /// # Errors
     ///
     /// [`NotCounted`] when it cannot be read.
-    pub fn read(&self, id: &str) -> Result<Cell, NotCounted> {
+    pub fn read<R: Record>(&self, name: &Name) -> Result<R, NotCounted> {
         for _ in 0..MAX_TRIES {
-            if let Some(place) = self.find(id)? {
-                return Ok(place.found.map_or_else(|| Cell::new(id), |(cell, _)| cell));
+            if let Some(place) = self.find::<R>(name)? {
+                return Ok(place.found.map_or_else(R::fresh, |(content, _)| content));
             }
+            self.retry();
         }
         Err(NotCounted::Contention)
     }
 
-    /// Changes the cell of a key. `change` is called again with fresh numbers whenever another
-    /// worker got ahead; what it returned last is the result. Does nothing on a bare host.
+    /// Changes the content of a record. `change` is called again with what is there now whenever
+    /// another worker got ahead; what it returned last is the result.
     ///
     /// # Errors
     ///
     /// [`NotCounted`] when nothing was written.
-    pub fn update(&self, id: &str, mut change: impl FnMut(&mut Cell)) -> Result<(), NotCounted> {
-        if !self.counts() {
-            return Ok(());
-        }
+    pub fn update<R: Record, T>(
+        &self,
+        name: &Name,
+        mut change: impl FnMut(&mut R) -> T,
+    ) -> Result<T, NotCounted> {
         for _ in 0..MAX_TRIES {
-            let Some(Place { name, found }) = self.find(id)? else {
+            let Some(place) = self.find::<R>(name)? else {
+                self.retry();
                 continue;
             };
-            let written = match found {
-                Some((mut cell, cas)) => {
-                    change(&mut cell);
-                    self.shared.set_shared_data(&name, &cell.encode(), cas)
-                }
-                None => {
-                    let mut cell = Cell::new(id);
-                    change(&mut cell);
-                    self.create(&name, &cell.encode())
-                }
+            let (mut content, cas) = match place.found {
+                Some((content, cas)) => (content, Some(cas)),
+                None => (R::fresh(), None),
+            };
+            let result = change(&mut content);
+            let record = encode(name, &content);
+            let written = match cas {
+                Some(cas) => self.shared.set_shared_data(&place.name, &record, cas),
+                None => self.create(&place.name, &record),
             };
             match written {
-                Ok(()) => return Ok(()),
-                Err(WriteError::CasMismatch) => {}
+                Ok(()) => return Ok(result),
+                Err(WriteError::CasMismatch) => self.retry(),
                 Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
             }
         }
         Err(NotCounted::Contention)
     }
 
-    /// Looks a cell up; `None` when what is there cannot be read this time.
-    fn find(&self, id: &str) -> Result<Option<Place>, NotCounted> {
+    /// Looks a record up; `None` when what is there cannot be read this time.
+    fn find<'n, R: Record>(&self, name: &'n Name) -> Result<Option<Place<'n, R>>, NotCounted> {
+        if !self.counts() {
+            return Err(NotCounted::HostRefuses);
+        }
         for attempt in 0..MAX_NAMES {
-            let name = record_name(id, attempt);
-            let record = self.shared.shared_data(&name).map_err(|_| NotCounted::HostRefuses)?;
+            let tried = tried_name(name, attempt);
+            let record = self.shared.shared_data(&tried).map_err(|_| NotCounted::HostRefuses)?;
             let Some((record, cas)) = record else {
-                return Ok(Some(Place { name, found: None }));
+                return Ok(Some(Place { name: tried, found: None }));
             };
-            match Cell::decode(id, &record) {
-                Ok(cell) => {
-                    return Ok(Some(Place { name, found: Some((cell, cas)) }));
+            match decode(name, &record) {
+                Ok(content) => {
+                    return Ok(Some(Place { name: tried, found: Some((content, cas)) }));
                 }
-                Err(NotThisCell::Corrupt) => return Ok(None),
-                Err(NotThisCell::Foreign) => {}
+                Err(NotThisRecord::Corrupt) => return Ok(None),
+                Err(NotThisRecord::Foreign) => {}
             }
         }
         Ok(None)
+    }
+
+    fn retry(&self) {
+        self.retries.set(self.retries.get().saturating_add(1));
     }
 
     fn create(&self, name: &str, record: &[u8]) -> Result<(), WriteError> {
@@ -161,7 +178,7 @@ impl From<NotCounted> for DenyReason {
 impl fmt::Display for NotCounted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Contention => "too many workers write this key's cell at once",
+            Self::Contention => "too many workers write this record at once",
             Self::HostRefuses => {
                 "the host does not keep the record; set \"host\": \"bare\" where it has no shared data"
             }
@@ -171,12 +188,11 @@ impl fmt::Display for NotCounted {
 
 impl std::error::Error for NotCounted {}
 
-/// Ids have no `/`, so no two cells share a name. nginx chooses the zone by what stands before the
-/// first `/`.
-fn record_name(id: &str, attempt: usize) -> String {
+/// Neither a kind nor an id has a `/`, so no two records share a name.
+fn tried_name(name: &Name, attempt: usize) -> Cow<'_, str> {
     match attempt {
-        0 => format!("vkey/k/{id}"),
-        more => format!("vkey/k/{id}/{more}"),
+        0 => Cow::Borrowed(name.as_str()),
+        more => Cow::Owned(format!("{}/{more}", name.as_str())),
     }
 }
 

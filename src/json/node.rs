@@ -1,6 +1,7 @@
 //! Reading a JSON value member by member, with the place of each in hand.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::{Json, find};
 
@@ -162,6 +163,19 @@ impl<'a> Node<'a> {
             Integers::Whole => number.as_u64().or_else(|| whole(number.as_f64()?)),
         };
         exact.filter(|n| *n <= MAX_EXACT).ok_or_else(|| self.expected("a whole number, 0 to 2^53"))
+    }
+
+    /// The duration here: text in whole seconds, as `90s`, `168h` or `30d`.
+    ///
+    /// # Errors
+    ///
+    /// When this is not such a text.
+    pub fn seconds(&self) -> Result<u64, Invalid> {
+        let parsed = humantime::parse_duration(self.string()?).ok();
+        let whole = parsed.filter(|duration: &Duration| duration.subsec_nanos() == 0);
+        whole
+            .map(|duration| duration.as_secs())
+            .ok_or_else(|| self.expected("a duration in whole seconds, as 90s, 168h or 30d"))
     }
 
     /// The one of `choices` that the string here names.

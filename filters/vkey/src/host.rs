@@ -11,7 +11,7 @@ use std::ptr::{NonNull, null_mut};
 use vkey::config::Level;
 use vkey::decision::Reply;
 use vkey::headers::Headers;
-use vkey::host::{Action, Host, HostError, Property, SharedData, WriteError};
+use vkey::host::{Action, Host, HostError, MetricKind, Property, SharedData, WriteError};
 
 /// The statuses that mean more than failure (`proxy_status_t`).
 const OK: u32 = 0;
@@ -42,6 +42,12 @@ mod abi {
             name_len: usize,
             value: *const u8,
             value_len: usize,
+        ) -> u32;
+        pub(super) fn proxy_define_metric(
+            kind: u32,
+            name: *const u8,
+            name_len: usize,
+            metric: *mut u32,
         ) -> u32;
         pub(super) fn proxy_get_buffer_bytes(
             buffer: u32,
@@ -76,7 +82,9 @@ mod abi {
             len: *mut usize,
             cas: *mut u32,
         ) -> u32;
+        pub(super) fn proxy_increment_metric(metric: u32, by: i64) -> u32;
         pub(super) fn proxy_log(level: u32, text: *const u8, text_len: usize) -> u32;
+        pub(super) fn proxy_record_metric(metric: u32, value: u64) -> u32;
         pub(super) fn proxy_remove_header_map_value(
             map: u32,
             name: *const u8,
@@ -167,25 +175,11 @@ impl Host for ProxyHost {
     }
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
-        // SAFETY: the name is valid for its length, and the host does not keep it.
-        let status = unsafe {
-            abi::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len())
-        };
-        // What was not there is not there.
-        if status == NOT_FOUND { Ok(()) } else { done(status) }
+        remove_header(REQUEST_HEADERS, name)
     }
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        // SAFETY: both slices are valid for their lengths, and the host copies them.
-        done(unsafe {
-            abi::proxy_add_header_map_value(
-                REQUEST_HEADERS,
-                name.as_ptr(),
-                name.len(),
-                value.as_ptr(),
-                value.len(),
-            )
-        })
+        add_header(REQUEST_HEADERS, name, value)
     }
 
     fn response_status(&self) -> Option<u64> {
@@ -222,7 +216,7 @@ impl Host for ProxyHost {
         #[cfg(feature = "faults")]
         crate::faults::reply()?;
         let headers: Vec<_> =
-            reply.headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            reply.headers.iter().map(|(name, value)| ((*name).into(), (**value).into())).collect();
         let headers = Headers::to_pairs(&headers);
         // SAFETY: the three slices are valid for their lengths, and the host copies them.
         done(unsafe {
@@ -239,11 +233,50 @@ impl Host for ProxyHost {
         })
     }
 
+    /// Removed and added: replacing what is absent does nothing on some hosts.
+    fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        remove_header(RESPONSE_HEADERS, name.as_bytes())?;
+        add_header(RESPONSE_HEADERS, name, value)
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
+        let mut metric = 0;
+        // SAFETY: the name is valid for its length; the host writes one number to the place.
+        let status = unsafe {
+            abi::proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut metric)
+        };
+        done(status).map(|()| metric)
+    }
+
+    fn increment_metric(&self, metric: u32, by: u32) -> Result<(), HostError> {
+        // SAFETY: two numbers.
+        done(unsafe { abi::proxy_increment_metric(metric, i64::from(by)) })
+    }
+
+    fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
+        // SAFETY: two numbers.
+        done(unsafe { abi::proxy_record_metric(metric, value) })
+    }
+
     fn log(&self, level: Level, text: &str) {
         // A log that cannot be written cannot say so.
         // SAFETY: the text is valid for its length, and the host copies it.
         _ = unsafe { abi::proxy_log(level as u32, text.as_ptr(), text.len()) };
     }
+}
+
+fn remove_header(map: u32, name: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the name is valid for its length, and the host does not keep it.
+    let status = unsafe { abi::proxy_remove_header_map_value(map, name.as_ptr(), name.len()) };
+    // What was not there is not there.
+    if status == NOT_FOUND { Ok(()) } else { done(status) }
+}
+
+fn add_header(map: u32, name: &str, value: &str) -> Result<(), HostError> {
+    // SAFETY: both slices are valid for their lengths, and the host copies them.
+    done(unsafe {
+        abi::proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
 }
 
 /// The environment that the host passes to the module.
@@ -331,6 +364,12 @@ extern "C" fn proxy_on_request_headers(id: u32, _headers: usize, _end_of_stream:
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_body(id: u32, _len: usize, _end_of_stream: bool) -> u32 {
     action(crate::http::on_request_body(id))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_headers(id: u32, _headers: usize, _end_of_stream: bool) -> u32 {
+    crate::http::on_response_headers(id);
+    action(Action::Continue)
 }
 
 #[unsafe(no_mangle)]

@@ -41,6 +41,14 @@ pub(crate) fn on_request_body(id: u32) -> Action {
     http.exchange.try_borrow().map_or(Action::Pause, |exchange| Gate::on_request_body(&exchange))
 }
 
+/// Adds what a client is told with its answer.
+pub(crate) fn on_response_headers(id: u32) {
+    let http = find(id).unwrap_or_else(unannounced);
+    if let Ok(mut exchange) = http.exchange.try_borrow_mut() {
+        Gate::on_response_headers(&ProxyHost, &mut exchange);
+    }
+}
+
 /// Writes a request's audit line.
 pub(crate) fn on_log(id: u32) {
     let http = find(id).unwrap_or_else(unannounced);

@@ -1,10 +1,12 @@
-//! Cells under two workers and many, on hosts of either kind and on those that misbehave.
+//! Records under two workers and many, on hosts of either kind and on those that misbehave.
 
 use std::cell::Cell as Counter;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
 use super::*;
+use crate::cell::{Cell, key_name};
+use crate::config::Mode;
 use crate::decision::Decision;
 use crate::host::{HostError, MemoryStore};
 
@@ -17,12 +19,17 @@ const PAIRS: [(Dialect, Dialect); 4] = [
 ];
 
 fn count(store: &impl SharedData, dialect: Dialect, id: &str) -> Result<(), NotCounted> {
-    CellStore::new(store, dialect).update(id, |cell| cell.count(Decision::Allow))
+    let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], 0, Mode::Enforce);
+    RecordStore::new(store, dialect).update(&key_name(id), allow).map(drop)
+}
+
+fn read(store: &MemoryStore, dialect: Dialect, id: &str) -> Result<Cell, NotCounted> {
+    RecordStore::new(store, dialect).read(&key_name(id))
 }
 
 #[track_caller]
 fn allowed(store: &MemoryStore, id: &str) -> u64 {
-    CellStore::new(store, Dialect::Auto).read(id).unwrap().allowed()
+    read(store, Dialect::Auto, id).unwrap().allowed()
 }
 
 // === two workers, one call at a time ===
@@ -116,10 +123,11 @@ fn not_found_so_write_would_lose_one() {
     let naive = |store: &Stepped<'_>| {
         let found = store.shared_data("vkey/k/k").unwrap();
         let cas = found.as_ref().map_or(0, |(_, cas)| *cas);
-        let cell = found.map(|(record, _)| Cell::decode("k", &record).unwrap());
-        let mut cell = cell.unwrap_or_else(|| Cell::new("k"));
-        cell.count(Decision::Allow);
-        store.set_shared_data("vkey/k/k", &cell.encode(), cas).unwrap();
+        let name = key_name("k");
+        let cell = found.map(|(record, _)| decode(&name, &record).unwrap());
+        let mut cell: Cell = cell.unwrap_or_default();
+        cell.count(Decision::Allow, &[], 0, Mode::Enforce);
+        store.set_shared_data("vkey/k/k", &encode(&name, &cell), cas).unwrap();
     };
     assert_ne!(losses(Dialect::Envoy, 4, naive), [0; 0]);
 }
@@ -182,14 +190,13 @@ fn contention_gives_up_and_changes_nothing() {
 
 #[test]
 fn what_is_no_cell_is_neither_counted_on_nor_overwritten() {
-    let whole = Cell::new("k").encode();
+    let whole = encode(&key_name("k"), &Cell::default());
     for record in [b"".as_slice(), b"another module's", &whole[1..], &[&whole[..], b"x"].concat()] {
         for (host, dialect) in PAIRS {
             let store = MemoryStore::new(host);
             store.set_shared_data("vkey/k/k", record, 0).unwrap();
             assert_eq!(count(&store, dialect, "k"), Err(NotCounted::Contention));
-            let read = CellStore::new(&store, dialect).read("k");
-            assert_eq!(read, Err(NotCounted::Contention));
+            assert_eq!(read(&store, dialect, "k"), Err(NotCounted::Contention));
             assert_eq!(store.shared_data("vkey/k/k"), Ok(Some((record.to_vec(), 1))));
         }
     }
@@ -211,12 +218,12 @@ fn names_of_one_checksum_share_nothing_but_their_place() {
 }
 
 #[test]
-fn only_a_host_that_is_called_bare_goes_without_counts() {
+fn a_host_that_keeps_nothing_counts_nothing() {
     let store = MemoryStore::new(Dialect::Bare);
-    assert_eq!(count(&store, Dialect::Bare, "k"), Ok(()));
-    for dialect in [Dialect::Auto, Dialect::Envoy, Dialect::Nginx] {
+    assert!(!RecordStore::new(&store, Dialect::Bare).counts());
+    for dialect in [Dialect::Auto, Dialect::Bare, Dialect::Envoy, Dialect::Nginx] {
+        assert!(dialect == Dialect::Bare || RecordStore::new(&store, dialect).counts());
         assert_eq!(count(&store, dialect, "k"), Err(NotCounted::HostRefuses));
-        let read = CellStore::new(&store, dialect).read("k");
-        assert_eq!(read, Err(NotCounted::HostRefuses));
+        assert_eq!(read(&store, dialect, "k"), Err(NotCounted::HostRefuses));
     }
 }

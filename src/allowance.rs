@@ -1,0 +1,173 @@
+//! What is left of a limit, and how a client is told.
+
+use crate::gcra::{Rate, Tat};
+use crate::json::Json;
+use crate::limit::{Kind, LimitName};
+use crate::quota::{Quota, Spent, Unit};
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// The largest integer of a structured field (RFC 9651, section 3.3.1).
+const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
+
+/// What is left of one limit at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// The limit.
+    pub name: LimitName,
+    /// How much there is in all: of a rate its burst, of a quota that of a window; money in micro-USD.
+    pub limit: u64,
+    /// How much is left.
+    pub remaining: u64,
+    /// Seconds until all of it is back, rounded up; `None` when it never is.
+    pub reset_secs: Option<u64>,
+    /// Seconds in which all of it comes back; `None` when it never does.
+    pub window_secs: Option<u64>,
+}
+
+/// The values of the two header fields that tell a client of its limits
+/// (draft-ietf-httpapi-ratelimit-headers-10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimitFields {
+    /// `RateLimit-Policy`: what the limits are.
+    pub policy: String,
+    /// `RateLimit`: what is left of them.
+    pub state: String,
+}
+
+impl Allowance {
+    /// What is left of a rate.
+    pub(crate) fn of_rate(name: LimitName, rate: &Rate, tat: Tat, now_ns: u64) -> Self {
+        Self {
+            name,
+            limit: u64::from(rate.burst()),
+            remaining: rate.remaining(tat, now_ns),
+            reset_secs: Some(secs_until(tat.ceil_ns(), now_ns)),
+            window_secs: Some(rate.refill_secs()),
+        }
+    }
+
+    /// What is left of a quota.
+    pub(crate) fn of_quota(name: LimitName, quota: &Quota, spent: Spent, now_ns: u64) -> Self {
+        let spent = quota.roll(spent, now_ns / NANOS_PER_SEC);
+        let start_secs = quota.per.start_secs(spent.window);
+        let end_secs = quota.per.end_secs(spent.window);
+        Self {
+            name,
+            limit: quota.limit,
+            remaining: quota.limit.saturating_sub(spent.used),
+            reset_secs: end_secs.map(|secs| secs_until(secs.saturating_mul(NANOS_PER_SEC), now_ns)),
+            window_secs: end_secs.zip(start_secs).map(|(end, start)| end.saturating_sub(start)),
+        }
+    }
+
+    /// How much is used.
+    pub fn used(&self) -> u64 {
+        self.limit.saturating_sub(self.remaining)
+    }
+
+    /// The allowance in a usage answer.
+    pub fn to_json(&self) -> Json {
+        Json::object([
+            ("name", self.name.to_string().as_str().into()),
+            ("limit", self.limit.into()),
+            ("used", self.used().into()),
+            ("remaining", self.remaining.into()),
+            ("reset_secs", self.reset_secs.map_or(Json::Null, Json::from)),
+        ])
+    }
+
+    /// The item of `RateLimit-Policy`: the quota `q`, its unit `qu` where it is not requests, and the
+    /// window `w` in seconds.
+    fn policy(&self) -> String {
+        let unit = match self.name.kind {
+            Kind::Rate | Kind::Quota(Unit::Requests, _) => "",
+            Kind::Quota(Unit::Tokens, _) => ";qu=\"tokens\"",
+            Kind::Quota(Unit::CostMicroUsd, _) => ";qu=\"micro-usd\"",
+        };
+        let item = format!("\"{}\";q={}{unit}", self.name, field_integer(self.limit));
+        parameter(item, "w", self.window_secs)
+    }
+
+    /// The item of `RateLimit`: what remains, `r`, and the seconds until it is reset, `t`.
+    fn state(&self) -> String {
+        let item = format!("\"{}\";r={}", self.name, field_integer(self.remaining));
+        parameter(item, "t", self.reset_secs)
+    }
+}
+
+impl RateLimitFields {
+    /// The fields that tell of `allowances`; `None` when nothing is limited.
+    pub fn new(allowances: &[Allowance]) -> Option<Self> {
+        if allowances.is_empty() {
+            return None;
+        }
+        let list = |item: fn(&Allowance) -> String| {
+            allowances.iter().map(item).collect::<Vec<_>>().join(", ")
+        };
+        Some(Self { policy: list(Allowance::policy), state: list(Allowance::state) })
+    }
+
+    /// The fields by name.
+    pub fn into_headers(self) -> [(&'static str, String); 2] {
+        [("ratelimit-policy", self.policy), ("ratelimit", self.state)]
+    }
+}
+
+/// Seconds until a time, rounded up.
+pub(crate) fn secs_until(until_ns: u64, now_ns: u64) -> u64 {
+    until_ns.saturating_sub(now_ns).div_ceil(NANOS_PER_SEC)
+}
+
+fn parameter(item: String, name: &str, value: Option<u64>) -> String {
+    match value {
+        Some(value) => format!("{item};{name}={}", field_integer(value)),
+        None => item,
+    }
+}
+
+fn field_integer(number: u64) -> u64 {
+    number.min(MAX_FIELD_INTEGER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caveat::Origin;
+    use crate::quota::Period;
+
+    fn allowance(kind: Kind, limit: u64, remaining: u64, secs: Option<u64>) -> Allowance {
+        let name = LimitName { origin: Origin::Tier, kind };
+        Allowance { name, limit, remaining, reset_secs: secs, window_secs: secs }
+    }
+
+    #[test]
+    fn fields_are_lists_of_named_items() {
+        let fields = RateLimitFields::new(&[
+            allowance(Kind::Rate, 200, 199, Some(2)),
+            allowance(Kind::Quota(Unit::CostMicroUsd, Period::Total), u64::MAX, 0, None),
+        ]);
+        let fields = fields.unwrap();
+        assert_eq!(
+            fields.policy,
+            r#""tier_rate";q=200;w=2, "tier_cost_total";q=999999999999999;qu="micro-usd""#
+        );
+        assert_eq!(fields.state, r#""tier_rate";r=199;t=2, "tier_cost_total";r=0"#);
+        assert_eq!(RateLimitFields::new(&[]), None);
+    }
+
+    #[test]
+    fn an_allowance_in_a_usage_answer() {
+        let shown = allowance(Kind::Quota(Unit::Requests, Period::Day), 10, 4, Some(60));
+        let expected =
+            r#"{"name":"tier_requests_day","limit":10,"used":6,"remaining":4,"reset_secs":60}"#;
+        assert_eq!(shown.to_json().to_string(), expected);
+    }
+
+    #[test]
+    fn seconds_are_rounded_up() {
+        assert_eq!(secs_until(NANOS_PER_SEC + 1, 0), 2);
+        assert_eq!(secs_until(NANOS_PER_SEC, 0), 1);
+        assert_eq!(secs_until(0, NANOS_PER_SEC), 0);
+    }
+}

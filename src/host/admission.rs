@@ -1,0 +1,170 @@
+//! Admission: one request counted in its key's cell and in its tenant's, and decided by the limits of
+//! both.
+//!
+//! Two records cannot be written at once. The key's cell is charged first and the tenant's second, each
+//! inside its own compare-and-swap loop; what the tenant has no room for is taken back from the key. So
+//! no limit is ever passed, and what is refused is charged to nobody.
+
+use crate::allowance::Allowance;
+use crate::cell::{Cell, Counted, key_name, tenant_name};
+use crate::config::Mode;
+use crate::decision::{Decision, DenyClass, DenyReason};
+use crate::engine::Engine;
+use crate::key::Key;
+use crate::ledger::{Exceeded, Reservation};
+use crate::limit::Charge;
+use crate::record::Name;
+
+use super::{NotCounted, RecordStore, SharedData};
+
+/// What a request of a key is counted by.
+pub struct Admission<'a, S: ?Sized> {
+    store: &'a RecordStore<'a, S>,
+    key: &'a Key,
+    key_charges: Vec<Charge>,
+    tenant_charges: Vec<Charge>,
+    now_ns: u64,
+    mode: Mode,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The decision that is final.
+    pub decision: Decision,
+    /// The limit that had no room.
+    pub exceeded: Option<Exceeded>,
+    /// What is left of all limits.
+    pub allowances: Vec<Allowance>,
+    /// A count could not be taken back, so that it is one too high.
+    pub miscounted: Option<NotCounted>,
+    key_reservation: Option<Reservation>,
+    tenant_reservation: Option<Reservation>,
+}
+
+impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
+    /// An admission by the limits that the engine's plan and the key set.
+    pub fn new(store: &'a RecordStore<'a, S>, engine: &Engine, key: &'a Key, now_ns: u64) -> Self {
+        Self {
+            store,
+            key,
+            key_charges: engine.key_charges(key),
+            tenant_charges: engine.tenant_charges(&key.claims().tenant),
+            now_ns,
+            mode: engine.settings().mode,
+        }
+    }
+
+    /// Counts a request. What cannot be counted is refused, and says so, whatever else was decided.
+    pub fn admit(&self, decision: Decision) -> Admitted {
+        if !self.store.counts() {
+            return Admitted::uncounted(self.without_counts(decision));
+        }
+        let (of_key, mut of_key_left) = match self.count_key(decision) {
+            Ok(counted) => counted,
+            Err(not_counted) => return Admitted::uncounted(Decision::Deny(not_counted.into())),
+        };
+        let counted = self.count_tenant(of_key.decision);
+        let mut admitted = Admitted {
+            exceeded: of_key.exceeded,
+            key_reservation: of_key.reservation,
+            ..Admitted::uncounted(of_key.decision)
+        };
+        let mut of_tenant_left = Vec::new();
+        match counted {
+            Ok((of_tenant, left)) => {
+                admitted.decision = of_tenant.decision;
+                admitted.exceeded = admitted.exceeded.or(of_tenant.exceeded);
+                admitted.tenant_reservation = of_tenant.reservation;
+                of_tenant_left = left;
+            }
+            Err(not_counted) => admitted.decision = Decision::Deny(not_counted.into()),
+        }
+        if let Decision::Deny(reason) = admitted.decision
+            && of_key.decision.forwards()
+        {
+            match self.take_back_key(of_key.reservation, reason.class()) {
+                Ok(left) => of_key_left = left,
+                Err(not_counted) => admitted.miscounted = Some(not_counted),
+            }
+        }
+        admitted.allowances = of_key_left;
+        admitted.allowances.extend(of_tenant_left);
+        admitted
+    }
+
+    /// Takes a request back that was counted as allowed and cannot go on.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCounted`] when a count stays one too high.
+    pub fn take_back(&self, admitted: &Admitted, class: DenyClass) -> Result<(), NotCounted> {
+        if !self.store.counts() {
+            return Ok(());
+        }
+        let of_key = self.take_back_key(admitted.key_reservation, class);
+        let of_tenant = self.store.update(&self.tenant_name(), |cell: &mut Cell| {
+            cell.take_back(class, &self.tenant_charges, admitted.tenant_reservation);
+        });
+        of_key.map(drop).and(of_tenant)
+    }
+
+    /// Without counts there are no limits: what has some is refused.
+    fn without_counts(&self, decision: Decision) -> Decision {
+        let limited = !self.key_charges.is_empty() || !self.tenant_charges.is_empty();
+        if limited && decision.forwards() { Decision::Deny(DenyReason::NotReady) } else { decision }
+    }
+
+    fn count_key(&self, decision: Decision) -> Result<(Counted, Vec<Allowance>), NotCounted> {
+        let claims = self.key.claims();
+        self.store.update(&key_name(&claims.jti), |cell: &mut Cell| {
+            cell.hold(&claims.tenant, claims.tier());
+            self.count(cell, &self.key_charges, decision)
+        })
+    }
+
+    fn count_tenant(&self, decision: Decision) -> Result<(Counted, Vec<Allowance>), NotCounted> {
+        self.store.update(&self.tenant_name(), |cell: &mut Cell| {
+            self.count(cell, &self.tenant_charges, decision)
+        })
+    }
+
+    fn count(
+        &self,
+        cell: &mut Cell,
+        charges: &[Charge],
+        decision: Decision,
+    ) -> (Counted, Vec<Allowance>) {
+        let counted = cell.count(decision, charges, self.now_ns, self.mode);
+        (counted, cell.ledger().allowances(charges, self.now_ns))
+    }
+
+    /// What is left of the key's limits afterwards.
+    fn take_back_key(
+        &self,
+        reservation: Option<Reservation>,
+        class: DenyClass,
+    ) -> Result<Vec<Allowance>, NotCounted> {
+        self.store.update(&key_name(&self.key.claims().jti), |cell: &mut Cell| {
+            cell.take_back(class, &self.key_charges, reservation);
+            cell.ledger().allowances(&self.key_charges, self.now_ns)
+        })
+    }
+
+    fn tenant_name(&self) -> Name {
+        tenant_name(&self.key.claims().tenant)
+    }
+}
+
+impl Admitted {
+    fn uncounted(decision: Decision) -> Self {
+        Self {
+            decision,
+            exceeded: None,
+            allowances: Vec::new(),
+            miscounted: None,
+            key_reservation: None,
+            tenant_reservation: None,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Metrics: what is counted for operators, under names that the configuration bounds.
+//!
+//! A name carries its labels, as `vkey_requests_total.decision.deny.reason.rate.tenant.acme`; the
+//! proxy's configuration takes them out of it (Envoy: `stats_tags`). Nothing that a client chooses is
+//! in a name: tenants are those that the configuration lists.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::caveat::Origin;
+use crate::config::Settings;
+use crate::decision::{Decision, DenyClass, DenyReason};
+use crate::exchange::Outcome;
+use crate::limit::LimitName;
+
+use super::{Host, MetricKind};
+
+/// The metrics of one root context. Each is made known to the host once, when it is first needed.
+#[derive(Default)]
+pub(super) struct Metrics {
+    /// The listed tenants, sorted.
+    tenants: Box<[String]>,
+    /// The host's numbers; `None` where it refused.
+    numbers: RefCell<BTreeMap<Series, Option<u32>>>,
+}
+
+/// One series of a metric.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Series {
+    AuthFailures(DenyReason),
+    ContentionRetries,
+    LimitHits(LimitName, Tenant),
+    Requests(&'static str, Option<DenyReason>, Tenant),
+    RevocationsVersion,
+}
+
+/// A tenant that the configuration lists, by its place in the list, or why there is none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Tenant {
+    Listed(usize),
+    None,
+    Unlisted,
+}
+
+/// A series with the names of its tenants.
+struct Named<'a> {
+    series: Series,
+    tenants: &'a [String],
+}
+
+impl Metrics {
+    /// The metrics under a configuration.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let tenants = settings.tenants.keys().cloned().collect();
+        Self { tenants, numbers: RefCell::default() }
+    }
+
+    /// Counts a request that has ended.
+    pub(super) fn count(&self, host: &impl Host, outcome: &Outcome<'_>) {
+        let tenant = self.tenant(outcome.tenant);
+        let word = outcome.decision.map_or("deny", Decision::word);
+        let reason = outcome.decision.and_then(Decision::reason);
+        self.add(host, Series::Requests(word, reason, tenant), 1);
+        if let Some(limit) = outcome.limit {
+            self.add(host, Series::LimitHits(label(limit), tenant), 1);
+        }
+        if let Some(reason) = reason.filter(|r| r.class() == DenyClass::Unauthenticated) {
+            self.add(host, Series::AuthFailures(reason), 1);
+        }
+    }
+
+    /// Counts how often records were read again because another worker got ahead.
+    pub(super) fn count_retries(&self, host: &impl Host, retries: u64) {
+        if retries > 0 {
+            let retries = u32::try_from(retries).unwrap_or(u32::MAX);
+            self.add(host, Series::ContentionRetries, retries);
+        }
+    }
+
+    /// Shows which list of revocations is in force.
+    pub(super) fn show_revocations(&self, host: &impl Host, version: u64) {
+        if let Some(number) = self.number(host, Series::RevocationsVersion) {
+            // A host that lost its metric has nothing to show it with.
+            _ = host.record_metric(number, version);
+        }
+    }
+
+    fn add(&self, host: &impl Host, series: Series, by: u32) {
+        if let Some(number) = self.number(host, series) {
+            _ = host.increment_metric(number, by);
+        }
+    }
+
+    /// The map is not borrowed while the host is called: it may call back.
+    fn number(&self, host: &impl Host, series: Series) -> Option<u32> {
+        let known = self.numbers.try_borrow().ok()?.get(&series).copied();
+        if let Some(number) = known {
+            return number;
+        }
+        let named = Named { series, tenants: &self.tenants };
+        let number = host.define_metric(series.kind(), &named.to_string()).ok();
+        self.numbers.try_borrow_mut().ok()?.insert(series, number);
+        number
+    }
+
+    fn tenant(&self, tenant: Option<&str>) -> Tenant {
+        let Some(tenant) = tenant else {
+            return Tenant::None;
+        };
+        let found = self.tenants.binary_search_by(|listed| listed.as_str().cmp(tenant));
+        found.map_or(Tenant::Unlisted, Tenant::Listed)
+    }
+}
+
+impl Series {
+    fn kind(self) -> MetricKind {
+        match self {
+            Self::RevocationsVersion => MetricKind::Gauge,
+            _ => MetricKind::Counter,
+        }
+    }
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenant = |tenant| match tenant {
+            Tenant::Listed(index) => self.tenants.get(index).map_or("", String::as_str),
+            Tenant::None => "none",
+            Tenant::Unlisted => "other",
+        };
+        match self.series {
+            Series::AuthFailures(reason) => {
+                write!(f, "vkey_auth_failures_total.reason.{reason}")
+            }
+            Series::ContentionRetries => f.write_str("vkey_contention_retries_total"),
+            Series::LimitHits(limit, of) => {
+                write!(f, "vkey_limit_hits_total.limit.{limit}.tenant.{}", tenant(of))
+            }
+            Series::Requests(decision, reason, of) => {
+                let reason = reason.map_or("none", DenyReason::code);
+                let tenant = tenant(of);
+                write!(f, "vkey_requests_total.decision.{decision}.reason.{reason}.tenant.{tenant}")
+            }
+            Series::RevocationsVersion => f.write_str("vkey_revocations_version"),
+        }
+    }
+}
+
+/// All caveats share a label: how many there are is up to those who attenuate.
+fn label(limit: LimitName) -> LimitName {
+    match limit.origin {
+        Origin::Caveat(_) => LimitName { origin: Origin::Caveat(0), ..limit },
+        _ => limit,
+    }
+}

@@ -1,0 +1,191 @@
+//! Limits: a rate and quotas that a tier, a tenant, a key or a caveat sets.
+
+use std::fmt;
+
+use crate::caveat::Origin;
+use crate::decision::DenyReason;
+use crate::gcra::Rate;
+use crate::json::{Invalid, Members};
+use crate::quota::{Period, Quota, Unit};
+
+/// Bytes of a [`ChildId`].
+pub const CHILD_ID_BYTES: usize = 16;
+
+/// What one origin sets; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    rate: Option<Rate>,
+    quotas: Box<[Quota]>,
+}
+
+/// A single limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// How fast.
+    Rate(Rate),
+    /// How much.
+    Quota(Quota),
+}
+
+/// Tells the limits of one scope apart. Numbers are not part of it: what was used stays used when a
+/// configuration changes how much that may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The rate.
+    Rate,
+    /// The quota of this unit and period.
+    Quota(Unit, Period),
+}
+
+/// Whose use a limit counts, within one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The key's, by its tier.
+    Tier,
+    /// The key's, by its claims.
+    Only,
+    /// The tenant's.
+    Tenant,
+    /// Of all that was attenuated from the key by these caveats.
+    Child(ChildId),
+}
+
+/// Names what was attenuated from a key: a digest of all caveats up to the one that sets the limit.
+/// It stays the same when the key is minted again under another kid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildId(pub [u8; CHILD_ID_BYTES]);
+
+/// A limit that one request counts against, and by how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Who set the limit.
+    pub origin: Origin,
+    /// Whose use it counts.
+    pub scope: Scope,
+    /// The limit.
+    pub limit: Limit,
+    /// How much the request reserves, in the limit's unit.
+    pub amount: u64,
+}
+
+/// The name of a limit, as in `tier_rate` and `caveat_2_requests_day`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LimitName {
+    /// Who set the limit; `Caveat(0)` is any caveat.
+    pub origin: Origin,
+    /// Which of them it is.
+    pub kind: Kind,
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// The members of an object that set limits.
+    pub const MEMBERS: [&'static str; 2] = ["rate", "quotas"];
+
+    /// Reads the two members, where they are present.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for an ill-typed one, and for two quotas of one unit and period.
+    pub fn read(members: &Members<'_>) -> Result<Self, Invalid> {
+        let quotas = members.read("quotas", |node| {
+            let quotas = node.list(Quota::read)?;
+            let twice = quotas.iter().enumerate().any(|(index, quota)| {
+                let same = |other: &Quota| (other.unit, other.per) == (quota.unit, quota.per);
+                quotas.iter().skip(index + 1).any(same)
+            });
+            if twice { Err(node.unusable("two quotas of one unit and period")) } else { Ok(quotas) }
+        });
+        Ok(Self { rate: members.read("rate", Rate::read)?, quotas: quotas?.unwrap_or_default() })
+    }
+
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        self.rate.is_none() && self.quotas.is_empty()
+    }
+
+    /// Each limit.
+    pub fn iter(&self) -> impl Iterator<Item = Limit> {
+        let quotas = self.quotas.iter().copied().map(Limit::Quota);
+        self.rate.map(Limit::Rate).into_iter().chain(quotas)
+    }
+
+    /// The units of the quotas that only a request's body and its answer tell of.
+    pub fn needs_body(&self) -> bool {
+        self.quotas.iter().any(|quota| quota.unit != Unit::Requests)
+    }
+
+    /// About how many bytes the limits take in memory beyond themselves.
+    pub(crate) fn footprint(&self) -> usize {
+        size_of_val(&*self.quotas)
+    }
+
+    /// What one request is charged with.
+    pub fn charges(&self, origin: Origin, scope: Scope) -> impl Iterator<Item = Charge> {
+        self.iter().map(move |limit| Charge { origin, scope, limit, amount: 1 })
+    }
+}
+
+// === impl Limit ===
+
+impl Limit {
+    /// Tells the limits of one scope apart.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Rate(_) => Kind::Rate,
+            Self::Quota(quota) => Kind::Quota(quota.unit, quota.per),
+        }
+    }
+}
+
+// === impl ChildId ===
+
+impl ChildId {
+    /// The beginning of a SHA-256: long enough that nobody finds two children of one id.
+    pub fn from_digest(digest: &[u8; 32]) -> Self {
+        Self(digest.first_chunk().copied().unwrap_or_default())
+    }
+}
+
+// === impl Charge ===
+
+impl Charge {
+    /// The name of the limit.
+    pub fn name(&self) -> LimitName {
+        LimitName { origin: self.origin, kind: self.limit.kind() }
+    }
+
+    /// Why a request is refused that the limit has no room for.
+    pub fn reason(&self) -> DenyReason {
+        match (self.origin, self.limit) {
+            (Origin::Tier | Origin::Only, Limit::Rate(_)) => DenyReason::Rate,
+            (Origin::Tier | Origin::Only, Limit::Quota(_)) => DenyReason::Quota,
+            (Origin::Tenant, Limit::Rate(_)) => DenyReason::TenantRate,
+            (Origin::Tenant, Limit::Quota(_)) => DenyReason::TenantQuota,
+            (Origin::Caveat(_), Limit::Rate(_)) => DenyReason::ChildRate,
+            (Origin::Caveat(_), Limit::Quota(_)) => DenyReason::ChildQuota,
+        }
+    }
+}
+
+// === names ===
+
+impl fmt::Display for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin {
+            Origin::Caveat(0) => write!(f, "caveat_{}", self.kind),
+            Origin::Caveat(number) => write!(f, "caveat_{number}_{}", self.kind),
+            origin => write!(f, "{origin}_{}", self.kind),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rate => f.write_str("rate"),
+            Self::Quota(unit, per) => write!(f, "{unit}_{}", per.name()),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Quotas: so much in each calendar window, UTC.
+//!
+//! Requests are charged when they are let in. Tokens and money are known only at the end: they are
+//! reserved at the request and settled at its end, keep their reservation when no end is seen, and
+//! carry what went past the limit into the next windows as debt.
+
+use std::fmt;
+
+use crate::json::{Invalid, Node};
+
+const SECS_PER_MINUTE: u64 = 60;
+const SECS_PER_HOUR: u64 = 3_600;
+const SECS_PER_DAY: u64 = 86_400;
+const DAYS_PER_WEEK: u64 = 7;
+
+/// 1970-01-01 was a Thursday: that many days after the Monday its week began with (ISO 8601).
+const DAYS_INTO_FIRST_WEEK: u64 = 3;
+
+const MICRO_USD_PER_USD: u64 = 1_000_000;
+
+/// The most digits behind the point of an amount in dollars: micro-USD are whole.
+const USD_DECIMALS: usize = 6;
+
+/// What a quota counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Unit {
+    Requests = 0,
+    Tokens = 1,
+    CostMicroUsd = 2,
+}
+
+/// How long a window is. Each begins on its calendar boundary in UTC, weeks on Monday.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Period {
+    Minute = 0,
+    Hour = 1,
+    Day = 2,
+    Week = 3,
+    Month = 4,
+    /// One window without end.
+    Total = 5,
+}
+
+/// `limit` of `unit` in each `per`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// What is counted.
+    pub unit: Unit,
+    /// How much of it is in a window; 0 lets nothing through.
+    pub limit: u64,
+    /// The window.
+    pub per: Period,
+}
+
+/// What was used of a quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// The number of the window, counted from 1970.
+    pub window: u32,
+    /// Reserved and settled in that window, debt of earlier ones included.
+    pub used: u64,
+    /// How much of it went past the limit when it was settled.
+    pub over: u64,
+}
+
+// === impl Unit ===
+
+impl Unit {
+    /// Every unit, in the order of its number.
+    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::CostMicroUsd];
+
+    /// The member of a quota that gives its limit.
+    pub fn member(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::CostMicroUsd => "cost_usd",
+        }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::CostMicroUsd => "cost",
+        })
+    }
+}
+
+// === impl Period ===
+
+impl Period {
+    /// Every period, in the order of its number.
+    pub const ALL: [Self; 6] =
+        [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Total];
+
+    /// The name in a quota.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Total => "total",
+        }
+    }
+
+    /// The number of the window that a second lies in, counted from the one that 1970 began in.
+    pub fn window(self, unix_secs: u64) -> u32 {
+        let days = unix_secs / SECS_PER_DAY;
+        let number = match self {
+            Self::Minute => unix_secs / SECS_PER_MINUTE,
+            Self::Hour => unix_secs / SECS_PER_HOUR,
+            Self::Day => days,
+            Self::Week => days.saturating_add(DAYS_INTO_FIRST_WEEK) / DAYS_PER_WEEK,
+            Self::Month => months(days),
+            Self::Total => 0,
+        };
+        u32::try_from(number).unwrap_or(u32::MAX)
+    }
+
+    /// The first second of a window, Unix time; `None` for the one that has no bounds.
+    pub fn start_secs(self, window: u32) -> Option<u64> {
+        let window = u64::from(window);
+        match self {
+            Self::Minute => window.checked_mul(SECS_PER_MINUTE),
+            Self::Hour => window.checked_mul(SECS_PER_HOUR),
+            Self::Day => window.checked_mul(SECS_PER_DAY),
+            Self::Week => (window * DAYS_PER_WEEK)
+                .saturating_sub(DAYS_INTO_FIRST_WEEK)
+                .checked_mul(SECS_PER_DAY),
+            Self::Month => days_before_month(window).checked_mul(SECS_PER_DAY),
+            Self::Total => None,
+        }
+    }
+
+    /// The first second behind a window.
+    pub fn end_secs(self, window: u32) -> Option<u64> {
+        self.start_secs(window.checked_add(1)?)
+    }
+}
+
+// === impl Quota ===
+
+impl Quota {
+    /// Reads `{requests|tokens|cost_usd, per}`: exactly one unit. Dollars are text with at most six
+    /// decimals, because a double cannot hold a cent.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for anything else.
+    pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["requests", "tokens", "cost_usd", "per"])?;
+        let mut units = Unit::ALL.into_iter().filter_map(|unit| {
+            let limit = members.get(unit.member())?;
+            Some((unit, limit))
+        });
+        let (Some((unit, limit)), None) = (units.next(), units.next()) else {
+            return Err(node.expected("one of requests, tokens, cost_usd"));
+        };
+        Ok(Self {
+            unit,
+            limit: match unit {
+                Unit::Requests | Unit::Tokens => limit.integer()?,
+                Unit::CostMicroUsd => micro_usd(&limit)?,
+            },
+            per: members.require("per")?.choice(&Period::ALL.map(|per| (per.name(), per)))?,
+        })
+    }
+
+    /// What is used as of a time: the same within the window, only debt in a later one. An earlier
+    /// time is taken for the window that was reached already.
+    #[must_use]
+    pub fn roll(&self, spent: Spent, now_secs: u64) -> Spent {
+        let window = self.per.window(now_secs);
+        let Some(elapsed @ 1..) = window.checked_sub(spent.window) else {
+            return spent;
+        };
+        // Each whole window in between paid off a limit's worth.
+        let paid = self.limit.saturating_mul(u64::from(elapsed) - 1);
+        let used = spent.over.saturating_sub(paid);
+        Spent { window, used, over: used.saturating_sub(self.limit) }
+    }
+
+    /// Sets `amount` aside.
+    ///
+    /// # Errors
+    ///
+    /// When there is not so much left: the first second at which there may be, Unix time; `None` when
+    /// there never will.
+    pub fn reserve(&self, spent: Spent, amount: u64, now_secs: u64) -> Result<Spent, Option<u64>> {
+        let spent = self.roll(spent, now_secs);
+        match spent.used.checked_add(amount).filter(|used| *used <= self.limit) {
+            Some(used) => Ok(Spent { used, ..spent }),
+            None => Err(self.room_secs(spent, amount)),
+        }
+    }
+
+    /// Puts what was used in the place of what was reserved. Within the window of the reservation
+    /// the difference counts either way; later, what was used beyond it counts in the later window,
+    /// and what was not used was the earlier window's and is over with it.
+    #[must_use]
+    pub fn settle(&self, spent: Spent, reserved: Reserved, actual: u64, now_secs: u64) -> Spent {
+        let spent = self.roll(spent, now_secs);
+        let used = if self.per.window(reserved.at_secs) == spent.window {
+            spent.used.saturating_sub(reserved.amount).saturating_add(actual)
+        } else {
+            spent.used.saturating_add(actual.saturating_sub(reserved.amount))
+        };
+        Spent { used, over: used.saturating_sub(self.limit), ..spent }
+    }
+
+    /// When nothing is left of what was used, Unix seconds; `None` for never.
+    pub fn reset_secs(&self, spent: Spent) -> Option<u64> {
+        self.per.end_secs(spent.window)
+    }
+
+    /// The start of the first window in which debt leaves room for `amount`.
+    fn room_secs(&self, spent: Spent, amount: u64) -> Option<u64> {
+        let room = self.limit.checked_sub(amount)?;
+        let owed = spent.over.saturating_sub(room);
+        let paying = owed.checked_div(self.limit).map_or(0, |_| owed.div_ceil(self.limit));
+        let windows = u32::try_from(paying).ok()?.checked_add(1)?;
+        self.per.start_secs(spent.window.checked_add(windows)?)
+    }
+}
+
+/// What was set aside, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// In the quota's unit.
+    pub amount: u64,
+    /// Unix seconds.
+    pub at_secs: u64,
+}
+
+fn micro_usd(node: &Node<'_>) -> Result<u64, Invalid> {
+    let expected = || node.expected("an amount as text, as \"250.00\", with at most six decimals");
+    let text = node.value().as_str().ok_or_else(expected)?;
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.len() > USD_DECIMALS {
+        return Err(expected());
+    }
+    let micros = format!("{decimals:0<USD_DECIMALS$}").parse::<u64>().ok();
+    let usd = whole.parse::<u64>().ok().and_then(|usd| usd.checked_mul(MICRO_USD_PER_USD));
+    usd.zip(micros).and_then(|(usd, micros)| usd.checked_add(micros)).ok_or_else(expected)
+}
+
+// === the calendar ===
+
+/// Days of a cycle of the Gregorian calendar, of a century in it, and of four years in that.
+const DAYS_PER_400_YEARS: u64 = 146_097;
+
+/// Days from 0000-03-01 to 1970-01-01. Years that begin in March end with their leap day.
+const DAYS_BEFORE_1970: u64 = 719_468;
+
+const MONTHS_BEFORE_1970: u64 = 1970 * 12;
+
+/// The number of the month a day lies in, counted from January 1970. Howard Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn months(days: u64) -> u64 {
+    let days = days.saturating_add(DAYS_BEFORE_1970);
+    let (cycle, day) = (days / DAYS_PER_400_YEARS, days % DAYS_PER_400_YEARS);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let months_from_march_0 = (cycle * 400 + year) * 12 + month_from_march;
+    // March is the third month: 0000-03 is month 2 of year 0.
+    months_from_march_0.saturating_add(2).saturating_sub(MONTHS_BEFORE_1970)
+}
+
+/// Days from 1970-01-01 to the first of a month, the inverse of [`months`].
+fn days_before_month(month: u64) -> u64 {
+    let months_from_march_0 = month + MONTHS_BEFORE_1970 - 2;
+    let (year, month) = (months_from_march_0 / 12, months_from_march_0 % 12);
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5;
+    days.saturating_sub(DAYS_BEFORE_1970)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! Records in shared data, whatever they hold: how one is told from all else that may be there.
+//!
+//! A host may find records by a checksum of their name, lend a copy that another worker is writing,
+//! or share its store with other modules. So a record names itself, and proves itself by a version and
+//! a checksum; what does not prove itself is never counted on.
+
+use std::fmt;
+
+/// What every record's name begins with. nginx chooses the zone by what stands before the first `/`.
+const PREFIX: &str = "vkey/";
+
+const MAGIC: &[u8; 4] = b"vkey";
+
+/// Bytes before the name: magic, version, length of the name.
+const HEAD_BYTES: usize = 6;
+
+const CHECKSUM_BYTES: usize = 4;
+
+/// What a usual record takes besides its name.
+const BODY_BYTES: usize = 160;
+
+/// What a record holds.
+pub trait Record: Sized {
+    /// Tells the kind of record and its layout. A new layout takes the next number that no kind has;
+    /// numbers are never used again. (1 was the first cell's.)
+    const VERSION: u8;
+
+    /// What a record that is not there stands for.
+    fn fresh() -> Self;
+
+    /// Appends the content to a record.
+    fn write(&self, record: &mut Vec<u8>);
+
+    /// Reads the content from the front of `bytes`; `None` when it is not such a content.
+    fn read(bytes: &mut &[u8]) -> Option<Self>;
+}
+
+/// A name in shared data: `vkey/`, and what it is a record of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String);
+
+/// The bytes are not the record of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotThisRecord {
+    /// Torn, overwritten, or of a version this one does not know.
+    Corrupt,
+    /// A whole record of another name: the host confuses the two.
+    Foreign,
+}
+
+// === impl Name ===
+
+impl Name {
+    /// The name of the record of `id` among those of a kind. Neither has a `/`, so no two share one.
+    pub fn new(kind: &str, id: &str) -> Self {
+        Self([PREFIX, kind, "/", id].concat())
+    }
+
+    /// The name in shared data.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as it stands in the record itself.
+    fn inside(&self) -> &[u8] {
+        self.0.as_bytes().strip_prefix(PREFIX.as_bytes()).unwrap_or_default()
+    }
+}
+
+// === records ===
+
+/// The record: magic, version, length of the name, name, content, CRC-32; integers little-endian.
+pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
+    let name = name.inside();
+    let mut record = Vec::with_capacity(HEAD_BYTES + name.len() + BODY_BYTES);
+    record.extend_from_slice(MAGIC);
+    record.push(R::VERSION);
+    record.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+    record.extend_from_slice(name);
+    content.write(&mut record);
+    record.extend_from_slice(&crc32(&record).to_le_bytes());
+    record
+}
+
+/// Reads the record of that name.
+///
+/// # Errors
+///
+/// [`NotThisRecord`] when it is anything but a whole record of that name.
+pub fn decode<R: Record>(name: &Name, record: &[u8]) -> Result<R, NotThisRecord> {
+    let (found, mut content) = split(record, R::VERSION).ok_or(NotThisRecord::Corrupt)?;
+    if found != name.inside() {
+        return Err(NotThisRecord::Foreign);
+    }
+    let read = R::read(&mut content).ok_or(NotThisRecord::Corrupt)?;
+    if content.is_empty() { Ok(read) } else { Err(NotThisRecord::Corrupt) }
+}
+
+/// Checks magic, version and checksum, and splits a record into the name and the content.
+fn split(record: &[u8], version: u8) -> Option<(&[u8], &[u8])> {
+    let (body, checksum) = record.split_at_checked(record.len().checked_sub(CHECKSUM_BYTES)?)?;
+    if crc32(body).to_le_bytes() != checksum {
+        return None;
+    }
+    let rest = body.strip_prefix(MAGIC)?.strip_prefix(&[version])?;
+    let (len, rest) = rest.split_first()?;
+    rest.split_at_checked(usize::from(*len))
+}
+
+/// Takes the first bytes off.
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
+}
+
+/// Takes a text off that has its length before it.
+pub(crate) fn take_text(bytes: &mut &[u8]) -> Option<Box<str>> {
+    let [len] = take(bytes)?;
+    let (text, rest) = bytes.split_at_checked(usize::from(len))?;
+    *bytes = rest;
+    std::str::from_utf8(text).ok().map(Box::from)
+}
+
+/// Appends a text with its length before it; one of more than 255 bytes is left out.
+pub(crate) fn put_text(record: &mut Vec<u8>, text: &str) {
+    let (len, text) = u8::try_from(text.len()).map_or((0, ""), |len| (len, text));
+    record.push(len);
+    record.extend_from_slice(text.as_bytes());
+}
+
+impl fmt::Display for NotThisRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Corrupt => "not a whole record",
+            Self::Foreign => "another name's record",
+        })
+    }
+}
+
+impl std::error::Error for NotThisRecord {}
+
+/// CRC-32 (ISO-HDLC, as in zlib).
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = crc32_table();
+    !bytes.iter().fold(!0, |crc, byte| {
+        let [low, ..] = crc.to_le_bytes();
+        let index = usize::from(low ^ byte);
+        crc >> 8 ^ TABLE.get(index).copied().unwrap_or(0)
+    })
+}
+
+const fn crc32_table() -> [u32; 256] {
+    const POLYNOMIAL: u32 = 0xEDB8_8320;
+    let mut table = [0; 256];
+    let mut index: u32 = 0;
+    while index < 256 {
+        let mut crc = index;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
+            bit += 1;
+        }
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        {
+            table[index as usize] = crc;
+        }
+        index += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Pair([u8; 2]);
+
+    impl Record for Pair {
+        const VERSION: u8 = 200;
+
+        fn fresh() -> Self {
+            Self([0; 2])
+        }
+
+        fn write(&self, record: &mut Vec<u8>) {
+            record.extend_from_slice(&self.0);
+        }
+
+        fn read(bytes: &mut &[u8]) -> Option<Self> {
+            take(bytes).map(Self)
+        }
+    }
+
+    fn decoded(id: &str, record: &[u8]) -> Result<Pair, NotThisRecord> {
+        decode(&Name::new("k", id), record)
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_everybody_knows() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+
+    #[test]
+    fn a_record_reads_what_it_wrote() {
+        let record = encode(&Name::new("k", "k1"), &Pair([1, 2]));
+        assert_eq!(decoded("k1", &record), Ok(Pair([1, 2])));
+    }
+
+    #[test]
+    fn a_record_of_another_name_is_foreign() {
+        let record = encode(&Name::new("k", "k1"), &Pair([1, 2]));
+        assert_eq!(decoded("k2", &record), Err(NotThisRecord::Foreign));
+        let other = decode::<Pair>(&Name::new("t", "k1"), &record);
+        assert_eq!(other, Err(NotThisRecord::Foreign));
+    }
+
+    #[test]
+    fn every_changed_byte_and_every_length_is_noticed() {
+        let record = encode(&Name::new("k", "k1"), &Pair([1, 2]));
+        for index in 0..record.len() {
+            let mut changed = record.clone();
+            changed[index] ^= 1;
+            assert_eq!(decoded("k1", &changed), Err(NotThisRecord::Corrupt), "byte {index}");
+            assert_eq!(decoded("k1", &record[..index]), Err(NotThisRecord::Corrupt));
+        }
+        assert_eq!(decoded("k1", &[record, vec![0]].concat()), Err(NotThisRecord::Corrupt));
+    }
+
+    /// A content that is too long has a checksum all the same.
+    #[test]
+    fn a_content_is_read_to_its_end() {
+        struct Three;
+        impl Record for Three {
+            const VERSION: u8 = 200;
+            fn fresh() -> Self {
+                Self
+            }
+            fn write(&self, record: &mut Vec<u8>) {
+                record.extend_from_slice(b"123");
+            }
+            fn read(_: &mut &[u8]) -> Option<Self> {
+                None
+            }
+        }
+        let record = encode(&Name::new("k", "k1"), &Three);
+        assert_eq!(decoded("k1", &record), Err(NotThisRecord::Corrupt));
+    }
+}
