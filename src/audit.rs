@@ -69,6 +69,8 @@ pub struct Record<'a> {
     pub tls_policy: Option<Cow<'a, str>>,
     /// Names the configuration in force.
     pub plan: Option<Cow<'a, str>>,
+    /// What is unusual about the key's use, on the one request of a window that shows it first.
+    pub anomaly: Option<Cow<'a, str>>,
 }
 
 /// Members whose values an audit line does not show.
@@ -79,11 +81,11 @@ pub struct Mask {
 }
 
 /// The members of a line, in their order.
-const MEMBERS: [&str; 29] = [
+const MEMBERS: [&str; 30] = [
     "v", "ts", "host", "req", "decision", "reason", "kid", "jti", "tenant", "sub", "tier",
     "caveats", "src", "method", "authority", "path", "query_keys", "model", "mcp", "status",
     "bytes_in", "bytes_out", "tokens", "cost", "duration_ns", "upstream", "tls_verdict",
-    "tls_policy", "plan",
+    "tls_policy", "plan", "anomaly",
 ];
 
 /// Room for a usual line.
@@ -126,6 +128,7 @@ impl Record<'_> {
         line.string("tls_verdict", self.tls_verdict.as_deref());
         line.string("tls_policy", self.tls_policy.as_deref());
         line.string("plan", self.plan.as_deref());
+        line.string("anomaly", self.anomaly.as_deref());
         line.text.push('}');
         line.text
     }
@@ -176,6 +179,7 @@ impl Record<'static> {
             tls_verdict: text("tls_verdict")?,
             tls_policy: text("tls_policy")?,
             plan: text("plan")?,
+            anomaly: text("anomaly")?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The cell: what is counted of one key, or of one tenant, in one record of the shared data.
 
+use crate::anomaly::{Anomaly, Observation, Sensitivity, Watch};
 use crate::config::Mode;
 use crate::decision::{Decision, DenyClass};
 use crate::ledger::{Exceeded, Ledger, Reservation};
@@ -13,6 +14,7 @@ pub struct Cell {
     denied: [u64; DenyClass::COUNT],
     ledger: Ledger,
     holder: Option<Holder>,
+    watch: Option<Watch>,
 }
 
 /// Whose key a cell counts, as far as those are told who may ask for it.
@@ -86,6 +88,11 @@ impl Cell {
         }
     }
 
+    /// Takes down how the key is used, and says what is unusual about it: see [`Watch::observe`].
+    pub fn observe(&mut self, seen: &Observation, sensitivity: Sensitivity) -> Option<Anomaly> {
+        self.watch.get_or_insert_default().observe(seen, sensitivity)
+    }
+
     /// Requests decided on.
     pub fn seen(&self) -> u64 {
         self.denied.iter().fold(self.allowed, |sum, denied| sum.saturating_add(*denied))
@@ -141,6 +148,8 @@ impl Record for Cell {
         let holder = self.holder.as_ref();
         put_text(record, holder.map_or("", |holder| &holder.tenant));
         put_text(record, holder.map_or("", |holder| &holder.tier));
+        record.push(self.watch.is_some().into());
+        self.watch.iter().for_each(|watch| watch.write(record));
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
@@ -152,7 +161,12 @@ impl Record for Cell {
         let ledger = Ledger::read(bytes)?;
         let (tenant, tier) = (take_text(bytes)?, take_text(bytes)?);
         let holder = (!tenant.is_empty()).then_some(Holder { tenant, tier });
-        Some(Self { allowed, denied, ledger, holder })
+        let watch = match take(bytes)? {
+            [0] => None,
+            [1] => Some(Watch::read(bytes)?),
+            _ => return None,
+        };
+        Some(Self { allowed, denied, ledger, holder, watch })
     }
 }
 

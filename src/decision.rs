@@ -128,6 +128,11 @@ deny_reasons! {
 }
 
 impl DenyReason {
+    /// Whether a credential was tried that is none, as opposed to none at all.
+    pub fn is_failed_authentication(self) -> bool {
+        self.class() == DenyClass::Unauthenticated && self != Self::KeyMissing
+    }
+
     /// The reason of that code.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.code() == code)
@@ -203,6 +208,15 @@ fn json_headers() -> Vec<(&'static str, Cow<'static, str>)> {
 }
 
 impl Refusal {
+    /// What is known of a source that is blocked.
+    pub fn blocked(secs: u64) -> Self {
+        Self {
+            explanation: Some(format!("blocked for {secs} s more")),
+            retry_after_secs: Some(secs),
+            fields: None,
+        }
+    }
+
     /// What is known when a limit has no room. What never has room again is worth trying with
     /// another key only, `expires_in_secs` from now.
     pub fn exceeded(

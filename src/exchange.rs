@@ -12,6 +12,7 @@ use crate::access::{
     Access, AmbiguousPath, CanonicalPath, canonical_host, query_keys, without_query,
 };
 use crate::allowance::RateLimitFields;
+use crate::anomaly::Anomaly;
 use crate::audit::{Mask, Record};
 use crate::claims::Claims;
 use crate::config::Mode;
@@ -46,6 +47,7 @@ pub struct Exchange {
     decision: Option<Decision>,
     limit: Option<LimitName>,
     fields: Option<RateLimitFields>,
+    anomaly: Option<Anomaly>,
     forwarded: bool,
     finished: bool,
 }
@@ -111,6 +113,8 @@ pub struct Outcome<'a> {
     pub tenant: Option<&'a str>,
     /// The limit that had no room.
     pub limit: Option<LimitName>,
+    /// What is unusual about the use of the key.
+    pub anomaly: Option<Anomaly>,
 }
 
 /// What is known when a request has ended.
@@ -219,6 +223,11 @@ impl Exchange {
         self.fields = fields;
     }
 
+    /// Takes down what is unusual about the use of the key.
+    pub fn mark(&mut self, anomaly: Option<Anomaly>) {
+        self.anomaly = anomaly;
+    }
+
     /// What the client is told of its limits with the answer of a request that went on.
     pub fn take_fields(&mut self) -> Option<RateLimitFields> {
         if self.forwarded { self.fields.take() } else { None }
@@ -235,6 +244,7 @@ impl Exchange {
             decision: self.decision,
             tenant: self.key.as_ref().map(|key| key.claims().tenant.as_str()),
             limit: self.limit,
+            anomaly: self.anomaly,
         }
     }
 
@@ -274,6 +284,7 @@ impl Exchange {
                 .map(|(end, start)| end.saturating_sub(start)),
             upstream: ending.upstream.as_deref().map(Cow::Borrowed),
             plan: self.plan.as_deref().map(Cow::Borrowed),
+            anomaly: self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word())),
             ..of_request
         }
     }

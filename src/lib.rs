@@ -19,6 +19,7 @@
 
 pub mod access;
 pub mod allowance;
+pub mod anomaly;
 pub mod audit;
 pub mod caveat;
 pub mod cell;
@@ -30,6 +31,7 @@ pub mod config;
 pub mod decision;
 pub mod engine;
 pub mod exchange;
+pub mod failures;
 pub mod gcra;
 pub mod glob;
 pub mod headers;

@@ -88,23 +88,24 @@ pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
 ///
 /// [`NotThisRecord`] when it is anything but a whole record of that name.
 pub fn decode<R: Record>(name: &Name, record: &[u8]) -> Result<R, NotThisRecord> {
-    let (found, mut content) = split(record, R::VERSION).ok_or(NotThisRecord::Corrupt)?;
+    let (version, found, mut content) = split(record).ok_or(NotThisRecord::Corrupt)?;
     if found != name.inside() {
         return Err(NotThisRecord::Foreign);
     }
-    let read = R::read(&mut content).ok_or(NotThisRecord::Corrupt)?;
-    if content.is_empty() { Ok(read) } else { Err(NotThisRecord::Corrupt) }
+    let read = if version == R::VERSION { R::read(&mut content) } else { None };
+    read.filter(|_| content.is_empty()).ok_or(NotThisRecord::Corrupt)
 }
 
-/// Checks magic, version and checksum, and splits a record into the name and the content.
-fn split(record: &[u8], version: u8) -> Option<(&[u8], &[u8])> {
+/// Checks checksum and magic, and splits a record into version, name and content.
+fn split(record: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (body, checksum) = record.split_at_checked(record.len().checked_sub(CHECKSUM_BYTES)?)?;
     if crc32(body).to_le_bytes() != checksum {
         return None;
     }
-    let rest = body.strip_prefix(MAGIC)?.strip_prefix(&[version])?;
-    let (len, rest) = rest.split_first()?;
-    rest.split_at_checked(usize::from(*len))
+    let mut rest = body.strip_prefix(MAGIC)?;
+    let [version, len] = take(&mut rest)?;
+    let (name, content) = rest.split_at_checked(usize::from(len))?;
+    Some((version, name, content))
 }
 
 /// Takes the first bytes off.

@@ -11,9 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 
+use crate::anomaly::Sensitivity;
 use crate::audit::Mask;
 use crate::caveat::{HostPattern, Restriction};
 use crate::cidr::Cidr;
+use crate::failures::FailureRules;
 use crate::json::Invalid;
 use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
 use crate::limit::Limits;
@@ -68,6 +70,10 @@ pub struct Settings {
     pub identity_headers: bool,
     /// Rules about client addresses.
     pub client: ClientRules,
+    /// When failed authentications of a source are reported, where they are.
+    pub auth_failures: Option<FailureRules>,
+    /// How much about the use of a key has to be unusual to be reported, where it is.
+    pub sensitivity: Option<Sensitivity>,
     /// The path of the usage answer, in canonical form.
     pub usage_path: String,
     /// How audit lines are written.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::access::CanonicalPath;
+use crate::anomaly::Sensitivity;
 use crate::audit::Mask;
 use crate::caveat::{HostPattern, Restriction, cidr};
 use crate::claims::{id, is_id};
+use crate::failures::FailureRules;
 use crate::headers::is_identity;
 use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::keyring::{RingState, Rotation};
@@ -43,9 +45,10 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 17] = [
     "audience", "keyring", "clock_skew", "key_sources", "tiers", "tenants", "unlisted_tenants",
-    "revoked", "forward", "client", "usage", "audit", "upgrades", "host", "mode",
+    "revoked", "forward", "client", "auth_failures", "anomaly", "usage", "audit", "upgrades",
+    "host", "mode",
 ];
 
 pub(super) fn config(text: &[u8]) -> Result<Config, Invalid> {
@@ -75,6 +78,8 @@ fn settings(members: &Members<'_>, identity_headers: bool) -> Result<Settings, I
         revoked: members.read("revoked", revoked)?.unwrap_or_default(),
         identity_headers,
         client: members.read("client", client)?.unwrap_or_default(),
+        auth_failures: members.read("auth_failures", FailureRules::read)?,
+        sensitivity: members.read("anomaly", Sensitivity::read)?,
         usage_path: members.read("usage", usage)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
         audit: members.read("audit", audit)?.unwrap_or_default(),
         upgrades: members.read("upgrades", Node::bool)?.unwrap_or(false),

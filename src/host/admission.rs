@@ -5,7 +5,10 @@
 //! inside its own compare-and-swap loop; what the tenant has no room for is taken back from the key. So
 //! no limit is ever passed, and what is refused is charged to nobody.
 
+use std::net::IpAddr;
+
 use crate::allowance::Allowance;
+use crate::anomaly::{Anomaly, Observation, Sensitivity};
 use crate::cell::{Cell, Counted, key_name, tenant_name};
 use crate::config::Mode;
 use crate::decision::{Decision, DenyClass, DenyReason};
@@ -17,14 +20,18 @@ use crate::record::Name;
 
 use super::{NotCounted, RecordStore, SharedData};
 
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
 /// What a request of a key is counted by.
 pub struct Admission<'a, S: ?Sized> {
     store: &'a RecordStore<'a, S>,
     key: &'a Key,
     key_charges: Vec<Charge>,
     tenant_charges: Vec<Charge>,
+    source: Option<IpAddr>,
     now_ns: u64,
     mode: Mode,
+    sensitivity: Option<Sensitivity>,
 }
 
 /// What became of a request.
@@ -36,6 +43,8 @@ pub struct Admitted {
     pub exceeded: Option<Exceeded>,
     /// What is left of all limits.
     pub allowances: Vec<Allowance>,
+    /// What is unusual about the use of the key.
+    pub anomaly: Option<Anomaly>,
     /// A count could not be taken back, so that it is one too high.
     pub miscounted: Option<NotCounted>,
     key_reservation: Option<Reservation>,
@@ -44,14 +53,22 @@ pub struct Admitted {
 
 impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     /// An admission by the limits that the engine's plan and the key set.
-    pub fn new(store: &'a RecordStore<'a, S>, engine: &Engine, key: &'a Key, now_ns: u64) -> Self {
+    pub fn new(
+        store: &'a RecordStore<'a, S>,
+        engine: &Engine,
+        key: &'a Key,
+        source: Option<IpAddr>,
+        now_ns: u64,
+    ) -> Self {
         Self {
             store,
             key,
             key_charges: engine.key_charges(key),
             tenant_charges: engine.tenant_charges(&key.claims().tenant),
+            source,
             now_ns,
             mode: engine.settings().mode,
+            sensitivity: engine.settings().sensitivity,
         }
     }
 
@@ -60,13 +77,14 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         if !self.store.counts() {
             return Admitted::uncounted(self.without_counts(decision));
         }
-        let (of_key, mut of_key_left) = match self.count_key(decision) {
+        let (of_key, mut of_key_left, anomaly) = match self.count_key(decision) {
             Ok(counted) => counted,
             Err(not_counted) => return Admitted::uncounted(Decision::Deny(not_counted.into())),
         };
         let counted = self.count_tenant(of_key.decision);
         let mut admitted = Admitted {
             exceeded: of_key.exceeded,
+            anomaly,
             key_reservation: of_key.reservation,
             ..Admitted::uncounted(of_key.decision)
         };
@@ -115,11 +133,21 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         if limited && decision.forwards() { Decision::Deny(DenyReason::NotReady) } else { decision }
     }
 
-    fn count_key(&self, decision: Decision) -> Result<(Counted, Vec<Allowance>), NotCounted> {
+    fn count_key(
+        &self,
+        decision: Decision,
+    ) -> Result<(Counted, Vec<Allowance>, Option<Anomaly>), NotCounted> {
         let claims = self.key.claims();
         self.store.update(&key_name(&claims.jti), |cell: &mut Cell| {
             cell.hold(&claims.tenant, claims.tier());
-            self.count(cell, &self.key_charges, decision)
+            let (counted, left) = self.count(cell, &self.key_charges, decision);
+            let seen = Observation {
+                source: self.source,
+                refused: !counted.decision.forwards(),
+                now_secs: self.now_ns / NANOS_PER_SEC,
+            };
+            let anomaly = self.sensitivity.and_then(|sensitivity| cell.observe(&seen, sensitivity));
+            (counted, left, anomaly)
         })
     }
 
@@ -162,6 +190,7 @@ impl Admitted {
             decision,
             exceeded: None,
             allowances: Vec::new(),
+            anomaly: None,
             miscounted: None,
             key_reservation: None,
             tenant_reservation: None,

@@ -10,6 +10,7 @@ use crate::config::{AuditSettings, Config, Dialect, Level, Plan, Sink};
 use crate::decision::{Decision, DenyClass, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
 use crate::exchange::{Edits, Ending, Exchange, Judgement, Request, Verdict};
+use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
 use crate::headers::RequestHead;
 use crate::json::Invalid;
 use crate::key::Key;
@@ -213,11 +214,51 @@ impl Gate {
                 let judged = Judged { host, engine, head: &head, key: &key };
                 judged.admit(&store, decision, exchange, now_ns)
             }
-            (Verdict::Decide(Decision::Deny(reason)), None) => Err(deny(exchange, reason)),
+            (Verdict::Decide(Decision::Deny(reason)), None) => {
+                let rules = engine.settings().auth_failures;
+                Err(self.refuse_stranger(&store, host, rules, exchange, reason, now_ns))
+            }
             (_, None) => Err(deny(exchange, DenyReason::NotReady)),
         };
         self.metrics.count_retries(host, store.retries());
         answer
+    }
+
+    /// Refuses a request that no key was verified for, and counts it against its source. A source that
+    /// is blocked is told to wait: it never had a good key in its hands here, and whoever has one is
+    /// not asked where from.
+    fn refuse_stranger<H: Host>(
+        &self,
+        store: &RecordStore<'_, H>,
+        host: &H,
+        rules: Option<FailureRules>,
+        exchange: &mut Exchange,
+        reason: DenyReason,
+        now_ns: u64,
+    ) -> Reply {
+        let now_secs = now_ns / NANOS_PER_SEC;
+        let Some(rules) = rules.filter(|_| store.counts() && reason.is_failed_authentication())
+        else {
+            return deny(exchange, reason);
+        };
+        let source = exchange.source().map_or(Source::UNKNOWN, source_network);
+        let fail = |shard: &mut Shard| shard.fail(source, now_secs, &rules);
+        // A failure that cannot be counted is refused all the same.
+        let Failure { alert, blocked_until_secs } =
+            store.update(&source.shard(), fail).unwrap_or_default();
+        if alert {
+            self.metrics.count_auth_alert(host);
+            let FailureRules { threshold, window_secs, .. } = rules;
+            let text = format!(
+                "vkey: {threshold} keys that are not valid came from {source} within {window_secs} s"
+            );
+            host.log(Level::Warn, &text);
+        }
+        let Some(until_secs) = blocked_until_secs else {
+            return deny(exchange, reason);
+        };
+        exchange.conclude(Decision::Deny(DenyReason::SourceBlocked));
+        reply(DenyReason::SourceBlocked, &Refusal::blocked(until_secs.saturating_sub(now_secs)))
     }
 
     fn write(&self, host: &impl Host, line: &str) {
@@ -251,13 +292,15 @@ impl<H: Host> Judged<'_, H> {
         exchange: &mut Exchange,
         now_ns: u64,
     ) -> Result<(), Reply> {
-        let admission = Admission::new(store, self.engine, self.key, now_ns);
+        let source = exchange.source();
+        let admission = Admission::new(store, self.engine, self.key, source, now_ns);
         let admitted = admission.admit(decision);
         if let Some(not_counted) = admitted.miscounted {
             self.log_miscount(not_counted);
         }
         let fields = RateLimitFields::new(&admitted.allowances);
         exchange.limit(admitted.exceeded.map(|exceeded| exceeded.name), fields);
+        exchange.mark(admitted.anomaly);
         exchange.conclude(admitted.decision);
         if let Decision::Deny(reason) = admitted.decision {
             return Err(reply(reason, &self.refusal(&admitted, now_ns)));

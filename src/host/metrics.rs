@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::anomaly::Anomaly;
 use crate::caveat::Origin;
 use crate::config::Settings;
 use crate::decision::{Decision, DenyClass, DenyReason};
@@ -28,6 +29,8 @@ pub(super) struct Metrics {
 /// One series of a metric.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Series {
+    Anomalies(Anomaly, Tenant),
+    AuthAlerts,
     AuthFailures(DenyReason),
     ContentionRetries,
     LimitHits(LimitName, Tenant),
@@ -65,9 +68,17 @@ impl Metrics {
         if let Some(limit) = outcome.limit {
             self.add(host, Series::LimitHits(label(limit), tenant), 1);
         }
+        if let Some(anomaly) = outcome.anomaly {
+            self.add(host, Series::Anomalies(anomaly, tenant), 1);
+        }
         if let Some(reason) = reason.filter(|r| r.class() == DenyClass::Unauthenticated) {
             self.add(host, Series::AuthFailures(reason), 1);
         }
+    }
+
+    /// Counts a source from which too many failed authentications came.
+    pub(super) fn count_auth_alert(&self, host: &impl Host) {
+        self.add(host, Series::AuthAlerts, 1);
     }
 
     /// Counts how often records were read again because another worker got ahead.
@@ -130,6 +141,11 @@ impl fmt::Display for Named<'_> {
             Tenant::Unlisted => "other",
         };
         match self.series {
+            Series::Anomalies(anomaly, of) => {
+                let (anomaly, tenant) = (anomaly.word(), tenant(of));
+                write!(f, "vkey_anomalies_total.anomaly.{anomaly}.tenant.{tenant}")
+            }
+            Series::AuthAlerts => f.write_str("vkey_auth_alerts_total"),
             Series::AuthFailures(reason) => {
                 write!(f, "vkey_auth_failures_total.reason.{reason}")
             }

@@ -54,8 +54,14 @@ pub enum NotCounted {
 /// Where a record was found, or would be.
 struct Place<'a, R> {
     name: Cow<'a, str>,
-    /// The content and its compare-and-swap value, where there is one.
-    found: Option<(R, u32)>,
+    found: Option<Found<R>>,
+}
+
+/// A record that is there.
+struct Found<R> {
+    record: Vec<u8>,
+    cas: u32,
+    content: R,
 }
 
 impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
@@ -82,7 +88,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     pub fn read<R: Record>(&self, name: &Name) -> Result<R, NotCounted> {
         for _ in 0..MAX_TRIES {
             if let Some(place) = self.find::<R>(name)? {
-                return Ok(place.found.map_or_else(R::fresh, |(content, _)| content));
+                return Ok(place.found.map_or_else(R::fresh, |found| found.content));
             }
             self.retry();
         }
@@ -90,7 +96,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     }
 
     /// Changes the content of a record. `change` is called again with what is there now whenever
-    /// another worker got ahead; what it returned last is the result.
+    /// another worker got ahead; what it returned last is the result. What it leaves as it was is not
+    /// written.
     ///
     /// # Errors
     ///
@@ -100,23 +107,35 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         name: &Name,
         mut change: impl FnMut(&mut R) -> T,
     ) -> Result<T, NotCounted> {
+        let mut result = Err(NotCounted::Contention);
+        self.replace(name, &mut |content| result = Ok(change(content)))?;
+        result
+    }
+
+    /// [`RecordStore::update`] once for each kind of record, not for each kind of change.
+    fn replace<R: Record>(
+        &self,
+        name: &Name,
+        change: &mut dyn FnMut(&mut R),
+    ) -> Result<(), NotCounted> {
         for _ in 0..MAX_TRIES {
-            let Some(place) = self.find::<R>(name)? else {
+            let Some(Place { name: tried, found }) = self.find::<R>(name)? else {
                 self.retry();
                 continue;
             };
-            let (mut content, cas) = match place.found {
-                Some((content, cas)) => (content, Some(cas)),
-                None => (R::fresh(), None),
+            let (before, mut content) = match found {
+                Some(Found { record, cas, content }) => (Some((record, cas)), content),
+                None => (None, R::fresh()),
             };
-            let result = change(&mut content);
+            change(&mut content);
             let record = encode(name, &content);
-            let written = match cas {
-                Some(cas) => self.shared.set_shared_data(&place.name, &record, cas),
-                None => self.create(&place.name, &record),
+            let written = match before {
+                Some((before, _)) if before == record => Ok(()),
+                Some((_, cas)) => self.shared.set_shared_data(&tried, &record, cas),
+                None => self.create(&tried, &record),
             };
             match written {
-                Ok(()) => return Ok(result),
+                Ok(()) => return Ok(()),
                 Err(WriteError::CasMismatch) => self.retry(),
                 Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
             }
@@ -137,7 +156,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             };
             match decode(name, &record) {
                 Ok(content) => {
-                    return Ok(Some(Place { name: tried, found: Some((content, cas)) }));
+                    let found = Some(Found { record, cas, content });
+                    return Ok(Some(Place { name: tried, found }));
                 }
                 Err(NotThisRecord::Corrupt) => return Ok(None),
                 Err(NotThisRecord::Foreign) => {}
