@@ -52,7 +52,7 @@ const EXPORTS: [&str; 12] = [
     "proxy_on_vm_start",
 ];
 
-const MAX_BYTES: usize = 400_000;
+const MAX_BYTES: usize = 420_000;
 
 fn module() -> Vec<u8> {
     let path =

@@ -9,17 +9,19 @@ use crate::json::Invalid;
 use crate::keyring::InvalidSecret;
 use crate::token::{CannotAttenuate, MAX_TOKEN_BYTES};
 
+use super::gate::Failure;
+
 /// What the command exits with. Scripts depend on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exit {
     /// Done; in `explain`: allowed.
     Success = 0,
-    /// In `explain`: denied. An input was read and is not acceptable.
+    /// In `explain`: denied. An input or an answer was read and is not acceptable.
     Refused = 1,
     /// The arguments make no sense.
     Usage = 2,
-    /// A file, the environment or the system fails.
+    /// A file, the environment, the network or the system fails.
     Environment = 3,
 }
 
@@ -29,14 +31,20 @@ pub(super) enum Exit {
 pub(super) enum Error {
     /// A bound of the key format stops an attenuation.
     Attenuate(CannotAttenuate),
+    /// Authorities for a connection that has no certificate.
+    CaForHttp,
     /// The claims that were asked for are none.
     Claims(Invalid),
+    /// The key would cross a network unencrypted.
+    Cleartext,
     /// The machine's clock is before 1970.
     Clock,
     /// The configuration is of the wrong form.
     Config(Invalid),
     /// The system has no randomness.
     Entropy,
+    /// A running gate has no usage answer for us.
+    Gate(Failure),
     /// The key to mint is longer than any gate reads.
     KeyTooLong,
     /// An input cannot be used.
@@ -90,6 +98,8 @@ pub(super) enum InputProblem {
     Empty,
     /// The system does not hand it out.
     Io(io::Error),
+    /// It holds no certificate.
+    NoCertificate,
     /// It is not text.
     NotUtf8,
     /// It is longer than so many bytes.
@@ -102,7 +112,8 @@ impl Error {
     /// What the command exits with.
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::StdinTwice => Exit::Usage,
+            Self::CaForHttp | Self::Cleartext | Self::StdinTwice => Exit::Usage,
+            Self::Gate(failure) => failure.exit(),
             Self::Clock
             | Self::Entropy
             | Self::NotReady(_)
@@ -120,12 +131,18 @@ impl fmt::Display for Error {
                 f,
                 "the key cannot be narrowed: {cannot}; say less, or mint a key with it in --only"
             ),
+            Self::CaForHttp => f.write_str("--ca is for an https URL; leave it out, or use https"),
             Self::Claims(invalid) => {
                 write!(f, "no key can say this: {invalid}; change the option of that name")
             }
+            Self::Cleartext => f.write_str(
+                "over http everybody on the way can read the key; use https, or --allow-http if \
+                 nobody is on the way",
+            ),
             Self::Clock => f.write_str("the clock shows a time before 1970; set it, or use --now"),
             Self::Config(invalid) => write!(f, "the configuration is refused: {invalid}"),
             Self::Entropy => f.write_str("the system has no randomness; try again later"),
+            Self::Gate(failure) => failure.fmt(f),
             Self::Input(origin, problem) => write_input(f, origin, problem),
             Self::Json { option, number: None, invalid } => write!(f, "{option}: {invalid}"),
             Self::Json { option, number: Some(number), invalid } => {
@@ -166,6 +183,9 @@ fn write_input(f: &mut fmt::Formatter<'_>, origin: &Origin, problem: &InputProbl
     match problem {
         InputProblem::Empty => write!(f, "{origin} is empty; put the text there, on one line"),
         InputProblem::Io(error) => write!(f, "{origin} cannot be read: {error}; check the path"),
+        InputProblem::NoCertificate => {
+            write!(f, "{origin} holds no certificate in PEM; put the authority's there")
+        }
         InputProblem::NotUtf8 => write!(f, "{origin} is not UTF-8 text; check what it holds"),
         InputProblem::TooLong(max) => {
             write!(f, "{origin} is longer than {max} bytes; check what it holds")

@@ -95,7 +95,8 @@ impl Place {
         }
     }
 
-    fn read_bytes(&self, max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
+    /// Reads all of it, if it is not longer than `max`.
+    pub(super) fn read_bytes(&self, max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
         let read = match self {
             Self::File(_, path) => {
                 File::open(path).map_err(InputProblem::Io).and_then(|file| read_bounded(file, max))
@@ -106,7 +107,8 @@ impl Place {
         read.map_err(|problem| self.error(problem))
     }
 
-    fn error(&self, problem: InputProblem) -> Error {
+    /// The error that what is here cannot be used.
+    pub(super) fn error(&self, problem: InputProblem) -> Error {
         let origin = match self {
             Self::File(option, _) => Origin::File(option),
             Self::Stdin => Origin::Stdin,

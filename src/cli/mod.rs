@@ -1,24 +1,30 @@
-//! The `vkey` command: mints keys, narrows them, and explains what the gate makes of them.
+//! The `vkey` command: mints keys, narrows them, explains what the gate makes of them, and asks a
+//! gate what it has counted for one.
 //!
 //! Secrets and keys come from standard input, a file or the environment, never from an argument:
 //! every user of a machine can read the arguments of its processes. What was typed is not repeated
 //! in an error either, since it may be a secret in the wrong place; errors name the option.
 //!
-//! Exit codes: 0 done, or allowed; 1 denied, or an input that is refused; 2 wrong usage; 3 a file,
-//! the environment or the system fails. A reader that closes standard output early is no failure.
+//! Exit codes: 0 done, or allowed; 1 denied, or an input or an answer that is refused; 2 wrong
+//! usage; 3 a file, the environment, the network or the system fails. A reader that closes standard
+//! output early is no failure.
 
 mod attenuate;
 mod check;
+mod counts;
 mod error;
 mod explain;
+mod gate;
 mod input;
 mod inspect;
 mod mint;
+mod misuse;
 mod output;
 mod report;
 mod ring;
 mod secret;
 mod time;
+mod url;
 mod usage;
 
 use std::process::ExitCode;
@@ -39,8 +45,8 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Secrets and keys come from standard input, a file or the environment, never from an argument.
 
-Exit codes: 0 done, or allowed; 1 denied, or an input that is refused; 2 wrong usage; \
-3 a file, the environment or the system fails.";
+Exit codes: 0 done, or allowed; 1 denied, or an input or an answer that is refused; \
+2 wrong usage; 3 a file, the environment, the network or the system fails.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -58,6 +64,8 @@ enum Command {
     /// Look at plugin configurations
     #[command(subcommand)]
     Config(check::Command),
+    /// Ask a running gate for a key's counts and allowances
+    Usage(Box<usage::Args>),
 }
 
 /// Runs the command by the arguments of the process.
@@ -65,7 +73,7 @@ pub fn main() -> ExitCode {
     let mut out = Output::standard();
     let done = match Cli::try_parse() {
         Ok(cli) => run(&cli.command, &mut out).and_then(|exit| out.finish().map(|()| exit)),
-        Err(error) => return usage::report(error, &mut out).into(),
+        Err(error) => return misuse::report(error, &mut out).into(),
     };
     let exit = done.unwrap_or_else(|error| {
         out.note(&error);
@@ -82,5 +90,6 @@ fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
         Command::Inspect(args) => inspect::run(args, out),
         Command::Explain(args) => explain::run(args, out),
         Command::Config(command) => check::run(command, out),
+        Command::Usage(args) => usage::run(args, out),
     }
 }

@@ -57,6 +57,9 @@ impl Output {
     }
 }
 
+/// How much of a stranger's text is shown on a line.
+const MAX_SHOWN_CHARS: usize = 200;
+
 /// Indented JSON in ASCII, so that no character of a stranger's text acts on the terminal.
 pub(super) fn pretty(json: &Json) -> String {
     serde_json::to_string_pretty(json).map_or_else(|_| ascii(json), |text| escape(&text))
@@ -65,6 +68,24 @@ pub(super) fn pretty(json: &Json) -> String {
 /// JSON on one line, in ASCII.
 pub(super) fn ascii(json: &Json) -> String {
     escape(&json.to_string())
+}
+
+/// A stranger's text in ASCII on one line, escaped as in a JSON string; a long one is cut.
+pub(super) fn shown(text: &str) -> String {
+    let mut start: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+    if start.len() < text.len() {
+        start.push_str("...");
+    }
+    let string = ascii(&Json::String(start));
+    let inner = string.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.unwrap_or_default().to_owned()
+}
+
+/// A stranger's name as a word of a line; in quotes where it could be taken for anything else.
+pub(super) fn word(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let is_word = !matches!(name, "" | "-") && name.bytes().all(plain);
+    if is_word { shown(name) } else { format!("\"{}\"", shown(name)) }
 }
 
 /// Escapes what is not ASCII in JSON text. It stands in strings only (RFC 8259, section 2).
@@ -92,6 +113,22 @@ mod tests {
         for text in [pretty(&json), ascii(&json)] {
             assert!(text.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
             assert_eq!(Json::parse(text.as_bytes()).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn a_strangers_text_is_one_short_line() {
+        assert_eq!(shown("a \"b\"\n\u{1b}[2J\u{202e}"), r#"a \"b\"\n\u001b[2J\u202e"#);
+        assert_eq!(shown(&"é".repeat(200)), r"\u00e9".repeat(200));
+        assert_eq!(shown(&"a".repeat(201)), "a".repeat(200) + "...");
+    }
+
+    #[test]
+    fn what_is_no_word_is_quoted() {
+        assert_eq!(word("k_zXl3-W.n"), "k_zXl3-W.n");
+        for (name, quoted) in [("", "\"\""), ("-", "\"-\""), ("a b", "\"a b\""), ("\"", r#""\"""#)]
+        {
+            assert_eq!(word(name), quoted);
         }
     }
 }

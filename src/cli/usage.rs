@@ -1,47 +1,113 @@
-//! Wrong usage, reported without repeating what was typed.
+//! `vkey usage`: what a running gate has counted for a key.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::path::{Path, PathBuf};
 
-use super::error::{Error, Exit};
-use super::output::Output;
+use ureq::tls::{PemItem, RootCerts, parse_pem};
 
-/// Stands for an argument that may be a secret.
-const HIDDEN: &str = "(not shown)";
+use crate::claims::is_id;
+use crate::json::Json;
+use crate::token::Unverified;
 
-/// Prints clap's help, or its error without anything in it that could be a secret.
-pub(super) fn report(mut error: clap::Error, out: &mut Output) -> Exit {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        let written = out.text(error.render()).and_then(|()| out.finish());
-        return written.as_ref().map_or_else(Error::exit, |()| Exit::Success);
-    }
-    hide(&mut error);
-    let text = error.render().to_string();
-    out.note(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
-    Exit::Usage
+use super::counts::Counts;
+use super::error::{Error, Exit, InputProblem};
+use super::gate::{Failure, Gate};
+use super::input::{KeyArgs, Place};
+use super::output::{Output, ascii};
+use super::url::Url;
+
+/// The longest file of authorities that is read: several times that of a whole system.
+const MAX_CA_BYTES: u64 = 1024 * 1024;
+
+/// The longest that can be waited for an answer, seconds.
+const MAX_TIMEOUT_SECS: u64 = 3600;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Where the gate answers, as https://gw.example/.vkey/usage, which is also the path when the
+    /// URL has none
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    url: Url,
+    #[command(flatten)]
+    subject: SubjectArgs,
+    /// Trust the authorities in this file, PEM, and no others; by default those of the web
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Allow http to other machines, where everybody on the way can read the key
+    #[arg(long)]
+    allow_http: bool,
+    /// How long the answer may take
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = timeout)]
+    timeout: u64,
+    /// Print the gate's answer, one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
-/// Hides what was typed in the places where clap repeats it. The tips are dropped: one of them
-/// repeats it too.
-fn hide(error: &mut clap::Error) {
-    let repeated = match error.kind() {
-        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
-        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
-        _ => ContextKind::InvalidValue,
-    };
-    error.remove(ContextKind::Suggested);
-    error.remove(ContextKind::TrailingArg);
-    let typed = match error.get(repeated) {
-        Some(ContextValue::String(typed)) => is_harmless(typed),
-        Some(_) => false,
-        None => true,
-    };
-    if !typed {
-        error.insert(repeated, ContextValue::String(HIDDEN.to_owned()));
+/// Whose counts are asked for; those of the key itself unless an option says otherwise.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct SubjectArgs {
+    /// Ask for the counts of another key; the gate decides who may
+    #[arg(long, value_name = "ID", value_parser = id)]
+    jti: Option<String>,
+    /// Ask for the counts of a tenant; the gate decides who may
+    #[arg(long, value_name = "ID", value_parser = id)]
+    tenant: Option<String>,
+}
+
+/// Runs `vkey usage`.
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
+    let Args { url, ca, timeout, .. } = args;
+    if !url.is_encrypted() && !url.is_loopback() && !args.allow_http {
+        return Err(Error::Cleartext);
+    }
+    if !url.is_encrypted() && ca.is_some() {
+        return Err(Error::CaForHttp);
+    }
+    let roots = ca.as_deref().map_or(Ok(RootCerts::WebPki), read_roots)?;
+    let key = args.key.read(out)?;
+    // What is no key must not leave this machine: it may be a secret in the wrong place.
+    Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)?;
+    let gate = Gate { timeout_secs: *timeout, roots };
+    let body = gate.ask(&url.with_query(args.subject.query()), &key).map_err(Error::Gate)?;
+    show(&body, args.json, out)?;
+    Ok(Exit::Success)
+}
+
+impl SubjectArgs {
+    fn query(&self) -> Option<(&'static str, &str)> {
+        let jti = self.jti.as_deref().map(|jti| ("jti", jti));
+        jti.or(self.tenant.as_deref().map(|tenant| ("tenant", tenant)))
     }
 }
 
-/// Whether a text can be neither a key, which has digits, nor a secret, which has characters of
-/// three kinds. No text at all is how clap says that a value is absent.
-fn is_harmless(typed: &str) -> bool {
-    typed.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+fn show(body: &[u8], json: bool, out: &mut Output) -> Result<(), Error> {
+    let read = Json::parse(body).and_then(|answer| Ok((Counts::read(&answer)?, answer)));
+    let (counts, answer) = read.map_err(|invalid| Error::Gate(Failure::NoUsage(invalid)))?;
+    if json { out.line(ascii(&answer)) } else { out.text(counts) }
+}
+
+/// Reads the authorities of `--ca`.
+fn read_roots(path: &Path) -> Result<RootCerts, Error> {
+    let place = Place::File("--ca", path.to_owned());
+    let text = place.read_bytes(MAX_CA_BYTES)?;
+    let items: Result<Vec<_>, _> = parse_pem(&text).collect();
+    let certificate = |item| match item {
+        PemItem::Certificate(certificate) => Some(certificate),
+        _ => None,
+    };
+    let found: Vec<_> = items.into_iter().flatten().filter_map(certificate).collect();
+    let none = || place.error(InputProblem::NoCertificate);
+    if found.is_empty() { Err(none()) } else { Ok(RootCerts::from(found)) }
+}
+
+fn id(text: &str) -> Result<String, &'static str> {
+    if is_id(text) { Ok(text.to_owned()) } else { Err("expected 1 to 64 of A-Z a-z 0-9 _ -") }
+}
+
+fn timeout(text: &str) -> Result<u64, &'static str> {
+    let secs = text.parse().ok().filter(|secs| (1..=MAX_TIMEOUT_SECS).contains(secs));
+    secs.ok_or("expected whole seconds, 1 to 3600")
 }

@@ -45,7 +45,7 @@ pub struct Node<'a> {
     integers: Integers,
 }
 
-/// The members of one object, none of them unknown.
+/// The members of one object.
 pub struct Members<'a> {
     members: &'a [(String, Json)],
     parent: &'a Node<'a>,
@@ -60,6 +60,8 @@ enum Path<'a> {
 
 // === impl Node ===
 
+// Documents are read at configuration and at a key's first sight. What is called from everywhere is not
+// inlined there: it would double the size of the reading code.
 impl<'a> Node<'a> {
     pub(super) fn root(value: &'a Json, integers: Integers) -> Self {
         Self { value, path: Path::Root, integers }
@@ -75,6 +77,7 @@ impl<'a> Node<'a> {
     /// # Errors
     ///
     /// When this is not an object, or one of its members is not listed.
+    #[inline(never)]
     pub fn members(&'a self, known: &[&str]) -> Result<Members<'a>, Invalid> {
         let members = self.object()?;
         for (name, _) in members {
@@ -86,6 +89,15 @@ impl<'a> Node<'a> {
             }
         }
         Ok(Members { members, parent: self })
+    }
+
+    /// The members of the object here, whatever else it has: it may be from a newer writer.
+    ///
+    /// # Errors
+    ///
+    /// When this is not an object.
+    pub fn open_members(&'a self) -> Result<Members<'a>, Invalid> {
+        Ok(Members { members: self.object()?, parent: self })
     }
 
     /// The entries of the object here, whose names are data: tiers, tenants.
@@ -131,6 +143,7 @@ impl<'a> Node<'a> {
     /// # Errors
     ///
     /// When this is not a string.
+    #[inline(never)]
     pub fn string(&self) -> Result<&'a str, Invalid> {
         self.value.as_str().ok_or_else(|| self.expected("a string"))
     }
@@ -152,6 +165,7 @@ impl<'a> Node<'a> {
     /// # Errors
     ///
     /// When this is not such a number, or not spelled as [`Integers`] asks.
+    #[inline(never)]
     pub fn integer(&self) -> Result<u64, Invalid> {
         const MAX_EXACT: u64 = 1 << 53;
         let number = match self.value {
@@ -170,6 +184,7 @@ impl<'a> Node<'a> {
     /// # Errors
     ///
     /// When this is not such a text.
+    #[inline(never)]
     pub fn seconds(&self) -> Result<u64, Invalid> {
         let parsed = humantime::parse_duration(self.string()?).ok();
         let whole = parsed.filter(|duration: &Duration| duration.subsec_nanos() == 0);
@@ -193,12 +208,14 @@ impl<'a> Node<'a> {
     }
 
     /// The error that something else belongs here.
+    #[inline(never)]
     pub fn expected(&self, what: &'static str) -> Invalid {
         Invalid { path: self.path.to_string(), problem: Problem::Expected(what) }
     }
 
     /// The error that the value here cannot be used. The reason must not quote the value: it may
     /// be a secret in the wrong place.
+    #[inline(never)]
     pub fn unusable(&self, reason: impl fmt::Display) -> Invalid {
         Invalid { path: self.path.to_string(), problem: Problem::Unusable(reason.to_string()) }
     }
@@ -219,6 +236,7 @@ impl<'a> Node<'a> {
 
 impl<'a> Members<'a> {
     /// The member of that name, where present.
+    #[inline(never)]
     pub fn get(&self, name: &'a str) -> Option<Node<'a>> {
         find(self.members, name).map(|value| self.parent.child(name, value))
     }

@@ -16,6 +16,7 @@ mod harness;
 mod inputs;
 mod mint;
 mod streams;
+mod usage;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -57,7 +57,7 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
     let jwt = format!("eyJhbGciOiJIUzI1NiJ9.{}", "e30".repeat(20));
     let secrets =
         [gate.mint(&[]), jwt, gate.secret.clone(), ["Tr0ub4dor&3", "horse", "staple"].join("-")];
-    let before: [&[&str]; 21] = [
+    let before: [&[&str]; 27] = [
         &[],
         &["help"],
         &["secret"],
@@ -79,6 +79,12 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
         &["explain", "--client-cert"],
         &["config"],
         &["config", "check"],
+        &["usage"],
+        &["usage", "--url"],
+        &["usage", "--url", "http://127.0.0.1:1", "--jti"],
+        &["usage", "--url", "http://127.0.0.1:1", "--tenant"],
+        &["usage", "--url", "http://127.0.0.1:1", "--timeout"],
+        &["usage", "--url", "https://127.0.0.1:1", "--ca"],
     ];
     for secret in &secrets {
         let check = |args: &[&str]| {

@@ -1,0 +1,210 @@
+//! A running gate, asked over HTTP.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use ureq::http::header::{ACCEPT, AUTHORIZATION};
+use ureq::http::{Response, StatusCode};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+use zeroize::Zeroizing;
+
+use crate::json::{Invalid, Json};
+
+use super::error::Exit;
+use super::output::shown;
+use super::time::words;
+
+/// The longest answer that is read: many times what a gate has to say.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+
+/// How a gate is asked.
+pub(super) struct Gate {
+    /// How long it may take, from the first look for its name to the last byte.
+    pub(super) timeout_secs: u64,
+    /// The authorities that may vouch for it.
+    pub(super) roots: RootCerts,
+}
+
+/// Why there is no answer that could be used.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The connection ends before the answer does.
+    Closed,
+    /// There is no connection.
+    Connect(io::Error),
+    /// The answer is no usage answer.
+    NoUsage(Invalid),
+    /// What answers does not speak HTTP.
+    NotHttp,
+    /// The answer is somewhere else.
+    Redirect(StatusCode),
+    /// The gate refuses to answer, for a reason if it gives one.
+    Refused(StatusCode, Option<Reason>),
+    /// The key itself stands in the answer.
+    RepeatsKey,
+    /// It takes longer than so many seconds.
+    Timeout(u64),
+    /// The two do not agree on a secure connection.
+    Tls(String),
+    /// The answer is longer than any usage answer.
+    TooLong,
+}
+
+/// What a gate says of a refusal.
+#[derive(Debug)]
+pub(super) struct Reason {
+    message: String,
+    code: Option<String>,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// Asks with a key, and answers the body of the answer.
+    pub(super) fn ask(&self, url: &str, key: &str) -> Result<Vec<u8>, Failure> {
+        let bearer = Zeroizing::new(format!("Bearer {key}"));
+        let request = self.agent().get(url).header(AUTHORIZATION, bearer.as_str());
+        let response = request.header(ACCEPT, "application/json").call();
+        let response = response.map_err(|error| self.failure(error))?;
+        let status = response.status();
+        if status.is_redirection() {
+            return Err(Failure::Redirect(status));
+        }
+        let body = self.read(response)?;
+        // Something else than a gate, as an echo, must not make this command show the key.
+        if String::from_utf8_lossy(&body).contains(key) {
+            return Err(Failure::RepeatsKey);
+        }
+        if status != StatusCode::OK {
+            return Err(Failure::Refused(status, Reason::read(&body)));
+        }
+        Ok(body)
+    }
+
+    fn read(&self, response: Response<Body>) -> Result<Vec<u8>, Failure> {
+        let body = response.into_body().into_with_config().limit(MAX_ANSWER_BYTES + 1);
+        body.read_to_vec().map_err(|error| self.failure(error))
+    }
+
+    /// What asks. A redirect or a proxy from the environment would take the key elsewhere.
+    fn agent(&self) -> Agent {
+        let tls = TlsConfig::builder().root_certs(self.roots.clone()).build();
+        Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(self.timeout_secs)))
+            .tls_config(tls)
+            .user_agent(concat!("vkey/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into()
+    }
+
+    fn failure(&self, error: ureq::Error) -> Failure {
+        match error {
+            ureq::Error::Timeout(_) => Failure::Timeout(self.timeout_secs),
+            ureq::Error::Io(error) => self.io_failure(error),
+            ureq::Error::HostNotFound => Failure::Connect(io::Error::other("no such host")),
+            ureq::Error::Rustls(error) => Failure::Tls(error.to_string()),
+            ureq::Error::Tls(text) => Failure::Tls(text.to_owned()),
+            ureq::Error::BodyExceedsLimit(_) => Failure::TooLong,
+            _ => Failure::NotHttp,
+        }
+    }
+
+    fn io_failure(&self, error: io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::TimedOut => Failure::Timeout(self.timeout_secs),
+            // What rustls finds wrong reaches us so, and nothing else does.
+            ErrorKind::InvalidData => Failure::Tls(error.to_string()),
+            ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::Connect(error),
+        }
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// Reads the body of a refusal, if it is one of a gate.
+    fn read(body: &[u8]) -> Option<Self> {
+        let body = Json::parse(body).ok()?;
+        let error = body.get("error")?;
+        let text = |name: &str| error.get(name).and_then(Json::as_str).map(str::to_owned);
+        Some(Self { message: text("message")?, code: text("code") })
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// What the command exits with.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Closed | Self::Connect(_) | Self::Timeout(_) | Self::Tls(_) => Exit::Environment,
+            _ => Exit::Refused,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str(
+                "the connection ends before the answer does; check --url, and the gate's log",
+            ),
+            Self::Connect(error) => {
+                let error = shown(&error.to_string());
+                write!(f, "cannot connect to the gate: {error}; check --url, and whether it runs")
+            }
+            Self::NoUsage(invalid) => {
+                let invalid = shown(&invalid.to_string());
+                write!(f, "the answer is no usage answer: {invalid}; check --url")
+            }
+            Self::NotHttp => f.write_str("the answer is no usage answer: not HTTP; check --url"),
+            Self::Redirect(status) => write!(
+                f,
+                "the gate answers {}, a redirect, which is not followed, since the key would go \
+                 there too; check --url",
+                status.as_u16()
+            ),
+            Self::Refused(status, reason) => write_refusal(f, *status, reason.as_ref()),
+            Self::RepeatsKey => f.write_str(
+                "the answer repeats the key, which no gate does, and is not shown; check --url",
+            ),
+            Self::Timeout(secs) => write!(
+                f,
+                "no answer within {}; check --url, or allow more in --timeout",
+                words(*secs)
+            ),
+            Self::Tls(error) => write!(
+                f,
+                "the TLS connection fails: {}; check --url, and --ca if the gate's certificate is \
+                 from an authority of your own",
+                shown(error)
+            ),
+            Self::TooLong => write!(
+                f,
+                "the answer is no usage answer: longer than {MAX_ANSWER_BYTES} bytes; check --url"
+            ),
+        }
+    }
+}
+
+fn write_refusal(
+    f: &mut fmt::Formatter<'_>,
+    status: StatusCode,
+    reason: Option<&Reason>,
+) -> fmt::Result {
+    write!(f, "the gate answers {}", status.as_u16())?;
+    let Some(Reason { message, code }) = reason else {
+        return f.write_str(" and gives no reason; check --url");
+    };
+    write!(f, ": {}", shown(message))?;
+    code.as_ref().map_or(Ok(()), |code| write!(f, ", code {}", shown(code)))
+}

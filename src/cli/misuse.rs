@@ -1,0 +1,47 @@
+//! Wrong usage, reported without repeating what was typed.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::error::{Error, Exit};
+use super::output::Output;
+
+/// Stands for an argument that may be a secret.
+const HIDDEN: &str = "(not shown)";
+
+/// Prints clap's help, or its error without anything in it that could be a secret.
+pub(super) fn report(mut error: clap::Error, out: &mut Output) -> Exit {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let written = out.text(error.render()).and_then(|()| out.finish());
+        return written.as_ref().map_or_else(Error::exit, |()| Exit::Success);
+    }
+    hide(&mut error);
+    let text = error.render().to_string();
+    out.note(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    Exit::Usage
+}
+
+/// Hides what was typed in the places where clap repeats it. The tips are dropped: one of them
+/// repeats it too.
+fn hide(error: &mut clap::Error) {
+    let repeated = match error.kind() {
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        _ => ContextKind::InvalidValue,
+    };
+    error.remove(ContextKind::Suggested);
+    error.remove(ContextKind::TrailingArg);
+    let typed = match error.get(repeated) {
+        Some(ContextValue::String(typed)) => is_harmless(typed),
+        Some(_) => false,
+        None => true,
+    };
+    if !typed {
+        error.insert(repeated, ContextValue::String(HIDDEN.to_owned()));
+    }
+}
+
+/// Whether a text can be neither a key, which has digits, nor a secret, which has characters of
+/// three kinds. No text at all is how clap says that a value is absent.
+fn is_harmless(typed: &str) -> bool {
+    typed.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+}
