@@ -44,7 +44,13 @@ test: lint build build-faults istio $(ENVOY) wasm-runner ## Run every check and 
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(WASM_RUNNER) \
 	cargo test --no-default-features --target wasm32-unknown-unknown --test vectors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+	@$(MAKE) --no-print-directory mutants
 	@echo "make test: all passed"
+
+.PHONY: mutants
+mutants: rust ## Break the limits on purpose, one way at a time, and see the tests fail
+	@tools/setup.sh python3
+	@tools/mutants.py
 
 .PHONY: lint
 lint: rust ## Check format and lints

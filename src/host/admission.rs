@@ -138,7 +138,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         decision: Decision,
     ) -> Result<(Counted, Vec<Allowance>, Option<Anomaly>), NotCounted> {
         let claims = self.key.claims();
-        self.store.update(&key_name(&claims.jti), |cell: &mut Cell| {
+        self.store.update(&self.key_name(), |cell: &mut Cell| {
             cell.hold(&claims.tenant, claims.tier());
             let (counted, left) = self.count(cell, &self.key_charges, decision);
             let seen = Observation {
@@ -173,10 +173,14 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         reservation: Option<Reservation>,
         class: DenyClass,
     ) -> Result<Vec<Allowance>, NotCounted> {
-        self.store.update(&key_name(&self.key.claims().jti), |cell: &mut Cell| {
+        self.store.update(&self.key_name(), |cell: &mut Cell| {
             cell.take_back(class, &self.key_charges, reservation);
             cell.ledger().allowances(&self.key_charges, self.now_ns)
         })
+    }
+
+    fn key_name(&self) -> Name {
+        key_name(&self.key.claims().jti)
     }
 
     fn tenant_name(&self) -> Name {
@@ -197,3 +201,6 @@ impl Admitted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

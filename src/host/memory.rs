@@ -32,7 +32,7 @@ pub struct MemoryStore {
     records: Arc<Mutex<Records>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Records {
     by_name: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
     last_cas: u32,
@@ -71,6 +71,12 @@ impl MemoryStore {
     /// Empty shared data under the rules of `dialect`.
     pub fn new(dialect: Dialect) -> Self {
         Self { dialect, records: Arc::default() }
+    }
+
+    /// A copy that shares nothing with this one.
+    pub fn fork(&self) -> Self {
+        let records = self.with(|records| records.clone());
+        Self { dialect: self.dialect, records: Arc::new(Mutex::new(records)) }
     }
 
     /// How many records there are.

@@ -1,0 +1,504 @@
+//! Every order in which the calls of several workers can reach the shared data, for requests on one
+//! key, on keys of one tenant, on children of one key.
+//!
+//! A worker is the library's own code. It is run again from its start for each step, with the answers it
+//! had so far, up to the first call that has no answer yet; that call is made, and its answer kept. So a
+//! search over the orders needs no threads and misses none. A round that another worker got ahead of
+//! leaves no trace in a worker but the count of its tries, so its answers are dropped, and states that
+//! were met before are not searched again.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report"
+)]
+
+use std::cell::{Cell as Place, RefCell};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+use vkey::cell::{Cell, key_name, tenant_name};
+use vkey::config::{Config, Dialect};
+use vkey::decision::{Decision, DenyClass, DenyReason};
+use vkey::engine::Engine;
+use vkey::host::{Admission, HostError, MemoryStore, RecordStore, SharedData, WriteError};
+use vkey::key::Key;
+use vkey::keyring::{Ring, RingState, Secret};
+use vkey::token::{Kid, Unverified, mint};
+
+const SECRET: &str = "Interleavings-1-all-of-them";
+
+/// Some time in 2026, in nanoseconds.
+const NOW_NS: u64 = 1_790_000_000_000_000_000;
+
+/// A year, for limits that do not come back in a test.
+const SLOW: &str = r#""per": "365d""#;
+
+// === what the workers do ===
+
+/// What a worker runs for its request, over whatever stands for the shared data.
+type Work = fn(&RecordStore<'_, Replay<'_>>, &Engine, &Key) -> Decision;
+
+fn admit(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key) -> Decision {
+    Admission::new(store, engine, key, None, NOW_NS).admit(Decision::Allow).decision
+}
+
+/// Admission, and then something that keeps the request from going on.
+fn admit_and_take_back(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+) -> Decision {
+    let admission = Admission::new(store, engine, key, None, NOW_NS);
+    let admitted = admission.admit(Decision::Allow);
+    if admitted.decision.forwards() && key.claims().jti == "taken_back" {
+        admission.take_back(&admitted, DenyClass::Unavailable).unwrap();
+        return Decision::Deny(DenyReason::NotReady);
+    }
+    admitted.decision
+}
+
+/// Admission with the mistake of deciding by what was read before the loop.
+fn check_then_count(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key) -> Decision {
+    let charges = engine.key_charges(key);
+    let name = key_name(&key.claims().jti);
+    let mode = engine.settings().mode;
+    let mut before: Cell = store.read(&name).unwrap();
+    let decision = before.count(Decision::Allow, &charges, NOW_NS, mode).decision;
+    let count = |cell: &mut Cell| {
+        let charges = if decision.forwards() { &*charges } else { &[] };
+        _ = cell.count(decision, charges, NOW_NS, mode);
+    };
+    store.update(&name, count).unwrap();
+    decision
+}
+
+/// Admission with the mistake of keeping what the tenant's refusal should give back.
+fn keep_the_charge(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key) -> Decision {
+    let mode = engine.settings().mode;
+    let [of_key, of_tenant] = [
+        (key_name(&key.claims().jti), engine.key_charges(key)),
+        (tenant_name(&key.claims().tenant), engine.tenant_charges(&key.claims().tenant)),
+    ]
+    .map(|(name, charges)| {
+        let count = |cell: &mut Cell| cell.count(Decision::Allow, &charges, NOW_NS, mode).decision;
+        store.update(&name, count).unwrap()
+    });
+    if of_key.forwards() { of_tenant } else { of_key }
+}
+
+// === one step of one worker ===
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    Read(String, Option<(Vec<u8>, u32)>),
+    Written,
+    Mismatch,
+}
+
+/// The shared data as a worker meets it that is run again.
+struct Replay<'a> {
+    store: &'a MemoryStore,
+    answers: &'a [Answer],
+    given: Place<usize>,
+    fresh: RefCell<Option<Answer>>,
+    /// Every `cas` that is never issued becomes 0.
+    create_with_zero: bool,
+}
+
+/// The worker has come as far as it can in this step.
+struct Suspended;
+
+impl Replay<'_> {
+    fn answer(&self, call: impl FnOnce() -> Answer) -> Answer {
+        let index = self.given.replace(self.given.get() + 1);
+        if let Some(answer) = self.answers.get(index) {
+            return answer.clone();
+        }
+        if self.fresh.borrow().is_some() {
+            // Without the hook that would print a message.
+            resume_unwind(Box::new(Suspended));
+        }
+        let answer = call();
+        *self.fresh.borrow_mut() = Some(answer.clone());
+        answer
+    }
+}
+
+impl SharedData for Replay<'_> {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        let read = || Answer::Read(name.to_owned(), self.store.shared_data(name).unwrap());
+        match self.answer(read) {
+            Answer::Read(_, record) => Ok(record),
+            answer => panic!("{answer:?} for a read"),
+        }
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        let cas = if self.create_with_zero && cas == u32::MAX { 0 } else { cas };
+        let write = || match self.store.set_shared_data(name, record, cas) {
+            Ok(()) => Answer::Written,
+            Err(WriteError::CasMismatch) => Answer::Mismatch,
+            Err(error) => panic!("{error:?}"),
+        };
+        match self.answer(write) {
+            Answer::Written => Ok(()),
+            Answer::Mismatch => Err(WriteError::CasMismatch),
+            answer => panic!("{answer:?} for a write"),
+        }
+    }
+}
+
+// === all orders ===
+
+/// Requests that several workers get at once, one each.
+struct Search {
+    engine: Engine,
+    dialect: Dialect,
+    keys: Vec<Rc<Key>>,
+    work: Work,
+    create_with_zero: bool,
+    counts_tenants: bool,
+    /// How many of the requests, and of any number of later ones, the limits have room for.
+    room: usize,
+    met: BTreeSet<Vec<u8>>,
+    ends: usize,
+    violations: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Worker {
+    answers: Vec<Answer>,
+    decision: Option<Decision>,
+}
+
+impl Search {
+    fn new(config: &str, keys: &[String], room: usize) -> Self {
+        let ring = format!(r#""keyring": [{{"name": "main", "secret": "${{S}}"}}], {config}"#);
+        let config = Config::parse(format!("{{{ring}}}").as_bytes()).unwrap();
+        let plan = config.compile(|_| Some(SECRET.to_owned())).unwrap();
+        let key = |token: &String| {
+            let unverified = Unverified::parse(token.as_bytes()).unwrap();
+            Rc::new(Key::verify(unverified, &plan.keyring).unwrap())
+        };
+        let keys = keys.iter().map(key).collect();
+        Self {
+            engine: Engine::new(plan),
+            dialect: Dialect::Envoy,
+            keys,
+            work: admit,
+            create_with_zero: false,
+            counts_tenants: true,
+            room,
+            met: BTreeSet::new(),
+            ends: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    fn over(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
+    fn run(mut self) -> Self {
+        let store = MemoryStore::new(self.dialect);
+        let worker = Worker { answers: Vec::new(), decision: None };
+        self.visit(&store, &vec![worker; self.keys.len()]);
+        self
+    }
+
+    fn visit(&mut self, store: &MemoryStore, workers: &[Worker]) {
+        if !self.met.insert(fingerprint(store, workers)) {
+            return;
+        }
+        let mut busy = false;
+        for index in 0..workers.len() {
+            if workers[index].decision.is_some() {
+                continue;
+            }
+            busy = true;
+            let store = store.fork();
+            let mut workers = workers.to_vec();
+            self.step(&store, &mut workers[index], index);
+            self.visit(&store, &workers);
+        }
+        if !busy {
+            self.ends += 1;
+            self.check(store, workers);
+        }
+    }
+
+    fn step(&self, store: &MemoryStore, worker: &mut Worker, index: usize) {
+        let replay = Replay {
+            store,
+            answers: &worker.answers,
+            given: Place::new(0),
+            fresh: RefCell::new(None),
+            create_with_zero: self.create_with_zero,
+        };
+        let records = RecordStore::new(&replay, self.dialect);
+        let key = &self.keys[index];
+        let run = catch_unwind(AssertUnwindSafe(|| (self.work)(&records, &self.engine, key)));
+        worker.decision = match run {
+            Ok(decision) => Some(decision),
+            Err(payload) if payload.is::<Suspended>() => None,
+            Err(payload) => resume_unwind(payload),
+        };
+        let answer = replay.fresh.into_inner();
+        match answer.expect("a step makes a call") {
+            // The round starts again with its read.
+            Answer::Mismatch => _ = worker.answers.pop(),
+            answer => worker.answers.push(answer),
+        }
+    }
+
+    /// What holds when all have finished, whatever the order was.
+    fn check(&mut self, store: &MemoryStore, workers: &[Worker]) {
+        let decisions: Vec<Decision> = workers.iter().flat_map(|worker| worker.decision).collect();
+        let allowed = decisions.iter().filter(|decision| decision.forwards()).count();
+        let counted = self.count_cells(store, &decisions);
+        // Nothing leaked and nothing is left over: later requests, one after the other, get exactly what
+        // remains.
+        let later = self.admit_later(store);
+        for (holds, what) in [
+            (allowed <= self.room, "more got in than there is room for"),
+            (allowed + later == self.room, "the room left is not what was not used"),
+            (counted, "the counts are not those of the decisions"),
+        ] {
+            if !holds {
+                self.violations.push(format!("{what}: {decisions:?}, {later} later"));
+            }
+        }
+    }
+
+    fn count_cells(&self, store: &MemoryStore, decisions: &[Decision]) -> bool {
+        let records = RecordStore::new(store, self.dialect);
+        let adds_up = |name, belongs: &dyn Fn(&Key) -> bool| {
+            let cell: Cell = records.read(&name).unwrap();
+            let own = || self.keys.iter().zip(decisions).filter(|(key, _)| belongs(key));
+            let count = |wanted: &dyn Fn(&Decision) -> bool| {
+                own().filter(|(_, decision)| wanted(decision)).count() as u64
+            };
+            let classes = DenyClass::ALL.map(|class| {
+                count(&|decision| {
+                    !decision.forwards() && decision.reason().unwrap().class() == class
+                })
+            });
+            let denied: Vec<u64> = cell.denied().map(|(_, count)| count).collect();
+            cell.seen() == own().count() as u64
+                && cell.allowed() == count(&|decision| decision.forwards())
+                && denied == classes
+        };
+        self.keys.iter().all(|key| {
+            let claims = key.claims();
+            adds_up(key_name(&claims.jti), &|other| other.claims().jti == claims.jti)
+                && (!self.counts_tenants
+                    || adds_up(tenant_name(&claims.tenant), &|other| {
+                        other.claims().tenant == claims.tenant
+                    }))
+        })
+    }
+
+    fn admit_later(&self, store: &MemoryStore) -> usize {
+        let store = store.fork();
+        let records = RecordStore::new(&store, self.dialect);
+        let admit = |key: &Rc<Key>| {
+            let admission = Admission::new(&records, &self.engine, key, None, NOW_NS);
+            admission.admit(Decision::Allow).decision.forwards()
+        };
+        (0..self.room + 1).map(|_| self.keys.iter().filter(|key| admit(key)).count()).sum()
+    }
+
+    #[track_caller]
+    fn hold(self) {
+        let Self { ends, violations, .. } = self.run();
+        println!("{ends} ends");
+        assert!(ends > 1);
+        assert_eq!(violations, [""; 0]);
+    }
+
+    #[track_caller]
+    fn fail(self, what: &str) {
+        let Self { ends, violations, .. } = self.run();
+        println!("{} violations at {ends} ends", violations.len());
+        assert!(violations.iter().any(|violation| violation.starts_with(what)), "{violations:?}");
+    }
+}
+
+/// What a state comes to: what the records hold, and what each worker has read and done. A number that
+/// is only compared matters as far as it is the present one.
+fn fingerprint(store: &MemoryStore, workers: &[Worker]) -> Vec<u8> {
+    let mut text = String::new();
+    let mut names = BTreeSet::new();
+    for worker in workers {
+        text += &format!("{:?}", worker.decision);
+        for answer in &worker.answers {
+            let Answer::Read(name, record) = answer else {
+                text += "written;";
+                continue;
+            };
+            let present = store.shared_data(name).unwrap().map(|(_, cas)| cas);
+            let current = record.as_ref().map(|(_, cas)| *cas) == present;
+            text += &format!("{name} {:?} {current};", record.as_ref().map(|(bytes, _)| bytes));
+            names.insert(name);
+        }
+    }
+    for name in names {
+        let record = store.shared_data(name).unwrap().map(|(record, _)| record);
+        text += &format!("{name} {record:?}");
+    }
+    text.into_bytes()
+}
+
+// === keys ===
+
+fn ring() -> (Ring, Kid) {
+    let secret = Secret::parse(SECRET).unwrap();
+    let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
+    let kid = ring.kid_at(0).unwrap();
+    (ring, kid)
+}
+
+fn token(jti: &str) -> String {
+    let (ring, kid) = ring();
+    let claims = format!(r#"{{"jti":"{jti}","tenant":"acme","iat":1780000000,"exp":1900000000}}"#);
+    mint(&ring.signing_key(&kid), &kid, claims.as_bytes())
+}
+
+fn child(jti: &str, caveat: &str) -> String {
+    let token = token(jti);
+    Unverified::parse(token.as_bytes()).unwrap().attenuate(caveat.as_bytes()).unwrap()
+}
+
+fn rate(requests: u32) -> String {
+    format!(r#""rate": {{"requests": {requests}, {SLOW}}}"#)
+}
+
+fn quota(requests: u32) -> String {
+    format!(r#""quotas": [{{"requests": {requests}, "per": "total"}}]"#)
+}
+
+fn of_tier(limit: &str) -> String {
+    format!(r#""tiers": {{"default": {{{limit}}}}}"#)
+}
+
+fn of_both(tier: &str, tenant: &str) -> String {
+    format!(r#"{}, "tenants": {{"acme": {{{tenant}}}}}"#, of_tier(tier))
+}
+
+// === the tests ===
+
+const DIALECTS: [Dialect; 2] = [Dialect::Envoy, Dialect::Nginx];
+
+#[test]
+fn two_workers_on_one_key() {
+    for dialect in DIALECTS {
+        for limit in [rate(1), quota(1)] {
+            let keys = [token("k"), token("k")];
+            Search::new(&of_tier(&limit), &keys, 1).over(dialect).hold();
+        }
+    }
+}
+
+#[test]
+fn three_workers_on_one_key_and_its_tenant() {
+    for dialect in DIALECTS {
+        for (key, tenant) in [(1, 2), (2, 1), (2, 2), (3, 1)] {
+            let keys = [token("k"), token("k"), token("k")];
+            let room = key.min(tenant) as usize;
+            Search::new(&of_both(&rate(key), &quota(tenant)), &keys, room).over(dialect).hold();
+            Search::new(&of_both(&quota(key), &rate(tenant)), &keys, room).over(dialect).hold();
+        }
+    }
+}
+
+#[test]
+fn three_workers_on_three_keys_of_a_tenant() {
+    let keys = [token("a"), token("b"), token("c")];
+    for room in 1..=3 {
+        let config = of_both(&quota(2), &rate(room));
+        Search::new(&config, &keys, room as usize).hold();
+    }
+}
+
+#[test]
+fn two_keys_of_a_tenant_that_has_less_than_either() {
+    let keys = [token("a"), token("a"), token("b")];
+    Search::new(&of_both(&rate(2), &quota(1)), &keys, 1).hold();
+}
+
+#[test]
+fn children_of_one_key() {
+    let one = format!("{{{}}}", quota(1));
+    let other = format!(r#"{{"methods": ["GET"], {}}}"#, rate(2));
+    let keys = [child("k", &one), child("k", &one), child("k", &other)];
+    Search::new(&of_tier(&quota(2)), &keys, 2).hold();
+    Search::new(&of_both(&quota(3), &quota(2)), &keys, 2).hold();
+}
+
+#[test]
+fn a_request_that_is_taken_back_leaves_its_room() {
+    let keys = [token("a"), token("taken_back"), token("taken_back")];
+    for (tier, tenant, room) in [(quota(1), rate(2), 2), (rate(2), quota(1), 1)] {
+        let mut search = Search::new(&of_both(&tier, &tenant), &keys, room);
+        search.work = admit_and_take_back;
+        search.hold();
+    }
+}
+
+#[test]
+fn creating_with_zero_is_caught() {
+    let keys = [token("k"), token("k")];
+    let mut search = Search::new(&of_tier(&quota(1)), &keys, 1);
+    search.create_with_zero = true;
+    search.fail("more got in than there is room for");
+}
+
+#[test]
+fn deciding_outside_the_loop_is_caught() {
+    let keys = [token("k"), token("k")];
+    let mut search = Search::new(&of_tier(&quota(1)), &keys, 1);
+    search.work = check_then_count;
+    search.counts_tenants = false;
+    search.fail("more got in than there is room for");
+}
+
+#[test]
+fn keeping_the_charge_of_a_refused_request_is_caught() {
+    let keys = [token("a"), token("b")];
+    let mut search = Search::new(&of_both(&quota(2), &quota(1)), &keys, 1);
+    search.work = keep_the_charge;
+    search.fail("the counts are not those of the decisions");
+}
+
+/// A host on which another worker is always ahead.
+struct Contended(MemoryStore);
+
+impl SharedData for Contended {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.0.shared_data(name)
+    }
+
+    fn set_shared_data(&self, _: &str, _: &[u8], _: u32) -> Result<(), WriteError> {
+        Err(WriteError::CasMismatch)
+    }
+}
+
+#[test]
+fn a_host_that_always_answers_mismatch_allows_nothing() {
+    let search = Search::new(&of_both(&quota(9), &quota(9)), &[token("k")], 9);
+    let host = Contended(MemoryStore::new(Dialect::Envoy));
+    for dialect in [Dialect::Auto, Dialect::Envoy, Dialect::Nginx] {
+        let records = RecordStore::new(&host, dialect);
+        let admission = Admission::new(&records, &search.engine, &search.keys[0], None, NOW_NS);
+        let decision = admission.admit(Decision::Allow).decision;
+        assert_eq!(decision, Decision::Deny(DenyReason::Contention), "{dialect:?}");
+        assert!(records.retries() >= 64);
+    }
+    assert!(host.0.is_empty());
+}

@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""mutants.py: breaks the limits on purpose, one way at a time, in a copy of the sources, and sees that the tests notice.
+
+Each mutant is a change of one file: what stands there, what takes its place, and the tests that must fail. A text that
+is not there exactly once, or a mutant that does not compile, is an error: then the mutant has to follow the code.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPY = ROOT / "target" / "mutants" / "copy"
+BUILD = ROOT / "target" / "mutants" / "build"
+
+LIB = ["--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::"]
+MODEL = ["--test", "interleavings"]
+
+MUTANTS = [
+    ("cells are created with cas 0", "src/host/store.rs", MODEL,
+     "const NEVER_ISSUED: u32 = u32::MAX;",
+     "const NEVER_ISSUED: u32 = 0;"),
+    ("a limit is checked outside the loop", "src/host/admission.rs", MODEL,
+     "        let claims = self.key.claims();\n        self.store.update(&self.key_name(), |cell: &mut Cell| {",
+     "        let claims = self.key.claims();\n"
+     "        let mut before: Cell = self.store.read(&self.key_name())?;\n"
+     "        let early = before.count(decision, &self.key_charges, self.now_ns, self.mode);\n"
+     "        self.store.update(&self.key_name(), |cell: &mut Cell| {\n"
+     "            if early.decision.forwards() {\n"
+     "                cell.count(decision, &[], self.now_ns, self.mode);\n"
+     "                return (early, Vec::new(), None);\n"
+     "            }"),
+    ("a mismatch is taken for success", "src/host/store.rs", MODEL,
+     "                Err(WriteError::CasMismatch) => self.retry(),",
+     "                Err(WriteError::CasMismatch) => return Ok(()),"),
+    ("contention lets through", "src/host/admission.rs", MODEL,
+     "            Err(not_counted) => return Admitted::uncounted(Decision::Deny(not_counted.into())),",
+     "            Err(_) => return Admitted::uncounted(decision),"),
+    ("what the tenant refuses stays charged to the key", "src/host/admission.rs", MODEL,
+     "            match self.take_back_key(of_key.reservation, reason.class()) {",
+     "            match self.take_back_key(None, reason.class()) {"),
+    ("what cannot go on stays charged to the tenant", "src/host/admission.rs", MODEL,
+     "cell.take_back(class, &self.tenant_charges, admitted.tenant_reservation);",
+     "cell.take_back(class, &self.tenant_charges, None);"),
+    ("a refused request burns the allowance", "src/ledger.rs", LIB,
+     "        if let Some(exceeded) = exceeded.reduce(Exceeded::later) {\n            return Err(exceeded);",
+     "        if let Some(exceeded) = exceeded.reduce(Exceeded::later) {\n"
+     "            charges.iter().for_each(|charge| self.charge(charge));\n            return Err(exceeded);"),
+    ("a new configuration refills", "src/host/admission.rs", LIB,
+     "        key_name(&self.key.claims().jti)\n    }",
+     "        key_name(&format!(\"{}-{}\", self.key.claims().jti, self.key_charges.len()))\n    }"),
+    ("a clock that goes back refills a window", "src/quota.rs", LIB,
+     "        let Some(elapsed @ 1..) = window.checked_sub(spent.window) else {\n            return spent;\n        };",
+     "        let elapsed = window.abs_diff(spent.window);\n        if elapsed == 0 {\n            return spent;\n        }"),
+    ("the ledger forgets its clock", "src/ledger.rs", LIB,
+     "        self.clock_ns = self.clock_ns.max(now_ns);",
+     "        self.clock_ns = now_ns;"),
+    ("a full table of children forgets one", "src/ledger.rs", LIB,
+     "        if in_use + 1 + fresh.count() <= MAX_CHILD_LIMITS {",
+     "        if in_use + 1 + fresh.count() <= usize::MAX {"),
+    ("a rate gives back what has drained", "src/gcra.rs", LIB,
+     "        let refund = self.interval().saturating_sub(drained);",
+     "        let refund = self.interval().saturating_sub(drained.min(0));"),
+    ("a rate lets one more in", "src/gcra.rs", LIB,
+     "            None | Some(0) => Ok(",
+     "            None | Some(0..=1) => Ok("),
+    ("debt is forgiven", "src/quota.rs", LIB,
+     "        let used = spent.over.saturating_sub(paid);",
+     "        let used = spent.over.saturating_sub(paid).min(0);"),
+]
+
+
+def copy_sources():
+    """The tracked and new files as they are now, without those that git ignores."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    shutil.rmtree(COPY, ignore_errors=True)
+    for name in filter(None, listed.split("\0")):
+        source, copy = ROOT / name, COPY / name
+        if source.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy)
+
+
+def cargo(*arguments):
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD)}
+    return subprocess.run(
+        ["cargo", "test", "--quiet", "--locked", "--no-default-features", *arguments],
+        cwd=COPY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def without_run(tests):
+    return [*tests[:tests.index("--")], "--no-run"] if "--" in tests else [*tests, "--no-run"]
+
+
+def survives(file, tests, old, new):
+    """Why a mutant counts as not caught; None when the tests notice it."""
+    path = COPY / file
+    text = path.read_text()
+    if text.count(old) != 1:
+        return f"{file} has its text {text.count(old)} times"
+    path.write_text(text.replace(old, new))
+    try:
+        built = cargo(*without_run(tests))
+        if built.returncode != 0:
+            return f"does not compile:\n{built.stdout}"
+        return "no test fails" if cargo(*tests).returncode == 0 else None
+    finally:
+        path.write_text(text)
+
+
+def main():
+    copy_sources()
+    for tests in (LIB, MODEL):
+        sound = cargo(*tests)
+        if sound.returncode != 0:
+            sys.exit(f"mutants: the tests fail without any mutant:\n{sound.stdout}")
+    survivors = 0
+    for name, file, tests, old, new in MUTANTS:
+        problem = survives(file, tests, old, new)
+        survivors += problem is not None
+        print(f"{'SURVIVES' if problem else 'caught  '} {name}{': ' + problem if problem else ''}", flush=True)
+    print(f"mutants: {len(MUTANTS) - survivors} of {len(MUTANTS)} caught")
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
