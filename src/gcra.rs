@@ -76,6 +76,16 @@ impl Rate {
             .ok_or_else(|| node.expected("a burst that comes back within 366 days"))
     }
 
+    /// How many requests there are in a period.
+    pub fn requests(&self) -> u32 {
+        self.requests.get()
+    }
+
+    /// The period, in seconds.
+    pub fn per_secs(&self) -> u64 {
+        self.per_ns / NANOS_PER_SEC
+    }
+
     /// The most requests that conform at once.
     pub fn burst(&self) -> u32 {
         self.burst.get()

@@ -11,11 +11,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vkey::anomaly::Sensitivity;
 use vkey::audit::{Mask, Record};
 use vkey::config::Config;
 use vkey::decision::{DenyReason, Refusal, reply};
+use vkey::failures;
 use vkey::json::Json;
 use vkey::keyring::{InvalidSecret, Secret};
+use vkey::ledger::MAX_CHILD_LIMITS;
 
 fn readme() -> String {
     fs::read_to_string("README.md").unwrap()
@@ -57,6 +60,32 @@ fn the_readme_lists_every_member_of_the_configuration() {
         let listed = |line: &str| starts.iter().any(|start| line.starts_with(start.as_str()));
         assert!(readme.lines().any(listed), "{member}");
     }
+}
+
+#[test]
+fn the_readme_has_the_numbers_of_every_sensitivity() {
+    let readme = readme();
+    for sensitivity in Sensitivity::ALL {
+        let numbers = sensitivity.thresholds();
+        let row =
+            readme.lines().find(|line| line.starts_with(&format!("| `{}` |", sensitivity.word())));
+        let row = row.unwrap_or_else(|| panic!("{sensitivity:?}"));
+        for text in [
+            format!("over {} times the mean", numbers.rate_factor),
+            format!("at least {} requests", numbers.rate_requests),
+            format!("after {} windows", numbers.rate_windows),
+            format!("after {} requests", numbers.source_requests),
+            format!(
+                "at least {} % of at least {}",
+                numbers.refusals_percent, numbers.refusals_requests
+            ),
+        ] {
+            assert!(row.contains(&text), "{text}: {row}");
+        }
+    }
+    assert!(readme.contains(&format!("At most {MAX_CHILD_LIMITS} limits of a key's children")));
+    let places = usize::from(failures::SHARDS) * failures::WAYS;
+    assert!(readme.contains(&format!("{places} places in {} records", failures::SHARDS)));
 }
 
 /// A secret that anybody can read here must open no gate.

@@ -83,6 +83,7 @@ part=$1
 shift
 case $part in
     curl) debian "command -v curl" curl ;;
+    python3) debian "command -v python3" python3 ;;
     rust | envoy) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
     wasm-runner) wasm_runner "$@" ;;

@@ -9,6 +9,8 @@ use crate::engine::{Engine, Identity};
 use crate::exchange::{Verdict, asks_for_usage, decide};
 use crate::json::Json;
 use crate::key::Key;
+use crate::limit::{Charge, Limit};
+use crate::quota::{Period, Quota};
 
 use super::output::ascii;
 use super::time;
@@ -20,7 +22,9 @@ pub(super) struct Report {
     now_secs: u64,
     key: Option<Rc<Key>>,
     stages: Vec<Stage>,
-    /// The answer would be the key's own counts.
+    /// The limits that the request would be charged to. What is left of them only the gate knows.
+    limits: Vec<Charge>,
+    /// The answer would be counts.
     usage: bool,
 }
 
@@ -46,6 +50,7 @@ impl Report {
             now_secs,
             key: key.clone(),
             stages: Vec::new(),
+            limits: Vec::new(),
             usage: false,
         };
         let Some(key) = key else {
@@ -92,6 +97,10 @@ impl Report {
             Verdict::Decide(decision) => decision,
             Verdict::ShowUsage(_) => Decision::Allow,
         };
+        if self.decision.forwards() && !self.usage {
+            self.limits = engine.key_charges(key);
+            self.limits.extend(engine.tenant_charges(&key.claims().tenant));
+        }
     }
 
     fn push(&mut self, name: impl fmt::Display, verdict: Result<(), DenyReason>) {
@@ -105,6 +114,7 @@ impl Report {
             ("now", self.now_secs.into()),
             ("key", self.key.as_ref().map_or(Json::Null, |key| describe(key))),
             ("stages", Json::Array(self.stages.iter().map(Stage::to_json).collect())),
+            ("limits", Json::Array(self.limits.iter().map(limit_json).collect())),
             ("decision", self.decision.word().into()),
             ("reason", reason.map_or(Json::Null, |reason| reason.code().into())),
             ("usage", Json::Bool(self.usage)),
@@ -125,11 +135,14 @@ impl fmt::Display for Report {
                 Err(reason) => writeln!(f, "{name:<12}{reason}: {}", reason.message())?,
             }
         }
+        for charge in &self.limits {
+            writeln!(f, "{:<12}{}: {}", "limit", charge.name(), limit_text(&charge.limit))?;
+        }
         let word = self.decision.word();
         match self.decision.reason() {
             Some(reason) => writeln!(f, "{:<12}{word} {reason}", "decision"),
             None if self.usage => {
-                writeln!(f, "{:<12}{word}, with the key's own counts", "decision")
+                writeln!(f, "{:<12}{word}, with counts", "decision")
             }
             None => writeln!(f, "{:<12}{word}", "decision"),
         }
@@ -162,6 +175,24 @@ fn describe(key: &Key) -> Json {
         ("tier", claims.tier().into()),
         ("caveats", u64::try_from(key.caveats_len()).map_or(Json::Null, Json::from)),
     ])
+}
+
+fn limit_json(charge: &Charge) -> Json {
+    Json::object([
+        ("name", charge.name().to_string().as_str().into()),
+        ("limit", limit_text(&charge.limit).as_str().into()),
+    ])
+}
+
+fn limit_text(limit: &Limit) -> String {
+    match limit {
+        Limit::Rate(rate) => {
+            let (requests, per) = (rate.requests(), time::words(rate.per_secs()));
+            format!("{requests} requests in {per}, {} at once", rate.burst())
+        }
+        Limit::Quota(Quota { unit, limit, per: Period::Total }) => format!("{limit} {unit} in all"),
+        Limit::Quota(Quota { unit, limit, per }) => format!("{limit} {unit} a {}", per.name()),
+    }
 }
 
 /// What a request without further headers asks for when its method is CONNECT.

@@ -101,3 +101,32 @@ fn the_shadow_mode_lets_through_and_says_so() {
     );
     gate.denies("garbage", &[], "key_malformed");
 }
+
+#[test]
+fn explain_lists_the_limits_that_a_request_is_charged_to() {
+    let gate = Gate::with(&json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "tiers": {"default": {
+            "rate": {"requests": 5, "per": "90s", "burst": 7},
+            "quotas": [{"requests": 9, "per": "month"}],
+        }},
+        "tenants": {"acme": {"quotas": [{"requests": 20, "per": "total"}]}},
+    }));
+    let key = gate.mint(&["--only", r#"{"rate":{"requests":1,"per":"1s"}}"#]);
+    let key = attenuate(&key, r#"{"quotas":[{"requests":1,"per":"day"}]}"#);
+    let limits = &gate.allows(&key, &[])["limits"];
+    let limits: Vec<_> = limits.as_array().unwrap().iter().collect();
+    let expected = [
+        ("tier_rate", "5 requests in 1m 30s, 7 at once"),
+        ("tier_requests_month", "9 requests a month"),
+        ("only_rate", "1 requests in 1s, 1 at once"),
+        ("caveat_1_requests_day", "1 requests a day"),
+        ("tenant_requests_total", "20 requests in all"),
+    ];
+    let expected = expected.map(|(name, limit)| json!({"name": name, "limit": limit}));
+    assert_eq!(limits, expected.iter().collect::<Vec<_>>());
+    let refused = gate.explain(&key, &["--path", "/a%2fb"]).1;
+    assert_eq!(refused["limits"], json!([]));
+    let tokens = attenuate(&key, r#"{"quotas":[{"tokens":1,"per":"day"}]}"#);
+    gate.denies(&tokens, &[], "caveat_unsupported");
+}
