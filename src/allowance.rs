@@ -4,8 +4,7 @@ use crate::gcra::{Rate, Tat};
 use crate::json::Json;
 use crate::limit::{Kind, LimitName};
 use crate::quota::{Quota, Spent, Unit};
-
-const NANOS_PER_SEC: u64 = 1_000_000_000;
+use crate::time::{nanos, secs, secs_until};
 
 /// The largest integer of a structured field (RFC 9651, section 3.3.1).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
@@ -49,14 +48,14 @@ impl Allowance {
 
     /// What is left of a quota.
     pub(crate) fn of_quota(name: LimitName, quota: &Quota, spent: Spent, now_ns: u64) -> Self {
-        let spent = quota.roll(spent, now_ns / NANOS_PER_SEC);
+        let spent = quota.roll(spent, secs(now_ns));
         let start_secs = quota.per.start_secs(spent.window);
         let end_secs = quota.per.end_secs(spent.window);
         Self {
             name,
             limit: quota.limit,
             remaining: quota.limit.saturating_sub(spent.used),
-            reset_secs: end_secs.map(|secs| secs_until(secs.saturating_mul(NANOS_PER_SEC), now_ns)),
+            reset_secs: end_secs.map(|secs| secs_until(nanos(secs), now_ns)),
             window_secs: end_secs.zip(start_secs).map(|(end, start)| end.saturating_sub(start)),
         }
     }
@@ -114,11 +113,6 @@ impl RateLimitFields {
     }
 }
 
-/// Seconds until a time, rounded up.
-pub(crate) fn secs_until(until_ns: u64, now_ns: u64) -> u64 {
-    until_ns.saturating_sub(now_ns).div_ceil(NANOS_PER_SEC)
-}
-
 fn parameter(item: String, name: &str, value: Option<u64>) -> String {
     match value {
         Some(value) => format!("{item};{name}={}", field_integer(value)),
@@ -162,12 +156,5 @@ mod tests {
         let expected =
             r#"{"name":"tier_requests_day","limit":10,"used":6,"remaining":4,"reset_secs":60}"#;
         assert_eq!(shown.to_json().to_string(), expected);
-    }
-
-    #[test]
-    fn seconds_are_rounded_up() {
-        assert_eq!(secs_until(NANOS_PER_SEC + 1, 0), 2);
-        assert_eq!(secs_until(NANOS_PER_SEC, 0), 1);
-        assert_eq!(secs_until(0, NANOS_PER_SEC), 0);
     }
 }

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::allowance::{Allowance, RateLimitFields, secs_until};
+use crate::allowance::{Allowance, RateLimitFields};
 use crate::config::Mode;
 use crate::ledger::Exceeded;
+use crate::time::secs_until;
 
 /// What a request was answered with by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +251,7 @@ impl Reply {
 ///
 /// Only what is refused by a limit has more to tell, in `refusal`: `Retry-After` (RFC 9110, section
 /// 10.2.3), the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
-pub fn reply(reason: DenyReason, refusal: &Refusal) -> Reply {
+pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     let (status, error_type) = match reason.class() {
         DenyClass::Unauthenticated => (401, "authentication_error"),
         DenyClass::Forbidden => (403, "permission_error"),
@@ -268,11 +269,12 @@ pub fn reply(reason: DenyReason, refusal: &Refusal) -> Reply {
     };
     let mut explanation = String::new();
     if reason.class() == DenyClass::Limited {
-        let secs = refusal.retry_after_secs.iter();
-        headers.extend(secs.map(|secs| ("retry-after", secs.to_string().into())));
-        let fields = refusal.fields.clone().map(RateLimitFields::into_headers);
-        headers.extend(fields.into_iter().flatten().map(|(name, value)| (name, value.into())));
-        explanation.extend(refusal.explanation.iter().flat_map(|text| [": ", text.as_str()]));
+        let Refusal { explanation: text, retry_after_secs, fields } = refusal;
+        let retry_after = retry_after_secs.map(|secs| ("retry-after", secs.to_string()));
+        let fields = fields.into_iter().flat_map(RateLimitFields::into_headers);
+        let told = retry_after.into_iter().chain(fields);
+        headers.extend(told.map(|(name, value)| (name, value.into())));
+        explanation = text.map_or(explanation, |text| format!(": {text}"));
     }
     Reply {
         status,
@@ -301,7 +303,7 @@ mod tests {
     fn every_401_is_the_same() {
         let of_class = |r: &&DenyReason| r.class() == DenyClass::Unauthenticated;
         let mut replies = DenyReason::ALL.iter().filter(of_class).map(|reason| {
-            let Reply { status, headers, body, .. } = reply(*reason, &Refusal::default());
+            let Reply { status, headers, body, .. } = reply(*reason, Refusal::default());
             (status, headers, body)
         });
         let first = replies.next().unwrap();
@@ -312,7 +314,7 @@ mod tests {
     #[test]
     fn other_classes_name_the_reason() {
         for reason in DenyReason::ALL.iter().filter(|r| r.class() != DenyClass::Unauthenticated) {
-            let body = Json::parse(reply(*reason, &Refusal::default()).body.as_bytes()).unwrap();
+            let body = Json::parse(reply(*reason, Refusal::default()).body.as_bytes()).unwrap();
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
         }

@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::limit::LimitName;
+use crate::time::secs;
 use crate::usage::Subject;
 
 /// The most names of a query in an audit line, and the longest of each, in bytes.
@@ -35,7 +36,6 @@ const MAX_AMBIGUOUS_PATH_BYTES: usize = 1024;
 /// The longest request id in an audit line, in bytes: shorter than any key, so that no key fits.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
-const NANOS_PER_SEC: u64 = 1_000_000_000;
 const NANOS_PER_MICRO: u64 = 1_000;
 
 /// One request on its way.
@@ -177,7 +177,7 @@ impl Exchange {
         let path = canonical_path(request.head);
         self.observe_at(&path, request.head, source, request.now_ns);
         self.plan = Some(Rc::clone(engine.plan_id()));
-        let now_secs = request.now_ns / NANOS_PER_SEC;
+        let now_secs = secs(request.now_ns);
         let credential = match request.head.credential() {
             Ok(credential) => credential,
             Err(reason) => return Judgement::deny(None, reason),
@@ -205,10 +205,12 @@ impl Exchange {
         Judgement { key: Some(key), verdict }
     }
 
-    /// Takes down that the request goes on, once nothing about it is left to do. An allowed request
-    /// need not: the usage of a key is answered here.
-    pub fn forward(&mut self) {
+    /// Takes down that the request goes on, once nothing about it is left to do, and what its client
+    /// is to be told of its limits. An allowed request need not go on: the usage of a key is answered
+    /// here.
+    pub fn forward(&mut self, fields: Option<RateLimitFields>) {
         self.forwarded = true;
+        self.fields = fields;
     }
 
     /// Whether the request went on.
@@ -216,11 +218,9 @@ impl Exchange {
         self.forwarded
     }
 
-    /// Takes down what the limits made of the request: the one that had no room, and what is left of
-    /// all.
-    pub fn limit(&mut self, limit: Option<LimitName>, fields: Option<RateLimitFields>) {
+    /// Takes down the limit that had no room, where there was one.
+    pub fn limit(&mut self, limit: Option<LimitName>) {
         self.limit = limit;
-        self.fields = fields;
     }
 
     /// Takes down what is unusual about the use of the key.
@@ -230,7 +230,7 @@ impl Exchange {
 
     /// What the client is told of its limits with the answer of a request that went on.
     pub fn take_fields(&mut self) -> Option<RateLimitFields> {
-        if self.forwarded { self.fields.take() } else { None }
+        self.fields.take()
     }
 
     /// The address of the client, as far as it is known.

@@ -10,8 +10,7 @@
 use std::num::NonZeroU32;
 
 use crate::json::{Invalid, Node};
-
-const NANOS_PER_SEC: u64 = 1_000_000_000;
+use crate::time::{NANOS_PER_SEC, secs};
 
 /// The most `requests` and the largest `burst`.
 const MAX_REQUESTS: u64 = 1_000_000_000;
@@ -83,7 +82,7 @@ impl Rate {
 
     /// The period, in seconds.
     pub fn per_secs(&self) -> u64 {
-        self.per_ns / NANOS_PER_SEC
+        secs(self.per_ns)
     }
 
     /// The most requests that conform at once.

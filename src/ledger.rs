@@ -11,8 +11,7 @@ use crate::gcra::Tat;
 use crate::limit::{Charge, ChildId, Kind, Limit, LimitName, Scope};
 use crate::quota::{Period, Quota, Reserved, Spent, Unit};
 use crate::record::take;
-
-const NANOS_PER_SEC: u64 = 1_000_000_000;
+use crate::time::{nanos, secs};
 
 /// The most limits of children that are in use at one time. Whoever holds a key can make any number
 /// of children, so beyond this one more is refused: what is in use is never forgotten.
@@ -88,7 +87,7 @@ impl Ledger {
                     self.set_tat(charge.scope, rate.give_back(tat, at_ns, clock_ns));
                 }
                 Limit::Quota(quota) => {
-                    let at_secs = at_ns / NANOS_PER_SEC;
+                    let at_secs = secs(at_ns);
                     let reserved = Reserved { amount: charge.amount, at_secs };
                     let spent = self.spent(charge.scope, &quota);
                     let spent = quota.settle(spent, reserved, 0, now_secs);
@@ -207,7 +206,7 @@ impl Ledger {
     }
 
     fn now_secs(&self) -> u64 {
-        self.clock_ns / NANOS_PER_SEC
+        secs(self.clock_ns)
     }
 
     fn child_rates(&self) -> impl Iterator<Item = &RateUse> {
@@ -239,10 +238,6 @@ impl Exceeded {
         let never = |exceeded: &Self| exceeded.until_ns.unwrap_or(u64::MAX);
         if never(&other) > never(&self) { other } else { self }
     }
-}
-
-fn nanos(secs: u64) -> u64 {
-    secs.saturating_mul(NANOS_PER_SEC)
 }
 
 // === as bytes ===

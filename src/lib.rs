@@ -44,5 +44,6 @@ pub mod limit;
 pub mod mac;
 pub mod quota;
 pub mod record;
+pub mod time;
 pub mod token;
 pub mod usage;

@@ -29,7 +29,7 @@ fn the_readme_lists_every_reason_with_its_status_and_class() {
     let readme = readme();
     let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
     for reason in DenyReason::ALL {
-        let (status, class) = (reply(*reason, &Refusal::default()).status, reason.class().name());
+        let (status, class) = (reply(*reason, Refusal::default()).status, reason.class().name());
         let row = format!("| `{reason}` | {status} | {class} |");
         assert!(rows.iter().any(|line| line.starts_with(&row)), "{row}");
     }

@@ -17,10 +17,9 @@ use crate::key::Key;
 use crate::ledger::{Exceeded, Reservation};
 use crate::limit::Charge;
 use crate::record::Name;
+use crate::time::secs;
 
 use super::{NotCounted, RecordStore, SharedData};
-
-const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// What a request of a key is counted by.
 pub struct Admission<'a, S: ?Sized> {
@@ -144,7 +143,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             let seen = Observation {
                 source: self.source,
                 refused: !counted.decision.forwards(),
-                now_secs: self.now_ns / NANOS_PER_SEC,
+                now_secs: secs(self.now_ns),
             };
             let anomaly = self.sensitivity.and_then(|sensitivity| cell.observe(&seen, sensitivity));
             (counted, left, anomaly)

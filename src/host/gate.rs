@@ -3,31 +3,20 @@
 use std::cell::{OnceCell, RefCell};
 
 use crate::allowance::RateLimitFields;
-use crate::cell::{Cell, key_name, tenant_name};
 use crate::cidr::parse_address;
-use crate::claims::Claims;
 use crate::config::{AuditSettings, Config, Dialect, Level, Plan, Sink};
-use crate::decision::{Decision, DenyClass, DenyReason, Refusal, Reply, reply};
+use crate::decision::{DenyReason, Reply};
 use crate::engine::Engine;
-use crate::exchange::{Edits, Ending, Exchange, Judgement, Request, Verdict};
-use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
+use crate::exchange::{Ending, Exchange, Request};
 use crate::headers::RequestHead;
 use crate::json::Invalid;
-use crate::key::Key;
-use crate::ledger::Exceeded;
-use crate::usage::{self, Account, Subject};
 
+use super::judged::{Judged, deny};
 use super::metrics::Metrics;
-use super::{Admission, Admitted, Host, HostError, NotCounted, Property, RecordStore, number};
-
-const NANOS_PER_SEC: u64 = 1_000_000_000;
+use super::{Host, HostError, Property, RecordStore, number};
 
 /// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
 const AUDIT_STATE: &str = "vkey.audit";
-
-/// The filter state that lets a request through the seal behind the module: see the README.
-const SEAL_STATE: &str = "vkey.decision";
-const SEAL_VALUE: &str = "allow";
 
 /// What a root context holds: an engine, or a denial for everything.
 pub struct Gate {
@@ -50,14 +39,6 @@ pub enum Action {
     Continue,
     /// It was answered.
     Pause,
-}
-
-/// A request that is judged, while the host still shows it.
-struct Judged<'a, H> {
-    host: &'a H,
-    engine: &'a Engine,
-    head: &'a RequestHead<'a>,
-    key: &'a Key,
 }
 
 // === impl Gate ===
@@ -204,61 +185,18 @@ impl Gate {
         let peer = peer.as_deref().and_then(parse_address);
         let request = Request { head: &head, peer, now_ns };
         let client_cert = || client_cert(host);
-        let Judgement { key, verdict } = exchange.judge(engine, &request, client_cert);
-        let store = RecordStore::new(host, self.dialect);
-        let answer = match (verdict, key) {
-            (Verdict::ShowUsage(subject), Some(key)) => {
-                Err(show_usage(&store, engine, &key, &subject, exchange, now_ns))
-            }
-            (Verdict::Decide(decision), Some(key)) => {
-                let judged = Judged { host, engine, head: &head, key: &key };
-                judged.admit(&store, decision, exchange, now_ns)
-            }
-            (Verdict::Decide(Decision::Deny(reason)), None) => {
-                let rules = engine.settings().auth_failures;
-                Err(self.refuse_stranger(&store, host, rules, exchange, reason, now_ns))
-            }
-            (_, None) => Err(deny(exchange, DenyReason::NotReady)),
+        let judgement = exchange.judge(engine, &request, client_cert);
+        let judged = Judged {
+            host,
+            store: RecordStore::new(host, self.dialect),
+            metrics: &self.metrics,
+            engine,
+            head: &head,
+            now_ns,
         };
-        self.metrics.count_retries(host, store.retries());
+        let answer = judged.conclude(judgement, exchange);
+        self.metrics.count_retries(host, judged.store.retries());
         answer
-    }
-
-    /// Refuses a request that no key was verified for, and counts it against its source. A source that
-    /// is blocked is told to wait: it never had a good key in its hands here, and whoever has one is
-    /// not asked where from.
-    fn refuse_stranger<H: Host>(
-        &self,
-        store: &RecordStore<'_, H>,
-        host: &H,
-        rules: Option<FailureRules>,
-        exchange: &mut Exchange,
-        reason: DenyReason,
-        now_ns: u64,
-    ) -> Reply {
-        let now_secs = now_ns / NANOS_PER_SEC;
-        let Some(rules) = rules.filter(|_| store.counts() && reason.is_failed_authentication())
-        else {
-            return deny(exchange, reason);
-        };
-        let source = exchange.source().map_or(Source::UNKNOWN, source_network);
-        let fail = |shard: &mut Shard| shard.fail(source, now_secs, &rules);
-        // A failure that cannot be counted is refused all the same.
-        let Failure { alert, blocked_until_secs } =
-            store.update(&source.shard(), fail).unwrap_or_default();
-        if alert {
-            self.metrics.count_auth_alert(host);
-            let FailureRules { threshold, window_secs, .. } = rules;
-            let text = format!(
-                "vkey: {threshold} keys that are not valid came from {source} within {window_secs} s"
-            );
-            host.log(Level::Warn, &text);
-        }
-        let Some(until_secs) = blocked_until_secs else {
-            return deny(exchange, reason);
-        };
-        exchange.conclude(Decision::Deny(DenyReason::SourceBlocked));
-        reply(DenyReason::SourceBlocked, &Refusal::blocked(until_secs.saturating_sub(now_secs)))
     }
 
     fn write(&self, host: &impl Host, line: &str) {
@@ -278,139 +216,6 @@ impl Gate {
             _ = self.node.set(text_property(host, Property::NodeId)?);
         }
         self.node.get().map(String::as_str)
-    }
-}
-
-// === impl Judged ===
-
-impl<H: Host> Judged<'_, H> {
-    /// Counts the request and sends it on, or says how it is answered.
-    fn admit(
-        &self,
-        store: &RecordStore<'_, H>,
-        decision: Decision,
-        exchange: &mut Exchange,
-        now_ns: u64,
-    ) -> Result<(), Reply> {
-        let source = exchange.source();
-        let admission = Admission::new(store, self.engine, self.key, source, now_ns);
-        let admitted = admission.admit(decision);
-        if let Some(not_counted) = admitted.miscounted {
-            self.log_miscount(not_counted);
-        }
-        let fields = RateLimitFields::new(&admitted.allowances);
-        exchange.limit(admitted.exceeded.map(|exceeded| exceeded.name), fields);
-        exchange.mark(admitted.anomaly);
-        exchange.conclude(admitted.decision);
-        if let Decision::Deny(reason) = admitted.decision {
-            return Err(reply(reason, &self.refusal(&admitted, now_ns)));
-        }
-        self.forward().map(|()| exchange.forward()).map_err(|_| {
-            // It was counted as allowed, and is not.
-            if let Err(not_counted) = admission.take_back(&admitted, DenyClass::Unavailable) {
-                self.log_miscount(not_counted);
-            }
-            deny(exchange, DenyReason::NotReady)
-        })
-    }
-
-    fn refusal(&self, admitted: &Admitted, now_ns: u64) -> Refusal {
-        let expires_in_secs = self.key.claims().exp.saturating_sub(now_ns / NANOS_PER_SEC);
-        let refusal = |exceeded: &Exceeded| {
-            Refusal::exceeded(exceeded, &admitted.allowances, now_ns, expires_in_secs)
-        };
-        admitted.exceeded.as_ref().map(refusal).unwrap_or_default()
-    }
-
-    fn log_miscount(&self, not_counted: NotCounted) {
-        self.host.log(Level::Error, &format!("vkey: a count is one too high: {not_counted}"));
-    }
-
-    /// Sends the request on without anything private of the client's. The seal is set last, so that
-    /// a request with one is a request that is whole.
-    fn forward(&self) -> Result<(), HostError> {
-        let edits = Edits::forward(self.engine, self.key, self.head);
-        for name in edits.remove {
-            self.host.remove_request_header(name)?;
-        }
-        if let Some((name, value)) = edits.replace {
-            self.host.remove_request_header(name.as_bytes())?;
-            self.host.add_request_header(name, value)?;
-        }
-        for (name, value) in edits.add {
-            self.host.add_request_header(name, &value)?;
-        }
-        self.seal();
-        Ok(())
-    }
-
-    /// Where the host keeps no filter state there is no seal behind the module either; where there is
-    /// one, it refuses what lacks it.
-    fn seal(&self) {
-        if let Err(HostError(status)) = self.host.set_filter_state(SEAL_STATE, SEAL_VALUE) {
-            self.host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
-        }
-    }
-}
-
-fn deny(exchange: &mut Exchange, reason: DenyReason) -> Reply {
-    exchange.conclude(Decision::Deny(reason));
-    reply(reason, &Refusal::default())
-}
-
-fn show_usage(
-    store: &RecordStore<'_, impl Host>,
-    engine: &Engine,
-    key: &Key,
-    subject: &Subject,
-    exchange: &mut Exchange,
-    now_ns: u64,
-) -> Reply {
-    match usage_answer(store, engine, key, subject, now_ns) {
-        Ok(answer) => {
-            exchange.conclude(Decision::Allow);
-            Reply::ok(answer, "usage")
-        }
-        Err(not_counted) => deny(exchange, not_counted.into()),
-    }
-}
-
-/// The limits of a key are known as far as its tier sets them, unless it is the one that asks.
-fn usage_answer(
-    store: &RecordStore<'_, impl Host>,
-    engine: &Engine,
-    key: &Key,
-    subject: &Subject,
-    now_ns: u64,
-) -> Result<String, NotCounted> {
-    let tenant_allowances = |tenant: &str, cell: &Cell| {
-        cell.ledger().allowances(&engine.tenant_charges(tenant), now_ns)
-    };
-    match subject {
-        Subject::Own => {
-            let Claims { jti, tenant, .. } = key.claims();
-            let tier = Some(key.claims().tier());
-            let cell: Cell = store.read(&key_name(jti))?;
-            let of_tenant: Cell = store.read(&tenant_name(tenant))?;
-            let mut allowances = cell.ledger().allowances(&engine.key_charges(key), now_ns);
-            allowances.extend(tenant_allowances(tenant, &of_tenant));
-            let account = Account { jti: Some(jti), tenant: Some(tenant), tier };
-            Ok(usage::answer(&account, &cell, &allowances))
-        }
-        Subject::Key(jti) => {
-            let cell: Cell = store.read(&key_name(jti))?;
-            let tenant = cell.holder().map(|holder| &*holder.tenant);
-            let tier = cell.holder().map(|holder| &*holder.tier);
-            let charges = tier.map(|tier| engine.tier_charges(tier)).unwrap_or_default();
-            let allowances = cell.ledger().allowances(&charges, now_ns);
-            let account = Account { jti: Some(jti), tenant, tier };
-            Ok(usage::answer(&account, &cell, &allowances))
-        }
-        Subject::Tenant(tenant) => {
-            let cell: Cell = store.read(&tenant_name(tenant))?;
-            let account = Account { tenant: Some(tenant), ..Account::default() };
-            Ok(usage::answer(&account, &cell, &tenant_allowances(tenant, &cell)))
-        }
     }
 }
 

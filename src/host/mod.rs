@@ -7,6 +7,7 @@
 
 mod admission;
 mod gate;
+mod judged;
 mod memory;
 mod metrics;
 mod store;

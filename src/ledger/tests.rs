@@ -4,7 +4,7 @@ use crate::gcra::Rate;
 use crate::limit::CHILD_ID_BYTES;
 use crate::record::Record as _;
 
-const SEC: u64 = NANOS_PER_SEC;
+const SEC: u64 = crate::time::NANOS_PER_SEC;
 const DAY: u64 = 86_400 * SEC;
 
 fn charge(origin: Origin, scope: Scope, limit: Limit) -> Charge {

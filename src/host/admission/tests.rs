@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{Config, Dialect};
 use crate::host::MemoryStore;
 use crate::keyring::{Ring, RingState, Secret};
+use crate::time::NANOS_PER_SEC;
 use crate::token::{Unverified, mint};
 
 const SECRET: &str = "Admission-1-counts-and-limits";

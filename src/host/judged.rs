@@ -1,0 +1,210 @@
+//! A judged request, while the host still shows it: counted and limited, and then sent on or answered.
+
+use crate::allowance::{Allowance, RateLimitFields};
+use crate::cell::{Cell, key_name, tenant_name};
+use crate::claims::Claims;
+use crate::config::Level;
+use crate::decision::{Decision, DenyClass, DenyReason, Refusal, Reply, reply};
+use crate::engine::Engine;
+use crate::exchange::{Edits, Exchange, Judgement, Verdict};
+use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
+use crate::headers::RequestHead;
+use crate::key::Key;
+use crate::ledger::Exceeded;
+use crate::time::secs;
+use crate::usage::{self, Account, Subject};
+
+use super::metrics::Metrics;
+use super::{Admission, Admitted, Host, HostError, NotCounted, RecordStore};
+
+/// The filter state that lets a request through the seal behind the module: see the README.
+const SEAL_STATE: &str = "vkey.decision";
+const SEAL_VALUE: &str = "allow";
+
+/// A request and what it is concluded with.
+pub(super) struct Judged<'a, H> {
+    pub(super) host: &'a H,
+    pub(super) store: RecordStore<'a, H>,
+    pub(super) metrics: &'a Metrics,
+    pub(super) engine: &'a Engine,
+    pub(super) head: &'a RequestHead<'a>,
+    pub(super) now_ns: u64,
+}
+
+impl<H: Host> Judged<'_, H> {
+    /// Lets the request on its way, or says how it is answered.
+    pub(super) fn conclude(
+        &self,
+        judgement: Judgement,
+        exchange: &mut Exchange,
+    ) -> Result<(), Reply> {
+        let Judgement { key, verdict } = judgement;
+        match (verdict, key) {
+            (Verdict::ShowUsage(subject), Some(key)) => {
+                Err(self.show_usage(&key, &subject, exchange))
+            }
+            (Verdict::Decide(decision), Some(key)) => self.admit(&key, decision, exchange),
+            (Verdict::Decide(Decision::Deny(reason)), None) => {
+                Err(self.refuse_stranger(reason, exchange))
+            }
+            (_, None) => Err(deny(exchange, DenyReason::NotReady)),
+        }
+    }
+
+    // === requests of a key ===
+
+    /// Counts the request and sends it on, or says how it is answered.
+    fn admit(&self, key: &Key, decision: Decision, exchange: &mut Exchange) -> Result<(), Reply> {
+        let source = exchange.source();
+        let admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
+        let admitted = admission.admit(decision);
+        self.log_miscount(admitted.miscounted);
+        exchange.limit(admitted.exceeded.map(|exceeded| exceeded.name));
+        exchange.mark(admitted.anomaly);
+        exchange.conclude(admitted.decision);
+        if let Decision::Deny(reason) = admitted.decision {
+            return Err(reply(reason, self.refusal(key, &admitted)));
+        }
+        if self.forward(key).is_err() {
+            // It was counted as allowed, and is not.
+            let taken_back = admission.take_back(&admitted, DenyClass::Unavailable);
+            self.log_miscount(taken_back.err());
+            return Err(deny(exchange, DenyReason::NotReady));
+        }
+        exchange.forward(RateLimitFields::new(&admitted.allowances));
+        Ok(())
+    }
+
+    fn refusal(&self, key: &Key, admitted: &Admitted) -> Refusal {
+        let expires_in_secs = key.claims().exp.saturating_sub(secs(self.now_ns));
+        let refusal = |exceeded: &Exceeded| {
+            Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)
+        };
+        admitted.exceeded.as_ref().map(refusal).unwrap_or_default()
+    }
+
+    fn log_miscount(&self, not_counted: Option<NotCounted>) {
+        if let Some(not_counted) = not_counted {
+            let text = format!("vkey: a count is one too high: {not_counted}");
+            self.host.log(Level::Error, &text);
+        }
+    }
+
+    /// Sends the request on without anything private of the client's. The seal is set last, so that
+    /// a request with one is a request that is whole.
+    fn forward(&self, key: &Key) -> Result<(), HostError> {
+        let edits = Edits::forward(self.engine, key, self.head);
+        for name in edits.remove {
+            self.host.remove_request_header(name)?;
+        }
+        if let Some((name, value)) = edits.replace {
+            self.host.remove_request_header(name.as_bytes())?;
+            self.host.add_request_header(name, value)?;
+        }
+        for (name, value) in edits.add {
+            self.host.add_request_header(name, &value)?;
+        }
+        self.seal();
+        Ok(())
+    }
+
+    /// Where the host keeps no filter state there is no seal behind the module either; where there is
+    /// one, it refuses what lacks it.
+    fn seal(&self) {
+        if let Err(HostError(status)) = self.host.set_filter_state(SEAL_STATE, SEAL_VALUE) {
+            self.host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
+        }
+    }
+
+    // === requests for counts ===
+
+    fn show_usage(&self, key: &Key, subject: &Subject, exchange: &mut Exchange) -> Reply {
+        let answer = match subject {
+            Subject::Own => self.usage_of_caller(key),
+            Subject::Key(jti) => self.usage_of_key(jti),
+            Subject::Tenant(tenant) => self.usage_of_tenant(tenant),
+        };
+        match answer {
+            Ok(answer) => {
+                exchange.conclude(Decision::Allow);
+                Reply::ok(answer, "usage")
+            }
+            Err(not_counted) => deny(exchange, not_counted.into()),
+        }
+    }
+
+    fn usage_of_caller(&self, key: &Key) -> Result<String, NotCounted> {
+        let Claims { jti, tenant, .. } = key.claims();
+        let cell: Cell = self.store.read(&key_name(jti))?;
+        let mut allowances = cell.ledger().allowances(&self.engine.key_charges(key), self.now_ns);
+        allowances.extend(self.tenant_allowances(tenant)?);
+        let tier = Some(key.claims().tier());
+        let account = Account { jti: Some(jti), tenant: Some(tenant), tier };
+        Ok(usage::answer(&account, &cell, &allowances))
+    }
+
+    /// What a key's claims and caveats limit it to stands in the key alone.
+    fn usage_of_key(&self, jti: &str) -> Result<String, NotCounted> {
+        let cell: Cell = self.store.read(&key_name(jti))?;
+        let tenant = cell.holder().map(|holder| &*holder.tenant);
+        let tier = cell.holder().map(|holder| &*holder.tier);
+        let charges = tier.map(|tier| self.engine.tier_charges(tier)).unwrap_or_default();
+        let allowances = cell.ledger().allowances(&charges, self.now_ns);
+        Ok(usage::answer(&Account { jti: Some(jti), tenant, tier }, &cell, &allowances))
+    }
+
+    fn usage_of_tenant(&self, tenant: &str) -> Result<String, NotCounted> {
+        let cell: Cell = self.store.read(&tenant_name(tenant))?;
+        let charges = self.engine.tenant_charges(tenant);
+        let account = Account { tenant: Some(tenant), ..Account::default() };
+        Ok(usage::answer(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
+    }
+
+    fn tenant_allowances(&self, tenant: &str) -> Result<Vec<Allowance>, NotCounted> {
+        let charges = self.engine.tenant_charges(tenant);
+        if charges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cell: Cell = self.store.read(&tenant_name(tenant))?;
+        Ok(cell.ledger().allowances(&charges, self.now_ns))
+    }
+
+    // === requests of strangers ===
+
+    /// Refuses a request that no key was verified for. Where keys that are not valid are counted by
+    /// source, one of a source that is blocked is told to wait.
+    fn refuse_stranger(&self, reason: DenyReason, exchange: &mut Exchange) -> Reply {
+        let rules = self.engine.settings().auth_failures;
+        let rules = rules.filter(|_| self.store.counts() && reason.is_failed_authentication());
+        let Some(until_secs) = rules.and_then(|rules| self.count_failure(&rules, exchange)) else {
+            return deny(exchange, reason);
+        };
+        let reason = DenyReason::SourceBlocked;
+        exchange.conclude(Decision::Deny(reason));
+        reply(reason, Refusal::blocked(until_secs.saturating_sub(secs(self.now_ns))))
+    }
+
+    /// Counts a failed authentication against its source; until when that is blocked. A failure that
+    /// cannot be counted blocks nobody: the request is refused all the same.
+    fn count_failure(&self, rules: &FailureRules, exchange: &Exchange) -> Option<u64> {
+        let source = exchange.source().map_or(Source::UNKNOWN, source_network);
+        let fail = |shard: &mut Shard| shard.fail(source, secs(self.now_ns), rules);
+        let Failure { alert, blocked_until_secs } =
+            self.store.update(&source.shard(), fail).unwrap_or_default();
+        if alert {
+            let FailureRules { threshold, window_secs, .. } = rules;
+            let text = format!(
+                "vkey: {threshold} keys that are not valid came from {source} within {window_secs} s"
+            );
+            self.metrics.count_auth_alert(self.host);
+            self.host.log(Level::Warn, &text);
+        }
+        blocked_until_secs
+    }
+}
+
+/// Concludes a request with a denial, and says how it is answered.
+pub(super) fn deny(exchange: &mut Exchange, reason: DenyReason) -> Reply {
+    exchange.conclude(Decision::Deny(reason));
+    reply(reason, Refusal::default())
+}
