@@ -30,16 +30,16 @@ MUTANTS = [
      "        self.store.update(&self.key_name(), |cell: &mut Cell| {\n"
      "            if early.decision.forwards() {\n"
      "                cell.count(decision, &[], self.now_ns, self.mode);\n"
-     "                return (early, Vec::new(), None);\n"
+     "                return (Entry { counted: early, left: Vec::new() }, None);\n"
      "            }"),
     ("a mismatch is taken for success", "src/host/store.rs", MODEL,
      "                Err(WriteError::CasMismatch) => self.retry(),",
      "                Err(WriteError::CasMismatch) => return Ok(()),"),
     ("contention lets through", "src/host/admission.rs", MODEL,
-     "            Err(not_counted) => return Admitted::uncounted(Decision::Deny(not_counted.into())),",
-     "            Err(_) => return Admitted::uncounted(decision),"),
+     "            Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),",
+     "            Err(_) => Admitted::uncounted(decision),"),
     ("what the tenant refuses stays charged to the key", "src/host/admission.rs", MODEL,
-     "            match self.take_back_key(of_key.reservation, reason.class()) {",
+     "            match self.take_back_key(reservation, reason.class()) {",
      "            match self.take_back_key(None, reason.class()) {"),
     ("what cannot go on stays charged to the tenant", "src/host/admission.rs", MODEL,
      "cell.take_back(class, &self.tenant_charges, admitted.tenant_reservation);",

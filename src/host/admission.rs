@@ -44,10 +44,16 @@ pub struct Admitted {
     pub allowances: Vec<Allowance>,
     /// What is unusual about the use of the key.
     pub anomaly: Option<Anomaly>,
-    /// A count could not be taken back, so that it is one too high.
+    /// A cell could not be written, so that its counts differ by one from the decision.
     pub miscounted: Option<NotCounted>,
     key_reservation: Option<Reservation>,
     tenant_reservation: Option<Reservation>,
+}
+
+/// What one cell made of a request, and what is left of its limits.
+struct Entry {
+    counted: Counted,
+    left: Vec<Allowance>,
 }
 
 impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
@@ -71,50 +77,54 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         }
     }
 
-    /// Counts a request. What cannot be counted is refused, and says so, whatever else was decided.
+    /// Counts a request. One that would go on and cannot be counted is refused, and says so.
     pub fn admit(&self, decision: Decision) -> Admitted {
         if !self.store.counts() {
             return Admitted::uncounted(self.without_counts(decision));
         }
-        let (of_key, mut of_key_left, anomaly) = match self.count_key(decision) {
-            Ok(counted) => counted,
-            Err(not_counted) => return Admitted::uncounted(Decision::Deny(not_counted.into())),
-        };
-        let counted = self.count_tenant(of_key.decision);
-        let mut admitted = Admitted {
-            exceeded: of_key.exceeded,
-            anomaly,
-            key_reservation: of_key.reservation,
-            ..Admitted::uncounted(of_key.decision)
-        };
-        let mut of_tenant_left = Vec::new();
-        match counted {
-            Ok((of_tenant, left)) => {
-                admitted.decision = of_tenant.decision;
-                admitted.exceeded = admitted.exceeded.or(of_tenant.exceeded);
-                admitted.tenant_reservation = of_tenant.reservation;
-                of_tenant_left = left;
+        match self.count_key(decision) {
+            Ok((of_key, anomaly)) => Admitted { anomaly, ..self.admit_to_tenant(of_key) },
+            Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),
+        }
+    }
+
+    /// What the tenant makes of a request that its key has counted, and the key's part undone where it
+    /// is refused.
+    fn admit_to_tenant(&self, of_key: Entry) -> Admitted {
+        let Entry { counted: Counted { decision, exceeded, reservation }, mut left } = of_key;
+        let mut admitted = Admitted { exceeded, ..Admitted::uncounted(decision) };
+        admitted.key_reservation = reservation;
+        let mut left_of_tenant = Vec::new();
+        match self.count_tenant(decision) {
+            Ok(Entry { counted, left }) => {
+                admitted.decision = counted.decision;
+                admitted.exceeded = exceeded.or(counted.exceeded);
+                admitted.tenant_reservation = counted.reservation;
+                left_of_tenant = left;
             }
-            Err(not_counted) => admitted.decision = Decision::Deny(not_counted.into()),
+            Err(not_counted) if decision.forwards() => {
+                admitted.decision = Decision::Deny(not_counted.into());
+            }
+            // It is refused for what the key has counted.
+            Err(not_counted) => admitted.miscounted = Some(not_counted),
         }
         if let Decision::Deny(reason) = admitted.decision
-            && of_key.decision.forwards()
+            && decision.forwards()
         {
-            match self.take_back_key(of_key.reservation, reason.class()) {
-                Ok(left) => of_key_left = left,
+            match self.take_back_key(reservation, reason.class()) {
+                Ok(left_again) => left = left_again,
                 Err(not_counted) => admitted.miscounted = Some(not_counted),
             }
         }
-        admitted.allowances = of_key_left;
-        admitted.allowances.extend(of_tenant_left);
-        admitted
+        left.append(&mut left_of_tenant);
+        Admitted { allowances: left, ..admitted }
     }
 
     /// Takes a request back that was counted as allowed and cannot go on.
     ///
     /// # Errors
     ///
-    /// [`NotCounted`] when a count stays one too high.
+    /// [`NotCounted`] when a cell could not be written.
     pub fn take_back(&self, admitted: &Admitted, class: DenyClass) -> Result<(), NotCounted> {
         if !self.store.counts() {
             return Ok(());
@@ -132,38 +142,30 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         if limited && decision.forwards() { Decision::Deny(DenyReason::NotReady) } else { decision }
     }
 
-    fn count_key(
-        &self,
-        decision: Decision,
-    ) -> Result<(Counted, Vec<Allowance>, Option<Anomaly>), NotCounted> {
+    fn count_key(&self, decision: Decision) -> Result<(Entry, Option<Anomaly>), NotCounted> {
         let claims = self.key.claims();
         self.store.update(&self.key_name(), |cell: &mut Cell| {
             cell.hold(&claims.tenant, claims.tier());
-            let (counted, left) = self.count(cell, &self.key_charges, decision);
+            let entry = self.count(cell, &self.key_charges, decision);
             let seen = Observation {
                 source: self.source,
-                refused: !counted.decision.forwards(),
+                refused: !entry.counted.decision.forwards(),
                 now_secs: secs(self.now_ns),
             };
             let anomaly = self.sensitivity.and_then(|sensitivity| cell.observe(&seen, sensitivity));
-            (counted, left, anomaly)
+            (entry, anomaly)
         })
     }
 
-    fn count_tenant(&self, decision: Decision) -> Result<(Counted, Vec<Allowance>), NotCounted> {
+    fn count_tenant(&self, decision: Decision) -> Result<Entry, NotCounted> {
         self.store.update(&self.tenant_name(), |cell: &mut Cell| {
             self.count(cell, &self.tenant_charges, decision)
         })
     }
 
-    fn count(
-        &self,
-        cell: &mut Cell,
-        charges: &[Charge],
-        decision: Decision,
-    ) -> (Counted, Vec<Allowance>) {
+    fn count(&self, cell: &mut Cell, charges: &[Charge], decision: Decision) -> Entry {
         let counted = cell.count(decision, charges, self.now_ns, self.mode);
-        (counted, cell.ledger().allowances(charges, self.now_ns))
+        Entry { counted, left: cell.ledger().allowances(charges, self.now_ns) }
     }
 
     /// What is left of the key's limits afterwards.

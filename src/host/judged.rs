@@ -85,7 +85,7 @@ impl<H: Host> Judged<'_, H> {
 
     fn log_miscount(&self, not_counted: Option<NotCounted>) {
         if let Some(not_counted) = not_counted {
-            let text = format!("vkey: a count is one too high: {not_counted}");
+            let text = format!("vkey: a count is off by one: {not_counted}");
             self.host.log(Level::Error, &text);
         }
     }
