@@ -35,20 +35,26 @@ pub struct RateLimitFields {
 }
 
 impl Allowance {
-    /// What is left of a rate.
-    pub(crate) fn of_rate(name: LimitName, rate: &Rate, tat: Tat, now_ns: u64) -> Self {
+    /// What is left of a rate at a time, and how long to wait from now.
+    pub(crate) fn of_rate(name: LimitName, rate: &Rate, tat: Tat, at_ns: u64, now_ns: u64) -> Self {
         Self {
             name,
             limit: u64::from(rate.burst()),
-            remaining: rate.remaining(tat, now_ns),
+            remaining: rate.remaining(tat, at_ns),
             reset_secs: Some(secs_until(tat.ceil_ns(), now_ns)),
             window_secs: Some(rate.refill_secs()),
         }
     }
 
-    /// What is left of a quota.
-    pub(crate) fn of_quota(name: LimitName, quota: &Quota, spent: Spent, now_ns: u64) -> Self {
-        let spent = quota.roll(spent, secs(now_ns));
+    /// What is left of a quota at a time, and how long to wait from now.
+    pub(crate) fn of_quota(
+        name: LimitName,
+        quota: &Quota,
+        spent: Spent,
+        at_ns: u64,
+        now_ns: u64,
+    ) -> Self {
+        let spent = quota.roll(spent, secs(at_ns));
         let start_secs = quota.per.start_secs(spent.window);
         let end_secs = quota.per.end_secs(spent.window);
         Self {
@@ -105,6 +111,15 @@ impl RateLimitFields {
             allowances.iter().map(item).collect::<Vec<_>>().join(", ")
         };
         Some(Self { policy: list(Allowance::policy), state: list(Allowance::state) })
+    }
+
+    /// The fields that tell a source that it is blocked: of `threshold` failed authentications in
+    /// `window_secs` none is left.
+    pub fn blocked(threshold: u32, window_secs: u64, reset_secs: u64) -> Self {
+        Self {
+            policy: format!("\"auth_failures\";q={threshold};w={window_secs}"),
+            state: format!("\"auth_failures\";r=0;t={reset_secs}"),
+        }
     }
 
     /// The fields by name.

@@ -110,6 +110,11 @@ impl Restriction {
         Self::read_members(node, &UNLIMITED_MEMBERS)
     }
 
+    /// The first second at which it holds no more, whatever is asked, where it says one.
+    pub fn exp_secs(&self) -> Option<u64> {
+        self.exp
+    }
+
     /// The rate and the quotas.
     pub fn limits(&self) -> &Limits {
         &self.limits

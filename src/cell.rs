@@ -49,7 +49,8 @@ pub fn tenant_name(tenant: &str) -> Name {
 
 impl Cell {
     /// Counts one request, and decides by the limits where nothing was against it so far: it is
-    /// charged to all of them, or refused and charged to none.
+    /// charged to all of them, or refused and charged to none. What the shadow mode lets through is
+    /// charged to none either, as if it had been refused.
     pub fn count(
         &mut self,
         decision: Decision,
@@ -58,31 +59,32 @@ impl Cell {
         mode: Mode,
     ) -> Counted {
         let mut counted = Counted { decision, exceeded: None, reservation: None };
-        if decision.forwards() && !charges.is_empty() {
+        if decision == Decision::Allow && !charges.is_empty() {
             match self.ledger.reserve(charges, now_ns) {
                 Ok(reservation) => counted.reservation = Some(reservation),
                 Err(exceeded) => {
-                    counted.decision = decision.limited(exceeded.reason, mode);
+                    counted.decision = Decision::limited(exceeded.reason, mode);
                     counted.exceeded = Some(exceeded);
                 }
             }
         }
-        match counted.decision {
-            Decision::Allow | Decision::Shadow(_) => self.allowed = self.allowed.saturating_add(1),
-            Decision::Deny(reason) => self.count_denied(reason.class()),
-        }
+        let count = self.count_of(counted.decision);
+        *count = count.saturating_add(1);
         counted
     }
 
-    /// Takes a request back that was counted as allowed and then refused: its charges too.
-    pub fn take_back(
+    /// Counts a request as something else than it was counted as, and takes back what it was charged.
+    pub fn recount(
         &mut self,
-        class: DenyClass,
+        was: Decision,
+        is: Decision,
         charges: &[Charge],
         reservation: Option<Reservation>,
     ) {
-        self.allowed = self.allowed.saturating_sub(1);
-        self.count_denied(class);
+        let count = self.count_of(was);
+        *count = count.saturating_sub(1);
+        let count = self.count_of(is);
+        *count = count.saturating_add(1);
         if let Some(reservation) = reservation {
             self.ledger.give_back(charges, reservation);
         }
@@ -126,9 +128,21 @@ impl Cell {
         }
     }
 
-    fn count_denied(&mut self, class: DenyClass) {
-        if let Some(denied) = self.denied.get_mut(class as usize) {
-            *denied = denied.saturating_add(1);
+    fn count_of(&mut self, decision: Decision) -> &mut u64 {
+        match decision {
+            Decision::Allow | Decision::Shadow(_) => &mut self.allowed,
+            Decision::Deny(reason) => {
+                let [unauthenticated, forbidden, bad_request, limited, upstream, unavailable] =
+                    &mut self.denied;
+                match reason.class() {
+                    DenyClass::Unauthenticated => unauthenticated,
+                    DenyClass::Forbidden => forbidden,
+                    DenyClass::BadRequest => bad_request,
+                    DenyClass::Limited => limited,
+                    DenyClass::Upstream => upstream,
+                    DenyClass::Unavailable => unavailable,
+                }
+            }
         }
     }
 }
@@ -212,7 +226,7 @@ mod tests {
     fn seen_is_the_sum() {
         let mut cell = counted();
         assert_eq!((cell.seen(), cell.allowed()), (5, 3));
-        cell.take_back(DenyClass::Unavailable, &[], None);
+        cell.recount(Decision::Allow, Decision::Deny(DenyReason::NotReady), &[], None);
         assert_eq!((cell.seen(), cell.allowed()), (5, 2));
         let denied: Vec<u64> = cell.denied().map(|(_, count)| count).collect();
         assert_eq!(denied, [1, 1, 0, 0, 0, 1]);
@@ -245,7 +259,8 @@ mod tests {
         let path = Decision::Deny(DenyReason::Path);
         assert_eq!(cell.count(path, &one_per_hour(), 0, Mode::Enforce).reservation, None);
         let first = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
-        cell.take_back(DenyClass::Limited, &one_per_hour(), first.reservation);
+        let tenant_rate = Decision::Deny(DenyReason::TenantRate);
+        cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), first.reservation);
         let again = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
         assert_eq!((again.decision, cell.allowed(), cell.seen()), (Decision::Allow, 1, 3));
     }

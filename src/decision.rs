@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::allowance::{Allowance, RateLimitFields};
 use crate::config::Mode;
-use crate::ledger::Exceeded;
+use crate::failures::FailureRules;
+use crate::ledger::{Exceeded, MAX_CHILD_LIMITS};
 use crate::time::secs_until;
 
 /// What a request was answered with by the engine.
@@ -152,13 +153,11 @@ impl Decision {
         !matches!(self, Self::Deny(_))
     }
 
-    /// The decision when a limit has no room for a request that would go on. The shadow mode writes
-    /// it down, unless something else is written down already.
-    pub fn limited(self, reason: DenyReason, mode: Mode) -> Self {
-        match (self, mode) {
-            (Self::Allow, Mode::Shadow) => Self::Shadow(reason),
-            (Self::Shadow(_) | Self::Deny(_), Mode::Shadow) => self,
-            (_, Mode::Enforce) => Self::Deny(reason),
+    /// The decision when a limit has no room for a request that nothing else is against.
+    pub fn limited(reason: DenyReason, mode: Mode) -> Self {
+        match mode {
+            Mode::Enforce => Self::Deny(reason),
+            Mode::Shadow => Self::Shadow(reason),
         }
     }
 
@@ -209,12 +208,13 @@ fn json_headers() -> Vec<(&'static str, Cow<'static, str>)> {
 }
 
 impl Refusal {
-    /// What is known of a source that is blocked.
-    pub fn blocked(secs: u64) -> Self {
+    /// What is known of a source that is blocked for some seconds more.
+    pub fn blocked(rules: &FailureRules, secs: u64) -> Self {
+        let FailureRules { threshold, window_secs, .. } = *rules;
         Self {
-            explanation: Some(format!("blocked for {secs} s more")),
+            explanation: Some(format!("free again in {secs} s")),
             retry_after_secs: Some(secs),
-            fields: None,
+            fields: Some(RateLimitFields::blocked(threshold, window_secs, secs)),
         }
     }
 
@@ -226,13 +226,15 @@ impl Refusal {
         now_ns: u64,
         expires_in_secs: u64,
     ) -> Self {
-        let name = exceeded.name;
         let retry_after_secs = exceeded.until_ns.map(|until_ns| secs_until(until_ns, now_ns));
-        let limit = allowances.iter().find(|allowance| allowance.name == name);
-        let limit = limit.map_or_else(String::new, |allowance| format!(" of {}", allowance.limit));
+        let named = |allowance: &&Allowance| Some(allowance.name) == exceeded.limit;
+        let limit = match allowances.iter().find(named) {
+            Some(allowance) => format!("limit {} of {}", allowance.name, allowance.limit),
+            None => format!("{MAX_CHILD_LIMITS} limits of narrowed keys are in use"),
+        };
         let reset = retry_after_secs.map_or("never".to_owned(), |secs| format!("in {secs} s"));
         Self {
-            explanation: Some(format!("limit {name}{limit}, free again {reset}")),
+            explanation: Some(format!("{limit}, free again {reset}")),
             retry_after_secs: Some(retry_after_secs.unwrap_or(expires_in_secs)),
             fields: RateLimitFields::new(allowances),
         }

@@ -20,6 +20,7 @@ use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
+use crate::ledger::Exceeded;
 use crate::limit::LimitName;
 use crate::time::secs;
 use crate::usage::Subject;
@@ -45,7 +46,7 @@ pub struct Exchange {
     key: Option<Rc<Key>>,
     plan: Option<Rc<str>>,
     decision: Option<Decision>,
-    limit: Option<LimitName>,
+    exceeded: Option<Exceeded>,
     fields: Option<RateLimitFields>,
     anomaly: Option<Anomaly>,
     forwarded: bool,
@@ -111,8 +112,8 @@ pub struct Outcome<'a> {
     pub decision: Option<Decision>,
     /// The tenant of the key, where one was verified.
     pub tenant: Option<&'a str>,
-    /// The limit that had no room.
-    pub limit: Option<LimitName>,
+    /// The limit that had no room, as in [`Exceeded`].
+    pub limit: Option<Option<LimitName>>,
     /// What is unusual about the use of the key.
     pub anomaly: Option<Anomaly>,
 }
@@ -219,8 +220,8 @@ impl Exchange {
     }
 
     /// Takes down the limit that had no room, where there was one.
-    pub fn limit(&mut self, limit: Option<LimitName>) {
-        self.limit = limit;
+    pub fn exceed(&mut self, exceeded: Option<Exceeded>) {
+        self.exceeded = exceeded;
     }
 
     /// Takes down what is unusual about the use of the key.
@@ -243,7 +244,7 @@ impl Exchange {
         Outcome {
             decision: self.decision,
             tenant: self.key.as_ref().map(|key| key.claims().tenant.as_str()),
-            limit: self.limit,
+            limit: self.exceeded.map(|exceeded| exceeded.limit),
             anomaly: self.anomaly,
         }
     }

@@ -64,6 +64,12 @@ impl Key {
         self.caveats_len
     }
 
+    /// The first second at which the key is no longer valid, by its claims and its caveats.
+    pub fn exp_secs(&self) -> u64 {
+        let restricted = self.restrictions().filter_map(|(_, restriction)| restriction.exp_secs());
+        restricted.fold(self.claims.exp, u64::min)
+    }
+
     /// The restrictions the key carries. None when one is not understood, in which case
     /// [`Key::judge`] refuses the key.
     pub fn restrictions(&self) -> impl Iterator<Item = (Origin, &Restriction)> {

@@ -50,8 +50,8 @@ pub struct Reservation {
 pub struct Exceeded {
     /// Why the request is refused.
     pub reason: DenyReason,
-    /// The limit.
-    pub name: LimitName,
+    /// The limit; `None` when there are too many limits of children.
+    pub limit: Option<LimitName>,
     /// When there may be room again, Unix nanoseconds; `None` for never.
     pub until_ns: Option<u64>,
 }
@@ -100,13 +100,16 @@ impl Ledger {
 
     /// What is left of each limit.
     pub fn allowances(&self, charges: &[Charge], now_ns: u64) -> Vec<Allowance> {
-        let now_ns = now_ns.max(self.clock_ns);
+        // What is left is that of the ledger's time; how long to wait depends on the host's.
+        let at_ns = now_ns.max(self.clock_ns);
         let allowance = |charge: &Charge| match charge.limit {
             Limit::Rate(rate) => {
-                Allowance::of_rate(charge.name(), &rate, self.tat(charge.scope), now_ns)
+                let tat = self.tat(charge.scope);
+                Allowance::of_rate(charge.name(), &rate, tat, at_ns, now_ns)
             }
             Limit::Quota(quota) => {
-                Allowance::of_quota(charge.name(), &quota, self.spent(charge.scope, &quota), now_ns)
+                let spent = self.spent(charge.scope, &quota);
+                Allowance::of_quota(charge.name(), &quota, spent, at_ns, now_ns)
             }
         };
         charges.iter().map(allowance).collect()
@@ -127,7 +130,7 @@ impl Ledger {
                 }
             }
         };
-        Err(Exceeded { reason: charge.reason(), name: charge.name(), until_ns })
+        Err(Exceeded { reason: charge.reason(), limit: Some(charge.name()), until_ns })
     }
 
     /// Charges a limit that has room.
@@ -151,18 +154,15 @@ impl Ledger {
     /// Whether there is room for the limits of a child that are not in use yet.
     fn check_room(&self, charges: &[Charge]) -> Result<(), Exceeded> {
         let child = |charge: &&Charge| matches!(charge.scope, Scope::Child(_));
-        let mut fresh = charges.iter().filter(child).filter(|charge| !self.uses(charge));
-        let Some(first) = fresh.next() else {
-            return Ok(());
-        };
+        let fresh = charges.iter().filter(child).filter(|charge| !self.uses(charge)).count();
         let in_use = self.child_rates().count() + self.child_quotas().count();
-        if in_use + 1 + fresh.count() <= MAX_CHILD_LIMITS {
+        if fresh == 0 || in_use + fresh <= MAX_CHILD_LIMITS {
             return Ok(());
         }
         let drained = self.child_rates().map(|rate| rate.tat.ceil_ns());
         let over = self.child_quotas().filter_map(|quota| quota.per.end_secs(quota.spent.window));
         let until_ns = drained.chain(over.map(nanos)).min();
-        Err(Exceeded { reason: DenyReason::ChildQuota, name: first.name(), until_ns })
+        Err(Exceeded { reason: DenyReason::ChildQuota, limit: None, until_ns })
     }
 
     fn uses(&self, charge: &Charge) -> bool {

@@ -95,7 +95,12 @@ impl Limits {
                 let same = |other: &Quota| (other.unit, other.per) == (quota.unit, quota.per);
                 quotas.iter().skip(index + 1).any(same)
             });
-            if twice { Err(node.unusable("two quotas of one unit and period")) } else { Ok(quotas) }
+            match twice {
+                // An empty list holds never, so it would be a limit that nobody means.
+                _ if quotas.is_empty() => Err(node.expected("at least one quota")),
+                true => Err(node.unusable("two quotas of one unit and period")),
+                false => Ok(quotas),
+            }
         });
         Ok(Self { rate: members.read("rate", Rate::read)?, quotas: quotas?.unwrap_or_default() })
     }

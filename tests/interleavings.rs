@@ -12,6 +12,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "in a test a panic is the report"
 )]
@@ -56,7 +57,7 @@ fn admit_and_take_back(
     let admission = Admission::new(store, engine, key, None, NOW_NS);
     let admitted = admission.admit(Decision::Allow);
     if admitted.decision.forwards() && key.claims().jti == "taken_back" {
-        admission.take_back(&admitted, DenyClass::Unavailable).unwrap();
+        admission.take_back(&admitted, DenyReason::NotReady).unwrap();
         return Decision::Deny(DenyReason::NotReady);
     }
     admitted.decision

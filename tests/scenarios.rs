@@ -63,8 +63,9 @@ fn every_reason_has_a_scenario() {
         let refused = scenario.steps.iter().filter(|step| step.expect.action == Expected::Refuse);
         reasons.extend(refused.filter_map(|step| step.expect.reason));
     }
-    let lacking: Vec<_> = DenyReason::ALL.iter().filter(|r| !reasons.contains(r)).collect();
-    assert!(lacking.is_empty(), "{lacking:?}");
+    let all: BTreeSet<_> = DenyReason::ALL.iter().copied().collect();
+    let lacking: Vec<_> = all.difference(&reasons).copied().collect();
+    assert_eq!(lacking, []);
 }
 
 /// A scenario that holds, to be spoiled.
@@ -97,9 +98,75 @@ fn a_scenario_that_is_wrong_fails() {
         (r#""action": "forward","#, r#""action": "forward", "reason": "path","#),
         (r#""keys": {"good": {}}"#, r#""keys": {"good": {"secret": "@secret:other"}}"#),
         (r#""about":"#, r#""configure": {"outcome": "closed"}, "about":"#),
+        (r#""action": "forward","#, r#""action": "forward", "answer": {},"#),
+        (
+            r#""action": "forward","#,
+            r#""action": "forward", "metrics": {"vkey_auth_failures_total": 1},"#,
+        ),
     ] {
         let spoiled = GOOD.replace(right, wrong);
         assert_ne!(spoiled, GOOD, "{right}");
+        assert_ne!(problems(&spoiled), [""; 0], "{wrong}");
+    }
+}
+
+/// One with a limit, that holds too.
+const LIMITED: &str = r#"{
+    "about": "two keys of a tenant that may make three requests",
+    "start": 1800000000,
+    "config": {
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "tenants": {"acme": {"quotas": [{"requests": 3, "per": "day"}]}}
+    },
+    "env": {"MAIN": "@secret:main"},
+    "keys": {"good": {"count": 3}},
+    "steps": [
+        {
+            "name": "within",
+            "repeat": 3,
+            "request": {"headers": [["authorization", "Bearer {{key good {{n}}}}"]]},
+            "expect": {
+                "action": "forward",
+                "audit": {"jti": "good_{{n}}"},
+                "answer": {"ratelimit-policy": "\"tenant_requests_day\";q=3;w=86400"}
+            }
+        },
+        {
+            "name": "past it",
+            "at": 57599,
+            "at_ns": 999999999,
+            "request": {"headers": [["authorization", "Bearer {{key good 1}}"]]},
+            "expect": {
+                "action": "refuse",
+                "status": 429,
+                "reason": "tenant_quota",
+                "reply": {"headers": {"retry-after": "1"}},
+                "metrics": {"vkey_limit_hits_total.limit.tenant_requests_day.tenant.acme": 1}
+            }
+        }
+    ]
+}"#;
+
+#[test]
+fn a_scenario_whose_limits_are_wrong_fails() {
+    let long = LIMITED.replace(r#"{"count": 3}"#, r#"{"count": 3, "claims": {"exp": 1800090000}}"#);
+    assert_eq!(problems(&long), [""; 0]);
+    for (right, wrong) in [
+        (r#""count": 3,"#, r#""count": 3, "epoch": 1,"#),
+        ("good_{{n}}", "good_1"),
+        ("{{key good {{n}}}}", "{{key good 1}}"),
+        ("q=3;w=86400", "q=3"),
+        (r#"{"requests": 3, "per": "day"}"#, r#"{"requests": 4, "per": "day"}"#),
+        (r#"{"requests": 3, "per": "day"}"#, r#"{"requests": 3, "per": "week"}"#),
+        (r#""at_ns": 999999999"#, r#""at_ns": 1000000000"#),
+        (r#""retry-after": "1""#, r#""retry-after": "0""#),
+        (r#"tenant.acme": 1"#, r#"tenant.acme": 2"#),
+        (r#""answer": {"#, r#""answer": {"x-other": "1", "#),
+        (r#""status": 429"#, r#""status": 403"#),
+        (r#""tenants": {"acme""#, r#""mode": "shadow", "tenants": {"acme""#),
+    ] {
+        let spoiled = long.replace(right, wrong);
+        assert_ne!(spoiled, long, "{right}");
         assert_ne!(problems(&spoiled), [""; 0], "{wrong}");
     }
 }
@@ -118,6 +185,10 @@ fn what_a_scenario_does_not_know_is_an_error() {
         (r#""action": "forward","#, r#""action": "Forward","#),
         (r#""name": "good","#, r#""name": "good", "faults": {"typo": true},"#),
         (r#""name": "good","#, r#""name": "good", "ending": {"typo": true},"#),
+        (r#""action": "forward","#, r#""action": "nothing", "answer": {},"#),
+        (r#""action": "forward","#, r#""action": "forward", "metrics": {"vkey": "1"},"#),
+        (r#""good": {}"#, r#""good": {"count": "2"}"#),
+        (r#""good": {}"#, r#""good": {"of": "other", "edits": [], "claims": {}}"#),
         (r#""about":"#, r#""not_on": {"typo": "reason"}, "about":"#),
         (r#""steps": [{"#, r#""steps": [], "variants": [{"#),
     ] {

@@ -11,7 +11,7 @@ use crate::allowance::Allowance;
 use crate::anomaly::{Anomaly, Observation, Sensitivity};
 use crate::cell::{Cell, Counted, key_name, tenant_name};
 use crate::config::Mode;
-use crate::decision::{Decision, DenyClass, DenyReason};
+use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::key::Key;
 use crate::ledger::{Exceeded, Reservation};
@@ -77,7 +77,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         }
     }
 
-    /// Counts a request. One that would go on and cannot be counted is refused, and says so.
+    /// Counts a request. What cannot be counted is refused, and says so, whatever else was decided.
     pub fn admit(&self, decision: Decision) -> Admitted {
         if !self.store.counts() {
             return Admitted::uncounted(self.without_counts(decision));
@@ -88,52 +88,49 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         }
     }
 
-    /// What the tenant makes of a request that its key has counted, and the key's part undone where it
-    /// is refused.
+    /// What the tenant makes of a request that its key has counted. Where that is something else, the
+    /// key counts it as that, and gets back what it was charged.
     fn admit_to_tenant(&self, of_key: Entry) -> Admitted {
         let Entry { counted: Counted { decision, exceeded, reservation }, mut left } = of_key;
-        let mut admitted = Admitted { exceeded, ..Admitted::uncounted(decision) };
-        admitted.key_reservation = reservation;
-        let mut left_of_tenant = Vec::new();
-        match self.count_tenant(decision) {
-            Ok(Entry { counted, left }) => {
-                admitted.decision = counted.decision;
-                admitted.exceeded = exceeded.or(counted.exceeded);
-                admitted.tenant_reservation = counted.reservation;
-                left_of_tenant = left;
-            }
-            Err(not_counted) if decision.forwards() => {
-                admitted.decision = Decision::Deny(not_counted.into());
-            }
-            // It is refused for what the key has counted.
-            Err(not_counted) => admitted.miscounted = Some(not_counted),
-        }
-        if let Decision::Deny(reason) = admitted.decision
-            && decision.forwards()
-        {
-            match self.take_back_key(reservation, reason.class()) {
+        let mut admitted = match self.count_tenant(decision) {
+            Ok(Entry { counted, left }) => Admitted {
+                exceeded: exceeded.or(counted.exceeded),
+                allowances: left,
+                tenant_reservation: counted.reservation,
+                ..Admitted::uncounted(counted.decision)
+            },
+            Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),
+        };
+        if admitted.decision == decision {
+            admitted.key_reservation = reservation;
+        } else {
+            match self.recount_key(decision, admitted.decision, reservation) {
                 Ok(left_again) => left = left_again,
                 Err(not_counted) => admitted.miscounted = Some(not_counted),
             }
         }
-        left.append(&mut left_of_tenant);
+        left.append(&mut admitted.allowances);
         Admitted { allowances: left, ..admitted }
     }
 
-    /// Takes a request back that was counted as allowed and cannot go on.
+    /// Counts a request that was let in as one that is refused after all, and takes back what it was
+    /// charged.
     ///
     /// # Errors
     ///
     /// [`NotCounted`] when a cell could not be written.
-    pub fn take_back(&self, admitted: &Admitted, class: DenyClass) -> Result<(), NotCounted> {
+    pub fn take_back(&self, admitted: &Admitted, reason: DenyReason) -> Result<(), NotCounted> {
         if !self.store.counts() {
             return Ok(());
         }
-        let of_key = self.take_back_key(admitted.key_reservation, class);
-        let of_tenant = self.store.update(&self.tenant_name(), |cell: &mut Cell| {
-            cell.take_back(class, &self.tenant_charges, admitted.tenant_reservation);
+        let (was, is) = (admitted.decision, Decision::Deny(reason));
+        let of_key = self.store.update(&self.key_name(), |cell: &mut Cell| {
+            cell.recount(was, is, &self.key_charges, admitted.key_reservation);
         });
-        of_key.map(drop).and(of_tenant)
+        let of_tenant = self.store.update(&self.tenant_name(), |cell: &mut Cell| {
+            cell.recount(was, is, &self.tenant_charges, admitted.tenant_reservation);
+        });
+        of_key.and(of_tenant)
     }
 
     /// Without counts there are no limits: what has some is refused.
@@ -168,14 +165,15 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         Entry { counted, left: cell.ledger().allowances(charges, self.now_ns) }
     }
 
-    /// What is left of the key's limits afterwards.
-    fn take_back_key(
+    /// What is left of the key's limits when it counts a request as something else.
+    fn recount_key(
         &self,
+        was: Decision,
+        is: Decision,
         reservation: Option<Reservation>,
-        class: DenyClass,
     ) -> Result<Vec<Allowance>, NotCounted> {
         self.store.update(&self.key_name(), |cell: &mut Cell| {
-            cell.take_back(class, &self.key_charges, reservation);
+            cell.recount(was, is, &self.key_charges, reservation);
             cell.ledger().allowances(&self.key_charges, self.now_ns)
         })
     }

@@ -4,7 +4,7 @@ use crate::allowance::{Allowance, RateLimitFields};
 use crate::cell::{Cell, key_name, tenant_name};
 use crate::claims::Claims;
 use crate::config::Level;
-use crate::decision::{Decision, DenyClass, DenyReason, Refusal, Reply, reply};
+use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
 use crate::exchange::{Edits, Exchange, Judgement, Verdict};
 use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
@@ -59,7 +59,7 @@ impl<H: Host> Judged<'_, H> {
         let admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
         let admitted = admission.admit(decision);
         self.log_miscount(admitted.miscounted);
-        exchange.limit(admitted.exceeded.map(|exceeded| exceeded.name));
+        exchange.exceed(admitted.exceeded);
         exchange.mark(admitted.anomaly);
         exchange.conclude(admitted.decision);
         if let Decision::Deny(reason) = admitted.decision {
@@ -67,16 +67,16 @@ impl<H: Host> Judged<'_, H> {
         }
         if self.forward(key).is_err() {
             // It was counted as allowed, and is not.
-            let taken_back = admission.take_back(&admitted, DenyClass::Unavailable);
-            self.log_miscount(taken_back.err());
-            return Err(deny(exchange, DenyReason::NotReady));
+            let reason = DenyReason::NotReady;
+            self.log_miscount(admission.take_back(&admitted, reason).err());
+            return Err(deny(exchange, reason));
         }
         exchange.forward(RateLimitFields::new(&admitted.allowances));
         Ok(())
     }
 
     fn refusal(&self, key: &Key, admitted: &Admitted) -> Refusal {
-        let expires_in_secs = key.claims().exp.saturating_sub(secs(self.now_ns));
+        let expires_in_secs = key.exp_secs().saturating_sub(secs(self.now_ns));
         let refusal = |exceeded: &Exceeded| {
             Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)
         };
@@ -176,12 +176,15 @@ impl<H: Host> Judged<'_, H> {
     fn refuse_stranger(&self, reason: DenyReason, exchange: &mut Exchange) -> Reply {
         let rules = self.engine.settings().auth_failures;
         let rules = rules.filter(|_| self.store.counts() && reason.is_failed_authentication());
-        let Some(until_secs) = rules.and_then(|rules| self.count_failure(&rules, exchange)) else {
+        let blocked = rules.and_then(|rules| {
+            let until_secs = self.count_failure(&rules, exchange)?;
+            Some(Refusal::blocked(&rules, until_secs.saturating_sub(secs(self.now_ns))))
+        });
+        let Some(refusal) = blocked else {
             return deny(exchange, reason);
         };
-        let reason = DenyReason::SourceBlocked;
-        exchange.conclude(Decision::Deny(reason));
-        reply(reason, Refusal::blocked(until_secs.saturating_sub(secs(self.now_ns))))
+        exchange.conclude(Decision::Deny(DenyReason::SourceBlocked));
+        reply(DenyReason::SourceBlocked, refusal)
     }
 
     /// Counts a failed authentication against its source; until when that is blocked. A failure that

@@ -33,7 +33,8 @@ enum Series {
     AuthAlerts,
     AuthFailures(DenyReason),
     ContentionRetries,
-    LimitHits(LimitName, Tenant),
+    /// Without a name: the table of children is full.
+    LimitHits(Option<LimitName>, Tenant),
     Requests(&'static str, Option<DenyReason>, Tenant),
     RevocationsVersion,
 }
@@ -66,7 +67,7 @@ impl Metrics {
         let reason = outcome.decision.and_then(Decision::reason);
         self.add(host, Series::Requests(word, reason, tenant), 1);
         if let Some(limit) = outcome.limit {
-            self.add(host, Series::LimitHits(label(limit), tenant), 1);
+            self.add(host, Series::LimitHits(limit.map(label), tenant), 1);
         }
         if let Some(anomaly) = outcome.anomaly {
             self.add(host, Series::Anomalies(anomaly, tenant), 1);
@@ -151,6 +152,7 @@ impl fmt::Display for Named<'_> {
             }
             Series::ContentionRetries => f.write_str("vkey_contention_retries_total"),
             Series::LimitHits(limit, of) => {
+                let limit = limit.map_or("caveats".to_owned(), |limit| limit.to_string());
                 write!(f, "vkey_limit_hits_total.limit.{limit}.tenant.{}", tenant(of))
             }
             Series::Requests(decision, reason, of) => {

@@ -2,12 +2,14 @@
 
 use vkey::audit::Record;
 use vkey::config::Level;
-use vkey::decision::{Decision, DenyReason, Reply};
+use vkey::decision::{Decision, Reply};
 use vkey::json::Json;
 
+use super::fields::check_fields;
 use super::format::{Configure, Outcome};
 use super::secrecy::Hidden;
 use super::step::{Expect, Expected, Step};
+use super::tally::Audited;
 use super::text::{Meaning, bytes, from_bytes, member};
 use super::{Configured, Log, Observed};
 
@@ -33,12 +35,6 @@ pub(crate) struct Context<'a> {
     pub(crate) outcome: Outcome,
 }
 
-/// A decision that was counted, as the audit line tells it.
-pub(crate) struct Audited {
-    pub(crate) jti: String,
-    pub(crate) decision: Decision,
-}
-
 // === the configuration ===
 
 pub(crate) fn check_configured(
@@ -57,7 +53,7 @@ pub(crate) fn check_configured(
 
 // === a request ===
 
-/// What is wrong, and what the audit line says was counted.
+/// What is wrong, and what the audit line says of the request.
 pub(crate) fn check_observed(
     context: &Context<'_>,
     step: &Step,
@@ -66,6 +62,7 @@ pub(crate) fn check_observed(
     let expect = &step.expect;
     let mut problems = check_action(expect, observed);
     problems.extend(check_reply(context, expect, observed.reply.as_ref()));
+    problems.extend(check_answer(context, expect, observed));
     problems.extend(check_seal(expect, observed));
     if expect.action == Expected::Forward {
         problems.extend(check_upstream(context, expect, observed));
@@ -78,7 +75,7 @@ pub(crate) fn check_observed(
         Err(problem) => problems.push(problem),
         Ok(line) => {
             problems.extend(check_audit(context, expect, observed, line));
-            audited = counted(context, expect, line);
+            audited = Audited::read(context, expect, line);
         }
     }
     (problems, audited)
@@ -111,16 +108,18 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
     if Some(u64::from(reply.status)) != expect.status {
         problems.push(format!("status {}, not {:?}", reply.status, expect.status));
     }
-    let anonymous = reply.headers == UNAUTHENTICATED_HEADERS && reply.body == UNAUTHENTICATED_BODY;
+    let headers = reply.headers.iter().map(|(name, value)| (*name, &**value));
+    let anonymous = headers.eq(UNAUTHENTICATED_HEADERS) && reply.body == UNAUTHENTICATED_BODY;
     if (reply.status == 401) != anonymous {
         problems.push(format!("a 401 unlike the others: {reply:?}"));
     }
     for (name, value) in &expect.reply.headers {
-        let found = reply.headers.iter().find(|(found, _)| found == name);
-        if found.map(|(_, value)| *value) != value.as_str() {
+        let found = reply_header(reply, name);
+        if found != context.meaning.fill_json(value).as_str() {
             problems.push(format!("reply header {name} is {found:?}, not {value}"));
         }
     }
+    problems.extend(check_limited(reply));
     let body = Json::parse(reply.body.as_bytes());
     match (&expect.reply.body, &body) {
         (_, Err(invalid)) => problems.push(format!("the reply's body: {invalid}")),
@@ -131,6 +130,49 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
     }
     if body.is_ok_and(|body| !adds_up(&body)) {
         problems.push(format!("the counts do not add up: {}", reply.body));
+    }
+    problems
+}
+
+fn reply_header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    let found = reply.headers.iter().find(|(found, _)| *found == name);
+    found.map(|(_, value)| &**value)
+}
+
+/// A 429 says when to come again and what is left of which limits; nothing else does.
+fn check_limited(reply: &Reply) -> Option<String> {
+    let told = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
+    match (reply.status, told) {
+        (429, [Some(secs), Some(policy), Some(state)]) => match secs.parse::<u64>() {
+            Ok(1..) => check_fields(policy, state),
+            _ => Some(format!("retry-after: {secs}")),
+        },
+        (429, _) | (_, [Some(_), ..] | [_, Some(_), _] | [.., Some(_)]) => {
+            Some(format!("a {} that tells of limits: {told:?}", reply.status))
+        }
+        _ => None,
+    }
+}
+
+/// The client of a request that went on is told of its limits, where it has some.
+fn check_answer(context: &Context<'_>, expect: &Expect, observed: &Observed) -> Vec<String> {
+    let mut problems = Vec::new();
+    let names: Vec<&str> = observed.answer.keys().map(String::as_str).collect();
+    let Some(expected) = &expect.answer else {
+        let told = !names.is_empty();
+        return told.then(|| format!("headers on the answer: {names:?}")).into_iter().collect();
+    };
+    match (observed.answer.get("ratelimit-policy"), observed.answer.get("ratelimit")) {
+        (Some(policy), Some(state)) if names.len() == 2 => {
+            problems.extend(check_fields(policy, state));
+        }
+        _ => problems.push(format!("headers on the answer: {names:?}")),
+    }
+    for (name, value) in expected {
+        let found = observed.answer.get(name).map(String::as_str);
+        if found != context.meaning.fill_json(value).as_str() {
+            problems.push(format!("the answer's header {name} is {found:?}, not {value}"));
+        }
     }
     problems
 }
@@ -283,16 +325,6 @@ fn is_meant(found: &Json, expected: &Json) -> bool {
         (Some(part), Some(text)) => text.contains(part),
         _ => found == expected,
     }
-}
-
-/// A verified key's decision is counted, unless the counting itself failed.
-fn counted(context: &Context<'_>, expect: &Expect, line: &str) -> Option<Audited> {
-    let record = Record::parse(line).ok()?;
-    let decision = record.decision?;
-    let fails = decision == Decision::Deny(DenyReason::Contention);
-    let jti = record.jti.filter(|_| !context.masked("jti"))?;
-    (!fails && expect.action != Expected::Answer)
-        .then_some(Audited { jti: jti.into_owned(), decision })
 }
 
 impl Context<'_> {

@@ -65,7 +65,14 @@ pub(crate) enum Outcome {
 }
 
 #[derive(Debug)]
-pub(crate) enum KeySpec {
+pub(crate) struct KeySpec {
+    /// How many there are, numbered from 1, where there is more than the one.
+    pub(crate) count: Option<u64>,
+    pub(crate) kind: KeyKind,
+}
+
+#[derive(Debug)]
+pub(crate) enum KeyKind {
     Minted(Minted),
     Edited(String, Vec<Edit>),
 }
@@ -235,15 +242,27 @@ impl Configure {
 
 impl KeySpec {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        if node.value().get("of").is_some() {
-            let members = node.members(&["of", "edits"])?;
-            let edits = members.require("edits")?.list(Edit::read)?;
-            return Ok(Self::Edited(owned(&members.require("of")?)?, edits.into()));
-        }
-        let members =
-            node.members(&["ring", "epoch", "minted_at", "secret", "claims", "caveats", "jwt"])?;
-        let json = |node: &Node<'_>| Ok(node.value().clone());
-        Ok(Self::Minted(Minted {
+        let edited = node.value().get("of").is_some();
+        let members = node.members(match edited {
+            true => &["count", "of", "edits"],
+            false => &["count", "ring", "epoch", "minted_at", "secret", "claims", "caveats", "jwt"],
+        })?;
+        Ok(Self {
+            count: members.read("count", Node::integer)?,
+            kind: match edited {
+                true => KeyKind::Edited(
+                    owned(&members.require("of")?)?,
+                    members.require("edits")?.list(Edit::read)?.into(),
+                ),
+                false => KeyKind::Minted(Minted::read(&members)?),
+            },
+        })
+    }
+}
+
+impl Minted {
+    fn read(members: &Members<'_>) -> Result<Self, Invalid> {
+        Ok(Self {
             ring: members.read("ring", owned)?.unwrap_or("main".to_owned()),
             epoch: members
                 .read("epoch", |n| u32::try_from(n.integer()?).map_err(|e| n.unusable(e)))?,
@@ -252,7 +271,7 @@ impl KeySpec {
             claims: members.read("claims", json)?.unwrap_or(Json::Object(Vec::new())),
             caveats: members.read("caveats", |n| n.list(json))?.unwrap_or_default().into(),
             jwt: members.read("jwt", json)?,
-        }))
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use vkey::json::Json;
 use vkey::mac::{SigningKey, hkdf_sha256};
 use vkey::token::{Kid, Unverified, mint};
 
-use super::format::{ConfigSpec, Edit, KeySpec, Minted, Scenario, Variant, merged};
+use super::format::{ConfigSpec, Edit, KeyKind, Minted, Scenario, Variant, merged};
 use super::text::{Meaning, env_value, secret_bytes, shifted};
 
 /// The text of every key, by name. A key may be made of those above it.
@@ -22,12 +22,15 @@ pub(crate) fn mint_all(
 ) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     for (name, spec) in &scenario.keys {
-        let meaning = Meaning { start, env, keys: &keys };
-        let key = match spec {
-            KeySpec::Minted(minted) => minted.mint(name, variant, &meaning),
-            KeySpec::Edited(of, edits) => edited(&meaning, of, edits),
-        };
-        keys.insert(name.clone(), key);
+        for n in 1..=spec.count.unwrap_or(1) {
+            let name = spec.count.map_or(name.clone(), |_| format!("{name} {n}"));
+            let meaning = Meaning { start, n, env, keys: &keys };
+            let key = match &spec.kind {
+                KeyKind::Minted(minted) => minted.mint(&name, variant, &meaning),
+                KeyKind::Edited(of, edits) => edited(&meaning, of, edits),
+            };
+            keys.insert(name, key);
+        }
     }
     keys
 }
@@ -138,7 +141,8 @@ fn json_text(json: &Json, meaning: &Meaning<'_>) -> String {
 }
 
 fn edited(meaning: &Meaning<'_>, of: &str, edits: &[Edit]) -> String {
-    let key = meaning.keys.get(of).unwrap_or_else(|| panic!("no key {of} above"));
+    let of = meaning.fill(of);
+    let key = meaning.keys.get(&of).unwrap_or_else(|| panic!("no key {of} above"));
     edits.iter().fold(key.clone(), |key, edit| edit.apply(key, meaning))
 }
 

@@ -1,8 +1,8 @@
 //! Scenarios: conversations with a host, written down as data. The format is described in
 //! `testdata/README.md`.
 //!
-//! [`format`] and [`step`] read a file, [`keys`] mints what it asks for, a [`Machine`] holds the conversation, and
-//! [`check`] compares. Only a machine knows what the module runs on.
+//! [`format`] and [`step`] read a file, [`keys`] mints what it asks for, a [`Machine`] holds the conversation,
+//! [`check`] compares, and [`tally`] adds up what the audit lines say. Only a machine knows what the module runs on.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -12,12 +12,14 @@
 )]
 
 pub(crate) mod check;
+mod fields;
 pub(crate) mod format;
 pub(crate) mod keys;
 pub(crate) mod native;
 pub(crate) mod run;
 mod secrecy;
 pub(crate) mod step;
+mod tally;
 pub(crate) mod text;
 
 use std::collections::BTreeMap;
@@ -37,7 +39,7 @@ pub(crate) trait Machine {
     /// Sends one request and sees it through to its end.
     fn request(&mut self, worker: u64, request: &Sent) -> Observed;
 
-    /// The shared data of all workers, where it can be looked into.
+    /// The shared data and the metrics of all workers, where they can be looked into.
     fn store(&self) -> Option<&MemoryStore>;
 }
 
@@ -69,6 +71,8 @@ pub(crate) struct Observed {
     pub(crate) reply: Option<Reply>,
     /// The request's headers as they would go on.
     pub(crate) upstream: HeaderList,
+    /// The headers that the module put on the answer.
+    pub(crate) answer: BTreeMap<String, String>,
     pub(crate) filter_state: BTreeMap<String, String>,
     pub(crate) log: Log,
     /// Whether the host's second report of the request's end changed anything.

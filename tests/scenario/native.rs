@@ -7,7 +7,8 @@ use vkey::decision::Reply;
 use vkey::exchange::Exchange;
 use vkey::headers::Headers;
 use vkey::host::{
-    Action, Gate, Host, HostError, MemoryHost, MemoryStore, Property, SharedData, WriteError,
+    Action, Gate, Host, HostError, MemoryHost, MemoryStore, MetricKind, Property, SharedData,
+    WriteError,
 };
 
 use super::format::{HostKind, Outcome};
@@ -76,6 +77,7 @@ impl Machine for Native {
         let reply = memory.reply.borrow().clone();
         clock(request.now_ns + request.ending.after_ns);
         memory.end(request, reply.as_ref());
+        Gate::on_response_headers(&host, &mut exchange);
         gate.on_log(&host, &mut exchange);
         let first = memory.written();
         gate.on_log(&host, &mut exchange);
@@ -83,6 +85,7 @@ impl Machine for Native {
             forwarded: action.map(|action| action == Action::Continue),
             reply,
             upstream: memory.headers.take().unwrap_or_default(),
+            answer: memory.response_headers.take(),
             wrote_twice: first != memory.written(),
             filter_state: memory.filter_state.take(),
             log: memory.log.take(),
@@ -176,6 +179,22 @@ impl Host for TestHost {
 
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
         self.memory.send_reply(reply)
+    }
+
+    fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.memory.set_response_header(name, value)
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
+        self.memory.define_metric(kind, name)
+    }
+
+    fn increment_metric(&self, metric: u32, by: u32) -> Result<(), HostError> {
+        self.memory.increment_metric(metric, by)
+    }
+
+    fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
+        self.memory.record_metric(metric, value)
     }
 
     fn log(&self, level: Level, text: &str) {

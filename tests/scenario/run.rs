@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use vkey::cell::Cell;
 use vkey::config::Dialect;
-use vkey::host::{CellStore, HeaderList, SharedData as _};
+use vkey::failures::{SHARDS, shard_name};
+use vkey::host::{HeaderList, MemoryStore, SharedData as _};
 
-use super::check::{Audited, Context, check_configured, check_observed};
+use super::check::{Context, check_configured, check_observed};
 use super::format::{ConfigSpec, HostKind, Scenario, Variant};
 use super::keys::mint_all;
 use super::step::Step;
+use super::tally::Tally;
 use super::text::{Meaning, bytes, env_value, shifted};
 use super::{Machine, Sent};
 
@@ -41,8 +42,7 @@ struct Conversation<'a> {
     env: BTreeMap<String, String>,
     keys: BTreeMap<String, String>,
     machine: Box<dyn Machine>,
-    /// What the audit lines add up to, by key.
-    counted: BTreeMap<String, Cell>,
+    tally: Tally,
     problems: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Conversation<'a> {
             ConfigSpec::Absent => Vec::new(),
             ConfigSpec::Text(text) => bytes(text),
             ConfigSpec::Object(json) => {
-                let meaning = Meaning { start, env: &env, keys: &keys };
+                let meaning = Meaning { start, n: 1, env: &env, keys: &keys };
                 meaning.fill_json(json).to_string().into_bytes()
             }
         };
@@ -74,7 +74,7 @@ impl<'a> Conversation<'a> {
             machine: make(config, env.clone(), host),
             env,
             keys,
-            counted: BTreeMap::new(),
+            tally: Tally::default(),
             problems: Vec::new(),
         }
     }
@@ -84,28 +84,38 @@ impl<'a> Conversation<'a> {
         let workers = self.scenario.steps.iter().map(|step| step.worker).max().unwrap_or(0);
         for worker in 0..=workers {
             let configured = self.machine.configure(worker);
-            let found = check_configured(&self.context(), &self.variant.configure, &configured);
+            let found = check_configured(&self.context(1), &self.variant.configure, &configured);
             self.note("configuration", found);
         }
         for step in &self.scenario.steps {
-            let sent = self.sent(step);
-            for _ in 0..step.repeat {
-                let observed = self.machine.request(step.worker, &sent);
-                let (found, audited) = check_observed(&self.context(), step, &observed);
-                self.note(&step.name, found);
-                if let Some(audited) = audited {
-                    self.count(audited);
-                }
-                let found = self.check_store();
+            for n in 1..=step.repeat {
+                let found = self.take(step, n);
                 self.note(&step.name, found);
             }
         }
         self.problems
     }
 
-    fn context(&self) -> Context<'_> {
+    /// Takes a step for the nth time.
+    fn take(&mut self, step: &Step, n: u64) -> Vec<String> {
+        let sent = self.sent(step, n);
+        let observed = self.machine.request(step.worker, &sent);
+        let (mut problems, audited) = check_observed(&self.context(n), step, &observed);
+        if let Some(audited) = audited {
+            self.tally.add(&audited, &self.scenario.records);
+        }
+        // A bare host has neither records nor metrics.
+        let bare = self.host == HostKind::Rules(Dialect::Bare);
+        if let Some(store) = self.machine.store().filter(|_| !bare) {
+            problems.extend(self.check_store(store));
+            problems.extend(check_metrics(step, store));
+        }
+        problems
+    }
+
+    fn context(&self, n: u64) -> Context<'_> {
         Context {
-            meaning: self.meaning(),
+            meaning: self.meaning(n),
             config: match &self.variant.config {
                 ConfigSpec::Object(config) => Some(config),
                 _ => None,
@@ -114,16 +124,16 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn meaning(&self) -> Meaning<'_> {
-        Meaning { start: self.start, env: &self.env, keys: &self.keys }
+    fn meaning(&self, n: u64) -> Meaning<'_> {
+        Meaning { start: self.start, n, env: &self.env, keys: &self.keys }
     }
 
-    fn sent(&self, step: &Step) -> Sent {
-        let meaning = self.meaning();
+    fn sent(&self, step: &Step, n: u64) -> Sent {
+        let meaning = self.meaning(n);
         let header = |(name, value): &(String, String)| (bytes(name), bytes(&meaning.fill(value)));
         let headers: HeaderList = step.request.headers.iter().map(header).collect();
         Sent {
-            now_ns: shifted(self.start, step.at) * 1_000_000_000,
+            now_ns: shifted(self.start, step.at) * 1_000_000_000 + step.at_ns,
             headers,
             source: step.request.source.clone(),
             client_cert: step.request.client_cert.clone(),
@@ -139,36 +149,18 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Counts what an audit line says was counted.
-    fn count(&mut self, audited: Audited) {
-        let cell = self.counted.entry(audited.jti).or_insert_with_key(|jti| Cell::new(jti));
-        cell.count(audited.decision);
-    }
-
-    /// Counts are exact: every cell holds what the audit lines add up to, and there is no other.
-    fn check_store(&self) -> Vec<String> {
-        let bare = self.host == HostKind::Rules(Dialect::Bare);
-        let Some(store) = self.machine.store().filter(|_| !bare) else {
-            return Vec::new();
-        };
-        let cells = CellStore::new(store, Dialect::Auto);
-        let mut problems = Vec::new();
-        for (jti, counted) in &self.counted {
-            if cells.read(jti).as_ref() != Ok(counted) {
-                problems
-                    .push(format!("the cell of {jti} is {:?}, not {counted:?}", cells.read(jti)));
-            }
-        }
-        for (name, record) in &self.scenario.records {
+    fn check_store(&self, store: &MemoryStore) -> Vec<String> {
+        let records = &self.scenario.records;
+        let shards = (0..SHARDS).map(shard_name);
+        let shards = shards.filter(|name| matches!(store.shared_data(name.as_str()), Ok(Some(_))));
+        let others = records.len() + shards.count();
+        let mut problems = self.tally.check_cells(&self.context(1), store, others);
+        problems.extend(self.tally.check_metrics(&self.context(1), store));
+        for (name, record) in records {
             if store.shared_data(name).ok().flatten().map(|(found, _)| found) != Some(bytes(record))
             {
                 problems.push(format!("the record {name} of another module was overwritten"));
             }
-        }
-        let masked = self.context().masked("jti");
-        let expected = self.counted.len() + self.scenario.records.len();
-        if !masked && store.len() != expected {
-            problems.push(format!("{} records in shared data, not {expected}", store.len()));
         }
         problems
     }
@@ -176,4 +168,13 @@ impl<'a> Conversation<'a> {
     fn note(&mut self, place: &str, found: Vec<String>) {
         self.problems.extend(found.into_iter().map(|problem| format!("{place}: {problem}")));
     }
+}
+
+/// The metrics that a step names.
+fn check_metrics(step: &Step, store: &MemoryStore) -> Vec<String> {
+    let wrong = |(name, expected): &&(String, u64)| store.metric(name) != Some(*expected);
+    let problem = |(name, expected): &(String, u64)| {
+        format!("metric {name} is {:?}, not {expected}", store.metric(name))
+    };
+    step.expect.metrics.iter().filter(wrong).map(problem).collect()
 }

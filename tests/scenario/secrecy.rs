@@ -48,6 +48,9 @@ impl Hidden {
         if let Some(reply) = &observed.reply {
             problems.extend(self.shown("the reply", &format!("{reply:?} {}", reply.body)));
         }
+        for (name, value) in &observed.answer {
+            problems.extend(self.shown(&format!("the answer's header {name}"), value));
+        }
         if observed.forwarded == Some(true) {
             problems.extend(self.check_upstream(expect, observed));
         }

@@ -10,6 +10,8 @@ pub(crate) struct Step {
     pub(crate) name: String,
     /// Seconds after the start.
     pub(crate) at: i64,
+    /// And nanoseconds.
+    pub(crate) at_ns: u64,
     pub(crate) worker: u64,
     pub(crate) repeat: u64,
     pub(crate) request: RequestSpec,
@@ -55,6 +57,9 @@ pub(crate) struct Expect {
     pub(crate) audit: Vec<(String, Json)>,
     pub(crate) reply: ExpectReply,
     pub(crate) upstream: ExpectUpstream,
+    /// Headers on the answer of a request that went on; `None` when there are none.
+    pub(crate) answer: Option<Vec<(String, Json)>>,
+    pub(crate) metrics: Vec<(String, u64)>,
     pub(crate) log: Vec<String>,
 }
 
@@ -88,7 +93,7 @@ pub(crate) enum Expected {
 impl Step {
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&[
-            "name", "at", "worker", "repeat", "request", "faults", "ending", "expect",
+            "name", "at", "at_ns", "worker", "repeat", "request", "faults", "ending", "expect",
         ])?;
         let request = match members.read("request", RequestSpec::read)? {
             Some(request) => request,
@@ -97,6 +102,7 @@ impl Step {
         Ok(Self {
             name: owned(&members.require("name")?)?,
             at: members.read("at", signed)?.unwrap_or(0),
+            at_ns: members.read("at_ns", Node::integer)?.unwrap_or(0),
             worker: members.read("worker", Node::integer)?.unwrap_or(0),
             repeat: members.read("repeat", Node::integer)?.unwrap_or(1),
             request,
@@ -169,8 +175,9 @@ impl Ending {
 
 impl Expect {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members =
-            node.members(&["action", "status", "reason", "audit", "reply", "upstream", "log"])?;
+        let members = node.members(&[
+            "action", "status", "reason", "audit", "reply", "upstream", "answer", "metrics", "log",
+        ])?;
         let actions = [
             ("answer", Expected::Answer),
             ("forward", Expected::Forward),
@@ -184,6 +191,8 @@ impl Expect {
             audit: members.read("audit", |n| named(n, json))?.unwrap_or_default(),
             reply: members.read("reply", ExpectReply::read)?.unwrap_or_default(),
             upstream: members.read("upstream", ExpectUpstream::read)?.unwrap_or_default(),
+            answer: members.read("answer", |n| named(n, json))?,
+            metrics: members.read("metrics", |n| named(n, Node::integer))?.unwrap_or_default(),
             log: texts(&members, "log")?,
         };
         expect.consistent().map_err(|problem| node.unusable(problem))?;
@@ -204,6 +213,8 @@ impl Expect {
             Err("reason: expected with refuse or forward")
         } else if upstream && self.action != Expected::Forward {
             Err("upstream: expected with forward only")
+        } else if self.answer.is_some() && self.action != Expected::Forward {
+            Err("answer: expected with forward only")
         } else if reply && !answers {
             Err("reply: expected with refuse and answer only")
         } else {

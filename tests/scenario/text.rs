@@ -10,15 +10,18 @@ use vkey::mac::sha256_hex;
 /// What the placeholders of a scenario stand for.
 pub(crate) struct Meaning<'a> {
     pub(crate) start: u64,
+    /// Which of a number of equal keys or of a step's repetitions it is, counted from 1.
+    pub(crate) n: u64,
     pub(crate) env: &'a BTreeMap<String, String>,
     pub(crate) keys: &'a BTreeMap<String, String>,
 }
 
 impl Meaning<'_> {
-    /// A text with its placeholders filled.
+    /// A text with its placeholders filled; `{{n}}` first, because it may stand in another.
     pub(crate) fn fill(&self, text: &str) -> String {
+        let numbered = text.replace("{{n}}", &self.n.to_string());
         let mut filled = String::new();
-        let mut rest = text;
+        let mut rest = numbered.as_str();
         while let Some((before, after)) = rest.split_once("{{") {
             let (placeholder, after) = after.split_once("}}").expect("}} after {{");
             filled.push_str(before);

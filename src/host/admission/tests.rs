@@ -73,9 +73,29 @@ fn what_is_taken_back_is_charged_to_nobody() {
     for _ in 0..3 {
         let admitted = admission.admit(Decision::Allow);
         assert_eq!(admitted.decision, Decision::Allow);
-        admission.take_back(&admitted, DenyClass::Upstream).unwrap();
+        admission.take_back(&admitted, DenyReason::NotReady).unwrap();
     }
     assert_eq!(fill(&shared, &engine, &key).0, 1);
+}
+
+/// The key has its charge back already when the tenant only writes down that it has no room.
+#[test]
+fn nothing_is_given_back_twice() {
+    let shared = MemoryStore::new(Dialect::Envoy);
+    let engine = engine(
+        r#""mode": "shadow",
+           "tiers": {"default": {"quotas": [{"requests": 9, "per": "total"}]}},
+           "tenants": {"acme": {"quotas": [{"requests": 1, "per": "total"}]}}"#,
+    );
+    let key = key("a");
+    let store = RecordStore::new(&shared, Dialect::Auto);
+    let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
+    assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
+    let shadowed = admission.admit(Decision::Allow);
+    assert_eq!(shadowed.decision, Decision::Shadow(DenyReason::TenantQuota));
+    assert_eq!(remaining(&shared, &engine, &key), [8]);
+    admission.take_back(&shadowed, DenyReason::NotReady).unwrap();
+    assert_eq!(remaining(&shared, &engine, &key), [8]);
 }
 
 /// A configuration that comes into force finds what was used under the one before, whichever limits it

@@ -1,0 +1,184 @@
+//! What the audit lines add up to: the counts of every key and every tenant, and the metrics.
+
+use std::collections::BTreeMap;
+
+use vkey::audit::Record;
+use vkey::cell::{Cell, key_name, tenant_name};
+use vkey::config::{Dialect, Mode};
+use vkey::decision::{Decision, DenyClass, DenyReason};
+use vkey::host::{MemoryStore, RecordStore};
+use vkey::json::Json;
+use vkey::record::Name;
+
+use super::check::Context;
+use super::step::{Expect, Expected};
+use super::text::member;
+
+const REQUESTS: &str = "vkey_requests_total.";
+const AUTH_FAILURES: &str = "vkey_auth_failures_total.";
+const LIMIT_HITS: &str = "vkey_limit_hits_total.";
+
+/// A request, as its audit line tells it. What is masked is not known.
+pub(crate) struct Audited {
+    decision: Option<Decision>,
+    jti: Option<String>,
+    tenant: Option<String>,
+    /// The tenant's label in metrics.
+    label: String,
+    /// Whether it was answered with counts, which is not counted.
+    answered: bool,
+}
+
+/// The sums.
+#[derive(Default)]
+pub(crate) struct Tally {
+    keys: BTreeMap<String, Cell>,
+    tenants: BTreeMap<String, Cell>,
+    /// Of requests and of authentication failures.
+    metrics: BTreeMap<String, u64>,
+    limited: u64,
+}
+
+impl Audited {
+    pub(super) fn read(context: &Context<'_>, expect: &Expect, line: &str) -> Option<Self> {
+        let record = Record::parse(line).ok()?;
+        let label = tenant_label(context, record.tenant.as_deref());
+        Some(Self {
+            decision: record.decision,
+            jti: record.jti.filter(|_| !context.masked("jti")).map(Into::into),
+            tenant: record.tenant.filter(|_| !context.masked("tenant")).map(Into::into),
+            label,
+            answered: expect.action == Expected::Answer,
+        })
+    }
+}
+
+impl Tally {
+    /// Adds a request. `records`: what other modules left in the shared data.
+    pub(crate) fn add(&mut self, audited: &Audited, records: &[(String, String)]) {
+        self.add_metrics(audited);
+        let Some(decision) = audited.decision.filter(|_| !audited.answered) else {
+            return;
+        };
+        let taken = |tenant: &String| {
+            let name = tenant_name(tenant);
+            records.iter().any(|(taken, _)| taken == name.as_str())
+        };
+        // A key is counted before its tenant turns out to be uncountable.
+        let uncounted = decision == Decision::Deny(DenyReason::Contention);
+        let by_key = !uncounted || audited.tenant.as_ref().is_some_and(taken);
+        if let Some(jti) = audited.jti.as_ref().filter(|_| by_key) {
+            count(self.keys.entry(jti.clone()).or_default(), decision);
+        }
+        if let Some(tenant) = audited.tenant.as_ref().filter(|_| !uncounted) {
+            count(self.tenants.entry(tenant.clone()).or_default(), decision);
+        }
+    }
+
+    fn add_metrics(&mut self, audited: &Audited) {
+        let word = audited.decision.map_or("deny", Decision::word);
+        let reason = audited.decision.and_then(Decision::reason);
+        let code = reason.map_or("none", DenyReason::code);
+        let label = &audited.label;
+        let requests = format!("{REQUESTS}decision.{word}.reason.{code}.tenant.{label}");
+        *self.metrics.entry(requests).or_default() += 1;
+        match reason.map(DenyReason::class) {
+            Some(DenyClass::Unauthenticated) => {
+                *self.metrics.entry(format!("{AUTH_FAILURES}reason.{code}")).or_default() += 1;
+            }
+            // A source is no limit of a key.
+            Some(DenyClass::Limited) if reason != Some(DenyReason::SourceBlocked) => {
+                self.limited += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts are exact: every cell has what the audit lines add up to, and there is no other record
+    /// but `others`.
+    pub(crate) fn check_cells(
+        &self,
+        context: &Context<'_>,
+        store: &MemoryStore,
+        others: usize,
+    ) -> Vec<String> {
+        let counts = context.setting("host") != Some("bare");
+        let keys = self.keys.iter().map(|(jti, cell)| (key_name(jti), cell));
+        let tenants = self.tenants.iter().map(|(tenant, cell)| (tenant_name(tenant), cell));
+        let cells: Vec<_> = keys.chain(tenants).filter(|_| counts).collect();
+        let mut problems: Vec<String> =
+            cells.iter().filter_map(|(name, cell)| check_cell(store, name, cell)).collect();
+        let masked = context.masked("jti") || context.masked("tenant");
+        let expected = cells.len() + others;
+        if !masked && store.len() != expected {
+            problems.push(format!("{} records in shared data, not {expected}", store.len()));
+        }
+        problems
+    }
+
+    /// So are the metrics.
+    pub(crate) fn check_metrics(
+        &self,
+        context: &Context<'_>,
+        store: &MemoryStore,
+    ) -> Option<String> {
+        let mut found = BTreeMap::new();
+        let mut hits = 0;
+        for (name, value) in store.metrics() {
+            if name.starts_with(LIMIT_HITS) {
+                hits += value;
+            } else if name.starts_with(REQUESTS) || name.starts_with(AUTH_FAILURES) {
+                *found.entry(shown_series(context, name)).or_default() += value;
+            }
+        }
+        // A shadow may pass a limit and have another reason.
+        let hidden = context.setting("mode") == Some("shadow") && hits > self.limited;
+        let agree = found == self.metrics && (hits == self.limited || hidden);
+        (!agree).then(|| {
+            format!("metrics {found:?}, {hits} hits; not {:?}, {}", self.metrics, self.limited)
+        })
+    }
+}
+
+/// Only the counts: what was used of limits does not show in audit lines.
+fn check_cell(store: &MemoryStore, name: &Name, expected: &Cell) -> Option<String> {
+    let counts = |cell: &Cell| (cell.seen(), cell.allowed(), cell.denied().collect::<Vec<_>>());
+    let found = RecordStore::new(store, Dialect::Auto).read::<Cell>(name);
+    let expected = counts(expected);
+    let Ok(found) = found.as_ref().map(counts) else {
+        return Some(format!("{} cannot be read: {found:?}", name.as_str()));
+    };
+    let (seen, allowed, denied) = &found;
+    let adds_up = *seen == allowed + denied.iter().map(|(_, count)| count).sum::<u64>();
+    (found != expected || !adds_up)
+        .then(|| format!("{} has {found:?}, not {expected:?}", name.as_str()))
+}
+
+fn count(cell: &mut Cell, decision: Decision) {
+    cell.count(decision, &[], 0, Mode::Enforce);
+}
+
+/// A tenant that is masked is none that could be told.
+fn tenant_label(context: &Context<'_>, tenant: Option<&str>) -> String {
+    let listed = |tenant: &str| member(context.config, &["tenants", tenant]).is_some();
+    match tenant {
+        _ if context.masked("tenant") => "*".to_owned(),
+        None => "none".to_owned(),
+        Some(tenant) if listed(tenant) => tenant.to_owned(),
+        Some(_) => "other".to_owned(),
+    }
+}
+
+fn shown_series(context: &Context<'_>, name: String) -> String {
+    match name.split_once(".tenant.") {
+        Some((series, _)) if context.masked("tenant") => format!("{series}.tenant.*"),
+        _ => name,
+    }
+}
+
+impl Context<'_> {
+    /// A setting that is a text.
+    fn setting(&self, name: &str) -> Option<&str> {
+        member(self.config, &[name]).and_then(Json::as_str)
+    }
+}
