@@ -36,7 +36,9 @@ MUTANTS = [
      "                Err(WriteError::CasMismatch) => self.retry(),",
      "                Err(WriteError::CasMismatch) => return Ok(()),"),
     ("contention lets through", "src/host/admission.rs", MODEL,
+     "..self.admit_to_tenant(of_key) },\n"
      "            Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),",
+     "..self.admit_to_tenant(of_key) },\n"
      "            Err(_) => Admitted::uncounted(decision),"),
     ("what the tenant refuses stays charged to the key", "src/host/admission.rs", MODEL,
      "            cell.recount(was, is, &self.key_charges, reservation);",

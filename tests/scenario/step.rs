@@ -192,7 +192,7 @@ impl Expect {
             reply: members.read("reply", ExpectReply::read)?.unwrap_or_default(),
             upstream: members.read("upstream", ExpectUpstream::read)?.unwrap_or_default(),
             answer: members.read("answer", |n| named(n, json))?,
-            metrics: members.read("metrics", |n| named(n, Node::integer))?.unwrap_or_default(),
+            metrics: members.read("metrics", |n| named(n, integer))?.unwrap_or_default(),
             log: texts(&members, "log")?,
         };
         expect.consistent().map_err(|problem| node.unusable(problem))?;
@@ -241,4 +241,8 @@ impl ExpectUpstream {
 
 fn reason(node: &Node<'_>) -> Result<DenyReason, Invalid> {
     DenyReason::from_code(node.string()?).ok_or_else(|| node.expected("a reason code"))
+}
+
+fn integer(node: &Node<'_>) -> Result<u64, Invalid> {
+    node.integer()
 }
