@@ -52,6 +52,11 @@ mutants: rust ## Break the limits on purpose, one way at a time, and see the tes
 	@tools/setup.sh python3
 	@tools/mutants.py
 
+.PHONY: memory
+memory: build $(ENVOY) ## Measure how many bytes a key takes in the proxy, with 100 000 of them
+	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
+	cargo test --quiet --test envoy -- --exact memory::a_key_takes_at_most_400_bytes --nocapture
+
 .PHONY: lint
 lint: rust ## Check format and lints
 	cargo fmt --all --check

@@ -1,35 +1,21 @@
 //! Counts over all workers of one proxy, the first write of every key included.
 
+use std::iter::repeat_n;
+
 use serde_json::{Value, json};
 
 use crate::keys::{Minter, options};
+use crate::load::{CONNECTIONS, WORKERS, connect, number, send_in_step, usage};
 use crate::support::{Connection, Envoy, Request, artefact};
-
-const WORKERS: u32 = 4;
-const CONNECTIONS: usize = 64;
 
 /// Keys that are new to the proxy, in one round.
 const FRESH_KEYS: usize = 1_000;
 
-/// Sends every request on every connection, all of them in step: each goes out everywhere before its
-/// answers are read anywhere.
+/// Sends every request on every connection.
 fn send_everywhere(envoy: &Envoy, requests: &[Vec<u8>], status: u16) {
-    let mut connections: Vec<_> =
-        (0..CONNECTIONS).map(|_| Connection::open(envoy.gate())).collect();
-    for request in requests {
-        for connection in &mut connections {
-            connection.send_raw(request).unwrap();
-        }
-        for connection in &mut connections {
-            assert_eq!(connection.read_response().unwrap().status, status);
-        }
-    }
-}
-
-fn usage(connection: &mut Connection, key: &str) -> Value {
-    let answer = connection.send(&Request::new("GET", "/.vkey/usage").bearer(key));
-    assert_eq!(answer.status, 200);
-    answer.json()
+    let everywhere = requests.iter().flat_map(|request| repeat_n(request, CONNECTIONS));
+    let statuses = send_in_step(&mut connect(envoy), everywhere);
+    assert!(statuses.iter().all(|answered| *answered == status), "{statuses:?}");
 }
 
 /// Sends requests for fresh keys, and says how many of them are missing in the counts.
@@ -39,10 +25,10 @@ fn lost(envoy: &Envoy, main: &Minter, round: usize) -> u64 {
     // Refused at the gate, so that nothing but the module sets the pace.
     let refused = |key: &String| Request::new("DELETE", "/v1/models").bearer(key).encode();
     send_everywhere(envoy, &keys.iter().map(refused).collect::<Vec<_>>(), 403);
-    let sent = u64::try_from(CONNECTIONS).unwrap();
+    let sent = number(CONNECTIONS);
     let mut connection = Connection::open(envoy.gate());
     let missing = |key: &String| {
-        let usage = usage(&mut connection, key);
+        let usage = usage(&mut connection, key, "");
         assert_eq!(usage["seen"], usage["denied"]["forbidden"]);
         sent - usage["seen"].as_u64().unwrap()
     };
@@ -87,8 +73,8 @@ fn counts_equal_the_requests_sent() {
     send_everywhere(&envoy, &vec![get; 60], 200);
     send_everywhere(&envoy, &vec![delete; 40], 403);
     send_everywhere(&envoy, &vec![forged; 20], 401);
-    let sent = u64::try_from(CONNECTIONS).unwrap();
-    let usage = usage(&mut Connection::open(envoy.gate()), &key);
+    let sent = number(CONNECTIONS);
+    let usage = usage(&mut Connection::open(envoy.gate()), &key, "");
     let (allowed, forbidden) = (60 * sent, 40 * sent);
     assert_eq!(usage["seen"], allowed + forbidden);
     assert_eq!(usage["allowed"], allowed);

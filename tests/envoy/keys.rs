@@ -59,16 +59,21 @@ pub(crate) fn attenuate(key: &str, caveat: &Value) -> String {
     Unverified::parse(key.as_bytes()).unwrap().attenuate(caveat.to_string().as_bytes()).unwrap()
 }
 
-/// The shipped `envoy.yaml` with a plugin configuration of the test's own, whose keyring is
-/// completed by the ring `main`.
-pub(crate) fn options(label: &str, minter: &Minter, mut plugin: Value) -> Options {
+/// The shipped `envoy.yaml` with a plugin configuration of the test's own, completed.
+pub(crate) fn options(label: &str, minter: &Minter, plugin: Value) -> Options {
+    Options::new(label).plugin(complete(plugin)).env(VARIABLE, &minter.secret)
+}
+
+/// A plugin configuration; where they are missing, with the ring `main` for a keyring and the audit
+/// lines in the access log.
+pub(crate) fn complete(mut plugin: Value) -> String {
     if plugin.get("keyring").is_none() {
         plugin["keyring"] = json!([{"name": "main", "secret": format!("${{{VARIABLE}}}")}]);
     }
     if plugin.get("audit").is_none() {
         plugin["audit"] = json!({"sink": "access_log"});
     }
-    Options::new(label).plugin(plugin.to_string()).env(VARIABLE, &minter.secret)
+    plugin.to_string()
 }
 
 /// The audit lines, once all of them are there and no more come.

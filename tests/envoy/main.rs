@@ -16,12 +16,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alerts;
 mod audit;
 mod closed;
 mod counts;
+mod fields;
 mod hostile;
 mod identity;
 mod keys;
+mod lifetimes;
+mod limits;
+mod load;
+mod memory;
+mod metrics;
 mod reasons;
 mod rotation;
 mod updates;

@@ -22,9 +22,22 @@ fn plugin() -> Value {
             {"name": "old", "secret": secret, "state": "revoked"},
             {"name": "rot", "secret": secret, "rotation": rotation},
         ],
-        "tiers": {"default": {"only": {"methods": ["GET", "POST"], "paths": ["/v1/**"]}}},
+        "tiers": {
+            "default": {"only": {"methods": ["GET", "POST"], "paths": ["/v1/**"]}},
+            "once": {"rate": once()},
+            "never": {"quotas": [never()]},
+        },
+        "tenants": {"once": {"rate": once()}, "never": {"quotas": [never()]}},
         "revoked": {"keys": ["leaked"], "tenants": {"gone": {"issued_before": 4_000_000_000_u64}}},
     })
+}
+
+fn once() -> Value {
+    json!({"requests": 1, "per": "1d"})
+}
+
+fn never() -> Value {
+    json!({"requests": 0, "per": "total"})
 }
 
 fn get(key: &str) -> Request {
@@ -97,6 +110,15 @@ fn cases(main: &Minter) -> Vec<Case> {
         ("no certificate", narrowed(json!({"client_cert": ["ab".repeat(32)]})), Some(ClientCert)),
         ("a model rule", narrowed(json!({"models": ["*"]})), Some(Model)),
         ("an MCP rule", narrowed(json!({"mcp": {"tools": ["*"]}})), Some(McpCall)),
+        ("the first of one", claiming(json!({"tier": "once"})), None),
+        ("the second of one", claiming(json!({"tier": "once"})), Some(Rate)),
+        ("none at all", claiming(json!({"tier": "never"})), Some(Quota)),
+        ("a tenant's first of one", claiming(json!({"tenant": "once"})), None),
+        ("a tenant's second of one", claiming(json!({"tenant": "once"})), Some(TenantRate)),
+        ("none for a tenant", claiming(json!({"tenant": "never"})), Some(TenantQuota)),
+        ("a child's first of one", narrowed(json!({"rate": once()})), None),
+        ("a child's second of one", narrowed(json!({"rate": once()})), Some(ChildRate)),
+        ("none for a child", narrowed(json!({"quotas": [never()]})), Some(ChildQuota)),
         ("an ambiguous path", Request::new("GET", "/v1/%zz").bearer(&good), Some(PathAmbiguous)),
     ]
 }
@@ -140,12 +162,15 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         assert_eq!(record.decision.and_then(Decision::reason), *expected, "{name}");
         assert_eq!(record.status, Some(u64::from(expected.map_or(200, status))), "{name}");
     }
-    // The other two need a proxy that is broken.
+    // The first is in `alerts`, and the other two need a proxy that is broken.
     let reached = |reason: &&DenyReason| {
         cases.iter().any(|(_, _, expected)| expected.as_ref() == Some(*reason))
     };
     let missing: Vec<_> = DenyReason::ALL.iter().filter(|reason| !reached(reason)).collect();
-    assert_eq!(missing, [&DenyReason::NotReady, &DenyReason::Contention]);
+    assert_eq!(
+        missing,
+        [&DenyReason::SourceBlocked, &DenyReason::NotReady, &DenyReason::Contention]
+    );
 }
 
 #[test]

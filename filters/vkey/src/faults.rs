@@ -4,9 +4,12 @@
 //! - `configure_false`, `configure_trap`: the first configuration, which Envoy tries on its main
 //!   thread, succeeds; those on the workers answer false, or trap.
 //! - `create_cas_zero`: cells are created with the compare-and-swap value 0.
+//! - `write_cas_zero`: all is written with the compare-and-swap value 0, which compares nothing.
 //! - `reply_fails`: no answer of the module's own is sent.
+//! - `reply_traps`: answering a request for `/trap` traps, after it was counted.
 
-use vkey::host::{HostError, SharedData};
+use vkey::headers::RequestHead;
+use vkey::host::{Host, HostError, SharedData};
 
 use crate::host::{ProxyHost, environment};
 
@@ -32,12 +35,21 @@ pub(crate) fn configure() -> bool {
 pub(crate) fn reply() -> Result<(), HostError> {
     match environment("VKEY_FAULT").as_deref() {
         Some("reply_fails") => Err(HostError(12)),
+        Some("reply_traps") if is_for_trap() => std::process::abort(),
         _ => Ok(()),
     }
 }
 
+fn is_for_trap() -> bool {
+    let headers = ProxyHost.request_headers().unwrap_or_default();
+    RequestHead::read(&headers, &[]).target == Some(b"/trap")
+}
+
 /// The compare-and-swap value to write with.
 pub(crate) fn cas(cas: u32) -> u32 {
-    let zero = environment("VKEY_FAULT").as_deref() == Some("create_cas_zero");
-    if zero && cas == u32::MAX { 0 } else { cas }
+    match environment("VKEY_FAULT").as_deref() {
+        Some("create_cas_zero") if cas == u32::MAX => 0,
+        Some("write_cas_zero") => 0,
+        _ => cas,
+    }
 }
