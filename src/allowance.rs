@@ -1,5 +1,7 @@
 //! What is left of a limit, and how a client is told.
 
+use std::fmt::{self, Write as _};
+
 use crate::gcra::{Rate, Tat};
 use crate::json::Json;
 use crate::limit::{Kind, LimitName};
@@ -8,6 +10,9 @@ use crate::time::{nanos, secs, secs_until};
 
 /// The largest integer of a structured field (RFC 9651, section 3.3.1).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
+
+/// Room for a usual item of a field.
+const ITEM_BYTES: usize = 48;
 
 /// What is left of one limit at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,35 +87,30 @@ impl Allowance {
         ])
     }
 
-    /// The item of `RateLimit-Policy`: the quota `q`, its unit `qu` where it is not requests, and the
-    /// window `w` in seconds.
-    fn policy(&self) -> String {
-        let unit = match self.name.kind {
+    /// Appends the item of `RateLimit-Policy`: the quota `q`, its unit `qu` where it is not requests,
+    /// and the window `w` in seconds.
+    fn write_policy(&self, field: &mut String) -> fmt::Result {
+        write!(field, "\"{}\";q={}", self.name, field_integer(self.limit))?;
+        field.push_str(match self.name.kind {
             Kind::Rate | Kind::Quota(Unit::Requests, _) => "",
             Kind::Quota(Unit::Tokens, _) => ";qu=\"tokens\"",
             Kind::Quota(Unit::CostMicroUsd, _) => ";qu=\"micro-usd\"",
-        };
-        let item = format!("\"{}\";q={}{unit}", self.name, field_integer(self.limit));
-        parameter(item, "w", self.window_secs)
+        });
+        write_parameter(field, "w", self.window_secs)
     }
 
-    /// The item of `RateLimit`: what remains, `r`, and the seconds until it is reset, `t`.
-    fn state(&self) -> String {
-        let item = format!("\"{}\";r={}", self.name, field_integer(self.remaining));
-        parameter(item, "t", self.reset_secs)
+    /// Appends the item of `RateLimit`: what remains, `r`, and the seconds until it is reset, `t`.
+    fn write_state(&self, field: &mut String) -> fmt::Result {
+        write!(field, "\"{}\";r={}", self.name, field_integer(self.remaining))?;
+        write_parameter(field, "t", self.reset_secs)
     }
 }
 
 impl RateLimitFields {
     /// The fields that tell of `allowances`; `None` when nothing is limited.
     pub fn new(allowances: &[Allowance]) -> Option<Self> {
-        if allowances.is_empty() {
-            return None;
-        }
-        let list = |item: fn(&Allowance) -> String| {
-            allowances.iter().map(item).collect::<Vec<_>>().join(", ")
-        };
-        Some(Self { policy: list(Allowance::policy), state: list(Allowance::state) })
+        let policy = list(allowances, Allowance::write_policy)?;
+        Some(Self { policy, state: list(allowances, Allowance::write_state)? })
     }
 
     /// The fields that tell a source that it is blocked: of `threshold` failed authentications in
@@ -128,10 +128,25 @@ impl RateLimitFields {
     }
 }
 
-fn parameter(item: String, name: &str, value: Option<u64>) -> String {
+/// A list of a structured field (RFC 9651, section 3.1); `None` without items.
+fn list(
+    allowances: &[Allowance],
+    write: fn(&Allowance, &mut String) -> fmt::Result,
+) -> Option<String> {
+    let (first, rest) = allowances.split_first()?;
+    let mut field = String::with_capacity(allowances.len() * ITEM_BYTES);
+    write(first, &mut field).ok()?;
+    for allowance in rest {
+        field.push_str(", ");
+        write(allowance, &mut field).ok()?;
+    }
+    Some(field)
+}
+
+fn write_parameter(field: &mut String, name: &str, value: Option<u64>) -> fmt::Result {
     match value {
-        Some(value) => format!("{item};{name}={}", field_integer(value)),
-        None => item,
+        Some(value) => write!(field, ";{name}={}", field_integer(value)),
+        None => Ok(()),
     }
 }
 

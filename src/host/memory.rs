@@ -59,6 +59,8 @@ pub struct MemoryHost {
     pub reply: RefCell<Option<Reply>>,
     /// Headers that were set on the answer.
     pub response_headers: RefCell<BTreeMap<String, String>>,
+    /// The names of the metrics that were defined here, each as often as it was.
+    pub defined: RefCell<Vec<String>>,
     /// Lines of the log.
     pub log: RefCell<Vec<(Level, String)>>,
     /// Host calls that change the request fail with this status, where one is set.
@@ -202,9 +204,15 @@ impl MemoryHost {
             filter_state: RefCell::default(),
             reply: RefCell::default(),
             response_headers: RefCell::default(),
+            defined: RefCell::default(),
             log: RefCell::default(),
             failing_edits: Cell::new(None),
         }
+    }
+
+    /// The shared data and the metrics.
+    pub fn store(&self) -> &MemoryStore {
+        &self.store
     }
 
     fn edit(&self, act: impl FnOnce(&mut HeaderList)) -> Result<(), HostError> {
@@ -267,6 +275,7 @@ impl Host for MemoryHost {
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
+        self.defined.borrow_mut().push(name.to_owned());
         self.store.define_metric(kind, name)
     }
 

@@ -172,3 +172,80 @@ fn label(limit: LimitName) -> LimitName {
         _ => limit,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Dialect};
+    use crate::host::{MemoryHost, MemoryStore};
+    use crate::limit::Kind;
+
+    fn metrics() -> Metrics {
+        let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}],
+                          "tenants": {"globex": {}, "acme": {}, "a-b_c": {}}}"#;
+        Metrics::new(Config::parse(config).unwrap().settings())
+    }
+
+    fn outcome(decision: Decision, tenant: &str) -> Outcome<'_> {
+        Outcome { decision: Some(decision), tenant: Some(tenant), ..Outcome::default() }
+    }
+
+    #[test]
+    fn each_name_is_made_known_once_and_each_request_counted() {
+        let host = MemoryHost::new(MemoryStore::new(Dialect::Envoy));
+        let metrics = metrics();
+        let tenants = ["acme", "globex", "initech", "hooli", "a-b_c", "acme"];
+        for tenant in tenants {
+            metrics.count(&host, &outcome(Decision::Allow, tenant));
+        }
+        metrics.count(&host, &Outcome::default());
+        let of = |tenant| format!("vkey_requests_total.decision.allow.reason.none.tenant.{tenant}");
+        let mut names: Vec<String> = ["acme", "globex", "other", "a-b_c"].map(of).into();
+        names.push("vkey_requests_total.decision.deny.reason.none.tenant.none".to_owned());
+        assert_eq!(*host.defined.borrow(), names);
+        let values = names.iter().map(|name| host.store().metric(name).unwrap());
+        assert_eq!(values.collect::<Vec<_>>(), [2, 1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn what_a_request_came_to_has_metrics_of_its_own() {
+        let host = MemoryHost::new(MemoryStore::new(Dialect::Envoy));
+        let metrics = metrics();
+        let limit = |number| LimitName { origin: Origin::Caveat(number), kind: Kind::Rate };
+        let limited = Decision::Deny(DenyReason::ChildRate);
+        for limit in [Some(limit(3)), Some(limit(7)), None] {
+            let limit = Some(limit);
+            metrics.count(&host, &Outcome { limit, ..outcome(limited, "acme") });
+        }
+        let anomaly = Some(Anomaly::Source);
+        metrics.count(&host, &Outcome { anomaly, ..outcome(Decision::Allow, "acme") });
+        metrics.count(&host, &outcome(Decision::Deny(DenyReason::KeyExpired), "acme"));
+        metrics.count_auth_alert(&host);
+        metrics.count_retries(&host, 0);
+        metrics.count_retries(&host, 5);
+        metrics.show_revocations(&host, 7);
+        let all = host.store().metrics();
+        let rest: Vec<_> =
+            all.iter().filter(|(name, _)| !name.contains("requests_total")).collect();
+        let expected = [
+            ("vkey_anomalies_total.anomaly.source.tenant.acme", 1),
+            ("vkey_auth_alerts_total", 1),
+            ("vkey_auth_failures_total.reason.key_expired", 1),
+            ("vkey_contention_retries_total", 5),
+            ("vkey_limit_hits_total.limit.caveat_rate.tenant.acme", 2),
+            ("vkey_limit_hits_total.limit.caveats.tenant.acme", 1),
+            ("vkey_revocations_version", 7),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value));
+        assert_eq!(rest, expected.iter().map(|(n, v)| (n, v)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_host_without_metrics_is_asked_once() {
+        let host = MemoryHost::new(MemoryStore::new(Dialect::Bare));
+        let metrics = metrics();
+        metrics.count(&host, &Outcome::default());
+        metrics.count(&host, &Outcome::default());
+        assert_eq!(host.defined.borrow().len(), 1);
+    }
+}
