@@ -6,7 +6,7 @@ use std::fmt;
 use crate::allowance::{Allowance, RateLimitFields};
 use crate::config::Mode;
 use crate::failures::FailureRules;
-use crate::ledger::{Exceeded, MAX_CHILD_LIMITS};
+use crate::ledger::{Exceeded, Exhausted, MAX_CHILD_LIMITS};
 use crate::time::secs_until;
 
 /// What a request was answered with by the engine.
@@ -227,14 +227,19 @@ impl Refusal {
         expires_in_secs: u64,
     ) -> Self {
         let retry_after_secs = exceeded.until_ns.map(|until_ns| secs_until(until_ns, now_ns));
-        let named = |allowance: &&Allowance| Some(allowance.name) == exceeded.limit;
-        let limit = match allowances.iter().find(named) {
-            Some(allowance) => format!("limit {} of {}", allowance.name, allowance.limit),
-            None => format!("{MAX_CHILD_LIMITS} limits of narrowed keys are in use"),
+        let exhausted = match exceeded.exhausted {
+            Exhausted::ChildLimits => {
+                format!("{MAX_CHILD_LIMITS} limits of narrowed keys are in use")
+            }
+            Exhausted::Limit(name) => {
+                let limit = allowances.iter().find(|allowance| allowance.name == name);
+                let of = limit.map(|allowance| format!(" of {}", allowance.limit));
+                format!("limit {name}{}", of.unwrap_or_default())
+            }
         };
         let reset = retry_after_secs.map_or("never".to_owned(), |secs| format!("in {secs} s"));
         Self {
-            explanation: Some(format!("{limit}, free again {reset}")),
+            explanation: Some(format!("{exhausted}, free again {reset}")),
             retry_after_secs: Some(retry_after_secs.unwrap_or(expires_in_secs)),
             fields: RateLimitFields::new(allowances),
         }

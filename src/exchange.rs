@@ -20,8 +20,7 @@ use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
-use crate::ledger::Exceeded;
-use crate::limit::LimitName;
+use crate::ledger::{Exceeded, Exhausted};
 use crate::time::secs;
 use crate::usage::Subject;
 
@@ -112,8 +111,8 @@ pub struct Outcome<'a> {
     pub decision: Option<Decision>,
     /// The tenant of the key, where one was verified.
     pub tenant: Option<&'a str>,
-    /// The limit that had no room, as in [`Exceeded`].
-    pub limit: Option<Option<LimitName>>,
+    /// The limit that had no room.
+    pub exhausted: Option<Exhausted>,
     /// What is unusual about the use of the key.
     pub anomaly: Option<Anomaly>,
 }
@@ -244,7 +243,7 @@ impl Exchange {
         Outcome {
             decision: self.decision,
             tenant: self.key.as_ref().map(|key| key.claims().tenant.as_str()),
-            limit: self.exceeded.map(|exceeded| exceeded.limit),
+            exhausted: self.exceeded.map(|exceeded| exceeded.exhausted),
             anomaly: self.anomaly,
         }
     }

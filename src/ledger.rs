@@ -50,10 +50,19 @@ pub struct Reservation {
 pub struct Exceeded {
     /// Why the request is refused.
     pub reason: DenyReason,
-    /// The limit; `None` when there are too many limits of children.
-    pub limit: Option<LimitName>,
+    /// What has no room.
+    pub exhausted: Exhausted,
     /// When there may be room again, Unix nanoseconds; `None` for never.
     pub until_ns: Option<u64>,
+}
+
+/// What has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exhausted {
+    /// The table of children's limits, for one more of them.
+    ChildLimits,
+    /// A limit.
+    Limit(LimitName),
 }
 
 // === impl Ledger ===
@@ -130,7 +139,11 @@ impl Ledger {
                 }
             }
         };
-        Err(Exceeded { reason: charge.reason(), limit: Some(charge.name()), until_ns })
+        Err(Exceeded {
+            reason: charge.reason(),
+            exhausted: Exhausted::Limit(charge.name()),
+            until_ns,
+        })
     }
 
     /// Charges a limit that has room.
@@ -162,7 +175,11 @@ impl Ledger {
         let drained = self.child_rates().map(|rate| rate.tat.ceil_ns());
         let over = self.child_quotas().filter_map(|quota| quota.per.end_secs(quota.spent.window));
         let until_ns = drained.chain(over.map(nanos)).min();
-        Err(Exceeded { reason: DenyReason::ChildQuota, limit: None, until_ns })
+        Err(Exceeded {
+            reason: DenyReason::ChildQuota,
+            exhausted: Exhausted::ChildLimits,
+            until_ns,
+        })
     }
 
     fn uses(&self, charge: &Charge) -> bool {

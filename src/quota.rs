@@ -214,7 +214,13 @@ impl Quota {
         } else {
             spent.used.saturating_add(actual.saturating_sub(reserved.amount))
         };
-        Spent { used, over: used.saturating_sub(self.limit), ..spent }
+        // Requests cost what they were let in with; only a lower limit of a new configuration could
+        // make one of their windows look overdrawn.
+        let over = match self.unit {
+            Unit::Requests => 0,
+            Unit::Tokens | Unit::CostMicroUsd => used.saturating_sub(self.limit),
+        };
+        Spent { used, over, ..spent }
     }
 
     /// When nothing is left of what was used, Unix seconds; `None` for never.

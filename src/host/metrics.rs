@@ -13,6 +13,7 @@ use crate::caveat::Origin;
 use crate::config::Settings;
 use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::exchange::Outcome;
+use crate::ledger::Exhausted;
 use crate::limit::LimitName;
 
 use super::{Host, MetricKind};
@@ -33,8 +34,7 @@ enum Series {
     AuthAlerts,
     AuthFailures(DenyReason),
     ContentionRetries,
-    /// Without a name: the table of children is full.
-    LimitHits(Option<LimitName>, Tenant),
+    LimitHits(Exhausted, Tenant),
     Requests(&'static str, Option<DenyReason>, Tenant),
     RevocationsVersion,
 }
@@ -66,8 +66,8 @@ impl Metrics {
         let word = outcome.decision.map_or("deny", Decision::word);
         let reason = outcome.decision.and_then(Decision::reason);
         self.add(host, Series::Requests(word, reason, tenant), 1);
-        if let Some(limit) = outcome.limit {
-            self.add(host, Series::LimitHits(limit.map(label), tenant), 1);
+        if let Some(exhausted) = outcome.exhausted {
+            self.add(host, Series::LimitHits(label(exhausted), tenant), 1);
         }
         if let Some(anomaly) = outcome.anomaly {
             self.add(host, Series::Anomalies(anomaly, tenant), 1);
@@ -151,9 +151,13 @@ impl fmt::Display for Named<'_> {
                 write!(f, "vkey_auth_failures_total.reason.{reason}")
             }
             Series::ContentionRetries => f.write_str("vkey_contention_retries_total"),
-            Series::LimitHits(limit, of) => {
-                let limit = limit.map_or("caveats".to_owned(), |limit| limit.to_string());
-                write!(f, "vkey_limit_hits_total.limit.{limit}.tenant.{}", tenant(of))
+            Series::LimitHits(exhausted, of) => {
+                f.write_str("vkey_limit_hits_total.limit.")?;
+                match exhausted {
+                    Exhausted::ChildLimits => f.write_str("caveats")?,
+                    Exhausted::Limit(name) => name.fmt(f)?,
+                }
+                write!(f, ".tenant.{}", tenant(of))
             }
             Series::Requests(decision, reason, of) => {
                 let reason = reason.map_or("none", DenyReason::code);
@@ -166,10 +170,12 @@ impl fmt::Display for Named<'_> {
 }
 
 /// All caveats share a label: how many there are is up to those who attenuate.
-fn label(limit: LimitName) -> LimitName {
-    match limit.origin {
-        Origin::Caveat(_) => LimitName { origin: Origin::Caveat(0), ..limit },
-        _ => limit,
+fn label(exhausted: Exhausted) -> Exhausted {
+    match exhausted {
+        Exhausted::Limit(LimitName { origin: Origin::Caveat(_), kind }) => {
+            Exhausted::Limit(LimitName { origin: Origin::Caveat(0), kind })
+        }
+        Exhausted::ChildLimits | Exhausted::Limit(_) => exhausted,
     }
 }
 
@@ -213,9 +219,10 @@ mod tests {
         let metrics = metrics();
         let limit = |number| LimitName { origin: Origin::Caveat(number), kind: Kind::Rate };
         let limited = Decision::Deny(DenyReason::ChildRate);
-        for limit in [Some(limit(3)), Some(limit(7)), None] {
-            let limit = Some(limit);
-            metrics.count(&host, &Outcome { limit, ..outcome(limited, "acme") });
+        let limits = [limit(3), limit(7)].map(Exhausted::Limit);
+        for exhausted in limits.into_iter().chain([Exhausted::ChildLimits]) {
+            let exhausted = Some(exhausted);
+            metrics.count(&host, &Outcome { exhausted, ..outcome(limited, "acme") });
         }
         let anomaly = Some(Anomaly::Source);
         metrics.count(&host, &Outcome { anomaly, ..outcome(Decision::Allow, "acme") });

@@ -60,7 +60,9 @@ fn the_limit_that_has_room_last_is_named() {
         let_in(&mut ledger, &charges, 0, 1);
         let exceeded = ledger.reserve(&charges, 0).unwrap_err();
         assert_eq!((exceeded.reason, exceeded.until_ns), (DenyReason::Quota, Some(DAY)));
-        assert_eq!(exceeded.limit.unwrap().to_string(), "tier_requests_day");
+        let kind = Kind::Quota(Unit::Requests, Period::Day);
+        let name = LimitName { origin: Origin::Tier, kind };
+        assert_eq!(exceeded.exhausted, Exhausted::Limit(name));
     }
     let never = [of_tier(per_hour(1)), of_tier(in_all(0))];
     assert_eq!(ledger.reserve(&never, 0).unwrap_err().until_ns, None);
@@ -119,8 +121,8 @@ fn a_full_table_refuses_and_forgets_nothing() {
     let one_more = [of_tier(in_all(9)), of_child(99, a_day(1))];
     let exceeded = ledger.reserve(&one_more, 0).unwrap_err();
     let hour = 3600 * SEC;
-    let full = Exceeded { reason: DenyReason::ChildQuota, limit: None, until_ns: Some(hour) };
-    assert_eq!(exceeded, full);
+    assert_eq!((exceeded.reason, exceeded.until_ns), (DenyReason::ChildQuota, Some(hour)));
+    assert_eq!(exceeded.exhausted, Exhausted::ChildLimits);
     // The parent goes on, and those that are in use are as used as before.
     assert_eq!(let_in(&mut ledger, &[of_tier(in_all(9))], 0, 1), 1);
     for number in 0..MAX_CHILD_LIMITS / 2 {

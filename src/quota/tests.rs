@@ -129,6 +129,14 @@ fn debt_is_paid_off_window_by_window() {
 }
 
 #[test]
+fn requests_make_no_debt() {
+    let spent = Spent { window: 0, used: 900, over: 0 };
+    let reserved = Reserved { amount: 1, at_secs: 10 };
+    let lowered = daily(Unit::Requests, 10).settle(spent, reserved, 0, 20);
+    assert_eq!(lowered, Spent { window: 0, used: 899, over: 0 });
+}
+
+#[test]
 fn a_reservation_that_outlives_its_window_counts_once() {
     let quota = daily(Unit::Tokens, 1000);
     let reserved = Reserved { amount: 300, at_secs: 10 };
