@@ -223,11 +223,6 @@ impl Quota {
         Spent { used, over, ..spent }
     }
 
-    /// When nothing is left of what was used, Unix seconds; `None` for never.
-    pub fn reset_secs(&self, spent: Spent) -> Option<u64> {
-        self.per.end_secs(spent.window)
-    }
-
     /// The start of the first window in which debt leaves room for `amount`.
     fn room_secs(&self, spent: Spent, amount: u64) -> Option<u64> {
         let room = self.limit.checked_sub(amount)?;
