@@ -11,6 +11,9 @@ use crate::time::{nanos, secs, secs_until};
 /// The largest integer of a structured field (RFC 9651, section 3.3.1).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
+/// The most limits that a field tells of.
+const MAX_ITEMS: usize = 16;
+
 /// Room for a usual item of a field.
 const ITEM_BYTES: usize = 48;
 
@@ -25,8 +28,8 @@ pub struct Allowance {
     pub remaining: u64,
     /// Seconds until all of it is back, rounded up; `None` when it never is.
     pub reset_secs: Option<u64>,
-    /// Seconds in which all of it comes back; `None` when it never does.
-    pub window_secs: Option<u64>,
+    /// What the limit comes to over time: so much in so many seconds, `None` for no end of them.
+    pub policy: (u64, Option<u64>),
 }
 
 /// The values of the two header fields that tell a client of its limits
@@ -42,12 +45,13 @@ pub struct RateLimitFields {
 impl Allowance {
     /// What is left of a rate at a time, and how long to wait from now.
     pub(crate) fn of_rate(name: LimitName, rate: &Rate, tat: Tat, at_ns: u64, now_ns: u64) -> Self {
+        let (quota, window_secs) = rate.policy();
         Self {
             name,
             limit: u64::from(rate.burst()),
             remaining: rate.remaining(tat, at_ns),
             reset_secs: Some(secs_until(tat.ceil_ns(), now_ns)),
-            window_secs: Some(rate.refill_secs()),
+            policy: (quota, Some(window_secs)),
         }
     }
 
@@ -62,12 +66,13 @@ impl Allowance {
         let spent = quota.roll(spent, secs(at_ns));
         let start_secs = quota.per.start_secs(spent.window);
         let end_secs = quota.per.end_secs(spent.window);
+        let window_secs = end_secs.zip(start_secs).map(|(end, start)| end.saturating_sub(start));
         Self {
             name,
             limit: quota.limit,
             remaining: quota.limit.saturating_sub(spent.used),
             reset_secs: end_secs.map(|secs| secs_until(nanos(secs), now_ns)),
-            window_secs: end_secs.zip(start_secs).map(|(end, start)| end.saturating_sub(start)),
+            policy: (quota.limit, window_secs),
         }
     }
 
@@ -90,13 +95,14 @@ impl Allowance {
     /// Appends the item of `RateLimit-Policy`: the quota `q`, its unit `qu` where it is not requests,
     /// and the window `w` in seconds.
     fn write_policy(&self, field: &mut String) -> fmt::Result {
-        write!(field, "\"{}\";q={}", self.name, field_integer(self.limit))?;
+        let (quota, window_secs) = self.policy;
+        write!(field, "\"{}\";q={}", self.name, field_integer(quota))?;
         field.push_str(match self.name.kind {
             Kind::Rate | Kind::Quota(Unit::Requests, _) => "",
             Kind::Quota(Unit::Tokens, _) => ";qu=\"tokens\"",
             Kind::Quota(Unit::CostMicroUsd, _) => ";qu=\"micro-usd\"",
         });
-        write_parameter(field, "w", self.window_secs)
+        write_parameter(field, "w", window_secs)
     }
 
     /// Appends the item of `RateLimit`: what remains, `r`, and the seconds until it is reset, `t`.
@@ -108,9 +114,16 @@ impl Allowance {
 
 impl RateLimitFields {
     /// The fields that tell of `allowances`; `None` when nothing is limited.
+    /// Of very many limits only those with the least room: headers have to fit into the buffers of
+    /// proxies and clients.
     pub fn new(allowances: &[Allowance]) -> Option<Self> {
-        let policy = list(allowances, Allowance::write_policy)?;
-        Some(Self { policy, state: list(allowances, Allowance::write_state)? })
+        let mut told: Vec<&Allowance> = allowances.iter().collect();
+        if told.len() > MAX_ITEMS {
+            told.sort_by_key(|allowance| allowance.remaining);
+            told.truncate(MAX_ITEMS);
+        }
+        let policy = list(&told, Allowance::write_policy)?;
+        Some(Self { policy, state: list(&told, Allowance::write_state)? })
     }
 
     /// The fields that tell a source that it is blocked: of `threshold` failed authentications in
@@ -130,7 +143,7 @@ impl RateLimitFields {
 
 /// A list of a structured field (RFC 9651, section 3.1); `None` without items.
 fn list(
-    allowances: &[Allowance],
+    allowances: &[&Allowance],
     write: fn(&Allowance, &mut String) -> fmt::Result,
 ) -> Option<String> {
     let (first, rest) = allowances.split_first()?;
@@ -162,7 +175,7 @@ mod tests {
 
     fn allowance(kind: Kind, limit: u64, remaining: u64, secs: Option<u64>) -> Allowance {
         let name = LimitName { origin: Origin::Tier, kind };
-        Allowance { name, limit, remaining, reset_secs: secs, window_secs: secs }
+        Allowance { name, limit, remaining, reset_secs: secs, policy: (limit, secs) }
     }
 
     #[test]
@@ -178,6 +191,15 @@ mod tests {
         );
         assert_eq!(fields.state, r#""tier_rate";r=199;t=2, "tier_cost_total";r=0"#);
         assert_eq!(RateLimitFields::new(&[]), None);
+    }
+
+    #[test]
+    fn fields_tell_of_the_limits_with_the_least_room() {
+        let kind = Kind::Quota(Unit::Requests, Period::Day);
+        let many: Vec<_> = (0..100).rev().map(|left| allowance(kind, 100, left, None)).collect();
+        let state = RateLimitFields::new(&many).unwrap().state;
+        assert_eq!(state.matches("tier_requests_day").count(), MAX_ITEMS);
+        assert!(state.contains(";r=0") && state.contains(";r=15") && !state.contains(";r=16"));
     }
 
     #[test]

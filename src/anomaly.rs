@@ -246,6 +246,11 @@ impl Watch {
         unusual
     }
 
+    /// Takes down that the request observed last was refused after all.
+    pub fn refuse(&mut self) {
+        self.refused = self.refused.saturating_add(1).min(self.requests);
+    }
+
     /// Closes the windows before this one, the idle ones too.
     fn enter(&mut self, window: u64) {
         if self.total == 0 {

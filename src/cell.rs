@@ -27,7 +27,7 @@ pub struct Holder {
 }
 
 /// What became of a request in a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
     /// What was counted.
     pub decision: Decision,
@@ -79,7 +79,7 @@ impl Cell {
         was: Decision,
         is: Decision,
         charges: &[Charge],
-        reservation: Option<Reservation>,
+        reservation: Option<&Reservation>,
     ) {
         let count = self.count_of(was);
         *count = count.saturating_sub(1);
@@ -87,6 +87,9 @@ impl Cell {
         *count = count.saturating_add(1);
         if let Some(reservation) = reservation {
             self.ledger.give_back(charges, reservation);
+        }
+        if let Some(watch) = self.watch.as_mut().filter(|_| was.forwards() && !is.forwards()) {
+            watch.refuse();
         }
     }
 
@@ -260,7 +263,7 @@ mod tests {
         assert_eq!(cell.count(path, &one_per_hour(), 0, Mode::Enforce).reservation, None);
         let first = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
         let tenant_rate = Decision::Deny(DenyReason::TenantRate);
-        cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), first.reservation);
+        cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), first.reservation.as_ref());
         let again = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
         assert_eq!((again.decision, cell.allowed(), cell.seen()), (Decision::Allow, 1, 3));
     }

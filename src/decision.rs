@@ -203,6 +203,9 @@ pub struct Refusal {
     pub fields: Option<RateLimitFields>,
 }
 
+/// The longest that a client is told to wait: 366 days, as long as a rate may take to come back.
+const MAX_RETRY_AFTER_SECS: u64 = 366 * 86_400;
+
 fn json_headers() -> Vec<(&'static str, Cow<'static, str>)> {
     vec![("content-type", "application/json".into()), ("cache-control", "no-store".into())]
 }
@@ -240,7 +243,9 @@ impl Refusal {
         let reset = retry_after_secs.map_or("never".to_owned(), |secs| format!("in {secs} s"));
         Self {
             explanation: Some(format!("{exhausted}, free again {reset}")),
-            retry_after_secs: Some(retry_after_secs.unwrap_or(expires_in_secs)),
+            retry_after_secs: Some(
+                retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
+            ),
             fields: RateLimitFields::new(allowances),
         }
     }

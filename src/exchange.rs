@@ -250,6 +250,8 @@ impl Exchange {
 
     /// Takes down the decision that is final.
     pub fn conclude(&mut self, decision: Decision) {
+        // A host that shows a request twice has it denied for good by the second time.
+        self.forwarded &= decision.forwards();
         self.decision = Some(decision);
     }
 

@@ -36,6 +36,15 @@ pub struct Tat {
     pub fraction: u32,
 }
 
+/// A request that was let in, and may be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When it was let in, Unix nanoseconds.
+    pub at_ns: u64,
+    /// The TAT that it left behind; `None` when another was taken back since.
+    pub tat: Option<Tat>,
+}
+
 impl Rate {
     /// A rate of `requests` in `per_secs`, of which `burst` may come at once. `None` when one of them
     /// is 0 or beyond its bound, or when a burst would take longer than 366 days to come back.
@@ -90,10 +99,20 @@ impl Rate {
         self.burst.get()
     }
 
-    /// How long a spent burst takes to come back, in seconds, rounded up.
-    pub fn refill_secs(&self) -> u64 {
+    /// The rate as so many requests in so many whole seconds: the burst and the time in which it comes
+    /// back, or the requests and their period where that time is no whole number of seconds.
+    pub fn policy(&self) -> (u64, u64) {
         let ticks_per_sec = self.ticks(NANOS_PER_SEC);
-        saturated(self.capacity().div_ceil(ticks_per_sec))
+        let whole = self.capacity().checked_rem(ticks_per_sec) == Some(0);
+        match whole {
+            true => (u64::from(self.burst()), self.refill_secs()),
+            false => (u64::from(self.requests()), self.per_secs()),
+        }
+    }
+
+    /// How long a spent burst takes to come back, in seconds, rounded up.
+    fn refill_secs(&self) -> u64 {
+        saturated(self.capacity().div_ceil(self.ticks(NANOS_PER_SEC)))
     }
 
     /// Lets one request in.
@@ -109,15 +128,20 @@ impl Rate {
         }
     }
 
-    /// Takes back a request that was let in at `reserved_ns`.
+    /// Takes back a request that was let in, `held`.
     ///
-    /// What of it has drained since cannot be told from what would have drained anyway, so it stays
-    /// spent: a rate never gives more than it would have without the request, whatever came between.
-    /// While the clock has not moved, nothing has drained and the request leaves no trace.
+    /// What of it has drained since is gone: it would have drained without the request too, or been
+    /// room for another. So much at least has not: what is left of one interval that began when it was
+    /// let in; and, as long as nothing else was taken back since, what is left of the backlog that it
+    /// left behind. More is not given back, so a rate never lets more in than it would have without
+    /// the request. While the clock has not moved, or the backlog has stayed longer than an interval,
+    /// the request leaves no trace.
     #[must_use]
-    pub fn give_back(&self, tat: Tat, reserved_ns: u64, now_ns: u64) -> Tat {
-        let drained = self.ticks(now_ns.saturating_sub(reserved_ns));
-        let refund = self.interval().saturating_sub(drained);
+    pub fn give_back(&self, tat: Tat, held: &Held, now_ns: u64) -> Tat {
+        let elapsed = self.ticks(now_ns.saturating_sub(held.at_ns));
+        let of_interval = self.interval().saturating_sub(elapsed);
+        let of_backlog = held.tat.map_or(0, |tat| self.backlog(tat, now_ns));
+        let refund = of_interval.max(of_backlog.min(self.interval()));
         self.tat(self.at(tat).saturating_sub(refund))
     }
 
@@ -145,7 +169,7 @@ impl Rate {
         u128::from(ns).saturating_mul(u128::from(self.requests.get()))
     }
 
-    /// A fraction that another `requests` left is rounded up.
+    /// A fraction that another `requests` left counts for at most a nanosecond.
     fn at(&self, tat: Tat) -> u128 {
         let fraction = tat.fraction.min(self.requests.get());
         self.ticks(tat.ns).saturating_add(u128::from(fraction))

@@ -7,7 +7,8 @@ use crate::claims::Claims;
 use crate::decision::DenyReason;
 use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{Keyring, RingState};
-use crate::limit::{Charge, ChildId, Limits, Scope};
+use crate::ledger::MAX_CHILD_LIMITS;
+use crate::limit::{Charge, Child, ChildId, Limits, Scope};
 use crate::token::{Kid, Unverified, Verified};
 
 /// A verified key. Made by [`Key::verify`] alone, so whoever holds one knows that its tag was
@@ -31,7 +32,7 @@ enum Restrictions {
 #[derive(Debug)]
 struct Caveat {
     restriction: Restriction,
-    child: ChildId,
+    child: Child,
 }
 
 impl Key {
@@ -158,17 +159,24 @@ impl Restrictions {
         let only = claims.only.as_ref().map(|only| Restriction::read(&only.root(Integers::Digits)));
         let only = only.transpose().ok()?;
         let mut digest = Sha256::new();
+        let mut exp_secs = u64::MAX;
         let mut caveats = Vec::new();
         for text in verified.caveats() {
             digest.update(u64::try_from(text.len()).ok()?.to_le_bytes());
             digest.update(text);
             let restriction = Restriction::parse(text).ok()?;
+            exp_secs = exp_secs.min(restriction.exp_secs().unwrap_or(u64::MAX));
             // Only a limit has to know whom it counts.
-            let child = match restriction.limits().is_empty() {
+            let id = match restriction.limits().is_empty() {
                 true => ChildId::default(),
                 false => ChildId::from_digest(&digest.clone().finalize().into()),
             };
-            caveats.push(Caveat { restriction, child });
+            caveats.push(Caveat { restriction, child: Child { id, exp_secs } });
+        }
+        // What could never all be in use at one time could never be let through either.
+        let limits = caveats.iter().map(|caveat| caveat.restriction.limits().iter().count());
+        if limits.sum::<usize>() > MAX_CHILD_LIMITS {
+            return None;
         }
         let all = only.iter().chain(caveats.iter().map(|caveat| &caveat.restriction));
         let understood = !all.map(Restriction::limits).any(Limits::needs_body);

@@ -2,13 +2,13 @@
 //!
 //! A request is charged to all of its limits or to none. The ledger has a clock of its own, the latest
 //! time anything was charged at: a host whose clock goes back gives nothing back. What nothing is left
-//! of, a backlog that has drained or a window that is over, is the same as what was never used, and
-//! takes no room.
+//! of is the same as what was never used, and takes no room: a backlog that has drained, a window that
+//! is over, and all that belongs to a child whose caveats let nothing through any more.
 
 use crate::allowance::Allowance;
 use crate::decision::DenyReason;
-use crate::gcra::Tat;
-use crate::limit::{Charge, ChildId, Kind, Limit, LimitName, Scope};
+use crate::gcra::{Held, Tat};
+use crate::limit::{Charge, Child, ChildId, Kind, Limit, LimitName, Scope};
 use crate::quota::{Period, Quota, Reserved, Spent, Unit};
 use crate::record::take;
 use crate::time::{nanos, secs};
@@ -21,6 +21,8 @@ pub const MAX_CHILD_LIMITS: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     clock_ns: u64,
+    /// How often something was taken back; it may begin again.
+    undone: u32,
     rates: Vec<RateUse>,
     quotas: Vec<QuotaUse>,
 }
@@ -39,10 +41,15 @@ struct QuotaUse {
     spent: Spent,
 }
 
-/// A request was charged at that time, by the ledger's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request that was charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
+    /// When, by the ledger's clock.
     at_ns: u64,
+    /// How often something had been taken back by then.
+    undone: u32,
+    /// What the rates came to.
+    tats: Vec<(Scope, Tat)>,
 }
 
 /// A limit had no room for a request. Where several had none, the one that has room last.
@@ -74,36 +81,41 @@ impl Ledger {
     ///
     /// [`Exceeded`] when one of them has no room; then nothing is charged.
     pub fn reserve(&mut self, charges: &[Charge], now_ns: u64) -> Result<Reservation, Exceeded> {
-        self.clock_ns = self.clock_ns.max(now_ns);
-        self.drop_idle();
-        let exceeded = charges.iter().filter_map(|charge| self.check(charge).err());
+        let now_ns = now_ns.max(self.clock_ns);
+        let exceeded = charges.iter().filter_map(|charge| self.check(charge, now_ns).err());
         if let Some(exceeded) = exceeded.reduce(Exceeded::later) {
             return Err(exceeded);
         }
-        self.check_room(charges)?;
+        self.check_room(charges, now_ns)?;
+        self.clock_ns = now_ns;
         charges.iter().for_each(|charge| self.charge(charge));
-        Ok(Reservation { at_ns: self.clock_ns })
+        self.drop_idle();
+        let rate = |charge: &Charge| matches!(charge.limit, Limit::Rate(_)).then_some(charge.scope);
+        let tats = charges.iter().filter_map(rate).map(|scope| (scope, self.tat(scope)));
+        Ok(Reservation { at_ns: now_ns, undone: self.undone, tats: tats.collect() })
     }
 
     /// Takes back the charges of a request that was let in and then refused.
-    pub fn give_back(&mut self, charges: &[Charge], reservation: Reservation) {
-        let Reservation { at_ns } = reservation;
-        let (clock_ns, now_secs) = (self.clock_ns, self.now_secs());
+    pub fn give_back(&mut self, charges: &[Charge], reservation: &Reservation) {
+        let Reservation { at_ns, undone, tats } = reservation;
         for charge in charges {
             match charge.limit {
                 Limit::Rate(rate) => {
-                    let tat = self.tat(charge.scope);
-                    self.set_tat(charge.scope, rate.give_back(tat, at_ns, clock_ns));
+                    let left = tats.iter().find(|(scope, _)| *scope == charge.scope);
+                    let left = left.filter(|_| *undone == self.undone).map(|(_, tat)| *tat);
+                    let held = Held { at_ns: *at_ns, tat: left };
+                    let tat = rate.give_back(self.tat(charge.scope), &held, self.clock_ns);
+                    self.set_tat(charge.scope, tat);
                 }
                 Limit::Quota(quota) => {
-                    let at_secs = secs(at_ns);
-                    let reserved = Reserved { amount: charge.amount, at_secs };
+                    let reserved = Reserved { amount: charge.amount, at_secs: secs(*at_ns) };
                     let spent = self.spent(charge.scope, &quota);
-                    let spent = quota.settle(spent, reserved, 0, now_secs);
+                    let spent = quota.settle(spent, reserved, 0, secs(self.clock_ns));
                     self.set_spent(charge.scope, &quota, spent);
                 }
             }
         }
+        self.undone = self.undone.wrapping_add(1);
         self.drop_idle();
     }
 
@@ -125,39 +137,40 @@ impl Ledger {
     }
 
     /// Whether the limit has room for the charge.
-    fn check(&self, charge: &Charge) -> Result<(), Exceeded> {
-        let until_ns = match charge.limit {
-            Limit::Rate(rate) => match rate.reserve(self.tat(charge.scope), self.clock_ns) {
-                Ok(_) => return Ok(()),
-                Err(until_ns) => Some(until_ns),
+    fn check(&self, charge: &Charge, now_ns: u64) -> Result<(), Exceeded> {
+        let exceeded = |reason, until_ns| {
+            Err(Exceeded { reason, exhausted: Exhausted::Limit(charge.name()), until_ns })
+        };
+        // By the clock of the host it may still be good. By this one what it used is forgotten.
+        if charge.scope.is_over(now_ns) {
+            return exceeded(DenyReason::KeyExpired, None);
+        }
+        match charge.limit {
+            Limit::Rate(rate) => match rate.reserve(self.tat(charge.scope), now_ns) {
+                Ok(_) => Ok(()),
+                Err(until_ns) => exceeded(charge.reason(), Some(until_ns)),
             },
             Limit::Quota(quota) => {
                 let spent = self.spent(charge.scope, &quota);
-                match quota.reserve(spent, charge.amount, self.now_secs()) {
-                    Ok(_) => return Ok(()),
-                    Err(until_secs) => until_secs.map(nanos),
+                match quota.reserve(spent, charge.amount, secs(now_ns)) {
+                    Ok(_) => Ok(()),
+                    Err(until_secs) => exceeded(charge.reason(), until_secs.map(nanos)),
                 }
             }
-        };
-        Err(Exceeded {
-            reason: charge.reason(),
-            exhausted: Exhausted::Limit(charge.name()),
-            until_ns,
-        })
+        }
     }
 
     /// Charges a limit that has room.
     fn charge(&mut self, charge: &Charge) {
-        let (clock_ns, now_secs) = (self.clock_ns, self.now_secs());
         match charge.limit {
             Limit::Rate(rate) => {
-                if let Ok(tat) = rate.reserve(self.tat(charge.scope), clock_ns) {
+                if let Ok(tat) = rate.reserve(self.tat(charge.scope), self.clock_ns) {
                     self.set_tat(charge.scope, tat);
                 }
             }
             Limit::Quota(quota) => {
                 let spent = self.spent(charge.scope, &quota);
-                if let Ok(spent) = quota.reserve(spent, charge.amount, now_secs) {
+                if let Ok(spent) = quota.reserve(spent, charge.amount, secs(self.clock_ns)) {
                     self.set_spent(charge.scope, &quota, spent);
                 }
             }
@@ -165,36 +178,48 @@ impl Ledger {
     }
 
     /// Whether there is room for the limits of a child that are not in use yet.
-    fn check_room(&self, charges: &[Charge]) -> Result<(), Exceeded> {
+    fn check_room(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
         let child = |charge: &&Charge| matches!(charge.scope, Scope::Child(_));
-        let fresh = charges.iter().filter(child).filter(|charge| !self.uses(charge)).count();
-        let in_use = self.child_rates().count() + self.child_quotas().count();
-        if fresh == 0 || in_use + fresh <= MAX_CHILD_LIMITS {
+        let fresh =
+            charges.iter().filter(child).filter(|charge| !self.uses(charge, now_ns)).count();
+        if fresh == 0 {
             return Ok(());
         }
-        let drained = self.child_rates().map(|rate| rate.tat.ceil_ns());
-        let over = self.child_quotas().filter_map(|quota| quota.per.end_secs(quota.spent.window));
-        let until_ns = drained.chain(over.map(nanos)).min();
-        Err(Exceeded {
-            reason: DenyReason::ChildQuota,
-            exhausted: Exhausted::ChildLimits,
-            until_ns,
-        })
+        let rates = self.rates.iter().map(|rate| (rate.scope, rate.end_ns()));
+        let quotas = self.quotas.iter().map(|quota| (quota.scope, quota.end_ns()));
+        let in_use = |(scope, end_ns): (Scope, u64)| match scope {
+            Scope::Child(child) => Some(end_ns.min(nanos(child.exp_secs))).filter(|e| *e > now_ns),
+            _ => None,
+        };
+        let mut ends_ns: Vec<u64> = rates.chain(quotas).filter_map(in_use).collect();
+        let Some(lacking @ 1..) = (ends_ns.len() + fresh).checked_sub(MAX_CHILD_LIMITS) else {
+            return Ok(());
+        };
+        ends_ns.sort_unstable();
+        let until_ns = ends_ns.get(lacking - 1).copied().filter(|end_ns| *end_ns < u64::MAX);
+        let exhausted = Exhausted::ChildLimits;
+        Err(Exceeded { reason: DenyReason::ChildQuota, exhausted, until_ns })
     }
 
-    fn uses(&self, charge: &Charge) -> bool {
+    fn uses(&self, charge: &Charge, now_ns: u64) -> bool {
         let scope = charge.scope;
         match charge.limit.kind() {
-            Kind::Rate => self.rates.iter().any(|rate| rate.scope == scope),
-            Kind::Quota(unit, per) => self.quotas.iter().any(|quota| quota.is(scope, unit, per)),
+            Kind::Rate => {
+                self.rates.iter().any(|rate| rate.scope == scope && rate.end_ns() > now_ns)
+            }
+            Kind::Quota(unit, per) => {
+                let used = |quota: &QuotaUse| quota.is(scope, unit, per) && quota.end_ns() > now_ns;
+                self.quotas.iter().any(used)
+            }
         }
     }
 
     /// Forgets what nothing is left of.
     fn drop_idle(&mut self) {
-        let (clock_ns, now_secs) = (self.clock_ns, self.now_secs());
-        self.rates.retain(|rate| !rate.tat.is_past(clock_ns));
-        self.quotas.retain(|quota| !quota.is_idle(now_secs));
+        let clock_ns = self.clock_ns;
+        let lasts = |scope: Scope, end_ns: u64| end_ns > clock_ns && !scope.is_over(clock_ns);
+        self.rates.retain(|rate| lasts(rate.scope, rate.end_ns()));
+        self.quotas.retain(|quota| lasts(quota.scope, quota.end_ns()));
     }
 
     fn tat(&self, scope: Scope) -> Tat {
@@ -221,17 +246,23 @@ impl Ledger {
             None => self.quotas.push(QuotaUse { scope, unit, per, spent }),
         }
     }
+}
 
-    fn now_secs(&self) -> u64 {
-        secs(self.clock_ns)
+// === impl Scope ===
+
+impl Scope {
+    /// Whether it is a child's whose caveats let nothing through any more.
+    fn is_over(self, now_ns: u64) -> bool {
+        matches!(self, Self::Child(child) if nanos(child.exp_secs) <= now_ns)
     }
+}
 
-    fn child_rates(&self) -> impl Iterator<Item = &RateUse> {
-        self.rates.iter().filter(|rate| matches!(rate.scope, Scope::Child(_)))
-    }
+// === impl RateUse ===
 
-    fn child_quotas(&self) -> impl Iterator<Item = &QuotaUse> {
-        self.quotas.iter().filter(|quota| matches!(quota.scope, Scope::Child(_)))
+impl RateUse {
+    /// When nothing is left of it.
+    fn end_ns(&self) -> u64 {
+        self.tat.ceil_ns()
     }
 }
 
@@ -242,9 +273,15 @@ impl QuotaUse {
         (self.scope, self.unit, self.per) == (scope, unit, per)
     }
 
-    fn is_idle(&self, now_secs: u64) -> bool {
+    /// When nothing is left of it, as far as is known: debt is paid off by limits that it does not
+    /// know.
+    fn end_ns(&self) -> u64 {
         let Spent { window, used, over } = self.spent;
-        over == 0 && (used == 0 || window < self.per.window(now_secs))
+        match (used, over) {
+            (0, 0) => 0,
+            (_, 0) => self.per.end_secs(window).map_or(u64::MAX, nanos),
+            _ => u64::MAX,
+        }
     }
 }
 
@@ -260,10 +297,11 @@ impl Exceeded {
 // === as bytes ===
 
 impl Ledger {
-    /// Appends the ledger to a record: the clock, then the rates and the quotas in use, each list with
+    /// Appends the ledger to a record: the clock, how often something was taken back, then the rates and the quotas in use, each list with
     /// its length before it.
     pub(crate) fn write(&self, record: &mut Vec<u8>) {
         record.extend_from_slice(&self.clock_ns.to_le_bytes());
+        record.extend_from_slice(&self.undone.to_le_bytes());
         write_list(record, &self.rates, |RateUse { scope, tat }, record| {
             write_scope(*scope, record);
             record.extend_from_slice(&tat.ns.to_le_bytes());
@@ -284,6 +322,7 @@ impl Ledger {
     pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
         Some(Self {
             clock_ns: take(bytes).map(u64::from_le_bytes)?,
+            undone: take(bytes).map(u32::from_le_bytes)?,
             rates: read_list(bytes, |bytes| {
                 let scope = read_scope(bytes)?;
                 let ns = take(bytes).map(u64::from_le_bytes)?;
@@ -318,9 +357,10 @@ fn write_scope(scope: Scope, record: &mut Vec<u8>) {
         Scope::Tier => record.push(TIER),
         Scope::Only => record.push(ONLY),
         Scope::Tenant => record.push(TENANT),
-        Scope::Child(ChildId(id)) => {
+        Scope::Child(Child { id: ChildId(id), exp_secs }) => {
             record.push(CHILD);
             record.extend_from_slice(&id);
+            record.extend_from_slice(&exp_secs.to_le_bytes());
         }
     }
 }
@@ -331,7 +371,10 @@ fn read_scope(bytes: &mut &[u8]) -> Option<Scope> {
         TIER => Some(Scope::Tier),
         ONLY => Some(Scope::Only),
         TENANT => Some(Scope::Tenant),
-        CHILD => take(bytes).map(ChildId).map(Scope::Child),
+        CHILD => {
+            let id = take(bytes).map(ChildId)?;
+            Some(Scope::Child(Child { id, exp_secs: take(bytes).map(u64::from_le_bytes)? }))
+        }
         _ => None,
     }
 }

@@ -46,12 +46,22 @@ pub enum Scope {
     Only,
     /// The tenant's.
     Tenant,
-    /// Of all that was attenuated from the key by these caveats.
-    Child(ChildId),
+    /// Of all that was attenuated from the key by some caveats.
+    Child(Child),
 }
 
-/// Names what was attenuated from a key: a digest of all caveats up to the one that sets the limit.
-/// It stays the same when the key is minted again under another kid.
+/// What was attenuated from a key, by all caveats up to the one that sets a limit. It stays the same
+/// when the key is minted again under another kid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// A digest of these caveats.
+    pub id: ChildId,
+    /// The first second at which they let nothing through any more, whatever the time is later; it
+    /// is [`u64::MAX`] when they do not say.
+    pub exp_secs: u64,
+}
+
+/// The beginning of a SHA-256.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChildId(pub [u8; CHILD_ID_BYTES]);
 

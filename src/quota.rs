@@ -63,7 +63,7 @@ pub struct Spent {
     pub window: u32,
     /// Reserved and settled in that window, debt of earlier ones included.
     pub used: u64,
-    /// How much of it went past the limit when it was settled.
+    /// How much of it was settled past the limit, beyond what had been reserved.
     pub over: u64,
 }
 
@@ -214,12 +214,10 @@ impl Quota {
         } else {
             spent.used.saturating_add(actual.saturating_sub(reserved.amount))
         };
-        // Requests cost what they were let in with; only a lower limit of a new configuration could
-        // make one of their windows look overdrawn.
-        let over = match self.unit {
-            Unit::Requests => 0,
-            Unit::Tokens | Unit::CostMicroUsd => used.saturating_sub(self.limit),
-        };
+        // Only what this settles beyond its reservation can be debt: what another limit let in was
+        // none when it was let in.
+        let beyond = actual.saturating_sub(reserved.amount);
+        let over = used.saturating_sub(self.limit).min(spent.over.saturating_add(beyond));
         Spent { used, over, ..spent }
     }
 

@@ -42,10 +42,10 @@ const SLOW: &str = r#""per": "365d""#;
 // === what the workers do ===
 
 /// What a worker runs for its request, over whatever stands for the shared data.
-type Work = fn(&RecordStore<'_, Replay<'_>>, &Engine, &Key) -> Decision;
+type Work = fn(&RecordStore<'_, Replay<'_>>, &Engine, &Key, u64) -> Decision;
 
-fn admit(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key) -> Decision {
-    Admission::new(store, engine, key, None, NOW_NS).admit(Decision::Allow).decision
+fn admit(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key, now_ns: u64) -> Decision {
+    Admission::new(store, engine, key, None, now_ns).admit(Decision::Allow).decision
 }
 
 /// Admission, and then something that keeps the request from going on.
@@ -53,8 +53,9 @@ fn admit_and_take_back(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
     key: &Key,
+    now_ns: u64,
 ) -> Decision {
-    let admission = Admission::new(store, engine, key, None, NOW_NS);
+    let admission = Admission::new(store, engine, key, None, now_ns);
     let admitted = admission.admit(Decision::Allow);
     if admitted.decision.forwards() && key.claims().jti == "taken_back" {
         admission.take_back(&admitted, DenyReason::NotReady).unwrap();
@@ -64,29 +65,39 @@ fn admit_and_take_back(
 }
 
 /// Admission with the mistake of deciding by what was read before the loop.
-fn check_then_count(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key) -> Decision {
+fn check_then_count(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
     let charges = engine.key_charges(key);
     let name = key_name(&key.claims().jti);
     let mode = engine.settings().mode;
     let mut before: Cell = store.read(&name).unwrap();
-    let decision = before.count(Decision::Allow, &charges, NOW_NS, mode).decision;
+    let decision = before.count(Decision::Allow, &charges, now_ns, mode).decision;
     let count = |cell: &mut Cell| {
         let charges = if decision.forwards() { &*charges } else { &[] };
-        _ = cell.count(decision, charges, NOW_NS, mode);
+        _ = cell.count(decision, charges, now_ns, mode);
     };
     store.update(&name, count).unwrap();
     decision
 }
 
 /// Admission with the mistake of keeping what the tenant's refusal should give back.
-fn keep_the_charge(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key) -> Decision {
+fn keep_the_charge(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
     let mode = engine.settings().mode;
     let [of_key, of_tenant] = [
         (key_name(&key.claims().jti), engine.key_charges(key)),
         (tenant_name(&key.claims().tenant), engine.tenant_charges(&key.claims().tenant)),
     ]
     .map(|(name, charges)| {
-        let count = |cell: &mut Cell| cell.count(Decision::Allow, &charges, NOW_NS, mode).decision;
+        let count = |cell: &mut Cell| cell.count(Decision::Allow, &charges, now_ns, mode).decision;
         store.update(&name, count).unwrap()
     });
     if of_key.forwards() { of_tenant } else { of_key }
@@ -159,8 +170,11 @@ impl SharedData for Replay<'_> {
 /// Requests that several workers get at once, one each.
 struct Search {
     engine: Engine,
+    host: Dialect,
     dialect: Dialect,
     keys: Vec<Rc<Key>>,
+    /// How far the clock of each worker is ahead of the one before.
+    step_ns: u64,
     work: Work,
     create_with_zero: bool,
     counts_tenants: bool,
@@ -189,8 +203,10 @@ impl Search {
         let keys = keys.iter().map(key).collect();
         Self {
             engine: Engine::new(plan),
+            host: Dialect::Envoy,
             dialect: Dialect::Envoy,
             keys,
+            step_ns: 1_000_000,
             work: admit,
             create_with_zero: false,
             counts_tenants: true,
@@ -201,13 +217,13 @@ impl Search {
         }
     }
 
-    fn over(mut self, dialect: Dialect) -> Self {
-        self.dialect = dialect;
+    fn over(mut self, (host, dialect): (Dialect, Dialect)) -> Self {
+        (self.host, self.dialect) = (host, dialect);
         self
     }
 
     fn run(mut self) -> Self {
-        let store = MemoryStore::new(self.dialect);
+        let store = MemoryStore::new(self.host);
         let worker = Worker { answers: Vec::new(), decision: None };
         self.visit(&store, &vec![worker; self.keys.len()]);
         self
@@ -244,7 +260,9 @@ impl Search {
         };
         let records = RecordStore::new(&replay, self.dialect);
         let key = &self.keys[index];
-        let run = catch_unwind(AssertUnwindSafe(|| (self.work)(&records, &self.engine, key)));
+        let now_ns = NOW_NS + self.step_ns * index as u64;
+        let run = || (self.work)(&records, &self.engine, key, now_ns);
+        let run = catch_unwind(AssertUnwindSafe(run));
         worker.decision = match run {
             Ok(decision) => Some(decision),
             Err(payload) if payload.is::<Suspended>() => None,
@@ -252,8 +270,8 @@ impl Search {
         };
         let answer = replay.fresh.into_inner();
         match answer.expect("a step makes a call") {
-            // The round starts again with its read.
-            Answer::Mismatch => _ = worker.answers.pop(),
+            // The round starts again with its read; not so where it has to find out the rules of the host.
+            Answer::Mismatch if self.dialect != Dialect::Auto => _ = worker.answers.pop(),
             answer => worker.answers.push(answer),
         }
     }
@@ -340,7 +358,7 @@ fn fingerprint(store: &MemoryStore, workers: &[Worker]) -> Vec<u8> {
         text += &format!("{:?}", worker.decision);
         for answer in &worker.answers {
             let Answer::Read(name, record) = answer else {
-                text += "written;";
+                text += &format!("{answer:?};");
                 continue;
             };
             let present = store.shared_data(name).unwrap().map(|(_, cas)| cas);
@@ -394,26 +412,30 @@ fn of_both(tier: &str, tenant: &str) -> String {
 
 // === the tests ===
 
-const DIALECTS: [Dialect; 2] = [Dialect::Envoy, Dialect::Nginx];
+/// The rules of the host, and those that the module is told: `Auto` finds them out.
+const TOLD: [(Dialect, Dialect); 2] =
+    [(Dialect::Envoy, Dialect::Envoy), (Dialect::Nginx, Dialect::Nginx)];
+const FOUND_OUT: [(Dialect, Dialect); 2] =
+    [(Dialect::Envoy, Dialect::Auto), (Dialect::Nginx, Dialect::Auto)];
 
 #[test]
 fn two_workers_on_one_key() {
-    for dialect in DIALECTS {
+    for dialects in TOLD.into_iter().chain(FOUND_OUT) {
         for limit in [rate(1), quota(1)] {
             let keys = [token("k"), token("k")];
-            Search::new(&of_tier(&limit), &keys, 1).over(dialect).hold();
+            Search::new(&of_tier(&limit), &keys, 1).over(dialects).hold();
         }
     }
 }
 
 #[test]
 fn three_workers_on_one_key_and_its_tenant() {
-    for dialect in DIALECTS {
+    for dialects in TOLD {
         for (key, tenant) in [(1, 2), (2, 1), (2, 2), (3, 1)] {
             let keys = [token("k"), token("k"), token("k")];
             let room = key.min(tenant) as usize;
-            Search::new(&of_both(&rate(key), &quota(tenant)), &keys, room).over(dialect).hold();
-            Search::new(&of_both(&quota(key), &rate(tenant)), &keys, room).over(dialect).hold();
+            Search::new(&of_both(&rate(key), &quota(tenant)), &keys, room).over(dialects).hold();
+            Search::new(&of_both(&quota(key), &rate(tenant)), &keys, room).over(dialects).hold();
         }
     }
 }

@@ -15,6 +15,10 @@ fn let_in(rate: &Rate, tat: &mut Tat, now_ns: u64, tries: u32) -> u32 {
     (0..tries).map(|_| u32::from(admit(rate, tat, now_ns))).sum()
 }
 
+fn held(at_ns: u64, tat: Option<Tat>) -> Held {
+    Held { at_ns, tat }
+}
+
 fn admit(rate: &Rate, tat: &mut Tat, now_ns: u64) -> bool {
     let admitted = rate.reserve(*tat, now_ns);
     *tat = admitted.unwrap_or(*tat);
@@ -54,7 +58,7 @@ fn what_remains_is_what_would_be_let_in() {
     assert_eq!(rate.remaining(tat, START), 5);
     assert_eq!(rate.remaining(tat, START + SEC), 15);
     assert_eq!(rate.remaining(tat, START + 10 * SEC), 20);
-    assert_eq!(rate.refill_secs(), 2);
+    assert_eq!(rate.policy(), (20, 2));
 }
 
 #[test]
@@ -65,7 +69,7 @@ fn taken_back_at_once_it_leaves_no_trace() {
         let_in(&rate, &mut tat, START, used);
         let before = rate.remaining(tat, START);
         let reserved = rate.reserve(tat, START).unwrap();
-        let back = rate.give_back(reserved, START, START);
+        let back = rate.give_back(reserved, &held(START, Some(reserved)), START);
         assert_eq!(rate.remaining(back, START), before);
         assert_eq!(rate.at(back).max(rate.ticks(START)), rate.at(tat).max(rate.ticks(START)));
     }
@@ -76,13 +80,41 @@ fn taken_back_at_once_it_leaves_no_trace() {
 #[test]
 fn taken_back_late_it_gives_back_what_has_not_drained() {
     let rate = rate(1, 10, 2);
-    let held = rate.reserve(Tat::default(), START).unwrap();
+    let reserved = rate.reserve(Tat::default(), START).unwrap();
     let now_ns = START + 10 * SEC;
-    let other = rate.reserve(held, now_ns).unwrap();
-    let back = rate.give_back(other, START, now_ns);
+    let other = rate.reserve(reserved, now_ns).unwrap();
+    let back = rate.give_back(other, &held(START, Some(reserved)), now_ns);
     assert_eq!(back, other);
-    let halfway = rate.give_back(held, START, START + 5 * SEC);
+    let halfway = rate.give_back(reserved, &held(START, Some(reserved)), START + 5 * SEC);
     assert_eq!(halfway.ns, START + 5 * SEC);
+}
+
+/// While the backlog is longer than an interval all of it is given back, however late.
+#[test]
+fn taken_back_from_a_busy_rate_it_gives_back_all() {
+    let rate = rate(1000, 1, 100);
+    let mut tat = Tat::default();
+    let_in(&rate, &mut tat, START, 50);
+    let without = tat;
+    tat = rate.reserve(tat, START).unwrap();
+    let reserved = held(START, Some(tat));
+    let now_ns = START + 20 * SEC / 1000;
+    let_in(&rate, &mut tat, now_ns, 10);
+    let back = rate.give_back(tat, &reserved, now_ns);
+    let mut expected = without;
+    let_in(&rate, &mut expected, now_ns, 10);
+    assert_eq!(back, expected);
+    let another_came_before = Held { tat: None, ..reserved };
+    assert_eq!(rate.give_back(tat, &another_came_before, now_ns), tat);
+}
+
+#[test]
+fn a_policy_is_the_rate_in_whole_seconds() {
+    assert_eq!(rate(100, 1, 200).policy(), (200, 2));
+    assert_eq!(rate(100, 1, 1).policy(), (100, 1));
+    assert_eq!(rate(6000, 60, 1).policy(), (6000, 60));
+    assert_eq!(rate(100, 1, 110).policy(), (100, 1));
+    assert_eq!(rate(1, 3600, 3).policy(), (3, 10_800));
 }
 
 #[test]
@@ -102,7 +134,7 @@ fn the_end_of_time_is_no_trap() {
         for ns in [0, u64::MAX] {
             let tat = Tat { ns, fraction: u32::MAX };
             _ = rate.reserve(tat, now_ns).map(|tat| rate.remaining(tat, now_ns));
-            _ = rate.give_back(tat, now_ns, now_ns);
+            _ = rate.give_back(tat, &held(now_ns, Some(tat)), now_ns);
         }
     }
 }
@@ -221,18 +253,13 @@ mod properties {
         ) {
             let (mut tat, mut without) = (Tat::default(), Tat::default());
             let mut now_ns = START;
-            let mut held: Vec<u64> = Vec::new();
+            let mut open: Vec<Held> = Vec::new();
             for (step, keep, index) in steps {
                 now_ns += step;
-                let reserved_ns = match held.get(index).copied() {
-                    Some(reserved_ns) if !keep => {
-                        held.remove(index);
-                        Some(reserved_ns)
-                    }
-                    _ => None,
-                };
-                if let Some(reserved_ns) = reserved_ns {
-                    tat = rate.give_back(tat, reserved_ns, now_ns);
+                if index < open.len() && !keep {
+                    tat = rate.give_back(tat, &open.remove(index), now_ns);
+                    // The others do not know what this has changed.
+                    open.iter_mut().for_each(|other| other.tat = None);
                 }
                 if keep {
                     let admitted = admit(&rate, &mut tat, now_ns);
@@ -240,9 +267,9 @@ mod properties {
                     prop_assert!(!admitted || admit(&rate, &mut without, now_ns));
                 } else if admit(&rate, &mut tat, now_ns) {
                     if at_once {
-                        tat = rate.give_back(tat, now_ns, now_ns);
+                        tat = rate.give_back(tat, &held(now_ns, Some(tat)), now_ns);
                     } else {
-                        held.push(now_ns);
+                        open.push(held(now_ns, Some(tat)));
                     }
                 }
                 if at_once {

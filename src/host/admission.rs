@@ -44,7 +44,7 @@ pub struct Admitted {
     pub allowances: Vec<Allowance>,
     /// What is unusual about the use of the key.
     pub anomaly: Option<Anomaly>,
-    /// A cell could not be written, so that its counts differ by one from the decision.
+    /// What one cell has counted could not be undone when the other refused: it is off by one.
     pub miscounted: Option<NotCounted>,
     key_reservation: Option<Reservation>,
     tenant_reservation: Option<Reservation>,
@@ -104,7 +104,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         if admitted.decision == decision {
             admitted.key_reservation = reservation;
         } else {
-            match self.recount_key(decision, admitted.decision, reservation) {
+            match self.recount_key(decision, admitted.decision, reservation.as_ref()) {
                 Ok(left_again) => left = left_again,
                 Err(not_counted) => admitted.miscounted = Some(not_counted),
             }
@@ -125,10 +125,10 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         }
         let (was, is) = (admitted.decision, Decision::Deny(reason));
         let of_key = self.store.update(&self.key_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.key_charges, admitted.key_reservation);
+            cell.recount(was, is, &self.key_charges, admitted.key_reservation.as_ref());
         });
         let of_tenant = self.store.update(&self.tenant_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.tenant_charges, admitted.tenant_reservation);
+            cell.recount(was, is, &self.tenant_charges, admitted.tenant_reservation.as_ref());
         });
         of_key.and(of_tenant)
     }
@@ -170,7 +170,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         &self,
         was: Decision,
         is: Decision,
-        reservation: Option<Reservation>,
+        reservation: Option<&Reservation>,
     ) -> Result<Vec<Allowance>, NotCounted> {
         self.store.update(&self.key_name(), |cell: &mut Cell| {
             cell.recount(was, is, &self.key_charges, reservation);

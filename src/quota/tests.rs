@@ -127,6 +127,17 @@ fn debt_is_paid_off_window_by_window() {
     assert!(quota.reserve(spent, 51, 3 * DAY).is_err());
 }
 
+/// What was let in under a higher limit is no debt under a lower one.
+#[test]
+fn a_lower_limit_makes_no_debt() {
+    let spent = Spent { window: 0, used: 800, over: 0 };
+    let reserved = Reserved { amount: 400, at_secs: 10 };
+    let lowered = daily(Unit::Tokens, 100);
+    assert_eq!(lowered.settle(spent, reserved, 400, 20), spent);
+    let more = lowered.settle(spent, reserved, 450, 20);
+    assert_eq!(more, Spent { window: 0, used: 850, over: 50 });
+}
+
 #[test]
 fn requests_make_no_debt() {
     let spent = Spent { window: 0, used: 900, over: 0 };
