@@ -16,7 +16,7 @@ pub enum Decision {
     Allow,
     /// The request is refused.
     Deny(DenyReason),
-    /// The request goes on although access would be refused: the configuration's `mode` is `shadow`.
+    /// The request goes on although it would be refused: the configuration's `mode` is `shadow`.
     Shadow(DenyReason),
 }
 
@@ -123,16 +123,18 @@ deny_reasons! {
     TenantRate "tenant_rate" Limited "the tenant's rate is used up",
     TenantQuota "tenant_quota" Limited "the tenant's quota is used up",
     ChildRate "child_rate" Limited "the rate of the narrowed key is used up",
-    ChildQuota "child_quota" Limited "the quota of the narrowed key is used up, or too many narrowed keys are in use",
-    SourceBlocked "source_blocked" Limited "too many keys that are not valid came from this address",
+    ChildQuota "child_quota" Limited "the narrowed key has no room",
+    SourceBlocked "source_blocked" Limited "too many keys that are not valid came from this address or network",
     NotReady "not_ready" Unavailable "the gateway is not ready; its operator finds the cause in the proxy's log",
     Contention "contention" Unavailable "the key's counts are being written by too many requests at once; try again",
 }
 
 impl DenyReason {
-    /// Whether a credential was tried that is none, as opposed to none at all.
+    /// Whether a credential was tried that is none, as opposed to none at all, and to one that was good
+    /// once: whoever holds that is no stranger.
     pub fn is_failed_authentication(self) -> bool {
-        self.class() == DenyClass::Unauthenticated && self != Self::KeyMissing
+        self.class() == DenyClass::Unauthenticated
+            && !matches!(self, Self::KeyMissing | Self::KeyRetired)
     }
 
     /// The reason of that code.
@@ -240,9 +242,12 @@ impl Refusal {
                 format!("limit {name}{}", of.unwrap_or_default())
             }
         };
-        let reset = retry_after_secs.map_or("never".to_owned(), |secs| format!("in {secs} s"));
+        let reset = match retry_after_secs {
+            Some(secs) => format!("free again in {secs} s"),
+            None => "which never comes back".to_owned(),
+        };
         Self {
-            explanation: Some(format!("{exhausted}, free again {reset}")),
+            explanation: Some(format!("{exhausted}, {reset}")),
             retry_after_secs: Some(
                 retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
             ),

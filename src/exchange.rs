@@ -363,7 +363,7 @@ pub fn decide(
     })
 }
 
-/// Whether a key asks for its own counts.
+/// Whether a key asks for counts, its own or those of others.
 pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
     access.method == "GET" && access.path.as_str() == engine.settings().usage_path
 }

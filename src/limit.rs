@@ -126,7 +126,7 @@ impl Limits {
         self.rate.map(Limit::Rate).into_iter().chain(quotas)
     }
 
-    /// The units of the quotas that only a request's body and its answer tell of.
+    /// Whether there is a quota that only a request's body and its answer tell the use of.
     pub fn needs_body(&self) -> bool {
         self.quotas.iter().any(|quota| quota.unit != Unit::Requests)
     }

@@ -74,12 +74,21 @@ fn allows(engine: &mut Engine, token: &str, access: &Access<'_>) -> bool {
 
 /// Members are drawn from few values, so that they hold about as often as they do not.
 fn restriction() -> impl Strategy<Value = Value> {
-    (flat_restriction(), sometimes(vec(flat_restriction(), 0..3))).prop_map(|(mut flat, any_of)| {
-        if let Some(any_of) = any_of {
-            flat["any_of"] = Value::Array(any_of);
-        }
-        flat
-    })
+    let any_of = sometimes(vec(flat_restriction(), 0..3));
+    (flat_restriction(), any_of, sometimes(1..9_u32), sometimes(0..9_u64)).prop_map(
+        |(mut flat, any_of, rate, quota)| {
+            if let Some(any_of) = any_of {
+                flat["any_of"] = Value::Array(any_of);
+            }
+            if let Some(requests) = rate {
+                flat["rate"] = json!({"requests": requests, "per": "1h"});
+            }
+            if let Some(requests) = quota {
+                flat["quotas"] = json!([{"requests": requests, "per": "total"}]);
+            }
+            flat
+        },
+    )
 }
 
 /// Present once in five times: a key with some restrictions still allows about as much as it refuses.
@@ -285,8 +294,13 @@ const WHOLE_CONFIGURATION: &[u8] = br#"{
     "keyring": [{"name": "main", "secret": "${A}", "state": "retiring",
                  "rotation": {"interval": "1h", "max_age": "2h", "keep_expired": true}}],
     "key_sources": [{"header": "authorization", "scheme": "Bearer"}],
-    "tiers": {"default": {"only": {"methods": ["GET"], "any_of": [{"sources": ["::/0"]}]}}},
-    "tenants": {"acme": {"only": {"paths": ["/v1/**"]}}}, "unlisted_tenants": "deny",
+    "tiers": {"default": {"only": {"methods": ["GET"], "any_of": [{"sources": ["::/0"]}]},
+                          "rate": {"requests": 5, "per": "1s", "burst": 9},
+                          "quotas": [{"requests": 9, "per": "day"}], "usage_of_others": true}},
+    "tenants": {"acme": {"only": {"paths": ["/v1/**"]}, "quotas": [{"requests": 9, "per": "total"}],
+                         "rate": {"requests": 5, "per": "1s"}}}, "unlisted_tenants": "deny",
+    "auth_failures": {"threshold": 5, "window": "300s", "block_for": "1s"},
+    "anomaly": {"sensitivity": "low"},
     "revoked": {"version": 1, "keys": ["k"], "tenants": {"acme": {"issued_before": 1.0}}},
     "forward": {"identity_headers": true,
                 "credentials": [{"hosts": ["*.a"], "header": "b", "value": "Bearer ${C}"}]},
@@ -317,7 +331,10 @@ fn host(headers: Vec<(Vec<u8>, Vec<u8>)>, peer: Vec<u8>) -> MemoryHost {
 
 fn gate() -> Gate {
     let text =
-        br#"{"keyring": [{"name": "main", "secret": "${SECRET}"}], "client": {"trusted_hops": 1}}"#;
+        br#"{"keyring": [{"name": "main", "secret": "${SECRET}"}], "client": {"trusted_hops": 1},
+             "tiers": {"default": {"rate": {"requests": 5, "per": "1s"}, "usage_of_others": true}},
+             "auth_failures": {"threshold": 2, "block_for": "1h"},
+             "anomaly": {"sensitivity": "high"}}"#;
     let secret = |_: &str| Some(secret());
     let plan: Plan = Config::parse(text).unwrap().compile(secret).unwrap();
     Gate::open(plan)

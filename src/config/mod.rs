@@ -82,7 +82,7 @@ pub struct Settings {
     pub upgrades: bool,
     /// The host's rules for shared data.
     pub dialect: Dialect,
-    /// Whether denials of access are enforced.
+    /// Whether denials of access and limits are enforced.
     pub mode: Mode,
 }
 
@@ -193,7 +193,7 @@ pub enum Dialect {
     Nginx,
 }
 
-/// Whether denials of access are enforced. Authentication always is.
+/// Whether denials of access and limits are enforced. Authentication always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// They are.

@@ -154,7 +154,7 @@ impl fmt::Display for Named<'_> {
             Series::LimitHits(exhausted, of) => {
                 f.write_str("vkey_limit_hits_total.limit.")?;
                 match exhausted {
-                    Exhausted::ChildLimits => f.write_str("caveats")?,
+                    Exhausted::ChildLimits => f.write_str("children_full")?,
                     Exhausted::Limit(name) => name.fmt(f)?,
                 }
                 write!(f, ".tenant.{}", tenant(of))
@@ -240,7 +240,7 @@ mod tests {
             ("vkey_auth_failures_total.reason.key_expired", 1),
             ("vkey_contention_retries_total", 5),
             ("vkey_limit_hits_total.limit.caveat_rate.tenant.acme", 2),
-            ("vkey_limit_hits_total.limit.caveats.tenant.acme", 1),
+            ("vkey_limit_hits_total.limit.children_full.tenant.acme", 1),
             ("vkey_revocations_version", 7),
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value));

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::keys::{Minter, options};
 use crate::load::{Tally, usage};
+use crate::metrics::{Series, series};
 use crate::support::{Connection, Envoy, Request, artefact, config, wait_for};
 use crate::updates::{Listener, stat};
 
@@ -146,6 +147,9 @@ fn a_trap_loses_a_line_and_a_metric_and_no_count() {
     assert_eq!((&usage["allowed"], &usage["denied"]["forbidden"]), (&json!(USED), &json!(1)));
     assert_eq!(usage["limits"][0]["remaining"], 10 - USED);
     assert_eq!(use_up(&envoy, &key), 10 - USED);
+    let metrics = series(&envoy, "vkey_requests_total");
+    let trapped = |series: &Series| series.labels["reason"] == "path";
+    assert!(!metrics.is_empty() && !metrics.iter().any(trapped), "{metrics:?}");
     envoy.stop();
     // Envoy tells the module no more of the request, so only the cell has it.
     let lines = envoy.access_log();

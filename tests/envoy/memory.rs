@@ -26,7 +26,9 @@ fn start(label: &str, minter: &Minter) -> Envoy {
     let tier = json!({
         "rate": {"requests": 100, "per": "1h"}, "quotas": [{"requests": 1_000, "per": "day"}],
     });
-    let plugin = json!({"tiers": {"default": tier}});
+    // A threshold that is never reached: a source that is blocked would not be refused with 401.
+    let failures = json!({"threshold": 1_000_000});
+    let plugin = json!({"tiers": {"default": tier}, "auth_failures": failures});
     let options = options(label, minter, plugin).edit(|config| {
         let manager = config::connection_manager(config, "gate");
         let answered = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200}});
