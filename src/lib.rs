@@ -14,8 +14,11 @@
 //! The core is a function of its arguments: no clock, no environment, no randomness, no I/O.
 //! From the wire inwards: [`token`] and [`mac`] verify, [`claims`] and [`caveat`] read what was
 //! verified, [`key`] holds it, [`keyring`] knows the rings, [`access`] brings a request to canonical
-//! form, [`config`] compiles the plan, [`engine`] decides, [`cell`] counts, [`decision`] replies and
-//! [`audit`] writes it down. Around it stands [`host`], the seam to a proxy.
+//! form, [`config`] compiles the plan, [`engine`] decides, [`cell`] counts and limits, [`decision`]
+//! replies and [`audit`] writes it down. Limits are [`limit`]s by [`gcra`] and [`quota`], what is used
+//! of them stands in a [`ledger`], what is left in an [`allowance`]. [`anomaly`] and [`failures`] raise
+//! alerts, [`usage`] tells a key of its counts, and [`record`] is the form of all that is kept. Around
+//! it stands [`host`], the seam to a proxy.
 
 pub mod access;
 pub mod allowance;
