@@ -163,6 +163,13 @@ impl Decision {
         }
     }
 
+    /// The decision where nothing is counted: without counts there are no limits, so what has some is
+    /// refused.
+    #[must_use]
+    pub fn without_counts(self, limited: bool) -> Self {
+        if limited && self.forwards() { Self::Deny(DenyReason::NotReady) } else { self }
+    }
+
     /// The word in the audit line.
     pub fn word(self) -> &'static str {
         match self {

@@ -119,7 +119,7 @@ impl Default for FailureRules {
 }
 
 fn threshold(node: &Node<'_>) -> Result<u32, Invalid> {
-    let threshold = u32::try_from(node.integer()?).ok();
+    let threshold = node.integer().ok().and_then(|number| u32::try_from(number).ok());
     let threshold = threshold.filter(|threshold| (1..=MAX_THRESHOLD).contains(threshold));
     threshold.ok_or_else(|| node.expected("1 to 1000000"))
 }

@@ -69,10 +69,6 @@ impl Rate {
     /// [`Invalid`] for an unknown, missing or ill-typed member, and as [`Rate::new`].
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["requests", "per", "burst"])?;
-        let count = |node: &Node<'_>| match node.integer()? {
-            count @ 1..=MAX_REQUESTS => u32::try_from(count).map_err(|error| node.unusable(error)),
-            _ => Err(node.expected("1 to 1000000000")),
-        };
         let requests = count(&members.require("requests")?)?;
         let per = members.require("per")?;
         let per_secs = match per.seconds()? {
@@ -199,6 +195,12 @@ impl Tat {
     pub fn ceil_ns(&self) -> u64 {
         self.ns.saturating_add(u64::from(self.fraction > 0))
     }
+}
+
+fn count(node: &Node<'_>) -> Result<u32, Invalid> {
+    let count = node.integer().ok().filter(|count| (1..=MAX_REQUESTS).contains(count));
+    let count = count.and_then(|count| u32::try_from(count).ok());
+    count.ok_or_else(|| node.expected("1 to 1000000000"))
 }
 
 fn saturated(number: u128) -> u64 {

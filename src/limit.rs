@@ -108,7 +108,7 @@ impl Limits {
             match twice {
                 // An empty list holds never, so it would be a limit that nobody means.
                 _ if quotas.is_empty() => Err(node.expected("at least one quota")),
-                true => Err(node.unusable("two quotas of one unit and period")),
+                true => Err(node.unusable("two quotas of one unit and period; keep one")),
                 false => Ok(quotas),
             }
         });

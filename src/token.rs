@@ -203,8 +203,8 @@ impl<'a> Unverified<'a> {
         if token.len() > MAX_TOKEN_BYTES { Err(CannotAttenuate::TooLong) } else { Ok(token) }
     }
 
-    /// The decoded claims and caveats, for showing to the person who holds the key. Nothing may be
-    /// decided by them.
+    /// The decoded claims and caveats, for the person who holds the key. No access may be decided by
+    /// them.
     pub fn untrusted_content(&self) -> (&[u8], impl Iterator<Item = &[u8]>) {
         (&self.claims, self.caveats.iter().map(|caveat| caveat.json.as_slice()))
     }

@@ -28,6 +28,7 @@ MUTANTS = [
      "        let mut before: Cell = self.store.read(&self.key_name())?;\n"
      "        let early = before.count(decision, &self.key_charges, self.now_ns, self.mode);\n"
      "        self.store.update(&self.key_name(), |cell: &mut Cell| {\n"
+     "            let early = early.clone();\n"
      "            if early.decision.forwards() {\n"
      "                cell.count(decision, &[], self.now_ns, self.mode);\n"
      "                return (Entry { counted: early, left: Vec::new() }, None);\n"

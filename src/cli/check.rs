@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::config::{Config, RingConfig, Settings, Sink, UnlistedTenants};
+use crate::config::{Config, Dialect, Mode, RingConfig, Settings, Sink, UnlistedTenants};
+use crate::failures::FailureRules;
 use crate::json::Json;
 use crate::keyring::RingState;
+use crate::limit::Limits;
 
 use super::error::{Error, Exit};
 use super::input;
+use super::limits::text;
 use super::output::{Output, ascii};
 use super::time::words;
 
@@ -54,6 +57,8 @@ fn summary(config: &Config) -> Vec<String> {
     let mut lines: Vec<String> = config.rings().iter().map(ring).collect();
     lines.push(format!("tiers        {}", listed(settings.tiers.keys())));
     lines.push(format!("tenants      {}", tenants(settings)));
+    lines.extend(limits(settings));
+    lines.extend(watched(settings));
     lines.push(format!("key sources  {}", key_sources(settings)));
     lines.push(format!("audit        {}", sink(settings.audit.sink)));
     lines.push(format!("environment  {}", Vec::from_iter(variables).join(", ")));
@@ -83,6 +88,45 @@ fn tenants(settings: &Settings) -> String {
     format!("{} (others are {others})", listed(settings.tenants.keys()))
 }
 
+/// Each tier and each tenant that has limits. Where nothing is counted, what has some is refused.
+fn limits(settings: &Settings) -> Vec<String> {
+    let tiers = settings.tiers.iter().map(|(name, tier)| ("tier", name, &tier.limits));
+    let tenants = settings.tenants.iter().map(|(name, tenant)| ("tenant", name, &tenant.limits));
+    let limited = tiers.chain(tenants).filter(|(.., limits)| !limits.is_empty());
+    let line = |(kind, name, limits): (&str, &String, &Limits)| {
+        let limits = Vec::from_iter(limits.iter().map(|limit| text(&limit)));
+        format!("limits       {kind} {}: {}", quoted(name), limits.join("; "))
+    };
+    let mut lines = Vec::from_iter(limited.map(line));
+    if settings.dialect == Dialect::Bare && !lines.is_empty() {
+        lines.push("host         bare: what has limits is refused".to_owned());
+    }
+    lines
+}
+
+/// What else is configured about the use of keys.
+fn watched(settings: &Settings) -> impl Iterator<Item = String> {
+    let seeing = settings.tiers.iter().filter(|(_, tier)| tier.usage_of_others);
+    let seeing = Vec::from_iter(seeing.map(|(name, _)| name));
+    let usage = (!seeing.is_empty())
+        .then(|| format!("usage        tiers that see others: {}", listed(seeing.into_iter())));
+    let anomalies = settings.sensitivity.map(|level| format!("anomalies    {}", level.word()));
+    let shadow = settings.mode == Mode::Shadow;
+    let mode = shadow.then(|| "mode         shadow".to_owned());
+    let failures = settings.auth_failures.as_ref().map(failures);
+    [usage, failures, anomalies, mode].into_iter().flatten()
+}
+
+fn failures(rules: &FailureRules) -> String {
+    let FailureRules { threshold, window_secs, block_secs } = *rules;
+    let blocked = match block_secs {
+        0 => "not blocked".to_owned(),
+        secs => format!("blocked for {}", words(secs)),
+    };
+    let window = words(window_secs);
+    format!("failures     {threshold} in {window} from one source are reported, {blocked}")
+}
+
 fn key_sources(settings: &Settings) -> String {
     let sources = settings.key_sources.iter().map(|source| match &source.scheme {
         Some(scheme) => format!("{} ({scheme})", source.header),
@@ -100,7 +144,10 @@ fn sink(sink: Sink) -> &'static str {
 
 /// Names are data: they are shown as JSON strings.
 fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    let names = names.map(|name| ascii(&Json::String(name.clone())));
-    let names = Vec::from_iter(names);
+    let names = Vec::from_iter(names.map(|name| quoted(name)));
     if names.is_empty() { "none listed".to_owned() } else { names.join(", ") }
+}
+
+fn quoted(name: &str) -> String {
+    ascii(&Json::from(name))
 }

@@ -65,7 +65,7 @@ impl fmt::Display for Counts {
         if self.limits.is_empty() {
             return writeln!(f, "{:<13}none", "limits");
         }
-        let head = ["limit", "allowance", "used", "remaining", "resets in"].map(str::to_owned);
+        let head = ["limit", "in all", "used", "remaining", "resets in"].map(str::to_owned);
         let rows: Vec<Row> = [head].into_iter().chain(self.limits.iter().map(Limit::row)).collect();
         writeln!(f)?;
         write_table(f, &rows)

@@ -7,6 +7,7 @@ use crate::config::NotReady;
 use crate::decision::DenyReason;
 use crate::json::Invalid;
 use crate::keyring::InvalidSecret;
+use crate::ledger::MAX_CHILD_LIMITS;
 use crate::token::{CannotAttenuate, MAX_TOKEN_BYTES};
 
 use super::gate::Failure;
@@ -76,6 +77,8 @@ pub(super) enum Error {
     SelfCheck(DenyReason),
     /// Two inputs want standard input.
     StdinTwice,
+    /// The caveats of the key set more limits than any gate counts.
+    TooManyLimits,
 }
 
 /// Where an input comes from, by the option that says so.
@@ -174,6 +177,11 @@ impl fmt::Display for Error {
             Self::StdinTwice => f.write_str(
                 "the configuration and the key cannot both be read from standard input; put one \
                  into a file",
+            ),
+            Self::TooManyLimits => write!(
+                f,
+                "the caveats of the key would set more than {MAX_CHILD_LIMITS} limits: every gate \
+                 would refuse the key; say less, or mint a key with them in --only"
             ),
         }
     }

@@ -19,8 +19,8 @@ use super::time::words;
 /// The longest answer that is read: many times what a gate has to say.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
-/// How a gate is asked.
-pub(super) struct Gate {
+/// What asks a gate.
+pub(super) struct Client {
     /// How long it may take, from the first look for its name to the last byte.
     pub(super) timeout_secs: u64,
     /// The authorities that may vouch for it.
@@ -42,6 +42,8 @@ pub(super) enum Failure {
     Redirect(StatusCode),
     /// The gate refuses to answer, for a reason if it gives one.
     Refused(StatusCode, Option<Reason>),
+    /// It refuses the counts of others, for this reason.
+    RefusedOthers(StatusCode, Reason),
     /// The key itself stands in the answer.
     RepeatsKey,
     /// It takes longer than so many seconds.
@@ -59,9 +61,9 @@ pub(super) struct Reason {
     code: Option<String>,
 }
 
-// === impl Gate ===
+// === impl Client ===
 
-impl Gate {
+impl Client {
     /// Asks with a key, and answers the body of the answer.
     pub(super) fn ask(&self, url: &str, key: &str) -> Result<Vec<u8>, Failure> {
         let bearer = Zeroizing::new(format!("Bearer {key}"));
@@ -143,6 +145,17 @@ impl Reason {
 // === impl Failure ===
 
 impl Failure {
+    /// What it is when the question is about others than the key.
+    pub(super) fn of_others(self) -> Self {
+        match self {
+            Self::Refused(
+                status @ (StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST),
+                Some(reason),
+            ) => Self::RefusedOthers(status, reason),
+            failure => failure,
+        }
+    }
+
     /// What the command exits with.
     pub(super) fn exit(&self) -> Exit {
         match self {
@@ -174,6 +187,13 @@ impl fmt::Display for Failure {
                 status.as_u16()
             ),
             Self::Refused(status, reason) => write_refusal(f, *status, reason.as_ref()),
+            Self::RefusedOthers(status, reason) => {
+                write_refusal(f, *status, Some(reason))?;
+                f.write_str(
+                    "; another key or a tenant may be asked for with a key whose tier has \
+                     usage_of_others",
+                )
+            }
             Self::RepeatsKey => f.write_str(
                 "the answer repeats the key, which no gate does, and is not shown; check --url",
             ),

@@ -1,14 +1,13 @@
 //! `vkey mint`: a fresh key.
 
-use crate::caveat::Restriction;
 use crate::claims::Claims;
 use crate::config::{Config, Settings, UnlistedTenants};
-use crate::json::{Integers, Json};
+use crate::json::Json;
 use crate::key::Key;
 use crate::keyring::{Keyring, Ring};
 use crate::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
-use super::attenuate::{attenuate, read_caveats};
+use super::attenuate::{attenuate, check_restriction, read_caveats};
 use super::error::{Error, Exit};
 use super::output::Output;
 use super::ring::{Chosen, RingArgs};
@@ -127,9 +126,10 @@ fn verify(key: &str, kid: &Kid, ring: Ring, claims: &Claims) -> Result<(), Error
 
 fn read_only(text: &str) -> Result<Json, Error> {
     let json = read_json("--only", text)?;
-    let read = Restriction::read(&json.root(Integers::Digits)).map(drop);
-    read.map_err(|invalid| Error::Json { option: "--only", number: None, invalid })?;
-    Ok(json)
+    match check_restriction(&json) {
+        Ok(()) => Ok(json),
+        Err(invalid) => Err(Error::Json { option: "--only", number: None, invalid }),
+    }
 }
 
 fn read_json(option: &'static str, text: &str) -> Result<Json, Error> {

@@ -17,6 +17,7 @@ mod explain;
 mod gate;
 mod input;
 mod inspect;
+mod limits;
 mod mint;
 mod misuse;
 mod output;

@@ -4,16 +4,16 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::access::{Access, AmbiguousPath};
+use crate::config::Dialect;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity};
 use crate::exchange::{Verdict, asks_for_usage, decide};
 use crate::json::Json;
 use crate::key::Key;
-use crate::limit::{Charge, Limit};
-use crate::quota::{Period, Quota};
+use crate::limit::Charge;
 
 use super::output::ascii;
-use super::time;
+use super::{limits, time};
 
 /// The stages of one decision. The decision is the engine's; the stages show where it comes from.
 pub(super) struct Report {
@@ -22,7 +22,8 @@ pub(super) struct Report {
     now_secs: u64,
     key: Option<Rc<Key>>,
     stages: Vec<Stage>,
-    /// The limits that the request would be charged to. What is left of them only the gate knows.
+    /// The limits that the request would be charged to, or is refused for where nothing is counted.
+    /// What is left of them only the gate knows.
     limits: Vec<Charge>,
     /// The answer would be counts.
     usage: bool,
@@ -101,6 +102,19 @@ impl Report {
             self.limits = engine.key_charges(key);
             self.limits.extend(engine.tenant_charges(&key.claims().tenant));
         }
+        if engine.settings().dialect == Dialect::Bare {
+            self.decide_without_counts();
+        }
+    }
+
+    /// What needs counts is refused: limits, and an answer that would show some.
+    fn decide_without_counts(&mut self) {
+        let decision = self.decision.without_counts(self.usage || !self.limits.is_empty());
+        if decision != self.decision {
+            self.push("counts", Err(DenyReason::NotReady));
+            self.decision = decision;
+            self.usage = false;
+        }
     }
 
     fn push(&mut self, name: impl fmt::Display, verdict: Result<(), DenyReason>) {
@@ -114,7 +128,7 @@ impl Report {
             ("now", self.now_secs.into()),
             ("key", self.key.as_ref().map_or(Json::Null, |key| describe(key))),
             ("stages", Json::Array(self.stages.iter().map(Stage::to_json).collect())),
-            ("limits", Json::Array(self.limits.iter().map(limit_json).collect())),
+            ("limits", Json::Array(self.limits.iter().map(limits::to_json).collect())),
             ("decision", self.decision.word().into()),
             ("reason", reason.map_or(Json::Null, |reason| reason.code().into())),
             ("usage", Json::Bool(self.usage)),
@@ -136,7 +150,7 @@ impl fmt::Display for Report {
             }
         }
         for charge in &self.limits {
-            writeln!(f, "{:<12}{}: {}", "limit", charge.name(), limit_text(&charge.limit))?;
+            writeln!(f, "{:<12}{}: {}", "limit", charge.name(), limits::text(&charge.limit))?;
         }
         let word = self.decision.word();
         match self.decision.reason() {
@@ -175,24 +189,6 @@ fn describe(key: &Key) -> Json {
         ("tier", claims.tier().into()),
         ("caveats", u64::try_from(key.caveats_len()).map_or(Json::Null, Json::from)),
     ])
-}
-
-fn limit_json(charge: &Charge) -> Json {
-    Json::object([
-        ("name", charge.name().to_string().as_str().into()),
-        ("limit", limit_text(&charge.limit).as_str().into()),
-    ])
-}
-
-fn limit_text(limit: &Limit) -> String {
-    match limit {
-        Limit::Rate(rate) => {
-            let (requests, per) = (rate.requests(), time::words(rate.per_secs()));
-            format!("{requests} requests in {per}, {} at once", rate.burst())
-        }
-        Limit::Quota(Quota { unit, limit, per: Period::Total }) => format!("{limit} {unit} in all"),
-        Limit::Quota(Quota { unit, limit, per }) => format!("{limit} {unit} a {}", per.name()),
-    }
 }
 
 /// What a request without further headers asks for when its method is CONNECT.

@@ -47,9 +47,13 @@ pub(super) fn rfc3339(unix_secs: u64) -> String {
     }
 }
 
-/// A duration in words.
+/// A duration as the configuration spells it, in days at most: they are of one length, months are not.
 pub(super) fn words(secs: u64) -> String {
-    humantime::format_duration(Duration::from_secs(secs)).to_string()
+    let (minutes, hours, days) = (secs / 60, secs / 3600, secs / 86_400);
+    let parts = [(days, 'd'), (hours % 24, 'h'), (minutes % 60, 'm'), (secs % 60, 's')];
+    let parts = parts.into_iter().filter(|(number, _)| *number > 0);
+    let parts = Vec::from_iter(parts.map(|(number, unit)| format!("{number}{unit}")));
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
 fn secs(time: SystemTime) -> Option<u64> {
@@ -83,6 +87,23 @@ mod tests {
         assert_eq!(parse_duration("1h 30m"), Ok(5400));
         for wrong in ["", "0s", "1500ms", "1", "-1s", "1 fortnight"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_in_days_at_most() {
+        let spelled = [
+            (0, "0s"),
+            (59, "59s"),
+            (3600, "1h"),
+            (5400, "1h 30m"),
+            (724_324, "8d 9h 12m 4s"),
+            (31 * 86_400, "31d"),
+            (366 * 86_400, "366d"),
+            (u64::MAX, "213503982334601d 7h 15s"),
+        ];
+        for (secs, text) in spelled {
+            assert_eq!(words(secs), text);
         }
     }
 }

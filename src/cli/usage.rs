@@ -10,7 +10,7 @@ use crate::token::Unverified;
 
 use super::counts::Counts;
 use super::error::{Error, Exit, InputProblem};
-use super::gate::{Failure, Gate};
+use super::gate::{Client, Failure};
 use super::input::{KeyArgs, Place};
 use super::output::{Output, ascii};
 use super::url::Url;
@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// Allow http to other machines, where everybody on the way can read the key
     #[arg(long)]
     allow_http: bool,
-    /// How long the answer may take
+    /// How long the answer may take, 1 to 3600
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = timeout)]
     timeout: u64,
     /// Print the gate's answer, one JSON object
@@ -70,8 +70,13 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
     // What is no key must not leave this machine: it may be a secret in the wrong place.
     Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)?;
-    let gate = Gate { timeout_secs: *timeout, roots };
-    let body = gate.ask(&url.with_query(args.subject.query()), &key).map_err(Error::Gate)?;
+    let client = Client { timeout_secs: *timeout, roots };
+    let query = args.subject.query();
+    let failure = |failure: Failure| match query {
+        Some(_) => Error::Gate(failure.of_others()),
+        None => Error::Gate(failure),
+    };
+    let body = client.ask(&url.with_query(query), &key).map_err(failure)?;
     show(&body, args.json, out)?;
     Ok(Exit::Success)
 }

@@ -12,6 +12,7 @@ use crate::headers::is_identity;
 use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::keyring::{RingState, Rotation};
 use crate::limit::Limits;
+use crate::quota::{Quota, Unit};
 use crate::token::is_ring_name;
 
 use super::template::{Template, Variable};
@@ -29,6 +30,8 @@ const MAX_TRUSTED_HOPS: u64 = 16;
 const DEFAULT_CLOCK_SKEW_SECS: u64 = 5;
 
 const INVALID_TENANT: &str = "the name of a tenant is 1 to 64 of A-Z a-z 0-9 _ -";
+
+const UNREAD_UNIT: &str = "tokens and cost_usd need bodies, which are not read yet; remove it";
 
 /// Headers that neither carry a key nor a credential: they frame the message, or are the module's
 /// or the proxy's own.
@@ -169,7 +172,7 @@ fn tiers(node: &Node<'_>) -> Result<BTreeMap<String, Tier>, Invalid> {
         let members = entry.members(&["only", "rate", "quotas", "usage_of_others"])?;
         let tier = Tier {
             only: members.read("only", only)?.unwrap_or_default(),
-            limits: limits(&entry, &members)?,
+            limits: limits(&members)?,
             usage_of_others: members.read("usage_of_others", Node::bool)?.unwrap_or(false),
         };
         tiers.insert(name.to_owned(), tier);
@@ -186,25 +189,33 @@ fn tenants(node: &Node<'_>) -> Result<BTreeMap<String, Tenant>, Invalid> {
         let members = entry.members(&["only", "rate", "quotas"])?;
         let tenant = Tenant {
             only: members.read("only", only)?.unwrap_or_default(),
-            limits: limits(&entry, &members)?,
+            limits: limits(&members)?,
         };
         tenants.insert(name.to_owned(), tenant);
     }
     Ok(tenants)
 }
 
-/// A limit that nothing feeds would be one only in name.
-fn limits(node: &Node<'_>, members: &Members<'_>) -> Result<Limits, Invalid> {
+fn limits(members: &Members<'_>) -> Result<Limits, Invalid> {
     let limits = Limits::read(members)?;
-    if limits.needs_body() {
-        return Err(
-            node.unusable("quotas of tokens and cost_usd need bodies, which are not read yet")
-        );
-    }
+    members.read("quotas", |quotas| quotas.list(counted))?;
     Ok(limits)
 }
 
+/// A limit that nothing feeds would be one only in name.
+fn counted(quota: &Node<'_>) -> Result<(), Invalid> {
+    match Quota::read(quota)?.unit {
+        Unit::Requests => Ok(()),
+        Unit::Tokens | Unit::CostMicroUsd => Err(quota.unusable(UNREAD_UNIT)),
+    }
+}
+
 fn only(node: &Node<'_>) -> Result<Restriction, Invalid> {
+    let members = node.open_members()?;
+    let misplaced = Limits::MEMBERS.into_iter().find_map(|limit| members.get(limit));
+    if let Some(limit) = misplaced {
+        return Err(limit.unusable("unknown member; rate and quotas stand beside only"));
+    }
     let only = Restriction::read_unlimited(node)?;
     if only.has_unmatchable_path() {
         return Err(node.expected("path globs that start with / or **, as /v1/**"));

@@ -150,7 +150,10 @@ fn check(text: &str, expected: Result<Rate, &str>) {
 fn a_rate_is_read() {
     check(r#"{"requests": 100, "per": "1s", "burst": 200}"#, Ok(rate(100, 1, 200)));
     check(r#"{"requests": 5.0, "per": "1h"}"#, Ok(rate(5, 3600, 5)));
-    check(r#"{"requests": 0, "per": "1s"}"#, Err("requests: expected 1 to 1000000000"));
+    for wrong in ["0", "1000000001", "-1", "1.5", "18446744073709551616", "\"1\""] {
+        let rate = format!(r#"{{"requests": {wrong}, "per": "1s"}}"#);
+        check(&rate, Err("requests: expected 1 to 1000000000"));
+    }
     check(r#"{"requests": 1, "per": "1s", "burst": 0}"#, Err("burst: expected 1 to 1000000000"));
     check(r#"{"requests": 1, "per": "0s"}"#, Err("per: expected 1s to 366d"));
     check(r#"{"requests": 1, "per": "367d"}"#, Err("per: expected 1s to 366d"));

@@ -80,7 +80,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     /// Counts a request. What cannot be counted is refused, and says so, whatever else was decided.
     pub fn admit(&self, decision: Decision) -> Admitted {
         if !self.store.counts() {
-            return Admitted::uncounted(self.without_counts(decision));
+            let limited = !self.key_charges.is_empty() || !self.tenant_charges.is_empty();
+            return Admitted::uncounted(decision.without_counts(limited));
         }
         match self.count_key(decision) {
             Ok((of_key, anomaly)) => Admitted { anomaly, ..self.admit_to_tenant(of_key) },
@@ -131,12 +132,6 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             cell.recount(was, is, &self.tenant_charges, admitted.tenant_reservation.as_ref());
         });
         of_key.and(of_tenant)
-    }
-
-    /// Without counts there are no limits: what has some is refused.
-    fn without_counts(&self, decision: Decision) -> Decision {
-        let limited = !self.key_charges.is_empty() || !self.tenant_charges.is_empty();
-        if limited && decision.forwards() { Decision::Deny(DenyReason::NotReady) } else { decision }
     }
 
     fn count_key(&self, decision: Decision) -> Result<(Entry, Option<Anomaly>), NotCounted> {

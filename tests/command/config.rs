@@ -8,9 +8,8 @@ use crate::harness::{Gate, Vkey, secret};
 fn config_check_sums_up() {
     let gate = Gate::new();
     let done = gate.vkey(&["config", "check"]).ok();
-    for part in
-        ["main: active, a new", "old: retiring", "\"default\"", "\"acme\"", "MAIN, PROVIDER"]
-    {
+    let rotation = "main: active, a new signing key every 7d, each accepted for 30d\n";
+    for part in [rotation, "old: retiring", "\"default\"", "\"acme\"", "MAIN, PROVIDER"] {
         assert!(done.out.contains(part), "{part}: {}", done.out);
     }
     let text = fs::read(gate.dir.file("config.json")).expect("readable");
@@ -20,6 +19,42 @@ fn config_check_sums_up() {
     let weak = gate.vkey(&["config", "check", "--env"]).env("MAIN", "short");
     weak.refused(1, "MAIN: the secret is too short");
     Vkey::new(&["config", "check"]).refused(2, "FILE");
+}
+
+#[test]
+fn config_check_sums_up_how_much_and_what_is_watched() {
+    let check = |config: &str| {
+        let keyring = r#"{"keyring":[{"name":"main","secret":"${A}"}]"#;
+        let config = format!("{keyring}{config}}}");
+        Vkey::new(&["config", "check", "-"]).stdin(config).ok().out
+    };
+    let tiers = r#","tiers":{
+        "default":{"rate":{"requests":100,"per":"1s","burst":200},
+                   "quotas":[{"requests":100000,"per":"day"},{"requests":1,"per":"hour"}]},
+        "operator":{"usage_of_others":true}}"#;
+    let tenants = r#","tenants":{"acme":{"quotas":[{"requests":9,"per":"total"}]},"b":{}}"#;
+    let watched = r#","auth_failures":{"block_for":"30s"},"anomaly":{"sensitivity":"medium"},
+        "mode":"shadow""#;
+    let out = check(&[tiers, tenants, watched].concat());
+    let lines = "\
+tenants      \"acme\", \"b\" (others are allowed)
+limits       tier \"default\": 100 requests in 1s, 200 at once; 100000 requests a day; 1 request an hour
+limits       tenant \"acme\": 9 requests in all
+usage        tiers that see others: \"operator\"
+failures     5 in 5m from one source are reported, blocked for 30s
+anomalies    medium
+mode         shadow
+key sources  ";
+    assert!(out.contains(lines), "{out}");
+    let plain = check("");
+    for label in ["limits", "usage  ", "failures", "anomalies", "mode", "host"] {
+        assert!(!plain.contains(&format!("\n{label}")), "{label}: {plain}");
+    }
+    assert!(check(r#","auth_failures":{}"#).contains(" are reported, not blocked\n"));
+    let bare = r#","host":"bare""#;
+    assert!(!check(bare).contains("\nhost "));
+    let out = check(&[bare, tenants].concat());
+    assert!(out.contains("\nhost         bare: what has limits is refused\n"), "{out}");
 }
 
 #[test]
@@ -34,6 +69,12 @@ fn config_check_names_the_member() {
     refused("{}", "keyring: missing");
     refused(&ring("${A}").replace("]}", r#"],"limits":{}}"#), "limits: unknown member");
     refused(&ring("${A}").replace("]}", r#"],"mode":"open"}"#), "mode: expected one of");
+    let tier = |tier: &str| ring("${A}").replace("]}", &format!(r#"],"tiers":{{"t":{tier}}}}}"#));
+    let quotas = r#"{"quotas":[{"requests":1,"per":"day"},{"cost_usd":"1","per":"day"}]}"#;
+    let unread = "tokens and cost_usd need bodies, which are not read yet; remove it";
+    refused(&tier(quotas), &format!("tiers.t.quotas[1]: {unread}"));
+    let beside = "tiers.t.only.quotas: unknown member; rate and quotas stand beside only";
+    refused(&tier(r#"{"only":{"quotas":[]}}"#), beside);
     refused("", "not valid JSON");
     refused("{\"keyring\":\"\u{0}", "not valid JSON");
 }

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, Vkey, attenuate};
+use vkey::token::Unverified;
+
+use crate::harness::{Gate, NOW, Vkey, attenuate, one_line};
 
 #[test]
 fn a_caveat_narrows_and_nothing_else() {
@@ -39,9 +41,34 @@ fn attenuate_refuses_what_is_no_caveat() {
     refused(r#"{"any_of":[{"paths":["/"]},{"sources":["x"]}]}"#, "any_of[1].sources[0]: expected");
     refused("[]", "--caveat 1: expected an object");
     refused("", "--caveat 1: not valid JSON");
+    let unread = "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate \
+                  would refuse the key";
+    for quota in [r#""tokens":1"#, r#""cost_usd":"1.50""#] {
+        let caveat = format!(r#"{{"quotas":[{{{quota},"per":"day"}}]}}"#);
+        refused(&caveat, &format!("--caveat 1: {unread}"));
+    }
     let full = (0..16).fold(key.clone(), |key, _| attenuate(&key, "{}"));
     Vkey::new(&["attenuate", "--caveat", "{}"]).stdin(full).refused(1, "cannot be narrowed");
     Vkey::new(&["attenuate"]).stdin(&key).refused(2, "--caveat");
+}
+
+#[test]
+fn attenuate_sets_no_more_limits_than_a_gate_counts() {
+    let gate = Gate::new();
+    let quotas = |pers: &[&str]| {
+        let quotas = pers.iter().map(|per| json!({"requests": 9, "per": per}));
+        json!({"quotas": quotas.collect::<Vec<_>>()}).to_string()
+    };
+    let six = quotas(&["minute", "hour", "day", "week", "month", "total"]);
+    let sixty = (0..10).fold(gate.mint(&[]), |key, _| attenuate(&key, &six));
+    let most = attenuate(&sixty, &quotas(&["minute", "hour", "day", "week"]));
+    gate.allows(&most, &[]);
+    attenuate(&most, r#"{"methods":["GET"]}"#);
+    let says = "would set more than 64 limits: every gate would refuse the key";
+    Vkey::new(&["attenuate", "--caveat", &quotas(&["day"])]).stdin(&most).refused(1, says);
+    let caveats = [["--caveat", &six]; 11].concat();
+    let mint = [&["mint", "--tenant", "acme", "--lifetime", "1h"], &caveats[..]].concat();
+    gate.vkey(&mint).refused(1, says);
 }
 
 #[test]
@@ -117,16 +144,52 @@ fn explain_lists_the_limits_that_a_request_is_charged_to() {
     let limits = &gate.allows(&key, &[])["limits"];
     let limits: Vec<_> = limits.as_array().unwrap().iter().collect();
     let expected = [
-        ("tier_rate", "5 requests in 1m 30s, 7 at once"),
-        ("tier_requests_month", "9 requests a month"),
-        ("only_rate", "1 requests in 1s, 1 at once"),
-        ("caveat_1_requests_day", "1 requests a day"),
-        ("tenant_requests_total", "20 requests in all"),
+        json!({"name": "tier_rate", "requests": 5, "per_secs": 90, "burst": 7}),
+        json!({"name": "tier_requests_month", "limit": 9, "per": "month"}),
+        json!({"name": "only_rate", "requests": 1, "per_secs": 1, "burst": 1}),
+        json!({"name": "caveat_1_requests_day", "limit": 1, "per": "day"}),
+        json!({"name": "tenant_requests_total", "limit": 20, "per": "total"}),
     ];
-    let expected = expected.map(|(name, limit)| json!({"name": name, "limit": limit}));
     assert_eq!(limits, expected.iter().collect::<Vec<_>>());
+    let args = ["explain", "--method", "GET", "--path", "/v1/models", "--now", NOW];
+    let people = gate.vkey(&args).stdin(&key).ok().out;
+    for line in [
+        "limit       tier_rate: 5 requests in 1m 30s, 7 at once\n",
+        "limit       tier_requests_month: 9 requests a month\n",
+        "limit       only_rate: 1 request in 1s, 1 at once\n",
+        "limit       caveat_1_requests_day: 1 request a day\n",
+        "limit       tenant_requests_total: 20 requests in all\n",
+    ] {
+        assert!(people.contains(line), "{line}: {people}");
+    }
     let refused = gate.explain(&key, &["--path", "/a%2fb"]).1;
     assert_eq!(refused["limits"], json!([]));
-    let tokens = attenuate(&key, r#"{"quotas":[{"tokens":1,"per":"day"}]}"#);
+    let tokens = br#"{"quotas":[{"tokens":1,"per":"day"}]}"#;
+    let tokens = Unverified::parse(key.as_bytes()).unwrap().attenuate(tokens).unwrap();
     gate.denies(&tokens, &[], "caveat_unsupported");
+}
+
+#[test]
+fn without_counts_what_has_limits_is_refused() {
+    let of_tenant = |gate: &Gate| {
+        let args = ["mint", "--tenant", "limited", "--lifetime", "1h", "--now", NOW];
+        one_line(&gate.vkey(&args).ok())
+    };
+    let config = |host: &str, mode: &str| {
+        Gate::with(&json!({
+            "host": host, "mode": mode, "keyring": [{"name": "main", "secret": "${MAIN}"}],
+            "tenants": {"limited": {"rate": {"requests": 1, "per": "1s"}}},
+        }))
+    };
+    for mode in ["enforce", "shadow"] {
+        let gate = config("bare", mode);
+        let limited = gate.mint(&["--only", r#"{"quotas":[{"requests":1,"per":"day"}]}"#]);
+        gate.allows(&gate.mint(&[]), &[]);
+        gate.denies(&limited, &[], "not_ready");
+        gate.denies(&of_tenant(&gate), &[], "not_ready");
+        gate.denies(&limited, &["--path", "/a%2fb"], "path_ambiguous");
+        gate.denies(&gate.mint(&[]), &["--path", "/.vkey/usage"], "not_ready");
+    }
+    let gate = config("auto", "enforce");
+    gate.allows(&of_tenant(&gate), &[]);
 }

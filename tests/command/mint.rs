@@ -78,6 +78,11 @@ fn mint_refuses_what_no_gate_would_take() {
         1,
         "--caveat 2: nbf:",
     );
+    let tokens = r#"{"quotas":[{"requests":1,"per":"day"},{"tokens":1,"per":"day"}]}"#;
+    let unread = "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate \
+                  would refuse the key";
+    check(&["--tenant", "a", "--only", tokens], 1, &format!("--only: {unread}"));
+    check(&["--tenant", "a", "--caveat", tokens], 1, &format!("--caveat 1: {unread}"));
     check(&["--tenant", "a", "--meta", "[]"], 1, "meta: expected an object");
     check(&["--tenant", "a", "--meta", "{"], 1, "--meta: not valid JSON");
     check(&["--tenant", "a", "--not-before", "9999-01-01T00:00:00Z"], 1, "--not-before");

@@ -29,7 +29,7 @@ seen         120
 allowed      100
 denied       20: limited 18, forbidden 2
 
-limit                    allowance      used  remaining  resets in
+limit                       in all      used  remaining  resets in
 tier_rate                      200         3        197  1s
 tier_requests_day           100000       100      99900  11h 22m 5s
 ";
@@ -158,7 +158,7 @@ seen         9007199254740992
 allowed      1
 denied       2: new 1, limited 1
 
-limit                              allowance          used  remaining  resets in
+limit                                 in all          used  remaining  resets in
 key_cost_day                          $25.00       $1.2345   $23.7655  0s
 a_name_that_is_longer_than_others          -  123456789012          -  never
 "#,
@@ -233,6 +233,22 @@ fn a_refusal_is_passed_on() {
     ] {
         let status_code = &status[..3];
         refused(status, body, &format!("{status_code} and gives no reason; check --url"));
+    }
+}
+
+#[test]
+fn a_refusal_about_others_says_who_may_ask() {
+    let body = r#"{"error":{"message":"not you","type":"x","code":"path"}}"#;
+    let hint = "; another key or a tenant may be asked for with a key whose tier has \
+                usage_of_others";
+    let answers = [("403", hint), ("400", hint), ("401", ""), ("503", "")];
+    for (status, hint) in answers {
+        let says = format!("the gate answers {status}: not you, code path");
+        for args in [["--jti", "k_1"], ["--tenant", "acme"]] {
+            let server = Server::answering(format!("{status} No"), body);
+            fails(server.usage(&args), 1, &format!("{says}{hint}"));
+        }
+        fails(Server::answering(format!("{status} No"), body).usage(&[]), 1, &says);
     }
 }
 

@@ -43,7 +43,7 @@ fn a_configuration_that_is_none_is_not_loaded() {
     let future = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "llm": {}}"#;
     assert_refused(future, "llm: unknown member");
     let tokens = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "tiers": {"t": {"quotas": [{"tokens": 1, "per": "day"}]}}}"#;
-    assert_refused(tokens, "tiers.t: quotas of tokens and cost_usd need bodies");
+    assert_refused(tokens, "tiers.t.quotas[0]: tokens and cost_usd need bodies");
 }
 
 #[test]
