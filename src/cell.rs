@@ -51,17 +51,20 @@ impl Cell {
     /// Counts one request, and decides by the limits where nothing was against it so far: it is
     /// charged to all of them, or refused and charged to none. What the shadow mode lets through is
     /// charged to none either, as if it had been refused.
+    ///
+    /// `barred`: a limit of another cell is known to have no room, so that nothing is charged here.
     pub fn count(
         &mut self,
         decision: Decision,
         charges: &[Charge],
+        barred: Option<Exceeded>,
         now_ns: u64,
         mode: Mode,
     ) -> Counted {
         let mut counted = Counted { decision, exceeded: None, reservation: None };
-        if decision == Decision::Allow && !charges.is_empty() {
-            match self.ledger.reserve(charges, now_ns) {
-                Ok(reservation) => counted.reservation = Some(reservation),
+        if decision == Decision::Allow {
+            match self.charge(charges, barred, now_ns) {
+                Ok(reservation) => counted.reservation = reservation,
                 Err(exceeded) => {
                     counted.decision = Decision::limited(exceeded.reason, mode);
                     counted.exceeded = Some(exceeded);
@@ -131,6 +134,19 @@ impl Cell {
         }
     }
 
+    fn charge(
+        &mut self,
+        charges: &[Charge],
+        barred: Option<Exceeded>,
+        now_ns: u64,
+    ) -> Result<Option<Reservation>, Exceeded> {
+        match barred {
+            Some(barred) => self.ledger.has_room(charges, now_ns).and(Err(barred)),
+            None if charges.is_empty() => Ok(None),
+            None => self.ledger.reserve(charges, now_ns).map(Some),
+        }
+    }
+
     fn count_of(&mut self, decision: Decision) -> &mut u64 {
         match decision {
             Decision::Allow | Decision::Shadow(_) => &mut self.allowed,
@@ -197,7 +213,7 @@ mod tests {
     use crate::record::{decode, encode};
 
     fn count(cell: &mut Cell, decision: Decision) {
-        let counted = cell.count(decision, &[], 0, Mode::Enforce);
+        let counted = cell.count(decision, &[], None, 0, Mode::Enforce);
         assert_eq!(counted, Counted { decision, exceeded: None, reservation: None });
     }
 
@@ -220,7 +236,7 @@ mod tests {
     fn a_cell_reads_what_it_wrote() {
         let mut cell = counted();
         cell.hold("acme", "gold");
-        cell.count(Decision::Allow, &one_per_hour(), 7, Mode::Enforce);
+        cell.count(Decision::Allow, &one_per_hour(), None, 7, Mode::Enforce);
         let name = key_name("k1");
         assert_eq!(decode(&name, &encode(&name, &cell)), Ok(cell));
     }
@@ -238,19 +254,31 @@ mod tests {
     #[test]
     fn a_limit_without_room_refuses_and_is_counted() {
         let mut cell = Cell::fresh();
-        let first = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
+        let first = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
         assert_eq!((first.decision, first.exceeded), (Decision::Allow, None));
-        let second = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
+        let second = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
         assert_eq!(second.decision, Decision::Deny(DenyReason::Rate));
         assert_eq!(second.exceeded.unwrap().until_ns, Some(3_600_000_000_000));
         assert_eq!((cell.allowed(), cell.seen()), (1, 2));
     }
 
     #[test]
+    fn what_is_barred_elsewhere_is_charged_to_nothing() {
+        let mut other = Cell::fresh();
+        other.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        let barred = other.ledger().has_room(&one_per_hour(), 0).err();
+        let mut cell = Cell::fresh();
+        let counted = cell.count(Decision::Allow, &one_per_hour(), barred, 0, Mode::Enforce);
+        assert_eq!((counted.exceeded, counted.reservation), (barred, None));
+        assert_eq!((cell.allowed(), cell.seen()), (0, 1));
+        assert_eq!(cell.ledger().has_room(&one_per_hour(), 0), Ok(()));
+    }
+
+    #[test]
     fn a_shadow_counts_what_a_limit_would_refuse_as_allowed() {
         let mut cell = Cell::fresh();
         for decision in [Decision::Allow, Decision::Shadow(DenyReason::Rate)] {
-            let counted = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Shadow);
+            let counted = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Shadow);
             assert_eq!(counted.decision, decision);
         }
         assert_eq!((cell.allowed(), cell.seen()), (2, 2));
@@ -260,11 +288,11 @@ mod tests {
     fn what_is_refused_is_charged_to_nothing() {
         let mut cell = Cell::fresh();
         let path = Decision::Deny(DenyReason::Path);
-        assert_eq!(cell.count(path, &one_per_hour(), 0, Mode::Enforce).reservation, None);
-        let first = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
+        assert_eq!(cell.count(path, &one_per_hour(), None, 0, Mode::Enforce).reservation, None);
+        let first = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
         let tenant_rate = Decision::Deny(DenyReason::TenantRate);
         cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), first.reservation.as_ref());
-        let again = cell.count(Decision::Allow, &one_per_hour(), 0, Mode::Enforce);
+        let again = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
         assert_eq!((again.decision, cell.allowed(), cell.seen()), (Decision::Allow, 1, 3));
     }
 }

@@ -81,18 +81,27 @@ impl Ledger {
     ///
     /// [`Exceeded`] when one of them has no room; then nothing is charged.
     pub fn reserve(&mut self, charges: &[Charge], now_ns: u64) -> Result<Reservation, Exceeded> {
-        let now_ns = now_ns.max(self.clock_ns);
-        let exceeded = charges.iter().filter_map(|charge| self.check(charge, now_ns).err());
-        if let Some(exceeded) = exceeded.reduce(Exceeded::later) {
-            return Err(exceeded);
-        }
-        self.check_room(charges, now_ns)?;
-        self.clock_ns = now_ns;
+        self.has_room(charges, now_ns)?;
+        self.clock_ns = self.clock_ns.max(now_ns);
         charges.iter().for_each(|charge| self.charge(charge));
         self.drop_idle();
         let rate = |charge: &Charge| matches!(charge.limit, Limit::Rate(_)).then_some(charge.scope);
         let tats = charges.iter().filter_map(rate).map(|scope| (scope, self.tat(scope)));
-        Ok(Reservation { at_ns: now_ns, undone: self.undone, tats: tats.collect() })
+        Ok(Reservation { at_ns: self.clock_ns, undone: self.undone, tats: tats.collect() })
+    }
+
+    /// Whether every limit has room for a request.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] when one of them has none.
+    pub fn has_room(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
+        let now_ns = now_ns.max(self.clock_ns);
+        let exceeded = charges.iter().filter_map(|charge| self.check(charge, now_ns).err());
+        match exceeded.reduce(Exceeded::later) {
+            Some(exceeded) => Err(exceeded),
+            None => self.check_places(charges, now_ns),
+        }
     }
 
     /// Takes back the charges of a request that was let in and then refused.
@@ -177,8 +186,8 @@ impl Ledger {
         }
     }
 
-    /// Whether there is room for the limits of a child that are not in use yet.
-    fn check_room(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
+    /// Whether there are places for the limits of a child that are not in use yet.
+    fn check_places(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
         let child = |charge: &&Charge| matches!(charge.scope, Scope::Child(_));
         let fresh =
             charges.iter().filter(child).filter(|charge| !self.uses(charge, now_ns)).count();

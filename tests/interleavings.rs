@@ -75,10 +75,10 @@ fn check_then_count(
     let name = key_name(&key.claims().jti);
     let mode = engine.settings().mode;
     let mut before: Cell = store.read(&name).unwrap();
-    let decision = before.count(Decision::Allow, &charges, now_ns, mode).decision;
+    let decision = before.count(Decision::Allow, &charges, None, now_ns, mode).decision;
     let count = |cell: &mut Cell| {
         let charges = if decision.forwards() { &*charges } else { &[] };
-        _ = cell.count(decision, charges, now_ns, mode);
+        _ = cell.count(decision, charges, None, now_ns, mode);
     };
     store.update(&name, count).unwrap();
     decision
@@ -97,7 +97,8 @@ fn keep_the_charge(
         (tenant_name(&key.claims().tenant), engine.tenant_charges(&key.claims().tenant)),
     ]
     .map(|(name, charges)| {
-        let count = |cell: &mut Cell| cell.count(Decision::Allow, &charges, now_ns, mode).decision;
+        let count =
+            |cell: &mut Cell| cell.count(Decision::Allow, &charges, None, now_ns, mode).decision;
         store.update(&name, count).unwrap()
     });
     if of_key.forwards() { of_tenant } else { of_key }

@@ -26,11 +26,11 @@ MUTANTS = [
      "        let claims = self.key.claims();\n        self.store.update(&self.key_name(), |cell: &mut Cell| {",
      "        let claims = self.key.claims();\n"
      "        let mut before: Cell = self.store.read(&self.key_name())?;\n"
-     "        let early = before.count(decision, &self.key_charges, self.now_ns, self.mode);\n"
+     "        let early = before.count(decision, &self.key_charges, None, self.now_ns, self.mode);\n"
      "        self.store.update(&self.key_name(), |cell: &mut Cell| {\n"
      "            let early = early.clone();\n"
      "            if early.decision.forwards() {\n"
-     "                cell.count(decision, &[], self.now_ns, self.mode);\n"
+     "                cell.count(decision, &[], None, self.now_ns, self.mode);\n"
      "                return (Entry { counted: early, left: Vec::new() }, None);\n"
      "            }"),
     ("a mismatch is taken for success", "src/host/store.rs", MODEL,
@@ -48,9 +48,9 @@ MUTANTS = [
      "cell.recount(was, is, &self.tenant_charges, admitted.tenant_reservation.as_ref());",
      "cell.recount(was, is, &self.tenant_charges, None);"),
     ("a refused request burns the allowance", "src/ledger.rs", LIB,
-     "        if let Some(exceeded) = exceeded.reduce(Exceeded::later) {\n            return Err(exceeded);",
-     "        if let Some(exceeded) = exceeded.reduce(Exceeded::later) {\n"
-     "            charges.iter().for_each(|charge| self.charge(charge));\n            return Err(exceeded);"),
+     "        self.has_room(charges, now_ns)?;",
+     "        if let Err(exceeded) = self.has_room(charges, now_ns) {\n"
+     "            charges.iter().for_each(|charge| self.charge(charge));\n            return Err(exceeded);\n        }"),
     ("a new configuration refills", "src/host/admission.rs", LIB,
      "        key_name(&self.key.claims().jti)\n    }",
      "        key_name(&format!(\"{}-{}\", self.key.claims().jti, self.key_charges.len()))\n    }"),
@@ -58,8 +58,8 @@ MUTANTS = [
      "        let Some(elapsed @ 1..) = window.checked_sub(spent.window) else {\n            return spent;\n        };",
      "        let elapsed = window.abs_diff(spent.window);\n        if elapsed == 0 {\n            return spent;\n        }"),
     ("the ledger forgets its clock", "src/ledger.rs", LIB,
-     "        let now_ns = now_ns.max(self.clock_ns);\n        let exceeded",
-     "        let exceeded"),
+     "        self.clock_ns = self.clock_ns.max(now_ns);",
+     "        self.clock_ns = now_ns;"),
     ("a full table of children forgets one", "src/ledger.rs", LIB,
      "        let Some(lacking @ 1..) = (ends_ns.len() + fresh).checked_sub(MAX_CHILD_LIMITS) else {",
      "        let Some(lacking @ 1..) = (ends_ns.len() + fresh).checked_sub(usize::MAX) else {"),

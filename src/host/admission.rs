@@ -3,7 +3,8 @@
 //!
 //! Two records cannot be written at once. The key's cell is charged first and the tenant's second, each
 //! inside its own compare-and-swap loop; what the tenant has no room for is taken back from the key. So
-//! no limit is ever passed, and what is refused is charged to nobody.
+//! no limit is ever passed, and what is refused is charged to nobody. A look at the tenant's cell before
+//! keeps that from being the rule when a tenant has used up its limits.
 
 use std::net::IpAddr;
 
@@ -83,7 +84,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             let limited = !self.key_charges.is_empty() || !self.tenant_charges.is_empty();
             return Admitted::uncounted(decision.without_counts(limited));
         }
-        match self.count_key(decision) {
+        match self.count_key(decision, self.barred_by_tenant(decision)) {
             Ok((of_key, anomaly)) => Admitted { anomaly, ..self.admit_to_tenant(of_key) },
             Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),
         }
@@ -134,11 +135,25 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         of_key.and(of_tenant)
     }
 
-    fn count_key(&self, decision: Decision) -> Result<(Entry, Option<Anomaly>), NotCounted> {
+    /// The tenant's limit that has no room, as far as can be told before the tenant decides. A tenant
+    /// that has used up its limits is asked often, and a rate cannot be given back for nothing.
+    fn barred_by_tenant(&self, decision: Decision) -> Option<Exceeded> {
+        if decision != Decision::Allow || self.tenant_charges.is_empty() {
+            return None;
+        }
+        let cell: Cell = self.store.read(&self.tenant_name()).ok()?;
+        cell.ledger().has_room(&self.tenant_charges, self.now_ns).err()
+    }
+
+    fn count_key(
+        &self,
+        decision: Decision,
+        barred: Option<Exceeded>,
+    ) -> Result<(Entry, Option<Anomaly>), NotCounted> {
         let claims = self.key.claims();
         self.store.update(&self.key_name(), |cell: &mut Cell| {
             cell.hold(&claims.tenant, claims.tier());
-            let entry = self.count(cell, &self.key_charges, decision);
+            let entry = self.count(cell, &self.key_charges, decision, barred);
             let seen = Observation {
                 source: self.source,
                 refused: !entry.counted.decision.forwards(),
@@ -151,12 +166,18 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
     fn count_tenant(&self, decision: Decision) -> Result<Entry, NotCounted> {
         self.store.update(&self.tenant_name(), |cell: &mut Cell| {
-            self.count(cell, &self.tenant_charges, decision)
+            self.count(cell, &self.tenant_charges, decision, None)
         })
     }
 
-    fn count(&self, cell: &mut Cell, charges: &[Charge], decision: Decision) -> Entry {
-        let counted = cell.count(decision, charges, self.now_ns, self.mode);
+    fn count(
+        &self,
+        cell: &mut Cell,
+        charges: &[Charge],
+        decision: Decision,
+        barred: Option<Exceeded>,
+    ) -> Entry {
+        let counted = cell.count(decision, charges, barred, self.now_ns, self.mode);
         Entry { counted, left: cell.ledger().allowances(charges, self.now_ns) }
     }
 

@@ -268,7 +268,13 @@ fn a_cell_has_a_largest_size() {
     let mut cell = crate::cell::Cell::fresh();
     for number in 0..1_000 {
         let charges = [of_child(number, in_all(1))];
-        cell.count(crate::decision::Decision::Allow, &charges, 0, crate::config::Mode::Enforce);
+        cell.count(
+            crate::decision::Decision::Allow,
+            &charges,
+            None,
+            0,
+            crate::config::Mode::Enforce,
+        );
     }
     let mut record = Vec::new();
     cell.write(&mut record);

@@ -155,7 +155,7 @@ fn check_cell(store: &MemoryStore, name: &Name, expected: &Cell) -> Option<Strin
 }
 
 fn count(cell: &mut Cell, decision: Decision) {
-    cell.count(decision, &[], 0, Mode::Enforce);
+    cell.count(decision, &[], None, 0, Mode::Enforce);
 }
 
 /// A tenant that is masked is none that could be told.

@@ -19,7 +19,7 @@ const PAIRS: [(Dialect, Dialect); 4] = [
 ];
 
 fn count(store: &impl SharedData, dialect: Dialect, id: &str) -> Result<(), NotCounted> {
-    let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], 0, Mode::Enforce);
+    let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
     RecordStore::new(store, dialect).update(&key_name(id), allow).map(drop)
 }
 
@@ -126,7 +126,7 @@ fn not_found_so_write_would_lose_one() {
         let name = key_name("k");
         let cell = found.map(|(record, _)| decode(&name, &record).unwrap());
         let mut cell: Cell = cell.unwrap_or_default();
-        cell.count(Decision::Allow, &[], 0, Mode::Enforce);
+        cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
         store.set_shared_data("vkey/k/k", &encode(&name, &cell), cas).unwrap();
     };
     assert_ne!(losses(Dialect::Envoy, 4, naive), [0; 0]);
