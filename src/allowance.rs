@@ -114,6 +114,7 @@ impl Allowance {
 
 impl RateLimitFields {
     /// The fields that tell of `allowances`; `None` when nothing is limited.
+    ///
     /// Of very many limits only those with the least room: headers have to fit into the buffers of
     /// proxies and clients.
     pub fn new(allowances: &[Allowance]) -> Option<Self> {

@@ -209,7 +209,7 @@ mod tests {
     use crate::caveat::Origin;
     use crate::decision::DenyReason;
     use crate::gcra::Rate;
-    use crate::limit::{Limit, Scope};
+    use crate::limit::{Child, ChildId, Limit, Scope};
     use crate::record::{decode, encode};
 
     fn count(cell: &mut Cell, decision: Decision) {
@@ -282,6 +282,18 @@ mod tests {
             assert_eq!(counted.decision, decision);
         }
         assert_eq!((cell.allowed(), cell.seen()), (2, 2));
+    }
+
+    /// A child whose caveats are over by the cell's clock is refused as any expired key, in shadow too.
+    #[test]
+    fn no_shadow_lets_a_child_through_that_is_over() {
+        let child = Child { id: ChildId::default(), exp_secs: 600 };
+        let [of_tier] = one_per_hour();
+        let of_child = Charge { scope: Scope::Child(child), ..of_tier };
+        let mut cell = Cell::fresh();
+        cell.count(Decision::Allow, &one_per_hour(), None, 601_000_000_000, Mode::Shadow);
+        let counted = cell.count(Decision::Allow, &[of_child], None, 0, Mode::Shadow);
+        assert_eq!(counted.decision, Decision::Deny(DenyReason::KeyExpired));
     }
 
     #[test]

@@ -155,11 +155,12 @@ impl Decision {
         !matches!(self, Self::Deny(_))
     }
 
-    /// The decision when a limit has no room for a request that nothing else is against.
+    /// The decision when a limit has no room for a request that nothing else is against. The shadow
+    /// mode only writes it down, unless it is the key itself that is over.
     pub fn limited(reason: DenyReason, mode: Mode) -> Self {
         match mode {
-            Mode::Enforce => Self::Deny(reason),
-            Mode::Shadow => Self::Shadow(reason),
+            Mode::Shadow if reason.class() == DenyClass::Limited => Self::Shadow(reason),
+            Mode::Enforce | Mode::Shadow => Self::Deny(reason),
         }
     }
 

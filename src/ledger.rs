@@ -48,8 +48,15 @@ pub struct Reservation {
     at_ns: u64,
     /// How often something had been taken back by then.
     undone: u32,
-    /// What the rates came to.
-    tats: Vec<(Scope, Tat)>,
+    /// What was used of each limit with it, in the order of the charges.
+    used: Vec<Used>,
+}
+
+/// What is used of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Used {
+    Rate(Tat),
+    Quota(Quota, Spent),
 }
 
 /// A limit had no room for a request. Where several had none, the one that has room last.
@@ -81,13 +88,11 @@ impl Ledger {
     ///
     /// [`Exceeded`] when one of them has no room; then nothing is charged.
     pub fn reserve(&mut self, charges: &[Charge], now_ns: u64) -> Result<Reservation, Exceeded> {
-        self.has_room(charges, now_ns)?;
+        let used = self.charged(charges, now_ns)?;
         self.clock_ns = self.clock_ns.max(now_ns);
-        charges.iter().for_each(|charge| self.charge(charge));
+        charges.iter().zip(&used).for_each(|(charge, used)| self.set(charge.scope, used));
         self.drop_idle();
-        let rate = |charge: &Charge| matches!(charge.limit, Limit::Rate(_)).then_some(charge.scope);
-        let tats = charges.iter().filter_map(rate).map(|scope| (scope, self.tat(scope)));
-        Ok(Reservation { at_ns: self.clock_ns, undone: self.undone, tats: tats.collect() })
+        Ok(Reservation { at_ns: self.clock_ns, undone: self.undone, used })
     }
 
     /// Whether every limit has room for a request.
@@ -96,33 +101,29 @@ impl Ledger {
     ///
     /// [`Exceeded`] when one of them has none.
     pub fn has_room(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
-        let now_ns = now_ns.max(self.clock_ns);
-        let exceeded = charges.iter().filter_map(|charge| self.check(charge, now_ns).err());
-        match exceeded.reduce(Exceeded::later) {
-            Some(exceeded) => Err(exceeded),
-            None => self.check_places(charges, now_ns),
-        }
+        self.charged(charges, now_ns).map(drop)
     }
 
     /// Takes back the charges of a request that was let in and then refused.
     pub fn give_back(&mut self, charges: &[Charge], reservation: &Reservation) {
-        let Reservation { at_ns, undone, tats } = reservation;
-        for charge in charges {
-            match charge.limit {
-                Limit::Rate(rate) => {
-                    let left = tats.iter().find(|(scope, _)| *scope == charge.scope);
-                    let left = left.filter(|_| *undone == self.undone).map(|(_, tat)| *tat);
-                    let held = Held { at_ns: *at_ns, tat: left };
-                    let tat = rate.give_back(self.tat(charge.scope), &held, self.clock_ns);
-                    self.set_tat(charge.scope, tat);
+        let Reservation { at_ns, undone, used } = reservation;
+        for (charge, used) in charges.iter().zip(used) {
+            let scope = charge.scope;
+            let rest = match (charge.limit, used) {
+                (Limit::Rate(rate), Used::Rate(tat)) => {
+                    let tat = Some(*tat).filter(|_| *undone == self.undone);
+                    let held = Held { at_ns: *at_ns, tat };
+                    Used::Rate(rate.give_back(self.tat(scope), &held, self.clock_ns))
                 }
-                Limit::Quota(quota) => {
+                (Limit::Quota(quota), _) => {
                     let reserved = Reserved { amount: charge.amount, at_secs: secs(*at_ns) };
-                    let spent = self.spent(charge.scope, &quota);
-                    let spent = quota.settle(spent, reserved, 0, secs(self.clock_ns));
-                    self.set_spent(charge.scope, &quota, spent);
+                    let spent = self.spent(scope, &quota);
+                    Used::Quota(quota, quota.settle(spent, reserved, 0, secs(self.clock_ns)))
                 }
-            }
+                // The reservation is of other charges.
+                (Limit::Rate(_), Used::Quota(..)) => continue,
+            };
+            self.set(scope, &rest);
         }
         self.undone = self.undone.wrapping_add(1);
         self.drop_idle();
@@ -145,43 +146,45 @@ impl Ledger {
         charges.iter().map(allowance).collect()
     }
 
-    /// Whether the limit has room for the charge.
-    fn check(&self, charge: &Charge, now_ns: u64) -> Result<(), Exceeded> {
-        let exceeded = |reason, until_ns| {
-            Err(Exceeded { reason, exhausted: Exhausted::Limit(charge.name()), until_ns })
-        };
-        // By the clock of the host it may still be good. By this one what it used is forgotten.
-        if charge.scope.is_over(now_ns) {
-            return exceeded(DenyReason::KeyExpired, None);
-        }
-        match charge.limit {
-            Limit::Rate(rate) => match rate.reserve(self.tat(charge.scope), now_ns) {
-                Ok(_) => Ok(()),
-                Err(until_ns) => exceeded(charge.reason(), Some(until_ns)),
-            },
-            Limit::Quota(quota) => {
-                let spent = self.spent(charge.scope, &quota);
-                match quota.reserve(spent, charge.amount, secs(now_ns)) {
-                    Ok(_) => Ok(()),
-                    Err(until_secs) => exceeded(charge.reason(), until_secs.map(nanos)),
-                }
+    /// What is used of each limit with a request.
+    fn charged(&self, charges: &[Charge], now_ns: u64) -> Result<Vec<Used>, Exceeded> {
+        let now_ns = now_ns.max(self.clock_ns);
+        let mut used = Vec::with_capacity(charges.len());
+        let mut exceeded: Option<Exceeded> = None;
+        for charge in charges {
+            match self.charge(charge, now_ns) {
+                Ok(with) => used.push(with),
+                Err(this) => exceeded = Some(exceeded.map_or(this, |other| other.later(this))),
             }
+        }
+        match exceeded {
+            Some(exceeded) => Err(exceeded),
+            None => self.check_places(charges, now_ns).map(|()| used),
         }
     }
 
-    /// Charges a limit that has room.
-    fn charge(&mut self, charge: &Charge) {
+    /// What is used of one limit with a request.
+    fn charge(&self, charge: &Charge, now_ns: u64) -> Result<Used, Exceeded> {
+        let exceeded = |reason, until_ns| Exceeded {
+            reason,
+            exhausted: Exhausted::Limit(charge.name()),
+            until_ns,
+        };
+        // By the clock of the host it may still be good. By this one what it used is forgotten.
+        if charge.scope.is_over(now_ns) {
+            return Err(exceeded(DenyReason::KeyExpired, None));
+        }
+        let scope = charge.scope;
         match charge.limit {
             Limit::Rate(rate) => {
-                if let Ok(tat) = rate.reserve(self.tat(charge.scope), self.clock_ns) {
-                    self.set_tat(charge.scope, tat);
-                }
+                let tat = rate.reserve(self.tat(scope), now_ns);
+                tat.map(Used::Rate).map_err(|ns| exceeded(charge.reason(), Some(ns)))
             }
             Limit::Quota(quota) => {
-                let spent = self.spent(charge.scope, &quota);
-                if let Ok(spent) = quota.reserve(spent, charge.amount, secs(self.clock_ns)) {
-                    self.set_spent(charge.scope, &quota, spent);
-                }
+                let spent = quota.reserve(self.spent(scope, &quota), charge.amount, secs(now_ns));
+                spent
+                    .map(|spent| Used::Quota(quota, spent))
+                    .map_err(|secs| exceeded(charge.reason(), secs.map(nanos)))
             }
         }
     }
@@ -241,18 +244,18 @@ impl Ledger {
         found.map_or_else(Spent::default, |used| used.spent)
     }
 
-    fn set_tat(&mut self, scope: Scope, tat: Tat) {
-        match self.rates.iter_mut().find(|rate| rate.scope == scope) {
-            Some(rate) => rate.tat = tat,
-            None => self.rates.push(RateUse { scope, tat }),
-        }
-    }
-
-    fn set_spent(&mut self, scope: Scope, quota: &Quota, spent: Spent) {
-        let Quota { unit, per, .. } = *quota;
-        match self.quotas.iter_mut().find(|used| used.is(scope, unit, per)) {
-            Some(used) => used.spent = spent,
-            None => self.quotas.push(QuotaUse { scope, unit, per, spent }),
+    fn set(&mut self, scope: Scope, used: &Used) {
+        match *used {
+            Used::Rate(tat) => match self.rates.iter_mut().find(|rate| rate.scope == scope) {
+                Some(rate) => rate.tat = tat,
+                None => self.rates.push(RateUse { scope, tat }),
+            },
+            Used::Quota(Quota { unit, per, .. }, spent) => {
+                match self.quotas.iter_mut().find(|used| used.is(scope, unit, per)) {
+                    Some(used) => used.spent = spent,
+                    None => self.quotas.push(QuotaUse { scope, unit, per, spent }),
+                }
+            }
         }
     }
 }
@@ -306,8 +309,8 @@ impl Exceeded {
 // === as bytes ===
 
 impl Ledger {
-    /// Appends the ledger to a record: the clock, how often something was taken back, then the rates and the quotas in use, each list with
-    /// its length before it.
+    /// Appends the ledger to a record: the clock, how often something was taken back, then the rates
+    /// and the quotas in use, each list with its length before it.
     pub(crate) fn write(&self, record: &mut Vec<u8>) {
         record.extend_from_slice(&self.clock_ns.to_le_bytes());
         record.extend_from_slice(&self.undone.to_le_bytes());

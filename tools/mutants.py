@@ -48,9 +48,18 @@ MUTANTS = [
      "cell.recount(was, is, &self.tenant_charges, admitted.tenant_reservation.as_ref());",
      "cell.recount(was, is, &self.tenant_charges, None);"),
     ("a refused request burns the allowance", "src/ledger.rs", LIB,
-     "        self.has_room(charges, now_ns)?;",
-     "        if let Err(exceeded) = self.has_room(charges, now_ns) {\n"
-     "            charges.iter().for_each(|charge| self.charge(charge));\n            return Err(exceeded);\n        }"),
+     "        let used = self.charged(charges, now_ns)?;",
+     "        let used = match self.charged(charges, now_ns) {\n"
+     "            Ok(used) => used,\n"
+     "            Err(exceeded) => {\n"
+     "                for charge in charges {\n"
+     "                    if let Ok(used) = self.charge(charge, now_ns) {\n"
+     "                        self.set(charge.scope, &used);\n"
+     "                    }\n"
+     "                }\n"
+     "                return Err(exceeded);\n"
+     "            }\n"
+     "        };"),
     ("a new configuration refills", "src/host/admission.rs", LIB,
      "        key_name(&self.key.claims().jti)\n    }",
      "        key_name(&format!(\"{}-{}\", self.key.claims().jti, self.key_charges.len()))\n    }"),

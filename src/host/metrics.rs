@@ -66,7 +66,8 @@ impl Metrics {
         let word = outcome.decision.map_or("deny", Decision::word);
         let reason = outcome.decision.and_then(Decision::reason);
         self.add(host, Series::Requests(word, reason, tenant), 1);
-        if let Some(exhausted) = outcome.exhausted {
+        let limited = reason.is_some_and(|reason| reason.class() == DenyClass::Limited);
+        if let Some(exhausted) = outcome.exhausted.filter(|_| limited) {
             self.add(host, Series::LimitHits(label(exhausted), tenant), 1);
         }
         if let Some(anomaly) = outcome.anomaly {
