@@ -125,6 +125,12 @@ deny_reasons! {
     ChildRate "child_rate" Limited "the rate of the narrowed key is used up",
     ChildQuota "child_quota" Limited "the narrowed key has no room",
     SourceBlocked "source_blocked" Limited "too many keys that are not valid came from this address or network",
+    UpstreamPlaintext "upstream_plaintext" Upstream "the connection to the upstream is not encrypted",
+    UpstreamVersion "upstream_version" Upstream "the upstream speaks a version of TLS that the policy does not allow",
+    UpstreamPin "upstream_pin" Upstream "the upstream's certificate is none of those pinned",
+    UpstreamName "upstream_name" Upstream "the upstream's certificate does not bear the name of the host",
+    UpstreamClientCert "upstream_client_cert" Upstream "the gateway holds no client certificate for the upstream",
+    UpstreamUnproven "upstream_unproven" Upstream "nothing proves that the upstream satisfies the policy",
     NotReady "not_ready" Unavailable "the gateway is not ready; its operator finds the cause in the proxy's log",
     Contention "contention" Unavailable "the key's counts are being written by too many requests at once; try again",
 }

@@ -4,6 +4,7 @@
 //! where in the document it stands, so that each error names the member it is about.
 
 mod node;
+mod place;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde::ser::{Serialize, Serializer};
 
 pub use node::{Integers, Invalid, Members, Node, Problem};
+pub use place::line;
 
 /// A JSON value. Objects keep the order of their members and hold each name once.
 #[derive(Clone, Debug, PartialEq)]

@@ -49,4 +49,5 @@ pub mod quota;
 pub mod record;
 pub mod time;
 pub mod token;
+pub mod upstream_tls;
 pub mod usage;

@@ -29,8 +29,8 @@ pub enum Problem {
     Expected(&'static str),
     /// A required member is absent.
     Missing,
-    /// The text is not JSON, or names a member twice.
-    Syntax(String),
+    /// The text is not JSON, or names a member twice; with the line.
+    Syntax(String, usize),
     /// The member is not one of those the text lists.
     Unknown(String),
     /// The value cannot be used for the reason given; the reason never quotes the value.
@@ -284,7 +284,20 @@ impl fmt::Display for Path<'_> {
 
 impl Invalid {
     pub(super) fn syntax(error: &serde_json::Error) -> Self {
-        Self { path: String::new(), problem: Problem::Syntax(error.to_string()) }
+        Self { path: String::new(), problem: Problem::Syntax(error.to_string(), error.line()) }
+    }
+
+    /// The line of a syntax error.
+    pub(super) fn syntax_line(&self) -> Option<usize> {
+        match self.problem {
+            Problem::Syntax(_, line) => Some(line),
+            _ => None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(path: &str) -> Self {
+        Self { path: path.to_owned(), problem: Problem::Missing }
     }
 
     /// The place of the offending member, as in `keyring[0].rotation`; empty for the whole document.
@@ -301,7 +314,7 @@ impl fmt::Display for Invalid {
         match &self.problem {
             Problem::Expected(what) => write!(f, "expected {what}"),
             Problem::Missing => f.write_str("missing"),
-            Problem::Syntax(error) => write!(f, "not valid JSON: {error}"),
+            Problem::Syntax(error, _) => write!(f, "not valid JSON: {error}"),
             Problem::Unknown(known) => write!(f, "unknown member (known here: {known})"),
             Problem::Unusable(reason) => f.write_str(reason),
         }

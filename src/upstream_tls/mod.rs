@@ -1,0 +1,220 @@
+//! Upstream TLS: what the connection to an upstream has to show before a request goes over it.
+//!
+//! A [`Policy`] is the file compiled in, an [`EffectivePolicy`] the file and what a configuration adds.
+//! It answers with a [`Demand`] for a host, and [`Requirement::judge`] compares that with what a
+//! [`Connection`] shows. The [`Stamp`] of a cluster says that its configuration was rendered from the
+//! policy, which vouches for what hosts do not show.
+
+mod certificate;
+mod host;
+mod policy;
+mod stamp;
+mod standing;
+
+pub use certificate::{bears_name, is_first_name};
+pub use host::{UpstreamHost, UpstreamPattern};
+pub use policy::{EffectivePolicy, Policy, Rule, Skip, TlsVersion, Unlisted};
+pub use stamp::Stamp;
+pub use standing::{Standing, standing_name};
+
+use crate::decision::DenyReason;
+
+/// What the policy asks of the connection to a host.
+#[derive(Clone, Debug)]
+pub enum Demand<'a> {
+    /// Nothing, until the day of the exception ends.
+    Skip(&'a Skip),
+    /// Nothing: no rule is for the host.
+    Unlisted,
+    /// All that the requirement holds.
+    Verify(Requirement<'a>),
+}
+
+/// What a connection has to show, besides a certificate that bears the host's name.
+#[derive(Clone, Debug)]
+pub struct Requirement<'a> {
+    /// The lowest version of TLS.
+    pub min_version: TlsVersion,
+    /// Sets of certificates; the upstream's has to be in each.
+    pub pins: Vec<&'a [String]>,
+    /// Whether the proxy has to hold a certificate of its own for the connection.
+    pub client_certificate: bool,
+}
+
+/// What a host shows of the connection to an upstream. Asked only for what the policy wants to know,
+/// since each answer is a host call.
+pub trait Connection {
+    /// Whether the connection is up, its handshake done.
+    fn is_up(&self) -> bool;
+
+    /// The version of TLS; `None` for plaintext, before the handshake, and on hosts that do not show
+    /// it.
+    fn tls_version(&self) -> Option<TlsVersion>;
+
+    /// SHA-256 of the upstream's certificate, hexadecimal digits; `None` where not shown.
+    fn certificate_digest(&self) -> Option<String>;
+
+    /// Whether the upstream's certificate bears the name of a host.
+    fn bears_name(&self, host: &UpstreamHost<'_>) -> NameProof;
+
+    /// Whether the proxy holds a certificate of its own for the connection.
+    fn has_client_certificate(&self) -> bool;
+}
+
+/// Whether a certificate bears a name, as far as a host shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameProof {
+    /// It does.
+    Borne,
+    /// The first of its names is another; the others are not shown.
+    FirstDiffers,
+    /// It does not.
+    NotBorne,
+    /// No name is shown.
+    NotShown,
+}
+
+/// How the connection to an upstream was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It breaks the policy.
+    Refused(DenyReason),
+    /// It was not verified: the policy skips the upstream for a while.
+    Skip,
+    /// The host does not show all that the policy asks for; the cluster's stamp vouches for it.
+    Stamped,
+    /// No rule of the policy is for the host.
+    Unlisted,
+    /// It shows all that the policy asks for.
+    Verified,
+}
+
+// === impl Demand ===
+
+impl Demand<'_> {
+    /// Whether the connection is judged at all, be it to be skipped.
+    pub fn is_judged(&self) -> bool {
+        !matches!(self, Self::Unlisted)
+    }
+}
+
+// === impl Requirement ===
+
+impl<'a> Requirement<'a> {
+    fn new(min_version: TlsVersion) -> Self {
+        Self { min_version, pins: Vec::new(), client_certificate: false }
+    }
+
+    /// Adds what a rule asks for.
+    fn add(&mut self, rule: &'a Rule) {
+        self.min_version = rule.min_version.map_or(self.min_version, |v| v.max(self.min_version));
+        self.client_certificate |= rule.client_certificate;
+        if !rule.pins.is_empty() {
+            self.pins.push(&rule.pins);
+        }
+    }
+
+    /// Judges the connection to a host. `None` while there is nothing to judge: the connection is not
+    /// up, or this host shows none. `stamped`: the cluster carries the policy's [`Stamp`].
+    pub fn judge(
+        &self,
+        host: &UpstreamHost<'_>,
+        connection: &impl Connection,
+        stamped: bool,
+    ) -> Option<Verdict> {
+        let Some(version) = connection.tls_version() else {
+            let plaintext = Verdict::Refused(DenyReason::UpstreamPlaintext);
+            return connection.is_up().then_some(plaintext);
+        };
+        if version < self.min_version {
+            return Some(Verdict::Refused(DenyReason::UpstreamVersion));
+        }
+        let proof = self
+            .judge_pins(connection, stamped)
+            .and_then(|pins| Ok(pins.min(judge_name(host, connection, stamped)?)));
+        Some(match proof {
+            Err(reason) => Verdict::Refused(reason),
+            Ok(_) if self.client_certificate && !connection.has_client_certificate() => {
+                Verdict::Refused(DenyReason::UpstreamClientCert)
+            }
+            Ok(Proof::Vouched) => Verdict::Stamped,
+            Ok(Proof::Shown) => Verdict::Verified,
+        })
+    }
+
+    fn judge_pins(&self, connection: &impl Connection, stamped: bool) -> Result<Proof, DenyReason> {
+        if self.pins.is_empty() {
+            return Ok(Proof::Shown);
+        }
+        match connection.certificate_digest() {
+            Some(digest) if self.pins.iter().all(|pins| pins.contains(&digest)) => Ok(Proof::Shown),
+            Some(_) => Err(DenyReason::UpstreamPin),
+            None => vouched(stamped, DenyReason::UpstreamUnproven),
+        }
+    }
+}
+
+/// How a point was proven, the weaker first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Proof {
+    Vouched,
+    Shown,
+}
+
+fn judge_name(
+    host: &UpstreamHost<'_>,
+    connection: &impl Connection,
+    stamped: bool,
+) -> Result<Proof, DenyReason> {
+    // Nobody can say which host this is, so no certificate and no stamp is for it.
+    if *host == UpstreamHost::Unreadable {
+        return Err(DenyReason::UpstreamName);
+    }
+    match connection.bears_name(host) {
+        NameProof::Borne => Ok(Proof::Shown),
+        NameProof::NotBorne => Err(DenyReason::UpstreamName),
+        NameProof::FirstDiffers => vouched(stamped, DenyReason::UpstreamName),
+        NameProof::NotShown => vouched(stamped, DenyReason::UpstreamUnproven),
+    }
+}
+
+/// The stamp vouches for what is not shown.
+fn vouched(stamped: bool, otherwise: DenyReason) -> Result<Proof, DenyReason> {
+    if stamped { Ok(Proof::Vouched) } else { Err(otherwise) }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// The word in audit lines and metrics: for what was refused the reason's code.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Refused(reason) => reason.code(),
+            Self::Skip => "skip",
+            Self::Stamped => "stamped",
+            Self::Unlisted => "unlisted",
+            Self::Verified => "verified",
+        }
+    }
+
+    /// The verdict of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let plain = [Self::Skip, Self::Stamped, Self::Unlisted, Self::Verified];
+        plain.into_iter().find(|verdict| verdict.word() == word).or_else(|| {
+            let reason = DenyReason::from_code(word)?;
+            (reason.class() == crate::decision::DenyClass::Upstream)
+                .then_some(Self::Refused(reason))
+        })
+    }
+
+    /// Why the request is refused, where it is.
+    pub fn refusal(self) -> Option<DenyReason> {
+        match self {
+            Self::Refused(reason) => Some(reason),
+            Self::Skip | Self::Stamped | Self::Unlisted | Self::Verified => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+//! The policy file: which upstreams have to prove themselves, and how.
+
+use std::fmt;
+
+use crate::json::{Integers, Invalid, Json, Members, Node};
+use crate::mac::{is_sha256_hex, sha256_hex};
+
+use super::{Demand, Requirement, UpstreamHost, UpstreamPattern};
+
+/// Pins of one upstream: one in use, and one or more in reserve.
+const MIN_PINS: usize = 2;
+
+const SECS_PER_DAY: u64 = 86_400;
+
+/// A version of TLS, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum TlsVersion {
+    /// SSL, or what has no name here: lower than any that a policy can ask for.
+    Unknown,
+    V1_0,
+    V1_1,
+    V1_2,
+    V1_3,
+}
+
+/// A policy file, as it was compiled in. Nothing at run time makes it weaker.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    digest: String,
+    min_version: TlsVersion,
+    unlisted: Unlisted,
+    known_hosts: Box<[UpstreamPattern]>,
+    upstreams: Box<[Rule]>,
+}
+
+/// What becomes of hosts that the file does not list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    /// They are written down as such, and get no provider's credential.
+    Observe,
+    /// They are verified like all others.
+    Verify,
+}
+
+/// What the connections to some hosts have to show.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The hosts.
+    pub host: UpstreamPattern,
+    /// The lowest version of TLS; the file's default where absent.
+    pub min_version: Option<TlsVersion>,
+    /// SHA-256 of the certificates that are good, hexadecimal digits; any where empty.
+    pub pins: Box<[String]>,
+    /// Whether the proxy has to hold a certificate of its own for the connection.
+    pub client_certificate: bool,
+    /// Why nothing is verified for a while.
+    pub skip: Option<Skip>,
+}
+
+/// The exception of one upstream from being verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// Unix seconds: the end of its last day, UTC. From then on the upstream is verified again.
+    pub until_secs: u64,
+}
+
+/// The policy in force: the file, and what a configuration adds to it. Whatever is added, no
+/// connection passes that the file would refuse.
+#[derive(Clone, Debug)]
+pub struct EffectivePolicy {
+    file: Policy,
+    tighten: Box<[Rule]>,
+}
+
+// === impl TlsVersion ===
+
+impl TlsVersion {
+    /// Every version that a policy can ask for, the oldest first.
+    pub const ALL: [Self; 4] = [Self::V1_0, Self::V1_1, Self::V1_2, Self::V1_3];
+
+    /// The lowest that a known host may speak (RFC 8996 deprecates what is older).
+    pub const KNOWN_HOST_FLOOR: Self = Self::V1_2;
+
+    /// Reads a version as hosts show it: as policies spell it, and `TLSv1` for 1.0.
+    pub fn parse(text: &str) -> Self {
+        let text = if text == "TLSv1" { "TLSv1.0" } else { text };
+        let known = Self::ALL.into_iter().find(|version| version.as_str() == text);
+        known.unwrap_or(Self::Unknown)
+    }
+
+    /// The version in a policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::V1_0 => "TLSv1.0",
+            Self::V1_1 => "TLSv1.1",
+            Self::V1_2 => "TLSv1.2",
+            Self::V1_3 => "TLSv1.3",
+        }
+    }
+
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        node.choice(&Self::ALL.map(|version| (version.as_str(), version)))
+    }
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// Reads a policy file: see the README.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] names the member and what belongs there.
+    pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
+        let json = Json::parse(text)?;
+        let root = json.root(Integers::Digits);
+        let members = root.members(&["version", "default", "known_hosts", "upstreams"])?;
+        let version = members.require("version")?;
+        if version.integer()? != 1 {
+            return Err(version.expected("version 1"));
+        }
+        let default = members.require("default")?;
+        let (min_version, unlisted) = read_default(&default)?;
+        let known_hosts = members.require("known_hosts")?.list(UpstreamPattern::read)?;
+        let upstreams = members.read("upstreams", |node| read_upstreams(node, &known_hosts))?;
+        Ok(Self {
+            digest: sha256_hex(text),
+            min_version,
+            unlisted,
+            known_hosts,
+            upstreams: upstreams.unwrap_or_default(),
+        })
+    }
+
+    /// SHA-256 of the file's bytes, hexadecimal digits.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The lowest version of TLS where no rule names another.
+    pub fn min_version(&self) -> TlsVersion {
+        self.min_version
+    }
+
+    /// What becomes of hosts that are not listed.
+    pub fn unlisted(&self) -> Unlisted {
+        self.unlisted
+    }
+
+    /// The hosts that are never plaintext, skipped or below TLS 1.2, those below them included.
+    pub fn known_hosts(&self) -> &[UpstreamPattern] {
+        &self.known_hosts
+    }
+
+    /// The rules for other hosts, and further rules for known ones.
+    pub fn upstreams(&self) -> &[Rule] {
+        &self.upstreams
+    }
+
+    /// Whether a host is a known one, or could be read as one.
+    pub fn knows(&self, host: &UpstreamHost<'_>) -> bool {
+        *host == UpstreamHost::Unreadable || self.known_hosts.iter().any(|p| p.covers(host))
+    }
+
+    /// The rule that is meant for a host: the narrowest that matches.
+    fn rule(&self, host: &UpstreamHost<'_>) -> Option<&Rule> {
+        let matching = self.upstreams.iter().filter(|rule| rule.host.matches(host));
+        matching.max_by_key(|rule| rule.host.narrowness())
+    }
+}
+
+fn read_default(node: &Node<'_>) -> Result<(TlsVersion, Unlisted), Invalid> {
+    let unlisted = [("observe", Unlisted::Observe), ("verify", Unlisted::Verify)];
+    let members = node.members(&["min_version", "unlisted"])?;
+    let min_version = TlsVersion::read(&members.require("min_version")?)?;
+    let unlisted = members.read("unlisted", |node| node.choice(&unlisted))?;
+    Ok((min_version, unlisted.unwrap_or(Unlisted::Verify)))
+}
+
+fn read_upstreams(node: &Node<'_>, known: &[UpstreamPattern]) -> Result<Box<[Rule]>, Invalid> {
+    let mut rules: Vec<Rule> = Vec::new();
+    for item in node.items()? {
+        let rule = Rule::read(&item)?;
+        if rules.iter().any(|earlier| earlier.host == rule.host) {
+            return Err(item.unusable("an earlier rule is for this host already"));
+        }
+        refuse_exceptions_of_known(&item, &rule, known)?;
+        rules.push(rule);
+    }
+    Ok(rules.into())
+}
+
+/// What is said of a known host cannot be less than what holds for all of them.
+fn refuse_exceptions_of_known(
+    node: &Node<'_>,
+    rule: &Rule,
+    known: &[UpstreamPattern],
+) -> Result<(), Invalid> {
+    let Some(known) = known.iter().find(|known| known.overlaps(&rule.host)) else {
+        return Ok(());
+    };
+    let members = node.open_members()?;
+    if let Some(skip) = members.get("insecure_skip_verify") {
+        return Err(skip.unusable(format!("{known} is a known host, which is always verified")));
+    }
+    match members.get("min_version") {
+        Some(version) if rule.min_version < Some(TlsVersion::KNOWN_HOST_FLOOR) => {
+            Err(version.unusable(format!("{known} is a known host, which speaks TLSv1.2 or later")))
+        }
+        _ => Ok(()),
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let known = ["host", "min_version", "pins", "client_certificate", "insecure_skip_verify"];
+        let members = node.members(&known)?;
+        let skip = members.read("insecure_skip_verify", Skip::read)?;
+        Self::read_members(&members, UpstreamPattern::read, skip)
+    }
+
+    /// Reads a rule of a configuration, which only tightens: nothing is skipped, and `*` is every
+    /// host.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] names the member and what belongs there.
+    pub fn read_tightening(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["host", "min_version", "pins", "client_certificate"])?;
+        Self::read_members(&members, UpstreamPattern::read_any, None)
+    }
+
+    fn read_members(
+        members: &Members<'_>,
+        host: fn(&Node<'_>) -> Result<UpstreamPattern, Invalid>,
+        skip: Option<Skip>,
+    ) -> Result<Self, Invalid> {
+        Ok(Self {
+            host: host(&members.require("host")?)?,
+            min_version: members.read("min_version", TlsVersion::read)?,
+            pins: members.read("pins", read_pins)?.unwrap_or_default(),
+            client_certificate: members.read("client_certificate", Node::bool)?.unwrap_or(false),
+            skip,
+        })
+    }
+}
+
+fn read_pins(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
+    let mut pins: Vec<String> = Vec::new();
+    for item in node.items()? {
+        let digest = item.string()?.strip_prefix("sha256:").filter(|hex| is_sha256_hex(hex));
+        let expected =
+            "sha256: and the 64 lower-case hexadecimal digits of a certificate's SHA-256";
+        let digest = digest.ok_or_else(|| item.expected(expected))?;
+        if pins.iter().any(|earlier| earlier == digest) {
+            return Err(item.unusable("an earlier pin is the same"));
+        }
+        pins.push(digest.to_owned());
+    }
+    if pins.len() < MIN_PINS {
+        return Err(node.expected("at least two pins, one of them in reserve"));
+    }
+    Ok(pins.into())
+}
+
+// === impl Skip ===
+
+impl Skip {
+    /// Whether nothing is verified at that time.
+    pub fn is_in_force(&self, now_secs: u64) -> bool {
+        now_secs < self.until_secs
+    }
+
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["reason", "owner", "until"])?;
+        let text = |name| {
+            let node = members.require(name)?;
+            match node.string()?.trim() {
+                "" => Err(node.expected("a text")),
+                text => Ok(text.to_owned()),
+            }
+        };
+        Ok(Self {
+            reason: text("reason")?,
+            owner: text("owner")?,
+            until_secs: end_of_day(&members.require("until")?)?,
+        })
+    }
+}
+
+fn end_of_day(node: &Node<'_>) -> Result<u64, Invalid> {
+    let midnight = humantime::parse_rfc3339(&format!("{}T00:00:00Z", node.string()?)).ok();
+    let since_epoch = midnight.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let start = since_epoch.map(|since| since.as_secs());
+    start
+        .and_then(|start| start.checked_add(SECS_PER_DAY))
+        .ok_or_else(|| node.expected("a day, as 2027-03-31"))
+}
+
+// === impl EffectivePolicy ===
+
+impl EffectivePolicy {
+    /// The file, tightened by the rules of a configuration.
+    pub fn new(file: Policy, tighten: Box<[Rule]>) -> Self {
+        Self { file, tighten }
+    }
+
+    /// The file alone.
+    pub fn file(&self) -> &Policy {
+        &self.file
+    }
+
+    /// The rules of the configuration.
+    pub fn tighten(&self) -> &[Rule] {
+        &self.tighten
+    }
+
+    /// What a connection to a host has to show now.
+    pub fn demand(&self, host: &UpstreamHost<'_>, now_secs: u64) -> Demand<'_> {
+        let known = self.file.knows(host);
+        let rule = self.file.rule(host);
+        let tighten = || self.tighten.iter().filter(|rule| rule.host.matches(host));
+        if !known && tighten().next().is_none() {
+            match rule {
+                None if self.file.unlisted == Unlisted::Observe => return Demand::Unlisted,
+                Some(Rule { skip: Some(skip), .. }) if skip.is_in_force(now_secs) => {
+                    return Demand::Skip(skip);
+                }
+                _ => {}
+            }
+        }
+        let own = rule.and_then(|rule| rule.min_version).unwrap_or(self.file.min_version);
+        let floor = if known { TlsVersion::KNOWN_HOST_FLOOR } else { own };
+        let mut requirement = Requirement::new(own.max(floor));
+        for rule in rule.into_iter().chain(tighten()) {
+            requirement.add(rule);
+        }
+        Demand::Verify(requirement)
+    }
+}
+
+#[cfg(test)]
+mod tests;
