@@ -7,7 +7,7 @@ use std::iter::once_with;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::access::Access;
+use crate::access::{Access, canonical_host};
 use crate::caveat::{Origin, Restriction};
 use crate::cidr::parse_address;
 use crate::config::{ClientRules, Credential, Plan, Settings, Tenant, Tier, UnlistedTenants};
@@ -181,10 +181,13 @@ impl Engine {
         parse_address(entries.into_iter().nth(index)?)
     }
 
-    /// The provider credential for a host.
-    pub fn credential_for(&self, host: Option<&str>) -> Option<&Credential> {
-        let host = host?;
-        let meant = |credential: &&Credential| credential.hosts.iter().any(|p| p.matches(host));
+    /// The provider credential for the host of an authority.
+    pub fn credential(&self, authority: Option<&[u8]>) -> Option<&Credential> {
+        if self.plan.credentials.is_empty() {
+            return None;
+        }
+        let host = canonical_host(authority?)?;
+        let meant = |credential: &&Credential| credential.hosts.iter().any(|p| p.matches(&host));
         self.plan.credentials.iter().find(meant)
     }
 

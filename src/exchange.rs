@@ -20,8 +20,9 @@ use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
-use crate::ledger::{Exceeded, Exhausted};
+use crate::ledger::{Exceeded, Exhausted, Reservation};
 use crate::time::secs;
+use crate::upstream_tls::{UpstreamHost, Verdict};
 use crate::usage::Subject;
 
 /// The most names of a query in an audit line, and the longest of each, in bytes.
@@ -48,8 +49,22 @@ pub struct Exchange {
     exceeded: Option<Exceeded>,
     fields: Option<RateLimitFields>,
     anomaly: Option<Anomaly>,
+    charged: Option<Charged>,
+    upstream: Option<UpstreamHost<'static>>,
+    verdict: Option<Verdict>,
     forwarded: bool,
     finished: bool,
+}
+
+/// What a request that was let in was charged, so that it can be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charged {
+    /// What it was counted as.
+    pub decision: Decision,
+    /// What was charged to the key.
+    pub key: Option<Reservation>,
+    /// What was charged to the tenant.
+    pub tenant: Option<Reservation>,
 }
 
 /// What the request said of itself, kept for the audit line.
@@ -80,12 +95,12 @@ pub struct Judgement {
     /// The key, where one was verified.
     pub key: Option<Rc<Key>>,
     /// What is to be done.
-    pub verdict: Verdict,
+    pub course: Course,
 }
 
 /// What is to be done with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Course {
     /// Count this decision and act on it.
     Decide(Decision),
     /// Answer with counts, and count nothing.
@@ -201,16 +216,44 @@ impl Exchange {
             path.map(|path| access(request.head, path, source, client_cert.as_deref(), now_secs));
         let access = access.as_ref().map_err(|ambiguous| *ambiguous);
         let target = request.head.target.unwrap_or_default();
-        let verdict = decide(engine, &key, access, target, request.head.upgrades);
-        Judgement { key: Some(key), verdict }
+        let course = decide(engine, &key, access, target, request.head.upgrades);
+        Judgement { key: Some(key), course }
     }
 
-    /// Takes down that the request goes on, once nothing about it is left to do, and what its client
-    /// is to be told of its limits. An allowed request need not go on: the usage of a key is answered
-    /// here.
-    pub fn forward(&mut self, fields: Option<RateLimitFields>) {
+    /// Takes down that the request goes on, once nothing about it is left to do, what its client is to
+    /// be told of its limits, and what it was charged. An allowed request need not go on: the usage of
+    /// a key is answered here.
+    pub fn forward(&mut self, fields: Option<RateLimitFields>, charged: Charged) {
         self.forwarded = true;
         self.fields = fields;
+        self.charged = Some(charged);
+    }
+
+    /// Takes down the host that the client names, where the policy judges connections to it.
+    pub fn expect_upstream(&mut self, upstream: UpstreamHost<'static>) {
+        self.upstream = Some(upstream);
+    }
+
+    /// The host that the client names, where the policy judges connections to it.
+    pub fn upstream(&self) -> Option<&UpstreamHost<'static>> {
+        self.upstream.as_ref()
+    }
+
+    /// Takes down how the connection to the upstream was judged.
+    pub fn judge_upstream(&mut self, verdict: Verdict) {
+        self.verdict = Some(verdict);
+    }
+
+    /// How the connection to the upstream was judged.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.verdict
+    }
+
+    /// The key and what was charged to it, once: what is taken back is not taken back again. The client
+    /// is told nothing of limits that it was not charged by.
+    pub fn take_charged(&mut self) -> Option<(Rc<Key>, Charged)> {
+        self.fields = None;
+        self.key.clone().zip(self.charged.take())
     }
 
     /// Whether the request went on.
@@ -256,11 +299,19 @@ impl Exchange {
     }
 
     /// The audit line, once.
-    pub fn finish(&mut self, ending: &Ending, host: Option<&str>, mask: &Mask) -> Option<String> {
+    /// `host` is the proxy's node, `policy` the digest of the upstream-TLS policy.
+    pub fn finish(
+        &mut self,
+        ending: &Ending,
+        host: Option<&str>,
+        policy: &str,
+        mask: &Mask,
+    ) -> Option<String> {
         if std::mem::replace(&mut self.finished, true) {
             return None;
         }
-        Some(self.record(ending, host).write(mask))
+        let tls_policy = Some(Cow::Borrowed(policy));
+        Some(Record { tls_policy, ..self.record(ending, host) }.write(mask))
     }
 
     fn record<'a>(&'a self, ending: &'a Ending, host: Option<&'a str>) -> Record<'a> {
@@ -285,6 +336,7 @@ impl Exchange {
                 .zip(started_ns)
                 .map(|(end, start)| end.saturating_sub(start)),
             upstream: ending.upstream.as_deref().map(Cow::Borrowed),
+            tls_verdict: self.verdict.map(|verdict| Cow::Borrowed(verdict.word())),
             plan: self.plan.as_deref().map(Cow::Borrowed),
             anomaly: self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word())),
             ..of_request
@@ -309,7 +361,7 @@ impl Seen {
 
 impl Judgement {
     fn deny(key: Option<Rc<Key>>, reason: DenyReason) -> Self {
-        Self { key, verdict: Verdict::Decide(Decision::Deny(reason)) }
+        Self { key, course: Course::Decide(Decision::Deny(reason)) }
     }
 }
 
@@ -317,8 +369,7 @@ impl<'a> Edits<'a> {
     /// The edits of a request that goes on for a key: everything private goes, the identity and the
     /// provider's credential take its place.
     pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {
-        let host = head.authority.and_then(canonical_host);
-        let credential = engine.credential_for(host.as_deref());
+        let credential = engine.credential(head.authority);
         let claims = key.claims();
         let mut add = Vec::new();
         if engine.settings().identity_headers {
@@ -342,22 +393,22 @@ pub fn decide(
     access: Result<&Access<'_>, AmbiguousPath>,
     target: &[u8],
     upgrades: bool,
-) -> Verdict {
+) -> Course {
     let Ok(access) = access else {
-        return Verdict::Decide(Decision::Deny(DenyReason::PathAmbiguous));
+        return Course::Decide(Decision::Deny(DenyReason::PathAmbiguous));
     };
     if asks_for_usage(engine, access) {
         let subject = engine.authorize_client(key, access);
         let subject = subject.and_then(|()| usage_subject(engine, key, target));
         return match subject {
-            Ok(subject) => Verdict::ShowUsage(subject),
-            Err(reason) => Verdict::Decide(Decision::Deny(reason)),
+            Ok(subject) => Course::ShowUsage(subject),
+            Err(reason) => Course::Decide(Decision::Deny(reason)),
         };
     }
     if !is_method(access.method) || (upgrades && !engine.settings().upgrades) {
-        return Verdict::Decide(Decision::Deny(DenyReason::Method));
+        return Course::Decide(Decision::Deny(DenyReason::Method));
     }
-    Verdict::Decide(match engine.authorize(key, access) {
+    Course::Decide(match engine.authorize(key, access) {
         Ok(()) => Decision::Allow,
         Err(reason) => refuse(reason, engine.settings().mode),
     })

@@ -29,6 +29,7 @@ use vkey::keyring::{Keyring, Ring, RingState, Secret};
 use vkey::mac::sha256_hex;
 use vkey::record::{Record as _, decode};
 use vkey::token::{Kid, Unverified, mint};
+use vkey::upstream_tls::Policy;
 
 const NOW: u64 = 1_790_000_000;
 
@@ -337,7 +338,7 @@ fn gate() -> Gate {
              "anomaly": {"sensitivity": "high"}}"#;
     let secret = |_: &str| Some(secret());
     let plan: Plan = Config::parse(text).unwrap().compile(secret).unwrap();
-    Gate::open(plan)
+    Gate::open(plan, Policy::strictest())
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use crate::access::{Access, AmbiguousPath};
 use crate::config::Dialect;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity};
-use crate::exchange::{Verdict, asks_for_usage, decide};
+use crate::exchange::{Course, asks_for_usage, decide};
 use crate::json::Json;
 use crate::key::Key;
 use crate::limit::Charge;
@@ -93,10 +93,10 @@ impl Report {
     ) {
         let upgrades = access.is_ok_and(upgrades);
         let verdict = decide(engine, key, access, target, upgrades);
-        self.usage = matches!(verdict, Verdict::ShowUsage(_));
+        self.usage = matches!(verdict, Course::ShowUsage(_));
         self.decision = match verdict {
-            Verdict::Decide(decision) => decision,
-            Verdict::ShowUsage(_) => Decision::Allow,
+            Course::Decide(decision) => decision,
+            Course::ShowUsage(_) => Decision::Allow,
         };
         if self.decision.forwards() && !self.usage {
             self.limits = engine.key_charges(key);

@@ -16,10 +16,11 @@ use crate::audit::Mask;
 use crate::caveat::{HostPattern, Restriction};
 use crate::cidr::Cidr;
 use crate::failures::FailureRules;
-use crate::json::Invalid;
+use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
 use crate::limit::Limits;
 use crate::mac::sha256_hex;
+use crate::upstream_tls::Rule;
 use template::{Template, Variable};
 
 /// Where the usage answer is, unless configured.
@@ -36,6 +37,35 @@ pub struct Config {
     credentials: Vec<CredentialConfig>,
     clock_skew_secs: u64,
     digest: String,
+}
+
+/// What a plugin configuration makes of the module.
+#[derive(Debug)]
+pub enum RoleConfig {
+    /// The gate in front of the routes, which decides on keys.
+    Gate(Box<Config>),
+    /// The gate of a cluster, which decides on connections.
+    UpstreamTls(UpstreamConfig),
+}
+
+/// The configuration of the module as an upstream filter: `{"role": "upstream_tls"}`.
+#[derive(Debug)]
+pub struct UpstreamConfig {
+    /// What is added to the policy.
+    pub upstream_tls: UpstreamTls,
+    /// The host's rules for shared data.
+    pub dialect: Dialect,
+    /// How long a request waits for its connection.
+    pub deadline_secs: u64,
+}
+
+/// What a configuration adds to the policy that is compiled in.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamTls {
+    /// Whether every cluster has to carry the policy's stamp.
+    pub require_stamp: bool,
+    /// Further rules, which only tighten.
+    pub tighten: Box<[Rule]>,
 }
 
 /// A compiled configuration.
@@ -74,6 +104,8 @@ pub struct Settings {
     pub auth_failures: Option<FailureRules>,
     /// How much about the use of a key has to be unusual to be reported, where it is.
     pub sensitivity: Option<Sensitivity>,
+    /// What is added to the upstream-TLS policy.
+    pub upstream_tls: UpstreamTls,
     /// The path of the usage answer, in canonical form.
     pub usage_path: String,
     /// How audit lines are written.
@@ -246,6 +278,19 @@ struct CredentialConfig {
     value: Template,
 }
 
+// === impl RoleConfig ===
+
+impl RoleConfig {
+    /// Reads the configuration of either role.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::parse`].
+    pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
+        read::role(text)
+    }
+}
+
 // === impl Config ===
 
 impl Config {
@@ -255,7 +300,8 @@ impl Config {
     ///
     /// [`Invalid`] names the member and what belongs there.
     pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
-        read::config(text)
+        let json = Json::parse(text)?;
+        read::config(&json.root(Integers::Whole), text)
     }
 
     /// Puts the secrets in their places. `environment` gives the value of a variable.

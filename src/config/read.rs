@@ -14,11 +14,13 @@ use crate::keyring::{RingState, Rotation};
 use crate::limit::Limits;
 use crate::quota::{Quota, Unit};
 use crate::token::is_ring_name;
+use crate::upstream_tls::Rule;
 
 use super::template::{Template, Variable};
 use super::{
     AuditSettings, ClientRules, Config, CredentialConfig, DEFAULT_USAGE_PATH, Dialect, KeySource,
-    Level, Mode, Revoked, RingConfig, Settings, Sink, Tenant, Tier, UnlistedTenants,
+    Level, Mode, Revoked, RingConfig, RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants,
+    UpstreamConfig, UpstreamTls,
 };
 
 /// The longest clock skew; more would keep a rotation from meaning anything.
@@ -48,15 +50,44 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 17] = [
+const MEMBERS: [&str; 18] = [
     "audience", "keyring", "clock_skew", "key_sources", "tiers", "tenants", "unlisted_tenants",
-    "revoked", "forward", "client", "auth_failures", "anomaly", "usage", "audit", "upgrades",
-    "host", "mode",
+    "revoked", "forward", "client", "auth_failures", "anomaly", "upstream_tls", "usage", "audit",
+    "upgrades", "host", "mode",
 ];
 
-pub(super) fn config(text: &[u8]) -> Result<Config, Invalid> {
+/// How long a request waits for its connection to the upstream, at most, unless configured.
+const DEFAULT_DEADLINE_SECS: u64 = 10;
+
+/// The longest such wait.
+const MAX_DEADLINE_SECS: u64 = 300;
+
+pub(super) fn role(text: &[u8]) -> Result<RoleConfig, Invalid> {
     let json = Json::parse(text)?;
     let root = json.root(Integers::Whole);
+    match root.open_members()?.get("role") {
+        Some(role) => {
+            role.choice(&[("upstream_tls", ())])?;
+            upstream(&root).map(RoleConfig::UpstreamTls)
+        }
+        None => config(&root, text).map(|config| RoleConfig::Gate(Box::new(config))),
+    }
+}
+
+fn upstream(root: &Node<'_>) -> Result<UpstreamConfig, Invalid> {
+    let members = root.members(&["role", "upstream_tls", "host", "deadline"])?;
+    let deadline_secs = members.read("deadline", |node| match node.seconds()? {
+        secs @ 1..=MAX_DEADLINE_SECS => Ok(secs),
+        _ => Err(node.expected("1s to 300s")),
+    })?;
+    Ok(UpstreamConfig {
+        upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
+        dialect: members.read("host", dialect)?.unwrap_or(Dialect::Auto),
+        deadline_secs: deadline_secs.unwrap_or(DEFAULT_DEADLINE_SECS),
+    })
+}
+
+pub(super) fn config(root: &Node<'_>, text: &[u8]) -> Result<Config, Invalid> {
     let members = root.members(&MEMBERS)?;
     let rings = rings(&members.require("keyring")?)?;
     let clock_skew_secs = members.read("clock_skew", clock_skew)?;
@@ -83,6 +114,7 @@ fn settings(members: &Members<'_>, identity_headers: bool) -> Result<Settings, I
         client: members.read("client", client)?.unwrap_or_default(),
         auth_failures: members.read("auth_failures", FailureRules::read)?,
         sensitivity: members.read("anomaly", Sensitivity::read)?,
+        upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
         usage_path: members.read("usage", usage)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
         audit: members.read("audit", audit)?.unwrap_or_default(),
         upgrades: members.read("upgrades", Node::bool)?.unwrap_or(false),
@@ -288,6 +320,15 @@ fn header_value(node: &Node<'_>) -> Result<Template, Invalid> {
 fn hosts(node: &Node<'_>) -> Result<Box<[HostPattern]>, Invalid> {
     let hosts = node.list(HostPattern::read)?;
     if hosts.is_empty() { Err(node.expected("at least one host")) } else { Ok(hosts) }
+}
+
+fn upstream_tls(node: &Node<'_>) -> Result<UpstreamTls, Invalid> {
+    let members = node.members(&["require_stamp", "tighten"])?;
+    let tighten = members.read("tighten", |list| list.list(Rule::read_tightening))?;
+    Ok(UpstreamTls {
+        require_stamp: members.read("require_stamp", Node::bool)?.unwrap_or(false),
+        tighten: tighten.unwrap_or_default(),
+    })
 }
 
 fn usage(node: &Node<'_>) -> Result<String, Invalid> {

@@ -14,6 +14,7 @@ use crate::cell::{Cell, Counted, key_name, tenant_name};
 use crate::config::Mode;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
+use crate::exchange::Charged;
 use crate::key::Key;
 use crate::ledger::{Exceeded, Reservation};
 use crate::limit::Charge;
@@ -47,8 +48,8 @@ pub struct Admitted {
     pub anomaly: Option<Anomaly>,
     /// What one cell has counted could not be undone when the other refused: it is off by one.
     pub miscounted: Option<NotCounted>,
-    key_reservation: Option<Reservation>,
-    tenant_reservation: Option<Reservation>,
+    /// What it was charged.
+    pub charged: Charged,
 }
 
 /// What one cell made of a request, and what is left of its limits.
@@ -98,13 +99,17 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             Ok(Entry { counted, left }) => Admitted {
                 exceeded: exceeded.or(counted.exceeded),
                 allowances: left,
-                tenant_reservation: counted.reservation,
+                charged: Charged {
+                    decision: counted.decision,
+                    key: None,
+                    tenant: counted.reservation,
+                },
                 ..Admitted::uncounted(counted.decision)
             },
             Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),
         };
         if admitted.decision == decision {
-            admitted.key_reservation = reservation;
+            admitted.charged.key = reservation;
         } else {
             match self.recount_key(decision, admitted.decision, reservation.as_ref()) {
                 Ok(left_again) => left = left_again,
@@ -121,16 +126,16 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     /// # Errors
     ///
     /// [`NotCounted`] when a cell could not be written.
-    pub fn take_back(&self, admitted: &Admitted, reason: DenyReason) -> Result<(), NotCounted> {
+    pub fn take_back(&self, charged: &Charged, reason: DenyReason) -> Result<(), NotCounted> {
         if !self.store.counts() {
             return Ok(());
         }
-        let (was, is) = (admitted.decision, Decision::Deny(reason));
+        let (was, is) = (charged.decision, Decision::Deny(reason));
         let of_key = self.store.update(&self.key_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.key_charges, admitted.key_reservation.as_ref());
+            cell.recount(was, is, &self.key_charges, charged.key.as_ref());
         });
         let of_tenant = self.store.update(&self.tenant_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.tenant_charges, admitted.tenant_reservation.as_ref());
+            cell.recount(was, is, &self.tenant_charges, charged.tenant.as_ref());
         });
         of_key.and(of_tenant)
     }
@@ -211,8 +216,7 @@ impl Admitted {
             allowances: Vec::new(),
             anomaly: None,
             miscounted: None,
-            key_reservation: None,
-            tenant_reservation: None,
+            charged: Charged { decision, key: None, tenant: None },
         }
     }
 }

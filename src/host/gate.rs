@@ -4,16 +4,18 @@ use std::cell::{OnceCell, RefCell};
 
 use crate::allowance::RateLimitFields;
 use crate::cidr::parse_address;
-use crate::config::{AuditSettings, Config, Dialect, Level, Plan, Sink};
-use crate::decision::{DenyReason, Reply};
+use crate::config::{AuditSettings, Config, Dialect, Level, Plan, Settings, Sink, UpstreamTls};
+use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
 use crate::exchange::{Ending, Exchange, Request};
 use crate::headers::RequestHead;
-use crate::json::Invalid;
+use crate::time::secs;
+use crate::upstream_tls::{Policy, UpstreamHost, Verdict};
 
-use super::judged::{Judged, deny};
+use super::judged::{Judged, deny, take_back};
 use super::metrics::Metrics;
-use super::{Host, HostError, Property, RecordStore, number};
+use super::upstreams::Upstreams;
+use super::{Host, HostError, Property, RecordStore, number_property, text_property};
 
 /// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
 const AUDIT_STATE: &str = "vkey.audit";
@@ -24,13 +26,10 @@ pub struct Gate {
     audit: AuditSettings,
     dialect: Dialect,
     metrics: Metrics,
+    upstreams: Upstreams,
     /// The id of the proxy's node, asked for once.
     node: OnceCell<String>,
 }
-
-/// The configuration cannot be put in force anywhere: the host should keep the one it has.
-#[derive(Debug)]
-pub struct Refused(pub Invalid);
 
 /// What the host does next with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,36 +43,24 @@ pub enum Action {
 // === impl Gate ===
 
 impl Gate {
-    /// A gate by a configuration: a function of the text and the environment alone, because a host
-    /// that gets different answers from its workers lets requests pass unfiltered.
-    ///
-    /// No configuration, and one whose secrets are missing or unusable, make a gate that denies
-    /// everything with [`DenyReason::NotReady`].
-    ///
-    /// # Errors
-    ///
-    /// [`Refused`] for a text that is no configuration, whatever the environment.
+    /// A gate by a configuration, and the policy that is compiled in. One whose secrets are missing or
+    /// unusable denies everything with [`DenyReason::NotReady`].
     pub fn configure(
-        text: &[u8],
+        config: Config,
+        policy: Policy,
         environment: impl Fn(&str) -> Option<String>,
         host: &impl Host,
-    ) -> Result<Self, Refused> {
-        if text.trim_ascii().is_empty() {
-            host.log(Level::Error, "vkey: no configuration: every request is refused");
-            return Ok(Self::closed(AuditSettings::default()));
-        }
-        let config = Config::parse(text).map_err(|invalid| {
-            host.log(Level::Error, &format!("vkey: configuration refused: {invalid}"));
-            Refused(invalid)
-        })?;
+    ) -> Self {
         let audit = config.audit().clone();
         match config.compile(environment) {
             Ok(plan) => {
                 host.log(Level::Info, &format!("vkey: plan {} is in force", plan.id));
                 let revocations = plan.settings.revoked.version;
-                let gate = Self::open(plan);
+                let gate = Self::open(plan, policy);
                 gate.metrics.show_revocations(host, revocations.unwrap_or(0));
-                Ok(gate)
+                gate.metrics.show_policy(host, gate.upstreams.digest());
+                gate.upstreams.explain(host);
+                gate
             }
             Err(not_ready) => {
                 let text = format!(
@@ -81,29 +68,32 @@ impl Gate {
                      module through the proxy (Envoy: host_env_keys)"
                 );
                 host.log(Level::Error, &text);
-                Ok(Self::closed(audit))
+                Self::closed(audit, policy)
             }
         }
     }
 
-    /// A gate that decides by a plan.
-    pub fn open(plan: Plan) -> Self {
+    /// A gate that decides by a plan and a policy.
+    pub fn open(plan: Plan, policy: Policy) -> Self {
+        let Settings { audit, dialect, upstream_tls, .. } = &plan.settings;
         Self {
-            audit: plan.settings.audit.clone(),
-            dialect: plan.settings.dialect,
+            audit: audit.clone(),
+            dialect: *dialect,
             metrics: Metrics::new(&plan.settings),
+            upstreams: Upstreams::new(policy, upstream_tls, *dialect),
             engine: Some(RefCell::new(Engine::new(plan))),
             node: OnceCell::new(),
         }
     }
 
     /// A gate that denies everything.
-    pub fn closed(audit: AuditSettings) -> Self {
+    pub fn closed(audit: AuditSettings, policy: Policy) -> Self {
         Self {
             engine: None,
             audit,
             dialect: Dialect::Bare,
             metrics: Metrics::default(),
+            upstreams: Upstreams::new(policy, &UpstreamTls::default(), Dialect::Bare),
             node: OnceCell::new(),
         }
     }
@@ -119,16 +109,10 @@ impl Gate {
                 Err(deny(exchange, DenyReason::NotReady))
             }
         };
-        let Err(reply) = answer else {
-            return Action::Continue;
-        };
-        if let Err(HostError(status)) = host.send_reply(&reply) {
-            host.log(
-                Level::Error,
-                &format!("vkey: the host did not send a reply: status {status}"),
-            );
+        match answer {
+            Ok(()) => Action::Continue,
+            Err(reply) => answer_with(host, &reply),
         }
-        Action::Pause
     }
 
     /// Whether a request's body may go on. Hosts ask also while the headers are held, and take a
@@ -137,8 +121,14 @@ impl Gate {
         if exchange.is_forwarded() { Action::Continue } else { Action::Pause }
     }
 
-    /// Tells a client of its limits, with whatever the answer is.
-    pub fn on_response_headers(host: &impl Host, exchange: &mut Exchange) {
+    /// Withholds an answer that came over a connection that breaks the policy, and tells the client of
+    /// its limits with any other.
+    pub fn on_response_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        if exchange.is_forwarded()
+            && let Some(reply) = self.judge_answer(host, exchange)
+        {
+            return answer_with(host, &reply);
+        }
         let fields = exchange.take_fields().map(RateLimitFields::into_headers);
         for (name, value) in fields.into_iter().flatten() {
             // A host that cannot is no reason to withhold the answer.
@@ -146,6 +136,7 @@ impl Gate {
                 host.log(Level::Debug, &format!("vkey: no header {name}: status {status}"));
             }
         }
+        Action::Continue
     }
 
     /// Writes the audit line of a request that has ended. Hosts also end requests that they never
@@ -154,16 +145,20 @@ impl Gate {
         if !exchange.is_observed() {
             observe(host, exchange);
         }
-        // Reading a property costs as much as deciding, and what was refused has no upstream.
-        let forwarded = exchange.is_forwarded().then_some(());
+        if exchange.is_forwarded() && exchange.verdict().is_none() {
+            self.judge_late(host, exchange);
+        }
+        // Reading a property costs as much as deciding, and what was refused here has no upstream.
+        let left = exchange.is_forwarded() || exchange.verdict().is_some();
         let ending = Ending {
             status: host.response_status(),
             bytes_in: number_property(host, Property::RequestTotalSize),
             bytes_out: number_property(host, Property::ResponseTotalSize),
-            upstream: forwarded.and_then(|()| text_property(host, Property::UpstreamAddress)),
+            upstream: left.then(|| text_property(host, Property::UpstreamAddress)).flatten(),
             now_ns: host.now_ns(),
         };
-        if let Some(line) = exchange.finish(&ending, self.node(host), &self.audit.mask) {
+        let policy = self.upstreams.digest();
+        if let Some(line) = exchange.finish(&ending, self.node(host), policy, &self.audit.mask) {
             self.write(host, &line);
             self.metrics.count(host, &exchange.outcome());
         }
@@ -190,6 +185,7 @@ impl Gate {
             host,
             store: RecordStore::new(host, self.dialect),
             metrics: &self.metrics,
+            upstreams: &self.upstreams,
             engine,
             head: &head,
             now_ns,
@@ -197,6 +193,64 @@ impl Gate {
         let answer = judged.conclude(judgement, exchange);
         self.metrics.count_retries(host, judged.store.retries());
         answer
+    }
+
+    /// Judges the connection that an answer came over; what the client is told where it is withheld.
+    /// Where the cluster has a gate, that has judged, and has answered already.
+    fn judge_answer(&self, host: &impl Host, exchange: &mut Exchange) -> Option<Reply> {
+        let now_ns = host.now_ns().unwrap_or(0);
+        let gate = text_property(host, Property::UpstreamVerdict);
+        if let Some(verdict) = gate.as_deref().and_then(Verdict::from_word) {
+            self.settle(host, exchange, verdict, now_ns);
+            return None;
+        }
+        let upstream = exchange.upstream()?;
+        let conclusion = self.upstreams.judge_answer(host, upstream, secs(now_ns))?;
+        let withheld = conclusion.verdict.refusal();
+        self.upstreams.take_down(
+            host,
+            &self.metrics,
+            &conclusion,
+            withheld.is_some(),
+            secs(now_ns),
+        );
+        self.settle(host, exchange, conclusion.verdict, now_ns);
+        withheld.map(|reason| reply(reason, Refusal::default()))
+    }
+
+    /// Judges the connection of a request that has ended by the host that it was sent for in the end,
+    /// which proxies do not show before. What breaks the policy is written down, and its cluster
+    /// refused.
+    fn judge_late(&self, host: &impl Host, exchange: &mut Exchange) {
+        let Some(authority) = host.authority() else {
+            return;
+        };
+        let now_secs = secs(host.now_ns().unwrap_or(0));
+        let upstream = UpstreamHost::parse(&authority);
+        let conclusion = self.upstreams.judge_connection(host, &upstream, false, now_secs);
+        if let Some(conclusion) = conclusion {
+            let withheld = conclusion.verdict.refusal().is_some();
+            self.upstreams.take_down(host, &self.metrics, &conclusion, withheld, now_secs);
+            exchange.judge_upstream(conclusion.verdict);
+        }
+    }
+
+    /// Takes down a verdict on an upstream. What it refuses was not let in: it is taken back.
+    fn settle(&self, host: &impl Host, exchange: &mut Exchange, verdict: Verdict, now_ns: u64) {
+        exchange.judge_upstream(verdict);
+        let Verdict::Refused(reason) = verdict else {
+            return;
+        };
+        let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
+        let Some(engine) = engine else {
+            // Whatever cannot be taken back stays charged; the request is refused all the same.
+            exchange.conclude(Decision::Deny(reason));
+            return;
+        };
+        let store = RecordStore::new(host, self.dialect);
+        take_back(&store, host, &engine, exchange, reason, now_ns);
+        self.metrics.count_retries(host, store.retries());
+        exchange.conclude(Decision::Deny(reason));
     }
 
     fn write(&self, host: &impl Host, line: &str) {
@@ -219,6 +273,15 @@ impl Gate {
     }
 }
 
+/// Answers in the place of the upstream.
+fn answer_with(host: &impl Host, reply: &Reply) -> Action {
+    if let Err(HostError(status)) = host.send_reply(reply) {
+        let text = format!("vkey: the host did not send a reply: status {status}");
+        host.log(Level::Error, &text);
+    }
+    Action::Pause
+}
+
 /// Takes down what a request shows that is not judged.
 fn observe(host: &impl Host, exchange: &mut Exchange) {
     let headers = host.request_headers().unwrap_or_default();
@@ -230,12 +293,4 @@ fn observe(host: &impl Host, exchange: &mut Exchange) {
 fn client_cert(host: &impl Host) -> Option<String> {
     let digest = text_property(host, Property::PeerCertificateDigest)?;
     Some(digest.to_ascii_lowercase())
-}
-
-fn text_property(host: &impl Host, property: Property) -> Option<String> {
-    String::from_utf8(host.property(property)?).ok()
-}
-
-fn number_property(host: &impl Host, property: Property) -> Option<u64> {
-    number(&host.property(property)?)
 }

@@ -6,15 +6,17 @@ use crate::claims::Claims;
 use crate::config::Level;
 use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
-use crate::exchange::{Edits, Exchange, Judgement, Verdict};
+use crate::exchange::{Course, Edits, Exchange, Judgement};
 use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
 use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::ledger::Exceeded;
 use crate::time::secs;
+use crate::upstream_tls::{UpstreamHost, Verdict};
 use crate::usage::{self, Account, Subject};
 
 use super::metrics::Metrics;
+use super::upstreams::Upstreams;
 use super::{Admission, Admitted, Host, HostError, NotCounted, RecordStore};
 
 /// The filter state that lets a request through the seal behind the module: see the README.
@@ -26,6 +28,7 @@ pub(super) struct Judged<'a, H> {
     pub(super) host: &'a H,
     pub(super) store: RecordStore<'a, H>,
     pub(super) metrics: &'a Metrics,
+    pub(super) upstreams: &'a Upstreams,
     pub(super) engine: &'a Engine,
     pub(super) head: &'a RequestHead<'a>,
     pub(super) now_ns: u64,
@@ -38,13 +41,13 @@ impl<H: Host> Judged<'_, H> {
         judgement: Judgement,
         exchange: &mut Exchange,
     ) -> Result<(), Reply> {
-        let Judgement { key, verdict } = judgement;
-        match (verdict, key) {
-            (Verdict::ShowUsage(subject), Some(key)) => {
+        let Judgement { key, course } = judgement;
+        match (course, key) {
+            (Course::ShowUsage(subject), Some(key)) => {
                 Err(self.show_usage(&key, &subject, exchange))
             }
-            (Verdict::Decide(decision), Some(key)) => self.admit(&key, decision, exchange),
-            (Verdict::Decide(Decision::Deny(reason)), None) => {
+            (Course::Decide(decision), Some(key)) => self.admit(&key, decision, exchange),
+            (Course::Decide(Decision::Deny(reason)), None) => {
                 Err(self.refuse_stranger(reason, exchange))
             }
             (_, None) => Err(deny(exchange, DenyReason::NotReady)),
@@ -55,10 +58,11 @@ impl<H: Host> Judged<'_, H> {
 
     /// Counts the request and sends it on, or says how it is answered.
     fn admit(&self, key: &Key, decision: Decision, exchange: &mut Exchange) -> Result<(), Reply> {
+        let decision = self.judge_route(decision, exchange);
         let source = exchange.source();
         let admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
         let admitted = admission.admit(decision);
-        self.log_miscount(admitted.miscounted);
+        log_miscount(self.host, admitted.miscounted);
         exchange.exceed(admitted.exceeded);
         exchange.mark(admitted.anomaly);
         exchange.conclude(admitted.decision);
@@ -68,11 +72,33 @@ impl<H: Host> Judged<'_, H> {
         if self.forward(key).is_err() {
             // It was counted as allowed, and is not.
             let reason = DenyReason::NotReady;
-            self.log_miscount(admission.take_back(&admitted, reason).err());
+            log_miscount(self.host, admission.take_back(&admitted.charged, reason).err());
             return Err(deny(exchange, reason));
         }
-        exchange.forward(RateLimitFields::new(&admitted.allowances));
+        exchange.forward(RateLimitFields::new(&admitted.allowances), admitted.charged);
         Ok(())
+    }
+
+    /// The decision, unless nothing may be sent on the request's route.
+    fn judge_route(&self, decision: Decision, exchange: &mut Exchange) -> Decision {
+        if !decision.forwards() {
+            return decision;
+        }
+        let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
+        let now_secs = secs(self.now_ns);
+        let has_credential = self.engine.credential(self.head.authority).is_some();
+        match self.upstreams.judge_route(self.host, &upstream, has_credential, now_secs) {
+            Ok(judged) => {
+                if judged {
+                    exchange.expect_upstream(upstream.into_owned());
+                }
+                decision
+            }
+            Err(reason) => {
+                exchange.judge_upstream(Verdict::Refused(reason));
+                Decision::Deny(reason)
+            }
+        }
     }
 
     fn refusal(&self, key: &Key, admitted: &Admitted) -> Refusal {
@@ -81,13 +107,6 @@ impl<H: Host> Judged<'_, H> {
             Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)
         };
         admitted.exceeded.as_ref().map(refusal).unwrap_or_default()
-    }
-
-    fn log_miscount(&self, not_counted: Option<NotCounted>) {
-        if let Some(not_counted) = not_counted {
-            let text = format!("vkey: a count is off by one: {not_counted}");
-            self.host.log(Level::Error, &text);
-        }
     }
 
     /// Sends the request on without anything private of the client's. The seal is set last, so that
@@ -203,6 +222,29 @@ impl<H: Host> Judged<'_, H> {
             self.host.log(Level::Warn, &text);
         }
         blocked_until_secs
+    }
+}
+
+/// Takes back what a request was charged that is refused after it was let in.
+pub(super) fn take_back<H: Host>(
+    store: &RecordStore<'_, H>,
+    host: &H,
+    engine: &Engine,
+    exchange: &mut Exchange,
+    reason: DenyReason,
+    now_ns: u64,
+) {
+    let source = exchange.source();
+    let Some((key, charged)) = exchange.take_charged() else {
+        return;
+    };
+    let admission = Admission::new(store, engine, &key, source, now_ns);
+    log_miscount(host, admission.take_back(&charged, reason).err());
+}
+
+fn log_miscount(host: &impl Host, not_counted: Option<NotCounted>) {
+    if let Some(not_counted) = not_counted {
+        host.log(Level::Error, &format!("vkey: a count is off by one: {not_counted}"));
     }
 }
 

@@ -63,6 +63,12 @@ pub struct MemoryHost {
     pub defined: RefCell<Vec<String>>,
     /// Lines of the log.
     pub log: RefCell<Vec<(Level, String)>>,
+    /// Whether a request that was held went on.
+    pub resumed: Cell<bool>,
+    /// How often the root context is called back, in milliseconds; 0: never.
+    pub tick_millis: Cell<u32>,
+    /// Contexts that there are no more.
+    pub gone: RefCell<Vec<u32>>,
     /// Host calls that change the request fail with this status, where one is set.
     pub failing_edits: Cell<Option<HostError>>,
 }
@@ -206,6 +212,9 @@ impl MemoryHost {
             response_headers: RefCell::default(),
             defined: RefCell::default(),
             log: RefCell::default(),
+            resumed: Cell::new(false),
+            tick_millis: Cell::new(0),
+            gone: RefCell::default(),
             failing_edits: Cell::new(None),
         }
     }
@@ -243,6 +252,12 @@ impl Host for MemoryHost {
         Headers::from_pairs(Headers::to_pairs(headers.as_deref()?)).ok()
     }
 
+    fn authority(&self) -> Option<Vec<u8>> {
+        let headers = self.headers.borrow();
+        let authority = |(name, _): &&(Vec<u8>, Vec<u8>)| name == b":authority";
+        headers.as_ref()?.iter().find(authority).map(|(_, value)| value.clone())
+    }
+
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
         self.edit(|headers| headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name)))
     }
@@ -266,6 +281,22 @@ impl Host for MemoryHost {
 
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
         *self.reply.borrow_mut() = Some(reply.clone());
+        Ok(())
+    }
+
+    fn resume_request(&self) -> Result<(), HostError> {
+        self.failing_edits.get().map_or(Ok(()), Err)?;
+        self.resumed.set(true);
+        Ok(())
+    }
+
+    fn enter(&self, context: u32) -> Result<(), HostError> {
+        if self.gone.borrow().contains(&context) { Err(NOT_FOUND) } else { Ok(()) }
+    }
+
+    fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
+        self.failing_edits.get().map_or(Ok(()), Err)?;
+        self.tick_millis.set(millis);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::exchange::Outcome;
 use crate::ledger::Exhausted;
 use crate::limit::LimitName;
+use crate::upstream_tls::Verdict;
 
 use super::{Host, MetricKind};
 
@@ -25,7 +26,12 @@ pub(super) struct Metrics {
     tenants: Box<[String]>,
     /// The host's numbers; `None` where it refused.
     numbers: RefCell<BTreeMap<Series, Option<u32>>>,
+    /// Likewise, for the metrics of upstreams, by name.
+    of_upstreams: RefCell<BTreeMap<String, Option<u32>>>,
 }
+
+/// The longest name of a cluster in the name of a metric.
+const MAX_CLUSTER_BYTES: usize = 128;
 
 /// One series of a metric.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +63,7 @@ impl Metrics {
     /// The metrics under a configuration.
     pub(super) fn new(settings: &Settings) -> Self {
         let tenants = settings.tenants.keys().cloned().collect();
-        Self { tenants, numbers: RefCell::default() }
+        Self { tenants, ..Self::default() }
     }
 
     /// Counts a request that has ended.
@@ -97,6 +103,62 @@ impl Metrics {
             // A host that lost its metric has nothing to show it with.
             _ = host.record_metric(number, version);
         }
+    }
+
+    /// Shows which upstream-TLS policy is in force.
+    pub(super) fn show_policy(&self, host: &impl Host, digest: &str) {
+        self.set(host, format!("vkey_upstream_tls_policy_info.digest.{digest}"), 1);
+    }
+
+    /// Counts a verdict on the connection to a cluster.
+    pub(super) fn count_verdict(&self, host: &impl Host, verdict: Verdict, cluster: &str) {
+        let name = upstream_name("vkey_upstream_tls_total", Some(verdict), cluster);
+        if let Some(number) = self.upstream_number(host, MetricKind::Counter, name) {
+            _ = host.increment_metric(number, 1);
+        }
+    }
+
+    /// Shows what a cluster is judged as, and since when; what it was judged as before no longer holds.
+    pub(super) fn show_verdict(
+        &self,
+        host: &impl Host,
+        verdict: Verdict,
+        before: Option<Verdict>,
+        cluster: &str,
+        since_secs: u64,
+    ) {
+        let name =
+            |verdict| upstream_name("vkey_upstream_tls_since_seconds", Some(verdict), cluster);
+        if let Some(before) = before.filter(|before| *before != verdict) {
+            self.set(host, name(before), 0);
+        }
+        self.set(host, name(verdict), since_secs);
+    }
+
+    /// Shows until when a cluster is not verified.
+    pub(super) fn show_skip(&self, host: &impl Host, cluster: &str, until_secs: u64) {
+        self.set(
+            host,
+            upstream_name("vkey_upstream_tls_skip_until_seconds", None, cluster),
+            until_secs,
+        );
+    }
+
+    fn set(&self, host: &impl Host, name: String, value: u64) {
+        if let Some(number) = self.upstream_number(host, MetricKind::Gauge, name) {
+            _ = host.record_metric(number, value);
+        }
+    }
+
+    /// As [`Metrics::number`]; the names of clusters come from the proxy's configuration.
+    fn upstream_number(&self, host: &impl Host, kind: MetricKind, name: String) -> Option<u32> {
+        let known = self.of_upstreams.try_borrow().ok()?.get(&name).copied();
+        if let Some(number) = known {
+            return number;
+        }
+        let number = host.define_metric(kind, &name).ok();
+        self.of_upstreams.try_borrow_mut().ok()?.insert(name, number);
+        number
     }
 
     fn add(&self, host: &impl Host, series: Series, by: u32) {
@@ -168,6 +230,14 @@ impl fmt::Display for Named<'_> {
             Series::RevocationsVersion => f.write_str("vkey_revocations_version"),
         }
     }
+}
+
+/// A metric of an upstream. The cluster stands last, since its name may hold dots.
+fn upstream_name(metric: &str, verdict: Option<Verdict>, cluster: &str) -> String {
+    let verdict = verdict.map(|verdict| [".verdict.", verdict.word()].concat());
+    let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
+    let cluster: String = cluster.chars().take(MAX_CLUSTER_BYTES).map(plain).collect();
+    [metric, verdict.as_deref().unwrap_or_default(), ".upstream.", &cluster].concat()
 }
 
 /// All caveats share a label: how many there are is up to those who attenuate.

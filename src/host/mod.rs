@@ -6,16 +6,23 @@
 //! that lives in memory.
 
 mod admission;
+mod connection;
 mod gate;
 mod judged;
 mod memory;
 mod metrics;
+mod plugin;
+mod standings;
 mod store;
+mod upstream;
+mod upstreams;
 
 pub use admission::{Admission, Admitted};
-pub use gate::{Action, Gate, Refused};
+pub use gate::{Action, Gate};
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
+pub use plugin::{Plugin, Refused};
 pub use store::{NotCounted, RecordStore};
+pub use upstream::{Attempt, UpstreamGate};
 
 use crate::config::Level;
 use crate::decision::Reply;
@@ -29,18 +36,43 @@ pub struct HostError(pub u32);
 /// What a host knows and the module asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property {
+    /// The metadata of the cluster that the request goes to, protobuf.
+    ClusterMetadata,
+    /// The name of that cluster.
+    ClusterName,
     /// The id of the proxy's node.
     NodeId,
     /// SHA-256 of the client's certificate, hexadecimal digits.
     PeerCertificateDigest,
     /// Bytes received from the client.
     RequestTotalSize,
+    /// Where the answer comes from; `via_upstream` where it is not the proxy's own.
+    ResponseCodeDetails,
     /// Bytes sent to the client.
     ResponseTotalSize,
-    /// The address and port of the connection's other end.
+    /// The address and port of the connection's other end. Envoy crashes when an upstream filter asks
+    /// for it on a mirrored request: only the gate may.
     SourceAddress,
     /// The address and port of the upstream.
     UpstreamAddress,
+    /// The upstream's certificate, PEM.
+    UpstreamCertificate,
+    /// SHA-256 of the upstream's certificate, hexadecimal digits.
+    UpstreamCertificateDigest,
+    /// The first DNS name of the upstream's certificate.
+    UpstreamDnsName,
+    /// The proxy's end of the connection to the upstream, once it is up.
+    UpstreamLocalAddress,
+    /// The first DNS name of the proxy's own certificate for that connection.
+    UpstreamLocalDnsName,
+    /// The subject of the proxy's own certificate for that connection.
+    UpstreamLocalSubject,
+    /// The first URI of the proxy's own certificate for that connection.
+    UpstreamLocalUri,
+    /// The version of TLS of that connection.
+    UpstreamTlsVersion,
+    /// What the upstream's own gate made of the connection: the filter state that it set.
+    UpstreamVerdict,
 }
 
 /// The shared data of a host: records under names, seen by all its workers.
@@ -78,6 +110,9 @@ pub trait Host: SharedData {
     /// The request's headers; `None` when the host shows none.
     fn request_headers(&self) -> Option<Headers>;
 
+    /// The authority of the request as it is now; `None` when the host shows none.
+    fn authority(&self) -> Option<Vec<u8>>;
+
     /// Removes every header of that name from the request.
     ///
     /// # Errors
@@ -112,6 +147,27 @@ pub trait Host: SharedData {
     ///
     /// [`HostError`] when the host does not.
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError>;
+
+    /// Lets a request that was held go on.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when it is still held.
+    fn resume_request(&self) -> Result<(), HostError>;
+
+    /// Makes another context of this module the one that all other calls are about.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when there is no such context any more.
+    fn enter(&self, context: u32) -> Result<(), HostError>;
+
+    /// Has the root context called back every so often; never with 0.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when it will not be.
+    fn set_tick_period(&self, millis: u32) -> Result<(), HostError>;
 
     /// Sets a header of the answer in the place of whatever the upstream sent.
     ///
@@ -159,14 +215,34 @@ impl Property {
     /// The path of the property, its parts joined by NUL (Envoy: "Attributes").
     pub fn path(self) -> &'static str {
         match self {
+            Self::ClusterMetadata => "xds\0cluster_metadata",
+            Self::ClusterName => "xds\0cluster_name",
             Self::NodeId => "xds\0node\0id",
             Self::PeerCertificateDigest => "connection\0sha256_peer_certificate_digest",
             Self::RequestTotalSize => "request\0total_size",
+            Self::ResponseCodeDetails => "response\0code_details",
             Self::ResponseTotalSize => "response\0total_size",
             Self::SourceAddress => "source\0address",
             Self::UpstreamAddress => "upstream\0address",
+            Self::UpstreamCertificate => "upstream\0peer_certificate",
+            Self::UpstreamCertificateDigest => "upstream\0sha256_peer_certificate_digest",
+            Self::UpstreamDnsName => "upstream\0dns_san_peer_certificate",
+            Self::UpstreamLocalAddress => "upstream\0local_address",
+            Self::UpstreamLocalDnsName => "upstream\0dns_san_local_certificate",
+            Self::UpstreamLocalSubject => "upstream\0subject_local_certificate",
+            Self::UpstreamLocalUri => "upstream\0uri_san_local_certificate",
+            Self::UpstreamTlsVersion => "upstream\0tls_version",
+            Self::UpstreamVerdict => "filter_state\0wasm.vkey.upstream",
         }
     }
+}
+
+fn text_property(host: &impl Host, property: Property) -> Option<String> {
+    String::from_utf8(host.property(property)?).ok()
+}
+
+fn number_property(host: &impl Host, property: Property) -> Option<u64> {
+    number(&host.property(property)?)
 }
 
 /// A number as hosts encode it: Envoy in eight bytes, little-endian; nginx in decimal digits. Eight

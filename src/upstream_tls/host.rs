@@ -56,6 +56,15 @@ impl<'a> UpstreamHost<'a> {
         }
         if is_name(&host) { Self::Name(host) } else { Self::Unreadable }
     }
+
+    /// The same host, apart from the text it was read from.
+    pub fn into_owned(self) -> UpstreamHost<'static> {
+        match self {
+            Self::Address(address) => UpstreamHost::Address(address),
+            Self::Name(name) => UpstreamHost::Name(Cow::Owned(name.into_owned())),
+            Self::Unreadable => UpstreamHost::Unreadable,
+        }
+    }
 }
 
 impl fmt::Display for UpstreamHost<'_> {

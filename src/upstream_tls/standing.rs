@@ -32,6 +32,11 @@ pub fn standing_name(cluster: &str) -> Name {
 }
 
 impl Standing {
+    /// How the upstream was judged last.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.verdict
+    }
+
     /// Takes down a verdict; since when it has been the same.
     pub fn judge(&mut self, verdict: Verdict, now_secs: u64) -> u64 {
         if self.verdict != Some(verdict) {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use vkey::config::{AuditSettings, Dialect, Level};
+use vkey::config::{Dialect, Level};
 use vkey::decision::Reply;
 use vkey::exchange::Exchange;
 use vkey::headers::Headers;
 use vkey::host::{
-    Action, Gate, Host, HostError, MemoryHost, MemoryStore, MetricKind, Property, SharedData,
-    WriteError,
+    Action, Gate, Host, HostError, MemoryHost, MemoryStore, MetricKind, Plugin, Property,
+    SharedData, WriteError,
 };
+use vkey::upstream_tls::Policy;
 
 use super::format::{HostKind, Outcome};
 use super::{Configured, Machine, Observed, Sent};
@@ -42,11 +43,16 @@ impl Native {
     }
 }
 
+/// The policy that the module is built with.
+fn policy() -> Policy {
+    Policy::parse(include_bytes!("../../filters/vkey/upstream-tls.json")).unwrap()
+}
+
 impl Machine for Native {
     fn configure(&mut self, worker: u64) -> Configured {
         let host = self.host();
         let environment = |name: &str| self.env.get(name).cloned();
-        let configured = Gate::configure(&self.config, environment, &host);
+        let configured = Plugin::configure(&self.config, policy(), environment, &host);
         let log = host.memory.log.take();
         let outcome = match configured {
             Err(_) => Outcome::Refused,
@@ -54,8 +60,9 @@ impl Machine for Native {
             Ok(_) => Outcome::Open,
         };
         // A host that was refused a configuration and has no other must not let anything through.
-        let gate = configured.unwrap_or_else(|_| Gate::closed(AuditSettings::default()));
-        self.gates.insert(worker, gate);
+        let plugin = configured.unwrap_or_else(|_| Plugin::closed(policy()));
+        let Plugin::Gate(gate) = plugin else { panic!("a scenario is about the gate") };
+        self.gates.insert(worker, *gate);
         Configured { outcome, log }
     }
 
@@ -77,7 +84,7 @@ impl Machine for Native {
         let reply = memory.reply.borrow().clone();
         clock(request.now_ns + request.ending.after_ns);
         memory.end(request, reply.as_ref());
-        Gate::on_response_headers(&host, &mut exchange);
+        gate.on_response_headers(&host, &mut exchange);
         gate.on_log(&host, &mut exchange);
         let first = memory.written();
         gate.on_log(&host, &mut exchange);
@@ -165,8 +172,24 @@ impl Host for TestHost {
         self.memory.add_request_header(name, value)
     }
 
+    fn authority(&self) -> Option<Vec<u8>> {
+        self.memory.authority()
+    }
+
     fn response_status(&self) -> Option<u64> {
         self.memory.response_status()
+    }
+
+    fn resume_request(&self) -> Result<(), HostError> {
+        self.memory.resume_request()
+    }
+
+    fn enter(&self, context: u32) -> Result<(), HostError> {
+        self.memory.enter(context)
+    }
+
+    fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
+        self.memory.set_tick_period(millis)
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {

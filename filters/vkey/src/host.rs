@@ -11,7 +11,7 @@ use std::ptr::{NonNull, null_mut};
 use vkey::config::Level;
 use vkey::decision::Reply;
 use vkey::headers::Headers;
-use vkey::host::{Action, Host, HostError, MetricKind, Property, SharedData, WriteError};
+use vkey::host::{Action, Host, HostError, MetricKind, Plugin, Property, SharedData, WriteError};
 
 /// The statuses that mean more than failure (`proxy_status_t`).
 const OK: u32 = 0;
@@ -22,7 +22,11 @@ const CAS_MISMATCH: u32 = 8;
 const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
 
+const AUTHORITY: &str = ":authority";
 const STATUS: &str = ":status";
+
+/// `proxy_stream_type_t`: the request.
+const HTTP_REQUEST: u32 = 0;
 
 /// `proxy_buffer_type_t`: the plugin's configuration.
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -43,6 +47,7 @@ mod abi {
             value: *const u8,
             value_len: usize,
         ) -> u32;
+        pub(super) fn proxy_continue_stream(stream: u32) -> u32;
         pub(super) fn proxy_define_metric(
             kind: u32,
             name: *const u8,
@@ -100,6 +105,7 @@ mod abi {
             headers_len: usize,
             grpc_status: i32,
         ) -> u32;
+        pub(super) fn proxy_set_effective_context(id: u32) -> u32;
         pub(super) fn proxy_set_property(
             path: *const u8,
             path_len: usize,
@@ -113,6 +119,7 @@ mod abi {
             data_len: usize,
             cas: u32,
         ) -> u32;
+        pub(super) fn proxy_set_tick_period_milliseconds(millis: u32) -> u32;
     }
 
     unsafe extern "C" {
@@ -182,18 +189,12 @@ impl Host for ProxyHost {
         add_header(REQUEST_HEADERS, name, value)
     }
 
+    fn authority(&self) -> Option<Vec<u8>> {
+        header(REQUEST_HEADERS, AUTHORITY).ok()
+    }
+
     fn response_status(&self) -> Option<u64> {
-        // SAFETY: the name is valid for its length; the host writes to the two places.
-        let status = receive(|data, len| unsafe {
-            abi::proxy_get_header_map_value(
-                RESPONSE_HEADERS,
-                STATUS.as_ptr(),
-                STATUS.len(),
-                data,
-                len,
-            )
-        });
-        std::str::from_utf8(&status.ok()?).ok()?.parse().ok()
+        std::str::from_utf8(&header(RESPONSE_HEADERS, STATUS).ok()?).ok()?.parse().ok()
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {
@@ -233,6 +234,21 @@ impl Host for ProxyHost {
         })
     }
 
+    fn resume_request(&self) -> Result<(), HostError> {
+        // SAFETY: a number.
+        done(unsafe { abi::proxy_continue_stream(HTTP_REQUEST) })
+    }
+
+    fn enter(&self, context: u32) -> Result<(), HostError> {
+        // SAFETY: a number.
+        done(unsafe { abi::proxy_set_effective_context(context) })
+    }
+
+    fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
+        // SAFETY: a number.
+        done(unsafe { abi::proxy_set_tick_period_milliseconds(millis) })
+    }
+
     /// Removed and added: replacing what is absent does nothing on some hosts.
     fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         remove_header(RESPONSE_HEADERS, name.as_bytes())?;
@@ -263,6 +279,13 @@ impl Host for ProxyHost {
         // SAFETY: the text is valid for its length, and the host copies it.
         _ = unsafe { abi::proxy_log(level as u32, text.as_ptr(), text.len()) };
     }
+}
+
+fn header(map: u32, name: &str) -> Result<Vec<u8>, HostError> {
+    // SAFETY: the name is valid for its length; the host writes to the two places.
+    receive(|data, len| unsafe {
+        abi::proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, len)
+    })
 }
 
 fn remove_header(map: u32, name: &[u8]) -> Result<(), HostError> {
@@ -341,8 +364,13 @@ extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_context_create(id: u32, root_id: u32) {
-    if root_id != 0 {
-        crate::http::create(id, root_id);
+    if root_id == 0 {
+        return;
+    }
+    let plugin = crate::root::plugin(root_id);
+    match &*plugin {
+        Plugin::Gate(_) => _ = crate::http::create(id, plugin),
+        Plugin::UpstreamGate(_) => crate::upstream::create(id, plugin),
     }
 }
 
@@ -358,27 +386,43 @@ extern "C" fn proxy_on_configure(root_id: u32, len: usize) -> bool {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_headers(id: u32, _headers: usize, _end_of_stream: bool) -> u32 {
-    action(crate::http::on_request_headers(id))
+    action(match crate::upstream::find(id) {
+        Some(upstream) => upstream.on_request_headers(id),
+        None => crate::http::find(id).on_request_headers(),
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_body(id: u32, _len: usize, _end_of_stream: bool) -> u32 {
-    action(crate::http::on_request_body(id))
+    action(match crate::upstream::find(id) {
+        Some(upstream) => upstream.on_request_body(),
+        None => crate::http::find(id).on_request_body(),
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_headers(id: u32, _headers: usize, _end_of_stream: bool) -> u32 {
-    crate::http::on_response_headers(id);
-    action(Action::Continue)
+    action(match crate::upstream::find(id) {
+        Some(upstream) => upstream.on_response_headers(),
+        None => crate::http::find(id).on_response_headers(),
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_tick(root_id: u32) {
+    crate::upstream::on_tick(root_id);
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_log(id: u32) {
-    crate::http::on_log(id);
+    if crate::upstream::find(id).is_none() {
+        crate::http::find(id).on_log();
+    }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(id: u32) {
+    crate::upstream::delete(id);
     crate::http::delete(id);
     crate::root::delete(id);
 }

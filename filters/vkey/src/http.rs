@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use vkey::exchange::Exchange;
-use vkey::host::{Action, Gate};
+use vkey::host::{Action, Gate, Plugin};
 
 use crate::host::ProxyHost;
 
@@ -13,48 +13,24 @@ thread_local! {
     static REQUESTS: RefCell<BTreeMap<u32, Rc<Http>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// A request and the gate it is under.
+/// A request and the plugin it is under.
 pub(crate) struct Http {
-    gate: Rc<Gate>,
+    plugin: Rc<Plugin>,
     exchange: RefCell<Exchange>,
 }
 
-/// Starts a request under a root context.
-pub(crate) fn create(id: u32, root_id: u32) -> Rc<Http> {
-    let http = Rc::new(Http { gate: crate::root::gate(root_id), exchange: RefCell::default() });
+/// Starts a request.
+pub(crate) fn create(id: u32, plugin: Rc<Plugin>) -> Rc<Http> {
+    let http = Rc::new(Http::new(plugin));
     REQUESTS.with_borrow_mut(|requests| requests.insert(id, Rc::clone(&http)));
     http
 }
 
-/// Decides on a request. One that the host never announced is denied like any other.
-pub(crate) fn on_request_headers(id: u32) -> Action {
-    let http = find(id).unwrap_or_else(|| create(id, 0));
-    match http.exchange.try_borrow_mut() {
-        Ok(mut exchange) => http.gate.on_request_headers(&ProxyHost, &mut exchange),
-        Err(_) => Action::Pause,
-    }
-}
-
-/// Holds the body of a request that was not let through, also where its answer failed.
-pub(crate) fn on_request_body(id: u32) -> Action {
-    let http = find(id).unwrap_or_else(unannounced);
-    http.exchange.try_borrow().map_or(Action::Pause, |exchange| Gate::on_request_body(&exchange))
-}
-
-/// Adds what a client is told with its answer.
-pub(crate) fn on_response_headers(id: u32) {
-    let http = find(id).unwrap_or_else(unannounced);
-    if let Ok(mut exchange) = http.exchange.try_borrow_mut() {
-        Gate::on_response_headers(&ProxyHost, &mut exchange);
-    }
-}
-
-/// Writes a request's audit line.
-pub(crate) fn on_log(id: u32) {
-    let http = find(id).unwrap_or_else(unannounced);
-    if let Ok(mut exchange) = http.exchange.try_borrow_mut() {
-        http.gate.on_log(&ProxyHost, &mut exchange);
-    }
+/// The request of a context. One that the host never announced is denied like any other.
+pub(crate) fn find(id: u32) -> Rc<Http> {
+    // The map is not borrowed while the host is called, so a host may call back from inside.
+    let found = REQUESTS.with_borrow(|requests| requests.get(&id).cloned());
+    found.unwrap_or_else(|| create(id, crate::root::plugin(0)))
 }
 
 /// Forgets a request.
@@ -62,11 +38,38 @@ pub(crate) fn delete(id: u32) {
     REQUESTS.with_borrow_mut(|requests| requests.remove(&id));
 }
 
-/// The map is not borrowed while the host is called, so a host may call back from inside.
-fn find(id: u32) -> Option<Rc<Http>> {
-    REQUESTS.with_borrow(|requests| requests.get(&id).cloned())
-}
+impl Http {
+    /// Decides on the request. A host that calls back from inside a host call finds it held.
+    pub(crate) fn on_request_headers(&self) -> Action {
+        self.act(|gate, exchange| gate.on_request_headers(&ProxyHost, exchange))
+    }
 
-fn unannounced() -> Rc<Http> {
-    Rc::new(Http { gate: crate::root::gate(0), exchange: RefCell::default() })
+    /// Holds the body of a request that was not let through, also where its answer failed.
+    pub(crate) fn on_request_body(&self) -> Action {
+        self.act(|_, exchange| Gate::on_request_body(exchange))
+    }
+
+    /// Judges where the answer comes from, and adds what the client is told with it.
+    pub(crate) fn on_response_headers(&self) -> Action {
+        self.act(|gate, exchange| gate.on_response_headers(&ProxyHost, exchange))
+    }
+
+    /// Writes the request's audit line.
+    pub(crate) fn on_log(&self) {
+        self.act(|gate, exchange| {
+            gate.on_log(&ProxyHost, exchange);
+            Action::Continue
+        });
+    }
+
+    fn new(plugin: Rc<Plugin>) -> Self {
+        Self { plugin, exchange: RefCell::default() }
+    }
+
+    fn act(&self, act: impl FnOnce(&Gate, &mut Exchange) -> Action) -> Action {
+        match (&*self.plugin, self.exchange.try_borrow_mut()) {
+            (Plugin::Gate(gate), Ok(mut exchange)) => act(gate, &mut exchange),
+            _ => Action::Pause,
+        }
+    }
 }

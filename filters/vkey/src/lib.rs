@@ -1,11 +1,12 @@
-//! The proxy-wasm module: a translation between a host's callbacks and [`vkey::host::Gate`].
+//! The proxy-wasm module: a translation between a host's callbacks and [`vkey::host::Plugin`].
 //!
 //! `host` is the whole boundary: the host calls, and the callbacks that the module exports. It exports
-//! no more than it needs, because each export is a call into the VM for every request. `root` and
-//! `http` keep the contexts.
+//! no more than it needs, because each export is a call into the VM for every request. `root`, `http`
+//! and `upstream` keep the contexts.
 
 #[cfg(feature = "faults")]
 mod faults;
 mod host;
 mod http;
 mod root;
+mod upstream;

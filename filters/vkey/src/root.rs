@@ -4,17 +4,20 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use vkey::config::AuditSettings;
-use vkey::host::Gate;
+use vkey::host::Plugin;
+use vkey::upstream_tls::Policy;
 
 use crate::host::ProxyHost;
 
+/// The upstream-TLS policy, which the build has checked.
+const POLICY: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));
+
 thread_local! {
-    static ROOTS: RefCell<BTreeMap<u32, Rc<Gate>>> = const { RefCell::new(BTreeMap::new()) };
+    static ROOTS: RefCell<BTreeMap<u32, Rc<Plugin>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// The gate of a root context. One that is not configured denies everything.
-pub(crate) fn gate(root_id: u32) -> Rc<Gate> {
+/// The plugin of a root context. One that is not configured denies everything.
+pub(crate) fn plugin(root_id: u32) -> Rc<Plugin> {
     ROOTS.with_borrow(|roots| roots.get(&root_id).cloned()).unwrap_or_else(closed)
 }
 
@@ -25,18 +28,22 @@ pub(crate) fn configure(root_id: u32, text: &[u8]) -> bool {
     if !crate::faults::configure() {
         return false;
     }
-    let Ok(gate) = Gate::configure(text, crate::host::environment, &ProxyHost) else {
+    let Ok(plugin) = Plugin::configure(text, policy(), crate::host::environment, &ProxyHost) else {
         return false;
     };
-    ROOTS.with_borrow_mut(|roots| roots.insert(root_id, Rc::new(gate)));
+    ROOTS.with_borrow_mut(|roots| roots.insert(root_id, Rc::new(plugin)));
     true
 }
 
-/// Forgets a root context; requests under way keep its gate.
+/// Forgets a root context; requests under way keep its plugin.
 pub(crate) fn delete(root_id: u32) {
     ROOTS.with_borrow_mut(|roots| roots.remove(&root_id));
 }
 
-fn closed() -> Rc<Gate> {
-    Rc::new(Gate::closed(AuditSettings::default()))
+fn policy() -> Policy {
+    Policy::parse(POLICY).unwrap_or_else(|_| Policy::strictest())
+}
+
+fn closed() -> Rc<Plugin> {
+    Rc::new(Plugin::closed(policy()))
 }

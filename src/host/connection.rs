@@ -1,0 +1,122 @@
+//! The connection to an upstream, as a proxy shows it.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+
+use crate::upstream_tls::{
+    Connection, NameProof, TlsVersion, UpstreamHost, bears_name, is_first_name,
+};
+
+use super::{Host, Property, text_property};
+
+/// How many names of certificates are remembered. All are forgotten when there are more: a proxy has
+/// few upstreams, and certificates change.
+const MAX_NAMES: usize = 256;
+
+/// Which names certificates bear, so that no certificate is read twice.
+#[derive(Default)]
+pub(super) struct NameCache(RefCell<BTreeMap<(String, String), NameProof>>);
+
+/// The connection of the request that the host is at.
+pub(super) struct HostConnection<'a, H> {
+    host: &'a H,
+    names: &'a NameCache,
+    digest: OnceCell<Option<String>>,
+    tls_version: OnceCell<Option<Vec<u8>>>,
+}
+
+/// What tells one connection from another, as far as it is judged.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    tls_version: Option<Vec<u8>>,
+    digest: Option<String>,
+}
+
+impl<'a, H: Host> HostConnection<'a, H> {
+    pub(super) fn new(host: &'a H, names: &'a NameCache) -> Self {
+        Self { host, names, digest: OnceCell::new(), tls_version: OnceCell::new() }
+    }
+
+    /// Its fingerprint. What was asked for already is not asked for again.
+    pub(super) fn fingerprint(self) -> Fingerprint {
+        let (digest, tls_version) = (self.digest().map(str::to_owned), self.version().cloned());
+        Fingerprint { tls_version, digest }
+    }
+
+    fn version(&self) -> Option<&Vec<u8>> {
+        let version = || self.host.property(Property::UpstreamTlsVersion);
+        self.tls_version.get_or_init(version).as_ref()
+    }
+
+    fn digest(&self) -> Option<&str> {
+        let digest = || text_property(self.host, Property::UpstreamCertificateDigest);
+        let lower = || digest().map(|digest| digest.to_ascii_lowercase());
+        self.digest.get_or_init(lower).as_deref()
+    }
+
+    /// A host that shows the certificate shows all its names; others show the first.
+    fn read_name(&self, host: &UpstreamHost<'_>, digest_shown: bool) -> NameProof {
+        if let Some(pem) = self.host.property(Property::UpstreamCertificate) {
+            return bears_name(&pem, host);
+        }
+        match (text_property(self.host, Property::UpstreamDnsName), host) {
+            (Some(first), _) => is_first_name(&first, host),
+            // A certificate is shown, and no name is its first.
+            (None, UpstreamHost::Name(_)) if digest_shown => NameProof::NotBorne,
+            _ => NameProof::NotShown,
+        }
+    }
+}
+
+impl<H: Host> Connection for HostConnection<'_, H> {
+    fn is_up(&self) -> bool {
+        self.host.property(Property::UpstreamLocalAddress).is_some()
+    }
+
+    fn tls_version(&self) -> Option<TlsVersion> {
+        let version = std::str::from_utf8(self.version()?);
+        Some(version.map_or(TlsVersion::Unknown, TlsVersion::parse))
+    }
+
+    fn certificate_digest(&self) -> Option<String> {
+        self.digest().map(str::to_owned)
+    }
+
+    fn bears_name(&self, host: &UpstreamHost<'_>) -> NameProof {
+        let Some(digest) = self.digest() else {
+            return self.read_name(host, false);
+        };
+        let entry = (digest.to_owned(), host.to_string());
+        if let Some(proof) = self.names.get(&entry) {
+            return proof;
+        }
+        let proof = self.read_name(host, true);
+        self.names.insert(entry, proof);
+        proof
+    }
+
+    /// A certificate need not have a subject, but then has another name (RFC 5280, section 4.1.2.6).
+    fn has_client_certificate(&self) -> bool {
+        let names = [
+            Property::UpstreamLocalSubject,
+            Property::UpstreamLocalDnsName,
+            Property::UpstreamLocalUri,
+        ];
+        names.into_iter().any(|name| self.host.property(name).is_some())
+    }
+}
+
+impl NameCache {
+    fn get(&self, entry: &(String, String)) -> Option<NameProof> {
+        self.0.try_borrow().ok()?.get(entry).copied()
+    }
+
+    fn insert(&self, entry: (String, String), proof: NameProof) {
+        if let Ok(mut names) = self.0.try_borrow_mut() {
+            if names.len() >= MAX_NAMES {
+                names.clear();
+            }
+            names.insert(entry, proof);
+        }
+    }
+}

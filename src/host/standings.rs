@@ -1,0 +1,128 @@
+//! What becomes known of upstreams: counted, shown, and remembered for the next request.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::config::Level;
+use crate::decision::DenyReason;
+use crate::upstream_tls::{Standing, Verdict, standing_name};
+
+use super::metrics::Metrics;
+use super::{Host, Property, RecordStore, text_property};
+
+/// How many clusters are remembered; all are forgotten when there are more.
+const MAX_CLUSTERS: usize = 1024;
+
+/// How long a verdict is remembered before it is looked up whether other workers came to another.
+const REMEMBERED_SECS: u64 = 10;
+
+/// The last verdict on each cluster that this VM came to, and when, so that hardly more than changes
+/// are written.
+#[derive(Default)]
+pub(super) struct Standings(RefCell<BTreeMap<String, (Verdict, u64)>>);
+
+/// A verdict on an upstream.
+#[derive(Clone, Copy)]
+pub(super) struct Judged {
+    pub(super) verdict: Verdict,
+    /// The answer had to be withheld: the request was sent before it could be judged.
+    pub(super) withheld: bool,
+    /// When the policy's exception ends, where there is one.
+    pub(super) skip_until_secs: Option<u64>,
+    pub(super) now_secs: u64,
+}
+
+impl Standings {
+    /// Whether anything was judged yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.try_borrow().is_ok_and(|clusters| clusters.is_empty())
+    }
+
+    /// Takes down a verdict on the cluster of the request that the host is at.
+    pub(super) fn judge<H: Host>(
+        &self,
+        host: &H,
+        store: &RecordStore<'_, H>,
+        metrics: &Metrics,
+        judged: Judged,
+    ) {
+        let Judged { verdict, withheld, now_secs, .. } = judged;
+        let Some(cluster) = text_property(host, Property::ClusterName) else {
+            return;
+        };
+        metrics.count_verdict(host, verdict, &cluster);
+        if !self.replace(&cluster, verdict, now_secs) && !withheld {
+            return;
+        }
+        let (before, since_secs) = write(store, &cluster, judged).unwrap_or((None, now_secs));
+        if before == Some(verdict) && !withheld {
+            return;
+        }
+        metrics.show_verdict(host, verdict, before, &cluster, since_secs);
+        if let Some(until_secs) = judged.skip_until_secs {
+            metrics.show_skip(host, &cluster, until_secs);
+        }
+        if let Verdict::Refused(reason) = verdict {
+            let text = format!("vkey: cluster {cluster:?} breaks the policy: {reason}");
+            host.log(Level::Warn, &text);
+        }
+    }
+
+    /// Remembers a verdict; whether it is another than that which was looked up a moment ago.
+    fn replace(&self, cluster: &str, verdict: Verdict, now_secs: u64) -> bool {
+        let Ok(mut clusters) = self.0.try_borrow_mut() else {
+            return true;
+        };
+        if let Some((known, at_secs)) = clusters.get_mut(cluster) {
+            let fresh = now_secs.abs_diff(*at_secs) < REMEMBERED_SECS;
+            if *known == verdict && fresh {
+                return false;
+            }
+            (*known, *at_secs) = (verdict, now_secs);
+            return true;
+        }
+        if clusters.len() >= MAX_CLUSTERS {
+            clusters.clear();
+        }
+        clusters.insert(cluster.to_owned(), (verdict, now_secs));
+        true
+    }
+}
+
+/// Why requests to the cluster that the host has chosen are refused at once, where they are.
+pub(super) fn refusal<H: Host>(
+    host: &H,
+    store: &RecordStore<'_, H>,
+    now_secs: u64,
+) -> Option<DenyReason> {
+    if !store.counts() {
+        return None;
+    }
+    let cluster = text_property(host, Property::ClusterName)?;
+    // A standing that cannot be read refuses nobody: the connection is judged all the same.
+    let standing: Standing = store.read(&standing_name(&cluster)).ok()?;
+    standing.refusal(now_secs)
+}
+
+/// What the cluster was judged as before by any worker, and since when it is judged as now; `None`
+/// where nothing can be written.
+fn write<H: Host>(
+    store: &RecordStore<'_, H>,
+    cluster: &str,
+    judged: Judged,
+) -> Option<(Option<Verdict>, u64)> {
+    if !store.counts() {
+        return None;
+    }
+    let update = |standing: &mut Standing| {
+        let before = standing.verdict();
+        let since_secs = match judged.verdict {
+            Verdict::Refused(reason) if judged.withheld => {
+                standing.withhold(reason, judged.now_secs)
+            }
+            verdict => standing.judge(verdict, judged.now_secs),
+        };
+        (before, since_secs)
+    };
+    store.update(&standing_name(cluster), update).ok()
+}

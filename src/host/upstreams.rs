@@ -1,0 +1,250 @@
+//! Upstreams: what both gates know of them, and how a connection to one is judged.
+
+use crate::config::{Dialect, Level, UpstreamTls};
+use crate::decision::DenyReason;
+use crate::record::{Name, Record, take};
+use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Stamp, UpstreamHost, Verdict};
+
+use super::connection::{Fingerprint, HostConnection, NameCache};
+use super::metrics::Metrics;
+use super::standings::{self, Judged, Standings};
+use super::{Host, Property, RecordStore};
+
+/// The policy in force on one root context, and what became known under it.
+pub(super) struct Upstreams {
+    policy: EffectivePolicy,
+    require_stamp: bool,
+    dialect: Dialect,
+    names: NameCache,
+    standings: Standings,
+}
+
+/// What a connection comes to.
+pub(super) struct Conclusion {
+    pub(super) verdict: Verdict,
+    /// Of the connection, where it was that which was judged.
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// When the policy's exception ends, where there is one.
+    pub(super) skip_until_secs: Option<u64>,
+}
+
+/// Whether the gate of a cluster was ever configured.
+#[derive(Default)]
+struct Presence(bool);
+
+impl Upstreams {
+    pub(super) fn new(policy: Policy, settings: &UpstreamTls, dialect: Dialect) -> Self {
+        Self {
+            policy: EffectivePolicy::new(policy, settings.tighten.clone()),
+            require_stamp: settings.require_stamp,
+            dialect,
+            names: NameCache::default(),
+            standings: Standings::default(),
+        }
+    }
+
+    /// SHA-256 of the policy that is compiled in.
+    pub(super) fn digest(&self) -> &str {
+        self.policy.file().digest()
+    }
+
+    /// Whether a request may take its route, as far as can be told before its connection is chosen; and
+    /// whether the policy judges connections to the host. `has_credential`: a provider's credential
+    /// would go with it.
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::UpstreamUnproven`] where the cluster needs a stamp and has none, and the reason for
+    /// which the cluster is refused for now.
+    pub(super) fn judge_route<H: Host>(
+        &self,
+        host: &H,
+        upstream: &UpstreamHost<'_>,
+        has_credential: bool,
+        now_secs: u64,
+    ) -> Result<bool, DenyReason> {
+        let demand = self.policy.demand(upstream, now_secs);
+        let verifies = matches!(demand, Demand::Verify(_));
+        // nginx shows nothing of its connections, and what it sends cannot be called back.
+        let shows_nothing = verifies && self.dialect == Dialect::Nginx;
+        let unjudged = has_credential && !demand.is_judged();
+        let needs_stamp = self.require_stamp || shows_nothing || unjudged;
+        if needs_stamp && stamp(host).is_none_or(|stamp| stamp.policy != self.digest()) {
+            return Err(DenyReason::UpstreamUnproven);
+        }
+        // The host that the client names need not be the one that the upstream is asked for.
+        let asks = verifies || !self.standings.is_empty();
+        match asks.then(|| self.refusal(host, now_secs)).flatten() {
+            Some(reason) => Err(reason),
+            None => Ok(demand.is_judged()),
+        }
+    }
+
+    /// Why the cluster of the request is refused at once, where it is.
+    fn refusal<H: Host>(&self, host: &H, now_secs: u64) -> Option<DenyReason> {
+        standings::refusal(host, &RecordStore::new(host, self.dialect), now_secs)
+    }
+
+    /// Judges the attempt that the host is at before anything of it leaves. `None` while its connection
+    /// is not up.
+    pub(super) fn judge_attempt(&self, host: &impl Host, now_secs: u64) -> Option<Conclusion> {
+        let authority = host.authority().unwrap_or_default();
+        let upstream = UpstreamHost::parse(&authority);
+        let stamp = stamp(host);
+        let stamped = stamp.as_ref().is_some_and(|s| s.vouches(self.digest(), &upstream));
+        if stamp.is_some_and(|stamp| !stamp.is_for(&upstream)) {
+            return Some(Conclusion::refused(DenyReason::UpstreamName));
+        }
+        if self.require_stamp && !stamped {
+            return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
+        }
+        self.judge_connection(host, &upstream, stamped, now_secs)
+    }
+
+    /// Judges the connection of an answer that no gate of a cluster has judged. `None` where there is
+    /// none: the answer is the proxy's own.
+    pub(super) fn judge_answer(
+        &self,
+        host: &impl Host,
+        upstream: &UpstreamHost<'_>,
+        now_secs: u64,
+    ) -> Option<Conclusion> {
+        let stamped = || stamp(host).is_some_and(|s| s.vouches(self.digest(), upstream));
+        let judged = self.judge_connection(host, upstream, stamped(), now_secs);
+        judged.or_else(|| {
+            let details = host.property(Property::ResponseCodeDetails);
+            if details.is_some_and(|details| details != b"via_upstream") {
+                return None;
+            }
+            // An answer came, and the host does not say over which connection.
+            let verdict = match stamped() {
+                true => Verdict::Stamped,
+                false => Verdict::Refused(DenyReason::UpstreamUnproven),
+            };
+            Some(Conclusion { verdict, fingerprint: None, skip_until_secs: None })
+        })
+    }
+
+    /// Judges the connection that the host shows. `None` where it shows none.
+    pub(super) fn judge_connection(
+        &self,
+        host: &impl Host,
+        upstream: &UpstreamHost<'_>,
+        stamped: bool,
+        now_secs: u64,
+    ) -> Option<Conclusion> {
+        let requirement = match self.policy.demand(upstream, now_secs) {
+            Demand::Unlisted => return Some(Conclusion::of_policy(Verdict::Unlisted, None)),
+            Demand::Skip(skip) => {
+                return Some(Conclusion::of_policy(Verdict::Skip, Some(skip.until_secs)));
+            }
+            Demand::Verify(requirement) => requirement,
+        };
+        if let Some(reason) = self.refusal(host, now_secs) {
+            return Some(Conclusion::refused(reason));
+        }
+        let connection = HostConnection::new(host, &self.names);
+        let verdict = requirement.judge(upstream, &connection, stamped)?;
+        let fingerprint = Some(connection.fingerprint());
+        Some(Conclusion { verdict, fingerprint, skip_until_secs: None })
+    }
+
+    /// The fingerprint of the connection that the host shows.
+    pub(super) fn fingerprint(&self, host: &impl Host) -> Fingerprint {
+        HostConnection::new(host, &self.names).fingerprint()
+    }
+
+    /// Takes down what an attempt or an answer came to. `withheld`: its request had left before.
+    pub(super) fn take_down<H: Host>(
+        &self,
+        host: &H,
+        metrics: &Metrics,
+        conclusion: &Conclusion,
+        withheld: bool,
+        now_secs: u64,
+    ) {
+        if conclusion.verdict == Verdict::Unlisted {
+            return;
+        }
+        let Conclusion { verdict, skip_until_secs, .. } = *conclusion;
+        let judged = Judged { verdict, withheld, skip_until_secs, now_secs };
+        let store = RecordStore::new(host, self.dialect);
+        self.standings.judge(host, &store, metrics, judged);
+    }
+
+    /// Tells all workers that a cluster has a gate.
+    pub(super) fn announce<H: Host>(&self, host: &H) {
+        let store = RecordStore::new(host, self.dialect);
+        if store.counts() {
+            // Nothing but a warning depends on it.
+            _ = store.update(&presence_name(), |presence: &mut Presence| presence.0 = true);
+        }
+    }
+
+    /// Says at the start what is enforced, and what is not.
+    pub(super) fn explain<H: Host>(&self, host: &H) {
+        let file = self.policy.file();
+        let (known, rules) = (file.known_hosts().len(), file.upstreams().len());
+        let text = format!(
+            "vkey: upstream TLS policy {} is in force: {known} known hosts, {rules} rules, {} more by \
+             the configuration",
+            self.digest(),
+            self.policy.tighten().len(),
+        );
+        host.log(Level::Info, &text);
+        if self.dialect == Dialect::Nginx {
+            host.log(Level::Warn, SHOWS_NOTHING);
+        } else if !self.is_announced(host) {
+            host.log(Level::Warn, NO_GATE);
+        }
+    }
+
+    fn is_announced<H: Host>(&self, host: &H) -> bool {
+        let store = RecordStore::new(host, self.dialect);
+        store.counts() && store.read(&presence_name()).is_ok_and(|Presence(there)| there)
+    }
+}
+
+const NO_GATE: &str = "vkey: upstream TLS: no cluster has the module as its upstream filter (under this \
+    vm_id). Enforced: an answer over a connection that breaks the policy is withheld, and its cluster \
+    refused for a minute. Not enforced: that the request, a provider's credential with it, has not left \
+    by then. `vkey tls render` writes the filter; `upstream_tls.require_stamp` refuses clusters without";
+
+const SHOWS_NOTHING: &str = "vkey: upstream TLS: this host shows nothing of its connections to \
+    upstreams, so requests to hosts that the policy judges are refused (upstream_unproven)";
+
+impl Conclusion {
+    pub(super) fn refused(reason: DenyReason) -> Self {
+        Self::of_policy(Verdict::Refused(reason), None)
+    }
+
+    fn of_policy(verdict: Verdict, skip_until_secs: Option<u64>) -> Self {
+        Self { verdict, fingerprint: None, skip_until_secs }
+    }
+}
+
+impl Record for Presence {
+    const VERSION: u8 = 5;
+
+    fn fresh() -> Self {
+        Self::default()
+    }
+
+    fn write(&self, record: &mut Vec<u8>) {
+        record.push(self.0.into());
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let [there] = take(bytes)?;
+        Some(Self(there != 0))
+    }
+}
+
+fn presence_name() -> Name {
+    Name::new("g", "upstream")
+}
+
+/// The stamp of the cluster that the host has chosen.
+fn stamp(host: &impl Host) -> Option<Stamp> {
+    Stamp::from_metadata(&host.property(Property::ClusterMetadata)?)
+}
