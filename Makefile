@@ -9,6 +9,9 @@ ENVOY_VERSION := 1.40.0
 PINNED_ENVOY := .tools/envoy-$(ENVOY_VERSION)
 # Another Envoy: make run ENVOY=/path/to/envoy
 ENVOY ?= $(PINNED_ENVOY)
+# The oldest Envoy that the module runs on. What differs between versions is tested on both.
+OLDEST_ENVOY_VERSION := 1.36.2
+OLDEST_ENVOY := .tools/envoy-$(OLDEST_ENVOY_VERSION)
 WASM_OPT := .tools/npm/node_modules/.bin/wasm-opt
 WASM_RUNNER := .tools/bin/wasm-bindgen-test-runner
 
@@ -21,7 +24,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(ENVOY) wasm-runner ## Install all that the other targets need (they also do so themselves)
+setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) wasm-runner ## Install all that the other targets need (they also do so themselves)
 
 .PHONY: build
 build: rust $(WASM_OPT) ## Build the command target/release/vkey and the module target/vkey.wasm
@@ -38,8 +41,10 @@ demo: ## Walk through the gate that `make run` holds open in another terminal
 	@tools/demo.sh
 
 .PHONY: test
-test: lint build build-faults istio $(ENVOY) wasm-runner ## Run every check and every test
-	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
+test: lint build build-faults istio $(ENVOY) $(OLDEST_ENVOY) wasm-runner ## Run every check and every test
+	@tools/setup.sh python3
+	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
+	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm cargo test
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(WASM_RUNNER) \
 	cargo test --no-default-features --target wasm32-unknown-unknown --test vectors
@@ -98,3 +103,6 @@ $(WASM_OPT): tools/package.json tools/package-lock.json
 
 $(PINNED_ENVOY):
 	@tools/setup.sh envoy $(ENVOY_VERSION) $@
+
+$(OLDEST_ENVOY):
+	@tools/setup.sh envoy $(OLDEST_ENVOY_VERSION) $@

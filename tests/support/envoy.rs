@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +16,9 @@ type Edit = Box<dyn FnOnce(&mut Value)>;
 /// module.
 pub(crate) struct Options {
     label: String,
+    binary: Option<PathBuf>,
+    variants: Vec<String>,
+    tls_folder: PathBuf,
     module: Option<PathBuf>,
     plugin: Option<String>,
     environment: Vec<(String, String)>,
@@ -29,6 +32,9 @@ impl Options {
     pub(crate) fn new(label: &str) -> Self {
         Self {
             label: label.to_owned(),
+            binary: None,
+            variants: Vec::new(),
+            tls_folder: PathBuf::new(),
             module: None,
             plugin: None,
             environment: Vec::new(),
@@ -36,6 +42,19 @@ impl Options {
             log_level: "info".to_owned(),
             edits: Vec::new(),
         }
+    }
+
+    /// Another Envoy than the one `VKEY_TEST_ENVOY` names; `each_envoy` hands them out.
+    pub(crate) fn on(mut self, binary: &Path) -> Self {
+        self.binary = Some(binary.to_owned());
+        self
+    }
+
+    /// Enables a variant of `envoy.yaml`; the files it reads are in that folder.
+    pub(crate) fn variant(mut self, name: &str, tls_folder: &Path) -> Self {
+        self.variants.push(name.to_owned());
+        self.tls_folder = tls_folder.to_owned();
+        self
     }
 
     /// Another module than the one `VKEY_TEST_WASM` names.
@@ -75,7 +94,7 @@ impl Options {
 
     fn config(&mut self, dir: &TempDir) -> Value {
         let module = self.module.take().unwrap_or_else(|| artefact("VKEY_TEST_WASM"));
-        let mut built = config::shipped();
+        let mut built = config::variant(&self.variants, &self.tls_folder);
         config::isolate(&mut built, &module, &dir.file(ACCESS_LOG), dir);
         for (name, _) in &self.environment {
             config::show_to_module(&mut built, name);
@@ -166,6 +185,20 @@ impl Envoy {
         Connection::open(self.admin).send(&Request::new("POST", path).header("content-length", "0"))
     }
 
+    /// The value of a counter or gauge of Envoy's own; nothing where there is none of that name.
+    pub(crate) fn stat(&self, name: &str) -> Option<u64> {
+        let pattern = name.replace('.', "\\.");
+        let text = self.admin_get(&format!("/stats?filter=^{pattern}$")).text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.map(|value| value.parse().expect("a number"))
+    }
+
+    /// Waits until a counter or gauge of Envoy's own has that value.
+    pub(crate) fn wait_for_stat(&self, name: &str, value: u64) {
+        let now = || format!("{name} is {:?} and never {value}", self.stat(name));
+        wait_for(|| (self.stat(name) == Some(value)).then_some(()), now);
+    }
+
     /// The complete lines so far. Envoy writes a line when the request is over, after the client
     /// has its answer.
     pub(crate) fn access_log(&self) -> Vec<String> {
@@ -229,7 +262,8 @@ impl Drop for Envoy {
 
 fn spawn(options: &Options, dir: &TempDir) -> Child {
     let log = File::create(dir.file(PROXY_LOG)).expect("the directory is ours");
-    Command::new(artefact("VKEY_TEST_ENVOY"))
+    let binary = options.binary.clone().unwrap_or_else(|| artefact("VKEY_TEST_ENVOY"));
+    Command::new(binary)
         .arg("--config-path")
         .arg(dir.file("envoy.json"))
         .arg("--admin-address-path")
@@ -244,7 +278,7 @@ fn spawn(options: &Options, dir: &TempDir) -> Child {
         .stdout(log.try_clone().expect("a file of ours"))
         .stderr(log)
         .spawn()
-        .expect("VKEY_TEST_ENVOY can be run")
+        .expect("Envoy can be run")
 }
 
 /// A file that Envoy may not have made yet.

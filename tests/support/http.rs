@@ -114,9 +114,20 @@ impl fmt::Debug for Response {
     }
 }
 
+/// A TCP connection that gives up on an answer that does not come.
+pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    Ok(stream)
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
 /// One connection, kept alive between requests. Dropping it before the answer aborts the request.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     unread: Vec<u8>,
     head_sent: bool,
 }
@@ -127,10 +138,12 @@ impl Connection {
     }
 
     pub(crate) fn try_open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(READ_TIMEOUT))?;
-        Ok(Self { stream, unread: Vec::new(), head_sent: false })
+        Ok(Self::over(connect(address)?))
+    }
+
+    /// A connection that something else has opened, as one that speaks TLS.
+    pub(super) fn over(stream: impl Read + Write + Send + 'static) -> Self {
+        Self { stream: Box::new(stream), unread: Vec::new(), head_sent: false }
     }
 
     /// Sends the request and reads its answer; panics when the connection fails instead.

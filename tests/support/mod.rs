@@ -14,6 +14,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     clippy::print_stderr,
     clippy::string_slice,
     clippy::unwrap_used,
@@ -25,6 +26,7 @@ pub(crate) mod config;
 mod envoy;
 mod http;
 mod temp;
+pub(crate) mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -48,6 +50,27 @@ pub(crate) fn artefact(variable: &str) -> PathBuf {
     };
     assert!(path.is_file(), "{variable} names no file: {}", path.display());
     path
+}
+
+/// Every Envoy that tests of more than one version run on: `VKEY_TEST_ENVOYS` names them, with
+/// colons in between; where it is not set, `VKEY_TEST_ENVOY` names the only one.
+pub(crate) fn envoys() -> Vec<PathBuf> {
+    let Some(list) = std::env::var_os("VKEY_TEST_ENVOYS") else {
+        return vec![artefact("VKEY_TEST_ENVOY")];
+    };
+    let binaries: Vec<PathBuf> = std::env::split_paths(&list).collect();
+    for path in &binaries {
+        assert!(path.is_file(), "VKEY_TEST_ENVOYS names no file: {}", path.display());
+    }
+    binaries
+}
+
+/// Runs a test on every Envoy; what it prints tells which of them failed.
+pub(crate) fn each_envoy(test: impl Fn(&Path)) {
+    for binary in envoys() {
+        println!("on {}", binary.display());
+        test(&binary);
+    }
 }
 
 /// Polls until `probe` gives a value; panics with what `explain` says when the deadline passes.
