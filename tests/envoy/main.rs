@@ -32,4 +32,5 @@ mod metrics;
 mod reasons;
 mod rotation;
 mod updates;
+mod upstream_gate;
 mod upstreams;
