@@ -51,6 +51,7 @@ pub struct Exchange {
     anomaly: Option<Anomaly>,
     charged: Option<Charged>,
     upstream: Option<UpstreamHost<'static>>,
+    carries_credential: bool,
     verdict: Option<Verdict>,
     forwarded: bool,
     finished: bool,
@@ -237,6 +238,16 @@ impl Exchange {
     /// The host that the client names, where the policy judges connections to it.
     pub fn upstream(&self) -> Option<&UpstreamHost<'static>> {
         self.upstream.as_ref()
+    }
+
+    /// Takes down whether a provider's credential goes with the request.
+    pub fn carry_credential(&mut self, carries: bool) {
+        self.carries_credential = carries;
+    }
+
+    /// Whether a provider's credential goes with the request.
+    pub fn carries_credential(&self) -> bool {
+        self.carries_credential
     }
 
     /// Takes down how the connection to the upstream was judged.

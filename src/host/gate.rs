@@ -227,7 +227,9 @@ impl Gate {
         };
         let now_secs = secs(host.now_ns().unwrap_or(0));
         let upstream = UpstreamHost::parse(&authority);
-        let conclusion = self.upstreams.judge_connection(host, &upstream, false, now_secs);
+        let carries_credential = || exchange.carries_credential();
+        let conclusion =
+            self.upstreams.judge_connection(host, &upstream, false, carries_credential, now_secs);
         if let Some(conclusion) = conclusion {
             let withheld = conclusion.verdict.refusal().is_some();
             self.upstreams.take_down(host, &self.metrics, &conclusion, withheld, now_secs);

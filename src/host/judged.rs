@@ -23,6 +23,10 @@ use super::{Admission, Admitted, Host, HostError, NotCounted, RecordStore};
 const SEAL_STATE: &str = "vkey.decision";
 const SEAL_VALUE: &str = "allow";
 
+/// The filter state that tells the gates of clusters that a provider's credential goes with the request.
+const CREDENTIAL_STATE: &str = "vkey.credential";
+const CREDENTIAL_VALUE: &str = "attached";
+
 /// A request and what it is concluded with.
 pub(super) struct Judged<'a, H> {
     pub(super) host: &'a H,
@@ -89,6 +93,7 @@ impl<H: Host> Judged<'_, H> {
         let has_credential = self.engine.credential(self.head.authority).is_some();
         match self.upstreams.judge_route(self.host, &upstream, has_credential, now_secs) {
             Ok(judged) => {
+                exchange.carry_credential(has_credential);
                 if judged {
                     exchange.expect_upstream(upstream.into_owned());
                 }
@@ -117,20 +122,22 @@ impl<H: Host> Judged<'_, H> {
             self.host.remove_request_header(name)?;
         }
         if let Some((name, value)) = edits.replace {
+            // Where the gates of clusters can see it: it goes to no upstream that is not judged.
+            self.set_state(CREDENTIAL_STATE, CREDENTIAL_VALUE);
             self.host.remove_request_header(name.as_bytes())?;
             self.host.add_request_header(name, value)?;
         }
         for (name, value) in edits.add {
             self.host.add_request_header(name, &value)?;
         }
-        self.seal();
+        self.set_state(SEAL_STATE, SEAL_VALUE);
         Ok(())
     }
 
-    /// Where the host keeps no filter state there is no seal behind the module either; where there is
-    /// one, it refuses what lacks it.
-    fn seal(&self) {
-        if let Err(HostError(status)) = self.host.set_filter_state(SEAL_STATE, SEAL_VALUE) {
+    /// Where the host keeps no filter state, nothing behind the module can ask for it either; where
+    /// there is a seal, it refuses what lacks it.
+    fn set_state(&self, name: &str, value: &str) {
+        if let Err(HostError(status)) = self.host.set_filter_state(name, value) {
             self.host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
         }
     }

@@ -44,6 +44,8 @@ pub enum Property {
     NodeId,
     /// SHA-256 of the client's certificate, hexadecimal digits.
     PeerCertificateDigest,
+    /// Whether a provider's credential goes with the request: the filter state that says so.
+    ProviderCredential,
     /// Bytes received from the client.
     RequestTotalSize,
     /// Where the answer comes from; `via_upstream` where it is not the proxy's own.
@@ -219,6 +221,7 @@ impl Property {
             Self::ClusterName => "xds\0cluster_name",
             Self::NodeId => "xds\0node\0id",
             Self::PeerCertificateDigest => "connection\0sha256_peer_certificate_digest",
+            Self::ProviderCredential => "filter_state\0wasm.vkey.credential",
             Self::RequestTotalSize => "request\0total_size",
             Self::ResponseCodeDetails => "response\0code_details",
             Self::ResponseTotalSize => "response\0total_size",

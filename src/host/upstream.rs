@@ -54,11 +54,13 @@ impl UpstreamGate {
     /// A gate by the policy that is compiled in and a configuration.
     pub fn new(policy: Policy, config: &UpstreamConfig, host: &impl Host) -> Self {
         let upstreams = Upstreams::new(policy, &config.upstream_tls, config.dialect);
+        let metrics = Metrics::default();
         upstreams.announce(host);
+        metrics.show_policy(host, upstreams.digest());
         Self {
             upstreams,
             deadline_ns: nanos(config.deadline_secs),
-            metrics: Metrics::default(),
+            metrics,
             waiting: RefCell::default(),
         }
     }

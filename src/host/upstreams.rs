@@ -89,7 +89,7 @@ impl Upstreams {
     /// is not up.
     pub(super) fn judge_attempt(&self, host: &impl Host, now_secs: u64) -> Option<Conclusion> {
         let authority = host.authority().unwrap_or_default();
-        let upstream = UpstreamHost::parse(&authority);
+        let upstream = UpstreamHost::parse_attempt(&authority);
         let stamp = stamp(host);
         let stamped = stamp.as_ref().is_some_and(|s| s.vouches(self.digest(), &upstream));
         if stamp.is_some_and(|stamp| !stamp.is_for(&upstream)) {
@@ -98,7 +98,8 @@ impl Upstreams {
         if self.require_stamp && !stamped {
             return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
         }
-        self.judge_connection(host, &upstream, stamped, now_secs)
+        let credential = || host.property(Property::ProviderCredential).is_some();
+        self.judge_connection(host, &upstream, stamped, credential, now_secs)
     }
 
     /// Judges the connection of an answer that no gate of a cluster has judged. `None` where there is
@@ -110,7 +111,7 @@ impl Upstreams {
         now_secs: u64,
     ) -> Option<Conclusion> {
         let stamped = || stamp(host).is_some_and(|s| s.vouches(self.digest(), upstream));
-        let judged = self.judge_connection(host, upstream, stamped(), now_secs);
+        let judged = self.judge_connection(host, upstream, stamped(), || false, now_secs);
         judged.or_else(|| {
             let details = host.property(Property::ResponseCodeDetails);
             if details.is_some_and(|details| details != b"via_upstream") {
@@ -125,15 +126,20 @@ impl Upstreams {
         })
     }
 
-    /// Judges the connection that the host shows. `None` where it shows none.
+    /// Judges the connection that the host shows; `None` where it shows none. A provider's credential
+    /// goes nowhere else than to hosts that the policy judges.
     pub(super) fn judge_connection(
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
         stamped: bool,
+        carries_credential: impl FnOnce() -> bool,
         now_secs: u64,
     ) -> Option<Conclusion> {
         let requirement = match self.policy.demand(upstream, now_secs) {
+            Demand::Unlisted if carries_credential() => {
+                return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
+            }
             Demand::Unlisted => return Some(Conclusion::of_policy(Verdict::Unlisted, None)),
             Demand::Skip(skip) => {
                 return Some(Conclusion::of_policy(Verdict::Skip, Some(skip.until_secs)));

@@ -11,6 +11,10 @@ use crate::json::{Invalid, Node};
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
+/// What Envoy's router appends to the host of a mirrored request (`appendShadowHostSuffix`, unless the
+/// route has `disable_shadow_host_suffix_append`).
+const SHADOW_SUFFIX: &str = "-shadow";
+
 /// A host that a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamHost<'a> {
@@ -55,6 +59,19 @@ impl<'a> UpstreamHost<'a> {
             return Self::Address(address.into());
         }
         if is_name(&host) { Self::Name(host) } else { Self::Unreadable }
+    }
+
+    /// Reads the authority of an attempt. Envoy appends `-shadow` to the host of a mirrored request, which
+    /// carries all that the request does and is judged as that.
+    pub fn parse_attempt(authority: &'a [u8]) -> Self {
+        let host = Self::parse(authority);
+        match &host {
+            Self::Name(name) => match name.strip_suffix(SHADOW_SUFFIX) {
+                Some(mirrored) => UpstreamHost::parse(mirrored.as_bytes()).into_owned(),
+                None => host,
+            },
+            Self::Address(_) | Self::Unreadable => host,
+        }
     }
 
     /// The same host, apart from the text it was read from.
@@ -232,6 +249,19 @@ mod tests {
         ] {
             assert_eq!(host(text), "api.openai.com", "{text}");
         }
+    }
+
+    #[test]
+    fn a_mirrored_request_is_for_the_host_it_mirrors() {
+        let attempt = |text: &str| UpstreamHost::parse_attempt(text.as_bytes()).to_string();
+        assert_eq!(attempt("api.openai.com-shadow"), "api.openai.com");
+        assert_eq!(attempt("API.openai.com-SHADOW:443"), "api.openai.com");
+        assert_eq!(
+            UpstreamHost::parse_attempt(b"10.0.0.1-shadow"),
+            UpstreamHost::Address([10, 0, 0, 1].into())
+        );
+        assert_eq!(attempt("api.openai.com"), "api.openai.com");
+        assert_eq!(attempt("user@api.openai.com-shadow"), "unreadable");
     }
 
     #[test]
