@@ -9,12 +9,11 @@ use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
 use crate::exchange::{Ending, Exchange, Request};
 use crate::headers::RequestHead;
-use crate::time::secs;
 use crate::upstream_tls::{Policy, UpstreamHost, Verdict};
 
 use super::judged::{Judged, deny, take_back};
 use super::metrics::Metrics;
-use super::upstreams::Upstreams;
+use super::upstreams::{Upstreams, now_secs};
 use super::{Host, HostError, Property, RecordStore, number_property, text_property};
 
 /// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
@@ -198,22 +197,18 @@ impl Gate {
     /// Judges the connection that an answer came over; what the client is told where it is withheld.
     /// Where the cluster has a gate, that has judged, and has answered already.
     fn judge_answer(&self, host: &impl Host, exchange: &mut Exchange) -> Option<Reply> {
-        let now_ns = host.now_ns().unwrap_or(0);
+        let now_ns = host.now_ns();
         let gate = text_property(host, Property::UpstreamVerdict);
         if let Some(verdict) = gate.as_deref().and_then(Verdict::from_word) {
             self.settle(host, exchange, verdict, now_ns);
             return None;
         }
         let upstream = exchange.upstream()?;
-        let conclusion = self.upstreams.judge_answer(host, upstream, secs(now_ns))?;
+        let now_secs = now_secs(now_ns);
+        let conclusion = self.upstreams.judge_answer(host, upstream, now_secs)?;
         let withheld = conclusion.verdict.refusal();
-        self.upstreams.take_down(
-            host,
-            &self.metrics,
-            &conclusion,
-            withheld.is_some(),
-            secs(now_ns),
-        );
+        let has_left = withheld.is_some();
+        self.upstreams.take_down(host, &self.metrics, &conclusion, has_left, now_secs);
         self.settle(host, exchange, conclusion.verdict, now_ns);
         withheld.map(|reason| reply(reason, Refusal::default()))
     }
@@ -225,7 +220,7 @@ impl Gate {
         let Some(authority) = host.authority() else {
             return;
         };
-        let now_secs = secs(host.now_ns().unwrap_or(0));
+        let now_secs = now_secs(host.now_ns());
         let upstream = UpstreamHost::parse(&authority);
         let carries_credential = || exchange.carries_credential();
         let conclusion =
@@ -238,7 +233,13 @@ impl Gate {
     }
 
     /// Takes down a verdict on an upstream. What it refuses was not let in: it is taken back.
-    fn settle(&self, host: &impl Host, exchange: &mut Exchange, verdict: Verdict, now_ns: u64) {
+    fn settle(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        verdict: Verdict,
+        now_ns: Option<u64>,
+    ) {
         exchange.judge_upstream(verdict);
         let Verdict::Refused(reason) = verdict else {
             return;
@@ -250,7 +251,7 @@ impl Gate {
             return;
         };
         let store = RecordStore::new(host, self.dialect);
-        take_back(&store, host, &engine, exchange, reason, now_ns);
+        take_back(&store, host, &engine, exchange, reason, now_ns.unwrap_or(0));
         self.metrics.count_retries(host, store.retries());
         exchange.conclude(Decision::Deny(reason));
     }

@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 
 use crate::config::{Level, UpstreamConfig};
 use crate::decision::{DenyReason, Refusal, reply};
-use crate::time::{nanos, secs};
+use crate::time::nanos;
 use crate::upstream_tls::{Policy, Verdict};
 
 use super::connection::Fingerprint;
 use super::metrics::Metrics;
+use super::upstreams::now_secs;
 use super::upstreams::{Conclusion, Upstreams};
-use super::{Action, Host, HostError};
+use super::{Action, Host, HostError, Property};
 
 /// The filter state that tells the gate of the request what its connection was judged as.
 const VERDICT_STATE: &str = "vkey.upstream";
@@ -72,17 +73,18 @@ impl UpstreamGate {
         context: u32,
         attempt: &mut Attempt,
     ) -> Action {
-        let now_ns = host.now_ns().unwrap_or(0);
-        if let Some(conclusion) = self.upstreams.judge_attempt(host, secs(now_ns)) {
-            return self.conclude(host, attempt, conclusion, now_ns);
+        let now_ns = host.now_ns();
+        let now_secs = now_secs(now_ns);
+        if let Some(conclusion) = self.upstreams.judge_attempt(host, now_secs) {
+            return self.conclude(host, attempt, conclusion, now_secs);
         }
-        *attempt = Attempt(State::Waiting { since_ns: now_ns });
+        *attempt = Attempt(State::Waiting { since_ns: now_ns.unwrap_or(0) });
         if self.wait(host, context) {
             return Action::Pause;
         }
         // Nobody would ever look at it again.
         self.forget(context);
-        self.conclude(host, attempt, Conclusion::refused(DenyReason::UpstreamUnproven), now_ns)
+        self.conclude(host, attempt, Conclusion::refused(DenyReason::UpstreamUnproven), now_secs)
     }
 
     /// Holds the body of an attempt that was not let through.
@@ -95,13 +97,13 @@ impl UpstreamGate {
 
     /// Looks at all attempts that wait. `act` calls [`UpstreamGate::on_tick`] for the attempt of a
     /// context; `root` is the context of this gate.
-    pub fn tick(&self, host: &impl Host, root: u32, act: impl Fn(u32) -> Option<Action>) {
+    pub fn tick(&self, host: &impl Host, root: u32, act: impl Fn(u32) -> Action) {
         let waiting: Vec<u32> =
             self.waiting.try_borrow().map(|w| w.iter().copied().collect()).unwrap_or_default();
         for context in waiting {
             // One that is gone, or whose host does not know it any more, waits no longer.
             let entered = host.enter(context).is_ok();
-            if !entered || act(context) != Some(Action::Pause) {
+            if !entered || act(context) == Action::Continue {
                 self.forget(context);
             }
         }
@@ -116,15 +118,21 @@ impl UpstreamGate {
         let State::Waiting { since_ns } = attempt.0 else {
             return Action::Continue;
         };
-        let now_ns = host.now_ns().unwrap_or(u64::MAX);
-        let late = now_ns.saturating_sub(since_ns) >= self.deadline_ns;
+        let now_ns = host.now_ns();
+        let waited_ns = now_ns.unwrap_or(u64::MAX).saturating_sub(since_ns);
+        let late = waited_ns >= self.deadline_ns;
+        // Nearly every look at one that waits finds it waiting, and there may be a thousand.
+        if !late && host.property(Property::UpstreamLocalAddress).is_none() {
+            return Action::Pause;
+        }
+        let now_secs = now_secs(now_ns);
         let overdue = || late.then(|| Conclusion::refused(DenyReason::UpstreamUnproven));
-        let Some(conclusion) = self.upstreams.judge_attempt(host, secs(now_ns)).or_else(overdue)
-        else {
+        let judged = self.upstreams.judge_attempt(host, now_secs).or_else(overdue);
+        let Some(conclusion) = judged else {
             return Action::Pause;
         };
         // Exactly one action for each attempt: Envoy crashes on a second reply.
-        if self.conclude(host, attempt, conclusion, now_ns) == Action::Continue
+        if self.conclude(host, attempt, conclusion, now_secs) == Action::Continue
             && let Err(HostError(status)) = host.resume_request()
         {
             host.log(Level::Error, &format!("vkey: a request is held for good: status {status}"));
@@ -142,7 +150,7 @@ impl UpstreamGate {
         }
         // Whatever it is, it is not what the request was let go over.
         let reason = DenyReason::UpstreamUnproven;
-        let now_secs = secs(host.now_ns().unwrap_or(0));
+        let now_secs = now_secs(host.now_ns());
         let conclusion = Conclusion::refused(reason);
         self.upstreams.take_down(host, &self.metrics, &conclusion, true, now_secs);
         self.refuse(host, attempt, reason)
@@ -171,9 +179,9 @@ impl UpstreamGate {
         host: &impl Host,
         attempt: &mut Attempt,
         conclusion: Conclusion,
-        now_ns: u64,
+        now_secs: u64,
     ) -> Action {
-        self.upstreams.take_down(host, &self.metrics, &conclusion, false, secs(now_ns));
+        self.upstreams.take_down(host, &self.metrics, &conclusion, false, now_secs);
         let Conclusion { verdict, fingerprint, .. } = conclusion;
         if let Verdict::Refused(reason) = verdict {
             return self.refuse(host, attempt, reason);

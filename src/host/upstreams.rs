@@ -3,6 +3,7 @@
 use crate::config::{Dialect, Level, UpstreamTls};
 use crate::decision::DenyReason;
 use crate::record::{Name, Record, take};
+use crate::time::secs;
 use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Stamp, UpstreamHost, Verdict};
 
 use super::connection::{Fingerprint, HostConnection, NameCache};
@@ -244,6 +245,11 @@ impl Record for Presence {
         let [there] = take(bytes)?;
         Some(Self(there != 0))
     }
+}
+
+/// The second in which a policy's dates are judged. Without a clock no exception is in force.
+pub(super) fn now_secs(now_ns: Option<u64>) -> u64 {
+    secs(now_ns.unwrap_or(u64::MAX))
 }
 
 fn presence_name() -> Name {

@@ -21,6 +21,8 @@ const MAX_CLUSTER_BYTES: usize = 128;
 pub struct Standing {
     verdict: Option<Verdict>,
     since_secs: u64,
+    /// Why an answer was withheld last, and until when requests are refused for it.
+    withheld: Option<DenyReason>,
     refused_until_secs: u64,
 }
 
@@ -47,6 +49,7 @@ impl Standing {
 
     /// Takes down that an answer had to be withheld: requests are refused for a while.
     pub fn withhold(&mut self, reason: DenyReason, now_secs: u64) -> u64 {
+        self.withheld = Some(reason);
         self.refused_until_secs = now_secs.saturating_add(REFUSED_SECS);
         self.judge(Verdict::Refused(reason), now_secs)
     }
@@ -56,7 +59,7 @@ impl Standing {
         let left_secs = self.refused_until_secs.saturating_sub(now_secs);
         // More is left only by a clock that went back.
         let refused = (1..=REFUSED_SECS).contains(&left_secs);
-        self.verdict.and_then(Verdict::refusal).filter(|_| refused)
+        self.withheld.filter(|_| refused)
     }
 }
 
@@ -70,6 +73,7 @@ impl Record for Standing {
     fn write(&self, record: &mut Vec<u8>) {
         put_text(record, self.verdict.map_or("", Verdict::word));
         record.extend_from_slice(&self.since_secs.to_le_bytes());
+        put_text(record, self.withheld.map_or("", DenyReason::code));
         record.extend_from_slice(&self.refused_until_secs.to_le_bytes());
     }
 
@@ -79,8 +83,12 @@ impl Record for Standing {
             word => Some(Verdict::from_word(word)?),
         };
         let since_secs = u64::from_le_bytes(take(bytes)?);
+        let withheld = match &*take_text(bytes)? {
+            "" => None,
+            code => Some(DenyReason::from_code(code)?),
+        };
         let refused_until_secs = u64::from_le_bytes(take(bytes)?);
-        Some(Self { verdict, since_secs, refused_until_secs })
+        Some(Self { verdict, since_secs, withheld, refused_until_secs })
     }
 }
 
@@ -105,6 +113,8 @@ mod tests {
         let mut standing = Standing::fresh();
         standing.withhold(PIN, 100);
         assert_eq!(standing.refusal(100), Some(PIN));
+        // Another connection of the cluster may be good.
+        standing.judge(Verdict::Verified, 101);
         assert_eq!(standing.refusal(100 + REFUSED_SECS - 1), Some(PIN));
         assert_eq!(standing.refusal(100 + REFUSED_SECS), None);
     }

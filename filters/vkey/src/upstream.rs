@@ -32,7 +32,7 @@ pub(crate) fn find(id: u32) -> Option<Rc<Upstream>> {
 /// Looks at the attempts that wait under a root context.
 pub(crate) fn on_tick(root_id: u32) {
     if let Plugin::UpstreamGate(gate) = &*crate::root::plugin(root_id) {
-        gate.tick(&ProxyHost, root_id, |id| find(id)?.on_tick());
+        gate.tick(&ProxyHost, root_id, |id| find(id).map_or(Action::Continue, |u| u.on_tick()));
     }
 }
 
@@ -60,9 +60,8 @@ impl Upstream {
         self.act(|gate, attempt| gate.on_response_headers(&ProxyHost, attempt))
     }
 
-    fn on_tick(&self) -> Option<Action> {
-        let mut attempt = self.attempt.try_borrow_mut().ok()?;
-        self.gate().map(|gate| gate.on_tick(&ProxyHost, &mut attempt))
+    fn on_tick(&self) -> Action {
+        self.act(|gate, attempt| gate.on_tick(&ProxyHost, attempt))
     }
 
     fn act(&self, act: impl FnOnce(&UpstreamGate, &mut Attempt) -> Action) -> Action {
