@@ -19,6 +19,7 @@ use vkey::failures;
 use vkey::json::Json;
 use vkey::keyring::{InvalidSecret, Secret};
 use vkey::ledger::MAX_CHILD_LIMITS;
+use vkey::upstream_tls::Policy;
 
 fn readme() -> String {
     fs::read_to_string("README.md").unwrap()
@@ -86,6 +87,26 @@ fn the_readme_has_the_numbers_of_every_sensitivity() {
     assert!(readme.contains(&format!("At most {MAX_CHILD_LIMITS} limits of a key's children")));
     let places = usize::from(failures::SHARDS) * failures::WAYS;
     assert!(readme.contains(&format!("{places} places in {} records", failures::SHARDS)));
+}
+
+#[test]
+fn every_known_host_has_its_source() {
+    let policy = Policy::parse(&fs::read("filters/vkey/upstream-tls.json").unwrap()).unwrap();
+    let document = fs::read_to_string("docs/known-hosts.md").unwrap();
+    let rows: Vec<Vec<&str>> = document
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let patterns = policy.known_hosts().iter().map(|pattern| format!("`{pattern}`"));
+    assert!(patterns.eq(rows.iter().map(|row| row.first().copied().unwrap_or_default())));
+    for row in rows {
+        let [pattern, provider, source] = &*row else { panic!("{row:?}") };
+        assert!(!provider.is_empty(), "{pattern}");
+        let link = source.strip_prefix("<https://").and_then(|rest| rest.strip_suffix('>'));
+        let (domain, page) = link.and_then(|link| link.split_once('/')).unwrap_or_default();
+        assert!(domain.contains('.') && !page.contains([' ', '<', '>']), "{pattern}: {source}");
+    }
 }
 
 /// A secret that anybody can read here must open no gate.

@@ -19,7 +19,8 @@ pub fn line(text: &[u8], invalid: &Invalid) -> usize {
     if let Some(line) = invalid.syntax_line() {
         return line;
     }
-    let mut finder = Finder { text, position: 0, wanted: invalid.path(), found: (0, 0) };
+    let root = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or_default();
+    let mut finder = Finder { text, position: root, wanted: invalid.path(), found: (0, root) };
     finder.value("");
     let (_, position) = finder.found;
     let before = text.get(..position).unwrap_or_default();
@@ -155,6 +156,8 @@ mod tests {
         assert_eq!(line_of("a[1].missing"), 3);
         assert_eq!(line_of("missing"), 1);
         assert_eq!(line_of(""), 1);
+        assert_eq!(line(b"\n\n{\"a\":\n1}", &Invalid::at("missing")), 3);
+        assert_eq!(line(b"\n", &Invalid::at("missing")), 1);
     }
 
     #[test]

@@ -35,3 +35,167 @@ pub fn is_first_name(first: &str, host: &UpstreamHost<'_>) -> NameProof {
     });
     if *name == *first || wildcard { NameProof::Borne } else { NameProof::FirstDiffers }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    /// A certificate with the alternative names given, and a common name that counts for nothing.
+    fn certificate(names: &[&str]) -> String {
+        let names = names.iter().map(|name| match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName((*name).try_into().unwrap()),
+        });
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names.collect();
+        params.distinguished_name.push(DnType::CommonName, "common.example");
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    fn bears(pem: &str, host: &str) -> bool {
+        let proof = bears_name(pem.as_bytes(), &UpstreamHost::parse(host.as_bytes()));
+        assert!(matches!(proof, NameProof::Borne | NameProof::NotBorne));
+        proof == NameProof::Borne
+    }
+
+    #[track_caller]
+    fn check(names: &[&str], borne: &[&str], not_borne: &[&str]) {
+        let pem = certificate(names);
+        for host in borne {
+            assert!(bears(&pem, host), "{names:?} {host}");
+        }
+        for host in not_borne {
+            assert!(!bears(&pem, host), "{names:?} {host}");
+        }
+    }
+
+    #[test]
+    fn every_name_of_a_certificate_counts() {
+        check(
+            &["first.example", "API.openai.com", "192.0.2.7", "2001:db8::7"],
+            &[
+                "first.example",
+                "api.openai.com",
+                "Api.OpenAI.com.:443",
+                "192.0.2.7:443",
+                "[::ffff:192.0.2.7]",
+                "[2001:db8::7]",
+                "[2001:0DB8:0::7]:443",
+            ],
+            &[
+                "openai.com",
+                "eu.api.openai.com",
+                "xapi.openai.com",
+                "api.openai.com.example",
+                "common.example",
+                "192.0.2.8",
+                "[2001:db8::8]",
+                "",
+                "first.example,x",
+                "a@first.example",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        check(
+            &["*.openai.azure.com"],
+            &["my.openai.azure.com", "xn--bcher-kva.openai.azure.com"],
+            &["openai.azure.com", "a.b.openai.azure.com", "azure.com", "myopenai.azure.com"],
+        );
+        // None that stands for every host of a top-level domain, and none in the middle or in part.
+        check(&["*.com", "*"], &[], &["openai.com", "a.b.com", "com", "localhost"]);
+        check(
+            &["a.*.example", "b*.c.example", "*d.e.example"],
+            &[],
+            &["a.b.example", "bb.c.example", "dd.e.example"],
+        );
+    }
+
+    #[test]
+    fn an_address_is_no_dns_name() {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::DnsName("192.0.2.7".try_into().unwrap())];
+        let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        assert!(!bears(&pem, "192.0.2.7"));
+    }
+
+    #[test]
+    fn a_common_name_counts_for_nothing() {
+        check(&[], &[], &["common.example"]);
+    }
+
+    #[test]
+    fn a_name_with_a_nul_is_neither_part_of_it() {
+        check(
+            &["api.openai.com\0.evil.example", "evil.example\0api.openai.com"],
+            &[],
+            &["api.openai.com", "evil.example", "api.openai.com\0.evil.example"],
+        );
+        // A name that makes no sense takes nothing from those after it.
+        check(&["a..b\0", "second.example"], &["second.example"], &["b"]);
+    }
+
+    #[test]
+    fn the_first_certificate_counts() {
+        let (leaf, issuer) = (certificate(&["leaf.example"]), certificate(&["issuer.example"]));
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        let chain = format!("some text\n{key}{leaf}{issuer}");
+        assert!(bears(&chain, "leaf.example") && !bears(&chain, "issuer.example"));
+    }
+
+    #[test]
+    fn what_is_no_certificate_bears_nothing() {
+        let pem = certificate(&["a.example"]);
+        assert!(bears(&pem, "a.example"));
+        assert!(!bears("", "a.example") && !bears("garbage a.example", "a.example"));
+        for end in (0..pem.len() - 2).step_by(7) {
+            assert!(!bears(pem.get(..end).unwrap(), "a.example"), "{end}");
+        }
+        // Valid PEM, but not the DER of a certificate.
+        let armour = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        assert!(!bears(armour, "a.example"));
+        assert!(!bears(&format!("{armour}{pem}"), "a.example"));
+        assert_eq!(
+            bears_name(&[0xff; 64], &UpstreamHost::parse(b"a.example")),
+            NameProof::NotBorne
+        );
+    }
+
+    #[test]
+    fn the_first_name_is_compared_alone() {
+        for (first, host, borne) in [
+            ("api.openai.com", "api.openai.com", true),
+            ("API.OpenAI.com", "api.openai.COM.:443", true),
+            ("*.example.com", "a.example.com", true),
+            ("*.EXAMPLE.com", "a.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "a.b.example.com", false),
+            ("*.example.com", ".example.com", false),
+            ("*.com", "example.com", false),
+            ("*.", "example", false),
+            ("*", "example", false),
+            ("*", "*", false),
+            ("*.*.com", "a.b.com", false),
+            ("**.example.com", "a.example.com", false),
+            ("*a.example.com", "aa.example.com", false),
+            ("a*.example.com", "ab.example.com", false),
+            ("a.*.com", "a.b.com", false),
+            ("api.openai.com.", "api.openai.com", false),
+            ("*.example.com.", "a.example.com", false),
+            ("api.openai.com:443", "api.openai.com:443", false),
+            ("", "", false),
+            ("", "a", false),
+            ("unreadable", "a@b", false),
+            ("192.0.2.7", "192.0.2.7", false),
+            ("*.0.2.7", "192.0.2.7", false),
+        ] {
+            let expected = if borne { NameProof::Borne } else { NameProof::FirstDiffers };
+            let host = UpstreamHost::parse(host.as_bytes());
+            assert_eq!(is_first_name(first, &host), expected, "{first} {host}");
+        }
+    }
+}

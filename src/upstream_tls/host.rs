@@ -24,7 +24,7 @@ pub enum UpstreamHost<'a> {
     Name(Cow<'a, str>),
     /// What two readers could take for two hosts, or for none: user information, escapes, characters
     /// outside ASCII, numbers that some readers take for an address, a second port. It could be any
-    /// host, so the strictest rules hold for it, and no certificate bears it.
+    /// host, so it counts as a known one, and no certificate bears it.
     Unreadable,
 }
 

@@ -51,7 +51,7 @@ pub trait Connection {
     /// it.
     fn tls_version(&self) -> Option<TlsVersion>;
 
-    /// SHA-256 of the upstream's certificate, hexadecimal digits; `None` where not shown.
+    /// SHA-256 of the upstream's certificate, lower-case hexadecimal digits; `None` where not shown.
     fn certificate_digest(&self) -> Option<String>;
 
     /// Whether the upstream's certificate bears the name of a host.
@@ -129,14 +129,15 @@ impl<'a> Requirement<'a> {
         if version < self.min_version {
             return Some(Verdict::Refused(DenyReason::UpstreamVersion));
         }
-        let proof = self
-            .judge_pins(connection, stamped)
-            .and_then(|pins| Ok(pins.min(judge_name(host, connection, stamped)?)));
+        let pins = self.judge_pins(connection, stamped);
+        let proof = pins.and_then(|pins| Ok(pins.min(judge_name(host, connection, stamped)?)));
         Some(match proof {
             Err(reason) => Verdict::Refused(reason),
             Ok(_) if self.client_certificate && !connection.has_client_certificate() => {
                 Verdict::Refused(DenyReason::UpstreamClientCert)
             }
+            // Said last: what is shown to be wrong says more.
+            Ok(Proof::None) => Verdict::Refused(DenyReason::UpstreamUnproven),
             Ok(Proof::Vouched) => Verdict::Stamped,
             Ok(Proof::Shown) => Verdict::Verified,
         })
@@ -149,7 +150,7 @@ impl<'a> Requirement<'a> {
         match connection.certificate_digest() {
             Some(digest) if self.pins.iter().all(|pins| pins.contains(&digest)) => Ok(Proof::Shown),
             Some(_) => Err(DenyReason::UpstreamPin),
-            None => vouched(stamped, DenyReason::UpstreamUnproven),
+            None => Ok(Proof::of_hidden(stamped)),
         }
     }
 }
@@ -157,8 +158,18 @@ impl<'a> Requirement<'a> {
 /// How a point was proven, the weaker first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Proof {
+    None,
     Vouched,
     Shown,
+}
+
+// === impl Proof ===
+
+impl Proof {
+    /// The stamp vouches for what is not shown.
+    fn of_hidden(stamped: bool) -> Self {
+        if stamped { Self::Vouched } else { Self::None }
+    }
 }
 
 fn judge_name(
@@ -172,15 +183,10 @@ fn judge_name(
     }
     match connection.bears_name(host) {
         NameProof::Borne => Ok(Proof::Shown),
-        NameProof::NotBorne => Err(DenyReason::UpstreamName),
-        NameProof::FirstDiffers => vouched(stamped, DenyReason::UpstreamName),
-        NameProof::NotShown => vouched(stamped, DenyReason::UpstreamUnproven),
+        NameProof::FirstDiffers if stamped => Ok(Proof::Vouched),
+        NameProof::FirstDiffers | NameProof::NotBorne => Err(DenyReason::UpstreamName),
+        NameProof::NotShown => Ok(Proof::of_hidden(stamped)),
     }
-}
-
-/// The stamp vouches for what is not shown.
-fn vouched(stamped: bool, otherwise: DenyReason) -> Result<Proof, DenyReason> {
-    if stamped { Ok(Proof::Vouched) } else { Err(otherwise) }
 }
 
 // === impl Verdict ===

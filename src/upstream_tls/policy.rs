@@ -274,7 +274,9 @@ impl Rule {
 fn read_pins(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
     let mut pins: Vec<String> = Vec::new();
     for item in node.items()? {
-        let digest = item.string()?.strip_prefix("sha256:").filter(|hex| is_sha256_hex(hex));
+        // A pin is compared as text, so it has one spelling.
+        let lower = |hex: &&str| is_sha256_hex(hex) && !hex.bytes().any(|b| b.is_ascii_uppercase());
+        let digest = item.string()?.strip_prefix("sha256:").filter(lower);
         let expected =
             "sha256: and the 64 lower-case hexadecimal digits of a certificate's SHA-256";
         let digest = digest.ok_or_else(|| item.expected(expected))?;

@@ -4,7 +4,7 @@
 //! memory grow.
 
 use crate::decision::DenyReason;
-use crate::mac::sha256_hex;
+use crate::mac::{is_sha256_hex, sha256_hex};
 use crate::record::{Name, Record, put_text, take, take_text};
 
 use super::Verdict;
@@ -21,15 +21,14 @@ const MAX_CLUSTER_BYTES: usize = 128;
 pub struct Standing {
     verdict: Option<Verdict>,
     since_secs: u64,
-    /// Why an answer was withheld last, and until when requests are refused for it.
-    withheld: Option<DenyReason>,
     refused_until_secs: u64,
 }
 
 /// The name of a cluster's standing.
 pub fn standing_name(cluster: &str) -> Name {
-    // No `/`, and no room for another cluster's name.
-    let plain = cluster.len() <= MAX_CLUSTER_BYTES && !cluster.contains('/');
+    // No `/`, and no room for another cluster's name: what looks like a digest gets one of its own.
+    let short = cluster.len() <= MAX_CLUSTER_BYTES;
+    let plain = short && !cluster.contains('/') && !is_sha256_hex(cluster);
     if plain { Name::new("u", cluster) } else { Name::new("u", &sha256_hex(cluster.as_bytes())) }
 }
 
@@ -39,8 +38,12 @@ impl Standing {
         self.verdict
     }
 
-    /// Takes down a verdict; since when it has been the same.
+    /// Takes down a verdict; since when it has been the same. One that lets pass does not lift what is
+    /// refused for now: it may be on another of the cluster's endpoints.
     pub fn judge(&mut self, verdict: Verdict, now_secs: u64) -> u64 {
+        if verdict.refusal().is_none() && self.refusal(now_secs).is_some() {
+            return now_secs;
+        }
         if self.verdict != Some(verdict) {
             *self = Self { verdict: Some(verdict), since_secs: now_secs, ..*self };
         }
@@ -49,7 +52,6 @@ impl Standing {
 
     /// Takes down that an answer had to be withheld: requests are refused for a while.
     pub fn withhold(&mut self, reason: DenyReason, now_secs: u64) -> u64 {
-        self.withheld = Some(reason);
         self.refused_until_secs = now_secs.saturating_add(REFUSED_SECS);
         self.judge(Verdict::Refused(reason), now_secs)
     }
@@ -59,7 +61,7 @@ impl Standing {
         let left_secs = self.refused_until_secs.saturating_sub(now_secs);
         // More is left only by a clock that went back.
         let refused = (1..=REFUSED_SECS).contains(&left_secs);
-        self.withheld.filter(|_| refused)
+        self.verdict.and_then(Verdict::refusal).filter(|_| refused)
     }
 }
 
@@ -73,7 +75,6 @@ impl Record for Standing {
     fn write(&self, record: &mut Vec<u8>) {
         put_text(record, self.verdict.map_or("", Verdict::word));
         record.extend_from_slice(&self.since_secs.to_le_bytes());
-        put_text(record, self.withheld.map_or("", DenyReason::code));
         record.extend_from_slice(&self.refused_until_secs.to_le_bytes());
     }
 
@@ -83,12 +84,8 @@ impl Record for Standing {
             word => Some(Verdict::from_word(word)?),
         };
         let since_secs = u64::from_le_bytes(take(bytes)?);
-        let withheld = match &*take_text(bytes)? {
-            "" => None,
-            code => Some(DenyReason::from_code(code)?),
-        };
         let refused_until_secs = u64::from_le_bytes(take(bytes)?);
-        Some(Self { verdict, since_secs, withheld, refused_until_secs })
+        Some(Self { verdict, since_secs, refused_until_secs })
     }
 }
 
@@ -120,6 +117,21 @@ mod tests {
     }
 
     #[test]
+    fn a_good_connection_does_not_lift_a_refusal() {
+        let mut standing = Standing::fresh();
+        standing.withhold(PIN, 100);
+        for verdict in [Verdict::Verified, Verdict::Stamped, Verdict::Skip, Verdict::Unlisted] {
+            assert_eq!(standing.judge(verdict, 101), 101);
+            assert_eq!(standing.refusal(102), Some(PIN), "{verdict:?}");
+        }
+        let name = DenyReason::UpstreamName;
+        assert_eq!(standing.judge(Verdict::Refused(name), 103), 103);
+        assert_eq!(standing.refusal(104), Some(name));
+        assert_eq!(standing.judge(Verdict::Verified, 100 + REFUSED_SECS), 100 + REFUSED_SECS);
+        assert_eq!(standing.refusal(101), None);
+    }
+
+    #[test]
     fn a_standing_reads_back() {
         let mut standing = Standing::fresh();
         standing.withhold(PIN, 100);
@@ -133,7 +145,8 @@ mod tests {
     #[test]
     fn each_cluster_has_a_standing_of_its_own() {
         let long = "a".repeat(MAX_CLUSTER_BYTES);
-        let names = ["a", "a/b", "a/c", &long, &format!("{long}a"), &format!("{long}b")];
+        let digest = sha256_hex(b"a/b");
+        let names = ["a", "a/b", &digest, "a/c", &long, &format!("{long}a"), &format!("{long}b")];
         let names = names.map(|cluster| standing_name(cluster).as_str().to_owned());
         assert_eq!(std::collections::BTreeSet::from(names.clone()).len(), names.len());
         assert!(names.iter().all(|name| name.matches('/').count() == 2 && name.len() < 200));

@@ -1,0 +1,253 @@
+//! Properties of the upstream-TLS policy that hold for every file, configuration, host and connection,
+//! and the golden list of spellings.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod stamps;
+mod strategies;
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::TestRunner;
+use serde::Deserialize;
+use vkey::decision::DenyReason;
+use vkey::upstream_tls::{
+    Demand, EffectivePolicy, NameProof, Policy, Requirement, TlsVersion, UpstreamHost,
+    UpstreamPattern, Verdict,
+};
+
+use strategies::{HOSTS, Shown, authority, connection, now, policy, spell, tighten, tightening};
+
+// === the golden list ===
+
+/// One host as a request may spell it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Golden {
+    spelling: String,
+    /// Its canonical form; `null` where it cannot be read.
+    host: Option<String>,
+    /// Whether it counts as one of the known hosts of the policy shipped.
+    known: bool,
+    about: String,
+}
+
+#[test]
+fn every_spelling_is_read_as_the_list_says() {
+    let list = std::fs::read("testdata/hosts.json").unwrap();
+    let list: Vec<Golden> = serde_json::from_slice(&list).unwrap();
+    let spellings: BTreeSet<&str> = list.iter().map(|golden| golden.spelling.as_str()).collect();
+    assert!(spellings.len() >= 60 && spellings.len() == list.len(), "{}", spellings.len());
+    let policy = std::fs::read("filters/vkey/upstream-tls.json").unwrap();
+    let policy = EffectivePolicy::new(Policy::parse(&policy).unwrap(), Box::default());
+    for Golden { spelling, host, known, about } in list {
+        let read = UpstreamHost::parse(spelling.as_bytes());
+        match &host {
+            Some(host) => {
+                assert_eq!(read.to_string(), *host, "{spelling:?}: {about}");
+                assert_ne!(read, UpstreamHost::Unreadable, "{spelling:?}: {about}");
+            }
+            None => assert_eq!(read, UpstreamHost::Unreadable, "{spelling:?}: {about}"),
+        }
+        assert_eq!(policy.file().knows(&read), known, "{spelling:?}: {about}");
+        let verified = matches!(policy.demand(&read, 0), Demand::Verify(_));
+        assert_eq!(verified, known, "{spelling:?}: {about}");
+        // No spelling that cannot be read is let through, so it has to count as known.
+        assert!(known || host.is_some(), "{spelling:?}: {about}");
+    }
+}
+
+// === what holds ===
+
+fn judge(
+    policy: &EffectivePolicy,
+    host: &UpstreamHost<'_>,
+    now_secs: u64,
+    shown: &Shown,
+    stamped: bool,
+) -> Option<Verdict> {
+    match policy.demand(host, now_secs) {
+        Demand::Skip(_) => Some(Verdict::Skip),
+        Demand::Unlisted => Some(Verdict::Unlisted),
+        Demand::Verify(requirement) => requirement.judge(host, shown, stamped),
+    }
+}
+
+fn passes(verdict: Option<Verdict>) -> bool {
+    verdict.is_some_and(|verdict| verdict.refusal().is_none())
+}
+
+/// Whether each dimension of one demand is as strict as the other's, or stricter.
+fn is_as_strict(demand: &Demand<'_>, other: &Demand<'_>) -> bool {
+    match (demand, other) {
+        (Demand::Skip(skip), Demand::Skip(other)) => skip == other,
+        (Demand::Unlisted, Demand::Unlisted) => true,
+        (Demand::Verify(_), Demand::Skip(_) | Demand::Unlisted) => true,
+        (Demand::Verify(one), Demand::Verify(other)) => {
+            one.min_version >= other.min_version
+                && other.pins.iter().all(|pins| one.pins.contains(pins))
+                && (one.client_certificate || !other.client_certificate)
+        }
+        (Demand::Skip(_) | Demand::Unlisted, _) => false,
+    }
+}
+
+#[test]
+fn a_configuration_never_makes_the_file_weaker() {
+    let rules = (vec(tightening(), 0..4), tightening());
+    let strategy = (policy(), rules, authority(), now(), connection(), any::<bool>());
+    let passed = Cell::new((0, 0, 0));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(3_000));
+    let outcome =
+        runner.run(&strategy, |(file, (some, one), authority, now_secs, shown, stamped)| {
+            let more = [&*some, &[one]].concat();
+            let file = EffectivePolicy::new(file, Box::default());
+            let some = EffectivePolicy::new(file.file().clone(), tighten(&some));
+            let more = EffectivePolicy::new(file.file().clone(), tighten(&more));
+            let host = UpstreamHost::parse(authority.as_bytes());
+            let policies = [&file, &some, &more];
+            let [of_file, of_some, of_more] = policies.map(|policy| policy.demand(&host, now_secs));
+            prop_assert!(is_as_strict(&of_some, &of_file), "{of_some:?} {of_file:?}");
+            prop_assert!(is_as_strict(&of_more, &of_some), "{of_more:?} {of_some:?}");
+            let [by_file, by_some, by_more] =
+                policies.map(|policy| passes(judge(policy, &host, now_secs, &shown, stamped)));
+            prop_assert!(by_file || !by_some);
+            prop_assert!(by_some || !by_more);
+            let count = passed.get();
+            passed.set((
+                count.0 + u32::from(by_file),
+                count.1 + u32::from(by_some),
+                count.2 + u32::from(by_more),
+            ));
+            Ok(())
+        });
+    outcome.unwrap();
+    // It says something only if connections pass, and rules take away.
+    let (by_file, by_some, by_more) = passed.get();
+    let taken = by_file >= by_some + 30 && by_some >= by_more + 30;
+    assert!(by_more >= 300 && taken, "{passed:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn a_known_host_is_verified_however_it_is_spelled(
+        (file, at) in (policy(), any::<Index>()),
+        rules in vec(tightening(), 0..3),
+        below in of(select(&["a.", "a.b.", "xn--bcher-kva."][..])),
+        (upper, dot) in (vec(any::<bool>(), 1..9), any::<bool>()),
+        port in select(&["", ":", ":80"][..]),
+        (now_secs, shown, stamped) in (now(), connection(), any::<bool>()),
+    ) {
+        if file.known_hosts().is_empty() {
+            return Ok(());
+        }
+        let known = file.known_hosts()[at.index(file.known_hosts().len())].to_string();
+        let is_address = known.parse::<std::net::Ipv4Addr>().is_ok() || known.starts_with('[');
+        let host = match known.strip_prefix("*.") {
+            Some(suffix) => format!("{}{suffix}", below.unwrap_or("x.")),
+            None if is_address => known,
+            None => format!("{}{known}", below.unwrap_or_default()),
+        };
+        let spelling = spell(&host, &upper, dot, port);
+        let host = UpstreamHost::parse(spelling.as_bytes());
+        prop_assert!(host != UpstreamHost::Unreadable && file.knows(&host), "{spelling}");
+        let policy = EffectivePolicy::new(file, tighten(&rules));
+        let demand = policy.demand(&host, now_secs);
+        prop_assert!(demand.is_judged());
+        let Demand::Verify(requirement) = demand else { panic!("{spelling}: {demand:?}") };
+        prop_assert!(requirement.min_version >= TlsVersion::V1_2);
+        if passes(judge(&policy, &host, now_secs, &shown, stamped)) {
+            prop_assert!(shown.version >= Some(TlsVersion::V1_2));
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_host_are_treated_alike(
+        file in policy(),
+        rules in vec(tightening(), 0..3),
+        host in select(HOSTS),
+        upper in vec(any::<bool>(), 1..9),
+        dot: bool,
+        port in select(&["", ":", ":443", ":80"][..]),
+        now_secs in now(),
+    ) {
+        let policy = EffectivePolicy::new(file, tighten(&rules));
+        let other = spell(host, &upper, dot, port);
+        let (one, other) = (UpstreamHost::parse(host.as_bytes()), UpstreamHost::parse(other.as_bytes()));
+        prop_assert_eq!(&one, &other);
+        let demands = [&one, &other].map(|host| format!("{:?}", policy.demand(host, now_secs)));
+        prop_assert_eq!(&demands[0], &demands[1]);
+    }
+
+    #[test]
+    fn what_is_read_stands_in_its_one_spelling(authority in prop_oneof![
+        authority(),
+        "[a-zA-Z0-9.:\\[\\]%@_-]{0,20}",
+        "(xn--|XN--)?[a-z0-9-]{0,6}(\\.[a-z0-9x-]{0,4}){0,4}",
+        "(0x)?[0-9a-fx]{0,9}(\\.[0-9x]{0,4}){0,4}",
+    ]) {
+        let host = UpstreamHost::parse(authority.as_bytes());
+        let text = match &host {
+            UpstreamHost::Unreadable => return Ok(()),
+            UpstreamHost::Address(std::net::IpAddr::V6(address)) => format!("[{address}]"),
+            host => host.to_string(),
+        };
+        prop_assert_eq!(&UpstreamHost::parse(text.as_bytes()), &host);
+        // What a rule can name is what a host can be read as.
+        let pattern = UpstreamPattern::parse(&text).unwrap();
+        prop_assert!(pattern.matches(&host) && pattern.to_string() == text);
+        let wildcard = UpstreamPattern::parse(&format!("*.{text}"));
+        prop_assert!(wildcard.is_none_or(|wildcard| !wildcard.matches(&host)));
+    }
+
+    #[test]
+    fn a_verdict_is_borne_out_by_what_is_shown(
+        (file, rules) in (policy(), vec(tightening(), 0..4)),
+        authority in authority(),
+        (now_secs, shown, stamped) in (now(), connection(), any::<bool>()),
+    ) {
+        let policy = EffectivePolicy::new(file, tighten(&rules));
+        let host = UpstreamHost::parse(authority.as_bytes());
+        let Demand::Verify(requirement) = policy.demand(&host, now_secs) else { return Ok(()) };
+        let verdict = requirement.judge(&host, &shown, stamped);
+        prop_assert_eq!(verdict, expected(&requirement, &host, &shown, stamped));
+    }
+}
+
+/// The verdict, written down a second time: one line for each reason, in their order.
+fn expected(
+    requirement: &Requirement<'_>,
+    host: &UpstreamHost<'_>,
+    shown: &Shown,
+    stamped: bool,
+) -> Option<Verdict> {
+    let in_all = |digest: &String| requirement.pins.iter().all(|pins| pins.contains(digest));
+    let hides_pin = shown.digest.is_none() && !requirement.pins.is_empty();
+    let differs = shown.name == NameProof::FirstDiffers;
+    let unreadable = *host == UpstreamHost::Unreadable;
+    let hidden = hides_pin || differs || shown.name == NameProof::NotShown;
+    let reasons = [
+        (shown.version.is_none(), DenyReason::UpstreamPlaintext),
+        (shown.version < Some(requirement.min_version), DenyReason::UpstreamVersion),
+        (shown.digest.as_ref().is_some_and(|digest| !in_all(digest)), DenyReason::UpstreamPin),
+        (unreadable || shown.name == NameProof::NotBorne, DenyReason::UpstreamName),
+        (differs && !stamped, DenyReason::UpstreamName),
+        (requirement.client_certificate && !shown.client, DenyReason::UpstreamClientCert),
+        (hidden && !stamped, DenyReason::UpstreamUnproven),
+    ];
+    let refused = reasons.into_iter().find(|(wrong, _)| *wrong);
+    match refused {
+        Some((_, DenyReason::UpstreamPlaintext)) if !shown.up => None,
+        Some((_, reason)) => Some(Verdict::Refused(reason)),
+        None if hidden => Some(Verdict::Stamped),
+        None => Some(Verdict::Verified),
+    }
+}
