@@ -123,10 +123,8 @@ fn write<H: Host>(
             verdict => standing.judge(verdict, judged.now_secs),
         };
         // While the cluster is refused, what passes is no news of it.
-        (
-            if standing.verdict() == Some(judged.verdict) { before } else { Some(judged.verdict) },
-            since_secs,
-        )
+        let taken = standing.verdict() == Some(judged.verdict);
+        (if taken { before } else { Some(judged.verdict) }, since_secs)
     };
     store.update(&standing_name(cluster), update).ok()
 }
