@@ -18,6 +18,7 @@ mod support;
 
 mod alerts;
 mod audit;
+mod certificates;
 mod closed;
 mod counts;
 mod fields;

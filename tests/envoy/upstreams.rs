@@ -94,9 +94,9 @@ fn tls_1_1_is_counted_and_refused_by_a_cluster_that_wants_more() {
         let answer = envoy.send(&request);
         assert_eq!(answer.status, 200, "{answer:?}\n{}", envoy.proxy_log());
         assert_eq!(envoy.send(&request.clone().body("four")).status, 200);
+        let first = final_counts(&envoy, &upstream);
         let sent: usize = upstream.heads().iter().map(String::len).sum();
         let bytes = u64::try_from(sent + "four".len()).unwrap();
-        let first = final_counts(&envoy, &upstream);
         assert_eq!(first, Counts { accepted: 1, handshakes: 1, bytes, requests: 2 });
 
         let (envoy, request) =

@@ -14,6 +14,7 @@
 mod authority;
 mod client;
 mod cluster;
+mod counted;
 mod http1;
 mod http2;
 mod old;

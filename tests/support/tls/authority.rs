@@ -67,6 +67,11 @@ impl Authority {
 
     /// The PEM of a revocation list, with the certificates that it revokes.
     pub(crate) fn revocations(&self, revoked: &[&Leaf]) -> String {
+        self.revocations_until(4000, revoked)
+    }
+
+    /// The same, good until the first day of that year.
+    pub(crate) fn revocations_until(&self, year: i32, revoked: &[&Leaf]) -> String {
         let revoked = revoked.iter().map(|leaf| RevokedCertParams {
             serial_number: leaf.serial.clone(),
             revocation_time: date_time_ymd(2020, 1, 1),
@@ -75,7 +80,7 @@ impl Authority {
         });
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(4000, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(NEXT_SERIAL.fetch_add(1, Ordering::Relaxed)),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),

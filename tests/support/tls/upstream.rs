@@ -17,6 +17,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersi
 use vkey::mac::sha256_hex;
 
 use super::super::wait_for;
+use super::counted::Counted;
 use super::old::Old;
 use super::{Authority, Leaf, http1, http2, provider};
 
@@ -381,28 +382,4 @@ fn connection(
 
 fn serve(stream: impl Read + Write, behaviour: Behaviour, shared: &Shared) -> io::Result<()> {
     if behaviour.http2 { http2::serve(stream, shared) } else { http1::serve(stream, shared) }
-}
-
-/// Counts what is read.
-struct Counted<'a, S> {
-    stream: S,
-    shared: &'a Shared,
-}
-
-impl<S: Read> Read for Counted<'_, S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.stream.read(buffer)?;
-        self.shared.received(u64::try_from(count).expect("a number"));
-        Ok(count)
-    }
-}
-
-impl<S: Write> Write for Counted<'_, S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
 }
