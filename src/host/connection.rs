@@ -70,7 +70,7 @@ impl<'a, H: Host> HostConnection<'a, H> {
 
 impl<H: Host> Connection for HostConnection<'_, H> {
     fn is_up(&self) -> bool {
-        self.host.property(Property::UpstreamLocalAddress).is_some()
+        is_up(self.host)
     }
 
     fn tls_version(&self) -> Option<TlsVersion> {
@@ -104,6 +104,12 @@ impl<H: Host> Connection for HostConnection<'_, H> {
         ];
         names.into_iter().any(|name| self.host.property(name).is_some())
     }
+}
+
+/// Whether the connection of the request is up, its handshake done.
+pub(super) fn is_up(host: &impl Host) -> bool {
+    let shown = [Property::UpstreamLocalAddress, Property::UpstreamReadyDuration];
+    shown.into_iter().any(|property| host.property(property).is_some())
 }
 
 impl NameCache {

@@ -63,7 +63,7 @@ pub enum Property {
     UpstreamCertificateDigest,
     /// The first DNS name of the upstream's certificate.
     UpstreamDnsName,
-    /// The proxy's end of the connection to the upstream, once it is up.
+    /// The proxy's end of the connection to the upstream, once it is up; none for a Unix socket.
     UpstreamLocalAddress,
     /// The first DNS name of the proxy's own certificate for that connection.
     UpstreamLocalDnsName,
@@ -71,6 +71,8 @@ pub enum Property {
     UpstreamLocalSubject,
     /// The first URI of the proxy's own certificate for that connection.
     UpstreamLocalUri,
+    /// How long the request waited for its connection, once that is up.
+    UpstreamReadyDuration,
     /// The version of TLS of that connection.
     UpstreamTlsVersion,
     /// What the upstream's own gate made of the connection: the filter state that it set.
@@ -234,6 +236,7 @@ impl Property {
             Self::UpstreamLocalDnsName => "upstream\0dns_san_local_certificate",
             Self::UpstreamLocalSubject => "upstream\0subject_local_certificate",
             Self::UpstreamLocalUri => "upstream\0uri_san_local_certificate",
+            Self::UpstreamReadyDuration => "upstream\0cx_pool_ready_duration",
             Self::UpstreamTlsVersion => "upstream\0tls_version",
             Self::UpstreamVerdict => "filter_state\0wasm.vkey.upstream",
         }

@@ -12,11 +12,11 @@ use crate::decision::{DenyReason, Refusal, reply};
 use crate::time::nanos;
 use crate::upstream_tls::{Policy, Verdict};
 
-use super::connection::Fingerprint;
+use super::connection::{Fingerprint, is_up};
 use super::metrics::Metrics;
 use super::upstreams::now_secs;
 use super::upstreams::{Conclusion, Upstreams};
-use super::{Action, Host, HostError, Property};
+use super::{Action, Host, HostError};
 
 /// The filter state that tells the gate of the request what its connection was judged as.
 const VERDICT_STATE: &str = "vkey.upstream";
@@ -122,7 +122,7 @@ impl UpstreamGate {
         let waited_ns = now_ns.unwrap_or(u64::MAX).saturating_sub(since_ns);
         let late = waited_ns >= self.deadline_ns;
         // Nearly every look at one that waits finds it waiting, and there may be a thousand.
-        if !late && host.property(Property::UpstreamLocalAddress).is_none() {
+        if !late && !is_up(host) {
             return Action::Pause;
         }
         let now_secs = now_secs(now_ns);

@@ -8,7 +8,7 @@ use vkey::decision::Decision;
 
 use crate::keys::{Minter, options, records};
 use crate::support::tls::{Authority, Cluster, Serve, Upstream};
-use crate::support::{Envoy, Request, each_envoy};
+use crate::support::{Envoy, Request, config, each_envoy};
 
 /// A known host of the shipped policy.
 const KNOWN: &str = "api.openai.com";
@@ -35,6 +35,33 @@ fn refuses(envoy: &Envoy, request: &Request, upstream: &Upstream, reason: &str) 
     assert_eq!(record.decision.and_then(Decision::reason).unwrap().code(), reason);
     assert_eq!(record.tls_verdict.as_deref(), Some(reason));
     assert_eq!(upstream.final_counts().bytes, 0);
+}
+
+/// As `make run` starts it.
+#[test]
+fn the_shipped_file_has_a_gate() {
+    each_envoy(|binary| {
+        let main = Minter::new("main", None);
+        let options = options("shipped", &main, json!({})).on(binary).edit(|config| {
+            let mut shipped = config::shipped();
+            let vm = config::wasm(config)["vm_config"].clone();
+            let name = "typed_extension_protocol_options";
+            let clusters = "/static_resources/clusters";
+            let mut gate = config::named(&mut shipped, clusters, "echo")[name].take();
+            let filters = "/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/http_filters/0";
+            let gate_vm = &mut gate.pointer_mut(filters).unwrap()["typed_config"]["config"];
+            gate_vm["vm_config"] = vm;
+            config::named(config, clusters, "echo")[name] = gate;
+        });
+        let envoy = Envoy::start(options);
+        let request = Request::new("GET", "/v1/models").bearer(&main.key("k1", json!({})));
+        assert_eq!(envoy.send(&request).status, 200);
+        let answer = envoy.send(&request.header("host", KNOWN));
+        assert_eq!((answer.status, answer.text().contains("upstream_plaintext")), (502, true));
+        let verdicts: Vec<_> =
+            records(&envoy, 2).into_iter().map(|r| r.tls_verdict.unwrap()).collect();
+        assert_eq!(verdicts, ["unlisted", "upstream_plaintext"]);
+    });
 }
 
 #[test]

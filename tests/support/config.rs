@@ -98,6 +98,9 @@ pub(super) fn isolate(config: &mut Value, module: &Path, access_log: &Path, dir:
     named(config, "/static_resources/listeners", "echo")["address"] = socket.clone();
     let cluster = named(config, "/static_resources/clusters", "echo");
     cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = socket;
+    // Tests that are about the gate of a cluster bring their own; see `upstream_gate`.
+    let gate = cluster.as_object_mut().and_then(|c| c.remove("typed_extension_protocol_options"));
+    gate.expect("the cluster has a gate");
     let logger = &mut connection_manager(config, "gate")["access_log"][0];
     logger["typed_config"]["path"] = json!(access_log);
     wasm(config)["vm_config"]["code"]["local"]["filename"] = json!(module);
