@@ -10,7 +10,8 @@ use crate::keyring::InvalidSecret;
 use crate::ledger::MAX_CHILD_LIMITS;
 use crate::token::{CannotAttenuate, MAX_TOKEN_BYTES};
 
-use super::gate::Failure;
+use super::gate::{ADMIN, Failure};
+use super::tls::Unreadable;
 
 /// What the command exits with. Scripts depend on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub(super) enum Exit {
 /// that was typed or read: it may be a secret in the wrong place.
 #[derive(Debug)]
 pub(super) enum Error {
+    /// The admin interface of an Envoy has no answer for us.
+    Admin(Failure),
+    /// What it answers would cross a network unencrypted.
+    AdminCleartext,
     /// A bound of the key format stops an attenuation.
     Attenuate(CannotAttenuate),
     /// Authorities for a connection that has no certificate.
@@ -42,6 +47,8 @@ pub(super) enum Error {
     Clock,
     /// The configuration is of the wrong form.
     Config(Invalid),
+    /// A configuration of Envoy, or an answer of its admin interface, cannot be read.
+    Document(Unreadable),
     /// The system has no randomness.
     Entropy,
     /// A running gate has no usage answer for us.
@@ -63,22 +70,53 @@ pub(super) enum Error {
     Malformed,
     /// The key would never be valid, or for longer than there are dates.
     Lifetime,
+    /// What was read is no configuration of Envoy.
+    NoEnvoyConfiguration,
     /// No ring to mint with.
     NoRing(Vec<String>),
+    /// What was answered are no metrics of Envoy.
+    NoStats,
     /// The configuration cannot be put in force in an environment it was checked against.
     NotInForce(NotReady),
     /// The environment lacks what the configuration names.
     NotReady(NotReady),
     /// Standard output cannot be written.
     Output(io::Error),
+    /// An upstream-TLS policy is refused, at a line of a file.
+    Policy {
+        /// What it is called.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        invalid: Invalid,
+    },
     /// A ring's secret is unusable.
     Secret(InvalidSecret),
     /// The minted key does not verify.
     SelfCheck(DenyReason),
+    /// What was answered as metrics cannot be read.
+    Stats(Unreadable),
     /// Two inputs want standard input.
     StdinTwice,
     /// The caveats of the key set more limits than any gate counts.
     TooManyLimits,
+    /// What the list of upstreams says cannot be rendered.
+    Unrenderable {
+        /// The member.
+        member: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The list of upstreams is of the wrong form.
+    Upstreams(Invalid),
+    /// The list of upstreams is no YAML.
+    UpstreamsText {
+        /// What it is.
+        what: &'static str,
+        /// The line, from 1.
+        line: Option<u64>,
+    },
 }
 
 /// Where an input comes from, by the option that says so.
@@ -112,11 +150,18 @@ pub(super) enum InputProblem {
 }
 
 impl Error {
+    /// The error that a member of the list of upstreams keeps it from being rendered.
+    pub(super) fn unrenderable(member: &str, reason: &str) -> Self {
+        Self::Unrenderable { member: member.to_owned(), reason: reason.to_owned() }
+    }
+
     /// What the command exits with.
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::CaForHttp | Self::Cleartext | Self::StdinTwice => Exit::Usage,
-            Self::Gate(failure) => failure.exit(),
+            Self::AdminCleartext | Self::CaForHttp | Self::Cleartext | Self::StdinTwice => {
+                Exit::Usage
+            }
+            Self::Admin(failure) | Self::Gate(failure) => failure.exit(),
             Self::Clock
             | Self::Entropy
             | Self::NotReady(_)
@@ -130,6 +175,11 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Admin(failure) => failure.write(f, &ADMIN),
+            Self::AdminCleartext => f.write_str(
+                "over http everybody on the way can read and change what is answered; use https, a \
+                 tunnel to this machine, or --allow-http if nobody is on the way",
+            ),
             Self::Attenuate(cannot) => write!(
                 f,
                 "the key cannot be narrowed: {cannot}; say less, or mint a key with it in --only"
@@ -144,6 +194,9 @@ impl fmt::Display for Error {
             ),
             Self::Clock => f.write_str("the clock shows a time before 1970; set it, or use --now"),
             Self::Config(invalid) => write!(f, "the configuration is refused: {invalid}"),
+            Self::Document(unreadable) => {
+                write!(f, "the input is no configuration of Envoy: {unreadable}; check what it holds")
+            }
             Self::Entropy => f.write_str("the system has no randomness; try again later"),
             Self::Gate(failure) => failure.fmt(f),
             Self::Input(origin, problem) => write_input(f, origin, problem),
@@ -164,25 +217,46 @@ impl fmt::Display for Error {
                 "no key can live like this; let --lifetime end after --not-before and before the \
                  year 10000",
             ),
+            Self::NoEnvoyConfiguration => f.write_str(
+                "the input is no configuration of Envoy: expected static_resources, resources, \
+                 configs, or clusters; check what it holds",
+            ),
+            Self::NoStats => f.write_str(
+                "the answer has no metrics of Envoy; check the URL, which is that of its admin \
+                 interface",
+            ),
+            Self::Stats(unreadable) => {
+                write!(f, "the answer has no metrics of Envoy: {unreadable}; check the URL")
+            }
             Self::NoRing(active) => write_no_ring(f, active),
             Self::NotInForce(not_ready) | Self::NotReady(not_ready) => {
                 write!(f, "{not_ready}; this command takes it from its own environment")
             }
             Self::Output(error) => write!(f, "standard output cannot be written: {error}; make room there"),
+            Self::Policy { file, line, invalid } => {
+                write!(f, "the upstream-TLS policy is refused: {file}:{line}: {invalid}")
+            }
             Self::Secret(invalid) => invalid.fmt(f),
             Self::SelfCheck(reason) => write!(
                 f,
                 "the minted key does not verify ({reason}) and is not printed; report this"
             ),
             Self::StdinTwice => f.write_str(
-                "the configuration and the key cannot both be read from standard input; put one \
-                 into a file",
+                "two inputs cannot both be read from standard input; put one into a file",
             ),
             Self::TooManyLimits => write!(
                 f,
                 "the caveats of the key would set more than {MAX_CHILD_LIMITS} limits: every gate \
                  would refuse the key; say less, or mint a key with them in --only"
             ),
+            Self::Unrenderable { member, reason } => {
+                write!(f, "the list of upstreams cannot be rendered: {member}: {reason}")
+            }
+            Self::Upstreams(invalid) => write!(f, "the list of upstreams is refused: {invalid}"),
+            Self::UpstreamsText { what, line } => {
+                write!(f, "the list of upstreams is refused: {what}")?;
+                line.map_or(Ok(()), |line| write!(f, ", line {line}"))
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A running gate, asked over HTTP.
+//! A running gate, or the admin interface of its proxy, asked over HTTP.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -16,14 +16,16 @@ use super::error::Exit;
 use super::output::shown;
 use super::time::words;
 
-/// The longest answer that is read: many times what a gate has to say.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+/// The longest usage answer that is read: many times what a gate has to say.
+pub(super) const MAX_USAGE_BYTES: u64 = 64 * 1024;
 
-/// What asks a gate.
+/// What asks.
 pub(super) struct Client {
     /// How long it may take, from the first look for its name to the last byte.
     pub(super) timeout_secs: u64,
-    /// The authorities that may vouch for it.
+    /// The longest answer that is read.
+    pub(super) max_bytes: u64,
+    /// The authorities that may vouch for what is asked.
     pub(super) roots: RootCerts,
 }
 
@@ -50,9 +52,41 @@ pub(super) enum Failure {
     Timeout(u64),
     /// The two do not agree on a secure connection.
     Tls(String),
-    /// The answer is longer than any usage answer.
-    TooLong,
+    /// The answer is longer than so many bytes, and than any answer.
+    TooLong(u64),
 }
+
+/// What the texts call what is asked.
+pub(super) struct Asked {
+    /// What answers.
+    who: &'static str,
+    /// What a right answer is.
+    answer: &'static str,
+    /// Where it is said where to ask.
+    url: &'static str,
+    /// What would go where a redirect leads.
+    carried: &'static str,
+    /// Whose certificate it has, and whose log.
+    whose: &'static str,
+}
+
+/// A gate, asked for usage.
+const GATE: Asked = Asked {
+    who: "the gate",
+    answer: "usage answer",
+    url: "--url",
+    carried: ", since the key would go there too",
+    whose: "the gate's",
+};
+
+/// The admin interface of an Envoy.
+pub(super) const ADMIN: Asked = Asked {
+    who: "the admin interface",
+    answer: "answer of Envoy's admin interface",
+    url: "the URL",
+    carried: "",
+    whose: "the proxy's",
+};
 
 /// What a gate says of a refusal.
 #[derive(Debug)]
@@ -85,8 +119,20 @@ impl Client {
         Ok(body)
     }
 
+    /// Asks without a key, and answers the body of the answer.
+    pub(super) fn get(&self, url: &str) -> Result<Vec<u8>, Failure> {
+        let request = self.agent().get(url).header(ACCEPT, "application/json");
+        let response = request.call().map_err(|error| self.failure(error))?;
+        let status = response.status();
+        if status.is_redirection() {
+            return Err(Failure::Redirect(status));
+        }
+        let body = self.read(response)?;
+        if status == StatusCode::OK { Ok(body) } else { Err(Failure::Refused(status, None)) }
+    }
+
     fn read(&self, response: Response<Body>) -> Result<Vec<u8>, Failure> {
-        let body = response.into_body().into_with_config().limit(MAX_ANSWER_BYTES + 1);
+        let body = response.into_body().into_with_config().limit(self.max_bytes + 1);
         body.read_to_vec().map_err(|error| self.failure(error))
     }
 
@@ -111,7 +157,7 @@ impl Client {
             ureq::Error::HostNotFound => Failure::Connect(io::Error::other("no such host")),
             ureq::Error::Rustls(error) => Failure::Tls(error.to_string()),
             ureq::Error::Tls(text) => Failure::Tls(text.to_owned()),
-            ureq::Error::BodyExceedsLimit(_) => Failure::TooLong,
+            ureq::Error::BodyExceedsLimit(_) => Failure::TooLong(self.max_bytes),
             _ => Failure::NotHttp,
         }
     }
@@ -167,28 +213,36 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, &GATE)
+    }
+}
+
+impl Failure {
+    /// Writes what is wrong, in words for what was asked.
+    pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, asked: &Asked) -> fmt::Result {
+        let Asked { who, answer, url, carried, whose } = asked;
         match self {
-            Self::Closed => f.write_str(
-                "the connection ends before the answer does; check --url, and the gate's log",
+            Self::Closed => write!(
+                f,
+                "the connection ends before the answer does; check {url}, and {whose} log"
             ),
             Self::Connect(error) => {
                 let error = shown(&error.to_string());
-                write!(f, "cannot connect to the gate: {error}; check --url, and whether it runs")
+                write!(f, "cannot connect to {who}: {error}; check {url}, and whether it runs")
             }
             Self::NoUsage(invalid) => {
                 let invalid = shown(&invalid.to_string());
-                write!(f, "the answer is no usage answer: {invalid}; check --url")
+                write!(f, "the answer is no {answer}: {invalid}; check {url}")
             }
-            Self::NotHttp => f.write_str("the answer is no usage answer: not HTTP; check --url"),
+            Self::NotHttp => write!(f, "the answer is no {answer}: not HTTP; check {url}"),
             Self::Redirect(status) => write!(
                 f,
-                "the gate answers {}, a redirect, which is not followed, since the key would go \
-                 there too; check --url",
+                "{who} answers {}, a redirect, which is not followed{carried}; check {url}",
                 status.as_u16()
             ),
-            Self::Refused(status, reason) => write_refusal(f, *status, reason.as_ref()),
+            Self::Refused(status, reason) => write_refusal(f, *status, reason.as_ref(), asked),
             Self::RefusedOthers(status, reason) => {
-                write_refusal(f, *status, Some(reason))?;
+                write_refusal(f, *status, Some(reason), asked)?;
                 f.write_str(
                     "; another key or a tenant may be asked for with a key whose tier has \
                      usage_of_others",
@@ -199,19 +253,18 @@ impl fmt::Display for Failure {
             ),
             Self::Timeout(secs) => write!(
                 f,
-                "no answer within {}; check --url, or allow more in --timeout",
+                "no answer within {}; check {url}, or allow more in --timeout",
                 words(*secs)
             ),
             Self::Tls(error) => write!(
                 f,
-                "the TLS connection fails: {}; check --url, and --ca if the gate's certificate is \
+                "the TLS connection fails: {}; check {url}, and --ca if {whose} certificate is \
                  from an authority of your own",
                 shown(error)
             ),
-            Self::TooLong => write!(
-                f,
-                "the answer is no usage answer: longer than {MAX_ANSWER_BYTES} bytes; check --url"
-            ),
+            Self::TooLong(max) => {
+                write!(f, "the answer is no {answer}: longer than {max} bytes; check {url}")
+            }
         }
     }
 }
@@ -220,10 +273,11 @@ fn write_refusal(
     f: &mut fmt::Formatter<'_>,
     status: StatusCode,
     reason: Option<&Reason>,
+    Asked { who, url, .. }: &Asked,
 ) -> fmt::Result {
-    write!(f, "the gate answers {}", status.as_u16())?;
+    write!(f, "{who} answers {}", status.as_u16())?;
     let Some(Reason { message, code }) = reason else {
-        return f.write_str(" and gives no reason; check --url");
+        return write!(f, " and gives no reason; check {url}");
     };
     write!(f, ": {}", shown(message))?;
     code.as_ref().map_or(Ok(()), |code| write!(f, ", code {}", shown(code)))

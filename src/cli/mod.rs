@@ -1,5 +1,5 @@
-//! The `vkey` command: mints keys, narrows them, explains what the gate makes of them, and asks a
-//! gate what it has counted for one.
+//! The `vkey` command: mints keys, narrows them, explains what the gate makes of them, asks a gate
+//! what it has counted for one, and holds upstreams against the TLS policy.
 //!
 //! Secrets and keys come from standard input, a file or the environment, never from an argument:
 //! every user of a machine can read the arguments of its processes. What was typed is not repeated
@@ -25,6 +25,7 @@ mod report;
 mod ring;
 mod secret;
 mod time;
+mod tls;
 mod url;
 mod usage;
 
@@ -65,6 +66,9 @@ enum Command {
     /// Look at plugin configurations
     #[command(subcommand)]
     Config(check::Command),
+    /// Look at the upstream-TLS policy, and at how proxies keep it
+    #[command(subcommand)]
+    Tls(tls::Command),
     /// Ask a running gate for a key's counts and allowances
     Usage(Box<usage::Args>),
 }
@@ -91,6 +95,7 @@ fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
         Command::Inspect(args) => inspect::run(args, out),
         Command::Explain(args) => explain::run(args, out),
         Command::Config(command) => check::run(command, out),
+        Command::Tls(command) => tls::run(command, out),
         Command::Usage(args) => usage::run(args, out),
     }
 }

@@ -60,6 +60,9 @@ impl Output {
 /// How much of a stranger's text is shown on a line.
 const MAX_SHOWN_CHARS: usize = 200;
 
+/// How much of a sentence is shown, in which lists of hosts and pins may stand.
+const MAX_SENTENCE_CHARS: usize = 2000;
+
 /// Indented JSON in ASCII, so that no character of a stranger's text acts on the terminal.
 pub(super) fn pretty(json: &Json) -> String {
     serde_json::to_string_pretty(json).map_or_else(|_| ascii(json), |text| escape(&text))
@@ -79,6 +82,13 @@ pub(super) fn shown(text: &str) -> String {
     let string = ascii(&Json::String(start));
     let inner = string.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     inner.unwrap_or_default().to_owned()
+}
+
+/// A sentence that quotes a stranger's text, in ASCII on one line; a very long one is cut.
+pub(super) fn sentence(text: &str) -> String {
+    let start: String = text.chars().take(MAX_SENTENCE_CHARS).collect();
+    let cut = if start.len() < text.len() { "..." } else { "" };
+    escape(&start).replace('\n', "\\n") + cut
 }
 
 /// A stranger's name as a word of a line; in quotes where it could be taken for anything else.
@@ -121,6 +131,15 @@ mod tests {
         assert_eq!(shown("a \"b\"\n\u{1b}[2J\u{202e}"), r#"a \"b\"\n\u001b[2J\u202e"#);
         assert_eq!(shown(&"é".repeat(200)), r"\u00e9".repeat(200));
         assert_eq!(shown(&"a".repeat(201)), "a".repeat(200) + "...");
+    }
+
+    #[test]
+    fn a_sentence_is_one_line_in_ascii() {
+        assert_eq!(
+            sentence("write {\"a\": \u{1b}}\nmore\u{202e}"),
+            "write {\"a\": \\u001b}\\nmore\\u202e"
+        );
+        assert_eq!(sentence(&"a".repeat(3000)), "a".repeat(2000) + "...");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where a gate answers, as `--url` says it.
+//! Where a gate, or the admin interface of an Envoy, answers.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,10 @@ use crate::config::DEFAULT_USAGE_PATH;
 
 const EXPECTED: &str = "expected an http or https URL, as https://gw.example/.vkey/usage";
 
-/// The URL of a usage answer.
+/// What the URL of an admin interface has to look like.
+const EXPECTED_ADMIN: &str = "expected an http or https URL, as http://127.0.0.1:9901";
+
+/// A URL whose query, if it may have one, is kept apart.
 #[derive(Clone)]
 pub(super) struct Url {
     scheme: Scheme,
@@ -21,26 +24,47 @@ impl Url {
     /// Reads an argument. Whatever it says besides scheme, authority and path is refused: it would
     /// be dropped, or be a secret where none belongs.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        let (url, query) = Self::split(text, EXPECTED)?;
+        if query.is_some() {
+            return Err("expected no query in the URL; use --jti or --tenant");
+        }
+        let path = Some(url.path).filter(|path| path != "/");
+        Ok(Self { path: path.unwrap_or_else(|| DEFAULT_USAGE_PATH.to_owned()), ..url })
+    }
+
+    /// Reads the URL of an admin interface, or of what it answers with: the URL, and its query.
+    pub(super) fn parse_admin(text: &str) -> Result<(Self, Option<String>), &'static str> {
+        Self::split(text, EXPECTED_ADMIN)
+    }
+
+    fn split(text: &str, expected: &'static str) -> Result<(Self, Option<String>), &'static str> {
         if text.contains('#') {
             return Err("expected no fragment in the URL; leave out what begins with #");
         }
-        let parts = text.parse::<Uri>().map_err(|_| EXPECTED)?.into_parts();
-        let scheme = parts.scheme.filter(is_http).ok_or(EXPECTED)?;
-        let authority = parts.authority.ok_or(EXPECTED)?;
+        let parts = text.parse::<Uri>().map_err(|_| expected)?.into_parts();
+        let scheme = parts.scheme.filter(is_http).ok_or(expected)?;
+        let authority = parts.authority.ok_or(expected)?;
         if authority.as_str().contains('@') {
             return Err(
                 "expected no user and no password in the URL; it is the key that says who asks",
             );
         }
         if !has_host_and_port(&authority) {
-            return Err(EXPECTED);
+            return Err(expected);
         }
-        let target = parts.path_and_query.ok_or(EXPECTED)?;
-        if target.query().is_some() {
-            return Err("expected no query in the URL; use --jti or --tenant");
-        }
-        let path = Some(target.path()).filter(|path| *path != "/").unwrap_or(DEFAULT_USAGE_PATH);
-        Ok(Self { scheme, authority, path: path.to_owned() })
+        let target = parts.path_and_query.ok_or(expected)?;
+        let url = Self { scheme, authority, path: target.path().to_owned() };
+        Ok((url, target.query().map(str::to_owned)))
+    }
+
+    /// The path, without a slash at its end.
+    pub(super) fn path(&self) -> &str {
+        self.path.trim_end_matches('/')
+    }
+
+    /// The URL in full, with another path and query.
+    pub(super) fn with_target(&self, target: &str) -> String {
+        format!("{}://{}{target}", self.scheme, self.authority)
     }
 
     /// Whether it is https.

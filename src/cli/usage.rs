@@ -10,7 +10,7 @@ use crate::token::Unverified;
 
 use super::counts::Counts;
 use super::error::{Error, Exit, InputProblem};
-use super::gate::{Client, Failure};
+use super::gate::{Client, Failure, MAX_USAGE_BYTES};
 use super::input::{KeyArgs, Place};
 use super::output::{Output, ascii};
 use super::url::Url;
@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
     // What is no key must not leave this machine: it may be a secret in the wrong place.
     Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)?;
-    let client = Client { timeout_secs: *timeout, roots };
+    let client = Client { timeout_secs: *timeout, max_bytes: MAX_USAGE_BYTES, roots };
     let query = args.subject.query();
     let failure = |failure: Failure| match query {
         Some(_) => Error::Gate(failure.of_others()),
@@ -95,7 +95,7 @@ fn show(body: &[u8], json: bool, out: &mut Output) -> Result<(), Error> {
 }
 
 /// Reads the authorities of `--ca`.
-fn read_roots(path: &Path) -> Result<RootCerts, Error> {
+pub(super) fn read_roots(path: &Path) -> Result<RootCerts, Error> {
     let place = Place::File("--ca", path.to_owned());
     let text = place.read_bytes(MAX_CA_BYTES)?;
     let items: Result<Vec<_>, _> = parse_pem(&text).collect();
@@ -112,7 +112,8 @@ fn id(text: &str) -> Result<String, &'static str> {
     if is_id(text) { Ok(text.to_owned()) } else { Err("expected 1 to 64 of A-Z a-z 0-9 _ -") }
 }
 
-fn timeout(text: &str) -> Result<u64, &'static str> {
+/// Reads how long an answer may take.
+pub(super) fn timeout(text: &str) -> Result<u64, &'static str> {
     let secs = text.parse().ok().filter(|secs| (1..=MAX_TIMEOUT_SECS).contains(secs));
     secs.ok_or("expected whole seconds, 1 to 3600")
 }

@@ -11,11 +11,15 @@
 )]
 
 mod config;
+mod crd;
 mod explain;
 mod harness;
 mod inputs;
 mod mint;
 mod streams;
+mod tls;
+mod tls_lint;
+mod tls_render;
 mod usage;
 
 use base64::Engine as _;

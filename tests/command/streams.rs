@@ -31,6 +31,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let gate = Gate::new();
     let key = gate.mint(&[]);
     let explain = ["explain", "--method", "GET", "--path", "/admin", "--now", NOW];
+    let broken = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/lint/plaintext.yaml");
     let runs = [
         (Vkey::new(&["secret", "new"]), 0),
         (Vkey::new(&["--help"]), 0),
@@ -38,6 +39,8 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         (gate.vkey(&["mint", "--tenant", "acme", "--lifetime", "1h"]), 0),
         // The verdict stays a denial, whoever reads it.
         (gate.vkey(&explain), 1),
+        (Vkey::new(&["tls", "show"]), 0),
+        (Vkey::new(&["tls", "lint", broken]), 1),
     ];
     for (run, code) in runs {
         let mut child = run.command().spawn().expect("the command starts");
@@ -57,7 +60,7 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
     let jwt = format!("eyJhbGciOiJIUzI1NiJ9.{}", "e30".repeat(20));
     let secrets =
         [gate.mint(&[]), jwt, gate.secret.clone(), ["Tr0ub4dor&3", "horse", "staple"].join("-")];
-    let before: [&[&str]; 27] = [
+    let before: [&[&str]; 31] = [
         &[],
         &["help"],
         &["secret"],
@@ -79,6 +82,10 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
         &["explain", "--client-cert"],
         &["config"],
         &["config", "check"],
+        &["tls"],
+        &["tls", "lint"],
+        &["tls", "show", "--policy"],
+        &["tls", "status"],
         &["usage"],
         &["usage", "--url"],
         &["usage", "--url", "http://127.0.0.1:1", "--jti"],

@@ -35,11 +35,11 @@ tier_requests_day           100000       100      99900  11h 22m 5s
 ";
 
 /// Nothing listens on this port, which nothing is given by chance.
-const NOBODY: &str = "http://127.0.0.1:1";
+pub(crate) const NOBODY: &str = "http://127.0.0.1:1";
 
 /// What answers, and in the end what it was asked.
-struct Server {
-    address: String,
+pub(crate) struct Server {
+    pub(crate) address: String,
     asked: JoinHandle<String>,
 }
 
@@ -53,12 +53,12 @@ impl Server {
     }
 
     /// Answers with these bytes.
-    fn raw(answer: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn raw(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::new(move |stream| exchange(stream, &answer))
     }
 
-    fn answering(status: impl Display, body: impl Display) -> Self {
+    pub(crate) fn answering(status: impl Display, body: impl Display) -> Self {
         Self::raw(response(status, body))
     }
 
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// What it was asked, line by line.
-    fn asked(self) -> Vec<String> {
+    pub(crate) fn asked(self) -> Vec<String> {
         let asked = self.asked.join().expect("the server ends");
         asked.trim_end().lines().map(str::to_owned).collect()
     }
@@ -99,7 +99,7 @@ fn ask(url: &str, args: &[&str]) -> Vkey {
 }
 
 #[track_caller]
-fn fails(vkey: Vkey, code: i32, says: &str) {
+pub(crate) fn fails(vkey: Vkey, code: i32, says: &str) {
     let args = vkey.args.join(" ");
     let done = vkey.run();
     let expected = format!("vkey: {says}\n");

@@ -32,6 +32,9 @@ mod memory;
 mod metrics;
 mod reasons;
 mod rotation;
+#[cfg(feature = "cli")]
+mod tls_lint;
+mod tls_render;
 mod updates;
 mod upstream_gate;
 mod upstreams;

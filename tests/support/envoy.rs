@@ -172,6 +172,11 @@ impl Envoy {
         self.gate
     }
 
+    /// Where the admin interface answers.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// One request to the gate on a connection of its own.
     pub(crate) fn send(&self, request: &Request) -> Response {
         Connection::open(self.gate).send(request)

@@ -1,0 +1,99 @@
+//! The admin interface of a running Envoy.
+
+use std::path::PathBuf;
+
+use ureq::tls::RootCerts;
+
+use super::super::error::Error;
+use super::super::gate::Client;
+use super::super::url::Url;
+use super::super::usage::{read_roots, timeout};
+
+/// Where a running Envoy shows its configuration.
+const CONFIG_DUMP: &str = "/config_dump";
+
+/// With the endpoints, which may be all that names a cluster's hosts.
+const INCLUDE_EDS: &str = "include_eds";
+
+/// How the admin interface is asked. It is sent no secret, but what it answers has to be its own.
+#[derive(clap::Args)]
+pub(super) struct AdminArgs {
+    /// Trust the authorities in this file, PEM, and no others; by default those of the web
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Allow http to other machines, where everybody on the way can read and change the answer
+    #[arg(long)]
+    allow_http: bool,
+    /// How long the answer may take, 1 to 3600
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = timeout)]
+    timeout: u64,
+}
+
+/// The URL of an admin interface, or of its configuration dump.
+#[derive(Clone)]
+pub(super) struct AdminUrl {
+    url: Url,
+    query: Option<String>,
+}
+
+impl AdminUrl {
+    /// Whether a text is meant as a URL and not as the path of a file.
+    pub(super) fn is_url(text: &str) -> bool {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| {
+            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+        })
+    }
+
+    /// Reads an argument: the URL of an admin interface, whatever path it is at; of its dump, with a
+    /// query.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        let (url, query) = Url::parse_admin(text)?;
+        if query.is_some() && !url.path().ends_with(CONFIG_DUMP) {
+            return Err("expected no query in the URL, other than that of /config_dump");
+        }
+        Ok(Self { url, query })
+    }
+
+    /// Reads the URL of an admin interface itself.
+    pub(super) fn parse_base(text: &str) -> Result<Self, &'static str> {
+        let (url, query) = Url::parse_admin(text)?;
+        if query.is_some() {
+            return Err("expected no query in the URL");
+        }
+        Ok(Self { url, query })
+    }
+
+    /// The URL of the configuration dump.
+    pub(super) fn config_dump(&self) -> String {
+        let path = self.url.path();
+        let base = path.strip_suffix(CONFIG_DUMP).unwrap_or(path);
+        let query = self.query.as_deref().unwrap_or(INCLUDE_EDS);
+        self.url.with_target(&format!("{base}{CONFIG_DUMP}?{query}"))
+    }
+
+    /// The URL of something else that it answers.
+    pub(super) fn target(&self, target: &str) -> String {
+        self.url.with_target(&format!("{}{target}", self.url.path()))
+    }
+}
+
+impl AdminArgs {
+    /// Asks for something below an admin interface's URL, not longer than `max_bytes`.
+    pub(super) fn ask(
+        &self,
+        AdminUrl { url, .. }: &AdminUrl,
+        target: &str,
+        max_bytes: u64,
+    ) -> Result<Vec<u8>, Error> {
+        if !url.is_encrypted() && !url.is_loopback() && !self.allow_http {
+            return Err(Error::AdminCleartext);
+        }
+        if !url.is_encrypted() && self.ca.is_some() {
+            return Err(Error::CaForHttp);
+        }
+        let roots = self.ca.as_deref().map_or(Ok(RootCerts::WebPki), read_roots)?;
+        let client = Client { timeout_secs: self.timeout, max_bytes, roots };
+        client.get(target).map_err(Error::Admin)
+    }
+}

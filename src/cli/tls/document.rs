@@ -1,0 +1,235 @@
+//! What Envoy is configured by: YAML or JSON, and the members of protobuf messages in it.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// The longest configuration or dump that is read: some thousand clusters.
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// The most values that a YAML text may hold, and the most that its aliases may add.
+const MAX_YAML_NODES: usize = 1_000_000;
+const MAX_YAML_ALIASED: usize = 100_000;
+
+const TOO_MUCH: &str = "more than this command reads";
+
+/// What every type of a message begins with (`google.protobuf.Any`).
+const TYPE_PREFIX: &str = "type.googleapis.com/";
+
+/// Why a text is no document. It quotes nothing: private keys may stand in a configuration.
+#[derive(Debug)]
+pub(in crate::cli) struct Unreadable {
+    what: &'static str,
+    line: Option<u64>,
+}
+
+/// Reads YAML, of which JSON is a part. A name that stands twice in one place is refused: whoever reads
+/// the text next may take the other value.
+pub(super) fn parse(text: &[u8]) -> Result<Value, Unreadable> {
+    let text = str::from_utf8(text).map_err(|_| Unreadable { what: "not UTF-8", line: None })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let looks_like_json = text.trim_start().starts_with(['{', '[']);
+    let json = looks_like_json.then(|| serde_json::from_str::<Strict>(text));
+    match json {
+        Some(Ok(Strict(value))) => Ok(value),
+        // In YAML, names in braces need no quotes.
+        Some(Err(error)) => yaml(text).map_err(|_| json_error(&error)),
+        None => yaml(text),
+    }
+}
+
+fn yaml(text: &str) -> Result<Value, Unreadable> {
+    let budget = serde_saphyr::budget! {
+        max_events: MAX_YAML_NODES,
+        max_nodes: MAX_YAML_NODES,
+        max_recorded_anchor_events: MAX_YAML_NODES,
+    };
+    let alias_limits = serde_saphyr::alias_limits! { max_total_replayed_events: MAX_YAML_ALIASED };
+    let options = serde_saphyr::options! {
+        budget: budget,
+        alias_limits: alias_limits,
+        with_snippet: false,
+    };
+    let read = serde_saphyr::from_str_with_options::<Strict>(text, options);
+    read.map(|Strict(value)| value).map_err(|error| yaml_error(&error))
+}
+
+fn json_error(error: &serde_json::Error) -> Unreadable {
+    let what = if error.is_data() { "a name stands twice" } else { "not valid JSON" };
+    Unreadable { what, line: u64::try_from(error.line()).ok() }
+}
+
+fn yaml_error(error: &serde_saphyr::Error) -> Unreadable {
+    use serde_saphyr::Error;
+    let line = error.location().map(|location| location.line());
+    let mut cause = error.without_snippet();
+    while let Error::AliasError { error, .. } = cause {
+        cause = error;
+    }
+    let what = match cause {
+        Error::DuplicateMappingKey { .. } => "a name stands twice",
+        Error::MultipleDocuments { .. } => "more than one YAML document",
+        Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::Budget { .. } => TOO_MUCH,
+        _ => "not valid YAML",
+    };
+    Unreadable { what, line }
+}
+
+impl Unreadable {
+    /// There is more in it than is looked at.
+    pub(super) fn too_much() -> Self {
+        Self { what: TOO_MUCH, line: None }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what)?;
+        self.line.map_or(Ok(()), |line| write!(f, ", line {line}"))
+    }
+}
+
+/// A value whose objects hold each name once.
+struct Strict(Value);
+
+struct StrictVisitor;
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Strict(item)) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, Strict(value))) = map.next_entry::<String, Strict>()? {
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom("a name stands twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+// === members of messages ===
+
+/// A member by its name in the API. JSON of protobuf may spell it in camel case, and `null` is absent.
+pub(super) fn get<'a>(message: &'a Value, name: &str) -> Option<&'a Value> {
+    let members = message.as_object()?;
+    let found = members.get(name).or_else(|| members.get(&camel(name)));
+    found.filter(|value| !value.is_null())
+}
+
+/// A member of a member.
+pub(super) fn at<'a>(message: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(message, |message, name| get(message, name))
+}
+
+/// A text that is not empty: protobuf knows no difference between empty and absent.
+pub(super) fn text<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
+    get(message, name).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// The items of a list; none where it is absent.
+pub(super) fn items<'a>(message: &'a Value, name: &str) -> &'a [Value] {
+    get(message, name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Whether a member is set to true.
+pub(super) fn is_true(message: &Value, name: &str) -> bool {
+    match get(message, name) {
+        Some(Value::Bool(value)) => *value,
+        Some(Value::String(text)) => text == "true",
+        _ => false,
+    }
+}
+
+/// Whether a member is one of an enumeration's values, by name or number.
+pub(super) fn is_choice(message: &Value, name: &str, word: &str, number: u64) -> bool {
+    match get(message, name) {
+        Some(Value::String(text)) => text == word,
+        Some(Value::Number(given)) => given.as_u64() == Some(number),
+        _ => false,
+    }
+}
+
+/// The type and the content of a message of any type; one that is wrapped because the writer does not
+/// know its type (`xds.type.v3.TypedStruct`) is unwrapped.
+pub(super) fn typed(any: &Value) -> (&str, &Value) {
+    let kind = text(any, "@type").unwrap_or_default();
+    let wrapped = text(any, "type_url").zip(get(any, "value"));
+    let (kind, content) = match wrapped {
+        Some(wrapped) if kind.ends_with(".TypedStruct") => wrapped,
+        _ => (kind, any),
+    };
+    (kind.strip_prefix(TYPE_PREFIX).unwrap_or(kind), content)
+}
+
+/// Calls `visit` with each object of the document, outer ones first.
+pub(super) fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a Value)) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
+        Value::Object(members) => {
+            visit(value);
+            members.values().for_each(|member| walk(member, visit));
+        }
+        _ => {}
+    }
+}
+
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        camel.push_str(letters.as_str());
+    }
+    camel
+}

@@ -1,0 +1,100 @@
+//! What lint finds.
+
+use crate::json::Json;
+
+/// A defect of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// The cluster's name.
+    pub(super) cluster: String,
+    /// The host that asks for what is missing.
+    pub(super) host: String,
+    /// What is broken.
+    pub(super) rule: Rule,
+    /// What is wrong, in words.
+    pub(super) reason: String,
+    /// What to write, and where.
+    pub(super) fix: String,
+}
+
+/// What a person should know of a cluster, and no defect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    /// The cluster's name; of a listener, its own.
+    pub(super) place: String,
+    /// What there is to know.
+    pub(super) text: String,
+}
+
+macro_rules! rules {
+    ($($variant:ident $code:literal $about:literal,)*) => {
+        /// What a cluster can be broken in.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Rule {
+            $(#[doc = $about] $variant,)*
+        }
+
+        impl Rule {
+            /// Every rule.
+            pub(super) const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The id; scripts depend on it.
+            pub(super) fn id(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// What the rule finds, in words.
+            pub(super) fn about(self) -> &'static str {
+                match self { $(Self::$variant => $about,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    AcceptUntrusted "accept_untrusted" "certificates are accepted although their chain is not verified",
+    CaMissing "ca_missing" "no trusted authority, so no chain is verified",
+    ClientCertificateMissing "client_certificate_missing" "the policy asks for a client certificate, and there is none",
+    CustomValidator "custom_validator" "another validator takes the place of all other verification",
+    ExpiredAccepted "expired_accepted" "expired certificates are accepted",
+    GateFailOpen "gate_fail_open" "requests pass when the gate fails",
+    GateMissing "gate_missing" "the gate is not among the cluster's HTTP filters",
+    PinsMissing "pins_missing" "the policy pins certificates, the cluster does not",
+    PinsWrong "pins_wrong" "other certificates than the pinned ones are accepted",
+    Plaintext "plaintext" "requests leave without TLS",
+    Renegotiation "allow_renegotiation" "the upstream may renegotiate",
+    SanMatchMissing "san_match_missing" "a chain is verified, but not for whom the certificate is",
+    SanMatchWide "san_match_wide" "the match of names lets more in than the host",
+    SanMatchWrong "san_match_wrong" "the match of names is for another host",
+    SkipExpired "skip_expired" "the policy's exception of the host has expired",
+    SniFromHeader "sni_from_header" "a request header says which name is sent and verified",
+    SniMissing "sni_missing" "no server name is sent",
+    SniWrong "sni_wrong" "the server name that is sent is another host's",
+    StampMissing "stamp_missing" "the cluster's metadata has no stamp that can be read",
+    StampOtherHosts "stamp_other_hosts" "the stamp is for other hosts",
+    StampStale "stamp_stale" "the stamp is of another policy",
+    TlsContextObsolete "tls_context_obsolete" "TLS is set up by tls_context, which Envoy no longer reads",
+    TransportSocketUnknown "transport_socket_unknown" "a transport socket of which it is not known that it is TLS",
+    VersionCapped "version_capped" "the highest version of TLS is below the lowest that the policy allows",
+    VersionLow "version_low" "versions of TLS below the policy's are allowed",
+}
+
+impl Finding {
+    /// The finding for programs.
+    pub(super) fn to_json(&self) -> Json {
+        Json::object([
+            ("cluster", self.cluster.as_str().into()),
+            ("host", self.host.as_str().into()),
+            ("rule", self.rule.id().into()),
+            ("reason", self.reason.as_str().into()),
+            ("fix", self.fix.as_str().into()),
+        ])
+    }
+}
+
+impl Note {
+    /// The note for programs.
+    pub(super) fn to_json(&self) -> Json {
+        Json::object([("place", self.place.as_str().into()), ("text", self.text.as_str().into())])
+    }
+}

@@ -1,0 +1,312 @@
+//! One cluster, held against the policy.
+
+use serde_json::Value;
+
+use crate::upstream_tls::{
+    Demand, EffectivePolicy, Requirement, Skip, TlsVersion, UpstreamHost, UpstreamPattern,
+};
+
+use super::super::document::{get, text, typed};
+use super::super::show::{rule_for, skip_text};
+use super::finding::{Finding, Note, Rule};
+use super::hosts::{Named, Source, Subject, hosts, subjects};
+use super::scene::{Scene, parts};
+use super::socket::{Branch, Channel, branches};
+use super::{gate, names, trust};
+
+/// What came of one cluster.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// What is broken.
+    pub(super) findings: Vec<Finding>,
+    /// What a person should know.
+    pub(super) notes: Vec<Note>,
+    /// Whether the policy is about the cluster.
+    pub(super) is_judged: bool,
+    /// How many names were looked at.
+    pub(super) names: usize,
+}
+
+/// A cluster in the light of the policy.
+pub(super) struct Case<'a, 'p> {
+    /// The cluster.
+    pub(super) cluster: &'a Value,
+    /// The rest of the configuration.
+    pub(super) scene: &'a Scene<'a>,
+    /// The digest of the policy.
+    pub(super) digest: &'p str,
+    /// The hosts that have to be verified, and what is asked for each; never empty.
+    pub(super) asked: Vec<(Named, Requirement<'p>)>,
+}
+
+/// Holds a cluster against the policy.
+pub(super) fn judge(
+    cluster: &Value,
+    scene: &Scene<'_>,
+    policy: &EffectivePolicy,
+    now_secs: u64,
+) -> Judged {
+    let name = text(cluster, "name").unwrap_or_default();
+    // It connects to nothing itself; what it consists of is judged.
+    if !parts(cluster).is_empty() {
+        return Judged::default();
+    }
+    let hosts = hosts(cluster, scene);
+    let mut judged = Judged { names: hosts.len(), ..Judged::default() };
+    let subjects = subjects(hosts, policy, now_secs);
+    judged.is_judged = !subjects.is_empty();
+    judged.notes.extend(open_note(cluster, name));
+    let mut asked = Vec::new();
+    for Subject { named, demand } in subjects {
+        match demand {
+            Demand::Skip(skip) => judged.note_skip(name, &named, skip, now_secs),
+            Demand::Unlisted => {}
+            Demand::Verify(requirement) => {
+                judged.find_expired(name, &named, policy, now_secs);
+                asked.push((named, requirement));
+            }
+        }
+    }
+    if !asked.is_empty() {
+        let digest = policy.file().digest();
+        Case { cluster, scene, digest, asked }.judge(&mut judged.findings);
+    }
+    judged
+}
+
+impl Judged {
+    fn note_skip(&mut self, cluster: &str, named: &Named, skip: &Skip, now_secs: u64) {
+        let text = format!("{}: {}", named.name, skip_text(skip, now_secs));
+        let note = Note { place: cluster.to_owned(), text };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// An exception that is over, and still stands in the policy.
+    fn find_expired(
+        &mut self,
+        cluster: &str,
+        named: &Named,
+        policy: &EffectivePolicy,
+        now_secs: u64,
+    ) {
+        let skip = rule_for(policy.file(), &named.host).and_then(|rule| rule.skip.as_ref());
+        let Some(skip) = skip.filter(|skip| !skip.is_in_force(now_secs)) else {
+            return;
+        };
+        let finding = Finding {
+            cluster: cluster.to_owned(),
+            host: named.name.clone(),
+            rule: Rule::SkipExpired,
+            reason: skip_text(skip, now_secs),
+            fix:
+                "let the upstream be verified and remove insecure_skip_verify from the policy, or \
+                  agree on a later day with its owner"
+                    .to_owned(),
+        };
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+}
+
+impl<'a> Case<'a, '_> {
+    fn judge(&self, findings: &mut Vec<Finding>) {
+        gate::judge(self, findings);
+        if let Some(finding) = self.obsolete() {
+            return findings.push(finding);
+        }
+        for branch in branches(self.cluster) {
+            let mut found = Vec::new();
+            self.judge_branch(&branch, &mut found);
+            for finding in found {
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+        }
+    }
+
+    fn judge_branch(&self, branch: &Branch<'a>, findings: &mut Vec<Finding>) {
+        let place = &branch.place;
+        let tls = |place: &str| {
+            format!("in {place} write envoy.transport_sockets.tls with an UpstreamTlsContext")
+        };
+        match branch.channel {
+            Channel::Plain(why) => {
+                let reason = format!("requests leave without TLS: {why}, in {place}");
+                findings.push(self.finding(Rule::Plaintext, reason, tls(place)));
+            }
+            Channel::Unknown(kind) => {
+                let reason = format!("nothing is known of the transport socket {kind} in {place}");
+                findings.push(self.finding(Rule::TransportSocketUnknown, reason, tls(place)));
+            }
+            Channel::Quic(context) => {
+                self.judge_context(context, place, findings);
+            }
+            Channel::Tls(context) => {
+                findings.extend(self.low_version(context, place));
+                findings.extend(self.capped_version(context, place));
+                self.judge_context(context, place, findings);
+            }
+        }
+    }
+
+    fn judge_context(&self, context: &'a Value, place: &str, findings: &mut Vec<Finding>) {
+        trust::judge(self, context, place, findings);
+        names::judge(self, context, place, findings);
+    }
+
+    /// TLS as it was set up up to the API's version 2. Nothing reads it, so the connection is plain.
+    fn obsolete(&self) -> Option<Finding> {
+        let is_obsolete = get(self.cluster, "tls_context").is_some()
+            && get(self.cluster, "transport_socket").is_none();
+        let reason =
+            "tls_context is no longer part of Envoy's API, and there is no transport_socket";
+        let fix = "move what is in tls_context to transport_socket.typed_config, with the @type \
+                   type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+        is_obsolete.then(|| self.finding(Rule::TlsContextObsolete, reason, fix))
+    }
+
+    /// The highest version that a host asks for, and the host.
+    fn min_version(&self) -> Option<(&Named, TlsVersion)> {
+        let versions = self.asked.iter().map(|(named, asked)| (named, asked.min_version));
+        versions.max_by_key(|(_, version)| *version)
+    }
+
+    fn low_version(&self, context: &Value, place: &str) -> Option<Finding> {
+        let (named, wanted) = self.min_version()?;
+        let lowest = version(context, "tls_minimum_protocol_version");
+        (lowest < wanted).then(|| {
+            let reason = format!("{lowest} is allowed; the policy asks for {wanted} or later");
+            let fix = format!(
+                "in {place} write common_tls_context.tls_params.tls_minimum_protocol_version: {}",
+                spelled(wanted)
+            );
+            self.finding_for(named, Rule::VersionLow, reason, fix)
+        })
+    }
+
+    fn capped_version(&self, context: &Value, place: &str) -> Option<Finding> {
+        let (named, wanted) = self.min_version()?;
+        let highest = version(context, "tls_maximum_protocol_version");
+        (highest < wanted).then(|| {
+            let reason = format!(
+                "no connection can satisfy the policy, which asks for {wanted}: the highest version \
+                 is {highest} (Envoy's default for clients is TLSv1.2)"
+            );
+            let fix = format!(
+                "in {place} write common_tls_context.tls_params.tls_maximum_protocol_version: {}",
+                spelled(TlsVersion::V1_3)
+            );
+            self.finding_for(named, Rule::VersionCapped, reason, fix)
+        })
+    }
+
+    /// The hosts that the connection is for: those of the routes where there are some, else those of a
+    /// stamp that is the cluster's, else all.
+    pub(super) fn expected(&self) -> Vec<&Named> {
+        let from = |source| Vec::from_iter(self.from(source));
+        let routed = from(Source::Route);
+        let stamped = from(Source::Stamp);
+        if !routed.is_empty() {
+            routed
+        } else if !stamped.is_empty() && self.stamp_misses().is_none() {
+            stamped
+        } else {
+            self.asked.iter().map(|(named, _)| named).collect()
+        }
+    }
+
+    /// A host of the cluster, as others than the stamp say, that the stamp is not for.
+    pub(super) fn stamp_misses(&self) -> Option<&Named> {
+        let others = [Source::Route, Source::Sni, Source::Endpoint].into_iter();
+        let mut others = others.map(|source| Vec::from_iter(self.from(source)));
+        let others = others.find(|hosts| !hosts.is_empty()).unwrap_or_default();
+        let stamped = super::hosts::stamp_hosts(self.cluster);
+        let stamped: Option<Vec<UpstreamPattern>> = stamped.map(UpstreamPattern::parse).collect();
+        let stamped = stamped.unwrap_or_default();
+        let is_stamped = |named: &Named| {
+            stamped.iter().any(|pattern| {
+                named.pattern.as_ref() == Some(pattern) || pattern.matches(&named.host)
+            })
+        };
+        others.into_iter().find(|named| !is_stamped(named))
+    }
+
+    fn from(&self, source: Source) -> impl Iterator<Item = &Named> {
+        self.asked.iter().map(|(named, _)| named).filter(move |named| named.source == source)
+    }
+
+    /// A finding for the first host.
+    pub(super) fn finding(
+        &self,
+        rule: Rule,
+        reason: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Finding {
+        let host = self.asked.first().map_or("", |(named, _)| &named.name);
+        self.make(host, rule, reason.into(), fix.into())
+    }
+
+    /// A finding for a certain host.
+    pub(super) fn finding_for(
+        &self,
+        named: &Named,
+        rule: Rule,
+        reason: String,
+        fix: String,
+    ) -> Finding {
+        self.make(&named.name, rule, reason, fix)
+    }
+
+    fn make(&self, host: &str, rule: Rule, reason: String, fix: String) -> Finding {
+        let cluster = text(self.cluster, "name").unwrap_or_default().to_owned();
+        Finding { cluster, host: host.to_owned(), rule, reason, fix }
+    }
+}
+
+/// A cluster that takes its host from each request. Nothing in the configuration says which they are.
+fn open_note(cluster: &Value, name: &str) -> Option<Note> {
+    let kind = get(cluster, "cluster_type").and_then(|kind| get(kind, "typed_config"));
+    let kind = kind.map_or("", |config| typed(config).0);
+    let is_open = kind.contains(".dynamic_forward_proxy.")
+        || super::super::document::is_choice(cluster, "type", "ORIGINAL_DST", 4);
+    let text =
+        "it connects to whatever host a request names; only the gate can judge that".to_owned();
+    is_open.then(|| Note { place: name.to_owned(), text })
+}
+
+/// A version in `tls_params`. Envoy's default for clients is TLS 1.2, for the lowest and for the highest.
+fn version(context: &Value, name: &str) -> TlsVersion {
+    let params = get(context, "common_tls_context").and_then(|common| get(common, "tls_params"));
+    match params.and_then(|params| get(params, name)) {
+        None => TlsVersion::V1_2,
+        Some(Value::Number(number)) => number.as_u64().map_or(TlsVersion::Unknown, numbered),
+        Some(Value::String(text)) if text == "TLS_AUTO" => TlsVersion::V1_2,
+        Some(Value::String(text)) => TlsVersion::parse(&text.replace('_', ".")),
+        Some(_) => TlsVersion::Unknown,
+    }
+}
+
+/// A version by its number in Envoy's API.
+fn numbered(number: u64) -> TlsVersion {
+    match number {
+        0 | 3 => TlsVersion::V1_2,
+        1 => TlsVersion::V1_0,
+        2 => TlsVersion::V1_1,
+        4 => TlsVersion::V1_3,
+        _ => TlsVersion::Unknown,
+    }
+}
+
+/// A version as Envoy's API spells it.
+fn spelled(version: TlsVersion) -> String {
+    version.as_str().replace('.', "_")
+}
+
+/// Whether a host is a name, which a server name can be sent for (RFC 6066, section 3).
+pub(super) fn is_name(named: &Named) -> bool {
+    !matches!(named.host, UpstreamHost::Address(_))
+}

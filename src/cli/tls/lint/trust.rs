@@ -1,0 +1,190 @@
+//! Who may vouch for an upstream, and what is accepted without.
+
+use serde_json::Value;
+
+use super::super::document::{at, get, is_choice, is_true, items, text};
+use super::finding::{Finding, Rule};
+use super::judge::Case;
+use super::scene::Scene;
+
+/// Where validation is set up.
+const CONTEXT: &str = "common_tls_context.validation_context";
+
+/// What a connection validates the upstream's certificate by.
+pub(super) struct Validation<'a> {
+    /// Every `CertificateValidationContext` that counts; Envoy merges them.
+    pub(super) contexts: Vec<&'a Value>,
+    /// The name of a secret with another, which the configuration does not hold.
+    pub(super) unseen: Option<&'a str>,
+}
+
+impl<'a> Validation<'a> {
+    /// Gathers what an `UpstreamTlsContext` says.
+    pub(super) fn new(context: &'a Value, scene: &Scene<'a>) -> Self {
+        let combined = ["common_tls_context", "combined_validation_context"];
+        let combined = at(context, &combined);
+        let common = get(context, "common_tls_context");
+        let own = common.and_then(|common| get(common, "validation_context"));
+        let default = combined.and_then(|both| get(both, "default_validation_context"));
+        let sds = [common, combined].into_iter().flatten();
+        let sds = sds.filter_map(|of| get(of, "validation_context_sds_secret_config")).next();
+        let secret = sds.and_then(|config| scene.secret(config));
+        let seen = secret.and_then(|secret| get(secret, "validation_context"));
+        let unseen = sds.filter(|_| seen.is_none());
+        let unseen = unseen.map(|config| text(config, "name").unwrap_or("without a name"));
+        Self { contexts: [own, default, seen].into_iter().flatten().collect(), unseen }
+    }
+
+    /// Whether one of the contexts has something.
+    pub(super) fn any(&self, has: impl Fn(&Value) -> bool) -> bool {
+        self.contexts.iter().any(|context| has(context))
+    }
+
+    /// The items of a list, over all contexts.
+    pub(super) fn items(&self, name: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.contexts.iter().flat_map(move |context| items(context, name))
+    }
+
+    /// Whether a chain is verified. `system_root_certs` and certificate providers are in the API, but
+    /// Envoy implements neither: with them alone it verifies nothing.
+    pub(super) fn has_ca(&self) -> bool {
+        let has_ca = |context: &Value| get(context, "trusted_ca").is_some_and(holds_data);
+        self.unseen.is_some() || self.any(has_ca)
+    }
+}
+
+/// Holds who is trusted against the policy.
+pub(super) fn judge<'a>(
+    case: &Case<'a, '_>,
+    context: &'a Value,
+    place: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let validation = Validation::new(context, case.scene);
+    findings.extend(missing_ca(case, &validation, place));
+    findings.extend(accepted(case, &validation, place));
+    findings.extend(renegotiation(case, context, place));
+    findings.extend(pins(case, &validation, place));
+    findings.extend(client_certificate(case, context, place));
+}
+
+fn missing_ca(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Option<Finding> {
+    if validation.has_ca() {
+        return None;
+    }
+    let pinned = |context: &Value| {
+        let lists = ["verify_certificate_hash", "verify_certificate_spki"];
+        lists.iter().any(|list| !items(context, list).is_empty())
+    };
+    let reason = if validation.any(|context| get(context, "system_root_certs").is_some()) {
+        "Envoy does not implement system_root_certs, so no chain is verified"
+    } else if validation.any(pinned) {
+        "certificates are pinned, but no authority is trusted, so no chain is verified"
+    } else {
+        "no authority is trusted, so every certificate is accepted"
+    };
+    let fix = format!(
+        "in {place} write {CONTEXT}.trusted_ca: {{filename: /etc/ssl/certs/ca-certificates.crt}}, \
+         or the authorities of your own, and match_typed_subject_alt_names"
+    );
+    Some(case.finding(Rule::CaMissing, reason, fix))
+}
+
+/// What makes Envoy accept certificates that it should not.
+fn accepted(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
+    let untrusted =
+        |context: &Value| is_choice(context, "trust_chain_verification", "ACCEPT_UNTRUSTED", 1);
+    let defects = [
+        (
+            validation.any(untrusted),
+            Rule::AcceptUntrusted,
+            "trust_chain_verification is ACCEPT_UNTRUSTED: what fails verification is accepted",
+            "trust_chain_verification",
+        ),
+        (
+            validation.any(|context| is_true(context, "allow_expired_certificate")),
+            Rule::ExpiredAccepted,
+            "allow_expired_certificate is true: a certificate is good for ever",
+            "allow_expired_certificate",
+        ),
+        (
+            validation.any(|context| get(context, "custom_validator_config").is_some()),
+            Rule::CustomValidator,
+            "custom_validator_config takes the place of all other verification, and what it verifies \
+             is not known here",
+            "custom_validator_config",
+        ),
+    ];
+    let defects = defects.into_iter().filter(|(is_there, ..)| *is_there);
+    let finding = |(_, rule, reason, member)| {
+        case.finding(rule, reason, format!("in {place} remove {member} from {CONTEXT}"))
+    };
+    defects.map(finding).collect()
+}
+
+fn renegotiation(case: &Case<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
+    is_true(context, "allow_renegotiation").then(|| {
+        let reason = "allow_renegotiation is true: the upstream may change what was agreed on";
+        case.finding(Rule::Renegotiation, reason, format!("in {place} remove allow_renegotiation"))
+    })
+}
+
+fn pins(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
+    let hashes = validation.items("verify_certificate_hash").filter_map(Value::as_str);
+    let hashes = Vec::from_iter(hashes.map(|hash| hash.replace(':', "").to_ascii_lowercase()));
+    let keys = validation.items("verify_certificate_spki").next().is_some();
+    let mut findings: Vec<Finding> = Vec::new();
+    for (named, asked) in &case.asked {
+        for pins in &asked.pins {
+            let (rule, reason) = if hashes.is_empty() {
+                (Rule::PinsMissing, "the policy pins the certificate, and nothing here does")
+            } else if keys {
+                let reason = "verify_certificate_spki lets certificates in that are not pinned: one \
+                              match of either list is enough";
+                (Rule::PinsWrong, reason)
+            } else if hashes.iter().all(|hash| pins.contains(hash)) {
+                continue;
+            } else {
+                (Rule::PinsWrong, "verify_certificate_hash has what the policy does not pin")
+            };
+            let fix = format!(
+                "in {place} write {CONTEXT}.verify_certificate_hash: [\"{}\"] and no \
+                 verify_certificate_spki",
+                pins.join("\", \"")
+            );
+            // Of hosts that share a defect the first stands for all.
+            if !findings.iter().any(|earlier| earlier.rule == rule && earlier.fix == fix) {
+                findings.push(case.finding_for(named, rule, reason.to_owned(), fix));
+            }
+        }
+    }
+    findings
+}
+
+fn client_certificate(case: &Case<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
+    let (named, _) = case.asked.iter().find(|(_, asked)| asked.client_certificate)?;
+    let common = get(context, "common_tls_context");
+    let has = |common: &Value| {
+        let lists = ["tls_certificates", "tls_certificate_sds_secret_configs"];
+        lists.iter().any(|list| items(common, list).iter().any(|item| !is_empty(item)))
+            || get(common, "custom_tls_certificate_selector").is_some()
+    };
+    (!common.is_some_and(has)).then(|| {
+        let reason = "the policy asks for a client certificate, and the connection has none";
+        let fix = format!(
+            "in {place} write common_tls_context.tls_certificates with certificate_chain and \
+             private_key, or tls_certificate_sds_secret_configs"
+        );
+        case.finding_for(named, Rule::ClientCertificateMissing, reason.to_owned(), fix)
+    })
+}
+
+/// Whether a `DataSource` is one.
+fn holds_data(source: &Value) -> bool {
+    let kinds = ["filename", "inline_bytes", "inline_string", "environment_variable"];
+    kinds.iter().any(|kind| text(source, kind).is_some())
+}
+
+fn is_empty(item: &Value) -> bool {
+    item.as_object().is_none_or(serde_json::Map::is_empty)
+}

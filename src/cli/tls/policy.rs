@@ -1,0 +1,86 @@
+//! The policy in force: the one compiled in, or a file's, tightened by a configuration.
+
+use std::path::{Path, PathBuf};
+
+use crate::json::{Integers, Invalid, Json, line};
+use crate::upstream_tls::{EffectivePolicy, Policy, Rule};
+
+use super::super::error::Error;
+use super::super::input::Place;
+use super::super::output::shown;
+
+/// The policy that the module of the same build carries.
+const COMPILED: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));
+
+/// The longest policy that is read: many times what all known providers take.
+const MAX_POLICY_BYTES: u64 = 1024 * 1024;
+
+/// The longest configuration that is read. It may list each revoked key.
+const MAX_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Where the policy comes from.
+#[derive(clap::Args)]
+pub(super) struct PolicyArgs {
+    /// A policy file instead of the one compiled in (- is standard input)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The plugin configuration whose upstream_tls.tighten is added (- is standard input)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl PolicyArgs {
+    /// How many of the options want standard input.
+    pub(super) fn stdin_count(&self) -> usize {
+        let paths = [&self.policy, &self.config].into_iter().flatten();
+        paths.filter(|path| *path == Path::new("-")).count()
+    }
+
+    /// Reads the policy in force.
+    pub(super) fn read(&self) -> Result<EffectivePolicy, Error> {
+        self.read_with_config().map(|(policy, _)| policy)
+    }
+
+    /// Reads the policy in force, and the configuration, where there is one.
+    pub(super) fn read_with_config(&self) -> Result<(EffectivePolicy, Option<Json>), Error> {
+        if self.stdin_count() > 1 {
+            return Err(Error::StdinTwice);
+        }
+        let file = match &self.policy {
+            Some(path) => read_policy(path)?,
+            None => parse_policy("the policy compiled in", COMPILED)?,
+        };
+        let config = self.config.as_deref().map(read_config).transpose()?;
+        let tighten = config.as_ref().map(read_tighten).transpose().map_err(Error::Config)?;
+        Ok((EffectivePolicy::new(file, tighten.unwrap_or_default()), config))
+    }
+}
+
+fn read_policy(path: &Path) -> Result<Policy, Error> {
+    let text = Place::file("--policy", path).read_bytes(MAX_POLICY_BYTES)?;
+    parse_policy(&path.to_string_lossy(), &text)
+}
+
+fn parse_policy(name: &str, text: &[u8]) -> Result<Policy, Error> {
+    Policy::parse(text).map_err(|invalid| {
+        let line = line(text, &invalid);
+        Error::Policy { file: shown(name), line, invalid }
+    })
+}
+
+/// A configuration, of which only the rules are looked at: `vkey config check` does the rest.
+fn read_config(path: &Path) -> Result<Json, Error> {
+    let text = Place::file("--config", path).read_bytes(MAX_CONFIG_BYTES)?;
+    Json::parse(&text).map_err(Error::Config)
+}
+
+fn read_tighten(config: &Json) -> Result<Box<[Rule]>, Invalid> {
+    let root = config.root(Integers::Whole);
+    let members = root.open_members()?;
+    let Some(upstream_tls) = members.get("upstream_tls") else {
+        return Ok(Box::default());
+    };
+    let members = upstream_tls.open_members()?;
+    let tighten = members.read("tighten", |node| node.list(Rule::read_tightening))?;
+    Ok(tighten.unwrap_or_default())
+}

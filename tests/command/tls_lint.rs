@@ -1,0 +1,346 @@
+//! Holding configurations of Envoy against the policy. `testdata/lint` has one file for each defect; what
+//! it is broken in is the first part of its name, and a file that begins with `good` is not broken.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gate, Vkey, text};
+use crate::usage::{NOBODY, Server, fails};
+
+/// A day on which one exception of the test's policy is in force and another has expired.
+const TODAY: &str = "2026-11-22T00:00:00Z";
+
+fn data(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/lint").join(name)
+}
+
+fn policy() -> String {
+    text(data("policy.json"))
+}
+
+/// The command with the test's policy.
+fn lint(args: &[&str]) -> Vkey {
+    let fixed = ["tls", "lint", "--policy", &policy(), "--now", TODAY];
+    Vkey::new(&[&fixed, args].concat())
+}
+
+fn report(vkey: Vkey) -> (i32, Value) {
+    let done = vkey.run();
+    (done.code, serde_json::from_str(&done.out).expect(&done.err))
+}
+
+fn lint_text(config: impl AsRef<[u8]>, args: &[&str]) -> (i32, Value) {
+    report(lint(&[&["--json", "-"], args].concat()).stdin(config))
+}
+
+fn rules(report: &Value) -> Vec<&str> {
+    let findings = report["findings"].as_array().expect("a list");
+    findings.iter().map(|finding| finding["rule"].as_str().expect("an id")).collect()
+}
+
+/// The files, each with the id of its defect, `good` where there is none.
+fn files() -> Vec<(PathBuf, String)> {
+    let files = fs::read_dir(data("")).expect("a directory").map(|entry| entry.expect("readable"));
+    let files = files.map(|entry| entry.path()).filter(|path| !path.ends_with("policy.json"));
+    let expected = |path: PathBuf| {
+        let name = path.file_stem().expect("a name").to_str().expect("text");
+        let id = name.split('-').next().expect("a part").to_owned();
+        (path, id)
+    };
+    files.map(expected).collect()
+}
+
+#[test]
+fn each_broken_configuration_has_exactly_its_defect() {
+    for (path, id) in files() {
+        let (code, report) = report(lint(&["--json", path.to_str().expect("text")]));
+        let expected = if id == "good" { (0, vec![]) } else { (1, vec![id.as_str()]) };
+        assert_eq!((code, rules(&report)), expected, "{}: {report}", path.display());
+        let findings = report["findings"].as_array().expect("a list");
+        for member in ["cluster", "host", "reason", "fix"] {
+            let said = |finding: &Value| finding[member].as_str().is_some_and(|s| !s.is_empty());
+            assert!(findings.iter().all(said), "{member}: {report}");
+        }
+    }
+}
+
+#[test]
+fn each_rule_has_a_broken_configuration() {
+    let listed = Vkey::new(&["tls", "lint", "--rules"]).ok().out;
+    let listed = listed.lines().map(|line| line.split(' ').next().expect("an id").to_owned());
+    let mut broken: BTreeSet<String> = files().into_iter().map(|(_, id)| id).collect();
+    assert!(broken.remove("good"));
+    assert_eq!(listed.collect::<BTreeSet<_>>(), broken);
+}
+
+#[test]
+fn what_is_found_is_said_with_the_fix() {
+    let done = lint(&[data("san_match_missing.yaml").to_str().expect("text")]).run();
+    assert_eq!(
+        (done.code, done.out.as_str(), done.err.as_str()),
+        (
+            1,
+            "upstream: san_match_missing for api.openai.com\n  \
+             the chain is verified, but any certificate of these authorities is accepted, whoever \
+             it is for\n  \
+             fix: in transport_socket write common_tls_context.validation_context\
+             .match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: \
+             \"api.openai.com\"}}]\n\
+             1 cluster, 1 for judged hosts, 1 finding\n",
+            ""
+        )
+    );
+    let done = lint(&[data("good-skip.yaml").to_str().expect("text")]).ok();
+    assert_eq!(
+        done.out,
+        "note: upstream: dev-llm.example: not verified until 2027-04-01T00:00:00Z (owner: \
+         platform; reason: self-signed lab box)\n\
+         1 cluster, 1 for judged hosts, 0 findings\n"
+    );
+}
+
+/// A cluster without TLS, but for what is added.
+fn plain(name: &str, address: &str, more: &Value) -> Value {
+    let endpoint = json!({"address": {"socket_address": {"address": address, "port_value": 80}}});
+    let mut cluster = json!({
+        "name": name,
+        "type": "STRICT_DNS",
+        "load_assignment": {"endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},
+    });
+    for (member, value) in more.as_object().expect("an object") {
+        cluster[member] = value.clone();
+    }
+    cluster
+}
+
+fn is_plaintext(config: &Value, args: &[&str]) -> bool {
+    let (_, report) = lint_text(config.to_string(), args);
+    rules(&report).contains(&"plaintext")
+}
+
+#[test]
+fn no_spelling_of_a_known_host_escapes() {
+    for host in [
+        "api.openai.com",
+        "API.OPENAI.COM",
+        "api.openai.com.",
+        "eu.api.openai.com",
+        "mine.openai.azure.com",
+        "api.openai.com\u{3002}",
+        "xn--api-.openai.com",
+        "0x7f.1",
+    ] {
+        assert!(is_plaintext(&plain("a", host, &json!({})), &[]), "{host}");
+    }
+    for host in ["echo", "10.0.0.1", "::1", "openai.com", "api.openai.com.example", "my_echo"] {
+        assert!(!is_plaintext(&plain("a", host, &json!({})), &[]), "{host}");
+    }
+}
+
+#[test]
+fn a_cluster_is_for_the_hosts_of_its_stamp_endpoints_and_routes() {
+    let stamp = json!({"filterMetadata": {"vkey": {"policy": "x", "hosts": ["api.openai.com"]}}});
+    assert!(is_plaintext(&plain("a", "10.0.0.1", &json!({"metadata": stamp})), &[]));
+    let stamp = json!({"filterMetadata": {"vkey": {"policy": "x", "hosts": ["*.azure.com"]}}});
+    assert!(is_plaintext(&plain("a", "10.0.0.1", &json!({"metadata": stamp})), &[]));
+    let mut named = plain("a", "10.0.0.1", &json!({}));
+    named["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["hostname"] =
+        json!("api.openai.com");
+    assert!(is_plaintext(&named, &[]));
+    let routed = |host: Value| {
+        let aggregate = "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig";
+        let of = |parts: Value| {
+            let config = json!({"@type": aggregate, "clusters": parts});
+            json!({"name": "all", "cluster_type": {"typed_config": config}})
+        };
+        json!({
+            "static_resources": {"clusters": [plain("a", "10.0.0.1", &json!({})), of(json!(["a"]))]},
+            "route_config": {"virtual_hosts": [host]},
+        })
+    };
+    for (is_judged, host) in [
+        (true, json!({"domains": ["Api.OpenAI.com:443"], "routes": [{"route": {"cluster": "a"}}]})),
+        (true, json!({"domains": ["*.openai.azure.com"], "routes": [{"route": {"cluster": "a"}}]})),
+        (true, json!({"domains": ["api.openai.com"], "routes": [{"route": {"cluster": "all"}}]})),
+        (
+            true,
+            json!({"domains": ["*"], "routes": [{"route":
+            {"weighted_clusters": {"clusters": [{"name": "a",
+             "host_rewrite_literal": "api.openai.com"}]}}}]}),
+        ),
+        (
+            true,
+            json!({"domains": ["api.openai.com"], "routes": [{"route":
+            {"cluster": "b", "request_mirror_policies": [
+                {"cluster": "a", "disable_shadow_host_suffix_append": true}]}}]}),
+        ),
+        (
+            false,
+            json!({"domains": ["api.openai.com"], "routes": [{"route":
+            {"cluster": "b", "request_mirror_policies": [{"cluster": "a"}]}}]}),
+        ),
+        (
+            false,
+            json!({"domains": ["api.openai.com"], "routes": [{"route":
+            {"cluster": "a", "host_rewrite_literal": "echo"}}]}),
+        ),
+        (false, json!({"domains": ["*"], "routes": [{"route": {"cluster": "a"}}]})),
+    ] {
+        assert_eq!(is_plaintext(&routed(host.clone()), &[]), is_judged, "{host}");
+    }
+}
+
+#[test]
+fn a_policy_that_verifies_unlisted_hosts_judges_all_clusters() {
+    let gate = Gate::new();
+    let known = r#""known_hosts":["api.openai.com"]"#;
+    let verify = format!(r#"{{"version":1,"default":{{"min_version":"TLSv1.2"}},{known}}}"#);
+    let verify = gate.file("policy.json", verify);
+    let echo = plain("a", "echo", &json!({}));
+    let nameless = json!({"name": "a", "type": "EDS"});
+    for cluster in [&echo, &nameless] {
+        let lint = |args: &[&str]| {
+            let fixed = ["tls", "lint", "-", "--json"];
+            report(Vkey::new(&[&fixed, args].concat()).stdin(cluster.to_string())).1
+        };
+        assert_eq!(lint(&["--policy", &policy()])["judged"], 0);
+        let found = lint(&["--policy", &verify]);
+        assert_eq!(rules(&found), ["stamp_missing", "gate_missing", "plaintext"]);
+        let tighten = r#"{"upstream_tls":{"tighten":[{"host":"*","min_version":"TLSv1.3"}]}}"#;
+        let tighten = gate.file("tighten.json", tighten);
+        let found = lint(&["--policy", &policy(), "--config", &tighten]);
+        assert!(rules(&found).contains(&"plaintext"));
+    }
+    let tighten =
+        gate.file("wrong.json", r#"{"upstream_tls":{"tighten":[{"host":"a","pins":"b"}]}}"#);
+    let wrong = lint(&["-", "--config", &tighten]).stdin(echo.to_string());
+    wrong.refused(1, "upstream_tls.tighten[0].pins: expected a list");
+}
+
+#[test]
+fn what_the_rules_say_nothing_about_is_a_note() {
+    let forward = json!({"name": "any", "cluster_type": {"typed_config": {"@type":
+        "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"}}});
+    let (code, report) = lint_text(forward.to_string(), &[]);
+    assert_eq!((code, report["notes"][0]["place"].as_str()), (0, Some("any")));
+    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("envoy.yaml");
+    let shipped = fs::read_to_string(shipped).expect("readable");
+    let (code, report) = lint_text(&shipped, &[]);
+    assert_eq!((code, &report["notes"]), (0, &json!([])), "{report}");
+    let unsealed = shipped.replace("key: wasm.vkey.decision", "key: another");
+    let (code, report) = lint_text(unsealed, &[]);
+    assert_eq!((code, report["notes"][0]["place"].as_str()), (0, Some("gate")), "{report}");
+}
+
+#[test]
+fn what_is_no_configuration_of_envoy_is_refused() {
+    let refused = |input: &[u8], says: &str| {
+        lint(&["-"]).stdin(input).refused(1, &format!("no configuration of Envoy: {says}"));
+    };
+    refused(b"", "expected static_resources");
+    refused(b"some words", "expected static_resources");
+    refused(b"[]", "expected static_resources");
+    refused(b"{\"name\": \"a\"}", "expected static_resources");
+    refused(b"\xff\xfe{}", "not UTF-8");
+    refused(b"{\"a\": [}", "not valid JSON, line 1");
+    refused(b"a: [\nb: }", "not valid YAML, line 1");
+    refused(b"{\"a\": 1,\n\"a\": 2}", "a name stands twice, line 2");
+    refused(b"{\"a\": 1,\n\"\\u0061\": 2}", "a name stands twice, line 2");
+    refused(b"a: 1\na: 2", "a name stands twice, line 2");
+    refused(b"a: 1\n---\na: 2", "more than one YAML document");
+    refused("[".repeat(1 << 20).as_bytes(), "not valid JSON");
+    refused("- ".repeat(1 << 20).as_bytes(), "more than this command reads");
+    refused("a".repeat(8 << 20).as_bytes(), "expected static_resources");
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
+        bomb += &format!("a{level}: &a{level} [{aliases}]\n");
+    }
+    refused(bomb.as_bytes(), "more than this command reads");
+    let too_long = vec![b' '; (32 << 20) + 1];
+    lint(&["-"]).stdin(too_long).refused(1, "standard input is longer than 33554432 bytes");
+}
+
+/// Each of the routes is to another cluster, and each cluster is for all the hosts.
+#[test]
+fn more_hosts_than_can_be_looked_at_are_refused() {
+    let domains: Vec<String> = (0..2000).map(|number| format!("h{number}.example")).collect();
+    let routes = (0..400).map(|number| json!({"route": {"cluster": number.to_string()}}));
+    let clusters = (0..400).map(|number| json!({"name": number.to_string(), "type": "EDS"}));
+    let config = json!({
+        "static_resources": {"clusters": clusters.collect::<Vec<_>>()},
+        "virtual_hosts": [{"domains": domains, "routes": routes.collect::<Vec<_>>()}],
+    });
+    lint(&["-"]).stdin(config.to_string()).refused(1, "more than this command reads");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_an_error() {
+    let gate = Gate::new();
+    lint(&[&text(gate.dir.file("missing"))]).refused(3, "cannot be read");
+    lint(&[&text(gate.dir.path().to_owned())]).refused(3, "cannot be read");
+    lint(&[]).refused(2, "<FILE|URL>");
+    let twice = Vkey::new(&["tls", "lint", "-", "--policy", "-"]);
+    twice.refused(2, "cannot both be read from standard input");
+    let wrong = gate.file("wrong.json", "{\n\"version\": 1,\n\"default\": {}}");
+    let wrong_policy = Vkey::new(&["tls", "lint", "-", "--policy", &wrong]).stdin("{}");
+    wrong_policy.refused(1, "wrong.json:3: default.min_version: missing");
+}
+
+fn dump() -> String {
+    fs::read_to_string(data("ca_missing-config_dump.json")).expect("readable")
+}
+
+#[test]
+fn a_running_envoy_is_asked_for_its_dump() {
+    let asked = |path: &str| {
+        let server = Server::answering("200 OK", dump());
+        let url = format!("http://{}{path}", server.address);
+        let (code, report) = report(lint(&["--json", &url]));
+        assert_eq!((code, rules(&report)), (1, vec!["ca_missing"]));
+        assert_eq!((&report["clusters"], &report["judged"]), (&json!(2), &json!(1)));
+        let asked = server.asked();
+        assert!(!asked.iter().any(|line| line.starts_with("authorization")), "{asked:?}");
+        asked[0].clone()
+    };
+    let whole = "GET /config_dump?include_eds HTTP/1.1";
+    assert_eq!(asked(""), whole);
+    assert_eq!(asked("/"), whole);
+    assert_eq!(asked("/config_dump"), whole);
+    assert_eq!(asked("/config_dump?resource=a"), "GET /config_dump?resource=a HTTP/1.1");
+    assert_eq!(asked("/pods/y/proxy/"), "GET /pods/y/proxy/config_dump?include_eds HTTP/1.1");
+}
+
+#[test]
+fn an_envoy_that_does_not_answer_is_an_error() {
+    let answer = |answer: &str, code, says: &str| {
+        let server = Server::raw(answer);
+        fails(lint(&[&format!("http://{}", server.address)]), code, says);
+    };
+    answer("", 3, "the connection ends before the answer does; check the URL, and the proxy's log");
+    let refusal = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+    let says = "the admin interface answers 404 and gives no reason; check the URL";
+    answer(refusal, 1, says);
+    let moved = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1\r\ncontent-length: 0\r\n\r\n";
+    let says = "the admin interface answers 302, a redirect, which is not followed; check the URL";
+    answer(moved, 1, says);
+    let says = "the answer is no answer of Envoy's admin interface: not HTTP; check the URL";
+    answer("SSH-2.0-OpenSSH\r\n\r\n", 1, says);
+    let html = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>";
+    answer(
+        html,
+        1,
+        "the input is no configuration of Envoy: expected static_resources, resources, configs, or \
+         clusters; check what it holds",
+    );
+    lint(&[NOBODY]).refused(3, "cannot connect to the admin interface");
+    // Whoever is on the way could show a configuration without defects.
+    lint(&["http://gw.example:9901"]).refused(2, "--allow-http");
+    lint(&["http://0.0.0.0:1", "--allow-http"]).refused(3, "cannot connect");
+    lint(&[NOBODY, "--ca", "missing"]).refused(2, "--ca is for an https URL");
+    lint(&["http://127.0.0.1:1/stats?a"]).refused(2, "no query");
+    lint(&["http://u:p@127.0.0.1:1/"]).refused(2, "no user");
+}
