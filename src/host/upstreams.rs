@@ -93,7 +93,8 @@ impl Upstreams {
         let upstream = UpstreamHost::parse_attempt(&authority);
         let stamp = stamp(host);
         let stamped = stamp.as_ref().is_some_and(|s| s.vouches(self.digest(), &upstream));
-        if stamp.is_some_and(|stamp| !stamp.is_for(&upstream)) {
+        // A stamp for no host at all is that of a cluster whose host is skipped.
+        if stamp.is_some_and(|stamp| !stamp.hosts.is_empty() && !stamp.is_for(&upstream)) {
             return Some(Conclusion::refused(DenyReason::UpstreamName));
         }
         if self.require_stamp && !stamped {

@@ -71,6 +71,30 @@ fn validation(cluster: &Value) -> &Value {
     }
 }
 
+/// Lint and render read the policy by the same code, and neither knows of the other.
+#[test]
+fn what_is_rendered_passes_lint() {
+    let policy = sample("policy.json");
+    let rendered = render("envoy", &[&list_of("envoy")]).ok().out;
+    let lint = ["tls", "lint", "-", "--policy", &policy, "--now", NOW, "--json"];
+    let done = Vkey::new(&lint).stdin(&rendered).ok();
+    let report: Value = serde_json::from_str(&done.out).expect("JSON");
+    assert_eq!((&report["findings"], &report["clusters"]), (&json!([]), &json!(4)), "{report:#}");
+    for (right, rule) in [
+        ("max_session_keys: 0", "sessions_resumed"),
+        ("tls_minimum_protocol_version: TLSv1_3", "version_low"),
+        ("api.openai.com\n", "plaintext"),
+    ] {
+        let wrong = match rule {
+            "plaintext" => rendered.replacen("transport_socket:", "transport_socket_:", 1),
+            _ => rendered.replacen(right, "connect_timeout: 1s", 1),
+        };
+        assert_ne!(wrong, rendered, "{rule}");
+        let done = Vkey::new(&lint).stdin(&wrong).run();
+        assert!(done.code == 1 && done.out.contains(rule), "{rule}: {}", done.out);
+    }
+}
+
 fn versions(cluster: &Value) -> Value {
     tls(cluster)["common_tls_context"]["tls_params"].clone()
 }
@@ -117,6 +141,8 @@ fn envoys_clusters_satisfy_the_policy() {
     assert_eq!(validation(corp)["crl"], json!({"filename": "/etc/vkey/corp-crl.pem"}));
     let pins = json!(["1".repeat(64), "2".repeat(64)]);
     assert_eq!(validation(corp)["verify_certificate_hash"], pins);
+    assert_eq!(tls(corp)["max_session_keys"], 0);
+    assert_eq!(tls(openai).get("max_session_keys"), None);
     let own = json!([{"certificate_chain": {"filename": "/etc/vkey/client.pem"},
                       "private_key": {"filename": "/etc/vkey/client.key"}}]);
     assert_eq!(tls(corp)["common_tls_context"]["tls_certificates"], own);

@@ -11,8 +11,9 @@ use super::super::output::word;
 use super::super::time::rfc3339;
 use super::document::{get, items, text};
 
-/// What Envoy puts before the metrics of modules.
-const PREFIX: &str = "wasmcustom.";
+/// What all names have; Envoy puts `wasmcustom.` before the metrics of modules, and before 1.39 the name of
+/// a cluster before that.
+const METRICS: &str = "wasmcustom.vkey_upstream_tls_";
 
 /// How one upstream stands.
 #[derive(Default)]
@@ -49,8 +50,7 @@ impl Standings {
 
     /// One metric. Names that are not understood are those of a newer module.
     fn add(&mut self, name: &str, value: u64) {
-        let name = name.strip_prefix(PREFIX).unwrap_or(name);
-        let Some(name) = name.strip_prefix("vkey_upstream_tls_") else { return };
+        let Some((_, name)) = name.split_once(METRICS) else { return };
         if let Some(digest) = name.strip_prefix("policy_info.digest.") {
             if value > 0 {
                 self.policies.push(digest.to_owned());

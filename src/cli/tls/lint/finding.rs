@@ -66,6 +66,7 @@ rules! {
     SanMatchMissing "san_match_missing" "a chain is verified, but not for whom the certificate is",
     SanMatchWide "san_match_wide" "the match of names lets more in than the host",
     SanMatchWrong "san_match_wrong" "the match of names is for another host",
+    SessionsResumed "sessions_resumed" "sessions are resumed, which go by the certificate of their first handshake",
     SkipExpired "skip_expired" "the policy's exception of the host has expired",
     SniFromHeader "sni_from_header" "a request header says which name is sent and verified",
     SniMissing "sni_missing" "no server name is sent",

@@ -65,6 +65,7 @@ pub(super) fn judge<'a>(
     findings.extend(accepted(case, &validation, place));
     findings.extend(renegotiation(case, context, place));
     findings.extend(pins(case, &validation, place));
+    findings.extend(resumption(case, context, place));
     findings.extend(client_certificate(case, context, place));
 }
 
@@ -159,6 +160,18 @@ fn pins(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Fi
         }
     }
     findings
+}
+
+/// A pin would hold for the certificate of the session's first handshake, whatever came after it.
+fn resumption(case: &Case<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
+    let (named, _) = case.asked.iter().find(|(_, asked)| !asked.pins.is_empty())?;
+    let kept = get(context, "max_session_keys").and_then(Value::as_u64);
+    (kept != Some(0)).then(|| {
+        let reason = "the policy pins the certificate, and a session that is resumed goes by the one \
+                      of its first handshake";
+        let fix = format!("in {place} write max_session_keys: 0");
+        case.finding_for(named, Rule::SessionsResumed, reason.to_owned(), fix)
+    })
 }
 
 fn client_certificate(case: &Case<'_, '_>, context: &Value, place: &str) -> Option<Finding> {

@@ -18,6 +18,9 @@ const GATE: &str = "vkey.upstream_tls";
 /// The extension that holds the gate.
 pub(super) const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
+/// The member of an `UpstreamTlsContext` that [`session_keys`] is for.
+pub(super) const SESSION_KEYS: &str = "max_session_keys";
+
 /// What follows the heading.
 const USE: &str = "\
 Envoy reads this file, and every later version of it that is moved to its place, by\n\
@@ -118,7 +121,14 @@ pub(super) fn tls_context_trusting(plan: &Plan<'_>, anchors: &Anchors) -> Result
     Ok(Yaml::map([("@type", tls_context_type())])
         .and("sni", plan.upstream.host_name())
         .and("allow_renegotiation", Some(false))
+        .and(SESSION_KEYS, session_keys(plan))
         .and("common_tls_context", Some(common)))
+}
+
+/// How many sessions are kept to be resumed: none where certificates are pinned, since a session that
+/// is resumed goes by the certificate of its first handshake (RFC 8446, section 2.2).
+pub(super) fn session_keys(plan: &Plan<'_>) -> Option<Yaml> {
+    (!plan.pins.is_empty()).then_some(0.into())
 }
 
 pub(super) fn alpn(plan: &Plan<'_>) -> Yaml {

@@ -4,8 +4,8 @@ use crate::upstream_tls::UpstreamPattern;
 
 use super::super::super::error::Error;
 use super::envoy::{
-    PROTOCOL_OPTIONS, alpn, bare, crl, filters, identity, message, pins, stamp, tls_context,
-    tls_context_trusting, tls_params, transport_socket,
+    PROTOCOL_OPTIONS, SESSION_KEYS, alpn, bare, crl, filters, identity, message, pins,
+    session_keys, stamp, tls_context, tls_context_trusting, tls_params, transport_socket,
 };
 use super::upstreams::{Anchors, Fetch, Sds};
 use super::{Plan, Source, Yaml};
@@ -190,6 +190,8 @@ fn additions(source: &Source<'_>, plan: &Plan<'_>) -> Result<Vec<(String, Yaml)>
             whole
         }
         Some(_) => {
+            let keys = session_keys(plan);
+            additions.extend(keys.map(|keys| (format!("{typed}/{SESSION_KEYS}"), keys)));
             additions.extend(tls_additions(plan, &format!("{typed}/common_tls_context"))?);
             tls_context_trusting(plan, &Anchors::System)?
         }

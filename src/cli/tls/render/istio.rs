@@ -5,8 +5,8 @@ use crate::upstream_tls::UpstreamPattern;
 
 use super::super::super::error::Error;
 use super::envoy::{
-    PROTOCOL_OPTIONS, alpn, bare, filters, http_config, message, metadata, pins, tls_context_type,
-    tls_params, transport_socket,
+    PROTOCOL_OPTIONS, SESSION_KEYS, alpn, bare, filters, http_config, message, metadata, pins,
+    session_keys, tls_context_type, tls_params, transport_socket,
 };
 use super::upstreams::{Anchors, Fetch, Identity, Sds};
 use super::{Plan, Source, Yaml};
@@ -239,7 +239,9 @@ fn tls_patch(plan: &Plan<'_>) -> Yaml {
     });
     let common = Yaml::map([("tls_params", tls_params(plan)), ("alpn_protocols", alpn(plan))]);
     let common = common.and("combined_validation_context", checks);
-    Yaml::map([("@type", tls_context_type()), ("common_tls_context", common)])
+    Yaml::map([("@type", tls_context_type())])
+        .and(SESSION_KEYS, session_keys(plan))
+        .and("common_tls_context", Some(common))
 }
 
 /// The module on the request path, where the list says where to fetch it and there is a configuration
