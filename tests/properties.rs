@@ -3,6 +3,9 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
+#[path = "properties/upstreams.rs"]
+mod upstreams;
+
 use std::net::IpAddr;
 
 use proptest::collection::vec;
@@ -331,6 +334,10 @@ fn host(headers: Vec<(Vec<u8>, Vec<u8>)>, peer: Vec<u8>) -> MemoryHost {
 }
 
 fn gate() -> Gate {
+    gate_under(Policy::strictest())
+}
+
+fn gate_under(policy: Policy) -> Gate {
     let text =
         br#"{"keyring": [{"name": "main", "secret": "${SECRET}"}], "client": {"trusted_hops": 1},
              "tiers": {"default": {"rate": {"requests": 5, "per": "1s"}, "usage_of_others": true}},
@@ -338,7 +345,7 @@ fn gate() -> Gate {
              "anomaly": {"sensitivity": "high"}}"#;
     let secret = |_: &str| Some(secret());
     let plan: Plan = Config::parse(text).unwrap().compile(secret).unwrap();
-    Gate::open(plan, Policy::strictest())
+    Gate::open(plan, policy)
 }
 
 proptest! {
@@ -402,6 +409,7 @@ proptest! {
         let key = sign(&json!({"jti": "k", "tenant": "t", "iat": NOW - 60, "exp": NOW + 60}));
         let key = caveats.iter().fold(key, |token, caveat| attenuate(&token, caveat));
         headers.push(("x-api-key".to_owned(), key.into_bytes()));
+        headers.push((":method".to_owned(), b"GET".to_vec()));
         headers.push((":path".to_owned(), target));
         let headers = headers.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect();
         let (gate, host, mut exchange) = (gate(), host(headers, peer), Exchange::default());

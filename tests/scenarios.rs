@@ -18,7 +18,7 @@ use scenario::format::{HostKind, Scenario};
 use scenario::native::Native;
 use scenario::run::run;
 use scenario::step::Expected;
-use vkey::decision::DenyReason;
+use vkey::decision::{DenyClass, DenyReason};
 
 fn native(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box<dyn Machine> {
     Box::new(Native::new(config, env, host))
@@ -60,12 +60,26 @@ fn every_scenario_holds_on_the_library() {
 fn every_reason_has_a_scenario() {
     let mut reasons = BTreeSet::new();
     for scenario in files().iter().map(|file| read(file)) {
-        let refused = scenario.steps.iter().filter(|step| step.expect.action == Expected::Refuse);
+        let refused = scenario.steps.iter().filter(|step| step.expect.action.denies());
         reasons.extend(refused.filter_map(|step| step.expect.reason));
     }
     let all: BTreeSet<_> = DenyReason::ALL.iter().copied().collect();
     let lacking: Vec<_> = all.difference(&reasons).copied().collect();
     assert_eq!(lacking, []);
+}
+
+#[test]
+fn an_upstream_is_refused_by_either_gate_for_every_reason() {
+    for action in [Expected::Stop, Expected::Withhold] {
+        let mut reasons = BTreeSet::new();
+        for scenario in files().iter().map(|file| read(file)) {
+            let steps = scenario.steps.iter().filter(|step| step.expect.action == action);
+            reasons.extend(steps.filter_map(|step| step.expect.reason));
+        }
+        let all = DenyReason::ALL.iter().copied();
+        let all: BTreeSet<_> = all.filter(|r| r.class() == DenyClass::Upstream).collect();
+        assert_eq!(reasons, all, "{action:?}");
+    }
 }
 
 /// A scenario that holds, to be spoiled.
@@ -171,6 +185,96 @@ fn a_scenario_whose_limits_are_wrong_fails() {
     }
 }
 
+/// One with upstreams, that holds too.
+const UPSTREAMS: &str = r#"{
+    "about": "a good upstream, one that is withheld, and one that its own gate refuses",
+    "config": {"keyring": [{"name": "main", "secret": "${MAIN}"}]},
+    "env": {"MAIN": "@secret:main"},
+    "keys": {"good": {}},
+    "upstream_tls": {"cluster": "api", "tls_version": "TLSv1.3"},
+    "steps": [
+        {
+            "name": "good",
+            "request": {"authority": "api.openai.com", "headers": [["x-api-key", "{{key good}}"]]},
+            "upstream_tls": {"certificate": {"digest": "{{times 64 a}}", "first_name": "*.openai.com"}},
+            "expect": {"action": "forward", "audit": {"tls_verdict": "verified"}}
+        },
+        {
+            "name": "stamped",
+            "request": {"authority": "api.openai.com", "headers": [["x-api-key", "{{key good}}"]]},
+            "upstream_tls": {"stamp": {"policy": "{{policy}}", "hosts": ["api.openai.com"]}},
+            "expect": {"action": "forward", "audit": {"tls_verdict": "stamped"}}
+        },
+        {
+            "name": "refused by the gate of the cluster",
+            "request": {"authority": "api.openai.com", "headers": [["x-api-key", "{{key good}}"]]},
+            "upstream_tls": {"gate": "upstream_pin"},
+            "expect": {"action": "stop", "reason": "upstream_pin"}
+        },
+        {
+            "name": "unlisted, and sent to a host that is known",
+            "request": {"headers": [["x-api-key", "{{key good}}"]]},
+            "upstream_tls": {
+                "cluster": "rewritten",
+                "certificate": {"digest": "{{times 64 b}}", "first_name": "other.example"},
+                "authority": "api.openai.com"
+            },
+            "expect": {"action": "forward", "audit": {"tls_verdict": "upstream_name"}}
+        },
+        {
+            "name": "plaintext",
+            "request": {"authority": "api.openai.com", "headers": [["x-api-key", "{{key good}}"]]},
+            "upstream_tls": {"tls_version": null, "up": true, "local_certificate": "CN=gateway"},
+            "expect": {"action": "withhold", "status": 502, "reason": "upstream_plaintext"}
+        },
+        {
+            "name": "at once",
+            "request": {"authority": "api.openai.com", "headers": [["x-api-key", "{{key good}}"]]},
+            "expect": {"action": "refuse", "status": 502, "reason": "upstream_plaintext"}
+        }
+    ]
+}"#;
+
+#[test]
+fn a_scenario_whose_upstreams_are_wrong_fails() {
+    assert_eq!(problems(UPSTREAMS), [""; 0]);
+    for (right, wrong) in [
+        (r#""first_name": "*.openai.com""#, r#""first_name": "openai.com""#),
+        (r#""tls_version": "TLSv1.3"},"#, r#""tls_version": "TLSv1.1"},"#),
+        (r#""tls_verdict": "verified""#, r#""tls_verdict": "stamped""#),
+        (r#""tls_verdict": "upstream_name""#, r#""tls_verdict": "unlisted""#),
+        (r#""policy": "{{policy}}""#, r#""policy": "{{times 64 0}}""#),
+        (r#""hosts": ["api.openai.com"]"#, r#""hosts": ["api.anthropic.com"]"#),
+        (r#""gate": "upstream_pin""#, r#""gate": "upstream_name""#),
+        (r#""gate": "upstream_pin""#, r#""gate": "verified""#),
+        (r#""action": "stop","#, r#""action": "withhold", "status": 502,"#),
+        (r#""action": "withhold", "status": 502,"#, r#""action": "stop","#),
+        (r#""action": "withhold","#, r#""action": "refuse","#),
+        (
+            r#""status": 502, "reason": "upstream_plaintext"}
+        },"#,
+            r#""status": 503, "reason": "upstream_plaintext"}
+        },"#,
+        ),
+        (r#""up": true"#, r#""up": false"#),
+        (
+            r#""authority": "api.openai.com"
+            }"#,
+            r#""authority": "gw.example"
+            }"#,
+        ),
+        (r#"{"tls_version": null, "#, r#"{"tls_version": null, "cluster": "other", "#),
+        (
+            r#""config": {"#,
+            r#""config": {"mode": "shadow", "upstream_tls": {"require_stamp": true}, "#,
+        ),
+    ] {
+        let spoiled = UPSTREAMS.replacen(right, wrong, 1);
+        assert_ne!(spoiled, UPSTREAMS, "{right}");
+        assert_ne!(problems(&spoiled), [""; 0], "{wrong}");
+    }
+}
+
 #[test]
 fn what_a_scenario_does_not_know_is_an_error() {
     for (right, wrong) in [
@@ -187,6 +291,20 @@ fn what_a_scenario_does_not_know_is_an_error() {
         (r#""name": "good","#, r#""name": "good", "ending": {"typo": true},"#),
         (r#""action": "forward","#, r#""action": "nothing", "answer": {},"#),
         (r#""action": "forward","#, r#""action": "forward", "metrics": {"vkey": "1"},"#),
+        (r#""action": "forward","#, r#""action": "withhold", "status": 502,"#),
+        (r#""action": "forward","#, r#""action": "stop","#),
+        (
+            r#""action": "forward","#,
+            r#""action": "stop", "status": 502, "reason": "upstream_pin","#,
+        ),
+        (r#""action": "forward","#, r#""action": "withhold", "reason": "upstream_pin","#),
+        (r#""action": "forward","#, r#""action": "stop", "reason": "upstream_pin", "answer": {},"#),
+        (r#""name": "good","#, r#""name": "good", "upstream_tls": {"typo": "api"},"#),
+        (r#""name": "good","#, r#""name": "good", "upstream_tls": {"up": "yes"},"#),
+        (r#""name": "good","#, r#""name": "good", "upstream_tls": {"stamp": {"hosts": []}},"#),
+        (r#""name": "good","#, r#""name": "good", "upstream_tls": {"certificate": {"pem": "x"}},"#),
+        (r#""about":"#, r#""upstream_tls": {"typo": "api"}, "about":"#),
+        (r#""about":"#, r#""upstream_tls": [], "about":"#),
         (r#""good": {}"#, r#""good": {"count": "2"}"#),
         (r#""good": {}"#, r#""good": {"of": "other", "edits": [], "claims": {}}"#),
         (r#""about":"#, r#""not_on": {"typo": "reason"}, "about":"#),

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""mutants.py: breaks the limits on purpose, one way at a time, in a copy of the sources, and sees that the tests notice.
+"""mutants.py [TEXT…]: breaks the limits and the gates of upstreams on purpose, one way at a time, in a copy of the
+sources, and sees that the tests notice. With TEXT only the mutants whose names contain one of them.
 
 Each mutant is a change of one file: what stands there, what takes its place, and the tests that must fail. A text that
 is not there exactly once, or a mutant that does not compile, is an error: then the mutant has to follow the code.
@@ -17,6 +18,8 @@ BUILD = ROOT / "target" / "mutants" / "build"
 
 LIB = ["--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::"]
 MODEL = ["--test", "interleavings"]
+UPSTREAM = ["--lib", "--", "host::"]
+SCENARIOS = ["--test", "scenarios"]
 
 MUTANTS = [
     ("cells are created with cas 0", "src/host/store.rs", MODEL,
@@ -87,6 +90,76 @@ MUTANTS = [
     ("debt is forgiven", "src/quota.rs", LIB,
      "        let used = spent.over.saturating_sub(paid);",
      "        let used = spent.over.saturating_sub(paid).min(0);"),
+    ("an old version of TLS passes", "src/upstream_tls/mod.rs", UPSTREAM,
+     "        if version < self.min_version {",
+     "        if version < TlsVersion::Unknown {"),
+    ("a certificate that is not pinned passes", "src/upstream_tls/mod.rs", UPSTREAM,
+     "            Some(_) => Err(DenyReason::UpstreamPin),",
+     "            Some(_) => Ok(Proof::Shown),"),
+    ("a stamp vouches for a wrong pin", "src/upstream_tls/mod.rs", UPSTREAM,
+     "            Some(_) => Err(DenyReason::UpstreamPin),",
+     "            Some(_) => vouched(stamped, DenyReason::UpstreamPin),"),
+    ("a certificate without the name passes", "src/upstream_tls/mod.rs", UPSTREAM,
+     "        NameProof::NotBorne => Err(DenyReason::UpstreamName),",
+     "        NameProof::NotBorne => Ok(Proof::Shown),"),
+    ("a certificate of another first name passes", "src/upstream_tls/mod.rs", UPSTREAM,
+     "        NameProof::FirstDiffers => vouched(stamped, DenyReason::UpstreamName),",
+     "        NameProof::FirstDiffers => Ok(Proof::Shown),"),
+    ("no client certificate is needed", "src/upstream_tls/mod.rs", UPSTREAM,
+     "            Ok(_) if self.client_certificate && !connection.has_client_certificate() => {",
+     "            Ok(_) if self.client_certificate && self.pins.len() > 99 => {"),
+    ("the stamp of another policy vouches", "src/upstream_tls/stamp.rs", SCENARIOS,
+     "        self.policy == policy && self.is_for(host)",
+     "        !policy.is_empty() && self.is_for(host)"),
+    ("a known host is like any other", "src/upstream_tls/policy.rs", UPSTREAM,
+     "        if !known && tighten().next().is_none() {",
+     "        if tighten().next().is_none() {"),
+    ("a configuration tightens nothing", "src/upstream_tls/policy.rs", UPSTREAM,
+     "        for rule in rule.into_iter().chain(tighten()) {",
+     "        for rule in rule {"),
+    ("a skip does not end", "src/upstream_tls/policy.rs", UPSTREAM,
+     "        now_secs < self.until_secs",
+     "        now_secs > 0 || self.until_secs > 0"),
+    ("an attempt leaves while it waits", "src/host/upstream.rs", UPSTREAM,
+     "        if self.wait(host, context) {\n            return Action::Pause;",
+     "        if self.wait(host, context) {\n            return Action::Continue;"),
+    ("the body of an attempt leaves while it waits", "src/host/upstream.rs", UPSTREAM,
+     "            State::New | State::Waiting { .. } | State::Refused => Action::Pause,",
+     "            State::Waiting { .. } => Action::Continue,\n"
+     "            State::New | State::Refused => Action::Pause,"),
+    ("an attempt waits for ever", "src/host/upstream.rs", UPSTREAM,
+     "now_ns.saturating_sub(since_ns) >= self.deadline_ns;",
+     "now_ns.saturating_sub(since_ns) >= self.deadline_ns.max(u64::MAX);"),
+    ("the tick never ends", "src/host/upstream.rs", UPSTREAM,
+     "            _ = host.enter(root).and_then(|()| host.set_tick_period(0));",
+     "            _ = host.enter(root);"),
+    ("an attempt without a tick waits", "src/host/upstream.rs", UPSTREAM,
+     "        ticks || host.set_tick_period(TICK_MILLIS).is_ok()",
+     "        ticks || host.set_tick_period(TICK_MILLIS).is_ok() || TICK_MILLIS > 0"),
+    ("the connection of the answer is not compared", "src/host/upstream.rs", UPSTREAM,
+     "        if self.upstreams.fingerprint(host) == *before {",
+     "        if self.upstreams.fingerprint(host) == *before || TICK_MILLIS > 0 {"),
+    ("a standing refuses nobody", "src/upstream_tls/standing.rs", UPSTREAM,
+     "        self.verdict.and_then(Verdict::refusal).filter(|_| refused)",
+     "        self.verdict.and_then(Verdict::refusal).filter(|_| refused && now_secs == 0)"),
+    ("a required stamp is not asked for by the gate of a cluster", "src/host/upstreams.rs", UPSTREAM,
+     "        if self.require_stamp && !stamped {",
+     "        if self.require_stamp && !stamped && now_secs == 0 {"),
+    ("a required stamp is not asked for by the gate of the routes", "src/host/upstreams.rs", SCENARIOS,
+     "        let needs_stamp = self.require_stamp || shows_nothing || unjudged;",
+     "        let needs_stamp = shows_nothing || unjudged;"),
+    ("a credential leaves for an upstream that nobody judges", "src/host/upstreams.rs", SCENARIOS,
+     "        let needs_stamp = self.require_stamp || shows_nothing || unjudged;",
+     "        let needs_stamp = self.require_stamp || shows_nothing || (unjudged && now_secs == 0);"),
+    ("a host that shows nothing is trusted", "src/host/upstreams.rs", SCENARIOS,
+     "        let needs_stamp = self.require_stamp || shows_nothing || unjudged;",
+     "        let needs_stamp = self.require_stamp || (shows_nothing && now_secs == 0) || unjudged;"),
+    ("what an upstream is refused for stays charged", "src/host/gate.rs", SCENARIOS,
+     "        take_back(&store, host, &engine, exchange, reason, now_ns);",
+     "        if now_ns == 0 {\n            take_back(&store, host, &engine, exchange, reason, now_ns);\n        }"),
+    ("a request that has ended is not judged", "src/host/gate.rs", SCENARIOS,
+     "        if exchange.is_forwarded() && exchange.verdict().is_none() {",
+     "        if exchange.is_forwarded() && exchange.verdict().is_some() {"),
 ]
 
 
@@ -131,17 +204,20 @@ def survives(file, tests, old, new):
 
 
 def main():
+    meant = [m for m in MUTANTS if not sys.argv[1:] or any(text in m[0] for text in sys.argv[1:])]
     copy_sources()
-    for tests in (LIB, MODEL):
+    for tests in (LIB, MODEL, UPSTREAM, SCENARIOS):
+        if all(mutant[2] != tests for mutant in meant):
+            continue
         sound = cargo(*tests)
         if sound.returncode != 0:
             sys.exit(f"mutants: the tests fail without any mutant:\n{sound.stdout}")
     survivors = 0
-    for name, file, tests, old, new in MUTANTS:
+    for name, file, tests, old, new in meant:
         problem = survives(file, tests, old, new)
         survivors += problem is not None
         print(f"{'SURVIVES' if problem else 'caught  '} {name}{': ' + problem if problem else ''}", flush=True)
-    print(f"mutants: {len(MUTANTS) - survivors} of {len(MUTANTS)} caught")
+    print(f"mutants: {len(meant) - survivors} of {len(meant)} caught")
     sys.exit(1 if survivors else 0)
 
 

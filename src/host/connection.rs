@@ -126,3 +126,53 @@ impl NameCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Dialect;
+    use crate::host::{MemoryHost, MemoryStore};
+
+    fn show(host: &MemoryHost, property: Property, text: &str) {
+        host.properties.borrow_mut().insert(property.path(), text.into());
+    }
+
+    fn proof(host: &MemoryHost, names: &NameCache, name: &str) -> NameProof {
+        HostConnection::new(host, names).bears_name(&UpstreamHost::parse(name.as_bytes()))
+    }
+
+    #[test]
+    fn a_certificate_is_read_once_for_each_name() {
+        let (host, names) =
+            (MemoryHost::new(MemoryStore::new(Dialect::Envoy)), NameCache::default());
+        show(&host, Property::UpstreamCertificateDigest, "AB");
+        show(&host, Property::UpstreamDnsName, "a.example");
+        assert_eq!(proof(&host, &names, "a.example"), NameProof::Borne);
+        assert_eq!(proof(&host, &names, "b.example"), NameProof::FirstDiffers);
+        show(&host, Property::UpstreamDnsName, "b.example");
+        show(&host, Property::UpstreamCertificateDigest, "ab");
+        assert_eq!(proof(&host, &names, "a.example"), NameProof::Borne);
+        assert_eq!(proof(&host, &names, "b.example"), NameProof::FirstDiffers);
+        show(&host, Property::UpstreamCertificateDigest, "ac");
+        assert_eq!(proof(&host, &names, "b.example"), NameProof::Borne);
+        // Without a digest nothing says which certificate it is.
+        show(&host, Property::UpstreamCertificateDigest, "");
+        assert_eq!(proof(&host, &names, "b.example"), NameProof::Borne);
+        show(&host, Property::UpstreamDnsName, "c.example");
+        assert_eq!(proof(&host, &names, "b.example"), NameProof::FirstDiffers);
+        assert_eq!(names.0.borrow().len(), 3);
+    }
+
+    #[test]
+    fn names_are_forgotten_before_they_are_too_many() {
+        let (host, names) =
+            (MemoryHost::new(MemoryStore::new(Dialect::Envoy)), NameCache::default());
+        show(&host, Property::UpstreamDnsName, "a.example");
+        for certificate in 0..=MAX_NAMES {
+            assert_eq!(names.0.borrow().len(), certificate);
+            show(&host, Property::UpstreamCertificateDigest, &format!("{certificate:064x}"));
+            assert_eq!(proof(&host, &names, "a.example"), NameProof::Borne);
+        }
+        assert_eq!(names.0.borrow().len(), 1);
+    }
+}

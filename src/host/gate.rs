@@ -205,7 +205,8 @@ impl Gate {
         }
         let upstream = exchange.upstream()?;
         let now_secs = now_secs(now_ns);
-        let conclusion = self.upstreams.judge_answer(host, upstream, now_secs)?;
+        let carries = exchange.carries_credential();
+        let conclusion = self.upstreams.judge_answer(host, upstream, carries, now_secs)?;
         let withheld = conclusion.verdict.refusal();
         let has_left = withheld.is_some();
         self.upstreams.take_down(host, &self.metrics, &conclusion, has_left, now_secs);
@@ -222,9 +223,8 @@ impl Gate {
         };
         let now_secs = now_secs(host.now_ns());
         let upstream = UpstreamHost::parse(&authority);
-        let carries_credential = || exchange.carries_credential();
-        let conclusion =
-            self.upstreams.judge_connection(host, &upstream, false, carries_credential, now_secs);
+        let carries = exchange.carries_credential();
+        let conclusion = self.upstreams.judge_ended(host, &upstream, carries, now_secs);
         if let Some(conclusion) = conclusion {
             let withheld = conclusion.verdict.refusal().is_some();
             self.upstreams.take_down(host, &self.metrics, &conclusion, withheld, now_secs);

@@ -94,7 +94,7 @@ impl<H: Host> Judged<'_, H> {
         match self.upstreams.judge_route(self.host, &upstream, has_credential, now_secs) {
             Ok(judged) => {
                 exchange.carry_credential(has_credential);
-                if judged {
+                if judged || has_credential {
                     exchange.expect_upstream(upstream.into_owned());
                 }
                 decision

@@ -57,3 +57,86 @@ impl Plugin {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Dialect;
+    use crate::host::{MemoryHost, MemoryStore};
+
+    const GATE: &str = r#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#;
+
+    /// What a configuration makes of the module on a new worker, and what it says.
+    fn configure(store: &MemoryStore, text: &str) -> (Option<Plugin>, Vec<(Level, String)>) {
+        let host = MemoryHost::new(store.clone());
+        let secret = |_: &str| Some("Plugin-1-reads-a-configuration".to_owned());
+        let policy = Policy::strictest();
+        let plugin = Plugin::configure(text.as_bytes(), policy, secret, &host).ok();
+        (plugin, host.log.take())
+    }
+
+    fn refusal(text: &str) -> String {
+        let (plugin, log) = configure(&MemoryStore::new(Dialect::Envoy), text);
+        assert!(plugin.is_none(), "{text}");
+        let [(Level::Error, text)] = &*log else { panic!("{log:?}") };
+        text.strip_prefix("vkey: configuration refused: ").unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_role_says_which_gate_it_is() {
+        let store = MemoryStore::new(Dialect::Envoy);
+        let is_upstream = |text: &str| match configure(&store, text).0.unwrap() {
+            Plugin::Gate(_) => false,
+            Plugin::UpstreamGate(_) => true,
+        };
+        assert!(!is_upstream(GATE) && !is_upstream("") && !is_upstream(" \n"));
+        for members in [
+            "",
+            r#", "host": "envoy", "upstream_tls": {"require_stamp": true, "tighten": []}"#,
+            r#", "deadline": "1s""#,
+            r#", "deadline": "300s""#,
+        ] {
+            assert!(is_upstream(&format!(r#"{{"role": "upstream_tls"{members}}}"#)), "{members}");
+        }
+    }
+
+    #[test]
+    fn a_gate_of_a_cluster_that_could_be_read_in_two_ways_is_refused() {
+        let of = |members: &str| refusal(&format!(r#"{{"role": "upstream_tls", {members}}}"#));
+        let unknown = "unknown member (known here: role, upstream_tls, host, deadline)";
+        assert_eq!(of(r#""keyring": []"#), format!("keyring: {unknown}"));
+        assert_eq!(of(r#""policy": "other.json""#), format!("policy: {unknown}"));
+        for deadline in ["0s", "301s", "1h"] {
+            let refused = of(&format!(r#""deadline": "{deadline}""#));
+            assert_eq!(refused, "deadline: expected 1s to 300s", "{deadline}");
+        }
+        assert!(of(r#""deadline": "500ms""#).starts_with("deadline: expected a duration in whole"));
+        assert_eq!(of(r#""deadline": 10"#), "deadline: expected a string");
+        let refused = of(r#""upstream_tls": {"tighten": [{"host": "a.example", "skip": true}]}"#);
+        assert!(refused.starts_with("upstream_tls.tighten[0].skip: unknown member"), "{refused}");
+        assert_eq!(refusal(r#"{"role": "gate"}"#), "role: expected one of upstream_tls");
+        assert_eq!(refusal(r#"{"role": 1}"#), "role: expected a string");
+        assert!(refusal(r#"{"role": "upstream_tls""#).contains("line 1"));
+    }
+
+    /// Whether a new gate warns that no cluster has one.
+    fn warns(store: &MemoryStore, text: &str) -> bool {
+        let (_, log) = configure(store, text);
+        assert!(log.iter().any(|(_, line)| line.contains("upstream TLS policy")), "{log:?}");
+        let warning = |(level, line): &(Level, String)| {
+            *level == Level::Warn && line.contains("no cluster has the module as its upstream")
+        };
+        log.iter().any(warning)
+    }
+
+    #[test]
+    fn a_gate_warns_until_a_cluster_has_one() {
+        let store = MemoryStore::new(Dialect::Envoy);
+        assert!(warns(&store, GATE));
+        let (_, log) = configure(&store, r#"{"role": "upstream_tls"}"#);
+        assert_eq!(log, []);
+        assert!(!warns(&store, GATE));
+        let bare = GATE.replacen('{', r#"{"host": "bare", "#, 1);
+        assert!(warns(&store, &bare), "it has no records to learn of others by");
+    }
+}

@@ -128,3 +128,75 @@ fn write<H: Host>(
     };
     store.update(&standing_name(cluster), update).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Dialect;
+    use crate::host::{MemoryHost, MemoryStore};
+
+    const PIN: Verdict = Verdict::Refused(DenyReason::UpstreamPin);
+
+    /// A worker, and what it remembers of clusters.
+    struct Worker {
+        host: MemoryHost,
+        standings: Standings,
+        metrics: Metrics,
+    }
+
+    impl Worker {
+        fn new(store: &MemoryStore) -> Self {
+            let host = MemoryHost::new(store.clone());
+            Self { host, standings: Standings::default(), metrics: Metrics::default() }
+        }
+
+        fn judge(&self, cluster: &str, verdict: Verdict, now_secs: u64) {
+            self.host.properties.borrow_mut().insert("xds\0cluster_name", cluster.into());
+            let store = RecordStore::new(&self.host, Dialect::Envoy);
+            let judged = Judged { verdict, withheld: false, skip_until_secs: None, now_secs };
+            self.standings.judge(&self.host, &store, &self.metrics, judged);
+        }
+
+        fn since(&self, verdict: Verdict) -> Option<u64> {
+            let word = verdict.word();
+            let name = format!("vkey_upstream_tls_since_seconds.verdict.{word}.upstream.a");
+            self.host.store().metric(&name)
+        }
+    }
+
+    #[test]
+    fn what_another_worker_came_to_shows_after_a_moment() {
+        let store = MemoryStore::new(Dialect::Envoy);
+        let [one, other] = [Worker::new(&store), Worker::new(&store)];
+        one.judge("a", Verdict::Verified, 100);
+        other.judge("a", PIN, 101);
+        assert_eq!((one.since(Verdict::Verified), one.since(PIN)), (Some(0), Some(101)));
+        one.judge("a", Verdict::Verified, 109);
+        assert_eq!((one.since(Verdict::Verified), one.since(PIN)), (Some(0), Some(101)));
+        one.judge("a", Verdict::Verified, 110);
+        assert_eq!((one.since(Verdict::Verified), one.since(PIN)), (Some(110), Some(0)));
+        // A clock that goes back is no reason to trust what is remembered.
+        other.judge("a", PIN, 111);
+        one.judge("a", Verdict::Verified, 90);
+        assert_eq!((one.since(Verdict::Verified), one.since(PIN)), (Some(90), Some(0)));
+    }
+
+    #[test]
+    fn clusters_are_forgotten_before_they_are_too_many() {
+        let worker = Worker::new(&MemoryStore::new(Dialect::Envoy));
+        assert!(worker.standings.is_empty());
+        for cluster in 0..=MAX_CLUSTERS {
+            assert_eq!(worker.standings.0.borrow().len(), cluster);
+            worker.judge(&cluster.to_string(), Verdict::Verified, 100);
+        }
+        assert_eq!(worker.standings.0.borrow().len(), 1);
+    }
+
+    #[test]
+    fn a_cluster_without_a_name_is_not_remembered() {
+        let worker = Worker::new(&MemoryStore::new(Dialect::Envoy));
+        worker.judge("", PIN, 100);
+        assert!(worker.standings.is_empty() && worker.host.store().is_empty());
+        assert_eq!(worker.host.store().metrics().len(), 0);
+    }
+}

@@ -100,8 +100,8 @@ impl Upstreams {
         if self.require_stamp && !stamped {
             return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
         }
-        let credential = || host.property(Property::ProviderCredential).is_some();
-        self.judge_connection(host, &upstream, stamped, credential, now_secs)
+        let carries_credential = || host.property(Property::ProviderCredential).is_some();
+        self.judge_connection(host, &upstream, || stamped, carries_credential, now_secs)
     }
 
     /// Judges the connection of an answer that no gate of a cluster has judged. `None` where there is
@@ -110,10 +110,12 @@ impl Upstreams {
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
+        carries_credential: bool,
         now_secs: u64,
     ) -> Option<Conclusion> {
-        let stamped = || stamp(host).is_some_and(|s| s.vouches(self.digest(), upstream));
-        let judged = self.judge_connection(host, upstream, stamped(), || false, now_secs);
+        let stamped = || self.is_stamped(host, upstream);
+        let judged =
+            self.judge_connection(host, upstream, stamped, || carries_credential, now_secs);
         judged.or_else(|| {
             let details = host.property(Property::ResponseCodeDetails);
             if details.is_some_and(|details| details != b"via_upstream") {
@@ -128,20 +130,31 @@ impl Upstreams {
         })
     }
 
-    /// Judges the connection that the host shows; `None` where it shows none. A provider's credential
-    /// goes nowhere else than to hosts that the policy judges.
-    pub(super) fn judge_connection(
+    /// Judges the connection of a request that has ended, with a provider's credential or without.
+    /// `None` where the host shows none.
+    pub(super) fn judge_ended(
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
-        stamped: bool,
+        carries_credential: bool,
+        now_secs: u64,
+    ) -> Option<Conclusion> {
+        let stamped = || self.is_stamped(host, upstream);
+        self.judge_connection(host, upstream, stamped, || carries_credential, now_secs)
+    }
+
+    /// Judges the connection that the host shows; `None` where it shows none. With a provider's credential
+    /// no host goes unjudged.
+    fn judge_connection(
+        &self,
+        host: &impl Host,
+        upstream: &UpstreamHost<'_>,
+        stamped: impl FnOnce() -> bool,
         carries_credential: impl FnOnce() -> bool,
         now_secs: u64,
     ) -> Option<Conclusion> {
         let requirement = match self.policy.demand(upstream, now_secs) {
-            Demand::Unlisted if carries_credential() => {
-                return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
-            }
+            Demand::Unlisted if carries_credential() => self.policy.default_requirement(),
             Demand::Unlisted => return Some(Conclusion::of_policy(Verdict::Unlisted, None)),
             Demand::Skip(skip) => {
                 return Some(Conclusion::of_policy(Verdict::Skip, Some(skip.until_secs)));
@@ -152,9 +165,14 @@ impl Upstreams {
             return Some(Conclusion::refused(reason));
         }
         let connection = HostConnection::new(host, &self.names);
-        let verdict = requirement.judge(upstream, &connection, stamped)?;
+        let verdict = requirement.judge(upstream, &connection, stamped())?;
         let fingerprint = Some(connection.fingerprint());
         Some(Conclusion { verdict, fingerprint, skip_until_secs: None })
+    }
+
+    /// Whether the cluster's stamp is that of the policy, and for a host.
+    fn is_stamped(&self, host: &impl Host, upstream: &UpstreamHost<'_>) -> bool {
+        stamp(host).is_some_and(|stamp| stamp.vouches(self.digest(), upstream))
     }
 
     /// The fingerprint of the connection that the host shows.

@@ -343,6 +343,11 @@ impl EffectivePolicy {
         &self.tighten
     }
 
+    /// What a connection has to show where no rule says more.
+    pub fn default_requirement(&self) -> Requirement<'_> {
+        Requirement::new(self.file.min_version)
+    }
+
     /// What a connection to a host has to show now.
     pub fn demand(&self, host: &UpstreamHost<'_>, now_secs: u64) -> Demand<'_> {
         let known = self.file.knows(host);

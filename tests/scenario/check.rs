@@ -2,15 +2,16 @@
 
 use vkey::audit::Record;
 use vkey::config::Level;
-use vkey::decision::{Decision, Reply};
+use vkey::decision::{Decision, DenyClass, DenyReason, Reply};
 use vkey::json::Json;
+use vkey::mac::sha256_hex;
 
 use super::fields::check_fields;
 use super::format::{Configure, Outcome};
 use super::secrecy::Hidden;
 use super::step::{Expect, Expected, Step};
 use super::tally::Audited;
-use super::text::{Meaning, bytes, from_bytes, member};
+use super::text::{Meaning, POLICY, bytes, from_bytes, member};
 use super::{Configured, Log, Observed};
 
 const AUDIT_STATE: &str = "vkey.audit";
@@ -64,7 +65,7 @@ pub(crate) fn check_observed(
     problems.extend(check_reply(context, expect, observed.reply.as_ref()));
     problems.extend(check_answer(context, expect, observed));
     problems.extend(check_seal(expect, observed));
-    if expect.action == Expected::Forward {
+    if expect.action.forwards() {
         problems.extend(check_upstream(context, expect, observed));
     }
     problems.extend(log_lacks(context, &expect.log, &observed.log));
@@ -83,7 +84,7 @@ pub(crate) fn check_observed(
 
 fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
     let forwarded = match expect.action {
-        Expected::Forward => Some(true),
+        Expected::Forward | Expected::Stop | Expected::Withhold => Some(true),
         Expected::Answer | Expected::Refuse => Some(false),
         Expected::Nothing => None,
     };
@@ -91,8 +92,11 @@ fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
     if observed.forwarded != forwarded {
         problems.push(format!("forwarded: {:?}, not {forwarded:?}", observed.forwarded));
     }
-    if observed.reply.is_some() != (forwarded == Some(false)) {
-        problems.push(format!("answered: {:?}", observed.reply));
+    if observed.withheld != (expect.action == Expected::Withhold) {
+        problems.push(format!("the answer was withheld: {}", observed.withheld));
+    }
+    if observed.replies != u32::from(expect.action.answers()) {
+        problems.push(format!("answered {} times: {:?}", observed.replies, observed.reply));
     }
     if observed.wrote_twice {
         problems.push("the end of the request was written down twice".to_owned());
@@ -190,7 +194,7 @@ fn adds_up(body: &Json) -> bool {
 
 fn check_seal(expect: &Expect, observed: &Observed) -> Option<String> {
     let seal = observed.filter_state.get(SEAL_STATE).map(String::as_str);
-    let expected = (expect.action == Expected::Forward).then_some("allow");
+    let expected = expect.action.forwards().then_some("allow");
     (seal != expected).then(|| format!("the seal is {seal:?}, not {expected:?}"))
 }
 
@@ -310,6 +314,7 @@ fn check_audit(
         }
     }
     let line_json = Json::parse(line.as_bytes()).ok();
+    problems.extend(check_verdict(expect, line_json.as_ref()));
     for (name, expected) in &expect.audit {
         let found = member(line_json.as_ref(), &[name]);
         if !found.is_some_and(|found| is_meant(found, &context.meaning.fill_json(expected))) {
@@ -317,6 +322,24 @@ fn check_audit(
         }
     }
     problems.into_iter().map(|problem| format!("audit line: {problem}: {line}")).collect()
+}
+
+/// Every line names the policy, and what the upstream is refused for is the verdict on it. What does not
+/// go on for another reason has none.
+fn check_verdict(expect: &Expect, line: Option<&Json>) -> Vec<String> {
+    let mut problems = Vec::new();
+    let text = |name| member(line, &[name]).and_then(Json::as_str);
+    let (policy, verdict) = (text("tls_policy"), text("tls_verdict"));
+    if policy != Some(&sha256_hex(POLICY)) {
+        problems.push(format!("tls_policy is {policy:?}"));
+    }
+    let of_upstream = |reason: &DenyReason| reason.class() == DenyClass::Upstream;
+    let expected = expect.reason.filter(of_upstream).map(DenyReason::code);
+    let judged = expected.is_some() || !expect.action.forwards();
+    if judged && verdict != expected {
+        problems.push(format!("tls_verdict is {verdict:?}, not {expected:?}"));
+    }
+    problems
 }
 
 /// The value itself, or `{"contains": …}` for a part of a text.

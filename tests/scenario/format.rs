@@ -6,6 +6,7 @@ use vkey::config::Dialect;
 use vkey::json::{Integers, Invalid, Json, Members, Node};
 
 use super::step::Step;
+use super::upstream::{Upstream, nothing};
 
 /// One file.
 #[derive(Debug)]
@@ -115,11 +116,14 @@ impl Scenario {
         let root = json.root(Integers::Digits);
         let members = root.members(&[
             "about", "start", "host", "not_on", "config", "config_text", "env", "configure",
-            "variants", "keys", "records", "steps",
+            "variants", "keys", "records", "upstream_tls", "steps",
         ])?;
         members.require("about")?.string()?;
         let base = Variant::read(&members, None)?;
-        let steps = members.require("steps")?.list(Step::read)?.into_vec();
+        let upstream =
+            |node: &Node<'_>| Upstream::read(node).map(|_: Upstream| node.value().clone());
+        let upstream = members.read("upstream_tls", upstream)?.unwrap_or_else(nothing);
+        let steps = members.require("steps")?.list(|node| Step::read(node, &upstream))?.into_vec();
         if steps.is_empty() {
             return Err(root.unusable("steps: expected at least one"));
         }

@@ -1,7 +1,7 @@
 //! Scenarios: conversations with a host, written down as data. The format is described in
 //! `testdata/README.md`.
 //!
-//! [`format`] and [`step`] read a file, [`keys`] mints what it asks for, a [`Machine`] holds the conversation,
+//! [`format`], [`step`] and [`upstream`] read a file, [`keys`] mints what it asks for, a [`Machine`] holds the conversation,
 //! [`check`] compares, and [`tally`] adds up what the audit lines say. Only a machine knows what the module runs on.
 #![allow(
     clippy::expect_used,
@@ -21,6 +21,7 @@ mod secrecy;
 pub(crate) mod step;
 mod tally;
 pub(crate) mod text;
+pub(crate) mod upstream;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ use vkey::host::{HeaderList, MemoryStore};
 
 use format::Outcome;
 use step::{Ending, Faults};
+use upstream::Upstream;
 
 /// What a scenario runs on: the library itself, the built module, a proxy.
 pub(crate) trait Machine {
@@ -60,6 +62,7 @@ pub(crate) struct Sent {
     pub(crate) client_cert: Option<String>,
     pub(crate) faults: Faults,
     pub(crate) ending: Ending,
+    pub(crate) upstream: Upstream,
 }
 
 /// What a request led to.
@@ -67,8 +70,12 @@ pub(crate) struct Sent {
 pub(crate) struct Observed {
     /// Whether the request went on; `None` when the module was not asked.
     pub(crate) forwarded: Option<bool>,
+    /// Whether the upstream's answer was kept from the client.
+    pub(crate) withheld: bool,
     /// The module's own answer.
     pub(crate) reply: Option<Reply>,
+    /// How often it answered.
+    pub(crate) replies: u32,
     /// The request's headers as they would go on.
     pub(crate) upstream: HeaderList,
     /// The headers that the module put on the answer.

@@ -1,5 +1,6 @@
 //! The library itself, over the host in memory.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use vkey::config::{Dialect, Level};
@@ -13,6 +14,8 @@ use vkey::host::{
 use vkey::upstream_tls::Policy;
 
 use super::format::{HostKind, Outcome};
+use super::text::{POLICY, bytes};
+use super::upstream::Shown;
 use super::{Configured, Machine, Observed, Sent};
 
 pub(crate) struct Native {
@@ -39,13 +42,13 @@ impl Native {
     }
 
     fn host(&self) -> TestHost {
-        TestHost { memory: MemoryHost::new(self.store.clone()), contended: self.contended }
+        let memory = MemoryHost::new(self.store.clone());
+        TestHost { memory, contended: self.contended, replies: Cell::new(0) }
     }
 }
 
-/// The policy that the module is built with.
 fn policy() -> Policy {
-    Policy::parse(include_bytes!("../../filters/vkey/upstream-tls.json")).unwrap()
+    Policy::parse(POLICY).unwrap()
 }
 
 impl Machine for Native {
@@ -76,22 +79,32 @@ impl Machine for Native {
         memory.failing_edits.set(request.faults.failing_edits.map(HostError));
         memory.show(Property::SourceAddress, request.source.as_deref());
         memory.show(Property::PeerCertificateDigest, request.client_cert.as_deref());
+        memory.reveal(request.upstream.of_cluster());
 
         let gate = &self.gates[&worker];
         let mut exchange = Exchange::default();
         let action =
             (!request.faults.never_shown).then(|| gate.on_request_headers(&host, &mut exchange));
-        let reply = memory.reply.borrow().clone();
+        let forwarded = action.map(|action| action == Action::Continue);
+        let upstream = memory.headers.borrow().clone().unwrap_or_default();
         clock(request.now_ns + request.ending.after_ns);
-        memory.end(request, reply.as_ref());
-        gate.on_response_headers(&host, &mut exchange);
+        memory.end(request);
+        if forwarded == Some(true) {
+            memory.reveal(request.upstream.of_connection());
+        }
+        let answered = gate.on_response_headers(&host, &mut exchange);
+        memory.rewrite(request.upstream.authority.as_deref());
+        let reply = memory.reply.borrow().clone();
+        memory.status.set(reply.as_ref().map(|reply| reply.status.into()).or(memory.status.get()));
         gate.on_log(&host, &mut exchange);
         let first = memory.written();
         gate.on_log(&host, &mut exchange);
         Observed {
-            forwarded: action.map(|action| action == Action::Continue),
+            forwarded,
+            withheld: answered == Action::Pause,
             reply,
-            upstream: memory.headers.take().unwrap_or_default(),
+            replies: host.replies.get(),
+            upstream,
             answer: memory.response_headers.take(),
             wrote_twice: first != memory.written(),
             filter_state: memory.filter_state.take(),
@@ -107,7 +120,9 @@ impl Machine for Native {
 /// What a test does with the host in memory.
 trait Show {
     fn show(&self, property: Property, value: Option<&str>);
-    fn end(&self, request: &Sent, reply: Option<&Reply>);
+    fn reveal(&self, shown: Shown);
+    fn rewrite(&self, authority: Option<&str>);
+    fn end(&self, request: &Sent);
     fn written(&self) -> (usize, BTreeMap<String, String>);
 }
 
@@ -117,10 +132,22 @@ impl Show for MemoryHost {
         self.properties.borrow_mut().extend(value);
     }
 
+    fn reveal(&self, shown: Shown) {
+        let shown = shown.into_iter().map(|(property, bytes)| (property.path(), bytes));
+        self.properties.borrow_mut().extend(shown);
+    }
+
+    fn rewrite(&self, authority: Option<&str>) {
+        if let (Some(headers), Some(authority)) = (self.headers.borrow_mut().as_mut(), authority) {
+            headers.retain(|(name, _)| name != b":authority");
+            headers.push((b":authority".to_vec(), bytes(authority)));
+        }
+    }
+
     /// Numbers are eight bytes, as Envoy writes them.
-    fn end(&self, request: &Sent, reply: Option<&Reply>) {
+    fn end(&self, request: &Sent) {
         let ending = &request.ending;
-        self.status.set(reply.map(|reply| u64::from(reply.status)).or(ending.status));
+        self.status.set(ending.status);
         for (property, value) in [
             (Property::RequestTotalSize, ending.bytes_in),
             (Property::ResponseTotalSize, ending.bytes_out),
@@ -140,6 +167,8 @@ impl Show for MemoryHost {
 struct TestHost {
     memory: MemoryHost,
     contended: bool,
+    /// How often it was told to answer.
+    replies: Cell<u32>,
 }
 
 impl SharedData for TestHost {
@@ -201,6 +230,7 @@ impl Host for TestHost {
     }
 
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
+        self.replies.set(self.replies.get() + 1);
         self.memory.send_reply(reply)
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vkey::config::Dialect;
 use vkey::failures::{SHARDS, shard_name};
 use vkey::host::{HeaderList, MemoryStore, SharedData as _};
+use vkey::json::Integers;
 
 use super::check::{Context, check_configured, check_observed};
 use super::format::{ConfigSpec, HostKind, Scenario, Variant};
@@ -12,6 +13,7 @@ use super::keys::mint_all;
 use super::step::Step;
 use super::tally::Tally;
 use super::text::{Meaning, bytes, env_value, shifted};
+use super::upstream::Upstream;
 use super::{Machine, Sent};
 
 /// The start of scenarios that do not care.
@@ -103,6 +105,7 @@ impl<'a> Conversation<'a> {
         let (mut problems, audited) = check_observed(&self.context(n), step, &observed);
         if let Some(audited) = audited {
             self.tally.add(&audited, &self.scenario.records);
+            self.tally.add_verdict(&audited, &sent.upstream);
         }
         // A bare host has neither records nor metrics.
         let bare = self.host == HostKind::Rules(Dialect::Bare);
@@ -132,6 +135,7 @@ impl<'a> Conversation<'a> {
         let meaning = self.meaning(n);
         let header = |(name, value): &(String, String)| (bytes(name), bytes(&meaning.fill(value)));
         let headers: HeaderList = step.request.headers.iter().map(header).collect();
+        let upstream = meaning.fill_json(&step.upstream);
         Sent {
             now_ns: shifted(self.start, step.at) * 1_000_000_000 + step.at_ns,
             headers,
@@ -139,6 +143,7 @@ impl<'a> Conversation<'a> {
             client_cert: step.request.client_cert.clone(),
             faults: step.faults.clone(),
             ending: step.ending.clone(),
+            upstream: Upstream::read(&upstream.root(Integers::Digits)).expect("read before"),
         }
     }
 
@@ -155,6 +160,7 @@ impl<'a> Conversation<'a> {
         let shards = shards.filter(|name| matches!(store.shared_data(name.as_str()), Ok(Some(_))));
         let others = records.len() + shards.count();
         let mut problems = self.tally.check_cells(&self.context(1), store, others);
+        problems.extend(self.tally.check_standings(&self.context(1), store));
         problems.extend(self.tally.check_metrics(&self.context(1), store));
         for (name, record) in records {
             if store.shared_data(name).ok().flatten().map(|(found, _)| found) != Some(bytes(record))

@@ -3,7 +3,8 @@
 use vkey::decision::DenyReason;
 use vkey::json::{Integers, Invalid, Json, Node};
 
-use super::format::{json, named, nullable, owned, signed, texts};
+use super::format::{json, merged, named, nullable, owned, signed, texts};
+use super::upstream::{Upstream, nothing};
 
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -17,6 +18,8 @@ pub(crate) struct Step {
     pub(crate) request: RequestSpec,
     pub(crate) faults: Faults,
     pub(crate) ending: Ending,
+    /// What [`Upstream::read`] takes, its placeholders not filled yet.
+    pub(crate) upstream: Json,
     pub(crate) expect: Expect,
 }
 
@@ -86,19 +89,46 @@ pub(crate) enum Expected {
     /// The module is not asked.
     Nothing,
     Refuse,
+    /// The gate of the cluster answers in the upstream's place.
+    Stop,
+    /// The module answers in the upstream's place.
+    Withhold,
+}
+
+impl Expected {
+    /// Whether the request goes on, whatever becomes of its answer.
+    pub(crate) fn forwards(self) -> bool {
+        matches!(self, Self::Forward | Self::Stop | Self::Withhold)
+    }
+
+    /// Whether the module answers.
+    pub(crate) fn answers(self) -> bool {
+        matches!(self, Self::Answer | Self::Refuse | Self::Withhold)
+    }
+
+    /// Whether the request is denied.
+    pub(crate) fn denies(self) -> bool {
+        matches!(self, Self::Refuse | Self::Stop | Self::Withhold)
+    }
 }
 
 // === impl Step ===
 
 impl Step {
-    pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+    /// `upstream`: what the file says of all steps.
+    pub(super) fn read(node: &Node<'_>, upstream: &Json) -> Result<Self, Invalid> {
         let members = node.members(&[
-            "name", "at", "at_ns", "worker", "repeat", "request", "faults", "ending", "expect",
+            "name", "at", "at_ns", "worker", "repeat", "request", "faults", "ending",
+            "upstream_tls", "expect",
         ])?;
         let request = match members.read("request", RequestSpec::read)? {
             Some(request) => request,
             None => RequestSpec::read(&Json::Object(Vec::new()).root(Integers::Digits))?,
         };
+        let of_step = members.read("upstream_tls", json)?.unwrap_or_else(nothing);
+        let upstream = merged(upstream, &of_step);
+        Upstream::read(&upstream.root(Integers::Digits))
+            .map_err(|invalid| node.unusable(format!("upstream_tls: {invalid}")))?;
         Ok(Self {
             name: owned(&members.require("name")?)?,
             at: members.read("at", signed)?.unwrap_or(0),
@@ -108,6 +138,7 @@ impl Step {
             request,
             faults: members.read("faults", Faults::read)?.unwrap_or_default(),
             ending: members.read("ending", Ending::read)?.unwrap_or_default(),
+            upstream,
             expect: Expect::read(&members.require("expect")?)?,
         })
     }
@@ -183,6 +214,8 @@ impl Expect {
             ("forward", Expected::Forward),
             ("nothing", Expected::Nothing),
             ("refuse", Expected::Refuse),
+            ("stop", Expected::Stop),
+            ("withhold", Expected::Withhold),
         ];
         let expect = Self {
             action: members.require("action")?.choice(&actions)?,
@@ -200,23 +233,23 @@ impl Expect {
     }
 
     fn consistent(&self) -> Result<(), &'static str> {
-        let answers = matches!(self.action, Expected::Answer | Expected::Refuse);
+        let answers = self.action.answers();
         let upstream = !(self.upstream.present.is_empty() && self.upstream.absent.is_empty());
         let reply = !self.reply.headers.is_empty() || self.reply.body.is_some();
         if answers != self.status.is_some() {
-            Err("status: expected with refuse and answer, and only there")
-        } else if self.action == Expected::Refuse && self.reason.is_none() {
-            Err("reason: expected with refuse")
+            Err("status: expected with refuse, withhold and answer, and only there")
+        } else if self.action.denies() && self.reason.is_none() {
+            Err("reason: expected with refuse, withhold and stop")
         } else if matches!(self.action, Expected::Answer | Expected::Nothing)
             && self.reason.is_some()
         {
-            Err("reason: expected with refuse or forward")
-        } else if upstream && self.action != Expected::Forward {
-            Err("upstream: expected with forward only")
+            Err("reason: expected with refuse, withhold, stop or forward")
+        } else if upstream && !self.action.forwards() {
+            Err("upstream: expected with forward, withhold and stop only")
         } else if self.answer.is_some() && self.action != Expected::Forward {
             Err("answer: expected with forward only")
         } else if reply && !answers {
-            Err("reply: expected with refuse and answer only")
+            Err("reply: expected with refuse, withhold and answer only")
         } else {
             Ok(())
         }

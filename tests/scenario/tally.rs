@@ -9,14 +9,17 @@ use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::host::{MemoryStore, RecordStore};
 use vkey::json::Json;
 use vkey::record::Name;
+use vkey::upstream_tls::{Standing, Verdict, standing_name};
 
 use super::check::Context;
 use super::step::{Expect, Expected};
 use super::text::member;
+use super::upstream::Upstream;
 
 const REQUESTS: &str = "vkey_requests_total.";
 const AUTH_FAILURES: &str = "vkey_auth_failures_total.";
 const LIMIT_HITS: &str = "vkey_limit_hits_total.";
+const VERDICTS: &str = "vkey_upstream_tls_total.";
 
 /// A request, as its audit line tells it. What is masked is not known.
 pub(crate) struct Audited {
@@ -27,6 +30,8 @@ pub(crate) struct Audited {
     label: String,
     /// Whether it was answered with counts, which is not counted.
     answered: bool,
+    /// What the upstream of a request that went on was judged as.
+    verdict: Option<String>,
 }
 
 /// The sums.
@@ -37,6 +42,8 @@ pub(crate) struct Tally {
     /// Of requests and of authentication failures.
     metrics: BTreeMap<String, u64>,
     limited: u64,
+    /// What this module judged each cluster as last.
+    standings: BTreeMap<String, String>,
 }
 
 impl Audited {
@@ -49,6 +56,7 @@ impl Audited {
             tenant: record.tenant.filter(|_| !context.masked("tenant")).map(Into::into),
             label,
             answered: expect.action == Expected::Answer,
+            verdict: record.tls_verdict.filter(|_| expect.action.forwards()).map(Into::into),
         })
     }
 }
@@ -72,6 +80,18 @@ impl Tally {
         }
         if let Some(tenant) = audited.tenant.as_ref().filter(|_| !uncounted) {
             count(self.tenants.entry(tenant.clone()).or_default(), decision);
+        }
+    }
+
+    /// Adds what the module judged the upstream of a request as. What the gate of the cluster judged it
+    /// has counted, and what no rule is for nobody counts.
+    pub(crate) fn add_verdict(&mut self, audited: &Audited, upstream: &Upstream) {
+        let verdict = audited.verdict.clone().filter(|verdict| verdict != "unlisted");
+        let cluster = upstream.cluster.clone().filter(|_| !upstream.is_judged());
+        if let Some((cluster, verdict)) = cluster.zip(verdict) {
+            let name = format!("{VERDICTS}verdict.{verdict}.upstream.{cluster}");
+            *self.metrics.entry(name).or_default() += 1;
+            self.standings.insert(cluster, verdict);
         }
     }
 
@@ -109,11 +129,29 @@ impl Tally {
         let mut problems: Vec<String> =
             cells.iter().filter_map(|(name, cell)| check_cell(store, name, cell)).collect();
         let masked = context.masked("jti") || context.masked("tenant");
-        let expected = cells.len() + others;
+        let standings = if counts { self.standings.len() } else { 0 };
+        let expected = cells.len() + standings + others;
         if !masked && store.len() != expected {
             problems.push(format!("{} records in shared data, not {expected}", store.len()));
         }
         problems
+    }
+
+    /// The clusters that were judged have a standing each.
+    pub(crate) fn check_standings(
+        &self,
+        context: &Context<'_>,
+        store: &MemoryStore,
+    ) -> Vec<String> {
+        let counts = context.setting("host") != Some("bare");
+        let wrong = |(cluster, expected): (&String, &String)| {
+            let store = RecordStore::new(store, Dialect::Auto);
+            let found = store.read::<Standing>(&standing_name(cluster)).ok();
+            let found = found.and_then(|standing| standing.verdict()).map(Verdict::word);
+            (found != Some(expected))
+                .then(|| format!("cluster {cluster} stands as {found:?}, not {expected}"))
+        };
+        self.standings.iter().filter(|_| counts).filter_map(wrong).collect()
     }
 
     /// So are the metrics.
@@ -127,7 +165,7 @@ impl Tally {
         for (name, value) in store.metrics() {
             if name.starts_with(LIMIT_HITS) {
                 hits += value;
-            } else if name.starts_with(REQUESTS) || name.starts_with(AUTH_FAILURES) {
+            } else if [REQUESTS, AUTH_FAILURES, VERDICTS].iter().any(|of| name.starts_with(of)) {
                 *found.entry(shown_series(context, name)).or_default() += value;
             }
         }

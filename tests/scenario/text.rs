@@ -7,6 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use vkey::json::Json;
 use vkey::mac::sha256_hex;
 
+/// The upstream-TLS policy that the module is built with.
+pub(crate) const POLICY: &[u8] = include_bytes!("../../filters/vkey/upstream-tls.json");
+
 /// What the placeholders of a scenario stand for.
 pub(crate) struct Meaning<'a> {
     pub(crate) start: u64,
@@ -56,6 +59,7 @@ impl Meaning<'_> {
             "key" => self.keys.get(rest).cloned(),
             "tag" => self.keys.get(rest).map(|key| tag(key).to_owned()),
             "env" => self.env.get(rest).cloned(),
+            "policy" => Some(sha256_hex(POLICY)),
             "times" => rest
                 .split_once(' ')
                 .map(|(count, text)| text.repeat(count.parse().expect("a count"))),
