@@ -27,7 +27,7 @@ help: ## This list
 setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) wasm-runner ## Install all that the other targets need (they also do so themselves)
 
 .PHONY: build
-build: rust $(WASM_OPT) ## Build the command target/release/vkey and the module target/vkey.wasm
+build: rust $(WASM_OPT) ## Build target/release/vkey and the module target/vkey.wasm (POLICY=PATH: another upstream-TLS policy)
 	cargo build --release
 	@tools/build-wasm.sh target/vkey.wasm
 
@@ -41,11 +41,12 @@ demo: ## Walk through the gate that `make run` holds open in another terminal
 	@tools/demo.sh
 
 .PHONY: test
-test: lint build build-faults istio $(ENVOY) $(OLDEST_ENVOY) wasm-runner ## Run every check and every test
+test: lint build build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) wasm-runner ## Run every check and every test
 	@tools/setup.sh python3
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm cargo test
+	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm \
+	VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm cargo test
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(WASM_RUNNER) \
 	cargo test --no-default-features --target wasm32-unknown-unknown --test vectors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
@@ -61,6 +62,11 @@ mutants: rust ## Break the limits on purpose, one way at a time, and see the tes
 memory: build $(ENVOY) ## Measure how many bytes a key takes in the proxy, with 100 000 of them
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	cargo test --quiet --test envoy -- --exact memory::a_key_takes_at_most_400_bytes --nocapture
+
+.PHONY: latency
+latency: build $(ENVOY) $(OLDEST_ENVOY) ## Measure what the gate of a cluster adds to the time that a request takes
+	VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
+	cargo test --quiet --test envoy -- --exact upstream_latency::the_gate_adds_little --nocapture
 
 .PHONY: lint
 lint: rust ## Check format and lints
@@ -89,6 +95,19 @@ clean: ## Remove what was built (the installed tools stay in .tools)
 .PHONY: build-faults
 build-faults: rust $(WASM_OPT)
 	@tools/build-wasm.sh target/vkey-faults.wasm --features faults
+
+# The module under a policy with exceptions; never shipped.
+.PHONY: build-skip
+build-skip: rust $(WASM_OPT)
+	@POLICY=testdata/policies/skip.json tools/build-wasm.sh target/vkey-skip.wasm
+
+# A policy with an error is never compiled in: the build says where it is, and why.
+.PHONY: build-broken
+build-broken: rust
+	@! POLICY=testdata/policies/broken.json \
+	cargo check --quiet -p vkey-filter --target wasm32-wasip1 2> target/broken.log
+	@grep -F 'testdata/policies/broken.json:7: upstreams[0].insecure_skip_verify: api.openai.com is a known host' \
+	target/broken.log
 
 .PHONY: rust
 rust:

@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# build-wasm.sh OUTPUT [CARGO OPTIONS]: the module, optimised and stripped, the same bytes from any checkout path.
+# [POLICY=PATH] build-wasm.sh OUTPUT [CARGO OPTIONS]: the module, optimised and stripped, the same bytes from any checkout path.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 output=$1
 shift
 wasm_opt=.tools/npm/node_modules/.bin/wasm-opt
-# Cargo builds a module anew whenever its options change, so one with options gets a folder of its own.
+# The upstream-TLS policy that is compiled in, from the root of the checkout.
+policy=${POLICY:-filters/vkey/upstream-tls.json}
+# Cargo builds a module anew whenever its options or its policy change, so one with others gets a folder of its own.
 folder=target
-[ $# -eq 0 ] || folder=target/$(basename "$output" .wasm)
+if [ $# -gt 0 ] || [ -n "${POLICY:-}" ]; then
+    folder=target/$(basename "$output" .wasm)
+fi
 raw=$folder/wasm32-wasip1/release/vkey_filter.wasm
-optimised_from=$folder/optimised-from.wasm
+optimised_from=${output%.wasm}.raw.wasm
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 sysroot=$(rustc --print sysroot)
 
@@ -41,3 +45,5 @@ if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw
 fi
 sum=$(sha256sum < "$output")
 echo "$output: $(wc -c < "$output") bytes, sha256 ${sum%% *}"
+sum=$(sha256sum < "$policy")
+echo "$output: upstream TLS policy $policy, sha256 ${sum%% *}"

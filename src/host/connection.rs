@@ -23,6 +23,8 @@ pub(super) struct HostConnection<'a, H> {
     names: &'a NameCache,
     digest: OnceCell<Option<String>>,
     tls_version: OnceCell<Option<Vec<u8>>>,
+    /// Its names were judged already.
+    named: bool,
 }
 
 /// What tells one connection from another, as far as it is judged.
@@ -34,7 +36,12 @@ pub(super) struct Fingerprint {
 
 impl<'a, H: Host> HostConnection<'a, H> {
     pub(super) fn new(host: &'a H, names: &'a NameCache) -> Self {
-        Self { host, names, digest: OnceCell::new(), tls_version: OnceCell::new() }
+        Self { host, names, digest: OnceCell::new(), tls_version: OnceCell::new(), named: false }
+    }
+
+    /// The same, of which it is known that the certificate bears the right name.
+    pub(super) fn named(self) -> Self {
+        Self { named: true, ..self }
     }
 
     /// Its fingerprint. What was asked for already is not asked for again.
@@ -83,6 +90,9 @@ impl<H: Host> Connection for HostConnection<'_, H> {
     }
 
     fn bears_name(&self, host: &UpstreamHost<'_>) -> NameProof {
+        if self.named {
+            return NameProof::Borne;
+        }
         let Some(digest) = self.digest() else {
             return self.read_name(host, false);
         };

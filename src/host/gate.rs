@@ -195,21 +195,33 @@ impl Gate {
     }
 
     /// Judges the connection that an answer came over; what the client is told where it is withheld.
-    /// Where the cluster has a gate, that has judged, and has answered already.
+    /// Where the cluster has a gate, that has judged, and has answered what it refused. It knows nothing
+    /// of rules that only this configuration adds.
     fn judge_answer(&self, host: &impl Host, exchange: &mut Exchange) -> Option<Reply> {
         let now_ns = host.now_ns();
         let gate = text_property(host, Property::UpstreamVerdict);
-        if let Some(verdict) = gate.as_deref().and_then(Verdict::from_word) {
-            self.settle(host, exchange, verdict, now_ns);
-            return None;
-        }
-        let upstream = exchange.upstream()?;
-        let now_secs = now_secs(now_ns);
-        let carries = exchange.carries_credential();
-        let conclusion = self.upstreams.judge_answer(host, upstream, carries, now_secs)?;
+        let gate = gate.as_deref().and_then(Verdict::from_word);
+        let tightened = exchange.upstream().filter(|upstream| self.upstreams.tightens(upstream));
+        let conclusion = match (gate, tightened) {
+            (None, _) | (Some(Verdict::Unlisted | Verdict::Skip), Some(_)) => {
+                let carries = exchange.carries_credential();
+                let upstream = exchange.upstream()?;
+                self.upstreams.judge_answer(host, upstream, carries, now_secs(now_ns))?
+            }
+            (Some(Verdict::Verified | Verdict::Stamped), Some(upstream))
+                if let Some(refused) =
+                    self.upstreams.judge_again(host, upstream, now_secs(now_ns)) =>
+            {
+                refused
+            }
+            (Some(verdict), _) => {
+                self.settle(host, exchange, verdict, now_ns);
+                return None;
+            }
+        };
         let withheld = conclusion.verdict.refusal();
         let has_left = withheld.is_some();
-        self.upstreams.take_down(host, &self.metrics, &conclusion, has_left, now_secs);
+        self.upstreams.take_down(host, &self.metrics, &conclusion, has_left, now_secs(now_ns));
         self.settle(host, exchange, conclusion.verdict, now_ns);
         withheld.map(|reason| reply(reason, Refusal::default()))
     }

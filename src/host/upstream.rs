@@ -24,6 +24,10 @@ const VERDICT_STATE: &str = "vkey.upstream";
 /// How often the tick looks for connections that came up.
 const TICK_MILLIS: u32 = 1;
 
+/// How many attempts one tick concludes; the next one goes on. Envoy acts when the tick has ended, on the
+/// next attempt from within the callbacks of the one before: some dozens use up the stack of the VM.
+const MAX_CONCLUDED: usize = 8;
+
 /// What a root context of the role `upstream_tls` holds.
 pub struct UpstreamGate {
     upstreams: Upstreams,
@@ -100,11 +104,16 @@ impl UpstreamGate {
     pub fn tick(&self, host: &impl Host, root: u32, act: impl Fn(u32) -> Action) {
         let waiting: Vec<u32> =
             self.waiting.try_borrow().map(|w| w.iter().copied().collect()).unwrap_or_default();
+        let mut concluded = 0;
         for context in waiting {
             // One that is gone, or whose host does not know it any more, waits no longer.
             let entered = host.enter(context).is_ok();
             if !entered || act(context) == Action::Continue {
                 self.forget(context);
+                concluded += 1;
+            }
+            if concluded == MAX_CONCLUDED {
+                break;
             }
         }
         if self.waiting.try_borrow().is_ok_and(|waiting| waiting.is_empty()) {

@@ -49,6 +49,11 @@ impl Upstreams {
         self.policy.file().digest()
     }
 
+    /// Whether the configuration adds rules for a host.
+    pub(super) fn tightens(&self, host: &UpstreamHost<'_>) -> bool {
+        self.policy.tighten().iter().any(|rule| rule.host.matches(host))
+    }
+
     /// Whether a request may take its route, as far as can be told before its connection is chosen; and
     /// whether the policy judges connections to the host. `has_credential`: a provider's credential
     /// would go with it.
@@ -128,6 +133,23 @@ impl Upstreams {
             };
             Some(Conclusion { verdict, fingerprint: None, skip_until_secs: None })
         })
+    }
+
+    /// Judges a connection that the gate of its cluster has let pass, by the rules for the host that the
+    /// client named; what is refused. The gate has seen that its certificate bears the name of the host
+    /// that was asked in the end.
+    pub(super) fn judge_again(
+        &self,
+        host: &impl Host,
+        upstream: &UpstreamHost<'_>,
+        now_secs: u64,
+    ) -> Option<Conclusion> {
+        let Demand::Verify(requirement) = self.policy.demand(upstream, now_secs) else {
+            return None;
+        };
+        let connection = HostConnection::new(host, &self.names).named();
+        let verdict = requirement.judge(upstream, &connection, self.is_stamped(host, upstream))?;
+        verdict.refusal().map(Conclusion::refused)
     }
 
     /// Judges the connection of a request that has ended, with a provider's credential or without.

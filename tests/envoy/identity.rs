@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use crate::gateways::{KNOWN, proven};
 use crate::keys::{Minter, options};
+use crate::support::tls::{Authority, Serve};
 use crate::support::{Envoy, Request};
 
 #[test]
@@ -47,18 +49,21 @@ fn the_providers_credential_takes_the_place_of_the_key() {
         "forward": {
             "identity_headers": false,
             "credentials": [
-                {"hosts": ["api.openai.com"], "header": "authorization", "value": "Bearer ${PROVIDER}"},
+                {"hosts": [KNOWN], "header": "authorization", "value": "Bearer ${PROVIDER}"},
             ],
         },
     });
+    let authority = Authority::new("upstreams");
+    let upstream = Serve::tls(&authority.server(&[KNOWN])).start();
+    let cluster = proven(&upstream, &authority, KNOWN);
     let options = options("credential", &main, plugin).env("PROVIDER", "a-provider-key");
-    let envoy = Envoy::start(options);
+    let envoy = Envoy::start(options.edit(|config| cluster.install_for(config, KNOWN)));
     let key = main.key("k1", json!({}));
     let to = |host: &str| {
         let request = Request::new("GET", "/v1/models").header("host", host);
         envoy.send(&request.header("x-api-key", &key)).text()
     };
-    let provider = to("api.openai.com");
+    let provider = to(KNOWN);
     assert!(provider.contains("authorization: Bearer a-provider-key"), "{provider}");
     assert!(!provider.contains("x-vkey-") && !provider.contains(&key), "{provider}");
     let other = to("other.example");

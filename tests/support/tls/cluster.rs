@@ -21,24 +21,27 @@ pub(crate) struct Cluster {
     value: Value,
     tls: Option<Value>,
     http2: bool,
-    gate: bool,
+    gate: Option<Value>,
+    max_requests: Option<u32>,
 }
 
 impl Cluster {
     /// A cluster that speaks plain text.
     pub(crate) fn plain(name: &str, upstream: &Upstream) -> Self {
-        let address = upstream.address();
-        let address = json!({"socket_address": {
-            "address": address.ip().to_string(), "port_value": address.port(),
-        }});
-        let endpoint = json!({"endpoint": {"address": address}});
         let value = json!({
             "name": name, "type": "STATIC", "connect_timeout": "10s",
             "load_assignment": {
-                "cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}],
+                "cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint(upstream)]}],
             },
         });
-        Self { name: name.to_owned(), value, tls: None, http2: false, gate: false }
+        Self {
+            name: name.to_owned(),
+            value,
+            tls: None,
+            http2: false,
+            gate: None,
+            max_requests: None,
+        }
     }
 
     /// A cluster that speaks TLS and verifies the chain against that authority, but no name: that
@@ -128,8 +131,29 @@ impl Cluster {
     }
 
     /// The gate as an upstream filter: the module and the VM of the downstream filter.
-    pub(crate) fn gate(mut self) -> Self {
-        self.gate = true;
+    pub(crate) fn gate(self) -> Self {
+        self.gate_with(json!({}))
+    }
+
+    /// The gate with a configuration, apart from its role.
+    pub(crate) fn gate_with(mut self, mut configuration: Value) -> Self {
+        configuration["role"] = json!("upstream_tls");
+        self.gate = Some(configuration);
+        self
+    }
+
+    /// One more upstream among which requests are spread.
+    pub(crate) fn endpoint(self, upstream: &Upstream) -> Self {
+        let endpoint = endpoint(upstream);
+        self.edit(|cluster| {
+            let endpoints = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"];
+            endpoints.as_array_mut().expect("a list of endpoints").push(endpoint);
+        })
+    }
+
+    /// How many requests go over one connection.
+    pub(crate) fn max_requests(mut self, count: u32) -> Self {
+        self.max_requests = Some(count);
         self
     }
 
@@ -173,8 +197,12 @@ impl Cluster {
             "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
             "explicit_http_config": {version: {}},
         });
-        if self.gate {
-            options["http_filters"] = upstream_filters(config::wasm(config)["vm_config"].clone());
+        if let Some(count) = self.max_requests {
+            options["common_http_protocol_options"] = json!({"max_requests_per_connection": count});
+        }
+        if let Some(gate) = self.gate.take() {
+            let vm = config::wasm(config)["vm_config"].clone();
+            options["http_filters"] = upstream_filters(&gate, vm);
         }
         self.value["typed_extension_protocol_options"] = json!({HTTP_OPTIONS: options});
         if let Some(mut context) = self.tls.take() {
@@ -188,15 +216,21 @@ impl Cluster {
     }
 }
 
+fn endpoint(upstream: &Upstream) -> Value {
+    let address = upstream.address();
+    json!({"endpoint": {"address": {"socket_address": {
+        "address": address.ip().to_string(), "port_value": address.port(),
+    }}}})
+}
+
 /// The filters of a cluster with the gate.
-fn upstream_filters(vm: Value) -> Value {
-    let role = json!({
-        "@type": "type.googleapis.com/google.protobuf.StringValue",
-        "value": r#"{"role": "upstream_tls"}"#,
+fn upstream_filters(gate: &Value, vm: Value) -> Value {
+    let configuration = json!({
+        "@type": "type.googleapis.com/google.protobuf.StringValue", "value": gate.to_string(),
     });
     let gate = json!({
         "name": "vkey.upstream_tls", "failure_policy": "FAIL_RELOAD", "vm_config": vm,
-        "configuration": role,
+        "configuration": configuration,
     });
     json!([
         {"name": "vkey.upstream_tls", "typed_config": {"@type": WASM, "config": gate}},
