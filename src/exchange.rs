@@ -54,6 +54,7 @@ pub struct Exchange {
     carries_credential: bool,
     verdict: Option<Verdict>,
     forwarded: bool,
+    answered: bool,
     finished: bool,
 }
 
@@ -228,6 +229,21 @@ impl Exchange {
         self.forwarded = true;
         self.fields = fields;
         self.charged = Some(charged);
+    }
+
+    /// Takes down that there is an answer.
+    pub fn answer(&mut self) {
+        self.answered = true;
+    }
+
+    /// Whether there was an answer, from wherever it came.
+    pub fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// The authority that the client wrote.
+    pub fn authority(&self) -> Option<&str> {
+        self.seen.as_ref()?.authority.as_deref()
     }
 
     /// Takes down the host that the client names, where the policy judges connections to it.

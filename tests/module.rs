@@ -40,7 +40,7 @@ const HOST_CALLS: [&str; 18] = [
 const WASI: [&str; 4] = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
 
 /// Every export is called for every request, where it is a callback of requests.
-const EXPORTS: [&str; 13] = [
+const EXPORTS: [&str; 14] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
@@ -51,6 +51,7 @@ const EXPORTS: [&str; 13] = [
     "proxy_on_memory_allocate",
     "proxy_on_request_body",
     "proxy_on_request_headers",
+    "proxy_on_request_trailers",
     "proxy_on_response_headers",
     "proxy_on_tick",
     "proxy_on_vm_start",

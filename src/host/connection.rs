@@ -13,6 +13,9 @@ use super::{Host, Property, text_property};
 /// few upstreams, and certificates change.
 const MAX_NAMES: usize = 256;
 
+/// What Envoy says of an answer that is not its own (`ResponseCodeDetails`).
+const VIA_UPSTREAM: &[u8] = b"via_upstream";
+
 /// Which names certificates bear, so that no certificate is read twice.
 #[derive(Default)]
 pub(super) struct NameCache(RefCell<BTreeMap<(String, String), NameProof>>);
@@ -32,6 +35,11 @@ pub(super) struct HostConnection<'a, H> {
 pub(super) struct Fingerprint {
     tls_version: Option<Vec<u8>>,
     digest: Option<String>,
+}
+
+/// The proxy's end of the connection that the host shows, which tells it from all others.
+pub(super) fn local_address(host: &impl Host) -> String {
+    text_property(host, Property::UpstreamLocalAddress).unwrap_or_default()
 }
 
 impl<'a, H: Host> HostConnection<'a, H> {
@@ -116,10 +124,16 @@ impl<H: Host> Connection for HostConnection<'_, H> {
     }
 }
 
-/// Whether the connection of the request is up, its handshake done.
+/// Whether the connection of the request is up, its handshake done. A Unix socket has no address to show;
+/// how long was waited shows also when the wait was in vain, but then the answer is the proxy's own.
 pub(super) fn is_up(host: &impl Host) -> bool {
-    let shown = [Property::UpstreamLocalAddress, Property::UpstreamReadyDuration];
-    shown.into_iter().any(|property| host.property(property).is_some())
+    host.property(Property::UpstreamLocalAddress).is_some()
+        || (host.property(Property::UpstreamReadyDuration).is_some() && !is_own_answer(host))
+}
+
+/// Whether there is an answer, and it is the proxy's own.
+pub(super) fn is_own_answer(host: &impl Host) -> bool {
+    host.property(Property::ResponseCodeDetails).is_some_and(|details| details != VIA_UPSTREAM)
 }
 
 impl NameCache {

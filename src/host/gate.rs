@@ -11,9 +11,10 @@ use crate::exchange::{Ending, Exchange, Request};
 use crate::headers::RequestHead;
 use crate::upstream_tls::{Policy, UpstreamHost, Verdict};
 
+use super::connection::local_address;
 use super::judged::{Judged, deny, take_back};
 use super::metrics::Metrics;
-use super::upstreams::{Upstreams, now_secs};
+use super::upstreams::{Conclusion, Upstreams, now_secs};
 use super::{Host, HostError, Property, RecordStore, number_property, text_property};
 
 /// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
@@ -123,6 +124,7 @@ impl Gate {
     /// Withholds an answer that came over a connection that breaks the policy, and tells the client of
     /// its limits with any other.
     pub fn on_response_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        exchange.answer();
         if exchange.is_forwarded()
             && let Some(reply) = self.judge_answer(host, exchange)
         {
@@ -199,8 +201,7 @@ impl Gate {
     /// of rules that only this configuration adds.
     fn judge_answer(&self, host: &impl Host, exchange: &mut Exchange) -> Option<Reply> {
         let now_ns = host.now_ns();
-        let gate = text_property(host, Property::UpstreamVerdict);
-        let gate = gate.as_deref().and_then(Verdict::from_word);
+        let gate = verdict_of_gate(host);
         let tightened = exchange.upstream().filter(|upstream| self.upstreams.tightens(upstream));
         let conclusion = match (gate, tightened) {
             (None, _) | (Some(Verdict::Unlisted | Verdict::Skip), Some(_)) => {
@@ -220,8 +221,7 @@ impl Gate {
             }
         };
         let withheld = conclusion.verdict.refusal();
-        let has_left = withheld.is_some();
-        self.upstreams.take_down(host, &self.metrics, &conclusion, has_left, now_secs(now_ns));
+        self.take_down(host, exchange, &conclusion, now_secs(now_ns));
         self.settle(host, exchange, conclusion.verdict, now_ns);
         withheld.map(|reason| reply(reason, Refusal::default()))
     }
@@ -230,6 +230,13 @@ impl Gate {
     /// which proxies do not show before. What breaks the policy is written down, and its cluster
     /// refused.
     fn judge_late(&self, host: &impl Host, exchange: &mut Exchange) {
+        if !exchange.is_answered() {
+            // The client did not wait. What the gate of the cluster made of it, if it came so far, holds.
+            if let Some(verdict) = verdict_of_gate(host) {
+                exchange.judge_upstream(verdict);
+            }
+            return;
+        }
         let Some(authority) = host.authority() else {
             return;
         };
@@ -238,10 +245,22 @@ impl Gate {
         let carries = exchange.carries_credential();
         let conclusion = self.upstreams.judge_ended(host, &upstream, carries, now_secs);
         if let Some(conclusion) = conclusion {
-            let withheld = conclusion.verdict.refusal().is_some();
-            self.upstreams.take_down(host, &self.metrics, &conclusion, withheld, now_secs);
+            self.take_down(host, exchange, &conclusion, now_secs);
             exchange.judge_upstream(conclusion.verdict);
         }
+    }
+
+    /// Takes down what was judged after the request had left: whoever names the same host is refused.
+    fn take_down(
+        &self,
+        host: &impl Host,
+        exchange: &Exchange,
+        conclusion: &Conclusion,
+        now_secs: u64,
+    ) {
+        let named = UpstreamHost::parse(exchange.authority().unwrap_or_default().as_bytes());
+        let withheld = conclusion.verdict.refusal().map(|_| &named);
+        self.upstreams.take_down(host, &self.metrics, conclusion, withheld, now_secs);
     }
 
     /// Takes down a verdict on an upstream. What it refuses was not let in: it is taken back.
@@ -297,11 +316,22 @@ fn answer_with(host: &impl Host, reply: &Reply) -> Action {
     Action::Pause
 }
 
+/// What the gate of the cluster made of the connection that the host shows, or refused.
+fn verdict_of_gate(host: &impl Host) -> Option<Verdict> {
+    let state = text_property(host, Property::UpstreamVerdict)?;
+    let (word, address) = state.split_once(' ')?;
+    let verdict = Verdict::from_word(word)?;
+    let is_this = || address == local_address(host);
+    (verdict.refusal().is_some() || is_this()).then_some(verdict)
+}
+
 /// Takes down what a request shows that is not judged.
 fn observe(host: &impl Host, exchange: &mut Exchange) {
     let headers = host.request_headers().unwrap_or_default();
     let head = RequestHead::read(&headers, &[]);
-    let peer = host.property(Property::SourceAddress);
+    // Without a configuration it may be that this is an upstream filter, which must not ask.
+    let attempt = number_property(host, Property::UpstreamAttempt).unwrap_or(0);
+    let peer = (attempt == 0).then(|| host.property(Property::SourceAddress)).flatten();
     exchange.observe(&head, peer.as_deref().and_then(parse_address), host.now_ns().unwrap_or(0));
 }
 

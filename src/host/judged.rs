@@ -123,21 +123,21 @@ impl<H: Host> Judged<'_, H> {
         }
         if let Some((name, value)) = edits.replace {
             // Where the gates of clusters can see it: it goes to no upstream that is not judged.
-            self.set_state(CREDENTIAL_STATE, CREDENTIAL_VALUE);
+            self.host.set_filter_state(CREDENTIAL_STATE, CREDENTIAL_VALUE)?;
             self.host.remove_request_header(name.as_bytes())?;
             self.host.add_request_header(name, value)?;
         }
         for (name, value) in edits.add {
             self.host.add_request_header(name, &value)?;
         }
-        self.set_state(SEAL_STATE, SEAL_VALUE);
+        self.seal();
         Ok(())
     }
 
-    /// Where the host keeps no filter state, nothing behind the module can ask for it either; where
-    /// there is a seal, it refuses what lacks it.
-    fn set_state(&self, name: &str, value: &str) {
-        if let Err(HostError(status)) = self.host.set_filter_state(name, value) {
+    /// Where the host keeps no filter state there is no seal behind the module either; where there is
+    /// one, it refuses what lacks it.
+    fn seal(&self) {
+        if let Err(HostError(status)) = self.host.set_filter_state(SEAL_STATE, SEAL_VALUE) {
             self.host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
         }
     }

@@ -52,8 +52,10 @@ pub enum Property {
     ResponseCodeDetails,
     /// Bytes sent to the client.
     ResponseTotalSize,
+    /// Whether the gate in front of the routes let the request in: the filter state that says so.
+    Seal,
     /// The address and port of the connection's other end. Envoy crashes when an upstream filter asks
-    /// for it on a mirrored request: only the gate may.
+    /// for it on a mirrored request.
     SourceAddress,
     /// The address and port of the upstream.
     UpstreamAddress,
@@ -75,6 +77,8 @@ pub enum Property {
     UpstreamReadyDuration,
     /// The version of TLS of that connection.
     UpstreamTlsVersion,
+    /// Which attempt of the request this is, counted from 1; 0 or nothing in front of the router.
+    UpstreamAttempt,
     /// What the upstream's own gate made of the connection: the filter state that it set.
     UpstreamVerdict,
 }
@@ -227,6 +231,7 @@ impl Property {
             Self::RequestTotalSize => "request\0total_size",
             Self::ResponseCodeDetails => "response\0code_details",
             Self::ResponseTotalSize => "response\0total_size",
+            Self::Seal => "filter_state\0wasm.vkey.decision",
             Self::SourceAddress => "source\0address",
             Self::UpstreamAddress => "upstream\0address",
             Self::UpstreamCertificate => "upstream\0peer_certificate",
@@ -238,6 +243,7 @@ impl Property {
             Self::UpstreamLocalUri => "upstream\0uri_san_local_certificate",
             Self::UpstreamReadyDuration => "upstream\0cx_pool_ready_duration",
             Self::UpstreamTlsVersion => "upstream\0tls_version",
+            Self::UpstreamAttempt => "upstream\0request_attempt_count",
             Self::UpstreamVerdict => "filter_state\0wasm.vkey.upstream",
         }
     }

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 
 use crate::config::Level;
 use crate::decision::DenyReason;
-use crate::upstream_tls::{Standing, Verdict, standing_name};
+use crate::upstream_tls::{Standing, UpstreamHost, Verdict, standing_name};
 
 use super::metrics::Metrics;
 use super::{Host, Property, RecordStore, text_property};
 
-/// How many clusters are remembered; all are forgotten when there are more.
-const MAX_CLUSTERS: usize = 1024;
+/// How many clusters have a standing of their own. Proxies name few, but some make one for each host that
+/// clients name; the rest share one.
+const MAX_CLUSTERS: usize = 256;
+
+/// What the rest is called.
+const OTHER: &str = "other";
 
 /// How long a verdict is remembered before it is looked up whether other workers came to another.
 const REMEMBERED_SECS: u64 = 10;
@@ -23,10 +27,10 @@ pub(super) struct Standings(RefCell<BTreeMap<String, (Verdict, u64)>>);
 
 /// A verdict on an upstream.
 #[derive(Clone, Copy)]
-pub(super) struct Judged {
+pub(super) struct Judged<'a> {
     pub(super) verdict: Verdict,
-    /// The answer had to be withheld: the request was sent before it could be judged.
-    pub(super) withheld: bool,
+    /// The host for which an answer had to be withheld: the request was sent before it could be judged.
+    pub(super) withheld: Option<&'a UpstreamHost<'a>>,
     /// When the policy's exception ends, where there is one.
     pub(super) skip_until_secs: Option<u64>,
     pub(super) now_secs: u64,
@@ -44,12 +48,14 @@ impl Standings {
         host: &H,
         store: &RecordStore<'_, H>,
         metrics: &Metrics,
-        judged: Judged,
+        judged: Judged<'_>,
     ) {
-        let Judged { verdict, withheld, now_secs, .. } = judged;
+        let Judged { verdict, now_secs, .. } = judged;
+        let withheld = judged.withheld.is_some();
         let Some(cluster) = text_property(host, Property::ClusterName) else {
             return;
         };
+        let cluster = self.shared_name(cluster);
         metrics.count_verdict(host, verdict, &cluster);
         if !self.replace(&cluster, verdict, now_secs) && !withheld {
             return;
@@ -68,6 +74,15 @@ impl Standings {
         }
     }
 
+    /// The name that a cluster's standing has.
+    fn shared_name(&self, cluster: String) -> String {
+        let own = self
+            .0
+            .try_borrow()
+            .is_ok_and(|clusters| clusters.contains_key(&cluster) || clusters.len() < MAX_CLUSTERS);
+        if own { cluster } else { OTHER.to_owned() }
+    }
+
     /// Remembers a verdict; whether it is another than that which was looked up a moment ago.
     fn replace(&self, cluster: &str, verdict: Verdict, now_secs: u64) -> bool {
         let Ok(mut clusters) = self.0.try_borrow_mut() else {
@@ -81,18 +96,16 @@ impl Standings {
             (*known, *at_secs) = (verdict, now_secs);
             return true;
         }
-        if clusters.len() >= MAX_CLUSTERS {
-            clusters.clear();
-        }
         clusters.insert(cluster.to_owned(), (verdict, now_secs));
         true
     }
 }
 
-/// Why requests to the cluster that the host has chosen are refused at once, where they are.
+/// Why requests for a host to the cluster that the proxy has chosen are refused at once, where they are.
 pub(super) fn refusal<H: Host>(
     host: &H,
     store: &RecordStore<'_, H>,
+    upstream: &UpstreamHost<'_>,
     now_secs: u64,
 ) -> Option<DenyReason> {
     if !store.counts() {
@@ -101,7 +114,7 @@ pub(super) fn refusal<H: Host>(
     let cluster = text_property(host, Property::ClusterName)?;
     // A standing that cannot be read refuses nobody: the connection is judged all the same.
     let standing: Standing = store.read(&standing_name(&cluster)).ok()?;
-    standing.refusal(now_secs)
+    standing.refusal(upstream, now_secs)
 }
 
 /// What the cluster was judged as before by any worker, and since when it is judged as now; `None`
@@ -109,22 +122,20 @@ pub(super) fn refusal<H: Host>(
 fn write<H: Host>(
     store: &RecordStore<'_, H>,
     cluster: &str,
-    judged: Judged,
+    judged: Judged<'_>,
 ) -> Option<(Option<Verdict>, u64)> {
     if !store.counts() {
         return None;
     }
     let update = |standing: &mut Standing| {
         let before = standing.verdict();
-        let since_secs = match judged.verdict {
-            Verdict::Refused(reason) if judged.withheld => {
-                standing.withhold(reason, judged.now_secs)
+        let since_secs = match (judged.verdict, judged.withheld) {
+            (Verdict::Refused(reason), Some(upstream)) => {
+                standing.withhold(reason, upstream, judged.now_secs)
             }
-            verdict => standing.judge(verdict, judged.now_secs),
+            (verdict, _) => standing.judge(verdict, judged.now_secs),
         };
-        // While the cluster is refused, what passes is no news of it.
-        let taken = standing.verdict() == Some(judged.verdict);
-        (if taken { before } else { Some(judged.verdict) }, since_secs)
+        (before, since_secs)
     };
     store.update(&standing_name(cluster), update).ok()
 }
@@ -153,7 +164,7 @@ mod tests {
         fn judge(&self, cluster: &str, verdict: Verdict, now_secs: u64) {
             self.host.properties.borrow_mut().insert("xds\0cluster_name", cluster.into());
             let store = RecordStore::new(&self.host, Dialect::Envoy);
-            let judged = Judged { verdict, withheld: false, skip_until_secs: None, now_secs };
+            let judged = Judged { verdict, withheld: None, skip_until_secs: None, now_secs };
             self.standings.judge(&self.host, &store, &self.metrics, judged);
         }
 
@@ -182,14 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn clusters_are_forgotten_before_they_are_too_many() {
+    fn clusters_that_are_too_many_share_a_standing() {
         let worker = Worker::new(&MemoryStore::new(Dialect::Envoy));
         assert!(worker.standings.is_empty());
         for cluster in 0..=MAX_CLUSTERS {
             assert_eq!(worker.standings.0.borrow().len(), cluster);
             worker.judge(&cluster.to_string(), Verdict::Verified, 100);
         }
-        assert_eq!(worker.standings.0.borrow().len(), 1);
+        assert_eq!(worker.standings.0.borrow().len(), MAX_CLUSTERS + 1);
+        assert!(worker.standings.0.borrow().contains_key(OTHER));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! byte of it leave before. On a pooled connection that is at once; on a new one a tick looks for the
 //! end of the handshake, and runs only while something waits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use crate::config::{Level, UpstreamConfig};
@@ -12,10 +12,10 @@ use crate::decision::{DenyReason, Refusal, reply};
 use crate::time::nanos;
 use crate::upstream_tls::{Policy, Verdict};
 
-use super::connection::{Fingerprint, is_up};
+use super::connection::{is_up, local_address};
 use super::metrics::Metrics;
 use super::upstreams::now_secs;
-use super::upstreams::{Conclusion, Upstreams};
+use super::upstreams::{Conclusion, Passage, Upstreams};
 use super::{Action, Host, HostError};
 
 /// The filter state that tells the gate of the request what its connection was judged as.
@@ -23,6 +23,13 @@ const VERDICT_STATE: &str = "vkey.upstream";
 
 /// How often the tick looks for connections that came up.
 const TICK_MILLIS: u32 = 1;
+
+/// How often it looks when it has found none for a while: a handshake that took so long is not spoilt by
+/// a few milliseconds more, and a thousand that wait are looked at each time.
+const SLOW_TICK_MILLIS: u32 = 10;
+
+/// How many looks in vain are a while.
+const FAST_TICKS: u32 = 20;
 
 /// How many attempts one tick concludes; the next one goes on. Envoy acts when the tick has ended, on the
 /// next attempt from within the callbacks of the one before: some dozens use up the stack of the VM.
@@ -34,6 +41,8 @@ pub struct UpstreamGate {
     deadline_ns: u64,
     metrics: Metrics,
     waiting: RefCell<BTreeSet<u32>>,
+    /// Looks in vain since something was found or began to wait.
+    idle_ticks: Cell<u32>,
 }
 
 /// One attempt of a request, on its way to one upstream.
@@ -48,8 +57,11 @@ enum State {
     Waiting {
         since_ns: u64,
     },
-    /// It went on. A connection that was judged has a fingerprint.
-    Released(Option<Fingerprint>),
+    /// It went on. A connection that was judged is compared with the answer's.
+    Released {
+        passage: Option<Passage>,
+        address: String,
+    },
     Refused,
 }
 
@@ -67,6 +79,7 @@ impl UpstreamGate {
             deadline_ns: nanos(config.deadline_secs),
             metrics,
             waiting: RefCell::default(),
+            idle_ticks: Cell::new(0),
         }
     }
 
@@ -94,7 +107,7 @@ impl UpstreamGate {
     /// Holds the body of an attempt that was not let through.
     pub fn on_request_body(attempt: &Attempt) -> Action {
         match attempt.0 {
-            State::Released(_) => Action::Continue,
+            State::Released { .. } => Action::Continue,
             State::New | State::Waiting { .. } | State::Refused => Action::Pause,
         }
     }
@@ -116,9 +129,18 @@ impl UpstreamGate {
                 break;
             }
         }
-        if self.waiting.try_borrow().is_ok_and(|waiting| waiting.is_empty()) {
-            // A tick that goes on finds nothing to do.
-            _ = host.enter(root).and_then(|()| host.set_tick_period(0));
+        let idle = if concluded > 0 { 0 } else { self.idle_ticks.get().saturating_add(1) };
+        let was_slow = self.idle_ticks.replace(idle) >= FAST_TICKS;
+        let period = if self.waiting.try_borrow().is_ok_and(|waiting| waiting.is_empty()) {
+            Some(0)
+        } else if idle == FAST_TICKS {
+            Some(SLOW_TICK_MILLIS)
+        } else {
+            (idle == 0 && was_slow).then_some(TICK_MILLIS)
+        };
+        if let Some(period) = period {
+            // A tick that goes on as it was finds what there is, or nothing to do.
+            _ = host.enter(root).and_then(|()| host.set_tick_period(period));
         }
     }
 
@@ -144,24 +166,30 @@ impl UpstreamGate {
         if self.conclude(host, attempt, conclusion, now_secs) == Action::Continue
             && let Err(HostError(status)) = host.resume_request()
         {
-            host.log(Level::Error, &format!("vkey: a request is held for good: status {status}"));
+            host.log(Level::Error, &format!("vkey: a request was not resumed: status {status}"));
+            self.refuse(host, attempt, DenyReason::NotReady);
         }
         Action::Continue
     }
 
     /// Compares the connection that the answer came over with the one that was judged.
     pub fn on_response_headers(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
-        let State::Released(Some(before)) = &attempt.0 else {
+        let State::Released { passage: Some(passage), address } = &attempt.0 else {
             return Action::Continue;
         };
-        if self.upstreams.fingerprint(host) == *before {
+        let Passage { fingerprint, upstream } = passage;
+        if self.upstreams.fingerprint(host) == *fingerprint {
+            return Action::Continue;
+        }
+        // Of attempts that run side by side (hedging), Envoy shows the last one's connection to all.
+        if local_address(host) != *address {
             return Action::Continue;
         }
         // Whatever it is, it is not what the request was let go over.
         let reason = DenyReason::UpstreamUnproven;
         let now_secs = now_secs(host.now_ns());
         let conclusion = Conclusion::refused(reason);
-        self.upstreams.take_down(host, &self.metrics, &conclusion, true, now_secs);
+        self.upstreams.take_down(host, &self.metrics, &conclusion, Some(upstream), now_secs);
         self.refuse(host, attempt, reason)
     }
 
@@ -177,9 +205,10 @@ impl UpstreamGate {
         let Ok(mut waiting) = self.waiting.try_borrow_mut() else {
             return false;
         };
-        let ticks = !waiting.is_empty();
+        let ticks = !waiting.is_empty() && self.idle_ticks.get() < FAST_TICKS;
         waiting.insert(context);
         drop(waiting);
+        self.idle_ticks.set(0);
         ticks || host.set_tick_period(TICK_MILLIS).is_ok()
     }
 
@@ -190,19 +219,19 @@ impl UpstreamGate {
         conclusion: Conclusion,
         now_secs: u64,
     ) -> Action {
-        self.upstreams.take_down(host, &self.metrics, &conclusion, false, now_secs);
-        let Conclusion { verdict, fingerprint, .. } = conclusion;
+        self.upstreams.take_down(host, &self.metrics, &conclusion, None, now_secs);
+        let Conclusion { verdict, passage, address, .. } = conclusion;
         if let Verdict::Refused(reason) = verdict {
             return self.refuse(host, attempt, reason);
         }
-        *attempt = Attempt(State::Released(fingerprint));
-        tell(host, verdict);
+        tell(host, verdict, &address);
+        *attempt = Attempt(State::Released { passage, address });
         Action::Continue
     }
 
     fn refuse(&self, host: &impl Host, attempt: &mut Attempt, reason: DenyReason) -> Action {
         *attempt = Attempt(State::Refused);
-        tell(host, Verdict::Refused(reason));
+        tell(host, Verdict::Refused(reason), "");
         if let Err(HostError(status)) = host.send_reply(&reply(reason, Refusal::default())) {
             let text = format!("vkey: the host did not send a reply: status {status}");
             host.log(Level::Error, &text);
@@ -212,8 +241,10 @@ impl UpstreamGate {
 }
 
 /// Tells the gate of the request. A host without filter state has no such gate that could ask.
-fn tell(host: &impl Host, verdict: Verdict) {
-    if let Err(HostError(status)) = host.set_filter_state(VERDICT_STATE, verdict.word()) {
+/// A verdict is of one connection: that of another attempt is not blessed by it.
+fn tell(host: &impl Host, verdict: Verdict, address: &str) {
+    let state = [verdict.word(), " ", address].concat();
+    if let Err(HostError(status)) = host.set_filter_state(VERDICT_STATE, &state) {
         host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
     }
 }

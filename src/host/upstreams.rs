@@ -6,7 +6,9 @@ use crate::record::{Name, Record, take};
 use crate::time::secs;
 use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Stamp, UpstreamHost, Verdict};
 
-use super::connection::{Fingerprint, HostConnection, NameCache};
+use super::connection::{
+    Fingerprint, HostConnection, NameCache, is_own_answer, is_up, local_address,
+};
 use super::metrics::Metrics;
 use super::standings::{self, Judged, Standings};
 use super::{Host, Property, RecordStore};
@@ -23,10 +25,19 @@ pub(super) struct Upstreams {
 /// What a connection comes to.
 pub(super) struct Conclusion {
     pub(super) verdict: Verdict,
-    /// Of the connection, where it was that which was judged.
-    pub(super) fingerprint: Option<Fingerprint>,
+    /// The connection, where it was that which was judged.
+    pub(super) passage: Option<Passage>,
+    /// The proxy's end of the connection, where there is one and it has one.
+    pub(super) address: String,
     /// When the policy's exception ends, where there is one.
     pub(super) skip_until_secs: Option<u64>,
+}
+
+/// A connection that was judged, and the host that it was judged for.
+#[derive(Debug)]
+pub(super) struct Passage {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) upstream: UpstreamHost<'static>,
 }
 
 /// Whether the gate of a cluster was ever configured.
@@ -80,20 +91,34 @@ impl Upstreams {
         }
         // The host that the client names need not be the one that the upstream is asked for.
         let asks = verifies || !self.standings.is_empty();
-        match asks.then(|| self.refusal(host, now_secs)).flatten() {
+        match asks.then(|| self.refusal(host, upstream, now_secs)).flatten() {
             Some(reason) => Err(reason),
             None => Ok(demand.is_judged()),
         }
     }
 
-    /// Why the cluster of the request is refused at once, where it is.
-    fn refusal<H: Host>(&self, host: &H, now_secs: u64) -> Option<DenyReason> {
-        standings::refusal(host, &RecordStore::new(host, self.dialect), now_secs)
+    /// Why requests for a host are refused at once by the cluster of this one, where they are.
+    fn refusal<H: Host>(
+        &self,
+        host: &H,
+        upstream: &UpstreamHost<'_>,
+        now_secs: u64,
+    ) -> Option<DenyReason> {
+        standings::refusal(host, &RecordStore::new(host, self.dialect), upstream, now_secs)
     }
 
     /// Judges the attempt that the host is at before anything of it leaves. `None` while its connection
-    /// is not up.
+    /// is not up: until then the authority may change (`auto_host_rewrite`).
     pub(super) fn judge_attempt(&self, host: &impl Host, now_secs: u64) -> Option<Conclusion> {
+        let address = local_address(host);
+        if address.is_empty() && !is_up(host) {
+            return None;
+        }
+        let conclusion = self.judge_connected(host, now_secs)?;
+        Some(Conclusion { address, ..conclusion })
+    }
+
+    fn judge_connected(&self, host: &impl Host, now_secs: u64) -> Option<Conclusion> {
         let authority = host.authority().unwrap_or_default();
         let upstream = UpstreamHost::parse_attempt(&authority);
         let stamp = stamp(host);
@@ -105,7 +130,11 @@ impl Upstreams {
         if self.require_stamp && !stamped {
             return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
         }
-        let carries_credential = || host.property(Property::ProviderCredential).is_some();
+        let verifies = matches!(self.policy.demand(&upstream, now_secs), Demand::Verify(_));
+        if let Some(reason) = verifies.then(|| self.refusal(host, &upstream, now_secs)).flatten() {
+            return Some(Conclusion::refused(reason));
+        }
+        let carries_credential = || carries_credential(host);
         self.judge_connection(host, &upstream, || stamped, carries_credential, now_secs)
     }
 
@@ -122,8 +151,7 @@ impl Upstreams {
         let judged =
             self.judge_connection(host, upstream, stamped, || carries_credential, now_secs);
         judged.or_else(|| {
-            let details = host.property(Property::ResponseCodeDetails);
-            if details.is_some_and(|details| details != b"via_upstream") {
+            if is_own_answer(host) {
                 return None;
             }
             // An answer came, and the host does not say over which connection.
@@ -131,7 +159,7 @@ impl Upstreams {
                 true => Verdict::Stamped,
                 false => Verdict::Refused(DenyReason::UpstreamUnproven),
             };
-            Some(Conclusion { verdict, fingerprint: None, skip_until_secs: None })
+            Some(Conclusion::of_policy(verdict, None))
         })
     }
 
@@ -183,13 +211,11 @@ impl Upstreams {
             }
             Demand::Verify(requirement) => requirement,
         };
-        if let Some(reason) = self.refusal(host, now_secs) {
-            return Some(Conclusion::refused(reason));
-        }
         let connection = HostConnection::new(host, &self.names);
         let verdict = requirement.judge(upstream, &connection, stamped())?;
-        let fingerprint = Some(connection.fingerprint());
-        Some(Conclusion { verdict, fingerprint, skip_until_secs: None })
+        let fingerprint = connection.fingerprint();
+        let passage = Passage { fingerprint, upstream: upstream.clone().into_owned() };
+        Some(Conclusion { passage: Some(passage), ..Conclusion::of_policy(verdict, None) })
     }
 
     /// Whether the cluster's stamp is that of the policy, and for a host.
@@ -202,13 +228,14 @@ impl Upstreams {
         HostConnection::new(host, &self.names).fingerprint()
     }
 
-    /// Takes down what an attempt or an answer came to. `withheld`: its request had left before.
+    /// Takes down what an attempt or an answer came to. `withheld`: the host for which a request had left
+    /// before it was refused.
     pub(super) fn take_down<H: Host>(
         &self,
         host: &H,
         metrics: &Metrics,
         conclusion: &Conclusion,
-        withheld: bool,
+        withheld: Option<&UpstreamHost<'_>>,
         now_secs: u64,
     ) {
         if conclusion.verdict == Verdict::Unlisted {
@@ -267,7 +294,7 @@ impl Conclusion {
     }
 
     fn of_policy(verdict: Verdict, skip_until_secs: Option<u64>) -> Self {
-        Self { verdict, fingerprint: None, skip_until_secs }
+        Self { verdict, passage: None, address: String::new(), skip_until_secs }
     }
 }
 
@@ -295,6 +322,12 @@ pub(super) fn now_secs(now_ns: Option<u64>) -> u64 {
 
 fn presence_name() -> Name {
     Name::new("g", "upstream")
+}
+
+/// Whether a provider's credential goes with an attempt. A mirrored request shows nothing of what its gate
+/// decided, and may carry what the other carries.
+fn carries_credential(host: &impl Host) -> bool {
+    host.property(Property::Seal).is_none() || host.property(Property::ProviderCredential).is_some()
 }
 
 /// The stamp of the cluster that the host has chosen.

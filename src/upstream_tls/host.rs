@@ -120,8 +120,12 @@ impl UpstreamPattern {
         if node.string()? == "*" { Ok(Self::Any) } else { Self::read(node) }
     }
 
-    /// Reads a host name, `*.suffix`, or an address, in its canonical spelling.
+    /// Reads a host name, `*.suffix`, or an address, in its canonical spelling. None ends in what mirrored
+    /// requests end in: nothing could be told to be for it.
     pub fn parse(text: &str) -> Option<Self> {
+        if text.ends_with(SHADOW_SUFFIX) {
+            return None;
+        }
         if let Some(suffix) = text.strip_prefix("*.") {
             let name = UpstreamHost::parse(suffix.as_bytes());
             return matches!(name, UpstreamHost::Name(name) if name == suffix)

@@ -1,13 +1,13 @@
-//! The standing of an upstream: how it was judged last, since when, and whether it is refused for now.
+//! The standing of an upstream: how it was judged last, since when, and for which host it is refused now.
 //!
 //! There is one record for each cluster that was judged, so only the proxy's configuration makes the
 //! memory grow.
 
 use crate::decision::DenyReason;
-use crate::mac::{is_sha256_hex, sha256_hex};
+use crate::mac::{is_sha256_hex, sha256, sha256_hex};
 use crate::record::{Name, Record, put_text, take, take_text};
 
-use super::Verdict;
+use super::{UpstreamHost, Verdict};
 
 /// How long requests to an upstream are refused at once after an answer of it had to be withheld. What
 /// was withheld was sent before it could be judged, so the next one is not tried at once.
@@ -21,8 +21,20 @@ const MAX_CLUSTER_BYTES: usize = 128;
 pub struct Standing {
     verdict: Option<Verdict>,
     since_secs: u64,
-    refused_until_secs: u64,
+    withheld: Option<Withheld>,
 }
+
+/// An answer that had to be withheld. Clients name the host, so what one of them brought about is
+/// refused to those who name the same host, and to nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Withheld {
+    reason: DenyReason,
+    host: [u8; HOST_BYTES],
+    until_secs: u64,
+}
+
+/// So much of the SHA-256 of a host tells it from others.
+const HOST_BYTES: usize = 16;
 
 /// The name of a cluster's standing.
 pub fn standing_name(cluster: &str) -> Name {
@@ -38,31 +50,35 @@ impl Standing {
         self.verdict
     }
 
-    /// Takes down a verdict; since when it has been the same. One that lets pass does not lift what is
-    /// refused for now: it may be on another of the cluster's endpoints.
+    /// Takes down a verdict; since when it has been the same.
     pub fn judge(&mut self, verdict: Verdict, now_secs: u64) -> u64 {
-        if verdict.refusal().is_none() && self.refusal(now_secs).is_some() {
-            return now_secs;
-        }
         if self.verdict != Some(verdict) {
             *self = Self { verdict: Some(verdict), since_secs: now_secs, ..*self };
         }
         self.since_secs
     }
 
-    /// Takes down that an answer had to be withheld: requests are refused for a while.
-    pub fn withhold(&mut self, reason: DenyReason, now_secs: u64) -> u64 {
-        self.refused_until_secs = now_secs.saturating_add(REFUSED_SECS);
+    /// Takes down that an answer for a host had to be withheld: requests for it are refused for a while,
+    /// whatever other connections of the cluster are judged as.
+    pub fn withhold(&mut self, reason: DenyReason, host: &UpstreamHost<'_>, now_secs: u64) -> u64 {
+        let until_secs = now_secs.saturating_add(REFUSED_SECS);
+        self.withheld = Some(Withheld { reason, host: digest(host), until_secs });
         self.judge(Verdict::Refused(reason), now_secs)
     }
 
-    /// Why requests are refused at once, where they are.
-    pub fn refusal(&self, now_secs: u64) -> Option<DenyReason> {
-        let left_secs = self.refused_until_secs.saturating_sub(now_secs);
+    /// Why requests for a host are refused at once, where they are.
+    pub fn refusal(&self, host: &UpstreamHost<'_>, now_secs: u64) -> Option<DenyReason> {
+        let withheld = self.withheld?;
+        let left_secs = withheld.until_secs.saturating_sub(now_secs);
         // More is left only by a clock that went back.
-        let refused = (1..=REFUSED_SECS).contains(&left_secs);
-        self.verdict.and_then(Verdict::refusal).filter(|_| refused)
+        let refused = (1..=REFUSED_SECS).contains(&left_secs) && withheld.host == digest(host);
+        refused.then_some(withheld.reason)
     }
+}
+
+fn digest(host: &UpstreamHost<'_>) -> [u8; HOST_BYTES] {
+    let digest = sha256(host.to_string().as_bytes());
+    digest.first_chunk().copied().unwrap_or_default()
 }
 
 impl Record for Standing {
@@ -75,7 +91,11 @@ impl Record for Standing {
     fn write(&self, record: &mut Vec<u8>) {
         put_text(record, self.verdict.map_or("", Verdict::word));
         record.extend_from_slice(&self.since_secs.to_le_bytes());
-        record.extend_from_slice(&self.refused_until_secs.to_le_bytes());
+        put_text(record, self.withheld.map_or("", |withheld| withheld.reason.code()));
+        if let Some(Withheld { host, until_secs, .. }) = self.withheld {
+            record.extend_from_slice(&host);
+            record.extend_from_slice(&until_secs.to_le_bytes());
+        }
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
@@ -84,17 +104,28 @@ impl Record for Standing {
             word => Some(Verdict::from_word(word)?),
         };
         let since_secs = u64::from_le_bytes(take(bytes)?);
-        let refused_until_secs = u64::from_le_bytes(take(bytes)?);
-        Some(Self { verdict, since_secs, refused_until_secs })
+        let withheld = match &*take_text(bytes)? {
+            "" => None,
+            code => Some(Withheld {
+                reason: DenyReason::from_code(code)?,
+                host: take(bytes)?,
+                until_secs: u64::from_le_bytes(take(bytes)?),
+            }),
+        };
+        Some(Self { verdict, since_secs, withheld })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::record::{decode, encode};
 
     const PIN: DenyReason = DenyReason::UpstreamPin;
+    const HOST: UpstreamHost<'static> = UpstreamHost::Name(Cow::Borrowed("api.openai.com"));
+    const OTHER: UpstreamHost<'static> = UpstreamHost::Name(Cow::Borrowed("gw.example"));
 
     #[test]
     fn a_verdict_stands_since_it_was_first_the_same() {
@@ -102,39 +133,49 @@ mod tests {
         assert_eq!(standing.judge(Verdict::Verified, 10), 10);
         assert_eq!(standing.judge(Verdict::Verified, 20), 10);
         assert_eq!(standing.judge(Verdict::Refused(PIN), 30), 30);
-        assert_eq!(standing.refusal(30), None);
+        assert_eq!(standing.refusal(&HOST, 30), None);
     }
 
     #[test]
     fn what_was_withheld_is_refused_for_a_while() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, 100);
-        assert_eq!(standing.refusal(100), Some(PIN));
-        // Another connection of the cluster may be good.
-        standing.judge(Verdict::Verified, 101);
-        assert_eq!(standing.refusal(100 + REFUSED_SECS - 1), Some(PIN));
-        assert_eq!(standing.refusal(100 + REFUSED_SECS), None);
+        standing.withhold(PIN, &HOST, 100);
+        assert_eq!(standing.refusal(&HOST, 100), Some(PIN));
+        assert_eq!(standing.refusal(&HOST, 100 + REFUSED_SECS - 1), Some(PIN));
+        assert_eq!(standing.refusal(&HOST, 100 + REFUSED_SECS), None);
+        // The clock went back.
+        assert_eq!(standing.refusal(&HOST, 99), None);
+    }
+
+    #[test]
+    fn whoever_names_another_host_is_not_refused() {
+        let mut standing = Standing::fresh();
+        standing.withhold(PIN, &HOST, 100);
+        assert_eq!(standing.refusal(&OTHER, 100), None);
+        standing.withhold(PIN, &OTHER, 101);
+        assert_eq!(
+            (standing.refusal(&OTHER, 102), standing.refusal(&HOST, 102)),
+            (Some(PIN), None)
+        );
     }
 
     #[test]
     fn a_good_connection_does_not_lift_a_refusal() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, 100);
-        for verdict in [Verdict::Verified, Verdict::Stamped, Verdict::Skip, Verdict::Unlisted] {
+        standing.withhold(PIN, &HOST, 100);
+        let unproven = Verdict::Refused(DenyReason::UpstreamUnproven);
+        let passing = [Verdict::Verified, Verdict::Stamped, Verdict::Skip, Verdict::Unlisted];
+        for verdict in passing.into_iter().chain([unproven]) {
             assert_eq!(standing.judge(verdict, 101), 101);
-            assert_eq!(standing.refusal(102), Some(PIN), "{verdict:?}");
+            assert_eq!(standing.refusal(&HOST, 102), Some(PIN), "{verdict:?}");
         }
-        let name = DenyReason::UpstreamName;
-        assert_eq!(standing.judge(Verdict::Refused(name), 103), 103);
-        assert_eq!(standing.refusal(104), Some(name));
         assert_eq!(standing.judge(Verdict::Verified, 100 + REFUSED_SECS), 100 + REFUSED_SECS);
-        assert_eq!(standing.refusal(101), None);
     }
 
     #[test]
     fn a_standing_reads_back() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, 100);
+        standing.withhold(PIN, &HOST, 100);
         for name in [standing_name("outbound|443||api.openai.com"), standing_name(&"/".repeat(300))]
         {
             assert_eq!(decode(&name, &encode(&name, &standing)), Ok(standing));

@@ -70,8 +70,11 @@ impl Upstream {
     /// What is shown from the answer on.
     pub(crate) fn of_connection(&self) -> Shown {
         let address = self.up.then(|| "192.0.2.1:40001".to_owned());
+        // The gate says which connection it was.
+        let of = address.clone().unwrap_or_default();
+        let gate = self.gate.as_ref().map(|word| format!("{word} {of}"));
         let shown = [
-            (Property::UpstreamVerdict, &self.gate),
+            (Property::UpstreamVerdict, &gate),
             (Property::UpstreamLocalAddress, &address),
             (Property::UpstreamTlsVersion, &self.tls_version),
             (Property::UpstreamCertificateDigest, &self.digest),

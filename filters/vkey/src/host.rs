@@ -400,6 +400,12 @@ extern "C" fn proxy_on_request_body(id: u32, _len: usize, _end_of_stream: bool) 
     })
 }
 
+/// Trailers end a body that is held: without this callback the host would let all of it go.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_trailers(id: u32, _trailers: usize) -> u32 {
+    proxy_on_request_body(id, 0, true)
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_headers(id: u32, _headers: usize, _end_of_stream: bool) -> u32 {
     action(match crate::upstream::find(id) {

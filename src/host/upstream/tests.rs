@@ -9,7 +9,7 @@ use crate::decision::DenyReason as Reason;
 use crate::host::Property;
 use crate::record::decode;
 use crate::time::NANOS_PER_SEC;
-use crate::upstream_tls::{Standing, standing_name};
+use crate::upstream_tls::{Standing, UpstreamHost, standing_name};
 use proxy::{Facts, PIN, Proxy, ROOT, SPARE, stamp};
 
 const POLICY: &str = r#"{
@@ -129,6 +129,7 @@ fn a_pooled_connection_is_judged_at_once_and_cheaply() {
     assert_eq!(
         bench.proxy.asked.take(),
         [
+            Property::UpstreamLocalAddress,
             Property::ClusterMetadata,
             Property::ClusterName,
             Property::UpstreamTlsVersion,
@@ -140,7 +141,7 @@ fn a_pooled_connection_is_judged_at_once_and_cheaply() {
     );
     assert_eq!(bench.send(2, Facts::good()), Action::Continue);
     // Each is a host call; the certificate is read once.
-    assert_eq!(bench.proxy.asked.take().len(), 5);
+    assert_eq!(bench.proxy.asked.take().len(), 6);
     assert_eq!(bench.answer(2, Facts::good()), Action::Continue);
     assert_eq!(
         bench.proxy.asked.take(),
@@ -199,20 +200,49 @@ fn what_the_policy_asks_for_passes() {
 }
 
 #[test]
-fn what_is_not_verified_goes_on_without_a_look_at_its_connection() {
+fn what_is_not_verified_goes_on_without_a_look_at_its_certificate() {
     let bench = Bench::new();
-    for (id, host, word, asked) in [
-        (1, "other.example", "unlisted", [Property::ClusterMetadata, Property::ProviderCredential]),
-        (2, "dev.example", "skip", [Property::ClusterMetadata, Property::ClusterName]),
-    ] {
-        assert_eq!(bench.send(id, Facts::connecting(host)), Action::Continue);
+    let unlisted = [Property::ClusterMetadata, Property::Seal, Property::ProviderCredential];
+    let skip = [Property::ClusterMetadata, Property::ClusterName];
+    for (id, host, word, asked) in
+        [(1, "other.example", "unlisted", &unlisted[..]), (2, "dev.example", "skip", &skip)]
+    {
+        assert_eq!(bench.send(id, Facts::of(host).unencrypted()), Action::Continue);
         bench.passed(id, word, 0);
-        assert_eq!(*bench.proxy.asked.take(), asked);
+        assert_eq!(bench.proxy.asked.take()[1..], *asked);
         assert_eq!(bench.answer(id, Facts::plaintext()), Action::Continue);
         assert_eq!(bench.proxy.asked.take(), []);
     }
     let until = "vkey_upstream_tls_skip_until_seconds.upstream.dev";
     assert_eq!(bench.proxy.metric(until), Some(SKIP_UNTIL_SECS));
+}
+
+/// The proxy may rewrite the authority when it has its connection (`auto_host_rewrite`).
+#[test]
+fn nothing_is_concluded_from_a_host_before_its_connection_is_up() {
+    let bench = Bench::new();
+    for (id, host) in [(1, "other.example"), (2, "dev.example")] {
+        assert_eq!(bench.send(id, Facts::connecting(host)), Action::Pause);
+        bench.proxy.show(id, Facts::plaintext());
+        bench.tick();
+        bench.refused(id, Reason::UpstreamPlaintext);
+    }
+}
+
+#[test]
+fn whatever_may_carry_a_credential_is_judged() {
+    let bench = Bench::new();
+    let plain = || Facts::of("other.example").unencrypted();
+    bench.send(1, plain());
+    bench.passed(1, "unlisted", 0);
+    for (id, facts) in [(2, plain().credential()), (3, plain().mirrored())] {
+        bench.send(id, facts);
+        bench.refused(id, Reason::UpstreamPlaintext);
+    }
+    bench.send(4, Facts::of("other.example").credential());
+    bench.passed(4, "verified", 0);
+    bench.send(5, Facts::good().mirrored());
+    bench.passed(5, "verified", 0);
 }
 
 #[test]
@@ -269,12 +299,12 @@ fn a_cluster_without_the_stamp_that_is_required_gets_nothing() {
     bench.send(1, Facts::good());
     bench.refused(1, Reason::UpstreamUnproven);
     bench.proxy.asked.take();
-    bench.send(2, Facts::connecting("other.example"));
+    bench.send(2, Facts::of("other.example"));
     bench.refused(2, Reason::UpstreamUnproven);
     assert_eq!(
-        bench.proxy.asked.take(),
+        bench.proxy.asked.take()[1..],
         [Property::ClusterMetadata, Property::ClusterName],
-        "nothing is asked of its connection"
+        "nothing is asked of its certificate"
     );
     bench.send(3, Facts::good().stamp(stamp("stale", &["api.openai.com"])));
     bench.refused(3, Reason::UpstreamUnproven);
@@ -301,7 +331,10 @@ fn an_answer_over_another_connection_is_withheld_and_its_cluster_refused_for_a_m
         let told = Some("upstream_unproven".to_owned());
         assert_eq!(bench.outcome(1), (told, 1, 0));
         assert_eq!(bench.answer(1, Facts::plaintext()), Action::Continue, "answered once");
-        assert_eq!(bench.standing("api").refusal(START_SECS), Some(Reason::UpstreamUnproven));
+        assert_eq!(
+            bench.standing("api").refusal(&UpstreamHost::parse(b"api.openai.com"), START_SECS),
+            Some(Reason::UpstreamUnproven)
+        );
         bench.at(30, 0);
         bench.tick();
         bench.refused(2, Reason::UpstreamUnproven);
@@ -314,6 +347,15 @@ fn an_answer_over_another_connection_is_withheld_and_its_cluster_refused_for_a_m
         bench.send(5, Facts::good());
         bench.passed(5, "verified", 0);
     }
+}
+
+/// Envoy shows to attempts that run side by side what is known of the last.
+#[test]
+fn the_connection_of_another_attempt_is_not_compared() {
+    let bench = Bench::new();
+    bench.send(1, Facts::good());
+    assert_eq!(bench.answer(1, Facts::plaintext().from("192.0.2.1:40002")), Action::Continue);
+    bench.passed(1, "verified", 0);
 }
 
 #[test]
@@ -348,6 +390,6 @@ fn verdicts_are_counted_and_shown_by_cluster() {
     bench.send(4, Facts::good());
     bench.passed(4, "verified", 0);
     assert_eq!(bench.proxy.metric(&since("upstream_name")), Some(0));
-    bench.send(5, Facts::connecting("other.example"));
+    bench.send(5, Facts::of("other.example").cluster("api"));
     assert_eq!(bench.proxy.metric(&total("unlisted")), None);
 }

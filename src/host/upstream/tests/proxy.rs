@@ -66,7 +66,23 @@ impl Facts {
     /// A connection that is not up yet; its cluster is named after the host's first label.
     pub(super) fn connecting(host: &str) -> Self {
         let cluster = host.split('.').next().unwrap();
-        Self { authority: host.to_owned(), ..Self::default() }.cluster(cluster)
+        let facts = Self { authority: host.to_owned(), ..Self::default() };
+        facts.cluster(cluster).with(Property::Seal, "allow")
+    }
+
+    /// A copy of a request, which has no filter state.
+    pub(super) fn mirrored(self) -> Self {
+        let copy = format!("{}-shadow", self.authority);
+        self.without(Property::Seal).authority(&copy)
+    }
+
+    pub(super) fn credential(self) -> Self {
+        self.with(Property::ProviderCredential, "attached")
+    }
+
+    /// Another end of the proxy's.
+    pub(super) fn from(self, address: &str) -> Self {
+        self.with(Property::UpstreamLocalAddress, address)
     }
 
     pub(super) fn plaintext() -> Self {
@@ -164,12 +180,13 @@ impl Proxy {
         self.current.set(id);
     }
 
-    /// The filter state, the number of replies, and how often the request was let go on.
+    /// The verdict's word, the number of replies, and how often the request was let go on.
     pub(super) fn outcome(&self, id: u32) -> (Option<String>, u32, u32) {
         let contexts = self.contexts.borrow();
         let context = &contexts[&id];
         let replies = u32::try_from(context.replies.len()).unwrap();
-        (context.state.clone(), replies, context.resumed)
+        let word = context.state.as_ref().map(|state| state.split(' ').next().unwrap().to_owned());
+        (word, replies, context.resumed)
     }
 
     pub(super) fn reply(&self, id: u32) -> Reply {

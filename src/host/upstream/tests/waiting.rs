@@ -120,7 +120,7 @@ fn what_a_host_cannot_do_is_in_its_log() {
     bench.proxy.show(1, Facts::good());
     bench.proxy.memory.failing_edits.set(Some(HostError(12)));
     bench.tick();
-    let held = (Level::Error, "vkey: a request is held for good: status 12".to_owned());
+    let held = (Level::Error, "vkey: a request was not resumed: status 12".to_owned());
     assert_eq!(bench.proxy.memory.log.take(), [held]);
     bench.proxy.memory.failing_edits.set(None);
 
