@@ -35,6 +35,8 @@ pub enum UpstreamPattern {
     Address(IpAddr),
     /// Every host.
     Any,
+    /// Every name with one label between these two, which have their dots: clouds put the region there.
+    Label(String, String),
     /// One name.
     Name(String),
     /// Every name with one label or more before this suffix, which has its leading dot.
@@ -97,7 +99,7 @@ impl fmt::Display for UpstreamHost<'_> {
 // === impl UpstreamPattern ===
 
 impl UpstreamPattern {
-    /// Reads a host name, `*.suffix`, or an address.
+    /// Reads a host name, `*.suffix`, `prefix.*.suffix`, or an address.
     ///
     /// # Errors
     ///
@@ -105,7 +107,7 @@ impl UpstreamPattern {
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         Self::parse(node.string()?).ok_or_else(|| {
             node.expected(
-                "a host name in lower case, *.suffix, or an address, without port; \
+                "a host name in lower case, *.suffix, prefix.*.suffix, or an address, without port; \
                  international names in their ASCII form (xn--)",
             )
         })
@@ -120,16 +122,19 @@ impl UpstreamPattern {
         if node.string()? == "*" { Ok(Self::Any) } else { Self::read(node) }
     }
 
-    /// Reads a host name, `*.suffix`, or an address, in its canonical spelling. None ends in what mirrored
+    /// Reads a host name, `*.suffix`, `prefix.*.suffix`, or an address, in its canonical spelling. None ends in what mirrored
     /// requests end in: nothing could be told to be for it.
     pub fn parse(text: &str) -> Option<Self> {
         if text.ends_with(SHADOW_SUFFIX) {
             return None;
         }
+        let is_name = |text: &str| matches!(UpstreamHost::parse(text.as_bytes()), UpstreamHost::Name(name) if name == text);
         if let Some(suffix) = text.strip_prefix("*.") {
-            let name = UpstreamHost::parse(suffix.as_bytes());
-            return matches!(name, UpstreamHost::Name(name) if name == suffix)
-                .then(|| Self::Suffix(format!(".{suffix}")));
+            return is_name(suffix).then(|| Self::Suffix(format!(".{suffix}")));
+        }
+        if let Some((prefix, suffix)) = text.split_once(".*.") {
+            let both = is_name(prefix) && is_name(suffix);
+            return both.then(|| Self::Label(format!("{prefix}."), format!(".{suffix}")));
         }
         match UpstreamHost::parse(text.as_bytes()) {
             UpstreamHost::Address(address) => {
@@ -145,6 +150,11 @@ impl UpstreamPattern {
         match (self, host) {
             (Self::Any, _) => true,
             (Self::Address(address), UpstreamHost::Address(host)) => address == host,
+            (Self::Label(prefix, suffix), UpstreamHost::Name(host)) => {
+                let label = host.strip_prefix(prefix.as_str());
+                let label = label.and_then(|rest| rest.strip_suffix(suffix.as_str()));
+                label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
+            }
             (Self::Name(name), UpstreamHost::Name(host)) => name == host,
             (Self::Suffix(suffix), UpstreamHost::Name(host)) => host.ends_with(suffix.as_str()),
             _ => false,
@@ -154,13 +164,24 @@ impl UpstreamPattern {
     /// Whether a host is among those of the pattern, or below one of them: what serves a name may
     /// serve its subdomains.
     pub fn covers(&self, host: &UpstreamHost<'_>) -> bool {
-        let below = |name: &str| match host {
-            UpstreamHost::Name(host) => {
-                host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
-            }
-            UpstreamHost::Address(_) | UpstreamHost::Unreadable => false,
+        if self.matches(host) {
+            return true;
+        }
+        let UpstreamHost::Name(host) = host else {
+            return false;
         };
-        self.matches(host) || matches!(self, Self::Name(name) if below(name))
+        match self {
+            Self::Name(name) => {
+                host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'))
+            }
+            Self::Label(_, suffix) => {
+                let above = |host: &str| host.split_once('.').map(|(_, above)| above.to_owned());
+                host.ends_with(suffix.as_str())
+                    && std::iter::successors(above(host), |host| above(host))
+                        .any(|above| self.matches(&UpstreamHost::Name(above.into())))
+            }
+            Self::Address(_) | Self::Any | Self::Suffix(_) => false,
+        }
     }
 
     /// Whether some host may be covered by both patterns.
@@ -168,6 +189,15 @@ impl UpstreamPattern {
         let within = |name: &str, of: &str| {
             name.strip_suffix(of).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
+        match (self, other) {
+            (label @ Self::Label(..), Self::Name(name))
+            | (Self::Name(name), label @ Self::Label(..)) => {
+                let host = UpstreamHost::Name(name.into());
+                // A name above the label's covers it, where it is a known one.
+                return label.covers(&host) || label.base().is_some_and(|base| within(base, name));
+            }
+            _ => {}
+        }
         match (self.base(), other.base()) {
             (Some(one), Some(other)) => within(one, other) || within(other, one),
             _ => self == other || *self == Self::Any || *other == Self::Any,
@@ -178,6 +208,7 @@ impl UpstreamPattern {
     pub fn narrowness(&self) -> usize {
         match self {
             Self::Any => 0,
+            Self::Label(prefix, suffix) => prefix.len() + suffix.len(),
             Self::Suffix(suffix) => suffix.len(),
             Self::Address(_) | Self::Name(_) => usize::MAX,
         }
@@ -187,7 +218,7 @@ impl UpstreamPattern {
     fn base(&self) -> Option<&str> {
         match self {
             Self::Name(name) => Some(name),
-            Self::Suffix(suffix) => suffix.strip_prefix('.'),
+            Self::Label(_, suffix) | Self::Suffix(suffix) => suffix.strip_prefix('.'),
             Self::Address(_) | Self::Any => None,
         }
     }
@@ -198,6 +229,7 @@ impl fmt::Display for UpstreamPattern {
         match self {
             Self::Address(address) => f.write_str(&literal(*address)),
             Self::Any => f.write_str("*"),
+            Self::Label(prefix, suffix) => write!(f, "{prefix}*{suffix}"),
             Self::Name(name) => f.write_str(name),
             Self::Suffix(suffix) => write!(f, "*{suffix}"),
         }
@@ -320,6 +352,27 @@ mod tests {
                 && !covers("openai.com")
                 && !covers("api.openai.com.evil.example")
         );
+    }
+
+    #[test]
+    fn one_label_may_be_any() {
+        let pattern = UpstreamPattern::parse("bedrock.*.amazonaws.com").unwrap();
+        let covers = |text: &str| pattern.covers(&UpstreamHost::parse(text.as_bytes()));
+        assert!(
+            covers("bedrock.us-east-1.amazonaws.com") && covers("Bedrock.x.amazonaws.com.:443")
+        );
+        assert!(covers("vpce-1.bedrock.us-east-1.amazonaws.com"));
+        for other in [
+            "bedrock.amazonaws.com",
+            "bedrock..amazonaws.com",
+            "bedrock.a.b.amazonaws.com",
+            "xbedrock.us-east-1.amazonaws.com",
+            "gw.elb.us-east-1.amazonaws.com",
+            "bedrock.us-east-1.amazonaws.com.evil.example",
+        ] {
+            let host = UpstreamHost::parse(other.as_bytes());
+            assert!(host == UpstreamHost::Unreadable || !pattern.covers(&host), "{other}");
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod tls_render;
 mod updates;
 mod upstream_certificates;
 mod upstream_credentials;
+mod upstream_evasions;
 mod upstream_gate;
 mod upstream_latency;
 mod upstream_load;
