@@ -48,7 +48,7 @@ pub(super) enum Error {
     /// The configuration is of the wrong form.
     Config(Invalid),
     /// A configuration of Envoy, or an answer of its admin interface, cannot be read.
-    Document(Unreadable),
+    Document(Given, Unreadable),
     /// The system has no randomness.
     Entropy,
     /// A running gate has no usage answer for us.
@@ -70,8 +70,10 @@ pub(super) enum Error {
     Malformed,
     /// The key would never be valid, or for longer than there are dates.
     Lifetime,
+    /// A configuration of Envoy has no cluster.
+    NoClusters(Given),
     /// What was read is no configuration of Envoy.
-    NoEnvoyConfiguration,
+    NoEnvoyConfiguration(Given),
     /// No ring to mint with.
     NoRing(Vec<String>),
     /// What was answered are no metrics of Envoy.
@@ -119,6 +121,15 @@ pub(super) enum Error {
     },
 }
 
+/// Where a configuration of Envoy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    /// An admin interface has answered with it.
+    Answer,
+    /// It was read from a file or standard input.
+    Input,
+}
+
 /// Where an input comes from, by the option that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -139,6 +150,8 @@ pub(super) enum InputProblem {
     Empty,
     /// The system does not hand it out.
     Io(io::Error),
+    /// There is no such file, and it looks like an address.
+    NoFile(io::Error),
     /// It holds no certificate.
     NoCertificate,
     /// It is not text.
@@ -166,7 +179,9 @@ impl Error {
             | Self::Entropy
             | Self::NotReady(_)
             | Self::Output(_)
-            | Self::Input(_, InputProblem::Io(_) | InputProblem::Unset) => Exit::Environment,
+            | Self::Input(_, InputProblem::Io(_) | InputProblem::NoFile(_) | InputProblem::Unset) => {
+                Exit::Environment
+            }
             _ => Exit::Refused,
         }
     }
@@ -194,8 +209,9 @@ impl fmt::Display for Error {
             ),
             Self::Clock => f.write_str("the clock shows a time before 1970; set it, or use --now"),
             Self::Config(invalid) => write!(f, "the configuration is refused: {invalid}"),
-            Self::Document(unreadable) => {
-                write!(f, "the input is no configuration of Envoy: {unreadable}; check what it holds")
+            Self::Document(given, unreadable) => {
+                let check = given.check();
+                write!(f, "{given} is no configuration of Envoy: {unreadable}; {check}")
             }
             Self::Entropy => f.write_str("the system has no randomness; try again later"),
             Self::Gate(failure) => failure.fmt(f),
@@ -217,9 +233,17 @@ impl fmt::Display for Error {
                 "no key can live like this; let --lifetime end after --not-before and before the \
                  year 10000",
             ),
-            Self::NoEnvoyConfiguration => f.write_str(
-                "the input is no configuration of Envoy: expected static_resources, resources, \
-                 configs, or clusters; check what it holds",
+            Self::NoClusters(given) => write!(
+                f,
+                "{given} has no cluster, so nothing can be said of it: expected clusters in \
+                 static_resources.clusters, resources, configs, or a list; {}",
+                given.check()
+            ),
+            Self::NoEnvoyConfiguration(given) => write!(
+                f,
+                "{given} is no configuration of Envoy: expected static_resources, resources, \
+                 configs, or clusters; {}",
+                given.check()
             ),
             Self::NoStats => f.write_str(
                 "the answer has no metrics of Envoy; check the URL, which is that of its admin \
@@ -265,6 +289,11 @@ fn write_input(f: &mut fmt::Formatter<'_>, origin: &Origin, problem: &InputProbl
     match problem {
         InputProblem::Empty => write!(f, "{origin} is empty; put the text there, on one line"),
         InputProblem::Io(error) => write!(f, "{origin} cannot be read: {error}; check the path"),
+        InputProblem::NoFile(error) => write!(
+            f,
+            "{origin} cannot be read: {error}; if it is an admin interface, write http:// or https:// \
+             before its address"
+        ),
         InputProblem::NoCertificate => {
             write!(f, "{origin} holds no certificate in PEM; put the authority's there")
         }
@@ -285,6 +314,25 @@ fn write_no_ring(f: &mut fmt::Formatter<'_>, active: &[String]) -> fmt::Result {
 }
 
 impl error::Error for Error {}
+
+impl Given {
+    /// What to do when it is not what it should be.
+    fn check(self) -> &'static str {
+        match self {
+            Self::Answer => "check the URL",
+            Self::Input => "check what it holds",
+        }
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answer => "the answer",
+            Self::Input => "the input",
+        })
+    }
+}
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

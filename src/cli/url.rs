@@ -46,7 +46,7 @@ impl Url {
         let authority = parts.authority.ok_or(expected)?;
         if authority.as_str().contains('@') {
             return Err(
-                "expected no user and no password in the URL; it is the key that says who asks",
+                "expected no user and no password in the URL; leave out what stands before the @",
             );
         }
         if !has_host_and_port(&authority) {

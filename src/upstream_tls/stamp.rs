@@ -5,9 +5,6 @@
 
 use super::{UpstreamHost, UpstreamPattern};
 
-/// The most hosts that a stamp is read for. One with more is none.
-const MAX_HOSTS: usize = 64;
-
 /// What a cluster says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
@@ -39,6 +36,9 @@ impl Stamp {
     /// The member that holds the hosts, a list of strings.
     pub const HOSTS: &str = "hosts";
 
+    /// The most hosts that a stamp is read for. One with more is none.
+    pub const MAX_HOSTS: usize = 64;
+
     /// Reads the stamp in a cluster's metadata; `None` where there is none that can be read.
     pub fn from_metadata(metadata: &[u8]) -> Option<Self> {
         // Metadata.filter_metadata = 1, Struct.fields = 1, both maps: entries of key = 1, value = 2.
@@ -66,10 +66,10 @@ impl Stamp {
 fn read_hosts(value: &[u8]) -> Option<Vec<UpstreamPattern>> {
     let values = Fields { rest: last(value, 6)? }.filter(|field| field.number == 1);
     let hosts: Option<Vec<_>> = values
-        .take(MAX_HOSTS + 1)
+        .take(Stamp::MAX_HOSTS + 1)
         .map(|field| UpstreamPattern::parse(std::str::from_utf8(string(field.bytes)?).ok()?))
         .collect();
-    hosts.filter(|hosts| hosts.len() <= MAX_HOSTS)
+    hosts.filter(|hosts| hosts.len() <= Stamp::MAX_HOSTS)
 }
 
 /// Value.string_value = 3.
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_stamp_with_a_host_that_is_none_is_no_stamp() {
         assert_eq!(Stamp::from_metadata(&metadata("p", &["api.openai.com", "*"])), None);
-        let many = vec!["a.example"; MAX_HOSTS + 1];
+        let many = vec!["a.example"; Stamp::MAX_HOSTS + 1];
         assert_eq!(Stamp::from_metadata(&metadata("p", &many)), None);
     }
 }

@@ -86,8 +86,22 @@ fn what_is_asked_for_a_host_is_shown_with_why() {
     let demand = |host: &str| json(show(&["--json", "--host", host]))["demand"].clone();
     assert_eq!(demand("dev-llm.example"), "skip");
     assert_eq!(demand("old-llm.example"), "verify");
-    assert_eq!(demand("user@api.openai.com"), "verify");
+    assert_eq!(demand("user@api.openai.com"), "refuse");
     assert_eq!(demand("echo"), "unlisted");
+}
+
+#[test]
+fn a_host_that_cannot_be_read_is_refused() {
+    for host in ["", "127.1", "http://api.openai.com/", "user@x"] {
+        let out = show(&["--host", host]).ok().out;
+        let expected = "host         unreadable\n\
+                        demand       none can be met: every connection is refused (upstream_name)\n\
+                        because      it can be read in more than one way, so it could be any host\n";
+        assert_eq!(out, expected, "{host}");
+    }
+    for pattern in ["*.x", "*"] {
+        show(&["--host", pattern]).refused(2, "expected a host, not a pattern");
+    }
 }
 
 #[test]

@@ -146,6 +146,14 @@ fn a_cluster_is_for_the_hosts_of_its_stamp_endpoints_and_routes() {
     assert!(is_plaintext(&plain("a", "10.0.0.1", &json!({"metadata": stamp})), &[]));
     let stamp = json!({"filterMetadata": {"vkey": {"policy": "x", "hosts": ["*.azure.com"]}}});
     assert!(is_plaintext(&plain("a", "10.0.0.1", &json!({"metadata": stamp})), &[]));
+    for (is_judged, name) in [
+        (true, "outbound|443||api.openai.com"),
+        (true, "outbound|443|v1|*.openai.azure.com"),
+        (false, "outbound|443||openai.com"),
+        (false, "inbound|443||api.openai.com"),
+    ] {
+        assert_eq!(is_plaintext(&plain(name, "10.0.0.1", &json!({})), &[]), is_judged, "{name}");
+    }
     let mut named = plain("a", "10.0.0.1", &json!({}));
     named["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["hostname"] =
         json!("api.openai.com");
@@ -233,6 +241,151 @@ fn what_the_rules_say_nothing_about_is_a_note() {
     let unsealed = shipped.replace("key: wasm.vkey.decision", "key: another");
     let (code, report) = lint_text(unsealed, &[]);
     assert_eq!((code, report["notes"][0]["place"].as_str()), (0, Some("gate")), "{report}");
+}
+
+fn notes(config: &Value) -> Vec<String> {
+    let (_, report) = lint_text(config.to_string(), &[]);
+    let notes = report["notes"].as_array().expect("a list").iter();
+    notes.map(|note| note["text"].as_str().expect("text").to_owned()).collect()
+}
+
+/// The options of a cluster with the gate, which has what is added.
+fn gate_options(more: &Value) -> Value {
+    let wasm = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+    let plugin =
+        json!({"failure_policy": "FAIL_RELOAD", "configuration": {"role": "upstream_tls"}});
+    let mut gate = json!({"name": "g", "typed_config": {"@type": wasm, "config": plugin}});
+    for (member, value) in more.as_object().expect("an object") {
+        gate[member] = value.clone();
+    }
+    let codec = json!({"name": "envoy.filters.http.upstream_codec"});
+    let options = json!({"http_filters": [gate, codec]});
+    json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options})
+}
+
+#[test]
+fn a_cluster_for_whatever_host_needs_the_gate() {
+    let open = "it connects to whatever host a request names; only the gate can judge that, and ";
+    let mut forward = json!({"name": "any", "cluster_type": {"typed_config": {"@type":
+        "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"}}});
+    assert_eq!(notes(&forward), [format!("{open}there is none")]);
+    let original = |name: &str| json!({"name": name, "type": "ORIGINAL_DST"});
+    assert_eq!(notes(&original("PassthroughCluster")), [format!("{open}there is none")]);
+    assert!(notes(&original("InboundPassthroughCluster")).is_empty());
+    let mut with_gate = |more: Value| {
+        forward["typed_extension_protocol_options"] = gate_options(&more);
+        notes(&forward)
+    };
+    assert!(with_gate(json!({})).is_empty());
+    assert_eq!(with_gate(json!({"disabled": true})), [format!("{open}there is none")]);
+    let fails = "requests pass unjudged when the gate fails";
+    assert_eq!(with_gate(json!({"is_optional": true})), [format!("{open}{fails}")]);
+}
+
+#[test]
+fn the_place_where_a_gate_is_switched_off_is_named() {
+    let place = |name: &str| {
+        let (_, report) = report(lint(&["--json", data(name).to_str().expect("text")]));
+        report["findings"][0]["reason"].as_str().expect("text").to_owned()
+    };
+    let said = |place: &str| {
+        format!("the gate is switched off in {place}: what goes there leaves unjudged")
+    };
+    let host = "the virtual host openai of the route configuration llm";
+    let route = format!("the route chat of {host}");
+    assert_eq!(place("gate_missing-route.yaml"), said(&route));
+    assert_eq!(
+        place("gate_missing-weighted.yaml"),
+        said(&format!("a weighted cluster of {route}"))
+    );
+    assert_eq!(place("gate_missing-virtual_host.yaml"), said(host));
+    assert_eq!(place("gate_missing-route_config.yaml"), said("the route configuration llm"));
+}
+
+/// Of a validation context, a secret and both combined Envoy takes one only, so a fix must not add
+/// another.
+#[test]
+fn a_fix_names_the_validation_context_that_counts() {
+    let fix = |validation: Value, rule: &str| {
+        let mut common = json!({"tls_params": {}});
+        common
+            .as_object_mut()
+            .expect("an object")
+            .extend(validation.as_object().expect("one").clone());
+        let tls =
+            "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+        let socket = json!({"typed_config": {"@type": tls, "common_tls_context": common}});
+        let more = json!({"transport_socket": socket});
+        let (_, report) = lint_text(plain("a", "llm.corp.example", &more).to_string(), &[]);
+        let findings = report["findings"].as_array().expect("a list");
+        let finding = findings.iter().find(|finding| finding["rule"] == rule).expect(rule);
+        finding["fix"].as_str().expect("text").to_owned()
+    };
+    let own = "common_tls_context.validation_context";
+    let default = "common_tls_context.combined_validation_context.default_validation_context";
+    let secret = json!({"name": "roots"});
+    let sds = json!({"validation_context_sds_secret_config": secret});
+    let combined = |context: Value| {
+        json!({"combined_validation_context": {"default_validation_context": context,
+            "validation_context_sds_secret_config": secret}})
+    };
+    let written = |validation: Value, rule: &str, what: &str, home: &str| {
+        let fix = fix(validation, rule);
+        assert!(fix.starts_with(&format!("in transport_socket write {home}.{what}: ")), "{fix}");
+        fix
+    };
+    for (rule, what) in [
+        ("san_match_missing", "match_typed_subject_alt_names"),
+        ("pins_missing", "verify_certificate_hash"),
+    ] {
+        let ca = json!({"trusted_ca": {"filename": "a"}});
+        written(json!({"validation_context": ca}), rule, what, own);
+        written(combined(json!({})), rule, what, default);
+        let fix = written(sds.clone(), rule, what, default);
+        assert!(fix.contains("move validation_context_sds_secret_config into"), "{fix}");
+    }
+    written(json!({}), "ca_missing", "trusted_ca", own);
+    let empty = json!({"combined_validation_context": {"default_validation_context": {}}});
+    written(empty, "ca_missing", "trusted_ca", default);
+    for (rule, member, value) in [
+        ("accept_untrusted", "trust_chain_verification", json!(1)),
+        ("expired_accepted", "allow_expired_certificate", json!(true)),
+    ] {
+        let said = |home| format!("in transport_socket remove {member} from {home}");
+        let context = json!({member: value});
+        assert_eq!(fix(json!({"validation_context": context}), rule), said(own));
+        assert_eq!(fix(combined(context), rule), said(default));
+    }
+}
+
+#[test]
+fn a_configuration_without_clusters_is_not_good() {
+    for config in [
+        json!({"static_resources": {}}),
+        json!({"static_resources": {"clusters": []}}),
+        json!({"static_resources": {"clusters": {"name": "a", "type": "EDS"}}}),
+        json!({"static_resources": {"clusters": [{"name": "a", "type": "EDS"}, "b"]}}),
+        json!({"dynamic_resources": {}}),
+        json!({"configs": []}),
+        json!({"configs": [{"static_clusters": {"cluster": {"name": "a"}}}]}),
+        json!({"resources": [{"name": "listener"}]}),
+    ] {
+        let says = "the input has no cluster, so nothing can be said of it: expected clusters in \
+                    static_resources.clusters, resources, configs, or a list; check what it holds";
+        lint(&["-"]).stdin(config.to_string()).refused(1, says);
+    }
+}
+
+#[test]
+fn the_rules_are_listed_for_programs() {
+    let listed: Value =
+        serde_json::from_str(&Vkey::new(&["tls", "lint", "--rules", "--json"]).ok().out)
+            .expect("JSON");
+    let rules = listed["rules"].as_array().expect("a list");
+    let lines = Vkey::new(&["tls", "lint", "--rules"]).ok().out;
+    assert_eq!(rules.len(), lines.lines().count());
+    assert_eq!(rules[0]["rule"], "accept_untrusted");
+    assert!(rules.iter().all(|rule| rule["about"].as_str().is_some_and(|about| !about.is_empty())));
 }
 
 #[test]
@@ -333,8 +486,18 @@ fn an_envoy_that_does_not_answer_is_an_error() {
     answer(
         html,
         1,
-        "the input is no configuration of Envoy: expected static_resources, resources, configs, or \
-         clusters; check what it holds",
+        "the answer is no configuration of Envoy: expected static_resources, resources, configs, or \
+         clusters; check the URL",
+    );
+    let json = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{]";
+    let says = "the answer is no configuration of Envoy: not valid JSON, line 1; check the URL";
+    answer(json, 1, says);
+    let empty = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"configs\": []}";
+    answer(
+        empty,
+        1,
+        "the answer has no cluster, so nothing can be said of it: expected clusters in \
+         static_resources.clusters, resources, configs, or a list; check the URL",
     );
     lint(&[NOBODY]).refused(3, "cannot connect to the admin interface");
     // Whoever is on the way could show a configuration without defects.
@@ -342,5 +505,11 @@ fn an_envoy_that_does_not_answer_is_an_error() {
     lint(&["http://0.0.0.0:1", "--allow-http"]).refused(3, "cannot connect");
     lint(&[NOBODY, "--ca", "missing"]).refused(2, "--ca is for an https URL");
     lint(&["http://127.0.0.1:1/stats?a"]).refused(2, "no query");
-    lint(&["http://u:p@127.0.0.1:1/"]).refused(2, "no user");
+    for url in ["http://u:p@127.0.0.1:1/", "http://u@127.0.0.1:1/"] {
+        let says = "no user and no password in the URL; leave out what stands before the @";
+        lint(&[url]).refused(2, says);
+    }
+    for address in ["127.0.0.1:9901", "ftp://127.0.0.1/config_dump"] {
+        lint(&[address]).refused(3, "write http:// or https:// before its address");
+    }
 }

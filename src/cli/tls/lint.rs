@@ -5,17 +5,20 @@ mod gate;
 mod hosts;
 mod judge;
 mod names;
+mod overrides;
 mod scene;
 mod socket;
 mod trust;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::json::Json;
 
-use super::super::error::{Error, Exit};
+use super::super::error::{Error, Exit, Given, InputProblem};
 use super::super::input::Place;
 use super::super::output::{Output, ascii, sentence, word};
 use super::super::time;
@@ -69,19 +72,28 @@ struct Report {
 /// Runs `vkey tls lint`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let Some(source) = &args.source else {
-        let line = |rule: &Rule| out.line(format_args!("{:<27}{}", rule.id(), rule.about()));
-        return Rule::ALL.iter().try_for_each(line).map(|()| Exit::Success);
+        return list_rules(args.json, out);
     };
     if source.is_stdin() && args.policy.stdin_count() > 0 {
         return Err(Error::StdinTwice);
     }
-    let report = Report::new(&source.read(&args.admin)?, args)?;
+    let report = Report::new(&source.read(&args.admin)?, source.given(), args)?;
     if args.json {
         out.line(report.to_json())?;
     } else {
         report.print(out)?;
     }
     Ok(if report.findings.is_empty() { Exit::Success } else { Exit::Refused })
+}
+
+fn list_rules(is_json: bool, out: &mut Output) -> Result<Exit, Error> {
+    if is_json {
+        let rules = Rule::ALL.iter().map(|rule| rule.to_json()).collect();
+        out.line(ascii(&Json::object([("rules", Json::Array(rules))])))?;
+        return Ok(Exit::Success);
+    }
+    let line = |rule: &Rule| out.line(format_args!("{:<27}{}", rule.id(), rule.about()));
+    Rule::ALL.iter().try_for_each(line).map(|()| Exit::Success)
 }
 
 impl Source {
@@ -96,25 +108,44 @@ impl Source {
         matches!(self, Self::File(path) if path.as_os_str() == "-")
     }
 
-    fn read(&self, admin: &AdminArgs) -> Result<Value, Error> {
+    fn given(&self) -> Given {
         match self {
-            Self::Admin(url) => {
-                let text = admin.ask(url, &url.config_dump(), MAX_DOCUMENT_BYTES)?;
-                document::parse(&text).map_err(Error::Document)
-            }
-            Self::File(path) => {
-                let text = Place::file("FILE", path).read_bytes(MAX_DOCUMENT_BYTES)?;
-                document::parse(&text).map_err(Error::Document)
-            }
+            Self::Admin(_) => Given::Answer,
+            Self::File(_) => Given::Input,
         }
+    }
+
+    fn read(&self, admin: &AdminArgs) -> Result<Value, Error> {
+        let text = match self {
+            Self::Admin(url) => admin.ask(url, &url.config_dump(), MAX_DOCUMENT_BYTES)?.into(),
+            Self::File(path) => read_file(path)?,
+        };
+        document::parse(&text).map_err(|unreadable| Error::Document(self.given(), unreadable))
     }
 }
 
+/// Reads a file. What looks like an address, and is no file, may be meant as one.
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let read = Place::file("FILE", path).read_bytes(MAX_DOCUMENT_BYTES);
+    let may_be_address = path.to_string_lossy().contains(':');
+    read.map_err(|error| match error {
+        Error::Input(origin, InputProblem::Io(error))
+            if may_be_address && error.kind() == ErrorKind::NotFound =>
+        {
+            Error::Input(origin, InputProblem::NoFile(error))
+        }
+        error => error,
+    })
+}
+
 impl Report {
-    fn new(document: &Value, args: &Args) -> Result<Self, Error> {
+    fn new(document: &Value, given: Given, args: &Args) -> Result<Self, Error> {
         let policy = args.policy.read()?;
         let now_secs = time::now(args.now)?;
-        let scene = Scene::new(document).ok_or(Error::NoEnvoyConfiguration)?;
+        let scene = Scene::new(document).ok_or(Error::NoEnvoyConfiguration(given))?;
+        if scene.clusters.is_empty() {
+            return Err(Error::NoClusters(given));
+        }
         let mut report = Self {
             digest: policy.file().digest().to_owned(),
             looked_at: scene.clusters.len(),
@@ -126,7 +157,7 @@ impl Report {
             let judged = judge::judge(cluster, &scene, &policy, now_secs);
             names += judged.names;
             if names > MAX_NAMES {
-                return Err(Error::Document(Unreadable::too_much()));
+                return Err(Error::Document(given, Unreadable::too_much()));
             }
             report.judged += usize::from(judged.is_judged);
             report.findings.extend(judged.findings);

@@ -1,5 +1,6 @@
 //! `vkey tls show`: the policy in force.
 
+use crate::decision::DenyReason;
 use crate::json::Json;
 use crate::upstream_tls::{
     Demand, EffectivePolicy, Policy, Rule, Skip, Unlisted, UpstreamHost, UpstreamPattern,
@@ -15,7 +16,7 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     policy: PolicyArgs,
     /// Show what a connection to this host has to show, and why
-    #[arg(long)]
+    #[arg(long, value_parser = host)]
     host: Option<String>,
     /// Show it as of this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
@@ -23,6 +24,14 @@ pub(in crate::cli) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Reads an argument. What cannot be read as a host is shown as that; no host has a `*`.
+fn host(text: &str) -> Result<String, &'static str> {
+    if text.contains('*') {
+        return Err("expected a host, not a pattern; ask for one of its hosts");
+    }
+    Ok(text.to_owned())
 }
 
 /// Runs `vkey tls show`.
@@ -150,6 +159,12 @@ impl<'a> Asked<'a> {
             Demand::Unlisted => lines.push(
                 "demand       none: written down as unlisted, no provider's credential".to_owned(),
             ),
+            Demand::Verify(_) if self.is_unreadable() => {
+                lines.push(format!(
+                    "demand       none can be met: every connection is refused ({})",
+                    DenyReason::UpstreamName
+                ));
+            }
             Demand::Verify(asked) => {
                 lines.push("demand       a certificate that bears the host's name".to_owned());
                 lines.push(format!("version      {} or later", asked.min_version));
@@ -164,10 +179,16 @@ impl<'a> Asked<'a> {
         lines
     }
 
+    /// Whether no certificate bears the host, whatever it is.
+    fn is_unreadable(&self) -> bool {
+        self.host == UpstreamHost::Unreadable
+    }
+
     fn to_json(&self) -> Json {
         let (word, asked) = match &self.demand {
             Demand::Skip(_) => ("skip", None),
             Demand::Unlisted => ("unlisted", None),
+            Demand::Verify(_) if self.is_unreadable() => ("refuse", None),
             Demand::Verify(asked) => ("verify", Some(asked)),
         };
         let pins = asked.map(|asked| asked.pins.iter().map(|pins| pins_json(pins)).collect());

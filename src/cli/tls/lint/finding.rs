@@ -59,6 +59,7 @@ rules! {
     ExpiredAccepted "expired_accepted" "expired certificates are accepted",
     GateFailOpen "gate_fail_open" "requests pass when the gate fails",
     GateMissing "gate_missing" "the gate is not among the cluster's HTTP filters",
+    GateNotLast "gate_not_last" "another filter can change the request after the gate has judged it",
     PinsMissing "pins_missing" "the policy pins certificates, the cluster does not",
     PinsWrong "pins_wrong" "other certificates than the pinned ones are accepted",
     Plaintext "plaintext" "requests leave without TLS",
@@ -78,6 +79,13 @@ rules! {
     TransportSocketUnknown "transport_socket_unknown" "a transport socket of which it is not known that it is TLS",
     VersionCapped "version_capped" "the highest version of TLS is below the lowest that the policy allows",
     VersionLow "version_low" "versions of TLS below the policy's are allowed",
+}
+
+impl Rule {
+    /// The rule for programs.
+    pub(super) fn to_json(self) -> Json {
+        Json::object([("rule", self.id().into()), ("about", self.about().into())])
+    }
 }
 
 impl Finding {

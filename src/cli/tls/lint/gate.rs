@@ -9,6 +9,7 @@ use super::super::document::{at, get, is_choice, is_true, items, text, typed, wa
 use super::finding::{Finding, Note, Rule};
 use super::hosts::stamp_hosts;
 use super::judge::Case;
+use super::scene::Scene;
 use super::socket::http_options;
 
 /// The role of the module that judges upstreams.
@@ -17,17 +18,37 @@ const ROLE: &str = "upstream_tls";
 /// The filter state that an allowed request carries.
 const SEAL: &str = "wasm.vkey.decision";
 
+/// The filter that ends the filters of a cluster.
+const CODEC: &str = "envoy.filters.http.upstream_codec";
+
+/// Where the filters of a cluster stand.
+const OPTIONS: &str =
+    "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"]";
+
+const NO_GATE: &str = "no HTTP filter of the cluster judges the connection before a request leaves";
+
 /// Holds stamp and gate against the policy.
 pub(super) fn judge(case: &Case<'_, '_>, findings: &mut Vec<Finding>) {
     findings.extend(stamp(case));
-    findings.extend(gate(case));
+    let gate = defects(case.cluster, case.scene);
+    findings.extend(
+        gate.into_iter().map(|Defect { rule, reason, fix }| case.finding(rule, reason, fix)),
+    );
 }
 
 fn stamp(case: &Case<'_, '_>) -> Option<Finding> {
     let stamp = at(case.cluster, &["metadata", "filter_metadata", Stamp::NAMESPACE]);
     let policy = stamp.and_then(|stamp| text(stamp, Stamp::POLICY));
     let fix = "render the cluster with `vkey tls render`, once it satisfies the policy";
-    let Some(policy) = policy.filter(|_| has_hosts(case.cluster)) else {
+    let hosts = stamp.map_or(&[][..], |stamp| items(stamp, Stamp::HOSTS));
+    if hosts.len() > Stamp::MAX_HOSTS {
+        let most = Stamp::MAX_HOSTS;
+        let reason =
+            format!("a stamp for more than {most} hosts is void; this is for {}", hosts.len());
+        let fix = format!("let each cluster be for {most} hosts or fewer, and {fix}");
+        return Some(case.finding(Rule::StampMissing, reason, fix));
+    }
+    let Some(policy) = policy.filter(|_| are_hosts(hosts)) else {
         let reason = "metadata.filter_metadata.vkey does not say which policy and which hosts the \
                       cluster was rendered for";
         return Some(case.finding(Rule::StampMissing, reason, fix));
@@ -43,38 +64,92 @@ fn stamp(case: &Case<'_, '_>) -> Option<Finding> {
     })
 }
 
-/// Whether the stamp has hosts, each spelled as a policy spells it.
-fn has_hosts(cluster: &Value) -> bool {
-    let mut hosts = stamp_hosts(cluster).peekable();
-    hosts.peek().is_some() && hosts.all(|host| UpstreamPattern::parse(host).is_some())
+/// Whether there are hosts, each spelled as a policy spells it.
+fn are_hosts(hosts: &[Value]) -> bool {
+    let is_host = |host: &Value| host.as_str().and_then(UpstreamPattern::parse).is_some();
+    !hosts.is_empty() && hosts.iter().all(is_host)
 }
 
-fn gate(case: &Case<'_, '_>) -> Option<Finding> {
-    let filters = http_options(case.cluster).map_or(&[][..], |o| items(o, "http_filters"));
-    let on = filters.iter().filter(|filter| !is_true(filter, "disabled"));
-    let mut gate = on.filter_map(|filter| Some((filter, plugin(filter)?)));
-    let gate = gate.find(|(_, plugin)| is_gate(plugin));
-    let options = "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3\
-                   .HttpProtocolOptions\"]";
-    let Some((filter, plugin)) = gate else {
-        let reason = "no HTTP filter of the cluster judges the connection before a request leaves";
-        let fix = format!(
-            "write the module with the configuration {{\"role\": \"{ROLE}\"}} into \
-             {options}.http_filters, before envoy.filters.http.upstream_codec"
-        );
-        return Some(case.finding(Rule::GateMissing, reason, fix));
+/// What is wrong with the gate of a cluster.
+pub(super) struct Defect {
+    rule: Rule,
+    reason: String,
+    fix: String,
+}
+
+impl Defect {
+    /// What is wrong, in words that follow others about the gate.
+    pub(super) fn in_short(&self) -> &str {
+        if self.reason == NO_GATE { "there is none" } else { &self.reason }
+    }
+}
+
+/// Looks for the gate among the filters of a cluster. Of several the last one counts: what passes it
+/// leaves.
+pub(super) fn defects(cluster: &Value, scene: &Scene<'_>) -> Vec<Defect> {
+    let filters = http_options(cluster).map_or(&[][..], |o| items(o, "http_filters"));
+    let is_on = |filter: &Value| !is_true(filter, "disabled");
+    let is_gate = |filter: &Value| is_on(filter) && plugin(filter).is_some_and(is_gate);
+    let Some(position) = filters.iter().rposition(is_gate) else {
+        return vec![missing()];
     };
+    let (before, behind) = filters.split_at(position.saturating_add(1));
+    let Some(gate) = before.last() else { return vec![missing()] };
+    let found = [switched_off(gate, scene), fail_open(gate), not_last(behind)];
+    found.into_iter().flatten().collect()
+}
+
+fn missing() -> Defect {
+    let fix = format!(
+        "write the module with the configuration {{\"role\": \"{ROLE}\"}} into \
+         {OPTIONS}.http_filters, before {CODEC}"
+    );
+    Defect { rule: Rule::GateMissing, reason: NO_GATE.to_owned(), fix }
+}
+
+fn switched_off(gate: &Value, scene: &Scene<'_>) -> Option<Defect> {
+    let name = text(gate, "name")?;
+    let place = scene.overrides.switched_off(name)?;
+    let reason = format!("the gate is switched off in {place}: what goes there leaves unjudged");
+    let fix = format!("in {place} remove {name} from typed_per_filter_config");
+    Some(Defect { rule: Rule::GateMissing, reason, fix })
+}
+
+fn fail_open(gate: &Value) -> Option<Defect> {
+    let plugin = plugin(gate)?;
     let is_open = is_choice(plugin, "failure_policy", "FAIL_OPEN", 3)
         || is_true(plugin, "fail_open")
-        || is_true(filter, "is_optional");
-    is_open.then(|| {
-        let reason = "requests pass unjudged when the gate fails";
-        let fix = format!(
+        || is_true(gate, "is_optional");
+    is_open.then(|| Defect {
+        rule: Rule::GateFailOpen,
+        reason: "requests pass unjudged when the gate fails".to_owned(),
+        fix: format!(
             "write failure_policy: FAIL_RELOAD, and neither fail_open nor is_optional, in \
-             {options}.http_filters"
-        );
-        case.finding(Rule::GateFailOpen, reason, fix)
+             {OPTIONS}.http_filters"
+        ),
     })
+}
+
+/// A filter behind the gate may change whom a request is for. One that is disabled counts too: a route
+/// may switch it on.
+fn not_last(behind: &[Value]) -> Option<Defect> {
+    let reason = match behind {
+        [codec] if is_codec(codec) => return None,
+        [] => format!("{CODEC} does not stand behind the gate"),
+        [filter, ..] => {
+            let name = text(filter, "name").unwrap_or("without a name");
+            format!("the filter {name} can change the request after the gate has judged it")
+        }
+    };
+    let fix = format!("in {OPTIONS}.http_filters write the gate directly before {CODEC}, the last");
+    Some(Defect { rule: Rule::GateNotLast, reason, fix })
+}
+
+fn is_codec(filter: &Value) -> bool {
+    match get(filter, "typed_config").map(typed) {
+        Some((kind, _)) => kind.ends_with(".UpstreamCodec"),
+        None => text(filter, "name") == Some(CODEC),
+    }
 }
 
 /// The plugin's configuration in a filter that runs a module.
@@ -83,7 +158,7 @@ fn plugin(filter: &Value) -> Option<&Value> {
     if kind.ends_with(".Wasm") { get(wasm, "config") } else { None }
 }
 
-fn is_gate(plugin: &&Value) -> bool {
+fn is_gate(plugin: &Value) -> bool {
     let configuration = configuration(plugin);
     configuration.is_some_and(|configuration| text(&configuration, "role") == Some(ROLE))
 }

@@ -15,7 +15,7 @@ use super::socket::server_name;
 /// What says that a cluster is for a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
-    /// The host of an endpoint.
+    /// The host of an endpoint, or the one in the name that Istio gives a cluster.
     Endpoint,
     /// Nothing: the cluster could be for any host.
     Nothing,
@@ -72,7 +72,7 @@ pub(super) fn hosts(cluster: &Value, scene: &Scene<'_>) -> Vec<Named> {
     let routed = scene.authorities(cluster);
     let routed = routed.filter_map(|authority| Named::new(authority, Source::Route));
     let sni = server_name(cluster).into_iter().filter_map(|sni| Named::new(sni, Source::Sni));
-    let endpoints = endpoint_names(cluster, scene).into_iter();
+    let endpoints = endpoint_names(cluster, scene).into_iter().chain(istio_host(cluster));
     let endpoints = endpoints.filter_map(|name| Named::new(name, Source::Endpoint));
     let all = Vec::from_iter(stamped.chain(routed).chain(sni).chain(endpoints));
     let is_address = |named: &Named| matches!(named.host, UpstreamHost::Address(_));
@@ -93,6 +93,12 @@ pub(super) fn stamp_hosts(cluster: &Value) -> impl Iterator<Item = &str> {
     let stamp = at(cluster, &["metadata", "filter_metadata", Stamp::NAMESPACE]);
     let hosts = stamp.map_or(&[][..], |stamp| items(stamp, Stamp::HOSTS));
     hosts.iter().filter_map(Value::as_str)
+}
+
+/// The host in a name of Istio's, `outbound|PORT|SUBSET|HOST`; the endpoints are mostly addresses.
+fn istio_host(cluster: &Value) -> Option<&str> {
+    let parts = text(cluster, "name")?.strip_prefix("outbound|")?;
+    parts.splitn(3, '|').nth(2).filter(|host| !host.is_empty())
 }
 
 /// The names, or addresses, of a cluster's endpoints.

@@ -6,13 +6,16 @@ use crate::upstream_tls::{
     Demand, EffectivePolicy, Requirement, Skip, TlsVersion, UpstreamHost, UpstreamPattern,
 };
 
-use super::super::document::{get, text, typed};
+use super::super::document::{get, is_choice, text, typed};
 use super::super::show::{rule_for, skip_text};
 use super::finding::{Finding, Note, Rule};
 use super::hosts::{Named, Source, Subject, hosts, subjects};
 use super::scene::{Scene, parts};
 use super::socket::{Branch, Channel, branches};
 use super::{gate, names, trust};
+
+/// What Istio calls the cluster of a proxy to the workload beside it: its requests leave no machine.
+const INBOUND: &str = "InboundPassthroughCluster";
 
 /// What came of one cluster.
 #[derive(Default)]
@@ -55,7 +58,7 @@ pub(super) fn judge(
     let mut judged = Judged { names: hosts.len(), ..Judged::default() };
     let subjects = subjects(hosts, policy, now_secs);
     judged.is_judged = !subjects.is_empty();
-    judged.notes.extend(open_note(cluster, name));
+    judged.notes.extend(open_note(cluster, scene));
     let mut asked = Vec::new();
     for Subject { named, demand } in subjects {
         match demand {
@@ -268,14 +271,18 @@ impl<'a> Case<'a, '_> {
 }
 
 /// A cluster that takes its host from each request. Nothing in the configuration says which they are.
-fn open_note(cluster: &Value, name: &str) -> Option<Note> {
+fn open_note(cluster: &Value, scene: &Scene<'_>) -> Option<Note> {
+    let name = text(cluster, "name").unwrap_or_default();
     let kind = get(cluster, "cluster_type").and_then(|kind| get(kind, "typed_config"));
     let kind = kind.map_or("", |config| typed(config).0);
-    let is_open = kind.contains(".dynamic_forward_proxy.")
-        || super::super::document::is_choice(cluster, "type", "ORIGINAL_DST", 4);
-    let text =
-        "it connects to whatever host a request names; only the gate can judge that".to_owned();
-    is_open.then(|| Note { place: name.to_owned(), text })
+    let to_original = is_choice(cluster, "type", "ORIGINAL_DST", 4) && !name.starts_with(INBOUND);
+    let is_open = to_original || kind.contains(".dynamic_forward_proxy.");
+    let defect = gate::defects(cluster, scene).into_iter().next().filter(|_| is_open)?;
+    let text = format!(
+        "it connects to whatever host a request names; only the gate can judge that, and {}",
+        defect.in_short()
+    );
+    Some(Note { place: name.to_owned(), text })
 }
 
 /// A version in `tls_params`. Envoy's default for clients is TLS 1.2, for the lowest and for the highest.

@@ -9,9 +9,6 @@ use super::judge::{Case, is_name};
 use super::socket::PerRequest;
 use super::trust::Validation;
 
-/// Where names are matched.
-const MATCH: &str = "common_tls_context.validation_context.match_typed_subject_alt_names";
-
 /// Where names are set up that follow each request.
 const OPTIONS: &str = "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3\
                        .HttpProtocolOptions\"].upstream_http_protocol_options";
@@ -98,7 +95,7 @@ fn sni(
 
 fn san(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
     let expected = case.expected();
-    let fix = san_fix(&expected, place);
+    let fix = san_fix(&expected, validation, place);
     let matchers = matchers(validation);
     if matchers.is_empty() {
         let reason = match validation.unseen {
@@ -201,13 +198,14 @@ fn is_its_wildcard(named: &Named, name: &str) -> bool {
     parent.zip(suffix).is_some_and(|(parent, suffix)| parent == suffix)
 }
 
-fn san_fix(expected: &[&Named], place: &str) -> String {
+fn san_fix(expected: &[&Named], validation: &Validation<'_>, place: &str) -> String {
     let Some(named) = expected.first().filter(|named| !named.is_pattern()) else {
         return format!("write auto_sni: true and auto_san_validation: true in {OPTIONS}");
     };
     let kind = if is_name(named) { "DNS" } else { "IP_ADDRESS" };
     let name = name_to_write(named);
-    format!("in {place} write {MATCH}: [{{san_type: {kind}, matcher: {{exact: \"{name}\"}}}}]")
+    let matcher = format!("{{san_type: {kind}, matcher: {{exact: \"{name}\"}}}}");
+    validation.to_write(place, &format!("match_typed_subject_alt_names: [{matcher}]"))
 }
 
 /// The name that would be right.

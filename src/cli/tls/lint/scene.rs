@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::super::document::{at, get, is_true, items, text, typed, walk};
+use super::overrides::Overrides;
 
 /// How often clusters that consist of others may consist of such.
 const MAX_AGGREGATES: usize = 8;
@@ -13,6 +14,8 @@ const MAX_AGGREGATES: usize = 8;
 pub(super) struct Scene<'a> {
     /// The clusters.
     pub(super) clusters: Vec<&'a Value>,
+    /// The filters that routes switch off.
+    pub(super) overrides: Overrides<'a>,
     /// Endpoints that stand apart from their cluster, by its name.
     assignments: BTreeMap<&'a str, Vec<&'a Value>>,
     /// The authorities that requests to a cluster are sent with, by its name.
@@ -37,6 +40,7 @@ impl<'a> Scene<'a> {
     pub(super) fn new(document: &'a Value) -> Option<Self> {
         let mut scene = Self {
             clusters: clusters(document)?,
+            overrides: Overrides::new(document),
             assignments: BTreeMap::new(),
             authorities: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -189,7 +193,9 @@ fn clusters(document: &Value) -> Option<Vec<&Value>> {
     if bootstrap.iter().any(|member| get(document, member).is_some()) {
         let resources = get(document, "static_resources");
         let clusters = resources.map_or(&[][..], |resources| items(resources, "clusters"));
-        return Some(clusters.iter().filter(|cluster| cluster.is_object()).collect());
+        // Of what is no list of clusters nothing is taken: a part would look like the whole.
+        let are_clusters = clusters.iter().all(Value::is_object);
+        return Some(clusters.iter().filter(|_| are_clusters).collect());
     }
     cluster(document).map(|cluster| vec![cluster])
 }

@@ -10,12 +10,23 @@ use super::scene::Scene;
 /// Where validation is set up.
 const CONTEXT: &str = "common_tls_context.validation_context";
 
+/// Where it is set up beside a secret. Of the two, and of a secret alone, Envoy takes one only.
+const COMBINED: &str = "common_tls_context.combined_validation_context.default_validation_context";
+
 /// What a connection validates the upstream's certificate by.
 pub(super) struct Validation<'a> {
     /// Every `CertificateValidationContext` that counts; Envoy merges them.
-    pub(super) contexts: Vec<&'a Value>,
+    contexts: Vec<Part<'a>>,
     /// The name of a secret with another, which the configuration does not hold.
     pub(super) unseen: Option<&'a str>,
+    /// Where more can be written, and what has to be done for it.
+    home: (&'static str, &'static str),
+}
+
+/// One `CertificateValidationContext`.
+struct Part<'a> {
+    place: String,
+    context: &'a Value,
 }
 
 impl<'a> Validation<'a> {
@@ -32,17 +43,41 @@ impl<'a> Validation<'a> {
         let seen = secret.and_then(|secret| get(secret, "validation_context"));
         let unseen = sds.filter(|_| seen.is_none());
         let unseen = unseen.map(|config| text(config, "name").unwrap_or("without a name"));
-        Self { contexts: [own, default, seen].into_iter().flatten().collect(), unseen }
+        let named = sds.and_then(|config| text(config, "name")).unwrap_or_default();
+        let secret = format!("validation_context of the secret {named}");
+        let places = [(CONTEXT.to_owned(), own), (COMBINED.to_owned(), default), (secret, seen)];
+        let parts = places.into_iter();
+        let parts = parts.filter_map(|(place, context)| Some(Part { place, context: context? }));
+        let home = match (combined, sds) {
+            (Some(_), _) => (COMBINED, ""),
+            (None, Some(_)) => (
+                COMBINED,
+                ", and move validation_context_sds_secret_config into combined_validation_context",
+            ),
+            (None, None) => (CONTEXT, ""),
+        };
+        Self { contexts: parts.collect(), unseen, home }
+    }
+
+    /// The advice to write something where Envoy takes it.
+    pub(super) fn to_write(&self, place: &str, what: &str) -> String {
+        let (home, more) = self.home;
+        format!("in {place} write {home}.{what}{more}")
+    }
+
+    /// The place of the first context that has something.
+    fn place(&self, has: impl Fn(&Value) -> bool) -> Option<&str> {
+        self.contexts.iter().find(|part| has(part.context)).map(|part| part.place.as_str())
     }
 
     /// Whether one of the contexts has something.
     pub(super) fn any(&self, has: impl Fn(&Value) -> bool) -> bool {
-        self.contexts.iter().any(|context| has(context))
+        self.contexts.iter().any(|part| has(part.context))
     }
 
     /// The items of a list, over all contexts.
     pub(super) fn items(&self, name: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.contexts.iter().flat_map(move |context| items(context, name))
+        self.contexts.iter().flat_map(move |part| items(part.context, name))
     }
 
     /// Whether a chain is verified. `system_root_certs` and certificate providers are in the API, but
@@ -84,10 +119,9 @@ fn missing_ca(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> 
     } else {
         "no authority is trusted, so every certificate is accepted"
     };
-    let fix = format!(
-        "in {place} write {CONTEXT}.trusted_ca: {{filename: /etc/ssl/certs/ca-certificates.crt}}, \
-         or the authorities of your own, and match_typed_subject_alt_names"
-    );
+    let what = "trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}, or the authorities of your \
+                own, and match_typed_subject_alt_names";
+    let fix = validation.to_write(place, what);
     Some(case.finding(Rule::CaMissing, reason, fix))
 }
 
@@ -97,30 +131,29 @@ fn accepted(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Ve
         |context: &Value| is_choice(context, "trust_chain_verification", "ACCEPT_UNTRUSTED", 1);
     let defects = [
         (
-            validation.any(untrusted),
+            validation.place(untrusted),
             Rule::AcceptUntrusted,
             "trust_chain_verification is ACCEPT_UNTRUSTED: what fails verification is accepted",
             "trust_chain_verification",
         ),
         (
-            validation.any(|context| is_true(context, "allow_expired_certificate")),
+            validation.place(|context| is_true(context, "allow_expired_certificate")),
             Rule::ExpiredAccepted,
             "allow_expired_certificate is true: a certificate is good for ever",
             "allow_expired_certificate",
         ),
         (
-            validation.any(|context| get(context, "custom_validator_config").is_some()),
+            validation.place(|context| get(context, "custom_validator_config").is_some()),
             Rule::CustomValidator,
             "custom_validator_config takes the place of all other verification, and what it verifies \
              is not known here",
             "custom_validator_config",
         ),
     ];
-    let defects = defects.into_iter().filter(|(is_there, ..)| *is_there);
-    let finding = |(_, rule, reason, member)| {
-        case.finding(rule, reason, format!("in {place} remove {member} from {CONTEXT}"))
+    let finding = |(from, rule, reason, member): (Option<&str>, _, &str, _)| {
+        Some(case.finding(rule, reason, format!("in {place} remove {member} from {}", from?)))
     };
-    defects.map(finding).collect()
+    defects.into_iter().filter_map(finding).collect()
 }
 
 fn renegotiation(case: &Case<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
@@ -148,11 +181,11 @@ fn pins(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Fi
             } else {
                 (Rule::PinsWrong, "verify_certificate_hash has what the policy does not pin")
             };
-            let fix = format!(
-                "in {place} write {CONTEXT}.verify_certificate_hash: [\"{}\"] and no \
-                 verify_certificate_spki",
+            let what = format!(
+                "verify_certificate_hash: [\"{}\"] and no verify_certificate_spki",
                 pins.join("\", \"")
             );
+            let fix = validation.to_write(place, &what);
             // Of hosts that share a defect the first stands for all.
             if !findings.iter().any(|earlier| earlier.rule == rule && earlier.fix == fix) {
                 findings.push(case.finding_for(named, rule, reason.to_owned(), fix));
