@@ -4,9 +4,15 @@
 //! not at all, so each step stands on its own: an exchange that was never judged is a denial, and one
 //! that was finished writes no second line.
 
+mod course;
+mod edits;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
+
+pub use course::{Course, asks_for_usage, decide};
+pub use edits::Edits;
 
 use crate::access::{
     Access, AmbiguousPath, CanonicalPath, canonical_host, query_keys, without_query,
@@ -15,15 +21,13 @@ use crate::allowance::RateLimitFields;
 use crate::anomaly::Anomaly;
 use crate::audit::{Mask, Record};
 use crate::claims::Claims;
-use crate::config::Mode;
-use crate::decision::{Decision, DenyClass, DenyReason};
+use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::ledger::{Exceeded, Exhausted, Reservation};
 use crate::time::secs;
 use crate::upstream_tls::{UpstreamHost, Verdict};
-use crate::usage::Subject;
 
 /// The most names of a query in an audit line, and the longest of each, in bytes.
 const MAX_QUERY_KEYS: usize = 32;
@@ -98,27 +102,6 @@ pub struct Judgement {
     pub key: Option<Rc<Key>>,
     /// What is to be done.
     pub course: Course,
-}
-
-/// What is to be done with a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Course {
-    /// Count this decision and act on it.
-    Decide(Decision),
-    /// Answer with counts, and count nothing.
-    ShowUsage(Subject),
-}
-
-/// What to change about a request that goes on. It has no `Debug`: a provider's credential may be
-/// among it.
-#[derive(Default)]
-pub struct Edits<'a> {
-    /// Headers to remove, by name.
-    pub remove: Vec<&'a [u8]>,
-    /// Headers to add.
-    pub add: Vec<(&'static str, Cow<'a, str>)>,
-    /// A header to set in the place of whatever the client sent.
-    pub replace: Option<(&'a str, &'a str)>,
 }
 
 /// What a request came to.
@@ -392,86 +375,6 @@ impl Judgement {
     }
 }
 
-impl<'a> Edits<'a> {
-    /// The edits of a request that goes on for a key: everything private goes, the identity and the
-    /// provider's credential take its place.
-    pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {
-        let credential = engine.credential(head.authority);
-        let claims = key.claims();
-        let mut add = Vec::new();
-        if engine.settings().identity_headers {
-            add.push(("x-vkey-key", Cow::Borrowed(claims.jti.as_str())));
-            add.push(("x-vkey-tenant", Cow::Borrowed(claims.tenant.as_str())));
-            add.extend(claims.sub.as_ref().map(|sub| ("x-vkey-sub", header_text(sub))));
-        }
-        Self {
-            remove: head.unforwardable(),
-            add,
-            replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
-        }
-    }
-}
-
-/// Decides on what a good key asks for, apart from counting and limits. `target`: the path with its
-/// query. `upgrades`: it asks for another protocol.
-pub fn decide(
-    engine: &Engine,
-    key: &Key,
-    access: Result<&Access<'_>, AmbiguousPath>,
-    target: &[u8],
-    upgrades: bool,
-) -> Course {
-    let Ok(access) = access else {
-        return Course::Decide(Decision::Deny(DenyReason::PathAmbiguous));
-    };
-    if asks_for_usage(engine, access) {
-        let subject = engine.authorize_client(key, access);
-        let subject = subject.and_then(|()| usage_subject(engine, key, target));
-        return match subject {
-            Ok(subject) => Course::ShowUsage(subject),
-            Err(reason) => Course::Decide(Decision::Deny(reason)),
-        };
-    }
-    if !is_method(access.method) || (upgrades && !engine.settings().upgrades) {
-        return Course::Decide(Decision::Deny(DenyReason::Method));
-    }
-    Course::Decide(match engine.authorize(key, access) {
-        Ok(()) => Decision::Allow,
-        Err(reason) => refuse(reason, engine.settings().mode),
-    })
-}
-
-/// Whether a key asks for counts, its own or those of others.
-pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
-    access.method == "GET" && access.path.as_str() == engine.settings().usage_path
-}
-
-/// Whose usage a key asks for, where it may.
-fn usage_subject(engine: &Engine, key: &Key, target: &[u8]) -> Result<Subject, DenyReason> {
-    let subject = Subject::parse(target).map_err(|_| DenyReason::PathAmbiguous)?;
-    match &subject {
-        Subject::Own => Ok(Subject::Own),
-        Subject::Key(jti) if *jti == key.claims().jti => Ok(Subject::Own),
-        Subject::Key(_) | Subject::Tenant(_) if engine.sees_others(key) => Ok(subject),
-        Subject::Key(_) | Subject::Tenant(_) => Err(DenyReason::Path),
-    }
-}
-
-/// The shadow mode only writes down what a good key may not do. It lets nothing pass that cannot be
-/// judged, and no key that is no longer good.
-fn refuse(reason: DenyReason, mode: Mode) -> Decision {
-    match mode {
-        Mode::Shadow if reason.class() == DenyClass::Forbidden => Decision::Shadow(reason),
-        Mode::Enforce | Mode::Shadow => Decision::Deny(reason),
-    }
-}
-
-/// RFC 9110, section 9.1.
-fn is_method(text: &str) -> bool {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(token)
-}
-
 /// A request without a path, or with two of a pseudo header, is ambiguous as a whole.
 fn canonical_path<'a>(head: &RequestHead<'a>) -> Result<CanonicalPath<'a>, AmbiguousPath> {
     CanonicalPath::parse(head.target.filter(|_| !head.doubled).unwrap_or_default())
@@ -504,22 +407,4 @@ fn text(bytes: &[u8], max_bytes: usize) -> String {
 fn request_id(id: &[u8]) -> Option<String> {
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:".contains(byte);
     (id.len() <= MAX_REQUEST_ID_BYTES && id.iter().all(allowed)).then(|| text(id, id.len()))
-}
-
-/// Text as a header value: what is not visible ASCII, and `%`, is percent-encoded (RFC 3986,
-/// section 2.1), so that no value can end the header or be taken for another.
-fn header_text(text: &str) -> Cow<'_, str> {
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    if text.bytes().all(plain) {
-        return Cow::Borrowed(text);
-    }
-    let mut value = String::with_capacity(text.len() * 3);
-    for byte in text.bytes() {
-        if plain(byte) {
-            value.push(char::from(byte));
-        } else {
-            value.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    Cow::Owned(value)
 }

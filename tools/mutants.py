@@ -20,6 +20,7 @@ LIB = ["--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::"]
 MODEL = ["--test", "interleavings"]
 UPSTREAM = ["--lib", "--", "host::"]
 SCENARIOS = ["--test", "scenarios"]
+CORE = ["--lib", "--", "upstream_tls::"]
 
 MUTANTS = [
     ("cells are created with cas 0", "src/host/store.rs", MODEL,
@@ -48,7 +49,7 @@ MUTANTS = [
      "            cell.recount(was, is, &self.key_charges, reservation);",
      "            cell.recount(was, is, &self.key_charges, reservation.filter(|_| false));"),
     ("what cannot go on stays charged to the tenant", "src/host/admission.rs", MODEL,
-     "cell.recount(was, is, &self.tenant_charges, admitted.tenant_reservation.as_ref());",
+     "cell.recount(was, is, &self.tenant_charges, charged.tenant.as_ref());",
      "cell.recount(was, is, &self.tenant_charges, None);"),
     ("a refused request burns the allowance", "src/ledger.rs", LIB,
      "        let used = self.charged(charges, now_ns)?;",
@@ -100,10 +101,11 @@ MUTANTS = [
      "            Some(_) => Err(DenyReason::UpstreamPin),",
      "            Some(_) => vouched(stamped, DenyReason::UpstreamPin),"),
     ("a certificate without the name passes", "src/upstream_tls/mod.rs", UPSTREAM,
-     "        NameProof::NotBorne => Err(DenyReason::UpstreamName),",
+     "        NameProof::FirstDiffers | NameProof::NotBorne => Err(DenyReason::UpstreamName),",
+     "        NameProof::FirstDiffers => Err(DenyReason::UpstreamName),\n"
      "        NameProof::NotBorne => Ok(Proof::Shown),"),
     ("a certificate of another first name passes", "src/upstream_tls/mod.rs", UPSTREAM,
-     "        NameProof::FirstDiffers => vouched(stamped, DenyReason::UpstreamName),",
+     "        NameProof::FirstDiffers if stamped => Ok(Proof::Vouched),",
      "        NameProof::FirstDiffers => Ok(Proof::Shown),"),
     ("no client certificate is needed", "src/upstream_tls/mod.rs", UPSTREAM,
      "            Ok(_) if self.client_certificate && !connection.has_client_certificate() => {",
@@ -128,20 +130,29 @@ MUTANTS = [
      "            State::Waiting { .. } => Action::Continue,\n"
      "            State::New | State::Refused => Action::Pause,"),
     ("an attempt waits for ever", "src/host/upstream.rs", UPSTREAM,
-     "now_ns.saturating_sub(since_ns) >= self.deadline_ns;",
-     "now_ns.saturating_sub(since_ns) >= self.deadline_ns.max(u64::MAX);"),
+     "        let late = waited_ns >= self.deadline_ns;",
+     "        let late = waited_ns >= self.deadline_ns.max(u64::MAX);"),
     ("the tick never ends", "src/host/upstream.rs", UPSTREAM,
-     "            _ = host.enter(root).and_then(|()| host.set_tick_period(0));",
-     "            _ = host.enter(root);"),
+     "            Some(0)\n",
+     "            None\n"),
     ("an attempt without a tick waits", "src/host/upstream.rs", UPSTREAM,
      "        ticks || host.set_tick_period(TICK_MILLIS).is_ok()",
      "        ticks || host.set_tick_period(TICK_MILLIS).is_ok() || TICK_MILLIS > 0"),
     ("the connection of the answer is not compared", "src/host/upstream.rs", UPSTREAM,
-     "        if self.upstreams.fingerprint(host) == *before {",
-     "        if self.upstreams.fingerprint(host) == *before || TICK_MILLIS > 0 {"),
+     "        if self.upstreams.fingerprint(host) == *fingerprint {",
+     "        if self.upstreams.fingerprint(host) == *fingerprint || TICK_MILLIS > 0 {"),
     ("a standing refuses nobody", "src/upstream_tls/standing.rs", UPSTREAM,
-     "        self.verdict.and_then(Verdict::refusal).filter(|_| refused)",
-     "        self.verdict.and_then(Verdict::refusal).filter(|_| refused && now_secs == 0)"),
+     "        refused.then_some(withheld.reason)",
+     "        (refused && now_secs == 0).then_some(withheld.reason)"),
+    ("an attempt is judged before its connection is up", "src/host/upstreams.rs", UPSTREAM,
+     "        if address.is_empty() && !is_up(host) {",
+     "        if address.len() > 512 {"),
+    ("a copy of a request is taken to carry nothing", "src/host/upstreams.rs", UPSTREAM,
+     "    host.property(Property::Seal).is_none() || host",
+     "    host"),
+    ("whoever names another host is refused as well", "src/upstream_tls/standing.rs", CORE,
+     " && withheld.host == digest(host);",
+     ";"),
     ("a required stamp is not asked for by the gate of a cluster", "src/host/upstreams.rs", UPSTREAM,
      "        if self.require_stamp && !stamped {",
      "        if self.require_stamp && !stamped && now_secs == 0 {"),
@@ -155,8 +166,8 @@ MUTANTS = [
      "        let needs_stamp = self.require_stamp || shows_nothing || unjudged;",
      "        let needs_stamp = self.require_stamp || (shows_nothing && now_secs == 0) || unjudged;"),
     ("what an upstream is refused for stays charged", "src/host/gate.rs", SCENARIOS,
-     "        take_back(&store, host, &engine, exchange, reason, now_ns);",
-     "        if now_ns == 0 {\n            take_back(&store, host, &engine, exchange, reason, now_ns);\n        }"),
+     "        take_back(&store, host, &engine, exchange, reason, now_ns.unwrap_or(0));",
+     "        if now_ns.is_none() {\n            take_back(&store, host, &engine, exchange, reason, 0);\n        }"),
     ("a request that has ended is not judged", "src/host/gate.rs", SCENARIOS,
      "        if exchange.is_forwarded() && exchange.verdict().is_none() {",
      "        if exchange.is_forwarded() && exchange.verdict().is_some() {"),
@@ -206,7 +217,7 @@ def survives(file, tests, old, new):
 def main():
     meant = [m for m in MUTANTS if not sys.argv[1:] or any(text in m[0] for text in sys.argv[1:])]
     copy_sources()
-    for tests in (LIB, MODEL, UPSTREAM, SCENARIOS):
+    for tests in (LIB, MODEL, UPSTREAM, CORE, SCENARIOS):
         if all(mutant[2] != tests for mutant in meant):
             continue
         sound = cargo(*tests)

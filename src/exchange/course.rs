@@ -1,0 +1,77 @@
+//! The course of a request whose key is good: on, back, or to its counts.
+
+use crate::access::{Access, AmbiguousPath};
+use crate::config::Mode;
+use crate::decision::{Decision, DenyClass, DenyReason};
+use crate::engine::Engine;
+use crate::key::Key;
+use crate::usage::Subject;
+
+/// What is to be done with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Count this decision and act on it.
+    Decide(Decision),
+    /// Answer with counts, and count nothing.
+    ShowUsage(Subject),
+}
+
+/// Decides on what a good key asks for, apart from counting and limits. `target`: the path with its
+/// query. `upgrades`: it asks for another protocol.
+pub fn decide(
+    engine: &Engine,
+    key: &Key,
+    access: Result<&Access<'_>, AmbiguousPath>,
+    target: &[u8],
+    upgrades: bool,
+) -> Course {
+    let Ok(access) = access else {
+        return Course::Decide(Decision::Deny(DenyReason::PathAmbiguous));
+    };
+    if asks_for_usage(engine, access) {
+        let subject = engine.authorize_client(key, access);
+        let subject = subject.and_then(|()| usage_subject(engine, key, target));
+        return match subject {
+            Ok(subject) => Course::ShowUsage(subject),
+            Err(reason) => Course::Decide(Decision::Deny(reason)),
+        };
+    }
+    if !is_method(access.method) || (upgrades && !engine.settings().upgrades) {
+        return Course::Decide(Decision::Deny(DenyReason::Method));
+    }
+    Course::Decide(match engine.authorize(key, access) {
+        Ok(()) => Decision::Allow,
+        Err(reason) => refuse(reason, engine.settings().mode),
+    })
+}
+
+/// Whether a key asks for counts, its own or those of others.
+pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
+    access.method == "GET" && access.path.as_str() == engine.settings().usage_path
+}
+
+/// Whose usage a key asks for, where it may.
+fn usage_subject(engine: &Engine, key: &Key, target: &[u8]) -> Result<Subject, DenyReason> {
+    let subject = Subject::parse(target).map_err(|_| DenyReason::PathAmbiguous)?;
+    match &subject {
+        Subject::Own => Ok(Subject::Own),
+        Subject::Key(jti) if *jti == key.claims().jti => Ok(Subject::Own),
+        Subject::Key(_) | Subject::Tenant(_) if engine.sees_others(key) => Ok(subject),
+        Subject::Key(_) | Subject::Tenant(_) => Err(DenyReason::Path),
+    }
+}
+
+/// The shadow mode only writes down what a good key may not do. It lets nothing pass that cannot be
+/// judged, and no key that is no longer good.
+fn refuse(reason: DenyReason, mode: Mode) -> Decision {
+    match mode {
+        Mode::Shadow if reason.class() == DenyClass::Forbidden => Decision::Shadow(reason),
+        Mode::Enforce | Mode::Shadow => Decision::Deny(reason),
+    }
+}
+
+/// RFC 9110, section 9.1.
+fn is_method(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
+}

@@ -1,0 +1,57 @@
+//! What is changed about a request that goes on.
+
+use std::borrow::Cow;
+
+use crate::engine::Engine;
+use crate::headers::RequestHead;
+use crate::key::Key;
+
+/// What to change about a request that goes on. It has no `Debug`: a provider's credential may be
+/// among it.
+#[derive(Default)]
+pub struct Edits<'a> {
+    /// Headers to remove, by name.
+    pub remove: Vec<&'a [u8]>,
+    /// Headers to add.
+    pub add: Vec<(&'static str, Cow<'a, str>)>,
+    /// A header to set in the place of whatever the client sent.
+    pub replace: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Edits<'a> {
+    /// The edits of a request that goes on for a key: everything private goes, the identity and the
+    /// provider's credential take its place.
+    pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {
+        let credential = engine.credential(head.authority);
+        let claims = key.claims();
+        let mut add = Vec::new();
+        if engine.settings().identity_headers {
+            add.push(("x-vkey-key", Cow::Borrowed(claims.jti.as_str())));
+            add.push(("x-vkey-tenant", Cow::Borrowed(claims.tenant.as_str())));
+            add.extend(claims.sub.as_ref().map(|sub| ("x-vkey-sub", header_text(sub))));
+        }
+        Self {
+            remove: head.unforwardable(),
+            add,
+            replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
+        }
+    }
+}
+
+/// Text as a header value: what is not visible ASCII, and `%`, is percent-encoded (RFC 3986,
+/// section 2.1), so that no value can end the header or be taken for another.
+fn header_text(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+    if text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut value = String::with_capacity(text.len() * 3);
+    for byte in text.bytes() {
+        if plain(byte) {
+            value.push(char::from(byte));
+        } else {
+            value.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Cow::Owned(value)
+}
