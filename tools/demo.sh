@@ -55,10 +55,12 @@ expect 200 "Narrowed offline to GET, by whoever holds the key" "$reader" /v1/mod
 expect 403 "POST with the narrowed key" "$reader" /v1/chat/completions -X POST -d '{}'
 expect 200 "POST with the key it came from" "$key" /v1/chat/completions -X POST -d '{}'
 expect 403 "A path that the tier does not open" "$key" /admin
+expect 502 "A known provider's host, to which the echo's plain connection is not good enough: nothing of it leaves" \
+    "$key" /v1/models -H "host: api.openai.com"
 until [ "$(date +%s)" -gt $((minted_at + 1)) ]; do sleep 0.1; done
 expect 401 "A key of one second, two seconds old" "$short" /v1/models
 expect 200 "The key's own counters; what was narrowed from it counts with it" "$key" /.vkey/usage
-tr -d ' \n' < "$answer" | grep -qF '"seen":5,"allowed":3' || wrong "expected 5 seen, 3 allowed"
+tr -d ' \n' < "$answer" | grep -qF '"seen":6,"allowed":3' || wrong "expected 6 seen, 3 allowed"
 
 printf '\n== The audit lines, one per request\n'
 deadline=$((SECONDS + 10))

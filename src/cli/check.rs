@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::config::{Config, Dialect, Mode, RingConfig, Settings, Sink, UnlistedTenants};
+use crate::config::{
+    Config, Dialect, Mode, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants, UpstreamConfig,
+    UpstreamTls,
+};
 use crate::failures::FailureRules;
 use crate::json::Json;
 use crate::keyring::RingState;
@@ -41,12 +44,17 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     let Command::Check(Args { file, config, env }) = command;
     // clap lets through exactly one of the two.
     let path = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
-    let config = input::config(&path)?;
-    let summary = summary(&config);
-    if *env {
-        input::check_variables(config.variables())?;
-        config.compile(input::environment).map_err(Error::NotInForce)?;
-    }
+    let summary = match input::role_config(&path)? {
+        RoleConfig::UpstreamTls(config) => upstream_summary(&config),
+        RoleConfig::Gate(config) => {
+            let summary = summary(&config);
+            if *env {
+                input::check_variables(config.variables())?;
+                config.compile(input::environment).map_err(Error::NotInForce)?;
+            }
+            summary
+        }
+    };
     summary.iter().try_for_each(|line| out.line(line))?;
     Ok(Exit::Success)
 }
@@ -59,11 +67,30 @@ fn summary(config: &Config) -> Vec<String> {
     lines.push(format!("tenants      {}", tenants(settings)));
     lines.extend(limits(settings));
     lines.extend(watched(settings));
+    lines.extend(upstream_tls(&settings.upstream_tls));
     lines.push(format!("key sources  {}", key_sources(settings)));
     lines.push(format!("audit        {}", sink(settings.audit.sink)));
     lines.push(format!("environment  {}", Vec::from_iter(variables).join(", ")));
     lines.push("ok".to_owned());
     lines
+}
+
+/// Of the gate of a cluster.
+fn upstream_summary(config: &UpstreamConfig) -> Vec<String> {
+    let mut lines = vec!["role         upstream_tls: the gate of a cluster".to_owned()];
+    lines.extend(upstream_tls(&config.upstream_tls));
+    lines.push(format!("deadline     {}", words(config.deadline_secs)));
+    lines.push("ok".to_owned());
+    lines
+}
+
+/// What is added to the policy that is compiled in.
+fn upstream_tls(added: &UpstreamTls) -> Option<String> {
+    let hosts = Vec::from_iter(added.tighten.iter().map(|rule| rule.host.to_string()));
+    let tightened = (!hosts.is_empty()).then(|| format!("tightened for {}", hosts.join(", ")));
+    let stamp = added.require_stamp.then(|| "every cluster needs the stamp".to_owned());
+    let parts = Vec::from_iter([stamp, tightened].into_iter().flatten());
+    (!parts.is_empty()).then(|| format!("upstream     {}", parts.join("; ")))
 }
 
 fn ring(ring: &RingConfig) -> String {

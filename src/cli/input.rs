@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::config::{Config, RoleConfig};
 
 use super::error::{Error, InputProblem, Origin};
 use super::output::Output;
@@ -122,6 +122,12 @@ impl Place {
 pub(super) fn config(path: &Path) -> Result<Config, Error> {
     let text = Place::file(CONFIG, path).read_bytes(MAX_CONFIG_BYTES)?;
     Config::parse(&text).map_err(Error::Config)
+}
+
+/// Reads a configuration of either role; `-` is standard input.
+pub(super) fn role_config(path: &Path) -> Result<RoleConfig, Error> {
+    let text = Place::file(CONFIG, path).read_bytes(MAX_CONFIG_BYTES)?;
+    RoleConfig::parse(&text).map_err(Error::Config)
 }
 
 /// Makes sure that the variables a configuration names hold text, as far as they are set.

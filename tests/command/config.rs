@@ -58,6 +58,22 @@ key sources  ";
 }
 
 #[test]
+fn config_check_knows_the_gate_of_a_cluster() {
+    let check = |config: &str| Vkey::new(&["config", "check", "-"]).stdin(config);
+    let plain = check(r#"{"role":"upstream_tls"}"#).ok().out;
+    assert_eq!(plain, "role         upstream_tls: the gate of a cluster\ndeadline     10s\nok\n");
+    let added = r#""upstream_tls":{"require_stamp":true,"tighten":[{"host":"*.corp.example"}]}"#;
+    let line = "\nupstream     every cluster needs the stamp; tightened for *.corp.example\n";
+    let role = check(&format!(r#"{{"role":"upstream_tls",{added},"deadline":"2m"}}"#)).ok().out;
+    assert!(role.contains(line) && role.contains("\ndeadline     2m\n"), "{role}");
+    let keyring = r#""keyring":[{"name":"main","secret":"${A}"}]"#;
+    assert!(check(&format!("{{{keyring},{added}}}")).ok().out.contains(line));
+    assert!(!check(&format!("{{{keyring}}}")).ok().out.contains("\nupstream"));
+    check(r#"{"role":"gate"}"#).refused(1, "role: expected one of upstream_tls");
+    check(&format!(r#"{{"role":"upstream_tls",{keyring}}}"#)).refused(1, "keyring: unknown member");
+}
+
+#[test]
 fn config_check_names_the_member() {
     let literal = secret();
     let refused = |config: &str, says: &str| {
