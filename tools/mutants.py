@@ -182,7 +182,9 @@ LONG = {
     "an attempt without a tick waits", "a standing refuses nobody", "a copy of a request is taken to carry nothing",
     "whoever names another host is refused as well", "a request that has ended is not judged",
     "a required stamp is not asked for by the gate of a cluster", "a host that shows nothing is trusted",
-    "a required stamp is not asked for by the gate of the routes",
+    "a required stamp is not asked for by the gate of the routes", "a configuration tightens nothing",
+    "a credential leaves for an upstream that nobody judges", "what an upstream is refused for stays charged",
+    "the body of an attempt leaves while it waits", "a known host is like any other",
 }
 
 
