@@ -200,29 +200,28 @@ impl Gate {
     /// Where the cluster has a gate, that has judged, and has answered what it refused. It knows nothing
     /// of rules that only this configuration adds.
     fn judge_answer(&self, host: &impl Host, exchange: &mut Exchange) -> Option<Reply> {
-        let now_ns = host.now_ns();
         let gate = verdict_of_gate(host);
         let tightened = exchange.upstream().filter(|upstream| self.upstreams.tightens(upstream));
         let conclusion = match (gate, tightened) {
             (None, _) | (Some(Verdict::Unlisted | Verdict::Skip), Some(_)) => {
                 let carries = exchange.carries_credential();
                 let upstream = exchange.upstream()?;
-                self.upstreams.judge_answer(host, upstream, carries, now_secs(now_ns))?
+                self.upstreams.judge_answer(host, upstream, carries, now_secs(host.now_ns()))?
             }
             (Some(Verdict::Verified | Verdict::Stamped), Some(upstream))
                 if let Some(refused) =
-                    self.upstreams.judge_again(host, upstream, now_secs(now_ns)) =>
+                    self.upstreams.judge_again(host, upstream, now_secs(host.now_ns())) =>
             {
                 refused
             }
             (Some(verdict), _) => {
-                self.settle(host, exchange, verdict, now_ns);
+                self.settle(host, exchange, verdict);
                 return None;
             }
         };
         let withheld = conclusion.verdict.refusal();
-        self.take_down(host, exchange, &conclusion, now_secs(now_ns));
-        self.settle(host, exchange, conclusion.verdict, now_ns);
+        self.take_down(host, exchange, &conclusion, now_secs(host.now_ns()));
+        self.settle(host, exchange, conclusion.verdict);
         withheld.map(|reason| reply(reason, Refusal::default()))
     }
 
@@ -264,13 +263,7 @@ impl Gate {
     }
 
     /// Takes down a verdict on an upstream. What it refuses was not let in: it is taken back.
-    fn settle(
-        &self,
-        host: &impl Host,
-        exchange: &mut Exchange,
-        verdict: Verdict,
-        now_ns: Option<u64>,
-    ) {
+    fn settle(&self, host: &impl Host, exchange: &mut Exchange, verdict: Verdict) {
         exchange.judge_upstream(verdict);
         let Verdict::Refused(reason) = verdict else {
             return;
@@ -282,7 +275,7 @@ impl Gate {
             return;
         };
         let store = RecordStore::new(host, self.dialect);
-        take_back(&store, host, &engine, exchange, reason, now_ns.unwrap_or(0));
+        take_back(&store, host, &engine, exchange, reason, host.now_ns().unwrap_or(0));
         self.metrics.count_retries(host, store.retries());
         exchange.conclude(Decision::Deny(reason));
     }

@@ -74,6 +74,24 @@ impl Standings {
         }
     }
 
+    /// Why requests for a host to the cluster that the proxy has chosen are refused at once, where they
+    /// are.
+    pub(super) fn refusal<H: Host>(
+        &self,
+        host: &H,
+        store: &RecordStore<'_, H>,
+        upstream: &UpstreamHost<'_>,
+        now_secs: u64,
+    ) -> Option<DenyReason> {
+        if !store.counts() {
+            return None;
+        }
+        let cluster = self.shared_name(text_property(host, Property::ClusterName)?);
+        // A standing that cannot be read refuses nobody: the connection is judged all the same.
+        let standing: Standing = store.read(&standing_name(&cluster)).ok()?;
+        standing.refusal(upstream, now_secs)
+    }
+
     /// The name that a cluster's standing has.
     fn shared_name(&self, cluster: String) -> String {
         let own = self
@@ -99,22 +117,6 @@ impl Standings {
         clusters.insert(cluster.to_owned(), (verdict, now_secs));
         true
     }
-}
-
-/// Why requests for a host to the cluster that the proxy has chosen are refused at once, where they are.
-pub(super) fn refusal<H: Host>(
-    host: &H,
-    store: &RecordStore<'_, H>,
-    upstream: &UpstreamHost<'_>,
-    now_secs: u64,
-) -> Option<DenyReason> {
-    if !store.counts() {
-        return None;
-    }
-    let cluster = text_property(host, Property::ClusterName)?;
-    // A standing that cannot be read refuses nobody: the connection is judged all the same.
-    let standing: Standing = store.read(&standing_name(&cluster)).ok()?;
-    standing.refusal(upstream, now_secs)
 }
 
 /// What the cluster was judged as before by any worker, and since when it is judged as now; `None`

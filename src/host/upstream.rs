@@ -14,8 +14,7 @@ use crate::upstream_tls::{Policy, Verdict};
 
 use super::connection::{is_up, local_address};
 use super::metrics::Metrics;
-use super::upstreams::now_secs;
-use super::upstreams::{Conclusion, Passage, Upstreams};
+use super::upstreams::{Conclusion, Passage, Upstreams, now_secs};
 use super::{Action, Host, HostError};
 
 /// The filter state that tells the gate of the request what its connection was judged as.
@@ -28,8 +27,9 @@ const TICK_MILLIS: u32 = 1;
 /// a few milliseconds more, and a thousand that wait are looked at each time.
 const SLOW_TICK_MILLIS: u32 = 10;
 
-/// How many looks in vain are a while.
-const FAST_TICKS: u32 = 20;
+/// How many looks in vain are a while: longer than the handshake with an upstream far away, which is not
+/// to wait for a slow look.
+const FAST_TICKS: u32 = 250;
 
 /// How many attempts one tick concludes; the next one goes on. Envoy acts when the tick has ended, on the
 /// next attempt from within the callbacks of the one before: some dozens use up the stack of the VM.

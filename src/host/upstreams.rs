@@ -10,7 +10,7 @@ use super::connection::{
     Fingerprint, HostConnection, NameCache, is_own_answer, is_up, local_address,
 };
 use super::metrics::Metrics;
-use super::standings::{self, Judged, Standings};
+use super::standings::{Judged, Standings};
 use super::{Host, Property, RecordStore};
 
 /// The policy in force on one root context, and what became known under it.
@@ -104,7 +104,7 @@ impl Upstreams {
         upstream: &UpstreamHost<'_>,
         now_secs: u64,
     ) -> Option<DenyReason> {
-        standings::refusal(host, &RecordStore::new(host, self.dialect), upstream, now_secs)
+        self.standings.refusal(host, &RecordStore::new(host, self.dialect), upstream, now_secs)
     }
 
     /// Judges the attempt that the host is at before anything of it leaves. `None` while its connection
@@ -147,15 +147,12 @@ impl Upstreams {
         carries_credential: bool,
         now_secs: u64,
     ) -> Option<Conclusion> {
-        let stamped = || self.is_stamped(host, upstream);
-        let judged =
-            self.judge_connection(host, upstream, stamped, || carries_credential, now_secs);
-        judged.or_else(|| {
+        self.judge_ended(host, upstream, carries_credential, now_secs).or_else(|| {
             if is_own_answer(host) {
                 return None;
             }
             // An answer came, and the host does not say over which connection.
-            let verdict = match stamped() {
+            let verdict = match self.is_stamped(host, upstream) {
                 true => Verdict::Stamped,
                 false => Verdict::Refused(DenyReason::UpstreamUnproven),
             };

@@ -139,3 +139,42 @@ fn what_a_host_cannot_do_is_in_its_log() {
     );
     assert_eq!(bench.send(3, Facts::good()), Action::Continue);
 }
+
+/// A handshake far away is still looked for every millisecond; one that never ends is not.
+#[test]
+fn the_tick_slows_down_when_nothing_comes_up_for_a_while() {
+    let bench = Bench::new();
+    bench.send(1, Facts::connecting("api.openai.com"));
+    for _ in 1..FAST_TICKS {
+        bench.tick();
+    }
+    assert_eq!(*bench.proxy.ticks.borrow(), [(1, TICK_MILLIS)]);
+    bench.tick();
+    bench.tick();
+    assert_eq!(bench.proxy.ticks.borrow()[1..], [(ROOT, SLOW_TICK_MILLIS)], "once");
+    // Whoever comes then does not wait for the slow one.
+    bench.send(2, Facts::connecting("api.openai.com"));
+    assert_eq!(bench.proxy.ticks.borrow()[2..], [(2, TICK_MILLIS)]);
+    bench.proxy.show(2, Facts::good());
+    bench.tick();
+    bench.passed(2, "verified", 1);
+    assert_eq!(bench.proxy.ticks.borrow().len(), 3, "the first still waits");
+}
+
+/// What one tick concludes, Envoy carries out nested in each other.
+#[test]
+fn a_tick_concludes_few_and_the_next_goes_on() {
+    let bench = Bench::new();
+    let ids = 1..=2 * u32::try_from(MAX_CONCLUDED).unwrap();
+    for id in ids.clone() {
+        bench.send(id, Facts::connecting("api.openai.com"));
+    }
+    for id in ids.clone() {
+        bench.proxy.show(id, Facts::good());
+    }
+    let passed = || ids.clone().filter(|id| bench.outcome(*id).2 == 1).count();
+    for ticks in 1..=2 {
+        bench.tick();
+        assert_eq!(passed(), ticks * MAX_CONCLUDED);
+    }
+}
