@@ -168,6 +168,11 @@ impl Engine {
         self.restrictions(key).any(|(_, restriction)| restriction.needs_client_cert())
     }
 
+    /// Whether the address of the connection's other end is that of the client.
+    pub fn trusts_peers(&self) -> bool {
+        self.plan.settings.client.trusted_hops == 0
+    }
+
     /// The address of the client: the host's, or an entry of `x-forwarded-for` where the plan trusts
     /// the proxies that wrote it. `None` when there are fewer entries than trusted proxies, or the
     /// entry is no address: then nothing is known of the client.

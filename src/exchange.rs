@@ -57,6 +57,7 @@ pub struct Exchange {
     upstream: Option<UpstreamHost<'static>>,
     carries_credential: bool,
     verdict: Option<Verdict>,
+    body_bytes: u64,
     forwarded: bool,
     answered: bool,
     finished: bool,
@@ -77,6 +78,7 @@ pub struct Charged {
 #[derive(Debug)]
 struct Seen {
     at_ns: u64,
+    head_bytes: u64,
     request_id: Option<String>,
     source: Option<IpAddr>,
     method: Option<String>,
@@ -153,6 +155,7 @@ impl Exchange {
         let keys = query_keys(head.target.unwrap_or_default()).take(MAX_QUERY_KEYS);
         self.seen = Some(Seen {
             at_ns: now_ns,
+            head_bytes: head.total_bytes(),
             request_id: head.request_id.and_then(request_id),
             source,
             method: head.method.map(|method| text(method, MAX_METHOD_BYTES)),
@@ -212,6 +215,20 @@ impl Exchange {
         self.forwarded = true;
         self.fields = fields;
         self.charged = Some(charged);
+    }
+
+    /// Takes down how much of the body came. Hosts tell of what is new, and of all that they hold while
+    /// the request is held.
+    pub fn receive_body(&mut self, bytes: u64) {
+        self.body_bytes = match self.forwarded {
+            true => self.body_bytes.saturating_add(bytes),
+            false => self.body_bytes.max(bytes),
+        };
+    }
+
+    /// Bytes received from the client, headers included; `None` when it was never shown.
+    pub fn received_bytes(&self) -> Option<u64> {
+        self.seen.as_ref().map(|seen| seen.head_bytes.saturating_add(self.body_bytes))
     }
 
     /// Takes down that there is an answer.

@@ -102,6 +102,13 @@ impl Headers {
         pairs
     }
 
+    /// Bytes of all names and values.
+    pub fn total_bytes(&self) -> u64 {
+        let bytes = |span: &Span| span.name_len.saturating_add(span.value_len);
+        let total = self.spans.iter().map(bytes).fold(0, usize::saturating_add);
+        u64::try_from(total).unwrap_or(u64::MAX)
+    }
+
     /// Every header, in the order of the host.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.spans.iter().map(|span| {
@@ -133,6 +140,11 @@ impl<'a> RequestHead<'a> {
         }
         head.upgrades |= head.method.is_some_and(|method| method.eq_ignore_ascii_case(b"connect"));
         head
+    }
+
+    /// Bytes of all names and values.
+    pub fn total_bytes(&self) -> u64 {
+        self.headers.total_bytes()
     }
 
     /// The credential of the request.

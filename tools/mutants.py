@@ -42,9 +42,9 @@ MUTANTS = [
      "                Err(WriteError::CasMismatch) => self.retry(),",
      "                Err(WriteError::CasMismatch) => return Ok(()),"),
     ("contention lets through", "src/host/admission.rs", MODEL,
-     "..self.admit_to_tenant(of_key) },\n"
+     "..self.admit_to_tenant(&tenant, look, of_key) }\n            }\n"
      "            Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),",
-     "..self.admit_to_tenant(of_key) },\n"
+     "..self.admit_to_tenant(&tenant, look, of_key) }\n            }\n"
      "            Err(_) => Admitted::uncounted(decision),"),
     ("what the tenant refuses stays charged to the key", "src/host/admission.rs", MODEL,
      "            cell.recount(was, is, &self.key_charges, reservation);",
@@ -171,8 +171,8 @@ MUTANTS = [
      "        take_back(&store, host, &engine, exchange, reason, host.now_ns().unwrap_or(0));",
      "        if host.now_ns().is_none() {\n            take_back(&store, host, &engine, exchange, reason, 0);\n        }"),
     ("a request that has ended is not judged", "src/host/gate.rs", SCENARIOS,
-     "        if exchange.is_forwarded() && exchange.verdict().is_none() {",
-     "        if exchange.is_forwarded() && exchange.verdict().is_some() {"),
+     "        if reached && exchange.is_forwarded() && exchange.verdict().is_none() {",
+     "        if reached && exchange.is_forwarded() && exchange.verdict().is_some() {"),
 ]
 
 

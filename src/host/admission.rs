@@ -4,7 +4,8 @@
 //! Two records cannot be written at once. The key's cell is charged first and the tenant's second, each
 //! inside its own compare-and-swap loop; what the tenant has no room for is taken back from the key. So
 //! no limit is ever passed, and what is refused is charged to nobody. A look at the tenant's cell before
-//! keeps that from being the rule when a tenant has used up its limits.
+//! keeps that from being the rule when a tenant has used up its limits; the tenant's loop begins with
+//! what was seen then.
 
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ use crate::limit::Charge;
 use crate::record::Name;
 use crate::time::secs;
 
-use super::{NotCounted, RecordStore, SharedData};
+use super::{Look, NotCounted, RecordStore, SharedData};
 
 /// What a request of a key is counted by.
 pub struct Admission<'a, S: ?Sized> {
@@ -85,17 +86,26 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             let limited = !self.key_charges.is_empty() || !self.tenant_charges.is_empty();
             return Admitted::uncounted(decision.without_counts(limited));
         }
-        match self.count_key(decision, self.barred_by_tenant(decision)) {
-            Ok((of_key, anomaly)) => Admitted { anomaly, ..self.admit_to_tenant(of_key) },
+        let tenant = self.tenant_name();
+        let look = self.look_at_tenant(&tenant, decision);
+        match self.count_key(decision, self.barred_by(look.as_ref())) {
+            Ok((of_key, anomaly)) => {
+                Admitted { anomaly, ..self.admit_to_tenant(&tenant, look, of_key) }
+            }
             Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),
         }
     }
 
     /// What the tenant makes of a request that its key has counted. Where that is something else, the
     /// key counts it as that, and gets back what it was charged.
-    fn admit_to_tenant(&self, of_key: Entry) -> Admitted {
+    fn admit_to_tenant<'n>(
+        &self,
+        tenant: &'n Name,
+        look: Option<Look<'n, Cell>>,
+        of_key: Entry,
+    ) -> Admitted {
         let Entry { counted: Counted { decision, exceeded, reservation }, mut left } = of_key;
-        let mut admitted = match self.count_tenant(decision) {
+        let mut admitted = match self.count_tenant(tenant, look, decision) {
             Ok(Entry { counted, left }) => Admitted {
                 exceeded: exceeded.or(counted.exceeded),
                 allowances: left,
@@ -140,13 +150,17 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         of_key.and(of_tenant)
     }
 
+    /// The cell of a tenant with limits, before the key is charged.
+    fn look_at_tenant<'n>(&self, tenant: &'n Name, decision: Decision) -> Option<Look<'n, Cell>> {
+        let limited = decision == Decision::Allow && !self.tenant_charges.is_empty();
+        limited.then(|| self.store.look(tenant).ok()).flatten()
+    }
+
     /// The tenant's limit that has no room, as far as can be told before the tenant decides. A tenant
     /// that has used up its limits is asked often, and a rate cannot be given back for nothing.
-    fn barred_by_tenant(&self, decision: Decision) -> Option<Exceeded> {
-        if decision != Decision::Allow || self.tenant_charges.is_empty() {
-            return None;
-        }
-        let cell: Cell = self.store.read(&self.tenant_name()).ok()?;
+    fn barred_by(&self, look: Option<&Look<'_, Cell>>) -> Option<Exceeded> {
+        let fresh = Cell::default();
+        let cell = look?.content().unwrap_or(&fresh);
         cell.ledger().has_room(&self.tenant_charges, self.now_ns).err()
     }
 
@@ -169,8 +183,13 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         })
     }
 
-    fn count_tenant(&self, decision: Decision) -> Result<Entry, NotCounted> {
-        self.store.update(&self.tenant_name(), |cell: &mut Cell| {
+    fn count_tenant<'n>(
+        &self,
+        tenant: &'n Name,
+        look: Option<Look<'n, Cell>>,
+        decision: Decision,
+    ) -> Result<Entry, NotCounted> {
+        self.store.update_from(look, tenant, |cell: &mut Cell| {
             self.count(cell, &self.tenant_charges, decision, None)
         })
     }

@@ -117,7 +117,9 @@ impl Gate {
 
     /// Whether a request's body may go on. Hosts ask also while the headers are held, and take a
     /// callback that is missing for consent.
-    pub fn on_request_body(exchange: &Exchange) -> Action {
+    /// `bytes`: see [`Exchange::receive_body`].
+    pub fn on_request_body(exchange: &mut Exchange, bytes: u64) -> Action {
+        exchange.receive_body(bytes);
         if exchange.is_forwarded() { Action::Continue } else { Action::Pause }
     }
 
@@ -143,19 +145,25 @@ impl Gate {
     /// Writes the audit line of a request that has ended. Hosts also end requests that they never
     /// showed.
     pub fn on_log(&self, host: &impl Host, exchange: &mut Exchange) {
+        // Reading a property costs as much as deciding. What was shown is counted already, and what was
+        // refused here has no upstream.
+        let received = exchange.received_bytes();
         if !exchange.is_observed() {
             observe(host, exchange);
         }
-        if exchange.is_forwarded() && exchange.verdict().is_none() {
+        let left = exchange.is_forwarded() || exchange.verdict().is_some();
+        let upstream = left.then(|| text_property(host, Property::UpstreamAddress)).flatten();
+        // Without an upstream there is nothing to judge. Of hosts without shared data it is not known
+        // whether they show one.
+        let reached = upstream.is_some() || self.dialect == Dialect::Bare;
+        if reached && exchange.is_forwarded() && exchange.verdict().is_none() {
             self.judge_late(host, exchange);
         }
-        // Reading a property costs as much as deciding, and what was refused here has no upstream.
-        let left = exchange.is_forwarded() || exchange.verdict().is_some();
         let ending = Ending {
             status: host.response_status(),
-            bytes_in: number_property(host, Property::RequestTotalSize),
+            bytes_in: received.or_else(|| number_property(host, Property::RequestTotalSize)),
             bytes_out: number_property(host, Property::ResponseTotalSize),
-            upstream: left.then(|| text_property(host, Property::UpstreamAddress)).flatten(),
+            upstream,
             now_ns: host.now_ns(),
         };
         let policy = self.upstreams.digest();
@@ -177,7 +185,7 @@ impl Gate {
             return Err(deny(exchange, DenyReason::NotReady));
         };
         let head = RequestHead::read(&headers, &engine.settings().key_sources);
-        let peer = host.property(Property::SourceAddress);
+        let peer = engine.trusts_peers().then(|| host.property(Property::SourceAddress)).flatten();
         let peer = peer.as_deref().and_then(parse_address);
         let request = Request { head: &head, peer, now_ns };
         let client_cert = || client_cert(host);

@@ -21,7 +21,7 @@ pub use admission::{Admission, Admitted};
 pub use gate::{Action, Gate};
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
 pub use plugin::{Plugin, Refused};
-pub use store::{NotCounted, RecordStore};
+pub use store::{Look, NotCounted, RecordStore};
 pub use upstream::{Attempt, UpstreamGate};
 
 use crate::config::Level;

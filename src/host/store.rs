@@ -51,6 +51,9 @@ pub enum NotCounted {
     HostRefuses,
 }
 
+/// A record as it was at some time, from which it can be changed as long as nobody else does.
+pub struct Look<'a, R>(Place<'a, R>);
+
 /// Where a record was found, or would be.
 struct Place<'a, R> {
     name: Cow<'a, str>,
@@ -86,9 +89,19 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     ///
     /// [`NotCounted`] when it cannot be read.
     pub fn read<R: Record>(&self, name: &Name) -> Result<R, NotCounted> {
+        let Look(place) = self.look(name)?;
+        Ok(place.found.map_or_else(R::fresh, |found| found.content))
+    }
+
+    /// A record as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCounted`] when it cannot be read.
+    pub fn look<'n, R: Record>(&self, name: &'n Name) -> Result<Look<'n, R>, NotCounted> {
         for _ in 0..MAX_TRIES {
-            if let Some(place) = self.find::<R>(name)? {
-                return Ok(place.found.map_or_else(R::fresh, |found| found.content));
+            if let Some(place) = self.find(name)? {
+                return Ok(Look(place));
             }
             self.retry();
         }
@@ -105,21 +118,42 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     pub fn update<R: Record, T>(
         &self,
         name: &Name,
+        change: impl FnMut(&mut R) -> T,
+    ) -> Result<T, NotCounted> {
+        self.update_from(None, name, change)
+    }
+
+    /// [`RecordStore::update`] of a record that was looked at before: where nobody has written it since,
+    /// it is not read again.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCounted`] when nothing was written.
+    pub fn update_from<'n, R: Record, T>(
+        &self,
+        look: Option<Look<'n, R>>,
+        name: &'n Name,
         mut change: impl FnMut(&mut R) -> T,
     ) -> Result<T, NotCounted> {
         let mut result = Err(NotCounted::Contention);
-        self.replace(name, &mut |content| result = Ok(change(content)))?;
+        let looked = look.map(|Look(place)| place);
+        self.replace(looked, name, &mut |content| result = Ok(change(content)))?;
         result
     }
 
     /// [`RecordStore::update`] once for each kind of record, not for each kind of change.
-    fn replace<R: Record>(
+    fn replace<'n, R: Record>(
         &self,
-        name: &Name,
+        mut looked: Option<Place<'n, R>>,
+        name: &'n Name,
         change: &mut dyn FnMut(&mut R),
     ) -> Result<(), NotCounted> {
         for _ in 0..MAX_TRIES {
-            let Some(Place { name: tried, found }) = self.find::<R>(name)? else {
+            let place = match looked.take() {
+                Some(place) => Some(place),
+                None => self.find(name)?,
+            };
+            let Some(Place { name: tried, found }) = place else {
                 self.retry();
                 continue;
             };
@@ -183,6 +217,13 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             Ok(None) => self.shared.set_shared_data(name, record, ABSENT),
             _ => written,
         }
+    }
+}
+
+impl<R> Look<'_, R> {
+    /// What it held; `None` when nothing was written yet.
+    pub fn content(&self) -> Option<&R> {
+        self.0.found.as_ref().map(|found| &found.content)
     }
 }
 

@@ -86,11 +86,16 @@ impl Machine for Native {
         let action =
             (!request.faults.never_shown).then(|| gate.on_request_headers(&host, &mut exchange));
         let forwarded = action.map(|action| action == Action::Continue);
+        for bytes in &request.ending.body {
+            Gate::on_request_body(&mut exchange, *bytes);
+        }
         let upstream = memory.headers.borrow().clone().unwrap_or_default();
         clock(request.now_ns + request.ending.after_ns);
         memory.end(request);
         if forwarded == Some(true) {
             memory.reveal(request.upstream.of_connection());
+            let reached = request.upstream.is_reached().then_some("192.0.2.80:443");
+            memory.show(Property::UpstreamAddress, request.ending.upstream.as_deref().or(reached));
         }
         let answered = gate.on_response_headers(&host, &mut exchange);
         memory.rewrite(request.upstream.authority.as_deref());

@@ -47,6 +47,8 @@ pub(crate) struct Faults {
 pub(crate) struct Ending {
     pub(crate) after_ns: u64,
     pub(crate) status: Option<u64>,
+    /// The body as it came, in bytes.
+    pub(crate) body: Box<[u64]>,
     pub(crate) bytes_in: Option<u64>,
     pub(crate) bytes_out: Option<u64>,
     pub(crate) upstream: Option<String>,
@@ -191,10 +193,12 @@ impl Faults {
 
 impl Ending {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&["after_ns", "status", "bytes_in", "bytes_out", "upstream"])?;
+        let members =
+            node.members(&["after_ns", "status", "body", "bytes_in", "bytes_out", "upstream"])?;
         Ok(Self {
             after_ns: members.read("after_ns", Node::integer)?.unwrap_or(0),
             status: members.read("status", Node::integer)?,
+            body: members.read("body", |node| node.list(|item| item.integer()))?.unwrap_or_default(),
             bytes_in: members.read("bytes_in", Node::integer)?,
             bytes_out: members.read("bytes_out", Node::integer)?,
             upstream: members.read("upstream", owned)?,

@@ -67,6 +67,11 @@ impl Upstream {
         stamp.into_iter().chain(name).collect()
     }
 
+    /// Whether the request reached an upstream, as far as the step does not say that the proxy answered.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.up || self.code_details.as_deref().is_none_or(|details| details == "via_upstream")
+    }
+
     /// What is shown from the answer on.
     pub(crate) fn of_connection(&self) -> Shown {
         let address = self.up.then(|| "192.0.2.1:40001".to_owned());

@@ -393,10 +393,10 @@ extern "C" fn proxy_on_request_headers(id: u32, _headers: usize, _end_of_stream:
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_body(id: u32, _len: usize, _end_of_stream: bool) -> u32 {
+extern "C" fn proxy_on_request_body(id: u32, len: usize, _end_of_stream: bool) -> u32 {
     action(match crate::upstream::find(id) {
         Some(upstream) => upstream.on_request_body(),
-        None => crate::http::find(id).on_request_body(),
+        None => crate::http::find(id).on_request_body(len),
     })
 }
 

@@ -45,8 +45,9 @@ impl Http {
     }
 
     /// Holds the body of a request that was not let through, also where its answer failed.
-    pub(crate) fn on_request_body(&self) -> Action {
-        self.act(|_, exchange| Gate::on_request_body(exchange))
+    pub(crate) fn on_request_body(&self, bytes: usize) -> Action {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.act(|_, exchange| Gate::on_request_body(exchange, bytes))
     }
 
     /// Judges where the answer comes from, and adds what the client is told with it.
