@@ -67,6 +67,9 @@ impl<'a> CanonicalPath<'a> {
             return Err(AmbiguousPath(()));
         }
         let path = std::str::from_utf8(path).map_err(|_| AmbiguousPath(()))?;
+        if is_canonical(path.as_bytes()) {
+            return Ok(Self(Cow::Borrowed(path)));
+        }
         let path = decode_unreserved(path)?;
         if path.split('/').skip(1).any(is_parametrised_dot_segment) {
             return Err(AmbiguousPath(()));
@@ -105,6 +108,9 @@ pub fn query_keys(target: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// what is no host name or address, user information included.
 pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let authority = std::str::from_utf8(authority).ok()?;
+    if is_canonical_name(authority.as_bytes()) {
+        return Some(Cow::Borrowed(authority));
+    }
     let host = without_port(authority)?;
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.ends_with('.') || host.starts_with('[') != host.ends_with(']') {
@@ -121,6 +127,12 @@ pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     Some(if lower { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
+/// Whether nothing about a name has to be changed, as about nearly every one.
+fn is_canonical_name(host: &[u8]) -> bool {
+    let plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    host.last().is_some_and(|last| *last != b'.') && host.iter().all(plain)
+}
+
 /// `None` when what follows the host is not a port.
 fn without_port(authority: &str) -> Option<&str> {
     let end_of_literal = authority.starts_with('[').then(|| authority.find(']')).flatten();
@@ -134,6 +146,13 @@ fn without_port(authority: &str) -> Option<&str> {
 
 fn is_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether nothing about a path has to be changed or refused, as about nearly every one.
+fn is_canonical(path: &[u8]) -> bool {
+    let clean = |segment: &[u8]| !matches!(segment, b"" | b"." | b"..");
+    !path.iter().any(|byte| matches!(byte, b'%' | b';'))
+        && (path == b"/" || path.split(|byte| *byte == b'/').skip(1).all(clean))
 }
 
 /// Decodes escapes of unreserved characters (RFC 3986, section 2.3) and writes the others with

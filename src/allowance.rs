@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::decimal::push_decimal;
 use crate::gcra::{Rate, Tat};
 use crate::json::Json;
 use crate::limit::{Kind, LimitName};
@@ -96,19 +97,27 @@ impl Allowance {
     /// and the window `w` in seconds.
     fn write_policy(&self, field: &mut String) -> fmt::Result {
         let (quota, window_secs) = self.policy;
-        write!(field, "\"{}\";q={}", self.name, field_integer(quota))?;
+        self.write_name(field)?;
+        push_parameter(field, ";q=", Some(quota));
         field.push_str(match self.name.kind {
             Kind::Rate | Kind::Quota(Unit::Requests, _) => "",
             Kind::Quota(Unit::Tokens, _) => ";qu=\"tokens\"",
             Kind::Quota(Unit::CostMicroUsd, _) => ";qu=\"micro-usd\"",
         });
-        write_parameter(field, "w", window_secs)
+        push_parameter(field, ";w=", window_secs);
+        Ok(())
     }
 
     /// Appends the item of `RateLimit`: what remains, `r`, and the seconds until it is reset, `t`.
     fn write_state(&self, field: &mut String) -> fmt::Result {
-        write!(field, "\"{}\";r={}", self.name, field_integer(self.remaining))?;
-        write_parameter(field, "t", self.reset_secs)
+        self.write_name(field)?;
+        push_parameter(field, ";r=", Some(self.remaining));
+        push_parameter(field, ";t=", self.reset_secs);
+        Ok(())
+    }
+
+    fn write_name(&self, field: &mut String) -> fmt::Result {
+        write!(field, "\"{}\"", self.name)
     }
 }
 
@@ -157,15 +166,11 @@ fn list(
     Some(field)
 }
 
-fn write_parameter(field: &mut String, name: &str, value: Option<u64>) -> fmt::Result {
-    match value {
-        Some(value) => write!(field, ";{name}={}", field_integer(value)),
-        None => Ok(()),
+fn push_parameter(field: &mut String, name: &str, value: Option<u64>) {
+    if let Some(value) = value {
+        field.push_str(name);
+        push_decimal(field, value.min(MAX_FIELD_INTEGER));
     }
-}
-
-fn field_integer(number: u64) -> u64 {
-    number.min(MAX_FIELD_INTEGER)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::decimal::push_decimal;
 use crate::decision::{Decision, DenyReason};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 
@@ -89,7 +90,7 @@ const MEMBERS: [&str; 30] = [
 ];
 
 /// Room for a usual line.
-const LINE_BYTES: usize = 640;
+const LINE_BYTES: usize = 1024;
 
 // === impl Record ===
 
@@ -247,7 +248,10 @@ impl Line<'_> {
     fn number(&mut self, name: &str, value: Option<u64>) {
         match value {
             None => self.raw(name, "null"),
-            Some(number) => self.raw(name, &number.to_string()),
+            Some(number) => {
+                self.raw(name, "");
+                push_decimal(&mut self.text, number);
+            }
         }
     }
 
@@ -257,7 +261,9 @@ impl Line<'_> {
     }
 
     fn raw(&mut self, name: &str, value: &str) {
-        self.text.extend([",\"", name, "\":", value]);
+        for part in [",\"", name, "\":", value] {
+            self.text.push_str(part);
+        }
     }
 }
 
@@ -272,15 +278,33 @@ fn unless_key(text: &str) -> &str {
 
 /// Writes a JSON string in ASCII: everything else is escaped (RFC 8259, section 7).
 fn push_quoted(text: &mut String, value: &str) {
-    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     text.push('"');
     // Nearly every value is plain, and is then copied whole.
-    if value.bytes().all(plain) {
+    if is_plain(value.as_bytes()) {
         text.push_str(value);
     } else {
         value.chars().for_each(|c| push_escaped(text, c));
     }
     text.push('"');
+}
+
+/// Whether a JSON string in ASCII holds the text as it is. Eight bytes at a time: a byte that is not plain
+/// leaves its highest bit in one of the five words.
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let plain = |word: u64| {
+        let control = word.wrapping_sub(0x20 * ONES);
+        let delete_or_above = word.wrapping_add(ONES);
+        let quote = is_zero(word ^ (u64::from(b'"') * ONES));
+        let backslash = is_zero(word ^ (u64::from(b'\\') * ONES));
+        (word | control | delete_or_above | quote | backslash) & HIGH == 0
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    words.iter().chain([&last]).all(|word| plain(u64::from_le_bytes(*word)))
 }
 
 fn push_escaped(text: &mut String, c: char) {
@@ -421,6 +445,22 @@ mod tests {
         let record = Record { path: Some(key), query_keys: vec![jwt], ..record() };
         let line = record.write(&Mask::default());
         assert_eq!(line.matches(MASK_VALUE).count(), 2, "{line}");
+    }
+
+    #[test]
+    fn every_byte_at_every_place_is_plain_or_escaped() {
+        for byte in 0..=u8::MAX {
+            let plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+            for place in 0..17 {
+                let mut text = [b'~'; 17];
+                text[place] = byte;
+                assert_eq!(is_plain(&text), plain, "{byte:#x} at {place}");
+                text.fill(b' ');
+                text[place] = byte;
+                assert_eq!(is_plain(&text), plain, "{byte:#x} at {place}");
+            }
+        }
+        assert!(is_plain(b"") && is_plain(b"seven77") && is_plain(b"eight888"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::decimal::push_decimal;
+
 /// A network in CIDR notation (RFC 4632, RFC 4291 section 2.3). IPv4-mapped IPv6 is IPv4, here and
 /// in the addresses compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,21 @@ impl FromStr for Cidr {
     }
 }
 
+/// An address as it is usually written.
+pub(crate) fn address_text(address: IpAddr) -> String {
+    let IpAddr::V4(v4) = address else {
+        return address.to_string();
+    };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (index, octet) in v4.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push('.');
+        }
+        push_decimal(&mut text, octet.into());
+    }
+    text
+}
+
 /// Reads a host's `source.address`: `10.1.2.3:443`, `[::1]:443`, or an address without a port.
 pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim();
@@ -74,6 +91,14 @@ fn mask(prefix: u32, width: u32) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_does() {
+        for text in ["0.0.0.0", "10.1.22.255", "2001:db8::1", "::ffff:192.0.2.1"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(address_text(address), address.to_string());
+        }
+    }
 
     #[track_caller]
     fn check(cidr: &str, address: &str, contains: bool) {

@@ -20,6 +20,7 @@ use crate::access::{
 use crate::allowance::RateLimitFields;
 use crate::anomaly::Anomaly;
 use crate::audit::{Mask, Record};
+use crate::cidr::address_text;
 use crate::claims::Claims;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
@@ -376,7 +377,7 @@ impl Seen {
         Record {
             ts_micros: self.at_ns / NANOS_PER_MICRO,
             req: self.request_id.as_deref().map(Cow::Borrowed),
-            src: self.source.map(|source| Cow::Owned(source.to_string())),
+            src: self.source.map(|source| Cow::Owned(address_text(source))),
             method: self.method.as_deref().map(Cow::Borrowed),
             authority: self.authority.as_deref().map(Cow::Borrowed),
             path: self.path.as_deref().map(Cow::Borrowed),
@@ -418,7 +419,11 @@ fn access<'a>(
 
 /// Bytes of a client as text, each byte one character (ISO 8859-1), so that every byte shows.
 fn text(bytes: &[u8], max_bytes: usize) -> String {
-    bytes.iter().take(max_bytes).map(|byte| char::from(*byte)).collect()
+    let bytes = bytes.get(..max_bytes).unwrap_or(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => text.to_owned(),
+        _ => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    }
 }
 
 fn request_id(id: &[u8]) -> Option<String> {

@@ -13,6 +13,8 @@ pub struct Glob {
     across: Box<[u64]>,
     /// States that may take any byte but `/`.
     within: Box<[u64]>,
+    /// How many literals stand before the first star, where there is one.
+    prefix_len: Option<usize>,
 }
 
 const WORD_BITS: usize = 64;
@@ -42,19 +44,31 @@ impl Glob {
 
     /// Whether the whole of `text` matches.
     pub fn matches(&self, text: &str) -> bool {
-        match (&*self.across, &*self.within) {
-            ([across], [within]) => self.matches_in_one_word(text, *across, *within),
-            _ => self.matches_in_words(text),
+        let text = text.as_bytes();
+        let Some(prefix_len) = self.prefix_len else {
+            return text == &*self.literals;
+        };
+        // Nearly every glob has its one star at the end.
+        let rest = self.literals.get(..prefix_len).and_then(|prefix| text.strip_prefix(prefix));
+        match (rest, &*self.across, &*self.within) {
+            (None, ..) => false,
+            (Some(rest), ..) if prefix_len == self.literals.len() => {
+                is_set(&self.across, prefix_len) || !rest.contains(&b'/')
+            }
+            (Some(rest), [across], [within]) => {
+                self.matches_in_one_word(prefix_len, rest, *across, *within)
+            }
+            (Some(rest), ..) => self.matches_in_words(prefix_len, rest),
         }
     }
 
-    /// Nearly every glob: it takes no memory, and finding a byte among so few literals takes no time.
-    fn matches_in_one_word(&self, text: &str, across: u64, within: u64) -> bool {
-        let mut states = 1;
-        for byte in text.bytes() {
-            let bit = |literal: &u8| u64::from(*literal == byte);
+    /// The automaton of few literals: it takes no memory, and finding a byte among them takes no time.
+    fn matches_in_one_word(&self, state: usize, text: &[u8], across: u64, within: u64) -> bool {
+        let mut states = 1 << state;
+        for byte in text {
+            let bit = |literal: &u8| u64::from(literal == byte);
             let mask = self.literals.iter().rev().fold(0, |mask, literal| mask << 1 | bit(literal));
-            let stay = if byte == b'/' { across } else { within };
+            let stay = if *byte == b'/' { across } else { within };
             states = (states & mask) << 1 | (states & stay);
             if states == 0 {
                 return false;
@@ -63,16 +77,16 @@ impl Glob {
         is_set(&[states], self.literals.len())
     }
 
-    fn matches_in_words(&self, text: &str) -> bool {
+    fn matches_in_words(&self, state: usize, text: &[u8]) -> bool {
         let words = self.across.len();
         let mut states = vec![0; words];
-        states.iter_mut().take(1).for_each(|first| *first = 1);
+        set(&mut states, state);
         let mut masks = Masks::default();
-        for byte in text.bytes() {
-            let stay = if byte == b'/' { &self.across } else { &self.within };
+        for byte in text {
+            let stay = if *byte == b'/' { &self.across } else { &self.within };
             let mut carry = 0;
             let mut alive = 0;
-            let mask = masks.of(byte, &self.literals, words);
+            let mask = masks.of(*byte, &self.literals, words);
             for ((state, mask), stay) in states.iter_mut().zip(mask).zip(stay) {
                 let moved = *state & mask;
                 *state = (moved << 1) | carry | (*state & stay);
@@ -91,18 +105,20 @@ impl Glob {
         let words = literals.len() / WORD_BITS + 1;
         let (mut across, mut within) = (vec![0; words], vec![0; words]);
         let mut state = 0;
+        let mut prefix_len = None;
         for run in pattern.chunk_by(|a, b| (*a == b'*') == (*b == b'*')) {
             if run.first() != Some(&b'*') {
                 state += run.len();
                 continue;
             }
+            prefix_len.get_or_insert(state);
             // What may take any byte may take any byte but one.
             set(&mut within, state);
             if is_across(run.len()) {
                 set(&mut across, state);
             }
         }
-        Self { literals, across: across.into(), within: within.into() }
+        Self { literals, across: across.into(), within: within.into(), prefix_len }
     }
 }
 

@@ -31,6 +31,7 @@ pub mod claims;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+mod decimal;
 pub mod decision;
 pub mod engine;
 pub mod exchange;

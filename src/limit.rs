@@ -189,10 +189,13 @@ impl Charge {
 impl fmt::Display for LimitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.origin {
-            Origin::Caveat(0) => write!(f, "caveat_{}", self.kind),
-            Origin::Caveat(number) => write!(f, "caveat_{number}_{}", self.kind),
-            origin => write!(f, "{origin}_{}", self.kind),
+            Origin::Tier => f.write_str("tier_")?,
+            Origin::Tenant => f.write_str("tenant_")?,
+            Origin::Only => f.write_str("only_")?,
+            Origin::Caveat(0) => f.write_str("caveat_")?,
+            Origin::Caveat(number) => write!(f, "caveat_{number}_")?,
         }
+        self.kind.fmt(f)
     }
 }
 
@@ -200,7 +203,11 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rate => f.write_str("rate"),
-            Self::Quota(unit, per) => write!(f, "{unit}_{}", per.name()),
+            Self::Quota(unit, per) => {
+                unit.fmt(f)?;
+                f.write_str("_")?;
+                f.write_str(per.name())
+            }
         }
     }
 }

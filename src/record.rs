@@ -143,12 +143,39 @@ impl std::error::Error for NotThisRecord {}
 
 /// CRC-32 (ISO-HDLC, as in zlib).
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = crc32_table();
-    !bytes.iter().fold(!0, |crc, byte| {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let crc = words.iter().fold(!0, |crc, word| {
+        let [a, b, c, d] = (crc ^ u32::from_le_bytes(*word)).to_le_bytes();
+        crc32_of(3, a) ^ crc32_of(2, b) ^ crc32_of(1, c) ^ crc32_of(0, d)
+    });
+    !rest.iter().fold(crc, |crc, byte| {
         let [low, ..] = crc.to_le_bytes();
-        let index = usize::from(low ^ byte);
-        crc >> 8 ^ TABLE.get(index).copied().unwrap_or(0)
+        crc >> 8 ^ crc32_of(0, low ^ byte)
     })
+}
+
+/// What a byte adds to the checksum with so many bytes behind it. A table for each place allows for four
+/// bytes at a time.
+fn crc32_of(bytes_behind: usize, byte: u8) -> u32 {
+    static TABLES: [[u32; 256]; 4] = crc32_tables();
+    let table = TABLES.get(bytes_behind);
+    table.and_then(|table| table.get(usize::from(byte))).copied().unwrap_or(0)
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn crc32_tables() -> [[u32; 256]; 4] {
+    let mut tables = [crc32_table(); 4];
+    let mut behind = 1;
+    while behind < 4 {
+        let mut index = 0;
+        while index < 256 {
+            let before = tables[behind - 1][index];
+            tables[behind][index] = before >> 8 ^ tables[0][(before & 0xFF) as usize];
+            index += 1;
+        }
+        behind += 1;
+    }
+    tables
 }
 
 const fn crc32_table() -> [u32; 256] {

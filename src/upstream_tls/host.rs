@@ -215,7 +215,7 @@ impl UpstreamPattern {
     }
 
     /// The name that the pattern is about.
-    fn base(&self) -> Option<&str> {
+    pub(super) fn base(&self) -> Option<&str> {
         match self {
             Self::Name(name) => Some(name),
             Self::Label(_, suffix) | Self::Suffix(suffix) => suffix.strip_prefix('.'),

@@ -7,6 +7,7 @@
 
 mod certificate;
 mod host;
+mod known;
 mod policy;
 mod stamp;
 mod standing;

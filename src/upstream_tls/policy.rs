@@ -5,6 +5,7 @@ use std::fmt;
 use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::mac::{is_sha256_hex, sha256_hex};
 
+use super::known::KnownHosts;
 use super::{Demand, Requirement, UpstreamHost, UpstreamPattern};
 
 /// Pins of one upstream: one in use, and one or more in reserve.
@@ -30,7 +31,7 @@ pub struct Policy {
     digest: String,
     min_version: TlsVersion,
     unlisted: Unlisted,
-    known_hosts: Box<[UpstreamPattern]>,
+    known_hosts: KnownHosts,
     upstreams: Box<[Rule]>,
 }
 
@@ -139,7 +140,7 @@ impl Policy {
             digest: sha256_hex(text),
             min_version,
             unlisted,
-            known_hosts,
+            known_hosts: KnownHosts::new(known_hosts),
             upstreams: upstreams.unwrap_or_default(),
         })
     }
@@ -151,7 +152,7 @@ impl Policy {
             digest: sha256_hex(b""),
             min_version: TlsVersion::V1_3,
             unlisted: Unlisted::Verify,
-            known_hosts: Box::new([UpstreamPattern::Any]),
+            known_hosts: KnownHosts::new(Box::new([UpstreamPattern::Any])),
             upstreams: Box::default(),
         }
     }
@@ -173,7 +174,7 @@ impl Policy {
 
     /// The hosts that are never plaintext, skipped or below TLS 1.2, those below them included.
     pub fn known_hosts(&self) -> &[UpstreamPattern] {
-        &self.known_hosts
+        self.known_hosts.patterns()
     }
 
     /// The rules for other hosts, and further rules for known ones.
@@ -183,7 +184,7 @@ impl Policy {
 
     /// Whether a host is a known one, or could be read as one.
     pub fn knows(&self, host: &UpstreamHost<'_>) -> bool {
-        *host == UpstreamHost::Unreadable || self.known_hosts.iter().any(|p| p.covers(host))
+        *host == UpstreamHost::Unreadable || self.known_hosts.cover(host)
     }
 
     /// The rule that is meant for a host: the narrowest that matches.

@@ -1,0 +1,105 @@
+//! The known hosts of a policy, found by name: every request asks for one among dozens.
+
+use std::collections::BTreeMap;
+
+use super::{UpstreamHost, UpstreamPattern};
+
+/// Patterns, and where those stand that are about a name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KnownHosts {
+    patterns: Box<[UpstreamPattern]>,
+    by_base: BTreeMap<Box<str>, Vec<usize>>,
+    /// Those that are about no name.
+    others: Vec<usize>,
+}
+
+impl KnownHosts {
+    pub(super) fn new(patterns: Box<[UpstreamPattern]>) -> Self {
+        let mut known = Self { patterns, ..Self::default() };
+        for (index, pattern) in known.patterns.iter().enumerate() {
+            match pattern.base() {
+                Some(base) => known.by_base.entry(base.into()).or_default().push(index),
+                None => known.others.push(index),
+            }
+        }
+        known
+    }
+
+    pub(super) fn patterns(&self) -> &[UpstreamPattern] {
+        &self.patterns
+    }
+
+    /// Whether a pattern covers the host. What covers a name is about it, or about one that it is below.
+    pub(super) fn cover(&self, host: &UpstreamHost<'_>) -> bool {
+        let covers = |index: &usize| self.patterns.get(*index).is_some_and(|p| p.covers(host));
+        if self.others.iter().any(covers) {
+            return true;
+        }
+        let UpstreamHost::Name(name) = host else {
+            return false;
+        };
+        std::iter::successors(Some(&**name), |name| above(name))
+            .filter_map(|base| self.by_base.get(base))
+            .flatten()
+            .any(covers)
+    }
+}
+
+/// The name that a name is below.
+fn above(name: &str) -> Option<&str> {
+    name.split_once('.').map(|(_, above)| above)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every pattern against every host that could be one of its own, a neighbour or below.
+    #[test]
+    fn what_is_found_by_name_is_what_covers() {
+        let texts = [
+            "api.example",
+            "*.cloud.example",
+            "bedrock.*.aws.example",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "example.net",
+            "*.net.test",
+        ];
+        let patterns: Box<[_]> = texts.map(|text| UpstreamPattern::parse(text).unwrap()).into();
+        let known = KnownHosts::new(patterns.clone());
+        let names = [
+            "api.example",
+            "a.api.example",
+            "a.b.api.example",
+            "xapi.example",
+            "example",
+            "cloud.example",
+            "x.cloud.example",
+            "x.y.cloud.example",
+            "bedrock.eu.aws.example",
+            "a.bedrock.eu.aws.example",
+            "bedrock.aws.example",
+            "aws.example",
+            "s3.eu.aws.example",
+            "192.0.2.1",
+            "192.0.2.2",
+            "[2001:db8::1]",
+            "[2001:db8::2]",
+            "example.net",
+            "net",
+            "b.example.net",
+            "net.test",
+            "a.net.test",
+            "",
+        ];
+        for name in names {
+            let host = UpstreamHost::parse(name.as_bytes());
+            let covered = patterns.iter().any(|pattern| pattern.covers(&host));
+            assert_eq!(known.cover(&host), covered, "{name}");
+        }
+        let any = KnownHosts::new(Box::new([UpstreamPattern::Any]));
+        assert!(any.cover(&UpstreamHost::parse(b"a.example")));
+        assert!(any.cover(&UpstreamHost::Unreadable));
+    }
+}
