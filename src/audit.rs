@@ -100,36 +100,36 @@ impl Record<'_> {
     pub fn write(&self, mask: &Mask) -> String {
         let mut line = Line { text: String::with_capacity(LINE_BYTES), mask };
         line.text.push_str(r#"{"v":1"#);
-        line.quoted("ts", &rfc3339(self.ts_micros));
-        line.string("host", self.host.as_deref());
-        line.foreign("req", self.req.as_deref());
-        line.quoted("decision", self.decision.map_or("deny", Decision::word));
+        line.quoted(r#","ts":"#, &rfc3339(self.ts_micros));
+        line.string(r#","host":"#, self.host.as_deref());
+        line.foreign(r#","req":"#, self.req.as_deref());
+        line.quoted(r#","decision":"#, self.decision.map_or("deny", Decision::word));
         let reason = self.decision.and_then(Decision::reason);
-        line.string("reason", reason.map(DenyReason::code));
-        line.string("kid", self.kid.as_deref());
-        line.string("jti", self.jti.as_deref());
-        line.string("tenant", self.tenant.as_deref());
-        line.string("sub", self.sub.as_deref());
-        line.string("tier", self.tier.as_deref());
-        line.number("caveats", self.caveats);
-        line.string("src", self.src.as_deref());
-        line.foreign("method", self.method.as_deref());
-        line.foreign("authority", self.authority.as_deref());
-        line.foreign("path", self.path.as_deref());
-        line.strings("query_keys", &self.query_keys);
-        line.string("model", self.model.as_deref());
-        line.string("mcp", self.mcp.as_deref());
-        line.number("status", self.status);
-        line.number("bytes_in", self.bytes_in);
-        line.number("bytes_out", self.bytes_out);
-        line.number("tokens", self.tokens);
-        line.number("cost", self.cost);
-        line.number("duration_ns", self.duration_ns);
-        line.string("upstream", self.upstream.as_deref());
-        line.string("tls_verdict", self.tls_verdict.as_deref());
-        line.string("tls_policy", self.tls_policy.as_deref());
-        line.string("plan", self.plan.as_deref());
-        line.string("anomaly", self.anomaly.as_deref());
+        line.string(r#","reason":"#, reason.map(DenyReason::code));
+        line.string(r#","kid":"#, self.kid.as_deref());
+        line.string(r#","jti":"#, self.jti.as_deref());
+        line.string(r#","tenant":"#, self.tenant.as_deref());
+        line.string(r#","sub":"#, self.sub.as_deref());
+        line.string(r#","tier":"#, self.tier.as_deref());
+        line.number(r#","caveats":"#, self.caveats);
+        line.string(r#","src":"#, self.src.as_deref());
+        line.foreign(r#","method":"#, self.method.as_deref());
+        line.foreign(r#","authority":"#, self.authority.as_deref());
+        line.foreign(r#","path":"#, self.path.as_deref());
+        line.strings(r#","query_keys":"#, &self.query_keys);
+        line.string(r#","model":"#, self.model.as_deref());
+        line.string(r#","mcp":"#, self.mcp.as_deref());
+        line.number(r#","status":"#, self.status);
+        line.number(r#","bytes_in":"#, self.bytes_in);
+        line.number(r#","bytes_out":"#, self.bytes_out);
+        line.number(r#","tokens":"#, self.tokens);
+        line.number(r#","cost":"#, self.cost);
+        line.number(r#","duration_ns":"#, self.duration_ns);
+        line.string(r#","upstream":"#, self.upstream.as_deref());
+        line.string(r#","tls_verdict":"#, self.tls_verdict.as_deref());
+        line.string(r#","tls_policy":"#, self.tls_policy.as_deref());
+        line.string(r#","plan":"#, self.plan.as_deref());
+        line.string(r#","anomaly":"#, self.anomaly.as_deref());
         line.text.push('}');
         line.text
     }
@@ -199,8 +199,10 @@ impl Mask {
         Self { members, value: value.unwrap_or_else(|| MASK_VALUE.to_owned()) }
     }
 
-    fn covers(&self, member: &str) -> bool {
-        self.members.contains(&member)
+    /// Whether the member is masked that a label, as `,"jti":`, names.
+    fn covers(&self, label: &str) -> bool {
+        let name = || label.strip_prefix(",\"")?.strip_suffix("\":");
+        !self.members.is_empty() && name().is_some_and(|name| self.members.contains(&name))
     }
 }
 
@@ -212,30 +214,31 @@ impl Default for Mask {
 
 // === writing ===
 
+/// A line as it is written. Each member has its label: its name with all that stands around it.
 struct Line<'a> {
     text: String,
     mask: &'a Mask,
 }
 
 impl Line<'_> {
-    fn string(&mut self, name: &str, value: Option<&str>) {
+    fn string(&mut self, label: &str, value: Option<&str>) {
         match value {
-            None => self.raw(name, "null"),
-            Some(_) if self.mask.covers(name) => self.quoted(name, &self.mask.value),
-            Some(value) => self.quoted(name, value),
+            None => self.raw(label, "null"),
+            Some(_) if self.mask.covers(label) => self.quoted(label, &self.mask.value),
+            Some(value) => self.quoted(label, value),
         }
     }
 
     /// A string that the client wrote. Whoever puts a key in the wrong place does not find it here.
-    fn foreign(&mut self, name: &str, value: Option<&str>) {
-        self.string(name, value.map(unless_key));
+    fn foreign(&mut self, label: &str, value: Option<&str>) {
+        self.string(label, value.map(unless_key));
     }
 
-    fn strings(&mut self, name: &str, values: &[Cow<'_, str>]) {
-        if self.mask.covers(name) {
-            return self.quoted(name, &self.mask.value);
+    fn strings(&mut self, label: &str, values: &[Cow<'_, str>]) {
+        if self.mask.covers(label) {
+            return self.quoted(label, &self.mask.value);
         }
-        self.raw(name, "[");
+        self.raw(label, "[");
         for (index, value) in values.iter().enumerate() {
             if index > 0 {
                 self.text.push(',');
@@ -245,25 +248,24 @@ impl Line<'_> {
         self.text.push(']');
     }
 
-    fn number(&mut self, name: &str, value: Option<u64>) {
+    fn number(&mut self, label: &str, value: Option<u64>) {
         match value {
-            None => self.raw(name, "null"),
+            None => self.raw(label, "null"),
             Some(number) => {
-                self.raw(name, "");
+                self.raw(label, "");
                 push_decimal(&mut self.text, number);
             }
         }
     }
 
-    fn quoted(&mut self, name: &str, value: &str) {
-        self.raw(name, "");
+    fn quoted(&mut self, label: &str, value: &str) {
+        self.raw(label, "");
         push_quoted(&mut self.text, value);
     }
 
-    fn raw(&mut self, name: &str, value: &str) {
-        for part in [",\"", name, "\":", value] {
-            self.text.push_str(part);
-        }
+    fn raw(&mut self, label: &str, value: &str) {
+        self.text.push_str(label);
+        self.text.push_str(value);
     }
 }
 

@@ -15,7 +15,7 @@ use wasmparser::{Parser, Payload};
 
 /// The host calls of `filters/vkey/src/host.rs`. A host that lacks an import refuses the module, so
 /// each one more is a host less.
-const HOST_CALLS: [&str; 18] = [
+const HOST_CALLS: [&str; 19] = [
     "proxy_add_header_map_value",
     "proxy_continue_stream",
     "proxy_define_metric",
@@ -29,6 +29,7 @@ const HOST_CALLS: [&str; 18] = [
     "proxy_log",
     "proxy_record_metric",
     "proxy_remove_header_map_value",
+    "proxy_replace_header_map_value",
     "proxy_send_local_response",
     "proxy_set_effective_context",
     "proxy_set_property",

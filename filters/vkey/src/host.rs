@@ -95,6 +95,13 @@ mod abi {
             name: *const u8,
             name_len: usize,
         ) -> u32;
+        pub(super) fn proxy_replace_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
+            value: *const u8,
+            value_len: usize,
+        ) -> u32;
         pub(super) fn proxy_send_local_response(
             status: u32,
             details: *const u8,
@@ -182,11 +189,25 @@ impl Host for ProxyHost {
     }
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
-        remove_header(REQUEST_HEADERS, name)
+        // SAFETY: the name is valid for its length, and the host does not keep it.
+        let status = unsafe {
+            abi::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len())
+        };
+        // What was not there is not there.
+        if status == NOT_FOUND { Ok(()) } else { done(status) }
     }
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        add_header(REQUEST_HEADERS, name, value)
+        // SAFETY: both slices are valid for their lengths, and the host copies them.
+        done(unsafe {
+            abi::proxy_add_header_map_value(
+                REQUEST_HEADERS,
+                name.as_ptr(),
+                name.len(),
+                value.as_ptr(),
+                value.len(),
+            )
+        })
     }
 
     fn authority(&self) -> Option<Vec<u8>> {
@@ -249,10 +270,19 @@ impl Host for ProxyHost {
         done(unsafe { abi::proxy_set_tick_period_milliseconds(millis) })
     }
 
-    /// Removed and added: replacing what is absent does nothing on some hosts.
+    /// Apache Traffic Server replaces nothing that is absent; but it has no shared data, so there are no
+    /// limits to tell of.
     fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        remove_header(RESPONSE_HEADERS, name.as_bytes())?;
-        add_header(RESPONSE_HEADERS, name, value)
+        // SAFETY: both slices are valid for their lengths, and the host copies them.
+        done(unsafe {
+            abi::proxy_replace_header_map_value(
+                RESPONSE_HEADERS,
+                name.as_ptr(),
+                name.len(),
+                value.as_ptr(),
+                value.len(),
+            )
+        })
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
@@ -285,20 +315,6 @@ fn header(map: u32, name: &str) -> Result<Vec<u8>, HostError> {
     // SAFETY: the name is valid for its length; the host writes to the two places.
     receive(|data, len| unsafe {
         abi::proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, len)
-    })
-}
-
-fn remove_header(map: u32, name: &[u8]) -> Result<(), HostError> {
-    // SAFETY: the name is valid for its length, and the host does not keep it.
-    let status = unsafe { abi::proxy_remove_header_map_value(map, name.as_ptr(), name.len()) };
-    // What was not there is not there.
-    if status == NOT_FOUND { Ok(()) } else { done(status) }
-}
-
-fn add_header(map: u32, name: &str, value: &str) -> Result<(), HostError> {
-    // SAFETY: both slices are valid for their lengths, and the host copies them.
-    done(unsafe {
-        abi::proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
     })
 }
 
