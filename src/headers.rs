@@ -163,7 +163,8 @@ impl<'a> RequestHead<'a> {
     /// Whether the request line itself holds a key, from where it cannot be removed.
     pub fn line_holds_key(&self) -> bool {
         let line = [self.method, self.target, self.authority];
-        line.into_iter().flatten().any(|text| holds_key(text, self.tag()))
+        let tag = self.tag();
+        line.into_iter().flatten().any(|text| holds_key(text, tag))
     }
 
     /// The names of the headers that must not reach the upstream: the private ones, and whatever
@@ -171,8 +172,9 @@ impl<'a> RequestHead<'a> {
     /// looked for.
     pub fn unforwardable(&self) -> Vec<&'a [u8]> {
         let mut names = self.private.clone();
+        let tag = self.tag();
         let others = self.headers.iter().filter(|(name, _)| !self.private.contains(name));
-        let holding = others.filter(|(_, value)| holds_key(value, self.tag()));
+        let holding = others.filter(|(_, value)| holds_key(value, tag));
         names.extend(holding.map(|(name, _)| name));
         names
     }
