@@ -17,6 +17,7 @@ use crate::token::{Kid, Unverified, Verified};
 pub struct Key {
     kid: Kid,
     claims: Claims,
+    claims_bytes: usize,
     caveats_len: usize,
     restrictions: Restrictions,
 }
@@ -100,7 +101,7 @@ impl Key {
     /// About how many bytes the key takes in memory: no part of the claims is written in less than two
     /// bytes, or read into more than a [`Json`].
     pub(crate) fn footprint(&self) -> usize {
-        let claims = self.claims.to_json().to_string().len() / 2 * size_of::<Json>();
+        let claims = self.claims_bytes / 2 * size_of::<Json>();
         let restrictions = self.restrictions().map(|(_, restriction)| restriction.footprint());
         size_of::<Self>() + claims + restrictions.sum::<usize>()
     }
@@ -132,6 +133,7 @@ impl Key {
         let claims = Claims::parse(verified.claims())?;
         Ok(Self {
             kid: verified.kid().clone(),
+            claims_bytes: verified.claims().len(),
             caveats_len: verified.caveats().count(),
             restrictions: Restrictions::open(&claims, verified)
                 .unwrap_or(Restrictions::Unsupported),
