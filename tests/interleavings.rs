@@ -270,9 +270,13 @@ impl Search {
             Err(payload) => resume_unwind(payload),
         };
         let answer = replay.fresh.into_inner();
+        // The round starts again with its read; not so where it began with an earlier look, or has to find
+        // out the rules of the host.
+        let began_with_read = matches!(worker.answers.last(), Some(Answer::Read(..)));
         match answer.expect("a step makes a call") {
-            // The round starts again with its read; not so where it has to find out the rules of the host.
-            Answer::Mismatch if self.dialect != Dialect::Auto => _ = worker.answers.pop(),
+            Answer::Mismatch if began_with_read && self.dialect != Dialect::Auto => {
+                worker.answers.pop();
+            }
             answer => worker.answers.push(answer),
         }
     }
