@@ -21,7 +21,7 @@ export ENVOY
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) wasm-runner ## Install all that the other targets need (they also do so themselves)
@@ -50,6 +50,8 @@ test: lint build build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_EN
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(WASM_RUNNER) \
 	cargo test --no-default-features --target wasm32-unknown-unknown --test vectors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+	@tools/setup.sh valgrind
+	@tools/bench-core.sh check
 	@tools/setup.sh python3
 	@tools/mutants.py --short
 	@echo "make test: all passed"
@@ -68,6 +70,16 @@ memory: build $(ENVOY) ## Measure how many bytes a key takes in the proxy, with 
 latency: build $(ENVOY) $(OLDEST_ENVOY) ## Measure what the gate of a cluster adds to the time that a request takes
 	VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	cargo test --quiet --test envoy -- --exact upstream_latency::the_gate_adds_little --nocapture
+
+.PHONY: bench-core
+bench-core: rust ## Count what the core does, against the baseline (ACCEPT=1: make it that; PROFILE=SCENARIO: show functions)
+	@tools/setup.sh valgrind
+	@tools/bench-core.sh $(if $(PROFILE),profile "$(PROFILE)",$(if $(ACCEPT),accept,check))
+
+.PHONY: bench-compare
+bench-compare: rust ## Show what the core does more or less of than at BASE=REVISION
+	@tools/setup.sh valgrind
+	@tools/bench-core.sh compare "$(BASE)"
 
 .PHONY: lint
 lint: rust ## Check format and lints

@@ -1,4 +1,4 @@
-//! The scenarios of `testdata/scenarios` on the library over the host in memory.
+//! The scenarios of `testdata/scenarios` and of `testdata/bench` on the library over the host in memory.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -25,8 +25,11 @@ fn native(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box
 }
 
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/scenarios");
-    let entries = fs::read_dir(folder).expect("testdata/scenarios");
+    in_folder("testdata/scenarios")
+}
+
+fn in_folder(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect(folder);
     let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     files
@@ -44,7 +47,8 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn every_scenario_holds_on_the_library() {
     let mut failures = Vec::new();
-    for file in files() {
+    // What is measured is what the steps say.
+    for file in [files(), in_folder("testdata/bench")].concat() {
         let scenario = read(&file);
         if scenario.not_on.iter().any(|machine| machine == "native") {
             continue;
@@ -300,6 +304,12 @@ fn what_a_scenario_does_not_know_is_an_error() {
         (r#""action": "forward","#, r#""action": "withhold", "reason": "upstream_pin","#),
         (r#""action": "forward","#, r#""action": "stop", "reason": "upstream_pin", "answer": {},"#),
         (r#""name": "good","#, r#""name": "good", "upstream_tls": {"typo": "api"},"#),
+        (r#""name": "good","#, r#""name": "good", "bench": ["typo"],"#),
+        (r#""name": "good","#, r#""name": "good", "bench": "request","#),
+        (r#""about":"#, r#""request": {"typo": "GET"}, "about":"#),
+        (r#""about":"#, r#""request": ["GET"], "about":"#),
+        (r#""about":"#, r#""ending": {"typo": 1}, "about":"#),
+        (r#""about":"#, r#""ending": [200], "about":"#),
         (r#""name": "good","#, r#""name": "good", "upstream_tls": {"up": "yes"},"#),
         (r#""name": "good","#, r#""name": "good", "upstream_tls": {"stamp": {"hosts": []}},"#),
         (r#""name": "good","#, r#""name": "good", "upstream_tls": {"certificate": {"pem": "x"}},"#),

@@ -85,6 +85,7 @@ case $part in
     curl) debian "command -v curl" curl ;;
     openssl) debian "command -v openssl" openssl ;;
     python3) debian "command -v python3" python3 ;;
+    valgrind) debian "command -v valgrind" valgrind ;;
     rust | envoy) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
     wasm-runner) wasm_runner "$@" ;;

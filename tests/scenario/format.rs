@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use vkey::config::Dialect;
 use vkey::json::{Integers, Invalid, Json, Members, Node};
 
-use super::step::Step;
-use super::upstream::{Upstream, nothing};
+use super::step::{Step, Usual};
 
 /// One file.
 #[derive(Debug)]
@@ -116,14 +115,12 @@ impl Scenario {
         let root = json.root(Integers::Digits);
         let members = root.members(&[
             "about", "start", "host", "not_on", "config", "config_text", "env", "configure",
-            "variants", "keys", "records", "upstream_tls", "steps",
+            "variants", "keys", "records", "request", "ending", "upstream_tls", "steps",
         ])?;
         members.require("about")?.string()?;
         let base = Variant::read(&members, None)?;
-        let upstream =
-            |node: &Node<'_>| Upstream::read(node).map(|_: Upstream| node.value().clone());
-        let upstream = members.read("upstream_tls", upstream)?.unwrap_or_else(nothing);
-        let steps = members.require("steps")?.list(|node| Step::read(node, &upstream))?.into_vec();
+        let usual = Usual::read(&members)?;
+        let steps = members.require("steps")?.list(|node| Step::read(node, &usual))?.into_vec();
         if steps.is_empty() {
             return Err(root.unusable("steps: expected at least one"));
         }

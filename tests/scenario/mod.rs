@@ -30,13 +30,17 @@ use vkey::decision::Reply;
 use vkey::host::{HeaderList, MemoryStore};
 
 use format::Outcome;
-use step::{Ending, Faults};
+use step::{Ending, Faults, Part};
 use upstream::Upstream;
 
 /// What a scenario runs on: the library itself, the built module, a proxy.
 pub(crate) trait Machine {
     /// Puts the configuration in force on a worker.
     fn configure(&mut self, worker: u64) -> Configured;
+
+    /// Says what is to be measured of the request that comes next, and the name of its step. Only the bench
+    /// does (`benches/core`).
+    fn announce(&mut self, _step: &str, _parts: &[Part]) {}
 
     /// Sends one request and sees it through to its end.
     fn request(&mut self, worker: u64, request: &Sent) -> Observed;

@@ -1,7 +1,7 @@
 //! The steps of a scenario: what is sent, and what must come of it.
 
 use vkey::decision::DenyReason;
-use vkey::json::{Integers, Invalid, Json, Node};
+use vkey::json::{Integers, Invalid, Json, Members, Node};
 
 use super::format::{json, merged, named, nullable, owned, signed, texts};
 use super::upstream::{Upstream, nothing};
@@ -20,7 +20,30 @@ pub(crate) struct Step {
     pub(crate) ending: Ending,
     /// What [`Upstream::read`] takes, its placeholders not filled yet.
     pub(crate) upstream: Json,
+    /// What is measured of it, in the order of the file.
+    pub(crate) bench: Vec<Part>,
     pub(crate) expect: Expect,
+}
+
+/// A part of what is done for a request, as far as it can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Writing the audit line.
+    Audit,
+    /// Counting and limiting by the cells of the key and of its tenant.
+    Count,
+    /// Bringing the path to canonical form and deciding by tier, tenant and key.
+    Decide,
+    /// Finding out what to change about a request that goes on.
+    Edits,
+    /// Reading the header map.
+    Headers,
+    /// Recognising a key that was verified before, or refusing it as before.
+    Identify,
+    /// All that is done for the request, from its headers to its audit line.
+    Request,
+    /// Verifying a key that was never seen.
+    Verify,
 }
 
 #[derive(Debug)]
@@ -114,42 +137,113 @@ impl Expected {
     }
 }
 
+// === impl Part ===
+
+impl Part {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Audit,
+        Self::Count,
+        Self::Decide,
+        Self::Edits,
+        Self::Headers,
+        Self::Identify,
+        Self::Request,
+        Self::Verify,
+    ];
+
+    /// As files and tables name it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Count => "count",
+            Self::Decide => "decide",
+            Self::Edits => "edits",
+            Self::Headers => "headers",
+            Self::Identify => "identify",
+            Self::Request => "request",
+            Self::Verify => "verify",
+        }
+    }
+}
+
 // === impl Step ===
 
 impl Step {
-    /// `upstream`: what the file says of all steps.
-    pub(super) fn read(node: &Node<'_>, upstream: &Json) -> Result<Self, Invalid> {
+    pub(super) fn read(node: &Node<'_>, usual: &Usual) -> Result<Self, Invalid> {
         let members = node.members(&[
             "name", "at", "at_ns", "worker", "repeat", "request", "faults", "ending",
-            "upstream_tls", "expect",
+            "upstream_tls", "bench", "expect",
         ])?;
-        let request = match members.read("request", RequestSpec::read)? {
-            Some(request) => request,
-            None => RequestSpec::read(&Json::Object(Vec::new()).root(Integers::Digits))?,
-        };
-        let of_step = members.read("upstream_tls", json)?.unwrap_or_else(nothing);
-        let upstream = merged(upstream, &of_step);
-        Upstream::read(&upstream.root(Integers::Digits))
-            .map_err(|invalid| node.unusable(format!("upstream_tls: {invalid}")))?;
+        let said = |name| members.get(name).map_or_else(nothing, |node| node.value().clone());
+        let request = replaced(&usual.request, said("request"));
+        let ending = merged(&usual.ending, &said("ending"));
+        let upstream = merged(&usual.upstream, &said("upstream_tls"));
+        of_step(node, "upstream_tls", &upstream, Upstream::read)?;
         Ok(Self {
             name: owned(&members.require("name")?)?,
             at: members.read("at", signed)?.unwrap_or(0),
             at_ns: members.read("at_ns", Node::integer)?.unwrap_or(0),
             worker: members.read("worker", Node::integer)?.unwrap_or(0),
             repeat: members.read("repeat", Node::integer)?.unwrap_or(1),
-            request,
+            request: of_step(node, "request", &request, RequestSpec::read)?,
             faults: members.read("faults", Faults::read)?.unwrap_or_default(),
-            ending: members.read("ending", Ending::read)?.unwrap_or_default(),
+            ending: of_step(node, "ending", &ending, Ending::read)?,
             upstream,
+            bench: members.read("bench", |node| node.list(part))?.unwrap_or_default().into(),
             expect: Expect::read(&members.require("expect")?)?,
         })
     }
 }
 
+/// What the file says of all steps.
+pub(super) struct Usual {
+    request: Json,
+    ending: Json,
+    upstream: Json,
+}
+
+impl Usual {
+    pub(super) fn read(members: &Members<'_>) -> Result<Self, Invalid> {
+        members.read("request", RequestSpec::read)?;
+        members.read("ending", Ending::read)?;
+        members.read("upstream_tls", Upstream::read)?;
+        let said = |name| members.get(name).map_or_else(nothing, |node| node.value().clone());
+        Ok(Self {
+            request: said("request"),
+            ending: said("ending"),
+            upstream: said("upstream_tls"),
+        })
+    }
+}
+
+/// An object with members in the place of its own, also such as are `null`.
+fn replaced(base: &Json, by: Json) -> Json {
+    match (base, by) {
+        (Json::Object(base), Json::Object(by)) => {
+            let stays =
+                |(name, _): &&(String, Json)| by.iter().all(|(replaced, _)| replaced != name);
+            let stay: Vec<_> = base.iter().filter(stays).cloned().collect();
+            Json::Object([stay, by].concat())
+        }
+        (_, other) => other,
+    }
+}
+
+/// Reads a member of a step after what the step says was laid over what the file says.
+fn of_step<T>(
+    step: &Node<'_>,
+    name: &str,
+    member: &Json,
+    read: impl Fn(&Node<'_>) -> Result<T, Invalid>,
+) -> Result<T, Invalid> {
+    read(&member.root(Integers::Digits))
+        .map_err(|invalid| step.unusable(format!("{name}: {invalid}")))
+}
+
 impl RequestSpec {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members =
-            node.members(&["method", "path", "authority", "headers", "source", "client_cert"])?;
+        let members = node
+            .members(&["method", "path", "authority", "key", "headers", "source", "client_cert"])?;
         let mut headers = Vec::new();
         for (member, name, usual) in [
             ("method", ":method", "GET"),
@@ -159,6 +253,10 @@ impl RequestSpec {
             let value = members.read(member, nullable)?.unwrap_or(Some(usual.to_owned()));
             headers.extend(value.map(|value| (name.to_owned(), value)));
         }
+        let key = members.read("key", owned)?;
+        headers.extend(
+            key.map(|key| ("authorization".to_owned(), format!("Bearer {{{{key {key}}}}}"))),
+        );
         let sent = members.read("headers", |node| node.list(header))?;
         headers.extend(sent.unwrap_or_default());
         let source = members.read("source", nullable)?;
@@ -276,6 +374,10 @@ impl ExpectUpstream {
         let present = members.read("present", |n| named(n, json))?;
         Ok(Self { present: present.unwrap_or_default(), absent: texts(&members, "absent")? })
     }
+}
+
+fn part(node: &Node<'_>) -> Result<Part, Invalid> {
+    node.choice(&Part::ALL.map(|part| (part.word(), part)))
 }
 
 fn reason(node: &Node<'_>) -> Result<DenyReason, Invalid> {

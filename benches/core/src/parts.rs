@@ -1,0 +1,144 @@
+//! The parts of what is done for a request, each by itself.
+
+use std::rc::Rc;
+
+use vkey::access::{Access, CanonicalPath, canonical_host};
+use vkey::cidr::parse_address;
+use vkey::config::KeySource;
+use vkey::decision::Decision;
+use vkey::engine::Engine;
+use vkey::exchange::{Course, Edits, Ending, Exchange, Request, decide};
+use vkey::headers::{Headers, RequestHead};
+use vkey::host::{Admission, MemoryHost, MemoryStore, RecordStore};
+use vkey::key::Key;
+use vkey::mac::sha256_hex;
+use vkey::upstream_tls::Verdict;
+
+use crate::host::{Calls, CountedHost};
+use crate::meter::Meter;
+use crate::scenario::Sent;
+use crate::scenario::step::Part;
+use crate::scenario::text::POLICY;
+
+/// The parts of one request, at its place in a conversation. Measuring them changes nothing there.
+pub(crate) struct Parts<'a> {
+    pub(crate) sent: &'a Sent,
+    pub(crate) store: &'a MemoryStore,
+    pub(crate) meter: &'a Rc<Meter>,
+}
+
+/// A request of a key, as the parts behind the verification take it.
+struct Known<'a> {
+    engine: Engine,
+    key: Rc<Key>,
+    head: &'a RequestHead<'a>,
+}
+
+impl Parts<'_> {
+    /// `engine`: one that has seen no key.
+    pub(crate) fn measure(&self, part: Part, mut engine: Engine, scenario: String) {
+        let sources = engine.settings().key_sources.clone();
+        let headers = self.headers();
+        let head = RequestHead::read(&headers, &sources);
+        if part != Part::Verify {
+            _ = engine.identify(credential(&head), self.now_secs());
+        }
+        let mut calls = Calls::default();
+        match part {
+            Part::Verify | Part::Identify => {
+                let credential = credential(&head);
+                self.meter.count(|| drop(engine.identify(credential, self.now_secs())));
+            }
+            Part::Audit => self.audit(&mut engine, &head),
+            Part::Count => calls = self.count(&self.known(engine, &head)),
+            Part::Decide => self.decide(&self.known(engine, &head)),
+            Part::Edits => {
+                let Known { engine, key, head } = self.known(engine, &head);
+                self.meter.count(|| drop(Edits::forward(&engine, &key, head)));
+            }
+            Part::Headers => self.read(&sources),
+            // The whole is measured where it happens.
+            Part::Request => return,
+        }
+        self.meter.end(scenario, calls);
+    }
+
+    fn headers(&self) -> Headers {
+        Headers::from_pairs(Headers::to_pairs(&self.sent.headers)).expect("a header map")
+    }
+
+    fn read(&self, sources: &[KeySource]) {
+        let pairs = Headers::to_pairs(&self.sent.headers);
+        self.meter.count(|| {
+            let headers = Headers::from_pairs(pairs).expect("a header map");
+            _ = RequestHead::read(&headers, sources);
+        });
+    }
+
+    fn known<'a>(&self, mut engine: Engine, head: &'a RequestHead<'a>) -> Known<'a> {
+        let identity = engine.identify(credential(head), self.now_secs());
+        Known { key: identity.key.expect("a good key"), engine, head }
+    }
+
+    fn decide(&self, Known { engine, key, head }: &Known<'_>) {
+        let source = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
+        let target = head.target.unwrap_or_default();
+        self.meter.count(|| {
+            let access = CanonicalPath::parse(target).map(|path| Access {
+                now_secs: self.now_secs(),
+                method: std::str::from_utf8(head.method.unwrap_or_default()).unwrap_or_default(),
+                host: head.authority.and_then(canonical_host),
+                path,
+                source,
+                client_cert: self.sent.client_cert.as_deref(),
+                model: None,
+                mcp: None,
+            });
+            let access = access.as_ref().map_err(|ambiguous| *ambiguous);
+            decide(engine, key, access, target, head.upgrades)
+        });
+    }
+
+    fn count(&self, Known { engine, key, .. }: &Known<'_>) -> Calls {
+        let host = CountedHost::new(MemoryHost::new(self.store.fork()), self.meter);
+        let source = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
+        self.meter.count(|| {
+            let store = RecordStore::new(&host, engine.settings().dialect);
+            let admission = Admission::new(&store, engine, key, source, self.sent.now_ns);
+            drop(admission.admit(Decision::Allow));
+        });
+        host.calls()
+    }
+
+    fn audit(&self, engine: &mut Engine, head: &RequestHead<'_>) {
+        let peer = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
+        let mut exchange = Exchange::default();
+        let request = Request { head, peer, now_ns: self.sent.now_ns };
+        let judgement = exchange.judge(engine, &request, || self.sent.client_cert.clone());
+        let Course::Decide(decision) = judgement.course else {
+            panic!("what is measured is decided");
+        };
+        exchange.conclude(decision);
+        let ending = Ending {
+            status: self.sent.ending.status,
+            bytes_in: self.sent.ending.bytes_in,
+            bytes_out: self.sent.ending.bytes_out,
+            upstream: self.sent.ending.upstream.clone(),
+            now_ns: Some(self.sent.now_ns + self.sent.ending.after_ns),
+        };
+        if decision.forwards() {
+            exchange.judge_upstream(Verdict::Verified);
+        }
+        let policy = sha256_hex(POLICY);
+        let mask = engine.settings().audit.mask.clone();
+        self.meter.count(|| drop(exchange.finish(&ending, Some("gw-1"), &policy, &mask)));
+    }
+
+    fn now_secs(&self) -> u64 {
+        self.sent.now_ns / 1_000_000_000
+    }
+}
+
+fn credential<'a>(head: &RequestHead<'a>) -> &'a [u8] {
+    head.credential().expect("one key")
+}

@@ -1,0 +1,105 @@
+//! Profiles of callgrind, summed up by function.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// How many functions are shown.
+const SHOWN: usize = 60;
+
+/// What stands around that which is counted: this program, the standard library's start and the C library's.
+const AROUND: [&str; 7] =
+    ["bench_core::", "<bench_core::", "std::", "main", "(below main)", "__libc_", "0x"];
+
+/// The instructions of functions.
+pub(crate) struct Profile<'a> {
+    functions: BTreeMap<&'a str, Cost>,
+    total: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    /// Of the function itself, and of what was inlined into it.
+    own: u64,
+    /// Of what it calls.
+    called: u64,
+}
+
+/// A way to look at a cost.
+type View = fn(&Cost) -> u64;
+
+impl<'a> Profile<'a> {
+    /// Reads a profile (Valgrind manual, "Callgrind Format Specification"): `fn=` names the function that
+    /// the lines behind it are about, a line that starts with a place says what it cost, and one behind
+    /// `calls=` what was called from there. Names stand at their first mention only, behind a number.
+    /// `None` where it is no profile, or nothing was counted.
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
+        let mut profile = Self { functions: BTreeMap::new(), total: 0 };
+        let mut names = BTreeMap::new();
+        let mut function = "";
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(name) = line.strip_prefix("fn=") {
+                function = full_name(name, &mut names)?;
+            } else if let Some(name) = line.strip_prefix("cfn=") {
+                full_name(name, &mut names)?;
+            } else if line.starts_with("calls=") {
+                profile.functions.entry(function).or_default().called += cost(lines.next()?)?;
+            } else if let Some(total) = line.strip_prefix("totals: ") {
+                profile.total = total.trim().parse().ok()?;
+            } else if line.starts_with(|c: char| c.is_ascii_digit() || "+-*".contains(c)) {
+                profile.functions.entry(function).or_default().own += cost(line)?;
+            }
+        }
+        (profile.total > 0).then_some(profile)
+    }
+
+    /// The instructions of all functions.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The dearest functions, by themselves and with all that they call. What calls itself is counted more
+    /// than once there.
+    pub(crate) fn to_text(&self) -> String {
+        let views: [(&str, View); 2] =
+            [("by themselves", |cost| cost.own), ("with what they call", Cost::all)];
+        let mut text = String::new();
+        for (title, view) in views {
+            _ = writeln!(text, "\ninstructions of functions, {title}:");
+            for (name, cost) in self.dearest(view) {
+                let share = view(&cost) as f64 / self.total as f64 * 100.0;
+                _ = writeln!(text, "{:>9} {share:>5.1} %  {name}", view(&cost));
+            }
+        }
+        text
+    }
+
+    fn dearest(&self, view: View) -> impl Iterator<Item = (&'a str, Cost)> {
+        let is_around = |name: &str| AROUND.iter().any(|around| name.starts_with(around));
+        let functions = self.functions.iter().map(|(name, cost)| (*name, *cost));
+        let mut functions: Vec<_> = functions.filter(|(name, _)| !is_around(name)).collect();
+        functions.sort_by_key(|(_, cost)| Reverse(view(cost)));
+        functions.into_iter().take(SHOWN)
+    }
+}
+
+impl Cost {
+    fn all(&self) -> u64 {
+        self.own + self.called
+    }
+}
+
+/// `(NUMBER) NAME`, or `(NUMBER)` for a name that was there before.
+fn full_name<'a>(text: &'a str, names: &mut BTreeMap<&'a str, &'a str>) -> Option<&'a str> {
+    if let Some((number, name)) = text.split_once(' ') {
+        names.insert(number, name);
+        return Some(name);
+    }
+    names.get(text).copied()
+}
+
+/// What stands behind the place.
+fn cost(line: &str) -> Option<u64> {
+    line.split(' ').nth(1)?.parse().ok()
+}
