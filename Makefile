@@ -81,12 +81,21 @@ bench-compare: rust ## Show what the core does more or less of than at BASE=REVI
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh compare "$(BASE)"
 
+.PHONY: bench
+bench: build build-noop $(ENVOY) ## Measure what a request costs beside Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1)
+	@tools/setup.sh wrk
+	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
+	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm cargo bench --quiet --profile dev --bench envoy -- \
+	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES),--cases $(CASES)) \
+	$(if $(QUICK),--quick) $(if $(STRICT),--strict)
+
 .PHONY: lint
 lint: rust ## Check format and lints
 	cargo fmt --all --check
-	cargo clippy --workspace --exclude vkey-filter --all-targets -- -D warnings
+	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
+	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
 
 .PHONY: fmt
 fmt: rust ## Format the sources
@@ -113,6 +122,11 @@ build-faults: rust $(WASM_OPT)
 .PHONY: build-skip
 build-skip: rust $(WASM_OPT)
 	@POLICY=testdata/policies/skip.json tools/build-wasm.sh target/vkey-skip.wasm
+
+# What `make bench` compares with: a module that does nothing.
+.PHONY: build-noop
+build-noop: rust $(WASM_OPT)
+	@PACKAGE=vkey-noop tools/build-wasm.sh target/noop.wasm
 
 # A policy with an error is never compiled in: the build says where it is, and why.
 .PHONY: build-broken

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# [POLICY=PATH] build-wasm.sh OUTPUT [CARGO OPTIONS]: the module, optimised and stripped, the same bytes from any checkout path.
+# [PACKAGE=NAME] [POLICY=PATH] build-wasm.sh OUTPUT [CARGO OPTIONS]: a module (without PACKAGE the gate), optimised and
+# stripped, the same bytes from any checkout path.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 output=$1
 shift
+package=${PACKAGE:-vkey-filter}
 wasm_opt=.tools/npm/node_modules/.bin/wasm-opt
 # The upstream-TLS policy that is compiled in, from the root of the checkout.
 policy=${POLICY:-filters/vkey/upstream-tls.json}
@@ -13,7 +15,7 @@ folder=target
 if [ $# -gt 0 ] || [ -n "${POLICY:-}" ]; then
     folder=target/$(basename "$output" .wasm)
 fi
-raw=$folder/wasm32-wasip1/release/vkey_filter.wasm
+raw=$folder/wasm32-wasip1/release/${package//-/_}.wasm
 optimised_from=${output%.wasm}.raw.wasm
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 sysroot=$(rustc --print sysroot)
@@ -28,7 +30,7 @@ for registry in "$cargo_home"/registry/src/*/; do
 done
 flags=$(printf -- '--remap-path-prefix=%s\x1f' "${remaps[@]}")
 CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
-    cargo build --locked --release -p vkey-filter --target wasm32-wasip1 --target-dir "$folder" "$@"
+    cargo build --locked --release -p "$package" --target wasm32-wasip1 --target-dir "$folder" "$@"
 
 # Cargo knows best whether a source has changed; the optimiser runs when its result has.
 if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw" "$optimised_from"; then
@@ -45,5 +47,8 @@ if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw
 fi
 sum=$(sha256sum < "$output")
 echo "$output: $(wc -c < "$output") bytes, sha256 ${sum%% *}"
+if [ "$package" != vkey-filter ]; then
+    exit
+fi
 sum=$(sha256sum < "$policy")
 echo "$output: upstream TLS policy $policy, sha256 ${sum%% *}"

@@ -84,6 +84,7 @@ shift
 case $part in
     curl) debian "command -v curl" curl ;;
     openssl) debian "command -v openssl" openssl ;;
+    wrk) debian "command -v wrk" wrk "command -v taskset && command -v setpriv" util-linux ;;
     python3) debian "command -v python3" python3 ;;
     valgrind) debian "command -v valgrind" valgrind ;;
     rust | envoy) "$part" "$@" ;;

@@ -208,17 +208,18 @@ impl Gate {
     /// Where the cluster has a gate, that has judged, and has answered what it refused. It knows nothing
     /// of rules that only this configuration adds.
     fn judge_answer(&self, host: &impl Host, exchange: &mut Exchange) -> Option<Reply> {
+        let clock = OnceCell::new();
+        let now_secs = || *clock.get_or_init(|| now_secs(host.now_ns()));
         let gate = verdict_of_gate(host);
         let tightened = exchange.upstream().filter(|upstream| self.upstreams.tightens(upstream));
         let conclusion = match (gate, tightened) {
             (None, _) | (Some(Verdict::Unlisted | Verdict::Skip), Some(_)) => {
                 let carries = exchange.carries_credential();
                 let upstream = exchange.upstream()?;
-                self.upstreams.judge_answer(host, upstream, carries, now_secs(host.now_ns()))?
+                self.upstreams.judge_answer(host, upstream, carries, now_secs())?
             }
             (Some(Verdict::Verified | Verdict::Stamped), Some(upstream))
-                if let Some(refused) =
-                    self.upstreams.judge_again(host, upstream, now_secs(host.now_ns())) =>
+                if let Some(refused) = self.upstreams.judge_again(host, upstream, now_secs()) =>
             {
                 refused
             }
@@ -228,7 +229,7 @@ impl Gate {
             }
         };
         let withheld = conclusion.verdict.refusal();
-        self.take_down(host, exchange, &conclusion, now_secs(host.now_ns()));
+        self.take_down(host, exchange, &conclusion, now_secs());
         self.settle(host, exchange, conclusion.verdict);
         withheld.map(|reason| reply(reason, Refusal::default()))
     }

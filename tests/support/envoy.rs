@@ -1,5 +1,7 @@
 //! A real Envoy that a test starts, asks and stops.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ type Edit = Box<dyn FnOnce(&mut Value)>;
 /// module.
 pub(crate) struct Options {
     label: String,
+    under: Vec<String>,
     binary: Option<PathBuf>,
     variants: Vec<String>,
     tls_folder: PathBuf,
@@ -32,6 +35,7 @@ impl Options {
     pub(crate) fn new(label: &str) -> Self {
         Self {
             label: label.to_owned(),
+            under: Vec::new(),
             binary: None,
             variants: Vec::new(),
             tls_folder: PathBuf::new(),
@@ -42,6 +46,12 @@ impl Options {
             log_level: "info".to_owned(),
             edits: Vec::new(),
         }
+    }
+
+    /// A command that becomes Envoy, with its arguments, as `taskset`.
+    pub(crate) fn under(mut self, command: &[&str]) -> Self {
+        self.under = command.iter().copied().map(str::to_owned).collect();
+        self
     }
 
     /// Another Envoy than the one `VKEY_TEST_ENVOY` names; `each_envoy` hands them out.
@@ -118,7 +128,7 @@ pub(crate) struct Envoy {
     child: Mutex<Child>,
     dir: TempDir,
     admin: SocketAddr,
-    gate: SocketAddr,
+    listeners: BTreeMap<String, SocketAddr>,
 }
 
 /// An Envoy that went away instead of serving.
@@ -150,7 +160,8 @@ impl Envoy {
         let child = spawn(&options, &dir);
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         // From here on the process has an owner that ends it, whatever happens next.
-        let mut envoy = Self { child: Mutex::new(child), dir, admin: unknown, gate: unknown };
+        let listeners = BTreeMap::new();
+        let mut envoy = Self { child: Mutex::new(child), dir, admin: unknown, listeners };
         let outcome = wait_for(
             || match envoy.exited() {
                 Some(status) => Some(Err(status)),
@@ -159,8 +170,8 @@ impl Envoy {
             || envoy.proxy_log(),
         );
         match outcome {
-            Ok((admin, gate)) => {
-                (envoy.admin, envoy.gate) = (admin, gate);
+            Ok((admin, listeners)) => {
+                (envoy.admin, envoy.listeners) = (admin, listeners);
                 Ok(envoy)
             }
             Err(status) => Err(Refused { status, log: envoy.proxy_log() }),
@@ -169,7 +180,17 @@ impl Envoy {
 
     /// Where clients connect.
     pub(crate) fn gate(&self) -> SocketAddr {
-        self.gate
+        self.listener("gate")
+    }
+
+    /// Where the listener of that name accepts.
+    pub(crate) fn listener(&self, name: &str) -> SocketAddr {
+        *self.listeners.get(name).expect("a listener of that name")
+    }
+
+    /// The id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child().id()
     }
 
     /// Where the admin interface answers.
@@ -179,7 +200,7 @@ impl Envoy {
 
     /// One request to the gate on a connection of its own.
     pub(crate) fn send(&self, request: &Request) -> Response {
-        Connection::open(self.gate).send(request)
+        Connection::open(self.gate()).send(request)
     }
 
     pub(crate) fn admin_get(&self, path: &str) -> Response {
@@ -236,19 +257,17 @@ impl Envoy {
     }
 
     /// The addresses, once the main thread is done with its configuration and the workers run.
-    fn serving(&self) -> Option<(SocketAddr, SocketAddr)> {
+    fn serving(&self) -> Option<(SocketAddr, BTreeMap<String, SocketAddr>)> {
         let admin = read(self.dir.file(ADMIN_ADDRESS)).trim().parse().ok()?;
         let ask = |path| {
             let mut connection = Connection::try_open(admin).ok()?;
             connection.try_send(&Request::new("GET", path)).ok()
         };
         (ask("/ready")?.text().trim() == "LIVE").then_some(())?;
-        let listeners = ask("/listeners?format=json")?.json();
-        let mut statuses = listeners["listener_statuses"].as_array()?.iter();
-        let gate = &statuses.find(|status| status["name"] == "gate")?["local_address"];
-        let port = gate["socket_address"]["port_value"].as_u64()?;
-        let port = u16::try_from(port).expect("a port");
-        Some((admin, SocketAddr::from(([127, 0, 0, 1], port))))
+        let statuses = ask("/listeners?format=json")?.json();
+        let statuses = statuses["listener_statuses"].as_array()?.iter();
+        let listeners: BTreeMap<_, _> = statuses.filter_map(listening).collect();
+        (!listeners.is_empty()).then_some((admin, listeners))
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Child> {
@@ -265,10 +284,19 @@ impl Drop for Envoy {
     }
 }
 
+/// Name and address of a listener that is no pipe, from its status.
+fn listening(status: &Value) -> Option<(String, SocketAddr)> {
+    let port = status["local_address"]["socket_address"]["port_value"].as_u64()?;
+    let port = u16::try_from(port).expect("a port");
+    Some((status["name"].as_str()?.to_owned(), SocketAddr::from(([127, 0, 0, 1], port))))
+}
+
 fn spawn(options: &Options, dir: &TempDir) -> Child {
     let log = File::create(dir.file(PROXY_LOG)).expect("the directory is ours");
     let binary = options.binary.clone().unwrap_or_else(|| artefact("VKEY_TEST_ENVOY"));
-    Command::new(binary)
+    let mut words = options.under.iter().map(OsString::from).chain([binary.into_os_string()]);
+    Command::new(words.next().expect("at least Envoy"))
+        .args(words)
         .arg("--config-path")
         .arg(dir.file("envoy.json"))
         .arg("--admin-address-path")

@@ -1,0 +1,191 @@
+//! What the gate costs on a real Envoy, beside Envoy's own filters: `make bench`.
+//!
+//! Every case is a listener that answers by itself. A load generator on another core keeps it busy,
+//! and what counts is the CPU time that the process of Envoy uses per request. The cases are measured
+//! by turns, in rounds; what a case adds is over a listener without filters in the same round.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot go on stops, and its output is what it is for"
+)]
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod cases;
+mod filters;
+mod keys;
+mod machine;
+mod plot;
+mod process;
+mod proxy;
+mod report;
+mod rounds;
+mod start;
+mod stats;
+mod summary;
+mod supply;
+mod table;
+mod targets;
+mod wrk;
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::keys::Issuer;
+use crate::machine::Machine;
+use crate::rounds::Effort;
+use crate::start::Start;
+use crate::summary::Summary;
+use crate::support::artefact;
+
+/// Measures what a request costs on a real Envoy, with and without the gate.
+#[derive(Parser)]
+struct Arguments {
+    /// How often each case is measured
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// For how many seconds each time
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Only the cases with this in their id, and those they are compared with; `start` is one too
+    #[arg(long, default_value = "")]
+    cases: String,
+    /// One round of a second: shows that everything works, and little else
+    #[arg(long)]
+    quick: bool,
+    /// A target that is missed is a failure
+    #[arg(long)]
+    strict: bool,
+    /// As `cargo bench` calls it; nothing is measured without this
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// All that was measured.
+#[derive(Default)]
+struct Results {
+    groups: Vec<Summary>,
+    starts: Vec<Start>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if !arguments.bench {
+        // `cargo test --all-targets` comes by here.
+        return ExitCode::SUCCESS;
+    }
+    let (envoy, module, noop) =
+        (artefact("VKEY_TEST_ENVOY"), artefact("VKEY_TEST_WASM"), artefact("VKEY_BENCH_NOOP"));
+    let machine = Machine::look(&envoy, &module, &noop);
+    match run(&arguments, &machine) {
+        Ok(missed) if missed && arguments.strict => ExitCode::FAILURE,
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, prints and writes; says whether a target was missed.
+fn run(arguments: &Arguments, machine: &Machine) -> Result<bool, String> {
+    println!("{machine}\n");
+    let results = measure(arguments, machine)?;
+    let cost = |group: &str, case: &str| {
+        results.groups.iter().find(|summary| summary.name == group)?.cost(case)
+    };
+    let targets = targets::judge(cost, machine.module_bytes);
+    for target in &targets {
+        println!("{target}");
+    }
+    let folder = folder();
+    write(&folder, &results, machine).map_err(|error| format!("{}: {error}", folder.display()))?;
+    println!("\ntables, CSV and plot are in {}", folder.display());
+    Ok(targets.iter().any(|target| !target.is_met()))
+}
+
+fn measure(arguments: &Arguments, machine: &Machine) -> Result<Results, String> {
+    let mut effort = Effort { rounds: arguments.rounds.into(), secs: arguments.seconds };
+    if arguments.quick {
+        effort = Effort { rounds: 1, secs: 1 };
+    }
+    let issuer = Issuer::new();
+    let mut results = Results::default();
+    for group in cases::groups(&issuer, &arguments.cases) {
+        let rows = rounds::measure(&issuer, &group, effort, say(group.name));
+        done();
+        let summary = Summary::new(&group, &rows?);
+        println!("{}\n\n{}", summary.title, report::group(&summary));
+        let idle = summary.idle();
+        if !idle.is_empty() {
+            println!(
+                "Envoy was not kept busy, so the machine has other work: {}\n",
+                idle.join(" ")
+            );
+        }
+        results.groups.push(summary);
+    }
+    if "start".contains(&arguments.cases) {
+        let starts = start::measure(&issuer.secret, effort.rounds + 1, say("start"));
+        done();
+        results.starts = starts?;
+        println!("Start and memory\n\n{}", report::start(&results.starts, machine));
+    }
+    Ok(results)
+}
+
+fn write(folder: &Path, results: &Results, machine: &Machine) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut markdown = format!("{machine}.\n").replace("; ", ";\n");
+    for summary in &results.groups {
+        markdown.push_str(&format!(
+            "\n{}:\n\n{}",
+            summary.title,
+            report::group(summary).markdown()
+        ));
+    }
+    if !results.starts.is_empty() {
+        let table = report::start(&results.starts, machine).markdown();
+        markdown.push_str(&format!("\nStart and memory:\n\n{table}"));
+        fs::write(folder.join("start.csv"), report::start_csv(&results.starts, machine))?;
+    }
+    fs::write(folder.join("envoy.md"), markdown)?;
+    fs::write(folder.join("envoy.csv"), report::csv(&results.groups, machine))?;
+    match results.groups.iter().find(|summary| summary.name == "filters") {
+        Some(summary) => {
+            plot::draw(&folder.join("envoy.svg"), summary, machine).map_err(io::Error::other)
+        }
+        None => Ok(()),
+    }
+}
+
+/// `target/bench`.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench")
+}
+
+/// Shows on a terminal what is being done.
+fn say(group: &str) -> impl Fn(&str) {
+    let shown = io::stderr().is_terminal();
+    move |text| {
+        if shown {
+            eprint!("\r\x1b[K{group}: {text}");
+        }
+    }
+}
+
+fn done() {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}

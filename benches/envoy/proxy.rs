@@ -1,0 +1,58 @@
+//! Envoys with one listener for each chain of filters, all answering by themselves.
+
+use serde_json::{Value, json};
+
+use crate::cases::Proxy;
+use crate::filters::Chain;
+use crate::keys::VARIABLE;
+use crate::support::{Envoy, Options, artefact, config};
+
+/// Starts an Envoy on these cores. Nothing of it is left when this process ends, however it does.
+///
+/// # Errors
+///
+/// Envoy's log, when it does not serve.
+pub(crate) fn start(plan: &Proxy, secret: &str) -> Result<Envoy, String> {
+    let listeners = plan.listeners.clone();
+    let options = Options::new("bench")
+        .under(&["setpriv", "--pdeathsig", "KILL", "taskset", "-c", plan.cpus])
+        .module(artefact("VKEY_TEST_WASM"))
+        .env(VARIABLE, secret)
+        .concurrency(plan.workers)
+        .log_level("warning")
+        .edit(move |config| install(config, &listeners));
+    Envoy::launch(options)
+        .map_err(|refused| format!("Envoy went away instead of serving: {refused:#?}"))
+}
+
+/// In the place of the gate of `envoy.yaml`, listeners like it with other filters.
+fn install(config: &mut Value, listeners: &[(&'static str, Chain)]) {
+    let gate = config::named(config, "/static_resources/listeners", "gate").clone();
+    let listeners: Vec<_> =
+        listeners.iter().map(|(name, chain)| listener(&gate, name, chain)).collect();
+    config["static_resources"] = json!({"listeners": listeners});
+}
+
+fn listener(gate: &Value, name: &str, chain: &Chain) -> Value {
+    let mut listener = gate.clone();
+    listener["name"] = json!(name);
+    let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+    manager["stat_prefix"] = json!(name);
+    manager["access_log"] = json!(chain.access_log.as_slice());
+    let filters = manager["http_filters"].as_array_mut().expect("filters");
+    let router = filters.pop().expect("a router");
+    *filters = chain.filters.clone();
+    filters.push(router);
+    let mut limited = answering("/limited");
+    if let Some(config) = &chain.limited {
+        limited["typed_per_filter_config"] = config.clone();
+    }
+    manager["route_config"]["virtual_hosts"][0]["routes"] = json!([limited, answering("/")]);
+    listener
+}
+
+/// A route that asks no upstream.
+fn answering(prefix: &str) -> Value {
+    let answer = json!({"status": 200, "body": {"inline_string": "ok\n"}});
+    json!({"match": {"prefix": prefix}, "direct_response": answer})
+}

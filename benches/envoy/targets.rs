@@ -1,0 +1,110 @@
+//! What the gate is meant to cost at most.
+
+use std::fmt;
+
+/// CPU time per request, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// All of the proxy.
+    pub(crate) whole: f64,
+    /// What of it is more than without a filter.
+    pub(crate) added: f64,
+}
+
+/// A target with the result.
+#[derive(Debug)]
+pub(crate) struct Target {
+    text: String,
+    value: f64,
+    limit: f64,
+    decimals: usize,
+}
+
+/// One case costs at most so many times another one.
+struct Rule {
+    text: &'static str,
+    group: &'static str,
+    case: &'static str,
+    other: &'static str,
+    limit: f64,
+    measure: fn(Cost) -> f64,
+}
+
+const RULES: [Rule; 12] = [
+    rule("everything on, cached key, to the no-op module", "filters", ["all", "noop"], 2.0),
+    rule("everything on, cached key, to the native filters", "filters", ["all", "native"], 0.5),
+    rule("everything on, first sight, to the no-op module", "filters", ["all-first", "noop"], 3.0),
+    rule("100 000 keys to one key", "scaling", ["keys-100000", "keys-1"], 1.2),
+    whole("two workers to one, 1 000 keys", "scaling", ["keys-1000-w2", "keys-1000"], 1.15),
+    whole("two workers to one, the same key", "scaling", ["keys-1-w2", "keys-1"], 1.5),
+    refused("401, another key each time", ["invalid-flood", "allowed-first"]),
+    refused("401, the same key", ["invalid", "allowed"]),
+    refused("401, no virtual key", ["malformed", "allowed"]),
+    refused("401, no key", ["missing", "allowed"]),
+    refused("429, over the rate", ["limited", "allowed"]),
+    refused("403, path", ["forbidden", "allowed"]),
+];
+
+/// The most that the module may have, in bytes.
+const MODULE_BYTES: f64 = 400_000.0;
+
+const fn rule(
+    text: &'static str,
+    group: &'static str,
+    [case, other]: [&'static str; 2],
+    limit: f64,
+) -> Rule {
+    Rule { text, group, case, other, limit, measure: |cost| cost.added }
+}
+
+const fn whole(
+    text: &'static str,
+    group: &'static str,
+    [case, other]: [&'static str; 2],
+    limit: f64,
+) -> Rule {
+    Rule { text, group, case, other, limit, measure: |cost| cost.whole }
+}
+
+const fn refused(text: &'static str, [case, other]: [&'static str; 2]) -> Rule {
+    Rule { text, group: "denials", case, other, limit: 1.0, measure: |cost| cost.whole }
+}
+
+/// The targets for which there are results. `cost` finds that of a case in a group.
+pub(crate) fn judge(cost: impl Fn(&str, &str) -> Option<Cost>, module_bytes: u32) -> Vec<Target> {
+    let rules = RULES.iter().filter_map(|rule| {
+        let [case, other] =
+            [rule.case, rule.other].map(|id| cost(rule.group, id).map(rule.measure));
+        let (case, other) = (case?, other?);
+        let value = if other > 0.0 { case / other } else { f64::INFINITY };
+        Some(Target { text: rule.text.to_owned(), value, limit: rule.limit, decimals: 2 })
+    });
+    let size = Target {
+        text: "bytes of the module".to_owned(),
+        value: f64::from(module_bytes),
+        limit: MODULE_BYTES,
+        decimals: 0,
+    };
+    rules.chain([size]).collect()
+}
+
+// === impl Target ===
+
+impl Target {
+    pub(crate) fn is_met(&self) -> bool {
+        self.value <= self.limit
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, value, limit, decimals } = self;
+        let decimals = *decimals;
+        if self.is_met() {
+            write!(f, "met: ")?;
+        } else {
+            write!(f, "missed by {:.decimals$}: ", value - limit)?;
+        }
+        write!(f, "{text}: {value:.decimals$}, at most {limit:.decimals$}")
+    }
+}

@@ -1,0 +1,176 @@
+//! The parts of `make bench` that reckon and read, without a measurement.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(dead_code, reason = "the rest of these files is for the benchmark itself")]
+#![allow(
+    clippy::expect_used,
+    clippy::float_cmp,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report, and the numbers are exact"
+)]
+
+#[path = "../benches/envoy/machine.rs"]
+mod machine;
+#[path = "../benches/envoy/process.rs"]
+mod process;
+#[path = "../benches/envoy/stats.rs"]
+mod stats;
+#[path = "support/mod.rs"]
+mod support;
+#[path = "../benches/envoy/table.rs"]
+mod table;
+#[path = "../benches/envoy/targets.rs"]
+mod targets;
+#[path = "../benches/envoy/wrk.rs"]
+mod wrk;
+
+use crate::process::{cpu_ns, resident, resident_bytes, run_ns, used_ticks};
+use crate::stats::{Spread, added, ratio};
+use crate::table::Table;
+use crate::targets::{Cost, judge};
+use crate::wrk::Outcome;
+
+// === numbers ===
+
+#[test]
+fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
+    let odd = Spread::of(&[3.0, 9.0, 1.0]).unwrap();
+    assert_eq!(odd, Spread { median: 3.0, min: 1.0, max: 9.0 });
+    let even = Spread::of(&[4.0, 1.0, 8.0, 2.0]).unwrap();
+    assert_eq!(even, Spread { median: 3.0, min: 1.0, max: 8.0 });
+    assert_eq!(Spread::of(&[]), None);
+}
+
+#[test]
+fn what_is_added_is_over_the_base_of_the_same_round() {
+    assert_eq!(added(&[15.0, 26.0], &[10.0, 20.0]), [5.0, 6.0]);
+}
+
+#[test]
+fn nothing_is_a_multiple_of_nothing() {
+    assert_eq!(ratio(6.0, 3.0), Some(2.0));
+    assert_eq!(ratio(6.0, 0.0), None);
+    assert_eq!(ratio(6.0, -1.0), None);
+}
+
+// === processes ===
+
+#[test]
+fn the_name_of_a_process_may_look_like_fields() {
+    let stat = "7 (a) R 1 2) S 1 7 7 0 -1 4194560 90 0 1 0 250 31 9 9 20 0 5 0 1234 1 2";
+    assert_eq!(used_ticks(stat), Some(281));
+}
+
+#[test]
+fn a_stat_that_ends_early_is_not_read() {
+    assert_eq!(used_ticks("7 (envoy) S 1 7 7 0 -1 4194560 90 0 1 0 250"), None);
+    assert_eq!(used_ticks(""), None);
+}
+
+#[test]
+fn the_time_of_a_thread_comes_first() {
+    assert_eq!(run_ns("123456789 42 7\n"), Some(123_456_789));
+    assert_eq!(run_ns(""), None);
+}
+
+#[test]
+fn memory_is_told_in_units_of_1024_bytes() {
+    assert_eq!(resident("Name:\tenvoy\nVmRSS:\t   2048 kB\n"), Some(2_097_152));
+    assert_eq!(resident("Name:\tenvoy\n"), None);
+}
+
+#[test]
+fn a_process_that_works_uses_time_and_memory() {
+    let pid = std::process::id();
+    let before = cpu_ns(pid).unwrap();
+    support::wait_for(|| (cpu_ns(pid).unwrap() > before).then_some(()), String::new);
+    assert!(resident_bytes(pid).unwrap() > 100_000);
+    assert!(cpu_ns(u32::MAX).is_err());
+}
+
+#[test]
+fn a_machine_says_what_it_is() {
+    let text = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nmodel name\t: Other\n";
+    assert_eq!(machine::field(text, "model name"), "Some CPU @ 2.00GHz");
+    assert_eq!(machine::field("", "model name"), "an unknown processor");
+    assert_eq!(
+        machine::envoy_version("/opt/envoy  version: 0a1b/1.40.0/Clean/RELEASE/BoringSSL"),
+        "1.40.0"
+    );
+    assert_eq!(machine::envoy_version("/opt/envoy"), "of unknown version");
+}
+
+// === wrk ===
+
+const PRINTED: &str = "\
+Running 2s test @ http://127.0.0.1:4000/v1/models
+  1 threads and 32 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   605.28us    1.02ms  15.62ms   92.42%
+    Req/Sec    67.91k    11.20k   88.75k    80.00%
+  135129 requests in 2.00s, 18.69MB read
+";
+
+#[test]
+fn the_answers_are_counted() {
+    let outcome = wrk::parse(PRINTED).unwrap();
+    assert_eq!(outcome, Outcome { requests: 135_129, refused: 0 });
+    let refused = format!("{PRINTED}  Non-2xx or 3xx responses: 17\nRequests/sec:  67490.05\n");
+    assert_eq!(wrk::parse(&refused).unwrap(), Outcome { requests: 135_129, refused: 17 });
+}
+
+#[test]
+fn an_answer_of_the_other_kind_is_wrong() {
+    let outcome = Outcome { requests: 10, refused: 3 };
+    assert_eq!((outcome.other_than(200), outcome.other_than(401)), (3, 7));
+}
+
+#[test]
+fn a_load_that_failed_is_no_outcome() {
+    let broken = format!("{PRINTED}  Socket errors: connect 0, read 3, write 0, timeout 0\n");
+    assert!(wrk::parse(&broken).unwrap_err().contains("read 3"));
+    assert!(wrk::parse(&PRINTED.replace("135129", "0")).is_err());
+    assert!(wrk::parse("").is_err());
+    assert!(wrk::parse(&format!("{PRINTED}  Non-2xx or 3xx responses: many\n")).is_err());
+}
+
+// === what is printed ===
+
+#[test]
+fn columns_are_as_wide_as_their_widest_cell() {
+    let words = |words: &[&str]| words.iter().copied().map(str::to_owned).collect::<Vec<_>>();
+    let rows = vec![words(&["none", "9.5"]), words(&["a filter", "–"])];
+    let table = Table::new(words(&["case", "µs"]), rows);
+    assert_eq!(table.to_string(), "case       µs\nnone      9.5\na filter    –\n");
+    let markdown = "| case | µs |\n|---|---:|\n| none | 9.5 |\n| a filter | – |\n";
+    assert_eq!(table.markdown(), markdown);
+}
+
+/// The costs of a run in which some targets are met and some are missed.
+fn cost(group: &str, case: &str) -> Option<Cost> {
+    let (whole, added) = match (group, case) {
+        ("filters", "noop") => (12.0, 2.0),
+        ("filters", "all") => (14.0, 4.0),
+        ("filters", "all-first") => (17.0, 7.0),
+        ("scaling", "keys-1000") => (20.0, 4.0),
+        ("scaling", "keys-1000-w2") => (23.0, 7.0),
+        _ => return None,
+    };
+    Some(Cost { whole, added })
+}
+
+#[test]
+fn a_target_is_met_up_to_its_limit() {
+    let lines: Vec<_> = judge(cost, 400_001).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "met: everything on, cached key, to the no-op module: 2.00, at most 2.00",
+            "missed by 0.50: everything on, first sight, to the no-op module: 3.50, at most 3.00",
+            "met: two workers to one, 1 000 keys: 1.15, at most 1.15",
+            "missed by 1: bytes of the module: 400001, at most 400000",
+        ]
+    );
+    assert!(judge(|_, _| None, 400_000).iter().all(targets::Target::is_met));
+}
