@@ -16,12 +16,13 @@ use crate::key::Key;
 use crate::keyring::Keyring;
 use crate::limit::{Charge, Scope};
 use crate::token::Unverified;
-use cache::VerifiedKeys;
+use cache::{SigningKeys, VerifiedKeys};
 
-/// Decides by one plan. Remembers verified keys, and nothing else.
+/// Decides by one plan. Remembers verified keys and what they were signed with, and nothing else.
 pub struct Engine {
     plan: Plan,
     verified: VerifiedKeys,
+    signing_keys: SigningKeys,
 }
 
 /// What is known of who asks.
@@ -48,7 +49,7 @@ pub enum Rule {
 impl Engine {
     /// An engine that has seen no key yet.
     pub fn new(plan: Plan) -> Self {
-        Self { plan, verified: VerifiedKeys::default() }
+        Self { plan, verified: VerifiedKeys::default(), signing_keys: SigningKeys::default() }
     }
 
     /// The part of the plan that holds no secret.
@@ -208,7 +209,8 @@ impl Engine {
             Err(DenyReason::KeyRetired) if keyring.ring(unverified.kid())?.keeps_expired() => {}
             verdict => verdict?,
         }
-        let key = Rc::new(Key::verify(unverified, keyring)?);
+        let signing_key = self.signing_keys.get(keyring.ring(unverified.kid())?, unverified.kid());
+        let key = Rc::new(Key::verify_by(unverified, signing_key)?);
         self.verified.insert(token, Rc::clone(&key));
         Ok(key)
     }

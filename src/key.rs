@@ -9,6 +9,7 @@ use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{Keyring, RingState};
 use crate::ledger::MAX_CHILD_LIMITS;
 use crate::limit::{Charge, Child, ChildId, Limits, Scope};
+use crate::mac::SigningKey;
 use crate::token::{Kid, Unverified, Verified};
 
 /// A verified key. Made by [`Key::verify`] alone, so whoever holds one knows that its tag was
@@ -45,9 +46,20 @@ impl Key {
     /// [`DenyReason::KeyUnknown`], [`DenyReason::KeySignature`], and [`DenyReason::KeyMalformed`] for
     /// a genuine tag over what are no claims.
     pub fn verify(token: Unverified<'_>, keyring: &Keyring) -> Result<Self, DenyReason> {
-        let ring = keyring.ring(token.kid())?;
-        let signing_key = ring.signing_key(token.kid());
-        let verified = token.verify(&signing_key).map_err(|_| DenyReason::KeySignature)?;
+        let signing_key = keyring.ring(token.kid())?.signing_key(token.kid());
+        Self::verify_by(token, &signing_key)
+    }
+
+    /// [`Key::verify`] by the signing key that the token's kid names.
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::KeySignature`], and [`DenyReason::KeyMalformed`] as there.
+    pub(crate) fn verify_by(
+        token: Unverified<'_>,
+        signing_key: &SigningKey,
+    ) -> Result<Self, DenyReason> {
+        let verified = token.verify(signing_key).map_err(|_| DenyReason::KeySignature)?;
         Self::open(&verified).map_err(|_| DenyReason::KeyMalformed)
     }
 

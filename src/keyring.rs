@@ -5,7 +5,6 @@
 //! `max_age - interval` (minted in the last second of its epoch) and at most `max_age` (minted in the
 //! first).
 
-use std::cell::RefCell;
 use std::fmt;
 
 use base64::Engine as _;
@@ -86,12 +85,7 @@ pub struct Ring {
     root: RootKey,
     state: RingState,
     rotation: Option<Rotation>,
-    /// The signing keys that were derived last, by epoch.
-    derived: RefCell<Vec<(u32, SigningKey)>>,
 }
-
-/// How many signing keys of a ring are kept: more than are in use when an epoch ends.
-const MAX_DERIVED: usize = 4;
 
 /// The rings of a configuration.
 #[derive(Default)]
@@ -248,8 +242,7 @@ impl Ring {
         rotation: Option<Rotation>,
     ) -> Option<Self> {
         let root = RootKey::extract(&secret.0);
-        let derived = RefCell::default();
-        is_ring_name(name).then(|| Self { name: name.into(), root, state, rotation, derived })
+        is_ring_name(name).then(|| Self { name: name.into(), root, state, rotation })
     }
 
     /// The name, the first part of its keys' kids.
@@ -279,20 +272,9 @@ impl Ring {
         self.rotation.map(|rotation| rotation.end_of(rotation.epoch_at(now_secs)))
     }
 
-    /// The signing key of one of the ring's epochs, derived where it was not lately.
+    /// Derives the signing key of an epoch.
     pub fn signing_key(&self, kid: &Kid) -> SigningKey {
-        if kid.ring() != self.name() {
-            return self.root.derive(kid.as_str());
-        }
-        let known = |(epoch, _): &&(u32, SigningKey)| *epoch == kid.epoch();
-        if let Some((_, key)) = self.derived.borrow().iter().find(known) {
-            return key.clone();
-        }
-        let key = self.root.derive(kid.as_str());
-        let mut derived = self.derived.borrow_mut();
-        derived.truncate(MAX_DERIVED - 1);
-        derived.insert(0, (kid.epoch(), key.clone()));
-        key
+        self.root.derive(kid.as_str())
     }
 }
 
@@ -361,23 +343,6 @@ mod tests {
             error(&format!("base64:{}", STANDARD.encode([7; 31]))),
             Some(InvalidSecret::Short)
         );
-    }
-
-    #[test]
-    fn a_signing_key_is_the_one_of_its_kid_whichever_were_asked_for_before() {
-        let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
-        let rotation = Rotation::new(10, 100, false).ok();
-        let ring = |name| Ring::new(name, &secret, RingState::Active, rotation).unwrap();
-        let used = ring("main");
-        let epochs = [1, 1, 2, 1, 3, 4, 5, 6, 1, 2, 5, 5];
-        for (ring_name, epoch) in
-            epochs.iter().flat_map(|epoch| [("main", epoch), ("other", epoch)])
-        {
-            let kid = Kid::new(ring_name, *epoch).unwrap();
-            let fresh = ring("main").signing_key(&kid).sign(&[b"text"]);
-            assert!(used.signing_key(&kid).sign(&[b"text"]).matches(&fresh), "{kid}");
-            assert!(used.derived.borrow().len() <= MAX_DERIVED);
-        }
     }
 
     #[test]

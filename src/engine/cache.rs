@@ -1,11 +1,13 @@
-//! Verified keys that are remembered, so that a key's MACs are computed at its first sight only.
+//! What an engine remembers: verified keys, so that a key's MACs are computed at its first sight only, and what
+//! they were signed with.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::key::Key;
-use crate::mac::Tag;
-use crate::token::{parse_tag, split_tag};
+use crate::keyring::Ring;
+use crate::mac::{SigningKey, Tag};
+use crate::token::{Kid, parse_tag, split_tag};
 
 /// The most memory of one generation, in bytes: some two thousand usual keys.
 const GENERATION_BYTES: usize = 4 << 20;
@@ -41,6 +43,23 @@ struct Generation {
 struct Entry {
     tag: Tag,
     key: Rc<Key>,
+}
+
+/// The signing keys that were derived, by kid. Those of a few epochs are in use at a time.
+#[derive(Default)]
+pub(super) struct SigningKeys(BTreeMap<Box<str>, SigningKey>);
+
+/// How many signing keys are kept. All are forgotten when there are more.
+const MAX_SIGNING_KEYS: usize = 8;
+
+impl SigningKeys {
+    /// The signing key of a ring under a kid of its own.
+    pub(super) fn get(&mut self, ring: &Ring, kid: &Kid) -> &SigningKey {
+        if self.0.len() >= MAX_SIGNING_KEYS && !self.0.contains_key(kid.as_str()) {
+            self.0.clear();
+        }
+        self.0.entry(kid.as_str().into()).or_insert_with(|| ring.signing_key(kid))
+    }
 }
 
 impl VerifiedKeys {
@@ -89,8 +108,24 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyring::{Keyring, Ring, RingState, Secret};
+    use crate::keyring::{Keyring, RingState, Rotation, Secret};
     use crate::token::{Unverified, mint};
+
+    #[test]
+    fn a_signing_key_is_that_of_its_kid_whichever_were_asked_for_before() {
+        let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
+        let rotation = Rotation::new(10, 100, false).ok();
+        let ring = |name| Ring::new(name, &secret, RingState::Active, rotation).unwrap();
+        let mut keys = SigningKeys::default();
+        for epoch in [1, 1, 2, 1, 3, 4, 5, 6, 7, 8, 1, 2, 5, 5] {
+            for ring in [ring("main"), ring("other")] {
+                let kid = Kid::new(ring.name(), epoch).unwrap();
+                let expected = ring.signing_key(&kid).sign(&[b"text"]);
+                assert!(keys.get(&ring, &kid).sign(&[b"text"]).matches(&expected), "{kid}");
+                assert!(keys.0.len() <= MAX_SIGNING_KEYS);
+            }
+        }
+    }
 
     fn token(number: usize, more: &str) -> (String, Rc<Key>) {
         let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
