@@ -296,14 +296,16 @@ impl Ending {
         Ok(Self {
             after_ns: members.read("after_ns", Node::integer)?.unwrap_or(0),
             status: members.read("status", Node::integer)?,
-            body: members
-                .read("body", |node| node.list(|item| item.integer()))?
-                .unwrap_or_default(),
+            body: members.read("body", sizes)?.unwrap_or_default(),
             bytes_in: members.read("bytes_in", Node::integer)?,
             bytes_out: members.read("bytes_out", Node::integer)?,
             upstream: members.read("upstream", owned)?,
         })
     }
+}
+
+fn sizes(node: &Node<'_>) -> Result<Box<[u64]>, Invalid> {
+    node.items()?.map(|item| item.integer()).collect()
 }
 
 // === impl Expect ===
