@@ -110,10 +110,12 @@ impl Key {
         }))
     }
 
-    /// About how many bytes the key takes in memory: no part of the claims is written in less than two
-    /// bytes, or read into more than a [`Json`].
+    /// About how many bytes the key takes in memory. Texts take what they are written in; what is kept as
+    /// it was read may take a [`Json`] for every two bytes.
     pub(crate) fn footprint(&self) -> usize {
-        let claims = self.claims_bytes / 2 * size_of::<Json>();
+        let kept_as_read = self.claims.only.is_some() || self.claims.meta.is_some();
+        let json = if kept_as_read { self.claims_bytes / 2 * size_of::<Json>() } else { 0 };
+        let claims = self.claims_bytes + json;
         let restrictions = self.restrictions().map(|(_, restriction)| restriction.footprint());
         size_of::<Self>() + claims + restrictions.sum::<usize>()
     }

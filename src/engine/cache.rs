@@ -9,7 +9,7 @@ use crate::keyring::Ring;
 use crate::mac::{SigningKey, Tag};
 use crate::token::{Kid, parse_tag, split_tag};
 
-/// The most memory of one generation, in bytes: some two thousand usual keys.
+/// The most memory of one generation, in bytes: some five thousand usual keys.
 const GENERATION_BYTES: usize = 4 << 20;
 
 /// A key that takes more than this is verified every time instead: whoever makes such keys pays for
