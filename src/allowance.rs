@@ -1,10 +1,12 @@
 //! What is left of a limit, and how a client is told.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt::{self, Write as _};
 
 use crate::decimal::push_decimal;
 use crate::gcra::{Rate, Tat};
-use crate::json::Json;
+use crate::json::Object;
 use crate::limit::{Kind, LimitName};
 use crate::quota::{Quota, Spent, Unit};
 use crate::time::{nanos, secs, secs_until};
@@ -82,15 +84,15 @@ impl Allowance {
         self.limit.saturating_sub(self.remaining)
     }
 
-    /// The allowance in a usage answer.
-    pub fn to_json(&self) -> Json {
-        Json::object([
-            ("name", self.name.to_string().as_str().into()),
-            ("limit", self.limit.into()),
-            ("used", self.used().into()),
-            ("remaining", self.remaining.into()),
-            ("reset_secs", self.reset_secs.map_or(Json::Null, Json::from)),
-        ])
+    /// Writes the allowance as an object of a usage answer.
+    pub(crate) fn write(&self, text: &mut String) {
+        let mut object = Object::open(text);
+        object.text("name", Some(&self.name.to_string()));
+        object.number("limit", Some(self.limit));
+        object.number("used", Some(self.used()));
+        object.number("remaining", Some(self.remaining));
+        object.number("reset_secs", self.reset_secs);
+        object.close();
     }
 
     /// Appends the item of `RateLimit-Policy`: the quota `q`, its unit `qu` where it is not requests,
@@ -129,8 +131,11 @@ impl RateLimitFields {
     pub fn new(allowances: &[Allowance]) -> Option<Self> {
         let mut told: Vec<&Allowance> = allowances.iter().collect();
         if told.len() > MAX_ITEMS {
-            told.sort_by_key(|allowance| allowance.remaining);
-            told.truncate(MAX_ITEMS);
+            let room = |(index, allowance): (usize, &Allowance)| (allowance.remaining, index);
+            let mut least: BinaryHeap<_> =
+                allowances.iter().enumerate().map(room).map(Reverse).collect();
+            let least = std::iter::from_fn(|| least.pop()).take(MAX_ITEMS);
+            told = least.filter_map(|Reverse((_, index))| allowances.get(index)).collect();
         }
         let policy = list(&told, Allowance::write_policy)?;
         Some(Self { policy, state: list(&told, Allowance::write_state)? })
@@ -213,6 +218,8 @@ mod tests {
         let shown = allowance(Kind::Quota(Unit::Requests, Period::Day), 10, 4, Some(60));
         let expected =
             r#"{"name":"tier_requests_day","limit":10,"used":6,"remaining":4,"reset_secs":60}"#;
-        assert_eq!(shown.to_json().to_string(), expected);
+        let mut text = String::new();
+        shown.write(&mut text);
+        assert_eq!(text, expected);
     }
 }

@@ -279,7 +279,7 @@ fn unless_key(text: &str) -> &str {
 }
 
 /// Writes a JSON string in ASCII: everything else is escaped (RFC 8259, section 7).
-fn push_quoted(text: &mut String, value: &str) {
+pub(crate) fn push_quoted(text: &mut String, value: &str) {
     text.push('"');
     // Nearly every value is plain, and is then copied whole.
     if is_plain(value.as_bytes()) {

@@ -8,7 +8,7 @@ pub const MAX_ID_BYTES: usize = 64;
 /// The longest `sub`, in characters.
 pub const MAX_SUB_CHARS: usize = 128;
 
-/// The largest `meta`, in bytes of compact JSON.
+/// The largest `meta`, in [bytes of compact JSON](Json::compact_bytes).
 pub const MAX_META_BYTES: usize = 1024;
 
 /// The tier of a key that names none.
@@ -123,7 +123,7 @@ fn audience(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
 
 fn meta(node: &Node<'_>) -> Result<Json, Invalid> {
     let json = object(node)?;
-    if json.to_string().len() > MAX_META_BYTES {
+    if json.compact_bytes() > MAX_META_BYTES {
         return Err(node.expected("at most 1024 bytes"));
     }
     Ok(json)

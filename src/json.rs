@@ -4,6 +4,7 @@
 //! where in the document it stands, so that each error names the member it is about.
 
 mod node;
+mod object;
 mod place;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde::ser::{Serialize, Serializer};
 
 pub use node::{Integers, Invalid, Members, Node, Problem};
+pub(crate) use object::Object;
 pub use place::line;
 
 /// A JSON value. Objects keep the order of their members and hold each name once.
@@ -52,6 +54,32 @@ impl Json {
     /// This value as the root of a document, for reading.
     pub fn root(&self, integers: Integers) -> Node<'_> {
         Node::root(self, integers)
+    }
+
+    /// How many bytes the compact text takes, where a number that is no integer counts as much as the
+    /// longest: writing one to see takes more code than all else that writes JSON.
+    pub fn compact_bytes(&self) -> usize {
+        let list = |items: usize| 2 + items.saturating_sub(1);
+        match self {
+            Self::Array(items) => {
+                list(items.len()) + items.iter().map(Self::compact_bytes).sum::<usize>()
+            }
+            Self::Bool(value) => {
+                if *value {
+                    "true".len()
+                } else {
+                    "false".len()
+                }
+            }
+            Self::Null => "null".len(),
+            Self::Number(number) => number_bytes(number),
+            Self::Object(members) => {
+                let member =
+                    |(name, value): &(String, Self)| quoted_bytes(name) + 1 + value.compact_bytes();
+                list(members.len()) + members.iter().map(member).sum::<usize>()
+            }
+            Self::String(text) => quoted_bytes(text),
+        }
     }
 
     /// The member of an object, if this is one and has it.
@@ -180,6 +208,25 @@ fn find<'a>(members: &'a [(String, Json)], name: &str) -> Option<&'a Json> {
     members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
 }
 
+fn number_bytes(number: &serde_json::Number) -> usize {
+    const LONGEST: &str = "-2.2250738585072014e-308";
+    match (number.as_u64(), number.as_i64()) {
+        (Some(integer), _) => itoa::Buffer::new().format(integer).len(),
+        (None, Some(integer)) => itoa::Buffer::new().format(integer).len(),
+        (None, None) => LONGEST.len(),
+    }
+}
+
+/// A string with its quotes, escaped as little as RFC 8259, section 7, allows.
+fn quoted_bytes(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(escaped).sum::<usize>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +264,23 @@ mod tests {
             members.require("b").unwrap().string().unwrap_err().to_string(),
             "a[0].b: expected a string"
         );
+    }
+
+    #[test]
+    fn the_bytes_of_compact_text_are_known_without_writing_it() {
+        let integers =
+            r#"[0,18446744073709551615,-9223372036854775808,true,false,null,[],{},[[1]]]"#;
+        let texts = r#"{"a\"\\\n\r\t\b\f\u0001\u001f\u007f\u00e9\ud83d\ude00":"","/":"\/"}"#;
+        for text in [integers, texts] {
+            let json = Json::parse(text.as_bytes()).unwrap();
+            assert_eq!(json.compact_bytes(), json.to_string().len(), "{text}");
+        }
+        for double in
+            ["0.5", "-0.0", "5e-324", "-1.7976931348623157e308", "-2.2250738585072014e-308"]
+        {
+            let json = Json::parse(double.as_bytes()).unwrap();
+            assert!(json.to_string().len() <= json.compact_bytes(), "{double}");
+        }
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! of is the same as what was never used, and takes no room: a backlog that has drained, a window that
 //! is over, and all that belongs to a child whose caveats let nothing through any more.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::allowance::Allowance;
 use crate::decision::DenyReason;
 use crate::gcra::{Held, Tat};
@@ -203,12 +206,14 @@ impl Ledger {
             Scope::Child(child) => Some(end_ns.min(nanos(child.exp_secs))).filter(|e| *e > now_ns),
             _ => None,
         };
-        let mut ends_ns: Vec<u64> = rates.chain(quotas).filter_map(in_use).collect();
+        // A heap, because only the first few ends matter, and sorting takes kilobytes of code.
+        let mut ends_ns: BinaryHeap<Reverse<u64>> =
+            rates.chain(quotas).filter_map(in_use).map(Reverse).collect();
         let Some(lacking @ 1..) = (ends_ns.len() + fresh).checked_sub(MAX_CHILD_LIMITS) else {
             return Ok(());
         };
-        ends_ns.sort_unstable();
-        let until_ns = ends_ns.get(lacking - 1).copied().filter(|end_ns| *end_ns < u64::MAX);
+        let until_ns = std::iter::from_fn(|| ends_ns.pop()).map(|Reverse(end_ns)| end_ns);
+        let until_ns = until_ns.take(lacking).last().filter(|end_ns| *end_ns < u64::MAX);
         let exhausted = Exhausted::ChildLimits;
         Err(Exceeded { reason: DenyReason::ChildQuota, exhausted, until_ns })
     }

@@ -3,7 +3,7 @@
 use crate::allowance::Allowance;
 use crate::cell::Cell;
 use crate::claims::is_id;
-use crate::json::Json;
+use crate::json::Object;
 
 /// Whose usage a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,18 +58,24 @@ impl Subject {
 
 /// The usage answer: one JSON object.
 pub fn answer(account: &Account<'_>, cell: &Cell, allowances: &[Allowance]) -> String {
-    let text = |text: Option<&str>| text.map_or(Json::Null, Json::from);
-    let denied = cell.denied().map(|(class, count)| (class.name().to_owned(), count.into()));
-    Json::object([
-        ("jti", text(account.jti)),
-        ("tenant", text(account.tenant)),
-        ("tier", text(account.tier)),
-        ("seen", cell.seen().into()),
-        ("allowed", cell.allowed().into()),
-        ("denied", Json::Object(denied.collect())),
-        ("limits", Json::Array(allowances.iter().map(Allowance::to_json).collect())),
-    ])
-    .to_string()
+    let mut text = String::new();
+    let mut answer = Object::open(&mut text);
+    answer.text("jti", account.jti);
+    answer.text("tenant", account.tenant);
+    answer.text("tier", account.tier);
+    answer.number("seen", Some(cell.seen()));
+    answer.number("allowed", Some(cell.allowed()));
+    let mut denied = Object::open(answer.member("denied"));
+    cell.denied().for_each(|(class, count)| denied.number(class.name(), Some(count)));
+    denied.close();
+    let limits = answer.member("limits");
+    for (index, allowance) in allowances.iter().enumerate() {
+        limits.push(if index == 0 { '[' } else { ',' });
+        allowance.write(limits);
+    }
+    limits.push_str(if allowances.is_empty() { "[]" } else { "]" });
+    answer.close();
+    text
 }
 
 fn id(bytes: &[u8]) -> Result<String, AmbiguousSubject> {

@@ -34,8 +34,9 @@ CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
 
 # Cargo knows best whether a source has changed; the optimiser runs when its result has.
 if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw" "$optimised_from"; then
-    # The features that rustc uses by default for this target.
-    "$wasm_opt" -O3 --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
+    # The features that rustc uses by default for this target. The memory below 1024 is the far end of the
+    # stack, so no offset from a pointer wraps around to it.
+    "$wasm_opt" -O3 --low-memory-unused --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
         --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext \
         --strip-debug --strip-producers --strip-target-features "$raw" -o "$output.new"
     if grep -aqF -e "$PWD" -e "$cargo_home" -e "$sysroot" "$output.new"; then

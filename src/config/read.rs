@@ -257,7 +257,9 @@ fn only(node: &Node<'_>) -> Result<Restriction, Invalid> {
 
 fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
     let members = node.members(&["version", "keys", "tenants"])?;
-    let keys = members.read("keys", |list| list.list(id))?.unwrap_or_default();
+    // One by one: what is collected is sorted first, and nothing else needs the code of that.
+    let mut keys = BTreeSet::new();
+    keys.extend(members.read("keys", |list| list.list(id))?.unwrap_or_default());
     let tenants = members.read("tenants", |node| {
         let mut tenants = BTreeMap::new();
         for (tenant, entry) in node.entries()? {
@@ -271,7 +273,7 @@ fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
     })?;
     Ok(Revoked {
         version: members.read("version", Node::integer)?,
-        keys: BTreeSet::from_iter(keys),
+        keys,
         tenants: tenants.unwrap_or_default(),
     })
 }

@@ -17,7 +17,10 @@ pub enum Integers {
 
 /// What is wrong with a document, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
+pub struct Invalid(Box<Fault>); // small: every member that is read can return one
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fault {
     path: String,
     problem: Problem,
 }
@@ -82,10 +85,8 @@ impl<'a> Node<'a> {
         let members = self.object()?;
         for (name, _) in members {
             if !known.contains(&name.as_str()) {
-                return Err(Invalid {
-                    path: Path::Member(&self.path, name).to_string(),
-                    problem: Problem::Unknown(known.join(", ")),
-                });
+                let place = Path::Member(&self.path, name);
+                return Err(Invalid::new(place, Problem::Unknown(known.join(", "))));
             }
         }
         Ok(Members { members, parent: self })
@@ -153,6 +154,7 @@ impl<'a> Node<'a> {
     /// # Errors
     ///
     /// When this is neither `true` nor `false`.
+    #[inline(never)]
     pub fn bool(&self) -> Result<bool, Invalid> {
         match self.value {
             Json::Bool(value) => Ok(*value),
@@ -198,26 +200,30 @@ impl<'a> Node<'a> {
     /// # Errors
     ///
     /// When this is not a string, or names none of them.
+    #[inline(never)]
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, Invalid> {
         let text = self.string()?;
         let named = choices.iter().find(|(name, _)| *name == text);
-        named.map(|(_, choice)| *choice).ok_or_else(|| {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            self.unusable(format!("expected one of {}", names.join(", ")))
-        })
+        let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        named.map(|(_, choice)| *choice).ok_or_else(|| self.no_choice(&names()))
+    }
+
+    #[inline(never)]
+    fn no_choice(&self, names: &[&str]) -> Invalid {
+        self.unusable(format!("expected one of {}", names.join(", ")))
     }
 
     /// The error that something else belongs here.
     #[inline(never)]
     pub fn expected(&self, what: &'static str) -> Invalid {
-        Invalid { path: self.path.to_string(), problem: Problem::Expected(what) }
+        Invalid::new(self.path, Problem::Expected(what))
     }
 
     /// The error that the value here cannot be used. The reason must not quote the value: it may
     /// be a secret in the wrong place.
     #[inline(never)]
     pub fn unusable(&self, reason: impl fmt::Display) -> Invalid {
-        Invalid { path: self.path.to_string(), problem: Problem::Unusable(reason.to_string()) }
+        Invalid::new(self.path, Problem::Unusable(reason.to_string()))
     }
 
     fn object(&self) -> Result<&'a [(String, Json)], Invalid> {
@@ -246,11 +252,10 @@ impl<'a> Members<'a> {
     /// # Errors
     ///
     /// [`Problem::Missing`] when it is absent.
+    #[inline(never)]
     pub fn require(&self, name: &'a str) -> Result<Node<'a>, Invalid> {
-        self.get(name).ok_or_else(|| Invalid {
-            path: Path::Member(&self.parent.path, name).to_string(),
-            problem: Problem::Missing,
-        })
+        let missing = || Invalid::new(Path::Member(&self.parent.path, name), Problem::Missing);
+        self.get(name).ok_or_else(missing)
     }
 
     /// The member of that name read by `read`, where present.
@@ -284,12 +289,17 @@ impl fmt::Display for Path<'_> {
 
 impl Invalid {
     pub(super) fn syntax(error: &serde_json::Error) -> Self {
-        Self { path: String::new(), problem: Problem::Syntax(error.to_string(), error.line()) }
+        Self::new(Path::Root, Problem::Syntax(error.to_string(), error.line()))
+    }
+
+    #[inline(never)]
+    fn new(place: Path<'_>, problem: Problem) -> Self {
+        Self(Box::new(Fault { path: place.to_string(), problem }))
     }
 
     /// The line of a syntax error.
     pub(super) fn syntax_line(&self) -> Option<usize> {
-        match self.problem {
+        match self.0.problem {
             Problem::Syntax(_, line) => Some(line),
             _ => None,
         }
@@ -297,21 +307,22 @@ impl Invalid {
 
     #[cfg(test)]
     pub(super) fn at(path: &str) -> Self {
-        Self { path: path.to_owned(), problem: Problem::Missing }
+        Self(Box::new(Fault { path: path.to_owned(), problem: Problem::Missing }))
     }
 
     /// The place of the offending member, as in `keyring[0].rotation`; empty for the whole document.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.0.path
     }
 }
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
+        let Fault { path, problem } = &*self.0;
+        if !path.is_empty() {
+            write!(f, "{path}: ")?;
         }
-        match &self.problem {
+        match problem {
             Problem::Expected(what) => write!(f, "expected {what}"),
             Problem::Missing => f.write_str("missing"),
             Problem::Syntax(error, _) => write!(f, "not valid JSON: {error}"),

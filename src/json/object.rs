@@ -1,0 +1,50 @@
+//! Objects as text, written member by member.
+
+use crate::audit::push_quoted;
+use crate::decimal::push_decimal;
+
+/// An object that is being appended to a text.
+pub(crate) struct Object<'a> {
+    text: &'a mut String,
+    /// What stands before the next member.
+    separator: char,
+}
+
+impl<'a> Object<'a> {
+    /// Begins an object.
+    pub(crate) fn open(text: &'a mut String) -> Self {
+        Self { text, separator: '{' }
+    }
+
+    /// Appends a member that is a string, escaped to ASCII, or `null`.
+    pub(crate) fn text(&mut self, name: &str, value: Option<&str>) {
+        let text = self.member(name);
+        match value {
+            Some(value) => push_quoted(text, value),
+            None => text.push_str("null"),
+        }
+    }
+
+    /// Appends a member that is a number, or `null`.
+    pub(crate) fn number(&mut self, name: &str, value: Option<u64>) {
+        let text = self.member(name);
+        match value {
+            Some(value) => push_decimal(text, value),
+            None => text.push_str("null"),
+        }
+    }
+
+    /// Appends the name of a member, and gives the text for its value.
+    pub(crate) fn member(&mut self, name: &str) -> &mut String {
+        self.text.push(self.separator);
+        self.separator = ',';
+        push_quoted(self.text, name);
+        self.text.push(':');
+        self.text
+    }
+
+    /// Ends the object.
+    pub(crate) fn close(self) {
+        self.text.push_str(if self.separator == '{' { "{}" } else { "}" });
+    }
+}
