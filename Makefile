@@ -82,12 +82,12 @@ bench-compare: rust ## Show what the core does more or less of than at BASE=REVI
 	@tools/bench-core.sh compare "$(BASE)"
 
 .PHONY: bench
-bench: build build-noop $(ENVOY) ## Measure what a request costs beside Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1)
-	@tools/setup.sh wrk
+bench: build build-noop $(ENVOY) ## Measure what a request costs beside Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
+	@tools/setup.sh $(if $(COUNT),callgrind,wrk)
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm cargo bench --quiet --profile dev --bench envoy -- \
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES),--cases $(CASES)) \
-	$(if $(QUICK),--quick) $(if $(STRICT),--strict)
+	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count)
 
 .PHONY: lint
 lint: rust ## Check format and lints

@@ -10,6 +10,8 @@
     reason = "in a test a panic is the report, and the numbers are exact"
 )]
 
+#[path = "../benches/envoy/callgrind.rs"]
+mod callgrind;
 #[path = "../benches/envoy/machine.rs"]
 mod machine;
 #[path = "../benches/envoy/process.rs"]
@@ -20,14 +22,18 @@ mod stats;
 mod support;
 #[path = "../benches/envoy/table.rs"]
 mod table;
+#[path = "../benches/envoy/tally.rs"]
+mod tally;
 #[path = "../benches/envoy/targets.rs"]
 mod targets;
 #[path = "../benches/envoy/wrk.rs"]
 mod wrk;
 
+use crate::callgrind::Count;
 use crate::process::{cpu_ns, resident, resident_bytes, run_ns, used_ticks};
 use crate::stats::{Spread, added, ratio};
 use crate::table::Table;
+use crate::tally::Tally;
 use crate::targets::{Cost, judge};
 use crate::wrk::Outcome;
 
@@ -133,6 +139,106 @@ fn a_load_that_failed_is_no_outcome() {
     assert!(wrk::parse(&PRINTED.replace("135129", "0")).is_err());
     assert!(wrk::parse("").is_err());
     assert!(wrk::parse(&format!("{PRINTED}  Non-2xx or 3xx responses: many\n")).is_err());
+}
+
+// === callgrind ===
+
+/// 40 instructions in the file, of which 10 in a section that callgrind does not know, and 7 in no
+/// file. What was called stands behind `calls=` once more.
+const DUMP: &str = "\
+# callgrind format
+pid: 11
+desc: Timerange: Basic block 0 - 9
+positions: line
+events: Ir
+summary: 47
+
+ob=(2) /opt/envoy
+fl=(1) ???
+fn=(1) 0x0000000004001000
+16 20
+cob=(3) ???
+cfn=(2) 0x0000396f040e1000
+calls=2 0
+17 500
++3 4
+-2 5
+
+ob=(3)
+fn=(2)
+0 6
+* 1
+fn=(4) 0x0000000004002000
+0 10
+
+ob=(2)
+fn=(1)
+0 1
+0
+
+totals: 47
+";
+
+#[test]
+fn instructions_are_counted_once_and_told_apart_by_their_address() {
+    let files = [0x0400_0000..0x0400_2000, 0x0400_2000..0x0400_3000];
+    assert_eq!(callgrind::parse(DUMP, &files).unwrap(), Count { all: 47, compiled: 7 });
+    assert_eq!(callgrind::parse(DUMP, &[]).unwrap(), Count { all: 47, compiled: 17 });
+}
+
+#[test]
+fn a_dump_that_does_not_add_up_is_not_read() {
+    let refused = |text: &str| callgrind::parse(text, &[]).unwrap_err();
+    assert!(refused(&DUMP.replace("totals: 47", "totals: 48")).contains("Some(48)"));
+    assert!(refused(&DUMP.replace("totals: 47", "")).contains("None"));
+    assert!(refused(&DUMP.replace("16 20", "16 many")).contains("16 many"));
+    assert!(refused("").contains("None"));
+}
+
+#[test]
+fn a_mapping_with_a_name_is_a_file() {
+    let maps = "\
+04000000-0607d000 r--p 00000000 fe:00 1234                     /opt/an envoy
+0607d000-0607e000 r-xp 0000000a fe:00 1234                     /opt/an envoy
+396f04000000-396f04100000 rwxp 00000000 00:00 0 
+7ffd1000-7ffd2000 r-xp 00000000 00:00 0                        [vdso]
+";
+    let files = [0x0400_0000..0x0607_d000, 0x0607_d000..0x0607_e000, 0x7ffd_1000..0x7ffd_2000];
+    assert_eq!(callgrind::mapped_files(maps), files);
+    assert!(callgrind::mapped_files("").is_empty());
+}
+
+/// What was counted in 10 requests.
+fn tally(id: &'static str, base: &'static str, noop: &'static str, all: u64) -> Tally {
+    let count = Count { all, compiled: all / 10 };
+    Tally { id, title: id, base, noop, requests: 10, count }
+}
+
+#[test]
+fn instructions_are_compared_per_request() {
+    let tallies = [
+        tally("bare", "bare", "noop", 1_000_000),
+        tally("noop", "bare", "noop", 1_200_000),
+        tally("native", "bare", "noop", 1_800_000),
+        tally("all-h10", "bare-h10", "noop-h10", 2_000_000),
+        tally("all", "bare", "noop", 1_400_000),
+    ];
+    let printed = tally::table(&tallies).markdown();
+    let lines: Vec<_> = printed.lines().skip(2).collect();
+    assert_eq!(
+        lines,
+        [
+            "| bare | 100.0 | – | 10.0 | – | – |",
+            "| noop | 120.0 | +20.0 | 12.0 | 1.00 | 0.25 |",
+            "| native | 180.0 | +80.0 | 18.0 | 4.00 | 1.00 |",
+            "| all-h10 | 200.0 | – | 20.0 | – | – |",
+            "| all | 140.0 | +40.0 | 14.0 | 2.00 | 0.50 |",
+        ]
+    );
+    let csv = tally::csv(&tallies, "a machine");
+    assert!(csv.starts_with("# a machine\n"));
+    assert!(csv.contains("\nbare,\"bare\",100000,,10000,,,10\n"));
+    assert!(csv.ends_with("\nall,\"all\",140000,40000,14000,2.000,0.500,10\n"));
 }
 
 // === what is printed ===

@@ -85,6 +85,10 @@ case $part in
     curl) debian "command -v curl" curl ;;
     openssl) debian "command -v openssl" openssl ;;
     wrk) debian "command -v wrk" wrk "command -v taskset && command -v setpriv" util-linux ;;
+    callgrind)
+        debian "command -v valgrind && command -v vgdb" valgrind \
+            "command -v taskset && command -v setpriv" util-linux
+        ;;
     python3) debian "command -v python3" python3 ;;
     valgrind) debian "command -v valgrind" valgrind ;;
     rust | envoy) "$part" "$@" ;;

@@ -6,6 +6,13 @@ use crate::keys::{Claims, Issuer, broken};
 /// What all requests ask for, unless a case is about another path.
 const PATH: &str = "/v1/models";
 
+/// The cases of one worker that are counted when none are named: counting all takes twice as long.
+const TELLING: [&str; 19] = [
+    "bare", "noop", "verify", "verify-first", "rules", "limits", "audit", "all", "all-first",
+    "all-16", "jwt", "jwt-cached", "ratelimit", "native", "native-cached", "invalid", "missing",
+    "limited", "forbidden",
+];
+
 /// Cases that are measured in the same rounds.
 pub(crate) struct Group {
     pub(crate) name: &'static str,
@@ -147,6 +154,22 @@ impl Case {
 pub(crate) fn groups(issuer: &Issuer, wanted: &str) -> Vec<Group> {
     let groups = [filters(issuer), denials(issuer), scaling()];
     groups.into_iter().filter_map(|group| group.only(wanted)).collect()
+}
+
+/// The cases of one worker, allowed and refused, as one group; without a text, some that tell most.
+pub(crate) fn one_worker(issuer: &Issuer, wanted: &str) -> Option<Group> {
+    let mut all = filters(issuer);
+    let refused = denials(issuer);
+    let cases = refused.cases.into_iter().filter(|case| case.id != "bare");
+    all.cases.extend(cases.map(|case| case.over("bare", "noop")));
+    if let (Some(one), Some(other)) = (all.proxies.first_mut(), refused.proxies.into_iter().next())
+    {
+        one.listeners.extend(other.listeners.into_iter().filter(|(name, _)| *name != "bare"));
+    }
+    if wanted.is_empty() {
+        all.cases.retain(|case| TELLING.contains(&case.id));
+    }
+    all.only(wanted)
 }
 
 impl Group {

@@ -3,6 +3,9 @@
 //! Every case is a listener that answers by itself. A load generator on another core keeps it busy,
 //! and what counts is the CPU time that the process of Envoy uses per request. The cases are measured
 //! by turns, in rounds; what a case adds is over a listener without filters in the same round.
+//!
+//! On a machine that has other work, times are worth little. With `--count`, what counts is how many
+//! instructions Envoy executes per request, under callgrind: the same on a busy machine.
 
 #![allow(
     clippy::expect_used,
@@ -17,8 +20,10 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod callgrind;
 mod cases;
 mod filters;
+mod instructions;
 mod keys;
 mod machine;
 mod plot;
@@ -31,6 +36,7 @@ mod stats;
 mod summary;
 mod supply;
 mod table;
+mod tally;
 mod targets;
 mod wrk;
 
@@ -66,6 +72,10 @@ struct Arguments {
     /// A target that is missed is a failure
     #[arg(long)]
     strict: bool,
+    /// Instructions in the place of times; the cases of one worker, those that tell most if none
+    /// are named
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "quick", "strict"])]
+    count: bool,
     /// As `cargo bench` calls it; nothing is measured without this
     #[arg(long, hide = true)]
     bench: bool,
@@ -100,6 +110,9 @@ fn main() -> ExitCode {
 /// Measures, prints and writes; says whether a target was missed.
 fn run(arguments: &Arguments, machine: &Machine) -> Result<bool, String> {
     println!("{machine}\n");
+    if arguments.count {
+        return count(arguments, machine).map(|()| false);
+    }
     let results = measure(arguments, machine)?;
     let cost = |group: &str, case: &str| {
         results.groups.iter().find(|summary| summary.name == group)?.cost(case)
@@ -112,6 +125,25 @@ fn run(arguments: &Arguments, machine: &Machine) -> Result<bool, String> {
     write(&folder, &results, machine).map_err(|error| format!("{}: {error}", folder.display()))?;
     println!("\ntables, CSV and plot are in {}", folder.display());
     Ok(targets.iter().any(|target| !target.is_met()))
+}
+
+/// Counts, prints and writes.
+fn count(arguments: &Arguments, machine: &Machine) -> Result<(), String> {
+    let tallies = instructions::measure(&Issuer::new(), &arguments.cases, say("count"));
+    done();
+    let tallies = tallies?;
+    let table = tally::table(&tallies);
+    println!("{table}");
+    let folder = folder();
+    let write = || {
+        fs::create_dir_all(&folder)?;
+        let markdown = format!("{machine}.\n\n{}", table.markdown()).replace("; ", ";\n");
+        fs::write(folder.join("instructions.md"), markdown)?;
+        fs::write(folder.join("instructions.csv"), tally::csv(&tallies, &machine.to_string()))
+    };
+    write().map_err(|error: io::Error| format!("{}: {error}", folder.display()))?;
+    println!("table and CSV are in {}", folder.display());
+    Ok(())
 }
 
 fn measure(arguments: &Arguments, machine: &Machine) -> Result<Results, String> {

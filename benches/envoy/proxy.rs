@@ -1,11 +1,16 @@
 //! Envoys with one listener for each chain of filters, all answering by themselves.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::cases::Proxy;
 use crate::filters::Chain;
 use crate::keys::VARIABLE;
-use crate::support::{Envoy, Options, artefact, config};
+use crate::support::{DEADLINE, Envoy, Options, artefact, config};
+
+/// For an Envoy that a tool makes slower, on a machine that has other work.
+const SLOW_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Starts an Envoy on these cores. Nothing of it is left when this process ends, however it does.
 ///
@@ -13,9 +18,17 @@ use crate::support::{Envoy, Options, artefact, config};
 ///
 /// Envoy's log, when it does not serve.
 pub(crate) fn start(plan: &Proxy, secret: &str) -> Result<Envoy, String> {
+    start_under(&[], plan, secret)
+}
+
+/// The same with a command that becomes Envoy and may make it much slower, as valgrind.
+pub(crate) fn start_under(tool: &[&str], plan: &Proxy, secret: &str) -> Result<Envoy, String> {
     let listeners = plan.listeners.clone();
+    let mut command = vec!["setpriv", "--pdeathsig", "KILL", "taskset", "-c", plan.cpus];
+    command.extend(tool);
     let options = Options::new("bench")
-        .under(&["setpriv", "--pdeathsig", "KILL", "taskset", "-c", plan.cpus])
+        .under(&command)
+        .within(if tool.is_empty() { DEADLINE } else { SLOW_DEADLINE })
         .module(artefact("VKEY_TEST_WASM"))
         .env(VARIABLE, secret)
         .concurrency(plan.workers)

@@ -111,7 +111,11 @@ fn reach_all_workers(envoy: &Envoy) -> Result<(), String> {
 }
 
 /// Code goes on being compiled in the background for a while, in memory that is freed afterwards.
-fn wait_until_idle(pid: u32) -> Result<(), String> {
+///
+/// # Errors
+///
+/// When the process is gone, or busy for a minute.
+pub(crate) fn wait_until_idle(pid: u32) -> Result<(), String> {
     let mut before = 0;
     for _ in 0..WATCHES {
         let now = cpu_ns(pid).map_err(|error| error.to_string())?;

@@ -37,7 +37,10 @@ impl<'a> Supply<'a> {
 
     /// A request with a key of those that the case sends.
     pub(crate) fn request(&mut self, ask: &Ask) -> Request {
-        let request = Request::new("GET", ask.path);
+        let mut request = Request::new("GET", ask.path);
+        for (name, value) in usual_headers(ask.headers) {
+            request = request.header(&name, value);
+        }
         match &ask.credential {
             Credential::None => request,
             Credential::One(key) => request.bearer(key),
@@ -71,11 +74,7 @@ impl<'a> Supply<'a> {
             Credential::Fresh(fresh) => load.keys = Some(self.once(case, *fresh, wanted)?),
             Credential::Many(count) => load.keys = Some(self.again(case, *count)?),
         }
-        // The host and the credential are headers too.
-        for number in 2..ask.headers {
-            let value = format!("the-value-of-a-usual-header-{number:02}");
-            load.headers.push((format!("x-client-header-{number:02}"), value));
-        }
+        load.headers.extend(usual_headers(ask.headers));
         Ok(load)
     }
 
@@ -115,6 +114,14 @@ impl<'a> Supply<'a> {
     fn numbered(&self, number: usize) -> String {
         self.issuer.key(&Claims::new(tenant_name(number), number))
     }
+}
+
+/// What makes it so many headers: the host and the credential are headers too.
+fn usual_headers(count: usize) -> impl Iterator<Item = (String, String)> {
+    (2..count).map(|number| {
+        let value = format!("the-value-of-a-usual-header-{number:02}");
+        (format!("x-client-header-{number:02}"), value)
+    })
 }
 
 fn fresh_key(issuer: &Issuer, fresh: Fresh, number: usize) -> String {

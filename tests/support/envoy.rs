@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Connection, Request, Response, TempDir, artefact, config, wait_for};
+use super::{
+    Connection, DEADLINE, Request, Response, TempDir, artefact, config, wait_for, wait_within,
+};
 
 type Edit = Box<dyn FnOnce(&mut Value)>;
 
@@ -19,6 +22,7 @@ type Edit = Box<dyn FnOnce(&mut Value)>;
 pub(crate) struct Options {
     label: String,
     under: Vec<String>,
+    deadline: Duration,
     binary: Option<PathBuf>,
     variants: Vec<String>,
     tls_folder: PathBuf,
@@ -36,6 +40,7 @@ impl Options {
         Self {
             label: label.to_owned(),
             under: Vec::new(),
+            deadline: DEADLINE,
             binary: None,
             variants: Vec::new(),
             tls_folder: PathBuf::new(),
@@ -51,6 +56,12 @@ impl Options {
     /// A command that becomes Envoy, with its arguments, as `taskset`.
     pub(crate) fn under(mut self, command: &[&str]) -> Self {
         self.under = command.iter().copied().map(str::to_owned).collect();
+        self
+    }
+
+    /// How long it may take to start, where that is another time than `DEADLINE`.
+    pub(crate) fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
         self
     }
 
@@ -162,7 +173,8 @@ impl Envoy {
         // From here on the process has an owner that ends it, whatever happens next.
         let listeners = BTreeMap::new();
         let mut envoy = Self { child: Mutex::new(child), dir, admin: unknown, listeners };
-        let outcome = wait_for(
+        let outcome = wait_within(
+            options.deadline,
             || match envoy.exited() {
                 Some(status) => Some(Err(status)),
                 None => envoy.serving().map(Ok),

@@ -75,16 +75,22 @@ pub(crate) fn each_envoy(test: impl Fn(&Path)) {
 }
 
 /// Polls until `probe` gives a value; panics with what `explain` says when the deadline passes.
-pub(crate) fn wait_for<T>(
+pub(crate) fn wait_for<T>(probe: impl FnMut() -> Option<T>, explain: impl FnOnce() -> String) -> T {
+    wait_within(DEADLINE, probe, explain)
+}
+
+/// The same for something that may take another time than `DEADLINE`.
+pub(crate) fn wait_within<T>(
+    most: Duration,
     mut probe: impl FnMut() -> Option<T>,
     explain: impl FnOnce() -> String,
 ) -> T {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + most;
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(Instant::now() < deadline, "gave up after {DEADLINE:?}: {}", explain());
+        assert!(Instant::now() < deadline, "gave up after {most:?}: {}", explain());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,0 +1,125 @@
+//! How many instructions a request takes: the cases one after the other, each in an Envoy of its own.
+//!
+//! Instructions do not depend on what else the machine does, so there is nothing to repeat.
+
+use std::io::{self, ErrorKind};
+
+use crate::callgrind::{Callgrind, Count};
+use crate::cases::{self, Ask, Case, Proxy};
+use crate::keys::Issuer;
+use crate::proxy;
+use crate::start::wait_until_idle;
+use crate::supply::Supply;
+use crate::support::{Connection, Envoy, Request, Response};
+use crate::tally::Tally;
+
+/// After so many requests V8 has found out what to compile with care; 20 000 give the same counts.
+const WARM_UP: usize = 3000;
+
+/// Then it has done so, and these meet the new code.
+const SETTLE: usize = 200;
+
+/// Until callgrind has seen all code that there is.
+const FIRST_COUNTED: usize = 100;
+
+/// Counted.
+const REQUESTS: u32 = 1000;
+
+/// How often the client goes on waiting where it gave up otherwise: callgrind makes Envoy slow.
+const LONG_WAITS: usize = 20;
+
+/// A client on one connection.
+struct Client<'a> {
+    supply: Supply<'a>,
+    connection: Connection,
+}
+
+/// Counts the cases that are wanted and says which it is at.
+///
+/// # Errors
+///
+/// Names the case and says what was wrong: an answer of another status than wanted, an Envoy that
+/// does not serve, a tool that cannot be run. Also when no case is wanted.
+pub(crate) fn measure(
+    issuer: &Issuer,
+    wanted: &str,
+    say: impl Fn(&str),
+) -> Result<Vec<Tally>, String> {
+    let group = cases::one_worker(issuer, wanted);
+    let group = group.ok_or_else(|| format!("no case of one worker has `{wanted}` in its id"))?;
+    let plan = group.proxies.first().ok_or("the cases have no proxy")?;
+    let mut tallies = Vec::new();
+    for (number, case) in group.cases.iter().enumerate() {
+        say(&format!("{} of {}, {}", number + 1, group.cases.len(), case.id));
+        let count = count(issuer, &only(plan, case), case);
+        let count = count.map_err(|error| format!("{}: {error}", case.id))?;
+        let Case { id, title, base, noop, .. } = *case;
+        tallies.push(Tally { id, title, base, noop, requests: REQUESTS, count });
+    }
+    Ok(tallies)
+}
+
+/// The proxy with the listener of that case.
+fn only(plan: &Proxy, case: &Case) -> Proxy {
+    let listeners = plan.listeners.iter().filter(|(name, _)| *name == case.listener);
+    // Callgrind runs one thread at a time, so one core would do.
+    Proxy { workers: plan.workers, cpus: "0,1", listeners: listeners.cloned().collect() }
+}
+
+/// Shows that the case does what it is for, and counts its requests.
+fn count(issuer: &Issuer, plan: &Proxy, case: &Case) -> Result<Count, String> {
+    let callgrind = Callgrind::new();
+    let command = callgrind.command();
+    let command: Vec<_> = command.iter().map(String::as_str).collect();
+    let envoy = proxy::start_under(&command, plan, &issuer.secret)?;
+    let mut client = Client::new(issuer, &envoy, case);
+    for (ask, status) in &case.checks {
+        client.send(ask, *status)?;
+    }
+    client.repeat(case, WARM_UP)?;
+    wait_until_idle(envoy.pid())?;
+    client.repeat(case, SETTLE)?;
+    callgrind.start(envoy.pid())?;
+    client.repeat(case, FIRST_COUNTED)?;
+    callgrind.zero(envoy.pid())?;
+    client.repeat(case, REQUESTS as usize)?;
+    callgrind.read(envoy.pid())
+}
+
+// === impl Client ===
+
+impl<'a> Client<'a> {
+    fn new(issuer: &'a Issuer, envoy: &Envoy, case: &Case) -> Self {
+        let connection = Connection::open(envoy.listener(case.listener));
+        Self { supply: Supply::new(issuer), connection }
+    }
+
+    /// One request, whose answer must have that status.
+    fn send(&mut self, ask: &Ask, expected: u16) -> Result<(), String> {
+        let request = self.supply.request(ask);
+        let answer = self.answer(&request).map_err(|error| error.to_string())?;
+        if answer.status == expected {
+            return Ok(());
+        }
+        let (path, status, text) = (ask.path, answer.status, answer.text());
+        Err(format!("{path} is answered with {status} and not {expected}: {text}"))
+    }
+
+    /// The first answer waits until the worker has made its VM.
+    fn answer(&mut self, request: &Request) -> io::Result<Response> {
+        let mut answer = self.connection.try_send(request);
+        for _ in 0..LONG_WAITS {
+            match answer {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    answer = self.connection.read_response();
+                }
+                answer => return answer,
+            }
+        }
+        answer
+    }
+
+    fn repeat(&mut self, case: &Case, times: usize) -> Result<(), String> {
+        (0..times).try_for_each(|_| self.send(&case.request, case.expected))
+    }
+}
