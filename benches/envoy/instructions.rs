@@ -1,6 +1,6 @@
 //! How many instructions a request takes: the cases one after the other, each in an Envoy of its own.
 //!
-//! Instructions do not depend on what else the machine does, so there is nothing to repeat.
+//! Instructions hardly depend on what else the machine does, so there is nothing to repeat.
 
 use std::io::{self, ErrorKind};
 

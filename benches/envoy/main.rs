@@ -5,7 +5,7 @@
 //! by turns, in rounds; what a case adds is over a listener without filters in the same round.
 //!
 //! On a machine that has other work, times are worth little. With `--count`, what counts is how many
-//! instructions Envoy executes per request, under callgrind: the same on a busy machine.
+//! instructions Envoy executes per request, under callgrind: nearly the same on a busy machine.
 
 #![allow(
     clippy::expect_used,

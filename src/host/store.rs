@@ -124,7 +124,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     }
 
     /// [`RecordStore::update`] of a record that was looked at before: where nobody has written it since,
-    /// it is not read again.
+    /// it is not read again. A change that leaves it as it was then is made by that look alone.
     ///
     /// # Errors
     ///
