@@ -57,7 +57,7 @@ test: lint build build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_EN
 	@echo "make test: all passed"
 
 .PHONY: mutants
-mutants: rust ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make test`: most of them)
+mutants: rust ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make test`: some of them)
 	@tools/setup.sh python3
 	@tools/mutants.py
 

@@ -186,6 +186,11 @@ LONG = {
     "a required stamp is not asked for by the gate of the routes", "a configuration tightens nothing",
     "a credential leaves for an upstream that nobody judges", "what an upstream is refused for stays charged",
     "the body of an attempt leaves while it waits", "a known host is like any other",
+    "a mismatch is taken for success", "contention lets through", "what cannot go on stays charged to the tenant",
+    "a new configuration refills", "the ledger forgets its clock", "a full table of children forgets one",
+    "what two hold of a backlog is given back twice", "a child that is over begins again", "a rate lets one more in",
+    "debt is forgiven", "a certificate that is not pinned passes", "the connection of the answer is not compared",
+    "an attempt is judged before its connection is up",
 }
 
 
