@@ -1,0 +1,102 @@
+//! Audit lines as they are written and read.
+
+use super::*;
+
+fn record() -> Record<'static> {
+    Record {
+        ts_micros: 1_790_000_000_123_456,
+        host: Some("gateway-1".into()),
+        decision: Some(Decision::Deny(DenyReason::Path)),
+        sub: Some("Zo\u{eb} \"\u{1f511}\"\n\u{7f}".into()),
+        caveats: Some(2),
+        path: Some("/v1/x".into()),
+        query_keys: vec!["a".into(), "\u{0}".into()],
+        status: Some(403),
+        ..Record::default()
+    }
+}
+
+#[test]
+fn a_line_is_one_line_of_ascii_and_reads_back() {
+    for decision in [
+        None,
+        Some(Decision::Allow),
+        Some(Decision::Deny(DenyReason::KeyMissing)),
+        Some(Decision::Shadow(DenyReason::Host)),
+    ] {
+        let record = Record { decision, ..record() };
+        let line = record.write(&Mask::default());
+        assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
+        assert_eq!(Record::parse(&line).unwrap(), record);
+    }
+}
+
+#[test]
+fn members_keep_their_order() {
+    let line = record().write(&Mask::default());
+    let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else { panic!() };
+    assert!(members.iter().map(|(name, _)| name.as_str()).eq(MEMBERS));
+    assert!(line.starts_with(r#"{"v":1,"ts":"2026-09-21T14:13:20.123456Z","host":"#), "{line}");
+}
+
+#[test]
+fn every_maskable_member_can_be_masked() {
+    let all = |text: &'static str| Some(text.into());
+    let record = Record {
+        req: all("leak"),
+        host: all("leak"),
+        kid: all("leak"),
+        jti: all("leak"),
+        tenant: all("leak"),
+        sub: all("leak"),
+        tier: all("leak"),
+        src: all("leak"),
+        method: all("leak"),
+        authority: all("leak"),
+        path: all("leak"),
+        query_keys: vec!["leak".into()],
+        model: all("leak"),
+        mcp: all("leak"),
+        upstream: all("leak"),
+        ..record()
+    };
+    let line = record.write(&Mask::new(Mask::MASKABLE.into(), None));
+    assert!(!line.contains("leak"), "{line}");
+    assert_eq!(line.matches(MASK_VALUE).count(), Mask::MASKABLE.len());
+}
+
+#[test]
+fn what_looks_like_a_key_is_not_shown() {
+    let key = "/v1/vk1.main-0.abc.def".into();
+    let jwt = "eyJhbGciOiJIUzI1NiJ9".into();
+    let record = Record { path: Some(key), query_keys: vec![jwt], ..record() };
+    let line = record.write(&Mask::default());
+    assert_eq!(line.matches(MASK_VALUE).count(), 2, "{line}");
+}
+
+#[test]
+fn every_byte_at_every_place_is_plain_or_escaped() {
+    for byte in 0..=u8::MAX {
+        let plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        for place in 0..17 {
+            let mut text = [b'~'; 17];
+            text[place] = byte;
+            assert_eq!(is_plain(&text), plain, "{byte:#x} at {place}");
+            text.fill(b' ');
+            text[place] = byte;
+            assert_eq!(is_plain(&text), plain, "{byte:#x} at {place}");
+        }
+    }
+    assert!(is_plain(b"") && is_plain(b"seven77") && is_plain(b"eight888"));
+}
+
+#[test]
+fn times_past_the_calendar_do_not_panic() {
+    assert!(rfc3339(u64::MAX).starts_with("1970-"));
+}
+
+#[test]
+fn lines_of_other_versions_are_refused() {
+    let line = record().write(&Mask::default()).replace("\"v\":1", "\"v\":2");
+    assert_eq!(Record::parse(&line).unwrap_err().to_string(), "v: expected version 1");
+}
