@@ -201,7 +201,7 @@ pub struct Reply {
     /// The HTTP status.
     pub status: u16,
     /// Headers besides the status.
-    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body, JSON.
     pub body: String,
     /// What the proxy's own logs may call the reply: `vkey_` and a word, no spaces.
@@ -222,8 +222,11 @@ pub struct Refusal {
 /// The longest that a client is told to wait: 366 days, as long as a rate may take to come back.
 const MAX_RETRY_AFTER_SECS: u64 = 366 * 86_400;
 
-fn json_headers() -> Vec<(&'static str, Cow<'static, str>)> {
-    vec![("content-type", "application/json".into()), ("cache-control", "no-store".into())]
+fn json_headers() -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
+    vec![
+        ("content-type".into(), "application/json".into()),
+        ("cache-control".into(), "no-store".into()),
+    ]
 }
 
 impl Refusal {
@@ -293,7 +296,7 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     };
     let mut headers = json_headers();
     let (message, code) = if status == 401 {
-        headers.push(("www-authenticate", "Bearer error=\"invalid_token\"".into()));
+        headers.push(("www-authenticate".into(), "Bearer error=\"invalid_token\"".into()));
         ("a valid virtual key is required", "invalid_token")
     } else {
         (reason.message(), reason.code())
@@ -304,7 +307,7 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         let retry_after = retry_after_secs.map(|secs| ("retry-after", secs.to_string()));
         let fields = fields.into_iter().flat_map(RateLimitFields::into_headers);
         let told = retry_after.into_iter().chain(fields);
-        headers.extend(told.map(|(name, value)| (name, value.into())));
+        headers.extend(told.map(|(name, value)| (name.into(), value.into())));
         explanation = text.map_or(explanation, |text| format!(": {text}"));
     }
     Reply {

@@ -329,7 +329,7 @@ fn host(headers: Vec<(Vec<u8>, Vec<u8>)>, peer: Vec<u8>) -> MemoryHost {
     let host = MemoryHost::new(MemoryStore::new(Dialect::Envoy));
     host.now_ns.set(Some(NOW * 1_000_000_000));
     *host.headers.borrow_mut() = Some(headers);
-    host.properties.borrow_mut().insert("source\0address", peer);
+    host.show("source\0address", peer);
     host
 }
 

@@ -347,14 +347,7 @@ fn usage(node: &Node<'_>) -> Result<String, Invalid> {
 
 fn audit(node: &Node<'_>) -> Result<AuditSettings, Invalid> {
     let sinks = [("access_log", Sink::AccessLog), ("log", Sink::Log)];
-    let levels = [
-        ("trace", Level::Trace),
-        ("debug", Level::Debug),
-        ("info", Level::Info),
-        ("warn", Level::Warn),
-        ("error", Level::Error),
-        ("critical", Level::Critical),
-    ];
+    let levels = Level::ALL.map(|level| (level.name(), level));
     let members = node.members(&["sink", "level", "mask", "mask_value"])?;
     let default = AuditSettings::default();
     let maskable = Mask::MASKABLE.map(|name| (name, name));

@@ -141,6 +141,29 @@ pub enum Level {
     Critical = 5,
 }
 
+impl Level {
+    /// Every level, in the order of its number.
+    pub const ALL: [Self; 6] =
+        [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Critical];
+
+    /// The level of a number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| *level as u32 == number)
+    }
+
+    /// The name in configurations and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// The host's rules for shared data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {

@@ -158,7 +158,7 @@ mod tests {
     use crate::host::{MemoryHost, MemoryStore};
 
     fn show(host: &MemoryHost, property: Property, text: &str) {
-        host.properties.borrow_mut().insert(property.path(), text.into());
+        host.show(property.path(), text);
     }
 
     fn proof(host: &MemoryHost, names: &NameCache, name: &str) -> NameProof {

@@ -33,6 +33,21 @@ use crate::headers::Headers;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostError(pub u32);
 
+impl HostError {
+    /// There is no such thing.
+    pub const NOT_FOUND: Self = Self(1);
+    /// An argument that the host cannot make sense of.
+    pub const BAD_ARGUMENT: Self = Self(2);
+    /// An address outside the module's memory.
+    pub const INVALID_MEMORY_ACCESS: Self = Self(6);
+    /// Another worker wrote the record since it was read.
+    pub const CAS_MISMATCH: Self = Self(8);
+    /// The module is not as far yet.
+    pub const INTERNAL_FAILURE: Self = Self(10);
+    /// The host has no such call.
+    pub const UNIMPLEMENTED: Self = Self(12);
+}
+
 /// What a host knows and the module asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property {

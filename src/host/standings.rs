@@ -164,7 +164,7 @@ mod tests {
         }
 
         fn judge(&self, cluster: &str, verdict: Verdict, now_secs: u64) {
-            self.host.properties.borrow_mut().insert("xds\0cluster_name", cluster.into());
+            self.host.show("xds\0cluster_name", cluster);
             let store = RecordStore::new(&self.host, Dialect::Envoy);
             let judged = Judged { verdict, withheld: None, skip_until_secs: None, now_secs };
             self.standings.judge(&self.host, &store, &self.metrics, judged);

@@ -77,7 +77,7 @@ fn is_known(authority: &[u8]) -> bool {
 }
 
 fn show(host: &MemoryHost, facts: Facts) {
-    let facts = facts.into_iter().map(|(property, bytes)| (property.path(), bytes));
+    let facts = facts.into_iter().map(|(property, bytes)| (property.path().into(), bytes));
     *host.properties.borrow_mut() = facts.collect();
 }
 

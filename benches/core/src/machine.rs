@@ -191,6 +191,6 @@ fn end(memory: &MemoryHost, sent: &Sent) {
 }
 
 fn set(memory: &MemoryHost, shown: impl IntoIterator<Item = (Property, Vec<u8>)>) {
-    let shown = shown.into_iter().map(|(property, bytes)| (property.path(), bytes));
+    let shown = shown.into_iter().map(|(property, bytes)| (property.path().into(), bytes));
     memory.properties.borrow_mut().extend(shown);
 }

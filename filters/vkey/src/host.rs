@@ -238,7 +238,7 @@ impl Host for ProxyHost {
         #[cfg(feature = "faults")]
         crate::faults::reply()?;
         let headers: Vec<_> =
-            reply.headers.iter().map(|(name, value)| ((*name).into(), (**value).into())).collect();
+            reply.headers.iter().map(|(name, value)| ((**name).into(), (**value).into())).collect();
         let headers = Headers::to_pairs(&headers);
         // SAFETY: the three slices are valid for their lengths, and the host copies them.
         done(unsafe {

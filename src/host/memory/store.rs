@@ -1,22 +1,11 @@
-//! The one host that lives in memory: shared data with the rules of real hosts, and one request at a
-//! time in front of it.
+//! Shared data and metrics of a host in memory.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{Dialect, Level};
-use crate::decision::Reply;
-use crate::headers::Headers;
+use crate::config::Dialect;
+use crate::host::{HostError, MetricKind, SharedData, WriteError};
 use crate::record::crc32;
-
-use super::{Host, HostError, MetricKind, Property, SharedData, WriteError};
-
-/// `Unimplemented`, as hosts answer calls they do not have.
-const UNIMPLEMENTED: HostError = HostError(12);
-
-/// `NotFound`.
-const NOT_FOUND: HostError = HostError(1);
 
 /// Shared data and metrics in memory, for all workers that hold a clone.
 ///
@@ -37,40 +26,6 @@ struct Records {
     by_name: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
     last_cas: u32,
     metrics: Vec<(MetricKind, String, u64)>,
-}
-
-/// Headers by name and value, in their order.
-pub type HeaderList = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// A worker's view of a host in memory. Tests set what the request shows and read what was done.
-pub struct MemoryHost {
-    store: MemoryStore,
-    /// Unix nanoseconds; `None` for a host without a clock.
-    pub now_ns: Cell<Option<u64>>,
-    /// The request's headers; `None` for a host that does not show them.
-    pub headers: RefCell<Option<HeaderList>>,
-    /// The status of the answer, where there is one.
-    pub status: Cell<Option<u64>>,
-    /// The properties that are known.
-    pub properties: RefCell<BTreeMap<&'static str, Vec<u8>>>,
-    /// Filter state that was set.
-    pub filter_state: RefCell<BTreeMap<String, String>>,
-    /// The reply that was sent.
-    pub reply: RefCell<Option<Reply>>,
-    /// Headers that were set on the answer.
-    pub response_headers: RefCell<BTreeMap<String, String>>,
-    /// The names of the metrics that were defined here, each as often as it was.
-    pub defined: RefCell<Vec<String>>,
-    /// Lines of the log.
-    pub log: RefCell<Vec<(Level, String)>>,
-    /// Whether a request that was held went on.
-    pub resumed: Cell<bool>,
-    /// How often the root context is called back, in milliseconds; 0: never.
-    pub tick_millis: Cell<u32>,
-    /// Contexts that there are no more.
-    pub gone: RefCell<Vec<u32>>,
-    /// Host calls that change the request fail with this status, where one is set.
-    pub failing_edits: Cell<Option<HostError>>,
 }
 
 // === impl MemoryStore ===
@@ -120,9 +75,9 @@ impl MemoryStore {
 
     /// Metrics of one name share a value, though each definition has a number of its own on a real
     /// host.
-    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
+    pub(super) fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
         if self.dialect == Dialect::Bare {
-            return Err(UNIMPLEMENTED);
+            return Err(HostError::UNIMPLEMENTED);
         }
         self.with(|records| {
             let defined = records.metrics.iter().position(|(_, defined, _)| defined == name);
@@ -130,21 +85,21 @@ impl MemoryStore {
             if defined.is_none() {
                 records.metrics.push((kind, name.to_owned(), 0));
             }
-            u32::try_from(index).map_err(|_| UNIMPLEMENTED)
+            u32::try_from(index).map_err(|_| HostError::UNIMPLEMENTED)
         })
     }
 
-    fn change_metric(
+    pub(super) fn change_metric(
         &self,
         metric: u32,
         kind: MetricKind,
         change: impl FnOnce(u64) -> u64,
     ) -> Result<(), HostError> {
         self.with(|records| {
-            let index = usize::try_from(metric).map_err(|_| NOT_FOUND)?;
-            let (found, _, value) = records.metrics.get_mut(index).ok_or(NOT_FOUND)?;
+            let index = usize::try_from(metric).map_err(|_| HostError::NOT_FOUND)?;
+            let (found, _, value) = records.metrics.get_mut(index).ok_or(HostError::NOT_FOUND)?;
             if *found != kind {
-                return Err(NOT_FOUND);
+                return Err(HostError::NOT_FOUND);
             }
             *value = change(*value);
             Ok(())
@@ -166,14 +121,14 @@ impl MemoryStore {
 impl SharedData for MemoryStore {
     fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
         if self.dialect == Dialect::Bare {
-            return Err(UNIMPLEMENTED);
+            return Err(HostError::UNIMPLEMENTED);
         }
         Ok(self.with(|records| records.by_name.get(&self.index(name)).cloned()))
     }
 
     fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
         if self.dialect == Dialect::Bare {
-            return Err(WriteError::Host(UNIMPLEMENTED));
+            return Err(WriteError::Host(HostError::UNIMPLEMENTED));
         }
         let index = self.index(name);
         self.with(|records| {
@@ -193,133 +148,6 @@ impl SharedData for MemoryStore {
             records.by_name.insert(index, (record.to_vec(), issued));
             Ok(())
         })
-    }
-}
-
-// === impl MemoryHost ===
-
-impl MemoryHost {
-    /// A worker without a request, over shared data that other workers may hold too.
-    pub fn new(store: MemoryStore) -> Self {
-        Self {
-            store,
-            now_ns: Cell::new(Some(0)),
-            headers: RefCell::new(Some(Vec::new())),
-            status: Cell::new(None),
-            properties: RefCell::default(),
-            filter_state: RefCell::default(),
-            reply: RefCell::default(),
-            response_headers: RefCell::default(),
-            defined: RefCell::default(),
-            log: RefCell::default(),
-            resumed: Cell::new(false),
-            tick_millis: Cell::new(0),
-            gone: RefCell::default(),
-            failing_edits: Cell::new(None),
-        }
-    }
-
-    /// The shared data and the metrics.
-    pub fn store(&self) -> &MemoryStore {
-        &self.store
-    }
-
-    fn edit(&self, act: impl FnOnce(&mut HeaderList)) -> Result<(), HostError> {
-        if let Some(error) = self.failing_edits.get() {
-            return Err(error);
-        }
-        self.headers.borrow_mut().as_mut().map(act).ok_or(UNIMPLEMENTED)
-    }
-}
-
-impl SharedData for MemoryHost {
-    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
-        self.store.shared_data(name)
-    }
-
-    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
-        self.store.set_shared_data(name, record, cas)
-    }
-}
-
-impl Host for MemoryHost {
-    fn now_ns(&self) -> Option<u64> {
-        self.now_ns.get()
-    }
-
-    fn request_headers(&self) -> Option<Headers> {
-        let headers = self.headers.borrow();
-        Headers::from_pairs(Headers::to_pairs(headers.as_deref()?)).ok()
-    }
-
-    fn authority(&self) -> Option<Vec<u8>> {
-        let headers = self.headers.borrow();
-        let authority = |(name, _): &&(Vec<u8>, Vec<u8>)| name == b":authority";
-        headers.as_ref()?.iter().find(authority).map(|(_, value)| value.clone())
-    }
-
-    fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
-        self.edit(|headers| headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name)))
-    }
-
-    fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        self.edit(|headers| headers.push((name.into(), value.into())))
-    }
-
-    fn response_status(&self) -> Option<u64> {
-        self.status.get()
-    }
-
-    fn property(&self, property: Property) -> Option<Vec<u8>> {
-        self.properties.borrow().get(property.path()).filter(|value| !value.is_empty()).cloned()
-    }
-
-    fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
-        self.filter_state.borrow_mut().insert(key.to_owned(), value.to_owned());
-        Ok(())
-    }
-
-    fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
-        *self.reply.borrow_mut() = Some(reply.clone());
-        Ok(())
-    }
-
-    fn resume_request(&self) -> Result<(), HostError> {
-        self.failing_edits.get().map_or(Ok(()), Err)?;
-        self.resumed.set(true);
-        Ok(())
-    }
-
-    fn enter(&self, context: u32) -> Result<(), HostError> {
-        if self.gone.borrow().contains(&context) { Err(NOT_FOUND) } else { Ok(()) }
-    }
-
-    fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
-        self.failing_edits.get().map_or(Ok(()), Err)?;
-        self.tick_millis.set(millis);
-        Ok(())
-    }
-
-    fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        self.response_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
-        Ok(())
-    }
-
-    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
-        self.defined.borrow_mut().push(name.to_owned());
-        self.store.define_metric(kind, name)
-    }
-
-    fn increment_metric(&self, metric: u32, by: u32) -> Result<(), HostError> {
-        self.store.change_metric(metric, MetricKind::Counter, |value| value + u64::from(by))
-    }
-
-    fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
-        self.store.change_metric(metric, MetricKind::Gauge, |_| value)
-    }
-
-    fn log(&self, level: Level, text: &str) {
-        self.log.borrow_mut().push((level, text.to_owned()));
     }
 }
 
@@ -406,8 +234,8 @@ mod tests {
     #[test]
     fn a_bare_host_has_no_shared_data() {
         let store = MemoryStore::new(Dialect::Bare);
-        assert_eq!(store.shared_data("a"), Err(UNIMPLEMENTED));
-        let refused = Err(WriteError::Host(UNIMPLEMENTED));
+        assert_eq!(store.shared_data("a"), Err(HostError::UNIMPLEMENTED));
+        let refused = Err(WriteError::Host(HostError::UNIMPLEMENTED));
         assert_eq!(store.set_shared_data("a", b"1", 0), refused);
         assert!(store.is_empty());
     }

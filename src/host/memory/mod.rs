@@ -1,0 +1,214 @@
+//! The one host that lives in memory: shared data with the rules of real hosts, and one request at a
+//! time in front of it.
+
+mod store;
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use crate::config::Level;
+use crate::decision::Reply;
+use crate::headers::Headers;
+
+use super::{Host, HostError, MetricKind, Property, SharedData, WriteError};
+
+pub use store::MemoryStore;
+
+/// Headers by name and value, in their order.
+pub type HeaderList = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A worker's view of a host in memory. Tests set what the request shows and read what was done.
+pub struct MemoryHost {
+    store: MemoryStore,
+    /// Unix nanoseconds; `None` for a host without a clock.
+    pub now_ns: Cell<Option<u64>>,
+    /// The request's headers; `None` for a host that does not show them.
+    pub headers: RefCell<Option<HeaderList>>,
+    /// The status of the answer, where there is one.
+    pub status: Cell<Option<u64>>,
+    /// The properties that are known.
+    pub properties: RefCell<BTreeMap<Cow<'static, str>, Vec<u8>>>,
+    /// Filter state that was set.
+    pub filter_state: RefCell<BTreeMap<String, String>>,
+    /// The request's body, as far as it has come.
+    pub body: RefCell<Vec<u8>>,
+    /// The reply that was sent last.
+    pub reply: RefCell<Option<Reply>>,
+    /// How many were sent.
+    pub replies: Cell<u32>,
+    /// Headers that were set on the answer.
+    pub response_headers: RefCell<BTreeMap<String, String>>,
+    /// The names of the metrics that were defined here, each as often as it was.
+    pub defined: RefCell<Vec<String>>,
+    /// Lines of the log.
+    pub log: RefCell<Vec<(Level, String)>>,
+    /// Whether a request that was held went on.
+    pub resumed: Cell<bool>,
+    /// How often the root context is called back, in milliseconds; 0: never.
+    pub tick_millis: Cell<u32>,
+    /// Contexts that there are no more.
+    pub gone: RefCell<Vec<u32>>,
+    /// Host calls that change the request fail with this status, where one is set.
+    pub failing_edits: Cell<Option<HostError>>,
+    /// Another worker always writes shared data first.
+    pub contended: Cell<bool>,
+}
+
+// === impl MemoryHost ===
+
+impl MemoryHost {
+    /// A worker without a request, over shared data that other workers may hold too.
+    pub fn new(store: MemoryStore) -> Self {
+        Self {
+            store,
+            now_ns: Cell::new(Some(0)),
+            headers: RefCell::new(Some(Vec::new())),
+            status: Cell::new(None),
+            properties: RefCell::default(),
+            filter_state: RefCell::default(),
+            body: RefCell::default(),
+            reply: RefCell::default(),
+            replies: Cell::new(0),
+            response_headers: RefCell::default(),
+            defined: RefCell::default(),
+            log: RefCell::default(),
+            resumed: Cell::new(false),
+            tick_millis: Cell::new(0),
+            gone: RefCell::default(),
+            failing_edits: Cell::new(None),
+            contended: Cell::new(false),
+        }
+    }
+
+    /// The shared data and the metrics.
+    pub fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
+    /// Makes a property known, by its path.
+    pub fn show(&self, path: impl Into<Cow<'static, str>>, value: impl Into<Vec<u8>>) {
+        self.properties.borrow_mut().insert(path.into(), value.into());
+    }
+
+    /// A property by its path, the parts joined by NUL; `None` when it is absent or empty.
+    pub fn property_at(&self, path: &str) -> Option<Vec<u8>> {
+        self.properties.borrow().get(path).filter(|value| !value.is_empty()).cloned()
+    }
+
+    /// The first header of that name in the request.
+    pub fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let headers = self.headers.borrow();
+        let named = |(found, _): &&(Vec<u8>, Vec<u8>)| found.eq_ignore_ascii_case(name);
+        headers.as_ref()?.iter().find(named).map(|(_, value)| value.clone())
+    }
+
+    /// A header of the answer, or its status as `:status`.
+    pub fn answer_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        if name == b":status" {
+            return Some(self.status.get()?.to_string().into_bytes());
+        }
+        let headers = self.response_headers.borrow();
+        headers.get(std::str::from_utf8(name).ok()?).map(|value| value.clone().into_bytes())
+    }
+
+    fn edit(&self, act: impl FnOnce(&mut HeaderList)) -> Result<(), HostError> {
+        if let Some(error) = self.failing_edits.get() {
+            return Err(error);
+        }
+        self.headers.borrow_mut().as_mut().map(act).ok_or(HostError::UNIMPLEMENTED)
+    }
+}
+
+impl SharedData for MemoryHost {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.store.shared_data(name)
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        if self.contended.get() {
+            return Err(WriteError::CasMismatch);
+        }
+        self.store.set_shared_data(name, record, cas)
+    }
+}
+
+impl Host for MemoryHost {
+    fn now_ns(&self) -> Option<u64> {
+        self.now_ns.get()
+    }
+
+    fn request_headers(&self) -> Option<Headers> {
+        let headers = self.headers.borrow();
+        Headers::from_pairs(Headers::to_pairs(headers.as_deref()?)).ok()
+    }
+
+    fn authority(&self) -> Option<Vec<u8>> {
+        self.request_header(b":authority")
+    }
+
+    fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
+        self.edit(|headers| headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name)))
+    }
+
+    fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.edit(|headers| headers.push((name.into(), value.into())))
+    }
+
+    fn response_status(&self) -> Option<u64> {
+        self.status.get()
+    }
+
+    fn property(&self, property: Property) -> Option<Vec<u8>> {
+        self.property_at(property.path())
+    }
+
+    fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
+        self.filter_state.borrow_mut().insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
+        self.replies.set(self.replies.get().saturating_add(1));
+        self.reply.replace(Some(reply.clone()));
+        Ok(())
+    }
+
+    fn resume_request(&self) -> Result<(), HostError> {
+        self.failing_edits.get().map_or(Ok(()), Err)?;
+        self.resumed.set(true);
+        Ok(())
+    }
+
+    fn enter(&self, context: u32) -> Result<(), HostError> {
+        if self.gone.borrow().contains(&context) { Err(HostError::NOT_FOUND) } else { Ok(()) }
+    }
+
+    fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
+        self.failing_edits.get().map_or(Ok(()), Err)?;
+        self.tick_millis.set(millis);
+        Ok(())
+    }
+
+    fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.response_headers.borrow_mut().insert(name.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
+        self.defined.borrow_mut().push(name.to_owned());
+        self.store.define_metric(kind, name)
+    }
+
+    fn increment_metric(&self, metric: u32, by: u32) -> Result<(), HostError> {
+        self.store.change_metric(metric, MetricKind::Counter, |value| value + u64::from(by))
+    }
+
+    fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
+        self.store.change_metric(metric, MetricKind::Gauge, |_| value)
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        self.log.borrow_mut().push((level, text.to_owned()));
+    }
+}
