@@ -127,10 +127,11 @@ impl Key {
     ///
     /// The reason for which it is not.
     pub fn judge(&self, keyring: &Keyring, now_secs: u64) -> Result<(), DenyReason> {
+        // First, as where the key is seen for the first time: what is said of it must not depend on that.
+        keyring.judge_epoch(&self.kid, now_secs)?;
         if matches!(self.restrictions, Restrictions::Unsupported) {
             return Err(DenyReason::CaveatUnsupported);
         }
-        keyring.judge_epoch(&self.kid, now_secs)?;
         self.judge_times(keyring.clock_skew_secs(), now_secs)?;
         let prohibits_time =
             |(_, restriction): (_, &Restriction)| restriction.prohibits_time(now_secs);
