@@ -14,6 +14,9 @@ OLDEST_ENVOY_VERSION := 1.36.2
 OLDEST_ENVOY := .tools/envoy-$(OLDEST_ENVOY_VERSION)
 WASM_OPT := .tools/npm/node_modules/.bin/wasm-opt
 WASM_RUNNER := .tools/bin/wasm-bindgen-test-runner
+# A server and a client of other authors, which `vkey mcp` is tested between.
+MCP_SERVER := .tools/mcp/node_modules/@modelcontextprotocol/server-everything/dist/index.js
+MCP_CLIENT := .tools/venv-mcp
 
 # Wherever cargo puts things otherwise, the results are where the README says.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -24,12 +27,11 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) wasm-runner ## Install all that the other targets need (they also do so themselves)
+setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) wasm-runner $(MCP_SERVER) $(MCP_CLIENT)/installed ## Install all that the other targets need (they also do so themselves)
 
 .PHONY: build
-build: rust $(WASM_OPT) ## Build target/release/vkey and the module target/vkey.wasm (POLICY=PATH: another upstream-TLS policy)
-	cargo build --release
-	@tools/build-wasm.sh target/vkey.wasm
+build: module ## Build the module target/vkey.wasm and target/release/vkey, which carries it (POLICY=PATH: another upstream-TLS policy)
+	cargo build --locked --release
 
 .PHONY: run
 run: build $(ENVOY) ## Start Envoy with envoy.yaml and print a key to try
@@ -41,15 +43,16 @@ demo: ## Walk through the gate that `make run` holds open in another terminal
 	@tools/demo.sh
 
 .PHONY: test
-test: lint build build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) wasm-runner ## Run every check and every test
+test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) wasm-runner $(MCP_SERVER) $(MCP_CLIENT)/installed ## Run every check and every test
 	@tools/setup.sh python3
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm \
-	VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm cargo test
+	VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm \
+	VKEY_TEST_MCP_SERVER=$(CURDIR)/$(MCP_SERVER) VKEY_TEST_MCP_CLIENT=$(CURDIR)/$(MCP_CLIENT)/bin/python cargo test --features compiler
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(WASM_RUNNER) \
 	cargo test --no-default-features --target wasm32-unknown-unknown --test vectors
-	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --features compiler
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh check
 	@tools/setup.sh python3
@@ -62,14 +65,19 @@ mutants: rust ## Break limits and gates on purpose, one way at a time, and see t
 	@tools/mutants.py
 
 .PHONY: memory
-memory: build $(ENVOY) ## Measure how many bytes a key takes in the proxy, with 100 000 of them
+memory: module $(ENVOY) ## Measure how many bytes a key takes in the proxy, with 100 000 of them
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	cargo test --quiet --test envoy -- --exact memory::a_key_takes_at_most_400_bytes --nocapture
+	cargo test --quiet --features compiler --test envoy -- --exact memory::a_key_takes_at_most_400_bytes --nocapture
+
+.PHONY: lines
+lines: module ## Send a million lines through `vkey run` and see that its memory does not grow
+	VKEY_RUN_LINES=1000000 cargo test --quiet --features compiler --test command -- \
+	--exact run::memory_does_not_grow_with_the_lines --nocapture
 
 .PHONY: latency
-latency: build $(ENVOY) $(OLDEST_ENVOY) ## Measure what the gate of a cluster adds to the time that a request takes
+latency: module $(ENVOY) $(OLDEST_ENVOY) ## Measure what the gate of a cluster adds to the time that a request takes
 	VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	cargo test --quiet --test envoy -- --exact upstream_latency::the_gate_adds_little --nocapture
+	cargo test --quiet --features compiler --test envoy -- --exact upstream_latency::the_gate_adds_little --nocapture
 
 .PHONY: bench-core
 bench-core: rust ## Count what the core does, against the baseline (ACCEPT=1: make it that; PROFILE=SCENARIO: show functions)
@@ -82,17 +90,17 @@ bench-compare: rust ## Show what the core does more or less of than at BASE=REVI
 	@tools/bench-core.sh compare "$(BASE)"
 
 .PHONY: bench
-bench: build build-noop $(ENVOY) ## Measure what a request costs beside Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
+bench: module build-noop $(ENVOY) ## Measure what a request costs beside Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
 	@tools/setup.sh $(if $(COUNT),callgrind,wrk)
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm cargo bench --quiet --profile dev --bench envoy -- \
+	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm cargo bench --quiet --profile dev --features compiler --bench envoy -- \
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES),--cases $(CASES)) \
 	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count)
 
 .PHONY: lint
 lint: rust ## Check format and lints
 	cargo fmt --all --check
-	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets -- -D warnings
+	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets --features vkey/compiler -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
 	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
@@ -102,7 +110,7 @@ fmt: rust ## Format the sources
 	cargo fmt --all
 
 .PHONY: istio
-istio: build ## Write target/istio/wasmplugin.yaml with the checksum of the built module
+istio: module ## Write target/istio/wasmplugin.yaml with the checksum of the built module
 	@mkdir -p target/istio
 	@sum=$$(sha256sum < target/vkey.wasm) && \
 	sed "s/^  sha256: .*/  sha256: \"$${sum%% *}\"/" filters/vkey/deploy/istio/wasmplugin.yaml \
@@ -112,6 +120,12 @@ istio: build ## Write target/istio/wasmplugin.yaml with the checksum of the buil
 .PHONY: clean
 clean: ## Remove what was built (the installed tools stay in .tools)
 	cargo clean
+
+# The module, and what the command carries of it.
+.PHONY: module
+module: rust $(WASM_OPT)
+	@tools/build-wasm.sh target/vkey.wasm
+	@tools/precompile.sh target/vkey.wasm target/vkey.cwasm
 
 # The module with faults that the tests switch on; never shipped.
 .PHONY: build-faults
@@ -146,6 +160,12 @@ wasm-runner:
 
 $(WASM_OPT): tools/package.json tools/package-lock.json
 	@tools/setup.sh wasm-opt $@
+
+$(MCP_SERVER): tools/mcp/package.json tools/mcp/package-lock.json
+	@tools/setup.sh mcp-server $@
+
+$(MCP_CLIENT)/installed: tools/mcp/requirements.txt
+	@tools/setup.sh mcp-client $(MCP_CLIENT)
 
 $(PINNED_ENVOY):
 	@tools/setup.sh envoy $(ENVOY_VERSION) $@

@@ -1,8 +1,10 @@
-//! Finds the upstream-TLS policy that is compiled in; the module's own build script checks it.
+//! Finds the upstream-TLS policy that is compiled in; the module's own build script checks it. And the
+//! module that the command carries, which `make build` compiles first.
 
 #![allow(clippy::print_stdout, reason = "a build script talks to cargo by printing")]
 #![allow(clippy::disallowed_methods, reason = "a build script is an edge")]
 
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 fn main() {
@@ -13,4 +15,19 @@ fn main() {
     let policy = Path::new(&root).join(policy);
     println!("cargo::rerun-if-changed={}", policy.display());
     println!("cargo::rustc-env=VKEY_UPSTREAM_TLS_POLICY={}", policy.display());
+    println!("cargo::rustc-env=VKEY_TARGET={}", std::env::var("TARGET").unwrap_or_default());
+    if std::env::var_os("CARGO_FEATURE_CLI").is_some() {
+        show_module(&Path::new(&root).join("target"));
+    }
+}
+
+/// A command without the module can be built too: it includes a file that is empty.
+fn show_module(folder: &Path) {
+    let module = folder.join("vkey.cwasm");
+    let made = fs::create_dir_all(folder)
+        .and_then(|()| OpenOptions::new().create(true).append(true).open(&module));
+    if let Err(error) = made {
+        println!("cargo::error={}: {error}", module.display());
+    }
+    println!("cargo::rustc-env=VKEY_MODULE={}", module.display());
 }

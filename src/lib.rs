@@ -18,7 +18,7 @@
 //! replies and [`audit`] writes it down. Limits are [`limit`]s by [`gcra`] and [`quota`], what is used
 //! of them stands in a [`ledger`], what is left in an [`allowance`]. [`anomaly`] and [`failures`] raise
 //! alerts, [`usage`] tells a key of its counts, and [`record`] is the form of all that is kept. Around
-//! it stands [`host`], the seam to a proxy.
+//! it stands [`host`], the seam to a proxy; `vm` runs the built module over it.
 
 pub mod access;
 pub mod allowance;
@@ -52,3 +52,5 @@ pub mod time;
 pub mod token;
 pub mod upstream_tls;
 pub mod usage;
+#[cfg(feature = "vm")]
+pub mod vm;

@@ -15,7 +15,7 @@ folder=target
 if [ $# -gt 0 ] || [ -n "${POLICY:-}" ]; then
     folder=target/$(basename "$output" .wasm)
 fi
-raw=$folder/wasm32-wasip1/release/${package//-/_}.wasm
+raw=$folder/wasm32-wasip1/module/${package//-/_}.wasm
 optimised_from=${output%.wasm}.raw.wasm
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 sysroot=$(rustc --print sysroot)
@@ -30,7 +30,7 @@ for registry in "$cargo_home"/registry/src/*/; do
 done
 flags=$(printf -- '--remap-path-prefix=%s\x1f' "${remaps[@]}")
 CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
-    cargo build --locked --release -p "$package" --target wasm32-wasip1 --target-dir "$folder" "$@"
+    cargo build --locked --profile module -p "$package" --target wasm32-wasip1 --target-dir "$folder" "$@"
 
 # Cargo knows best whether a source has changed; the optimiser runs when its result has.
 if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw" "$optimised_from"; then

@@ -1,0 +1,306 @@
+//! A VM: one instance of a module, and its callbacks.
+
+use std::fmt;
+use std::time::Duration;
+
+use wasmtime::{Instance, Store, Trap, TypedFunc, WasmParams, WasmResults};
+
+use crate::host::{Action, MemoryHost};
+
+use super::module::Module;
+use super::state::State;
+
+/// The root context: there is one plugin in a VM.
+const ROOT: u32 = 1;
+
+/// `proxy_action_t`: the request goes on.
+const CONTINUE: u32 = 0;
+
+/// One instance of a module. Once it has failed, every callback fails.
+pub struct Vm {
+    store: Store<State>,
+    callbacks: Callbacks,
+    deadline: Duration,
+    deadline_ticks: u64,
+    /// One deadline holds for several callbacks.
+    shared_deadline: bool,
+    last_context: u32,
+    failure: Option<Failure>,
+}
+
+/// A context of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContextId(u32);
+
+/// Why a VM is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A callback took longer than it may.
+    Deadline(Duration),
+    /// It wanted more memory than it may have, and could not do without.
+    Memory,
+    /// Its exports are not what they should be.
+    Exports(String),
+    /// It trapped.
+    Trap(String),
+}
+
+/// The callbacks that the module has. What it does not have it does not want to know.
+struct Callbacks {
+    context_create: Option<TypedFunc<(u32, u32), ()>>,
+    vm_start: Option<TypedFunc<(u32, u32), u32>>,
+    configure: Option<TypedFunc<(u32, u32), u32>>,
+    request_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
+    request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
+    response_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
+    tick: Option<TypedFunc<u32, ()>>,
+    log: Option<TypedFunc<u32, ()>>,
+    delete: Option<TypedFunc<u32, ()>>,
+}
+
+// === impl Vm ===
+
+impl Vm {
+    /// Starts a VM; `root` answers the host calls of its root context, `environment` is what the module
+    /// sees of one.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when the module does not start.
+    pub fn start(
+        module: &Module,
+        root: MemoryHost,
+        environment: &[(String, String)],
+    ) -> Result<Self, Failure> {
+        let limits = module.limits;
+        let state = State::new(environment, limits.memory_bytes);
+        let mut store = Store::new(module.instance.module().engine(), state);
+        store.limiter(|state| state);
+        store.set_epoch_deadline(limits.ticks());
+        store.data_mut().hosts.insert(ROOT, root);
+        store.data_mut().current = ROOT;
+        let failure = |store: &Store<State>, error| Failure::of(store, error, limits.deadline);
+        let instance = module.instance.instantiate(&mut store);
+        let instance = instance.map_err(|error| failure(&store, error))?;
+        let callbacks = Callbacks::find(&mut store, instance)?;
+        let mut vm = Self {
+            store,
+            callbacks,
+            deadline: limits.deadline,
+            deadline_ticks: limits.ticks(),
+            shared_deadline: false,
+            last_context: ROOT,
+            failure: None,
+        };
+        let initialize = optional::<(), ()>(&mut vm.store, instance, "_initialize")?;
+        vm.call(ROOT, initialize, (), ())?;
+        vm.call(ROOT, vm.callbacks.context_create.clone(), (ROOT, 0), ())?;
+        vm.call(ROOT, vm.callbacks.vm_start.clone(), (ROOT, 0), 1)?;
+        Ok(vm)
+    }
+
+    /// Puts a configuration in force; `false` when the module says that it is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when the VM is no more. So it is with all callbacks.
+    pub fn configure(&mut self, configuration: &[u8]) -> Result<bool, Failure> {
+        self.store.data_mut().configuration = configuration.to_vec();
+        let len = u32::try_from(configuration.len()).unwrap_or(u32::MAX);
+        let accepted = self.call(ROOT, self.callbacks.configure.clone(), (ROOT, len), 1)?;
+        Ok(accepted != 0)
+    }
+
+    /// Makes callbacks that have no more time together than else each of them has.
+    pub fn within_one_deadline<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.store.set_epoch_deadline(self.deadline_ticks);
+        self.shared_deadline = true;
+        let done = act(self);
+        self.shared_deadline = false;
+        done
+    }
+
+    /// Opens a context for a request, whose host calls `host` answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn open(&mut self, host: MemoryHost) -> Result<ContextId, Failure> {
+        self.last_context = self.last_context.wrapping_add(1).max(ROOT + 1);
+        let id = self.last_context;
+        self.store.data_mut().hosts.insert(id, host);
+        self.call(id, self.callbacks.context_create.clone(), (id, ROOT), ())?;
+        Ok(ContextId(id))
+    }
+
+    /// Shows the headers of the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn on_request_headers(
+        &mut self,
+        ContextId(id): ContextId,
+        end_of_stream: bool,
+    ) -> Result<Action, Failure> {
+        let count =
+            self.host(ContextId(id)).and_then(|host| Some(host.headers.borrow().as_ref()?.len()));
+        let count = u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX);
+        let callback = self.callbacks.request_headers.clone();
+        self.call(id, callback, (id, count, end_of_stream.into()), CONTINUE).map(action)
+    }
+
+    /// Shows `bytes` more of the request's body.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn on_request_body(
+        &mut self,
+        ContextId(id): ContextId,
+        bytes: u32,
+        end_of_stream: bool,
+    ) -> Result<Action, Failure> {
+        let callback = self.callbacks.request_body.clone();
+        self.call(id, callback, (id, bytes, end_of_stream.into()), CONTINUE).map(action)
+    }
+
+    /// Shows the headers of the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn on_response_headers(&mut self, ContextId(id): ContextId) -> Result<Action, Failure> {
+        let callback = self.callbacks.response_headers.clone();
+        self.call(id, callback, (id, 0, 0), CONTINUE).map(action)
+    }
+
+    /// Reports the end of the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn on_log(&mut self, ContextId(id): ContextId) -> Result<(), Failure> {
+        self.call(id, self.callbacks.log.clone(), id, ())
+    }
+
+    /// Calls the root context back, as it asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn on_tick(&mut self) -> Result<(), Failure> {
+        self.call(ROOT, self.callbacks.tick.clone(), ROOT, ())
+    }
+
+    /// Closes a context and gives its host back.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn close(&mut self, ContextId(id): ContextId) -> Result<Option<MemoryHost>, Failure> {
+        self.call(id, self.callbacks.delete.clone(), id, ())?;
+        Ok(self.store.data_mut().hosts.remove(&id))
+    }
+
+    /// The host of a context that is open.
+    pub fn host(&self, ContextId(id): ContextId) -> Option<&MemoryHost> {
+        self.store.data().hosts.get(&id)
+    }
+
+    /// The host of the root context.
+    pub fn root(&self) -> Option<&MemoryHost> {
+        self.host(ContextId(ROOT))
+    }
+
+    /// Calls back, for a context. Without the callback it comes to `default`.
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        context: u32,
+        callback: Option<TypedFunc<P, R>>,
+        params: P,
+        default: R,
+    ) -> Result<R, Failure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let Some(callback) = callback else {
+            return Ok(default);
+        };
+        let state = self.store.data_mut();
+        (state.current, state.wanted_more_memory) = (context, false);
+        if !self.shared_deadline {
+            self.store.set_epoch_deadline(self.deadline_ticks);
+        }
+        callback.call(&mut self.store, params).map_err(|error| {
+            let failure = Failure::of(&self.store, error, self.deadline);
+            self.failure.insert(failure).clone()
+        })
+    }
+}
+
+fn action(number: u32) -> Action {
+    if number == CONTINUE { Action::Continue } else { Action::Pause }
+}
+
+// === impl Callbacks ===
+
+impl Callbacks {
+    fn find(store: &mut Store<State>, instance: Instance) -> Result<Self, Failure> {
+        let memory = instance.get_memory(&mut *store, "memory");
+        let memory = memory.ok_or_else(|| Failure::Exports("no memory".to_owned()))?;
+        let allocate = optional(store, instance, "proxy_on_memory_allocate")?;
+        let allocate =
+            allocate.ok_or_else(|| Failure::Exports("no proxy_on_memory_allocate".to_owned()))?;
+        store.data_mut().guest = Some((memory, allocate));
+        Ok(Self {
+            context_create: optional(store, instance, "proxy_on_context_create")?,
+            vm_start: optional(store, instance, "proxy_on_vm_start")?,
+            configure: optional(store, instance, "proxy_on_configure")?,
+            request_headers: optional(store, instance, "proxy_on_request_headers")?,
+            request_body: optional(store, instance, "proxy_on_request_body")?,
+            response_headers: optional(store, instance, "proxy_on_response_headers")?,
+            tick: optional(store, instance, "proxy_on_tick")?,
+            log: optional(store, instance, "proxy_on_log")?,
+            delete: optional(store, instance, "proxy_on_delete")?,
+        })
+    }
+}
+
+/// An export of that name, if there is one; it must have the form that the ABI gives it.
+fn optional<P: WasmParams, R: WasmResults>(
+    store: &mut Store<State>,
+    instance: Instance,
+    name: &str,
+) -> Result<Option<TypedFunc<P, R>>, Failure> {
+    let found = instance.get_export(&mut *store, name);
+    let function = found.and_then(wasmtime::Extern::into_func);
+    let typed = function.map(|function| function.typed(&*store));
+    typed.transpose().map_err(|error| Failure::Exports(format!("{name}: {error:#}")))
+}
+
+// === impl Failure ===
+
+impl Failure {
+    #[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped by")]
+    fn of(store: &Store<State>, error: wasmtime::Error, deadline: Duration) -> Self {
+        if error.downcast_ref() == Some(&Trap::Interrupt) {
+            Self::Deadline(deadline)
+        } else if store.data().wanted_more_memory {
+            Self::Memory
+        } else {
+            Self::Trap(error.root_cause().to_string())
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadline(limit) => write!(f, "the module ran for longer than {limit:?}"),
+            Self::Memory => f.write_str("the module wants more memory than it may have"),
+            Self::Exports(problem) => write!(f, "the module's exports are unusable: {problem}"),
+            Self::Trap(trap) => write!(f, "the module trapped: {trap}"),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The embedded host and modules that do what the built one never does.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report"
+)]
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vkey::config::{Dialect, Level};
+use vkey::host::{Action, MemoryHost, MemoryStore, SharedData as _};
+use vkey::vm::{Answer, Failure, Limits, Module, Opened, Setup, StartError, Unusable, Vm, Worker};
+
+/// A module whose request headers callback is `body`; `$say` logs the letter of a status, `A` for 0.
+fn source(imports: &str, body: &str, rest: &str) -> String {
+    format!(
+        r#"(module
+            (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+            {imports}
+            (memory (export "memory") 1)
+            (global $free (mut i32) (i32.const 4096))
+            (func (export "proxy_abi_version_0_2_1"))
+            (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
+                (global.get $free)
+                (global.set $free (i32.add (global.get $free) (local.get $size))))
+            (func $say (param $status i32)
+                (i32.store8 (i32.const 0) (i32.add (local.get $status) (i32.const 65)))
+                (drop (call $log (i32.const 2) (i32.const 0) (i32.const 1))))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                {body} (i32.const 0))
+            {rest})"#
+    )
+}
+
+fn compile(source: &str) -> Result<Module, Unusable> {
+    let limits = Limits { deadline: Duration::from_millis(200), memory_bytes: 1 << 20 };
+    Module::compile(&wat::parse_str(source).unwrap(), limits)
+}
+
+fn unusable(source: &str) -> String {
+    let Err(unusable) = compile(source) else { panic!("it can be run: {source}") };
+    unusable.to_string()
+}
+
+fn host() -> MemoryHost {
+    MemoryHost::new(MemoryStore::new(Dialect::Envoy))
+}
+
+fn start(source: &str) -> Result<Vm, Failure> {
+    let env = [("NAME".to_owned(), "value".to_owned()), ("OTHER".to_owned(), "2".to_owned())];
+    Vm::start(&compile(source).unwrap(), host(), &env)
+}
+
+/// What the module says when it is shown a request, and how that ends.
+fn ask(source: &str, request: MemoryHost) -> (String, Result<Action, Failure>) {
+    let mut vm = start(source).unwrap();
+    let id = vm.open(request).unwrap();
+    let done = vm.on_request_headers(id, true);
+    let host = vm.host(id).unwrap();
+    let said = host.log.borrow().iter().map(|(_, text)| text.clone()).collect();
+    (said, done)
+}
+
+fn failure(body: &str) -> Failure {
+    ask(&source("", body, ""), host()).1.unwrap_err()
+}
+
+#[track_caller]
+fn says(error: &impl Display, part: &str) {
+    assert!(error.to_string().contains(part), "{error} lacks {part}");
+}
+
+#[test]
+fn what_is_no_module_of_this_host_is_said_to_be_so() {
+    let limits = Limits::default();
+    let Err(invalid) = Module::compile(b"\0asm garbage", limits) else { panic!("garbage runs") };
+    says(&invalid, "no code for this machine");
+    says(&unusable("(module)"), "proxy_abi_version_0_2_1");
+    let unknown = r#"(import "env" "proxy_http_call" (func (param i32) (result i32)))"#;
+    says(&unusable(&source(unknown, "", "")), "proxy_http_call");
+    let other_form = r#"(import "env" "proxy_get_property" (func (param i64) (result i32)))"#;
+    says(&unusable(&source(other_form, "", "")), "proxy_get_property");
+    let file = r#"(import "wasi_snapshot_preview1" "path_open" (func))"#;
+    says(&unusable(&source(file, "", "")), "path_open");
+}
+
+#[test]
+fn exports_in_another_form_are_named() {
+    for (rest, name) in [
+        (r#"(func (export "proxy_on_log"))"#, "proxy_on_log"),
+        (r#"(func (export "proxy_on_configure") (param i32 i32))"#, "proxy_on_configure"),
+        (r#"(func (export "_initialize") (result i32) (i32.const 0))"#, "_initialize"),
+    ] {
+        let Err(failure) = start(&source("", "", rest)) else { panic!("{name} is taken") };
+        says(&failure, name);
+    }
+    let without = r#"(module (func (export "proxy_abi_version_0_2_1")))"#;
+    says(&start(without).err().unwrap(), "no memory");
+    let without =
+        r#"(module (func (export "proxy_abi_version_0_2_1")) (memory (export "memory") 1))"#;
+    says(&start(without).err().unwrap(), "proxy_on_memory_allocate");
+}
+
+#[test]
+fn a_vm_that_has_trapped_answers_nothing_more() {
+    let mut vm = start(&source("", "(unreachable)", "")).unwrap();
+    let (one, other) = (vm.open(host()).unwrap(), vm.open(host()).unwrap());
+    let trap = vm.on_request_headers(one, true).unwrap_err();
+    says(&trap, "unreachable");
+    assert_eq!(vm.on_log(other), Err(trap.clone()));
+    assert_eq!(vm.open(host()).unwrap_err(), trap);
+    assert_eq!(vm.configure(b"{}"), Err(trap));
+}
+
+#[test]
+fn a_callback_has_a_deadline_also_in_its_allocations() {
+    let most = Duration::from_millis(200);
+    assert_eq!(failure("(loop (br 0))"), Failure::Deadline(most));
+    let allocating = source(
+        r#"(import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))"#,
+        r#"(call $say (call $get (i32.const 16) (i32.const 1) (i32.const 8) (i32.const 12)))"#,
+        r#"(data (i32.const 16) "p")"#,
+    );
+    let endless = allocating.replace("(global.get $free)\n", "(loop (br 0)) (global.get $free)\n");
+    assert_ne!(endless, allocating);
+    let request = host();
+    request.show("p", "value");
+    assert_eq!(ask(&endless, request).1, Err(Failure::Deadline(most)));
+}
+
+#[test]
+fn a_deadline_can_hold_for_several_callbacks() {
+    // Some 20 million turns, of which a callback may make any number within its own deadline.
+    let turns = "(local $n i32) (loop (local.set $n (i32.add (local.get $n) (i32.const 1))) \
+                 (br_if 0 (i32.lt_u (local.get $n) (i32.const 20000000))))";
+    let mut vm = start(&source("", turns, "")).unwrap();
+    let id = vm.open(host()).unwrap();
+    let alone = (0..200).all(|_| vm.on_request_headers(id, true).is_ok());
+    assert!(alone, "a callback alone takes too long on this machine");
+    let together = vm.within_one_deadline(|vm| {
+        (0..200).try_for_each(|_| vm.on_request_headers(id, true).map(|_| ()))
+    });
+    assert_eq!(together, Err(Failure::Deadline(Duration::from_millis(200))));
+}
+
+#[test]
+fn memory_has_a_cap_and_a_stack_an_end() {
+    let grow = "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then (unreachable)))";
+    assert_eq!(failure(grow), Failure::Memory);
+    let within = "(if (i32.eq (memory.grow (i32.const 10)) (i32.const -1)) (then (unreachable)))";
+    assert_eq!(ask(&source("", within, ""), host()).1, Ok(Action::Continue));
+    let deep = source("", "(call $deep)", "(func $deep (call $deep))");
+    says(&ask(&deep, host()).1.unwrap_err(), "stack");
+    let huge =
+        r#"(module (func (export "proxy_abi_version_0_2_1")) (memory (export "memory") 17))"#;
+    assert!(start(huge).is_err());
+}
+
+/// Statuses: `A` 0, `B` 1 not found, `C` 2 bad argument, `G` 6 invalid address, `I` 8 mismatch, `M` 12.
+#[test]
+fn host_calls_with_wrong_arguments_are_answered_with_a_status() {
+    let get =
+        r#"(import "env" "proxy_get_property" (func $f (param i32 i32 i32 i32) (result i32)))"#;
+    let value = r#"(import "env" "proxy_get_header_map_value"
+        (func $f (param i32 i32 i32 i32 i32) (result i32)))"#;
+    let add = r#"(import "env" "proxy_add_header_map_value"
+        (func $f (param i32 i32 i32 i32 i32) (result i32)))"#;
+    let buffer = r#"(import "env" "proxy_get_buffer_bytes"
+        (func $f (param i32 i32 i32 i32 i32) (result i32)))"#;
+    let set = r#"(import "env" "proxy_set_shared_data"
+        (func $f (param i32 i32 i32 i32 i32) (result i32)))"#;
+    let enter =
+        r#"(import "env" "proxy_set_effective_context" (func $f (param i32) (result i32)))"#;
+    let metric =
+        r#"(import "env" "proxy_increment_metric" (func $f (param i32 i64) (result i32)))"#;
+    let define = r#"(import "env" "proxy_define_metric"
+        (func $f (param i32 i32 i32 i32) (result i32)))"#;
+    let reply = r#"(import "env" "proxy_send_local_response"
+        (func $f (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))"#;
+    for (import, arguments, status) in [
+        (get, "16 1 8 12", 'A'),
+        (get, "17 1 8 12", 'B'),
+        (get, "24 2 8 12", 'C'),     // no UTF-8
+        (get, "-1 1 8 12", 'G'),     // an address past the end
+        (get, "16 -1 8 12", 'G'),    // a length past the end
+        (get, "16 1 65533 12", 'G'), // a receiver that is not all inside
+        (get, "16 1 8 -4", 'G'),
+        (value, "0 16 1 8 12", 'B'), // no such header
+        (value, "7 16 1 8 12", 'C'), // no such map
+        (add, "0 16 1 17 1", 'A'),
+        (add, "2 16 1 17 1", 'C'), // not a map to add to
+        (add, "0 16 1 24 2", 'C'),
+        (buffer, "7 0 99 8 12", 'A'),
+        (buffer, "7 1 99 8 12", 'C'), // starts past the end
+        (buffer, "0 1 2 8 12", 'A'),
+        (buffer, "3 0 1 8 12", 'C'), // no such buffer
+        (set, "16 1 17 1 0", 'A'),
+        (set, "18 1 17 1 7", 'I'), // there with another value
+        (enter, "2", 'A'),
+        (enter, "77", 'C'),
+        (define, "0 16 1 8", 'A'),
+        (define, "2 16 1 8", 'C'), // a histogram
+        (define, "0 16 1 -2", 'G'),
+        (reply, "403 16 1 17 1 0 0 -1", 'A'),
+        (reply, "70000 16 1 17 1 0 0 -1", 'C'),
+        (reply, "403 16 1 17 1 16 3 -1", 'C'), // no header map
+    ] {
+        let push: String =
+            arguments.split(' ').map(|argument| format!("(i32.const {argument}) ")).collect();
+        let body = format!("(call $say (call $f {push}))");
+        let data = r#"(data (i32.const 16) "pqr") (data (i32.const 24) "\ff\fe")"#;
+        let request = host();
+        request.show("p", "value");
+        request.body.replace(b"body".to_vec());
+        request.store().set_shared_data("r", b"1", 0).unwrap();
+        let said = ask(&source(import, &body, data), request);
+        assert_eq!(said, (status.to_string(), Ok(Action::Continue)), "{import} {arguments}");
+    }
+    let by = |by| format!("(call $say (call $f (i32.const 5) (i64.const {by})))");
+    assert_eq!(ask(&source(metric, &by(1), ""), host()).0, "B");
+    assert_eq!(ask(&source(metric, &by(-1), ""), host()).0, "C");
+}
+
+#[test]
+fn what_is_handed_over_arrives_where_the_module_wants_it() {
+    let get =
+        r#"(import "env" "proxy_get_property" (func $f (param i32 i32 i32 i32) (result i32)))"#;
+    let body = "(drop (call $f (i32.const 16) (i32.const 1) (i32.const 8) (i32.const 12)))
+        (drop (call $log (i32.const 3) (i32.load (i32.const 8)) (i32.load (i32.const 12))))";
+    let text = source(get, body, r#"(data (i32.const 16) "p")"#);
+    let request = host();
+    request.show("p", "the value");
+    assert_eq!(ask(&text, request).0, "the value");
+    for nowhere in ["(i32.const 0)", "(i32.const 65530)", "(i32.const -1)"] {
+        let lost = text.replacen("(global.get $free)", nowhere, 1);
+        let lost = lost.replace("(drop (call $f ", "(call $say (call $f ");
+        let request = host();
+        request.show("p", "the value");
+        assert!(ask(&lost, request).0.starts_with('G'), "{nowhere}");
+    }
+}
+
+#[test]
+fn the_standard_librarys_calls_are_there() {
+    let sizes = r#"(import "wasi_snapshot_preview1" "environ_sizes_get"
+            (func $sizes (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))"#;
+    let body = "(drop (call $sizes (i32.const 8) (i32.const 12)))
+        (call $say (i32.load (i32.const 8)))
+        (drop (call $get (i32.const 32) (i32.const 64)))
+        (drop (call $log (i32.const 2) (i32.load (i32.const 36)) (i32.const 7)))
+        (drop (call $log (i32.const 2) (i32.load (i32.const 32)) (i32.load (i32.const 12))))
+        (call $say (call $get (i32.const -4) (i32.const 64)))";
+    let (said, _) = ask(&source(sizes, body, ""), host());
+    assert_eq!(said, "COTHER=2NAME=value\0OTHER=2\0V", "two variables, then a bad address");
+
+    let write = r#"(import "wasi_snapshot_preview1" "fd_write"
+        (func $write (param i32 i32 i32 i32) (result i32)))"#;
+    let call = |file: &str, parts: &str| {
+        format!(
+            "(call $say (call $write (i32.const {file}) (i32.const 32) (i32.const {parts}) (i32.const 8)))"
+        )
+    };
+    let data = r#"(data (i32.const 16) "why") (data (i32.const 32) "\10\00\00\00\03\00\00\00")"#;
+    assert_eq!(ask(&source(write, &call("2", "1"), data), host()).0, "whyA");
+    assert_eq!(ask(&source(write, &call("5", "1"), data), host()).0, "I", "no such file");
+    assert_eq!(ask(&source(write, &call("2", "-1"), data), host()).0, "V", "no such parts");
+
+    let exit = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
+    let (_, done) = ask(&source(exit, "(call $exit (i32.const 3))", ""), host());
+    says(&done.unwrap_err(), "exited with code 3");
+}
+
+// === workers ===
+
+fn setup() -> Arc<Setup> {
+    let store = MemoryStore::new(Dialect::Envoy);
+    Arc::new(Setup { configuration: b"{}".to_vec(), environment: Vec::new(), store })
+}
+
+/// A module that traps on a request with a property `p`, counts VMs in shared data, and says so at start.
+fn fragile() -> String {
+    source(
+        r#"(import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))"#,
+        "(if (i32.eqz (call $get (i32.const 16) (i32.const 1) (i32.const 8) (i32.const 12)))
+            (then (drop (call $log (i32.const 4) (i32.const 17) (i32.const 4))) (unreachable)))",
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (drop (call $log (i32.const 2) (i32.const 17) (i32.const 4)))
+            (i32.const 1))
+        (data (i32.const 16) "plast")"#,
+    )
+}
+
+#[test]
+fn after_a_failure_the_next_request_meets_a_new_vm() {
+    let setup = setup();
+    let mut worker = Worker::start(compile(&fragile()).unwrap(), Arc::clone(&setup), 7).unwrap();
+    assert_eq!(worker.take_log(), [(Level::Info, "last".to_owned())]);
+    let Opened::Forwarded(first) = worker.open(host()).unwrap() else { panic!("held") };
+    let bad = host();
+    bad.show("p", "value");
+    says(&worker.open(bad).unwrap_err(), "unreachable");
+    // The request that was under way is lost with the VM, which a new one does not know.
+    assert!(worker.close(first, &Answer::default()).unwrap().is_none());
+    assert_eq!(worker.take_log(), [(Level::Info, "last".to_owned())], "a VM was started");
+    let Opened::Forwarded(next) = worker.open(host()).unwrap() else { panic!("held") };
+    let answer = Answer { status: Some(200), bytes: Some(3), now_ns: 9 };
+    let ended = worker.close(next, &answer).unwrap().unwrap();
+    assert_eq!((ended.host.status.get(), ended.withheld), (Some(200), false));
+    assert_eq!(worker.take_log(), [], "and only that");
+}
+
+#[test]
+fn a_request_that_is_held_with_no_more_to_come_does_not_go_on() {
+    let held = source("", "(return (i32.const 1))", "");
+    let mut worker = Worker::start(compile(&held).unwrap(), setup(), 0).unwrap();
+    assert!(matches!(worker.open(host()), Ok(Opened::Held(_))));
+    // Whoever wants the body gets it, and decides then.
+    let body = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+        (i32.ne (local.get 1) (i32.const 4)))"#;
+    let wants_body = source("", "(return (i32.const 1))", body);
+    let mut worker = Worker::start(compile(&wants_body).unwrap(), setup(), 0).unwrap();
+    let with_body = |text: &str| {
+        let request = host();
+        request.body.replace(text.into());
+        request
+    };
+    assert!(matches!(worker.open(with_body("good")), Ok(Opened::Forwarded(_))));
+    assert!(matches!(worker.open(with_body("other")), Ok(Opened::Held(_))));
+}
+
+#[test]
+fn a_configuration_that_is_refused_starts_no_worker() {
+    let refusing =
+        fragile().replace("(i32.const 1))\n        (data", "(i32.const 0))\n        (data");
+    assert_ne!(refusing, fragile());
+    match Worker::start(compile(&refusing).unwrap(), setup(), 0) {
+        Err(StartError::Refused(log)) => assert_eq!(log, [(Level::Info, "last".to_owned())]),
+        other => panic!("{:?}", other.err()),
+    }
+    let trapping = source(
+        "",
+        "",
+        r#"(func (export "proxy_on_vm_start") (param i32 i32) (result i32) (unreachable))"#,
+    );
+    let failed = Worker::start(compile(&trapping).unwrap(), setup(), 0);
+    assert!(matches!(failed, Err(StartError::Failed(Failure::Trap(_)))));
+}

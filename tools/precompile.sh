@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# precompile.sh MODULE OUTPUT: compiles a wasm module for the command's embedded host. The compiler is built without
+# optimisation, which is quick; the code that it makes is optimised all the same.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+module=$1
+output=$2
+cargo build --locked --features compiler --bin precompile
+# What the result depends on: the module, the engine, and how that is configured.
+from=$(cat "$module" src/vm/module.rs <(sed -n '/^name = "wasmtime"$/,/^$/p' Cargo.lock) | sha256sum)
+if [ ! -s "$output" ] || [ "$(cat "$output.from" 2>/dev/null)" != "$from" ]; then
+    target/debug/precompile "$module" "$output"
+    echo "$from" > "$output.from"
+fi
+echo "$output: $(wc -c < "$output") bytes, compiled from $module"
