@@ -44,7 +44,7 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     let Command::Check(Args { file, config, env }) = command;
     // clap lets through exactly one of the two.
     let path = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
-    let summary = match input::role_config(&path)? {
+    let summary = match input::role_config(&path)?.1 {
         RoleConfig::UpstreamTls(config) => upstream_summary(&config),
         RoleConfig::Gate(config) => {
             let summary = summary(&config);

@@ -1,6 +1,7 @@
 //! What can go wrong in the command, and what it exits with.
 
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{error, fmt, io};
 
 use crate::config::NotReady;
@@ -9,8 +10,10 @@ use crate::json::Invalid;
 use crate::keyring::InvalidSecret;
 use crate::ledger::MAX_CHILD_LIMITS;
 use crate::token::{CannotAttenuate, MAX_TOKEN_BYTES};
+use crate::vm::{StartError, Unusable};
 
 use super::gate::{ADMIN, Failure};
+use super::output::sentence;
 use super::tls::Unreadable;
 
 /// What the command exits with. Scripts depend on the numbers.
@@ -35,6 +38,8 @@ pub(super) enum Error {
     Admin(Failure),
     /// What it answers would cross a network unencrypted.
     AdminCleartext,
+    /// The audit lines cannot be written.
+    Audit(io::Error),
     /// A bound of the key format stops an attenuation.
     Attenuate(CannotAttenuate),
     /// Authorities for a connection that has no certificate.
@@ -70,10 +75,14 @@ pub(super) enum Error {
     Malformed,
     /// The key would never be valid, or for longer than there are dates.
     Lifetime,
+    /// The module that is built in cannot be run.
+    Module(Unusable),
     /// A configuration of Envoy has no cluster.
     NoClusters(Given),
     /// What was read is no configuration of Envoy.
     NoEnvoyConfiguration(Given),
+    /// The configuration is that of a cluster's gate.
+    NoGate,
     /// No ring to mint with.
     NoRing(Vec<String>),
     /// What was answered are no metrics of Envoy.
@@ -101,6 +110,14 @@ pub(super) enum Error {
     Stats(Unreadable),
     /// Two inputs want standard input.
     StdinTwice,
+    /// An input wants standard input, where the messages come from.
+    StdinTaken,
+    /// The server does not read what is written to it.
+    ServerStuck(Duration),
+    /// The server's command does not start.
+    Spawn(io::Error),
+    /// The system denies a thread, a stream or a signal.
+    System(io::Error),
     /// The caveats of the key set more limits than any gate counts.
     TooManyLimits,
     /// What the list of upstreams says cannot be rendered.
@@ -119,6 +136,8 @@ pub(super) enum Error {
         /// The line, from 1.
         line: Option<u64>,
     },
+    /// The module does not start.
+    Worker(StartError),
 }
 
 /// Where a configuration of Envoy comes from.
@@ -171,14 +190,21 @@ impl Error {
     /// What the command exits with.
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::AdminCleartext | Self::CaForHttp | Self::Cleartext | Self::StdinTwice => {
-                Exit::Usage
-            }
+            Self::AdminCleartext
+            | Self::CaForHttp
+            | Self::Cleartext
+            | Self::StdinTaken
+            | Self::StdinTwice => Exit::Usage,
             Self::Admin(failure) | Self::Gate(failure) => failure.exit(),
-            Self::Clock
+            Self::Audit(_)
+            | Self::Clock
             | Self::Entropy
+            | Self::Module(_)
             | Self::NotReady(_)
             | Self::Output(_)
+            | Self::ServerStuck(_)
+            | Self::Spawn(_)
+            | Self::System(_)
             | Self::Input(_, InputProblem::Io(_) | InputProblem::NoFile(_) | InputProblem::Unset) => {
                 Exit::Environment
             }
@@ -199,6 +225,9 @@ impl fmt::Display for Error {
                 f,
                 "the key cannot be narrowed: {cannot}; say less, or mint a key with it in --only"
             ),
+            Self::Audit(error) => {
+                write!(f, "the file named by --audit cannot be written: {error}; check the path")
+            }
             Self::CaForHttp => f.write_str("--ca is for an https URL; leave it out, or use https"),
             Self::Claims(invalid) => {
                 write!(f, "no key can say this: {invalid}; change the option of that name")
@@ -245,6 +274,14 @@ impl fmt::Display for Error {
                  configs, or clusters; {}",
                 given.check()
             ),
+            Self::Module(unusable) => write!(
+                f,
+                "the module cannot be run: {unusable}; `make build` makes a command that has it built in"
+            ),
+            Self::NoGate => f.write_str(
+                "the configuration is that of a cluster's gate, which only a proxy has; give that of \
+                 the gate in front of the routes",
+            ),
             Self::NoStats => f.write_str(
                 "the answer has no metrics of Envoy; check the URL, which is that of its admin \
                  interface",
@@ -265,6 +302,20 @@ impl fmt::Display for Error {
                 f,
                 "the minted key does not verify ({reason}) and is not printed; report this"
             ),
+            Self::ServerStuck(timeout) => write!(
+                f,
+                "the server has read nothing for {timeout:?} and is ended; see what holds it, or give it \
+                 a longer --timeout"
+            ),
+            Self::Spawn(error) => write!(
+                f,
+                "the server's command cannot be started: {error}; check the first word behind --"
+            ),
+            Self::StdinTaken => f.write_str(
+                "standard input is where the messages come from; put the key into a variable \
+                 (--key-env) or a file (--key-file), and the configuration into a file",
+            ),
+            Self::System(error) => write!(f, "the system denies what is needed: {error}; try again"),
             Self::StdinTwice => f.write_str(
                 "two inputs cannot both be read from standard input; put one into a file",
             ),
@@ -280,6 +331,13 @@ impl fmt::Display for Error {
             Self::UpstreamsText { what, line } => {
                 write!(f, "the list of upstreams is refused: {what}")?;
                 line.map_or(Ok(()), |line| write!(f, ", line {line}"))
+            }
+            Self::Worker(StartError::Failed(failure)) => {
+                write!(f, "{failure}; if a longer --deadline does not help, report this")
+            }
+            Self::Worker(StartError::Refused(log)) => {
+                let said = log.last().map_or("and does not say why", |(_, line)| line);
+                write!(f, "the module refuses the configuration: {}; report this", sentence(said))
             }
         }
     }

@@ -124,10 +124,11 @@ pub(super) fn config(path: &Path) -> Result<Config, Error> {
     Config::parse(&text).map_err(Error::Config)
 }
 
-/// Reads a configuration of either role; `-` is standard input.
-pub(super) fn role_config(path: &Path) -> Result<RoleConfig, Error> {
-    let text = Place::file(CONFIG, path).read_bytes(MAX_CONFIG_BYTES)?;
-    RoleConfig::parse(&text).map_err(Error::Config)
+/// Reads a configuration of either role, and its text; `-` is standard input.
+pub(super) fn role_config(path: &Path) -> Result<(Vec<u8>, RoleConfig), Error> {
+    let mut text = Place::file(CONFIG, path).read_bytes(MAX_CONFIG_BYTES)?;
+    let config = RoleConfig::parse(&text).map_err(Error::Config)?;
+    Ok((take(&mut *text), config))
 }
 
 /// Makes sure that the variables a configuration names hold text, as far as they are set.

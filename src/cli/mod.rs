@@ -1,5 +1,6 @@
 //! The `vkey` command: mints keys, narrows them, explains what the gate makes of them, asks a gate
-//! what it has counted for one, and holds upstreams against the TLS policy.
+//! what it has counted for one, holds upstreams against the TLS policy, judges requests by the module
+//! itself, and stands as a gate in front of an MCP server.
 //!
 //! Secrets and keys come from standard input, a file or the environment, never from an argument:
 //! every user of a machine can read the arguments of its processes. What was typed is not repeated
@@ -12,17 +13,20 @@
 mod attenuate;
 mod check;
 mod counts;
+mod embedded;
 mod error;
 mod explain;
 mod gate;
 mod input;
 mod inspect;
 mod limits;
+mod lines;
 mod mint;
 mod misuse;
 mod output;
 mod report;
 mod ring;
+mod run;
 mod secret;
 mod time;
 mod tls;
@@ -32,6 +36,8 @@ mod usage;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::vm::Precompiled;
 
 use error::{Error, Exit};
 use output::Output;
@@ -71,13 +77,15 @@ enum Command {
     Tls(tls::Command),
     /// Ask a running gate for a key's counts and allowances
     Usage(Box<usage::Args>),
+    /// Judge requests, JSON lines on standard input, by the module itself; a line of result for each
+    Run(run::Args),
 }
 
-/// Runs the command by the arguments of the process.
-pub fn main() -> ExitCode {
+/// Runs the command by the arguments of the process; `module` is what its embedded host runs.
+pub fn main(module: Precompiled) -> ExitCode {
     let mut out = Output::standard();
     let done = match Cli::try_parse() {
-        Ok(cli) => run(&cli.command, &mut out).and_then(|exit| out.finish().map(|()| exit)),
+        Ok(cli) => run(&cli.command, module, &mut out).and_then(|exit| out.finish().map(|()| exit)),
         Err(error) => return misuse::report(error, &mut out).into(),
     };
     let exit = done.unwrap_or_else(|error| {
@@ -87,7 +95,7 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
+fn run(command: &Command, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
     match command {
         Command::Secret(command) => secret::run(command, out),
         Command::Mint(args) => mint::run(args, out),
@@ -97,5 +105,6 @@ fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
         Command::Config(command) => check::run(command, out),
         Command::Tls(command) => tls::run(command, out),
         Command::Usage(args) => usage::run(args, out),
+        Command::Run(args) => run::run(args, module, out),
     }
 }

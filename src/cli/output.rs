@@ -1,7 +1,9 @@
 //! The one writer of the command.
 
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Stderr, Stdout, Write};
+use std::os::fd::AsFd as _;
 
 use crate::json::Json;
 
@@ -35,6 +37,22 @@ impl Output {
     /// Writes to standard error. When even that fails there is nobody left to tell.
     pub(super) fn note(&mut self, text: impl fmt::Display) {
         _ = writeln!(self.err, "vkey: {text}");
+    }
+
+    /// Whether the reader has gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Writes an audit line to standard error, in one piece.
+    pub(super) fn audit(&mut self, line: &str) {
+        _ = self.err.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Standard output as a file of its own, for a protocol: nothing is kept back, and whoever waits for
+    /// its reader keeps nobody else from ending the process.
+    pub(super) fn protocol() -> io::Result<File> {
+        Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
     }
 
     /// Hands everything over to the reader.

@@ -1,18 +1,56 @@
 //! Times as people write and read them, and the command's clock.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::error::Error;
 
 /// The last second of the year 9999; RFC 3339 cannot write a later one.
 pub(super) const LAST: u64 = 253_402_300_799;
 
+/// The machine's clock, or one that is held.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    held_ns: Option<u64>,
+}
+
+/// How long something takes.
+#[derive(Clone, Copy)]
+pub(super) struct Stopwatch(Instant);
+
+impl Clock {
+    /// A clock that is held at a time, Unix nanoseconds, if there is one.
+    pub(super) fn new(held_ns: Option<u64>) -> Self {
+        Self { held_ns }
+    }
+
+    /// The time, Unix nanoseconds.
+    #[expect(clippy::disallowed_methods, reason = "the edge where the command reads the clock")]
+    pub(super) fn now_ns(self) -> Result<u64, Error> {
+        if let Some(held_ns) = self.held_ns {
+            return Ok(held_ns);
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        since.and_then(|since| u64::try_from(since.as_nanos()).ok()).ok_or(Error::Clock)
+    }
+}
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "the edge where the command reads the clock")]
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long it has been.
+    pub(super) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// The time, Unix seconds: the one given, else the clock's.
-#[expect(clippy::disallowed_methods, reason = "the edge where the command reads the clock")]
 pub(super) fn now(given: Option<u64>) -> Result<u64, Error> {
     match given {
         Some(now) => Ok(now),
-        None => secs(SystemTime::now()).ok_or(Error::Clock),
+        None => Ok(Clock::new(None).now_ns()? / 1_000_000_000),
     }
 }
 
@@ -27,6 +65,12 @@ pub(super) fn parse(text: &str) -> Result<u64, &'static str> {
     }
     let time = humantime::parse_rfc3339(text).ok().and_then(secs);
     time.ok_or("expected a time, as 2026-12-31T23:59:59Z or 1798761599")
+}
+
+/// Reads a time as hosts tell it, in nanoseconds: written as any other, but not so late.
+pub(super) fn parse_ns(text: &str) -> Result<u64, &'static str> {
+    let now_ns = parse(text)?.checked_mul(1_000_000_000);
+    now_ns.ok_or("expected a time up to 2554-07-21T23:34:33Z")
 }
 
 /// Reads a duration of whole seconds, at least one.

@@ -16,6 +16,7 @@ mod explain;
 mod harness;
 mod inputs;
 mod mint;
+mod run;
 mod streams;
 mod tls;
 mod tls_lint;

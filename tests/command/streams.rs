@@ -60,7 +60,7 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
     let jwt = format!("eyJhbGciOiJIUzI1NiJ9.{}", "e30".repeat(20));
     let secrets =
         [gate.mint(&[]), jwt, gate.secret.clone(), ["Tr0ub4dor&3", "horse", "staple"].join("-")];
-    let before: [&[&str]; 31] = [
+    let before: [&[&str]; 36] = [
         &[],
         &["help"],
         &["secret"],
@@ -82,6 +82,11 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
         &["explain", "--client-cert"],
         &["config"],
         &["config", "check"],
+        &["run"],
+        &["run", "--config"],
+        &["run", "--config", &config, "--now"],
+        &["run", "--config", &config, "--host"],
+        &["run", "--config", &config, "--workers"],
         &["tls"],
         &["tls", "lint"],
         &["tls", "show", "--policy"],

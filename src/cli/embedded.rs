@@ -1,0 +1,187 @@
+//! The embedded host, as `run` and `mcp` start it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Dialect, KeySource, Level, RingConfig, RoleConfig};
+use crate::host::{MemoryHost, MemoryStore};
+use crate::vm::{Limits, Module, Precompiled, Setup, Worker};
+
+use super::error::Error;
+use super::input;
+use super::output::{Output, sentence};
+use super::time::{self, Clock};
+
+/// How the module is hosted.
+#[derive(clap::Args)]
+pub(super) struct HostArgs {
+    /// The plugin configuration; the module sees the environment variables that it names
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// Whose rules the shared data follows; bare: there is none
+    #[arg(long, value_name = "HOST", value_enum, default_value_t = Rules::Envoy)]
+    host: Rules,
+    /// Hold the clock at this time, RFC 3339 or Unix seconds
+    #[arg(long, value_name = "TIME", value_parser = time::parse_ns)]
+    now: Option<u64>,
+    /// How long the module may take over a request, and over its end
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = deadline)]
+    deadline: Duration,
+}
+
+/// The rules of the shared data.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Rules {
+    Envoy,
+    Nginx,
+    Bare,
+}
+
+/// The module, ready to be started on workers.
+pub(super) struct EmbeddedHost {
+    module: Module,
+    setup: Arc<Setup>,
+    pub(super) clock: Clock,
+    /// The environment variables that hold secrets of rings.
+    pub(super) ring_variables: Vec<String>,
+    /// Where the module looks for a key first.
+    key_source: Option<KeySource>,
+}
+
+/// Levels of the module's log.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(super) enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Critical,
+}
+
+impl HostArgs {
+    /// Loads the module that is built in, under the configuration. What would make it refuse every
+    /// request is an error here.
+    pub(super) fn load(&self, module: Precompiled) -> Result<EmbeddedHost, Error> {
+        // Standard input is for what the commands judge.
+        if self.config == Path::new("-") {
+            return Err(Error::StdinTwice);
+        }
+        let (configuration, RoleConfig::Gate(config)) = input::role_config(&self.config)? else {
+            return Err(Error::NoGate);
+        };
+        input::check_variables(config.variables())?;
+        let limits = Limits { deadline: self.deadline, ..Limits::default() };
+        let module = Module::load(module, limits).map_err(Error::Module)?;
+        self.host(module, configuration, *config, input::environment)
+    }
+
+    /// Puts a loaded module under a configuration, of which `configuration` is the text.
+    pub(super) fn host(
+        &self,
+        module: Module,
+        configuration: Vec<u8>,
+        config: Config,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<EmbeddedHost, Error> {
+        let variables: Vec<String> = config.variables().map(str::to_owned).collect();
+        let ring_variables = config.rings().iter().map(RingConfig::variable);
+        let ring_variables = ring_variables.map(str::to_owned).collect();
+        let plan = config.compile(&environment).map_err(Error::NotReady)?;
+        let value = |name: String| environment(&name).map(|value| (name, value));
+        let setup = Setup {
+            configuration,
+            environment: variables.into_iter().filter_map(value).collect(),
+            store: MemoryStore::new(self.host.into()),
+        };
+        let clock = Clock::new(self.now);
+        let key_source = plan.settings.key_sources.first().cloned();
+        Ok(EmbeddedHost { module, setup: Arc::new(setup), clock, ring_variables, key_source })
+    }
+}
+
+impl EmbeddedHost {
+    /// A host of another module, with its clock at 1970.
+    #[cfg(all(test, feature = "compiler"))]
+    pub(super) fn of(module: Module) -> Self {
+        let store = MemoryStore::new(Dialect::Envoy);
+        let setup = Setup { configuration: Vec::new(), environment: Vec::new(), store };
+        Self {
+            module,
+            setup: Arc::new(setup),
+            clock: Clock::new(Some(0)),
+            ring_variables: Vec::new(),
+            key_source: None,
+        }
+    }
+
+    /// Starts a worker.
+    pub(super) fn worker(&self) -> Result<Worker, Error> {
+        let now_ns = self.clock.now_ns()?;
+        let worker = Worker::start(self.module.clone(), Arc::clone(&self.setup), now_ns);
+        worker.map_err(Error::Worker)
+    }
+
+    /// A host for one request, at the present.
+    pub(super) fn request(&self) -> Result<MemoryHost, Error> {
+        let host = MemoryHost::new(self.setup.store.clone());
+        host.now_ns.set(Some(self.clock.now_ns()?));
+        Ok(host)
+    }
+
+    /// The header that a client sends a key in.
+    pub(super) fn key_header(&self, key: &str) -> (Vec<u8>, Vec<u8>) {
+        let name = self.key_source.as_ref().map_or("authorization", |source| &source.header);
+        let scheme = self.key_source.as_ref().and_then(|source| source.scheme.as_deref());
+        let value = scheme.map_or_else(|| key.to_owned(), |scheme| format!("{scheme} {key}"));
+        (name.into(), value.into())
+    }
+}
+
+/// The audit line among what the module did about a request; the module writes one and nothing else that
+/// begins so.
+pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
+    const START: &str = "{\"v\":";
+    let mut log = host.log.borrow_mut();
+    let logged = log.iter().position(|(_, line)| line.starts_with(START));
+    let logged = logged.map(|index| log.remove(index).1);
+    logged.or_else(|| host.filter_state.borrow_mut().remove("vkey.audit"))
+}
+
+/// Shows what the module says, down to a level.
+pub(super) fn show_log(log: &[(Level, String)], least: Level, out: &mut Output) {
+    for (level, line) in log.iter().filter(|(level, _)| *level as u32 >= least as u32) {
+        out.note(format_args!("{}: {}", level.name(), sentence(line)));
+    }
+}
+
+fn deadline(text: &str) -> Result<Duration, &'static str> {
+    const MOST: Duration = Duration::from_secs(3600);
+    let duration = humantime::parse_duration(text).ok();
+    let duration = duration.filter(|duration| !duration.is_zero() && *duration <= MOST);
+    duration.ok_or("expected a duration up to 1h, as 500ms or 2s")
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Trace => Self::Trace,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Info => Self::Info,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Error => Self::Error,
+            LogLevel::Critical => Self::Critical,
+        }
+    }
+}
+
+impl From<Rules> for Dialect {
+    fn from(rules: Rules) -> Self {
+        match rules {
+            Rules::Envoy => Self::Envoy,
+            Rules::Nginx => Self::Nginx,
+            Rules::Bare => Self::Bare,
+        }
+    }
+}

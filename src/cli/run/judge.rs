@@ -1,0 +1,102 @@
+//! A worker of `vkey run`: takes lines, gives results.
+
+use std::sync::Arc;
+
+use crate::vm::{Answer, Opened, Worker};
+
+use super::super::embedded::EmbeddedHost;
+use super::super::error::Error;
+use super::super::lines::Line;
+use super::request::RequestLine;
+use super::verdict::{UNAVAILABLE, Verdict};
+
+/// Judges lines, one at a time.
+pub(super) struct Judge {
+    host: Arc<EmbeddedHost>,
+    worker: Worker,
+    /// The longest line that is read.
+    max_line_bytes: u32,
+}
+
+impl Judge {
+    pub(super) fn new(host: Arc<EmbeddedHost>, worker: Worker, max_line_bytes: u32) -> Self {
+        Self { host, worker, max_line_bytes }
+    }
+
+    /// What a line comes to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when there is no time.
+    pub(super) fn judge(&mut self, number: u64, line: Line) -> Result<Verdict, Error> {
+        let Line::Whole(line) = line else {
+            let problem = format!("longer than {} bytes", self.max_line_bytes);
+            return Ok(Verdict::unreadable(number, &problem));
+        };
+        match RequestLine::read(&line, &self.host) {
+            Err(invalid) => Ok(Verdict::unreadable(number, &invalid.to_string())),
+            Ok(request) => self.put(number, &request),
+        }
+    }
+
+    fn put(&mut self, number: u64, request: &RequestLine) -> Result<Verdict, Error> {
+        let memory = self.host.request()?;
+        request.show(&memory);
+        let now_ns = memory.now_ns.get().unwrap_or(0);
+        let taken = self.worker.open(memory).and_then(|opened| {
+            let usual = request.answer(now_ns);
+            let (id, forwarded, answer) = match opened {
+                Opened::Forwarded(id) => (id, true, usual),
+                Opened::Held(id) => (id, false, Answer { status: Some(UNAVAILABLE), ..usual }),
+            };
+            let ended = self.worker.close(id, &answer)?;
+            Ok(ended.map(|ended| (ended, forwarded)))
+        });
+        let mut verdict = match taken {
+            Ok(Some((ended, forwarded))) => Verdict::new(number, request, &ended, forwarded),
+            Ok(None) => Verdict::failed(number, request, "the request was lost"),
+            Err(failure) => Verdict::failed(number, request, &failure.to_string()),
+        };
+        verdict.log.splice(0..0, self.worker.take_log());
+        Ok(verdict)
+    }
+}
+
+#[cfg(all(test, feature = "compiler"))]
+mod tests {
+    use super::super::verdict::Outcome;
+    use super::*;
+    use crate::vm::{Limits, Module};
+
+    /// A module that traps on a request with a property `p`, and holds any other.
+    const FRAGILE: &str = r#"(module
+        (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 16) "p")
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 4096))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (if (i32.eqz (call $get (i32.const 16) (i32.const 1) (i32.const 8) (i32.const 12)))
+                (then (unreachable)))
+            (i32.const 1)))"#;
+
+    #[test]
+    fn a_request_that_the_module_fails_over_is_refused_and_the_next_is_judged() {
+        let wasm = wat::parse_str(FRAGILE).unwrap();
+        let host = Arc::new(EmbeddedHost::of(Module::compile(&wasm, Limits::default()).unwrap()));
+        let mut judge = Judge::new(Arc::clone(&host), host.worker().unwrap(), 10);
+        let mut judge = |number, line: &str| judge.judge(number, Line::Whole(line.into())).unwrap();
+        for number in [1, 3] {
+            let trap = judge(number, r#"{"id": "a", "path": "/", "properties": {"p": "v"}}"#);
+            assert_eq!(trap.outcome, Outcome::Failed);
+            let said = format!(
+                r#"{{"line":{number},"id":"a","decision":"deny","reason":null,"status":503,"error":"the module trapped: "#
+            );
+            assert!(trap.text.starts_with(&said), "{}", trap.text);
+            // Held without an answer: nothing of the host's own says that it went on.
+            let held = judge(number + 1, r#"{"path": "/"}"#);
+            assert_eq!(held.outcome, Outcome::Denied);
+            assert!(held.text.contains(r#""decision":"deny","reason":null,"status":503"#));
+        }
+    }
+}

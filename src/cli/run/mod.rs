@@ -1,0 +1,139 @@
+//! `vkey run`: requests as JSON lines, each judged by the module itself.
+
+use std::io::{BufReader, Stdin, stdin};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+
+use crate::config::Level;
+use crate::vm::{Precompiled, Worker};
+
+use super::embedded::{EmbeddedHost, HostArgs, LogLevel, show_log};
+use super::error::{Error, Exit, InputProblem, Origin};
+use super::lines::{Line, Lines};
+use super::output::Output;
+use super::time::Stopwatch;
+
+#[cfg(test)]
+mod judge;
+mod request;
+mod verdict;
+
+use judge::Judge;
+use verdict::{Summary, Verdict};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    host: HostArgs,
+    /// How many VMs share the requests, in turns, over one store of shared data
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
+    workers: u8,
+    /// The longest line that is read
+    #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u32).range(1..))]
+    max_line_bytes: u32,
+    /// The least of the module's log that goes to standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
+    log_level: LogLevel,
+}
+
+/// How many lines wait for a worker, and results for the reader. Beyond that nobody reads on.
+const WAITING: usize = 16;
+
+/// A line and its number, counted from 1.
+type Numbered = (u64, Line);
+
+/// What becomes of it; an error ends everything.
+type Judged = Result<Verdict, Error>;
+
+/// Runs `vkey run`.
+pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
+    let starting = Stopwatch::start();
+    let host = Arc::new(args.host.load(module)?);
+    let mut workers = (0..args.workers).map(|_| host.worker()).collect::<Result<Vec<_>, _>>()?;
+    let log = workers.first_mut().map(Worker::take_log).unwrap_or_default();
+    let least = args.log_level.into();
+    show_log(&log, least, out);
+    out.note(format_args!("ready in {:.1?}, workers: {}", starting.elapsed(), workers.len()));
+    let (lines, results): (Vec<_>, Vec<_>) =
+        workers.into_iter().map(|worker| spawn(&host, worker, args.max_line_bytes)).unzip();
+    let max_bytes = usize::try_from(args.max_line_bytes).unwrap_or(usize::MAX);
+    let reader = Lines::new(BufReader::with_capacity(64 * 1024, stdin()), max_bytes);
+    let reader = thread::spawn(move || hand_out(reader, &lines));
+    let summary = collect(&results, least, out)?;
+    if out.is_closed() {
+        // Nobody wants to know the rest, which may never end.
+        return Ok(summary.exit());
+    }
+    if let Ok(Err(error)) = reader.join() {
+        return Err(Error::Input(Origin::Stdin, InputProblem::Io(error)));
+    }
+    out.note(format_args!("{summary} in {:.1?}", starting.elapsed()));
+    Ok(summary.exit())
+}
+
+/// Starts a worker's thread; the ends of what it takes and of what it gives.
+fn spawn(
+    host: &Arc<EmbeddedHost>,
+    worker: Worker,
+    max_line_bytes: u32,
+) -> (SyncSender<Numbered>, Receiver<Judged>) {
+    let (line_sender, line_receiver) = sync_channel::<Numbered>(WAITING);
+    let (sender, receiver) = sync_channel(WAITING);
+    let mut judge = Judge::new(Arc::clone(host), worker, max_line_bytes);
+    thread::spawn(move || {
+        for (number, line) in line_receiver {
+            if sender.send(judge.judge(number, line)).is_err() {
+                break;
+            }
+        }
+    });
+    (line_sender, receiver)
+}
+
+/// Hands the lines out in turns, so that results in the same turns are in the order of the lines.
+fn hand_out(
+    mut lines: Lines<BufReader<Stdin>>,
+    workers: &[SyncSender<Numbered>],
+) -> std::io::Result<()> {
+    let mut turns = workers.iter().cycle();
+    let mut number = 0;
+    while let Some(line) = lines.next()? {
+        number += 1;
+        if matches!(&line, Line::Whole(line) if line.trim_ascii().is_empty()) {
+            continue;
+        }
+        let taken = turns.next().map(|worker| worker.send((number, line)));
+        if !matches!(taken, Some(Ok(()))) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the results in turns and writes them, until there are no more or nobody reads them.
+fn collect(results: &[Receiver<Judged>], least: Level, out: &mut Output) -> Result<Summary, Error> {
+    let mut summary = Summary::default();
+    for worker in results.iter().cycle() {
+        let judged = match worker.try_recv() {
+            Err(TryRecvError::Empty) => {
+                // Whoever reads has all there is while this waits.
+                out.finish()?;
+                worker.recv().ok()
+            }
+            judged => judged.ok(),
+        };
+        let Some(judged) = judged else {
+            break;
+        };
+        let verdict = judged?;
+        show_log(&verdict.log, least, out);
+        out.line(&verdict.text)?;
+        summary.add(verdict.outcome);
+        if out.is_closed() {
+            break;
+        }
+    }
+    out.finish()?;
+    Ok(summary)
+}

@@ -1,0 +1,147 @@
+//! A line of `vkey run`: one request, and what comes back for it.
+
+use crate::cidr::parse_address;
+use crate::host::{HeaderList, MemoryHost, Property};
+use crate::json::{Integers, Invalid, Json, Node};
+use crate::mac::is_sha256_hex;
+use crate::vm::Answer;
+
+use super::super::embedded::EmbeddedHost;
+use super::super::time;
+
+/// The members of a line.
+const MEMBERS: [&str; 13] = [
+    "id", "now", "method", "path", "authority", "key", "headers", "source", "client_cert", "body",
+    "properties", "status", "bytes_out",
+];
+
+/// The status that comes back where the line does not say.
+const USUAL_STATUS: u16 = 200;
+
+/// One request as it is to be shown to the module.
+pub(super) struct RequestLine {
+    /// What the result repeats, if anything.
+    pub(super) id: Option<Json>,
+    /// The time, Unix nanoseconds, where it is not the clock's.
+    now_ns: Option<u64>,
+    headers: HeaderList,
+    body: Vec<u8>,
+    properties: Vec<(String, Vec<u8>)>,
+    status: u16,
+    bytes_out: Option<u64>,
+}
+
+impl RequestLine {
+    /// Reads a line; `host` says where keys go.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] names the member and what belongs there.
+    pub(super) fn read(line: &[u8], host: &EmbeddedHost) -> Result<Self, Invalid> {
+        let json = Json::parse(line)?;
+        let root = json.root(Integers::Digits);
+        let members = root.members(&MEMBERS)?;
+        let text = |name| members.read(name, owned);
+        let mut headers = vec![
+            (b":method".to_vec(), text("method")?.unwrap_or("GET".into()).into()),
+            (b":path".to_vec(), owned(&members.require("path")?)?.into()),
+            (b":authority".to_vec(), text("authority")?.unwrap_or("localhost".into()).into()),
+            (b":scheme".to_vec(), b"http".to_vec()),
+        ];
+        headers.extend(text("key")?.map(|key| host.key_header(&key)));
+        headers.extend(members.read("headers", |node| node.list(header))?.unwrap_or_default());
+        let shown = members.read("properties", properties)?.unwrap_or_default();
+        let source = members.read("source", source)?.map(|text| (Property::SourceAddress, text));
+        let cert = members.read("client_cert", digest)?;
+        let cert = cert.map(|digest| (Property::PeerCertificateDigest, digest));
+        let named = [source, cert].into_iter().flatten();
+        let named = named.map(|(property, text)| (property.path().to_owned(), text.into_bytes()));
+        Ok(Self {
+            id: members.get("id").map(|node| node.value().clone()),
+            now_ns: members.read("now", time)?,
+            headers,
+            body: text("body")?.unwrap_or_default().into_bytes(),
+            properties: shown.into_iter().chain(named).collect(),
+            status: members.read("status", status)?.unwrap_or(USUAL_STATUS),
+            bytes_out: members.read("bytes_out", Node::integer)?,
+        })
+    }
+
+    /// Puts the request in front of the module.
+    pub(super) fn show(&self, host: &MemoryHost) {
+        if self.now_ns.is_some() {
+            host.now_ns.set(self.now_ns);
+        }
+        host.headers.replace(Some(self.headers.clone()));
+        host.body.replace(self.body.clone());
+        for (path, value) in &self.properties {
+            host.show(path.clone(), value.clone());
+        }
+    }
+
+    /// What comes back for it, at that time, if it goes on.
+    pub(super) fn answer(&self, now_ns: u64) -> Answer {
+        Answer { status: Some(self.status), bytes: self.bytes_out, now_ns }
+    }
+
+    /// Its headers as they came.
+    pub(super) fn headers(&self) -> &HeaderList {
+        &self.headers
+    }
+}
+
+fn owned(node: &Node<'_>) -> Result<String, Invalid> {
+    node.string().map(str::to_owned)
+}
+
+/// A name and a value, as they could stand in a request (RFC 9110, section 5): proxies show names in
+/// lower case.
+fn header(node: &Node<'_>) -> Result<(Vec<u8>, Vec<u8>), Invalid> {
+    let parts = node.list(owned)?;
+    let [name, value] = &*parts else {
+        return Err(node.expected("a name and a value"));
+    };
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err(node.expected("the name of a header"));
+    }
+    if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(node.expected("a value without control characters"));
+    }
+    Ok((name.to_ascii_lowercase().into_bytes(), value.clone().into_bytes()))
+}
+
+/// Properties by their path, its parts joined by dots.
+fn properties(node: &Node<'_>) -> Result<Vec<(String, Vec<u8>)>, Invalid> {
+    let property = |(path, value): (&str, Node<'_>)| {
+        Ok((path.replace('.', "\0"), owned(&value)?.into_bytes()))
+    };
+    node.entries()?.map(property).collect()
+}
+
+fn source(node: &Node<'_>) -> Result<String, Invalid> {
+    let text = owned(node)?;
+    let address = parse_address(text.as_bytes());
+    address.map(|_| text).ok_or_else(|| node.expected("an address, as 10.1.2.3 or 10.1.2.3:4000"))
+}
+
+fn digest(node: &Node<'_>) -> Result<String, Invalid> {
+    let text = owned(node)?;
+    let is_digest = is_sha256_hex(&text);
+    is_digest.then_some(text).ok_or_else(|| node.expected("a SHA-256 in 64 hexadecimal digits"))
+}
+
+/// A time in nanoseconds, which is how hosts tell it.
+fn time(node: &Node<'_>) -> Result<u64, Invalid> {
+    let text = match node.value() {
+        Json::String(text) => text.clone(),
+        _ => node.integer()?.to_string(),
+    };
+    time::parse_ns(&text).map_err(|expected| node.unusable(expected))
+}
+
+fn status(node: &Node<'_>) -> Result<u16, Invalid> {
+    let status = u16::try_from(node.integer()?).ok();
+    let status = status.filter(|status| (100..=599).contains(status));
+    status.ok_or_else(|| node.expected("an HTTP status"))
+}

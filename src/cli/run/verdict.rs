@@ -1,0 +1,202 @@
+//! What `vkey run` says of a line.
+
+use std::fmt;
+
+use crate::audit::{Record, push_quoted};
+use crate::config::Level;
+use crate::decision::{Decision, DenyReason, Reply};
+use crate::host::HeaderList;
+use crate::json::Object;
+use crate::vm::Ended;
+
+use super::super::embedded::take_audit_line;
+use super::super::error::Exit;
+use super::super::output::ascii;
+use super::request::RequestLine;
+
+/// What stands for a provider's credential.
+const HIDDEN: &str = "***REDACTED***";
+
+/// The prefix of the headers whose values are no secret.
+const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
+
+/// The status of the host's own answer when the module gives none.
+pub(super) const UNAVAILABLE: u16 = 503;
+
+/// The result of a line.
+pub(super) struct Verdict {
+    /// As it is written.
+    pub(super) text: String,
+    /// What the module has logged.
+    pub(super) log: Vec<(Level, String)>,
+    pub(super) outcome: Outcome,
+}
+
+/// What it comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Allowed,
+    Denied,
+    /// The module has failed over it.
+    Failed,
+    /// The line is no request.
+    Unreadable,
+}
+
+/// How many lines came to what.
+#[derive(Default)]
+pub(super) struct Summary {
+    allowed: u64,
+    denied: u64,
+    failed: u64,
+    unreadable: u64,
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// What the module made of a request.
+    pub(super) fn new(number: u64, request: &RequestLine, ended: &Ended, forwarded: bool) -> Self {
+        let host = &ended.host;
+        let line = take_audit_line(host);
+        let record = line.as_deref().and_then(|line| Record::parse(line).ok());
+        let decision = record.as_ref().and_then(|record| record.decision);
+        let goes_on = forwarded && !ended.withheld;
+        let mut text = String::new();
+        let mut object = open(&mut text, number, request);
+        object.text("decision", Some(decision.map_or("deny", Decision::word)));
+        let reason = decision.and_then(Decision::reason);
+        object.text("reason", reason.map(DenyReason::code));
+        object.number("status", host.status.get());
+        let headers = host.headers.borrow();
+        let after = headers.as_deref().filter(|_| forwarded);
+        write_edits(&mut object, request.headers(), after.unwrap_or(request.headers()));
+        let answer = host.response_headers.borrow();
+        let answer = answer.iter().filter(|_| goes_on).map(|(name, value)| (&**name, &**value));
+        push_pairs(object.member("answer"), answer);
+        write_reply(&mut object, host.reply.borrow().as_ref());
+        object.member("audit").push_str(line.as_deref().unwrap_or("null"));
+        object.close();
+        let outcome = if goes_on { Outcome::Allowed } else { Outcome::Denied };
+        // Counts are an answer of the module's own, and no denial.
+        let shown = matches!(decision, Some(Decision::Allow));
+        let outcome = if shown { Outcome::Allowed } else { outcome };
+        Self { text, log: host.log.take(), outcome }
+    }
+
+    /// A request that the module has failed over: the host refuses it.
+    pub(super) fn failed(number: u64, request: &RequestLine, problem: &str) -> Self {
+        let mut text = String::new();
+        let mut object = open(&mut text, number, request);
+        object.text("decision", Some("deny"));
+        object.text("reason", None);
+        object.number("status", Some(UNAVAILABLE.into()));
+        object.text("error", Some(problem));
+        object.close();
+        Self { text, log: Vec::new(), outcome: Outcome::Failed }
+    }
+
+    /// A line that is no request.
+    pub(super) fn unreadable(number: u64, problem: &str) -> Self {
+        let mut text = String::new();
+        let mut object = Object::open(&mut text);
+        object.number("line", Some(number));
+        object.text("error", Some(problem));
+        object.close();
+        Self { text, log: Vec::new(), outcome: Outcome::Unreadable }
+    }
+}
+
+fn open<'a>(text: &'a mut String, number: u64, request: &RequestLine) -> Object<'a> {
+    let mut object = Object::open(text);
+    object.number("line", Some(number));
+    if let Some(id) = &request.id {
+        object.member("id").push_str(&ascii(id));
+    }
+    object
+}
+
+/// What is to be changed about the headers of the request.
+fn write_edits(object: &mut Object<'_>, before: &HeaderList, after: &[(Vec<u8>, Vec<u8>)]) {
+    let added = after.iter().filter(|header| !before.contains(header));
+    let added: Vec<_> = added.map(|(name, value)| (lossy(name), shown(name, value))).collect();
+    push_pairs(object.member("add"), added.iter().map(|(name, value)| (&**name, &**value)));
+    let removed = before.iter().filter(|header| !after.contains(header));
+    let mut names: Vec<_> = removed.map(|(name, _)| lossy(name)).collect();
+    names.dedup();
+    push_list(object.member("remove"), names.iter(), |text, name| push_quoted(text, name));
+}
+
+fn write_reply(object: &mut Object<'_>, reply: Option<&Reply>) {
+    let text = object.member("reply");
+    let Some(reply) = reply else {
+        return text.push_str("null");
+    };
+    let mut object = Object::open(text);
+    let headers = reply.headers.iter().map(|(name, value)| (&**name, &**value));
+    push_pairs(object.member("headers"), headers);
+    object.text("body", Some(&reply.body));
+    object.close();
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The value of a header that the module adds; whatever does not say who the caller is may be a
+/// provider's credential.
+fn shown(name: &[u8], value: &[u8]) -> String {
+    if name.starts_with(IDENTITY_PREFIX) { lossy(value) } else { HIDDEN.to_owned() }
+}
+
+/// Appends a list of names and values.
+fn push_pairs<'a>(text: &mut String, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
+    push_list(text, pairs, |text, (name, value)| {
+        push_list(text, [name, value].into_iter(), push_quoted);
+    });
+}
+
+fn push_list<T>(text: &mut String, items: impl Iterator<Item = T>, push: impl Fn(&mut String, T)) {
+    let mut separator = '[';
+    for item in items {
+        text.push(separator);
+        separator = ',';
+        push(text, item);
+    }
+    text.push_str(if separator == '[' { "[]" } else { "]" });
+}
+
+// === impl Summary ===
+
+impl Summary {
+    /// Adds a result.
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Allowed => &mut self.allowed,
+            Outcome::Denied => &mut self.denied,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Unreadable => &mut self.unreadable,
+        };
+        *count += 1;
+    }
+
+    /// What the command exits with: what was denied was judged, and that is what was asked for.
+    pub(super) fn exit(&self) -> Exit {
+        if self.failed + self.unreadable == 0 { Exit::Success } else { Exit::Refused }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { allowed, denied, failed, unreadable } = self;
+        let requests = allowed + denied + failed;
+        write!(f, "{requests} requests, {allowed} allowed, {denied} denied")?;
+        if *failed > 0 {
+            write!(f, ", {failed} that the module has failed over")?;
+        }
+        if *unreadable > 0 {
+            write!(f, "; {unreadable} lines that are no request")?;
+        }
+        Ok(())
+    }
+}
