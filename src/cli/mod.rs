@@ -21,6 +21,7 @@ mod input;
 mod inspect;
 mod limits;
 mod lines;
+mod mcp;
 mod mint;
 mod misuse;
 mod output;
@@ -79,6 +80,8 @@ enum Command {
     Usage(Box<usage::Args>),
     /// Judge requests, JSON lines on standard input, by the module itself; a line of result for each
     Run(run::Args),
+    /// Stand between an MCP client and the MCP server that a command starts, and judge each message
+    Mcp(Box<mcp::Args>),
 }
 
 /// Runs the command by the arguments of the process; `module` is what its embedded host runs.
@@ -106,5 +109,6 @@ fn run(command: &Command, module: Precompiled, out: &mut Output) -> Result<Exit,
         Command::Tls(command) => tls::run(command, out),
         Command::Usage(args) => usage::run(args, out),
         Command::Run(args) => run::run(args, module, out),
+        Command::Mcp(args) => mcp::run(args, module, out),
     }
 }

@@ -15,6 +15,7 @@ mod crd;
 mod explain;
 mod harness;
 mod inputs;
+mod mcp;
 mod mint;
 mod run;
 mod streams;

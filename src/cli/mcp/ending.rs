@@ -1,0 +1,186 @@
+//! The ways out of a session. On each of them the server is gone at the end.
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::super::error::{Error, Exit};
+use super::super::time::Stopwatch;
+use super::bridge::{Bridge, Event};
+use super::child::Server;
+use super::lock;
+use super::message::Id;
+use super::pumps::GONE;
+use super::refusal::BAD_GATEWAY;
+
+/// How long what has to be written at the end may take: whoever reads it may have stopped.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long a server may take to end when we are told to.
+const HASTE: Duration = Duration::from_millis(500);
+
+/// A session, from its start to its end.
+pub(super) struct Session {
+    bridge: Arc<Bridge>,
+    server: Server,
+    inbox: Receiver<Event>,
+    grace: Duration,
+    timeout: Duration,
+    /// The server has ended.
+    ended: bool,
+    /// All that it has written is passed on.
+    done: bool,
+    client_gone: bool,
+    /// What has failed on the way out.
+    failure: Option<Error>,
+}
+
+/// A signal that came while something else was waited for.
+struct Interrupted(i32);
+
+impl Session {
+    pub(super) fn new(
+        bridge: Arc<Bridge>,
+        server: Server,
+        inbox: Receiver<Event>,
+        grace: Duration,
+        timeout: Duration,
+    ) -> Self {
+        let (ended, done, client_gone, failure) = (false, false, false, None);
+        Self { bridge, server, inbox, grace, timeout, ended, done, client_gone, failure }
+    }
+
+    /// Waits for the end of the session, and ends it.
+    pub(super) fn conduct(mut self) -> Result<Exit, Error> {
+        let Ok(event) = self.inbox.recv() else {
+            return Ok(Exit::Environment);
+        };
+        let by_server = matches!(event, Event::ServerEnded | Event::ServerDone);
+        let stuck = matches!(event, Event::ServerStuck);
+        if let Err(Interrupted(signal)) = self.note(event) {
+            return self.die(signal);
+        }
+        if stuck || self.failure.is_some() {
+            _ = self.server.end();
+            self.await_both(LAST_WORDS).ok();
+            self.answer_open();
+            return Err(self.failure.unwrap_or(Error::ServerStuck(self.timeout)));
+        }
+        self.bridge.close_server();
+        match self.wind_down() {
+            Err(Interrupted(signal)) => self.die(signal),
+            Ok((status, by_itself)) => self.conclude(by_server, status, by_itself),
+        }
+    }
+
+    /// Has the server end: by itself, when it is asked to, or at once; its status, and whether it ended by
+    /// itself.
+    fn wind_down(&mut self) -> Result<(Option<ExitStatus>, bool), Interrupted> {
+        self.await_both(self.grace)?;
+        let by_itself = self.ended;
+        if !(self.ended && self.done) {
+            self.server.ask_to_end();
+            self.await_both(self.grace)?;
+        }
+        let status = self.server.end().ok();
+        self.ended = true;
+        // What is still in its pipe.
+        self.await_both(LAST_WORDS)?;
+        Ok((status, by_itself))
+    }
+
+    /// What it all comes to.
+    fn conclude(
+        mut self,
+        by_server: bool,
+        status: Option<ExitStatus>,
+        by_itself: bool,
+    ) -> Result<Exit, Error> {
+        let unanswered = self.answer_open();
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let sink = &self.bridge.sink;
+        if sink.has_failed() {
+            return Ok(Exit::Environment);
+        }
+        if self.client_gone {
+            return Ok(Exit::Success);
+        }
+        let status = status.filter(|_| by_itself);
+        if !by_itself {
+            sink.note("the server has not ended by itself and was ended");
+        } else if let Some(status) = status.filter(|status| by_server || !status.success()) {
+            sink.note(format_args!(
+                "the server has ended: {status}; {unanswered} requests were open"
+            ));
+        }
+        let badly = status.is_some_and(|status| !status.success());
+        let early = by_server && (unanswered > 0 || !by_itself);
+        Ok(if badly || early { Exit::Refused } else { Exit::Success })
+    }
+
+    /// Ends as the signal would have ended us, after the server.
+    fn die(mut self, signal: i32) -> Result<Exit, Error> {
+        self.server.ask_to_end();
+        self.await_both(HASTE).ok();
+        _ = self.server.end();
+        self.last_words(|bridge| {
+            let ids = bridge.gate.open(|_| true);
+            ids.iter().filter(|id| bridge.gate.end(id, None).is_ok()).count()
+        });
+        _ = signal_hook::low_level::emulate_default_handler(signal);
+        Ok(Exit::Environment)
+    }
+
+    /// Waits for the server's end, and for the end of what it writes.
+    fn await_both(&mut self, most: Duration) -> Result<(), Interrupted> {
+        let waiting = Stopwatch::start();
+        while !(self.ended && self.done) {
+            let left = most.saturating_sub(waiting.elapsed());
+            match self.inbox.recv_timeout(left) {
+                Ok(event) => self.note(event)?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: Event) -> Result<(), Interrupted> {
+        match event {
+            Event::ServerEnded => self.ended = true,
+            Event::ServerDone => self.done = true,
+            Event::ClientGone => self.client_gone = true,
+            Event::Failed(failure) => self.failure = self.failure.take().or(Some(failure)),
+            Event::Signal(signal) => return Err(Interrupted(signal)),
+            Event::ClientDone | Event::ServerStuck => {}
+        }
+        Ok(())
+    }
+
+    /// Answers what is open in the server's place; how many requests that were.
+    fn answer_open(&self) -> usize {
+        let client_gone = self.client_gone;
+        self.last_words(move |bridge| {
+            let ids = bridge.gate.open(|_| true);
+            let end = |id: &&Id| match client_gone {
+                true => bridge.gate.end(id, None).is_ok(),
+                false => bridge.end(id, BAD_GATEWAY, "server_gone", GONE).is_ok(),
+            };
+            let ended = ids.iter().filter(end).count();
+            // Whoever has ended another one tells the client before this is had.
+            drop(lock(&bridge.client));
+            ended
+        })
+    }
+
+    /// Does what may wait for a reader, but not for long.
+    fn last_words(&self, act: impl FnOnce(&Bridge) -> usize + Send + 'static) -> usize {
+        let bridge = Arc::clone(&self.bridge);
+        let (sender, receiver) = channel();
+        let spawned = thread::Builder::new().spawn(move || sender.send(act(&bridge)));
+        spawned.ok().and_then(|_| receiver.recv_timeout(LAST_WORDS).ok()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,297 @@
+//! What a line of the stdio transport is: a JSON-RPC 2.0 message of MCP, or none.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::error::Category;
+
+use crate::json::Json;
+
+/// The longest id, as JSON text. Ids are kept while requests are open.
+const MAX_ID_BYTES: usize = 1024;
+
+/// The id of a request: its JSON text, the same for every spelling of one value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Id(String);
+
+/// What a client's line is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// It wants an answer; whether it begins the session.
+    Request(Id, bool),
+    /// It wants none.
+    Notification,
+    /// It wants none, and no answer to an earlier request either.
+    Cancelled(Id),
+    /// It answers a request of the server.
+    Response,
+    /// It is no JSON.
+    NoJson(&'static str),
+    /// It is JSON, but no message.
+    NoMessage(Cow<'static, str>),
+}
+
+/// The members that make out a message.
+#[derive(Default)]
+struct Shape {
+    version: Option<Json>,
+    id: Option<Json>,
+    method: Option<Json>,
+    /// How many of `result` and `error` there are.
+    outcomes: u8,
+}
+
+// === impl Content ===
+
+impl Content {
+    /// Reads a client's line without its line end. Every member of every object must be there once, so
+    /// that whoever reads the message later reads the same.
+    pub(super) fn read(line: &[u8]) -> Self {
+        if std::str::from_utf8(line).is_err() {
+            return Self::NoJson("not UTF-8 text");
+        }
+        // Some servers end a line there, and could be made to see a message within a message.
+        if line.contains(&b'\r') {
+            return Self::NoMessage("a carriage return within the message".into());
+        }
+        match Shape::read(line, true) {
+            Ok(shape) => {
+                shape.content(line).unwrap_or_else(|problem| Self::NoMessage(problem.into()))
+            }
+            Err(error) if error.classify() != Category::Data => {
+                Self::NoJson("no JSON on one line, or nested too deeply")
+            }
+            Err(_) if line.first() == Some(&b'[') => {
+                Self::NoMessage("a list: batches of messages are not taken".into())
+            }
+            Err(_) => Self::NoMessage("no object, or a member is named twice".into()),
+        }
+    }
+}
+
+impl Shape {
+    fn read(line: &[u8], strict: bool) -> serde_json::Result<Self> {
+        let mut from = serde_json::Deserializer::from_slice(line);
+        let shape = from.deserialize_map(ShapeVisitor { strict })?;
+        from.end()?;
+        Ok(shape)
+    }
+
+    fn content(self, line: &[u8]) -> Result<Content, &'static str> {
+        if self.version.as_ref().and_then(Json::as_str) != Some("2.0") {
+            return Err("jsonrpc is not \"2.0\"");
+        }
+        let Some(method) = self.method else {
+            return match (self.outcomes, self.id) {
+                (1, Some(Json::String(_) | Json::Number(_) | Json::Null)) => Ok(Content::Response),
+                _ => Err("neither a method nor one result or error with an id"),
+            };
+        };
+        let method = method.as_str().ok_or("the method is no text")?;
+        if self.outcomes > 0 {
+            return Err("both a method and a result or error");
+        }
+        match self.id {
+            Some(id) => {
+                let id = Id::new(&id).ok_or("the id is neither a short text nor a number")?;
+                Ok(Content::Request(id, method == "initialize"))
+            }
+            None if method == "notifications/cancelled" => {
+                let id = member(line, &["params", "requestId"]);
+                let id = id.as_ref().and_then(Id::new);
+                Ok(id.map_or(Content::Notification, Content::Cancelled))
+            }
+            None => Ok(Content::Notification),
+        }
+    }
+}
+
+/// The id that a line of the server answers; `None` for what is no answer.
+///
+/// # Errors
+///
+/// When the line is no JSON object.
+pub(super) fn answered(line: &[u8]) -> serde_json::Result<Option<Id>> {
+    let shape = Shape::read(line, false)?;
+    Ok(shape.id.filter(|_| shape.method.is_none()).as_ref().and_then(Id::new))
+}
+
+/// The text or number at a place of a JSON object.
+pub(super) fn member(line: &[u8], path: &[&str]) -> Option<Json> {
+    let mut from = serde_json::Deserializer::from_slice(line);
+    At(path).deserialize(&mut from).ok().flatten()
+}
+
+// === impl Id ===
+
+impl Id {
+    /// The id that a value is, if it can be one: a text or a number (MCP, "Requests").
+    pub(super) fn new(value: &Json) -> Option<Self> {
+        let text = match value {
+            Json::String(_) => value.to_string(),
+            Json::Number(number) => match number.as_f64().and_then(whole) {
+                Some(integer) if number.is_f64() => integer.to_string(),
+                _ => value.to_string(),
+            },
+            _ => return None,
+        };
+        (text.len() <= MAX_ID_BYTES).then_some(Self(text))
+    }
+}
+
+/// The integer that a number is, as far as every reader keeps it exactly: many write 1.0 as 1.
+fn whole(number: f64) -> Option<i64> {
+    const MOST: f64 = 9_007_199_254_740_992.0; // 2^53
+    let is_whole = number.fract() == 0.0 && number.abs() <= MOST;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole, and in range")]
+    is_whole.then_some(number as i64)
+}
+
+impl fmt::Display for Id {
+    /// The id as JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === visitors ===
+
+/// Reads the members of a message.
+struct ShapeVisitor {
+    /// Every member is there once.
+    strict: bool,
+}
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
+        let (mut shape, mut names) = (Shape::default(), HashSet::new());
+        while let Some(name) = map.next_key::<String>()? {
+            let place = match name.as_str() {
+                "jsonrpc" => Some(&mut shape.version),
+                "id" => Some(&mut shape.id),
+                "method" => Some(&mut shape.method),
+                "result" | "error" => {
+                    shape.outcomes = shape.outcomes.saturating_add(1);
+                    None
+                }
+                _ => None,
+            };
+            match (place, self.strict) {
+                (Some(place), _) => *place = Some(map.next_value_seed(Value)?),
+                (None, true) => drop(map.next_value_seed(Value)?),
+                (None, false) => drop(map.next_value::<IgnoredAny>()?),
+            }
+            if self.strict && !names.insert(name) {
+                return Err(A::Error::custom("a member is named twice"));
+            }
+        }
+        Ok(shape)
+    }
+}
+
+/// Reads any value strictly, and keeps it where it is neither a list nor an object.
+#[derive(Clone, Copy)]
+struct Value;
+
+impl<'de> DeserializeSeed<'de> for Value {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Json, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(serde_json::Number::from_f64(value).map_or(Json::Null, Json::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::String(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
+        while seq.next_element_seed(self)?.is_some() {}
+        Ok(Json::Array(Vec::new()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if !names.insert(name) {
+                return Err(A::Error::custom("a member is named twice"));
+            }
+            map.next_value_seed(self)?;
+        }
+        Ok(Json::Object(Vec::new()))
+    }
+}
+
+/// Reads the text or number at a place, and passes over everything else.
+struct At<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = Option<Json>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        if self.0.is_empty() {
+            Value.deserialize(from).map(Some)
+        } else {
+            from.deserialize_map(self)
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_> {
+    type Value = Option<Json>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut found, next) = (None, self.0.split_first());
+        while let Some(name) = map.next_key::<String>()? {
+            match next {
+                Some((first, rest)) if *first == name => found = map.next_value_seed(At(rest))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! `vkey mcp`: stands between an MCP client and an MCP server on standard input and output (MCP, "stdio"),
+//! and has the module judge each message of the client as the request that it would be over HTTP.
+//!
+//! [`message`] tells what a line is, [`gate`] judges it, [`pumps`] passes it on over the [`bridge`], and
+//! [`ending`] sees to it that the server is gone at the end. No lock is held while anything waits for a
+//! stream, but for that of the stream itself.
+
+mod bridge;
+mod child;
+mod ending;
+mod gate;
+mod message;
+mod pulse;
+mod pumps;
+mod refusal;
+mod scan;
+mod sink;
+
+use std::ffi::OsString;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use zeroize::Zeroizing;
+
+use crate::vm::Precompiled;
+
+use super::embedded::{EmbeddedHost, HostArgs, LogLevel};
+use super::error::{Error, Exit};
+use super::input::{KeyArgs, Place};
+use super::output::Output;
+use bridge::{Bridge, Event};
+use child::Server;
+use ending::Session;
+use gate::{Gate, Head};
+use pulse::Pulse;
+use sink::Sink;
+
+#[derive(clap::Args)]
+#[command(mut_arg("key_file", |arg| arg.help("Read the key from a file")))]
+pub(super) struct Args {
+    #[command(flatten)]
+    host: HostArgs,
+    #[command(flatten)]
+    key: KeyArgs,
+    /// The path that the module sees
+    #[arg(long, value_name = "PATH", default_value = "/mcp", value_parser = path)]
+    path: String,
+    /// The authority that the module sees
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    authority: String,
+    /// The client's address that the module sees
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    source: IpAddr,
+    /// Append the audit lines to a file; without one they go to standard error
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// How long a request waits for its answer while the server is silent
+    #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = duration)]
+    timeout: Duration,
+    /// How long the server may take to end when the client has, and again when it is asked to
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    grace: Duration,
+    /// The longest message, in either direction
+    #[arg(long, value_name = "N", default_value = "16777216", value_parser = clap::value_parser!(u32).range(1..))]
+    max_bytes: u32,
+    /// The least of the module's log that goes to standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
+    log_level: LogLevel,
+    /// The server's command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Runs `vkey mcp`.
+pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
+    let place = args.key.place();
+    if matches!(place, Place::Stdin) || args.host.config == Path::new("-") {
+        return Err(Error::StdinTaken);
+    }
+    let key = args.key.read(out)?;
+    let host = args.host.load(module)?;
+    let key_variable = match place {
+        Place::Variable(_, name) => Some(name),
+        _ => None,
+    };
+    let hidden: Vec<_> = host.ring_variables.iter().cloned().chain(key_variable).collect();
+    let sink = Arc::new(Sink::open(args.audit.as_deref(), args.log_level.into())?);
+    let pulse = Arc::new(Pulse::start());
+    let head = args.head(&host, &key);
+    let gate = Gate::new(host, head, Arc::clone(&sink), Arc::clone(&pulse))?;
+    let protocol = || Output::protocol().map_err(Error::System);
+    let (client, client_end) = (Mutex::new(protocol()?), protocol()?);
+    let (events, inbox) = channel();
+    // Before there is a server that a signal could leave behind.
+    hear_signals(events.clone()).map_err(Error::System)?;
+    let mut server = Server::start(&args.command, hidden.into_iter()).map_err(Error::Spawn)?;
+    let (input, output) =
+        server.pipes().ok_or_else(|| Error::Spawn(io::ErrorKind::Other.into()))?;
+    let server_input = Mutex::new(Some(input));
+    let bridge = Bridge { gate, sink, pulse, events, client, client_end, server: server_input };
+    let bridge = Arc::new(bridge);
+    args.start(&bridge, &server, output).map_err(Error::System)?;
+    Session::new(bridge, server, inbox, args.grace, args.timeout).conduct()
+}
+
+impl Args {
+    /// What every message has as a request (MCP, "Streamable HTTP": "Sending Messages to the Server").
+    fn head(&self, host: &EmbeddedHost, key: &Zeroizing<String>) -> Head {
+        let fixed = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", &self.authority),
+            (":path", &self.path),
+            ("content-type", "application/json"),
+            ("accept", "application/json, text/event-stream"),
+        ];
+        let headers = fixed.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let headers = headers.chain([host.key_header(key)]).collect();
+        Head { headers, source: self.source.to_string() }
+    }
+
+    /// Starts the threads of a session.
+    fn start(
+        &self,
+        bridge: &Arc<Bridge>,
+        server: &Server,
+        output: std::process::ChildStdout,
+    ) -> io::Result<()> {
+        let max_bytes = usize::try_from(self.max_bytes).unwrap_or(usize::MAX);
+        let timeout = self.timeout;
+        let pid = server.pid().ok_or(io::ErrorKind::Other)?;
+        spawn(bridge, move |bridge| pumps::from_server(bridge, output, max_bytes))?;
+        spawn(bridge, move |bridge| {
+            child::await_end(pid);
+            bridge.report(Event::ServerEnded);
+        })?;
+        spawn(bridge, move |bridge| pumps::watch(bridge, timeout))?;
+        spawn(bridge, move |bridge| pumps::from_client(bridge, max_bytes))
+    }
+}
+
+fn spawn(bridge: &Arc<Bridge>, work: impl FnOnce(&Bridge) + Send + 'static) -> io::Result<()> {
+    let bridge = Arc::clone(bridge);
+    thread::Builder::new().spawn(move || work(&bridge)).map(drop)
+}
+
+/// Reports signals to end from now on.
+fn hear_signals(events: Sender<Event>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let report = move || {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
+                break;
+            }
+        }
+    };
+    thread::Builder::new().spawn(report).map(drop)
+}
+
+/// A lock that holds whatever another thread has come to.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn path(text: &str) -> Result<String, &'static str> {
+    let path = Some(text).filter(|text| text.starts_with('/'));
+    path.map(str::to_owned).ok_or("expected a path, as /mcp")
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    const MOST: Duration = Duration::from_secs(86_400);
+    let duration = humantime::parse_duration(text).ok();
+    let duration = duration.filter(|duration| !duration.is_zero() && *duration <= MOST);
+    duration.ok_or("expected a duration up to 1d, as 500ms or 5m")
+}

@@ -1,0 +1,114 @@
+//! Errors that a client is answered with, as JSON-RPC has them.
+
+use crate::decision::Reply;
+use crate::json::Json;
+
+use super::message::Id;
+
+/// The line is no JSON (JSON-RPC 2.0, section 5.1).
+pub(super) const NO_JSON: i64 = -32700;
+
+/// It is no message, or no message that can be taken (the same).
+pub(super) const NO_MESSAGE: i64 = -32600;
+
+/// The server has gone, or its answer cannot be passed on.
+pub(super) const BAD_GATEWAY: u16 = 502;
+
+/// The gate cannot decide.
+pub(super) const UNAVAILABLE: u16 = 503;
+
+/// The server has not answered in time.
+pub(super) const GATEWAY_TIMEOUT: u16 = 504;
+
+/// An error with no more to say; the answer to a line whose id cannot be told has none.
+pub(super) fn error(id: Option<&Id>, code: i64, message: &str) -> Vec<u8> {
+    line(id, code, message, None)
+}
+
+/// The error of a request that is answered by the command itself, as a proxy would answer it.
+pub(super) fn of_host(id: &Id, status: u16, code: &str, message: &str) -> Vec<u8> {
+    let data = [
+        ("status", Json::from(u64::from(status))),
+        ("type", "api_error".into()),
+        ("code", code.into()),
+    ];
+    line(Some(id), status.into(), message, Some(Json::object(data)))
+}
+
+/// What the gate replies to a request, as its answer. The code is the HTTP status: -32768 to -32000 are
+/// JSON-RPC's, MCP's and its SDKs' (JSON-RPC 2.0, section 5.1; MCP 2026-07-28, "Error Codes").
+pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
+    let body = Json::parse(reply.body.as_bytes()).unwrap_or(Json::Null);
+    if is_answer(&body, id) {
+        return whole_line(&body.to_string());
+    }
+    let error = body.get("error");
+    let text = |name| error.and_then(|error| error.get(name)).filter(|v| v.as_str().is_some());
+    let message = text("message").and_then(Json::as_str);
+    let mut data = vec![("status".to_owned(), Json::from(u64::from(reply.status)))];
+    for name in ["type", "code"] {
+        data.extend(text(name).map(|value| (name.to_owned(), value.clone())));
+    }
+    let retry = reply.headers.iter().find(|(name, _)| name == "retry-after");
+    let retry = retry.and_then(|(_, secs)| secs.parse::<u64>().ok());
+    data.extend(retry.map(|secs| ("retry_after".to_owned(), secs.into())));
+    let message = message.unwrap_or("the gate answers this request itself");
+    line(Some(id), reply.status.into(), message, Some(Json::Object(data)))
+}
+
+/// Whether a reply is the JSON-RPC error of that request already.
+fn is_answer(body: &Json, id: &Id) -> bool {
+    let version = body.get("jsonrpc").and_then(Json::as_str);
+    let is_error = matches!(body.get("error"), Some(Json::Object(_)));
+    version == Some("2.0") && is_error && body.get("id").and_then(Id::new).as_ref() == Some(id)
+}
+
+fn line(id: Option<&Id>, code: i64, message: &str, data: Option<Json>) -> Vec<u8> {
+    let id = id.map_or_else(|| "null".to_owned(), Id::to_string);
+    let data = data.map(|data| format!(",\"data\":{data}")).unwrap_or_default();
+    let message = Json::from(message);
+    whole_line(&format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message}{data}}}}}"#
+    ))
+}
+
+fn whole_line(text: &str) -> Vec<u8> {
+    format!("{text}\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::{DenyReason, Refusal, reply};
+
+    fn id() -> Id {
+        Id::new(&Json::from("a\"\n")).unwrap()
+    }
+
+    #[test]
+    fn a_reply_becomes_an_error_with_the_id() {
+        let refusal = Refusal { retry_after_secs: Some(7), ..Refusal::default() };
+        let text = String::from_utf8(from_reply(&id(), &reply(DenyReason::Rate, refusal))).unwrap();
+        let expected = concat!(
+            r#"{"jsonrpc":"2.0","id":"a\"\n","error":{"code":429,"#,
+            r#""message":"the key's rate is used up","#,
+            r#""data":{"status":429,"type":"rate_limit_error","code":"rate","retry_after":7}}}"#,
+            "\n"
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_reply_that_is_an_answer_already_is_passed_as_it_is() {
+        let mut reply = reply(DenyReason::McpCall, Refusal::default());
+        let answer = r#"{"jsonrpc":"2.0","id":"a\"\n","error":{"code":5,"message":"no"}}"#;
+        reply.body = answer.to_owned();
+        assert_eq!(from_reply(&id(), &reply), format!("{answer}\n").into_bytes());
+        let other = Id::new(&Json::from(1)).unwrap();
+        let text = String::from_utf8(from_reply(&other, &reply)).unwrap();
+        assert!(text.starts_with(r#"{"jsonrpc":"2.0","id":1,"error":{"code":403,"#), "{text}");
+        reply.body = "no JSON".to_owned();
+        let text = String::from_utf8(from_reply(&id(), &reply)).unwrap();
+        assert!(text.contains(r#""data":{"status":403}"#), "{text}");
+    }
+}

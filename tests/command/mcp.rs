@@ -1,0 +1,248 @@
+//! `vkey mcp`, between a client and a scripted server.
+
+mod ends;
+mod limits;
+mod session;
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gate, NOW, Vkey, text};
+use session::{Session, audit_lines, command, command_for};
+
+const TEN_MB: usize = 10_000_000;
+
+fn statuses(audit: &[Value]) -> Vec<(String, u64)> {
+    let of = |line: &Value| {
+        let decision = line["decision"].as_str().expect("a word").to_owned();
+        (decision, line["status"].as_u64().unwrap_or(0))
+    };
+    audit.iter().map(of).collect()
+}
+
+fn all(decision: &str, of: &[u64]) -> Vec<(String, u64)> {
+    of.iter().map(|status| (decision.to_owned(), *status)).collect()
+}
+
+#[test]
+fn messages_pass_byte_for_byte_both_ways() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
+    let mut sent = Vec::new();
+    let first = "{ \"jsonrpc\":\"2.0\" ,\t\"id\":\"\\u0061\\/é\",\"method\":\"initialize\",\"params\":{} }\r\n";
+    let big = format!(
+        "{{\"method\":\"echo\",\"id\":2,\"jsonrpc\":\"2.0\",\"params\":{{\"x\":\"{}\"}}}}\n",
+        "é".repeat(TEN_MB / 2)
+    );
+    for (line, id) in [(first, json!("a/é")), (&big, json!(2))] {
+        session.send(line);
+        sent.extend_from_slice(line.as_bytes());
+        let answer = session.answer();
+        assert!(answer["id"] == id && answer["result"].is_object());
+    }
+    let says = [
+        " {\"id\" : 3.0,\"result\":{\"u\":\"\\u00e9\u{2028}é\",\"a\":1,\"a\":2},\"jsonrpc\":\"2.0\"}\r\n",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n",
+        "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"ping\"}\n",
+    ];
+    let line = json!({"jsonrpc": "2.0", "id": 3, "method": "say", "params": {"texts": says}});
+    let line = format!("  {line}\n");
+    session.send(&line);
+    sent.extend_from_slice(line.as_bytes());
+    for said in says {
+        assert_eq!(String::from_utf8(session.line()).expect("text"), said);
+    }
+    // What the client answers goes to the server too, and so does a last line without its end.
+    let last = r#"{"jsonrpc":"2.0","id":3,"result":{}}"#;
+    session.send(last);
+    sent.extend_from_slice(last.as_bytes());
+    sent.push(b'\n');
+    let left = session.finish();
+    assert!(left.out.is_empty() && left.record == sent, "{}", left.err);
+    let audit = left.ended(0).audit();
+    assert_eq!(statuses(&audit), all("allow", &[200, 200, 200, 202]));
+    for (member, value) in
+        [("method", "POST"), ("path", "/mcp"), ("authority", "localhost"), ("src", "127.0.0.1")]
+    {
+        assert_eq!(audit[0][member], value);
+    }
+    assert!(audit[1]["bytes_in"].as_u64() > Some(10_000_000), "{}", audit[1]);
+    assert!(audit[1]["bytes_out"].as_u64() > Some(10_000_000), "{}", audit[1]);
+}
+
+#[test]
+fn a_large_answer_passes() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
+    session.request(1, "fill", &json!({"bytes": TEN_MB}));
+    assert_eq!(session.answer()["result"].as_str().expect("text").len(), TEN_MB);
+    session.finish().ended(0);
+}
+
+#[test]
+fn a_refused_request_is_answered_with_its_id() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &["--path", "/admin"]);
+    for id in ["7", "-1", "\"a\\\"b\\n\\u00e9\"", "18446744073709551615", "1.5"] {
+        session.send(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"echo\"}}\n"));
+        let id: Value = serde_json::from_str(id).expect("JSON");
+        let error = session.refused(id, 403)["error"].clone();
+        assert_eq!(error["message"], "the key may not be used for this path");
+        let data = json!({"status": 403, "type": "permission_error", "code": "path"});
+        assert_eq!(error["data"], data);
+    }
+    // Nobody waits for an answer to these.
+    session.send("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
+    session.send("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n");
+    let left = session.finish();
+    assert!(left.out.is_empty() && left.record.is_empty(), "{}", left.err);
+    assert_eq!(statuses(&left.ended(0).audit()), all("deny", &[403; 7]));
+}
+
+#[test]
+fn the_key_is_judged_by_the_module_and_for_each_message() {
+    let gate = Gate::new();
+    let expired =
+        gate.vkey(&["mint", "--tenant", "acme", "--lifetime", "1s", "--now", "1789990000"]);
+    let expired = crate::harness::one_line(&expired.ok());
+    for key in [&expired, "no key at all"] {
+        let mut session = Session::start(&gate, key, &[]);
+        session.request("x", "initialize", &json!({}));
+        let error = session.refused("x", 401)["error"].clone();
+        assert_eq!(error["data"]["code"], "invalid_token");
+        let left = session.finish();
+        assert_eq!(statuses(&left.ended(0).audit()), all("deny", &[401]));
+        assert!(left.record.is_empty() && !left.err.contains(key), "{}", left.err);
+    }
+}
+
+#[test]
+fn what_is_no_message_never_reaches_the_server() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &["--max-bytes", "1000"]);
+    let request = r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#;
+    let twice = r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":{"a":[{"b":1,"\u0062":2}]}}"#;
+    let smuggled =
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\",\"params\":\r{request}\r}}");
+    let long = format!("{request}{}", " ".repeat(1000));
+    let lines: [(&[u8], i64, u64); 9] = [
+        (b"hello", -32700, 400),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":1", -32700, 400),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xc3\"}", -32700, 400),
+        (b"[]", -32600, 400),
+        (b"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\"}]", -32600, 400),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"echo\"}", -32600, 400),
+        (twice.as_bytes(), -32600, 400),
+        (smuggled.as_bytes(), -32600, 400),
+        (long.as_bytes(), -32600, 413),
+    ];
+    for (line, code, _) in lines {
+        session.send(b"\n \r\n");
+        session.send(line);
+        session.send(b"\n");
+        let error = session.refused(Value::Null, code);
+        let names_limit = error["error"]["message"].as_str().is_some_and(|m| m.contains("1000"));
+        assert_eq!(names_limit, line == long.as_bytes(), "{error}");
+    }
+    session.request(1, "echo", &json!({}));
+    assert_eq!(session.answer()["id"], 1);
+    // The last line is cut in the middle of a character.
+    session.send(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"\xe2\x82");
+    session.close();
+    session.refused(Value::Null, -32700);
+    let left = session.wait();
+    let expected = lines.map(|(_, _, status)| status);
+    let expected = [&expected[..], &[200, 400]].concat();
+    assert_eq!(statuses(&left.ended(0).audit()), all("allow", &expected));
+    assert_eq!(left.record.iter().filter(|byte| **byte == b'\n').count(), 1);
+}
+
+#[test]
+fn answers_come_in_any_order_and_ids_are_used_once() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
+    session.request(1, "hold", &json!("one"));
+    session.request("1", "hold", &json!("text"));
+    session.request(1, "hold", &json!("again"));
+    session.refused(1, -32600);
+    session.send("{\"jsonrpc\":\"2.0\",\"method\":\"release\"}\n");
+    for (id, result) in [(json!("1"), "text"), (json!(1), "one")] {
+        let answer = session.answer();
+        assert_eq!((&answer["id"], &answer["result"]), (&id, &json!(result)));
+    }
+    session.request(1, "echo", &json!("anew"));
+    assert_eq!(session.answer()["result"], "anew");
+    // Nobody waits for what was cancelled, and it counts as ended.
+    session.request(2, "hold", &json!({}));
+    let cancel =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}});
+    session.send(format!("{cancel}\n"));
+    let left = session.finish();
+    assert_eq!(left.ended(0).audit().len(), 7);
+}
+
+#[test]
+fn standard_output_is_the_protocols_alone() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &["--max-bytes", "2000"]);
+    let answer = "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n";
+    let texts = ["listening on \u{1b}[1mstdio\n", "\n", "[]\n", answer];
+    session.request(1, "say", &json!({"texts": texts}));
+    assert_eq!(session.line(), answer.as_bytes());
+    session.request(2, "fill", &json!({"bytes": 3000}));
+    session.refused(2, 502);
+    let left = session.finish();
+    assert!(left.out.is_empty());
+    left.ended(0).says("listening on").says("longer than 2000 bytes");
+    assert!(!left.err.contains('\u{1b}'));
+}
+
+#[test]
+fn audit_lines_go_to_a_file() {
+    let gate = Gate::new();
+    let audit = gate.file("audit", "{\"v\":1,\"decision\":\"older\"}\n");
+    let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", &audit]);
+    session.request(1, "echo", &json!({}));
+    session.answer();
+    let left = session.finish();
+    assert_eq!(left.ended(0).audit().len(), 0);
+    let lines = audit_lines(&fs::read_to_string(&audit).expect("a file"));
+    let expected = [all("older", &[0]), all("allow", &[200])].concat();
+    assert_eq!(statuses(&lines), expected);
+}
+
+#[test]
+fn the_server_sees_no_secrets_of_the_gate() {
+    let gate = Gate::new();
+    let key = gate.mint(&[]);
+    let mut session = Session::start(&gate, &key, &[]);
+    session.request(1, "environment", &json!({}));
+    let answer = session.answer();
+    assert_eq!(answer["result"]["OWN"], "mine");
+    let text = answer.to_string();
+    assert!(!text.contains("MAIN") && !text.contains("KEY"), "{text}");
+    assert!(!text.contains(&key) && !text.contains(&gate.secret));
+    session.finish().ended(0);
+}
+
+#[test]
+fn what_cannot_be_started_is_an_error() {
+    let gate = Gate::new();
+    let key = gate.mint(&[]);
+    let missing = text(gate.dir.file("missing"));
+    let config = text(gate.dir.file("config.json"));
+    command_for(&gate, &key, &[], &[&missing]).refused(3, "command cannot be started");
+    command_for(&gate, &key, &[], &[]).refused(2, "required");
+    command(&gate, &key, &["--audit", "/"]).refused(3, "--audit cannot be written");
+    command(&gate, &key, &["--timeout", "0s"]).refused(2, "--timeout");
+    command(&gate, &key, &["--path", "mcp"]).refused(2, "--path");
+    let unset = ["mcp", "--config", &config, "--key-env", "UNSET", "--now", NOW, "--", "cat"];
+    Vkey::new(&unset).env("MAIN", &gate.secret).refused(3, "--key-env is not set");
+    let without = ["mcp", "--config", &config, "--", "cat"];
+    Vkey::new(&without).refused(2, "standard input is where the messages come from");
+    let stdin = ["mcp", "--config", "-", "--key-env", "KEY", "--", "cat"];
+    Vkey::new(&stdin).refused(2, "standard input is where the messages come from");
+    let stdin = ["mcp", "--config", &config, "--key-file", "-", "--", "cat"];
+    Vkey::new(&stdin).refused(2, "standard input is where the messages come from");
+}
