@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, canonical_host};
 use crate::cidr::parse_address;
-use crate::config::{Config, Plan};
+use crate::config::{Config, KeySource, Plan, RingConfig};
 use crate::engine::Engine;
+use crate::headers::{Headers, RequestHead};
 use crate::mac::is_sha256_hex;
 
 use super::error::{Error, Exit};
@@ -14,6 +15,9 @@ use super::input::{self, KeyArgs, Place};
 use super::output::Output;
 use super::report::Report;
 use super::time;
+
+/// Where the request shows its key: wherever a gate looks for keys, it makes the same of them.
+const KEY_HEADER: &str = "x-api-key";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -34,7 +38,7 @@ pub(super) struct Args {
 
 /// What the request asks for.
 #[derive(clap::Args)]
-struct AccessArgs {
+pub(super) struct AccessArgs {
     /// The HTTP method
     #[arg(long)]
     method: String,
@@ -70,12 +74,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         return Err(Error::StdinTwice);
     }
     let now_secs = time::now(args.now)?;
-    let plan = compile(input::config(&args.config)?)?;
+    let config = input::config(&args.config)?;
+    input::check_variables(config.rings().iter().map(RingConfig::variable))?;
+    let plan = compile(config, input::environment)?;
     let key = args.key.read(out)?;
     let mut engine = Engine::new(plan);
-    let access = args.access.read(now_secs);
-    let target = args.access.path.as_bytes();
-    let report = Report::new(&mut engine, key.as_bytes(), access.as_ref(), target, now_secs);
+    let report = args.access.judge(&mut engine, &key, now_secs);
     if args.json {
         out.line(report.to_json())?;
     } else {
@@ -85,6 +89,20 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 impl AccessArgs {
+    /// What the gate makes of it, as a request with a key.
+    pub(super) fn judge(&self, engine: &mut Engine, key: &str, now_secs: u64) -> Report {
+        let headers = Headers::from_pairs(Headers::to_pairs(&[
+            (b":method".to_vec(), self.method.clone().into()),
+            (b":path".to_vec(), self.path.clone().into()),
+            (b":authority".to_vec(), self.host.clone().into()),
+            (KEY_HEADER.into(), key.into()),
+        ]));
+        let headers = headers.unwrap_or_default();
+        let source = KeySource { header: KEY_HEADER.to_owned(), scheme: None };
+        let head = RequestHead::read(&headers, &[source]);
+        Report::new(engine, &head, self.read(now_secs).as_ref(), now_secs)
+    }
+
     /// The question as the module puts it to the engine.
     fn read(&self, now_secs: u64) -> Result<Access<'_>, AmbiguousPath> {
         let mcp = |method| McpCall {
@@ -107,13 +125,15 @@ impl AccessArgs {
 
 /// Compiles with the rings' secrets alone. Provider credentials decide nothing, and whoever looks
 /// into a denial need not have them.
-fn compile(config: Config) -> Result<Plan, Error> {
+pub(super) fn compile(
+    config: Config,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Plan, Error> {
     let rings = config.rings().iter().map(|ring| ring.variable().to_owned());
     let rings: Vec<String> = rings.collect();
-    input::check_variables(rings.iter().map(String::as_str))?;
     let environment = |name: &str| {
         if rings.iter().any(|ring| ring == name) {
-            input::environment(name)
+            environment(name)
         } else {
             Some("none".to_owned())
         }

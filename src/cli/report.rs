@@ -8,6 +8,7 @@ use crate::config::Dialect;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity};
 use crate::exchange::{Course, asks_for_usage, decide};
+use crate::headers::RequestHead;
 use crate::json::Json;
 use crate::key::Key;
 use crate::limit::Charge;
@@ -26,7 +27,7 @@ pub(super) struct Report {
     /// What is left of them only the gate knows.
     limits: Vec<Charge>,
     /// The answer would be counts.
-    usage: bool,
+    pub(super) usage: bool,
 }
 
 struct Stage {
@@ -35,16 +36,18 @@ struct Stage {
 }
 
 impl Report {
-    /// Puts one access to the engine.
+    /// Puts one access to the engine. `head`: the request that asks for it.
     pub(super) fn new(
         engine: &mut Engine,
-        credential: &[u8],
+        head: &RequestHead<'_>,
         access: Result<&Access<'_>, &AmbiguousPath>,
-        target: &[u8],
         now_secs: u64,
     ) -> Self {
         let access = access.map_err(|ambiguous| *ambiguous);
-        let Identity { key, verdict } = engine.identify(credential, now_secs);
+        let Identity { key, verdict } = match head.credential() {
+            Ok(credential) => engine.identify(credential, now_secs),
+            Err(reason) => Identity { key: None, verdict: Err(reason) },
+        };
         let mut report = Self {
             // Without a key there is no verdict but a denial.
             decision: Decision::Deny(verdict.err().unwrap_or(DenyReason::NotReady)),
@@ -60,15 +63,26 @@ impl Report {
         };
         report.push("key", Ok(()));
         report.push("validity", verdict);
-        report.judge(engine, &key, access);
-        if verdict.is_ok() {
-            report.decide(engine, &key, access, target);
+        let line = if head.line_holds_key() { Err(DenyReason::Path) } else { Ok(()) };
+        if line.is_err() {
+            report.push("line", line);
+        }
+        report.judge(engine, &key, access, head.upgrades);
+        match verdict.and(line) {
+            Ok(()) => report.decide(engine, &key, access, head),
+            Err(reason) => report.decision = Decision::Deny(reason),
         }
         report
     }
 
     /// Every stage after the key's own, whether or not an earlier one has decided.
-    fn judge(&mut self, engine: &Engine, key: &Key, access: Result<&Access<'_>, AmbiguousPath>) {
+    fn judge(
+        &mut self,
+        engine: &Engine,
+        key: &Key,
+        access: Result<&Access<'_>, AmbiguousPath>,
+        upgrades: bool,
+    ) {
         let Ok(access) = access else {
             return self.push("path", Err(DenyReason::PathAmbiguous));
         };
@@ -76,7 +90,7 @@ impl Report {
             let verdicts = engine.client_verdicts(key, access);
             return verdicts.for_each(|(rule, verdict)| self.push(rule, verdict));
         }
-        if upgrades(access) {
+        if upgrades {
             let enabled = engine.settings().upgrades;
             self.push("upgrade", if enabled { Ok(()) } else { Err(DenyReason::Method) });
         }
@@ -89,10 +103,10 @@ impl Report {
         engine: &Engine,
         key: &Key,
         access: Result<&Access<'_>, AmbiguousPath>,
-        target: &[u8],
+        head: &RequestHead<'_>,
     ) {
-        let upgrades = access.is_ok_and(upgrades);
-        let verdict = decide(engine, key, access, target, upgrades);
+        let target = head.target.unwrap_or_default();
+        let verdict = decide(engine, key, access, target, head.upgrades);
         self.usage = matches!(verdict, Course::ShowUsage(_));
         self.decision = match verdict {
             Course::Decide(decision) => decision,
@@ -189,9 +203,4 @@ fn describe(key: &Key) -> Json {
         ("tier", claims.tier().into()),
         ("caveats", u64::try_from(key.caveats_len()).map_or(Json::Null, Json::from)),
     ])
-}
-
-/// What a request without further headers asks for when its method is CONNECT.
-fn upgrades(access: &Access<'_>) -> bool {
-    access.method.eq_ignore_ascii_case("connect")
 }

@@ -10,6 +10,7 @@
     reason = "in a test a panic is the report"
 )]
 
+mod agreement;
 mod config;
 mod crd;
 mod explain;

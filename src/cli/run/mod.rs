@@ -15,6 +15,7 @@ use super::output::Output;
 use super::time::Stopwatch;
 
 #[cfg(test)]
+mod agreement;
 mod judge;
 mod request;
 mod verdict;

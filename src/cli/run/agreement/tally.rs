@@ -1,0 +1,75 @@
+//! How often each answer came, so that no rule is left out unnoticed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::Answer;
+use super::gates::Gate;
+
+/// What `vkey explain` gives as a reason, of what `vkey run` can be told of too.
+const REASONS: [&str; 19] = [
+    "caveat_unsupported", "client_cert", "host", "key_audience", "key_expired", "key_malformed",
+    "key_not_yet_valid", "key_retired", "key_revoked", "key_signature", "key_unknown", "mcp_call",
+    "method", "model", "not_ready", "path", "path_ambiguous", "source", "tier_unknown",
+];
+
+/// How many cases one of the two tests has to have.
+const LEAST_CASES: usize = 50_000;
+
+/// How often each of them has to come.
+const ENOUGH: usize = 50;
+
+#[derive(Default)]
+pub(super) struct Tally {
+    answers: BTreeMap<String, usize>,
+    hosts: BTreeMap<&'static str, usize>,
+    cases: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, answer: &Answer, gate: &Gate) {
+        *self.answers.entry(answer.to_string()).or_default() += 1;
+        *self.hosts.entry(gate.rules).or_default() += 1;
+        self.cases += 1;
+    }
+
+    /// One of the cases that are not compared.
+    pub(super) fn skip(&mut self) {
+        self.skipped += 1;
+    }
+
+    /// Sees to it that nothing is rare.
+    pub(super) fn check(&self) {
+        assert!(self.cases >= LEAST_CASES, "{} cases", self.cases);
+        for reason in REASONS {
+            let denied = self.count(&format!("deny {reason}"));
+            assert!(denied >= ENOUGH, "{reason}: {denied} times");
+        }
+        let of_decision = |word| {
+            let answers = self.answers.iter().filter(|(answer, _)| answer.starts_with(word));
+            answers.map(|(_, count)| count).sum::<usize>()
+        };
+        let allowed = of_decision("allow") * 100 / self.cases;
+        assert!((15..60).contains(&allowed), "{allowed} % are allowed");
+        let (shadow, counts) = (of_decision("shadow"), self.count("allow with counts"));
+        assert!(shadow >= 500 && counts >= 300, "{shadow} times shadow, {counts} times counts");
+    }
+
+    fn count(&self, answer: &str) -> usize {
+        self.answers.get(answer).copied().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} cases, {} skipped", self.cases, self.skipped)?;
+        for (host, count) in &self.hosts {
+            writeln!(f, "{count:>7} --host {host}")?;
+        }
+        for (answer, count) in &self.answers {
+            writeln!(f, "{count:>7} {answer}")?;
+        }
+        Ok(())
+    }
+}
