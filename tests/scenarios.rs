@@ -8,6 +8,9 @@
 )]
 
 mod scenario;
+#[cfg(feature = "vm")]
+#[path = "scenario/wasm.rs"]
+mod wasm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,13 +18,19 @@ use std::path::{Path, PathBuf};
 
 use scenario::Machine;
 use scenario::format::{HostKind, Scenario};
+use scenario::memory::InMemory;
 use scenario::native::Native;
-use scenario::run::run;
+use scenario::run::{MakeMachine, run};
 use scenario::step::Expected;
 use vkey::decision::{DenyClass, DenyReason};
 
 fn native(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box<dyn Machine> {
-    Box::new(Native::new(config, env, host))
+    Box::new(InMemory::<Native>::new(config, env, host))
+}
+
+#[cfg(feature = "vm")]
+fn wasm(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box<dyn Machine> {
+    Box::new(InMemory::<wasm::Wasm>::new(config, env, host))
 }
 
 fn files() -> Vec<PathBuf> {
@@ -44,20 +53,31 @@ fn problems(text: &str) -> Vec<String> {
     run(&Scenario::read(text.as_bytes()).unwrap(), &native)
 }
 
-#[test]
-fn every_scenario_holds_on_the_library() {
+/// Runs every scenario on one kind of machine.
+fn all_hold(name: &str, make: &MakeMachine) {
     let mut failures = Vec::new();
     // What is measured is what the steps say.
     for file in [files(), in_folder("testdata/bench")].concat() {
         let scenario = read(&file);
-        if scenario.not_on.iter().any(|machine| machine == "native") {
+        if scenario.not_on.iter().any(|machine| machine == name) {
             continue;
         }
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let found = run(&scenario, &native).into_iter();
+        let found = run(&scenario, make).into_iter();
         failures.extend(found.map(|problem| format!("{name} {problem}")));
     }
     assert!(failures.is_empty(), "{} problems:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_scenario_holds_on_the_library() {
+    all_hold("native", &native);
+}
+
+#[cfg(feature = "vm")]
+#[test]
+fn every_scenario_holds_on_the_module_in_the_embedded_host() {
+    all_hold("wasm", &wasm);
 }
 
 #[test]

@@ -13,6 +13,9 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "keys are minted by the clock that Envoy sees")]
 
+#[allow(dead_code, reason = "other machines use the rest")]
+#[path = "../scenario/mod.rs"]
+mod scenario;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -33,6 +36,7 @@ mod memory;
 mod metrics;
 mod reasons;
 mod rotation;
+mod scenarios;
 #[cfg(feature = "cli")]
 mod tls_lint;
 mod tls_render;

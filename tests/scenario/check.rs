@@ -12,6 +12,7 @@ use super::secrecy::Hidden;
 use super::step::{Expect, Expected, Step};
 use super::tally::Audited;
 use super::text::{Meaning, POLICY, bytes, from_bytes, member};
+use super::times::{untimed, untimed_header};
 use super::{Configured, Log, Observed};
 
 const AUDIT_STATE: &str = "vkey.audit";
@@ -34,6 +35,8 @@ pub(crate) struct Context<'a> {
     pub(crate) meaning: Meaning<'a>,
     pub(crate) config: Option<&'a Json>,
     pub(crate) outcome: Outcome,
+    /// Whether the clock stood where the scenario says.
+    pub(crate) pinned: bool,
 }
 
 // === the configuration ===
@@ -112,14 +115,14 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
     if Some(u64::from(reply.status)) != expect.status {
         problems.push(format!("status {}, not {:?}", reply.status, expect.status));
     }
-    let headers = reply.headers.iter().map(|(name, value)| (*name, &**value));
+    let headers = reply.headers.iter().map(|(name, value)| (&**name, &**value));
     let anonymous = headers.eq(UNAUTHENTICATED_HEADERS) && reply.body == UNAUTHENTICATED_BODY;
     if (reply.status == 401) != anonymous {
         problems.push(format!("a 401 unlike the others: {reply:?}"));
     }
     for (name, value) in &expect.reply.headers {
         let found = reply_header(reply, name);
-        if found != context.meaning.fill_json(value).as_str() {
+        if !context.is_header(name, found, value) {
             problems.push(format!("reply header {name} is {found:?}, not {value}"));
         }
     }
@@ -127,7 +130,7 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
     let body = Json::parse(reply.body.as_bytes());
     match (&expect.reply.body, &body) {
         (_, Err(invalid)) => problems.push(format!("the reply's body: {invalid}")),
-        (Some(expected), Ok(body)) if !contains(body, &context.meaning.fill_json(expected)) => {
+        (Some(expected), Ok(body)) if !context.is_body(body, expected) => {
             problems.push(format!("the reply's body is {body}, not {expected}"));
         }
         _ => {}
@@ -174,7 +177,7 @@ fn check_answer(context: &Context<'_>, expect: &Expect, observed: &Observed) -> 
     }
     for (name, value) in expected {
         let found = observed.answer.get(name).map(String::as_str);
-        if found != context.meaning.fill_json(value).as_str() {
+        if !context.is_header(name, found, value) {
             problems.push(format!("the answer's header {name} is {found:?}, not {value}"));
         }
     }
@@ -355,6 +358,25 @@ impl Context<'_> {
     pub(crate) fn masked(&self, name: &str) -> bool {
         let mask = member(self.config, &["audit", "mask"]);
         matches!(mask, Some(Json::Array(names)) if names.contains(&name.into()))
+    }
+
+    /// Whether a header that tells of limits is what is expected, but for times that are not known.
+    fn is_header(&self, name: &str, found: Option<&str>, expected: &Json) -> bool {
+        let expected = self.meaning.fill_json(expected);
+        match (found, expected.as_str()) {
+            (Some(found), Some(expected)) if !self.pinned => {
+                untimed_header(name, found) == untimed_header(name, expected)
+            }
+            (found, expected) => found == expected,
+        }
+    }
+
+    fn is_body(&self, found: &Json, expected: &Json) -> bool {
+        let expected = self.meaning.fill_json(expected);
+        match self.pinned {
+            true => contains(found, &expected),
+            false => contains(&untimed(found), &untimed(&expected)),
+        }
     }
 
     /// A setting of the audit lines. Those of a configuration that was refused are not in force.

@@ -15,12 +15,14 @@ pub(crate) mod check;
 mod fields;
 pub(crate) mod format;
 pub(crate) mod keys;
+pub(crate) mod memory;
 pub(crate) mod native;
 pub(crate) mod run;
 mod secrecy;
 pub(crate) mod step;
 mod tally;
 pub(crate) mod text;
+mod times;
 pub(crate) mod upstream;
 
 use std::collections::BTreeMap;
@@ -44,6 +46,17 @@ pub(crate) trait Machine {
 
     /// Sends one request and sees it through to its end.
     fn request(&mut self, worker: u64, request: &Sent) -> Observed;
+
+    /// The time of the start for a step that many seconds after it, Unix seconds, where every step begins
+    /// at the present; `None` where the start stays what it was.
+    fn start(&self, _at: i64) -> Option<u64> {
+        None
+    }
+
+    /// Whether requests are made at the times that a scenario says, to the nanosecond.
+    fn pins_clock(&self) -> bool {
+        true
+    }
 
     /// The shared data and the metrics of all workers, where they can be looked into.
     fn store(&self) -> Option<&MemoryStore>;
@@ -70,7 +83,7 @@ pub(crate) struct Sent {
 }
 
 /// What a request led to.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Observed {
     /// Whether the request went on; `None` when the module was not asked.
     pub(crate) forwarded: Option<bool>,

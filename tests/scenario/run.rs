@@ -14,7 +14,7 @@ use super::step::Step;
 use super::tally::Tally;
 use super::text::{Meaning, bytes, env_value, shifted};
 use super::upstream::Upstream;
-use super::{Machine, Sent};
+use super::{Machine, Observed, Sent};
 
 /// The start of scenarios that do not care.
 const USUAL_START: u64 = 1_800_000_000;
@@ -100,12 +100,7 @@ impl<'a> Conversation<'a> {
 
     /// Takes a step for the nth time.
     fn take(&mut self, step: &Step, n: u64) -> Vec<String> {
-        let sent = self.sent(step, n);
-        // The times before the last one only bring about what is measured.
-        if n == step.repeat && !step.bench.is_empty() {
-            self.machine.announce(&step.name, &step.bench);
-        }
-        let observed = self.machine.request(step.worker, &sent);
+        let (sent, observed) = self.ask(step, n);
         let (mut problems, audited) = check_observed(&self.context(n), step, &observed);
         if let Some(audited) = audited {
             self.tally.add(&audited, &self.scenario.records);
@@ -120,8 +115,29 @@ impl<'a> Conversation<'a> {
         problems
     }
 
+    /// Sends the request of a step. One that took so long that its time has passed is sent again.
+    fn ask(&mut self, step: &Step, n: u64) -> (Sent, Observed) {
+        loop {
+            let start = self.machine.start(step.at);
+            if let Some(start) = start {
+                self.start = start;
+                self.keys = mint_all(self.scenario, self.variant, &self.env, start);
+            }
+            let sent = self.sent(step, n);
+            // The times before the last one only bring about what is measured.
+            if n == step.repeat && !step.bench.is_empty() {
+                self.machine.announce(&step.name, &step.bench);
+            }
+            let observed = self.machine.request(step.worker, &sent);
+            if self.machine.start(step.at) == start {
+                return (sent, observed);
+            }
+        }
+    }
+
     fn context(&self, n: u64) -> Context<'_> {
         Context {
+            pinned: self.machine.pins_clock(),
             meaning: self.meaning(n),
             config: match &self.variant.config {
                 ConfigSpec::Object(config) => Some(config),

@@ -31,6 +31,7 @@ pub(crate) struct Options {
     environment: Vec<(String, String)>,
     concurrency: u32,
     log_level: String,
+    arguments: Vec<String>,
     edits: Vec<Edit>,
 }
 
@@ -49,6 +50,7 @@ impl Options {
             environment: Vec::new(),
             concurrency: 1,
             log_level: "info".to_owned(),
+            arguments: Vec::new(),
             edits: Vec::new(),
         }
     }
@@ -104,6 +106,12 @@ impl Options {
 
     pub(crate) fn log_level(mut self, level: &str) -> Self {
         self.log_level = level.to_owned();
+        self
+    }
+
+    /// More arguments of Envoy's.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().copied().map(str::to_owned).collect();
         self
     }
 
@@ -257,6 +265,11 @@ impl Envoy {
         read(self.dir.file(PROXY_LOG))
     }
 
+    /// The file that the log of the process goes to.
+    pub(crate) fn proxy_log_path(&self) -> PathBuf {
+        self.dir.file(PROXY_LOG)
+    }
+
     /// The status of a process that is gone.
     pub(crate) fn exited(&self) -> Option<ExitStatus> {
         self.child().try_wait().expect("the child is ours")
@@ -316,6 +329,7 @@ fn spawn(options: &Options, dir: &TempDir) -> Child {
         .args(["--concurrency", &options.concurrency.to_string()])
         .args(["--log-level", &options.log_level])
         .args(["--file-flush-interval-msec", "20"])
+        .args(&options.arguments)
         .arg("--disable-hot-restart") // nothing shared with another Envoy, nothing left in /dev/shm
         .env_clear()
         .envs(options.environment.iter().map(|(name, value)| (name, value)))

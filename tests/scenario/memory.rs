@@ -1,0 +1,198 @@
+//! Machines over the host in memory: the library itself, or the built module, behind the same callbacks.
+
+use std::collections::BTreeMap;
+
+use vkey::config::{Dialect, Level};
+use vkey::host::{Action, HostError, MemoryHost, MemoryStore, Property};
+
+use super::format::{HostKind, Outcome};
+use super::text::bytes;
+use super::upstream::Shown;
+use super::{Configured, Log, Machine, Observed, Sent};
+
+/// What a host calls back, on one worker.
+pub(crate) trait Callbacks: Sized {
+    /// Puts a configuration in force; `false` where it is refused. What refused it denies everything.
+    fn configure(
+        config: &[u8],
+        env: &BTreeMap<String, String>,
+        host: MemoryHost,
+    ) -> (Self, bool, Log);
+
+    /// Shows one request to `act`, which calls back, and gives its host back.
+    fn with_request<T>(
+        &mut self,
+        host: MemoryHost,
+        act: impl FnOnce(&mut dyn Request) -> T,
+    ) -> (T, MemoryHost);
+}
+
+/// The callbacks of one request.
+pub(crate) trait Request {
+    fn host(&self) -> &MemoryHost;
+    fn on_headers(&mut self) -> Action;
+    fn on_body(&mut self, bytes: u64);
+    fn on_response_headers(&mut self) -> Action;
+    fn on_log(&mut self);
+}
+
+/// Workers over one store.
+pub(crate) struct InMemory<C> {
+    config: Vec<u8>,
+    env: BTreeMap<String, String>,
+    store: MemoryStore,
+    contended: bool,
+    workers: BTreeMap<u64, C>,
+}
+
+impl<C: Callbacks> InMemory<C> {
+    pub(crate) fn new(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Self {
+        let dialect = match host {
+            HostKind::Rules(dialect) => dialect,
+            HostKind::Contended => Dialect::Envoy,
+        };
+        Self {
+            config,
+            env,
+            store: MemoryStore::new(dialect),
+            contended: host == HostKind::Contended,
+            workers: BTreeMap::new(),
+        }
+    }
+
+    fn host(&self) -> MemoryHost {
+        let host = MemoryHost::new(self.store.clone());
+        host.contended.set(self.contended);
+        host
+    }
+}
+
+impl<C: Callbacks> Machine for InMemory<C> {
+    fn configure(&mut self, worker: u64) -> Configured {
+        let (callbacks, accepted, log) = C::configure(&self.config, &self.env, self.host());
+        self.workers.insert(worker, callbacks);
+        let outcome = match accepted {
+            false => Outcome::Refused,
+            true if log.iter().any(|(level, _)| *level == Level::Error) => Outcome::Closed,
+            true => Outcome::Open,
+        };
+        Configured { outcome, log }
+    }
+
+    fn request(&mut self, worker: u64, sent: &Sent) -> Observed {
+        let host = self.host();
+        host.begin(sent);
+        let worker = self.workers.get_mut(&worker).expect("a worker that was configured");
+        let (mut observed, host) = worker.with_request(host, |request| converse(request, sent));
+        observed.replies = host.replies.get();
+        observed.answer = host.response_headers.take();
+        observed.filter_state = host.filter_state.take();
+        observed.log = host.log.take();
+        observed
+    }
+
+    fn store(&self) -> Option<&MemoryStore> {
+        Some(&self.store)
+    }
+}
+
+/// Sees a request through, as hosts do.
+fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
+    let action = (!sent.faults.never_shown).then(|| request.on_headers());
+    let forwarded = action.map(|action| action == Action::Continue);
+    for bytes in &sent.ending.body {
+        request.on_body(*bytes);
+    }
+    let host = request.host();
+    let upstream = host.headers.borrow().clone().unwrap_or_default();
+    host.end(sent, forwarded == Some(true));
+    let answered = request.on_response_headers();
+    let host = request.host();
+    host.rewrite(sent.upstream.authority.as_deref());
+    let reply = host.reply.borrow().clone();
+    host.status.set(reply.as_ref().map(|reply| reply.status.into()).or(host.status.get()));
+    request.on_log();
+    let first = request.host().written();
+    request.on_log();
+    Observed {
+        forwarded,
+        withheld: answered == Action::Pause,
+        reply,
+        replies: 0,
+        upstream,
+        answer: BTreeMap::new(),
+        wrote_twice: first != request.host().written(),
+        filter_state: BTreeMap::new(),
+        log: Vec::new(),
+    }
+}
+
+/// What a test does with the host in memory.
+trait Stage {
+    fn begin(&self, sent: &Sent);
+    fn end(&self, sent: &Sent, forwarded: bool);
+    fn rewrite(&self, authority: Option<&str>);
+    fn set_clock(&self, sent: &Sent, now_ns: u64);
+    fn show_text(&self, property: Property, value: Option<&str>);
+    fn reveal(&self, shown: Shown);
+    fn written(&self) -> (usize, BTreeMap<String, String>);
+}
+
+impl Stage for MemoryHost {
+    fn begin(&self, sent: &Sent) {
+        self.set_clock(sent, sent.now_ns);
+        self.headers.replace((!sent.faults.no_headers).then(|| sent.headers.clone()));
+        self.failing_edits.set(sent.faults.failing_edits.map(HostError));
+        self.show_text(Property::SourceAddress, sent.source.as_deref());
+        self.show_text(Property::PeerCertificateDigest, sent.client_cert.as_deref());
+        self.reveal(sent.upstream.of_cluster());
+    }
+
+    /// Numbers are eight bytes, as Envoy writes them.
+    fn end(&self, sent: &Sent, forwarded: bool) {
+        let ending = &sent.ending;
+        self.set_clock(sent, sent.now_ns + ending.after_ns);
+        self.status.set(ending.status);
+        for (property, value) in [
+            (Property::RequestTotalSize, ending.bytes_in),
+            (Property::ResponseTotalSize, ending.bytes_out),
+        ] {
+            if let Some(value) = value {
+                self.show(property.path(), value.to_le_bytes());
+            }
+        }
+        self.show_text(Property::UpstreamAddress, ending.upstream.as_deref());
+        if forwarded {
+            self.reveal(sent.upstream.of_connection());
+            let reached = sent.upstream.is_reached().then_some("192.0.2.80:443");
+            self.show_text(Property::UpstreamAddress, ending.upstream.as_deref().or(reached));
+        }
+    }
+
+    fn rewrite(&self, authority: Option<&str>) {
+        if let (Some(headers), Some(authority)) = (self.headers.borrow_mut().as_mut(), authority) {
+            headers.retain(|(name, _)| name != b":authority");
+            headers.push((b":authority".to_vec(), bytes(authority)));
+        }
+    }
+
+    fn set_clock(&self, sent: &Sent, now_ns: u64) {
+        self.now_ns.set((!sent.faults.no_clock).then_some(now_ns));
+    }
+
+    fn show_text(&self, property: Property, value: Option<&str>) {
+        if let Some(value) = value {
+            self.show(property.path(), value);
+        }
+    }
+
+    fn reveal(&self, shown: Shown) {
+        for (property, bytes) in shown {
+            self.show(property.path(), bytes);
+        }
+    }
+
+    fn written(&self) -> (usize, BTreeMap<String, String>) {
+        (self.log.borrow().len(), self.filter_state.borrow().clone())
+    }
+}

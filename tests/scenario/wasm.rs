@@ -1,0 +1,78 @@
+//! The built module, in the embedded host.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use vkey::host::{Action, MemoryHost};
+use vkey::vm::{ContextId, Limits, Module, Precompiled, Vm};
+
+use crate::scenario::Log;
+use crate::scenario::memory::{Callbacks, Request};
+
+/// The module that the command carries.
+// SAFETY: the file is written by `precompile` alone, or empty.
+const MODULE: Precompiled = unsafe { Precompiled::new(include_bytes!(env!("VKEY_MODULE"))) };
+
+/// A worker.
+pub(crate) struct Wasm {
+    vm: Vm,
+}
+
+struct WasmRequest<'a> {
+    vm: &'a mut Vm,
+    id: ContextId,
+}
+
+fn module() -> &'static Module {
+    static LOADED: OnceLock<Module> = OnceLock::new();
+    let load = || Module::load(MODULE, Limits::default());
+    LOADED.get_or_init(|| load().unwrap_or_else(|unusable| panic!("{unusable}: run `make test`")))
+}
+
+impl Callbacks for Wasm {
+    fn configure(
+        config: &[u8],
+        env: &BTreeMap<String, String>,
+        host: MemoryHost,
+    ) -> (Self, bool, Log) {
+        let env: Vec<_> = env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut vm = Vm::start(module(), host, &env).unwrap();
+        let accepted = vm.configure(config).unwrap();
+        let log = vm.root().unwrap().log.take();
+        (Self { vm }, accepted, log)
+    }
+
+    fn with_request<T>(
+        &mut self,
+        host: MemoryHost,
+        act: impl FnOnce(&mut dyn Request) -> T,
+    ) -> (T, MemoryHost) {
+        let id = self.vm.open(host).unwrap();
+        let done = act(&mut WasmRequest { vm: &mut self.vm, id });
+        (done, self.vm.close(id).unwrap().expect("a context that is open"))
+    }
+}
+
+impl Request for WasmRequest<'_> {
+    fn host(&self) -> &MemoryHost {
+        self.vm.host(self.id).expect("a context that is open")
+    }
+
+    fn on_headers(&mut self) -> Action {
+        self.vm.on_request_headers(self.id, false).unwrap()
+    }
+
+    fn on_body(&mut self, bytes: u64) {
+        let bytes = u32::try_from(bytes).expect("a size that fits a callback");
+        self.vm.on_request_body(self.id, bytes, false).unwrap();
+    }
+
+    fn on_response_headers(&mut self) -> Action {
+        self.vm.on_response_headers(self.id).unwrap()
+    }
+
+    fn on_log(&mut self) {
+        self.vm.on_log(self.id).unwrap();
+    }
+}
