@@ -1,5 +1,5 @@
 //! Vectors: those of others from `../shared/vectors`, where that folder is, and the project's own.
-//! They run natively and, in Node, on wasm32-unknown-unknown.
+//! They run natively and, in Node, on the module's own target.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,50 +24,15 @@ use vkey::keyring::{Keyring, Ring, RingState, Rotation, Secret};
 use vkey::mac::{SigningKey, Tag, hkdf_sha256, sha256_hex};
 use vkey::token::{Kid, Unverified};
 
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
-
-/// Files, natively.
-#[cfg(not(target_arch = "wasm32"))]
-mod files {
-    pub(crate) fn read(path: &str) -> Option<String> {
-        std::fs::read_to_string(path).ok()
-    }
-
-    pub(crate) fn say(text: &str) {
-        eprintln!("{text}");
-    }
-}
-
-/// Files, in Node.
-#[cfg(target_arch = "wasm32")]
-mod files {
-    use wasm_bindgen::prelude::*;
-
-    #[wasm_bindgen(module = "node:fs")]
-    extern "C" {
-        #[wasm_bindgen(js_name = readFileSync, catch)]
-        fn read_file_sync(path: &str, encoding: &str) -> Result<String, JsValue>;
-    }
-
-    pub(crate) fn read(path: &str) -> Option<String> {
-        read_file_sync(path, "utf8").ok()
-    }
-
-    pub(crate) fn say(text: &str) {
-        wasm_bindgen_test::console_log!("{text}");
-    }
-}
-
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
 /// A file of others; `None`, and a word about it, where it is not there.
 fn shared(name: &str) -> Option<Value> {
-    let text = files::read(&format!("../shared/vectors/{name}"));
+    let text = std::fs::read_to_string(format!("../shared/vectors/{name}")).ok();
     if text.is_none() {
-        files::say(&format!("skipped: ../shared/vectors/{name} is not there"));
+        eprintln!("skipped: ../shared/vectors/{name} is not there");
     }
     text.as_deref().map(json)
 }
@@ -270,12 +235,12 @@ fn keys_of_a_second_implementation() {
 
 #[test]
 fn keys_of_this_project() {
-    check_file(&json(&files::read("testdata/tokens/tokens.json").unwrap()), 100);
+    check_file(&json(&std::fs::read_to_string("testdata/tokens/tokens.json").unwrap()), 100);
 }
 
 #[test]
 fn keys_of_this_project_are_what_the_command_writes() {
-    let committed = files::read("testdata/tokens/tokens.json").unwrap();
+    let committed = std::fs::read_to_string("testdata/tokens/tokens.json").unwrap();
     assert!(
         committed == tokens::generate(),
         "run `cargo run --example tokens` and look at the change"

@@ -28,9 +28,7 @@ debian() {
 rust() {
     command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup first"
     debian "command -v cc" "gcc libc6-dev"
-    for target in wasm32-wasip1 wasm32-unknown-unknown; do
-        [ -d "$(rustc --print target-libdir --target $target)" ] || rustup target add $target
-    done
+    [ -d "$(rustc --print target-libdir --target wasm32-wasip1)" ] || rustup target add wasm32-wasip1
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 }
@@ -80,27 +78,6 @@ envoy() {
     "$2" --version
 }
 
-# wasm-runner LINK: the runner must be of exactly the version of the library in Cargo.lock.
-wasm_runner() {
-    local version have
-    version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)
-    is_wanted() { [ "$("$1" --version 2>/dev/null)" = "wasm-bindgen-test-runner $version" ]; }
-    is_wanted "$1" && return
-    debian "command -v node" nodejs
-    mkdir -p "$(dirname "$1")"
-    have=$(command -v wasm-bindgen-test-runner || true)
-    if is_wanted "$have"; then
-        ln -sfn "$have" "$1"
-        return
-    fi
-    echo "setup: wasm-bindgen-cli $version (some minutes, once)"
-    # Without --locked, for the reason that its lock file is older than the library; a debug build is three times faster.
-    rm -f "$1"
-    CARGO_TARGET_DIR=.tools/build cargo install --quiet --debug --root .tools --no-track --force \
-        --version "=$version" --bin wasm-bindgen-test-runner wasm-bindgen-cli
-    rm -rf .tools/build
-}
-
 part=$1
 shift
 case $part in
@@ -117,6 +94,5 @@ case $part in
     wasm-opt) wasm_opt "$@" ;;
     mcp-server) mcp_server "$@" ;;
     mcp-client) mcp_client "$@" ;;
-    wasm-runner) wasm_runner "$@" ;;
     *) fail "no such part: $part" ;;
 esac
