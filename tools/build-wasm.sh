@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# [PACKAGE=NAME] [POLICY=PATH] build-wasm.sh OUTPUT [CARGO OPTIONS]: a module (without PACKAGE the gate), optimised and
-# stripped, the same bytes from any checkout path.
+# [PACKAGE=NAME] [POLICY=PATH] [PROFILE=NAME] build-wasm.sh OUTPUT [CARGO OPTIONS]: a module (without PACKAGE the gate),
+# optimised and stripped, the same bytes from any checkout path.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 output=$1
 shift
 package=${PACKAGE:-vkey-filter}
+profile=${PROFILE:-module}
 wasm_opt=.tools/npm/node_modules/.bin/wasm-opt
 # The upstream-TLS policy that is compiled in, from the root of the checkout.
 policy=${POLICY:-filters/vkey/upstream-tls.json}
@@ -15,7 +16,7 @@ folder=target
 if [ $# -gt 0 ] || [ -n "${POLICY:-}" ]; then
     folder=target/$(basename "$output" .wasm)
 fi
-raw=$folder/wasm32-wasip1/module/${package//-/_}.wasm
+raw=$folder/wasm32-wasip1/$profile/${package//-/_}.wasm
 optimised_from=${output%.wasm}.raw.wasm
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 sysroot=$(rustc --print sysroot)
@@ -30,7 +31,7 @@ for registry in "$cargo_home"/registry/src/*/; do
 done
 flags=$(printf -- '--remap-path-prefix=%s\x1f' "${remaps[@]}")
 CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
-    cargo build --locked --profile module -p "$package" --target wasm32-wasip1 --target-dir "$folder" "$@"
+    cargo build --locked --profile "$profile" -p "$package" --target wasm32-wasip1 --target-dir "$folder" "$@"
 
 # Cargo knows best whether a source has changed; the optimiser runs when its result has.
 if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw" "$optimised_from"; then

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# precompile.sh MODULE OUTPUT: compiles a wasm module for the command's embedded host. The compiler is built without
-# optimisation, which is quick; the code that it makes is optimised all the same.
+# precompile.sh MODULE OUTPUT [CARGO OPTIONS]: compiles a wasm module for the command's embedded host. The compiler is
+# built without optimisation, which is quick; the code that it makes is optimised all the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 module=$1
 output=$2
-cargo build --locked --features compiler --bin precompile
+shift 2
+cargo build --locked --features compiler --bin precompile "$@"
 # What the result depends on: the module, the engine, and how that is configured.
 from=$(cat "$module" src/vm/module.rs <(sed -n '/^name = "wasmtime"$/,/^$/p' Cargo.lock) | sha256sum)
 if [ ! -s "$output" ] || [ "$(cat "$output.from" 2>/dev/null)" != "$from" ]; then
