@@ -152,6 +152,8 @@ pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
 /// Shows what the module says, down to a level.
 pub(super) fn show_log(log: &[(Level, String)], least: Level, out: &mut Output) {
     for (level, line) in log.iter().filter(|(level, _)| *level as u32 >= least as u32) {
+        // The module's own lines name it, as ours do.
+        let line = line.strip_prefix("vkey: ").unwrap_or(line);
         out.note(format_args!("{}: {}", level.name(), sentence(line)));
     }
 }

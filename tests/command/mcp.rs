@@ -118,6 +118,24 @@ fn the_key_is_judged_by_the_module_and_for_each_message() {
 }
 
 #[test]
+fn the_answer_to_what_was_cancelled_is_nobodys() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
+    session.request(1, "hold", &json!({"n": 1}));
+    session.send(
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":1}}\n",
+    );
+    session.request(1, "hold", &json!({"n": 2}));
+    session.refused(1, -32600);
+    session.send("{\"jsonrpc\":\"2.0\",\"method\":\"release\"}\n");
+    session.request(2, "echo", &json!({"n": 3}));
+    assert_eq!(session.answer(), json!({"jsonrpc": "2.0", "id": 2, "result": {"n": 3}}));
+    let statuses: Vec<Value> =
+        session.finish().ended(0).audit().iter().map(|line| line["status"].clone()).collect();
+    assert_eq!(json!(statuses), json!([202, null, 400, 202, 200]));
+}
+
+#[test]
 fn what_is_no_message_never_reaches_the_server() {
     let gate = Gate::new();
     let mut session = Session::start(&gate, &gate.mint(&[]), &["--max-bytes", "1000"]);

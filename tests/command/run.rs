@@ -465,7 +465,7 @@ fn the_modules_log_goes_to_standard_error() {
     let gate = limited(9);
     let request = lines(&[json!({"key": gate.mint(&[]), "path": "/v1"})]);
     let log = |level: &str| run(&gate, &["--log-level", level]).stdin(&request).ok().err;
-    assert!(log("info").contains("vkey: info: vkey: plan "));
+    assert!(log("info").contains("vkey: info: plan "));
     assert!(!log("warn").contains(" is in force"));
     assert!(!log("error").contains("no cluster has the module"));
     assert!(!log("trace").contains("\"decision\""), "audit lines are in the results");

@@ -102,21 +102,24 @@ impl Session {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let sink = &self.bridge.sink;
-        if sink.has_failed() {
-            return Ok(Exit::Environment);
-        }
         if self.client_gone {
             return Ok(Exit::Success);
         }
         let status = status.filter(|_| by_itself);
-        if !by_itself {
-            sink.note("the server has not ended by itself and was ended");
-        } else if let Some(status) = status.filter(|status| by_server || !status.success()) {
-            sink.note(format_args!(
-                "the server has ended: {status}; {unanswered} requests were open"
-            ));
-        }
+        let note = match status {
+            _ if !by_itself => Some("the server has not ended by itself and was ended".to_owned()),
+            Some(status) if by_server || !status.success() => {
+                Some(format!("the server has ended: {status}; {unanswered} requests were open"))
+            }
+            _ => None,
+        };
+        // Nobody may read standard error.
+        self.last_words(move |bridge| {
+            note.map_or(0, |note| {
+                bridge.sink.note(note);
+                1
+            })
+        });
         let badly = status.is_some_and(|status| !status.success());
         let early = by_server && (unanswered > 0 || !by_itself);
         Ok(if badly || early { Exit::Refused } else { Exit::Success })

@@ -66,7 +66,7 @@ pub(super) struct Gate {
 struct State {
     worker: Worker,
     open: BTreeMap<Id, OpenRequest>,
-    /// Requests that were answered in the server's place; its answers come too late.
+    /// Requests that were cancelled, or answered in the server's place; its answers come too late.
     given_up: VecDeque<Id>,
     /// The request that begins the session.
     first: Option<Id>,
@@ -206,10 +206,8 @@ impl State {
         }
         let answer = Answer { status: Some(status), bytes: None, now_ns };
         self.close(Some(context), &answer, said);
-        if let Content::Cancelled(id) = &message.content
-            && let Some(request) = self.open.remove(id)
-        {
-            self.close(request.context, &Answer { status: None, ..answer }, said);
+        if let Content::Cancelled(id) = &message.content {
+            self.give_up(id, &Answer { status: None, ..answer }, said);
         }
         verdict
     }
@@ -223,8 +221,7 @@ impl State {
                 (status, Verdict::Refuse(unreadable(content)))
             }
             Content::Request(id, _) if self.open.contains_key(id) || self.given_up.contains(id) => {
-                let problem =
-                    "a request with this id is open, or was answered in the server's place";
+                let problem = "a request with this id is open, or was given up without an answer of the server";
                 (400, refuse(refusal::error(Some(id), NO_MESSAGE, problem)))
             }
             Content::Request(id, _) if self.open.len() >= MAX_OPEN => {

@@ -135,6 +135,8 @@ impl Id {
             Json::String(_) => value.to_string(),
             Json::Number(number) => match number.as_f64().and_then(whole) {
                 Some(integer) if number.is_f64() => integer.to_string(),
+                // So large that readers differ about it.
+                None if number.is_f64() && number.as_f64()?.fract() == 0.0 => return None,
                 _ => value.to_string(),
             },
             _ => return None,

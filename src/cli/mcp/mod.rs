@@ -25,8 +25,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
 use crate::vm::Precompiled;
@@ -80,6 +83,7 @@ pub(super) struct Args {
 
 /// Runs `vkey mcp`.
 pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
+    keep_environment_private().map_err(Error::System)?;
     let place = args.key.place();
     if matches!(place, Place::Stdin) || args.host.config == Path::new("-") {
         return Err(Error::StdinTaken);
@@ -151,17 +155,31 @@ fn spawn(bridge: &Arc<Bridge>, work: impl FnOnce(&Bridge) + Send + 'static) -> i
     thread::Builder::new().spawn(move || work(&bridge)).map(drop)
 }
 
-/// Reports signals to end from now on.
+/// Signals that end a process, if they can be handled.
+const ENDING: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2];
+
+/// Reports signals to end from now on. After the session there is nobody to report to, and no server.
 fn hear_signals(events: Sender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new(ENDING)?;
     let report = move || {
         for signal in signals.forever() {
             if events.send(Event::Signal(signal)).is_err() {
-                break;
+                _ = emulate_default_handler(signal);
             }
         }
     };
     thread::Builder::new().spawn(report).map(drop)
+}
+
+/// Keeps processes of the same user, as the server is one, from reading our environment and memory.
+#[cfg(target_os = "linux")]
+fn keep_environment_private() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_environment_private() -> io::Result<()> {
+    Ok(())
 }
 
 /// A lock that holds whatever another thread has come to.

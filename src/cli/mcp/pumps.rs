@@ -65,7 +65,9 @@ fn pass_message(bridge: &Bridge, line: Option<&[u8]>, max_bytes: usize) -> Resul
         None => Content::NoMessage(format!("longer than {max_bytes} bytes").into()),
     };
     let message = Received { body, content };
-    match (bridge.gate.judge(&message)?, line) {
+    let verdict = bridge.gate.judge(&message)?;
+    bridge.sink.check()?;
+    match (verdict, line) {
         (Verdict::Forward, Some(line)) => Ok(send(bridge, line, &message.content)?),
         (Verdict::Refuse(Some(answer)), _) => Ok(bridge.tell_client(&answer)),
         _ => Ok(true),
@@ -131,6 +133,7 @@ fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
         return Ok(true);
     };
     let passage = id.as_ref().map_or(Ok(Passage::Pass), |id| bridge.gate.answer(id, &line))?;
+    bridge.sink.check()?;
     match passage {
         Passage::Pass if !line.ends_with(b"\n") => line.push(b'\n'),
         Passage::Pass => {}

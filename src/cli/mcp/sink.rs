@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Level;
 
@@ -28,17 +28,18 @@ pub(super) struct Sink {
     /// The least of the module's log that is shown.
     least: Level,
     out: Mutex<Output>,
-    /// An audit line could not be written.
-    failed: AtomicBool,
+    /// Why an audit line could not be written.
+    failure: Mutex<Option<io::Error>>,
 }
 
 impl Sink {
     /// Appends audit lines to a file, if there is one.
     pub(super) fn open(audit: Option<&Path>, least: Level) -> Result<Self, Error> {
-        let open = |path| OpenOptions::new().create(true).append(true).open(path);
+        // It tells who asks for what, and from where.
+        let open = |path| OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         let audit = audit.map(open).transpose().map_err(Error::Audit)?.map(Mutex::new);
-        let (out, failed) = (Mutex::new(Output::standard()), AtomicBool::new(false));
-        Ok(Self { audit, least, out, failed })
+        let (out, failure) = (Mutex::new(Output::standard()), Mutex::default());
+        Ok(Self { audit, least, out, failure })
     }
 
     /// Writes what there is to say.
@@ -56,20 +57,17 @@ impl Sink {
         lock(&self.out).note(text);
     }
 
-    /// Whether audit lines are missing.
-    pub(super) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+    /// Makes sure that all audit lines are written: nothing goes on without.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        lock(&self.failure).take().map_or(Ok(()), |error| Err(Error::Audit(error)))
     }
 
     fn audit(&self, line: &str) {
         let Some(file) = &self.audit else {
             return lock(&self.out).audit(line);
         };
-        let written = lock(file).write_all(format!("{line}\n").as_bytes());
-        if let Err(error) = written
-            && !self.failed.swap(true, Ordering::Relaxed)
-        {
-            self.note(Error::Audit(error));
+        if let Err(error) = lock(file).write_all(format!("{line}\n").as_bytes()) {
+            lock(&self.failure).get_or_insert(error);
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The ways out: whoever ends first, no process is left behind.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::harness::Gate;
 
-use super::session::{Session, await_gone, command, command_for};
+use super::session::{DEADLINE, Session, await_gone, command, command_for};
 
 /// A session, and the processes of its server.
 fn with_family(gate: &Gate, options: &[&str]) -> (Session, Vec<u64>) {
@@ -63,7 +63,7 @@ fn a_server_that_will_not_end_is_killed() {
 #[test]
 fn a_signal_ends_the_server_too() {
     let gate = Gate::new();
-    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("QUIT", 3), ("USR1", 10)] {
         let (mut session, pids) = with_family(&gate, &[]);
         session.request(1, "stubborn", &json!({}));
         session.answer();
@@ -125,4 +125,66 @@ fn a_slow_client_loses_nothing() {
         );
     }
     session.finish().ended(0);
+}
+
+#[test]
+fn nothing_goes_on_without_its_audit_line() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", "/dev/full"]);
+    session.send("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
+    // Standard input stays open.
+    let left = session.wait();
+    left.ended(3).says("audit");
+    assert!(left.record.is_empty(), "the server was told all the same");
+}
+
+#[test]
+fn a_session_ends_although_nobody_reads_standard_error() {
+    let gate = Gate::new();
+    let noisy = ["sh", "-c", "head -c 300000 /dev/zero >&2 & cat > /dev/null; exit 3"];
+    let audit = gate.file("audit.log", "");
+    let vkey =
+        command_for(&gate, &gate.mint(&[]), &["--grace", "200ms", "--audit", &audit], &noisy);
+    let mut child = vkey.command().spawn().expect("the command starts");
+    drop(child.stdin.take());
+    let stderr = child.stderr.take();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let pid = child.id().to_string();
+    std::thread::spawn(move || sender.send(child.wait().expect("it ends")));
+    let status = receiver.recv_timeout(DEADLINE).ok();
+    if status.is_none() {
+        _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
+    }
+    drop(stderr);
+    assert_eq!(status.and_then(|status| status.code()), Some(1));
+}
+
+/// As another user than root, who may read everything.
+#[test]
+#[cfg(target_os = "linux")]
+fn processes_of_the_same_user_cannot_read_the_environment() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::fs::MetadataExt as _;
+
+    let gate = Gate::new();
+    let vkey = command_for(&gate, &gate.mint(&[]), &[], &["cat"]).command();
+    let is_root = std::fs::metadata("/proc/self").expect("linux").uid() == 0;
+    let as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let mut words = as_nobody.iter().filter(|_| is_root).map(std::ffi::OsStr::new);
+    let mut words: Vec<_> = words.by_ref().collect();
+    words.push(vkey.get_program());
+    words.extend(vkey.get_args());
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.envs(vkey.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = command.spawn().expect("the command starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"ping\"}\n").expect("it reads");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("text");
+    let owner = std::fs::metadata(format!("/proc/{}/environ", child.id())).expect("it runs").uid();
+    drop(stdin);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert!(line.contains("ping"), "the server answers: {line}");
+    assert_eq!(owner, 0, "whoever has its user id can read it");
 }
