@@ -33,7 +33,7 @@ pub struct Module {
     pub(super) limits: Limits,
 }
 
-/// What [`precompile`] has made of a module.
+/// What `precompile` has made of a module.
 #[derive(Clone, Copy)]
 pub struct Precompiled(&'static [u8]);
 
@@ -72,7 +72,7 @@ impl Precompiled {
     ///
     /// # Safety
     ///
-    /// It is run as it is: the bytes must be what [`precompile`] of this version has returned, or none.
+    /// It is run as it is: the bytes must be what `precompile` of this version has returned, or none.
     pub const unsafe fn new(code: &'static [u8]) -> Self {
         Self(code)
     }
