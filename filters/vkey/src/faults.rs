@@ -34,7 +34,7 @@ pub(crate) fn configure() -> bool {
 /// `Unimplemented`, as a host that has no such call.
 pub(crate) fn reply() -> Result<(), HostError> {
     match environment("VKEY_FAULT").as_deref() {
-        Some("reply_fails") => Err(HostError(12)),
+        Some("reply_fails") => Err(HostError::UNIMPLEMENTED),
         Some("reply_traps") if is_for_trap() => std::process::abort(),
         _ => Ok(()),
     }

@@ -102,6 +102,8 @@ impl Session {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
+        // Those of what was open are written last of all.
+        self.bridge.sink.check()?;
         if self.client_gone {
             return Ok(Exit::Success);
         }

@@ -59,7 +59,11 @@ impl Sink {
 
     /// Makes sure that all audit lines are written: nothing goes on without.
     pub(super) fn check(&self) -> Result<(), Error> {
-        lock(&self.failure).take().map_or(Ok(()), |error| Err(Error::Audit(error)))
+        // It stays: each direction asks.
+        lock(&self.failure).as_ref().map_or(Ok(()), |error| {
+            let code = error.raw_os_error().map(io::Error::from_raw_os_error);
+            Err(Error::Audit(code.unwrap_or_else(|| error.kind().into())))
+        })
     }
 
     fn audit(&self, line: &str) {

@@ -139,6 +139,15 @@ fn nothing_goes_on_without_its_audit_line() {
 }
 
 #[test]
+fn the_last_audit_lines_are_missed_too() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", "/dev/full"]);
+    // Its line is written when the session ends.
+    session.request(1, "hold", &json!({}));
+    session.finish().ended(3).says("audit");
+}
+
+#[test]
 fn a_session_ends_although_nobody_reads_standard_error() {
     let gate = Gate::new();
     let noisy = ["sh", "-c", "head -c 300000 /dev/zero >&2 & cat > /dev/null; exit 3"];
