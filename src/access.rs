@@ -14,8 +14,9 @@ pub struct Access<'a> {
     pub now_secs: u64,
     /// The HTTP method; its case matters (RFC 9110, section 9.1).
     pub method: &'a str,
-    /// The authority in canonical form; `None` when it has none, and then no host rule holds.
-    pub host: Option<Cow<'a, str>>,
+    /// The authority, where it is in canonical form as it stands; `None` otherwise, and then no host
+    /// rule holds.
+    pub host: Option<&'a str>,
     /// The path.
     pub path: CanonicalPath<'a>,
     /// The address of the client; `None` when unknown, and then no source rule holds.
@@ -39,8 +40,9 @@ pub struct McpCall<'a> {
     pub name: Option<&'a str>,
 }
 
-/// A path in the one form that path rules work on: unreserved characters decoded, dot segments and
-/// empty segments removed (RFC 3986, sections 6.2.2 and 5.2.4), the query cut.
+/// A path that stands in the one form that path rules work on: unreserved characters not escaped, no
+/// dot segments, no empty segments before the last (RFC 3986, sections 6.2.2 and 5.2.4), the query cut.
+/// Only the case of escapes is not the client's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath<'a>(Cow<'a, str>);
 
@@ -51,13 +53,17 @@ pub struct AmbiguousPath(());
 // === impl CanonicalPath ===
 
 impl<'a> CanonicalPath<'a> {
-    /// Brings a request target (`:path`, with its query) to canonical form.
+    /// Reads the path of a request target (`:path`, with its query).
+    ///
+    /// A proxy that does not normalise paths sends them as they came, so a path that would have to be
+    /// changed before it could be judged is not judged at all.
     ///
     /// # Errors
     ///
-    /// [`AmbiguousPath`] when the path does not start with `/`, is longer than [`MAX_PATH_BYTES`],
-    /// has `%2f`, `%5c`, `%00`, `\`, `#`, an invalid escape, anything outside visible ASCII, or a dot
-    /// segment with parameters (`..;a`, which some servers resolve and some do not).
+    /// [`AmbiguousPath`] when the path does not start with `/`, is longer than [`MAX_PATH_BYTES`], has
+    /// dot segments or empty segments (one `/` at the end is none), escapes of unreserved characters,
+    /// `%2f`, `%5c`, `%00`, `\`, `#`, an invalid escape, anything outside visible ASCII, or a dot segment
+    /// with parameters (`..;a`, which some servers resolve and some do not).
     pub fn parse(target: &'a [u8]) -> Result<Self, AmbiguousPath> {
         let path = without_query(target);
         if path.len() > MAX_PATH_BYTES || target.contains(&b'#') || path.first() != Some(&b'/') {
@@ -67,19 +73,27 @@ impl<'a> CanonicalPath<'a> {
             return Err(AmbiguousPath(()));
         }
         let path = std::str::from_utf8(path).map_err(|_| AmbiguousPath(()))?;
-        if is_canonical(path.as_bytes()) {
+        if is_plain(path.as_bytes()) {
             return Ok(Self(Cow::Borrowed(path)));
         }
-        let path = decode_unreserved(path)?;
-        if path.split('/').skip(1).any(is_parametrised_dot_segment) {
+        let path = with_upper_escapes(path)?;
+        let ambiguous =
+            |segment: &str| is_dot_segment(segment) || is_parametrised_dot_segment(segment);
+        if has_empty_segment(path.as_bytes()) || path.split('/').any(ambiguous) {
             return Err(AmbiguousPath(()));
         }
-        without_dot_and_empty_segments(path).map(Self)
+        Ok(Self(path))
     }
 
     /// The path, which starts with `/`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What globs are compared with: the path without a `/` at its end, since most servers serve both
+    /// spellings alike.
+    pub fn resource(&self) -> &str {
+        without_final_slash(&self.0)
     }
 }
 
@@ -87,6 +101,11 @@ impl Default for CanonicalPath<'_> {
     fn default() -> Self {
         Self(Cow::Borrowed("/"))
     }
+}
+
+/// A path or a path glob without the one `/` at its end that does not count.
+pub fn without_final_slash(path: &str) -> &str {
+    path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path)
 }
 
 /// The part of a request target before its query.
@@ -105,7 +124,7 @@ pub fn query_keys(target: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Brings an authority to canonical form: lower-cased, without port and trailing dot. `None` for
-/// what is no host name or address, user information included.
+/// what is no host name or address, user information and impossible ports included.
 pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let authority = std::str::from_utf8(authority).ok()?;
     if is_canonical_name(authority.as_bytes()) {
@@ -127,6 +146,14 @@ pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     Some(if lower { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
+/// The host of an authority that is in canonical form as it stands. Proxies choose virtual hosts by
+/// other spellings in their own ways, so a rule about hosts holds for no other spelling.
+pub fn exact_host(authority: &[u8]) -> Option<&str> {
+    let host = canonical_host(authority)?;
+    let authority = std::str::from_utf8(authority).ok()?;
+    (*host == *authority).then_some(authority)
+}
+
 /// Whether nothing about a name has to be changed, as about nearly every one.
 fn is_canonical_name(host: &[u8]) -> bool {
     let plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
@@ -140,46 +167,49 @@ fn without_port(authority: &str) -> Option<&str> {
         Some(end) => authority.split_at_checked(end + 1)?,
         None => authority.split_at_checked(authority.find(':').unwrap_or(authority.len()))?,
     };
-    let port = rest.strip_prefix(':').unwrap_or(rest);
-    (rest.is_empty() || rest.starts_with(':')).then_some(host).filter(|_| is_digits(port))
+    (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(host)
 }
 
-fn is_digits(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit())
+/// 1 to 65535, in at most five digits.
+fn is_port(text: &str) -> bool {
+    let digits = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits && text.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-/// Whether nothing about a path has to be changed or refused, as about nearly every one.
-fn is_canonical(path: &[u8]) -> bool {
-    let clean = |segment: &[u8]| !matches!(segment, b"" | b"." | b"..");
+/// Whether nothing about a path has to be looked at more closely, as about nearly every one.
+fn is_plain(path: &[u8]) -> bool {
+    let dots = |segment: &[u8]| matches!(segment, b"." | b"..");
     !path.iter().any(|byte| matches!(byte, b'%' | b';'))
-        && (path == b"/" || path.split(|byte| *byte == b'/').skip(1).all(clean))
+        && !has_empty_segment(path)
+        && !path.split(|byte| *byte == b'/').any(dots)
 }
 
-/// Decodes escapes of unreserved characters (RFC 3986, section 2.3) and writes the others with
-/// upper-case digits.
-fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
+/// Whether a segment before the last is empty. The path starts with `/`.
+fn has_empty_segment(path: &[u8]) -> bool {
+    path.windows(2).any(|pair| pair == b"//")
+}
+
+/// Writes escapes with upper-case digits. Those of unreserved characters (RFC 3986, section 2.3) are
+/// resolved by some servers and proxies and by others not.
+fn with_upper_escapes(path: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
     let mut pieces = path.split('%');
     let first = pieces.next().unwrap_or_default();
     if first.len() == path.len() {
         return Ok(Cow::Borrowed(path));
     }
-    let mut decoded = String::with_capacity(path.len());
-    decoded.push_str(first);
+    let mut upper = String::with_capacity(path.len());
+    upper.push_str(first);
     for piece in pieces {
         let (digits, rest) = piece.split_at_checked(2).ok_or(AmbiguousPath(()))?;
         match escaped(digits).ok_or(AmbiguousPath(()))? {
-            b'/' | b'\\' | 0 => return Err(AmbiguousPath(())),
-            byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                decoded.push(char::from(byte));
-            }
-            _ => {
-                decoded.push('%');
-                decoded.push_str(&digits.to_ascii_uppercase());
-            }
+            b'/' | b'\\' | 0 | b'-' | b'.' | b'_' | b'~' => return Err(AmbiguousPath(())),
+            byte if byte.is_ascii_alphanumeric() => return Err(AmbiguousPath(())),
+            _ => upper.push('%'),
         }
-        decoded.push_str(rest);
+        upper.push_str(&digits.to_ascii_uppercase());
+        upper.push_str(rest);
     }
-    Ok(Cow::Owned(decoded))
+    Ok(Cow::Owned(upper))
 }
 
 fn escaped(digits: &str) -> Option<u8> {
@@ -187,29 +217,13 @@ fn escaped(digits: &str) -> Option<u8> {
     both.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
-fn is_parametrised_dot_segment(segment: &str) -> bool {
-    let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
-    end.and_then(|end| segment.get(..end)).is_some_and(|name| name == "." || name == "..")
+fn is_dot_segment(segment: &str) -> bool {
+    segment == "." || segment == ".."
 }
 
-/// A `..` removes the segment before it. Where that is an empty one, servers that drop empty segments
-/// first end somewhere else than those that follow RFC 3986, so the path is ambiguous.
-fn without_dot_and_empty_segments(path: Cow<'_, str>) -> Result<Cow<'_, str>, AmbiguousPath> {
-    let clean = |segment: &str| !matches!(segment, "" | "." | "..");
-    if path == "/" || path.split('/').skip(1).all(clean) {
-        return Ok(path);
-    }
-    let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split('/').skip(1) {
-        match segment {
-            "." => {}
-            ".." if kept.pop() == Some("") => return Err(AmbiguousPath(())),
-            ".." => {}
-            _ => kept.push(segment),
-        }
-    }
-    kept.retain(|segment| !segment.is_empty());
-    Ok(Cow::Owned(format!("/{}", kept.join("/"))))
+fn is_parametrised_dot_segment(segment: &str) -> bool {
+    let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
+    end.and_then(|end| segment.get(..end)).is_some_and(is_dot_segment)
 }
 
 #[cfg(test)]
@@ -222,17 +236,25 @@ mod tests {
     }
 
     #[test]
-    fn paths_have_one_form() {
+    fn paths_are_judged_as_they_stand() {
         path("/", "/");
         path("/v1/models", "/v1/models");
         path("/v1/models?a=/../b", "/v1/models");
-        path("//v1///models/", "/v1/models");
-        path("/v1/./chat/../models", "/v1/models");
-        path("/../../v1", "/v1");
-        path("/v1/%63hat/%2e%2E/%7emodels", "/v1/~models");
+        path("/v1/models/", "/v1/models/");
+        path("/v1/~models", "/v1/~models");
         path("/v1/a%20b%c3%a9", "/v1/a%20b%C3%A9");
         path("/v1/%252f", "/v1/%252f");
         path("/v1/models;v=2", "/v1/models;v=2");
+        path("/v1/...", "/v1/...");
+    }
+
+    #[test]
+    fn a_slash_at_the_end_does_not_count() {
+        let resource =
+            |target: &str| CanonicalPath::parse(target.as_bytes()).unwrap().resource().to_owned();
+        assert_eq!(resource("/v1/models/"), "/v1/models");
+        assert_eq!(resource("/v1/models"), "/v1/models");
+        assert_eq!(resource("/"), "/");
     }
 
     #[test]
@@ -250,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn paths_that_are_not_canonical_as_they_stand_are_not_judged() {
+        for target in [
+            "//v1", "/v1//models", "/v1//", "//", "/v1/./models", "/v1/chat/../models", "/..",
+            "/.", "/v1/.", "/v1/%63hat", "/v1/%7emodels", "/%2e%2e/v1", "/v1/a%2Db", "/v1/a%5Fb",
+        ] {
+            assert!(CanonicalPath::parse(target.as_bytes()).is_err(), "{target}");
+        }
+    }
+
+    #[test]
     fn hosts_have_one_form() {
         let host = |authority: &str| canonical_host(authority.as_bytes()).map(Cow::into_owned);
         assert_eq!(host("API.OpenAI.com.:443").as_deref(), Some("api.openai.com"));
@@ -257,9 +289,20 @@ mod tests {
         assert_eq!(host("10.0.0.1").as_deref(), Some("10.0.0.1"));
         for wrong in [
             "", ".", ":443", "a@b", "a:b", "a:443:443", "[::1]x", "a b", "é", "a/b", "a%41",
-            "[::1", "[", "a]", "a..",
+            "[::1", "[", "a]", "a..", "a:", "a.:", "[::1]:", "a:0", "a:65536", "a:99999",
+            "a:000080", "a:+80",
         ] {
             assert_eq!(host(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_exact_only_as_it_stands() {
+        for exact in ["api.example", "10.0.0.1", "[::1]", "a_b.example"] {
+            assert_eq!(exact_host(exact.as_bytes()), Some(exact));
+        }
+        for other in ["API.example", "api.example.", "api.example:80", "[::1]:80", "[::A]", ""] {
+            assert_eq!(exact_host(other.as_bytes()), None, "{other}");
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::access::{Access, McpCall};
+use crate::access::{Access, McpCall, without_final_slash};
 use crate::cidr::Cidr;
 use crate::decision::DenyReason;
 use crate::glob::Glob;
@@ -159,6 +159,12 @@ impl Restriction {
         self.client_cert.is_some() || inside()
     }
 
+    /// Whether a method, a path or a host decides whether it holds.
+    pub fn judges_target(&self) -> bool {
+        let inside = || self.any_of.iter().flatten().any(Self::judges_target);
+        self.methods.is_some() || self.paths.is_some() || self.hosts.is_some() || inside()
+    }
+
     /// About how many bytes the restriction takes in memory.
     pub(crate) fn footprint(&self) -> usize {
         fn items<T>(list: &Option<Box<[T]>>) -> usize {
@@ -202,8 +208,8 @@ impl Restriction {
     }
 
     fn prohibits_target(&self, access: &Access<'_>) -> Option<DenyReason> {
-        let path = access.path.as_str();
-        let host = |pattern: &HostPattern| access.host.as_ref().is_some_and(|h| pattern.matches(h));
+        let path = access.path.resource();
+        let host = |pattern: &HostPattern| access.host.is_some_and(|host| pattern.matches(host));
         if none_holds(&self.methods, |method| method == access.method) {
             Some(DenyReason::Method)
         } else if none_holds(&self.hosts, host) {
@@ -240,8 +246,7 @@ impl Restriction {
             exp: members.read("exp", Node::integer)?,
             methods: members.read("methods", |list| list.list(text))?,
             hosts: members.read("hosts", |list| list.list(HostPattern::read))?,
-            paths: members
-                .read("paths", |list| list.list(|item| Ok(Glob::path(item.string()?))))?,
+            paths: members.read("paths", |list| list.list(path))?,
             models: members.read("models", names)?,
             mcp: members.read("mcp", |node| McpRestriction::read(node).map(Box::new))?,
             sources: members.read("sources", |list| list.list(cidr))?,
@@ -340,6 +345,10 @@ fn none_holds<T>(list: &Option<Box<[T]>>, holds: impl FnMut(&T) -> bool) -> bool
 
 fn text(node: &Node<'_>) -> Result<String, Invalid> {
     node.string().map(str::to_owned)
+}
+
+fn path(node: &Node<'_>) -> Result<Glob, Invalid> {
+    node.string().map(|text| Glob::path(without_final_slash(text)))
 }
 
 fn names(node: &Node<'_>) -> Result<Box<[Glob]>, Invalid> {

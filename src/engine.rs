@@ -7,7 +7,7 @@ use std::iter::once_with;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::access::{Access, canonical_host};
+use crate::access::{Access, canonical_host, exact_host};
 use crate::caveat::{Origin, Restriction};
 use crate::cidr::parse_address;
 use crate::config::{ClientRules, Credential, Plan, Settings, Tenant, Tier, UnlistedTenants};
@@ -15,6 +15,7 @@ use crate::decision::DenyReason;
 use crate::key::Key;
 use crate::keyring::Keyring;
 use crate::limit::{Charge, Scope};
+use crate::revocations::Newer;
 use crate::token::Unverified;
 use cache::{SigningKeys, VerifiedKeys};
 
@@ -23,6 +24,7 @@ pub struct Engine {
     plan: Plan,
     verified: VerifiedKeys,
     signing_keys: SigningKeys,
+    newer_revocations: Newer,
 }
 
 /// What is known of who asks.
@@ -49,7 +51,12 @@ pub enum Rule {
 impl Engine {
     /// An engine that has seen no key yet.
     pub fn new(plan: Plan) -> Self {
-        Self { plan, verified: VerifiedKeys::default(), signing_keys: SigningKeys::default() }
+        Self {
+            plan,
+            verified: VerifiedKeys::default(),
+            signing_keys: SigningKeys::default(),
+            newer_revocations: Newer::None,
+        }
     }
 
     /// The part of the plan that holds no secret.
@@ -65,6 +72,16 @@ impl Engine {
     /// Names the plan in audit lines.
     pub fn plan_id(&self) -> &Rc<str> {
         &self.plan.id
+    }
+
+    /// Takes note of revocations that are newer than the plan's own.
+    pub fn know_newer(&mut self, newer: Newer) {
+        self.newer_revocations = newer;
+    }
+
+    /// Whether the proxy has seen newer revocations than the plan's own.
+    pub fn is_outdated(&self) -> bool {
+        self.newer_revocations != Newer::None
     }
 
     /// Finds out whose credential this is and whether it is good: verify, times, audience,
@@ -169,6 +186,17 @@ impl Engine {
         self.restrictions(key).any(|(_, restriction)| restriction.needs_client_cert())
     }
 
+    /// Whether a rule judges the method, path or host that a key asks for.
+    pub fn judges_target(&self, key: &Key) -> bool {
+        self.restrictions(key).any(|(_, restriction)| restriction.judges_target())
+    }
+
+    /// Whether a text has the form of a key of one of the rings, whether or not it is one.
+    pub fn may_be_key(&self, text: &[u8]) -> bool {
+        let ring = |unverified: Unverified<'_>| self.plan.keyring.ring(unverified.kid()).is_ok();
+        Unverified::parse(text).is_ok_and(ring)
+    }
+
     /// Whether the address of the connection's other end is that of the client.
     pub fn trusts_peers(&self) -> bool {
         self.plan.settings.client.trusted_hops == 0
@@ -187,14 +215,41 @@ impl Engine {
         parse_address(entries.into_iter().nth(index)?)
     }
 
-    /// The provider credential for the host of an authority.
+    /// The provider credential that is attached here for the host of an authority.
     pub fn credential(&self, authority: Option<&[u8]>) -> Option<&Credential> {
         if self.plan.credentials.is_empty() {
             return None;
         }
         let host = canonical_host(authority?)?;
-        let meant = |credential: &&Credential| credential.hosts.iter().any(|p| p.matches(&host));
-        self.plan.credentials.iter().find(meant)
+        self.plan.credentials.iter().find(|credential| credential.is_for(&host))
+    }
+
+    /// The names of the credentials that a request for an authority may have from the gate of its
+    /// cluster.
+    pub fn granted<'a>(&'a self, authority: Option<&'a [u8]>) -> impl Iterator<Item = &'a str> {
+        self.plan.settings.grants.iter().filter_map(move |grant| {
+            let Some(hosts) = &grant.hosts else {
+                return Some(grant.name.as_str());
+            };
+            let host = authority.and_then(exact_host)?;
+            hosts.iter().any(|pattern| pattern.matches(host)).then_some(grant.name.as_str())
+        })
+    }
+
+    /// Whether a credential depends on the host of an authority, which says it in another spelling than
+    /// the canonical one: a proxy may take that for another host.
+    pub fn misspells_host(&self, authority: Option<&[u8]>) -> bool {
+        let restricted = self.plan.settings.grants.iter().any(|grant| grant.hosts.is_some());
+        if self.plan.credentials.is_empty() && !restricted {
+            return false;
+        }
+        let authority = authority.unwrap_or_default();
+        exact_host(authority).is_none()
+            && canonical_host(authority).is_some_and(|host| {
+                let grants = self.plan.settings.grants.iter().filter_map(|g| g.hosts.as_ref());
+                let held = self.plan.credentials.iter().map(|credential| &credential.hosts);
+                grants.chain(held).flatten().any(|pattern| pattern.matches(&host))
+            })
     }
 
     /// Verifies a token, or remembers that it was. Epochs that cannot be good are refused before any
@@ -223,7 +278,15 @@ impl Engine {
         {
             return Err(DenyReason::KeyAudience);
         }
-        if settings.revoked.covers(key.claims()) { Err(DenyReason::KeyRevoked) } else { Ok(()) }
+        if settings.revoked.covers(key.claims()) {
+            return Err(DenyReason::KeyRevoked);
+        }
+        match &self.newer_revocations {
+            Newer::None => Ok(()),
+            Newer::List(list) if list.covers(key.claims()) => Err(DenyReason::KeyRevoked),
+            Newer::List(_) => Ok(()),
+            Newer::Unknown => Err(DenyReason::NotReady),
+        }
     }
 
     /// Each rule in turn, judged only when it is asked for.

@@ -11,12 +11,10 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-pub use course::{Course, asks_for_usage, decide};
-pub use edits::Edits;
+pub use course::{Course, asks_for_usage, decide, judge_head};
+pub use edits::{ATTACHED, Edits};
 
-use crate::access::{
-    Access, AmbiguousPath, CanonicalPath, canonical_host, query_keys, without_query,
-};
+use crate::access::{Access, AmbiguousPath, CanonicalPath, exact_host, query_keys, without_query};
 use crate::allowance::RateLimitFields;
 use crate::anomaly::Anomaly;
 use crate::audit::{Mask, Record};
@@ -55,8 +53,7 @@ pub struct Exchange {
     fields: Option<RateLimitFields>,
     anomaly: Option<Anomaly>,
     charged: Option<Charged>,
-    upstream: Option<UpstreamHost<'static>>,
-    carries_credential: bool,
+    route: Option<Route>,
     verdict: Option<Verdict>,
     body_bytes: u64,
     forwarded: bool,
@@ -73,6 +70,30 @@ pub struct Charged {
     pub key: Option<Reservation>,
     /// What was charged to the tenant.
     pub tenant: Option<Reservation>,
+}
+
+/// What a request gets back that is refused after it was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refund {
+    /// All of it: no byte of the request has left.
+    Everything,
+    /// Nothing: what was sent is paid for.
+    Nothing,
+}
+
+/// What the route of a request was judged by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The host that the client names, where connections to it are judged.
+    pub upstream: Option<UpstreamHost<'static>>,
+    /// The name of the cluster, where the verdict depends on it.
+    pub cluster: Option<String>,
+    /// Whether the policy verifies the host.
+    pub verified: bool,
+    /// Whether the cluster has to carry the policy's stamp.
+    pub needs_stamp: bool,
+    /// Whether a provider's credential was attached in front of the route.
+    pub in_front: bool,
 }
 
 /// What the request said of itself, kept for the audit line.
@@ -196,9 +217,8 @@ impl Exchange {
         if let Err(reason) = identity.verdict {
             return Judgement::deny(Some(key), reason);
         }
-        // A key in the URL cannot be kept from the upstream.
-        if request.head.line_holds_key() {
-            return Judgement::deny(Some(key), DenyReason::Path);
+        if let Err(reason) = judge_head(engine, request.head) {
+            return Judgement::deny(Some(key), reason);
         }
         let client_cert = engine.needs_client_cert(&key).then(client_cert).flatten();
         let access =
@@ -247,24 +267,14 @@ impl Exchange {
         self.seen.as_ref()?.authority.as_deref()
     }
 
-    /// Takes down the host that the client names, where the policy judges connections to it.
-    pub fn expect_upstream(&mut self, upstream: UpstreamHost<'static>) {
-        self.upstream = Some(upstream);
+    /// Records what the route was judged by.
+    pub fn take_route(&mut self, route: Route) {
+        self.route = Some(route);
     }
 
-    /// The host that the client names, where the policy judges connections to it.
-    pub fn upstream(&self) -> Option<&UpstreamHost<'static>> {
-        self.upstream.as_ref()
-    }
-
-    /// Takes down whether a provider's credential goes with the request.
-    pub fn carry_credential(&mut self, carries: bool) {
-        self.carries_credential = carries;
-    }
-
-    /// Whether a provider's credential goes with the request.
-    pub fn carries_credential(&self) -> bool {
-        self.carries_credential
+    /// What the route was judged by; `None` before it was.
+    pub fn route(&self) -> Option<&Route> {
+        self.route.as_ref()
     }
 
     /// Takes down how the connection to the upstream was judged.
@@ -408,7 +418,7 @@ fn access<'a>(
     Access {
         now_secs,
         method: head.method.and_then(|method| std::str::from_utf8(method).ok()).unwrap_or_default(),
-        host: head.authority.and_then(canonical_host),
+        host: head.authority.and_then(exact_host),
         path,
         source,
         client_cert,

@@ -9,6 +9,33 @@ use crate::token::split_tag;
 /// The prefix of the headers that tell the upstream who the caller is. Only the module sets them.
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
 
+/// Headers by which frameworks let a client change the method, path or host that it asks for.
+const OVERRIDES: [&[u8]; 7] = [
+    b"forwarded",
+    b"x-forwarded-host",
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+    b"x-original-url",
+    b"x-rewrite-url",
+];
+
+/// Headers by which a client tells Envoy's router to send a request more than once, and when (Envoy:
+/// "HTTP header manipulation", router filter).
+const RETRIES: [&[u8]; 8] = [
+    b"x-envoy-hedge-on-per-try-timeout",
+    b"x-envoy-max-retries",
+    b"x-envoy-retriable-header-names",
+    b"x-envoy-retriable-status-codes",
+    b"x-envoy-retry-grpc-on",
+    b"x-envoy-retry-on",
+    b"x-envoy-upstream-rq-per-try-timeout-ms",
+    b"x-envoy-upstream-rq-timeout-ms",
+];
+
+/// What every JWT starts with: base64url of `{"`.
+const JWT_START: &[u8] = b"eyJ";
+
 /// Shorter than any key, and than the 43 characters of a tag.
 const MIN_KEY_BYTES: usize = 40;
 
@@ -50,8 +77,14 @@ pub struct RequestHead<'a> {
     pub doubled: bool,
     /// The values of `x-forwarded-for`, in their order.
     pub forwarded_for: Vec<&'a [u8]>,
-    /// The names of the headers that claim an identity or may carry a key.
-    private: Vec<&'a [u8]>,
+    /// Whether a header claims an identity that only the module may set.
+    pub claims_identity: bool,
+    /// The names of the headers that may carry a key.
+    sources: Vec<&'a [u8]>,
+    /// The names of the headers that may change the method, path or host.
+    overrides: Vec<&'a [u8]>,
+    /// The names of the headers that claim an identity, and of those that ask for retries.
+    unwanted: Vec<&'a [u8]>,
     credential: Credential<'a>,
 }
 
@@ -160,23 +193,51 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// Whether the request line itself holds a key, from where it cannot be removed.
-    pub fn line_holds_key(&self) -> bool {
+    /// Whether the request line itself holds a key, from where it cannot be removed. `is_key` is asked
+    /// about what has the form of a JWT.
+    pub fn line_holds_key(&self, is_key: impl Fn(&[u8]) -> bool) -> bool {
         let line = [self.method, self.target, self.authority];
         let tag = self.tag();
-        line.into_iter().flatten().any(|text| holds_key(text, tag))
+        line.into_iter().flatten().any(|text| holds_key(text, tag, &is_key))
     }
 
-    /// The names of the headers that must not reach the upstream: the private ones, and whatever
-    /// else holds a key, since a client may send one in more places than those where keys are
-    /// looked for.
-    pub fn unforwardable(&self) -> Vec<&'a [u8]> {
-        let mut names = self.private.clone();
+    /// Whether a header that is no key source holds a key. Routes may match on any header, so removing
+    /// one could change the route after it was judged.
+    pub fn holds_stray_key(&self, is_key: impl Fn(&[u8]) -> bool) -> bool {
         let tag = self.tag();
-        let others = self.headers.iter().filter(|(name, _)| !self.private.contains(name));
-        let holding = others.filter(|(_, value)| holds_key(value, tag));
-        names.extend(holding.map(|(name, _)| name));
+        let mut others = self.headers.iter().filter(|(name, _)| !self.is_expected(name));
+        others.any(|(_, value)| holds_key(value, tag, &is_key))
+    }
+
+    /// Whether a header may change the method, path or host that the request asks for.
+    pub fn overrides_target(&self) -> bool {
+        !self.overrides.is_empty()
+    }
+
+    /// The names of the headers that must not reach the upstream. `judged`: a rule has judged the method,
+    /// path or host, which no header may change behind it.
+    pub fn unforwardable(&self, judged: bool) -> Vec<&'a [u8]> {
+        let overrides = if judged { self.overrides.as_slice() } else { &[] };
+        [self.sources.as_slice(), &self.unwanted, overrides].concat()
+    }
+
+    /// The names of the trailers that must not reach the upstream, where these are the trailers of a
+    /// request: those that would be unwanted as headers, and whatever holds a key. No route is chosen by
+    /// a trailer.
+    pub fn unforwardable_trailers(&self, is_key: impl Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
+        let mut names = self.unforwardable(true);
+        let others = self.headers.iter().filter(|(name, _)| !names.contains(name));
+        let holding: Vec<_> = others
+            .filter(|(_, value)| holds_key(value, None, &is_key))
+            .map(|(name, _)| name)
+            .collect();
+        names.extend(holding);
         names
+    }
+
+    /// Whether a key may stand in the header, or is looked for elsewhere.
+    fn is_expected(&self, name: &[u8]) -> bool {
+        name.starts_with(b":") || self.sources.contains(&name)
     }
 
     /// The text of the credential's tag.
@@ -197,7 +258,10 @@ impl<'a> RequestHead<'a> {
             upgrades: false,
             doubled: false,
             forwarded_for: Vec::new(),
-            private: Vec::new(),
+            claims_identity: false,
+            sources: Vec::new(),
+            overrides: Vec::new(),
+            unwanted: Vec::new(),
             credential: Credential::Missing,
         }
     }
@@ -210,7 +274,12 @@ impl<'a> RequestHead<'a> {
         } else if name.eq_ignore_ascii_case(b"x-forwarded-for") {
             self.forwarded_for.push(value);
         } else if is_identity(name) {
-            self.private.push(name);
+            self.claims_identity = true;
+            push_once(&mut self.unwanted, name);
+        } else if is_one_of(name, &OVERRIDES) {
+            push_once(&mut self.overrides, name);
+        } else if is_one_of(name, &RETRIES) {
+            push_once(&mut self.unwanted, name);
         } else {
             self.read_credential(name, value, sources);
         }
@@ -223,7 +292,7 @@ impl<'a> RequestHead<'a> {
         if sources.peek().is_none() {
             return;
         }
-        self.private.push(name);
+        push_once(&mut self.sources, name);
         let Some(found) = sources.find_map(|source| source.credential(value)) else {
             return;
         };
@@ -235,20 +304,34 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// Whether a header claims an identity that only the module may set. Servers that turn headers into
-/// variables read `x_vkey_key` as `x-vkey-key`, so both spellings count.
+/// Whether a header claims an identity that only the module may set.
 pub(crate) fn is_identity(name: &[u8]) -> bool {
+    name.get(..IDENTITY_PREFIX.len()).is_some_and(|start| is_spelled(start, IDENTITY_PREFIX))
+}
+
+fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
+    names.iter().any(|known| is_spelled(name, known))
+}
+
+/// Whether a name is another in lower case. Servers that turn headers into variables read `x_vkey_key`
+/// as `x-vkey-key`, so both spellings count.
+fn is_spelled(name: &[u8], lower: &[u8]) -> bool {
     let plain = |byte: &u8| {
         if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
     };
-    let head = name.get(..IDENTITY_PREFIX.len()).unwrap_or_default();
-    head.len() == IDENTITY_PREFIX.len()
-        && head.iter().map(plain).eq(IDENTITY_PREFIX.iter().copied())
+    name.len() == lower.len() && name.iter().map(plain).eq(lower.iter().copied())
 }
 
-/// Whether a text holds a key: any in its own form, or the tag of this one, which is the part that
-/// makes it one. Escapes are resolved once, as a server behind would do.
-fn holds_key(text: &[u8], tag: Option<&[u8]>) -> bool {
+/// Each name is removed once, which removes all headers of that name.
+fn push_once<'a>(names: &mut Vec<&'a [u8]>, name: &'a [u8]) {
+    if !names.contains(&name) {
+        names.push(name);
+    }
+}
+
+/// Whether a text holds a key: any in its own form, the tag of this one, which is the part that makes it
+/// a key, or a JWT that `is_key` takes for one. Escapes are resolved once, as a server behind would do.
+fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: impl Fn(&[u8]) -> bool) -> bool {
     // Shorter than any tag, as nearly every header is.
     if text.len() < MIN_KEY_BYTES {
         return false;
@@ -257,7 +340,14 @@ fn holds_key(text: &[u8], tag: Option<&[u8]>) -> bool {
     let starts_key = |window: &[u8]| {
         window.strip_prefix(b"vk1.").is_some_and(|rest| rest.iter().copied().all(is_key_byte))
     };
-    text.windows(MIN_KEY_BYTES).any(starts_key) || tag.is_some_and(|tag| contains(&text, tag))
+    text.windows(MIN_KEY_BYTES).any(starts_key)
+        || tag.is_some_and(|tag| contains(&text, tag))
+        || words(&text).any(|word| word.starts_with(JWT_START) && is_key(word))
+}
+
+/// The runs of characters that a key is made of.
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| !is_key_byte(*byte))
 }
 
 /// Whether a text holds another one. Comparing first bytes first spares nearly all comparisons.

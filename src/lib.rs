@@ -48,6 +48,7 @@ pub mod limit;
 pub mod mac;
 pub mod quota;
 pub mod record;
+pub mod revocations;
 pub mod time;
 pub mod token;
 pub mod upstream_tls;

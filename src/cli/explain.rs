@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, canonical_host};
+use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
 use crate::cidr::parse_address;
 use crate::config::{Config, KeySource, Plan, RingConfig};
 use crate::engine::Engine;
@@ -113,7 +113,7 @@ impl AccessArgs {
         Ok(Access {
             now_secs,
             method: &self.method,
-            host: canonical_host(self.host.as_bytes()),
+            host: exact_host(self.host.as_bytes()),
             path: CanonicalPath::parse(self.path.as_bytes())?,
             source: self.source,
             client_cert: self.client_cert.as_deref(),

@@ -7,7 +7,7 @@ use crate::access::{Access, AmbiguousPath};
 use crate::config::Dialect;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity};
-use crate::exchange::{Course, asks_for_usage, decide};
+use crate::exchange::{Course, asks_for_usage, decide, judge_head};
 use crate::headers::RequestHead;
 use crate::json::Json;
 use crate::key::Key;
@@ -63,12 +63,12 @@ impl Report {
         };
         report.push("key", Ok(()));
         report.push("validity", verdict);
-        let line = if head.line_holds_key() { Err(DenyReason::Path) } else { Ok(()) };
-        if line.is_err() {
-            report.push("line", line);
+        let carried = judge_head(engine, head);
+        if carried.is_err() {
+            report.push("head", carried);
         }
         report.judge(engine, &key, access, head.upgrades);
-        match verdict.and(line) {
+        match verdict.and(carried) {
             Ok(()) => report.decide(engine, &key, access, head),
             Err(reason) => report.decision = Decision::Deny(reason),
         }

@@ -4,6 +4,7 @@
 //! configuration is in force. [`Config::compile`] needs the environment, where the secrets are; what
 //! it refuses is found only where the configuration runs, so that must then deny everything.
 
+mod forward;
 mod read;
 mod settings;
 mod template;
@@ -16,8 +17,8 @@ use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
 use crate::mac::sha256_hex;
 pub use settings::{
-    AuditSettings, ClientRules, Dialect, KeySource, Level, Mode, Revoked, Settings, Sink, Tenant,
-    Tier, UnlistedTenants, UpstreamTls,
+    AuditSettings, ClientRules, Dialect, Grant, KeySource, Level, Mode, Revoked, Settings, Sink,
+    Tenant, Tier, UnlistedTenants, UpstreamTls,
 };
 use template::{Template, Variable};
 
@@ -55,6 +56,15 @@ pub struct UpstreamConfig {
     pub dialect: Dialect,
     /// How long a request waits for its connection.
     pub deadline_secs: u64,
+    credentials: Vec<NamedConfig>,
+}
+
+/// A provider credential that the gate of a cluster holds. It has no `Debug`.
+pub struct NamedCredential {
+    /// The name by which the gate of the listener grants it to requests.
+    pub name: String,
+    /// What is attached, and for which hosts.
+    pub credential: Credential,
 }
 
 /// A compiled configuration.
@@ -63,14 +73,15 @@ pub struct Plan {
     pub settings: Settings,
     /// The rings.
     pub keyring: Keyring,
-    /// What to put in the place of a virtual key, by host.
+    /// The provider credentials that are attached in front of the routes, by the host that the client
+    /// names.
     pub credentials: Vec<Credential>,
     /// Names the configuration in audit lines: the beginning of its SHA-256, and behind a `/` the
     /// version of its revocations where it has one.
     pub id: Rc<str>,
 }
 
-/// A provider credential that takes the place of the virtual key. It has no `Debug`.
+/// A provider credential. It has no `Debug`.
 pub struct Credential {
     /// The hosts it is for.
     pub hosts: Box<[HostPattern]>,
@@ -107,6 +118,13 @@ pub struct RingConfig {
     rotation: Option<Rotation>,
 }
 
+/// A credential of the gate of a cluster, its value still a template.
+#[derive(Debug)]
+struct NamedConfig {
+    name: String,
+    credential: CredentialConfig,
+}
+
 #[derive(Debug)]
 struct CredentialConfig {
     hosts: Box<[HostPattern]>,
@@ -124,6 +142,31 @@ impl RoleConfig {
     /// As [`Config::parse`].
     pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
         read::role(text)
+    }
+}
+
+// === impl UpstreamConfig ===
+
+impl UpstreamConfig {
+    /// The credentials, their secrets in their places. `environment` gives the value of a variable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::compile`].
+    pub fn credentials(
+        &self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<NamedCredential>, NotReady> {
+        let compile = |named: &NamedConfig| {
+            let credential = named.credential.compile(&environment)?;
+            Ok(NamedCredential { name: named.name.clone(), credential })
+        };
+        self.credentials.iter().map(compile).collect()
+    }
+
+    /// The environment variables that the configuration names.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.credentials.iter().flat_map(|named| named.credential.value.variables())
     }
 }
 
@@ -150,7 +193,7 @@ impl Config {
         for ring in &self.rings {
             rings.extend(ring.compile(&environment)?);
         }
-        let credentials = self.credentials.into_iter().map(|c| c.compile(&environment));
+        let credentials = self.credentials.iter().map(|c| c.compile(&environment));
         Ok(Plan {
             id: plan_id(&self.digest, self.settings.revoked.version).into(),
             keyring: Keyring::new(rings, self.clock_skew_secs),
@@ -230,9 +273,21 @@ impl RingConfig {
 }
 
 impl CredentialConfig {
-    fn compile(self, environment: impl Fn(&str) -> Option<String>) -> Result<Credential, NotReady> {
+    fn compile(
+        &self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Credential, NotReady> {
         let value = self.value.fill(environment)?;
-        Ok(Credential { hosts: self.hosts, header: self.header, value })
+        Ok(Credential { hosts: self.hosts.clone(), header: self.header.clone(), value })
+    }
+}
+
+// === impl Credential ===
+
+impl Credential {
+    /// Whether it is for a host, in canonical form.
+    pub fn is_for(&self, host: &str) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::access::CanonicalPath;
 use crate::anomaly::Sensitivity;
 use crate::audit::Mask;
-use crate::caveat::{HostPattern, Restriction, cidr};
+use crate::caveat::{Restriction, cidr};
 use crate::claims::{id, is_id};
 use crate::failures::FailureRules;
 use crate::headers::is_identity;
@@ -16,11 +16,12 @@ use crate::quota::{Quota, Unit};
 use crate::token::is_ring_name;
 use crate::upstream_tls::Rule;
 
-use super::template::{Template, Variable};
+use super::forward::{Forward, named_credentials};
+use super::template::Variable;
 use super::{
-    AuditSettings, ClientRules, Config, CredentialConfig, DEFAULT_USAGE_PATH, Dialect, KeySource,
-    Level, Mode, Revoked, RingConfig, RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants,
-    UpstreamConfig, UpstreamTls,
+    AuditSettings, ClientRules, Config, DEFAULT_USAGE_PATH, Dialect, KeySource, Level, Mode,
+    Revoked, RingConfig, RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamConfig,
+    UpstreamTls,
 };
 
 /// The longest clock skew; more would keep a rotation from meaning anything.
@@ -75,13 +76,14 @@ pub(super) fn role(text: &[u8]) -> Result<RoleConfig, Invalid> {
 }
 
 fn upstream(root: &Node<'_>) -> Result<UpstreamConfig, Invalid> {
-    let members = root.members(&["role", "upstream_tls", "host", "deadline"])?;
+    let members = root.members(&["role", "upstream_tls", "credentials", "host", "deadline"])?;
     let deadline_secs = members.read("deadline", |node| match node.seconds()? {
         secs @ 1..=MAX_DEADLINE_SECS => Ok(secs),
         _ => Err(node.expected("1s to 300s")),
     })?;
     Ok(UpstreamConfig {
         upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
+        credentials: members.read("credentials", named_credentials)?.unwrap_or_default(),
         dialect: members.read("host", dialect)?.unwrap_or(Dialect::Auto),
         deadline_secs: deadline_secs.unwrap_or(DEFAULT_DEADLINE_SECS),
     })
@@ -91,14 +93,14 @@ pub(super) fn config(root: &Node<'_>, text: &[u8]) -> Result<Config, Invalid> {
     let members = root.members(&MEMBERS)?;
     let rings = rings(&members.require("keyring")?)?;
     let clock_skew_secs = members.read("clock_skew", clock_skew)?;
-    let (identity_headers, credentials) =
-        members.read("forward", forward)?.unwrap_or((true, vec![]));
-    let settings = settings(&members, identity_headers)?;
+    let mut forward = members.read("forward", Forward::read)?.unwrap_or_default();
+    let credentials = std::mem::take(&mut forward.credentials);
+    let settings = settings(&members, forward)?;
     let clock_skew_secs = clock_skew_secs.unwrap_or(DEFAULT_CLOCK_SKEW_SECS);
     Ok(Config::new(settings, rings, credentials, clock_skew_secs, text))
 }
 
-fn settings(members: &Members<'_>, identity_headers: bool) -> Result<Settings, Invalid> {
+fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid> {
     let unlisted = [("allow", UnlistedTenants::Allow), ("deny", UnlistedTenants::Deny)];
     let modes = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
     Ok(Settings {
@@ -110,7 +112,8 @@ fn settings(members: &Members<'_>, identity_headers: bool) -> Result<Settings, I
             .read("unlisted_tenants", |node| node.choice(&unlisted))?
             .unwrap_or(UnlistedTenants::Allow),
         revoked: members.read("revoked", revoked)?.unwrap_or_default(),
-        identity_headers,
+        identity_headers: forward.identity_headers,
+        grants: forward.grants.into(),
         client: members.read("client", client)?.unwrap_or_default(),
         auth_failures: members.read("auth_failures", FailureRules::read)?,
         sensitivity: members.read("anomaly", Sensitivity::read)?,
@@ -294,41 +297,13 @@ fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {
 
 // === what becomes of a request ===
 
-fn forward(node: &Node<'_>) -> Result<(bool, Vec<CredentialConfig>), Invalid> {
-    let members = node.members(&["identity_headers", "credentials"])?;
-    let identity_headers = members.read("identity_headers", Node::bool)?.unwrap_or(true);
-    let credentials = members.read("credentials", |list| list.list(credential))?;
-    Ok((identity_headers, credentials.unwrap_or_default().into()))
-}
-
-fn credential(node: &Node<'_>) -> Result<CredentialConfig, Invalid> {
-    let members = node.members(&["hosts", "header", "value"])?;
-    let value = members.require("value")?;
-    Ok(CredentialConfig {
-        hosts: hosts(&members.require("hosts")?)?,
-        header: header_name(&members.require("header")?)?,
-        value: header_value(&value)?,
-    })
-}
-
-fn header_value(node: &Node<'_>) -> Result<Template, Invalid> {
-    let text = node.string()?;
-    if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
-        return Err(node.expected("visible ASCII and spaces"));
-    }
-    Template::parse(text).map_err(|invalid| node.unusable(invalid))
-}
-
-fn hosts(node: &Node<'_>) -> Result<Box<[HostPattern]>, Invalid> {
-    let hosts = node.list(HostPattern::read)?;
-    if hosts.is_empty() { Err(node.expected("at least one host")) } else { Ok(hosts) }
-}
-
 fn upstream_tls(node: &Node<'_>) -> Result<UpstreamTls, Invalid> {
-    let members = node.members(&["require_stamp", "tighten"])?;
+    let members = node.members(&["require_stamp", "require_gate", "tighten"])?;
+    let default = UpstreamTls::default();
     let tighten = members.read("tighten", |list| list.list(Rule::read_tightening))?;
     Ok(UpstreamTls {
-        require_stamp: members.read("require_stamp", Node::bool)?.unwrap_or(false),
+        require_stamp: members.read("require_stamp", Node::bool)?.unwrap_or(default.require_stamp),
+        require_gate: members.read("require_gate", Node::bool)?.unwrap_or(default.require_gate),
         tighten: tighten.unwrap_or_default(),
     })
 }
@@ -338,7 +313,7 @@ fn usage(node: &Node<'_>) -> Result<String, Invalid> {
     let node = members.require("path")?;
     let path = node.string()?;
     let canonical = CanonicalPath::parse(path.as_bytes());
-    if canonical.is_ok_and(|canonical| canonical.as_str() == path) {
+    if canonical.is_ok_and(|canonical| canonical.resource() == path) {
         Ok(path.to_owned())
     } else {
         Err(node.expected("a path in canonical form, as /.vkey/usage"))
@@ -372,7 +347,7 @@ fn dialect(node: &Node<'_>) -> Result<Dialect, Invalid> {
 // === small things ===
 
 /// The name of a header that may carry a key or a credential, in lower case.
-fn header_name(node: &Node<'_>) -> Result<String, Invalid> {
+pub(super) fn header_name(node: &Node<'_>) -> Result<String, Invalid> {
     let name = token(node)?.to_ascii_lowercase();
     if RESERVED_HEADERS.contains(&name.as_str()) || is_identity(name.as_bytes()) {
         return Err(node.unusable("this header belongs to the proxy or to the module"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::anomaly::Sensitivity;
 use crate::audit::Mask;
-use crate::caveat::Restriction;
+use crate::caveat::{HostPattern, Restriction};
 use crate::cidr::Cidr;
 use crate::failures::FailureRules;
 use crate::limit::Limits;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub revoked: Revoked,
     /// Whether the upstream is told who calls.
     pub identity_headers: bool,
+    /// The provider credentials that requests may have, which the gates of clusters hold.
+    pub grants: Box<[Grant]>,
     /// Rules about client addresses.
     pub client: ClientRules,
     /// When failed authentications of a source are reported, where they are.
@@ -45,6 +47,16 @@ pub struct Settings {
     pub dialect: Dialect,
     /// Whether denials of access and limits are enforced.
     pub mode: Mode,
+}
+
+/// A provider credential that requests may have. The gate of a cluster holds it, and attaches it to what
+/// goes to the credential's own hosts.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The name of the credential.
+    pub name: String,
+    /// The hosts that a client has to name to have it; any where absent.
+    pub hosts: Option<Box<[HostPattern]>>,
 }
 
 /// What the keys of a tier may do.
@@ -187,12 +199,20 @@ pub enum Mode {
 }
 
 /// What a configuration adds to the policy that is compiled in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct UpstreamTls {
     /// Whether every cluster has to carry the policy's stamp.
     pub require_stamp: bool,
+    /// Whether a cluster for hosts that the policy verifies has to have a gate.
+    pub require_gate: bool,
     /// Further rules, which only tighten.
     pub tighten: Box<[Rule]>,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { require_stamp: false, require_gate: true, tighten: Box::default() }
+    }
 }
 
 // === impl Settings ===

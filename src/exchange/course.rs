@@ -4,6 +4,7 @@ use crate::access::{Access, AmbiguousPath};
 use crate::config::Mode;
 use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::Engine;
+use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::usage::Subject;
 
@@ -14,6 +15,28 @@ pub enum Course {
     Decide(Decision),
     /// Answer with counts, and count nothing.
     ShowUsage(Subject),
+}
+
+/// Judges what the request of a good key carries besides it: no key where it cannot be removed without a
+/// trace or a change of the route, no identity but the key's own, and no second spelling of a host that a
+/// credential depends on.
+///
+/// # Errors
+///
+/// The reason for which the request is refused.
+pub fn judge_head(engine: &Engine, head: &RequestHead<'_>) -> Result<(), DenyReason> {
+    let is_key = |text: &[u8]| engine.may_be_key(text);
+    if head.line_holds_key(is_key) {
+        Err(DenyReason::Path)
+    } else if head.holds_stray_key(is_key) {
+        Err(DenyReason::KeyConflict)
+    } else if head.claims_identity {
+        Err(DenyReason::HeaderMismatch)
+    } else if engine.misspells_host(head.authority) {
+        Err(DenyReason::Host)
+    } else {
+        Ok(())
+    }
 }
 
 /// Decides on what a good key asks for, apart from counting and limits. `target`: the path with its
@@ -47,7 +70,7 @@ pub fn decide(
 
 /// Whether a key asks for counts, its own or those of others.
 pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
-    access.method == "GET" && access.path.as_str() == engine.settings().usage_path
+    access.method == "GET" && access.path.resource() == engine.settings().usage_path
 }
 
 /// Whose usage a key asks for, where it may.

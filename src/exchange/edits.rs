@@ -6,6 +6,9 @@ use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
 
+/// Says that a credential was attached in front of the route. No name has a `+`.
+pub const ATTACHED: &str = "+attached";
+
 /// What to change about a request that goes on. It has no `Debug`: a provider's credential may be
 /// among it.
 #[derive(Default)]
@@ -14,13 +17,16 @@ pub struct Edits<'a> {
     pub remove: Vec<&'a [u8]>,
     /// Headers to add.
     pub add: Vec<(&'static str, Cow<'a, str>)>,
-    /// A header to set in the place of whatever the client sent.
+    /// A provider's credential to set in the place of whatever the client sent.
     pub replace: Option<(&'a str, &'a str)>,
+    /// What the gates of clusters are told of credentials: the names of those that the request may have,
+    /// and [`ATTACHED`] where one is set here.
+    pub credentials: Vec<&'a str>,
 }
 
 impl<'a> Edits<'a> {
-    /// The edits of a request that goes on for a key: everything private goes, the identity and the
-    /// provider's credential take its place.
+    /// The edits of a request that goes on for a key: everything private goes, the identity takes its
+    /// place.
     pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {
         let credential = engine.credential(head.authority);
         let claims = key.claims();
@@ -31,9 +37,14 @@ impl<'a> Edits<'a> {
             add.extend(claims.sub.as_ref().map(|sub| ("x-vkey-sub", header_text(sub))));
         }
         Self {
-            remove: head.unforwardable(),
+            remove: head.unforwardable(head.overrides_target() && engine.judges_target(key)),
             add,
             replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
+            credentials: credential
+                .map(|_| ATTACHED)
+                .into_iter()
+                .chain(engine.granted(head.authority))
+                .collect(),
         }
     }
 }

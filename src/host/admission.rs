@@ -15,7 +15,7 @@ use crate::cell::{Cell, Counted, key_name, tenant_name};
 use crate::config::Mode;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
-use crate::exchange::Charged;
+use crate::exchange::{Charged, Refund};
 use crate::key::Key;
 use crate::ledger::{Exceeded, Reservation};
 use crate::limit::Charge;
@@ -130,24 +130,30 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         Admitted { allowances: left, ..admitted }
     }
 
-    /// Counts a request that was let in as one that is refused after all, and takes back what it was
-    /// charged.
+    /// Counts a request that was let in as one that is refused after all.
     ///
     /// # Errors
     ///
     /// [`NotCounted`] when a cell could not be written.
-    pub fn take_back(&self, charged: &Charged, reason: DenyReason) -> Result<(), NotCounted> {
+    pub fn withdraw(
+        &self,
+        charged: &Charged,
+        reason: DenyReason,
+        refund: Refund,
+    ) -> Result<(), NotCounted> {
         if !self.store.counts() {
             return Ok(());
         }
         let (was, is) = (charged.decision, Decision::Deny(reason));
-        let of_key = self.store.update(&self.key_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.key_charges, charged.key.as_ref());
+        let [of_key, of_tenant] = [&charged.key, &charged.tenant]
+            .map(|reservation| reservation.as_ref().filter(|_| refund == Refund::Everything));
+        let by_key = self.store.update(&self.key_name(), |cell: &mut Cell| {
+            cell.recount(was, is, &self.key_charges, of_key);
         });
-        let of_tenant = self.store.update(&self.tenant_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.tenant_charges, charged.tenant.as_ref());
+        let by_tenant = self.store.update(&self.tenant_name(), |cell: &mut Cell| {
+            cell.recount(was, is, &self.tenant_charges, of_tenant);
         });
-        of_key.and(of_tenant)
+        by_key.and(by_tenant)
     }
 
     /// The cell of a tenant with limits, before the key is charged.

@@ -1,20 +1,21 @@
 //! The gate: what the module does with the callbacks of a host.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 use crate::allowance::RateLimitFields;
 use crate::cidr::parse_address;
 use crate::config::{AuditSettings, Config, Dialect, Level, Plan, Settings, Sink, UpstreamTls};
-use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
+use crate::decision::{DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
 use crate::exchange::{Ending, Exchange, Request};
 use crate::headers::RequestHead;
-use crate::upstream_tls::{Policy, UpstreamHost, Verdict};
+use crate::revocations::RevocationList;
+use crate::upstream_tls::Policy;
 
-use super::connection::local_address;
-use super::judged::{Judged, deny, take_back};
+use super::judged::{Judged, deny};
 use super::metrics::Metrics;
-use super::upstreams::{Conclusion, Upstreams, now_secs};
+use super::revocations::Revocations;
+use super::upstreams::Upstreams;
 use super::{Host, HostError, Property, RecordStore, number_property, text_property};
 
 /// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
@@ -22,13 +23,16 @@ const AUDIT_STATE: &str = "vkey.audit";
 
 /// What a root context holds: an engine, or a denial for everything.
 pub struct Gate {
-    engine: Option<RefCell<Engine>>,
+    pub(super) engine: Option<RefCell<Engine>>,
     audit: AuditSettings,
-    dialect: Dialect,
-    metrics: Metrics,
-    upstreams: Upstreams,
+    pub(super) dialect: Dialect,
+    pub(super) metrics: Metrics,
+    pub(super) upstreams: Upstreams,
+    revocations: Revocations,
     /// The id of the proxy's node, asked for once.
     node: OnceCell<String>,
+    /// Whether it was said that clients choose their addresses.
+    warned: Cell<bool>,
 }
 
 /// What the host does next with a request.
@@ -56,7 +60,9 @@ impl Gate {
             Ok(plan) => {
                 host.log(Level::Info, &format!("vkey: plan {} is in force", plan.id));
                 let revocations = plan.settings.revoked.version;
+                let list = RevocationList::new(&plan.settings.revoked);
                 let gate = Self::open(plan, policy);
+                Revocations::publish(host, &list, gate.dialect);
                 gate.metrics.show_revocations(host, revocations.unwrap_or(0));
                 gate.metrics.show_policy(host, gate.upstreams.digest());
                 gate.upstreams.explain(host);
@@ -81,8 +87,10 @@ impl Gate {
             dialect: *dialect,
             metrics: Metrics::new(&plan.settings),
             upstreams: Upstreams::new(policy, upstream_tls, *dialect),
+            revocations: Revocations::default(),
             engine: Some(RefCell::new(Engine::new(plan))),
             node: OnceCell::new(),
+            warned: Cell::new(false),
         }
     }
 
@@ -93,8 +101,10 @@ impl Gate {
             audit,
             dialect: Dialect::Bare,
             metrics: Metrics::default(),
+            revocations: Revocations::default(),
             upstreams: Upstreams::new(policy, &UpstreamTls::default(), Dialect::Bare),
             node: OnceCell::new(),
+            warned: Cell::new(false),
         }
     }
 
@@ -123,12 +133,34 @@ impl Gate {
         if exchange.is_forwarded() { Action::Continue } else { Action::Pause }
     }
 
-    /// Withholds an answer that came over a connection that breaks the policy, and tells the client of
-    /// its limits with any other.
+    /// Removes from the trailers of a request that goes on what must not reach the upstream.
+    pub fn on_request_trailers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        if !exchange.is_forwarded() {
+            return Action::Pause;
+        }
+        if self.clean_trailers(host).is_some() {
+            return Action::Continue;
+        }
+        // The rest of the request has left, so it stays charged.
+        self.refuse_sent(host, exchange, DenyReason::NotReady);
+        answer_with(host, &reply(DenyReason::NotReady, Refusal::default()))
+    }
+
+    /// `None` where something may be left that must not reach the upstream.
+    fn clean_trailers(&self, host: &impl Host) -> Option<()> {
+        let engine = self.engine.as_ref()?.try_borrow().ok()?;
+        let trailers = host.request_trailers()?;
+        let read = RequestHead::read(&trailers, &engine.settings().key_sources);
+        let names = read.unforwardable_trailers(|text| engine.may_be_key(text));
+        names.into_iter().try_for_each(|name| host.remove_request_trailer(name)).ok()
+    }
+
+    /// Withholds a response that came over a connection that breaks the policy, and tells the client its
+    /// limits with any other.
     pub fn on_response_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         exchange.answer();
         if exchange.is_forwarded()
-            && let Some(reply) = self.judge_answer(host, exchange)
+            && let Some(reply) = self.judge_response(host, exchange)
         {
             return answer_with(host, &reply);
         }
@@ -184,8 +216,13 @@ impl Gate {
             observe(host, exchange);
             return Err(deny(exchange, DenyReason::NotReady));
         };
+        self.revocations.refresh(host, engine, &self.metrics, now_ns);
+        if engine.is_outdated() {
+            self.metrics.count_outdated(host);
+        }
         let head = RequestHead::read(&headers, &engine.settings().key_sources);
         let peer = engine.trusts_peers().then(|| host.property(Property::SourceAddress)).flatten();
+        self.warn_of_claimed_address(host, peer.as_deref());
         let peer = peer.as_deref().and_then(parse_address);
         let request = Request { head: &head, peer, now_ns };
         let client_cert = || client_cert(host);
@@ -204,89 +241,13 @@ impl Gate {
         answer
     }
 
-    /// Judges the connection that an answer came over; what the client is told where it is withheld.
-    /// Where the cluster has a gate, that has judged, and has answered what it refused. It knows nothing
-    /// of rules that only this configuration adds.
-    fn judge_answer(&self, host: &impl Host, exchange: &mut Exchange) -> Option<Reply> {
-        let clock = OnceCell::new();
-        let now_secs = || *clock.get_or_init(|| now_secs(host.now_ns()));
-        let gate = verdict_of_gate(host);
-        let tightened = exchange.upstream().filter(|upstream| self.upstreams.tightens(upstream));
-        let conclusion = match (gate, tightened) {
-            (None, _) | (Some(Verdict::Unlisted | Verdict::Skip), Some(_)) => {
-                let carries = exchange.carries_credential();
-                let upstream = exchange.upstream()?;
-                self.upstreams.judge_answer(host, upstream, carries, now_secs())?
-            }
-            (Some(Verdict::Verified | Verdict::Stamped), Some(upstream))
-                if let Some(refused) = self.upstreams.judge_again(host, upstream, now_secs()) =>
-            {
-                refused
-            }
-            (Some(verdict), _) => {
-                self.settle(host, exchange, verdict);
-                return None;
-            }
-        };
-        let withheld = conclusion.verdict.refusal();
-        self.take_down(host, exchange, &conclusion, now_secs());
-        self.settle(host, exchange, conclusion.verdict);
-        withheld.map(|reason| reply(reason, Refusal::default()))
-    }
-
-    /// Judges the connection of a request that has ended by the host that it was sent for in the end,
-    /// which proxies do not show before. What breaks the policy is written down, and its cluster
-    /// refused.
-    fn judge_late(&self, host: &impl Host, exchange: &mut Exchange) {
-        if !exchange.is_answered() {
-            // The client did not wait. What the gate of the cluster made of it, if it came so far, holds.
-            if let Some(verdict) = verdict_of_gate(host) {
-                exchange.judge_upstream(verdict);
-            }
-            return;
+    /// Warns once of a proxy that takes the client's word for its address: an address that Envoy read from
+    /// `x-forwarded-for` has port 0, which no connection has.
+    fn warn_of_claimed_address(&self, host: &impl Host, peer: Option<&[u8]>) {
+        let claimed = peer.is_some_and(|peer| peer.ends_with(b":0"));
+        if claimed && !self.warned.replace(true) {
+            host.log(Level::Warn, CLAIMED_ADDRESS);
         }
-        let Some(authority) = host.authority() else {
-            return;
-        };
-        let now_secs = now_secs(host.now_ns());
-        let upstream = UpstreamHost::parse(&authority);
-        let carries = exchange.carries_credential();
-        let conclusion = self.upstreams.judge_ended(host, &upstream, carries, now_secs);
-        if let Some(conclusion) = conclusion {
-            self.take_down(host, exchange, &conclusion, now_secs);
-            exchange.judge_upstream(conclusion.verdict);
-        }
-    }
-
-    /// Takes down what was judged after the request had left: whoever names the same host is refused.
-    fn take_down(
-        &self,
-        host: &impl Host,
-        exchange: &Exchange,
-        conclusion: &Conclusion,
-        now_secs: u64,
-    ) {
-        let named = UpstreamHost::parse(exchange.authority().unwrap_or_default().as_bytes());
-        let withheld = conclusion.verdict.refusal().map(|_| &named);
-        self.upstreams.take_down(host, &self.metrics, conclusion, withheld, now_secs);
-    }
-
-    /// Takes down a verdict on an upstream. What it refuses was not let in: it is taken back.
-    fn settle(&self, host: &impl Host, exchange: &mut Exchange, verdict: Verdict) {
-        exchange.judge_upstream(verdict);
-        let Verdict::Refused(reason) = verdict else {
-            return;
-        };
-        let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
-        let Some(engine) = engine else {
-            // Whatever cannot be taken back stays charged; the request is refused all the same.
-            exchange.conclude(Decision::Deny(reason));
-            return;
-        };
-        let store = RecordStore::new(host, self.dialect);
-        take_back(&store, host, &engine, exchange, reason, host.now_ns().unwrap_or(0));
-        self.metrics.count_retries(host, store.retries());
-        exchange.conclude(Decision::Deny(reason));
     }
 
     fn write(&self, host: &impl Host, line: &str) {
@@ -309,6 +270,10 @@ impl Gate {
     }
 }
 
+const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
+    clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \
+    the proxies in front by client.trusted_hops";
+
 /// Answers in the place of the upstream.
 fn answer_with(host: &impl Host, reply: &Reply) -> Action {
     if let Err(HostError(status)) = host.send_reply(reply) {
@@ -318,16 +283,7 @@ fn answer_with(host: &impl Host, reply: &Reply) -> Action {
     Action::Pause
 }
 
-/// What the gate of the cluster made of the connection that the host shows, or refused.
-fn verdict_of_gate(host: &impl Host) -> Option<Verdict> {
-    let state = text_property(host, Property::UpstreamVerdict)?;
-    let (word, address) = state.split_once(' ')?;
-    let verdict = Verdict::from_word(word)?;
-    let is_this = || address == local_address(host);
-    (verdict.refusal().is_some() || is_this()).then_some(verdict)
-}
-
-/// Takes down what a request shows that is not judged.
+/// Records what a request shows that is not judged.
 fn observe(host: &impl Host, exchange: &mut Exchange) {
     let headers = host.request_headers().unwrap_or_default();
     let head = RequestHead::read(&headers, &[]);

@@ -6,7 +6,7 @@ use crate::claims::Claims;
 use crate::config::Level;
 use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
-use crate::exchange::{Course, Edits, Exchange, Judgement};
+use crate::exchange::{Course, Edits, Exchange, Judgement, Refund};
 use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
 use crate::headers::RequestHead;
 use crate::key::Key;
@@ -15,6 +15,7 @@ use crate::time::secs;
 use crate::upstream_tls::{UpstreamHost, Verdict};
 use crate::usage::{self, Account, Subject};
 
+use super::credentials::CREDENTIAL_STATE;
 use super::metrics::Metrics;
 use super::upstreams::Upstreams;
 use super::{Admission, Admitted, Host, HostError, NotCounted, RecordStore};
@@ -22,10 +23,6 @@ use super::{Admission, Admitted, Host, HostError, NotCounted, RecordStore};
 /// The filter state that lets a request through the seal behind the module: see the README.
 const SEAL_STATE: &str = "vkey.decision";
 const SEAL_VALUE: &str = "allow";
-
-/// The filter state that tells the gates of clusters that a provider's credential goes with the request.
-const CREDENTIAL_STATE: &str = "vkey.credential";
-const CREDENTIAL_VALUE: &str = "attached";
 
 /// A request and what it is concluded with.
 pub(super) struct Judged<'a, H> {
@@ -76,7 +73,8 @@ impl<H: Host> Judged<'_, H> {
         if self.forward(key).is_err() {
             // It was counted as allowed, and is not.
             let reason = DenyReason::NotReady;
-            log_miscount(self.host, admission.take_back(&admitted.charged, reason).err());
+            let withdrawn = admission.withdraw(&admitted.charged, reason, Refund::Everything);
+            log_miscount(self.host, withdrawn.err());
             return Err(deny(exchange, reason));
         }
         exchange.forward(RateLimitFields::new(&admitted.allowances), admitted.charged);
@@ -90,13 +88,10 @@ impl<H: Host> Judged<'_, H> {
         }
         let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
         let now_secs = secs(self.now_ns);
-        let has_credential = self.engine.credential(self.head.authority).is_some();
-        match self.upstreams.judge_route(self.host, &upstream, has_credential, now_secs) {
-            Ok(judged) => {
-                exchange.carry_credential(has_credential);
-                if judged || has_credential {
-                    exchange.expect_upstream(upstream.into_owned());
-                }
+        let in_front = self.engine.credential(self.head.authority).is_some();
+        match self.upstreams.judge_route(self.host, &upstream, in_front, now_secs) {
+            Ok(route) => {
+                exchange.take_route(route);
                 decision
             }
             Err(reason) => {
@@ -121,11 +116,11 @@ impl<H: Host> Judged<'_, H> {
         for name in edits.remove {
             self.host.remove_request_header(name)?;
         }
+        if !edits.credentials.is_empty() {
+            self.host.set_filter_state(CREDENTIAL_STATE, &edits.credentials.join(" "))?;
+        }
         if let Some((name, value)) = edits.replace {
-            // Where the gates of clusters can see it: it goes to no upstream that is not judged.
-            self.host.set_filter_state(CREDENTIAL_STATE, CREDENTIAL_VALUE)?;
-            self.host.remove_request_header(name.as_bytes())?;
-            self.host.add_request_header(name, value)?;
+            self.host.set_request_header(name, value)?;
         }
         for (name, value) in edits.add {
             self.host.add_request_header(name, &value)?;
@@ -232,13 +227,13 @@ impl<H: Host> Judged<'_, H> {
     }
 }
 
-/// Takes back what a request was charged that is refused after it was let in.
-pub(super) fn take_back<H: Host>(
+/// Counts a request that was let in as refused for a reason, with that refund.
+pub(super) fn withdraw<H: Host>(
     store: &RecordStore<'_, H>,
     host: &H,
     engine: &Engine,
     exchange: &mut Exchange,
-    reason: DenyReason,
+    (reason, refund): (DenyReason, Refund),
     now_ns: u64,
 ) {
     let source = exchange.source();
@@ -246,7 +241,7 @@ pub(super) fn take_back<H: Host>(
         return;
     };
     let admission = Admission::new(store, engine, &key, source, now_ns);
-    log_miscount(host, admission.take_back(&charged, reason).err());
+    log_miscount(host, admission.withdraw(&charged, reason, refund).err());
 }
 
 fn log_miscount(host: &impl Host, not_counted: Option<NotCounted>) {

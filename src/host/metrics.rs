@@ -41,6 +41,8 @@ enum Series {
     AuthFailures(DenyReason),
     ContentionRetries,
     LimitHits(Exhausted, Tenant),
+    NewestRevocationsVersion,
+    OutdatedRevocations,
     Requests(&'static str, Option<DenyReason>, Tenant),
     RevocationsVersion,
 }
@@ -103,6 +105,18 @@ impl Metrics {
             // A host that lost its metric has nothing to show it with.
             _ = host.record_metric(number, version);
         }
+    }
+
+    /// Shows the highest version of revocations that the proxy has seen.
+    pub(super) fn show_newest_revocations(&self, host: &impl Host, version: u64) {
+        if let Some(number) = self.number(host, Series::NewestRevocationsVersion) {
+            _ = host.record_metric(number, version);
+        }
+    }
+
+    /// Counts a request that was judged under older revocations than the newest.
+    pub(super) fn count_outdated(&self, host: &impl Host) {
+        self.add(host, Series::OutdatedRevocations, 1);
     }
 
     /// Shows which upstream-TLS policy is in force.
@@ -191,7 +205,7 @@ impl Metrics {
 impl Series {
     fn kind(self) -> MetricKind {
         match self {
-            Self::RevocationsVersion => MetricKind::Gauge,
+            Self::RevocationsVersion | Self::NewestRevocationsVersion => MetricKind::Gauge,
             _ => MetricKind::Counter,
         }
     }
@@ -227,6 +241,8 @@ impl fmt::Display for Named<'_> {
                 let tenant = tenant(of);
                 write!(f, "vkey_requests_total.decision.{decision}.reason.{reason}.tenant.{tenant}")
             }
+            Series::NewestRevocationsVersion => f.write_str("vkey_revocations_newest_version"),
+            Series::OutdatedRevocations => f.write_str("vkey_revocations_outdated_total"),
             Series::RevocationsVersion => f.write_str("vkey_revocations_version"),
         }
     }

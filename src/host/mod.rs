@@ -7,11 +7,15 @@
 
 mod admission;
 mod connection;
+mod credentials;
 mod gate;
+mod gate_verdict;
 mod judged;
 mod memory;
 mod metrics;
 mod plugin;
+mod response;
+mod revocations;
 mod standings;
 mod store;
 mod upstream;
@@ -59,7 +63,7 @@ pub enum Property {
     NodeId,
     /// SHA-256 of the client's certificate, hexadecimal digits.
     PeerCertificateDigest,
-    /// Whether a provider's credential goes with the request: the filter state that says so.
+    /// Which provider credentials the request may have: the filter state that says so.
     ProviderCredential,
     /// Bytes received from the client.
     RequestTotalSize,
@@ -142,6 +146,23 @@ pub trait Host: SharedData {
     ///
     /// [`HostError`] when it may still be there.
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError>;
+
+    /// Sets a header of the request in the place of all of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when it is not there.
+    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
+
+    /// The request's trailers; `None` when the host shows none.
+    fn request_trailers(&self) -> Option<Headers>;
+
+    /// Removes every trailer of that name from the request.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when it may still be there.
+    fn remove_request_trailer(&self, name: &[u8]) -> Result<(), HostError>;
 
     /// Adds a header to the request.
     ///

@@ -52,7 +52,7 @@ impl Plugin {
                 Self::Gate(Box::new(Gate::configure(*config, policy, environment, host)))
             }
             RoleConfig::UpstreamTls(config) => {
-                Self::UpstreamGate(Box::new(UpstreamGate::new(policy, &config, host)))
+                Self::UpstreamGate(Box::new(UpstreamGate::new(policy, &config, environment, host)))
             }
         })
     }
@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn a_gate_of_a_cluster_that_could_be_read_in_two_ways_is_refused() {
         let of = |members: &str| refusal(&format!(r#"{{"role": "upstream_tls", {members}}}"#));
-        let unknown = "unknown member (known here: role, upstream_tls, host, deadline)";
+        let unknown =
+            "unknown member (known here: role, upstream_tls, credentials, host, deadline)";
         assert_eq!(of(r#""keyring": []"#), format!("keyring: {unknown}"));
         assert_eq!(of(r#""policy": "other.json""#), format!("policy: {unknown}"));
         for deadline in ["0s", "301s", "1h"] {

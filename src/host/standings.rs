@@ -42,7 +42,7 @@ impl Standings {
         self.0.try_borrow().is_ok_and(|clusters| clusters.is_empty())
     }
 
-    /// Takes down a verdict on the cluster of the request that the host is at.
+    /// Records a verdict on the cluster of the request that the host is at.
     pub(super) fn judge<H: Host>(
         &self,
         host: &H,
@@ -55,18 +55,18 @@ impl Standings {
         let Some(cluster) = text_property(host, Property::ClusterName) else {
             return;
         };
-        let cluster = self.shared_name(cluster);
-        metrics.count_verdict(host, verdict, &cluster);
-        if !self.replace(&cluster, verdict, now_secs) && !withheld {
+        let cluster = self.shared_name(&cluster);
+        metrics.count_verdict(host, verdict, cluster);
+        if !self.replace(cluster, verdict, now_secs) && !withheld {
             return;
         }
-        let (before, since_secs) = write(store, &cluster, judged).unwrap_or((None, now_secs));
+        let (before, since_secs) = write(store, cluster, judged).unwrap_or((None, now_secs));
         if before == Some(verdict) && !withheld {
             return;
         }
-        metrics.show_verdict(host, verdict, before, &cluster, since_secs);
+        metrics.show_verdict(host, verdict, before, cluster, since_secs);
         if let Some(until_secs) = judged.skip_until_secs {
-            metrics.show_skip(host, &cluster, until_secs);
+            metrics.show_skip(host, cluster, until_secs);
         }
         if let Verdict::Refused(reason) = verdict {
             let text = format!("vkey: cluster {cluster:?} breaks the policy: {reason}");
@@ -74,31 +74,68 @@ impl Standings {
         }
     }
 
-    /// Why requests for a host to the cluster that the proxy has chosen are refused at once, where they
-    /// are.
-    pub(super) fn refusal<H: Host>(
+    /// How a cluster stands; `None` where that cannot be read: it refuses nobody, since the connection is
+    /// judged all the same.
+    pub(super) fn read<H: Host>(
+        &self,
+        store: &RecordStore<'_, H>,
+        cluster: &str,
+    ) -> Option<Standing> {
+        store.counts().then(|| store.read(&standing_name(self.shared_name(cluster))).ok()).flatten()
+    }
+
+    /// Records that a response of a cluster had to be withheld, where it is not the cluster of the request
+    /// that the host shows.
+    pub(super) fn withhold<H: Host>(
+        &self,
+        store: &RecordStore<'_, H>,
+        cluster: &str,
+        reason: DenyReason,
+        upstream: &UpstreamHost<'_>,
+        now_secs: u64,
+    ) {
+        self.update(store, cluster, |standing| _ = standing.withhold(reason, upstream, now_secs));
+    }
+
+    /// Records that a response of a cluster showed no gate.
+    pub(super) fn miss_gate<H: Host>(
         &self,
         host: &H,
         store: &RecordStore<'_, H>,
-        upstream: &UpstreamHost<'_>,
+        cluster: &str,
         now_secs: u64,
-    ) -> Option<DenyReason> {
-        if !store.counts() {
-            return None;
+    ) {
+        let known =
+            self.read(store, cluster).is_some_and(|standing| standing.misses_gate(now_secs));
+        self.update(store, cluster, |standing| standing.miss_gate(now_secs));
+        if !known {
+            let text = format!(
+                "vkey: cluster {cluster:?} has no gate: requests to it for hosts that the policy \
+                 verifies are refused for a minute; `vkey tls render` writes the gate"
+            );
+            host.log(Level::Warn, &text);
         }
-        let cluster = self.shared_name(text_property(host, Property::ClusterName)?);
-        // A standing that cannot be read refuses nobody: the connection is judged all the same.
-        let standing: Standing = store.read(&standing_name(&cluster)).ok()?;
-        standing.refusal(upstream, now_secs)
+    }
+
+    fn update<H: Host>(
+        &self,
+        store: &RecordStore<'_, H>,
+        cluster: &str,
+        change: impl Fn(&mut Standing),
+    ) {
+        if store.counts() {
+            // What cannot be written refuses nobody; the next response tries again.
+            _ = store.update(&standing_name(self.shared_name(cluster)), change);
+        }
     }
 
     /// The name that a cluster's standing has.
-    fn shared_name(&self, cluster: String) -> String {
+    fn shared_name<'a>(&self, cluster: &'a str) -> &'a str {
         let own = self
             .0
             .try_borrow()
-            .is_ok_and(|clusters| clusters.contains_key(&cluster) || clusters.len() < MAX_CLUSTERS);
-        if own { cluster } else { OTHER.to_owned() }
+            .is_ok_and(|clusters| clusters.contains_key(cluster) || clusters.len() < MAX_CLUSTERS);
+        if own { cluster } else { OTHER }
     }
 
     /// Remembers a verdict; whether it is another than that which was looked up a moment ago.

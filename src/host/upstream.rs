@@ -13,12 +13,11 @@ use crate::time::nanos;
 use crate::upstream_tls::{Policy, Verdict};
 
 use super::connection::{is_up, local_address};
+use super::credentials::Credentials;
+use super::gate_verdict::{GateVerdict, Refused};
 use super::metrics::Metrics;
 use super::upstreams::{Conclusion, Passage, Upstreams, now_secs};
 use super::{Action, Host, HostError};
-
-/// The filter state that tells the gate of the request what its connection was judged as.
-const VERDICT_STATE: &str = "vkey.upstream";
 
 /// How often the tick looks for connections that came up.
 const TICK_MILLIS: u32 = 1;
@@ -38,6 +37,8 @@ const MAX_CONCLUDED: usize = 8;
 /// What a root context of the role `upstream_tls` holds.
 pub struct UpstreamGate {
     upstreams: Upstreams,
+    /// `None` where a secret is missing: every attempt is refused.
+    credentials: Option<Credentials>,
     deadline_ns: u64,
     metrics: Metrics,
     waiting: RefCell<BTreeSet<u32>>,
@@ -57,7 +58,7 @@ enum State {
     Waiting {
         since_ns: u64,
     },
-    /// It went on. A connection that was judged is compared with the answer's.
+    /// It went on. A connection that was judged is compared with the response's.
     Released {
         passage: Option<Passage>,
         address: String,
@@ -68,14 +69,28 @@ enum State {
 // === impl UpstreamGate ===
 
 impl UpstreamGate {
-    /// A gate by the policy that is compiled in and a configuration.
-    pub fn new(policy: Policy, config: &UpstreamConfig, host: &impl Host) -> Self {
+    /// A gate by the policy that is compiled in and a configuration. One whose secrets are missing or
+    /// unusable refuses everything with [`DenyReason::NotReady`].
+    pub fn new(
+        policy: Policy,
+        config: &UpstreamConfig,
+        environment: impl Fn(&str) -> Option<String>,
+        host: &impl Host,
+    ) -> Self {
+        let credentials = config.credentials(environment).map_err(|not_ready| {
+            let text = format!(
+                "vkey: not ready, the gate of the cluster refuses every request: {not_ready}; \
+                 variables reach the module through the proxy (Envoy: host_env_keys)"
+            );
+            host.log(Level::Error, &text);
+        });
         let upstreams = Upstreams::new(policy, &config.upstream_tls, config.dialect);
         let metrics = Metrics::default();
         upstreams.announce(host);
         metrics.show_policy(host, upstreams.digest());
         Self {
             upstreams,
+            credentials: credentials.ok().map(Credentials::new),
             deadline_ns: nanos(config.deadline_secs),
             metrics,
             waiting: RefCell::default(),
@@ -90,10 +105,13 @@ impl UpstreamGate {
         context: u32,
         attempt: &mut Attempt,
     ) -> Action {
+        let Some(credentials) = &self.credentials else {
+            return self.refuse(host, attempt, DenyReason::NotReady);
+        };
         let now_ns = host.now_ns();
         let now_secs = now_secs(now_ns);
-        if let Some(conclusion) = self.upstreams.judge_attempt(host, now_secs) {
-            return self.conclude(host, attempt, conclusion, now_secs);
+        if let Some(conclusion) = self.judge(host, credentials, now_secs) {
+            return self.conclude(host, credentials, attempt, conclusion, now_secs);
         }
         *attempt = Attempt(State::Waiting { since_ns: now_ns.unwrap_or(0) });
         if self.wait(host, context) {
@@ -101,7 +119,18 @@ impl UpstreamGate {
         }
         // Nobody would ever look at it again.
         self.forget(context);
-        self.conclude(host, attempt, Conclusion::refused(DenyReason::UpstreamUnproven), now_secs)
+        let conclusion = Conclusion::refused(DenyReason::UpstreamUnproven);
+        self.conclude(host, credentials, attempt, conclusion, now_secs)
+    }
+
+    fn judge(
+        &self,
+        host: &impl Host,
+        credentials: &Credentials,
+        now_secs: u64,
+    ) -> Option<Conclusion> {
+        let grant = |authority: &[u8]| credentials.grant(host, authority);
+        self.upstreams.judge_attempt(host, grant, now_secs)
     }
 
     /// Holds the body of an attempt that was not let through.
@@ -146,11 +175,12 @@ impl UpstreamGate {
 
     /// Looks at an attempt that waits: [`Action::Pause`] when it still does.
     pub fn on_tick(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
-        let State::Waiting { since_ns } = attempt.0 else {
+        let (State::Waiting { since_ns }, Some(credentials)) = (&attempt.0, &self.credentials)
+        else {
             return Action::Continue;
         };
         let now_ns = host.now_ns();
-        let waited_ns = now_ns.unwrap_or(u64::MAX).saturating_sub(since_ns);
+        let waited_ns = now_ns.unwrap_or(u64::MAX).saturating_sub(*since_ns);
         let late = waited_ns >= self.deadline_ns;
         // Nearly every look at one that waits finds it waiting, and there may be a thousand.
         if !late && !is_up(host) {
@@ -158,12 +188,12 @@ impl UpstreamGate {
         }
         let now_secs = now_secs(now_ns);
         let overdue = || late.then(|| Conclusion::refused(DenyReason::UpstreamUnproven));
-        let judged = self.upstreams.judge_attempt(host, now_secs).or_else(overdue);
+        let judged = self.judge(host, credentials, now_secs).or_else(overdue);
         let Some(conclusion) = judged else {
             return Action::Pause;
         };
         // Exactly one action for each attempt: Envoy crashes on a second reply.
-        if self.conclude(host, attempt, conclusion, now_secs) == Action::Continue
+        if self.conclude(host, credentials, attempt, conclusion, now_secs) == Action::Continue
             && let Err(HostError(status)) = host.resume_request()
         {
             host.log(Level::Error, &format!("vkey: a request was not resumed: status {status}"));
@@ -172,7 +202,7 @@ impl UpstreamGate {
         Action::Continue
     }
 
-    /// Compares the connection that the answer came over with the one that was judged.
+    /// Compares the connection that the response came over with the one that was judged.
     pub fn on_response_headers(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
         let State::Released { passage: Some(passage), address } = &attempt.0 else {
             return Action::Continue;
@@ -190,7 +220,7 @@ impl UpstreamGate {
         let now_secs = now_secs(host.now_ns());
         let conclusion = Conclusion::refused(reason);
         self.upstreams.take_down(host, &self.metrics, &conclusion, Some(upstream), now_secs);
-        self.refuse(host, attempt, reason)
+        self.answer(host, attempt, Refused { reason, sent: true })
     }
 
     /// Forgets an attempt that has ended.
@@ -215,37 +245,39 @@ impl UpstreamGate {
     fn conclude(
         &self,
         host: &impl Host,
+        credentials: &Credentials,
         attempt: &mut Attempt,
         conclusion: Conclusion,
         now_secs: u64,
     ) -> Action {
         self.upstreams.take_down(host, &self.metrics, &conclusion, None, now_secs);
-        let Conclusion { verdict, passage, address, .. } = conclusion;
+        let Conclusion { verdict, passage, address, grant, .. } = conclusion;
         if let Verdict::Refused(reason) = verdict {
             return self.refuse(host, attempt, reason);
         }
-        tell(host, verdict, &address);
+        if credentials.attach(host, grant, verdict).is_err() {
+            return self.refuse(host, attempt, DenyReason::NotReady);
+        }
+        GateVerdict::Passed { verdict, address: address.clone() }.tell(host);
         *attempt = Attempt(State::Released { passage, address });
         Action::Continue
     }
 
+    /// Refuses an attempt of which nothing has left. An earlier attempt of the same request may have.
     fn refuse(&self, host: &impl Host, attempt: &mut Attempt, reason: DenyReason) -> Action {
+        let sent = GateVerdict::of(host).is_some_and(|earlier| earlier.is_sent());
+        self.answer(host, attempt, Refused { reason, sent })
+    }
+
+    fn answer(&self, host: &impl Host, attempt: &mut Attempt, refused: Refused) -> Action {
         *attempt = Attempt(State::Refused);
-        tell(host, Verdict::Refused(reason), "");
-        if let Err(HostError(status)) = host.send_reply(&reply(reason, Refusal::default())) {
+        GateVerdict::Refused(refused).tell(host);
+        if let Err(HostError(status)) = host.send_reply(&reply(refused.reason, Refusal::default()))
+        {
             let text = format!("vkey: the host did not send a reply: status {status}");
             host.log(Level::Error, &text);
         }
         Action::Pause
-    }
-}
-
-/// Tells the gate of the request. A host without filter state has no such gate that could ask.
-/// A verdict is of one connection: that of another attempt is not blessed by it.
-fn tell(host: &impl Host, verdict: Verdict, address: &str) {
-    let state = [verdict.word(), " ", address].concat();
-    if let Err(HostError(status)) = host.set_filter_state(VERDICT_STATE, &state) {
-        host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::config::{Dialect, Level, UpstreamTls};
 use crate::decision::DenyReason;
+use crate::exchange::{ATTACHED, Route};
 use crate::record::{Name, Record, take};
 use crate::time::secs;
 use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Stamp, UpstreamHost, Verdict};
@@ -9,14 +10,16 @@ use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Stamp, UpstreamHost, 
 use super::connection::{
     Fingerprint, HostConnection, NameCache, is_own_answer, is_up, local_address,
 };
+use super::credentials::credential_words;
 use super::metrics::Metrics;
 use super::standings::{Judged, Standings};
-use super::{Host, Property, RecordStore};
+use super::{Host, Property, RecordStore, text_property};
 
 /// The policy in force on one root context, and what became known under it.
 pub(super) struct Upstreams {
     policy: EffectivePolicy,
     require_stamp: bool,
+    require_gate: bool,
     dialect: Dialect,
     names: NameCache,
     standings: Standings,
@@ -31,6 +34,8 @@ pub(super) struct Conclusion {
     pub(super) address: String,
     /// When the policy's exception ends, where there is one.
     pub(super) skip_until_secs: Option<u64>,
+    /// The credential that the attempt may have.
+    pub(super) grant: Option<usize>,
 }
 
 /// A connection that was judged, and the host that it was judged for.
@@ -49,6 +54,7 @@ impl Upstreams {
         Self {
             policy: EffectivePolicy::new(policy, settings.tighten.clone()),
             require_stamp: settings.require_stamp,
+            require_gate: settings.require_gate,
             dialect,
             names: NameCache::default(),
             standings: Standings::default(),
@@ -65,62 +71,122 @@ impl Upstreams {
         self.policy.tighten().iter().any(|rule| rule.host.matches(host))
     }
 
-    /// Whether a request may take its route, as far as can be told before its connection is chosen; and
-    /// whether the policy judges connections to the host. `has_credential`: a provider's credential
-    /// would go with it.
+    /// Judges the route of a request, as far as can be told before its connection is chosen.
+    /// `in_front`: a provider's credential was attached to it.
     ///
     /// # Errors
     ///
-    /// [`DenyReason::UpstreamUnproven`] where the cluster needs a stamp and has none, and the reason for
-    /// which the cluster is refused for now.
+    /// [`DenyReason::UpstreamUnproven`] where the cluster needs a stamp or a gate and has none, and the
+    /// reason for which the cluster is refused for now.
     pub(super) fn judge_route<H: Host>(
         &self,
         host: &H,
         upstream: &UpstreamHost<'_>,
-        has_credential: bool,
+        in_front: bool,
         now_secs: u64,
-    ) -> Result<bool, DenyReason> {
+    ) -> Result<Route, DenyReason> {
         let demand = self.policy.demand(upstream, now_secs);
-        let verifies = matches!(demand, Demand::Verify(_));
+        let verified = matches!(demand, Demand::Verify(_));
         // nginx shows nothing of its connections, and what it sends cannot be called back.
-        let shows_nothing = verifies && self.dialect == Dialect::Nginx;
-        let unjudged = has_credential && !demand.is_judged();
+        let shows_nothing = verified && self.dialect == Dialect::Nginx;
+        let unjudged = in_front && !demand.is_judged();
         let needs_stamp = self.require_stamp || shows_nothing || unjudged;
         if needs_stamp && stamp(host).is_none_or(|stamp| stamp.policy != self.digest()) {
             return Err(DenyReason::UpstreamUnproven);
         }
         // The host that the client names need not be the one that the upstream is asked for.
-        let asks = verifies || !self.standings.is_empty();
-        match asks.then(|| self.refusal(host, upstream, now_secs)).flatten() {
-            Some(reason) => Err(reason),
-            None => Ok(demand.is_judged()),
+        let asks = verified || needs_stamp || !self.standings.is_empty();
+        let cluster = asks.then(|| text_property(host, Property::ClusterName)).flatten();
+        if let Some(cluster) = &cluster
+            && let Some(reason) = self.refusal(host, cluster, upstream, verified, now_secs)
+        {
+            return Err(reason);
         }
+        let expected = demand.is_judged() || in_front;
+        let upstream = expected.then(|| upstream.clone().into_owned());
+        Ok(Route { upstream, cluster, verified, needs_stamp, in_front })
     }
 
-    /// Why requests for a host are refused at once by the cluster of this one, where they are.
+    /// Why requests for a host are refused at once by a cluster, where they are. `verified`: the policy
+    /// verifies the host.
     fn refusal<H: Host>(
         &self,
         host: &H,
+        cluster: &str,
         upstream: &UpstreamHost<'_>,
+        verified: bool,
         now_secs: u64,
     ) -> Option<DenyReason> {
-        self.standings.refusal(host, &RecordStore::new(host, self.dialect), upstream, now_secs)
+        let standing = self.standings.read(&RecordStore::new(host, self.dialect), cluster)?;
+        standing.refusal(upstream, verified, now_secs).or_else(|| {
+            let ungated = verified && self.require_gate && standing.misses_gate(now_secs);
+            (ungated && !self.is_stamped(host, upstream)).then_some(DenyReason::UpstreamUnproven)
+        })
+    }
+
+    /// Judges the route that a request took in the end, where that is another than the one judged before:
+    /// the module's own edits can change it. Why it should not have been taken.
+    pub(super) fn judge_taken_route<H: Host>(
+        &self,
+        host: &H,
+        route: &Route,
+        named: &UpstreamHost<'_>,
+        now_secs: u64,
+    ) -> Option<DenyReason> {
+        let judged = route.cluster.as_deref()?;
+        let taken = text_property(host, Property::ClusterName).unwrap_or_default();
+        if taken == judged {
+            return None;
+        }
+        let reason = self.judge_route(host, named, route.in_front, now_secs).err()?;
+        let store = RecordStore::new(host, self.dialect);
+        self.standings.withhold(&store, judged, reason, named, now_secs);
+        Some(reason)
+    }
+
+    /// Records that a response showed no gate of its cluster, where the route needs one: for the cluster
+    /// that the response came from, and for the one that the route was judged by.
+    pub(super) fn miss_gate<H: Host>(&self, host: &H, route: &Route, now_secs: u64) {
+        let needed = self.require_gate && route.verified && self.dialect != Dialect::Nginx;
+        let upstream = route.upstream.as_ref();
+        if !needed || is_own_answer(host) || upstream.is_none_or(|u| self.is_stamped(host, u)) {
+            return;
+        }
+        let store = RecordStore::new(host, self.dialect);
+        let taken = text_property(host, Property::ClusterName);
+        let judged = route.cluster.as_ref().filter(|judged| taken.as_ref() != Some(judged));
+        for cluster in taken.iter().chain(judged) {
+            self.standings.miss_gate(host, &store, cluster, now_secs);
+        }
     }
 
     /// Judges the attempt that the host is at before anything of it leaves. `None` while its connection
     /// is not up: until then the authority may change (`auto_host_rewrite`).
-    pub(super) fn judge_attempt(&self, host: &impl Host, now_secs: u64) -> Option<Conclusion> {
+    /// `grant` finds the credential that the request may have for its authority.
+    pub(super) fn judge_attempt(
+        &self,
+        host: &impl Host,
+        grant: impl FnOnce(&[u8]) -> Option<usize>,
+        now_secs: u64,
+    ) -> Option<Conclusion> {
         let address = local_address(host);
         if address.is_empty() && !is_up(host) {
             return None;
         }
-        let conclusion = self.judge_connected(host, now_secs)?;
-        Some(Conclusion { address, ..conclusion })
+        let authority = host.authority().unwrap_or_default();
+        let grant = grant(&authority);
+        let conclusion = self.judge_connected(host, &authority, grant.is_some(), now_secs)?;
+        Some(Conclusion { address, grant, ..conclusion })
     }
 
-    fn judge_connected(&self, host: &impl Host, now_secs: u64) -> Option<Conclusion> {
-        let authority = host.authority().unwrap_or_default();
-        let upstream = UpstreamHost::parse_attempt(&authority);
+    fn judge_connected(
+        &self,
+        host: &impl Host,
+        authority: &[u8],
+        has_grant: bool,
+        now_secs: u64,
+    ) -> Option<Conclusion> {
+        let upstream = UpstreamHost::parse_attempt(authority);
         let stamp = stamp(host);
         let stamped = stamp.as_ref().is_some_and(|s| s.vouches(self.digest(), &upstream));
         // A stamp for no host at all is that of a cluster whose host is skipped.
@@ -131,11 +197,23 @@ impl Upstreams {
             return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
         }
         let verifies = matches!(self.policy.demand(&upstream, now_secs), Demand::Verify(_));
-        if let Some(reason) = verifies.then(|| self.refusal(host, &upstream, now_secs)).flatten() {
+        if let Some(reason) = verifies.then(|| self.withheld(host, &upstream, now_secs)).flatten() {
             return Some(Conclusion::refused(reason));
         }
-        let carries_credential = || carries_credential(host);
+        let carries_credential = || has_grant || carries_credential(host);
         self.judge_connection(host, &upstream, || stamped, carries_credential, now_secs)
+    }
+
+    /// Why a host that the policy verifies is refused for now by the cluster of an attempt.
+    fn withheld(
+        &self,
+        host: &impl Host,
+        upstream: &UpstreamHost<'_>,
+        now_secs: u64,
+    ) -> Option<DenyReason> {
+        let cluster = text_property(host, Property::ClusterName)?;
+        let standing = self.standings.read(&RecordStore::new(host, self.dialect), &cluster)?;
+        standing.refusal(upstream, true, now_secs)
     }
 
     /// Judges the connection of an answer that no gate of a cluster has judged. `None` where there is
@@ -225,7 +303,7 @@ impl Upstreams {
         HostConnection::new(host, &self.names).fingerprint()
     }
 
-    /// Takes down what an attempt or an answer came to. `withheld`: the host for which a request had left
+    /// Records what an attempt or a response came to. `withheld`: the host for which a request had left
     /// before it was refused.
     pub(super) fn take_down<H: Host>(
         &self,
@@ -291,7 +369,7 @@ impl Conclusion {
     }
 
     fn of_policy(verdict: Verdict, skip_until_secs: Option<u64>) -> Self {
-        Self { verdict, passage: None, address: String::new(), skip_until_secs }
+        Self { verdict, passage: None, address: String::new(), skip_until_secs, grant: None }
     }
 }
 
@@ -321,10 +399,11 @@ fn presence_name() -> Name {
     Name::new("g", "upstream")
 }
 
-/// Whether a provider's credential goes with an attempt. A mirrored request shows nothing of what its gate
+/// Whether a provider's credential was attached to an attempt in front of its route. A mirrored request shows nothing of what its gate
 /// decided, and may carry what the other carries.
 fn carries_credential(host: &impl Host) -> bool {
-    host.property(Property::Seal).is_none() || host.property(Property::ProviderCredential).is_some()
+    host.property(Property::Seal).is_none()
+        || credential_words(host).split(' ').any(|word| word == ATTACHED)
 }
 
 /// The stamp of the cluster that the host has chosen.

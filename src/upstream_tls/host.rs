@@ -281,7 +281,7 @@ mod tests {
             "API.OpenAI.com",
             "api.openai.com.",
             "api.openai.com:8443",
-            "api.openai.com.:",
+            "api.openai.com.:443",
         ] {
             assert_eq!(host(text), "api.openai.com", "{text}");
         }

@@ -209,8 +209,9 @@ impl Verdict {
         let plain = [Self::Skip, Self::Stamped, Self::Unlisted, Self::Verified];
         plain.into_iter().find(|verdict| verdict.word() == word).or_else(|| {
             let reason = DenyReason::from_code(word)?;
-            (reason.class() == crate::decision::DenyClass::Upstream)
-                .then_some(Self::Refused(reason))
+            let of_gate = reason == DenyReason::NotReady
+                || reason.class() == crate::decision::DenyClass::Upstream;
+            of_gate.then_some(Self::Refused(reason))
         })
     }
 

@@ -1,4 +1,4 @@
-//! The standing of an upstream: how it was judged last, since when, and for which host it is refused now.
+//! The standing of an upstream: how it was judged last, since when, and what it is refused for now.
 //!
 //! There is one record for each cluster that was judged, so only the proxy's configuration makes the
 //! memory grow.
@@ -9,8 +9,9 @@ use crate::record::{Name, Record, put_text, take, take_text};
 
 use super::{UpstreamHost, Verdict};
 
-/// How long requests to an upstream are refused at once after an answer of it had to be withheld. What
-/// was withheld was sent before it could be judged, so the next one is not tried at once.
+/// How long requests to an upstream are refused at once after a response of it had to be withheld, or
+/// showed that the upstream has no gate. Such a request was sent before it could be judged, so the next
+/// one has to wait.
 const REFUSED_SECS: u64 = 60;
 
 /// The longest name of a cluster that is taken as it is.
@@ -22,10 +23,12 @@ pub struct Standing {
     verdict: Option<Verdict>,
     since_secs: u64,
     withheld: Option<Withheld>,
+    /// Until when requests are refused because a response showed no gate; 0: none did.
+    ungated_until_secs: u64,
 }
 
-/// An answer that had to be withheld. Clients name the host, so what one of them brought about is
-/// refused to those who name the same host, and to nobody else.
+/// A response that had to be withheld. Requests for the same host are refused, and those for any host
+/// that the policy verifies: clients name the host, so there is always another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Withheld {
     reason: DenyReason,
@@ -50,7 +53,7 @@ impl Standing {
         self.verdict
     }
 
-    /// Takes down a verdict; since when it has been the same.
+    /// Records a verdict; since when it has been the same.
     pub fn judge(&mut self, verdict: Verdict, now_secs: u64) -> u64 {
         if self.verdict != Some(verdict) {
             *self = Self { verdict: Some(verdict), since_secs: now_secs, ..*self };
@@ -58,22 +61,43 @@ impl Standing {
         self.since_secs
     }
 
-    /// Takes down that an answer for a host had to be withheld: requests for it are refused for a while,
-    /// whatever other connections of the cluster are judged as.
+    /// Records that a response for a host had to be withheld: requests are refused for a while, whatever
+    /// other connections of the cluster are judged as.
     pub fn withhold(&mut self, reason: DenyReason, host: &UpstreamHost<'_>, now_secs: u64) -> u64 {
         let until_secs = now_secs.saturating_add(REFUSED_SECS);
         self.withheld = Some(Withheld { reason, host: digest(host), until_secs });
         self.judge(Verdict::Refused(reason), now_secs)
     }
 
-    /// Why requests for a host are refused at once, where they are.
-    pub fn refusal(&self, host: &UpstreamHost<'_>, now_secs: u64) -> Option<DenyReason> {
+    /// Records that a response showed no gate.
+    pub fn miss_gate(&mut self, now_secs: u64) {
+        self.ungated_until_secs = now_secs.saturating_add(REFUSED_SECS);
+    }
+
+    /// Whether a response showed within the last minute that the upstream has no gate.
+    pub fn misses_gate(&self, now_secs: u64) -> bool {
+        is_refused(self.ungated_until_secs, now_secs)
+    }
+
+    /// Why requests for a host are refused at once, where they are. `verified`: the policy verifies the
+    /// host.
+    pub fn refusal(
+        &self,
+        host: &UpstreamHost<'_>,
+        verified: bool,
+        now_secs: u64,
+    ) -> Option<DenyReason> {
         let withheld = self.withheld?;
-        let left_secs = withheld.until_secs.saturating_sub(now_secs);
-        // More is left only by a clock that went back.
-        let refused = (1..=REFUSED_SECS).contains(&left_secs) && withheld.host == digest(host);
+        let refused = is_refused(withheld.until_secs, now_secs)
+            && (verified || withheld.host == digest(host));
         refused.then_some(withheld.reason)
     }
+}
+
+/// Whether something holds until a second that lies ahead. More than the whole time is left only by a
+/// clock that went back.
+fn is_refused(until_secs: u64, now_secs: u64) -> bool {
+    (1..=REFUSED_SECS).contains(&until_secs.saturating_sub(now_secs))
 }
 
 fn digest(host: &UpstreamHost<'_>) -> [u8; HOST_BYTES] {
@@ -82,7 +106,7 @@ fn digest(host: &UpstreamHost<'_>) -> [u8; HOST_BYTES] {
 }
 
 impl Record for Standing {
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 6;
 
     fn fresh() -> Self {
         Self::default()
@@ -96,6 +120,7 @@ impl Record for Standing {
             record.extend_from_slice(&host);
             record.extend_from_slice(&until_secs.to_le_bytes());
         }
+        record.extend_from_slice(&self.ungated_until_secs.to_le_bytes());
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
@@ -112,7 +137,8 @@ impl Record for Standing {
                 until_secs: u64::from_le_bytes(take(bytes)?),
             }),
         };
-        Some(Self { verdict, since_secs, withheld })
+        let ungated_until_secs = u64::from_le_bytes(take(bytes)?);
+        Some(Self { verdict, since_secs, withheld, ungated_until_secs })
     }
 }
 
@@ -133,30 +159,29 @@ mod tests {
         assert_eq!(standing.judge(Verdict::Verified, 10), 10);
         assert_eq!(standing.judge(Verdict::Verified, 20), 10);
         assert_eq!(standing.judge(Verdict::Refused(PIN), 30), 30);
-        assert_eq!(standing.refusal(&HOST, 30), None);
+        assert_eq!(standing.refusal(&HOST, true, 30), None);
     }
 
     #[test]
     fn what_was_withheld_is_refused_for_a_while() {
-        let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, 100);
-        assert_eq!(standing.refusal(&HOST, 100), Some(PIN));
-        assert_eq!(standing.refusal(&HOST, 100 + REFUSED_SECS - 1), Some(PIN));
-        assert_eq!(standing.refusal(&HOST, 100 + REFUSED_SECS), None);
-        // The clock went back.
-        assert_eq!(standing.refusal(&HOST, 99), None);
+        for verified in [true, false] {
+            let mut standing = Standing::fresh();
+            standing.withhold(PIN, &HOST, 100);
+            let refusal = |now_secs| standing.refusal(&HOST, verified, now_secs);
+            assert_eq!(refusal(100), Some(PIN));
+            assert_eq!(refusal(100 + REFUSED_SECS - 1), Some(PIN));
+            assert_eq!(refusal(100 + REFUSED_SECS), None);
+            // The clock went back.
+            assert_eq!(refusal(99), None);
+        }
     }
 
     #[test]
-    fn whoever_names_another_host_is_not_refused() {
+    fn a_response_that_was_withheld_refuses_every_host_that_is_verified() {
         let mut standing = Standing::fresh();
         standing.withhold(PIN, &HOST, 100);
-        assert_eq!(standing.refusal(&OTHER, 100), None);
-        standing.withhold(PIN, &OTHER, 101);
-        assert_eq!(
-            (standing.refusal(&OTHER, 102), standing.refusal(&HOST, 102)),
-            (Some(PIN), None)
-        );
+        assert_eq!(standing.refusal(&OTHER, true, 100), Some(PIN));
+        assert_eq!(standing.refusal(&OTHER, false, 100), None);
     }
 
     #[test]
@@ -167,15 +192,26 @@ mod tests {
         let passing = [Verdict::Verified, Verdict::Stamped, Verdict::Skip, Verdict::Unlisted];
         for verdict in passing.into_iter().chain([unproven]) {
             assert_eq!(standing.judge(verdict, 101), 101);
-            assert_eq!(standing.refusal(&HOST, 102), Some(PIN), "{verdict:?}");
+            assert_eq!(standing.refusal(&HOST, true, 102), Some(PIN), "{verdict:?}");
         }
         assert_eq!(standing.judge(Verdict::Verified, 100 + REFUSED_SECS), 100 + REFUSED_SECS);
+    }
+
+    #[test]
+    fn a_missing_gate_is_remembered_for_a_while() {
+        let mut standing = Standing::fresh();
+        assert!(!standing.misses_gate(0) && !standing.misses_gate(100));
+        standing.miss_gate(100);
+        assert!(standing.misses_gate(100) && standing.misses_gate(100 + REFUSED_SECS - 1));
+        assert!(!standing.misses_gate(100 + REFUSED_SECS) && !standing.misses_gate(99));
+        assert_eq!(standing.refusal(&HOST, true, 100), None);
     }
 
     #[test]
     fn a_standing_reads_back() {
         let mut standing = Standing::fresh();
         standing.withhold(PIN, &HOST, 100);
+        standing.miss_gate(100);
         for name in [standing_name("outbound|443||api.openai.com"), standing_name(&"/".repeat(300))]
         {
             assert_eq!(decode(&name, &encode(&name, &standing)), Ok(standing));

@@ -234,15 +234,14 @@ fn a_verdict_has_one_word() {
             "upstream_name",
             "upstream_client_cert",
             "upstream_unproven",
+            "not_ready",
         ]
     );
     for word in refused.into_iter().chain(["skip", "stamped", "unlisted", "verified"]) {
         let verdict = Verdict::from_word(word).unwrap();
         assert_eq!(verdict.word(), word);
-        assert_eq!(
-            verdict.refusal().map(DenyReason::code),
-            word.starts_with("upstream_").then_some(word)
-        );
+        let refuses = word.starts_with("upstream_") || word == "not_ready";
+        assert_eq!(verdict.refusal().map(DenyReason::code), refuses.then_some(word));
     }
     assert_eq!(Verdict::from_word("invalid"), None);
     assert_eq!(Verdict::from_word(""), None);

@@ -13,8 +13,9 @@ use crate::host::{Host, HostError, MetricKind, SharedData, WriteError};
 use super::guest::{Done, Fault, Guest, Receiver, Span, View, status};
 use super::state::State;
 
-/// `proxy_map_type_t`: the headers of the request, and of its answer.
+/// `proxy_map_type_t`: the headers and trailers of the request, and the headers of its response.
 const REQUEST_HEADERS: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE_HEADERS: u32 = 2;
 
 /// `proxy_buffer_type_t`: the body of the request, and the plugin's configuration.
@@ -80,13 +81,13 @@ fn link_headers(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 fn header_pairs(guest: &mut Guest<'_>, map: u32, receiver: Receiver) -> Done {
     let view = guest.view()?;
-    let pairs = match map {
-        REQUEST_HEADERS => {
-            let headers = view.host.headers.borrow();
-            Headers::to_pairs(headers.as_deref().ok_or(HostError::BAD_ARGUMENT)?)
-        }
+    let headers = match map {
+        REQUEST_HEADERS => view.host.headers.borrow(),
+        REQUEST_TRAILERS => view.host.trailers.borrow(),
         _ => return Err(HostError::BAD_ARGUMENT.into()),
     };
+    let pairs = Headers::to_pairs(headers.as_deref().ok_or(HostError::BAD_ARGUMENT)?);
+    drop(headers);
     guest.hand_over(&pairs, receiver)
 }
 
@@ -109,17 +110,24 @@ fn add_header(guest: &mut Guest<'_>, map: u32, name: Span, value: Span) -> Done 
 
 fn replace_header(guest: &mut Guest<'_>, map: u32, name: Span, value: Span) -> Done {
     let view = guest.view()?;
-    is_map(map, RESPONSE_HEADERS)?;
-    Ok(view.host.set_response_header(view.text(name)?, view.text(value)?)?)
+    let (name, value) = (view.text(name)?, view.text(value)?);
+    Ok(match map {
+        REQUEST_HEADERS => view.host.set_request_header(name, value),
+        RESPONSE_HEADERS => view.host.set_response_header(name, value),
+        _ => Err(HostError::BAD_ARGUMENT),
+    }?)
 }
 
 fn remove_header(guest: &mut Guest<'_>, map: u32, name: Span) -> Done {
     let view = guest.view()?;
-    is_map(map, REQUEST_HEADERS)?;
-    Ok(view.host.remove_request_header(view.bytes(name)?)?)
+    let name = view.bytes(name)?;
+    Ok(match map {
+        REQUEST_HEADERS => view.host.remove_request_header(name),
+        REQUEST_TRAILERS => view.host.remove_request_trailer(name),
+        _ => Err(HostError::BAD_ARGUMENT),
+    }?)
 }
 
-/// The module changes each map in one way only.
 fn is_map(map: u32, expected: u32) -> Done {
     if map == expected { Ok(()) } else { Err(HostError::BAD_ARGUMENT.into()) }
 }

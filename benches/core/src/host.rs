@@ -102,6 +102,18 @@ impl Host for CountedHost {
         self.call(Call::HeaderEdit, |host| host.remove_request_header(name))
     }
 
+    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.call(Call::HeaderEdit, |host| host.set_request_header(name, value))
+    }
+
+    fn request_trailers(&self) -> Option<Headers> {
+        self.call(Call::HeaderRead, Host::request_trailers)
+    }
+
+    fn remove_request_trailer(&self, name: &[u8]) -> Result<(), HostError> {
+        self.call(Call::HeaderEdit, |host| host.remove_request_trailer(name))
+    }
+
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         self.call(Call::HeaderEdit, |host| host.add_request_header(name, value))
     }

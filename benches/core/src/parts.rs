@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use vkey::access::{Access, CanonicalPath, canonical_host};
+use vkey::access::{Access, CanonicalPath, exact_host};
 use vkey::cidr::parse_address;
 use vkey::config::KeySource;
 use vkey::decision::Decision;
@@ -87,7 +87,7 @@ impl Parts<'_> {
             let access = CanonicalPath::parse(target).map(|path| Access {
                 now_secs: self.now_secs(),
                 method: std::str::from_utf8(head.method.unwrap_or_default()).unwrap_or_default(),
-                host: head.authority.and_then(canonical_host),
+                host: head.authority.and_then(exact_host),
                 path,
                 source,
                 client_cert: self.sent.client_cert.as_deref(),

@@ -18,8 +18,9 @@ const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const CAS_MISMATCH: u32 = 8;
 
-/// `proxy_map_type_t`: the headers of the request, and of its answer.
+/// `proxy_map_type_t`: the headers and trailers of the request, and the headers of its response.
 const REQUEST_HEADERS: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE_HEADERS: u32 = 2;
 
 const AUTHORITY: &str = ":authority";
@@ -181,20 +182,23 @@ impl Host for ProxyHost {
     }
 
     fn request_headers(&self) -> Option<Headers> {
-        // SAFETY: the host writes to the two places.
-        let pairs = receive(|data, len| unsafe {
-            abi::proxy_get_header_map_pairs(REQUEST_HEADERS, data, len)
-        });
-        Headers::from_pairs(pairs.ok()?).ok()
+        pairs(REQUEST_HEADERS)
     }
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
-        // SAFETY: the name is valid for its length, and the host does not keep it.
-        let status = unsafe {
-            abi::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len())
-        };
-        // What was not there is not there.
-        if status == NOT_FOUND { Ok(()) } else { done(status) }
+        remove(REQUEST_HEADERS, name)
+    }
+
+    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        replace(REQUEST_HEADERS, name, value)
+    }
+
+    fn request_trailers(&self) -> Option<Headers> {
+        pairs(REQUEST_TRAILERS)
+    }
+
+    fn remove_request_trailer(&self, name: &[u8]) -> Result<(), HostError> {
+        remove(REQUEST_TRAILERS, name)
     }
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
@@ -273,16 +277,7 @@ impl Host for ProxyHost {
     /// Apache Traffic Server replaces nothing that is absent; but it has no shared data, so there are no
     /// limits to tell of.
     fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        // SAFETY: both slices are valid for their lengths, and the host copies them.
-        done(unsafe {
-            abi::proxy_replace_header_map_value(
-                RESPONSE_HEADERS,
-                name.as_ptr(),
-                name.len(),
-                value.as_ptr(),
-                value.len(),
-            )
-        })
+        replace(RESPONSE_HEADERS, name, value)
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
@@ -309,6 +304,32 @@ impl Host for ProxyHost {
         // SAFETY: the text is valid for its length, and the host copies it.
         _ = unsafe { abi::proxy_log(level as u32, text.as_ptr(), text.len()) };
     }
+}
+
+fn pairs(map: u32) -> Option<Headers> {
+    // SAFETY: the host writes to the two places.
+    let pairs = receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(map, data, len) });
+    Headers::from_pairs(pairs.ok()?).ok()
+}
+
+fn remove(map: u32, name: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the name is valid for its length, and the host does not keep it.
+    let status = unsafe { abi::proxy_remove_header_map_value(map, name.as_ptr(), name.len()) };
+    // What was not there is not there.
+    if status == NOT_FOUND { Ok(()) } else { done(status) }
+}
+
+fn replace(map: u32, name: &str, value: &str) -> Result<(), HostError> {
+    // SAFETY: both slices are valid for their lengths, and the host copies them.
+    done(unsafe {
+        abi::proxy_replace_header_map_value(
+            map,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
 }
 
 fn header(map: u32, name: &str) -> Result<Vec<u8>, HostError> {
@@ -419,7 +440,10 @@ extern "C" fn proxy_on_request_body(id: u32, len: usize, _end_of_stream: bool) -
 /// Trailers end a body that is held: without this callback the host would let all of it go.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_trailers(id: u32, _trailers: usize) -> u32 {
-    proxy_on_request_body(id, 0, true)
+    action(match crate::upstream::find(id) {
+        Some(upstream) => upstream.on_request_body(),
+        None => crate::http::find(id).on_request_trailers(),
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -50,6 +50,11 @@ impl Http {
         self.act(|_, exchange| Gate::on_request_body(exchange, bytes))
     }
 
+    /// Cleans the trailers of a request that was let through, and holds those of any other.
+    pub(crate) fn on_request_trailers(&self) -> Action {
+        self.act(|gate, exchange| gate.on_request_trailers(&ProxyHost, exchange))
+    }
+
     /// Judges where the answer comes from, and adds what the client is told with it.
     pub(crate) fn on_response_headers(&self) -> Action {
         self.act(|gate, exchange| gate.on_response_headers(&ProxyHost, exchange))

@@ -25,6 +25,8 @@ pub struct MemoryHost {
     pub now_ns: Cell<Option<u64>>,
     /// The request's headers; `None` for a host that does not show them.
     pub headers: RefCell<Option<HeaderList>>,
+    /// The request's trailers; `None` where there are none.
+    pub trailers: RefCell<Option<HeaderList>>,
     /// The status of the answer, where there is one.
     pub status: Cell<Option<u64>>,
     /// The properties that are known.
@@ -64,6 +66,7 @@ impl MemoryHost {
             store,
             now_ns: Cell::new(Some(0)),
             headers: RefCell::new(Some(Vec::new())),
+            trailers: RefCell::default(),
             status: Cell::new(None),
             properties: RefCell::default(),
             filter_state: RefCell::default(),
@@ -112,11 +115,15 @@ impl MemoryHost {
         headers.get(std::str::from_utf8(name).ok()?).map(|value| value.clone().into_bytes())
     }
 
-    fn edit(&self, act: impl FnOnce(&mut HeaderList)) -> Result<(), HostError> {
+    fn edit(
+        &self,
+        map: &RefCell<Option<HeaderList>>,
+        act: impl FnOnce(&mut HeaderList),
+    ) -> Result<(), HostError> {
         if let Some(error) = self.failing_edits.get() {
             return Err(error);
         }
-        self.headers.borrow_mut().as_mut().map(act).ok_or(HostError::UNIMPLEMENTED)
+        map.borrow_mut().as_mut().map(act).ok_or(HostError::UNIMPLEMENTED)
     }
 }
 
@@ -139,8 +146,11 @@ impl Host for MemoryHost {
     }
 
     fn request_headers(&self) -> Option<Headers> {
-        let headers = self.headers.borrow();
-        Headers::from_pairs(Headers::to_pairs(headers.as_deref()?)).ok()
+        read(&self.headers)
+    }
+
+    fn request_trailers(&self) -> Option<Headers> {
+        read(&self.trailers)
     }
 
     fn authority(&self) -> Option<Vec<u8>> {
@@ -148,11 +158,22 @@ impl Host for MemoryHost {
     }
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
-        self.edit(|headers| headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name)))
+        self.edit(&self.headers, |headers| remove(headers, name))
+    }
+
+    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.edit(&self.headers, |headers| {
+            remove(headers, name.as_bytes());
+            headers.push((name.into(), value.into()));
+        })
+    }
+
+    fn remove_request_trailer(&self, name: &[u8]) -> Result<(), HostError> {
+        self.edit(&self.trailers, |trailers| remove(trailers, name))
     }
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        self.edit(|headers| headers.push((name.into(), value.into())))
+        self.edit(&self.headers, |headers| headers.push((name.into(), value.into())))
     }
 
     fn response_status(&self) -> Option<u64> {
@@ -211,4 +232,12 @@ impl Host for MemoryHost {
     fn log(&self, level: Level, text: &str) {
         self.log.borrow_mut().push((level, text.to_owned()));
     }
+}
+
+fn read(map: &RefCell<Option<HeaderList>>) -> Option<Headers> {
+    Headers::from_pairs(Headers::to_pairs(map.borrow().as_deref()?)).ok()
+}
+
+fn remove(headers: &mut HeaderList, name: &[u8]) {
+    headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
 }

@@ -1,5 +1,6 @@
 //! The gate of a cluster over hosts that show what a test says, context by context.
 
+mod credentials;
 mod proxy;
 mod waiting;
 
@@ -38,7 +39,9 @@ fn policy() -> Policy {
 fn gate(members: &str, proxy: &Proxy) -> UpstreamGate {
     let text = format!(r#"{{"role": "upstream_tls"{members}}}"#);
     match RoleConfig::parse(text.as_bytes()).unwrap() {
-        RoleConfig::UpstreamTls(config) => UpstreamGate::new(policy(), &config, proxy),
+        RoleConfig::UpstreamTls(config) => {
+            UpstreamGate::new(policy(), &config, |name| Some(format!("value-of-{name}")), proxy)
+        }
         RoleConfig::Gate(_) => panic!("the role is upstream_tls"),
     }
 }
@@ -303,7 +306,7 @@ fn a_cluster_without_the_stamp_that_is_required_gets_nothing() {
     bench.refused(2, Reason::UpstreamUnproven);
     assert_eq!(
         bench.proxy.asked.take()[1..],
-        [Property::ClusterMetadata, Property::ClusterName],
+        [Property::ClusterMetadata, Property::ClusterName, Property::UpstreamVerdict],
         "nothing is asked of its certificate"
     );
     bench.send(3, Facts::good().stamp(stamp("stale", &["api.openai.com"])));
@@ -332,7 +335,11 @@ fn an_answer_over_another_connection_is_withheld_and_its_cluster_refused_for_a_m
         assert_eq!(bench.outcome(1), (told, 1, 0));
         assert_eq!(bench.answer(1, Facts::plaintext()), Action::Continue, "answered once");
         assert_eq!(
-            bench.standing("api").refusal(&UpstreamHost::parse(b"api.openai.com"), START_SECS),
+            bench.standing("api").refusal(
+                &UpstreamHost::parse(b"api.openai.com"),
+                true,
+                START_SECS
+            ),
             Some(Reason::UpstreamUnproven)
         );
         bench.at(30, 0);

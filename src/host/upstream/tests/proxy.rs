@@ -29,6 +29,8 @@ pub(super) struct Facts {
 struct Context {
     facts: Facts,
     state: Option<String>,
+    /// Headers that were set, in the order of their names.
+    headers: BTreeMap<String, String>,
     replies: Vec<Reply>,
     resumed: u32,
 }
@@ -44,6 +46,8 @@ pub(super) struct Proxy {
     pub(super) ticks: RefCell<Vec<(u32, u32)>>,
     /// It takes neither replies nor filter state.
     pub(super) mute: Cell<bool>,
+    /// Changes of the request fail with this status, where one is set.
+    pub(super) edits: Cell<Option<HostError>>,
 }
 
 // === impl Facts ===
@@ -77,7 +81,17 @@ impl Facts {
     }
 
     pub(super) fn credential(self) -> Self {
-        self.with(Property::ProviderCredential, "attached")
+        self.grants("+attached")
+    }
+
+    /// What the gate of the listener says of credentials.
+    pub(super) fn grants(self, words: &str) -> Self {
+        self.with(Property::ProviderCredential, words)
+    }
+
+    /// What an earlier attempt of the same request came to.
+    pub(super) fn after(self, verdict: &str) -> Self {
+        self.with(Property::UpstreamVerdict, verdict)
     }
 
     /// Another end of the proxy's.
@@ -169,6 +183,7 @@ impl Default for Proxy {
             asked: RefCell::default(),
             ticks: RefCell::default(),
             mute: Cell::new(false),
+            edits: Cell::new(None),
         }
     }
 }
@@ -187,6 +202,23 @@ impl Proxy {
         let replies = u32::try_from(context.replies.len()).unwrap();
         let word = context.state.as_ref().map(|state| state.split(' ').next().unwrap().to_owned());
         (word, replies, context.resumed)
+    }
+
+    /// The whole verdict.
+    pub(super) fn state(&self, id: u32) -> Option<String> {
+        self.contexts.borrow()[&id].state.clone()
+    }
+
+    /// A header of the attempt.
+    pub(super) fn header(&self, id: u32, name: &str) -> Option<String> {
+        self.contexts.borrow()[&id].headers.get(name).cloned()
+    }
+
+    /// Gives an attempt a header that was there before the gate saw it.
+    pub(super) fn give(&self, id: u32, name: &str, value: &str) {
+        let mut contexts = self.contexts.borrow_mut();
+        let headers = &mut contexts.entry(id).or_default().headers;
+        headers.insert(name.to_owned(), value.to_owned());
     }
 
     pub(super) fn reply(&self, id: u32) -> Reply {
@@ -226,7 +258,24 @@ impl Host for Proxy {
     }
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
-        panic!("a header is removed: {name:?}")
+        self.edits.get().map_or(Ok(()), Err)?;
+        let name = std::str::from_utf8(name).unwrap();
+        self.here(|context| _ = context.headers.remove(name));
+        Ok(())
+    }
+
+    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.edits.get().map_or(Ok(()), Err)?;
+        self.here(|context| _ = context.headers.insert(name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
+    fn request_trailers(&self) -> Option<Headers> {
+        panic!("the gate of a cluster reads no trailers")
+    }
+
+    fn remove_request_trailer(&self, name: &[u8]) -> Result<(), HostError> {
+        panic!("a trailer is removed: {name:?}")
     }
 
     fn add_request_header(&self, name: &str, _: &str) -> Result<(), HostError> {

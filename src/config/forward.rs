@@ -1,0 +1,171 @@
+//! Reads what becomes of a request that goes on: identity headers, and providers' credentials.
+
+use crate::caveat::HostPattern;
+use crate::json::{Invalid, Members, Node};
+use crate::token::is_ring_name;
+
+use super::read::header_name;
+use super::template::Template;
+use super::{CredentialConfig, Grant, NamedConfig};
+
+/// What becomes of a request that goes on.
+pub(super) struct Forward {
+    pub(super) identity_headers: bool,
+    pub(super) grants: Vec<Grant>,
+    pub(super) credentials: Vec<CredentialConfig>,
+}
+
+impl Default for Forward {
+    fn default() -> Self {
+        Self { identity_headers: true, grants: Vec::new(), credentials: Vec::new() }
+    }
+}
+
+impl Forward {
+    /// Credentials are named here, or held here where `credentials_in_front` says so.
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["identity_headers", "credentials_in_front", "credentials"])?;
+        let in_front = members.read("credentials_in_front", Node::bool)?.unwrap_or(false);
+        let mut forward = Self {
+            identity_headers: members.read("identity_headers", Node::bool)?.unwrap_or(true),
+            ..Self::default()
+        };
+        let Some(list) = members.get("credentials") else {
+            return Ok(forward);
+        };
+        for item in list.items()? {
+            match item.open_members()?.get("value") {
+                None => forward.grants.push(grant(&item, &forward.grants)?),
+                Some(_) if in_front => forward.credentials.push(credential(&item)?),
+                Some(value) => return Err(value.unusable(CREDENTIAL_IN_FRONT)),
+            }
+        }
+        Ok(forward)
+    }
+}
+
+const CREDENTIAL_IN_FRONT: &str = "a credential that is attached in front of the routes goes \
+    wherever a route leads; hold it in the gate of its cluster ({\"role\": \"upstream_tls\", \
+    \"credentials\": […]}) and give only its name here, or set credentials_in_front to true";
+
+fn grant(node: &Node<'_>, earlier: &[Grant]) -> Result<Grant, Invalid> {
+    let members = node.members(&["name", "hosts"])?;
+    let name = credential_name(&members.require("name")?)?;
+    if earlier.iter().any(|grant| grant.name == name) {
+        return Err(node.unusable(NAMED_TWICE));
+    }
+    Ok(Grant { name, hosts: members.read("hosts", hosts)? })
+}
+
+/// The credentials of the gate of a cluster.
+pub(super) fn named_credentials(node: &Node<'_>) -> Result<Vec<NamedConfig>, Invalid> {
+    let mut named: Vec<NamedConfig> = Vec::new();
+    for item in node.items()? {
+        let members = item.members(&["name", "hosts", "header", "value"])?;
+        let name = credential_name(&members.require("name")?)?;
+        if named.iter().any(|earlier| earlier.name == name) {
+            return Err(item.unusable(NAMED_TWICE));
+        }
+        named.push(NamedConfig { name, credential: credential_members(&members)? });
+    }
+    Ok(named)
+}
+
+const NAMED_TWICE: &str = "another credential has this name already";
+
+/// The name of a credential is a word of a filter state.
+fn credential_name(node: &Node<'_>) -> Result<String, Invalid> {
+    let name = node.string()?;
+    if is_ring_name(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(node.expected("1 to 32 of a-z 0-9 -, not starting with -"))
+    }
+}
+
+fn credential(node: &Node<'_>) -> Result<CredentialConfig, Invalid> {
+    credential_members(&node.members(&["hosts", "header", "value"])?)
+}
+
+fn credential_members(members: &Members<'_>) -> Result<CredentialConfig, Invalid> {
+    Ok(CredentialConfig {
+        hosts: hosts(&members.require("hosts")?)?,
+        header: header_name(&members.require("header")?)?,
+        value: header_value(&members.require("value")?)?,
+    })
+}
+
+fn header_value(node: &Node<'_>) -> Result<Template, Invalid> {
+    let text = node.string()?;
+    if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return Err(node.expected("visible ASCII and spaces"));
+    }
+    Template::parse(text).map_err(|invalid| node.unusable(invalid))
+}
+
+fn hosts(node: &Node<'_>) -> Result<Box<[HostPattern]>, Invalid> {
+    let hosts = node.list(HostPattern::read)?;
+    if hosts.is_empty() { Err(node.expected("at least one host")) } else { Ok(hosts) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, RoleConfig};
+
+    fn front(forward: &str) -> Result<Config, String> {
+        let text = format!(
+            r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}], "forward": {forward}}}"#
+        );
+        Config::parse(text.as_bytes()).map_err(|invalid| invalid.to_string())
+    }
+
+    fn gate(credentials: &str) -> Result<RoleConfig, String> {
+        let text = format!(r#"{{"role": "upstream_tls", "credentials": {credentials}}}"#);
+        RoleConfig::parse(text.as_bytes()).map_err(|invalid| invalid.to_string())
+    }
+
+    const VALUE: &str = r#"{"hosts": ["a.example"], "header": "x-key", "value": "${KEY}"}"#;
+
+    #[test]
+    fn a_credential_is_held_in_front_only_where_that_is_wanted() {
+        let refused = front(&format!(r#"{{"credentials": [{VALUE}]}}"#)).unwrap_err();
+        assert!(refused.starts_with("forward.credentials[0].value: "), "{refused}");
+        assert!(refused.contains("credentials_in_front"), "{refused}");
+        let off = format!(r#"{{"credentials_in_front": false, "credentials": [{VALUE}]}}"#);
+        assert!(front(&off).is_err());
+        let both = format!(
+            r#"{{"credentials_in_front": true, "credentials": [{VALUE}, {{"name": "openai"}}]}}"#
+        );
+        let config = front(&both).unwrap();
+        assert_eq!(config.variables().collect::<Vec<_>>(), ["S", "KEY"]);
+        assert_eq!(config.settings().grants[0].name, "openai");
+    }
+
+    #[test]
+    fn names_are_words_and_each_is_there_once() {
+        let refused = |list: &str| front(&format!(r#"{{"credentials": {list}}}"#)).unwrap_err();
+        for name in ["", "Open", "a b", "+attached", "-a"] {
+            let text = refused(&format!(r#"[{{"name": "{name}"}}]"#));
+            assert!(text.starts_with("forward.credentials[0].name: expected 1 to 32"), "{text}");
+        }
+        assert!(refused(r#"[{"name": "a"}, {"name": "a"}]"#).contains("this name already"));
+        assert!(refused(r#"[{"name": "a", "header": "x-key"}]"#).contains("unknown member"));
+        assert!(refused(r#"[{"name": "a", "hosts": []}]"#).contains("at least one host"));
+    }
+
+    #[test]
+    fn the_gate_of_a_cluster_names_variables_and_holds_no_literal() {
+        let named = VALUE.replacen('{', r#"{"name": "corp", "#, 1);
+        let RoleConfig::UpstreamTls(config) = gate(&format!("[{named}]")).unwrap() else {
+            panic!("the role is upstream_tls");
+        };
+        assert_eq!(config.variables().collect::<Vec<_>>(), ["KEY"]);
+        assert!(gate(&format!("[{named}, {named}]")).unwrap_err().contains("this name already"));
+        assert!(gate(&format!("[{VALUE}]")).unwrap_err().contains("credentials[0].name"));
+        let literal = gate(&format!("[{}]", named.replace("${KEY}", "sk-1"))).unwrap_err();
+        assert!(literal.contains("does not belong in a configuration"), "{literal}");
+        assert!(!literal.contains("sk-1"), "{literal}");
+        let reserved = gate(&format!("[{}]", named.replace("x-key", "x-vkey-key"))).unwrap_err();
+        assert!(reserved.starts_with("credentials[0].header: "), "{reserved}");
+    }
+}

@@ -1,0 +1,210 @@
+//! The gate of the listener at the response: which connection it came over, and what follows where that
+//! breaks the policy.
+
+use std::cell::OnceCell;
+
+use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
+use crate::exchange::{Exchange, Refund};
+use crate::upstream_tls::{UpstreamHost, Verdict};
+
+use super::connection::local_address;
+use super::gate::Gate;
+use super::gate_verdict::{GateVerdict, Refused};
+use super::judged::withdraw;
+use super::upstreams::{Conclusion, now_secs};
+use super::{Host, RecordStore};
+
+/// What the gate of the cluster made of the connection that a response came over.
+enum Gated {
+    /// There is no gate, or it did not get to judge.
+    No,
+    /// It has judged another connection: attempts that run side by side share its verdict.
+    Elsewhere,
+    /// It let the request go.
+    Passed(Verdict),
+    /// It answered itself.
+    Refused(Refused),
+}
+
+impl Gated {
+    fn of(host: &impl Host) -> Self {
+        match GateVerdict::of(host) {
+            None => Self::No,
+            Some(GateVerdict::Refused(refused)) => Self::Refused(refused),
+            Some(GateVerdict::Passed { verdict, address }) if address == local_address(host) => {
+                Self::Passed(verdict)
+            }
+            Some(GateVerdict::Passed { .. }) => Self::Elsewhere,
+        }
+    }
+}
+
+impl Gate {
+    /// Judges the connection that a response came over; the reply where the response is withheld. Where
+    /// the cluster has a gate, that has judged. It does not know the rules that only this configuration
+    /// adds.
+    pub(super) fn judge_response(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+    ) -> Option<Reply> {
+        let gated = Gated::of(host);
+        if let Gated::Refused(Refused { reason, sent }) = gated {
+            let refund = if sent { Refund::Nothing } else { Refund::Everything };
+            self.refuse(host, exchange, reason, refund);
+            return None;
+        }
+        let clock = OnceCell::new();
+        let now_secs = || *clock.get_or_init(|| now_secs(host.now_ns()));
+        let refused = self.judge_taken_route(host, exchange, &gated, now_secs);
+        let conclusion = match refused {
+            Some(reason) => Conclusion::refused(reason),
+            None => match self.judge_connection(host, exchange, &gated, now_secs)? {
+                Judgement::Settled(verdict) => {
+                    exchange.judge_upstream(verdict);
+                    return None;
+                }
+                Judgement::Concluded(conclusion) => conclusion,
+            },
+        };
+        self.record(host, exchange, &conclusion, now_secs());
+        exchange.judge_upstream(conclusion.verdict);
+        let reason = conclusion.verdict.refusal()?;
+        self.refuse(host, exchange, reason, Refund::Nothing);
+        Some(reply(reason, Refusal::default()))
+    }
+
+    /// Why the route that the request took in the end should not have been taken.
+    fn judge_taken_route(
+        &self,
+        host: &impl Host,
+        exchange: &Exchange,
+        gated: &Gated,
+        now_secs: impl Fn() -> u64,
+    ) -> Option<DenyReason> {
+        let route = exchange.route()?;
+        // The gate of a cluster has judged its own connection, but asks for a stamp only where it is told to.
+        if matches!(gated, Gated::Passed(_)) && !route.needs_stamp {
+            return None;
+        }
+        let named = named_upstream(exchange);
+        let refused = self.upstreams.judge_taken_route(host, route, &named, now_secs());
+        if matches!(gated, Gated::No) {
+            self.upstreams.miss_gate(host, route, now_secs());
+        }
+        refused
+    }
+
+    fn judge_connection(
+        &self,
+        host: &impl Host,
+        exchange: &Exchange,
+        gated: &Gated,
+        now_secs: impl Fn() -> u64,
+    ) -> Option<Judgement> {
+        let upstream = exchange.route().and_then(|route| route.upstream.as_ref());
+        let in_front = exchange.route().is_some_and(|route| route.in_front);
+        let tightened = || upstream.is_some_and(|upstream| self.upstreams.tightens(upstream));
+        let judge = |upstream| {
+            let conclusion = self.upstreams.judge_answer(host, upstream, in_front, now_secs());
+            conclusion.map(Judgement::Concluded)
+        };
+        match *gated {
+            Gated::No | Gated::Elsewhere | Gated::Refused(_) => judge(upstream?),
+            // A credential that was attached in front is for the host that the client named, and the gate has
+            // judged for the one that was asked in the end.
+            Gated::Passed(_) if in_front => judge(upstream?),
+            Gated::Passed(Verdict::Unlisted | Verdict::Skip) if tightened() => judge(upstream?),
+            Gated::Passed(verdict) => {
+                let proven = matches!(verdict, Verdict::Verified | Verdict::Stamped);
+                let again = |upstream| self.upstreams.judge_again(host, upstream, now_secs());
+                let refused = upstream.filter(|_| proven).and_then(again);
+                Some(refused.map_or(Judgement::Settled(verdict), Judgement::Concluded))
+            }
+        }
+    }
+
+    /// Judges the connection of a request that has ended by the host that it was sent for in the end,
+    /// which is not judged before where nothing was known to depend on it. What breaks the policy is
+    /// recorded, and its cluster refused.
+    pub(super) fn judge_late(&self, host: &impl Host, exchange: &mut Exchange) {
+        if !exchange.is_answered() {
+            // The client did not wait. What the gate of the cluster made of it, if it came so far, holds.
+            match Gated::of(host) {
+                Gated::Passed(verdict) => exchange.judge_upstream(verdict),
+                Gated::Refused(refused) => {
+                    exchange.judge_upstream(Verdict::Refused(refused.reason));
+                }
+                Gated::No | Gated::Elsewhere => {}
+            }
+            return;
+        }
+        let Some(authority) = host.authority() else {
+            return;
+        };
+        let now_secs = now_secs(host.now_ns());
+        let upstream = UpstreamHost::parse(&authority);
+        let in_front = exchange.route().is_some_and(|route| route.in_front);
+        let conclusion = self.upstreams.judge_ended(host, &upstream, in_front, now_secs);
+        if let Some(conclusion) = conclusion {
+            self.record(host, exchange, &conclusion, now_secs);
+            exchange.judge_upstream(conclusion.verdict);
+        }
+    }
+
+    /// Records what was judged after the request had left.
+    fn record(
+        &self,
+        host: &impl Host,
+        exchange: &Exchange,
+        conclusion: &Conclusion,
+        now_secs: u64,
+    ) {
+        let named = named_upstream(exchange);
+        let withheld = conclusion.verdict.refusal().map(|_| &named);
+        self.upstreams.take_down(host, &self.metrics, conclusion, withheld, now_secs);
+    }
+
+    /// Refuses a request that was let in and has left: it stays charged.
+    pub(super) fn refuse_sent(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        reason: DenyReason,
+    ) {
+        self.refuse(host, exchange, reason, Refund::Nothing);
+    }
+
+    /// Counts a request that was let in as refused.
+    fn refuse(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        reason: DenyReason,
+        refund: Refund,
+    ) {
+        exchange.judge_upstream(Verdict::Refused(reason));
+        let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
+        // Where the engine is in use, the request stays counted as it was, and is refused all the same.
+        if let Some(engine) = engine {
+            let store = RecordStore::new(host, self.dialect);
+            let now_ns = host.now_ns().unwrap_or(0);
+            withdraw(&store, host, &engine, exchange, (reason, refund), now_ns);
+            self.metrics.count_retries(host, store.retries());
+        }
+        exchange.conclude(Decision::Deny(reason));
+    }
+}
+
+/// What the connection of a response comes to.
+enum Judgement {
+    /// The gate of the cluster has concluded.
+    Settled(Verdict),
+    /// The conclusion is this gate's own.
+    Concluded(Conclusion),
+}
+
+/// The host that the client named.
+fn named_upstream(exchange: &Exchange) -> UpstreamHost<'_> {
+    UpstreamHost::parse(exchange.authority().unwrap_or_default().as_bytes())
+}

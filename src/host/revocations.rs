@@ -1,0 +1,104 @@
+//! Revocations over all the configurations of one proxy: see [`crate::revocations`].
+
+use std::cell::Cell;
+
+use crate::config::{Dialect, Level};
+use crate::engine::Engine;
+use crate::revocations::{Newer, NewestVersion, RevocationList, list_name, version_name};
+use crate::time::NANOS_PER_SEC;
+
+use super::metrics::Metrics;
+use super::{Host, NotCounted, RecordStore};
+
+/// How long what was found is good for. A look costs as much as a tenth of a request.
+const LOOK_NS: u64 = NANOS_PER_SEC;
+
+/// When the newest version was looked up last, and which it was.
+#[derive(Default)]
+pub(super) struct Revocations {
+    looked_at_ns: Cell<Option<u64>>,
+    newest: Cell<u64>,
+}
+
+impl Revocations {
+    /// Tells all workers, those under older configurations too, which revocations are in force.
+    pub(super) fn publish<H: Host>(host: &H, list: &RevocationList, dialect: Dialect) {
+        let store = RecordStore::new(host, dialect);
+        if list.version() == 0 || !store.counts() {
+            return;
+        }
+        if let Err(not_counted) = write(&store, list) {
+            let text = format!(
+                "vkey: revocations {} are in force, but connections under an older configuration \
+                 cannot be told: {not_counted}",
+                list.version()
+            );
+            host.log(Level::Error, &text);
+        }
+    }
+
+    /// Has the engine know of revocations that are newer than its own, as of a second ago at most.
+    pub(super) fn refresh<H: Host>(
+        &self,
+        host: &H,
+        engine: &mut Engine,
+        metrics: &Metrics,
+        now_ns: u64,
+    ) {
+        let store = RecordStore::new(host, engine.settings().dialect);
+        let looked = self.looked_at_ns.get();
+        let fresh = looked.is_some_and(|at_ns| now_ns.abs_diff(at_ns) < LOOK_NS);
+        if fresh || !store.counts() {
+            return;
+        }
+        self.looked_at_ns.set(Some(now_ns));
+        let own = engine.settings().revoked.version.unwrap_or(0);
+        let newest = store.read(&version_name()).map(|NewestVersion(version)| version);
+        match newest {
+            Ok(newest) if newest == self.newest.get() && looked.is_some() => {}
+            Ok(newest) if newest > own => {
+                let list = store.read(&list_name()).map(|list: RevocationList| list.newer(newest));
+                let newer = list.unwrap_or(Newer::Unknown);
+                host.log(Level::Error, &text(own, newest, &newer));
+                engine.know_newer(newer);
+                self.newest.set(newest);
+            }
+            Ok(newest) => {
+                engine.know_newer(Newer::None);
+                self.newest.set(newest);
+                // The proxy has forgotten it, or could not be told.
+                if newest < own {
+                    Self::publish(
+                        host,
+                        &RevocationList::new(&engine.settings().revoked),
+                        engine.settings().dialect,
+                    );
+                }
+            }
+            Err(_) => engine.know_newer(Newer::Unknown),
+        }
+        metrics.show_newest_revocations(host, self.newest.get().max(own));
+    }
+}
+
+/// The list goes first: whoever sees the version finds a list that is as new.
+fn write<H: Host>(store: &RecordStore<'_, H>, list: &RevocationList) -> Result<(), NotCounted> {
+    store.update(&list_name(), |kept: &mut RevocationList| {
+        if kept.version() < list.version() {
+            kept.clone_from(list);
+        }
+    })?;
+    store.update(&version_name(), |NewestVersion(newest)| *newest = list.version().max(*newest))
+}
+
+fn text(own: u64, newest: u64, newer: &Newer) -> String {
+    let consequence = match newer {
+        Newer::Unknown => "every key is refused, because that list is not known here",
+        Newer::List(_) | Newer::None => "the keys that it names are refused",
+    };
+    format!(
+        "vkey: the revocations of this configuration, version {own}, are older than version {newest}, \
+         which this proxy has seen: {consequence}. Connections that were open before an update end by \
+         themselves; a configuration that was rolled back needs a version above {newest}"
+    )
+}
