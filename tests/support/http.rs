@@ -39,6 +39,11 @@ impl Request {
         self.header("authorization", format!("Bearer {key}"))
     }
 
+    pub(crate) fn path(mut self, path: impl AsRef<[u8]>) -> Self {
+        self.path = path.as_ref().to_vec();
+        self
+    }
+
     pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
         self

@@ -1,10 +1,10 @@
-//! The bytes of a connection.
+//! The bytes of a connection, recorded.
 
 use std::io::{self, Read, Write};
 
 use super::upstream::Shared;
 
-/// Counts what is read.
+/// Counts and keeps what is read.
 pub(super) struct Counted<'a, S> {
     pub(super) stream: S,
     pub(super) shared: &'a Shared,
@@ -14,6 +14,7 @@ impl<S: Read> Read for Counted<'_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(buffer)?;
         self.shared.received(u64::try_from(count).expect("a number"));
+        self.shared.keep(&buffer[..count]);
         Ok(count)
     }
 }

@@ -67,11 +67,25 @@ fn read_chunks(stream: &mut impl Read, unread: &mut Vec<u8>) -> io::Result<()> {
             httparse::Status::Partial => {}
             httparse::Status::Complete((line, size)) => {
                 let size = usize::try_from(size).map_err(invalid)?;
-                take(stream, unread, line + size + 2)?; // and the line end behind the chunk
+                take(stream, unread, line + size)?;
                 if size == 0 {
-                    return Ok(());
+                    return read_trailers(stream, unread);
                 }
+                take(stream, unread, 2)?; // the line end after the chunk
             }
+        }
+    }
+}
+
+/// Reads lines up to an empty one.
+fn read_trailers(stream: &mut impl Read, unread: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let line = unread.windows(2).position(|end| end == b"\r\n");
+        match line {
+            Some(0) => return take(stream, unread, 2).map(|_| ()),
+            Some(len) => _ = take(stream, unread, len + 2)?,
+            None if more(stream, unread)? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            None => {}
         }
     }
 }

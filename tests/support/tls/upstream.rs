@@ -224,6 +224,11 @@ impl Upstream {
         self.counts()
     }
 
+    /// Every byte that came, after the handshakes. Not of an upstream over TLS 1.1.
+    pub(crate) fn received(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.shared.kept)).into_owned()
+    }
+
     /// The heads of the requests, as they came; HTTP/2 gives empty ones.
     pub(crate) fn heads(&self) -> Vec<String> {
         lock(&self.shared.heads).clone()
@@ -275,6 +280,7 @@ pub(super) struct Shared {
     peers: Mutex<Vec<u16>>,
     open: Mutex<BTreeMap<u16, TcpStream>>,
     heads: Mutex<Vec<String>>,
+    kept: Mutex<Vec<u8>>,
     clients: Mutex<Vec<Option<String>>>,
 }
 
@@ -295,6 +301,10 @@ impl Shared {
 
     pub(super) fn received(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    pub(super) fn keep(&self, bytes: &[u8]) {
+        lock(&self.kept).extend_from_slice(bytes);
     }
 
     /// Counts a request and says the status of its answer.

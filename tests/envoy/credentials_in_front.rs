@@ -1,8 +1,8 @@
-//! Provider credentials: they go where the connection is judged, and nowhere else.
+//! Provider credentials that are attached in front of the routes, for proxies without upstream filters.
 
 use serde_json::{Value, json};
 
-use crate::gateways::{KNOWN, Plan, UNLISTED, assert_allowed, digest, proven, route};
+use crate::gateways::{KNOWN, Plan, UNLISTED, proven, route};
 use crate::support::each_envoy;
 use crate::support::tls::{Authority, Cluster, Counts, Serve};
 
@@ -12,7 +12,7 @@ const CREDENTIAL: &str = "authorization: Bearer a-provider-key";
 fn forwarding(hosts: &[&str]) -> Value {
     let credential =
         json!({"hosts": hosts, "header": "authorization", "value": "Bearer ${PROVIDER}"});
-    json!({"forward": {"credentials": [credential]}})
+    json!({"forward": {"credentials_in_front": true, "credentials": [credential]}})
 }
 
 fn plan(binary: &std::path::Path, label: &str, hosts: &[&str]) -> Plan {
@@ -59,31 +59,51 @@ fn an_unlisted_host_gets_no_credential_and_no_request() {
     });
 }
 
-/// The stamp says what the route will ask for, which the host that the client names does not.
+/// A credential is for the host that the client names. A route that leads to another one, whatever that
+/// proves, takes it away once.
 #[test]
-fn a_stamped_cluster_that_asks_for_a_known_host_gets_the_credential() {
+fn a_route_to_another_host_is_found_at_the_response() {
     each_envoy(|binary| {
         let authority = Authority::new("upstreams");
-        let upstream = Serve::tls(&authority.server(&[KNOWN])).start();
-        let bad = Serve::plain().start();
-        let good = proven(&upstream, &authority, KNOWN).gate().stamp(&digest(), &[KNOWN]);
-        let gateway = plan(binary, "stamped", &[UNLISTED])
-            .edit(|config| {
-                good.install(config);
-                route(config)["host_rewrite_literal"] = json!(KNOWN);
-            })
-            .start();
-        let answer = gateway.passes(UNLISTED);
-        assert!(answer.text().contains(CREDENTIAL), "{answer:?}");
-        assert_allowed(&gateway.records(1)[0], Some("verified"));
+        let other = Serve::tls(&authority.server(&["api.anthropic.com"])).start();
+        let cluster = Cluster::tls("api", &other, &authority)
+            .sni("api.anthropic.com")
+            .san("api.anthropic.com");
+        for cluster in [cluster.clone().gate(), cluster] {
+            let before = other.counts().requests;
+            let gateway = plan(binary, "rewritten", &[KNOWN])
+                .edit(|config| {
+                    cluster.install(config);
+                    route(config)["host_rewrite_literal"] = json!("api.anthropic.com");
+                })
+                .start();
+            for _ in 0..3 {
+                gateway.refuses(KNOWN, "upstream_name");
+            }
+            assert_eq!((gateway.charged(), gateway.counts()), (1, (0, 3)));
+            assert_eq!(other.counts().requests, before + 1);
+        }
+    });
+}
 
-        let stamped = Cluster::plain("api", &bad).gate().stamp(&digest(), &[KNOWN]);
-        let gateway = plan(binary, "stamped_bad", &[UNLISTED])
+#[test]
+fn another_spelling_of_the_host_is_refused() {
+    each_envoy(|binary| {
+        let upstream = Serve::plain().start();
+        let cluster = Cluster::plain("api", &upstream);
+        let gateway = plan(binary, "spellings", &[KNOWN])
             .edit(|config| {
-                stamped.install(config);
-                route(config)["host_rewrite_literal"] = json!(KNOWN);
+                cluster.install(config);
+                let manager = crate::support::config::connection_manager(config, "gate");
+                manager["strip_any_host_port"] = json!(false);
+                manager["strip_trailing_host_dot"] = json!(false);
             })
             .start();
-        gateway.refuses_to_send(UNLISTED, &bad, "upstream_plaintext");
+        for spelling in ["api.openai.com:443", "api.openai.com.", "API.OpenAI.com"] {
+            let answer = gateway.send(spelling);
+            assert_eq!((answer.status, &answer.json()["error"]["code"]), (403, &json!("host")));
+        }
+        gateway.envoy.stop();
+        assert_eq!(upstream.final_counts().bytes, 0);
     });
 }
