@@ -8,6 +8,7 @@
     reason = "in a helper of tests a panic is the report, and what is skipped is said"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -151,6 +152,23 @@ fn the_checksum_is_that_of_the_built_module() {
     assert_eq!(object(BUILT, "WasmPlugin")["spec"]["sha256"], digest);
 }
 
+/// The one patch of a file that applies to this, by this operation.
+fn patch(file: &str, applies_to: &str, operation: &str) -> Value {
+    let filter = object(file, "EnvoyFilter");
+    let mut patches =
+        filter["spec"]["configPatches"].as_array().unwrap().iter().filter(|patch| {
+            patch["applyTo"] == applies_to && patch["patch"]["operation"] == operation
+        });
+    let patch = patches.next().unwrap_or_else(|| panic!("{file}: {operation} {applies_to}"));
+    assert_eq!(patches.next(), None, "{file}: {operation} {applies_to}");
+    patch.clone()
+}
+
+/// The configuration that a patch brings.
+fn typed_config(patch: &Value) -> &Value {
+    &patch["patch"]["value"]["typed_config"]
+}
+
 #[test]
 fn envoy_and_istio_have_the_same_policy() {
     let envoy = envoy();
@@ -160,31 +178,89 @@ fn envoy_and_istio_have_the_same_policy() {
     let seal = http_filter(&envoy, "envoy.filters.http.rbac");
     for file in files() {
         assert_eq!(object(file, "WasmPlugin")["spec"]["pluginConfig"], policy, "{file}");
-        let patches = object(file, "EnvoyFilter")["spec"]["configPatches"].clone();
-        assert_eq!(patches[0]["patch"]["value"]["typed_config"], seal["typed_config"], "{file}");
+        let patch = patch(file, "HTTP_FILTER", "INSERT_BEFORE");
+        assert_eq!(*typed_config(&patch), seal["typed_config"], "{file}");
     }
 }
 
 #[test]
-fn the_seal_stands_before_the_router_and_the_manager_is_as_strict() {
+fn the_patches_are_for_the_gateway_of_the_plugin_and_its_router() {
+    for file in files() {
+        let plugin = object(file, "WasmPlugin");
+        let filter = object(file, "EnvoyFilter");
+        let labels = &plugin["spec"]["selector"]["matchLabels"];
+        assert_eq!(filter["spec"]["workloadSelector"]["labels"], *labels, "{file}");
+        assert_eq!(filter["metadata"]["namespace"], plugin["metadata"]["namespace"], "{file}");
+        let patches = filter["spec"]["configPatches"].as_array().unwrap();
+        assert_eq!(patches.len(), 3, "{file}");
+        for patch in patches {
+            let mut manager = json!({"name": "envoy.filters.network.http_connection_manager"});
+            if patch["applyTo"] == "HTTP_FILTER" {
+                manager["subFilter"] = json!({"name": "envoy.filters.http.router"});
+            }
+            let listener = json!({"filterChain": {"filter": manager}});
+            assert_eq!(
+                patch["match"],
+                json!({"context": "GATEWAY", "listener": listener}),
+                "{file}"
+            );
+        }
+    }
+}
+
+/// What Istio or its user decides for each listener.
+const OWN: [&str; 3] = ["stat_prefix", "http_filters", "route_config"];
+
+/// The members that a connection manager has in `envoy.yaml` and in the patch differently.
+fn differences(shipped: &Value, merged: &Value) -> Vec<String> {
+    let [shipped, merged] = [shipped, merged].map(|manager| manager.as_object().unwrap());
+    let names: BTreeSet<&String> = shipped.keys().chain(merged.keys()).collect();
+    let names = names.into_iter().filter(|name| !OWN.contains(&name.as_str()));
+    names.filter(|name| shipped.get(*name) != merged.get(*name)).cloned().collect()
+}
+
+#[test]
+fn the_connection_manager_is_as_strict() {
     let envoy = envoy();
     let shipped = manager(&envoy);
     for file in files() {
-        let patches = object(file, "EnvoyFilter")["spec"]["configPatches"].clone();
-        let seal = &patches[0];
-        assert_eq!(seal["applyTo"], "HTTP_FILTER", "{file}");
-        assert_eq!(seal["patch"]["operation"], "INSERT_BEFORE", "{file}");
-        let behind = &seal["match"]["listener"]["filterChain"]["filter"]["subFilter"]["name"];
-        assert_eq!(behind, "envoy.filters.http.router", "{file}");
-        let merged = patches[1]["patch"]["value"]["typed_config"].as_object().unwrap();
-        for (name, value) in
-            merged.iter().filter(|(name, _)| *name != "common_http_protocol_options")
-        {
-            assert_eq!(shipped[name], *value, "{file}: {name}");
+        let patch = patch(file, "NETWORK_FILTER", "MERGE");
+        let merged = typed_config(&patch);
+        assert_eq!(differences(shipped, merged), Vec::<String>::new(), "{file}");
+        // An option that is missing in either shows.
+        for name in merged.as_object().unwrap().keys() {
+            for place in 0..2 {
+                let mut both = [shipped.clone(), merged.clone()];
+                both[place].as_object_mut().unwrap().remove(name);
+                assert_eq!(differences(&both[0], &both[1]), [name.as_str()], "{file}");
+            }
         }
-        let underscores = "/common_http_protocol_options/headers_with_underscores_action";
-        let merged = Value::Object(merged.clone());
-        assert_eq!(merged.pointer(underscores), shipped.pointer(underscores), "{file}");
+    }
+}
+
+#[test]
+fn every_cluster_has_the_gate_in_the_vm_of_the_plugin() {
+    let envoy = envoy();
+    let options = "/static_resources/clusters/0/typed_extension_protocol_options";
+    let options =
+        &envoy.pointer(options).unwrap()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+    let router = &http_filter(&envoy, "envoy.filters.http.router")["typed_config"];
+    for file in files() {
+        let patch = patch(file, "HTTP_FILTER", "MERGE");
+        let mut merged = typed_config(&patch).clone();
+        let mut filters = merged.as_object_mut().unwrap().remove("upstream_http_filters").unwrap();
+        assert_eq!(merged, *router, "{file}");
+        let mut shipped = options["http_filters"].clone();
+        let [vm, shipped_vm] = [&mut filters, &mut shipped]
+            .map(|filters| filters[0]["typed_config"]["config"]["vm_config"].take());
+        assert_eq!(filters, shipped, "{file}");
+        let variables = &object(file, "WasmPlugin")["spec"]["vmConfig"]["env"];
+        let variables = variables.as_array().unwrap().iter().map(|variable| &variable["name"]);
+        let variables: Vec<&Value> = variables.collect();
+        assert_eq!(vm["environment_variables"], json!({"host_env_keys": variables}), "{file}");
+        assert_eq!(vm["environment_variables"], shipped_vm["environment_variables"], "{file}");
+        assert_eq!(vm["runtime"], shipped_vm["runtime"], "{file}");
+        assert_eq!(vm.get("vm_id"), None, "{file}: Istio gives a WasmPlugin none");
     }
 }
 

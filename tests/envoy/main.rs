@@ -31,6 +31,7 @@ mod fields;
 mod gateways;
 mod hostile;
 mod identity;
+mod istio;
 mod keys;
 mod lifetimes;
 mod limits;

@@ -210,7 +210,7 @@ fn envoy_reads_the_clusters_from_a_file_that_changes() {
 }
 
 /// As Istio merges: maps member by member, lists one behind the other.
-fn merge(into: &mut Value, patch: &Value) {
+pub(crate) fn merge(into: &mut Value, patch: &Value) {
     match (into, patch) {
         (Value::Object(into), Value::Object(patch)) => {
             for (name, value) in patch {
