@@ -1,5 +1,7 @@
 //! What `vkey tls render` writes, on a real Envoy.
 
+mod credentials;
+
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -92,7 +94,8 @@ impl Sample {
             _ => {}
         }
         let mut upstreams = json!([
-            {"name": "openai", "host": "api.openai.com"},
+            {"name": "openai", "host": "api.openai.com",
+             "credential": {"header": "authorization", "value": "Bearer ${OPENAI_API_KEY}"}},
             {"name": "corp", "host": "llm.corp.example", "port": 8443, "trust": trust,
              "client_certificate": self.files()},
             {"name": "lab", "host": "dev-llm.example", "address": "192.0.2.10"},
@@ -121,6 +124,7 @@ impl Sample {
             .arg(self.dir.file("envoy.json"))
             .env_clear()
             .env("VKEY_MAIN_SECRET", "x")
+            .env("OPENAI_API_KEY", "x")
             .output()
             .unwrap();
         let log = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -130,12 +134,17 @@ impl Sample {
 
 fn render(format: &str, list: &Value) -> String {
     let policy = root().join("testdata/render/policy.json");
+    render_by(format, &["--policy", policy.to_str().unwrap()], list)
+}
+
+/// What is rendered with more arguments; without a policy among them, by the one compiled in.
+fn render_by(format: &str, args: &[&str], list: &Value) -> String {
     let Some(vkey) = option_env!("CARGO_BIN_EXE_vkey") else {
         panic!("the command is not built: the feature cli is off");
     };
     let mut child = Command::new(vkey)
-        .args(["tls", "render", "--format", format, "--now", "2027-01-01T00:00:00Z", "--policy"])
-        .arg(policy)
+        .args(["tls", "render", "--format", format, "--now", "2027-01-01T00:00:00Z"])
+        .args(args)
         .arg("-")
         .env_clear()
         .stdin(Stdio::piped())
@@ -182,7 +191,8 @@ fn envoy_reads_the_clusters_from_a_file_that_changes() {
     let sample = Sample::new("render_cds");
     sample.write("cds.yaml", render("envoy", &sample.list("envoy")));
     let file = sample.path("cds.yaml");
-    let options = Options::new("render_cds").env("VKEY_MAIN_SECRET", "x").edit(move |config| {
+    let options = Options::new("render_cds").env("VKEY_MAIN_SECRET", "x");
+    let options = options.env("OPENAI_API_KEY", "x").edit(move |config| {
         let source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3"});
         config["dynamic_resources"] = json!({"cds_config": source});
     });

@@ -1,5 +1,6 @@
 //! `vkey tls render`: proxy configuration that satisfies the policy.
 
+mod credentials;
 mod envoy;
 mod gateway_api;
 mod istio;
@@ -54,6 +55,8 @@ struct Source<'a> {
     list: &'a Upstreams,
     /// The module's file as the proxy sees it.
     module: &'a str,
+    /// The environment variables that the module gets to see.
+    environment: Vec<&'a str>,
     plans: Vec<Plan<'a>>,
 }
 
@@ -82,11 +85,13 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let list = Upstreams::read(&args.upstreams)?;
     let plans = list.upstreams.iter().enumerate();
     let plans = plans.map(|(index, upstream)| Plan::new(index, upstream, &policy, now_secs));
+    let plans = plans.collect::<Result<Vec<_>, _>>()?;
     let source = Source {
         policy: &policy,
         config: config.as_ref(),
         module: module(args, &list)?,
-        plans: plans.collect::<Result<_, _>>()?,
+        environment: credentials::environment(&list.wasm.environment, &plans),
+        plans,
         list: &list,
     };
     let documents = match args.format {
@@ -96,6 +101,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     };
     for [what, done] in source.plans.iter().filter_map(Plan::skip_note) {
         out.note(format_args!("warning: {what} {done}"));
+    }
+    for name in credentials::ungranted(&source) {
+        out.note(format_args!(
+            "warning: no request gets the credential {name}: forward.credentials of the \
+             configuration does not name it"
+        ));
     }
     out.text(yaml::text(&documents))?;
     Ok(Exit::Success)
@@ -140,6 +151,9 @@ impl<'a> Plan<'a> {
         let min_version = policy.file().min_version();
         let open = Self { index, upstream, min_version, pins: vec![], skip: None, unlisted: false };
         match policy.demand(&UpstreamHost::parse(authority.as_bytes()), now_secs) {
+            Demand::Skip(skip) if upstream.credential.is_some() => {
+                Err(open.refused("credential", &skipped(skip)))
+            }
             Demand::Skip(skip) => Ok(Self { skip: Some(skip), ..open }),
             Demand::Unlisted => Ok(Self { unlisted: true, ..open }),
             Demand::Verify(requirement) => {
@@ -210,6 +224,15 @@ impl<'a> Plan<'a> {
         let Upstream { host, port, .. } = self.upstream;
         if *port == 443 { host.to_string() } else { format!("{host}:{port}") }
     }
+}
+
+/// Why an upstream under an exception gets no credential.
+fn skipped(skip: &Skip) -> String {
+    let until = time::rfc3339(skip.until_secs);
+    format!(
+        "the policy skips this host until {until}, and the gate attaches a credential only to a \
+         connection that it has verified; remove the credential or the exception"
+    )
 }
 
 /// The certificates that are in every set: none, or no set at all, is `None` or empty.

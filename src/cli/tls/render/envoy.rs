@@ -7,7 +7,7 @@ use crate::upstream_tls::{Stamp, TlsVersion, UpstreamPattern};
 
 use super::super::super::error::Error;
 use super::upstreams::{Anchors, Identity, Sds};
-use super::{Plan, Source, Yaml, tightening};
+use super::{Plan, Source, Yaml, credentials, tightening};
 
 /// Where Envoy's images, which are Debian's and Ubuntu's, keep what the system trusts.
 const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -17,6 +17,9 @@ const GATE: &str = "vkey.upstream_tls";
 
 /// The extension that holds the gate.
 pub(super) const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// The member of a VM's configuration that names variables.
+const ENVIRONMENT: &str = "environment_variables";
 
 /// The member of an `UpstreamTlsContext` that [`session_keys`] is for.
 pub(super) const SESSION_KEYS: &str = "max_session_keys";
@@ -33,7 +36,8 @@ pub(super) fn document(source: &Source<'_>) -> Result<Yaml, Error> {
     let clusters: Result<Vec<_>, _> =
         source.plans.iter().map(|plan| cluster(source, plan)).collect();
     let document = Yaml::map([("resources", clusters?.into())]);
-    Ok(document.noted(source.heading("envoy", USE)))
+    let front = credentials::front(source, (ENVIRONMENT, environment(source)));
+    Ok(document.noted(source.heading("envoy", &format!("{USE}{front}"))))
 }
 
 fn cluster(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
@@ -48,7 +52,7 @@ fn cluster(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
     let options = Yaml::map([
         ("@type", message(PROTOCOL_OPTIONS)),
         ("explicit_http_config", http_config(plan)),
-        ("http_filters", filters(source, Some("vkey"))),
+        ("http_filters", filters(source, plan, Some("vkey"))),
     ]);
     let cluster = Yaml::map([
         ("@type", message("envoy.config.cluster.v3.Cluster")),
@@ -229,33 +233,37 @@ pub(super) fn crl(plan: &Plan<'_>) -> Option<Yaml> {
 }
 
 /// The gate, and what hands the request on to the connection.
-pub(super) fn filters(source: &Source<'_>, vm_id: Option<&str>) -> Yaml {
+pub(super) fn filters(source: &Source<'_>, plan: &Plan<'_>, vm_id: Option<&str>) -> Yaml {
     let codec = Yaml::map([(
         "@type",
         message("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"),
     )]);
     Yaml::list([
-        gate(source, vm_id),
+        gate(source, plan, vm_id),
         Yaml::map([("name", "envoy.filters.http.upstream_codec".into()), ("typed_config", codec)]),
     ])
 }
 
-fn gate(source: &Source<'_>, vm_id: Option<&str>) -> Yaml {
+/// The variables that the module gets to see, where there are any.
+fn environment(source: &Source<'_>) -> Option<Yaml> {
+    let names = Vec::from_iter(source.environment.iter().map(|name| Yaml::from(*name)));
+    (!names.is_empty()).then(|| Yaml::map([("host_env_keys", names.into())]))
+}
+
+fn gate(source: &Source<'_>, plan: &Plan<'_>, vm_id: Option<&str>) -> Yaml {
     let local = Yaml::map([("filename", source.module.into())]);
-    let names = Vec::from_iter(source.list.wasm.environment.iter().map(|n| n.as_str().into()));
-    let environment = (!names.is_empty()).then(|| Yaml::map([("host_env_keys", names.into())]));
     let vm = Yaml::Map(vec![])
         .and("vm_id", vm_id)
         .and("runtime", Some("envoy.wasm.runtime.v8"))
         .and("code", Some(Yaml::map([("local", local)])))
-        .and("environment_variables", environment);
+        .and(ENVIRONMENT, environment(source));
     let note = match vm_id {
         Some(_) => "The same as the filter's on the request path: one VM serves both.",
         None => "The same as a WasmPlugin's, which has no vm_id: one VM serves both.",
     };
     let configuration = Yaml::map([
         ("@type", message("google.protobuf.StringValue")),
-        ("value", gate_configuration(source).to_string().into()),
+        ("value", gate_configuration(source, plan).to_string().into()),
     ]);
     let config = Yaml::map([
         ("name", GATE.into()),
@@ -272,12 +280,13 @@ fn gate(source: &Source<'_>, vm_id: Option<&str>) -> Yaml {
 }
 
 /// The gate's plugin configuration. What tightens the policy on the request path does so here.
-fn gate_configuration(source: &Source<'_>) -> Json {
+fn gate_configuration(source: &Source<'_>, plan: &Plan<'_>) -> Json {
     let tighten = Vec::from_iter(source.policy.tighten().iter().map(tightening));
     let role = ("role".to_owned(), Json::from("upstream_tls"));
     let upstream_tls = (!tighten.is_empty())
         .then(|| ("upstream_tls".to_owned(), Json::object([("tighten", Json::Array(tighten))])));
-    Json::Object([role].into_iter().chain(upstream_tls).collect())
+    let credentials = credentials::of_gate(plan);
+    Json::Object([role].into_iter().chain(upstream_tls).chain(credentials).collect())
 }
 
 /// The cluster's metadata: the stamp.

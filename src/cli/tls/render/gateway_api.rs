@@ -8,7 +8,7 @@ use super::envoy::{
     session_keys, stamp, tls_context, tls_context_trusting, tls_params, transport_socket,
 };
 use super::upstreams::{Anchors, Fetch, Sds};
-use super::{Plan, Source, Yaml};
+use super::{Plan, Source, Yaml, credentials};
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
@@ -40,7 +40,8 @@ pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, Error> {
     documents.push(envoy_patch_policy(source)?);
     documents.extend(envoy_extension_policy(source));
     if let Some(first) = documents.first_mut() {
-        *first = first.clone().noted(source.heading("gateway-api", USE));
+        let front = credentials::front(source, ("env", environment(source)));
+        *first = first.clone().noted(source.heading("gateway-api", &format!("{USE}{front}")));
     }
     Ok(documents)
 }
@@ -179,7 +180,7 @@ fn additions(source: &Source<'_>, plan: &Plan<'_>) -> Result<Vec<(String, Yaml)>
         ("/metadata/filter_metadata/vkey".to_owned(), stamp(source, plan)),
         (
             format!("/typed_extension_protocol_options/{PROTOCOL_OPTIONS}/http_filters"),
-            filters(source, Some(&vm_id)),
+            filters(source, plan, Some(&vm_id)),
         ),
     ];
     let typed = "/transport_socket_matches/0/transport_socket/typed_config".to_owned();
@@ -213,14 +214,18 @@ fn tls_additions(plan: &Plan<'_>, common: &str) -> Result<Vec<(String, Yaml)>, E
     Ok(additions.into_iter().flatten().collect())
 }
 
+/// The variables that the module gets to see, where there are any.
+fn environment(source: &Source<'_>) -> Option<Yaml> {
+    let names = Vec::from_iter(source.environment.iter().map(|name| Yaml::from(*name)));
+    (!names.is_empty()).then(|| Yaml::map([("hostKeys", names.into())]))
+}
+
 /// The module on the request path, where the list says where to fetch it and there is a configuration
 /// for it.
 fn envoy_extension_policy(source: &Source<'_>) -> Option<Yaml> {
     let Fetch { url, sha256 } = source.list.wasm.fetch.as_ref()?;
     let http = [("url", url.as_str().into()), ("sha256", sha256.as_str().into())];
     let code = Yaml::map([("type", "HTTP".into()), ("http", Yaml::map(http))]);
-    let names = Vec::from_iter(source.list.wasm.environment.iter().map(|n| n.as_str().into()));
-    let environment = (!names.is_empty()).then(|| Yaml::map([("hostKeys", names.into())]));
     let wasm = Yaml::map([
         ("name", "vkey".into()),
         ("code", code),
@@ -229,7 +234,7 @@ fn envoy_extension_policy(source: &Source<'_>) -> Option<Yaml> {
     ]);
     let spec = Yaml::map([
         ("targetRefs", Yaml::list([gateway(source)])),
-        ("wasm", Yaml::list([wasm.and("env", environment)])),
+        ("wasm", Yaml::list([wasm.and("env", environment(source))])),
     ]);
     let version = format!("{ENVOY_GATEWAY}/v1alpha1");
     let policy = object(source, version, "EnvoyExtensionPolicy", "vkey", spec);

@@ -9,14 +9,15 @@ use super::envoy::{
     session_keys, tls_context_type, tls_params, transport_socket,
 };
 use super::upstreams::{Anchors, Fetch, Identity, Sds};
-use super::{Plan, Source, Yaml};
+use super::{Plan, Source, Yaml, credentials};
 
 const NETWORKING: &str = "networking.istio.io/v1";
 
 /// What follows the heading.
 const USE: &str = "\
 The gate is a file in the container of the gateway's proxy (wasm.file): mount it there, the same\n\
-module that the WasmPlugin fetches. The seal of deploy/istio/wasmplugin.yaml stays necessary.";
+module that the WasmPlugin fetches. The EnvoyFilter of deploy/istio/wasmplugin.yaml stays necessary:\n\
+it holds the seal, and the gate of all other clusters, which has to see the same variables.";
 
 /// What is said of the patches.
 const PATCHES: &str = "\
@@ -37,7 +38,8 @@ pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, Error> {
     documents.push(envoy_filter(source)?);
     documents.extend(wasm_plugin(source));
     if let Some(first) = documents.first_mut() {
-        *first = first.clone().noted(source.heading("istio", USE));
+        let front = credentials::front(source, ("vmConfig", environment(source)));
+        *first = first.clone().noted(source.heading("istio", &format!("{USE}{front}")));
     }
     Ok(documents)
 }
@@ -204,7 +206,7 @@ fn envoy_filter(source: &Source<'_>) -> Result<Yaml, Error> {
         let options = Yaml::map([
             ("@type", message(PROTOCOL_OPTIONS)),
             ("explicit_http_config", http_config(plan)),
-            ("http_filters", filters(source, None)),
+            ("http_filters", filters(source, plan, None)),
         ]);
         let value = Yaml::map([
             ("metadata", metadata(source, plan)),
@@ -244,15 +246,19 @@ fn tls_patch(plan: &Plan<'_>) -> Yaml {
         .and("common_tls_context", Some(common))
 }
 
+/// The variables that the module gets to see, where there are any.
+fn environment(source: &Source<'_>) -> Option<Yaml> {
+    let variable =
+        |name: &&str| Yaml::map([("name", Yaml::from(*name)), ("valueFrom", "HOST".into())]);
+    let variables = Vec::from_iter(source.environment.iter().map(variable));
+    (!variables.is_empty()).then(|| Yaml::map([("env", variables.into())]))
+}
+
 /// The module on the request path, where the list says where to fetch it and there is a configuration
 /// for it.
 fn wasm_plugin(source: &Source<'_>) -> Option<Yaml> {
     let Fetch { url, sha256 } = source.list.wasm.fetch.as_ref()?;
     let config: &Json = source.config?;
-    let variable =
-        |name: &String| Yaml::map([("name", name.as_str().into()), ("valueFrom", "HOST".into())]);
-    let environment = Vec::from_iter(source.list.wasm.environment.iter().map(variable));
-    let environment = (!environment.is_empty()).then(|| Yaml::map([("env", environment.into())]));
     let spec = Yaml::map([
         ("selector", Yaml::map([("matchLabels", workload(source))])),
         ("url", url.as_str().into()),
@@ -260,7 +266,8 @@ fn wasm_plugin(source: &Source<'_>) -> Option<Yaml> {
         ("phase", "AUTHN".into()),
         ("failStrategy", "FAIL_CLOSE".into()),
     ]);
-    let spec = spec.and("vmConfig", environment).and("pluginConfig", Some(Yaml::from(config)));
+    let spec =
+        spec.and("vmConfig", environment(source)).and("pluginConfig", Some(Yaml::from(config)));
     let plugin = object(source, "extensions.istio.io/v1alpha1", "WasmPlugin", "vkey", spec);
     Some(plugin.noted("The module on the request path."))
 }

@@ -7,6 +7,7 @@ use crate::upstream_tls::UpstreamPattern;
 
 use super::super::super::error::Error;
 use super::super::super::input::{Place, variable_name};
+use super::credentials::Credential;
 
 /// The longest list that is read: some thousand upstreams.
 const MAX_LIST_BYTES: u64 = 1024 * 1024;
@@ -39,6 +40,8 @@ pub(super) struct Upstream {
     pub(super) trust: Option<Trust>,
     /// The certificate that the proxy shows.
     pub(super) identity: Option<Identity>,
+    /// The provider credential that the gate attaches.
+    pub(super) credential: Option<Credential>,
     pub(super) http2: bool,
 }
 
@@ -160,11 +163,16 @@ fn parse(text: &[u8]) -> Result<Json, Error> {
 
 impl Upstream {
     fn from_node(node: &Node<'_>) -> Result<Self, Invalid> {
-        let known = ["name", "host", "port", "address", "trust", "client_certificate", "http2"];
-        let members = node.members(&known)?;
+        let members = node.members(&[
+            "name", "host", "port", "address", "trust", "client_certificate", "credential", "http2",
+        ])?;
+        let name = read_name(&members.require("name")?)?;
+        let host = read_host(&members.require("host")?)?;
         Ok(Self {
-            name: read_name(&members.require("name")?)?,
-            host: read_host(&members.require("host")?)?,
+            credential: members
+                .read("credential", |node| Credential::read(node, &name, &host.to_string()))?,
+            name,
+            host,
             port: members.read("port", read_port)?.unwrap_or(DEFAULT_PORT),
             address: members.read("address", read_host)?,
             trust: members.read("trust", Trust::from_node)?,
