@@ -1,5 +1,5 @@
-//! The shipped objects of Istio, as far as they become configuration of an Envoy. Istio itself is not
-//! here: what it does with them is written down below, after its `pilot/pkg/networking/core`.
+//! The shipped objects of Istio on a real Envoy. Istio itself does not run here: the tests translate the
+//! objects the way its `pilot/pkg/networking/core` does.
 
 use std::fs;
 use std::path::Path;
