@@ -7,6 +7,7 @@ mod node;
 mod object;
 mod place;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -193,14 +194,44 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let mut members: Vec<(String, Json)> = Vec::new();
+        let mut members = UniqueMembers::default();
         while let Some((name, value)) = map.next_entry::<String, Json>()? {
-            if find(&members, &name).is_some() {
+            if !members.push(name, value) {
                 return Err(A::Error::custom("a member is named twice"));
             }
-            members.push((name, value));
         }
-        Ok(Json::Object(members))
+        Ok(Json::Object(members.members))
+    }
+}
+
+/// The members of an object that is being read.
+#[derive(Default)]
+struct UniqueMembers {
+    members: Vec<(String, Json)>,
+    /// The names of all members once there are `MAX_SCANNED` of them, empty before.
+    names: BTreeSet<String>,
+}
+
+impl UniqueMembers {
+    /// Up to how many members a new name is compared with each of them, which costs no allocation.
+    /// Claims and caveats have fewer.
+    const MAX_SCANNED: usize = 16;
+
+    /// Appends a member; `false` when its name is taken.
+    fn push(&mut self, name: String, value: Json) -> bool {
+        let is_new = if self.members.len() < Self::MAX_SCANNED {
+            find(&self.members, &name).is_none()
+        } else {
+            if self.names.is_empty() {
+                self.names.extend(self.members.iter().map(|(name, _)| name.clone()));
+            }
+            // A tree: whoever chooses the names cannot make it slow, and it needs no randomness.
+            self.names.insert(name.clone())
+        };
+        if is_new {
+            self.members.push((name, value));
+        }
+        is_new
     }
 }
 
@@ -239,6 +270,33 @@ mod tests {
     fn a_member_named_twice_is_refused_after_unescaping() {
         assert!(error(r#"{"a":1,"a":2}"#).contains("a member is named twice"));
         assert!(error(r#"{"a":1,"\u0061":2}"#).contains("a member is named twice"));
+    }
+
+    #[test]
+    fn a_member_named_twice_is_found_among_any_number() {
+        for len in [1, 2, 15, 16, 17, 18, 100] {
+            let members = Vec::from_iter((0..len).map(|n| format!("\"m{n}\":0")));
+            assert!(Json::parse(format!("{{{}}}", members.join(",")).as_bytes()).is_ok(), "{len}");
+            for twice in 0..len {
+                let text = format!("{{{},\n\"m{twice}\":1}}", members.join(","));
+                let error = Json::parse(text.as_bytes()).unwrap_err();
+                assert!(error.to_string().contains("a member is named twice"), "{len} {twice}");
+                assert_eq!(line(text.as_bytes(), &error), 2);
+            }
+        }
+    }
+
+    /// Comparing each name with all before it would take more than a minute.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a bound on real time needs a real clock")]
+    fn many_members_are_read_quickly() {
+        let started = std::time::Instant::now();
+        let members = Vec::from_iter((0..100_000).map(|n| format!("\"m{n}\":0")));
+        let members = members.join(",");
+        assert!(Json::parse(format!("{{{members}}}").as_bytes()).is_ok());
+        assert!(error(&format!("{{{members},\"m99999\":0}}")).contains("a member is named twice"));
+        let took = started.elapsed();
+        assert!(took < std::time::Duration::from_secs(10), "{took:?}");
     }
 
     #[test]
