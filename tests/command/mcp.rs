@@ -144,7 +144,8 @@ fn what_is_no_message_never_reaches_the_server() {
     let smuggled =
         format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\",\"params\":\r{request}\r}}");
     let long = format!("{request}{}", " ".repeat(1000));
-    let lines: [(&[u8], i64, u64); 9] = [
+    let lookalike = r#"{"jsonrpc":"2.0","id":1,"method":"echo","\u004dethod":"environment"}"#;
+    let lines: [(&[u8], i64, u64); 10] = [
         (b"hello", -32700, 400),
         (b"{\"jsonrpc\":\"2.0\",\"id\":1", -32700, 400),
         (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xc3\"}", -32700, 400),
@@ -152,6 +153,7 @@ fn what_is_no_message_never_reaches_the_server() {
         (b"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\"}]", -32600, 400),
         (b"{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"echo\"}", -32600, 400),
         (twice.as_bytes(), -32600, 400),
+        (lookalike.as_bytes(), -32600, 400),
         (smuggled.as_bytes(), -32600, 400),
         (long.as_bytes(), -32600, 413),
     ];
@@ -214,6 +216,31 @@ fn standard_output_is_the_protocols_alone() {
     assert!(left.out.is_empty());
     left.ended(0).says("listening on").says("longer than 2000 bytes");
     assert!(!left.err.contains('\u{1b}'));
+}
+
+/// A client that ignores case would take it for an answer that the gate has not seen.
+#[test]
+fn an_ambiguous_answer_never_reaches_the_client() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
+    let answers = [
+        "{\"jsonrpc\":\"2.0\",\"ID\":1,\"result\":\"a\"}\n",
+        "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":\"a\",\"Result\":\"b\"}\n",
+        "{\"jsonrpc\":\"2.0\",\"id\":9,\"\\u0069d\":3,\"result\":\"a\"}\n",
+        "{\"jsonrpc\":\"2.0\",\"Method\":\"ping\"}\n",
+    ];
+    for id in 1..=2 {
+        session.request(id, "hold", &json!({}));
+    }
+    session.request(3, "say", &json!({"texts": answers}));
+    for id in 1..=3 {
+        let error = session.refused(id, 502);
+        assert_eq!(error["error"]["data"]["code"], "answer_ambiguous", "{error}");
+    }
+    let left = session.finish();
+    assert!(left.out.is_empty());
+    left.ended(0).says("in another case; dropped");
+    assert_eq!(statuses(&left.audit()), all("allow", &[502; 3]));
 }
 
 #[test]

@@ -11,6 +11,8 @@ use serde_json::error::Category;
 
 use crate::json::Json;
 
+use super::names::{OF_MESSAGE, OF_PARAMS, resembled};
+
 /// The longest id, as JSON text. Ids are kept while requests are open.
 const MAX_ID_BYTES: usize = 1024;
 
@@ -35,6 +37,21 @@ pub(super) enum Content {
     NoMessage(Cow<'static, str>),
 }
 
+/// Why a JSON object is no message of a client.
+const TWICE: &str = "a member is named twice";
+const LOOKALIKE: &str = "a member differs from a reserved one only in case";
+
+/// What a server's line is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ServerLine {
+    /// The answer to a request of the client.
+    Answer(Id),
+    /// A message of the server's own.
+    Other,
+    /// Readers can differ about what it is. Some may take it for the answer to a request.
+    Ambiguous(Option<Id>),
+}
+
 /// The members that make out a message.
 #[derive(Default)]
 struct Shape {
@@ -43,13 +60,15 @@ struct Shape {
     method: Option<Json>,
     /// How many of `result` and `error` there are.
     outcomes: u8,
+    /// A reserved member is there twice, or in another case.
+    ambiguous: bool,
 }
 
 // === impl Content ===
 
 impl Content {
-    /// Reads a client's line without its line end. Every member of every object must be there once, so
-    /// that whoever reads the message later reads the same.
+    /// Reads a client's line without its line end. Every member of every object must be there once, and
+    /// the reserved ones in their own case, so that all who read the message later read the same.
     pub(super) fn read(line: &[u8]) -> Self {
         if std::str::from_utf8(line).is_err() {
             return Self::NoJson("not UTF-8 text");
@@ -68,9 +87,15 @@ impl Content {
             Err(_) if line.first() == Some(&b'[') => {
                 Self::NoMessage("a list: batches of messages are not taken".into())
             }
-            Err(_) => Self::NoMessage("no object, or a member is named twice".into()),
+            Err(error) => Self::NoMessage(problem(&error).into()),
         }
     }
+}
+
+fn problem(error: &serde_json::Error) -> &'static str {
+    let text = error.to_string();
+    let known = [TWICE, LOOKALIKE].into_iter().find(|known| text.starts_with(known));
+    known.unwrap_or("no object")
 }
 
 impl Shape {
@@ -110,14 +135,21 @@ impl Shape {
     }
 }
 
-/// The id that a line of the server answers; `None` for what is no answer.
-///
-/// # Errors
-///
-/// When the line is no JSON object.
-pub(super) fn answered(line: &[u8]) -> serde_json::Result<Option<Id>> {
-    let shape = Shape::read(line, false)?;
-    Ok(shape.id.filter(|_| shape.method.is_none()).as_ref().and_then(Id::new))
+impl ServerLine {
+    /// Reads a server's line.
+    ///
+    /// # Errors
+    ///
+    /// When the line is no JSON object.
+    pub(super) fn read(line: &[u8]) -> serde_json::Result<Self> {
+        let shape = Shape::read(line, false)?;
+        let id = shape.id.filter(|_| shape.method.is_none()).as_ref().and_then(Id::new);
+        Ok(match id {
+            id if shape.ambiguous => Self::Ambiguous(id),
+            Some(id) => Self::Answer(id),
+            None => Self::Other,
+        })
+    }
 }
 
 /// The text or number at a place of a JSON object.
@@ -178,32 +210,60 @@ impl<'de> Visitor<'de> for ShapeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
         let (mut shape, mut names) = (Shape::default(), HashSet::new());
         while let Some(name) = map.next_key::<String>()? {
-            let place = match name.as_str() {
-                "jsonrpc" => Some(&mut shape.version),
-                "id" => Some(&mut shape.id),
-                "method" => Some(&mut shape.method),
-                "result" | "error" => {
-                    shape.outcomes = shape.outcomes.saturating_add(1);
-                    None
-                }
-                _ => None,
-            };
-            match (place, self.strict) {
-                (Some(place), _) => *place = Some(map.next_value_seed(Value)?),
-                (None, true) => drop(map.next_value_seed(Value)?),
-                (None, false) => drop(map.next_value::<IgnoredAny>()?),
+            let lookalike = resembled(&name, &OF_MESSAGE);
+            if self.strict && lookalike.is_some() {
+                return Err(A::Error::custom(LOOKALIKE));
             }
-            if self.strict && !names.insert(name) {
-                return Err(A::Error::custom("a member is named twice"));
+            let known = lookalike.unwrap_or(&name);
+            let is_reserved = OF_MESSAGE.contains(&known);
+            shape.ambiguous |= lookalike.is_some() || is_reserved && names.contains(known);
+            self.read_member(known, &mut shape, &mut map)?;
+            let is_new = !(self.strict || is_reserved) || names.insert(known.to_owned());
+            if self.strict && !is_new {
+                return Err(A::Error::custom(TWICE));
             }
         }
         Ok(shape)
     }
 }
 
+impl ShapeVisitor {
+    fn read_member<'de, A: MapAccess<'de>>(
+        &self,
+        name: &str,
+        shape: &mut Shape,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        let place = match name {
+            "jsonrpc" => Some(&mut shape.version),
+            "id" => Some(&mut shape.id),
+            "method" => Some(&mut shape.method),
+            "result" | "error" => {
+                shape.outcomes = shape.outcomes.saturating_add(1);
+                None
+            }
+            _ => None,
+        };
+        match (place, name) {
+            (Some(place), _) => *place = Some(map.next_value_seed(Value::ANY)?),
+            (None, _) if !self.strict => drop(map.next_value::<IgnoredAny>()?),
+            (None, "params") => drop(map.next_value_seed(Value { reserved: &OF_PARAMS })?),
+            (None, _) => drop(map.next_value_seed(Value::ANY)?),
+        }
+        Ok(())
+    }
+}
+
 /// Reads any value strictly, and keeps it where it is neither a list nor an object.
 #[derive(Clone, Copy)]
-struct Value;
+struct Value {
+    /// What no member may differ from only in case. Objects inside have names of their own.
+    reserved: &'static [&'static str],
+}
+
+impl Value {
+    const ANY: Self = Self { reserved: &[] };
+}
 
 impl<'de> DeserializeSeed<'de> for Value {
     type Value = Json;
@@ -245,17 +305,20 @@ impl<'de> Visitor<'de> for Value {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
-        while seq.next_element_seed(self)?.is_some() {}
+        while seq.next_element_seed(Self::ANY)?.is_some() {}
         Ok(Json::Array(Vec::new()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut names = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
-            if !names.insert(name) {
-                return Err(A::Error::custom("a member is named twice"));
+            if resembled(&name, self.reserved).is_some() {
+                return Err(A::Error::custom(LOOKALIKE));
             }
-            map.next_value_seed(self)?;
+            if !names.insert(name) {
+                return Err(A::Error::custom(TWICE));
+            }
+            map.next_value_seed(Self::ANY)?;
         }
         Ok(Json::Object(Vec::new()))
     }
@@ -269,7 +332,7 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         if self.0.is_empty() {
-            Value.deserialize(from).map(Some)
+            Value::ANY.deserialize(from).map(Some)
         } else {
             from.deserialize_map(self)
         }

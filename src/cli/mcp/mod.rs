@@ -10,6 +10,7 @@ mod child;
 mod ending;
 mod gate;
 mod message;
+mod names;
 mod pulse;
 mod pumps;
 mod refusal;

@@ -13,7 +13,7 @@ use super::super::lines::{Line, Lines};
 use super::super::output::shown;
 use super::bridge::{Bridge, Event};
 use super::gate::{Passage, Received, Verdict};
-use super::message::{Content, Id, answered};
+use super::message::{Content, Id, ServerLine};
 use super::pulse::Pulse;
 use super::refusal::{BAD_GATEWAY, GATEWAY_TIMEOUT};
 use super::scan::Scan;
@@ -112,7 +112,12 @@ fn pass_answers(
         let mut scan = Scan::default();
         let passed = match lines.next_or(|piece| scan.feed(piece)) {
             Ok(Some(Line::Whole(line))) => pass_answer(bridge, line)?,
-            Ok(Some(Line::TooLong)) => replace_answer(bridge, scan.answered().as_ref(), max_bytes)?,
+            Ok(Some(Line::TooLong)) => {
+                let problem = format!(
+                    "the server's message is longer than {max_bytes} bytes (--max-bytes allows more)"
+                );
+                replace_answer(bridge, scan.answered().as_ref(), "answer_too_large", &problem)?
+            }
             // What cannot be read is at its end.
             Ok(None) | Err(_) => return Ok(()),
         };
@@ -124,7 +129,7 @@ fn pass_answers(
 
 /// Passes a line of the server on; `false` when the client has gone.
 fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
-    let Ok(id) = answered(&line) else {
+    let Ok(read) = ServerLine::read(&line) else {
         if !line.trim_ascii().is_empty() {
             let line = String::from_utf8_lossy(&line);
             let note = "the server has written what is no message to its standard output; dropped";
@@ -132,7 +137,15 @@ fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
         }
         return Ok(true);
     };
-    let passage = id.as_ref().map_or(Ok(Passage::Pass), |id| bridge.gate.answer(id, &line))?;
+    let passage = match read {
+        ServerLine::Answer(id) => bridge.gate.answer(&id, &line)?,
+        ServerLine::Other => Passage::Pass,
+        ServerLine::Ambiguous(id) => {
+            let problem =
+                "a reserved member of the server's message is there twice or in another case";
+            return replace_answer(bridge, id.as_ref(), "answer_ambiguous", problem);
+        }
+    };
     bridge.sink.check()?;
     match passage {
         Passage::Pass if !line.ends_with(b"\n") => line.push(b'\n'),
@@ -146,11 +159,15 @@ fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
     Ok(passed)
 }
 
-/// Answers in the place of a line that is too long, if it can be told to what.
-fn replace_answer(bridge: &Bridge, id: Option<&Id>, max_bytes: usize) -> Result<bool, Error> {
-    let problem = format!("the server's message is longer than {max_bytes} bytes");
-    bridge.sink.note(format_args!("{problem}; dropped (--max-bytes allows longer ones)"));
-    id.map_or(Ok(true), |id| bridge.end(id, BAD_GATEWAY, "answer_too_large", &problem))
+/// Drops a line of the server, and answers the request in its place where the line has an id.
+fn replace_answer(
+    bridge: &Bridge,
+    id: Option<&Id>,
+    code: &str,
+    problem: &str,
+) -> Result<bool, Error> {
+    bridge.sink.note(format_args!("{problem}; dropped"));
+    id.map_or(Ok(true), |id| bridge.end(id, BAD_GATEWAY, code, problem))
 }
 
 /// The server's output; every piece of it tells that the server lives.

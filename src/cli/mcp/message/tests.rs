@@ -87,13 +87,67 @@ fn ids_of_one_value_are_the_same() {
 }
 
 #[test]
+fn a_reserved_member_in_another_case_makes_no_message() {
+    let lookalikes = [
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","Method":"b"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","PARAMS":{}}"#,
+        r#"{"JSONRPC":"2.0","jsonrpc":"2.0","id":1,"method":"a"}"#,
+        r#"{"jsonrpc":"2.0","method":"a","ID":1}"#,
+        r#"{"jsonrpc":"2.0","method":"a","\u0049d":1}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","param\u017f":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","method\u0000":"b"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","Result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{},"Error":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"NAME":"b"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"Uri":"b"}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestID":1}}"#,
+    ];
+    for line in lookalikes {
+        assert_eq!(read(line), Content::NoMessage(LOOKALIKE.into()), "{line}");
+    }
+    // An escape is another spelling of the same name, and below `params` names are data.
+    let escaped = r#"{"jsonrpc":"2.0","i\u0064":1,"method":"a","x":{"Id":1,"ID":2}}"#;
+    let inside = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call",
+        "params":{"name":"a","arguments":{"Name":1,"NAME":2,"id":3,"ID":4}}}"#;
+    for line in [escaped, inside] {
+        assert_eq!(read(line), Content::Request(id("1"), false), "{line}");
+    }
+    let twice = r#"{"jsonrpc":"2.0","id":1,"i\u0064":1,"method":"a"}"#;
+    assert_eq!(read(twice), Content::NoMessage(TWICE.into()));
+    assert_eq!(read("1"), Content::NoMessage("no object".into()));
+}
+
+#[test]
 fn answers_are_known_by_their_id() {
-    let of = |line: &str| answered(line.as_bytes()).unwrap();
-    assert_eq!(of(r#"{"result":{"id":3,"a":1,"a":2},"jsonrpc":"2.0","id":4}"#), Some(id("4")));
-    assert_eq!(of(r#"{"jsonrpc":"2.0","id":4,"method":"ping"}"#), None);
-    assert_eq!(of(r#"{"jsonrpc":"2.0","method":"a"}"#), None);
-    assert_eq!(of(r#"{"jsonrpc":"2.0","id":null,"error":{}}"#), None);
+    let of = |line: &str| ServerLine::read(line.as_bytes()).unwrap();
+    let answer = r#"{"result":{"id":3,"a":1,"a":2,"ID":5},"jsonrpc":"2.0","id":4,"x":1,"x":2}"#;
+    assert_eq!(of(answer), ServerLine::Answer(id("4")));
+    assert_eq!(of(r#"{"jsonrpc":"2.0","id":4,"method":"ping"}"#), ServerLine::Other);
+    assert_eq!(of(r#"{"jsonrpc":"2.0","method":"a"}"#), ServerLine::Other);
+    assert_eq!(of(r#"{"jsonrpc":"2.0","id":null,"error":{}}"#), ServerLine::Other);
     for line in ["listening", "[]", "1", "{", "{}x"] {
-        assert!(answered(line.as_bytes()).is_err(), "{line}");
+        assert!(ServerLine::read(line.as_bytes()).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn answers_that_readers_can_differ_about_are_ambiguous() {
+    let of = |line: &str| ServerLine::read(line.as_bytes()).unwrap();
+    for line in [
+        r#"{"jsonrpc":"2.0","ID":4,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"id":4,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"i\u0064":4,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"result":{},"RESULT":{}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"result":{},"result":{}}"#,
+    ] {
+        assert_eq!(of(line), ServerLine::Ambiguous(Some(id("4"))), "{line}");
+    }
+    for line in [
+        r#"{"jsonrpc":"2.0","id":4,"Method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","Method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","method":"ping","Params":{}}"#,
+    ] {
+        assert_eq!(of(line), ServerLine::Ambiguous(None), "{line}");
     }
 }
