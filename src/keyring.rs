@@ -22,6 +22,13 @@ pub const MIN_SECRET_CHARS: usize = 16;
 /// section 3).
 pub const MIN_SECRET_BYTES: usize = 32;
 
+/// The least number of different bytes in a secret, and of different steps from byte to byte.
+pub const MIN_DISTINCT_BYTES: usize = 8;
+
+/// The longest period in which a secret is looked through for repetition. A longer unit is as hard to
+/// guess as a secret of that length.
+const MAX_PERIOD: usize = 64;
+
 /// What counts as a special character of a text secret.
 const SPECIAL: &str = "!@#$%^&*()_+-=[]{}|;:,.<>?";
 
@@ -43,6 +50,8 @@ pub enum InvalidSecret {
     Base64,
     /// A control character, most often the line end of a file.
     ControlCharacter,
+    /// Fewer different bytes than [`MIN_DISTINCT_BYTES`], a repetition, or a sequence.
+    Regular,
     /// Printed in a file.
     Sample,
     /// Shorter than [`MIN_SECRET_CHARS`] or [`MIN_SECRET_BYTES`].
@@ -101,7 +110,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`InvalidSecret`] when it is too weak to sign keys.
+    /// [`InvalidSecret`] when it is too short or too uniform to sign keys.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         if text.chars().any(char::is_control) {
             return Err(InvalidSecret::ControlCharacter);
@@ -118,20 +127,49 @@ impl Secret {
         check_text(text).map(|()| secret)
     }
 
-    /// Reads a secret as [`Secret::parse`] does, and refuses those that stand in this project's
-    /// files: what configurations are compiled with.
+    /// Reads a secret as [`Secret::parse`] does, and refuses those that anybody can guess: what
+    /// configurations are compiled with. One key is all that guesses need to be tried against.
     ///
     /// # Errors
     ///
-    /// [`InvalidSecret`], [`InvalidSecret::Sample`] among them.
-    pub fn parse_unpublished(text: &str) -> Result<Self, InvalidSecret> {
+    /// [`InvalidSecret`], among them [`InvalidSecret::Sample`] for secrets that stand in this project's
+    /// files and [`InvalidSecret::Regular`].
+    pub fn parse_unguessable(text: &str) -> Result<Self, InvalidSecret> {
         let secret = Self::parse(text)?;
         let published = |sample| Self::parse(sample).is_ok_and(|sample| sample.0 == secret.0);
         if SAMPLE_SECRETS.into_iter().any(published) {
-            return Err(InvalidSecret::Sample);
+            Err(InvalidSecret::Sample)
+        } else if is_regular(&secret.0) {
+            Err(InvalidSecret::Regular)
+        } else {
+            Ok(secret)
         }
-        Ok(secret)
     }
+}
+
+/// Whether the bytes have few values, repeat themselves or count, none of which random bytes do. In
+/// bytes that repeat or count, the differences between those at some distance have few values.
+fn is_regular(bytes: &[u8]) -> bool {
+    let periods = 1..=MAX_PERIOD.min(bytes.len() / 2);
+    let differences = |period: usize| {
+        let later = bytes.iter().skip(period);
+        later.zip(bytes).map(|(later, earlier)| later.wrapping_sub(*earlier))
+    };
+    // Few differences cannot have many values.
+    let least = |period: usize| MIN_DISTINCT_BYTES.min(bytes.len().saturating_sub(period) / 3);
+    distinct(bytes.iter().copied()) < MIN_DISTINCT_BYTES
+        || periods.into_iter().any(|period| distinct(differences(period)) < least(period))
+}
+
+/// How many different bytes there are.
+fn distinct(bytes: impl Iterator<Item = u8>) -> usize {
+    let mut seen = [false; 256];
+    for byte in bytes {
+        if let Some(seen) = seen.get_mut(usize::from(byte)) {
+            *seen = true;
+        }
+    }
+    seen.iter().filter(|seen| **seen).count()
 }
 
 fn check_text(text: &str) -> Result<(), InvalidSecret> {
@@ -154,6 +192,10 @@ impl fmt::Display for InvalidSecret {
             Self::Base64 => "the secret is not valid base64 after base64:",
             Self::ControlCharacter => {
                 "the secret holds a control character, most often a line end copied from a file"
+            }
+            Self::Regular => {
+                "the secret can be guessed: it has fewer than 8 different bytes, repeats itself or is \
+                 a sequence; `vkey secret new` makes one"
             }
             Self::Sample => "the secret is a published sample; make one with `vkey secret new`",
             Self::Short => {
@@ -338,21 +380,90 @@ mod tests {
         assert_eq!(error("Abc123!@#Xyz789!@#\n"), Some(InvalidSecret::ControlCharacter));
         assert_eq!(error("base64:AAAA"), Some(InvalidSecret::Short));
         assert_eq!(error("base64:%%%"), Some(InvalidSecret::Base64));
-        assert_eq!(error(&format!("base64:{}", STANDARD.encode([7; 32]))), None);
-        assert_eq!(
-            error(&format!("base64:{}", STANDARD.encode([7; 31]))),
-            Some(InvalidSecret::Short)
-        );
+        assert_eq!(error(&base64(&random(32))), None);
+        assert_eq!(error(&base64(&random(31))), Some(InvalidSecret::Short));
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        format!("base64:{}", STANDARD.encode(bytes))
+    }
+
+    /// Bytes without any order, the same each time.
+    fn random(len: usize) -> Vec<u8> {
+        use sha2::{Digest as _, Sha256};
+        let blocks = (0_u32..).flat_map(|n| Sha256::digest(n.to_be_bytes()));
+        blocks.take(len).collect()
+    }
+
+    #[test]
+    fn secrets_with_an_order_are_refused() {
+        let unit = random(16);
+        let bytes: [Vec<u8>; 12] = [
+            vec![7; 32],
+            vec![0; 100_000],
+            (1..33).collect(),
+            (0..=255).rev().collect(),
+            (0..32).map(|n: u8| n.wrapping_mul(37)).collect(),
+            (0..32).map(|n| n / 2).collect(),
+            (0..32).map(|n: u8| if n.is_multiple_of(2) { n } else { n.wrapping_neg() }).collect(),
+            unit.repeat(2),
+            unit.repeat(5).get(..70).unwrap().to_vec(),
+            [unit.repeat(3), b"tail".to_vec()].concat(),
+            random(64).repeat(2),
+            b"0123012301230123456776543210".repeat(2),
+        ];
+        for bytes in bytes {
+            let refused = Secret::parse_unguessable(&base64(&bytes)).err();
+            assert_eq!(refused, Some(InvalidSecret::Regular), "{bytes:?}");
+        }
+        for text in [
+            "Aa1!Aa1!Aa1!Aa1!",
+            "Passw0rd!Passw0rd!",
+            "Passw0rd!Passw0rd!1",
+            "Abcdefghijklmn12",
+            "ABCDEFGHabcdefgh12345678",
+        ] {
+            assert_eq!(
+                Secret::parse_unguessable(text).err(),
+                Some(InvalidSecret::Regular),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn random_secrets_are_taken() {
+        for len in 32..200 {
+            assert!(Secret::parse_unguessable(&base64(&random(len))).is_ok(), "{len}");
+        }
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        let hex = b"0123456789abcdef";
+        let random = random(100_000);
+        let written = |bytes: &[u8], letters: &[u8]| -> String {
+            bytes
+                .iter()
+                .map(|byte| char::from(letters[usize::from(*byte) % letters.len()]))
+                .collect()
+        };
+        for bytes in random.chunks_exact(20) {
+            let text = format!("aA1{}", written(bytes, letters));
+            assert!(Secret::parse_unguessable(&text).is_ok(), "{text}");
+        }
+        for bytes in random.chunks_exact(64) {
+            let text = format!("A-{}", written(bytes, hex));
+            assert!(Secret::parse_unguessable(&text).is_ok(), "{text}");
+            assert!(Secret::parse_unguessable(&base64(text.as_bytes())).is_ok(), "{text}");
+        }
     }
 
     #[test]
     fn published_secrets_are_strong_and_refused_all_the_same() {
         for sample in SAMPLE_SECRETS {
             assert!(Secret::parse(sample).is_ok(), "{sample}");
-            assert_eq!(Secret::parse_unpublished(sample).err(), Some(InvalidSecret::Sample));
+            assert_eq!(Secret::parse_unguessable(sample).err(), Some(InvalidSecret::Sample));
         }
         // The same bytes in the other spelling.
-        let text = Secret::parse_unpublished("sample secret 2, never deploy it");
+        let text = Secret::parse_unguessable("sample secret 2, never deploy it");
         assert_eq!(text.err(), Some(InvalidSecret::Sample));
     }
 

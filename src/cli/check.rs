@@ -16,6 +16,7 @@ use super::error::{Error, Exit};
 use super::input;
 use super::limits::text;
 use super::output::{Output, ascii};
+use super::strength;
 use super::time::words;
 
 #[derive(clap::Subcommand)]
@@ -50,6 +51,7 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
             let summary = summary(&config);
             if *env {
                 input::check_variables(config.variables())?;
+                strength::check_rings(config.rings(), input::environment)?;
                 config.compile(input::environment).map_err(Error::NotInForce)?;
             }
             summary

@@ -11,6 +11,7 @@ use crate::vm::{Limits, Module, Precompiled, Setup, Worker};
 use super::error::Error;
 use super::input;
 use super::output::{Output, sentence};
+use super::strength;
 use super::time::{self, Clock};
 
 /// How the module is hosted.
@@ -72,6 +73,7 @@ impl HostArgs {
             return Err(Error::NoGate);
         };
         input::check_variables(config.variables())?;
+        strength::check_rings(config.rings(), input::environment)?;
         let limits = Limits { deadline: self.deadline, ..Limits::default() };
         let module = Module::load(module, limits).map_err(Error::Module)?;
         self.host(module, configuration, *config, input::environment)

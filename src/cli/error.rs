@@ -14,6 +14,7 @@ use crate::vm::{StartError, Unusable};
 
 use super::gate::{ADMIN, Failure};
 use super::output::sentence;
+use super::strength::MIN_BITS;
 use super::tls::Unreadable;
 
 /// What the command exits with. Scripts depend on the numbers.
@@ -167,6 +168,8 @@ pub(super) enum Origin {
 pub(super) enum InputProblem {
     /// There is nothing in it.
     Empty,
+    /// It is a secret that can be guessed, with so many bits by the estimate.
+    Guessable(u32),
     /// The system does not hand it out.
     Io(io::Error),
     /// There is no such file, and it looks like an address.
@@ -346,6 +349,11 @@ impl fmt::Display for Error {
 fn write_input(f: &mut fmt::Formatter<'_>, origin: &Origin, problem: &InputProblem) -> fmt::Result {
     match problem {
         InputProblem::Empty => write!(f, "{origin} is empty; put the text there, on one line"),
+        InputProblem::Guessable(bits) => write!(
+            f,
+            "{origin} holds a secret that can be guessed: an estimate of {bits} bits, and {MIN_BITS} are \
+             needed, since one key is enough to try guesses offline; `vkey secret new` makes one"
+        ),
         InputProblem::Io(error) => write!(f, "{origin} cannot be read: {error}; check the path"),
         InputProblem::NoFile(error) => write!(
             f,

@@ -29,6 +29,7 @@ mod report;
 mod ring;
 mod run;
 mod secret;
+mod strength;
 mod time;
 mod tls;
 mod url;

@@ -8,7 +8,7 @@ use crate::token::is_ring_name;
 
 use super::error::Error;
 use super::input::{self, Place, variable_name};
-use super::time;
+use super::{strength, time};
 
 /// How the ring is chosen: by a configuration, or by name and secret.
 #[derive(clap::Args)]
@@ -59,8 +59,9 @@ impl RingArgs {
         let no_ring = || Error::NoRing(active.clone().map(|ring| ring.name().to_owned()).collect());
         let ring = active.clone().find(named).ok_or_else(no_ring)?;
         input::check_variables([ring.variable()].into_iter())?;
-        let ring = ring.compile(input::environment).map_err(Error::NotReady)?;
-        Ok(Chosen { ring: ring.ok_or_else(no_ring)?, config: Some(config) })
+        let compiled = ring.compile(input::environment).map_err(Error::NotReady)?;
+        strength::check_rings([ring], input::environment)?;
+        Ok(Chosen { ring: compiled.ok_or_else(no_ring)?, config: Some(config) })
     }
 
     fn read_secret(&self) -> Result<Ring, Error> {
@@ -69,7 +70,9 @@ impl RingArgs {
             (None, Some(name)) => Place::Variable("--secret-env", name.clone()),
             (None, None) => Place::Stdin,
         };
-        let secret = Secret::parse_unpublished(&place.read_line()?).map_err(Error::Secret)?;
+        let text = place.read_line()?;
+        let secret = Secret::parse_unguessable(&text).map_err(Error::Secret)?;
+        strength::check(&text).map_err(|problem| place.error(problem))?;
         // How long a signing key is accepted is the gate's to know.
         let rotation = |interval| Rotation::new(interval, u64::MAX, false).ok();
         let name = self.ring.as_deref().unwrap_or_default();

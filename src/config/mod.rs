@@ -266,7 +266,7 @@ impl RingConfig {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Ring>, NotReady> {
         let text = self.secret.value(environment)?;
-        let secret = Secret::parse_unpublished(&text)
+        let secret = Secret::parse_unguessable(&text)
             .map_err(|invalid| self.secret.not_ready(NotReadyCause::Secret(invalid)))?;
         Ok(Ring::new(&self.name, &secret, self.state, self.rotation))
     }

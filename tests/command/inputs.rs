@@ -58,6 +58,41 @@ fn an_environment_without_the_secret_is_an_error() {
 }
 
 #[test]
+fn a_secret_that_can_be_guessed_is_refused_before_anything_is_signed() {
+    const GUESSABLE: &str = "Company-Production-Secret-2026";
+    let gate = Gate::new();
+    let config = text(gate.dir.file("config.json"));
+    let file = gate.file("secret", GUESSABLE);
+    let says = "holds a secret that can be guessed: an estimate of 39 bits, and 80 are needed";
+    let by_name = ["mint", "--tenant", "a", "--lifetime", "1h", "--ring", "r"];
+    let by_name = |args: &[&str]| Vkey::new(&[&by_name, args].concat());
+    by_name(&["--secret-file", &file])
+        .refused(1, &format!("the file named by --secret-file {says}"));
+    by_name(&["--secret-file", "-"]).stdin(GUESSABLE).refused(1, says);
+    by_name(&["--secret-env", "A"]).env("A", GUESSABLE).refused(1, says);
+    let commands: [&[&str]; 4] = [
+        &["mint", "--tenant", "a", "--lifetime", "1h", "--config", &config],
+        &["config", "check", "--env", "--config", &config],
+        &["run", "--config", &config],
+        &["mcp", "--config", &config, "--key-env", "KEY", "--", "true"],
+    ];
+    for args in commands {
+        let vkey = |secret: &str| Vkey::new(args).env("MAIN", secret).env("PROVIDER", "x");
+        let vkey = |secret: &str| vkey(secret).env("KEY", "vk1.none");
+        let done = vkey(GUESSABLE).refused(1, &format!("environment variable MAIN {says}"));
+        assert!(done.err.contains("`vkey secret new` makes one"), "{}", done.err);
+        let code = if args[0] == "config" { 1 } else { 3 };
+        vkey("Passw0rd!Passw0rd!").refused(code, "MAIN: the secret can be guessed: it has fewer");
+        vkey("Abc123!@#Xyz789!@#").refused(code, "MAIN: the secret is a published sample");
+    }
+    // What is revoked lets nobody in, and need not be replaced first.
+    let revoked = r#"{"keyring":[{"name":"old","secret":"${OLD}","state":"revoked"},
+        {"name":"main","secret":"${MAIN}"}]}"#;
+    let check = Vkey::new(&["config", "check", "--env", "-"]).stdin(revoked);
+    check.env("OLD", GUESSABLE).env("MAIN", &gate.secret).ok();
+}
+
+#[test]
 #[cfg(unix)]
 fn variables_that_are_not_text_are_an_error() {
     use std::os::unix::ffi::OsStrExt as _;
