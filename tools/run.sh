@@ -17,10 +17,7 @@ done
 
 umask 077
 mkdir -p "$state"
-if [ ! -s "$state/main.secret" ]; then
-    "$vkey" secret new > "$state/main.secret.new"
-    mv "$state/main.secret.new" "$state/main.secret"
-fi
+[ -s "$state/main.secret" ] || "$vkey" secret new --out "$state/main.secret" --force
 VKEY_MAIN_SECRET=$(<"$state/main.secret")
 export VKEY_MAIN_SECRET
 tools/plugin-config.sh > "$state/config.json"

@@ -8,6 +8,7 @@ use crate::token::Unverified;
 use super::error::{Error, Exit};
 use super::input::KeyArgs;
 use super::output::Output;
+use super::private::OutArgs;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -16,6 +17,8 @@ pub(super) struct Args {
     caveat: Vec<String>,
     #[command(flatten)]
     key: KeyArgs,
+    #[command(flatten)]
+    out: OutArgs,
 }
 
 /// Runs `vkey attenuate`.
@@ -23,7 +26,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let caveats = read_caveats(&args.caveat)?;
     let key = args.key.read(out)?;
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
-    out.line(&narrowed)?;
+    args.out.write(&narrowed, out)?;
     Ok(Exit::Success)
 }
 

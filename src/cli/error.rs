@@ -14,6 +14,7 @@ use crate::vm::{StartError, Unusable};
 
 use super::gate::{ADMIN, Failure};
 use super::output::sentence;
+use super::private::CannotCreate;
 use super::strength::MIN_BITS;
 use super::tls::Unreadable;
 
@@ -41,6 +42,8 @@ pub(super) enum Error {
     AdminCleartext,
     /// The audit lines cannot be written.
     Audit(io::Error),
+    /// They would go to a file by a link.
+    AuditLink,
     /// A bound of the key format stops an attenuation.
     Attenuate(CannotAttenuate),
     /// Authorities for a connection that has no certificate.
@@ -53,6 +56,8 @@ pub(super) enum Error {
     Clock,
     /// The configuration is of the wrong form.
     Config(Invalid),
+    /// A file that is named like this cannot be created.
+    Create(&'static str, CannotCreate),
     /// A configuration of Envoy, or an answer of its admin interface, cannot be read.
     Document(Given, Unreadable),
     /// The system has no randomness.
@@ -200,7 +205,9 @@ impl Error {
             | Self::StdinTwice => Exit::Usage,
             Self::Admin(failure) | Self::Gate(failure) => failure.exit(),
             Self::Audit(_)
+            | Self::AuditLink
             | Self::Clock
+            | Self::Create(..)
             | Self::Entropy
             | Self::Module(_)
             | Self::NotReady(_)
@@ -231,6 +238,10 @@ impl fmt::Display for Error {
             Self::Audit(error) => {
                 write!(f, "the file named by --audit cannot be written: {error}; check the path")
             }
+            Self::AuditLink => f.write_str(
+                "the file named by --audit is a link, or has a second name, and could be any file; name \
+                 the file itself",
+            ),
             Self::CaForHttp => f.write_str("--ca is for an https URL; leave it out, or use https"),
             Self::Claims(invalid) => {
                 write!(f, "no key can say this: {invalid}; change the option of that name")
@@ -241,6 +252,7 @@ impl fmt::Display for Error {
             ),
             Self::Clock => f.write_str("the clock shows a time before 1970; set it, or use --now"),
             Self::Config(invalid) => write!(f, "the configuration is refused: {invalid}"),
+            Self::Create(what, problem) => write!(f, "{what} {problem}"),
             Self::Document(given, unreadable) => {
                 let check = given.check();
                 write!(f, "{given} is no configuration of Envoy: {unreadable}; {check}")

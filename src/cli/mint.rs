@@ -10,6 +10,7 @@ use crate::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 use super::attenuate::{attenuate, check_restriction, read_caveats};
 use super::error::{Error, Exit};
 use super::output::Output;
+use super::private::OutArgs;
 use super::ring::{Chosen, RingArgs};
 use super::{secret, time};
 
@@ -25,6 +26,8 @@ pub(super) struct Args {
     /// Mint as if it were this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
+    #[command(flatten)]
+    out: OutArgs,
 }
 
 /// What the key is to say.
@@ -68,12 +71,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let settings = config.as_ref().map(Config::settings);
     let notes = notes(&claims, settings, ring.end_of_life(now_secs));
     let key = mint(ring, &claims, &caveats, now_secs)?;
+    args.out.write(&key, out)?;
     let expires = time::rfc3339(claims.exp);
     out.note(format_args!("minted {}, expires {expires}", claims.jti));
     for note in notes {
         out.note(format_args!("note: {note}"));
     }
-    out.line(&key)?;
     Ok(Exit::Success)
 }
 

@@ -25,6 +25,8 @@ mod mcp;
 mod mint;
 mod misuse;
 mod output;
+mod private;
+mod process;
 mod report;
 mod ring;
 mod run;
@@ -100,6 +102,7 @@ pub fn main(module: Precompiled) -> ExitCode {
 }
 
 fn run(command: &Command, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
+    process::keep_private().map_err(Error::System)?;
     match command {
         Command::Secret(command) => secret::run(command, out),
         Command::Mint(args) => mint::run(args, out),

@@ -8,26 +8,32 @@ use crate::keyring::MIN_SECRET_BYTES;
 
 use super::error::{Error, Exit};
 use super::output::Output;
+use super::private::OutArgs;
 
 /// Bytes of a key's random id: 96 bits, so that keys minted anywhere do not meet.
 const ID_BYTES: usize = 12;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Print a fresh secret of 32 random bytes; put it where the proxy's environment comes from
-    New,
+    /// Make a fresh secret of 32 random bytes; put it where the proxy's environment comes from
+    New(OutArgs),
 }
 
 /// Runs `vkey secret`.
 pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     match command {
-        Command::New => {
-            let secret = random::<MIN_SECRET_BYTES>()?;
-            let text = Zeroizing::new(STANDARD.encode(secret.as_slice()));
-            out.line(format_args!("base64:{}", *text))?;
+        Command::New(args) => {
+            args.write(&*fresh()?, out)?;
             Ok(Exit::Success)
         }
     }
+}
+
+/// A secret that no ring has.
+pub(super) fn fresh() -> Result<Zeroizing<String>, Error> {
+    let secret = random::<MIN_SECRET_BYTES>()?;
+    let text = Zeroizing::new(STANDARD.encode(secret.as_slice()));
+    Ok(Zeroizing::new(format!("base64:{}", *text)))
 }
 
 /// A key's id that no other key has.

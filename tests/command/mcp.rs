@@ -258,6 +258,24 @@ fn audit_lines_go_to_a_file() {
 }
 
 #[test]
+fn audit_lines_are_not_written_through_a_link() {
+    let gate = Gate::new();
+    let key = gate.mint(&[]);
+    let target = gate.file("target", "kept\n");
+    let at = |name: &str| text(gate.dir.file(name));
+    std::os::unix::fs::symlink(&target, at("link")).expect("a link");
+    std::os::unix::fs::symlink(at("nothing"), at("dangling")).expect("a link");
+    fs::hard_link(&target, at("hard")).expect("a link");
+    for name in ["link", "dangling", "hard", "target"] {
+        command(&gate, &key, &["--audit", &at(name)]).refused(3, "--audit is a link");
+    }
+    assert_eq!(fs::read_to_string(&target).expect("a file"), "kept\n");
+    assert!(!gate.dir.file("nothing").exists());
+    fs::remove_file(at("hard")).expect("ours");
+    command(&gate, &key, &["--audit", &target]).ok();
+}
+
+#[test]
 fn the_server_sees_no_secrets_of_the_gate() {
     let gate = Gate::new();
     let key = gate.mint(&[]);

@@ -26,8 +26,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-#[cfg(target_os = "linux")]
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -84,7 +82,6 @@ pub(super) struct Args {
 
 /// Runs `vkey mcp`.
 pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
-    keep_environment_private().map_err(Error::System)?;
     let place = args.key.place();
     if matches!(place, Place::Stdin) || args.host.config == Path::new("-") {
         return Err(Error::StdinTaken);
@@ -170,17 +167,6 @@ fn hear_signals(events: Sender<Event>) -> io::Result<()> {
         }
     };
     thread::Builder::new().spawn(report).map(drop)
-}
-
-/// Keeps processes of the same user, as the server is one, from reading our environment and memory.
-#[cfg(target_os = "linux")]
-fn keep_environment_private() -> io::Result<()> {
-    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn keep_environment_private() -> io::Result<()> {
-    Ok(())
 }
 
 /// A lock that holds whatever another thread has come to.

@@ -1,11 +1,14 @@
 //! Where everything goes that is not the protocol: audit lines, the module's log, and notes.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Mutex;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 use crate::config::Level;
 
@@ -35,9 +38,7 @@ pub(super) struct Sink {
 impl Sink {
     /// Appends audit lines to a file, if there is one.
     pub(super) fn open(audit: Option<&Path>, least: Level) -> Result<Self, Error> {
-        // It tells who asks for what, and from where.
-        let open = |path| OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        let audit = audit.map(open).transpose().map_err(Error::Audit)?.map(Mutex::new);
+        let audit = audit.map(open_audit).transpose()?.map(Mutex::new);
         let (out, failure) = (Mutex::new(Output::standard()), Mutex::default());
         Ok(Self { audit, least, out, failure })
     }
@@ -74,4 +75,22 @@ impl Sink {
             lock(&self.failure).get_or_insert(error);
         }
     }
+}
+
+/// Opens the file for audit lines. Whoever can put a link in its place could have them appended to any
+/// file of ours.
+fn open_audit(path: &Path) -> Result<File, Error> {
+    let flags =
+        OFlags::APPEND | OFlags::CLOEXEC | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::WRONLY;
+    // The lines say who asks for what, and from where.
+    let file = open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| match errno {
+        Errno::LOOP => Error::AuditLink,
+        errno => Error::Audit(errno.into()),
+    })?;
+    let file = File::from(file);
+    let metadata = file.metadata().map_err(Error::Audit)?;
+    if metadata.is_file() && metadata.nlink() > 1 {
+        return Err(Error::AuditLink);
+    }
+    Ok(file)
 }
