@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::config::{Config, Dialect, KeySource, Level, RingConfig, RoleConfig};
 use crate::host::{MemoryHost, MemoryStore};
 use crate::vm::{Limits, Module, Precompiled, Setup, Worker};
 
 use super::error::Error;
-use super::input;
+use super::input::{self, Place};
 use super::output::{Output, sentence};
+use super::ring::read_secret;
 use super::strength;
 use super::time::{self, Clock};
 
@@ -18,8 +21,8 @@ use super::time::{self, Clock};
 #[derive(clap::Args)]
 pub(super) struct HostArgs {
     /// The plugin configuration; the module sees the environment variables that it names
-    #[arg(long, value_name = "FILE")]
-    pub(super) config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Whose rules the shared data follows; bare: there is none
     #[arg(long, value_name = "HOST", value_enum, default_value_t = Rules::Envoy)]
     host: Rules,
@@ -62,21 +65,37 @@ pub(super) enum LogLevel {
 }
 
 impl HostArgs {
+    /// Whether the configuration is to come from standard input.
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.config.as_deref() == Some(Path::new("-"))
+    }
+
     /// Loads the module that is built in, under the configuration. What would make it refuse every
-    /// request is an error here.
-    pub(super) fn load(&self, module: Precompiled) -> Result<EmbeddedHost, Error> {
+    /// request is an error here. A secret that is read from a place stands for that of the ring.
+    pub(super) fn load(
+        &self,
+        module: Precompiled,
+        secret: Option<&Place>,
+    ) -> Result<EmbeddedHost, Error> {
         // Standard input is for what the commands judge.
-        if self.config == Path::new("-") {
+        if self.reads_stdin() {
             return Err(Error::StdinTwice);
         }
-        let (configuration, RoleConfig::Gate(config)) = input::role_config(&self.config)? else {
+        // Only `mcp --setup` lets it be absent, and starts no module.
+        let path = self.config.as_deref().unwrap_or(Path::new(""));
+        let (configuration, RoleConfig::Gate(config)) = input::role_config(path)? else {
             return Err(Error::NoGate);
         };
+        let read = secret.map(|place| read_secret_of(config.rings(), place)).transpose()?;
+        let environment = |name: &str| match &read {
+            Some((variable, text)) if variable == name => Some(text.to_string()),
+            _ => input::environment(name),
+        };
         input::check_variables(config.variables())?;
-        strength::check_rings(config.rings(), input::environment)?;
+        strength::check_rings(config.rings(), environment)?;
         let limits = Limits { deadline: self.deadline, ..Limits::default() };
         let module = Module::load(module, limits).map_err(Error::Module)?;
-        self.host(module, configuration, *config, input::environment)
+        self.host(module, configuration, *config, environment)
     }
 
     /// Puts a loaded module under a configuration, of which `configuration` is the text.
@@ -139,6 +158,20 @@ impl EmbeddedHost {
         let value = scheme.map_or_else(|| key.to_owned(), |scheme| format!("{scheme} {key}"));
         (name.into(), value.into())
     }
+}
+
+/// Reads the secret of the rings, which must have the same one: the variable that it is for, and the text.
+fn read_secret_of(
+    rings: &[RingConfig],
+    place: &Place,
+) -> Result<(String, Zeroizing<String>), Error> {
+    let mut variables = rings.iter().map(RingConfig::variable);
+    let variable = variables.next().unwrap_or_default();
+    if variables.any(|other| other != variable) {
+        return Err(Error::SeveralSecrets);
+    }
+    let (text, _) = read_secret(place)?;
+    Ok((variable.to_owned(), text))
 }
 
 /// The audit line among what the module did about a request; the module writes one and nothing else that

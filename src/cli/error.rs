@@ -112,6 +112,12 @@ pub(super) enum Error {
     Secret(InvalidSecret),
     /// The minted key does not verify.
     SelfCheck(DenyReason),
+    /// There is something else where the directory of --setup should be.
+    SetupNoFolder,
+    /// What --setup prints cannot stand in JSON.
+    SetupNotText,
+    /// One secret is given for rings with several.
+    SeveralSecrets,
     /// What was answered as metrics cannot be read.
     Stats(Unreadable),
     /// Two inputs want standard input.
@@ -213,6 +219,7 @@ impl Error {
             | Self::NotReady(_)
             | Self::Output(_)
             | Self::ServerStuck(_)
+            | Self::SetupNoFolder
             | Self::Spawn(_)
             | Self::System(_)
             | Self::Input(_, InputProblem::Io(_) | InputProblem::NoFile(_) | InputProblem::Unset) => {
@@ -317,6 +324,17 @@ impl fmt::Display for Error {
                 f,
                 "the minted key does not verify ({reason}) and is not printed; report this"
             ),
+            Self::SetupNoFolder => f.write_str(
+                "what is named by --setup is no directory; name one, or one that can be made",
+            ),
+            Self::SetupNotText => f.write_str(
+                "the directory of --setup and the server's command must be UTF-8 text, to stand in JSON; \
+                 choose other names",
+            ),
+            Self::SeveralSecrets => f.write_str(
+                "--secret-file holds one secret, and the rings of the configuration name several \
+                 variables; set those instead",
+            ),
             Self::ServerStuck(timeout) => write!(
                 f,
                 "the server has read nothing for {timeout:?} and is ended; see what holds it, or give it \
@@ -328,7 +346,7 @@ impl fmt::Display for Error {
             ),
             Self::StdinTaken => f.write_str(
                 "standard input is where the messages come from; put the key into a variable \
-                 (--key-env) or a file (--key-file), and the configuration into a file",
+                 (--key-env) or a file (--key-file), and the configuration and the secret into files",
             ),
             Self::System(error) => write!(f, "the system denies what is needed: {error}; try again"),
             Self::StdinTwice => f.write_str(

@@ -100,12 +100,22 @@ impl ClaimsArgs {
             only: self.only.as_deref().map(read_only).transpose()?,
             meta: meta.transpose()?,
         };
-        Claims::parse(claims.to_json().to_string().as_bytes()).map_err(Error::Claims)
+        valid(&claims)
     }
 }
 
+/// The claims, as the gate will read them.
+pub(super) fn valid(claims: &Claims) -> Result<Claims, Error> {
+    Claims::parse(claims.to_json().to_string().as_bytes()).map_err(Error::Claims)
+}
+
 /// Signs, and makes sure of the key as the gate would before anyone sees it.
-fn mint(ring: Ring, claims: &Claims, caveats: &[Json], now_secs: u64) -> Result<String, Error> {
+pub(super) fn mint(
+    ring: Ring,
+    claims: &Claims,
+    caveats: &[Json],
+    now_secs: u64,
+) -> Result<String, Error> {
     let kid = ring.kid_at(now_secs).ok_or_else(|| Error::NoRing(Vec::new()))?;
     let text = claims.to_json().to_string();
     let key = token::mint(&ring.signing_key(&kid), &kid, text.as_bytes());

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
 use crate::config::{Config, RingConfig};
 use crate::keyring::{Ring, RingState, Rotation, Secret};
 use crate::token::is_ring_name;
@@ -70,9 +72,7 @@ impl RingArgs {
             (None, Some(name)) => Place::Variable("--secret-env", name.clone()),
             (None, None) => Place::Stdin,
         };
-        let text = place.read_line()?;
-        let secret = Secret::parse_unguessable(&text).map_err(Error::Secret)?;
-        strength::check(&text).map_err(|problem| place.error(problem))?;
+        let (_, secret) = read_secret(&place)?;
         // How long a signing key is accepted is the gate's to know.
         let rotation = |interval| Rotation::new(interval, u64::MAX, false).ok();
         let name = self.ring.as_deref().unwrap_or_default();
@@ -80,6 +80,14 @@ impl RingArgs {
         Ring::new(name, &secret, RingState::Active, rotation)
             .ok_or_else(|| Error::NoRing(Vec::new()))
     }
+}
+
+/// Reads the secret of a ring, and its text.
+pub(super) fn read_secret(place: &Place) -> Result<(Zeroizing<String>, Secret), Error> {
+    let text = place.read_line()?;
+    let secret = Secret::parse_unguessable(&text).map_err(Error::Secret)?;
+    strength::check(&text).map_err(|problem| place.error(problem))?;
+    Ok((text, secret))
 }
 
 fn ring_name(text: &str) -> Result<String, &'static str> {

@@ -3,6 +3,7 @@
 mod ends;
 mod limits;
 mod session;
+mod setup;
 
 use std::fs;
 

@@ -15,12 +15,13 @@ mod pulse;
 mod pumps;
 mod refusal;
 mod scan;
+mod setup;
 mod sink;
 
 use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -42,15 +43,22 @@ use child::Server;
 use ending::Session;
 use gate::{Gate, Head};
 use pulse::Pulse;
+use setup::SetupArgs;
 use sink::Sink;
 
 #[derive(clap::Args)]
 #[command(mut_arg("key_file", |arg| arg.help("Read the key from a file")))]
+#[command(mut_arg("config", |arg| arg.required(false).required_unless_present("setup")))]
 pub(super) struct Args {
     #[command(flatten)]
     host: HostArgs,
     #[command(flatten)]
     key: KeyArgs,
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// Read the ring's secret from a file, not from the variable that the configuration names
+    #[arg(long, value_name = "PATH")]
+    secret_file: Option<PathBuf>,
     /// The path that the module sees
     #[arg(long, value_name = "PATH", default_value = "/mcp", value_parser = path)]
     path: String,
@@ -82,12 +90,16 @@ pub(super) struct Args {
 
 /// Runs `vkey mcp`.
 pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
-    let place = args.key.place();
-    if matches!(place, Place::Stdin) || args.host.config == Path::new("-") {
+    if let Some(folder) = args.setup.folder() {
+        return args.setup.run(folder, &args.command, out);
+    }
+    let (place, secret) = (args.key.place(), args.secret_place());
+    let on_stdin = |place: Option<&Place>| matches!(place, Some(Place::Stdin));
+    if on_stdin(Some(&place)) || on_stdin(secret.as_ref()) || args.host.reads_stdin() {
         return Err(Error::StdinTaken);
     }
     let key = args.key.read(out)?;
-    let host = args.host.load(module)?;
+    let host = args.host.load(module, secret.as_ref())?;
     let key_variable = match place {
         Place::Variable(_, name) => Some(name),
         _ => None,
@@ -113,6 +125,10 @@ pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<
 }
 
 impl Args {
+    fn secret_place(&self) -> Option<Place> {
+        self.secret_file.as_deref().map(|path| Place::file("--secret-file", path))
+    }
+
     /// What every message has as a request (MCP, "Streamable HTTP": "Sending Messages to the Server").
     fn head(&self, host: &EmbeddedHost, key: &Zeroizing<String>) -> Head {
         let fixed = [

@@ -50,7 +50,7 @@ type Judged = Result<Verdict, Error>;
 /// Runs `vkey run`.
 pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
     let starting = Stopwatch::start();
-    let host = Arc::new(args.host.load(module)?);
+    let host = Arc::new(args.host.load(module, None)?);
     let mut workers = (0..args.workers).map(|_| host.worker()).collect::<Result<Vec<_>, _>>()?;
     let log = workers.first_mut().map(Worker::take_log).unwrap_or_default();
     let least = args.log_level.into();

@@ -1,0 +1,191 @@
+//! `vkey mcp --setup`: a ring, an audience and a key for one MCP server alone.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{self, Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::claims::Claims;
+use crate::config::{Config, RingConfig};
+use crate::json::Json;
+
+use super::super::error::{Error, Exit};
+use super::super::output::{Output, pretty};
+use super::super::private::{CannotCreate, check, create};
+use super::super::{mint, secret, time};
+
+/// The ring, and the variable that the configuration names for its secret.
+const RING: &str = "mcp";
+const VARIABLE: &str = "VKEY_MCP_SECRET";
+
+/// The files.
+const CONFIG: &str = "config.json";
+const SECRET: &str = "secret";
+const KEY: &str = "key";
+const AUDIT: &str = "audit.log";
+
+#[derive(clap::Args)]
+pub(super) struct SetupArgs {
+    /// Start nothing: make a configuration with a ring and an audience of its own, the ring's secret
+    /// and a key in this directory, and print the entry for the client's configuration
+    #[arg(long, value_name = "DIR")]
+    #[arg(conflicts_with_all = ["config", "secret_file", "key_file", "key_env", "audit"])]
+    setup: Option<PathBuf>,
+    /// With --setup: the tenant of the key
+    #[arg(long, value_name = "NAME", default_value = "local", requires = "setup")]
+    tenant: String,
+    /// With --setup: how long the key is valid, as 1h or 30d
+    #[arg(long, value_name = "DURATION", default_value = "30d", requires = "setup")]
+    #[arg(value_parser = time::parse_duration)]
+    lifetime: u64,
+    /// With --setup: replace the files of an earlier one
+    #[arg(long, requires = "setup")]
+    force: bool,
+}
+
+/// What is made.
+struct Made {
+    config: Json,
+    secret: Zeroizing<String>,
+    key: Zeroizing<String>,
+    claims: Claims,
+}
+
+impl SetupArgs {
+    /// The directory, where it is to be set up.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.setup.as_deref()
+    }
+
+    /// Makes the files, and shows how a client starts the server by them.
+    pub(super) fn run(
+        &self,
+        folder: &Path,
+        command: &[OsString],
+        out: &mut Output,
+    ) -> Result<Exit, Error> {
+        let folder = path::absolute(folder).map_err(|error| cannot_create(error.into()))?;
+        let entry = entry(&folder, command).ok_or(Error::SetupNotText)?;
+        let made = self.make()?;
+        self.write(&folder, &made)?;
+        let expires = time::rfc3339(made.claims.exp);
+        out.note(format_args!("minted {}, expires {expires}", made.claims.jti));
+        out.note(format_args!(
+            "whoever can read the file {SECRET} can mint keys for this server, and for nothing else: keep \
+             it from those that a key is to limit"
+        ));
+        out.text(format_args!("{}\n", pretty(&entry)))?;
+        Ok(Exit::Success)
+    }
+
+    fn make(&self) -> Result<Made, Error> {
+        let now_secs = time::now(None)?;
+        let exp = now_secs.saturating_add(self.lifetime);
+        if exp > time::LAST {
+            return Err(Error::Lifetime);
+        }
+        let id = secret::random_id()?;
+        let audience = format!("{RING}-{}", id.trim_start_matches("k_"));
+        let config = config(&audience);
+        let secret = secret::fresh()?;
+        let parsed = Config::parse(config.to_string().as_bytes()).map_err(Error::Config)?;
+        let environment = |_: &str| Some(secret.to_string());
+        let ring = parsed.rings().first().map(|ring| RingConfig::compile(ring, environment));
+        let ring = ring.transpose().map_err(Error::NotReady)?.flatten();
+        let ring = ring.ok_or_else(|| Error::NoRing(Vec::new()))?;
+        let claims = mint::valid(&Claims {
+            jti: secret::random_id()?,
+            tenant: self.tenant.clone(),
+            sub: None,
+            tier: None,
+            iat: now_secs,
+            exp,
+            nbf: None,
+            aud: Some(vec![audience]),
+            only: None,
+            meta: None,
+        })?;
+        let key = Zeroizing::new(mint::mint(ring, &claims, &[], now_secs)?);
+        Ok(Made { config, secret, key, claims })
+    }
+
+    /// Writes all of the files or none.
+    fn write(&self, folder: &Path, made: &Made) -> Result<(), Error> {
+        let config = pretty(&made.config);
+        let files = [(CONFIG, config.as_str()), (SECRET, &made.secret), (KEY, &made.key)];
+        let is_new = make_folder(folder)?;
+        let mut created = Vec::new();
+        let written =
+            files.iter().try_for_each(|(name, _)| self.check(folder, name)).and_then(|()| {
+                files.iter().try_for_each(|(name, content)| {
+                    let content = Zeroizing::new(format!("{content}\n"));
+                    create(&folder.join(name), content.as_bytes(), self.force)?;
+                    created.push(folder.join(name));
+                    Ok(())
+                })
+            });
+        written.map_err(|problem| {
+            if !self.force {
+                created.iter().for_each(|path| _ = fs::remove_file(path));
+            }
+            if is_new {
+                _ = fs::remove_dir(folder);
+            }
+            cannot_create(problem)
+        })
+    }
+
+    fn check(&self, folder: &Path, name: &str) -> Result<(), CannotCreate> {
+        check(&folder.join(name), self.force)
+    }
+}
+
+/// Makes the directory; `false` when it is there.
+fn make_folder(folder: &Path) -> Result<bool, Error> {
+    match fs::symlink_metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(false),
+        Ok(_) => Err(Error::SetupNoFolder),
+        Err(_) => {
+            let made = DirBuilder::new().mode(0o700).create(folder);
+            made.map(|()| true).map_err(|error| cannot_create(error.into()))
+        }
+    }
+}
+
+fn cannot_create(problem: CannotCreate) -> Error {
+    Error::Create("a file that --setup makes in its directory", problem)
+}
+
+/// A configuration that takes keys for one server: those of one ring, for one audience.
+fn config(audience: &str) -> Json {
+    let only = Json::object([
+        ("methods", Json::Array(vec!["POST".into()])),
+        ("paths", Json::Array(vec!["/mcp".into()])),
+    ]);
+    let ring = [("name", RING.into()), ("secret", format!("${{{VARIABLE}}}").as_str().into())];
+    Json::object([
+        ("keyring", Json::Array(vec![Json::object(ring)])),
+        ("audience", audience.into()),
+        ("tiers", Json::object([("default", Json::object([("only", only)]))])),
+    ])
+}
+
+/// The entry for the client's configuration; `None` where a path or a word is not text.
+fn entry(folder: &Path, command: &[OsString]) -> Option<Json> {
+    let file = |name: &str| folder.join(name).to_str().map(Json::from);
+    let mut args = vec![Json::from("mcp")];
+    let options =
+        [("--config", CONFIG), ("--secret-file", SECRET), ("--key-file", KEY), ("--audit", AUDIT)];
+    for (option, name) in options {
+        args.extend([option.into(), file(name)?]);
+    }
+    args.push("--".into());
+    for word in command {
+        args.push(word.to_str()?.into());
+    }
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or(RING);
+    let server = Json::object([("command", "vkey".into()), ("args", Json::Array(args))]);
+    Some(Json::object([("mcpServers", Json::object([(name, server)]))]))
+}
