@@ -124,7 +124,7 @@ pub fn query_keys(target: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Brings an authority to canonical form: lower-cased, without port and trailing dot. `None` for
-/// what is no host name or address, user information and impossible ports included.
+/// what is no host name or address, user information, empty labels and impossible ports included.
 pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let authority = std::str::from_utf8(authority).ok()?;
     if is_canonical_name(authority.as_bytes()) {
@@ -139,7 +139,7 @@ pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let literal = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']');
     let allowed =
         if host.starts_with('[') { host.bytes().all(literal) } else { host.bytes().all(name) };
-    if host.is_empty() || !allowed {
+    if host.is_empty() || !allowed || has_empty_label(host.as_bytes()) {
         return None;
     }
     let lower = host.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -157,7 +157,14 @@ pub fn exact_host(authority: &[u8]) -> Option<&str> {
 /// Whether nothing about a name has to be changed, as about nearly every one.
 fn is_canonical_name(host: &[u8]) -> bool {
     let plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
-    host.last().is_some_and(|last| *last != b'.') && host.iter().all(plain)
+    host.last().is_some_and(|last| *last != b'.')
+        && host.iter().all(plain)
+        && !has_empty_label(host)
+}
+
+/// Whether a dot stands first, or after another one.
+fn has_empty_label(host: &[u8]) -> bool {
+    host.first() == Some(&b'.') || host.array_windows().any(|pair| *pair == *b"..")
 }
 
 /// `None` when what follows the host is not a port.
@@ -290,7 +297,7 @@ mod tests {
         for wrong in [
             "", ".", ":443", "a@b", "a:b", "a:443:443", "[::1]x", "a b", "é", "a/b", "a%41",
             "[::1", "[", "a]", "a..", "a:", "a.:", "[::1]:", "a:0", "a:65536", "a:99999",
-            "a:000080", "a:+80",
+            "a:000080", "a:+80", ".a", "a..b", "A..b", "a..b:443",
         ] {
             assert_eq!(host(wrong), None, "{wrong}");
         }

@@ -9,7 +9,7 @@ use std::fmt;
 use crate::access::{Access, McpCall, without_final_slash};
 use crate::cidr::Cidr;
 use crate::decision::DenyReason;
-use crate::glob::Glob;
+use crate::glob::Globs;
 use crate::json::{Integers, Invalid, Json, Node};
 use crate::limit::Limits;
 use crate::mac::is_sha256_hex;
@@ -21,8 +21,8 @@ pub struct Restriction {
     exp: Option<u64>,
     methods: Option<Box<[String]>>,
     hosts: Option<Box<[HostPattern]>>,
-    paths: Option<Box<[Glob]>>,
-    models: Option<Box<[Glob]>>,
+    paths: Option<Globs>,
+    models: Option<Globs>,
     mcp: Option<Box<McpRestriction>>,
     sources: Option<Box<[Cidr]>>,
     client_cert: Option<Box<[String]>>,
@@ -55,11 +55,19 @@ pub enum HostPattern {
 /// What MCP calls a key may make.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct McpRestriction {
-    methods: Option<Box<[Glob]>>,
-    servers: Option<Box<[Glob]>>,
-    tools: Option<Box<[Glob]>>,
-    resources: Option<Box<[Glob]>>,
-    prompts: Option<Box<[Glob]>>,
+    methods: Option<Globs>,
+    servers: Option<Globs>,
+    tools: Option<Globs>,
+    resources: Option<Globs>,
+    prompts: Option<Globs>,
+}
+
+/// How many steps globs take for each byte of what they are matched against: see [`Globs::words`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GlobWords {
+    paths: usize,
+    models: usize,
+    mcp: usize,
 }
 
 const MEMBERS: [&str; 12] = [
@@ -76,6 +84,10 @@ const FLAT_MEMBERS: [&str; 9] =
     ["nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert"];
 
 const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
+
+/// The most steps that the globs of a key may take for one request, those of its claims and of all its
+/// caveats together: see [`GlobWords::steps`]. More would make refusing a request dearer than serving one.
+pub const MAX_GLOB_STEPS: usize = 4096;
 
 /// About what a text in a list takes in memory.
 const TEXT_BYTES: usize = 128;
@@ -165,19 +177,21 @@ impl Restriction {
         self.methods.is_some() || self.paths.is_some() || self.hosts.is_some() || inside()
     }
 
+    /// How many steps its globs take, those of its alternatives included.
+    pub fn glob_words(&self) -> GlobWords {
+        let words = |globs: &Option<Globs>| globs.as_ref().map_or(0, Globs::words);
+        let mcp = self.mcp.as_ref().map_or(0, |mcp| mcp.globs().map(words).iter().sum());
+        let own = GlobWords { paths: words(&self.paths), models: words(&self.models), mcp };
+        self.any_of.iter().flatten().map(Self::glob_words).fold(own, GlobWords::plus)
+    }
+
     /// About how many bytes the restriction takes in memory.
     pub(crate) fn footprint(&self) -> usize {
         fn items<T>(list: &Option<Box<[T]>>) -> usize {
             list.as_ref().map_or(0, |list| list.len())
         }
-        let globs =
-            |list: &Option<Box<[Glob]>>| list.iter().flatten().map(Glob::footprint).sum::<usize>();
-        let mcp = self.mcp.as_ref().map_or(0, |mcp| {
-            [&mcp.methods, &mcp.servers, &mcp.tools, &mcp.resources, &mcp.prompts]
-                .map(globs)
-                .iter()
-                .sum()
-        });
+        let globs = |globs: &Option<Globs>| globs.as_ref().map_or(0, Globs::footprint);
+        let mcp = self.mcp.as_ref().map_or(0, |mcp| mcp.globs().map(globs).iter().sum());
         let texts = items(&self.methods) + items(&self.hosts) + items(&self.client_cert);
         let alternatives = self.any_of.iter().flatten().map(Self::footprint).sum::<usize>();
         size_of::<Self>()
@@ -194,7 +208,7 @@ impl Restriction {
     /// any other, in a configuration a mistake.
     pub fn has_unmatchable_path(&self) -> bool {
         let inside = || self.any_of.iter().flatten().any(Self::has_unmatchable_path);
-        self.paths.iter().flatten().any(|glob| !glob.can_match_path()) || inside()
+        self.paths.as_ref().is_some_and(|globs| !globs.all_match_some_path()) || inside()
     }
 
     fn prohibits_source(&self, access: &Access<'_>) -> Option<DenyReason> {
@@ -215,14 +229,17 @@ impl Restriction {
         } else if none_holds(&self.hosts, host) {
             Some(DenyReason::Host)
         } else {
-            none_holds(&self.paths, |glob| glob.matches(path)).then_some(DenyReason::Path)
+            self.paths
+                .as_ref()
+                .is_some_and(|globs| !globs.matches(path))
+                .then_some(DenyReason::Path)
         }
     }
 
     fn prohibits_call(&self, access: &Access<'_>) -> Option<DenyReason> {
-        let model = |glob: &Glob| access.model.is_some_and(|model| glob.matches(model));
+        let model = |globs: &Globs| access.model.is_some_and(|model| globs.matches(model));
         let holds = |mcp: &McpRestriction| access.mcp.is_some_and(|call| mcp.holds(&call));
-        if none_holds(&self.models, model) {
+        if self.models.as_ref().is_some_and(|globs| !model(globs)) {
             return Some(DenyReason::Model);
         }
         self.mcp.as_ref().is_some_and(|mcp| !holds(mcp)).then_some(DenyReason::McpCall)
@@ -246,7 +263,7 @@ impl Restriction {
             exp: members.read("exp", Node::integer)?,
             methods: members.read("methods", |list| list.list(text))?,
             hosts: members.read("hosts", |list| list.list(HostPattern::read))?,
-            paths: members.read("paths", |list| list.list(path))?,
+            paths: members.read("paths", paths)?,
             models: members.read("models", names)?,
             mcp: members.read("mcp", |node| McpRestriction::read(node).map(Box::new))?,
             sources: members.read("sources", |list| list.list(cidr))?,
@@ -287,9 +304,9 @@ impl HostPattern {
     pub fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exact(name) => host == name,
+            // A canonical host has no empty label.
             Self::Suffix(suffix) => {
-                let labels = host.strip_suffix(suffix.as_str());
-                labels.is_some_and(|labels| labels.split('.').all(|label| !label.is_empty()))
+                host.strip_suffix(suffix.as_str()).is_some_and(|labels| !labels.is_empty())
             }
         }
     }
@@ -309,6 +326,10 @@ impl McpRestriction {
         })
     }
 
+    fn globs(&self) -> [&Option<Globs>; 5] {
+        [&self.methods, &self.servers, &self.tools, &self.resources, &self.prompts]
+    }
+
     /// `tools`, `resources` and `prompts` judge the calls that name one; other methods are judged by
     /// `methods` and `servers` alone.
     fn holds(&self, call: &McpCall<'_>) -> bool {
@@ -318,12 +339,39 @@ impl McpRestriction {
             "prompts/get" => &self.prompts,
             _ => &None,
         };
-        let matches = |globs, text: Option<&str>| {
-            !none_holds(globs, |glob: &Glob| text.is_some_and(|text| glob.matches(text)))
+        let matches = |globs: &Option<Globs>, text: Option<&str>| {
+            globs.as_ref().is_none_or(|globs| text.is_some_and(|text| globs.matches(text)))
         };
         matches(&self.methods, Some(call.method))
             && matches(&self.servers, call.server)
             && matches(named, call.name)
+    }
+}
+
+// === impl GlobWords ===
+
+impl GlobWords {
+    /// Those of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            paths: self.paths + other.paths,
+            models: self.models + other.models,
+            mcp: self.mcp + other.mcp,
+        }
+    }
+
+    /// The most steps for one access.
+    pub fn steps(&self, access: &Access<'_>) -> usize {
+        let len = |text: Option<&str>| text.map_or(0, str::len);
+        let mcp = access
+            .mcp
+            .as_ref()
+            .map_or(0, |call| call.method.len().max(len(call.server)).max(len(call.name)));
+        let steps = |words: usize, bytes: usize| words.saturating_mul(bytes);
+        steps(self.paths, access.path.as_str().len())
+            .saturating_add(steps(self.models, len(access.model)))
+            .saturating_add(steps(self.mcp, mcp))
     }
 }
 
@@ -347,12 +395,20 @@ fn text(node: &Node<'_>) -> Result<String, Invalid> {
     node.string().map(str::to_owned)
 }
 
-fn path(node: &Node<'_>) -> Result<Glob, Invalid> {
-    node.string().map(|text| Glob::path(without_final_slash(text)))
+fn paths(node: &Node<'_>) -> Result<Globs, Invalid> {
+    globs(node, |patterns| {
+        let patterns: Vec<&str> = patterns.iter().map(|path| without_final_slash(path)).collect();
+        Globs::paths(&patterns)
+    })
 }
 
-fn names(node: &Node<'_>) -> Result<Box<[Glob]>, Invalid> {
-    node.list(|item| Ok(Glob::name(item.string()?)))
+fn names(node: &Node<'_>) -> Result<Globs, Invalid> {
+    globs(node, Globs::names)
+}
+
+fn globs(node: &Node<'_>, compile: fn(&[&str]) -> Globs) -> Result<Globs, Invalid> {
+    let patterns: Vec<&str> = node.items()?.map(|item| item.string()).collect::<Result<_, _>>()?;
+    Ok(compile(&patterns))
 }
 
 /// Reads a network.

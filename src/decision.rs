@@ -108,7 +108,7 @@ deny_reasons! {
     KeyRetired "key_retired" Unauthenticated "the key's signing key has aged out",
     KeyRevoked "key_revoked" Unauthenticated "the key, its tenant or its ring is revoked",
     KeyAudience "key_audience" Unauthenticated "the key is for another audience",
-    CaveatUnsupported "caveat_unsupported" Unauthenticated "the key carries a restriction that is not understood",
+    CaveatUnsupported "caveat_unsupported" Unauthenticated "the key carries a restriction that is not understood, or costs too much to judge",
     TierUnknown "tier_unknown" Forbidden "the key's tier or tenant is not configured here",
     Source "source" Forbidden "the key may not be used from this address",
     Method "method" Forbidden "the key may not use this method",

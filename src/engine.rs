@@ -44,6 +44,8 @@ pub enum Rule {
     Membership,
     /// The plan's rules about client addresses.
     Address,
+    /// The bound on what the globs of a key cost.
+    Globs,
     /// A restriction.
     Restriction(Origin),
 }
@@ -298,11 +300,13 @@ impl Engine {
     ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
         let membership = once_with(|| (Rule::Membership, self.judge_membership(key)));
         let address = once_with(|| (Rule::Address, self.judge_address(access.source)));
+        let too_dear = (Rule::Globs, Err(DenyReason::CaveatUnsupported));
+        let globs = once_with(move || key.exceeds_glob_steps(access).then_some(too_dear)).flatten();
         let restrictions = self.restrictions(key).map(move |(origin, restriction)| {
             let verdict = prohibits(restriction, access).map_or(Ok(()), Err);
             (Rule::Restriction(origin), verdict)
         });
-        membership.chain(address).chain(restrictions)
+        membership.chain(address).chain(globs).chain(restrictions)
     }
 
     fn judge_membership(&self, key: &Key) -> Result<(), DenyReason> {
@@ -330,7 +334,11 @@ impl fmt::Display for Rule {
         match self {
             Self::Membership => f.write_str("membership"),
             Self::Address => f.write_str("address"),
+            Self::Globs => f.write_str("globs"),
             Self::Restriction(origin) => origin.fmt(f),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,157 +1,339 @@
 //! Globs of restrictions: `*` inside one segment and `**` across segments of a path, `*` over any
 //! characters of a name.
+//!
+//! Keys come with patterns of their own, so the work has a bound that a caller can check beforehand. A
+//! pattern with one star or none is compared at its two ends. All other patterns of a list form one
+//! automaton, whose states are "this many literals of this pattern are matched", one bit each. Every
+//! byte of a text moves 64 of them at once: that is a step, and [`Globs::words`] says how many of them a
+//! byte takes.
 
-/// A compiled glob: literals, and between them the places where a star may take more.
-///
-/// It is matched as an automaton whose states are "this many literals are matched", one bit each, all
-/// of them moved at once for every byte of the text. So the work is bounded by
-/// `text × (literals / 64 + 1)` steps, whatever the pattern: keys come with patterns of their own.
+use std::cell::LazyCell;
+
+/// A list of globs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob {
-    literals: Box<[u8]>,
-    /// States that may take any byte.
-    across: Box<[u64]>,
-    /// States that may take any byte but `/`.
-    within: Box<[u64]>,
-    /// How many literals stand before the first star, where there is one.
-    prefix_len: Option<usize>,
+pub struct Globs {
+    exact: Box<[Box<[u8]>]>,
+    single_stars: Box<[SingleStar]>,
+    automaton: Option<Box<Automaton>>,
+    all_match_some_path: bool,
+}
+
+/// A pattern with one star.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SingleStar {
+    prefix: Box<[u8]>,
+    suffix: Box<[u8]>,
+    star: Star,
+}
+
+/// What a star stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Star {
+    /// Any bytes.
+    Across,
+    /// Any bytes but `/`.
+    Within,
+}
+
+/// The patterns with several stars, one after the other. Each has a state more than it has literals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Automaton {
+    words: Box<[Word]>,
+    /// The bytes that occur as literals.
+    bytes: Box<[u8]>,
+    /// The states that a byte moves on, a word each: nothing for bytes that do not occur, then those of
+    /// each of `bytes`.
+    masks: Box<[u64]>,
+}
+
+/// Sets of 64 states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Word {
+    /// Those in which nothing of a pattern is matched yet.
+    start: u64,
+    /// Those in which all of a pattern is matched.
+    accept: u64,
+    /// Those that may take any byte.
+    across: u64,
+    /// Those that may take any byte but `/`.
+    within: u64,
 }
 
 const WORD_BITS: usize = 64;
 
-impl Glob {
-    /// A glob over names (models, tools): `*` stands for any characters, none included.
-    pub fn name(pattern: &str) -> Self {
-        Self::compile(pattern.as_bytes(), |_| true)
+/// For each byte the number of its masks: 0 where it does not occur.
+struct Classes([u8; 256]);
+
+// === impl Globs ===
+
+impl Globs {
+    /// Globs over canonical paths: `*` stands for any characters but `/`, `**` for any characters. So
+    /// `/v1/**` matches what lies below `/v1/`, and not `/v1` itself.
+    pub fn paths(patterns: &[&str]) -> Self {
+        Self::compile(patterns, |stars| if stars > 1 { Star::Across } else { Star::Within })
     }
 
-    /// A glob over canonical paths: `*` stands for any characters but `/`, `**` for any characters.
-    /// So `/v1/**` matches what lies below `/v1/`, and not `/v1` itself.
-    pub fn path(pattern: &str) -> Self {
-        Self::compile(pattern.as_bytes(), |stars| stars > 1)
+    /// Globs over names (models, tools): `*` stands for any characters, none included.
+    pub fn names(patterns: &[&str]) -> Self {
+        Self::compile(patterns, |_| Star::Across)
     }
 
-    /// Whether there is a path, which starts with `/`, that could match.
-    pub fn can_match_path(&self) -> bool {
-        self.literals.first() == Some(&b'/')
-            || self.across.first().is_some_and(|word| word & 1 == 1)
-    }
-
-    /// How many bytes the glob takes in memory.
-    pub(crate) fn footprint(&self) -> usize {
-        size_of::<Self>() + self.literals.len() + 2 * size_of_val(&*self.across)
-    }
-
-    /// Whether the whole of `text` matches.
+    /// Whether the whole of `text` matches one of the globs.
     pub fn matches(&self, text: &str) -> bool {
         let text = text.as_bytes();
-        let Some(prefix_len) = self.prefix_len else {
-            return text == &*self.literals;
+        let slashes = LazyCell::new(|| {
+            work::spend(text.len());
+            count_slashes(text)
+        });
+        self.exact.iter().any(|exact| **exact == *text)
+            || self.single_stars.iter().any(|glob| glob.matches(text, &slashes))
+            || self.automaton.as_ref().is_some_and(|automaton| automaton.matches(text))
+    }
+
+    /// The most steps that a byte of a text takes.
+    pub fn words(&self) -> usize {
+        let within = self.single_stars.iter().any(|glob| glob.star == Star::Within);
+        let words = self.automaton.as_ref().map_or(0, |automaton| automaton.words.len());
+        // Counting the slashes of the text, once for all globs, is one step for each byte.
+        words.max(within.into())
+    }
+
+    /// Whether each glob has a path, which starts with `/`, that it matches.
+    pub fn all_match_some_path(&self) -> bool {
+        self.all_match_some_path
+    }
+
+    /// How many bytes the globs take in memory.
+    pub(crate) fn footprint(&self) -> usize {
+        let single_stars = self.single_stars.iter();
+        let single_stars = single_stars.map(|glob| glob.prefix.len() + glob.suffix.len());
+        size_of_val(&*self.exact)
+            + self.exact.iter().map(|exact| exact.len()).sum::<usize>()
+            + size_of_val(&*self.single_stars)
+            + single_stars.sum::<usize>()
+            + self.automaton.as_ref().map_or(0, |automaton| automaton.footprint())
+    }
+
+    fn compile(patterns: &[&str], star: impl Fn(usize) -> Star) -> Self {
+        let (mut exact, mut single_stars, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for pattern in patterns {
+            let pattern = pattern.as_bytes();
+            match split_at_star(pattern) {
+                None => exact.push(pattern.into()),
+                Some((prefix, stars, suffix)) if stars.iter().all(|byte| *byte == b'*') => {
+                    let (prefix, suffix) = (prefix.into(), suffix.into());
+                    single_stars.push(SingleStar { prefix, suffix, star: star(stars.len()) });
+                }
+                Some(_) => others.push(pattern),
+            }
+        }
+        let can_match = |pattern: &&str| {
+            pattern.trim_start_matches('*').starts_with('/') || pattern.starts_with("**")
         };
-        // Nearly every glob has its one star at the end.
-        let rest = self.literals.get(..prefix_len).and_then(|prefix| text.strip_prefix(prefix));
-        match (rest, &*self.across, &*self.within) {
-            (None, ..) => false,
-            (Some(rest), ..) if prefix_len == self.literals.len() => {
-                is_set(&self.across, prefix_len) || !rest.contains(&b'/')
-            }
-            (Some(rest), [across], [within]) => {
-                self.matches_in_one_word(prefix_len, rest, *across, *within)
-            }
-            (Some(rest), ..) => self.matches_in_words(prefix_len, rest),
+        Self {
+            exact: exact.into(),
+            single_stars: single_stars.into(),
+            automaton: (!others.is_empty()).then(|| Box::new(Automaton::compile(&others, star))),
+            all_match_some_path: patterns.iter().all(can_match),
         }
     }
+}
 
-    /// The automaton of few literals: it takes no memory, and finding a byte among them takes no time.
-    fn matches_in_one_word(&self, state: usize, text: &[u8], across: u64, within: u64) -> bool {
-        let mut states = 1 << state;
-        for byte in text {
-            let bit = |literal: &u8| u64::from(literal == byte);
-            let mask = self.literals.iter().rev().fold(0, |mask, literal| mask << 1 | bit(literal));
-            let stay = if *byte == b'/' { across } else { within };
-            states = (states & mask) << 1 | (states & stay);
-            if states == 0 {
-                return false;
+// === impl SingleStar ===
+
+impl SingleStar {
+    /// `slashes`: how many the text has.
+    fn matches(&self, text: &[u8], slashes: &LazyCell<usize, impl FnOnce() -> usize>) -> bool {
+        let rest = text.strip_prefix(&*self.prefix);
+        if rest.and_then(|rest| rest.strip_suffix(&*self.suffix)).is_none() {
+            return false;
+        }
+        // Where the ends have all slashes of the text, the star has none. Looking for one between them
+        // would take as long for each glob as counting takes for all.
+        self.star == Star::Across
+            || count_slashes(&self.prefix) + count_slashes(&self.suffix) == **slashes
+    }
+}
+
+// === impl Automaton ===
+
+impl Automaton {
+    fn compile(patterns: &[&[u8]], star: impl Fn(usize) -> Star) -> Self {
+        let literals = || patterns.iter().copied().flatten().copied().filter(|b| *b != b'*');
+        let words = (literals().count() + patterns.len()).div_ceil(WORD_BITS);
+        let (mut bytes, mut classes) = (Vec::new(), Classes::default());
+        for byte in literals() {
+            if classes.of(byte) == 0 {
+                bytes.push(byte);
+                classes.set(byte, bytes.len());
             }
         }
-        is_set(&[states], self.literals.len())
-    }
-
-    fn matches_in_words(&self, state: usize, text: &[u8]) -> bool {
-        let words = self.across.len();
-        let mut states = vec![0; words];
-        set(&mut states, state);
-        let mut masks = Masks::default();
-        for byte in text {
-            let stay = if *byte == b'/' { &self.across } else { &self.within };
-            let mut carry = 0;
-            let mut alive = 0;
-            let mask = masks.of(*byte, &self.literals, words);
-            for ((state, mask), stay) in states.iter_mut().zip(mask).zip(stay) {
-                let moved = *state & mask;
-                *state = (moved << 1) | carry | (*state & stay);
-                carry = moved >> (WORD_BITS - 1);
-                alive |= *state;
-            }
-            if alive == 0 {
-                return false;
-            }
-        }
-        is_set(&states, self.literals.len())
-    }
-
-    fn compile(pattern: &[u8], is_across: impl Fn(usize) -> bool) -> Self {
-        let literals: Box<[u8]> = pattern.iter().copied().filter(|byte| *byte != b'*').collect();
-        let words = literals.len() / WORD_BITS + 1;
-        let (mut across, mut within) = (vec![0; words], vec![0; words]);
+        let mut automaton = Self {
+            words: vec![Word::default(); words].into(),
+            masks: vec![0; (bytes.len() + 1) * words].into(),
+            bytes: bytes.into(),
+        };
         let mut state = 0;
-        let mut prefix_len = None;
+        for pattern in patterns {
+            state = automaton.add(pattern, state, &classes, &star);
+        }
+        automaton
+    }
+
+    /// Adds a pattern whose first state this is. Returns the first state after it.
+    fn add(
+        &mut self,
+        pattern: &[u8],
+        first: usize,
+        classes: &Classes,
+        star: impl Fn(usize) -> Star,
+    ) -> usize {
+        let mut state = first;
+        self.set(state, |word| &mut word.start);
         for run in pattern.chunk_by(|a, b| (*a == b'*') == (*b == b'*')) {
-            if run.first() != Some(&b'*') {
-                state += run.len();
+            if run.first() == Some(&b'*') {
+                // What may take any byte may take any byte but one.
+                self.set(state, |word| &mut word.within);
+                if star(run.len()) == Star::Across {
+                    self.set(state, |word| &mut word.across);
+                }
                 continue;
             }
-            prefix_len.get_or_insert(state);
-            // What may take any byte may take any byte but one.
-            set(&mut within, state);
-            if is_across(run.len()) {
-                set(&mut across, state);
+            for byte in run {
+                let mask = classes.of(*byte) * self.words.len();
+                if let Some(word) = self.masks.get_mut(mask + state / WORD_BITS) {
+                    *word |= bit(state);
+                }
+                state += 1;
             }
         }
-        Self { literals, across: across.into(), within: within.into(), prefix_len }
+        self.set(state, |word| &mut word.accept);
+        state + 1
+    }
+
+    fn set(&mut self, state: usize, states: fn(&mut Word) -> &mut u64) {
+        if let Some(word) = self.words.get_mut(state / WORD_BITS) {
+            *states(word) |= bit(state);
+        }
+    }
+
+    fn matches(&self, text: &[u8]) -> bool {
+        let classes = self.classes();
+        match &*self.words {
+            [word] => self.run_in_one_word(&classes, text, *word) & word.accept != 0,
+            words => {
+                let states = self.run_in_words(&classes, text);
+                words.iter().zip(states).any(|(word, states)| word.accept & states != 0)
+            }
+        }
+    }
+
+    /// The states after a text; none at all as soon as nothing can match any more.
+    fn run_in_one_word(&self, classes: &Classes, text: &[u8], word: Word) -> u64 {
+        let mut states = word.start;
+        for byte in text {
+            work::spend(1);
+            let mask = self.masks.get(classes.of(*byte));
+            let stay = if *byte == b'/' { word.across } else { word.within };
+            states = (states & mask.copied().unwrap_or_default()) << 1 | (states & stay);
+            if states == 0 {
+                break;
+            }
+        }
+        states
+    }
+
+    /// As [`Automaton::run_in_one_word`]. The last state of a pattern moves nowhere, so none moves into
+    /// the pattern after it.
+    fn run_in_words(&self, classes: &Classes, text: &[u8]) -> Vec<u64> {
+        let mut states: Vec<u64> = self.words.iter().map(|word| word.start).collect();
+        for byte in text {
+            work::spend(states.len());
+            let start = classes.of(*byte) * states.len();
+            let masks = self.masks.get(start..start + states.len()).unwrap_or_default();
+            let (mut carry, mut alive) = (0, 0);
+            for ((states, mask), word) in states.iter_mut().zip(masks).zip(&self.words) {
+                let moved = *states & mask;
+                let stay = if *byte == b'/' { word.across } else { word.within };
+                *states = (moved << 1) | carry | (*states & stay);
+                carry = moved >> (WORD_BITS - 1);
+                alive |= *states;
+            }
+            if alive == 0 {
+                break;
+            }
+        }
+        states
+    }
+
+    fn classes(&self) -> Classes {
+        let mut classes = Classes::default();
+        (1..).zip(&self.bytes).for_each(|(class, byte)| classes.set(*byte, class));
+        classes
+    }
+
+    fn footprint(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.words) + self.bytes.len() + size_of_val(&*self.masks)
     }
 }
 
-/// Where each byte of a text stands among the literals, found once for each that occurs.
-#[derive(Default)]
-struct Masks {
-    words: Vec<u64>,
-    /// The bytes whose masks stand in `words`, in their order.
-    bytes: Vec<u8>,
-}
+// === impl Classes ===
 
-impl Masks {
-    fn of(&mut self, byte: u8, literals: &[u8], words: usize) -> &[u64] {
-        let index = self.bytes.iter().position(|known| *known == byte).unwrap_or_else(|| {
-            self.bytes.push(byte);
-            let mut mask = vec![0; words];
-            let places = literals.iter().enumerate().filter(|(_, literal)| **literal == byte);
-            places.for_each(|(place, _)| set(&mut mask, place));
-            self.words.extend(mask);
-            self.bytes.len() - 1
-        });
-        self.words.get(index * words..(index + 1) * words).unwrap_or_default()
+impl Classes {
+    fn of(&self, byte: u8) -> usize {
+        self.0.get(usize::from(byte)).copied().unwrap_or_default().into()
+    }
+
+    /// There are fewer classes than bytes, since a star is no literal.
+    fn set(&mut self, byte: u8, class: usize) {
+        if let Some(place) = self.0.get_mut(usize::from(byte)) {
+            *place = u8::try_from(class).unwrap_or_default();
+        }
     }
 }
 
-fn set(words: &mut [u64], bit: usize) {
-    if let Some(word) = words.get_mut(bit / WORD_BITS) {
-        *word |= 1 << (bit % WORD_BITS);
+impl Default for Classes {
+    fn default() -> Self {
+        Self([0; 256])
     }
 }
 
-fn is_set(words: &[u64], bit: usize) -> bool {
-    words.get(bit / WORD_BITS).is_some_and(|word| word >> (bit % WORD_BITS) & 1 == 1)
+fn bit(state: usize) -> u64 {
+    1 << (state % WORD_BITS)
+}
+
+/// Splits a pattern into what stands before its first star, what reaches from there to its last one, and
+/// what stands after that; `None` without a star.
+fn split_at_star(pattern: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let is_star = |byte: &u8| *byte == b'*';
+    let (first, last) = (pattern.iter().position(is_star)?, pattern.iter().rposition(is_star)?);
+    Some((pattern.get(..first)?, pattern.get(first..=last)?, pattern.get(last + 1..)?))
+}
+
+fn count_slashes(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte == b'/').count()
+}
+
+/// The steps that were taken, for tests.
+pub(crate) mod work {
+    #[cfg(test)]
+    thread_local! {
+        static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spend(steps: usize) {
+        STEPS.set(STEPS.get() + steps);
+    }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    pub(crate) fn spend(_: usize) {}
+
+    #[cfg(test)]
+    pub(crate) fn take() -> usize {
+        STEPS.take()
+    }
 }
 
 #[cfg(test)]
@@ -174,53 +356,105 @@ mod tests {
         }
     }
 
+    fn path(pattern: &str, text: &str) -> bool {
+        Globs::paths(&[pattern]).matches(text)
+    }
+
+    fn name(pattern: &str, text: &str) -> bool {
+        Globs::names(&[pattern]).matches(text)
+    }
+
     #[test]
     fn a_star_stays_inside_its_segment() {
-        assert!(Glob::path("/v1/*").matches("/v1/models"));
-        assert!(!Glob::path("/v1/*").matches("/v1/chat/completions"));
-        assert!(Glob::path("/v1/**").matches("/v1/chat/completions"));
-        assert!(Glob::path("/v1/*/completions").matches("/v1/chat/completions"));
-        assert!(!Glob::path("/v1/**").matches("/v1"));
-        assert!(!Glob::path("/v1/**").matches("/v10/x"));
-        assert!(!Glob::path("").matches("/"));
+        assert!(path("/v1/*", "/v1/models"));
+        assert!(!path("/v1/*", "/v1/chat/completions"));
+        assert!(path("/v1/**", "/v1/chat/completions"));
+        assert!(path("/v1/*/completions", "/v1/chat/completions"));
+        assert!(!path("/v1/**", "/v1"));
+        assert!(!path("/v1/**", "/v10/x"));
+        assert!(!path("", "/"));
     }
 
     #[test]
     fn a_star_of_a_name_takes_slashes_too() {
-        assert!(Glob::name("gpt-4o*").matches("gpt-4o-mini"));
-        assert!(Glob::name("meta/*").matches("meta/llama/3"));
-        assert!(!Glob::name("gpt-4o").matches("gpt-4o-mini"));
+        assert!(name("gpt-4o*", "gpt-4o-mini"));
+        assert!(name("meta/*", "meta/llama/3"));
+        assert!(!name("gpt-4o", "gpt-4o-mini"));
     }
 
     #[test]
-    fn no_pattern_takes_a_long_time() {
-        let text = format!("/v1/{}", "a".repeat(4_090));
-        for pattern in ["/**a*a", "/v1/**a*", "*a", "**a*"].map(|unit| unit.repeat(500)) {
-            assert!(!Glob::path(&format!("{pattern}{}b", "a".repeat(1_000))).matches(&text));
-        }
+    fn two_ends_that_overlap_match_nothing_shorter_than_both() {
+        assert!(path("/a*/a", "/a/a") && !path("/a*/a", "/a") && !name("aba*ba", "aba"));
+        assert!(name("aba*ba", "ababa"));
+    }
+
+    #[test]
+    fn the_slashes_at_both_ends_are_not_those_of_the_star() {
+        assert!(path("/v1/*/messages", "/v1/x/messages"));
+        assert!(!path("/v1/*/messages", "/v1/x/y/messages"));
+        assert!(path("/v1/**/messages", "/v1/x/y/messages"));
     }
 
     #[test]
     fn patterns_longer_than_a_word_match_as_well() {
-        let long = format!("/{}*{}", "a".repeat(100), "b".repeat(100));
-        let glob = Glob::path(&long);
-        assert!(glob.matches(&long.replace('*', "xyz")) && glob.matches(&long.replace('*', "")));
-        assert!(
-            !glob.matches(&long.replace('*', "/")) && !glob.matches(long.trim_start_matches('/'))
-        );
+        let long = format!("/{}*{}*", "a".repeat(100), "b".repeat(100));
+        let text = |stars: &str| long.replace('*', stars);
+        assert!(path(&long, &text("xyz")) && path(&long, &text("")));
+        assert!(!path(&long, &text("/")) && !path(&long, text("").trim_start_matches('/')));
+    }
+
+    #[test]
+    fn a_pattern_does_not_run_on_into_the_next() {
+        let globs = Globs::paths(&["/a*a*b", "c*d*e"]);
+        assert!(globs.matches("/aab") && globs.matches("cde") && !globs.matches("/aabcde"));
+    }
+
+    /// The bound that callers rely on.
+    #[test]
+    fn a_byte_of_a_text_takes_as_many_steps_as_there_are_words() {
+        let text = format!("/v1/{}", "a".repeat(4_090));
+        let units = ["/**a*a", "/v1/**a*", "*a", "**a*"].map(|unit| unit.repeat(500) + "b");
+        let all: Vec<&str> = units.iter().map(String::as_str).collect();
+        for patterns in all.chunks(1).chain([&*all]) {
+            let globs = Globs::paths(patterns);
+            let literals = patterns.concat().replace('*', "").len() + patterns.len();
+            assert_eq!(globs.words(), literals.div_ceil(64));
+            work::take();
+            assert!(!globs.matches(&text));
+            assert!((1..=globs.words() * text.len()).contains(&work::take()));
+        }
+    }
+
+    #[test]
+    fn what_its_ends_decide_takes_no_steps_but_for_slashes() {
+        let text = format!("/v1/{}", "a".repeat(4_090));
+        for (pattern, words) in [("/v1/**", 0), ("**/b", 0), ("/v1/a", 0), ("/v1/*", 1), ("*", 1)] {
+            let globs = Globs::paths(&[pattern; 50]);
+            assert_eq!(globs.words(), words, "{pattern}");
+            work::take();
+            globs.matches(&text);
+            assert!(work::take() <= words * text.len(), "{pattern}");
+        }
+        assert_eq!(Globs::names(&["gpt-*", "*"]).words(), 0);
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(20_000))]
         #[test]
-        fn agrees_with_the_definition(pattern in "[ab/*]{0,9}", text in "[ab/]{0,9}", pad in 0..2_usize) {
+        fn agrees_with_the_definition(
+            patterns in proptest::collection::vec("[ab/*]{0,9}", 1..4),
+            text in "[ab/]{0,9}",
+            pad in 0..2_usize,
+        ) {
             // A common beginning moves the rest to the next word.
             let pad = "x".repeat(pad * 62);
-            let (pattern, text) = (pad.clone() + &pattern, pad + &text);
+            let patterns: Vec<String> = patterns.iter().map(|p| pad.clone() + p).collect();
+            let text = pad + &text;
+            let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
             proptest::prop_assert_eq!(
-                Glob::path(&pattern).matches(&text),
-                reference(pattern.as_bytes(), text.as_bytes())
+                Globs::paths(&patterns).matches(&text),
+                patterns.iter().any(|p| reference(p.as_bytes(), text.as_bytes()))
             );
         }
     }

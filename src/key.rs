@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::caveat::{Origin, Restriction};
+use crate::access::Access;
+use crate::caveat::{GlobWords, MAX_GLOB_STEPS, Origin, Restriction};
 use crate::claims::Claims;
 use crate::decision::DenyReason;
 use crate::json::{Integers, Invalid, Json};
@@ -21,12 +22,13 @@ pub struct Key {
     claims_bytes: usize,
     caveats_len: usize,
     restrictions: Restrictions,
+    glob_words: GlobWords,
 }
 
 /// What a key carries, where all of it is understood.
 #[derive(Debug)]
 enum Restrictions {
-    Understood { only: Option<Restriction>, caveats: Box<[Caveat]> },
+    Understood { only: Option<Box<Restriction>>, caveats: Box<[Caveat]> },
     Unsupported,
 }
 
@@ -88,7 +90,7 @@ impl Key {
     /// [`Key::judge`] refuses the key.
     pub fn restrictions(&self) -> impl Iterator<Item = (Origin, &Restriction)> {
         let (only, caveats) = match &self.restrictions {
-            Restrictions::Understood { only, caveats } => (only.as_ref(), &**caveats),
+            Restrictions::Understood { only, caveats } => (only.as_deref(), &**caveats),
             Restrictions::Unsupported => (None, [].as_slice()),
         };
         let caveats = caveats.iter().enumerate();
@@ -96,11 +98,16 @@ impl Key {
         only.map(|only| (Origin::Only, only)).into_iter().chain(caveats)
     }
 
+    /// Whether the globs that the key carries take more steps for an access than a request is worth.
+    pub fn exceeds_glob_steps(&self, access: &Access<'_>) -> bool {
+        self.glob_words.steps(access) > MAX_GLOB_STEPS
+    }
+
     /// What one request of the key is charged with by the limits it carries. What was attenuated from
     /// a key counts against every limit on its way, so children never pass their parents.
     pub fn charges(&self) -> impl Iterator<Item = Charge> {
         let (only, caveats) = match &self.restrictions {
-            Restrictions::Understood { only, caveats } => (only.as_ref(), &**caveats),
+            Restrictions::Understood { only, caveats } => (only.as_deref(), &**caveats),
             Restrictions::Unsupported => (None, [].as_slice()),
         };
         let only = only.into_iter().flat_map(|o| o.limits().charges(Origin::Only, Scope::Only));
@@ -146,14 +153,18 @@ impl Key {
 
     fn open(verified: &Verified) -> Result<Self, Invalid> {
         let claims = Claims::parse(verified.claims())?;
-        Ok(Self {
+        let mut key = Self {
             kid: verified.kid().clone(),
             claims_bytes: verified.claims().len(),
             caveats_len: verified.caveats().count(),
             restrictions: Restrictions::open(&claims, verified)
                 .unwrap_or(Restrictions::Unsupported),
             claims,
-        })
+            glob_words: GlobWords::default(),
+        };
+        let words = key.restrictions().map(|(_, restriction)| restriction.glob_words());
+        key.glob_words = words.fold(GlobWords::default(), GlobWords::plus);
+        Ok(key)
     }
 
     /// `[not before, exp)` is half-open. The skew is for the minter's clock, so it excuses `iat`; an
@@ -197,6 +208,6 @@ impl Restrictions {
         }
         let all = only.iter().chain(caveats.iter().map(|caveat| &caveat.restriction));
         let understood = !all.map(Restriction::limits).any(Limits::needs_body);
-        understood.then_some(Self::Understood { only, caveats: caveats.into() })
+        understood.then(|| Self::Understood { only: only.map(Box::new), caveats: caveats.into() })
     }
 }

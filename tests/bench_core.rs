@@ -21,7 +21,7 @@ use std::fs;
 
 use comparison::Comparison;
 use profile::Profile;
-use table::Table;
+use table::{Row, Table};
 use vkey::json::Json;
 
 const BASE: &str = "\
@@ -209,6 +209,26 @@ totals: 825
     for (right, wrong) in [("totals: 825", "totals: 0"), ("totals: 825", ""), ("+2 20", "+2")] {
         assert!(Profile::read(&text.replace(right, wrong)).is_none(), "{wrong}");
     }
+}
+
+/// What keeps a key from costing more by being refused than by being served, whatever it says.
+#[test]
+fn no_refused_request_costs_more_than_two_allowed_ones() {
+    let baseline = table(&fs::read_to_string("benches/core/baseline.csv").unwrap());
+    let named = |row: &Row| {
+        row.scenario.strip_prefix("refusals/")?.strip_suffix("/request").map(str::to_owned)
+    };
+    let of_refusals =
+        || baseline.rows.iter().filter_map(|row| Some((named(row)?, row.instructions)));
+    let allowed = |name: &str| {
+        let like = ["-long-path", "-first-sight"].into_iter().find(|like| name.ends_with(like));
+        let wanted = format!("allowed{}", like.unwrap_or_default());
+        of_refusals().find(|(name, _)| *name == wanted).unwrap().1
+    };
+    for (name, instructions) in of_refusals() {
+        assert!(instructions <= 2 * allowed(&name), "{name}: {instructions} instructions");
+    }
+    assert!(of_refusals().count() > 15);
 }
 
 /// Also without valgrind it shows that a scenario was added or renamed.

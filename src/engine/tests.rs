@@ -1,0 +1,128 @@
+//! What the globs of a key cost, whatever the key says.
+
+use super::*;
+use crate::access::{CanonicalPath, MAX_PATH_BYTES, McpCall};
+use crate::caveat::MAX_GLOB_STEPS;
+use crate::config::Config;
+use crate::glob::work;
+use crate::keyring::{Ring, RingState, Secret};
+use crate::token::{self, MAX_CAVEATS, MAX_TOKEN_BYTES, Unverified};
+
+const SECRET: &str = "Globs-1-are-bounded-by-work";
+
+/// As many of `unit` in one list as a key has room for, in a restriction.
+fn filled(start: &str, unit: &str, end: &str) -> String {
+    // Base64 makes four characters of three bytes.
+    let room = (MAX_TOKEN_BYTES - 300) / 4 * 3 - start.len() - end.len();
+    let units = vec![unit; room / (unit.len() + 1)];
+    [start, &units.join(","), end].concat()
+}
+
+fn engine() -> Engine {
+    let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#;
+    Engine::new(Config::parse(config).unwrap().compile(|_| Some(SECRET.to_owned())).unwrap())
+}
+
+fn key(engine: &mut Engine, caveats: &[String]) -> Rc<Key> {
+    let secret = Secret::parse(SECRET).unwrap();
+    let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
+    let kid = ring.kid_at(0).unwrap();
+    let claims = br#"{"jti":"k","tenant":"acme","iat":1780000000,"exp":1900000000}"#;
+    let mut token = token::mint(&ring.signing_key(&kid), &kid, claims);
+    for caveat in caveats {
+        token = Unverified::parse(token.as_bytes()).unwrap().attenuate(caveat.as_bytes()).unwrap();
+    }
+    let Identity { key, verdict } = engine.identify(token.as_bytes(), 1_790_000_000);
+    assert_eq!(verdict, Ok(()));
+    key.unwrap()
+}
+
+/// The steps that a decision takes, and what it comes to.
+fn decide(engine: &Engine, key: &Key, access: &Access<'_>) -> (usize, Result<(), DenyReason>) {
+    work::take();
+    let verdict = engine.authorize(key, access);
+    (work::take(), verdict)
+}
+
+#[test]
+fn no_key_takes_more_steps_than_the_bound() {
+    let long_glob = format!(r#""{}b""#, "*a*a*a*a".repeat(7));
+    let filling = format!(r#""/**{}b""#, "a*".repeat(1_300));
+    let few = format!(r#"{{"paths":["{}b"]}}"#, "*a*a".repeat(25));
+    let keys: [Vec<String>; 7] = [
+        vec![filled(r#"{"paths":["#, &long_glob, "]}")],
+        vec![format!(r#"{{"paths":[{filling}]}}"#)],
+        vec![filled(r#"{"paths":["#, r#""*a*b""#, "]}")],
+        vec![filled(r#"{"any_of":["#, r#"{"paths":["*a*b"]}"#, "]}")],
+        vec![filled(r#"{"any_of":["#, r#"{"paths":["/*"]}"#, "]}")],
+        vec![few.clone(); MAX_CAVEATS],
+        vec![r#"{"paths":["/*"]}"#.to_owned(); MAX_CAVEATS],
+    ];
+    let mut engine = engine();
+    let mut refused_for_work = 0;
+    for (number, caveats) in keys.iter().enumerate() {
+        let key = key(&mut engine, caveats);
+        for len in [1, 20, 64, 100, 250, 500, 1_000, 2_000, MAX_PATH_BYTES] {
+            let path = "/a".repeat(len / 2) + &"a".repeat(len % 2);
+            let path = if len == 1 { "/" } else { &path };
+            let path = CanonicalPath::parse(path.as_bytes()).unwrap();
+            let access = Access { now_secs: 1_790_000_000, path, ..Access::default() };
+            let (steps, verdict) = decide(&engine, &key, &access);
+            assert!(steps <= MAX_GLOB_STEPS, "key {number}: {steps} steps for {len} bytes");
+            refused_for_work += usize::from(verdict == Err(DenyReason::CaveatUnsupported));
+        }
+    }
+    assert!(refused_for_work > 0);
+}
+
+#[test]
+fn names_are_bounded_as_paths_are() {
+    let name = "a".repeat(MAX_GLOB_STEPS);
+    let caveat = filled(r#"{"any_of":["#, r#"{"models":["*a*b"],"mcp":{"tools":["*a*b"]}}"#, "]}");
+    let mut engine = engine();
+    let key = key(&mut engine, &[caveat]);
+    let call = McpCall { method: "tools/call", server: None, name: Some(&name) };
+    for (model, mcp) in [(Some(&*name), None), (None, Some(call)), (Some(&*name), Some(call))] {
+        let access = Access { now_secs: 1_790_000_000, model, mcp, ..Access::default() };
+        let decided = decide(&engine, &key, &access);
+        assert_eq!(decided, (0, Err(DenyReason::CaveatUnsupported)));
+    }
+}
+
+#[test]
+fn the_bound_is_that_of_the_documentation() {
+    let decided = |globs: usize, len: usize| {
+        // With its state, each takes 32 bits.
+        let globs = vec![r#""/*aaaaaaaaaaaaaaaaaaaaaaaaaaaaa*b""#; globs].join(",");
+        let mut engine = engine();
+        let key = key(&mut engine, &[format!(r#"{{"paths":[{globs}]}}"#)]);
+        let path = "/".to_owned() + &"a".repeat(len - 1);
+        let path = CanonicalPath::parse(path.as_bytes()).unwrap();
+        let access = Access { now_secs: 1_790_000_000, path, ..Access::default() };
+        decide(&engine, &key, &access).1
+    };
+    for (globs, len) in [(2, 4096), (4, 2048), (32, 256), (64, 128)] {
+        assert_eq!(decided(globs, len), Err(DenyReason::Path), "{globs} {len}");
+        if len < MAX_PATH_BYTES {
+            assert_eq!(decided(globs, len + 1), Err(DenyReason::CaveatUnsupported));
+        }
+        assert_eq!(decided(globs + 1, len), Err(DenyReason::CaveatUnsupported), "{globs} {len}");
+    }
+}
+
+/// What the operator has written is not a key's to answer for.
+#[test]
+fn a_tier_may_take_as_many_steps_as_it_likes() {
+    let globs = vec![r#""/**a*a*b""#; 200].join(",");
+    let config = format!(
+        r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}],
+             "tiers": {{"default": {{"only": {{"paths": [{globs}]}}}}}}}}"#
+    );
+    let config = Config::parse(config.as_bytes()).unwrap();
+    let mut engine = Engine::new(config.compile(|_| Some(SECRET.to_owned())).unwrap());
+    let key = key(&mut engine, &[]);
+    let path = "/".to_owned() + &"a".repeat(MAX_PATH_BYTES - 1);
+    let path = CanonicalPath::parse(path.as_bytes()).unwrap();
+    let access = Access { now_secs: 1_790_000_000, path, ..Access::default() };
+    assert_eq!(engine.authorize(&key, &access), Err(DenyReason::Path));
+}
