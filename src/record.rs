@@ -42,10 +42,14 @@ pub struct Name(String);
 /// The bytes are not the record of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotThisRecord {
-    /// Torn, overwritten, or of a version this one does not know.
+    /// They begin as a record of that name does, and are torn or changed.
     Corrupt,
     /// A whole record of another name: the host confuses the two.
     Foreign,
+    /// A whole record of that name, in a layout that this version of the module does not read.
+    OtherLayout,
+    /// Nothing shows that they were ever a record of that name.
+    Unknown,
 }
 
 // === impl Name ===
@@ -88,12 +92,18 @@ pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
 ///
 /// [`NotThisRecord`] when it is anything but a whole record of that name.
 pub fn decode<R: Record>(name: &Name, record: &[u8]) -> Result<R, NotThisRecord> {
-    let (version, found, mut content) = split(record).ok_or(NotThisRecord::Corrupt)?;
+    let Some((version, found, mut content)) = split(record) else {
+        let (_, found, _) = split_body(record).ok_or(NotThisRecord::Unknown)?;
+        let own = found == name.inside();
+        return Err(if own { NotThisRecord::Corrupt } else { NotThisRecord::Unknown });
+    };
     if found != name.inside() {
         return Err(NotThisRecord::Foreign);
     }
-    let read = if version == R::VERSION { R::read(&mut content) } else { None };
-    read.filter(|_| content.is_empty()).ok_or(NotThisRecord::Corrupt)
+    if version != R::VERSION {
+        return Err(NotThisRecord::OtherLayout);
+    }
+    R::read(&mut content).filter(|_| content.is_empty()).ok_or(NotThisRecord::Corrupt)
 }
 
 /// Checks checksum and magic, and splits a record into version, name and content.
@@ -102,6 +112,11 @@ fn split(record: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     if crc32(body).to_le_bytes() != checksum {
         return None;
     }
+    split_body(body)
+}
+
+/// Checks the magic alone.
+fn split_body(body: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let mut rest = body.strip_prefix(MAGIC)?;
     let [version, len] = take(&mut rest)?;
     let (name, content) = rest.split_at_checked(usize::from(len))?;
@@ -135,6 +150,8 @@ impl fmt::Display for NotThisRecord {
         f.write_str(match self {
             Self::Corrupt => "not a whole record",
             Self::Foreign => "another name's record",
+            Self::OtherLayout => "a record of another layout",
+            Self::Unknown => "no record",
         })
     }
 }
@@ -247,13 +264,37 @@ mod tests {
     #[test]
     fn every_changed_byte_and_every_length_is_noticed() {
         let record = encode(&Name::new("k", "k1"), &Pair([1, 2]));
+        let head = HEAD_BYTES + "k/k1".len();
         for index in 0..record.len() {
+            let expected =
+                if index < head { NotThisRecord::Unknown } else { NotThisRecord::Corrupt };
             let mut changed = record.clone();
             changed[index] ^= 1;
-            assert_eq!(decoded("k1", &changed), Err(NotThisRecord::Corrupt), "byte {index}");
-            assert_eq!(decoded("k1", &record[..index]), Err(NotThisRecord::Corrupt));
+            // The version is not part of what a torn record has to show.
+            let expected = if index == MAGIC.len() { NotThisRecord::Corrupt } else { expected };
+            assert_eq!(decoded("k1", &changed), Err(expected), "byte {index}");
+            let shown = if index < head { NotThisRecord::Unknown } else { NotThisRecord::Corrupt };
+            assert_eq!(decoded("k1", &record[..index]), Err(shown), "{index} bytes");
         }
         assert_eq!(decoded("k1", &[record, vec![0]].concat()), Err(NotThisRecord::Corrupt));
+    }
+
+    #[test]
+    fn a_whole_record_of_another_version_is_of_another_layout() {
+        struct Later;
+        impl Record for Later {
+            const VERSION: u8 = 201;
+            fn fresh() -> Self {
+                Self
+            }
+            fn write(&self, _: &mut Vec<u8>) {}
+            fn read(_: &mut &[u8]) -> Option<Self> {
+                None
+            }
+        }
+        let record = encode(&Name::new("k", "k1"), &Later);
+        assert_eq!(decoded("k1", &record), Err(NotThisRecord::OtherLayout));
+        assert_eq!(decoded("k2", &record), Err(NotThisRecord::Foreign));
     }
 
     /// A content that is too long has a checksum all the same.

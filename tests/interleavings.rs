@@ -29,6 +29,7 @@ use vkey::engine::Engine;
 use vkey::host::{Admission, HostError, MemoryStore, RecordStore, SharedData, WriteError};
 use vkey::key::Key;
 use vkey::keyring::{Ring, RingState, Secret};
+use vkey::record::{Record, encode};
 use vkey::token::{Kid, Unverified, mint};
 
 const SECRET: &str = "Interleavings-1-all-of-them";
@@ -121,6 +122,8 @@ struct Replay<'a> {
     fresh: RefCell<Option<Answer>>,
     /// Every `cas` that is never issued becomes 0.
     create_with_zero: bool,
+    /// What is put in the place of garbage overwrites whatever is there.
+    reset_with_zero: bool,
 }
 
 /// The worker has come as far as it can in this step.
@@ -152,7 +155,10 @@ impl SharedData for Replay<'_> {
     }
 
     fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
-        let cas = if self.create_with_zero && cas == u32::MAX { 0 } else { cas };
+        let resets = record == encode(&key_name("k"), &Cell::default());
+        let overwrites =
+            (self.create_with_zero && cas == u32::MAX) || (self.reset_with_zero && resets);
+        let cas = if overwrites { 0 } else { cas };
         let write = || match self.store.set_shared_data(name, record, cas) {
             Ok(()) => Answer::Written,
             Err(WriteError::CasMismatch) => Answer::Mismatch,
@@ -177,7 +183,10 @@ struct Search {
     /// How far the clock of each worker is ahead of the one before.
     step_ns: u64,
     work: Work,
+    /// A record that is there before.
+    planted: Option<(&'static str, Vec<u8>)>,
     create_with_zero: bool,
+    reset_with_zero: bool,
     counts_tenants: bool,
     /// How many of the requests, and of any number of later ones, the limits have room for.
     room: usize,
@@ -209,7 +218,9 @@ impl Search {
             keys,
             step_ns: 1_000_000,
             work: admit,
+            planted: None,
             create_with_zero: false,
+            reset_with_zero: false,
             counts_tenants: true,
             room,
             met: BTreeSet::new(),
@@ -225,6 +236,9 @@ impl Search {
 
     fn run(mut self) -> Self {
         let store = MemoryStore::new(self.host);
+        if let Some((name, record)) = &self.planted {
+            store.set_shared_data(name, record, 0).unwrap();
+        }
         let worker = Worker { answers: Vec::new(), decision: None };
         self.visit(&store, &vec![worker; self.keys.len()]);
         self
@@ -258,6 +272,7 @@ impl Search {
             given: Place::new(0),
             fresh: RefCell::new(None),
             create_with_zero: self.create_with_zero,
+            reset_with_zero: self.reset_with_zero,
         };
         let records = RecordStore::new(&replay, self.dialect);
         let key = &self.keys[index];
@@ -477,6 +492,66 @@ fn a_request_that_is_taken_back_leaves_its_room() {
         search.work = admit_and_take_back;
         search.hold();
     }
+}
+
+/// Bytes that are no cell: of another module, torn, in another layout.
+fn unreadable() -> [Vec<u8>; 3] {
+    struct OtherCell;
+    impl Record for OtherCell {
+        const VERSION: u8 = 1;
+        fn fresh() -> Self {
+            Self
+        }
+        fn write(&self, _: &mut Vec<u8>) {}
+        fn read(_: &mut &[u8]) -> Option<Self> {
+            None
+        }
+    }
+    let name = key_name("k");
+    let torn = encode(&name, &Cell::default()).split_last().unwrap().1.to_vec();
+    [b"another module's".to_vec(), torn, encode(&name, &OtherCell)]
+}
+
+#[test]
+fn two_workers_on_a_key_whose_cell_cannot_be_read() {
+    for dialects in TOLD.into_iter().chain(FOUND_OUT) {
+        for record in unreadable() {
+            let keys = [token("k"), token("k")];
+            let mut search = Search::new(&of_tier(&quota(1)), &keys, 1).over(dialects);
+            search.planted = Some(("vkey/k/k", record));
+            search.hold();
+        }
+    }
+}
+
+#[test]
+fn two_workers_on_a_tenant_whose_cell_cannot_be_read() {
+    for dialects in TOLD {
+        let keys = [token("a"), token("b")];
+        let mut search = Search::new(&of_both(&rate(2), &quota(1)), &keys, 1).over(dialects);
+        search.planted = Some(("vkey/t/acme", b"another module's".to_vec()));
+        search.hold();
+    }
+}
+
+#[test]
+fn three_workers_on_a_key_whose_cell_has_another_layout() {
+    let [.., record] = unreadable();
+    for dialects in TOLD {
+        let keys = [token("k"), token("k"), token("k")];
+        let mut search = Search::new(&of_tier(&quota(2)), &keys, 2).over(dialects);
+        search.planted = Some(("vkey/k/k", record.clone()));
+        search.hold();
+    }
+}
+
+#[test]
+fn resetting_with_zero_is_caught() {
+    let [.., record] = unreadable();
+    let mut search = Search::new(&of_tier(&quota(1)), &[token("k"), token("k")], 1);
+    search.planted = Some(("vkey/k/k", record));
+    search.reset_with_zero = true;
+    search.fail("more got in than there is room for");
 }
 
 #[test]

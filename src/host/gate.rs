@@ -14,6 +14,7 @@ use crate::upstream_tls::Policy;
 
 use super::judged::{Judged, deny};
 use super::metrics::Metrics;
+use super::resets::Resets;
 use super::revocations::Revocations;
 use super::upstreams::Upstreams;
 use super::{Host, HostError, Property, RecordStore, number_property, text_property};
@@ -27,6 +28,7 @@ pub struct Gate {
     audit: AuditSettings,
     pub(super) dialect: Dialect,
     pub(super) metrics: Metrics,
+    pub(super) resets: Resets,
     pub(super) upstreams: Upstreams,
     revocations: Revocations,
     /// The id of the proxy's node, asked for once.
@@ -86,6 +88,7 @@ impl Gate {
             audit: audit.clone(),
             dialect: *dialect,
             metrics: Metrics::new(&plan.settings),
+            resets: Resets::default(),
             upstreams: Upstreams::new(policy, upstream_tls, *dialect),
             revocations: Revocations::default(),
             engine: Some(RefCell::new(Engine::new(plan))),
@@ -101,6 +104,7 @@ impl Gate {
             audit,
             dialect: Dialect::Bare,
             metrics: Metrics::default(),
+            resets: Resets::default(),
             revocations: Revocations::default(),
             upstreams: Upstreams::new(policy, &UpstreamTls::default(), Dialect::Bare),
             node: OnceCell::new(),
@@ -216,7 +220,7 @@ impl Gate {
             observe(host, exchange);
             return Err(deny(exchange, DenyReason::NotReady));
         };
-        self.revocations.refresh(host, engine, &self.metrics, now_ns);
+        self.revocations.refresh(host, engine, (&self.metrics, &self.resets), now_ns);
         if engine.is_outdated() {
             self.metrics.count_outdated(host);
         }
@@ -238,6 +242,7 @@ impl Gate {
         };
         let answer = judged.conclude(judgement, exchange);
         self.metrics.count_retries(host, judged.store.retries());
+        self.resets.report(host, &judged.store);
         answer
     }
 

@@ -14,6 +14,7 @@ mod judged;
 mod memory;
 mod metrics;
 mod plugin;
+mod resets;
 mod response;
 mod revocations;
 mod standings;
@@ -25,7 +26,7 @@ pub use admission::{Admission, Admitted};
 pub use gate::{Action, Gate};
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
 pub use plugin::{Plugin, Refused};
-pub use store::{Look, NotCounted, RecordStore};
+pub use store::{Look, NotCounted, RecordStore, Reset, ResetReason};
 pub use upstream::{Attempt, UpstreamGate};
 
 use crate::config::Level;

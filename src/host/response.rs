@@ -191,6 +191,7 @@ impl Gate {
             let now_ns = host.now_ns().unwrap_or(0);
             withdraw(&store, host, &engine, exchange, (reason, refund), now_ns);
             self.metrics.count_retries(host, store.retries());
+            self.resets.report(host, &store);
         }
         exchange.conclude(Decision::Deny(reason));
     }

@@ -8,6 +8,7 @@ use crate::revocations::{Newer, NewestVersion, RevocationList, list_name, versio
 use crate::time::NANOS_PER_SEC;
 
 use super::metrics::Metrics;
+use super::resets::Resets;
 use super::{Host, NotCounted, RecordStore};
 
 /// How long what was found is good for. A look costs as much as a tenth of a request.
@@ -42,7 +43,7 @@ impl Revocations {
         &self,
         host: &H,
         engine: &mut Engine,
-        metrics: &Metrics,
+        (metrics, resets): (&Metrics, &Resets),
         now_ns: u64,
     ) {
         let store = RecordStore::new(host, engine.settings().dialect);
@@ -78,6 +79,7 @@ impl Revocations {
             Err(_) => engine.know_newer(Newer::Unknown),
         }
         metrics.show_newest_revocations(host, self.newest.get().max(own));
+        resets.report(host, &store);
     }
 }
 

@@ -11,9 +11,17 @@
 //!
 //! Trying Envoy's way first is safe on both, and its refusal of a record that is still absent tells
 //! that the host is of the other kind.
+//!
+//! A record that cannot be read would refuse its key for as long as the process lives. It begins anew: at
+//! once where another version of the module wrote it, and where it is garbage as soon as further reads
+//! show the same bytes, since a copy that was torn by a writer looks different the next time. The write
+//! compares, so nothing is lost that another worker has written in the meantime.
+//!
+//! nginx finds records by CRC-32 of their name alone. Bytes that do not begin as a record of ours may
+//! belong to another module there, so they are left alone and the next name is tried.
 
 use std::borrow::Cow;
-use std::cell::Cell as Counter;
+use std::cell::{Cell as Counter, RefCell};
 use std::fmt;
 
 use crate::config::Dialect;
@@ -29,6 +37,9 @@ const MAX_TRIES: usize = 64;
 /// How many names are tried for one record on a host that takes two names for one.
 const MAX_NAMES: usize = 4;
 
+/// How often garbage is read again before it is believed.
+const GARBAGE_READS: usize = 2;
+
 /// A compare-and-swap value that no host issues.
 const NEVER_ISSUED: u32 = u32::MAX;
 
@@ -40,6 +51,25 @@ pub struct RecordStore<'a, S: ?Sized> {
     shared: &'a S,
     dialect: Dialect,
     retries: Counter<u64>,
+    resets: RefCell<Vec<Reset>>,
+}
+
+/// A record that could not be read, and began anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// Its name in shared data.
+    pub name: String,
+    /// Why it could not be read.
+    pub reason: ResetReason,
+}
+
+/// Why a record could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetReason {
+    /// Another version of the module wrote it.
+    Layout,
+    /// It was not the module that wrote it, or not all of it.
+    Garbage,
 }
 
 /// Why nothing could be counted.
@@ -70,7 +100,7 @@ struct Found<R> {
 impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     /// The records of a host that follows the rules of `dialect`.
     pub fn new(shared: &'a S, dialect: Dialect) -> Self {
-        Self { shared, dialect, retries: Counter::new(0) }
+        Self { shared, dialect, retries: Counter::new(0), resets: RefCell::default() }
     }
 
     /// Whether the host keeps records at all.
@@ -81,6 +111,14 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     /// How often something was read again because another worker got ahead.
     pub fn retries(&self) -> u64 {
         self.retries.get()
+    }
+
+    /// The records that began anew since this was last asked.
+    pub fn take_resets(&self) -> Vec<Reset> {
+        self.resets
+            .try_borrow_mut()
+            .map(|mut resets| std::mem::take(&mut *resets))
+            .unwrap_or_default()
     }
 
     /// The content of a record, as it is now; a fresh one when nothing was written yet.
@@ -182,22 +220,87 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         if !self.counts() {
             return Err(NotCounted::HostRefuses);
         }
+        let mut was_garbage = false;
         for attempt in 0..MAX_NAMES {
             let tried = tried_name(name, attempt);
             let record = self.shared.shared_data(&tried).map_err(|_| NotCounted::HostRefuses)?;
             let Some((record, cas)) = record else {
+                if was_garbage {
+                    self.note(name, ResetReason::Garbage);
+                }
                 return Ok(Some(Place { name: tried, found: None }));
             };
-            match decode(name, &record) {
+            let not_this = match decode(name, &record) {
                 Ok(content) => {
                     let found = Some(Found { record, cas, content });
                     return Ok(Some(Place { name: tried, found }));
                 }
-                Err(NotThisRecord::Corrupt) => return Ok(None),
-                Err(NotThisRecord::Foreign) => {}
+                Err(NotThisRecord::Foreign) => continue,
+                Err(not_this) => not_this,
+            };
+            if not_this == NotThisRecord::OtherLayout {
+                return self.reset::<R>(name, &tried, cas, ResetReason::Layout).map(|()| None);
             }
+            if !self.is_unchanged(&tried, &(record, cas))? {
+                return Ok(None);
+            }
+            if not_this == NotThisRecord::Corrupt || self.finds_by_name()? {
+                return self.reset::<R>(name, &tried, cas, ResetReason::Garbage).map(|()| None);
+            }
+            was_garbage = true;
         }
         Ok(None)
+    }
+
+    /// Whether further reads show the same record.
+    fn is_unchanged(&self, name: &str, record: &(Vec<u8>, u32)) -> Result<bool, NotCounted> {
+        for _ in 0..GARBAGE_READS {
+            let again = self.shared.shared_data(name).map_err(|_| NotCounted::HostRefuses)?;
+            if again.as_ref() != Some(record) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts a fresh record in the place of one that cannot be read, unless another worker was first.
+    fn reset<R: Record>(
+        &self,
+        name: &Name,
+        tried: &str,
+        cas: u32,
+        reason: ResetReason,
+    ) -> Result<(), NotCounted> {
+        match self.shared.set_shared_data(tried, &encode(name, &R::fresh()), cas) {
+            Ok(()) => {
+                self.note(name, reason);
+                Ok(())
+            }
+            Err(WriteError::CasMismatch) => Ok(()),
+            Err(WriteError::Host(_)) => Err(NotCounted::HostRefuses),
+        }
+    }
+
+    fn note(&self, name: &Name, reason: ResetReason) {
+        if let Ok(mut resets) = self.resets.try_borrow_mut() {
+            resets.push(Reset { name: name.as_str().to_owned(), reason });
+        }
+    }
+
+    /// Whether the host finds a record by the whole of its name, so that what is there is meant to be
+    /// ours. A host that creates records with a value that was never issued does, and keeps the record
+    /// that shows it.
+    fn finds_by_name(&self) -> Result<bool, NotCounted> {
+        if self.dialect != Dialect::Auto {
+            return Ok(self.dialect == Dialect::Envoy);
+        }
+        let name = Name::new("h", "envoy");
+        let read = || self.shared.shared_data(name.as_str()).map_err(|_| NotCounted::HostRefuses);
+        if read()?.is_none() {
+            // Where another worker is first, it is there all the same.
+            _ = self.shared.set_shared_data(name.as_str(), &encode(&name, &Probe), NEVER_ISSUED);
+        }
+        Ok(read()?.is_some_and(|(record, _)| decode::<Probe>(&name, &record).is_ok()))
     }
 
     fn retry(&self) {
@@ -217,6 +320,23 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             Ok(None) => self.shared.set_shared_data(name, record, ABSENT),
             _ => written,
         }
+    }
+}
+
+/// A record that exists only where it could be created with a value that was never issued.
+struct Probe;
+
+impl Record for Probe {
+    const VERSION: u8 = 6;
+
+    fn fresh() -> Self {
+        Self
+    }
+
+    fn write(&self, _: &mut Vec<u8>) {}
+
+    fn read(_: &mut &[u8]) -> Option<Self> {
+        Some(Self)
     }
 }
 

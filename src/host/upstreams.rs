@@ -12,6 +12,7 @@ use super::connection::{
 };
 use super::credentials::credential_words;
 use super::metrics::Metrics;
+use super::resets::Resets;
 use super::standings::{Judged, Standings};
 use super::{Host, Property, RecordStore, text_property};
 
@@ -23,6 +24,7 @@ pub(super) struct Upstreams {
     dialect: Dialect,
     names: NameCache,
     standings: Standings,
+    resets: Resets,
 }
 
 /// What a connection comes to.
@@ -58,6 +60,7 @@ impl Upstreams {
             dialect,
             names: NameCache::default(),
             standings: Standings::default(),
+            resets: Resets::default(),
         }
     }
 
@@ -117,7 +120,7 @@ impl Upstreams {
         verified: bool,
         now_secs: u64,
     ) -> Option<DenyReason> {
-        let standing = self.standings.read(&RecordStore::new(host, self.dialect), cluster)?;
+        let standing = self.with_records(host, |store| self.standings.read(store, cluster))?;
         standing.refusal(upstream, verified, now_secs).or_else(|| {
             let ungated = verified && self.require_gate && standing.misses_gate(now_secs);
             (ungated && !self.is_stamped(host, upstream)).then_some(DenyReason::UpstreamUnproven)
@@ -139,8 +142,9 @@ impl Upstreams {
             return None;
         }
         let reason = self.judge_route(host, named, route.in_front, now_secs).err()?;
-        let store = RecordStore::new(host, self.dialect);
-        self.standings.withhold(&store, judged, reason, named, now_secs);
+        self.with_records(host, |store| {
+            self.standings.withhold(store, judged, reason, named, now_secs);
+        });
         Some(reason)
     }
 
@@ -152,11 +156,12 @@ impl Upstreams {
         if !needed || is_own_answer(host) || upstream.is_none_or(|u| self.is_stamped(host, u)) {
             return;
         }
-        let store = RecordStore::new(host, self.dialect);
         let taken = text_property(host, Property::ClusterName);
         let judged = route.cluster.as_ref().filter(|judged| taken.as_ref() != Some(judged));
         for cluster in taken.iter().chain(judged) {
-            self.standings.miss_gate(host, &store, cluster, now_secs);
+            self.with_records(host, |store| {
+                self.standings.miss_gate(host, store, cluster, now_secs);
+            });
         }
     }
 
@@ -212,8 +217,16 @@ impl Upstreams {
         now_secs: u64,
     ) -> Option<DenyReason> {
         let cluster = text_property(host, Property::ClusterName)?;
-        let standing = self.standings.read(&RecordStore::new(host, self.dialect), &cluster)?;
+        let standing = self.with_records(host, |store| self.standings.read(store, &cluster))?;
         standing.refusal(upstream, true, now_secs)
+    }
+
+    /// Reads or writes records, and reports those that had to begin anew.
+    fn with_records<H: Host, T>(&self, host: &H, act: impl FnOnce(&RecordStore<'_, H>) -> T) -> T {
+        let store = RecordStore::new(host, self.dialect);
+        let result = act(&store);
+        self.resets.report(host, &store);
+        result
     }
 
     /// Judges the connection of an answer that no gate of a cluster has judged. `None` where there is
@@ -318,17 +331,17 @@ impl Upstreams {
         }
         let Conclusion { verdict, skip_until_secs, .. } = *conclusion;
         let judged = Judged { verdict, withheld, skip_until_secs, now_secs };
-        let store = RecordStore::new(host, self.dialect);
-        self.standings.judge(host, &store, metrics, judged);
+        self.with_records(host, |store| self.standings.judge(host, store, metrics, judged));
     }
 
     /// Tells all workers that a cluster has a gate.
     pub(super) fn announce<H: Host>(&self, host: &H) {
-        let store = RecordStore::new(host, self.dialect);
-        if store.counts() {
-            // Nothing but a warning depends on it.
-            _ = store.update(&presence_name(), |presence: &mut Presence| presence.0 = true);
-        }
+        self.with_records(host, |store| {
+            if store.counts() {
+                // Nothing but a warning depends on it.
+                _ = store.update(&presence_name(), |presence: &mut Presence| presence.0 = true);
+            }
+        });
     }
 
     /// Says at the start what is enforced, and what is not.
@@ -350,8 +363,9 @@ impl Upstreams {
     }
 
     fn is_announced<H: Host>(&self, host: &H) -> bool {
-        let store = RecordStore::new(host, self.dialect);
-        store.counts() && store.read(&presence_name()).is_ok_and(|Presence(there)| there)
+        self.with_records(host, |store| {
+            store.counts() && store.read(&presence_name()).is_ok_and(|Presence(there)| there)
+        })
     }
 }
 

@@ -106,7 +106,7 @@ fn digest(host: &UpstreamHost<'_>) -> [u8; HOST_BYTES] {
 }
 
 impl Record for Standing {
-    const VERSION: u8 = 6;
+    const VERSION: u8 = 9;
 
     fn fresh() -> Self {
         Self::default()

@@ -26,6 +26,7 @@ mod closed;
 mod counts;
 mod credentials;
 mod credentials_in_front;
+mod damaged;
 mod delivery;
 mod fields;
 mod gateways;

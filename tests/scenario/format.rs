@@ -20,6 +20,7 @@ pub(crate) struct Scenario {
     pub(crate) keys: Vec<(String, KeySpec)>,
     /// Records that other modules left in the shared data.
     pub(crate) records: Vec<(String, String)>,
+    pub(crate) damaged: Vec<(String, String)>,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -115,7 +116,7 @@ impl Scenario {
         let root = json.root(Integers::Digits);
         let members = root.members(&[
             "about", "start", "host", "not_on", "config", "config_text", "env", "configure",
-            "variants", "keys", "records", "request", "ending", "upstream_tls", "steps",
+            "variants", "keys", "records", "damaged", "request", "ending", "upstream_tls", "steps",
         ])?;
         members.require("about")?.string()?;
         let base = Variant::read(&members, None)?;
@@ -134,6 +135,7 @@ impl Scenario {
             },
             keys: members.read("keys", |n| named(n, KeySpec::read))?.unwrap_or_default(),
             records: members.read("records", |n| named(n, owned))?.unwrap_or_default(),
+            damaged: members.read("damaged", |n| named(n, owned))?.unwrap_or_default(),
             steps,
         })
     }

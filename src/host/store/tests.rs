@@ -139,6 +139,7 @@ fn many_workers_count_exactly() {
     const UPDATES: u64 = 500;
     for (host, dialect) in PAIRS {
         let store = MemoryStore::new(host);
+        store.set_shared_data("vkey/k/b", &encode(&key_name("b"), &OtherCell), 0).unwrap();
         let work = || {
             let own = store.clone();
             let ids = ["a", "b"].into_iter().cycle().take(1000);
@@ -188,16 +189,117 @@ fn contention_gives_up_and_changes_nothing() {
     }
 }
 
+/// A layout of cells that is not this one's.
+struct OtherCell;
+
+impl Record for OtherCell {
+    const VERSION: u8 = 1;
+
+    fn fresh() -> Self {
+        Self
+    }
+
+    fn write(&self, record: &mut Vec<u8>) {
+        record.extend_from_slice(b"whatever");
+    }
+
+    fn read(_: &mut &[u8]) -> Option<Self> {
+        None
+    }
+}
+
+/// Bytes that are no cell, and what is reported of them.
+fn unreadable() -> [(Vec<u8>, ResetReason); 6] {
+    let (name, whole) = (key_name("k"), encode(&key_name("k"), &Cell::default()));
+    let other = encode(&name, &OtherCell);
+    [
+        (Vec::new(), ResetReason::Garbage),
+        (b"another module's".to_vec(), ResetReason::Garbage),
+        (whole[1..].to_vec(), ResetReason::Garbage),
+        (whole[..whole.len() - 9].to_vec(), ResetReason::Garbage),
+        ([&*whole, b"x"].concat(), ResetReason::Garbage),
+        (other, ResetReason::Layout),
+    ]
+}
+
 #[test]
-fn what_is_no_cell_is_neither_counted_on_nor_overwritten() {
-    let whole = encode(&key_name("k"), &Cell::default());
-    for record in [b"".as_slice(), b"another module's", &whole[1..], &[&whole[..], b"x"].concat()] {
+fn a_cell_that_cannot_be_read_begins_anew_and_is_reported_once() {
+    for (bytes, reason) in unreadable() {
         for (host, dialect) in PAIRS {
             let store = MemoryStore::new(host);
-            store.set_shared_data("vkey/k/k", record, 0).unwrap();
-            assert_eq!(count(&store, dialect, "k"), Err(NotCounted::Contention));
-            assert_eq!(read(&store, dialect, "k"), Err(NotCounted::Contention));
-            assert_eq!(store.shared_data("vkey/k/k"), Ok(Some((record.to_vec(), 1))));
+            store.set_shared_data("vkey/k/k", &bytes, 0).unwrap();
+            let records = RecordStore::new(&store, dialect);
+            let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
+            records.update(&key_name("k"), allow).unwrap();
+            let name = "vkey/k/k".to_owned();
+            assert_eq!(records.take_resets(), [Reset { name, reason }], "{host:?} {bytes:?}");
+            records.update(&key_name("k"), allow).unwrap();
+            assert_eq!(records.read::<Cell>(&key_name("k")).unwrap().allowed(), 2);
+            assert_eq!(records.take_resets(), []);
+        }
+    }
+}
+
+/// On nginx they may be the record of another name, which has the same checksum.
+#[test]
+fn bytes_that_may_be_of_another_module_are_left_alone() {
+    for (bytes, _) in unreadable() {
+        for (host, dialect) in PAIRS {
+            let store = MemoryStore::new(host);
+            store.set_shared_data("vkey/k/k", &bytes, 0).unwrap();
+            count(&store, dialect, "k").unwrap();
+            let (after, _) = store.shared_data("vkey/k/k").unwrap().unwrap();
+            let may_be_of_another = host == Dialect::Nginx && !bytes.starts_with(b"vkey");
+            assert_eq!(after == bytes, may_be_of_another, "{host:?} {dialect:?} {bytes:?}");
+            let place = if may_be_of_another { "vkey/k/k/1" } else { "vkey/k/k" };
+            let (record, _) = store.shared_data(place).unwrap().unwrap();
+            let cell: Cell = decode(&key_name("k"), &record).unwrap();
+            assert_eq!(cell.allowed(), 1);
+        }
+    }
+}
+
+#[test]
+fn records_that_are_only_read_begin_anew_too() {
+    for (host, dialect) in PAIRS {
+        let store = MemoryStore::new(host);
+        store.set_shared_data("vkey/k/k", b"garbage", 0).unwrap();
+        assert_eq!(read(&store, dialect, "k").unwrap(), Cell::default());
+    }
+}
+
+/// A store that lends torn copies for a while, each torn in another place.
+struct Torn {
+    store: MemoryStore,
+    reads: Counter<usize>,
+}
+
+impl SharedData for Torn {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        let torn = self.reads.get();
+        self.reads.set(torn.saturating_sub(1));
+        let mut read = self.store.shared_data(name)?;
+        if let Some((record, _)) = read.as_mut().filter(|_| torn > 0) {
+            let place = record.len() - 5 - torn / 2;
+            record[place] ^= 1;
+        }
+        Ok(read)
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        self.store.set_shared_data(name, record, cas)
+    }
+}
+
+#[test]
+fn a_torn_copy_is_not_garbage() {
+    for torn in 0..=9 {
+        for (host, dialect) in PAIRS {
+            let store = MemoryStore::new(host);
+            count(&store, dialect, "k").unwrap();
+            let lent = Torn { store: store.clone(), reads: Counter::new(torn) };
+            count(&lent, dialect, "k").unwrap();
+            assert_eq!(allowed(&store, "k"), 2, "{torn} torn copies, {host:?} {dialect:?}");
         }
     }
 }

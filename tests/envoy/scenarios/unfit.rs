@@ -150,7 +150,7 @@ fn of_file(scenario: &Scenario, text: &str) -> Option<Unfit> {
         Some(Unfit::NotOn)
     } else if !scenario.hosts.contains(&HostKind::Rules(Dialect::Envoy)) {
         Some(Unfit::Host)
-    } else if !scenario.records.is_empty() {
+    } else if !scenario.records.is_empty() || !scenario.damaged.is_empty() {
         Some(Unfit::Records)
     } else if scenario.start.is_some() && timed() {
         Some(Unfit::Clock)
