@@ -167,7 +167,7 @@ impl Cell {
 }
 
 impl Record for Cell {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 7;
 
     fn fresh() -> Self {
         Self::default()
@@ -287,7 +287,7 @@ mod tests {
     /// A child whose caveats are over by the cell's clock is refused as any expired key, in shadow too.
     #[test]
     fn no_shadow_lets_a_child_through_that_is_over() {
-        let child = Child { id: ChildId::default(), exp_secs: 600 };
+        let child = Child { id: ChildId::default(), exp_secs: 600, family: None };
         let [of_tier] = one_per_hour();
         let of_child = Charge { scope: Scope::Child(child), ..of_tier };
         let mut cell = Cell::fresh();

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::allowance::{Allowance, RateLimitFields};
 use crate::config::Mode;
 use crate::failures::FailureRules;
-use crate::ledger::{Exceeded, Exhausted, MAX_CHILD_LIMITS};
+use crate::ledger::{Exceeded, Exhausted};
 use crate::time::secs_until;
 
 /// What a request was answered with by the engine.
@@ -252,7 +252,7 @@ impl Refusal {
         let retry_after_secs = exceeded.until_ns.map(|until_ns| secs_until(until_ns, now_ns));
         let exhausted = match exceeded.exhausted {
             Exhausted::ChildLimits => {
-                format!("{MAX_CHILD_LIMITS} limits of narrowed keys are in use")
+                "all places for the limits of such keys are in use".to_owned()
             }
             Exhausted::Limit(name) => {
                 let limit = allowances.iter().find(|allowance| allowance.name == name);

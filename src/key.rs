@@ -8,8 +8,8 @@ use crate::claims::Claims;
 use crate::decision::DenyReason;
 use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{Keyring, RingState};
-use crate::ledger::MAX_CHILD_LIMITS;
-use crate::limit::{Charge, Child, ChildId, Limits, Scope};
+use crate::ledger::MAX_FAMILY_LIMITS;
+use crate::limit::{Charge, Child, ChildId, FamilyId, Limits, Scope};
 use crate::mac::SigningKey;
 use crate::token::{Kid, Unverified, Verified};
 
@@ -186,28 +186,62 @@ impl Restrictions {
     fn open(claims: &Claims, verified: &Verified) -> Option<Self> {
         let only = claims.only.as_ref().map(|only| Restriction::read(&only.root(Integers::Digits)));
         let only = only.transpose().ok()?;
-        let mut digest = Sha256::new();
-        let mut exp_secs = u64::MAX;
+        let mut lineage = Lineage::default();
         let mut caveats = Vec::new();
         for text in verified.caveats() {
-            digest.update(u64::try_from(text.len()).ok()?.to_le_bytes());
-            digest.update(text);
             let restriction = Restriction::parse(text).ok()?;
-            exp_secs = exp_secs.min(restriction.exp_secs().unwrap_or(u64::MAX));
-            // Only a limit has to know whom it counts.
-            let id = match restriction.limits().is_empty() {
-                true => ChildId::default(),
-                false => ChildId::from_digest(&digest.clone().finalize().into()),
-            };
-            caveats.push(Caveat { restriction, child: Child { id, exp_secs } });
+            let child = lineage.descend(text, &restriction)?;
+            caveats.push(Caveat { restriction, child });
         }
         // What could never all be in use at one time could never be let through either.
-        let limits = caveats.iter().map(|caveat| caveat.restriction.limits().iter().count());
-        if limits.sum::<usize>() > MAX_CHILD_LIMITS {
+        let limits =
+            caveats.iter().skip(1).map(|caveat| caveat.restriction.limits().iter().count());
+        if limits.sum::<usize>() > MAX_FAMILY_LIMITS {
             return None;
         }
         let all = only.iter().chain(caveats.iter().map(|caveat| &caveat.restriction));
         let understood = !all.map(Restriction::limits).any(Limits::needs_body);
         understood.then(|| Self::Understood { only: only.map(Box::new), caveats: caveats.into() })
     }
+}
+
+/// Tells the children of a key apart, caveat by caveat.
+struct Lineage {
+    digest: Sha256,
+    exp_secs: u64,
+    /// The digest of the first caveat, once there is another.
+    first: Option<Sha256>,
+    family: Option<FamilyId>,
+}
+
+impl Lineage {
+    /// The child by one caveat more; `None` where its length cannot be counted.
+    fn descend(&mut self, text: &[u8], restriction: &Restriction) -> Option<Child> {
+        self.digest.update(u64::try_from(text.len()).ok()?.to_le_bytes());
+        self.digest.update(text);
+        self.exp_secs = self.exp_secs.min(restriction.exp_secs().unwrap_or(u64::MAX));
+        let mut child = Child { id: ChildId::default(), exp_secs: self.exp_secs, family: None };
+        // Only a limit has to know whom it counts.
+        if !restriction.limits().is_empty() {
+            child.id = child_id(&self.digest);
+            child.family = self
+                .first
+                .as_ref()
+                .map(|first| *self.family.get_or_insert_with(|| child_id(first).family()));
+        }
+        if self.first.is_none() {
+            self.first = Some(self.digest.clone());
+        }
+        Some(child)
+    }
+}
+
+impl Default for Lineage {
+    fn default() -> Self {
+        Self { digest: Sha256::new(), exp_secs: u64::MAX, first: None, family: None }
+    }
+}
+
+fn child_id(digest: &Sha256) -> ChildId {
+    ChildId::from_digest(&digest.clone().finalize().into())
 }

@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use crate::allowance::Allowance;
 use crate::decision::DenyReason;
 use crate::gcra::{Held, Tat};
-use crate::limit::{Charge, Child, ChildId, Kind, Limit, LimitName, Scope};
+use crate::limit::{Charge, Child, ChildId, FamilyId, Kind, Limit, LimitName, Scope};
 use crate::quota::{Period, Quota, Reserved, Spent, Unit};
 use crate::record::take;
 use crate::time::{nanos, secs};
@@ -19,6 +19,13 @@ use crate::time::{nanos, secs};
 /// The most limits of children that are in use at one time. Whoever holds a key can make any number
 /// of children, so beyond this one more is refused: what is in use is never forgotten.
 pub const MAX_CHILD_LIMITS: usize = 64;
+
+/// The most of them that caveats after the first set. Whoever holds a narrowed key can add such caveats
+/// only, so the limits of first caveats always have the other places.
+pub const MAX_LATER_LIMITS: usize = 32;
+
+/// The most of those with the same first caveat: no narrowed key takes all the places of others.
+pub const MAX_FAMILY_LIMITS: usize = 16;
 
 /// What was used of the limits of one key, or of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -194,28 +201,53 @@ impl Ledger {
 
     /// Whether there are places for the limits of a child that are not in use yet.
     fn check_places(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
-        let child = |charge: &&Charge| matches!(charge.scope, Scope::Child(_));
-        let fresh =
-            charges.iter().filter(child).filter(|charge| !self.uses(charge, now_ns)).count();
-        if fresh == 0 {
-            return Ok(());
+        let fresh = charges.iter().filter(|charge| !self.uses(charge, now_ns));
+        let fresh: Vec<Child> = fresh.filter_map(|charge| charge.scope.child()).collect();
+        // All children on the way of a request have the same first caveat.
+        let family = fresh.iter().find_map(|child| child.family);
+        let is_later = |child: &Child| child.family.is_some();
+        let is_of_family = |child: &Child| is_later(child) && child.family == family;
+        let shares: [(usize, &dyn Fn(&Child) -> bool); 3] = [
+            (MAX_CHILD_LIMITS, &|_| true),
+            (MAX_LATER_LIMITS, &is_later),
+            (MAX_FAMILY_LIMITS, &is_of_family),
+        ];
+        let full = shares.into_iter().filter_map(|(places, shares)| {
+            let wanted = fresh.iter().filter(|child| shares(child)).count();
+            (wanted > 0).then(|| self.free_at(places, wanted, shares, now_ns)).flatten()
+        });
+        match full.max() {
+            None => Ok(()),
+            Some(until_ns) => Err(Exceeded {
+                reason: DenyReason::ChildQuota,
+                exhausted: Exhausted::ChildLimits,
+                until_ns: Some(until_ns).filter(|until_ns| *until_ns < u64::MAX),
+            }),
         }
+    }
+
+    /// When as many of the places are free that some children share; `None` where they are now.
+    fn free_at(
+        &self,
+        places: usize,
+        wanted: usize,
+        shares: &dyn Fn(&Child) -> bool,
+        now_ns: u64,
+    ) -> Option<u64> {
         let rates = self.rates.iter().map(|rate| (rate.scope, rate.end_ns()));
         let quotas = self.quotas.iter().map(|quota| (quota.scope, quota.end_ns()));
-        let in_use = |(scope, end_ns): (Scope, u64)| match scope {
-            Scope::Child(child) => Some(end_ns.min(nanos(child.exp_secs))).filter(|e| *e > now_ns),
-            _ => None,
+        let in_use = |(scope, end_ns): (Scope, u64)| {
+            let child = scope.child().filter(|child| shares(child))?;
+            Some(end_ns.min(nanos(child.exp_secs))).filter(|end_ns| *end_ns > now_ns)
         };
         // A heap, because only the first few ends matter, and sorting takes kilobytes of code.
         let mut ends_ns: BinaryHeap<Reverse<u64>> =
             rates.chain(quotas).filter_map(in_use).map(Reverse).collect();
-        let Some(lacking @ 1..) = (ends_ns.len() + fresh).checked_sub(MAX_CHILD_LIMITS) else {
-            return Ok(());
-        };
+        let lacking =
+            (ends_ns.len() + wanted).checked_sub(places).filter(|lacking| *lacking > 0)?;
         let until_ns = std::iter::from_fn(|| ends_ns.pop()).map(|Reverse(end_ns)| end_ns);
-        let until_ns = until_ns.take(lacking).last().filter(|end_ns| *end_ns < u64::MAX);
-        let exhausted = Exhausted::ChildLimits;
-        Err(Exceeded { reason: DenyReason::ChildQuota, exhausted, until_ns })
+        // What can never all have a place waits for ever.
+        Some(until_ns.take(lacking).last().unwrap_or(u64::MAX))
     }
 
     fn uses(&self, charge: &Charge, now_ns: u64) -> bool {
@@ -268,6 +300,13 @@ impl Ledger {
 // === impl Scope ===
 
 impl Scope {
+    fn child(self) -> Option<Child> {
+        match self {
+            Self::Child(child) => Some(child),
+            Self::Tier | Self::Only | Self::Tenant => None,
+        }
+    }
+
     /// Whether it is a child's whose caveats let nothing through any more.
     fn is_over(self, now_ns: u64) -> bool {
         matches!(self, Self::Child(child) if nanos(child.exp_secs) <= now_ns)
@@ -368,16 +407,18 @@ const TIER: u8 = 0;
 const ONLY: u8 = 1;
 const TENANT: u8 = 2;
 const CHILD: u8 = 3;
+const LATER_CHILD: u8 = 4;
 
 fn write_scope(scope: Scope, record: &mut Vec<u8>) {
     match scope {
         Scope::Tier => record.push(TIER),
         Scope::Only => record.push(ONLY),
         Scope::Tenant => record.push(TENANT),
-        Scope::Child(Child { id: ChildId(id), exp_secs }) => {
-            record.push(CHILD);
+        Scope::Child(Child { id: ChildId(id), exp_secs, family }) => {
+            record.push(if family.is_some() { LATER_CHILD } else { CHILD });
             record.extend_from_slice(&id);
             record.extend_from_slice(&exp_secs.to_le_bytes());
+            family.iter().for_each(|FamilyId(id)| record.extend_from_slice(id));
         }
     }
 }
@@ -388,9 +429,14 @@ fn read_scope(bytes: &mut &[u8]) -> Option<Scope> {
         TIER => Some(Scope::Tier),
         ONLY => Some(Scope::Only),
         TENANT => Some(Scope::Tenant),
-        CHILD => {
+        CHILD | LATER_CHILD => {
             let id = take(bytes).map(ChildId)?;
-            Some(Scope::Child(Child { id, exp_secs: take(bytes).map(u64::from_le_bytes)? }))
+            let exp_secs = take(bytes).map(u64::from_le_bytes)?;
+            let family = match scope {
+                LATER_CHILD => Some(take(bytes).map(FamilyId)?),
+                _ => None,
+            };
+            Some(Scope::Child(Child { id, exp_secs, family }))
         }
         _ => None,
     }

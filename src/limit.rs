@@ -11,6 +11,9 @@ use crate::quota::{Period, Quota, Unit};
 /// Bytes of a [`ChildId`].
 pub const CHILD_ID_BYTES: usize = 16;
 
+/// Bytes of a [`FamilyId`].
+pub const FAMILY_ID_BYTES: usize = 8;
+
 /// What one origin sets; nothing by default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
@@ -59,11 +62,18 @@ pub struct Child {
     /// The first second at which they let nothing through any more, whatever the time is later; it
     /// is [`u64::MAX`] when they do not say.
     pub exp_secs: u64,
+    /// Where there is more than one caveat: all that begins with the same first one.
+    pub family: Option<FamilyId>,
 }
 
 /// The beginning of a SHA-256.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChildId(pub [u8; CHILD_ID_BYTES]);
+
+/// What was attenuated from a key by one first caveat. Only the holder of the key itself can begin a
+/// family, so those who hold a narrowed key cannot choose another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyId(pub [u8; FAMILY_ID_BYTES]);
 
 /// A limit that one request counts against, and by how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +170,11 @@ impl ChildId {
     /// The beginning of a SHA-256: long enough that nobody finds two children of one id.
     pub fn from_digest(digest: &[u8; 32]) -> Self {
         Self(digest.first_chunk().copied().unwrap_or_default())
+    }
+
+    /// The family of the child with only the first caveat.
+    pub fn family(self) -> FamilyId {
+        FamilyId(self.0.first_chunk().copied().unwrap_or_default())
     }
 }
 

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use vkey::anomaly::Sensitivity;
 use vkey::audit::{Mask, Record};
+use vkey::caveat::MAX_GLOB_STEPS;
 use vkey::config::Config;
 use vkey::decision::{DenyReason, Refusal, reply};
 use vkey::failures;
 use vkey::json::Json;
 use vkey::keyring::{InvalidSecret, Secret};
-use vkey::ledger::MAX_CHILD_LIMITS;
+use vkey::ledger::{MAX_CHILD_LIMITS, MAX_FAMILY_LIMITS, MAX_LATER_LIMITS};
 use vkey::upstream_tls::Policy;
 
 fn readme() -> String {
@@ -85,6 +86,9 @@ fn the_readme_has_the_numbers_of_every_sensitivity() {
         }
     }
     assert!(readme.contains(&format!("At most {MAX_CHILD_LIMITS} limits of a key's children")));
+    assert!(readme.contains(&format!("of all later caveats together {MAX_LATER_LIMITS}, and")));
+    assert!(readme.contains(&format!("after the same first one {MAX_FAMILY_LIMITS}.")));
+    assert!(readme.contains(&format!("may be at most {MAX_GLOB_STEPS}:")));
     let places = usize::from(failures::SHARDS) * failures::WAYS;
     assert!(readme.contains(&format!("{places} places in {} records", failures::SHARDS)));
 }

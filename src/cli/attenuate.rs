@@ -2,7 +2,7 @@
 
 use crate::caveat::Restriction;
 use crate::json::{Integers, Invalid, Json};
-use crate::ledger::MAX_CHILD_LIMITS;
+use crate::ledger::MAX_FAMILY_LIMITS;
 use crate::token::Unverified;
 
 use super::error::{Error, Exit};
@@ -45,7 +45,7 @@ pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> 
         let text = caveat.to_string();
         parse(&key)?.attenuate(text.as_bytes()).map_err(Error::Attenuate)
     })?;
-    if limits_len(&parse(&narrowed)?) > MAX_CHILD_LIMITS {
+    if later_limits_len(&parse(&narrowed)?) > MAX_FAMILY_LIMITS {
         return Err(Error::TooManyLimits);
     }
     Ok(narrowed)
@@ -73,9 +73,9 @@ fn parse(key: &str) -> Result<Unverified<'_>, Error> {
     Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)
 }
 
-/// How many limits the caveats set, of which those that nobody understands set none.
-fn limits_len(key: &Unverified<'_>) -> usize {
+/// How many limits the caveats after the first set, of which those that nobody understands set none.
+fn later_limits_len(key: &Unverified<'_>) -> usize {
     let (_, caveats) = key.untrusted_content();
-    let restrictions = caveats.filter_map(|text| Restriction::parse(text).ok());
+    let restrictions = caveats.skip(1).filter_map(|text| Restriction::parse(text).ok());
     restrictions.map(|restriction| restriction.limits().iter().count()).sum()
 }

@@ -8,7 +8,7 @@ use crate::config::NotReady;
 use crate::decision::DenyReason;
 use crate::json::Invalid;
 use crate::keyring::InvalidSecret;
-use crate::ledger::MAX_CHILD_LIMITS;
+use crate::ledger::MAX_FAMILY_LIMITS;
 use crate::token::{CannotAttenuate, MAX_TOKEN_BYTES};
 use crate::vm::{StartError, Unusable};
 
@@ -354,8 +354,8 @@ impl fmt::Display for Error {
             ),
             Self::TooManyLimits => write!(
                 f,
-                "the caveats of the key would set more than {MAX_CHILD_LIMITS} limits: every gate \
-                 would refuse the key; say less, or mint a key with them in --only"
+                "the caveats after the first would set more than {MAX_FAMILY_LIMITS} limits: every \
+                 gate would refuse the key; say less, or mint a key with them in --only"
             ),
             Self::Unrenderable { member, reason } => {
                 write!(f, "the list of upstreams cannot be rendered: {member}: {reason}")

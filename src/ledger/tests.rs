@@ -1,7 +1,7 @@
 use super::*;
 use crate::caveat::Origin;
 use crate::gcra::Rate;
-use crate::limit::CHILD_ID_BYTES;
+use crate::limit::{CHILD_ID_BYTES, FAMILY_ID_BYTES};
 use crate::record::Record as _;
 
 const SEC: u64 = crate::time::NANOS_PER_SEC;
@@ -34,7 +34,14 @@ fn child(number: usize) -> Scope {
 fn child_until(number: usize, exp_secs: u64) -> Scope {
     let mut id = [0; CHILD_ID_BYTES];
     id[..8].copy_from_slice(&number.to_le_bytes());
-    Scope::Child(Child { id: ChildId(id), exp_secs })
+    Scope::Child(Child { id: ChildId(id), exp_secs, family: None })
+}
+
+/// A child by a caveat after the first one of a family.
+fn of_later(family: u8, number: usize, limit: Limit) -> Charge {
+    let Scope::Child(child) = child(number) else { panic!() };
+    let family = Some(FamilyId([family; FAMILY_ID_BYTES]));
+    charge(Origin::Caveat(2), Scope::Child(Child { family, ..child }), limit)
 }
 
 fn of_child(number: usize, limit: Limit) -> Charge {
@@ -215,6 +222,43 @@ fn a_child_is_told_when_all_the_places_it_lacks_are_free() {
 }
 
 #[test]
+fn a_narrowed_key_takes_no_places_of_others() {
+    let mut ledger = Ledger::default();
+    let later = |family, number| [of_later(family, number, in_all(9))];
+    let try_all = |ledger: &mut Ledger, family: u8, first: usize| -> u32 {
+        (first..first + 100).map(|number| let_in(ledger, &later(family, number), 0, 1)).sum()
+    };
+    // Whoever holds a narrowed key makes as many children of it as they like.
+    assert_eq!(try_all(&mut ledger, 1, 1_000), 16);
+    assert_eq!(try_all(&mut ledger, 2, 2_000), 16);
+    assert_eq!(try_all(&mut ledger, 3, 3_000), 0);
+    // Those that are in use go on, and the first caveats have all the rest.
+    assert_eq!(let_in(&mut ledger, &later(1, 1_000), 0, 1), 1);
+    let firsts = (0..100).map(|number| let_in(&mut ledger, &[of_child(number, in_all(9))], 0, 1));
+    assert_eq!(firsts.sum::<u32>(), 32);
+}
+
+#[test]
+fn a_family_is_told_when_its_own_places_are_free() {
+    let mut ledger = Ledger::default();
+    for number in 0..MAX_FAMILY_LIMITS {
+        assert_eq!(let_in(&mut ledger, &[of_later(1, number, a_day(1))], 0, 1), 1);
+    }
+    let one_more = |family| [of_child(99, in_all(9)), of_later(family, 99, in_all(9))];
+    let exceeded = ledger.reserve(&one_more(1), 0).unwrap_err();
+    let expected = (DenyReason::ChildQuota, Exhausted::ChildLimits, Some(DAY));
+    assert_eq!((exceeded.reason, exceeded.exhausted, exceeded.until_ns), expected);
+    assert_eq!(let_in(&mut ledger, &one_more(2), 0, 1), 1);
+    assert_eq!(let_in(&mut ledger, &one_more(1), DAY, 1), 1);
+}
+
+#[test]
+fn what_can_never_have_a_place_is_told_no_time() {
+    let many: Vec<_> = (0..=MAX_FAMILY_LIMITS).map(|n| of_later(1, n, a_day(1))).collect();
+    assert_eq!(Ledger::default().reserve(&many, 0).unwrap_err().until_ns, None);
+}
+
+#[test]
 fn a_refused_request_does_not_move_the_clock() {
     let mut ledger = Ledger::default();
     let never = [of_tier(in_all(0))];
@@ -251,6 +295,7 @@ fn a_ledger_reads_what_it_wrote() {
     charges.push(charge(Origin::Only, Scope::Only, Limit::Rate(Rate::new(7, 1, 3).unwrap())));
     charges.push(charge(Origin::Tenant, Scope::Tenant, per_hour(3)));
     charges.push(of_child(5, per_hour(3)));
+    charges.push(of_later(7, 6, per_hour(3)));
     ledger.reserve(&charges, 12_345 * DAY).unwrap();
     let mut record = Vec::new();
     ledger.write(&mut record);
@@ -266,11 +311,11 @@ fn a_ledger_reads_what_it_wrote() {
 #[test]
 fn a_cell_has_a_largest_size() {
     let mut cell = crate::cell::Cell::fresh();
-    for number in 0..1_000 {
-        let charges = [of_child(number, in_all(1))];
+    let later = (0..1_000).map(|n: usize| of_later((n / 20) as u8, n, in_all(1)));
+    for charge in later.chain((1_000..2_000).map(|number| of_child(number, in_all(1)))) {
         cell.count(
             crate::decision::Decision::Allow,
-            &charges,
+            &[charge],
             None,
             0,
             crate::config::Mode::Enforce,
@@ -278,5 +323,8 @@ fn a_cell_has_a_largest_size() {
     }
     let mut record = Vec::new();
     cell.write(&mut record);
-    assert_eq!(record.len(), 7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8) + 2 + 1);
+    assert_eq!(
+        record.len(),
+        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8) + 32 * 8 + 2 + 1
+    );
 }
