@@ -98,7 +98,8 @@ fn an_upstream_is_refused_by_either_gate_for_every_reason() {
         let mut reasons = BTreeSet::new();
         for scenario in files().iter().map(|file| read(file)) {
             let steps = scenario.steps.iter().filter(|step| step.expect.action == action);
-            reasons.extend(steps.filter_map(|step| step.expect.reason));
+            let of_upstream = |reason: &DenyReason| reason.class() == DenyClass::Upstream;
+            reasons.extend(steps.filter_map(|step| step.expect.reason).filter(of_upstream));
         }
         let all = DenyReason::ALL.iter().copied();
         let all: BTreeSet<_> = all.filter(|r| r.class() == DenyClass::Upstream).collect();
@@ -114,11 +115,18 @@ const GOOD: &str = r#"{
     "keys": {"good": {}},
     "steps": [{
         "name": "good",
-        "request": {"headers": [["authorization", "Bearer {{key good}}"], ["x-other", "1"]]},
+        "request": {
+            "headers": [["authorization", "Bearer {{key good}}"], ["x-other", "1"]],
+            "trailers": [["x-vkey-sub", "root"], ["x-checksum", "abc"]]
+        },
         "expect": {
             "action": "forward",
             "audit": {"jti": "good"},
-            "upstream": {"present": {"x-vkey-key": "good"}, "absent": ["authorization"]}
+            "upstream": {
+                "present": {"x-vkey-key": "good"},
+                "absent": ["authorization"],
+                "trailers": {"present": {"x-checksum": "abc"}, "absent": ["x-vkey-sub"]}
+            }
         }
     }]
 }"#;
@@ -131,6 +139,12 @@ fn a_scenario_that_is_wrong_fails() {
         (r#"{"jti": "good"}"#, r#"{"no_such_member": null}"#),
         (r#""x-vkey-key": "good""#, r#""x-vkey-key": "other""#),
         (r#""absent": ["authorization"]"#, r#""absent": ["x-other"]"#),
+        (r#""absent": ["authorization"]"#, r#""credentials": "openai""#),
+        (r#""absent": ["x-vkey-sub"]"#, r#""absent": ["x-checksum"]"#),
+        (r#""x-checksum": "abc""#, r#""x-checksum": "other""#),
+        (r#"["x-checksum", "abc"]"#, r#"["x-checksum", "{{env MAIN}}"]"#),
+        (r#"["x-checksum", "abc"]"#, r#"["x-other", "abc"]"#),
+        (r#"[["x-vkey-sub", "root"], ["x-checksum", "abc"]]"#, "null"),
         (r#""x-other", "1""#, r#""x-other", "{{env MAIN}}""#),
         (r#""action": "forward","#, r#""action": "forward", "log": ["no such text"],"#),
         (r#""action": "forward","#, r#""action": "forward", "reason": "path","#),
@@ -212,7 +226,10 @@ fn a_scenario_whose_limits_are_wrong_fails() {
 /// One with upstreams, that holds too.
 const UPSTREAMS: &str = r#"{
     "about": "a good upstream, one that is withheld, and one that its own gate refuses",
-    "config": {"keyring": [{"name": "main", "secret": "${MAIN}"}]},
+    "config": {
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "upstream_tls": {"require_gate": false}
+    },
     "env": {"MAIN": "@secret:main"},
     "keys": {"good": {}},
     "upstream_tls": {"cluster": "api", "tls_version": "TLSv1.3"},
@@ -289,9 +306,10 @@ fn a_scenario_whose_upstreams_are_wrong_fails() {
         ),
         (r#"{"tls_version": null, "#, r#"{"tls_version": null, "cluster": "other", "#),
         (
-            r#""config": {"#,
-            r#""config": {"mode": "shadow", "upstream_tls": {"require_stamp": true}, "#,
+            r#""upstream_tls": {"require_gate": false}"#,
+            r#""mode": "shadow", "upstream_tls": {"require_stamp": true}"#,
         ),
+        (r#""upstream_tls": {"require_gate": false}"#, r#""audience": "gw.example""#),
     ] {
         let spoiled = UPSTREAMS.replacen(right, wrong, 1);
         assert_ne!(spoiled, UPSTREAMS, "{right}");
@@ -305,7 +323,7 @@ fn what_a_scenario_does_not_know_is_an_error() {
         (r#""about":"#, r#""typo": 1, "about":"#),
         (r#""good": {}"#, r#""good": {"typo": 1}"#),
         (r#""name": "good","#, r#""name": "good", "typo": 1,"#),
-        (r#"{"headers":"#, r#"{"typo": 1, "headers":"#),
+        (r#""headers": [["auth"#, r#""typo": 1, "headers": [["auth"#),
         (r#""action": "forward","#, r#""action": "forward", "typo": 1,"#),
         (r#""action": "forward","#, r#""action": "forward", "reason": "no_such_reason","#),
         (r#""action": "forward","#, r#""action": "forward", "status": 200,"#),
@@ -331,6 +349,10 @@ fn what_a_scenario_does_not_know_is_an_error() {
         (r#""about":"#, r#""ending": {"typo": 1}, "about":"#),
         (r#""about":"#, r#""ending": [200], "about":"#),
         (r#""name": "good","#, r#""name": "good", "upstream_tls": {"up": "yes"},"#),
+        (r#""name": "good","#, r#""name": "good", "upstream_tls": {"taken": {"stamp": null}},"#),
+        (r#"["x-checksum", "abc"]"#, r#"["x-checksum"]"#),
+        (r#""absent": ["x-vkey-sub"]"#, r#""typo": ["x-vkey-sub"]"#),
+        (r#""absent": ["auth"#, r#""credentials": ["openai"], "absent": ["auth"#),
         (r#""name": "good","#, r#""name": "good", "upstream_tls": {"stamp": {"hosts": []}},"#),
         (r#""name": "good","#, r#""name": "good", "upstream_tls": {"certificate": {"pem": "x"}},"#),
         (r#""about":"#, r#""upstream_tls": {"typo": "api"}, "about":"#),

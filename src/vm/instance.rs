@@ -1,11 +1,12 @@
 //! A VM: one instance of a module, and its callbacks.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
 use wasmtime::{Instance, Store, Trap, TypedFunc, WasmParams, WasmResults};
 
-use crate::host::{Action, MemoryHost};
+use crate::host::{Action, HeaderList, MemoryHost};
 
 use super::module::Module;
 use super::state::State;
@@ -52,6 +53,7 @@ struct Callbacks {
     configure: Option<TypedFunc<(u32, u32), u32>>,
     request_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
     request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
+    request_trailers: Option<TypedFunc<(u32, u32), u32>>,
     response_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
     tick: Option<TypedFunc<u32, ()>>,
     log: Option<TypedFunc<u32, ()>>,
@@ -143,9 +145,7 @@ impl Vm {
         ContextId(id): ContextId,
         end_of_stream: bool,
     ) -> Result<Action, Failure> {
-        let count =
-            self.host(ContextId(id)).and_then(|host| Some(host.headers.borrow().as_ref()?.len()));
-        let count = u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX);
+        let count = self.count(id, |host| &host.headers);
         let callback = self.callbacks.request_headers.clone();
         self.call(id, callback, (id, count, end_of_stream.into()), CONTINUE).map(action)
     }
@@ -163,6 +163,17 @@ impl Vm {
     ) -> Result<Action, Failure> {
         let callback = self.callbacks.request_body.clone();
         self.call(id, callback, (id, bytes, end_of_stream.into()), CONTINUE).map(action)
+    }
+
+    /// Shows the trailers of the request, which end it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn on_request_trailers(&mut self, ContextId(id): ContextId) -> Result<Action, Failure> {
+        let count = self.count(id, |host| &host.trailers);
+        let callback = self.callbacks.request_trailers.clone();
+        self.call(id, callback, (id, count), CONTINUE).map(action)
     }
 
     /// Shows the headers of the answer.
@@ -213,6 +224,13 @@ impl Vm {
         self.host(ContextId(ROOT))
     }
 
+    /// How many headers or trailers a context has.
+    fn count(&self, id: u32, map: fn(&MemoryHost) -> &RefCell<Option<HeaderList>>) -> u32 {
+        let len =
+            self.host(ContextId(id)).and_then(|host| Some(map(host).borrow().as_ref()?.len()));
+        u32::try_from(len.unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
     /// Calls back, for a context. Without the callback it comes to `default`.
     fn call<P: WasmParams, R: WasmResults>(
         &mut self,
@@ -259,6 +277,7 @@ impl Callbacks {
             configure: optional(store, instance, "proxy_on_configure")?,
             request_headers: optional(store, instance, "proxy_on_request_headers")?,
             request_body: optional(store, instance, "proxy_on_request_body")?,
+            request_trailers: optional(store, instance, "proxy_on_request_trailers")?,
             response_headers: optional(store, instance, "proxy_on_response_headers")?,
             tick: optional(store, instance, "proxy_on_tick")?,
             log: optional(store, instance, "proxy_on_log")?,

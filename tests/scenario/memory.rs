@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use vkey::config::{Dialect, Level};
-use vkey::host::{Action, HostError, MemoryHost, MemoryStore, Property};
+use vkey::host::{Action, HeaderList, HostError, MemoryHost, MemoryStore, Property};
 
 use super::format::{HostKind, Outcome};
+use super::step::Trailers;
 use super::text::bytes;
 use super::upstream::Shown;
 use super::{Configured, Log, Machine, Observed, Sent};
@@ -32,6 +33,7 @@ pub(crate) trait Request {
     fn host(&self) -> &MemoryHost;
     fn on_headers(&mut self) -> Action;
     fn on_body(&mut self, bytes: u64);
+    fn on_trailers(&mut self) -> Action;
     fn on_response_headers(&mut self) -> Action;
     fn on_log(&mut self);
 }
@@ -43,6 +45,7 @@ pub(crate) struct InMemory<C> {
     store: MemoryStore,
     contended: bool,
     workers: BTreeMap<u64, C>,
+    trailers: HeaderList,
 }
 
 impl<C: Callbacks> InMemory<C> {
@@ -57,6 +60,7 @@ impl<C: Callbacks> InMemory<C> {
             store: MemoryStore::new(dialect),
             contended: host == HostKind::Contended,
             workers: BTreeMap::new(),
+            trailers: Vec::new(),
         }
     }
 
@@ -88,11 +92,16 @@ impl<C: Callbacks> Machine for InMemory<C> {
         observed.answer = host.response_headers.take();
         observed.filter_state = host.filter_state.take();
         observed.log = host.log.take();
+        self.trailers = host.trailers.take().unwrap_or_default();
         observed
     }
 
     fn store(&self) -> Option<&MemoryStore> {
         Some(&self.store)
+    }
+
+    fn trailers(&self) -> Option<&HeaderList> {
+        Some(&self.trailers)
     }
 }
 
@@ -103,12 +112,16 @@ fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
     for bytes in &sent.ending.body {
         request.on_body(*bytes);
     }
+    let ends = sent.trailers != Trailers::Absent;
+    let stopped = ends && request.on_trailers() == Action::Pause;
     let host = request.host();
     let upstream = host.headers.borrow().clone().unwrap_or_default();
+    if forwarded == Some(true) {
+        host.rewrite(sent.upstream.authority.as_deref());
+    }
     host.end(sent, forwarded == Some(true));
     let answered = request.on_response_headers();
     let host = request.host();
-    host.rewrite(sent.upstream.authority.as_deref());
     let reply = host.reply.borrow().clone();
     host.status.set(reply.as_ref().map(|reply| reply.status.into()).or(host.status.get()));
     request.on_log();
@@ -116,7 +129,7 @@ fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
     request.on_log();
     Observed {
         forwarded,
-        withheld: answered == Action::Pause,
+        withheld: answered == Action::Pause || (forwarded == Some(true) && stopped),
         reply,
         replies: 0,
         upstream,
@@ -142,6 +155,10 @@ impl Stage for MemoryHost {
     fn begin(&self, sent: &Sent) {
         self.set_clock(sent, sent.now_ns);
         self.headers.replace((!sent.faults.no_headers).then(|| sent.headers.clone()));
+        if let Trailers::Shown(trailers) = &sent.trailers {
+            let trailer = |(name, value): &(String, String)| (bytes(name), bytes(value));
+            self.trailers.replace(Some(trailers.iter().map(trailer).collect()));
+        }
         self.failing_edits.set(sent.faults.failing_edits.map(HostError));
         self.show_text(Property::SourceAddress, sent.source.as_deref());
         self.show_text(Property::PeerCertificateDigest, sent.client_cert.as_deref());

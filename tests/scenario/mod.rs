@@ -32,7 +32,7 @@ use vkey::decision::Reply;
 use vkey::host::{HeaderList, MemoryStore};
 
 use format::Outcome;
-use step::{Ending, Faults, Part};
+use step::{Ending, Faults, Part, Trailers};
 use upstream::Upstream;
 
 /// What a scenario runs on: the library itself, the built module, a proxy.
@@ -60,6 +60,11 @@ pub(crate) trait Machine {
 
     /// The shared data and the metrics of all workers, where they can be looked into.
     fn store(&self) -> Option<&MemoryStore>;
+
+    /// The trailers of the last request as they would go on, where they can be looked into.
+    fn trailers(&self) -> Option<&HeaderList> {
+        None
+    }
 }
 
 /// What became of a configuration.
@@ -75,6 +80,7 @@ pub(crate) type Log = Vec<(Level, String)>;
 pub(crate) struct Sent {
     pub(crate) now_ns: u64,
     pub(crate) headers: HeaderList,
+    pub(crate) trailers: Trailers,
     pub(crate) source: Option<String>,
     pub(crate) client_cert: Option<String>,
     pub(crate) faults: Faults,

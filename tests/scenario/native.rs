@@ -64,6 +64,10 @@ impl Request for NativeRequest<'_> {
         Gate::on_request_body(&mut self.exchange, bytes);
     }
 
+    fn on_trailers(&mut self) -> Action {
+        self.gate.on_request_trailers(&self.host, &mut self.exchange)
+    }
+
     fn on_response_headers(&mut self) -> Action {
         self.gate.on_response_headers(&self.host, &mut self.exchange)
     }

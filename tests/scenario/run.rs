@@ -7,7 +7,7 @@ use vkey::failures::{SHARDS, shard_name};
 use vkey::host::{HeaderList, MemoryStore, SharedData as _};
 use vkey::json::Integers;
 
-use super::check::{Context, check_configured, check_observed};
+use super::check::{Context, check_configured, check_observed, check_trailers};
 use super::format::{ConfigSpec, HostKind, Scenario, Variant};
 use super::keys::mint_all;
 use super::step::Step;
@@ -102,6 +102,9 @@ impl<'a> Conversation<'a> {
     fn take(&mut self, step: &Step, n: u64) -> Vec<String> {
         let (sent, observed) = self.ask(step, n);
         let (mut problems, audited) = check_observed(&self.context(n), step, &observed);
+        if let Some(trailers) = self.machine.trailers() {
+            problems.extend(check_trailers(&self.context(n), step, trailers));
+        }
         if let Some(audited) = audited {
             self.tally.add(&audited, &self.scenario.records);
             self.tally.add_verdict(&audited, &sent.upstream);
@@ -155,10 +158,12 @@ impl<'a> Conversation<'a> {
         let meaning = self.meaning(n);
         let header = |(name, value): &(String, String)| (bytes(name), bytes(&meaning.fill(value)));
         let headers: HeaderList = step.request.headers.iter().map(header).collect();
+        let trailers = step.request.trailers.map(|value| meaning.fill(value));
         let upstream = meaning.fill_json(&step.upstream);
         Sent {
             now_ns: shifted(self.start, step.at) * 1_000_000_000 + step.at_ns,
             headers,
+            trailers,
             source: step.request.source.clone(),
             client_cert: step.request.client_cert.clone(),
             faults: step.faults.clone(),

@@ -1,5 +1,6 @@
 //! What nobody may see: keys, their tags, and the values of the environment.
 
+use vkey::host::HeaderList;
 use vkey::json::Json;
 
 use super::check::Context;
@@ -57,13 +58,21 @@ impl Hidden {
         problems
     }
 
+    /// Nothing that is hidden belongs in a trailer.
+    pub(super) fn check_trailers(&self, trailers: &HeaderList) -> Vec<String> {
+        let shown = trailers.iter().flat_map(|(name, value)| {
+            self.shown(&format!("trailer {}", from_bytes(name)), &from_bytes(value))
+        });
+        shown.collect()
+    }
+
     /// A provider's credential belongs in the header that the step says it is in, and nowhere else.
     fn check_upstream(&self, expect: &Expect, observed: &Observed) -> Vec<String> {
         let mut problems = Vec::new();
         for (name, value) in &observed.upstream {
             let (name, value) = (from_bytes(name), from_bytes(value));
             let place = format!("upstream header {name}");
-            let present = &expect.upstream.present;
+            let present = &expect.upstream.headers.present;
             if present.iter().any(|(listed, _)| *listed == name) {
                 problems.extend(shows(&self.keys, &place, &value));
                 problems.extend(shows(&self.rings, &place, &value));

@@ -50,8 +50,20 @@ pub(crate) enum Part {
 pub(crate) struct RequestSpec {
     /// Pseudo headers first.
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) trailers: Trailers,
     pub(crate) source: Option<String>,
     pub(crate) client_cert: Option<String>,
+}
+
+/// The trailers of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Trailers {
+    /// There are none.
+    #[default]
+    Absent,
+    /// There are some, and the host does not show them.
+    Hidden,
+    Shown(Vec<(String, String)>),
 }
 
 /// What the host does wrong.
@@ -99,9 +111,18 @@ pub(crate) struct ExpectReply {
     pub(crate) body: Option<Json>,
 }
 
-/// The headers of a request that goes on.
+/// A request that goes on.
 #[derive(Debug, Default)]
 pub(crate) struct ExpectUpstream {
+    pub(crate) headers: ExpectFields,
+    pub(crate) trailers: ExpectFields,
+    /// What the gate of its cluster is told of provider credentials.
+    pub(crate) credentials: Option<String>,
+}
+
+/// Headers or trailers.
+#[derive(Debug, Default)]
+pub(crate) struct ExpectFields {
     pub(crate) present: Vec<(String, Json)>,
     pub(crate) absent: Vec<String>,
 }
@@ -242,8 +263,9 @@ fn of_step<T>(
 
 impl RequestSpec {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node
-            .members(&["method", "path", "authority", "key", "headers", "source", "client_cert"])?;
+        let members = node.members(&[
+            "method", "path", "authority", "key", "headers", "trailers", "source", "client_cert",
+        ])?;
         let mut headers = Vec::new();
         for (member, name, usual) in [
             ("method", ":method", "GET"),
@@ -262,9 +284,30 @@ impl RequestSpec {
         let source = members.read("source", nullable)?;
         Ok(Self {
             headers,
+            trailers: members.read("trailers", Trailers::read)?.unwrap_or_default(),
             source: source.unwrap_or(Some("192.0.2.10:40000".to_owned())),
             client_cert: members.read("client_cert", owned)?,
         })
+    }
+}
+
+impl Trailers {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        match node.value() {
+            Json::Null => Ok(Self::Hidden),
+            _ => Ok(Self::Shown(node.list(header)?.into())),
+        }
+    }
+
+    /// The same with other values.
+    pub(super) fn map(&self, value: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Shown(list) => {
+                let mapped = |(name, text): &(String, String)| (name.clone(), value(text));
+                Self::Shown(list.iter().map(mapped).collect())
+            }
+            other => other.clone(),
+        }
     }
 }
 
@@ -340,7 +383,7 @@ impl Expect {
 
     fn consistent(&self) -> Result<(), &'static str> {
         let answers = self.action.answers();
-        let upstream = !(self.upstream.present.is_empty() && self.upstream.absent.is_empty());
+        let upstream = !self.upstream.is_empty();
         let reply = !self.reply.headers.is_empty() || self.reply.body.is_some();
         if answers != self.status.is_some() {
             Err("status: expected with refuse, withhold and answer, and only there")
@@ -372,9 +415,29 @@ impl ExpectReply {
 
 impl ExpectUpstream {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&["present", "absent"])?;
+        let members = node.members(&["present", "absent", "trailers", "credentials"])?;
+        let trailers =
+            |node: &Node<'_>| ExpectFields::of_members(&node.members(&["present", "absent"])?);
+        Ok(Self {
+            headers: ExpectFields::of_members(&members)?,
+            trailers: members.read("trailers", trailers)?.unwrap_or_default(),
+            credentials: members.read("credentials", owned)?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.trailers.is_empty() && self.credentials.is_none()
+    }
+}
+
+impl ExpectFields {
+    fn of_members(members: &Members<'_>) -> Result<Self, Invalid> {
         let present = members.read("present", |n| named(n, json))?;
-        Ok(Self { present: present.unwrap_or_default(), absent: texts(&members, "absent")? })
+        Ok(Self { present: present.unwrap_or_default(), absent: texts(members, "absent")? })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.present.is_empty() && self.absent.is_empty()
     }
 }
 

@@ -32,6 +32,9 @@ pub(crate) struct Audited {
     answered: bool,
     /// What the upstream of a request that went on was judged as.
     verdict: Option<String>,
+    withheld: bool,
+    /// Whether clusters for hosts that the policy verifies have to have a gate.
+    needs_gate: bool,
 }
 
 /// The sums.
@@ -42,8 +45,9 @@ pub(crate) struct Tally {
     /// Of requests and of authentication failures.
     metrics: BTreeMap<String, u64>,
     limited: u64,
-    /// What this module judged each cluster as last.
-    standings: BTreeMap<String, String>,
+    /// What this module judged each cluster as last; nothing where all that is known of it is that a
+    /// response showed no gate.
+    standings: BTreeMap<String, Option<String>>,
 }
 
 impl Audited {
@@ -57,6 +61,9 @@ impl Audited {
             label,
             answered: expect.action == Expected::Answer,
             verdict: record.tls_verdict.filter(|_| expect.action.forwards()).map(Into::into),
+            withheld: expect.action == Expected::Withhold,
+            needs_gate: member(context.config, &["upstream_tls", "require_gate"])
+                != Some(&Json::Bool(false)),
         })
     }
 }
@@ -87,11 +94,22 @@ impl Tally {
     /// has counted, and what no rule is for nobody counts.
     pub(crate) fn add_verdict(&mut self, audited: &Audited, upstream: &Upstream) {
         let verdict = audited.verdict.clone().filter(|verdict| verdict != "unlisted");
-        let cluster = upstream.cluster.clone().filter(|_| !upstream.is_judged());
-        if let Some((cluster, verdict)) = cluster.zip(verdict) {
+        // What is withheld was judged here, whatever the gate of the cluster came to.
+        let Some(verdict) = verdict.filter(|_| audited.withheld || !upstream.is_judged()) else {
+            return;
+        };
+        if let Some(cluster) = upstream.taken_cluster() {
             let name = format!("{VERDICTS}verdict.{verdict}.upstream.{cluster}");
             *self.metrics.entry(name).or_default() += 1;
-            self.standings.insert(cluster, verdict);
+            self.standings.insert(cluster.to_owned(), Some(verdict.clone()));
+        }
+        // A route that was changed counts against the cluster that it was judged by, too.
+        if let (Some(judged), Some(_)) = (&upstream.cluster, &upstream.taken) {
+            if audited.withheld {
+                self.standings.insert(judged.clone(), Some(verdict));
+            } else if verdict == "verified" && audited.needs_gate {
+                self.standings.entry(judged.clone()).or_default();
+            }
         }
     }
 
@@ -144,12 +162,12 @@ impl Tally {
         store: &MemoryStore,
     ) -> Vec<String> {
         let counts = context.setting("host") != Some("bare");
-        let wrong = |(cluster, expected): (&String, &String)| {
+        let wrong = |(cluster, expected): (&String, &Option<String>)| {
             let store = RecordStore::new(store, Dialect::Auto);
             let found = store.read::<Standing>(&standing_name(cluster)).ok();
             let found = found.and_then(|standing| standing.verdict()).map(Verdict::word);
-            (found != Some(expected))
-                .then(|| format!("cluster {cluster} stands as {found:?}, not {expected}"))
+            (found != expected.as_deref())
+                .then(|| format!("cluster {cluster} stands as {found:?}, not {expected:?}"))
         };
         self.standings.iter().filter(|_| counts).filter_map(wrong).collect()
     }

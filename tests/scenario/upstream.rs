@@ -4,6 +4,9 @@ use vkey::host::Property;
 use vkey::json::{Invalid, Json, Node};
 use vkey::upstream_tls::{Stamp, Verdict};
 
+/// The proxy's end of the connection.
+const LOCAL_ADDRESS: &str = "192.0.2.1:40001";
+
 use super::format::owned;
 
 /// The members of a step's `upstream_tls`, each absent where the host does not show it.
@@ -11,6 +14,8 @@ use super::format::owned;
 pub(crate) struct Upstream {
     pub(crate) cluster: Option<String>,
     stamp: Option<StampSpec>,
+    /// The cluster that the request went to in the end, where it is another.
+    pub(crate) taken: Option<Taken>,
     gate: Option<String>,
     up: bool,
     tls_version: Option<String>,
@@ -20,6 +25,13 @@ pub(crate) struct Upstream {
     code_details: Option<String>,
     /// Of the request as it was sent in the end.
     pub(crate) authority: Option<String>,
+}
+
+/// A cluster of a route that was chosen again.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    pub(crate) cluster: String,
+    stamp: Option<StampSpec>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,8 +46,8 @@ pub(crate) type Shown = Vec<(Property, Vec<u8>)>;
 impl Upstream {
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&[
-            "cluster", "stamp", "gate", "up", "tls_version", "certificate", "local_certificate",
-            "code_details", "authority",
+            "cluster", "stamp", "taken", "gate", "up", "tls_version", "certificate",
+            "local_certificate", "code_details", "authority",
         ])?;
         let text = |name| members.read(name, owned);
         let tls_version = text("tls_version")?;
@@ -44,6 +56,7 @@ impl Upstream {
         Ok(Self {
             cluster: text("cluster")?,
             stamp: members.read("stamp", StampSpec::read)?,
+            taken: members.read("taken", Taken::read)?,
             gate: text("gate")?,
             up: members.read("up", Node::bool)?.unwrap_or(tls_version.is_some()),
             tls_version,
@@ -55,9 +68,21 @@ impl Upstream {
         })
     }
 
-    /// Whether the gate of the cluster has judged.
+    /// Whether the gate of the cluster has judged the connection, or has refused the request.
     pub(crate) fn is_judged(&self) -> bool {
-        self.gate.as_deref().and_then(Verdict::from_word).is_some()
+        let state = self.gate_state().unwrap_or_default();
+        let (word, rest) = state.split_once(' ').unwrap_or_default();
+        match Verdict::from_word(word) {
+            Some(Verdict::Refused(_)) => true,
+            Some(_) => rest == self.local_address().unwrap_or_default(),
+            None => false,
+        }
+    }
+
+    /// The cluster that the request went to in the end.
+    pub(crate) fn taken_cluster(&self) -> Option<&str> {
+        let taken = self.taken.as_ref().map(|taken| &taken.cluster);
+        taken.or(self.cluster.as_ref()).map(String::as_str)
     }
 
     /// What is shown from the request on.
@@ -67,29 +92,61 @@ impl Upstream {
         stamp.into_iter().chain(name).collect()
     }
 
+    /// What the gate of the cluster left in the filter state: which connection it let pass, or whether
+    /// anything was sent before it refused.
+    fn gate_state(&self) -> Option<String> {
+        let gate = self.gate.as_ref()?;
+        if gate.contains(' ') {
+            return Some(gate.clone());
+        }
+        let rest = match Verdict::from_word(gate) {
+            Some(Verdict::Refused(_)) => "unsent",
+            _ => self.local_address().unwrap_or_default(),
+        };
+        Some(format!("{gate} {rest}"))
+    }
+
+    fn local_address(&self) -> Option<&'static str> {
+        self.up.then_some(LOCAL_ADDRESS)
+    }
+
     /// Whether the request reached an upstream, as far as the step does not say that the proxy answered.
     pub(crate) fn is_reached(&self) -> bool {
         self.up || self.code_details.as_deref().is_none_or(|details| details == "via_upstream")
     }
 
-    /// What is shown from the answer on.
+    /// What is shown from the response on.
     pub(crate) fn of_connection(&self) -> Shown {
-        let address = self.up.then(|| "192.0.2.1:40001".to_owned());
-        // The gate says which connection it was.
-        let of = address.clone().unwrap_or_default();
-        let gate = self.gate.as_ref().map(|word| format!("{word} {of}"));
+        let text = |text: &Option<String>| text.clone();
         let shown = [
-            (Property::UpstreamVerdict, &gate),
-            (Property::UpstreamLocalAddress, &address),
-            (Property::UpstreamTlsVersion, &self.tls_version),
-            (Property::UpstreamCertificateDigest, &self.digest),
-            (Property::UpstreamDnsName, &self.first_name),
-            (Property::UpstreamLocalSubject, &self.local_certificate),
-            (Property::ResponseCodeDetails, &self.code_details),
+            (Property::UpstreamVerdict, self.gate_state()),
+            (Property::UpstreamLocalAddress, self.local_address().map(str::to_owned)),
+            (Property::UpstreamTlsVersion, text(&self.tls_version)),
+            (Property::UpstreamCertificateDigest, text(&self.digest)),
+            (Property::UpstreamDnsName, text(&self.first_name)),
+            (Property::UpstreamLocalSubject, text(&self.local_certificate)),
+            (Property::ResponseCodeDetails, text(&self.code_details)),
         ];
-        let known =
-            shown.into_iter().filter_map(|(property, text)| Some((property, text.clone()?)));
-        known.map(|(property, text)| (property, text.into_bytes())).collect()
+        let known = shown.into_iter().filter_map(|(property, text)| Some((property, text?)));
+        let known = known.map(|(property, text)| (property, text.into_bytes()));
+        known.chain(self.taken.iter().flat_map(Taken::shown)).collect()
+    }
+}
+
+impl Taken {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["cluster", "stamp"])?;
+        Ok(Self {
+            cluster: owned(&members.require("cluster")?)?,
+            stamp: members.read("stamp", StampSpec::read)?,
+        })
+    }
+
+    /// Its name and its metadata, in the place of those of the cluster that the route was judged by.
+    fn shown(&self) -> Shown {
+        let metadata = self.stamp.as_ref().map(StampSpec::metadata).unwrap_or_default();
+        let name = self.cluster.clone().into_bytes();
+        vec![(Property::ClusterName, name), (Property::ClusterMetadata, metadata)]
     }
 }
 

@@ -68,6 +68,10 @@ impl Request for WasmRequest<'_> {
         self.vm.on_request_body(self.id, bytes, false).unwrap();
     }
 
+    fn on_trailers(&mut self) -> Action {
+        self.vm.on_request_trailers(self.id).unwrap()
+    }
+
     fn on_response_headers(&mut self) -> Action {
         self.vm.on_response_headers(self.id).unwrap()
     }

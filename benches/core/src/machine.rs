@@ -167,6 +167,7 @@ fn answer(memory: &MemoryHost, sent: &Sent, forwarded: bool) {
     memory.status.set(ending.status);
     if forwarded {
         set(memory, sent.upstream.of_connection());
+        rewrite(memory, sent.upstream.authority.as_deref());
     }
     let address = ending.upstream.clone().map(|text| (Property::UpstreamAddress, text.into()));
     set(memory, address);
@@ -182,11 +183,13 @@ fn end(memory: &MemoryHost, sent: &Sent) {
     if let Some(reply) = &*memory.reply.borrow() {
         memory.status.set(Some(reply.status.into()));
     }
-    if let (Some(headers), Some(authority)) =
-        (memory.headers.borrow_mut().as_mut(), &sent.upstream.authority)
-    {
+}
+
+/// Puts the authority that the route sets in the place of the client's.
+fn rewrite(memory: &MemoryHost, authority: Option<&str>) {
+    if let (Some(headers), Some(authority)) = (memory.headers.borrow_mut().as_mut(), authority) {
         headers.retain(|(name, _)| name != b":authority");
-        headers.push((b":authority".to_vec(), authority.clone().into_bytes()));
+        headers.push((b":authority".to_vec(), authority.into()));
     }
 }
 
