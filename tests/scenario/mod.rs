@@ -12,8 +12,10 @@
 )]
 
 pub(crate) mod check;
+mod expect;
 mod fields;
 pub(crate) mod format;
+mod forwarded;
 pub(crate) mod keys;
 pub(crate) mod memory;
 pub(crate) mod native;

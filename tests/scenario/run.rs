@@ -7,8 +7,9 @@ use vkey::failures::{SHARDS, shard_name};
 use vkey::host::{HeaderList, MemoryStore, SharedData as _};
 use vkey::json::Integers;
 
-use super::check::{Context, check_configured, check_observed, check_trailers};
+use super::check::{Context, check_configured, check_observed};
 use super::format::{ConfigSpec, HostKind, Scenario, Variant};
+use super::forwarded::check_trailers;
 use super::keys::mint_all;
 use super::step::Step;
 use super::tally::Tally;

@@ -1,0 +1,173 @@
+//! What must come of a step, as its file says it.
+
+use vkey::decision::DenyReason;
+use vkey::json::{Invalid, Json, Members, Node};
+
+use super::format::{json, named, owned, texts};
+
+#[derive(Debug)]
+pub(crate) struct Expect {
+    pub(crate) action: Expected,
+    pub(crate) status: Option<u64>,
+    pub(crate) reason: Option<DenyReason>,
+    pub(crate) audit: Vec<(String, Json)>,
+    pub(crate) reply: ExpectReply,
+    pub(crate) upstream: ExpectUpstream,
+    /// Headers on the answer of a request that went on; `None` when there are none.
+    pub(crate) answer: Option<Vec<(String, Json)>>,
+    pub(crate) metrics: Vec<(String, u64)>,
+    pub(crate) log: Vec<String>,
+}
+
+/// The module's own answer.
+#[derive(Debug, Default)]
+pub(crate) struct ExpectReply {
+    pub(crate) headers: Vec<(String, Json)>,
+    /// Members of the body, others may be there too.
+    pub(crate) body: Option<Json>,
+}
+
+/// A request that goes on.
+#[derive(Debug, Default)]
+pub(crate) struct ExpectUpstream {
+    pub(crate) headers: ExpectFields,
+    pub(crate) trailers: ExpectFields,
+    /// What the gate of its cluster is told of provider credentials.
+    pub(crate) credentials: Option<String>,
+}
+
+/// Headers or trailers.
+#[derive(Debug, Default)]
+pub(crate) struct ExpectFields {
+    pub(crate) present: Vec<(String, Json)>,
+    pub(crate) absent: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// The module answers itself, as with a key's usage.
+    Answer,
+    Forward,
+    /// The module is not asked.
+    Nothing,
+    Refuse,
+    /// The gate of the cluster answers in the upstream's place.
+    Stop,
+    /// The module answers in the upstream's place.
+    Withhold,
+}
+
+impl Expected {
+    /// Whether the request goes on, whatever becomes of its answer.
+    pub(crate) fn forwards(self) -> bool {
+        matches!(self, Self::Forward | Self::Stop | Self::Withhold)
+    }
+
+    /// Whether the module answers.
+    pub(crate) fn answers(self) -> bool {
+        matches!(self, Self::Answer | Self::Refuse | Self::Withhold)
+    }
+
+    /// Whether the request is denied.
+    pub(crate) fn denies(self) -> bool {
+        matches!(self, Self::Refuse | Self::Stop | Self::Withhold)
+    }
+}
+
+// === impl Expect ===
+
+impl Expect {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&[
+            "action", "status", "reason", "audit", "reply", "upstream", "answer", "metrics", "log",
+        ])?;
+        let actions = [
+            ("answer", Expected::Answer),
+            ("forward", Expected::Forward),
+            ("nothing", Expected::Nothing),
+            ("refuse", Expected::Refuse),
+            ("stop", Expected::Stop),
+            ("withhold", Expected::Withhold),
+        ];
+        let expect = Self {
+            action: members.require("action")?.choice(&actions)?,
+            status: members.read("status", Node::integer)?,
+            reason: members.read("reason", reason)?,
+            audit: members.read("audit", |n| named(n, json))?.unwrap_or_default(),
+            reply: members.read("reply", ExpectReply::read)?.unwrap_or_default(),
+            upstream: members.read("upstream", ExpectUpstream::read)?.unwrap_or_default(),
+            answer: members.read("answer", |n| named(n, json))?,
+            metrics: members.read("metrics", |n| named(n, integer))?.unwrap_or_default(),
+            log: texts(&members, "log")?,
+        };
+        expect.consistent().map_err(|problem| node.unusable(problem))?;
+        Ok(expect)
+    }
+
+    fn consistent(&self) -> Result<(), &'static str> {
+        let answers = self.action.answers();
+        let upstream = !self.upstream.is_empty();
+        let reply = !self.reply.headers.is_empty() || self.reply.body.is_some();
+        if answers != self.status.is_some() {
+            Err("status: expected with refuse, withhold and answer, and only there")
+        } else if self.action.denies() && self.reason.is_none() {
+            Err("reason: expected with refuse, withhold and stop")
+        } else if matches!(self.action, Expected::Answer | Expected::Nothing)
+            && self.reason.is_some()
+        {
+            Err("reason: expected with refuse, withhold, stop or forward")
+        } else if upstream && !self.action.forwards() {
+            Err("upstream: expected with forward, withhold and stop only")
+        } else if self.answer.is_some() && self.action != Expected::Forward {
+            Err("answer: expected with forward only")
+        } else if reply && !answers {
+            Err("reply: expected with refuse, withhold and answer only")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl ExpectReply {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["headers", "body"])?;
+        let headers = members.read("headers", |n| named(n, json))?;
+        Ok(Self { headers: headers.unwrap_or_default(), body: members.read("body", json)? })
+    }
+}
+
+impl ExpectUpstream {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&["present", "absent", "trailers", "credentials"])?;
+        let trailers =
+            |node: &Node<'_>| ExpectFields::of_members(&node.members(&["present", "absent"])?);
+        Ok(Self {
+            headers: ExpectFields::of_members(&members)?,
+            trailers: members.read("trailers", trailers)?.unwrap_or_default(),
+            credentials: members.read("credentials", owned)?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.trailers.is_empty() && self.credentials.is_none()
+    }
+}
+
+impl ExpectFields {
+    fn of_members(members: &Members<'_>) -> Result<Self, Invalid> {
+        let present = members.read("present", |n| named(n, json))?;
+        Ok(Self { present: present.unwrap_or_default(), absent: texts(members, "absent")? })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.present.is_empty() && self.absent.is_empty()
+    }
+}
+
+fn reason(node: &Node<'_>) -> Result<DenyReason, Invalid> {
+    DenyReason::from_code(node.string()?).ok_or_else(|| node.expected("a reason code"))
+}
+
+fn integer(node: &Node<'_>) -> Result<u64, Invalid> {
+    node.integer()
+}

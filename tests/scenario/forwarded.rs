@@ -1,0 +1,96 @@
+//! What a request that goes on must look like: its headers, its trailers, and what the gate of its cluster is
+//! told.
+
+use vkey::host::HeaderList;
+use vkey::json::Json;
+
+use super::Observed;
+use super::check::Context;
+use super::secrecy::Hidden;
+use super::step::{Expect, ExpectFields, Expected, Step};
+use super::text::{bytes, from_bytes, member};
+
+const CREDENTIAL_STATE: &str = "vkey.credential";
+
+pub(super) fn check_upstream(
+    context: &Context<'_>,
+    expect: &Expect,
+    observed: &Observed,
+) -> Vec<String> {
+    let place = "upstream header";
+    let mut problems = check_list(context, place, &expect.upstream.headers, &observed.upstream);
+    let found = observed.filter_state.get(CREDENTIAL_STATE);
+    let expected = &expect.upstream.credentials;
+    if found != expected.as_ref() {
+        problems.push(format!("the credentials are {found:?}, not {expected:?}"));
+    }
+    problems.extend(check_identity(context, observed));
+    problems
+}
+
+/// What is wrong with the trailers of a request, where it goes on.
+pub(super) fn check_trailers(
+    context: &Context<'_>,
+    step: &Step,
+    trailers: &HeaderList,
+) -> Vec<String> {
+    let Expect { action, upstream, .. } = &step.expect;
+    // Where the host shows none, or the request does not go on, none are sent.
+    if *action != Expected::Forward {
+        return Vec::new();
+    }
+    let mut problems = check_list(context, "trailer", &upstream.trailers, trailers);
+    problems.extend(Hidden::of(context).check_trailers(trailers));
+    let family = trailers.iter().filter(|(name, _)| is_identity(name)).map(|(n, _)| from_bytes(n));
+    problems.extend(family.map(|name| format!("trailer {name} claims an identity")));
+    problems
+}
+
+fn check_list(
+    context: &Context<'_>,
+    place: &str,
+    expected: &ExpectFields,
+    list: &HeaderList,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, values) in &expected.present {
+        let expected: Vec<Vec<u8>> = match context.meaning.fill_json(values) {
+            Json::Array(values) => values.iter().filter_map(Json::as_str).map(bytes).collect(),
+            value => value.as_str().map(bytes).into_iter().collect(),
+        };
+        let found = values_of(list, name);
+        if found != expected {
+            let found: Vec<String> = found.iter().map(|value| from_bytes(value)).collect();
+            problems.push(format!("{place} {name} is {found:?}, not {values}"));
+        }
+    }
+    for name in &expected.absent {
+        if !values_of(list, name).is_empty() {
+            problems.push(format!("{place} {name} is there"));
+        }
+    }
+    problems
+}
+
+/// Nobody but the module says who the caller is, and it says so once.
+fn check_identity(context: &Context<'_>, observed: &Observed) -> Vec<String> {
+    let names = observed.upstream.iter().map(|(name, _)| name);
+    let mut names: Vec<String> =
+        names.filter(|name| is_identity(name)).map(|name| from_bytes(name)).collect();
+    names.retain(|name| name != "x-vkey-sub");
+    let told = member(context.config, &["forward", "identity_headers"]) != Some(&Json::Bool(false));
+    let expected: &[&str] = if told { &["x-vkey-key", "x-vkey-tenant"] } else { &[] };
+    let subs = values_of(&observed.upstream, "x-vkey-sub").len();
+    let wrong = names != expected || subs > usize::from(told);
+    wrong.then(|| format!("identity headers {names:?}, {subs} x-vkey-sub")).into_iter().collect()
+}
+
+fn is_identity(name: &[u8]) -> bool {
+    from_bytes(name).to_ascii_lowercase().replace('_', "-").starts_with("x-vkey-")
+}
+
+fn values_of(list: &HeaderList, name: &str) -> Vec<Vec<u8>> {
+    let name = bytes(name);
+    let named = |(found, _): &&(Vec<u8>, Vec<u8>)| found.eq_ignore_ascii_case(&name);
+    list.iter().filter(named).map(|(_, value)| value.clone()).collect()
+}
