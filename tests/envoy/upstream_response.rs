@@ -34,7 +34,8 @@ fn an_answer_over_a_bad_connection_is_withheld_and_its_cluster_refused() {
             for _ in 0..3 {
                 gateway.refuses(KNOWN, reason);
             }
-            assert_eq!((gateway.charged(), gateway.counts()), (0, (0, 4)));
+            // The first was sent.
+            assert_eq!((gateway.charged(), gateway.counts()), (1, (0, 4)));
             for record in gateway.records(6) {
                 assert_denied(&record, reason);
             }
@@ -48,7 +49,10 @@ fn a_good_upstream_passes_without_a_gate() {
     each_envoy(|binary| {
         let authority = Authority::new("upstreams");
         let upstream = Serve::tls(&authority.server(&[KNOWN])).start();
-        let gateway = Gateway::start(binary, "good", proven(&upstream, &authority, KNOWN));
+        let cluster = proven(&upstream, &authority, KNOWN);
+        let plugin = json!({"upstream_tls": {"require_gate": false}});
+        let gateway = Plan::new(binary, "good", plugin).edit(|config| cluster.install(config));
+        let gateway = gateway.start();
         gateway.passes(KNOWN);
         let answer = gateway.passes(KNOWN);
         assert!(answer.header("ratelimit").is_some(), "{answer:?}");
@@ -121,7 +125,7 @@ fn the_gate_in_front_judges_by_its_own_rules_too() {
             for _ in 0..2 {
                 gateway.refuses(host, reason);
             }
-            assert_eq!((gateway.charged(), gateway.counts()), (0, (0, 2)));
+            assert_eq!((gateway.charged(), gateway.counts()), (1, (0, 2)));
             for record in gateway.records(4) {
                 assert_denied(&record, reason);
             }
