@@ -91,6 +91,9 @@ pub enum Exhausted {
 
 // === impl Ledger ===
 
+/// Which children share places.
+type Shares<'a> = &'a dyn Fn(&Child) -> bool;
+
 impl Ledger {
     /// Charges a request to every limit.
     ///
@@ -207,7 +210,7 @@ impl Ledger {
         let family = fresh.iter().find_map(|child| child.family);
         let is_later = |child: &Child| child.family.is_some();
         let is_of_family = |child: &Child| is_later(child) && child.family == family;
-        let shares: [(usize, &dyn Fn(&Child) -> bool); 3] = [
+        let shares: [(usize, Shares<'_>); 3] = [
             (MAX_CHILD_LIMITS, &|_| true),
             (MAX_LATER_LIMITS, &is_later),
             (MAX_FAMILY_LIMITS, &is_of_family),
@@ -231,7 +234,7 @@ impl Ledger {
         &self,
         places: usize,
         wanted: usize,
-        shares: &dyn Fn(&Child) -> bool,
+        shares: Shares<'_>,
         now_ns: u64,
     ) -> Option<u64> {
         let rates = self.rates.iter().map(|rate| (rate.scope, rate.end_ns()));

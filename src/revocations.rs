@@ -2,21 +2,13 @@
 //! configuration, on connections that are open when it changes or after a rollback. What was revoked
 //! meanwhile stays revoked.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::claims::Claims;
 use crate::config::Revoked;
-use crate::mac::sha256;
 use crate::record::{Name, Record, put_text, take, take_text};
 
-/// The most keys and tenants of a list that is kept: about a megabyte. A longer list is known by its
+/// The most keys and tenants of a list that is kept: a megabyte or two. A longer list is known by its
 /// version alone.
 pub const MAX_KEPT: usize = 1 << 16;
-
-/// Bytes of the SHA-256 of a key's id that stand for it.
-const DIGEST_BYTES: usize = 16;
-
-type Digest = [u8; DIGEST_BYTES];
 
 /// The highest version that the proxy has seen; 0 before any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +20,10 @@ pub struct RevocationList {
     version: u64,
     /// Whether the list was too long to be kept.
     is_cut: bool,
-    keys: BTreeSet<Digest>,
-    tenants: BTreeMap<Box<str>, u64>,
+    /// Ids of keys, sorted. Trees would cost the module more code than all else here.
+    keys: Vec<Box<str>>,
+    /// By tenant, sorted: keys minted before this second are revoked.
+    tenants: Vec<(Box<str>, u64)>,
 }
 
 /// What is known of revocations that are newer than a plan's own.
@@ -61,11 +55,13 @@ impl RevocationList {
         if revoked.keys.len().saturating_add(revoked.tenants.len()) > MAX_KEPT {
             return Self { version, is_cut: true, ..Self::default() };
         }
-        let mut list = Self { version, ..Self::default() };
-        list.keys.extend(revoked.keys.iter().map(|jti| digest(jti)));
         let tenants = revoked.tenants.iter();
-        list.tenants.extend(tenants.map(|(tenant, time)| (tenant.as_str().into(), *time)));
-        list
+        Self {
+            version,
+            is_cut: false,
+            keys: revoked.keys.iter().map(|jti| jti.as_str().into()).collect(),
+            tenants: tenants.map(|(tenant, time)| (tenant.as_str().into(), *time)).collect(),
+        }
     }
 
     /// The version.
@@ -81,14 +77,11 @@ impl RevocationList {
 
     /// Whether a key is among what was revoked.
     pub fn covers(&self, claims: &Claims) -> bool {
-        let issued_before = self.tenants.get(claims.tenant.as_str());
-        self.keys.contains(&digest(&claims.jti))
-            || issued_before.is_some_and(|time| claims.iat < *time)
+        let key = self.keys.binary_search_by(|jti| (**jti).cmp(claims.jti.as_str()));
+        let tenant = self.tenants.binary_search_by(|(name, _)| (**name).cmp(&claims.tenant));
+        let issued_before = tenant.ok().and_then(|index| self.tenants.get(index));
+        key.is_ok() || issued_before.is_some_and(|(_, time)| claims.iat < *time)
     }
-}
-
-fn digest(jti: &str) -> Digest {
-    sha256(jti.as_bytes()).first_chunk().copied().unwrap_or_default()
 }
 
 impl Record for NewestVersion {
@@ -118,7 +111,7 @@ impl Record for RevocationList {
         record.extend_from_slice(&self.version.to_le_bytes());
         record.push(self.is_cut.into());
         record.extend_from_slice(&count(self.keys.len()));
-        self.keys.iter().for_each(|digest| record.extend_from_slice(digest));
+        self.keys.iter().for_each(|jti| put_text(record, jti));
         record.extend_from_slice(&count(self.tenants.len()));
         for (tenant, issued_before) in &self.tenants {
             put_text(record, tenant);
@@ -131,11 +124,11 @@ impl Record for RevocationList {
         let [is_cut] = take(bytes)?;
         list.is_cut = is_cut != 0;
         for _ in 0..take(bytes).map(u32::from_le_bytes)? {
-            list.keys.insert(take(bytes)?);
+            list.keys.push(take_text(bytes)?);
         }
         for _ in 0..take(bytes).map(u32::from_le_bytes)? {
             let tenant = take_text(bytes)?;
-            list.tenants.insert(tenant, take(bytes).map(u64::from_le_bytes)?);
+            list.tenants.push((tenant, take(bytes).map(u64::from_le_bytes)?));
         }
         Some(list)
     }
@@ -148,6 +141,8 @@ fn count(len: usize) -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::record::{decode, encode};
 

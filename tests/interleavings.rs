@@ -26,6 +26,7 @@ use vkey::cell::{Cell, key_name, tenant_name};
 use vkey::config::{Config, Dialect};
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::engine::Engine;
+use vkey::exchange::Refund;
 use vkey::host::{Admission, HostError, MemoryStore, RecordStore, SharedData, WriteError};
 use vkey::key::Key;
 use vkey::keyring::{Ring, RingState, Secret};

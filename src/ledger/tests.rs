@@ -311,7 +311,7 @@ fn a_ledger_reads_what_it_wrote() {
 #[test]
 fn a_cell_has_a_largest_size() {
     let mut cell = crate::cell::Cell::fresh();
-    let later = (0..1_000).map(|n: usize| of_later((n / 20) as u8, n, in_all(1)));
+    let later = (0..1_000).map(|n: usize| of_later(u8::try_from(n / 20).unwrap(), n, in_all(1)));
     for charge in later.chain((1_000..2_000).map(|number| of_child(number, in_all(1)))) {
         cell.count(
             crate::decision::Decision::Allow,
