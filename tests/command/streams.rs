@@ -32,8 +32,11 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let key = gate.mint(&[]);
     let explain = ["explain", "--method", "GET", "--path", "/admin", "--now", NOW];
     let broken = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/lint/plaintext.yaml");
+    let setup = text(gate.dir.file("setup"));
     let runs = [
         (Vkey::new(&["secret", "new"]), 0),
+        (Vkey::new(&["secret", "new", "--out", "-"]), 0),
+        (Vkey::new(&["mcp", "--setup", &setup, "--", "server"]), 0),
         (Vkey::new(&["--help"]), 0),
         (Vkey::new(&["inspect"]), 0),
         (gate.vkey(&["mint", "--tenant", "acme", "--lifetime", "1h"]), 0),
@@ -60,7 +63,7 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
     let jwt = format!("eyJhbGciOiJIUzI1NiJ9.{}", "e30".repeat(20));
     let secrets =
         [gate.mint(&[]), jwt, gate.secret.clone(), ["Tr0ub4dor&3", "horse", "staple"].join("-")];
-    let before: [&[&str]; 36] = [
+    let before: [&[&str]; 40] = [
         &[],
         &["help"],
         &["secret"],
@@ -82,6 +85,10 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
         &["explain", "--client-cert"],
         &["config"],
         &["config", "check"],
+        &["mcp", "--setup"],
+        &["mcp", "--setup", "/proc/none"],
+        &["mcp", "--setup", "/proc/none", "--tenant"],
+        &["mcp", "--config", &config, "--key-env", "MAIN", "--secret-file"],
         &["run"],
         &["run", "--config"],
         &["run", "--config", &config, "--now"],
