@@ -150,22 +150,20 @@ impl Secret {
 /// Whether the bytes have few values, repeat themselves or count, none of which random bytes do. In
 /// bytes that repeat or count, the differences between those at some distance have few values.
 fn is_regular(bytes: &[u8]) -> bool {
-    let periods = 1..=MAX_PERIOD.min(bytes.len() / 2);
-    let differences = |period: usize| {
-        let later = bytes.iter().skip(period);
-        later.zip(bytes).map(|(later, earlier)| later.wrapping_sub(*earlier))
-    };
     // Few differences cannot have many values.
-    let least = |period: usize| MIN_DISTINCT_BYTES.min(bytes.len().saturating_sub(period) / 3);
-    distinct(bytes.iter().copied()) < MIN_DISTINCT_BYTES
-        || periods.into_iter().any(|period| distinct(differences(period)) < least(period))
+    let least = |distance: usize| MIN_DISTINCT_BYTES.min(bytes.len().saturating_sub(distance) / 3);
+    let mut distances = 1..=MAX_PERIOD.min(bytes.len() / 2);
+    distinct(bytes, 0) < MIN_DISTINCT_BYTES || distances.any(|d| distinct(bytes, d) < least(d))
 }
 
-/// How many different bytes there are.
-fn distinct(bytes: impl Iterator<Item = u8>) -> usize {
+/// How many different values the differences between bytes at a distance have; at the distance 0, the
+/// bytes themselves.
+#[inline(never)]
+fn distinct(bytes: &[u8], distance: usize) -> usize {
     let mut seen = [false; 256];
-    for byte in bytes {
-        if let Some(seen) = seen.get_mut(usize::from(byte)) {
+    for (index, byte) in bytes.iter().enumerate().skip(distance) {
+        let earlier = bytes.get(index - distance).filter(|_| distance > 0).unwrap_or(&0);
+        if let Some(seen) = seen.get_mut(usize::from(byte.wrapping_sub(*earlier))) {
             *seen = true;
         }
     }
