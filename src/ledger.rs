@@ -89,10 +89,10 @@ pub enum Exhausted {
     Limit(LimitName),
 }
 
-// === impl Ledger ===
+/// Which children share some places.
+type Share<'a> = &'a dyn Fn(&Child) -> bool;
 
-/// Which children share places.
-type Shares<'a> = &'a dyn Fn(&Child) -> bool;
+// === impl Ledger ===
 
 impl Ledger {
     /// Charges a request to every limit.
@@ -210,7 +210,7 @@ impl Ledger {
         let family = fresh.iter().find_map(|child| child.family);
         let is_later = |child: &Child| child.family.is_some();
         let is_of_family = |child: &Child| is_later(child) && child.family == family;
-        let shares: [(usize, Shares<'_>); 3] = [
+        let shares: [(usize, Share<'_>); 3] = [
             (MAX_CHILD_LIMITS, &|_| true),
             (MAX_LATER_LIMITS, &is_later),
             (MAX_FAMILY_LIMITS, &is_of_family),
@@ -230,13 +230,7 @@ impl Ledger {
     }
 
     /// When as many of the places are free that some children share; `None` where they are now.
-    fn free_at(
-        &self,
-        places: usize,
-        wanted: usize,
-        shares: Shares<'_>,
-        now_ns: u64,
-    ) -> Option<u64> {
+    fn free_at(&self, places: usize, wanted: usize, shares: Share<'_>, now_ns: u64) -> Option<u64> {
         let rates = self.rates.iter().map(|rate| (rate.scope, rate.end_ns()));
         let quotas = self.quotas.iter().map(|quota| (quota.scope, quota.end_ns()));
         let in_use = |(scope, end_ns): (Scope, u64)| {
