@@ -151,6 +151,18 @@ impl Restriction {
         self.prohibits_source(access).or_else(|| self.prohibits_cert(access)).or_else(alternatives)
     }
 
+    /// The first reason for which the client or the target refuses, whatever the request calls for: all
+    /// but the time, which every key is judged by, models and MCP calls.
+    pub fn prohibits_request(&self, access: &Access<'_>) -> Option<DenyReason> {
+        self.prohibits_source(access)
+            .or_else(|| self.prohibits_target(access))
+            .or_else(|| self.prohibits_cert(access))
+            .or_else(|| {
+                let refused = self.refused_by_all(|other| other.prohibits_request(access));
+                refused.map(|first| first.unwrap_or(DenyReason::Path))
+            })
+    }
+
     /// The first reason for which the restriction does not hold; `None` when it holds.
     pub fn prohibits(&self, access: &Access<'_>) -> Option<DenyReason> {
         self.prohibits_time(access.now_secs)

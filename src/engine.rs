@@ -120,8 +120,8 @@ impl Engine {
     /// # Errors
     ///
     /// The first reason for which it may not.
-    pub fn authorize_client(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
-        self.client_verdicts(key, access).try_for_each(|(_, verdict)| verdict)
+    pub fn authorize_usage(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
+        self.usage_verdicts(key, access).try_for_each(|(_, verdict)| verdict)
     }
 
     /// What [`Engine::authorize`] is made of: each rule with its verdict, the first refusal decides.
@@ -130,11 +130,14 @@ impl Engine {
         key: &'a Key,
         access: &'a Access<'a>,
     ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
-        self.judge_by(key, access, Restriction::prohibits)
+        self.judge_by(key, access, |_, restriction, access| restriction.prohibits(access))
     }
 
-    /// What [`Engine::authorize_client`] is made of, likewise.
-    pub fn client_verdicts<'a>(
+    /// What [`Engine::authorize_usage`] is made of, likewise. Operators write tier, tenant and `only` for
+    /// what a key may ask upstreams, and the key's holder sees its counts by any client that may use it.
+    /// Caveats are judged as for any request: the counts are those of the whole key, and a caveat that does
+    /// not allow the path was not meant to show them.
+    pub fn usage_verdicts<'a>(
         &'a self,
         key: &'a Key,
         access: &'a Access<'a>,
@@ -296,14 +299,14 @@ impl Engine {
         &'a self,
         key: &'a Key,
         access: &'a Access<'a>,
-        prohibits: fn(&Restriction, &Access<'a>) -> Option<DenyReason>,
+        prohibits: fn(Origin, &Restriction, &Access<'a>) -> Option<DenyReason>,
     ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
         let membership = once_with(|| (Rule::Membership, self.judge_membership(key)));
         let address = once_with(|| (Rule::Address, self.judge_address(access.source)));
         let too_dear = (Rule::Globs, Err(DenyReason::CaveatUnsupported));
         let globs = once_with(move || key.exceeds_glob_steps(access).then_some(too_dear)).flatten();
         let restrictions = self.restrictions(key).map(move |(origin, restriction)| {
-            let verdict = prohibits(restriction, access).map_or(Ok(()), Err);
+            let verdict = prohibits(origin, restriction, access).map_or(Ok(()), Err);
             (Rule::Restriction(origin), verdict)
         });
         membership.chain(address).chain(globs).chain(restrictions)

@@ -87,7 +87,7 @@ impl Report {
             return self.push("path", Err(DenyReason::PathAmbiguous));
         };
         if asks_for_usage(engine, access) {
-            let verdicts = engine.client_verdicts(key, access);
+            let verdicts = engine.usage_verdicts(key, access);
             return verdicts.for_each(|(rule, verdict)| self.push(rule, verdict));
         }
         if upgrades {

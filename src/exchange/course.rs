@@ -52,7 +52,7 @@ pub fn decide(
         return Course::Decide(Decision::Deny(DenyReason::PathAmbiguous));
     };
     if asks_for_usage(engine, access) {
-        let subject = engine.authorize_client(key, access);
+        let subject = engine.authorize_usage(key, access);
         let subject = subject.and_then(|()| usage_subject(engine, key, target));
         return match subject {
             Ok(subject) => Course::ShowUsage(subject),
