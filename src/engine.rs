@@ -115,7 +115,7 @@ impl Engine {
         self.verdicts(key, access).try_for_each(|(_, verdict)| verdict)
     }
 
-    /// Whether an identified key may be used by this client at all, whatever for.
+    /// Whether an identified key may ask for its counts.
     ///
     /// # Errors
     ///
@@ -142,7 +142,10 @@ impl Engine {
         key: &'a Key,
         access: &'a Access<'a>,
     ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
-        self.judge_by(key, access, Restriction::prohibits_client)
+        self.judge_by(key, access, |origin, restriction, access| match origin {
+            Origin::Caveat(_) => restriction.prohibits_request(access),
+            Origin::Tier | Origin::Tenant | Origin::Only => restriction.prohibits_client(access),
+        })
     }
 
     /// Everything that restricts a key: its tier, its tenant, its claims, its caveats.
@@ -269,8 +272,9 @@ impl Engine {
             Err(DenyReason::KeyRetired) if keyring.ring(unverified.kid())?.keeps_expired() => {}
             verdict => verdict?,
         }
-        let signing_key = self.signing_keys.get(keyring.ring(unverified.kid())?, unverified.kid());
-        let key = Rc::new(Key::verify_by(unverified, signing_key)?);
+        let ring = keyring.ring(unverified.kid())?;
+        let signing_key = self.signing_keys.get(ring, unverified.kid());
+        let key = Rc::new(Key::verify_by(unverified, ring, signing_key)?);
         self.verified.insert(token, Rc::clone(&key));
         Ok(key)
     }

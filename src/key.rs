@@ -7,7 +7,7 @@ use crate::caveat::{GlobWords, MAX_GLOB_STEPS, Origin, Restriction};
 use crate::claims::Claims;
 use crate::decision::DenyReason;
 use crate::json::{Integers, Invalid, Json};
-use crate::keyring::{Keyring, RingState};
+use crate::keyring::{Keyring, Ring, RingState};
 use crate::ledger::MAX_FAMILY_LIMITS;
 use crate::limit::{Charge, Child, ChildId, FamilyId, Limits, Scope};
 use crate::mac::SigningKey;
@@ -45,24 +45,30 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// [`DenyReason::KeyUnknown`], [`DenyReason::KeySignature`], and [`DenyReason::KeyMalformed`] for
-    /// a genuine tag over what are no claims.
+    /// [`DenyReason::KeyUnknown`], also where the ring does not sign for the key's tenant,
+    /// [`DenyReason::KeySignature`], and [`DenyReason::KeyMalformed`] for a genuine tag over what are no
+    /// claims.
     pub fn verify(token: Unverified<'_>, keyring: &Keyring) -> Result<Self, DenyReason> {
-        let signing_key = keyring.ring(token.kid())?.signing_key(token.kid());
-        Self::verify_by(token, &signing_key)
+        let ring = keyring.ring(token.kid())?;
+        let signing_key = ring.signing_key(token.kid());
+        Self::verify_by(token, ring, &signing_key)
     }
 
-    /// [`Key::verify`] by the signing key that the token's kid names.
+    /// [`Key::verify`] by the ring and the signing key that the token's kid names.
     ///
     /// # Errors
     ///
-    /// [`DenyReason::KeySignature`], and [`DenyReason::KeyMalformed`] as there.
+    /// As there.
     pub(crate) fn verify_by(
         token: Unverified<'_>,
+        ring: &Ring,
         signing_key: &SigningKey,
     ) -> Result<Self, DenyReason> {
         let verified = token.verify(signing_key).map_err(|_| DenyReason::KeySignature)?;
-        Self::open(&verified).map_err(|_| DenyReason::KeyMalformed)
+        let key = Self::open(&verified).map_err(|_| DenyReason::KeyMalformed)?;
+        // Whoever has the secret of a ring for one tenant must not be taken for a key of another: such a
+        // key is not identified, and has no cell.
+        if ring.signs_for(&key.claims.tenant) { Ok(key) } else { Err(DenyReason::KeyUnknown) }
     }
 
     /// What the key says of itself.

@@ -94,6 +94,7 @@ pub struct Ring {
     root: RootKey,
     state: RingState,
     rotation: Option<Rotation>,
+    tenants: Option<Box<[String]>>,
 }
 
 /// The rings of a configuration.
@@ -282,7 +283,18 @@ impl Ring {
         rotation: Option<Rotation>,
     ) -> Option<Self> {
         let root = RootKey::extract(&secret.0);
-        is_ring_name(name).then(|| Self { name: name.into(), root, state, rotation })
+        is_ring_name(name).then(|| Self { name: name.into(), root, state, rotation, tenants: None })
+    }
+
+    /// The ring, which signs for these tenants alone where there are some named.
+    #[must_use]
+    pub fn with_tenants(self, tenants: Option<Box<[String]>>) -> Self {
+        Self { tenants, ..self }
+    }
+
+    /// Whether it signs keys of a tenant.
+    pub fn signs_for(&self, tenant: &str) -> bool {
+        self.tenants.as_ref().is_none_or(|tenants| tenants.iter().any(|name| name == tenant))
     }
 
     /// The name, the first part of its keys' kids.

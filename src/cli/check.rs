@@ -106,7 +106,8 @@ fn ring(ring: &RingConfig) -> String {
         let max_age = words(rotation.max_age_secs());
         format!("a new signing key every {interval}, each accepted for {max_age}")
     });
-    format!("ring         {}: {state}, {rotation}", ring.name())
+    let tenants = ring.tenants().map(|tenants| format!(", for {}", listed(tenants.iter())));
+    format!("ring         {}: {state}, {rotation}{}", ring.name(), tenants.unwrap_or_default())
 }
 
 fn tenants(settings: &Settings) -> String {

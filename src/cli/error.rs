@@ -97,6 +97,11 @@ pub(super) enum Error {
     NotInForce(NotReady),
     /// The environment lacks what the configuration names.
     NotReady(NotReady),
+    /// The ring does not sign for the tenant.
+    NotSigned {
+        /// The first ring that could be meant.
+        ring: String,
+    },
     /// Standard output cannot be written.
     Output(io::Error),
     /// An upstream-TLS policy is refused, at a line of a file.
@@ -315,6 +320,11 @@ impl fmt::Display for Error {
             Self::NotInForce(not_ready) | Self::NotReady(not_ready) => {
                 write!(f, "{not_ready}; this command takes it from its own environment")
             }
+            Self::NotSigned { ring } => write!(
+                f,
+                "ring {ring} does not sign for this tenant: every gate would refuse the key; choose \
+                 another --ring, or add the tenant to the ring's tenants in the configuration"
+            ),
             Self::Output(error) => write!(f, "standard output cannot be written: {error}; make room there"),
             Self::Policy { file, line, invalid } => {
                 write!(f, "the upstream-TLS policy is refused: {file}:{line}: {invalid}")

@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let now_secs = time::now(args.now)?;
     let claims = args.claims.read(now_secs)?;
     let caveats = read_caveats(&args.caveat)?;
-    let Chosen { ring, config } = args.ring.choose()?;
+    let Chosen { ring, config } = args.ring.choose(&claims.tenant)?;
     let settings = config.as_ref().map(Config::settings);
     let notes = notes(&claims, settings, ring.end_of_life(now_secs));
     let key = mint(ring, &claims, &caveats, now_secs)?;

@@ -46,20 +46,26 @@ pub(super) struct Chosen {
 }
 
 impl RingArgs {
-    /// Finds the ring and reads its secret.
-    pub(super) fn choose(&self) -> Result<Chosen, Error> {
+    /// Finds the ring that signs for a tenant and reads its secret.
+    pub(super) fn choose(&self, tenant: &str) -> Result<Chosen, Error> {
         match &self.config {
-            Some(path) => self.find_in(input::config(path)?),
+            Some(path) => self.find_in(input::config(path)?, tenant),
             None => Ok(Chosen { ring: self.read_secret()?, config: None }),
         }
     }
 
-    fn find_in(&self, config: Config) -> Result<Chosen, Error> {
+    fn find_in(&self, config: Config, tenant: &str) -> Result<Chosen, Error> {
         let active = |ring: &&RingConfig| ring.state() == RingState::Active;
         let named = |ring: &&RingConfig| self.ring.as_ref().is_none_or(|name| name == ring.name());
         let active = config.rings().iter().filter(active);
         let no_ring = || Error::NoRing(active.clone().map(|ring| ring.name().to_owned()).collect());
-        let ring = active.clone().find(named).ok_or_else(no_ring)?;
+        let mut named = active.clone().filter(named).peekable();
+        let first = *named.peek().ok_or_else(no_ring)?;
+        let signs = |ring: &&RingConfig| {
+            ring.tenants().is_none_or(|tenants| tenants.iter().any(|name| name == tenant))
+        };
+        let not_signed = || Error::NotSigned { ring: first.name().to_owned() };
+        let ring = named.find(signs).ok_or_else(not_signed)?;
         input::check_variables([ring.variable()].into_iter())?;
         let compiled = ring.compile(input::environment).map_err(Error::NotReady)?;
         strength::check_rings([ring], input::environment)?;

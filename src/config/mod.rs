@@ -116,6 +116,7 @@ pub struct RingConfig {
     secret: Variable,
     state: RingState,
     rotation: Option<Rotation>,
+    tenants: Option<Box<[String]>>,
 }
 
 /// A credential of the gate of a cluster, its value still a template.
@@ -255,6 +256,11 @@ impl RingConfig {
         self.rotation
     }
 
+    /// The tenants that the ring signs for; `None` for all.
+    pub fn tenants(&self) -> Option<&[String]> {
+        self.tenants.as_deref()
+    }
+
     /// Puts the secret in its place; `None` for a name that no ring can have, which
     /// [`Config::parse`] refuses.
     ///
@@ -268,7 +274,8 @@ impl RingConfig {
         let text = self.secret.value(environment)?;
         let secret = Secret::parse_unguessable(&text)
             .map_err(|invalid| self.secret.not_ready(NotReadyCause::Secret(invalid)))?;
-        Ok(Ring::new(&self.name, &secret, self.state, self.rotation))
+        let ring = Ring::new(&self.name, &secret, self.state, self.rotation);
+        Ok(ring.map(|ring| ring.with_tenants(self.tenants.clone())))
     }
 }
 

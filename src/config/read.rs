@@ -146,7 +146,7 @@ fn ring(node: &Node<'_>) -> Result<RingConfig, Invalid> {
         ("retiring", RingState::Retiring),
         ("revoked", RingState::Revoked),
     ];
-    let members = node.members(&["name", "secret", "state", "rotation"])?;
+    let members = node.members(&["name", "secret", "state", "rotation", "tenants"])?;
     let name = members.require("name")?;
     if !is_ring_name(name.string()?) {
         return Err(name.expected("1 to 32 of a-z 0-9 -, not starting with -"));
@@ -157,7 +157,13 @@ fn ring(node: &Node<'_>) -> Result<RingConfig, Invalid> {
         secret: Variable::parse(secret.string()?).map_err(|invalid| secret.unusable(invalid))?,
         state: members.read("state", |node| node.choice(&states))?.unwrap_or(RingState::Active),
         rotation: members.read("rotation", rotation)?,
+        tenants: members.read("tenants", ring_tenants)?,
     })
+}
+
+fn ring_tenants(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
+    let tenants = node.list(id)?;
+    if tenants.is_empty() { Err(node.expected("at least one tenant")) } else { Ok(tenants) }
 }
 
 fn rotation(node: &Node<'_>) -> Result<Rotation, Invalid> {

@@ -22,6 +22,22 @@ fn config_check_sums_up() {
 }
 
 #[test]
+fn config_check_names_the_tenants_of_rings() {
+    let check = |tenants: &str| {
+        let ring = format!(r#"{{"name":"main","secret":"${{A}}","tenants":{tenants}}}"#);
+        Vkey::new(&["config", "check", "-"]).stdin(format!(r#"{{"keyring":[{ring}]}}"#))
+    };
+    let out = check(r#"["acme","b"]"#).ok().out;
+    assert!(
+        out.contains("ring         main: active, does not rotate, for \"acme\", \"b\"\n"),
+        "{out}"
+    );
+    check("[]").refused(1, "keyring[0].tenants: expected at least one tenant");
+    check(r#"["a b"]"#).refused(1, "keyring[0].tenants[0]: expected");
+    check(r#""acme""#).refused(1, "keyring[0].tenants: expected a list");
+}
+
+#[test]
 fn config_check_sums_up_how_much_and_what_is_watched() {
     let check = |config: &str| {
         let keyring = r#"{"keyring":[{"name":"main","secret":"${A}"}]"#;

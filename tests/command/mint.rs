@@ -100,3 +100,31 @@ fn mint_refuses_what_no_gate_would_take() {
     gate.vkey(&["mint", "--tenant", "a", "--lifetime", "9000y"]).refused(1, "--lifetime");
     Vkey::new(&["mint", "--tenant", "a", "--lifetime", "1h"]).refused(2, "--config");
 }
+
+#[test]
+fn mint_keeps_to_the_tenants_of_a_ring() {
+    let gate = Gate::with(&json!({
+        "keyring": [{"name": "acme", "secret": "${MAIN}", "tenants": ["acme", "initech"]},
+                    {"name": "main", "secret": "${MAIN}"}],
+    }));
+    let mint =
+        |args: &[&str]| gate.vkey(&[&["mint", "--lifetime", "1h", "--now", NOW], args].concat());
+    let ring = |tenant: &str| {
+        one_line(&mint(&["--tenant", tenant]).ok()).split('.').nth(1).map(str::to_owned)
+    };
+    assert_eq!(ring("initech").as_deref(), Some("acme-0"));
+    // The first one that signs for it.
+    assert_eq!(ring("globex").as_deref(), Some("main-0"));
+    mint(&["--tenant", "globex", "--ring", "acme"])
+        .refused(1, "ring acme does not sign for this tenant: every gate would refuse the key");
+
+    // Minted by whoever has the secret alone, and refused by every gate.
+    let by_secret =
+        ["mint", "--ring", "acme", "--secret-env", "MAIN", "--lifetime", "1h", "--now", NOW];
+    let forged = |tenant| {
+        let args = [&by_secret, &["--tenant", tenant][..]].concat();
+        one_line(&Vkey::new(&args).env("MAIN", &gate.secret).ok())
+    };
+    gate.allows(&forged("acme"), &[]);
+    gate.denies(&forged("globex"), &[], "key_unknown");
+}
