@@ -143,7 +143,7 @@ proptest! {
         rules in vec(tightening(), 0..3),
         below in of(select(&["a.", "a.b.", "xn--bcher-kva."][..])),
         (upper, dot) in (vec(any::<bool>(), 1..9), any::<bool>()),
-        port in select(&["", ":", ":80"][..]),
+        port in select(&["", ":1", ":80", ":65535"][..]),
         (now_secs, shown, stamped) in (now(), connection(), any::<bool>()),
     ) {
         if file.known_hosts().is_empty() {
@@ -176,7 +176,7 @@ proptest! {
         host in select(HOSTS),
         upper in vec(any::<bool>(), 1..9),
         dot: bool,
-        port in select(&["", ":", ":443", ":80"][..]),
+        port in select(&["", ":1", ":443", ":080"][..]),
         now_secs in now(),
     ) {
         let policy = EffectivePolicy::new(file, tighten(&rules));
@@ -185,6 +185,22 @@ proptest! {
         prop_assert_eq!(&one, &other);
         let demands = [&one, &other].map(|host| format!("{:?}", policy.demand(host, now_secs)));
         prop_assert_eq!(&demands[0], &demands[1]);
+    }
+
+    #[test]
+    fn a_host_with_a_port_that_is_none_is_unreadable(
+        host in select(HOSTS),
+        upper in vec(any::<bool>(), 1..9),
+        dot: bool,
+        port in prop_oneof![
+            select(&[":", ":0", ":00000", ":65536", ":99999", ":x", ":4x3", ":-1", ":+443"][..]).prop_map(str::to_owned),
+            (65_536_u64..).prop_map(|port| format!(":{port}")),
+            "(:[0-9]{0,4}){2}",
+            ":[0-9]{6,9}",
+        ],
+    ) {
+        let spelling = spell(host, &upper, dot, &port);
+        prop_assert_eq!(UpstreamHost::parse(spelling.as_bytes()), UpstreamHost::Unreadable);
     }
 
     #[test]
