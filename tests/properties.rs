@@ -6,30 +6,34 @@
 #[path = "properties/upstreams.rs"]
 mod upstreams;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
+use sha2::Sha256;
 use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, exact_host, query_keys};
 use vkey::audit::Record;
 use vkey::caveat::Restriction;
 use vkey::cell::{Cell, key_name};
 use vkey::claims::Claims;
 use vkey::config::{Config, Dialect, Plan};
-use vkey::decision::Decision;
+use vkey::decision::{Decision, DenyReason};
 use vkey::engine::Engine;
 use vkey::exchange::Exchange;
 use vkey::failures::Shard;
 use vkey::headers::Headers;
-use vkey::host::{Gate, MemoryHost, MemoryStore};
+use vkey::host::{Action, Gate, MemoryHost, MemoryStore};
 use vkey::json::Json;
 use vkey::key::Key;
 use vkey::keyring::{Keyring, Ring, RingState, Secret};
-use vkey::mac::sha256_hex;
+use vkey::mac::{hkdf_sha256, sha256_hex};
 use vkey::record::{Record as _, decode};
 use vkey::token::{Kid, Unverified, mint};
 use vkey::upstream_tls::Policy;
@@ -194,6 +198,96 @@ fn claims() -> impl Strategy<Value = Value> {
         })
 }
 
+// === the forms of paths and hosts, written down a second time ===
+
+/// Paths that are canonical about as often as not.
+fn targets() -> impl Strategy<Value = String> {
+    let segments = &[
+        "a", "v1", "~x", ".", "..", "...", ".a", "", "a;b", "..;a", ".;", "%2E", "%2e%2E", "%61",
+        "%2F", "%5c", "%00", "%20", "%c3%A9", "%", "%4", "%zz", "a b", "a\\b", "a%3Bb", "%2e;x",
+        "..%3ba", "\u{e9}", "a#b", "*",
+    ][..];
+    let usual = prop_oneof![3 => select(&["a", "v1", "%20", "a.b"][..]), 1 => select(segments)];
+    let paths = (vec(usual, 0..4), any::<bool>(), select(&["", "", "?a=//../%2e", "?"][..]));
+    let paths = paths.prop_map(|(segments, slash, query)| {
+        let end = if slash { "/" } else { "" };
+        format!("/{}{end}{query}", segments.join("/"))
+    });
+    prop_oneof![paths, "/[a-c./%2eE;~?]{0,24}", "[/a.%2eE]{0,6}"]
+}
+
+/// The path of a target that is canonical as it stands, with escapes in upper case: what is left of it when
+/// each segment is normalised by itself (RFC 3986, section 6.2.2) is the segment, and no segment can be read
+/// in another way.
+fn canonical_path(target: &str) -> Option<String> {
+    let path = target.split('?').next()?;
+    let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    let last = segments.len() - 1;
+    let normal = segments.iter().enumerate().map(|(index, segment)| {
+        let (decoded, upper) = normal_segment(segment)?;
+        // Servers that know parameters resolve `..;a` as they do `..`.
+        let parameters = upper.replace("%3B", ";");
+        let resolved = matches!(parameters.split(';').next()?, "." | "..");
+        let missing = segment.is_empty() && index != last;
+        (decoded == upper && !resolved && !missing).then_some(upper)
+    });
+    let normal = normal.collect::<Option<Vec<_>>>()?;
+    (!target.contains('#')).then(|| format!("/{}", normal.join("/")))
+}
+
+/// A segment with its unreserved characters decoded, and one with the case of its escapes changed and
+/// nothing else; `None` where it has anything but visible ASCII, or an escape that is none or is for a
+/// character that servers take for the end of a segment or of a path.
+fn normal_segment(segment: &str) -> Option<(String, String)> {
+    let (mut decoded, mut upper) = (String::new(), String::new());
+    let mut rest = segment.chars();
+    while let Some(c) = rest.next() {
+        if !c.is_ascii_graphic() || c == '\\' {
+            return None;
+        }
+        if c != '%' {
+            decoded.push(c);
+            upper.push(c);
+            continue;
+        }
+        let (high, low) = (rest.next()?.to_digit(16)?, rest.next()?.to_digit(16)?);
+        let byte = char::from(u8::try_from(high * 16 + low).unwrap());
+        if matches!(byte, '/' | '\\' | '\0') {
+            return None;
+        }
+        let escape = format!("%{:02X}", u32::from(byte));
+        upper.push_str(&escape);
+        match byte.is_ascii_alphanumeric() || "-._~".contains(byte) {
+            true => decoded.push(byte),
+            false => decoded.push_str(&escape),
+        }
+    }
+    Some((decoded, upper))
+}
+
+/// Authorities that are canonical about as often as not.
+fn authorities() -> impl Strategy<Value = String> {
+    let hosts = &[
+        "gw.example", "a_b.example", "10.0.0.1", "[2001:db8::1]", "localhost", "GW.example",
+        "[2001:DB8::1]", "a..b", "", ".", ".a", "a%2eb", "u@a", "[::1", "::1",
+    ][..];
+    let ends = &["", "", "", "", ".", ":443", ".:443", ":", ":0", ":65536", ":000080", ":x"][..];
+    let usual = (select(hosts), select(ends)).prop_map(|(host, end)| format!("{host}{end}"));
+    prop_oneof![usual, "[a-zA-C0-2.:@_\\[\\]-]{0,12}"]
+}
+
+/// Whether an authority is a lower-case name without a dot at its end, or something in brackets; with nothing
+/// before it or behind it. What is in the brackets is not looked into.
+fn is_lower(authority: &str) -> bool {
+    let of = |text: &str, more: &str| {
+        text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c))
+    };
+    match authority.strip_prefix('[') {
+        Some(literal) => literal.strip_suffix(']').is_some_and(|literal| of(literal, ":.[]")),
+        None => of(authority, ".-_") && !authority.is_empty() && !authority.ends_with('.'),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
@@ -258,12 +352,30 @@ proptest! {
     }
 
     #[test]
-    fn a_canonical_path_is_its_own_canonical_form(target in "/[a-c./%2eE;~?]{0,24}") {
-        if let Ok(path) = CanonicalPath::parse(target.as_bytes()) {
-            let again = CanonicalPath::parse(path.as_str().as_bytes()).unwrap();
-            prop_assert_eq!(again.as_str(), path.as_str());
-            let clean = |segment: &str| !matches!(segment, "" | "." | "..");
-            prop_assert!(path.as_str() == "/" || path.as_str()[1..].split('/').all(clean));
+    fn a_path_is_accepted_exactly_where_it_is_canonical_as_it_stands(target in targets()) {
+        let path = CanonicalPath::parse(target.as_bytes()).ok();
+        let canonical = canonical_path(&target);
+        prop_assert_eq!(path.as_ref().map(CanonicalPath::as_str), canonical.as_deref(), "{}", target);
+        let Some(path) = path else { return Ok(()) };
+        let again = CanonicalPath::parse(path.as_str().as_bytes()).unwrap();
+        prop_assert_eq!(&again, &path);
+        let sent = target.split('?').next().unwrap();
+        prop_assert!(sent.eq_ignore_ascii_case(path.as_str()));
+        let resource = CanonicalPath::parse(path.resource().as_bytes()).unwrap();
+        prop_assert_eq!(resource.resource(), path.resource());
+        let rest = path.as_str().strip_prefix(path.resource()).unwrap();
+        prop_assert!(rest.is_empty() || rest == "/");
+    }
+
+    #[test]
+    fn an_exact_host_stands_in_its_one_spelling(authority in authorities()) {
+        let exact = exact_host(authority.as_bytes());
+        prop_assert!(exact.is_none() || is_lower(&authority), "{}", authority);
+        prop_assert!(exact.is_none() || exact == Some(&authority));
+        let address = authority.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = address.is_some_and(|literal| literal.parse::<Ipv6Addr>().is_ok());
+        if is_lower(&authority) && (address || !authority.starts_with('[')) {
+            prop_assert_eq!(exact, Some(&*authority));
         }
     }
 }
@@ -290,6 +402,104 @@ fn a_caveat_only_narrows() {
     assert!(narrow >= 100 && wide >= narrow + 100, "{wide} allowed, {narrow} with a caveat more");
 }
 
+// === keys elsewhere ===
+
+/// Another key, good or forged, in either form.
+fn second_key() -> impl Strategy<Value = String> {
+    let forms = (any::<bool>(), vec(restriction(), 0..3), any::<Index>(), any::<Index>());
+    forms.prop_map(|(is_jwt, caveats, at, forgery)| {
+        let claims = json!({"jti": "other", "tenant": "t", "iat": NOW - 60, "exp": NOW + 60});
+        let mut key = match is_jwt {
+            true => jwt(&claims),
+            false => caveats.iter().fold(sign(&claims), |token, caveat| attenuate(&token, caveat)),
+        };
+        match forgery.index(3) {
+            // A tag that is not that of the rest.
+            0 => {
+                let start = key.rfind('.').unwrap() + 1;
+                let index = start + at.index(key.len() - start - 1);
+                let other = if &key[index..=index] == "A" { "B" } else { "A" };
+                key.replace_range(index..=index, other);
+                key
+            }
+            // Claims that were signed for another key.
+            1 => {
+                let mut segments: Vec<&str> = key.split('.').collect();
+                let claims =
+                    sign(&json!({"jti": "more", "tenant": "t", "iat": NOW, "exp": NOW + 9}));
+                let claims = claims.split('.').nth(2).unwrap().to_owned();
+                segments[if is_jwt { 1 } else { 2 }] = &claims;
+                segments.join(".")
+            }
+            _ => key,
+        }
+    })
+}
+
+fn jwt(claims: &Value) -> String {
+    let header = json!({"alg": "HS256", "kid": "main-0", "typ": "JWT"});
+    let encode = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let signed = format!("{}.{}", encode(&header), encode(claims));
+    let mut key = [0; 32];
+    hkdf_sha256(b"vkey.v1", secret().as_bytes(), b"main-0", &mut key).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    mac.update(signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+}
+
+#[test]
+fn a_jwt_of_the_tests_is_a_good_key() {
+    let claims = json!({"jti": "other", "tenant": "t", "iat": NOW - 60, "exp": NOW + 60});
+    assert!(verify(&jwt(&claims)).is_some());
+}
+
+/// A text with some of its bytes escaped.
+fn escaped(text: &str, which: &[bool]) -> Vec<u8> {
+    let bytes = text.bytes().zip(which.iter().cycle());
+    let escape = |(byte, escapes): (u8, &bool)| match escapes {
+        true => format!("%{byte:02x}").into_bytes(),
+        false => vec![byte],
+    };
+    bytes.flat_map(escape).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn a_second_key_in_any_other_header_is_refused(
+        second in second_key(),
+        name in prop_oneof!["[a-z][a-z0-9_-]{0,12}", select(&[
+            "cookie", "referer", "x-forwarded-for", "x-request-id", "upgrade", "forwarded", "x-vkey-key",
+            "x-envoy-retry-on", "proxy-authorization",
+        ][..]).prop_map(str::to_owned)],
+        before in "[ -,/:-@\\[-^`{-~]{0,20}",
+        after in "[ -,/:-@\\[-^`{-~]{0,20}",
+        which in vec(any::<bool>(), 1..5),
+        escapes: bool,
+        first: bool,
+    ) {
+        let sources = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+        prop_assume!(!sources.contains(&&*name));
+        let good = sign(&json!({"jti": "k", "tenant": "t", "iat": NOW - 60, "exp": NOW + 60}));
+        let second = if escapes { escaped(&second, &which) } else { second.into_bytes() };
+        let value = [before.as_bytes(), &second, after.as_bytes()].concat();
+        let mut headers: Vec<(Vec<u8>, Vec<u8>)> = vec![
+            (b":method".to_vec(), b"GET".to_vec()),
+            (b":path".to_vec(), b"/v1/models".to_vec()),
+            (b":authority".to_vec(), b"gw.example".to_vec()),
+            (b"x-api-key".to_vec(), good.into_bytes()),
+        ];
+        headers.insert(if first { 0 } else { 4 }, (name.into_bytes(), value));
+        let (gate, host, mut exchange) = (gate(), host(headers, Vec::new()), Exchange::default());
+        prop_assert_eq!(gate.on_request_headers(&host, &mut exchange), Action::Pause);
+        gate.on_log(&host, &mut exchange);
+        let line = host.log.borrow()[0].1.clone();
+        let decision = Record::parse(&line).unwrap().decision;
+        prop_assert_eq!(decision, Some(Decision::Deny(DenyReason::KeyConflict)), "{}", line);
+    }
+}
+
 // === anything at all ===
 
 /// Every member that there is.
@@ -306,8 +516,11 @@ const WHOLE_CONFIGURATION: &[u8] = br#"{
     "auth_failures": {"threshold": 5, "window": "300s", "block_for": "1s"},
     "anomaly": {"sensitivity": "low"},
     "revoked": {"version": 1, "keys": ["k"], "tenants": {"acme": {"issued_before": 1.0}}},
-    "forward": {"identity_headers": true,
-                "credentials": [{"hosts": ["*.a"], "header": "b", "value": "Bearer ${C}"}]},
+    "forward": {"identity_headers": true, "credentials_in_front": true,
+                "credentials": [{"hosts": ["*.a"], "header": "b", "value": "Bearer ${C}"},
+                                {"name": "c", "hosts": ["*.d"]}]},
+    "upstream_tls": {"require_stamp": true, "require_gate": false,
+                     "tighten": [{"host": "a.b", "min_version": "TLSv1.3"}]},
     "client": {"trusted_hops": 1, "allow": ["10.0.0.0/8"], "deny": []},
     "usage": {"path": "/usage"},
     "audit": {"sink": "log", "level": "warn", "mask": ["sub"], "mask_value": "?"}

@@ -42,6 +42,8 @@ const VERDICTS: &[&str] = &[
     "stamped 192.0.2.1:4000",
     "verified 192.0.2.1:4001",
     "upstream_pin ",
+    "upstream_pin unsent",
+    "not_ready sent",
     "quota 192.0.2.1:4000",
     "verified",
 ];
