@@ -191,10 +191,26 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
     engine.authorize(&identity.key.unwrap(), &access)
 }
 
+/// Cases of the second implementation, which judges what a path or an authority means. This one judges
+/// neither unless it stands in canonical form, since a proxy may send it as it came.
+const NOT_CANONICAL: [(&str, &str); 5] = [
+    ("access: host with port, case and dot", "host"),
+    ("access: dot segments", "path_ambiguous"),
+    ("access: encoded dot segments", "path_ambiguous"),
+    ("access: double slash", "path_ambiguous"),
+    ("access: encoded unreserved", "path_ambiguous"),
+];
+
+/// What has to come of a case.
+fn expected(case: &Value) -> &str {
+    let stricter = NOT_CANONICAL.iter().find(|(name, _)| case["name"] == *name);
+    stricter.map_or_else(|| case["expect"].as_str().unwrap(), |(_, reason)| reason)
+}
+
 fn check(engine: &mut Engine, case: &Value) {
     let name = case["name"].as_str().unwrap();
     let outcome = outcome(engine, case);
-    match (case["expect"].as_str().unwrap(), outcome) {
+    match (expected(case), outcome) {
         ("ok", outcome) => assert_eq!(outcome, Ok(()), "{name}"),
         ("any", outcome) => {
             let class = outcome.err().map(DenyReason::class);
@@ -224,6 +240,8 @@ fn keys_of_a_second_implementation() {
         return;
     };
     check_file(&file, 91);
+    let named = |name: &str| cases(&file["cases"], 91).iter().any(|case| case["name"] == name);
+    assert!(NOT_CANONICAL.iter().all(|(name, _)| named(name)));
     let engine = engine(&file["rings"], 0);
     for derived in cases(&file["derived"], 2) {
         let kid = Kid::parse(derived["kid"].as_str().unwrap().as_bytes()).unwrap();
