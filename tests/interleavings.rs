@@ -50,8 +50,11 @@ fn admit(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key, now_ns
     Admission::new(store, engine, key, None, now_ns).admit(Decision::Allow).decision
 }
 
-/// Admission, and then something that keeps the request from going on.
-fn admit_and_take_back(
+/// Why a request is refused that was sent, and so stays charged.
+const SENT: DenyReason = DenyReason::UpstreamPin;
+
+/// Admission, and then something that keeps the request from going on, or its response from the client.
+fn admit_and_withdraw(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
     key: &Key,
@@ -59,11 +62,16 @@ fn admit_and_take_back(
 ) -> Decision {
     let admission = Admission::new(store, engine, key, None, now_ns);
     let admitted = admission.admit(Decision::Allow);
-    if admitted.decision.forwards() && key.claims().jti == "taken_back" {
-        admission.withdraw(&admitted.charged, DenyReason::NotReady, Refund::Everything).unwrap();
-        return Decision::Deny(DenyReason::NotReady);
+    let (reason, refund) = match key.claims().jti.as_str() {
+        "taken_back" => (DenyReason::NotReady, Refund::Everything),
+        "sent" => (SENT, Refund::Nothing),
+        _ => return admitted.decision,
+    };
+    if !admitted.decision.forwards() {
+        return admitted.decision;
     }
-    admitted.decision
+    admission.withdraw(&admitted.charged, reason, refund).unwrap();
+    Decision::Deny(reason)
 }
 
 /// Admission with the mistake of deciding by what was read before the loop.
@@ -300,14 +308,15 @@ impl Search {
     /// What holds when all have finished, whatever the order was.
     fn check(&mut self, store: &MemoryStore, workers: &[Worker]) {
         let decisions: Vec<Decision> = workers.iter().flat_map(|worker| worker.decision).collect();
-        let allowed = decisions.iter().filter(|decision| decision.forwards()).count();
+        let sent = |decision: &&Decision| decision.forwards() || **decision == Decision::Deny(SENT);
+        let charged = decisions.iter().filter(sent).count();
         let counted = self.count_cells(store, &decisions);
         // Nothing leaked and nothing is left over: later requests, one after the other, get exactly what
         // remains.
         let later = self.admit_later(store);
         for (holds, what) in [
-            (allowed <= self.room, "more got in than there is room for"),
-            (allowed + later == self.room, "the room left is not what was not used"),
+            (charged <= self.room, "more got in than there is room for"),
+            (charged + later == self.room, "the room left is not what was not used"),
             (counted, "the counts are not those of the decisions"),
         ] {
             if !holds {
@@ -490,7 +499,17 @@ fn a_request_that_is_taken_back_leaves_its_room() {
     let keys = [token("a"), token("taken_back"), token("taken_back")];
     for (tier, tenant, room) in [(quota(1), rate(2), 2), (rate(2), quota(1), 1)] {
         let mut search = Search::new(&of_both(&tier, &tenant), &keys, room);
-        search.work = admit_and_take_back;
+        search.work = admit_and_withdraw;
+        search.hold();
+    }
+}
+
+#[test]
+fn a_request_that_was_sent_keeps_its_room() {
+    let keys = [token("a"), token("sent"), token("sent")];
+    for (tier, tenant, room) in [(quota(2), rate(2), 2), (rate(2), quota(1), 1)] {
+        let mut search = Search::new(&of_both(&tier, &tenant), &keys, room);
+        search.work = admit_and_withdraw;
         search.hold();
     }
 }
