@@ -183,12 +183,22 @@ fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
     let masked =
         json!({"sink": "log", "level": "debug", "mask": ["sub", "path"], "mask_value": "-"});
     add(40, "audit", &[json!({"sink": "access_log"}), masked]);
-    let credential = json!({"hosts": ["other.example"], "header": "authorization", "value": "Bearer ${PROVIDER}"});
-    add(20, "forward", &[json!({"identity_headers": false}), json!({"credentials": [credential]})]);
+    add(30, "forward", &forwards());
     let sources = [
         json!([{"header": "x-key"}]),
         json!([{"header": "Authorization", "scheme": "Key"}, {"header": "x-api-key"}]),
         json!([{"header": "authorization"}, {"header": "authorization", "scheme": "Bearer"}]),
     ];
     add(40, "key_sources", &sources);
+}
+
+/// Provider credentials that the module attaches, and ones that it names.
+fn forwards() -> [Value; 3] {
+    let hosts = json!(["other.example", "*.gw.example"]);
+    let held = json!({"hosts": hosts, "header": "authorization", "value": "Bearer ${PROVIDER}"});
+    [
+        json!({"identity_headers": false}),
+        json!({"credentials_in_front": true, "credentials": [held, {"name": "any"}]}),
+        json!({"credentials": [{"name": "other", "hosts": hosts}]}),
+    ]
 }

@@ -29,14 +29,15 @@ const METHODS: [&str; 12] = [
     "GET", "GET", "PUT", "DELETE", "OPTIONS", "PROPFIND", "CONNECT", "connect", "post", "",
     "PO ST", "P\u{d6}ST",
 ];
-const HOSTS: [&str; 23] = [
+const HOSTS: [&str; 29] = [
     "GW.Example", "gw.example:8443", "gw.example.", "GW.EXAMPLE.:443", "api.gw.example",
     "a.b.gw.example:1", "other.example", "OTHER.example", "[2001:db8::7]:443", "[2001:DB8::7]",
     "10.0.0.1", "localhost", "", "user@gw.example", "gw.example:x", "gw.example..", ".gw.example",
     " gw.example", "gw.example:443:443", "a_b.example", "xgw.example", "api.openai.com",
-    "g\u{eb}.example",
+    "g\u{eb}.example", "gw.example:", "gw.example:0", "gw.example:65536", "other.example:443",
+    "other.example.", "API.gw.example",
 ];
-const PATHS: [&str; 48] = [
+const PATHS: [&str; 54] = [
     "/",
     "/v1",
     "/v1/",
@@ -67,7 +68,13 @@ const PATHS: [&str; 48] = [
     "/../../v1/models",
     "/v1/%7emodels",
     "/v1/models%3fx",
+    "/v1/chat/completions/",
+    "/mcp/x/",
+    "/v1/a%20b/",
     // Ambiguous ones.
+    "//",
+    "/v1/models//",
+    "/v1/a%2Db",
     "/v1/a%2fb",
     "/v1/a%2Fb",
     "/v1\\models",
