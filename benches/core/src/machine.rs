@@ -120,7 +120,7 @@ fn see_through(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Mete
     let upstream = memory.headers.borrow().clone().unwrap_or_default();
     answer(memory, sent, action == Action::Continue);
     let answered = counted_by(meter, || gate.on_response_headers(host, &mut exchange));
-    end(memory, sent);
+    end(memory);
     counted_by(meter, || {
         gate.on_log(host, &mut exchange);
         drop(exchange);
@@ -178,8 +178,8 @@ fn answer(memory: &MemoryHost, sent: &Sent, forwarded: bool) {
     set(memory, sizes.into_iter().filter_map(|(p, size)| Some((p, size?.to_le_bytes().to_vec()))));
 }
 
-/// What it shows when the request has ended.
-fn end(memory: &MemoryHost, sent: &Sent) {
+/// What it shows when the request has ended: the module's own answer is the one that the client gets.
+fn end(memory: &MemoryHost) {
     if let Some(reply) = &*memory.reply.borrow() {
         memory.status.set(Some(reply.status.into()));
     }
