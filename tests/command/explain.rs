@@ -13,7 +13,8 @@ fn a_caveat_narrows_and_nothing_else() {
     let narrowed = attenuate(&key, r#"{ "methods": ["GET"] }"#);
     let twice = attenuate(&narrowed, r#"{"paths":["/v1/models"]}"#);
     gate.allows(&key, &["--host", "gw", "--method", "POST"]);
-    gate.allows(&narrowed, &["--host", "gw:443"]);
+    gate.allows(&narrowed, &["--host", "gw"]);
+    gate.denies(&narrowed, &["--host", "gw:443"], "host");
     gate.denies(&key, &[], "host");
     gate.denies(&narrowed, &["--host", "gw", "--method", "POST"], "method");
     gate.denies(&twice, &["--host", "gw", "--path", "/v1/chat"], "path");

@@ -128,7 +128,8 @@ impl Gate {
                         {"name": "next", "secret": "${MAIN}"}],
             "tiers": {"default": {"only": {"methods": ["GET", "POST"], "paths": ["/v1/**", "/mcp"]}}},
             "tenants": {"acme": {}},
-            "forward": {"credentials": [{"hosts": ["api.example"], "header": "authorization",
+            "forward": {"credentials_in_front": true,
+                        "credentials": [{"hosts": ["api.example"], "header": "authorization",
                                          "value": "Bearer ${PROVIDER}"}]},
         }))
     }

@@ -61,20 +61,24 @@ fn a_result_says_all_that_the_module_did() {
     let gate = Gate::with(&json!({
         "keyring": [{"name": "main", "secret": "${MAIN}"}],
         "tiers": {"default": {"only": {"methods": ["GET"]}}},
-        "forward": {"credentials": [{"hosts": ["api.openai.com"], "header": "authorization",
+        "forward": {"credentials_in_front": true,
+                    "credentials": [{"hosts": ["api.openai.com"], "header": "authorization",
                                      "value": "Bearer ${PROVIDER}"}]},
     }));
     let key = gate.mint(&["--sub", "ci", "--jti", "k_1"]);
     let requests = [
         json!({"id": ["any", 1], "key": key, "path": "/v1/models?b=1", "authority": "api.openai.com",
-               "source": "192.0.2.7:4000", "headers": [["X-Vkey-Sub", "forged"], ["x-other", "1"]],
+               "source": "192.0.2.7:4000", "headers": [["X-HTTP-Method-Override", "PUT"], ["x-other", "1"]],
                "status": 201, "bytes_out": 17}),
         json!({"key": key, "path": "/admin", "method": "DELETE"}),
         json!({"path": "/v1/models"}),
+        json!({"key": key, "path": "/v1/models", "headers": [["X-Vkey-Sub", "forged"]]}),
         json!({"key": key, "path": "/.vkey/usage"}),
     ];
     let done = run(&gate, &[]).stdin(lines(&requests)).ok();
-    let [allowed, denied, missing, usage] = &results(&done)[..] else { panic!("{}", done.out) };
+    let [allowed, denied, missing, forged, usage] = &results(&done)[..] else {
+        panic!("{}", done.out)
+    };
     assert_eq!(
         (&allowed["line"], &allowed["id"], &allowed["decision"], &allowed["status"]),
         (&json!(1), &json!(["any", 1]), &json!("allow"), &json!(201))
@@ -87,7 +91,10 @@ fn a_result_says_all_that_the_module_did() {
         ["authorization", hidden]
     ]);
     assert_eq!(sorted(&allowed["add"]), sorted(&added));
-    assert_eq!(sorted(&allowed["remove"]), sorted(&json!(["authorization", "x-vkey-sub"])));
+    assert_eq!(
+        sorted(&allowed["remove"]),
+        sorted(&json!(["authorization", "x-http-method-override"]))
+    );
     assert_eq!((&allowed["answer"], &allowed["reply"]), (&json!([]), &Value::Null));
     let audit = &allowed["audit"];
     assert_eq!(
@@ -106,10 +113,12 @@ fn a_result_says_all_that_the_module_did() {
     let challenge = json!(["www-authenticate", "Bearer error=\"invalid_token\""]);
     assert!(missing["reply"]["headers"].as_array().unwrap().contains(&challenge));
 
+    assert_eq!((&forged["reason"], &forged["status"]), (&json!("header_mismatch"), &json!(400)));
+
     assert_eq!((&usage["decision"], &usage["status"]), (&json!("allow"), &json!(200)));
     let counts: Value = serde_json::from_str(usage["reply"]["body"].as_str().unwrap()).unwrap();
-    assert_eq!((&counts["seen"], &counts["allowed"]), (&json!(2), &json!(1)));
-    assert!(done.err.contains("ready in ") && done.err.contains("4 requests, 2 allowed, 2 denied"));
+    assert_eq!((&counts["seen"], &counts["allowed"]), (&json!(3), &json!(1)));
+    assert!(done.err.contains("ready in ") && done.err.contains("5 requests, 2 allowed, 3 denied"));
 }
 
 fn sorted(list: &Value) -> Vec<String> {
