@@ -1,7 +1,7 @@
 //! Access: the question one request puts to the engine, in canonical form.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The longest path that is judged, in bytes. With the bound on tokens it bounds the work of all
 /// path globs of a key together; a longer path is ambiguous, since nobody reads it whole.
@@ -132,18 +132,26 @@ pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     }
     let host = without_port(authority)?;
     let host = host.strip_suffix('.').unwrap_or(host);
-    if host.ends_with('.') || host.starts_with('[') != host.ends_with(']') {
-        return None;
-    }
-    let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let literal = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']');
-    let allowed =
-        if host.starts_with('[') { host.bytes().all(literal) } else { host.bytes().all(name) };
-    if host.is_empty() || !allowed || has_empty_label(host.as_bytes()) {
+    if !is_address_literal(host) && !is_name(host) {
         return None;
     }
     let lower = host.bytes().any(|byte| byte.is_ascii_uppercase());
     Some(if lower { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
+}
+
+/// Letters, digits and `-._`, no label of which is empty.
+fn is_name(host: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    !host.is_empty()
+        && !host.ends_with('.')
+        && host.bytes().all(allowed)
+        && !has_empty_label(host.as_bytes())
+}
+
+/// An IPv6 address in brackets (RFC 3986, section 3.2.2).
+fn is_address_literal(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 /// The host of an authority that is in canonical form as it stands. Proxies choose virtual hosts by
@@ -297,7 +305,8 @@ mod tests {
         for wrong in [
             "", ".", ":443", "a@b", "a:b", "a:443:443", "[::1]x", "a b", "é", "a/b", "a%41",
             "[::1", "[", "a]", "a..", "a:", "a.:", "[::1]:", "a:0", "a:65536", "a:99999",
-            "a:000080", "a:+80", ".a", "a..b", "A..b", "a..b:443",
+            "a:000080", "a:+80", "[]", "[[::1]", "[::1]]", "[a.example]", "[1.2.3.4]", "[::1].",
+            ".a", "a..b", "A..b", "a..b:443",
         ] {
             assert_eq!(host(wrong), None, "{wrong}");
         }

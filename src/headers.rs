@@ -1,10 +1,11 @@
 //! Request headers as a host hands them out, and what one reading of them finds.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use crate::config::KeySource;
 use crate::decision::DenyReason;
-use crate::token::split_tag;
+use crate::token::{MAX_JWT_HEADER_BYTES, split_tag};
 
 /// The prefix of the headers that tell the upstream who the caller is. Only the module sets them.
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
@@ -36,7 +37,13 @@ const RETRIES: [&[u8]; 8] = [
 /// What every JWT starts with: base64url of `{"`.
 const JWT_START: &[u8] = b"eyJ";
 
-/// Shorter than any key, and than the 43 characters of a tag.
+/// How long the header of a JWT is that names a ring, in base64url.
+const JWT_HEADER_BYTES: RangeInclusive<usize> = 36..=MAX_JWT_HEADER_BYTES;
+
+/// The length of a tag in base64url.
+const TAG_TEXT_BYTES: usize = 43;
+
+/// Shorter than any key, and than a tag.
 const MIN_KEY_BYTES: usize = 40;
 
 /// A header map as a host serialises it (proxy-wasm ABI 0.2.1, `proxy_get_header_map_pairs`): the
@@ -342,12 +349,20 @@ fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: impl Fn(&[u8]) -> bool) ->
     };
     text.windows(MIN_KEY_BYTES).any(starts_key)
         || tag.is_some_and(|tag| contains(&text, tag))
-        || words(&text).any(|word| word.starts_with(JWT_START) && is_key(word))
+        || jwts(&text).any(is_key)
 }
 
-/// The runs of characters that a key is made of.
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| !is_key_byte(*byte))
+/// What has the form of a JWT that could be a key, whatever stands before and after it: a header of a
+/// length that keys have, claims, and a tag.
+fn jwts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let starts = text.windows(JWT_START.len()).enumerate().filter(|(_, w)| *w == JWT_START);
+    starts.filter_map(|(start, _)| {
+        let rest = text.get(start..)?;
+        let dot = |from: usize| Some(from + rest.get(from..)?.iter().position(|b| *b == b'.')?);
+        let header_end = dot(0).filter(|end| JWT_HEADER_BYTES.contains(end))?;
+        let claims_end = dot(header_end + 1)?;
+        rest.get(..claims_end + 1 + TAG_TEXT_BYTES)
+    })
 }
 
 /// Whether a text holds another one. Comparing first bytes first spares nearly all comparisons.

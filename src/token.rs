@@ -22,7 +22,7 @@ pub const MAX_CAVEATS: usize = 16;
 pub const MAX_RING_NAME_BYTES: usize = 32;
 
 /// The longest JWT header, as base64url text: `alg`, `typ` and the longest kid need 124.
-const MAX_JWT_HEADER_BYTES: usize = 160;
+pub(crate) const MAX_JWT_HEADER_BYTES: usize = 160;
 
 const VERSION: &str = "vk1";
 

@@ -51,6 +51,7 @@ impl Gate {
         let gated = Gated::of(host);
         if let Gated::Refused(Refused { reason, sent }) = gated {
             let refund = if sent { Refund::Nothing } else { Refund::Everything };
+            exchange.judge_upstream(Verdict::Refused(reason));
             self.refuse(host, exchange, reason, refund);
             return None;
         }
@@ -87,6 +88,8 @@ impl Gate {
         if matches!(gated, Gated::Passed(_)) && !route.needs_stamp {
             return None;
         }
+        // What was judged by no cluster can have no other.
+        route.cluster.as_ref()?;
         let named = named_upstream(exchange);
         let refused = self.upstreams.judge_taken_route(host, route, &named, now_secs());
         if matches!(gated, Gated::No) {
@@ -183,7 +186,6 @@ impl Gate {
         reason: DenyReason,
         refund: Refund,
     ) {
-        exchange.judge_upstream(Verdict::Refused(reason));
         let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
         // Where the engine is in use, the request stays counted as it was, and is refused all the same.
         if let Some(engine) = engine {

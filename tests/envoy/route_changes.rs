@@ -51,8 +51,10 @@ fn a_key_where_it_does_not_belong_is_refused() {
             (&key, &escaped),
         ] {
             let request = Request::new("GET", "/v1/a").bearer(sent);
-            let answer = envoy.send(&request.header("x-team", format!("for {team}, please")));
-            assert_eq!(code(&answer), (401, json!("invalid_token")), "{team}");
+            for value in [format!("for {team}, please"), format!("it is_{team}.")] {
+                let answer = envoy.send(&request.clone().header("x-team", value));
+                assert_eq!(code(&answer), (401, json!("invalid_token")), "{team}");
+            }
         }
         // Another team's token is none of the module's business.
         let foreign = "eyJhbGciOiJIUzI1NiIsImtpZCI6Im90aGVyLTEifQ.eyJqdGkiOiJrMSJ9.\
