@@ -284,7 +284,7 @@ fn is_lower(authority: &str) -> bool {
     };
     match authority.strip_prefix('[') {
         Some(literal) => literal.strip_suffix(']').is_some_and(|literal| of(literal, ":.[]")),
-        None => of(authority, ".-_") && !authority.is_empty() && !authority.ends_with('.'),
+        None => of(authority, ".-_") && authority.split('.').all(|label| !label.is_empty()),
     }
 }
 
