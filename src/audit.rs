@@ -1,11 +1,16 @@
 //! The audit record of a request, and the audit line that it is written to and read from.
 
+mod tag;
+
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decimal::push_decimal;
 use crate::decision::{Decision, DenyReason};
 use crate::json::{Integers, Invalid, Json, Members, Node};
+
+pub use tag::HIDDEN_CHARS;
+pub(crate) use tag::Tags;
 
 /// The version of the line's members.
 pub const VERSION: u64 = 1;

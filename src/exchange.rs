@@ -17,7 +17,7 @@ pub use edits::{ATTACHED, Edits};
 use crate::access::{Access, AmbiguousPath, CanonicalPath, exact_host, query_keys, without_query};
 use crate::allowance::RateLimitFields;
 use crate::anomaly::Anomaly;
-use crate::audit::{Mask, Record};
+use crate::audit::{MASK_VALUE, Mask, Record, Tags};
 use crate::cidr::address_text;
 use crate::claims::Claims;
 use crate::decision::{Decision, DenyReason};
@@ -105,6 +105,8 @@ struct Seen {
     source: Option<IpAddr>,
     method: Option<String>,
     authority: Option<String>,
+    /// The authority holds a part of a key.
+    authority_is_hidden: bool,
     path: Option<String>,
     query_keys: Vec<String>,
 }
@@ -175,18 +177,23 @@ impl Exchange {
         now_ns: u64,
     ) {
         let keys = query_keys(head.target.unwrap_or_default()).take(MAX_QUERY_KEYS);
+        let tags = Tags::new(head.tags());
+        let is_hidden = |text: &str| tags.are_shown_by(text.as_bytes());
+        let shown = |text: String| if is_hidden(&text) { MASK_VALUE.to_owned() } else { text };
+        let authority = head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES));
         self.seen = Some(Seen {
             at_ns: now_ns,
             head_bytes: head.total_bytes(),
-            request_id: head.request_id.and_then(request_id),
+            request_id: head.request_id.and_then(request_id).map(shown),
             source,
-            method: head.method.map(|method| text(method, MAX_METHOD_BYTES)),
-            authority: head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES)),
+            method: head.method.map(|method| shown(text(method, MAX_METHOD_BYTES))),
+            authority_is_hidden: authority.as_deref().is_some_and(is_hidden),
+            authority,
             path: head.target.map(|target| match path {
-                Ok(canonical) => canonical.as_str().to_owned(),
-                Err(_) => text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES),
+                Ok(canonical) => shown(canonical.as_str().to_owned()),
+                Err(_) => shown(text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES)),
             }),
-            query_keys: keys.map(|key| text(key, MAX_QUERY_KEY_BYTES)).collect(),
+            query_keys: keys.map(|key| shown(text(key, MAX_QUERY_KEY_BYTES))).collect(),
         });
     }
 
@@ -389,7 +396,9 @@ impl Seen {
             req: self.request_id.as_deref().map(Cow::Borrowed),
             src: self.source.map(|source| Cow::Owned(address_text(source))),
             method: self.method.as_deref().map(Cow::Borrowed),
-            authority: self.authority.as_deref().map(Cow::Borrowed),
+            authority: self.authority.as_deref().map(|authority| {
+                Cow::Borrowed(if self.authority_is_hidden { MASK_VALUE } else { authority })
+            }),
             path: self.path.as_deref().map(Cow::Borrowed),
             query_keys: self.query_keys.iter().map(|key| Cow::Borrowed(key.as_str())).collect(),
             ..Record::default()

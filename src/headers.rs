@@ -98,7 +98,8 @@ pub struct RequestHead<'a> {
 /// The credential that the key sources agree on.
 #[derive(Clone, Copy)]
 enum Credential<'a> {
-    Conflict,
+    /// The first two that differ.
+    Conflict([&'a [u8]; 2]),
     Missing,
     One(&'a [u8]),
 }
@@ -194,10 +195,21 @@ impl<'a> RequestHead<'a> {
     /// [`DenyReason::KeyMissing`], or [`DenyReason::KeyConflict`] when two sources disagree.
     pub fn credential(&self) -> Result<&'a [u8], DenyReason> {
         match self.credential {
-            Credential::Conflict => Err(DenyReason::KeyConflict),
+            Credential::Conflict(_) => Err(DenyReason::KeyConflict),
             Credential::Missing => Err(DenyReason::KeyMissing),
             Credential::One(credential) => Ok(credential),
         }
+    }
+
+    /// The tags of all credentials, good or not: what must not be printed. Of one without a tag all of it.
+    pub fn tags(&self) -> impl Iterator<Item = &'a [u8]> {
+        let credentials = match self.credential {
+            Credential::Conflict([first, second]) => [Some(first), Some(second)],
+            Credential::Missing => [None; 2],
+            Credential::One(credential) => [Some(credential), None],
+        };
+        let tag = |credential| split_tag(credential).map_or(credential, |(_, tag)| tag);
+        credentials.into_iter().flatten().map(tag)
     }
 
     /// Whether the request line itself holds a key, from where it cannot be removed. `is_key` is asked
@@ -251,7 +263,7 @@ impl<'a> RequestHead<'a> {
     fn tag(&self) -> Option<&'a [u8]> {
         match self.credential {
             Credential::One(credential) => split_tag(credential).map(|(_, tag)| tag),
-            Credential::Conflict | Credential::Missing => None,
+            Credential::Conflict(_) | Credential::Missing => None,
         }
     }
 
@@ -306,7 +318,8 @@ impl<'a> RequestHead<'a> {
         self.credential = match self.credential {
             Credential::Missing => Credential::One(found),
             Credential::One(earlier) if earlier == found => Credential::One(found),
-            _ => Credential::Conflict,
+            Credential::One(earlier) => Credential::Conflict([earlier, found]),
+            conflict @ Credential::Conflict(_) => conflict,
         };
     }
 }
@@ -376,7 +389,7 @@ fn is_key_byte(byte: u8) -> bool {
 }
 
 /// Resolves escapes (RFC 3986, section 2.1); what is none stays as it is.
-fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = text.iter().position(|byte| *byte == b'%') else {
         return Cow::Borrowed(text);
     };

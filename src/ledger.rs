@@ -204,8 +204,13 @@ impl Ledger {
 
     /// Whether there are places for the limits of a child that are not in use yet.
     fn check_places(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
-        let fresh = charges.iter().filter(|charge| !self.uses(charge, now_ns));
-        let fresh: Vec<Child> = fresh.filter_map(|charge| charge.scope.child()).collect();
+        let fresh = charges
+            .iter()
+            .filter_map(|charge| charge.scope.child().filter(|_| !self.uses(charge, now_ns)));
+        let fresh: Vec<Child> = fresh.collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
         // All children on the way of a request have the same first caveat.
         let family = fresh.iter().find_map(|child| child.family);
         let is_later = |child: &Child| child.family.is_some();
@@ -415,7 +420,7 @@ fn write_scope(scope: Scope, record: &mut Vec<u8>) {
             record.push(if family.is_some() { LATER_CHILD } else { CHILD });
             record.extend_from_slice(&id);
             record.extend_from_slice(&exp_secs.to_le_bytes());
-            family.iter().for_each(|FamilyId(id)| record.extend_from_slice(id));
+            family.iter().for_each(|id| record.extend_from_slice(&id.bits().to_le_bytes()));
         }
     }
 }
@@ -430,7 +435,7 @@ fn read_scope(bytes: &mut &[u8]) -> Option<Scope> {
             let id = take(bytes).map(ChildId)?;
             let exp_secs = take(bytes).map(u64::from_le_bytes)?;
             let family = match scope {
-                LATER_CHILD => Some(take(bytes).map(FamilyId)?),
+                LATER_CHILD => Some(FamilyId::from_bits(take(bytes).map(u64::from_le_bytes)?)),
                 _ => None,
             };
             Some(Scope::Child(Child { id, exp_secs, family }))

@@ -1,6 +1,7 @@
 //! Limits: a rate and quotas that a tier, a tenant, a key or a caveat sets.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use crate::caveat::Origin;
 use crate::decision::DenyReason;
@@ -10,9 +11,6 @@ use crate::quota::{Period, Quota, Unit};
 
 /// Bytes of a [`ChildId`].
 pub const CHILD_ID_BYTES: usize = 16;
-
-/// Bytes of a [`FamilyId`].
-pub const FAMILY_ID_BYTES: usize = 8;
 
 /// What one origin sets; nothing by default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,7 +71,7 @@ pub struct ChildId(pub [u8; CHILD_ID_BYTES]);
 /// What was attenuated from a key by one first caveat. Only the holder of the key itself can begin a
 /// family, so those who hold a narrowed key cannot choose another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FamilyId(pub [u8; FAMILY_ID_BYTES]);
+pub struct FamilyId(NonZeroU64);
 
 /// A limit that one request counts against, and by how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +172,21 @@ impl ChildId {
 
     /// The family of the child with only the first caveat.
     pub fn family(self) -> FamilyId {
-        FamilyId(self.0.first_chunk().copied().unwrap_or_default())
+        FamilyId::from_bits(self.0.first_chunk().copied().map_or(0, u64::from_le_bytes))
+    }
+}
+
+// === impl FamilyId ===
+
+impl FamilyId {
+    /// The family of a number, of which the lowest bit does not count: no family is 0.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(NonZeroU64::MIN | bits)
+    }
+
+    /// The number.
+    pub fn bits(self) -> u64 {
+        self.0.get()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::caveat::HostPattern;
 use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
 use crate::mac::sha256_hex;
+pub(crate) use read::default_key_sources;
 pub use settings::{
     AuditSettings, ClientRules, Dialect, Grant, KeySource, Level, Mode, Revoked, Settings, Sink,
     Tenant, Tier, UnlistedTenants, UpstreamTls,

@@ -199,7 +199,8 @@ fn key_sources(node: &Node<'_>) -> Result<Vec<KeySource>, Invalid> {
     if sources.is_empty() { Err(node.expected("at least one header")) } else { Ok(sources.into()) }
 }
 
-fn default_key_sources() -> Vec<KeySource> {
+/// Where keys are looked for, unless configured.
+pub(crate) fn default_key_sources() -> Vec<KeySource> {
     let source = |(header, scheme): (&str, Option<&str>)| KeySource {
         header: header.to_owned(),
         scheme: scheme.map(str::to_owned),

@@ -4,7 +4,9 @@ use std::cell::{Cell, OnceCell, RefCell};
 
 use crate::allowance::RateLimitFields;
 use crate::cidr::parse_address;
-use crate::config::{AuditSettings, Config, Dialect, Level, Plan, Settings, Sink, UpstreamTls};
+use crate::config::{
+    AuditSettings, Config, Dialect, Level, Plan, Settings, Sink, UpstreamTls, default_key_sources,
+};
 use crate::decision::{DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
 use crate::exchange::{Ending, Exchange, Request};
@@ -291,7 +293,8 @@ fn answer_with(host: &impl Host, reply: &Reply) -> Action {
 /// Records what a request shows that is not judged.
 fn observe(host: &impl Host, exchange: &mut Exchange) {
     let headers = host.request_headers().unwrap_or_default();
-    let head = RequestHead::read(&headers, &[]);
+    // For the keys in it, which are not printed.
+    let head = RequestHead::read(&headers, &default_key_sources());
     // Without a configuration it may be that this is an upstream filter, which must not ask.
     let attempt = number_property(host, Property::UpstreamAttempt).unwrap_or(0);
     let peer = (attempt == 0).then(|| host.property(Property::SourceAddress)).flatten();

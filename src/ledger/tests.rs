@@ -1,7 +1,7 @@
 use super::*;
 use crate::caveat::Origin;
 use crate::gcra::Rate;
-use crate::limit::{CHILD_ID_BYTES, FAMILY_ID_BYTES};
+use crate::limit::CHILD_ID_BYTES;
 use crate::record::Record as _;
 
 const SEC: u64 = crate::time::NANOS_PER_SEC;
@@ -40,7 +40,7 @@ fn child_until(number: usize, exp_secs: u64) -> Scope {
 /// A child by a caveat after the first one of a family.
 fn of_later(family: u8, number: usize, limit: Limit) -> Charge {
     let Scope::Child(child) = child(number) else { panic!() };
-    let family = Some(FamilyId([family; FAMILY_ID_BYTES]));
+    let family = Some(FamilyId::from_bits(u64::from(family) << 8));
     charge(Origin::Caveat(2), Scope::Child(Child { family, ..child }), limit)
 }
 

@@ -1,5 +1,6 @@
 //! What nobody may see: keys, their tags, and the values of the environment.
 
+use vkey::audit::HIDDEN_CHARS;
 use vkey::host::HeaderList;
 use vkey::json::Json;
 
@@ -16,6 +17,8 @@ const MIN_KEY_CHARS: usize = 20;
 pub(super) struct Hidden {
     /// Every key and its tag.
     keys: Vec<String>,
+    /// Every part of their tags that may not be printed.
+    parts: Vec<String>,
     /// The secrets of the rings.
     rings: Vec<String>,
     /// Every value of the environment.
@@ -26,10 +29,13 @@ impl Hidden {
     pub(super) fn of(context: &Context<'_>) -> Self {
         let env = context.meaning.env;
         let keys = context.meaning.keys.values();
+        let parts = keys.clone().flat_map(|key| tag(key).as_bytes().windows(HIDDEN_CHARS));
+        let parts = parts.map(from_bytes).collect();
         let keys = keys.flat_map(|key| [key.clone(), tag(key).to_owned()]);
         let rings = ring_variables(context.config);
         let rings = rings.iter().filter_map(|name| env.get(*name));
         Self {
+            parts,
             keys: keys.filter(|text| text.len() >= MIN_KEY_CHARS).collect(),
             rings: rings.flat_map(|value| spellings(value)).collect(),
             env: env.values().flat_map(|value| spellings(value)).collect(),
@@ -37,14 +43,19 @@ impl Hidden {
     }
 
     pub(super) fn check_log(&self, log: &Log) -> Vec<String> {
-        let shown = log.iter().flat_map(|(_, line)| self.shown("the log", line));
-        shown.collect()
+        let shown = |line: &str| {
+            let mut problems = self.shown("the log", line);
+            problems.extend(shows(&self.parts, "the log", line));
+            problems
+        };
+        log.iter().flat_map(|(_, line)| shown(line)).collect()
     }
 
     pub(super) fn check(&self, expect: &Expect, observed: &Observed) -> Vec<String> {
         let mut problems = self.check_log(&observed.log);
         for (name, value) in &observed.filter_state {
             problems.extend(self.shown(&format!("filter state {name}"), value));
+            problems.extend(shows(&self.parts, &format!("filter state {name}"), value));
         }
         if let Some(reply) = &observed.reply {
             problems.extend(self.shown("the reply", &format!("{reply:?} {}", reply.body)));

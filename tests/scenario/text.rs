@@ -58,6 +58,8 @@ impl Meaning<'_> {
         let found = match word {
             "key" => self.keys.get(rest).cloned(),
             "tag" => self.keys.get(rest).map(|key| tag(key).to_owned()),
+            "tag_part" => self.tag_part(rest),
+            "key_base64" => self.keys.get(rest).map(|key| STANDARD.encode(key)),
             "env" => self.env.get(rest).cloned(),
             "policy" => Some(sha256_hex(POLICY)),
             "times" => rest
@@ -66,6 +68,14 @@ impl Meaning<'_> {
             _ => None,
         };
         found.unwrap_or_else(|| panic!("nothing is meant by {{{{{placeholder}}}}}"))
+    }
+
+    /// `FROM LEN NAME`: characters of a key's tag.
+    fn tag_part(&self, rest: &str) -> Option<String> {
+        let [from, len, name] = rest.splitn(3, ' ').collect::<Vec<_>>().try_into().ok()?;
+        let from: usize = from.parse().ok()?;
+        let to = from + len.parse::<usize>().ok()?;
+        tag(self.keys.get(name)?).get(from..to).map(str::to_owned)
     }
 
     fn lone_time(&self, text: &str) -> Option<u64> {
