@@ -17,8 +17,8 @@ const MIN_KEY_CHARS: usize = 20;
 pub(super) struct Hidden {
     /// Every key and its tag.
     keys: Vec<String>,
-    /// Every part of their tags that may not be printed.
-    parts: Vec<String>,
+    /// Their tags, of which no part may be printed.
+    tags: Vec<String>,
     /// The secrets of the rings.
     rings: Vec<String>,
     /// Every value of the environment.
@@ -29,13 +29,12 @@ impl Hidden {
     pub(super) fn of(context: &Context<'_>) -> Self {
         let env = context.meaning.env;
         let keys = context.meaning.keys.values();
-        let parts = keys.clone().flat_map(|key| tag(key).as_bytes().windows(HIDDEN_CHARS));
-        let parts = parts.map(from_bytes).collect();
+        let tags = keys.clone().map(|key| tag(key).to_owned()).collect();
         let keys = keys.flat_map(|key| [key.clone(), tag(key).to_owned()]);
         let rings = ring_variables(context.config);
         let rings = rings.iter().filter_map(|name| env.get(*name));
         Self {
-            parts,
+            tags,
             keys: keys.filter(|text| text.len() >= MIN_KEY_CHARS).collect(),
             rings: rings.flat_map(|value| spellings(value)).collect(),
             env: env.values().flat_map(|value| spellings(value)).collect(),
@@ -45,7 +44,7 @@ impl Hidden {
     pub(super) fn check_log(&self, log: &Log) -> Vec<String> {
         let shown = |line: &str| {
             let mut problems = self.shown("the log", line);
-            problems.extend(shows(&self.parts, "the log", line));
+            problems.extend(shows_part(&self.tags, "the log", line));
             problems
         };
         log.iter().flat_map(|(_, line)| shown(line)).collect()
@@ -55,7 +54,7 @@ impl Hidden {
         let mut problems = self.check_log(&observed.log);
         for (name, value) in &observed.filter_state {
             problems.extend(self.shown(&format!("filter state {name}"), value));
-            problems.extend(shows(&self.parts, &format!("filter state {name}"), value));
+            problems.extend(shows_part(&self.tags, &format!("filter state {name}"), value));
         }
         if let Some(reply) = &observed.reply {
             problems.extend(self.shown("the reply", &format!("{reply:?} {}", reply.body)));
@@ -105,6 +104,16 @@ fn shows(hidden: &[String], place: &str, text: &str) -> Vec<String> {
     let shown = hidden.iter().filter(|secret| text.contains(secret.as_str()));
     let problem = |secret| format!("{place} shows {secret}: {text}");
     shown.map(problem).collect()
+}
+
+/// Whether a text shows enough of a tag in a row. That holds a block of half as much, which few texts do.
+fn shows_part(tags: &[String], place: &str, text: &str) -> Option<String> {
+    let text_holds = |part: &[u8]| text.contains(from_bytes(part).as_str());
+    let shown = tags.iter().find(|tag| {
+        tag.as_bytes().chunks_exact(HIDDEN_CHARS / 2).any(text_holds)
+            && tag.as_bytes().windows(HIDDEN_CHARS).any(text_holds)
+    });
+    shown.map(|tag| format!("{place} shows a part of {tag}: {text}"))
 }
 
 fn ring_variables(config: Option<&Json>) -> Vec<&str> {
