@@ -89,7 +89,7 @@ fn what_is_found_is_said_with_the_fix() {
              fix: in transport_socket write common_tls_context.validation_context\
              .match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: \
              \"api.openai.com\"}}]\n\
-             1 cluster, 1 for judged hosts, 1 finding\n",
+             1 cluster, 1 for judged hosts, 0 listeners with the module, 1 finding\n",
             ""
         )
     );
@@ -98,7 +98,7 @@ fn what_is_found_is_said_with_the_fix() {
         done.out,
         "note: upstream: dev-llm.example: not verified until 2027-04-01T00:00:00Z (owner: \
          platform; reason: self-signed lab box)\n\
-         1 cluster, 1 for judged hosts, 0 findings\n"
+         1 cluster, 1 for judged hosts, 0 listeners with the module, 0 findings\n"
     );
 }
 

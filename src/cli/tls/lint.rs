@@ -1,12 +1,20 @@
-//! `vkey tls lint`: clusters of an Envoy that break the policy.
+//! `vkey tls lint`: clusters of an Envoy that break the policy, and listeners and routes that undo it.
 
+mod authorities;
 mod finding;
 mod gate;
+mod graph;
 mod hosts;
 mod judge;
+mod managers;
 mod names;
 mod overrides;
+mod place;
+mod plugin;
+mod report;
+mod routes;
 mod scene;
+mod seal;
 mod socket;
 mod trust;
 
@@ -20,16 +28,14 @@ use crate::json::Json;
 
 use super::super::error::{Error, Exit, Given, InputProblem};
 use super::super::input::Place;
-use super::super::output::{Output, ascii, sentence, word};
+use super::super::output::{Output, ascii};
 use super::super::time;
 use super::admin::{AdminArgs, AdminUrl};
 use super::document::{self, MAX_DOCUMENT_BYTES, Unreadable};
 use super::policy::PolicyArgs;
-use finding::{Finding, Note, Rule};
-use scene::Scene;
-
-/// The most hosts of clusters that are looked at: each route to a cluster may name thousands.
-const MAX_NAMES: usize = 500_000;
+use finding::Rule;
+use report::Report;
+use scene::Unsuitable;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
@@ -59,16 +65,6 @@ enum Source {
     File(PathBuf),
 }
 
-/// What came of a whole configuration.
-#[derive(Default)]
-struct Report {
-    digest: String,
-    looked_at: usize,
-    judged: usize,
-    findings: Vec<Finding>,
-    notes: Vec<Note>,
-}
-
 /// Runs `vkey tls lint`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let Some(source) = &args.source else {
@@ -77,13 +73,16 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     if source.is_stdin() && args.policy.stdin_count() > 0 {
         return Err(Error::StdinTwice);
     }
-    let report = Report::new(&source.read(&args.admin)?, source.given(), args)?;
+    let documents = [source.read(&args.admin)?];
+    let policy = args.policy.read()?;
+    let report = Report::new(&documents, &policy, time::now(args.now)?);
+    let report = report.map_err(|unsuitable| source.error(&unsuitable))?;
     if args.json {
         out.line(report.to_json())?;
     } else {
         report.print(out)?;
     }
-    Ok(if report.findings.is_empty() { Exit::Success } else { Exit::Refused })
+    Ok(if report.is_clean() { Exit::Success } else { Exit::Refused })
 }
 
 fn list_rules(is_json: bool, out: &mut Output) -> Result<Exit, Error> {
@@ -115,6 +114,14 @@ impl Source {
         }
     }
 
+    fn error(&self, unsuitable: &Unsuitable) -> Error {
+        match unsuitable {
+            Unsuitable::Empty => Error::NoClusters(self.given()),
+            Unsuitable::NotEnvoy => Error::NoEnvoyConfiguration(self.given()),
+            Unsuitable::TooMuch => Error::Document(self.given(), Unreadable::too_much()),
+        }
+    }
+
     fn read(&self, admin: &AdminArgs) -> Result<Value, Error> {
         let text = match self {
             Self::Admin(url) => admin.ask(url, &url.config_dump(), MAX_DOCUMENT_BYTES)?.into(),
@@ -136,62 +143,4 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         }
         error => error,
     })
-}
-
-impl Report {
-    fn new(document: &Value, given: Given, args: &Args) -> Result<Self, Error> {
-        let policy = args.policy.read()?;
-        let now_secs = time::now(args.now)?;
-        let scene = Scene::new(document).ok_or(Error::NoEnvoyConfiguration(given))?;
-        if scene.clusters.is_empty() {
-            return Err(Error::NoClusters(given));
-        }
-        let mut report = Self {
-            digest: policy.file().digest().to_owned(),
-            looked_at: scene.clusters.len(),
-            notes: gate::seal_notes(document),
-            ..Self::default()
-        };
-        let mut names = 0;
-        for cluster in &scene.clusters {
-            let judged = judge::judge(cluster, &scene, &policy, now_secs);
-            names += judged.names;
-            if names > MAX_NAMES {
-                return Err(Error::Document(given, Unreadable::too_much()));
-            }
-            report.judged += usize::from(judged.is_judged);
-            report.findings.extend(judged.findings);
-            report.notes.extend(judged.notes);
-        }
-        Ok(report)
-    }
-
-    fn print(&self, out: &mut Output) -> Result<(), Error> {
-        for Finding { cluster, host, rule, reason, fix } in &self.findings {
-            out.line(format_args!("{}: {} for {}", word(cluster), rule.id(), word(host)))?;
-            out.line(format_args!("  {}", sentence(reason)))?;
-            out.line(format_args!("  fix: {}", sentence(fix)))?;
-        }
-        for Note { place, text } in &self.notes {
-            out.line(format_args!("note: {}: {}", word(place), sentence(text)))?;
-        }
-        let clusters = counted(self.looked_at, "cluster");
-        let findings = counted(self.findings.len(), "finding");
-        out.line(format_args!("{clusters}, {} for judged hosts, {findings}", self.judged))
-    }
-
-    fn to_json(&self) -> String {
-        let count = |count: usize| u64::try_from(count).map_or(Json::Null, Json::from);
-        ascii(&Json::object([
-            ("policy", self.digest.as_str().into()),
-            ("clusters", count(self.looked_at)),
-            ("judged", count(self.judged)),
-            ("findings", Json::Array(self.findings.iter().map(Finding::to_json).collect())),
-            ("notes", Json::Array(self.notes.iter().map(Note::to_json).collect())),
-        ]))
-    }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

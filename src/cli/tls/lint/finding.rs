@@ -2,13 +2,11 @@
 
 use crate::json::Json;
 
-/// A defect of one cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A defect.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Finding {
-    /// The cluster's name.
-    pub(super) cluster: String,
-    /// The host that asks for what is missing.
-    pub(super) host: String,
+    /// What has it.
+    pub(super) element: Element,
     /// What is broken.
     pub(super) rule: Rule,
     /// What is wrong, in words.
@@ -17,10 +15,22 @@ pub(super) struct Finding {
     pub(super) fix: String,
 }
 
-/// What a person should know of a cluster, and no defect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What has a defect.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Element {
+    /// A cluster.
+    Cluster {
+        /// Its name.
+        name: String,
+        /// The host that asks for what is missing.
+        host: String,
+    },
+}
+
+/// What a person should know, and no defect.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Note {
-    /// The cluster's name; of a listener, its own.
+    /// The name of the cluster or of the listener.
     pub(super) place: String,
     /// What there is to know.
     pub(super) text: String,
@@ -28,8 +38,8 @@ pub(super) struct Note {
 
 macro_rules! rules {
     ($($variant:ident $code:literal $about:literal,)*) => {
-        /// What a cluster can be broken in.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        /// What can be broken.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub(super) enum Rule {
             $(#[doc = $about] $variant,)*
         }
@@ -91,13 +101,14 @@ impl Rule {
 impl Finding {
     /// The finding for programs.
     pub(super) fn to_json(&self) -> Json {
-        Json::object([
-            ("cluster", self.cluster.as_str().into()),
-            ("host", self.host.as_str().into()),
-            ("rule", self.rule.id().into()),
-            ("reason", self.reason.as_str().into()),
-            ("fix", self.fix.as_str().into()),
-        ])
+        let element = match &self.element {
+            Element::Cluster { name, host } => vec![("cluster", name), ("host", host)],
+        };
+        let element = element.into_iter().map(|(member, text)| (member, text.as_str()));
+        let rest =
+            [("rule", self.rule.id()), ("reason", &*self.reason), ("fix", &*self.fix)].into_iter();
+        let members = element.chain(rest).map(|(member, text)| (member.to_owned(), text.into()));
+        Json::Object(members.collect())
     }
 }
 

@@ -1,22 +1,16 @@
-//! What shows at run time: the stamp of a cluster and the gate among its filters; and the seal of a
-//! listener.
+//! What shows at run time: the stamp of a cluster, and the gate among its filters.
 
 use serde_json::Value;
 
 use crate::upstream_tls::{Stamp, UpstreamPattern};
 
-use super::super::document::{at, get, is_choice, is_true, items, text, typed, walk};
-use super::finding::{Finding, Note, Rule};
+use super::super::document::{at, is_choice, is_true, items, text};
+use super::finding::{Finding, Rule};
 use super::hosts::stamp_hosts;
 use super::judge::Case;
+use super::plugin::{Extensions, GATE_ROLE};
 use super::scene::Scene;
 use super::socket::http_options;
-
-/// The role of the module that judges upstreams.
-const ROLE: &str = "upstream_tls";
-
-/// The filter state that an allowed request carries.
-const SEAL: &str = "wasm.vkey.decision";
 
 /// The filter that ends the filters of a cluster.
 const CODEC: &str = "envoy.filters.http.upstream_codec";
@@ -86,22 +80,31 @@ impl Defect {
 
 /// Looks for the gate among the filters of a cluster. Of several the last one counts: what passes it
 /// leaves.
-pub(super) fn defects(cluster: &Value, scene: &Scene<'_>) -> Vec<Defect> {
-    let filters = http_options(cluster).map_or(&[][..], |o| items(o, "http_filters"));
-    let is_on = |filter: &Value| !is_true(filter, "disabled");
-    let is_gate = |filter: &Value| is_on(filter) && plugin(filter).is_some_and(is_gate);
-    let Some(position) = filters.iter().rposition(is_gate) else {
+pub(super) fn defects<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Vec<Defect> {
+    let filters = filters(cluster);
+    let Some(position) = position(filters, &scene.extensions) else {
         return vec![missing()];
     };
     let (before, behind) = filters.split_at(position.saturating_add(1));
     let Some(gate) = before.last() else { return vec![missing()] };
-    let found = [switched_off(gate, scene), fail_open(gate), not_last(behind)];
+    let extensions = &scene.extensions;
+    let found =
+        [switched_off(gate, scene), fail_open(gate, extensions), not_last(behind, extensions)];
     found.into_iter().flatten().collect()
+}
+
+fn filters(cluster: &Value) -> &[Value] {
+    http_options(cluster).map_or(&[], |options| items(options, "http_filters"))
+}
+
+fn position<'a>(filters: &'a [Value], extensions: &Extensions<'a>) -> Option<usize> {
+    let is_on = |filter: &Value| !is_true(filter, "disabled");
+    filters.iter().rposition(|filter| is_on(filter) && extensions.gate(filter).is_some())
 }
 
 fn missing() -> Defect {
     let fix = format!(
-        "write the module with the configuration {{\"role\": \"{ROLE}\"}} into \
+        "write the module with the configuration {{\"role\": \"{GATE_ROLE}\"}} into \
          {OPTIONS}.http_filters, before {CODEC}"
     );
     Defect { rule: Rule::GateMissing, reason: NO_GATE.to_owned(), fix }
@@ -109,14 +112,14 @@ fn missing() -> Defect {
 
 fn switched_off(gate: &Value, scene: &Scene<'_>) -> Option<Defect> {
     let name = text(gate, "name")?;
-    let place = scene.overrides.switched_off(name)?;
+    let place = scene.overrides.switched_off(name)?.in_words();
     let reason = format!("the gate is switched off in {place}: what goes there leaves unjudged");
     let fix = format!("in {place} remove {name} from typed_per_filter_config");
     Some(Defect { rule: Rule::GateMissing, reason, fix })
 }
 
-fn fail_open(gate: &Value) -> Option<Defect> {
-    let plugin = plugin(gate)?;
+fn fail_open<'a>(gate: &'a Value, extensions: &Extensions<'a>) -> Option<Defect> {
+    let plugin = extensions.plugin(gate)?;
     let is_open = is_choice(plugin, "failure_policy", "FAIL_OPEN", 3)
         || is_true(plugin, "fail_open")
         || is_true(gate, "is_optional");
@@ -132,9 +135,9 @@ fn fail_open(gate: &Value) -> Option<Defect> {
 
 /// A filter behind the gate may change whom a request is for. One that is disabled counts too: a route
 /// may switch it on.
-fn not_last(behind: &[Value]) -> Option<Defect> {
+fn not_last<'a>(behind: &'a [Value], extensions: &Extensions<'a>) -> Option<Defect> {
     let reason = match behind {
-        [codec] if is_codec(codec) => return None,
+        [codec] if is_codec(codec, extensions) => return None,
         [] => format!("{CODEC} does not stand behind the gate"),
         [filter, ..] => {
             let name = text(filter, "name").unwrap_or("without a name");
@@ -145,63 +148,9 @@ fn not_last(behind: &[Value]) -> Option<Defect> {
     Some(Defect { rule: Rule::GateNotLast, reason, fix })
 }
 
-fn is_codec(filter: &Value) -> bool {
-    match get(filter, "typed_config").map(typed) {
+fn is_codec<'a>(filter: &'a Value, extensions: &Extensions<'a>) -> bool {
+    match extensions.filter(filter) {
         Some((kind, _)) => kind.ends_with(".UpstreamCodec"),
         None => text(filter, "name") == Some(CODEC),
     }
-}
-
-/// The plugin's configuration in a filter that runs a module.
-fn plugin(filter: &Value) -> Option<&Value> {
-    let (kind, wasm) = typed(get(filter, "typed_config")?);
-    if kind.ends_with(".Wasm") { get(wasm, "config") } else { None }
-}
-
-fn is_gate(plugin: &Value) -> bool {
-    let configuration = configuration(plugin);
-    configuration.is_some_and(|configuration| text(&configuration, "role") == Some(ROLE))
-}
-
-/// What a plugin is configured with: JSON in a string, or an object.
-fn configuration(plugin: &Value) -> Option<Value> {
-    let configuration = get(plugin, "configuration")?;
-    let (_, content) = typed(configuration);
-    match get(content, "value") {
-        Some(Value::String(text)) => serde_json::from_str(text).ok(),
-        Some(object) => Some(object.clone()),
-        None => Some(content.clone()),
-    }
-}
-
-/// Listeners where nothing refuses what the module has not allowed.
-pub(super) fn seal_notes(document: &Value) -> Vec<Note> {
-    let mut notes = Vec::new();
-    walk(document, &mut |manager| {
-        let filters = items(manager, "http_filters");
-        let is_module = |filter: &Value| {
-            let configuration = plugin(filter).and_then(configuration);
-            configuration.is_some_and(|object| object.get("keyring").is_some())
-        };
-        let Some(module) = filters.iter().position(is_module) else { return };
-        let is_sealed = filters.iter().skip(module).any(refuses_unsealed);
-        let place = text(manager, "stat_prefix").unwrap_or("-").to_owned();
-        let note = Note {
-            place,
-            text: format!(
-                "no RBAC filter behind the module refuses requests without the filter state {SEAL}"
-            ),
-        };
-        if !is_sealed && !notes.contains(&note) {
-            notes.push(note);
-        }
-    });
-    notes
-}
-
-fn refuses_unsealed(filter: &Value) -> bool {
-    let Some(config) = get(filter, "typed_config") else { return false };
-    let mut found = false;
-    walk(config, &mut |object| found |= text(object, "key") == Some(SEAL));
-    typed(config).0.ends_with(".RBAC") && found
 }

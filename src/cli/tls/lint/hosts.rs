@@ -67,9 +67,9 @@ pub(super) fn subjects<'p>(
 
 /// Every host that anything says a cluster is for. Addresses count where there is no name: requests are
 /// for names.
-pub(super) fn hosts(cluster: &Value, scene: &Scene<'_>) -> Vec<Named> {
+pub(super) fn hosts<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Vec<Named> {
     let stamped = stamp_hosts(cluster).filter_map(|host| Named::new(host, Source::Stamp));
-    let routed = scene.authorities(cluster);
+    let routed = scene.authorities.of(cluster);
     let routed = routed.filter_map(|authority| Named::new(authority, Source::Route));
     let sni = server_name(cluster).into_iter().filter_map(|sni| Named::new(sni, Source::Sni));
     let endpoints = endpoint_names(cluster, scene).into_iter().chain(istio_host(cluster));

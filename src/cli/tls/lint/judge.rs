@@ -8,9 +8,10 @@ use crate::upstream_tls::{
 
 use super::super::document::{get, is_choice, text, typed};
 use super::super::show::{rule_for, skip_text};
-use super::finding::{Finding, Note, Rule};
+use super::finding::{Element, Finding, Note, Rule};
+use super::graph::parts;
 use super::hosts::{Named, Source, Subject, hosts, subjects};
-use super::scene::{Scene, parts};
+use super::scene::Scene;
 use super::socket::{Branch, Channel, branches};
 use super::{gate, names, trust};
 
@@ -35,7 +36,7 @@ pub(super) struct Case<'a, 'p> {
     /// The cluster.
     pub(super) cluster: &'a Value,
     /// The rest of the configuration.
-    pub(super) scene: &'a Scene<'a>,
+    pub(super) scene: &'p Scene<'a>,
     /// The digest of the policy.
     pub(super) digest: &'p str,
     /// The hosts that have to be verified, and what is asked for each; never empty.
@@ -43,9 +44,9 @@ pub(super) struct Case<'a, 'p> {
 }
 
 /// Holds a cluster against the policy.
-pub(super) fn judge(
-    cluster: &Value,
-    scene: &Scene<'_>,
+pub(super) fn judge<'a>(
+    cluster: &'a Value,
+    scene: &Scene<'a>,
     policy: &EffectivePolicy,
     now_secs: u64,
 ) -> Judged {
@@ -99,8 +100,7 @@ impl Judged {
             return;
         };
         let finding = Finding {
-            cluster: cluster.to_owned(),
-            host: named.name.clone(),
+            element: Element::Cluster { name: cluster.to_owned(), host: named.name.clone() },
             rule: Rule::SkipExpired,
             reason: skip_text(skip, now_secs),
             fix:
@@ -265,13 +265,14 @@ impl<'a> Case<'a, '_> {
     }
 
     fn make(&self, host: &str, rule: Rule, reason: String, fix: String) -> Finding {
-        let cluster = text(self.cluster, "name").unwrap_or_default().to_owned();
-        Finding { cluster, host: host.to_owned(), rule, reason, fix }
+        let name = text(self.cluster, "name").unwrap_or_default().to_owned();
+        let element = Element::Cluster { name, host: host.to_owned() };
+        Finding { element, rule, reason, fix }
     }
 }
 
 /// A cluster that takes its host from each request. Nothing in the configuration says which they are.
-fn open_note(cluster: &Value, scene: &Scene<'_>) -> Option<Note> {
+fn open_note<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Option<Note> {
     let name = text(cluster, "name").unwrap_or_default();
     let kind = get(cluster, "cluster_type").and_then(|kind| get(kind, "typed_config"));
     let kind = kind.map_or("", |config| typed(config).0);

@@ -1,59 +1,85 @@
-//! What an Envoy configuration holds: clusters, and what elsewhere in it is about them.
+//! What Envoy configurations hold: clusters, and what elsewhere in them is about clusters.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::document::{at, get, is_true, items, text, typed, walk};
+use super::super::document::{at, get, items, text, typed};
+use super::authorities::Authorities;
+use super::graph::{Budget, Graph, Spent};
+use super::managers::{Manager, managers};
 use super::overrides::Overrides;
+use super::plugin::Extensions;
+use super::routes::Table;
 
-/// How often clusters that consist of others may consist of such.
-const MAX_AGGREGATES: usize = 8;
+/// Sections of a dump with what is not in force, or no longer.
+pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
 
-/// The clusters of a configuration, and what else matters to them.
+/// The clusters of configurations, and what else matters to them.
 pub(super) struct Scene<'a> {
     /// The clusters.
     pub(super) clusters: Vec<&'a Value>,
-    /// The filters that routes switch off.
+    /// Which of them consist of others.
+    pub(super) graph: Graph<'a>,
+    /// The route configurations.
+    pub(super) tables: Vec<Table<'a>>,
+    /// The listeners with the module.
+    pub(super) managers: Vec<Manager<'a>>,
+    /// The settings of filters that stand at routes.
     pub(super) overrides: Overrides<'a>,
+    /// Configurations of filters that stand apart from them.
+    pub(super) extensions: Extensions<'a>,
+    /// The authorities that requests to a cluster are sent with.
+    pub(super) authorities: Authorities<'a>,
     /// Endpoints that stand apart from their cluster, by its name.
     assignments: BTreeMap<&'a str, Vec<&'a Value>>,
-    /// The authorities that requests to a cluster are sent with, by its name.
-    authorities: BTreeMap<&'a str, Vec<Sent<'a>>>,
     /// Secrets, by name.
     secrets: BTreeMap<&'a str, &'a Value>,
 }
 
-/// What requests are sent with. Many routes share the domains of their virtual host.
-#[derive(Clone, Copy)]
-enum Sent<'a> {
-    /// The authority that the client sends, one of these.
-    Domains(&'a [Value]),
-    /// What a route writes in its place.
-    Literal(&'a str),
-    /// What only the request says.
-    Unknown,
+/// Why a scene cannot be looked at.
+pub(super) enum Unsuitable {
+    /// The configurations are none of Envoy's.
+    NotEnvoy,
+    /// They have neither a cluster nor a listener with the module.
+    Empty,
+    /// There is more in them than is looked at.
+    TooMuch,
+}
+
+impl From<Spent> for Unsuitable {
+    fn from(_: Spent) -> Self {
+        Self::TooMuch
+    }
 }
 
 impl<'a> Scene<'a> {
-    /// Looks through a configuration; `None` where it is none of Envoy's.
-    pub(super) fn new(document: &'a Value) -> Option<Self> {
+    /// Looks through configurations.
+    pub(super) fn new(documents: &'a [Value], budget: &mut Budget) -> Result<Self, Unsuitable> {
+        let listed = Vec::from_iter(documents.iter().map(clusters));
+        let is_envoy = listed.iter().all(Option::is_some);
+        let clusters = Vec::from_iter(listed.into_iter().flatten().flatten());
         let mut scene = Self {
-            clusters: clusters(document)?,
-            overrides: Overrides::new(document),
+            graph: Graph::new(&clusters),
+            clusters,
+            tables: Vec::new(),
+            managers: Vec::new(),
+            overrides: Overrides::new(documents),
+            extensions: Extensions::default(),
+            authorities: Authorities::default(),
             assignments: BTreeMap::new(),
-            authorities: BTreeMap::new(),
             secrets: BTreeMap::new(),
         };
-        walk(document, &mut |object| {
-            scene.add_assignment(object);
-            scene.add_routes(object);
-            scene.add_secrets(object);
-        });
-        for _ in 0..MAX_AGGREGATES {
-            scene.pass_on();
+        documents.iter().for_each(|document| scene.read(document));
+        scene.managers = managers(documents, &scene.extensions);
+        if scene.managers.is_empty() && !is_envoy {
+            return Err(Unsuitable::NotEnvoy);
         }
-        Some(scene)
+        if scene.managers.is_empty() && scene.clusters.is_empty() {
+            return Err(Unsuitable::Empty);
+        }
+        scene.authorities = Authorities::new(&scene.tables, &scene.graph, budget)?;
+        Ok(scene)
     }
 
     /// The endpoints of a cluster.
@@ -68,108 +94,37 @@ impl<'a> Scene<'a> {
         endpoints.filter_map(|endpoint| get(endpoint, "endpoint")).collect()
     }
 
-    /// The authorities that requests to a cluster are sent with, as far as routes say.
-    pub(super) fn authorities(&self, cluster: &Value) -> impl Iterator<Item = &'a str> {
-        let sent = text(cluster, "name").and_then(|name| self.authorities.get(name));
-        let sent = sent.into_iter().flatten().copied();
-        sent.flat_map(|sent| {
-            let (domains, literal) = match sent {
-                Sent::Domains(domains) => (domains, None),
-                Sent::Literal(literal) => (&[][..], Some(literal)),
-                Sent::Unknown => (&[][..], None),
-            };
-            domains.iter().filter_map(Value::as_str).chain(literal)
-        })
-    }
-
     /// The secret that a `SdsSecretConfig` names, if the configuration holds it.
     pub(super) fn secret(&self, config: &Value) -> Option<&'a Value> {
         self.secrets.get(text(config, "name")?).copied()
     }
 
-    fn add_assignment(&mut self, object: &'a Value) {
+    fn read(&mut self, value: &'a Value) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| self.read(item)),
+            Value::Object(members) => {
+                self.add(value);
+                let in_force = |name: &str| !NOT_IN_FORCE.contains(&name);
+                let members = members.iter().filter(|(name, _)| in_force(name));
+                members.for_each(|(_, member)| self.read(member));
+            }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, object: &'a Value) {
         let (kind, _) = typed(object);
         if let Some(name) = text(object, "cluster_name").filter(|_| is_assignment(kind, object)) {
             self.assignments.entry(name).or_default().push(object);
         }
-    }
-
-    fn add_secrets(&mut self, object: &'a Value) {
         let is_secret = ["validation_context", "tls_certificate"];
         let is_secret = is_secret.iter().any(|member| get(object, member).is_some());
         if let Some(name) = text(object, "name").filter(|_| is_secret) {
             self.secrets.insert(name, object);
         }
+        self.tables.extend(Table::new(object));
+        self.extensions.add(object);
     }
-
-    fn add_routes(&mut self, object: &'a Value) {
-        for host in items(object, "virtual_hosts") {
-            let domains = items(host, "domains");
-            walk(host, &mut |inner| {
-                if let Some(action) = get(inner, "route") {
-                    self.add_action(action, domains);
-                }
-            });
-        }
-    }
-
-    fn add_action(&mut self, action: &'a Value, domains: &'a [Value]) {
-        let rewritten = ["auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex"];
-        let rewritten = rewritten.iter().any(|name| get(action, name).is_some_and(is_set));
-        let sent = match text(action, "host_rewrite_literal") {
-            Some(literal) => Sent::Literal(literal),
-            None if rewritten => Sent::Unknown,
-            None => Sent::Domains(domains),
-        };
-        let weighted = get(action, "weighted_clusters");
-        for part in weighted.map_or(&[][..], |weighted| items(weighted, "clusters")) {
-            let own = text(part, "host_rewrite_literal").map(Sent::Literal);
-            self.add_sent(text(part, "name"), own.unwrap_or(sent));
-        }
-        self.add_sent(text(action, "cluster"), sent);
-        // Otherwise a shadow request is for a host of its own, with `-shadow` at its end.
-        let mirrors = items(action, "request_mirror_policies").iter();
-        let same = mirrors.filter(|mirror| is_true(mirror, "disable_shadow_host_suffix_append"));
-        same.for_each(|mirror| self.add_sent(text(mirror, "cluster"), sent));
-    }
-
-    fn add_sent(&mut self, cluster: Option<&'a str>, sent: Sent<'a>) {
-        let Some(cluster) = cluster else { return };
-        let earlier = self.authorities.entry(cluster).or_default();
-        let is_same = match (earlier.last(), sent) {
-            (Some(Sent::Domains(earlier)), Sent::Domains(domains)) => {
-                std::ptr::eq(*earlier, domains)
-            }
-            _ => matches!(sent, Sent::Unknown),
-        };
-        if !is_same {
-            earlier.push(sent);
-        }
-    }
-
-    /// Requests to a cluster that consists of others go to those.
-    fn pass_on(&mut self) {
-        for cluster in self.clusters.clone() {
-            let own = text(cluster, "name").and_then(|name| self.authorities.get(name));
-            let Some(own) = own.cloned() else { continue };
-            for part in parts(cluster).iter().filter_map(Value::as_str) {
-                own.iter().for_each(|sent| self.add_sent(Some(part), *sent));
-            }
-        }
-    }
-}
-
-/// The clusters that a cluster consists of.
-pub(super) fn parts(cluster: &Value) -> &[Value] {
-    let config = at(cluster, &["cluster_type", "typed_config"]).map(typed);
-    match config {
-        Some((kind, config)) if kind.contains(".aggregate.") => items(config, "clusters"),
-        _ => &[],
-    }
-}
-
-fn is_set(value: &Value) -> bool {
-    !matches!(value, Value::Bool(false))
 }
 
 /// Endpoints of a dump, or of a discovery answer; those within a cluster are found there.

@@ -1,0 +1,70 @@
+//! The filters that run the module, and what they configure it with.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::super::document::{at, get, text, typed};
+
+/// The role of the module in front of the connections of a cluster.
+pub(super) const GATE_ROLE: &str = "upstream_tls";
+
+/// Configurations of filters that discovery delivers apart from the filter, by name.
+#[derive(Default)]
+pub(super) struct Extensions<'a>(BTreeMap<&'a str, &'a Value>);
+
+impl<'a> Extensions<'a> {
+    /// Adds an object, if it is the configuration of an extension.
+    pub(super) fn add(&mut self, object: &'a Value) {
+        let (kind, content) = typed(object);
+        if let Some(name) =
+            text(content, "name").filter(|_| kind.ends_with(".TypedExtensionConfig"))
+        {
+            self.0.insert(name, content);
+        }
+    }
+
+    /// The type and the configuration of a filter, wherever they stand. What a matcher may skip is
+    /// looked at as if it did not.
+    pub(super) fn filter(&self, filter: &'a Value) -> Option<(&'a str, &'a Value)> {
+        let discovery = get(filter, "config_discovery");
+        let discovered = discovery.and_then(|_| self.0.get(text(filter, "name")?));
+        let config = get(filter, "typed_config")
+            .or_else(|| discovered.and_then(|extension| get(extension, "typed_config")))
+            .or_else(|| discovery.and_then(|discovery| get(discovery, "default_config")));
+        let (kind, config) = typed(config?);
+        match at(config, &["extension_config", "typed_config"]) {
+            Some(inner) if kind.ends_with(".ExtensionWithMatcher") => Some(typed(inner)),
+            _ => Some((kind, config)),
+        }
+    }
+
+    /// The plugin in a filter that runs a module.
+    pub(super) fn plugin(&self, filter: &'a Value) -> Option<&'a Value> {
+        let (kind, wasm) = self.filter(filter)?;
+        if kind.ends_with(".Wasm") { get(wasm, "config") } else { None }
+    }
+
+    /// Whether a filter of a listener runs the module.
+    pub(super) fn is_front(&self, filter: &'a Value) -> bool {
+        let configuration = self.plugin(filter).and_then(configuration);
+        configuration.is_some_and(|configuration| get(&configuration, "keyring").is_some())
+    }
+
+    /// The configuration of the module in a filter of a cluster.
+    pub(super) fn gate(&self, filter: &'a Value) -> Option<Value> {
+        let configuration = configuration(self.plugin(filter)?)?;
+        (text(&configuration, "role") == Some(GATE_ROLE)).then_some(configuration)
+    }
+}
+
+/// What a plugin is configured with: JSON in a string, or an object.
+fn configuration(plugin: &Value) -> Option<Value> {
+    let configuration = get(plugin, "configuration")?;
+    let (_, content) = typed(configuration);
+    match get(content, "value") {
+        Some(Value::String(text)) => serde_json::from_str(text).ok(),
+        Some(object) => Some(object.clone()),
+        None => Some(content.clone()),
+    }
+}
