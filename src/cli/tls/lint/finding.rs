@@ -25,6 +25,8 @@ pub(super) enum Element {
         /// The host that asks for what is missing.
         host: String,
     },
+    /// The listener of this name.
+    Listener(String),
 }
 
 /// What a person should know, and no defect.
@@ -66,19 +68,27 @@ rules! {
     CaMissing "ca_missing" "no trusted authority, so no chain is verified",
     ClientCertificateMissing "client_certificate_missing" "the policy asks for a client certificate, and there is none",
     CustomValidator "custom_validator" "another validator takes the place of all other verification",
+    EscapedSlashesKept "escaped_slashes_kept" "paths keep escaped slashes, which separate segments for some readers only",
     ExpiredAccepted "expired_accepted" "expired certificates are accepted",
     GateFailOpen "gate_fail_open" "requests pass when the gate fails",
     GateMissing "gate_missing" "the gate is not among the cluster's HTTP filters",
     GateNotLast "gate_not_last" "another filter can change the request after the gate has judged it",
+    HostDotKept "host_dot_kept" "hosts keep a dot at their end, so that two spellings choose two virtual hosts",
+    HostPortKept "host_port_kept" "hosts keep their port, so that two spellings choose two virtual hosts",
+    IdentityHeadersKept "identity_headers_kept" "a client's own identity headers reach the choice of a route",
+    PathNotNormalized "path_not_normalized" "paths keep their . and .. segments",
     PinsMissing "pins_missing" "the policy pins certificates, the cluster does not",
     PinsWrong "pins_wrong" "other certificates than the pinned ones are accepted",
     Plaintext "plaintext" "requests leave without TLS",
+    RemoteAddressUnset "remote_address_unset" "the client itself can say which address it has",
     Renegotiation "allow_renegotiation" "the upstream may renegotiate",
     SanMatchMissing "san_match_missing" "a chain is verified, but not for whom the certificate is",
     SanMatchWide "san_match_wide" "the match of names lets more in than the host",
     SanMatchWrong "san_match_wrong" "the match of names is for another host",
+    SealMissing "seal_missing" "nothing refuses requests that the module has not allowed",
     SessionsResumed "sessions_resumed" "sessions are resumed, which go by the certificate of their first handshake",
     SkipExpired "skip_expired" "the policy's exception of the host has expired",
+    SlashesNotMerged "slashes_not_merged" "paths keep adjacent slashes",
     SniFromHeader "sni_from_header" "a request header says which name is sent and verified",
     SniMissing "sni_missing" "no server name is sent",
     SniWrong "sni_wrong" "the server name that is sent is another host's",
@@ -103,6 +113,7 @@ impl Finding {
     pub(super) fn to_json(&self) -> Json {
         let element = match &self.element {
             Element::Cluster { name, host } => vec![("cluster", name), ("host", host)],
+            Element::Listener(name) => vec![("listener", name)],
         };
         let element = element.into_iter().map(|(member, text)| (member, text.as_str()));
         let rest =

@@ -3,13 +3,17 @@
 use serde_json::Value;
 
 use super::super::document::{get, items, text, typed};
-use super::plugin::Extensions;
+use super::plugin::{Extensions, Front};
 use super::scene::NOT_IN_FORCE;
 
 /// An HTTP connection manager with the module.
 pub(super) struct Manager<'a> {
+    /// Its configuration.
+    pub(super) config: &'a Value,
     /// The listener's name; that of its statistics where it stands in no listener.
     pub(super) listener: &'a str,
+    /// What the module is configured with.
+    pub(super) front: Front,
     /// The filters behind the module.
     pub(super) behind: &'a [Value],
 }
@@ -57,9 +61,21 @@ impl<'a> Manager<'a> {
         extensions: &Extensions<'a>,
     ) -> Option<Self> {
         let filters = items(config, "http_filters");
-        let position = filters.iter().position(|filter| extensions.is_front(filter))?;
+        let fronts = filters.iter().map(|filter| extensions.front(filter));
+        let (position, front) =
+            fronts.enumerate().find_map(|(position, front)| Some((position, front?)))?;
         let listener = listener.or_else(|| text(config, "stat_prefix")).unwrap_or("-");
         let behind = filters.get(position.saturating_add(1)..).unwrap_or_default();
-        Some(Self { listener, behind })
+        Some(Self { config, listener, front, behind })
+    }
+
+    /// The chains of filters that take the place of the usual one for upgrades, with the kind of upgrade.
+    pub(super) fn upgrades(&self) -> impl Iterator<Item = (&'a str, &'a [Value])> {
+        // One that is not enabled counts too: a route may enable it.
+        let upgrades = items(self.config, "upgrade_configs").iter();
+        let upgrades = upgrades.map(|upgrade| {
+            (text(upgrade, "upgrade_type").unwrap_or("-"), items(upgrade, "filters"))
+        });
+        upgrades.filter(|(_, filters)| !filters.is_empty())
     }
 }

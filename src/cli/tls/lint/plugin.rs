@@ -13,6 +13,9 @@ pub(super) const GATE_ROLE: &str = "upstream_tls";
 #[derive(Default)]
 pub(super) struct Extensions<'a>(BTreeMap<&'a str, &'a Value>);
 
+/// The configuration of the module in a listener.
+pub(super) struct Front(Value);
+
 impl<'a> Extensions<'a> {
     /// Adds an object, if it is the configuration of an extension.
     pub(super) fn add(&mut self, object: &'a Value) {
@@ -45,16 +48,24 @@ impl<'a> Extensions<'a> {
         if kind.ends_with(".Wasm") { get(wasm, "config") } else { None }
     }
 
-    /// Whether a filter of a listener runs the module.
-    pub(super) fn is_front(&self, filter: &'a Value) -> bool {
-        let configuration = self.plugin(filter).and_then(configuration);
-        configuration.is_some_and(|configuration| get(&configuration, "keyring").is_some())
+    /// The configuration of the module in a filter of a listener.
+    pub(super) fn front(&self, filter: &'a Value) -> Option<Front> {
+        let configuration = configuration(self.plugin(filter)?)?;
+        get(&configuration, "keyring").is_some().then_some(Front(configuration))
     }
 
     /// The configuration of the module in a filter of a cluster.
     pub(super) fn gate(&self, filter: &'a Value) -> Option<Value> {
         let configuration = configuration(self.plugin(filter)?)?;
         (text(&configuration, "role") == Some(GATE_ROLE)).then_some(configuration)
+    }
+}
+
+impl Front {
+    /// Whether the client's address is taken from `x-forwarded-for`.
+    pub(super) fn trusts_hops(&self) -> bool {
+        let hops = at(&self.0, &["client", "trusted_hops"]).and_then(Value::as_f64);
+        hops.is_some_and(|hops| hops > 0.0)
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::super::output::{Output, ascii, sentence, word};
 use super::finding::{Element, Finding, Note};
 use super::graph::Budget;
 use super::scene::{Scene, Unsuitable};
-use super::{judge, seal};
+use super::{edge, judge, seal};
 
 /// The most hosts of clusters that are looked at: each route to a cluster may name thousands.
 const MAX_NAMES: usize = 500_000;
@@ -35,29 +35,48 @@ impl Report {
         now_secs: u64,
     ) -> Result<Self, Unsuitable> {
         let scene = Scene::new(documents, &mut Budget::new(Budget::MAX))?;
+        let listeners: BTreeSet<&str> = scene.managers.iter().map(|m| m.listener).collect();
         let mut report = Self {
             digest: policy.file().digest().to_owned(),
             looked_at: scene.clusters.len(),
             judged: 0,
-            listeners: scene.managers.len(),
+            listeners: listeners.len(),
             findings: Vec::new(),
             notes: Vec::new(),
         };
-        report.notes.extend(scene.managers.iter().filter_map(seal::note));
+        report.judge_clusters(&scene, policy, now_secs)?;
+        report.judge_listeners(&scene);
+        deduplicate(&mut report.findings);
+        deduplicate(&mut report.notes);
+        Ok(report)
+    }
+
+    fn judge_clusters(
+        &mut self,
+        scene: &Scene<'_>,
+        policy: &EffectivePolicy,
+        now_secs: u64,
+    ) -> Result<(), Unsuitable> {
         let mut names = 0;
         for cluster in &scene.clusters {
-            let judged = judge::judge(cluster, &scene, policy, now_secs);
+            let judged = judge::judge(cluster, scene, policy, now_secs);
             names += judged.names;
             if names > MAX_NAMES {
                 return Err(Unsuitable::TooMuch);
             }
-            report.judged += usize::from(judged.is_judged);
-            report.findings.extend(judged.findings);
-            report.notes.extend(judged.notes);
+            self.judged += usize::from(judged.is_judged);
+            self.findings.extend(judged.findings);
+            self.notes.extend(judged.notes);
         }
-        deduplicate(&mut report.findings);
-        deduplicate(&mut report.notes);
-        Ok(report)
+        Ok(())
+    }
+
+    fn judge_listeners(&mut self, scene: &Scene<'_>) {
+        for manager in &scene.managers {
+            self.findings.extend(edge::findings(manager));
+            self.findings.extend(seal::finding(manager, scene));
+            self.notes.extend(edge::note(manager));
+        }
     }
 
     /// Whether nothing is broken.
@@ -72,6 +91,9 @@ impl Report {
             match element {
                 Element::Cluster { name, host } => {
                     out.line(format_args!("{}: {rule} for {}", word(name), word(host)))?;
+                }
+                Element::Listener(name) => {
+                    out.line(format_args!("listener {}: {rule}", word(name)))?;
                 }
             }
             out.line(format_args!("  {}", sentence(reason)))?;

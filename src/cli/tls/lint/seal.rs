@@ -1,27 +1,113 @@
-//! The seal of a listener: what refuses requests that the module has not allowed.
+//! The seal of a listener: the filter that refuses requests which the module has not allowed.
 
-use super::super::document::{get, text, typed, walk};
-use super::finding::Note;
-use super::managers::Manager;
 use serde_json::Value;
+
+use super::super::document::{at, get, is_choice, is_true, items, text, walk};
+use super::finding::{Element, Finding, Rule};
+use super::managers::Manager;
+use super::overrides::Overrides;
+use super::plugin::Extensions;
+use super::scene::Scene;
 
 /// The filter state that an allowed request carries.
 const SEAL: &str = "wasm.vkey.decision";
 
+/// What the filter state holds then.
+const ALLOWED: &str = "allow";
+
 /// A listener where nothing refuses what the module has not allowed.
-pub(super) fn note(manager: &Manager<'_>) -> Option<Note> {
-    let is_sealed = manager.behind.iter().any(refuses_unsealed);
-    (!is_sealed).then(|| Note {
-        place: manager.listener.to_owned(),
-        text: format!(
-            "no RBAC filter behind the module refuses requests without the filter state {SEAL}"
+pub(super) fn finding(manager: &Manager<'_>, scene: &Scene<'_>) -> Option<Finding> {
+    let usual = gap(manager.behind, scene);
+    let upgraded = || {
+        let gap = |(kind, filters)| Some((kind, gap(filters, scene)?));
+        let (kind, gap) = manager.upgrades().find_map(gap)?;
+        Some(format!("in the filters of upgrades to {kind}: {gap}"))
+    };
+    let reason = usual.or_else(upgraded)?;
+    Some(Finding {
+        element: Element::Listener(manager.listener.to_owned()),
+        rule: Rule::SealMissing,
+        reason,
+        fix: format!(
+            "write an envoy.filters.http.rbac behind the module with rules: {{action: ALLOW, \
+             policies: {{allowed-by-vkey: {{permissions: [{{any: true}}], principals: \
+             [{{filter_state: {{key: {SEAL}, string_match: {{exact: {ALLOWED}}}}}}}]}}}}}}, and let \
+             no route switch it off"
         ),
     })
 }
 
-fn refuses_unsealed(filter: &Value) -> bool {
-    let Some(config) = get(filter, "typed_config") else { return false };
-    let mut found = false;
-    walk(config, &mut |object| found |= text(object, "key") == Some(SEAL));
-    typed(config).0.ends_with(".RBAC") && found
+/// How a request that the module has not allowed gets past filters.
+fn gap(filters: &[Value], scene: &Scene<'_>) -> Option<String> {
+    let is_seal =
+        |filter: &&Value| !is_true(filter, "disabled") && is_seal(filter, &scene.extensions);
+    let Some(seal) = filters.iter().find(is_seal) else {
+        return Some(format!(
+            "no RBAC filter behind the module refuses requests without the filter state {SEAL}"
+        ));
+    };
+    let name = text(seal, "name")?;
+    let place = lifted(name, &scene.overrides)?;
+    Some(format!("the seal {name} is lifted in {place}"))
+}
+
+/// Where routes lift the seal of that name.
+fn lifted(name: &str, overrides: &Overrides<'_>) -> Option<String> {
+    let is_lifted = |kind: &str, setting: &Value| {
+        kind.ends_with(".RBACPerRoute") && !get(setting, "rbac").is_some_and(refuses_unsealed)
+    };
+    overrides.find(name, is_lifted).map(|place| place.in_words())
+}
+
+fn is_seal<'a>(filter: &'a Value, extensions: &Extensions<'a>) -> bool {
+    let config = extensions.filter(filter);
+    config.is_some_and(|(kind, config)| kind.ends_with(".RBAC") && refuses_unsealed(config))
+}
+
+/// Whether no request passes that is not sealed. Of a tree of matchers it is enough that it asks for
+/// the seal.
+fn refuses_unsealed(rbac: &Value) -> bool {
+    let Some(rules) = get(rbac, "rules") else {
+        let mut asks = false;
+        let matcher = get(rbac, "matcher");
+        matcher.inspect(|matcher| walk(matcher, &mut |o| asks |= text(o, "key") == Some(SEAL)));
+        return asks;
+    };
+    let policies = get(rules, "policies").and_then(Value::as_object);
+    let mut policies = policies.into_iter().flat_map(serde_json::Map::values);
+    if is_choice(rules, "action", "DENY", 1) {
+        policies.any(denies_unsealed)
+    } else if is_choice(rules, "action", "LOG", 2) {
+        false
+    } else {
+        // One policy that matches is enough.
+        policies.all(|policy| all(items(policy, "principals"), is_sealed))
+    }
+}
+
+fn denies_unsealed(policy: &Value) -> bool {
+    let is_unsealed = |id: &Value| is_true(id, "any") || get(id, "not_id").is_some_and(is_allowed);
+    let conditions = ["condition", "checked_condition"];
+    items(policy, "permissions").iter().any(|permission| is_true(permission, "any"))
+        && items(policy, "principals").iter().any(is_unsealed)
+        && conditions.iter().all(|condition| get(policy, condition).is_none())
+}
+
+/// Whether only sealed requests are the principal.
+fn is_sealed(id: &Value) -> bool {
+    let any = at(id, &["and_ids"]).is_some_and(|ids| items(ids, "ids").iter().any(is_sealed));
+    let every = get(id, "or_ids").is_some_and(|ids| all(items(ids, "ids"), is_sealed));
+    is_allowed(id) || any || every
+}
+
+/// Whether the principal is each sealed request.
+fn is_allowed(id: &Value) -> bool {
+    let state = get(id, "filter_state").filter(|state| text(state, "key") == Some(SEAL));
+    let exact = state.and_then(|state| at(state, &["string_match", "exact"]));
+    exact.and_then(Value::as_str) == Some(ALLOWED)
+}
+
+/// Whether there are some, and something holds for all.
+fn all(items: &[Value], holds: fn(&Value) -> bool) -> bool {
+    !items.is_empty() && items.iter().all(holds)
 }
