@@ -2,6 +2,7 @@
 //! it is broken in is the first part of its name, and a file that begins with `good` is not broken.
 
 mod listeners;
+mod routes;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -66,7 +67,7 @@ fn each_broken_configuration_has_exactly_its_defect() {
             let says = |member: &&str| finding[*member].as_str().is_some_and(|s| !s.is_empty());
             members.iter().all(says)
         };
-        let elements = [&["cluster", "host"][..], &["listener"]];
+        let elements = [&["cluster", "host"][..], &["listener"], &["route"]];
         for finding in findings {
             assert!(says(finding, &["rule", "reason", "fix"]), "{finding}");
             let named = elements.iter().filter(|members| says(finding, members));

@@ -1,17 +1,23 @@
 //! The command, asking the admin interface of a running Envoy.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::keys::{Minter, options};
-use crate::support::{Envoy, Request};
+use crate::keys::{Minter, VARIABLE, options};
+use crate::support::{Envoy, Request, TempDir, artefact, envoys, root};
 
 /// Runs `vkey tls` on an admin interface.
 fn tls(command: &str, envoy: &Envoy) -> (Option<i32>, String) {
-    let url = format!("http://{}", envoy.admin());
+    run_tls(command, &format!("http://{}", envoy.admin()))
+}
+
+/// Runs `vkey tls` on an admin interface or a file.
+fn run_tls(command: &str, source: &str) -> (Option<i32>, String) {
     let run = Command::new(env!("CARGO_BIN_EXE_vkey"))
-        .args(["tls", command, &url, "--json"])
+        .args(["tls", command, source, "--json"])
         .env_clear()
         .stdin(Stdio::null())
         .output()
@@ -70,4 +76,164 @@ fn lint_finds_in_a_running_envoy_what_its_clusters_lack() {
     let stats = envoy.admin_get(labelled).json();
     let name = "wasmcustom.vkey_requests_total.decision.deny.reason.key_missing.tenant.none";
     assert_eq!(stats["stats"][0]["name"], name);
+}
+
+/// The listener that lint has nothing against, with the module and the ports of the test.
+fn good_listener() -> Value {
+    let text =
+        fs::read_to_string(root().join("testdata/lint/good-listener.yaml")).expect("readable");
+    let module = artefact("VKEY_TEST_WASM");
+    let text = text.replace("target/vkey.wasm", module.to_str().expect("text"));
+    serde_saphyr::from_str(&text).expect("YAML")
+}
+
+fn manager(config: &mut Value) -> &mut Value {
+    let chains = &mut config["static_resources"]["listeners"][0]["filter_chains"];
+    &mut chains[0]["filters"][0]["typed_config"]
+}
+
+fn route(config: &mut Value) -> &mut Value {
+    &mut manager(config)["route_config"]["virtual_hosts"][0]["routes"][0]
+}
+
+/// Whether each Envoy takes a configuration, and what lint finds in it.
+fn judge(config: &Value) -> (Vec<bool>, Vec<String>) {
+    let dir = TempDir::new("lint_validate");
+    let file = dir.file("envoy.json");
+    fs::write(&file, config.to_string()).expect("the directory is ours");
+    let accepts = |binary: PathBuf| {
+        let mut command = Command::new(binary);
+        command.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]).arg(&file);
+        command.env_clear().env(VARIABLE, "x").output().expect("Envoy starts").status.success()
+    };
+    let file = file.to_str().expect("text");
+    let report: Value = serde_json::from_str(&run_tls("lint", file).1).expect("JSON");
+    let findings = report["findings"].as_array().expect("a list").iter();
+    let rules = findings.map(|finding| finding["rule"].as_str().expect("an id").to_owned());
+    (envoys().into_iter().map(accepts).collect(), rules.collect())
+}
+
+/// What lint asks for exists in every Envoy, and what it finds is no misspelling of something else.
+#[test]
+fn envoys_take_what_lint_asks_for_and_what_it_finds() {
+    type Edit = fn(&mut Value);
+    let cases: [(&[&str], Edit); 13] = [
+        (&[], |_| {}),
+        (&[], |c| manager(c)["xff_num_trusted_hops"] = json!(1)),
+        (&[], |c| {
+            manager(c)["path_with_escaped_slashes_action"] = json!("UNESCAPE_AND_REDIRECT");
+        }),
+        (&[], |c| {
+            let early = &mut manager(c)["early_header_mutation_extensions"][0]["typed_config"];
+            let prefix = json!({"key_matcher": {"prefix": "x-vkey-"}});
+            early["mutations"] = json!([{"remove_on_match": prefix}]);
+        }),
+        (&[], |c| {
+            let rules = &mut manager(c)["http_filters"][1]["typed_config"]["rules"];
+            rules["action"] = json!("DENY");
+            let seal = &mut rules["policies"]["allowed-by-vkey"]["principals"][0];
+            *seal = json!({"not_id": seal.take()});
+        }),
+        (&["host_port_kept"], |c| {
+            manager(c)["strip_any_host_port"] = json!(false);
+            manager(c)["strip_matching_host_port"] = json!(true);
+        }),
+        (&["seal_missing"], |c| {
+            let kind = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
+            let setting = json!({"envoy.filters.http.rbac": {"@type": kind}});
+            route(c)["typed_per_filter_config"] = setting;
+        }),
+        (&["seal_missing"], |c| {
+            let router = manager(c)["http_filters"][2].clone();
+            let upgrade = json!([{"upgrade_type": "websocket", "filters": [router]}]);
+            manager(c)["upgrade_configs"] = upgrade;
+        }),
+        (&["mirror_ungated"], |c| {
+            add_plain(c);
+            let mirrors = json!([
+                {"cluster": "plain", "disable_shadow_host_suffix_append": true},
+                {"cluster": "gated", "host_rewrite_literal": "echo.example"},
+            ]);
+            route(c)["route"]["request_mirror_policies"] = mirrors;
+        }),
+        (&["mirror_ungated"], |c| {
+            add_plain(c);
+            let none = json!({"default_value": {"numerator": 0}, "runtime_key": "a"});
+            let mirrors = json!([{"cluster_header": "x-shadow", "runtime_fraction": none}]);
+            let hosts = &mut manager(c)["route_config"]["virtual_hosts"];
+            hosts[0]["request_mirror_policies"] = mirrors;
+        }),
+        (&["mirror_ungated"], |c| {
+            add_plain(c);
+            manager(c)["route_config"]["request_mirror_policies"] = json!([{"cluster": "plain"}]);
+        }),
+        (&["open_host_ungated"], |c| {
+            add_plain(c);
+            manager(c)["route_config"]["virtual_hosts"][0]["domains"] = json!(["echo.*"]);
+            let clusters = json!([{"name": "gated", "weight": 1}, {"name": "plain", "weight": 1}]);
+            route(c)["route"] = json!({"weighted_clusters": {"clusters": clusters}});
+        }),
+        (&["route_by_removed_header", "route_by_removed_header"], |c| {
+            let header = json!({"name": "x-api-key", "present_match": true, "invert_match": true});
+            route(c)["match"]["headers"] = json!([header]);
+            let clusters = json!([{"name": "gated", "weight": 1}]);
+            let weighted = json!({"clusters": clusters, "header_name": "x-vkey-tenant"});
+            route(c)["route"] = json!({"weighted_clusters": weighted});
+        }),
+    ];
+    for (expected, edit) in cases {
+        let mut config = good_listener();
+        edit(&mut config);
+        let (accepted, rules) = judge(&config);
+        assert_eq!(rules, expected, "{config:#}");
+        assert!(accepted.iter().all(|accepted| *accepted), "{accepted:?}: {config:#}");
+    }
+    // Envoy itself refuses what lint's fix says to leave out, and a form of mirrors that is gone.
+    let refused: [Edit; 2] = [
+        |c| manager(c)["strip_matching_host_port"] = json!(true),
+        |c| route(c)["route"]["request_mirror_policy"] = json!({"cluster": "gated"}),
+    ];
+    for edit in refused {
+        let mut config = good_listener();
+        edit(&mut config);
+        let (accepted, _) = judge(&config);
+        assert!(!accepted.contains(&true), "{accepted:?}: {config:#}");
+    }
+}
+
+/// Adds a cluster without a gate.
+fn add_plain(config: &mut Value) {
+    let clusters = config["static_resources"]["clusters"].as_array_mut().expect("a list");
+    clusters.push(json!({"name": "plain", "type": "STATIC"}));
+}
+
+/// A running Envoy shows the same routes twice: in their listener, and by themselves.
+#[test]
+fn lint_finds_in_a_running_envoy_what_its_listeners_lack() {
+    let envoy = Envoy::start(
+        options("lint_listeners", &Minter::new("main", None), json!({})).edit(|config| {
+            add_plain(config);
+            let listeners = config["static_resources"]["listeners"].as_array_mut().expect("a list");
+            let gate = listeners.iter_mut().find(|listener| listener["name"] == "gate");
+            let manager = &mut gate.expect("the gate")["filter_chains"][0]["filters"][0];
+            let manager = &mut manager["typed_config"];
+            manager["use_remote_address"] = json!(false);
+            let routes = &mut manager["route_config"]["virtual_hosts"][0]["routes"][0];
+            routes["route"]["request_mirror_policies"] = json!([{"cluster": "plain"}]);
+            routes["match"]["headers"] = json!([{"name": "x-api-key", "present_match": false}]);
+        }),
+    );
+    let (code, report) = tls("lint", &envoy);
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!((code, &report["listeners"]), (Some(1), &json!(1)), "{report}");
+    let findings = report["findings"].as_array().expect("a list").iter();
+    let found = findings.map(|finding| (finding["rule"].clone(), finding["listener"].clone()));
+    let expected = [
+        ("remote_address_unset", json!("gate")),
+        ("route_by_removed_header", Value::Null),
+        ("mirror_ungated", Value::Null),
+        // The tests' cluster has no gate.
+        ("open_host_ungated", Value::Null),
+    ];
+    assert_eq!(found.collect::<Vec<_>>(), expected.map(|(rule, gate)| (json!(rule), gate)));
 }

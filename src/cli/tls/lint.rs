@@ -1,9 +1,11 @@
 //! `vkey tls lint`: clusters of an Envoy that break the policy, and listeners and routes that undo it.
 
 mod authorities;
+mod credentials;
 mod edge;
 mod finding;
 mod gate;
+mod gates;
 mod graph;
 mod hosts;
 mod judge;
@@ -17,7 +19,9 @@ mod routes;
 mod scene;
 mod seal;
 mod socket;
+mod stripped;
 mod trust;
+mod ungated;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -295,3 +295,49 @@ fn a_module_that_discovery_configures_is_the_module() {
     assert_eq!(rules(&listener_of(json!({"default_config": config}))), ["slashes_not_merged"]);
     assert!(rules(&listener_of(json!({}))).is_empty());
 }
+
+#[test]
+fn credentials_in_front_are_found_by_either_member() {
+    let front =
+        |forward: &str| rules(&edited(&[("}]}'", &format!("}}], \"forward\": {{{forward}}}}}'"))]));
+    let found = ["credentials_in_front"];
+    assert_eq!(front("\"credentials_in_front\": true"), found);
+    assert_eq!(front("\"credentials\": [{\"name\": \"a\"}, {\"value\": \"${K}\"}]"), found);
+    assert!(front("\"credentials_in_front\": false").is_empty());
+    assert!(front("\"identity_headers\": true").is_empty());
+}
+
+#[test]
+fn a_credential_that_no_gate_holds_is_a_note() {
+    let front = ("}]}'", "}], \"forward\": {\"credentials\": [{\"name\": \"openai\"}]}}'");
+    let gate = "\"upstream_tls\"";
+    let holding = |name: &str| {
+        format!(
+            "{gate}, \"credentials\": [{{\"name\": \"{name}\", \"hosts\": [\"api.openai.com\"], \"header\": \"authorization\", \"value\": \"Bearer ${{K}}\"}}]"
+        )
+    };
+    let unheld = "gate: forward.credentials names openai, and no gate of a cluster that the routes lead \
+                  to holds it: requests go on without it";
+    let notes_of = |edits: &[(&str, &str)]| {
+        let config = edited(edits);
+        assert!(rules(&config).is_empty(), "{config}");
+        notes(&config)
+    };
+    assert_eq!(notes_of(&[front]), [unheld]);
+    assert_eq!(notes_of(&[front, (gate, &holding("anthropic"))]), [unheld]);
+    assert!(notes_of(&[front, (gate, &holding("openai"))]).is_empty());
+    assert!(notes_of(&[(gate, &holding("openai"))]).is_empty());
+    // Where nothing is sent on, and where it is not known to whom, there is nothing to say.
+    let elsewhere = ("route: {cluster: gated}", "direct_response: {status: 404}");
+    assert!(notes_of(&[front, elsewhere]).is_empty());
+    let unknown = notes_of(&[front, ("route: {cluster: gated}", "route: {cluster: other}")]);
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let rds = edited(&[
+        front,
+        (
+            "          route_config:\n",
+            "          rds: {route_config_name: away}\n          ignored:\n",
+        ),
+    ]);
+    assert_eq!(notes(&rds), ["gate: its route configuration away is not in the input"]);
+}

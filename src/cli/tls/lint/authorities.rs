@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::document::{get, is_true, items, text};
 use super::graph::{Budget, Graph, Spent};
-use super::routes::{Host, Table, weighted};
+use super::routes::{Host, Route, Table, weighted};
 
 /// The authorities that requests are sent with, by the name of the cluster, as far as routes say.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl<'a> Authorities<'a> {
         let mut senders = Senders::default();
         for table in tables {
             for host in &table.hosts {
-                let actions = host.routes.iter().filter_map(|route| get(route, "route"));
+                let actions = host.routes.iter().filter_map(Route::action);
                 actions.for_each(|action| senders.add_action(action, host, table));
             }
         }

@@ -27,6 +27,8 @@ pub(super) enum Element {
     },
     /// The listener of this name.
     Listener(String),
+    /// A route, or what holds routes: its place in words.
+    Route(String),
 }
 
 /// What a person should know, and no defect.
@@ -67,6 +69,7 @@ rules! {
     AcceptUntrusted "accept_untrusted" "certificates are accepted although their chain is not verified",
     CaMissing "ca_missing" "no trusted authority, so no chain is verified",
     ClientCertificateMissing "client_certificate_missing" "the policy asks for a client certificate, and there is none",
+    CredentialsInFront "credentials_in_front" "the module holds provider credentials in front of the routes",
     CustomValidator "custom_validator" "another validator takes the place of all other verification",
     EscapedSlashesKept "escaped_slashes_kept" "paths keep escaped slashes, which separate segments for some readers only",
     ExpiredAccepted "expired_accepted" "expired certificates are accepted",
@@ -76,12 +79,15 @@ rules! {
     HostDotKept "host_dot_kept" "hosts keep a dot at their end, so that two spellings choose two virtual hosts",
     HostPortKept "host_port_kept" "hosts keep their port, so that two spellings choose two virtual hosts",
     IdentityHeadersKept "identity_headers_kept" "a client's own identity headers reach the choice of a route",
+    MirrorUngated "mirror_ungated" "requests are copied to a cluster without a gate",
+    OpenHostUngated "open_host_ungated" "hosts that nobody lists lead to a cluster without a gate",
     PathNotNormalized "path_not_normalized" "paths keep their . and .. segments",
     PinsMissing "pins_missing" "the policy pins certificates, the cluster does not",
     PinsWrong "pins_wrong" "other certificates than the pinned ones are accepted",
     Plaintext "plaintext" "requests leave without TLS",
     RemoteAddressUnset "remote_address_unset" "the client itself can say which address it has",
     Renegotiation "allow_renegotiation" "the upstream may renegotiate",
+    RouteByRemovedHeader "route_by_removed_header" "a route is chosen by a header that the module removes",
     SanMatchMissing "san_match_missing" "a chain is verified, but not for whom the certificate is",
     SanMatchWide "san_match_wide" "the match of names lets more in than the host",
     SanMatchWrong "san_match_wrong" "the match of names is for another host",
@@ -114,6 +120,7 @@ impl Finding {
         let element = match &self.element {
             Element::Cluster { name, host } => vec![("cluster", name), ("host", host)],
             Element::Listener(name) => vec![("listener", name)],
+            Element::Route(place) => vec![("route", place)],
         };
         let element = element.into_iter().map(|(member, text)| (member, text.as_str()));
         let rest =

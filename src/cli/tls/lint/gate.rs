@@ -76,6 +76,15 @@ impl Defect {
     pub(super) fn in_short(&self) -> &str {
         if self.reason == NO_GATE { "there is none" } else { &self.reason }
     }
+
+    /// What is wrong, in words that follow the name of the cluster.
+    pub(super) fn of_which(&self) -> String {
+        if self.reason == NO_GATE {
+            "which has no gate".to_owned()
+        } else {
+            format!("whose gate does not hold: {}", self.reason)
+        }
+    }
 }
 
 /// Looks for the gate among the filters of a cluster. Of several the last one counts: what passes it
@@ -91,6 +100,16 @@ pub(super) fn defects<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Vec<Defect> 
     let found =
         [switched_off(gate, scene), fail_open(gate, extensions), not_last(behind, extensions)];
     found.into_iter().flatten().collect()
+}
+
+/// The names of the credentials that the gate of a cluster holds.
+pub(super) fn credentials<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Vec<String> {
+    let filters = filters(cluster);
+    let gate = position(filters, &scene.extensions).and_then(|position| filters.get(position));
+    let Some(gate) = gate.and_then(|gate| scene.extensions.gate(gate)) else { return Vec::new() };
+    let names =
+        items(&gate, "credentials").iter().filter_map(|credential| text(credential, "name"));
+    names.map(str::to_owned).collect()
 }
 
 fn filters(cluster: &Value) -> &[Value] {

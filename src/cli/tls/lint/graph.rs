@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::super::document::{at, items, text, typed};
 
-/// Which cluster consists of which others, by name, at any depth.
+/// Which cluster consists of which others, by name, in both directions.
 #[derive(Default)]
 pub(super) struct Graph<'a> {
     parts: BTreeMap<&'a str, Vec<&'a str>>,
+    wholes: BTreeMap<&'a str, Vec<&'a str>>,
 }
 
 /// How many clusters may still be looked at, so that no configuration takes more than a known time.
@@ -27,6 +28,7 @@ impl<'a> Graph<'a> {
             let Some(name) = text(cluster, "name") else { continue };
             for part in parts(cluster) {
                 graph.parts.entry(name).or_default().push(part);
+                graph.wholes.entry(part).or_default().push(name);
             }
         }
         graph
@@ -48,20 +50,45 @@ impl<'a> Graph<'a> {
         }
         Ok(reached)
     }
+
+    /// The clusters from which one of `leaves` is reached, the leaves included, each with the leaf.
+    pub(super) fn reaching(
+        &self,
+        leaves: impl IntoIterator<Item = &'a str>,
+        budget: &mut Budget,
+    ) -> Result<BTreeMap<&'a str, &'a str>, Spent> {
+        let mut reaching = BTreeMap::new();
+        let mut open = Vec::from_iter(leaves.into_iter().map(|leaf| (leaf, leaf)));
+        while let Some((name, leaf)) = open.pop() {
+            budget.spend()?;
+            if !reaching.contains_key(name) {
+                reaching.insert(name, leaf);
+                let wholes = self.wholes.get(name).into_iter().flatten();
+                open.extend(wholes.map(|whole| (*whole, leaf)));
+            }
+        }
+        Ok(reaching)
+    }
+
+    /// The clusters that others consist of.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &'a str> {
+        self.wholes.keys().copied()
+    }
 }
 
 impl Budget {
-    /// Several times what the largest configuration that is read can hold.
-    pub(super) const MAX: usize = 10_000_000;
-
-    /// A budget of so many looks.
-    pub(super) fn new(looks: usize) -> Self {
-        Self(looks)
-    }
+    /// More than the clusters and their parts that any configuration of the longest has.
+    const MAX: usize = 2_000_000;
 
     fn spend(&mut self) -> Result<(), Spent> {
         self.0 = self.0.checked_sub(1).ok_or(Spent(()))?;
         Ok(())
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Self::MAX)
     }
 }
 
@@ -78,5 +105,54 @@ pub(super) fn parts(cluster: &Value) -> Vec<&str> {
         items(config, "servers").iter().filter_map(server).collect()
     } else {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const COUNT: usize = 10_000;
+
+    fn aggregate(name: usize, parts: &[usize]) -> Value {
+        let parts = Vec::from_iter(parts.iter().map(usize::to_string));
+        let kind = "envoy.extensions.clusters.aggregate.v3.ClusterConfig";
+        json!({"name": name.to_string(), "cluster_type": {"typed_config": {
+            "@type": format!("type.googleapis.com/{kind}"), "clusters": parts}}})
+    }
+
+    /// How many looks it takes to find all that is reached from `from`, and all that reaches `to`.
+    fn looks(clusters: &[Value], from: &str, to: &str) -> [(usize, usize); 2] {
+        let graph = Graph::new(&Vec::from_iter(clusters));
+        let spent = |budget: &Budget| Budget::MAX - budget.0;
+        let mut down = Budget::default();
+        let reached = graph.reached([from], &mut down).unwrap();
+        let mut up = Budget::default();
+        let reaching = graph.reaching([to], &mut up).unwrap();
+        [(reached.len(), spent(&down)), (reaching.len(), spent(&up))]
+    }
+
+    #[test]
+    fn each_part_is_looked_at_once() {
+        let chain = Vec::from_iter((0..COUNT).map(|n| aggregate(n, &[n + 1])));
+        assert_eq!(looks(&chain, "0", "10000"), [(COUNT + 1, COUNT + 1); 2]);
+        let circle = Vec::from_iter((0..COUNT).map(|n| aggregate(n, &[(n + 1) % COUNT])));
+        assert_eq!(looks(&circle, "0", "0"), [(COUNT, COUNT + 1); 2]);
+        let fan_in = Vec::from_iter((0..COUNT).map(|n| aggregate(n, &[COUNT])));
+        assert_eq!(looks(&fan_in, "0", "10000"), [(2, 2), (COUNT + 1, COUNT + 1)]);
+        let all = Vec::from_iter(0..100);
+        let clique = Vec::from_iter(all.iter().map(|n| aggregate(*n, &all)));
+        assert_eq!(looks(&clique, "0", "0"), [(100, 100 * 100 + 1); 2]);
+    }
+
+    #[test]
+    fn a_budget_ends() {
+        let chain = Vec::from_iter((0..10).map(|n| aggregate(n, &[n + 1])));
+        let graph = Graph::new(&Vec::from_iter(&chain));
+        assert_eq!(graph.reached(["0"], &mut Budget(10)).unwrap_err(), Spent(()));
+        assert_eq!(graph.reached(["0"], &mut Budget(11)).unwrap().len(), 11);
+        assert_eq!(graph.reaching(["10"], &mut Budget(10)).unwrap_err(), Spent(()));
     }
 }

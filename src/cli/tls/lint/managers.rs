@@ -1,9 +1,12 @@
 //! The HTTP connection managers in whose chain of filters the module stands.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::super::document::{get, items, text, typed};
+use super::super::document::{at, get, items, text, typed};
 use super::plugin::{Extensions, Front};
+use super::routes::Table;
 use super::scene::NOT_IN_FORCE;
 
 /// An HTTP connection manager with the module.
@@ -16,6 +19,15 @@ pub(super) struct Manager<'a> {
     pub(super) front: Front,
     /// The filters behind the module.
     pub(super) behind: &'a [Value],
+}
+
+/// Route configurations that are asked for.
+#[derive(Clone, Default)]
+pub(super) struct Routing<'a> {
+    /// Those that stand where they are asked for.
+    inline: Vec<&'a Value>,
+    /// The names of the others.
+    names: BTreeSet<&'a str>,
 }
 
 /// Finds them all.
@@ -77,5 +89,45 @@ impl<'a> Manager<'a> {
             (text(upgrade, "upgrade_type").unwrap_or("-"), items(upgrade, "filters"))
         });
         upgrades.filter(|(_, filters)| !filters.is_empty())
+    }
+
+    /// The headers that choose between scopes of routes.
+    pub(super) fn scope_headers(&self) -> impl Iterator<Item = &'a str> {
+        let builder = at(self.config, &["scoped_routes", "scope_key_builder"]);
+        let fragments = builder.map_or(&[][..], |builder| items(builder, "fragments"));
+        fragments
+            .iter()
+            .filter_map(|fragment| text(get(fragment, "header_value_extractor")?, "name"))
+    }
+
+    /// The route configurations that it asks for, where `scopes` are those of all scopes.
+    pub(super) fn routing(&self, scopes: &Routing<'a>) -> Routing<'a> {
+        let is_scoped = get(self.config, "scoped_routes").is_some();
+        let mut routing = if is_scoped { scopes.clone() } else { Routing::default() };
+        routing.inline.extend(get(self.config, "route_config"));
+        routing
+            .names
+            .extend(at(self.config, &["rds", "route_config_name"]).and_then(Value::as_str));
+        routing
+    }
+}
+
+impl<'a> Routing<'a> {
+    /// Adds what an object asks for, if it is a scope of routes.
+    pub(super) fn add_scope(&mut self, object: &'a Value) {
+        self.inline.extend(get(object, "route_configuration"));
+        self.names.extend(text(object, "route_configuration_name"));
+    }
+
+    /// Whether a route configuration is among them.
+    pub(super) fn includes(&self, table: &Table<'a>) -> bool {
+        let is_inline = self.inline.iter().any(|config| std::ptr::eq(*config, table.config));
+        is_inline || table.name().is_some_and(|name| self.names.contains(name))
+    }
+
+    /// The names of those that are not among `tables`.
+    pub(super) fn missing(&self, tables: &[&Table<'a>]) -> impl Iterator<Item = &'a str> {
+        let found: BTreeSet<&str> = tables.iter().filter_map(|table| table.name()).collect();
+        self.names.iter().copied().filter(move |name| !found.contains(name))
     }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::document::{at, get, text, typed};
+use super::super::document::{at, get, is_true, items, text, typed};
 
 /// The role of the module in front of the connections of a cluster.
 pub(super) const GATE_ROLE: &str = "upstream_tls";
+
+/// Where a listener's module looks for keys, unless configured.
+const DEFAULT_KEY_SOURCES: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 
 /// Configurations of filters that discovery delivers apart from the filter, by name.
 #[derive(Default)]
@@ -62,10 +65,33 @@ impl<'a> Extensions<'a> {
 }
 
 impl Front {
+    /// The headers in which keys are looked for, in lower case.
+    pub(super) fn key_sources(&self) -> Vec<String> {
+        let sources = items(&self.0, "key_sources").iter().filter_map(|s| text(s, "header"));
+        let sources = Vec::from_iter(sources.map(str::to_ascii_lowercase));
+        if sources.is_empty() { DEFAULT_KEY_SOURCES.map(str::to_owned).to_vec() } else { sources }
+    }
+
     /// Whether the client's address is taken from `x-forwarded-for`.
     pub(super) fn trusts_hops(&self) -> bool {
         let hops = at(&self.0, &["client", "trusted_hops"]).and_then(Value::as_f64);
         hops.is_some_and(|hops| hops > 0.0)
+    }
+
+    /// Whether it holds the values of provider credentials.
+    pub(super) fn holds_credentials(&self) -> bool {
+        let is_in_front =
+            get(&self.0, "forward").is_some_and(|f| is_true(f, "credentials_in_front"));
+        is_in_front || self.credentials().iter().any(|c| get(c, "value").is_some())
+    }
+
+    /// The names of the credentials that requests may have.
+    pub(super) fn credential_names(&self) -> impl Iterator<Item = &str> {
+        self.credentials().iter().filter_map(|credential| text(credential, "name"))
+    }
+
+    fn credentials(&self) -> &[Value] {
+        get(&self.0, "forward").map_or(&[], |forward| items(forward, "credentials"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! All that lint finds in configurations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -9,10 +9,12 @@ use crate::upstream_tls::EffectivePolicy;
 
 use super::super::super::error::Error;
 use super::super::super::output::{Output, ascii, sentence, word};
+use super::super::document::text;
 use super::finding::{Element, Finding, Note};
-use super::graph::Budget;
+use super::gates::Gates;
+use super::graph::{Budget, Spent};
 use super::scene::{Scene, Unsuitable};
-use super::{edge, judge, seal};
+use super::{credentials, edge, judge, seal, stripped, ungated};
 
 /// The most hosts of clusters that are looked at: each route to a cluster may name thousands.
 const MAX_NAMES: usize = 500_000;
@@ -34,7 +36,8 @@ impl Report {
         policy: &EffectivePolicy,
         now_secs: u64,
     ) -> Result<Self, Unsuitable> {
-        let scene = Scene::new(documents, &mut Budget::new(Budget::MAX))?;
+        let scene = Scene::new(documents)?;
+        let gates = Gates::new(&scene)?;
         let listeners: BTreeSet<&str> = scene.managers.iter().map(|m| m.listener).collect();
         let mut report = Self {
             digest: policy.file().digest().to_owned(),
@@ -44,39 +47,94 @@ impl Report {
             findings: Vec::new(),
             notes: Vec::new(),
         };
-        report.judge_clusters(&scene, policy, now_secs)?;
-        report.judge_listeners(&scene);
+        let judged = report.judge_clusters(&scene, policy, now_secs)?;
+        let behind = report.judge_listeners(&scene, &gates)?;
+        report.judge_routes(&scene, &gates, &judged, &behind)?;
         deduplicate(&mut report.findings);
         deduplicate(&mut report.notes);
         Ok(report)
     }
 
-    fn judge_clusters(
+    /// Judges each cluster. Returns those from which one for a judged host is reached.
+    fn judge_clusters<'a>(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &Scene<'a>,
         policy: &EffectivePolicy,
         now_secs: u64,
-    ) -> Result<(), Unsuitable> {
+    ) -> Result<BTreeMap<&'a str, &'a str>, Unsuitable> {
         let mut names = 0;
+        let mut for_judged = Vec::new();
         for cluster in &scene.clusters {
             let judged = judge::judge(cluster, scene, policy, now_secs);
             names += judged.names;
             if names > MAX_NAMES {
                 return Err(Unsuitable::TooMuch);
             }
-            self.judged += usize::from(judged.is_judged);
+            if judged.is_judged {
+                self.judged += 1;
+                for_judged.extend(text(cluster, "name"));
+            }
             self.findings.extend(judged.findings);
             self.notes.extend(judged.notes);
         }
-        Ok(())
+        Ok(scene.graph.reaching(for_judged, &mut Budget::default())?)
     }
 
-    fn judge_listeners(&mut self, scene: &Scene<'_>) {
+    /// Judges each listener with the module. Returns, for each route configuration, whether the module
+    /// stands in front of it.
+    fn judge_listeners<'a>(
+        &mut self,
+        scene: &Scene<'a>,
+        gates: &Gates<'a>,
+    ) -> Result<Vec<bool>, Spent> {
+        let mut budget = Budget::default();
+        let mut behind = vec![false; scene.tables.len()];
         for manager in &scene.managers {
             self.findings.extend(edge::findings(manager));
             self.findings.extend(seal::finding(manager, scene));
+            self.findings.extend(credentials::finding(manager));
             self.notes.extend(edge::note(manager));
+            let routing = manager.routing(&scene.scopes);
+            let mut tables = Vec::new();
+            for (table, is_behind) in scene.tables.iter().zip(&mut behind) {
+                if routing.includes(table) {
+                    *is_behind = true;
+                    tables.push(table);
+                }
+            }
+            self.findings.extend(stripped::judge(manager, &tables));
+            let missing = Vec::from_iter(routing.missing(&tables));
+            if missing.is_empty() {
+                let unheld =
+                    credentials::unheld(manager, &tables, gates, &scene.graph, &mut budget)?;
+                self.notes.extend(unheld);
+            }
+            self.notes.extend(missing.into_iter().map(|name| Note {
+                place: manager.listener.to_owned(),
+                text: format!("its route configuration {name} is not in the input"),
+            }));
         }
+        Ok(behind)
+    }
+
+    /// Judges each route configuration.
+    fn judge_routes<'a>(
+        &mut self,
+        scene: &Scene<'a>,
+        gates: &Gates<'a>,
+        judged: &BTreeMap<&'a str, &'a str>,
+        behind: &[bool],
+    ) -> Result<(), Spent> {
+        let mut budget = Budget::default();
+        for (table, is_behind_module) in scene.tables.iter().zip(behind) {
+            let is_behind_module = *is_behind_module;
+            let (findings, notes) = ungated::judge(table, gates, judged, is_behind_module);
+            self.findings.extend(findings);
+            self.notes.extend(notes);
+            let hedged = credentials::hedged(table, gates, &scene.graph, &mut budget)?;
+            self.notes.extend(hedged);
+        }
+        Ok(())
     }
 
     /// Whether nothing is broken.
@@ -95,6 +153,7 @@ impl Report {
                 Element::Listener(name) => {
                     out.line(format_args!("listener {}: {rule}", word(name)))?;
                 }
+                Element::Route(place) => out.line(format_args!("{}: {rule}", sentence(place)))?,
             }
             out.line(format_args!("  {}", sentence(reason)))?;
             out.line(format_args!("  fix: {}", sentence(fix)))?;

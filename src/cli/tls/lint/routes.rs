@@ -1,13 +1,18 @@
 //! Route configurations: virtual hosts, their routes, and the clusters that requests go to.
 
+use std::fmt;
+
 use serde_json::Value;
 
-use super::super::document::{get, items, walk};
+use super::super::document::{get, items, text, walk};
+use super::place::Place;
 
 /// A route configuration.
 pub(super) struct Table<'a> {
     /// The configuration itself.
     pub(super) config: &'a Value,
+    /// Its place.
+    pub(super) place: Place<'a>,
     /// Its virtual hosts.
     pub(super) hosts: Vec<Host<'a>>,
 }
@@ -16,27 +21,71 @@ pub(super) struct Table<'a> {
 pub(super) struct Host<'a> {
     /// Its configuration.
     pub(super) config: &'a Value,
+    /// Its place.
+    pub(super) place: Place<'a>,
     /// Its routes, those in its tree of matchers included.
-    pub(super) routes: Vec<&'a Value>,
+    pub(super) routes: Vec<Route<'a>>,
+}
+
+/// A route.
+pub(super) struct Route<'a> {
+    /// Its configuration.
+    pub(super) config: &'a Value,
+    /// Its place.
+    pub(super) place: Place<'a>,
+}
+
+/// What a request is sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    /// The cluster of this name.
+    Cluster(&'a str),
+    /// The cluster that this request header names.
+    Header(&'a str),
+    /// The cluster that an extension chooses.
+    Extension,
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster(name) => write!(f, "the cluster {name}"),
+            Self::Header(header) => write!(f, "the cluster that the header {header} names"),
+            Self::Extension => f.write_str("a cluster that an extension chooses"),
+        }
+    }
 }
 
 impl<'a> Table<'a> {
     /// Reads an object as a route configuration; `None` where it is something else.
     pub(super) fn new(config: &'a Value) -> Option<Self> {
         get(config, "virtual_hosts")?;
-        let hosts = items(config, "virtual_hosts").iter().map(Host::new);
-        Some(Self { config, hosts: hosts.collect() })
+        let place = Place::default().within(config);
+        let hosts = items(config, "virtual_hosts").iter().map(|host| Host::new(host, place));
+        Some(Self { config, place, hosts: hosts.collect() })
+    }
+
+    /// The name that listeners ask for it by.
+    pub(super) fn name(&self) -> Option<&'a str> {
+        text(self.config, "name")
+    }
+
+    /// Every route.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Route<'a>> {
+        self.hosts.iter().flat_map(|host| &host.routes)
     }
 }
 
 impl<'a> Host<'a> {
-    fn new(config: &'a Value) -> Self {
+    fn new(config: &'a Value, around: Place<'a>) -> Self {
+        let place = around.within(config);
         let mut routes = Vec::from_iter(items(config, "routes"));
         if let Some(matcher) = get(config, "matcher") {
             let is_route = |object: &Value| get(object, "match").is_some();
             walk(matcher, &mut |object| routes.extend(Some(object).filter(|o| is_route(o))));
         }
-        Self { config, routes }
+        let routes = routes.into_iter().map(|config| Route { config, place: place.within(config) });
+        Self { config, place, routes: routes.collect() }
     }
 
     /// The domains that choose the virtual host.
@@ -45,7 +94,36 @@ impl<'a> Host<'a> {
     }
 }
 
+impl<'a> Route<'a> {
+    /// What the route does with a request that it sends to a cluster.
+    pub(super) fn action(&self) -> Option<&'a Value> {
+        get(self.config, "route")
+    }
+
+    /// What requests are sent to, copies apart.
+    pub(super) fn targets(&self) -> Vec<Target<'a>> {
+        let Some(action) = self.action() else { return Vec::new() };
+        let plugins = ["cluster_specifier_plugin", "inline_cluster_specifier_plugin"];
+        let plugins = plugins.iter().filter(|member| get(action, member).is_some());
+        let parts = weighted(action).iter().filter_map(|part| {
+            let name = text(part, "name").map(Target::Cluster);
+            name.or_else(|| text(part, "cluster_header").map(Target::Header))
+        });
+        target(action).into_iter().chain(parts).chain(plugins.map(|_| Target::Extension)).collect()
+    }
+}
+
 /// The parts of an action with weighted clusters.
 pub(super) fn weighted(action: &Value) -> &[Value] {
     get(action, "weighted_clusters").map_or(&[], |weighted| items(weighted, "clusters"))
+}
+
+/// What copies of requests are sent to, by the policies that stand directly in an object.
+pub(super) fn mirrors(object: &Value) -> impl Iterator<Item = Target<'_>> {
+    items(object, "request_mirror_policies").iter().filter_map(target)
+}
+
+fn target(object: &Value) -> Option<Target<'_>> {
+    let cluster = text(object, "cluster").map(Target::Cluster);
+    cluster.or_else(|| text(object, "cluster_header").map(Target::Header))
 }

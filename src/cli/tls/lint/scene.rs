@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::document::{at, get, items, text, typed};
 use super::authorities::Authorities;
 use super::graph::{Budget, Graph, Spent};
-use super::managers::{Manager, managers};
+use super::managers::{Manager, Routing, managers};
 use super::overrides::Overrides;
 use super::plugin::Extensions;
 use super::routes::Table;
@@ -31,6 +31,8 @@ pub(super) struct Scene<'a> {
     pub(super) extensions: Extensions<'a>,
     /// The authorities that requests to a cluster are sent with.
     pub(super) authorities: Authorities<'a>,
+    /// The route configurations of all scopes.
+    pub(super) scopes: Routing<'a>,
     /// Endpoints that stand apart from their cluster, by its name.
     assignments: BTreeMap<&'a str, Vec<&'a Value>>,
     /// Secrets, by name.
@@ -55,7 +57,7 @@ impl From<Spent> for Unsuitable {
 
 impl<'a> Scene<'a> {
     /// Looks through configurations.
-    pub(super) fn new(documents: &'a [Value], budget: &mut Budget) -> Result<Self, Unsuitable> {
+    pub(super) fn new(documents: &'a [Value]) -> Result<Self, Unsuitable> {
         let listed = Vec::from_iter(documents.iter().map(clusters));
         let is_envoy = listed.iter().all(Option::is_some);
         let clusters = Vec::from_iter(listed.into_iter().flatten().flatten());
@@ -67,6 +69,7 @@ impl<'a> Scene<'a> {
             overrides: Overrides::new(documents),
             extensions: Extensions::default(),
             authorities: Authorities::default(),
+            scopes: Routing::default(),
             assignments: BTreeMap::new(),
             secrets: BTreeMap::new(),
         };
@@ -78,7 +81,7 @@ impl<'a> Scene<'a> {
         if scene.managers.is_empty() && scene.clusters.is_empty() {
             return Err(Unsuitable::Empty);
         }
-        scene.authorities = Authorities::new(&scene.tables, &scene.graph, budget)?;
+        scene.authorities = Authorities::new(&scene.tables, &scene.graph, &mut Budget::default())?;
         Ok(scene)
     }
 
@@ -123,6 +126,7 @@ impl<'a> Scene<'a> {
             self.secrets.insert(name, object);
         }
         self.tables.extend(Table::new(object));
+        self.scopes.add_scope(object);
         self.extensions.add(object);
     }
 }

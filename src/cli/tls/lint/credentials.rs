@@ -1,0 +1,96 @@
+//! Where the credentials of providers are held, and how often one request uses them.
+
+use std::collections::BTreeSet;
+
+use super::super::document::{get, is_true};
+use super::finding::{Element, Finding, Note, Rule};
+use super::gates::{Gap, Gates};
+use super::graph::{Budget, Graph, Spent};
+use super::managers::Manager;
+use super::routes::{Host, Route, Table};
+
+/// A listener whose module holds the values of credentials.
+pub(super) fn finding(manager: &Manager<'_>) -> Option<Finding> {
+    manager.front.holds_credentials().then(|| Finding {
+        element: Element::Listener(manager.listener.to_owned()),
+        rule: Rule::CredentialsInFront,
+        reason:
+            "the module holds provider credentials in front of the routes: it attaches them by \
+                 the host that the client names, and whatever the route leads to gets them"
+                .to_owned(),
+        fix: "move each to the gate of the clusters that are for its hosts, {\"role\": \
+              \"upstream_tls\", \"credentials\": [{\"name\": NAME, \"hosts\": [HOST], \
+              \"header\": HEADER, \"value\": VALUE}]}, and write {\"forward\": {\"credentials\": \
+              [{\"name\": NAME}]}} here"
+            .to_owned(),
+    })
+}
+
+/// Credentials that a listener names, and no gate that its routes lead to holds. Nothing is said where
+/// some of these are not in the input.
+pub(super) fn unheld<'a>(
+    manager: &Manager<'a>,
+    tables: &[&Table<'a>],
+    gates: &Gates<'a>,
+    graph: &Graph<'a>,
+    budget: &mut Budget,
+) -> Result<Vec<Note>, Spent> {
+    let mut unheld = Vec::from_iter(manager.front.credential_names());
+    let routes = tables.iter().flat_map(|table| table.routes());
+    let targets = Vec::from_iter(routes.flat_map(Route::targets));
+    let is_absent = |target| matches!(gates.gap(target), Some(Gap::Absent(_)));
+    if unheld.is_empty() || targets.is_empty() || targets.iter().copied().any(is_absent) {
+        return Ok(Vec::new());
+    }
+    let reached = gates.reached(&targets, graph, budget)?;
+    let held = reached.iter().flat_map(|cluster| gates.credentials(cluster));
+    let held: BTreeSet<&str> = held.collect();
+    unheld.retain(|name| !held.contains(name));
+    let note = |name| Note {
+        place: manager.listener.to_owned(),
+        text: format!(
+            "forward.credentials names {name}, and no gate of a cluster that the routes lead to holds \
+             it: requests go on without it"
+        ),
+    };
+    Ok(unheld.into_iter().map(note).collect())
+}
+
+/// Routes on which one request may become several, each with a credential.
+pub(super) fn hedged<'a>(
+    table: &Table<'a>,
+    gates: &Gates<'a>,
+    graph: &Graph<'a>,
+    budget: &mut Budget,
+) -> Result<Vec<Note>, Spent> {
+    let mut notes = Vec::new();
+    for host in &table.hosts {
+        for route in host.routes.iter().filter(|route| is_hedged(host, route)) {
+            for cluster in gates.reached(&route.targets(), graph, budget)? {
+                let names = Vec::from_iter(gates.credentials(cluster));
+                if !names.is_empty() {
+                    let text = format!(
+                        "{} has a hedge_policy: one request can become several, each with the \
+                         credential ({}) and each billed by the provider",
+                        route.place.in_words(),
+                        names.join(", ")
+                    );
+                    notes.push(Note { place: cluster.to_owned(), text });
+                }
+            }
+        }
+    }
+    Ok(notes)
+}
+
+/// The policy nearest to the route is the one that counts.
+fn is_hedged(host: &Host<'_>, route: &Route<'_>) -> bool {
+    let own = route.action().and_then(|action| get(action, "hedge_policy"));
+    let policy = own.or_else(|| get(host.config, "hedge_policy"));
+    policy.is_some_and(|policy| {
+        is_true(policy, "hedge_on_per_try_timeout")
+            || ["initial_requests", "additional_request_chance"]
+                .iter()
+                .any(|member| get(policy, member).is_some())
+    })
+}

@@ -1,0 +1,142 @@
+//! Routes that are chosen by headers that the module removes: the request could take another one after
+//! it was judged.
+
+use serde_json::Value;
+
+use super::super::document::{at, get, is_true, items, text, typed, walk};
+use super::finding::{Element, Finding, Rule};
+use super::managers::Manager;
+use super::place::Place;
+use super::routes::Target;
+use super::routes::{Route, Table, mirrors, weighted};
+
+/// The beginnings of names that the module removes, besides where keys are looked for: what says who
+/// calls, and what tells Envoy to retry or to hedge.
+const PREFIXES: [&str; 5] =
+    ["x-vkey-", "x-envoy-hedge-", "x-envoy-max-retries", "x-envoy-retr", "x-envoy-upstream-rq-"];
+
+/// The names of headers that servers read in the place of the method, the path or the host.
+const OVERRIDES: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+/// A header that a choice depends on.
+#[derive(Clone, Copy)]
+struct Choice<'a> {
+    header: &'a str,
+    /// Where it is written.
+    member: &'static str,
+}
+
+/// Looks for choices by such headers in the routes behind a module.
+pub(super) fn judge(manager: &Manager<'_>, tables: &[&Table<'_>]) -> Vec<Finding> {
+    let sources = manager.front.key_sources();
+    let is_removed = |choice: &Choice<'_>| is_removed(choice.header, &sources);
+    let listener = Element::Listener(manager.listener.to_owned());
+    let scopes = manager.scope_headers().map(by("scope_key_builder")).filter(is_removed);
+    let mut findings = Vec::from_iter(scopes.map(|choice| finding(listener.clone(), choice)));
+    let mut add = |place: Place<'_>, choices: Vec<Choice<'_>>| {
+        let removed = choices.into_iter().filter(is_removed);
+        findings.extend(removed.map(|choice| finding(Element::Route(place.in_words()), choice)));
+    };
+    for table in tables {
+        add(table.place, by_table(table.config));
+        for host in &table.hosts {
+            add(host.place, by_host(host.config));
+            host.routes.iter().for_each(|route| add(route.place, by_route(route)));
+        }
+    }
+    findings
+}
+
+/// The choice that a member makes by a header.
+fn by<'a>(member: &'static str) -> impl Fn(&'a str) -> Choice<'a> {
+    move |header| Choice { header, member }
+}
+
+fn finding(element: Element, Choice { header, member }: Choice<'_>) -> Finding {
+    Finding {
+        element,
+        rule: Rule::RouteByRemovedHeader,
+        reason: format!(
+            "{member} reads the header {header}, which the module removes: the request could go \
+             elsewhere after it was judged"
+        ),
+        fix: format!("choose by the path, by the host or by another header than {header}"),
+    }
+}
+
+/// Servers that turn headers into variables read both spellings as one.
+fn is_removed(header: &str, key_sources: &[String]) -> bool {
+    let dashed = |name: &str| name.to_ascii_lowercase().replace('_', "-");
+    let header = dashed(header);
+    PREFIXES.iter().any(|prefix| header.starts_with(prefix))
+        || OVERRIDES.contains(&header.as_str())
+        || key_sources.iter().any(|source| dashed(source) == header)
+}
+
+/// The headers that choose a route, and its cluster.
+fn by_route<'a>(route: &Route<'a>) -> Vec<Choice<'a>> {
+    let mut choices = Vec::new();
+    if let Some(matched) = get(route.config, "match") {
+        let headers = items(matched, "headers").iter().filter_map(|header| text(header, "name"));
+        choices.extend(headers.map(by("match.headers")));
+        let cookies = items(matched, "cookies").iter().map(|_| "cookie");
+        choices.extend(cookies.map(by("match.cookies")));
+    }
+    if let Some(action) = route.action() {
+        choices.extend(text(action, "cluster_header").map(by("cluster_header")));
+        choices.extend(by_weights(action));
+        choices.extend(by_mirrors(action));
+    }
+    choices
+}
+
+/// The headers that choose between weighted clusters.
+fn by_weights(action: &Value) -> Vec<Choice<'_>> {
+    let Some(clusters) = get(action, "weighted_clusters") else { return Vec::new() };
+    let named = weighted(action).iter().filter_map(|part| text(part, "cluster_header"));
+    let mut choices = Vec::from_iter(named.map(by("weighted_clusters.clusters.cluster_header")));
+    choices.extend(text(clusters, "header_name").map(by("weighted_clusters.header_name")));
+    if is_true(clusters, "use_hash_policy") {
+        let hashed = items(action, "hash_policy").iter();
+        let hashed = hashed.filter_map(|policy| at(policy, &["header", "header_name"])?.as_str());
+        choices.extend(hashed.map(by("hash_policy")));
+    }
+    choices
+}
+
+/// The headers that choose the clusters of copies.
+fn by_mirrors(holder: &Value) -> impl Iterator<Item = Choice<'_>> {
+    let headers = mirrors(holder).filter_map(|target| match target {
+        Target::Header(header) => Some(header),
+        Target::Cluster(_) | Target::Extension => None,
+    });
+    headers.map(by("request_mirror_policies.cluster_header"))
+}
+
+/// The headers that choose a virtual host.
+fn by_table(table: &Value) -> Vec<Choice<'_>> {
+    let host = text(table, "vhost_header").map(by("vhost_header"));
+    host.into_iter().chain(by_mirrors(table)).collect()
+}
+
+/// The headers in the tree of matchers of a virtual host.
+fn by_host(host: &Value) -> Vec<Choice<'_>> {
+    let mut choices = Vec::from_iter(by_mirrors(host));
+    if let Some(matcher) = get(host, "matcher") {
+        walk(matcher, &mut |object| {
+            let (kind, input) = typed(object);
+            let header = text(input, "header_name");
+            let header = header.filter(|_| kind.ends_with(".HttpRequestHeaderMatchInput"));
+            choices.extend(header.map(by("matcher")));
+        });
+    }
+    choices
+}
