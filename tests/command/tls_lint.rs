@@ -1,6 +1,7 @@
 //! Holding configurations of Envoy against the policy. `testdata/lint` has one file for each defect; what
 //! it is broken in is the first part of its name, and a file that begins with `good` is not broken.
 
+mod aggregates;
 mod listeners;
 mod routes;
 

@@ -77,7 +77,7 @@ impl<'a> Graph<'a> {
 }
 
 impl Budget {
-    /// More than the clusters and their parts that any configuration of the longest has.
+    /// Many times the clusters, and their parts, of the largest proxies.
     const MAX: usize = 2_000_000;
 
     fn spend(&mut self) -> Result<(), Spent> {
