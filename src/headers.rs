@@ -329,6 +329,11 @@ pub(crate) fn is_identity(name: &[u8]) -> bool {
     name.get(..IDENTITY_PREFIX.len()).is_some_and(|start| is_spelled(start, IDENTITY_PREFIX))
 }
 
+/// Whether the module removes or refuses a header that is no key source.
+pub(crate) fn is_unwanted(name: &[u8]) -> bool {
+    is_identity(name) || is_one_of(name, &OVERRIDES) || is_one_of(name, &RETRIES)
+}
+
 fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
     names.iter().any(|known| is_spelled(name, known))
 }

@@ -3,28 +3,14 @@
 
 use serde_json::Value;
 
+use crate::headers::is_unwanted;
+
 use super::super::document::{at, get, is_true, items, text, typed, walk};
 use super::finding::{Element, Finding, Rule};
 use super::managers::Manager;
 use super::place::Place;
 use super::routes::Target;
 use super::routes::{Route, Table, mirrors, weighted};
-
-/// The beginnings of names that the module removes, besides where keys are looked for: what says who
-/// calls, and what tells Envoy to retry or to hedge.
-const PREFIXES: [&str; 5] =
-    ["x-vkey-", "x-envoy-hedge-", "x-envoy-max-retries", "x-envoy-retr", "x-envoy-upstream-rq-"];
-
-/// The names of headers that servers read in the place of the method, the path or the host.
-const OVERRIDES: [&str; 7] = [
-    "forwarded",
-    "x-forwarded-host",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-];
 
 /// A header that a choice depends on.
 #[derive(Clone, Copy)]
@@ -76,9 +62,7 @@ fn finding(element: Element, Choice { header, member }: Choice<'_>) -> Finding {
 fn is_removed(header: &str, key_sources: &[String]) -> bool {
     let dashed = |name: &str| name.to_ascii_lowercase().replace('_', "-");
     let header = dashed(header);
-    PREFIXES.iter().any(|prefix| header.starts_with(prefix))
-        || OVERRIDES.contains(&header.as_str())
-        || key_sources.iter().any(|source| dashed(source) == header)
+    is_unwanted(header.as_bytes()) || key_sources.iter().any(|source| dashed(source) == header)
 }
 
 /// The headers that choose a route, and its cluster.
