@@ -19,6 +19,7 @@ mod scenario;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agreement;
 mod alerts;
 mod audit;
 mod certificates;
