@@ -58,7 +58,7 @@ const EXPORTS: [&str; 14] = [
     "proxy_on_vm_start",
 ];
 
-const MAX_BYTES: usize = 472_000;
+const MAX_BYTES: usize = 530_000;
 
 fn module() -> Vec<u8> {
     let path =

@@ -138,7 +138,8 @@ impl Upstreams {
     ) -> Option<DenyReason> {
         let judged = route.cluster.as_deref()?;
         let taken = text_property(host, Property::ClusterName).unwrap_or_default();
-        if taken == judged {
+        // Where Envoy finds no route any more, or no connection comes up, it answers itself.
+        if taken == judged || (is_own_answer(host) && !is_up(host)) {
             return None;
         }
         let reason = self.judge_route(host, named, route.in_front, now_secs).err()?;

@@ -146,6 +146,31 @@ fn the_route_that_was_taken_is_judged() {
     });
 }
 
+/// A route that is gone after the module's edits leads nowhere, and is no reason to refuse others.
+#[test]
+fn a_route_that_is_gone_is_answered_by_the_proxy() {
+    each_envoy(|binary| {
+        let authority = Authority::new("upstreams");
+        let upstream = Serve::tls(&authority.server(&[KNOWN])).start();
+        let cluster = proven(&upstream, &authority, KNOWN).stamp(&digest(), &[KNOWN]).gate();
+        let plugin = json!({"upstream_tls": {"require_stamp": true}});
+        let gateway = Plan::new(binary, "gone", plugin)
+            .edit(move |config| {
+                cluster.install(config);
+                route_by(config, "authorization", "api");
+                let manager = config::connection_manager(config, "gate");
+                let routes = &mut manager["route_config"]["virtual_hosts"][0]["routes"];
+                routes[1]["match"]["prefix"] = json!("/v1/ok");
+            })
+            .start();
+        assert_eq!(gateway.send(KNOWN).status, 404);
+        assert_eq!(gateway.envoy.send(&gateway.request(KNOWN).path("/v1/ok")).status, 200);
+        assert_eq!(gateway.counts(), (2, 0));
+        gateway.envoy.stop();
+        assert_eq!(upstream.final_counts().requests, 1);
+    });
+}
+
 /// Where the gate of the cluster has judged, and no stamp is asked for, routes may depend on what the
 /// module adds.
 #[test]
