@@ -16,7 +16,7 @@ use crate::key::Key;
 use crate::keyring::Keyring;
 use crate::limit::{Charge, Scope};
 use crate::revocations::Newer;
-use crate::token::Unverified;
+use crate::token::{Kid, Unverified};
 use cache::{SigningKeys, VerifiedKeys};
 
 /// Decides by one plan. Remembers verified keys and what they were signed with, and nothing else.
@@ -199,10 +199,17 @@ impl Engine {
         self.restrictions(key).any(|(_, restriction)| restriction.judges_target())
     }
 
-    /// Whether a text has the form of a key of one of the rings, whether or not it is one.
+    /// Whether a text has the form of a key of one of the rings, or begins like one, whether or not it is
+    /// one.
     pub fn may_be_key(&self, text: &[u8]) -> bool {
-        let ring = |unverified: Unverified<'_>| self.plan.keyring.ring(unverified.kid()).is_ok();
-        Unverified::parse(text).is_ok_and(ring)
+        let ring = |kid: &Kid| self.plan.keyring.ring(kid).is_ok();
+        match text.strip_prefix(b"vk1.") {
+            Some(rest) => {
+                let kid = rest.split(|byte| *byte == b'.').next().unwrap_or_default();
+                Kid::parse(kid).is_ok_and(|kid| ring(&kid))
+            }
+            None => Unverified::parse(text).is_ok_and(|unverified| ring(unverified.kid())),
+        }
     }
 
     /// Whether the address of the connection's other end is that of the client.

@@ -11,21 +11,28 @@ use crate::token::{MAX_JWT_HEADER_BYTES, split_tag};
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
 
 /// Headers by which frameworks let a client change the method, path or host that it asks for.
-const OVERRIDES: [&[u8]; 7] = [
+const OVERRIDES: [&[u8]; 13] = [
     b"forwarded",
     b"x-forwarded-host",
+    b"x-forwarded-path",
+    b"x-forwarded-uri",
+    b"x-host",
     b"x-http-method",
     b"x-http-method-override",
     b"x-method-override",
+    b"x-original-host",
+    b"x-original-uri",
     b"x-original-url",
+    b"x-rewrite-uri",
     b"x-rewrite-url",
 ];
 
-/// Headers by which a client tells Envoy's router to send a request more than once, and when (Envoy:
-/// "HTTP header manipulation", router filter).
-const RETRIES: [&[u8]; 8] = [
+/// Headers by which a client tells Envoy's router to send a request more than once, when, and where to
+/// (Envoy: "HTTP header manipulation", router filter; original destination clusters).
+const RETRIES: [&[u8]; 9] = [
     b"x-envoy-hedge-on-per-try-timeout",
     b"x-envoy-max-retries",
+    b"x-envoy-original-dst-host",
     b"x-envoy-retriable-header-names",
     b"x-envoy-retriable-status-codes",
     b"x-envoy-retry-grpc-on",
@@ -354,8 +361,9 @@ fn push_once<'a>(names: &mut Vec<&'a [u8]>, name: &'a [u8]) {
     }
 }
 
-/// Whether a text holds a key: any in its own form, the tag of this one, which is the part that makes it
-/// a key, or a JWT that `is_key` takes for one. Escapes are resolved once, as a server behind would do.
+/// Whether a text holds a key: the tag of this one, which is the part that makes it a key, or what begins
+/// like a key or has the form of a JWT, and `is_key` takes for one. Escapes are resolved once, as a server
+/// behind would do.
 fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: impl Fn(&[u8]) -> bool) -> bool {
     // Shorter than any tag, as nearly every header is.
     if text.len() < MIN_KEY_BYTES {
@@ -365,7 +373,8 @@ fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: impl Fn(&[u8]) -> bool) ->
     let starts_key = |window: &[u8]| {
         window.strip_prefix(b"vk1.").is_some_and(|rest| rest.iter().copied().all(is_key_byte))
     };
-    text.windows(MIN_KEY_BYTES).any(starts_key)
+    let mut windows = text.windows(MIN_KEY_BYTES).enumerate();
+    windows.any(|(start, window)| starts_key(window) && text.get(start..).is_some_and(&is_key))
         || tag.is_some_and(|tag| contains(&text, tag))
         || jwts(&text).any(is_key)
 }

@@ -85,7 +85,7 @@ impl RevocationList {
 }
 
 impl Record for NewestVersion {
-    const VERSION: u8 = 7;
+    const VERSION: u8 = 10;
 
     fn fresh() -> Self {
         Self::default()
@@ -101,7 +101,7 @@ impl Record for NewestVersion {
 }
 
 impl Record for RevocationList {
-    const VERSION: u8 = 8;
+    const VERSION: u8 = 11;
 
     fn fresh() -> Self {
         Self::default()

@@ -7,7 +7,7 @@ use crate::upstream_tls::{
     Connection, NameProof, TlsVersion, UpstreamHost, bears_name, is_first_name,
 };
 
-use super::{Host, Property, text_property};
+use super::{Host, Property, number_property, text_property};
 
 /// How many names of certificates are remembered. All are forgotten when there are more: a proxy has
 /// few upstreams, and certificates change.
@@ -40,6 +40,17 @@ pub(super) struct Fingerprint {
 /// The proxy's end of the connection that the host shows, which tells it from all others.
 pub(super) fn local_address(host: &impl Host) -> String {
     text_property(host, Property::UpstreamLocalAddress).unwrap_or_default()
+}
+
+/// What tells the connection that the host shows from those of other attempts of the request. A Unix socket
+/// has no address to show.
+pub(super) fn connection_id(host: &impl Host) -> String {
+    let address = local_address(host);
+    if !address.is_empty() {
+        return address;
+    }
+    let attempt = number_property(host, Property::UpstreamAttempt);
+    attempt.map(|number| format!("attempt {number}")).unwrap_or_default()
 }
 
 impl<'a, H: Host> HostConnection<'a, H> {
@@ -131,9 +142,13 @@ pub(super) fn is_up(host: &impl Host) -> bool {
         || (host.property(Property::UpstreamReadyDuration).is_some() && !is_own_answer(host))
 }
 
-/// Whether there is an answer, and it is the proxy's own.
+/// Whether there is a response, and it is the proxy's own: a filter may answer without details, but a host
+/// that shows attempts has details for every response of an upstream.
 pub(super) fn is_own_answer(host: &impl Host) -> bool {
-    host.property(Property::ResponseCodeDetails).is_some_and(|details| details != VIA_UPSTREAM)
+    match host.property(Property::ResponseCodeDetails) {
+        Some(details) => details != VIA_UPSTREAM,
+        None => host.property(Property::UpstreamAttempt).is_some(),
+    }
 }
 
 impl NameCache {

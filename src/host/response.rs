@@ -5,9 +5,9 @@ use std::cell::OnceCell;
 
 use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::exchange::{Exchange, Refund};
-use crate::upstream_tls::{UpstreamHost, Verdict};
+use crate::upstream_tls::{Scope, UpstreamHost, Verdict};
 
-use super::connection::local_address;
+use super::connection::{connection_id, is_own_answer, is_up};
 use super::gate::Gate;
 use super::gate_verdict::{GateVerdict, Refused};
 use super::judged::withdraw;
@@ -31,7 +31,7 @@ impl Gated {
         match GateVerdict::of(host) {
             None => Self::No,
             Some(GateVerdict::Refused(refused)) => Self::Refused(refused),
-            Some(GateVerdict::Passed { verdict, address }) if address == local_address(host) => {
+            Some(GateVerdict::Passed { verdict, address }) if address == connection_id(host) => {
                 Self::Passed(verdict)
             }
             Some(GateVerdict::Passed { .. }) => Self::Elsewhere,
@@ -68,7 +68,12 @@ impl Gate {
                 Judgement::Concluded(conclusion) => conclusion,
             },
         };
-        self.record(host, exchange, &conclusion, now_secs());
+        // Where the gate of the cluster let the request go, it is the name alone that is wrong, which the
+        // client has chosen: nobody else is refused for it.
+        let in_front = exchange.route().is_some_and(|route| route.in_front);
+        let by_name = refused.is_none() && matches!(gated, Gated::Passed(_)) && !in_front;
+        let scope = if by_name { Scope::Host } else { Scope::Judged };
+        self.record(host, exchange, &conclusion, scope, now_secs());
         exchange.judge_upstream(conclusion.verdict);
         let reason = conclusion.verdict.refusal()?;
         self.refuse(host, exchange, reason, Refund::Nothing);
@@ -92,8 +97,8 @@ impl Gate {
         route.cluster.as_ref()?;
         let named = named_upstream(exchange);
         let refused = self.upstreams.judge_taken_route(host, route, &named, now_secs());
-        if matches!(gated, Gated::No) {
-            self.upstreams.miss_gate(host, route, now_secs());
+        if matches!(gated, Gated::No) && !is_own_answer(host) {
+            self.upstreams.miss_gate(host, Some(route), &named, Scope::Judged, now_secs());
         }
         refused
     }
@@ -134,13 +139,13 @@ impl Gate {
         if !exchange.is_answered() {
             // The client did not wait. What the gate of the cluster made of it, if it came so far, holds.
             match Gated::of(host) {
-                Gated::Passed(verdict) => exchange.judge_upstream(verdict),
-                Gated::Refused(refused) => {
-                    exchange.judge_upstream(Verdict::Refused(refused.reason));
+                Gated::Passed(verdict) => return exchange.judge_upstream(verdict),
+                Gated::Refused(Refused { reason, .. }) => {
+                    return exchange.judge_upstream(Verdict::Refused(reason));
                 }
+                Gated::No | Gated::Elsewhere if !is_up(host) => return,
                 Gated::No | Gated::Elsewhere => {}
             }
-            return;
         }
         let Some(authority) = host.authority() else {
             return;
@@ -149,22 +154,28 @@ impl Gate {
         let upstream = UpstreamHost::parse(&authority);
         let in_front = exchange.route().is_some_and(|route| route.in_front);
         let conclusion = self.upstreams.judge_ended(host, &upstream, in_front, now_secs);
-        if let Some(conclusion) = conclusion {
-            self.record(host, exchange, &conclusion, now_secs);
-            exchange.judge_upstream(conclusion.verdict);
-        }
+        let Some(conclusion) = conclusion else {
+            return;
+        };
+        // A route that asks for another host does so whatever the client names.
+        let rewritten = named_upstream(exchange) != upstream;
+        let scope = if rewritten { Scope::Every } else { Scope::Judged };
+        self.record(host, exchange, &conclusion, scope, now_secs);
+        self.upstreams.miss_gate(host, exchange.route(), &upstream, scope, now_secs);
+        exchange.judge_upstream(conclusion.verdict);
     }
 
-    /// Records what was judged after the request had left.
+    /// Records what was judged after the request had left, and which requests are refused for it.
     fn record(
         &self,
         host: &impl Host,
         exchange: &Exchange,
         conclusion: &Conclusion,
+        scope: Scope,
         now_secs: u64,
     ) {
         let named = named_upstream(exchange);
-        let withheld = conclusion.verdict.refusal().map(|_| &named);
+        let withheld = conclusion.verdict.refusal().map(|_| (&named, scope));
         self.upstreams.take_down(host, &self.metrics, conclusion, withheld, now_secs);
     }
 

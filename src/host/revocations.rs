@@ -18,7 +18,8 @@ const LOOK_NS: u64 = NANOS_PER_SEC;
 #[derive(Default)]
 pub(super) struct Revocations {
     looked_at_ns: Cell<Option<u64>>,
-    newest: Cell<u64>,
+    /// `None` where it could not be read, or not what it names.
+    newest: Cell<Option<u64>>,
 }
 
 impl Revocations {
@@ -56,17 +57,17 @@ impl Revocations {
         let own = engine.settings().revoked.version.unwrap_or(0);
         let newest = store.read(&version_name()).map(|NewestVersion(version)| version);
         match newest {
-            Ok(newest) if newest == self.newest.get() && looked.is_some() => {}
+            Ok(newest) if Some(newest) == self.newest.get() => {}
             Ok(newest) if newest > own => {
                 let list = store.read(&list_name()).map(|list: RevocationList| list.newer(newest));
-                let newer = list.unwrap_or(Newer::Unknown);
-                host.log(Level::Error, &text(own, newest, &newer));
-                engine.know_newer(newer);
-                self.newest.set(newest);
+                let newer = list.as_ref().unwrap_or(&Newer::Unknown);
+                host.log(Level::Error, &text(own, newest, newer));
+                self.newest.set(list.is_ok().then_some(newest));
+                engine.know_newer(list.unwrap_or(Newer::Unknown));
             }
             Ok(newest) => {
                 engine.know_newer(Newer::None);
-                self.newest.set(newest);
+                self.newest.set(Some(newest));
                 // The proxy has forgotten it, or could not be told.
                 if newest < own {
                     Self::publish(
@@ -76,9 +77,12 @@ impl Revocations {
                     );
                 }
             }
-            Err(_) => engine.know_newer(Newer::Unknown),
+            Err(_) => {
+                self.newest.set(None);
+                engine.know_newer(Newer::Unknown);
+            }
         }
-        metrics.show_newest_revocations(host, self.newest.get().max(own));
+        metrics.show_newest_revocations(host, self.newest.get().unwrap_or(own).max(own));
         resets.report(host, &store);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Level;
 use crate::decision::DenyReason;
-use crate::upstream_tls::{Standing, UpstreamHost, Verdict, standing_name};
+use crate::upstream_tls::{Scope, Standing, UpstreamHost, Verdict, standing_name};
 
 use super::metrics::Metrics;
 use super::{Host, Property, RecordStore, text_property};
@@ -29,8 +29,9 @@ pub(super) struct Standings(RefCell<BTreeMap<String, (Verdict, u64)>>);
 #[derive(Clone, Copy)]
 pub(super) struct Judged<'a> {
     pub(super) verdict: Verdict,
-    /// The host for which an answer had to be withheld: the request was sent before it could be judged.
-    pub(super) withheld: Option<&'a UpstreamHost<'a>>,
+    /// The host for which a response had to be withheld, because the request was sent before it could be
+    /// judged, and which requests are refused for that.
+    pub(super) withheld: Option<(&'a UpstreamHost<'a>, Scope)>,
     /// When the policy's exception ends, where there is one.
     pub(super) skip_until_secs: Option<u64>,
     pub(super) now_secs: u64,
@@ -94,7 +95,9 @@ impl Standings {
         upstream: &UpstreamHost<'_>,
         now_secs: u64,
     ) {
-        self.update(store, cluster, |standing| _ = standing.withhold(reason, upstream, now_secs));
+        self.update(store, cluster, |standing| {
+            _ = standing.withhold(reason, upstream, Scope::Judged, now_secs);
+        });
     }
 
     /// Records that a response of a cluster showed no gate.
@@ -103,11 +106,12 @@ impl Standings {
         host: &H,
         store: &RecordStore<'_, H>,
         cluster: &str,
+        scope: Scope,
         now_secs: u64,
     ) {
-        let known =
-            self.read(store, cluster).is_some_and(|standing| standing.misses_gate(now_secs));
-        self.update(store, cluster, |standing| standing.miss_gate(now_secs));
+        let misses = |standing: Standing| standing.misses_gate(true, now_secs);
+        let known = self.read(store, cluster).is_some_and(misses);
+        self.update(store, cluster, |standing| standing.miss_gate(scope, now_secs));
         if !known {
             let text = format!(
                 "vkey: cluster {cluster:?} has no gate: requests to it for hosts that the policy \
@@ -169,8 +173,8 @@ fn write<H: Host>(
     let update = |standing: &mut Standing| {
         let before = standing.verdict();
         let since_secs = match (judged.verdict, judged.withheld) {
-            (Verdict::Refused(reason), Some(upstream)) => {
-                standing.withhold(reason, upstream, judged.now_secs)
+            (Verdict::Refused(reason), Some((upstream, scope))) => {
+                standing.withhold(reason, upstream, scope, judged.now_secs)
             }
             (verdict, _) => standing.judge(verdict, judged.now_secs),
         };

@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 use crate::config::{Level, UpstreamConfig};
 use crate::decision::{DenyReason, Refusal, reply};
 use crate::time::nanos;
-use crate::upstream_tls::{Policy, Verdict};
+use crate::upstream_tls::{Policy, Scope, Verdict};
 
-use super::connection::{is_up, local_address};
+use super::connection::{connection_id, is_up};
 use super::credentials::Credentials;
 use super::gate_verdict::{GateVerdict, Refused};
 use super::metrics::Metrics;
 use super::upstreams::{Conclusion, Passage, Upstreams, now_secs};
-use super::{Action, Host, HostError};
+use super::{Action, Host, HostError, Property, number_property};
 
 /// How often the tick looks for connections that came up.
 const TICK_MILLIS: u32 = 1;
@@ -212,14 +212,15 @@ impl UpstreamGate {
             return Action::Continue;
         }
         // Of attempts that run side by side (hedging), Envoy shows the last one's connection to all.
-        if local_address(host) != *address {
+        if connection_id(host) != *address {
             return Action::Continue;
         }
         // Whatever it is, it is not what the request was let go over.
         let reason = DenyReason::UpstreamUnproven;
         let now_secs = now_secs(host.now_ns());
         let conclusion = Conclusion::refused(reason);
-        self.upstreams.take_down(host, &self.metrics, &conclusion, Some(upstream), now_secs);
+        let withheld = Some((upstream, Scope::Judged));
+        self.upstreams.take_down(host, &self.metrics, &conclusion, withheld, now_secs);
         self.answer(host, attempt, Refused { reason, sent: true })
     }
 
@@ -265,7 +266,9 @@ impl UpstreamGate {
 
     /// Refuses an attempt of which nothing has left. An earlier attempt of the same request may have.
     fn refuse(&self, host: &impl Host, attempt: &mut Attempt, reason: DenyReason) -> Action {
-        let sent = GateVerdict::of(host).is_some_and(|earlier| earlier.is_sent());
+        // An earlier attempt to a cluster without a gate leaves no verdict.
+        let later = || number_property(host, Property::UpstreamAttempt).is_some_and(|n| n > 1);
+        let sent = GateVerdict::of(host).map_or_else(later, |earlier| earlier.is_sent());
         self.answer(host, attempt, Refused { reason, sent })
     }
 

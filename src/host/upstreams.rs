@@ -5,10 +5,10 @@ use crate::decision::DenyReason;
 use crate::exchange::{ATTACHED, Route};
 use crate::record::{Name, Record, take};
 use crate::time::secs;
-use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Stamp, UpstreamHost, Verdict};
+use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Scope, Stamp, UpstreamHost, Verdict};
 
 use super::connection::{
-    Fingerprint, HostConnection, NameCache, is_own_answer, is_up, local_address,
+    Fingerprint, HostConnection, NameCache, connection_id, is_own_answer, is_up, local_address,
 };
 use super::credentials::credential_words;
 use super::metrics::Metrics;
@@ -69,6 +69,11 @@ impl Upstreams {
         self.policy.file().digest()
     }
 
+    /// Whether the policy verifies connections to a host.
+    pub(super) fn verifies(&self, host: &UpstreamHost<'_>, now_secs: u64) -> bool {
+        matches!(self.policy.demand(host, now_secs), Demand::Verify(_))
+    }
+
     /// Whether the configuration adds rules for a host.
     pub(super) fn tightens(&self, host: &UpstreamHost<'_>) -> bool {
         self.policy.tighten().iter().any(|rule| rule.host.matches(host))
@@ -94,14 +99,19 @@ impl Upstreams {
         let shows_nothing = verified && self.dialect == Dialect::Nginx;
         let unjudged = in_front && !demand.is_judged();
         let needs_stamp = self.require_stamp || shows_nothing || unjudged;
+        // No certificate is for a host that can be read in two ways, and no response can be let through.
+        if *upstream == UpstreamHost::Unreadable && verified {
+            return Err(DenyReason::UpstreamName);
+        }
         if needs_stamp && stamp(host).is_none_or(|stamp| stamp.policy != self.digest()) {
             return Err(DenyReason::UpstreamUnproven);
         }
         // The host that the client names need not be the one that the upstream is asked for.
         let asks = verified || needs_stamp || !self.standings.is_empty();
         let cluster = asks.then(|| text_property(host, Property::ClusterName)).flatten();
+        let judged = verified || needs_stamp || in_front;
         if let Some(cluster) = &cluster
-            && let Some(reason) = self.refusal(host, cluster, upstream, verified, now_secs)
+            && let Some(reason) = self.refusal(host, cluster, upstream, judged, now_secs)
         {
             return Err(reason);
         }
@@ -110,19 +120,19 @@ impl Upstreams {
         Ok(Route { upstream, cluster, verified, needs_stamp, in_front })
     }
 
-    /// Why requests for a host are refused at once by a cluster, where they are. `verified`: the policy
-    /// verifies the host.
+    /// Why requests for a host are refused at once by a cluster, where they are. `judged`: the route
+    /// depends on the upstream.
     fn refusal<H: Host>(
         &self,
         host: &H,
         cluster: &str,
         upstream: &UpstreamHost<'_>,
-        verified: bool,
+        judged: bool,
         now_secs: u64,
     ) -> Option<DenyReason> {
         let standing = self.with_records(host, |store| self.standings.read(store, cluster))?;
-        standing.refusal(upstream, verified, now_secs).or_else(|| {
-            let ungated = verified && self.require_gate && standing.misses_gate(now_secs);
+        standing.refusal(upstream, judged, now_secs).or_else(|| {
+            let ungated = self.require_gate && standing.misses_gate(judged, now_secs);
             (ungated && !self.is_stamped(host, upstream)).then_some(DenyReason::UpstreamUnproven)
         })
     }
@@ -149,19 +159,28 @@ impl Upstreams {
         Some(reason)
     }
 
-    /// Records that a response showed no gate of its cluster, where the route needs one: for the cluster
-    /// that the response came from, and for the one that the route was judged by.
-    pub(super) fn miss_gate<H: Host>(&self, host: &H, route: &Route, now_secs: u64) {
-        let needed = self.require_gate && route.verified && self.dialect != Dialect::Nginx;
-        let upstream = route.upstream.as_ref();
-        if !needed || is_own_answer(host) || upstream.is_none_or(|u| self.is_stamped(host, u)) {
+    /// Records that a request for a host was sent to a cluster without a gate, where it needs one: for the
+    /// cluster that it was sent to, and for the one that its route was judged by. `upstream`: the host that
+    /// was asked.
+    pub(super) fn miss_gate<H: Host>(
+        &self,
+        host: &H,
+        route: Option<&Route>,
+        upstream: &UpstreamHost<'_>,
+        scope: Scope,
+        now_secs: u64,
+    ) {
+        let verified = self.verifies(upstream, now_secs);
+        let needed = self.require_gate && verified && self.dialect != Dialect::Nginx;
+        if !needed || self.is_stamped(host, upstream) {
             return;
         }
         let taken = text_property(host, Property::ClusterName);
-        let judged = route.cluster.as_ref().filter(|judged| taken.as_ref() != Some(judged));
+        let judged = route.and_then(|route| route.cluster.as_ref());
+        let judged = judged.filter(|judged| taken.as_ref() != Some(judged));
         for cluster in taken.iter().chain(judged) {
             self.with_records(host, |store| {
-                self.standings.miss_gate(host, store, cluster, now_secs);
+                self.standings.miss_gate(host, store, cluster, scope, now_secs);
             });
         }
     }
@@ -179,6 +198,7 @@ impl Upstreams {
         if address.is_empty() && !is_up(host) {
             return None;
         }
+        let address = if address.is_empty() { connection_id(host) } else { address };
         let authority = host.authority().unwrap_or_default();
         let grant = grant(&authority);
         let conclusion = self.judge_connected(host, &authority, grant.is_some(), now_secs)?;
@@ -318,13 +338,13 @@ impl Upstreams {
     }
 
     /// Records what an attempt or a response came to. `withheld`: the host for which a request had left
-    /// before it was refused.
+    /// before it was refused, and which requests are refused for that.
     pub(super) fn take_down<H: Host>(
         &self,
         host: &H,
         metrics: &Metrics,
         conclusion: &Conclusion,
-        withheld: Option<&UpstreamHost<'_>>,
+        withheld: Option<(&UpstreamHost<'_>, Scope)>,
         now_secs: u64,
     ) {
         if conclusion.verdict == Verdict::Unlisted {

@@ -16,7 +16,7 @@ pub use certificate::{bears_name, is_first_name};
 pub use host::{UpstreamHost, UpstreamPattern};
 pub use policy::{EffectivePolicy, Policy, Rule, Skip, TlsVersion, Unlisted};
 pub use stamp::Stamp;
-pub use standing::{Standing, standing_name};
+pub use standing::{Scope, Standing, standing_name};
 
 use crate::decision::DenyReason;
 

@@ -25,14 +25,29 @@ pub struct Standing {
     withheld: Option<Withheld>,
     /// Until when requests are refused because a response showed no gate; 0: none did.
     ungated_until_secs: u64,
+    ungated_scope: Scope,
 }
 
-/// A response that had to be withheld. Requests for the same host are refused, and those for any host
-/// that the policy verifies: clients name the host, so there is always another one.
+/// Which requests to an upstream are refused: those of a scope and of all before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Scope {
+    /// Those that name the same host: their own name is what was wrong.
+    #[default]
+    Host = 0,
+    /// Those whose route depends on the upstream: for a host that the policy verifies, with a credential,
+    /// or with a stamp that is asked for. Clients name the host, so there is always another one.
+    Judged = 1,
+    /// All: the route asks the upstream for another host than the client names.
+    Every = 2,
+}
+
+/// A response that had to be withheld.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Withheld {
     reason: DenyReason,
     host: [u8; HOST_BYTES],
+    scope: Scope,
     until_secs: u64,
 }
 
@@ -62,35 +77,61 @@ impl Standing {
     }
 
     /// Records that a response for a host had to be withheld: requests are refused for a while, whatever
-    /// other connections of the cluster are judged as.
-    pub fn withhold(&mut self, reason: DenyReason, host: &UpstreamHost<'_>, now_secs: u64) -> u64 {
-        let until_secs = now_secs.saturating_add(REFUSED_SECS);
-        self.withheld = Some(Withheld { reason, host: digest(host), until_secs });
+    /// other connections of the cluster are judged as. What is refused already stays refused.
+    pub fn withhold(
+        &mut self,
+        reason: DenyReason,
+        host: &UpstreamHost<'_>,
+        scope: Scope,
+        now_secs: u64,
+    ) -> u64 {
+        let wider = |w: &Withheld| w.scope > scope && is_refused(w.until_secs, now_secs);
+        if !self.withheld.as_ref().is_some_and(wider) {
+            let until_secs = now_secs.saturating_add(REFUSED_SECS);
+            self.withheld = Some(Withheld { reason, host: digest(host), scope, until_secs });
+        }
         self.judge(Verdict::Refused(reason), now_secs)
     }
 
     /// Records that a response showed no gate.
-    pub fn miss_gate(&mut self, now_secs: u64) {
+    pub fn miss_gate(&mut self, scope: Scope, now_secs: u64) {
+        let held = if is_refused(self.ungated_until_secs, now_secs) {
+            self.ungated_scope
+        } else {
+            Scope::Host
+        };
+        self.ungated_scope = held.max(scope);
         self.ungated_until_secs = now_secs.saturating_add(REFUSED_SECS);
     }
 
-    /// Whether a response showed within the last minute that the upstream has no gate.
-    pub fn misses_gate(&self, now_secs: u64) -> bool {
-        is_refused(self.ungated_until_secs, now_secs)
+    /// Whether a response showed within the last minute that the upstream has no gate. `judged`: the
+    /// route of the request depends on the upstream.
+    pub fn misses_gate(&self, judged: bool, now_secs: u64) -> bool {
+        let concerned = judged || self.ungated_scope == Scope::Every;
+        concerned && is_refused(self.ungated_until_secs, now_secs)
     }
 
-    /// Why requests for a host are refused at once, where they are. `verified`: the policy verifies the
-    /// host.
+    /// Why requests for a host are refused at once, where they are. `judged`: the route of the request
+    /// depends on the upstream.
     pub fn refusal(
         &self,
         host: &UpstreamHost<'_>,
-        verified: bool,
+        judged: bool,
         now_secs: u64,
     ) -> Option<DenyReason> {
-        let withheld = self.withheld?;
-        let refused = is_refused(withheld.until_secs, now_secs)
-            && (verified || withheld.host == digest(host));
+        let withheld = self.withheld.filter(|w| is_refused(w.until_secs, now_secs))?;
+        let refused = match withheld.scope {
+            Scope::Every => true,
+            Scope::Judged if judged => true,
+            Scope::Judged | Scope::Host => withheld.host == digest(host),
+        };
         refused.then_some(withheld.reason)
+    }
+}
+
+impl Scope {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Host, Self::Judged, Self::Every].into_iter().find(|scope| *scope as u8 == number)
     }
 }
 
@@ -116,11 +157,13 @@ impl Record for Standing {
         put_text(record, self.verdict.map_or("", Verdict::word));
         record.extend_from_slice(&self.since_secs.to_le_bytes());
         put_text(record, self.withheld.map_or("", |withheld| withheld.reason.code()));
-        if let Some(Withheld { host, until_secs, .. }) = self.withheld {
+        if let Some(Withheld { host, scope, until_secs, .. }) = self.withheld {
             record.extend_from_slice(&host);
+            record.push(scope as u8);
             record.extend_from_slice(&until_secs.to_le_bytes());
         }
         record.extend_from_slice(&self.ungated_until_secs.to_le_bytes());
+        record.push(self.ungated_scope as u8);
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
@@ -134,11 +177,13 @@ impl Record for Standing {
             code => Some(Withheld {
                 reason: DenyReason::from_code(code)?,
                 host: take(bytes)?,
+                scope: take(bytes).and_then(|[number]| Scope::from_number(number))?,
                 until_secs: u64::from_le_bytes(take(bytes)?),
             }),
         };
         let ungated_until_secs = u64::from_le_bytes(take(bytes)?);
-        Some(Self { verdict, since_secs, withheld, ungated_until_secs })
+        let ungated_scope = take(bytes).and_then(|[number]| Scope::from_number(number))?;
+        Some(Self { verdict, since_secs, withheld, ungated_until_secs, ungated_scope })
     }
 }
 
@@ -166,7 +211,7 @@ mod tests {
     fn what_was_withheld_is_refused_for_a_while() {
         for verified in [true, false] {
             let mut standing = Standing::fresh();
-            standing.withhold(PIN, &HOST, 100);
+            standing.withhold(PIN, &HOST, Scope::Judged, 100);
             let refusal = |now_secs| standing.refusal(&HOST, verified, now_secs);
             assert_eq!(refusal(100), Some(PIN));
             assert_eq!(refusal(100 + REFUSED_SECS - 1), Some(PIN));
@@ -179,7 +224,7 @@ mod tests {
     #[test]
     fn a_response_that_was_withheld_refuses_every_host_that_is_verified() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, 100);
+        standing.withhold(PIN, &HOST, Scope::Judged, 100);
         assert_eq!(standing.refusal(&OTHER, true, 100), Some(PIN));
         assert_eq!(standing.refusal(&OTHER, false, 100), None);
     }
@@ -187,7 +232,7 @@ mod tests {
     #[test]
     fn a_good_connection_does_not_lift_a_refusal() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, 100);
+        standing.withhold(PIN, &HOST, Scope::Judged, 100);
         let unproven = Verdict::Refused(DenyReason::UpstreamUnproven);
         let passing = [Verdict::Verified, Verdict::Stamped, Verdict::Skip, Verdict::Unlisted];
         for verdict in passing.into_iter().chain([unproven]) {
@@ -200,18 +245,37 @@ mod tests {
     #[test]
     fn a_missing_gate_is_remembered_for_a_while() {
         let mut standing = Standing::fresh();
-        assert!(!standing.misses_gate(0) && !standing.misses_gate(100));
-        standing.miss_gate(100);
-        assert!(standing.misses_gate(100) && standing.misses_gate(100 + REFUSED_SECS - 1));
-        assert!(!standing.misses_gate(100 + REFUSED_SECS) && !standing.misses_gate(99));
+        assert!(!standing.misses_gate(true, 0) && !standing.misses_gate(true, 100));
+        standing.miss_gate(Scope::Judged, 100);
+        let misses = |now_secs| standing.misses_gate(true, now_secs);
+        assert!(misses(100) && misses(100 + REFUSED_SECS - 1));
+        assert!(!misses(100 + REFUSED_SECS) && !misses(99));
+        assert!(!standing.misses_gate(false, 100));
         assert_eq!(standing.refusal(&HOST, true, 100), None);
+    }
+
+    #[test]
+    fn the_widest_scope_stays_for_its_time() {
+        let mut standing = Standing::fresh();
+        standing.withhold(PIN, &HOST, Scope::Host, 100);
+        assert_eq!(standing.refusal(&HOST, false, 101), Some(PIN));
+        assert_eq!(standing.refusal(&OTHER, true, 101), None);
+        standing.withhold(PIN, &HOST, Scope::Every, 110);
+        standing.withhold(PIN, &OTHER, Scope::Host, 120);
+        assert_eq!(standing.refusal(&OTHER, false, 110 + REFUSED_SECS - 1), Some(PIN));
+        assert_eq!(standing.refusal(&OTHER, false, 110 + REFUSED_SECS), None);
+        standing.miss_gate(Scope::Every, 100);
+        standing.miss_gate(Scope::Judged, 110);
+        assert!(standing.misses_gate(false, 111));
+        standing.miss_gate(Scope::Judged, 300);
+        assert!(standing.misses_gate(true, 301) && !standing.misses_gate(false, 301));
     }
 
     #[test]
     fn a_standing_reads_back() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, 100);
-        standing.miss_gate(100);
+        standing.withhold(PIN, &HOST, Scope::Judged, 100);
+        standing.miss_gate(Scope::Judged, 100);
         for name in [standing_name("outbound|443||api.openai.com"), standing_name(&"/".repeat(300))]
         {
             assert_eq!(decode(&name, &encode(&name, &standing)), Ok(standing));

@@ -374,6 +374,21 @@ fn routes_are_those_that_the_listener_asks_for() {
 }
 
 #[test]
+fn a_retry_takes_no_credential_to_another_cluster() {
+    let found = |edits: &[(&str, &str)]| {
+        let (_, report) = lint_text(edited(edits), &["--json"]);
+        rules(&report).join(" ")
+    };
+    let credentials = "{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"openai\"}]}";
+    let gate = ("{\"role\": \"upstream_tls\"}", credentials);
+    let retried = "route: {cluster: gated, retry_policy: {refresh_cluster_on_retry: {}}}";
+    assert_eq!(found(&[gate, (ROUTE, retried)]), "credential_retry_elsewhere");
+    assert_eq!(found(&[(ROUTE, retried)]), "");
+    let usual = "route: {cluster: gated, retry_policy: {retry_on: 5xx}}";
+    assert_eq!(found(&[gate, (ROUTE, usual)]), "");
+}
+
+#[test]
 fn a_route_that_hedges_a_credential_is_a_note() {
     let says = format!(
         "gated: {ALL} has a hedge_policy: one request can become several, each with the credential \

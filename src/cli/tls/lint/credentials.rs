@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::super::document::{get, is_true};
 use super::finding::{Element, Finding, Note, Rule};
 use super::gates::{Gap, Gates};
@@ -56,6 +58,48 @@ pub(super) fn unheld<'a>(
     Ok(unheld.into_iter().map(note).collect())
 }
 
+/// Routes whose retries choose the cluster anew (`refresh_cluster_on_retry`, Envoy 1.40): the attempts of a
+/// request share one header map, so the next cluster gets what the gate of the last one has attached.
+pub(super) fn retried_elsewhere<'a>(
+    table: &Table<'a>,
+    gates: &Gates<'a>,
+    graph: &Graph<'a>,
+    budget: &mut Budget,
+) -> Result<Vec<Finding>, Spent> {
+    let mut findings = Vec::new();
+    for host in &table.hosts {
+        for route in host.routes.iter().filter(|route| is_retried_elsewhere(host, route)) {
+            let reached = gates.reached(&route.targets(), graph, budget)?;
+            let held = reached.iter().flat_map(|cluster| gates.credentials(cluster));
+            let names = Vec::from_iter(held);
+            if !names.is_empty() {
+                findings.push(Finding {
+                    element: Element::Route(route.place.in_words()),
+                    rule: Rule::CredentialRetryElsewhere,
+                    reason: format!(
+                        "a retry chooses the cluster anew and takes along the credential ({}) that \
+                         the gate of the last cluster has attached",
+                        names.join(", ")
+                    ),
+                    fix: "remove refresh_cluster_on_retry from the retry_policy".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(findings)
+}
+
+fn is_retried_elsewhere(host: &Host<'_>, route: &Route<'_>) -> bool {
+    let policy = nearest(host, route, "retry_policy");
+    policy.is_some_and(|policy| get(policy, "refresh_cluster_on_retry").is_some())
+}
+
+/// The policy nearest to the route is the one that counts.
+fn nearest<'a>(host: &Host<'a>, route: &Route<'a>, member: &str) -> Option<&'a Value> {
+    let own = route.action().and_then(|action| get(action, member));
+    own.or_else(|| get(host.config, member))
+}
+
 /// Routes on which one request may become several, each with a credential.
 pub(super) fn hedged<'a>(
     table: &Table<'a>,
@@ -83,11 +127,8 @@ pub(super) fn hedged<'a>(
     Ok(notes)
 }
 
-/// The policy nearest to the route is the one that counts.
 fn is_hedged(host: &Host<'_>, route: &Route<'_>) -> bool {
-    let own = route.action().and_then(|action| get(action, "hedge_policy"));
-    let policy = own.or_else(|| get(host.config, "hedge_policy"));
-    policy.is_some_and(|policy| {
+    nearest(host, route, "hedge_policy").is_some_and(|policy| {
         is_true(policy, "hedge_on_per_try_timeout")
             || ["initial_requests", "additional_request_chance"]
                 .iter()

@@ -69,6 +69,7 @@ rules! {
     AcceptUntrusted "accept_untrusted" "certificates are accepted although their chain is not verified",
     CaMissing "ca_missing" "no trusted authority, so no chain is verified",
     ClientCertificateMissing "client_certificate_missing" "the policy asks for a client certificate, and there is none",
+    CredentialRetryElsewhere "credential_retry_elsewhere" "a retry can take a provider's credential to another cluster",
     CredentialsInFront "credentials_in_front" "the module holds provider credentials in front of the routes",
     CustomValidator "custom_validator" "another validator takes the place of all other verification",
     EscapedSlashesKept "escaped_slashes_kept" "paths keep escaped slashes, which separate segments for some readers only",

@@ -133,6 +133,9 @@ impl Report {
             self.notes.extend(notes);
             let hedged = credentials::hedged(table, gates, &scene.graph, &mut budget)?;
             self.notes.extend(hedged);
+            let elsewhere =
+                credentials::retried_elsewhere(table, gates, &scene.graph, &mut budget)?;
+            self.findings.extend(elsewhere);
         }
         Ok(())
     }
