@@ -114,7 +114,7 @@ impl Globs {
             + self.automaton.as_ref().map_or(0, |automaton| automaton.footprint())
     }
 
-    fn compile(patterns: &[&str], star: impl Fn(usize) -> Star) -> Self {
+    fn compile(patterns: &[&str], star: fn(usize) -> Star) -> Self {
         let (mut exact, mut single_stars, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for pattern in patterns {
             let pattern = pattern.as_bytes();
@@ -158,7 +158,7 @@ impl SingleStar {
 // === impl Automaton ===
 
 impl Automaton {
-    fn compile(patterns: &[&[u8]], star: impl Fn(usize) -> Star) -> Self {
+    fn compile(patterns: &[&[u8]], star: fn(usize) -> Star) -> Self {
         let literals = || patterns.iter().copied().flatten().copied().filter(|b| *b != b'*');
         let words = (literals().count() + patterns.len()).div_ceil(WORD_BITS);
         let (mut bytes, mut classes) = (Vec::new(), Classes::default());
@@ -175,7 +175,7 @@ impl Automaton {
         };
         let mut state = 0;
         for pattern in patterns {
-            state = automaton.add(pattern, state, &classes, &star);
+            state = automaton.add(pattern, state, &classes, star);
         }
         automaton
     }
@@ -186,7 +186,7 @@ impl Automaton {
         pattern: &[u8],
         first: usize,
         classes: &Classes,
-        star: impl Fn(usize) -> Star,
+        star: fn(usize) -> Star,
     ) -> usize {
         let mut state = first;
         self.set(state, |word| &mut word.start);

@@ -90,6 +90,9 @@ struct Place<'a, R> {
     found: Option<Found<R>>,
 }
 
+/// Where a record was found, or would be, and its bytes and compare-and-swap value.
+type Stored<'n> = (Cow<'n, str>, Option<(Vec<u8>, u32)>);
+
 /// A record that is there.
 struct Found<R> {
     record: Vec<u8>,
@@ -217,6 +220,23 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
 
     /// Looks a record up; `None` when what is there cannot be read this time.
     fn find<'n, R: Record>(&self, name: &'n Name) -> Result<Option<Place<'n, R>>, NotCounted> {
+        let mut content = None;
+        let mut read = |record: &[u8]| decode(name, record).map(|read| content = Some(read));
+        let found = self.find_record(name, &mut read, &|| encode(name, &R::fresh()))?;
+        Ok(found.map(|(tried, record)| {
+            let found = record.zip(content);
+            let found = found.map(|((record, cas), content)| Found { record, cas, content });
+            Place { name: tried, found }
+        }))
+    }
+
+    /// [`RecordStore::find`] once for all kinds of records.
+    fn find_record<'n>(
+        &self,
+        name: &'n Name,
+        read: &mut dyn FnMut(&[u8]) -> Result<(), NotThisRecord>,
+        fresh: &dyn Fn() -> Vec<u8>,
+    ) -> Result<Option<Stored<'n>>, NotCounted> {
         if !self.counts() {
             return Err(NotCounted::HostRefuses);
         }
@@ -228,24 +248,21 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
                 if was_garbage {
                     self.note(name, ResetReason::Garbage);
                 }
-                return Ok(Some(Place { name: tried, found: None }));
+                return Ok(Some((tried, None)));
             };
-            let not_this = match decode(name, &record) {
-                Ok(content) => {
-                    let found = Some(Found { record, cas, content });
-                    return Ok(Some(Place { name: tried, found }));
-                }
+            let not_this = match read(&record) {
+                Ok(()) => return Ok(Some((tried, Some((record, cas))))),
                 Err(NotThisRecord::Foreign) => continue,
                 Err(not_this) => not_this,
             };
             if not_this == NotThisRecord::OtherLayout {
-                return self.reset::<R>(name, &tried, cas, ResetReason::Layout).map(|()| None);
+                return self.reset(name, &tried, &fresh(), cas, ResetReason::Layout);
             }
             if !self.is_unchanged(&tried, &(record, cas))? {
                 return Ok(None);
             }
             if not_this == NotThisRecord::Corrupt || self.finds_by_name()? {
-                return self.reset::<R>(name, &tried, cas, ResetReason::Garbage).map(|()| None);
+                return self.reset(name, &tried, &fresh(), cas, ResetReason::Garbage);
             }
             was_garbage = true;
         }
@@ -263,22 +280,22 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         Ok(true)
     }
 
-    /// Puts a fresh record in the place of one that cannot be read, unless another worker was first.
-    fn reset<R: Record>(
+    /// Puts a fresh record in the place of one that cannot be read, unless another worker was first. What
+    /// is there now is still to be read.
+    fn reset<'n>(
         &self,
         name: &Name,
         tried: &str,
+        fresh: &[u8],
         cas: u32,
         reason: ResetReason,
-    ) -> Result<(), NotCounted> {
-        match self.shared.set_shared_data(tried, &encode(name, &R::fresh()), cas) {
-            Ok(()) => {
-                self.note(name, reason);
-                Ok(())
-            }
-            Err(WriteError::CasMismatch) => Ok(()),
-            Err(WriteError::Host(_)) => Err(NotCounted::HostRefuses),
+    ) -> Result<Option<Stored<'n>>, NotCounted> {
+        match self.shared.set_shared_data(tried, fresh, cas) {
+            Ok(()) => self.note(name, reason),
+            Err(WriteError::CasMismatch) => {}
+            Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
         }
+        Ok(None)
     }
 
     fn note(&self, name: &Name, reason: ResetReason) {
@@ -296,11 +313,12 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         }
         let name = Name::new("h", "envoy");
         let read = || self.shared.shared_data(name.as_str()).map_err(|_| NotCounted::HostRefuses);
+        let probe = encode(&name, &Probe);
         if read()?.is_none() {
             // Where another worker is first, it is there all the same.
-            _ = self.shared.set_shared_data(name.as_str(), &encode(&name, &Probe), NEVER_ISSUED);
+            _ = self.shared.set_shared_data(name.as_str(), &probe, NEVER_ISSUED);
         }
-        Ok(read()?.is_some_and(|(record, _)| decode::<Probe>(&name, &record).is_ok()))
+        Ok(read()?.is_some_and(|(record, _)| record == probe))
     }
 
     fn retry(&self) {
