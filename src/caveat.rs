@@ -4,7 +4,11 @@
 //! restriction can therefore only take away: `allow(key + caveat, access)` implies
 //! `allow(key, access)`.
 
+mod globs;
+
 use std::fmt;
+
+pub use globs::{GlobWords, MAX_GLOB_STEPS};
 
 use crate::access::{Access, McpCall, without_final_slash};
 use crate::cidr::Cidr;
@@ -62,14 +66,6 @@ struct McpRestriction {
     prompts: Option<Globs>,
 }
 
-/// How many steps globs take for each byte of what they are matched against: see [`Globs::words`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GlobWords {
-    paths: usize,
-    models: usize,
-    mcp: usize,
-}
-
 const MEMBERS: [&str; 12] = [
     "nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert", "any_of",
     "rate", "quotas",
@@ -84,10 +80,6 @@ const FLAT_MEMBERS: [&str; 9] =
     ["nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert"];
 
 const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
-
-/// The most steps that the globs of a key may take for one request, those of its claims and of all its
-/// caveats together: see [`GlobWords::steps`]. More would make refusing a request dearer than serving one.
-pub const MAX_GLOB_STEPS: usize = 4096;
 
 /// About what a text in a list takes in memory.
 const TEXT_BYTES: usize = 128;
@@ -357,33 +349,6 @@ impl McpRestriction {
         matches(&self.methods, Some(call.method))
             && matches(&self.servers, call.server)
             && matches(named, call.name)
-    }
-}
-
-// === impl GlobWords ===
-
-impl GlobWords {
-    /// Those of both.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            paths: self.paths + other.paths,
-            models: self.models + other.models,
-            mcp: self.mcp + other.mcp,
-        }
-    }
-
-    /// The most steps for one access.
-    pub fn steps(&self, access: &Access<'_>) -> usize {
-        let len = |text: Option<&str>| text.map_or(0, str::len);
-        let mcp = access
-            .mcp
-            .as_ref()
-            .map_or(0, |call| call.method.len().max(len(call.server)).max(len(call.name)));
-        let steps = |words: usize, bytes: usize| words.saturating_mul(bytes);
-        steps(self.paths, access.path.as_str().len())
-            .saturating_add(steps(self.models, len(access.model)))
-            .saturating_add(steps(self.mcp, mcp))
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::caveat::Origin;
 use crate::gcra::Rate;
-use crate::limit::CHILD_ID_BYTES;
+use crate::limit::{CHILD_ID_BYTES, ChildId, FamilyId};
 use crate::record::Record as _;
 
 const SEC: u64 = crate::time::NANOS_PER_SEC;
