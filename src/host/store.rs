@@ -90,9 +90,6 @@ struct Place<'a, R> {
     found: Option<Found<R>>,
 }
 
-/// Where a record was found, or would be, and its bytes and compare-and-swap value.
-type Stored<'n> = (Cow<'n, str>, Option<(Vec<u8>, u32)>);
-
 /// A record that is there.
 struct Found<R> {
     record: Vec<u8>,
@@ -220,23 +217,6 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
 
     /// Looks a record up; `None` when what is there cannot be read this time.
     fn find<'n, R: Record>(&self, name: &'n Name) -> Result<Option<Place<'n, R>>, NotCounted> {
-        let mut content = None;
-        let mut read = |record: &[u8]| decode(name, record).map(|read| content = Some(read));
-        let found = self.find_record(name, &mut read, &|| encode(name, &R::fresh()))?;
-        Ok(found.map(|(tried, record)| {
-            let found = record.zip(content);
-            let found = found.map(|((record, cas), content)| Found { record, cas, content });
-            Place { name: tried, found }
-        }))
-    }
-
-    /// [`RecordStore::find`] once for all kinds of records.
-    fn find_record<'n>(
-        &self,
-        name: &'n Name,
-        read: &mut dyn FnMut(&[u8]) -> Result<(), NotThisRecord>,
-        fresh: &dyn Fn() -> Vec<u8>,
-    ) -> Result<Option<Stored<'n>>, NotCounted> {
         if !self.counts() {
             return Err(NotCounted::HostRefuses);
         }
@@ -248,25 +228,50 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
                 if was_garbage {
                     self.note(name, ResetReason::Garbage);
                 }
-                return Ok(Some((tried, None)));
+                return Ok(Some(Place { name: tried, found: None }));
             };
-            let not_this = match read(&record) {
-                Ok(()) => return Ok(Some((tried, Some((record, cas))))),
-                Err(NotThisRecord::Foreign) => continue,
-                Err(not_this) => not_this,
-            };
-            if not_this == NotThisRecord::OtherLayout {
-                return self.reset(name, &tried, &fresh(), cas, ResetReason::Layout);
+            match decode(name, &record) {
+                Ok(content) => {
+                    let found = Some(Found { record, cas, content });
+                    return Ok(Some(Place { name: tried, found }));
+                }
+                Err(NotThisRecord::Foreign) => {}
+                Err(not_this) => {
+                    let fresh = || encode(name, &R::fresh());
+                    if !self.leaves(name, &tried, &(record, cas), not_this, &fresh)? {
+                        return Ok(None);
+                    }
+                    was_garbage = true;
+                }
             }
-            if !self.is_unchanged(&tried, &(record, cas))? {
-                return Ok(None);
-            }
-            if not_this == NotThisRecord::Corrupt || self.finds_by_name()? {
-                return self.reset(name, &tried, &fresh(), cas, ResetReason::Garbage);
-            }
-            was_garbage = true;
         }
         Ok(None)
+    }
+
+    /// Whether bytes that cannot be read are to be left alone, since they may be another module's. If not
+    /// they begin anew, unless they have changed, and what is there now is still to be read. Apart from
+    /// [`RecordStore::find`], because it hardly ever runs.
+    #[cold]
+    fn leaves(
+        &self,
+        name: &Name,
+        tried: &str,
+        record: &(Vec<u8>, u32),
+        not_this: NotThisRecord,
+        fresh: &dyn Fn() -> Vec<u8>,
+    ) -> Result<bool, NotCounted> {
+        let reason = match not_this {
+            NotThisRecord::OtherLayout => ResetReason::Layout,
+            _ if !self.is_unchanged(tried, record)? => return Ok(false),
+            NotThisRecord::Unknown if !self.finds_by_name()? => return Ok(true),
+            _ => ResetReason::Garbage,
+        };
+        match self.shared.set_shared_data(tried, &fresh(), record.1) {
+            Ok(()) => self.note(name, reason),
+            Err(WriteError::CasMismatch) => {}
+            Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
+        }
+        Ok(false)
     }
 
     /// Whether further reads show the same record.
@@ -278,24 +283,6 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             }
         }
         Ok(true)
-    }
-
-    /// Puts a fresh record in the place of one that cannot be read, unless another worker was first. What
-    /// is there now is still to be read.
-    fn reset<'n>(
-        &self,
-        name: &Name,
-        tried: &str,
-        fresh: &[u8],
-        cas: u32,
-        reason: ResetReason,
-    ) -> Result<Option<Stored<'n>>, NotCounted> {
-        match self.shared.set_shared_data(tried, fresh, cas) {
-            Ok(()) => self.note(name, reason),
-            Err(WriteError::CasMismatch) => {}
-            Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
-        }
-        Ok(None)
     }
 
     fn note(&self, name: &Name, reason: ResetReason) {
