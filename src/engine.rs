@@ -199,16 +199,15 @@ impl Engine {
         self.restrictions(key).any(|(_, restriction)| restriction.judges_target())
     }
 
-    /// Whether a text has the form of a key of one of the rings, or begins like one, whether or not it is
-    /// one.
+    /// Whether a text begins like a key, or is a JWT that names one of the rings, whether or not it is one.
     pub fn may_be_key(&self, text: &[u8]) -> bool {
-        let ring = |kid: &Kid| self.plan.keyring.ring(kid).is_ok();
         match text.strip_prefix(b"vk1.") {
             Some(rest) => {
-                let kid = rest.split(|byte| *byte == b'.').next().unwrap_or_default();
-                Kid::parse(kid).is_ok_and(|kid| ring(&kid))
+                let kid = rest.split(|byte| *byte == b'.').next();
+                kid.is_some_and(|kid| Kid::parse(kid).is_ok())
             }
-            None => Unverified::parse(text).is_ok_and(|unverified| ring(unverified.kid())),
+            None => Unverified::parse(text)
+                .is_ok_and(|unverified| self.plan.keyring.ring(unverified.kid()).is_ok()),
         }
     }
 

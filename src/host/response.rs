@@ -121,7 +121,12 @@ impl Gate {
             Gated::No | Gated::Elsewhere | Gated::Refused(_) => judge(upstream?),
             // A credential that was attached in front is for the host that the client named, and the gate has
             // judged for the one that was asked in the end.
-            Gated::Passed(_) if in_front => judge(upstream?),
+            Gated::Passed(verdict) if in_front => {
+                let refuses = |judged: &Conclusion| judged.verdict.refusal().is_some();
+                let conclusion = self.upstreams.judge_answer(host, upstream?, in_front, now_secs());
+                let refused = conclusion.filter(refuses);
+                Some(refused.map_or(Judgement::Settled(verdict), Judgement::Concluded))
+            }
             Gated::Passed(Verdict::Unlisted | Verdict::Skip) if tightened() => judge(upstream?),
             Gated::Passed(verdict) => {
                 let proven = matches!(verdict, Verdict::Verified | Verdict::Stamped);

@@ -108,3 +108,55 @@ fn text(own: u64, newest: u64, newer: &Newer) -> String {
          themselves; a configuration that was rolled back needs a version above {newest}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Revoked};
+    use crate::host::{MemoryHost, MemoryStore};
+
+    fn engine(version: u64) -> Engine {
+        let config = format!(
+            r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}], "host": "envoy",
+                 "revoked": {{"version": {version}}}}}"#
+        );
+        let config = Config::parse(config.as_bytes()).unwrap();
+        Engine::new(config.compile(|_| Some("Revoked-1-is-in-a-list".to_owned())).unwrap())
+    }
+
+    fn refresh(revocations: &Revocations, store: &MemoryStore, engine: &mut Engine, secs: u64) {
+        let host = MemoryHost::new(store.clone());
+        let seen = (&Metrics::default(), &Resets::default());
+        revocations.refresh(&host, engine, seen, secs * NANOS_PER_SEC);
+    }
+
+    #[test]
+    fn a_look_that_fails_is_taken_again() {
+        let (good, failing) = (MemoryStore::new(Dialect::Envoy), MemoryStore::new(Dialect::Bare));
+        let (revocations, mut engine) = (Revocations::default(), engine(8));
+        refresh(&revocations, &good, &mut engine, 1);
+        assert!(!engine.is_outdated());
+        refresh(&revocations, &failing, &mut engine, 2);
+        assert!(engine.is_outdated());
+        refresh(&revocations, &good, &mut engine, 3);
+        assert!(!engine.is_outdated());
+    }
+
+    #[test]
+    fn newer_revocations_are_known_within_a_second() {
+        let store = MemoryStore::new(Dialect::Envoy);
+        let (revocations, mut engine) = (Revocations::default(), engine(8));
+        refresh(&revocations, &store, &mut engine, 1);
+        let newer = RevocationList::new(&Revoked { version: Some(9), ..Revoked::default() });
+        Revocations::publish(&MemoryHost::new(store.clone()), &newer, Dialect::Envoy);
+        refresh(&revocations, &store, &mut engine, 1);
+        assert!(!engine.is_outdated(), "it was looked up a moment ago");
+        refresh(&revocations, &store, &mut engine, 2);
+        assert!(engine.is_outdated());
+        // An older list than the newest is not taken back.
+        let older = RevocationList::new(&Revoked { version: Some(3), ..Revoked::default() });
+        Revocations::publish(&MemoryHost::new(store.clone()), &older, Dialect::Envoy);
+        refresh(&revocations, &store, &mut engine, 3);
+        assert!(engine.is_outdated());
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::gateways::{KNOWN, Plan, UNLISTED, proven, route};
+use crate::gateways::{KNOWN, Plan, UNLISTED, digest, proven, route};
 use crate::support::each_envoy;
 use crate::support::tls::{Authority, Cluster, Counts, Serve};
 
@@ -83,6 +83,25 @@ fn a_route_to_another_host_is_found_at_the_response() {
             assert_eq!((gateway.charged(), gateway.counts()), (1, (0, 3)));
             assert_eq!(other.counts().requests, before + 1);
         }
+    });
+}
+
+/// Two hosts in turns get no further than one.
+#[test]
+fn a_credential_is_carried_away_once() {
+    each_envoy(|binary| {
+        let upstream = Serve::plain().start();
+        let cluster =
+            Cluster::plain("api", &upstream).stamp(&digest(), &["a.example", "b.example"]);
+        let gateway =
+            plan(binary, "turns", &["*.example"]).edit(|config| cluster.install(config)).start();
+        for number in 0..6 {
+            let host = ["a.example", "b.example"][number % 2];
+            gateway.refuses(host, "upstream_plaintext");
+        }
+        assert_eq!((gateway.charged(), gateway.counts()), (1, (0, 6)));
+        gateway.envoy.stop();
+        assert_eq!(upstream.final_counts().requests, 1);
     });
 }
 

@@ -135,8 +135,8 @@ fn the_route_that_was_taken_is_judged() {
                     route_by(config, "authorization", "stamped");
                 })
                 .start();
-            for _ in 0..4 {
-                gateway.refuses(KNOWN, "upstream_unproven");
+            for host in [KNOWN, "h1.corp.example", "h2.corp.example", KNOWN] {
+                gateway.refuses(host, "upstream_unproven");
             }
             assert_eq!((gateway.charged(), gateway.counts()), (1, (0, 4)), "{gated}");
             gateway.envoy.stop();

@@ -6,6 +6,7 @@ use vkey::config::Dialect;
 use vkey::failures::{SHARDS, shard_name};
 use vkey::host::{HeaderList, MemoryStore, SharedData as _};
 use vkey::json::Integers;
+use vkey::revocations::{list_name, version_name};
 
 use super::check::{Context, check_configured, check_observed};
 use super::format::{ConfigSpec, HostKind, Scenario, Variant};
@@ -190,7 +191,14 @@ impl<'a> Conversation<'a> {
         let damaged = self.scenario.damaged.iter().filter(|(name, record)| is_left(name, record));
         // Where the host is found out because of them, it leaves a record.
         let found_out = store.shared_data("vkey/h/envoy").is_ok_and(|record| record.is_some());
-        let others = records.len() + damaged.count() + shards.count() + usize::from(found_out);
+        // A list of revocations with a version is told to all workers.
+        let told = [version_name(), list_name()];
+        let told = told.iter().filter(|n| matches!(store.shared_data(n.as_str()), Ok(Some(_))));
+        let others = records.len()
+            + damaged.count()
+            + shards.count()
+            + told.count()
+            + usize::from(found_out);
         let mut problems = self.tally.check_cells(&self.context(1), store, others);
         problems.extend(self.tally.check_standings(&self.context(1), store));
         problems.extend(self.tally.check_metrics(&self.context(1), store));

@@ -306,7 +306,12 @@ fn a_cluster_without_the_stamp_that_is_required_gets_nothing() {
     bench.refused(2, Reason::UpstreamUnproven);
     assert_eq!(
         bench.proxy.asked.take()[1..],
-        [Property::ClusterMetadata, Property::ClusterName, Property::UpstreamVerdict],
+        [
+            Property::ClusterMetadata,
+            Property::ClusterName,
+            Property::UpstreamVerdict,
+            Property::UpstreamAttempt,
+        ],
         "nothing is asked of its certificate"
     );
     bench.send(3, Facts::good().stamp(stamp("stale", &["api.openai.com"])));

@@ -108,6 +108,6 @@ impl Coverage {
         least(20, "response withheld");
         RARE.iter().for_each(|name| least(50, name));
         COMMON.iter().for_each(|name| least(100, name));
-        least(requests * 3 / 10, "allowed");
+        least(requests / 4, "allowed");
     }
 }

@@ -45,6 +45,7 @@ enum Transport {
 struct Behaviour {
     http2: bool,
     silent: bool,
+    hold: bool,
 }
 
 impl Serve {
@@ -111,6 +112,12 @@ impl Serve {
     /// Accepts connections and says nothing, not even in a handshake.
     pub(crate) fn silent(mut self) -> Self {
         self.connection.silent = true;
+        self
+    }
+
+    /// Reads requests and never answers.
+    pub(crate) fn hold(mut self) -> Self {
+        self.connection.hold = true;
         self
     }
 
@@ -390,6 +397,10 @@ fn connection(
     serve(Counted { stream: StreamOwned::new(session, stream), shared }, behaviour, shared)
 }
 
-fn serve(stream: impl Read + Write, behaviour: Behaviour, shared: &Shared) -> io::Result<()> {
+fn serve(mut stream: impl Read + Write, behaviour: Behaviour, shared: &Shared) -> io::Result<()> {
+    if behaviour.hold {
+        io::copy(&mut stream, &mut io::sink())?;
+        return Ok(());
+    }
     if behaviour.http2 { http2::serve(stream, shared) } else { http1::serve(stream, shared) }
 }
