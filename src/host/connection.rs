@@ -139,7 +139,7 @@ impl<H: Host> Connection for HostConnection<'_, H> {
 /// how long was waited shows also when the wait was in vain, but then the answer is the proxy's own.
 pub(super) fn is_up(host: &impl Host) -> bool {
     host.property(Property::UpstreamLocalAddress).is_some()
-        || (host.property(Property::UpstreamReadyDuration).is_some() && !is_own_answer(host))
+        || (host.property(Property::UpstreamReadyDuration).is_some() && !says_own_answer(host))
 }
 
 /// Whether there is a response, and it is the proxy's own: a filter may answer without details, but a host
@@ -149,6 +149,11 @@ pub(super) fn is_own_answer(host: &impl Host) -> bool {
         Some(details) => details != VIA_UPSTREAM,
         None => host.property(Property::UpstreamAttempt).is_some(),
     }
+}
+
+/// Whether the host says that a response is the proxy's own. Before there is one, it says nothing.
+fn says_own_answer(host: &impl Host) -> bool {
+    host.property(Property::ResponseCodeDetails).is_some_and(|details| details != VIA_UPSTREAM)
 }
 
 impl NameCache {
