@@ -261,7 +261,7 @@ impl<'a> RequestHead<'a> {
         names
     }
 
-    /// Whether a key may stand in the header, or is looked for elsewhere.
+    /// Whether the header is a key source, or a pseudo header, which `line_holds_key` covers.
     fn is_expected(&self, name: &[u8]) -> bool {
         name.starts_with(b":") || self.sources.contains(&name)
     }

@@ -66,7 +66,7 @@ impl Key {
     ) -> Result<Self, DenyReason> {
         let verified = token.verify(signing_key).map_err(|_| DenyReason::KeySignature)?;
         let key = Self::open(&verified).map_err(|_| DenyReason::KeyMalformed)?;
-        // Whoever has the secret of a ring for one tenant must not be taken for a key of another: such a
+        // The secret of a ring for one tenant must not make a key of another: such a
         // key is not identified, and has no cell.
         if ring.signs_for(&key.claims.tenant) { Ok(key) } else { Err(DenyReason::KeyUnknown) }
     }

@@ -9,7 +9,7 @@ use crate::config::{
 };
 use crate::decision::{DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
-use crate::exchange::{Ending, Exchange, Request};
+use crate::exchange::{Ending, Exchange, Refund, Request};
 use crate::headers::RequestHead;
 use crate::revocations::RevocationList;
 use crate::upstream_tls::Policy;
@@ -148,7 +148,7 @@ impl Gate {
             return Action::Continue;
         }
         // The rest of the request has left, so it stays charged.
-        self.refuse_sent(host, exchange, DenyReason::NotReady);
+        self.refuse(host, exchange, DenyReason::NotReady, Refund::Nothing);
         answer_with(host, &reply(DenyReason::NotReady, Refusal::default()))
     }
 

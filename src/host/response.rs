@@ -184,18 +184,8 @@ impl Gate {
         self.upstreams.take_down(host, &self.metrics, conclusion, withheld, now_secs);
     }
 
-    /// Refuses a request that was let in and has left: it stays charged.
-    pub(super) fn refuse_sent(
-        &self,
-        host: &impl Host,
-        exchange: &mut Exchange,
-        reason: DenyReason,
-    ) {
-        self.refuse(host, exchange, reason, Refund::Nothing);
-    }
-
     /// Counts a request that was let in as refused.
-    fn refuse(
+    pub(super) fn refuse(
         &self,
         host: &impl Host,
         exchange: &mut Exchange,

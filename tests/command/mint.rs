@@ -118,7 +118,7 @@ fn mint_keeps_to_the_tenants_of_a_ring() {
     mint(&["--tenant", "globex", "--ring", "acme"])
         .refused(1, "ring acme does not sign for this tenant: every gate would refuse the key");
 
-    // Minted by whoever has the secret alone, and refused by every gate.
+    // The secret alone is enough to mint such a key; every gate refuses it.
     let by_secret =
         ["mint", "--ring", "acme", "--secret-env", "MAIN", "--lifetime", "1h", "--now", NOW];
     let forged = |tenant| {

@@ -189,13 +189,19 @@ fn trailers_carry_neither_keys_nor_identities() {
 
 // === headers that say something else ===
 
-const OVERRIDES: [&str; 7] = [
+const OVERRIDES: [&str; 13] = [
     "forwarded",
     "x-forwarded-host",
+    "x-forwarded-path",
+    "x-forwarded-uri",
+    "x-host",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
+    "x-original-host",
+    "x-original-uri",
     "x-original-url",
+    "x-rewrite-uri",
     "x-rewrite-url",
 ];
 
