@@ -37,13 +37,12 @@ const ROTATIONS: [(u64, u64); 5] =
 
 /// How the module is hosted, and what a configuration may say of that. What it does not say the module
 /// finds out, except that there is no shared data: `vkey explain` cannot know that either.
-const HOSTS: [(&str, Option<&str>); 9] = [
+const HOSTS: [(&str, Option<&str>); 8] = [
     ("envoy", None),
     ("envoy", Some("auto")),
     ("envoy", Some("envoy")),
     ("envoy", Some("bare")),
     ("nginx", None),
-    ("nginx", Some("nginx")),
     ("nginx", Some("bare")),
     ("bare", Some("bare")),
     ("bare", Some("bare")),
