@@ -29,7 +29,7 @@ help: ## This list
 setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) $(MCP_SERVER) $(MCP_CLIENT)/installed ## Install all that the other targets need (they also do so themselves)
 
 .PHONY: build
-build: module ## Build the module target/vkey.wasm and target/release/vkey, which carries it (POLICY=PATH: another upstream-TLS policy)
+build: module ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and target/release/vkey, which carries it (POLICY=PATH: another upstream-TLS policy)
 	cargo build --locked --release
 
 .PHONY: run
@@ -45,7 +45,7 @@ demo: ## Walk through the gate that `make run` holds open in another terminal
 test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) $(MCP_SERVER) $(MCP_CLIENT)/installed ## Run every check and every test
 	@tools/setup.sh python3
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
-	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
+	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm \
 	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm \
 	VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm \
 	VKEY_TEST_MCP_SERVER=$(CURDIR)/$(MCP_SERVER) VKEY_TEST_MCP_CLIENT=$(CURDIR)/$(MCP_CLIENT)/bin/python cargo test --features compiler
@@ -105,6 +105,7 @@ lint: rust ## Check format and lints
 	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets $(LINT_ALSO) -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
+	cargo clippy -p vkey-filter --target wasm32-wasip1 --features nginx -- -D warnings
 	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
 
 .PHONY: fmt
@@ -129,7 +130,9 @@ test lines memory latency bench: BESIDE := --example tokens
 .PHONY: module
 module: rust $(WASM_OPT)
 	@tools/build-wasm.sh target/vkey.wasm
+	@tools/build-wasm.sh target/vkey-nginx.wasm --features nginx
 	@tools/precompile.sh target/vkey.wasm target/vkey.cwasm $(BESIDE)
+	@tools/precompile.sh target/vkey-nginx.wasm target/vkey-nginx.cwasm $(BESIDE)
 
 # The module with faults that the tests switch on; never shipped, and so built in less time.
 .PHONY: build-faults

@@ -1,5 +1,5 @@
 //! Finds the upstream-TLS policy that is compiled in; the module's own build script checks it. And the
-//! module that the command carries, which `make build` compiles first.
+//! modules that the command carries, which `make build` compiles first.
 
 #![allow(clippy::print_stdout, reason = "a build script talks to cargo by printing")]
 #![allow(clippy::disallowed_methods, reason = "a build script is an edge")]
@@ -17,17 +17,19 @@ fn main() {
     println!("cargo::rustc-env=VKEY_UPSTREAM_TLS_POLICY={}", policy.display());
     println!("cargo::rustc-env=VKEY_TARGET={}", std::env::var("TARGET").unwrap_or_default());
     if std::env::var_os("CARGO_FEATURE_CLI").is_some() {
-        show_module(&Path::new(&root).join("target"));
+        let folder = Path::new(&root).join("target");
+        show_module(&folder, "vkey.cwasm", "VKEY_MODULE");
+        show_module(&folder, "vkey-nginx.cwasm", "VKEY_NGINX_MODULE");
     }
 }
 
 /// A command without the module can be built too: it includes a file that is empty.
-fn show_module(folder: &Path) {
-    let module = folder.join("vkey.cwasm");
+fn show_module(folder: &Path, name: &str, variable: &str) {
+    let module = folder.join(name);
     let made = fs::create_dir_all(folder)
         .and_then(|()| OpenOptions::new().create(true).append(true).open(&module));
     if let Err(error) = made {
         println!("cargo::error={}: {error}", module.display());
     }
-    println!("cargo::rustc-env=VKEY_MODULE={}", module.display());
+    println!("cargo::rustc-env={variable}={}", module.display());
 }

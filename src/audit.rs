@@ -94,6 +94,12 @@ const MEMBERS: [&str; 30] = [
     "tls_policy", "plan", "anomaly",
 ];
 
+/// Stands for what a line has no room for. No path, host or method has it.
+const CUT: &str = "…";
+
+/// How many bytes that mark takes in a line.
+const CUT_BYTES: usize = 6;
+
 /// Room for a usual line.
 const LINE_BYTES: usize = 1024;
 
@@ -137,6 +143,34 @@ impl Record<'_> {
         line.string(r#","anomaly":"#, self.anomaly.as_deref());
         line.text.push('}');
         line.text
+    }
+}
+
+impl Record<'_> {
+    /// [`Record::write`], in at most `max_bytes` where that can be had by shortening what others wrote: the
+    /// client first, and then whoever named the key's subject. A mark stands for what is left out.
+    pub fn write_within(mut self, mask: &Mask, max_bytes: usize) -> String {
+        let mut line = self.write(mask);
+        while line.len() > max_bytes && self.query_keys.len() > 1 {
+            self.query_keys.truncate(self.query_keys.len() - 2);
+            self.query_keys.push(Cow::Borrowed(CUT));
+            line = self.write(mask);
+        }
+        for member in 0..5 {
+            let excess = line.len().saturating_sub(max_bytes);
+            let text = match member {
+                0 => &mut self.path,
+                1 => &mut self.authority,
+                2 => &mut self.req,
+                3 => &mut self.method,
+                _ => &mut self.sub,
+            };
+            if let Some(text) = text.as_mut().filter(|_| excess > 0) {
+                *text = Cow::Owned(shortened(text, excess));
+                line = self.write(mask);
+            }
+        }
+        line
     }
 }
 
@@ -272,6 +306,13 @@ impl Line<'_> {
         self.text.push_str(label);
         self.text.push_str(value);
     }
+}
+
+/// A text without so much of its end that a line is shorter by `excess` bytes, and with the mark for that.
+fn shortened(text: &str, excess: usize) -> String {
+    let kept = text.len().saturating_sub(excess.saturating_add(CUT_BYTES));
+    let end = (0..=kept).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    [text.get(..end).unwrap_or_default(), CUT].concat()
 }
 
 /// Replaces what contains the beginning of a key, its first dot escaped or not, or of the JSON object

@@ -212,6 +212,10 @@ impl Exchange {
         let now_secs = secs(request.now_ns);
         let credential = match request.head.credential() {
             Ok(credential) => credential,
+            // What does not show is no proof that there is none.
+            Err(_) if request.head.is_flawed() => {
+                return Judgement::deny(None, DenyReason::HeaderMismatch);
+            }
             Err(reason) => return Judgement::deny(None, reason),
         };
         let identity = engine.identify(credential, now_secs);
@@ -344,19 +348,25 @@ impl Exchange {
     }
 
     /// The audit line, once.
-    /// `host` is the proxy's node, `policy` the digest of the upstream-TLS policy.
+    /// `host` is the proxy's node, `policy` the digest of the upstream-TLS policy; a line of more than
+    /// `max_bytes` is shortened: see [`Record::write_within`].
     pub fn finish(
         &mut self,
         ending: &Ending,
         host: Option<&str>,
         policy: &str,
         mask: &Mask,
+        max_bytes: Option<usize>,
     ) -> Option<String> {
         if std::mem::replace(&mut self.finished, true) {
             return None;
         }
         let tls_policy = Some(Cow::Borrowed(policy));
-        Some(Record { tls_policy, ..self.record(ending, host) }.write(mask))
+        let record = Record { tls_policy, ..self.record(ending, host) };
+        Some(match max_bytes {
+            Some(max_bytes) => record.write_within(mask, max_bytes),
+            None => record.write(mask),
+        })
     }
 
     fn record<'a>(&'a self, ending: &'a Ending, host: Option<&'a str>) -> Record<'a> {

@@ -61,6 +61,7 @@ const MIN_KEY_BYTES: usize = 40;
 pub struct Headers {
     pairs: Vec<u8>,
     spans: Vec<Span>,
+    flawed: bool,
 }
 
 /// The bytes are no header map.
@@ -134,7 +135,36 @@ impl Headers {
             let end = start.checked_add(name_len).and_then(|end| end.checked_add(value_len));
             start = end.and_then(|end| end.checked_add(2)).ok_or(InvalidPairs(()))?;
         }
-        if start == pairs.len() { Ok(Self { pairs, spans }) } else { Err(InvalidPairs(())) }
+        if start != pairs.len() {
+            return Err(InvalidPairs(()));
+        }
+        Ok(Self { pairs, spans, flawed: false })
+    }
+
+    /// What a host shows of headers that it does not show as they are: nothing.
+    pub fn flawed() -> Self {
+        Self::default().with_flaw()
+    }
+
+    /// Headers that contradict each other, or are not all that the client has sent.
+    #[must_use]
+    pub fn with_flaw(self) -> Self {
+        Self { flawed: true, ..self }
+    }
+
+    /// Whether the headers contradict each other, or are not all that the client has sent.
+    pub fn is_flawed(&self) -> bool {
+        self.flawed
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
     }
 
     /// Serialises a header map as a host does.
@@ -259,6 +289,19 @@ impl<'a> RequestHead<'a> {
             .collect();
         names.extend(holding);
         names
+    }
+
+    /// Whether what is shown of the headers cannot be judged.
+    pub fn is_flawed(&self) -> bool {
+        self.headers.is_flawed()
+    }
+
+    /// Whether one of these headers is there more than once, in whatever spelling.
+    pub fn doubles_any(&self, names: &[&[u8]]) -> bool {
+        names.iter().any(|name| {
+            let named = |(found, _): &(&[u8], &[u8])| found.eq_ignore_ascii_case(name);
+            self.headers.iter().filter(named).nth(1).is_some()
+        })
     }
 
     /// Whether the header is a key source, or a pseudo header, which `line_holds_key` covers.

@@ -1,15 +1,20 @@
-//! The `vkey` command; [`vkey::cli`] is all of it, but for the module that is built in.
+//! The `vkey` command; [`vkey::cli`] is all of it, but for the modules that are built in.
 
 #![allow(unsafe_code)]
 
 use std::process::ExitCode;
 
-use vkey::vm::Precompiled;
+use vkey::vm::{BuiltIn, Precompiled};
 
-/// The module, as `make build` compiles it ahead of time.
-// SAFETY: the file is written by `precompile` alone, or empty.
-const MODULE: Precompiled = unsafe { Precompiled::new(include_bytes!(env!("VKEY_MODULE"))) };
+/// The modules, as `make build` compiles them ahead of time.
+// SAFETY: the files are written by `precompile` alone, or empty.
+const MODULES: BuiltIn = unsafe {
+    BuiltIn {
+        module: Precompiled::new(include_bytes!(env!("VKEY_MODULE"))),
+        nginx: Precompiled::new(include_bytes!(env!("VKEY_NGINX_MODULE"))),
+    }
+};
 
 fn main() -> ExitCode {
-    vkey::cli::main(MODULE)
+    vkey::cli::main(MODULES)
 }

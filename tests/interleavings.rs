@@ -23,11 +23,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use vkey::cell::{Cell, key_name, tenant_name};
-use vkey::config::{Config, Dialect};
+use vkey::config::Config;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::engine::Engine;
 use vkey::exchange::Refund;
-use vkey::host::{Admission, HostError, MemoryStore, RecordStore, SharedData, WriteError};
+use vkey::host::{Admission, HostError, MemoryStore, RecordStore, Rules, SharedData, WriteError};
 use vkey::key::Key;
 use vkey::keyring::{Ring, RingState, Secret};
 use vkey::record::{Record, encode};
@@ -186,8 +186,9 @@ impl SharedData for Replay<'_> {
 /// Requests that several workers get at once, one each.
 struct Search {
     engine: Engine,
-    host: Dialect,
-    dialect: Dialect,
+    host: Rules,
+    /// The rules that workers go by; `None`: each finds them out.
+    told: Option<Rules>,
     keys: Vec<Rc<Key>>,
     /// How far the clock of each worker is ahead of the one before.
     step_ns: u64,
@@ -222,8 +223,8 @@ impl Search {
         let keys = keys.iter().map(key).collect();
         Self {
             engine: Engine::new(plan),
-            host: Dialect::Envoy,
-            dialect: Dialect::Envoy,
+            host: Rules::Envoy,
+            told: Some(Rules::Envoy),
             keys,
             step_ns: 1_000_000,
             work: admit,
@@ -238,8 +239,8 @@ impl Search {
         }
     }
 
-    fn over(mut self, (host, dialect): (Dialect, Dialect)) -> Self {
-        (self.host, self.dialect) = (host, dialect);
+    fn over(mut self, (host, told): (Rules, Option<Rules>)) -> Self {
+        (self.host, self.told) = (host, told);
         self
     }
 
@@ -283,10 +284,12 @@ impl Search {
             create_with_zero: self.create_with_zero,
             reset_with_zero: self.reset_with_zero,
         };
-        let records = RecordStore::new(&replay, self.dialect);
         let key = &self.keys[index];
         let now_ns = NOW_NS + self.step_ns * index as u64;
-        let run = || (self.work)(&records, &self.engine, key, now_ns);
+        let run = || {
+            let rules = self.told.unwrap_or_else(|| Rules::find(&replay).unwrap());
+            (self.work)(&RecordStore::new(&replay, rules), &self.engine, key, now_ns)
+        };
         let run = catch_unwind(AssertUnwindSafe(run));
         worker.decision = match run {
             Ok(decision) => Some(decision),
@@ -298,7 +301,7 @@ impl Search {
         // out the rules of the host.
         let began_with_read = matches!(worker.answers.last(), Some(Answer::Read(..)));
         match answer.expect("a step makes a call") {
-            Answer::Mismatch if began_with_read && self.dialect != Dialect::Auto => {
+            Answer::Mismatch if began_with_read && self.told.is_some() => {
                 worker.answers.pop();
             }
             answer => worker.answers.push(answer),
@@ -326,7 +329,7 @@ impl Search {
     }
 
     fn count_cells(&self, store: &MemoryStore, decisions: &[Decision]) -> bool {
-        let records = RecordStore::new(store, self.dialect);
+        let records = RecordStore::new(store, self.host);
         let adds_up = |name, belongs: &dyn Fn(&Key) -> bool| {
             let cell: Cell = records.read(&name).unwrap();
             let own = || self.keys.iter().zip(decisions).filter(|(key, _)| belongs(key));
@@ -355,7 +358,7 @@ impl Search {
 
     fn admit_later(&self, store: &MemoryStore) -> usize {
         let store = store.fork();
-        let records = RecordStore::new(&store, self.dialect);
+        let records = RecordStore::new(&store, self.host);
         let admit = |key: &Rc<Key>| {
             let admission = Admission::new(&records, &self.engine, key, None, NOW_NS);
             admission.admit(Decision::Allow).decision.forwards()
@@ -442,30 +445,29 @@ fn of_both(tier: &str, tenant: &str) -> String {
 
 // === the tests ===
 
-/// The rules of the host, and those that the module is told: `Auto` finds them out.
-const TOLD: [(Dialect, Dialect); 2] =
-    [(Dialect::Envoy, Dialect::Envoy), (Dialect::Nginx, Dialect::Nginx)];
-const FOUND_OUT: [(Dialect, Dialect); 2] =
-    [(Dialect::Envoy, Dialect::Auto), (Dialect::Nginx, Dialect::Auto)];
+/// The rules of the host, and those that workers are told; where there are none they find them out.
+const TOLD: [(Rules, Option<Rules>); 2] =
+    [(Rules::Envoy, Some(Rules::Envoy)), (Rules::Nginx, Some(Rules::Nginx))];
+const FOUND_OUT: [(Rules, Option<Rules>); 2] = [(Rules::Envoy, None), (Rules::Nginx, None)];
 
 #[test]
 fn two_workers_on_one_key() {
-    for dialects in TOLD.into_iter().chain(FOUND_OUT) {
+    for rules in TOLD.into_iter().chain(FOUND_OUT) {
         for limit in [rate(1), quota(1)] {
             let keys = [token("k"), token("k")];
-            Search::new(&of_tier(&limit), &keys, 1).over(dialects).hold();
+            Search::new(&of_tier(&limit), &keys, 1).over(rules).hold();
         }
     }
 }
 
 #[test]
 fn three_workers_on_one_key_and_its_tenant() {
-    for dialects in TOLD {
+    for rules in TOLD {
         for (key, tenant) in [(1, 2), (2, 1), (2, 2), (3, 1)] {
             let keys = [token("k"), token("k"), token("k")];
             let room = key.min(tenant) as usize;
-            Search::new(&of_both(&rate(key), &quota(tenant)), &keys, room).over(dialects).hold();
-            Search::new(&of_both(&quota(key), &rate(tenant)), &keys, room).over(dialects).hold();
+            Search::new(&of_both(&rate(key), &quota(tenant)), &keys, room).over(rules).hold();
+            Search::new(&of_both(&quota(key), &rate(tenant)), &keys, room).over(rules).hold();
         }
     }
 }
@@ -534,10 +536,10 @@ fn unreadable() -> [Vec<u8>; 3] {
 
 #[test]
 fn two_workers_on_a_key_whose_cell_cannot_be_read() {
-    for dialects in TOLD.into_iter().chain(FOUND_OUT) {
+    for rules in TOLD.into_iter().chain(FOUND_OUT) {
         for record in unreadable() {
             let keys = [token("k"), token("k")];
-            let mut search = Search::new(&of_tier(&quota(1)), &keys, 1).over(dialects);
+            let mut search = Search::new(&of_tier(&quota(1)), &keys, 1).over(rules);
             search.planted = Some(("vkey/k/k", record));
             search.hold();
         }
@@ -546,9 +548,9 @@ fn two_workers_on_a_key_whose_cell_cannot_be_read() {
 
 #[test]
 fn two_workers_on_a_tenant_whose_cell_cannot_be_read() {
-    for dialects in TOLD {
+    for rules in TOLD {
         let keys = [token("a"), token("b")];
-        let mut search = Search::new(&of_both(&rate(2), &quota(1)), &keys, 1).over(dialects);
+        let mut search = Search::new(&of_both(&rate(2), &quota(1)), &keys, 1).over(rules);
         search.planted = Some(("vkey/t/acme", b"another module's".to_vec()));
         search.hold();
     }
@@ -557,9 +559,9 @@ fn two_workers_on_a_tenant_whose_cell_cannot_be_read() {
 #[test]
 fn three_workers_on_a_key_whose_cell_has_another_layout() {
     let [.., record] = unreadable();
-    for dialects in TOLD {
+    for rules in TOLD {
         let keys = [token("k"), token("k"), token("k")];
-        let mut search = Search::new(&of_tier(&quota(2)), &keys, 2).over(dialects);
+        let mut search = Search::new(&of_tier(&quota(2)), &keys, 2).over(rules);
         search.planted = Some(("vkey/k/k", record.clone()));
         search.hold();
     }
@@ -579,6 +581,14 @@ fn creating_with_zero_is_caught() {
     let keys = [token("k"), token("k")];
     let mut search = Search::new(&of_tier(&quota(1)), &keys, 1);
     search.create_with_zero = true;
+    search.fail("more got in than there is room for");
+}
+
+#[test]
+fn believing_that_the_host_is_nginx_is_caught() {
+    let keys = [token("k"), token("k")];
+    let believed = (Rules::Envoy, Some(Rules::Nginx));
+    let search = Search::new(&of_tier(&quota(1)), &keys, 1).over(believed);
     search.fail("more got in than there is room for");
 }
 
@@ -615,12 +625,12 @@ impl SharedData for Contended {
 #[test]
 fn a_host_that_always_answers_mismatch_allows_nothing() {
     let search = Search::new(&of_both(&quota(9), &quota(9)), &[token("k")], 9);
-    let host = Contended(MemoryStore::new(Dialect::Envoy));
-    for dialect in [Dialect::Auto, Dialect::Envoy, Dialect::Nginx] {
-        let records = RecordStore::new(&host, dialect);
+    let host = Contended(MemoryStore::new(Rules::Envoy));
+    for rules in [Rules::Envoy, Rules::Nginx] {
+        let records = RecordStore::new(&host, rules);
         let admission = Admission::new(&records, &search.engine, &search.keys[0], None, NOW_NS);
         let decision = admission.admit(Decision::Allow).decision;
-        assert_eq!(decision, Decision::Deny(DenyReason::Contention), "{dialect:?}");
+        assert_eq!(decision, Decision::Deny(DenyReason::Contention), "{rules:?}");
         assert!(records.retries() >= 64);
     }
     assert!(host.0.is_empty());

@@ -23,12 +23,13 @@ use vkey::audit::Record;
 use vkey::caveat::Restriction;
 use vkey::cell::{Cell, key_name};
 use vkey::claims::Claims;
-use vkey::config::{Config, Dialect, Plan};
+use vkey::config::{Config, Plan};
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::Engine;
 use vkey::exchange::Exchange;
 use vkey::failures::Shard;
 use vkey::headers::Headers;
+use vkey::host::Rules;
 use vkey::host::{Action, Gate, MemoryHost, MemoryStore};
 use vkey::json::Json;
 use vkey::key::Key;
@@ -539,7 +540,7 @@ fn anything() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn host(headers: Vec<(Vec<u8>, Vec<u8>)>, peer: Vec<u8>) -> MemoryHost {
-    let host = MemoryHost::new(MemoryStore::new(Dialect::Envoy));
+    let host = MemoryHost::new(MemoryStore::new(Rules::Envoy));
     host.now_ns.set(Some(NOW * 1_000_000_000));
     *host.headers.borrow_mut() = Some(headers);
     host.show("source\0address", peer);

@@ -110,6 +110,7 @@ fn an_upstream_is_refused_by_either_gate_for_every_reason() {
 /// A scenario that holds, to be spoiled.
 const GOOD: &str = r#"{
     "about": "a key is let through",
+    "host": "envoy",
     "config": {"keyring": [{"name": "main", "secret": "${MAIN}"}]},
     "env": {"MAIN": "@secret:main"},
     "keys": {"good": {}},
@@ -226,6 +227,7 @@ fn a_scenario_whose_limits_are_wrong_fails() {
 /// One with upstreams, that holds too.
 const UPSTREAMS: &str = r#"{
     "about": "a good upstream, one that is withheld, and one that its own gate refuses",
+    "host": "envoy",
     "config": {
         "keyring": [{"name": "main", "secret": "${MAIN}"}],
         "upstream_tls": {"require_gate": false}

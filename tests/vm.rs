@@ -11,7 +11,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vkey::config::{Dialect, Level};
+use vkey::config::Level;
+use vkey::host::Rules;
 use vkey::host::{Action, MemoryHost, MemoryStore, SharedData as _};
 use vkey::vm::{Answer, Failure, Limits, Module, Opened, Setup, StartError, Unusable, Vm, Worker};
 
@@ -47,7 +48,7 @@ fn unusable(source: &str) -> String {
 }
 
 fn host() -> MemoryHost {
-    MemoryHost::new(MemoryStore::new(Dialect::Envoy))
+    MemoryHost::new(MemoryStore::new(Rules::Envoy))
 }
 
 fn start(source: &str) -> Result<Vm, Failure> {
@@ -103,6 +104,44 @@ fn exports_in_another_form_are_named() {
     let without =
         r#"(module (func (export "proxy_abi_version_0_2_1")) (memory (export "memory") 1))"#;
     says(&start(without).err().unwrap(), "proxy_on_memory_allocate");
+}
+
+/// nginx calls them whether they are there or not, and the worker ends where they are not.
+#[test]
+fn callbacks_that_nginx_calls_unchecked_have_to_be_there() {
+    let start = |rules, rest| {
+        let host = || MemoryHost::new(MemoryStore::new(rules));
+        let mut vm = Vm::start(&compile(&source("", "", rest)).unwrap(), host(), &[]).unwrap();
+        let id = vm.open(host()).unwrap();
+        (vm, id)
+    };
+    let body = r#"(func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (i32.const 0))"#;
+    let (mut envoy, id) = start(Rules::Envoy, "");
+    assert_eq!(envoy.on_response_body(id, 1), Ok(Action::Continue));
+    assert_eq!(envoy.on_log(id), Ok(()));
+    let (mut nginx, id) = start(Rules::Nginx, "");
+    says(&nginx.on_response_body(id, 1).unwrap_err(), "no proxy_on_response_body");
+    let (mut nginx, id) = start(Rules::Nginx, body);
+    assert_eq!(nginx.on_response_body(id, 1), Ok(Action::Continue));
+    says(&nginx.on_log(id).unwrap_err(), "no proxy_on_done");
+}
+
+/// So it ends where a property is asked for that nginx has only for a connection.
+#[test]
+fn what_ends_a_worker_of_nginx_ends_the_vm() {
+    let import =
+        r#"(import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))"#;
+    let data = r#"(data (i32.const 64) "upstream\00address")"#;
+    let body = "(drop (call $get (i32.const 64) (i32.const 16) (i32.const 8) (i32.const 12)))";
+    let ask = |rules| {
+        let host = || MemoryHost::new(MemoryStore::new(rules));
+        let module = compile(&source(import, body, data)).unwrap();
+        let mut vm = Vm::start(&module, host(), &[]).unwrap();
+        let id = vm.open(host()).unwrap();
+        vm.on_request_headers(id, true)
+    };
+    assert_eq!(ask(Rules::Envoy), Ok(Action::Continue));
+    says(&ask(Rules::Nginx).unwrap_err(), "address of an upstream");
 }
 
 #[test]
@@ -278,7 +317,7 @@ fn the_standard_librarys_calls_are_there() {
 // === workers ===
 
 fn setup() -> Arc<Setup> {
-    let store = MemoryStore::new(Dialect::Envoy);
+    let store = MemoryStore::new(Rules::Envoy);
     Arc::new(Setup { configuration: b"{}".to_vec(), environment: Vec::new(), store })
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, Dialect, KeySource, Level, RingConfig, RoleConfig};
-use crate::host::{MemoryHost, MemoryStore};
-use crate::vm::{Limits, Module, Precompiled, Setup, Worker};
+use crate::config::{Config, KeySource, Level, RingConfig, RoleConfig};
+use crate::host::{MemoryHost, MemoryStore, Rules};
+use crate::vm::{BuiltIn, Limits, Module, Setup, Worker};
 
 use super::error::Error;
 use super::input::{self, Place};
@@ -23,9 +23,9 @@ pub(super) struct HostArgs {
     /// The plugin configuration; the module sees the environment variables that it names
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
-    /// Whose rules the shared data follows; bare: there is none
-    #[arg(long, value_name = "HOST", value_enum, default_value_t = Rules::Envoy)]
-    host: Rules,
+    /// The host to behave as; bare: one without shared data
+    #[arg(long, value_name = "HOST", value_enum, default_value_t = HostKind::Envoy)]
+    host: HostKind,
     /// Hold the clock at this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse_ns)]
     now: Option<u64>,
@@ -34,9 +34,9 @@ pub(super) struct HostArgs {
     deadline: Duration,
 }
 
-/// The rules of the shared data.
+/// The hosts that can be modelled.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Rules {
+enum HostKind {
     Envoy,
     Nginx,
     Bare,
@@ -70,11 +70,11 @@ impl HostArgs {
         self.config.as_deref() == Some(Path::new("-"))
     }
 
-    /// Loads the module that is built in, under the configuration. What would make it refuse every
+    /// Loads the module that is built in for the host, under the configuration. What would make it refuse every
     /// request is an error here. A secret that is read from a place stands for that of the ring.
     pub(super) fn load(
         &self,
-        module: Precompiled,
+        modules: BuiltIn,
         secret: Option<&Place>,
     ) -> Result<EmbeddedHost, Error> {
         // Standard input is for what the commands judge.
@@ -94,7 +94,7 @@ impl HostArgs {
         input::check_variables(config.variables())?;
         strength::check_rings(config.rings(), environment)?;
         let limits = Limits { deadline: self.deadline, ..Limits::default() };
-        let module = Module::load(module, limits).map_err(Error::Module)?;
+        let module = Module::load(modules.of(self.host.into()), limits).map_err(Error::Module)?;
         self.host(module, configuration, *config, environment)
     }
 
@@ -126,7 +126,7 @@ impl EmbeddedHost {
     /// A host of another module, with its clock at 1970.
     #[cfg(all(test, feature = "compiler"))]
     pub(super) fn of(module: Module) -> Self {
-        let store = MemoryStore::new(Dialect::Envoy);
+        let store = MemoryStore::new(Rules::Envoy);
         let setup = Setup { configuration: Vec::new(), environment: Vec::new(), store };
         Self {
             module,
@@ -213,12 +213,12 @@ impl From<LogLevel> for Level {
     }
 }
 
-impl From<Rules> for Dialect {
-    fn from(rules: Rules) -> Self {
-        match rules {
-            Rules::Envoy => Self::Envoy,
-            Rules::Nginx => Self::Nginx,
-            Rules::Bare => Self::Bare,
+impl From<HostKind> for Rules {
+    fn from(kind: HostKind) -> Self {
+        match kind {
+            HostKind::Envoy => Self::Envoy,
+            HostKind::Nginx => Self::Nginx,
+            HostKind::Bare => Self::Bare,
         }
     }
 }

@@ -41,7 +41,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::vm::Precompiled;
+use crate::vm::BuiltIn;
 
 use error::{Error, Exit};
 use output::Output;
@@ -87,11 +87,13 @@ enum Command {
     Mcp(Box<mcp::Args>),
 }
 
-/// Runs the command by the arguments of the process; `module` is what its embedded host runs.
-pub fn main(module: Precompiled) -> ExitCode {
+/// Runs the command by the arguments of the process; `modules` are what its embedded host runs.
+pub fn main(modules: BuiltIn) -> ExitCode {
     let mut out = Output::standard();
     let done = match Cli::try_parse() {
-        Ok(cli) => run(&cli.command, module, &mut out).and_then(|exit| out.finish().map(|()| exit)),
+        Ok(cli) => {
+            run(&cli.command, modules, &mut out).and_then(|exit| out.finish().map(|()| exit))
+        }
         Err(error) => return misuse::report(error, &mut out).into(),
     };
     let exit = done.unwrap_or_else(|error| {
@@ -101,7 +103,7 @@ pub fn main(module: Precompiled) -> ExitCode {
     exit.into()
 }
 
-fn run(command: &Command, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
+fn run(command: &Command, modules: BuiltIn, out: &mut Output) -> Result<Exit, Error> {
     process::keep_private().map_err(Error::System)?;
     match command {
         Command::Secret(command) => secret::run(command, out),
@@ -112,7 +114,7 @@ fn run(command: &Command, module: Precompiled, out: &mut Output) -> Result<Exit,
         Command::Config(command) => check::run(command, out),
         Command::Tls(command) => tls::run(command, out),
         Command::Usage(args) => usage::run(args, out),
-        Command::Run(args) => run::run(args, module, out),
-        Command::Mcp(args) => mcp::run(args, module, out),
+        Command::Run(args) => run::run(args, modules, out),
+        Command::Mcp(args) => mcp::run(args, modules, out),
     }
 }

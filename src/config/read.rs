@@ -343,19 +343,12 @@ fn audit(node: &Node<'_>) -> Result<AuditSettings, Invalid> {
 }
 
 fn dialect(node: &Node<'_>) -> Result<Dialect, Invalid> {
-    let dialect = node.choice(&[
+    node.choice(&[
         ("auto", Dialect::Auto),
         ("bare", Dialect::Bare),
         ("envoy", Dialect::Envoy),
         ("nginx", Dialect::Nginx),
-    ])?;
-    if dialect == Dialect::Nginx {
-        return Err(node.unusable(
-            "the module is not safe on nginx yet: keys would reach the upstream, and hosts would be \
-             judged by the server's name",
-        ));
-    }
-    Ok(dialect)
+    ])
 }
 
 // === small things ===

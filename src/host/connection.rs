@@ -174,7 +174,7 @@ impl NameCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Dialect;
+    use crate::host::Rules;
     use crate::host::{MemoryHost, MemoryStore};
 
     fn show(host: &MemoryHost, property: Property, text: &str) {
@@ -187,8 +187,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_read_once_for_each_name() {
-        let (host, names) =
-            (MemoryHost::new(MemoryStore::new(Dialect::Envoy)), NameCache::default());
+        let (host, names) = (MemoryHost::new(MemoryStore::new(Rules::Envoy)), NameCache::default());
         show(&host, Property::UpstreamCertificateDigest, "AB");
         show(&host, Property::UpstreamDnsName, "a.example");
         assert_eq!(proof(&host, &names, "a.example"), NameProof::Borne);
@@ -209,8 +208,7 @@ mod tests {
 
     #[test]
     fn names_are_forgotten_before_they_are_too_many() {
-        let (host, names) =
-            (MemoryHost::new(MemoryStore::new(Dialect::Envoy)), NameCache::default());
+        let (host, names) = (MemoryHost::new(MemoryStore::new(Rules::Envoy)), NameCache::default());
         show(&host, Property::UpstreamDnsName, "a.example");
         for certificate in 0..=MAX_NAMES {
             assert_eq!(names.0.borrow().len(), certificate);

@@ -18,8 +18,10 @@ use super::judged::{Judged, deny};
 use super::metrics::Metrics;
 use super::resets::Resets;
 use super::revocations::Revocations;
+use super::rules::FoundRules;
 use super::upstreams::Upstreams;
-use super::{Host, HostError, Property, RecordStore, number_property, text_property};
+use super::view::HostView;
+use super::{Host, HostError, Property, RecordStore, Rules, number_property, text_property};
 
 /// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
 const AUDIT_STATE: &str = "vkey.audit";
@@ -28,7 +30,7 @@ const AUDIT_STATE: &str = "vkey.audit";
 pub struct Gate {
     pub(super) engine: Option<RefCell<Engine>>,
     audit: AuditSettings,
-    pub(super) dialect: Dialect,
+    rules: FoundRules,
     pub(super) metrics: Metrics,
     pub(super) resets: Resets,
     pub(super) upstreams: Upstreams,
@@ -66,10 +68,11 @@ impl Gate {
                 let revocations = plan.settings.revoked.version;
                 let list = RevocationList::new(&plan.settings.revoked);
                 let gate = Self::open(plan, policy);
-                Revocations::publish(host, &list, gate.dialect);
+                gate.publish(host, &list);
                 gate.metrics.show_revocations(host, revocations.unwrap_or(0));
                 gate.metrics.show_policy(host, gate.upstreams.digest());
-                gate.upstreams.explain(host);
+                let reading = HostView::new(host, gate.rules.for_reading());
+                gate.upstreams.explain(&reading, gate.rules.names_nginx());
                 gate
             }
             Err(not_ready) => {
@@ -88,10 +91,10 @@ impl Gate {
         let Settings { audit, dialect, upstream_tls, .. } = &plan.settings;
         Self {
             audit: audit.clone(),
-            dialect: *dialect,
+            rules: FoundRules::new(*dialect),
             metrics: Metrics::new(&plan.settings),
             resets: Resets::default(),
-            upstreams: Upstreams::new(policy, upstream_tls, *dialect),
+            upstreams: Upstreams::new(policy, upstream_tls),
             revocations: Revocations::default(),
             engine: Some(RefCell::new(Engine::new(plan))),
             node: OnceCell::new(),
@@ -104,13 +107,25 @@ impl Gate {
         Self {
             engine: None,
             audit,
-            dialect: Dialect::Bare,
+            rules: FoundRules::new(Dialect::Bare),
             metrics: Metrics::default(),
             resets: Resets::default(),
             revocations: Revocations::default(),
-            upstreams: Upstreams::new(policy, &UpstreamTls::default(), Dialect::Bare),
+            upstreams: Upstreams::new(policy, &UpstreamTls::default()),
             node: OnceCell::new(),
             warned: Cell::new(false),
+        }
+    }
+
+    /// The host as the gate sees it from now on.
+    fn view<'a, H: Host>(&self, host: &'a H) -> HostView<'a, H> {
+        HostView::new(host, self.rules.known())
+    }
+
+    /// Tells all workers of a list of revocations that has a version.
+    fn publish(&self, host: &impl Host, list: &RevocationList) {
+        if list.version() > 0 && self.rules.of(host).is_ok() {
+            Revocations::publish(&self.view(host), list);
         }
     }
 
@@ -119,7 +134,10 @@ impl Gate {
         // A host that calls back from inside a host call finds the engine in use.
         let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow_mut().ok());
         let answer = match engine {
-            Some(mut engine) => self.admit(&mut engine, host, exchange),
+            Some(mut engine) => {
+                let usable = self.rules.of(host).is_ok();
+                self.admit(&mut engine, &self.view(host), exchange, usable)
+            }
             None => {
                 observe(host, exchange);
                 Err(deny(exchange, DenyReason::NotReady))
@@ -144,6 +162,7 @@ impl Gate {
         if !exchange.is_forwarded() {
             return Action::Pause;
         }
+        let host = &self.view(host);
         if self.clean_trailers(host).is_some() {
             return Action::Continue;
         }
@@ -164,6 +183,7 @@ impl Gate {
     /// Withholds a response that came over a connection that breaks the policy, and tells the client its
     /// limits with any other.
     pub fn on_response_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        let host = &self.view(host);
         exchange.answer();
         if exchange.is_forwarded()
             && let Some(reply) = self.judge_response(host, exchange)
@@ -183,6 +203,7 @@ impl Gate {
     /// Writes the audit line of a request that has ended. Hosts also end requests that they never
     /// showed.
     pub fn on_log(&self, host: &impl Host, exchange: &mut Exchange) {
+        let host = &self.view(host);
         // Reading a property costs as much as deciding. What was shown is counted already, and what was
         // refused here has no upstream.
         let received = exchange.received_bytes();
@@ -193,7 +214,7 @@ impl Gate {
         let upstream = left.then(|| text_property(host, Property::UpstreamAddress)).flatten();
         // Without an upstream there is nothing to judge. Of hosts without shared data it is not known
         // whether they show one.
-        let reached = upstream.is_some() || self.dialect == Dialect::Bare;
+        let reached = upstream.is_some() || host.rules() == Rules::Bare;
         if reached && exchange.is_forwarded() && exchange.verdict().is_none() {
             self.judge_late(host, exchange);
         }
@@ -205,18 +226,21 @@ impl Gate {
             now_ns: host.now_ns(),
         };
         let policy = self.upstreams.digest();
-        if let Some(line) = exchange.finish(&ending, self.node(host), policy, &self.audit.mask) {
+        let max_bytes = host.max_line_bytes();
+        let line = exchange.finish(&ending, self.node(host), policy, &self.audit.mask, max_bytes);
+        if let Some(line) = line {
             self.write(host, &line);
             self.metrics.count(host, &exchange.outcome());
         }
     }
 
-    /// Lets a request on its way, or says how it is answered.
+    /// Lets a request on its way, or says how it is answered. `usable`: the rules of the host are known.
     fn admit(
         &self,
         engine: &mut Engine,
         host: &impl Host,
         exchange: &mut Exchange,
+        usable: bool,
     ) -> Result<(), Reply> {
         let Some((now_ns, headers)) = host.now_ns().zip(host.request_headers()) else {
             observe(host, exchange);
@@ -235,14 +259,17 @@ impl Gate {
         let judgement = exchange.judge(engine, &request, client_cert);
         let judged = Judged {
             host,
-            store: RecordStore::new(host, self.dialect),
+            store: RecordStore::new(host, host.rules()),
             metrics: &self.metrics,
             upstreams: &self.upstreams,
             engine,
             head: &head,
             now_ns,
         };
-        let answer = judged.conclude(judgement, exchange);
+        let answer = match judgement.key {
+            Some(_) if !usable => Err(deny(exchange, DenyReason::NotReady)),
+            _ => judged.conclude(judgement, exchange),
+        };
         self.metrics.count_retries(host, judged.store.retries());
         self.resets.report(host, &judged.store);
         answer

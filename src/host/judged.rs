@@ -18,11 +18,14 @@ use crate::usage::{self, Account, Subject};
 use super::credentials::CREDENTIAL_STATE;
 use super::metrics::Metrics;
 use super::upstreams::Upstreams;
+use super::view::SEAL_STATE;
 use super::{Admission, Admitted, Host, HostError, NotCounted, RecordStore};
 
-/// The filter state that lets a request through the seal behind the module: see the README.
-const SEAL_STATE: &str = "vkey.decision";
+/// What the seal asks for.
 const SEAL_VALUE: &str = "allow";
+
+const NO_SEAL_VARIABLE: &str = "vkey: nginx has no variable for the seal, so nothing is let through: add \
+    `map '' $vkey_decision { default ''; }` to the http block";
 
 /// A request and what it is concluded with.
 pub(super) struct Judged<'a, H> {
@@ -59,7 +62,7 @@ impl<H: Host> Judged<'_, H> {
 
     /// Counts the request and sends it on, or says how it is answered.
     fn admit(&self, key: &Key, decision: Decision, exchange: &mut Exchange) -> Result<(), Reply> {
-        let decision = self.judge_route(decision, exchange);
+        let decision = self.judge_route(self.judge_edits(key, decision), exchange);
         let source = exchange.source();
         let admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
         let admitted = admission.admit(decision);
@@ -70,7 +73,9 @@ impl<H: Host> Judged<'_, H> {
         if let Decision::Deny(reason) = admitted.decision {
             return Err(reply(reason, self.refusal(key, &admitted)));
         }
-        if self.forward(key).is_err() {
+        if let Err(HostError(status)) = self.forward(key) {
+            let text = format!("vkey: a request could not be made fit to go on: status {status}");
+            self.host.log(Level::Error, &text);
             // It was counted as allowed, and is not.
             let reason = DenyReason::NotReady;
             let withdrawn = admission.withdraw(&admitted.charged, reason, Refund::Everything);
@@ -81,6 +86,19 @@ impl<H: Host> Judged<'_, H> {
         Ok(())
     }
 
+    /// The decision, unless the request cannot go on without what must not: nginx changes the first header of
+    /// a name alone.
+    fn judge_edits(&self, key: &Key, decision: Decision) -> Decision {
+        let unfit = || {
+            let removed = Edits::forward(self.engine, key, self.head).remove;
+            self.head.is_flawed() || self.head.doubles_any(&removed)
+        };
+        match decision.forwards() && self.host.is_nginx() && unfit() {
+            true => Decision::Deny(DenyReason::HeaderMismatch),
+            false => decision,
+        }
+    }
+
     /// The decision, unless nothing may be sent on the request's route.
     fn judge_route(&self, decision: Decision, exchange: &mut Exchange) -> Decision {
         if !decision.forwards() {
@@ -89,7 +107,11 @@ impl<H: Host> Judged<'_, H> {
         let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
         let now_secs = secs(self.now_ns);
         let in_front = self.engine.credential(self.head.authority).is_some();
-        match self.upstreams.judge_route(self.host, &upstream, in_front, now_secs) {
+        let judged = match self.gives_to_nobody() {
+            true => Err(DenyReason::UpstreamUnproven),
+            false => self.upstreams.judge_route(self.host, &upstream, in_front, now_secs),
+        };
+        match judged {
             Ok(route) => {
                 exchange.take_route(route);
                 decision
@@ -99,6 +121,12 @@ impl<H: Host> Judged<'_, H> {
                 Decision::Deny(reason)
             }
         }
+    }
+
+    /// Whether the request may have a credential that only the gate of a cluster sets, on nginx, which has no
+    /// such gates.
+    fn gives_to_nobody(&self) -> bool {
+        self.host.is_nginx() && self.engine.granted(self.head.authority).next().is_some()
     }
 
     fn refusal(&self, key: &Key, admitted: &Admitted) -> Refusal {
@@ -125,15 +153,24 @@ impl<H: Host> Judged<'_, H> {
         for (name, value) in edits.add {
             self.host.add_request_header(name, &value)?;
         }
-        self.seal();
-        Ok(())
+        self.seal()
     }
 
     /// Where the host keeps no filter state there is no seal behind the module either; where there is
-    /// one, it refuses what lacks it.
-    fn seal(&self) {
-        if let Err(HostError(status)) = self.host.set_filter_state(SEAL_STATE, SEAL_VALUE) {
-            self.host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
+    /// one, it refuses what lacks it. On nginx the variable is a line of the configuration that can be
+    /// forgotten.
+    fn seal(&self) -> Result<(), HostError> {
+        let set = self.host.set_filter_state(SEAL_STATE, SEAL_VALUE);
+        match set {
+            Err(_) if self.host.is_nginx() => {
+                self.host.log(Level::Error, NO_SEAL_VARIABLE);
+                set
+            }
+            Err(HostError(status)) => {
+                self.host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 

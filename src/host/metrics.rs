@@ -269,7 +269,8 @@ fn label(exhausted: Exhausted) -> Exhausted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Dialect};
+    use crate::config::Config;
+    use crate::host::Rules;
     use crate::host::{MemoryHost, MemoryStore};
     use crate::limit::Kind;
 
@@ -285,7 +286,7 @@ mod tests {
 
     #[test]
     fn each_name_is_made_known_once_and_each_request_counted() {
-        let host = MemoryHost::new(MemoryStore::new(Dialect::Envoy));
+        let host = MemoryHost::new(MemoryStore::new(Rules::Envoy));
         let metrics = metrics();
         let tenants = ["acme", "globex", "initech", "hooli", "a-b_c", "acme"];
         for tenant in tenants {
@@ -302,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_a_request_came_to_has_metrics_of_its_own() {
-        let host = MemoryHost::new(MemoryStore::new(Dialect::Envoy));
+        let host = MemoryHost::new(MemoryStore::new(Rules::Envoy));
         let metrics = metrics();
         let limit = |number| LimitName { origin: Origin::Caveat(number), kind: Kind::Rate };
         let limited = Decision::Deny(DenyReason::ChildRate);
@@ -336,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_host_without_metrics_is_asked_once() {
-        let host = MemoryHost::new(MemoryStore::new(Dialect::Bare));
+        let host = MemoryHost::new(MemoryStore::new(Rules::Bare));
         let metrics = metrics();
         metrics.count(&host, &Outcome::default());
         metrics.count(&host, &Outcome::default());

@@ -17,15 +17,18 @@ mod plugin;
 mod resets;
 mod response;
 mod revocations;
+mod rules;
 mod standings;
 mod store;
 mod upstream;
 mod upstreams;
+mod view;
 
 pub use admission::{Admission, Admitted};
 pub use gate::{Action, Gate};
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
 pub use plugin::{Plugin, Refused};
+pub use rules::{Rules, UnknownRules, probe_name};
 pub use store::{Look, NotCounted, RecordStore, Reset, ResetReason};
 pub use upstream::{Attempt, UpstreamGate};
 
@@ -60,12 +63,20 @@ pub enum Property {
     ClusterMetadata,
     /// The name of that cluster.
     ClusterName,
+    /// The host that nginx has chosen its server by, in lower case, without a port.
+    NginxHost,
+    /// The addresses of the upstreams that nginx has tried.
+    NginxUpstreamAddress,
+    /// The version of nginx, which no other host has.
+    NginxVersion,
     /// The id of the proxy's node.
     NodeId,
     /// SHA-256 of the client's certificate, hexadecimal digits.
     PeerCertificateDigest,
     /// Which provider credentials the request may have: the filter state that says so.
     ProviderCredential,
+    /// The path and query as the client sent them.
+    RequestTarget,
     /// Bytes received from the client.
     RequestTotalSize,
     /// Where the answer comes from; `via_upstream` where it is not the proxy's own.
@@ -132,14 +143,38 @@ pub enum WriteError {
 
 /// A proxy-wasm host, seen from one HTTP context.
 pub trait Host: SharedData {
+    /// Whether the module has the callbacks that nginx calls without asking whether they are there.
+    /// Without them all that is for nginx alone is left out.
+    const SERVES_NGINX: bool = true;
+
+    /// The rules that the host follows, as far as they are known; [`Rules::Bare`] counts nothing.
+    fn rules(&self) -> Rules {
+        Rules::Bare
+    }
+
+    /// Whether the host is nginx, as far as that is known.
+    fn is_nginx(&self) -> bool {
+        Self::SERVES_NGINX && self.rules() == Rules::Nginx
+    }
+
+    /// How long a line in the log may be, in bytes; `None` where the host cuts none.
+    fn max_line_bytes(&self) -> Option<usize> {
+        None
+    }
+
     /// The wall clock, Unix nanoseconds.
     fn now_ns(&self) -> Option<u64>;
 
     /// The request's headers; `None` when the host shows none.
     fn request_headers(&self) -> Option<Headers>;
 
+    /// The first header of that name in the request as it is now; `None` when the host shows none.
+    fn request_header(&self, name: &[u8]) -> Option<Vec<u8>>;
+
     /// The authority of the request as it is now; `None` when the host shows none.
-    fn authority(&self) -> Option<Vec<u8>>;
+    fn authority(&self) -> Option<Vec<u8>> {
+        self.request_header(b":authority")
+    }
 
     /// Removes every header of that name from the request.
     ///
@@ -262,9 +297,13 @@ impl Property {
         match self {
             Self::ClusterMetadata => "xds\0cluster_metadata",
             Self::ClusterName => "xds\0cluster_name",
+            Self::NginxHost => "ngx\0host",
+            Self::NginxUpstreamAddress => "ngx\0upstream_addr",
+            Self::NginxVersion => "ngx\0nginx_version",
             Self::NodeId => "xds\0node\0id",
             Self::PeerCertificateDigest => "connection\0sha256_peer_certificate_digest",
             Self::ProviderCredential => "filter_state\0wasm.vkey.credential",
+            Self::RequestTarget => "request\0path",
             Self::RequestTotalSize => "request\0total_size",
             Self::ResponseCodeDetails => "response\0code_details",
             Self::ResponseTotalSize => "response\0total_size",

@@ -61,7 +61,7 @@ impl Plugin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Dialect;
+    use crate::host::Rules;
     use crate::host::{MemoryHost, MemoryStore};
 
     const GATE: &str = r#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#;
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn refusal(text: &str) -> String {
-        let (plugin, log) = configure(&MemoryStore::new(Dialect::Envoy), text);
+        let (plugin, log) = configure(&MemoryStore::new(Rules::Envoy), text);
         assert!(plugin.is_none(), "{text}");
         let [(Level::Error, text)] = &*log else { panic!("{log:?}") };
         text.strip_prefix("vkey: configuration refused: ").unwrap().to_owned()
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_role_says_which_gate_it_is() {
-        let store = MemoryStore::new(Dialect::Envoy);
+        let store = MemoryStore::new(Rules::Envoy);
         let is_upstream = |text: &str| match configure(&store, text).0.unwrap() {
             Plugin::Gate(_) => false,
             Plugin::UpstreamGate(_) => true,
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_gate_warns_until_a_cluster_has_one() {
-        let store = MemoryStore::new(Dialect::Envoy);
+        let store = MemoryStore::new(Rules::Envoy);
         assert!(warns(&store, GATE));
         let (_, log) = configure(&store, r#"{"role": "upstream_tls"}"#);
         assert_eq!(log, []);

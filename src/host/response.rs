@@ -195,7 +195,7 @@ impl Gate {
         let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
         // Where the engine is in use, the request stays counted as it was, and is refused all the same.
         if let Some(engine) = engine {
-            let store = RecordStore::new(host, self.dialect);
+            let store = RecordStore::new(host, host.rules());
             let now_ns = host.now_ns().unwrap_or(0);
             withdraw(&store, host, &engine, exchange, (reason, refund), now_ns);
             self.metrics.count_retries(host, store.retries());

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::config::{Dialect, Level};
+use crate::config::Level;
 use crate::engine::Engine;
 use crate::revocations::{Newer, NewestVersion, RevocationList, list_name, version_name};
 use crate::time::NANOS_PER_SEC;
@@ -24,8 +24,8 @@ pub(super) struct Revocations {
 
 impl Revocations {
     /// Tells all workers, those under older configurations too, which revocations are in force.
-    pub(super) fn publish<H: Host>(host: &H, list: &RevocationList, dialect: Dialect) {
-        let store = RecordStore::new(host, dialect);
+    pub(super) fn publish<H: Host>(host: &H, list: &RevocationList) {
+        let store = RecordStore::new(host, host.rules());
         if list.version() == 0 || !store.counts() {
             return;
         }
@@ -47,7 +47,7 @@ impl Revocations {
         (metrics, resets): (&Metrics, &Resets),
         now_ns: u64,
     ) {
-        let store = RecordStore::new(host, engine.settings().dialect);
+        let store = RecordStore::new(host, host.rules());
         let looked = self.looked_at_ns.get();
         let fresh = looked.is_some_and(|at_ns| now_ns.abs_diff(at_ns) < LOOK_NS);
         if fresh || !store.counts() {
@@ -70,11 +70,7 @@ impl Revocations {
                 self.newest.set(Some(newest));
                 // The proxy has forgotten it, or could not be told.
                 if newest < own {
-                    Self::publish(
-                        host,
-                        &RevocationList::new(&engine.settings().revoked),
-                        engine.settings().dialect,
-                    );
+                    Self::publish(host, &RevocationList::new(&engine.settings().revoked));
                 }
             }
             Err(_) => {
@@ -113,7 +109,8 @@ fn text(own: u64, newest: u64, newer: &Newer) -> String {
 mod tests {
     use super::*;
     use crate::config::{Config, Revoked};
-    use crate::host::{MemoryHost, MemoryStore};
+    use crate::host::view::HostView;
+    use crate::host::{MemoryHost, MemoryStore, Rules};
 
     fn engine(version: u64) -> Engine {
         let config = format!(
@@ -126,13 +123,15 @@ mod tests {
 
     fn refresh(revocations: &Revocations, store: &MemoryStore, engine: &mut Engine, secs: u64) {
         let host = MemoryHost::new(store.clone());
+        // It was found to follow these rules, whatever has become of it.
+        let host = HostView::new(&host, Rules::Envoy);
         let seen = (&Metrics::default(), &Resets::default());
         revocations.refresh(&host, engine, seen, secs * NANOS_PER_SEC);
     }
 
     #[test]
     fn a_look_that_fails_is_taken_again() {
-        let (good, failing) = (MemoryStore::new(Dialect::Envoy), MemoryStore::new(Dialect::Bare));
+        let (good, failing) = (MemoryStore::new(Rules::Envoy), MemoryStore::new(Rules::Bare));
         let (revocations, mut engine) = (Revocations::default(), engine(8));
         refresh(&revocations, &good, &mut engine, 1);
         assert!(!engine.is_outdated());
@@ -144,18 +143,18 @@ mod tests {
 
     #[test]
     fn newer_revocations_are_known_within_a_second() {
-        let store = MemoryStore::new(Dialect::Envoy);
+        let store = MemoryStore::new(Rules::Envoy);
         let (revocations, mut engine) = (Revocations::default(), engine(8));
         refresh(&revocations, &store, &mut engine, 1);
         let newer = RevocationList::new(&Revoked { version: Some(9), ..Revoked::default() });
-        Revocations::publish(&MemoryHost::new(store.clone()), &newer, Dialect::Envoy);
+        Revocations::publish(&MemoryHost::new(store.clone()), &newer);
         refresh(&revocations, &store, &mut engine, 1);
         assert!(!engine.is_outdated(), "it was looked up a moment ago");
         refresh(&revocations, &store, &mut engine, 2);
         assert!(engine.is_outdated());
         // An older list than the newest is not taken back.
         let older = RevocationList::new(&Revoked { version: Some(3), ..Revoked::default() });
-        Revocations::publish(&MemoryHost::new(store.clone()), &older, Dialect::Envoy);
+        Revocations::publish(&MemoryHost::new(store.clone()), &older);
         refresh(&revocations, &store, &mut engine, 3);
         assert!(engine.is_outdated());
     }

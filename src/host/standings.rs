@@ -186,7 +186,7 @@ fn write<H: Host>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Dialect;
+    use crate::host::Rules;
     use crate::host::{MemoryHost, MemoryStore};
 
     const PIN: Verdict = Verdict::Refused(DenyReason::UpstreamPin);
@@ -206,7 +206,7 @@ mod tests {
 
         fn judge(&self, cluster: &str, verdict: Verdict, now_secs: u64) {
             self.host.show("xds\0cluster_name", cluster);
-            let store = RecordStore::new(&self.host, Dialect::Envoy);
+            let store = RecordStore::new(&self.host, Rules::Envoy);
             let judged = Judged { verdict, withheld: None, skip_until_secs: None, now_secs };
             self.standings.judge(&self.host, &store, &self.metrics, judged);
         }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_another_worker_came_to_shows_after_a_moment() {
-        let store = MemoryStore::new(Dialect::Envoy);
+        let store = MemoryStore::new(Rules::Envoy);
         let [one, other] = [Worker::new(&store), Worker::new(&store)];
         one.judge("a", Verdict::Verified, 100);
         other.judge("a", PIN, 101);
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn clusters_that_are_too_many_share_a_standing() {
-        let worker = Worker::new(&MemoryStore::new(Dialect::Envoy));
+        let worker = Worker::new(&MemoryStore::new(Rules::Envoy));
         assert!(worker.standings.is_empty());
         for cluster in 0..=MAX_CLUSTERS {
             assert_eq!(worker.standings.0.borrow().len(), cluster);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_cluster_without_a_name_is_not_remembered() {
-        let worker = Worker::new(&MemoryStore::new(Dialect::Envoy));
+        let worker = Worker::new(&MemoryStore::new(Rules::Envoy));
         worker.judge("", PIN, 100);
         assert!(worker.standings.is_empty() && worker.host.store().is_empty());
         assert_eq!(worker.host.store().metrics().len(), 0);

@@ -9,8 +9,7 @@
 //!   (The counter that issues the values would have to pass 2^32 writes and meet this one record.)
 //! - nginx's stores an absent record only with `cas` 0, and refuses 0 for a present one.
 //!
-//! Trying Envoy's way first is safe on both, and its refusal of a record that is still absent tells
-//! that the host is of the other kind.
+//! Which of the two a host is, [`Rules::find`] finds out.
 //!
 //! A record that cannot be read would refuse its key for as long as the process lives. It begins anew: at
 //! once where another version of the module wrote it, and where it is garbage as soon as further reads
@@ -24,24 +23,23 @@ use std::borrow::Cow;
 use std::cell::{Cell as Counter, RefCell};
 use std::fmt;
 
-use crate::config::Dialect;
 use crate::decision::DenyReason;
 use crate::record::{Name, NotThisRecord, Record, decode, encode};
 
-use super::{SharedData, WriteError};
+use super::{Rules, SharedData, WriteError};
 
 /// How often a record is read and written before giving up. Each failure means that another worker got
 /// ahead, or the host lent a torn copy; that many in a row mean that something is wrong.
 const MAX_TRIES: usize = 64;
 
 /// How many names are tried for one record on a host that takes two names for one.
-const MAX_NAMES: usize = 4;
+pub(super) const MAX_NAMES: usize = 4;
 
 /// How often garbage is read again before it is believed.
 const GARBAGE_READS: usize = 2;
 
 /// A compare-and-swap value that no host issues.
-const NEVER_ISSUED: u32 = u32::MAX;
+pub(super) const NEVER_ISSUED: u32 = u32::MAX;
 
 /// The compare-and-swap value that means "must not exist" on nginx.
 const ABSENT: u32 = 0;
@@ -49,7 +47,7 @@ const ABSENT: u32 = 0;
 /// Records in a host's shared data.
 pub struct RecordStore<'a, S: ?Sized> {
     shared: &'a S,
-    dialect: Dialect,
+    rules: Rules,
     retries: Counter<u64>,
     resets: RefCell<Vec<Reset>>,
 }
@@ -98,14 +96,14 @@ struct Found<R> {
 }
 
 impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
-    /// The records of a host that follows the rules of `dialect`.
-    pub fn new(shared: &'a S, dialect: Dialect) -> Self {
-        Self { shared, dialect, retries: Counter::new(0), resets: RefCell::default() }
+    /// The records of a host that was found to follow `rules`.
+    pub fn new(shared: &'a S, rules: Rules) -> Self {
+        Self { shared, rules, retries: Counter::new(0), resets: RefCell::default() }
     }
 
     /// Whether the host keeps records at all.
     pub fn counts(&self) -> bool {
-        self.dialect != Dialect::Bare
+        self.rules != Rules::Bare
     }
 
     /// How often something was read again because another worker got ahead.
@@ -263,7 +261,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         let reason = match not_this {
             NotThisRecord::OtherLayout => ResetReason::Layout,
             _ if !self.is_unchanged(tried, record)? => return Ok(false),
-            NotThisRecord::Unknown if !self.finds_by_name()? => return Ok(true),
+            // nginx does not find records by the whole of their name.
+            NotThisRecord::Unknown if self.rules == Rules::Nginx => return Ok(true),
             _ => ResetReason::Garbage,
         };
         match self.shared.set_shared_data(tried, &fresh(), record.1) {
@@ -291,57 +290,13 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         }
     }
 
-    /// Whether the host finds a record by the whole of its name, so that what is there is meant to be
-    /// ours. A host that creates records with a value that was never issued does, and keeps the record
-    /// that shows it.
-    fn finds_by_name(&self) -> Result<bool, NotCounted> {
-        if self.dialect != Dialect::Auto {
-            return Ok(self.dialect == Dialect::Envoy);
-        }
-        let name = Name::new("h", "envoy");
-        let read = || self.shared.shared_data(name.as_str()).map_err(|_| NotCounted::HostRefuses);
-        let probe = encode(&name, &Probe);
-        if read()?.is_none() {
-            // Where another worker is first, it is there all the same.
-            _ = self.shared.set_shared_data(name.as_str(), &probe, NEVER_ISSUED);
-        }
-        Ok(read()?.is_some_and(|(record, _)| record == probe))
-    }
-
     fn retry(&self) {
         self.retries.set(self.retries.get().saturating_add(1));
     }
 
     fn create(&self, name: &str, record: &[u8]) -> Result<(), WriteError> {
-        if self.dialect == Dialect::Nginx {
-            return self.shared.set_shared_data(name, record, ABSENT);
-        }
-        let written = self.shared.set_shared_data(name, record, NEVER_ISSUED);
-        if self.dialect == Dialect::Envoy || written != Err(WriteError::CasMismatch) {
-            return written;
-        }
-        // Nothing is ever deleted on Envoy's host, so a record that it refused to create is there.
-        match self.shared.shared_data(name) {
-            Ok(None) => self.shared.set_shared_data(name, record, ABSENT),
-            _ => written,
-        }
-    }
-}
-
-/// A record that exists only where it could be created with a value that was never issued.
-struct Probe;
-
-impl Record for Probe {
-    const VERSION: u8 = 6;
-
-    fn fresh() -> Self {
-        Self
-    }
-
-    fn write(&self, _: &mut Vec<u8>) {}
-
-    fn read(_: &mut &[u8]) -> Option<Self> {
-        Some(Self)
+        let absent = if self.rules == Rules::Nginx { ABSENT } else { NEVER_ISSUED };
+        self.shared.set_shared_data(name, record, absent)
     }
 }
 
@@ -375,7 +330,7 @@ impl fmt::Display for NotCounted {
 impl std::error::Error for NotCounted {}
 
 /// Neither a kind nor an id has a `/`, so no two records share a name.
-fn tried_name(name: &Name, attempt: usize) -> Cow<'_, str> {
+pub(super) fn tried_name(name: &Name, attempt: usize) -> Cow<'_, str> {
     match attempt {
         0 => Cow::Borrowed(name.as_str()),
         more => Cow::Owned(format!("{}/{more}", name.as_str())),

@@ -16,8 +16,10 @@ use super::connection::{connection_id, is_up};
 use super::credentials::Credentials;
 use super::gate_verdict::{GateVerdict, Refused};
 use super::metrics::Metrics;
+use super::rules::FoundRules;
 use super::upstreams::{Conclusion, Passage, Upstreams, now_secs};
-use super::{Action, Host, HostError, Property, number_property};
+use super::view::HostView;
+use super::{Action, Host, HostError, Property, Rules, UnknownRules, number_property};
 
 /// How often the tick looks for connections that came up.
 const TICK_MILLIS: u32 = 1;
@@ -36,6 +38,7 @@ const MAX_CONCLUDED: usize = 8;
 
 /// What a root context of the role `upstream_tls` holds.
 pub struct UpstreamGate {
+    rules: FoundRules,
     upstreams: Upstreams,
     /// `None` where a secret is missing: every attempt is refused.
     credentials: Option<Credentials>,
@@ -84,11 +87,15 @@ impl UpstreamGate {
             );
             host.log(Level::Error, &text);
         });
-        let upstreams = Upstreams::new(policy, &config.upstream_tls, config.dialect);
+        let rules = FoundRules::new(config.dialect);
+        let upstreams = Upstreams::new(policy, &config.upstream_tls);
         let metrics = Metrics::default();
-        upstreams.announce(host);
+        if let Ok(rules) = rules.of(host) {
+            upstreams.announce(&HostView::new(host, rules));
+        }
         metrics.show_policy(host, upstreams.digest());
         Self {
+            rules,
             upstreams,
             credentials: credentials.ok().map(Credentials::new),
             deadline_ns: nanos(config.deadline_secs),
@@ -105,7 +112,12 @@ impl UpstreamGate {
         context: u32,
         attempt: &mut Attempt,
     ) -> Action {
-        let Some(credentials) = &self.credentials else {
+        // Shared data that cannot be used for now is no reason: it only keeps what became known.
+        let found = self.rules.of(host);
+        let host = &self.view(host);
+        let usable =
+            matches!(found, Ok(Rules::Envoy | Rules::Bare) | Err(UnknownRules::Unreadable(_)));
+        let Some(credentials) = self.credentials.as_ref().filter(|_| usable) else {
             return self.refuse(host, attempt, DenyReason::NotReady);
         };
         let now_ns = host.now_ns();
@@ -121,6 +133,10 @@ impl UpstreamGate {
         self.forget(context);
         let conclusion = Conclusion::refused(DenyReason::UpstreamUnproven);
         self.conclude(host, credentials, attempt, conclusion, now_secs)
+    }
+
+    fn view<'a, H: Host>(&self, host: &'a H) -> HostView<'a, H> {
+        HostView::new(host, self.rules.known())
     }
 
     fn judge(
@@ -175,6 +191,7 @@ impl UpstreamGate {
 
     /// Looks at an attempt that waits: [`Action::Pause`] when it still does.
     pub fn on_tick(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
+        let host = &self.view(host);
         let (State::Waiting { since_ns }, Some(credentials)) = (&attempt.0, &self.credentials)
         else {
             return Action::Continue;
@@ -204,6 +221,7 @@ impl UpstreamGate {
 
     /// Compares the connection that the response came over with the one that was judged.
     pub fn on_response_headers(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
+        let host = &self.view(host);
         let State::Released { passage: Some(passage), address } = &attempt.0 else {
             return Action::Continue;
         };

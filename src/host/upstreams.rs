@@ -1,6 +1,6 @@
 //! Upstreams: what both gates know of them, and how a connection to one is judged.
 
-use crate::config::{Dialect, Level, UpstreamTls};
+use crate::config::{Level, UpstreamTls};
 use crate::decision::DenyReason;
 use crate::exchange::{ATTACHED, Route};
 use crate::record::{Name, Record, take};
@@ -21,7 +21,6 @@ pub(super) struct Upstreams {
     policy: EffectivePolicy,
     require_stamp: bool,
     require_gate: bool,
-    dialect: Dialect,
     names: NameCache,
     standings: Standings,
     resets: Resets,
@@ -52,12 +51,11 @@ pub(super) struct Passage {
 struct Presence(bool);
 
 impl Upstreams {
-    pub(super) fn new(policy: Policy, settings: &UpstreamTls, dialect: Dialect) -> Self {
+    pub(super) fn new(policy: Policy, settings: &UpstreamTls) -> Self {
         Self {
             policy: EffectivePolicy::new(policy, settings.tighten.clone()),
             require_stamp: settings.require_stamp,
             require_gate: settings.require_gate,
-            dialect,
             names: NameCache::default(),
             standings: Standings::default(),
             resets: Resets::default(),
@@ -96,7 +94,7 @@ impl Upstreams {
         let demand = self.policy.demand(upstream, now_secs);
         let verified = matches!(demand, Demand::Verify(_));
         // nginx shows nothing of its connections, and what it sends cannot be called back.
-        let shows_nothing = verified && self.dialect == Dialect::Nginx;
+        let shows_nothing = verified && host.is_nginx();
         let unjudged = in_front && !demand.is_judged();
         let needs_stamp = self.require_stamp || shows_nothing || unjudged;
         // No certificate is for a host that can be read in two ways, and no response can be let through.
@@ -171,7 +169,7 @@ impl Upstreams {
         now_secs: u64,
     ) {
         let verified = self.verifies(upstream, now_secs);
-        let needed = self.require_gate && verified && self.dialect != Dialect::Nginx;
+        let needed = self.require_gate && verified;
         if !needed || self.is_stamped(host, upstream) {
             return;
         }
@@ -244,7 +242,7 @@ impl Upstreams {
 
     /// Reads or writes records, and reports those that had to begin anew.
     fn with_records<H: Host, T>(&self, host: &H, act: impl FnOnce(&RecordStore<'_, H>) -> T) -> T {
-        let store = RecordStore::new(host, self.dialect);
+        let store = RecordStore::new(host, host.rules());
         let result = act(&store);
         self.resets.report(host, &store);
         result
@@ -366,7 +364,8 @@ impl Upstreams {
     }
 
     /// Says at the start what is enforced, and what is not.
-    pub(super) fn explain<H: Host>(&self, host: &H) {
+    /// `is_nginx`: no connection to an upstream will show.
+    pub(super) fn explain<H: Host>(&self, host: &H, is_nginx: bool) {
         let file = self.policy.file();
         let (known, rules) = (file.known_hosts().len(), file.upstreams().len());
         let text = format!(
@@ -376,7 +375,7 @@ impl Upstreams {
             self.policy.tighten().len(),
         );
         host.log(Level::Info, &text);
-        if self.dialect == Dialect::Nginx {
+        if is_nginx {
             host.log(Level::Warn, SHOWS_NOTHING);
         } else if !self.is_announced(host) {
             host.log(Level::Warn, NO_GATE);
@@ -396,7 +395,8 @@ const NO_GATE: &str = "vkey: upstream TLS: no cluster has the module as its upst
     by then. `vkey tls render` writes the filter; `upstream_tls.require_stamp` refuses clusters without";
 
 const SHOWS_NOTHING: &str = "vkey: upstream TLS: this host shows nothing of its connections to \
-    upstreams, so requests to hosts that the policy judges are refused (upstream_unproven)";
+    upstreams, so requests to hosts that the policy judges, and those that may have a provider's credential, \
+    are refused (upstream_unproven)";
 
 impl Conclusion {
     pub(super) fn refused(reason: DenyReason) -> Self {

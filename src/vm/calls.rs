@@ -81,14 +81,12 @@ fn link_headers(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 fn header_pairs(guest: &mut Guest<'_>, map: u32, receiver: Receiver) -> Done {
     let view = guest.view()?;
-    let headers = match map {
-        REQUEST_HEADERS => view.host.headers.borrow(),
-        REQUEST_TRAILERS => view.host.trailers.borrow(),
-        _ => return Err(HostError::BAD_ARGUMENT.into()),
+    let pairs = match map {
+        REQUEST_HEADERS => view.host.header_pairs(),
+        REQUEST_TRAILERS => view.host.trailer_pairs(),
+        _ => None,
     };
-    let pairs = Headers::to_pairs(headers.as_deref().ok_or(HostError::BAD_ARGUMENT)?);
-    drop(headers);
-    guest.hand_over(&pairs, receiver)
+    guest.hand_over(&pairs.ok_or(HostError::BAD_ARGUMENT)?, receiver)
 }
 
 fn header(guest: &mut Guest<'_>, map: u32, name: Span, receiver: Receiver) -> Done {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasmtime::{Instance, Store, Trap, TypedFunc, WasmParams, WasmResults};
 
-use crate::host::{Action, HeaderList, MemoryHost};
+use crate::host::{Action, HeaderList, MemoryHost, Rules};
 
 use super::module::Module;
 use super::state::State;
@@ -55,6 +55,8 @@ struct Callbacks {
     request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
     request_trailers: Option<TypedFunc<(u32, u32), u32>>,
     response_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
+    response_body: Option<TypedFunc<(u32, u32, u32), u32>>,
+    done: Option<TypedFunc<u32, u32>>,
     tick: Option<TypedFunc<u32, ()>>,
     log: Option<TypedFunc<u32, ()>>,
     delete: Option<TypedFunc<u32, ()>>,
@@ -186,12 +188,30 @@ impl Vm {
         self.call(id, callback, (id, 0, 0), CONTINUE).map(action)
     }
 
-    /// Reports the end of the request.
+    /// Shows `bytes` of the body of the answer, which are all.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]
+    pub fn on_response_body(
+        &mut self,
+        ContextId(id): ContextId,
+        bytes: u32,
+    ) -> Result<Action, Failure> {
+        let callback = self.callbacks.response_body.clone();
+        let callback = self.unchecked(id, callback, "proxy_on_response_body")?;
+        self.call(id, callback, (id, bytes, 1), CONTINUE).map(action)
+    }
+
+    /// Reports the end of the request, and has it logged.
     ///
     /// # Errors
     ///
     /// [`Failure`]
     pub fn on_log(&mut self, ContextId(id): ContextId) -> Result<(), Failure> {
+        let callback = self.callbacks.done.clone();
+        let callback = self.unchecked(id, callback, "proxy_on_done")?;
+        self.call(id, callback, id, 1)?;
         self.call(id, self.callbacks.log.clone(), id, ())
     }
 
@@ -224,6 +244,21 @@ impl Vm {
         self.host(ContextId(ROOT))
     }
 
+    /// A callback that nginx calls without asking whether it is there, which ends the worker where it is not.
+    fn unchecked<F>(
+        &mut self,
+        id: u32,
+        callback: Option<F>,
+        name: &str,
+    ) -> Result<Option<F>, Failure> {
+        let rules = self.host(ContextId(id)).map(|host| host.store().rules());
+        if callback.is_some() || rules != Some(Rules::Nginx) {
+            return Ok(callback);
+        }
+        let failure = Failure::Exports(format!("no {name}, which nginx calls all the same"));
+        Err(self.failure.insert(failure).clone())
+    }
+
     /// How many headers or trailers a context has.
     fn count(&self, id: u32, map: fn(&MemoryHost) -> &RefCell<Option<HeaderList>>) -> u32 {
         let len =
@@ -250,10 +285,14 @@ impl Vm {
         if !self.shared_deadline {
             self.store.set_epoch_deadline(self.deadline_ticks);
         }
-        callback.call(&mut self.store, params).map_err(|error| {
-            let failure = Failure::of(&self.store, error, self.deadline);
-            self.failure.insert(failure).clone()
-        })
+        let called = callback.call(&mut self.store, params);
+        let crash = self.store.data().host().and_then(|host| host.crashed.get());
+        let failed = match (crash, called) {
+            (None, Ok(result)) => return Ok(result),
+            (Some(crash), _) => Failure::Trap(crash.to_owned()),
+            (None, Err(error)) => Failure::of(&self.store, error, self.deadline),
+        };
+        Err(self.failure.insert(failed).clone())
     }
 }
 
@@ -279,6 +318,8 @@ impl Callbacks {
             request_body: optional(store, instance, "proxy_on_request_body")?,
             request_trailers: optional(store, instance, "proxy_on_request_trailers")?,
             response_headers: optional(store, instance, "proxy_on_response_headers")?,
+            response_body: optional(store, instance, "proxy_on_response_body")?,
+            done: optional(store, instance, "proxy_on_done")?,
             tick: optional(store, instance, "proxy_on_tick")?,
             log: optional(store, instance, "proxy_on_log")?,
             delete: optional(store, instance, "proxy_on_delete")?,

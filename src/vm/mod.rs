@@ -20,5 +20,5 @@ mod worker;
 pub use instance::{ContextId, Failure, Vm};
 #[cfg(feature = "compiler")]
 pub use module::precompile;
-pub use module::{Limits, Module, Precompiled, Unusable};
+pub use module::{BuiltIn, Limits, Module, Precompiled, Unusable};
 pub use worker::{Answer, Ended, Opened, Setup, StartError, Worker};

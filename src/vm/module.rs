@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, EngineWeak, InstancePre, Linker};
 
+use crate::host::Rules;
+
 use super::state::State;
 use super::{calls, wasi};
 
@@ -37,6 +39,15 @@ pub struct Module {
 #[derive(Clone, Copy)]
 pub struct Precompiled(&'static [u8]);
 
+/// The modules that a command carries: hosts call different callbacks.
+#[derive(Clone, Copy)]
+pub struct BuiltIn {
+    /// `vkey.wasm`.
+    pub module: Precompiled,
+    /// `vkey-nginx.wasm`.
+    pub nginx: Precompiled,
+}
+
 /// The bytes are no module that this host can run.
 #[derive(Debug)]
 pub enum Unusable {
@@ -48,6 +59,13 @@ pub enum Unusable {
     NotProxyWasm,
     /// It asks for something that this host does not have, or in another form.
     Import(String),
+}
+
+impl BuiltIn {
+    /// The module for a host of these rules.
+    pub fn of(self, rules: Rules) -> Precompiled {
+        if rules == Rules::Nginx { self.nginx } else { self.module }
+    }
 }
 
 impl Default for Limits {

@@ -120,6 +120,8 @@ impl Worker {
             answer.show(host);
             vm.show_reply(id);
             let withheld = vm.on_response_headers(id)? == Action::Pause;
+            let bytes = answer.bytes.and_then(|bytes| u32::try_from(bytes).ok());
+            vm.on_response_body(id, bytes.unwrap_or(u32::MAX))?;
             vm.show_reply(id);
             vm.on_log(id)?;
             Ok(vm.close(id)?.map(|host| Ended { host, withheld }))

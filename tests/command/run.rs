@@ -173,6 +173,37 @@ fn workers_count_together_and_answer_in_order() {
     assert_eq!(limited, 300);
 }
 
+/// Whatever the configuration says of the host, and whatever the host is: never above the limit, and nothing
+/// where the two do not agree.
+#[test]
+fn no_configuration_lets_in_more_than_there_is_room_for() {
+    const ROOM: usize = 20;
+    let limit = json!({"default": {"quotas": [{"requests": ROOM, "per": "total"}]}});
+    let keyring = json!([{"name": "main", "secret": "${MAIN}"}]);
+    for told in ["auto", "envoy", "nginx", "bare"] {
+        let gate = Gate::with(&json!({"keyring": keyring, "tiers": limit, "host": told}));
+        let keys: Vec<String> = (0..8).map(|_| gate.mint(&[])).collect();
+        // Each worker meets each key at once with the others: the first writes are those that get lost.
+        let requests: Vec<Value> =
+            (0..8 * 30).map(|n| json!({"id": n % 8, "key": keys[n % 8], "path": "/v1"})).collect();
+        for host in ["envoy", "nginx", "bare"] {
+            let done = run(&gate, &["--workers", "4", "--host", host]).stdin(lines(&requests)).ok();
+            let results = results(&done);
+            let allowed = |key: usize| {
+                let of_key = results.iter().filter(|result| result["id"] == key);
+                of_key.filter(|result| result["decision"] == "allow").count()
+            };
+            let agrees = host != "bare" && (told == "auto" || told == host);
+            let expected = if agrees { ROOM } else { 0 };
+            for key in 0..8 {
+                assert_eq!(allowed(key), expected, "host {host}, told {told}");
+            }
+            let not_ready = results.iter().all(|result| result["reason"] == "not_ready");
+            assert_eq!(not_ready, !agrees, "host {host}, told {told}");
+        }
+    }
+}
+
 #[test]
 fn without_shared_data_what_is_limited_is_refused() {
     let key_of = |gate: &Gate| gate.mint(&[]);

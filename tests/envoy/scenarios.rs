@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use vkey::config::Dialect;
 use vkey::decision::{DenyClass, DenyReason};
+use vkey::host::Rules;
 
 use self::machine::{Gateway, Site};
 use self::unfit::{Fit, Start, Unfit};
@@ -51,7 +51,7 @@ impl Job {
         let mut scenario = read(&self.text);
         let variant = scenario.variants.swap_remove(self.variant);
         scenario.variants = vec![variant];
-        scenario.hosts = vec![HostKind::Rules(Dialect::Envoy)];
+        scenario.hosts = vec![HostKind::Rules(Rules::Envoy)];
         scenario.start = Some(now_secs());
         let mut runs = self.steps.iter();
         scenario.steps.retain(|_| runs.next() == Some(&true));

@@ -36,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub(crate) meaning: Meaning<'a>,
     pub(crate) config: Option<&'a Json>,
     pub(crate) outcome: Outcome,
+    /// Whether the host is nginx, which keeps no filter state.
+    pub(crate) nginx: bool,
     /// Whether the clock stood where the scenario says.
     pub(crate) pinned: bool,
 }
@@ -230,7 +232,8 @@ fn audit_line<'a>(context: &Context<'_>, observed: &'a Observed) -> Result<&'a s
     let is_line = |(_, text): &&(Level, String)| text.starts_with(AUDIT_LINE_START);
     let logged: Vec<_> = observed.log.iter().filter(is_line).collect();
     let state = observed.filter_state.get(AUDIT_STATE);
-    match (context.audit("sink"), logged.as_slice(), state) {
+    let sink = context.audit("sink").filter(|_| !context.nginx);
+    match (sink, logged.as_slice(), state) {
         (Some("access_log"), [], Some(line)) => Ok(line),
         (Some("log") | None, [(level, line)], None) => {
             let expected = context.audit("level").unwrap_or("info");
@@ -311,6 +314,16 @@ fn is_meant(found: &Json, expected: &Json) -> bool {
 }
 
 impl Context<'_> {
+    /// Whether what is seen is counted: not where the configuration says that the host is another one.
+    pub(crate) fn counts(&self) -> bool {
+        match self.setting("host") {
+            Some("bare") => false,
+            Some("envoy") => !self.nginx,
+            Some("nginx") => self.nginx,
+            _ => true,
+        }
+    }
+
     /// Whether audit lines hide a member.
     pub(crate) fn masked(&self, name: &str) -> bool {
         let mask = member(self.config, &["audit", "mask"]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vkey::config::Dialect;
+use vkey::host::Rules;
 use vkey::json::{Integers, Invalid, Json, Members, Node};
 
 use super::step::{Step, Usual};
@@ -22,12 +22,14 @@ pub(crate) struct Scenario {
     pub(crate) records: Vec<(String, String)>,
     pub(crate) damaged: Vec<(String, String)>,
     pub(crate) steps: Vec<Step>,
+    /// The same on nginx, as far as they are possible there.
+    nginx_steps: Vec<Step>,
 }
 
 /// The rules of the shared data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostKind {
-    Rules(Dialect),
+    Rules(Rules),
     /// Another worker is always ahead.
     Contended,
 }
@@ -121,13 +123,17 @@ impl Scenario {
         members.require("about")?.string()?;
         let base = Variant::read(&members, None)?;
         let usual = Usual::read(&members)?;
-        let steps = members.require("steps")?.list(|node| Step::read(node, &usual))?.into_vec();
+        let steps_under = |rules| -> Result<Vec<Step>, Invalid> {
+            let steps = members.require("steps")?.list(|node| Step::read(node, &usual, rules))?;
+            Ok(steps.into_iter().flatten().collect())
+        };
+        let (steps, nginx_steps) = (steps_under(Rules::Envoy)?, steps_under(Rules::Nginx)?);
         if steps.is_empty() {
             return Err(root.unusable("steps: expected at least one"));
         }
         Ok(Self {
             start: members.read("start", Node::integer)?,
-            hosts: members.read("host", hosts)?.unwrap_or_else(both_dialects),
+            hosts: members.read("host", hosts)?.unwrap_or_else(both_rules),
             not_on: members.read("not_on", machines)?.unwrap_or_default(),
             variants: match members.read("variants", |node| variants(node, &base))? {
                 Some(variants) => variants,
@@ -137,20 +143,26 @@ impl Scenario {
             records: members.read("records", |n| named(n, owned))?.unwrap_or_default(),
             damaged: members.read("damaged", |n| named(n, owned))?.unwrap_or_default(),
             steps,
+            nginx_steps,
         })
+    }
+
+    /// The steps on a kind of host.
+    pub(crate) fn steps_on(&self, host: HostKind) -> &[Step] {
+        if host == HostKind::Rules(Rules::Nginx) { &self.nginx_steps } else { &self.steps }
     }
 }
 
 /// A scenario that names no host must come to the same on either kind.
-fn both_dialects() -> Vec<HostKind> {
-    [Dialect::Envoy, Dialect::Nginx].map(HostKind::Rules).into()
+fn both_rules() -> Vec<HostKind> {
+    [Rules::Envoy, Rules::Nginx].map(HostKind::Rules).into()
 }
 
 fn hosts(node: &Node<'_>) -> Result<Vec<HostKind>, Invalid> {
     let kind = node.choice(&[
-        ("envoy", HostKind::Rules(Dialect::Envoy)),
-        ("nginx", HostKind::Rules(Dialect::Nginx)),
-        ("bare", HostKind::Rules(Dialect::Bare)),
+        ("envoy", HostKind::Rules(Rules::Envoy)),
+        ("nginx", HostKind::Rules(Rules::Nginx)),
+        ("bare", HostKind::Rules(Rules::Bare)),
         ("contended", HostKind::Contended),
     ])?;
     Ok(vec![kind])

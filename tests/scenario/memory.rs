@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use vkey::config::{Dialect, Level};
-use vkey::host::{Action, HeaderList, HostError, MemoryHost, MemoryStore, Property};
+use vkey::config::Level;
+use vkey::host::{Action, HeaderList, HostError, MemoryHost, MemoryStore, Property, Rules};
 
 use super::format::{HostKind, Outcome};
 use super::step::Trailers;
@@ -35,6 +35,7 @@ pub(crate) trait Request {
     fn on_body(&mut self, bytes: u64);
     fn on_trailers(&mut self) -> Action;
     fn on_response_headers(&mut self) -> Action;
+    fn on_response_body(&mut self);
     fn on_log(&mut self);
 }
 
@@ -50,14 +51,14 @@ pub(crate) struct InMemory<C> {
 
 impl<C: Callbacks> InMemory<C> {
     pub(crate) fn new(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Self {
-        let dialect = match host {
-            HostKind::Rules(dialect) => dialect,
-            HostKind::Contended => Dialect::Envoy,
+        let rules = match host {
+            HostKind::Rules(rules) => rules,
+            HostKind::Contended => Rules::Envoy,
         };
         Self {
             config,
             env,
-            store: MemoryStore::new(dialect),
+            store: MemoryStore::new(rules),
             contended: host == HostKind::Contended,
             workers: BTreeMap::new(),
             trailers: Vec::new(),
@@ -91,6 +92,11 @@ impl<C: Callbacks> Machine for InMemory<C> {
         observed.replies = host.replies.get();
         observed.answer = host.response_headers.take();
         observed.filter_state = host.filter_state.take();
+        // The seal is a variable on nginx.
+        if let Some(seal) = observed.filter_state.remove("ngx\0vkey_decision") {
+            observed.filter_state.insert("vkey.decision".to_owned(), seal);
+        }
+        assert_eq!(host.crashed.get(), None, "a worker of nginx has ended");
         observed.log = host.log.take();
         self.trailers = host.trailers.take().unwrap_or_default();
         observed
@@ -112,15 +118,21 @@ fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
     for bytes in &sent.ending.body {
         request.on_body(*bytes);
     }
-    let ends = sent.trailers != Trailers::Absent;
+    // nginx shows no trailers, and sends none on.
+    let nginx = request.host().store().rules() == Rules::Nginx;
+    let ends = sent.trailers != Trailers::Absent && !nginx;
     let stopped = ends && request.on_trailers() == Action::Pause;
     let host = request.host();
-    let upstream = host.headers.borrow().clone().unwrap_or_default();
+    if nginx {
+        host.trailers.replace(None);
+    }
+    let upstream = host.sent_headers();
     if forwarded == Some(true) {
         host.rewrite(sent.upstream.authority.as_deref());
     }
     host.end(sent, forwarded == Some(true));
     let answered = request.on_response_headers();
+    request.on_response_body();
     let host = request.host();
     let reply = host.reply.borrow().clone();
     host.status.set(reply.as_ref().map(|reply| reply.status.into()).or(host.status.get()));

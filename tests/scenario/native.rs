@@ -72,6 +72,8 @@ impl Request for NativeRequest<'_> {
         self.gate.on_response_headers(&self.host, &mut self.exchange)
     }
 
+    fn on_response_body(&mut self) {}
+
     fn on_log(&mut self) {
         self.gate.on_log(&self.host, &mut self.exchange);
     }

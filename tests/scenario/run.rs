@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use vkey::config::Dialect;
 use vkey::failures::{SHARDS, shard_name};
-use vkey::host::{HeaderList, MemoryStore, SharedData as _};
+use vkey::host::{HeaderList, MemoryStore, Rules, SharedData as _};
 use vkey::json::Integers;
 use vkey::revocations::{list_name, version_name};
 
@@ -85,13 +84,14 @@ impl<'a> Conversation<'a> {
 
     fn hold(mut self) -> Vec<String> {
         self.leave_records();
-        let workers = self.scenario.steps.iter().map(|step| step.worker).max().unwrap_or(0);
+        let workers =
+            self.scenario.steps_on(self.host).iter().map(|step| step.worker).max().unwrap_or(0);
         for worker in 0..=workers {
             let configured = self.machine.configure(worker);
             let found = check_configured(&self.context(1), &self.variant.configure, &configured);
             self.note("configuration", found);
         }
-        for step in &self.scenario.steps {
+        for step in self.scenario.steps_on(self.host) {
             for n in 1..=step.repeat {
                 let found = self.take(step, n);
                 self.note(&step.name, found);
@@ -112,7 +112,7 @@ impl<'a> Conversation<'a> {
             self.tally.add_verdict(&audited, &sent.upstream);
         }
         // A bare host has neither records nor metrics.
-        let bare = self.host == HostKind::Rules(Dialect::Bare);
+        let bare = self.host == HostKind::Rules(Rules::Bare);
         if let Some(store) = self.machine.store().filter(|_| !bare) {
             problems.extend(self.check_store(store));
             problems.extend(check_metrics(step, store));
@@ -149,6 +149,7 @@ impl<'a> Conversation<'a> {
                 _ => None,
             },
             outcome: self.variant.configure.outcome,
+            nginx: self.host == HostKind::Rules(Rules::Nginx),
         }
     }
 
@@ -189,7 +190,7 @@ impl<'a> Conversation<'a> {
             store.shared_data(name).ok().flatten().map(|(found, _)| found) == Some(bytes(record))
         };
         let damaged = self.scenario.damaged.iter().filter(|(name, record)| is_left(name, record));
-        // Where the host is found out because of them, it leaves a record.
+        // What the rules of the host are found out by stays where they are Envoy's.
         let found_out = store.shared_data("vkey/h/envoy").is_ok_and(|record| record.is_some());
         // A list of revocations with a version is told to all workers.
         let told = [version_name(), list_name()];

@@ -1,5 +1,6 @@
 //! The steps of a scenario: what is sent, and what must come of it.
 
+use vkey::host::Rules;
 use vkey::json::{Integers, Invalid, Json, Members, Node};
 
 pub(crate) use super::expect::{Expect, ExpectFields, Expected};
@@ -121,17 +122,32 @@ impl Part {
 // === impl Step ===
 
 impl Step {
-    pub(super) fn read(node: &Node<'_>, usual: &Usual) -> Result<Self, Invalid> {
+    /// The step under the rules of a host; `None` where it is none there. What comes of it on nginx may be
+    /// something else.
+    pub(super) fn read(
+        node: &Node<'_>,
+        usual: &Usual,
+        rules: Rules,
+    ) -> Result<Option<Self>, Invalid> {
         let members = node.members(&[
             "name", "at", "at_ns", "worker", "repeat", "request", "faults", "ending",
-            "upstream_tls", "bench", "expect",
+            "upstream_tls", "bench", "expect", "nginx",
         ])?;
+        let expect = Expect::read(&members.require("expect")?)?;
+        let nginx = |node: &Node<'_>| match node.value() {
+            Json::Null => Ok(None),
+            _ => Expect::read(node).map(Some),
+        };
+        let on_nginx = members.read("nginx", nginx)?.filter(|_| rules == Rules::Nginx);
+        let Some(expect) = on_nginx.unwrap_or(Some(expect)) else {
+            return Ok(None);
+        };
         let said = |name| members.get(name).map_or_else(nothing, |node| node.value().clone());
         let request = replaced(&usual.request, said("request"));
         let ending = merged(&usual.ending, &said("ending"));
         let upstream = merged(&usual.upstream, &said("upstream_tls"));
         of_step(node, "upstream_tls", &upstream, Upstream::read)?;
-        Ok(Self {
+        Ok(Some(Self {
             name: owned(&members.require("name")?)?,
             at: members.read("at", signed)?.unwrap_or(0),
             at_ns: members.read("at_ns", Node::integer)?.unwrap_or(0),
@@ -142,8 +158,8 @@ impl Step {
             ending: of_step(node, "ending", &ending, Ending::read)?,
             upstream,
             bench: members.read("bench", |node| node.list(part))?.unwrap_or_default().into(),
-            expect: Expect::read(&members.require("expect")?)?,
-        })
+            expect,
+        }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vkey::audit::Record;
 use vkey::cell::{Cell, key_name, tenant_name};
-use vkey::config::{Dialect, Mode};
+use vkey::config::Mode;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::host::{MemoryStore, RecordStore};
 use vkey::json::Json;
@@ -140,7 +140,7 @@ impl Tally {
         store: &MemoryStore,
         others: usize,
     ) -> Vec<String> {
-        let counts = context.setting("host") != Some("bare");
+        let counts = context.counts();
         let keys = self.keys.iter().map(|(jti, cell)| (key_name(jti), cell));
         let tenants = self.tenants.iter().map(|(tenant, cell)| (tenant_name(tenant), cell));
         let cells: Vec<_> = keys.chain(tenants).filter(|_| counts).collect();
@@ -161,9 +161,9 @@ impl Tally {
         context: &Context<'_>,
         store: &MemoryStore,
     ) -> Vec<String> {
-        let counts = context.setting("host") != Some("bare");
+        let counts = context.counts();
         let wrong = |(cluster, expected): (&String, &Option<String>)| {
-            let store = RecordStore::new(store, Dialect::Auto);
+            let store = RecordStore::new(store, store.rules());
             let found = store.read::<Standing>(&standing_name(cluster)).ok();
             let found = found.and_then(|standing| standing.verdict()).map(Verdict::word);
             (found != expected.as_deref())
@@ -199,7 +199,7 @@ impl Tally {
 /// Only the counts: what was used of limits does not show in audit lines.
 fn check_cell(store: &MemoryStore, name: &Name, expected: &Cell) -> Option<String> {
     let counts = |cell: &Cell| (cell.seen(), cell.allowed(), cell.denied().collect::<Vec<_>>());
-    let found = RecordStore::new(store, Dialect::Auto).read::<Cell>(name);
+    let found = RecordStore::new(store, store.rules()).read::<Cell>(name);
     let expected = counts(expected);
     let Ok(found) = found.as_ref().map(counts) else {
         return Some(format!("{} cannot be read: {found:?}", name.as_str()));
@@ -234,7 +234,7 @@ fn shown_series(context: &Context<'_>, name: String) -> String {
 
 impl Context<'_> {
     /// A setting that is a text.
-    fn setting(&self, name: &str) -> Option<&str> {
+    pub(super) fn setting(&self, name: &str) -> Option<&str> {
         member(self.config, &[name]).and_then(Json::as_str)
     }
 }

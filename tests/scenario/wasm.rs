@@ -4,15 +4,20 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use vkey::host::{Action, MemoryHost};
-use vkey::vm::{ContextId, Limits, Module, Precompiled, Vm};
+use vkey::host::{Action, MemoryHost, Rules};
+use vkey::vm::{BuiltIn, ContextId, Limits, Module, Precompiled, Vm};
 
 use crate::scenario::Log;
 use crate::scenario::memory::{Callbacks, Request};
 
-/// The module that the command carries.
-// SAFETY: the file is written by `precompile` alone, or empty.
-const MODULE: Precompiled = unsafe { Precompiled::new(include_bytes!(env!("VKEY_MODULE"))) };
+/// The modules that the command carries.
+// SAFETY: the files are written by `precompile` alone, or empty.
+const MODULES: BuiltIn = unsafe {
+    BuiltIn {
+        module: Precompiled::new(include_bytes!(env!("VKEY_MODULE"))),
+        nginx: Precompiled::new(include_bytes!(env!("VKEY_NGINX_MODULE"))),
+    }
+};
 
 /// A worker.
 pub(crate) struct Wasm {
@@ -24,10 +29,12 @@ struct WasmRequest<'a> {
     id: ContextId,
 }
 
-fn module() -> &'static Module {
-    static LOADED: OnceLock<Module> = OnceLock::new();
-    let load = || Module::load(MODULE, Limits::default());
-    LOADED.get_or_init(|| load().unwrap_or_else(|unusable| panic!("{unusable}: run `make test`")))
+fn module(rules: Rules) -> &'static Module {
+    static LOADED: [OnceLock<Module>; 2] = [const { OnceLock::new() }; 2];
+    let [plain, nginx] = &LOADED;
+    let loaded = if rules == Rules::Nginx { nginx } else { plain };
+    let load = || Module::load(MODULES.of(rules), Limits::default());
+    loaded.get_or_init(|| load().unwrap_or_else(|unusable| panic!("{unusable}: run `make test`")))
 }
 
 impl Callbacks for Wasm {
@@ -37,7 +44,8 @@ impl Callbacks for Wasm {
         host: MemoryHost,
     ) -> (Self, bool, Log) {
         let env: Vec<_> = env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let mut vm = Vm::start(module(), host, &env).unwrap();
+        let module = module(host.store().rules());
+        let mut vm = Vm::start(module, host, &env).unwrap();
         let accepted = vm.configure(config).unwrap();
         let log = vm.root().unwrap().log.take();
         (Self { vm }, accepted, log)
@@ -74,6 +82,10 @@ impl Request for WasmRequest<'_> {
 
     fn on_response_headers(&mut self) -> Action {
         self.vm.on_response_headers(self.id).unwrap()
+    }
+
+    fn on_response_body(&mut self) {
+        self.vm.on_response_body(self.id, 0).unwrap();
     }
 
     fn on_log(&mut self) {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use vkey::config::{Config, Dialect, Level};
+use vkey::config::{Config, Level};
 use vkey::engine::Engine;
 use vkey::exchange::Exchange;
+use vkey::host::Rules;
 use vkey::host::{Action, Gate, MemoryHost, MemoryStore, Plugin, Property};
 use vkey::upstream_tls::Policy;
 
@@ -42,10 +43,10 @@ impl Measured {
         host: HostKind,
         meter: Rc<Meter>,
     ) -> Self {
-        let HostKind::Rules(dialect @ Dialect::Envoy) = host else {
+        let HostKind::Rules(rules @ Rules::Envoy) = host else {
             panic!("{file}: what is measured names \"envoy\" as its host");
         };
-        let store = MemoryStore::new(dialect);
+        let store = MemoryStore::new(rules);
         let file = file.to_owned();
         Self { file, config, env, store, meter, gates: BTreeMap::new(), next: None }
     }

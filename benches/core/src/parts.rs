@@ -103,7 +103,7 @@ impl Parts<'_> {
         let host = CountedHost::new(MemoryHost::new(self.store.fork()), self.meter);
         let source = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
         self.meter.count(|| {
-            let store = RecordStore::new(&host, engine.settings().dialect);
+            let store = RecordStore::new(&host, host.rules());
             let admission = Admission::new(&store, engine, key, source, self.sent.now_ns);
             drop(admission.admit(Decision::Allow));
         });

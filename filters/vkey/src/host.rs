@@ -23,14 +23,18 @@ const REQUEST_HEADERS: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE_HEADERS: u32 = 2;
 
-const AUTHORITY: &str = ":authority";
-const STATUS: &str = ":status";
+const STATUS: &[u8] = b":status";
 
 /// `proxy_stream_type_t`: the request.
 const HTTP_REQUEST: u32 = 0;
 
 /// `proxy_buffer_type_t`: the plugin's configuration.
 const PLUGIN_CONFIGURATION: u32 = 7;
+
+/// Room behind what the host hands over. nginx measures a map of more than 100 headers by other headers than
+/// those that it writes, so it may write more than it asked room for: the difference is no longer than the
+/// method, which is part of a request line of 8 KiB (nginx: `large_client_header_buffers`).
+const ROOM_BEHIND: usize = if cfg!(feature = "nginx") { 64 << 10 } else { 0 };
 
 /// No gRPC status belongs to a reply: the host chooses.
 const NO_GRPC_STATUS: i32 = -1;
@@ -174,6 +178,8 @@ impl SharedData for ProxyHost {
 }
 
 impl Host for ProxyHost {
+    const SERVES_NGINX: bool = cfg!(feature = "nginx");
+
     fn now_ns(&self) -> Option<u64> {
         let mut now_ns = 0;
         // SAFETY: the host writes one number to the place.
@@ -214,8 +220,8 @@ impl Host for ProxyHost {
         })
     }
 
-    fn authority(&self) -> Option<Vec<u8>> {
-        header(REQUEST_HEADERS, AUTHORITY).ok()
+    fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        header(REQUEST_HEADERS, name).ok()
     }
 
     fn response_status(&self) -> Option<u64> {
@@ -332,7 +338,7 @@ fn replace(map: u32, name: &str, value: &str) -> Result<(), HostError> {
     })
 }
 
-fn header(map: u32, name: &str) -> Result<Vec<u8>, HostError> {
+fn header(map: u32, name: &[u8]) -> Result<Vec<u8>, HostError> {
     // SAFETY: the name is valid for its length; the host writes to the two places.
     receive(|data, len| unsafe {
         abi::proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, len)
@@ -374,7 +380,7 @@ fn receive(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>
     }
     // SAFETY: the host got these bytes from `proxy_on_memory_allocate`, filled all of them, and gives
     // them up.
-    Ok(unsafe { Vec::from_raw_parts(data, len, len) })
+    Ok(unsafe { Vec::from_raw_parts(data, len, len.saturating_add(ROOM_BEHIND)) })
 }
 
 // === callbacks ===
@@ -391,7 +397,7 @@ extern "C" fn proxy_abi_version_0_2_1() {}
 /// Memory for what the host hands over; [`receive`] takes it back. Null when there is none.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
-    match Layout::array::<u8>(size) {
+    match Layout::array::<u8>(size.saturating_add(if size > 0 { ROOM_BEHIND } else { 0 })) {
         // SAFETY: the layout has a size.
         Ok(layout) if size > 0 => unsafe { alloc(layout) },
         Ok(_) => NonNull::dangling().as_ptr(),
@@ -452,6 +458,20 @@ extern "C" fn proxy_on_response_headers(id: u32, _headers: usize, _end_of_stream
         Some(upstream) => upstream.on_response_headers(),
         None => crate::http::find(id).on_response_headers(),
     })
+}
+
+/// nginx calls this for every part of an answer, whether it is there or not.
+#[cfg(feature = "nginx")]
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_body(_id: u32, _len: usize, _end_of_stream: bool) -> u32 {
+    action(Action::Continue)
+}
+
+/// So it does this at the end.
+#[cfg(feature = "nginx")]
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_done(_id: u32) -> bool {
+    true
 }
 
 #[unsafe(no_mangle)]

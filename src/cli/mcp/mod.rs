@@ -32,7 +32,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
-use crate::vm::Precompiled;
+use crate::vm::BuiltIn;
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel};
 use super::error::{Error, Exit};
@@ -89,7 +89,7 @@ pub(super) struct Args {
 }
 
 /// Runs `vkey mcp`.
-pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
+pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exit, Error> {
     if let Some(folder) = args.setup.folder() {
         return args.setup.run(folder, &args.command, out);
     }
@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<
         return Err(Error::StdinTaken);
     }
     let key = args.key.read(out)?;
-    let host = args.host.load(module, secret.as_ref())?;
+    let host = args.host.load(modules, secret.as_ref())?;
     let key_variable = match place {
         Place::Variable(_, name) => Some(name),
         _ => None,

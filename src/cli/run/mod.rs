@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
 use crate::config::Level;
-use crate::vm::{Precompiled, Worker};
+use crate::vm::{BuiltIn, Worker};
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel, show_log};
 use super::error::{Error, Exit, InputProblem, Origin};
@@ -48,9 +48,9 @@ type Numbered = (u64, Line);
 type Judged = Result<Verdict, Error>;
 
 /// Runs `vkey run`.
-pub(super) fn run(args: &Args, module: Precompiled, out: &mut Output) -> Result<Exit, Error> {
+pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exit, Error> {
     let starting = Stopwatch::start();
-    let host = Arc::new(args.host.load(module, None)?);
+    let host = Arc::new(args.host.load(modules, None)?);
     let mut workers = (0..args.workers).map(|_| host.worker()).collect::<Result<Vec<_>, _>>()?;
     let log = workers.first_mut().map(Worker::take_log).unwrap_or_default();
     let least = args.log_level.into();

@@ -68,9 +68,8 @@ impl Verdict {
         let reason = decision.and_then(Decision::reason);
         object.text("reason", reason.map(DenyReason::code));
         object.number("status", host.status.get());
-        let headers = host.headers.borrow();
-        let after = headers.as_deref().filter(|_| forwarded);
-        write_edits(&mut object, request.headers(), after.unwrap_or(request.headers()));
+        let sent = forwarded.then(|| host.sent_headers());
+        write_edits(&mut object, request.headers(), sent.as_ref().unwrap_or(request.headers()));
         let answer = host.response_headers.borrow();
         let answer = answer.iter().filter(|_| goes_on).map(|(name, value)| (&**name, &**value));
         push_pairs(object.member("answer"), answer);

@@ -1,8 +1,9 @@
 //! What a request comes to in both cells, one request at a time.
 
 use super::*;
-use crate::config::{Config, Dialect};
+use crate::config::Config;
 use crate::host::MemoryStore;
+use crate::host::Rules;
 use crate::keyring::{Ring, RingState, Secret};
 use crate::time::NANOS_PER_SEC;
 use crate::token::{Unverified, mint};
@@ -30,7 +31,7 @@ fn key(jti: &str) -> Key {
 /// Admits requests until one is refused; how many got in, and why no more did.
 fn fill(shared: &MemoryStore, engine: &Engine, key: &Key) -> (u32, DenyReason) {
     for number in 0..1_000 {
-        let store = RecordStore::new(shared, Dialect::Auto);
+        let store = RecordStore::new(shared, shared.rules());
         let admission = Admission::new(&store, engine, key, None, NOW_NS);
         if let Decision::Deny(reason) = admission.admit(Decision::Allow).decision {
             return (number, reason);
@@ -40,7 +41,7 @@ fn fill(shared: &MemoryStore, engine: &Engine, key: &Key) -> (u32, DenyReason) {
 }
 
 fn remaining(shared: &MemoryStore, engine: &Engine, key: &Key) -> Vec<u64> {
-    let store = RecordStore::new(shared, Dialect::Auto);
+    let store = RecordStore::new(shared, shared.rules());
     let cell: Cell = store.read(&key_name(&key.claims().jti)).unwrap();
     let allowances = cell.ledger().allowances(&engine.key_charges(key), NOW_NS);
     allowances.iter().map(|allowance| allowance.remaining).collect()
@@ -48,7 +49,7 @@ fn remaining(shared: &MemoryStore, engine: &Engine, key: &Key) -> Vec<u64> {
 
 #[test]
 fn what_the_tenant_refuses_is_charged_to_no_key() {
-    let shared = MemoryStore::new(Dialect::Envoy);
+    let shared = MemoryStore::new(Rules::Envoy);
     let engine = engine(
         r#""tiers": {"default": {"rate": {"requests": 9, "per": "1h"},
                                  "quotas": [{"requests": 9, "per": "total"}]}},
@@ -62,13 +63,13 @@ fn what_the_tenant_refuses_is_charged_to_no_key() {
 
 #[test]
 fn what_is_taken_back_is_charged_to_nobody() {
-    let shared = MemoryStore::new(Dialect::Nginx);
+    let shared = MemoryStore::new(Rules::Nginx);
     let engine = engine(
         r#""tiers": {"default": {"quotas": [{"requests": 1, "per": "total"}]}},
            "tenants": {"acme": {"rate": {"requests": 1, "per": "1h"}}}"#,
     );
     let key = key("a");
-    let store = RecordStore::new(&shared, Dialect::Auto);
+    let store = RecordStore::new(&shared, shared.rules());
     let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
     for _ in 0..3 {
         let admitted = admission.admit(Decision::Allow);
@@ -81,14 +82,14 @@ fn what_is_taken_back_is_charged_to_nobody() {
 /// The key has its charge back already when the tenant only writes down that it has no room.
 #[test]
 fn nothing_is_given_back_twice() {
-    let shared = MemoryStore::new(Dialect::Envoy);
+    let shared = MemoryStore::new(Rules::Envoy);
     let engine = engine(
         r#""mode": "shadow",
            "tiers": {"default": {"quotas": [{"requests": 9, "per": "total"}]}},
            "tenants": {"acme": {"quotas": [{"requests": 1, "per": "total"}]}}"#,
     );
     let key = key("a");
-    let store = RecordStore::new(&shared, Dialect::Auto);
+    let store = RecordStore::new(&shared, shared.rules());
     let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
     assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
     let shadowed = admission.admit(Decision::Allow);
@@ -104,7 +105,7 @@ fn nothing_is_given_back_twice() {
 fn a_new_configuration_refills_nothing() {
     let tier = |limits: &str| engine(&format!(r#""tiers": {{"default": {{{limits}}}}}"#));
     let quota = r#""quotas": [{"requests": 5, "per": "total"}]"#;
-    let shared = MemoryStore::new(Dialect::Envoy);
+    let shared = MemoryStore::new(Rules::Envoy);
     let key = key("a");
     assert_eq!(fill(&shared, &tier(quota), &key).0, 5);
     assert_eq!(fill(&shared, &tier(quota), &key).0, 0);
@@ -115,7 +116,7 @@ fn a_new_configuration_refills_nothing() {
     assert_eq!(fill(&shared, &tier(more), &key), (2, DenyReason::Quota));
     // Not even one under which there are no limits: it counts, and forgets nothing.
     let none = tier("");
-    let store = RecordStore::new(&shared, Dialect::Auto);
+    let store = RecordStore::new(&shared, shared.rules());
     let admission = Admission::new(&store, &none, &key, None, NOW_NS);
     assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
     assert_eq!(fill(&shared, &tier(quota), &key).0, 0);
@@ -123,10 +124,10 @@ fn a_new_configuration_refills_nothing() {
 
 #[test]
 fn a_host_without_counts_lets_nothing_limited_in() {
-    let shared = MemoryStore::new(Dialect::Bare);
+    let shared = MemoryStore::new(Rules::Bare);
     let key = key("a");
     let decide = |engine: &Engine, decision| {
-        let store = RecordStore::new(&shared, Dialect::Bare);
+        let store = RecordStore::new(&shared, Rules::Bare);
         Admission::new(&store, engine, &key, None, NOW_NS).admit(decision).decision
     };
     let limit = r#"{"rate": {"requests": 1, "per": "1h"}}"#;

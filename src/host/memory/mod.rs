@@ -1,17 +1,18 @@
 //! The one host that lives in memory: shared data with the rules of real hosts, and one request at a
 //! time in front of it.
 
+mod nginx;
 mod store;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Level;
 use crate::decision::Reply;
 use crate::headers::Headers;
 
-use super::{Host, HostError, MetricKind, Property, SharedData, WriteError};
+use super::{Host, HostError, MetricKind, Property, Rules, SharedData, WriteError, probe_name};
 
 pub use store::MemoryStore;
 
@@ -25,6 +26,10 @@ pub struct MemoryHost {
     pub now_ns: Cell<Option<u64>>,
     /// The request's headers; `None` for a host that does not show them.
     pub headers: RefCell<Option<HeaderList>>,
+    /// The places of the headers that were removed, where that only hides them.
+    hidden: RefCell<BTreeSet<usize>>,
+    /// Why the worker is no more: what was asked of it ends it.
+    pub crashed: Cell<Option<&'static str>>,
     /// The request's trailers; `None` where there are none.
     pub trailers: RefCell<Option<HeaderList>>,
     /// The status of the answer, where there is one.
@@ -51,9 +56,11 @@ pub struct MemoryHost {
     pub tick_millis: Cell<u32>,
     /// Contexts that there are no more.
     pub gone: RefCell<Vec<u32>>,
+    /// Whether the configuration of nginx defines the variable for the seal.
+    pub seal_variable: Cell<bool>,
     /// Host calls that change the request fail with this status, where one is set.
     pub failing_edits: Cell<Option<HostError>>,
-    /// Another worker always writes shared data first.
+    /// Another worker always writes the records of requests first.
     pub contended: Cell<bool>,
 }
 
@@ -66,6 +73,8 @@ impl MemoryHost {
             store,
             now_ns: Cell::new(Some(0)),
             headers: RefCell::new(Some(Vec::new())),
+            hidden: RefCell::default(),
+            crashed: Cell::new(None),
             trailers: RefCell::default(),
             status: Cell::new(None),
             properties: RefCell::default(),
@@ -79,6 +88,7 @@ impl MemoryHost {
             resumed: Cell::new(false),
             tick_millis: Cell::new(0),
             gone: RefCell::default(),
+            seal_variable: Cell::new(true),
             failing_edits: Cell::new(None),
             contended: Cell::new(false),
         }
@@ -96,14 +106,64 @@ impl MemoryHost {
 
     /// A property by its path, the parts joined by NUL; `None` when it is absent or empty.
     pub fn property_at(&self, path: &str) -> Option<Vec<u8>> {
+        if self.is_nginx() { self.nginx_property(path) } else { self.shown_property(path) }
+    }
+
+    /// The map of the request's headers, serialised; `None` for a host that shows none.
+    pub fn header_pairs(&self) -> Option<Vec<u8>> {
+        let headers = self.headers.borrow();
+        let headers = headers.as_ref()?;
+        let hidden = self.hidden.borrow();
+        Some(match self.is_nginx() {
+            true => nginx::pairs(headers, |place| hidden.contains(&place)),
+            false => Headers::to_pairs(headers),
+        })
+    }
+
+    /// The map of the request's trailers, serialised; `None` where there are none.
+    pub fn trailer_pairs(&self) -> Option<Vec<u8>> {
+        if self.is_nginx() {
+            self.crashed.set(Some("nginx has no trailers"));
+            return None;
+        }
+        Some(Headers::to_pairs(self.trailers.borrow().as_deref()?))
+    }
+
+    /// The headers that reach the upstream. nginx leaves out what is empty where its configuration names
+    /// the headers to pass on.
+    pub fn sent_headers(&self) -> HeaderList {
+        let mut headers = self.headers.borrow().clone().unwrap_or_default();
+        headers.retain(|(_, value)| !self.is_nginx() || !value.is_empty());
+        headers
+    }
+
+    fn shown_property(&self, path: &str) -> Option<Vec<u8>> {
         self.properties.borrow().get(path).filter(|value| !value.is_empty()).cloned()
     }
 
-    /// The first header of that name in the request.
-    pub fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {
-        let headers = self.headers.borrow();
-        let named = |(found, _): &&(Vec<u8>, Vec<u8>)| found.eq_ignore_ascii_case(name);
-        headers.as_ref()?.iter().find(named).map(|(_, value)| value.clone())
+    fn nginx_property(&self, path: &str) -> Option<Vec<u8>> {
+        match path {
+            "upstream\0address" => {
+                self.crashed
+                    .set(Some("nginx asks for the address of an upstream that is not there"));
+                None
+            }
+            "ngx\0upstream_addr" => self.shown_property("upstream\0address"),
+            "source\0address" => self.shown_property(path).map(|at| nginx::address(&at)),
+            "request\0total_size" | "response\0total_size" => {
+                let number = self.shown_property(path)?.try_into().map(u64::from_le_bytes).ok()?;
+                Some(number.to_string().into_bytes())
+            }
+            path => nginx::property(self.headers.borrow().as_ref()?, path),
+        }
+    }
+
+    /// The place of the first header of that name that shows.
+    fn place_of(&self, headers: &HeaderList, name: &[u8]) -> Option<usize> {
+        let hidden = self.hidden.borrow();
+        let mut named =
+            headers.iter().enumerate().filter(|(_, (n, _))| n.eq_ignore_ascii_case(name));
+        named.find(|(place, _)| !hidden.contains(place)).map(|(place, _)| place)
     }
 
     /// A header of the answer, or its status as `:status`.
@@ -133,7 +193,7 @@ impl SharedData for MemoryHost {
     }
 
     fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
-        if self.contended.get() {
+        if self.contended.get() && name != probe_name().as_str() {
             return Err(WriteError::CasMismatch);
         }
         self.store.set_shared_data(name, record, cas)
@@ -141,29 +201,56 @@ impl SharedData for MemoryHost {
 }
 
 impl Host for MemoryHost {
+    fn rules(&self) -> Rules {
+        self.store.rules()
+    }
+
     fn now_ns(&self) -> Option<u64> {
-        self.now_ns.get()
+        let step_ns = if self.is_nginx() { 1_000_000 } else { 1 };
+        self.now_ns.get().map(|now_ns| now_ns - now_ns % step_ns)
     }
 
     fn request_headers(&self) -> Option<Headers> {
-        read(&self.headers)
+        Headers::from_pairs(self.header_pairs()?).ok()
+    }
+
+    fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let headers = self.headers.borrow();
+        let headers = headers.as_ref()?;
+        if self.is_nginx() && name.starts_with(b":") {
+            return nginx::pseudo_header(headers, name);
+        }
+        if self.is_nginx() && name.eq_ignore_ascii_case(b"host") {
+            return nginx::property(headers, "ngx\0http_host");
+        }
+        headers.get(self.place_of(headers, name)?).map(|(_, value)| value.clone())
     }
 
     fn request_trailers(&self) -> Option<Headers> {
-        read(&self.trailers)
-    }
-
-    fn authority(&self) -> Option<Vec<u8>> {
-        self.request_header(b":authority")
+        Headers::from_pairs(self.trailer_pairs()?).ok()
     }
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
-        self.edit(&self.headers, |headers| remove(headers, name))
+        self.edit(&self.headers, |headers| {
+            if !self.is_nginx() {
+                return remove(headers, name);
+            }
+            while let Some(place) = self.place_of(headers, name) {
+                self.hidden.borrow_mut().insert(place);
+            }
+        })
     }
 
     fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         self.edit(&self.headers, |headers| {
-            remove(headers, name.as_bytes());
+            let place = self.place_of(headers, name.as_bytes()).filter(|_| self.is_nginx());
+            if let Some((_, found)) = place.and_then(|place| headers.get_mut(place)) {
+                *found = value.into();
+                return;
+            }
+            if !self.is_nginx() {
+                remove(headers, name.as_bytes());
+            }
             headers.push((name.into(), value.into()));
         })
     }
@@ -185,12 +272,18 @@ impl Host for MemoryHost {
     }
 
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
+        if self.is_nginx() && (key != nginx::SEAL_VARIABLE || !self.seal_variable.get()) {
+            return Err(HostError::NOT_FOUND);
+        }
         self.filter_state.borrow_mut().insert(key.to_owned(), value.to_owned());
         Ok(())
     }
 
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
         self.replies.set(self.replies.get().saturating_add(1));
+        if self.is_nginx() && self.replies.get() > 1 {
+            self.crashed.set(Some("nginx has an answer already"));
+        }
         self.reply.replace(Some(reply.clone()));
         Ok(())
     }
@@ -230,12 +323,9 @@ impl Host for MemoryHost {
     }
 
     fn log(&self, level: Level, text: &str) {
+        let text = if self.is_nginx() { nginx::log_line(text) } else { text };
         self.log.borrow_mut().push((level, text.to_owned()));
     }
-}
-
-fn read(map: &RefCell<Option<HeaderList>>) -> Option<Headers> {
-    Headers::from_pairs(Headers::to_pairs(map.borrow().as_deref()?)).ok()
 }
 
 fn remove(headers: &mut HeaderList, name: &[u8]) {

@@ -3,21 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Dialect;
-use crate::host::{HostError, MetricKind, SharedData, WriteError};
+use crate::host::{HostError, MetricKind, Rules, SharedData, WriteError};
 use crate::record::crc32;
 
 /// Shared data and metrics in memory, for all workers that hold a clone.
 ///
-/// - [`Dialect::Envoy`] (and [`Dialect::Auto`], which is no rule of a host): `cas` 0 always writes;
-///   another value must be that of a present record, and an absent record is stored whatever it is;
-///   values come from one counter over all records.
-/// - [`Dialect::Nginx`]: `cas` must be the record's own, which is 0 when it is absent; values count from
+/// - [`Rules::Envoy`]: `cas` 0 always writes; another value must be that of a present record, and an
+///   absent record is stored whatever it is; values come from one counter over all records.
+/// - [`Rules::Nginx`]: `cas` must be the record's own, which is 0 when it is absent; values count from
 ///   1 for each record; records are found by the CRC-32 of their name alone.
-/// - [`Dialect::Bare`]: every call fails.
+/// - [`Rules::Bare`]: every call fails.
 #[derive(Clone)]
 pub struct MemoryStore {
-    dialect: Dialect,
+    rules: Rules,
     records: Arc<Mutex<Records>>,
 }
 
@@ -31,15 +29,20 @@ struct Records {
 // === impl MemoryStore ===
 
 impl MemoryStore {
-    /// Empty shared data under the rules of `dialect`.
-    pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, records: Arc::default() }
+    /// Empty shared data under the rules of `rules`.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, records: Arc::default() }
+    }
+
+    /// The rules that it follows.
+    pub fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// A copy that shares nothing with this one.
     pub fn fork(&self) -> Self {
         let records = self.with(|records| records.clone());
-        Self { dialect: self.dialect, records: Arc::new(Mutex::new(records)) }
+        Self { rules: self.rules, records: Arc::new(Mutex::new(records)) }
     }
 
     /// How many records there are.
@@ -76,7 +79,7 @@ impl MemoryStore {
     /// Metrics of one name share a value, though each definition has a number of its own on a real
     /// host.
     pub(super) fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
-        if self.dialect == Dialect::Bare {
+        if self.rules == Rules::Bare {
             return Err(HostError::UNIMPLEMENTED);
         }
         self.with(|records| {
@@ -111,8 +114,8 @@ impl MemoryStore {
     }
 
     fn index(&self, name: &str) -> Vec<u8> {
-        match self.dialect {
-            Dialect::Nginx => crc32(name.as_bytes()).to_le_bytes().to_vec(),
+        match self.rules {
+            Rules::Nginx => crc32(name.as_bytes()).to_le_bytes().to_vec(),
             _ => name.as_bytes().to_vec(),
         }
     }
@@ -120,20 +123,20 @@ impl MemoryStore {
 
 impl SharedData for MemoryStore {
     fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
-        if self.dialect == Dialect::Bare {
+        if self.rules == Rules::Bare {
             return Err(HostError::UNIMPLEMENTED);
         }
         Ok(self.with(|records| records.by_name.get(&self.index(name)).cloned()))
     }
 
     fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
-        if self.dialect == Dialect::Bare {
+        if self.rules == Rules::Bare {
             return Err(WriteError::Host(HostError::UNIMPLEMENTED));
         }
         let index = self.index(name);
         self.with(|records| {
             let present = records.by_name.get(&index).map(|(_, cas)| *cas);
-            let nginx = self.dialect == Dialect::Nginx;
+            let nginx = self.rules == Rules::Nginx;
             let fits = match present {
                 Some(present) => cas == present || (cas == 0 && !nginx),
                 None => cas == 0 || !nginx,
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn envoy_creates_by_any_value_and_overwrites_by_0() {
-        let store = MemoryStore::new(Dialect::Envoy);
+        let store = MemoryStore::new(Rules::Envoy);
         assert_eq!(store.shared_data("a"), Ok(None));
         assert_eq!(store.set_shared_data("a", b"1", 0), Ok(()));
         assert_eq!(store.set_shared_data("b", b"2", u32::MAX), Ok(()));
@@ -176,7 +179,7 @@ mod tests {
 
     #[test]
     fn envoy_compares_every_other_value() {
-        let store = MemoryStore::new(Dialect::Envoy);
+        let store = MemoryStore::new(Rules::Envoy);
         store.set_shared_data("a", b"1", 0).unwrap();
         store.set_shared_data("b", b"1", 0).unwrap();
         for wrong in [2, 3, u32::MAX] {
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn envoy_issues_values_from_one_counter_that_skips_0() {
-        let store = MemoryStore::new(Dialect::Envoy);
+        let store = MemoryStore::new(Rules::Envoy);
         store.with(|records| records.last_cas = u32::MAX - 1);
         store.set_shared_data("a", b"1", 0).unwrap();
         store.set_shared_data("b", b"1", 0).unwrap();
@@ -198,7 +201,7 @@ mod tests {
 
     #[test]
     fn nginx_creates_by_0_alone_and_never_overwrites_by_it() {
-        let store = MemoryStore::new(Dialect::Nginx);
+        let store = MemoryStore::new(Rules::Nginx);
         for wrong in [1, u32::MAX] {
             assert_eq!(store.set_shared_data("a", b"1", wrong), MISMATCH, "{wrong}");
         }
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn nginx_counts_the_writes_of_each_record() {
-        let store = MemoryStore::new(Dialect::Nginx);
+        let store = MemoryStore::new(Rules::Nginx);
         store.set_shared_data("a", b"1", 0).unwrap();
         store.set_shared_data("b", b"1", 0).unwrap();
         assert_eq!(store.set_shared_data("a", b"2", 1), Ok(()));
@@ -222,8 +225,8 @@ mod tests {
     #[test]
     fn nginx_takes_names_of_one_checksum_for_one() {
         let (one, other) = ("vkey/k/k_dDeEhO", "vkey/k/k_2nav2x");
-        for (dialect, records) in [(Dialect::Nginx, 1), (Dialect::Envoy, 2)] {
-            let store = MemoryStore::new(dialect);
+        for (rules, records) in [(Rules::Nginx, 1), (Rules::Envoy, 2)] {
+            let store = MemoryStore::new(rules);
             store.set_shared_data(one, b"1", 0).unwrap();
             let found = cas(&store, other);
             store.set_shared_data(other, b"2", found.unwrap_or(0)).unwrap();
@@ -233,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_bare_host_has_no_shared_data() {
-        let store = MemoryStore::new(Dialect::Bare);
+        let store = MemoryStore::new(Rules::Bare);
         assert_eq!(store.shared_data("a"), Err(HostError::UNIMPLEMENTED));
         let refused = Err(WriteError::Host(HostError::UNIMPLEMENTED));
         assert_eq!(store.set_shared_data("a", b"1", 0), refused);

@@ -10,26 +10,26 @@ use crate::config::Mode;
 use crate::decision::Decision;
 use crate::host::{HostError, MemoryStore};
 
-/// Both kinds of host, each named and found out.
-const PAIRS: [(Dialect, Dialect); 4] = [
-    (Dialect::Envoy, Dialect::Envoy),
-    (Dialect::Envoy, Dialect::Auto),
-    (Dialect::Nginx, Dialect::Nginx),
-    (Dialect::Nginx, Dialect::Auto),
-];
+/// Both kinds of host.
+const BOTH: [Rules; 2] = [Rules::Envoy, Rules::Nginx];
 
-fn count(store: &impl SharedData, dialect: Dialect, id: &str) -> Result<(), NotCounted> {
+fn count(store: &impl SharedData, rules: Rules, id: &str) -> Result<(), NotCounted> {
     let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
-    RecordStore::new(store, dialect).update(&key_name(id), allow).map(drop)
+    RecordStore::new(store, rules).update(&key_name(id), allow).map(drop)
 }
 
-fn read(store: &MemoryStore, dialect: Dialect, id: &str) -> Result<Cell, NotCounted> {
-    RecordStore::new(store, dialect).read(&key_name(id))
+/// As a worker does that has just started.
+fn find_and_count(store: &impl SharedData, id: &str) -> Result<(), NotCounted> {
+    count(store, Rules::find(store)?, id)
+}
+
+fn read(store: &MemoryStore, rules: Rules, id: &str) -> Result<Cell, NotCounted> {
+    RecordStore::new(store, rules).read(&key_name(id))
 }
 
 #[track_caller]
 fn allowed(store: &MemoryStore, id: &str) -> u64 {
-    read(store, Dialect::Auto, id).unwrap().allowed()
+    read(store, store.rules(), id).unwrap().allowed()
 }
 
 // === two workers, one call at a time ===
@@ -93,7 +93,7 @@ impl SharedData for Stepped<'_> {
 
 /// The orders in which two workers' first updates, of no more than `calls` together, do not add up
 /// to two.
-fn losses(host: Dialect, calls: u32, update: impl Fn(&Stepped<'_>) + Sync) -> Vec<u32> {
+fn losses(host: Rules, calls: u32, update: impl Fn(&Stepped<'_>) + Sync) -> Vec<u32> {
     let lost = |order: &u32| {
         let (store, finished) = (MemoryStore::new(host), [false; 2]);
         let turns = (Mutex::new(Turns { order: *order, taken: 0, finished }), Condvar::new());
@@ -112,9 +112,13 @@ fn losses(host: Dialect, calls: u32, update: impl Fn(&Stepped<'_>) + Sync) -> Ve
 
 #[test]
 fn two_first_writers_lose_nothing_in_any_order() {
-    for ((host, dialect), calls) in PAIRS.into_iter().zip([6, 7, 6, 10]) {
-        let lost = losses(host, calls, |store| count(store, dialect, "k").unwrap());
-        assert_eq!(lost, [0; 0], "{host:?} {dialect:?}");
+    for rules in BOTH {
+        let lost = losses(rules, 6, |store| count(store, rules, "k").unwrap());
+        assert_eq!(lost, [0; 0], "{rules:?}");
+    }
+    for (rules, calls) in BOTH.into_iter().zip([11, 12]) {
+        let lost = losses(rules, calls, |store| find_and_count(store, "k").unwrap());
+        assert_eq!(lost, [0; 0], "{rules:?}, found");
     }
 }
 
@@ -129,7 +133,7 @@ fn not_found_so_write_would_lose_one() {
         cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
         store.set_shared_data("vkey/k/k", &encode(&name, &cell), cas).unwrap();
     };
-    assert_ne!(losses(Dialect::Envoy, 4, naive), [0; 0]);
+    assert_ne!(losses(Rules::Envoy, 4, naive), [0; 0]);
 }
 
 // === many workers ===
@@ -137,20 +141,20 @@ fn not_found_so_write_would_lose_one() {
 #[test]
 fn many_workers_count_exactly() {
     const UPDATES: u64 = 500;
-    for (host, dialect) in PAIRS {
-        let store = MemoryStore::new(host);
+    for rules in BOTH {
+        let store = MemoryStore::new(rules);
         store.set_shared_data("vkey/k/b", &encode(&key_name("b"), &OtherCell), 0).unwrap();
         let work = || {
             let own = store.clone();
             let ids = ["a", "b"].into_iter().cycle().take(1000);
-            ids.filter(|id| count(&own, dialect, id).is_err()).count()
+            ids.filter(|id| count(&own, rules, id).is_err()).count()
         };
         let failed: usize = thread::scope(|scope| {
             let workers = [(); 6].map(|()| scope.spawn(work));
             workers.map(|worker| worker.join().unwrap()).iter().sum()
         });
         let counted = allowed(&store, "a") + allowed(&store, "b");
-        assert_eq!(counted + failed as u64, 6 * 2 * UPDATES, "{host:?} {dialect:?}");
+        assert_eq!(counted + failed as u64, 6 * 2 * UPDATES, "{rules:?}");
         assert_eq!(store.len(), 2);
     }
 }
@@ -176,13 +180,13 @@ impl SharedData for Contended {
 
 #[test]
 fn contention_gives_up_and_changes_nothing() {
-    for (host, dialect) in PAIRS {
-        let store = MemoryStore::new(host);
-        count(&store, dialect, "present").unwrap();
+    for rules in BOTH {
+        let store = MemoryStore::new(rules);
+        count(&store, rules, "present").unwrap();
         let contended = Contended { store: store.clone(), writes: Counter::new(0) };
         for id in ["present", "absent"] {
-            let refused = count(&contended, dialect, id);
-            assert_eq!(refused, Err(NotCounted::Contention), "{host:?} {dialect:?} {id}");
+            let refused = count(&contended, rules, id);
+            assert_eq!(refused, Err(NotCounted::Contention), "{rules:?} {id}");
             assert!((MAX_TRIES..=2 * MAX_TRIES).contains(&contended.writes.take()));
         }
         assert_eq!((store.len(), allowed(&store, "present")), (1, 1));
@@ -225,14 +229,14 @@ fn unreadable() -> [(Vec<u8>, ResetReason); 6] {
 #[test]
 fn a_cell_that_cannot_be_read_begins_anew_and_is_reported_once() {
     for (bytes, reason) in unreadable() {
-        for (host, dialect) in PAIRS {
-            let store = MemoryStore::new(host);
+        for rules in BOTH {
+            let store = MemoryStore::new(rules);
             store.set_shared_data("vkey/k/k", &bytes, 0).unwrap();
-            let records = RecordStore::new(&store, dialect);
+            let records = RecordStore::new(&store, rules);
             let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
             records.update(&key_name("k"), allow).unwrap();
             let name = "vkey/k/k".to_owned();
-            assert_eq!(records.take_resets(), [Reset { name, reason }], "{host:?} {bytes:?}");
+            assert_eq!(records.take_resets(), [Reset { name, reason }], "{rules:?} {bytes:?}");
             records.update(&key_name("k"), allow).unwrap();
             assert_eq!(records.read::<Cell>(&key_name("k")).unwrap().allowed(), 2);
             assert_eq!(records.take_resets(), []);
@@ -244,13 +248,13 @@ fn a_cell_that_cannot_be_read_begins_anew_and_is_reported_once() {
 #[test]
 fn bytes_that_may_be_of_another_module_are_left_alone() {
     for (bytes, _) in unreadable() {
-        for (host, dialect) in PAIRS {
-            let store = MemoryStore::new(host);
+        for rules in BOTH {
+            let store = MemoryStore::new(rules);
             store.set_shared_data("vkey/k/k", &bytes, 0).unwrap();
-            count(&store, dialect, "k").unwrap();
+            count(&store, rules, "k").unwrap();
             let (after, _) = store.shared_data("vkey/k/k").unwrap().unwrap();
-            let may_be_of_another = host == Dialect::Nginx && !bytes.starts_with(b"vkey");
-            assert_eq!(after == bytes, may_be_of_another, "{host:?} {dialect:?} {bytes:?}");
+            let may_be_of_another = rules == Rules::Nginx && !bytes.starts_with(b"vkey");
+            assert_eq!(after == bytes, may_be_of_another, "{rules:?} {bytes:?}");
             let place = if may_be_of_another { "vkey/k/k/1" } else { "vkey/k/k" };
             let (record, _) = store.shared_data(place).unwrap().unwrap();
             let cell: Cell = decode(&key_name("k"), &record).unwrap();
@@ -261,10 +265,10 @@ fn bytes_that_may_be_of_another_module_are_left_alone() {
 
 #[test]
 fn records_that_are_only_read_begin_anew_too() {
-    for (host, dialect) in PAIRS {
-        let store = MemoryStore::new(host);
+    for rules in BOTH {
+        let store = MemoryStore::new(rules);
         store.set_shared_data("vkey/k/k", b"garbage", 0).unwrap();
-        assert_eq!(read(&store, dialect, "k").unwrap(), Cell::default());
+        assert_eq!(read(&store, rules, "k").unwrap(), Cell::default());
     }
 }
 
@@ -294,12 +298,12 @@ impl SharedData for Torn {
 #[test]
 fn a_torn_copy_is_not_garbage() {
     for torn in 0..=9 {
-        for (host, dialect) in PAIRS {
-            let store = MemoryStore::new(host);
-            count(&store, dialect, "k").unwrap();
+        for rules in BOTH {
+            let store = MemoryStore::new(rules);
+            count(&store, rules, "k").unwrap();
             let lent = Torn { store: store.clone(), reads: Counter::new(torn) };
-            count(&lent, dialect, "k").unwrap();
-            assert_eq!(allowed(&store, "k"), 2, "{torn} torn copies, {host:?} {dialect:?}");
+            count(&lent, rules, "k").unwrap();
+            assert_eq!(allowed(&store, "k"), 2, "{torn} torn copies, {rules:?}");
         }
     }
 }
@@ -307,25 +311,23 @@ fn a_torn_copy_is_not_garbage() {
 #[test]
 fn names_of_one_checksum_share_nothing_but_their_place() {
     let ids = ["k_dDeEhO", "k_2nav2x", "k_CRQBya", "k_JDILoD", "k_HxLR6Y"];
-    for dialect in [Dialect::Nginx, Dialect::Auto] {
-        let store = MemoryStore::new(Dialect::Nginx);
-        for (times, id) in (1..).zip(&ids[..MAX_NAMES]) {
-            (0..times).for_each(|_| count(&store, dialect, id).unwrap());
-        }
-        for (times, id) in (1..).zip(&ids[..MAX_NAMES]) {
-            assert_eq!(allowed(&store, id), times);
-        }
-        assert_eq!(count(&store, dialect, ids[MAX_NAMES]), Err(NotCounted::Contention));
+    let store = MemoryStore::new(Rules::Nginx);
+    for (times, id) in (1..).zip(&ids[..MAX_NAMES]) {
+        (0..times).for_each(|_| count(&store, Rules::Nginx, id).unwrap());
     }
+    for (times, id) in (1..).zip(&ids[..MAX_NAMES]) {
+        assert_eq!(allowed(&store, id), times);
+    }
+    assert_eq!(count(&store, Rules::Nginx, ids[MAX_NAMES]), Err(NotCounted::Contention));
 }
 
 #[test]
 fn a_host_that_keeps_nothing_counts_nothing() {
-    let store = MemoryStore::new(Dialect::Bare);
-    assert!(!RecordStore::new(&store, Dialect::Bare).counts());
-    for dialect in [Dialect::Auto, Dialect::Bare, Dialect::Envoy, Dialect::Nginx] {
-        assert!(dialect == Dialect::Bare || RecordStore::new(&store, dialect).counts());
-        assert_eq!(count(&store, dialect, "k"), Err(NotCounted::HostRefuses));
-        assert_eq!(read(&store, dialect, "k"), Err(NotCounted::HostRefuses));
+    let store = MemoryStore::new(Rules::Bare);
+    assert!(!RecordStore::new(&store, Rules::Bare).counts());
+    for rules in [Rules::Bare, Rules::Envoy, Rules::Nginx] {
+        assert!(rules == Rules::Bare || RecordStore::new(&store, rules).counts());
+        assert_eq!(count(&store, rules, "k"), Err(NotCounted::HostRefuses));
+        assert_eq!(read(&store, rules, "k"), Err(NotCounted::HostRefuses));
     }
 }

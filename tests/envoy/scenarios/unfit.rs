@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use vkey::config::Dialect;
 use vkey::decision::DenyClass;
+use vkey::host::Rules;
 use vkey::json::Json;
 
 use crate::scenario::format::{ConfigSpec, HostKind, Outcome, Scenario, Variant};
@@ -148,7 +148,7 @@ fn of_file(scenario: &Scenario, text: &str) -> Option<Unfit> {
         || TIMED.iter().any(|word| text.contains(word)) || text.matches(" 18000").count() > 1;
     if scenario.not_on.iter().any(|machine| machine == "envoy") {
         Some(Unfit::NotOn)
-    } else if !scenario.hosts.contains(&HostKind::Rules(Dialect::Envoy)) {
+    } else if !scenario.hosts.contains(&HostKind::Rules(Rules::Envoy)) {
         Some(Unfit::Host)
     } else if !scenario.records.is_empty() || !scenario.damaged.is_empty() {
         Some(Unfit::Records)

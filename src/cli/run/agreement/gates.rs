@@ -43,7 +43,7 @@ const HOSTS: [(&str, Option<&str>); 8] = [
     ("envoy", Some("envoy")),
     ("envoy", Some("bare")),
     ("nginx", None),
-    ("nginx", Some("bare")),
+    ("nginx", Some("nginx")),
     ("bare", Some("bare")),
     ("bare", Some("bare")),
 ];

@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use crate::config::{Dialect, Level};
+use crate::config::Level;
 use crate::decision::Reply;
 use crate::headers::Headers;
+use crate::host::Rules;
 use crate::host::{
     Host, HostError, MemoryHost, MemoryStore, MetricKind, Property, SharedData, WriteError,
 };
@@ -177,7 +178,7 @@ pub(super) fn stamp(policy: &str, hosts: &[&str]) -> Vec<u8> {
 impl Default for Proxy {
     fn default() -> Self {
         Self {
-            memory: MemoryHost::new(MemoryStore::new(Dialect::Envoy)),
+            memory: MemoryHost::new(MemoryStore::new(Rules::Envoy)),
             contexts: RefCell::default(),
             current: Cell::new(ROOT),
             asked: RefCell::default(),
@@ -253,7 +254,8 @@ impl Host for Proxy {
         panic!("the gate of a cluster reads no headers")
     }
 
-    fn authority(&self) -> Option<Vec<u8>> {
+    fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        assert_eq!(name, b":authority");
         self.here(|context| Some(context.facts.authority.clone().into_bytes()))
     }
 

@@ -1,0 +1,110 @@
+//! What nginx with WasmX makes of a request, for the host in memory: the same traps, so that a module that
+//! would fall into them does so here (`docs/hosts.md`).
+
+use crate::headers::{Headers, percent_decoded};
+
+use super::HeaderList;
+
+/// The authority that nginx shows whatever the client asked for: the name of the server, and its port.
+const SERVER: &[u8] = b"server.invalid:8080";
+
+/// As many pairs as nginx shows.
+const MAX_PAIRS: usize = 100;
+
+/// How much of a line is left in the log, behind what nginx puts before it.
+const LINE_BYTES: usize = 1900;
+
+/// The one variable that the configuration defines, as a property.
+pub(super) const SEAL_VARIABLE: &str = "ngx\0vkey_decision";
+
+/// The map of headers that the module sees, serialised. `hidden`: the places of what was removed.
+pub(super) fn pairs(headers: &HeaderList, is_hidden: impl Fn(usize) -> bool) -> Vec<u8> {
+    let mut shown: HeaderList = [b":path", b":method".as_slice(), b":scheme", b":authority"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_vec(), pseudo_header(headers, name)?)))
+        .collect();
+    let pseudo = shown.len();
+    let authorities = headers.iter().filter(|(name, _)| name == b":authority");
+    shown.extend(authorities.map(|(_, authority)| (b"Host".to_vec(), authority.clone())));
+    let fields = headers
+        .iter()
+        .enumerate()
+        .filter(|(at, (name, _))| !name.starts_with(b":") && !is_hidden(*at));
+    shown.extend(fields.map(|(_, field)| field.clone()));
+    let Some(cut) = shown.get(..MAX_PAIRS).filter(|_| shown.len() > MAX_PAIRS) else {
+        return Headers::to_pairs(&shown);
+    };
+    // The size is that of other pairs than those that are written, so the two may differ, or not.
+    let bytes = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + 10;
+    let fields = shown.iter().skip(pseudo).take(MAX_PAIRS);
+    let more = MAX_PAIRS - fields.len() + 1;
+    let measured = fields.chain(shown.iter().take(pseudo.min(more)));
+    let size = 4 + measured.map(bytes).sum::<usize>();
+    let mut pairs = Headers::to_pairs(cut);
+    pairs.resize(size, 0);
+    pairs
+}
+
+/// What the module sees of a pseudo header.
+pub(super) fn pseudo_header(headers: &HeaderList, name: &[u8]) -> Option<Vec<u8>> {
+    match name {
+        b":authority" => Some(SERVER.to_vec()),
+        b":scheme" => Some(b"http".to_vec()),
+        b":path" => sent(headers, name).map(decoded),
+        _ => sent(headers, name).map(<[u8]>::to_vec),
+    }
+}
+
+/// A property of the request, which the client sent with these headers.
+pub(super) fn property(headers: &HeaderList, path: &str) -> Option<Vec<u8>> {
+    match path {
+        "request\0path" => sent(headers, b":path").map(<[u8]>::to_vec),
+        "request\0method" => sent(headers, b":method").map(<[u8]>::to_vec),
+        "ngx\0http_host" => sent(headers, b":authority").map(<[u8]>::to_vec),
+        "ngx\0host" => sent(headers, b":authority").map(host),
+        "ngx\0nginx_version" => Some(b"1.27.4".to_vec()),
+        _ => None,
+    }
+}
+
+/// An address without its port, as nginx shows the client's.
+pub(super) fn address(endpoint: &[u8]) -> Vec<u8> {
+    let port = |byte: &u8| *byte == b':';
+    let plain = match endpoint.iter().filter(|byte| port(byte)).count() {
+        1 => endpoint.split(port).next().unwrap_or(endpoint),
+        _ => endpoint,
+    };
+    let bracketed =
+        plain.strip_prefix(b"[").and_then(|rest| rest.split(|byte| *byte == b']').next());
+    bracketed.unwrap_or(plain).to_vec()
+}
+
+/// A line as it stands in the log.
+pub(super) fn log_line(text: &str) -> &str {
+    let end = (0..=LINE_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
+fn sent<'a>(headers: &'a HeaderList, name: &[u8]) -> Option<&'a [u8]> {
+    headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
+}
+
+fn decoded(target: &[u8]) -> Vec<u8> {
+    let mut parts = target.splitn(2, |byte| *byte == b'?');
+    let mut path = percent_decoded(parts.next().unwrap_or_default()).into_owned();
+    if let Some(query) = parts.next() {
+        path.push(b'?');
+        path.extend_from_slice(query);
+    }
+    path
+}
+
+/// In lower case, without a port and without a dot at its end.
+fn host(authority: &[u8]) -> Vec<u8> {
+    let name = match authority.first() {
+        Some(b'[') => authority.split_inclusive(|byte| *byte == b']').next(),
+        _ => authority.split(|byte| *byte == b':').next(),
+    };
+    let name = name.unwrap_or_default();
+    name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase()
+}

@@ -1,0 +1,208 @@
+//! The rules of a host: found by what its shared data does, not believed.
+//!
+//! Hosts disagree on how a record is created, and a wrong belief loses counts without a sign. So the first
+//! request of a root context writes a record of its own by a value that is never issued: a host of Envoy's
+//! kind stores it, one of nginx's kind refuses it and still has none. Where the configuration says otherwise,
+//! nothing is let through.
+
+use std::cell::{Cell, OnceCell};
+use std::fmt;
+
+use crate::config::{Dialect, Level};
+use crate::record::{Name, Record, encode};
+
+use super::store::{MAX_NAMES, NEVER_ISSUED, NotCounted, tried_name};
+use super::{Host, Property, SharedData, WriteError};
+
+/// The rules that a host follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// Those of Envoy, and of whatever hosts modules as it does.
+    Envoy,
+    /// Those of nginx with WasmX.
+    Nginx,
+    /// There is no shared data: nothing is counted.
+    Bare,
+}
+
+/// Why the rules of a host are not known, or not the ones that were expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownRules {
+    /// The configuration names a host of another kind.
+    Contradicted(Rules),
+    /// The configuration says that there is no shared data, on a host that has some and needs more care.
+    NotBare,
+    /// The module lacks callbacks that nginx calls without asking whether they are there.
+    OtherModule,
+    /// The shared data cannot be used.
+    Unreadable(NotCounted),
+}
+
+/// What one root context knows of its host.
+pub(super) struct FoundRules {
+    told: Dialect,
+    found: OnceCell<Result<Rules, UnknownRules>>,
+    /// Whether it was said why nothing is let through.
+    explained: Cell<bool>,
+}
+
+/// A record that exists only where it could be created with a value that was never issued.
+struct Probe;
+
+// === impl Rules ===
+
+impl Rules {
+    /// Finds out which rules shared data follows, by a record that is written for that.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCounted`] when it cannot be told.
+    pub fn find<S: SharedData + ?Sized>(shared: &S) -> Result<Self, NotCounted> {
+        let name = probe_name();
+        let probe = encode(&name, &Probe);
+        for attempt in 0..MAX_NAMES {
+            let tried = tried_name(&name, attempt);
+            let read = || shared.shared_data(&tried).map_err(|_| NotCounted::HostRefuses);
+            let is_probe = |(record, _): &(Vec<u8>, u32)| *record == probe;
+            match read()? {
+                Some(found) if is_probe(&found) => return Ok(Self::Envoy),
+                // Another module's.
+                Some(_) => continue,
+                None => {}
+            }
+            match shared.set_shared_data(&tried, &probe, NEVER_ISSUED) {
+                Ok(()) => return Ok(Self::Envoy),
+                Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
+                Err(WriteError::CasMismatch) => {}
+            }
+            match read()? {
+                // Nothing is ever deleted on a host of Envoy's kind, so a record that one refused to create
+                // would be there.
+                None => return Ok(Self::Nginx),
+                Some(found) if is_probe(&found) => return Ok(Self::Envoy),
+                Some(_) => {}
+            }
+        }
+        Err(NotCounted::Contention)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+            Self::Nginx => "nginx",
+            Self::Bare => "bare",
+        }
+    }
+}
+
+/// The record by which hosts of Envoy's kind are known.
+pub fn probe_name() -> Name {
+    Name::new("h", "envoy")
+}
+
+// === impl FoundRules ===
+
+impl FoundRules {
+    /// Nothing is known yet but what the configuration says.
+    pub(super) fn new(told: Dialect) -> Self {
+        Self { told, found: OnceCell::new(), explained: Cell::new(false) }
+    }
+
+    /// Whether the configuration names nginx.
+    pub(super) fn names_nginx(&self) -> bool {
+        self.told == Dialect::Nginx
+    }
+
+    /// Rules to read records by before they are found: reading is alike on all hosts that have any.
+    pub(super) fn for_reading(&self) -> Rules {
+        if self.told == Dialect::Bare { Rules::Bare } else { Rules::Envoy }
+    }
+
+    /// The rules, as far as they are known; none that count before.
+    pub(super) fn known(&self) -> Rules {
+        self.found.get().and_then(|found| found.ok()).unwrap_or(Rules::Bare)
+    }
+
+    /// The rules of the host, which are found out the first time. Why nothing can be let through is logged
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownRules`]
+    pub(super) fn of<H: Host>(&self, host: &H) -> Result<Rules, UnknownRules> {
+        if let Some(found) = self.found.get() {
+            return *found;
+        }
+        let found = self.find(host);
+        match found {
+            // It may be another time.
+            Err(UnknownRules::Unreadable(_)) => {}
+            // The host is not called inside the cell's own initialisation: it may call back.
+            _ => _ = self.found.set(found),
+        }
+        match found {
+            Ok(Rules::Nginx) => host.log(Level::Info, "vkey: this host follows the rules of nginx"),
+            Ok(_) => {}
+            Err(unknown) if !self.explained.replace(true) => {
+                host.log(Level::Error, &format!("vkey: every request is refused: {unknown}"));
+            }
+            Err(_) => {}
+        }
+        found
+    }
+
+    fn find<H: Host>(&self, host: &H) -> Result<Rules, UnknownRules> {
+        let found = match self.told {
+            Dialect::Bare if host.property(Property::NginxVersion).is_some() => {
+                return Err(UnknownRules::NotBare);
+            }
+            Dialect::Bare => Rules::Bare,
+            Dialect::Auto | Dialect::Envoy | Dialect::Nginx => {
+                Rules::find(host).map_err(UnknownRules::Unreadable)?
+            }
+        };
+        match (self.told, found) {
+            (Dialect::Envoy, Rules::Nginx) | (Dialect::Nginx, Rules::Envoy) => {
+                Err(UnknownRules::Contradicted(found))
+            }
+            (_, Rules::Nginx) if !H::SERVES_NGINX => Err(UnknownRules::OtherModule),
+            _ => Ok(found),
+        }
+    }
+}
+
+impl Record for Probe {
+    const VERSION: u8 = 6;
+
+    fn fresh() -> Self {
+        Self
+    }
+
+    fn write(&self, _: &mut Vec<u8>) {}
+
+    fn read(_: &mut &[u8]) -> Option<Self> {
+        Some(Self)
+    }
+}
+
+impl fmt::Display for UnknownRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Contradicted(found) => write!(
+                f,
+                "\"host\" names another kind of host: shared data follows the rules of {found}; set \
+                 \"host\": \"{found}\", or leave it out",
+                found = found.word()
+            ),
+            Self::NotBare => f.write_str(
+                "\"host\" says bare, and this is nginx: give it shared data (shm_kv) and set \"host\": \
+                 \"nginx\"",
+            ),
+            Self::OtherModule => f.write_str(
+                "this is nginx, which calls callbacks that this module does not have: load \
+                 vkey-nginx.wasm",
+            ),
+            Self::Unreadable(not_counted) => not_counted.fmt(f),
+        }
+    }
+}

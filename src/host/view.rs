@@ -1,0 +1,295 @@
+//! One view of a host, whatever rules it follows: on nginx the same calls mean something else.
+//!
+//! All of this was seen on nginx with WasmX, or reads so in its sources (`docs/hosts.md`):
+//!
+//! - What is removed is only hidden from the module and still reaches the upstream, so it is blanked.
+//! - What is added stands behind what the client sent, so it replaces that.
+//! - The authority is the name of the server. What the client asked for is in the one `Host` header, which
+//!   has to name the host that nginx has chosen the server by.
+//! - The path is decoded. As the client sent it, it is a property.
+//! - A map of more than 100 headers is cut, and its length may still add up.
+//! - A property that is not known is an error in the log, and the address of an upstream that was never
+//!   chosen is the end of the worker.
+
+use crate::config::Level;
+use crate::decision::Reply;
+use crate::headers::Headers;
+
+use super::{Host, HostError, MetricKind, Property, Rules, SharedData, WriteError};
+
+/// As many headers as nginx shows, the pseudo headers included.
+const MAX_NGINX_HEADERS: usize = 100;
+
+/// How long a line of ours may be in the log of nginx, which cuts it at 2048 bytes and puts a time, the
+/// place and the connection before it (nginx: `NGX_MAX_ERROR_STR`).
+const MAX_NGINX_LINE_BYTES: usize = 1536;
+
+/// The filter state that lets a request through the seal behind the module: see the README.
+pub(super) const SEAL_STATE: &str = "vkey.decision";
+
+/// The variable of nginx for the same.
+const SEAL_VARIABLE: &str = "ngx\0vkey_decision";
+
+const AUTHORITY: &[u8] = b":authority";
+const HOST: &[u8] = b"host";
+const PATH: &[u8] = b":path";
+
+/// A host, seen by the rules that it was found to follow.
+pub(super) struct HostView<'a, H> {
+    host: &'a H,
+    rules: Rules,
+}
+
+impl<'a, H: Host> HostView<'a, H> {
+    pub(super) fn new(host: &'a H, rules: Rules) -> Self {
+        Self { host, rules }
+    }
+
+    /// The headers as nginx shows them, with what the client asked for in the place of what nginx made of it.
+    fn nginx_headers(&self) -> Headers {
+        // Without a map that can be read there are too many headers: nginx has no other reason.
+        let Some(shown) = self.host.request_headers() else {
+            return Headers::flawed();
+        };
+        let target = self.host.property(Property::RequestTarget);
+        let named = shown.iter().filter(|(name, _)| name.eq_ignore_ascii_case(HOST));
+        let mut named = named.map(|(_, value)| value);
+        let authority = named.next().filter(|_| named.next().is_none());
+        let chosen = self.host.property(Property::NginxHost);
+        let agree = authority.zip(chosen.as_deref()).is_some_and(|(a, c)| names_host(a, c));
+        let flawed = shown.len() >= MAX_NGINX_HEADERS || target.is_none() || !agree;
+        let is_replaced = |name: &[u8]| name == AUTHORITY || name == PATH;
+        let kept = shown.iter().filter(|(name, _)| !is_replaced(name));
+        let asked = [(AUTHORITY, authority), (PATH, target.as_deref())];
+        let asked = asked.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
+        let list: Vec<_> = asked.chain(kept).map(owned).collect();
+        let headers = Headers::from_pairs(Headers::to_pairs(&list)).unwrap_or_default();
+        if flawed { headers.with_flaw() } else { headers }
+    }
+}
+
+impl<H: Host> SharedData for HostView<'_, H> {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.host.shared_data(name)
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        self.host.set_shared_data(name, record, cas)
+    }
+}
+
+impl<H: Host> Host for HostView<'_, H> {
+    const SERVES_NGINX: bool = H::SERVES_NGINX;
+
+    fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    fn max_line_bytes(&self) -> Option<usize> {
+        self.is_nginx().then_some(MAX_NGINX_LINE_BYTES)
+    }
+
+    fn now_ns(&self) -> Option<u64> {
+        self.host.now_ns()
+    }
+
+    fn request_headers(&self) -> Option<Headers> {
+        if self.is_nginx() { Some(self.nginx_headers()) } else { self.host.request_headers() }
+    }
+
+    fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let shown = if self.is_nginx() && name == AUTHORITY { HOST } else { name };
+        self.host.request_header(shown)
+    }
+
+    fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
+        if !self.is_nginx() {
+            return self.host.remove_request_header(name);
+        }
+        let name = std::str::from_utf8(name).map_err(|_| HostError::BAD_ARGUMENT)?;
+        self.host.set_request_header(name, "")
+    }
+
+    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.host.set_request_header(name, value)
+    }
+
+    fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        if self.is_nginx() {
+            self.host.set_request_header(name, value)
+        } else {
+            self.host.add_request_header(name, value)
+        }
+    }
+
+    fn request_trailers(&self) -> Option<Headers> {
+        // nginx shows none, and ends the instance that asks.
+        if self.is_nginx() { None } else { self.host.request_trailers() }
+    }
+
+    fn remove_request_trailer(&self, name: &[u8]) -> Result<(), HostError> {
+        self.host.remove_request_trailer(name)
+    }
+
+    fn response_status(&self) -> Option<u64> {
+        self.host.response_status()
+    }
+
+    fn property(&self, property: Property) -> Option<Vec<u8>> {
+        if !self.is_nginx() {
+            return self.host.property(property);
+        }
+        match property {
+            Property::RequestTotalSize | Property::ResponseTotalSize | Property::SourceAddress => {
+                self.host.property(property)
+            }
+            Property::UpstreamAddress => {
+                last_address(&self.host.property(Property::NginxUpstreamAddress)?)
+            }
+            _ => None,
+        }
+    }
+
+    fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
+        match (self.is_nginx(), key) {
+            (false, _) => self.host.set_filter_state(key, value),
+            (true, SEAL_STATE) => self.host.set_filter_state(SEAL_VARIABLE, value),
+            (true, _) => Err(HostError::NOT_FOUND),
+        }
+    }
+
+    fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
+        self.host.send_reply(reply)
+    }
+
+    fn resume_request(&self) -> Result<(), HostError> {
+        self.host.resume_request()
+    }
+
+    fn enter(&self, context: u32) -> Result<(), HostError> {
+        self.host.enter(context)
+    }
+
+    fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
+        self.host.set_tick_period(millis)
+    }
+
+    fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        self.host.set_response_header(name, value)
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
+        self.host.define_metric(kind, name)
+    }
+
+    fn increment_metric(&self, metric: u32, by: u32) -> Result<(), HostError> {
+        self.host.increment_metric(metric, by)
+    }
+
+    fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
+        self.host.record_metric(metric, value)
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        self.host.log(level, text);
+    }
+}
+
+/// Whether an authority names a host: nginx writes it in lower case, without the port and without a dot at
+/// its end (nginx: `$host`).
+fn names_host(authority: &[u8], host: &[u8]) -> bool {
+    let Some((name, rest)) = authority.split_at_checked(host.len()) else {
+        return false;
+    };
+    let rest = rest.strip_prefix(b".").unwrap_or(rest);
+    let port = rest.strip_prefix(b":");
+    let ends = rest.is_empty() || port.is_some_and(|port| port.iter().all(u8::is_ascii_digit));
+    !host.is_empty() && name.eq_ignore_ascii_case(host) && ends
+}
+
+/// The address that was tried last: nginx lists all (nginx: `$upstream_addr`).
+fn last_address(list: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = list.rsplit(|byte| *byte == b' ');
+    parts.next().filter(|address| !address.is_empty()).map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::exchange::Exchange;
+    use crate::host::{Action, Gate, MemoryHost, MemoryStore};
+    use crate::keyring::{Ring, RingState, Secret};
+    use crate::token::mint;
+    use crate::upstream_tls::Policy;
+
+    #[test]
+    fn an_authority_names_the_host_that_nginx_chose() {
+        for authority in
+            ["gw.example", "GW.example:8443", "gw.example.", "gw.example.:80", "gw.example:"]
+        {
+            assert!(names_host(authority.as_bytes(), b"gw.example"), "{authority}");
+        }
+        assert!(names_host(b"[2001:db8::1]:80", b"[2001:db8::1]"));
+        for authority in [
+            "", "gw.exampl", "gw.example2", "gw.example.org", "gw.example:8o", "gw.example:1:2",
+            "x@gw.example",
+        ] {
+            assert!(!names_host(authority.as_bytes(), b"gw.example"), "{authority}");
+        }
+        assert!(!names_host(b"", b"") && !names_host(b":80", b""));
+    }
+
+    /// A gate on a host of these rules, and a request of a good key.
+    fn asked(rules: Rules) -> (Gate, MemoryHost) {
+        let secret = "Viewed-1-from-either-side";
+        let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#;
+        let plan = Config::parse(config).unwrap().compile(|_| Some(secret.to_owned())).unwrap();
+        let parsed = Secret::parse(secret).unwrap();
+        let ring = Ring::new("main", &parsed, RingState::Active, None).unwrap();
+        let kid = ring.kid_at(0).unwrap();
+        let claims = r#"{"jti":"k","tenant":"acme","iat":0,"exp":1900000000}"#;
+        let token = mint(&ring.signing_key(&kid), &kid, claims.as_bytes());
+        let host = MemoryHost::new(MemoryStore::new(rules));
+        let header =
+            |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        host.headers.replace(Some(vec![
+            header(":method", "GET"),
+            header(":path", "/v1"),
+            header(":authority", "gw.example"),
+            header("authorization", &format!("Bearer {token}")),
+        ]));
+        let policy = Policy::parse(include_bytes!("../../filters/vkey/upstream-tls.json")).unwrap();
+        (Gate::open(plan, policy), host)
+    }
+
+    #[test]
+    fn without_its_variable_there_is_no_seal_and_no_request() {
+        let (gate, host) = asked(Rules::Nginx);
+        host.seal_variable.set(false);
+        let mut exchange = Exchange::default();
+        assert_eq!(gate.on_request_headers(&host, &mut exchange), Action::Pause);
+        assert_eq!(host.reply.borrow().as_ref().unwrap().status, 503);
+        let says = |part: &str| host.log.borrow().iter().any(|(_, line)| line.contains(part));
+        assert!(says("map '' $vkey_decision { default ''; }"));
+    }
+
+    #[test]
+    fn what_nginx_does_not_know_it_is_not_asked_for() {
+        let (gate, host) = asked(Rules::Nginx);
+        let mut exchange = Exchange::default();
+        assert_eq!(gate.on_request_headers(&host, &mut exchange), Action::Continue);
+        gate.on_response_headers(&host, &mut exchange);
+        gate.on_log(&host, &mut exchange);
+        assert_eq!(host.crashed.get(), None);
+    }
+
+    #[test]
+    fn the_upstream_is_the_last_that_was_tried() {
+        let last = |list: &str| last_address(list.as_bytes());
+        assert_eq!(last("192.0.2.1:80"), Some(b"192.0.2.1:80".to_vec()));
+        assert_eq!(last("192.0.2.1:80, 192.0.2.2:80 : unix:/s"), Some(b"unix:/s".to_vec()));
+        assert_eq!((last(""), last("192.0.2.1:80, ")), (None, None));
+    }
+}
