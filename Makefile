@@ -12,6 +12,8 @@ ENVOY ?= $(PINNED_ENVOY)
 # The oldest Envoy that the module runs on. What differs between versions is tested on both.
 OLDEST_ENVOY_VERSION := 1.36.2
 OLDEST_ENVOY := .tools/envoy-$(OLDEST_ENVOY_VERSION)
+# A plain nginx, for what examples/nginx does by itself.
+PLAIN_NGINX := .tools/nginx
 WASM_OPT := .tools/npm/node_modules/.bin/wasm-opt
 # A server and a client of other authors, which `vkey mcp` is tested between.
 MCP_SERVER := .tools/mcp/node_modules/@modelcontextprotocol/server-everything/dist/index.js
@@ -26,7 +28,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) $(MCP_SERVER) $(MCP_CLIENT)/installed ## Install all that the other targets need (they also do so themselves)
+setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed ## Install all that the other targets need (they also do so themselves)
 
 .PHONY: build
 build: module ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and target/release/vkey, which carries it (POLICY=PATH: another upstream-TLS policy)
@@ -42,9 +44,10 @@ demo: ## Walk through the gate that `make run` holds open in another terminal
 	@tools/demo.sh
 
 .PHONY: test
-test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) $(MCP_SERVER) $(MCP_CLIENT)/installed ## Run every check and every test
+test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed ## Run every check and every test
 	@tools/setup.sh python3
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
+	VKEY_TEST_NGINX=$(CURDIR)/$(PLAIN_NGINX) \
 	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm \
 	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm \
 	VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm \
@@ -172,6 +175,9 @@ $(MCP_CLIENT)/installed: tools/mcp/requirements.txt
 
 $(PINNED_ENVOY):
 	@tools/setup.sh envoy $(ENVOY_VERSION) $@
+
+$(PLAIN_NGINX):
+	@tools/setup.sh nginx $@
 
 $(OLDEST_ENVOY):
 	@tools/setup.sh envoy $(OLDEST_ENVOY_VERSION) $@

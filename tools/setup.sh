@@ -82,6 +82,26 @@ envoy() {
     "$2" --version
 }
 
+# nginx LINK: the plain nginx that is installed, or the binary of Debian's package without its service.
+nginx() {
+    local folder=.tools/nginx-debian binary
+    if ! binary=$(PATH=$PATH:/usr/sbin type -P nginx); then
+        command -v apt-get >/dev/null || fail "install nginx first"
+        echo "setup: nginx"
+        rm -rf $folder
+        mkdir -p $folder
+        binary=${folder#.tools/}/usr/sbin/nginx
+        (
+            cd $folder
+            download() { apt-get download -qq nginx >/dev/null 2>&1; }
+            download || { apt-get update -qq && download; } || fail "apt-get download nginx: it failed"
+            dpkg-deb --extract nginx_*.deb .
+        )
+    fi
+    ln -sfn "$binary" "$1"
+    "$1" -v || fail "$1 cannot be run: install nginx first"
+}
+
 part=$1
 shift
 case $part in
@@ -94,7 +114,7 @@ case $part in
         ;;
     python3) debian "command -v python3" python3 ;;
     valgrind) debian "command -v valgrind" valgrind ;;
-    rust | envoy) "$part" "$@" ;;
+    rust | envoy | nginx) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
     mcp-server) mcp_server "$@" ;;
     mcp-client) mcp_client "$@" ;;
