@@ -12,6 +12,9 @@ ENVOY ?= $(PINNED_ENVOY)
 # The oldest Envoy that the module runs on. What differs between versions is tested on both.
 OLDEST_ENVOY_VERSION := 1.36.2
 OLDEST_ENVOY := .tools/envoy-$(OLDEST_ENVOY_VERSION)
+# One of each minor version in between, for `make check`.
+MIDDLE_ENVOY_VERSIONS := 1.37.0 1.38.2 1.39.3
+EVERY_ENVOY := $(OLDEST_ENVOY) $(addprefix .tools/envoy-,$(MIDDLE_ENVOY_VERSIONS)) $(PINNED_ENVOY)
 # A plain nginx, for what examples/nginx does by itself.
 PLAIN_NGINX := .tools/nginx
 WASM_OPT := .tools/npm/node_modules/.bin/wasm-opt
@@ -60,6 +63,12 @@ test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_E
 	@tools/setup.sh python3
 	@tools/mutants.py --short
 	@echo "make test: all passed"
+
+.PHONY: check
+check: module build-faults $(EVERY_ENVOY) ## Run the end-to-end tests that a change of Envoy's could fail first, on one Envoy of each minor version
+	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm \
+	tools/check-envoys.sh $(abspath $(EVERY_ENVOY))
+	@echo "make check: all passed"
 
 .PHONY: mutants
 mutants: rust ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make test`: some of them)
@@ -129,7 +138,7 @@ clean: ## Remove what was built (the installed tools stay in .tools)
 
 # The module, and what the command carries of it. Where tests follow, an example is built beside the compiler: it needs
 # the tests' dependencies, with which cargo builds the compiler's in another way, and would build them once more.
-test lines memory latency bench: BESIDE := --example tokens
+test check lines memory latency bench: BESIDE := --example tokens
 .PHONY: module
 module: rust $(WASM_OPT)
 	@tools/build-wasm.sh target/vkey.wasm
@@ -173,11 +182,8 @@ $(MCP_SERVER): tools/mcp/package.json tools/mcp/package-lock.json
 $(MCP_CLIENT)/installed: tools/mcp/requirements.txt
 	@tools/setup.sh mcp-client $(MCP_CLIENT)
 
-$(PINNED_ENVOY):
-	@tools/setup.sh envoy $(ENVOY_VERSION) $@
-
 $(PLAIN_NGINX):
 	@tools/setup.sh nginx $@
 
-$(OLDEST_ENVOY):
-	@tools/setup.sh envoy $(OLDEST_ENVOY_VERSION) $@
+$(EVERY_ENVOY): .tools/envoy-%:
+	@tools/setup.sh envoy $* $@

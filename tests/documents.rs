@@ -161,9 +161,10 @@ fn every_package_of_python_is_pinned_by_its_hash() {
     assert_eq!(installs.len(), 2, "{installs:?}");
     assert!(installs.iter().all(|line| line.contains("--require-hashes")), "{installs:?}");
     let makefile = fs::read_to_string("Makefile").unwrap();
-    let versions = makefile.lines().filter_map(|line| line.split_once("ENVOY_VERSION := "));
-    let versions = Vec::from_iter(versions.map(|(_, version)| version));
-    assert_eq!(versions.len(), 2, "{versions:?}");
+    let values = makefile.lines().filter_map(|line| line.split_once(" := "));
+    let versions = values.filter(|(name, _)| name.contains("ENVOY_VERSION"));
+    let versions = Vec::from_iter(versions.flat_map(|(_, value)| value.split(' ')));
+    assert_eq!(versions.len(), 5, "{versions:?}");
     for version in versions {
         let pins = format!("tools/envoy/requirements-{version}.txt");
         let pins = fs::read_to_string(&pins).unwrap_or_else(|error| panic!("{pins}: {error}"));
