@@ -70,6 +70,17 @@ check: module build-faults $(EVERY_ENVOY) ## Run the end-to-end tests that a cha
 	tools/check-envoys.sh $(abspath $(EVERY_ENVOY))
 	@echo "make check: all passed"
 
+.PHONY: check-nginx
+check-nginx: $(if $(NGINX),module) ## Run the tests that need an nginx with WasmX, on this one (NGINX=/path/to/nginx)
+ifeq ($(NGINX),)
+	@echo "skipped: no nginx with WasmX (NGINX=/path/to/nginx)"
+else
+	@$(NGINX) -V 2>&1 | grep -qi wasm || { echo "check-nginx: $(NGINX) was built without WasmX" >&2; exit 1; }
+	VKEY_TEST_NGINX_WASMX=$(abspath $(NGINX)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
+	VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm cargo test --features compiler --test nginx -- --ignored wasmx::
+	@echo "make check-nginx: all passed"
+endif
+
 .PHONY: mutants
 mutants: rust ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make test`: some of them)
 	@tools/setup.sh python3
@@ -138,7 +149,7 @@ clean: ## Remove what was built (the installed tools stay in .tools)
 
 # The module, and what the command carries of it. Where tests follow, an example is built beside the compiler: it needs
 # the tests' dependencies, with which cargo builds the compiler's in another way, and would build them once more.
-test check lines memory latency bench: BESIDE := --example tokens
+test check check-nginx lines memory latency bench: BESIDE := --example tokens
 .PHONY: module
 module: rust $(WASM_OPT)
 	@tools/build-wasm.sh target/vkey.wasm

@@ -18,8 +18,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "the tests on Envoy use the rest")]
+#[path = "../envoy/keys.rs"]
+mod keys;
+
 mod config;
 mod http2;
+mod lines;
 mod plain;
 mod process;
 mod upstream;
+mod wasmx;
