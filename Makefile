@@ -82,7 +82,7 @@ else
 endif
 
 .PHONY: mutants
-mutants: rust ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make test`: some of them)
+mutants: rust $(PLAIN_NGINX) ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make test`: some of them)
 	@tools/setup.sh python3
 	@tools/mutants.py
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""mutants.py [--short | TEXT…]: breaks the limits and the gates of upstreams on purpose, one way at a time, in a copy of
-the sources, and sees that the tests notice. With TEXT only the mutants whose names contain one of them; with --short
-those of SHORT.
+"""mutants.py [--short | TEXT…]: breaks the limits, the gates of upstreams and what nginx.conf refuses on purpose, one
+way at a time, in a copy of the sources, and sees that the tests notice. With TEXT only the mutants whose names contain
+one of them; with --short those of SHORT.
 
 Each mutant is a change of one file: what stands there, what takes its place, and the tests that must fail. A text that
 is not there exactly once, or a mutant that does not compile, is an error: then the mutant has to follow the code.
@@ -23,6 +23,8 @@ MODEL = ["--test", "interleavings"]
 UPSTREAM = ["--lib", "--", "host::"]
 SCENARIOS = ["--test", "scenarios"]
 CORE = ["--lib", "--", "upstream_tls::"]
+NGINX = ["--test", "nginx"]
+NGINX_CONF = "examples/nginx/nginx.conf"
 
 MUTANTS = [
     ("cells are created with cas 0", "src/host/store.rs", MODEL,
@@ -213,6 +215,51 @@ MUTANTS = [
     ("a request that has ended is not judged", "src/host/gate.rs", SCENARIOS,
      "        if reached && exchange.is_forwarded() && exchange.verdict().is_none() {",
      "        if reached && exchange.is_forwarded() && exchange.verdict().is_some() {"),
+    ("nginx: the seal opens by default", NGINX_CONF, NGINX,
+     "default http://nowhere;",
+     "default http://service;"),
+    ("nginx: every header goes on", NGINX_CONF, NGINX,
+     "proxy_pass_request_headers off;",
+     "proxy_pass_request_headers on;"),
+    ("nginx: the path is what a rewrite makes of it", NGINX_CONF, NGINX,
+     "proxy_pass $vkey_upstream$request_uri;",
+     "proxy_pass $vkey_upstream;"),
+    ("nginx: targets that are no path pass", NGINX_CONF, NGINX,
+     'if ($request !~ "^[A-Z]+ /") { return 400; }',
+     'if ($request = "") { return 400; }'),
+    ("nginx: two slashes pass", NGINX_CONF, NGINX,
+     "(//|/",
+     "(/"),
+    ("nginx: dots pass", NGINX_CONF, NGINX,
+     "|/\\.\\.?(/|\\?|$)",
+     ""),
+    ("nginx: an escaped slash passes", NGINX_CONF, NGINX,
+     "|2e|2f|",
+     "|2e|"),
+    ("nginx: a backslash passes", NGINX_CONF, NGINX,
+     "|5c)|\\\\\\\\)",
+     "|5c))"),
+    ("nginx: a fragment passes", NGINX_CONF, NGINX,
+     ')|#")',
+     ')")'),
+    ("nginx: another host is served", NGINX_CONF, NGINX,
+     "        return 421;\n",
+     "        location / { proxy_pass http://service; }\n"),
+    ("nginx: the service sends requests elsewhere", NGINX_CONF, NGINX,
+     "proxy_ignore_headers X-Accel-Redirect;",
+     ""),
+    ("nginx: the client's own host goes on", NGINX_CONF, NGINX,
+     "proxy_set_header host                 $host;",
+     "proxy_set_header host                 $http_host;"),
+    ("nginx: a name with underscores is one", NGINX_CONF, NGINX,
+     "underscores_in_headers off;",
+     "underscores_in_headers on;"),
+    ("nginx: an upstream is not verified", NGINX_CONF, NGINX,
+     "proxy_ssl_verify on;",
+     "proxy_ssl_verify off;"),
+    ("nginx: the log holds the query", NGINX_CONF, NGINX,
+     '"path":"$uri"',
+     '"path":"$request_uri"'),
 ]
 
 
@@ -227,6 +274,8 @@ SHORT = {
     "an old version of TLS passes",
     "a certificate without the name passes",
     "an attempt leaves while it waits",
+    "nginx: the seal opens by default",
+    "nginx: every header goes on",
 }
 
 
@@ -244,7 +293,8 @@ def copy_sources():
 
 
 def cargo(*arguments):
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD)}
+    nginx = str(ROOT / ".tools" / "nginx")
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD), "VKEY_TEST_NGINX": nginx}
     return subprocess.run(
         ["cargo", "test", "--quiet", "--locked", "--no-default-features", *arguments],
         cwd=COPY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -276,7 +326,7 @@ def main():
     else:
         meant = [m for m in MUTANTS if not sys.argv[1:] or any(text in m[0] for text in sys.argv[1:])]
     copy_sources()
-    for tests in (LIB, MODEL, UPSTREAM, CORE, SCENARIOS):
+    for tests in (LIB, MODEL, UPSTREAM, CORE, SCENARIOS, NGINX):
         if all(mutant[2] != tests for mutant in meant):
             continue
         sound = cargo(*tests)
