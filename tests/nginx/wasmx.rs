@@ -32,8 +32,8 @@ fn config(mut plugin: Value) -> Config {
     let secret = format!("${{{VARIABLE}}}");
     plugin["keyring"] = json!([{"name": "main", "secret": secret}]);
     plugin["audit"] = json!({"level": "info"});
-    Plugin::parse(plugin.to_string().as_bytes()).expect("a configuration");
     plugin["host"] = json!("nginx");
+    Plugin::parse(plugin.to_string().as_bytes()).expect("a configuration");
     module(Config::shipped().with_plugin(&plugin.to_string()), "VKEY_TEST_WASM_NGINX")
 }
 
