@@ -23,6 +23,8 @@ use scenario::native::Native;
 use scenario::run::{MakeMachine, run};
 use scenario::step::Expected;
 use vkey::decision::{DenyClass, DenyReason};
+#[cfg(feature = "vm")]
+use vkey::host::Action;
 
 fn native(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box<dyn Machine> {
     Box::new(InMemory::<Native>::new(config, env, host))
@@ -78,6 +80,21 @@ fn every_scenario_holds_on_the_library() {
 #[test]
 fn every_scenario_holds_on_the_module_in_the_embedded_host() {
     all_hold("wasm", &wasm);
+}
+
+/// nginx must not be given the module that lacks what it calls: nothing reaches an upstream, and the embedded host
+/// ends as nginx does.
+#[cfg(feature = "vm")]
+#[test]
+fn the_module_without_what_nginx_calls_lets_nothing_in_there() {
+    let (mut vm, id) = wasm::wrong_module_on_nginx();
+    let refused = vm.on_request_headers(id, true).unwrap();
+    assert_eq!(refused, Action::Pause);
+    let host = vm.host(id).unwrap();
+    assert_eq!(host.reply.borrow().as_ref().unwrap().status, 503);
+    assert!(host.log.borrow().iter().any(|(_, line)| line.contains("load vkey-nginx.wasm")));
+    let ended = vm.on_response_body(id, 1).unwrap_err().to_string();
+    assert!(ended.contains("proxy_on_response_body"), "{ended}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ MODEL = ["--test", "interleavings"]
 UPSTREAM = ["--lib", "--", "host::"]
 SCENARIOS = ["--test", "scenarios"]
 CORE = ["--lib", "--", "upstream_tls::"]
+VIEW = ["--lib", "--", "host::view::"]
 NGINX = ["--test", "nginx"]
 NGINX_CONF = "examples/nginx/nginx.conf"
 
@@ -215,6 +216,46 @@ MUTANTS = [
     ("a request that has ended is not judged", "src/host/gate.rs", SCENARIOS,
      "        if reached && exchange.is_forwarded() && exchange.verdict().is_none() {",
      "        if reached && exchange.is_forwarded() && exchange.verdict().is_some() {"),
+    ("the host is believed to be the one that is named", "src/host/rules.rs", SCENARIOS,
+     "                Err(UnknownRules::Contradicted(found))",
+     "                Ok(found)"),
+    ("nginx is taken for a host without shared data", "src/host/rules.rs", SCENARIOS,
+     "Dialect::Bare if host.property(Property::NginxVersion).is_some() => {",
+     "Dialect::Bare if host.property(Property::NodeId).is_some() => {"),
+    ("the rules are found by cas 0", "src/host/rules.rs", MODEL,
+     "shared.set_shared_data(&tried, &probe, NEVER_ISSUED)",
+     "shared.set_shared_data(&tried, &probe, 0)"),
+    ("nginx: a header is removed, which only hides it", "src/host/view.rs", SCENARIOS,
+     "        self.host.set_request_header(name, \"\")",
+     "        self.host.remove_request_header(name.as_bytes())"),
+    ("nginx: the identity is added behind another", "src/host/view.rs", SCENARIOS,
+     "        if self.is_nginx() {\n            self.host.set_request_header(name, value)",
+     "        if self.is_nginx() {\n            self.host.add_request_header(\"x-vkey-other\", value)"),
+    ("nginx: the authority is the pseudo header", "src/host/view.rs", SCENARIOS,
+     "let asked = [(AUTHORITY, authority), (PATH, target.as_deref())];",
+     "let asked = [(AUTHORITY, Some(&b\"server.invalid:8080\"[..])), (PATH, target.as_deref())];"),
+    ("nginx: the path is the one that it decoded", "src/host/view.rs", SCENARIOS,
+     "let is_replaced = |name: &[u8]| name == AUTHORITY || name == PATH;",
+     "let target = shown.iter().find(|(name, _)| *name == PATH).map(|(_, path)| path.to_vec());\n"
+     "        let is_replaced = |name: &[u8]| name == AUTHORITY || name == PATH;"),
+    ("nginx: a host that it has not chosen by is judged", "src/host/view.rs", VIEW,
+     "    let ends = rest.is_empty() || port.is_some_and(|port| port.iter().all(u8::is_ascii_digit));\n",
+     "    let ends = true;\n    _ = port;\n"),
+    ("nginx: a map that was cut is judged", "src/host/view.rs", SCENARIOS,
+     "shown.len() >= MAX_NGINX_HEADERS",
+     "shown.len() > MAX_NGINX_HEADERS"),
+    ("nginx: a header that must go and is there twice goes on", "src/host/judged.rs", SCENARIOS,
+     "            self.head.is_flawed() || self.head.doubles_any(&removed)",
+     "            self.head.is_flawed() || (self.head.doubles_any(&removed) && removed.is_empty())"),
+    ("nginx: it is asked for the address of the upstream", "src/host/view.rs", VIEW,
+     "last_address(&self.host.property(Property::NginxUpstreamAddress)?)",
+     "last_address(&self.host.property(Property::UpstreamAddress)?)"),
+    ("nginx: a request goes on without its seal", "src/host/judged.rs", VIEW,
+     "                self.host.log(Level::Error, NO_SEAL_VARIABLE);\n                set",
+     "                self.host.log(Level::Error, NO_SEAL_VARIABLE);\n                Ok(())"),
+    ("nginx: an audit line is cut by the log", "src/host/view.rs", SCENARIOS,
+     "        self.is_nginx().then_some(MAX_NGINX_LINE_BYTES)",
+     "        self.is_nginx().then_some(MAX_NGINX_LINE_BYTES * 2)"),
     ("nginx: the seal opens by default", NGINX_CONF, NGINX,
      "default http://nowhere;",
      "default http://service;"),
@@ -274,6 +315,9 @@ SHORT = {
     "an old version of TLS passes",
     "a certificate without the name passes",
     "an attempt leaves while it waits",
+    "the host is believed to be the one that is named",
+    "nginx: a header is removed, which only hides it",
+    "nginx: the authority is the pseudo header",
     "nginx: the seal opens by default",
     "nginx: every header goes on",
 }
@@ -326,7 +370,7 @@ def main():
     else:
         meant = [m for m in MUTANTS if not sys.argv[1:] or any(text in m[0] for text in sys.argv[1:])]
     copy_sources()
-    for tests in (LIB, MODEL, UPSTREAM, CORE, SCENARIOS, NGINX):
+    for tests in (LIB, MODEL, UPSTREAM, CORE, VIEW, SCENARIOS, NGINX):
         if all(mutant[2] != tests for mutant in meant):
             continue
         sound = cargo(*tests)

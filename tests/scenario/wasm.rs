@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use vkey::host::{Action, MemoryHost, Rules};
+use vkey::host::{Action, MemoryHost, MemoryStore, Rules};
+use vkey::keyring::{Ring, RingState, Secret};
+use vkey::token::mint;
 use vkey::vm::{BuiltIn, ContextId, Limits, Module, Precompiled, Vm};
 
 use crate::scenario::Log;
 use crate::scenario::memory::{Callbacks, Request};
+use crate::scenario::text::env_value;
 
 /// The modules that the command carries.
 // SAFETY: the files are written by `precompile` alone, or empty.
@@ -35,6 +38,30 @@ fn module(rules: Rules) -> &'static Module {
     let loaded = if rules == Rules::Nginx { nginx } else { plain };
     let load = || Module::load(MODULES.of(rules), Limits::default());
     loaded.get_or_init(|| load().unwrap_or_else(|unusable| panic!("{unusable}: run `make test`")))
+}
+
+/// A request of a good key on nginx, which has loaded the module that is for other hosts.
+pub(crate) fn wrong_module_on_nginx() -> (Vm, ContextId) {
+    let module = Module::load(MODULES.module, Limits::default()).unwrap();
+    let host = || MemoryHost::new(MemoryStore::new(Rules::Nginx));
+    let secret = env_value("@secret:main");
+    let mut vm = Vm::start(&module, host(), &[("S".to_owned(), secret.clone())]).unwrap();
+    assert!(vm.configure(br#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#).unwrap());
+    let ring =
+        Ring::new("main", &Secret::parse(&secret).unwrap(), RingState::Active, None).unwrap();
+    let kid = ring.kid_at(0).unwrap();
+    let claims = br#"{"jti":"k","tenant":"acme","iat":0,"exp":4000000000}"#;
+    let token = mint(&ring.signing_key(&kid), &kid, claims);
+    let request = host();
+    let header = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    request.headers.replace(Some(vec![
+        header(":method", "GET"),
+        header(":path", "/v1"),
+        header(":authority", "gw.example"),
+        header("authorization", &format!("Bearer {token}")),
+    ]));
+    let id = vm.open(request).unwrap();
+    (vm, id)
 }
 
 impl Callbacks for Wasm {
