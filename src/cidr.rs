@@ -67,11 +67,19 @@ pub(crate) fn address_text(address: IpAddr) -> String {
     text
 }
 
-/// Reads a host's `source.address`: `10.1.2.3:443`, `[::1]:443`, or an address without a port.
+/// Reads a host's `source.address`, or an entry of `x-forwarded-for`: `10.1.2.3:443`, `[::1]:443`, or an
+/// address without a port. An IPv6 address may stand in brackets without a port too, as in authorities
+/// (RFC 3986, section 3.2.2).
 pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim();
-    let socket = text.parse().map(|socket: SocketAddr| socket.ip());
-    let address: IpAddr = socket.or_else(|_| text.parse()).ok()?;
+    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match literal {
+        Some(v6) => v6.parse::<Ipv6Addr>().ok()?.into(),
+        None => {
+            let socket = text.parse().map(|socket: SocketAddr| socket.ip());
+            socket.or_else(|_| text.parse()).ok()?
+        }
+    };
     Some(address.to_canonical())
 }
 
@@ -142,6 +150,13 @@ mod tests {
         assert_eq!(parse_address(b"[2001:db8::1]:80"), Some("2001:db8::1".parse().unwrap()));
         assert_eq!(parse_address(b"::ffff:10.0.0.1"), Some("10.0.0.1".parse().unwrap()));
         assert_eq!(parse_address(b"unknown"), None);
+        assert_eq!(parse_address(b"[2001:db8::1]"), Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(parse_address(b" [::ffff:10.0.0.1] "), Some("10.0.0.1".parse().unwrap()));
+        for wrong in
+            ["[]", "[10.0.0.1]", "[[::1]]", "[::1", "::1]", "[::1]:", "[::1]x", "[::1%25lo]"]
+        {
+            assert_eq!(parse_address(wrong.as_bytes()), None, "{wrong}");
+        }
         assert_eq!(parse_address(b"\xff"), None);
     }
 }
