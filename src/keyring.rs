@@ -50,12 +50,17 @@ pub enum InvalidSecret {
     Base64,
     /// A control character, most often the line end of a file.
     ControlCharacter,
+    /// This character, which nobody sees: a byte order mark, something of no width, a space that is none
+    /// in ASCII.
+    Invisible(char),
     /// Fewer different bytes than [`MIN_DISTINCT_BYTES`], a repetition, or a sequence.
     Regular,
     /// Printed in a file.
     Sample,
     /// Shorter than [`MIN_SECRET_CHARS`] or [`MIN_SECRET_BYTES`].
     Short,
+    /// A space at its beginning or its end.
+    Space,
     /// Characters of fewer than three kinds.
     Uniform,
 }
@@ -113,9 +118,7 @@ impl Secret {
     ///
     /// [`InvalidSecret`] when it is too short or too uniform to sign keys.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
-        if text.chars().any(char::is_control) {
-            return Err(InvalidSecret::ControlCharacter);
-        }
+        check_characters(text)?;
         let bytes = match text.strip_prefix("base64:") {
             Some(encoded) => STANDARD.decode(encoded).map_err(|_| InvalidSecret::Base64)?,
             None => text.as_bytes().to_vec(),
@@ -171,6 +174,33 @@ fn distinct(bytes: &[u8], distance: usize) -> usize {
     seen.iter().filter(|seen| **seen).count()
 }
 
+/// Refuses what comes along when a secret is copied, and is not meant.
+fn check_characters(text: &str) -> Result<(), InvalidSecret> {
+    if text.chars().any(char::is_control) {
+        Err(InvalidSecret::ControlCharacter)
+    } else if let Some(invisible) = text.chars().find(|c| is_invisible(*c)) {
+        Err(InvalidSecret::Invisible(invisible))
+    } else if text.starts_with(' ') || text.ends_with(' ') {
+        Err(InvalidSecret::Space)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a character beyond ASCII is white space (`White_Space`), or is not to be shown at all
+/// (`Default_Ignorable_Code_Point`): Unicode 17.0, PropList.txt and DerivedCoreProperties.txt.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{a0}' | '\u{1680}' | '\u{2000}'
+            ..='\u{200a}' | '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
+    ) || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
 fn check_text(text: &str) -> Result<(), InvalidSecret> {
     if text.chars().count() < MIN_SECRET_CHARS {
         return Err(InvalidSecret::Short);
@@ -188,6 +218,14 @@ fn check_text(text: &str) -> Result<(), InvalidSecret> {
 impl fmt::Display for InvalidSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Invisible(c) => {
+                return write!(
+                    f,
+                    "the secret holds U+{:04X}, a character that cannot be seen; remove it, or make a new \
+                     secret with `vkey secret new`",
+                    u32::from(*c)
+                );
+            }
             Self::Base64 => "the secret is not valid base64 after base64:",
             Self::ControlCharacter => {
                 "the secret holds a control character, most often a line end copied from a file"
@@ -197,6 +235,9 @@ impl fmt::Display for InvalidSecret {
                  a sequence; `vkey secret new` makes one"
             }
             Self::Sample => "the secret is a published sample; make one with `vkey secret new`",
+            Self::Space => {
+                "the secret begins or ends with a space, most often copied along with it; remove it"
+            }
             Self::Short => {
                 "the secret is too short: at least 16 characters, or 32 bytes after base64:; \
                  `vkey secret new` makes one"
@@ -381,6 +422,21 @@ impl Keyring {
 mod tests {
     use super::*;
 
+    /// No white space is left out, whatever the version of Unicode.
+    #[test]
+    fn white_space_beyond_ascii_is_invisible() {
+        let others = ('\u{80}'..=char::MAX).filter(|c| !c.is_control());
+        for c in others {
+            assert!(!c.is_whitespace() || is_invisible(c), "{c:?}");
+            assert!(
+                !is_invisible(c)
+                    || !c.is_alphanumeric()
+                    || "\u{115f}\u{1160}\u{3164}\u{ffa0}".contains(c),
+                "{c:?}"
+            );
+        }
+    }
+
     #[test]
     fn weak_secrets_are_refused() {
         let error = |text: &str| Secret::parse(text).err();
@@ -389,6 +445,24 @@ mod tests {
         assert_eq!(error("abcdefghijklmnop1"), Some(InvalidSecret::Uniform));
         assert_eq!(error("Abc123!@#Xyz789!@#\n"), Some(InvalidSecret::ControlCharacter));
         assert_eq!(error("base64:AAAA"), Some(InvalidSecret::Short));
+        for invisible in
+            ['\u{feff}', '\u{200b}', '\u{a0}', '\u{2029}', '\u{3000}', '\u{ad}', '\u{e0001}']
+        {
+            let refused = Some(InvalidSecret::Invisible(invisible));
+            for text in ["Abc123!@#Xyz789!@#".to_owned(), base64(&random(32))] {
+                assert_eq!(error(&format!("{invisible}{text}")), refused);
+                assert_eq!(error(&format!("{text}{invisible}")), refused);
+                let (start, end) = text.split_at(9);
+                assert_eq!(error(&format!("{start}{invisible}{end}")), refused);
+            }
+        }
+        for text in ["Abc123!@#Xyz789!@#".to_owned(), base64(&random(32))] {
+            assert_eq!(error(&format!(" {text}")), Some(InvalidSecret::Space));
+            assert_eq!(error(&format!("{text} ")), Some(InvalidSecret::Space));
+            assert_eq!(error(&format!("\t{text}")), Some(InvalidSecret::ControlCharacter));
+        }
+        assert_eq!(error("Abc123!@# Xyz789!@#"), None);
+        assert_eq!(error("Äpfel und Birnen 12"), None);
         assert_eq!(error("base64:%%%"), Some(InvalidSecret::Base64));
         assert_eq!(error(&base64(&random(32))), None);
         assert_eq!(error(&base64(&random(31))), Some(InvalidSecret::Short));

@@ -102,7 +102,7 @@ pub struct NotReady {
 /// What is wrong with an environment variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotReadyCause {
-    /// It holds what no header can.
+    /// It holds what no header can, or a space at an end.
     HeaderValue,
     /// It holds no usable secret.
     Secret(InvalidSecret),
@@ -307,7 +307,8 @@ impl fmt::Display for NotReady {
         match self.cause {
             NotReadyCause::HeaderValue => write!(
                 f,
-                "environment variable {variable} holds characters that a header cannot carry"
+                "environment variable {variable} holds characters that a header cannot carry, or begins or \
+                 ends with a space"
             ),
             NotReadyCause::Secret(invalid) => {
                 write!(f, "environment variable {variable}: {invalid}")

@@ -99,7 +99,10 @@ impl Template {
                 Part::Literal(text) => filled.push_str(text),
                 Part::Variable(variable) => {
                     let value = variable.value(&environment)?;
-                    if !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+                    let allowed = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+                    // A space at an end is no part of a header's value (RFC 9110, section 5.5), and
+                    // elsewhere in the value it is most often copied along with the secret.
+                    if value.trim_ascii().len() < value.len() || !value.bytes().all(allowed) {
                         return Err(variable.not_ready(NotReadyCause::HeaderValue));
                     }
                     filled.push_str(&value);
@@ -148,6 +151,16 @@ mod tests {
         let fill = |value: &'static str| template.fill(move |_| Some(value.to_owned()));
         assert_eq!(fill("k").unwrap().as_str(), "Bearer k!");
         assert!(fill("").is_err());
-        assert!(fill("a\r\nb: c").is_err());
+        for wrong in ["a\r\nb: c", " k", "k ", "k\n", "\u{feff}k", "k\u{a0}", "k\u{200b}"] {
+            assert_eq!(
+                fill(wrong).err().map(|not_ready| not_ready.to_string()).as_deref(),
+                Some(
+                    "environment variable KEY holds characters that a header cannot carry, or begins or ends \
+                     with a space"
+                ),
+                "{wrong:?}"
+            );
+        }
+        assert_eq!(fill("a b").unwrap().as_str(), "Bearer a b!");
     }
 }
