@@ -14,7 +14,7 @@ pub const MAX_META_BYTES: usize = 1024;
 /// The tier of a key that names none.
 pub const DEFAULT_TIER: &str = "default";
 
-/// What a key says of itself. Times are Unix seconds; the key is valid in `[not before, exp)`.
+/// What a key says of itself. Times are Unix seconds, up to [`crate::time::LAST_SECS`]; the key is valid in `[not before, exp)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claims {
     /// The key's id: what is counted, revoked and audited.
@@ -57,9 +57,9 @@ impl Claims {
             tenant: id(&members.require("tenant")?)?,
             sub: members.read("sub", sub)?,
             tier: members.read("tier", |node| node.string().map(str::to_owned))?,
-            iat: members.require("iat")?.integer()?,
-            exp: members.require("exp")?.integer()?,
-            nbf: members.read("nbf", Node::integer)?,
+            iat: members.require("iat")?.time()?,
+            exp: members.require("exp")?.time()?,
+            nbf: members.read("nbf", Node::time)?,
             aud: members.read("aud", audience)?,
             only: members.read("only", object)?,
             meta: members.read("meta", meta)?,

@@ -1,7 +1,12 @@
-//! Times as numbers: Unix nanoseconds on the request path, Unix seconds in keys and windows.
+//! Times as numbers: Unix nanoseconds on the request path, Unix seconds in keys and windows; durations as
+//! they are written.
 
 /// Nanoseconds of a second.
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// The last second of the year 9999: RFC 3339 cannot write a later time. What is later was most often
+/// written in milliseconds.
+pub const LAST_SECS: u64 = 253_402_300_799;
 
 /// The second that a nanosecond lies in.
 pub fn secs(ns: u64) -> u64 {
@@ -18,9 +23,82 @@ pub fn secs_until(until_ns: u64, now_ns: u64) -> u64 {
     until_ns.saturating_sub(now_ns).div_ceil(NANOS_PER_SEC)
 }
 
+/// Reads a duration, in seconds: numbers with a unit each, `s`, `m`, `h` or `d`, which may have spaces
+/// between them, as `90s` or `1h 30m`. `None` for anything else, other units and their capitals among
+/// it: what one reader takes for minutes another takes for months.
+pub fn parse_duration(text: &str) -> Option<u64> {
+    let (mut secs, mut number, mut is_empty) = (0_u64, None, true);
+    for byte in text.bytes() {
+        let unit_secs = match byte {
+            b'0'..=b'9' => {
+                let tens = number.unwrap_or(0_u64).checked_mul(10)?;
+                number = Some(tens.checked_add(u64::from(byte - b'0'))?);
+                continue;
+            }
+            b' ' if number.is_none() => continue,
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            _ => return None,
+        };
+        secs = secs.checked_add(number.take()?.checked_mul(unit_secs)?)?;
+        is_empty = false;
+    }
+    (number.is_none() && !is_empty).then_some(secs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_have_four_units() {
+        let read = [
+            ("0s", 0),
+            ("90s", 90),
+            ("15m", 900),
+            ("168h", 604_800),
+            ("30d", 2_592_000),
+            ("1h30m", 5400),
+            ("1h 30m", 5400),
+            ("18446744073709551615s", u64::MAX),
+        ];
+        for (text, secs) in read {
+            assert_eq!(parse_duration(text), Some(secs), "{text}");
+        }
+        for wrong in [
+            "",
+            " ",
+            "s",
+            "1",
+            "0",
+            "1 h",
+            "1 0s",
+            "1h 30",
+            "-1s",
+            "+1s",
+            "1.5h",
+            "15M",
+            "1H",
+            "1D",
+            "90S",
+            "1w",
+            "1y",
+            "500ms",
+            "1min",
+            "1hour",
+            "2days",
+            "1 fortnight",
+            "1\u{a0}h",
+            "1h\n",
+            "18446744073709551616s",
+            "213503982334602d",
+            "18446744073709551615s 1s",
+        ] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn seconds_to_wait_are_rounded_up() {

@@ -195,7 +195,7 @@ pub(super) fn show_log(log: &[(Level, String)], least: Level, out: &mut Output) 
 
 fn deadline(text: &str) -> Result<Duration, &'static str> {
     const MOST: Duration = Duration::from_secs(3600);
-    let duration = humantime::parse_duration(text).ok();
+    let duration = time::parse_wait(text);
     let duration = duration.filter(|duration| !duration.is_zero() && *duration <= MOST);
     duration.ok_or("expected a duration up to 1h, as 500ms or 2s")
 }

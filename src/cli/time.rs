@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::error::Error;
 
 /// The last second of the year 9999; RFC 3339 cannot write a later one.
-pub(super) const LAST: u64 = 253_402_300_799;
+pub(super) const LAST: u64 = crate::time::LAST_SECS;
 
 /// The machine's clock, or one that is held.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ pub(super) fn now(given: Option<u64>) -> Result<u64, Error> {
     }
 }
 
-/// Reads a time: RFC 3339 in UTC, or Unix seconds.
+/// Reads a time: RFC 3339, or Unix seconds. A fraction of a second is left out.
 pub(super) fn parse(text: &str) -> Result<u64, &'static str> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text
@@ -63,8 +63,36 @@ pub(super) fn parse(text: &str) -> Result<u64, &'static str> {
             .filter(|secs| *secs <= LAST)
             .ok_or("expected a time before the year 10000");
     }
-    let time = humantime::parse_rfc3339(text).ok().and_then(secs);
-    time.ok_or("expected a time, as 2026-12-31T23:59:59Z or 1798761599")
+    let time = parse_rfc3339(text).filter(|secs| *secs <= LAST);
+    time.ok_or("expected a time, as 2026-12-31T23:59:59Z, 2027-01-01T01:59:59+02:00 or 1798761599")
+}
+
+/// RFC 3339, section 5.6: the offset of local time may stand for `Z`, and `t` and `z` are as good as
+/// their capitals.
+fn parse_rfc3339(text: &str) -> Option<u64> {
+    const OFFSET_BYTES: usize = "+00:00".len();
+    let text = text.to_ascii_uppercase();
+    if text.ends_with('Z') {
+        return humantime::parse_rfc3339(&text).ok().and_then(secs);
+    }
+    let (local, offset) = text.split_at_checked(text.len().checked_sub(OFFSET_BYTES)?)?;
+    if !local.ends_with(|last: char| last.is_ascii_digit()) {
+        return None;
+    }
+    // Read as if it were in UTC.
+    let local = secs(humantime::parse_rfc3339(&format!("{local}Z")).ok()?)?;
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let offset_secs = two_digits(hours, 23)? * 3600 + two_digits(minutes, 59)? * 60;
+    match offset.as_bytes().first() {
+        Some(b'+') => local.checked_sub(offset_secs),
+        Some(b'-') => local.checked_add(offset_secs),
+        _ => None,
+    }
+}
+
+fn two_digits(text: &str, most: u64) -> Option<u64> {
+    let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|number| *number <= most)
 }
 
 /// Reads a time as hosts tell it, in nanoseconds: written as any other, but not so late.
@@ -75,11 +103,19 @@ pub(super) fn parse_ns(text: &str) -> Result<u64, &'static str> {
 
 /// Reads a duration of whole seconds, at least one.
 pub(super) fn parse_duration(text: &str) -> Result<u64, &'static str> {
-    let whole = |duration: &Duration| duration.subsec_nanos() == 0 && duration.as_secs() > 0;
-    let duration = humantime::parse_duration(text).ok().filter(whole);
-    duration
-        .map(|duration| duration.as_secs())
-        .ok_or("expected a duration in whole seconds, as 90s, 1h or 30d")
+    let duration = crate::time::parse_duration(text).filter(|secs| *secs > 0);
+    duration.ok_or("expected a duration in whole seconds, as 90s, 15m, 1h or 30d")
+}
+
+/// Reads how long something may take: a duration of whole seconds, or milliseconds alone (`500ms`).
+pub(super) fn parse_wait(text: &str) -> Option<Duration> {
+    match text.strip_suffix("ms") {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().map(Duration::from_millis)
+        }
+        Some(_) => None,
+        None => crate::time::parse_duration(text).map(Duration::from_secs),
+    }
 }
 
 /// A time in RFC 3339; past the calendar, in Unix seconds.
@@ -118,6 +154,53 @@ mod tests {
     }
 
     #[test]
+    fn times_have_offsets_and_small_letters() {
+        for text in [
+            "2026-12-31T23:59:59Z",
+            "2026-12-31t23:59:59z",
+            "2026-12-31T23:59:59.999Z",
+            "2026-12-31T23:59:59+00:00",
+            "2026-12-31T23:59:59-00:00",
+            "2027-01-01T01:59:59+02:00",
+            "2027-01-01t05:44:59.5+05:45",
+            "2026-12-31T00:00:59-23:59",
+        ] {
+            assert_eq!(parse(text), Ok(1_798_761_599), "{text}");
+        }
+        assert_eq!(parse("1969-12-31T23:00:00-01:00"), Err(parse("now").unwrap_err()));
+        assert_eq!(parse("9999-12-31T23:59:59+00:00"), Ok(LAST));
+        for wrong in [
+            "1970-01-01T00:59:59+01:00",
+            "9999-12-31T23:59:59-00:01",
+            "2026-12-31T23:59:59",
+            "2026-12-31T23:59:59+02",
+            "2026-12-31T23:59:59+0200",
+            "2026-12-31T23:59:59+24:00",
+            "2026-12-31T23:59:59+02:60",
+            "2026-12-31T23:59:59 02:00",
+            "2026-12-31T23:59:59++2:00",
+            "2026-12-31T23:59:59Z+02:00",
+            "2026-12-31T23:59:59+02:00Z",
+            "2026-12-31+02:00",
+            "+02:00",
+            "é02:00",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn waits_may_be_in_milliseconds() {
+        assert_eq!(parse_wait("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_wait("1m 30s"), Some(Duration::from_secs(90)));
+        for wrong in
+            ["", "ms", "1", "1M", "500MS", "1s 500ms", "+5ms", "1 ms", "99999999999999999999ms"]
+        {
+            assert_eq!(parse_wait(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn times_past_the_calendar_are_numbers() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(LAST), "9999-12-31T23:59:59Z");
@@ -129,7 +212,7 @@ mod tests {
     fn durations_are_whole_seconds() {
         assert_eq!(parse_duration("1h"), Ok(3600));
         assert_eq!(parse_duration("1h 30m"), Ok(5400));
-        for wrong in ["", "0s", "1500ms", "1", "-1s", "1 fortnight"] {
+        for wrong in ["", "0s", "1500ms", "1", "-1s", "1 fortnight", "15M", "1H", "1w", "2 hours"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -50,7 +50,7 @@ fn every_rule_has_a_default() {
     let default = FailureRules { threshold: 5, window_secs: 300, block_secs: 0 };
     assert_eq!(read("{}"), Ok(default));
     assert_eq!(
-        read(r#"{"threshold": 1000000, "window": "24h", "block_for": "1day"}"#),
+        read(r#"{"threshold": 1000000, "window": "24h", "block_for": "1d"}"#),
         Ok(FailureRules { threshold: 1_000_000, window_secs: 86_400, block_secs: 86_400 })
     );
     assert_eq!(
@@ -61,7 +61,7 @@ fn every_rule_has_a_default() {
 
 #[test]
 fn rules_out_of_range_are_refused() {
-    let duration = "expected a duration in whole seconds, as 90s, 168h or 30d";
+    let duration = "expected a duration in whole seconds, as 90s, 15m, 168h or 30d";
     for (text, error) in [
         ("[]", "expected an object".to_owned()),
         (

@@ -1,7 +1,8 @@
 //! Reading a JSON value member by member, with the place of each in hand.
 
 use std::fmt;
-use std::time::Duration;
+
+use crate::time::{LAST_SECS, parse_duration};
 
 use super::{Json, find};
 
@@ -181,18 +182,28 @@ impl<'a> Node<'a> {
         exact.filter(|n| *n <= MAX_EXACT).ok_or_else(|| self.expected("a whole number, 0 to 2^53"))
     }
 
-    /// The duration here: text in whole seconds, as `90s`, `168h` or `30d`.
+    /// The time here: whole Unix seconds, up to [`LAST_SECS`].
+    ///
+    /// # Errors
+    ///
+    /// When this is not such a number.
+    #[inline(never)]
+    pub fn time(&self) -> Result<u64, Invalid> {
+        match self.integer()? {
+            secs @ 0..=LAST_SECS => Ok(secs),
+            _ => Err(self.expected("Unix seconds before the year 10000, not milliseconds")),
+        }
+    }
+
+    /// The duration here, in seconds: text as [`parse_duration`] reads it.
     ///
     /// # Errors
     ///
     /// When this is not such a text.
     #[inline(never)]
     pub fn seconds(&self) -> Result<u64, Invalid> {
-        let parsed = humantime::parse_duration(self.string()?).ok();
-        let whole = parsed.filter(|duration: &Duration| duration.subsec_nanos() == 0);
-        whole
-            .map(|duration| duration.as_secs())
-            .ok_or_else(|| self.expected("a duration in whole seconds, as 90s, 168h or 30d"))
+        parse_duration(self.string()?)
+            .ok_or_else(|| self.expected("a duration in whole seconds, as 90s, 15m, 168h or 30d"))
     }
 
     /// The one of `choices` that the string here names.

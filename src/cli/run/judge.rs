@@ -31,10 +31,13 @@ impl Judge {
     pub(super) fn judge(&mut self, number: u64, line: Line) -> Result<Verdict, Error> {
         let Line::Whole(line) = line else {
             let problem = format!("longer than {} bytes", self.max_line_bytes);
-            return Ok(Verdict::unreadable(number, &problem));
+            return Ok(Verdict::unreadable(number, None, &problem));
         };
         match RequestLine::read(&line, &self.host) {
-            Err(invalid) => Ok(Verdict::unreadable(number, &invalid.to_string())),
+            Err(invalid) => {
+                let id = RequestLine::id_of(&line);
+                Ok(Verdict::unreadable(number, id.as_ref(), &invalid.to_string()))
+            }
             Ok(request) => self.put(number, &request),
         }
     }

@@ -67,6 +67,13 @@ impl RequestLine {
         })
     }
 
+    /// What the result repeats, of a line that is no request.
+    pub(super) fn id_of(line: &[u8]) -> Option<Json> {
+        let json = Json::parse(line).ok()?;
+        let root = json.root(Integers::Digits);
+        root.open_members().ok()?.get("id").map(|node| node.value().clone())
+    }
+
     /// Puts the request in front of the module.
     pub(super) fn show(&self, host: &MemoryHost) {
         if self.now_ns.is_some() {

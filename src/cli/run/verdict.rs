@@ -6,7 +6,7 @@ use crate::audit::{Record, push_quoted};
 use crate::config::Level;
 use crate::decision::{Decision, DenyReason, Reply};
 use crate::host::HeaderList;
-use crate::json::Object;
+use crate::json::{Json, Object};
 use crate::vm::Ended;
 
 use super::super::embedded::take_audit_line;
@@ -63,7 +63,7 @@ impl Verdict {
         let decision = record.as_ref().and_then(|record| record.decision);
         let goes_on = forwarded && !ended.withheld;
         let mut text = String::new();
-        let mut object = open(&mut text, number, request);
+        let mut object = open(&mut text, number, request.id.as_ref());
         object.text("decision", Some(decision.map_or("deny", Decision::word)));
         let reason = decision.and_then(Decision::reason);
         object.text("reason", reason.map(DenyReason::code));
@@ -86,7 +86,7 @@ impl Verdict {
     /// A request that the module has failed over: the host refuses it.
     pub(super) fn failed(number: u64, request: &RequestLine, problem: &str) -> Self {
         let mut text = String::new();
-        let mut object = open(&mut text, number, request);
+        let mut object = open(&mut text, number, request.id.as_ref());
         object.text("decision", Some("deny"));
         object.text("reason", None);
         object.number("status", Some(UNAVAILABLE.into()));
@@ -96,20 +96,19 @@ impl Verdict {
     }
 
     /// A line that is no request.
-    pub(super) fn unreadable(number: u64, problem: &str) -> Self {
+    pub(super) fn unreadable(number: u64, id: Option<&Json>, problem: &str) -> Self {
         let mut text = String::new();
-        let mut object = Object::open(&mut text);
-        object.number("line", Some(number));
+        let mut object = open(&mut text, number, id);
         object.text("error", Some(problem));
         object.close();
         Self { text, log: Vec::new(), outcome: Outcome::Unreadable }
     }
 }
 
-fn open<'a>(text: &'a mut String, number: u64, request: &RequestLine) -> Object<'a> {
+fn open<'a>(text: &'a mut String, number: u64, id: Option<&Json>) -> Object<'a> {
     let mut object = Object::open(text);
     object.number("line", Some(number));
-    if let Some(id) = &request.id {
+    if let Some(id) = id {
         object.member("id").push_str(&ascii(id));
     }
     object

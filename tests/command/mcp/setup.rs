@@ -158,7 +158,7 @@ fn a_setup_that_makes_no_sense_is_refused() {
     setup("", &[]).refused(2, "--setup");
     setup(&at("a"), &["--tenant", "a b"]).refused(1, "tenant: expected");
     setup(&at("a"), &["--lifetime", "0s"]).refused(2, "--lifetime");
-    setup(&at("a"), &["--lifetime", "9000y"]).refused(1, "--lifetime");
+    setup(&at("a"), &["--lifetime", "3000000d"]).refused(1, "--lifetime");
     setup(&at("a"), &["--config", &at("config.json")]).refused(2, "--config");
     setup(&at("a"), &["--key-env", "KEY"]).refused(2, "--key-env");
     setup(&at("a"), &["--secret-file", "-"]).refused(2, "--secret-file");
