@@ -5,10 +5,12 @@
 //! `allow(key, access)`.
 
 mod globs;
+mod mistakes;
 
 use std::fmt;
 
 pub use globs::{GlobWords, MAX_GLOB_STEPS};
+pub use mistakes::refuse_mistakes;
 
 use crate::access::{Access, McpCall, without_final_slash};
 use crate::cidr::Cidr;
@@ -81,6 +83,8 @@ const FLAT_MEMBERS: [&str; 9] =
 
 const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
 
+const HOST_PATTERN: &str = "a host name without port, or *.suffix";
+
 /// About what a text in a list takes in memory.
 const TEXT_BYTES: usize = 128;
 
@@ -114,9 +118,19 @@ impl Restriction {
         Self::read_members(node, &UNLIMITED_MEMBERS)
     }
 
+    /// The first second at which it holds, where it says one.
+    pub fn nbf_secs(&self) -> Option<u64> {
+        self.nbf
+    }
+
     /// The first second at which it holds no more, whatever is asked, where it says one.
     pub fn exp_secs(&self) -> Option<u64> {
         self.exp
+    }
+
+    /// What stands in `any_of`; nothing where it is absent.
+    pub fn alternatives(&self) -> &[Self] {
+        self.any_of.as_deref().unwrap_or_default()
     }
 
     /// The rate and the quotas.
@@ -208,13 +222,6 @@ impl Restriction {
             + self.limits.footprint()
     }
 
-    /// Whether a path glob can match nothing, because paths start with `/`: in a key it is a rule like
-    /// any other, in a configuration a mistake.
-    pub fn has_unmatchable_path(&self) -> bool {
-        let inside = || self.any_of.iter().flatten().any(Self::has_unmatchable_path);
-        self.paths.as_ref().is_some_and(|globs| !globs.all_match_some_path()) || inside()
-    }
-
     fn prohibits_source(&self, access: &Access<'_>) -> Option<DenyReason> {
         let in_network = |cidr: &Cidr| access.source.is_some_and(|source| cidr.contains(source));
         none_holds(&self.sources, in_network).then_some(DenyReason::Source)
@@ -263,8 +270,8 @@ impl Restriction {
     fn read_members(node: &Node<'_>, known: &[&str]) -> Result<Self, Invalid> {
         let members = node.members(known)?;
         Ok(Self {
-            nbf: members.read("nbf", Node::integer)?,
-            exp: members.read("exp", Node::integer)?,
+            nbf: members.read("nbf", Node::time)?,
+            exp: members.read("exp", Node::time)?,
             methods: members.read("methods", |list| list.list(text))?,
             hosts: members.read("hosts", |list| list.list(HostPattern::read))?,
             paths: members.read("paths", paths)?,
@@ -300,7 +307,20 @@ impl HostPattern {
         match canonical.filter(|host| host.len() == name.len()) {
             Some(suffix) if wildcard => Ok(Self::Suffix(format!(".{suffix}"))),
             Some(host) => Ok(Self::Exact(host.into_owned())),
-            None => Err(node.expected("a host name without port, or *.suffix")),
+            None => Err(node.expected(HOST_PATTERN)),
+        }
+    }
+
+    /// Reads a pattern that is about to be written: one that a host can match.
+    ///
+    /// # Errors
+    ///
+    /// As [`HostPattern::read`], and for an address in brackets as a suffix, which has no labels before
+    /// it.
+    pub fn read_written(node: &Node<'_>) -> Result<Self, Invalid> {
+        match Self::read(node)? {
+            Self::Suffix(suffix) if suffix.starts_with(".[") => Err(node.expected(HOST_PATTERN)),
+            pattern => Ok(pattern),
         }
     }
 

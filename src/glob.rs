@@ -15,7 +15,6 @@ pub struct Globs {
     exact: Box<[Box<[u8]>]>,
     single_stars: Box<[SingleStar]>,
     automaton: Option<Box<Automaton>>,
-    all_match_some_path: bool,
 }
 
 /// A pattern with one star.
@@ -98,11 +97,6 @@ impl Globs {
         words.max(within.into())
     }
 
-    /// Whether each glob has a path, which starts with `/`, that it matches.
-    pub fn all_match_some_path(&self) -> bool {
-        self.all_match_some_path
-    }
-
     /// How many bytes the globs take in memory.
     pub(crate) fn footprint(&self) -> usize {
         let single_stars = self.single_stars.iter();
@@ -127,14 +121,10 @@ impl Globs {
                 Some(_) => others.push(pattern),
             }
         }
-        let can_match = |pattern: &&str| {
-            pattern.trim_start_matches('*').starts_with('/') || pattern.starts_with("**")
-        };
         Self {
             exact: exact.into(),
             single_stars: single_stars.into(),
             automaton: (!others.is_empty()).then(|| Box::new(Automaton::compile(&others, star))),
-            all_match_some_path: patterns.iter().all(can_match),
         }
     }
 }

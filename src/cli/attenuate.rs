@@ -1,6 +1,6 @@
 //! `vkey attenuate`: a key narrowed by whoever holds it.
 
-use crate::caveat::Restriction;
+use crate::caveat::{Restriction, refuse_mistakes};
 use crate::json::{Integers, Invalid, Json};
 use crate::ledger::MAX_FAMILY_LIMITS;
 use crate::token::Unverified;
@@ -51,10 +51,12 @@ pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> 
     Ok(narrowed)
 }
 
-/// Checks that this is a restriction, and one that gates enforce.
+/// Checks that this is a restriction, one that gates enforce, and one that some request can match.
 pub(super) fn check_restriction(json: &Json) -> Result<(), Invalid> {
     let root = json.root(Integers::Digits);
-    match Restriction::read(&root)?.limits().needs_body() {
+    let needs_body = Restriction::read(&root)?.limits().needs_body();
+    refuse_mistakes(&root)?;
+    match needs_body {
         true => Err(root.unusable(
             "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate would \
              refuse the key",

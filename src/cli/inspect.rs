@@ -1,6 +1,6 @@
 //! `vkey inspect`: what a key says, which nobody vouches for.
 
-use crate::caveat::Restriction;
+use crate::caveat::{Restriction, refuse_mistakes};
 use crate::claims::Claims;
 use crate::json::{Integers, Invalid, Json};
 use crate::token::Unverified;
@@ -28,7 +28,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     for (index, caveat) in caveats.enumerate() {
         let name = format!("caveat {}", index + 1);
         show(&name, caveat, out)?;
-        understood &= note(&name, &Restriction::parse(caveat), out);
+        let restriction = Restriction::parse(caveat);
+        understood &= note(&name, &restriction, out);
+        if let (Ok(restriction), Ok(json)) = (restriction, Json::parse(caveat)) {
+            show_restriction(&name, &restriction, &json, out)?;
+        }
     }
     Ok(match understood {
         true => Exit::Success,
@@ -44,17 +48,47 @@ fn show_claims(text: &[u8], out: &mut Output) -> Result<bool, Error> {
     }
     show("claims", text, out)?;
     let understood = note("claims", &claims, out);
-    let only = claims.ok().and_then(|claims| claims.only);
-    let restricts = |only: Json| Restriction::read(&only.root(Integers::Digits));
-    Ok(understood && only.map(restricts).is_none_or(|read| note("only", &read, out)))
+    let Some(only) = claims.ok().and_then(|claims| claims.only) else {
+        return Ok(understood);
+    };
+    let restriction = Restriction::read(&only.root(Integers::Digits));
+    let understood = note("only", &restriction, out) && understood;
+    if let Ok(restriction) = restriction {
+        show_restriction("only", &restriction, &only, out)?;
+    }
+    Ok(understood)
 }
 
 fn show_times(claims: &Claims, out: &mut Output) -> Result<(), Error> {
     out.line(format_args!("issued      {}", rfc3339(claims.iat)))?;
-    if let Some(nbf) = claims.nbf {
-        out.line(format_args!("not before  {}", rfc3339(nbf)))?;
+    show_span(claims.nbf, Some(claims.exp), "", out)
+}
+
+/// Shows what a person cannot see in a restriction's JSON: its times as dates, and what no request can
+/// match.
+fn show_restriction(
+    name: &str,
+    restriction: &Restriction,
+    json: &Json,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let of = format!("  ({name})");
+    show_span(restriction.nbf_secs(), restriction.exp_secs(), &of, out)?;
+    for (index, alternative) in restriction.alternatives().iter().enumerate() {
+        let of = format!("  ({name}, any_of[{index}])");
+        show_span(alternative.nbf_secs(), alternative.exp_secs(), &of, out)?;
     }
-    out.line(format_args!("expires     {}", rfc3339(claims.exp)))
+    if let Err(invalid) = refuse_mistakes(&json.root(Integers::Digits)) {
+        out.note(format_args!("{name}: {invalid}; no request can match it"));
+    }
+    Ok(())
+}
+
+fn show_span(nbf: Option<u64>, exp: Option<u64>, of: &str, out: &mut Output) -> Result<(), Error> {
+    if let Some(nbf) = nbf {
+        out.line(format_args!("not before  {}{of}", rfc3339(nbf)))?;
+    }
+    exp.map_or(Ok(()), |exp| out.line(format_args!("expires     {}{of}", rfc3339(exp))))
 }
 
 fn show(name: &str, text: &[u8], out: &mut Output) -> Result<(), Error> {

@@ -104,7 +104,7 @@ fn header_value(node: &Node<'_>) -> Result<Template, Invalid> {
 }
 
 fn hosts(node: &Node<'_>) -> Result<Box<[HostPattern]>, Invalid> {
-    let hosts = node.list(HostPattern::read)?;
+    let hosts = node.list(HostPattern::read_written)?;
     if hosts.is_empty() { Err(node.expected("at least one host")) } else { Ok(hosts) }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::access::CanonicalPath;
 use crate::anomaly::Sensitivity;
 use crate::audit::Mask;
-use crate::caveat::{Restriction, cidr};
+use crate::caveat::{Restriction, cidr, refuse_mistakes};
 use crate::claims::{id, is_id};
 use crate::failures::FailureRules;
 use crate::headers::is_identity;
@@ -259,10 +259,7 @@ fn only(node: &Node<'_>) -> Result<Restriction, Invalid> {
         return Err(limit.unusable("unknown member; rate and quotas stand beside only"));
     }
     let only = Restriction::read_unlimited(node)?;
-    if only.has_unmatchable_path() {
-        return Err(node.expected("path globs that start with / or **, as /v1/**"));
-    }
-    Ok(only)
+    refuse_mistakes(node).map(|()| only)
 }
 
 fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
@@ -277,7 +274,7 @@ fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
                 return Err(entry.unusable(INVALID_TENANT));
             }
             let members = entry.members(&["issued_before"])?;
-            tenants.insert(tenant.to_owned(), members.require("issued_before")?.integer()?);
+            tenants.insert(tenant.to_owned(), members.require("issued_before")?.time()?);
         }
         Ok(tenants)
     })?;
@@ -291,13 +288,17 @@ fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
 fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {
     let members = node.members(&["trusted_hops", "allow", "deny"])?;
     let networks = |list: &Node<'_>| list.list(cidr);
+    let allowed = |list: &Node<'_>| match networks(list)? {
+        allowed if allowed.is_empty() => Err(list.expected("at least one network")),
+        allowed => Ok(allowed),
+    };
     let trusted_hops = members.read("trusted_hops", |node| match node.integer()? {
         hops @ 0..=MAX_TRUSTED_HOPS => Ok(hops),
         _ => Err(node.expected("0 to 16")),
     })?;
     Ok(ClientRules {
         trusted_hops: trusted_hops.unwrap_or(0),
-        allow: members.read("allow", networks)?,
+        allow: members.read("allow", allowed)?,
         deny: members.read("deny", networks)?.unwrap_or_default(),
     })
 }

@@ -18,6 +18,7 @@ mod harness;
 mod inputs;
 mod mcp;
 mod mint;
+mod mistakes;
 mod private;
 mod run;
 mod streams;

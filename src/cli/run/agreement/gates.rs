@@ -158,8 +158,11 @@ fn member(draw: &mut Draw) -> Value {
 fn client(draw: &mut Draw, trusted_hops: usize) -> Value {
     let mut client = json!({"trusted_hops": trusted_hops});
     if draw.percent(50) {
-        client["allow"] =
-            draw.list("10.0.0.0/8", &["192.168.0.0/16", "0.0.0.0/0", "2001:db8::/32"]);
+        let mut allow = draw.list("10.0.0.0/8", &["192.168.0.0/16", "0.0.0.0/0", "2001:db8::/32"]);
+        if allow == json!([]) {
+            allow = json!(["2001:db8::/32"]);
+        }
+        client["allow"] = allow;
     }
     if draw.percent(50) {
         client["deny"] = draw.list("203.0.113.0/24", &["::/0", "10.1.2.3/32", "192.168.1.5"]);

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::draw::Draw;
+use crate::caveat::refuse_mistakes;
+use crate::json::{Integers, Json};
 
 /// When everything happens, Unix seconds.
 pub(super) const START_SECS: u64 = 1_790_000_000;
@@ -55,8 +57,18 @@ pub(super) enum Place {
     Key,
 }
 
-/// A restriction of a few members.
+/// A restriction of a few members; of a configuration, one that can be written there.
 pub(super) fn restriction(draw: &mut Draw, place: Place) -> Value {
+    loop {
+        let only = any_restriction(draw, place);
+        let json = Json::parse(only.to_string().as_bytes()).expect("JSON");
+        if place != Place::Configuration || refuse_mistakes(&json.root(Integers::Whole)).is_ok() {
+            return only;
+        }
+    }
+}
+
+fn any_restriction(draw: &mut Draw, place: Place) -> Value {
     let mut only = Map::new();
     let mut add = |draw: &mut Draw, percent, name: &str, value: fn(&mut Draw, Place) -> Value| {
         if draw.percent(percent) {
@@ -97,8 +109,7 @@ pub(super) fn limits(draw: &mut Draw) -> Map<String, Value> {
     limits
 }
 
-/// Globs, some of them of letters that have no meaning. Those of a configuration have to be able to
-/// match.
+/// Globs, some of them of letters that have no meaning.
 fn paths(draw: &mut Draw, place: Place) -> Value {
     let mut globs = draw.list("/v1/**", &PATHS);
     if draw.percent(20) {
