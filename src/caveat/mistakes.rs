@@ -9,8 +9,9 @@ use crate::json::{Invalid, Node};
 use super::HostPattern;
 
 /// Checks what can be [read](super::Restriction::read) as a restriction and is about to be written:
-/// whether each entry of its lists of methods, hosts and paths can match a request, whether no list is
-/// empty, and whether there is a time from `nbf` to `exp`. Alternatives are checked alike.
+/// whether each entry of its lists of methods, hosts and paths can match a request, whether a client can
+/// have one of `sources` and `client_cert`, and whether there is a time from `nbf` to `exp`. Alternatives
+/// are checked alike. Other lists may be empty: a key with no paths still reads its counts.
 ///
 /// # Errors
 ///
@@ -22,33 +23,31 @@ pub fn refuse_mistakes(node: &Node<'_>) -> Result<(), Invalid> {
         secs if secs > nbf => Ok(()),
         _ => Err(exp.expected("a time after nbf and after 0: there is none between the two")),
     })?;
-    let lists: [(_, Check); 7] = [
-        ("methods", method),
-        ("hosts", |host| HostPattern::read_written(host).map(|_| ())),
-        ("paths", path),
-        ("models", anything),
-        ("sources", anything),
-        ("client_cert", anything),
-        ("any_of", refuse_mistakes),
+    let lists: [(_, Check); 6] = [
+        ("methods", |list| each(list, method)),
+        ("hosts", |list| each(list, |host| HostPattern::read_written(host).map(|_| ()))),
+        ("paths", |list| each(list, path)),
+        ("sources", not_empty),
+        ("client_cert", not_empty),
+        ("any_of", |list| each(list, refuse_mistakes)),
     ];
     lists
         .into_iter()
-        .try_for_each(|(name, check)| members.get(name).map_or(Ok(()), |list| each(&list, check)))
+        .try_for_each(|(name, check)| members.get(name).map_or(Ok(()), |list| check(&list)))
 }
 
 type Check = fn(&Node<'_>) -> Result<(), Invalid>;
 
-/// Checks every entry of a list, which is not empty.
 fn each(list: &Node<'_>, check: Check) -> Result<(), Invalid> {
-    let mut items = list.items()?;
-    if items.len() == 0 {
-        return Err(list.expected("at least one entry: an empty list holds never"));
-    }
-    items.try_for_each(|item| check(&item))
+    list.items()?.try_for_each(|item| check(&item))
 }
 
-fn anything(_: &Node<'_>) -> Result<(), Invalid> {
-    Ok(())
+/// Clients are judged for every request, also for one for counts.
+fn not_empty(list: &Node<'_>) -> Result<(), Invalid> {
+    match list.items()?.len() {
+        0 => Err(list.expected("at least one entry: an empty list holds never")),
+        _ => Ok(()),
+    }
 }
 
 /// Methods are compared in their case, and all that servers know are in upper case (RFC 9110, section 9.1).
@@ -153,10 +152,8 @@ mod tests {
             (r#"{"hosts": ["*.[::1]"]}"#, "hosts[0]: expected a host name without port"),
             (r#"{"hosts": ["a:443"]}"#, "hosts[0]: expected a host name without port"),
             (r#"{"sources": []}"#, "sources: expected at least one"),
-            (r#"{"models": []}"#, "models: expected at least one"),
             (r#"{"client_cert": []}"#, "client_cert: expected at least one"),
-            (r#"{"any_of": []}"#, "any_of: expected at least one"),
-            (r#"{"any_of": [{}, {"paths": []}]}"#, "any_of[1].paths: expected at least one"),
+            (r#"{"any_of": [{}, {"sources": []}]}"#, "any_of[1].sources: expected at least one"),
             (r#"{"any_of": [{"methods": ["post"]}]}"#, "any_of[0].methods[0]: expected a method"),
             (r#"{"nbf": 20, "exp": 20}"#, "exp: expected a time after nbf"),
             (r#"{"exp": 0}"#, "exp: expected a time after nbf"),
@@ -173,6 +170,7 @@ mod tests {
             "{}",
             r#"{"methods": ["GET", "M-SEARCH"], "hosts": ["API.example", "*.example", "[::1]"]}"#,
             r#"{"sources": ["0.0.0.0/0"], "models": ["gpt-*"], "mcp": {"tools": []}}"#,
+            r#"{"methods": [], "paths": [], "hosts": [], "models": [], "any_of": []}"#,
             r#"{"nbf": 10, "exp": 11, "any_of": [{"exp": 5}, {"paths": ["/"]}]}"#,
         ] {
             assert_eq!(mistake(restriction), "", "{restriction}");
