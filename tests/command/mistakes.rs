@@ -138,7 +138,8 @@ fn durations_are_in_four_units() {
             ["15M", "1H", "1D", "90S", "1w", "1 month", "2 hours", "1min", "60", "1h 30", "1.5h"]
         {
             let args = [option, &[wrong][..]].concat();
-            Vkey::new(&args).env("MAIN", &gate.secret).refused(2, name);
+            let says = format!("for '{name} <DURATION>': expected a duration");
+            Vkey::new(&args).env("MAIN", &gate.secret).refused(2, &says);
         }
     }
     let expires = |lifetime: &str| {
