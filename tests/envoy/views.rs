@@ -277,6 +277,41 @@ fn the_log_says_that_clients_choose_their_addresses() {
     });
 }
 
+/// Envoy reads no entry with a port or brackets and takes its peer for the client. The module reads them.
+#[test]
+fn a_proxy_that_writes_ports_hides_clients_from_envoy_and_not_from_the_module() {
+    each_envoy(|binary| {
+        for (trusted_hops, reads_ports) in [(0, false), (2, true)] {
+            let main = Minter::new("main", None);
+            let plugin = json!({"client": {"trusted_hops": trusted_hops}});
+            let options = options("ports", &main, plugin).on(binary).edit(|config| {
+                manager(config)["use_remote_address"] = json!(true);
+                manager(config)["xff_num_trusted_hops"] = json!(1);
+            });
+            let envoy = Envoy::start(options);
+            let of =
+                |jti: &str, network: &str| main.key(jti, json!({"only": {"sources": [network]}}));
+            let (peer, v4, v6) =
+                (of("k1", "127.0.0.0/8"), of("k2", "203.0.113.9"), of("k3", "2001:db8::5"));
+            let status = |key: &str, entry: &str| {
+                let request = Request::new("GET", "/v1/a").bearer(key);
+                envoy.send(&request.header("x-forwarded-for", entry)).status
+            };
+            assert_eq!((status(&v4, "203.0.113.9"), status(&v6, "2001:db8::5")), (200, 200));
+            let (client, load_balancer) = if reads_ports { (200, 403) } else { (403, 200) };
+            for (key, entry) in
+                [(&v4, "203.0.113.9:4711"), (&v6, "[2001:db8::5]"), (&v6, "[2001:db8::5]:4711")]
+            {
+                let seen = (status(key, entry), status(&peer, entry));
+                assert_eq!(seen, (client, load_balancer), "{trusted_hops} {entry}");
+            }
+            // Nobody can tell that the end was meant for a port.
+            assert_eq!(status(&v6, "2001:db8::5:4711"), 403);
+            assert_eq!(status(&of("k4", "2001:db8::5:4711"), "2001:db8::5:4711"), 200);
+        }
+    });
+}
+
 // === revocations ===
 
 /// A connection that was open before an update goes on under the old configuration.
