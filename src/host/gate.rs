@@ -242,7 +242,13 @@ impl Gate {
         exchange: &mut Exchange,
         usable: bool,
     ) -> Result<(), Reply> {
-        let Some((now_ns, headers)) = host.now_ns().zip(host.request_headers()) else {
+        let (clock, headers) = (host.now_ns(), host.request_headers());
+        let Some((now_ns, headers)) = clock.zip(headers) else {
+            let what = if clock.is_none() { "clock" } else { "request headers" };
+            host.log(
+                Level::Error,
+                &["vkey: a request is refused: the host shows no ", what].concat(),
+            );
             observe(host, exchange);
             return Err(deny(exchange, DenyReason::NotReady));
         };
