@@ -1,4 +1,7 @@
 //! Lines of a stream that may be anything: each of a bounded length.
+//!
+//! A byte order mark before the first of them is no part of it: programs on .NET begin their output with one,
+//! and a reader may skip it (RFC 8259, section 8.1).
 
 use std::io::{self, BufRead, ErrorKind};
 
@@ -11,9 +14,14 @@ pub(super) enum Line {
     TooLong,
 }
 
+/// The byte order mark in UTF-8.
+const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
 /// The lines of a stream.
 pub(super) struct Lines<R> {
     from: R,
+    /// Nothing has been read yet.
+    at_start: bool,
     /// The most bytes of a line, its end not counted.
     max_bytes: usize,
 }
@@ -21,7 +29,7 @@ pub(super) struct Lines<R> {
 impl<R: BufRead> Lines<R> {
     /// The lines of a stream, each of up to `max_bytes` before its end.
     pub(super) fn new(from: R, max_bytes: usize) -> Self {
-        Self { from, max_bytes }
+        Self { from, at_start: true, max_bytes }
     }
 
     /// The next line; `None` at the end of the stream. No more is held in memory than a line may be long.
@@ -31,12 +39,9 @@ impl<R: BufRead> Lines<R> {
 
     /// The next line; one that is too long is shown to `skipped` in pieces.
     pub(super) fn next_or(&mut self, mut skipped: impl FnMut(&[u8])) -> io::Result<Option<Line>> {
-        let (mut line, mut too_long) = (Vec::new(), false);
+        let (mut line, mut too_long) = (self.skip_mark()?, false);
         loop {
-            let part = match self.from.fill_buf() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                part => part?,
-            };
+            let part = fill(&mut self.from)?;
             let end = part.iter().position(|byte| *byte == b'\n');
             let content = part.get(..end.unwrap_or(part.len())).unwrap_or_default();
             let taken = content.len() + usize::from(end.is_some());
@@ -59,6 +64,29 @@ impl<R: BufRead> Lines<R> {
             (false, false) => Some(Line::Whole(line)),
         })
     }
+
+    /// Skips the byte order mark at the start; what looks like one and is none is handed back.
+    fn skip_mark(&mut self) -> io::Result<Vec<u8>> {
+        let mut skipped = Vec::new();
+        if !std::mem::take(&mut self.at_start) {
+            return Ok(skipped);
+        }
+        for byte in MARK {
+            if fill(&mut self.from)?.first() != Some(&byte) {
+                return Ok(skipped);
+            }
+            self.from.consume(1);
+            skipped.push(byte);
+        }
+        skipped.clear();
+        Ok(skipped)
+    }
+}
+
+/// What is there to be read. A read that a signal interrupts is tried again.
+fn fill(from: &mut impl BufRead) -> io::Result<&[u8]> {
+    while from.fill_buf().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
+    from.fill_buf()
 }
 
 #[cfg(test)]
@@ -86,6 +114,21 @@ mod tests {
         }
         assert_eq!(lines(b"", 4, 7), []);
         assert_eq!(lines(b"a\n", 4, 7), [whole("a\n")]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_at_the_start_is_no_part_of_the_first_line() {
+        for piece in 1..=8 {
+            let read = |text: &[u8]| lines(text, piece, 4);
+            assert_eq!(read(b"\xef\xbb\xbf1234\nb"), [whole("1234\n"), whole("b")], "{piece}");
+            assert_eq!(read(b"\xef\xbb\xbf"), []);
+            assert_eq!(read(b"\xef\xbb\xbf12345"), [Line::TooLong]);
+            // Once, whole, and nowhere else.
+            let marks = b"\xef\xbb\xbf\xef\xbb\xbf\n\xef\xbb\xbf\n";
+            assert_eq!(read(marks), [whole("\u{feff}\n"), whole("\u{feff}\n")]);
+            assert_eq!(read(b"\xef\xbba\n"), [Line::Whole(b"\xef\xbba\n".into())]);
+            assert_eq!(read(b"\xef"), [Line::Whole(b"\xef".into())]);
+        }
     }
 
     #[test]
