@@ -118,6 +118,7 @@ deny_reasons! {
     Model "model" Forbidden "the key may not use this model",
     McpCall "mcp_call" Forbidden "the key may not make this MCP call",
     PathAmbiguous "path_ambiguous" BadRequest "the path can be read in more than one way; send it in plain form",
+    BodyUnreadable "body_unreadable" BadRequest "the body cannot be read as what it should be",
     HeaderMismatch "header_mismatch" BadRequest "a header claims an identity, which only the gateway may state, or contradicts the request",
     Rate "rate" Limited "the key's rate is used up",
     Quota "quota" Limited "the key's quota is used up",

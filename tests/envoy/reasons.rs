@@ -164,8 +164,8 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         assert_eq!(record.decision.and_then(Decision::reason), *expected, "{name}");
         assert_eq!(record.status, Some(u64::from(expected.map_or(200, status))), "{name}");
     }
-    // The first is in `alerts`, two more need a proxy that is broken, and those of upstreams are in
-    // `upstream_*`.
+    // The module reads no bodies yet, blocked sources are in `alerts`, two more reasons need a proxy that is
+    // broken, and those of upstreams are in `upstream_*`.
     let reached = |reason: &&DenyReason| {
         let of_upstream = reason.class() == DenyClass::Upstream;
         of_upstream || cases.iter().any(|(_, _, expected)| expected.as_ref() == Some(*reason))
@@ -173,7 +173,12 @@ fn every_reason_shows_in_status_body_and_audit_line() {
     let missing: Vec<_> = DenyReason::ALL.iter().filter(|reason| !reached(reason)).collect();
     assert_eq!(
         missing,
-        [&DenyReason::SourceBlocked, &DenyReason::NotReady, &DenyReason::Contention]
+        [
+            &DenyReason::BodyUnreadable,
+            &DenyReason::SourceBlocked,
+            &DenyReason::NotReady,
+            &DenyReason::Contention
+        ]
     );
 }
 
