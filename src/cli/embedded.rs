@@ -186,11 +186,17 @@ pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
 
 /// Shows what the module says, down to a level.
 pub(super) fn show_log(log: &[(Level, String)], least: Level, out: &mut Output) {
-    for (level, line) in log.iter().filter(|(level, _)| *level as u32 >= least as u32) {
+    shown_log(log, least).for_each(|note| out.note(note));
+}
+
+/// What the module says, down to a level, as notes.
+pub(super) fn shown_log(log: &[(Level, String)], least: Level) -> impl Iterator<Item = String> {
+    let shown = log.iter().filter(move |(level, _)| *level as u32 >= least as u32);
+    shown.map(|(level, line)| {
         // The module's own lines name it, as ours do.
         let line = line.strip_prefix("vkey: ").unwrap_or(line);
-        out.note(format_args!("{}: {}", level.name(), sentence(line)));
-    }
+        format!("{}: {}", level.name(), sentence(line))
+    })
 }
 
 fn deadline(text: &str) -> Result<Duration, &'static str> {

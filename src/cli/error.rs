@@ -44,6 +44,10 @@ pub(super) enum Error {
     Audit(io::Error),
     /// They would go to a file by a link.
     AuditLink,
+    /// They go to standard error, which cannot be written.
+    AuditStderr(io::Error),
+    /// Nobody has read the stream that they go to for so long.
+    AuditUnread(Duration),
     /// A bound of the key format stops an attenuation.
     Attenuate(CannotAttenuate),
     /// Authorities for a connection that has no certificate.
@@ -217,6 +221,8 @@ impl Error {
             Self::Admin(failure) | Self::Gate(failure) => failure.exit(),
             Self::Audit(_)
             | Self::AuditLink
+            | Self::AuditStderr(_)
+            | Self::AuditUnread(_)
             | Self::Clock
             | Self::Create(..)
             | Self::Entropy
@@ -253,6 +259,15 @@ impl fmt::Display for Error {
             Self::AuditLink => f.write_str(
                 "the file named by --audit is a link, or has a second name, and could be any file; name \
                  the file itself",
+            ),
+            Self::AuditStderr(error) => write!(
+                f,
+                "standard error, where the audit lines go, cannot be written: {error}; name a file with --audit"
+            ),
+            Self::AuditUnread(waited) => write!(
+                f,
+                "nobody has read the audit lines for {waited:?}; read standard error, or the pipe named by \
+                 --audit, or name a file there"
             ),
             Self::CaForHttp => f.write_str("--ca is for an https URL; leave it out, or use https"),
             Self::Claims(invalid) => {

@@ -44,15 +44,15 @@ impl Output {
         self.closed
     }
 
-    /// Writes an audit line to standard error, in one piece.
-    pub(super) fn audit(&mut self, line: &str) {
-        _ = self.err.write_all(format!("{line}\n").as_bytes());
-    }
-
     /// Standard output as a file of its own, for a protocol: nothing is kept back, and whoever waits for
     /// its reader keeps nobody else from ending the process.
     pub(super) fn protocol() -> io::Result<File> {
         Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+    }
+
+    /// Standard error as a file of its own, which may be waited for without keeping [`Self::note`] back.
+    pub(super) fn diagnostics() -> io::Result<File> {
+        Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
     }
 
     /// Hands everything over to the reader.

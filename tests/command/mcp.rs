@@ -2,8 +2,12 @@
 
 mod ends;
 mod limits;
+mod questions;
+mod rotation;
 mod session;
 mod setup;
+mod standard_error;
+mod unreadable;
 
 use std::fs;
 
@@ -134,49 +138,6 @@ fn the_answer_to_what_was_cancelled_is_nobodys() {
     let statuses: Vec<Value> =
         session.finish().ended(0).audit().iter().map(|line| line["status"].clone()).collect();
     assert_eq!(json!(statuses), json!([202, null, 400, 202, 200]));
-}
-
-#[test]
-fn what_is_no_message_never_reaches_the_server() {
-    let gate = Gate::new();
-    let mut session = Session::start(&gate, &gate.mint(&[]), &["--max-bytes", "1000"]);
-    let request = r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#;
-    let twice = r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":{"a":[{"b":1,"\u0062":2}]}}"#;
-    let smuggled =
-        format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\",\"params\":\r{request}\r}}");
-    let long = format!("{request}{}", " ".repeat(1000));
-    let lookalike = r#"{"jsonrpc":"2.0","id":1,"method":"echo","\u004dethod":"environment"}"#;
-    let lines: [(&[u8], i64, u64); 10] = [
-        (b"hello", -32700, 400),
-        (b"{\"jsonrpc\":\"2.0\",\"id\":1", -32700, 400),
-        (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xc3\"}", -32700, 400),
-        (b"[]", -32600, 400),
-        (b"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\"}]", -32600, 400),
-        (b"{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"echo\"}", -32600, 400),
-        (twice.as_bytes(), -32600, 400),
-        (lookalike.as_bytes(), -32600, 400),
-        (smuggled.as_bytes(), -32600, 400),
-        (long.as_bytes(), -32600, 413),
-    ];
-    for (line, code, _) in lines {
-        session.send(b"\n \r\n");
-        session.send(line);
-        session.send(b"\n");
-        let error = session.refused(Value::Null, code);
-        let names_limit = error["error"]["message"].as_str().is_some_and(|m| m.contains("1000"));
-        assert_eq!(names_limit, line == long.as_bytes(), "{error}");
-    }
-    session.request(1, "echo", &json!({}));
-    assert_eq!(session.answer()["id"], 1);
-    // The last line is cut in the middle of a character.
-    session.send(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"\xe2\x82");
-    session.close();
-    session.refused(Value::Null, -32700);
-    let left = session.wait();
-    let expected = lines.map(|(_, _, status)| status);
-    let expected = [&expected[..], &[200, 400]].concat();
-    assert_eq!(statuses(&left.ended(0).audit()), all("allow", &expected));
-    assert_eq!(left.record.iter().filter(|byte| **byte == b'\n').count(), 1);
 }
 
 #[test]

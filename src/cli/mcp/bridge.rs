@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::process::ChildStdin;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -36,8 +37,10 @@ pub(super) enum Event {
     ServerEnded,
     /// The server has closed its standard output.
     ServerDone,
-    /// The server takes nothing of what it is sent.
-    ServerStuck,
+    /// The server has closed its standard error.
+    ServerQuiet,
+    /// The server has taken nothing of what it is sent for so long.
+    ServerStuck(Duration),
     /// A signal to end.
     Signal(i32),
 }
@@ -112,6 +115,11 @@ impl Bridge {
             "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\
              \"params\":{{\"requestId\":{id},\"reason\":\"timed out\"}}}}\n"
         );
+        self.offer_server(line.as_bytes());
+    }
+
+    /// Sends the server a short line, if it takes that at once.
+    pub(super) fn offer_server(&self, line: &[u8]) {
         let Ok(mut server) = self.server.try_lock() else {
             return;
         };
@@ -119,7 +127,7 @@ impl Bridge {
             && line.len() <= ATOMIC_BYTES
             && is_ready(pipe)
         {
-            _ = pipe.write_all(line.as_bytes());
+            _ = pipe.write_all(line);
         }
     }
 

@@ -13,10 +13,10 @@ use super::child::Server;
 use super::lock;
 use super::message::Id;
 use super::pumps::GONE;
-use super::refusal::BAD_GATEWAY;
+use super::refusal::{BAD_GATEWAY, FAILED, GATE_FAILED, UNAVAILABLE};
 
 /// How long what has to be written at the end may take: whoever reads it may have stopped.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long a server may take to end when we are told to.
 const HASTE: Duration = Duration::from_millis(500);
@@ -27,11 +27,12 @@ pub(super) struct Session {
     server: Server,
     inbox: Receiver<Event>,
     grace: Duration,
-    timeout: Duration,
     /// The server has ended.
     ended: bool,
     /// All that it has written is passed on.
     done: bool,
+    /// So is all of its standard error.
+    quiet: bool,
     client_gone: bool,
     /// What has failed on the way out.
     failure: Option<Error>,
@@ -46,27 +47,28 @@ impl Session {
         server: Server,
         inbox: Receiver<Event>,
         grace: Duration,
-        timeout: Duration,
     ) -> Self {
-        let (ended, done, client_gone, failure) = (false, false, false, None);
-        Self { bridge, server, inbox, grace, timeout, ended, done, client_gone, failure }
+        let (ended, done, quiet, client_gone, failure) = (false, false, false, false, None);
+        Self { bridge, server, inbox, grace, ended, done, quiet, client_gone, failure }
     }
 
     /// Waits for the end of the session, and ends it.
     pub(super) fn conduct(mut self) -> Result<Exit, Error> {
-        let Ok(event) = self.inbox.recv() else {
+        let Some(event) = self.first_event() else {
             return Ok(Exit::Environment);
         };
         let by_server = matches!(event, Event::ServerEnded | Event::ServerDone);
-        let stuck = matches!(event, Event::ServerStuck);
+        if let Event::ServerStuck(silent) = event {
+            self.failure = Some(Error::ServerStuck(silent));
+        }
         if let Err(Interrupted(signal)) = self.note(event) {
             return self.die(signal);
         }
-        if stuck || self.failure.is_some() {
+        if let Some(failure) = self.failure.take() {
             _ = self.server.end();
-            self.await_both(LAST_WORDS).ok();
-            self.answer_open();
-            return Err(self.failure.unwrap_or(Error::ServerStuck(self.timeout)));
+            self.await_all(LAST_WORDS).ok();
+            self.answer_open(Some(&failure));
+            return Err(failure);
         }
         self.bridge.close_server();
         match self.wind_down() {
@@ -86,8 +88,8 @@ impl Session {
         }
         let status = self.server.end().ok();
         self.ended = true;
-        // What is still in its pipe.
-        self.await_both(LAST_WORDS)?;
+        // What is still in its pipes.
+        self.await_all(LAST_WORDS)?;
         Ok((status, by_itself))
     }
 
@@ -98,12 +100,13 @@ impl Session {
         status: Option<ExitStatus>,
         by_itself: bool,
     ) -> Result<Exit, Error> {
-        let unanswered = self.answer_open();
-        if let Some(failure) = self.failure.take() {
+        let failure = self.failure.take();
+        let unanswered = self.answer_open(failure.as_ref());
+        if let Some(failure) = failure {
             return Err(failure);
         }
         // Those of what was open are written last of all.
-        self.bridge.sink.check()?;
+        self.bridge.sink.settle(LAST_WORDS)?;
         if self.client_gone {
             return Ok(Exit::Success);
         }
@@ -115,13 +118,7 @@ impl Session {
             }
             _ => None,
         };
-        // Nobody may read standard error.
-        self.last_words(move |bridge| {
-            note.map_or(0, |note| {
-                bridge.sink.note(note);
-                1
-            })
-        });
+        note.into_iter().for_each(|note| self.bridge.sink.note(note));
         let badly = status.is_some_and(|status| !status.success());
         let early = by_server && (unanswered > 0 || !by_itself);
         Ok(if badly || early { Exit::Refused } else { Exit::Success })
@@ -132,18 +129,40 @@ impl Session {
         self.server.ask_to_end();
         self.await_both(HASTE).ok();
         _ = self.server.end();
+        self.await_all(HASTE).ok();
         self.last_words(|bridge| {
-            let ids = bridge.gate.open(|_| true);
+            let ids = bridge.gate.open();
             ids.iter().filter(|id| bridge.gate.end(id, None).is_ok()).count()
         });
+        self.bridge.sink.flush(HASTE);
         _ = signal_hook::low_level::emulate_default_handler(signal);
         Ok(Exit::Environment)
     }
 
-    /// Waits for the server's end, and for the end of what it writes.
+    /// The first event that ends a session.
+    fn first_event(&mut self) -> Option<Event> {
+        loop {
+            match self.inbox.recv().ok()? {
+                // A server may close its standard error and go on.
+                Event::ServerQuiet => self.quiet = true,
+                event => return Some(event),
+            }
+        }
+    }
+
+    /// Waits for the server's end, and for the end of what it answers.
     fn await_both(&mut self, most: Duration) -> Result<(), Interrupted> {
+        self.wait(most, |session| session.ended && session.done)
+    }
+
+    /// Waits for the server's end, and for the end of all that it writes.
+    fn await_all(&mut self, most: Duration) -> Result<(), Interrupted> {
+        self.wait(most, |session| session.ended && session.done && session.quiet)
+    }
+
+    fn wait(&mut self, most: Duration, is_over: fn(&Self) -> bool) -> Result<(), Interrupted> {
         let waiting = Stopwatch::start();
-        while !(self.ended && self.done) {
+        while !is_over(self) {
             let left = most.saturating_sub(waiting.elapsed());
             match self.inbox.recv_timeout(left) {
                 Ok(event) => self.note(event)?,
@@ -157,22 +176,28 @@ impl Session {
         match event {
             Event::ServerEnded => self.ended = true,
             Event::ServerDone => self.done = true,
+            Event::ServerQuiet => self.quiet = true,
             Event::ClientGone => self.client_gone = true,
             Event::Failed(failure) => self.failure = self.failure.take().or(Some(failure)),
             Event::Signal(signal) => return Err(Interrupted(signal)),
-            Event::ClientDone | Event::ServerStuck => {}
+            Event::ClientDone | Event::ServerStuck(_) => {}
         }
         Ok(())
     }
 
-    /// Answers what is open in the server's place; how many requests that were.
-    fn answer_open(&self) -> usize {
+    /// Answers what is open in the server's place, where something has failed in the gate's own name; how many
+    /// requests that were.
+    fn answer_open(&self, failure: Option<&Error>) -> usize {
         let client_gone = self.client_gone;
+        let (status, code, why) = match failure {
+            None | Some(Error::ServerStuck(_)) => (BAD_GATEWAY, "server_gone", GONE),
+            Some(_) => (UNAVAILABLE, GATE_FAILED, FAILED),
+        };
         self.last_words(move |bridge| {
-            let ids = bridge.gate.open(|_| true);
+            let ids = bridge.gate.open();
             let end = |id: &&Id| match client_gone {
                 true => bridge.gate.end(id, None).is_ok(),
-                false => bridge.end(id, BAD_GATEWAY, "server_gone", GONE).is_ok(),
+                false => bridge.end(id, status, code, why).is_ok(),
             };
             let ended = ids.iter().filter(end).count();
             // Whoever has ended another one tells the client before this is had.

@@ -29,8 +29,8 @@ pub(super) enum Content {
     Notification,
     /// It wants none, and no answer to an earlier request either.
     Cancelled(Id),
-    /// It answers a request of the server.
-    Response,
+    /// It answers a request of the server, by its id, if it has one.
+    Response(Option<Id>),
     /// It is no JSON.
     NoJson(&'static str),
     /// It is JSON, but no message.
@@ -40,13 +40,21 @@ pub(super) enum Content {
 /// Why a JSON object is no message of a client.
 const TWICE: &str = "a member is named twice";
 const LOOKALIKE: &str = "a member differs from a reserved one only in case";
+const SURROGATE: &str = "half a surrogate pair stands where the message is told by it";
+
+/// What most readers take half a surrogate pair for.
+const REPLACEMENT: char = '\u{FFFD}';
 
 /// What a server's line is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ServerLine {
     /// The answer to a request of the client.
     Answer(Id),
-    /// A message of the server's own.
+    /// A request of the server's own.
+    Question(Id),
+    /// Progress of the client's request that has this token.
+    Progress(Id),
+    /// Another message of the server's own.
     Other,
     /// Readers can differ about what it is. Some may take it for the answer to a request.
     Ambiguous(Option<Id>),
@@ -77,7 +85,12 @@ impl Content {
         if line.contains(&b'\r') {
             return Self::NoMessage("a carriage return within the message".into());
         }
-        match Shape::read(line, true) {
+        let whole = without_halves(line);
+        let strict = match whole {
+            Cow::Borrowed(_) => Strictness::Strict,
+            Cow::Owned(_) => Strictness::StrictWithHalves,
+        };
+        match Shape::read(&whole, strict) {
             Ok(shape) => {
                 shape.content(line).unwrap_or_else(|problem| Self::NoMessage(problem.into()))
             }
@@ -94,14 +107,14 @@ impl Content {
 
 fn problem(error: &serde_json::Error) -> &'static str {
     let text = error.to_string();
-    let known = [TWICE, LOOKALIKE].into_iter().find(|known| text.starts_with(known));
+    let known = [TWICE, LOOKALIKE, SURROGATE].into_iter().find(|known| text.starts_with(known));
     known.unwrap_or("no object")
 }
 
 impl Shape {
-    fn read(line: &[u8], strict: bool) -> serde_json::Result<Self> {
+    fn read(line: &[u8], strictness: Strictness) -> serde_json::Result<Self> {
         let mut from = serde_json::Deserializer::from_slice(line);
-        let shape = from.deserialize_map(ShapeVisitor { strict })?;
+        let shape = from.deserialize_map(ShapeVisitor { strictness })?;
         from.end()?;
         Ok(shape)
     }
@@ -112,7 +125,9 @@ impl Shape {
         }
         let Some(method) = self.method else {
             return match (self.outcomes, self.id) {
-                (1, Some(Json::String(_) | Json::Number(_) | Json::Null)) => Ok(Content::Response),
+                (1, Some(id @ (Json::String(_) | Json::Number(_) | Json::Null))) => {
+                    Ok(Content::Response(Id::new(&id)))
+                }
                 _ => Err("neither a method nor one result or error with an id"),
             };
         };
@@ -142,14 +157,59 @@ impl ServerLine {
     ///
     /// When the line is no JSON object.
     pub(super) fn read(line: &[u8]) -> serde_json::Result<Self> {
-        let shape = Shape::read(line, false)?;
-        let id = shape.id.filter(|_| shape.method.is_none()).as_ref().and_then(Id::new);
-        Ok(match id {
-            id if shape.ambiguous => Self::Ambiguous(id),
-            Some(id) => Self::Answer(id),
-            None => Self::Other,
+        let shape = Shape::read(line, Strictness::Lenient)?;
+        let id = shape.id.as_ref().and_then(Id::new);
+        let method = shape.method.as_ref();
+        Ok(match (id, method) {
+            (id, None) if shape.ambiguous => Self::Ambiguous(id),
+            _ if shape.ambiguous => Self::Ambiguous(None),
+            (Some(id), None) => Self::Answer(id),
+            (Some(id), Some(_)) => Self::Question(id),
+            (None, Some(method)) if method.as_str() == Some("notifications/progress") => {
+                let token = member(line, &["params", "progressToken"]);
+                token.as_ref().and_then(Id::new).map_or(Self::Other, Self::Progress)
+            }
+            (None, _) => Self::Other,
         })
     }
+}
+
+/// The token by which the server names a request when it tells of its progress (MCP, "Progress").
+pub(super) fn progress_token(line: &[u8]) -> Option<Id> {
+    member(line, &["params", "_meta", "progressToken"]).as_ref().and_then(Id::new)
+}
+
+/// The line with [`REPLACEMENT`] for each half of a surrogate pair. By the grammar it is JSON (RFC 8259, section
+/// 8.2), but no text; it is looked for wherever an escape can stand, which is in strings alone.
+fn without_halves(line: &[u8]) -> Cow<'_, [u8]> {
+    let (mut whole, mut rest, mut kept) = (Vec::new(), line, line);
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let escape = rest.get(at..).unwrap_or_default();
+        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                let before = kept.len().saturating_sub(escape.len());
+                whole.extend_from_slice(kept.get(..before).unwrap_or_default());
+                whole.extend_from_slice(b"\\ufffd");
+                kept = escape.get(6..).unwrap_or_default();
+                6
+            }
+            _ => 2,
+        };
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    if kept.len() == line.len() {
+        return Cow::Borrowed(line);
+    }
+    whole.extend_from_slice(kept);
+    Cow::Owned(whole)
+}
+
+/// The UTF-16 unit that an escape at the beginning of a text stands for, where it is of that kind.
+fn unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 /// The text or number at a place of a JSON object.
@@ -194,10 +254,20 @@ impl fmt::Display for Id {
 
 // === visitors ===
 
+/// How a message is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    /// Whatever stands in the values is passed over.
+    Lenient,
+    /// Every member is there once.
+    Strict,
+    /// The same, of a line in which [`REPLACEMENT`] stands for halves of surrogate pairs: it decides nothing.
+    StrictWithHalves,
+}
+
 /// Reads the members of a message.
 struct ShapeVisitor {
-    /// Every member is there once.
-    strict: bool,
+    strictness: Strictness,
 }
 
 impl<'de> Visitor<'de> for ShapeVisitor {
@@ -211,15 +281,16 @@ impl<'de> Visitor<'de> for ShapeVisitor {
         let (mut shape, mut names) = (Shape::default(), HashSet::new());
         while let Some(name) = map.next_key::<String>()? {
             let lookalike = resembled(&name, &OF_MESSAGE);
-            if self.strict && lookalike.is_some() {
+            if self.is_strict() && lookalike.is_some() {
                 return Err(A::Error::custom(LOOKALIKE));
             }
+            self.refuse_half(&name)?;
             let known = lookalike.unwrap_or(&name);
             let is_reserved = OF_MESSAGE.contains(&known);
             shape.ambiguous |= lookalike.is_some() || is_reserved && names.contains(known);
             self.read_member(known, &mut shape, &mut map)?;
-            let is_new = !(self.strict || is_reserved) || names.insert(known.to_owned());
-            if self.strict && !is_new {
+            let is_new = !(self.is_strict() || is_reserved) || names.insert(known.to_owned());
+            if self.is_strict() && !is_new {
                 return Err(A::Error::custom(TWICE));
             }
         }
@@ -228,6 +299,15 @@ impl<'de> Visitor<'de> for ShapeVisitor {
 }
 
 impl ShapeVisitor {
+    fn is_strict(&self) -> bool {
+        self.strictness != Strictness::Lenient
+    }
+
+    fn refuse_half<E: serde::de::Error>(&self, text: &str) -> Result<(), E> {
+        let may_be_half = self.strictness == Strictness::StrictWithHalves;
+        if may_be_half && text.contains(REPLACEMENT) { Err(E::custom(SURROGATE)) } else { Ok(()) }
+    }
+
     fn read_member<'de, A: MapAccess<'de>>(
         &self,
         name: &str,
@@ -245,9 +325,16 @@ impl ShapeVisitor {
             _ => None,
         };
         match (place, name) {
-            (Some(place), _) => *place = Some(map.next_value_seed(Value::ANY)?),
-            (None, _) if !self.strict => drop(map.next_value::<IgnoredAny>()?),
-            (None, "params") => drop(map.next_value_seed(Value { reserved: &OF_PARAMS })?),
+            (Some(place), _) => {
+                let value = map.next_value_seed(Value::ANY)?;
+                self.refuse_half(value.as_str().unwrap_or_default())?;
+                *place = Some(value);
+            }
+            (None, _) if !self.is_strict() => drop(map.next_value::<IgnoredAny>()?),
+            (None, "params") => {
+                let halves = self.strictness == Strictness::StrictWithHalves;
+                drop(map.next_value_seed(Value { reserved: &OF_PARAMS, halves })?);
+            }
             (None, _) => drop(map.next_value_seed(Value::ANY)?),
         }
         Ok(())
@@ -259,10 +346,13 @@ impl ShapeVisitor {
 struct Value {
     /// What no member may differ from only in case. Objects inside have names of their own.
     reserved: &'static [&'static str],
+    /// [`REPLACEMENT`] may stand for half a surrogate pair: not in the names of members, nor in texts of those
+    /// that are reserved.
+    halves: bool,
 }
 
 impl Value {
-    const ANY: Self = Self { reserved: &[] };
+    const ANY: Self = Self { reserved: &[], halves: false };
 }
 
 impl<'de> DeserializeSeed<'de> for Value {
@@ -315,10 +405,16 @@ impl<'de> Visitor<'de> for Value {
             if resembled(&name, self.reserved).is_some() {
                 return Err(A::Error::custom(LOOKALIKE));
             }
+            let is_reserved = self.reserved.contains(&name.as_str());
+            let half_in = |text: &str| self.halves && text.contains(REPLACEMENT);
+            let in_name = half_in(&name);
             if !names.insert(name) {
                 return Err(A::Error::custom(TWICE));
             }
-            map.next_value_seed(Self::ANY)?;
+            let value = map.next_value_seed(Self::ANY)?;
+            if in_name || is_reserved && value.as_str().is_some_and(half_in) {
+                return Err(A::Error::custom(SURROGATE));
+            }
         }
         Ok(Json::Object(Vec::new()))
     }

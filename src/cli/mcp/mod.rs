@@ -17,11 +17,13 @@ mod refusal;
 mod scan;
 mod setup;
 mod sink;
+mod writer;
 
 use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::{ChildStderr, ChildStdout};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -40,9 +42,10 @@ use super::input::{KeyArgs, Place};
 use super::output::Output;
 use bridge::{Bridge, Event};
 use child::Server;
-use ending::Session;
+use ending::{LAST_WORDS, Session};
 use gate::{Gate, Head};
 use pulse::Pulse;
+use pumps::Bounds;
 use setup::SetupArgs;
 use sink::Sink;
 
@@ -68,12 +71,15 @@ pub(super) struct Args {
     /// The client's address that the module sees
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     source: IpAddr,
-    /// Append the audit lines to a file; without one they go to standard error
+    /// Append the audit lines to a file, which may be renamed; without one they go to standard error
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
-    /// How long a request waits for its answer while the server is silent
+    /// How long a request waits while the server says nothing of it: neither answers nor tells of its progress
     #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = duration)]
     timeout: Duration,
+    /// How long a request waits for its answer, whatever the server says of it
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    max_time: Duration,
     /// How long the server may take to end when the client has, and again when it is asked to
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     grace: Duration,
@@ -104,24 +110,18 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
         Place::Variable(_, name) => Some(name),
         _ => None,
     };
-    let hidden: Vec<_> = host.ring_variables.iter().cloned().chain(key_variable).collect();
-    let sink = Arc::new(Sink::open(args.audit.as_deref(), args.log_level.into())?);
-    let pulse = Arc::new(Pulse::start());
-    let head = args.head(&host, &key);
-    let gate = Gate::new(host, head, Arc::clone(&sink), Arc::clone(&pulse))?;
-    let protocol = || Output::protocol().map_err(Error::System);
-    let (client, client_end) = (Mutex::new(protocol()?), protocol()?);
-    let (events, inbox) = channel();
-    // Before there is a server that a signal could leave behind.
-    hear_signals(events.clone()).map_err(Error::System)?;
-    let mut server = Server::start(&args.command, hidden.into_iter()).map_err(Error::Spawn)?;
-    let (input, output) =
-        server.pipes().ok_or_else(|| Error::Spawn(io::ErrorKind::Other.into()))?;
-    let server_input = Mutex::new(Some(input));
-    let bridge = Bridge { gate, sink, pulse, events, client, client_end, server: server_input };
-    let bridge = Arc::new(bridge);
-    args.start(&bridge, &server, output).map_err(Error::System)?;
-    Session::new(bridge, server, inbox, args.grace, args.timeout).conduct()
+    let hidden = host.ring_variables.iter().cloned().chain(key_variable).collect();
+    let sink = Sink::open(args.audit.as_deref(), args.timeout, args.log_level.into())?;
+    let sink = Arc::new(sink);
+    let done = args.hold_session(host, &key, hidden, &sink);
+    let done = done.and_then(|exit| sink.settle(LAST_WORDS).map(|()| exit));
+    let exit = done.unwrap_or_else(|error| {
+        // Not as other errors are told, without a bound: nobody may read standard error.
+        sink.note(&error);
+        error.exit()
+    });
+    sink.flush(LAST_WORDS);
+    Ok(exit)
 }
 
 impl Args {
@@ -144,22 +144,50 @@ impl Args {
         Head { headers, source: self.source.to_string() }
     }
 
+    /// Starts the server, and stays until it has ended. It does not see the `hidden` variables.
+    fn hold_session(
+        &self,
+        host: EmbeddedHost,
+        key: &Zeroizing<String>,
+        hidden: Vec<String>,
+        sink: &Arc<Sink>,
+    ) -> Result<Exit, Error> {
+        let pulse = Arc::new(Pulse::start());
+        let head = self.head(&host, key);
+        let gate = Gate::new(host, head, Arc::clone(sink), Arc::clone(&pulse))?;
+        let protocol = || Output::protocol().map_err(Error::System);
+        let (client, client_end) = (Mutex::new(protocol()?), protocol()?);
+        let (events, inbox) = channel();
+        // Before there is a server that a signal could leave behind.
+        hear_signals(events.clone(), Arc::clone(sink)).map_err(Error::System)?;
+        let mut server = Server::start(&self.command, hidden.into_iter()).map_err(Error::Spawn)?;
+        let (input, output, errors) =
+            server.pipes().ok_or_else(|| Error::Spawn(io::ErrorKind::Other.into()))?;
+        let (sink, server_input) = (Arc::clone(sink), Mutex::new(Some(input)));
+        let bridge = Bridge { gate, sink, pulse, events, client, client_end, server: server_input };
+        let bridge = Arc::new(bridge);
+        self.start(&bridge, &server, output, errors).map_err(Error::System)?;
+        Session::new(bridge, server, inbox, self.grace).conduct()
+    }
+
     /// Starts the threads of a session.
     fn start(
         &self,
         bridge: &Arc<Bridge>,
         server: &Server,
-        output: std::process::ChildStdout,
+        output: ChildStdout,
+        errors: ChildStderr,
     ) -> io::Result<()> {
         let max_bytes = usize::try_from(self.max_bytes).unwrap_or(usize::MAX);
-        let timeout = self.timeout;
+        let bounds = Bounds { timeout: self.timeout, max_time: self.max_time };
         let pid = server.pid().ok_or(io::ErrorKind::Other)?;
         spawn(bridge, move |bridge| pumps::from_server(bridge, output, max_bytes))?;
+        spawn(bridge, move |bridge| pumps::from_server_stderr(bridge, errors))?;
         spawn(bridge, move |bridge| {
             child::await_end(pid);
             bridge.report(Event::ServerEnded);
         })?;
-        spawn(bridge, move |bridge| pumps::watch(bridge, timeout))?;
+        spawn(bridge, move |bridge| pumps::watch(bridge, bounds))?;
         spawn(bridge, move |bridge| pumps::from_client(bridge, max_bytes))
     }
 }
@@ -169,15 +197,21 @@ fn spawn(bridge: &Arc<Bridge>, work: impl FnOnce(&Bridge) + Send + 'static) -> i
     thread::Builder::new().spawn(move || work(&bridge)).map(drop)
 }
 
-/// Signals that end a process, if they can be handled.
-const ENDING: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2];
+/// Signals that end a process, if they can be handled, and SIGHUP, which ends no session: a client that hangs up
+/// closes its streams.
+const HEARD: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2];
 
-/// Reports signals to end from now on. After the session there is nobody to report to, and no server.
-fn hear_signals(events: Sender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new(ENDING)?;
+/// Reports signals to end from now on, and opens the file for audit lines anew on SIGHUP. After the session there
+/// is nobody to report to, and no server.
+fn hear_signals(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<()> {
+    let mut signals = Signals::new(HEARD)?;
     let report = move || {
         for signal in signals.forever() {
-            if events.send(Event::Signal(signal)).is_err() {
+            let event = match signal {
+                SIGHUP => sink.reopen().err().map(Event::Failed),
+                signal => Some(Event::Signal(signal)),
+            };
+            if event.is_some_and(|event| events.send(event).is_err()) {
                 _ = emulate_default_handler(signal);
             }
         }

@@ -1,7 +1,7 @@
 //! The two directions of a session, and the watch over its silence. Each is a thread's work.
 
-use std::io::{self, BufReader, Read, Stdin, stdin};
-use std::process::ChildStdout;
+use std::io::{self, BufRead as _, BufReader, Read, Stdin, stdin};
+use std::process::{ChildStderr, ChildStdout};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,14 +12,17 @@ use super::super::error::{Error, InputProblem, Origin};
 use super::super::lines::{Line, Lines};
 use super::super::output::shown;
 use super::bridge::{Bridge, Event};
-use super::gate::{Passage, Received, Verdict};
+use super::gate::{Overdue, Passage, Received, Verdict};
 use super::message::{Content, Id, ServerLine};
 use super::pulse::Pulse;
-use super::refusal::{BAD_GATEWAY, GATEWAY_TIMEOUT};
+use super::refusal::{self, BAD_GATEWAY, GATEWAY_TIMEOUT, NO_MESSAGE};
 use super::scan::Scan;
 
 /// How much is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The longest line of the server's standard error that is passed on in one piece.
+const MAX_PIECE_BYTES: u64 = 8 * 1024;
 
 /// What a client is told when the server is no more.
 pub(super) const GONE: &str = "the server has gone without an answer";
@@ -44,33 +47,59 @@ fn pass_messages(
     max_bytes: usize,
 ) -> Result<(), Error> {
     let unreadable = |error| Error::Input(Origin::Stdin, InputProblem::Io(error));
-    while let Some(line) = lines.next().map_err(unreadable)? {
+    loop {
+        let mut scan = Scan::default();
+        let Some(line) = lines.next_or(|piece| scan.feed(piece)).map_err(unreadable)? else {
+            return Ok(());
+        };
         let line = match &line {
             Line::Whole(line) if line.trim_ascii().is_empty() => continue,
             Line::Whole(line) => Some(&**line),
             Line::TooLong => None,
         };
-        if !pass_message(bridge, line, max_bytes)? {
-            break;
+        let received = match line.map(without_end) {
+            Some(body) => received(body),
+            None => {
+                let content = Content::NoMessage(format!("longer than {max_bytes} bytes").into());
+                Received { body: None, content, scan }
+            }
+        };
+        if !pass_message(bridge, line, &received)? {
+            return Ok(());
         }
     }
-    Ok(())
+}
+
+fn received(body: &[u8]) -> Received<'_> {
+    let content = Content::read(body);
+    let scan = match content {
+        Content::NoJson(_) | Content::NoMessage(_) => Scan::of(body),
+        _ => Scan::default(),
+    };
+    Received { body: Some(body), content, scan }
 }
 
 /// Judges a line and passes it on, or answers it; `false` when the client has gone.
-fn pass_message(bridge: &Bridge, line: Option<&[u8]>, max_bytes: usize) -> Result<bool, Error> {
-    let body = line.map(without_end);
-    let content = match body {
-        Some(body) => Content::read(body),
-        None => Content::NoMessage(format!("longer than {max_bytes} bytes").into()),
-    };
-    let message = Received { body, content };
-    let verdict = bridge.gate.judge(&message)?;
-    bridge.sink.check()?;
+fn pass_message(
+    bridge: &Bridge,
+    line: Option<&[u8]>,
+    message: &Received<'_>,
+) -> Result<bool, Error> {
+    let verdict = bridge.gate.judge(message)?;
+    if let Err(error) = bridge.sink.check() {
+        if let (Verdict::Refuse(_), Content::Request(id, _)) = (&verdict, &message.content) {
+            bridge.tell_client(&refusal::of_failure(id));
+        }
+        return Err(error);
+    }
     match (verdict, line) {
         (Verdict::Forward, Some(line)) => Ok(send(bridge, line, &message.content)?),
-        (Verdict::Refuse(Some(answer)), _) => Ok(bridge.tell_client(&answer)),
-        _ => Ok(true),
+        (Verdict::Forward, None) => Ok(true),
+        (Verdict::Refuse(refused), _) => {
+            // A server that takes nothing any more needs no answer.
+            refused.server.iter().for_each(|answer| _ = bridge.tell_server(answer));
+            Ok(refused.client.is_none_or(|answer| bridge.tell_client(&answer)))
+        }
     }
 }
 
@@ -96,11 +125,11 @@ fn without_end(line: &[u8]) -> &[u8] {
 pub(super) fn from_server(bridge: &Bridge, output: ChildStdout, max_bytes: usize) {
     let heard = Heard { from: output, pulse: Arc::clone(&bridge.pulse) };
     let reader = BufReader::with_capacity(BUFFER_BYTES, heard);
-    let event = match pass_answers(bridge, Lines::new(reader, max_bytes), max_bytes) {
-        Ok(()) => Event::ServerDone,
-        Err(error) => Event::Failed(error),
-    };
-    bridge.report(event);
+    if let Err(error) = pass_answers(bridge, Lines::new(reader, max_bytes), max_bytes) {
+        bridge.report(Event::Failed(error));
+    }
+    // Whatever else it writes is passed on to nobody.
+    bridge.report(Event::ServerDone);
 }
 
 fn pass_answers(
@@ -116,7 +145,7 @@ fn pass_answers(
                 let problem = format!(
                     "the server's message is longer than {max_bytes} bytes (--max-bytes allows more)"
                 );
-                replace_answer(bridge, scan.answered().as_ref(), "answer_too_large", &problem)?
+                drop_message(bridge, &scan, "answer_too_large", &problem)?
             }
             // What cannot be read is at its end.
             Ok(None) | Err(_) => return Ok(()),
@@ -129,16 +158,26 @@ fn pass_answers(
 
 /// Passes a line of the server on; `false` when the client has gone.
 fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
+    let _passing = bridge.pulse.pass();
     let Ok(read) = ServerLine::read(&line) else {
-        if !line.trim_ascii().is_empty() {
-            let line = String::from_utf8_lossy(&line);
-            let note = "the server has written what is no message to its standard output; dropped";
-            bridge.sink.note(format_args!("{note}: {}", shown(line.trim())));
-        }
-        return Ok(true);
+        return drop_line(bridge, &line);
     };
     let passage = match read {
-        ServerLine::Answer(id) => bridge.gate.answer(&id, &line)?,
+        ServerLine::Answer(id) => {
+            let passage = bridge.gate.answer(&id, &line)?;
+            bridge.sink.check().inspect_err(|_| {
+                bridge.tell_client(&refusal::of_failure(&id));
+            })?;
+            passage
+        }
+        ServerLine::Question(id) => {
+            bridge.gate.ask(id);
+            Passage::Pass
+        }
+        ServerLine::Progress(token) => {
+            bridge.gate.progress(&token);
+            Passage::Pass
+        }
         ServerLine::Other => Passage::Pass,
         ServerLine::Ambiguous(id) => {
             let problem =
@@ -153,10 +192,32 @@ fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
         Passage::Withheld(other) => line = other,
         Passage::Late => return Ok(true),
     }
-    bridge.pulse.pass(true);
-    let passed = bridge.tell_client(&line);
-    bridge.pulse.pass(false);
-    Ok(passed)
+    Ok(bridge.tell_client(&line))
+}
+
+/// Drops a line of the server that is no message, and tells a person what was in it, unless somebody waits for it.
+fn drop_line(bridge: &Bridge, line: &[u8]) -> Result<bool, Error> {
+    let scan = Scan::of(line);
+    if scan.answered().or(scan.request()).is_some() {
+        let problem = "the server's message is no JSON";
+        return drop_message(bridge, &scan, "answer_unreadable", problem);
+    }
+    if !line.trim_ascii().is_empty() {
+        let line = String::from_utf8_lossy(line);
+        let note = "the server has written what is no message to its standard output; dropped";
+        bridge.sink.note(format_args!("{note}: {}", shown(line.trim())));
+    }
+    Ok(true)
+}
+
+/// Drops a line of the server that cannot be read: a request that it was to answer is answered in its place, and
+/// a question of the server in the client's.
+fn drop_message(bridge: &Bridge, scan: &Scan, code: &str, problem: &str) -> Result<bool, Error> {
+    if let Some(id) = scan.request() {
+        // It may be waiting for us to read on, so nothing waits for it.
+        bridge.offer_server(&refusal::error(Some(id), NO_MESSAGE, problem));
+    }
+    replace_answer(bridge, scan.answered(), code, problem)
 }
 
 /// Drops a line of the server, and answers the request in its place where the line has an id.
@@ -184,34 +245,67 @@ impl Read for Heard {
     }
 }
 
+/// Passes on what the server writes to its standard error, by lines, until there is no more. It is taken from the
+/// server whether or not anybody reads it from us.
+pub(super) fn from_server_stderr(bridge: &Bridge, errors: ChildStderr) {
+    let mut reader = BufReader::with_capacity(BUFFER_BYTES, errors);
+    loop {
+        let mut line = Vec::new();
+        // What cannot be read is at its end.
+        let read = reader.by_ref().take(MAX_PIECE_BYTES).read_until(b'\n', &mut line);
+        if read.is_ok_and(|bytes| bytes > 0) {
+            // An audit line begins on a line of its own.
+            line.extend((!line.ends_with(b"\n")).then_some(b'\n'));
+            bridge.sink.pass_on(line);
+        } else {
+            return bridge.report(Event::ServerQuiet);
+        }
+    }
+}
+
 // === the watch ===
 
-/// Ends requests that the server leaves without an answer in silence for longer than `timeout`, and reports
-/// a server that takes nothing, and a client that has gone.
-pub(super) fn watch(bridge: &Bridge, timeout: Duration) {
-    let pause = (timeout / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
+/// How long requests may wait.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// For a word of the server about the request.
+    pub(super) timeout: Duration,
+    /// For its answer, whatever else the server says.
+    pub(super) max_time: Duration,
+}
+
+/// Ends requests that wait for too long, and reports a server that takes nothing, and a client that has gone.
+pub(super) fn watch(bridge: &Bridge, bounds: Bounds) {
+    let Bounds { timeout, max_time } = bounds;
+    let least = timeout.min(max_time);
+    let pause = (least / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
     loop {
         if client_has_gone(bridge, pause) {
             return bridge.report(Event::ClientGone);
         }
-        let now = bridge.pulse.now();
-        let is_over = |since: Duration| now.saturating_sub(since) >= timeout;
-        if bridge.pulse.stuck_since().is_some_and(is_over) {
-            return bridge.report(Event::ServerStuck);
+        if let Some((silent, stuck)) = bridge.pulse.stuck()
+            && let Some((_, bound)) =
+                [(silent, timeout), (stuck, max_time)].into_iter().find(|(time, most)| time >= most)
+        {
+            return bridge.report(Event::ServerStuck(bound));
         }
-        let heard = bridge.pulse.heard();
-        if !is_over(heard) {
-            continue;
-        }
-        for id in bridge.gate.open(is_over) {
-            let problem = format!("the server has been silent for {timeout:?}");
-            // First, so that it is there before whatever the client makes of the error.
-            bridge.cancel(&id);
-            if let Err(error) = bridge.end(&id, GATEWAY_TIMEOUT, "timeout", &problem) {
+        for (id, overdue) in bridge.gate.overdue(timeout, max_time) {
+            if let Err(error) = end_overdue(bridge, &id, overdue, bounds) {
                 return bridge.report(Event::Failed(error));
             }
         }
     }
+}
+
+fn end_overdue(bridge: &Bridge, id: &Id, overdue: Overdue, bounds: Bounds) -> Result<bool, Error> {
+    let Bounds { timeout, max_time } = bounds;
+    let (code, problem) = match overdue {
+        Overdue::Word => ("timeout", format!("the server has said nothing of it for {timeout:?}")),
+        Overdue::Answer => ("max_time", format!("the server has not answered in {max_time:?}")),
+    };
+    // First, so that it is there before whatever the client makes of the error.
+    bridge.cancel(id);
+    bridge.end(id, GATEWAY_TIMEOUT, code, &problem)
 }
 
 /// Whether nobody reads standard output any more; otherwise it takes as long as `pause`.

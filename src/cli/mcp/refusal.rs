@@ -11,11 +11,22 @@ pub(super) const NO_JSON: i64 = -32700;
 /// It is no message, or no message that can be taken (the same).
 pub(super) const NO_MESSAGE: i64 = -32600;
 
+/// The message cannot be taken.
+pub(super) const BAD_REQUEST: u16 = 400;
+
+/// It is longer than may be.
+pub(super) const TOO_LARGE: u16 = 413;
+
 /// The server has gone, or its answer cannot be passed on.
 pub(super) const BAD_GATEWAY: u16 = 502;
 
 /// The gate cannot decide.
 pub(super) const UNAVAILABLE: u16 = 503;
+
+/// What a client is told when nothing can go on, by code and in words.
+pub(super) const GATE_FAILED: &str = "gate_failed";
+pub(super) const FAILED: &str =
+    "the gate has failed and ends; its operator finds the cause in its standard error";
 
 /// The server has not answered in time.
 pub(super) const GATEWAY_TIMEOUT: u16 = 504;
@@ -33,6 +44,11 @@ pub(super) fn of_host(id: &Id, status: u16, code: &str, message: &str) -> Vec<u8
         ("code", code.into()),
     ];
     line(Some(id), status.into(), message, Some(Json::object(data)))
+}
+
+/// The error of a request that cannot be answered as it should be, because the gate itself ends.
+pub(super) fn of_failure(id: &Id) -> Vec<u8> {
+    of_host(id, UNAVAILABLE, GATE_FAILED, FAILED)
 }
 
 /// What the gate replies to a request, as its answer. The code is the HTTP status: -32768 to -32000 are

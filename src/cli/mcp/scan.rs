@@ -1,28 +1,49 @@
-//! The id in a line that is too long to be held: found while the line passes by.
+//! The id in a line that cannot be read, or is too long to be held: found while the line passes by.
 
 use crate::json::Json;
 
 use super::message::Id;
+use super::names::{OF_MESSAGE, resembled};
 
 /// The longest name or value that is looked at, as JSON text.
 const MAX_TEXT_BYTES: usize = 2048;
 
-/// Looks at the members of one JSON object, in pieces of its text. What is no JSON object gives
-/// something or nothing, and never fails.
+/// The deepest nesting that is followed.
+const MAX_DEPTH: usize = 65_536;
+
+/// Looks at the members of one JSON object, in pieces of its text. What is no JSON object gives nothing, and
+/// never fails; what stands inside a value need not be JSON, as long as it is clear where the value ends.
 #[derive(Default)]
 pub(super) struct Scan {
-    depth: u32,
+    /// The brackets that are open, by what closes them.
+    open: Vec<u8>,
     in_string: bool,
     escaped: bool,
     /// The text since the last comma or colon of the object itself.
     text: Vec<u8>,
+    /// A list or an object stands there.
+    nested: bool,
     /// The name before the value that is being read.
     name: Option<Json>,
-    id: Option<Json>,
-    has_method: bool,
+    id: Option<Id>,
+    /// How many there are of these members.
+    ids: usize,
+    methods: usize,
+    outcomes: usize,
+    /// The object is over.
+    ended: bool,
+    /// Readers can differ about what the members are.
+    unclear: bool,
 }
 
 impl Scan {
+    /// What is found in a whole line.
+    pub(super) fn of(line: &[u8]) -> Self {
+        let mut scan = Self::default();
+        scan.feed(line);
+        scan
+    }
+
     /// Looks at a piece.
     pub(super) fn feed(&mut self, piece: &[u8]) {
         for byte in piece {
@@ -30,45 +51,89 @@ impl Scan {
         }
     }
 
-    /// The id of the request that the object answers, as far as that can be told.
-    pub(super) fn answered(&self) -> Option<Id> {
-        self.id.as_ref().filter(|_| !self.has_method).and_then(Id::new)
+    /// The id of the request that the object is, where that is certain.
+    pub(super) fn request(&self) -> Option<&Id> {
+        self.certain_id().filter(|_| self.methods == 1 && self.outcomes == 0)
+    }
+
+    /// The id of the request that the object answers, where that is certain.
+    pub(super) fn answered(&self) -> Option<&Id> {
+        self.certain_id().filter(|_| self.methods == 0 && self.outcomes > 0)
+    }
+
+    fn certain_id(&self) -> Option<&Id> {
+        self.id.as_ref().filter(|_| self.ids == 1 && self.ended && !self.unclear)
     }
 
     fn step(&mut self, byte: u8) {
-        let structural = !self.in_string;
         if self.in_string {
             self.in_string = self.escaped || byte != b'"';
             self.escaped = !self.escaped && byte == b'\\';
-        } else {
-            self.in_string = byte == b'"';
+            return self.keep(byte);
         }
+        self.in_string = byte == b'"';
+        // Nothing stands before the object, and nothing behind it.
+        self.unclear |= self.open.is_empty() && byte != b'{' && !byte.is_ascii_whitespace();
         match byte {
-            b'{' | b'[' if structural => self.depth = self.depth.saturating_add(1),
-            b'}' | b']' if structural => {
-                if self.depth == 1 {
-                    self.end_value();
-                }
-                self.depth = self.depth.saturating_sub(1);
+            b'{' => self.enter(b'}'),
+            b'[' => self.enter(b']'),
+            b'}' | b']' => self.leave(byte),
+            b',' if self.open.len() == 1 => self.end_value(),
+            b':' if self.open.len() == 1 => {
+                self.unclear |= self.name.is_some();
+                self.name = self.take();
+                self.unclear |= self.name.as_ref().and_then(Json::as_str).is_none();
             }
-            b',' if structural && self.depth == 1 => self.end_value(),
-            b':' if structural && self.depth == 1 => self.name = self.take(),
-            _ if self.depth == 1 && self.text.len() < MAX_TEXT_BYTES => self.text.push(byte),
-            _ => {}
+            _ => self.keep(byte),
         }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.open.len() == 1 && self.text.len() < MAX_TEXT_BYTES {
+            self.text.push(byte);
+        }
+    }
+
+    fn enter(&mut self, closes: u8) {
+        self.unclear |= self.ended || self.open.len() >= MAX_DEPTH;
+        self.nested |= self.open.len() == 1;
+        if self.open.len() < MAX_DEPTH {
+            self.open.push(closes);
+        }
+    }
+
+    fn leave(&mut self, byte: u8) {
+        if self.open.len() == 1 {
+            self.end_value();
+            self.ended = true;
+        }
+        self.unclear |= self.open.pop() != Some(byte);
     }
 
     fn end_value(&mut self) {
         let value = self.take();
-        match self.name.take().as_ref().and_then(Json::as_str) {
-            Some("id") => self.id = value,
-            Some("method") => self.has_method = true,
-            _ => {}
-        }
+        let Some(name) = self.name.take() else {
+            return;
+        };
+        let name = name.as_str().unwrap_or_default();
+        self.unclear |= resembled(name, &OF_MESSAGE).is_some();
+        let count = match name {
+            "id" => {
+                self.id = value.as_ref().and_then(Id::new);
+                &mut self.ids
+            }
+            "method" => &mut self.methods,
+            "result" | "error" => &mut self.outcomes,
+            _ => return,
+        };
+        *count = count.saturating_add(1);
     }
 
+    /// The text or number that has been read; none where it is anything else.
     fn take(&mut self) -> Option<Json> {
-        Json::parse(&std::mem::take(&mut self.text)).ok()
+        let text = std::mem::take(&mut self.text);
+        let nested = std::mem::take(&mut self.nested);
+        Json::parse(&text).ok().filter(|_| !nested)
     }
 }
 
@@ -76,13 +141,18 @@ impl Scan {
 mod tests {
     use super::*;
 
-    fn found(text: &str) -> Option<String> {
-        let mut whole = Scan::default();
-        whole.feed(text.as_bytes());
+    /// The ids of the request that a text is, and of the one that it answers.
+    fn ids(text: &[u8]) -> (Option<String>, Option<String>) {
         let mut scan = Scan::default();
-        text.as_bytes().chunks(1).for_each(|piece| scan.feed(piece));
-        assert_eq!(whole.answered(), scan.answered());
-        scan.answered().map(|id| id.to_string())
+        text.chunks(1).for_each(|piece| scan.feed(piece));
+        let of =
+            |scan: &Scan| (scan.request().map(Id::to_string), scan.answered().map(Id::to_string));
+        assert_eq!(of(&scan), of(&Scan::of(text)));
+        of(&scan)
+    }
+
+    fn found(text: &str) -> Option<String> {
+        ids(text.as_bytes()).1
     }
 
     #[test]
@@ -101,5 +171,53 @@ mod tests {
         assert_eq!(found(r#"{"result":{"id":1}}"#), None);
         assert_eq!(found(r#"[{"id":1}]"#), None);
         assert_eq!(found("}}}{{\"id\":1"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_elsewhere_hides_no_id() {
+        let deep = "[".repeat(1000) + &"]".repeat(1000);
+        let requests: [&[u8]; 8] = [
+            b"{\"id\":7,\"method\":\"a\",\"params\":{\"x\":\"\xff\"}}",
+            b"{\"method\":\"a\",\"params\":{\"x\":NaN,\"y\":1e999},\"id\":7}\r\n",
+            b"{\"id\":7,\"method\":\"a\",\"params\":{\"x\":\"\t\"}}",
+            b"{\"id\":7,\"method\":\"a\",\"params\":\r{}}",
+            b"{\"id\":7,\"method\":8,\"jsonrpc\":\"1.0\"}",
+            b"{\"id\":7,\"method\":\"a\",\"params\":{},\"params\":{}}",
+            br#"{"id":7,"method":"\ud800"}"#,
+            &format!(r#"{{"id":7,"method":"a","params":{deep}}}"#).into_bytes(),
+        ];
+        for line in requests {
+            let text = String::from_utf8_lossy(line);
+            assert_eq!(ids(line), (Some("7".to_owned()), None), "{text}");
+        }
+        let answer = br#"{"jsonrpc":"2.0","id":7,"result":{"x":NaN}}"#;
+        assert_eq!(ids(answer), (None, Some("7".to_owned())));
+    }
+
+    #[test]
+    fn an_id_that_readers_can_differ_about_is_none() {
+        for line in [
+            r#"{"id":7,"id":7,"method":"a"}"#,
+            r#"{"id":7,"ID":8,"method":"a"}"#,
+            r#"{"id":7,"method":"a","result":1}"#,
+            r#"{"id":7,"method":"a","Result":1}"#,
+            r#"{"id":7,"Method":"a"}"#,
+            r#"{"id":7}"#,
+            r#"{"id":null,"method":"a"}"#,
+            r#"{"id":[7],"method":"a"}"#,
+            r#"{"id":7[1],"method":"a"}"#,
+            r#"{"id":"\ud800","method":"a"}"#,
+            r#"{"id":7:8,"method":"a"}"#,
+            r#"{"id":7,"method":"a""#,
+            r#"{"id":7,"method":"a"}{}"#,
+            r#"{"id":7,"method":"a"}x"#,
+            r#"x{"id":7,"method":"a"}"#,
+            r#"{"id":7,"method":"a","params":{"x":"}}"#,
+            r#"{"id":7,"method":"a","params":[1},"x":[2}]}"#,
+            r#"{"id":7,"method":"a",x:1}"#,
+            r#"[{"id":7,"method":"a"}]"#,
+        ] {
+            assert_eq!(ids(line.as_bytes()), (None, None), "{line}");
+        }
     }
 }

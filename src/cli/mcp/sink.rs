@@ -1,21 +1,24 @@
-//! Where everything goes that is not the protocol: audit lines, the module's log, and notes.
+//! Where everything goes that is not the protocol: audit lines, the module's log, notes, and what the server
+//! writes to its standard error.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use crate::config::Level;
 
-use super::super::embedded::show_log;
+use super::super::embedded::shown_log;
 use super::super::error::Error;
 use super::super::output::Output;
 use super::lock;
+use super::writer::{Kind, Target, Writer, same};
 
 /// What there is to say of a message, once nobody is kept waiting by it.
 #[derive(Default)]
@@ -25,55 +28,133 @@ pub(super) struct Said {
     pub(super) notes: Vec<String>,
 }
 
+impl Said {
+    /// What there is to say of one more.
+    pub(super) fn append(&mut self, mut more: Self) {
+        self.audit.append(&mut more.audit);
+        self.log.append(&mut more.log);
+        self.notes.append(&mut more.notes);
+    }
+}
+
 /// A file for audit lines, or standard error, where the rest goes.
 pub(super) struct Sink {
-    audit: Option<Mutex<File>>,
+    audit: Option<Writer>,
+    stderr: Writer,
+    /// How long an audit line waits for whoever reads standard error, or the pipe that the file is.
+    patience: Duration,
     /// The least of the module's log that is shown.
     least: Level,
-    out: Mutex<Output>,
     /// Why an audit line could not be written.
-    failure: Mutex<Option<io::Error>>,
+    failure: Mutex<Option<Error>>,
 }
+
+/// A file that audit lines are appended to, wherever its name leads.
+struct AuditFile {
+    path: PathBuf,
+    file: File,
+}
+
+// === impl Sink ===
 
 impl Sink {
     /// Appends audit lines to a file, if there is one.
-    pub(super) fn open(audit: Option<&Path>, least: Level) -> Result<Self, Error> {
-        let audit = audit.map(open_audit).transpose()?.map(Mutex::new);
-        let (out, failure) = (Mutex::new(Output::standard()), Mutex::default());
-        Ok(Self { audit, least, out, failure })
+    pub(super) fn open(
+        audit: Option<&Path>,
+        patience: Duration,
+        least: Level,
+    ) -> Result<Self, Error> {
+        let audit = audit.map(AuditFile::open).transpose()?.map(Writer::start);
+        let audit = audit.transpose().map_err(Error::System)?;
+        let stderr = Output::diagnostics().and_then(Writer::start).map_err(Error::System)?;
+        Ok(Self { audit, stderr, patience, least, failure: Mutex::default() })
     }
 
     /// Writes what there is to say.
     pub(super) fn show(&self, said: &Said) {
-        for line in &said.audit {
-            self.audit(line);
-        }
-        let mut out = lock(&self.out);
-        show_log(&said.log, self.least, &mut out);
-        said.notes.iter().for_each(|note| out.note(note));
+        said.audit.iter().for_each(|line| self.audit(line));
+        shown_log(&said.log, self.least).for_each(|note| self.note(note));
+        said.notes.iter().for_each(|note| self.note(note));
     }
 
-    /// Tells a person.
+    /// Tells a person, if there is one who reads it.
     pub(super) fn note(&self, text: impl fmt::Display) {
-        lock(&self.out).note(text);
+        self.stderr.offer(Kind::Note, format!("vkey: {text}\n").into_bytes());
+    }
+
+    /// Passes on a line of the server's standard error, if somebody reads it.
+    pub(super) fn pass_on(&self, line: Vec<u8>) {
+        self.stderr.offer(Kind::Server, line);
     }
 
     /// Makes sure that all audit lines are written: nothing goes on without.
     pub(super) fn check(&self) -> Result<(), Error> {
         // It stays: each direction asks.
-        lock(&self.failure).as_ref().map_or(Ok(()), |error| {
-            let code = error.raw_os_error().map(io::Error::from_raw_os_error);
-            Err(Error::Audit(code.unwrap_or_else(|| error.kind().into())))
-        })
+        lock(&self.failure).as_ref().map_or(Ok(()), |failure| Err(same(failure)))
+    }
+
+    /// Makes sure that all audit lines are written, those too that others still wait for.
+    pub(super) fn settle(&self, patience: Duration) -> Result<(), Error> {
+        self.check().and_then(|()| self.audit_writer().settle(patience))
+    }
+
+    /// Gives what is still to be told a moment.
+    pub(super) fn flush(&self, patience: Duration) {
+        self.stderr.flush(patience);
+    }
+
+    /// Has the file for audit lines be there under its name.
+    pub(super) fn reopen(&self) -> Result<(), Error> {
+        let Some(audit) = &self.audit else {
+            return Ok(());
+        };
+        audit.require(Vec::new(), self.patience).inspect_err(|error| self.fail(same(error)))
     }
 
     fn audit(&self, line: &str) {
-        let Some(file) = &self.audit else {
-            return lock(&self.out).audit(line);
-        };
-        if let Err(error) = lock(file).write_all(format!("{line}\n").as_bytes()) {
-            lock(&self.failure).get_or_insert(error);
+        let line = format!("{line}\n").into_bytes();
+        if self.check().is_err() {
+            // Nothing goes on any more, so nobody has to wait once more.
+            if self.audit.is_none() {
+                self.stderr.offer(Kind::Note, line);
+            }
+        } else if let Err(error) = self.audit_writer().require(line, self.patience) {
+            self.fail(error);
         }
+    }
+
+    fn audit_writer(&self) -> &Writer {
+        self.audit.as_ref().unwrap_or(&self.stderr)
+    }
+
+    fn fail(&self, error: Error) {
+        lock(&self.failure).get_or_insert(error);
+    }
+}
+
+// === impl AuditFile ===
+
+impl AuditFile {
+    fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self { path: path.to_owned(), file: open_audit(path)? })
+    }
+
+    fn has_moved(&self) -> io::Result<bool> {
+        let open = self.file.metadata()?;
+        Ok(match fs::symlink_metadata(&self.path) {
+            Ok(named) => (named.dev(), named.ino()) != (open.dev(), open.ino()),
+            Err(_) => true,
+        })
+    }
+}
+
+impl Target for AuditFile {
+    /// Appends to the file that has the name now: whoever rotates it renames or removes the old one.
+    fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
+        if self.has_moved().map_err(Error::Audit)? {
+            self.file = open_audit(&self.path)?;
+        }
+        self.file.write_all(line).map_err(Error::Audit)
     }
 }
 

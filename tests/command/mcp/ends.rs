@@ -63,7 +63,7 @@ fn a_server_that_will_not_end_is_killed() {
 #[test]
 fn a_signal_ends_the_server_too() {
     let gate = Gate::new();
-    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("QUIT", 3), ("USR1", 10)] {
+    for (name, number) in [("TERM", 15), ("INT", 2), ("ALRM", 14), ("QUIT", 3), ("USR1", 10)] {
         let (mut session, pids) = with_family(&gate, &[]);
         session.request(1, "stubborn", &json!({}));
         session.answer();

@@ -5,17 +5,40 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 out = sys.stdout.buffer
 record = open(sys.argv[1], "ab", 0)
 
 
+lock = threading.Lock()
+
+
 def say(message):
-    out.write((message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)).encode())
-    if not isinstance(message, str):
-        out.write(b"\n")
-    out.flush()
+    text = (message if isinstance(message, str) else encoded(message)).encode()
+    with lock:
+        out.write(text)
+        out.flush()
+
+
+def encoded(message):
+    text = json.dumps(message, ensure_ascii=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair is JSON only as an escape
+        text = json.dumps(message) + "\n"
+    return text
+
+
+def beat(message):
+    while True:
+        say(message)
+        time.sleep(0.1)
+
+
+def ask(id):
+    say({"jsonrpc": "2.0", "id": id, "method": "roots/list"})
 
 
 def answer(message, result):
@@ -23,12 +46,14 @@ def answer(message, result):
 
 
 def main():
-    held = []
+    held, asking = [], {}
     for line in iter(sys.stdin.buffer.readline, b""):
         record.write(line)
         message = json.loads(line)
         method, params = message.get("method"), message.get("params") or {}
-        if method == "initialize":
+        if method is None and message["id"] in asking:
+            answer(asking.pop(message["id"]), message)
+        elif method == "initialize":
             answer(message, {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {}})
         elif method == "echo":
             answer(message, params)
@@ -43,6 +68,22 @@ def main():
             for one in reversed(held):
                 answer(one, one["params"])
             held.clear()
+        elif method == "ask":  # the client; what it answers is the answer
+            asking[params["id"]] = message
+            ask(params["id"])
+        elif method == "ask_badly":  # one is no JSON, another one too long
+            whole, start, end = params["texts"]
+            say(whole + start + "x" * params["bytes"] + end)
+            answer(message, {})
+        elif method == "ask_later":
+            answer(message, {})
+            ask(params["id"])
+        elif method == "beat":  # ten times a second, for ever
+            threading.Thread(target=beat, args=[params["message"]], daemon=True).start()
+        elif method == "shout":  # on standard error
+            sys.stderr.write((params["text"] + "\n") * params["times"])
+            sys.stderr.flush()
+            answer(message, {})
         elif method == "environment":
             answer(message, dict(os.environ))
         elif method == "family":

@@ -62,16 +62,21 @@ impl Session {
 
     /// A session whose standard output nobody reads yet.
     pub(crate) fn spawn(gate: &Gate, vkey: &Vkey) -> Self {
-        let mut child = vkey.command().spawn().expect("the command starts");
-        let mut err = child.stderr.take().expect("a pipe");
-        let err = thread::spawn(move || {
+        let mut session = Self::unread(gate, vkey);
+        let mut err = session.child.stderr.take().expect("a pipe");
+        session.err = Some(thread::spawn(move || {
             let mut bytes = Vec::new();
             err.read_to_end(&mut bytes).expect("it can be read");
             String::from_utf8(bytes).expect("text")
-        });
-        let stdin = child.stdin.take();
-        let lines = channel().1;
-        Self { child, stdin, lines, err: Some(err), record: gate.dir.file("record") }
+        }));
+        session
+    }
+
+    /// A session of which nobody reads anything yet.
+    pub(crate) fn unread(gate: &Gate, vkey: &Vkey) -> Self {
+        let mut child = vkey.command().spawn().expect("the command starts");
+        let (stdin, lines) = (child.stdin.take(), channel().1);
+        Self { child, stdin, lines, err: None, record: gate.dir.file("record") }
     }
 
     /// Reads standard output from now on.
@@ -171,7 +176,8 @@ impl Session {
                 Err(RecvTimeoutError::Timeout) => panic!("somebody holds standard output"),
             }
         }
-        let err = self.err.take().expect("once").join().expect("it can be read");
+        let err =
+            self.err.take().map(|err| err.join().expect("it can be read")).unwrap_or_default();
         assert!(!err.contains("panicked"), "{err}");
         Left { status, out, err, record: fs::read(&self.record).unwrap_or_default() }
     }
@@ -214,6 +220,16 @@ impl Left {
 pub(crate) fn audit_lines(text: &str) -> Vec<Value> {
     let lines = text.lines().filter(|line| line.starts_with("{\"v\":"));
     lines.map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < end, "in vain: {what}");
+        sleep(Duration::from_millis(5));
+    }
 }
 
 /// Waits until a process is no more, or waits to be reaped by somebody else.

@@ -26,7 +26,7 @@ fn messages_are_told_apart() {
     assert_eq!(read(none), Content::Notification);
     for outcome in [r#""result":{}"#, r#""error":{"code":1,"message":""}"#] {
         let line = format!(r#"{{"jsonrpc":"2.0","id":1,{outcome}}}"#);
-        assert_eq!(read(&line), Content::Response);
+        assert_eq!(read(&line), Content::Response(Some(id("1"))));
     }
 }
 
@@ -34,7 +34,7 @@ fn messages_are_told_apart() {
 fn what_is_no_json_is_told_from_what_is_no_message() {
     let deep = format!(r#"{{"jsonrpc":"2.0","method":"a","params":{}"#, "[".repeat(200));
     let no_json = [
-        "", "x", "{", "{}{}", r#"{"a":1e999}"#, r#"{"a":"\ud800"}"#, "\u{feff}{}", &deep,
+        "", "x", "{", "{}{}", r#"{"a":1e999}"#, r#"{"a":"\ud80"}"#, "\u{feff}{}", &deep,
         "{\"a\":\"\t\"}",
     ];
     for line in no_json {
@@ -123,7 +123,7 @@ fn answers_are_known_by_their_id() {
     let of = |line: &str| ServerLine::read(line.as_bytes()).unwrap();
     let answer = r#"{"result":{"id":3,"a":1,"a":2,"ID":5},"jsonrpc":"2.0","id":4,"x":1,"x":2}"#;
     assert_eq!(of(answer), ServerLine::Answer(id("4")));
-    assert_eq!(of(r#"{"jsonrpc":"2.0","id":4,"method":"ping"}"#), ServerLine::Other);
+    assert_eq!(of(r#"{"jsonrpc":"2.0","id":4,"method":"ping"}"#), ServerLine::Question(id("4")));
     assert_eq!(of(r#"{"jsonrpc":"2.0","method":"a"}"#), ServerLine::Other);
     assert_eq!(of(r#"{"jsonrpc":"2.0","id":null,"error":{}}"#), ServerLine::Other);
     for line in ["listening", "[]", "1", "{", "{}x"] {
@@ -150,4 +150,64 @@ fn answers_that_readers_can_differ_about_are_ambiguous() {
     ] {
         assert_eq!(of(line), ServerLine::Ambiguous(None), "{line}");
     }
+}
+
+#[test]
+fn half_a_surrogate_pair_is_refused_where_it_decides_and_nowhere_else() {
+    for params in [
+        r#"{"name":"a","arguments":{"x":"\ud800","y":["\uDFFF\uD83D"],"\udc00":1}}"#,
+        r#"{"x":"\ud83d\ude00 \ud83d\\ud83d"}"#,
+        r#"{"arguments":{"\ud800":1,"x":{"name":"\ud800"}}}"#,
+    ] {
+        let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{params}}}"#);
+        assert_eq!(read(&line), Content::Request(id("1"), false), "{line}");
+    }
+    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"text":"\ud800"}}"#;
+    assert_eq!(read(answer), Content::Response(Some(id("1"))));
+    for line in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"a\ud800"}"#,
+        r#"{"jsonrpc":"2.0","id":"\ud800","method":"a"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","id\udfff":2}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"\ud800"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"uri":"x\ud800"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"name\ud800":"x"}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"\ud800"}}"#,
+    ] {
+        assert_eq!(read(line), Content::NoMessage(SURROGATE.into()), "{line}");
+    }
+    // Many readers take both for the same name.
+    let twice = r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":{"\ud800":1,"\udc00":2}}}"#;
+    assert_eq!(read(twice), Content::NoMessage(TWICE.into()));
+    // Where there are no halves, the character itself is one as any other.
+    let whole = r#"{"jsonrpc":"2.0","id":1,"method":"a\ufffd\ud83d\ude00"}"#;
+    assert_eq!(read(whole), Content::Request(id("1"), false));
+}
+
+#[test]
+fn progress_is_that_of_a_token() {
+    let of = |line: &str| ServerLine::read(line.as_bytes()).unwrap();
+    for token in ["7", "7.0", r#""7""#] {
+        let line = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token}}}}}"#
+        );
+        assert_eq!(of(&line), ServerLine::Progress(id(token)));
+        let request = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{{"_meta":{{"progressToken":{token}}},"x":"\ud800"}}}}"#
+        );
+        assert_eq!(progress_token(request.as_bytes()), Some(id(token)));
+    }
+    for line in [
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"progressToken":7}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"_meta":{"progressToken":7}}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress"}"#,
+    ] {
+        assert_eq!(of(line), ServerLine::Other, "{line}");
+    }
+    assert_eq!(progress_token(br#"{"id":1,"method":"a","params":{"progressToken":7}}"#), None);
+}
+
+#[test]
+fn an_answer_with_half_a_surrogate_pair_is_an_answer() {
+    let line = r#"{"jsonrpc":"2.0","id":4,"result":{"text":"\ud800","\udc00":1}}"#;
+    assert_eq!(ServerLine::read(line.as_bytes()).unwrap(), ServerLine::Answer(id("4")));
 }

@@ -1,0 +1,310 @@
+//! A stream that is written by a thread of its own: whoever should read it may not, and nobody waits for that
+//! without a bound.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::super::error::Error;
+use super::lock;
+
+/// How many bytes of texts that may be dropped wait at most, of each kind.
+const MOST_WAITING: usize = 64 * 1024;
+
+/// What is written to.
+pub(super) trait Target: Send + 'static {
+    /// Writes a line, with its end, whole.
+    ///
+    /// # Errors
+    ///
+    /// What a person is told.
+    fn write_line(&mut self, line: &[u8]) -> Result<(), Error>;
+}
+
+/// What may be dropped when nobody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// What the server writes to its standard error.
+    Server,
+    /// Notes and the module's log.
+    Note,
+}
+
+/// Writes lines in their order.
+pub(super) struct Writer(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Line>,
+    /// How many lines there ever were.
+    added: u64,
+    /// How many of them are written; the next one is being written.
+    written: u64,
+    /// The last line that must be written, by its number.
+    last_required: u64,
+    /// The bytes that wait, of each kind.
+    bytes: [usize; 2],
+    /// The lines that were dropped since it was last said, of each kind.
+    dropped: [u64; 2],
+    failure: Option<Error>,
+}
+
+struct Line {
+    bytes: Vec<u8>,
+    /// None when it must be written.
+    kind: Option<Kind>,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Writes to a target from now on.
+    pub(super) fn start(to: impl Target) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let writer = Arc::clone(&shared);
+        thread::Builder::new().spawn(move || writer.write_all(to))?;
+        Ok(Self(shared))
+    }
+
+    /// Has a line written, unless too much waits already.
+    pub(super) fn offer(&self, kind: Kind, line: Vec<u8>) {
+        lock(&self.0.queue).offer(kind, line);
+        self.0.changed.notify_all();
+    }
+
+    /// Has a line written, and waits for that as long as `patience`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when the target fails, or takes nothing for so long.
+    pub(super) fn require(&self, line: Vec<u8>, patience: Duration) -> Result<(), Error> {
+        let mut queue = lock(&self.0.queue);
+        queue.add(Line { bytes: line, kind: None });
+        let number = queue.added;
+        queue.last_required = number;
+        self.0.changed.notify_all();
+        self.0.wait(queue, number, patience)
+    }
+
+    /// Waits until all that must be written is.
+    ///
+    /// # Errors
+    ///
+    /// As with [`Self::require`].
+    pub(super) fn settle(&self, patience: Duration) -> Result<(), Error> {
+        let queue = lock(&self.0.queue);
+        let last = queue.last_required;
+        self.0.wait(queue, last, patience)
+    }
+
+    /// Waits until all is written, or for as long as `patience`.
+    pub(super) fn flush(&self, patience: Duration) {
+        let queue = lock(&self.0.queue);
+        let last = queue.added;
+        _ = self.0.wait(queue, last, patience);
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Waits until so many lines are written.
+    fn wait(
+        &self,
+        queue: MutexGuard<'_, Queue>,
+        number: u64,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let goes_on = |queue: &mut Queue| queue.failure.is_none() && queue.written < number;
+        let waited = self.changed.wait_timeout_while(queue, patience, goes_on);
+        let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match &queue.failure {
+            _ if queue.written >= number => Ok(()),
+            Some(failure) => Err(same(failure)),
+            None => Err(Error::AuditUnread(patience)),
+        }
+    }
+
+    /// Writes whatever comes, until the target fails. No lock is held while something is written.
+    fn write_all(&self, mut to: impl Target) {
+        loop {
+            let queue = lock(&self.queue);
+            let waited = self.changed.wait_while(queue, |queue| queue.waiting.is_empty());
+            let next = waited.unwrap_or_else(PoisonError::into_inner).next();
+            let written = next.map_or(Ok(()), |line| to.write_line(&line));
+            let mut queue = lock(&self.queue);
+            match written {
+                Ok(()) => queue.written = queue.written.saturating_add(1),
+                Err(error) => queue.failure = Some(error),
+            }
+            queue.tell_of_dropped();
+            let failed = queue.failure.is_some();
+            drop(queue);
+            self.changed.notify_all();
+            if failed {
+                return;
+            }
+        }
+    }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    fn offer(&mut self, kind: Kind, line: Vec<u8>) {
+        let is_full = self
+            .bytes_of(kind)
+            .is_none_or(|bytes| *bytes > 0 && *bytes + line.len() > MOST_WAITING);
+        if !is_full && self.failure.is_none() {
+            self.add(Line { bytes: line, kind: Some(kind) });
+        } else if let Some(dropped) = self.dropped.get_mut(kind as usize) {
+            *dropped = dropped.saturating_add(1);
+        }
+    }
+
+    fn add(&mut self, line: Line) {
+        self.count(&line, usize::saturating_add);
+        self.added = self.added.saturating_add(1);
+        self.waiting.push_back(line);
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let line = self.waiting.pop_front()?;
+        self.count(&line, usize::saturating_sub);
+        Some(line.bytes)
+    }
+
+    fn count(&mut self, line: &Line, change: fn(usize, usize) -> usize) {
+        if let Some(bytes) = line.kind.and_then(|kind| self.bytes_of(kind)) {
+            *bytes = change(*bytes, line.bytes.len());
+        }
+    }
+
+    fn bytes_of(&mut self, kind: Kind) -> Option<&mut usize> {
+        self.bytes.get_mut(kind as usize)
+    }
+
+    /// Says what was dropped, once somebody reads again.
+    fn tell_of_dropped(&mut self) {
+        let [server, notes] = self.dropped;
+        if self.failure.is_none() && self.waiting.is_empty() && (server, notes) != (0, 0) {
+            self.dropped = [0, 0];
+            let text = format!(
+                "vkey: nobody read standard error: {server} lines of the server's and {notes} notes were dropped\n"
+            );
+            self.add(Line { bytes: text.into_bytes(), kind: Some(Kind::Note) });
+        }
+    }
+}
+
+impl Target for File {
+    /// Writes to standard error.
+    fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
+        self.write_all(line).map_err(Error::AuditStderr)
+    }
+}
+
+/// An error once more, of those that audit lines can have; errors of the system are told by their number.
+pub(super) fn same(error: &Error) -> Error {
+    let copy = |error: &io::Error| {
+        error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+    };
+    match error {
+        Error::Audit(error) => Error::Audit(copy(error)),
+        Error::AuditStderr(error) => Error::AuditStderr(copy(error)),
+        Error::AuditUnread(waited) => Error::AuditUnread(*waited),
+        _ => Error::AuditLink,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A target that takes a line for each permit.
+    struct Slow {
+        permits: Receiver<Result<(), Error>>,
+        taken: Sender<String>,
+    }
+
+    impl Target for Slow {
+        fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
+            self.permits.recv().unwrap_or(Ok(()))?;
+            _ = self.taken.send(String::from_utf8(line.to_vec()).unwrap());
+            Ok(())
+        }
+    }
+
+    fn slow() -> (Writer, Sender<Result<(), Error>>, Receiver<String>) {
+        let (permits, taken) = (channel(), channel());
+        let writer = Writer::start(Slow { permits: permits.1, taken: taken.0 }).unwrap();
+        (writer, permits.0, taken.1)
+    }
+
+    #[test]
+    fn what_must_be_written_is_waited_for_with_a_bound() {
+        let (writer, permits, taken) = slow();
+        let unread = writer.require(b"one\n".to_vec(), SOON);
+        assert!(matches!(unread, Err(Error::AuditUnread(SOON))), "{unread:?}");
+        assert!(matches!(writer.settle(SOON), Err(Error::AuditUnread(SOON))));
+        permits.send(Ok(())).unwrap();
+        permits.send(Ok(())).unwrap();
+        writer.require(b"two\n".to_vec(), LONG).unwrap();
+        writer.settle(LONG).unwrap();
+        assert_eq!(taken.try_iter().collect::<String>(), "one\ntwo\n");
+        // What may be dropped may also be left.
+        writer.offer(Kind::Note, b"three\n".to_vec());
+        writer.settle(LONG).unwrap();
+        writer.flush(SOON);
+        permits.send(Ok(())).unwrap();
+        writer.flush(LONG);
+        assert_eq!(taken.try_iter().collect::<String>(), "three\n");
+    }
+
+    #[test]
+    fn a_target_that_fails_fails_whoever_waits() {
+        let (writer, permits, _taken) = slow();
+        permits.send(Err(Error::AuditLink)).unwrap();
+        for _ in 0..2 {
+            let failed = writer.require(b"one\n".to_vec(), LONG);
+            assert!(matches!(failed, Err(Error::AuditLink)), "{failed:?}");
+        }
+        assert!(matches!(writer.settle(LONG), Err(Error::AuditLink)));
+        writer.flush(LONG);
+    }
+
+    #[test]
+    fn what_nobody_reads_is_dropped_and_counted() {
+        let (writer, permits, taken) = slow();
+        let line = |length: usize| format!("{}\n", "x".repeat(length - 1)).into_bytes();
+        for _ in 0..4 {
+            writer.offer(Kind::Server, line(MOST_WAITING));
+        }
+        writer.offer(Kind::Note, b"a note\n".to_vec());
+        drop(permits);
+        let mut lines = Vec::new();
+        while !lines.iter().any(|line: &String| line.contains("dropped")) {
+            lines.push(taken.recv_timeout(LONG).unwrap());
+        }
+        // One may be on its way already while another one waits.
+        let (passed, rest) = lines.split_at(lines.len() - 2);
+        assert!((1..=2).contains(&passed.len()), "{}", passed.len());
+        assert_eq!(rest[0], "a note\n");
+        let said = format!("{} lines of the server's and 0 notes were dropped", 4 - passed.len());
+        assert!(rest[1].contains(&said), "{}", rest[1]);
+    }
+}
