@@ -114,6 +114,23 @@ fn ten_megabytes_pass_both_ways() {
     talk.assert_left_in_time();
 }
 
+/// As many requests as the conversation costs, and none for what the client answers in the call.
+#[test]
+fn an_answer_in_a_call_needs_no_room_under_a_limit() {
+    let gate = Gate::with("limited", &json!([{"requests": 4, "per": "total"}]));
+    let talk = gate.talk(&gate.key(now_secs(), "1h"), "limited", &[], &[]);
+    let saw = &talk.saw;
+    assert!(saw["sampled"].as_str().unwrap().contains("who is there?"), "{saw}");
+    assert_eq!(saw["refusal"]["data"]["code"], "quota", "{saw}");
+    let [first, second] = ["initialize", "notifications/initialized"];
+    let methods = json!([first, second, "tools/list", "tools/call", null, "ping"]);
+    assert_eq!(json!(talk.methods()), methods);
+    let (allowed, refused) = talk.audit.split_at(4);
+    allowed.iter().for_each(assert_allowed);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    talk.assert_left_in_time();
+}
+
 /// The server goes on for ten minutes unless it is killed: no pipe that closes makes it notice.
 #[test]
 fn a_client_that_leaves_in_the_middle_of_a_call_leaves_nothing_behind() {
@@ -141,6 +158,10 @@ struct Talk {
 
 impl Gate {
     fn new(label: &str) -> Self {
+        Self::with(label, &json!([{"requests": 100_000, "per": "day"}]))
+    }
+
+    fn with(label: &str, quotas: &Value) -> Self {
         let dir = TempDir::new(&format!("mcp-{label}"));
         let config = json!({
             "keyring": [{"name": "main", "secret": format!("${{{SECRET}}}")}],
@@ -148,7 +169,7 @@ impl Gate {
             "tiers": {"default": {
                 "only": {"methods": ["POST"], "paths": ["/mcp"]},
                 "rate": {"requests": 1000, "per": "1s", "burst": 1000},
-                "quotas": [{"requests": 100_000, "per": "day"}],
+                "quotas": quotas,
             }},
             "tenants": {"acme": {}},
             "unlisted_tenants": "deny",
@@ -232,11 +253,12 @@ impl Talk {
         self.saw["sent"].as_array().expect("a list")
     }
 
-    /// One line for each message, and every byte of it at the server.
+    /// One line for each message that is no answer in a call, and every byte of it at the server.
     fn assert_all_allowed(&self) {
         assert!(self.received == self.sent, "not what the client sent");
         let messages = self.messages();
-        assert_eq!(self.audit.len(), messages.len(), "{messages:?}");
+        let own = messages.iter().filter(|message| !message["method"].is_null()).count();
+        assert_eq!(self.audit.len(), own, "{messages:?}");
         self.audit.iter().for_each(assert_allowed);
         let is_request =
             |message: &&Value| !message["method"].is_null() && !message["id"].is_null();

@@ -127,6 +127,14 @@ async def refused(session, _arguments):
     return {"refusal": await refusal_of(session.initialize()), "alive": is_server_alive()}
 
 
+async def limited(session, _arguments):
+    """A key whose limit is used up by the call in the middle of which the server asks."""
+    await session.initialize()
+    await session.list_tools()
+    sampled = await session.call_tool("trigger-sampling-request", {"prompt": "who is there?"})
+    return {"sampled": text_of(sampled), "refusal": await refusal_of(session.send_ping())}
+
+
 async def expires(session, arguments):
     """Calls a tool until the key expires, and then some more."""
     await introduce(session)
@@ -187,4 +195,4 @@ def state_and_parent(stat):
     return state, int(parent)
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (conversation, refused, expires, large, abandoned)}
+SCENARIOS = {scenario.__name__: scenario for scenario in (conversation, refused, limited, expires, large, abandoned)}
