@@ -11,6 +11,7 @@ use serde_json::error::Category;
 
 use crate::json::Json;
 
+use super::halves::{REPLACEMENT, without_halves};
 use super::names::{OF_MESSAGE, OF_PARAMS, resembled};
 
 /// The longest id, as JSON text. Ids are kept while requests are open.
@@ -41,9 +42,6 @@ pub(super) enum Content {
 const TWICE: &str = "a member is named twice";
 const LOOKALIKE: &str = "a member differs from a reserved one only in case";
 const SURROGATE: &str = "half a surrogate pair stands where the message is told by it";
-
-/// What most readers take half a surrogate pair for.
-const REPLACEMENT: char = '\u{FFFD}';
 
 /// What a server's line is.
 #[derive(Debug, PartialEq, Eq)]
@@ -177,39 +175,6 @@ impl ServerLine {
 /// The token by which the server names a request when it tells of its progress (MCP, "Progress").
 pub(super) fn progress_token(line: &[u8]) -> Option<Id> {
     member(line, &["params", "_meta", "progressToken"]).as_ref().and_then(Id::new)
-}
-
-/// The line with [`REPLACEMENT`] for each half of a surrogate pair. By the grammar it is JSON (RFC 8259, section
-/// 8.2), but no text; it is looked for wherever an escape can stand, which is in strings alone.
-fn without_halves(line: &[u8]) -> Cow<'_, [u8]> {
-    let (mut whole, mut rest, mut kept) = (Vec::new(), line, line);
-    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
-        let escape = rest.get(at..).unwrap_or_default();
-        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
-            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
-            (Some(0xD800..=0xDFFF), _) => {
-                let before = kept.len().saturating_sub(escape.len());
-                whole.extend_from_slice(kept.get(..before).unwrap_or_default());
-                whole.extend_from_slice(b"\\ufffd");
-                kept = escape.get(6..).unwrap_or_default();
-                6
-            }
-            _ => 2,
-        };
-        rest = escape.get(length..).unwrap_or_default();
-    }
-    if kept.len() == line.len() {
-        return Cow::Borrowed(line);
-    }
-    whole.extend_from_slice(kept);
-    Cow::Owned(whole)
-}
-
-/// The UTF-16 unit that an escape at the beginning of a text stands for, where it is of that kind.
-fn unit(text: &[u8]) -> Option<u16> {
-    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-    u16::from_str_radix(digits, 16).ok()
 }
 
 /// The text or number at a place of a JSON object.

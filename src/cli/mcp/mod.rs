@@ -3,12 +3,13 @@
 //!
 //! [`message`] tells what a line is, [`gate`] judges it, [`pumps`] passes it on over the [`bridge`], and
 //! [`ending`] sees to it that the server is gone at the end. No lock is held while anything waits for a
-//! stream, but for that of the stream itself.
+//! stream, but for that of the stream itself; what nobody may read is written by a [`writer`].
 
 mod bridge;
 mod child;
 mod ending;
 mod gate;
+mod halves;
 mod message;
 mod names;
 mod pulse;
