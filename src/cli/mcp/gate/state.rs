@@ -1,0 +1,308 @@
+//! What is open in a session, and what becomes of its messages.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::audit::{Mask, Record};
+use crate::decision::{Decision, DenyReason, Reply};
+use crate::host::MemoryHost;
+use crate::vm::{Answer, ContextId, Ended, Failure, Opened, Worker};
+
+use super::super::super::embedded::take_audit_line;
+use super::super::message::{Content, Id, progress_token};
+use super::super::pulse::Pulse;
+use super::super::refusal::{self, BAD_REQUEST, NO_JSON, NO_MESSAGE, TOO_LARGE, UNAVAILABLE};
+use super::super::sink::Said;
+use super::{MAX_OPEN, Passage, Received, Refused, Verdict};
+
+/// What is open in the module, and the module itself.
+pub(super) struct State {
+    pub(super) worker: Worker,
+    pub(super) open: BTreeMap<Id, OpenRequest>,
+    /// Requests that were cancelled, or answered in the server's place; its answers come too late.
+    pub(super) given_up: VecDeque<Id>,
+    /// The server's own requests that the client has not answered, and when they came.
+    pub(super) questions: BTreeMap<Id, Duration>,
+    /// The request that begins the session.
+    pub(super) first: Option<Id>,
+    /// The version of the protocol that the server has answered it with.
+    pub(super) version: Option<String>,
+}
+
+/// A request that waits for the server's answer.
+pub(super) struct OpenRequest {
+    /// Where it is open in the module; the VM may have failed since.
+    pub(super) context: Option<ContextId>,
+    pub(super) since: Duration,
+    /// When the server was last heard of it, by its clock.
+    pub(super) heard: Duration,
+    /// By what the server names it when it tells of its progress.
+    pub(super) token: Option<Id>,
+}
+
+/// What becomes of a message that the module lets in.
+enum Entrance {
+    /// It goes on. The status is what it has at once where nothing is waited for.
+    Open(u16),
+    /// It does not.
+    Closed(u16, DenyReason, Option<Vec<u8>>),
+}
+
+// === impl State ===
+
+impl State {
+    /// Whether a message answers a question that the server has asked while a request was open that still is.
+    /// Such an answer is a part of that request, which is judged and counted already.
+    pub(super) fn take_answer_in_call(&mut self, content: &Content) -> bool {
+        let Content::Response(Some(id)) = content else {
+            return false;
+        };
+        let asked = self.questions.get(id).copied();
+        let was_open = |asked| self.open.values().any(|request| request.since <= asked);
+        let in_call = asked.is_some_and(was_open);
+        if in_call {
+            self.questions.remove(id);
+        }
+        in_call
+    }
+
+    pub(super) fn judge(
+        &mut self,
+        message: &Received<'_>,
+        host: MemoryHost,
+        pulse: &Pulse,
+        said: &mut Said,
+    ) -> Verdict {
+        let now_ns = host.now_ns.get().unwrap_or(0);
+        let context = match self.worker.open(host) {
+            Err(failure) => {
+                self.forget(&failure, said);
+                return Verdict::Refuse(self.refused(message, None));
+            }
+            Ok(Opened::Held(context)) => return self.refuse(context, message, now_ns, said),
+            Ok(Opened::Forwarded(context)) => context,
+        };
+        // It may be long, and nobody looks at it again.
+        if let Some(host) = self.worker.host(context) {
+            host.body.take();
+        }
+        match self.admit(message) {
+            Entrance::Open(status) => {
+                self.enter(context, message, status, pulse, now_ns, said);
+                Verdict::Forward
+            }
+            Entrance::Closed(status, reason, client) => {
+                let answer = Answer { status: Some(status), bytes: None, now_ns };
+                let mut own = Said::default();
+                self.close(Some(context), &answer, &mut own);
+                own.audit.iter_mut().for_each(|line| *line = denied(line, reason));
+                said.append(own);
+                let server = self.answer_for_server(message, None);
+                Verdict::Refuse(Refused { client, server })
+            }
+        }
+    }
+
+    /// What becomes of a message that the module lets in.
+    fn admit(&self, message: &Received<'_>) -> Entrance {
+        let unreadable = DenyReason::BodyUnreadable;
+        match &message.content {
+            Content::NoJson(_) | Content::NoMessage(_) => {
+                let status = if message.body.is_some() { BAD_REQUEST } else { TOO_LARGE };
+                Entrance::Closed(status, unreadable, self.no_message(message))
+            }
+            Content::Request(id, _) if self.is_taken(id) => {
+                let problem = "a request with this id is open, or was given up without an answer of the server";
+                let line = refusal::error(Some(id), NO_MESSAGE, problem);
+                Entrance::Closed(BAD_REQUEST, unreadable, Some(line))
+            }
+            Content::Request(id, _) if self.open.len() >= MAX_OPEN => {
+                let problem = format!("{MAX_OPEN} requests wait for the server already; try later");
+                let line = refusal::of_host(id, UNAVAILABLE, "too_many_requests", &problem);
+                Entrance::Closed(UNAVAILABLE, DenyReason::NotReady, Some(line))
+            }
+            Content::Request(..) => Entrance::Open(200),
+            Content::Notification | Content::Cancelled(_) | Content::Response(_) => {
+                Entrance::Open(202)
+            }
+        }
+    }
+
+    /// Lets a message in: a request is open from now on, everything else is over.
+    fn enter(
+        &mut self,
+        context: ContextId,
+        message: &Received<'_>,
+        status: u16,
+        pulse: &Pulse,
+        now_ns: u64,
+        said: &mut Said,
+    ) {
+        if let Content::Request(id, first) = &message.content {
+            self.first = self.first.take().or_else(|| first.then(|| id.clone()));
+            let token = message.body.and_then(progress_token);
+            let (since, heard) = (pulse.now(), pulse.server_now());
+            let request = OpenRequest { context: Some(context), since, heard, token };
+            self.open.insert(id.clone(), request);
+            return;
+        }
+        let answer = Answer { status: Some(status), bytes: None, now_ns };
+        self.close(Some(context), &answer, said);
+        match &message.content {
+            Content::Cancelled(id) => {
+                self.give_up(id, &Answer { status: None, ..answer }, said);
+            }
+            Content::Response(Some(id)) => _ = self.questions.remove(id),
+            _ => {}
+        }
+    }
+
+    /// The module has refused a message, and says why.
+    fn refuse(
+        &mut self,
+        context: ContextId,
+        message: &Received<'_>,
+        now_ns: u64,
+        said: &mut Said,
+    ) -> Verdict {
+        let reply = self.worker.host(context).and_then(|host| host.reply.borrow().clone());
+        let bytes = reply.as_ref().and_then(|reply| u64::try_from(reply.body.len()).ok());
+        self.close(Some(context), &Answer { status: None, bytes, now_ns }, said);
+        Verdict::Refuse(self.refused(message, reply.as_ref()))
+    }
+
+    /// The answers to a message that the module refuses, with a reply unless it has failed.
+    fn refused(&mut self, message: &Received<'_>, reply: Option<&Reply>) -> Refused {
+        let client = match &message.content {
+            Content::Request(id, _) => Some(refusal_of(id, reply)),
+            _ => self.no_message(message),
+        };
+        Refused { client, server: self.answer_for_server(message, reply) }
+    }
+
+    /// The answer to what is no message. Whoever has sent it finds it by the id, where that can be told and
+    /// is not that of a request that waits for another answer.
+    fn no_message(&self, message: &Received<'_>) -> Option<Vec<u8>> {
+        let (code, problem) = problem(&message.content)?;
+        let id = message.scan.request().filter(|id| !self.is_taken(id));
+        Some(refusal::error(id, code, &problem))
+    }
+
+    /// The answer to the question of the server that the client has answered with what is refused.
+    fn answer_for_server(
+        &mut self,
+        message: &Received<'_>,
+        reply: Option<&Reply>,
+    ) -> Option<Vec<u8>> {
+        let id = match &message.content {
+            Content::Response(Some(id)) => id,
+            Content::NoJson(_) | Content::NoMessage(_) => message.scan.answered()?,
+            _ => return None,
+        };
+        self.questions.remove(id)?;
+        Some(match problem(&message.content) {
+            Some((_, problem)) => refusal::of_host(id, BAD_REQUEST, "answer_unreadable", &problem),
+            None => refusal_of(id, reply),
+        })
+    }
+
+    /// Whether a request of that id waits for an answer, or for one that will be dropped.
+    fn is_taken(&self, id: &Id) -> bool {
+        self.open.contains_key(id) || self.given_up.contains(id)
+    }
+
+    pub(super) fn answer(&mut self, id: &Id, answer: &Answer, said: &mut Said) -> Passage {
+        if let Some(late) = self.given_up.iter().position(|given_up| given_up == id) {
+            self.given_up.remove(late);
+            return Passage::Late;
+        }
+        let Some(request) = self.open.remove(id) else {
+            return Passage::Pass;
+        };
+        let ended = self.close(request.context, answer, said);
+        match ended.filter(|ended| ended.withheld) {
+            None => Passage::Pass,
+            Some(ended) => Passage::Withheld(match &*ended.host.reply.borrow() {
+                Some(reply) => refusal::from_reply(id, reply),
+                None => {
+                    refusal::of_host(id, UNAVAILABLE, "withheld", "the gate keeps the answer back")
+                }
+            }),
+        }
+    }
+
+    pub(super) fn give_up(&mut self, id: &Id, answer: &Answer, said: &mut Said) -> bool {
+        let Some(request) = self.open.remove(id) else {
+            return false;
+        };
+        self.close(request.context, answer, said);
+        if self.given_up.len() >= MAX_OPEN {
+            self.given_up.pop_front();
+        }
+        self.given_up.push_back(id.clone());
+        true
+    }
+
+    /// Ends a request in the module, and takes what it says of it.
+    fn close(
+        &mut self,
+        context: Option<ContextId>,
+        answer: &Answer,
+        said: &mut Said,
+    ) -> Option<Ended> {
+        match self.worker.close(context?, answer) {
+            Ok(ended) => {
+                let ended = ended?;
+                said.audit.extend(take_audit_line(&ended.host));
+                said.log.append(&mut ended.host.log.take());
+                Some(ended)
+            }
+            Err(failure) => {
+                self.forget(&failure, said);
+                None
+            }
+        }
+    }
+
+    /// The VM is no more: whatever is open has no audit line.
+    fn forget(&mut self, failure: &Failure, said: &mut Said) {
+        for request in self.open.values_mut() {
+            request.context = None;
+        }
+        let open = self.open.len();
+        said.log.append(&mut self.worker.take_log());
+        said.notes.push(format!(
+            "{failure}; this message and {open} requests that are open have no audit lines"
+        ));
+    }
+}
+
+/// The error of what the module refuses.
+fn refusal_of(id: &Id, reply: Option<&Reply>) -> Vec<u8> {
+    match reply {
+        Some(reply) => refusal::from_reply(id, reply),
+        None => refusal::of_host(id, UNAVAILABLE, "not_ready", "the gate has failed; try again"),
+    }
+}
+
+/// What is wrong with what is no message.
+fn problem(content: &Content) -> Option<(i64, String)> {
+    let (code, problem) = match content {
+        Content::NoJson(problem) => (NO_JSON, Cow::Borrowed(*problem)),
+        Content::NoMessage(problem) => (NO_MESSAGE, Cow::Borrowed(&**problem)),
+        _ => return None,
+    };
+    Some((code, format!("no message: {problem}")))
+}
+
+/// The audit line of a message that the module has let in and the command refuses.
+fn denied(line: &str, reason: DenyReason) -> String {
+    // What the module has masked stays so.
+    Record::parse(line).map_or_else(
+        |_| line.to_owned(),
+        |record| {
+            Record { decision: Some(Decision::Deny(reason)), ..record }.write(&Mask::default())
+        },
+    )
+}
