@@ -122,7 +122,7 @@ fn inspect_shows_times_as_dates_and_what_never_holds() {
 #[test]
 fn durations_are_in_four_units() {
     let gate = Gate::new();
-    let options: [&[&str]; 5] = [
+    let options: [&[&str]; 7] = [
         &["mint", "--tenant", "acme", "--lifetime"],
         &["mcp", "--setup", "none", "--lifetime"],
         &["run", "--deadline"],
@@ -131,6 +131,8 @@ fn durations_are_in_four_units() {
             "--interval",
         ],
         &["mcp", "--deadline"],
+        &["mcp", "--timeout"],
+        &["mcp", "--max-time"],
     ];
     for option in options {
         let name = option.last().copied().unwrap_or_default();

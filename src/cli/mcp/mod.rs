@@ -41,6 +41,7 @@ use super::embedded::{EmbeddedHost, HostArgs, LogLevel};
 use super::error::{Error, Exit};
 use super::input::{KeyArgs, Place};
 use super::output::Output;
+use super::time;
 use bridge::{Bridge, Event};
 use child::Server;
 use ending::{LAST_WORDS, Session};
@@ -232,7 +233,7 @@ fn path(text: &str) -> Result<String, &'static str> {
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
     const MOST: Duration = Duration::from_secs(86_400);
-    let duration = humantime::parse_duration(text).ok();
+    let duration = time::parse_wait(text);
     let duration = duration.filter(|duration| !duration.is_zero() && *duration <= MOST);
     duration.ok_or("expected a duration up to 1d, as 500ms or 5m")
 }
