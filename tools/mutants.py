@@ -222,7 +222,7 @@ MUTANTS = [
     ("nginx is taken for a host without shared data", "src/host/rules.rs", SCENARIOS,
      "Dialect::Bare if host.property(Property::NginxVersion).is_some() => {",
      "Dialect::Bare if host.property(Property::NodeId).is_some() => {"),
-    ("the rules are found by cas 0", "src/host/rules.rs", MODEL,
+    ("the rules are found by cas 0", "src/host/rules.rs", LIB,
      "shared.set_shared_data(&tried, &probe, NEVER_ISSUED)",
      "shared.set_shared_data(&tried, &probe, 0)"),
     ("nginx: a header is removed, which only hides it", "src/host/view.rs", SCENARIOS,
