@@ -158,14 +158,16 @@ impl Record<'_> {
         }
         for member in 0..5 {
             let excess = line.len().saturating_sub(max_bytes);
-            let text = match member {
-                0 => &mut self.path,
-                1 => &mut self.authority,
-                2 => &mut self.req,
-                3 => &mut self.method,
-                _ => &mut self.sub,
+            let (text, is_foreign) = match member {
+                0 => (&mut self.path, true),
+                1 => (&mut self.authority, true),
+                2 => (&mut self.req, true),
+                3 => (&mut self.method, true),
+                _ => (&mut self.sub, false),
             };
-            if let Some(text) = text.as_mut().filter(|_| excess > 0) {
+            // A text that is masked for the key in it is short, and would show without its end.
+            let is_shown = |text: &Cow<'_, str>| !(is_foreign && starts_key(text));
+            if let Some(text) = text.as_mut().filter(|text| excess > 0 && is_shown(text)) {
                 *text = Cow::Owned(shortened(text, excess));
                 line = self.write(mask);
             }
@@ -315,13 +317,17 @@ fn shortened(text: &str, excess: usize) -> String {
     [text.get(..end).unwrap_or_default(), CUT].concat()
 }
 
-/// Replaces what contains the beginning of a key, its first dot escaped or not, or of the JSON object
-/// that a JWT starts with.
+/// Replaces what contains the beginning of a key.
 fn unless_key(text: &str) -> &str {
-    let starts_key =
+    if starts_key(text) { MASK_VALUE } else { text }
+}
+
+/// Whether a text contains the beginning of a key, its first dot escaped or not, or of the JSON object
+/// that a JWT starts with.
+fn starts_key(text: &str) -> bool {
+    let starts =
         |window: &[u8]| matches!(window, [b'v', b'k', b'1', b'.' | b'%'] | [b'e', b'y', b'J', _]);
-    let key = text.as_bytes().windows(4).any(starts_key) || text.ends_with("eyJ");
-    if key { MASK_VALUE } else { text }
+    text.as_bytes().windows(4).any(starts) || text.ends_with("eyJ")
 }
 
 /// Writes a JSON string in ASCII: everything else is escaped (RFC 8259, section 7).

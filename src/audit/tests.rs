@@ -100,3 +100,44 @@ fn lines_of_other_versions_are_refused() {
     let line = record().write(&Mask::default()).replace("\"v\":1", "\"v\":2");
     assert_eq!(Record::parse(&line).unwrap_err().to_string(), "v: expected version 1");
 }
+
+/// A line that is too long, in so many bytes.
+fn within(record: Record<'static>, mask: &Mask, max_bytes: usize) -> String {
+    assert!(record.write(mask).len() > max_bytes);
+    let line = record.write_within(mask, max_bytes);
+    assert!(line.len() <= max_bytes, "{}: {line}", line.len());
+    line
+}
+
+#[test]
+fn a_line_is_kept_short_whatever_the_client_wrote() {
+    let long = |text: &str| Some(Cow::Owned(text.repeat(8_000 / text.len())));
+    for text in ["/a", "\"", "\u{7f}", "\u{eb}", "\u{1f511}"] {
+        for record in [
+            Record { path: long(text), ..record() },
+            Record { authority: long(text), ..record() },
+            Record { req: long(text), ..record() },
+            Record { method: long(text), ..record() },
+            Record { sub: long(text), ..record() },
+            Record { query_keys: vec![text.repeat(64).into(); 32], ..record() },
+        ] {
+            let line = within(record, &Mask::default(), 1_024);
+            assert!(line.contains(r"\u2026"), "{line}");
+            assert_eq!(Record::parse(&line).unwrap().status, Some(403));
+        }
+    }
+}
+
+#[test]
+fn what_masks_a_text_stays_when_the_line_is_shortened() {
+    let sub = Some(Cow::Owned("\u{1f511}".repeat(128)));
+    for key in ["vk1.main-0.", "vk1%2E", "eyJhbGciOi", "eyJ"] {
+        for path in
+            [["/a".repeat(3_000).as_str(), key].concat(), [key, &"/a".repeat(3_000)].concat()]
+        {
+            let record = Record { path: Some(path.into()), sub: sub.clone(), ..record() };
+            let line = within(record, &Mask::default(), 1_536);
+            assert!(line.contains(&format!(r#""path":"{MASK_VALUE}""#)), "{line}");
+        }
+    }
+}
