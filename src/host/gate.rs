@@ -124,7 +124,7 @@ impl Gate {
 
     /// Tells all workers of a list of revocations that has a version.
     fn publish(&self, host: &impl Host, list: &RevocationList) {
-        if list.version() > 0 && self.rules.of(host).is_ok() {
+        if list.version() > 0 && self.rules.at_start(host).is_some() {
             Revocations::publish(&self.view(host), list);
         }
     }

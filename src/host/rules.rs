@@ -123,8 +123,14 @@ impl FoundRules {
         self.found.get().and_then(|found| found.ok()).unwrap_or(Rules::Bare)
     }
 
-    /// The rules of the host, which are found out the first time. Why nothing can be let through is logged
-    /// once.
+    /// The rules of the host before its first request, as far as they can be found out then: what a
+    /// configuration takes for a host without shared data says only in a request that it is nginx.
+    pub(super) fn at_start<H: Host>(&self, host: &H) -> Option<Rules> {
+        if self.told == Dialect::Bare { None } else { self.of(host).ok() }
+    }
+
+    /// The rules of the host that shows a request, which are found out the first time. Why nothing can be let
+    /// through is logged once.
     ///
     /// # Errors
     ///

@@ -90,7 +90,7 @@ impl UpstreamGate {
         let rules = FoundRules::new(config.dialect);
         let upstreams = Upstreams::new(policy, &config.upstream_tls);
         let metrics = Metrics::default();
-        if let Ok(rules) = rules.of(host) {
+        if let Some(rules) = rules.at_start(host) {
             upstreams.announce(&HostView::new(host, rules));
         }
         metrics.show_policy(host, upstreams.digest());

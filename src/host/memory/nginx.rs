@@ -55,9 +55,11 @@ pub(super) fn pseudo_header(headers: &HeaderList, name: &[u8]) -> Option<Vec<u8>
     }
 }
 
-/// A property of the request, which the client sent with these headers.
+/// A property of the request, which the client sent with these headers. Without a request there is none,
+/// not even the version of nginx.
 pub(super) fn property(headers: &HeaderList, path: &str) -> Option<Vec<u8>> {
     match path {
+        _ if headers.is_empty() => None,
         "request\0path" => sent(headers, b":path").map(<[u8]>::to_vec),
         "request\0method" => sent(headers, b":method").map(<[u8]>::to_vec),
         "ngx\0http_host" => sent(headers, b":authority").map(<[u8]>::to_vec),

@@ -7,7 +7,7 @@ mod waiting;
 use super::*;
 use crate::config::RoleConfig;
 use crate::decision::DenyReason as Reason;
-use crate::host::Property;
+use crate::host::{MemoryHost, MemoryStore, Property};
 use crate::record::decode;
 use crate::time::NANOS_PER_SEC;
 use crate::upstream_tls::{Standing, UpstreamHost, standing_name};
@@ -44,6 +44,20 @@ fn gate(members: &str, proxy: &Proxy) -> UpstreamGate {
         }
         RoleConfig::Gate(_) => panic!("the role is upstream_tls"),
     }
+}
+
+/// nginx says in a request alone that it is nginx.
+#[test]
+fn nginx_is_not_believed_to_be_bare_before_its_first_request() {
+    let host = MemoryHost::new(MemoryStore::new(Rules::Nginx));
+    let text = br#"{"role": "upstream_tls", "host": "bare"}"#;
+    let RoleConfig::UpstreamTls(config) = RoleConfig::parse(text).unwrap() else { panic!() };
+    let gate = UpstreamGate::new(policy(), &config, |_| None, &host);
+    host.headers.replace(Some(vec![(b":method".to_vec(), b"GET".to_vec())]));
+    let action = gate.on_request_headers(&host, 2, &mut Attempt::default());
+    assert_eq!((action, host.reply.borrow().as_ref().unwrap().status), (Action::Pause, 503));
+    let log = host.log.borrow();
+    assert!(log.iter().any(|(_, line)| line.contains("bare, and this is nginx")), "{log:?}");
 }
 
 /// A gate, the host it is on, and the attempts that the module holds.
