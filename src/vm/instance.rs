@@ -14,6 +14,11 @@ use super::state::State;
 /// The root context: there is one plugin in a VM.
 const ROOT: u32 = 1;
 
+/// No context: the host of nginx's root context is kept under it. nginx numbers root contexts (by a checksum)
+/// and requests (from 1) apart, so the id of a request may be that of the root context too, as here that of the
+/// first.
+const NONE: u32 = 0;
+
 /// `proxy_action_t`: the request goes on.
 const CONTINUE: u32 = 0;
 
@@ -25,6 +30,8 @@ pub struct Vm {
     deadline_ticks: u64,
     /// One deadline holds for several callbacks.
     shared_deadline: bool,
+    /// Under which id the host of the root context is kept.
+    root: u32,
     last_context: u32,
     failure: Option<Failure>,
 }
@@ -81,8 +88,9 @@ impl Vm {
         let mut store = Store::new(module.instance.module().engine(), state);
         store.limiter(|state| state);
         store.set_epoch_deadline(limits.ticks());
-        store.data_mut().hosts.insert(ROOT, root);
-        store.data_mut().current = ROOT;
+        let id = if root.store().rules() == Rules::Nginx { NONE } else { ROOT };
+        store.data_mut().hosts.insert(id, root);
+        store.data_mut().current = id;
         let failure = |store: &Store<State>, error| Failure::of(store, error, limits.deadline);
         let instance = module.instance.instantiate(&mut store);
         let instance = instance.map_err(|error| failure(&store, error))?;
@@ -93,13 +101,14 @@ impl Vm {
             deadline: limits.deadline,
             deadline_ticks: limits.ticks(),
             shared_deadline: false,
-            last_context: ROOT,
+            root: id,
+            last_context: id,
             failure: None,
         };
         let initialize = optional::<(), ()>(&mut vm.store, instance, "_initialize")?;
-        vm.call(ROOT, initialize, (), ())?;
-        vm.call(ROOT, vm.callbacks.context_create.clone(), (ROOT, 0), ())?;
-        vm.call(ROOT, vm.callbacks.vm_start.clone(), (ROOT, 0), 1)?;
+        vm.call(id, initialize, (), ())?;
+        vm.call(id, vm.callbacks.context_create.clone(), (ROOT, 0), ())?;
+        vm.call(id, vm.callbacks.vm_start.clone(), (ROOT, 0), 1)?;
         Ok(vm)
     }
 
@@ -111,7 +120,7 @@ impl Vm {
     pub fn configure(&mut self, configuration: &[u8]) -> Result<bool, Failure> {
         self.store.data_mut().configuration = configuration.to_vec();
         let len = u32::try_from(configuration.len()).unwrap_or(u32::MAX);
-        let accepted = self.call(ROOT, self.callbacks.configure.clone(), (ROOT, len), 1)?;
+        let accepted = self.call(self.root, self.callbacks.configure.clone(), (ROOT, len), 1)?;
         Ok(accepted != 0)
     }
 
@@ -130,7 +139,7 @@ impl Vm {
     ///
     /// [`Failure`]
     pub fn open(&mut self, host: MemoryHost) -> Result<ContextId, Failure> {
-        self.last_context = self.last_context.wrapping_add(1).max(ROOT + 1);
+        self.last_context = self.last_context.wrapping_add(1).max(self.root + 1);
         let id = self.last_context;
         self.store.data_mut().hosts.insert(id, host);
         self.call(id, self.callbacks.context_create.clone(), (id, ROOT), ())?;
@@ -221,7 +230,7 @@ impl Vm {
     ///
     /// [`Failure`]
     pub fn on_tick(&mut self) -> Result<(), Failure> {
-        self.call(ROOT, self.callbacks.tick.clone(), ROOT, ())
+        self.call(self.root, self.callbacks.tick.clone(), ROOT, ())
     }
 
     /// Closes a context and gives its host back.
@@ -241,7 +250,7 @@ impl Vm {
 
     /// The host of the root context.
     pub fn root(&self) -> Option<&MemoryHost> {
-        self.host(ContextId(ROOT))
+        self.host(ContextId(self.root))
     }
 
     /// A callback that nginx calls without asking whether it is there, which ends the worker where it is not.

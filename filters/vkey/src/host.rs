@@ -488,7 +488,8 @@ extern "C" fn proxy_on_log(id: u32) {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(id: u32) {
-    crate::upstream::delete(id);
-    crate::http::delete(id);
-    crate::root::delete(id);
+    // nginx numbers root contexts and requests apart: the id of a request may be that of a root context too.
+    if !crate::upstream::delete(id) && !crate::http::delete(id) {
+        crate::root::delete(id);
+    }
 }
