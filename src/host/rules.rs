@@ -2,8 +2,8 @@
 //!
 //! Hosts disagree on how a record is created, and a wrong belief loses counts without a sign. So the first
 //! request of a root context writes a record of its own by a value that is never issued: a host of Envoy's
-//! kind stores it, one of nginx's kind refuses it and still has none. Where the configuration says otherwise,
-//! nothing is let through.
+//! kind stores it and then refuses it, one of nginx's kind refuses it and still has none. One that stores it
+//! twice compares nothing. There, and where the configuration says otherwise, nothing is let through.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -62,24 +62,25 @@ impl Rules {
         let probe = encode(&name, &Probe);
         for attempt in 0..MAX_NAMES {
             let tried = tried_name(&name, attempt);
-            let read = || shared.shared_data(&tried).map_err(|_| NotCounted::HostRefuses);
-            let is_probe = |(record, _): &(Vec<u8>, u32)| *record == probe;
-            match read()? {
-                Some(found) if is_probe(&found) => return Ok(Self::Envoy),
-                // Another module's.
-                Some(_) => continue,
-                None => {}
-            }
-            match shared.set_shared_data(&tried, &probe, NEVER_ISSUED) {
-                Ok(()) => return Ok(Self::Envoy),
+            let create = || shared.set_shared_data(&tried, &probe, NEVER_ISSUED);
+            match create() {
+                // Now it is there, so whoever compares refuses it.
+                Ok(()) => {
+                    return match create() {
+                        Ok(()) => Err(NotCounted::HostOverwrites),
+                        Err(WriteError::CasMismatch) => Ok(Self::Envoy),
+                        Err(WriteError::Host(_)) => Err(NotCounted::HostRefuses),
+                    };
+                }
                 Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
                 Err(WriteError::CasMismatch) => {}
             }
-            match read()? {
+            match shared.shared_data(&tried).map_err(|_| NotCounted::HostRefuses)? {
                 // Nothing is ever deleted on a host of Envoy's kind, so a record that one refused to create
                 // would be there.
                 None => return Ok(Self::Nginx),
-                Some(found) if is_probe(&found) => return Ok(Self::Envoy),
+                Some((found, _)) if found == probe => return Ok(Self::Envoy),
+                // Another module's.
                 Some(_) => {}
             }
         }
@@ -209,6 +210,64 @@ impl fmt::Display for UnknownRules {
                  vkey-nginx.wasm",
             ),
             Self::Unreadable(not_counted) => not_counted.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{HostError, MemoryStore};
+
+    /// Shared data that is overwritten whatever the value says.
+    struct Overwriting(MemoryStore);
+
+    impl SharedData for Overwriting {
+        fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+            self.0.shared_data(name)
+        }
+
+        fn set_shared_data(&self, name: &str, record: &[u8], _: u32) -> Result<(), WriteError> {
+            self.0.set_shared_data(name, record, 0)
+        }
+    }
+
+    #[test]
+    fn every_worker_finds_the_same_rules() {
+        for rules in [Rules::Envoy, Rules::Nginx] {
+            let store = MemoryStore::new(rules);
+            for _ in 0..2 {
+                assert_eq!(Rules::find(&store), Ok(rules));
+            }
+            assert_eq!(store.len(), usize::from(rules == Rules::Envoy), "{rules:?}");
+        }
+        let bare = MemoryStore::new(Rules::Bare);
+        assert_eq!(Rules::find(&bare), Err(NotCounted::HostRefuses));
+    }
+
+    #[test]
+    fn records_of_others_are_left_alone() {
+        for rules in [Rules::Envoy, Rules::Nginx] {
+            let (store, name) = (MemoryStore::new(rules), probe_name());
+            let names = || (0..MAX_NAMES).map(|attempt| tried_name(&name, attempt));
+            for (planted, tried) in names().enumerate() {
+                let found = Rules::find(&store.fork());
+                assert_eq!(found, Ok(rules), "{planted} planted");
+                store.set_shared_data(&tried, b"another's", 0).unwrap();
+            }
+            assert_eq!(Rules::find(&store), Err(NotCounted::Contention), "{rules:?}");
+            for tried in names() {
+                assert_eq!(store.shared_data(&tried).unwrap().unwrap().0, b"another's");
+            }
+        }
+    }
+
+    /// Two workers that read the same count would both write the next one.
+    #[test]
+    fn a_host_that_does_not_compare_is_not_counted_on() {
+        let store = Overwriting(MemoryStore::new(Rules::Envoy));
+        for worker in 0..3 {
+            assert_eq!(Rules::find(&store), Err(NotCounted::HostOverwrites), "{worker}");
         }
     }
 }

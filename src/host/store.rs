@@ -77,6 +77,8 @@ pub enum NotCounted {
     Contention,
     /// The host does not keep the record: it has no shared data, or no room.
     HostRefuses,
+    /// The host overwrites records without comparing, so that counts would be lost.
+    HostOverwrites,
 }
 
 /// A record as it was at some time, from which it can be changed as long as nobody else does.
@@ -311,7 +313,7 @@ impl From<NotCounted> for DenyReason {
     fn from(not_counted: NotCounted) -> Self {
         match not_counted {
             NotCounted::Contention => Self::Contention,
-            NotCounted::HostRefuses => Self::NotReady,
+            NotCounted::HostRefuses | NotCounted::HostOverwrites => Self::NotReady,
         }
     }
 }
@@ -322,6 +324,10 @@ impl fmt::Display for NotCounted {
             Self::Contention => "too many workers write this record at once",
             Self::HostRefuses => {
                 "the host does not keep the record; set \"host\": \"bare\" where it has no shared data"
+            }
+            Self::HostOverwrites => {
+                "the host overwrites records without comparing, so counts would be lost; set \"host\": \
+                 \"bare\" to count nothing"
             }
         })
     }
