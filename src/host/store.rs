@@ -235,13 +235,12 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
                     let found = Some(Found { record, cas, content });
                     return Ok(Some(Place { name: tried, found }));
                 }
-                Err(NotThisRecord::Foreign) => {}
                 Err(not_this) => {
                     let fresh = || encode(name, &R::fresh());
                     if !self.leaves(name, &tried, &(record, cas), not_this, &fresh)? {
                         return Ok(None);
                     }
-                    was_garbage = true;
+                    was_garbage |= not_this != NotThisRecord::Foreign;
                 }
             }
         }
@@ -262,7 +261,10 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     ) -> Result<bool, NotCounted> {
         let reason = match not_this {
             NotThisRecord::OtherLayout => ResetReason::Layout,
+            // nginx lends a record without holding it. Where its room has gone to another by then, a second
+            // record beside it would count anew.
             _ if !self.is_unchanged(tried, record)? => return Ok(false),
+            NotThisRecord::Foreign => return Ok(true),
             // nginx does not find records by the whole of their name.
             NotThisRecord::Unknown if self.rules == Rules::Nginx => return Ok(true),
             _ => ResetReason::Garbage,

@@ -308,6 +308,34 @@ fn a_torn_copy_is_not_garbage() {
     }
 }
 
+/// A store that lends the record of another name once, as nginx does where that has got the room of this one.
+struct Lent {
+    store: MemoryStore,
+    other: Counter<Option<Vec<u8>>>,
+}
+
+impl SharedData for Lent {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        let read = self.store.shared_data(name)?;
+        Ok(read.map(|(record, cas)| (self.other.take().unwrap_or(record), cas)))
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        self.store.set_shared_data(name, record, cas)
+    }
+}
+
+#[test]
+fn a_record_of_another_name_that_is_lent_once_is_not_believed() {
+    for rules in BOTH {
+        let store = MemoryStore::new(rules);
+        count(&store, rules, "k").unwrap();
+        let other = Counter::new(Some(encode(&key_name("other"), &Cell::default())));
+        count(&Lent { store: store.clone(), other }, rules, "k").unwrap();
+        assert_eq!((allowed(&store, "k"), store.len()), (2, 1), "{rules:?}");
+    }
+}
+
 #[test]
 fn names_of_one_checksum_share_nothing_but_their_place() {
     let ids = ["k_dDeEhO", "k_2nav2x", "k_CRQBya", "k_JDILoD", "k_HxLR6Y"];
