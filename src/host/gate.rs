@@ -139,7 +139,7 @@ impl Gate {
                 self.admit(&mut engine, &self.view(host), exchange, usable)
             }
             None => {
-                observe(host, exchange);
+                observe(&self.view(host), exchange);
                 Err(deny(exchange, DenyReason::NotReady))
             }
         };

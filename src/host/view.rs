@@ -38,11 +38,19 @@ const PATH: &[u8] = b":path";
 pub(super) struct HostView<'a, H> {
     host: &'a H,
     rules: Rules,
+    /// Nothing may be counted on nginx either, where the configuration is not for it.
+    is_nginx: bool,
 }
 
 impl<'a, H: Host> HostView<'a, H> {
     pub(super) fn new(host: &'a H, rules: Rules) -> Self {
-        Self { host, rules }
+        let is_nginx = H::SERVES_NGINX
+            && match rules {
+                Rules::Envoy => false,
+                Rules::Nginx => true,
+                Rules::Bare => host.property(Property::NginxVersion).is_some(),
+            };
+        Self { host, rules, is_nginx }
     }
 
     /// The headers as nginx shows them, with what the client asked for in the place of what nginx made of it.
@@ -84,6 +92,10 @@ impl<H: Host> Host for HostView<'_, H> {
 
     fn rules(&self) -> Rules {
         self.rules
+    }
+
+    fn is_nginx(&self) -> bool {
+        self.is_nginx
     }
 
     fn max_line_bytes(&self) -> Option<usize> {
@@ -241,12 +253,17 @@ mod tests {
         assert!(!names_host(b"", b"") && !names_host(b":80", b""));
     }
 
+    const SECRET: &str = "Viewed-1-from-either-side";
+
+    fn policy() -> Policy {
+        Policy::parse(include_bytes!("../../filters/vkey/upstream-tls.json")).unwrap()
+    }
+
     /// A gate on a host of these rules, and a request of a good key.
     fn asked(rules: Rules) -> (Gate, MemoryHost) {
-        let secret = "Viewed-1-from-either-side";
         let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#;
-        let plan = Config::parse(config).unwrap().compile(|_| Some(secret.to_owned())).unwrap();
-        let parsed = Secret::parse(secret).unwrap();
+        let plan = Config::parse(config).unwrap().compile(|_| Some(SECRET.to_owned())).unwrap();
+        let parsed = Secret::parse(SECRET).unwrap();
         let ring = Ring::new("main", &parsed, RingState::Active, None).unwrap();
         let kid = ring.kid_at(0).unwrap();
         let claims = r#"{"jti":"k","tenant":"acme","iat":0,"exp":1900000000}"#;
@@ -260,8 +277,7 @@ mod tests {
             header(":authority", "gw.example"),
             header("authorization", &format!("Bearer {token}")),
         ]));
-        let policy = Policy::parse(include_bytes!("../../filters/vkey/upstream-tls.json")).unwrap();
-        (Gate::open(plan, policy), host)
+        (Gate::open(plan, policy()), host)
     }
 
     #[test]
@@ -275,14 +291,47 @@ mod tests {
         assert!(says("map '' $vkey_decision { default ''; }"));
     }
 
+    /// The gate takes a request from its headers, if it sees them, to its audit line, which it writes alone.
+    fn ends(gate: &Gate, host: &MemoryHost, is_seen: bool) -> String {
+        let mut exchange = Exchange::default();
+        if is_seen {
+            gate.on_request_headers(host, &mut exchange);
+        }
+        gate.on_response_headers(host, &mut exchange);
+        gate.on_log(host, &mut exchange);
+        assert_eq!(host.crashed.get(), None);
+        let errors = host.log.take().into_iter().filter(|(_, line)| !line.starts_with("vkey: "));
+        let lines: Vec<_> = errors.map(|(_, line)| line).collect();
+        assert!(lines.iter().all(|line| line.starts_with("{\"v\":1")), "{lines:?}");
+        lines.concat()
+    }
+
     #[test]
     fn what_nginx_does_not_know_it_is_not_asked_for() {
         let (gate, host) = asked(Rules::Nginx);
-        let mut exchange = Exchange::default();
-        assert_eq!(gate.on_request_headers(&host, &mut exchange), Action::Continue);
-        gate.on_response_headers(&host, &mut exchange);
-        gate.on_log(&host, &mut exchange);
-        assert_eq!(host.crashed.get(), None);
+        // One that it never saw comes first, when nothing is known of the host.
+        for (is_seen, decision) in [(false, "deny"), (true, "allow"), (false, "deny")] {
+            let line = ends(&gate, &host, is_seen);
+            assert!(line.contains(&format!(r#""decision":"{decision}""#)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_gate_that_lets_nothing_in_sees_nginx_as_it_is() {
+        for (dialect, has_secret) in [("envoy", true), ("bare", true), ("auto", false)] {
+            let (_, host) = asked(Rules::Nginx);
+            let text = format!(
+                r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}], "host": "{dialect}"}}"#
+            );
+            let config = Config::parse(text.as_bytes()).unwrap();
+            let secret = has_secret.then(|| SECRET.to_owned());
+            let gate = Gate::configure(config, policy(), |_| secret.clone(), &host);
+            host.log.take();
+            for is_seen in [false, true] {
+                let line = ends(&gate, &host, is_seen);
+                assert!(line.contains(r#""authority":"gw.example""#), "{dialect}: {line}");
+            }
+        }
     }
 
     #[test]

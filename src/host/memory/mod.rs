@@ -154,7 +154,11 @@ impl MemoryHost {
                 let number = self.shown_property(path)?.try_into().map(u64::from_le_bytes).ok()?;
                 Some(number.to_string().into_bytes())
             }
-            path => nginx::property(self.headers.borrow().as_ref()?, path),
+            path if nginx::knows(path) => nginx::property(self.headers.borrow().as_ref()?, path),
+            path => {
+                self.log(Level::Error, &nginx::not_found(path));
+                None
+            }
         }
     }
 
@@ -273,6 +277,7 @@ impl Host for MemoryHost {
 
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
         if self.is_nginx() && (key != nginx::SEAL_VARIABLE || !self.seal_variable.get()) {
+            self.log(Level::Error, &nginx::not_found(key));
             return Err(HostError::NOT_FOUND);
         }
         self.filter_state.borrow_mut().insert(key.to_owned(), value.to_owned());

@@ -69,6 +69,17 @@ pub(super) fn property(headers: &HeaderList, path: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// Whether asking for a property is no error: every variable may be asked for, and some of the names that
+/// Envoy has.
+pub(super) fn knows(path: &str) -> bool {
+    path.starts_with("ngx\0") || matches!(path, "request\0path" | "request\0method")
+}
+
+/// What nginx says in its log where it is asked for another.
+pub(super) fn not_found(path: &str) -> String {
+    format!("property \"{}\" not found", path.replace('\0', "."))
+}
+
 /// An address without its port, as nginx shows the client's.
 pub(super) fn address(endpoint: &[u8]) -> Vec<u8> {
     let port = |byte: &u8| *byte == b':';
