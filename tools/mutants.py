@@ -24,6 +24,7 @@ UPSTREAM = ["--lib", "--", "host::"]
 SCENARIOS = ["--test", "scenarios"]
 CORE = ["--lib", "--", "upstream_tls::"]
 VIEW = ["--lib", "--", "host::view::"]
+RULES = ["--lib", "--", "host::rules::"]
 NGINX = ["--test", "nginx"]
 NGINX_CONF = "examples/nginx/nginx.conf"
 
@@ -222,6 +223,17 @@ MUTANTS = [
     ("nginx is taken for a host without shared data", "src/host/rules.rs", SCENARIOS,
      "Dialect::Bare if host.property(Property::NginxVersion).is_some() => {",
      "Dialect::Bare if host.property(Property::NodeId).is_some() => {"),
+    ("nginx is taken for one before its first request", "src/host/rules.rs", SCENARIOS,
+     "if self.told == Dialect::Bare { None }",
+     "if self.explained.get() { None }"),
+    ("a host that does not compare is counted on", "src/host/rules.rs", RULES,
+     "Ok(()) => Err(NotCounted::HostOverwrites),",
+     "Ok(()) => Ok(Self::Envoy),"),
+    ("the record of another is believed at once", "src/host/store.rs", LIB,
+     "_ if !self.is_unchanged(tried, record)? => return Ok(false),\n"
+     "            NotThisRecord::Foreign => return Ok(true),",
+     "NotThisRecord::Foreign => return Ok(true),\n"
+     "            _ if !self.is_unchanged(tried, record)? => return Ok(false),"),
     ("the rules are found by cas 0", "src/host/rules.rs", LIB,
      "shared.set_shared_data(&tried, &probe, NEVER_ISSUED)",
      "shared.set_shared_data(&tried, &probe, 0)"),

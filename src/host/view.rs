@@ -95,7 +95,7 @@ impl<H: Host> Host for HostView<'_, H> {
     }
 
     fn is_nginx(&self) -> bool {
-        self.is_nginx
+        H::SERVES_NGINX && self.is_nginx
     }
 
     fn max_line_bytes(&self) -> Option<usize> {
