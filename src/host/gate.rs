@@ -282,9 +282,9 @@ impl Gate {
     }
 
     /// Warns once of a proxy that takes the client's word for its address: an address that Envoy read from
-    /// `x-forwarded-for` has port 0, which no connection has.
+    /// `x-forwarded-for` has port 0, which no connection has. nginx shows no port.
     fn warn_of_claimed_address(&self, host: &impl Host, peer: Option<&[u8]>) {
-        let claimed = peer.is_some_and(|peer| peer.ends_with(b":0"));
+        let claimed = !host.is_nginx() && peer.is_some_and(|peer| peer.ends_with(b":0"));
         if claimed && !self.warned.replace(true) {
             host.log(Level::Warn, CLAIMED_ADDRESS);
         }

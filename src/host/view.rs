@@ -334,6 +334,20 @@ mod tests {
         }
     }
 
+    /// What ends as an address of Envoy does that a client has claimed is the end of the address itself.
+    #[test]
+    fn an_address_of_nginx_has_no_port() {
+        for (rules, warns) in [(Rules::Nginx, false), (Rules::Envoy, true)] {
+            let (gate, host) = asked(rules);
+            let port = if warns { "0" } else { "4711" };
+            host.show(Property::SourceAddress.path(), format!("[2001:db8:1:2:3:4:5:0]:{port}"));
+            gate.on_request_headers(&host, &mut Exchange::default());
+            let log = host.log.borrow();
+            let warning = log.iter().any(|(_, line)| line.contains("x-forwarded-for"));
+            assert_eq!(warning, warns, "{rules:?}: {log:?}");
+        }
+    }
+
     #[test]
     fn the_upstream_is_the_last_that_was_tried() {
         let last = |list: &str| last_address(list.as_bytes());
