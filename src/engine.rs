@@ -211,6 +211,12 @@ impl Engine {
         }
     }
 
+    /// Whether a credential has the form of a key of this gate: it begins like one, or is a JWT that names one
+    /// of the rings. No other can become one.
+    pub fn is_own(&self, credential: &[u8]) -> bool {
+        credential.starts_with(b"vk1.") || self.may_be_key(credential)
+    }
+
     /// Whether the address of the connection's other end is that of the client.
     pub fn trusts_peers(&self) -> bool {
         self.plan.settings.client.trusted_hops == 0

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use crate::config::KeySource;
+use crate::config::{ForeignCredentials, KeySource};
 use crate::decision::DenyReason;
 use crate::token::{MAX_JWT_HEADER_BYTES, split_tag};
 
@@ -101,6 +101,8 @@ pub struct RequestHead<'a> {
     /// The names of the headers that claim an identity, and of those that ask for retries.
     unwanted: Vec<&'a [u8]>,
     credential: Credential<'a>,
+    /// A credential beside a key that is no key of this gate.
+    foreign: Option<&'a [u8]>,
 }
 
 /// The credential that the key sources agree on.
@@ -238,12 +240,55 @@ impl<'a> RequestHead<'a> {
         }
     }
 
+    /// The same request where credentials that are no keys of this gate do not count beside one that is.
+    /// `is_own` is asked about each. Where they go on, only the headers that hold the key are removed, and a
+    /// header that holds both, in two lines, is a conflict: lines of one name cannot be removed alone.
+    #[must_use]
+    pub fn without_foreign(
+        mut self,
+        rule: ForeignCredentials,
+        sources: &[KeySource],
+        is_own: impl Fn(&[u8]) -> bool,
+    ) -> Self {
+        match (rule, self.credential) {
+            (ForeignCredentials::Refuse, _) => return self,
+            (ForeignCredentials::Drop, Credential::Missing | Credential::One(_)) => return self,
+            (ForeignCredentials::Drop, _) | (ForeignCredentials::Forward, _) => {}
+        }
+        let (mut own, mut foreign) = (Credential::Missing, Vec::new());
+        let mut holding = Vec::new();
+        for (name, value) in self.headers.iter() {
+            let found = sources_named(name, sources).find_map(|source| source.credential(value));
+            match found {
+                Some(found) if is_own(found) => {
+                    own = own.and(found);
+                    push_once(&mut holding, name);
+                }
+                Some(found) => foreign.push((name, found)),
+                None => {}
+            }
+        }
+        if matches!(own, Credential::Missing) {
+            return self;
+        }
+        if rule == ForeignCredentials::Forward {
+            let is_shared = |(name, _): &&(&[u8], &[u8])| is_among(name, &holding);
+            if let Some((_, shared)) = foreign.iter().find(is_shared) {
+                own = own.and(shared);
+            }
+            self.sources = holding;
+        }
+        self.credential = own;
+        self.foreign = foreign.first().map(|(_, credential)| *credential);
+        self
+    }
+
     /// The tags of all credentials, good or not: what must not be printed. Of one without a tag all of it.
     pub fn tags(&self) -> impl Iterator<Item = &'a [u8]> {
         let credentials = match self.credential {
             Credential::Conflict([first, second]) => [Some(first), Some(second)],
             Credential::Missing => [None; 2],
-            Credential::One(credential) => [Some(credential), None],
+            Credential::One(credential) => [Some(credential), self.foreign],
         };
         let tag = |credential| split_tag(credential).map_or(credential, |(_, tag)| tag);
         credentials.into_iter().flatten().map(tag)
@@ -332,6 +377,7 @@ impl<'a> RequestHead<'a> {
             overrides: Vec::new(),
             unwanted: Vec::new(),
             credential: Credential::Missing,
+            foreign: None,
         }
     }
 
@@ -356,22 +402,35 @@ impl<'a> RequestHead<'a> {
 
     /// A header may be a source more than once, with several schemes.
     fn read_credential(&mut self, name: &'a [u8], value: &'a [u8], sources: &[KeySource]) {
-        let named = |source: &&KeySource| name.eq_ignore_ascii_case(source.header.as_bytes());
-        let mut sources = sources.iter().filter(named).peekable();
+        let mut sources = sources_named(name, sources).peekable();
         if sources.peek().is_none() {
             return;
         }
         push_once(&mut self.sources, name);
-        let Some(found) = sources.find_map(|source| source.credential(value)) else {
-            return;
-        };
-        self.credential = match self.credential {
-            Credential::Missing => Credential::One(found),
-            Credential::One(earlier) if earlier == found => Credential::One(found),
-            Credential::One(earlier) => Credential::Conflict([earlier, found]),
-            conflict @ Credential::Conflict(_) => conflict,
-        };
+        if let Some(found) = sources.find_map(|source| source.credential(value)) {
+            self.credential = self.credential.and(found);
+        }
     }
+}
+
+// === impl Credential ===
+
+impl<'a> Credential<'a> {
+    /// What the sources agree on when one more holds a credential.
+    fn and(self, found: &'a [u8]) -> Self {
+        match self {
+            Self::Missing => Self::One(found),
+            Self::One(earlier) if earlier == found => Self::One(found),
+            Self::One(earlier) => Self::Conflict([earlier, found]),
+            conflict @ Self::Conflict(_) => conflict,
+        }
+    }
+}
+
+/// The sources that a header is.
+fn sources_named<'s>(name: &[u8], sources: &'s [KeySource]) -> impl Iterator<Item = &'s KeySource> {
+    let named = |source: &&KeySource| name.eq_ignore_ascii_case(source.header.as_bytes());
+    sources.iter().filter(named)
 }
 
 /// Whether a header claims an identity that only the module may set.
@@ -396,6 +455,11 @@ fn is_spelled(name: &[u8], lower: &[u8]) -> bool {
         if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
     };
     name.len() == lower.len() && name.iter().map(plain).eq(lower.iter().copied())
+}
+
+/// Whether a name is one of others, in whatever case.
+fn is_among(name: &[u8], names: &[&[u8]]) -> bool {
+    names.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
 /// Each name is removed once, which removes all headers of that name.

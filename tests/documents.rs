@@ -127,7 +127,9 @@ fn the_page_of_hosts_names_every_envoy_of_make_check() {
 #[test]
 fn every_link_to_a_file_leads_to_one() {
     let mut links = 0;
-    for page in ["README.md", "docs/hosts.md", "docs/security.md", "testdata/README.md"] {
+    for page in
+        ["README.md", "docs/clients.md", "docs/hosts.md", "docs/security.md", "testdata/README.md"]
+    {
         let text = fs::read_to_string(page).unwrap();
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|to| !to.starts_with("http") && !to.starts_with('#')) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::config::{
-    Config, Dialect, Mode, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants, UpstreamConfig,
-    UpstreamTls,
+    Config, Dialect, ForeignCredentials, Mode, RingConfig, RoleConfig, Settings, Sink,
+    UnlistedTenants, UpstreamConfig, UpstreamTls,
 };
 use crate::failures::FailureRules;
 use crate::json::Json;
@@ -71,6 +71,7 @@ fn summary(config: &Config) -> Vec<String> {
     lines.extend(watched(settings));
     lines.extend(upstream_tls(&settings.upstream_tls));
     lines.push(format!("key sources  {}", key_sources(settings)));
+    lines.extend(foreign(settings.foreign_credentials));
     lines.push(format!("audit        {}", sink(settings.audit.sink)));
     lines.push(format!("environment  {}", Vec::from_iter(variables).join(", ")));
     lines.push("ok".to_owned());
@@ -163,6 +164,16 @@ fn key_sources(settings: &Settings) -> String {
         None => source.header.clone(),
     });
     Vec::from_iter(sources).join(", ")
+}
+
+/// What becomes of other credentials, where that is not the usual.
+fn foreign(rule: ForeignCredentials) -> Option<String> {
+    let word = match rule {
+        ForeignCredentials::Refuse => return None,
+        ForeignCredentials::Drop => "removed",
+        ForeignCredentials::Forward => "sent on to the upstream",
+    };
+    Some(format!("foreign      credentials beside the key are {word}"))
 }
 
 fn sink(sink: Sink) -> &'static str {

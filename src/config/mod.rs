@@ -18,8 +18,8 @@ use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
 use crate::mac::sha256_hex;
 pub(crate) use read::default_key_sources;
 pub use settings::{
-    AuditSettings, ClientRules, Dialect, Grant, KeySource, Level, Mode, Revoked, Settings, Sink,
-    Tenant, Tier, UnlistedTenants, UpstreamTls,
+    AuditSettings, ClientRules, Dialect, ForeignCredentials, Grant, KeySource, Level, Mode,
+    Revoked, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamTls,
 };
 use template::{Template, Variable};
 

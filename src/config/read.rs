@@ -19,9 +19,9 @@ use crate::upstream_tls::Rule;
 use super::forward::{Forward, named_credentials};
 use super::template::Variable;
 use super::{
-    AuditSettings, ClientRules, Config, DEFAULT_USAGE_PATH, Dialect, KeySource, Level, Mode,
-    Revoked, RingConfig, RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamConfig,
-    UpstreamTls,
+    AuditSettings, ClientRules, Config, DEFAULT_USAGE_PATH, Dialect, ForeignCredentials, KeySource,
+    Level, Mode, Revoked, RingConfig, RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants,
+    UpstreamConfig, UpstreamTls,
 };
 
 /// The longest clock skew; more would keep a rotation from meaning anything.
@@ -51,11 +51,30 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 18] = [
-    "audience", "keyring", "clock_skew", "key_sources", "tiers", "tenants", "unlisted_tenants",
-    "revoked", "forward", "client", "auth_failures", "anomaly", "upstream_tls", "usage", "audit",
-    "upgrades", "host", "mode",
+const MEMBERS: [&str; 19] = [
+    "audience",
+    "keyring",
+    "clock_skew",
+    "key_sources",
+    "foreign_credentials",
+    "tiers",
+    "tenants",
+    "unlisted_tenants",
+    "revoked",
+    "forward",
+    "client",
+    "auth_failures",
+    "anomaly",
+    "upstream_tls",
+    "usage",
+    "audit",
+    "upgrades",
+    "host",
+    "mode",
 ];
+
+const FOREIGN_BESIDE_OWN: &str = "a client's own credential would meet the provider credential that this \
+    configuration gives to requests; set it to drop, or remove forward.credentials";
 
 /// How long a request waits for its connection to the upstream, at most, unless configured.
 const DEFAULT_DEADLINE_SECS: u64 = 10;
@@ -95,17 +114,32 @@ pub(super) fn config(root: &Node<'_>, text: &[u8]) -> Result<Config, Invalid> {
     let clock_skew_secs = members.read("clock_skew", clock_skew)?;
     let mut forward = members.read("forward", Forward::read)?.unwrap_or_default();
     let credentials = std::mem::take(&mut forward.credentials);
+    let gives = !credentials.is_empty() || !forward.grants.is_empty();
     let settings = settings(&members, forward)?;
+    if gives
+        && settings.foreign_credentials == ForeignCredentials::Forward
+        && let Some(node) = members.get("foreign_credentials")
+    {
+        return Err(node.unusable(FOREIGN_BESIDE_OWN));
+    }
     let clock_skew_secs = clock_skew_secs.unwrap_or(DEFAULT_CLOCK_SKEW_SECS);
     Ok(Config::new(settings, rings, credentials, clock_skew_secs, text))
 }
 
 fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid> {
     let unlisted = [("allow", UnlistedTenants::Allow), ("deny", UnlistedTenants::Deny)];
+    let foreign = [
+        ("refuse", ForeignCredentials::Refuse),
+        ("drop", ForeignCredentials::Drop),
+        ("forward", ForeignCredentials::Forward),
+    ];
     let modes = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
     Ok(Settings {
         audience: members.read("audience", audience)?,
         key_sources: members.read("key_sources", key_sources)?.unwrap_or_else(default_key_sources),
+        foreign_credentials: members
+            .read("foreign_credentials", |node| node.choice(&foreign))?
+            .unwrap_or(ForeignCredentials::Refuse),
         tiers: members.read("tiers", tiers)?.unwrap_or_default(),
         tenants: members.read("tenants", tenants)?.unwrap_or_default(),
         unlisted_tenants: members

@@ -17,6 +17,8 @@ pub struct Settings {
     pub audience: Option<String>,
     /// Where keys are looked for, in order.
     pub key_sources: Vec<KeySource>,
+    /// What becomes of credentials beside the key that are no keys of this gate.
+    pub foreign_credentials: ForeignCredentials,
     /// What the keys of a tier may do.
     pub tiers: BTreeMap<String, Tier>,
     /// What the keys of a tenant may do.
@@ -86,6 +88,18 @@ pub struct KeySource {
     pub header: String,
     /// The authentication scheme before the key (RFC 9110, section 11.1).
     pub scheme: Option<String>,
+}
+
+/// What becomes of credentials that are no keys of this gate, where a request carries them in key sources
+/// beside a key that is. A request without such a key is refused whatever this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignCredentials {
+    /// The request is refused.
+    Refuse,
+    /// They are removed, as the key is.
+    Drop,
+    /// They go on to the upstream, and the key is removed.
+    Forward,
 }
 
 /// Whether keys of tenants that are not listed are good.

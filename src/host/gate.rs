@@ -256,7 +256,10 @@ impl Gate {
         if engine.is_outdated() {
             self.metrics.count_outdated(host);
         }
-        let head = RequestHead::read(&headers, &engine.settings().key_sources);
+        let Settings { key_sources, foreign_credentials, .. } = engine.settings();
+        let is_own = |text: &[u8]| engine.is_own(text);
+        let head = RequestHead::read(&headers, key_sources);
+        let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
         let peer = engine.trusts_peers().then(|| host.property(Property::SourceAddress)).flatten();
         self.warn_of_claimed_address(host, peer.as_deref());
         let peer = peer.as_deref().and_then(parse_address);

@@ -192,6 +192,7 @@ fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
         json!([{"header": "authorization"}, {"header": "authorization", "scheme": "Bearer"}]),
     ];
     add(40, "key_sources", &sources);
+    add(30, "foreign_credentials", &[json!("drop"), json!("refuse")]);
 }
 
 /// Provider credentials that the module attaches, and ones that it names.
