@@ -412,9 +412,13 @@ fn decision(members: &Members<'_>) -> Result<Option<Decision>, Invalid> {
     match (word.string()?, reason.transpose()?) {
         ("allow", None) => Ok(Some(Decision::Allow)),
         ("deny", None) => Ok(None),
+        ("preflight", None) => Ok(Some(Decision::Preflight)),
         ("deny", Some(reason)) => Ok(Some(Decision::Deny(reason))),
         ("shadow", Some(reason)) => Ok(Some(Decision::Shadow(reason))),
-        _ => Err(word.expected("allow, deny or shadow, with the reason that belongs to it")),
+        _ => {
+            Err(word
+                .expected("allow, deny, preflight or shadow, with the reason that belongs to it"))
+        }
     }
 }
 

@@ -149,7 +149,8 @@ impl Cell {
 
     fn count_of(&mut self, decision: Decision) -> &mut u64 {
         match decision {
-            Decision::Allow | Decision::Shadow(_) => &mut self.allowed,
+            // A preflight has no key, and no cell.
+            Decision::Allow | Decision::Preflight | Decision::Shadow(_) => &mut self.allowed,
             Decision::Deny(reason) => {
                 let [unauthenticated, forbidden, bad_request, limited, upstream, unavailable] =
                     &mut self.denied;

@@ -16,6 +16,8 @@ pub enum Decision {
     Allow,
     /// The request is refused.
     Deny(DenyReason),
+    /// The request goes on without a key: it is the preflight of a browser.
+    Preflight,
     /// The request goes on although it would be refused: the configuration's `mode` is `shadow`.
     Shadow(DenyReason),
 }
@@ -184,6 +186,7 @@ impl Decision {
         match self {
             Self::Allow => "allow",
             Self::Deny(_) => "deny",
+            Self::Preflight => "preflight",
             Self::Shadow(_) => "shadow",
         }
     }
@@ -191,7 +194,7 @@ impl Decision {
     /// Why access is, or would be, refused.
     pub fn reason(self) -> Option<DenyReason> {
         match self {
-            Self::Allow => None,
+            Self::Allow | Self::Preflight => None,
             Self::Deny(reason) | Self::Shadow(reason) => Some(reason),
         }
     }

@@ -12,6 +12,7 @@ use crate::caveat::{Origin, Restriction};
 use crate::cidr::parse_address;
 use crate::config::{ClientRules, Credential, Plan, Settings, Tenant, Tier, UnlistedTenants};
 use crate::decision::DenyReason;
+use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::keyring::Keyring;
 use crate::limit::{Charge, Scope};
@@ -122,6 +123,17 @@ impl Engine {
     /// The first reason for which it may not.
     pub fn authorize_usage(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
         self.usage_verdicts(key, access).try_for_each(|(_, verdict)| verdict)
+    }
+
+    /// Whether a request goes on without a key: preflights do where the plan says so, from addresses that
+    /// any key may come from, unless they hold a key where it is no credential.
+    pub fn passes_preflight(&self, head: &RequestHead<'_>, source: Option<IpAddr>) -> bool {
+        let is_key = |text: &[u8]| self.may_be_key(text);
+        self.plan.settings.passes_preflights
+            && head.is_preflight()
+            && self.judge_address(source).is_ok()
+            && !head.line_holds_key(is_key)
+            && !head.holds_stray_key(is_key)
     }
 
     /// What [`Engine::authorize`] is made of: each rule with its verdict, the first refusal decides.

@@ -216,6 +216,11 @@ impl Exchange {
             Err(_) if request.head.is_flawed() => {
                 return Judgement::deny(None, DenyReason::HeaderMismatch);
             }
+            Err(DenyReason::KeyMissing)
+                if path.is_ok() && engine.passes_preflight(request.head, source) =>
+            {
+                return Judgement { key: None, course: Course::Decide(Decision::Preflight) };
+            }
             Err(reason) => return Judgement::deny(None, reason),
         };
         let identity = engine.identify(credential, now_secs);

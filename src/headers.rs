@@ -283,6 +283,28 @@ impl<'a> RequestHead<'a> {
         self
     }
 
+    /// Whether the request is the preflight of a browser (Fetch Standard, "CORS-preflight fetch"): `OPTIONS` with
+    /// one `Origin` and one `Access-Control-Request-Method`, and without what a browser never sends with them.
+    /// Whoever sends more is asked for a key.
+    pub fn is_preflight(&self) -> bool {
+        let values = |name: &'static [u8]| {
+            let named = move |(found, _): &(&[u8], &[u8])| found.eq_ignore_ascii_case(name);
+            self.headers.iter().filter(named).map(|(_, value)| value)
+        };
+        let once = |name| {
+            let mut found = values(name);
+            found.next().is_some_and(|value| !value.is_empty()) && found.next().is_none()
+        };
+        let has_body = values(b"content-length").any(|length| length != b"0")
+            || values(b"transfer-encoding").next().is_some();
+        let more = self.claims_identity || self.overrides_target() || self.upgrades || has_body;
+        self.method == Some(b"OPTIONS")
+            && once(b"origin")
+            && once(b"access-control-request-method")
+            && matches!(self.credential, Credential::Missing)
+            && !(more || self.doubled || self.is_flawed())
+    }
+
     /// The tags of all credentials, good or not: what must not be printed. Of one without a tag all of it.
     pub fn tags(&self) -> impl Iterator<Item = &'a [u8]> {
         let credentials = match self.credential {

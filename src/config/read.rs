@@ -51,7 +51,7 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 19] = [
+const MEMBERS: [&str; 20] = [
     "audience",
     "keyring",
     "clock_skew",
@@ -68,6 +68,7 @@ const MEMBERS: [&str; 19] = [
     "upstream_tls",
     "usage",
     "audit",
+    "preflight",
     "upgrades",
     "host",
     "mode",
@@ -154,6 +155,9 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
         usage_path: members.read("usage", usage)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
         audit: members.read("audit", audit)?.unwrap_or_default(),
+        passes_preflights: members
+            .read("preflight", |node| node.choice(&[("refuse", false), ("pass", true)]))?
+            .unwrap_or(false),
         upgrades: members.read("upgrades", Node::bool)?.unwrap_or(false),
         dialect: members.read("host", dialect)?.unwrap_or(Dialect::Auto),
         mode: members.read("mode", |node| node.choice(&modes))?.unwrap_or(Mode::Enforce),

@@ -43,6 +43,8 @@ pub struct Settings {
     pub usage_path: String,
     /// How audit lines are written.
     pub audit: AuditSettings,
+    /// Whether preflights go on, which have no key.
+    pub passes_preflights: bool,
     /// Whether CONNECT and upgrades go on.
     pub upgrades: bool,
     /// The host's rules for shared data.

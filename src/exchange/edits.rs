@@ -25,6 +25,11 @@ pub struct Edits<'a> {
 }
 
 impl<'a> Edits<'a> {
+    /// The edits of a preflight: it goes on without anything private, and for nobody.
+    pub fn preflight(head: &RequestHead<'a>) -> Self {
+        Self { remove: head.unforwardable(true), ..Self::default() }
+    }
+
     /// The edits of a request that goes on for a key: everything private goes, the identity takes its
     /// place.
     pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {

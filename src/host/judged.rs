@@ -6,7 +6,7 @@ use crate::claims::Claims;
 use crate::config::Level;
 use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
-use crate::exchange::{Course, Edits, Exchange, Judgement, Refund};
+use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund};
 use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
 use crate::headers::RequestHead;
 use crate::key::Key;
@@ -54,6 +54,7 @@ impl<H: Host> Judged<'_, H> {
             (Course::Decide(Decision::Deny(reason)), None) => {
                 Err(self.refuse_stranger(reason, exchange))
             }
+            (Course::Decide(Decision::Preflight), None) => self.pass_preflight(exchange),
             (_, None) => Err(deny(exchange, DenyReason::NotReady)),
         }
     }
@@ -62,7 +63,8 @@ impl<H: Host> Judged<'_, H> {
 
     /// Counts the request and sends it on, or says how it is answered.
     fn admit(&self, key: &Key, decision: Decision, exchange: &mut Exchange) -> Result<(), Reply> {
-        let decision = self.judge_route(self.judge_edits(key, decision), exchange);
+        let edits = Edits::forward(self.engine, key, self.head);
+        let decision = self.judge_route(self.judge_edits(&edits, decision), exchange);
         let source = exchange.source();
         let admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
         let admitted = admission.admit(decision);
@@ -73,9 +75,7 @@ impl<H: Host> Judged<'_, H> {
         if let Decision::Deny(reason) = admitted.decision {
             return Err(reply(reason, self.refusal(key, &admitted)));
         }
-        if let Err(HostError(status)) = self.forward(key) {
-            let text = format!("vkey: a request could not be made fit to go on: status {status}");
-            self.host.log(Level::Error, &text);
+        if self.forward(edits).is_err() {
             // It was counted as allowed, and is not.
             let reason = DenyReason::NotReady;
             let withdrawn = admission.withdraw(&admitted.charged, reason, Refund::Everything);
@@ -88,11 +88,8 @@ impl<H: Host> Judged<'_, H> {
 
     /// The decision, unless the request cannot go on without what must not: nginx changes the first header of
     /// a name alone.
-    fn judge_edits(&self, key: &Key, decision: Decision) -> Decision {
-        let unfit = || {
-            let removed = Edits::forward(self.engine, key, self.head).remove;
-            self.head.is_flawed() || self.head.doubles_any(&removed)
-        };
+    fn judge_edits(&self, edits: &Edits<'_>, decision: Decision) -> Decision {
+        let unfit = || self.head.is_flawed() || self.head.doubles_any(&edits.remove);
         match decision.forwards() && self.host.is_nginx() && unfit() {
             true => Decision::Deny(DenyReason::HeaderMismatch),
             false => decision,
@@ -139,8 +136,14 @@ impl<H: Host> Judged<'_, H> {
 
     /// Sends the request on without anything private of the client's. The seal is set last, so that
     /// a request with one is a request that is whole.
-    fn forward(&self, key: &Key) -> Result<(), HostError> {
-        let edits = Edits::forward(self.engine, key, self.head);
+    fn forward(&self, edits: Edits<'_>) -> Result<(), HostError> {
+        self.edit(edits).and_then(|()| self.seal()).inspect_err(|HostError(status)| {
+            let text = format!("vkey: a request could not be made fit to go on: status {status}");
+            self.host.log(Level::Error, &text);
+        })
+    }
+
+    fn edit(&self, edits: Edits<'_>) -> Result<(), HostError> {
         for name in edits.remove {
             self.host.remove_request_header(name)?;
         }
@@ -153,7 +156,7 @@ impl<H: Host> Judged<'_, H> {
         for (name, value) in edits.add {
             self.host.add_request_header(name, &value)?;
         }
-        self.seal()
+        Ok(())
     }
 
     /// Where the host keeps no filter state there is no seal behind the module either; where there is
@@ -172,6 +175,23 @@ impl<H: Host> Judged<'_, H> {
             }
             Ok(()) => Ok(()),
         }
+    }
+
+    // === requests of nobody ===
+
+    /// Sends a preflight on. It has no key, so nothing is counted.
+    fn pass_preflight(&self, exchange: &mut Exchange) -> Result<(), Reply> {
+        let edits = Edits::preflight(self.head);
+        let decision = self.judge_route(self.judge_edits(&edits, Decision::Preflight), exchange);
+        if let Decision::Deny(reason) = decision {
+            return Err(deny(exchange, reason));
+        }
+        if self.forward(edits).is_err() {
+            return Err(deny(exchange, DenyReason::NotReady));
+        }
+        exchange.conclude(decision);
+        exchange.forward(None, Charged { decision, key: None, tenant: None });
+        Ok(())
     }
 
     // === requests for counts ===

@@ -90,7 +90,7 @@ pub(crate) fn check_observed(
 
 fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
     let forwarded = match expect.action {
-        Expected::Forward | Expected::Stop | Expected::Withhold => Some(true),
+        Expected::Forward | Expected::Preflight | Expected::Stop | Expected::Withhold => Some(true),
         Expected::Answer | Expected::Refuse => Some(false),
         Expected::Nothing => None,
     };
@@ -261,6 +261,7 @@ fn check_audit(
     let decision = match (expect.action, expect.reason) {
         (Expected::Forward | Expected::Answer, None) => Some(Decision::Allow),
         (Expected::Forward, Some(reason)) => Some(Decision::Shadow(reason)),
+        (Expected::Preflight, None) => Some(Decision::Preflight),
         (_, reason) => reason.map(Decision::Deny),
     };
     match Record::parse(line) {

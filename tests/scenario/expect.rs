@@ -50,6 +50,8 @@ pub(crate) enum Expected {
     Forward,
     /// The module is not asked.
     Nothing,
+    /// The request goes on without a key.
+    Preflight,
     Refuse,
     /// The gate of the cluster answers in the upstream's place.
     Stop,
@@ -60,7 +62,7 @@ pub(crate) enum Expected {
 impl Expected {
     /// Whether the request goes on, whatever becomes of its answer.
     pub(crate) fn forwards(self) -> bool {
-        matches!(self, Self::Forward | Self::Stop | Self::Withhold)
+        matches!(self, Self::Forward | Self::Preflight | Self::Stop | Self::Withhold)
     }
 
     /// Whether the module answers.
@@ -85,6 +87,7 @@ impl Expect {
             ("answer", Expected::Answer),
             ("forward", Expected::Forward),
             ("nothing", Expected::Nothing),
+            ("preflight", Expected::Preflight),
             ("refuse", Expected::Refuse),
             ("stop", Expected::Stop),
             ("withhold", Expected::Withhold),
@@ -112,12 +115,12 @@ impl Expect {
             Err("status: expected with refuse, withhold and answer, and only there")
         } else if self.action.denies() && self.reason.is_none() {
             Err("reason: expected with refuse, withhold and stop")
-        } else if matches!(self.action, Expected::Answer | Expected::Nothing)
+        } else if matches!(self.action, Expected::Answer | Expected::Nothing | Expected::Preflight)
             && self.reason.is_some()
         {
             Err("reason: expected with refuse, withhold, stop or forward")
         } else if upstream && !self.action.forwards() {
-            Err("upstream: expected with forward, withhold and stop only")
+            Err("upstream: expected with forward, preflight, withhold and stop only")
         } else if self.answer.is_some() && self.action != Expected::Forward {
             Err("answer: expected with forward only")
         } else if reply && !answers {

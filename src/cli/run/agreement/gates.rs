@@ -178,6 +178,7 @@ fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
         }
     };
     add(45, "mode", &[json!("shadow"), json!("shadow"), json!("enforce")]);
+    add(30, "preflight", &[json!("pass"), json!("refuse")]);
     add(30, "upgrades", &[json!(true), json!(false)]);
     add(20, "anomaly", &[json!({"sensitivity": "low"}), json!({"sensitivity": "high"})]);
     // Without a block: who is blocked depends on what came before.
