@@ -216,6 +216,8 @@ pub struct Reply {
 /// What is known of the limits of a refused request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
+    /// What a person is told in the place of the reason's own words, where these would mislead.
+    pub message: Option<&'static str>,
     /// What more a person is told: which limit, and when it has room again.
     pub explanation: Option<String>,
     /// Seconds until it is worth trying again.
@@ -242,6 +244,7 @@ impl Refusal {
             explanation: Some(format!("free again in {secs} s")),
             retry_after_secs: Some(secs),
             fields: Some(RateLimitFields::blocked(threshold, window_secs, secs)),
+            message: None,
         }
     }
 
@@ -274,6 +277,7 @@ impl Refusal {
                 retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
             ),
             fields: RateLimitFields::new(allowances),
+            message: None,
         }
     }
 }
@@ -304,11 +308,11 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         headers.push(("www-authenticate".into(), "Bearer error=\"invalid_token\"".into()));
         ("a valid virtual key is required", "invalid_token")
     } else {
-        (reason.message(), reason.code())
+        (refusal.message.unwrap_or(reason.message()), reason.code())
     };
     let mut explanation = String::new();
     if reason.class() == DenyClass::Limited {
-        let Refusal { explanation: text, retry_after_secs, fields } = refusal;
+        let Refusal { explanation: text, retry_after_secs, fields, .. } = refusal;
         let retry_after = retry_after_secs.map(|secs| ("retry-after", secs.to_string()));
         let fields = fields.into_iter().flat_map(RateLimitFields::into_headers);
         let told = retry_after.into_iter().chain(fields);

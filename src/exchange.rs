@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-pub use course::{Course, asks_for_usage, decide, judge_head};
+pub use course::{Course, asks_for_usage, decide, judge_head, plain_words};
 pub use edits::{ATTACHED, Edits};
 
 use crate::access::{Access, AmbiguousPath, CanonicalPath, exact_host, query_keys, without_query};

@@ -6,7 +6,7 @@ use crate::claims::Claims;
 use crate::config::Level;
 use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
-use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund};
+use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund, plain_words};
 use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
 use crate::headers::RequestHead;
 use crate::key::Key;
@@ -131,7 +131,10 @@ impl<H: Host> Judged<'_, H> {
         let refusal = |exceeded: &Exceeded| {
             Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)
         };
-        admitted.exceeded.as_ref().map(refusal).unwrap_or_default()
+        let limited = admitted.exceeded.as_ref().map(refusal).unwrap_or_default();
+        let reason = admitted.decision.reason();
+        let message = reason.and_then(|reason| plain_words(self.engine, self.head, reason));
+        Refusal { message, ..limited }
     }
 
     /// Sends the request on without anything private of the client's. The seal is set last, so that

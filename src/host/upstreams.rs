@@ -211,6 +211,10 @@ impl Upstreams {
         now_secs: u64,
     ) -> Option<Conclusion> {
         let upstream = UpstreamHost::parse_attempt(authority);
+        let verifies = matches!(self.policy.demand(&upstream, now_secs), Demand::Verify(_));
+        if upstream == UpstreamHost::Unreadable && verifies {
+            return Some(Conclusion::refused(DenyReason::UpstreamName));
+        }
         let stamp = stamp(host);
         let stamped = stamp.as_ref().is_some_and(|s| s.vouches(self.digest(), &upstream));
         // A stamp for no host at all is that of a cluster whose host is skipped.
@@ -220,7 +224,6 @@ impl Upstreams {
         if self.require_stamp && !stamped {
             return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
         }
-        let verifies = matches!(self.policy.demand(&upstream, now_secs), Demand::Verify(_));
         if let Some(reason) = verifies.then(|| self.withheld(host, &upstream, now_secs)).flatten() {
             return Some(Conclusion::refused(reason));
         }

@@ -123,9 +123,16 @@ impl<'a> Requirement<'a> {
         connection: &impl Connection,
         stamped: bool,
     ) -> Option<Verdict> {
-        let Some(version) = connection.tls_version() else {
-            let plaintext = Verdict::Refused(DenyReason::UpstreamPlaintext);
-            return connection.is_up().then_some(plaintext);
+        let version = connection.tls_version();
+        if version.is_none() && !connection.is_up() {
+            return None;
+        }
+        // Nobody can say which host this is, so nothing about the connection is right for it.
+        if *host == UpstreamHost::Unreadable {
+            return Some(Verdict::Refused(DenyReason::UpstreamName));
+        }
+        let Some(version) = version else {
+            return Some(Verdict::Refused(DenyReason::UpstreamPlaintext));
         };
         if version < self.min_version {
             return Some(Verdict::Refused(DenyReason::UpstreamVersion));
@@ -178,10 +185,6 @@ fn judge_name(
     connection: &impl Connection,
     stamped: bool,
 ) -> Result<Proof, DenyReason> {
-    // Nobody can say which host this is, so no certificate and no stamp is for it.
-    if *host == UpstreamHost::Unreadable {
-        return Err(DenyReason::UpstreamName);
-    }
     match connection.bears_name(host) {
         NameProof::Borne => Ok(Proof::Shown),
         NameProof::FirstDiffers if stamped => Ok(Proof::Vouched),

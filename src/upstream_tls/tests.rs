@@ -202,6 +202,14 @@ fn a_host_that_cannot_be_read_never_passes() {
             let verdict = lenient().judge(&UpstreamHost::Unreadable, &shown, stamped);
             assert_eq!(verdict, Some(Verdict::Refused(DenyReason::UpstreamName)));
         }
+        // It is the host that is wrong, whatever else is.
+        for version in [None, Some(TlsVersion::V1_0)] {
+            let shown = Shown { version, ..good() };
+            let verdict = lenient().judge(&UpstreamHost::Unreadable, &shown, stamped);
+            assert_eq!(verdict, Some(Verdict::Refused(DenyReason::UpstreamName)));
+        }
+        let waiting = Shown { version: None, up: false, ..good() };
+        assert_eq!(lenient().judge(&UpstreamHost::Unreadable, &waiting, stamped), None);
     }
 }
 

@@ -1,0 +1,134 @@
+//! What common clients send, through the filters of an Envoy.
+
+use serde_json::json;
+use vkey::decision::{Decision, DenyReason};
+
+use crate::keys::{Minter, options, records};
+use crate::support::{Envoy, Options, Request, Response, config};
+
+const PAGE: &str = "https://app.example";
+
+/// Places Envoy's cors filter, for pages of one origin.
+fn with_cors(options: Options, place: fn(usize) -> usize) -> Options {
+    options.edit(move |config| {
+        let policy = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+            "allow_origin_string_match": [{"exact": PAGE}],
+            "allow_methods": "GET, POST",
+            "allow_headers": "authorization, content-type",
+            "expose_headers": "ratelimit, ratelimit-policy, retry-after",
+        });
+        let manager = config::connection_manager(config, "gate");
+        let host = &mut manager["route_config"]["virtual_hosts"][0];
+        host["typed_per_filter_config"] = json!({"envoy.filters.http.cors": policy});
+        let filters = config::http_filters(config);
+        let cors = json!({
+            "name": "envoy.filters.http.cors",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"},
+        });
+        filters.insert(place(filters.len()), cors);
+    })
+}
+
+/// Behind the module and its seal, in front of the router.
+fn behind(filters: usize) -> usize {
+    filters - 1
+}
+
+fn in_front(_: usize) -> usize {
+    0
+}
+
+fn preflight(envoy: &Envoy) -> Response {
+    let asks = Request::new("OPTIONS", "/v1/models").header("origin", PAGE);
+    let asks = asks.header("access-control-request-method", "POST");
+    envoy.send(&asks.header("access-control-request-headers", "authorization"))
+}
+
+fn allowed_origin(answer: &Response) -> Option<String> {
+    answer.header("access-control-allow-origin")
+}
+
+#[test]
+fn a_cors_filter_behind_the_module_answers_preflights_where_they_pass() {
+    let main = Minter::new("main", None);
+    let plugin = json!({
+        "preflight": "pass",
+        "tiers": {"default": {"quotas": [{"requests": 1, "per": "total"}]}},
+        "auth_failures": {"threshold": 1, "block_for": "1h"},
+    });
+    let envoy = Envoy::start(with_cors(options("preflight", &main, plugin), behind));
+    for _ in 0..3 {
+        let answer = preflight(&envoy);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(allowed_origin(&answer).as_deref(), Some(PAGE), "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-methods").as_deref(), Some("GET, POST"));
+    }
+    let key = main.key("k1", json!({}));
+    let get = || envoy.send(&Request::new("GET", "/v1/models").header("origin", PAGE).bearer(&key));
+    let answer = get();
+    assert_eq!((answer.status, allowed_origin(&answer).as_deref()), (200, Some(PAGE)));
+    let exposed = answer.header("access-control-expose-headers").unwrap();
+    assert!(exposed.contains("ratelimit-policy") && answer.header("ratelimit").is_some());
+    // What the module refuses, a filter behind it never sees.
+    let refused = get();
+    assert_eq!((refused.status, allowed_origin(&refused)), (429, None), "{refused:?}");
+    let decisions = records(&envoy, 5).into_iter().map(|record| record.decision);
+    let preflight = Some(Decision::Preflight);
+    let quota = Some(Decision::Deny(DenyReason::Quota));
+    assert!(decisions.eq([preflight, preflight, preflight, Some(Decision::Allow), quota]));
+}
+
+#[test]
+fn a_cors_filter_behind_the_module_answers_no_preflight_that_is_refused() {
+    let main = Minter::new("main", None);
+    let envoy = Envoy::start(with_cors(options("no-preflight", &main, json!({})), behind));
+    let answer = preflight(&envoy);
+    assert_eq!((answer.status, allowed_origin(&answer)), (401, None), "{answer:?}");
+}
+
+#[test]
+fn without_a_cors_filter_a_preflight_reaches_the_upstream_without_a_credential() {
+    let main = Minter::new("main", None);
+    let envoy = Envoy::start(options("echoed-preflight", &main, json!({"preflight": "pass"})));
+    let asks = Request::new("OPTIONS", "/v1/models").header("origin", PAGE);
+    let asks = asks.header("access-control-request-method", "POST");
+    let answer = envoy.send(&asks.header("authorization", "Basic dXNlcjpwdw=="));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let arrived = answer.text();
+    assert!(arrived.contains("origin: https://app.example"), "{arrived}");
+    assert!(!arrived.contains("authorization") && !arrived.contains("x-vkey-"), "{arrived}");
+}
+
+#[test]
+fn a_cors_filter_in_front_needs_no_setting_and_serves_refusals_too() {
+    let main = Minter::new("main", None);
+    let envoy = Envoy::start(with_cors(options("cors-in-front", &main, json!({})), in_front));
+    let answer = preflight(&envoy);
+    assert_eq!((answer.status, allowed_origin(&answer).as_deref()), (200, Some(PAGE)));
+    let refused = envoy.send(&Request::new("GET", "/v1/models").header("origin", PAGE));
+    assert_eq!((refused.status, allowed_origin(&refused).as_deref()), (401, Some(PAGE)));
+}
+
+/// As coding agents do that are logged in with an account of their own.
+#[test]
+fn a_credential_of_the_clients_own_goes_or_stays_as_configured() {
+    let main = Minter::new("main", None);
+    let key = main.key("k1", json!({}));
+    for (rule, goes_on) in [("drop", false), ("forward", true)] {
+        let plugin = json!({"foreign_credentials": rule});
+        let envoy = Envoy::start(options(&format!("own-{rule}"), &main, plugin));
+        let bearer = format!("Bearer {key}");
+        for (own, own_value, header, value) in [
+            ("x-api-key", "sk-ant-own", "authorization", bearer.as_str()),
+            ("authorization", "Bearer sk-ant-oat01-own", "x-api-key", key.as_str()),
+        ] {
+            let request = Request::new("POST", "/v1/messages").header(own, own_value);
+            let answer = envoy.send(&request.header(header, value));
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let arrived = answer.text();
+            assert!(!arrived.contains(&key), "{arrived}");
+            assert_eq!(arrived.contains(own_value), goes_on, "{arrived}");
+        }
+    }
+}
