@@ -132,8 +132,8 @@ impl Engine {
         self.plan.settings.passes_preflights
             && head.is_preflight()
             && self.judge_address(source).is_ok()
-            && !head.line_holds_key(is_key)
-            && !head.holds_stray_key(is_key)
+            && !head.line_holds_key(&is_key)
+            && !head.holds_stray_key(&is_key)
     }
 
     /// What [`Engine::authorize`] is made of: each rule with its verdict, the first refusal decides.

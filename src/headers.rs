@@ -287,20 +287,14 @@ impl<'a> RequestHead<'a> {
     /// one `Origin` and one `Access-Control-Request-Method`, and without what a browser never sends with them.
     /// Whoever sends more is asked for a key.
     pub fn is_preflight(&self) -> bool {
-        let values = |name: &'static [u8]| {
-            let named = move |(found, _): &(&[u8], &[u8])| found.eq_ignore_ascii_case(name);
-            self.headers.iter().filter(named).map(|(_, value)| value)
-        };
-        let once = |name| {
-            let mut found = values(name);
-            found.next().is_some_and(|value| !value.is_empty()) && found.next().is_none()
-        };
-        let has_body = values(b"content-length").any(|length| length != b"0")
-            || values(b"transfer-encoding").next().is_some();
+        let is_there = |name| self.value(name).is_some_and(|value| !value.is_empty());
+        let has_body = self.value(b"content-length").is_some_and(|length| length != b"0")
+            || self.value(b"transfer-encoding").is_some();
         let more = self.claims_identity || self.overrides_target() || self.upgrades || has_body;
         self.method == Some(b"OPTIONS")
-            && once(b"origin")
-            && once(b"access-control-request-method")
+            && is_there(b"origin")
+            && is_there(b"access-control-request-method")
+            && !self.doubles_any(&[b"origin", b"access-control-request-method", b"content-length"])
             && matches!(self.credential, Credential::Missing)
             && !(more || self.doubled || self.is_flawed())
     }
@@ -318,18 +312,18 @@ impl<'a> RequestHead<'a> {
 
     /// Whether the request line itself holds a key, from where it cannot be removed. `is_key` is asked
     /// about what has the form of a JWT.
-    pub fn line_holds_key(&self, is_key: impl Fn(&[u8]) -> bool) -> bool {
+    pub fn line_holds_key(&self, is_key: &dyn Fn(&[u8]) -> bool) -> bool {
         let line = [self.method, self.target, self.authority];
         let tag = self.tag();
-        line.into_iter().flatten().any(|text| holds_key(text, tag, &is_key))
+        line.into_iter().flatten().any(|text| holds_key(text, tag, is_key))
     }
 
     /// Whether a header that is no key source holds a key. Routes may match on any header, so removing
     /// one could change the route after it was judged.
-    pub fn holds_stray_key(&self, is_key: impl Fn(&[u8]) -> bool) -> bool {
+    pub fn holds_stray_key(&self, is_key: &dyn Fn(&[u8]) -> bool) -> bool {
         let tag = self.tag();
         let mut others = self.headers.iter().filter(|(name, _)| !self.is_expected(name));
-        others.any(|(_, value)| holds_key(value, tag, &is_key))
+        others.any(|(_, value)| holds_key(value, tag, is_key))
     }
 
     /// Whether a header may change the method, path or host that the request asks for.
@@ -347,11 +341,11 @@ impl<'a> RequestHead<'a> {
     /// The names of the trailers that must not reach the upstream, where these are the trailers of a
     /// request: those that would be unwanted as headers, and whatever holds a key. No route is chosen by
     /// a trailer.
-    pub fn unforwardable_trailers(&self, is_key: impl Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
+    pub fn unforwardable_trailers(&self, is_key: &dyn Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
         let mut names = self.unforwardable(true);
         let others = self.headers.iter().filter(|(name, _)| !names.contains(name));
         let holding: Vec<_> = others
-            .filter(|(_, value)| holds_key(value, None, &is_key))
+            .filter(|(_, value)| holds_key(value, None, is_key))
             .map(|(name, _)| name)
             .collect();
         names.extend(holding);
@@ -369,6 +363,12 @@ impl<'a> RequestHead<'a> {
             let named = |(found, _): &(&[u8], &[u8])| found.eq_ignore_ascii_case(name);
             self.headers.iter().filter(named).nth(1).is_some()
         })
+    }
+
+    /// The first header of that name, in whatever spelling.
+    fn value(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let mut named = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        named.next().map(|(_, value)| value)
     }
 
     /// Whether the header is a key source, or a pseudo header, which `line_holds_key` covers.
@@ -494,7 +494,7 @@ fn push_once<'a>(names: &mut Vec<&'a [u8]>, name: &'a [u8]) {
 /// Whether a text holds a key: the tag of this one, which is the part that makes it a key, or what begins
 /// like a key or has the form of a JWT, and `is_key` takes for one. Escapes are resolved once, as a server
 /// behind would do.
-fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: impl Fn(&[u8]) -> bool) -> bool {
+fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: &dyn Fn(&[u8]) -> bool) -> bool {
     // Shorter than any tag, as nearly every header is.
     if text.len() < MIN_KEY_BYTES {
         return false;
@@ -504,7 +504,7 @@ fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: impl Fn(&[u8]) -> bool) ->
         window.strip_prefix(b"vk1.").is_some_and(|rest| rest.iter().copied().all(is_key_byte))
     };
     let mut windows = text.windows(MIN_KEY_BYTES).enumerate();
-    windows.any(|(start, window)| starts_key(window) && text.get(start..).is_some_and(&is_key))
+    windows.any(|(start, window)| starts_key(window) && text.get(start..).is_some_and(is_key))
         || tag.is_some_and(|tag| contains(&text, tag))
         || jwts(&text).any(is_key)
 }

@@ -26,9 +26,9 @@ pub enum Course {
 /// The reason for which the request is refused.
 pub fn judge_head(engine: &Engine, head: &RequestHead<'_>) -> Result<(), DenyReason> {
     let is_key = |text: &[u8]| engine.may_be_key(text);
-    if head.line_holds_key(is_key) {
+    if head.line_holds_key(&is_key) {
         Err(DenyReason::Path)
-    } else if head.holds_stray_key(is_key) {
+    } else if head.holds_stray_key(&is_key) {
         Err(DenyReason::KeyConflict)
     } else if head.claims_identity {
         Err(DenyReason::HeaderMismatch)
@@ -45,7 +45,7 @@ pub fn plain_words(
     head: &RequestHead<'_>,
     reason: DenyReason,
 ) -> Option<&'static str> {
-    let holds_key = || head.line_holds_key(|text| engine.may_be_key(text));
+    let holds_key = || head.line_holds_key(&|text| engine.may_be_key(text));
     match reason {
         DenyReason::Method if head.upgrades && !engine.settings().upgrades => Some(
             "the gateway lets no connection be upgraded, and no CONNECT pass; its operator would set upgrades to true",

@@ -176,7 +176,7 @@ impl Gate {
         let engine = self.engine.as_ref()?.try_borrow().ok()?;
         let trailers = host.request_trailers()?;
         let read = RequestHead::read(&trailers, &engine.settings().key_sources);
-        let names = read.unforwardable_trailers(|text| engine.may_be_key(text));
+        let names = read.unforwardable_trailers(&|text| engine.may_be_key(text));
         names.into_iter().try_for_each(|name| host.remove_request_trailer(name)).ok()
     }
 
