@@ -127,6 +127,7 @@ impl Engine {
 
     /// Whether a request goes on without a key: preflights do where the plan says so, from addresses that
     /// any key may come from, unless they hold a key where it is no credential.
+    #[cold]
     pub fn passes_preflight(&self, head: &RequestHead<'_>, source: Option<IpAddr>) -> bool {
         let is_key = |text: &[u8]| self.may_be_key(text);
         self.plan.settings.passes_preflights

@@ -243,6 +243,7 @@ impl<'a> RequestHead<'a> {
     /// The same request where credentials that are no keys of this gate do not count beside one that is.
     /// `is_own` is asked about each. Where they go on, only the headers that hold the key are removed, and a
     /// header that holds both, in two lines, is a conflict: lines of one name cannot be removed alone.
+    #[cold]
     #[must_use]
     pub fn without_foreign(
         mut self,
@@ -286,6 +287,7 @@ impl<'a> RequestHead<'a> {
     /// Whether the request is the preflight of a browser (Fetch Standard, "CORS-preflight fetch"): `OPTIONS` with
     /// one `Origin` and one `Access-Control-Request-Method`, and without what a browser never sends with them.
     /// Whoever sends more is asked for a key.
+    #[cold]
     pub fn is_preflight(&self) -> bool {
         let is_there = |name| self.value(name).is_some_and(|value| !value.is_empty());
         let has_body = self.value(b"content-length").is_some_and(|length| length != b"0")
@@ -494,6 +496,7 @@ fn push_once<'a>(names: &mut Vec<&'a [u8]>, name: &'a [u8]) {
 /// Whether a text holds a key: the tag of this one, which is the part that makes it a key, or what begins
 /// like a key or has the form of a JWT, and `is_key` takes for one. Escapes are resolved once, as a server
 /// behind would do.
+#[inline(never)]
 fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: &dyn Fn(&[u8]) -> bool) -> bool {
     // Shorter than any tag, as nearly every header is.
     if text.len() < MIN_KEY_BYTES {

@@ -40,6 +40,7 @@ pub fn judge_head(engine: &Engine, head: &RequestHead<'_>) -> Result<(), DenyRea
 }
 
 /// What a person is told of a refusal that is not about what the key may do, but would sound so.
+#[cold]
 pub fn plain_words(
     engine: &Engine,
     head: &RequestHead<'_>,

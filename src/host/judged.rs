@@ -97,6 +97,7 @@ impl<H: Host> Judged<'_, H> {
     }
 
     /// The decision, unless nothing may be sent on the request's route.
+    #[inline(never)]
     fn judge_route(&self, decision: Decision, exchange: &mut Exchange) -> Decision {
         if !decision.forwards() {
             return decision;
@@ -139,6 +140,7 @@ impl<H: Host> Judged<'_, H> {
 
     /// Sends the request on without anything private of the client's. The seal is set last, so that
     /// a request with one is a request that is whole.
+    #[inline(never)]
     fn forward(&self, edits: Edits<'_>) -> Result<(), HostError> {
         self.edit(edits).and_then(|()| self.seal()).inspect_err(|HostError(status)| {
             let text = format!("vkey: a request could not be made fit to go on: status {status}");
@@ -183,6 +185,7 @@ impl<H: Host> Judged<'_, H> {
     // === requests of nobody ===
 
     /// Sends a preflight on. It has no key, so nothing is counted.
+    #[cold]
     fn pass_preflight(&self, exchange: &mut Exchange) -> Result<(), Reply> {
         let edits = Edits::preflight(self.head);
         let decision = self.judge_route(self.judge_edits(&edits, Decision::Preflight), exchange);
