@@ -96,6 +96,8 @@ pub struct RequestHead<'a> {
     pub claims_identity: bool,
     /// The names of the headers that may carry a key.
     sources: Vec<&'a [u8]>,
+    /// The lines of the lists of which an item may be a key.
+    lists: Vec<KeyList<'a>>,
     /// The names of the headers that may change the method, path or host.
     overrides: Vec<&'a [u8]>,
     /// The names of the headers that claim an identity, and of those that ask for retries.
@@ -103,6 +105,15 @@ pub struct RequestHead<'a> {
     credential: Credential<'a>,
     /// A credential beside a key that is no key of this gate.
     foreign: Option<&'a [u8]>,
+}
+
+/// A line of a list of which an item may be a key.
+struct KeyList<'a> {
+    name: &'a [u8],
+    /// Whether an item is a credential.
+    holds_credential: bool,
+    /// The other items, in their order.
+    others: Vec<&'a [u8]>,
 }
 
 /// The credential that the key sources agree on.
@@ -257,8 +268,20 @@ impl<'a> RequestHead<'a> {
             (ForeignCredentials::Drop, _) | (ForeignCredentials::Forward, _) => {}
         }
         let (mut own, mut foreign) = (Credential::Missing, Vec::new());
-        let mut holding = Vec::new();
+        let (mut holding, mut lists) = (Vec::new(), Vec::new());
         for (name, value) in self.headers.iter() {
+            let is_list = sources_named(name, sources).any(|source| source.item_prefix.is_some());
+            if is_list {
+                lists.push(KeyList::read(name, value, sources, |found| {
+                    if is_own(found) {
+                        own = own.and(found);
+                        return true;
+                    }
+                    foreign.push((name, found));
+                    rule != ForeignCredentials::Forward
+                }));
+                continue;
+            }
             let found = sources_named(name, sources).find_map(|source| source.credential(value));
             match found {
                 Some(found) if is_own(found) => {
@@ -279,6 +302,7 @@ impl<'a> RequestHead<'a> {
             }
             self.sources = holding;
         }
+        self.lists = lists;
         self.credential = own;
         self.foreign = foreign.first().map(|(_, credential)| *credential);
         self
@@ -325,7 +349,9 @@ impl<'a> RequestHead<'a> {
     pub fn holds_stray_key(&self, is_key: &dyn Fn(&[u8]) -> bool) -> bool {
         let tag = self.tag();
         let mut others = self.headers.iter().filter(|(name, _)| !self.is_expected(name));
+        let mut items = self.lists.iter().flat_map(|list| &list.others);
         others.any(|(_, value)| holds_key(value, tag, is_key))
+            || items.any(|item| holds_key(item, tag, is_key))
     }
 
     /// Whether a header may change the method, path or host that the request asks for.
@@ -337,7 +363,38 @@ impl<'a> RequestHead<'a> {
     /// path or host, which no header may change behind it.
     pub fn unforwardable(&self, judged: bool) -> Vec<&'a [u8]> {
         let overrides = if judged { self.overrides.as_slice() } else { &[] };
-        [self.sources.as_slice(), &self.unwanted, overrides].concat()
+        let mut names = [self.sources.as_slice(), &self.unwanted, overrides].concat();
+        for list in self.lists.iter().filter(|list| list.holds_credential) {
+            if self.others_of(list.name).is_empty() {
+                push_once(&mut names, list.name);
+            }
+        }
+        names
+    }
+
+    /// Lists that go on without the key among their items: the name, and what is left. Items that are no
+    /// text (RFC 6455, section 4.1: tokens) are left out.
+    pub fn shortened_lists(&self) -> Vec<(&'a str, String)> {
+        let mut lists: Vec<(&str, String)> = Vec::new();
+        for list in self.lists.iter().filter(|list| list.holds_credential) {
+            let others = self.others_of(list.name);
+            let Ok(name) = std::str::from_utf8(list.name) else { continue };
+            if !others.is_empty()
+                && lists.iter().all(|(known, _)| !known.eq_ignore_ascii_case(name))
+            {
+                lists.push((name, others.join(", ")));
+            }
+        }
+        lists
+    }
+
+    /// The items of all lines of a list that are no credentials.
+    fn others_of(&self, name: &[u8]) -> Vec<&'a str> {
+        let lines = self.lists.iter().filter(|line| line.name.eq_ignore_ascii_case(name));
+        lines
+            .flat_map(|line| &line.others)
+            .filter_map(|item| std::str::from_utf8(item).ok())
+            .collect()
     }
 
     /// The names of the trailers that must not reach the upstream, where these are the trailers of a
@@ -373,9 +430,12 @@ impl<'a> RequestHead<'a> {
         named.next().map(|(_, value)| value)
     }
 
-    /// Whether the header is a key source, or a pseudo header, which `line_holds_key` covers.
+    /// Whether the header is a key source, or a pseudo header, which `line_holds_key` covers. The items of a
+    /// list that are no credentials are looked at by themselves.
     fn is_expected(&self, name: &[u8]) -> bool {
-        name.starts_with(b":") || self.sources.contains(&name)
+        name.starts_with(b":")
+            || self.sources.contains(&name)
+            || self.lists.iter().any(|list| list.name == name)
     }
 
     /// The text of the credential's tag.
@@ -398,6 +458,7 @@ impl<'a> RequestHead<'a> {
             forwarded_for: Vec::new(),
             claims_identity: false,
             sources: Vec::new(),
+            lists: Vec::new(),
             overrides: Vec::new(),
             unwanted: Vec::new(),
             credential: Credential::Missing,
@@ -425,16 +486,52 @@ impl<'a> RequestHead<'a> {
     }
 
     /// A header may be a source more than once, with several schemes.
-    fn read_credential(&mut self, name: &'a [u8], value: &'a [u8], sources: &[KeySource]) {
-        let mut sources = sources_named(name, sources).peekable();
-        if sources.peek().is_none() {
-            return;
+    fn read_credential(&mut self, name: &'a [u8], value: &'a [u8], all: &[KeySource]) {
+        let mut sources = sources_named(name, all).peekable();
+        match sources.peek() {
+            None => return,
+            Some(source) if source.item_prefix.is_some() => {
+                let list = KeyList::read(name, value, all, |found| {
+                    self.credential = self.credential.and(found);
+                    true
+                });
+                return self.lists.push(list);
+            }
+            Some(_) => {}
         }
         push_once(&mut self.sources, name);
         if let Some(found) = sources.find_map(|source| source.credential(value)) {
             self.credential = self.credential.and(found);
         }
     }
+}
+
+// === impl KeyList ===
+
+impl<'a> KeyList<'a> {
+    /// Reads a line. `takes` is told each credential, and says whether it is left out of the others.
+    fn read(
+        name: &'a [u8],
+        value: &'a [u8],
+        sources: &[KeySource],
+        mut takes: impl FnMut(&'a [u8]) -> bool,
+    ) -> Self {
+        let mut list = Self { name, holds_credential: false, others: Vec::new() };
+        for item in items(value) {
+            let credential = |source: &KeySource| source.credential_of_item(item);
+            match sources_named(name, sources).find_map(credential) {
+                Some(found) if takes(found) => list.holds_credential = true,
+                _ => list.others.push(item),
+            }
+        }
+        list
+    }
+}
+
+/// The items of a list (RFC 9110, section 5.6.1).
+fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let items = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    items.filter(|item| !item.is_empty())
 }
 
 // === impl Credential ===

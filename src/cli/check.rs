@@ -161,10 +161,12 @@ fn failures(rules: &FailureRules) -> String {
 }
 
 fn key_sources(settings: &Settings) -> String {
-    let sources = settings.key_sources.iter().map(|source| match &source.scheme {
-        Some(scheme) => format!("{} ({scheme})", source.header),
-        None => source.header.clone(),
-    });
+    let sources =
+        settings.key_sources.iter().map(|source| match (&source.scheme, &source.item_prefix) {
+            (Some(scheme), _) => format!("{} ({scheme})", source.header),
+            (None, Some(prefix)) => format!("{} (items {prefix}…)", source.header),
+            (None, None) => source.header.clone(),
+        });
     Vec::from_iter(sources).join(", ")
 }
 

@@ -155,7 +155,11 @@ impl EmbeddedHost {
     pub(super) fn key_header(&self, key: &str) -> (Vec<u8>, Vec<u8>) {
         let name = self.key_source.as_ref().map_or("authorization", |source| &source.header);
         let scheme = self.key_source.as_ref().and_then(|source| source.scheme.as_deref());
-        let value = scheme.map_or_else(|| key.to_owned(), |scheme| format!("{scheme} {key}"));
+        let prefix = self.key_source.as_ref().and_then(|source| source.item_prefix.as_deref());
+        let value = match scheme {
+            Some(scheme) => format!("{scheme} {key}"),
+            None => [prefix.unwrap_or_default(), key].concat(),
+        };
         (name.into(), value.into())
     }
 }

@@ -98,7 +98,7 @@ impl AccessArgs {
             (KEY_HEADER.into(), key.into()),
         ]));
         let headers = headers.unwrap_or_default();
-        let source = KeySource { header: KEY_HEADER.to_owned(), scheme: None };
+        let source = KeySource { header: KEY_HEADER.to_owned(), scheme: None, item_prefix: None };
         let head = RequestHead::read(&headers, &[source]);
         Report::new(engine, &head, self.read(now_secs).as_ref(), now_secs)
     }

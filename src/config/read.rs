@@ -228,12 +228,26 @@ fn audience(node: &Node<'_>) -> Result<String, Invalid> {
 
 fn key_sources(node: &Node<'_>) -> Result<Vec<KeySource>, Invalid> {
     let sources = node.list(|item| {
-        let members = item.members(&["header", "scheme"])?;
-        Ok(KeySource {
+        let members = item.members(&["header", "scheme", "item_prefix"])?;
+        let source = KeySource {
             header: header_name(&members.require("header")?)?,
             scheme: members.read("scheme", token)?,
-        })
+            item_prefix: members.read("item_prefix", token)?,
+        };
+        match source.scheme.is_some() && source.item_prefix.is_some() {
+            true => Err(item.unusable("a scheme stands before a whole value, item_prefix before an item of a list; remove one")),
+            false => Ok(source),
+        }
     })?;
+    let is_list = |source: &&KeySource| source.item_prefix.is_some();
+    let mixed = sources.iter().filter(is_list).any(|list| {
+        sources.iter().any(|other| other.header == list.header && other.item_prefix.is_none())
+    });
+    if mixed {
+        return Err(node.unusable(
+            "a header with an item_prefix is a list, and cannot be a key as a whole too",
+        ));
+    }
     if sources.is_empty() { Err(node.expected("at least one header")) } else { Ok(sources.into()) }
 }
 
@@ -242,6 +256,7 @@ pub(crate) fn default_key_sources() -> Vec<KeySource> {
     let source = |(header, scheme): (&str, Option<&str>)| KeySource {
         header: header.to_owned(),
         scheme: scheme.map(str::to_owned),
+        item_prefix: None,
     };
     DEFAULT_KEY_SOURCES.into_iter().map(source).collect()
 }

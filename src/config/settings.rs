@@ -90,6 +90,9 @@ pub struct KeySource {
     pub header: String,
     /// The authentication scheme before the key (RFC 9110, section 11.1).
     pub scheme: Option<String>,
+    /// The header is a list, and the key an item of it behind this prefix: a WebSocket subprotocol, which is
+    /// all that a page can send besides the address (RFC 6455, section 11.3.4). Never with a scheme.
+    pub item_prefix: Option<String>,
 }
 
 /// What becomes of credentials that are no keys of this gate, where a request carries them in key sources
@@ -244,8 +247,14 @@ impl Settings {
 // === impl KeySource ===
 
 impl KeySource {
-    /// The credential in a header's value, where it holds one of this source. Schemes have no case
-    /// (RFC 9110, section 11.1).
+    /// The credential of an item of a list, which has no spaces around it.
+    pub fn credential_of_item<'a>(&self, item: &'a [u8]) -> Option<&'a [u8]> {
+        let prefix = self.item_prefix.as_ref()?.as_bytes();
+        item.strip_prefix(prefix).filter(|credential| !credential.is_empty())
+    }
+
+    /// The credential in a header's value that is no list, where it holds one of this source. Schemes have
+    /// no case (RFC 9110, section 11.1).
     pub fn credential<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
         let value = value.trim_ascii();
         let Some(scheme) = &self.scheme else {

@@ -15,6 +15,8 @@ pub const ATTACHED: &str = "+attached";
 pub struct Edits<'a> {
     /// Headers to remove, by name.
     pub remove: Vec<&'a [u8]>,
+    /// Lists to set in the place of longer ones.
+    pub shorten: Vec<(&'a str, String)>,
     /// Headers to add.
     pub add: Vec<(&'static str, Cow<'a, str>)>,
     /// A provider's credential to set in the place of whatever the client sent.
@@ -25,9 +27,16 @@ pub struct Edits<'a> {
 }
 
 impl<'a> Edits<'a> {
+    /// The names of the headers of the client's that go or change.
+    pub fn changed(&self) -> Vec<&'a [u8]> {
+        let shortened = self.shorten.iter().map(|(name, _)| name.as_bytes());
+        self.remove.iter().copied().chain(shortened).collect()
+    }
+
     /// The edits of a preflight: it goes on without anything private, and for nobody.
     pub fn preflight(head: &RequestHead<'a>) -> Self {
-        Self { remove: head.unforwardable(true), ..Self::default() }
+        let shorten = head.shortened_lists();
+        Self { remove: head.unforwardable(true), shorten, ..Self::default() }
     }
 
     /// The edits of a request that goes on for a key: everything private goes, the identity takes its
@@ -43,6 +52,7 @@ impl<'a> Edits<'a> {
         }
         Self {
             remove: head.unforwardable(head.overrides_target() && engine.judges_target(key)),
+            shorten: head.shortened_lists(),
             add,
             replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
             credentials: credential

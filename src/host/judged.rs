@@ -89,7 +89,7 @@ impl<H: Host> Judged<'_, H> {
     /// The decision, unless the request cannot go on without what must not: nginx changes the first header of
     /// a name alone.
     fn judge_edits(&self, edits: &Edits<'_>, decision: Decision) -> Decision {
-        let unfit = || self.head.is_flawed() || self.head.doubles_any(&edits.remove);
+        let unfit = || self.head.is_flawed() || self.head.doubles_any(&edits.changed());
         match decision.forwards() && self.host.is_nginx() && unfit() {
             true => Decision::Deny(DenyReason::HeaderMismatch),
             false => decision,
@@ -151,6 +151,9 @@ impl<H: Host> Judged<'_, H> {
     fn edit(&self, edits: Edits<'_>) -> Result<(), HostError> {
         for name in edits.remove {
             self.host.remove_request_header(name)?;
+        }
+        for (name, list) in edits.shorten {
+            self.host.set_request_header(name, &list)?;
         }
         if !edits.credentials.is_empty() {
             self.host.set_filter_state(CREDENTIAL_STATE, &edits.credentials.join(" "))?;
