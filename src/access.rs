@@ -65,6 +65,27 @@ impl<'a> CanonicalPath<'a> {
     /// `%2f`, `%5c`, `%00`, `\`, `#`, an invalid escape, anything outside visible ASCII, or a dot segment
     /// with parameters (`..;a`, which some servers resolve and some do not).
     pub fn parse(target: &'a [u8]) -> Result<Self, AmbiguousPath> {
+        Self::read(target, false)
+    }
+
+    /// Reads the path of a request target for services that take an escaped slash for a character of its
+    /// segment, as many do that have ids with slashes in their paths. It then is one here, too: `%2F`,
+    /// which no star of a segment stops at.
+    ///
+    /// # Errors
+    ///
+    /// As [`CanonicalPath::parse`], `%2f` apart; and for a path that has dot segments or empty segments to
+    /// whoever takes `%2f` for a separator, since that is how such paths are abused.
+    pub fn parse_keeping_slashes(target: &'a [u8]) -> Result<Self, AmbiguousPath> {
+        let path = Self::read(target, true)?;
+        let separated = path.0.replace("%2F", "/");
+        if separated.len() != path.0.len() {
+            CanonicalPath::read(separated.as_bytes(), false)?;
+        }
+        Ok(path)
+    }
+
+    fn read(target: &'a [u8], keeps_slashes: bool) -> Result<Self, AmbiguousPath> {
         let path = without_query(target);
         if path.len() > MAX_PATH_BYTES || target.contains(&b'#') || path.first() != Some(&b'/') {
             return Err(AmbiguousPath(()));
@@ -76,7 +97,7 @@ impl<'a> CanonicalPath<'a> {
         if is_plain(path.as_bytes()) {
             return Ok(Self(Cow::Borrowed(path)));
         }
-        let path = with_upper_escapes(path)?;
+        let path = with_upper_escapes(path, keeps_slashes)?;
         let ambiguous =
             |segment: &str| is_dot_segment(segment) || is_parametrised_dot_segment(segment);
         if has_empty_segment(path.as_bytes()) || path.split('/').any(ambiguous) {
@@ -206,7 +227,7 @@ fn has_empty_segment(path: &[u8]) -> bool {
 
 /// Writes escapes with upper-case digits. Those of unreserved characters (RFC 3986, section 2.3) are
 /// resolved by some servers and proxies and by others not.
-fn with_upper_escapes(path: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
+fn with_upper_escapes(path: &str, keeps_slashes: bool) -> Result<Cow<'_, str>, AmbiguousPath> {
     let mut pieces = path.split('%');
     let first = pieces.next().unwrap_or_default();
     if first.len() == path.len() {
@@ -217,6 +238,7 @@ fn with_upper_escapes(path: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
     for piece in pieces {
         let (digits, rest) = piece.split_at_checked(2).ok_or(AmbiguousPath(()))?;
         match escaped(digits).ok_or(AmbiguousPath(()))? {
+            b'/' if keeps_slashes => upper.push('%'),
             b'/' | b'\\' | 0 | b'-' | b'.' | b'_' | b'~' => return Err(AmbiguousPath(())),
             byte if byte.is_ascii_alphanumeric() => return Err(AmbiguousPath(())),
             _ => upper.push('%'),
@@ -284,6 +306,30 @@ mod tests {
         }
         assert!(CanonicalPath::parse(b"/\xff").is_err());
         assert!(CanonicalPath::parse("/a".repeat(2049).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_escaped_slash_is_kept_where_nobody_can_be_misled() {
+        let keep = |target: &str| {
+            let path = CanonicalPath::parse_keeping_slashes(target.as_bytes());
+            path.map(|path| path.as_str().to_owned()).ok()
+        };
+        for (target, path) in [
+            ("/v1/models", "/v1/models"),
+            ("/models/meta%2fllama?a=%2f..", "/models/meta%2Fllama"),
+            ("/model/arn:aws:bedrock%2Fa%2Fb/invoke", "/model/arn:aws:bedrock%2Fa%2Fb/invoke"),
+            ("/models/a%2F", "/models/a%2F"),
+            ("/v1/%252f", "/v1/%252f"),
+        ] {
+            assert_eq!(keep(target).as_deref(), Some(path), "{target}");
+        }
+        for target in [
+            "%2fa", "/%2fa", "/a/%2fb", "/a%2f/b", "/a%2f%2fb", "/a%2f..%2fb", "/a/..%2fb",
+            "/a%2f..", "/a%2f.%2fb", "/a%2f..;x/b", "/a%5cb", "/a%00b", "/a%2f%2e%2e", "/a%2",
+            "/a/../b",
+        ] {
+            assert_eq!(keep(target), None, "{target}");
+        }
     }
 
     #[test]

@@ -202,6 +202,12 @@ impl Engine {
         tier.is_some_and(|tier| tier.usage_of_others)
     }
 
+    /// Whether an escaped slash in a path is a character of its segment for a key.
+    pub fn keeps_escaped_slashes(&self, key: &Key) -> bool {
+        let tier = self.plan.settings.tiers.get(key.claims().tier());
+        tier.is_some_and(|tier| tier.keeps_escaped_slashes)
+    }
+
     /// Whether the client's certificate has to be known to judge the key.
     pub fn needs_client_cert(&self, key: &Key) -> bool {
         self.restrictions(key).any(|(_, restriction)| restriction.needs_client_cert())

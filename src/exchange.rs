@@ -236,6 +236,10 @@ impl Exchange {
         if let Err(reason) = judge_head(engine, request.head) {
             return Judgement::deny(Some(key), reason);
         }
+        let path = path.or_else(|ambiguous| match engine.keeps_escaped_slashes(&key) {
+            true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
+            false => Err(ambiguous),
+        });
         let client_cert = engine.needs_client_cert(&key).then(client_cert).flatten();
         let access =
             path.map(|path| access(request.head, path, source, client_cert.as_deref(), now_secs));
@@ -429,7 +433,14 @@ impl Judgement {
 
 /// A request without a path, or with two of a pseudo header, is ambiguous as a whole.
 fn canonical_path<'a>(head: &RequestHead<'a>) -> Result<CanonicalPath<'a>, AmbiguousPath> {
-    CanonicalPath::parse(head.target.filter(|_| !head.doubled).unwrap_or_default())
+    read_path(head, CanonicalPath::parse)
+}
+
+fn read_path<'a>(
+    head: &RequestHead<'a>,
+    read: fn(&'a [u8]) -> Result<CanonicalPath<'a>, AmbiguousPath>,
+) -> Result<CanonicalPath<'a>, AmbiguousPath> {
+    read(head.target.filter(|_| !head.doubled).unwrap_or_default())
 }
 
 fn access<'a>(

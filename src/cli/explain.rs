@@ -100,11 +100,13 @@ impl AccessArgs {
         let headers = headers.unwrap_or_default();
         let source = KeySource { header: KEY_HEADER.to_owned(), scheme: None, item_prefix: None };
         let head = RequestHead::read(&headers, &[source]);
-        Report::new(engine, &head, self.read(now_secs).as_ref(), now_secs)
+        let identified = engine.identify(key.as_bytes(), now_secs).key;
+        let keeps = identified.is_some_and(|key| engine.keeps_escaped_slashes(&key));
+        Report::new(engine, &head, self.read(now_secs, keeps).as_ref(), now_secs)
     }
 
     /// The question as the module puts it to the engine.
-    fn read(&self, now_secs: u64) -> Result<Access<'_>, AmbiguousPath> {
+    fn read(&self, now_secs: u64, keeps_slashes: bool) -> Result<Access<'_>, AmbiguousPath> {
         let mcp = |method| McpCall {
             method,
             server: self.mcp_server.as_deref(),
@@ -114,7 +116,10 @@ impl AccessArgs {
             now_secs,
             method: &self.method,
             host: exact_host(self.host.as_bytes()),
-            path: CanonicalPath::parse(self.path.as_bytes())?,
+            path: match keeps_slashes {
+                true => CanonicalPath::parse_keeping_slashes(self.path.as_bytes())?,
+                false => CanonicalPath::parse(self.path.as_bytes())?,
+            },
             source: self.source,
             client_cert: self.client_cert.as_deref(),
             model: self.model.as_deref(),

@@ -264,10 +264,14 @@ pub(crate) fn default_key_sources() -> Vec<KeySource> {
 fn tiers(node: &Node<'_>) -> Result<BTreeMap<String, Tier>, Invalid> {
     let mut tiers = BTreeMap::new();
     for (name, entry) in node.entries()? {
-        let members = entry.members(&["only", "rate", "quotas", "usage_of_others"])?;
+        let known = ["only", "rate", "quotas", "usage_of_others", "escaped_slashes"];
+        let members = entry.members(&known)?;
         let tier = Tier {
             only: members.read("only", only)?.unwrap_or_default(),
             limits: limits(&members)?,
+            keeps_escaped_slashes: members
+                .read("escaped_slashes", |node| node.choice(&[("refuse", false), ("keep", true)]))?
+                .unwrap_or(false),
             usage_of_others: members.read("usage_of_others", Node::bool)?.unwrap_or(false),
         };
         tiers.insert(name.to_owned(), tier);

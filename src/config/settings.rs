@@ -70,6 +70,8 @@ pub struct Tier {
     pub only: Restriction,
     /// How much each key may use.
     pub limits: Limits,
+    /// Whether an escaped slash in a path is a character of its segment.
+    pub keeps_escaped_slashes: bool,
     /// Whether a key may ask for the usage of others.
     pub usage_of_others: bool,
 }

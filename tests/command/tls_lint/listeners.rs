@@ -60,6 +60,20 @@ fn two_ways_with_escaped_slashes_are_good() {
     }
 }
 
+/// As the module needs it that keeps escaped slashes for a tier.
+#[test]
+fn escaped_slashes_may_stay_where_the_module_keeps_them() {
+    let keep =
+        r#""secret": "${VKEY_MAIN_SECRET}"}], "tiers": {"models": {"escaped_slashes": "keep"}}"#;
+    let plugin = (r#""secret": "${VKEY_MAIN_SECRET}"}]"#, keep);
+    let action = |value: &str| format!("path_with_escaped_slashes_action: {value}");
+    let set = |value: &str| rules(&edited(&[(&action("REJECT_REQUEST"), &action(value)), plugin]));
+    assert!(set("KEEP_UNCHANGED").is_empty());
+    for bad in ["IMPLEMENTATION_SPECIFIC_DEFAULT", "UNESCAPE_AND_FORWARD"] {
+        assert_eq!(set(bad), ["escaped_slashes_kept"], "{bad}");
+    }
+}
+
 #[test]
 fn a_module_that_reads_forwarded_addresses_itself_is_a_note() {
     let off = ("          use_remote_address: true\n", "");

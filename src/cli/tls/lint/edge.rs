@@ -55,7 +55,7 @@ pub(super) fn findings(manager: &Manager<'_>) -> Vec<Finding> {
         (*rule, format!("{member} is not true: {reason}"), write(&format!("{member}: true")))
     });
     let others =
-        [remote_address(manager), escaped_slashes(config), host_port(config), identity(config)];
+        [remote_address(manager), escaped_slashes(manager), host_port(config), identity(config)];
     switches.chain(others.into_iter().flatten()).map(make).collect()
 }
 
@@ -88,10 +88,13 @@ fn remote_address(manager: &Manager<'_>) -> Option<Defect> {
 
 /// Of the actions two leave one spelling. A path that Envoy unescapes on its own is another one to all
 /// proxies before it, and one that it leaves alone is another one to servers that unescape it.
-fn escaped_slashes(config: &Value) -> Option<Defect> {
+///
+/// Where the module keeps them for a tier, Envoy has to leave them alone: all other keys are refused for them.
+fn escaped_slashes(manager: &Manager<'_>) -> Option<Defect> {
     let member = "path_with_escaped_slashes_action";
-    let is = |word, number| is_choice(config, member, word, number);
-    if is("REJECT_REQUEST", 2) || is("UNESCAPE_AND_REDIRECT", 3) {
+    let is = |word, number| is_choice(manager.config, member, word, number);
+    let keeps = manager.front.keeps_escaped_slashes() && is("KEEP_UNCHANGED", 1);
+    if keeps || is("REJECT_REQUEST", 2) || is("UNESCAPE_AND_REDIRECT", 3) {
         return None;
     }
     let reason = if is("UNESCAPE_AND_FORWARD", 4) {

@@ -78,6 +78,13 @@ impl Front {
         hops.is_some_and(|hops| hops > 0.0)
     }
 
+    /// Whether an escaped slash is a character of its segment for the keys of a tier.
+    pub(super) fn keeps_escaped_slashes(&self) -> bool {
+        let tiers = get(&self.0, "tiers").and_then(Value::as_object);
+        let keeps = |tier: &Value| text(tier, "escaped_slashes") == Some("keep");
+        tiers.is_some_and(|tiers| tiers.values().any(keeps))
+    }
+
     /// Whether it holds the values of provider credentials.
     pub(super) fn holds_credentials(&self) -> bool {
         let is_in_front =
