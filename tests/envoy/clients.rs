@@ -132,3 +132,60 @@ fn a_credential_of_the_clients_own_goes_or_stays_as_configured() {
         }
     }
 }
+
+/// As `hf` ids and resource names of AWS do that stand in one segment.
+#[test]
+fn an_escaped_slash_reaches_the_upstream_as_it_came_where_the_tier_keeps_it() {
+    let main = Minter::new("main", None);
+    let plugin = json!({"tiers": {"models": {"escaped_slashes": "keep"}}});
+    let options = options("slashes", &main, plugin).edit(|config| {
+        let manager = config::connection_manager(config, "gate");
+        manager["path_with_escaped_slashes_action"] = json!("KEEP_UNCHANGED");
+    });
+    let envoy = Envoy::start(options);
+    let only = json!({"paths": ["/models/*"]});
+    let keeping = main.key("k1", json!({"tier": "models", "only": only}));
+    let other = main.key("k2", json!({"only": only}));
+    let send = |path: &str, key: &str| envoy.send(&Request::new("GET", path).bearer(key));
+    let answer = send("/models/meta%2fllama", &keeping);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.text().contains("GET /models/meta%2fllama"), "{answer:?}");
+    assert_eq!(send("/models/meta%2f..%2f..%2fadmin", &keeping).status, 400);
+    assert_eq!(send("/models/meta/llama", &keeping).status, 403);
+    assert_eq!(send("/models/meta%2fllama", &other).status, 400);
+    let lines = records(&envoy, 4);
+    assert_eq!(lines[0].path.as_deref(), Some("/models/meta%2fllama"));
+}
+
+#[test]
+fn a_key_in_a_list_of_subprotocols_is_taken_out_of_it() {
+    let main = Minter::new("main", None);
+    let source =
+        json!({"header": "sec-websocket-protocol", "item_prefix": "openai-insecure-api-key."});
+    let envoy = Envoy::start(options("list", &main, json!({"key_sources": [source]})));
+    let key = main.key("k1", json!({}));
+    let send = |list: &[String]| {
+        let request = Request::new("GET", "/v1/realtime");
+        let request = list
+            .iter()
+            .fold(request, |request, line| request.header("sec-websocket-protocol", line));
+        envoy.send(&request)
+    };
+    let item = format!("openai-insecure-api-key.{key}");
+    for (list, left) in [
+        (
+            vec![format!("realtime, {item}, openai-beta.realtime-v1")],
+            Some("realtime, openai-beta.realtime-v1"),
+        ),
+        (vec!["realtime".to_owned(), format!("{item}, other")], Some("realtime, other")),
+        (vec![item.clone()], None),
+    ] {
+        let answer = send(&list);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let arrived = answer.text();
+        let line = arrived.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
+        assert_eq!(line, left, "{arrived}");
+        assert!(!arrived.contains(&key), "{arrived}");
+    }
+    assert_eq!(send(&["realtime".to_owned()]).status, 401);
+}
