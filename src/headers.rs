@@ -313,7 +313,9 @@ impl<'a> RequestHead<'a> {
     /// Whoever sends more is asked for a key.
     #[cold]
     pub fn is_preflight(&self) -> bool {
-        let is_there = |name| self.value(name).is_some_and(|value| !value.is_empty());
+        // Envoy joins two of these by a comma, which none has.
+        let is_one = |value: &[u8]| !value.is_empty() && !value.contains(&b',');
+        let is_there = |name| self.value(name).is_some_and(is_one);
         let has_body = self.value(b"content-length").is_some_and(|length| length != b"0")
             || self.value(b"transfer-encoding").is_some();
         let more = self.claims_identity || self.overrides_target() || self.upgrades || has_body;
