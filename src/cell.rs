@@ -13,17 +13,8 @@ pub struct Cell {
     allowed: u64,
     denied: [u64; DenyClass::COUNT],
     ledger: Ledger,
-    holder: Option<Holder>,
+    tier: Option<Box<str>>,
     watch: Option<Watch>,
-}
-
-/// Whose key a cell counts, as far as those are told who may ask for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// The key's tenant.
-    pub tenant: Box<str>,
-    /// The key's tier; empty when its name is longer than 255 bytes.
-    pub tier: Box<str>,
 }
 
 /// What became of a request in a cell.
@@ -37,9 +28,9 @@ pub struct Counted {
     pub reservation: Option<Reservation>,
 }
 
-/// The name of a key's cell.
-pub fn key_name(jti: &str) -> Name {
-    Name::new("k", jti)
+/// The name of a key's cell. Tenants are kept apart: the ids of their keys may be the same.
+pub fn key_name(tenant: &str, jti: &str) -> Name {
+    Name::within("k", tenant, jti)
 }
 
 /// The name of a tenant's cell.
@@ -121,16 +112,16 @@ impl Cell {
         &self.ledger
     }
 
-    /// Whose key this is, where it is a key's cell that was written.
-    pub fn holder(&self) -> Option<&Holder> {
-        self.holder.as_ref()
+    /// The tier of the key, where it is a key's cell that was written, and the tier's name has at most 255
+    /// bytes.
+    pub fn tier(&self) -> Option<&str> {
+        self.tier.as_deref()
     }
 
-    /// Takes down whose key this is.
-    pub fn hold(&mut self, tenant: &str, tier: &str) {
-        let same = |holder: &Holder| *holder.tenant == *tenant && *holder.tier == *tier;
-        if !self.holder.as_ref().is_some_and(same) {
-            self.holder = Some(Holder { tenant: tenant.into(), tier: tier.into() });
+    /// Records the tier of the key.
+    pub fn set_tier(&mut self, tier: &str) {
+        if self.tier.as_deref() != Some(tier) {
+            self.tier = Some(tier.into());
         }
     }
 
@@ -168,7 +159,7 @@ impl Cell {
 }
 
 impl Record for Cell {
-    const VERSION: u8 = 7;
+    const VERSION: u8 = 12;
 
     fn fresh() -> Self {
         Self::default()
@@ -179,9 +170,7 @@ impl Record for Cell {
             record.extend_from_slice(&count.to_le_bytes());
         }
         self.ledger.write(record);
-        let holder = self.holder.as_ref();
-        put_text(record, holder.map_or("", |holder| &holder.tenant));
-        put_text(record, holder.map_or("", |holder| &holder.tier));
+        put_text(record, self.tier.as_deref().unwrap_or_default());
         record.push(self.watch.is_some().into());
         self.watch.iter().for_each(|watch| watch.write(record));
     }
@@ -193,14 +182,13 @@ impl Record for Cell {
             *count = take(bytes).map(u64::from_le_bytes)?;
         }
         let ledger = Ledger::read(bytes)?;
-        let (tenant, tier) = (take_text(bytes)?, take_text(bytes)?);
-        let holder = (!tenant.is_empty()).then_some(Holder { tenant, tier });
+        let tier = Some(take_text(bytes)?).filter(|tier| !tier.is_empty());
         let watch = match take(bytes)? {
             [0] => None,
             [1] => Some(Watch::read(bytes)?),
             _ => return None,
         };
-        Some(Self { allowed, denied, ledger, holder, watch })
+        Some(Self { allowed, denied, ledger, tier, watch })
     }
 }
 
@@ -236,9 +224,9 @@ mod tests {
     #[test]
     fn a_cell_reads_what_it_wrote() {
         let mut cell = counted();
-        cell.hold("acme", "gold");
+        cell.set_tier("gold");
         cell.count(Decision::Allow, &one_per_hour(), None, 7, Mode::Enforce);
-        let name = key_name("k1");
+        let name = key_name("acme", "k1");
         assert_eq!(decode(&name, &encode(&name, &cell)), Ok(cell));
     }
 

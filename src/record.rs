@@ -60,6 +60,11 @@ impl Name {
         Self([PREFIX, kind, "/", id].concat())
     }
 
+    /// The name of the record of `id` among those of `owner`, of a kind that has no others. Likewise.
+    pub fn within(kind: &str, owner: &str, id: &str) -> Self {
+        Self([PREFIX, kind, "/", owner, "/", id].concat())
+    }
+
     /// The name in shared data.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,7 +3,7 @@
 //! meanwhile stays revoked.
 
 use crate::claims::Claims;
-use crate::config::Revoked;
+use crate::config::{Revoked, covers_key};
 use crate::record::{Name, Record, put_text, take, take_text};
 
 /// The most keys and tenants of a list that is kept: a megabyte or two. A longer list is known by its
@@ -20,7 +20,7 @@ pub struct RevocationList {
     version: u64,
     /// Whether the list was too long to be kept.
     is_cut: bool,
-    /// Ids of keys, sorted. Trees would cost the module more code than all else here.
+    /// Keys as the configuration has them, sorted. Trees would cost the module more code than all else here.
     keys: Vec<Box<str>>,
     /// By tenant, sorted: keys minted before this second are revoked.
     tenants: Vec<(Box<str>, u64)>,
@@ -59,7 +59,7 @@ impl RevocationList {
         Self {
             version,
             is_cut: false,
-            keys: revoked.keys.iter().map(|jti| jti.as_str().into()).collect(),
+            keys: revoked.keys.iter().map(|key| key.as_str().into()).collect(),
             tenants: tenants.map(|(tenant, time)| (tenant.as_str().into(), *time)).collect(),
         }
     }
@@ -77,10 +77,11 @@ impl RevocationList {
 
     /// Whether a key is among what was revoked.
     pub fn covers(&self, claims: &Claims) -> bool {
-        let key = self.keys.binary_search_by(|jti| (**jti).cmp(claims.jti.as_str()));
+        let has = |key: &str| self.keys.binary_search_by(|listed| (**listed).cmp(key)).is_ok();
         let tenant = self.tenants.binary_search_by(|(name, _)| (**name).cmp(&claims.tenant));
         let issued_before = tenant.ok().and_then(|index| self.tenants.get(index));
-        key.is_ok() || issued_before.is_some_and(|(_, time)| claims.iat < *time)
+        covers_key(claims, self.keys.is_empty(), has)
+            || issued_before.is_some_and(|(_, time)| claims.iat < *time)
     }
 }
 
@@ -101,7 +102,7 @@ impl Record for NewestVersion {
 }
 
 impl Record for RevocationList {
-    const VERSION: u8 = 11;
+    const VERSION: u8 = 13;
 
     fn fresh() -> Self {
         Self::default()
@@ -111,7 +112,7 @@ impl Record for RevocationList {
         record.extend_from_slice(&self.version.to_le_bytes());
         record.push(self.is_cut.into());
         record.extend_from_slice(&count(self.keys.len()));
-        self.keys.iter().for_each(|jti| put_text(record, jti));
+        self.keys.iter().for_each(|key| put_text(record, key));
         record.extend_from_slice(&count(self.tenants.len()));
         for (tenant, issued_before) in &self.tenants {
             put_text(record, tenant);
@@ -161,16 +162,22 @@ mod tests {
 
     #[test]
     fn a_list_covers_what_its_configuration_revokes() {
-        let revoked = revoked(7, &["k1", "k2"]);
+        let revoked = revoked(7, &["k1", "k2", "initech/k5"]);
         let list = RevocationList::new(&revoked);
         for claims in [
             claims("k1", "globex", 1_790_000_000),
             claims("k3", "globex", 1_790_000_000),
             claims("k3", "acme", 1_789_999_999),
             claims("k3", "acme", 1_790_000_000),
+            claims("k5", "initech", 1_790_000_000),
+            claims("k5", "Initech", 1_790_000_000),
+            claims("k5", "globex", 1_790_000_000),
+            claims("K5", "initech", 1_790_000_000),
         ] {
             assert_eq!(list.covers(&claims), revoked.covers(&claims), "{claims:?}");
         }
+        assert!(list.covers(&claims("k5", "initech", 1_790_000_000)));
+        assert!(!list.covers(&claims("k5", "globex", 1_790_000_000)));
         let read = decode(&list_name(), &encode(&list_name(), &list));
         assert_eq!(read, Ok(list));
     }

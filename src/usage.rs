@@ -2,7 +2,7 @@
 
 use crate::allowance::Allowance;
 use crate::cell::Cell;
-use crate::claims::is_id;
+use crate::claims::{Claims, is_id};
 use crate::json::Object;
 
 /// Whose usage a request asks for.
@@ -10,10 +10,24 @@ use crate::json::Object;
 pub enum Subject {
     /// The key's own.
     Own,
-    /// That of the key of this id.
-    Key(String),
+    /// That of a key of a tenant.
+    Key {
+        /// The tenant.
+        tenant: String,
+        /// The id of the key, which other tenants may have given to keys of theirs.
+        jti: String,
+    },
     /// That of this tenant.
     Tenant(String),
+}
+
+/// The members of a query that name a subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubjectQuery {
+    /// The id of a key.
+    pub jti: Option<String>,
+    /// A tenant.
+    pub tenant: Option<String>,
 }
 
 /// The query does not say whose usage is meant.
@@ -31,28 +45,49 @@ pub struct Account<'a> {
     pub tier: Option<&'a str>,
 }
 
-impl Subject {
-    /// Reads the query of a request target: `jti=` or `tenant=`, or neither. Other members are not
+impl SubjectQuery {
+    /// Reads the query of a request target: `jti=`, `tenant=`, both or neither. Other members are not
     /// looked at.
     ///
     /// # Errors
     ///
-    /// [`AmbiguousSubject`] for more than one of them, and for what is no id.
+    /// [`AmbiguousSubject`] for one of them twice, and for what is no id.
     pub fn parse(target: &[u8]) -> Result<Self, AmbiguousSubject> {
         let query = target.splitn(2, |byte| *byte == b'?').nth(1).unwrap_or_default();
         let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
-        let mut subject = Self::Own;
+        let mut subject = Self::default();
         for member in query.split(|byte| *byte == b'&') {
-            let named = match (member.strip_prefix(b"jti="), member.strip_prefix(b"tenant=")) {
-                (Some(jti), _) => Self::Key(id(jti)?),
-                (None, Some(tenant)) => Self::Tenant(id(tenant)?),
-                (None, None) => continue,
-            };
-            if std::mem::replace(&mut subject, named) != Self::Own {
+            let (place, text) =
+                match (member.strip_prefix(b"jti="), member.strip_prefix(b"tenant=")) {
+                    (Some(jti), _) => (&mut subject.jti, jti),
+                    (None, Some(tenant)) => (&mut subject.tenant, tenant),
+                    (None, None) => continue,
+                };
+            if place.replace(id(text)?).is_some() {
                 return Err(AmbiguousSubject(()));
             }
         }
         Ok(subject)
+    }
+
+    /// Whose usage a key of these claims asks for. An id without a tenant is the key's own or nobody's:
+    /// keys of several tenants may have it.
+    ///
+    /// # Errors
+    ///
+    /// [`AmbiguousSubject`] for the id of another key without its tenant.
+    pub fn subject(self, claims: &Claims) -> Result<Subject, AmbiguousSubject> {
+        match (self.tenant, self.jti) {
+            (None, None) => Ok(Subject::Own),
+            (tenant, Some(jti))
+                if jti == claims.jti && tenant.as_ref().is_none_or(|t| *t == claims.tenant) =>
+            {
+                Ok(Subject::Own)
+            }
+            (Some(tenant), Some(jti)) => Ok(Subject::Key { tenant, jti }),
+            (Some(tenant), None) => Ok(Subject::Tenant(tenant)),
+            (None, Some(_)) => Err(AmbiguousSubject(())),
+        }
     }
 }
 
@@ -89,15 +124,32 @@ mod tests {
 
     #[test]
     fn a_query_names_one_subject() {
-        let subject = |target: &str| Subject::parse(target.as_bytes()).ok();
+        let claims = br#"{"jti":"k_0","tenant":"acme","iat":1,"exp":2}"#;
+        let claims = Claims::parse(claims).unwrap();
+        let read = |target: &str| SubjectQuery::parse(target.as_bytes())?.subject(&claims);
+        let subject = |target: &str| read(target).ok();
+        let key = |tenant: &str, jti: &str| {
+            Some(Subject::Key { tenant: tenant.to_owned(), jti: jti.to_owned() })
+        };
         assert_eq!(subject("/.vkey/usage"), Some(Subject::Own));
         assert_eq!(subject("/.vkey/usage?"), Some(Subject::Own));
         assert_eq!(subject("/.vkey/usage?pretty"), Some(Subject::Own));
-        assert_eq!(subject("/u?jti=k_1"), Some(Subject::Key("k_1".to_owned())));
+        for own in ["/u?jti=k_0", "/u?jti=k_0&tenant=acme", "/u?tenant=acme&x&jti=k_0"] {
+            assert_eq!(subject(own), Some(Subject::Own), "{own}");
+        }
+        assert_eq!(subject("/u?jti=k_0&tenant=Acme"), key("Acme", "k_0"));
+        assert_eq!(subject("/u?tenant=beta&jti=k_0"), key("beta", "k_0"));
+        assert_eq!(subject("/u?jti=K_0&tenant=acme"), key("acme", "K_0"));
         assert_eq!(subject("/u?a=b&tenant=acme"), Some(Subject::Tenant("acme".to_owned())));
-        for ambiguous in
-            ["/u?jti=", "/u?jti=a&jti=a", "/u?jti=a&tenant=b", "/u?tenant=a%20b", "/u?jti=\u{e9}"]
-        {
+        for ambiguous in [
+            "/u?jti=",
+            "/u?jti=k_0&jti=k_0",
+            "/u?tenant=b&jti=a&tenant=b",
+            "/u?tenant=a%20b",
+            "/u?jti=\u{e9}",
+            "/u?jti=k_1",
+            "/u?jti=K_0",
+        ] {
             assert_eq!(subject(ambiguous), None, "{ambiguous}");
         }
     }

@@ -74,6 +74,10 @@ fn admit_and_withdraw(
     Decision::Deny(reason)
 }
 
+fn cell_name(key: &Key) -> Name {
+    key_name(&key.claims().tenant, &key.claims().jti)
+}
+
 /// Admission with the mistake of deciding by what was read before the loop.
 fn check_then_count(
     store: &RecordStore<'_, Replay<'_>>,
@@ -82,7 +86,7 @@ fn check_then_count(
     now_ns: u64,
 ) -> Decision {
     let charges = engine.key_charges(key);
-    let name = key_name(&key.claims().jti);
+    let name = cell_name(key);
     let mode = engine.settings().mode;
     let mut before: Cell = store.read(&name).unwrap();
     let decision = before.count(Decision::Allow, &charges, None, now_ns, mode).decision;
@@ -103,7 +107,7 @@ fn keep_the_charge(
 ) -> Decision {
     let mode = engine.settings().mode;
     let [of_key, of_tenant] = [
-        (key_name(&key.claims().jti), engine.key_charges(key)),
+        (cell_name(key), engine.key_charges(key)),
         (tenant_name(&key.claims().tenant), engine.tenant_charges(&key.claims().tenant)),
     ]
     .map(|(name, charges)| {
@@ -164,7 +168,7 @@ impl SharedData for Replay<'_> {
     }
 
     fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
-        let resets = record == encode(&key_name("k"), &Cell::default());
+        let resets = record == encode(&key_name("acme", "k"), &Cell::default());
         let overwrites =
             (self.create_with_zero && cas == u32::MAX) || (self.reset_with_zero && resets);
         let cas = if overwrites { 0 } else { cas };
@@ -348,7 +352,7 @@ impl Search {
         };
         self.keys.iter().all(|key| {
             let claims = key.claims();
-            adds_up(key_name(&claims.jti), &|other| other.claims().jti == claims.jti)
+            adds_up(cell_name(key), &|other| cell_name(other) == cell_name(key))
                 && (!self.counts_tenants
                     || adds_up(tenant_name(&claims.tenant), &|other| {
                         other.claims().tenant == claims.tenant
@@ -529,7 +533,7 @@ fn unreadable() -> [Vec<u8>; 3] {
             None
         }
     }
-    let name = key_name("k");
+    let name = key_name("acme", "k");
     let torn = encode(&name, &Cell::default()).split_last().unwrap().1.to_vec();
     [b"another module's".to_vec(), torn, encode(&name, &OtherCell)]
 }
@@ -540,7 +544,7 @@ fn two_workers_on_a_key_whose_cell_cannot_be_read() {
         for record in unreadable() {
             let keys = [token("k"), token("k")];
             let mut search = Search::new(&of_tier(&quota(1)), &keys, 1).over(rules);
-            search.planted = Some(("vkey/k/k", record));
+            search.planted = Some(("vkey/k/acme/k", record));
             search.hold();
         }
     }
@@ -562,7 +566,7 @@ fn three_workers_on_a_key_whose_cell_has_another_layout() {
     for rules in TOLD {
         let keys = [token("k"), token("k"), token("k")];
         let mut search = Search::new(&of_tier(&quota(2)), &keys, 2).over(rules);
-        search.planted = Some(("vkey/k/k", record.clone()));
+        search.planted = Some(("vkey/k/acme/k", record.clone()));
         search.hold();
     }
 }
@@ -571,7 +575,7 @@ fn three_workers_on_a_key_whose_cell_has_another_layout() {
 fn resetting_with_zero_is_caught() {
     let [.., record] = unreadable();
     let mut search = Search::new(&of_tier(&quota(1)), &[token("k"), token("k")], 1);
-    search.planted = Some(("vkey/k/k", record));
+    search.planted = Some(("vkey/k/acme/k", record));
     search.reset_with_zero = true;
     search.fail("more got in than there is room for");
 }

@@ -516,7 +516,7 @@ const WHOLE_CONFIGURATION: &[u8] = br#"{
                          "rate": {"requests": 5, "per": "1s"}}}, "unlisted_tenants": "deny",
     "auth_failures": {"threshold": 5, "window": "300s", "block_for": "1s"},
     "anomaly": {"sensitivity": "low"},
-    "revoked": {"version": 1, "keys": ["k"], "tenants": {"acme": {"issued_before": 1.0}}},
+    "revoked": {"version": 1, "keys": ["k", {"tenant": "acme", "jti": "k"}], "tenants": {"acme": {"issued_before": 1.0}}},
     "forward": {"identity_headers": true, "credentials_in_front": true,
                 "credentials": [{"hosts": ["*.a"], "header": "b", "value": "Bearer ${C}"},
                                 {"name": "c", "hosts": ["*.d"]}]},
@@ -576,7 +576,7 @@ proptest! {
         _ = CanonicalPath::parse(&bytes);
         _ = canonical_host(&bytes);
         _ = query_keys(&bytes).count();
-        _ = decode::<Cell>(&key_name("k1"), &bytes);
+        _ = decode::<Cell>(&key_name("acme", "k1"), &bytes);
         _ = Cell::read(&mut &*bytes);
         _ = Shard::read(&mut &*bytes);
         _ = Headers::from_pairs(bytes.clone()).map(|headers| headers.iter().count());

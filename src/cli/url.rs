@@ -80,11 +80,15 @@ impl Url {
         host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
     }
 
-    /// The URL in full. The query's value must not need an escape.
-    pub(super) fn with_query(&self, query: Option<(&str, &str)>) -> String {
+    /// The URL in full. The values of the query must not need an escape.
+    pub(super) fn with_query(&self, query: &[(&str, &str)]) -> String {
         let Self { scheme, authority, path } = self;
-        let query = query.map(|(name, value)| format!("?{name}={value}")).unwrap_or_default();
-        format!("{scheme}://{authority}{path}{query}")
+        let mut url = format!("{scheme}://{authority}{path}");
+        for (index, (name, value)) in query.iter().enumerate() {
+            url.push(if index == 0 { '?' } else { '&' });
+            url.extend([name, "=", value]);
+        }
+        url
     }
 }
 
@@ -104,7 +108,7 @@ mod tests {
     use super::*;
 
     fn url(text: &str) -> String {
-        Url::parse(text).map_or_else(str::to_owned, |url| url.with_query(None))
+        Url::parse(text).map_or_else(str::to_owned, |url| url.with_query(&[]))
     }
 
     #[test]
@@ -113,8 +117,10 @@ mod tests {
             assert_eq!(url(text), "https://gw.example/.vkey/usage", "{text}");
         }
         assert_eq!(url("http://[::1]:8080/mine"), "http://[::1]:8080/mine");
-        let asked = Url::parse("https://gw.example/a").unwrap().with_query(Some(("jti", "k_1")));
-        assert_eq!(asked, "https://gw.example/a?jti=k_1");
+        let asked = Url::parse("https://gw.example/a")
+            .unwrap()
+            .with_query(&[("jti", "k_1"), ("tenant", "t")]);
+        assert_eq!(asked, "https://gw.example/a?jti=k_1&tenant=t");
     }
 
     #[test]

@@ -47,12 +47,11 @@ pub(super) struct Args {
 
 /// Whose counts are asked for; those of the key itself unless an option says otherwise.
 #[derive(clap::Args)]
-#[group(multiple = false)]
 struct SubjectArgs {
-    /// Ask for the counts of another key; the gate decides who may
-    #[arg(long, value_name = "ID", value_parser = id)]
+    /// Ask for the counts of another key, that of --tenant with this id; the gate decides who may
+    #[arg(long, value_name = "ID", value_parser = id, requires = "tenant")]
     jti: Option<String>,
-    /// Ask for the counts of a tenant; the gate decides who may
+    /// Ask for the counts of a tenant, or of a key of it; the gate decides who may
     #[arg(long, value_name = "ID", value_parser = id)]
     tenant: Option<String>,
 }
@@ -72,19 +71,19 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)?;
     let client = Client { timeout_secs: *timeout, max_bytes: MAX_USAGE_BYTES, roots };
     let query = args.subject.query();
-    let failure = |failure: Failure| match query {
-        Some(_) => Error::Gate(failure.of_others()),
-        None => Error::Gate(failure),
+    let failure = |failure: Failure| match &*query {
+        [] => Error::Gate(failure),
+        _ => Error::Gate(failure.of_others()),
     };
-    let body = client.ask(&url.with_query(query), &key).map_err(failure)?;
+    let body = client.ask(&url.with_query(&query), &key).map_err(failure)?;
     show(&body, args.json, out)?;
     Ok(Exit::Success)
 }
 
 impl SubjectArgs {
-    fn query(&self) -> Option<(&'static str, &str)> {
-        let jti = self.jti.as_deref().map(|jti| ("jti", jti));
-        jti.or(self.tenant.as_deref().map(|tenant| ("tenant", tenant)))
+    fn query(&self) -> Vec<(&'static str, &str)> {
+        let members = [("jti", &self.jti), ("tenant", &self.tenant)].into_iter();
+        members.filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
     }
 }
 

@@ -21,7 +21,7 @@ use super::template::Variable;
 use super::{
     AuditSettings, ClientRules, Config, DEFAULT_USAGE_PATH, Dialect, ForeignCredentials, KeySource,
     Level, Mode, Revoked, RingConfig, RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants,
-    UpstreamConfig, UpstreamTls,
+    UpstreamConfig, UpstreamTls, revoked_key,
 };
 
 /// The longest clock skew; more would keep a rotation from meaning anything.
@@ -323,7 +323,7 @@ fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
     let members = node.members(&["version", "keys", "tenants"])?;
     // One by one: what is collected is sorted first, and nothing else needs the code of that.
     let mut keys = BTreeSet::new();
-    keys.extend(members.read("keys", |list| list.list(id))?.unwrap_or_default());
+    keys.extend(members.read("keys", |list| list.list(revoked_one))?.unwrap_or_default());
     let tenants = members.read("tenants", |node| {
         let mut tenants = BTreeMap::new();
         for (tenant, entry) in node.entries()? {
@@ -340,6 +340,15 @@ fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
         keys,
         tenants: tenants.unwrap_or_default(),
     })
+}
+
+/// A revoked key: its id, of whichever tenant, or an object that names the tenant too.
+fn revoked_one(node: &Node<'_>) -> Result<String, Invalid> {
+    if !matches!(node.value(), Json::Object(_)) {
+        return id(node);
+    }
+    let members = node.members(&["tenant", "jti"])?;
+    Ok(revoked_key(Some(&id(&members.require("tenant")?)?), &id(&members.require("jti")?)?))
 }
 
 fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {

@@ -123,7 +123,7 @@ pub enum UnlistedTenants {
 pub struct Revoked {
     /// The number of this list, so that a rollback shows.
     pub version: Option<u64>,
-    /// Ids of keys; what was attenuated from them is revoked with them.
+    /// Keys, as [`revoked_key`] writes them; what was attenuated from them is revoked with them.
     pub keys: BTreeSet<String>,
     /// By tenant: keys minted before this second are revoked.
     pub tenants: BTreeMap<String, u64>,
@@ -275,6 +275,22 @@ impl Revoked {
     /// Whether a key is among what was revoked.
     pub fn covers(&self, claims: &crate::claims::Claims) -> bool {
         let issued_before = self.tenants.get(&claims.tenant);
-        self.keys.contains(&claims.jti) || issued_before.is_some_and(|time| claims.iat < *time)
+        covers_key(claims, self.keys.is_empty(), |key| self.keys.contains(key))
+            || issued_before.is_some_and(|time| claims.iat < *time)
     }
+}
+
+/// A revoked key as one text: its id, of whichever tenant, or its tenant, a `/` and its id. No id has a
+/// `/`.
+pub fn revoked_key(tenant: Option<&str>, jti: &str) -> String {
+    tenant.map_or_else(|| jti.to_owned(), |tenant| [tenant, "/", jti].concat())
+}
+
+/// Whether a list of revoked keys has the key of these claims.
+pub(crate) fn covers_key(
+    claims: &crate::claims::Claims,
+    is_empty: bool,
+    has: impl Fn(&str) -> bool,
+) -> bool {
+    !is_empty && (has(&claims.jti) || has(&revoked_key(Some(&claims.tenant), &claims.jti)))
 }

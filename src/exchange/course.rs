@@ -6,7 +6,7 @@ use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
-use crate::usage::Subject;
+use crate::usage::{Subject, SubjectQuery};
 
 /// What is to be done with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,12 +97,12 @@ pub fn asks_for_usage(engine: &Engine, access: &Access<'_>) -> bool {
 
 /// Whose usage a key asks for, where it may.
 fn usage_subject(engine: &Engine, key: &Key, target: &[u8]) -> Result<Subject, DenyReason> {
-    let subject = Subject::parse(target).map_err(|_| DenyReason::PathAmbiguous)?;
-    match &subject {
-        Subject::Own => Ok(Subject::Own),
-        Subject::Key(jti) if *jti == key.claims().jti => Ok(Subject::Own),
-        Subject::Key(_) | Subject::Tenant(_) if engine.sees_others(key) => Ok(subject),
-        Subject::Key(_) | Subject::Tenant(_) => Err(DenyReason::Path),
+    let query = SubjectQuery::parse(target).map_err(|_| DenyReason::PathAmbiguous)?;
+    let subject = query.subject(key.claims());
+    if subject == Ok(Subject::Own) || engine.sees_others(key) {
+        subject.map_err(|_| DenyReason::PathAmbiguous)
+    } else {
+        Err(DenyReason::Path)
     }
 }
 

@@ -177,7 +177,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     ) -> Result<(Entry, Option<Anomaly>), NotCounted> {
         let claims = self.key.claims();
         self.store.update(&self.key_name(), |cell: &mut Cell| {
-            cell.hold(&claims.tenant, claims.tier());
+            cell.set_tier(claims.tier());
             let entry = self.count(cell, &self.key_charges, decision, barred);
             let seen = Observation {
                 source: self.source,
@@ -225,7 +225,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     }
 
     fn key_name(&self) -> Name {
-        key_name(&self.key.claims().jti)
+        let claims = self.key.claims();
+        key_name(&claims.tenant, &claims.jti)
     }
 
     fn tenant_name(&self) -> Name {

@@ -208,7 +208,7 @@ impl<H: Host> Judged<'_, H> {
     fn show_usage(&self, key: &Key, subject: &Subject, exchange: &mut Exchange) -> Reply {
         let answer = match subject {
             Subject::Own => self.usage_of_caller(key),
-            Subject::Key(jti) => self.usage_of_key(jti),
+            Subject::Key { tenant, jti } => self.usage_of_key(tenant, jti),
             Subject::Tenant(tenant) => self.usage_of_tenant(tenant),
         };
         match answer {
@@ -222,7 +222,7 @@ impl<H: Host> Judged<'_, H> {
 
     fn usage_of_caller(&self, key: &Key) -> Result<String, NotCounted> {
         let Claims { jti, tenant, .. } = key.claims();
-        let cell: Cell = self.store.read(&key_name(jti))?;
+        let cell: Cell = self.store.read(&key_name(tenant, jti))?;
         let mut allowances = cell.ledger().allowances(&self.engine.key_charges(key), self.now_ns);
         allowances.extend(self.tenant_allowances(tenant)?);
         let tier = Some(key.claims().tier());
@@ -231,13 +231,12 @@ impl<H: Host> Judged<'_, H> {
     }
 
     /// What a key's claims and caveats limit it to stands in the key alone.
-    fn usage_of_key(&self, jti: &str) -> Result<String, NotCounted> {
-        let cell: Cell = self.store.read(&key_name(jti))?;
-        let tenant = cell.holder().map(|holder| &*holder.tenant);
-        let tier = cell.holder().map(|holder| &*holder.tier);
-        let charges = tier.map(|tier| self.engine.tier_charges(tier)).unwrap_or_default();
+    fn usage_of_key(&self, tenant: &str, jti: &str) -> Result<String, NotCounted> {
+        let cell: Cell = self.store.read(&key_name(tenant, jti))?;
+        let charges = cell.tier().map(|tier| self.engine.tier_charges(tier)).unwrap_or_default();
         let allowances = cell.ledger().allowances(&charges, self.now_ns);
-        Ok(usage::answer(&Account { jti: Some(jti), tenant, tier }, &cell, &allowances))
+        let account = Account { jti: Some(jti), tenant: Some(tenant), tier: cell.tier() };
+        Ok(usage::answer(&account, &cell, &allowances))
     }
 
     fn usage_of_tenant(&self, tenant: &str) -> Result<String, NotCounted> {

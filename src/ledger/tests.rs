@@ -325,6 +325,6 @@ fn a_cell_has_a_largest_size() {
     cell.write(&mut record);
     assert_eq!(
         record.len(),
-        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8) + 32 * 8 + 2 + 1
+        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8) + 32 * 8 + 1 + 1
     );
 }

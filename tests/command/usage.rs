@@ -199,7 +199,8 @@ fn the_key_and_the_question_are_sent() {
         asked.remove(0)
     };
     assert_eq!(sent(&[]), "GET /.vkey/usage HTTP/1.1");
-    assert_eq!(sent(&["--jti", "k_A-1"]), "GET /.vkey/usage?jti=k_A-1 HTTP/1.1");
+    let of_key = sent(&["--jti", "k_A-1", "--tenant", "acme"]);
+    assert_eq!(of_key, "GET /.vkey/usage?jti=k_A-1&tenant=acme HTTP/1.1");
     assert_eq!(sent(&["--tenant", "acme"]), "GET /.vkey/usage?tenant=acme HTTP/1.1");
     let server = Server::answering("200 OK", ANSWER);
     let url = format!("http://{}/my/usage", server.address);
@@ -244,7 +245,7 @@ fn a_refusal_about_others_says_who_may_ask() {
     let answers = [("403", hint), ("400", hint), ("401", ""), ("503", "")];
     for (status, hint) in answers {
         let says = format!("the gate answers {status}: not you, code path");
-        for args in [["--jti", "k_1"], ["--tenant", "acme"]] {
+        for args in [&["--jti", "k_1", "--tenant", "acme"] as &[&str], &["--tenant", "acme"]] {
             let server = Server::answering(format!("{status} No"), body);
             fails(server.usage(&args), 1, &format!("{says}{hint}"));
         }
@@ -383,9 +384,9 @@ fn arguments_that_make_no_sense_are_wrong_usage() {
     let with = |args: &[&str], says: &str| {
         wrong(&[&["--url", "https://gw.example"], args].concat(), says);
     };
-    with(&["--jti", "a", "--tenant", "b"], "--tenant");
+    with(&["--jti", "a"], "--tenant <ID>");
     for id in ["", "a b", "a&b", "é", &"a".repeat(65)] {
-        with(&["--jti", id], "expected 1 to 64 of A-Z a-z 0-9 _ -");
+        with(&["--tenant", "acme", "--jti", id], "expected 1 to 64 of A-Z a-z 0-9 _ -");
         with(&["--tenant", id], "expected 1 to 64 of A-Z a-z 0-9 _ -");
     }
     for secs in ["0", "3601", "-1", "1.5", "10s"] {

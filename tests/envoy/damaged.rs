@@ -85,10 +85,10 @@ fn vandalised(label: &str, main: &Minter, plugin: Value, module: Vec<u8>) -> Opt
 fn records_that_another_plugin_overwrites_begin_anew() {
     each_envoy(|binary| {
         let main = Minter::new("main", None);
-        let (older, tenant) = (key_name("older"), tenant_name("acme"));
+        let (older, tenant) = (key_name("acme", "older"), tenant_name("acme"));
         let module = vandal(&[
-            ("vkey/k/taken", b"garbage".to_vec()),
-            ("vkey/k/older", encode(&older, &OtherCell)),
+            ("vkey/k/acme/taken", b"garbage".to_vec()),
+            ("vkey/k/acme/older", encode(&older, &OtherCell)),
             (tenant.as_str(), Vec::new()),
         ]);
         let plugin = json!({
@@ -113,9 +113,9 @@ fn records_that_another_plugin_overwrites_begin_anew() {
         envoy.stop();
         let log = envoy.proxy_log();
         for (text, times) in [
-            ("record vkey/k/taken held bytes that are no record of the module", 1),
+            ("record vkey/k/acme/taken held bytes that are no record of the module", 1),
             ("record vkey/t/acme held bytes that are no record of the module", 1),
-            ("record vkey/k/older has the layout of another version of the module", 1),
+            ("record vkey/k/acme/older has the layout of another version of the module", 1),
         ] {
             assert_eq!(log.matches(text).count(), times, "{text}: {log}");
         }

@@ -115,7 +115,7 @@ fn assert_agreed(envoy: &Envoy, minter: &Minter, clients: &[Seen<'_>]) {
         let of_tenant = usage(&mut connection, &operator, &format!("?tenant={tenant}"));
         assert_eq!(Tally::of_usage(&of_tenant), sum, "usage of {tenant}");
         for (jti, tally) in of_keys {
-            let of_key = usage(&mut connection, &operator, &format!("?jti={jti}"));
+            let of_key = usage(&mut connection, &operator, &format!("?tenant={tenant}&jti={jti}"));
             assert_eq!(Tally::of_usage(&of_key), *tally, "usage of {jti}");
         }
     }

@@ -40,7 +40,8 @@ pub(crate) struct Audited {
 /// The sums.
 #[derive(Default)]
 pub(crate) struct Tally {
-    keys: BTreeMap<String, Cell>,
+    /// By tenant and id.
+    keys: BTreeMap<(String, String), Cell>,
     tenants: BTreeMap<String, Cell>,
     /// Of requests and of authentication failures.
     metrics: BTreeMap<String, u64>,
@@ -82,8 +83,9 @@ impl Tally {
         // A key is counted before its tenant turns out to be uncountable.
         let uncounted = decision == Decision::Deny(DenyReason::Contention);
         let by_key = !uncounted || audited.tenant.as_ref().is_some_and(taken);
-        if let Some(jti) = audited.jti.as_ref().filter(|_| by_key) {
-            count(self.keys.entry(jti.clone()).or_default(), decision);
+        let key = audited.tenant.clone().zip(audited.jti.clone());
+        if let Some(key) = key.filter(|_| by_key) {
+            count(self.keys.entry(key).or_default(), decision);
         }
         if let Some(tenant) = audited.tenant.as_ref().filter(|_| !uncounted) {
             count(self.tenants.entry(tenant.clone()).or_default(), decision);
@@ -141,7 +143,7 @@ impl Tally {
         others: usize,
     ) -> Vec<String> {
         let counts = context.counts();
-        let keys = self.keys.iter().map(|(jti, cell)| (key_name(jti), cell));
+        let keys = self.keys.iter().map(|((tenant, jti), cell)| (key_name(tenant, jti), cell));
         let tenants = self.tenants.iter().map(|(tenant, cell)| (tenant_name(tenant), cell));
         let cells: Vec<_> = keys.chain(tenants).filter(|_| counts).collect();
         let mut problems: Vec<String> =

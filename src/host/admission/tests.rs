@@ -42,7 +42,7 @@ fn fill(shared: &MemoryStore, engine: &Engine, key: &Key) -> (u32, DenyReason) {
 
 fn remaining(shared: &MemoryStore, engine: &Engine, key: &Key) -> Vec<u64> {
     let store = RecordStore::new(shared, shared.rules());
-    let cell: Cell = store.read(&key_name(&key.claims().jti)).unwrap();
+    let cell: Cell = store.read(&key_name("acme", &key.claims().jti)).unwrap();
     let allowances = cell.ledger().allowances(&engine.key_charges(key), NOW_NS);
     allowances.iter().map(|allowance| allowance.remaining).collect()
 }

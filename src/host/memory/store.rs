@@ -224,7 +224,7 @@ mod tests {
     /// Found by trying: CRC-32 is linear, so there are as many such names as anyone likes.
     #[test]
     fn nginx_takes_names_of_one_checksum_for_one() {
-        let (one, other) = ("vkey/k/k_dDeEhO", "vkey/k/k_2nav2x");
+        let (one, other) = ("vkey/k/acme/k_dDeEhO", "vkey/k/acme/k_2nav2x");
         for (rules, records) in [(Rules::Nginx, 1), (Rules::Envoy, 2)] {
             let store = MemoryStore::new(rules);
             store.set_shared_data(one, b"1", 0).unwrap();

@@ -15,7 +15,7 @@ const BOTH: [Rules; 2] = [Rules::Envoy, Rules::Nginx];
 
 fn count(store: &impl SharedData, rules: Rules, id: &str) -> Result<(), NotCounted> {
     let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
-    RecordStore::new(store, rules).update(&key_name(id), allow).map(drop)
+    RecordStore::new(store, rules).update(&key_name("acme", id), allow).map(drop)
 }
 
 /// As a worker does that has just started.
@@ -24,7 +24,7 @@ fn find_and_count(store: &impl SharedData, id: &str) -> Result<(), NotCounted> {
 }
 
 fn read(store: &MemoryStore, rules: Rules, id: &str) -> Result<Cell, NotCounted> {
-    RecordStore::new(store, rules).read(&key_name(id))
+    RecordStore::new(store, rules).read(&key_name("acme", id))
 }
 
 #[track_caller]
@@ -125,13 +125,13 @@ fn two_first_writers_lose_nothing_in_any_order() {
 #[test]
 fn not_found_so_write_would_lose_one() {
     let naive = |store: &Stepped<'_>| {
-        let found = store.shared_data("vkey/k/k").unwrap();
+        let found = store.shared_data("vkey/k/acme/k").unwrap();
         let cas = found.as_ref().map_or(0, |(_, cas)| *cas);
-        let name = key_name("k");
+        let name = key_name("acme", "k");
         let cell = found.map(|(record, _)| decode(&name, &record).unwrap());
         let mut cell: Cell = cell.unwrap_or_default();
         cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
-        store.set_shared_data("vkey/k/k", &encode(&name, &cell), cas).unwrap();
+        store.set_shared_data("vkey/k/acme/k", &encode(&name, &cell), cas).unwrap();
     };
     assert_ne!(losses(Rules::Envoy, 4, naive), [0; 0]);
 }
@@ -143,7 +143,9 @@ fn many_workers_count_exactly() {
     const UPDATES: u64 = 500;
     for rules in BOTH {
         let store = MemoryStore::new(rules);
-        store.set_shared_data("vkey/k/b", &encode(&key_name("b"), &OtherCell), 0).unwrap();
+        store
+            .set_shared_data("vkey/k/acme/b", &encode(&key_name("acme", "b"), &OtherCell), 0)
+            .unwrap();
         let work = || {
             let own = store.clone();
             let ids = ["a", "b"].into_iter().cycle().take(1000);
@@ -214,7 +216,7 @@ impl Record for OtherCell {
 
 /// Bytes that are no cell, and what is reported of them.
 fn unreadable() -> [(Vec<u8>, ResetReason); 6] {
-    let (name, whole) = (key_name("k"), encode(&key_name("k"), &Cell::default()));
+    let (name, whole) = (key_name("acme", "k"), encode(&key_name("acme", "k"), &Cell::default()));
     let other = encode(&name, &OtherCell);
     [
         (Vec::new(), ResetReason::Garbage),
@@ -231,14 +233,14 @@ fn a_cell_that_cannot_be_read_begins_anew_and_is_reported_once() {
     for (bytes, reason) in unreadable() {
         for rules in BOTH {
             let store = MemoryStore::new(rules);
-            store.set_shared_data("vkey/k/k", &bytes, 0).unwrap();
+            store.set_shared_data("vkey/k/acme/k", &bytes, 0).unwrap();
             let records = RecordStore::new(&store, rules);
             let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
-            records.update(&key_name("k"), allow).unwrap();
-            let name = "vkey/k/k".to_owned();
+            records.update(&key_name("acme", "k"), allow).unwrap();
+            let name = "vkey/k/acme/k".to_owned();
             assert_eq!(records.take_resets(), [Reset { name, reason }], "{rules:?} {bytes:?}");
-            records.update(&key_name("k"), allow).unwrap();
-            assert_eq!(records.read::<Cell>(&key_name("k")).unwrap().allowed(), 2);
+            records.update(&key_name("acme", "k"), allow).unwrap();
+            assert_eq!(records.read::<Cell>(&key_name("acme", "k")).unwrap().allowed(), 2);
             assert_eq!(records.take_resets(), []);
         }
     }
@@ -250,14 +252,14 @@ fn bytes_that_may_be_of_another_module_are_left_alone() {
     for (bytes, _) in unreadable() {
         for rules in BOTH {
             let store = MemoryStore::new(rules);
-            store.set_shared_data("vkey/k/k", &bytes, 0).unwrap();
+            store.set_shared_data("vkey/k/acme/k", &bytes, 0).unwrap();
             count(&store, rules, "k").unwrap();
-            let (after, _) = store.shared_data("vkey/k/k").unwrap().unwrap();
+            let (after, _) = store.shared_data("vkey/k/acme/k").unwrap().unwrap();
             let may_be_of_another = rules == Rules::Nginx && !bytes.starts_with(b"vkey");
             assert_eq!(after == bytes, may_be_of_another, "{rules:?} {bytes:?}");
-            let place = if may_be_of_another { "vkey/k/k/1" } else { "vkey/k/k" };
+            let place = if may_be_of_another { "vkey/k/acme/k/1" } else { "vkey/k/acme/k" };
             let (record, _) = store.shared_data(place).unwrap().unwrap();
-            let cell: Cell = decode(&key_name("k"), &record).unwrap();
+            let cell: Cell = decode(&key_name("acme", "k"), &record).unwrap();
             assert_eq!(cell.allowed(), 1);
         }
     }
@@ -267,7 +269,7 @@ fn bytes_that_may_be_of_another_module_are_left_alone() {
 fn records_that_are_only_read_begin_anew_too() {
     for rules in BOTH {
         let store = MemoryStore::new(rules);
-        store.set_shared_data("vkey/k/k", b"garbage", 0).unwrap();
+        store.set_shared_data("vkey/k/acme/k", b"garbage", 0).unwrap();
         assert_eq!(read(&store, rules, "k").unwrap(), Cell::default());
     }
 }

@@ -193,7 +193,8 @@ fn used(envoy: &Envoy, minter: &Minter, keys: &[Key]) -> Vec<u64> {
     let operator = minter.key("operator", json!({"tier": "operator"}));
     let mut connection = Connection::open(envoy.gate());
     let mut used = |jti: &str| {
-        let request = Request::new("GET", format!("/.vkey/usage?jti={jti}")).bearer(&operator);
+        let request =
+            Request::new("GET", format!("/.vkey/usage?tenant=acme&jti={jti}")).bearer(&operator);
         let response = connection.send(&request);
         assert_eq!(response.status, 200, "{response:?}");
         response.json()["limits"][0]["used"].as_u64().expect("a number")
