@@ -7,7 +7,7 @@ use crate::allowance::{Allowance, RateLimitFields};
 use crate::config::Mode;
 use crate::failures::FailureRules;
 use crate::ledger::{Exceeded, Exhausted};
-use crate::time::secs_until;
+use crate::time::{millis_until, secs_until};
 
 /// What a request was answered with by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,11 +200,17 @@ impl Decision {
     }
 }
 
+/// The word in audit lines and metrics for a request that the module never saw: something in front of
+/// it answered, e.g. a health check, or the client left before.
+pub const UNSEEN: &str = "unseen";
+
 /// A local reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
+    /// The status that a caller is told that speaks gRPC; `None` where the host chooses.
+    pub grpc_status: Option<u8>,
     /// Headers besides the status.
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body, JSON.
@@ -220,11 +226,18 @@ pub struct Refusal {
     pub message: Option<&'static str>,
     /// What more a person is told: which limit, and when it has room again.
     pub explanation: Option<String>,
-    /// Seconds until it is worth trying again.
+    /// Seconds until it is worth trying again, be it with another key.
     pub retry_after_secs: Option<u64>,
+    /// Milliseconds until the same request has room; `None` where it never has.
+    pub wait_ms: Option<u64>,
     /// What is left of all limits.
     pub fields: Option<RateLimitFields>,
 }
+
+/// The longest wait in which a client library may try again by itself. The libraries of OpenAI and
+/// Anthropic sleep as long as `Retry-After` says, or try again at once where that is long, unless
+/// `x-should-retry` says that they should not.
+const MAX_WAIT_MS: u64 = 60_000;
 
 /// The longest that a client is told to wait: 366 days, as long as a rate may take to come back.
 const MAX_RETRY_AFTER_SECS: u64 = 366 * 86_400;
@@ -243,6 +256,7 @@ impl Refusal {
         Self {
             explanation: Some(format!("free again in {secs} s")),
             retry_after_secs: Some(secs),
+            wait_ms: Some(secs.saturating_mul(1_000)),
             fields: Some(RateLimitFields::blocked(threshold, window_secs, secs)),
             message: None,
         }
@@ -276,6 +290,7 @@ impl Refusal {
             retry_after_secs: Some(
                 retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
             ),
+            wait_ms: exceeded.until_ns.map(|until_ns| millis_until(until_ns, now_ns)),
             fields: RateLimitFields::new(allowances),
             message: None,
         }
@@ -285,7 +300,13 @@ impl Refusal {
 impl Reply {
     /// An answer of the module's own, as the usage of a key.
     pub fn ok(body: String, details: &str) -> Self {
-        Self { status: 200, headers: json_headers(), body, details: format!("vkey_{details}") }
+        Self {
+            status: 200,
+            grpc_status: None,
+            headers: json_headers(),
+            body,
+            details: format!("vkey_{details}"),
+        }
     }
 }
 
@@ -293,17 +314,24 @@ impl Reply {
 /// reason (RFC 6750, section 3.1), so that it tells nobody how far a forged key came.
 ///
 /// Only what is refused by a limit has more to tell, in `refusal`: `Retry-After` (RFC 9110, section
-/// 10.2.3), the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
+/// 10.2.3), `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
+/// `x-should-retry: false` tells client libraries of what waiting does not cure, or not within a minute.
+///
+/// The gRPC statuses are those of the canonical codes (`google.rpc.Code`).
 pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
-    let (status, error_type) = match reason.class() {
-        DenyClass::Unauthenticated => (401, "authentication_error"),
-        DenyClass::Forbidden => (403, "permission_error"),
-        DenyClass::BadRequest => (400, "invalid_request_error"),
-        DenyClass::Limited => (429, "rate_limit_error"),
-        DenyClass::Upstream => (502, "api_error"),
-        DenyClass::Unavailable => (503, "api_error"),
+    let (status, grpc_status, error_type) = match reason.class() {
+        DenyClass::Unauthenticated => (401, 16, "authentication_error"),
+        DenyClass::Forbidden => (403, 7, "permission_error"),
+        DenyClass::BadRequest => (400, 3, "invalid_request_error"),
+        DenyClass::Limited => (429, 8, "rate_limit_error"),
+        DenyClass::Upstream => (502, 14, "api_error"),
+        DenyClass::Unavailable => (503, 14, "api_error"),
     };
     let mut headers = json_headers();
+    let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
+    if soon.is_none() && reason.class() != DenyClass::Unavailable {
+        headers.push(("x-should-retry".into(), "false".into()));
+    }
     let (message, code) = if status == 401 {
         headers.push(("www-authenticate".into(), "Bearer error=\"invalid_token\"".into()));
         ("a valid virtual key is required", "invalid_token")
@@ -314,13 +342,16 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     if reason.class() == DenyClass::Limited {
         let Refusal { explanation: text, retry_after_secs, fields, .. } = refusal;
         let retry_after = retry_after_secs.map(|secs| ("retry-after", secs.to_string()));
+        let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
+        let in_ms = in_ms.map(|wait_ms| ("retry-after-ms", wait_ms.to_string()));
         let fields = fields.into_iter().flat_map(RateLimitFields::into_headers);
-        let told = retry_after.into_iter().chain(fields);
+        let told = retry_after.into_iter().chain(in_ms).chain(fields);
         headers.extend(told.map(|(name, value)| (name.into(), value.into())));
         explanation = text.map_or(explanation, |text| format!(": {text}"));
     }
     Reply {
         status,
+        grpc_status: Some(grpc_status),
         headers,
         body: format!(
             r#"{{"error":{{"message":"{message}{explanation}","type":"{error_type}","code":"{code}"}}}}"#
@@ -360,6 +391,40 @@ mod tests {
             let body = Json::parse(reply(*reason, Refusal::default()).body.as_bytes()).unwrap();
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
+        }
+    }
+
+    /// Of every reason, whether waiting for a while cures it, and what a gRPC caller is told.
+    #[test]
+    fn a_client_is_told_whether_to_try_again() {
+        let told = |reason: DenyReason, wait_ms| {
+            let refusal = Refusal { retry_after_secs: Some(7), wait_ms, ..Refusal::default() };
+            let Reply { headers, grpc_status, .. } = reply(reason, refusal);
+            let value = |name: &str| {
+                headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value.to_string())
+            };
+            (value("x-should-retry"), value("retry-after-ms"), grpc_status.unwrap())
+        };
+        let no = || Some("false".to_owned());
+        for reason in DenyReason::ALL {
+            let (expected, grpc) = match reason.class() {
+                DenyClass::Unauthenticated => (no(), 16),
+                DenyClass::Forbidden => (no(), 7),
+                DenyClass::BadRequest => (no(), 3),
+                DenyClass::Limited => (no(), 8),
+                DenyClass::Upstream => (no(), 14),
+                DenyClass::Unavailable => (None, 14),
+            };
+            assert_eq!(told(*reason, None), (expected, None, grpc), "{reason}");
+        }
+        for (wait_ms, expected) in [
+            (1, (None, Some("1".to_owned()), 8)),
+            (59_999, (None, Some("59999".to_owned()), 8)),
+            (60_000, (None, None, 8)),
+            (60_001, (no(), None, 8)),
+            (u64::MAX, (no(), None, 8)),
+        ] {
+            assert_eq!(told(DenyReason::Quota, Some(wait_ms)), expected, "{wait_ms}");
         }
     }
 

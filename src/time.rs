@@ -8,6 +8,9 @@ pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 /// written in milliseconds.
 pub const LAST_SECS: u64 = 253_402_300_799;
 
+/// Nanoseconds of a millisecond.
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
 /// The second that a nanosecond lies in.
 pub fn secs(ns: u64) -> u64 {
     ns / NANOS_PER_SEC
@@ -21,6 +24,11 @@ pub fn nanos(secs: u64) -> u64 {
 /// Seconds until a time, rounded up: whoever waits so long has waited long enough.
 pub fn secs_until(until_ns: u64, now_ns: u64) -> u64 {
     until_ns.saturating_sub(now_ns).div_ceil(NANOS_PER_SEC)
+}
+
+/// Milliseconds until a time, likewise.
+pub fn millis_until(until_ns: u64, now_ns: u64) -> u64 {
+    until_ns.saturating_sub(now_ns).div_ceil(NANOS_PER_MILLI)
 }
 
 /// Reads a duration, in seconds: numbers with a unit each, `s`, `m`, `h` or `d`, which may have spaces
@@ -105,5 +113,6 @@ mod tests {
         assert_eq!(secs_until(NANOS_PER_SEC + 1, 0), 2);
         assert_eq!(secs_until(NANOS_PER_SEC, 0), 1);
         assert_eq!(secs_until(0, NANOS_PER_SEC), 0);
+        assert_eq!(millis_until(NANOS_PER_SEC + 1, 0), 1_001);
     }
 }

@@ -342,23 +342,30 @@ fn send_local_response(
     body_len: u32,
     headers: u32,
     headers_len: u32,
-    _grpc_status: i32,
+    grpc_status: i32,
 ) -> wasmtime::Result<u32> {
     let mut guest = Guest(caller);
     let parts = [(details, details_len), (body, body_len), (headers, headers_len)];
     status(guest.view().and_then(|view| {
-        let reply = reply(&view, code, parts.map(|(start, len)| Span(start, len)))?;
+        let parts = parts.map(|(start, len)| Span(start, len));
+        let reply = reply(&view, code, parts, grpc_status)?;
         Ok(view.host.send_reply(&reply)?)
     }))
 }
 
-fn reply(view: &View<'_>, code: u32, [details, body, headers]: [Span; 3]) -> Result<Reply, Fault> {
+fn reply(
+    view: &View<'_>,
+    code: u32,
+    [details, body, headers]: [Span; 3],
+    grpc_status: i32,
+) -> Result<Reply, Fault> {
     let headers =
         Headers::from_pairs(view.bytes(headers)?.to_vec()).map_err(|_| HostError::BAD_ARGUMENT)?;
     let text = |bytes: &[u8]| Some(Cow::Owned(std::str::from_utf8(bytes).ok()?.to_owned()));
     let headers = headers.iter().map(|(name, value)| text(name).zip(text(value)));
     Ok(Reply {
         status: u16::try_from(code).map_err(|_| HostError::BAD_ARGUMENT)?,
+        grpc_status: u8::try_from(grpc_status).ok(),
         headers: headers.collect::<Option<_>>().ok_or(HostError::BAD_ARGUMENT)?,
         body: view.text(body)?.to_owned(),
         details: view.text(details)?.to_owned(),

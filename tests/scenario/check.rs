@@ -23,9 +23,10 @@ const SEAL_STATE: &str = "vkey.decision";
 const AUDIT_LINE_START: &str = "{\"v\":";
 
 /// The one answer to whoever has no good key.
-const UNAUTHENTICATED_HEADERS: [(&str, &str); 3] = [
+const UNAUTHENTICATED_HEADERS: [(&str, &str); 4] = [
     ("content-type", "application/json"),
     ("cache-control", "no-store"),
+    ("x-should-retry", "false"),
     ("www-authenticate", "Bearer error=\"invalid_token\""),
 ];
 const UNAUTHENTICATED_BODY: &str = "{\"error\":{\"message\":\"a valid virtual key is required\",\
@@ -130,6 +131,10 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
         }
     }
     problems.extend(check_limited(reply));
+    problems.extend(check_retry(reply));
+    // A real Envoy tells it to nobody but callers that speak gRPC.
+    let grpc_status = reply.grpc_status.filter(|found| *found != grpc_status(reply.status));
+    problems.extend(grpc_status.map(|found| format!("gRPC status {found}")));
     let body = Json::parse(reply.body.as_bytes());
     match (&expect.reply.body, &body) {
         (_, Err(invalid)) => problems.push(format!("the reply's body: {invalid}")),
@@ -147,6 +152,37 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
 fn reply_header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
     let found = reply.headers.iter().find(|(found, _)| *found == name);
     found.map(|(_, value)| &**value)
+}
+
+/// `google.rpc.Code` of a refusal.
+fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 => 3,
+        401 => 16,
+        403 => 7,
+        429 => 8,
+        _ => 14,
+    }
+}
+
+/// What waiting does not cure, or not within a minute, is not to be tried again, and what it does is told
+/// in milliseconds.
+fn check_retry(reply: &Reply) -> Option<String> {
+    let told = ["x-should-retry", "retry-after-ms"].map(|name| reply_header(reply, name));
+    let retry_after = reply_header(reply, "retry-after").and_then(|secs| secs.parse::<u64>().ok());
+    let right = match (reply.status, retry_after, told) {
+        (200 | 503, None, told) => told == [None, None],
+        (429, Some(secs), [None, Some(millis)]) => {
+            let millis: u64 = millis.parse().unwrap_or(u64::MAX);
+            millis < 60_000 && millis.div_ceil(1_000) == secs
+        }
+        (429, Some(secs), [None, None]) => secs == 60,
+        // Of a total, until the key expires.
+        (429, Some(_), told) => told == [Some("false"), None],
+        (_, None, told) => told == [Some("false"), None],
+        _ => false,
+    };
+    (!right).then(|| format!("{}: wait {retry_after:?}, {told:?}", reply.status))
 }
 
 /// A 429 says when to come again and what is left of which limits; nothing else does.

@@ -250,6 +250,10 @@ impl Host for ProxyHost {
         let headers: Vec<_> =
             reply.headers.iter().map(|(name, value)| ((**name).into(), (**value).into())).collect();
         let headers = Headers::to_pairs(&headers);
+        // nginx has no use for it, and a build of it for debugging ends its worker (WasmX:
+        // `ngx_wasm_assert(grpc_status == -1)`).
+        let grpc_status = reply.grpc_status.filter(|_| !cfg!(feature = "nginx"));
+        let grpc_status = grpc_status.map_or(NO_GRPC_STATUS, i32::from);
         // SAFETY: the three slices are valid for their lengths, and the host copies them.
         done(unsafe {
             abi::proxy_send_local_response(
@@ -260,7 +264,7 @@ impl Host for ProxyHost {
                 reply.body.len(),
                 headers.as_ptr(),
                 headers.len(),
-                NO_GRPC_STATUS,
+                grpc_status,
             )
         })
     }

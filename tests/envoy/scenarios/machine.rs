@@ -242,6 +242,7 @@ fn reply(response: &Response, own: &[(String, String)], end: &Value) -> Reply {
     let header = |(name, value): &(String, String)| (name.clone().into(), value.clone().into());
     Reply {
         status: response.status,
+        grpc_status: None,
         headers: own.iter().map(header).collect(),
         body: response.text(),
         details: end["details"].as_str().unwrap_or_default().to_owned(),
