@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decimal::push_decimal;
-use crate::decision::{Decision, DenyReason};
+use crate::decision::{Decision, DenyReason, UNSEEN};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 
 pub use tag::HIDDEN_CHARS;
@@ -27,7 +27,7 @@ pub struct Record<'a> {
     pub host: Option<Cow<'a, str>>,
     /// The request's id, as in the proxy's own logs.
     pub req: Option<Cow<'a, str>>,
-    /// What the engine decided. `None` is a denial: the request never reached the engine.
+    /// What was decided; `None` of a request that the module never saw.
     pub decision: Option<Decision>,
     /// Names the key's signing key.
     pub kid: Option<Cow<'a, str>>,
@@ -114,7 +114,7 @@ impl Record<'_> {
         line.quoted(r#","ts":"#, &rfc3339(self.ts_micros));
         line.string(r#","host":"#, self.host.as_deref());
         line.foreign(r#","req":"#, self.req.as_deref());
-        line.quoted(r#","decision":"#, self.decision.map_or("deny", Decision::word));
+        line.quoted(r#","decision":"#, self.decision.map_or(UNSEEN, Decision::word));
         let reason = self.decision.and_then(Decision::reason);
         line.string(r#","reason":"#, reason.map(DenyReason::code));
         line.string(r#","kid":"#, self.kid.as_deref());
@@ -411,14 +411,13 @@ fn decision(members: &Members<'_>) -> Result<Option<Decision>, Invalid> {
         code.map(|code| DenyReason::from_code(code).ok_or_else(|| node.expected("a reason code")));
     match (word.string()?, reason.transpose()?) {
         ("allow", None) => Ok(Some(Decision::Allow)),
-        ("deny", None) => Ok(None),
+        (UNSEEN, None) => Ok(None),
         ("preflight", None) => Ok(Some(Decision::Preflight)),
         ("deny", Some(reason)) => Ok(Some(Decision::Deny(reason))),
         ("shadow", Some(reason)) => Ok(Some(Decision::Shadow(reason))),
-        _ => {
-            Err(word
-                .expected("allow, deny, preflight or shadow, with the reason that belongs to it"))
-        }
+        _ => Err(word.expected(
+            "allow, deny, preflight, shadow or unseen, with the reason that belongs to it",
+        )),
     }
 }
 

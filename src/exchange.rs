@@ -1,7 +1,7 @@
 //! The exchange: one request from its headers to its audit line, as a state machine without a host.
 //!
 //! `observe` → `judge` → (the host counts and limits) → `conclude` → `finish`. Callbacks may come out of order or
-//! not at all, so each step stands on its own: an exchange that was never judged is a denial, and one
+//! not at all, so each step stands on its own: an exchange that was never judged is unseen, and one
 //! that was finished writes no second line.
 
 mod course;
@@ -133,7 +133,7 @@ pub struct Judgement {
 /// What a request came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome<'a> {
-    /// The decision; `None` when the request never reached one.
+    /// The decision; `None` when the module never saw the request.
     pub decision: Option<Decision>,
     /// The tenant of the key, where one was verified.
     pub tenant: Option<&'a str>,

@@ -11,7 +11,7 @@ use std::fmt;
 use crate::anomaly::Anomaly;
 use crate::caveat::Origin;
 use crate::config::Settings;
-use crate::decision::{Decision, DenyClass, DenyReason};
+use crate::decision::{Decision, DenyClass, DenyReason, UNSEEN};
 use crate::exchange::Outcome;
 use crate::ledger::Exhausted;
 use crate::limit::LimitName;
@@ -71,7 +71,7 @@ impl Metrics {
     /// Counts a request that has ended.
     pub(super) fn count(&self, host: &impl Host, outcome: &Outcome<'_>) {
         let tenant = self.tenant(outcome.tenant);
-        let word = outcome.decision.map_or("deny", Decision::word);
+        let word = outcome.decision.map_or(UNSEEN, Decision::word);
         let reason = outcome.decision.and_then(Decision::reason);
         self.add(host, Series::Requests(word, reason, tenant), 1);
         let limited = reason.is_some_and(|reason| reason.class() == DenyClass::Limited);
@@ -295,7 +295,7 @@ mod tests {
         metrics.count(&host, &Outcome::default());
         let of = |tenant| format!("vkey_requests_total.decision.allow.reason.none.tenant.{tenant}");
         let mut names: Vec<String> = ["acme", "globex", "other", "a-b_c"].map(of).into();
-        names.push("vkey_requests_total.decision.deny.reason.none.tenant.none".to_owned());
+        names.push("vkey_requests_total.decision.unseen.reason.none.tenant.none".to_owned());
         assert_eq!(*host.defined.borrow(), names);
         let values = names.iter().map(|name| host.store().metric(name).unwrap());
         assert_eq!(values.collect::<Vec<_>>(), [2, 1, 2, 1, 1]);

@@ -116,7 +116,7 @@ impl Tally {
     }
 
     fn add_metrics(&mut self, audited: &Audited) {
-        let word = audited.decision.map_or("deny", Decision::word);
+        let word = audited.decision.map_or("unseen", Decision::word);
         let reason = audited.decision.and_then(Decision::reason);
         let code = reason.map_or("none", DenyReason::code);
         let label = &audited.label;
