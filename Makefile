@@ -21,6 +21,8 @@ WASM_OPT := .tools/npm/node_modules/.bin/wasm-opt
 # A server and a client of other authors, which `vkey mcp` is tested between.
 MCP_SERVER := .tools/mcp/node_modules/@modelcontextprotocol/server-everything/dist/index.js
 MCP_CLIENT := .tools/venv-mcp
+# Client libraries of other authors, which the gate is asked by.
+CLIENTS := .tools/venv-clients
 
 # Wherever cargo puts things otherwise, the results are where the README says.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -31,7 +33,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed ## Install all that the other targets need (they also do so themselves)
+setup: rust $(WASM_OPT) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Install all that the other targets need (they also do so themselves)
 
 .PHONY: build
 build: module ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and target/release/vkey, which carries it (POLICY=PATH: another upstream-TLS policy)
@@ -47,14 +49,15 @@ demo: ## Walk through the gate that `make run` holds open in another terminal
 	@tools/demo.sh
 
 .PHONY: test
-test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed ## Run every check and every test
+test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run every check and every test
 	@tools/setup.sh python3
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_NGINX=$(CURDIR)/$(PLAIN_NGINX) \
 	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm \
 	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm \
 	VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm \
-	VKEY_TEST_MCP_SERVER=$(CURDIR)/$(MCP_SERVER) VKEY_TEST_MCP_CLIENT=$(CURDIR)/$(MCP_CLIENT)/bin/python cargo test --features compiler
+	VKEY_TEST_MCP_SERVER=$(CURDIR)/$(MCP_SERVER) VKEY_TEST_MCP_CLIENT=$(CURDIR)/$(MCP_CLIENT)/bin/python \
+	VKEY_TEST_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python cargo test --features compiler
 	CARGO_TARGET_WASM32_WASIP1_RUNNER="node --no-warnings $(CURDIR)/tools/wasi-runner.mjs" \
 	cargo test --no-default-features --target wasm32-wasip1 --test vectors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
@@ -192,6 +195,9 @@ $(MCP_SERVER): tools/mcp/package.json tools/mcp/package-lock.json
 
 $(MCP_CLIENT)/installed: tools/mcp/requirements.txt
 	@tools/setup.sh mcp-client $(MCP_CLIENT)
+
+$(CLIENTS)/installed: tools/clients/requirements.txt
+	@tools/setup.sh clients $(CLIENTS)
 
 $(PLAIN_NGINX):
 	@tools/setup.sh nginx $@

@@ -234,9 +234,8 @@ pub struct Refusal {
     pub fields: Option<RateLimitFields>,
 }
 
-/// The longest wait in which a client library may try again by itself. The libraries of OpenAI and
-/// Anthropic sleep as long as `Retry-After` says, or try again at once where that is long, unless
-/// `x-should-retry` says that they should not.
+/// The longest wait after which a client library may try again by itself. That of Anthropic sleeps as long as
+/// `Retry-After` says, weeks if need be, unless `x-should-retry` says that it should not.
 const MAX_WAIT_MS: u64 = 60_000;
 
 /// The longest that a client is told to wait: 366 days, as long as a rate may take to come back.

@@ -55,12 +55,22 @@ mcp_server() {
 
 # mcp-client VENV: the MCP client of the tests, as pinned by tools/mcp/requirements.txt.
 mcp_client() {
-    debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "the MCP client needs Python 3.11 or newer"
     echo "setup: MCP client"
+    python_packages "$1" tools/mcp/requirements.txt
+}
+
+# clients VENV: the client libraries of the tests, as pinned by tools/clients/requirements.txt.
+clients() {
+    echo "setup: client libraries"
+    python_packages "$1" tools/clients/requirements.txt
+}
+
+# python_packages VENV PINS: an environment with these packages and no others.
+python_packages() {
+    debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$2 needs Python 3.11 or newer"
     python3 -m venv --clear "$1"
-    "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
-        -r tools/mcp/requirements.txt
+    "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$2"
     # For make: the python of an environment is a link to a file that is older than any pin.
     touch "$1/installed"
 }
@@ -118,5 +128,6 @@ case $part in
     wasm-opt) wasm_opt "$@" ;;
     mcp-server) mcp_server "$@" ;;
     mcp-client) mcp_client "$@" ;;
+    clients) clients "$@" ;;
     *) fail "no such part: $part" ;;
 esac

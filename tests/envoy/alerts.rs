@@ -1,11 +1,11 @@
 //! What is reported and never in anybody's way: sources of bad keys, and unusual use of a good one.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use vkey::decision::{Decision, DenyReason};
 
 use crate::keys::{Minter, attenuate, options, records};
 use crate::metrics::series;
-use crate::support::{Envoy, Request, wait_for};
+use crate::support::{Envoy, Request, config, each_envoy, wait_for};
 
 fn get(key: &str) -> Request {
     Request::new("GET", "/v1/models").bearer(key)
@@ -60,6 +60,77 @@ fn unusual_use_is_marked_once_and_refused_never() {
     let records = records(&envoy, 21);
     let marks: Vec<&str> = records.iter().filter_map(|record| record.anomaly.as_deref()).collect();
     assert!(!marks.is_empty() && marks.len() <= 2 && marks.iter().all(|mark| *mark == "refusals"));
+}
+
+/// Health checks, preflights, redirects and errors that something in front of the module answers: nobody was
+/// denied, so what counts denials does not count them.
+#[test]
+fn what_is_answered_in_front_of_the_module_is_no_denial() {
+    each_envoy(|binary| {
+        let main = Minter::new("main", None);
+        let options = options("unseen", &main, json!({})).on(binary).edit(answer_in_front);
+        let envoy = Envoy::start(options);
+        let probe = Request::new("GET", "/healthz");
+        let preflight = Request::new("OPTIONS", "/v1/models")
+            .header("origin", "https://app.example")
+            .header("access-control-request-method", "POST");
+        let fault = Request::new("GET", "/v1/models").header("x-abort", "yes");
+        let redirect = Request::new("GET", "/v1%2fmodels");
+        let unseen = [(probe, 200), (preflight, 200), (fault, 503), (redirect, 307)];
+        for (request, status) in &unseen {
+            assert_eq!(envoy.send(request).status, *status, "{binary:?}");
+        }
+        assert_eq!(envoy.send(&get(&main.key("good", json!({})))).status, 200);
+        assert_eq!(envoy.send(&Request::new("GET", "/v1/models")).status, 401);
+        envoy.wait_for_access_log(unseen.len() + 2);
+        let requests = series(&envoy, "vkey_requests_total");
+        let of = |decision: &str| {
+            let of = requests.iter().filter(|series| series.labels["decision"] == decision);
+            of.map(|series| series.value).sum::<u64>()
+        };
+        assert_eq!(["unseen", "deny", "allow"].map(of), [4, 1, 1], "{requests:?}");
+        let lines = envoy.access_log();
+        for (line, (_, status)) in lines.iter().zip(&unseen) {
+            assert!(line.contains(r#""decision":"unseen","reason":null,"kid":null"#), "{line}");
+            assert!(line.contains(&format!(r#""status":{status}"#)), "{line}");
+        }
+        let decisions = records(&envoy, 6).into_iter().map(|record| record.decision);
+        let denied = Decision::Deny(DenyReason::KeyMissing);
+        let seen = [Some(Decision::Allow), Some(denied)];
+        assert!(decisions.eq([None; 4].into_iter().chain(seen)));
+    });
+}
+
+/// Filters before the module that answer themselves, and a redirect of the connection manager's.
+fn answer_in_front(config: &mut Value) {
+    let filter = |name: &str, kind: &str, mut config: Value| {
+        let kind = format!("type.googleapis.com/envoy.extensions.filters.http.{kind}");
+        config["@type"] = json!(kind);
+        json!({"name": format!("envoy.filters.http.{name}"), "typed_config": config})
+    };
+    let probes = json!({
+        "pass_through_mode": false,
+        "headers": [{"name": ":path", "string_match": {"exact": "/healthz"}}],
+    });
+    let aborts = json!({
+        "abort": {"http_status": 503, "percentage": {"numerator": 100}},
+        "headers": [{"name": "x-abort", "present_match": true}],
+    });
+    let filters = [
+        filter("health_check", "health_check.v3.HealthCheck", probes),
+        filter("cors", "cors.v3.Cors", json!({})),
+        filter("fault", "fault.v3.HTTPFault", aborts),
+    ];
+    config::http_filters(config).splice(0..0, filters);
+    let manager = config::connection_manager(config, "gate");
+    manager["path_with_escaped_slashes_action"] = json!("UNESCAPE_AND_REDIRECT");
+    manager["route_config"]["virtual_hosts"][0]["typed_per_filter_config"] = json!({
+        "envoy.filters.http.cors": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+            "allow_origin_string_match": [{"exact": "https://app.example"}],
+            "allow_methods": "POST",
+        },
+    });
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod agreement;
 mod alerts;
 mod audit;
 mod certificates;
+mod client_libraries;
 mod clients;
 mod closed;
 mod counts;
