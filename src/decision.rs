@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::allowance::{Allowance, RateLimitFields};
 use crate::config::Mode;
+use crate::decimal::push_decimal;
 use crate::failures::FailureRules;
 use crate::ledger::{Exceeded, Exhausted};
 use crate::time::{millis_until, secs_until};
@@ -309,6 +310,15 @@ impl Reply {
     }
 }
 
+/// RFC 6750, section 3.
+const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
+
+fn digits(number: u64) -> Cow<'static, str> {
+    let mut text = String::new();
+    push_decimal(&mut text, number);
+    text.into()
+}
+
 /// What the client is told of a denial: the only place that knows. A 401 is the same for every
 /// reason (RFC 6750, section 3.1), so that it tells nobody how far a forged key came.
 ///
@@ -326,28 +336,35 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         DenyClass::Upstream => (502, 14, "api_error"),
         DenyClass::Unavailable => (503, 14, "api_error"),
     };
-    let mut headers = json_headers();
+    let message = refusal.message.unwrap_or(reason.message());
+    let is_limited = reason.class() == DenyClass::Limited;
+    let refusal = if is_limited { refusal } else { Refusal::default() };
     let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
-    if soon.is_none() && reason.class() != DenyClass::Unavailable {
-        headers.push(("x-should-retry".into(), "false".into()));
-    }
-    let (message, code) = if status == 401 {
-        headers.push(("www-authenticate".into(), "Bearer error=\"invalid_token\"".into()));
-        ("a valid virtual key is required", "invalid_token")
-    } else {
-        (refusal.message.unwrap_or(reason.message()), reason.code())
+    let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
+    let (message, code) = match status {
+        401 => ("a valid virtual key is required", "invalid_token"),
+        _ => (message, reason.code()),
     };
-    let mut explanation = String::new();
-    if reason.class() == DenyClass::Limited {
-        let Refusal { explanation: text, retry_after_secs, fields, .. } = refusal;
-        let retry_after = retry_after_secs.map(|secs| ("retry-after", secs.to_string()));
-        let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
-        let in_ms = in_ms.map(|wait_ms| ("retry-after-ms", wait_ms.to_string()));
-        let fields = fields.into_iter().flat_map(RateLimitFields::into_headers);
-        let told = retry_after.into_iter().chain(in_ms).chain(fields);
-        headers.extend(told.map(|(name, value)| (name.into(), value.into())));
-        explanation = text.map_or(explanation, |text| format!(": {text}"));
+    let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
+    let [policy, state] = match refusal.fields {
+        Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
+        None => [None, None],
+    };
+    let told = [
+        ("www-authenticate", (status == 401).then_some(INVALID_TOKEN.into())),
+        ("x-should-retry", is_final.then_some("false".into())),
+        ("retry-after", refusal.retry_after_secs.map(digits)),
+        ("retry-after-ms", in_ms.map(digits)),
+        ("ratelimit-policy", policy),
+        ("ratelimit", state),
+    ];
+    let mut headers = json_headers();
+    for (name, value) in told {
+        if let Some(value) = value {
+            headers.push((name.into(), value));
+        }
     }
+    let explanation = refusal.explanation.map(|text| format!(": {text}")).unwrap_or_default();
     Reply {
         status,
         grpc_status: Some(grpc_status),
@@ -414,7 +431,11 @@ mod tests {
                 DenyClass::Upstream => (no(), 14),
                 DenyClass::Unavailable => (None, 14),
             };
-            assert_eq!(told(*reason, None), (expected, None, grpc), "{reason}");
+            assert_eq!(told(*reason, None), (expected.clone(), None, grpc), "{reason}");
+            // A key that turns out to be over when it is counted is refused as any such key.
+            if reason.class() != DenyClass::Limited {
+                assert_eq!(told(*reason, Some(1)), (expected, None, grpc), "{reason}");
+            }
         }
         for (wait_ms, expected) in [
             (1, (None, Some("1".to_owned()), 8)),

@@ -61,6 +61,7 @@ impl Name {
     }
 
     /// The name of the record of `id` among those of `owner`, of a kind that has no others. Likewise.
+    #[inline(never)] // once, not at each of its many calls
     pub fn within(kind: &str, owner: &str, id: &str) -> Self {
         Self([PREFIX, kind, "/", owner, "/", id].concat())
     }

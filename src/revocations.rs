@@ -80,7 +80,7 @@ impl RevocationList {
         let has = |key: &str| self.keys.binary_search_by(|listed| (**listed).cmp(key)).is_ok();
         let tenant = self.tenants.binary_search_by(|(name, _)| (**name).cmp(&claims.tenant));
         let issued_before = tenant.ok().and_then(|index| self.tenants.get(index));
-        covers_key(claims, self.keys.is_empty(), has)
+        covers_key(claims, self.keys.is_empty(), &has)
             || issued_before.is_some_and(|(_, time)| claims.iat < *time)
     }
 }

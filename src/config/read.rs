@@ -200,7 +200,7 @@ fn ring(node: &Node<'_>) -> Result<RingConfig, Invalid> {
 }
 
 fn ring_tenants(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
-    let tenants = node.list(id)?;
+    let tenants = node.list(id as ReadText)?;
     if tenants.is_empty() { Err(node.expected("at least one tenant")) } else { Ok(tenants) }
 }
 
@@ -319,11 +319,16 @@ fn only(node: &Node<'_>) -> Result<Restriction, Invalid> {
     refuse_mistakes(node).map(|()| only)
 }
 
+/// Reads a text. As a pointer, so that the code that reads a list of texts is there once.
+type ReadText = fn(&Node<'_>) -> Result<String, Invalid>;
+
 fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
     let members = node.members(&["version", "keys", "tenants"])?;
     // One by one: what is collected is sorted first, and nothing else needs the code of that.
     let mut keys = BTreeSet::new();
-    keys.extend(members.read("keys", |list| list.list(revoked_one))?.unwrap_or_default());
+    keys.extend(
+        members.read("keys", |list| list.list(revoked_one as ReadText))?.unwrap_or_default(),
+    );
     let tenants = members.read("tenants", |node| {
         let mut tenants = BTreeMap::new();
         for (tenant, entry) in node.entries()? {

@@ -26,8 +26,8 @@ const AUDIT_LINE_START: &str = "{\"v\":";
 const UNAUTHENTICATED_HEADERS: [(&str, &str); 4] = [
     ("content-type", "application/json"),
     ("cache-control", "no-store"),
-    ("x-should-retry", "false"),
     ("www-authenticate", "Bearer error=\"invalid_token\""),
+    ("x-should-retry", "false"),
 ];
 const UNAUTHENTICATED_BODY: &str = "{\"error\":{\"message\":\"a valid virtual key is required\",\
     \"type\":\"authentication_error\",\"code\":\"invalid_token\"}}";
