@@ -40,7 +40,7 @@ fn plugin() -> Value {
     json!({
         "tiers": {
             "default": {},
-            "monthly": {"quotas": [{"requests": 0, "per": "month"}]},
+            "monthly": {"rate": {"requests": 1, "per": "30d"}},
             "total": {"quotas": [{"requests": 0, "per": "total"}]},
             "ten-seconds": {"rate": {"requests": 1, "per": "10s"}},
         },
@@ -55,13 +55,12 @@ fn clients_do_not_wait_for_what_waiting_does_not_cure() {
         let main = Minter::new("main", None);
         let envoy = Envoy::start(options("clients", &main, plugin()).on(binary));
         let good = main.key("good", json!({}));
-        let of_tier = |tier: &str| main.key(tier, json!({"tier": tier}));
         let brief = json!({"tier": "total", "exp": now_secs() + 50});
         let cases = [
             ("key", "vk1.none".to_owned(), 401, DenyReason::KeyMalformed),
             ("path", attenuate(&good, &json!({"paths": []})), 403, DenyReason::Path),
-            ("month", of_tier("monthly"), 429, DenyReason::Quota),
-            ("total", of_tier("total"), 429, DenyReason::Quota),
+            ("month", String::new(), 429, DenyReason::Rate),
+            ("total", main.key("total", json!({"tier": "total"})), 429, DenyReason::Quota),
             ("brief", main.key("brief", brief), 429, DenyReason::Quota),
             ("identity", good.clone(), 400, DenyReason::HeaderMismatch),
             ("upstream", good, 502, DenyReason::UpstreamPlaintext),
@@ -72,6 +71,10 @@ fn clients_do_not_wait_for_what_waiting_does_not_cure() {
                 let url = format!("http://{}/{client}/{name}", envoy.gate());
                 let mut case = json!({"client": client, "url": url, "key": key, "calls": 1});
                 match reason {
+                    DenyReason::Rate => {
+                        case["calls"] = json!(2);
+                        case["key"] = json!(main.key(client, json!({"tier": "monthly"})));
+                    }
                     DenyReason::HeaderMismatch => case["headers"] = json!({"x-vkey-role": "admin"}),
                     DenyReason::UpstreamPlaintext => case["host"] = json!("api.openai.com"),
                     _ => {}
@@ -80,12 +83,17 @@ fn clients_do_not_wait_for_what_waiting_does_not_cure() {
             }
         }
         let answers = ask(&asked);
-        let records = records(&envoy, asked.len());
+        let records = records(&envoy, asked.len() + CLIENTS.len());
         for (client, answers) in CLIENTS.iter().zip(answers.chunks(cases.len())) {
             for ((name, _, status, reason), answer) in cases.iter().zip(answers) {
-                assert_eq!(*answer, json!({"calls": [status], "waits": []}), "{client} {name}");
+                // The month has one request for each client.
+                let before = usize::from(*reason == DenyReason::Rate);
+                let calls = [&[200][..before], &[*status]].concat();
+                assert_eq!(*answer, json!({"calls": calls, "waits": []}), "{client} {name}");
+                let refused = Some(Decision::Deny(*reason));
                 let seen = decisions(&records, &format!("/{client}/{name}/"));
-                assert_eq!(seen, [Some(Decision::Deny(*reason))], "{client} {name}");
+                let expected = [&[Some(Decision::Allow)][..before], &[refused]].concat();
+                assert_eq!(seen, expected, "{client} {name}");
             }
         }
     });
@@ -120,10 +128,10 @@ fn grpc_callers_are_told_what_happened() {
         let main = Minter::new("main", None);
         let envoy = Envoy::start(options("grpc", &main, plugin()).on(binary));
         let good = main.key("good", json!({}));
-        let monthly = main.key("monthly", json!({"tier": "monthly"}));
+        let total = main.key("total", json!({"tier": "total"}));
         let narrowed = attenuate(&good, &json!({"paths": []}));
         let cases = [
-            (monthly, "/a.B/Limited", "", "RESOURCE_EXHAUSTED", "quota"),
+            (total, "/a.B/Limited", "", "RESOURCE_EXHAUSTED", "quota"),
             (good.clone(), "/a.B/Identity", "", "INVALID_ARGUMENT", "header_mismatch"),
             ("vk1.none".to_owned(), "/a.B/Key", "", "UNAUTHENTICATED", "invalid_token"),
             (narrowed, "/a.B/Path", "", "PERMISSION_DENIED", "path"),
