@@ -30,7 +30,7 @@ use vkey::exchange::Refund;
 use vkey::host::{Admission, HostError, MemoryStore, RecordStore, Rules, SharedData, WriteError};
 use vkey::key::Key;
 use vkey::keyring::{Ring, RingState, Secret};
-use vkey::record::{Record, encode};
+use vkey::record::{Name, Record, encode};
 use vkey::token::{Kid, Unverified, mint};
 
 const SECRET: &str = "Interleavings-1-all-of-them";

@@ -71,8 +71,8 @@ MUTANTS = [
      "            }\n"
      "        };"),
     ("a new configuration refills", "src/host/admission.rs", LIB,
-     "        key_name(&self.key.claims().jti)\n    }",
-     "        key_name(&format!(\"{}-{}\", self.key.claims().jti, self.key_charges.len()))\n    }"),
+     "        key_name(&claims.tenant, &claims.jti)\n    }",
+     "        key_name(&claims.tenant, &format!(\"{}-{}\", claims.jti, self.key_charges.len()))\n    }"),
     ("a clock that goes back refills a window", "src/quota.rs", LIB,
      "        let Some(elapsed @ 1..) = window.checked_sub(spent.window) else {\n            return spent;\n        };",
      "        let elapsed = window.abs_diff(spent.window);\n        if elapsed == 0 {\n            return spent;\n        }"),

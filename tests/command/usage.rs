@@ -247,7 +247,7 @@ fn a_refusal_about_others_says_who_may_ask() {
         let says = format!("the gate answers {status}: not you, code path");
         for args in [&["--jti", "k_1", "--tenant", "acme"] as &[&str], &["--tenant", "acme"]] {
             let server = Server::answering(format!("{status} No"), body);
-            fails(server.usage(&args), 1, &format!("{says}{hint}"));
+            fails(server.usage(args), 1, &format!("{says}{hint}"));
         }
         fails(Server::answering(format!("{status} No"), body).usage(&[]), 1, &says);
     }
