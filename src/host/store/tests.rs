@@ -332,7 +332,7 @@ fn a_record_of_another_name_that_is_lent_once_is_not_believed() {
     for rules in BOTH {
         let store = MemoryStore::new(rules);
         count(&store, rules, "k").unwrap();
-        let other = Counter::new(Some(encode(&key_name("other"), &Cell::default())));
+        let other = Counter::new(Some(encode(&key_name("acme", "other"), &Cell::default())));
         count(&Lent { store: store.clone(), other }, rules, "k").unwrap();
         assert_eq!((allowed(&store, "k"), store.len()), (2, 1), "{rules:?}");
     }
