@@ -10,15 +10,13 @@ use crate::json::Object;
 pub enum Subject {
     /// The key's own.
     Own,
-    /// That of a key of a tenant.
-    Key {
+    /// That of a tenant, or of a key of it.
+    Of {
         /// The tenant.
         tenant: String,
         /// The id of the key, which other tenants may have given to keys of theirs.
-        jti: String,
+        jti: Option<String>,
     },
-    /// That of this tenant.
-    Tenant(String),
 }
 
 /// The members of a query that name a subject.
@@ -84,8 +82,7 @@ impl SubjectQuery {
             {
                 Ok(Subject::Own)
             }
-            (Some(tenant), Some(jti)) => Ok(Subject::Key { tenant, jti }),
-            (Some(tenant), None) => Ok(Subject::Tenant(tenant)),
+            (Some(tenant), jti) => Ok(Subject::Of { tenant, jti }),
             (None, Some(_)) => Err(AmbiguousSubject(())),
         }
     }
@@ -129,7 +126,7 @@ mod tests {
         let read = |target: &str| SubjectQuery::parse(target.as_bytes())?.subject(&claims);
         let subject = |target: &str| read(target).ok();
         let key = |tenant: &str, jti: &str| {
-            Some(Subject::Key { tenant: tenant.to_owned(), jti: jti.to_owned() })
+            Some(Subject::Of { tenant: tenant.to_owned(), jti: Some(jti.to_owned()) })
         };
         assert_eq!(subject("/.vkey/usage"), Some(Subject::Own));
         assert_eq!(subject("/.vkey/usage?"), Some(Subject::Own));
@@ -140,7 +137,10 @@ mod tests {
         assert_eq!(subject("/u?jti=k_0&tenant=Acme"), key("Acme", "k_0"));
         assert_eq!(subject("/u?tenant=beta&jti=k_0"), key("beta", "k_0"));
         assert_eq!(subject("/u?jti=K_0&tenant=acme"), key("acme", "K_0"));
-        assert_eq!(subject("/u?a=b&tenant=acme"), Some(Subject::Tenant("acme".to_owned())));
+        assert_eq!(
+            subject("/u?a=b&tenant=acme"),
+            Some(Subject::Of { tenant: "acme".to_owned(), jti: None })
+        );
         for ambiguous in [
             "/u?jti=",
             "/u?jti=k_0&jti=k_0",

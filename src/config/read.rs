@@ -353,7 +353,8 @@ fn revoked_one(node: &Node<'_>) -> Result<String, Invalid> {
         return id(node);
     }
     let members = node.members(&["tenant", "jti"])?;
-    Ok(revoked_key(Some(&id(&members.require("tenant")?)?), &id(&members.require("jti")?)?))
+    let [tenant, jti] = ["tenant", "jti"].map(|name| id(&members.require(name)?));
+    Ok(revoked_key(&tenant?, &jti?))
 }
 
 fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {

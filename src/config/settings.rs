@@ -123,7 +123,8 @@ pub enum UnlistedTenants {
 pub struct Revoked {
     /// The number of this list, so that a rollback shows.
     pub version: Option<u64>,
-    /// Keys, as [`revoked_key`] writes them; what was attenuated from them is revoked with them.
+    /// Keys: an id is that of whichever tenant's key, and [`revoked_key`] writes that of one tenant. What
+    /// was attenuated from them is revoked with them.
     pub keys: BTreeSet<String>,
     /// By tenant: keys minted before this second are revoked.
     pub tenants: BTreeMap<String, u64>,
@@ -280,10 +281,9 @@ impl Revoked {
     }
 }
 
-/// A revoked key as one text: its id, of whichever tenant, or its tenant, a `/` and its id. No id has a
-/// `/`.
-pub fn revoked_key(tenant: Option<&str>, jti: &str) -> String {
-    tenant.map_or_else(|| jti.to_owned(), |tenant| [tenant, "/", jti].concat())
+/// A revoked key of one tenant as one text: the tenant, a `/` and the key's id. No id has a `/`.
+pub fn revoked_key(tenant: &str, jti: &str) -> String {
+    [tenant, "/", jti].concat()
 }
 
 /// Whether a list of revoked keys has the key of these claims.
@@ -293,5 +293,5 @@ pub(crate) fn covers_key(
     is_empty: bool,
     has: &dyn Fn(&str) -> bool,
 ) -> bool {
-    !is_empty && (has(&claims.jti) || has(&revoked_key(Some(&claims.tenant), &claims.jti)))
+    !is_empty && (has(&claims.jti) || has(&revoked_key(&claims.tenant, &claims.jti)))
 }

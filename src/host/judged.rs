@@ -208,8 +208,7 @@ impl<H: Host> Judged<'_, H> {
     fn show_usage(&self, key: &Key, subject: &Subject, exchange: &mut Exchange) -> Reply {
         let answer = match subject {
             Subject::Own => self.usage_of_caller(key),
-            Subject::Key { tenant, jti } => self.usage_of_key(tenant, jti),
-            Subject::Tenant(tenant) => self.usage_of_tenant(tenant),
+            Subject::Of { tenant, jti } => self.usage_of(tenant, jti.as_deref()),
         };
         match answer {
             Ok(answer) => {
@@ -230,19 +229,16 @@ impl<H: Host> Judged<'_, H> {
         Ok(usage::answer(&account, &cell, &allowances))
     }
 
-    /// What a key's claims and caveats limit it to stands in the key alone.
-    fn usage_of_key(&self, tenant: &str, jti: &str) -> Result<String, NotCounted> {
-        let cell: Cell = self.store.read(&key_name(tenant, jti))?;
-        let charges = cell.tier().map(|tier| self.engine.tier_charges(tier)).unwrap_or_default();
-        let allowances = cell.ledger().allowances(&charges, self.now_ns);
-        let account = Account { jti: Some(jti), tenant: Some(tenant), tier: cell.tier() };
-        Ok(usage::answer(&account, &cell, &allowances))
-    }
-
-    fn usage_of_tenant(&self, tenant: &str) -> Result<String, NotCounted> {
-        let cell: Cell = self.store.read(&tenant_name(tenant))?;
-        let charges = self.engine.tenant_charges(tenant);
-        let account = Account { tenant: Some(tenant), ..Account::default() };
+    /// That of a tenant, or of a key of it. What a key's claims and caveats limit it to stands in the key alone.
+    fn usage_of(&self, tenant: &str, jti: Option<&str>) -> Result<String, NotCounted> {
+        let name = jti.map_or_else(|| tenant_name(tenant), |jti| key_name(tenant, jti));
+        let cell: Cell = self.store.read(&name)?;
+        let charges = match (jti, cell.tier()) {
+            (None, _) => self.engine.tenant_charges(tenant),
+            (Some(_), Some(tier)) => self.engine.tier_charges(tier),
+            (Some(_), None) => Vec::new(),
+        };
+        let account = Account { jti, tenant: Some(tenant), tier: cell.tier() };
         Ok(usage::answer(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
     }
 
