@@ -25,6 +25,9 @@ const PLUGIN_CONFIGURATION: u32 = 7;
 /// `proxy_stream_type_t`: the request.
 const HTTP_REQUEST: u32 = 0;
 
+/// The room that the module for nginx keeps behind what it is handed.
+const ROOM_BEHIND: usize = 64 << 10;
+
 /// Where imports of host calls come from.
 const ENV: &str = "env";
 
@@ -81,12 +84,20 @@ fn link_headers(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 fn header_pairs(guest: &mut Guest<'_>, map: u32, receiver: Receiver) -> Done {
     let view = guest.view()?;
+    let whole = |pairs: Vec<u8>| {
+        let size = pairs.len();
+        (pairs, size)
+    };
     let pairs = match map {
         REQUEST_HEADERS => view.host.header_pairs(),
-        REQUEST_TRAILERS => view.host.trailer_pairs(),
+        REQUEST_TRAILERS => view.host.trailer_pairs().map(whole),
         _ => None,
     };
-    guest.hand_over(&pairs.ok_or(HostError::BAD_ARGUMENT)?, receiver)
+    let (pairs, size) = pairs.ok_or(HostError::BAD_ARGUMENT)?;
+    if pairs.len().saturating_sub(size) > ROOM_BEHIND {
+        view.host.crashed.set(Some("nginx writes over what stands behind the headers"));
+    }
+    guest.hand_over_as(&pairs, size, receiver)
 }
 
 fn header(guest: &mut Guest<'_>, map: u32, name: Span, receiver: Receiver) -> Done {

@@ -47,7 +47,12 @@ impl Guest<'_> {
 
     /// Hands bytes to the module, in memory that it provides.
     pub(super) fn hand_over(&mut self, bytes: &[u8], receiver: Receiver) -> Done {
-        let len = u32::try_from(bytes.len()).map_err(|_| HostError::BAD_ARGUMENT)?;
+        self.hand_over_as(bytes, bytes.len(), receiver)
+    }
+
+    /// Hands bytes over for which a host has taken room by a size that may be another.
+    pub(super) fn hand_over_as(&mut self, bytes: &[u8], size: usize, receiver: Receiver) -> Done {
+        let len = u32::try_from(size).map_err(|_| HostError::BAD_ARGUMENT)?;
         let start = if len == 0 { 0 } else { self.allocate(len)? };
         let mut view = self.view()?;
         view.write(start, bytes)?;

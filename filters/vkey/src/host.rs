@@ -32,9 +32,15 @@ const HTTP_REQUEST: u32 = 0;
 const PLUGIN_CONFIGURATION: u32 = 7;
 
 /// Room behind what the host hands over. nginx measures a map of more than 100 headers by other headers than
-/// those that it writes, so it may write more than it asked room for: the difference is no longer than the
-/// method, which is part of a request line of 8 KiB (nginx: `large_client_header_buffers`).
+/// those that it writes, so it may write more than it asked room for: as much as the method and the name of the
+/// server are longer than four headers.
 const ROOM_BEHIND: usize = if cfg!(feature = "nginx") { 64 << 10 } else { 0 };
+
+/// The longest method with which nginx is asked for the map, so that what it writes has room. How long a request
+/// line may be is a setting of nginx (`large_client_header_buffers`).
+const MAX_METHOD_BYTES: usize = ROOM_BEHIND / 2;
+
+const METHOD: &[u8] = b":method";
 
 /// No gRPC status belongs to a reply: the host chooses.
 const NO_GRPC_STATUS: i32 = -1;
@@ -317,6 +323,10 @@ impl Host for ProxyHost {
 }
 
 fn pairs(map: u32) -> Option<Headers> {
+    if cfg!(feature = "nginx") && map == REQUEST_HEADERS {
+        let method = header(map, METHOD).ok();
+        method.is_none_or(|method| method.len() <= MAX_METHOD_BYTES).then_some(())?;
+    }
     // SAFETY: the host writes to the two places.
     let pairs = receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(map, data, len) });
     Headers::from_pairs(pairs.ok()?).ok()

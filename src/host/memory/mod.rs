@@ -109,14 +109,19 @@ impl MemoryHost {
         if self.is_nginx() { self.nginx_property(path) } else { self.shown_property(path) }
     }
 
-    /// The map of the request's headers, serialised; `None` for a host that shows none.
-    pub fn header_pairs(&self) -> Option<Vec<u8>> {
+    /// The map of the request's headers, serialised, and how many bytes the host says that it has; `None` for a
+    /// host that shows none.
+    pub fn header_pairs(&self) -> Option<(Vec<u8>, usize)> {
         let headers = self.headers.borrow();
         let headers = headers.as_ref()?;
         let hidden = self.hidden.borrow();
         Some(match self.is_nginx() {
             true => nginx::pairs(headers, |place| hidden.contains(&place)),
-            false => Headers::to_pairs(headers),
+            false => {
+                let pairs = Headers::to_pairs(headers);
+                let size = pairs.len();
+                (pairs, size)
+            }
         })
     }
 
@@ -215,7 +220,9 @@ impl Host for MemoryHost {
     }
 
     fn request_headers(&self) -> Option<Headers> {
-        Headers::from_pairs(self.header_pairs()?).ok()
+        let (mut pairs, size) = self.header_pairs()?;
+        pairs.resize(size, 0);
+        Headers::from_pairs(pairs).ok()
     }
 
     fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {

@@ -17,8 +17,9 @@ const LINE_BYTES: usize = 1900;
 /// The one variable that the configuration defines, as a property.
 pub(super) const SEAL_VARIABLE: &str = "ngx\0vkey_decision";
 
-/// The map of headers that the module sees, serialised. `hidden`: the places of what was removed.
-pub(super) fn pairs(headers: &HeaderList, is_hidden: impl Fn(usize) -> bool) -> Vec<u8> {
+/// The map of headers that the module sees, serialised, and for how many bytes nginx takes it. `hidden`: the
+/// places of what was removed.
+pub(super) fn pairs(headers: &HeaderList, is_hidden: impl Fn(usize) -> bool) -> (Vec<u8>, usize) {
     let mut shown: HeaderList = [b":path", b":method".as_slice(), b":scheme", b":authority"]
         .into_iter()
         .filter_map(|name| Some((name.to_vec(), pseudo_header(headers, name)?)))
@@ -32,7 +33,9 @@ pub(super) fn pairs(headers: &HeaderList, is_hidden: impl Fn(usize) -> bool) -> 
         .filter(|(at, (name, _))| !name.starts_with(b":") && !is_hidden(*at));
     shown.extend(fields.map(|(_, field)| field.clone()));
     let Some(cut) = shown.get(..MAX_PAIRS).filter(|_| shown.len() > MAX_PAIRS) else {
-        return Headers::to_pairs(&shown);
+        let pairs = Headers::to_pairs(&shown);
+        let size = pairs.len();
+        return (pairs, size);
     };
     // The size is that of other pairs than those that are written, so the two may differ, or not.
     let bytes = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + 10;
@@ -40,9 +43,7 @@ pub(super) fn pairs(headers: &HeaderList, is_hidden: impl Fn(usize) -> bool) -> 
     let more = MAX_PAIRS - fields.len() + 1;
     let measured = fields.chain(shown.iter().take(pseudo.min(more)));
     let size = 4 + measured.map(bytes).sum::<usize>();
-    let mut pairs = Headers::to_pairs(cut);
-    pairs.resize(size, 0);
-    pairs
+    (Headers::to_pairs(cut), size)
 }
 
 /// What the module sees of a pseudo header.
