@@ -6,7 +6,9 @@ use std::rc::Rc;
 use vkey::config::Level;
 use vkey::decision::Reply;
 use vkey::headers::Headers;
-use vkey::host::{Host, HostError, MemoryHost, MetricKind, Property, SharedData, WriteError};
+use vkey::host::{
+    Host, HostError, MemoryHost, MetricKind, Property, Rules, SharedData, WriteError,
+};
 
 use crate::meter::Meter;
 
@@ -83,19 +85,23 @@ impl SharedData for CountedHost {
 }
 
 impl Host for CountedHost {
+    /// No call: it is known.
+    fn rules(&self) -> Rules {
+        self.memory.rules()
+    }
+
     fn now_ns(&self) -> Option<u64> {
         self.call(Call::Clock, Host::now_ns)
     }
 
     /// The host serialises, the library reads.
     fn request_headers(&self) -> Option<Headers> {
-        let pairs = self
-            .call(Call::HeaderRead, |host| host.headers.borrow().as_deref().map(Headers::to_pairs));
-        Headers::from_pairs(pairs?).ok()
+        let (pairs, _) = self.call(Call::HeaderRead, MemoryHost::header_pairs)?;
+        Headers::from_pairs(pairs).ok()
     }
 
-    fn authority(&self) -> Option<Vec<u8>> {
-        self.call(Call::HeaderRead, Host::authority)
+    fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.call(Call::HeaderRead, |host| host.request_header(name))
     }
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {

@@ -9,7 +9,7 @@ use vkey::decision::Decision;
 use vkey::engine::Engine;
 use vkey::exchange::{Course, Edits, Ending, Exchange, Request, decide};
 use vkey::headers::{Headers, RequestHead};
-use vkey::host::{Admission, MemoryHost, MemoryStore, RecordStore};
+use vkey::host::{Admission, Host as _, MemoryHost, MemoryStore, RecordStore};
 use vkey::key::Key;
 use vkey::mac::sha256_hex;
 use vkey::upstream_tls::Verdict;
@@ -131,7 +131,7 @@ impl Parts<'_> {
         }
         let policy = sha256_hex(POLICY);
         let mask = engine.settings().audit.mask.clone();
-        self.meter.count(|| drop(exchange.finish(&ending, Some("gw-1"), &policy, &mask)));
+        self.meter.count(|| drop(exchange.finish(&ending, Some("gw-1"), &policy, &mask, None)));
     }
 
     fn now_secs(&self) -> u64 {

@@ -34,11 +34,11 @@ const PLUGIN_CONFIGURATION: u32 = 7;
 /// Room behind what the host hands over. nginx measures a map of more than 100 headers by other headers than
 /// those that it writes, so it may write more than it asked room for: as much as the method and the name of the
 /// server are longer than four headers.
-const ROOM_BEHIND: usize = if cfg!(feature = "nginx") { 64 << 10 } else { 0 };
+const ROOM_BEHIND: usize = if cfg!(feature = "nginx") { 2 * MAX_METHOD_BYTES } else { 0 };
 
 /// The longest method with which nginx is asked for the map, so that what it writes has room. How long a request
 /// line may be is a setting of nginx (`large_client_header_buffers`).
-const MAX_METHOD_BYTES: usize = ROOM_BEHIND / 2;
+const MAX_METHOD_BYTES: usize = 32 << 10;
 
 const METHOD: &[u8] = b":method";
 
