@@ -115,7 +115,10 @@ impl<'a> Conversation<'a> {
         let bare = self.host == HostKind::Rules(Rules::Bare);
         if let Some(store) = self.machine.store().filter(|_| !bare) {
             problems.extend(self.check_store(store));
-            problems.extend(check_metrics(step, store));
+            // On nginx there are no metrics.
+            if store.rules() != Rules::Nginx {
+                problems.extend(check_metrics(step, store));
+            }
         }
         problems
     }
