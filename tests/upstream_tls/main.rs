@@ -251,17 +251,18 @@ fn expected(
     let unreadable = *host == UpstreamHost::Unreadable;
     let hidden = hides_pin || differs || shown.name == NameProof::NotShown;
     let reasons = [
+        (unreadable, DenyReason::UpstreamName),
         (shown.version.is_none(), DenyReason::UpstreamPlaintext),
         (shown.version < Some(requirement.min_version), DenyReason::UpstreamVersion),
         (shown.digest.as_ref().is_some_and(|digest| !in_all(digest)), DenyReason::UpstreamPin),
-        (unreadable || shown.name == NameProof::NotBorne, DenyReason::UpstreamName),
+        (shown.name == NameProof::NotBorne, DenyReason::UpstreamName),
         (differs && !stamped, DenyReason::UpstreamName),
         (requirement.client_certificate && !shown.client, DenyReason::UpstreamClientCert),
         (hidden && !stamped, DenyReason::UpstreamUnproven),
     ];
     let refused = reasons.into_iter().find(|(wrong, _)| *wrong);
     match refused {
-        Some((_, DenyReason::UpstreamPlaintext)) if !shown.up => None,
+        Some(_) if shown.version.is_none() && !shown.up => None,
         Some((_, reason)) => Some(Verdict::Refused(reason)),
         None if hidden => Some(Verdict::Stamped),
         None => Some(Verdict::Verified),

@@ -164,7 +164,7 @@ impl SharedData for ProxyHost {
 
     fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
         #[cfg(feature = "faults")]
-        let cas = crate::faults::cas(cas);
+        let cas = crate::faults::cas(name, cas);
         // SAFETY: both slices are valid for their lengths, and the host copies them.
         let status = unsafe {
             abi::proxy_set_shared_data(
