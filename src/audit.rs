@@ -94,7 +94,7 @@ const MEMBERS: [&str; 30] = [
     "tls_policy", "plan", "anomaly",
 ];
 
-/// Stands for what a line has no room for. No path, host or method has it.
+/// Marks where a value was cut. No path, host or method contains it.
 const CUT: &str = "…";
 
 /// How many bytes that mark takes in a line.
@@ -310,7 +310,7 @@ impl Line<'_> {
     }
 }
 
-/// A text without so much of its end that a line is shorter by `excess` bytes, and with the mark for that.
+/// Cuts the end of a text so that its line becomes shorter by `excess` bytes, and marks the cut.
 fn shortened(text: &str, excess: usize) -> String {
     let kept = text.len().saturating_sub(excess.saturating_add(CUT_BYTES));
     let end = (0..=kept).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -11,7 +11,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-pub use course::{Course, asks_for_usage, decide, judge_head, plain_words};
+use course::plain_words;
+pub use course::{Course, asks_for_usage, decide, judge_head};
 pub use edits::{ATTACHED, Edits};
 
 use crate::access::{Access, AmbiguousPath, CanonicalPath, exact_host, query_keys, without_query};
@@ -128,6 +129,8 @@ pub struct Judgement {
     pub key: Option<Rc<Key>>,
     /// What is to be done.
     pub course: Course,
+    /// What a person is told of a refusal, where it is not what its reason says.
+    pub message: Option<&'static str>,
 }
 
 /// What a request came to.
@@ -219,7 +222,7 @@ impl Exchange {
             Err(DenyReason::KeyMissing)
                 if path.is_ok() && engine.passes_preflight(request.head, source) =>
             {
-                return Judgement { key: None, course: Course::Decide(Decision::Preflight) };
+                return Judgement::new(None, Course::Decide(Decision::Preflight));
             }
             Err(reason) => return Judgement::deny(None, reason),
         };
@@ -234,7 +237,10 @@ impl Exchange {
             return Judgement::deny(Some(key), reason);
         }
         if let Err(reason) = judge_head(engine, request.head) {
-            return Judgement::deny(Some(key), reason);
+            return Judgement {
+                message: plain_words(reason),
+                ..Judgement::deny(Some(key), reason)
+            };
         }
         let path = path.or_else(|ambiguous| match engine.keeps_escaped_slashes(&key) {
             true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
@@ -246,7 +252,10 @@ impl Exchange {
         let access = access.as_ref().map_err(|ambiguous| *ambiguous);
         let target = request.head.target.unwrap_or_default();
         let course = decide(engine, &key, access, target, request.head.upgrades);
-        Judgement { key: Some(key), course }
+        let refused = Course::Decide(Decision::Deny(DenyReason::Method));
+        let upgrades = request.head.upgrades && !engine.settings().upgrades && course == refused;
+        let message = upgrades.then(|| plain_words(DenyReason::Method)).flatten();
+        Judgement { message, ..Judgement::new(Some(key), course) }
     }
 
     /// Takes down that the request goes on, once nothing about it is left to do, what its client is to
@@ -427,7 +436,11 @@ impl Seen {
 
 impl Judgement {
     fn deny(key: Option<Rc<Key>>, reason: DenyReason) -> Self {
-        Self { key, course: Course::Decide(Decision::Deny(reason)) }
+        Self::new(key, Course::Decide(Decision::Deny(reason)))
+    }
+
+    fn new(key: Option<Rc<Key>>, course: Course) -> Self {
+        Self { key, course, message: None }
     }
 }
 

@@ -39,22 +39,15 @@ pub fn judge_head(engine: &Engine, head: &RequestHead<'_>) -> Result<(), DenyRea
     }
 }
 
-/// What a person is told of a refusal that is not about what the key may do, but would sound so.
-#[cold]
-pub fn plain_words(
-    engine: &Engine,
-    head: &RequestHead<'_>,
-    reason: DenyReason,
-) -> Option<&'static str> {
-    let holds_key = || head.line_holds_key(&|text| engine.may_be_key(text));
+/// What a person is told where a request is refused for what it carries, or for an upgrade, and not for what the
+/// key may do, as the reason alone would say.
+pub(super) fn plain_words(reason: DenyReason) -> Option<&'static str> {
     match reason {
-        DenyReason::Method if head.upgrades && !engine.settings().upgrades => Some(
+        DenyReason::Method => Some(
             "the gateway lets no connection be upgraded, and no CONNECT pass; its operator would set upgrades to true",
         ),
-        DenyReason::Path if holds_key() => {
-            Some("the request line holds a key; send a key in a header alone")
-        }
-        DenyReason::Host if engine.misspells_host(head.authority) => Some(
+        DenyReason::Path => Some("the request line holds a key; send a key in a header alone"),
+        DenyReason::Host => Some(
             "the host is not in its plain form: lower case, without a port and without a dot at its end",
         ),
         _ => None,

@@ -6,7 +6,7 @@ use crate::claims::Claims;
 use crate::config::Level;
 use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
-use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund, plain_words};
+use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund};
 use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
 use crate::headers::RequestHead;
 use crate::key::Key;
@@ -45,12 +45,12 @@ impl<H: Host> Judged<'_, H> {
         judgement: Judgement,
         exchange: &mut Exchange,
     ) -> Result<(), Reply> {
-        let Judgement { key, course } = judgement;
+        let Judgement { key, course, message } = judgement;
         match (course, key) {
             (Course::ShowUsage(subject), Some(key)) => {
                 Err(self.show_usage(&key, &subject, exchange))
             }
-            (Course::Decide(decision), Some(key)) => self.admit(&key, decision, exchange),
+            (Course::Decide(decision), Some(key)) => self.admit(&key, decision, message, exchange),
             (Course::Decide(Decision::Deny(reason)), None) => {
                 Err(self.refuse_stranger(reason, exchange))
             }
@@ -61,10 +61,18 @@ impl<H: Host> Judged<'_, H> {
 
     // === requests of a key ===
 
-    /// Counts the request and sends it on, or says how it is answered.
-    fn admit(&self, key: &Key, decision: Decision, exchange: &mut Exchange) -> Result<(), Reply> {
-        let edits = Edits::forward(self.engine, key, self.head);
-        let decision = self.judge_route(self.judge_edits(&edits, decision), exchange);
+    /// Counts the request and sends it on, or says how it is answered: with `message` where it was refused
+    /// before.
+    fn admit(
+        &self,
+        key: &Key,
+        decision: Decision,
+        message: Option<&'static str>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Reply> {
+        // What is refused needs no edits.
+        let edits = || Edits::forward(self.engine, key, self.head);
+        let decision = self.judge_route(self.judge_edits(edits, decision), exchange);
         let source = exchange.source();
         let admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
         let admitted = admission.admit(decision);
@@ -73,9 +81,10 @@ impl<H: Host> Judged<'_, H> {
         exchange.mark(admitted.anomaly);
         exchange.conclude(admitted.decision);
         if let Decision::Deny(reason) = admitted.decision {
-            return Err(reply(reason, self.refusal(key, &admitted)));
+            let message = message.filter(|_| admitted.decision == decision);
+            return Err(reply(reason, Refusal { message, ..self.refusal(key, &admitted) }));
         }
-        if self.forward(edits).is_err() {
+        if self.forward(edits()).is_err() {
             // It was counted as allowed, and is not.
             let reason = DenyReason::NotReady;
             let withdrawn = admission.withdraw(&admitted.charged, reason, Refund::Everything);
@@ -88,8 +97,8 @@ impl<H: Host> Judged<'_, H> {
 
     /// The decision, unless the request cannot go on without what must not: nginx changes the first header of
     /// a name alone.
-    fn judge_edits(&self, edits: &Edits<'_>, decision: Decision) -> Decision {
-        let unfit = || self.head.is_flawed() || self.head.doubles_any(&edits.changed());
+    fn judge_edits<'e>(&self, edits: impl Fn() -> Edits<'e>, decision: Decision) -> Decision {
+        let unfit = || self.head.is_flawed() || self.head.doubles_any(&edits().changed());
         match decision.forwards() && self.host.is_nginx() && unfit() {
             true => Decision::Deny(DenyReason::HeaderMismatch),
             false => decision,
@@ -132,10 +141,7 @@ impl<H: Host> Judged<'_, H> {
         let refusal = |exceeded: &Exceeded| {
             Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)
         };
-        let limited = admitted.exceeded.as_ref().map(refusal).unwrap_or_default();
-        let reason = admitted.decision.reason();
-        let message = reason.and_then(|reason| plain_words(self.engine, self.head, reason));
-        Refusal { message, ..limited }
+        admitted.exceeded.as_ref().map(refusal).unwrap_or_default()
     }
 
     /// Sends the request on without anything private of the client's. The seal is set last, so that
@@ -190,12 +196,12 @@ impl<H: Host> Judged<'_, H> {
     /// Sends a preflight on. It has no key, so nothing is counted.
     #[cold]
     fn pass_preflight(&self, exchange: &mut Exchange) -> Result<(), Reply> {
-        let edits = Edits::preflight(self.head);
-        let decision = self.judge_route(self.judge_edits(&edits, Decision::Preflight), exchange);
+        let edits = || Edits::preflight(self.head);
+        let decision = self.judge_route(self.judge_edits(edits, Decision::Preflight), exchange);
         if let Decision::Deny(reason) = decision {
             return Err(deny(exchange, reason));
         }
-        if self.forward(edits).is_err() {
+        if self.forward(edits()).is_err() {
             return Err(deny(exchange, DenyReason::NotReady));
         }
         exchange.conclude(decision);

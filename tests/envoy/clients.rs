@@ -133,7 +133,7 @@ fn a_credential_of_the_clients_own_goes_or_stays_as_configured() {
     }
 }
 
-/// As `hf` ids and resource names of AWS do that stand in one segment.
+/// Ids of Hugging Face models and AWS resource names hold slashes, and stand in one segment.
 #[test]
 fn an_escaped_slash_reaches_the_upstream_as_it_came_where_the_tier_keeps_it() {
     let main = Minter::new("main", None);
