@@ -10,7 +10,7 @@ use crate::json::Object;
 pub enum Subject {
     /// The key's own.
     Own,
-    /// That of a tenant, or of a key of it.
+    /// The usage of a tenant, or of one of its keys.
     Of {
         /// The tenant.
         tenant: String,

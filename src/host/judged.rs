@@ -235,7 +235,7 @@ impl<H: Host> Judged<'_, H> {
         Ok(usage::answer(&account, &cell, &allowances))
     }
 
-    /// That of a tenant, or of a key of it. What a key's claims and caveats limit it to stands in the key alone.
+    /// The usage of a tenant, or of one of its keys. The limits in claims and caveats are known from the key alone.
     fn usage_of(&self, tenant: &str, jti: Option<&str>) -> Result<String, NotCounted> {
         let name = jti.map_or_else(|| tenant_name(tenant), |jti| key_name(tenant, jti));
         let cell: Cell = self.store.read(&name)?;

@@ -35,7 +35,7 @@ pub(super) struct Received<'a> {
 pub(super) enum Verdict {
     /// It goes on to the server.
     Forward,
-    /// It does not; whoever waits for an answer is answered with a line.
+    /// It is refused; a sender that waits for an answer gets this line.
     Refuse(Refused),
 }
 

@@ -222,7 +222,7 @@ impl fmt::Display for Id {
 /// How a message is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Strictness {
-    /// Whatever stands in the values is passed over.
+    /// The values are not checked.
     Lenient,
     /// Every member is there once.
     Strict,

@@ -21,7 +21,7 @@ pub(super) struct Scan {
     escaped: bool,
     /// The text since the last comma or colon of the object itself.
     text: Vec<u8>,
-    /// A list or an object stands there.
+    /// The value is a list or an object.
     nested: bool,
     /// The name before the value that is being read.
     name: Option<Json>,
