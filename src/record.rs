@@ -81,14 +81,20 @@ impl Name {
 
 /// The record: magic, version, length of the name, name, content, CRC-32; integers little-endian.
 pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
+    let mut record = head(name, R::VERSION);
+    content.write(&mut record);
+    record.extend_from_slice(&crc32(&record).to_le_bytes());
+    record
+}
+
+/// What stands before the content.
+fn head(name: &Name, version: u8) -> Vec<u8> {
     let name = name.inside();
     let mut record = Vec::with_capacity(HEAD_BYTES + name.len() + BODY_BYTES);
     record.extend_from_slice(MAGIC);
-    record.push(R::VERSION);
+    record.push(version);
     record.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
     record.extend_from_slice(name);
-    content.write(&mut record);
-    record.extend_from_slice(&crc32(&record).to_le_bytes());
     record
 }
 
@@ -98,7 +104,13 @@ pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
 ///
 /// [`NotThisRecord`] when it is anything but a whole record of that name.
 pub fn decode<R: Record>(name: &Name, record: &[u8]) -> Result<R, NotThisRecord> {
-    let Some((version, found, mut content)) = split(record) else {
+    let mut content = content_of(name, R::VERSION, record)?;
+    R::read(&mut content).filter(|_| content.is_empty()).ok_or(NotThisRecord::Corrupt)
+}
+
+/// The content of the record of that name, in that layout.
+fn content_of<'a>(name: &Name, version: u8, record: &'a [u8]) -> Result<&'a [u8], NotThisRecord> {
+    let Some((written, found, content)) = split(record) else {
         let (_, found, _) = split_body(record).ok_or(NotThisRecord::Unknown)?;
         let own = found == name.inside();
         return Err(if own { NotThisRecord::Corrupt } else { NotThisRecord::Unknown });
@@ -106,10 +118,10 @@ pub fn decode<R: Record>(name: &Name, record: &[u8]) -> Result<R, NotThisRecord>
     if found != name.inside() {
         return Err(NotThisRecord::Foreign);
     }
-    if version != R::VERSION {
+    if written != version {
         return Err(NotThisRecord::OtherLayout);
     }
-    R::read(&mut content).filter(|_| content.is_empty()).ok_or(NotThisRecord::Corrupt)
+    Ok(content)
 }
 
 /// Checks checksum and magic, and splits a record into version, name and content.

@@ -44,8 +44,8 @@ MUTANTS = [
      "                return (Entry { counted: early, left: Vec::new() }, None);\n"
      "            }"),
     ("a mismatch is taken for success", "src/host/store.rs", MODEL,
-     "                Err(WriteError::CasMismatch) => self.retry(),",
-     "                Err(WriteError::CasMismatch) => return Ok(()),"),
+     "            Err(WriteError::CasMismatch) => Ok(false),",
+     "            Err(WriteError::CasMismatch) => Ok(true),"),
     ("contention lets through", "src/host/admission.rs", MODEL,
      "..self.admit_to_tenant(&tenant, look, of_key) }\n            }\n"
      "            Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),",

@@ -82,19 +82,21 @@ pub enum NotCounted {
 }
 
 /// A record as it was at some time, from which it can be changed as long as nobody else does.
-pub struct Look<'a, R>(Place<'a, R>);
+pub struct Look<'a, R> {
+    place: Place<'a>,
+    content: Option<R>,
+}
 
 /// Where a record was found, or would be.
-struct Place<'a, R> {
+struct Place<'a> {
     name: Cow<'a, str>,
-    found: Option<Found<R>>,
+    found: Option<Found>,
 }
 
 /// A record that is there.
-struct Found<R> {
+struct Found {
     record: Vec<u8>,
     cas: u32,
-    content: R,
 }
 
 impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
@@ -127,8 +129,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     ///
     /// [`NotCounted`] when it cannot be read.
     pub fn read<R: Record>(&self, name: &Name) -> Result<R, NotCounted> {
-        let Look(place) = self.look(name)?;
-        Ok(place.found.map_or_else(R::fresh, |found| found.content))
+        let Look { content, .. } = self.look(name)?;
+        Ok(content.unwrap_or_else(R::fresh))
     }
 
     /// A record as it is now.
@@ -138,8 +140,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     /// [`NotCounted`] when it cannot be read.
     pub fn look<'n, R: Record>(&self, name: &'n Name) -> Result<Look<'n, R>, NotCounted> {
         for _ in 0..MAX_TRIES {
-            if let Some(place) = self.find(name)? {
-                return Ok(Look(place));
+            if let Some(look) = self.try_look(name)? {
+                return Ok(look);
             }
             self.retry();
         }
@@ -174,49 +176,64 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         mut change: impl FnMut(&mut R) -> T,
     ) -> Result<T, NotCounted> {
         let mut result = Err(NotCounted::Contention);
-        let looked = look.map(|Look(place)| place);
-        self.replace(looked, name, &mut |content| result = Ok(change(content)))?;
+        self.replace(look, name, &mut |content| result = Ok(change(content)))?;
         result
     }
 
     /// [`RecordStore::update`] once for each kind of record, not for each kind of change.
     fn replace<'n, R: Record>(
         &self,
-        mut looked: Option<Place<'n, R>>,
+        mut looked: Option<Look<'n, R>>,
         name: &'n Name,
         change: &mut dyn FnMut(&mut R),
     ) -> Result<(), NotCounted> {
         for _ in 0..MAX_TRIES {
-            let place = match looked.take() {
-                Some(place) => Some(place),
-                None => self.find(name)?,
+            let look = match looked.take() {
+                Some(look) => Some(look),
+                None => self.try_look(name)?,
             };
-            let Some(Place { name: tried, found }) = place else {
-                self.retry();
-                continue;
-            };
-            let (before, mut content) = match found {
-                Some(Found { record, cas, content }) => (Some((record, cas)), content),
-                None => (None, R::fresh()),
-            };
-            change(&mut content);
-            let record = encode(name, &content);
-            let written = match before {
-                Some((before, _)) if before == record => Ok(()),
-                Some((_, cas)) => self.shared.set_shared_data(&tried, &record, cas),
-                None => self.create(&tried, &record),
-            };
-            match written {
-                Ok(()) => return Ok(()),
-                Err(WriteError::CasMismatch) => self.retry(),
-                Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
+            if let Some(Look { place, content }) = look {
+                let mut content = content.unwrap_or_else(R::fresh);
+                change(&mut content);
+                if self.write(&place, &encode(name, &content))? {
+                    return Ok(());
+                }
             }
+            self.retry();
         }
         Err(NotCounted::Contention)
     }
 
+    /// Writes a record where another was found, or none; `false` when another worker got ahead.
+    fn write(&self, place: &Place<'_>, record: &[u8]) -> Result<bool, NotCounted> {
+        let written = match &place.found {
+            Some(Found { record: before, .. }) if before == record => Ok(()),
+            Some(Found { cas, .. }) => self.shared.set_shared_data(&place.name, record, *cas),
+            None => self.create(&place.name, record),
+        };
+        match written {
+            Ok(()) => Ok(true),
+            Err(WriteError::CasMismatch) => Ok(false),
+            Err(WriteError::Host(_)) => Err(NotCounted::HostRefuses),
+        }
+    }
+
     /// Looks a record up; `None` when what is there cannot be read this time.
-    fn find<'n, R: Record>(&self, name: &'n Name) -> Result<Option<Place<'n, R>>, NotCounted> {
+    fn try_look<'n, R: Record>(&self, name: &'n Name) -> Result<Option<Look<'n, R>>, NotCounted> {
+        let mut content = None;
+        let read = &mut |record: &[u8]| decode(name, record).map(|read| content = Some(read));
+        let place = self.find(name, read, &|| encode(name, &R::fresh()))?;
+        Ok(place.map(|place| Look { place, content }))
+    }
+
+    /// Finds a record that `read` takes; `fresh` is what one begins with that cannot be read. One function for all
+    /// kinds of records.
+    fn find<'n>(
+        &self,
+        name: &'n Name,
+        read: &mut dyn FnMut(&[u8]) -> Result<(), NotThisRecord>,
+        fresh: &dyn Fn() -> Vec<u8>,
+    ) -> Result<Option<Place<'n>>, NotCounted> {
         if !self.counts() {
             return Err(NotCounted::HostRefuses);
         }
@@ -230,14 +247,12 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
                 }
                 return Ok(Some(Place { name: tried, found: None }));
             };
-            match decode(name, &record) {
-                Ok(content) => {
-                    let found = Some(Found { record, cas, content });
-                    return Ok(Some(Place { name: tried, found }));
+            match read(&record) {
+                Ok(()) => {
+                    return Ok(Some(Place { name: tried, found: Some(Found { record, cas }) }));
                 }
                 Err(not_this) => {
-                    let fresh = || encode(name, &R::fresh());
-                    if !self.leaves(name, &tried, &(record, cas), not_this, &fresh)? {
+                    if !self.leaves(name, &tried, &(record, cas), not_this, fresh)? {
                         return Ok(None);
                     }
                     was_garbage |= not_this != NotThisRecord::Foreign;
@@ -307,7 +322,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
 impl<R> Look<'_, R> {
     /// What it held; `None` when nothing was written yet.
     pub fn content(&self) -> Option<&R> {
-        self.0.found.as_ref().map(|found| &found.content)
+        self.content.as_ref()
     }
 }
 
