@@ -54,6 +54,7 @@ pub struct Exchange {
     fields: Option<RateLimitFields>,
     anomaly: Option<Anomaly>,
     charged: Option<Charged>,
+    may_open_session: bool,
     route: Option<Route>,
     verdict: Option<Verdict>,
     body_bytes: u64,
@@ -71,6 +72,13 @@ pub struct Charged {
     pub key: Option<Reservation>,
     /// What was charged to the tenant.
     pub tenant: Option<Reservation>,
+}
+
+impl Charged {
+    /// Whether any limit was charged.
+    pub fn is_charged(&self) -> bool {
+        self.key.is_some() || self.tenant.is_some()
+    }
 }
 
 /// What a request gets back that is refused after it was charged.
@@ -321,6 +329,17 @@ impl Exchange {
     pub fn take_charged(&mut self) -> Option<(Rc<Key>, Charged)> {
         self.fields = None;
         self.key.clone().zip(self.charged.take())
+    }
+
+    /// Records that the response to the request may open an MCP session.
+    pub fn await_session(&mut self) {
+        self.may_open_session = true;
+    }
+
+    /// The key of a request that was charged and whose response may open an MCP session, once.
+    pub fn take_opening(&mut self) -> Option<Rc<Key>> {
+        let awaits = std::mem::take(&mut self.may_open_session);
+        self.key.clone().filter(|_| awaits && self.charged.is_some())
     }
 
     /// Whether the request went on.

@@ -41,6 +41,9 @@ const RETRIES: [&[u8]; 9] = [
     b"x-envoy-upstream-rq-timeout-ms",
 ];
 
+/// The header that names an MCP session (MCP, "Session Management").
+pub const SESSION: &[u8] = b"mcp-session-id";
+
 /// What every JWT starts with: base64url of `{"`.
 const JWT_START: &[u8] = b"eyJ";
 
@@ -411,6 +414,23 @@ impl<'a> RequestHead<'a> {
             .collect();
         names.extend(holding);
         names
+    }
+
+    /// Whether the response to the request may open an MCP session: a `POST` that names none, whose client takes
+    /// an event stream (MCP, "Streamable HTTP").
+    pub fn may_open_session(&self) -> bool {
+        let mut accepted = self.headers.iter().filter(|(name, _)| is_spelled(name, b"accept"));
+        self.method == Some(b"POST")
+            && accepted.any(|(_, types)| contains(types, b"text/event-stream"))
+            && self.value(SESSION).is_none()
+    }
+
+    /// The MCP session that the request ends.
+    pub fn ended_session(&self) -> Option<&'a [u8]> {
+        if self.method != Some(b"DELETE") || self.doubles_any(&[SESSION]) {
+            return None;
+        }
+        self.value(SESSION)
     }
 
     /// Whether what is shown of the headers cannot be judged.

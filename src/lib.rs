@@ -49,6 +49,7 @@ pub mod mac;
 pub mod quota;
 pub mod record;
 pub mod revocations;
+pub mod sessions;
 pub mod time;
 pub mod token;
 pub mod upstream_tls;

@@ -80,11 +80,21 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         }
     }
 
+    /// Whether the key or its tenant has limits.
+    pub fn is_limited(&self) -> bool {
+        !self.key_charges.is_empty() || !self.tenant_charges.is_empty()
+    }
+
+    /// The same admission, of a request that is counted and charged to no limit.
+    #[must_use]
+    pub fn free_of_charge(self) -> Self {
+        Self { key_charges: Vec::new(), tenant_charges: Vec::new(), ..self }
+    }
+
     /// Counts a request. What cannot be counted is refused, and says so, whatever else was decided.
     pub fn admit(&self, decision: Decision) -> Admitted {
         if !self.store.counts() {
-            let limited = !self.key_charges.is_empty() || !self.tenant_charges.is_empty();
-            return Admitted::uncounted(decision.without_counts(limited));
+            return Admitted::uncounted(decision.without_counts(self.is_limited()));
         }
         let tenant = self.tenant_name();
         let look = self.look_at_tenant(&tenant, decision);

@@ -190,6 +190,7 @@ impl Gate {
         {
             return answer_with(host, &reply);
         }
+        self.remember_session(host, exchange);
         let fields = exchange.take_fields().map(RateLimitFields::into_headers);
         for (name, value) in fields.into_iter().flatten() {
             // A host that cannot is no reason to withhold the answer.

@@ -17,6 +17,7 @@ use crate::usage::{self, Account, Subject};
 
 use super::credentials::CREDENTIAL_STATE;
 use super::metrics::Metrics;
+use super::sessions::ends_own_session;
 use super::upstreams::Upstreams;
 use super::view::SEAL_STATE;
 use super::{Admission, Admitted, Host, HostError, NotCounted, RecordStore};
@@ -74,7 +75,10 @@ impl<H: Host> Judged<'_, H> {
         let edits = || Edits::forward(self.engine, key, self.head);
         let decision = self.judge_route(self.judge_edits(edits, decision), exchange);
         let source = exchange.source();
-        let admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
+        let mut admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
+        if admission.is_limited() && ends_own_session(&self.store, key, self.head, decision) {
+            admission = admission.free_of_charge();
+        }
         let admitted = admission.admit(decision);
         log_miscount(self.host, admitted.miscounted);
         exchange.exceed(admitted.exceeded);
@@ -90,6 +94,9 @@ impl<H: Host> Judged<'_, H> {
             let withdrawn = admission.withdraw(&admitted.charged, reason, Refund::Everything);
             log_miscount(self.host, withdrawn.err());
             return Err(deny(exchange, reason));
+        }
+        if admitted.charged.is_charged() && self.head.may_open_session() {
+            exchange.await_session();
         }
         exchange.forward(RateLimitFields::new(&admitted.allowances), admitted.charged);
         Ok(())

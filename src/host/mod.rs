@@ -18,6 +18,7 @@ mod resets;
 mod response;
 mod revocations;
 mod rules;
+mod sessions;
 mod standings;
 mod store;
 mod upstream;
@@ -207,9 +208,13 @@ pub trait Host: SharedData {
     /// [`HostError`] when it is not there.
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
 
-    /// The status the client was answered with; `None` when it was not. A header of the answer, which
-    /// hosts find faster than a property.
-    fn response_status(&self) -> Option<u64>;
+    /// The first header of that name in the response as it is now; `None` when the host shows none.
+    fn response_header(&self, name: &[u8]) -> Option<Vec<u8>>;
+
+    /// The status of the response; `None` where there is none. Hosts find a header faster than a property.
+    fn response_status(&self) -> Option<u64> {
+        std::str::from_utf8(&self.response_header(b":status")?).ok()?.parse().ok()
+    }
 
     /// A property's bytes; `None` when it is absent or empty.
     fn property(&self, property: Property) -> Option<Vec<u8>>;

@@ -144,8 +144,8 @@ impl<H: Host> Host for HostView<'_, H> {
         self.host.remove_request_trailer(name)
     }
 
-    fn response_status(&self) -> Option<u64> {
-        self.host.response_status()
+    fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.host.response_header(name)
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {

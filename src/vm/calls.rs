@@ -105,7 +105,7 @@ fn header(guest: &mut Guest<'_>, map: u32, name: Span, receiver: Receiver) -> Do
     let name = view.bytes(name)?;
     let value = match map {
         REQUEST_HEADERS => view.host.request_header(name),
-        RESPONSE_HEADERS => view.host.answer_header(name),
+        RESPONSE_HEADERS => view.host.response_header(name),
         _ => return Err(HostError::BAD_ARGUMENT.into()),
     };
     guest.hand_over(&value.ok_or(HostError::NOT_FOUND)?, receiver)

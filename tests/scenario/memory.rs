@@ -91,6 +91,7 @@ impl<C: Callbacks> Machine for InMemory<C> {
         let (mut observed, host) = worker.with_request(host, |request| converse(request, sent));
         observed.replies = host.replies.get();
         observed.answer = host.response_headers.take();
+        observed.answer.retain(|name, _| !sent.ending.headers.contains_key(name));
         observed.filter_state = host.filter_state.take();
         // The seal is a variable on nginx.
         if let Some(seal) = observed.filter_state.remove("ngx\0vkey_decision") {
@@ -192,6 +193,7 @@ impl Stage for MemoryHost {
         }
         self.show_text(Property::UpstreamAddress, ending.upstream.as_deref());
         if forwarded {
+            self.response_headers.replace(ending.headers.clone());
             self.reveal(sent.upstream.of_connection());
             let reached = sent.upstream.is_reached().then_some("192.0.2.80:443");
             self.show_text(Property::UpstreamAddress, ending.upstream.as_deref().or(reached));

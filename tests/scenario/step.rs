@@ -1,10 +1,12 @@
 //! The steps of a scenario: what is sent, and what must come of it.
 
+use std::collections::BTreeMap;
+
 use vkey::host::Rules;
 use vkey::json::{Integers, Invalid, Json, Members, Node};
 
 pub(crate) use super::expect::{Expect, ExpectFields, Expected};
-use super::format::{merged, nullable, owned, signed};
+use super::format::{merged, named, nullable, owned, signed};
 use super::upstream::{Upstream, nothing};
 
 #[derive(Debug)]
@@ -83,6 +85,8 @@ pub(crate) struct Faults {
 pub(crate) struct Ending {
     pub(crate) after_ns: u64,
     pub(crate) status: Option<u64>,
+    /// The headers of the upstream's response.
+    pub(crate) headers: BTreeMap<String, String>,
     /// The body as it came, in bytes.
     pub(crate) body: Box<[u64]>,
     pub(crate) bytes_in: Option<u64>,
@@ -281,11 +285,17 @@ impl Faults {
 
 impl Ending {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members =
-            node.members(&["after_ns", "status", "body", "bytes_in", "bytes_out", "upstream"])?;
+        let members = node.members(&[
+            "after_ns", "status", "headers", "body", "bytes_in", "bytes_out", "upstream",
+        ])?;
         Ok(Self {
             after_ns: members.read("after_ns", Node::integer)?.unwrap_or(0),
             status: members.read("status", Node::integer)?,
+            headers: members
+                .read("headers", |node| named(node, owned))?
+                .into_iter()
+                .flatten()
+                .collect(),
             body: members.read("body", sizes)?.unwrap_or_default(),
             bytes_in: members.read("bytes_in", Node::integer)?,
             bytes_out: members.read("bytes_out", Node::integer)?,

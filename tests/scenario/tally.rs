@@ -6,9 +6,10 @@ use vkey::audit::Record;
 use vkey::cell::{Cell, key_name, tenant_name};
 use vkey::config::Mode;
 use vkey::decision::{Decision, DenyClass, DenyReason};
-use vkey::host::{MemoryStore, RecordStore};
+use vkey::host::{MemoryStore, RecordStore, SharedData};
 use vkey::json::Json;
 use vkey::record::Name;
+use vkey::sessions::sessions_name;
 use vkey::upstream_tls::{Standing, Verdict, standing_name};
 
 use super::check::Context;
@@ -134,6 +135,12 @@ impl Tally {
         }
     }
 
+    /// How many keys have a record of sessions.
+    fn sessions(&self, store: &MemoryStore) -> usize {
+        let names = self.keys.keys().map(|(tenant, jti)| sessions_name(tenant, jti));
+        names.filter(|name| matches!(store.shared_data(name.as_str()), Ok(Some(_)))).count()
+    }
+
     /// Counts are exact: every cell has what the audit lines add up to, and there is no other record
     /// but `others`.
     pub(crate) fn check_cells(
@@ -150,7 +157,7 @@ impl Tally {
             cells.iter().filter_map(|(name, cell)| check_cell(store, name, cell)).collect();
         let masked = context.masked("jti") || context.masked("tenant");
         let standings = if counts { self.standings.len() } else { 0 };
-        let expected = cells.len() + standings + others;
+        let expected = cells.len() + standings + self.sessions(store) + others;
         if !masked && store.len() != expected {
             problems.push(format!("{} records in shared data, not {expected}", store.len()));
         }

@@ -124,8 +124,8 @@ impl Host for CountedHost {
         self.call(Call::HeaderEdit, |host| host.add_request_header(name, value))
     }
 
-    fn response_status(&self) -> Option<u64> {
-        self.call(Call::HeaderRead, Host::response_status)
+    fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.call(Call::HeaderRead, |host| host.response_header(name))
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {

@@ -23,8 +23,6 @@ const REQUEST_HEADERS: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE_HEADERS: u32 = 2;
 
-const STATUS: &[u8] = b":status";
-
 /// `proxy_stream_type_t`: the request.
 const HTTP_REQUEST: u32 = 0;
 
@@ -230,8 +228,8 @@ impl Host for ProxyHost {
         header(REQUEST_HEADERS, name).ok()
     }
 
-    fn response_status(&self) -> Option<u64> {
-        std::str::from_utf8(&header(RESPONSE_HEADERS, STATUS).ok()?).ok()?.parse().ok()
+    fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        header(RESPONSE_HEADERS, name).ok()
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {

@@ -44,7 +44,7 @@ pub struct MemoryHost {
     pub reply: RefCell<Option<Reply>>,
     /// How many were sent.
     pub replies: Cell<u32>,
-    /// Headers that were set on the answer.
+    /// Headers of the response, those that were set on it included.
     pub response_headers: RefCell<BTreeMap<String, String>>,
     /// The names of the metrics that were defined here, each as often as it was.
     pub defined: RefCell<Vec<String>>,
@@ -175,15 +175,6 @@ impl MemoryHost {
         named.find(|(place, _)| !hidden.contains(place)).map(|(place, _)| place)
     }
 
-    /// A header of the answer, or its status as `:status`.
-    pub fn answer_header(&self, name: &[u8]) -> Option<Vec<u8>> {
-        if name == b":status" {
-            return Some(self.status.get()?.to_string().into_bytes());
-        }
-        let headers = self.response_headers.borrow();
-        headers.get(std::str::from_utf8(name).ok()?).map(|value| value.clone().into_bytes())
-    }
-
     fn edit(
         &self,
         map: &RefCell<Option<HeaderList>>,
@@ -274,8 +265,12 @@ impl Host for MemoryHost {
         self.edit(&self.headers, |headers| headers.push((name.into(), value.into())))
     }
 
-    fn response_status(&self) -> Option<u64> {
-        self.status.get()
+    fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        if name == b":status" {
+            return Some(self.status.get()?.to_string().into_bytes());
+        }
+        let headers = self.response_headers.borrow();
+        headers.get(std::str::from_utf8(name).ok()?).map(|value| value.clone().into_bytes())
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {

@@ -8,6 +8,8 @@ use std::thread;
 
 use vkey::host::HeaderList;
 
+use crate::scenario::step::Ending;
+
 /// The header by which a listener says whose request it sends on.
 pub(crate) const OF: &str = "vkey-test-of";
 
@@ -26,6 +28,7 @@ type Seen = Arc<Mutex<BTreeMap<String, Exchange>>>;
 struct Exchange {
     /// What the next request is answered with.
     status: u64,
+    headers: BTreeMap<String, String>,
     requests: Vec<HeaderList>,
 }
 
@@ -52,10 +55,10 @@ impl Backend {
     }
 
     /// Says what the next request of a listener is answered with.
-    pub(crate) fn expect(&self, name: &str, status: Option<u64>) {
+    pub(crate) fn expect(&self, name: &str, ending: &Ending) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = status.unwrap_or(200);
-        seen.insert(name.to_owned(), Exchange { status, requests: Vec::new() });
+        let (status, headers) = (ending.status.unwrap_or(200), ending.headers.clone());
+        seen.insert(name.to_owned(), Exchange { status, headers, requests: Vec::new() });
     }
 
     /// The requests of a listener since then, without what Envoy adds.
@@ -73,15 +76,19 @@ fn serve(stream: TcpStream, seen: &Seen) -> io::Result<()> {
     while let Some(headers) = read_head(&mut requests)? {
         read_body(&mut requests, &headers)?;
         let name = value(&headers, OF).unwrap_or_default();
-        let status = {
+        let (status, own) = {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             let exchange = seen.entry(name).or_default();
             let added = |name: &[u8]| ADDED.iter().any(|(added, _)| added.as_bytes() == name);
             let own = headers.into_iter().filter(|(name, _)| !added(name));
             exchange.requests.push(own.collect());
-            exchange.status
+            (exchange.status, exchange.headers.clone())
         };
-        write!(answers, "HTTP/1.1 {status} So\r\ncontent-length: 0\r\n\r\n")?;
+        write!(answers, "HTTP/1.1 {status} So\r\n")?;
+        for (name, value) in own {
+            write!(answers, "{name}: {value}\r\n")?;
+        }
+        answers.write_all(b"content-length: 0\r\n\r\n")?;
     }
     Ok(())
 }

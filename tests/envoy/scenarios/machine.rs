@@ -188,7 +188,7 @@ impl Machine for Gateway {
         let Some(address) = self.address else {
             return Observed::default();
         };
-        self.site.backend.expect(&self.name, sent.ending.status);
+        self.site.backend.expect(&self.name, &sent.ending);
         let response = Self::ask(address, sent);
         let end = wait_for(
             || self.site.logs.end(&self.name),
@@ -197,7 +197,7 @@ impl Machine for Gateway {
         let requests = self.site.backend.take(&self.name);
         let by_module = end["details"].as_str().is_some_and(|text| text.contains(OF_MODULE));
         let forwarded = !requests.is_empty();
-        let own = own_headers(&response);
+        let own = own_headers(&response, &sent.ending.headers);
         let reply = by_module.then(|| reply(&response, &own, &end));
         let told = |(name, value): &(String, String)| (name.clone(), value.clone());
         Observed {
@@ -230,10 +230,13 @@ fn state(end: &Value, key: &str) -> Option<(String, String)> {
 }
 
 /// The headers that neither Envoy nor the backend put on an answer.
-fn own_headers(response: &Response) -> Vec<(String, String)> {
+fn own_headers(
+    response: &Response,
+    of_backend: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
     let own = response.headers.iter().filter(|(name, _)| {
         let on_every = |(known, _): &(&str, &str)| known == name;
-        !ON_EVERY_ANSWER.iter().any(on_every)
+        !ON_EVERY_ANSWER.iter().any(on_every) && !of_backend.contains_key(name)
     });
     own.map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned())).collect()
 }

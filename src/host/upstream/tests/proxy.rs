@@ -284,8 +284,8 @@ impl Host for Proxy {
         panic!("a header is added: {name}")
     }
 
-    fn response_status(&self) -> Option<u64> {
-        None
+    fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        panic!("a header of the response is read: {name:?}")
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {
