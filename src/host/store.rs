@@ -139,9 +139,10 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     ///
     /// [`NotCounted`] when it cannot be read.
     pub fn look<'n, R: Record>(&self, name: &'n Name) -> Result<Look<'n, R>, NotCounted> {
+        let mut content = None;
         for _ in 0..MAX_TRIES {
-            if let Some(look) = self.try_look(name)? {
-                return Ok(look);
+            if let Some(place) = self.find_content(name, &mut content)? {
+                return Ok(Look { place, content });
             }
             self.retry();
         }
@@ -183,19 +184,23 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     /// [`RecordStore::update`] once for each kind of record, not for each kind of change.
     fn replace<'n, R: Record>(
         &self,
-        mut looked: Option<Look<'n, R>>,
+        looked: Option<Look<'n, R>>,
         name: &'n Name,
         change: &mut dyn FnMut(&mut R),
     ) -> Result<(), NotCounted> {
+        let (mut looked, mut content) = match looked {
+            Some(Look { place, content }) => (Some(place), content),
+            None => (None, None),
+        };
         for _ in 0..MAX_TRIES {
-            let look = match looked.take() {
-                Some(look) => Some(look),
-                None => self.try_look(name)?,
+            let place = match looked.take() {
+                Some(place) => Some(place),
+                None => self.find_content(name, &mut content)?,
             };
-            if let Some(Look { place, content }) = look {
-                let mut content = content.unwrap_or_else(R::fresh);
-                change(&mut content);
-                if self.write(&place, &encode(name, &content))? {
+            if let Some(place) = place {
+                let content = content.get_or_insert_with(R::fresh);
+                change(content);
+                if self.write(&place, &encode(name, content))? {
                     return Ok(());
                 }
             }
@@ -218,12 +223,18 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         }
     }
 
-    /// Looks a record up; `None` when what is there cannot be read this time.
-    fn try_look<'n, R: Record>(&self, name: &'n Name) -> Result<Option<Look<'n, R>>, NotCounted> {
-        let mut content = None;
-        let read = &mut |record: &[u8]| decode(name, record).map(|read| content = Some(read));
-        let place = self.find(name, read, &|| encode(name, &R::fresh()))?;
-        Ok(place.map(|place| Look { place, content }))
+    /// Looks a record up and reads its content; `None` when what is there cannot be read this time.
+    fn find_content<'n, R: Record>(
+        &self,
+        name: &'n Name,
+        content: &mut Option<R>,
+    ) -> Result<Option<Place<'n>>, NotCounted> {
+        *content = None;
+        let read = &mut |record: &[u8]| {
+            *content = Some(decode(name, record)?);
+            Ok(())
+        };
+        self.find(name, read, &|| encode(name, &R::fresh()))
     }
 
     /// Finds a record that `read` takes; `fresh` is what one begins with that cannot be read. One function for all
