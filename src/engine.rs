@@ -1,6 +1,7 @@
 //! The engine: one plan, and every decision under it.
 
 mod cache;
+mod stages;
 
 use std::fmt;
 use std::iter::once_with;
@@ -19,6 +20,7 @@ use crate::limit::{Charge, Scope};
 use crate::revocations::Newer;
 use crate::token::{Kid, Unverified};
 use cache::{SigningKeys, VerifiedKeys};
+pub use stages::{Question, Stage, Verdict};
 
 /// Decides by one plan. Remembers verified keys and what they were signed with, and nothing else.
 pub struct Engine {
@@ -28,14 +30,18 @@ pub struct Engine {
     newer_revocations: Newer,
 }
 
-/// What is known of who asks.
+/// Who asks.
 #[derive(Debug)]
-pub struct Identity {
-    /// The verified key, good or not; `None` when no key was verified, or when it is too old to be
-    /// told from any other.
-    pub key: Option<Rc<Key>>,
-    /// Whether the key is good now.
-    pub verdict: Result<(), DenyReason>,
+pub enum Identity {
+    /// A key was verified.
+    Known {
+        /// The key, good or not.
+        key: Rc<Key>,
+        /// Whether it is good now.
+        validity: Verdict,
+    },
+    /// No key was verified, or one that is too old to be told from any other.
+    Stranger(DenyReason),
 }
 
 /// What judges an access.
@@ -87,23 +93,31 @@ impl Engine {
         self.newer_revocations != Newer::None
     }
 
+    /// Finds out who sends a request.
+    pub fn identify_sender(&mut self, head: &RequestHead<'_>, now_secs: u64) -> Identity {
+        match head.credential() {
+            Ok(credential) => self.identify(credential, now_secs),
+            // What does not show is no proof that there is none.
+            Err(_) if head.is_flawed() => Identity::Stranger(DenyReason::HeaderMismatch),
+            Err(reason) => Identity::Stranger(reason),
+        }
+    }
+
     /// Finds out whose credential this is and whether it is good: verify, times, audience,
     /// revocation. A key is verified once and remembered; all that depends on the time is judged
     /// every time.
     pub fn identify(&mut self, credential: &[u8], now_secs: u64) -> Identity {
         let key = match self.verify(credential, now_secs) {
             Ok(key) => key,
-            Err(reason) => {
-                return Identity { key: None, verdict: Err(reason) };
-            }
+            Err(reason) => return Identity::Stranger(reason),
         };
-        let verdict = self.judge_key(&key, now_secs);
-        let too_old = matches!(verdict, Err(DenyReason::KeyExpired | DenyReason::KeyRetired));
+        let validity = self.judge_key(&key, now_secs);
+        let too_old = matches!(validity, Err(DenyReason::KeyExpired | DenyReason::KeyRetired));
         let keeps = |ring: &crate::keyring::Ring| ring.keeps_expired();
         if too_old && !self.plan.keyring.ring(key.kid()).is_ok_and(keeps) {
-            return Identity { key: None, verdict: Err(DenyReason::KeyRetired) };
+            return Identity::Stranger(DenyReason::KeyRetired);
         }
-        Identity { key: Some(key), verdict }
+        Identity::Known { key, validity }
     }
 
     /// Whether an identified key may do what is asked: tier, addresses, method, host, path,
@@ -114,15 +128,6 @@ impl Engine {
     /// The first reason for which it may not.
     pub fn authorize(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
         self.verdicts(key, access).try_for_each(|(_, verdict)| verdict)
-    }
-
-    /// Whether an identified key may ask for its counts.
-    ///
-    /// # Errors
-    ///
-    /// The first reason for which it may not.
-    pub fn authorize_usage(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
-        self.usage_verdicts(key, access).try_for_each(|(_, verdict)| verdict)
     }
 
     /// Whether a request goes on without a key: preflights do where the plan says so, from addresses that
@@ -142,11 +147,11 @@ impl Engine {
         &'a self,
         key: &'a Key,
         access: &'a Access<'a>,
-    ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
+    ) -> impl Iterator<Item = (Rule, Verdict)> {
         self.judge_by(key, access, |_, restriction, access| restriction.prohibits(access))
     }
 
-    /// What [`Engine::authorize_usage`] is made of, likewise. Operators write tier, tenant and `only` for
+    /// Who may see the counts of a key, likewise. Operators write tier, tenant and `only` for
     /// what a key may ask upstreams, and the key's holder sees its counts by any client that may use it.
     /// Caveats are judged as for any request: the counts are those of the whole key, and a caveat that does
     /// not allow the path was not meant to show them.
@@ -154,7 +159,7 @@ impl Engine {
         &'a self,
         key: &'a Key,
         access: &'a Access<'a>,
-    ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
+    ) -> impl Iterator<Item = (Rule, Verdict)> {
         self.judge_by(key, access, |origin, restriction, access| match origin {
             Origin::Caveat(_) => restriction.prohibits_request(access),
             Origin::Tier | Origin::Tenant | Origin::Only => restriction.prohibits_client(access),
@@ -335,7 +340,7 @@ impl Engine {
         key: &'a Key,
         access: &'a Access<'a>,
         prohibits: fn(Origin, &Restriction, &Access<'a>) -> Option<DenyReason>,
-    ) -> impl Iterator<Item = (Rule, Result<(), DenyReason>)> {
+    ) -> impl Iterator<Item = (Rule, Verdict)> {
         let membership = once_with(|| (Rule::Membership, self.judge_membership(key)));
         let address = once_with(|| (Rule::Address, self.judge_address(access.source)));
         let too_dear = (Rule::Globs, Err(DenyReason::CaveatUnsupported));

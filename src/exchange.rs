@@ -8,11 +8,11 @@ mod course;
 mod edits;
 
 use std::borrow::Cow;
+use std::cell::{LazyCell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use course::plain_words;
-pub use course::{Course, asks_for_usage, decide, judge_head};
+pub use course::Course;
 pub use edits::{ATTACHED, Edits};
 
 use crate::access::{Access, AmbiguousPath, CanonicalPath, exact_host, query_keys, without_query};
@@ -22,7 +22,7 @@ use crate::audit::{MASK_VALUE, Mask, Record, Tags};
 use crate::cidr::address_text;
 use crate::claims::Claims;
 use crate::decision::{Decision, DenyReason};
-use crate::engine::Engine;
+use crate::engine::{Engine, Identity, Question};
 use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::ledger::{Exceeded, Exhausted, Reservation};
@@ -132,13 +132,18 @@ pub struct Request<'a> {
 
 /// What the engine makes of a request, before it is counted.
 #[derive(Debug)]
-pub struct Judgement {
-    /// The key, where one was verified.
-    pub key: Option<Rc<Key>>,
-    /// What is to be done.
-    pub course: Course,
-    /// What a person is told of a refusal, where it is not what its reason says.
-    pub message: Option<&'static str>,
+pub enum Judgement {
+    /// A key was verified.
+    Known {
+        /// The key, good or not.
+        key: Rc<Key>,
+        /// What is to be done.
+        course: Course,
+    },
+    /// The request needs no key: it is the preflight of a browser.
+    Preflight,
+    /// No key was verified.
+    Stranger(DenyReason),
 }
 
 /// What a request came to.
@@ -221,49 +226,30 @@ impl Exchange {
         self.observe_at(&path, request.head, source, request.now_ns);
         self.plan = Some(Rc::clone(engine.plan_id()));
         let now_secs = secs(request.now_ns);
-        let credential = match request.head.credential() {
-            Ok(credential) => credential,
-            // What does not show is no proof that there is none.
-            Err(_) if request.head.is_flawed() => {
-                return Judgement::deny(None, DenyReason::HeaderMismatch);
-            }
-            Err(DenyReason::KeyMissing)
+        let (key, validity) = match engine.identify_sender(request.head, now_secs) {
+            Identity::Known { key, validity } => (key, validity),
+            Identity::Stranger(DenyReason::KeyMissing)
                 if path.is_ok() && engine.passes_preflight(request.head, source) =>
             {
-                return Judgement::new(None, Course::Decide(Decision::Preflight));
+                return Judgement::Preflight;
             }
-            Err(reason) => return Judgement::deny(None, reason),
-        };
-        let identity = engine.identify(credential, now_secs);
-        let Some(key) = identity.key else {
-            // Without a key there is no verdict but a denial.
-            let reason = identity.verdict.err().unwrap_or(DenyReason::NotReady);
-            return Judgement::deny(None, reason);
+            Identity::Stranger(reason) => return Judgement::Stranger(reason),
         };
         self.key = Some(Rc::clone(&key));
-        if let Err(reason) = identity.verdict {
-            return Judgement::deny(Some(key), reason);
-        }
-        if let Err(reason) = judge_head(engine, request.head) {
-            return Judgement {
-                message: plain_words(reason),
-                ..Judgement::deny(Some(key), reason)
-            };
-        }
-        let path = path.or_else(|ambiguous| match engine.keeps_escaped_slashes(&key) {
-            true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
-            false => Err(ambiguous),
+        let shown_cert = OnceCell::new();
+        let access = LazyCell::new(|| {
+            let path = path.or_else(|ambiguous| match engine.keeps_escaped_slashes(&key) {
+                true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
+                false => Err(ambiguous),
+            })?;
+            let cert = engine.needs_client_cert(&key).then(client_cert).flatten();
+            let cert = shown_cert.get_or_init(|| cert).as_deref();
+            Ok(access(request.head, path, source, cert, now_secs))
         });
-        let client_cert = engine.needs_client_cert(&key).then(client_cert).flatten();
-        let access =
-            path.map(|path| access(request.head, path, source, client_cert.as_deref(), now_secs));
-        let access = access.as_ref().map_err(|ambiguous| *ambiguous);
-        let target = request.head.target.unwrap_or_default();
-        let course = decide(engine, &key, access, target, request.head.upgrades);
-        let refused = Course::Decide(Decision::Deny(DenyReason::Method));
-        let upgrades = request.head.upgrades && !engine.settings().upgrades && course == refused;
-        let message = upgrades.then(|| plain_words(DenyReason::Method)).flatten();
-        Judgement { message, ..Judgement::new(Some(key), course) }
+        let question = Question { key: &key, validity, head: request.head, access };
+        let course = Course::of(engine, &question);
+        drop(question);
+        Judgement::Known { key, course }
     }
 
     /// Takes down that the request goes on, once nothing about it is left to do, what its client is to
@@ -450,16 +436,6 @@ impl Seen {
             query_keys: self.query_keys.iter().map(|key| Cow::Borrowed(key.as_str())).collect(),
             ..Record::default()
         }
-    }
-}
-
-impl Judgement {
-    fn deny(key: Option<Rc<Key>>, reason: DenyReason) -> Self {
-        Self::new(key, Course::Decide(Decision::Deny(reason)))
-    }
-
-    fn new(key: Option<Rc<Key>>, course: Course) -> Self {
-        Self { key, course, message: None }
     }
 }
 

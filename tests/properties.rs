@@ -25,7 +25,7 @@ use vkey::cell::{Cell, key_name};
 use vkey::claims::Claims;
 use vkey::config::{Config, Plan};
 use vkey::decision::{Decision, DenyReason};
-use vkey::engine::Engine;
+use vkey::engine::{Engine, Identity};
 use vkey::exchange::Exchange;
 use vkey::failures::Shard;
 use vkey::headers::Headers;
@@ -74,9 +74,10 @@ fn verify(token: &str) -> Option<Key> {
 }
 
 fn allows(engine: &mut Engine, token: &str, access: &Access<'_>) -> bool {
-    let identity = engine.identify(token.as_bytes(), access.now_secs);
-    let key = identity.key.filter(|_| identity.verdict.is_ok());
-    key.is_some_and(|key| engine.authorize(&key, access).is_ok())
+    match engine.identify(token.as_bytes(), access.now_secs) {
+        Identity::Known { key, validity: Ok(()) } => engine.authorize(&key, access).is_ok(),
+        Identity::Known { .. } | Identity::Stranger(_) => false,
+    }
 }
 
 // === strategies ===
@@ -591,7 +592,8 @@ proptest! {
         let Ok(unverified) = Unverified::parse(token.as_bytes()) else { return Ok(()) };
         let token = unverified.attenuate(&caveat).unwrap();
         let identity = engine().identify(token.as_bytes(), NOW);
-        prop_assert!(identity.key.is_none() || identity.verdict.is_err() || Restriction::parse(&caveat).is_ok());
+        let is_good = matches!(identity, Identity::Known { validity: Ok(()), .. });
+        prop_assert!(!is_good || Restriction::parse(&caveat).is_ok());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use serde_json::Value;
 use vkey::access::{Access, CanonicalPath, McpCall, exact_host};
 use vkey::config::{Config, Plan};
 use vkey::decision::{DenyClass, DenyReason};
-use vkey::engine::Engine;
+use vkey::engine::{Engine, Identity};
 use vkey::keyring::{Keyring, Ring, RingState, Rotation, Secret};
 use vkey::mac::{SigningKey, Tag, hkdf_sha256, sha256_hex};
 use vkey::token::{Kid, Unverified};
@@ -168,7 +168,10 @@ fn ring(ring: &Value) -> Ring {
 fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
     let now_secs = case["now"].as_u64().unwrap();
     let identity = engine.identify(case["token"].as_str().unwrap().as_bytes(), now_secs);
-    identity.verdict?;
+    let key = match identity {
+        Identity::Known { key, validity } => validity.map(|()| key)?,
+        Identity::Stranger(reason) => return Err(reason),
+    };
     let Some(asked) = case.get("access") else {
         return Ok(());
     };
@@ -188,7 +191,7 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
             name: call["name"].as_str(),
         }),
     };
-    engine.authorize(&identity.key.unwrap(), &access)
+    engine.authorize(&key, &access)
 }
 
 /// Cases of the second implementation, which judges what a path or an authority means. This one judges

@@ -205,7 +205,7 @@ MUTANTS = [
     ("a host is judged in another spelling than it is routed by", "src/exchange.rs", SCENARIOS,
      "        host: head.authority.and_then(exact_host),",
      "        host: head.authority.and_then(|a| exact_host(a.split(|b| *b == b':').next()?)),"),
-    ("a key in another header is let through", "src/exchange/course.rs", SCENARIOS,
+    ("a key in another header is let through", "src/engine/stages.rs", SCENARIOS,
      "    } else if head.holds_stray_key(&is_key) {",
      "    } else if head.holds_stray_key(&is_key) && head.claims_identity {"),
     ("a header changes what was judged", "src/exchange/edits.rs", SCENARIOS,

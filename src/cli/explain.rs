@@ -8,6 +8,7 @@ use crate::cidr::parse_address;
 use crate::config::{Config, KeySource, Plan, RingConfig};
 use crate::engine::Engine;
 use crate::headers::{Headers, RequestHead};
+use crate::key::Key;
 use crate::mac::is_sha256_hex;
 
 use super::error::{Error, Exit};
@@ -100,9 +101,9 @@ impl AccessArgs {
         let headers = headers.unwrap_or_default();
         let source = KeySource { header: KEY_HEADER.to_owned(), scheme: None, item_prefix: None };
         let head = RequestHead::read(&headers, &[source]);
-        let identified = engine.identify(key.as_bytes(), now_secs).key;
-        let keeps = identified.is_some_and(|key| engine.keeps_escaped_slashes(&key));
-        Report::new(engine, &head, self.read(now_secs, keeps).as_ref(), now_secs)
+        let access =
+            |engine: &Engine, key: &Key| self.read(now_secs, engine.keeps_escaped_slashes(key));
+        Report::new(engine, &head, access, now_secs)
     }
 
     /// The question as the module puts it to the engine.

@@ -1,13 +1,14 @@
 //! What `vkey explain` finds: each stage with its verdict, and the decision.
 
+use std::cell::LazyCell;
 use std::fmt;
 use std::rc::Rc;
 
 use crate::access::{Access, AmbiguousPath};
 use crate::config::Dialect;
 use crate::decision::{Decision, DenyReason};
-use crate::engine::{Engine, Identity};
-use crate::exchange::{Course, asks_for_usage, decide, judge_head};
+use crate::engine::{Engine, Identity, Question, Verdict};
+use crate::exchange::Course;
 use crate::headers::RequestHead;
 use crate::json::Json;
 use crate::key::Key;
@@ -22,7 +23,7 @@ pub(super) struct Report {
     pub(super) decision: Decision,
     now_secs: u64,
     key: Option<Rc<Key>>,
-    stages: Vec<Stage>,
+    stages: Vec<Line>,
     /// The limits that the request would be charged to, or is refused for where nothing is counted.
     /// What is left of them only the gate knows.
     limits: Vec<Charge>,
@@ -30,91 +31,66 @@ pub(super) struct Report {
     pub(super) usage: bool,
 }
 
-struct Stage {
+/// A stage with its verdict.
+struct Line {
     name: String,
-    verdict: Result<(), DenyReason>,
+    verdict: Verdict,
+    message: &'static str,
 }
 
 impl Report {
-    /// Puts one access to the engine. `head`: the request that asks for it.
-    pub(super) fn new(
+    /// Puts one request to the engine. `access`: what it asks for, as read for its key.
+    pub(super) fn new<'a>(
         engine: &mut Engine,
         head: &RequestHead<'_>,
-        access: Result<&Access<'_>, &AmbiguousPath>,
+        access: impl FnOnce(&Engine, &Key) -> Result<Access<'a>, AmbiguousPath>,
         now_secs: u64,
     ) -> Self {
-        let access = access.map_err(|ambiguous| *ambiguous);
-        let Identity { key, verdict } = match head.credential() {
-            Ok(credential) => engine.identify(credential, now_secs),
-            Err(reason) => Identity { key: None, verdict: Err(reason) },
-        };
         let mut report = Self {
-            // Without a key there is no verdict but a denial.
-            decision: Decision::Deny(verdict.err().unwrap_or(DenyReason::NotReady)),
+            decision: Decision::Allow,
             now_secs,
-            key: key.clone(),
+            key: None,
             stages: Vec::new(),
             limits: Vec::new(),
             usage: false,
         };
-        let Some(key) = key else {
-            report.push("key", verdict);
-            return report;
-        };
-        report.push("key", Ok(()));
-        report.push("validity", verdict);
-        let carried = judge_head(engine, head);
-        if carried.is_err() {
-            report.push("head", carried);
-        }
-        report.judge(engine, &key, access, head.upgrades);
-        match verdict.and(carried) {
-            Ok(()) => report.decide(engine, &key, access, head),
-            Err(reason) => report.decision = Decision::Deny(reason),
+        match engine.identify_sender(head, now_secs) {
+            Identity::Stranger(reason) => {
+                report.push("key", Err(reason), reason.message());
+                report.decision = Decision::Deny(reason);
+            }
+            Identity::Known { key, validity } => {
+                report.push("key", Ok(()), "");
+                let access = LazyCell::new(|| access(engine, &key));
+                report.judge(engine, &Question { key: &key, validity, head, access });
+                report.key = Some(Rc::clone(&key));
+            }
         }
         report
     }
 
-    /// Every stage after the key's own, whether or not an earlier one has decided.
-    fn judge(
-        &mut self,
-        engine: &Engine,
-        key: &Key,
-        access: Result<&Access<'_>, AmbiguousPath>,
-        upgrades: bool,
-    ) {
-        let Ok(access) = access else {
-            return self.push("path", Err(DenyReason::PathAmbiguous));
-        };
-        if asks_for_usage(engine, access) {
-            let verdicts = engine.usage_verdicts(key, access);
-            return verdicts.for_each(|(rule, verdict)| self.push(rule, verdict));
+    /// Every stage, whether or not an earlier one has decided.
+    fn judge<'a, F>(&mut self, engine: &Engine, question: &Question<'a, F>)
+    where
+        F: FnOnce() -> Result<Access<'a>, AmbiguousPath>,
+    {
+        for (stage, verdict) in engine.stages(question) {
+            match verdict {
+                Ok(()) if !stage.is_shown() => {}
+                Ok(()) => self.push(stage, verdict, ""),
+                Err(reason) => {
+                    let message = stage.message(reason).unwrap_or_else(|| reason.message());
+                    self.push(stage, verdict, message);
+                }
+            }
         }
-        if upgrades {
-            let enabled = engine.settings().upgrades;
-            self.push("upgrade", if enabled { Ok(()) } else { Err(DenyReason::Method) });
+        match Course::of(engine, question) {
+            Course::Decide { decision, .. } => self.decision = decision,
+            Course::ShowUsage(_) => self.usage = true,
         }
-        let verdicts = engine.verdicts(key, access);
-        verdicts.for_each(|(rule, verdict)| self.push(rule, verdict));
-    }
-
-    fn decide(
-        &mut self,
-        engine: &Engine,
-        key: &Key,
-        access: Result<&Access<'_>, AmbiguousPath>,
-        head: &RequestHead<'_>,
-    ) {
-        let target = head.target.unwrap_or_default();
-        let verdict = decide(engine, key, access, target, head.upgrades);
-        self.usage = matches!(verdict, Course::ShowUsage(_));
-        self.decision = match verdict {
-            Course::Decide(decision) => decision,
-            Course::ShowUsage(_) => Decision::Allow,
-        };
         if self.decision.forwards() && !self.usage {
-            self.limits = engine.key_charges(key);
-            self.limits.extend(engine.tenant_charges(&key.claims().tenant));
+            self.limits = engine.key_charges(question.key);
+            self.limits.extend(engine.tenant_charges(&question.key.claims().tenant));
         }
         if engine.settings().dialect == Dialect::Bare {
             self.decide_without_counts();
@@ -125,14 +101,15 @@ impl Report {
     fn decide_without_counts(&mut self) {
         let decision = self.decision.without_counts(self.usage || !self.limits.is_empty());
         if decision != self.decision {
-            self.push("counts", Err(DenyReason::NotReady));
+            self.push("counts", Err(DenyReason::NotReady), DenyReason::NotReady.message());
             self.decision = decision;
             self.usage = false;
         }
     }
 
-    fn push(&mut self, name: impl fmt::Display, verdict: Result<(), DenyReason>) {
-        self.stages.push(Stage { name: name.to_string(), verdict });
+    /// `message`: what a person is told of a refusal.
+    fn push(&mut self, name: impl fmt::Display, verdict: Verdict, message: &'static str) {
+        self.stages.push(Line { name: name.to_string(), verdict, message });
     }
 
     /// The report for programs.
@@ -141,7 +118,7 @@ impl Report {
         let json = Json::object([
             ("now", self.now_secs.into()),
             ("key", self.key.as_ref().map_or(Json::Null, |key| describe(key))),
-            ("stages", Json::Array(self.stages.iter().map(Stage::to_json).collect())),
+            ("stages", Json::Array(self.stages.iter().map(Line::to_json).collect())),
             ("limits", Json::Array(self.limits.iter().map(limits::to_json).collect())),
             ("decision", self.decision.word().into()),
             ("reason", reason.map_or(Json::Null, |reason| reason.code().into())),
@@ -157,10 +134,10 @@ impl fmt::Display for Report {
             writeln!(f, "{:<12}{}", "verified", ascii(&describe(key)))?;
         }
         writeln!(f, "{:<12}{}", "time", time::rfc3339(self.now_secs))?;
-        for Stage { name, verdict } in &self.stages {
+        for Line { name, verdict, message } in &self.stages {
             match verdict {
                 Ok(()) => writeln!(f, "{name:<12}ok")?,
-                Err(reason) => writeln!(f, "{name:<12}{reason}: {}", reason.message())?,
+                Err(reason) => writeln!(f, "{name:<12}{reason}: {message}")?,
             }
         }
         for charge in &self.limits {
@@ -177,11 +154,11 @@ impl fmt::Display for Report {
     }
 }
 
-impl Stage {
+impl Line {
     fn to_json(&self) -> Json {
         let (verdict, message) = match self.verdict {
             Ok(()) => ("ok", Json::Null),
-            Err(reason) => (reason.code(), reason.message().into()),
+            Err(reason) => (reason.code(), self.message.into()),
         };
         Json::object([
             ("stage", self.name.as_str().into()),

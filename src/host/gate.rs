@@ -7,9 +7,9 @@ use crate::cidr::parse_address;
 use crate::config::{
     AuditSettings, Config, Dialect, Level, Plan, Settings, Sink, UpstreamTls, default_key_sources,
 };
-use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
+use crate::decision::{DenyReason, Refusal, Reply, reply};
 use crate::engine::Engine;
-use crate::exchange::{Course, Ending, Exchange, Refund, Request};
+use crate::exchange::{Ending, Exchange, Judgement, Refund, Request};
 use crate::headers::RequestHead;
 use crate::revocations::RevocationList;
 use crate::upstream_tls::Policy;
@@ -276,10 +276,9 @@ impl Gate {
             head: &head,
             now_ns,
         };
-        let goes_on =
-            judgement.key.is_some() || judgement.course == Course::Decide(Decision::Preflight);
-        let answer = match goes_on {
-            true if !usable => Err(deny(exchange, DenyReason::NotReady)),
+        let answer = match judgement {
+            Judgement::Stranger(_) => judged.conclude(judgement, exchange),
+            _ if !usable => Err(deny(exchange, DenyReason::NotReady)),
             _ => judged.conclude(judgement, exchange),
         };
         self.metrics.count_retries(host, judged.store.retries());

@@ -46,17 +46,15 @@ impl<H: Host> Judged<'_, H> {
         judgement: Judgement,
         exchange: &mut Exchange,
     ) -> Result<(), Reply> {
-        let Judgement { key, course, message } = judgement;
-        match (course, key) {
-            (Course::ShowUsage(subject), Some(key)) => {
+        match judgement {
+            Judgement::Known { key, course: Course::Decide { decision, message } } => {
+                self.admit(&key, decision, message, exchange)
+            }
+            Judgement::Known { key, course: Course::ShowUsage(subject) } => {
                 Err(self.show_usage(&key, &subject, exchange))
             }
-            (Course::Decide(decision), Some(key)) => self.admit(&key, decision, message, exchange),
-            (Course::Decide(Decision::Deny(reason)), None) => {
-                Err(self.refuse_stranger(reason, exchange))
-            }
-            (Course::Decide(Decision::Preflight), None) => self.pass_preflight(exchange),
-            (_, None) => Err(deny(exchange, DenyReason::NotReady)),
+            Judgement::Preflight => self.pass_preflight(exchange),
+            Judgement::Stranger(reason) => Err(self.refuse_stranger(reason, exchange)),
         }
     }
 

@@ -1,13 +1,14 @@
 //! The parts of what is done for a request, each by itself.
 
+use std::cell::LazyCell;
 use std::rc::Rc;
 
 use vkey::access::{Access, CanonicalPath, exact_host};
 use vkey::cidr::parse_address;
 use vkey::config::KeySource;
 use vkey::decision::Decision;
-use vkey::engine::Engine;
-use vkey::exchange::{Course, Edits, Ending, Exchange, Request, decide};
+use vkey::engine::{Engine, Identity, Question};
+use vkey::exchange::{Course, Edits, Ending, Exchange, Judgement, Request};
 use vkey::headers::{Headers, RequestHead};
 use vkey::host::{Admission, Host as _, MemoryHost, MemoryStore, RecordStore};
 use vkey::key::Key;
@@ -77,25 +78,30 @@ impl Parts<'_> {
 
     fn known<'a>(&self, mut engine: Engine, head: &'a RequestHead<'a>) -> Known<'a> {
         let identity = engine.identify(credential(head), self.now_secs());
-        Known { key: identity.key.expect("a good key"), engine, head }
+        let Identity::Known { key, .. } = identity else {
+            panic!("a good key");
+        };
+        Known { key, engine, head }
     }
 
     fn decide(&self, Known { engine, key, head }: &Known<'_>) {
         let source = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
         let target = head.target.unwrap_or_default();
         self.meter.count(|| {
-            let access = CanonicalPath::parse(target).map(|path| Access {
-                now_secs: self.now_secs(),
-                method: std::str::from_utf8(head.method.unwrap_or_default()).unwrap_or_default(),
-                host: head.authority.and_then(exact_host),
-                path,
-                source,
-                client_cert: self.sent.client_cert.as_deref(),
-                model: None,
-                mcp: None,
+            let access = LazyCell::new(|| {
+                CanonicalPath::parse(target).map(|path| Access {
+                    now_secs: self.now_secs(),
+                    method: std::str::from_utf8(head.method.unwrap_or_default())
+                        .unwrap_or_default(),
+                    host: head.authority.and_then(exact_host),
+                    path,
+                    source,
+                    client_cert: self.sent.client_cert.as_deref(),
+                    model: None,
+                    mcp: None,
+                })
             });
-            let access = access.as_ref().map_err(|ambiguous| *ambiguous);
-            decide(engine, key, access, target, head.upgrades)
+            Course::of(engine, &Question { key, validity: Ok(()), head, access })
         });
     }
 
@@ -115,8 +121,10 @@ impl Parts<'_> {
         let mut exchange = Exchange::default();
         let request = Request { head, peer, now_ns: self.sent.now_ns };
         let judgement = exchange.judge(engine, &request, || self.sent.client_cert.clone());
-        let Course::Decide(decision) = judgement.course else {
-            panic!("what is measured is decided");
+        let decision = match judgement {
+            Judgement::Known { course: Course::Decide { decision, .. }, .. } => decision,
+            Judgement::Stranger(reason) => Decision::Deny(reason),
+            other => panic!("what is measured is decided, not {other:?}"),
         };
         exchange.conclude(decision);
         let ending = Ending {

@@ -1,0 +1,187 @@
+//! The order of a decision: its stages, and what each makes of a request. It stands here alone: the gate takes the
+//! first refusal, `vkey explain` prints all stages.
+//!
+//! A stage is judged when it is asked for, so nothing after a refusal costs anything.
+
+use std::cell::LazyCell;
+use std::fmt;
+use std::iter::{once, once_with};
+
+use crate::access::{Access, AmbiguousPath};
+use crate::decision::DenyReason;
+use crate::headers::RequestHead;
+use crate::key::Key;
+use crate::usage::{Subject, SubjectQuery};
+
+use super::{Engine, Rule};
+
+/// What a stage makes of a request.
+pub type Verdict = Result<(), DenyReason>;
+
+/// A request of a key that was verified.
+pub struct Question<'a, F> {
+    /// The key.
+    pub key: &'a Key,
+    /// Whether the key is good now.
+    pub validity: Verdict,
+    /// The headers of the request.
+    pub head: &'a RequestHead<'a>,
+    /// What it asks for. It is read when a stage needs it.
+    pub access: LazyCell<Result<Access<'a>, AmbiguousPath>, F>,
+}
+
+/// A stage of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The times, the audience and the revocation of the key.
+    Validity,
+    /// What the request carries besides its key.
+    Head,
+    /// The path means one thing.
+    Path,
+    /// The request asks for another protocol.
+    Upgrade,
+    /// The method is one (RFC 9110, section 9.1).
+    Method,
+    /// What the key may do.
+    Rule(Rule),
+    /// Who may see the counts of a key.
+    UsageRule(Rule),
+    /// Whose counts they are.
+    UsageSubject,
+}
+
+impl Engine {
+    /// The stages that a request goes through, in their order. Nothing is decided about an ambiguous path but that
+    /// it is one.
+    pub fn stages<'q, 'a: 'q, F>(
+        &'q self,
+        question: &'q Question<'a, F>,
+    ) -> impl Iterator<Item = (Stage, Verdict)>
+    where
+        F: FnOnce() -> Result<Access<'a>, AmbiguousPath>,
+    {
+        let Question { validity, head, .. } = question;
+        let access = || question.access.as_ref().map_err(|_| DenyReason::PathAmbiguous);
+        let of_access = once_with(move || access().ok()).flatten();
+        once((Stage::Validity, *validity))
+            .chain(once_with(|| (Stage::Head, self.judge_head(head))))
+            .chain(once_with(move || (Stage::Path, access().map(|_| ()))))
+            .chain(of_access.flat_map(|access| self.access_stages(question.key, head, access)))
+    }
+
+    /// The stages of what is asked for: of counts, or of anything else.
+    fn access_stages<'a>(
+        &'a self,
+        key: &'a Key,
+        head: &'a RequestHead<'a>,
+        access: &'a Access<'a>,
+    ) -> impl Iterator<Item = (Stage, Verdict)> + 'a {
+        let asks_for_usage = self.asks_for_usage(access);
+        let usage = asks_for_usage.then(|| {
+            let rules = self.usage_verdicts(key, access);
+            let rules = rules.map(|(rule, verdict)| (Stage::UsageRule(rule), verdict));
+            let subject = || (Stage::UsageSubject, self.usage_subject(key, head).map(drop));
+            rules.chain(once_with(subject))
+        });
+        let other = (!asks_for_usage).then(|| {
+            let upgrade = head.upgrades.then(|| (Stage::Upgrade, self.judge_upgrade()));
+            let method = once_with(|| (Stage::Method, judge_method(access.method)));
+            let rules = self.verdicts(key, access);
+            let rules = rules.map(|(rule, verdict)| (Stage::Rule(rule), verdict));
+            upgrade.into_iter().chain(method).chain(rules)
+        });
+        usage.into_iter().flatten().chain(other.into_iter().flatten())
+    }
+
+    /// Whether the counts of a key are asked for, which the gate answers itself.
+    pub fn asks_for_usage(&self, access: &Access<'_>) -> bool {
+        access.method == "GET" && access.path.resource() == self.settings().usage_path
+    }
+
+    /// Whose counts a request asks for that asks for some.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the key may not see them.
+    pub fn usage_subject(&self, key: &Key, head: &RequestHead<'_>) -> Result<Subject, DenyReason> {
+        let target = head.target.unwrap_or_default();
+        let query = SubjectQuery::parse(target).map_err(|_| DenyReason::PathAmbiguous)?;
+        let subject = query.subject(key.claims());
+        if subject == Ok(Subject::Own) || self.sees_others(key) {
+            subject.map_err(|_| DenyReason::PathAmbiguous)
+        } else {
+            Err(DenyReason::Path)
+        }
+    }
+
+    /// No key where it cannot be removed without a trace or a change of the route, no identity but the key's own, and
+    /// no second spelling of a host that a credential depends on.
+    fn judge_head(&self, head: &RequestHead<'_>) -> Verdict {
+        let is_key = |text: &[u8]| self.may_be_key(text);
+        if head.line_holds_key(&is_key) {
+            Err(DenyReason::Path)
+        } else if head.holds_stray_key(&is_key) {
+            Err(DenyReason::KeyConflict)
+        } else if head.claims_identity {
+            Err(DenyReason::HeaderMismatch)
+        } else if self.misspells_host(head.authority) {
+            Err(DenyReason::Host)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn judge_upgrade(&self) -> Verdict {
+        if self.settings().upgrades { Ok(()) } else { Err(DenyReason::Method) }
+    }
+}
+
+fn judge_method(method: &str) -> Verdict {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !method.is_empty() && method.bytes().all(is_token) {
+        Ok(())
+    } else {
+        Err(DenyReason::Method)
+    }
+}
+
+impl Stage {
+    /// Whether the stage is of interest to a person where it does not refuse.
+    pub fn is_shown(self) -> bool {
+        match self {
+            Self::Validity | Self::Upgrade | Self::Rule(_) | Self::UsageRule(_) => true,
+            Self::Head | Self::Path | Self::Method | Self::UsageSubject => false,
+        }
+    }
+
+    /// What a person is told of a refusal, where its reason alone would say that the key may not do it.
+    pub fn message(self, reason: DenyReason) -> Option<&'static str> {
+        match (self, reason) {
+            (Self::Upgrade, _) => Some(
+                "the gateway lets no connection be upgraded, and no CONNECT pass; its operator would set upgrades to true",
+            ),
+            (Self::Head, DenyReason::Path) => {
+                Some("the request line holds a key; send a key in a header alone")
+            }
+            (Self::Head, DenyReason::Host) => Some(
+                "the host is not in its plain form: lower case, without a port and without a dot at its end",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Validity => f.write_str("validity"),
+            Self::Head => f.write_str("head"),
+            Self::Path => f.write_str("path"),
+            Self::Upgrade => f.write_str("upgrade"),
+            Self::Method => f.write_str("method"),
+            Self::Rule(rule) | Self::UsageRule(rule) => rule.fmt(f),
+            Self::UsageSubject => f.write_str("subject"),
+        }
+    }
+}
