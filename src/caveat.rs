@@ -10,7 +10,7 @@ mod mistakes;
 use std::fmt;
 
 pub use globs::{GlobWords, MAX_GLOB_STEPS};
-pub use mistakes::refuse_mistakes;
+pub use mistakes::{Slashes, refuse_mistakes};
 
 use crate::access::{Access, McpCall, without_final_slash};
 use crate::cidr::Cidr;

@@ -209,8 +209,7 @@ impl Engine {
 
     /// Whether an escaped slash in a path is a character of its segment for a key.
     pub fn keeps_escaped_slashes(&self, key: &Key) -> bool {
-        let tier = self.plan.settings.tiers.get(key.claims().tier());
-        tier.is_some_and(|tier| tier.keeps_escaped_slashes)
+        self.plan.settings.keeps_escaped_slashes(key.claims().tier())
     }
 
     /// Whether the client's certificate has to be known to judge the key.

@@ -1,6 +1,6 @@
 //! `vkey attenuate`: a key narrowed by whoever holds it.
 
-use crate::caveat::{Restriction, refuse_mistakes};
+use crate::caveat::{Restriction, Slashes, refuse_mistakes};
 use crate::json::{Integers, Invalid, Json};
 use crate::ledger::MAX_FAMILY_LIMITS;
 use crate::token::Unverified;
@@ -15,6 +15,9 @@ pub(super) struct Args {
     /// What the key is to be narrowed to, a restriction in JSON; may be repeated
     #[arg(long, value_name = "JSON", required = true)]
     caveat: Vec<String>,
+    /// Take %2F in globs over paths: the key's tier keeps it, as its `escaped_slashes` says
+    #[arg(long)]
+    keep_escaped_slashes: bool,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
@@ -23,7 +26,7 @@ pub(super) struct Args {
 
 /// Runs `vkey attenuate`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    let caveats = read_caveats(&args.caveat)?;
+    let caveats = read_caveats(&args.caveat, Slashes::written(args.keep_escaped_slashes))?;
     let key = args.key.read(out)?;
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
     args.out.write(&narrowed, out)?;
@@ -31,10 +34,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 /// Reads the caveats of `--caveat`, none of which a gate may fail to understand.
-pub(super) fn read_caveats(texts: &[String]) -> Result<Vec<Json>, Error> {
+pub(super) fn read_caveats(texts: &[String], slashes: Slashes) -> Result<Vec<Json>, Error> {
     let read = |(index, text): (usize, &String)| {
         let number = Some(index + 1);
-        read_caveat(text).map_err(|invalid| Error::Json { option: "--caveat", number, invalid })
+        read_caveat(text, slashes).map_err(|invalid| Error::Json {
+            option: "--caveat",
+            number,
+            invalid,
+        })
     };
     texts.iter().enumerate().map(read).collect()
 }
@@ -52,10 +59,10 @@ pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> 
 }
 
 /// Checks that this is a restriction, one that gates enforce, and one that some request can match.
-pub(super) fn check_restriction(json: &Json) -> Result<(), Invalid> {
+pub(super) fn check_restriction(json: &Json, slashes: Slashes) -> Result<(), Invalid> {
     let root = json.root(Integers::Digits);
     let needs_body = Restriction::read(&root)?.limits().needs_body();
-    refuse_mistakes(&root)?;
+    refuse_mistakes(&root, slashes)?;
     match needs_body {
         true => Err(root.unusable(
             "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate would \
@@ -65,9 +72,9 @@ pub(super) fn check_restriction(json: &Json) -> Result<(), Invalid> {
     }
 }
 
-fn read_caveat(text: &str) -> Result<Json, Invalid> {
+fn read_caveat(text: &str, slashes: Slashes) -> Result<Json, Invalid> {
     let json = Json::parse(text.as_bytes())?;
-    check_restriction(&json)?;
+    check_restriction(&json, slashes)?;
     Ok(json)
 }
 

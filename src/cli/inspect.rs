@@ -1,6 +1,6 @@
 //! `vkey inspect`: what a key says, which nobody vouches for.
 
-use crate::caveat::{Restriction, refuse_mistakes};
+use crate::caveat::{Restriction, Slashes, refuse_mistakes};
 use crate::claims::Claims;
 use crate::json::{Integers, Invalid, Json};
 use crate::token::Unverified;
@@ -78,7 +78,7 @@ fn show_restriction(
         let of = format!("  ({name}, any_of[{index}])");
         show_span(alternative.nbf_secs(), alternative.exp_secs(), &of, out)?;
     }
-    if let Err(invalid) = refuse_mistakes(&json.root(Integers::Digits)) {
+    if let Err(invalid) = refuse_mistakes(&json.root(Integers::Digits), Slashes::Found) {
         out.note(format_args!("{name}: {invalid}; no request can match it"));
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `vkey mint`: a fresh key.
 
-use crate::claims::Claims;
+use crate::caveat::Slashes;
+use crate::claims::{Claims, DEFAULT_TIER};
 use crate::config::{Config, Settings, UnlistedTenants};
 use crate::json::Json;
 use crate::key::Key;
@@ -23,6 +24,10 @@ pub(super) struct Args {
     /// Narrow the key by a caveat, JSON; may be repeated
     #[arg(long, value_name = "JSON")]
     caveat: Vec<String>,
+    /// Without a configuration: take %2F in globs over paths, since the key's tier keeps it, as its
+    /// `escaped_slashes` says
+    #[arg(long, conflicts_with = "config")]
+    keep_escaped_slashes: bool,
     /// Mint as if it were this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
@@ -65,10 +70,14 @@ struct ClaimsArgs {
 /// Runs `vkey mint`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let now_secs = time::now(args.now)?;
-    let claims = args.claims.read(now_secs)?;
-    let caveats = read_caveats(&args.caveat)?;
-    let Chosen { ring, config } = args.ring.choose(&claims.tenant)?;
+    let Chosen { ring, config } = args.ring.choose(&args.claims.tenant)?;
     let settings = config.as_ref().map(Config::settings);
+    let slashes = Slashes::written(match settings {
+        Some(settings) => settings.keeps_escaped_slashes(args.claims.tier()),
+        None => args.keep_escaped_slashes,
+    });
+    let claims = args.claims.read(now_secs, slashes)?;
+    let caveats = read_caveats(&args.caveat, slashes)?;
     let notes = notes(&claims, settings, ring.end_of_life(now_secs));
     let key = mint(ring, &claims, &caveats, now_secs)?;
     args.out.write(&key, out)?;
@@ -81,8 +90,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 impl ClaimsArgs {
-    /// The claims, as the gate will read them.
-    fn read(&self, now_secs: u64) -> Result<Claims, Error> {
+    fn tier(&self) -> &str {
+        self.tier.as_deref().unwrap_or(DEFAULT_TIER)
+    }
+
+    /// The claims, as the gate will read them. `slashes`: what their tier makes of them.
+    fn read(&self, now_secs: u64, slashes: Slashes) -> Result<Claims, Error> {
         let exp = now_secs.saturating_add(self.lifetime);
         if exp > time::LAST || self.not_before.is_some_and(|nbf| nbf >= exp) {
             return Err(Error::Lifetime);
@@ -97,7 +110,7 @@ impl ClaimsArgs {
             exp,
             nbf: self.not_before,
             aud: Some(self.aud.clone()).filter(|aud| !aud.is_empty()),
-            only: self.only.as_deref().map(read_only).transpose()?,
+            only: self.only.as_deref().map(|only| read_only(only, slashes)).transpose()?,
             meta: meta.transpose()?,
         };
         valid(&claims)
@@ -137,9 +150,9 @@ fn verify(key: &str, kid: &Kid, ring: Ring, claims: &Claims) -> Result<(), Error
     }
 }
 
-fn read_only(text: &str) -> Result<Json, Error> {
+fn read_only(text: &str, slashes: Slashes) -> Result<Json, Error> {
     let json = read_json("--only", text)?;
-    match check_restriction(&json) {
+    match check_restriction(&json, slashes) {
         Ok(()) => Ok(json),
         Err(invalid) => Err(Error::Json { option: "--only", number: None, invalid }),
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::access::CanonicalPath;
 use crate::anomaly::Sensitivity;
 use crate::audit::Mask;
-use crate::caveat::{Restriction, cidr, refuse_mistakes};
+use crate::caveat::{Restriction, Slashes, cidr, refuse_mistakes};
 use crate::claims::{id, is_id};
 use crate::failures::FailureRules;
 use crate::headers::is_identity;
@@ -135,14 +135,16 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         ("forward", ForeignCredentials::Forward),
     ];
     let modes = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
+    let tiers = members.read("tiers", tiers)?.unwrap_or_default();
+    let keeps_slashes = tiers.values().any(|tier| tier.keeps_escaped_slashes);
     Ok(Settings {
         audience: members.read("audience", audience)?,
         key_sources: members.read("key_sources", key_sources)?.unwrap_or_else(default_key_sources),
         foreign_credentials: members
             .read("foreign_credentials", |node| node.choice(&foreign))?
             .unwrap_or(ForeignCredentials::Refuse),
-        tiers: members.read("tiers", tiers)?.unwrap_or_default(),
-        tenants: members.read("tenants", tenants)?.unwrap_or_default(),
+        tenants: members.read("tenants", |node| tenants(node, keeps_slashes))?.unwrap_or_default(),
+        tiers,
         unlisted_tenants: members
             .read("unlisted_tenants", |node| node.choice(&unlisted))?
             .unwrap_or(UnlistedTenants::Allow),
@@ -266,12 +268,13 @@ fn tiers(node: &Node<'_>) -> Result<BTreeMap<String, Tier>, Invalid> {
     for (name, entry) in node.entries()? {
         let known = ["only", "rate", "quotas", "usage_of_others", "escaped_slashes"];
         let members = entry.members(&known)?;
+        let keeps = members
+            .read("escaped_slashes", |node| node.choice(&[("refuse", false), ("keep", true)]))?
+            .unwrap_or(false);
         let tier = Tier {
-            only: members.read("only", only)?.unwrap_or_default(),
+            only: members.read("only", |node| only(node, keeps))?.unwrap_or_default(),
             limits: limits(&members)?,
-            keeps_escaped_slashes: members
-                .read("escaped_slashes", |node| node.choice(&[("refuse", false), ("keep", true)]))?
-                .unwrap_or(false),
+            keeps_escaped_slashes: keeps,
             usage_of_others: members.read("usage_of_others", Node::bool)?.unwrap_or(false),
         };
         tiers.insert(name.to_owned(), tier);
@@ -279,7 +282,8 @@ fn tiers(node: &Node<'_>) -> Result<BTreeMap<String, Tier>, Invalid> {
     Ok(tiers)
 }
 
-fn tenants(node: &Node<'_>) -> Result<BTreeMap<String, Tenant>, Invalid> {
+/// `keeps_slashes`: there is a tier that keeps them, and keys of it may be any tenant's.
+fn tenants(node: &Node<'_>, keeps_slashes: bool) -> Result<BTreeMap<String, Tenant>, Invalid> {
     let mut tenants = BTreeMap::new();
     for (name, entry) in node.entries()? {
         if !is_id(name) {
@@ -287,7 +291,7 @@ fn tenants(node: &Node<'_>) -> Result<BTreeMap<String, Tenant>, Invalid> {
         }
         let members = entry.members(&["only", "rate", "quotas"])?;
         let tenant = Tenant {
-            only: members.read("only", only)?.unwrap_or_default(),
+            only: members.read("only", |node| only(node, keeps_slashes))?.unwrap_or_default(),
             limits: limits(&members)?,
         };
         tenants.insert(name.to_owned(), tenant);
@@ -309,14 +313,15 @@ fn counted(quota: &Node<'_>) -> Result<(), Invalid> {
     }
 }
 
-fn only(node: &Node<'_>) -> Result<Restriction, Invalid> {
+/// `keeps_slashes`: there are keys under the restriction whose tier keeps escaped slashes.
+fn only(node: &Node<'_>, keeps_slashes: bool) -> Result<Restriction, Invalid> {
     let members = node.open_members()?;
     let misplaced = Limits::MEMBERS.into_iter().find_map(|limit| members.get(limit));
     if let Some(limit) = misplaced {
         return Err(limit.unusable("unknown member; rate and quotas stand beside only"));
     }
     let only = Restriction::read_unlimited(node)?;
-    refuse_mistakes(node).map(|()| only)
+    refuse_mistakes(node, Slashes::written(keeps_slashes)).map(|()| only)
 }
 
 /// Reads a text. As a pointer, so that the code that reads a list of texts is there once.

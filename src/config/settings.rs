@@ -245,6 +245,11 @@ impl Settings {
     pub fn has_tier(&self, name: &str) -> bool {
         self.tiers.contains_key(name) || name == crate::claims::DEFAULT_TIER
     }
+
+    /// Whether an escaped slash in a path is a character of its segment for the keys of a tier.
+    pub fn keeps_escaped_slashes(&self, tier: &str) -> bool {
+        self.tiers.get(tier).is_some_and(|tier| tier.keeps_escaped_slashes)
+    }
 }
 
 // === impl KeySource ===

@@ -76,6 +76,53 @@ fn a_restriction_that_can_hold_is_written_as_it_stands() {
     gate.allows(&key, &["--host", "gw", "--source", "10.1.2.3"]);
 }
 
+/// Only who knows the key's tier knows whether its paths may have an escaped slash.
+#[test]
+fn an_escaped_slash_is_written_where_the_tier_keeps_it() {
+    const GLOB: &str = r#"{"paths":["/models/meta%2Fllama"]}"#;
+    const SAYS: &str = "paths[0]: expected a glob without %2F, which no path has unless the key's tier \
+                        says \"escaped_slashes\": \"keep\"";
+    let gate = Gate::new();
+    let only: Value = serde_json::from_str(GLOB).expect("JSON");
+    let config = json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "tiers": {"models": {"escaped_slashes": "keep", "only": &only}, "others": {}},
+        "tenants": {"acme": {"only": &only}},
+    });
+    let file = gate.file("c.json", config.to_string());
+    Vkey::new(&["config", "check", &file]).ok();
+    let of_nobody = config.to_string().replace("keep", "refuse");
+    Vkey::new(&["config", "check", "-"]).stdin(of_nobody).refused(1, SAYS);
+
+    let mint = |more: &[&str]| {
+        let args = [&MINT[..], &["--config", &file], more].concat();
+        Vkey::new(&args).env("MAIN", &gate.secret)
+    };
+    for option in ["--only", "--caveat"] {
+        one_line(&mint(&["--tier", "models", option, GLOB]).ok());
+        mint(&["--tier", "others", option, GLOB]).refused(1, SAYS);
+        mint(&[option, GLOB]).refused(1, SAYS);
+        let alone = [&MINT[..], &["--ring", "main", "--secret-env", "MAIN", option, GLOB]].concat();
+        let alone =
+            |more: &[&str]| Vkey::new(&[&alone[..], more].concat()).env("MAIN", &gate.secret);
+        alone(&[]).refused(1, SAYS);
+        one_line(&alone(&["--keep-escaped-slashes"]).ok());
+    }
+    mint(&["--keep-escaped-slashes"]).refused(2, "--keep-escaped-slashes");
+
+    let key = one_line(&mint(&["--tier", "models"]).ok());
+    let narrowed = Vkey::new(&["attenuate", "--keep-escaped-slashes", "--caveat", GLOB]);
+    let narrowed = one_line(&narrowed.stdin(&key).ok());
+    let path = ["--method", "GET", "--path", "/models/meta%2fllama", "--now", NOW];
+    let explain = [&["explain", "--config", &file][..], &path].concat();
+    Vkey::new(&explain).env("MAIN", &gate.secret).stdin(&narrowed).ok();
+    // Nobody is told that such a key is dead, or one with a slash at the end of a glob, which it is not.
+    let slash = Unverified::parse(narrowed.as_bytes()).expect("a key");
+    let slash = slash.attenuate(br#"{"paths":["/models/meta%2Fllama/"]}"#).expect("room");
+    assert_eq!(Vkey::new(&["inspect"]).stdin(&slash).ok().err, "");
+    Vkey::new(&explain).env("MAIN", &gate.secret).stdin(&slash).ok();
+}
+
 /// Of a key that is out there, whoever holds it sees what it is worth.
 #[test]
 fn inspect_shows_times_as_dates_and_what_never_holds() {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::draw::Draw;
-use crate::caveat::refuse_mistakes;
+use crate::caveat::{Slashes, refuse_mistakes};
 use crate::json::{Integers, Json};
 
 /// When everything happens, Unix seconds.
@@ -62,7 +62,8 @@ pub(super) fn restriction(draw: &mut Draw, place: Place) -> Value {
     loop {
         let only = any_restriction(draw, place);
         let json = Json::parse(only.to_string().as_bytes()).expect("JSON");
-        if place != Place::Configuration || refuse_mistakes(&json.root(Integers::Whole)).is_ok() {
+        let root = json.root(Integers::Whole);
+        if place != Place::Configuration || refuse_mistakes(&root, Slashes::Refused).is_ok() {
             return only;
         }
     }
