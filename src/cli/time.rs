@@ -72,10 +72,11 @@ pub(super) fn parse(text: &str) -> Result<u64, &'static str> {
 fn parse_rfc3339(text: &str) -> Option<u64> {
     const OFFSET_BYTES: usize = "+00:00".len();
     let text = text.to_ascii_uppercase();
-    if text.ends_with('Z') {
-        return humantime::parse_rfc3339(&text).ok().and_then(secs);
-    }
-    let (local, offset) = text.split_at_checked(text.len().checked_sub(OFFSET_BYTES)?)?;
+    let (local, offset) = match text.strip_suffix('Z') {
+        Some(local) => (local, "+00:00"),
+        None => text.split_at_checked(text.len().checked_sub(OFFSET_BYTES)?)?,
+    };
+    // A fraction has digits.
     if !local.ends_with(|last: char| last.is_ascii_digit()) {
         return None;
     }
@@ -173,6 +174,8 @@ mod tests {
             "1970-01-01T00:59:59+01:00",
             "9999-12-31T23:59:59-00:01",
             "2026-12-31T23:59:59",
+            "2026-12-31T23:59:59.Z",
+            "2026-12-31T23:59:59ZZ",
             "2026-12-31T23:59:59+02",
             "2026-12-31T23:59:59+0200",
             "2026-12-31T23:59:59+24:00",
