@@ -1,9 +1,11 @@
 //! `vkey mint`: a fresh key.
 
-use crate::caveat::Slashes;
+use std::ops::Range;
+
+use crate::caveat::{Restriction, Slashes};
 use crate::claims::{Claims, DEFAULT_TIER};
 use crate::config::{Config, Settings, UnlistedTenants};
-use crate::json::Json;
+use crate::json::{Integers, Json};
 use crate::key::Key;
 use crate::keyring::{Keyring, Ring};
 use crate::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
@@ -78,7 +80,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     });
     let claims = args.claims.read(now_secs, slashes)?;
     let caveats = read_caveats(&args.caveat, slashes)?;
-    let notes = notes(&claims, settings, ring.end_of_life(now_secs));
+    let mut notes = notes(&claims, settings, ring.end_of_life(now_secs));
+    notes.extend(outlived(&claims, &caveats, now_secs));
     let key = mint(ring, &claims, &caveats, now_secs)?;
     args.out.write(&key, out)?;
     let expires = time::rfc3339(claims.exp);
@@ -182,6 +185,30 @@ fn notes(claims: &Claims, settings: Option<&Settings>, end_of_life: Option<u64>)
         _ => {}
     }
     notes
+}
+
+/// The restrictions whose own times let nothing through while the key is valid.
+fn outlived(claims: &Claims, caveats: &[Json], now_secs: u64) -> Vec<String> {
+    let valid = now_secs.max(claims.nbf.unwrap_or(0))..claims.exp;
+    let only = claims.only.iter().map(|only| ("--only".to_owned(), only));
+    let caveats = caveats.iter().enumerate();
+    let caveats = caveats.map(|(index, caveat)| (format!("--caveat {}", index + 1), caveat));
+    let note = |(option, json): (String, &Json)| {
+        let restriction = Restriction::read(&json.root(Integers::Digits)).ok()?;
+        let outlived = !holds_within(&restriction, &valid);
+        outlived.then(|| {
+            format!("{option} allows no time in the life of the key: every request is refused")
+        })
+    };
+    only.chain(caveats).filter_map(note).collect()
+}
+
+fn holds_within(restriction: &Restriction, valid: &Range<u64>) -> bool {
+    let start = restriction.nbf_secs().map_or(valid.start, |nbf| nbf.max(valid.start));
+    let end = restriction.exp_secs().map_or(valid.end, |exp| exp.min(valid.end));
+    let alternatives = restriction.alternatives();
+    let holds = |alternative: &Restriction| holds_within(alternative, &(start..end));
+    start < end && (alternatives.is_empty() || alternatives.iter().any(holds))
 }
 
 fn refusals(claims: &Claims, settings: &Settings) -> impl Iterator<Item = &'static str> {

@@ -102,6 +102,37 @@ fn mint_refuses_what_no_gate_would_take() {
 }
 
 #[test]
+fn mint_tells_of_times_that_leave_nothing_of_the_life_of_a_key() {
+    let gate = Gate::new();
+    let mint = |option: &str, restriction: &str| {
+        let args = ["mint", "--tenant", "a", "--lifetime", "1h", "--now", NOW, option, restriction];
+        gate.vkey(&args).ok().err
+    };
+    let says = "allows no time in the life of the key: every request is refused";
+    for dead in [
+        r#"{"exp":1789999999}"#,
+        r#"{"exp":1790000000}"#,
+        r#"{"nbf":1790003600}"#,
+        r#"{"any_of":[{"exp":1000},{"nbf":1900000000}]}"#,
+        r#"{"nbf":1790000060,"any_of":[{"exp":1790000060}]}"#,
+    ] {
+        assert!(mint("--only", dead).contains(&format!("note: --only {says}")), "{dead}");
+        let of_caveat = mint("--caveat", dead);
+        assert!(of_caveat.contains(&format!("note: --caveat 1 {says}")), "{dead}: {of_caveat}");
+    }
+    for alive in [
+        r#"{"exp":1790000001}"#,
+        r#"{"nbf":1790003599}"#,
+        r#"{"any_of":[{"exp":1000},{}]}"#,
+        r#"{"any_of":[]}"#,
+        r#"{"nbf":1790000060,"any_of":[{"exp":1790000061}]}"#,
+    ] {
+        let minted = mint("--caveat", alive);
+        assert!(!minted.contains("note:"), "{alive}: {minted}");
+    }
+}
+
+#[test]
 fn mint_keeps_to_the_tenants_of_a_ring() {
     let gate = Gate::with(&json!({
         "keyring": [{"name": "acme", "secret": "${MAIN}", "tenants": ["acme", "initech"]},
