@@ -83,6 +83,7 @@ impl<H: Host> Judged<'_, H> {
         exchange.mark(admitted.anomaly);
         exchange.conclude(admitted.decision);
         if let Decision::Deny(reason) = admitted.decision {
+            let message = message.or_else(|| self.words_of_host(decision));
             let message = message.filter(|_| admitted.decision == decision);
             return Err(reply(reason, Refusal { message, ..self.refusal(key, &admitted) }));
         }
@@ -133,6 +134,15 @@ impl<H: Host> Judged<'_, H> {
                 Decision::Deny(reason)
             }
         }
+    }
+
+    /// What a person is told where no certificate can be for the host: none was looked at.
+    #[cold]
+    fn words_of_host(&self, decision: Decision) -> Option<&'static str> {
+        let authority = self.head.authority.unwrap_or_default();
+        let is_unreadable = || UpstreamHost::parse(authority) == UpstreamHost::Unreadable;
+        (decision == Decision::Deny(DenyReason::UpstreamName) && is_unreadable())
+            .then_some("the host is absent or can be read in more than one way, so that no certificate is for it")
     }
 
     /// Whether the request may have a credential that only the gate of a cluster sets, on nginx, which has no
