@@ -97,8 +97,10 @@ fn credential_members(members: &Members<'_>) -> Result<CredentialConfig, Invalid
 
 fn header_value(node: &Node<'_>) -> Result<Template, Invalid> {
     let text = node.string()?;
-    if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
-        return Err(node.expected("visible ASCII and spaces"));
+    let allowed = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    // A space at an end is no part of a header's value (RFC 9110, section 5.5).
+    if text.trim_ascii().len() < text.len() || !text.bytes().all(allowed) {
+        return Err(node.expected("visible ASCII, and spaces inside"));
     }
     Template::parse(text).map_err(|invalid| node.unusable(invalid))
 }
@@ -165,6 +167,10 @@ mod tests {
         let literal = gate(&format!("[{}]", named.replace("${KEY}", "sk-1"))).unwrap_err();
         assert!(literal.contains("does not belong in a configuration"), "{literal}");
         assert!(!literal.contains("sk-1"), "{literal}");
+        for value in [" ${KEY}", "Bearer ${KEY} ", "${KEY}\u{a0}", "\u{feff}${KEY}"] {
+            let refused = gate(&format!("[{}]", named.replace("${KEY}", value))).unwrap_err();
+            assert!(refused.starts_with("credentials[0].value: expected visible"), "{refused}");
+        }
         let reserved = gate(&format!("[{}]", named.replace("x-key", "x-vkey-key"))).unwrap_err();
         assert!(reserved.starts_with("credentials[0].header: "), "{reserved}");
     }
