@@ -1,12 +1,14 @@
 //! `vkey attenuate`: a key narrowed by whoever holds it.
 
 use crate::caveat::{Restriction, Slashes, refuse_mistakes};
+use crate::claims::Claims;
 use crate::json::{Integers, Invalid, Json};
 use crate::ledger::MAX_FAMILY_LIMITS;
 use crate::token::Unverified;
 
 use super::error::{Error, Exit};
 use super::input::KeyArgs;
+use super::mint::outlived;
 use super::output::Output;
 use super::private::OutArgs;
 
@@ -30,6 +32,13 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
     args.out.write(&narrowed, out)?;
+    // What a gate would not read it refuses; what it would make of the key's own restriction is not asked here.
+    if let Ok(claims) = Claims::parse(parse(&key)?.untrusted_content().0) {
+        let claims = Claims { only: None, ..claims };
+        for note in outlived(&claims, &caveats, claims.iat) {
+            out.note(format_args!("note: {note}"));
+        }
+    }
     Ok(Exit::Success)
 }
 

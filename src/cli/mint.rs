@@ -187,8 +187,8 @@ fn notes(claims: &Claims, settings: Option<&Settings>, end_of_life: Option<u64>)
     notes
 }
 
-/// The restrictions whose own times let nothing through while the key is valid.
-fn outlived(claims: &Claims, caveats: &[Json], now_secs: u64) -> Vec<String> {
+/// The restrictions whose own times let nothing through while the key is valid, as notes.
+pub(super) fn outlived(claims: &Claims, caveats: &[Json], now_secs: u64) -> Vec<String> {
     let valid = now_secs.max(claims.nbf.unwrap_or(0))..claims.exp;
     let only = claims.only.iter().map(|only| ("--only".to_owned(), only));
     let caveats = caveats.iter().enumerate();

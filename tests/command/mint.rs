@@ -108,6 +108,10 @@ fn mint_tells_of_times_that_leave_nothing_of_the_life_of_a_key() {
         let args = ["mint", "--tenant", "a", "--lifetime", "1h", "--now", NOW, option, restriction];
         gate.vkey(&args).ok().err
     };
+    let key = gate.mint(&[]);
+    let narrow = |caveat: &str| {
+        Vkey::new(&["attenuate", "--caveat", "{}", "--caveat", caveat]).stdin(&key).ok().err
+    };
     let says = "allows no time in the life of the key: every request is refused";
     for dead in [
         r#"{"exp":1789999999}"#,
@@ -119,6 +123,8 @@ fn mint_tells_of_times_that_leave_nothing_of_the_life_of_a_key() {
         assert!(mint("--only", dead).contains(&format!("note: --only {says}")), "{dead}");
         let of_caveat = mint("--caveat", dead);
         assert!(of_caveat.contains(&format!("note: --caveat 1 {says}")), "{dead}: {of_caveat}");
+        let by_holder = narrow(dead);
+        assert!(by_holder.contains(&format!("note: --caveat 2 {says}")), "{dead}: {by_holder}");
     }
     for alive in [
         r#"{"exp":1790000001}"#,
@@ -129,6 +135,7 @@ fn mint_tells_of_times_that_leave_nothing_of_the_life_of_a_key() {
     ] {
         let minted = mint("--caveat", alive);
         assert!(!minted.contains("note:"), "{alive}: {minted}");
+        assert_eq!(narrow(alive), "", "{alive}");
     }
 }
 
