@@ -13,6 +13,7 @@ use super::error::{Error, Exit, InputProblem};
 use super::gate::{Client, Failure, MAX_USAGE_BYTES};
 use super::input::{KeyArgs, Place};
 use super::output::{Output, ascii};
+use super::time;
 use super::url::Url;
 
 /// The longest file of authorities that is read: several times that of a whole system.
@@ -35,8 +36,8 @@ pub(super) struct Args {
     /// Allow http to other machines, where everybody on the way can read the key
     #[arg(long)]
     allow_http: bool,
-    /// How long the answer may take, 1 to 3600
-    #[arg(long, value_name = "SECS", default_value = "10", value_parser = timeout)]
+    /// How long the answer may take, 1s to 1h
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     timeout: u64,
     /// Print the gate's answer, one JSON object
     #[arg(long)]
@@ -113,6 +114,6 @@ fn id(text: &str) -> Result<String, &'static str> {
 
 /// Reads how long an answer may take.
 pub(super) fn timeout(text: &str) -> Result<u64, &'static str> {
-    let secs = text.parse().ok().filter(|secs| (1..=MAX_TIMEOUT_SECS).contains(secs));
-    secs.ok_or("expected whole seconds, 1 to 3600")
+    let secs = time::parse_duration(text).ok().filter(|secs| *secs <= MAX_TIMEOUT_SECS);
+    secs.ok_or("expected a duration in whole seconds up to 1h, as 10s or 1m")
 }

@@ -169,7 +169,7 @@ fn inspect_shows_times_as_dates_and_what_never_holds() {
 #[test]
 fn durations_are_in_four_units() {
     let gate = Gate::new();
-    let options: [&[&str]; 7] = [
+    let options: [&[&str]; 9] = [
         &["mint", "--tenant", "acme", "--lifetime"],
         &["mcp", "--setup", "none", "--lifetime"],
         &["run", "--deadline"],
@@ -180,6 +180,8 @@ fn durations_are_in_four_units() {
         &["mcp", "--deadline"],
         &["mcp", "--timeout"],
         &["mcp", "--max-time"],
+        &["usage", "--url", "https://gw.example", "--timeout"],
+        &["tls", "status", "http://127.0.0.1:1", "--timeout"],
     ];
     for option in options {
         let name = option.last().copied().unwrap_or_default();

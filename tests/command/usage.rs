@@ -330,7 +330,7 @@ fn a_gate_that_does_not_answer_is_an_error() {
             _ = io::copy(&mut stream, &mut io::sink());
             String::new()
         });
-        fails(ask(&format!("{scheme}://{}", silent.address), &["--timeout", "1"]), 3, late);
+        fails(ask(&format!("{scheme}://{}", silent.address), &["--timeout", "1s"]), 3, late);
     }
     let dripping = Server::new(|mut stream| {
         let asked = exchange(&stream, b"HTTP/1.1 200 OK\r\n\r\n");
@@ -339,7 +339,7 @@ fn a_gate_that_does_not_answer_is_an_error() {
         }
         asked
     });
-    fails(dripping.usage(&["--timeout", "1"]), 3, late);
+    fails(dripping.usage(&["--timeout", "1s"]), 3, late);
     let done = ask(NOBODY, &[]).refused(3, "cannot connect to the gate: ");
     assert!(done.err.ends_with("; check --url, and whether it runs\n"), "{}", done.err);
 }
@@ -389,8 +389,8 @@ fn arguments_that_make_no_sense_are_wrong_usage() {
         with(&["--tenant", "acme", "--jti", id], "expected 1 to 64 of A-Z a-z 0-9 _ -");
         with(&["--tenant", id], "expected 1 to 64 of A-Z a-z 0-9 _ -");
     }
-    for secs in ["0", "3601", "-1", "1.5", "10s"] {
-        with(&[&format!("--timeout={secs}")], "expected whole seconds, 1 to 3600");
+    for wrong in ["0s", "3601s", "61m", "-1s", "1.5s", "10", "10S", "500ms"] {
+        with(&[&format!("--timeout={wrong}")], "expected a duration in whole seconds up to 1h");
     }
     let says = "--ca is for an https URL; leave it out, or use https";
     fails(ask(NOBODY, &["--ca", "ca.pem"]), 2, says);

@@ -24,8 +24,8 @@ pub(super) struct AdminArgs {
     /// Allow http to other machines, where everybody on the way can read and change the answer
     #[arg(long)]
     allow_http: bool,
-    /// How long the answer may take, 1 to 3600
-    #[arg(long, value_name = "SECS", default_value = "10", value_parser = timeout)]
+    /// How long the answer may take, 1s to 1h
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     timeout: u64,
 }
 
