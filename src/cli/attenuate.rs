@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
     args.out.write(&narrowed, out)?;
-    // What a gate would not read it refuses; what it would make of the key's own restriction is not asked here.
+    // Of the new caveats alone: the restriction in the claims cannot be changed here.
     if let Ok(claims) = Claims::parse(parse(&key)?.untrusted_content().0) {
         let claims = Claims { only: None, ..claims };
         for note in outlived(&claims, &caveats, claims.iat) {
