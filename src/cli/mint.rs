@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::caveat::{Restriction, Slashes};
-use crate::claims::{Claims, DEFAULT_TIER};
+use crate::claims::Claims;
 use crate::config::{Config, Settings, UnlistedTenants};
 use crate::json::{Integers, Json};
 use crate::key::Key;
@@ -72,14 +72,15 @@ struct ClaimsArgs {
 /// Runs `vkey mint`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let now_secs = time::now(args.now)?;
-    let Chosen { ring, config } = args.ring.choose(&args.claims.tenant)?;
+    // What is wrong whatever the tier is said before a secret is asked for.
+    let claims = args.claims.read(now_secs)?;
+    let caveats = read_caveats(&args.caveat, Slashes::Kept)?;
+    let Chosen { ring, config } = args.ring.choose(&claims.tenant)?;
     let settings = config.as_ref().map(Config::settings);
-    let slashes = Slashes::written(match settings {
-        Some(settings) => settings.keeps_escaped_slashes(args.claims.tier()),
+    args.check_slashes(Slashes::written(match settings {
+        Some(settings) => settings.keeps_escaped_slashes(claims.tier()),
         None => args.keep_escaped_slashes,
-    });
-    let claims = args.claims.read(now_secs, slashes)?;
-    let caveats = read_caveats(&args.caveat, slashes)?;
+    }))?;
     let mut notes = notes(&claims, settings, ring.end_of_life(now_secs));
     notes.extend(outlived(&claims, &caveats, now_secs));
     let key = mint(ring, &claims, &caveats, now_secs)?;
@@ -92,13 +93,17 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     Ok(Exit::Success)
 }
 
-impl ClaimsArgs {
-    fn tier(&self) -> &str {
-        self.tier.as_deref().unwrap_or(DEFAULT_TIER)
+impl Args {
+    /// Checks globs by what the key's tier makes of escaped slashes.
+    fn check_slashes(&self, slashes: Slashes) -> Result<(), Error> {
+        let only = self.claims.only.as_deref().map(|only| read_only(only, slashes));
+        only.transpose().and_then(|_| read_caveats(&self.caveat, slashes)).map(drop)
     }
+}
 
-    /// The claims, as the gate will read them. `slashes`: what their tier makes of them.
-    fn read(&self, now_secs: u64, slashes: Slashes) -> Result<Claims, Error> {
+impl ClaimsArgs {
+    /// The claims, as the gate will read them, with globs as any tier may take them.
+    fn read(&self, now_secs: u64) -> Result<Claims, Error> {
         let exp = now_secs.saturating_add(self.lifetime);
         if exp > time::LAST || self.not_before.is_some_and(|nbf| nbf >= exp) {
             return Err(Error::Lifetime);
@@ -113,7 +118,7 @@ impl ClaimsArgs {
             exp,
             nbf: self.not_before,
             aud: Some(self.aud.clone()).filter(|aud| !aud.is_empty()),
-            only: self.only.as_deref().map(|only| read_only(only, slashes)).transpose()?,
+            only: self.only.as_deref().map(|only| read_only(only, Slashes::Kept)).transpose()?,
             meta: meta.transpose()?,
         };
         valid(&claims)
