@@ -13,6 +13,7 @@ use super::super::lines::{Line, Lines};
 use super::super::output::shown;
 use super::bridge::{Bridge, Event};
 use super::gate::{Overdue, Passage, Received, Verdict};
+use super::line_ends::escaped;
 use super::message::{Content, Id, ServerLine};
 use super::pulse::Pulse;
 use super::refusal::{self, BAD_GATEWAY, GATEWAY_TIMEOUT, NO_MESSAGE};
@@ -105,7 +106,7 @@ fn pass_message(
 
 /// Sends a message to the server; when that takes none, a request is answered in its place.
 fn send(bridge: &Bridge, line: &[u8], content: &Content) -> Result<bool, Error> {
-    if bridge.tell_server(line).is_ok() {
+    if bridge.tell_server(&escaped(line)).is_ok() {
         return Ok(true);
     }
     match content {

@@ -115,6 +115,25 @@ fn half_a_surrogate_pair_passes_where_nothing_depends_on_it() {
     assert_eq!(statuses(&left.ended(0).audit()), all("allow", &[200]));
 }
 
+/// Some servers end a line there, and would see a message within the message.
+#[test]
+fn line_ends_of_others_reach_the_server_as_escapes() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
+    let line = |end: [&str; 3]| {
+        let [next, line, paragraph] = end;
+        let inner = r#"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"echo\"}"#;
+        let text = format!("{next}{line}{inner}{paragraph}é");
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\",\"params\":[\"{text}\"]}}\n")
+    };
+    session.send(line(["\u{85}", "\u{2028}", "\u{2029}"]));
+    let text = session.answer()["result"][0].as_str().expect("a text").to_owned();
+    assert!(text.starts_with("\u{85}\u{2028}{") && text.ends_with("}\u{2029}é"), "{text:?}");
+    let left = session.finish();
+    assert!(left.record == line([r"\u0085", r"\u2028", r"\u2029"]).as_bytes());
+    assert_eq!(statuses(&left.ended(0).audit()), all("allow", &[200]));
+}
+
 #[test]
 fn a_byte_order_mark_before_either_direction_is_skipped() {
     let gate = Gate::new();

@@ -1,0 +1,56 @@
+//! Characters that some readers take for the end of a line, and JSON does not.
+
+use std::borrow::Cow;
+
+/// Each in UTF-8, and as an escape: readers in Java end a line there (`Scanner.nextLine`).
+const LINE_ENDS: [(&[u8], &[u8]); 3] = [
+    ("\u{85}".as_bytes(), b"\\u0085"),
+    ("\u{2028}".as_bytes(), b"\\u2028"),
+    ("\u{2029}".as_bytes(), b"\\u2029"),
+];
+
+/// The message with escapes for such characters, which is the same JSON: they stand in strings alone (RFC 8259,
+/// section 2). Otherwise a server could be made to see a message within a message.
+pub(super) fn escaped(message: &[u8]) -> Cow<'_, [u8]> {
+    let (mut whole, mut rest) = (Vec::new(), message);
+    while let Some((before, (end, escape))) = next(rest) {
+        whole.extend_from_slice(rest.get(..before).unwrap_or_default());
+        whole.extend_from_slice(escape);
+        rest = rest.get(before + end.len()..).unwrap_or_default();
+    }
+    if rest.len() == message.len() {
+        return Cow::Borrowed(message);
+    }
+    whole.extend_from_slice(rest);
+    Cow::Owned(whole)
+}
+
+/// How much is before the next of them, and which it is.
+fn next(text: &[u8]) -> Option<(usize, (&'static [u8], &'static [u8]))> {
+    // None of them is ASCII.
+    let not_ascii = text.iter().enumerate().filter(|(_, byte)| !byte.is_ascii());
+    not_ascii.map(|(at, _)| at).find_map(|at| {
+        let here = text.get(at..).unwrap_or_default();
+        LINE_ENDS.into_iter().find(|(end, _)| here.starts_with(end)).map(|found| (at, found))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_of_others_are_escaped_and_all_else_is_kept() {
+        for (text, expected) in [
+            ("", ""),
+            ("{\"a\":\"é\u{2027}\u{202a}\u{84}\u{86}😀\"}\r\n", ""),
+            ("\u{85}", r"\u0085"),
+            ("\"a\u{2028}\u{2029}é\u{85}\"\n", "\"a\\u2028\\u2029é\\u0085\"\n"),
+        ] {
+            let expected = if expected.is_empty() { text } else { expected };
+            let kept = escaped(text.as_bytes());
+            assert_eq!(kept, expected.as_bytes(), "{text:?}");
+            assert_eq!(matches!(kept, Cow::Borrowed(_)), text == expected);
+        }
+    }
+}
