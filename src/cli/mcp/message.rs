@@ -64,7 +64,7 @@ struct Shape {
     version: Option<Json>,
     id: Option<Json>,
     method: Option<Json>,
-    /// How many of `result` and `error` there are.
+    /// How many of `result` and `error` there are; of a server, those that are more than `null`.
     outcomes: u8,
     /// A reserved member is there twice, or in another case.
     ambiguous: bool,
@@ -157,9 +157,11 @@ impl ServerLine {
     pub(super) fn read(line: &[u8]) -> serde_json::Result<Self> {
         let shape = Shape::read(line, Strictness::Lenient)?;
         let id = shape.id.as_ref().and_then(Id::new);
-        let method = shape.method.as_ref();
+        // Some write all members of all messages.
+        let method = shape.method.as_ref().filter(|method| **method != Json::Null);
         Ok(match (id, method) {
             (id, None) if shape.ambiguous => Self::Ambiguous(id),
+            (id, Some(_)) if shape.outcomes > 0 => Self::Ambiguous(id),
             _ if shape.ambiguous => Self::Ambiguous(None),
             (Some(id), None) => Self::Answer(id),
             (Some(id), Some(_)) => Self::Question(id),
@@ -284,7 +286,11 @@ impl ShapeVisitor {
             "id" => Some(&mut shape.id),
             "method" => Some(&mut shape.method),
             "result" | "error" => {
-                shape.outcomes = shape.outcomes.saturating_add(1);
+                let counts = self.is_strict() || map.next_value::<Option<IgnoredAny>>()?.is_some();
+                shape.outcomes = shape.outcomes.saturating_add(u8::from(counts));
+                if !self.is_strict() {
+                    return Ok(());
+                }
                 None
             }
             _ => None,

@@ -125,6 +125,11 @@ fn answers_are_known_by_their_id() {
     assert_eq!(of(answer), ServerLine::Answer(id("4")));
     assert_eq!(of(r#"{"jsonrpc":"2.0","id":4,"method":"ping"}"#), ServerLine::Question(id("4")));
     assert_eq!(of(r#"{"jsonrpc":"2.0","method":"a"}"#), ServerLine::Other);
+    // Some servers write all members of all messages.
+    let answer = r#"{"jsonrpc":"2.0","id":4,"method":null,"params":null,"result":{},"error":null}"#;
+    assert_eq!(of(answer), ServerLine::Answer(id("4")));
+    let question = r#"{"jsonrpc":"2.0","id":4,"method":"ping","result":null,"error":null}"#;
+    assert_eq!(of(question), ServerLine::Question(id("4")));
     assert_eq!(of(r#"{"jsonrpc":"2.0","id":null,"error":{}}"#), ServerLine::Other);
     for line in ["listening", "[]", "1", "{", "{}x"] {
         assert!(ServerLine::read(line.as_bytes()).is_err(), "{line}");
@@ -140,6 +145,8 @@ fn answers_that_readers_can_differ_about_are_ambiguous() {
         r#"{"jsonrpc":"2.0","id":4,"i\u0064":4,"result":{}}"#,
         r#"{"jsonrpc":"2.0","id":4,"result":{},"RESULT":{}}"#,
         r#"{"jsonrpc":"2.0","id":4,"result":{},"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"method":"ping","result":{}}"#,
+        r#"{"error":{},"jsonrpc":"2.0","id":4,"method":"ping"}"#,
     ] {
         assert_eq!(of(line), ServerLine::Ambiguous(Some(id("4"))), "{line}");
     }
