@@ -26,12 +26,15 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{ChildStderr, ChildStdout};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
+    SIGXFSZ,
+};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
@@ -200,26 +203,44 @@ fn spawn(bridge: &Arc<Bridge>, work: impl FnOnce(&Bridge) + Send + 'static) -> i
     thread::Builder::new().spawn(move || work(&bridge)).map(drop)
 }
 
-/// Signals that end a process, if they can be handled, and SIGHUP, which ends no session: a client that hangs up
-/// closes its streams.
-const HEARD: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2];
+/// Signals that end a process, as far as anybody sends them, and two that end no session: SIGHUP, since a client
+/// that hangs up closes its streams, and SIGXFSZ, after which a file is full as any other.
+const HEARD: [i32; 11] = [
+    SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ, SIGVTALRM,
+    SIGPROF,
+];
 
 /// Reports signals to end from now on, and opens the file for audit lines anew on SIGHUP. After the session there
 /// is nobody to report to, and no server.
 fn hear_signals(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<()> {
     let mut signals = Signals::new(HEARD)?;
+    let hang_up = reopener(events.clone(), sink)?;
     let report = move || {
         for signal in signals.forever() {
-            let event = match signal {
-                SIGHUP => sink.reopen().err().map(Event::Failed),
-                signal => Some(Event::Signal(signal)),
-            };
-            if event.is_some_and(|event| events.send(event).is_err()) {
-                _ = emulate_default_handler(signal);
+            match signal {
+                // One that waits already has not begun.
+                SIGHUP => _ = hang_up.try_send(()),
+                SIGXFSZ => {}
+                signal if events.send(Event::Signal(signal)).is_err() => {
+                    _ = emulate_default_handler(signal);
+                }
+                _ => {}
             }
         }
     };
     thread::Builder::new().spawn(report).map(drop)
+}
+
+/// Opens the file for audit lines anew whenever it is told to. Nobody may read that file, so it is a thread of its
+/// own that waits.
+fn reopener(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<SyncSender<()>> {
+    let (sender, receiver) = sync_channel(1);
+    let reopen = move || {
+        let failures = receiver.iter().filter_map(|()| sink.reopen().err());
+        failures.for_each(|failure| _ = events.send(Event::Failed(failure)));
+    };
+    thread::Builder::new().spawn(reopen)?;
+    Ok(sender)
 }
 
 /// A lock that holds whatever another thread has come to.

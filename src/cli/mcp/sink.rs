@@ -2,9 +2,9 @@
 //! writes to its standard error.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -52,7 +52,8 @@ pub(super) struct Sink {
 /// A file that audit lines are appended to, wherever its name leads.
 struct AuditFile {
     path: PathBuf,
-    file: File,
+    /// None before it is first written to: opening a pipe waits for its reader.
+    file: Option<File>,
 }
 
 // === impl Sink ===
@@ -64,10 +65,13 @@ impl Sink {
         patience: Duration,
         least: Level,
     ) -> Result<Self, Error> {
-        let audit = audit.map(AuditFile::open).transpose()?.map(Writer::start);
+        let audit =
+            audit.map(|path| Writer::start(AuditFile { path: path.to_owned(), file: None }));
         let audit = audit.transpose().map_err(Error::System)?;
         let stderr = Output::diagnostics().and_then(Writer::start).map_err(Error::System)?;
-        Ok(Self { audit, stderr, patience, least, failure: Mutex::default() })
+        let sink = Self { audit, stderr, patience, least, failure: Mutex::default() };
+        sink.reopen()?;
+        Ok(sink)
     }
 
     /// Writes what there is to say.
@@ -135,31 +139,30 @@ impl Sink {
 // === impl AuditFile ===
 
 impl AuditFile {
-    fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.to_owned(), file: open_audit(path)? })
+    /// The file that has the name now.
+    fn named(&mut self) -> Result<&mut File, Error> {
+        let open = match self.file.take() {
+            Some(file) if !self.has_moved(&file).map_err(Error::Audit)? => file,
+            _ => open_audit(&self.path)?,
+        };
+        Ok(self.file.insert(open))
     }
 
-    fn has_moved(&self) -> io::Result<bool> {
-        let open = self.file.metadata()?;
-        Ok(match fs::symlink_metadata(&self.path) {
-            Ok(named) => (named.dev(), named.ino()) != (open.dev(), open.ino()),
-            Err(_) => true,
-        })
+    fn has_moved(&self, file: &File) -> io::Result<bool> {
+        let open = file.metadata()?;
+        Ok(!fs::symlink_metadata(&self.path).is_ok_and(|named| is_same(&named, &open)))
     }
 }
 
 impl Target for AuditFile {
     /// Appends to the file that has the name now: whoever rotates it renames or removes the old one.
     fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
-        if self.has_moved().map_err(Error::Audit)? {
-            self.file = open_audit(&self.path)?;
-        }
-        self.file.write_all(line).map_err(Error::Audit)
+        self.named()?.write_all(line).map_err(Error::Audit)
     }
 }
 
-/// Opens the file for audit lines. Whoever can put a link in its place could have them appended to any
-/// file of ours.
+/// Opens the file for audit lines, which begin on a line of their own. Whoever can put a link in its place could
+/// have them appended to any file of ours.
 fn open_audit(path: &Path) -> Result<File, Error> {
     let flags =
         OFlags::APPEND | OFlags::CLOEXEC | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::WRONLY;
@@ -168,10 +171,30 @@ fn open_audit(path: &Path) -> Result<File, Error> {
         Errno::LOOP => Error::AuditLink,
         errno => Error::Audit(errno.into()),
     })?;
-    let file = File::from(file);
+    let mut file = File::from(file);
     let metadata = file.metadata().map_err(Error::Audit)?;
     if metadata.is_file() && metadata.nlink() > 1 {
         return Err(Error::AuditLink);
     }
+    // What we may append to and not read is taken for whole.
+    if metadata.is_file() && is_cut(path, &metadata).unwrap_or(false) {
+        file.write_all(b"\n").map_err(Error::Audit)?;
+    }
     Ok(file)
+}
+
+/// Whether the last line of that file is cut, as one is that there was no room for.
+fn is_cut(path: &Path, appended_to: &Metadata) -> io::Result<bool> {
+    let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::RDONLY;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    let mut last = [b'\n'];
+    if is_same(&metadata, appended_to) && metadata.len() > 0 {
+        file.read_exact_at(&mut last, metadata.len() - 1)?;
+    }
+    Ok(last != [b'\n'])
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }

@@ -63,14 +63,21 @@ fn a_server_that_will_not_end_is_killed() {
 #[test]
 fn a_signal_ends_the_server_too() {
     let gate = Gate::new();
-    for (name, number) in [("TERM", 15), ("INT", 2), ("ALRM", 14), ("QUIT", 3), ("USR1", 10)] {
+    for (name, number) in [
+        ("TERM", 15),
+        ("INT", 2),
+        ("ALRM", 14),
+        ("QUIT", 3),
+        ("USR1", 10),
+        ("XCPU", 24),
+        ("VTALRM", 26),
+        ("PROF", 27),
+    ] {
         let (mut session, pids) = with_family(&gate, &[]);
         session.request(1, "stubborn", &json!({}));
         session.answer();
         session.request(2, "hold", &json!({}));
-        let pid = session.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
-        assert!(sent.success());
+        session.signal(name);
         let left = session.wait();
         assert_eq!(left.status.signal(), Some(number), "{}", left.err);
         // The request that was open has its line.
@@ -87,8 +94,7 @@ fn a_signal_ends_a_session_whose_client_reads_nothing() {
     session.await_server();
     session.request(1, "fill", &json!({"bytes": 1 << 20}));
     session.await_full_pipe();
-    let pid = session.child.id().to_string();
-    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().expect("kill").success());
+    session.signal("TERM");
     let status = session.child.wait().expect("it ends");
     assert_eq!(status.signal(), Some(15));
 }

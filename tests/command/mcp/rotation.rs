@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt as _;
 
 use serde_json::json;
 
 use crate::harness::{Gate, text};
 
-use super::session::{Session, audit_lines, wait_until};
+use super::session::{Session, audit_lines, make_pipe, wait_until};
 
 fn lines(path: &str) -> usize {
     audit_lines(&fs::read_to_string(path).unwrap_or_default()).len()
@@ -17,11 +17,6 @@ fn lines(path: &str) -> usize {
 fn echo(session: &mut Session, id: u64) {
     session.request(id, "echo", &json!({}));
     assert_eq!(session.answer()["id"], id);
-}
-
-fn hang_up(session: &Session) {
-    let pid = session.child.id().to_string();
-    assert!(Command::new("kill").args(["-s", "HUP", &pid]).status().expect("kill").success());
 }
 
 #[test]
@@ -58,10 +53,67 @@ fn sighup_opens_the_file_anew_and_ends_nothing() {
     let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", &audit]);
     echo(&mut session, 1);
     fs::rename(&audit, at("audit.1")).expect("ours");
-    hang_up(&session);
+    session.signal("HUP");
     wait_until("the file is there", || fs::metadata(&audit).is_ok());
     echo(&mut session, 2);
     assert_eq!(lines(&audit), 1);
+    session.finish().ended(0);
+}
+
+/// Nobody reads the pipe that the name leads to now.
+#[test]
+fn a_file_that_waits_to_be_opened_keeps_no_signal_waiting() {
+    let gate = Gate::new();
+    let audit = text(gate.dir.file("audit"));
+    let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", &audit]);
+    echo(&mut session, 1);
+    fs::remove_file(&audit).expect("ours");
+    make_pipe(&audit);
+    session.signal("HUP");
+    session.signal("TERM");
+    assert_eq!(session.wait().status.signal(), Some(15));
+}
+
+#[test]
+fn a_session_waits_for_the_reader_of_a_pipe_and_not_for_ever() {
+    let gate = Gate::new();
+    let pipe = text(gate.dir.file("pipe"));
+    make_pipe(&pipe);
+    let key = gate.mint(&[]);
+    let unread = Session::start(&gate, &key, &["--audit", &pipe, "--timeout", "200ms"]);
+    unread.wait().ended(3).says("nobody has read the audit lines for 200ms");
+    let mut session = Session::start(&gate, &key, &["--audit", &pipe]);
+    let reader = std::thread::spawn(move || fs::read_to_string(pipe).expect("text"));
+    echo(&mut session, 1);
+    session.finish().ended(0);
+    assert_eq!(reader.join().expect("text").lines().count(), 1);
+}
+
+/// There was no room for all of it.
+#[test]
+fn audit_lines_begin_behind_a_cut_line_on_one_of_their_own() {
+    let gate = Gate::new();
+    for (before, expected) in
+        [("", ""), ("whole\n", "whole\n"), ("{\"v\":1,\"ts", "{\"v\":1,\"ts\n")]
+    {
+        let audit = gate.file("audit", before);
+        let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", &audit]);
+        echo(&mut session, 1);
+        session.finish().ended(0);
+        let text = fs::read_to_string(&audit).expect("text");
+        let added = text.strip_prefix(expected).expect(&text);
+        assert!(added.starts_with("{\"v\":1,") && added.lines().count() == 1, "{text}");
+    }
+}
+
+/// The file that may not grow is one that is full.
+#[test]
+fn a_limit_of_the_size_of_files_ends_no_session() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
+    echo(&mut session, 1);
+    session.signal("XFSZ");
+    echo(&mut session, 2);
     session.finish().ended(0);
 }
 
@@ -70,7 +122,7 @@ fn sighup_ends_no_session_without_a_file_either() {
     let gate = Gate::new();
     let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
     echo(&mut session, 1);
-    hang_up(&session);
+    session.signal("HUP");
     echo(&mut session, 2);
     assert_eq!(session.finish().ended(0).audit().len(), 2);
 }
@@ -86,7 +138,7 @@ fn a_link_in_the_place_of_the_file_ends_the_session() {
         fs::remove_file(&audit).expect("ours");
         symlink(&target, &audit).expect("a link");
         if by_signal {
-            hang_up(&session);
+            session.signal("HUP");
         } else {
             session.request(2, "echo", &json!({}));
             let error = session.refused(2, 503);

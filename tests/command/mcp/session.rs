@@ -147,6 +147,12 @@ impl Session {
         answer
     }
 
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
+        assert!(sent.success(), "{name}");
+    }
+
     /// Closes standard input.
     pub(crate) fn close(&mut self) {
         self.stdin = None;
@@ -220,6 +226,11 @@ impl Left {
 pub(crate) fn audit_lines(text: &str) -> Vec<Value> {
     let lines = text.lines().filter(|line| line.starts_with("{\"v\":"));
     lines.map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// Makes a pipe that has a name.
+pub(crate) fn make_pipe(path: &str) {
+    assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
 }
 
 /// Waits until something holds.

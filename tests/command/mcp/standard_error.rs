@@ -2,14 +2,14 @@
 
 use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::process::{ChildStderr, Command};
+use std::process::ChildStderr;
 
 use serde_json::json;
 
 use crate::harness::{Gate, text};
 
 use super::limits::{beat, next_answer};
-use super::session::{Session, audit_lines, command};
+use super::session::{Session, audit_lines, command, make_pipe};
 
 /// More than any pipe holds.
 const MANY: u64 = 10_000;
@@ -67,7 +67,7 @@ fn a_session_ends_when_nobody_reads_its_audit_lines() {
 fn a_session_ends_when_nobody_reads_the_pipe_that_its_audit_lines_go_to() {
     let gate = Gate::new();
     let pipe = text(gate.dir.file("pipe"));
-    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    make_pipe(&pipe);
     // For both ends, so that nobody waits for the other one.
     let end = OpenOptions::new().read(true).write(true).open(&pipe).expect("ours");
     let options = ["--audit", &pipe, "--timeout", "3s"];
