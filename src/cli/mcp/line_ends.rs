@@ -2,20 +2,21 @@
 
 use std::borrow::Cow;
 
-/// Each in UTF-8, and as an escape: readers in Java end a line there (`Scanner.nextLine`).
-const LINE_ENDS: [(&[u8], &[u8]); 3] = [
-    ("\u{85}".as_bytes(), b"\\u0085"),
-    ("\u{2028}".as_bytes(), b"\\u2028"),
-    ("\u{2029}".as_bytes(), b"\\u2029"),
-];
+/// One of them, and its escape.
+#[derive(Clone, Copy)]
+struct LineEnd(&'static str, &'static str);
+
+/// Readers in Java end a line there (`Scanner.nextLine`).
+const LINE_ENDS: [LineEnd; 3] =
+    [LineEnd("\u{85}", r"\u0085"), LineEnd("\u{2028}", r"\u2028"), LineEnd("\u{2029}", r"\u2029")];
 
 /// The message with escapes for such characters, which is the same JSON: they stand in strings alone (RFC 8259,
 /// section 2). Otherwise a server could be made to see a message within a message.
 pub(super) fn escaped(message: &[u8]) -> Cow<'_, [u8]> {
     let (mut whole, mut rest) = (Vec::new(), message);
-    while let Some((before, (end, escape))) = next(rest) {
+    while let Some((before, LineEnd(end, escape))) = next(rest) {
         whole.extend_from_slice(rest.get(..before).unwrap_or_default());
-        whole.extend_from_slice(escape);
+        whole.extend_from_slice(escape.as_bytes());
         rest = rest.get(before + end.len()..).unwrap_or_default();
     }
     if rest.len() == message.len() {
@@ -26,12 +27,13 @@ pub(super) fn escaped(message: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// How much is before the next of them, and which it is.
-fn next(text: &[u8]) -> Option<(usize, (&'static [u8], &'static [u8]))> {
+fn next(text: &[u8]) -> Option<(usize, LineEnd)> {
     // None of them is ASCII.
     let not_ascii = text.iter().enumerate().filter(|(_, byte)| !byte.is_ascii());
     not_ascii.map(|(at, _)| at).find_map(|at| {
         let here = text.get(at..).unwrap_or_default();
-        LINE_ENDS.into_iter().find(|(end, _)| here.starts_with(end)).map(|found| (at, found))
+        let mut ends = LINE_ENDS.into_iter();
+        ends.find(|LineEnd(end, _)| here.starts_with(end.as_bytes())).map(|found| (at, found))
     })
 }
 
