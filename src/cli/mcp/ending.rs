@@ -110,6 +110,10 @@ impl Session {
         if self.client_gone {
             return Ok(Exit::Success);
         }
+        let unread = !self.done && self.bridge.pulse.is_passing();
+        if unread {
+            self.bridge.sink.note("the client has not read all that the server has written");
+        }
         let status = status.filter(|_| by_itself);
         let note = match status {
             _ if !by_itself => Some("the server has not ended by itself and was ended".to_owned()),
@@ -121,7 +125,7 @@ impl Session {
         note.into_iter().for_each(|note| self.bridge.sink.note(note));
         let badly = status.is_some_and(|status| !status.success());
         let early = by_server && (unanswered > 0 || !by_itself);
-        Ok(if badly || early { Exit::Refused } else { Exit::Success })
+        Ok(if badly || early || unread { Exit::Refused } else { Exit::Success })
     }
 
     /// Ends as the signal would have ended us, after the server.

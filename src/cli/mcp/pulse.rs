@@ -75,6 +75,11 @@ impl Pulse {
         Passing(self)
     }
 
+    /// Whether such a line is still on its way.
+    pub(super) fn is_passing(&self) -> bool {
+        lock(&self.pauses).since.is_some()
+    }
+
     /// For how long the server has neither taken anything of what it is sent nor said anything, and for how
     /// long it has taken nothing, both by its clock; `None` when it is sent nothing.
     pub(super) fn stuck(&self) -> Option<(Duration, Duration)> {

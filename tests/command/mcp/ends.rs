@@ -111,6 +111,17 @@ fn a_client_that_has_gone_ends_the_session() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_loses_the_end_and_it_is_told() {
+    let gate = Gate::new();
+    let vkey = command(&gate, &gate.mint(&[]), &["--grace", "200ms"]);
+    let mut session = Session::spawn(&gate, &vkey);
+    session.request(1, "fill", &json!({"bytes": 1 << 20}));
+    session.await_full_pipe();
+    session.close();
+    session.wait().ended(1).says("the client has not read all that the server has written");
+}
+
+#[test]
 fn a_slow_client_loses_nothing() {
     let gate = Gate::new();
     let vkey = command(&gate, &gate.mint(&[]), &["--timeout", "1s"]);
