@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Stderr, Stdout, Write};
 use std::os::fd::AsFd as _;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::json::Json;
 
 use super::error::Error;
@@ -75,6 +77,23 @@ impl Output {
     }
 }
 
+/// Writes all to a stream, however long that takes. Whoever shares it may have made it non-blocking, for us too.
+pub(super) fn write_whole(mut to: &File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // Interrupted or not, it is tried again.
+                _ = poll(&mut [PollFd::new(to, PollFlags::OUT)], None);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// How much of a stranger's text is shown on a line.
 const MAX_SHOWN_CHARS: usize = 200;
 
@@ -133,7 +152,27 @@ fn escape(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{OFlags, fcntl_setfl};
+
     use super::*;
+
+    #[test]
+    fn a_stream_that_is_not_blocking_takes_all() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let writer = File::from(std::os::fd::OwnedFd::from(writer));
+        fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+        // More than any pipe holds.
+        let text = "x".repeat(3 << 20);
+        let read = std::thread::spawn(move || io::read_to_string(&mut reader).unwrap());
+        write_whole(&writer, text.as_bytes()).unwrap();
+        drop(writer);
+        assert!(read.join().unwrap() == text);
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let writer = File::from(std::os::fd::OwnedFd::from(writer));
+        let gone = write_whole(&writer, b"x").map_err(|error| error.kind());
+        assert_eq!(gone, Err(ErrorKind::BrokenPipe));
+    }
 
     #[test]
     fn what_is_shown_is_ascii_and_the_same_json() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::error::Error;
+use super::super::output::write_whole;
 use super::gate::Gate;
 use super::lock;
 use super::message::Id;
@@ -79,7 +80,7 @@ impl Bridge {
     }
 
     fn write(&self, client: &mut File, line: &[u8]) -> bool {
-        let Err(error) = client.write_all(line) else {
+        let Err(error) = write_whole(client, line) else {
             return true;
         };
         self.report(match error.kind() {

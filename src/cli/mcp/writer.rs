@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use super::super::error::Error;
+use super::super::output::write_whole;
 use super::lock;
 
 /// How many bytes of texts that may be dropped wait at most, of each kind.
@@ -209,7 +210,7 @@ impl Queue {
 impl Target for File {
     /// Writes to standard error.
     fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
-        self.write_all(line).map_err(Error::AuditStderr)
+        write_whole(self, line).map_err(Error::AuditStderr)
     }
 }
 
