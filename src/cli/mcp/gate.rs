@@ -129,6 +129,7 @@ impl Gate {
         let answer = Answer { status: Some(200), bytes, now_ns: self.host.clock.now_ns()? };
         let (passage, said) = {
             let mut state = lock(&self.state);
+            let id = &state.requested(id);
             if state.first.take_if(|first| first == id).is_some() {
                 state.version = version(line);
             }
@@ -154,8 +155,10 @@ impl Gate {
     pub(super) fn progress(&self, token: &Id) {
         let now = self.pulse.server_now();
         let mut state = lock(&self.state);
-        let of_token = |request: &&mut OpenRequest| request.token.as_ref() == Some(token);
-        state.open.values_mut().filter(of_token).for_each(|request| request.heard = now);
+        let has = |request: &OpenRequest, token: &Id| request.token.as_ref() == Some(token);
+        let token = token.known(|token| state.open.values().any(|request| has(request, token)));
+        let of_token = state.open.values_mut().filter(|request| has(request, &token));
+        of_token.for_each(|request| request.heard = now);
     }
 
     /// The open requests.

@@ -202,6 +202,26 @@ impl Id {
         };
         (text.len() <= MAX_ID_BYTES).then_some(Self(text))
     }
+
+    /// The id that many readers take this one for: the number that a text holds, or the text that holds a number.
+    /// MCP's own libraries look for `1` where `"1"` is answered.
+    pub(super) fn twin(&self) -> Option<Self> {
+        let is_integer = |text: &str| {
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            text.parse::<i64>().is_ok() && !digits.starts_with(['0', '+']) || text == "0"
+        };
+        match self.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(text) => is_integer(text).then(|| Self(text.to_owned())),
+            None => is_integer(&self.0).then(|| Self(format!("\"{}\"", self.0))),
+        }
+    }
+
+    /// This id or the one that it may be taken for, whichever is known; this one where both are or none is.
+    pub(super) fn known(&self, is_known: impl Fn(&Self) -> bool) -> Self {
+        let twin = || self.twin().filter(|twin| is_known(twin));
+        let other = if is_known(self) { None } else { twin() };
+        other.unwrap_or_else(|| self.clone())
+    }
 }
 
 /// The integer that a number is, as far as every reader keeps it exactly: many write 1.0 as 1.

@@ -65,6 +65,25 @@ fn a_question_is_answered_once_and_only_what_was_asked_is_free() {
     assert_eq!((audit.len(), denied.count()), (4, 2), "{audit:?}");
 }
 
+/// MCP's own libraries take the one for the other.
+#[test]
+fn an_answer_may_have_the_id_as_a_text_or_as_a_number() {
+    let (gate, key) = with_requests(3);
+    let mut session = Session::start(&gate, &key, &["--timeout", "1h"]);
+    for (id, answered) in [(json!(1), "\"1\""), (json!("2"), "2")] {
+        let line = format!("{{\"jsonrpc\":\"2.0\",\"id\":{answered},\"result\":{{}}}}\n");
+        session.request(id, "say", &json!({"texts": [line]}));
+        assert_eq!(session.line(), line.as_bytes());
+    }
+    session.request(3, "ask", &json!({"id": 9}));
+    assert_eq!(asked(&mut session), 9);
+    reply(&mut session, &json!("9"), &json!({}));
+    let audit = session.finish().ended(0).audit();
+    // The server is one that takes no text for a number.
+    let expected = [200, 200, 502].map(|status| ("allow".to_owned(), status));
+    assert_eq!(statuses(&audit), expected, "{audit:?}");
+}
+
 #[test]
 fn a_refused_answer_is_told_to_the_server() {
     let (gate, key) = with_requests(1);

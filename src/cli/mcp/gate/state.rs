@@ -58,6 +58,7 @@ impl State {
         let Content::Response(Some(id)) = content else {
             return false;
         };
+        let id = &self.asked(id);
         let asked = self.questions.get(id).copied();
         let was_open = |asked| self.open.values().any(|request| request.since <= asked);
         let in_call = asked.is_some_and(was_open);
@@ -153,7 +154,7 @@ impl State {
             Content::Cancelled(id) => {
                 self.give_up(id, &Answer { status: None, ..answer }, said);
             }
-            Content::Response(Some(id)) => _ = self.questions.remove(id),
+            Content::Response(Some(id)) => _ = self.questions.remove(&self.asked(id)),
             _ => {}
         }
     }
@@ -200,11 +201,22 @@ impl State {
             Content::NoJson(_) | Content::NoMessage(_) => message.scan.answered()?,
             _ => return None,
         };
+        let id = &self.asked(id);
         self.questions.remove(id)?;
         Some(match problem(&message.content) {
             Some((_, problem)) => refusal::of_host(id, BAD_REQUEST, "answer_unreadable", &problem),
             None => refusal_of(id, reply),
         })
+    }
+
+    /// The request of the client that an id of the server's is for.
+    pub(super) fn requested(&self, id: &Id) -> Id {
+        id.known(|id| self.is_taken(id))
+    }
+
+    /// The question of the server that an id of the client's is for.
+    fn asked(&self, id: &Id) -> Id {
+        id.known(|id| self.questions.contains_key(id))
     }
 
     /// Whether a request of that id waits for an answer, or for one that will be dropped.

@@ -87,6 +87,23 @@ fn ids_of_one_value_are_the_same() {
 }
 
 #[test]
+fn a_number_and_the_text_that_holds_it_are_twins() {
+    for (number, text) in [("7", r#""7""#), ("-7", r#""-7""#), ("0", r#""0""#)] {
+        assert_eq!((id(number).twin(), id(text).twin()), (Some(id(text)), Some(id(number))));
+    }
+    for text in ["", "-", "a", "07", "+7", "-0", "-07", "7.0", " 7", "99999999999999999999"] {
+        assert_eq!(id(&format!("\"{text}\"")).twin(), None, "{text}");
+    }
+    assert_eq!(id("1.5").twin(), None);
+    let among = |known: &[&str], json: &str| id(json).known(|id| known.contains(&&*id.to_string()));
+    assert_eq!(among(&["7"], r#""7""#), id("7"));
+    assert_eq!(among(&[r#""7""#], "7"), id(r#""7""#));
+    for known in [&["7", r#""7""#][..], &["7"], &["8"]] {
+        assert_eq!(among(known, "7"), id("7"));
+    }
+}
+
+#[test]
 fn a_reserved_member_in_another_case_makes_no_message() {
     let lookalikes = [
         r#"{"jsonrpc":"2.0","id":1,"method":"a","Method":"b"}"#,
