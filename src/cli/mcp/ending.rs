@@ -10,8 +10,8 @@ use super::super::error::{Error, Exit};
 use super::super::time::Stopwatch;
 use super::bridge::{Bridge, Event};
 use super::child::Server;
+use super::id::Id;
 use super::lock;
-use super::message::Id;
 use super::pumps::GONE;
 use super::refusal::{BAD_GATEWAY, FAILED, GATE_FAILED, UNAVAILABLE};
 

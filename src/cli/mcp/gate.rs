@@ -10,7 +10,8 @@ use crate::vm::Answer;
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
-use super::message::{Content, Id, member};
+use super::id::Id;
+use super::message::{Content, member};
 use super::scan::Scan;
 use super::sink::{Said, Sink};
 use super::{lock, pulse::Pulse};

@@ -12,14 +12,8 @@ use serde_json::error::Category;
 use crate::json::Json;
 
 use super::halves::{REPLACEMENT, without_halves};
+use super::id::Id;
 use super::names::{OF_MESSAGE, OF_PARAMS, resembled};
-
-/// The longest id, as JSON text. Ids are kept while requests are open.
-const MAX_ID_BYTES: usize = 1024;
-
-/// The id of a request: its JSON text, the same for every spelling of one value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Id(String);
 
 /// What a client's line is.
 #[derive(Debug, PartialEq, Eq)]
@@ -183,60 +177,6 @@ pub(super) fn progress_token(line: &[u8]) -> Option<Id> {
 pub(super) fn member(line: &[u8], path: &[&str]) -> Option<Json> {
     let mut from = serde_json::Deserializer::from_slice(line);
     At(path).deserialize(&mut from).ok().flatten()
-}
-
-// === impl Id ===
-
-impl Id {
-    /// The id that a value is, if it can be one: a text or a number (MCP, "Requests").
-    pub(super) fn new(value: &Json) -> Option<Self> {
-        let text = match value {
-            Json::String(_) => value.to_string(),
-            Json::Number(number) => match number.as_f64().and_then(whole) {
-                Some(integer) if number.is_f64() => integer.to_string(),
-                // So large that readers differ about it.
-                None if number.is_f64() && number.as_f64()?.fract() == 0.0 => return None,
-                _ => value.to_string(),
-            },
-            _ => return None,
-        };
-        (text.len() <= MAX_ID_BYTES).then_some(Self(text))
-    }
-
-    /// The id that many readers take this one for: the number that a text holds, or the text that holds a number.
-    /// MCP's own libraries look for `1` where `"1"` is answered.
-    pub(super) fn twin(&self) -> Option<Self> {
-        let is_integer = |text: &str| {
-            let digits = text.strip_prefix('-').unwrap_or(text);
-            text.parse::<i64>().is_ok() && !digits.starts_with(['0', '+']) || text == "0"
-        };
-        match self.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            Some(text) => is_integer(text).then(|| Self(text.to_owned())),
-            None => is_integer(&self.0).then(|| Self(format!("\"{}\"", self.0))),
-        }
-    }
-
-    /// This id or the one that it may be taken for, whichever is known; this one where both are or none is.
-    pub(super) fn known(&self, is_known: impl Fn(&Self) -> bool) -> Self {
-        let twin = || self.twin().filter(|twin| is_known(twin));
-        let other = if is_known(self) { None } else { twin() };
-        other.unwrap_or_else(|| self.clone())
-    }
-}
-
-/// The integer that a number is, as far as every reader keeps it exactly: many write 1.0 as 1.
-fn whole(number: f64) -> Option<i64> {
-    const MOST: f64 = 9_007_199_254_740_992.0; // 2^53
-    let is_whole = number.fract() == 0.0 && number.abs() <= MOST;
-    #[expect(clippy::cast_possible_truncation, reason = "it is whole, and in range")]
-    is_whole.then_some(number as i64)
-}
-
-impl fmt::Display for Id {
-    /// The id as JSON.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 // === visitors ===

@@ -10,6 +10,7 @@ mod child;
 mod ending;
 mod gate;
 mod halves;
+mod id;
 mod line_ends;
 mod message;
 mod names;

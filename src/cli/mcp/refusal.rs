@@ -3,7 +3,7 @@
 use crate::decision::Reply;
 use crate::json::Json;
 
-use super::message::Id;
+use super::id::Id;
 
 /// The line is no JSON (JSON-RPC 2.0, section 5.1).
 pub(super) const NO_JSON: i64 = -32700;

@@ -2,7 +2,7 @@
 
 use crate::json::Json;
 
-use super::message::Id;
+use super::id::Id;
 use super::names::{OF_MESSAGE, resembled};
 
 /// The longest name or value that is looked at, as JSON text.

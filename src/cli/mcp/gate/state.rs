@@ -10,7 +10,8 @@ use crate::host::MemoryHost;
 use crate::vm::{Answer, ContextId, Ended, Failure, Opened, Worker};
 
 use super::super::super::embedded::take_audit_line;
-use super::super::message::{Content, Id, progress_token};
+use super::super::id::Id;
+use super::super::message::{Content, progress_token};
 use super::super::pulse::Pulse;
 use super::super::refusal::{self, BAD_REQUEST, NO_JSON, NO_MESSAGE, TOO_LARGE, UNAVAILABLE};
 use super::super::sink::Said;

@@ -1,3 +1,4 @@
+use super::super::id::MAX_ID_BYTES;
 use super::*;
 
 fn read(line: &str) -> Content {
@@ -74,33 +75,6 @@ fn many_members_are_read_quickly() {
     let params = members.join(",");
     let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{{{params}}}}}"#);
     assert_eq!(read(&line), Content::Request(id("1"), false));
-}
-
-#[test]
-fn ids_of_one_value_are_the_same() {
-    assert_eq!(id("1.0"), id("1"));
-    assert_eq!(id(r#""\u0061""#), id(r#""a""#));
-    assert_ne!(id("1"), id(r#""1""#));
-    assert_eq!(id("18446744073709551615").to_string(), "18446744073709551615");
-    assert_eq!(id("-1.5").to_string(), "-1.5");
-    assert_eq!(id(r#""a\"\\\n""#).to_string(), r#""a\"\\\n""#);
-}
-
-#[test]
-fn a_number_and_the_text_that_holds_it_are_twins() {
-    for (number, text) in [("7", r#""7""#), ("-7", r#""-7""#), ("0", r#""0""#)] {
-        assert_eq!((id(number).twin(), id(text).twin()), (Some(id(text)), Some(id(number))));
-    }
-    for text in ["", "-", "a", "07", "+7", "-0", "-07", "7.0", " 7", "99999999999999999999"] {
-        assert_eq!(id(&format!("\"{text}\"")).twin(), None, "{text}");
-    }
-    assert_eq!(id("1.5").twin(), None);
-    let among = |known: &[&str], json: &str| id(json).known(|id| known.contains(&&*id.to_string()));
-    assert_eq!(among(&["7"], r#""7""#), id("7"));
-    assert_eq!(among(&[r#""7""#], "7"), id(r#""7""#));
-    for known in [&["7", r#""7""#][..], &["7"], &["8"]] {
-        assert_eq!(among(known, "7"), id("7"));
-    }
 }
 
 #[test]
