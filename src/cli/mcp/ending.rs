@@ -67,7 +67,7 @@ impl Session {
         if let Some(failure) = self.failure.take() {
             _ = self.server.end();
             self.await_all(LAST_WORDS).ok();
-            self.answer_open(Some(&failure));
+            self.answer_open(Some(&failure)).ok();
             return Err(failure);
         }
         self.bridge.close_server();
@@ -105,6 +105,7 @@ impl Session {
         if let Some(failure) = failure {
             return Err(failure);
         }
+        let unanswered = unanswered?;
         // Those of what was open are written last of all.
         self.bridge.sink.settle(LAST_WORDS)?;
         if self.client_gone {
@@ -134,10 +135,7 @@ impl Session {
         self.await_both(HASTE).ok();
         _ = self.server.end();
         self.await_all(HASTE).ok();
-        self.last_words(|bridge| {
-            let ids = bridge.gate.open();
-            ids.iter().filter(|id| bridge.gate.end(id, None).is_ok()).count()
-        });
+        self.last_words(end_untold);
         self.bridge.sink.flush(HASTE);
         _ = signal_hook::low_level::emulate_default_handler(signal);
         Ok(Exit::Environment)
@@ -190,14 +188,18 @@ impl Session {
     }
 
     /// Answers what is open in the server's place, where something has failed in the gate's own name; how many
-    /// requests that were.
-    fn answer_open(&self, failure: Option<&Error>) -> usize {
-        let client_gone = self.client_gone;
+    /// requests that were. What the client does not read in time has its audit line all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuditUnread`] when audit lines cannot be written in time.
+    fn answer_open(&self, failure: Option<&Error>) -> Result<usize, Error> {
+        let (client_gone, open) = (self.client_gone, self.bridge.gate.open().len());
         let (status, code, why) = match failure {
             None | Some(Error::ServerStuck(_)) => (BAD_GATEWAY, "server_gone", GONE),
             Some(_) => (UNAVAILABLE, GATE_FAILED, FAILED),
         };
-        self.last_words(move |bridge| {
+        let told = self.last_words(move |bridge| {
             let ids = bridge.gate.open();
             let end = |id: &&Id| match client_gone {
                 true => bridge.gate.end(id, None).is_ok(),
@@ -207,14 +209,22 @@ impl Session {
             // Whoever has ended another one tells the client before this is had.
             drop(lock(&bridge.client));
             ended
-        })
+        });
+        let ended = told.or_else(|| self.last_words(end_untold).map(|_| open));
+        ended.ok_or(Error::AuditUnread(LAST_WORDS))
     }
 
-    /// Does what may wait for a reader, but not for long.
-    fn last_words(&self, act: impl FnOnce(&Bridge) -> usize + Send + 'static) -> usize {
+    /// Does what may wait for a reader, but not for long; none where that is not done in time.
+    fn last_words(&self, act: impl FnOnce(&Bridge) -> usize + Send + 'static) -> Option<usize> {
         let bridge = Arc::clone(&self.bridge);
         let (sender, receiver) = channel();
         let spawned = thread::Builder::new().spawn(move || sender.send(act(&bridge)));
-        spawned.ok().and_then(|_| receiver.recv_timeout(LAST_WORDS).ok()).unwrap_or(0)
+        spawned.ok().and_then(|_| receiver.recv_timeout(LAST_WORDS).ok())
     }
+}
+
+/// Ends what is open, and tells nobody; how many requests that were.
+fn end_untold(bridge: &Bridge) -> usize {
+    let ids = bridge.gate.open();
+    ids.iter().filter(|id| bridge.gate.end(id, None).is_ok()).count()
 }

@@ -115,10 +115,14 @@ fn a_client_that_reads_nothing_loses_the_end_and_it_is_told() {
     let gate = Gate::new();
     let vkey = command(&gate, &gate.mint(&[]), &["--grace", "200ms"]);
     let mut session = Session::spawn(&gate, &vkey);
-    session.request(1, "fill", &json!({"bytes": 1 << 20}));
+    session.request(1, "hold", &json!({}));
+    session.request(2, "fill", &json!({"bytes": 1 << 20}));
     session.await_full_pipe();
     session.close();
-    session.wait().ended(1).says("the client has not read all that the server has written");
+    let left = session.wait();
+    left.ended(1).says("the client has not read all that the server has written");
+    // The one that nobody answers any more has its line too.
+    assert_eq!(left.audit().len(), 2, "{}", left.err);
 }
 
 #[test]
