@@ -256,7 +256,8 @@ impl Refusal {
         Self {
             explanation: Some(format!("free again in {secs} s")),
             retry_after_secs: Some(secs),
-            wait_ms: Some(secs.saturating_mul(1_000)),
+            // The key is not valid then either.
+            wait_ms: None,
             fields: Some(RateLimitFields::blocked(threshold, window_secs, secs)),
             message: None,
         }
