@@ -333,6 +333,11 @@ impl Exchange {
         self.forwarded
     }
 
+    /// Whether it went on as a preflight.
+    pub fn is_preflight(&self) -> bool {
+        self.forwarded && self.decision == Some(Decision::Preflight)
+    }
+
     /// Takes down the limit that had no room, where there was one.
     pub fn exceed(&mut self, exceeded: Option<Exceeded>) {
         self.exceeded = exceeded;

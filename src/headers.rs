@@ -47,6 +47,19 @@ pub const SESSION: &[u8] = b"mcp-session-id";
 /// What every JWT starts with: base64url of `{"`.
 const JWT_START: &[u8] = b"eyJ";
 
+/// Headers that hold credentials, wherever keys are looked for.
+const CREDENTIALS: [&[u8]; 6] = [
+    b"api-key",
+    b"authorization",
+    b"cookie",
+    b"proxy-authorization",
+    b"x-api-key",
+    b"x-goog-api-key",
+];
+
+/// What a user and a password start with.
+const BASIC: &[u8] = b"basic ";
+
 /// How long the header of a JWT is that names a ring, in base64url.
 const JWT_HEADER_BYTES: RangeInclusive<usize> = 36..=MAX_JWT_HEADER_BYTES;
 
@@ -383,6 +396,19 @@ impl<'a> RequestHead<'a> {
         let mut lists: Vec<(&str, String)> = Vec::new();
         for list in self.lists.iter().filter(|list| list.holds_credential) {
             let others = self.others_of(list.name);
+    /// The names of the headers that must not reach the upstream with a request of nobody: no credential does,
+    /// whether or not this gate looks for keys there.
+    #[cold]
+    pub fn unforwardable_for_nobody(&self) -> Vec<&'a [u8]> {
+        let mut names = self.unforwardable(true);
+        for (name, _) in self.headers.iter() {
+            if is_one_of(name, &CREDENTIALS) {
+                push_once(&mut names, name);
+            }
+        }
+        names
+    }
+
             let Ok(name) = std::str::from_utf8(list.name) else { continue };
             if !others.is_empty()
                 && lists.iter().all(|(known, _)| !known.eq_ignore_ascii_case(name))

@@ -152,8 +152,11 @@ impl Gate {
     /// Whether a request's body may go on. Hosts ask also while the headers are held, and take a
     /// callback that is missing for consent.
     /// `bytes`: see [`Exchange::receive_body`].
-    pub fn on_request_body(exchange: &mut Exchange, bytes: u64) -> Action {
+    pub fn on_request_body(&self, host: &impl Host, exchange: &mut Exchange, bytes: u64) -> Action {
         exchange.receive_body(bytes);
+        if bytes > 0 && exchange.is_preflight() {
+            return self.refuse_rest(&self.view(host), exchange, DenyReason::KeyMissing);
+        }
         if exchange.is_forwarded() { Action::Continue } else { Action::Pause }
     }
 
@@ -163,12 +166,22 @@ impl Gate {
             return Action::Pause;
         }
         let host = &self.view(host);
+        if exchange.is_preflight() {
+            return self.refuse_rest(host, exchange, DenyReason::KeyMissing);
+        }
         if self.clean_trailers(host).is_some() {
             return Action::Continue;
         }
-        // The rest of the request has left, so it stays charged.
-        self.refuse(host, exchange, DenyReason::NotReady, Refund::Nothing);
-        answer_with(host, &reply(DenyReason::NotReady, Refusal::default()))
+        self.refuse_rest(host, exchange, DenyReason::NotReady)
+    }
+
+    /// Refuses what follows the headers of a request that was let in. They have left, so it stays charged.
+    /// HTTP/2 does not say beforehand that a preflight has a body, and none has: it would reach the upstream
+    /// without a key.
+    #[cold]
+    fn refuse_rest(&self, host: &impl Host, exchange: &mut Exchange, reason: DenyReason) -> Action {
+        self.refuse(host, exchange, reason, Refund::Nothing);
+        answer_with(host, &reply(reason, Refusal::default()))
     }
 
     /// `None` where something may be left that must not reach the upstream.

@@ -3,6 +3,7 @@
 use serde_json::json;
 use vkey::decision::{Decision, DenyReason};
 
+use crate::http2;
 use crate::keys::{Minter, options, records};
 use crate::support::{Envoy, Options, Request, Response, config};
 
@@ -93,11 +94,37 @@ fn without_a_cors_filter_a_preflight_reaches_the_upstream_without_a_credential()
     let envoy = Envoy::start(options("echoed-preflight", &main, json!({"preflight": "pass"})));
     let asks = Request::new("OPTIONS", "/v1/models").header("origin", PAGE);
     let asks = asks.header("access-control-request-method", "POST");
-    let answer = envoy.send(&asks.header("authorization", "Basic dXNlcjpwdw=="));
+    let asks = asks.header("authorization", "Basic dXNlcjpwdw==").header("cookie", "session=1");
+    let answer = envoy.send(&asks.header("cookie", "other=2").header("proxy-authorization", "own"));
     assert_eq!(answer.status, 200, "{answer:?}");
     let arrived = answer.text();
+    assert!(!arrived.contains("cookie"), "{arrived}");
     assert!(arrived.contains("origin: https://app.example"), "{arrived}");
     assert!(!arrived.contains("authorization") && !arrived.contains("x-vkey-"), "{arrived}");
+}
+
+/// HTTP/2 needs no header to send a body.
+#[test]
+fn a_preflight_with_a_body_does_not_reach_the_upstream_whole() {
+    let main = Minter::new("main", None);
+    let envoy = Envoy::start(options("preflight-body", &main, json!({"preflight": "pass"})));
+    let fields = [
+        (":method", "OPTIONS"),
+        (":scheme", "http"),
+        (":authority", "gate.test"),
+        (":path", "/v1/models"),
+        ("origin", PAGE),
+        ("access-control-request-method", "POST"),
+    ];
+    let send = |body| http2::send_with(envoy.gate(), &fields, body).unwrap();
+    assert_eq!(send(None).status, Some(200));
+    assert_eq!(send(Some(b"".as_slice())).status, Some(200));
+    let answer = send(Some(b"delete everything".as_slice()));
+    let body = String::from_utf8_lossy(&answer.body);
+    assert!(body.contains(r#""code":"invalid_token""#), "{body}");
+    let decisions = records(&envoy, 3).into_iter().map(|record| record.decision);
+    let preflight = Some(Decision::Preflight);
+    assert!(decisions.eq([preflight, preflight, Some(Decision::Deny(DenyReason::KeyMissing))]));
 }
 
 #[test]
@@ -178,13 +205,15 @@ fn a_key_in_a_list_of_subprotocols_is_taken_out_of_it() {
             Some("realtime, openai-beta.realtime-v1"),
         ),
         (vec!["realtime".to_owned(), format!("{item}, other")], Some("realtime, other")),
+        (vec![format!("{item}, other"), "realtime".to_owned()], Some("other, realtime")),
         (vec![item.clone()], None),
     ] {
         let answer = send(&list);
         assert_eq!(answer.status, 200, "{answer:?}");
         let arrived = answer.text();
-        let line = arrived.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
-        assert_eq!(line, left, "{arrived}");
+        let lines = arrived.lines();
+        let lines = lines.filter_map(|line| line.strip_prefix("sec-websocket-protocol: "));
+        assert_eq!(lines.collect::<Vec<_>>(), Vec::from_iter(left), "{arrived}");
         assert!(!arrived.contains(&key), "{arrived}");
     }
     assert_eq!(send(&["realtime".to_owned()]).status, 401);

@@ -13,6 +13,9 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "keys are minted by the clock that Envoy sees")]
 
+#[allow(dead_code, reason = "the tests on nginx use the rest")]
+#[path = "../nginx/http2.rs"]
+mod http2;
 #[allow(dead_code, reason = "other machines use the rest")]
 #[path = "../scenario/mod.rs"]
 mod scenario;

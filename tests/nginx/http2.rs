@@ -26,13 +26,24 @@ pub(crate) struct Answer {
 
 /// Sends one request of these fields, pseudo-headers first.
 pub(crate) fn send(address: SocketAddr, fields: &[(&str, &str)]) -> io::Result<Answer> {
+    send_with(address, fields, None)
+}
+
+/// Sends one request of these fields, and a body where there is one, of which no field need tell.
+pub(crate) fn send_with(
+    address: SocketAddr,
+    fields: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     let block: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name, value)).collect();
+    let end = if body.is_none() { END_STREAM } else { 0 };
     let frames = [
         PREFACE.to_vec(),
         frame(SETTINGS, 0, 0, &[]),
-        frame(HEADERS, END_STREAM | END_HEADERS, 1, &block),
+        frame(HEADERS, end | END_HEADERS, 1, &block),
+        body.map(|body| frame(DATA, END_STREAM, 1, body)).unwrap_or_default(),
     ];
     stream.write_all(&frames.concat())?;
     let mut answer = Answer { status: None, block: Vec::new(), body: Vec::new() };

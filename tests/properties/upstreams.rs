@@ -162,7 +162,7 @@ fn no_answer_passes_for_a_known_host_unless_its_connection_is_good() {
                 }
                 Callback::Answer => _ = gate.on_response_headers(&host, &mut exchange),
                 Callback::Log => gate.on_log(&host, &mut exchange),
-                _ => _ = Gate::on_request_body(&mut exchange, 0),
+                _ => _ = gate.on_request_body(&host, &mut exchange, 0),
             }
         }
         let lines = host.log.borrow();

@@ -32,7 +32,7 @@ pub(crate) trait Callbacks: Sized {
 pub(crate) trait Request {
     fn host(&self) -> &MemoryHost;
     fn on_headers(&mut self) -> Action;
-    fn on_body(&mut self, bytes: u64);
+    fn on_body(&mut self, bytes: u64) -> Action;
     fn on_trailers(&mut self) -> Action;
     fn on_response_headers(&mut self) -> Action;
     fn on_response_body(&mut self);
@@ -116,13 +116,14 @@ impl<C: Callbacks> Machine for InMemory<C> {
 fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
     let action = (!sent.faults.never_shown).then(|| request.on_headers());
     let forwarded = action.map(|action| action == Action::Continue);
+    let mut refused = false;
     for bytes in &sent.ending.body {
-        request.on_body(*bytes);
+        refused |= request.on_body(*bytes) == Action::Pause;
     }
     // nginx shows no trailers, and sends none on.
     let nginx = request.host().store().rules() == Rules::Nginx;
     let ends = sent.trailers != Trailers::Absent && !nginx;
-    let stopped = ends && request.on_trailers() == Action::Pause;
+    let stopped = (ends && request.on_trailers() == Action::Pause) || refused;
     let host = request.host();
     if nginx {
         host.trailers.replace(None);

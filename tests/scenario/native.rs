@@ -60,8 +60,8 @@ impl Request for NativeRequest<'_> {
         self.gate.on_request_headers(&self.host, &mut self.exchange)
     }
 
-    fn on_body(&mut self, bytes: u64) {
-        Gate::on_request_body(&mut self.exchange, bytes);
+    fn on_body(&mut self, bytes: u64) -> Action {
+        self.gate.on_request_body(&self.host, &mut self.exchange, bytes)
     }
 
     fn on_trailers(&mut self) -> Action {

@@ -98,9 +98,9 @@ impl Request for WasmRequest<'_> {
         self.vm.on_request_headers(self.id, false).unwrap()
     }
 
-    fn on_body(&mut self, bytes: u64) {
+    fn on_body(&mut self, bytes: u64) -> Action {
         let bytes = u32::try_from(bytes).expect("a size that fits a callback");
-        self.vm.on_request_body(self.id, bytes, false).unwrap();
+        self.vm.on_request_body(self.id, bytes, false).unwrap()
     }
 
     fn on_trailers(&mut self) -> Action {

@@ -44,10 +44,11 @@ impl Http {
         self.act(|gate, exchange| gate.on_request_headers(&ProxyHost, exchange))
     }
 
-    /// Holds the body of a request that was not let through, also where its answer failed.
+    /// Holds the body of a request that was not let through, also where its answer failed, and refuses that of
+    /// a preflight.
     pub(crate) fn on_request_body(&self, bytes: usize) -> Action {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.act(|_, exchange| Gate::on_request_body(exchange, bytes))
+        self.act(|gate, exchange| gate.on_request_body(&ProxyHost, exchange, bytes))
     }
 
     /// Cleans the trailers of a request that was let through, and holds those of any other.
