@@ -18,7 +18,7 @@ use crate::key::Key;
 use crate::keyring::Keyring;
 use crate::limit::{Charge, Scope};
 use crate::revocations::Newer;
-use crate::token::{Kid, Unverified};
+use crate::token::{Kid, Unverified, jwt_kid};
 use cache::{SigningKeys, VerifiedKeys};
 pub use stages::{Question, Stage, Verdict};
 
@@ -235,9 +235,10 @@ impl Engine {
     }
 
     /// Whether a credential has the form of a key of this gate: it begins like one, or is a JWT that names one
-    /// of the rings. No other can become one.
+    /// of the rings, be it cut, or one that no gate takes. No other can become one.
     pub fn is_own(&self, credential: &[u8]) -> bool {
-        credential.starts_with(b"vk1.") || self.may_be_key(credential)
+        let names_ring = |kid: Kid| self.plan.keyring.ring(&kid).is_ok();
+        credential.starts_with(b"vk1.") || jwt_kid(credential).is_some_and(names_ring)
     }
 
     /// Whether the address of the connection's other end is that of the client.

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use crate::config::{ForeignCredentials, KeySource};
 use crate::decision::DenyReason;
 use crate::token::{MAX_JWT_HEADER_BYTES, split_tag};
@@ -44,9 +47,6 @@ const RETRIES: [&[u8]; 9] = [
 /// The header that names an MCP session (MCP, "Session Management").
 pub const SESSION: &[u8] = b"mcp-session-id";
 
-/// What every JWT starts with: base64url of `{"`.
-const JWT_START: &[u8] = b"eyJ";
-
 /// Headers that hold credentials, wherever keys are looked for.
 const CREDENTIALS: [&[u8]; 6] = [
     b"api-key",
@@ -59,6 +59,9 @@ const CREDENTIALS: [&[u8]; 6] = [
 
 /// What a user and a password start with.
 const BASIC: &[u8] = b"basic ";
+
+/// What every JWT starts with: base64url of `{"`.
+const JWT_START: &[u8] = b"eyJ";
 
 /// How long the header of a JWT is that names a ring, in base64url.
 const JWT_HEADER_BYTES: RangeInclusive<usize> = 36..=MAX_JWT_HEADER_BYTES;
@@ -368,8 +371,11 @@ impl<'a> RequestHead<'a> {
         let tag = self.tag();
         let mut others = self.headers.iter().filter(|(name, _)| !self.is_expected(name));
         let mut items = self.lists.iter().flat_map(|list| &list.others);
-        others.any(|(_, value)| holds_key(value, tag, is_key))
-            || items.any(|item| holds_key(item, tag, is_key))
+        others.any(|(_, value)| {
+            let encoded = basic_credentials(value);
+            holds_key(value, tag, is_key)
+                || encoded.is_some_and(|text| holds_key(&text, tag, is_key))
+        }) || items.any(|item| holds_key(item, tag, is_key))
     }
 
     /// Whether a header may change the method, path or host that the request asks for.
@@ -390,12 +396,6 @@ impl<'a> RequestHead<'a> {
         names
     }
 
-    /// Lists that go on without the key among their items: the name, and what is left. Items that are no
-    /// text (RFC 6455, section 4.1: tokens) are left out.
-    pub fn shortened_lists(&self) -> Vec<(&'a str, String)> {
-        let mut lists: Vec<(&str, String)> = Vec::new();
-        for list in self.lists.iter().filter(|list| list.holds_credential) {
-            let others = self.others_of(list.name);
     /// The names of the headers that must not reach the upstream with a request of nobody: no credential does,
     /// whether or not this gate looks for keys there.
     #[cold]
@@ -409,6 +409,12 @@ impl<'a> RequestHead<'a> {
         names
     }
 
+    /// Lists that go on without the key among their items: the name, and what is left. Items that are no
+    /// text (RFC 6455, section 4.1: tokens) are left out.
+    pub fn shortened_lists(&self) -> Vec<(&'a str, String)> {
+        let mut lists: Vec<(&str, String)> = Vec::new();
+        for list in self.lists.iter().filter(|list| list.holds_credential) {
+            let others = self.others_of(list.name);
             let Ok(name) = std::str::from_utf8(list.name) else { continue };
             if !others.is_empty()
                 && lists.iter().all(|(known, _)| !known.eq_ignore_ascii_case(name))
@@ -655,6 +661,22 @@ fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: &dyn Fn(&[u8]) -> bool) ->
     windows.any(|(start, window)| starts_key(window) && text.get(start..).is_some_and(is_key))
         || tag.is_some_and(|tag| contains(&text, tag))
         || jwts(&text).any(is_key)
+}
+
+/// A user and a password that are long enough for a key (RFC 7617): clients send keys as passwords.
+fn basic_credentials(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, encoded) = value.split_at_checked(BASIC.len())?;
+    if value.len() < MIN_KEY_BYTES || !scheme.eq_ignore_ascii_case(BASIC) {
+        return None;
+    }
+    let plain = |byte: &u8| match byte {
+        b'+' => b'-',
+        b'/' => b'_',
+        byte => *byte,
+    };
+    let padding = |byte: &&u8| **byte != b'=';
+    let encoded: Vec<u8> = encoded.trim_ascii().iter().take_while(padding).map(plain).collect();
+    URL_SAFE_NO_PAD.decode(encoded).ok()
 }
 
 /// What has the form of a JWT that could be a key, whatever stands before and after it: a header of a

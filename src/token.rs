@@ -341,6 +341,16 @@ fn parse_jwt_header(text: &[u8]) -> Result<Kid, Malformed> {
     }
 }
 
+/// The kid that a JWT names, whatever else its header says, and whatever follows. A header longer than those
+/// of keys is not read.
+#[cold]
+pub(crate) fn jwt_kid(text: &[u8]) -> Option<Kid> {
+    let (header, _) =
+        split_first(text).filter(|(header, _)| header.len() <= MAX_JWT_HEADER_BYTES)?;
+    let header = Json::parse(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+    Kid::parse(header.get("kid").and_then(Json::as_str)?.as_bytes()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -328,6 +328,18 @@ MUTANTS = [
     ("nginx: the log holds the query", NGINX_CONF, NGINX,
      '"path":"$uri"',
      '"path":"$request_uri"'),
+    ("a preflight has a body", "src/host/gate.rs", SCENARIOS,
+     "if bytes > 0 && exchange.is_preflight() {",
+     "if bytes > u64::MAX - 1 && exchange.is_preflight() {"),
+    ("a preflight keeps its cookies", "src/headers.rs", SCENARIOS,
+     "            if is_one_of(name, &CREDENTIALS) {",
+     "            if is_one_of(name, &[]) {"),
+    ("a JWT that names a ring is foreign where no gate takes it", "src/engine.rs", SCENARIOS,
+     "jwt_kid(credential).is_some_and(names_ring)",
+     "self.may_be_key(credential)"),
+    ("a key goes on as a password", "src/headers.rs", SCENARIOS,
+     "encoded.is_some_and(|text| holds_key(&text, tag, is_key))",
+     "encoded.is_some_and(|text| text.is_empty())"),
 ]
 
 
