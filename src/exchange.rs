@@ -15,7 +15,9 @@ use std::rc::Rc;
 pub use course::Course;
 pub use edits::{ATTACHED, Edits};
 
-use crate::access::{Access, AmbiguousPath, CanonicalPath, exact_host, query_keys, without_query};
+use crate::access::{
+    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
+};
 use crate::allowance::RateLimitFields;
 use crate::anomaly::Anomaly;
 use crate::audit::{MASK_VALUE, Mask, Record, Tags};
@@ -207,6 +209,10 @@ impl Exchange {
             authority,
             path: head.target.map(|target| match path {
                 Ok(canonical) => shown(canonical.as_str().to_owned()),
+                // What a tier lets pass is shown whole.
+                Err(_) if read_path(head, CanonicalPath::parse_keeping_slashes).is_ok() => {
+                    shown(text(without_query(target), MAX_PATH_BYTES))
+                }
                 Err(_) => shown(text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES)),
             }),
             query_keys: keys.map(|key| shown(text(key, MAX_QUERY_KEY_BYTES))).collect(),

@@ -286,6 +286,8 @@ impl<'a> RequestHead<'a> {
             (ForeignCredentials::Drop, Credential::Missing | Credential::One(_)) => return self,
             (ForeignCredentials::Drop, _) | (ForeignCredentials::Forward, _) => {}
         }
+        // Envoy joins lines of `authorization`, so that a key may stand behind another credential.
+        let is_own = |text: &[u8]| is_own(text) || holds_key(text, None, &is_own);
         let (mut own, mut foreign) = (Credential::Missing, Vec::new());
         let (mut holding, mut lists) = (Vec::new(), Vec::new());
         for (name, value) in self.headers.iter() {
