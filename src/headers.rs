@@ -47,7 +47,7 @@ const RETRIES: [&[u8]; 9] = [
 /// The header that names an MCP session (MCP, "Session Management").
 pub const SESSION: &[u8] = b"mcp-session-id";
 
-/// Headers that hold credentials, wherever keys are looked for.
+/// Headers that hold credentials, wherever keys are looked for. No browser sends one with a preflight.
 const CREDENTIALS: [&[u8]; 6] = [
     b"api-key",
     b"authorization",
@@ -339,7 +339,15 @@ impl<'a> RequestHead<'a> {
         let is_there = |name| self.value(name).is_some_and(is_one);
         let has_body = self.value(b"content-length").is_some_and(|length| length != b"0")
             || self.value(b"transfer-encoding").is_some();
-        let more = self.claims_identity || self.overrides_target() || self.upgrades || has_body;
+        // Routes may match on any header, and removing one could change the route after it was judged. Lint
+        // knows the sources.
+        let is_private =
+            |(name, _): (&[u8], _)| is_one_of(name, &CREDENTIALS) && !self.sources.contains(&name);
+        let more = self.claims_identity
+            || self.overrides_target()
+            || self.upgrades
+            || has_body
+            || self.headers.iter().any(is_private);
         self.method == Some(b"OPTIONS")
             && is_there(b"origin")
             && is_there(b"access-control-request-method")
@@ -393,19 +401,6 @@ impl<'a> RequestHead<'a> {
         for list in self.lists.iter().filter(|list| list.holds_credential) {
             if self.others_of(list.name).is_empty() {
                 push_once(&mut names, list.name);
-            }
-        }
-        names
-    }
-
-    /// The names of the headers that must not reach the upstream with a request of nobody: no credential does,
-    /// whether or not this gate looks for keys there.
-    #[cold]
-    pub fn unforwardable_for_nobody(&self) -> Vec<&'a [u8]> {
-        let mut names = self.unforwardable(true);
-        for (name, _) in self.headers.iter() {
-            if is_one_of(name, &CREDENTIALS) {
-                push_once(&mut names, name);
             }
         }
         names

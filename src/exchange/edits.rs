@@ -36,7 +36,7 @@ impl<'a> Edits<'a> {
     /// The edits of a preflight: it goes on without anything private, and for nobody.
     pub fn preflight(head: &RequestHead<'a>) -> Self {
         let shorten = head.shortened_lists();
-        Self { remove: head.unforwardable_for_nobody(), shorten, ..Self::default() }
+        Self { remove: head.unforwardable(true), shorten, ..Self::default() }
     }
 
     /// The edits of a request that goes on for a key: everything private goes, the identity takes its
