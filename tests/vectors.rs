@@ -1,5 +1,5 @@
-//! Vectors: those of others from `../shared/vectors`, where that folder is, and the project's own.
-//! They run natively and, in Node, on the module's own target.
+//! Vectors: those of others and the project's own. They run natively and, in Node, on the module's own
+//! target.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::panic,
     reason = "a vector that is not there fails"
 )]
-#![allow(clippy::indexing_slicing, clippy::string_slice, clippy::print_stderr, reason = "tests")]
+#![allow(clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 #[path = "../examples/tokens/main.rs"]
 #[allow(dead_code, reason = "its main writes the file that this test reads")]
@@ -28,14 +28,14 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// A file of others; `None`, and a word about it, where it is not there.
-fn shared(name: &str) -> Option<Value> {
-    let text = std::fs::read_to_string(format!("../shared/vectors/{name}")).ok();
-    if text.is_none() {
-        eprintln!("skipped: ../shared/vectors/{name} is not there");
-    }
-    text.as_deref().map(json)
+/// A file of others, compiled in: one that is missing is an error.
+macro_rules! vectors {
+    ($name:literal) => {
+        json(include_str!(concat!("../testdata/vectors/", $name)))
+    };
 }
+
+const TOKENS: &str = include_str!("../testdata/tokens/tokens.json");
 
 fn hex(value: &Value) -> Vec<u8> {
     let digits = value.as_str().unwrap();
@@ -62,9 +62,7 @@ fn cases(list: &Value, at_least: usize) -> &[Value] {
 
 #[test]
 fn hmac_of_rfc_4231() {
-    let Some(file) = shared("rfc4231_hmac.json") else {
-        return;
-    };
+    let file = vectors!("rfc4231_hmac.json");
     for case in cases(&file["tests"], 7) {
         let expected = hex(&case["sha256"]);
         let tag = SigningKey::new(&hex(&case["key"])).sign(&[&hex(&case["data"])]);
@@ -77,9 +75,7 @@ fn hmac_of_rfc_4231() {
 
 #[test]
 fn hmac_of_wycheproof() {
-    let Some(file) = shared("wycheproof_hmac_sha256_test.json") else {
-        return;
-    };
+    let file = vectors!("wycheproof_hmac_sha256_test.json");
     let mut full = 0;
     for group in cases(&file["testGroups"], 2) {
         // A tag cut short is no tag of this format at all.
@@ -97,9 +93,7 @@ fn hmac_of_wycheproof() {
 
 #[test]
 fn hkdf_of_rfc_5869() {
-    let Some(file) = shared("rfc5869_hkdf_sha256.json") else {
-        return;
-    };
+    let file = vectors!("rfc5869_hkdf_sha256.json");
     for case in cases(&file["tests"], 3) {
         let expected = hex(&case["okm"]);
         let mut okm = vec![0; expected.len()];
@@ -111,9 +105,7 @@ fn hkdf_of_rfc_5869() {
 
 #[test]
 fn hkdf_of_wycheproof() {
-    let Some(file) = shared("wycheproof_hkdf_sha256_test.json") else {
-        return;
-    };
+    let file = vectors!("wycheproof_hkdf_sha256_test.json");
     let groups = cases(&file["testGroups"], 1);
     let tests: Vec<&Value> = groups.iter().flat_map(|group| cases(&group["tests"], 1)).collect();
     assert_eq!(tests.len(), 86);
@@ -130,9 +122,7 @@ fn hkdf_of_wycheproof() {
 /// the primitive it is, and the token as a whole is malformed.
 #[test]
 fn jws_of_rfc_7515() {
-    let Some(file) = shared("rfc7515_a1_hs256.json") else {
-        return;
-    };
+    let file = vectors!("rfc7515_a1_hs256.json");
     let field = |name: &str| file[name].as_str().unwrap().as_bytes().to_vec();
     let key = SigningKey::new(&base64url(&field("k")));
     let tag = key.sign(&[&field("protected"), b".", &field("payload")]);
@@ -239,9 +229,7 @@ fn check_file(file: &Value, at_least: usize) {
 
 #[test]
 fn keys_of_a_second_implementation() {
-    let Some(file) = shared("keys.json") else {
-        return;
-    };
+    let file = vectors!("keys.json");
     check_file(&file, 91);
     let named = |name: &str| cases(&file["cases"], 91).iter().any(|case| case["name"] == name);
     assert!(NOT_CANONICAL.iter().all(|(name, _)| named(name)));
@@ -256,14 +244,13 @@ fn keys_of_a_second_implementation() {
 
 #[test]
 fn keys_of_this_project() {
-    check_file(&json(&std::fs::read_to_string("testdata/tokens/tokens.json").unwrap()), 100);
+    check_file(&json(TOKENS), 100);
 }
 
 #[test]
 fn keys_of_this_project_are_what_the_command_writes() {
-    let committed = std::fs::read_to_string("testdata/tokens/tokens.json").unwrap();
     assert!(
-        committed == tokens::generate(),
+        tokens::generate() == TOKENS,
         "run `cargo run --example tokens` and look at the change"
     );
 }
