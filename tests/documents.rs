@@ -197,6 +197,20 @@ fn every_package_of_python_is_pinned_by_its_hash() {
     }
 }
 
+/// A runner of another version refuses what the tests are built with.
+#[test]
+fn the_runner_in_node_is_of_the_version_of_wasm_bindgen() {
+    let lock = fs::read_to_string("Cargo.lock").unwrap();
+    let library = lock.split("name = \"wasm-bindgen\"\nversion = ").nth(1).unwrap();
+    let version = library.lines().next().unwrap();
+    let pinned = fs::read_to_string("tools/wasm-runner/Cargo.lock").unwrap();
+    let runner = format!("name = \"wasm-bindgen-cli\"\nversion = {version}\n");
+    assert!(pinned.contains(&runner), "{runner}");
+    let setup = fs::read_to_string("tools/setup.sh").unwrap();
+    let mut installs = setup.lines().filter(|line| line.contains("cargo install"));
+    assert!(installs.all(|line| line.contains("--locked")));
+}
+
 /// Every Envoy that the Makefile names, the oldest first.
 fn envoy_versions() -> Vec<String> {
     let makefile = fs::read_to_string("Makefile").unwrap();

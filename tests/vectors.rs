@@ -1,5 +1,4 @@
-//! Vectors: those of others and the project's own. They run natively and, in Node, on the module's own
-//! target.
+//! Vectors: those of others and the project's own. They run natively and, in Node, on wasm32.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,12 +22,14 @@ use vkey::engine::{Engine, Identity};
 use vkey::keyring::{Keyring, Ring, RingState, Rotation, Secret};
 use vkey::mac::{SigningKey, Tag, hkdf_sha256, sha256_hex};
 use vkey::token::{Kid, Unverified};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// A file of others, compiled in: one that is missing is an error.
+/// A file of others, compiled in: in Node there are no files to read.
 macro_rules! vectors {
     ($name:literal) => {
         json(include_str!(concat!("../testdata/vectors/", $name)))

@@ -28,7 +28,10 @@ debian() {
 rust() {
     command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup first"
     debian "command -v cc" "gcc libc6-dev"
-    [ -d "$(rustc --print target-libdir --target wasm32-wasip1)" ] || rustup target add wasm32-wasip1
+    local target
+    for target in wasm32-wasip1 wasm32-unknown-unknown; do
+        [ -d "$(rustc --print target-libdir --target $target)" ] || rustup target add $target
+    done
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 }
@@ -40,6 +43,15 @@ wasm_opt() {
     cp tools/package.json tools/package-lock.json .tools/npm/
     echo "setup: wasm-opt"
     npm ci --prefix .tools/npm --no-audit --no-fund --loglevel=error >/dev/null
+    touch "$1"
+}
+
+# wasm-runner BINARY: the test runner of wasm-bindgen, as pinned by tools/wasm-runner/Cargo.lock.
+wasm_runner() {
+    debian "command -v node" nodejs
+    echo "setup: wasm-bindgen-test-runner"
+    cargo install --quiet --debug --locked --path tools/wasm-runner --root .tools --target-dir .tools/wasm-runner
+    rm -r .tools/wasm-runner
     touch "$1"
 }
 
@@ -126,6 +138,7 @@ case $part in
     valgrind) debian "command -v valgrind" valgrind ;;
     rust | envoy | nginx) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
+    wasm-runner) wasm_runner "$@" ;;
     mcp-server) mcp_server "$@" ;;
     mcp-client) mcp_client "$@" ;;
     clients) clients "$@" ;;

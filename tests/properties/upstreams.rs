@@ -6,6 +6,8 @@ use std::cell::{Cell, RefCell};
 use proptest::test_runner::TestCaseError;
 use vkey::host::{Action, Attempt, Plugin, Property, UpstreamGate};
 use vkey::upstream_tls::{UpstreamHost, Verdict};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
@@ -134,7 +136,7 @@ impl Tally {
 fn no_answer_passes_for_a_known_host_unless_its_connection_is_good() {
     let tally = Tally::default();
     let strategy = (authority(), facts(), facts(), vec(select(CALLBACKS), 0..4));
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(2_000));
+    let mut runner = TestRunner::new(config(2_000));
     let outcome = runner.run(&strategy, |(authority, before, after, callbacks)| {
         let key = sign(&json!({"jti": "k", "tenant": "t", "iat": NOW - 60, "exp": NOW + 60}));
         let headers = [
@@ -222,7 +224,7 @@ fn no_attempt_leaves_for_a_known_host_unless_its_connection_is_good() {
     let tally = Tally::default();
     let turn = (select(CALLBACKS), facts(), 0..12_u64);
     let strategy = (authority(), vec(turn, 1..8));
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(4_000));
+    let mut runner = TestRunner::new(config(4_000));
     let outcome = runner.run(&strategy, |(authority, turns)| {
         let mut course = Course::new(&authority);
         for (callback, facts, secs) in turns {
