@@ -51,7 +51,7 @@ demo: ## Walk through the gate that `make run` holds open in another terminal
 	@tools/demo.sh
 
 .PHONY: test
-test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run every check and every test
+test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run every check and every test, but for what `make check` runs
 	@tools/setup.sh python3
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_NGINX=$(CURDIR)/$(PLAIN_NGINX) \
