@@ -181,7 +181,7 @@ fn push_parameter(field: &mut String, name: &str, value: Option<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caveat::Origin;
+    use crate::limit::Origin;
     use crate::quota::Period;
 
     fn allowance(kind: Kind, limit: u64, remaining: u64, secs: Option<u64>) -> Allowance {

@@ -7,8 +7,6 @@
 mod globs;
 mod mistakes;
 
-use std::fmt;
-
 pub use globs::{GlobWords, MAX_GLOB_STEPS};
 pub use mistakes::{Slashes, refuse_mistakes};
 
@@ -34,19 +32,6 @@ pub struct Restriction {
     client_cert: Option<Box<[String]>>,
     any_of: Option<Box<[Restriction]>>,
     limits: Limits,
-}
-
-/// Where a restriction comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
-    /// The key's tier.
-    Tier,
-    /// The key's tenant.
-    Tenant,
-    /// `only` of the key's claims.
-    Only,
-    /// A caveat, counted from 1.
-    Caveat(usize),
 }
 
 /// A host name, or `*.suffix` for every name with one label or more before the suffix.
@@ -369,17 +354,6 @@ impl McpRestriction {
         matches(&self.methods, Some(call.method))
             && matches(&self.servers, call.server)
             && matches(named, call.name)
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tier => f.write_str("tier"),
-            Self::Tenant => f.write_str("tenant"),
-            Self::Only => f.write_str("only"),
-            Self::Caveat(number) => write!(f, "caveat {number}"),
-        }
     }
 }
 

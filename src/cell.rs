@@ -1,7 +1,7 @@
 //! The cell: what is counted of one key, or of one tenant, in one record of the shared data.
 
 use crate::anomaly::{Anomaly, Observation, Sensitivity, Watch};
-use crate::config::Mode;
+use crate::decision::Mode;
 use crate::decision::{Decision, DenyClass};
 use crate::ledger::{Exceeded, Ledger, Reservation};
 use crate::limit::Charge;
@@ -195,9 +195,9 @@ impl Record for Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caveat::Origin;
     use crate::decision::DenyReason;
     use crate::gcra::Rate;
+    use crate::limit::Origin;
     use crate::limit::{Child, ChildId, Limit, Scope};
     use crate::record::{decode, encode};
 

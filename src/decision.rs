@@ -1,14 +1,6 @@
-//! Decisions, the reasons of denials, and what a client is told of them.
+//! Decisions, and the reasons of denials.
 
-use std::borrow::Cow;
 use std::fmt;
-
-use crate::allowance::{Allowance, RateLimitFields};
-use crate::config::Mode;
-use crate::decimal::push_decimal;
-use crate::failures::FailureRules;
-use crate::ledger::{Exceeded, Exhausted};
-use crate::time::{millis_until, secs_until};
 
 /// What a request was answered with by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +13,15 @@ pub enum Decision {
     Preflight,
     /// The request goes on although it would be refused: the configuration's `mode` is `shadow`.
     Shadow(DenyReason),
+}
+
+/// Whether denials of access and limits are enforced. Authentication always is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    Enforce,
+    /// They are written down, and the request goes on.
+    Shadow,
 }
 
 /// Whose turn it is to act on a denial; decides the HTTP status. The numbers index the counts of a
@@ -205,182 +206,9 @@ impl Decision {
 /// it answered, e.g. a health check, or the client left before.
 pub const UNSEEN: &str = "unseen";
 
-/// A local reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// The HTTP status.
-    pub status: u16,
-    /// The status that a caller is told that speaks gRPC; `None` where the host chooses.
-    pub grpc_status: Option<u8>,
-    /// Headers besides the status.
-    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
-    /// The body, JSON.
-    pub body: String,
-    /// What the proxy's own logs may call the reply: `vkey_` and a word, no spaces.
-    pub details: String,
-}
-
-/// What is known of the limits of a refused request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refusal {
-    /// What a person is told in the place of the reason's own words, where these would mislead.
-    pub message: Option<&'static str>,
-    /// What more a person is told: which limit, and when it has room again.
-    pub explanation: Option<String>,
-    /// Seconds until it is worth trying again, be it with another key.
-    pub retry_after_secs: Option<u64>,
-    /// Milliseconds until the same request has room; `None` where it never has.
-    pub wait_ms: Option<u64>,
-    /// What is left of all limits.
-    pub fields: Option<RateLimitFields>,
-}
-
-/// The longest wait after which a client library may try again by itself. That of Anthropic sleeps as long as
-/// `Retry-After` says, weeks if need be, unless `x-should-retry` says that it should not.
-const MAX_WAIT_MS: u64 = 60_000;
-
-/// The longest that a client is told to wait: 366 days, as long as a rate may take to come back.
-const MAX_RETRY_AFTER_SECS: u64 = 366 * 86_400;
-
-fn json_headers() -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
-    vec![
-        ("content-type".into(), "application/json".into()),
-        ("cache-control".into(), "no-store".into()),
-    ]
-}
-
-impl Refusal {
-    /// What is known of a source that is blocked for some seconds more.
-    pub fn blocked(rules: &FailureRules, secs: u64) -> Self {
-        let FailureRules { threshold, window_secs, .. } = *rules;
-        Self {
-            explanation: Some(format!("free again in {secs} s")),
-            retry_after_secs: Some(secs),
-            // The key is not valid then either.
-            wait_ms: None,
-            fields: Some(RateLimitFields::blocked(threshold, window_secs, secs)),
-            message: None,
-        }
-    }
-
-    /// What is known when a limit has no room. What never has room again is worth trying with
-    /// another key only, `expires_in_secs` from now.
-    pub fn exceeded(
-        exceeded: &Exceeded,
-        allowances: &[Allowance],
-        now_ns: u64,
-        expires_in_secs: u64,
-    ) -> Self {
-        let retry_after_secs = exceeded.until_ns.map(|until_ns| secs_until(until_ns, now_ns));
-        let exhausted = match exceeded.exhausted {
-            Exhausted::ChildLimits => {
-                "all places for the limits of such keys are in use".to_owned()
-            }
-            Exhausted::Limit(name) => {
-                let limit = allowances.iter().find(|allowance| allowance.name == name);
-                let of = limit.map(|allowance| format!(" of {}", allowance.limit));
-                format!("limit {name}{}", of.unwrap_or_default())
-            }
-        };
-        let reset = match retry_after_secs {
-            Some(secs) => format!("free again in {secs} s"),
-            None => "which never comes back".to_owned(),
-        };
-        Self {
-            explanation: Some(format!("{exhausted}, {reset}")),
-            retry_after_secs: Some(
-                retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
-            ),
-            wait_ms: exceeded.until_ns.map(|until_ns| millis_until(until_ns, now_ns)),
-            fields: RateLimitFields::new(allowances),
-            message: None,
-        }
-    }
-}
-
-impl Reply {
-    /// An answer of the module's own, as the usage of a key.
-    pub fn ok(body: String, details: &str) -> Self {
-        Self {
-            status: 200,
-            grpc_status: None,
-            headers: json_headers(),
-            body,
-            details: format!("vkey_{details}"),
-        }
-    }
-}
-
-/// RFC 6750, section 3.
-const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
-
-fn digits(number: u64) -> Cow<'static, str> {
-    let mut text = String::new();
-    push_decimal(&mut text, number);
-    text.into()
-}
-
-/// What the client is told of a denial: the only place that knows. A 401 is the same for every
-/// reason (RFC 6750, section 3.1), so that it tells nobody how far a forged key came.
-///
-/// Only what is refused by a limit has more to tell, in `refusal`: `Retry-After` (RFC 9110, section
-/// 10.2.3), `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
-/// `x-should-retry: false` tells client libraries of what waiting does not cure, or not within a minute.
-///
-/// The gRPC statuses are those of the canonical codes (`google.rpc.Code`).
-pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
-    let (status, grpc_status, error_type) = match reason.class() {
-        DenyClass::Unauthenticated => (401, 16, "authentication_error"),
-        DenyClass::Forbidden => (403, 7, "permission_error"),
-        DenyClass::BadRequest => (400, 3, "invalid_request_error"),
-        DenyClass::Limited => (429, 8, "rate_limit_error"),
-        DenyClass::Upstream => (502, 14, "api_error"),
-        DenyClass::Unavailable => (503, 14, "api_error"),
-    };
-    let message = refusal.message.unwrap_or(reason.message());
-    let is_limited = reason.class() == DenyClass::Limited;
-    let refusal = if is_limited { refusal } else { Refusal::default() };
-    let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
-    let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
-    let (message, code) = match status {
-        401 => ("a valid virtual key is required", "invalid_token"),
-        _ => (message, reason.code()),
-    };
-    let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
-    let [policy, state] = match refusal.fields {
-        Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
-        None => [None, None],
-    };
-    let told = [
-        ("www-authenticate", (status == 401).then_some(INVALID_TOKEN.into())),
-        ("x-should-retry", is_final.then_some("false".into())),
-        ("retry-after", refusal.retry_after_secs.map(digits)),
-        ("retry-after-ms", in_ms.map(digits)),
-        ("ratelimit-policy", policy),
-        ("ratelimit", state),
-    ];
-    let mut headers = json_headers();
-    for (name, value) in told {
-        if let Some(value) = value {
-            headers.push((name.into(), value));
-        }
-    }
-    let explanation = refusal.explanation.map(|text| format!(": {text}")).unwrap_or_default();
-    Reply {
-        status,
-        grpc_status: Some(grpc_status),
-        headers,
-        body: format!(
-            r#"{{"error":{{"message":"{message}{explanation}","type":"{error_type}","code":"{code}"}}}}"#
-        ),
-        details: format!("vkey_{code}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::Json;
 
     #[test]
     fn codes_lead_back_to_their_reason() {
@@ -388,65 +216,6 @@ mod tests {
             assert_eq!(DenyReason::from_code(reason.code()), Some(*reason));
         }
         assert_eq!(DenyReason::from_code("no_such_reason"), None);
-    }
-
-    #[test]
-    fn every_401_is_the_same() {
-        let of_class = |r: &&DenyReason| r.class() == DenyClass::Unauthenticated;
-        let mut replies = DenyReason::ALL.iter().filter(of_class).map(|reason| {
-            let Reply { status, headers, body, .. } = reply(*reason, Refusal::default());
-            (status, headers, body)
-        });
-        let first = replies.next().unwrap();
-        assert_eq!(first.0, 401);
-        assert!(replies.all(|other| other == first));
-    }
-
-    #[test]
-    fn other_classes_name_the_reason() {
-        for reason in DenyReason::ALL.iter().filter(|r| r.class() != DenyClass::Unauthenticated) {
-            let body = Json::parse(reply(*reason, Refusal::default()).body.as_bytes()).unwrap();
-            let code = body.get("error").and_then(|error| error.get("code"));
-            assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
-        }
-    }
-
-    /// Of every reason, whether waiting for a while cures it, and what a gRPC caller is told.
-    #[test]
-    fn a_client_is_told_whether_to_try_again() {
-        let told = |reason: DenyReason, wait_ms| {
-            let refusal = Refusal { retry_after_secs: Some(7), wait_ms, ..Refusal::default() };
-            let Reply { headers, grpc_status, .. } = reply(reason, refusal);
-            let value = |name: &str| {
-                headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value.to_string())
-            };
-            (value("x-should-retry"), value("retry-after-ms"), grpc_status.unwrap())
-        };
-        let no = || Some("false".to_owned());
-        for reason in DenyReason::ALL {
-            let (expected, grpc) = match reason.class() {
-                DenyClass::Unauthenticated => (no(), 16),
-                DenyClass::Forbidden => (no(), 7),
-                DenyClass::BadRequest => (no(), 3),
-                DenyClass::Limited => (no(), 8),
-                DenyClass::Upstream => (no(), 14),
-                DenyClass::Unavailable => (None, 14),
-            };
-            assert_eq!(told(*reason, None), (expected.clone(), None, grpc), "{reason}");
-            // A key that turns out to be over when it is counted is refused as any such key.
-            if reason.class() != DenyClass::Limited {
-                assert_eq!(told(*reason, Some(1)), (expected, None, grpc), "{reason}");
-            }
-        }
-        for (wait_ms, expected) in [
-            (1, (None, Some("1".to_owned()), 8)),
-            (59_999, (None, Some("59999".to_owned()), 8)),
-            (60_000, (None, None, 8)),
-            (60_001, (no(), None, 8)),
-            (u64::MAX, (no(), None, 8)),
-        ] {
-            assert_eq!(told(DenyReason::Quota, Some(wait_ms)), expected, "{wait_ms}");
-        }
     }
 
     #[test]

@@ -9,13 +9,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::access::{Access, canonical_host, exact_host};
-use crate::caveat::{Origin, Restriction};
+use crate::caveat::Restriction;
 use crate::cidr::parse_address;
 use crate::config::{ClientRules, Credential, Plan, Settings, Tenant, Tier, UnlistedTenants};
 use crate::decision::DenyReason;
 use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::keyring::Keyring;
+use crate::limit::Origin;
 use crate::limit::{Charge, Scope};
 use crate::revocations::Newer;
 use crate::token::{Kid, Unverified, jwt_kid};

@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::config::{ForeignCredentials, KeySource};
 use crate::decision::DenyReason;
 use crate::token::{MAX_JWT_HEADER_BYTES, split_tag};
 
@@ -83,6 +82,30 @@ pub struct Headers {
     flawed: bool,
 }
 
+/// A header that may carry a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySource {
+    /// The name, in lower case.
+    pub header: String,
+    /// The authentication scheme before the key (RFC 9110, section 11.1).
+    pub scheme: Option<String>,
+    /// The header is a list, and the key an item of it behind this prefix: a WebSocket subprotocol, which is
+    /// all that a page can send besides the address (RFC 6455, section 11.3.4). Never with a scheme.
+    pub item_prefix: Option<String>,
+}
+
+/// What becomes of credentials that are no keys of this gate, where a request carries them in key sources
+/// beside a key that is. A request without such a key is refused whatever this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignCredentials {
+    /// The request is refused.
+    Refuse,
+    /// They are removed, as the key is.
+    Drop,
+    /// They go on to the upstream, and the key is removed.
+    Forward,
+}
+
 /// The bytes are no header map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidPairs(());
@@ -142,6 +165,29 @@ enum Credential<'a> {
     Conflict([&'a [u8]; 2]),
     Missing,
     One(&'a [u8]),
+}
+
+// === impl KeySource ===
+
+impl KeySource {
+    /// The credential of an item of a list, which has no spaces around it.
+    pub fn credential_of_item<'a>(&self, item: &'a [u8]) -> Option<&'a [u8]> {
+        let prefix = self.item_prefix.as_ref()?.as_bytes();
+        item.strip_prefix(prefix).filter(|credential| !credential.is_empty())
+    }
+
+    /// The credential in a header's value that is no list, where it holds one of this source. Schemes have
+    /// no case (RFC 9110, section 11.1).
+    pub fn credential<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
+        let value = value.trim_ascii();
+        let Some(scheme) = &self.scheme else {
+            return Some(value).filter(|value| !value.is_empty());
+        };
+        let (head, rest) = value.split_at_checked(scheme.len())?;
+        let credential = rest.strip_prefix(b" ")?.trim_ascii_start();
+        (head.eq_ignore_ascii_case(scheme.as_bytes()) && !credential.is_empty())
+            .then_some(credential)
+    }
 }
 
 // === impl Headers ===

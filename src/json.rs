@@ -6,6 +6,7 @@
 mod node;
 mod object;
 mod place;
+mod quoted;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,6 +17,7 @@ use serde::ser::{Serialize, Serializer};
 pub use node::{Integers, Invalid, Members, Node, Problem};
 pub(crate) use object::Object;
 pub use place::line;
+pub(crate) use quoted::push_quoted;
 
 /// A JSON value. Objects keep the order of their members and hold each name once.
 #[derive(Clone, Debug, PartialEq)]

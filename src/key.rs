@@ -3,12 +3,13 @@
 use sha2::{Digest, Sha256};
 
 use crate::access::Access;
-use crate::caveat::{GlobWords, MAX_GLOB_STEPS, Origin, Restriction};
+use crate::caveat::{GlobWords, MAX_GLOB_STEPS, Restriction};
 use crate::claims::Claims;
 use crate::decision::DenyReason;
 use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{Keyring, Ring, RingState};
 use crate::ledger::MAX_FAMILY_LIMITS;
+use crate::limit::Origin;
 use crate::limit::{Charge, Child, ChildId, FamilyId, Limits, Scope};
 use crate::mac::SigningKey;
 use crate::token::{Kid, Unverified, Verified};

@@ -48,6 +48,7 @@ pub mod limit;
 pub mod mac;
 pub mod quota;
 pub mod record;
+pub mod reply;
 pub mod revocations;
 pub mod sessions;
 pub mod time;

@@ -3,11 +3,23 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
-use crate::caveat::Origin;
 use crate::decision::DenyReason;
 use crate::gcra::Rate;
 use crate::json::{Invalid, Members};
 use crate::quota::{Period, Quota, Unit};
+
+/// Where a restriction comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The key's tier.
+    Tier,
+    /// The key's tenant.
+    Tenant,
+    /// `only` of the key's claims.
+    Only,
+    /// A caveat, counted from 1.
+    Caveat(usize),
+}
 
 /// Bytes of a [`ChildId`].
 pub const CHILD_ID_BYTES: usize = 16;
@@ -235,6 +247,16 @@ impl fmt::Display for Kind {
                 f.write_str("_")?;
                 f.write_str(per.name())
             }
+        }
+    }
+}
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tier => f.write_str("tier"),
+            Self::Tenant => f.write_str("tenant"),
+            Self::Only => f.write_str("only"),
+            Self::Caveat(number) => write!(f, "caveat {number}"),
         }
     }
 }

@@ -2,8 +2,9 @@
 //! configuration, on connections that are open when it changes or after a rollback. What was revoked
 //! meanwhile stays revoked.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::claims::Claims;
-use crate::config::{Revoked, covers_key};
 use crate::record::{Name, Record, put_text, take, take_text};
 
 /// The most keys and tenants of a list that is kept: a megabyte or two. A longer list is known by its
@@ -13,6 +14,18 @@ pub const MAX_KEPT: usize = 1 << 16;
 /// The highest version that the proxy has seen; 0 before any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NewestVersion(pub u64);
+
+/// What was revoked before its time.
+#[derive(Clone, Debug, Default)]
+pub struct Revoked {
+    /// The number of this list, so that a rollback shows.
+    pub version: Option<u64>,
+    /// Keys: an id is that of whichever tenant's key, and [`revoked_key`] writes that of one tenant. What
+    /// was attenuated from them is revoked with them.
+    pub keys: BTreeSet<String>,
+    /// By tenant: keys minted before this second are revoked.
+    pub tenants: BTreeMap<String, u64>,
+}
 
 /// A list of revocations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +60,30 @@ pub fn version_name() -> Name {
 pub fn list_name() -> Name {
     Name::new("r", "list")
 }
+
+// === impl Revoked ===
+
+impl Revoked {
+    /// Whether a key is among what was revoked.
+    pub fn covers(&self, claims: &Claims) -> bool {
+        let issued_before = self.tenants.get(&claims.tenant);
+        covers_key(claims, self.keys.is_empty(), &|key| self.keys.contains(key))
+            || issued_before.is_some_and(|time| claims.iat < *time)
+    }
+}
+
+/// A revoked key of one tenant as one text: the tenant, a `/` and the key's id. No id has a `/`.
+pub fn revoked_key(tenant: &str, jti: &str) -> String {
+    [tenant, "/", jti].concat()
+}
+
+/// Whether a list of revoked keys has the key of these claims.
+#[inline(never)] // once, not for each kind of list
+fn covers_key(claims: &Claims, is_empty: bool, has: &dyn Fn(&str) -> bool) -> bool {
+    !is_empty && (has(&claims.jti) || has(&revoked_key(&claims.tenant, &claims.jti)))
+}
+
+// === impl RevocationList ===
 
 impl RevocationList {
     /// The revocations of a configuration.

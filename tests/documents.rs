@@ -15,11 +15,12 @@ use vkey::anomaly::Sensitivity;
 use vkey::audit::{Mask, Record};
 use vkey::caveat::MAX_GLOB_STEPS;
 use vkey::config::Config;
-use vkey::decision::{DenyReason, Refusal, reply};
+use vkey::decision::DenyReason;
 use vkey::failures;
 use vkey::json::Json;
 use vkey::keyring::{InvalidSecret, Secret};
 use vkey::ledger::{MAX_CHILD_LIMITS, MAX_FAMILY_LIMITS, MAX_LATER_LIMITS};
+use vkey::reply::{Refusal, reply};
 use vkey::upstream_tls::Policy;
 
 fn readme() -> String {

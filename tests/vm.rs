@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vkey::config::Level;
+use vkey::host::Level;
 use vkey::host::Rules;
 use vkey::host::{Action, MemoryHost, MemoryStore, SharedData as _};
 use vkey::vm::{Answer, Failure, Limits, Module, Opened, Setup, StartError, Unusable, Vm, Worker};

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::config::{
-    Config, Dialect, ForeignCredentials, Mode, RingConfig, RoleConfig, Settings, Sink,
-    UnlistedTenants, UpstreamConfig, UpstreamTls,
+    Config, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants, UpstreamConfig, UpstreamTls,
 };
+use crate::decision::Mode;
 use crate::failures::FailureRules;
+use crate::headers::ForeignCredentials;
+use crate::host::Dialect;
 use crate::json::Json;
 use crate::keyring::RingState;
 use crate::limit::Limits;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, KeySource, Level, RingConfig, RoleConfig};
+use crate::config::{Config, RingConfig, RoleConfig};
+use crate::headers::KeySource;
+use crate::host::Level;
 use crate::host::{MemoryHost, MemoryStore, Rules};
 use crate::vm::{BuiltIn, Limits, Module, Setup, Worker};
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
 use crate::cidr::parse_address;
-use crate::config::{Config, KeySource, Plan, RingConfig};
+use crate::config::{Config, Plan, RingConfig};
 use crate::engine::Engine;
+use crate::headers::KeySource;
 use crate::headers::{Headers, RequestHead};
 use crate::key::Key;
 use crate::mac::is_sha256_hex;

@@ -5,11 +5,11 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::access::{Access, AmbiguousPath};
-use crate::config::Dialect;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, Question, Verdict};
 use crate::exchange::Course;
 use crate::headers::RequestHead;
+use crate::host::Dialect;
 use crate::json::Json;
 use crate::key::Key;
 use crate::limit::Charge;

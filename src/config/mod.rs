@@ -13,14 +13,13 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::caveat::HostPattern;
+use crate::host::Dialect;
 use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
 use crate::mac::sha256_hex;
 pub(crate) use read::default_key_sources;
-pub(crate) use settings::covers_key;
 pub use settings::{
-    AuditSettings, ClientRules, Dialect, ForeignCredentials, Grant, KeySource, Level, Mode,
-    Revoked, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamTls, revoked_key,
+    AuditSettings, ClientRules, Grant, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamTls,
 };
 use template::{Template, Variable};
 

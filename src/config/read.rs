@@ -7,21 +7,23 @@ use crate::anomaly::Sensitivity;
 use crate::audit::Mask;
 use crate::caveat::{Restriction, Slashes, cidr, refuse_mistakes};
 use crate::claims::{id, is_id};
+use crate::decision::Mode;
 use crate::failures::FailureRules;
-use crate::headers::is_identity;
+use crate::headers::{ForeignCredentials, KeySource, is_identity};
+use crate::host::{Dialect, Level};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::keyring::{RingState, Rotation};
 use crate::limit::Limits;
 use crate::quota::{Quota, Unit};
+use crate::revocations::{Revoked, revoked_key};
 use crate::token::is_ring_name;
 use crate::upstream_tls::Rule;
 
 use super::forward::{Forward, named_credentials};
 use super::template::Variable;
 use super::{
-    AuditSettings, ClientRules, Config, DEFAULT_USAGE_PATH, Dialect, ForeignCredentials, KeySource,
-    Level, Mode, Revoked, RingConfig, RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants,
-    UpstreamConfig, UpstreamTls, revoked_key,
+    AuditSettings, ClientRules, Config, DEFAULT_USAGE_PATH, RingConfig, RoleConfig, Settings, Sink,
+    Tenant, Tier, UnlistedTenants, UpstreamConfig, UpstreamTls,
 };
 
 /// The longest clock skew; more would keep a rotation from meaning anything.

@@ -1,7 +1,7 @@
 //! The course of a request whose key was verified: on, back, or to its counts.
 
 use crate::access::{Access, AmbiguousPath};
-use crate::config::Mode;
+use crate::decision::Mode;
 use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::{Engine, Question, Stage};
 use crate::usage::Subject;

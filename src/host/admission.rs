@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use crate::allowance::Allowance;
 use crate::anomaly::{Anomaly, Observation, Sensitivity};
 use crate::cell::{Cell, Counted, key_name, tenant_name};
-use crate::config::Mode;
+use crate::decision::Mode;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Charged, Refund};

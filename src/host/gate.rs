@@ -5,12 +5,14 @@ use std::cell::{Cell, OnceCell, RefCell};
 use crate::allowance::RateLimitFields;
 use crate::cidr::parse_address;
 use crate::config::{
-    AuditSettings, Config, Dialect, Level, Plan, Settings, Sink, UpstreamTls, default_key_sources,
+    AuditSettings, Config, Plan, Settings, Sink, UpstreamTls, default_key_sources,
 };
-use crate::decision::{DenyReason, Refusal, Reply, reply};
+use crate::decision::DenyReason;
 use crate::engine::Engine;
 use crate::exchange::{Ending, Exchange, Judgement, Refund, Request};
 use crate::headers::RequestHead;
+use crate::host::{Dialect, Level};
+use crate::reply::{Refusal, Reply, reply};
 use crate::revocations::RevocationList;
 use crate::upstream_tls::Policy;
 

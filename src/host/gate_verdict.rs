@@ -1,7 +1,7 @@
 //! What the gate of a cluster tells the gate of the listener: how it judged the last attempt.
 
-use crate::config::Level;
 use crate::decision::DenyReason;
+use crate::host::Level;
 use crate::upstream_tls::Verdict;
 
 use super::{Host, HostError, Property, text_property};

@@ -3,14 +3,15 @@
 use crate::allowance::{Allowance, RateLimitFields};
 use crate::cell::{Cell, key_name, tenant_name};
 use crate::claims::Claims;
-use crate::config::Level;
-use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
+use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund};
 use crate::failures::{Failure, FailureRules, Shard, Source, source_network};
 use crate::headers::RequestHead;
+use crate::host::Level;
 use crate::key::Key;
 use crate::ledger::Exceeded;
+use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{UpstreamHost, Verdict};
 use crate::usage::{self, Account, Subject};

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::anomaly::Anomaly;
-use crate::caveat::Origin;
 use crate::config::Settings;
 use crate::decision::{Decision, DenyClass, DenyReason, UNSEEN};
 use crate::exchange::Outcome;
 use crate::ledger::Exhausted;
 use crate::limit::LimitName;
+use crate::limit::Origin;
 use crate::upstream_tls::Verdict;
 
 use super::{Host, MetricKind};

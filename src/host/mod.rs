@@ -11,6 +11,7 @@ mod credentials;
 mod gate;
 mod gate_verdict;
 mod judged;
+mod level;
 mod memory;
 mod metrics;
 mod plugin;
@@ -27,15 +28,15 @@ mod view;
 
 pub use admission::{Admission, Admitted};
 pub use gate::{Action, Gate};
+pub use level::Level;
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
 pub use plugin::{Plugin, Refused};
-pub use rules::{Rules, UnknownRules, probe_name};
+pub use rules::{Dialect, Rules, UnknownRules, probe_name};
 pub use store::{Look, NotCounted, RecordStore, Reset, ResetReason};
 pub use upstream::{Attempt, UpstreamGate};
 
-use crate::config::Level;
-use crate::decision::Reply;
 use crate::headers::Headers;
+use crate::reply::Reply;
 
 /// A status that says a host call did not do what was asked (proxy-wasm ABI 0.2.1, `proxy_status_t`;
 /// hosts return more than the specification lists).

@@ -1,6 +1,7 @@
 //! The plugin: what a configuration makes of the module.
 
-use crate::config::{AuditSettings, Level, RoleConfig};
+use crate::config::{AuditSettings, RoleConfig};
+use crate::host::Level;
 use crate::json::Invalid;
 use crate::upstream_tls::Policy;
 

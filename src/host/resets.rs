@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell};
 
-use crate::config::Level;
+use crate::host::Level;
 
 use super::store::{Reset, ResetReason};
 use super::{Host, MetricKind, RecordStore};

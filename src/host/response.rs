@@ -3,8 +3,9 @@
 
 use std::cell::OnceCell;
 
-use crate::decision::{Decision, DenyReason, Refusal, Reply, reply};
+use crate::decision::{Decision, DenyReason};
 use crate::exchange::{Exchange, Refund};
+use crate::reply::{Refusal, Reply, reply};
 use crate::upstream_tls::{Scope, UpstreamHost, Verdict};
 
 use super::connection::{connection_id, is_own_answer, is_up};

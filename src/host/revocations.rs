@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use crate::config::Level;
 use crate::engine::Engine;
+use crate::host::Level;
 use crate::revocations::{Newer, NewestVersion, RevocationList, list_name, version_name};
 use crate::time::NANOS_PER_SEC;
 
@@ -108,9 +108,10 @@ fn text(own: u64, newest: u64, newer: &Newer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Revoked};
+    use crate::config::Config;
     use crate::host::view::HostView;
     use crate::host::{MemoryHost, MemoryStore, Rules};
+    use crate::revocations::Revoked;
 
     fn engine(version: u64) -> Engine {
         let config = format!(

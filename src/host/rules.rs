@@ -8,11 +8,10 @@
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 
-use crate::config::{Dialect, Level};
 use crate::record::{Name, Record, encode};
 
 use super::store::{MAX_NAMES, NEVER_ISSUED, NotCounted, tried_name};
-use super::{Host, Property, SharedData, WriteError};
+use super::{Host, Level, Property, SharedData, WriteError};
 
 /// The rules that a host follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +22,19 @@ pub enum Rules {
     Nginx,
     /// There is no shared data: nothing is counted.
     Bare,
+}
+
+/// The host's rules for shared data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Found out at the first write, without a risk on hosts of either rule.
+    Auto,
+    /// No shared data: nothing is counted.
+    Bare,
+    /// An absent record is created by a compare-and-swap value that is never issued.
+    Envoy,
+    /// An absent record is created by the compare-and-swap value 0.
+    Nginx,
 }
 
 /// Why the rules of a host are not known, or not the ones that were expected.

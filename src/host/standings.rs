@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::config::Level;
 use crate::decision::DenyReason;
+use crate::host::Level;
 use crate::upstream_tls::{Scope, Standing, UpstreamHost, Verdict, standing_name};
 
 use super::metrics::Metrics;

@@ -7,8 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-use crate::config::{Level, UpstreamConfig};
-use crate::decision::{DenyReason, Refusal, reply};
+use crate::config::UpstreamConfig;
+use crate::decision::DenyReason;
+use crate::host::Level;
+use crate::reply::{Refusal, reply};
 use crate::time::nanos;
 use crate::upstream_tls::{Policy, Scope, Verdict};
 

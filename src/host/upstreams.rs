@@ -1,8 +1,9 @@
 //! Upstreams: what both gates know of them, and how a connection to one is judged.
 
-use crate::config::{Level, UpstreamTls};
+use crate::config::UpstreamTls;
 use crate::decision::DenyReason;
 use crate::exchange::{ATTACHED, Route};
+use crate::host::Level;
 use crate::record::{Name, Record, take};
 use crate::time::secs;
 use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Scope, Stamp, UpstreamHost, Verdict};

@@ -11,9 +11,9 @@
 //! - A property that is not known is an error in the log, and the address of an upstream that was never
 //!   chosen is the end of the worker.
 
-use crate::config::Level;
-use crate::decision::Reply;
 use crate::headers::Headers;
+use crate::host::Level;
+use crate::reply::Reply;
 
 use super::{Host, HostError, MetricKind, Property, Rules, SharedData, WriteError};
 

@@ -1,6 +1,6 @@
 //! Objects as text, written member by member.
 
-use crate::audit::push_quoted;
+use super::quoted::push_quoted;
 use crate::decimal::push_decimal;
 
 /// An object that is being appended to a text.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::caveat::Origin;
 use crate::gcra::Rate;
+use crate::limit::Origin;
 use crate::limit::{CHILD_ID_BYTES, ChildId, FamilyId};
 use crate::record::Record as _;
 
@@ -318,7 +318,7 @@ fn a_cell_has_a_largest_size() {
             &[charge],
             None,
             0,
-            crate::config::Mode::Enforce,
+            crate::decision::Mode::Enforce,
         );
     }
     let mut record = Vec::new();

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use wasmtime::{Caller, Linker};
 
-use crate::config::Level;
-use crate::decision::Reply;
 use crate::headers::Headers;
+use crate::host::Level;
 use crate::host::{Host, HostError, MetricKind, SharedData, WriteError};
+use crate::reply::Reply;
 
 use super::guest::{Done, Fault, Guest, Receiver, Span, View, status};
 use super::state::State;

@@ -3,7 +3,7 @@
 
 use wasmtime::{Caller, Linker};
 
-use crate::config::Level;
+use crate::host::Level;
 use crate::host::{Host as _, HostError};
 
 use super::guest::{Fault, Guest, Span};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem::take;
 use std::sync::Arc;
 
-use crate::config::Level;
+use crate::host::Level;
 use crate::host::{Action, MemoryHost, MemoryStore, Property};
 
 use super::instance::{ContextId, Failure, Vm};

@@ -1,10 +1,11 @@
 //! What must come of a step: what its file says, and what holds for every request.
 
 use vkey::audit::Record;
-use vkey::config::Level;
-use vkey::decision::{Decision, DenyClass, DenyReason, Reply};
+use vkey::decision::{Decision, DenyClass, DenyReason};
+use vkey::host::Level;
 use vkey::json::Json;
 use vkey::mac::sha256_hex;
+use vkey::reply::Reply;
 
 use super::fields::check_fields;
 use super::format::{Configure, Outcome};

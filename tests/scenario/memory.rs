@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vkey::config::Level;
+use vkey::host::Level;
 use vkey::host::{Action, HeaderList, HostError, MemoryHost, MemoryStore, Property, Rules};
 
 use super::format::{HostKind, Outcome};

@@ -29,9 +29,9 @@ pub(crate) mod upstream;
 
 use std::collections::BTreeMap;
 
-use vkey::config::Level;
-use vkey::decision::Reply;
+use vkey::host::Level;
 use vkey::host::{HeaderList, MemoryStore};
+use vkey::reply::Reply;
 
 use format::Outcome;
 use step::{Ending, Faults, Part, Trailers};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vkey::audit::Record;
 use vkey::cell::{Cell, key_name, tenant_name};
-use vkey::config::Mode;
+use vkey::decision::Mode;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::host::{MemoryStore, RecordStore, SharedData};
 use vkey::json::Json;

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use vkey::config::Level;
-use vkey::decision::Reply;
 use vkey::headers::Headers;
+use vkey::host::Level;
 use vkey::host::{
     Host, HostError, MemoryHost, MetricKind, Property, Rules, SharedData, WriteError,
 };
+use vkey::reply::Reply;
 
 use crate::meter::Meter;
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use vkey::config::{Config, Level};
+use vkey::config::Config;
 use vkey::engine::Engine;
 use vkey::exchange::Exchange;
+use vkey::host::Level;
 use vkey::host::Rules;
 use vkey::host::{Action, Gate, MemoryHost, MemoryStore, Plugin, Property};
 use vkey::upstream_tls::Policy;

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use vkey::access::{Access, CanonicalPath, exact_host};
 use vkey::cidr::parse_address;
-use vkey::config::KeySource;
 use vkey::decision::Decision;
 use vkey::engine::{Engine, Identity, Question};
 use vkey::exchange::{Course, Edits, Ending, Exchange, Judgement, Request};
+use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
 use vkey::host::{Admission, Host as _, MemoryHost, MemoryStore, RecordStore};
 use vkey::key::Key;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
-use crate::config::Level;
+use crate::host::Level;
 use crate::vm::{BuiltIn, Worker};
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel, show_log};

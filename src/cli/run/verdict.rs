@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use crate::audit::{Record, push_quoted};
-use crate::config::Level;
-use crate::decision::{Decision, DenyReason, Reply};
+use crate::audit::Record;
+use crate::decision::{Decision, DenyReason};
 use crate::host::HeaderList;
+use crate::host::Level;
+use crate::json::push_quoted;
 use crate::json::{Json, Object};
+use crate::reply::Reply;
 use crate::vm::Ended;
 
 use super::super::embedded::take_audit_line;

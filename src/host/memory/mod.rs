@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::Level;
-use crate::decision::Reply;
 use crate::headers::Headers;
+use crate::host::Level;
+use crate::reply::Reply;
 
 use super::{Host, HostError, MetricKind, Property, Rules, SharedData, WriteError, probe_name};
 

@@ -6,8 +6,8 @@ use std::thread;
 
 use super::*;
 use crate::cell::{Cell, key_name};
-use crate::config::Mode;
 use crate::decision::Decision;
+use crate::decision::Mode;
 use crate::host::{HostError, MemoryStore};
 
 /// Both kinds of host.

@@ -1,7 +1,8 @@
 //! What one request came to, and whether all who saw it agree.
 
 use vkey::audit::Record;
-use vkey::decision::{Decision, DenyClass, DenyReason, Refusal, reply};
+use vkey::decision::{Decision, DenyClass, DenyReason};
+use vkey::reply::{Refusal, reply};
 
 use super::clusters::{CLUSTERS, Kind};
 use super::coverage::Coverage;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
-use vkey::config::Level;
+use vkey::host::Level;
 
 use super::listeners::names_in;
 use crate::scenario::Log;

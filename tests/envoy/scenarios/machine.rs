@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use serde_json::{Value, json};
-use vkey::config::Level;
-use vkey::decision::Reply;
+use vkey::host::Level;
 use vkey::host::MemoryStore;
+use vkey::reply::Reply;
 
 use super::backend::Backend;
 use super::listeners::{Listeners, addresses, names_in};

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::audit::{Mask, Record};
-use crate::decision::{Decision, DenyReason, Reply};
+use crate::decision::{Decision, DenyReason};
 use crate::host::MemoryHost;
+use crate::reply::Reply;
 use crate::vm::{Answer, ContextId, Ended, Failure, Opened, Worker};
 
 use super::super::super::embedded::take_audit_line;

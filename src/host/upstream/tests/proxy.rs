@@ -3,13 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use crate::config::Level;
-use crate::decision::Reply;
 use crate::headers::Headers;
+use crate::host::Level;
 use crate::host::Rules;
 use crate::host::{
     Host, HostError, MemoryHost, MemoryStore, MetricKind, Property, SharedData, WriteError,
 };
+use crate::reply::Reply;
 use crate::upstream_tls::Stamp;
 
 /// The context of the configuration.

@@ -1,0 +1,65 @@
+//! JSON strings, as they are written.
+
+/// Writes a JSON string in ASCII: everything else is escaped (RFC 8259, section 7).
+pub(crate) fn push_quoted(text: &mut String, value: &str) {
+    text.push('"');
+    // Nearly every value is plain, and is then copied whole.
+    if is_plain(value.as_bytes()) {
+        text.push_str(value);
+    } else {
+        value.chars().for_each(|c| push_escaped(text, c));
+    }
+    text.push('"');
+}
+
+/// Whether a JSON string in ASCII holds the text as it is. Eight bytes at a time: a byte that is not plain
+/// leaves its highest bit in one of the five words.
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let plain = |word: u64| {
+        let control = word.wrapping_sub(0x20 * ONES);
+        let delete_or_above = word.wrapping_add(ONES);
+        let quote = is_zero(word ^ (u64::from(b'"') * ONES));
+        let backslash = is_zero(word ^ (u64::from(b'\\') * ONES));
+        (word | control | delete_or_above | quote | backslash) & HIGH == 0
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    words.iter().chain([&last]).all(|word| plain(u64::from_le_bytes(*word)))
+}
+
+fn push_escaped(text: &mut String, c: char) {
+    match c {
+        '"' | '\\' => text.extend(['\\', c]),
+        ' '..='~' => text.push(c),
+        _ => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    #[test]
+    fn every_byte_at_every_place_is_plain_or_escaped() {
+        for byte in 0..=u8::MAX {
+            let plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+            for place in 0..17 {
+                let mut text = [b'~'; 17];
+                text[place] = byte;
+                assert_eq!(is_plain(&text), plain, "{byte:#x} at {place}");
+                text.fill(b' ');
+                text[place] = byte;
+                assert_eq!(is_plain(&text), plain, "{byte:#x} at {place}");
+            }
+        }
+        assert!(is_plain(b"") && is_plain(b"seven77") && is_plain(b"eight888"));
+    }
+}
