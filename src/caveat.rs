@@ -13,10 +13,10 @@ pub use mistakes::{Slashes, refuse_mistakes};
 use crate::access::{Access, McpCall, without_final_slash};
 use crate::cidr::Cidr;
 use crate::decision::DenyReason;
+use crate::digest::is_sha256_hex;
 use crate::glob::Globs;
 use crate::json::{Integers, Invalid, Json, Node};
 use crate::limit::Limits;
-use crate::mac::is_sha256_hex;
 
 /// A compiled restriction.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -33,6 +33,7 @@ pub mod cli;
 pub mod config;
 mod decimal;
 pub mod decision;
+pub mod digest;
 pub mod engine;
 pub mod exchange;
 pub mod failures;

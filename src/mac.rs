@@ -118,21 +118,6 @@ pub fn hkdf_sha256(
     Ok(())
 }
 
-/// SHA-256 (FIPS 180-4).
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
-
-/// SHA-256 in lower-case hexadecimal digits.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Whether `text` is a SHA-256 in hexadecimal digits.
-pub fn is_sha256_hex(text: &str) -> bool {
-    text.len() == 2 * TAG_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 fn extract(salt: &[u8], ikm: &[u8]) -> SigningKey {
     SigningKey::new(salt).sign(&[ikm]).into_key()
 }

@@ -4,7 +4,7 @@
 //! whose limit is used up should still be able to send it. Each session that a counted request has opened pays for
 //! one such request and no more: a key gets no requests for nothing by naming sessions that it has not opened.
 
-use crate::mac::sha256;
+use crate::digest::sha256;
 use crate::record::{Name, Record, take};
 
 /// How many sessions of a key are remembered. One more and the oldest is forgotten: to end it is an ordinary

@@ -7,8 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use vkey::digest::sha256_hex;
 use vkey::keyring::{Ring, RingState, Rotation, Secret};
-use vkey::mac::{SigningKey, sha256_hex};
+use vkey::mac::SigningKey;
 use vkey::token::{Kid, Unverified, mint};
 
 /// The variable of Envoy's environment that holds the secret, as `envoy.yaml` names it.

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
 use crate::cidr::parse_address;
 use crate::config::{Config, Plan, RingConfig};
+use crate::digest::is_sha256_hex;
 use crate::engine::Engine;
 use crate::headers::KeySource;
 use crate::headers::{Headers, RequestHead};
 use crate::key::Key;
-use crate::mac::is_sha256_hex;
 
 use super::error::{Error, Exit};
 use super::input::{self, KeyArgs, Place};

@@ -119,7 +119,7 @@ fn floor(bits: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mac::sha256_hex;
+    use crate::digest::sha256_hex;
 
     fn estimate(secret: &str) -> Option<u32> {
         match check(secret) {

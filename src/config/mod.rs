@@ -13,10 +13,10 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::caveat::HostPattern;
+use crate::digest::sha256_hex;
 use crate::host::Dialect;
 use crate::json::{Integers, Invalid, Json};
 use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
-use crate::mac::sha256_hex;
 pub(crate) use read::default_key_sources;
 pub use settings::{
     AuditSettings, ClientRules, Grant, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamTls,

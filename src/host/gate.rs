@@ -23,7 +23,9 @@ use super::revocations::Revocations;
 use super::rules::FoundRules;
 use super::upstreams::Upstreams;
 use super::view::HostView;
-use super::{Host, HostError, Property, RecordStore, Rules, number_property, text_property};
+use super::{
+    Action, Host, HostError, Property, RecordStore, Rules, number_property, text_property,
+};
 
 /// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
 const AUDIT_STATE: &str = "vkey.audit";
@@ -41,15 +43,6 @@ pub struct Gate {
     node: OnceCell<String>,
     /// Whether it was said that clients choose their addresses.
     warned: Cell<bool>,
-}
-
-/// What the host does next with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// It goes on.
-    Continue,
-    /// It was answered.
-    Pause,
 }
 
 // === impl Gate ===

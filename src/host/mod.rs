@@ -27,7 +27,7 @@ mod upstreams;
 mod view;
 
 pub use admission::{Admission, Admitted};
-pub use gate::{Action, Gate};
+pub use gate::Gate;
 pub use level::Level;
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
 pub use plugin::{Plugin, Refused};
@@ -285,6 +285,15 @@ pub trait Host: SharedData {
 
     /// Writes to the proxy's log.
     fn log(&self, level: Level, text: &str);
+}
+
+/// What the host does next with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on.
+    Continue,
+    /// It was answered.
+    Pause,
 }
 
 /// A kind of metric. The numbers are the ABI's (proxy-wasm 0.2.1, `proxy_metric_type_t`).

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::digest::{is_sha256_hex, sha256_hex};
 use crate::json::{Integers, Invalid, Json, Members, Node};
-use crate::mac::{is_sha256_hex, sha256_hex};
 
 use super::known::KnownHosts;
 use super::{Demand, Requirement, UpstreamHost, UpstreamPattern};

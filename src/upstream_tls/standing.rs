@@ -4,7 +4,7 @@
 //! memory grow.
 
 use crate::decision::DenyReason;
-use crate::mac::{is_sha256_hex, sha256, sha256_hex};
+use crate::digest::{is_sha256_hex, sha256, sha256_hex};
 use crate::record::{Name, Record, put_text, take, take_text};
 
 use super::{UpstreamHost, Verdict};

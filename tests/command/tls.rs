@@ -48,7 +48,7 @@ rule         old-llm.example: verified again since 2026-04-01T00:00:00Z: the exc
 fn without_a_file_it_is_the_policy_compiled_in() {
     let shown = json(Vkey::new(&["tls", "show", "--json"]));
     let compiled = std::fs::read(env!("VKEY_UPSTREAM_TLS_POLICY")).expect("readable");
-    assert_eq!(shown["digest"], vkey::mac::sha256_hex(&compiled));
+    assert_eq!(shown["digest"], vkey::digest::sha256_hex(&compiled));
     let known = shown["known_hosts"].as_array().expect("a list");
     assert!(known.contains(&json!("api.openai.com")));
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vkey::audit::Record;
 use vkey::decision::{Decision, DenyReason};
-use vkey::mac::sha256_hex;
+use vkey::digest::sha256_hex;
 
 use crate::keys::{Minter, options, records};
 use crate::support::tls::{Authority, Cluster, Upstream};

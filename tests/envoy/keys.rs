@@ -8,8 +8,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use vkey::audit::Record;
+use vkey::digest::sha256_hex;
 use vkey::keyring::{Ring, RingState, Rotation, Secret};
-use vkey::mac::{hkdf_sha256, sha256_hex};
+use vkey::mac::hkdf_sha256;
 use vkey::token::{Unverified, mint};
 
 use crate::support::{Envoy, Options};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use serde_json::{Value, json};
-use vkey::mac::sha256_hex;
+use vkey::digest::sha256_hex;
 
 use crate::keys::{Minter, options};
 use crate::load::{WORKERS, connect, number, send_in_step, usage};

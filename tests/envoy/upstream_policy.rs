@@ -1,7 +1,7 @@
 //! The policy that is compiled in: what the proxy says of it, and what it excepts.
 
 use serde_json::json;
-use vkey::mac::sha256_hex;
+use vkey::digest::sha256_hex;
 
 use crate::gateways::{
     Gateway, KNOWN, Plan, UNLISTED, assert_allowed, assert_denied, digest, proven, tighten,

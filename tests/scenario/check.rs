@@ -2,9 +2,9 @@
 
 use vkey::audit::Record;
 use vkey::decision::{Decision, DenyClass, DenyReason};
+use vkey::digest::sha256_hex;
 use vkey::host::Level;
 use vkey::json::Json;
-use vkey::mac::sha256_hex;
 use vkey::reply::Reply;
 
 use super::fields::check_fields;

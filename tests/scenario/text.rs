@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use vkey::digest::sha256_hex;
 use vkey::json::Json;
-use vkey::mac::sha256_hex;
 
 /// The upstream-TLS policy that the module is built with.
 pub(crate) const POLICY: &[u8] = include_bytes!("../../filters/vkey/upstream-tls.json");

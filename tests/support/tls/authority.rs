@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, pki_types::PrivatePkcs8KeyDer};
 
-use vkey::mac::sha256_hex;
+use vkey::digest::sha256_hex;
 
 use super::provider;
 

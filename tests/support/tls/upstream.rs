@@ -14,7 +14,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
-use vkey::mac::sha256_hex;
+use vkey::digest::sha256_hex;
 
 use super::super::wait_for;
 use super::counted::Counted;

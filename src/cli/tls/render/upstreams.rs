@@ -306,7 +306,7 @@ impl Wasm {
 fn read_sha256(node: &Node<'_>) -> Result<String, Invalid> {
     let text = node.string()?;
     let expected = "the 64 lower-case hexadecimal digits of the module's SHA-256";
-    let digest = crate::mac::is_sha256_hex(text).then(|| text.to_owned());
+    let digest = crate::digest::is_sha256_hex(text).then(|| text.to_owned());
     digest.ok_or_else(|| node.expected(expected))
 }
 
