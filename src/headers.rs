@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::decision::DenyReason;
-use crate::token::{MAX_JWT_HEADER_BYTES, split_tag};
+use crate::key::token::{MAX_JWT_HEADER_BYTES, split_tag};
 
 /// The prefix of the headers that tell the upstream who the caller is. Only the module sets them.
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";

@@ -12,48 +12,40 @@
 //! 6. **One decision function.** The module, the command and the tests run this code.
 //!
 //! The core is a function of its arguments: no clock, no environment, no randomness, no I/O.
-//! From the wire inwards: [`token`] and [`mac`] verify, [`claims`] and [`caveat`] read what was
-//! verified, [`key`] holds it, [`keyring`] knows the rings, [`access`] brings a request to canonical
-//! form, [`config`] compiles the plan, [`engine`] decides, [`cell`] counts and limits, [`decision`]
-//! replies and [`audit`] writes it down. Limits are [`limit`]s by [`gcra`] and [`quota`], what is used
-//! of them stands in a [`ledger`], what is left in an [`allowance`]. [`anomaly`] and [`failures`] raise
-//! alerts, [`usage`] tells a key of its counts, and [`record`] is the form of all that is kept. Around
-//! it stands [`host`], the seam to a proxy; `vm` runs the built module over it.
+//! The rooms, lowest first; each knows only those before it:
+//!
+//! - [`time`], [`digest`], [`json`], [`record`], [`decision`]: what everything else is made of;
+//! - [`alerts`], [`limits`]: what is counted, and what is unusual;
+//! - [`access`]: what a request asks for, and what a restriction allows;
+//! - [`key`]: from the bytes of a credential to a verified key;
+//! - [`headers`], [`reply`], [`audit`]: what is read of a request, and what is said of it;
+//! - [`upstream_tls`]: the policy for connections to upstreams;
+//! - [`host`]: the seam to a proxy;
+//! - [`config`], [`engine`], [`exchange`]: the plan, the decisions under it, one request from its headers to its
+//!   audit line;
+//! - [`gate`]: what the module does with the callbacks of a proxy.
+//!
+//! Beside the module stand `vm`, which runs it, and `cli`, the command.
 
 pub mod access;
-pub mod allowance;
-pub mod anomaly;
+pub mod alerts;
 pub mod audit;
-pub mod caveat;
-pub mod cell;
-pub mod cidr;
-pub mod claims;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
-mod decimal;
 pub mod decision;
 pub mod digest;
 pub mod engine;
 pub mod exchange;
-pub mod failures;
-pub mod gcra;
-pub mod glob;
+pub mod gate;
 pub mod headers;
 pub mod host;
 pub mod json;
 pub mod key;
-pub mod keyring;
-pub mod ledger;
-pub mod limit;
-pub mod mac;
-pub mod quota;
+pub mod limits;
 pub mod record;
 pub mod reply;
-pub mod revocations;
-pub mod sessions;
 pub mod time;
-pub mod token;
 pub mod upstream_tls;
 pub mod usage;
 #[cfg(feature = "vm")]

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::allowance::{Allowance, RateLimitFields};
-use crate::decimal::push_decimal;
+use crate::alerts::failures::FailureRules;
 use crate::decision::{DenyClass, DenyReason};
-use crate::failures::FailureRules;
-use crate::ledger::{Exceeded, Exhausted};
+use crate::json::decimal::push_decimal;
+use crate::limits::allowance::{Allowance, RateLimitFields};
+use crate::limits::ledger::{Exceeded, Exhausted};
 use crate::time::{millis_until, secs_until};
 
 /// A local reply.

@@ -1,9 +1,9 @@
 //! What a key is told of its own use, and of that of others where its tier may know.
 
-use crate::allowance::Allowance;
-use crate::cell::Cell;
-use crate::claims::{Claims, is_id};
 use crate::json::Object;
+use crate::key::claims::{Claims, is_id};
+use crate::limits::allowance::Allowance;
+use crate::limits::cell::Cell;
 
 /// Whose usage a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

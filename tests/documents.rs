@@ -11,15 +11,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vkey::anomaly::Sensitivity;
+use vkey::access::restriction::MAX_GLOB_STEPS;
+use vkey::alerts::anomaly::Sensitivity;
+use vkey::alerts::failures;
 use vkey::audit::{Mask, Record};
-use vkey::caveat::MAX_GLOB_STEPS;
 use vkey::config::Config;
 use vkey::decision::DenyReason;
-use vkey::failures;
 use vkey::json::Json;
-use vkey::keyring::{InvalidSecret, Secret};
-use vkey::ledger::{MAX_CHILD_LIMITS, MAX_FAMILY_LIMITS, MAX_LATER_LIMITS};
+use vkey::key::keyring::{InvalidSecret, Secret};
+use vkey::limits::ledger::{MAX_CHILD_LIMITS, MAX_FAMILY_LIMITS, MAX_LATER_LIMITS};
 use vkey::reply::{Refusal, reply};
 use vkey::upstream_tls::Policy;
 

@@ -22,16 +22,17 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use vkey::cell::{Cell, key_name, tenant_name};
 use vkey::config::Config;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::engine::Engine;
 use vkey::exchange::Refund;
-use vkey::host::{Admission, HostError, MemoryStore, RecordStore, Rules, SharedData, WriteError};
+use vkey::gate::Admission;
+use vkey::host::{HostError, MemoryStore, RecordStore, Rules, SharedData, WriteError};
 use vkey::key::Key;
-use vkey::keyring::{Ring, RingState, Secret};
+use vkey::key::keyring::{Ring, RingState, Secret};
+use vkey::key::token::{Kid, Unverified, mint};
+use vkey::limits::cell::{Cell, key_name, tenant_name};
 use vkey::record::{Name, Record, encode};
-use vkey::token::{Kid, Unverified, mint};
 
 const SECRET: &str = "Interleavings-1-all-of-them";
 

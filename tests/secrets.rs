@@ -9,11 +9,11 @@ use static_assertions::assert_not_impl_any;
 use vkey::config::{Credential, Plan};
 use vkey::engine::Engine;
 use vkey::exchange::{Edits, Request};
+use vkey::gate::Gate;
 use vkey::headers::{Headers, RequestHead};
-use vkey::host::Gate;
-use vkey::keyring::{Keyring, Ring, Secret};
-use vkey::mac::{RootKey, SigningKey, Tag};
-use vkey::token::{Unverified, Verified};
+use vkey::key::keyring::{Keyring, Ring, Secret};
+use vkey::key::mac::{RootKey, SigningKey, Tag};
+use vkey::key::token::{Unverified, Verified};
 
 assert_not_impl_any!(Secret: Debug, Display);
 assert_not_impl_any!(Ring: Debug, Display);

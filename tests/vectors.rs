@@ -20,9 +20,9 @@ use vkey::config::{Config, Plan};
 use vkey::decision::{DenyClass, DenyReason};
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity};
-use vkey::keyring::{Keyring, Ring, RingState, Rotation, Secret};
-use vkey::mac::{SigningKey, Tag, hkdf_sha256};
-use vkey::token::{Kid, Unverified};
+use vkey::key::keyring::{Keyring, Ring, RingState, Rotation, Secret};
+use vkey::key::mac::{SigningKey, Tag, hkdf_sha256};
+use vkey::key::token::{Kid, Unverified};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

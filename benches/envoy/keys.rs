@@ -8,9 +8,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use vkey::digest::sha256_hex;
-use vkey::keyring::{Ring, RingState, Rotation, Secret};
-use vkey::mac::SigningKey;
-use vkey::token::{Kid, Unverified, mint};
+use vkey::key::keyring::{Ring, RingState, Rotation, Secret};
+use vkey::key::mac::SigningKey;
+use vkey::key::token::{Kid, Unverified, mint};
 
 /// The variable of Envoy's environment that holds the secret, as `envoy.yaml` names it.
 pub(crate) const VARIABLE: &str = "VKEY_MAIN_SECRET";

@@ -19,9 +19,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use vkey::keyring::{Ring, RingState, Rotation, Secret};
-use vkey::mac::hkdf_sha256;
-use vkey::token::{Kid, Unverified, mint};
+use vkey::key::keyring::{Ring, RingState, Rotation, Secret};
+use vkey::key::mac::hkdf_sha256;
+use vkey::key::token::{Kid, Unverified, mint};
 
 mod random;
 

@@ -1,7 +1,7 @@
 //! Keys that are random to the eye, and the same every time.
 
 use serde_json::{Map, Value, json};
-use vkey::mac::hkdf_sha256;
+use vkey::key::mac::hkdf_sha256;
 
 use super::{NOW, Signers, attenuate, case, claims};
 

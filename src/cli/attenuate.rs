@@ -1,10 +1,10 @@
 //! `vkey attenuate`: a key narrowed by whoever holds it.
 
-use crate::caveat::{Restriction, Slashes, refuse_mistakes};
-use crate::claims::Claims;
+use crate::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use crate::json::{Integers, Invalid, Json};
-use crate::ledger::MAX_FAMILY_LIMITS;
-use crate::token::Unverified;
+use crate::key::claims::Claims;
+use crate::key::token::Unverified;
+use crate::limits::ledger::MAX_FAMILY_LIMITS;
 
 use super::error::{Error, Exit};
 use super::input::KeyArgs;

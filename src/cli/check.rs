@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::alerts::failures::FailureRules;
 use crate::config::{
     Config, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants, UpstreamConfig, UpstreamTls,
 };
 use crate::decision::Mode;
-use crate::failures::FailureRules;
 use crate::headers::ForeignCredentials;
 use crate::host::Dialect;
 use crate::json::Json;
-use crate::keyring::RingState;
-use crate::limit::Limits;
+use crate::key::keyring::RingState;
+use crate::limits::Limits;
 
 use super::error::{Error, Exit};
 use super::input;

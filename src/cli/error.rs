@@ -7,9 +7,9 @@ use std::{error, fmt, io};
 use crate::config::NotReady;
 use crate::decision::DenyReason;
 use crate::json::Invalid;
-use crate::keyring::InvalidSecret;
-use crate::ledger::MAX_FAMILY_LIMITS;
-use crate::token::{CannotAttenuate, MAX_TOKEN_BYTES};
+use crate::key::keyring::InvalidSecret;
+use crate::key::token::{CannotAttenuate, MAX_TOKEN_BYTES};
+use crate::limits::ledger::MAX_FAMILY_LIMITS;
 use crate::vm::{StartError, Unusable};
 
 use super::gate::{ADMIN, Failure};

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::access::cidr::parse_address;
 use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
-use crate::cidr::parse_address;
 use crate::config::{Config, Plan, RingConfig};
 use crate::digest::is_sha256_hex;
 use crate::engine::Engine;

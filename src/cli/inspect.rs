@@ -1,9 +1,9 @@
 //! `vkey inspect`: what a key says, which nobody vouches for.
 
-use crate::caveat::{Restriction, Slashes, refuse_mistakes};
-use crate::claims::Claims;
+use crate::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use crate::json::{Integers, Invalid, Json};
-use crate::token::Unverified;
+use crate::key::claims::Claims;
+use crate::key::token::Unverified;
 
 use super::error::{Error, Exit};
 use super::input::KeyArgs;

@@ -1,8 +1,8 @@
 //! Limits, shown.
 
 use crate::json::Json;
-use crate::limit::{Charge, Limit};
-use crate::quota::{Period, Quota, Unit};
+use crate::limits::quota::{Period, Quota, Unit};
+use crate::limits::{Charge, Limit};
 
 use super::time::words;
 

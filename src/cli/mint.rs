@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use crate::caveat::{Restriction, Slashes};
-use crate::claims::Claims;
+use crate::access::restriction::{Restriction, Slashes};
 use crate::config::{Config, Settings, UnlistedTenants};
 use crate::json::{Integers, Json};
 use crate::key::Key;
-use crate::keyring::{Keyring, Ring};
-use crate::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
+use crate::key::claims::Claims;
+use crate::key::keyring::{Keyring, Ring};
+use crate::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
 use super::attenuate::{attenuate, check_restriction, read_caveats};
 use super::error::{Error, Exit};

@@ -12,7 +12,7 @@ use crate::headers::RequestHead;
 use crate::host::Dialect;
 use crate::json::Json;
 use crate::key::Key;
-use crate::limit::Charge;
+use crate::limits::Charge;
 
 use super::output::ascii;
 use super::{limits, time};

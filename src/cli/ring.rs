@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, RingConfig};
-use crate::keyring::{Ring, RingState, Rotation, Secret};
-use crate::token::is_ring_name;
+use crate::key::keyring::{Ring, RingState, Rotation, Secret};
+use crate::key::token::is_ring_name;
 
 use super::error::Error;
 use super::input::{self, Place, variable_name};

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use crate::keyring::MIN_SECRET_BYTES;
+use crate::key::keyring::MIN_SECRET_BYTES;
 
 use super::error::{Error, Exit};
 use super::output::Output;

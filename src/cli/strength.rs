@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use zxcvbn::zxcvbn;
 
 use crate::config::RingConfig;
-use crate::keyring::{RingState, Secret};
+use crate::key::keyring::{RingState, Secret};
 
 use super::error::{Error, InputProblem, Origin};
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
-use crate::claims::is_id;
 use crate::json::Json;
-use crate::token::Unverified;
+use crate::key::claims::is_id;
+use crate::key::token::Unverified;
 
 use super::counts::Counts;
 use super::error::{Error, Exit, InputProblem};

@@ -1,8 +1,8 @@
 //! Reads what becomes of a request that goes on: identity headers, and providers' credentials.
 
-use crate::caveat::HostPattern;
+use crate::access::restriction::HostPattern;
 use crate::json::{Invalid, Members, Node};
-use crate::token::is_ring_name;
+use crate::key::token::is_ring_name;
 
 use super::read::header_name;
 use super::template::Template;

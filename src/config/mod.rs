@@ -12,11 +12,11 @@ mod template;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::caveat::HostPattern;
+use crate::access::restriction::HostPattern;
 use crate::digest::sha256_hex;
 use crate::host::Dialect;
 use crate::json::{Integers, Invalid, Json};
-use crate::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
+use crate::key::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
 pub(crate) use read::default_key_sources;
 pub use settings::{
     AuditSettings, ClientRules, Grant, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamTls,

@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::access::CanonicalPath;
-use crate::anomaly::Sensitivity;
+use crate::access::restriction::{Restriction, Slashes, cidr, refuse_mistakes};
+use crate::alerts::anomaly::Sensitivity;
+use crate::alerts::failures::FailureRules;
 use crate::audit::Mask;
-use crate::caveat::{Restriction, Slashes, cidr, refuse_mistakes};
-use crate::claims::{id, is_id};
 use crate::decision::Mode;
-use crate::failures::FailureRules;
 use crate::headers::{ForeignCredentials, KeySource, is_identity};
 use crate::host::{Dialect, Level};
 use crate::json::{Integers, Invalid, Json, Members, Node};
-use crate::keyring::{RingState, Rotation};
-use crate::limit::Limits;
-use crate::quota::{Quota, Unit};
-use crate::revocations::{Revoked, revoked_key};
-use crate::token::is_ring_name;
+use crate::key::claims::{id, is_id};
+use crate::key::keyring::{RingState, Rotation};
+use crate::key::revocations::{Revoked, revoked_key};
+use crate::key::token::is_ring_name;
+use crate::limits::Limits;
+use crate::limits::quota::{Quota, Unit};
 use crate::upstream_tls::Rule;
 
 use super::forward::{Forward, named_credentials};

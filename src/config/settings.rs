@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::anomaly::Sensitivity;
+use crate::access::cidr::Cidr;
+use crate::access::restriction::{HostPattern, Restriction};
+use crate::alerts::anomaly::Sensitivity;
+use crate::alerts::failures::FailureRules;
 use crate::audit::Mask;
-use crate::caveat::{HostPattern, Restriction};
-use crate::cidr::Cidr;
 use crate::decision::Mode;
-use crate::failures::FailureRules;
 use crate::headers::{ForeignCredentials, KeySource};
 use crate::host::{Dialect, Level};
-use crate::limit::Limits;
-use crate::revocations::Revoked;
+use crate::key::revocations::Revoked;
+use crate::limits::Limits;
 use crate::upstream_tls::Rule;
 
 /// The part of a configuration that holds no secret.
@@ -153,7 +153,7 @@ impl Settings {
     /// Whether there is such a tier. The tier `default` exists without being listed, and limits
     /// nothing.
     pub fn has_tier(&self, name: &str) -> bool {
-        self.tiers.contains_key(name) || name == crate::claims::DEFAULT_TIER
+        self.tiers.contains_key(name) || name == crate::key::claims::DEFAULT_TIER
     }
 
     /// Whether an escaped slash in a path is a character of its segment for the keys of a tier.

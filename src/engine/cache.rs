@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::key::Key;
-use crate::keyring::Ring;
-use crate::mac::{SigningKey, Tag};
-use crate::token::{Kid, parse_tag, split_tag};
+use crate::key::keyring::Ring;
+use crate::key::mac::{SigningKey, Tag};
+use crate::key::token::{Kid, parse_tag, split_tag};
 
 /// The most memory of one generation, in bytes: some five thousand usual keys.
 const GENERATION_BYTES: usize = 4 << 20;
@@ -108,8 +108,8 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyring::{Keyring, RingState, Rotation, Secret};
-    use crate::token::{Unverified, mint};
+    use crate::key::keyring::{Keyring, RingState, Rotation, Secret};
+    use crate::key::token::{Unverified, mint};
 
     #[test]
     fn a_signing_key_is_that_of_its_kid_whichever_were_asked_for_before() {

@@ -1,12 +1,12 @@
 //! What the globs of a key cost, whatever the key says.
 
 use super::*;
+use crate::access::glob::work;
+use crate::access::restriction::MAX_GLOB_STEPS;
 use crate::access::{CanonicalPath, MAX_PATH_BYTES, McpCall};
-use crate::caveat::MAX_GLOB_STEPS;
 use crate::config::Config;
-use crate::glob::work;
-use crate::keyring::{Ring, RingState, Secret};
-use crate::token::{self, MAX_CAVEATS, MAX_TOKEN_BYTES, Unverified};
+use crate::key::keyring::{Ring, RingState, Secret};
+use crate::key::token::{self, MAX_CAVEATS, MAX_TOKEN_BYTES, Unverified};
 
 const SECRET: &str = "Globs-1-are-bounded-by-work";
 

@@ -1,39 +1,18 @@
-//! The seam to a proxy: what the library asks of a proxy-wasm host, and what it does there.
+//! The seam to a proxy: what the library asks of a proxy-wasm host.
 //!
-//! [`Gate`] is what a root context holds, [`Gate::on_request_headers`] and [`Gate::on_log`] are what
-//! its HTTP contexts do. [`RecordStore`] writes records by compare-and-swap, [`Admission`] counts and
-//! limits by them. [`MemoryHost`] is the one host
-//! that lives in memory.
+//! [`Host`] and [`SharedData`] are what a host does. [`RecordStore`] writes records by compare-and-swap, by the
+//! [`Rules`] that the host was found to follow. [`MemoryHost`] is the one host that lives in memory.
 
-mod admission;
-mod connection;
-mod credentials;
-mod gate;
-mod gate_verdict;
-mod judged;
 mod level;
 mod memory;
-mod metrics;
-mod plugin;
-mod resets;
-mod response;
-mod revocations;
-mod rules;
-mod sessions;
-mod standings;
+pub(crate) mod rules;
 mod store;
-mod upstream;
-mod upstreams;
-mod view;
+pub(crate) mod view;
 
-pub use admission::{Admission, Admitted};
-pub use gate::Gate;
 pub use level::Level;
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
-pub use plugin::{Plugin, Refused};
 pub use rules::{Dialect, Rules, UnknownRules, probe_name};
 pub use store::{Look, NotCounted, RecordStore, Reset, ResetReason};
-pub use upstream::{Attempt, UpstreamGate};
 
 use crate::headers::Headers;
 use crate::reply::Reply;
@@ -340,11 +319,11 @@ impl Property {
     }
 }
 
-fn text_property(host: &impl Host, property: Property) -> Option<String> {
+pub(crate) fn text_property(host: &impl Host, property: Property) -> Option<String> {
     String::from_utf8(host.property(property)?).ok()
 }
 
-fn number_property(host: &impl Host, property: Property) -> Option<u64> {
+pub(crate) fn number_property(host: &impl Host, property: Property) -> Option<u64> {
     number(&host.property(property)?)
 }
 

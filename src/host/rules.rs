@@ -51,7 +51,7 @@ pub enum UnknownRules {
 }
 
 /// What one root context knows of its host.
-pub(super) struct FoundRules {
+pub(crate) struct FoundRules {
     told: Dialect,
     found: OnceCell<Result<Rules, UnknownRules>>,
     /// Whether it was said why nothing is let through.
@@ -117,28 +117,28 @@ pub fn probe_name() -> Name {
 
 impl FoundRules {
     /// Nothing is known yet but what the configuration says.
-    pub(super) fn new(told: Dialect) -> Self {
+    pub(crate) fn new(told: Dialect) -> Self {
         Self { told, found: OnceCell::new(), explained: Cell::new(false) }
     }
 
     /// Whether the configuration names nginx.
-    pub(super) fn names_nginx(&self) -> bool {
+    pub(crate) fn names_nginx(&self) -> bool {
         self.told == Dialect::Nginx
     }
 
     /// Rules to read records by before they are found: reading is alike on all hosts that have any.
-    pub(super) fn for_reading(&self) -> Rules {
+    pub(crate) fn for_reading(&self) -> Rules {
         if self.told == Dialect::Bare { Rules::Bare } else { Rules::Envoy }
     }
 
     /// The rules, as far as they are known; none that count before.
-    pub(super) fn known(&self) -> Rules {
+    pub(crate) fn known(&self) -> Rules {
         self.found.get().and_then(|found| found.ok()).unwrap_or(Rules::Bare)
     }
 
     /// The rules of the host before its first request, as far as they can be found out then: what a
     /// configuration takes for a host without shared data says only in a request that it is nginx.
-    pub(super) fn at_start<H: Host>(&self, host: &H) -> Option<Rules> {
+    pub(crate) fn at_start<H: Host>(&self, host: &H) -> Option<Rules> {
         if self.told == Dialect::Bare { None } else { self.of(host).ok() }
     }
 
@@ -148,7 +148,7 @@ impl FoundRules {
     /// # Errors
     ///
     /// [`UnknownRules`]
-    pub(super) fn of<H: Host>(&self, host: &H) -> Result<Rules, UnknownRules> {
+    pub(crate) fn of<H: Host>(&self, host: &H) -> Result<Rules, UnknownRules> {
         if let Some(found) = self.found.get() {
             return *found;
         }

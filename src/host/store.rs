@@ -33,13 +33,13 @@ use super::{Rules, SharedData, WriteError};
 const MAX_TRIES: usize = 64;
 
 /// How many names are tried for one record on a host that takes two names for one.
-pub(super) const MAX_NAMES: usize = 4;
+pub(crate) const MAX_NAMES: usize = 4;
 
 /// How often garbage is read again before it is believed.
 const GARBAGE_READS: usize = 2;
 
 /// A compare-and-swap value that no host issues.
-pub(super) const NEVER_ISSUED: u32 = u32::MAX;
+pub(crate) const NEVER_ISSUED: u32 = u32::MAX;
 
 /// The compare-and-swap value that means "must not exist" on nginx.
 const ABSENT: u32 = 0;
@@ -364,7 +364,7 @@ impl fmt::Display for NotCounted {
 impl std::error::Error for NotCounted {}
 
 /// Neither a kind nor an id has a `/`, so no two records share a name.
-pub(super) fn tried_name(name: &Name, attempt: usize) -> Cow<'_, str> {
+pub(crate) fn tried_name(name: &Name, attempt: usize) -> Cow<'_, str> {
     match attempt {
         0 => Cow::Borrowed(name.as_str()),
         more => Cow::Owned(format!("{}/{more}", name.as_str())),

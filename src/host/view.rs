@@ -25,7 +25,7 @@ const MAX_NGINX_HEADERS: usize = 100;
 const MAX_NGINX_LINE_BYTES: usize = 1536;
 
 /// The filter state that lets a request through the seal behind the module: see the README.
-pub(super) const SEAL_STATE: &str = "vkey.decision";
+pub(crate) const SEAL_STATE: &str = "vkey.decision";
 
 /// The variable of nginx for the same.
 const SEAL_VARIABLE: &str = "ngx\0vkey_decision";
@@ -35,7 +35,7 @@ const HOST: &[u8] = b"host";
 const PATH: &[u8] = b":path";
 
 /// A host, seen by the rules that it was found to follow.
-pub(super) struct HostView<'a, H> {
+pub(crate) struct HostView<'a, H> {
     host: &'a H,
     rules: Rules,
     /// Nothing may be counted on nginx either, where the configuration is not for it.
@@ -43,7 +43,7 @@ pub(super) struct HostView<'a, H> {
 }
 
 impl<'a, H: Host> HostView<'a, H> {
-    pub(super) fn new(host: &'a H, rules: Rules) -> Self {
+    pub(crate) fn new(host: &'a H, rules: Rules) -> Self {
         let is_nginx = H::SERVES_NGINX
             && match rules {
                 Rules::Envoy => false,
@@ -235,9 +235,10 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::exchange::Exchange;
-    use crate::host::{Action, Gate, MemoryHost, MemoryStore};
-    use crate::keyring::{Ring, RingState, Secret};
-    use crate::token::mint;
+    use crate::gate::Gate;
+    use crate::host::{Action, MemoryHost, MemoryStore};
+    use crate::key::keyring::{Ring, RingState, Secret};
+    use crate::key::token::mint;
     use crate::upstream_tls::Policy;
 
     #[test]

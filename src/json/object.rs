@@ -1,7 +1,7 @@
 //! Objects as text, written member by member.
 
 use super::quoted::push_quoted;
-use crate::decimal::push_decimal;
+use crate::json::decimal::push_decimal;
 
 /// An object that is being appended to a text.
 pub(crate) struct Object<'a> {

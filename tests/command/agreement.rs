@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use vkey::token::Unverified;
+use vkey::key::token::Unverified;
 
 use crate::harness::{Gate, NOW, attenuate};
 

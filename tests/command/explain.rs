@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use vkey::token::Unverified;
+use vkey::key::token::Unverified;
 
 use crate::harness::{Gate, NOW, Vkey, attenuate, one_line};
 

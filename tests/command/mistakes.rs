@@ -1,7 +1,7 @@
 //! Keys and configurations that would never work, or never end: refused where they are written.
 
 use serde_json::{Value, json};
-use vkey::token::Unverified;
+use vkey::key::token::Unverified;
 
 use crate::harness::{Gate, NOW, Vkey, attenuate, one_line, secret};
 

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use vkey::cell::{key_name, tenant_name};
+use vkey::limits::cell::{key_name, tenant_name};
 use vkey::record::{Record, encode};
 
 use crate::keys::{Minter, options};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vkey::keyring::Rotation;
+use vkey::key::keyring::Rotation;
 
 use crate::delivery::Extension;
 use crate::gateways::{KNOWN, UNLISTED, digest, proven};

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use vkey::audit::Record;
 use vkey::digest::sha256_hex;
-use vkey::keyring::{Ring, RingState, Rotation, Secret};
-use vkey::mac::hkdf_sha256;
-use vkey::token::{Unverified, mint};
+use vkey::key::keyring::{Ring, RingState, Rotation, Secret};
+use vkey::key::mac::hkdf_sha256;
+use vkey::key::token::{Unverified, mint};
 
 use crate::support::{Envoy, Options};
 

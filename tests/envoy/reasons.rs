@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use vkey::decision::{Decision, DenyClass, DenyReason};
-use vkey::keyring::Rotation;
+use vkey::key::keyring::Rotation;
 
 use crate::keys::{Minter, VARIABLE, attenuate, now_secs, options, records};
 use crate::support::{Envoy, Request, config};

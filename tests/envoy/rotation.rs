@@ -6,7 +6,7 @@ use std::thread;
 use serde_json::json;
 use vkey::audit::Record;
 use vkey::decision::{Decision, DenyReason};
-use vkey::keyring::Rotation;
+use vkey::key::keyring::Rotation;
 
 use crate::keys::{Minter, VARIABLE, now_secs, options, records};
 use crate::support::{Connection, Envoy, Request};

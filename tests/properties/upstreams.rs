@@ -4,7 +4,8 @@
 use std::cell::{Cell, RefCell};
 
 use proptest::test_runner::TestCaseError;
-use vkey::host::{Action, Attempt, Plugin, Property, UpstreamGate};
+use vkey::gate::{Attempt, Plugin, UpstreamGate};
+use vkey::host::{Action, Property};
 use vkey::upstream_tls::{UpstreamHost, Verdict};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

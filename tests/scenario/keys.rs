@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use vkey::json::Json;
-use vkey::mac::{SigningKey, hkdf_sha256};
-use vkey::token::{Kid, Unverified, mint};
+use vkey::key::mac::{SigningKey, hkdf_sha256};
+use vkey::key::token::{Kid, Unverified, mint};
 
 use super::format::{ConfigSpec, Edit, KeyKind, Minted, Scenario, Variant, merged};
 use super::text::{Meaning, env_value, secret_bytes, shifted};

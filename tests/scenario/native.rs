@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use vkey::exchange::Exchange;
-use vkey::host::{Action, Gate, MemoryHost, Plugin};
+use vkey::gate::{Gate, Plugin};
+use vkey::host::{Action, MemoryHost};
 use vkey::upstream_tls::Policy;
 
 use super::Log;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use vkey::failures::{SHARDS, shard_name};
+use vkey::alerts::failures::{SHARDS, shard_name};
 use vkey::host::{HeaderList, MemoryStore, Rules, SharedData as _};
 use vkey::json::Integers;
-use vkey::revocations::{list_name, version_name};
+use vkey::key::revocations::{list_name, version_name};
 
 use super::check::{Context, check_configured, check_observed};
 use super::format::{ConfigSpec, HostKind, Scenario, Variant};

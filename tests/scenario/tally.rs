@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use vkey::audit::Record;
-use vkey::cell::{Cell, key_name, tenant_name};
 use vkey::decision::Mode;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::host::{MemoryStore, RecordStore, SharedData};
 use vkey::json::Json;
+use vkey::limits::cell::{Cell, key_name, tenant_name};
+use vkey::limits::sessions::sessions_name;
 use vkey::record::Name;
-use vkey::sessions::sessions_name;
 use vkey::upstream_tls::{Standing, Verdict, standing_name};
 
 use super::check::Context;

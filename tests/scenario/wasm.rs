@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use vkey::host::{Action, MemoryHost, MemoryStore, Rules};
-use vkey::keyring::{Ring, RingState, Secret};
-use vkey::token::mint;
+use vkey::key::keyring::{Ring, RingState, Secret};
+use vkey::key::token::mint;
 use vkey::vm::{BuiltIn, ContextId, Limits, Module, Precompiled, Vm};
 
 use crate::scenario::Log;

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use vkey::config::Config;
 use vkey::engine::Engine;
 use vkey::exchange::Exchange;
+use vkey::gate::{Gate, Plugin};
 use vkey::host::Level;
 use vkey::host::Rules;
-use vkey::host::{Action, Gate, MemoryHost, MemoryStore, Plugin, Property};
+use vkey::host::{Action, MemoryHost, MemoryStore, Property};
 use vkey::upstream_tls::Policy;
 
 use crate::host::CountedHost;

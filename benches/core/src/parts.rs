@@ -3,15 +3,16 @@
 use std::cell::LazyCell;
 use std::rc::Rc;
 
+use vkey::access::cidr::parse_address;
 use vkey::access::{Access, CanonicalPath, exact_host};
-use vkey::cidr::parse_address;
 use vkey::decision::Decision;
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity, Question};
 use vkey::exchange::{Course, Edits, Ending, Exchange, Judgement, Request};
+use vkey::gate::Admission;
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
-use vkey::host::{Admission, Host as _, MemoryHost, MemoryStore, RecordStore};
+use vkey::host::{Host as _, MemoryHost, MemoryStore, RecordStore};
 use vkey::key::Key;
 use vkey::upstream_tls::Verdict;
 

@@ -8,9 +8,10 @@
 use std::alloc::{Layout, alloc};
 use std::ptr::{NonNull, null_mut};
 
+use vkey::gate::Plugin;
 use vkey::headers::Headers;
 use vkey::host::Level;
-use vkey::host::{Action, Host, HostError, MetricKind, Plugin, Property, SharedData, WriteError};
+use vkey::host::{Action, Host, HostError, MetricKind, Property, SharedData, WriteError};
 use vkey::reply::Reply;
 
 /// The statuses that mean more than failure (`proxy_status_t`).

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use vkey::exchange::Exchange;
-use vkey::host::{Action, Gate, Plugin};
+use vkey::gate::{Gate, Plugin};
+use vkey::host::Action;
 
 use crate::host::ProxyHost;
 

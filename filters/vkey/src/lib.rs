@@ -1,4 +1,4 @@
-//! The proxy-wasm module: a translation between a host's callbacks and [`vkey::host::Plugin`].
+//! The proxy-wasm module: a translation between a host's callbacks and [`vkey::gate::Plugin`].
 //!
 //! `host` is the whole boundary: the host calls, and the callbacks that the module exports. It exports
 //! no more than it needs, because each export is a call into the VM for every request. `root`, `http`

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use vkey::host::Plugin;
+use vkey::gate::Plugin;
 use vkey::upstream_tls::Policy;
 
 use crate::host::ProxyHost;

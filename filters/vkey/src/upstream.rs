@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use vkey::host::{Action, Attempt, Plugin, UpstreamGate};
+use vkey::gate::{Attempt, Plugin, UpstreamGate};
+use vkey::host::Action;
 
 use crate::host::ProxyHost;
 

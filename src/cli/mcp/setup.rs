@@ -7,9 +7,9 @@ use std::path::{self, Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::claims::Claims;
 use crate::config::{Config, RingConfig};
 use crate::json::Json;
+use crate::key::claims::Claims;
 
 use super::super::error::{Error, Exit};
 use super::super::output::{Output, pretty};

@@ -1,6 +1,6 @@
 //! A line of `vkey run`: one request, and what comes back for it.
 
-use crate::cidr::parse_address;
+use crate::access::cidr::parse_address;
 use crate::digest::is_sha256_hex;
 use crate::host::{HeaderList, MemoryHost, Property};
 use crate::json::{Integers, Invalid, Json, Node};

@@ -5,10 +5,10 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 
 use super::*;
-use crate::cell::{Cell, key_name};
 use crate::decision::Decision;
 use crate::decision::Mode;
 use crate::host::{HostError, MemoryStore};
+use crate::limits::cell::{Cell, key_name};
 
 /// Both kinds of host.
 const BOTH: [Rules; 2] = [Rules::Envoy, Rules::Nginx];

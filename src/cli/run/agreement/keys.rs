@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::keyring::{Ring as SigningRing, RingState, Secret};
-use crate::mac::SigningKey;
-use crate::token::{Kid, Unverified, mint};
+use crate::key::keyring::{Ring as SigningRing, RingState, Secret};
+use crate::key::mac::SigningKey;
+use crate::key::token::{Kid, Unverified, mint};
 
 use super::draw::Draw;
 use super::gates::{AUDIENCE, Gate, LEAKED, RINGS, Ring, TENANTS, TIERS, secret};

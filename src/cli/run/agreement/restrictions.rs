@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::draw::Draw;
-use crate::caveat::{Slashes, refuse_mistakes};
+use crate::access::restriction::{Slashes, refuse_mistakes};
 use crate::json::{Integers, Json};
 
 /// When everything happens, Unix seconds.

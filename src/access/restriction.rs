@@ -1,0 +1,397 @@
+//! Restrictions: what a caveat, the claims' `only`, a tier or a tenant narrows a key to.
+//!
+//! Every present member must hold, an absent one does not restrict, an empty list holds never. A
+//! restriction can therefore only take away: `allow(key + caveat, access)` implies
+//! `allow(key, access)`.
+
+mod globs;
+mod mistakes;
+
+pub use globs::{GlobWords, MAX_GLOB_STEPS};
+pub use mistakes::{Slashes, refuse_mistakes};
+
+use crate::access::cidr::Cidr;
+use crate::access::glob::Globs;
+use crate::access::{Access, McpCall, without_final_slash};
+use crate::decision::DenyReason;
+use crate::digest::is_sha256_hex;
+use crate::json::{Integers, Invalid, Json, Node};
+use crate::limits::Limits;
+
+/// A compiled restriction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restriction {
+    nbf: Option<u64>,
+    exp: Option<u64>,
+    methods: Option<Box<[String]>>,
+    hosts: Option<Box<[HostPattern]>>,
+    paths: Option<Globs>,
+    models: Option<Globs>,
+    mcp: Option<Box<McpRestriction>>,
+    sources: Option<Box<[Cidr]>>,
+    client_cert: Option<Box<[String]>>,
+    any_of: Option<Box<[Restriction]>>,
+    limits: Limits,
+}
+
+/// A host name, or `*.suffix` for every name with one label or more before the suffix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// The name itself, in canonical form.
+    Exact(String),
+    /// The suffix with its leading dot.
+    Suffix(String),
+}
+
+/// What MCP calls a key may make.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct McpRestriction {
+    methods: Option<Globs>,
+    servers: Option<Globs>,
+    tools: Option<Globs>,
+    resources: Option<Globs>,
+    prompts: Option<Globs>,
+}
+
+const MEMBERS: [&str; 12] = [
+    "nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert", "any_of",
+    "rate", "quotas",
+];
+
+/// In a configuration, limits stand beside a restriction.
+const UNLIMITED_MEMBERS: [&str; 10] = [
+    "nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert", "any_of",
+];
+
+const FLAT_MEMBERS: [&str; 9] =
+    ["nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert"];
+
+const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
+
+const HOST_PATTERN: &str = "a host name without port, or *.suffix";
+
+/// About what a text in a list takes in memory.
+const TEXT_BYTES: usize = 128;
+
+// === impl Restriction ===
+
+impl Restriction {
+    /// Reads a caveat's JSON text.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for an unknown or ill-typed member: what is not understood cannot be enforced.
+    pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
+        Self::read(&Json::parse(text)?.root(Integers::Digits))
+    }
+
+    /// Reads a restriction that stands in a larger document.
+    ///
+    /// # Errors
+    ///
+    /// As [`Restriction::parse`].
+    pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        Self::read_members(node, &MEMBERS)
+    }
+
+    /// Reads a restriction that has no limits of its own: a configuration's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Restriction::parse`].
+    pub fn read_unlimited(node: &Node<'_>) -> Result<Self, Invalid> {
+        Self::read_members(node, &UNLIMITED_MEMBERS)
+    }
+
+    /// The first second at which it holds, where it says one.
+    pub fn nbf_secs(&self) -> Option<u64> {
+        self.nbf
+    }
+
+    /// The first second at which it holds no more, whatever is asked, where it says one.
+    pub fn exp_secs(&self) -> Option<u64> {
+        self.exp
+    }
+
+    /// What stands in `any_of`; nothing where it is absent.
+    pub fn alternatives(&self) -> &[Self] {
+        self.any_of.as_deref().unwrap_or_default()
+    }
+
+    /// The rate and the quotas.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The first reason for which the time alone refuses, whatever is asked.
+    pub fn prohibits_time(&self, now_secs: u64) -> Option<DenyReason> {
+        if self.nbf.is_some_and(|nbf| now_secs < nbf) {
+            Some(DenyReason::KeyNotYetValid)
+        } else if self.exp.is_some_and(|exp| now_secs >= exp) {
+            Some(DenyReason::KeyExpired)
+        } else {
+            self.refused_by_all(|alternative| alternative.prohibits_time(now_secs)).flatten()
+        }
+    }
+
+    /// The first reason for which the client refuses, whatever it asks for: where it comes from and
+    /// what certificate it shows.
+    pub fn prohibits_client(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let alternatives =
+            || self.refused_by_all(|alternative| alternative.prohibits_client(access)).flatten();
+        self.prohibits_source(access).or_else(|| self.prohibits_cert(access)).or_else(alternatives)
+    }
+
+    /// The first reason for which the client or the target refuses, whatever the request calls for: all
+    /// but the time, which every key is judged by, models and MCP calls.
+    pub fn prohibits_request(&self, access: &Access<'_>) -> Option<DenyReason> {
+        self.prohibits_source(access)
+            .or_else(|| self.prohibits_target(access))
+            .or_else(|| self.prohibits_cert(access))
+            .or_else(|| {
+                let refused = self.refused_by_all(|other| other.prohibits_request(access));
+                refused.map(|first| first.unwrap_or(DenyReason::Path))
+            })
+    }
+
+    /// The first reason for which the restriction does not hold; `None` when it holds.
+    pub fn prohibits(&self, access: &Access<'_>) -> Option<DenyReason> {
+        self.prohibits_time(access.now_secs)
+            .or_else(|| self.prohibits_source(access))
+            .or_else(|| self.prohibits_target(access))
+            .or_else(|| self.prohibits_cert(access))
+            .or_else(|| self.prohibits_call(access))
+            .or_else(|| {
+                // A list without alternatives holds never, and blames the path.
+                let refused = self.refused_by_all(|alternative| alternative.prohibits(access));
+                refused.map(|first| first.unwrap_or(DenyReason::Path))
+            })
+    }
+
+    /// Whether the client's certificate has to be known to judge.
+    pub fn needs_client_cert(&self) -> bool {
+        let inside = || self.any_of.iter().flatten().any(Self::needs_client_cert);
+        self.client_cert.is_some() || inside()
+    }
+
+    /// Whether a method, a path or a host decides whether it holds.
+    pub fn judges_target(&self) -> bool {
+        let inside = || self.any_of.iter().flatten().any(Self::judges_target);
+        self.methods.is_some() || self.paths.is_some() || self.hosts.is_some() || inside()
+    }
+
+    /// How many steps its globs take, those of its alternatives included.
+    pub fn glob_words(&self) -> GlobWords {
+        let words = |globs: &Option<Globs>| globs.as_ref().map_or(0, Globs::words);
+        let mcp = self.mcp.as_ref().map_or(0, |mcp| mcp.globs().map(words).iter().sum());
+        let own = GlobWords { paths: words(&self.paths), models: words(&self.models), mcp };
+        self.any_of.iter().flatten().map(Self::glob_words).fold(own, GlobWords::plus)
+    }
+
+    /// About how many bytes the restriction takes in memory.
+    pub(crate) fn footprint(&self) -> usize {
+        fn items<T>(list: &Option<Box<[T]>>) -> usize {
+            list.as_ref().map_or(0, |list| list.len())
+        }
+        let globs = |globs: &Option<Globs>| globs.as_ref().map_or(0, Globs::footprint);
+        let mcp = self.mcp.as_ref().map_or(0, |mcp| mcp.globs().map(globs).iter().sum());
+        let texts = items(&self.methods) + items(&self.hosts) + items(&self.client_cert);
+        let alternatives = self.any_of.iter().flatten().map(Self::footprint).sum::<usize>();
+        size_of::<Self>()
+            + texts * TEXT_BYTES
+            + items(&self.sources) * size_of::<Cidr>()
+            + globs(&self.paths)
+            + globs(&self.models)
+            + mcp
+            + alternatives
+            + self.limits.footprint()
+    }
+
+    fn prohibits_source(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let in_network = |cidr: &Cidr| access.source.is_some_and(|source| cidr.contains(source));
+        none_holds(&self.sources, in_network).then_some(DenyReason::Source)
+    }
+
+    fn prohibits_cert(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let shown = |digest: &String| access.client_cert == Some(digest);
+        none_holds(&self.client_cert, shown).then_some(DenyReason::ClientCert)
+    }
+
+    fn prohibits_target(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let path = access.path.resource();
+        let host = |pattern: &HostPattern| access.host.is_some_and(|host| pattern.matches(host));
+        if none_holds(&self.methods, |method| method == access.method) {
+            Some(DenyReason::Method)
+        } else if none_holds(&self.hosts, host) {
+            Some(DenyReason::Host)
+        } else {
+            self.paths
+                .as_ref()
+                .is_some_and(|globs| !globs.matches(path))
+                .then_some(DenyReason::Path)
+        }
+    }
+
+    fn prohibits_call(&self, access: &Access<'_>) -> Option<DenyReason> {
+        let model = |globs: &Globs| access.model.is_some_and(|model| globs.matches(model));
+        let holds = |mcp: &McpRestriction| access.mcp.is_some_and(|call| mcp.holds(&call));
+        if self.models.as_ref().is_some_and(|globs| !model(globs)) {
+            return Some(DenyReason::Model);
+        }
+        self.mcp.as_ref().is_some_and(|mcp| !holds(mcp)).then_some(DenyReason::McpCall)
+    }
+
+    /// `None` when there are no alternatives to choose from or `refuses` finds nothing against one;
+    /// else the first alternative's reason, which an empty list does not have.
+    fn refused_by_all(
+        &self,
+        refuses: impl Fn(&Self) -> Option<DenyReason>,
+    ) -> Option<Option<DenyReason>> {
+        let reasons: Option<Vec<_>> = self.any_of.as_ref()?.iter().map(refuses).collect();
+        reasons.map(|reasons| reasons.first().copied())
+    }
+
+    /// An alternative has no alternatives of its own.
+    fn read_members(node: &Node<'_>, known: &[&str]) -> Result<Self, Invalid> {
+        let members = node.members(known)?;
+        Ok(Self {
+            nbf: members.read("nbf", Node::time)?,
+            exp: members.read("exp", Node::time)?,
+            methods: members.read("methods", |list| list.list(text))?,
+            hosts: members.read("hosts", |list| list.list(HostPattern::read))?,
+            paths: members.read("paths", paths)?,
+            models: members.read("models", names)?,
+            mcp: members.read("mcp", |node| McpRestriction::read(node).map(Box::new))?,
+            sources: members.read("sources", |list| list.list(cidr))?,
+            client_cert: members.read("client_cert", |list| list.list(digest))?,
+            any_of: members.read("any_of", |list| {
+                list.list(|alternative| Self::read_members(alternative, &FLAT_MEMBERS))
+            })?,
+            limits: Limits::read(&members)?,
+        })
+    }
+}
+
+// === impl HostPattern ===
+
+impl HostPattern {
+    /// Reads a host name or `*.suffix`.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when what is there is neither.
+    pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let pattern = node.string()?;
+        let (name, wildcard) = match pattern.strip_prefix("*.") {
+            Some(suffix) => (suffix, true),
+            None => (pattern, false),
+        };
+        let canonical = crate::access::canonical_host(name.as_bytes());
+        // A port or a dot at the end would be dropped from the request's host, so the rule could
+        // never hold as written.
+        match canonical.filter(|host| host.len() == name.len()) {
+            Some(suffix) if wildcard => Ok(Self::Suffix(format!(".{suffix}"))),
+            Some(host) => Ok(Self::Exact(host.into_owned())),
+            None => Err(node.expected(HOST_PATTERN)),
+        }
+    }
+
+    /// Reads a pattern that is about to be written: one that a host can match.
+    ///
+    /// # Errors
+    ///
+    /// As [`HostPattern::read`], and for an address in brackets as a suffix, which has no labels before
+    /// it.
+    pub fn read_written(node: &Node<'_>) -> Result<Self, Invalid> {
+        match Self::read(node)? {
+            Self::Suffix(suffix) if suffix.starts_with(".[") => Err(node.expected(HOST_PATTERN)),
+            pattern => Ok(pattern),
+        }
+    }
+
+    /// Whether a canonical host is meant.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => host == name,
+            // A canonical host has no empty label.
+            Self::Suffix(suffix) => {
+                host.strip_suffix(suffix.as_str()).is_some_and(|labels| !labels.is_empty())
+            }
+        }
+    }
+}
+
+// === impl McpRestriction ===
+
+impl McpRestriction {
+    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let members = node.members(&MCP_MEMBERS)?;
+        Ok(Self {
+            methods: members.read("methods", names)?,
+            servers: members.read("servers", names)?,
+            tools: members.read("tools", names)?,
+            resources: members.read("resources", names)?,
+            prompts: members.read("prompts", names)?,
+        })
+    }
+
+    fn globs(&self) -> [&Option<Globs>; 5] {
+        [&self.methods, &self.servers, &self.tools, &self.resources, &self.prompts]
+    }
+
+    /// `tools`, `resources` and `prompts` judge the calls that name one; other methods are judged by
+    /// `methods` and `servers` alone.
+    fn holds(&self, call: &McpCall<'_>) -> bool {
+        let named = match call.method {
+            "tools/call" => &self.tools,
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => &self.resources,
+            "prompts/get" => &self.prompts,
+            _ => &None,
+        };
+        let matches = |globs: &Option<Globs>, text: Option<&str>| {
+            globs.as_ref().is_none_or(|globs| text.is_some_and(|text| globs.matches(text)))
+        };
+        matches(&self.methods, Some(call.method))
+            && matches(&self.servers, call.server)
+            && matches(named, call.name)
+    }
+}
+
+/// Whether a list is present and none of its items holds.
+fn none_holds<T>(list: &Option<Box<[T]>>, holds: impl FnMut(&T) -> bool) -> bool {
+    list.as_ref().is_some_and(|list| !list.iter().any(holds))
+}
+
+fn text(node: &Node<'_>) -> Result<String, Invalid> {
+    node.string().map(str::to_owned)
+}
+
+fn paths(node: &Node<'_>) -> Result<Globs, Invalid> {
+    globs(node, |patterns| {
+        let patterns: Vec<&str> = patterns.iter().map(|path| without_final_slash(path)).collect();
+        Globs::paths(&patterns)
+    })
+}
+
+fn names(node: &Node<'_>) -> Result<Globs, Invalid> {
+    globs(node, Globs::names)
+}
+
+fn globs(node: &Node<'_>, compile: fn(&[&str]) -> Globs) -> Result<Globs, Invalid> {
+    let patterns: Vec<&str> = node.items()?.map(|item| item.string()).collect::<Result<_, _>>()?;
+    Ok(compile(&patterns))
+}
+
+/// Reads a network.
+pub(crate) fn cidr(node: &Node<'_>) -> Result<Cidr, Invalid> {
+    node.string()?.parse().map_err(|_| node.expected("a network, as 10.0.0.0/8 or 2001:db8::/32"))
+}
+
+fn digest(node: &Node<'_>) -> Result<String, Invalid> {
+    let digits = node.string()?;
+    if is_sha256_hex(digits) {
+        Ok(digits.to_ascii_lowercase())
+    } else {
+        Err(node.expected("a SHA-256 in 64 hexadecimal digits"))
+    }
+}

@@ -1,0 +1,40 @@
+//! What the globs of restrictions cost.
+
+use crate::access::Access;
+
+/// The most steps that the globs of a key may take for one request, those of its claims and of all its
+/// caveats together: see [`GlobWords::steps`]. More would make refusing a request dearer than serving one.
+pub const MAX_GLOB_STEPS: usize = 4096;
+
+/// How many steps globs take for each byte of what they are matched against: see [`crate::access::glob::Globs::words`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GlobWords {
+    pub(super) paths: usize,
+    pub(super) models: usize,
+    pub(super) mcp: usize,
+}
+
+impl GlobWords {
+    /// Those of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            paths: self.paths + other.paths,
+            models: self.models + other.models,
+            mcp: self.mcp + other.mcp,
+        }
+    }
+
+    /// The most steps for one access.
+    pub fn steps(&self, access: &Access<'_>) -> usize {
+        let len = |text: Option<&str>| text.map_or(0, str::len);
+        let mcp = access
+            .mcp
+            .as_ref()
+            .map_or(0, |call| call.method.len().max(len(call.server)).max(len(call.name)));
+        let steps = |words: usize, bytes: usize| words.saturating_mul(bytes);
+        steps(self.paths, access.path.as_str().len())
+            .saturating_add(steps(self.models, len(access.model)))
+            .saturating_add(steps(self.mcp, mcp))
+    }
+}

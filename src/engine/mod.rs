@@ -1,0 +1,389 @@
+//! The engine: one plan, and every decision under it.
+
+mod cache;
+mod stages;
+
+use std::fmt;
+use std::iter::once_with;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::access::cidr::parse_address;
+use crate::access::restriction::Restriction;
+use crate::access::{Access, canonical_host, exact_host};
+use crate::config::{ClientRules, Credential, Plan, Settings, Tenant, Tier, UnlistedTenants};
+use crate::decision::DenyReason;
+use crate::headers::RequestHead;
+use crate::key::Key;
+use crate::key::keyring::Keyring;
+use crate::key::revocations::Newer;
+use crate::key::token::{Kid, Unverified, jwt_kid};
+use crate::limits::Origin;
+use crate::limits::{Charge, Scope};
+use cache::{SigningKeys, VerifiedKeys};
+pub use stages::{Question, Stage, Verdict};
+
+/// Decides by one plan. Remembers verified keys and what they were signed with, and nothing else.
+pub struct Engine {
+    plan: Plan,
+    verified: VerifiedKeys,
+    signing_keys: SigningKeys,
+    newer_revocations: Newer,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub enum Identity {
+    /// A key was verified.
+    Known {
+        /// The key, good or not.
+        key: Rc<Key>,
+        /// Whether it is good now.
+        validity: Verdict,
+    },
+    /// No key was verified, or one that is too old to be told from any other.
+    Stranger(DenyReason),
+}
+
+/// What judges an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The tier and the tenant have to be known.
+    Membership,
+    /// The plan's rules about client addresses.
+    Address,
+    /// The bound on what the globs of a key cost.
+    Globs,
+    /// A restriction.
+    Restriction(Origin),
+}
+
+impl Engine {
+    /// An engine that has seen no key yet.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            verified: VerifiedKeys::default(),
+            signing_keys: SigningKeys::default(),
+            newer_revocations: Newer::None,
+        }
+    }
+
+    /// The part of the plan that holds no secret.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
+    }
+
+    /// The rings.
+    pub fn keyring(&self) -> &Keyring {
+        &self.plan.keyring
+    }
+
+    /// Names the plan in audit lines.
+    pub fn plan_id(&self) -> &Rc<str> {
+        &self.plan.id
+    }
+
+    /// Takes note of revocations that are newer than the plan's own.
+    pub fn know_newer(&mut self, newer: Newer) {
+        self.newer_revocations = newer;
+    }
+
+    /// Whether the proxy has seen newer revocations than the plan's own.
+    pub fn is_outdated(&self) -> bool {
+        self.newer_revocations != Newer::None
+    }
+
+    /// Finds out who sends a request.
+    pub fn identify_sender(&mut self, head: &RequestHead<'_>, now_secs: u64) -> Identity {
+        match head.credential() {
+            Ok(credential) => self.identify(credential, now_secs),
+            // What does not show is no proof that there is none.
+            Err(_) if head.is_flawed() => Identity::Stranger(DenyReason::HeaderMismatch),
+            Err(reason) => Identity::Stranger(reason),
+        }
+    }
+
+    /// Finds out whose credential this is and whether it is good: verify, times, audience,
+    /// revocation. A key is verified once and remembered; all that depends on the time is judged
+    /// every time.
+    pub fn identify(&mut self, credential: &[u8], now_secs: u64) -> Identity {
+        let key = match self.verify(credential, now_secs) {
+            Ok(key) => key,
+            Err(reason) => return Identity::Stranger(reason),
+        };
+        let validity = self.judge_key(&key, now_secs);
+        let too_old = matches!(validity, Err(DenyReason::KeyExpired | DenyReason::KeyRetired));
+        let keeps = |ring: &crate::key::keyring::Ring| ring.keeps_expired();
+        if too_old && !self.plan.keyring.ring(key.kid()).is_ok_and(keeps) {
+            return Identity::Stranger(DenyReason::KeyRetired);
+        }
+        Identity::Known { key, validity }
+    }
+
+    /// Whether an identified key may do what is asked: tier, addresses, method, host, path,
+    /// certificate, model, MCP call.
+    ///
+    /// # Errors
+    ///
+    /// The first reason for which it may not.
+    pub fn authorize(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
+        self.verdicts(key, access).try_for_each(|(_, verdict)| verdict)
+    }
+
+    /// Whether a request goes on without a key: preflights do where the plan says so, from addresses that
+    /// any key may come from, unless they hold a key where it is no credential.
+    #[cold]
+    pub fn passes_preflight(&self, head: &RequestHead<'_>, source: Option<IpAddr>) -> bool {
+        let is_key = |text: &[u8]| self.may_be_key(text);
+        self.plan.settings.passes_preflights
+            && head.is_preflight()
+            && self.judge_address(source).is_ok()
+            && !head.line_holds_key(&is_key)
+            && !head.holds_stray_key(&is_key)
+    }
+
+    /// What [`Engine::authorize`] is made of: each rule with its verdict, the first refusal decides.
+    pub fn verdicts<'a>(
+        &'a self,
+        key: &'a Key,
+        access: &'a Access<'a>,
+    ) -> impl Iterator<Item = (Rule, Verdict)> {
+        self.judge_by(key, access, |_, restriction, access| restriction.prohibits(access))
+    }
+
+    /// Who may see the counts of a key, likewise. Operators write tier, tenant and `only` for
+    /// what a key may ask upstreams, and the key's holder sees its counts by any client that may use it.
+    /// Caveats are judged as for any request: the counts are those of the whole key, and a caveat that does
+    /// not allow the path was not meant to show them.
+    pub fn usage_verdicts<'a>(
+        &'a self,
+        key: &'a Key,
+        access: &'a Access<'a>,
+    ) -> impl Iterator<Item = (Rule, Verdict)> {
+        self.judge_by(key, access, |origin, restriction, access| match origin {
+            Origin::Caveat(_) => restriction.prohibits_request(access),
+            Origin::Tier | Origin::Tenant | Origin::Only => restriction.prohibits_client(access),
+        })
+    }
+
+    /// Everything that restricts a key: its tier, its tenant, its claims, its caveats.
+    pub fn restrictions<'a>(
+        &'a self,
+        key: &'a Key,
+    ) -> impl Iterator<Item = (Origin, &'a Restriction)> {
+        let settings = &self.plan.settings;
+        let tier = settings.tiers.get(key.claims().tier());
+        let tier = tier.map(|tier| (Origin::Tier, &tier.only));
+        let tenant = settings.tenants.get(&key.claims().tenant);
+        let tenant = tenant.map(|tenant| (Origin::Tenant, &tenant.only));
+        tier.into_iter().chain(tenant).chain(key.restrictions())
+    }
+
+    /// What one request of a key is charged with in the key's cell.
+    pub fn key_charges(&self, key: &Key) -> Vec<Charge> {
+        let mut charges = self.tier_charges(key.claims().tier());
+        charges.extend(key.charges());
+        charges
+    }
+
+    /// What one request of any key of a tier is charged with in the key's cell.
+    pub fn tier_charges(&self, tier: &str) -> Vec<Charge> {
+        let tier = self.plan.settings.tiers.get(tier);
+        let charges = |tier: &Tier| tier.limits.charges(Origin::Tier, Scope::Tier).collect();
+        tier.map(charges).unwrap_or_default()
+    }
+
+    /// What one request of a tenant's key is charged with in the tenant's cell.
+    pub fn tenant_charges(&self, tenant: &str) -> Vec<Charge> {
+        let tenant = self.plan.settings.tenants.get(tenant);
+        let charges =
+            |tenant: &Tenant| tenant.limits.charges(Origin::Tenant, Scope::Tenant).collect();
+        tenant.map(charges).unwrap_or_default()
+    }
+
+    /// Whether a key may ask for the usage of others.
+    pub fn sees_others(&self, key: &Key) -> bool {
+        let tier = self.plan.settings.tiers.get(key.claims().tier());
+        tier.is_some_and(|tier| tier.usage_of_others)
+    }
+
+    /// Whether an escaped slash in a path is a character of its segment for a key.
+    pub fn keeps_escaped_slashes(&self, key: &Key) -> bool {
+        self.plan.settings.keeps_escaped_slashes(key.claims().tier())
+    }
+
+    /// Whether the client's certificate has to be known to judge the key.
+    pub fn needs_client_cert(&self, key: &Key) -> bool {
+        self.restrictions(key).any(|(_, restriction)| restriction.needs_client_cert())
+    }
+
+    /// Whether a rule judges the method, path or host that a key asks for.
+    pub fn judges_target(&self, key: &Key) -> bool {
+        self.restrictions(key).any(|(_, restriction)| restriction.judges_target())
+    }
+
+    /// Whether a text begins like a key, or is a JWT that names one of the rings, whether or not it is one.
+    pub fn may_be_key(&self, text: &[u8]) -> bool {
+        match text.strip_prefix(b"vk1.") {
+            Some(rest) => {
+                let kid = rest.split(|byte| *byte == b'.').next();
+                kid.is_some_and(|kid| Kid::parse(kid).is_ok())
+            }
+            None => Unverified::parse(text)
+                .is_ok_and(|unverified| self.plan.keyring.ring(unverified.kid()).is_ok()),
+        }
+    }
+
+    /// Whether a credential has the form of a key of this gate: it begins like one, or is a JWT that names one
+    /// of the rings, be it cut, or one that no gate takes. No other can become one.
+    pub fn is_own(&self, credential: &[u8]) -> bool {
+        let names_ring = |kid: Kid| self.plan.keyring.ring(&kid).is_ok();
+        credential.starts_with(b"vk1.") || jwt_kid(credential).is_some_and(names_ring)
+    }
+
+    /// Whether the address of the connection's other end is that of the client.
+    pub fn trusts_peers(&self) -> bool {
+        self.plan.settings.client.trusted_hops == 0
+    }
+
+    /// The address of the client: the host's, or an entry of `x-forwarded-for` where the plan trusts
+    /// the proxies that wrote it. `None` when there are fewer entries than trusted proxies, or the
+    /// entry is no address: then nothing is known of the client.
+    pub fn client_address(&self, peer: Option<IpAddr>, forwarded_for: &[&[u8]]) -> Option<IpAddr> {
+        let ClientRules { trusted_hops, .. } = self.plan.settings.client;
+        let Some(index) = usize::try_from(trusted_hops).ok()?.checked_sub(1) else {
+            return peer;
+        };
+        let entries =
+            forwarded_for.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+        parse_address(entries.into_iter().nth(index)?)
+    }
+
+    /// The provider credential that is attached here for the host of an authority.
+    pub fn credential(&self, authority: Option<&[u8]>) -> Option<&Credential> {
+        if self.plan.credentials.is_empty() {
+            return None;
+        }
+        let host = canonical_host(authority?)?;
+        self.plan.credentials.iter().find(|credential| credential.is_for(&host))
+    }
+
+    /// The names of the credentials that a request for an authority may have from the gate of its
+    /// cluster.
+    pub fn granted<'a>(&'a self, authority: Option<&'a [u8]>) -> impl Iterator<Item = &'a str> {
+        self.plan.settings.grants.iter().filter_map(move |grant| {
+            let Some(hosts) = &grant.hosts else {
+                return Some(grant.name.as_str());
+            };
+            let host = authority.and_then(exact_host)?;
+            hosts.iter().any(|pattern| pattern.matches(host)).then_some(grant.name.as_str())
+        })
+    }
+
+    /// Whether a credential depends on the host of an authority, which says it in another spelling than
+    /// the canonical one: a proxy may take that for another host.
+    pub fn misspells_host(&self, authority: Option<&[u8]>) -> bool {
+        let restricted = self.plan.settings.grants.iter().any(|grant| grant.hosts.is_some());
+        if self.plan.credentials.is_empty() && !restricted {
+            return false;
+        }
+        let authority = authority.unwrap_or_default();
+        exact_host(authority).is_none()
+            && canonical_host(authority).is_some_and(|host| {
+                let grants = self.plan.settings.grants.iter().filter_map(|g| g.hosts.as_ref());
+                let held = self.plan.credentials.iter().map(|credential| &credential.hosts);
+                grants.chain(held).flatten().any(|pattern| pattern.matches(&host))
+            })
+    }
+
+    /// Verifies a token, or remembers that it was. Epochs that cannot be good are refused before any
+    /// MAC is computed.
+    fn verify(&mut self, token: &[u8], now_secs: u64) -> Result<Rc<Key>, DenyReason> {
+        if let Some(key) = self.verified.get(token) {
+            return Ok(key);
+        }
+        let keyring = &self.plan.keyring;
+        let unverified = Unverified::parse(token).map_err(|_| DenyReason::KeyMalformed)?;
+        match keyring.judge_epoch(unverified.kid(), now_secs) {
+            Err(DenyReason::KeyRetired) if keyring.ring(unverified.kid())?.keeps_expired() => {}
+            verdict => verdict?,
+        }
+        let ring = keyring.ring(unverified.kid())?;
+        let signing_key = self.signing_keys.get(ring, unverified.kid());
+        let key = Rc::new(Key::verify_by(unverified, ring, signing_key)?);
+        self.verified.insert(token, Rc::clone(&key));
+        Ok(key)
+    }
+
+    fn judge_key(&self, key: &Key, now_secs: u64) -> Result<(), DenyReason> {
+        let settings = &self.plan.settings;
+        key.judge(&self.plan.keyring, now_secs)?;
+        if let Some(audience) = &settings.audience
+            && !key.claims().aud.as_ref().is_some_and(|aud| aud.contains(audience))
+        {
+            return Err(DenyReason::KeyAudience);
+        }
+        if settings.revoked.covers(key.claims()) {
+            return Err(DenyReason::KeyRevoked);
+        }
+        match &self.newer_revocations {
+            Newer::None => Ok(()),
+            Newer::List(list) if list.covers(key.claims()) => Err(DenyReason::KeyRevoked),
+            Newer::List(_) => Ok(()),
+            Newer::Unknown => Err(DenyReason::NotReady),
+        }
+    }
+
+    /// Each rule in turn, judged only when it is asked for.
+    fn judge_by<'a>(
+        &'a self,
+        key: &'a Key,
+        access: &'a Access<'a>,
+        prohibits: fn(Origin, &Restriction, &Access<'a>) -> Option<DenyReason>,
+    ) -> impl Iterator<Item = (Rule, Verdict)> {
+        let membership = once_with(|| (Rule::Membership, self.judge_membership(key)));
+        let address = once_with(|| (Rule::Address, self.judge_address(access.source)));
+        let too_dear = (Rule::Globs, Err(DenyReason::CaveatUnsupported));
+        let globs = once_with(move || key.exceeds_glob_steps(access).then_some(too_dear)).flatten();
+        let restrictions = self.restrictions(key).map(move |(origin, restriction)| {
+            let verdict = prohibits(origin, restriction, access).map_or(Ok(()), Err);
+            (Rule::Restriction(origin), verdict)
+        });
+        membership.chain(address).chain(globs).chain(restrictions)
+    }
+
+    fn judge_membership(&self, key: &Key) -> Result<(), DenyReason> {
+        let settings = &self.plan.settings;
+        let listed = settings.tenants.contains_key(&key.claims().tenant)
+            || settings.unlisted_tenants == UnlistedTenants::Allow;
+        let known = listed && settings.has_tier(key.claims().tier());
+        if known { Ok(()) } else { Err(DenyReason::TierUnknown) }
+    }
+
+    fn judge_address(&self, source: Option<IpAddr>) -> Result<(), DenyReason> {
+        let ClientRules { allow, deny, .. } = &self.plan.settings.client;
+        let inside =
+            |cidr: &crate::access::cidr::Cidr| source.is_some_and(|source| cidr.contains(source));
+        let allowed = allow.as_ref().is_none_or(|networks| networks.iter().any(inside));
+        // An unknown address could be any of those that are denied.
+        let denied = !deny.is_empty() && (source.is_none() || deny.iter().any(inside));
+        if allowed && !denied { Ok(()) } else { Err(DenyReason::Source) }
+    }
+}
+
+// === impl Rule ===
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Membership => f.write_str("membership"),
+            Self::Address => f.write_str("address"),
+            Self::Globs => f.write_str("globs"),
+            Self::Restriction(origin) => origin.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

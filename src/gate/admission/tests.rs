@@ -1,0 +1,144 @@
+//! What a request comes to in both cells, one request at a time.
+
+use super::*;
+use crate::config::Config;
+use crate::host::MemoryStore;
+use crate::host::Rules;
+use crate::key::keyring::{Ring, RingState, Secret};
+use crate::key::token::{Unverified, mint};
+use crate::time::NANOS_PER_SEC;
+
+const SECRET: &str = "Admission-1-counts-and-limits";
+
+const NOW_NS: u64 = 1_790_000_000 * NANOS_PER_SEC;
+
+fn engine(members: &str) -> Engine {
+    let config = format!(r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}], {members}}}"#);
+    let config = Config::parse(config.as_bytes()).unwrap();
+    Engine::new(config.compile(|_| Some(SECRET.to_owned())).unwrap())
+}
+
+fn key(jti: &str) -> Key {
+    let secret = Secret::parse(SECRET).unwrap();
+    let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
+    let kid = ring.kid_at(0).unwrap();
+    let claims = format!(r#"{{"jti":"{jti}","tenant":"acme","iat":1780000000,"exp":1900000000}}"#);
+    let token = mint(&ring.signing_key(&kid), &kid, claims.as_bytes());
+    let keyring = crate::key::keyring::Keyring::new(vec![ring], 0);
+    Key::verify(Unverified::parse(token.as_bytes()).unwrap(), &keyring).unwrap()
+}
+
+/// Admits requests until one is refused; how many got in, and why no more did.
+fn fill(shared: &MemoryStore, engine: &Engine, key: &Key) -> (u32, DenyReason) {
+    for number in 0..1_000 {
+        let store = RecordStore::new(shared, shared.rules());
+        let admission = Admission::new(&store, engine, key, None, NOW_NS);
+        if let Decision::Deny(reason) = admission.admit(Decision::Allow).decision {
+            return (number, reason);
+        }
+    }
+    panic!("no limit")
+}
+
+fn remaining(shared: &MemoryStore, engine: &Engine, key: &Key) -> Vec<u64> {
+    let store = RecordStore::new(shared, shared.rules());
+    let cell: Cell = store.read(&key_name("acme", &key.claims().jti)).unwrap();
+    let allowances = cell.ledger().allowances(&engine.key_charges(key), NOW_NS);
+    allowances.iter().map(|allowance| allowance.remaining).collect()
+}
+
+#[test]
+fn what_the_tenant_refuses_is_charged_to_no_key() {
+    let shared = MemoryStore::new(Rules::Envoy);
+    let engine = engine(
+        r#""tiers": {"default": {"rate": {"requests": 9, "per": "1h"},
+                                 "quotas": [{"requests": 9, "per": "total"}]}},
+           "tenants": {"acme": {"quotas": [{"requests": 3, "per": "day"}]}}"#,
+    );
+    assert_eq!(fill(&shared, &engine, &key("a")), (3, DenyReason::TenantQuota));
+    assert_eq!(remaining(&shared, &engine, &key("a")), [6, 6]);
+    assert_eq!(fill(&shared, &engine, &key("b")), (0, DenyReason::TenantQuota));
+    assert_eq!(remaining(&shared, &engine, &key("b")), [9, 9]);
+}
+
+#[test]
+fn what_is_taken_back_is_charged_to_nobody() {
+    let shared = MemoryStore::new(Rules::Nginx);
+    let engine = engine(
+        r#""tiers": {"default": {"quotas": [{"requests": 1, "per": "total"}]}},
+           "tenants": {"acme": {"rate": {"requests": 1, "per": "1h"}}}"#,
+    );
+    let key = key("a");
+    let store = RecordStore::new(&shared, shared.rules());
+    let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
+    for _ in 0..3 {
+        let admitted = admission.admit(Decision::Allow);
+        assert_eq!(admitted.decision, Decision::Allow);
+        admission.withdraw(&admitted.charged, DenyReason::NotReady, Refund::Everything).unwrap();
+    }
+    assert_eq!(fill(&shared, &engine, &key).0, 1);
+}
+
+/// The key has its charge back already when the tenant only writes down that it has no room.
+#[test]
+fn nothing_is_given_back_twice() {
+    let shared = MemoryStore::new(Rules::Envoy);
+    let engine = engine(
+        r#""mode": "shadow",
+           "tiers": {"default": {"quotas": [{"requests": 9, "per": "total"}]}},
+           "tenants": {"acme": {"quotas": [{"requests": 1, "per": "total"}]}}"#,
+    );
+    let key = key("a");
+    let store = RecordStore::new(&shared, shared.rules());
+    let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
+    assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
+    let shadowed = admission.admit(Decision::Allow);
+    assert_eq!(shadowed.decision, Decision::Shadow(DenyReason::TenantQuota));
+    assert_eq!(remaining(&shared, &engine, &key), [8]);
+    admission.withdraw(&shadowed.charged, DenyReason::NotReady, Refund::Everything).unwrap();
+    assert_eq!(remaining(&shared, &engine, &key), [8]);
+}
+
+/// A configuration that comes into force finds what was used under the one before, whichever limits it
+/// changes.
+#[test]
+fn a_new_configuration_refills_nothing() {
+    let tier = |limits: &str| engine(&format!(r#""tiers": {{"default": {{{limits}}}}}"#));
+    let quota = r#""quotas": [{"requests": 5, "per": "total"}]"#;
+    let shared = MemoryStore::new(Rules::Envoy);
+    let key = key("a");
+    assert_eq!(fill(&shared, &tier(quota), &key).0, 5);
+    assert_eq!(fill(&shared, &tier(quota), &key).0, 0);
+    let with_rate = format!(r#"{quota}, "rate": {{"requests": 3, "per": "1h"}}"#);
+    assert_eq!(fill(&shared, &tier(&with_rate), &key).0, 0);
+    let more =
+        r#""quotas": [{"requests": 7, "per": "total"}], "rate": {"requests": 9, "per": "1h"}"#;
+    assert_eq!(fill(&shared, &tier(more), &key), (2, DenyReason::Quota));
+    // Not even one under which there are no limits: it counts, and forgets nothing.
+    let none = tier("");
+    let store = RecordStore::new(&shared, shared.rules());
+    let admission = Admission::new(&store, &none, &key, None, NOW_NS);
+    assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
+    assert_eq!(fill(&shared, &tier(quota), &key).0, 0);
+}
+
+#[test]
+fn a_host_without_counts_lets_nothing_limited_in() {
+    let shared = MemoryStore::new(Rules::Bare);
+    let key = key("a");
+    let decide = |engine: &Engine, decision| {
+        let store = RecordStore::new(&shared, Rules::Bare);
+        Admission::new(&store, engine, &key, None, NOW_NS).admit(decision).decision
+    };
+    let limit = r#"{"rate": {"requests": 1, "per": "1h"}}"#;
+    let not_ready = Decision::Deny(DenyReason::NotReady);
+    for limited in [
+        engine(&format!(r#""tiers": {{"default": {limit}}}"#)),
+        engine(&format!(r#""tenants": {{"acme": {limit}}}"#)),
+    ] {
+        assert_eq!(decide(&limited, Decision::Allow), not_ready);
+        let path = Decision::Deny(DenyReason::Path);
+        assert_eq!(decide(&limited, path), path);
+    }
+    assert_eq!(decide(&engine(r#""tiers": {}"#), Decision::Allow), Decision::Allow);
+}

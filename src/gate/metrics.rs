@@ -1,0 +1,346 @@
+//! Metrics: what is counted for operators, under names that the configuration bounds.
+//!
+//! A name carries its labels, as `vkey_requests_total.decision.deny.reason.rate.tenant.acme`; the
+//! proxy's configuration takes them out of it (Envoy: `stats_tags`). Nothing that a client chooses is
+//! in a name: tenants are those that the configuration lists.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::alerts::anomaly::Anomaly;
+use crate::config::Settings;
+use crate::decision::{Decision, DenyClass, DenyReason, UNSEEN};
+use crate::exchange::Outcome;
+use crate::limits::LimitName;
+use crate::limits::Origin;
+use crate::limits::ledger::Exhausted;
+use crate::upstream_tls::Verdict;
+
+use crate::host::{Host, MetricKind};
+
+/// The metrics of one root context. Each is made known to the host once, when it is first needed.
+#[derive(Default)]
+pub(super) struct Metrics {
+    /// The listed tenants, sorted.
+    tenants: Box<[String]>,
+    /// The host's numbers; `None` where it refused.
+    numbers: RefCell<BTreeMap<Series, Option<u32>>>,
+    /// Likewise, for the metrics of upstreams, by name.
+    of_upstreams: RefCell<BTreeMap<String, Option<u32>>>,
+}
+
+/// The longest name of a cluster in the name of a metric.
+const MAX_CLUSTER_BYTES: usize = 128;
+
+/// One series of a metric.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Series {
+    Anomalies(Anomaly, Tenant),
+    AuthAlerts,
+    AuthFailures(DenyReason),
+    ContentionRetries,
+    LimitHits(Exhausted, Tenant),
+    NewestRevocationsVersion,
+    OutdatedRevocations,
+    Requests(&'static str, Option<DenyReason>, Tenant),
+    RevocationsVersion,
+}
+
+/// A tenant that the configuration lists, by its place in the list, or why there is none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Tenant {
+    Listed(usize),
+    None,
+    Unlisted,
+}
+
+/// A series with the names of its tenants.
+struct Named<'a> {
+    series: Series,
+    tenants: &'a [String],
+}
+
+impl Metrics {
+    /// The metrics under a configuration.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let tenants = settings.tenants.keys().cloned().collect();
+        Self { tenants, ..Self::default() }
+    }
+
+    /// Counts a request that has ended.
+    pub(super) fn count(&self, host: &impl Host, outcome: &Outcome<'_>) {
+        let tenant = self.tenant(outcome.tenant);
+        let word = outcome.decision.map_or(UNSEEN, Decision::word);
+        let reason = outcome.decision.and_then(Decision::reason);
+        self.add(host, Series::Requests(word, reason, tenant), 1);
+        let limited = reason.is_some_and(|reason| reason.class() == DenyClass::Limited);
+        if let Some(exhausted) = outcome.exhausted.filter(|_| limited) {
+            self.add(host, Series::LimitHits(label(exhausted), tenant), 1);
+        }
+        if let Some(anomaly) = outcome.anomaly {
+            self.add(host, Series::Anomalies(anomaly, tenant), 1);
+        }
+        if let Some(reason) = reason.filter(|r| r.class() == DenyClass::Unauthenticated) {
+            self.add(host, Series::AuthFailures(reason), 1);
+        }
+    }
+
+    /// Counts a source from which too many failed authentications came.
+    pub(super) fn count_auth_alert(&self, host: &impl Host) {
+        self.add(host, Series::AuthAlerts, 1);
+    }
+
+    /// Counts how often records were read again because another worker got ahead.
+    pub(super) fn count_retries(&self, host: &impl Host, retries: u64) {
+        if retries > 0 {
+            let retries = u32::try_from(retries).unwrap_or(u32::MAX);
+            self.add(host, Series::ContentionRetries, retries);
+        }
+    }
+
+    /// Shows which list of revocations is in force.
+    pub(super) fn show_revocations(&self, host: &impl Host, version: u64) {
+        if let Some(number) = self.number(host, Series::RevocationsVersion) {
+            // A host that lost its metric has nothing to show it with.
+            _ = host.record_metric(number, version);
+        }
+    }
+
+    /// Shows the highest version of revocations that the proxy has seen.
+    pub(super) fn show_newest_revocations(&self, host: &impl Host, version: u64) {
+        if let Some(number) = self.number(host, Series::NewestRevocationsVersion) {
+            _ = host.record_metric(number, version);
+        }
+    }
+
+    /// Counts a request that was judged under older revocations than the newest.
+    pub(super) fn count_outdated(&self, host: &impl Host) {
+        self.add(host, Series::OutdatedRevocations, 1);
+    }
+
+    /// Shows which upstream-TLS policy is in force.
+    pub(super) fn show_policy(&self, host: &impl Host, digest: &str) {
+        self.set(host, format!("vkey_upstream_tls_policy_info.digest.{digest}"), 1);
+    }
+
+    /// Counts a verdict on the connection to a cluster.
+    pub(super) fn count_verdict(&self, host: &impl Host, verdict: Verdict, cluster: &str) {
+        let name = upstream_name("vkey_upstream_tls_total", Some(verdict), cluster);
+        if let Some(number) = self.upstream_number(host, MetricKind::Counter, name) {
+            _ = host.increment_metric(number, 1);
+        }
+    }
+
+    /// Shows what a cluster is judged as, and since when; what it was judged as before no longer holds.
+    pub(super) fn show_verdict(
+        &self,
+        host: &impl Host,
+        verdict: Verdict,
+        before: Option<Verdict>,
+        cluster: &str,
+        since_secs: u64,
+    ) {
+        let name =
+            |verdict| upstream_name("vkey_upstream_tls_since_seconds", Some(verdict), cluster);
+        if let Some(before) = before.filter(|before| *before != verdict) {
+            self.set(host, name(before), 0);
+        }
+        self.set(host, name(verdict), since_secs);
+    }
+
+    /// Shows until when a cluster is not verified.
+    pub(super) fn show_skip(&self, host: &impl Host, cluster: &str, until_secs: u64) {
+        self.set(
+            host,
+            upstream_name("vkey_upstream_tls_skip_until_seconds", None, cluster),
+            until_secs,
+        );
+    }
+
+    fn set(&self, host: &impl Host, name: String, value: u64) {
+        if let Some(number) = self.upstream_number(host, MetricKind::Gauge, name) {
+            _ = host.record_metric(number, value);
+        }
+    }
+
+    /// As [`Metrics::number`]; the names of clusters come from the proxy's configuration.
+    fn upstream_number(&self, host: &impl Host, kind: MetricKind, name: String) -> Option<u32> {
+        let known = self.of_upstreams.try_borrow().ok()?.get(&name).copied();
+        if let Some(number) = known {
+            return number;
+        }
+        let number = host.define_metric(kind, &name).ok();
+        self.of_upstreams.try_borrow_mut().ok()?.insert(name, number);
+        number
+    }
+
+    fn add(&self, host: &impl Host, series: Series, by: u32) {
+        if let Some(number) = self.number(host, series) {
+            _ = host.increment_metric(number, by);
+        }
+    }
+
+    /// The map is not borrowed while the host is called: it may call back.
+    fn number(&self, host: &impl Host, series: Series) -> Option<u32> {
+        let known = self.numbers.try_borrow().ok()?.get(&series).copied();
+        if let Some(number) = known {
+            return number;
+        }
+        let named = Named { series, tenants: &self.tenants };
+        let number = host.define_metric(series.kind(), &named.to_string()).ok();
+        self.numbers.try_borrow_mut().ok()?.insert(series, number);
+        number
+    }
+
+    fn tenant(&self, tenant: Option<&str>) -> Tenant {
+        let Some(tenant) = tenant else {
+            return Tenant::None;
+        };
+        let found = self.tenants.binary_search_by(|listed| listed.as_str().cmp(tenant));
+        found.map_or(Tenant::Unlisted, Tenant::Listed)
+    }
+}
+
+impl Series {
+    fn kind(self) -> MetricKind {
+        match self {
+            Self::RevocationsVersion | Self::NewestRevocationsVersion => MetricKind::Gauge,
+            _ => MetricKind::Counter,
+        }
+    }
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenant = |tenant| match tenant {
+            Tenant::Listed(index) => self.tenants.get(index).map_or("", String::as_str),
+            Tenant::None => "none",
+            Tenant::Unlisted => "other",
+        };
+        match self.series {
+            Series::Anomalies(anomaly, of) => {
+                let (anomaly, tenant) = (anomaly.word(), tenant(of));
+                write!(f, "vkey_anomalies_total.anomaly.{anomaly}.tenant.{tenant}")
+            }
+            Series::AuthAlerts => f.write_str("vkey_auth_alerts_total"),
+            Series::AuthFailures(reason) => {
+                write!(f, "vkey_auth_failures_total.reason.{reason}")
+            }
+            Series::ContentionRetries => f.write_str("vkey_contention_retries_total"),
+            Series::LimitHits(exhausted, of) => {
+                f.write_str("vkey_limit_hits_total.limit.")?;
+                match exhausted {
+                    Exhausted::ChildLimits => f.write_str("children_full")?,
+                    Exhausted::Limit(name) => name.fmt(f)?,
+                }
+                write!(f, ".tenant.{}", tenant(of))
+            }
+            Series::Requests(decision, reason, of) => {
+                let reason = reason.map_or("none", DenyReason::code);
+                let tenant = tenant(of);
+                write!(f, "vkey_requests_total.decision.{decision}.reason.{reason}.tenant.{tenant}")
+            }
+            Series::NewestRevocationsVersion => f.write_str("vkey_revocations_newest_version"),
+            Series::OutdatedRevocations => f.write_str("vkey_revocations_outdated_total"),
+            Series::RevocationsVersion => f.write_str("vkey_revocations_version"),
+        }
+    }
+}
+
+/// A metric of an upstream. The cluster stands last, since its name may hold dots.
+fn upstream_name(metric: &str, verdict: Option<Verdict>, cluster: &str) -> String {
+    let verdict = verdict.map(|verdict| [".verdict.", verdict.word()].concat());
+    let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
+    let cluster: String = cluster.chars().take(MAX_CLUSTER_BYTES).map(plain).collect();
+    [metric, verdict.as_deref().unwrap_or_default(), ".upstream.", &cluster].concat()
+}
+
+/// All caveats share a label: how many there are is up to those who attenuate.
+fn label(exhausted: Exhausted) -> Exhausted {
+    match exhausted {
+        Exhausted::Limit(LimitName { origin: Origin::Caveat(_), kind }) => {
+            Exhausted::Limit(LimitName { origin: Origin::Caveat(0), kind })
+        }
+        Exhausted::ChildLimits | Exhausted::Limit(_) => exhausted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::host::Rules;
+    use crate::host::{MemoryHost, MemoryStore};
+    use crate::limits::Kind;
+
+    fn metrics() -> Metrics {
+        let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}],
+                          "tenants": {"globex": {}, "acme": {}, "a-b_c": {}}}"#;
+        Metrics::new(Config::parse(config).unwrap().settings())
+    }
+
+    fn outcome(decision: Decision, tenant: &str) -> Outcome<'_> {
+        Outcome { decision: Some(decision), tenant: Some(tenant), ..Outcome::default() }
+    }
+
+    #[test]
+    fn each_name_is_made_known_once_and_each_request_counted() {
+        let host = MemoryHost::new(MemoryStore::new(Rules::Envoy));
+        let metrics = metrics();
+        let tenants = ["acme", "globex", "initech", "hooli", "a-b_c", "acme"];
+        for tenant in tenants {
+            metrics.count(&host, &outcome(Decision::Allow, tenant));
+        }
+        metrics.count(&host, &Outcome::default());
+        let of = |tenant| format!("vkey_requests_total.decision.allow.reason.none.tenant.{tenant}");
+        let mut names: Vec<String> = ["acme", "globex", "other", "a-b_c"].map(of).into();
+        names.push("vkey_requests_total.decision.unseen.reason.none.tenant.none".to_owned());
+        assert_eq!(*host.defined.borrow(), names);
+        let values = names.iter().map(|name| host.store().metric(name).unwrap());
+        assert_eq!(values.collect::<Vec<_>>(), [2, 1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn what_a_request_came_to_has_metrics_of_its_own() {
+        let host = MemoryHost::new(MemoryStore::new(Rules::Envoy));
+        let metrics = metrics();
+        let limit = |number| LimitName { origin: Origin::Caveat(number), kind: Kind::Rate };
+        let limited = Decision::Deny(DenyReason::ChildRate);
+        let limits = [limit(3), limit(7)].map(Exhausted::Limit);
+        for exhausted in limits.into_iter().chain([Exhausted::ChildLimits]) {
+            let exhausted = Some(exhausted);
+            metrics.count(&host, &Outcome { exhausted, ..outcome(limited, "acme") });
+        }
+        let anomaly = Some(Anomaly::Source);
+        metrics.count(&host, &Outcome { anomaly, ..outcome(Decision::Allow, "acme") });
+        metrics.count(&host, &outcome(Decision::Deny(DenyReason::KeyExpired), "acme"));
+        metrics.count_auth_alert(&host);
+        metrics.count_retries(&host, 0);
+        metrics.count_retries(&host, 5);
+        metrics.show_revocations(&host, 7);
+        let all = host.store().metrics();
+        let rest: Vec<_> =
+            all.iter().filter(|(name, _)| !name.contains("requests_total")).collect();
+        let expected = [
+            ("vkey_anomalies_total.anomaly.source.tenant.acme", 1),
+            ("vkey_auth_alerts_total", 1),
+            ("vkey_auth_failures_total.reason.key_expired", 1),
+            ("vkey_contention_retries_total", 5),
+            ("vkey_limit_hits_total.limit.caveat_rate.tenant.acme", 2),
+            ("vkey_limit_hits_total.limit.children_full.tenant.acme", 1),
+            ("vkey_revocations_version", 7),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value));
+        assert_eq!(rest, expected.iter().map(|(n, v)| (n, v)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_host_without_metrics_is_asked_once() {
+        let host = MemoryHost::new(MemoryStore::new(Rules::Bare));
+        let metrics = metrics();
+        metrics.count(&host, &Outcome::default());
+        metrics.count(&host, &Outcome::default());
+        assert_eq!(host.defined.borrow().len(), 1);
+    }
+}

@@ -1,0 +1,162 @@
+//! Revocations over all the configurations of one proxy: see [`crate::revocations`].
+
+use std::cell::Cell;
+
+use crate::engine::Engine;
+use crate::host::Level;
+use crate::key::revocations::{Newer, NewestVersion, RevocationList, list_name, version_name};
+use crate::time::NANOS_PER_SEC;
+
+use crate::gate::metrics::Metrics;
+use crate::gate::resets::Resets;
+use crate::host::{Host, NotCounted, RecordStore};
+
+/// How long what was found is good for. A look costs as much as a tenth of a request.
+const LOOK_NS: u64 = NANOS_PER_SEC;
+
+/// When the newest version was looked up last, and which it was.
+#[derive(Default)]
+pub(super) struct Revocations {
+    looked_at_ns: Cell<Option<u64>>,
+    /// `None` where it could not be read, or not what it names.
+    newest: Cell<Option<u64>>,
+}
+
+impl Revocations {
+    /// Tells all workers, those under older configurations too, which revocations are in force.
+    pub(super) fn publish<H: Host>(host: &H, list: &RevocationList) {
+        let store = RecordStore::new(host, host.rules());
+        if list.version() == 0 || !store.counts() {
+            return;
+        }
+        if let Err(not_counted) = write(&store, list) {
+            let text = format!(
+                "vkey: revocations {} are in force, but connections under an older configuration \
+                 cannot be told: {not_counted}",
+                list.version()
+            );
+            host.log(Level::Error, &text);
+        }
+    }
+
+    /// Has the engine know of revocations that are newer than its own, as of a second ago at most.
+    pub(super) fn refresh<H: Host>(
+        &self,
+        host: &H,
+        engine: &mut Engine,
+        (metrics, resets): (&Metrics, &Resets),
+        now_ns: u64,
+    ) {
+        let store = RecordStore::new(host, host.rules());
+        let looked = self.looked_at_ns.get();
+        let fresh = looked.is_some_and(|at_ns| now_ns.abs_diff(at_ns) < LOOK_NS);
+        if fresh || !store.counts() {
+            return;
+        }
+        self.looked_at_ns.set(Some(now_ns));
+        let own = engine.settings().revoked.version.unwrap_or(0);
+        let newest = store.read(&version_name()).map(|NewestVersion(version)| version);
+        match newest {
+            Ok(newest) if Some(newest) == self.newest.get() => {}
+            Ok(newest) if newest > own => {
+                let list = store.read(&list_name()).map(|list: RevocationList| list.newer(newest));
+                let newer = list.as_ref().unwrap_or(&Newer::Unknown);
+                host.log(Level::Error, &text(own, newest, newer));
+                self.newest.set(list.is_ok().then_some(newest));
+                engine.know_newer(list.unwrap_or(Newer::Unknown));
+            }
+            Ok(newest) => {
+                engine.know_newer(Newer::None);
+                self.newest.set(Some(newest));
+                // The proxy has forgotten it, or could not be told.
+                if newest < own {
+                    Self::publish(host, &RevocationList::new(&engine.settings().revoked));
+                }
+            }
+            Err(_) => {
+                self.newest.set(None);
+                engine.know_newer(Newer::Unknown);
+            }
+        }
+        metrics.show_newest_revocations(host, self.newest.get().unwrap_or(own).max(own));
+        resets.report(host, &store);
+    }
+}
+
+/// The list goes first: whoever sees the version finds a list that is as new.
+fn write<H: Host>(store: &RecordStore<'_, H>, list: &RevocationList) -> Result<(), NotCounted> {
+    store.update(&list_name(), |kept: &mut RevocationList| {
+        if kept.version() < list.version() {
+            kept.clone_from(list);
+        }
+    })?;
+    store.update(&version_name(), |NewestVersion(newest)| *newest = list.version().max(*newest))
+}
+
+fn text(own: u64, newest: u64, newer: &Newer) -> String {
+    let consequence = match newer {
+        Newer::Unknown => "every key is refused, because that list is not known here",
+        Newer::List(_) | Newer::None => "the keys that it names are refused",
+    };
+    format!(
+        "vkey: the revocations of this configuration, version {own}, are older than version {newest}, \
+         which this proxy has seen: {consequence}. Connections that were open before an update end by \
+         themselves; a configuration that was rolled back needs a version above {newest}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::host::view::HostView;
+    use crate::host::{MemoryHost, MemoryStore, Rules};
+    use crate::key::revocations::Revoked;
+
+    fn engine(version: u64) -> Engine {
+        let config = format!(
+            r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}], "host": "envoy",
+                 "revoked": {{"version": {version}}}}}"#
+        );
+        let config = Config::parse(config.as_bytes()).unwrap();
+        Engine::new(config.compile(|_| Some("Revoked-1-is-in-a-list".to_owned())).unwrap())
+    }
+
+    fn refresh(revocations: &Revocations, store: &MemoryStore, engine: &mut Engine, secs: u64) {
+        let host = MemoryHost::new(store.clone());
+        // It was found to follow these rules, whatever has become of it.
+        let host = HostView::new(&host, Rules::Envoy);
+        let seen = (&Metrics::default(), &Resets::default());
+        revocations.refresh(&host, engine, seen, secs * NANOS_PER_SEC);
+    }
+
+    #[test]
+    fn a_look_that_fails_is_taken_again() {
+        let (good, failing) = (MemoryStore::new(Rules::Envoy), MemoryStore::new(Rules::Bare));
+        let (revocations, mut engine) = (Revocations::default(), engine(8));
+        refresh(&revocations, &good, &mut engine, 1);
+        assert!(!engine.is_outdated());
+        refresh(&revocations, &failing, &mut engine, 2);
+        assert!(engine.is_outdated());
+        refresh(&revocations, &good, &mut engine, 3);
+        assert!(!engine.is_outdated());
+    }
+
+    #[test]
+    fn newer_revocations_are_known_within_a_second() {
+        let store = MemoryStore::new(Rules::Envoy);
+        let (revocations, mut engine) = (Revocations::default(), engine(8));
+        refresh(&revocations, &store, &mut engine, 1);
+        let newer = RevocationList::new(&Revoked { version: Some(9), ..Revoked::default() });
+        Revocations::publish(&MemoryHost::new(store.clone()), &newer);
+        refresh(&revocations, &store, &mut engine, 1);
+        assert!(!engine.is_outdated(), "it was looked up a moment ago");
+        refresh(&revocations, &store, &mut engine, 2);
+        assert!(engine.is_outdated());
+        // An older list than the newest is not taken back.
+        let older = RevocationList::new(&Revoked { version: Some(3), ..Revoked::default() });
+        Revocations::publish(&MemoryHost::new(store.clone()), &older);
+        refresh(&revocations, &store, &mut engine, 3);
+        assert!(engine.is_outdated());
+    }
+}

@@ -1,0 +1,53 @@
+//! MCP sessions at the gate: one that a counted request has opened can be ended whatever is used up.
+
+use crate::decision::Decision;
+use crate::exchange::Exchange;
+use crate::headers::{RequestHead, SESSION};
+use crate::key::Key;
+use crate::limits::sessions::{SessionId, Sessions, sessions_name};
+
+use crate::gate::Gate;
+use crate::host::{Host, Look, RecordStore, SharedData};
+
+/// Whether a request ends a session that its key has opened; from then on it has not. Where that cannot be told
+/// the request is one as any other.
+pub(super) fn ends_own_session<S: SharedData + ?Sized>(
+    store: &RecordStore<'_, S>,
+    key: &Key,
+    head: &RequestHead<'_>,
+    decision: Decision,
+) -> bool {
+    if decision != Decision::Allow || !store.counts() {
+        return false;
+    }
+    let Some(id) = head.ended_session().and_then(SessionId::parse) else {
+        return false;
+    };
+    let claims = key.claims();
+    let name = sessions_name(&claims.tenant, &claims.jti);
+    // A session that is not there makes no record.
+    let look = store.look(&name).ok();
+    let look = look.filter(|look: &Look<'_, Sessions>| look.content().is_some_and(|s| s.holds(id)));
+    look.is_some_and(|look| {
+        store.update_from(Some(look), &name, |sessions| sessions.end(id)).unwrap_or(false)
+    })
+}
+
+impl Gate {
+    /// Remembers the session that a response opens, where its request was counted and looks like one that opens
+    /// one. One that cannot be remembered is ended by an ordinary request.
+    pub(super) fn remember_session(&self, host: &impl Host, exchange: &mut Exchange) {
+        let Some(key) = exchange.take_opening() else {
+            return;
+        };
+        let Some(id) = host.response_header(SESSION).as_deref().and_then(SessionId::parse) else {
+            return;
+        };
+        let claims = key.claims();
+        let store = RecordStore::new(host, host.rules());
+        let name = sessions_name(&claims.tenant, &claims.jti);
+        _ = store.update(&name, |sessions: &mut Sessions| sessions.open(id));
+        self.metrics.count_retries(host, store.retries());
+        self.resets.report(host, &store);
+    }
+}

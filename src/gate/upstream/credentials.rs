@@ -1,0 +1,75 @@
+//! Provider credentials at the gate of a cluster: attached to the attempt whose connection was judged,
+//! and to nothing else.
+
+use crate::access::canonical_host;
+use crate::config::NamedCredential;
+use crate::upstream_tls::Verdict;
+
+use crate::host::{Host, HostError, Property, text_property};
+
+/// The filter state in which the gate of the listener says which credentials a request may have: words
+/// with a space between them. Mirrored requests have no filter state, and so no credential.
+pub(in crate::gate) const CREDENTIAL_STATE: &str = "vkey.credential";
+
+/// The credentials that one gate of a cluster holds.
+#[derive(Default)]
+pub(in crate::gate) struct Credentials(Vec<NamedCredential>);
+
+impl Credentials {
+    pub(in crate::gate) fn new(credentials: Vec<NamedCredential>) -> Self {
+        Self(credentials)
+    }
+
+    /// The credential that an attempt may have: one that the gate of the listener has granted, for the
+    /// host of the authority that is sent.
+    pub(in crate::gate) fn grant(&self, host: &impl Host, authority: &[u8]) -> Option<usize> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let name = canonical_host(authority)?;
+        let meant = |held: &&NamedCredential| held.credential.is_for(&name);
+        // The host is asked only where a credential is for the authority.
+        self.0.iter().find(meant)?;
+        let words = credential_words(host);
+        self.0.iter().position(|held| meant(&held) && grants(&words, held))
+    }
+
+    /// Attaches a credential to an attempt with that verdict, in the place of whatever is there. The headers of other credentials that were granted are removed: the attempts of a request
+    /// share one header map.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when the attempt may carry what it must not.
+    pub(in crate::gate) fn attach(
+        &self,
+        host: &impl Host,
+        grant: Option<usize>,
+        verdict: Verdict,
+    ) -> Result<(), HostError> {
+        let proven = matches!(verdict, Verdict::Verified | Verdict::Stamped);
+        let held = grant.filter(|_| proven).and_then(|index| self.0.get(index));
+        let attached = held.map(|held| &held.credential);
+        if let Some(credential) = attached {
+            host.set_request_header(&credential.header, &credential.value)?;
+        }
+        let kept = attached.map(|credential| credential.header.as_str());
+        let others = |held: &&NamedCredential| Some(held.credential.header.as_str()) != kept;
+        if self.0.iter().any(|held| others(&held)) {
+            let words = credential_words(host);
+            let granted = self.0.iter().filter(|held| others(held) && grants(&words, held));
+            for held in granted {
+                host.remove_request_header(held.credential.header.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the gate of the listener says of credentials.
+pub(in crate::gate) fn credential_words(host: &impl Host) -> String {
+    text_property(host, Property::ProviderCredential).unwrap_or_default()
+}
+
+fn grants(words: &str, held: &NamedCredential) -> bool {
+    words.split(' ').any(|word| word == held.name)
+}

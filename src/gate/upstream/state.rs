@@ -1,0 +1,69 @@
+//! What the gate of a cluster tells the gate of the listener: how it judged the last attempt.
+
+use crate::decision::DenyReason;
+use crate::host::Level;
+use crate::upstream_tls::Verdict;
+
+use crate::host::{Host, HostError, Property, text_property};
+
+/// The filter state that holds it. Attempts of one request share it; mirrored requests have one of their
+/// own.
+const VERDICT_STATE: &str = "vkey.upstream";
+
+/// What stands in the place of an address where the attempt was refused.
+const SENT: &str = "sent";
+const UNSENT: &str = "unsent";
+
+/// How an attempt was judged: a word, a space, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::gate) enum GateVerdict {
+    /// It went on.
+    Passed {
+        verdict: Verdict,
+        /// The proxy's end of the connection: a verdict is of one connection, and of no other's.
+        address: String,
+    },
+    /// It was refused.
+    Refused(Refused),
+}
+
+/// An attempt that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gate) struct Refused {
+    pub(in crate::gate) reason: DenyReason,
+    /// Whether a byte of the request, in this attempt or an earlier one, may have left.
+    pub(in crate::gate) sent: bool,
+}
+
+impl GateVerdict {
+    /// The verdict on the last attempt of the request; `None` where no gate has judged one.
+    pub(in crate::gate) fn of(host: &impl Host) -> Option<Self> {
+        let state = text_property(host, Property::UpstreamVerdict)?;
+        let (word, rest) = state.split_once(' ')?;
+        Some(match Verdict::from_word(word)? {
+            Verdict::Refused(reason) => Self::Refused(Refused { reason, sent: rest != UNSENT }),
+            verdict => Self::Passed { verdict, address: rest.to_owned() },
+        })
+    }
+
+    /// Whether a byte of the request may have left.
+    pub(in crate::gate) fn is_sent(&self) -> bool {
+        match self {
+            Self::Passed { .. } => true,
+            Self::Refused(refused) => refused.sent,
+        }
+    }
+
+    /// Tells the gate of the listener. A host without filter state has none that could ask.
+    pub(in crate::gate) fn tell(&self, host: &impl Host) {
+        let state = match self {
+            Self::Passed { verdict, address } => [verdict.word(), " ", address].concat(),
+            Self::Refused(Refused { reason, sent }) => {
+                [reason.code(), " ", if *sent { SENT } else { UNSENT }].concat()
+            }
+        };
+        if let Err(HostError(status)) = host.set_filter_state(VERDICT_STATE, &state) {
+            host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
+        }
+    }
+}

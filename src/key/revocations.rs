@@ -1,0 +1,244 @@
+//! The newest revocations that a proxy has seen. A proxy may go on for a while under an older
+//! configuration, on connections that are open when it changes or after a rollback. What was revoked
+//! meanwhile stays revoked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::key::claims::Claims;
+use crate::record::{Name, Record, put_text, take, take_text};
+
+/// The most keys and tenants of a list that is kept: a megabyte or two. A longer list is known by its
+/// version alone.
+pub const MAX_KEPT: usize = 1 << 16;
+
+/// The highest version that the proxy has seen; 0 before any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewestVersion(pub u64);
+
+/// What was revoked before its time.
+#[derive(Clone, Debug, Default)]
+pub struct Revoked {
+    /// The number of this list, so that a rollback shows.
+    pub version: Option<u64>,
+    /// Keys: an id is that of whichever tenant's key, and [`revoked_key`] writes that of one tenant. What
+    /// was attenuated from them is revoked with them.
+    pub keys: BTreeSet<String>,
+    /// By tenant: keys minted before this second are revoked.
+    pub tenants: BTreeMap<String, u64>,
+}
+
+/// A list of revocations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevocationList {
+    version: u64,
+    /// Whether the list was too long to be kept.
+    is_cut: bool,
+    /// Keys as the configuration has them, sorted. Trees would cost the module more code than all else here.
+    keys: Vec<Box<str>>,
+    /// By tenant, sorted: keys minted before this second are revoked.
+    tenants: Vec<(Box<str>, u64)>,
+}
+
+/// What is known of revocations that are newer than a plan's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Newer {
+    /// There are none.
+    #[default]
+    None,
+    /// These.
+    List(Box<RevocationList>),
+    /// There are, and which is not known.
+    Unknown,
+}
+
+/// The name of the record of the highest version.
+pub fn version_name() -> Name {
+    Name::new("r", "version")
+}
+
+/// The name of the record of the newest list.
+pub fn list_name() -> Name {
+    Name::new("r", "list")
+}
+
+// === impl Revoked ===
+
+impl Revoked {
+    /// Whether a key is among what was revoked.
+    pub fn covers(&self, claims: &Claims) -> bool {
+        let issued_before = self.tenants.get(&claims.tenant);
+        covers_key(claims, self.keys.is_empty(), &|key| self.keys.contains(key))
+            || issued_before.is_some_and(|time| claims.iat < *time)
+    }
+}
+
+/// A revoked key of one tenant as one text: the tenant, a `/` and the key's id. No id has a `/`.
+pub fn revoked_key(tenant: &str, jti: &str) -> String {
+    [tenant, "/", jti].concat()
+}
+
+/// Whether a list of revoked keys has the key of these claims.
+#[inline(never)] // once, not for each kind of list
+fn covers_key(claims: &Claims, is_empty: bool, has: &dyn Fn(&str) -> bool) -> bool {
+    !is_empty && (has(&claims.jti) || has(&revoked_key(&claims.tenant, &claims.jti)))
+}
+
+// === impl RevocationList ===
+
+impl RevocationList {
+    /// The revocations of a configuration.
+    pub fn new(revoked: &Revoked) -> Self {
+        let version = revoked.version.unwrap_or(0);
+        if revoked.keys.len().saturating_add(revoked.tenants.len()) > MAX_KEPT {
+            return Self { version, is_cut: true, ..Self::default() };
+        }
+        let tenants = revoked.tenants.iter();
+        Self {
+            version,
+            is_cut: false,
+            keys: revoked.keys.iter().map(|key| key.as_str().into()).collect(),
+            tenants: tenants.map(|(tenant, time)| (tenant.as_str().into(), *time)).collect(),
+        }
+    }
+
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What a plan knows by this list when the highest version is `newest`.
+    pub fn newer(self, newest: u64) -> Newer {
+        let whole = self.version >= newest && !self.is_cut;
+        if whole { Newer::List(Box::new(self)) } else { Newer::Unknown }
+    }
+
+    /// Whether a key is among what was revoked.
+    pub fn covers(&self, claims: &Claims) -> bool {
+        let has = |key: &str| self.keys.binary_search_by(|listed| (**listed).cmp(key)).is_ok();
+        let tenant = self.tenants.binary_search_by(|(name, _)| (**name).cmp(&claims.tenant));
+        let issued_before = tenant.ok().and_then(|index| self.tenants.get(index));
+        covers_key(claims, self.keys.is_empty(), &has)
+            || issued_before.is_some_and(|(_, time)| claims.iat < *time)
+    }
+}
+
+impl Record for NewestVersion {
+    const VERSION: u8 = 10;
+
+    fn fresh() -> Self {
+        Self::default()
+    }
+
+    fn write(&self, record: &mut Vec<u8>) {
+        record.extend_from_slice(&self.0.to_le_bytes());
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        take(bytes).map(u64::from_le_bytes).map(Self)
+    }
+}
+
+impl Record for RevocationList {
+    const VERSION: u8 = 13;
+
+    fn fresh() -> Self {
+        Self::default()
+    }
+
+    fn write(&self, record: &mut Vec<u8>) {
+        record.extend_from_slice(&self.version.to_le_bytes());
+        record.push(self.is_cut.into());
+        record.extend_from_slice(&count(self.keys.len()));
+        self.keys.iter().for_each(|key| put_text(record, key));
+        record.extend_from_slice(&count(self.tenants.len()));
+        for (tenant, issued_before) in &self.tenants {
+            put_text(record, tenant);
+            record.extend_from_slice(&issued_before.to_le_bytes());
+        }
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let mut list = Self { version: take(bytes).map(u64::from_le_bytes)?, ..Self::default() };
+        let [is_cut] = take(bytes)?;
+        list.is_cut = is_cut != 0;
+        for _ in 0..take(bytes).map(u32::from_le_bytes)? {
+            list.keys.push(take_text(bytes)?);
+        }
+        for _ in 0..take(bytes).map(u32::from_le_bytes)? {
+            let tenant = take_text(bytes)?;
+            list.tenants.push((tenant, take(bytes).map(u64::from_le_bytes)?));
+        }
+        Some(list)
+    }
+}
+
+/// No list that is kept is longer than this can say.
+fn count(len: usize) -> [u8; 4] {
+    u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::record::{decode, encode};
+
+    fn claims(jti: &str, tenant: &str, iat: u64) -> Claims {
+        let text = format!(r#"{{"jti":"{jti}","tenant":"{tenant}","iat":{iat},"exp":2000000000}}"#);
+        Claims::parse(text.as_bytes()).unwrap()
+    }
+
+    fn revoked(version: u64, keys: &[&str]) -> Revoked {
+        Revoked {
+            version: Some(version),
+            keys: keys.iter().map(|jti| (*jti).to_owned()).collect(),
+            tenants: BTreeMap::from([("acme".to_owned(), 1_790_000_000)]),
+        }
+    }
+
+    #[test]
+    fn a_list_covers_what_its_configuration_revokes() {
+        let revoked = revoked(7, &["k1", "k2", "initech/k5"]);
+        let list = RevocationList::new(&revoked);
+        for claims in [
+            claims("k1", "globex", 1_790_000_000),
+            claims("k3", "globex", 1_790_000_000),
+            claims("k3", "acme", 1_789_999_999),
+            claims("k3", "acme", 1_790_000_000),
+            claims("k5", "initech", 1_790_000_000),
+            claims("k5", "Initech", 1_790_000_000),
+            claims("k5", "globex", 1_790_000_000),
+            claims("K5", "initech", 1_790_000_000),
+        ] {
+            assert_eq!(list.covers(&claims), revoked.covers(&claims), "{claims:?}");
+        }
+        assert!(list.covers(&claims("k5", "initech", 1_790_000_000)));
+        assert!(!list.covers(&claims("k5", "globex", 1_790_000_000)));
+        let read = decode(&list_name(), &encode(&list_name(), &list));
+        assert_eq!(read, Ok(list));
+    }
+
+    #[test]
+    fn a_list_that_is_older_than_the_newest_version_says_nothing() {
+        let list = RevocationList::new(&revoked(7, &["k1"]));
+        assert_eq!(list.clone().newer(7), Newer::List(Box::new(list.clone())));
+        assert_eq!(list.newer(8), Newer::Unknown);
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_known_by_its_version() {
+        let mut revoked = revoked(9, &[]);
+        revoked.keys = (0..MAX_KEPT).map(|number| format!("k{number}")).collect();
+        let list = RevocationList::new(&revoked);
+        let record = encode(&list_name(), &list);
+        assert!(record.len() < 64, "{}", record.len());
+        assert_eq!(
+            decode::<RevocationList>(&list_name(), &record).unwrap().newer(9),
+            Newer::Unknown
+        );
+        revoked.keys.pop_first();
+        let list = RevocationList::new(&revoked);
+        assert!(matches!(list.newer(9), Newer::List(_)));
+    }
+}

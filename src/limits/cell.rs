@@ -1,0 +1,299 @@
+//! The cell: what is counted of one key, or of one tenant, in one record of the shared data.
+
+use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity, Watch};
+use crate::decision::Mode;
+use crate::decision::{Decision, DenyClass};
+use crate::limits::Charge;
+use crate::limits::ledger::{Exceeded, Ledger, Reservation};
+use crate::record::{Name, Record, put_text, take, take_text};
+
+/// Counts of one key or tenant. `seen = allowed + sum(denied)` holds in every cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cell {
+    allowed: u64,
+    denied: [u64; DenyClass::COUNT],
+    ledger: Ledger,
+    tier: Option<Box<str>>,
+    watch: Option<Watch>,
+}
+
+/// What became of a request in a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// What was counted.
+    pub decision: Decision,
+    /// The limit that had no room.
+    pub exceeded: Option<Exceeded>,
+    /// What was reserved of the limits, where they had room.
+    pub reservation: Option<Reservation>,
+}
+
+/// The name of a key's cell. Tenants are kept apart: the ids of their keys may be the same.
+pub fn key_name(tenant: &str, jti: &str) -> Name {
+    Name::within("k", tenant, jti)
+}
+
+/// The name of a tenant's cell.
+pub fn tenant_name(tenant: &str) -> Name {
+    Name::new("t", tenant)
+}
+
+impl Cell {
+    /// Counts one request, and decides by the limits where nothing was against it so far: it is
+    /// charged to all of them, or refused and charged to none. What the shadow mode lets through is
+    /// charged to none either, as if it had been refused.
+    ///
+    /// `barred`: a limit of another cell is known to have no room, so that nothing is charged here.
+    pub fn count(
+        &mut self,
+        decision: Decision,
+        charges: &[Charge],
+        barred: Option<Exceeded>,
+        now_ns: u64,
+        mode: Mode,
+    ) -> Counted {
+        let mut counted = Counted { decision, exceeded: None, reservation: None };
+        if decision == Decision::Allow {
+            match self.charge(charges, barred, now_ns) {
+                Ok(reservation) => counted.reservation = reservation,
+                Err(exceeded) => {
+                    counted.decision = Decision::limited(exceeded.reason, mode);
+                    counted.exceeded = Some(exceeded);
+                }
+            }
+        }
+        let count = self.count_of(counted.decision);
+        *count = count.saturating_add(1);
+        counted
+    }
+
+    /// Counts a request as something else than it was counted as, and takes back what it was charged.
+    pub fn recount(
+        &mut self,
+        was: Decision,
+        is: Decision,
+        charges: &[Charge],
+        reservation: Option<&Reservation>,
+    ) {
+        let count = self.count_of(was);
+        *count = count.saturating_sub(1);
+        let count = self.count_of(is);
+        *count = count.saturating_add(1);
+        if let Some(reservation) = reservation {
+            self.ledger.give_back(charges, reservation);
+        }
+        if let Some(watch) = self.watch.as_mut().filter(|_| was.forwards() && !is.forwards()) {
+            watch.refuse();
+        }
+    }
+
+    /// Takes down how the key is used, and says what is unusual about it: see [`Watch::observe`].
+    pub fn observe(&mut self, seen: &Observation, sensitivity: Sensitivity) -> Option<Anomaly> {
+        self.watch.get_or_insert_default().observe(seen, sensitivity)
+    }
+
+    /// Requests decided on.
+    pub fn seen(&self) -> u64 {
+        self.denied.iter().fold(self.allowed, |sum, denied| sum.saturating_add(*denied))
+    }
+
+    /// Requests that went on.
+    pub fn allowed(&self) -> u64 {
+        self.allowed
+    }
+
+    /// Requests refused, by class.
+    pub fn denied(&self) -> impl Iterator<Item = (DenyClass, u64)> {
+        DenyClass::ALL.into_iter().zip(self.denied)
+    }
+
+    /// What was used of the limits.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The tier of the key, where it is a key's cell that was written, and the tier's name has at most 255
+    /// bytes.
+    pub fn tier(&self) -> Option<&str> {
+        self.tier.as_deref()
+    }
+
+    /// Records the tier of the key.
+    pub fn set_tier(&mut self, tier: &str) {
+        if self.tier.as_deref() != Some(tier) {
+            self.tier = Some(tier.into());
+        }
+    }
+
+    fn charge(
+        &mut self,
+        charges: &[Charge],
+        barred: Option<Exceeded>,
+        now_ns: u64,
+    ) -> Result<Option<Reservation>, Exceeded> {
+        match barred {
+            Some(barred) => self.ledger.has_room(charges, now_ns).and(Err(barred)),
+            None if charges.is_empty() => Ok(None),
+            None => self.ledger.reserve(charges, now_ns).map(Some),
+        }
+    }
+
+    fn count_of(&mut self, decision: Decision) -> &mut u64 {
+        match decision {
+            // A preflight has no key, and no cell.
+            Decision::Allow | Decision::Preflight | Decision::Shadow(_) => &mut self.allowed,
+            Decision::Deny(reason) => {
+                let [unauthenticated, forbidden, bad_request, limited, upstream, unavailable] =
+                    &mut self.denied;
+                match reason.class() {
+                    DenyClass::Unauthenticated => unauthenticated,
+                    DenyClass::Forbidden => forbidden,
+                    DenyClass::BadRequest => bad_request,
+                    DenyClass::Limited => limited,
+                    DenyClass::Upstream => upstream,
+                    DenyClass::Unavailable => unavailable,
+                }
+            }
+        }
+    }
+}
+
+impl Record for Cell {
+    const VERSION: u8 = 12;
+
+    fn fresh() -> Self {
+        Self::default()
+    }
+
+    fn write(&self, record: &mut Vec<u8>) {
+        for count in [self.allowed].iter().chain(&self.denied) {
+            record.extend_from_slice(&count.to_le_bytes());
+        }
+        self.ledger.write(record);
+        put_text(record, self.tier.as_deref().unwrap_or_default());
+        record.push(self.watch.is_some().into());
+        self.watch.iter().for_each(|watch| watch.write(record));
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let allowed = take(bytes).map(u64::from_le_bytes)?;
+        let mut denied = [0; DenyClass::COUNT];
+        for count in &mut denied {
+            *count = take(bytes).map(u64::from_le_bytes)?;
+        }
+        let ledger = Ledger::read(bytes)?;
+        let tier = Some(take_text(bytes)?).filter(|tier| !tier.is_empty());
+        let watch = match take(bytes)? {
+            [0] => None,
+            [1] => Some(Watch::read(bytes)?),
+            _ => return None,
+        };
+        Some(Self { allowed, denied, ledger, tier, watch })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::DenyReason;
+    use crate::limits::Origin;
+    use crate::limits::gcra::Rate;
+    use crate::limits::{Child, ChildId, Limit, Scope};
+    use crate::record::{decode, encode};
+
+    fn count(cell: &mut Cell, decision: Decision) {
+        let counted = cell.count(decision, &[], None, 0, Mode::Enforce);
+        assert_eq!(counted, Counted { decision, exceeded: None, reservation: None });
+    }
+
+    fn counted() -> Cell {
+        let mut cell = Cell::fresh();
+        count(&mut cell, Decision::Allow);
+        count(&mut cell, Decision::Allow);
+        count(&mut cell, Decision::Shadow(DenyReason::Path));
+        count(&mut cell, Decision::Deny(DenyReason::Path));
+        count(&mut cell, Decision::Deny(DenyReason::KeyExpired));
+        cell
+    }
+
+    fn one_per_hour() -> [Charge; 1] {
+        let rate = Rate::new(1, 3600, 1).unwrap();
+        [Charge { origin: Origin::Tier, scope: Scope::Tier, limit: Limit::Rate(rate), amount: 1 }]
+    }
+
+    #[test]
+    fn a_cell_reads_what_it_wrote() {
+        let mut cell = counted();
+        cell.set_tier("gold");
+        cell.count(Decision::Allow, &one_per_hour(), None, 7, Mode::Enforce);
+        let name = key_name("acme", "k1");
+        assert_eq!(decode(&name, &encode(&name, &cell)), Ok(cell));
+    }
+
+    #[test]
+    fn seen_is_the_sum() {
+        let mut cell = counted();
+        assert_eq!((cell.seen(), cell.allowed()), (5, 3));
+        cell.recount(Decision::Allow, Decision::Deny(DenyReason::NotReady), &[], None);
+        assert_eq!((cell.seen(), cell.allowed()), (5, 2));
+        let denied: Vec<u64> = cell.denied().map(|(_, count)| count).collect();
+        assert_eq!(denied, [1, 1, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_limit_without_room_refuses_and_is_counted() {
+        let mut cell = Cell::fresh();
+        let first = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        assert_eq!((first.decision, first.exceeded), (Decision::Allow, None));
+        let second = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        assert_eq!(second.decision, Decision::Deny(DenyReason::Rate));
+        assert_eq!(second.exceeded.unwrap().until_ns, Some(3_600_000_000_000));
+        assert_eq!((cell.allowed(), cell.seen()), (1, 2));
+    }
+
+    #[test]
+    fn what_is_barred_elsewhere_is_charged_to_nothing() {
+        let mut other = Cell::fresh();
+        other.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        let barred = other.ledger().has_room(&one_per_hour(), 0).err();
+        let mut cell = Cell::fresh();
+        let counted = cell.count(Decision::Allow, &one_per_hour(), barred, 0, Mode::Enforce);
+        assert_eq!((counted.exceeded, counted.reservation), (barred, None));
+        assert_eq!((cell.allowed(), cell.seen()), (0, 1));
+        assert_eq!(cell.ledger().has_room(&one_per_hour(), 0), Ok(()));
+    }
+
+    #[test]
+    fn a_shadow_counts_what_a_limit_would_refuse_as_allowed() {
+        let mut cell = Cell::fresh();
+        for decision in [Decision::Allow, Decision::Shadow(DenyReason::Rate)] {
+            let counted = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Shadow);
+            assert_eq!(counted.decision, decision);
+        }
+        assert_eq!((cell.allowed(), cell.seen()), (2, 2));
+    }
+
+    /// A child whose caveats are over by the cell's clock is refused as any expired key, in shadow too.
+    #[test]
+    fn no_shadow_lets_a_child_through_that_is_over() {
+        let child = Child { id: ChildId::default(), exp_secs: 600, family: None };
+        let [of_tier] = one_per_hour();
+        let of_child = Charge { scope: Scope::Child(child), ..of_tier };
+        let mut cell = Cell::fresh();
+        cell.count(Decision::Allow, &one_per_hour(), None, 601_000_000_000, Mode::Shadow);
+        let counted = cell.count(Decision::Allow, &[of_child], None, 0, Mode::Shadow);
+        assert_eq!(counted.decision, Decision::Deny(DenyReason::KeyExpired));
+    }
+
+    #[test]
+    fn what_is_refused_is_charged_to_nothing() {
+        let mut cell = Cell::fresh();
+        let path = Decision::Deny(DenyReason::Path);
+        assert_eq!(cell.count(path, &one_per_hour(), None, 0, Mode::Enforce).reservation, None);
+        let first = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        let tenant_rate = Decision::Deny(DenyReason::TenantRate);
+        cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), first.reservation.as_ref());
+        let again = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        assert_eq!((again.decision, cell.allowed(), cell.seen()), (Decision::Allow, 1, 3));
+    }
+}

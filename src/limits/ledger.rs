@@ -1,0 +1,357 @@
+//! The ledger of a cell: what was used of each limit.
+//!
+//! A request is charged to all of its limits or to none. The ledger has a clock of its own, the latest
+//! time anything was charged at: a host whose clock goes back gives nothing back. What nothing is left
+//! of is the same as what was never used, and takes no room: a backlog that has drained, a window that
+//! is over, and all that belongs to a child whose caveats let nothing through any more.
+
+mod bytes;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::decision::DenyReason;
+use crate::limits::allowance::Allowance;
+use crate::limits::gcra::{Held, Tat};
+use crate::limits::quota::{Period, Quota, Reserved, Spent, Unit};
+use crate::limits::{Charge, Child, Kind, Limit, LimitName, Scope};
+use crate::time::{nanos, secs};
+
+/// The most limits of children that are in use at one time. Whoever holds a key can make any number
+/// of children, so beyond this one more is refused: what is in use is never forgotten.
+pub const MAX_CHILD_LIMITS: usize = 64;
+
+/// The most of them that caveats after the first set. Whoever holds a narrowed key can add such caveats
+/// only, so the limits of first caveats always have the other places.
+pub const MAX_LATER_LIMITS: usize = 32;
+
+/// The most of those with the same first caveat: no narrowed key takes all the places of others.
+pub const MAX_FAMILY_LIMITS: usize = 16;
+
+/// What was used of the limits of one key, or of one tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    clock_ns: u64,
+    /// How often something was taken back; it may begin again.
+    undone: u32,
+    rates: Vec<RateUse>,
+    quotas: Vec<QuotaUse>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RateUse {
+    scope: Scope,
+    tat: Tat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct QuotaUse {
+    scope: Scope,
+    unit: Unit,
+    per: Period,
+    spent: Spent,
+}
+
+/// A request that was charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// When, by the ledger's clock.
+    at_ns: u64,
+    /// How often something had been taken back by then.
+    undone: u32,
+    /// What was used of each limit with it, in the order of the charges.
+    used: Vec<Used>,
+}
+
+/// What is used of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Used {
+    Rate(Tat),
+    Quota(Quota, Spent),
+}
+
+/// A limit had no room for a request. Where several had none, the one that has room last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Why the request is refused.
+    pub reason: DenyReason,
+    /// What has no room.
+    pub exhausted: Exhausted,
+    /// When there may be room again, Unix nanoseconds; `None` for never.
+    pub until_ns: Option<u64>,
+}
+
+/// What has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exhausted {
+    /// The table of children's limits, for one more of them.
+    ChildLimits,
+    /// A limit.
+    Limit(LimitName),
+}
+
+/// Which children share some places.
+type Share<'a> = &'a dyn Fn(&Child) -> bool;
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Charges a request to every limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] when one of them has no room; then nothing is charged.
+    pub fn reserve(&mut self, charges: &[Charge], now_ns: u64) -> Result<Reservation, Exceeded> {
+        let used = self.charged(charges, now_ns)?;
+        self.clock_ns = self.clock_ns.max(now_ns);
+        charges.iter().zip(&used).for_each(|(charge, used)| self.set(charge.scope, used));
+        self.drop_idle();
+        Ok(Reservation { at_ns: self.clock_ns, undone: self.undone, used })
+    }
+
+    /// Whether every limit has room for a request.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] when one of them has none.
+    pub fn has_room(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
+        self.charged(charges, now_ns).map(drop)
+    }
+
+    /// Takes back the charges of a request that was let in and then refused.
+    pub fn give_back(&mut self, charges: &[Charge], reservation: &Reservation) {
+        let Reservation { at_ns, undone, used } = reservation;
+        for (charge, used) in charges.iter().zip(used) {
+            let scope = charge.scope;
+            let rest = match (charge.limit, used) {
+                (Limit::Rate(rate), Used::Rate(tat)) => {
+                    let tat = Some(*tat).filter(|_| *undone == self.undone);
+                    let held = Held { at_ns: *at_ns, tat };
+                    Used::Rate(rate.give_back(self.tat(scope), &held, self.clock_ns))
+                }
+                (Limit::Quota(quota), _) => {
+                    let reserved = Reserved { amount: charge.amount, at_secs: secs(*at_ns) };
+                    let spent = self.spent(scope, &quota);
+                    Used::Quota(quota, quota.settle(spent, reserved, 0, secs(self.clock_ns)))
+                }
+                // The reservation is of other charges.
+                (Limit::Rate(_), Used::Quota(..)) => continue,
+            };
+            self.set(scope, &rest);
+        }
+        self.undone = self.undone.wrapping_add(1);
+        self.drop_idle();
+    }
+
+    /// What is left of each limit.
+    pub fn allowances(&self, charges: &[Charge], now_ns: u64) -> Vec<Allowance> {
+        // What is left is that of the ledger's time; how long to wait depends on the host's.
+        let at_ns = now_ns.max(self.clock_ns);
+        let allowance = |charge: &Charge| match charge.limit {
+            Limit::Rate(rate) => {
+                let tat = self.tat(charge.scope);
+                Allowance::of_rate(charge.name(), &rate, tat, at_ns, now_ns)
+            }
+            Limit::Quota(quota) => {
+                let spent = self.spent(charge.scope, &quota);
+                Allowance::of_quota(charge.name(), &quota, spent, at_ns, now_ns)
+            }
+        };
+        charges.iter().map(allowance).collect()
+    }
+
+    /// What is used of each limit with a request.
+    fn charged(&self, charges: &[Charge], now_ns: u64) -> Result<Vec<Used>, Exceeded> {
+        let now_ns = now_ns.max(self.clock_ns);
+        let mut used = Vec::with_capacity(charges.len());
+        let mut exceeded: Option<Exceeded> = None;
+        for charge in charges {
+            match self.charge(charge, now_ns) {
+                Ok(with) => used.push(with),
+                Err(this) => exceeded = Some(exceeded.map_or(this, |other| other.later(this))),
+            }
+        }
+        match exceeded {
+            Some(exceeded) => Err(exceeded),
+            None => self.check_places(charges, now_ns).map(|()| used),
+        }
+    }
+
+    /// What is used of one limit with a request.
+    fn charge(&self, charge: &Charge, now_ns: u64) -> Result<Used, Exceeded> {
+        let exceeded = |reason, until_ns| Exceeded {
+            reason,
+            exhausted: Exhausted::Limit(charge.name()),
+            until_ns,
+        };
+        // By the clock of the host it may still be good. By this one what it used is forgotten.
+        if charge.scope.is_over(now_ns) {
+            return Err(exceeded(DenyReason::KeyExpired, None));
+        }
+        let scope = charge.scope;
+        match charge.limit {
+            Limit::Rate(rate) => {
+                let tat = rate.reserve(self.tat(scope), now_ns);
+                tat.map(Used::Rate).map_err(|ns| exceeded(charge.reason(), Some(ns)))
+            }
+            Limit::Quota(quota) => {
+                let spent = quota.reserve(self.spent(scope, &quota), charge.amount, secs(now_ns));
+                spent
+                    .map(|spent| Used::Quota(quota, spent))
+                    .map_err(|secs| exceeded(charge.reason(), secs.map(nanos)))
+            }
+        }
+    }
+
+    /// Whether there are places for the limits of a child that are not in use yet.
+    fn check_places(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
+        let fresh = charges
+            .iter()
+            .filter_map(|charge| charge.scope.child().filter(|_| !self.uses(charge, now_ns)));
+        let fresh: Vec<Child> = fresh.collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        // All children on the way of a request have the same first caveat.
+        let family = fresh.iter().find_map(|child| child.family);
+        let is_later = |child: &Child| child.family.is_some();
+        let is_of_family = |child: &Child| is_later(child) && child.family == family;
+        let shares: [(usize, Share<'_>); 3] = [
+            (MAX_CHILD_LIMITS, &|_| true),
+            (MAX_LATER_LIMITS, &is_later),
+            (MAX_FAMILY_LIMITS, &is_of_family),
+        ];
+        let full = shares.into_iter().filter_map(|(places, shares)| {
+            let wanted = fresh.iter().filter(|child| shares(child)).count();
+            (wanted > 0).then(|| self.free_at(places, wanted, shares, now_ns)).flatten()
+        });
+        match full.max() {
+            None => Ok(()),
+            Some(until_ns) => Err(Exceeded {
+                reason: DenyReason::ChildQuota,
+                exhausted: Exhausted::ChildLimits,
+                until_ns: Some(until_ns).filter(|until_ns| *until_ns < u64::MAX),
+            }),
+        }
+    }
+
+    /// When as many of the places are free that some children share; `None` where they are now.
+    fn free_at(&self, places: usize, wanted: usize, shares: Share<'_>, now_ns: u64) -> Option<u64> {
+        let rates = self.rates.iter().map(|rate| (rate.scope, rate.end_ns()));
+        let quotas = self.quotas.iter().map(|quota| (quota.scope, quota.end_ns()));
+        let in_use = |(scope, end_ns): (Scope, u64)| {
+            let child = scope.child().filter(|child| shares(child))?;
+            Some(end_ns.min(nanos(child.exp_secs))).filter(|end_ns| *end_ns > now_ns)
+        };
+        // A heap, because only the first few ends matter, and sorting takes kilobytes of code.
+        let mut ends_ns: BinaryHeap<Reverse<u64>> =
+            rates.chain(quotas).filter_map(in_use).map(Reverse).collect();
+        let lacking =
+            (ends_ns.len() + wanted).checked_sub(places).filter(|lacking| *lacking > 0)?;
+        let until_ns = std::iter::from_fn(|| ends_ns.pop()).map(|Reverse(end_ns)| end_ns);
+        // What can never all have a place waits for ever.
+        Some(until_ns.take(lacking).last().unwrap_or(u64::MAX))
+    }
+
+    fn uses(&self, charge: &Charge, now_ns: u64) -> bool {
+        let scope = charge.scope;
+        match charge.limit.kind() {
+            Kind::Rate => {
+                self.rates.iter().any(|rate| rate.scope == scope && rate.end_ns() > now_ns)
+            }
+            Kind::Quota(unit, per) => {
+                let used = |quota: &QuotaUse| quota.is(scope, unit, per) && quota.end_ns() > now_ns;
+                self.quotas.iter().any(used)
+            }
+        }
+    }
+
+    /// Forgets what nothing is left of.
+    fn drop_idle(&mut self) {
+        let clock_ns = self.clock_ns;
+        let lasts = |scope: Scope, end_ns: u64| end_ns > clock_ns && !scope.is_over(clock_ns);
+        self.rates.retain(|rate| lasts(rate.scope, rate.end_ns()));
+        self.quotas.retain(|quota| lasts(quota.scope, quota.end_ns()));
+    }
+
+    fn tat(&self, scope: Scope) -> Tat {
+        let found = self.rates.iter().find(|rate| rate.scope == scope);
+        found.map_or_else(Tat::default, |rate| rate.tat)
+    }
+
+    fn spent(&self, scope: Scope, quota: &Quota) -> Spent {
+        let found = self.quotas.iter().find(|used| used.is(scope, quota.unit, quota.per));
+        found.map_or_else(Spent::default, |used| used.spent)
+    }
+
+    fn set(&mut self, scope: Scope, used: &Used) {
+        match *used {
+            Used::Rate(tat) => match self.rates.iter_mut().find(|rate| rate.scope == scope) {
+                Some(rate) => rate.tat = tat,
+                None => self.rates.push(RateUse { scope, tat }),
+            },
+            Used::Quota(Quota { unit, per, .. }, spent) => {
+                match self.quotas.iter_mut().find(|used| used.is(scope, unit, per)) {
+                    Some(used) => used.spent = spent,
+                    None => self.quotas.push(QuotaUse { scope, unit, per, spent }),
+                }
+            }
+        }
+    }
+}
+
+// === impl Scope ===
+
+impl Scope {
+    fn child(self) -> Option<Child> {
+        match self {
+            Self::Child(child) => Some(child),
+            Self::Tier | Self::Only | Self::Tenant => None,
+        }
+    }
+
+    /// Whether it is a child's whose caveats let nothing through any more.
+    fn is_over(self, now_ns: u64) -> bool {
+        matches!(self, Self::Child(child) if nanos(child.exp_secs) <= now_ns)
+    }
+}
+
+// === impl RateUse ===
+
+impl RateUse {
+    /// When nothing is left of it.
+    fn end_ns(&self) -> u64 {
+        self.tat.ceil_ns()
+    }
+}
+
+// === impl QuotaUse ===
+
+impl QuotaUse {
+    fn is(&self, scope: Scope, unit: Unit, per: Period) -> bool {
+        (self.scope, self.unit, self.per) == (scope, unit, per)
+    }
+
+    /// When nothing is left of it, as far as is known: debt is paid off by limits that it does not
+    /// know.
+    fn end_ns(&self) -> u64 {
+        let Spent { window, used, over } = self.spent;
+        match (used, over) {
+            (0, 0) => 0,
+            (_, 0) => self.per.end_secs(window).map_or(u64::MAX, nanos),
+            _ => u64::MAX,
+        }
+    }
+}
+
+// === impl Exceeded ===
+
+impl Exceeded {
+    fn later(self, other: Self) -> Self {
+        let never = |exceeded: &Self| exceeded.until_ns.unwrap_or(u64::MAX);
+        if never(&other) > never(&self) { other } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests;

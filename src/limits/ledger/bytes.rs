@@ -1,0 +1,109 @@
+//! A ledger as it stands in a record.
+
+use crate::limits::gcra::Tat;
+use crate::limits::quota::{Period, Spent, Unit};
+use crate::limits::{Child, ChildId, FamilyId, Scope};
+use crate::record::take;
+
+use super::{Ledger, QuotaUse, RateUse};
+
+impl Ledger {
+    /// Appends the ledger to a record: the clock, how often something was taken back, then the rates
+    /// and the quotas in use, each list with its length before it.
+    pub(crate) fn write(&self, record: &mut Vec<u8>) {
+        record.extend_from_slice(&self.clock_ns.to_le_bytes());
+        record.extend_from_slice(&self.undone.to_le_bytes());
+        write_list(record, &self.rates, |RateUse { scope, tat }, record| {
+            write_scope(*scope, record);
+            record.extend_from_slice(&tat.ns.to_le_bytes());
+            record.extend_from_slice(&tat.fraction.to_le_bytes());
+        });
+        write_list(record, &self.quotas, |QuotaUse { scope, unit, per, spent }, record| {
+            write_scope(*scope, record);
+            record.extend_from_slice(&[*unit as u8, *per as u8]);
+            record.extend_from_slice(&spent.window.to_le_bytes());
+            record.extend_from_slice(&spent.used.to_le_bytes());
+            if *unit != Unit::Requests {
+                record.extend_from_slice(&spent.over.to_le_bytes());
+            }
+        });
+    }
+
+    /// Reads what [`Ledger::write`] wrote from the front of `bytes`.
+    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            clock_ns: take(bytes).map(u64::from_le_bytes)?,
+            undone: take(bytes).map(u32::from_le_bytes)?,
+            rates: read_list(bytes, |bytes| {
+                let scope = read_scope(bytes)?;
+                let ns = take(bytes).map(u64::from_le_bytes)?;
+                let fraction = take(bytes).map(u32::from_le_bytes)?;
+                Some(RateUse { scope, tat: Tat { ns, fraction } })
+            })?,
+            quotas: read_list(bytes, |bytes| {
+                let scope = read_scope(bytes)?;
+                let [unit, per] = take(bytes)?;
+                let unit = *Unit::ALL.get(usize::from(unit))?;
+                let per = *Period::ALL.get(usize::from(per))?;
+                let window = take(bytes).map(u32::from_le_bytes)?;
+                let used = take(bytes).map(u64::from_le_bytes)?;
+                let over = match unit {
+                    Unit::Requests => 0,
+                    Unit::Tokens | Unit::CostMicroUsd => take(bytes).map(u64::from_le_bytes)?,
+                };
+                Some(QuotaUse { scope, unit, per, spent: Spent { window, used, over } })
+            })?,
+        })
+    }
+}
+
+/// The numbers of the scopes in a record are forever.
+const TIER: u8 = 0;
+const ONLY: u8 = 1;
+const TENANT: u8 = 2;
+const CHILD: u8 = 3;
+const LATER_CHILD: u8 = 4;
+
+fn write_scope(scope: Scope, record: &mut Vec<u8>) {
+    match scope {
+        Scope::Tier => record.push(TIER),
+        Scope::Only => record.push(ONLY),
+        Scope::Tenant => record.push(TENANT),
+        Scope::Child(Child { id: ChildId(id), exp_secs, family }) => {
+            record.push(if family.is_some() { LATER_CHILD } else { CHILD });
+            record.extend_from_slice(&id);
+            record.extend_from_slice(&exp_secs.to_le_bytes());
+            family.iter().for_each(|id| record.extend_from_slice(&id.bits().to_le_bytes()));
+        }
+    }
+}
+
+fn read_scope(bytes: &mut &[u8]) -> Option<Scope> {
+    let [scope] = take(bytes)?;
+    match scope {
+        TIER => Some(Scope::Tier),
+        ONLY => Some(Scope::Only),
+        TENANT => Some(Scope::Tenant),
+        CHILD | LATER_CHILD => {
+            let id = take(bytes).map(ChildId)?;
+            let exp_secs = take(bytes).map(u64::from_le_bytes)?;
+            let family = match scope {
+                LATER_CHILD => Some(FamilyId::from_bits(take(bytes).map(u64::from_le_bytes)?)),
+                _ => None,
+            };
+            Some(Scope::Child(Child { id, exp_secs, family }))
+        }
+        _ => None,
+    }
+}
+
+/// No list is longer than a byte can count: what is no child's is bounded by the kinds there are.
+fn write_list<T>(record: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
+    record.push(u8::try_from(items.len()).unwrap_or(u8::MAX));
+    items.iter().for_each(|item| write(item, record));
+}
+
+fn read_list<T>(bytes: &mut &[u8], read: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
+    let [len] = take(bytes)?;
+    (0..len).map(|_| read(bytes)).collect()
+}

@@ -1,0 +1,269 @@
+//! Limits: a rate and quotas that a tier, a tenant, a key or a caveat sets.
+
+pub mod allowance;
+pub mod cell;
+pub mod gcra;
+pub mod ledger;
+pub mod quota;
+pub mod sessions;
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+use crate::decision::DenyReason;
+use crate::json::{Invalid, Members};
+use crate::limits::gcra::Rate;
+use crate::limits::quota::{Period, Quota, Unit};
+
+/// Where a restriction comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The key's tier.
+    Tier,
+    /// The key's tenant.
+    Tenant,
+    /// `only` of the key's claims.
+    Only,
+    /// A caveat, counted from 1.
+    Caveat(usize),
+}
+
+/// Bytes of a [`ChildId`].
+pub const CHILD_ID_BYTES: usize = 16;
+
+/// What one origin sets; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    rate: Option<Rate>,
+    quotas: Box<[Quota]>,
+}
+
+/// A single limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// How fast.
+    Rate(Rate),
+    /// How much.
+    Quota(Quota),
+}
+
+/// Tells the limits of one scope apart. Numbers are not part of it: what was used stays used when a
+/// configuration changes how much that may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The rate.
+    Rate,
+    /// The quota of this unit and period.
+    Quota(Unit, Period),
+}
+
+/// Whose use a limit counts, within one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The key's, by its tier.
+    Tier,
+    /// The key's, by its claims.
+    Only,
+    /// The tenant's.
+    Tenant,
+    /// Of all that was attenuated from the key by some caveats.
+    Child(Child),
+}
+
+/// What was attenuated from a key, by all caveats up to the one that sets a limit. It stays the same
+/// when the key is minted again under another kid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// A digest of these caveats.
+    pub id: ChildId,
+    /// The first second at which they let nothing through any more, whatever the time is later; it
+    /// is [`u64::MAX`] when they do not say.
+    pub exp_secs: u64,
+    /// Where there is more than one caveat: all that begins with the same first one.
+    pub family: Option<FamilyId>,
+}
+
+/// The beginning of a SHA-256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildId(pub [u8; CHILD_ID_BYTES]);
+
+/// What was attenuated from a key by one first caveat. Only the holder of the key itself can begin a
+/// family, so those who hold a narrowed key cannot choose another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyId(NonZeroU64);
+
+/// A limit that one request counts against, and by how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Who set the limit.
+    pub origin: Origin,
+    /// Whose use it counts.
+    pub scope: Scope,
+    /// The limit.
+    pub limit: Limit,
+    /// How much the request reserves, in the limit's unit.
+    pub amount: u64,
+}
+
+/// The name of a limit, as in `tier_rate` and `caveat_2_requests_day`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LimitName {
+    /// Who set the limit; `Caveat(0)` is any caveat.
+    pub origin: Origin,
+    /// Which of them it is.
+    pub kind: Kind,
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// The members of an object that set limits.
+    pub const MEMBERS: [&'static str; 2] = ["rate", "quotas"];
+
+    /// Reads the two members, where they are present.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for an ill-typed one, and for two quotas of one unit and period.
+    pub fn read(members: &Members<'_>) -> Result<Self, Invalid> {
+        let quotas = members.read("quotas", |node| {
+            let quotas = node.list(Quota::read)?;
+            let twice = quotas.iter().enumerate().any(|(index, quota)| {
+                let same = |other: &Quota| (other.unit, other.per) == (quota.unit, quota.per);
+                quotas.iter().skip(index + 1).any(same)
+            });
+            match twice {
+                // An empty list holds never, so it would be a limit that nobody means.
+                _ if quotas.is_empty() => Err(node.expected("at least one quota")),
+                true => Err(node.unusable("two quotas of one unit and period; keep one")),
+                false => Ok(quotas),
+            }
+        });
+        Ok(Self { rate: members.read("rate", Rate::read)?, quotas: quotas?.unwrap_or_default() })
+    }
+
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        self.rate.is_none() && self.quotas.is_empty()
+    }
+
+    /// Each limit.
+    pub fn iter(&self) -> impl Iterator<Item = Limit> {
+        let quotas = self.quotas.iter().copied().map(Limit::Quota);
+        self.rate.map(Limit::Rate).into_iter().chain(quotas)
+    }
+
+    /// Whether there is a quota that only a request's body and its answer tell the use of.
+    pub fn needs_body(&self) -> bool {
+        self.quotas.iter().any(|quota| quota.unit != Unit::Requests)
+    }
+
+    /// About how many bytes the limits take in memory beyond themselves.
+    pub(crate) fn footprint(&self) -> usize {
+        size_of_val(&*self.quotas)
+    }
+
+    /// What one request is charged with.
+    pub fn charges(&self, origin: Origin, scope: Scope) -> impl Iterator<Item = Charge> {
+        self.iter().map(move |limit| Charge { origin, scope, limit, amount: 1 })
+    }
+}
+
+// === impl Limit ===
+
+impl Limit {
+    /// Tells the limits of one scope apart.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Rate(_) => Kind::Rate,
+            Self::Quota(quota) => Kind::Quota(quota.unit, quota.per),
+        }
+    }
+}
+
+// === impl ChildId ===
+
+impl ChildId {
+    /// The beginning of a SHA-256: long enough that nobody finds two children of one id.
+    pub fn from_digest(digest: &[u8; 32]) -> Self {
+        Self(digest.first_chunk().copied().unwrap_or_default())
+    }
+
+    /// The family of the child with only the first caveat.
+    pub fn family(self) -> FamilyId {
+        FamilyId::from_bits(self.0.first_chunk().copied().map_or(0, u64::from_le_bytes))
+    }
+}
+
+// === impl FamilyId ===
+
+impl FamilyId {
+    /// The family of a number, of which the lowest bit does not count: no family is 0.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(NonZeroU64::MIN | bits)
+    }
+
+    /// The number.
+    pub fn bits(self) -> u64 {
+        self.0.get()
+    }
+}
+
+// === impl Charge ===
+
+impl Charge {
+    /// The name of the limit.
+    pub fn name(&self) -> LimitName {
+        LimitName { origin: self.origin, kind: self.limit.kind() }
+    }
+
+    /// Why a request is refused that the limit has no room for.
+    pub fn reason(&self) -> DenyReason {
+        match (self.origin, self.limit) {
+            (Origin::Tier | Origin::Only, Limit::Rate(_)) => DenyReason::Rate,
+            (Origin::Tier | Origin::Only, Limit::Quota(_)) => DenyReason::Quota,
+            (Origin::Tenant, Limit::Rate(_)) => DenyReason::TenantRate,
+            (Origin::Tenant, Limit::Quota(_)) => DenyReason::TenantQuota,
+            (Origin::Caveat(_), Limit::Rate(_)) => DenyReason::ChildRate,
+            (Origin::Caveat(_), Limit::Quota(_)) => DenyReason::ChildQuota,
+        }
+    }
+}
+
+// === names ===
+
+impl fmt::Display for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin {
+            Origin::Tier => f.write_str("tier_")?,
+            Origin::Tenant => f.write_str("tenant_")?,
+            Origin::Only => f.write_str("only_")?,
+            Origin::Caveat(0) => f.write_str("caveat_")?,
+            Origin::Caveat(number) => write!(f, "caveat_{number}_")?,
+        }
+        self.kind.fmt(f)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rate => f.write_str("rate"),
+            Self::Quota(unit, per) => {
+                unit.fmt(f)?;
+                f.write_str("_")?;
+                f.write_str(per.name())
+            }
+        }
+    }
+}
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tier => f.write_str("tier"),
+            Self::Tenant => f.write_str("tenant"),
+            Self::Only => f.write_str("only"),
+            Self::Caveat(number) => write!(f, "caveat {number}"),
+        }
+    }
+}
