@@ -4,7 +4,7 @@ use crate::access::restriction::HostPattern;
 use crate::json::{Invalid, Members, Node};
 use crate::key::token::is_ring_name;
 
-use super::read::header_name;
+use super::header::header_name;
 use super::template::Template;
 use super::{CredentialConfig, Grant, NamedConfig};
 

@@ -5,6 +5,7 @@
 //! it refuses is found only where the configuration runs, so that must then deny everything.
 
 mod forward;
+mod header;
 mod read;
 mod settings;
 mod template;

@@ -8,7 +8,7 @@ use crate::alerts::anomaly::Sensitivity;
 use crate::alerts::failures::FailureRules;
 use crate::audit::Mask;
 use crate::decision::Mode;
-use crate::headers::{ForeignCredentials, KeySource, is_identity};
+use crate::headers::{ForeignCredentials, KeySource};
 use crate::host::{Dialect, Level};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::key::claims::{id, is_id};
@@ -20,6 +20,7 @@ use crate::limits::quota::{Quota, Unit};
 use crate::upstream_tls::Rule;
 
 use super::forward::{Forward, named_credentials};
+use super::header::{header_name, token};
 use super::template::Variable;
 use super::{
     AuditSettings, ClientRules, Config, DEFAULT_USAGE_PATH, RingConfig, RoleConfig, Settings, Sink,
@@ -37,13 +38,6 @@ const DEFAULT_CLOCK_SKEW_SECS: u64 = 5;
 const INVALID_TENANT: &str = "the name of a tenant is 1 to 64 of A-Z a-z 0-9 _ -";
 
 const UNREAD_UNIT: &str = "tokens and cost_usd need bodies, which are not read yet; remove it";
-
-/// Headers that neither carry a key nor a credential: they frame the message, or are the module's
-/// or the proxy's own.
-const RESERVED_HEADERS: [&str; 9] = [
-    "connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade",
-    "x-forwarded-for", "x-request-id",
-];
 
 /// The headers that AI clients send their keys in.
 const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
@@ -432,26 +426,6 @@ fn dialect(node: &Node<'_>) -> Result<Dialect, Invalid> {
 }
 
 // === small things ===
-
-/// The name of a header that may carry a key or a credential, in lower case.
-pub(super) fn header_name(node: &Node<'_>) -> Result<String, Invalid> {
-    let name = token(node)?.to_ascii_lowercase();
-    if RESERVED_HEADERS.contains(&name.as_str()) || is_identity(name.as_bytes()) {
-        return Err(node.unusable("this header belongs to the proxy or to the module"));
-    }
-    Ok(name)
-}
-
-/// RFC 9110, section 5.6.2.
-fn token(node: &Node<'_>) -> Result<String, Invalid> {
-    let text = node.string()?;
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if !text.is_empty() && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err(node.expected("a name without spaces, as a header's"))
-    }
-}
 
 impl Default for AuditSettings {
     fn default() -> Self {

@@ -10,10 +10,10 @@
 use std::net::IpAddr;
 
 use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity};
-use crate::decision::Mode;
-use crate::decision::{Decision, DenyReason};
+use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::Engine;
 use crate::exchange::{Charged, Refund};
+use crate::host::{Look, NotCounted, RecordStore, SharedData};
 use crate::key::Key;
 use crate::limits::Charge;
 use crate::limits::allowance::Allowance;
@@ -21,8 +21,6 @@ use crate::limits::cell::{Cell, Counted, key_name, tenant_name};
 use crate::limits::ledger::{Exceeded, Reservation};
 use crate::record::Name;
 use crate::time::secs;
-
-use crate::host::{Look, NotCounted, RecordStore, SharedData};
 
 /// What a request of a key is counted by.
 pub struct Admission<'a, S: ?Sized> {

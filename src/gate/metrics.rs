@@ -12,12 +12,10 @@ use crate::alerts::anomaly::Anomaly;
 use crate::config::Settings;
 use crate::decision::{Decision, DenyClass, DenyReason, UNSEEN};
 use crate::exchange::Outcome;
-use crate::limits::LimitName;
-use crate::limits::Origin;
-use crate::limits::ledger::Exhausted;
-use crate::upstream_tls::Verdict;
-
 use crate::host::{Host, MetricKind};
+use crate::limits::ledger::Exhausted;
+use crate::limits::{LimitName, Origin};
+use crate::upstream_tls::Verdict;
 
 /// The metrics of one root context. Each is made known to the host once, when it is first needed.
 #[derive(Default)]

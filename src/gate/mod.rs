@@ -20,22 +20,22 @@ use crate::decision::DenyReason;
 use crate::engine::Engine;
 use crate::exchange::{Ending, Exchange, Judgement, Refund, Request};
 use crate::headers::RequestHead;
-use crate::host::{Dialect, Level};
+use crate::host::rules::FoundRules;
+use crate::host::view::HostView;
+use crate::host::{
+    Action, Dialect, Host, HostError, Level, Property, RecordStore, Rules, number_property,
+    text_property,
+};
 use crate::key::revocations::RevocationList;
 use crate::limits::allowance::RateLimitFields;
 use crate::reply::{Refusal, Reply, reply};
 use crate::upstream_tls::Policy;
 
-use crate::gate::metrics::Metrics;
-use crate::gate::request::{Judged, deny};
-use crate::gate::resets::Resets;
-use crate::gate::revocations::Revocations;
-use crate::gate::upstream::verdicts::Upstreams;
-use crate::host::rules::FoundRules;
-use crate::host::view::HostView;
-use crate::host::{
-    Action, Host, HostError, Property, RecordStore, Rules, number_property, text_property,
-};
+use self::metrics::Metrics;
+use self::request::{Judged, deny};
+use self::resets::Resets;
+use self::revocations::Revocations;
+use self::upstream::verdicts::Upstreams;
 
 pub use admission::{Admission, Admitted};
 pub use plugin::{Plugin, Refused};

@@ -1,12 +1,11 @@
 //! The plugin: what a configuration makes of the module.
 
 use crate::config::{AuditSettings, RoleConfig};
-use crate::host::Level;
+use crate::host::{Host, Level};
 use crate::json::Invalid;
 use crate::upstream_tls::Policy;
 
-use crate::gate::{Gate, UpstreamGate};
-use crate::host::Host;
+use super::{Gate, UpstreamGate};
 
 /// What a root context holds.
 pub enum Plugin {

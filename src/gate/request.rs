@@ -5,7 +5,8 @@ use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund};
 use crate::headers::RequestHead;
-use crate::host::Level;
+use crate::host::view::SEAL_STATE;
+use crate::host::{Host, HostError, Level, NotCounted, RecordStore};
 use crate::key::Key;
 use crate::key::claims::Claims;
 use crate::limits::allowance::{Allowance, RateLimitFields};
@@ -16,13 +17,11 @@ use crate::time::secs;
 use crate::upstream_tls::{UpstreamHost, Verdict};
 use crate::usage::{self, Account, Subject};
 
-use crate::gate::metrics::Metrics;
-use crate::gate::sessions::ends_own_session;
-use crate::gate::upstream::credentials::CREDENTIAL_STATE;
-use crate::gate::upstream::verdicts::Upstreams;
-use crate::gate::{Admission, Admitted};
-use crate::host::view::SEAL_STATE;
-use crate::host::{Host, HostError, NotCounted, RecordStore};
+use super::metrics::Metrics;
+use super::sessions::ends_own_session;
+use super::upstream::credentials::CREDENTIAL_STATE;
+use super::upstream::verdicts::Upstreams;
+use super::{Admission, Admitted};
 
 /// What the seal asks for.
 const SEAL_VALUE: &str = "allow";

@@ -2,10 +2,7 @@
 
 use std::cell::{Cell, OnceCell};
 
-use crate::host::Level;
-
-use crate::host::{Host, MetricKind, RecordStore};
-use crate::host::{Reset, ResetReason};
+use crate::host::{Host, Level, MetricKind, RecordStore, Reset, ResetReason};
 
 /// What one root context has reported.
 #[derive(Default)]

@@ -5,15 +5,15 @@ use std::cell::OnceCell;
 
 use crate::decision::{Decision, DenyReason};
 use crate::exchange::{Exchange, Refund};
+use crate::host::{Host, RecordStore};
 use crate::reply::{Refusal, Reply, reply};
 use crate::upstream_tls::{Scope, UpstreamHost, Verdict};
 
-use crate::gate::Gate;
-use crate::gate::request::withdraw;
-use crate::gate::upstream::connection::{connection_id, is_own_answer, is_up};
-use crate::gate::upstream::state::{GateVerdict, Refused};
-use crate::gate::upstream::verdicts::{Conclusion, now_secs};
-use crate::host::{Host, RecordStore};
+use super::Gate;
+use super::request::withdraw;
+use super::upstream::connection::{connection_id, is_own_answer, is_up};
+use super::upstream::state::{GateVerdict, Refused};
+use super::upstream::verdicts::{Conclusion, now_secs};
 
 /// What the gate of the cluster made of the connection that a response came over.
 enum Gated {

@@ -3,13 +3,12 @@
 use std::cell::Cell;
 
 use crate::engine::Engine;
-use crate::host::Level;
+use crate::host::{Host, Level, NotCounted, RecordStore};
 use crate::key::revocations::{Newer, NewestVersion, RevocationList, list_name, version_name};
 use crate::time::NANOS_PER_SEC;
 
-use crate::gate::metrics::Metrics;
-use crate::gate::resets::Resets;
-use crate::host::{Host, NotCounted, RecordStore};
+use super::metrics::Metrics;
+use super::resets::Resets;
 
 /// How long what was found is good for. A look costs as much as a tenth of a request.
 const LOOK_NS: u64 = NANOS_PER_SEC;

@@ -3,11 +3,11 @@
 use crate::decision::Decision;
 use crate::exchange::Exchange;
 use crate::headers::{RequestHead, SESSION};
+use crate::host::{Host, Look, RecordStore, SharedData};
 use crate::key::Key;
 use crate::limits::sessions::{SessionId, Sessions, sessions_name};
 
-use crate::gate::Gate;
-use crate::host::{Host, Look, RecordStore, SharedData};
+use super::Gate;
 
 /// Whether a request ends a session that its key has opened; from then on it has not. Where that cannot be told
 /// the request is one as any other.

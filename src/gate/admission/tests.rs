@@ -1,12 +1,12 @@
 //! What a request comes to in both cells, one request at a time.
 
-use super::*;
 use crate::config::Config;
-use crate::host::MemoryStore;
-use crate::host::Rules;
+use crate::host::{MemoryStore, Rules};
 use crate::key::keyring::{Ring, RingState, Secret};
 use crate::key::token::{Unverified, mint};
 use crate::time::NANOS_PER_SEC;
+
+use super::*;
 
 const SECRET: &str = "Admission-1-counts-and-limits";
 

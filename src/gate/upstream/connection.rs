@@ -3,11 +3,10 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 
+use crate::host::{Host, Property, number_property, text_property};
 use crate::upstream_tls::{
     Connection, NameProof, TlsVersion, UpstreamHost, bears_name, is_first_name,
 };
-
-use crate::host::{Host, Property, number_property, text_property};
 
 /// How many names of certificates are remembered. All are forgotten when there are more: a proxy has
 /// few upstreams, and certificates change.

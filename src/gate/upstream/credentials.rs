@@ -3,9 +3,8 @@
 
 use crate::access::canonical_host;
 use crate::config::NamedCredential;
-use crate::upstream_tls::Verdict;
-
 use crate::host::{Host, HostError, Property, text_property};
+use crate::upstream_tls::Verdict;
 
 /// The filter state in which the gate of the listener says which credentials a request may have: words
 /// with a space between them. Mirrored requests have no filter state, and so no credential.

@@ -15,19 +15,18 @@ use std::collections::BTreeSet;
 
 use crate::config::UpstreamConfig;
 use crate::decision::DenyReason;
-use crate::host::Level;
+use crate::gate::metrics::Metrics;
+use crate::host::rules::FoundRules;
+use crate::host::view::HostView;
+use crate::host::{Action, Host, HostError, Level, Property, Rules, UnknownRules, number_property};
 use crate::reply::{Refusal, reply};
 use crate::time::nanos;
 use crate::upstream_tls::{Policy, Scope, Verdict};
 
-use crate::gate::metrics::Metrics;
-use crate::gate::upstream::connection::{connection_id, is_up};
-use crate::gate::upstream::credentials::Credentials;
-use crate::gate::upstream::state::{GateVerdict, Refused};
-use crate::gate::upstream::verdicts::{Conclusion, Passage, Upstreams, now_secs};
-use crate::host::rules::FoundRules;
-use crate::host::view::HostView;
-use crate::host::{Action, Host, HostError, Property, Rules, UnknownRules, number_property};
+use self::connection::{connection_id, is_up};
+use self::credentials::Credentials;
+use self::state::{GateVerdict, Refused};
+use self::verdicts::{Conclusion, Passage, Upstreams, now_secs};
 
 /// How often the tick looks for connections that came up.
 const TICK_MILLIS: u32 = 1;

@@ -4,11 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::decision::DenyReason;
-use crate::host::Level;
-use crate::upstream_tls::{Scope, Standing, UpstreamHost, Verdict, standing_name};
-
 use crate::gate::metrics::Metrics;
-use crate::host::{Host, Property, RecordStore, text_property};
+use crate::host::{Host, Level, Property, RecordStore, text_property};
+use crate::upstream_tls::{Scope, Standing, UpstreamHost, Verdict, standing_name};
 
 /// How many clusters have a standing of their own. Proxies name few, but some make one for each host that
 /// clients name; the rest share one.

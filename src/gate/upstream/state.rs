@@ -1,10 +1,8 @@
 //! What the gate of a cluster tells the gate of the listener: how it judged the last attempt.
 
 use crate::decision::DenyReason;
-use crate::host::Level;
+use crate::host::{Host, HostError, Level, Property, text_property};
 use crate::upstream_tls::Verdict;
-
-use crate::host::{Host, HostError, Property, text_property};
 
 /// The filter state that holds it. Attempts of one request share it; mirrored requests have one of their
 /// own.

@@ -4,13 +4,14 @@ mod credentials;
 mod proxy;
 mod waiting;
 
-use super::*;
 use crate::config::RoleConfig;
 use crate::decision::DenyReason as Reason;
 use crate::host::{MemoryHost, MemoryStore, Property};
 use crate::record::decode;
 use crate::time::NANOS_PER_SEC;
 use crate::upstream_tls::{Standing, UpstreamHost, standing_name};
+
+use super::*;
 use proxy::{Facts, PIN, Proxy, ROOT, SPARE, stamp};
 
 const POLICY: &str = r#"{

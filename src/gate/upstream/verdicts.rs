@@ -3,19 +3,18 @@
 use crate::config::UpstreamTls;
 use crate::decision::DenyReason;
 use crate::exchange::{ATTACHED, Route};
-use crate::host::Level;
+use crate::gate::metrics::Metrics;
+use crate::gate::resets::Resets;
+use crate::host::{Host, Level, Property, RecordStore, text_property};
 use crate::record::{Name, Record, take};
 use crate::time::secs;
 use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Scope, Stamp, UpstreamHost, Verdict};
 
-use crate::gate::metrics::Metrics;
-use crate::gate::resets::Resets;
-use crate::gate::upstream::connection::{
+use super::connection::{
     Fingerprint, HostConnection, NameCache, connection_id, is_own_answer, is_up, local_address,
 };
-use crate::gate::upstream::credentials::credential_words;
-use crate::gate::upstream::standings::{Judged, Standings};
-use crate::host::{Host, Property, RecordStore, text_property};
+use super::credentials::credential_words;
+use super::standings::{Judged, Standings};
 
 /// The policy in force on one root context, and what became known under it.
 pub(in crate::gate) struct Upstreams {

@@ -1,7 +1,8 @@
 //! Credentials go to the host that they are for, over a connection that was judged, and nowhere else.
 
-use super::*;
 use crate::host::HostError;
+
+use super::*;
 
 const CREDENTIALS: &str = r#", "credentials": [
     {"name": "openai", "hosts": ["api.openai.com"], "header": "authorization", "value": "Bearer ${KEY}"},

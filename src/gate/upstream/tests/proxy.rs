@@ -4,10 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use crate::headers::Headers;
-use crate::host::Level;
-use crate::host::Rules;
 use crate::host::{
-    Host, HostError, MemoryHost, MemoryStore, MetricKind, Property, SharedData, WriteError,
+    Host, HostError, Level, MemoryHost, MemoryStore, MetricKind, Property, Rules, SharedData,
+    WriteError,
 };
 use crate::reply::Reply;
 use crate::upstream_tls::Stamp;
