@@ -7,11 +7,6 @@
     clippy::unwrap_used,
     reason = "in a test a panic is the report"
 )]
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "in a test a panic is the report"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

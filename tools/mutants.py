@@ -173,7 +173,7 @@ MUTANTS = [
      "        if address.is_empty() && !is_up(host) {",
      "        if address.len() > 512 {"),
     ("a copy of a request is taken to carry nothing", "src/gate/upstream/verdicts.rs", UPSTREAM,
-     "    host.property(Property::Seal).is_none()\n        || ",
+     "    host.property(Property::FilterState(FilterState::Decision)).is_none()\n        || ",
      "    "),
     ("a withheld response refuses hosts that are not judged", "src/upstream_tls/standing.rs", CORE,
      "            Scope::Judged if judged => true,",

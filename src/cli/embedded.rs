@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, RingConfig, RoleConfig};
 use crate::headers::KeySource;
-use crate::host::Level;
+use crate::host::{FilterState, Level};
 use crate::host::{MemoryHost, MemoryStore, Rules};
 use crate::vm::{BuiltIn, Limits, Module, Setup, Worker};
 
@@ -187,7 +187,7 @@ pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
     let mut log = host.log.borrow_mut();
     let logged = log.iter().position(|(_, line)| line.starts_with(START));
     let logged = logged.map(|index| log.remove(index).1);
-    logged.or_else(|| host.filter_state.borrow_mut().remove("vkey.audit"))
+    logged.or_else(|| host.filter_state.borrow_mut().remove(FilterState::Audit.key()))
 }
 
 /// Shows what the module says, down to a level.

@@ -23,8 +23,8 @@ use crate::headers::RequestHead;
 use crate::host::rules::FoundRules;
 use crate::host::view::HostView;
 use crate::host::{
-    Action, Dialect, Host, HostError, Level, Property, RecordStore, Rules, number_property,
-    text_property,
+    Action, Dialect, FilterState, Host, HostError, Level, Property, RecordStore, Rules,
+    number_property, text_property,
 };
 use crate::key::revocations::RevocationList;
 use crate::limits::allowance::RateLimitFields;
@@ -40,9 +40,6 @@ use self::upstream::verdicts::Upstreams;
 pub use admission::{Admission, Admitted};
 pub use plugin::{Plugin, Refused};
 pub use upstream::{Attempt, UpstreamGate};
-
-/// The filter state that holds the audit line, as set; Envoy puts `wasm.` before it.
-const AUDIT_STATE: &str = "vkey.audit";
 
 /// What a root context holds: an engine, or a denial for everything.
 pub struct Gate {
@@ -319,7 +316,7 @@ impl Gate {
 
     fn write(&self, host: &impl Host, line: &str) {
         let shown = match self.audit.sink {
-            Sink::AccessLog => host.set_filter_state(AUDIT_STATE, line).is_ok(),
+            Sink::AccessLog => host.set_filter_state(FilterState::Audit.key(), line).is_ok(),
             Sink::Log => false,
         };
         // A line that the access loggers cannot get is not lost.

@@ -5,8 +5,7 @@ use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund};
 use crate::headers::RequestHead;
-use crate::host::view::SEAL_STATE;
-use crate::host::{Host, HostError, Level, NotCounted, RecordStore};
+use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
 use crate::key::Key;
 use crate::key::claims::Claims;
 use crate::limits::allowance::{Allowance, RateLimitFields};
@@ -19,7 +18,6 @@ use crate::usage::{self, Account, Subject};
 
 use super::metrics::Metrics;
 use super::sessions::ends_own_session;
-use super::upstream::credentials::CREDENTIAL_STATE;
 use super::upstream::verdicts::Upstreams;
 use super::{Admission, Admitted};
 
@@ -178,7 +176,8 @@ impl<H: Host> Judged<'_, H> {
             self.host.set_request_header(name, &list)?;
         }
         if !edits.credentials.is_empty() {
-            self.host.set_filter_state(CREDENTIAL_STATE, &edits.credentials.join(" "))?;
+            self.host
+                .set_filter_state(FilterState::Credentials.key(), &edits.credentials.join(" "))?;
         }
         if let Some((name, value)) = edits.replace {
             self.host.set_request_header(name, value)?;
@@ -193,7 +192,7 @@ impl<H: Host> Judged<'_, H> {
     /// one, it refuses what lacks it. On nginx the variable is a line of the configuration that can be
     /// forgotten.
     fn seal(&self) -> Result<(), HostError> {
-        let set = self.host.set_filter_state(SEAL_STATE, SEAL_VALUE);
+        let set = self.host.set_filter_state(FilterState::Decision.key(), SEAL_VALUE);
         match set {
             Err(_) if self.host.is_nginx() => {
                 self.host.log(Level::Error, NO_SEAL_VARIABLE);

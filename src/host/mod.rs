@@ -3,12 +3,14 @@
 //! [`Host`] and [`SharedData`] are what a host does. [`RecordStore`] writes records by compare-and-swap, by the
 //! [`Rules`] that the host was found to follow. [`MemoryHost`] is the one host that lives in memory.
 
+mod filter_state;
 mod level;
 mod memory;
 pub(crate) mod rules;
 mod store;
 pub(crate) mod view;
 
+pub use filter_state::FilterState;
 pub use level::Level;
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
 pub use rules::{Dialect, Rules, UnknownRules, probe_name};
@@ -44,6 +46,8 @@ pub enum Property {
     ClusterMetadata,
     /// The name of that cluster.
     ClusterName,
+    /// A filter state of the request.
+    FilterState(FilterState),
     /// The host that nginx has chosen its server by, in lower case, without a port.
     NginxHost,
     /// The addresses of the upstreams that nginx has tried.
@@ -54,8 +58,6 @@ pub enum Property {
     NodeId,
     /// SHA-256 of the client's certificate, hexadecimal digits.
     PeerCertificateDigest,
-    /// Which provider credentials the request may have: the filter state that says so.
-    ProviderCredential,
     /// The path and query as the client sent them.
     RequestTarget,
     /// Bytes received from the client.
@@ -64,8 +66,6 @@ pub enum Property {
     ResponseCodeDetails,
     /// Bytes sent to the client.
     ResponseTotalSize,
-    /// Whether the gate in front of the routes let the request in: the filter state that says so.
-    Seal,
     /// The address and port of the connection's other end. Envoy crashes when an upstream filter asks
     /// for it on a mirrored request.
     SourceAddress,
@@ -91,8 +91,6 @@ pub enum Property {
     UpstreamTlsVersion,
     /// Which attempt of the request this is, counted from 1; 0 or nothing in front of the router.
     UpstreamAttempt,
-    /// What the upstream's own gate made of the connection: the filter state that it set.
-    UpstreamVerdict,
 }
 
 /// The shared data of a host: records under names, seen by all its workers.
@@ -296,12 +294,11 @@ impl Property {
             Self::NginxVersion => "ngx\0nginx_version",
             Self::NodeId => "xds\0node\0id",
             Self::PeerCertificateDigest => "connection\0sha256_peer_certificate_digest",
-            Self::ProviderCredential => "filter_state\0wasm.vkey.credential",
+            Self::FilterState(state) => state.path(),
             Self::RequestTarget => "request\0path",
             Self::RequestTotalSize => "request\0total_size",
             Self::ResponseCodeDetails => "response\0code_details",
             Self::ResponseTotalSize => "response\0total_size",
-            Self::Seal => "filter_state\0wasm.vkey.decision",
             Self::SourceAddress => "source\0address",
             Self::UpstreamAddress => "upstream\0address",
             Self::UpstreamCertificate => "upstream\0peer_certificate",
@@ -314,7 +311,6 @@ impl Property {
             Self::UpstreamReadyDuration => "upstream\0cx_pool_ready_duration",
             Self::UpstreamTlsVersion => "upstream\0tls_version",
             Self::UpstreamAttempt => "upstream\0request_attempt_count",
-            Self::UpstreamVerdict => "filter_state\0wasm.vkey.upstream",
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::headers::Headers;
 use crate::host::Level;
 use crate::reply::Reply;
 
-use super::{Host, HostError, MetricKind, Property, Rules, SharedData, WriteError};
+use super::{FilterState, Host, HostError, MetricKind, Property, Rules, SharedData, WriteError};
 
 /// As many headers as nginx shows, the pseudo headers included.
 const MAX_NGINX_HEADERS: usize = 100;
@@ -24,10 +24,7 @@ const MAX_NGINX_HEADERS: usize = 100;
 /// place and the connection before it (nginx: `NGX_MAX_ERROR_STR`).
 const MAX_NGINX_LINE_BYTES: usize = 1536;
 
-/// The filter state that lets a request through the seal behind the module: see the README.
-pub(crate) const SEAL_STATE: &str = "vkey.decision";
-
-/// The variable of nginx for the same.
+/// The variable of nginx for the decision.
 const SEAL_VARIABLE: &str = "ngx\0vkey_decision";
 
 const AUTHORITY: &[u8] = b":authority";
@@ -164,10 +161,12 @@ impl<H: Host> Host for HostView<'_, H> {
     }
 
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
-        match (self.is_nginx(), key) {
-            (false, _) => self.host.set_filter_state(key, value),
-            (true, SEAL_STATE) => self.host.set_filter_state(SEAL_VARIABLE, value),
-            (true, _) => Err(HostError::NOT_FOUND),
+        if !self.is_nginx() {
+            self.host.set_filter_state(key, value)
+        } else if key == FilterState::Decision.key() {
+            self.host.set_filter_state(SEAL_VARIABLE, value)
+        } else {
+            Err(HostError::NOT_FOUND)
         }
     }
 

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 
 use proptest::test_runner::TestCaseError;
 use vkey::gate::{Attempt, Plugin, UpstreamGate};
-use vkey::host::{Action, Property};
+use vkey::host::{Action, FilterState, Property};
 use vkey::upstream_tls::{UpstreamHost, Verdict};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -33,8 +33,8 @@ const SHOWN: &[(Property, &[&str])] = &[
     (Property::UpstreamTlsVersion, &["TLSv1.3", "TLSv1.2", "TLSv1.1"]),
     (Property::UpstreamCertificateDigest, &["aa", "BB", "cc"]),
     (Property::UpstreamDnsName, &["api.openai.com", "*.openai.com", "evil.example"]),
-    (Property::Seal, &["allow"]),
-    (Property::UpstreamVerdict, VERDICTS),
+    (Property::FilterState(FilterState::Decision), &["allow"]),
+    (Property::FilterState(FilterState::Upstream), VERDICTS),
     (Property::ClusterName, &["api", "other"]),
     (Property::ResponseCodeDetails, &["via_upstream", "route_not_found"]),
 ];
@@ -101,7 +101,7 @@ fn is_good(host: &MemoryHost) -> bool {
 
 /// Whether the gate of the cluster has judged this connection.
 fn is_gated(host: &MemoryHost) -> bool {
-    let said = shown(host, Property::UpstreamVerdict).unwrap_or_default();
+    let said = shown(host, Property::FilterState(FilterState::Upstream)).unwrap_or_default();
     let address = shown(host, Property::UpstreamLocalAddress).unwrap_or_default();
     said.split_once(' ').is_some_and(|(word, of)| {
         let verdict = Verdict::from_word(word);

@@ -1,6 +1,6 @@
 //! What a host shows of the cluster and of the connection to its upstream.
 
-use vkey::host::Property;
+use vkey::host::{FilterState, Property};
 use vkey::json::{Invalid, Json, Node};
 use vkey::upstream_tls::{Stamp, Verdict};
 
@@ -119,7 +119,7 @@ impl Upstream {
     pub(crate) fn of_connection(&self) -> Shown {
         let text = |text: &Option<String>| text.clone();
         let shown = [
-            (Property::UpstreamVerdict, self.gate_state()),
+            (Property::FilterState(FilterState::Upstream), self.gate_state()),
             (Property::UpstreamLocalAddress, self.local_address().map(str::to_owned)),
             (Property::UpstreamTlsVersion, text(&self.tls_version)),
             (Property::UpstreamCertificateDigest, text(&self.digest)),

@@ -3,12 +3,8 @@
 
 use crate::access::canonical_host;
 use crate::config::NamedCredential;
-use crate::host::{Host, HostError, Property, text_property};
+use crate::host::{FilterState, Host, HostError, Property, text_property};
 use crate::upstream_tls::Verdict;
-
-/// The filter state in which the gate of the listener says which credentials a request may have: words
-/// with a space between them. Mirrored requests have no filter state, and so no credential.
-pub(in crate::gate) const CREDENTIAL_STATE: &str = "vkey.credential";
 
 /// The credentials that one gate of a cluster holds.
 #[derive(Default)]
@@ -66,7 +62,7 @@ impl Credentials {
 
 /// What the gate of the listener says of credentials.
 pub(in crate::gate) fn credential_words(host: &impl Host) -> String {
-    text_property(host, Property::ProviderCredential).unwrap_or_default()
+    text_property(host, Property::FilterState(FilterState::Credentials)).unwrap_or_default()
 }
 
 fn grants(words: &str, held: &NamedCredential) -> bool {

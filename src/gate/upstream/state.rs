@@ -1,12 +1,8 @@
 //! What the gate of a cluster tells the gate of the listener: how it judged the last attempt.
 
 use crate::decision::DenyReason;
-use crate::host::{Host, HostError, Level, Property, text_property};
+use crate::host::{FilterState, Host, HostError, Level, Property, text_property};
 use crate::upstream_tls::Verdict;
-
-/// The filter state that holds it. Attempts of one request share it; mirrored requests have one of their
-/// own.
-const VERDICT_STATE: &str = "vkey.upstream";
 
 /// What stands in the place of an address where the attempt was refused.
 const SENT: &str = "sent";
@@ -36,7 +32,7 @@ pub(in crate::gate) struct Refused {
 impl GateVerdict {
     /// The verdict on the last attempt of the request; `None` where no gate has judged one.
     pub(in crate::gate) fn of(host: &impl Host) -> Option<Self> {
-        let state = text_property(host, Property::UpstreamVerdict)?;
+        let state = text_property(host, Property::FilterState(FilterState::Upstream))?;
         let (word, rest) = state.split_once(' ')?;
         Some(match Verdict::from_word(word)? {
             Verdict::Refused(reason) => Self::Refused(Refused { reason, sent: rest != UNSENT }),
@@ -60,7 +56,7 @@ impl GateVerdict {
                 [reason.code(), " ", if *sent { SENT } else { UNSENT }].concat()
             }
         };
-        if let Err(HostError(status)) = host.set_filter_state(VERDICT_STATE, &state) {
+        if let Err(HostError(status)) = host.set_filter_state(FilterState::Upstream.key(), &state) {
             host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
         }
     }

@@ -6,7 +6,7 @@ mod waiting;
 
 use crate::config::RoleConfig;
 use crate::decision::DenyReason as Reason;
-use crate::host::{MemoryHost, MemoryStore, Property};
+use crate::host::{FilterState, MemoryHost, MemoryStore, Property};
 use crate::record::decode;
 use crate::time::NANOS_PER_SEC;
 use crate::upstream_tls::{Standing, UpstreamHost, standing_name};
@@ -220,7 +220,11 @@ fn what_the_policy_asks_for_passes() {
 #[test]
 fn what_is_not_verified_goes_on_without_a_look_at_its_certificate() {
     let bench = Bench::new();
-    let unlisted = [Property::ClusterMetadata, Property::Seal, Property::ProviderCredential];
+    let unlisted = [
+        Property::ClusterMetadata,
+        Property::FilterState(FilterState::Decision),
+        Property::FilterState(FilterState::Credentials),
+    ];
     let skip = [Property::ClusterMetadata, Property::ClusterName];
     for (id, host, word, asked) in
         [(1, "other.example", "unlisted", &unlisted[..]), (2, "dev.example", "skip", &skip)]
@@ -324,7 +328,7 @@ fn a_cluster_without_the_stamp_that_is_required_gets_nothing() {
         [
             Property::ClusterMetadata,
             Property::ClusterName,
-            Property::UpstreamVerdict,
+            Property::FilterState(FilterState::Upstream),
             Property::UpstreamAttempt,
         ],
         "nothing is asked of its certificate"

@@ -5,7 +5,7 @@ use crate::decision::DenyReason;
 use crate::exchange::{ATTACHED, Route};
 use crate::gate::metrics::Metrics;
 use crate::gate::resets::Resets;
-use crate::host::{Host, Level, Property, RecordStore, text_property};
+use crate::host::{FilterState, Host, Level, Property, RecordStore, text_property};
 use crate::record::{Name, Record, take};
 use crate::time::secs;
 use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Scope, Stamp, UpstreamHost, Verdict};
@@ -440,7 +440,7 @@ fn presence_name() -> Name {
 /// Whether a provider's credential was attached to an attempt in front of its route. A mirrored request shows nothing of what its gate
 /// decided, and may carry what the other carries.
 fn carries_credential(host: &impl Host) -> bool {
-    host.property(Property::Seal).is_none()
+    host.property(Property::FilterState(FilterState::Decision)).is_none()
         || credential_words(host).split(' ').any(|word| word == ATTACHED)
 }
 

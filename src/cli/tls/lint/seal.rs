@@ -1,5 +1,6 @@
 //! The seal of a listener: the filter that refuses requests which the module has not allowed.
 
+use crate::host::FilterState;
 use serde_json::Value;
 
 use super::super::document::{at, get, is_choice, is_true, items, text, walk};
@@ -10,7 +11,7 @@ use super::plugin::Extensions;
 use super::scene::Scene;
 
 /// The filter state that an allowed request carries.
-const SEAL: &str = "wasm.vkey.decision";
+const SEAL: &str = FilterState::Decision.shown_key();
 
 /// What the filter state holds then.
 const ALLOWED: &str = "allow";

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::headers::Headers;
 use crate::host::{
-    Host, HostError, Level, MemoryHost, MemoryStore, MetricKind, Property, Rules, SharedData,
-    WriteError,
+    FilterState, Host, HostError, Level, MemoryHost, MemoryStore, MetricKind, Property, Rules,
+    SharedData, WriteError,
 };
 use crate::reply::Reply;
 use crate::upstream_tls::Stamp;
@@ -73,13 +73,13 @@ impl Facts {
     pub(in crate::gate) fn connecting(host: &str) -> Self {
         let cluster = host.split('.').next().unwrap();
         let facts = Self { authority: host.to_owned(), ..Self::default() };
-        facts.cluster(cluster).with(Property::Seal, "allow")
+        facts.cluster(cluster).with(Property::FilterState(FilterState::Decision), "allow")
     }
 
     /// A copy of a request, which has no filter state.
     pub(in crate::gate) fn mirrored(self) -> Self {
         let copy = format!("{}-shadow", self.authority);
-        self.without(Property::Seal).authority(&copy)
+        self.without(Property::FilterState(FilterState::Decision)).authority(&copy)
     }
 
     pub(in crate::gate) fn credential(self) -> Self {
@@ -88,12 +88,12 @@ impl Facts {
 
     /// What the gate of the listener says of credentials.
     pub(in crate::gate) fn grants(self, words: &str) -> Self {
-        self.with(Property::ProviderCredential, words)
+        self.with(Property::FilterState(FilterState::Credentials), words)
     }
 
     /// What an earlier attempt of the same request came to.
     pub(in crate::gate) fn after(self, verdict: &str) -> Self {
-        self.with(Property::UpstreamVerdict, verdict)
+        self.with(Property::FilterState(FilterState::Upstream), verdict)
     }
 
     /// Another end of the proxy's.
