@@ -9,6 +9,7 @@ mod response;
 mod revocations;
 mod sessions;
 mod upstream;
+mod usage;
 
 use std::cell::{Cell, OnceCell, RefCell};
 
@@ -142,7 +143,7 @@ impl Gate {
         let answer = match engine {
             Some(mut engine) => {
                 let usable = self.rules.of(host).is_ok();
-                self.admit(&mut engine, &self.view(host), exchange, usable)
+                self.decide(&mut engine, &self.view(host), exchange, usable)
             }
             None => {
                 observe(&self.view(host), exchange);
@@ -255,7 +256,7 @@ impl Gate {
     }
 
     /// Lets a request on its way, or says how it is answered. `usable`: the rules of the host are known.
-    fn admit(
+    fn decide(
         &self,
         engine: &mut Engine,
         host: &impl Host,

@@ -7,14 +7,11 @@ use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund};
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
 use crate::key::Key;
-use crate::key::claims::Claims;
-use crate::limits::allowance::{Allowance, RateLimitFields};
-use crate::limits::cell::{Cell, key_name, tenant_name};
+use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::Exceeded;
 use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{UpstreamHost, Verdict};
-use crate::usage::{self, Account, Subject};
 
 use super::metrics::Metrics;
 use super::sessions::ends_own_session;
@@ -47,7 +44,7 @@ impl<H: Host> Judged<'_, H> {
     ) -> Result<(), Reply> {
         match judgement {
             Judgement::Known { key, course: Course::Decide { decision, message } } => {
-                self.admit(&key, decision, message, exchange)
+                self.count_and_forward(&key, decision, message, exchange)
             }
             Judgement::Known { key, course: Course::ShowUsage(subject) } => {
                 Err(self.show_usage(&key, &subject, exchange))
@@ -61,7 +58,7 @@ impl<H: Host> Judged<'_, H> {
 
     /// Counts the request and sends it on, or says how it is answered: with `message` where it was refused
     /// before.
-    fn admit(
+    fn count_and_forward(
         &self,
         key: &Key,
         decision: Decision,
@@ -222,54 +219,6 @@ impl<H: Host> Judged<'_, H> {
         exchange.conclude(decision);
         exchange.forward(None, Charged { decision, key: None, tenant: None });
         Ok(())
-    }
-
-    // === requests for counts ===
-
-    fn show_usage(&self, key: &Key, subject: &Subject, exchange: &mut Exchange) -> Reply {
-        let answer = match subject {
-            Subject::Own => self.usage_of_caller(key),
-            Subject::Of { tenant, jti } => self.usage_of(tenant, jti.as_deref()),
-        };
-        match answer {
-            Ok(answer) => {
-                exchange.conclude(Decision::Allow);
-                Reply::ok(answer, "usage")
-            }
-            Err(not_counted) => deny(exchange, not_counted.into()),
-        }
-    }
-
-    fn usage_of_caller(&self, key: &Key) -> Result<String, NotCounted> {
-        let Claims { jti, tenant, .. } = key.claims();
-        let cell: Cell = self.store.read(&key_name(tenant, jti))?;
-        let mut allowances = cell.ledger().allowances(&self.engine.key_charges(key), self.now_ns);
-        allowances.extend(self.tenant_allowances(tenant)?);
-        let tier = Some(key.claims().tier());
-        let account = Account { jti: Some(jti), tenant: Some(tenant), tier };
-        Ok(usage::answer(&account, &cell, &allowances))
-    }
-
-    /// The usage of a tenant, or of one of its keys. The limits in claims and caveats are known from the key alone.
-    fn usage_of(&self, tenant: &str, jti: Option<&str>) -> Result<String, NotCounted> {
-        let name = jti.map_or_else(|| tenant_name(tenant), |jti| key_name(tenant, jti));
-        let cell: Cell = self.store.read(&name)?;
-        let charges = match (jti, cell.tier()) {
-            (None, _) => self.engine.tenant_charges(tenant),
-            (Some(_), Some(tier)) => self.engine.tier_charges(tier),
-            (Some(_), None) => Vec::new(),
-        };
-        let account = Account { jti, tenant: Some(tenant), tier: cell.tier() };
-        Ok(usage::answer(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
-    }
-
-    fn tenant_allowances(&self, tenant: &str) -> Result<Vec<Allowance>, NotCounted> {
-        let charges = self.engine.tenant_charges(tenant);
-        if charges.is_empty() {
-            return Ok(Vec::new());
-        }
-        let cell: Cell = self.store.read(&tenant_name(tenant))?;
-        Ok(cell.ledger().allowances(&charges, self.now_ns))
     }
 
     // === requests of strangers ===

@@ -1,0 +1,66 @@
+//! Requests for counts, which the gate answers itself.
+
+use crate::decision::Decision;
+use crate::exchange::Exchange;
+use crate::host::{Host, NotCounted};
+use crate::key::Key;
+use crate::key::claims::Claims;
+use crate::limits::allowance::Allowance;
+use crate::limits::cell::{Cell, key_name, tenant_name};
+use crate::reply::Reply;
+use crate::usage::{self, Account, Subject};
+
+use super::request::{Judged, deny};
+
+impl<H: Host> Judged<'_, H> {
+    pub(super) fn show_usage(
+        &self,
+        key: &Key,
+        subject: &Subject,
+        exchange: &mut Exchange,
+    ) -> Reply {
+        let answer = match subject {
+            Subject::Own => self.usage_of_caller(key),
+            Subject::Of { tenant, jti } => self.usage_of(tenant, jti.as_deref()),
+        };
+        match answer {
+            Ok(answer) => {
+                exchange.conclude(Decision::Allow);
+                Reply::ok(answer, "usage")
+            }
+            Err(not_counted) => deny(exchange, not_counted.into()),
+        }
+    }
+
+    fn usage_of_caller(&self, key: &Key) -> Result<String, NotCounted> {
+        let Claims { jti, tenant, .. } = key.claims();
+        let cell: Cell = self.store.read(&key_name(tenant, jti))?;
+        let mut allowances = cell.ledger().allowances(&self.engine.key_charges(key), self.now_ns);
+        allowances.extend(self.tenant_allowances(tenant)?);
+        let tier = Some(key.claims().tier());
+        let account = Account { jti: Some(jti), tenant: Some(tenant), tier };
+        Ok(usage::answer(&account, &cell, &allowances))
+    }
+
+    /// The usage of a tenant, or of one of its keys. The limits in claims and caveats are known from the key alone.
+    fn usage_of(&self, tenant: &str, jti: Option<&str>) -> Result<String, NotCounted> {
+        let name = jti.map_or_else(|| tenant_name(tenant), |jti| key_name(tenant, jti));
+        let cell: Cell = self.store.read(&name)?;
+        let charges = match (jti, cell.tier()) {
+            (None, _) => self.engine.tenant_charges(tenant),
+            (Some(_), Some(tier)) => self.engine.tier_charges(tier),
+            (Some(_), None) => Vec::new(),
+        };
+        let account = Account { jti, tenant: Some(tenant), tier: cell.tier() };
+        Ok(usage::answer(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
+    }
+
+    fn tenant_allowances(&self, tenant: &str) -> Result<Vec<Allowance>, NotCounted> {
+        let charges = self.engine.tenant_charges(tenant);
+        if charges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cell: Cell = self.store.read(&tenant_name(tenant))?;
+        Ok(cell.ledger().allowances(&charges, self.now_ns))
+    }
+}
