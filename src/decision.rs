@@ -130,7 +130,7 @@ deny_reasons! {
     TenantQuota "tenant_quota" Limited "the tenant's quota is used up",
     ChildRate "child_rate" Limited "the rate of the narrowed key is used up",
     ChildQuota "child_quota" Limited "the narrowed key has no room",
-    SourceBlocked "source_blocked" Limited "too many keys that are not valid came from this address or network",
+    SourceBlocked "source_blocked" Limited "too many failed authentications from this address or network",
     UpstreamPlaintext "upstream_plaintext" Upstream "the connection to the upstream is not encrypted",
     UpstreamVersion "upstream_version" Upstream "the upstream speaks a version of TLS that the policy does not allow",
     UpstreamPin "upstream_pin" Upstream "the upstream's certificate is none of those pinned",

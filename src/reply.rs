@@ -88,7 +88,7 @@ impl Refusal {
         };
         let reset = match retry_after_secs {
             Some(secs) => format!("free again in {secs} s"),
-            None => "which never comes back".to_owned(),
+            None => "which does not reset".to_owned(),
         };
         Self {
             explanation: Some(format!("{exhausted}, {reset}")),

@@ -246,7 +246,7 @@ impl Watch {
         unusual
     }
 
-    /// Takes down that the request observed last was refused after all.
+    /// Records that the request observed last was refused after all.
     pub fn refuse(&mut self) {
         self.refused = self.refused.saturating_add(1).min(self.requests);
     }

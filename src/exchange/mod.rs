@@ -182,7 +182,7 @@ impl Exchange {
         self.seen.is_some()
     }
 
-    /// Takes down what the request says of itself, for the audit line.
+    /// Records what the request says of itself, for the audit line.
     pub fn observe(&mut self, head: &RequestHead<'_>, source: Option<IpAddr>, now_ns: u64) {
         self.observe_at(&canonical_path(head), head, source, now_ns);
     }
@@ -258,7 +258,7 @@ impl Exchange {
         Judgement::Known { key, course }
     }
 
-    /// Takes down that the request goes on, once nothing about it is left to do, what its client is to
+    /// Records that the request goes on, once nothing about it is left to do, what its client is to
     /// be told of its limits, and what it was charged. An allowed request need not go on: the usage of
     /// a key is answered here.
     pub fn forward(&mut self, fields: Option<RateLimitFields>, charged: Charged) {
@@ -267,7 +267,7 @@ impl Exchange {
         self.charged = Some(charged);
     }
 
-    /// Takes down how much of the body came. Hosts tell of what is new, and of all that they hold while
+    /// Records how much of the body came. Hosts tell of what is new, and of all that they hold while
     /// the request is held.
     pub fn receive_body(&mut self, bytes: u64) {
         self.body_bytes = match self.forwarded {
@@ -281,7 +281,7 @@ impl Exchange {
         self.seen.as_ref().map(|seen| seen.head_bytes.saturating_add(self.body_bytes))
     }
 
-    /// Takes down that there is an answer.
+    /// Records that there is a response.
     pub fn answer(&mut self) {
         self.answered = true;
     }
@@ -306,7 +306,7 @@ impl Exchange {
         self.route.as_ref()
     }
 
-    /// Takes down how the connection to the upstream was judged.
+    /// Records how the connection to the upstream was judged.
     pub fn judge_upstream(&mut self, verdict: Verdict) {
         self.verdict = Some(verdict);
     }
@@ -344,12 +344,12 @@ impl Exchange {
         self.forwarded && self.decision == Some(Decision::Preflight)
     }
 
-    /// Takes down the limit that had no room, where there was one.
+    /// Records the limit that had no room, where there was one.
     pub fn exceed(&mut self, exceeded: Option<Exceeded>) {
         self.exceeded = exceeded;
     }
 
-    /// Takes down what is unusual about the use of the key.
+    /// Records what is unusual about the use of the key.
     pub fn mark(&mut self, anomaly: Option<Anomaly>) {
         self.anomaly = anomaly;
     }
@@ -374,7 +374,7 @@ impl Exchange {
         }
     }
 
-    /// Takes down the decision that is final.
+    /// Records the decision that is final.
     pub fn conclude(&mut self, decision: Decision) {
         // A host that shows a request twice has it denied for good by the second time.
         self.forwarded &= decision.forwards();

@@ -215,7 +215,12 @@ impl Gate {
         for (name, value) in fields.into_iter().flatten() {
             // A host that cannot is no reason to withhold the answer.
             if let Err(HostError(status)) = host.set_response_header(name, &value) {
-                host.log(Level::Debug, &format!("vkey: no header {name}: status {status}"));
+                host.log(
+                    Level::Debug,
+                    &format!(
+                        "vkey: could not set the response header {name}: host status {status}"
+                    ),
+                );
             }
         }
         Action::Continue

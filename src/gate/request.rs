@@ -196,7 +196,10 @@ impl<H: Host> Judged<'_, H> {
                 set
             }
             Err(HostError(status)) => {
-                self.host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
+                self.host.log(
+                    Level::Debug,
+                    &format!("vkey: could not set the filter state: host status {status}"),
+                );
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -249,7 +252,7 @@ impl<H: Host> Judged<'_, H> {
         if alert {
             let FailureRules { threshold, window_secs, .. } = rules;
             let text = format!(
-                "vkey: {threshold} keys that are not valid came from {source} within {window_secs} s"
+                "vkey: {threshold} failed authentications from {source} within {window_secs} s"
             );
             self.metrics.count_auth_alert(self.host);
             self.host.log(Level::Warn, &text);
@@ -277,7 +280,7 @@ pub(super) fn withdraw<H: Host>(
 
 fn log_miscount(host: &impl Host, not_counted: Option<NotCounted>) {
     if let Some(not_counted) = not_counted {
-        host.log(Level::Error, &format!("vkey: a count is off by one: {not_counted}"));
+        host.log(Level::Error, &format!("vkey: could not roll back a count: {not_counted}"));
     }
 }
 

@@ -182,7 +182,7 @@ impl Gate {
     ) {
         let named = named_upstream(exchange);
         let withheld = conclusion.verdict.refusal().map(|_| (&named, scope));
-        self.upstreams.take_down(host, &self.metrics, conclusion, withheld, now_secs);
+        self.upstreams.record(host, &self.metrics, conclusion, withheld, now_secs);
     }
 
     /// Counts a request that was let in as refused.

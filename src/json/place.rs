@@ -112,7 +112,7 @@ impl Finder<'_> {
         self.text.get(self.position).copied()
     }
 
-    /// Takes down a place that is what is wanted, or what that is inside of. A member is met twice, by
+    /// Records a place that is the one wanted, or that holds it. A member is met twice, by
     /// its name and by its value: its name counts.
     fn meet(&mut self, path: &str, position: usize) {
         let rest = self.wanted.strip_prefix(path);

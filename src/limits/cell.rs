@@ -87,7 +87,7 @@ impl Cell {
         }
     }
 
-    /// Takes down how the key is used, and says what is unusual about it: see [`Watch::observe`].
+    /// Records how the key is used, and says what is unusual about it: see [`Watch::observe`].
     pub fn observe(&mut self, seen: &Observation, sensitivity: Sensitivity) -> Option<Anomaly> {
         self.watch.get_or_insert_default().observe(seen, sensitivity)
     }

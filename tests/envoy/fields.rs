@@ -106,7 +106,7 @@ fn what_is_used_up_for_good_is_worth_trying_with_the_next_key() {
     let retry_after = answer.header("retry-after").map(|secs| secs.parse().unwrap());
     assert_counts_down(retry_after, HOUR, began);
     assert_eq!(answer.json()["error"]["code"], "quota");
-    assert!(answer.text().contains("which never comes back"), "{}", answer.text());
+    assert!(answer.text().contains("which does not reset"), "{}", answer.text());
 }
 
 /// The echo, which names limits of its own.

@@ -245,7 +245,7 @@ impl UpstreamGate {
         let now_secs = now_secs(host.now_ns());
         let conclusion = Conclusion::refused(reason);
         let withheld = Some((upstream, Scope::Judged));
-        self.upstreams.take_down(host, &self.metrics, &conclusion, withheld, now_secs);
+        self.upstreams.record(host, &self.metrics, &conclusion, withheld, now_secs);
         self.answer(host, attempt, Refused { reason, sent: true })
     }
 
@@ -276,7 +276,7 @@ impl UpstreamGate {
         conclusion: Conclusion,
         now_secs: u64,
     ) -> Action {
-        self.upstreams.take_down(host, &self.metrics, &conclusion, None, now_secs);
+        self.upstreams.record(host, &self.metrics, &conclusion, None, now_secs);
         let Conclusion { verdict, passage, address, grant, .. } = conclusion;
         if let Verdict::Refused(reason) = verdict {
             return self.refuse(host, attempt, reason);

@@ -57,7 +57,10 @@ impl GateVerdict {
             }
         };
         if let Err(HostError(status)) = host.set_filter_state(FilterState::Upstream.key(), &state) {
-            host.log(Level::Debug, &format!("vkey: no filter state: status {status}"));
+            host.log(
+                Level::Debug,
+                &format!("vkey: could not set the filter state: host status {status}"),
+            );
         }
     }
 }

@@ -340,7 +340,7 @@ impl Upstreams {
 
     /// Records what an attempt or a response came to. `withheld`: the host for which a request had left
     /// before it was refused, and which requests are refused for that.
-    pub(in crate::gate) fn take_down<H: Host>(
+    pub(in crate::gate) fn record<H: Host>(
         &self,
         host: &H,
         metrics: &Metrics,

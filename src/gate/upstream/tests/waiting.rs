@@ -133,7 +133,7 @@ fn what_a_host_cannot_do_is_in_its_log() {
         texts,
         [
             r#"vkey: cluster "plain" breaks the policy: upstream_plaintext"#,
-            "vkey: no filter state: status 1",
+            "vkey: could not set the filter state: host status 1",
             "vkey: the host did not send a reply: status 1",
         ]
     );
