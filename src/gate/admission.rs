@@ -28,6 +28,8 @@ pub struct Admission<'a, S: ?Sized> {
     key: &'a Key,
     key_charges: Vec<Charge>,
     tenant_charges: Vec<Charge>,
+    /// The request is counted and charged to no limit.
+    is_free: bool,
     source: Option<IpAddr>,
     now_ns: u64,
     mode: Mode,
@@ -71,6 +73,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             key,
             key_charges: engine.key_charges(key),
             tenant_charges: engine.tenant_charges(&key.claims().tenant),
+            is_free: false,
             source,
             now_ns,
             mode: engine.settings().mode,
@@ -86,7 +89,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     /// The same admission, of a request that is counted and charged to no limit.
     #[must_use]
     pub fn free_of_charge(self) -> Self {
-        Self { key_charges: Vec::new(), tenant_charges: Vec::new(), ..self }
+        Self { is_free: true, ..self }
     }
 
     /// Counts a request. What cannot be counted is refused, and says so, whatever else was decided.
@@ -166,7 +169,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
     /// The cell of a tenant with limits, before the key is charged.
     fn look_at_tenant<'n>(&self, tenant: &'n Name, decision: Decision) -> Option<Look<'n, Cell>> {
-        let limited = decision == Decision::Allow && !self.tenant_charges.is_empty();
+        let limited =
+            decision == Decision::Allow && !self.is_free && !self.tenant_charges.is_empty();
         limited.then(|| self.store.look(tenant).ok()).flatten()
     }
 
@@ -215,7 +219,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         decision: Decision,
         barred: Option<Exceeded>,
     ) -> Entry {
-        let counted = cell.count(decision, charges, barred, self.now_ns, self.mode);
+        let charged = if self.is_free { &[] } else { charges };
+        let counted = cell.count(decision, charged, barred, self.now_ns, self.mode);
         Entry { counted, left: cell.ledger().allowances(charges, self.now_ns) }
     }
 
