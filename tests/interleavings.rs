@@ -26,12 +26,13 @@ use vkey::config::Config;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::engine::Engine;
 use vkey::exchange::Refund;
-use vkey::gate::Admission;
+use vkey::gate::{Admission, end_session};
 use vkey::host::{HostError, MemoryStore, RecordStore, Rules, SharedData, WriteError};
 use vkey::key::Key;
 use vkey::key::keyring::{Ring, RingState, Secret};
 use vkey::key::token::{Kid, Unverified, mint};
 use vkey::limits::cell::{Cell, key_name, tenant_name};
+use vkey::limits::sessions::{SessionId, Sessions, sessions_name};
 use vkey::record::{Name, Record, encode};
 
 const SECRET: &str = "Interleavings-1-all-of-them";
@@ -73,6 +74,43 @@ fn admit_and_withdraw(
     }
     admission.withdraw(&admitted.charged, reason, refund).unwrap();
     Decision::Deny(reason)
+}
+
+fn session() -> SessionId {
+    SessionId::parse(b"s-1", "gw.example", "/mcp").unwrap()
+}
+
+/// The end of a session, free where its key has opened it.
+fn end(store: &RecordStore<'_, Replay<'_>>, engine: &Engine, key: &Key, now_ns: u64) -> Decision {
+    end_once(store, engine, key, now_ns, end_session(store, key, session()))
+}
+
+/// The same with the mistake of deciding by what was read before the session was ended.
+fn look_then_end(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
+    let claims = key.claims();
+    let name = sessions_name(&claims.tenant, &claims.jti);
+    let is_open = store.read::<Sessions>(&name).unwrap().holds(session());
+    if is_open {
+        store.update(&name, |sessions: &mut Sessions| sessions.end(session())).unwrap();
+    }
+    end_once(store, engine, key, now_ns, is_open)
+}
+
+fn end_once(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+    is_free: bool,
+) -> Decision {
+    let admission = Admission::new(store, engine, key, None, now_ns);
+    let admission = if is_free { admission.free_of_charge() } else { admission };
+    admission.admit(Decision::Allow).decision
 }
 
 fn cell_name(key: &Key) -> Name {
@@ -522,6 +560,32 @@ fn a_request_that_was_sent_keeps_its_room() {
 }
 
 /// Bytes that are no cell: of another module, torn, in another layout.
+/// `room`: that of the limits, and the one free end.
+fn ending_one_session(key: u32, tenant: u32, room: usize, work: Work) -> Search {
+    let keys = [token("k"), token("k"), token("k")];
+    let mut search = Search::new(&of_both(&quota(key), &rate(tenant)), &keys, room);
+    let mut open = Sessions::default();
+    open.open(session());
+    let name = sessions_name("acme", "k");
+    search.planted = Some(("vkey/s/acme/k", encode(&name, &open)));
+    search.work = work;
+    search
+}
+
+#[test]
+fn a_session_ends_once_for_nothing() {
+    for rules in TOLD {
+        for (key, tenant, room) in [(1, 2, 2), (3, 3, 4)] {
+            ending_one_session(key, tenant, room, end).over(rules).hold();
+        }
+    }
+}
+
+#[test]
+fn ending_by_an_earlier_look_is_caught() {
+    ending_one_session(1, 2, 2, look_then_end).fail("more got in");
+}
+
 fn unreadable() -> [Vec<u8>; 3] {
     struct OtherCell;
     impl Record for OtherCell {

@@ -28,6 +28,7 @@ use crate::key::Key;
 use crate::key::claims::Claims;
 use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::{Exceeded, Exhausted, Reservation};
+use crate::limits::sessions::SessionId;
 use crate::time::secs;
 use crate::upstream_tls::{UpstreamHost, Verdict};
 
@@ -321,6 +322,12 @@ impl Exchange {
     pub fn take_charged(&mut self) -> Option<(Rc<Key>, Charged)> {
         self.fields = None;
         self.key.clone().zip(self.charged.take())
+    }
+
+    /// The MCP session of that id at the endpoint that the request asks.
+    pub fn session(&self, id: &[u8]) -> Option<SessionId> {
+        let seen = self.seen.as_ref()?;
+        SessionId::parse(id, seen.authority.as_deref()?, seen.path.as_deref()?)
     }
 
     /// Records that the response to the request may open an MCP session.

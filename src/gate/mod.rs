@@ -40,6 +40,7 @@ use self::upstream::verdicts::Upstreams;
 
 pub use admission::{Admission, Admitted};
 pub use plugin::{Plugin, Refused};
+pub use sessions::end_session;
 pub use upstream::{Attempt, UpstreamGate};
 
 /// What a root context holds: an engine, or a denial for everything.

@@ -70,7 +70,9 @@ impl<H: Host> Judged<'_, H> {
         let decision = self.judge_route(self.judge_edits(edits, decision), exchange);
         let source = exchange.source();
         let mut admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
-        if admission.is_limited() && ends_own_session(&self.store, key, self.head, decision) {
+        if admission.is_limited()
+            && ends_own_session(&self.store, key, self.head, exchange, decision)
+        {
             admission = admission.free_of_charge();
         }
         let admitted = admission.admit(decision);

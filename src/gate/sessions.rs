@@ -15,14 +15,22 @@ pub(super) fn ends_own_session<S: SharedData + ?Sized>(
     store: &RecordStore<'_, S>,
     key: &Key,
     head: &RequestHead<'_>,
+    exchange: &Exchange,
     decision: Decision,
 ) -> bool {
     if decision != Decision::Allow || !store.counts() {
         return false;
     }
-    let Some(id) = head.ended_session().and_then(SessionId::parse) else {
-        return false;
-    };
+    let id = head.ended_session().and_then(|id| exchange.session(id));
+    id.is_some_and(|id| end_session(store, key, id))
+}
+
+/// Forgets a session of a key; whether it was open. Of all who end one at once, one has ended it.
+pub fn end_session<S: SharedData + ?Sized>(
+    store: &RecordStore<'_, S>,
+    key: &Key,
+    id: SessionId,
+) -> bool {
     let claims = key.claims();
     let name = sessions_name(&claims.tenant, &claims.jti);
     // A session that is not there makes no record.
@@ -40,7 +48,8 @@ impl Gate {
         let Some(key) = exchange.take_opening() else {
             return;
         };
-        let Some(id) = host.response_header(SESSION).as_deref().and_then(SessionId::parse) else {
+        let id = host.response_header(SESSION);
+        let Some(id) = id.and_then(|id| exchange.session(&id)) else {
             return;
         };
         let claims = key.claims();

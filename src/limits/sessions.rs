@@ -20,8 +20,8 @@ pub struct Sessions {
     open: Vec<SessionId>,
 }
 
-/// A session id, as the first 64 bits of its SHA-256: ids are secrets of the client and the server. Two ids that
-/// are taken for one change which `DELETE` is paid for, not how many.
+/// A session at its endpoint, as the first 64 bits of a SHA-256: ids are secrets of the client and the server. Two
+/// that are taken for one change which `DELETE` is paid for, not how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId([u8; 8]);
 
@@ -82,13 +82,15 @@ impl Record for Sessions {
 
 impl SessionId {
     /// Reads the value of `Mcp-Session-Id`: visible ASCII, 1 to [`MAX_ID_BYTES`] bytes (MCP, "Session
-    /// Management").
-    pub fn parse(value: &[u8]) -> Option<Self> {
+    /// Management"). `host` and `path` are those of the request: at another endpoint the id names no session.
+    pub fn parse(value: &[u8], host: &str, path: &str) -> Option<Self> {
         let is_short = (1..=MAX_ID_BYTES).contains(&value.len());
         if !is_short || !value.iter().all(u8::is_ascii_graphic) {
             return None;
         }
-        sha256(value).first_chunk().copied().map(Self)
+        // Neither an id nor a host has a space.
+        let named = [value, host.as_bytes(), path.as_bytes()].join(&b' ');
+        sha256(&named).first_chunk().copied().map(Self)
     }
 }
 
@@ -99,7 +101,11 @@ mod tests {
     use super::{MAX_ID_BYTES, MAX_SESSIONS, SessionId, Sessions, sessions_name};
 
     fn id(number: usize) -> SessionId {
-        SessionId::parse(number.to_string().as_bytes()).unwrap()
+        parse(&number.to_string()).unwrap()
+    }
+
+    fn parse(value: &str) -> Option<SessionId> {
+        SessionId::parse(value.as_bytes(), "gw.example", "/mcp")
     }
 
     #[test]
@@ -136,10 +142,19 @@ mod tests {
     #[test]
     fn an_id_is_visible_ascii() {
         for good in ["a", "!~", &"x".repeat(MAX_ID_BYTES)] {
-            assert!(SessionId::parse(good.as_bytes()).is_some(), "{good}");
+            assert!(parse(good).is_some(), "{good}");
         }
         for bad in ["", "a b", "a\u{7f}", "\u{e9}", &"x".repeat(MAX_ID_BYTES + 1)] {
-            assert_eq!(SessionId::parse(bad.as_bytes()), None, "{bad}");
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_names_a_session_at_one_endpoint() {
+        let at = |host, path| SessionId::parse(b"1", host, path).unwrap();
+        let ids = [at("a", "/b"), at("b", "/b"), at("a", "/c"), at("a/", "b")];
+        for (number, id) in ids.iter().enumerate() {
+            assert!(!ids[..number].contains(id), "{number}");
         }
     }
 }
