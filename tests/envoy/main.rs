@@ -43,6 +43,7 @@ mod keys;
 mod lifetimes;
 mod limits;
 mod load;
+mod mcp_sessions;
 mod memory;
 mod metrics;
 mod reasons;
