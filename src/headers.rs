@@ -500,9 +500,11 @@ impl<'a> RequestHead<'a> {
             && self.value(SESSION).is_none()
     }
 
-    /// The MCP session that the request ends.
+    /// The MCP session that the request ends. To the upstream it is what a header makes of it that overrides the
+    /// method.
     pub fn ended_session(&self) -> Option<&'a [u8]> {
-        if self.method != Some(b"DELETE") || self.doubles_any(&[SESSION]) {
+        let is_end = self.method == Some(b"DELETE") && !self.overrides_target();
+        if !is_end || self.doubles_any(&[SESSION]) {
             return None;
         }
         self.value(SESSION)
