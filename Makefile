@@ -26,7 +26,7 @@ MCP_CLIENT := .tools/venv-mcp
 # Client libraries of other authors, which the gate is asked by.
 CLIENTS := .tools/venv-clients
 
-# Wherever cargo puts things otherwise, the results are where the README says.
+# Wherever cargo puts things otherwise, the results are where the documentation says.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export ENVOY
 

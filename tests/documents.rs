@@ -23,14 +23,28 @@ use vkey::limits::ledger::{MAX_CHILD_LIMITS, MAX_FAMILY_LIMITS, MAX_LATER_LIMITS
 use vkey::reply::{Refusal, reply};
 use vkey::upstream_tls::Policy;
 
-fn readme() -> String {
-    fs::read_to_string("README.md").unwrap()
+/// Longer than that, nobody reads it; what is longer belongs on a page in `docs/`.
+const MAX_README_LINES: usize = 180;
+
+/// A page in `docs/`.
+fn page(name: &str) -> String {
+    let path = format!("docs/{name}.md");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn is_page(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "md")
+}
+
+/// What a page says, without line breaks.
+fn unwrapped(page: &str) -> String {
+    Vec::from_iter(page.split_whitespace()).join(" ")
 }
 
 #[test]
-fn the_readme_lists_every_reason_with_its_status_and_class() {
-    let readme = readme();
-    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+fn every_reason_is_listed_with_its_status_and_class() {
+    let page = page("audit");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
     for reason in DenyReason::ALL {
         let (status, class) = (reply(*reason, Refusal::default()).status, reason.class().name());
         let row = format!("| `{reason}` | {status} | {class} |");
@@ -39,12 +53,11 @@ fn the_readme_lists_every_reason_with_its_status_and_class() {
 }
 
 #[test]
-fn the_readme_lists_every_member_of_an_audit_line_in_order() {
+fn every_member_of_an_audit_line_is_listed_in_order() {
     let line = Record::default().write(&Mask::default());
     let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else { panic!("{line}") };
-    let readme = readme();
-    let (_, section) = readme.split_once("\n## Audit lines\n").unwrap();
-    let table = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let page = page("audit");
+    let table = page.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
     let names =
         table.take_while(|line| line.starts_with('|')).map(|row| row.split('|').nth(1).unwrap());
     let names: Vec<&str> =
@@ -53,25 +66,25 @@ fn the_readme_lists_every_member_of_an_audit_line_in_order() {
 }
 
 #[test]
-fn the_readme_lists_every_member_of_the_configuration() {
+fn every_member_of_the_configuration_is_listed() {
     // The error for an unknown member names those that are known.
     let error = Config::parse(br#"{"no such member": 1}"#).unwrap_err().to_string();
     let (_, known) = error.split_once("(known here: ").expect(&error);
-    let readme = readme();
+    let page = page("configuration");
     for member in known.trim_end_matches(')').split(", ") {
         let starts = ["`", "[", "."].map(|end| format!("| `{member}{end}"));
         let listed = |line: &str| starts.iter().any(|start| line.starts_with(start.as_str()));
-        assert!(readme.lines().any(listed), "{member}");
+        assert!(page.lines().any(listed), "{member}");
     }
 }
 
 #[test]
-fn the_readme_has_the_numbers_of_every_sensitivity() {
-    let readme = readme();
+fn numbers_in_the_pages_are_those_of_the_code() {
+    let alerts = page("alerts");
     for sensitivity in Sensitivity::ALL {
         let numbers = sensitivity.thresholds();
         let row =
-            readme.lines().find(|line| line.starts_with(&format!("| `{}` |", sensitivity.word())));
+            alerts.lines().find(|line| line.starts_with(&format!("| `{}` |", sensitivity.word())));
         let row = row.unwrap_or_else(|| panic!("{sensitivity:?}"));
         for text in [
             format!("over {} times the mean", numbers.rate_factor),
@@ -86,20 +99,25 @@ fn the_readme_has_the_numbers_of_every_sensitivity() {
             assert!(row.contains(&text), "{text}: {row}");
         }
     }
-    assert!(readme.contains(&format!("At most {MAX_CHILD_LIMITS} limits of a key's children")));
-    assert!(readme.contains(&format!("of all later caveats together {MAX_LATER_LIMITS}, and")));
-    assert!(readme.contains(&format!("after the same first one {MAX_FAMILY_LIMITS}.")));
-    assert!(readme.contains(&format!("may be at most {MAX_GLOB_STEPS}:")));
+    let limits = unwrapped(&page("limits"));
+    for text in [
+        format!("At most {MAX_CHILD_LIMITS} limits of a key's children"),
+        format!("of all later caveats together {MAX_LATER_LIMITS}, and"),
+        format!("after the same first one {MAX_FAMILY_LIMITS}."),
+    ] {
+        assert!(limits.contains(&text), "{text}");
+    }
+    assert!(unwrapped(&page("keys")).contains(&format!("may be at most {MAX_GLOB_STEPS}:")));
     let places = usize::from(failures::SHARDS) * failures::WAYS;
-    assert!(readme.contains(&format!("{places} places in {} records", failures::SHARDS)));
+    let places = format!("{places} places in {} records", failures::SHARDS);
+    assert!(unwrapped(&alerts).contains(&places), "{places}");
 }
 
 #[test]
 fn every_known_host_has_its_source() {
     let policy = Policy::parse(&fs::read("filters/vkey/upstream-tls.json").unwrap()).unwrap();
-    let readme = readme();
-    let (_, section) = readme.split_once("\n## Known hosts\n").unwrap();
-    let rows: Vec<Vec<&str>> = section
+    let page = page("known-hosts");
+    let rows: Vec<Vec<&str>> = page
         .lines()
         .filter(|line| line.starts_with("| `"))
         .map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
@@ -117,30 +135,68 @@ fn every_known_host_has_its_source() {
 
 #[test]
 fn the_page_of_hosts_names_every_envoy_of_make_check() {
-    let page = fs::read_to_string("docs/hosts.md").unwrap();
+    let page = unwrapped(&page("hosts"));
     let versions = envoy_versions();
     let (last, others) = versions.split_last().unwrap();
     let sentence = format!("end-to-end tests on {} and {last}.", others.join(", "));
-    let words = Vec::from_iter(page.split_whitespace());
-    assert!(words.join(" ").contains(&sentence), "{sentence}");
+    assert!(page.contains(&sentence), "{sentence}");
 }
 
 #[test]
-fn every_link_to_a_file_leads_to_one() {
+fn every_link_leads_to_a_file_and_a_heading() {
     let mut links = 0;
-    for page in
-        ["README.md", "docs/clients.md", "docs/hosts.md", "docs/security.md", "testdata/README.md"]
-    {
-        let text = fs::read_to_string(page).unwrap();
+    for path in files(Path::new(".")).into_iter().filter(|file| is_page(file)) {
+        let text = fs::read_to_string(&path).unwrap();
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for target in targets.filter(|to| !to.starts_with("http") && !to.starts_with('#')) {
-            let file = target.split('#').next().unwrap();
-            let folder = Path::new(page).parent().unwrap();
-            assert!(folder.join(file).exists(), "{target} in {page}");
+        for link in targets.filter(|link| !link.starts_with("https://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{link} in {}", path.display());
+            if !anchor.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&target).unwrap());
+                assert!(anchors.iter().any(|a| a == anchor), "{link} in {}", path.display());
+            }
             links += 1;
         }
     }
-    assert!(links > 10, "{links}");
+    assert!(links > 60, "{links}");
+}
+
+/// Each page in `docs/` can be reached from the README.
+#[test]
+fn the_readme_names_every_page() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    for page in files(Path::new("docs")).into_iter().filter(|file| is_page(file)) {
+        assert!(readme.contains(&format!("]({})", page.display())), "{}", page.display());
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = fs::read_to_string("README.md").unwrap().lines().count();
+    assert!(lines <= MAX_README_LINES, "{lines}");
+}
+
+/// The anchors of the headings of a page, as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let mut in_code = false;
+    let mut anchors = Vec::new();
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        let heading = line.trim_start_matches('#');
+        if in_code || heading.len() == line.len() {
+            continue;
+        }
+        let letters = heading.trim().to_lowercase();
+        let letters = letters.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        anchors.push(letters.map(|c| if c == ' ' { '-' } else { c }).collect());
+    }
+    anchors
 }
 
 /// A secret that anybody can read here must open no gate.
@@ -229,7 +285,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         match path.is_dir() {
-            true if !matches!(name.as_str(), "target" | ".git" | ".tools") => {
+            true if !matches!(name.as_str(), "target" | ".git" | ".tools" | "node_modules") => {
                 found.extend(files(&path));
             }
             false => found.push(path),

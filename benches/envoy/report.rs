@@ -1,4 +1,4 @@
-//! The results as text: for the terminal, as Markdown for the README, as CSV.
+//! The results as text: for the terminal, as Markdown for docs/performance.md, as CSV.
 
 use crate::machine::Machine;
 use crate::start::Start;
@@ -6,7 +6,7 @@ use crate::stats::Spread;
 use crate::summary::{Line, Summary};
 use crate::table::Table;
 
-/// A group for the terminal and for the README.
+/// A group for the terminal and for docs/performance.md.
 pub(crate) fn group(summary: &Summary) -> Table {
     let mut head = vec!["CPU per request".to_owned(), "µs".to_owned(), "added".to_owned()];
     head.push("from – to".to_owned());

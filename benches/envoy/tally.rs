@@ -32,7 +32,7 @@ struct Line {
     to_native: Option<f64>,
 }
 
-/// For the terminal and for the README, in thousands.
+/// For the terminal and for docs/performance.md, in thousands.
 pub(crate) fn table(tallies: &[Tally]) -> Table {
     let head =
         ["thousand instructions per request", "all", "added", "JIT code", "× no-op", "× native"];

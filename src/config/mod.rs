@@ -176,7 +176,7 @@ impl UpstreamConfig {
 // === impl Config ===
 
 impl Config {
-    /// Reads a configuration: one JSON object, see the table in the README.
+    /// Reads a configuration: one JSON object, see docs/configuration.md.
     ///
     /// # Errors
     ///

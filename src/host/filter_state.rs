@@ -8,7 +8,7 @@ pub enum FilterState {
     /// Which provider credentials the request may have: words with a space between them. Mirrored requests have no
     /// filter state, and so no credential.
     Credentials,
-    /// The word that lets a request through the seal behind the module.
+    /// The word that lets a request through the seal behind the module: see docs/deploy-envoy.md.
     Decision,
     /// What the upstream's own gate made of the connection. Attempts of one request share it.
     Upstream,

@@ -119,7 +119,7 @@ impl fmt::Display for TlsVersion {
 // === impl Policy ===
 
 impl Policy {
-    /// Reads a policy file: see the README.
+    /// Reads a policy file: see docs/upstream-tls.md.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Counts what the library does for a request: instructions, allocations and calls of the host.
 //!
 //! The scenarios of `testdata/bench` are run under callgrind, and what their steps name is counted, each
-//! by itself. `tools/bench-core.sh` starts it; README, "Counting instructions", says what is counted.
+//! by itself. `tools/bench-core.sh` starts it; CONTRIBUTING.md, "Counting instructions", says what is counted.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
