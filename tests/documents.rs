@@ -8,6 +8,7 @@
     reason = "in a test a panic is the report"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -65,17 +66,87 @@ fn every_member_of_an_audit_line_is_listed_in_order() {
     assert!(members.iter().map(|(name, _)| name.as_str()).eq(names.iter().copied()), "{names:?}");
 }
 
+/// The error for an unknown member names those that are known there.
+fn assert_lists(page: &str, within: &str, error: &str) {
+    let (_, known) = error.split_once("(known here: ").expect(error);
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let cells = Vec::from_iter(cells);
+    for member in known.trim_end_matches(')').split(", ") {
+        let starts = ["`", "[", "."].map(|end| format!("`{within}{member}{end}"));
+        let listed = |cell: &&str| starts.iter().any(|start| cell.contains(start.as_str()));
+        assert!(cells.iter().any(listed), "{within}{member}");
+    }
+}
+
 #[test]
 fn every_member_of_the_configuration_is_listed() {
-    // The error for an unknown member names those that are known.
-    let error = Config::parse(br#"{"no such member": 1}"#).unwrap_err().to_string();
-    let (_, known) = error.split_once("(known here: ").expect(&error);
     let page = page("configuration");
-    for member in known.trim_end_matches(')').split(", ") {
-        let starts = ["`", "[", "."].map(|end| format!("| `{member}{end}"));
-        let listed = |line: &str| starts.iter().any(|start| line.starts_with(start.as_str()));
-        assert!(page.lines().any(listed), "{member}");
+    let ring = r#"{"name": "main", "secret": "${SECRET}""#;
+    for (within, text) in [
+        ("", r#""x": 1"#),
+        ("tiers.<name>.", r#""tiers": {"a": {"x": 1}}"#),
+        ("tenants.<name>.", r#""tenants": {"a": {"x": 1}}"#),
+        ("revoked.", r#""revoked": {"x": 1}"#),
+        ("revoked.tenants.<name>.", r#""revoked": {"tenants": {"a": {"x": 1}}}"#),
+        ("forward.", r#""forward": {"x": 1}"#),
+        ("client.", r#""client": {"x": 1}"#),
+        ("auth_failures.", r#""auth_failures": {"x": 1}"#),
+        ("anomaly.", r#""anomaly": {"x": 1}"#),
+        ("upstream_tls.", r#""upstream_tls": {"x": 1}"#),
+        ("usage.", r#""usage": {"x": 1}"#),
+        ("audit.", r#""audit": {"x": 1}"#),
+    ] {
+        let text = format!(r#"{{"keyring": [{ring}}}], {text}}}"#);
+        assert_lists(&page, within, &Config::parse(text.as_bytes()).unwrap_err().to_string());
     }
+    for (within, text) in
+        [("keyring[].", r#""x": 1"#), ("keyring[].rotation.", r#""rotation": {"x": 1}"#)]
+    {
+        let text = format!(r#"{{"keyring": [{ring}, {text}}}]}}"#);
+        assert_lists(&page, within, &Config::parse(text.as_bytes()).unwrap_err().to_string());
+    }
+}
+
+#[test]
+fn every_member_of_the_policy_file_is_listed() {
+    let page = page("upstream-tls");
+    for (within, members) in [
+        ("", r#""x": 1"#),
+        ("default.", r#""default": {"x": 1}, "known_hosts": []"#),
+        (
+            "upstreams[].",
+            r#""default": {"min_version": "TLSv1.2"}, "known_hosts": [], "upstreams": [{"x": 1}]"#,
+        ),
+        (
+            "upstreams[].insecure_skip_verify.",
+            r#""default": {"min_version": "TLSv1.2"}, "known_hosts": [],
+               "upstreams": [{"host": "a.example", "insecure_skip_verify": {"x": 1}}]"#,
+        ),
+    ] {
+        let text = format!(r#"{{"version": 1, {members}}}"#);
+        assert_lists(&page, within, &Policy::parse(text.as_bytes()).unwrap_err().to_string());
+    }
+}
+
+/// The sources name each metric in full before its labels.
+#[test]
+fn every_metric_is_listed() {
+    let ends = ["_total", "_seconds", "_info", "_version"];
+    let named_in = |text: &str| {
+        let rest = text.split("vkey_").skip(1);
+        let names = rest.map(|rest| rest.split(|c: char| c != '_' && !c.is_ascii_lowercase()));
+        let names = names.filter_map(|mut words| Some(format!("vkey_{}", words.next()?)));
+        Vec::from_iter(names.filter(|name| ends.iter().any(|end| name.ends_with(end))))
+    };
+    let sources = files(Path::new("src")).into_iter();
+    let sources =
+        sources.filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    let in_sources = sources.flat_map(|file| named_in(&fs::read_to_string(file).unwrap()));
+    let in_sources = BTreeSet::from_iter(in_sources);
+    let page = page("metrics");
+    let rows = page.lines().filter(|line| line.starts_with("| `vkey_"));
+    let in_page = rows.flat_map(|row| named_in(row.split('|').nth(1).unwrap()));
+    assert_eq!(in_sources, BTreeSet::from_iter(in_page));
 }
 
 #[test]
