@@ -1,14 +1,5 @@
 //! The built module as a file: what it asks of a host, what it offers, how large it is.
 
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "in a test a panic is the report"
-)]
-#![allow(clippy::disallowed_methods, reason = "make names the file")]
-
 use std::collections::BTreeSet;
 
 use wasmparser::{Parser, Payload};

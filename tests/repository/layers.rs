@@ -1,12 +1,4 @@
 //! The rooms of the library are in an order, and each knows only those before it.
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::unwrap_used,
-    reason = "in a test a panic is the report"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,7 +37,7 @@ fn an_arrow_upwards_is_noticed() {
     assert!(upward(&[source("limits/ledger.rs", in_tests)]).is_empty());
     assert_eq!(
         upward(&[source("attic.rs", "")]),
-        ["attic.rs: attic is no room of tests/layers.rs"]
+        ["attic.rs: attic is no room of tests/repository/layers.rs"]
     );
 }
 
@@ -75,7 +67,7 @@ fn upward(sources: &[Source]) -> Vec<String> {
         }
         let file = file.display();
         let Some(own) = place(room) else {
-            problems.push(format!("{file}: {room} is no room of tests/layers.rs"));
+            problems.push(format!("{file}: {room} is no room of tests/repository/layers.rs"));
             continue;
         };
         let known: BTreeSet<&String> = paths.iter().map(|path| &path[0]).collect();

@@ -1,8 +1,6 @@
 //! What holds a secret cannot be written anywhere: neither `Debug` nor `Display`, checked by the
 //! compiler.
 
-#![cfg(not(target_arch = "wasm32"))]
-
 use std::fmt::{Debug, Display};
 
 use static_assertions::assert_not_impl_any;

@@ -1,12 +1,4 @@
 //! The Istio objects say what `envoy.yaml` says, in a form that Istio's own schema accepts.
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "in a helper of tests a panic is the report, and what is skipped is said"
-)]
 
 use std::collections::BTreeSet;
 use std::fs;
