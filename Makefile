@@ -14,7 +14,8 @@ OLDEST_ENVOY_VERSION := 1.36.2
 OLDEST_ENVOY := .tools/envoy-$(OLDEST_ENVOY_VERSION)
 # One of each minor version in between, for `make check`.
 MIDDLE_ENVOY_VERSIONS := 1.37.0 1.38.2 1.39.3
-EVERY_ENVOY := $(OLDEST_ENVOY) $(addprefix .tools/envoy-,$(MIDDLE_ENVOY_VERSIONS)) $(PINNED_ENVOY)
+OTHER_ENVOYS := $(OLDEST_ENVOY) $(addprefix .tools/envoy-,$(MIDDLE_ENVOY_VERSIONS))
+EVERY_ENVOY := $(OTHER_ENVOYS) $(ENVOY)
 # A plain nginx, for what examples/nginx does by itself.
 PLAIN_NGINX := .tools/nginx
 WASM_OPT := .tools/npm/node_modules/.bin/wasm-opt
@@ -50,27 +51,30 @@ run: build $(ENVOY) ## Start Envoy with envoy.yaml and print a key to try
 demo: ## Walk through the gate that `make run` holds open in another terminal
 	@tools/demo.sh
 
-.PHONY: test
-test: lint module build-faults build-skip build-broken istio $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run every check and every test, but for what `make check` runs
-	@tools/setup.sh python3
-	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
+# What the tests read.
+TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_NGINX=$(CURDIR)/$(PLAIN_NGINX) \
 	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm \
-	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm \
-	VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm \
+	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm \
 	VKEY_TEST_MCP_SERVER=$(CURDIR)/$(MCP_SERVER) VKEY_TEST_MCP_CLIENT=$(CURDIR)/$(MCP_CLIENT)/bin/python \
-	VKEY_TEST_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python cargo test --features compiler
+	VKEY_TEST_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python
+
+.PHONY: test
+test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of the library and of the command, and the main end-to-end tests
+	$(TEST_ENV) cargo test --features compiler --lib --test command --test repository --test scenarios
+	$(TEST_ENV) tools/main-tests.sh $(abspath $(ENVOY))
+	@echo "make test: all passed"
+
+.PHONY: check
+check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run every check and every test: on one Envoy of each minor version, with MCP peers and client libraries, and with mutants
+	@tools/setup.sh python3
+	$(TEST_ENV) cargo test --features compiler
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh check
 	@tools/setup.sh python3
 	@tools/mutants.py --short
-	@echo "make test: all passed"
-
-.PHONY: check
-check: module build-faults test-wasm $(EVERY_ENVOY) ## Run `make test-wasm`, and the end-to-end tests that a change of Envoy's could fail first, on one Envoy of each minor version
-	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm \
-	tools/check-envoys.sh $(abspath $(EVERY_ENVOY))
+	$(TEST_ENV) tools/main-tests.sh --faults $(abspath $(OTHER_ENVOYS))
 	@echo "make check: all passed"
 
 # The library is checked by itself first: what the tests need must not hide what it needs. The stack is as large as that
@@ -97,7 +101,7 @@ else
 endif
 
 .PHONY: mutants
-mutants: rust $(PLAIN_NGINX) ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make test`: some of them)
+mutants: rust $(PLAIN_NGINX) ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make check`: some of them)
 	@tools/setup.sh python3
 	@tools/mutants.py
 
@@ -134,17 +138,19 @@ bench: module build-noop $(ENVOY) ## Measure what a request costs beside Envoy's
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES),--cases $(CASES)) \
 	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count)
 
-# `make test` leaves the compiler out, which takes a minute to check for a few lines of ours.
-LINT_ALSO := --features vkey/compiler
-test: LINT_ALSO :=
 .PHONY: lint
-lint: rust ## Check format and lints
-	cargo fmt --all --check
-	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets $(LINT_ALSO) -- -D warnings
-	cargo clippy -p vkey-filter --target wasm32-wasip1 -- -D warnings
+lint: lint-quick ## Check format and lints
+	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets --features vkey/compiler -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features nginx -- -D warnings
 	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
+
+# Without the compiler, which takes a minute to check for a few lines of ours.
+.PHONY: lint-quick
+lint-quick: rust
+	cargo fmt --all --check
+	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets -- -D warnings
+	cargo clippy -p vkey-filter --target wasm32-wasip1 -- -D warnings
 
 .PHONY: fmt
 fmt: rust ## Format the sources
