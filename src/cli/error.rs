@@ -12,7 +12,7 @@ use crate::key::token::{CannotAttenuate, MAX_TOKEN_BYTES};
 use crate::limits::ledger::MAX_FAMILY_LIMITS;
 use crate::vm::{StartError, Unusable};
 
-use super::gate::{ADMIN, Failure};
+use super::client::{ADMIN, Failure};
 use super::output::sentence;
 use super::private::CannotCreate;
 use super::strength::MIN_BITS;

@@ -12,11 +12,11 @@
 
 mod attenuate;
 mod check;
+mod client;
 mod counts;
 mod embedded;
 mod error;
 mod explain;
-mod gate;
 mod input;
 mod inspect;
 mod limits;

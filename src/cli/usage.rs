@@ -10,7 +10,7 @@ use crate::key::token::Unverified;
 
 use super::counts::Counts;
 use super::error::{Error, Exit, InputProblem};
-use super::gate::{Client, Failure, MAX_USAGE_BYTES};
+use super::client::{Client, Failure, MAX_USAGE_BYTES};
 use super::input::{KeyArgs, Place};
 use super::output::{Output, ascii};
 use super::time;
