@@ -6,7 +6,8 @@ use crate::key::claims::Claims;
 use crate::key::token::Unverified;
 use crate::limits::ledger::MAX_FAMILY_LIMITS;
 
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::input::KeyArgs;
 use super::mint::outlived;
 use super::output::Output;

@@ -14,11 +14,13 @@ use crate::json::Json;
 use crate::key::keyring::RingState;
 use crate::limits::Limits;
 
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::input;
 use super::limits::text;
-use super::output::{Output, ascii};
+use super::output::Output;
 use super::strength;
+use super::text::ascii;
 use super::time::words;
 
 #[derive(clap::Subcommand)]

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::json::{Invalid, Json};
 
-use super::error::Exit;
-use super::output::shown;
+use super::exit::Exit;
+use super::text::shown;
 use super::time::words;
 
 /// The longest usage answer that is read: many times what a gate has to say.

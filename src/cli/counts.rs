@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::json::{Integers, Invalid, Json, Node};
 
-use super::output::word;
+use super::text::word;
 use super::time::words;
 
 /// What the names of allowances contain that are money.

@@ -14,9 +14,10 @@ use crate::vm::{BuiltIn, Limits, Module, Setup, Worker};
 
 use super::error::Error;
 use super::input::{self, Place};
-use super::output::{Output, sentence};
+use super::output::Output;
 use super::ring::read_secret;
 use super::strength;
+use super::text::sentence;
 use super::time::{self, Clock};
 
 /// How the module is hosted.

@@ -1,6 +1,5 @@
-//! What can go wrong in the command, and what it exits with.
+//! What can go wrong in the command.
 
-use std::process::ExitCode;
 use std::time::Duration;
 use std::{error, fmt, io};
 
@@ -13,24 +12,11 @@ use crate::limits::ledger::MAX_FAMILY_LIMITS;
 use crate::vm::{StartError, Unusable};
 
 use super::client::{ADMIN, Failure};
-use super::output::sentence;
+use super::exit::Exit;
 use super::private::CannotCreate;
 use super::strength::MIN_BITS;
+use super::text::sentence;
 use super::tls::Unreadable;
-
-/// What the command exits with. Scripts depend on the numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Exit {
-    /// Done; in `explain`: allowed.
-    Success = 0,
-    /// In `explain`: denied. An input or an answer was read and is not acceptable.
-    Refused = 1,
-    /// The arguments make no sense.
-    Usage = 2,
-    /// A file, the environment, the network or the system fails.
-    Environment = 3,
-}
 
 /// Why the command cannot do what it is told. The texts name options and members, and quote nothing
 /// that was typed or read: it may be a secret in the wrong place.
@@ -463,11 +449,5 @@ impl fmt::Display for Origin {
             Self::Stdin => f.write_str("standard input"),
             Self::Variable(option) => write!(f, "the environment variable named by {option}"),
         }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
     }
 }

@@ -12,7 +12,8 @@ use crate::headers::KeySource;
 use crate::headers::{Headers, RequestHead};
 use crate::key::Key;
 
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::input::{self, KeyArgs, Place};
 use super::output::Output;
 use super::report::Report;

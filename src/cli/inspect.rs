@@ -5,9 +5,11 @@ use crate::json::{Integers, Invalid, Json};
 use crate::key::claims::Claims;
 use crate::key::token::Unverified;
 
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::input::KeyArgs;
-use super::output::{Output, pretty};
+use super::output::Output;
+use super::text::pretty;
 use super::time::rfc3339;
 
 #[derive(clap::Args)]

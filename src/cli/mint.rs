@@ -11,7 +11,8 @@ use crate::key::keyring::{Keyring, Ring};
 use crate::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
 use super::attenuate::{attenuate, check_restriction, read_caveats};
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::output::Output;
 use super::private::OutArgs;
 use super::ring::{Chosen, RingArgs};

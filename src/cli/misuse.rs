@@ -2,7 +2,8 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::output::Output;
 
 /// Stands for an argument that may be a secret.

@@ -16,6 +16,7 @@ mod client;
 mod counts;
 mod embedded;
 mod error;
+mod exit;
 mod explain;
 mod input;
 mod inspect;
@@ -32,6 +33,7 @@ mod ring;
 mod run;
 mod secret;
 mod strength;
+mod text;
 mod time;
 mod tls;
 mod url;
@@ -43,7 +45,8 @@ use clap::{Parser, Subcommand};
 
 use crate::vm::BuiltIn;
 
-use error::{Error, Exit};
+use error::Error;
+use exit::Exit;
 use output::Output;
 
 /// Virtual keys for AI and MCP traffic: mint them, narrow them, explain what a gate makes of them.

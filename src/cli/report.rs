@@ -14,7 +14,7 @@ use crate::json::Json;
 use crate::key::Key;
 use crate::limits::Charge;
 
-use super::output::ascii;
+use super::text::ascii;
 use super::{limits, time};
 
 /// The stages of one decision. The decision is the engine's; the stages show where it comes from.

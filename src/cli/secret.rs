@@ -6,7 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::key::keyring::MIN_SECRET_BYTES;
 
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::output::Output;
 use super::private::OutArgs;
 

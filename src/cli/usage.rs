@@ -8,11 +8,13 @@ use crate::json::Json;
 use crate::key::claims::is_id;
 use crate::key::token::Unverified;
 
-use super::counts::Counts;
-use super::error::{Error, Exit, InputProblem};
 use super::client::{Client, Failure, MAX_USAGE_BYTES};
+use super::counts::Counts;
+use super::error::{Error, InputProblem};
+use super::exit::Exit;
 use super::input::{KeyArgs, Place};
-use super::output::{Output, ascii};
+use super::output::Output;
+use super::text::ascii;
 use super::time;
 use super::url::Url;
 

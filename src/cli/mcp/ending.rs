@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::super::error::{Error, Exit};
+use super::super::error::Error;
+use super::super::exit::Exit;
 use super::super::time::Stopwatch;
 use super::bridge::{Bridge, Event};
 use super::child::Server;

@@ -43,7 +43,8 @@ use zeroize::Zeroizing;
 use crate::vm::BuiltIn;
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel};
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::input::{KeyArgs, Place};
 use super::output::Output;
 use super::time;

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::error::{Error, InputProblem, Origin};
 use super::super::lines::{Line, Lines};
-use super::super::output::shown;
+use super::super::text::shown;
 use super::bridge::{Bridge, Event};
 use super::gate::{Overdue, Passage, Received, Verdict};
 use super::id::Id;

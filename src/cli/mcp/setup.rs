@@ -11,9 +11,11 @@ use crate::config::{Config, RingConfig};
 use crate::json::Json;
 use crate::key::claims::Claims;
 
-use super::super::error::{Error, Exit};
-use super::super::output::{Output, pretty};
+use super::super::error::Error;
+use super::super::exit::Exit;
+use super::super::output::Output;
 use super::super::private::{CannotCreate, check, create};
+use super::super::text::pretty;
 use super::super::{mint, secret, time};
 
 /// The ring, and the variable that the configuration names for its secret.

@@ -9,7 +9,8 @@ use crate::host::Level;
 use crate::vm::{BuiltIn, Worker};
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel, show_log};
-use super::error::{Error, Exit, InputProblem, Origin};
+use super::error::{Error, InputProblem, Origin};
+use super::exit::Exit;
 use super::lines::{Line, Lines};
 use super::output::Output;
 use super::time::Stopwatch;

@@ -12,8 +12,8 @@ use crate::reply::Reply;
 use crate::vm::Ended;
 
 use super::super::embedded::take_audit_line;
-use super::super::error::Exit;
-use super::super::output::ascii;
+use super::super::exit::Exit;
+use super::super::text::ascii;
 use super::request::RequestLine;
 
 /// What stands for a provider's credential.

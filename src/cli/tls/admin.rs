@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use ureq::tls::RootCerts;
 
-use super::super::error::Error;
 use super::super::client::Client;
+use super::super::error::Error;
 use super::super::url::Url;
 use super::super::usage::{read_roots, timeout};
 

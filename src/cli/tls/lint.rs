@@ -31,9 +31,11 @@ use zeroize::Zeroizing;
 
 use crate::json::Json;
 
-use super::super::error::{Error, Exit, Given, InputProblem};
+use super::super::error::{Error, Given, InputProblem};
+use super::super::exit::Exit;
 use super::super::input::Place;
-use super::super::output::{Output, ascii};
+use super::super::output::Output;
+use super::super::text::ascii;
 use super::super::time;
 use super::admin::{AdminArgs, AdminUrl};
 use super::document::{self, MAX_DOCUMENT_BYTES, Unreadable};

@@ -9,7 +9,8 @@ mod show;
 mod standing;
 mod status;
 
-use super::error::{Error, Exit};
+use super::error::Error;
+use super::exit::Exit;
 use super::output::Output;
 
 pub(super) use document::Unreadable;

@@ -7,7 +7,7 @@ use crate::upstream_tls::{EffectivePolicy, Policy, Rule};
 
 use super::super::error::Error;
 use super::super::input::Place;
-use super::super::output::shown;
+use super::super::text::shown;
 
 /// The policy that the module of the same build carries.
 const COMPILED: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use crate::json::Json;
 use crate::upstream_tls::{Demand, EffectivePolicy, Rule, Skip, TlsVersion, UpstreamHost};
 
-use super::super::error::{Error, Exit};
-use super::super::output::{Output, shown};
+use super::super::error::Error;
+use super::super::exit::Exit;
+use super::super::output::Output;
+use super::super::text::shown;
 use super::super::time;
 use super::policy::PolicyArgs;
 use upstreams::{Upstream, Upstreams};

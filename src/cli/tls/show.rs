@@ -6,8 +6,10 @@ use crate::upstream_tls::{
     Demand, EffectivePolicy, Policy, Rule, Skip, Unlisted, UpstreamHost, UpstreamPattern,
 };
 
-use super::super::error::{Error, Exit};
-use super::super::output::{Output, ascii, shown};
+use super::super::error::Error;
+use super::super::exit::Exit;
+use super::super::output::Output;
+use super::super::text::{ascii, shown};
 use super::super::time;
 use super::policy::PolicyArgs;
 

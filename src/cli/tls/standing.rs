@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::json::Json;
 use crate::upstream_tls::Verdict;
 
-use super::super::output::word;
+use super::super::text::word;
 use super::super::time::rfc3339;
 use super::document::{get, items, text};
 

@@ -1,7 +1,9 @@
 //! `vkey tls status`: how a running Envoy judges its upstreams.
 
-use super::super::error::{Error, Exit};
-use super::super::output::{Output, ascii};
+use super::super::error::Error;
+use super::super::exit::Exit;
+use super::super::output::Output;
+use super::super::text::ascii;
 use super::super::time;
 use super::admin::{AdminArgs, AdminUrl};
 use super::document;

@@ -8,7 +8,8 @@ use crate::json::Json;
 use crate::upstream_tls::EffectivePolicy;
 
 use super::super::super::error::Error;
-use super::super::super::output::{Output, ascii, sentence, word};
+use super::super::super::output::Output;
+use super::super::super::text::{ascii, sentence, word};
 use super::super::document::text;
 use super::finding::{Element, Finding, Note};
 use super::gates::Gates;
