@@ -1,5 +1,7 @@
 //! Reads what becomes of a request that goes on: identity headers, and providers' credentials.
 
+use std::collections::BTreeSet;
+
 use crate::access::restriction::HostPattern;
 use crate::json::{Invalid, Members, Node};
 use crate::key::token::is_ring_name;
@@ -33,9 +35,10 @@ impl Forward {
         let Some(list) = members.get("credentials") else {
             return Ok(forward);
         };
+        let mut names = BTreeSet::new();
         for item in list.items()? {
             match item.open_members()?.get("value") {
-                None => forward.grants.push(grant(&item, &forward.grants)?),
+                None => forward.grants.push(grant(&item, &mut names)?),
                 Some(_) if in_front => forward.credentials.push(credential(&item)?),
                 Some(value) => return Err(value.unusable(CREDENTIAL_IN_FRONT)),
             }
@@ -48,10 +51,11 @@ const CREDENTIAL_IN_FRONT: &str = "a credential that is attached in front of the
     wherever a route leads; hold it in the gate of its cluster ({\"role\": \"upstream_tls\", \
     \"credentials\": […]}) and give only its name here, or set credentials_in_front to true";
 
-fn grant(node: &Node<'_>, earlier: &[Grant]) -> Result<Grant, Invalid> {
+/// `names`: those of earlier credentials.
+fn grant(node: &Node<'_>, names: &mut BTreeSet<String>) -> Result<Grant, Invalid> {
     let members = node.members(&["name", "hosts"])?;
     let name = credential_name(&members.require("name")?)?;
-    if earlier.iter().any(|grant| grant.name == name) {
+    if !names.insert(name.clone()) {
         return Err(node.unusable(NAMED_TWICE));
     }
     Ok(Grant { name, hosts: members.read("hosts", hosts)? })
@@ -59,11 +63,11 @@ fn grant(node: &Node<'_>, earlier: &[Grant]) -> Result<Grant, Invalid> {
 
 /// The credentials of the gate of a cluster.
 pub(super) fn named_credentials(node: &Node<'_>) -> Result<Vec<NamedConfig>, Invalid> {
-    let mut named: Vec<NamedConfig> = Vec::new();
+    let (mut named, mut names) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
         let members = item.members(&["name", "hosts", "header", "value"])?;
         let name = credential_name(&members.require("name")?)?;
-        if named.iter().any(|earlier| earlier.name == name) {
+        if !names.insert(name.clone()) {
             return Err(item.unusable(NAMED_TWICE));
         }
         named.push(NamedConfig { name, credential: credential_members(&members)? });

@@ -330,3 +330,6 @@ fn plan_id(digest: &str, revoked_version: Option<u64>) -> String {
         None => short.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,10 +165,10 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
 // === keyring ===
 
 fn rings(node: &Node<'_>) -> Result<Vec<RingConfig>, Invalid> {
-    let mut rings: Vec<RingConfig> = Vec::new();
+    let (mut rings, mut names) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
         let ring = ring(&item)?;
-        if rings.iter().any(|earlier| earlier.name == ring.name) {
+        if !names.insert(ring.name.clone()) {
             return Err(item.unusable("another ring has this name already"));
         }
         rings.push(ring);
@@ -238,10 +238,9 @@ fn key_sources(node: &Node<'_>) -> Result<Vec<KeySource>, Invalid> {
         }
     })?;
     let is_list = |source: &&KeySource| source.item_prefix.is_some();
-    let mixed = sources.iter().filter(is_list).any(|list| {
-        sources.iter().any(|other| other.header == list.header && other.item_prefix.is_none())
-    });
-    if mixed {
+    let mut lists = BTreeSet::new();
+    lists.extend(sources.iter().filter(is_list).map(|list| list.header.clone()));
+    if sources.iter().any(|source| !is_list(&source) && lists.contains(&source.header)) {
         return Err(node.unusable(
             "a header with an item_prefix is a list, and cannot be a key as a whole too",
         ));

@@ -1,5 +1,6 @@
 //! The policy file: which upstreams have to prove themselves, and how.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::digest::{is_sha256_hex, sha256_hex};
@@ -203,10 +204,10 @@ fn read_default(node: &Node<'_>) -> Result<(TlsVersion, Unlisted), Invalid> {
 }
 
 fn read_upstreams(node: &Node<'_>, known: &[UpstreamPattern]) -> Result<Box<[Rule]>, Invalid> {
-    let mut rules: Vec<Rule> = Vec::new();
+    let (mut rules, mut hosts) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
         let rule = Rule::read(&item)?;
-        if rules.iter().any(|earlier| earlier.host == rule.host) {
+        if !hosts.insert(rule.host.to_string()) {
             return Err(item.unusable("an earlier rule is for this host already"));
         }
         refuse_exceptions_of_known(&item, &rule, known)?;
@@ -273,7 +274,7 @@ impl Rule {
 }
 
 fn read_pins(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
-    let mut pins: Vec<String> = Vec::new();
+    let (mut pins, mut earlier) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
         // A pin is compared as text, so it has one spelling.
         let lower = |hex: &&str| is_sha256_hex(hex) && !hex.bytes().any(|b| b.is_ascii_uppercase());
@@ -281,7 +282,7 @@ fn read_pins(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
         let expected =
             "sha256: and the 64 lower-case hexadecimal digits of a certificate's SHA-256";
         let digest = digest.ok_or_else(|| item.expected(expected))?;
-        if pins.iter().any(|earlier| earlier == digest) {
+        if !earlier.insert(digest.to_owned()) {
             return Err(item.unusable("an earlier pin is the same"));
         }
         pins.push(digest.to_owned());
