@@ -69,9 +69,10 @@ impl BuiltIn {
 }
 
 impl Default for Limits {
-    /// One second and 64 MiB: many times what the module takes.
+    /// One second and 128 MiB: what a configuration of a hundred thousand tenants takes, each with a rate, and
+    /// many times what others take.
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(1), memory_bytes: 64 * 1024 * 1024 }
+        Self { deadline: Duration::from_secs(1), memory_bytes: 128 * 1024 * 1024 }
     }
 }
 
