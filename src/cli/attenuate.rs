@@ -1,14 +1,16 @@
 //! `vkey attenuate`: a key narrowed by whoever holds it.
 
+use std::fmt;
+
 use crate::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use crate::json::{Integers, Invalid, Json};
 use crate::key::claims::Claims;
-use crate::key::token::Unverified;
+use crate::key::token::{CannotAttenuate, Unverified};
 use crate::limits::ledger::MAX_FAMILY_LIMITS;
 
-use super::error::Error;
+use super::error::{Error, Failure};
 use super::exit::Exit;
-use super::input::KeyArgs;
+use super::input::{InputError, KeyArgs};
 use super::mint::outlived;
 use super::output::Output;
 use super::private::OutArgs;
@@ -25,6 +27,15 @@ pub(super) struct Args {
     key: KeyArgs,
     #[command(flatten)]
     out: OutArgs,
+}
+
+/// Why a key cannot be narrowed.
+#[derive(Debug)]
+pub(super) enum AttenuateError {
+    /// A bound of the key format stops it.
+    Bound(CannotAttenuate),
+    /// The caveats of the key set more limits than any gate counts.
+    TooManyLimits,
 }
 
 /// Runs `vkey attenuate`.
@@ -44,10 +55,10 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 /// Reads the caveats of `--caveat`, none of which a gate may fail to understand.
-pub(super) fn read_caveats(texts: &[String], slashes: Slashes) -> Result<Vec<Json>, Error> {
+pub(super) fn read_caveats(texts: &[String], slashes: Slashes) -> Result<Vec<Json>, InputError> {
     let read = |(index, text): (usize, &String)| {
         let number = Some(index + 1);
-        read_caveat(text, slashes).map_err(|invalid| Error::Json {
+        read_caveat(text, slashes).map_err(|invalid| InputError::Option {
             option: "--caveat",
             number,
             invalid,
@@ -60,10 +71,11 @@ pub(super) fn read_caveats(texts: &[String], slashes: Slashes) -> Result<Vec<Jso
 pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> {
     let narrowed = caveats.iter().try_fold(key, |key, caveat| {
         let text = caveat.to_string();
-        parse(&key)?.attenuate(text.as_bytes()).map_err(Error::Attenuate)
+        let narrowed = parse(&key)?.attenuate(text.as_bytes()).map_err(AttenuateError::Bound)?;
+        Ok::<_, Error>(narrowed)
     })?;
     if later_limits_len(&parse(&narrowed)?) > MAX_FAMILY_LIMITS {
-        return Err(Error::TooManyLimits);
+        return Err(AttenuateError::TooManyLimits.into());
     }
     Ok(narrowed)
 }
@@ -88,8 +100,8 @@ fn read_caveat(text: &str, slashes: Slashes) -> Result<Json, Invalid> {
     Ok(json)
 }
 
-fn parse(key: &str) -> Result<Unverified<'_>, Error> {
-    Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)
+fn parse(key: &str) -> Result<Unverified<'_>, InputError> {
+    Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)
 }
 
 /// How many limits the caveats after the first set, of which those that nobody understands set none.
@@ -97,4 +109,26 @@ fn later_limits_len(key: &Unverified<'_>) -> usize {
     let (_, caveats) = key.untrusted_content();
     let restrictions = caveats.skip(1).filter_map(|text| Restriction::parse(text).ok());
     restrictions.map(|restriction| restriction.limits().iter().count()).sum()
+}
+
+impl Failure for AttenuateError {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for AttenuateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bound(cannot) => write!(
+                f,
+                "the key cannot be narrowed: {cannot}; say less, or mint a key with it in --only"
+            ),
+            Self::TooManyLimits => write!(
+                f,
+                "the caveats after the first would set more than {MAX_FAMILY_LIMITS} limits: every \
+                 gate would refuse the key; say less, or mint a key with them in --only"
+            ),
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! `vkey config`: plugin configurations.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::alerts::failures::FailureRules;
 use crate::config::{
-    Config, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants, UpstreamConfig, UpstreamTls,
+    Config, NotReady, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants, UpstreamConfig,
+    UpstreamTls,
 };
 use crate::decision::Mode;
 use crate::headers::ForeignCredentials;
@@ -14,7 +16,7 @@ use crate::json::Json;
 use crate::key::keyring::RingState;
 use crate::limits::Limits;
 
-use super::error::Error;
+use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input;
 use super::limits::text;
@@ -44,6 +46,10 @@ pub(super) struct Args {
     env: bool,
 }
 
+/// The configuration cannot be put in force in the environment it was checked against.
+#[derive(Debug)]
+struct NotInForce(NotReady);
+
 /// Runs `vkey config`.
 pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     let Command::Check(Args { file, config, env }) = command;
@@ -56,7 +62,7 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
             if *env {
                 input::check_variables(config.variables())?;
                 strength::check_rings(config.rings(), input::environment)?;
-                config.compile(input::environment).map_err(Error::NotInForce)?;
+                config.compile(input::environment).map_err(NotInForce)?;
             }
             summary
         }
@@ -199,4 +205,16 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
 
 fn quoted(name: &str) -> String {
     ascii(&Json::from(name))
+}
+
+impl Failure for NotInForce {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for NotInForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; this command takes it from its own environment", self.0)
+    }
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::json::{Invalid, Json};
 
+use super::error::Failure;
 use super::exit::Exit;
 use super::text::shown;
 use super::time::words;
@@ -29,9 +30,26 @@ pub(super) struct Client {
     pub(super) roots: RootCerts,
 }
 
-/// Why there is no answer that could be used.
+/// Why there is no response that could be used.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) struct ClientError {
+    asked: &'static Asked,
+    cause: Cause,
+}
+
+/// Why nothing is asked over the connection that the arguments describe.
+#[derive(Debug)]
+pub(super) enum NotAsked {
+    /// The response of an admin interface would cross a network unencrypted.
+    AdminCleartext,
+    /// Authorities for a connection that has no certificate.
+    CaForHttp,
+    /// The key would cross a network unencrypted.
+    Cleartext,
+}
+
+#[derive(Debug)]
+enum Cause {
     /// The connection ends before the answer does.
     Closed,
     /// There is no connection.
@@ -57,11 +75,12 @@ pub(super) enum Failure {
 }
 
 /// What the texts call what is asked.
-pub(super) struct Asked {
+#[derive(Debug)]
+struct Asked {
     /// What answers.
     who: &'static str,
     /// What a right answer is.
-    answer: &'static str,
+    expected: &'static str,
     /// Where it is said where to ask.
     url: &'static str,
     /// What would go where a redirect leads.
@@ -73,16 +92,16 @@ pub(super) struct Asked {
 /// A gate, asked for usage.
 const GATE: Asked = Asked {
     who: "the gate",
-    answer: "usage answer",
+    expected: "a usage document",
     url: "--url",
     carried: ", since the key would go there too",
     whose: "the gate's",
 };
 
 /// The admin interface of an Envoy.
-pub(super) const ADMIN: Asked = Asked {
+const ADMIN: Asked = Asked {
     who: "the admin interface",
-    answer: "answer of Envoy's admin interface",
+    expected: "a response of Envoy's admin interface",
     url: "the URL",
     carried: "",
     whose: "the proxy's",
@@ -99,39 +118,47 @@ pub(super) struct Reason {
 
 impl Client {
     /// Asks with a key, and answers the body of the answer.
-    pub(super) fn ask(&self, url: &str, key: &str) -> Result<Vec<u8>, Failure> {
+    pub(super) fn ask(&self, url: &str, key: &str) -> Result<Vec<u8>, ClientError> {
+        self.ask_gate(url, key).map_err(|cause| ClientError { asked: &GATE, cause })
+    }
+
+    fn ask_gate(&self, url: &str, key: &str) -> Result<Vec<u8>, Cause> {
         let bearer = Zeroizing::new(format!("Bearer {key}"));
         let request = self.agent().get(url).header(AUTHORIZATION, bearer.as_str());
         let response = request.header(ACCEPT, "application/json").call();
         let response = response.map_err(|error| self.failure(error))?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(Failure::Redirect(status));
+            return Err(Cause::Redirect(status));
         }
         let body = self.read(response)?;
         // Something else than a gate, as an echo, must not make this command show the key.
         if String::from_utf8_lossy(&body).contains(key) {
-            return Err(Failure::RepeatsKey);
+            return Err(Cause::RepeatsKey);
         }
         if status != StatusCode::OK {
-            return Err(Failure::Refused(status, Reason::read(&body)));
+            return Err(Cause::Refused(status, Reason::read(&body)));
         }
         Ok(body)
     }
 
     /// Asks without a key, and answers the body of the answer.
-    pub(super) fn get(&self, url: &str) -> Result<Vec<u8>, Failure> {
+    pub(super) fn get(&self, url: &str) -> Result<Vec<u8>, ClientError> {
+        self.get_admin(url).map_err(|cause| ClientError { asked: &ADMIN, cause })
+    }
+
+    fn get_admin(&self, url: &str) -> Result<Vec<u8>, Cause> {
         let request = self.agent().get(url).header(ACCEPT, "application/json");
         let response = request.call().map_err(|error| self.failure(error))?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(Failure::Redirect(status));
+            return Err(Cause::Redirect(status));
         }
         let body = self.read(response)?;
-        if status == StatusCode::OK { Ok(body) } else { Err(Failure::Refused(status, None)) }
+        if status == StatusCode::OK { Ok(body) } else { Err(Cause::Refused(status, None)) }
     }
 
-    fn read(&self, response: Response<Body>) -> Result<Vec<u8>, Failure> {
+    fn read(&self, response: Response<Body>) -> Result<Vec<u8>, Cause> {
         let body = response.into_body().into_with_config().limit(self.max_bytes + 1);
         body.read_to_vec().map_err(|error| self.failure(error))
     }
@@ -150,28 +177,28 @@ impl Client {
             .into()
     }
 
-    fn failure(&self, error: ureq::Error) -> Failure {
+    fn failure(&self, error: ureq::Error) -> Cause {
         match error {
-            ureq::Error::Timeout(_) => Failure::Timeout(self.timeout_secs),
+            ureq::Error::Timeout(_) => Cause::Timeout(self.timeout_secs),
             ureq::Error::Io(error) => self.io_failure(error),
-            ureq::Error::HostNotFound => Failure::Connect(io::Error::other("no such host")),
-            ureq::Error::Rustls(error) => Failure::Tls(error.to_string()),
-            ureq::Error::Tls(text) => Failure::Tls(text.to_owned()),
-            ureq::Error::BodyExceedsLimit(_) => Failure::TooLong(self.max_bytes),
-            _ => Failure::NotHttp,
+            ureq::Error::HostNotFound => Cause::Connect(io::Error::other("no such host")),
+            ureq::Error::Rustls(error) => Cause::Tls(error.to_string()),
+            ureq::Error::Tls(text) => Cause::Tls(text.to_owned()),
+            ureq::Error::BodyExceedsLimit(_) => Cause::TooLong(self.max_bytes),
+            _ => Cause::NotHttp,
         }
     }
 
-    fn io_failure(&self, error: io::Error) -> Failure {
+    fn io_failure(&self, error: io::Error) -> Cause {
         match error.kind() {
-            ErrorKind::TimedOut => Failure::Timeout(self.timeout_secs),
+            ErrorKind::TimedOut => Cause::Timeout(self.timeout_secs),
             // What rustls finds wrong reaches us so, and nothing else does.
-            ErrorKind::InvalidData => Failure::Tls(error.to_string()),
+            ErrorKind::InvalidData => Cause::Tls(error.to_string()),
             ErrorKind::UnexpectedEof
             | ErrorKind::ConnectionReset
             | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe => Failure::Closed,
-            _ => Failure::Connect(error),
+            | ErrorKind::BrokenPipe => Cause::Closed,
+            _ => Cause::Connect(error),
         }
     }
 }
@@ -188,82 +215,91 @@ impl Reason {
     }
 }
 
-// === impl Failure ===
+// === impl ClientError ===
 
-impl Failure {
-    /// What it is when the question is about others than the key.
-    pub(super) fn of_others(self) -> Self {
-        match self {
-            Self::Refused(
-                status @ (StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST),
-                Some(reason),
-            ) => Self::RefusedOthers(status, reason),
-            failure => failure,
-        }
+impl ClientError {
+    /// The response is no usage page of a gate.
+    pub(super) fn not_usage(invalid: Invalid) -> Self {
+        Self { asked: &GATE, cause: Cause::NoUsage(invalid) }
     }
 
-    /// What the command exits with.
-    pub(super) fn exit(&self) -> Exit {
-        match self {
-            Self::Closed | Self::Connect(_) | Self::Timeout(_) | Self::Tls(_) => Exit::Environment,
+    /// What it is when the question is about others than the key.
+    pub(super) fn of_others(self) -> Self {
+        let cause = match self.cause {
+            Cause::Refused(
+                status @ (StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST),
+                Some(reason),
+            ) => Cause::RefusedOthers(status, reason),
+            cause => cause,
+        };
+        Self { cause, ..self }
+    }
+}
+
+impl Failure for ClientError {
+    fn exit(&self) -> Exit {
+        match self.cause {
+            Cause::Closed | Cause::Connect(_) | Cause::Timeout(_) | Cause::Tls(_) => {
+                Exit::Environment
+            }
             _ => Exit::Refused,
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, &GATE)
-    }
-}
-
-impl Failure {
-    /// Writes what is wrong, in words for what was asked.
-    pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, asked: &Asked) -> fmt::Result {
-        let Asked { who, answer, url, carried, whose } = asked;
-        match self {
-            Self::Closed => write!(
+        let Asked { who, expected, url, carried, whose } = self.asked;
+        match &self.cause {
+            Cause::Closed => write!(
                 f,
-                "the connection ends before the answer does; check {url}, and {whose} log"
+                "connection closed before the end of the response; check {url}, and {whose} log"
             ),
-            Self::Connect(error) => {
+            Cause::Connect(error) => {
                 let error = shown(&error.to_string());
                 write!(f, "cannot connect to {who}: {error}; check {url}, and whether it runs")
             }
-            Self::NoUsage(invalid) => {
+            Cause::NoUsage(invalid) => {
                 let invalid = shown(&invalid.to_string());
-                write!(f, "the answer is no {answer}: {invalid}; check {url}")
+                write!(f, "unexpected response: not {expected} ({invalid}); check {url}")
             }
-            Self::NotHttp => write!(f, "the answer is no {answer}: not HTTP; check {url}"),
-            Self::Redirect(status) => write!(
+            Cause::NotHttp => {
+                write!(f, "unexpected response: not {expected} (not HTTP); check {url}")
+            }
+            Cause::Redirect(status) => write!(
                 f,
-                "{who} answers {}, a redirect, which is not followed{carried}; check {url}",
+                "{who} returned {}, a redirect, which is not followed{carried}; check {url}",
                 status.as_u16()
             ),
-            Self::Refused(status, reason) => write_refusal(f, *status, reason.as_ref(), asked),
-            Self::RefusedOthers(status, reason) => {
-                write_refusal(f, *status, Some(reason), asked)?;
+            Cause::Refused(status, reason) => {
+                write_refusal(f, *status, reason.as_ref(), self.asked)
+            }
+            Cause::RefusedOthers(status, reason) => {
+                write_refusal(f, *status, Some(reason), self.asked)?;
                 f.write_str(
                     "; another key or a tenant may be asked for with a key whose tier has \
                      usage_of_others",
                 )
             }
-            Self::RepeatsKey => f.write_str(
-                "the answer repeats the key, which no gate does, and is not shown; check --url",
+            Cause::RepeatsKey => f.write_str(
+                "the response repeats the key, which no gate does, and is not shown; check --url",
             ),
-            Self::Timeout(secs) => write!(
+            Cause::Timeout(secs) => write!(
                 f,
-                "no answer within {}; check {url}, or allow more in --timeout",
+                "no response within {}; check {url}, or allow more in --timeout",
                 words(*secs)
             ),
-            Self::Tls(error) => write!(
+            Cause::Tls(error) => write!(
                 f,
                 "the TLS connection fails: {}; check {url}, and --ca if {whose} certificate is \
                  from an authority of your own",
                 shown(error)
             ),
-            Self::TooLong(max) => {
-                write!(f, "the answer is no {answer}: longer than {max} bytes; check {url}")
+            Cause::TooLong(max) => {
+                write!(
+                    f,
+                    "unexpected response: not {expected} (longer than {max} bytes); check {url}"
+                )
             }
         }
     }
@@ -275,10 +311,34 @@ fn write_refusal(
     reason: Option<&Reason>,
     Asked { who, url, .. }: &Asked,
 ) -> fmt::Result {
-    write!(f, "{who} answers {}", status.as_u16())?;
+    write!(f, "{who} returned {}", status.as_u16())?;
     let Some(Reason { message, code }) = reason else {
         return write!(f, " and gives no reason; check {url}");
     };
     write!(f, ": {}", shown(message))?;
     code.as_ref().map_or(Ok(()), |code| write!(f, ", code {}", shown(code)))
+}
+
+// === impl NotAsked ===
+
+impl Failure for NotAsked {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+impl fmt::Display for NotAsked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AdminCleartext => {
+                "over http everybody on the way can read and change the response; use https, a \
+                 tunnel to this machine, or --allow-http if nobody is on the way"
+            }
+            Self::CaForHttp => "--ca is for an https URL; leave it out, or use https",
+            Self::Cleartext => {
+                "over http everybody on the way can read the key; use https, or --allow-http if \
+                 nobody is on the way"
+            }
+        })
+    }
 }

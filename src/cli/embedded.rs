@@ -1,5 +1,6 @@
 //! The embedded host, as `run` and `mcp` start it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +11,16 @@ use crate::config::{Config, RingConfig, RoleConfig};
 use crate::headers::KeySource;
 use crate::host::{FilterState, Level};
 use crate::host::{MemoryHost, MemoryStore, Rules};
-use crate::vm::{BuiltIn, Limits, Module, Setup, Worker};
+use crate::vm::{BuiltIn, Limits, Module, Setup, StartError, Unusable, Worker};
 
-use super::error::Error;
-use super::input::{self, Place};
+use super::error::{Error, Failure};
+use super::exit::Exit;
+use super::input::{self, InputError, Place};
 use super::output::Output;
 use super::ring::read_secret;
 use super::strength;
 use super::text::sentence;
-use super::time::{self, Clock};
+use super::time::{self, Clock, ClockError};
 
 /// How the module is hosted.
 #[derive(clap::Args)]
@@ -67,6 +69,19 @@ pub(super) enum LogLevel {
     Critical,
 }
 
+/// Why the embedded host does not start.
+#[derive(Debug)]
+enum HostError {
+    /// The module that is built in cannot be run.
+    Module(Unusable),
+    /// The configuration is that of a cluster's gate.
+    NoGate,
+    /// One secret is given for rings with several.
+    SeveralSecrets,
+    /// The module does not start.
+    Worker(StartError),
+}
+
 impl HostArgs {
     /// Whether the configuration is to come from standard input.
     pub(super) fn reads_stdin(&self) -> bool {
@@ -82,12 +97,12 @@ impl HostArgs {
     ) -> Result<EmbeddedHost, Error> {
         // Standard input is for what the commands judge.
         if self.reads_stdin() {
-            return Err(Error::StdinTwice);
+            return Err(InputError::StdinTwice.into());
         }
         // Only `mcp --setup` lets it be absent, and starts no module.
         let path = self.config.as_deref().unwrap_or(Path::new(""));
         let (configuration, RoleConfig::Gate(config)) = input::role_config(path)? else {
-            return Err(Error::NoGate);
+            return Err(HostError::NoGate.into());
         };
         let read = secret.map(|place| read_secret_of(config.rings(), place)).transpose()?;
         let environment = |name: &str| match &read {
@@ -97,8 +112,9 @@ impl HostArgs {
         input::check_variables(config.variables())?;
         strength::check_rings(config.rings(), environment)?;
         let limits = Limits { deadline: self.deadline, ..Limits::default() };
-        let module = Module::load(modules.of(self.host.into()), limits).map_err(Error::Module)?;
-        self.host(module, configuration, *config, environment)
+        let module =
+            Module::load(modules.of(self.host.into()), limits).map_err(HostError::Module)?;
+        Ok(self.host(module, configuration, *config, environment)?)
     }
 
     /// Puts a loaded module under a configuration, of which `configuration` is the text.
@@ -108,11 +124,11 @@ impl HostArgs {
         configuration: Vec<u8>,
         config: Config,
         environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<EmbeddedHost, Error> {
+    ) -> Result<EmbeddedHost, InputError> {
         let variables: Vec<String> = config.variables().map(str::to_owned).collect();
         let ring_variables = config.rings().iter().map(RingConfig::variable);
         let ring_variables = ring_variables.map(str::to_owned).collect();
-        let plan = config.compile(&environment).map_err(Error::NotReady)?;
+        let plan = config.compile(&environment).map_err(InputError::NotReady)?;
         let value = |name: String| environment(&name).map(|value| (name, value));
         let setup = Setup {
             configuration,
@@ -144,11 +160,11 @@ impl EmbeddedHost {
     pub(super) fn worker(&self) -> Result<Worker, Error> {
         let now_ns = self.clock.now_ns()?;
         let worker = Worker::start(self.module.clone(), Arc::clone(&self.setup), now_ns);
-        worker.map_err(Error::Worker)
+        Ok(worker.map_err(HostError::Worker)?)
     }
 
     /// A host for one request, at the present.
-    pub(super) fn request(&self) -> Result<MemoryHost, Error> {
+    pub(super) fn request(&self) -> Result<MemoryHost, ClockError> {
         let host = MemoryHost::new(self.setup.store.clone());
         host.now_ns.set(Some(self.clock.now_ns()?));
         Ok(host)
@@ -175,7 +191,7 @@ fn read_secret_of(
     let mut variables = rings.iter().map(RingConfig::variable);
     let variable = variables.next().unwrap_or_default();
     if variables.any(|other| other != variable) {
-        return Err(Error::SeveralSecrets);
+        return Err(HostError::SeveralSecrets.into());
     }
     let (text, _) = read_secret(place)?;
     Ok((variable.to_owned(), text))
@@ -232,6 +248,41 @@ impl From<HostKind> for Rules {
             HostKind::Envoy => Self::Envoy,
             HostKind::Nginx => Self::Nginx,
             HostKind::Bare => Self::Bare,
+        }
+    }
+}
+
+impl Failure for HostError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Module(_) => Exit::Environment,
+            Self::NoGate | Self::SeveralSecrets | Self::Worker(_) => Exit::Refused,
+        }
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Module(unusable) => write!(
+                f,
+                "the module cannot be run: {unusable}; `make build` makes a command that has it built in"
+            ),
+            Self::NoGate => f.write_str(
+                "the configuration is that of a cluster's gate, which only a proxy has; give that of \
+                 the gate in front of the routes",
+            ),
+            Self::SeveralSecrets => f.write_str(
+                "--secret-file holds one secret, and the rings of the configuration name several \
+                 variables; set those instead",
+            ),
+            Self::Worker(StartError::Failed(failure)) => {
+                write!(f, "{failure}; if a longer --deadline does not help, report this")
+            }
+            Self::Worker(StartError::Refused(log)) => {
+                let said = log.last().map_or("and does not say why", |(_, line)| line);
+                write!(f, "the module refuses the configuration: {}; report this", sentence(said))
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::key::Key;
 
 use super::error::Error;
 use super::exit::Exit;
-use super::input::{self, KeyArgs, Place};
+use super::input::{self, InputError, KeyArgs, Place};
 use super::output::Output;
 use super::report::Report;
 use super::time;
@@ -74,7 +74,7 @@ pub(super) struct AccessArgs {
 /// Runs `vkey explain`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     if args.config == Path::new("-") && matches!(args.key.place(), Place::Stdin) {
-        return Err(Error::StdinTwice);
+        return Err(InputError::StdinTwice.into());
     }
     let now_secs = time::now(args.now)?;
     let config = input::config(&args.config)?;
@@ -136,7 +136,7 @@ impl AccessArgs {
 pub(super) fn compile(
     config: Config,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Plan, Error> {
+) -> Result<Plan, InputError> {
     let rings = config.rings().iter().map(|ring| ring.variable().to_owned());
     let rings: Vec<String> = rings.collect();
     let environment = |name: &str| {
@@ -146,7 +146,7 @@ pub(super) fn compile(
             Some("none".to_owned())
         }
     };
-    config.compile(environment).map_err(Error::NotReady)
+    config.compile(environment).map_err(InputError::NotReady)
 }
 
 fn address(text: &str) -> Result<IpAddr, &'static str> {

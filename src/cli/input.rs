@@ -2,6 +2,7 @@
 //! environment.
 
 use std::env::{self, VarError};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::mem::take;
@@ -9,9 +10,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, RoleConfig};
+use crate::config::{Config, NotReady, RoleConfig};
+use crate::json::Invalid;
 
-use super::error::{Error, InputProblem, Origin};
+use super::error::Failure;
+use super::exit::Exit;
 use super::output::Output;
 
 /// The longest key or secret that is read: many times what is valid, so that the error is about the
@@ -46,6 +49,62 @@ pub(super) enum Place {
     Variable(&'static str, String),
 }
 
+/// Why what a command is given to read cannot be used.
+#[derive(Debug)]
+pub(super) enum InputError {
+    /// The configuration is of the wrong form.
+    Config(Invalid),
+    /// What was read is no key.
+    NotAKey,
+    /// The environment lacks what the configuration names.
+    NotReady(NotReady),
+    /// The JSON of an option is invalid.
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Which one, from 1, where it may be repeated.
+        number: Option<usize>,
+        /// What is wrong.
+        invalid: Invalid,
+    },
+    /// Two inputs want standard input.
+    StdinTwice,
+    /// An input cannot be read, or is not what it should be.
+    Unusable(Origin, InputProblem),
+}
+
+/// Where an input comes from, by the option that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An environment variable that the configuration names.
+    Configured(String),
+    /// A file.
+    File(&'static str),
+    /// Standard input.
+    Stdin,
+    /// An environment variable.
+    Variable(&'static str),
+}
+
+/// Why an input cannot be used.
+#[derive(Debug)]
+pub(super) enum InputProblem {
+    /// There is nothing in it.
+    Empty,
+    /// The system does not hand it out.
+    Io(io::Error),
+    /// There is no such file, and it looks like an address.
+    NoFile(io::Error),
+    /// It holds no certificate.
+    NoCertificate,
+    /// It is not text.
+    NotUtf8,
+    /// It is longer than so many bytes.
+    TooLong(u64),
+    /// The variable is not set.
+    Unset,
+}
+
 // === impl KeyArgs ===
 
 impl KeyArgs {
@@ -59,7 +118,7 @@ impl KeyArgs {
     }
 
     /// Reads the key. A person at a terminal is told what is waited for.
-    pub(super) fn read(&self, out: &mut Output) -> Result<Zeroizing<String>, Error> {
+    pub(super) fn read(&self, out: &mut Output) -> Result<Zeroizing<String>, InputError> {
         let place = self.place();
         if matches!(place, Place::Stdin) && io::stdin().is_terminal() {
             out.note("reading the key from standard input");
@@ -78,7 +137,7 @@ impl Place {
 
     /// Reads a text on one line, without its line end. Content of a variable is taken as it is, as
     /// the module takes it.
-    pub(super) fn read_line(&self) -> Result<Zeroizing<String>, Error> {
+    pub(super) fn read_line(&self) -> Result<Zeroizing<String>, InputError> {
         let mut bytes = self.read_bytes(MAX_TEXT_BYTES)?;
         if !matches!(self, Self::Variable(..)) {
             strip_line_end(&mut bytes);
@@ -96,7 +155,7 @@ impl Place {
     }
 
     /// Reads all of it, if it is not longer than `max`.
-    pub(super) fn read_bytes(&self, max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(super) fn read_bytes(&self, max: u64) -> Result<Zeroizing<Vec<u8>>, InputError> {
         let read = match self {
             Self::File(_, path) => {
                 File::open(path).map_err(InputProblem::Io).and_then(|file| read_bounded(file, max))
@@ -108,34 +167,38 @@ impl Place {
     }
 
     /// The error that what is here cannot be used.
-    pub(super) fn error(&self, problem: InputProblem) -> Error {
-        let origin = match self {
+    pub(super) fn error(&self, problem: InputProblem) -> InputError {
+        InputError::Unusable(self.origin(), problem)
+    }
+
+    /// What errors call it.
+    pub(super) fn origin(&self) -> Origin {
+        match self {
             Self::File(option, _) => Origin::File(option),
             Self::Stdin => Origin::Stdin,
             Self::Variable(option, _) => Origin::Variable(option),
-        };
-        Error::Input(origin, problem)
+        }
     }
 }
 
 /// Reads a configuration; `-` is standard input.
-pub(super) fn config(path: &Path) -> Result<Config, Error> {
+pub(super) fn config(path: &Path) -> Result<Config, InputError> {
     let text = Place::file(CONFIG, path).read_bytes(MAX_CONFIG_BYTES)?;
-    Config::parse(&text).map_err(Error::Config)
+    Config::parse(&text).map_err(InputError::Config)
 }
 
 /// Reads a configuration of either role, and its text; `-` is standard input.
-pub(super) fn role_config(path: &Path) -> Result<(Vec<u8>, RoleConfig), Error> {
+pub(super) fn role_config(path: &Path) -> Result<(Vec<u8>, RoleConfig), InputError> {
     let mut text = Place::file(CONFIG, path).read_bytes(MAX_CONFIG_BYTES)?;
-    let config = RoleConfig::parse(&text).map_err(Error::Config)?;
+    let config = RoleConfig::parse(&text).map_err(InputError::Config)?;
     Ok((take(&mut *text), config))
 }
 
 /// Makes sure that the variables a configuration names hold text, as far as they are set.
-pub(super) fn check_variables<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+pub(super) fn check_variables<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), InputError> {
     for name in names {
         if let Err(problem @ InputProblem::NotUtf8) = variable(name) {
-            return Err(Error::Input(Origin::Configured(name.to_owned()), problem));
+            return Err(InputError::Unusable(Origin::Configured(name.to_owned()), problem));
         }
     }
     Ok(())
@@ -176,5 +239,79 @@ fn read_bounded(from: impl Read, max: u64) -> Result<Zeroizing<Vec<u8>>, InputPr
 fn strip_line_end(bytes: &mut Vec<u8>) {
     if bytes.pop_if(|byte| *byte == b'\n').is_some() {
         bytes.pop_if(|byte| *byte == b'\r');
+    }
+}
+
+impl Failure for InputError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::StdinTwice => Exit::Usage,
+            Self::NotReady(_) => Exit::Environment,
+            Self::Unusable(
+                _,
+                InputProblem::Io(_) | InputProblem::NoFile(_) | InputProblem::Unset,
+            ) => Exit::Environment,
+            Self::Config(_) | Self::NotAKey | Self::Option { .. } | Self::Unusable(..) => {
+                Exit::Refused
+            }
+        }
+    }
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(invalid) => write!(f, "invalid configuration: {invalid}"),
+            Self::NotAKey => f.write_str(
+                "the input is not a virtual key; expected vk1.<kid>.<claims>.<tag> on one line, as \
+                 `vkey mint` prints it",
+            ),
+            Self::NotReady(not_ready) => {
+                write!(f, "{not_ready}; this command takes it from its own environment")
+            }
+            Self::Option { option, number: None, invalid } => write!(f, "{option}: {invalid}"),
+            Self::Option { option, number: Some(number), invalid } => {
+                write!(f, "{option} {number}: {invalid}")
+            }
+            Self::StdinTwice => f.write_str(
+                "two inputs cannot both be read from standard input; put one into a file",
+            ),
+            Self::Unusable(origin, problem) => write_problem(f, origin, problem),
+        }
+    }
+}
+
+fn write_problem(
+    f: &mut fmt::Formatter<'_>,
+    origin: &Origin,
+    problem: &InputProblem,
+) -> fmt::Result {
+    match problem {
+        InputProblem::Empty => write!(f, "{origin} is empty; put the text there, on one line"),
+        InputProblem::Io(error) => write!(f, "{origin} cannot be read: {error}; check the path"),
+        InputProblem::NoFile(error) => write!(
+            f,
+            "{origin} cannot be read: {error}; if it is an admin interface, write http:// or https:// \
+             before its address"
+        ),
+        InputProblem::NoCertificate => {
+            write!(f, "{origin} holds no certificate in PEM; put the authority's there")
+        }
+        InputProblem::NotUtf8 => write!(f, "{origin} is not UTF-8 text; check what it holds"),
+        InputProblem::TooLong(max) => {
+            write!(f, "{origin} is longer than {max} bytes; check what it holds")
+        }
+        InputProblem::Unset => write!(f, "{origin} is not set; export it"),
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configured(name) => write!(f, "environment variable {name}"),
+            Self::File(option) => write!(f, "the file named by {option}"),
+            Self::Stdin => f.write_str("standard input"),
+            Self::Variable(option) => write!(f, "the environment variable named by {option}"),
+        }
     }
 }

@@ -7,8 +7,8 @@ use crate::key::token::Unverified;
 
 use super::error::Error;
 use super::exit::Exit;
-use super::input::KeyArgs;
-use super::output::Output;
+use super::input::{InputError, KeyArgs};
+use super::output::{Output, OutputError};
 use super::text::pretty;
 use super::time::rfc3339;
 
@@ -21,7 +21,7 @@ pub(super) struct Args {
 /// Runs `vkey inspect`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
-    let unverified = Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)?;
+    let unverified = Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)?;
     let (claims, caveats) = unverified.untrusted_content();
     out.line("NOT VERIFIED: anyone can write what follows; `vkey explain` checks it")?;
     let kid = unverified.kid();
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 /// Shows the claims; whether a gate would understand them.
-fn show_claims(text: &[u8], out: &mut Output) -> Result<bool, Error> {
+fn show_claims(text: &[u8], out: &mut Output) -> Result<bool, OutputError> {
     let claims = Claims::parse(text);
     if let Ok(claims) = &claims {
         show_times(claims, out)?;
@@ -61,7 +61,7 @@ fn show_claims(text: &[u8], out: &mut Output) -> Result<bool, Error> {
     Ok(understood)
 }
 
-fn show_times(claims: &Claims, out: &mut Output) -> Result<(), Error> {
+fn show_times(claims: &Claims, out: &mut Output) -> Result<(), OutputError> {
     out.line(format_args!("issued      {}", rfc3339(claims.iat)))?;
     show_span(claims.nbf, Some(claims.exp), "", out)
 }
@@ -73,7 +73,7 @@ fn show_restriction(
     restriction: &Restriction,
     json: &Json,
     out: &mut Output,
-) -> Result<(), Error> {
+) -> Result<(), OutputError> {
     let of = format!("  ({name})");
     show_span(restriction.nbf_secs(), restriction.exp_secs(), &of, out)?;
     for (index, alternative) in restriction.alternatives().iter().enumerate() {
@@ -86,14 +86,19 @@ fn show_restriction(
     Ok(())
 }
 
-fn show_span(nbf: Option<u64>, exp: Option<u64>, of: &str, out: &mut Output) -> Result<(), Error> {
+fn show_span(
+    nbf: Option<u64>,
+    exp: Option<u64>,
+    of: &str,
+    out: &mut Output,
+) -> Result<(), OutputError> {
     if let Some(nbf) = nbf {
         out.line(format_args!("not before  {}{of}", rfc3339(nbf)))?;
     }
     exp.map_or(Ok(()), |exp| out.line(format_args!("expires     {}{of}", rfc3339(exp))))
 }
 
-fn show(name: &str, text: &[u8], out: &mut Output) -> Result<(), Error> {
+fn show(name: &str, text: &[u8], out: &mut Output) -> Result<(), OutputError> {
     match Json::parse(text) {
         Ok(json) => out.line(format_args!("{name}\n{}", pretty(&json))),
         Err(_) => out.line(format_args!("{name}\n(not JSON)")),

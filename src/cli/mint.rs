@@ -1,21 +1,24 @@
 //! `vkey mint`: a fresh key.
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::access::restriction::{Restriction, Slashes};
 use crate::config::{Config, Settings, UnlistedTenants};
-use crate::json::{Integers, Json};
+use crate::decision::DenyReason;
+use crate::json::{Integers, Invalid, Json};
 use crate::key::Key;
 use crate::key::claims::Claims;
 use crate::key::keyring::{Keyring, Ring};
 use crate::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
 use super::attenuate::{attenuate, check_restriction, read_caveats};
-use super::error::Error;
+use super::error::{Error, Failure};
 use super::exit::Exit;
+use super::input::InputError;
 use super::output::Output;
 use super::private::OutArgs;
-use super::ring::{Chosen, RingArgs};
+use super::ring::{Chosen, RingArgs, RingError};
 use super::{secret, time};
 
 #[derive(clap::Args)]
@@ -70,6 +73,19 @@ struct ClaimsArgs {
     meta: Option<String>,
 }
 
+/// Why a key cannot be minted.
+#[derive(Debug)]
+pub(super) enum MintError {
+    /// The claims that were asked for are invalid.
+    Claims(Invalid),
+    /// The key is longer than any gate reads.
+    KeyTooLong,
+    /// The key would never be valid, or for longer than there are dates.
+    Lifetime,
+    /// The minted key does not verify.
+    SelfCheck(DenyReason),
+}
+
 /// Runs `vkey mint`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let now_secs = time::now(args.now)?;
@@ -98,7 +114,9 @@ impl Args {
     /// Checks globs by what the key's tier makes of escaped slashes.
     fn check_slashes(&self, slashes: Slashes) -> Result<(), Error> {
         let only = self.claims.only.as_deref().map(|only| read_only(only, slashes));
-        only.transpose().and_then(|_| read_caveats(&self.caveat, slashes)).map(drop)
+        only.transpose()?;
+        read_caveats(&self.caveat, slashes)?;
+        Ok(())
     }
 }
 
@@ -107,7 +125,7 @@ impl ClaimsArgs {
     fn read(&self, now_secs: u64) -> Result<Claims, Error> {
         let exp = now_secs.saturating_add(self.lifetime);
         if exp > time::LAST || self.not_before.is_some_and(|nbf| nbf >= exp) {
-            return Err(Error::Lifetime);
+            return Err(MintError::Lifetime.into());
         }
         let meta = self.meta.as_deref().map(|text| read_json("--meta", text));
         let claims = Claims {
@@ -122,13 +140,13 @@ impl ClaimsArgs {
             only: self.only.as_deref().map(|only| read_only(only, Slashes::Kept)).transpose()?,
             meta: meta.transpose()?,
         };
-        valid(&claims)
+        Ok(valid(&claims)?)
     }
 }
 
 /// The claims, as the gate will read them.
-pub(super) fn valid(claims: &Claims) -> Result<Claims, Error> {
-    Claims::parse(claims.to_json().to_string().as_bytes()).map_err(Error::Claims)
+pub(super) fn valid(claims: &Claims) -> Result<Claims, MintError> {
+    Claims::parse(claims.to_json().to_string().as_bytes()).map_err(MintError::Claims)
 }
 
 /// Signs, and makes sure of the key as the gate would before anyone sees it.
@@ -138,38 +156,38 @@ pub(super) fn mint(
     caveats: &[Json],
     now_secs: u64,
 ) -> Result<String, Error> {
-    let kid = ring.kid_at(now_secs).ok_or_else(|| Error::NoRing(Vec::new()))?;
+    let kid = ring.kid_at(now_secs).ok_or_else(|| RingError::None(Vec::new()))?;
     let text = claims.to_json().to_string();
     let key = token::mint(&ring.signing_key(&kid), &kid, text.as_bytes());
     if key.len() > MAX_TOKEN_BYTES {
-        return Err(Error::KeyTooLong);
+        return Err(MintError::KeyTooLong.into());
     }
     let key = attenuate(key, caveats)?;
     verify(&key, &kid, ring, claims).map(|()| key)
 }
 
 fn verify(key: &str, kid: &Kid, ring: Ring, claims: &Claims) -> Result<(), Error> {
-    let unverified = Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)?;
+    let unverified = Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)?;
     let keyring = Keyring::new(vec![ring], 0);
-    let verified = Key::verify(unverified, &keyring).map_err(Error::SelfCheck)?;
+    let verified = Key::verify(unverified, &keyring).map_err(MintError::SelfCheck)?;
     if verified.claims() == claims && verified.kid() == kid {
         Ok(())
     } else {
-        Err(Error::SelfCheck(crate::decision::DenyReason::KeyMalformed))
+        Err(MintError::SelfCheck(DenyReason::KeyMalformed).into())
     }
 }
 
-fn read_only(text: &str, slashes: Slashes) -> Result<Json, Error> {
+fn read_only(text: &str, slashes: Slashes) -> Result<Json, InputError> {
     let json = read_json("--only", text)?;
     match check_restriction(&json, slashes) {
         Ok(()) => Ok(json),
-        Err(invalid) => Err(Error::Json { option: "--only", number: None, invalid }),
+        Err(invalid) => Err(InputError::Option { option: "--only", number: None, invalid }),
     }
 }
 
-fn read_json(option: &'static str, text: &str) -> Result<Json, Error> {
+fn read_json(option: &'static str, text: &str) -> Result<Json, InputError> {
     let json = Json::parse(text.as_bytes());
-    json.map_err(|invalid| Error::Json { option, number: None, invalid })
+    json.map_err(|invalid| InputError::Option { option, number: None, invalid })
 }
 
 /// Why the gate will, as things stand, refuse the key or refuse it early.
@@ -231,4 +249,33 @@ fn refusals(claims: &Claims, settings: &Settings) -> impl Iterator<Item = &'stat
         (settings.revoked.covers(claims), "the configuration revokes such a key"),
     ];
     refusals.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text)
+}
+
+impl Failure for MintError {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for MintError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claims(invalid) => {
+                write!(f, "invalid claims: {invalid}; change the option of that name")
+            }
+            Self::KeyTooLong => write!(
+                f,
+                "the key would be longer than {MAX_TOKEN_BYTES} bytes; shorten --only, --caveat or \
+                 --meta"
+            ),
+            Self::Lifetime => f.write_str(
+                "no key can live like this; let --lifetime end after --not-before and before the \
+                 year 10000",
+            ),
+            Self::SelfCheck(reason) => write!(
+                f,
+                "the minted key does not verify ({reason}) and is not printed; report this"
+            ),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::error::Error;
+use super::error::Failure as _;
 use super::exit::Exit;
 use super::output::Output;
 
@@ -13,7 +13,7 @@ const HIDDEN: &str = "(not shown)";
 pub(super) fn report(mut error: clap::Error, out: &mut Output) -> Exit {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let written = out.text(error.render()).and_then(|()| out.finish());
-        return written.as_ref().map_or_else(Error::exit, |()| Exit::Success);
+        return written.map_or_else(|error| error.exit(), |()| Exit::Success);
     }
     hide(&mut error);
     let text = error.render().to_string();

@@ -95,7 +95,7 @@ pub fn main(modules: BuiltIn) -> ExitCode {
     let mut out = Output::standard();
     let done = match Cli::try_parse() {
         Ok(cli) => {
-            run(&cli.command, modules, &mut out).and_then(|exit| out.finish().map(|()| exit))
+            run(&cli.command, modules, &mut out).and_then(|exit| Ok(out.finish().map(|()| exit)?))
         }
         Err(error) => return misuse::report(error, &mut out).into(),
     };
@@ -107,7 +107,7 @@ pub fn main(modules: BuiltIn) -> ExitCode {
 }
 
 fn run(command: &Command, modules: BuiltIn, out: &mut Output) -> Result<Exit, Error> {
-    process::keep_private().map_err(Error::System)?;
+    process::keep_private()?;
     match command {
         Command::Secret(command) => secret::run(command, out),
         Command::Mint(args) => mint::run(args, out),

@@ -7,7 +7,8 @@ use std::os::fd::AsFd as _;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::error::Error;
+use super::error::Failure;
+use super::exit::Exit;
 
 /// Standard output for results, standard error for what a person should know. Nothing else of the
 /// command writes to either.
@@ -18,6 +19,10 @@ pub(super) struct Output {
     closed: bool,
 }
 
+/// Standard output cannot be written.
+#[derive(Debug)]
+pub(super) struct OutputError(pub(super) io::Error);
+
 impl Output {
     /// The streams of the process.
     pub(super) fn standard() -> Self {
@@ -25,12 +30,12 @@ impl Output {
     }
 
     /// Writes a line of the result.
-    pub(super) fn line(&mut self, text: impl fmt::Display) -> Result<(), Error> {
+    pub(super) fn line(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
         self.write(|out| writeln!(out, "{text}"))
     }
 
     /// Writes what ends its own lines.
-    pub(super) fn text(&mut self, text: impl fmt::Display) -> Result<(), Error> {
+    pub(super) fn text(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
         self.write(|out| write!(out, "{text}"))
     }
 
@@ -56,20 +61,20 @@ impl Output {
     }
 
     /// Hands everything over to the reader.
-    pub(super) fn finish(&mut self) -> Result<(), Error> {
+    pub(super) fn finish(&mut self) -> Result<(), OutputError> {
         self.write(BufWriter::flush)
     }
 
     fn write(
         &mut self,
         write: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), OutputError> {
         if self.closed {
             return Ok(());
         }
         match write(&mut self.out) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => self.closed = true,
-            written => written.map_err(Error::Output)?,
+            written => written.map_err(OutputError)?,
         }
         Ok(())
     }
@@ -90,6 +95,18 @@ pub(super) fn write_whole(mut to: &File, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+impl Failure for OutputError {
+    fn exit(&self) -> Exit {
+        Exit::Environment
+    }
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot write to standard output: {}", self.0)
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::Builder;
 
-use super::error::Error;
+use super::error::{Error, Failure};
+use super::exit::Exit;
 use super::output::Output;
 
 /// Where a key or a secret goes.
@@ -32,6 +33,15 @@ pub(super) enum CannotCreate {
     NoFile,
 }
 
+/// A file cannot be created.
+#[derive(Debug)]
+pub(super) struct CreateError {
+    /// What the file is called.
+    pub(super) what: &'static str,
+    /// Why.
+    pub(super) problem: CannotCreate,
+}
+
 impl OutArgs {
     /// Writes one line: a key or a secret.
     pub(super) fn write(&self, line: impl fmt::Display, out: &mut Output) -> Result<(), Error> {
@@ -39,10 +49,11 @@ impl OutArgs {
             Some(path) if path != Path::new("-") => {
                 let line = zeroize::Zeroizing::new(format!("{line}\n"));
                 create(path, line.as_bytes(), self.force)
-                    .map_err(|problem| Error::Create("the file named by --out", problem))
+                    .map_err(|problem| CreateError { what: "the file named by --out", problem })?;
             }
-            _ => out.line(line),
+            _ => out.line(line)?,
         }
+        Ok(())
     }
 }
 
@@ -86,5 +97,17 @@ impl fmt::Display for CannotCreate {
             Self::Io(kind) => write!(f, "cannot be written: {kind}; check its directory"),
             Self::NoFile => f.write_str("is a link, a directory or a device; name a regular file"),
         }
+    }
+}
+
+impl Failure for CreateError {
+    fn exit(&self) -> Exit {
+        Exit::Environment
+    }
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.what, self.problem)
     }
 }

@@ -1,16 +1,19 @@
 //! The ring that `vkey mint` signs with.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 use crate::config::{Config, RingConfig};
-use crate::key::keyring::{Ring, RingState, Rotation, Secret};
+use crate::key::keyring::{InvalidSecret, Ring, RingState, Rotation, Secret};
 use crate::key::token::is_ring_name;
 
-use super::error::Error;
-use super::input::{self, Place, variable_name};
-use super::{strength, time};
+use super::error::{Error, Failure};
+use super::exit::Exit;
+use super::input::{self, InputError, Place, variable_name};
+use super::strength::{self, Guessable, GuessableSecret};
+use super::time;
 
 /// How the ring is chosen: by a configuration, or by name and secret.
 #[derive(clap::Args)]
@@ -45,6 +48,20 @@ pub(super) struct Chosen {
     pub(super) config: Option<Config>,
 }
 
+/// Why there is no ring to mint with.
+#[derive(Debug)]
+pub(super) enum RingError {
+    /// None of that name is active; those that are.
+    None(Vec<String>),
+    /// The ring does not sign for the tenant.
+    NotSigned {
+        /// The first ring that could be meant.
+        ring: String,
+    },
+    /// Its secret is unusable.
+    Secret(InvalidSecret),
+}
+
 impl RingArgs {
     /// Finds the ring that signs for a tenant and reads its secret.
     pub(super) fn choose(&self, tenant: &str) -> Result<Chosen, Error> {
@@ -58,16 +75,17 @@ impl RingArgs {
         let active = |ring: &&RingConfig| ring.state() == RingState::Active;
         let named = |ring: &&RingConfig| self.ring.as_ref().is_none_or(|name| name == ring.name());
         let active = config.rings().iter().filter(active);
-        let no_ring = || Error::NoRing(active.clone().map(|ring| ring.name().to_owned()).collect());
+        let no_ring =
+            || RingError::None(active.clone().map(|ring| ring.name().to_owned()).collect());
         let mut named = active.clone().filter(named).peekable();
         let first = *named.peek().ok_or_else(no_ring)?;
         let signs = |ring: &&RingConfig| {
             ring.tenants().is_none_or(|tenants| tenants.iter().any(|name| name == tenant))
         };
-        let not_signed = || Error::NotSigned { ring: first.name().to_owned() };
+        let not_signed = || RingError::NotSigned { ring: first.name().to_owned() };
         let ring = named.find(signs).ok_or_else(not_signed)?;
         input::check_variables([ring.variable()].into_iter())?;
-        let compiled = ring.compile(input::environment).map_err(Error::NotReady)?;
+        let compiled = ring.compile(input::environment).map_err(InputError::NotReady)?;
         strength::check_rings([ring], input::environment)?;
         Ok(Chosen { ring: compiled.ok_or_else(no_ring)?, config: Some(config) })
     }
@@ -83,16 +101,17 @@ impl RingArgs {
         let rotation = |interval| Rotation::new(interval, u64::MAX, false).ok();
         let name = self.ring.as_deref().unwrap_or_default();
         let rotation = self.interval.and_then(rotation);
-        Ring::new(name, &secret, RingState::Active, rotation)
-            .ok_or_else(|| Error::NoRing(Vec::new()))
+        let ring = Ring::new(name, &secret, RingState::Active, rotation);
+        Ok(ring.ok_or_else(|| RingError::None(Vec::new()))?)
     }
 }
 
 /// Reads the secret of a ring, and its text.
 pub(super) fn read_secret(place: &Place) -> Result<(Zeroizing<String>, Secret), Error> {
     let text = place.read_line()?;
-    let secret = Secret::parse_unguessable(&text).map_err(Error::Secret)?;
-    strength::check(&text).map_err(|problem| place.error(problem))?;
+    let secret = Secret::parse_unguessable(&text).map_err(RingError::Secret)?;
+    strength::check(&text)
+        .map_err(|Guessable { bits }| GuessableSecret { origin: place.origin(), bits })?;
     Ok((text, secret))
 }
 
@@ -101,5 +120,31 @@ fn ring_name(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("expected 1 to 32 of a-z 0-9 -, not starting with -")
+    }
+}
+
+impl Failure for RingError {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for RingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None(active) => {
+                f.write_str("the configuration has no such active ring; ")?;
+                match &**active {
+                    [] => f.write_str("make one active"),
+                    _ => write!(f, "active: {}", active.join(", ")),
+                }
+            }
+            Self::NotSigned { ring } => write!(
+                f,
+                "ring {ring} does not sign for this tenant: every gate would refuse the key; choose \
+                 another --ring, or add the tenant to the ring's tenants in the configuration"
+            ),
+            Self::Secret(invalid) => invalid.fmt(f),
+        }
     }
 }

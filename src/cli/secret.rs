@@ -1,12 +1,14 @@
 //! `vkey secret`: secrets of rings, and other randomness.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use crate::key::keyring::MIN_SECRET_BYTES;
 
-use super::error::Error;
+use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::output::Output;
 use super::private::OutArgs;
@@ -20,6 +22,10 @@ pub(super) enum Command {
     New(OutArgs),
 }
 
+/// The system has no random bytes for us.
+#[derive(Debug)]
+pub(super) struct NoRandomness(getrandom::Error);
+
 /// Runs `vkey secret`.
 pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     match command {
@@ -31,20 +37,32 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
 }
 
 /// A secret that no ring has.
-pub(super) fn fresh() -> Result<Zeroizing<String>, Error> {
+pub(super) fn fresh() -> Result<Zeroizing<String>, NoRandomness> {
     let secret = random::<MIN_SECRET_BYTES>()?;
     let text = Zeroizing::new(STANDARD.encode(secret.as_slice()));
     Ok(Zeroizing::new(format!("base64:{}", *text)))
 }
 
 /// A key's id that no other key has.
-pub(super) fn random_id() -> Result<String, Error> {
+pub(super) fn random_id() -> Result<String, NoRandomness> {
     let bytes = random::<ID_BYTES>()?;
     Ok(format!("k_{}", URL_SAFE_NO_PAD.encode(bytes.as_slice())))
 }
 
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, NoRandomness> {
     let mut bytes = Zeroizing::new([0; N]);
-    getrandom::fill(&mut *bytes).map_err(|_| Error::Entropy)?;
+    getrandom::fill(&mut *bytes).map_err(NoRandomness)?;
     Ok(bytes)
+}
+
+impl Failure for NoRandomness {
+    fn exit(&self) -> Exit {
+        Exit::Environment
+    }
+}
+
+impl fmt::Display for NoRandomness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot read random bytes: {}", self.0)
+    }
 }

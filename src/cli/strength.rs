@@ -4,6 +4,8 @@
 //! module refuses what has an obvious order ([`Secret::parse_unguessable`]). The command has room for
 //! dictionaries, and finds words, names, dates and keyboard runs too.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -12,10 +14,12 @@ use zxcvbn::zxcvbn;
 use crate::config::RingConfig;
 use crate::key::keyring::{RingState, Secret};
 
-use super::error::{Error, InputProblem, Origin};
+use super::error::Failure;
+use super::exit::Exit;
+use super::input::Origin;
 
 /// The least estimate that a secret is taken with, in bits.
-pub(super) const MIN_BITS: u32 = 80;
+const MIN_BITS: u32 = 80;
 
 /// The most characters that are estimated at once: zxcvbn counts guesses in 64 bits, and takes 10 for
 /// each character that it knows nothing of.
@@ -31,29 +35,48 @@ const MAX_SEARCHED_CHARS: usize = 1024;
 /// The shortest passage that counts once only.
 const MIN_REPEATED_CHARS: usize = 4;
 
+/// A secret can be guessed.
+#[derive(Debug)]
+pub(super) struct Guessable {
+    /// The estimate.
+    pub(super) bits: u32,
+}
+
+/// The secret of a ring can be guessed.
+#[derive(Debug)]
+pub(super) struct GuessableSecret {
+    /// Where it comes from.
+    pub(super) origin: Origin,
+    /// The estimate, bits.
+    pub(super) bits: u32,
+}
+
 /// Makes sure that the secrets of rings cannot be guessed. A secret that is missing or refused by the
 /// module is found when the rings are compiled, and a revoked ring lets no key in.
 pub(super) fn check_rings<'a>(
     rings: impl IntoIterator<Item = &'a RingConfig>,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<(), Error> {
+) -> Result<(), GuessableSecret> {
     for ring in rings.into_iter().filter(|ring| ring.state() != RingState::Revoked) {
         let name = ring.variable();
         let text = environment(name).map(Zeroizing::new);
         let text = text.filter(|text| Secret::parse_unguessable(text).is_ok());
         let checked = text.map_or(Ok(()), |text| check(&text));
-        checked.map_err(|problem| Error::Input(Origin::Configured(name.to_owned()), problem))?;
+        checked.map_err(|Guessable { bits }| GuessableSecret {
+            origin: Origin::Configured(name.to_owned()),
+            bits,
+        })?;
     }
     Ok(())
 }
 
 /// Makes sure that a secret cannot be guessed.
-pub(super) fn check(secret: &str) -> Result<(), InputProblem> {
+pub(super) fn check(secret: &str) -> Result<(), Guessable> {
     let Some(text) = guessable_text(secret) else {
         return Ok(());
     };
     match bits(&text) {
-        bits if bits < f64::from(MIN_BITS) => Err(InputProblem::Guessable(floor(bits))),
+        bits if bits < f64::from(MIN_BITS) => Err(Guessable { bits: floor(bits) }),
         _ => Ok(()),
     }
 }
@@ -116,6 +139,23 @@ fn floor(bits: f64) -> u32 {
     bits.max(0.0) as u32
 }
 
+impl Failure for GuessableSecret {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for GuessableSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, bits } = self;
+        write!(
+            f,
+            "{origin} holds a secret that can be guessed: an estimate of {bits} bits, and {MIN_BITS} are \
+             needed, since one key is enough to try guesses offline; `vkey secret new` makes one"
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,11 +163,8 @@ mod tests {
 
     fn estimate(secret: &str) -> Option<u32> {
         match check(secret) {
-            Err(InputProblem::Guessable(bits)) => Some(bits),
-            checked => {
-                checked.unwrap();
-                None
-            }
+            Err(Guessable { bits }) => Some(bits),
+            Ok(()) => None,
         }
     }
 

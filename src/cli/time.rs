@@ -1,8 +1,10 @@
 //! Times as people write and read them, and the command's clock.
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::error::Error;
+use super::error::Failure;
+use super::exit::Exit;
 
 /// The last second of the year 9999; RFC 3339 cannot write a later one.
 pub(super) const LAST: u64 = crate::time::LAST_SECS;
@@ -17,6 +19,10 @@ pub(super) struct Clock {
 #[derive(Clone, Copy)]
 pub(super) struct Stopwatch(Instant);
 
+/// The machine's clock is before 1970.
+#[derive(Debug)]
+pub(super) struct ClockError;
+
 impl Clock {
     /// A clock that is held at a time, Unix nanoseconds, if there is one.
     pub(super) fn new(held_ns: Option<u64>) -> Self {
@@ -25,12 +31,12 @@ impl Clock {
 
     /// The time, Unix nanoseconds.
     #[expect(clippy::disallowed_methods, reason = "the edge where the command reads the clock")]
-    pub(super) fn now_ns(self) -> Result<u64, Error> {
+    pub(super) fn now_ns(self) -> Result<u64, ClockError> {
         if let Some(held_ns) = self.held_ns {
             return Ok(held_ns);
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        since.and_then(|since| u64::try_from(since.as_nanos()).ok()).ok_or(Error::Clock)
+        since.and_then(|since| u64::try_from(since.as_nanos()).ok()).ok_or(ClockError)
     }
 }
 
@@ -47,7 +53,7 @@ impl Stopwatch {
 }
 
 /// The time, Unix seconds: the one given, else the clock's.
-pub(super) fn now(given: Option<u64>) -> Result<u64, Error> {
+pub(super) fn now(given: Option<u64>) -> Result<u64, ClockError> {
     match given {
         Some(now) => Ok(now),
         None => Ok(Clock::new(None).now_ns()? / 1_000_000_000),
@@ -139,6 +145,18 @@ pub(super) fn words(secs: u64) -> String {
 
 fn secs(time: SystemTime) -> Option<u64> {
     time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+impl Failure for ClockError {
+    fn exit(&self) -> Exit {
+        Exit::Environment
+    }
+}
+
+impl fmt::Display for ClockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the clock shows a time before 1970; set it, or use --now")
+    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use crate::json::Json;
 use crate::key::claims::is_id;
 use crate::key::token::Unverified;
 
-use super::client::{Client, Failure, MAX_USAGE_BYTES};
+use super::client::{Client, ClientError, MAX_USAGE_BYTES, NotAsked};
 use super::counts::Counts;
-use super::error::{Error, InputProblem};
+use super::error::Error;
 use super::exit::Exit;
-use super::input::{KeyArgs, Place};
+use super::input::{InputError, InputProblem, KeyArgs, Place};
 use super::output::Output;
 use super::text::ascii;
 use super::time;
@@ -63,22 +63,19 @@ struct SubjectArgs {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let Args { url, ca, timeout, .. } = args;
     if !url.is_encrypted() && !url.is_loopback() && !args.allow_http {
-        return Err(Error::Cleartext);
+        return Err(NotAsked::Cleartext.into());
     }
     if !url.is_encrypted() && ca.is_some() {
-        return Err(Error::CaForHttp);
+        return Err(NotAsked::CaForHttp.into());
     }
     let roots = ca.as_deref().map_or(Ok(RootCerts::WebPki), read_roots)?;
     let key = args.key.read(out)?;
     // What is no key must not leave this machine: it may be a secret in the wrong place.
-    Unverified::parse(key.as_bytes()).map_err(|_| Error::Malformed)?;
+    Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)?;
     let client = Client { timeout_secs: *timeout, max_bytes: MAX_USAGE_BYTES, roots };
     let query = args.subject.query();
-    let failure = |failure: Failure| match &*query {
-        [] => Error::Gate(failure),
-        _ => Error::Gate(failure.of_others()),
-    };
-    let body = client.ask(&url.with_query(&query), &key).map_err(failure)?;
+    let error = |error: ClientError| if query.is_empty() { error } else { error.of_others() };
+    let body = client.ask(&url.with_query(&query), &key).map_err(error)?;
     show(&body, args.json, out)?;
     Ok(Exit::Success)
 }
@@ -92,12 +89,17 @@ impl SubjectArgs {
 
 fn show(body: &[u8], json: bool, out: &mut Output) -> Result<(), Error> {
     let read = Json::parse(body).and_then(|answer| Ok((Counts::read(&answer)?, answer)));
-    let (counts, answer) = read.map_err(|invalid| Error::Gate(Failure::NoUsage(invalid)))?;
-    if json { out.line(ascii(&answer)) } else { out.text(counts) }
+    let (counts, answer) = read.map_err(ClientError::not_usage)?;
+    if json {
+        out.line(ascii(&answer))?;
+    } else {
+        out.text(counts)?;
+    }
+    Ok(())
 }
 
 /// Reads the authorities of `--ca`.
-pub(super) fn read_roots(path: &Path) -> Result<RootCerts, Error> {
+pub(super) fn read_roots(path: &Path) -> Result<RootCerts, InputError> {
     let place = Place::File("--ca", path.to_owned());
     let text = place.read_bytes(MAX_CA_BYTES)?;
     let items: Result<Vec<_>, _> = parse_pem(&text).collect();

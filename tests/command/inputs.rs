@@ -12,11 +12,13 @@ fn inputs_that_are_no_key_are_refused_everywhere() {
         let run = |args: &[&str]| Vkey::new(&[verb, args].concat());
         run(&[]).refused(1, "standard input is empty");
         run(&[]).stdin("\n").refused(1, "standard input is empty");
-        run(&[]).stdin("not a key, whatever it is").refused(1, "the input is no key");
-        run(&[]).stdin(format!("{}\n\n", gate.mint(&[]))).refused(1, "the input is no key");
+        run(&[]).stdin("not a key, whatever it is").refused(1, "the input is not a virtual key");
+        run(&[])
+            .stdin(format!("{}\n\n", gate.mint(&[])))
+            .refused(1, "the input is not a virtual key");
         run(&[]).stdin(b"\xff\xfe\x00vk1").refused(1, "not UTF-8");
         run(&[]).stdin(vec![b'a'; 1 << 20]).refused(1, "longer than 65536 bytes");
-        run(&[]).stdin(vec![b'a'; 1 << 16]).refused(1, "the input is no key");
+        run(&[]).stdin(vec![b'a'; 1 << 16]).refused(1, "the input is not a virtual key");
         run(&["--key-file", &missing]).refused(3, "--key-file cannot be read");
         run(&["--key-file", &directory]).refused(3, "--key-file cannot be read");
         run(&["--key-env", "UNSET"]).refused(3, "--key-env is not set");

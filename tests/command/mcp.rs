@@ -258,9 +258,9 @@ fn what_cannot_be_started_is_an_error() {
     let key = gate.mint(&[]);
     let missing = text(gate.dir.file("missing"));
     let config = text(gate.dir.file("config.json"));
-    command_for(&gate, &key, &[], &[&missing]).refused(3, "command cannot be started");
+    command_for(&gate, &key, &[], &[&missing]).refused(3, "cannot start the server's command");
     command_for(&gate, &key, &[], &[]).refused(2, "required");
-    command(&gate, &key, &["--audit", "/"]).refused(3, "--audit cannot be written");
+    command(&gate, &key, &["--audit", "/"]).refused(3, "cannot write the file named by --audit");
     command(&gate, &key, &["--timeout", "0s"]).refused(2, "--timeout");
     command(&gate, &key, &["--path", "mcp"]).refused(2, "--path");
     let unset = ["mcp", "--config", &config, "--key-env", "UNSET", "--now", NOW, "--", "cat"];

@@ -45,7 +45,7 @@ fn a_restriction_that_never_holds_is_not_written() {
             let config = json!({
                 "keyring": [{"name": "main", "secret": "${MAIN}"}], of: {"acme": {"only": &only}}
             });
-            let place = format!("the configuration is refused: {of}.acme.only.{says}");
+            let place = format!("invalid configuration: {of}.acme.only.{says}");
             let file = gate.file("c.json", config.to_string());
             Vkey::new(&["config", "check", &file]).refused(1, &place);
             // Every command that reads a configuration reads the same.

@@ -234,15 +234,15 @@ fn what_answers_without_metrics_is_refused() {
         let server = Server::answering("200 OK", body);
         Vkey::new(&["tls", "status", &format!("http://{}", server.address)]).refused(1, says);
     };
-    answer("", "the answer has no metrics of Envoy");
-    answer("{}", "the answer has no metrics of Envoy; check the URL");
-    answer("{\"stats\": [}", "the answer has no metrics of Envoy: not valid JSON, line 1");
+    answer("", "the response has no metrics of Envoy");
+    answer("{}", "the response has no metrics of Envoy; check the URL");
+    answer("{\"stats\": [}", "the response has no metrics of Envoy: not valid JSON, line 1");
     answer(&" ".repeat((8 << 20) + 1), "longer than 8388608 bytes");
     Vkey::new(&["tls", "status", NOBODY]).refused(3, "cannot connect to the admin interface");
     Vkey::new(&["tls", "status", "http://gw.example:9901"]).refused(2, "--allow-http");
     Vkey::new(&["tls", "status", "127.0.0.1:9901"]).refused(2, "expected an http or https URL");
     Vkey::new(&["tls", "status", "http://127.0.0.1:1/stats?a"]).refused(2, "no query");
     let refusal = Server::answering("403 Forbidden", "");
-    let says = "the admin interface answers 403 and gives no reason; check the URL";
+    let says = "the admin interface returned 403 and gives no reason; check the URL";
     fails(Vkey::new(&["tls", "status", &format!("http://{}", refusal.address)]), 1, says);
 }

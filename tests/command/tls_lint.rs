@@ -481,30 +481,35 @@ fn an_envoy_that_does_not_answer_is_an_error() {
         let server = Server::raw(answer);
         fails(lint(&[&format!("http://{}", server.address)]), code, says);
     };
-    answer("", 3, "the connection ends before the answer does; check the URL, and the proxy's log");
+    answer(
+        "",
+        3,
+        "connection closed before the end of the response; check the URL, and the proxy's log",
+    );
     let refusal = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
-    let says = "the admin interface answers 404 and gives no reason; check the URL";
+    let says = "the admin interface returned 404 and gives no reason; check the URL";
     answer(refusal, 1, says);
     let moved = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1\r\ncontent-length: 0\r\n\r\n";
-    let says = "the admin interface answers 302, a redirect, which is not followed; check the URL";
+    let says = "the admin interface returned 302, a redirect, which is not followed; check the URL";
     answer(moved, 1, says);
-    let says = "the answer is no answer of Envoy's admin interface: not HTTP; check the URL";
+    let says =
+        "unexpected response: not a response of Envoy's admin interface (not HTTP); check the URL";
     answer("SSH-2.0-OpenSSH\r\n\r\n", 1, says);
     let html = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>";
     answer(
         html,
         1,
-        "the answer is no configuration of Envoy: expected static_resources, resources, configs, or \
+        "the response is no configuration of Envoy: expected static_resources, resources, configs, or \
          clusters; check the URL",
     );
     let json = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{]";
-    let says = "the answer is no configuration of Envoy: not valid JSON, line 1; check the URL";
+    let says = "the response is no configuration of Envoy: not valid JSON, line 1; check the URL";
     answer(json, 1, says);
     let empty = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"configs\": []}";
     answer(
         empty,
         1,
-        "the answer has no cluster, so nothing can be said of it: expected clusters in \
+        "the response has no cluster, so nothing can be said of it: expected clusters in \
          static_resources.clusters, resources, configs, or a list; check the URL",
     );
     lint(&[NOBODY]).refused(3, "cannot connect to the admin interface");

@@ -636,21 +636,21 @@ fn what_is_no_list_is_refused() {
         let refused = |list: &[u8], says: &str| {
             render(format, &["-"]).stdin(list).refused(1, says);
         };
-        refused(b"", "the list of upstreams is refused: ");
+        refused(b"", "invalid list of upstreams: ");
         refused(b"\xff\xfe", "not UTF-8");
         refused(b"upstreams: [", "not valid YAML or JSON");
         refused(b"upstreams:\n- name: a\n  name: b\n", "a member is named twice, line 3");
         refused(b"a: 1\n---\nb: 2\n", "more than one YAML document");
-        refused(b"upstreams: ~", "the list of upstreams is refused: ");
-        refused(&[b'['; 100_000], "the list of upstreams is refused: ");
-        refused(&vec![b'a'; 1 << 20], "the list of upstreams is refused: ");
+        refused(b"upstreams: ~", "invalid list of upstreams: ");
+        refused(&[b'['; 100_000], "invalid list of upstreams: ");
+        refused(&vec![b'a'; 1 << 20], "invalid list of upstreams: ");
         refused(&vec![b'a'; (1 << 20) + 1], "longer than 1048576 bytes");
         let mut bomb = "a0: &a0 [x]\n".to_owned();
         for level in 1..40 {
             let before = level - 1;
             bomb += &format!("a{level}: &a{level} [*a{before}, *a{before}, *a{before}]\n");
         }
-        refused(bomb.as_bytes(), "the list of upstreams is refused: ");
+        refused(bomb.as_bytes(), "invalid list of upstreams: ");
     }
     let stdin_twice = render("envoy", &["--config", "-", "-"]).stdin("{}");
     stdin_twice.refused(2, "cannot both be read from standard input");

@@ -114,13 +114,13 @@ fn shows(body: &str, table: &str) {
 
 fn redirect(status: u16) -> String {
     format!(
-        "the gate answers {status}, a redirect, which is not followed, since the key would go \
+        "the gate returned {status}, a redirect, which is not followed, since the key would go \
          there too; check --url"
     )
 }
 
 fn no_usage(why: &str) -> String {
-    format!("the answer is no usage answer: {why}; check --url")
+    format!("unexpected response: not a usage document ({why}); check --url")
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn the_key_and_the_question_are_sent() {
 #[test]
 fn a_refusal_is_passed_on() {
     let refused = |status: &str, body: &str, says: &str| {
-        fails(Server::answering(status, body).usage(&[]), 1, &format!("the gate answers {says}"));
+        fails(Server::answering(status, body).usage(&[]), 1, &format!("the gate returned {says}"));
     };
     let error = |message: &str, code: &str| {
         format!(r#"{{"error":{{"message":"{message}","type":"x","code":"{code}"}}}}"#)
@@ -244,7 +244,7 @@ fn a_refusal_about_others_says_who_may_ask() {
                 usage_of_others";
     let answers = [("403", hint), ("400", hint), ("401", ""), ("503", "")];
     for (status, hint) in answers {
-        let says = format!("the gate answers {status}: not you, code path");
+        let says = format!("the gate returned {status}: not you, code path");
         for args in [&["--jti", "k_1", "--tenant", "acme"] as &[&str], &["--tenant", "acme"]] {
             let server = Server::answering(format!("{status} No"), body);
             fails(server.usage(args), 1, &format!("{says}{hint}"));
@@ -320,11 +320,12 @@ fn an_endless_answer_is_cut_off() {
 
 #[test]
 fn a_gate_that_does_not_answer_is_an_error() {
-    let closed = "the connection ends before the answer does; check --url, and the gate's log";
+    let closed =
+        "connection closed before the end of the response; check --url, and the gate's log";
     fails(Server::raw("").usage(&[]), 3, closed);
     fails(Server::raw("HTTP/1.1 200 OK\r\ncontent-le").usage(&[]), 3, closed);
     fails(Server::raw("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{}").usage(&[]), 3, closed);
-    let late = "no answer within 1s; check --url, or allow more in --timeout";
+    let late = "no response within 1s; check --url, or allow more in --timeout";
     for scheme in ["http", "https"] {
         let silent = Server::new(|mut stream| {
             _ = io::copy(&mut stream, &mut io::sink());
@@ -398,11 +399,11 @@ fn arguments_that_make_no_sense_are_wrong_usage() {
 
 #[test]
 fn what_is_no_key_is_not_sent_and_a_key_is_not_shown() {
-    ask(NOBODY, &[]).stdin("Tr0ub4dor&3-horse-staple").refused(1, "the input is no key");
+    ask(NOBODY, &[]).stdin("Tr0ub4dor&3-horse-staple").refused(1, "the input is not a virtual key");
     ask(NOBODY, &[]).stdin("").refused(1, "standard input is empty");
     ask(NOBODY, &["--key-env", "UNSET"]).refused(3, "--key-env is not set");
     let key = key();
-    let says = "the answer repeats the key, which no gate does, and is not shown; check --url";
+    let says = "the response repeats the key, which no gate does, and is not shown; check --url";
     for (status, body) in [
         ("200 OK", ANSWER.replace("acme", &key)),
         ("403 No", format!(r#"{{"error":{{"message":"Bearer {key}","code":"x"}}}}"#)),

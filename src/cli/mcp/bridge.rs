@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::error::Error;
-use super::super::output::write_whole;
+use super::super::output::{OutputError, write_whole};
 use super::gate::Gate;
 use super::id::Id;
 use super::lock;
@@ -85,7 +85,7 @@ impl Bridge {
         };
         self.report(match error.kind() {
             io::ErrorKind::BrokenPipe => Event::ClientGone,
-            _ => Event::Failed(Error::Output(error)),
+            _ => Event::Failed(OutputError(error).into()),
         });
         false
     }

@@ -11,6 +11,7 @@ use super::super::exit::Exit;
 use super::super::time::Stopwatch;
 use super::bridge::{Bridge, Event};
 use super::child::Server;
+use super::error::{AuditError, McpError};
 use super::id::Id;
 use super::lock;
 use super::pumps::GONE;
@@ -59,8 +60,9 @@ impl Session {
             return Ok(Exit::Environment);
         };
         let by_server = matches!(event, Event::ServerEnded | Event::ServerDone);
+        let is_stuck = matches!(event, Event::ServerStuck(_));
         if let Event::ServerStuck(silent) = event {
-            self.failure = Some(Error::ServerStuck(silent));
+            self.failure = Some(McpError::ServerStuck(silent).into());
         }
         if let Err(Interrupted(signal)) = self.note(event) {
             return self.die(signal);
@@ -68,7 +70,7 @@ impl Session {
         if let Some(failure) = self.failure.take() {
             _ = self.server.end();
             self.await_all(LAST_WORDS).ok();
-            self.answer_open(Some(&failure)).ok();
+            self.answer_open(!is_stuck).ok();
             return Err(failure);
         }
         self.bridge.close_server();
@@ -102,7 +104,7 @@ impl Session {
         by_itself: bool,
     ) -> Result<Exit, Error> {
         let failure = self.failure.take();
-        let unanswered = self.answer_open(failure.as_ref());
+        let unanswered = self.answer_open(failure.is_some());
         if let Some(failure) = failure {
             return Err(failure);
         }
@@ -193,12 +195,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::AuditUnread`] when audit lines cannot be written in time.
-    fn answer_open(&self, failure: Option<&Error>) -> Result<usize, Error> {
+    /// [`AuditError::Unread`] when audit lines cannot be written in time.
+    fn answer_open(&self, gate_failed: bool) -> Result<usize, AuditError> {
         let (client_gone, open) = (self.client_gone, self.bridge.gate.open().len());
-        let (status, code, why) = match failure {
-            None | Some(Error::ServerStuck(_)) => (BAD_GATEWAY, "server_gone", GONE),
-            Some(_) => (UNAVAILABLE, GATE_FAILED, FAILED),
+        let (status, code, why) = if gate_failed {
+            (UNAVAILABLE, GATE_FAILED, FAILED)
+        } else {
+            (BAD_GATEWAY, "server_gone", GONE)
         };
         let told = self.last_words(move |bridge| {
             let ids = bridge.gate.open();
@@ -212,7 +215,7 @@ impl Session {
             ended
         });
         let ended = told.or_else(|| self.last_words(end_untold).map(|_| open));
-        ended.ok_or(Error::AuditUnread(LAST_WORDS))
+        ended.ok_or(AuditError::Unread(LAST_WORDS))
     }
 
     /// Does what may wait for a reader, but not for long; none where that is not done in time.

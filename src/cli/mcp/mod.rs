@@ -8,6 +8,7 @@
 mod bridge;
 mod child;
 mod ending;
+mod error;
 mod gate;
 mod halves;
 mod id;
@@ -51,6 +52,7 @@ use super::time;
 use bridge::{Bridge, Event};
 use child::Server;
 use ending::{LAST_WORDS, Session};
+use error::McpError;
 use gate::{Gate, Head};
 use pulse::Pulse;
 use pumps::Bounds;
@@ -110,7 +112,7 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     let (place, secret) = (args.key.place(), args.secret_place());
     let on_stdin = |place: Option<&Place>| matches!(place, Some(Place::Stdin));
     if on_stdin(Some(&place)) || on_stdin(secret.as_ref()) || args.host.reads_stdin() {
-        return Err(Error::StdinTaken);
+        return Err(McpError::StdinTaken.into());
     }
     let key = args.key.read(out)?;
     let host = args.host.load(modules, secret.as_ref())?;
@@ -122,7 +124,7 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     let sink = Sink::open(args.audit.as_deref(), args.timeout, args.log_level.into())?;
     let sink = Arc::new(sink);
     let done = args.hold_session(host, &key, hidden, &sink);
-    let done = done.and_then(|exit| sink.settle(LAST_WORDS).map(|()| exit));
+    let done = done.and_then(|exit| Ok(sink.settle(LAST_WORDS).map(|()| exit)?));
     let exit = done.unwrap_or_else(|error| {
         // Not as other errors are told, without a bound: nobody may read standard error.
         sink.note(&error);
@@ -163,18 +165,19 @@ impl Args {
         let pulse = Arc::new(Pulse::start());
         let head = self.head(&host, key);
         let gate = Gate::new(host, head, Arc::clone(sink), Arc::clone(&pulse))?;
-        let protocol = || Output::protocol().map_err(Error::System);
+        let protocol = || Output::protocol().map_err(McpError::System);
         let (client, client_end) = (Mutex::new(protocol()?), protocol()?);
         let (events, inbox) = channel();
         // Before there is a server that a signal could leave behind.
-        hear_signals(events.clone(), Arc::clone(sink)).map_err(Error::System)?;
-        let mut server = Server::start(&self.command, hidden.into_iter()).map_err(Error::Spawn)?;
+        hear_signals(events.clone(), Arc::clone(sink)).map_err(McpError::System)?;
+        let mut server =
+            Server::start(&self.command, hidden.into_iter()).map_err(McpError::Spawn)?;
         let (input, output, errors) =
-            server.pipes().ok_or_else(|| Error::Spawn(io::ErrorKind::Other.into()))?;
+            server.pipes().ok_or_else(|| McpError::Spawn(io::ErrorKind::Other.into()))?;
         let (sink, server_input) = (Arc::clone(sink), Mutex::new(Some(input)));
         let bridge = Bridge { gate, sink, pulse, events, client, client_end, server: server_input };
         let bridge = Arc::new(bridge);
-        self.start(&bridge, &server, output, errors).map_err(Error::System)?;
+        self.start(&bridge, &server, output, errors).map_err(McpError::System)?;
         Session::new(bridge, server, inbox, self.grace).conduct()
     }
 
@@ -239,7 +242,7 @@ fn reopener(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<SyncSender<()>
     let (sender, receiver) = sync_channel(1);
     let reopen = move || {
         let failures = receiver.iter().filter_map(|()| sink.reopen().err());
-        failures.for_each(|failure| _ = events.send(Event::Failed(failure)));
+        failures.for_each(|failure| _ = events.send(Event::Failed(failure.into())));
     };
     thread::Builder::new().spawn(reopen)?;
     Ok(sender)

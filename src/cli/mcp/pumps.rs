@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::super::error::{Error, InputProblem, Origin};
+use super::super::error::Error;
+use super::super::input::{InputProblem, Place};
 use super::super::lines::{Line, Lines};
 use super::super::text::shown;
 use super::bridge::{Bridge, Event};
@@ -48,7 +49,7 @@ fn pass_messages(
     mut lines: Lines<BufReader<Stdin>>,
     max_bytes: usize,
 ) -> Result<(), Error> {
-    let unreadable = |error| Error::Input(Origin::Stdin, InputProblem::Io(error));
+    let unreadable = |error| Place::Stdin.error(InputProblem::Io(error));
     loop {
         let mut scan = Scan::default();
         let Some(line) = lines.next_or(|piece| scan.feed(piece)).map_err(unreadable)? else {
@@ -92,7 +93,7 @@ fn pass_message(
         if let (Verdict::Refuse(_), Content::Request(id, _)) = (&verdict, &message.content) {
             bridge.tell_client(&refusal::of_failure(id));
         }
-        return Err(error);
+        return Err(error.into());
     }
     match (verdict, line) {
         (Verdict::Forward, Some(line)) => Ok(send(bridge, line, &message.content)?),

@@ -13,10 +13,14 @@ use crate::key::claims::Claims;
 
 use super::super::error::Error;
 use super::super::exit::Exit;
+use super::super::input::InputError;
+use super::super::mint::{self, MintError};
 use super::super::output::Output;
-use super::super::private::{CannotCreate, check, create};
+use super::super::private::{CannotCreate, CreateError, check, create};
+use super::super::ring::RingError;
 use super::super::text::pretty;
-use super::super::{mint, secret, time};
+use super::super::{secret, time};
+use super::error::McpError;
 
 /// The ring, and the variable that the configuration names for its secret.
 const RING: &str = "mcp";
@@ -69,7 +73,7 @@ impl SetupArgs {
         out: &mut Output,
     ) -> Result<Exit, Error> {
         let folder = path::absolute(folder).map_err(|error| cannot_create(error.into()))?;
-        let entry = entry(&folder, command).ok_or(Error::SetupNotText)?;
+        let entry = entry(&folder, command).ok_or(McpError::SetupNotText)?;
         let made = self.make()?;
         self.write(&folder, &made)?;
         let expires = time::rfc3339(made.claims.exp);
@@ -86,17 +90,17 @@ impl SetupArgs {
         let now_secs = time::now(None)?;
         let exp = now_secs.saturating_add(self.lifetime);
         if exp > time::LAST {
-            return Err(Error::Lifetime);
+            return Err(MintError::Lifetime.into());
         }
         let id = secret::random_id()?;
         let audience = format!("{RING}-{}", id.trim_start_matches("k_"));
         let config = config(&audience);
         let secret = secret::fresh()?;
-        let parsed = Config::parse(config.to_string().as_bytes()).map_err(Error::Config)?;
+        let parsed = Config::parse(config.to_string().as_bytes()).map_err(InputError::Config)?;
         let environment = |_: &str| Some(secret.to_string());
         let ring = parsed.rings().first().map(|ring| RingConfig::compile(ring, environment));
-        let ring = ring.transpose().map_err(Error::NotReady)?.flatten();
-        let ring = ring.ok_or_else(|| Error::NoRing(Vec::new()))?;
+        let ring = ring.transpose().map_err(InputError::NotReady)?.flatten();
+        let ring = ring.ok_or_else(|| RingError::None(Vec::new()))?;
         let claims = mint::valid(&Claims {
             jti: secret::random_id()?,
             tenant: self.tenant.clone(),
@@ -128,7 +132,7 @@ impl SetupArgs {
                     Ok(())
                 })
             });
-        written.map_err(|problem| {
+        Ok(written.map_err(|problem| {
             if !self.force {
                 created.iter().for_each(|path| _ = fs::remove_file(path));
             }
@@ -136,7 +140,7 @@ impl SetupArgs {
                 _ = fs::remove_dir(folder);
             }
             cannot_create(problem)
-        })
+        })?)
     }
 
     fn check(&self, folder: &Path, name: &str) -> Result<(), CannotCreate> {
@@ -148,16 +152,16 @@ impl SetupArgs {
 fn make_folder(folder: &Path) -> Result<bool, Error> {
     match fs::symlink_metadata(folder) {
         Ok(found) if found.is_dir() => Ok(false),
-        Ok(_) => Err(Error::SetupNoFolder),
+        Ok(_) => Err(McpError::SetupNoFolder.into()),
         Err(_) => {
             let made = DirBuilder::new().mode(0o700).create(folder);
-            made.map(|()| true).map_err(|error| cannot_create(error.into()))
+            Ok(made.map(|()| true).map_err(|error| cannot_create(error.into()))?)
         }
     }
 }
 
-fn cannot_create(problem: CannotCreate) -> Error {
-    Error::Create("a file that --setup makes in its directory", problem)
+fn cannot_create(problem: CannotCreate) -> CreateError {
+    CreateError { what: "a file that --setup makes in its directory", problem }
 }
 
 /// A configuration that takes keys for one server: those of one ring, for one audience.

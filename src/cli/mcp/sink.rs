@@ -17,8 +17,9 @@ use crate::host::Level;
 use super::super::embedded::shown_log;
 use super::super::error::Error;
 use super::super::output::Output;
+use super::error::{AuditError, McpError};
 use super::lock;
-use super::writer::{Kind, Target, Writer, same};
+use super::writer::{Kind, Target, Writer};
 
 /// What there is to say of a message, once nobody is kept waiting by it.
 #[derive(Default)]
@@ -46,7 +47,7 @@ pub(super) struct Sink {
     /// The least of the module's log that is shown.
     least: Level,
     /// Why an audit line could not be written.
-    failure: Mutex<Option<Error>>,
+    failure: Mutex<Option<AuditError>>,
 }
 
 /// A file that audit lines are appended to, wherever its name leads.
@@ -67,8 +68,8 @@ impl Sink {
     ) -> Result<Self, Error> {
         let audit =
             audit.map(|path| Writer::start(AuditFile { path: path.to_owned(), file: None }));
-        let audit = audit.transpose().map_err(Error::System)?;
-        let stderr = Output::diagnostics().and_then(Writer::start).map_err(Error::System)?;
+        let audit = audit.transpose().map_err(McpError::System)?;
+        let stderr = Output::diagnostics().and_then(Writer::start).map_err(McpError::System)?;
         let sink = Self { audit, stderr, patience, least, failure: Mutex::default() };
         sink.reopen()?;
         Ok(sink)
@@ -92,13 +93,13 @@ impl Sink {
     }
 
     /// Makes sure that all audit lines are written: nothing goes on without.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), AuditError> {
         // It stays: each direction asks.
-        lock(&self.failure).as_ref().map_or(Ok(()), |failure| Err(same(failure)))
+        lock(&self.failure).as_ref().map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
     /// Makes sure that all audit lines are written, those too that others still wait for.
-    pub(super) fn settle(&self, patience: Duration) -> Result<(), Error> {
+    pub(super) fn settle(&self, patience: Duration) -> Result<(), AuditError> {
         self.check().and_then(|()| self.audit_writer().settle(patience))
     }
 
@@ -108,11 +109,11 @@ impl Sink {
     }
 
     /// Has the file for audit lines be there under its name.
-    pub(super) fn reopen(&self) -> Result<(), Error> {
+    pub(super) fn reopen(&self) -> Result<(), AuditError> {
         let Some(audit) = &self.audit else {
             return Ok(());
         };
-        audit.require(Vec::new(), self.patience).inspect_err(|error| self.fail(same(error)))
+        audit.require(Vec::new(), self.patience).inspect_err(|error| self.fail(error.clone()))
     }
 
     fn audit(&self, line: &str) {
@@ -131,7 +132,7 @@ impl Sink {
         self.audit.as_ref().unwrap_or(&self.stderr)
     }
 
-    fn fail(&self, error: Error) {
+    fn fail(&self, error: AuditError) {
         lock(&self.failure).get_or_insert(error);
     }
 }
@@ -140,9 +141,9 @@ impl Sink {
 
 impl AuditFile {
     /// The file that has the name now.
-    fn named(&mut self) -> Result<&mut File, Error> {
+    fn named(&mut self) -> Result<&mut File, AuditError> {
         let open = match self.file.take() {
-            Some(file) if !self.has_moved(&file).map_err(Error::Audit)? => file,
+            Some(file) if !self.has_moved(&file).map_err(AuditError::File)? => file,
             _ => open_audit(&self.path)?,
         };
         Ok(self.file.insert(open))
@@ -156,29 +157,29 @@ impl AuditFile {
 
 impl Target for AuditFile {
     /// Appends to the file that has the name now: whoever rotates it renames or removes the old one.
-    fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
-        self.named()?.write_all(line).map_err(Error::Audit)
+    fn write_line(&mut self, line: &[u8]) -> Result<(), AuditError> {
+        self.named()?.write_all(line).map_err(AuditError::File)
     }
 }
 
 /// Opens the file for audit lines, which begin on a line of their own. Whoever can put a link in its place could
 /// have them appended to any file of ours.
-fn open_audit(path: &Path) -> Result<File, Error> {
+fn open_audit(path: &Path) -> Result<File, AuditError> {
     let flags =
         OFlags::APPEND | OFlags::CLOEXEC | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::WRONLY;
     // The lines say who asks for what, and from where.
     let file = open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| match errno {
-        Errno::LOOP => Error::AuditLink,
-        errno => Error::Audit(errno.into()),
+        Errno::LOOP => AuditError::Link,
+        errno => AuditError::File(errno.into()),
     })?;
     let mut file = File::from(file);
-    let metadata = file.metadata().map_err(Error::Audit)?;
+    let metadata = file.metadata().map_err(AuditError::File)?;
     if metadata.is_file() && metadata.nlink() > 1 {
-        return Err(Error::AuditLink);
+        return Err(AuditError::Link);
     }
     // What we may append to and not read is taken for whole.
     if metadata.is_file() && is_cut(path, &metadata).unwrap_or(false) {
-        file.write_all(b"\n").map_err(Error::Audit)?;
+        file.write_all(b"\n").map_err(AuditError::File)?;
     }
     Ok(file)
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::super::error::Error;
 use super::super::output::write_whole;
+use super::error::AuditError;
 use super::lock;
 
 /// How many bytes of texts that may be dropped wait at most, of each kind.
@@ -22,7 +22,7 @@ pub(super) trait Target: Send + 'static {
     /// # Errors
     ///
     /// What a person is told.
-    fn write_line(&mut self, line: &[u8]) -> Result<(), Error>;
+    fn write_line(&mut self, line: &[u8]) -> Result<(), AuditError>;
 }
 
 /// What may be dropped when nobody reads.
@@ -56,7 +56,7 @@ struct Queue {
     bytes: [usize; 2],
     /// The lines that were dropped since it was last said, of each kind.
     dropped: [u64; 2],
-    failure: Option<Error>,
+    failure: Option<AuditError>,
 }
 
 struct Line {
@@ -86,8 +86,8 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error`] when the target fails, or takes nothing for so long.
-    pub(super) fn require(&self, line: Vec<u8>, patience: Duration) -> Result<(), Error> {
+    /// [`AuditError`] when the target fails, or takes nothing for so long.
+    pub(super) fn require(&self, line: Vec<u8>, patience: Duration) -> Result<(), AuditError> {
         let mut queue = lock(&self.0.queue);
         queue.add(Line { bytes: line, kind: None });
         let number = queue.added;
@@ -101,7 +101,7 @@ impl Writer {
     /// # Errors
     ///
     /// As with [`Self::require`].
-    pub(super) fn settle(&self, patience: Duration) -> Result<(), Error> {
+    pub(super) fn settle(&self, patience: Duration) -> Result<(), AuditError> {
         let queue = lock(&self.0.queue);
         let last = queue.last_required;
         self.0.wait(queue, last, patience)
@@ -124,14 +124,14 @@ impl Shared {
         queue: MutexGuard<'_, Queue>,
         number: u64,
         patience: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<(), AuditError> {
         let goes_on = |queue: &mut Queue| queue.failure.is_none() && queue.written < number;
         let waited = self.changed.wait_timeout_while(queue, patience, goes_on);
         let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match &queue.failure {
             _ if queue.written >= number => Ok(()),
-            Some(failure) => Err(same(failure)),
-            None => Err(Error::AuditUnread(patience)),
+            Some(failure) => Err(failure.clone()),
+            None => Err(AuditError::Unread(patience)),
         }
     }
 
@@ -209,21 +209,8 @@ impl Queue {
 
 impl Target for File {
     /// Writes to standard error.
-    fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
-        write_whole(self, line).map_err(Error::AuditStderr)
-    }
-}
-
-/// An error once more, of those that audit lines can have; errors of the system are told by their number.
-pub(super) fn same(error: &Error) -> Error {
-    let copy = |error: &io::Error| {
-        error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-    };
-    match error {
-        Error::Audit(error) => Error::Audit(copy(error)),
-        Error::AuditStderr(error) => Error::AuditStderr(copy(error)),
-        Error::AuditUnread(waited) => Error::AuditUnread(*waited),
-        _ => Error::AuditLink,
+    fn write_line(&mut self, line: &[u8]) -> Result<(), AuditError> {
+        write_whole(self, line).map_err(AuditError::Stderr)
     }
 }
 
@@ -238,19 +225,19 @@ mod tests {
 
     /// A target that takes a line for each permit.
     struct Slow {
-        permits: Receiver<Result<(), Error>>,
+        permits: Receiver<Result<(), AuditError>>,
         taken: Sender<String>,
     }
 
     impl Target for Slow {
-        fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
+        fn write_line(&mut self, line: &[u8]) -> Result<(), AuditError> {
             self.permits.recv().unwrap_or(Ok(()))?;
             _ = self.taken.send(String::from_utf8(line.to_vec()).unwrap());
             Ok(())
         }
     }
 
-    fn slow() -> (Writer, Sender<Result<(), Error>>, Receiver<String>) {
+    fn slow() -> (Writer, Sender<Result<(), AuditError>>, Receiver<String>) {
         let (permits, taken) = (channel(), channel());
         let writer = Writer::start(Slow { permits: permits.1, taken: taken.0 }).unwrap();
         (writer, permits.0, taken.1)
@@ -260,8 +247,8 @@ mod tests {
     fn what_must_be_written_is_waited_for_with_a_bound() {
         let (writer, permits, taken) = slow();
         let unread = writer.require(b"one\n".to_vec(), SOON);
-        assert!(matches!(unread, Err(Error::AuditUnread(SOON))), "{unread:?}");
-        assert!(matches!(writer.settle(SOON), Err(Error::AuditUnread(SOON))));
+        assert!(matches!(unread, Err(AuditError::Unread(SOON))), "{unread:?}");
+        assert!(matches!(writer.settle(SOON), Err(AuditError::Unread(SOON))));
         permits.send(Ok(())).unwrap();
         permits.send(Ok(())).unwrap();
         writer.require(b"two\n".to_vec(), LONG).unwrap();
@@ -279,12 +266,12 @@ mod tests {
     #[test]
     fn a_target_that_fails_fails_whoever_waits() {
         let (writer, permits, _taken) = slow();
-        permits.send(Err(Error::AuditLink)).unwrap();
+        permits.send(Err(AuditError::Link)).unwrap();
         for _ in 0..2 {
             let failed = writer.require(b"one\n".to_vec(), LONG);
-            assert!(matches!(failed, Err(Error::AuditLink)), "{failed:?}");
+            assert!(matches!(failed, Err(AuditError::Link)), "{failed:?}");
         }
-        assert!(matches!(writer.settle(LONG), Err(Error::AuditLink)));
+        assert!(matches!(writer.settle(LONG), Err(AuditError::Link)));
         writer.flush(LONG);
     }
 

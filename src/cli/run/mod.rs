@@ -9,8 +9,9 @@ use crate::host::Level;
 use crate::vm::{BuiltIn, Worker};
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel, show_log};
-use super::error::{Error, InputProblem, Origin};
+use super::error::Error;
 use super::exit::Exit;
+use super::input::{InputProblem, Place};
 use super::lines::{Line, Lines};
 use super::output::Output;
 use super::time::Stopwatch;
@@ -68,7 +69,7 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
         return Ok(summary.exit());
     }
     if let Ok(Err(error)) = reader.join() {
-        return Err(Error::Input(Origin::Stdin, InputProblem::Io(error)));
+        return Err(Place::Stdin.error(InputProblem::Io(error)).into());
     }
     out.note(format_args!("{summary} in {:.1?}", starting.elapsed()));
     Ok(summary.exit())

@@ -19,7 +19,7 @@ const TYPE_PREFIX: &str = "type.googleapis.com/";
 
 /// Why a text is no document. It quotes nothing: private keys may stand in a configuration.
 #[derive(Debug)]
-pub(in crate::cli) struct Unreadable {
+pub(super) struct Unreadable {
     what: &'static str,
     line: Option<u64>,
 }

@@ -31,14 +31,15 @@ use zeroize::Zeroizing;
 
 use crate::json::Json;
 
-use super::super::error::{Error, Given, InputProblem};
+use super::super::error::Error;
 use super::super::exit::Exit;
-use super::super::input::Place;
+use super::super::input::{InputError, InputProblem, Place};
 use super::super::output::Output;
 use super::super::text::ascii;
 use super::super::time;
 use super::admin::{AdminArgs, AdminUrl};
 use super::document::{self, MAX_DOCUMENT_BYTES, Unreadable};
+use super::error::{Given, TlsError};
 use super::policy::PolicyArgs;
 use finding::Rule;
 use report::Report;
@@ -78,7 +79,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         return list_rules(args.json, out);
     };
     if source.is_stdin() && args.policy.stdin_count() > 0 {
-        return Err(Error::StdinTwice);
+        return Err(InputError::StdinTwice.into());
     }
     let documents = [source.read(&args.admin)?];
     let policy = args.policy.read()?;
@@ -99,7 +100,8 @@ fn list_rules(is_json: bool, out: &mut Output) -> Result<Exit, Error> {
         return Ok(Exit::Success);
     }
     let line = |rule: &Rule| out.line(format_args!("{:<27}{}", rule.id(), rule.about()));
-    Rule::ALL.iter().try_for_each(line).map(|()| Exit::Success)
+    Rule::ALL.iter().try_for_each(line)?;
+    Ok(Exit::Success)
 }
 
 impl Source {
@@ -116,16 +118,16 @@ impl Source {
 
     fn given(&self) -> Given {
         match self {
-            Self::Admin(_) => Given::Answer,
+            Self::Admin(_) => Given::Response,
             Self::File(_) => Given::Input,
         }
     }
 
-    fn error(&self, unsuitable: &Unsuitable) -> Error {
+    fn error(&self, unsuitable: &Unsuitable) -> TlsError {
         match unsuitable {
-            Unsuitable::Empty => Error::NoClusters(self.given()),
-            Unsuitable::NotEnvoy => Error::NoEnvoyConfiguration(self.given()),
-            Unsuitable::TooMuch => Error::Document(self.given(), Unreadable::too_much()),
+            Unsuitable::Empty => TlsError::NoClusters(self.given()),
+            Unsuitable::NotEnvoy => TlsError::NoEnvoyConfiguration(self.given()),
+            Unsuitable::TooMuch => TlsError::Document(self.given(), Unreadable::too_much()),
         }
     }
 
@@ -134,19 +136,20 @@ impl Source {
             Self::Admin(url) => admin.ask(url, &url.config_dump(), MAX_DOCUMENT_BYTES)?.into(),
             Self::File(path) => read_file(path)?,
         };
-        document::parse(&text).map_err(|unreadable| Error::Document(self.given(), unreadable))
+        let read = document::parse(&text);
+        Ok(read.map_err(|unreadable| TlsError::Document(self.given(), unreadable))?)
     }
 }
 
 /// Reads a file. What looks like an address, and is no file, may be meant as one.
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let read = Place::file("FILE", path).read_bytes(MAX_DOCUMENT_BYTES);
     let may_be_address = path.to_string_lossy().contains(':');
     read.map_err(|error| match error {
-        Error::Input(origin, InputProblem::Io(error))
+        InputError::Unusable(origin, InputProblem::Io(error))
             if may_be_address && error.kind() == ErrorKind::NotFound =>
         {
-            Error::Input(origin, InputProblem::NoFile(error))
+            InputError::Unusable(origin, InputProblem::NoFile(error))
         }
         error => error,
     })

@@ -2,6 +2,7 @@
 
 mod admin;
 mod document;
+mod error;
 mod lint;
 mod policy;
 mod render;
@@ -12,8 +13,6 @@ mod status;
 use super::error::Error;
 use super::exit::Exit;
 use super::output::Output;
-
-pub(super) use document::Unreadable;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {

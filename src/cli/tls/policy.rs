@@ -6,8 +6,9 @@ use crate::json::{Integers, Invalid, Json, line};
 use crate::upstream_tls::{EffectivePolicy, Policy, Rule};
 
 use super::super::error::Error;
-use super::super::input::Place;
+use super::super::input::{InputError, Place};
 use super::super::text::shown;
+use super::error::TlsError;
 
 /// The policy that the module of the same build carries.
 const COMPILED: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));
@@ -44,34 +45,34 @@ impl PolicyArgs {
     /// Reads the policy in force, and the configuration, where there is one.
     pub(super) fn read_with_config(&self) -> Result<(EffectivePolicy, Option<Json>), Error> {
         if self.stdin_count() > 1 {
-            return Err(Error::StdinTwice);
+            return Err(InputError::StdinTwice.into());
         }
         let file = match &self.policy {
             Some(path) => read_policy(path)?,
             None => parse_policy("the policy compiled in", COMPILED)?,
         };
         let config = self.config.as_deref().map(read_config).transpose()?;
-        let tighten = config.as_ref().map(read_tighten).transpose().map_err(Error::Config)?;
+        let tighten = config.as_ref().map(read_tighten).transpose().map_err(InputError::Config)?;
         Ok((EffectivePolicy::new(file, tighten.unwrap_or_default()), config))
     }
 }
 
 fn read_policy(path: &Path) -> Result<Policy, Error> {
     let text = Place::file("--policy", path).read_bytes(MAX_POLICY_BYTES)?;
-    parse_policy(&path.to_string_lossy(), &text)
+    Ok(parse_policy(&path.to_string_lossy(), &text)?)
 }
 
-fn parse_policy(name: &str, text: &[u8]) -> Result<Policy, Error> {
+fn parse_policy(name: &str, text: &[u8]) -> Result<Policy, TlsError> {
     Policy::parse(text).map_err(|invalid| {
         let line = line(text, &invalid);
-        Error::Policy { file: shown(name), line, invalid }
+        TlsError::Policy { file: shown(name), line, invalid }
     })
 }
 
 /// A configuration, of which only the rules are looked at: `vkey config check` does the rest.
-fn read_config(path: &Path) -> Result<Json, Error> {
+fn read_config(path: &Path) -> Result<Json, InputError> {
     let text = Place::file("--config", path).read_bytes(MAX_CONFIG_BYTES)?;
-    Json::parse(&text).map_err(Error::Config)
+    Json::parse(&text).map_err(InputError::Config)
 }
 
 fn read_tighten(config: &Json) -> Result<Box<[Rule]>, Invalid> {

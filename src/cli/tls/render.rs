@@ -14,9 +14,11 @@ use crate::upstream_tls::{Demand, EffectivePolicy, Rule, Skip, TlsVersion, Upstr
 
 use super::super::error::Error;
 use super::super::exit::Exit;
+use super::super::input::InputError;
 use super::super::output::Output;
 use super::super::text::shown;
 use super::super::time;
+use super::error::TlsError;
 use super::policy::PolicyArgs;
 use upstreams::{Upstream, Upstreams};
 use yaml::Yaml;
@@ -80,7 +82,7 @@ struct Plan<'a> {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let list_on_stdin = args.upstreams == Path::new("-");
     if args.policy.stdin_count() + usize::from(list_on_stdin) > 1 {
-        return Err(Error::StdinTwice);
+        return Err(InputError::StdinTwice.into());
     }
     let now_secs = time::now(args.now)?;
     let (policy, config) = args.policy.read_with_config()?;
@@ -114,11 +116,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     Ok(Exit::Success)
 }
 
-fn module<'a>(args: &'a Args, list: &'a Upstreams) -> Result<&'a str, Error> {
+fn module<'a>(args: &'a Args, list: &'a Upstreams) -> Result<&'a str, TlsError> {
     let file = args.wasm.as_deref().or(list.wasm.file.as_deref());
     file.filter(|file| !file.is_empty()).ok_or_else(|| {
         let reason = "missing; name the module's file as the proxy sees it here, or by --wasm";
-        Error::unrenderable("wasm.file", reason)
+        TlsError::unrenderable("wasm.file", reason)
     })
 }
 
@@ -148,7 +150,7 @@ impl<'a> Plan<'a> {
         upstream: &'a Upstream,
         policy: &'a EffectivePolicy,
         now_secs: u64,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, TlsError> {
         let authority = upstream.host.to_string();
         let min_version = policy.file().min_version();
         let open = Self { index, upstream, min_version, pins: vec![], skip: None, unlisted: false };
@@ -179,8 +181,8 @@ impl<'a> Plan<'a> {
     }
 
     /// The error that a member of the upstream keeps it from being rendered.
-    fn refused(&self, member: &str, reason: &str) -> Error {
-        Error::unrenderable(&format!("upstreams[{}].{member}", self.index), reason)
+    fn refused(&self, member: &str, reason: &str) -> TlsError {
+        TlsError::unrenderable(&format!("upstreams[{}].{member}", self.index), reason)
     }
 
     /// Whether the chain of certificates is verified. Where nothing says whom to trust, an exception

@@ -7,6 +7,7 @@ use super::super::text::ascii;
 use super::super::time;
 use super::admin::{AdminArgs, AdminUrl};
 use super::document;
+use super::error::TlsError;
 use super::standing::Standings;
 
 /// The longest answer that is read: some thousand upstreams.
@@ -31,8 +32,8 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let now_secs = time::now(None)?;
     let answer = args.admin.ask(&args.url, &args.url.target(STATS), MAX_STATS_BYTES)?;
-    let answer = document::parse(&answer).map_err(Error::Stats)?;
-    let standings = Standings::read(&answer).ok_or(Error::NoStats)?;
+    let answer = document::parse(&answer).map_err(TlsError::Stats)?;
+    let standings = Standings::read(&answer).ok_or(TlsError::NoStats)?;
     if args.json {
         out.line(ascii(&standings.to_json()))?;
     } else {

@@ -7,8 +7,7 @@ use serde_json::Value;
 use crate::json::Json;
 use crate::upstream_tls::EffectivePolicy;
 
-use super::super::super::error::Error;
-use super::super::super::output::Output;
+use super::super::super::output::{Output, OutputError};
 use super::super::super::text::{ascii, sentence, word};
 use super::super::document::text;
 use super::finding::{Element, Finding, Note};
@@ -147,7 +146,7 @@ impl Report {
     }
 
     /// Prints it for a person.
-    pub(super) fn print(&self, out: &mut Output) -> Result<(), Error> {
+    pub(super) fn print(&self, out: &mut Output) -> Result<(), OutputError> {
         for Finding { element, rule, reason, fix } in &self.findings {
             let rule = rule.id();
             match element {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::json::Json;
 use crate::upstream_tls::{Stamp, TlsVersion, UpstreamPattern};
 
-use super::super::super::error::Error;
+use super::super::error::TlsError;
 use super::upstreams::{Anchors, Identity, Sds};
 use super::{Plan, Source, Yaml, credentials, tightening};
 
@@ -32,7 +32,7 @@ In static_resources.clusters the clusters stand without their @type. With sds, E
 and a node cluster.";
 
 /// The file for Envoy's `cds_config`.
-pub(super) fn document(source: &Source<'_>) -> Result<Yaml, Error> {
+pub(super) fn document(source: &Source<'_>) -> Result<Yaml, TlsError> {
     let clusters: Result<Vec<_>, _> =
         source.plans.iter().map(|plan| cluster(source, plan)).collect();
     let document = Yaml::map([("resources", clusters?.into())]);
@@ -40,7 +40,7 @@ pub(super) fn document(source: &Source<'_>) -> Result<Yaml, Error> {
     Ok(document.noted(source.heading("envoy", &format!("{USE}{front}"))))
 }
 
-fn cluster(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
+fn cluster(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     let upstream = plan.upstream;
     let name: Yaml = upstream.name.as_str().into();
     let resolved = matches!(upstream.destination(), UpstreamPattern::Name(_));
@@ -111,13 +111,13 @@ pub(super) fn tls_context_type() -> Yaml {
 }
 
 /// The whole `UpstreamTlsContext`.
-pub(super) fn tls_context(plan: &Plan<'_>) -> Result<Yaml, Error> {
+pub(super) fn tls_context(plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     let anchors = plan.upstream.trust.as_ref().map_or(&Anchors::System, |trust| &trust.anchors);
     tls_context_trusting(plan, anchors)
 }
 
 /// The whole `UpstreamTlsContext`, with these authorities.
-pub(super) fn tls_context_trusting(plan: &Plan<'_>, anchors: &Anchors) -> Result<Yaml, Error> {
+pub(super) fn tls_context_trusting(plan: &Plan<'_>, anchors: &Anchors) -> Result<Yaml, TlsError> {
     let common = Yaml::map([("tls_params", tls_params(plan)), ("alpn_protocols", alpn(plan))]);
     let common = common_identity(plan, common)?;
     let (kind, validation) = validation(plan, anchors)?;
@@ -153,7 +153,7 @@ pub(super) fn tls_params(plan: &Plan<'_>) -> Yaml {
 }
 
 /// The proxy's certificate, with the name of its member.
-pub(super) fn identity(plan: &Plan<'_>) -> Result<Option<(&'static str, Yaml)>, Error> {
+pub(super) fn identity(plan: &Plan<'_>) -> Result<Option<(&'static str, Yaml)>, TlsError> {
     let file = |path: &str| Yaml::map([("filename", path.into())]);
     Ok(match &plan.upstream.identity {
         None => None,
@@ -168,14 +168,14 @@ pub(super) fn identity(plan: &Plan<'_>) -> Result<Option<(&'static str, Yaml)>, 
     })
 }
 
-fn common_identity(plan: &Plan<'_>, common: Yaml) -> Result<Yaml, Error> {
+fn common_identity(plan: &Plan<'_>, common: Yaml) -> Result<Yaml, TlsError> {
     Ok(match identity(plan)? {
         Some((name, value)) => common.and(name, Some(value)),
         None => common,
     })
 }
 
-fn sds_config(plan: &Plan<'_>, member: &str, sds: &Sds) -> Result<Yaml, Error> {
+fn sds_config(plan: &Plan<'_>, member: &str, sds: &Sds) -> Result<Yaml, TlsError> {
     let Some(path) = &sds.path else {
         let reason = "missing; name the file that holds the secret, as Envoy sees it";
         return Err(plan.refused(&format!("{member}.sds.path"), reason));
@@ -186,7 +186,7 @@ fn sds_config(plan: &Plan<'_>, member: &str, sds: &Sds) -> Result<Yaml, Error> {
 }
 
 /// What the upstream's certificate has to be, with the name of its member.
-fn validation(plan: &Plan<'_>, anchors: &Anchors) -> Result<(&'static str, Yaml), Error> {
+fn validation(plan: &Plan<'_>, anchors: &Anchors) -> Result<(&'static str, Yaml), TlsError> {
     const WHOLE: &str = "validation_context";
     if !plan.verifies() {
         let unverified = [("trust_chain_verification", "ACCEPT_UNTRUSTED".into())];

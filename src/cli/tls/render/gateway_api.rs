@@ -2,7 +2,7 @@
 
 use crate::upstream_tls::UpstreamPattern;
 
-use super::super::super::error::Error;
+use super::super::error::TlsError;
 use super::envoy::{
     PROTOCOL_OPTIONS, SESSION_KEYS, alpn, bare, crl, filters, identity, message, pins,
     session_keys, stamp, tls_context, tls_context_trusting, tls_params, transport_socket,
@@ -30,7 +30,7 @@ metadata that the stamp is added to. The transport socket of a cluster itself, f
 none of its matches is for, would verify nothing.";
 
 /// All objects.
-pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, Error> {
+pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, TlsError> {
     let mut documents = Vec::new();
     for plan in &source.plans {
         documents.push(backend(source, plan)?.noted(plan.notes()));
@@ -47,7 +47,7 @@ pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, Error> {
 }
 
 /// The name of a host.
-fn host<'a>(plan: &Plan<'a>) -> Result<&'a str, Error> {
+fn host<'a>(plan: &Plan<'a>) -> Result<&'a str, TlsError> {
     let reason =
         "a BackendTLSPolicy takes only names here; give the name, and the address in address";
     plan.upstream.host_name().ok_or_else(|| plan.refused("host", reason))
@@ -80,7 +80,7 @@ fn gateway(source: &Source<'_>) -> Yaml {
     reference(GATEWAY_API, "Gateway", name)
 }
 
-fn backend(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
+fn backend(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     let upstream = plan.upstream;
     let (kind, member) = match upstream.destination() {
         UpstreamPattern::Address(_) => ("ip", "address"),
@@ -95,7 +95,7 @@ fn backend(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
     Ok(object(source, version, "Backend", &object_name(plan), spec))
 }
 
-fn backend_tls_policy(source: &Source<'_>, plan: &Plan<'_>) -> Result<Option<Yaml>, Error> {
+fn backend_tls_policy(source: &Source<'_>, plan: &Plan<'_>) -> Result<Option<Yaml>, TlsError> {
     if !plan.verifies() {
         return Ok(None);
     }
@@ -119,7 +119,7 @@ fn backend_tls_policy(source: &Source<'_>, plan: &Plan<'_>) -> Result<Option<Yam
 }
 
 /// The ConfigMap with the authorities; `None` where they are the system's.
-fn config_map<'a>(plan: &Plan<'a>) -> Result<Option<&'a Sds>, Error> {
+fn config_map<'a>(plan: &Plan<'a>) -> Result<Option<&'a Sds>, TlsError> {
     match plan.upstream.trust.as_ref().map(|trust| &trust.anchors) {
         None | Some(Anchors::System) => Ok(None),
         Some(Anchors::Sds(map)) => Ok(Some(map)),
@@ -131,7 +131,7 @@ fn config_map<'a>(plan: &Plan<'a>) -> Result<Option<&'a Sds>, Error> {
     }
 }
 
-fn http_route(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
+fn http_route(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     let path = |kind: &str, value: Yaml| Yaml::map([("type", kind.into()), ("value", value)]);
     let prefix = path("PathPrefix", format!("/{}/", plan.upstream.name).into());
     let replaced = [("type", "ReplacePrefixMatch".into()), ("replacePrefixMatch", "/".into())];
@@ -149,7 +149,7 @@ fn http_route(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
     Ok(object(source, version, "HTTPRoute", &object_name(plan), spec))
 }
 
-fn envoy_patch_policy(source: &Source<'_>) -> Result<Yaml, Error> {
+fn envoy_patch_policy(source: &Source<'_>) -> Result<Yaml, TlsError> {
     let mut patches = Vec::new();
     for plan in &source.plans {
         let cluster = format!("httproute/{}/{}/rule/0", namespace(source), object_name(plan));
@@ -173,7 +173,7 @@ fn envoy_patch_policy(source: &Source<'_>) -> Result<Yaml, Error> {
 }
 
 /// What is added to the cluster, and where.
-fn additions(source: &Source<'_>, plan: &Plan<'_>) -> Result<Vec<(String, Yaml)>, Error> {
+fn additions(source: &Source<'_>, plan: &Plan<'_>) -> Result<Vec<(String, Yaml)>, TlsError> {
     // Envoy Gateway calls the VM of a policy's filter like this.
     let vm_id = format!("envoyextensionpolicy/{}/vkey/wasm/0", namespace(source));
     let mut additions = vec![
@@ -202,7 +202,7 @@ fn additions(source: &Source<'_>, plan: &Plan<'_>) -> Result<Vec<(String, Yaml)>
 }
 
 /// What is added to a `CommonTlsContext` that holds the authorities of a ConfigMap.
-fn tls_additions(plan: &Plan<'_>, common: &str) -> Result<Vec<(String, Yaml)>, Error> {
+fn tls_additions(plan: &Plan<'_>, common: &str) -> Result<Vec<(String, Yaml)>, TlsError> {
     let checks = format!("{common}/combined_validation_context/default_validation_context");
     let additions = [
         Some((format!("{common}/tls_params"), tls_params(plan))),

@@ -3,7 +3,7 @@
 use crate::json::Json;
 use crate::upstream_tls::UpstreamPattern;
 
-use super::super::super::error::Error;
+use super::super::error::TlsError;
 use super::envoy::{
     PROTOCOL_OPTIONS, SESSION_KEYS, alpn, bare, filters, http_config, message, metadata, pins,
     session_keys, tls_context_type, tls_params, transport_socket,
@@ -27,7 +27,7 @@ replaces the protocol options of the cluster as a whole, a connection pool's of 
 too.";
 
 /// All objects.
-pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, Error> {
+pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, TlsError> {
     let mut documents = Vec::new();
     for plan in &source.plans {
         refuse_second_of_host(source, plan)?;
@@ -45,7 +45,7 @@ pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, Error> {
 }
 
 /// Istio knows a cluster by its host and port.
-fn refuse_second_of_host(source: &Source<'_>, plan: &Plan<'_>) -> Result<(), Error> {
+fn refuse_second_of_host(source: &Source<'_>, plan: &Plan<'_>) -> Result<(), TlsError> {
     let same = |earlier: &Plan<'_>| earlier.upstream.host == plan.upstream.host;
     if source.plans.iter().take(plan.index).any(same) {
         let reason = "an earlier upstream has this host already, and Istio tells them apart by it; \
@@ -56,7 +56,7 @@ fn refuse_second_of_host(source: &Source<'_>, plan: &Plan<'_>) -> Result<(), Err
 }
 
 /// The name of a host.
-fn host<'a>(plan: &Plan<'a>) -> Result<&'a str, Error> {
+fn host<'a>(plan: &Plan<'a>) -> Result<&'a str, TlsError> {
     plan.upstream.host_name().ok_or_else(|| {
         plan.refused(
             "host",
@@ -85,7 +85,7 @@ fn workload(source: &Source<'_>) -> Yaml {
     Yaml::map([("istio", label.into())])
 }
 
-fn service_entry(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
+fn service_entry(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     let upstream = plan.upstream;
     let port = Yaml::map([
         ("number", upstream.port.into()),
@@ -109,7 +109,7 @@ fn object_name(plan: &Plan<'_>) -> String {
     format!("vkey-{}", plan.upstream.name)
 }
 
-fn destination_rule(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error> {
+fn destination_rule(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     let spec = Yaml::map([
         ("host", host(plan)?.into()),
         ("exportTo", Yaml::list([".".into()])),
@@ -119,7 +119,7 @@ fn destination_rule(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, Error>
 }
 
 /// The `ClientTLSSettings`.
-fn tls(plan: &Plan<'_>) -> Result<Yaml, Error> {
+fn tls(plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     let mode = if plan.upstream.identity.is_some() { "MUTUAL" } else { "SIMPLE" };
     let tls = Yaml::map([("mode", mode.into()), ("sni", host(plan)?.into())]);
     let tls = credentials(plan, tls)?;
@@ -133,7 +133,7 @@ fn tls(plan: &Plan<'_>) -> Result<Yaml, Error> {
 
 /// Adds the authorities and the proxy's certificate, which Istio takes together: both from files, or
 /// both from one secret.
-fn credentials(plan: &Plan<'_>, tls: Yaml) -> Result<Yaml, Error> {
+fn credentials(plan: &Plan<'_>, tls: Yaml) -> Result<Yaml, TlsError> {
     let trust = plan.upstream.trust.as_ref().map(|trust| &trust.anchors);
     let authorities = match trust {
         None if plan.verifies() => Some("system"),
@@ -156,7 +156,7 @@ fn credentials(plan: &Plan<'_>, tls: Yaml) -> Result<Yaml, Error> {
     }
 }
 
-fn credential_name(plan: &Plan<'_>, tls: Yaml, secret: &Sds) -> Result<Yaml, Error> {
+fn credential_name(plan: &Plan<'_>, tls: Yaml, secret: &Sds) -> Result<Yaml, TlsError> {
     let one = match &plan.upstream.identity {
         None => true,
         Some(Identity::Sds(own)) => own.name == secret.name,
@@ -198,7 +198,7 @@ fn route(plan: &Plan<'_>) -> Yaml {
     ])
 }
 
-fn envoy_filter(source: &Source<'_>) -> Result<Yaml, Error> {
+fn envoy_filter(source: &Source<'_>) -> Result<Yaml, TlsError> {
     let mut patches = Vec::new();
     for plan in &source.plans {
         let socket = Yaml::map([("transport_socket", transport_socket(tls_patch(plan)))]);
@@ -222,7 +222,7 @@ fn envoy_filter(source: &Source<'_>) -> Result<Yaml, Error> {
     Ok(object(source, version, "EnvoyFilter", "vkey-upstreams", spec).noted(PATCHES))
 }
 
-fn patch(plan: &Plan<'_>, value: Yaml) -> Result<Yaml, Error> {
+fn patch(plan: &Plan<'_>, value: Yaml) -> Result<Yaml, TlsError> {
     let cluster = [("service", host(plan)?.into()), ("portNumber", plan.upstream.port.into())];
     let matched = [("context", "GATEWAY".into()), ("cluster", Yaml::map(cluster))];
     Ok(Yaml::map([

@@ -7,6 +7,7 @@ use crate::upstream_tls::UpstreamPattern;
 
 use super::super::super::error::Error;
 use super::super::super::input::{Place, variable_name};
+use super::super::error::TlsError;
 use super::credentials::Credential;
 
 /// The longest list that is read: some thousand upstreams.
@@ -112,7 +113,7 @@ impl Upstreams {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let text = Place::file("UPSTREAMS", path).read_bytes(MAX_LIST_BYTES)?;
         let json = parse(&text)?;
-        Self::from_node(&json.root(Integers::Digits)).map_err(Error::Upstreams)
+        Ok(Self::from_node(&json.root(Integers::Digits)).map_err(TlsError::Upstreams)?)
     }
 
     fn from_node(root: &Node<'_>) -> Result<Self, Invalid> {
@@ -140,8 +141,8 @@ impl Upstreams {
 }
 
 /// YAML, of which JSON is a part but for some characters. Errors quote nothing of it.
-fn parse(text: &[u8]) -> Result<Json, Error> {
-    let refused = |what, line| Error::UpstreamsText { what, line };
+fn parse(text: &[u8]) -> Result<Json, TlsError> {
+    let refused = |what, line| TlsError::UpstreamsText { what, line };
     let text = str::from_utf8(text).map_err(|_| refused("not UTF-8", None))?;
     if let Ok(json) = Json::parse(text.as_bytes()) {
         return Ok(json);

@@ -1,0 +1,121 @@
+//! What can go wrong in `vkey mcp`.
+
+use std::time::Duration;
+use std::{fmt, io};
+
+use super::super::error::Failure;
+use super::super::exit::Exit;
+
+/// Why a session cannot begin or go on.
+#[derive(Debug)]
+pub(super) enum McpError {
+    /// The server does not read what is written to it.
+    ServerStuck(Duration),
+    /// There is something else where the directory of --setup should be.
+    SetupNoFolder,
+    /// What --setup prints cannot stand in JSON.
+    SetupNotText,
+    /// The server's command does not start.
+    Spawn(io::Error),
+    /// An input wants standard input, where the messages come from.
+    StdinTaken,
+    /// The system denies a thread, a stream or a signal.
+    System(io::Error),
+}
+
+/// Why audit lines cannot be written.
+#[derive(Debug)]
+pub(super) enum AuditError {
+    /// The file cannot be written.
+    File(io::Error),
+    /// They would go to a file by a link.
+    Link,
+    /// They go to standard error, which cannot be written.
+    Stderr(io::Error),
+    /// Nobody has read the stream that they go to for so long.
+    Unread(Duration),
+}
+
+impl Failure for McpError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::SetupNotText => Exit::Refused,
+            Self::StdinTaken => Exit::Usage,
+            Self::ServerStuck(_) | Self::SetupNoFolder | Self::Spawn(_) | Self::System(_) => {
+                Exit::Environment
+            }
+        }
+    }
+}
+
+impl fmt::Display for McpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServerStuck(timeout) => write!(
+                f,
+                "the server has read nothing for {timeout:?} and is ended; see what holds it, or give it \
+                 a longer --timeout"
+            ),
+            Self::SetupNoFolder => f.write_str(
+                "what is named by --setup is no directory; name one, or one that can be made",
+            ),
+            Self::SetupNotText => f.write_str(
+                "the directory of --setup and the server's command must be UTF-8 text, to stand in JSON; \
+                 choose other names",
+            ),
+            Self::Spawn(error) => {
+                write!(f, "cannot start the server's command: {error}; check the first word after --")
+            }
+            Self::StdinTaken => f.write_str(
+                "standard input is where the messages come from; put the key into a variable \
+                 (--key-env) or a file (--key-file), and the configuration and the secret into files",
+            ),
+            Self::System(error) => {
+                write!(f, "cannot start a thread, or open a stream or a signal handler: {error}")
+            }
+        }
+    }
+}
+
+impl Clone for AuditError {
+    fn clone(&self) -> Self {
+        let copy = |error: &io::Error| {
+            error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+        };
+        match self {
+            Self::File(error) => Self::File(copy(error)),
+            Self::Link => Self::Link,
+            Self::Stderr(error) => Self::Stderr(copy(error)),
+            Self::Unread(waited) => Self::Unread(*waited),
+        }
+    }
+}
+
+impl Failure for AuditError {
+    fn exit(&self) -> Exit {
+        Exit::Environment
+    }
+}
+
+impl fmt::Display for AuditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => {
+                write!(f, "cannot write the file named by --audit: {error}; check the path")
+            }
+            Self::Link => f.write_str(
+                "the file named by --audit is a link, or has a second name, and could be any file; name \
+                 the file itself",
+            ),
+            Self::Stderr(error) => write!(
+                f,
+                "cannot write audit lines to standard error: {error}; name a file with --audit"
+            ),
+            Self::Unread(waited) => write!(
+                f,
+                "nobody has read the audit lines for {waited:?}; read standard error, or the pipe named by \
+                 --audit, or name a file there"
+            ),
+        }
+    }
+}
