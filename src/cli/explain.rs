@@ -1,5 +1,6 @@
 //! `vkey explain`: one access, decided as the gate decides it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -138,13 +139,9 @@ pub(super) fn compile(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Plan, InputError> {
     let rings = config.rings().iter().map(|ring| ring.variable().to_owned());
-    let rings: Vec<String> = rings.collect();
+    let rings: BTreeSet<String> = rings.collect();
     let environment = |name: &str| {
-        if rings.iter().any(|ring| ring == name) {
-            environment(name)
-        } else {
-            Some("none".to_owned())
-        }
+        if rings.contains(name) { environment(name) } else { Some("none".to_owned()) }
     };
     config.compile(environment).map_err(InputError::NotReady)
 }

@@ -1,5 +1,6 @@
 //! The list of upstreams that configuration is rendered for.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::json::{Integers, Invalid, Json, Node};
@@ -123,8 +124,9 @@ impl Upstreams {
         if upstreams.is_empty() {
             return Err(list.expected("at least one upstream"));
         }
-        for (item, (index, upstream)) in list.items()?.zip(upstreams.iter().enumerate()) {
-            if upstreams.iter().take(index).any(|earlier| earlier.name == upstream.name) {
+        let mut names = BTreeSet::new();
+        for (item, upstream) in list.items()?.zip(&upstreams) {
+            if !names.insert(&upstream.name) {
                 let members = item.open_members()?;
                 let reason = "an earlier upstream has this name already; choose another";
                 return Err(members.require("name")?.unusable(reason));
