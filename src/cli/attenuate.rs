@@ -1,6 +1,7 @@
 //! `vkey attenuate`: a key narrowed by whoever holds it.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use crate::json::{Integers, Invalid, Json};
@@ -11,7 +12,6 @@ use crate::limits::ledger::MAX_FAMILY_LIMITS;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{InputError, KeyArgs};
-use super::mint::outlived;
 use super::output::Output;
 use super::private::OutArgs;
 
@@ -92,6 +92,30 @@ pub(super) fn check_restriction(json: &Json, slashes: Slashes) -> Result<(), Inv
         )),
         false => Ok(()),
     }
+}
+
+/// The restrictions whose own times let nothing through while the key is valid, as notes.
+pub(super) fn outlived(claims: &Claims, caveats: &[Json], now_secs: u64) -> Vec<String> {
+    let valid = now_secs.max(claims.nbf.unwrap_or(0))..claims.exp;
+    let only = claims.only.iter().map(|only| ("--only".to_owned(), only));
+    let caveats = caveats.iter().enumerate();
+    let caveats = caveats.map(|(index, caveat)| (format!("--caveat {}", index + 1), caveat));
+    let note = |(option, json): (String, &Json)| {
+        let restriction = Restriction::read(&json.root(Integers::Digits)).ok()?;
+        let outlived = !holds_within(&restriction, &valid);
+        outlived.then(|| {
+            format!("{option} allows no time in the life of the key: every request is refused")
+        })
+    };
+    only.chain(caveats).filter_map(note).collect()
+}
+
+fn holds_within(restriction: &Restriction, valid: &Range<u64>) -> bool {
+    let start = restriction.nbf_secs().map_or(valid.start, |nbf| nbf.max(valid.start));
+    let end = restriction.exp_secs().map_or(valid.end, |exp| exp.min(valid.end));
+    let alternatives = restriction.alternatives();
+    let holds = |alternative: &Restriction| holds_within(alternative, &(start..end));
+    start < end && (alternatives.is_empty() || alternatives.iter().any(holds))
 }
 
 fn read_caveat(text: &str, slashes: Slashes) -> Result<Json, Invalid> {

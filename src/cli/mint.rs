@@ -1,18 +1,17 @@
 //! `vkey mint`: a fresh key.
 
 use std::fmt;
-use std::ops::Range;
 
-use crate::access::restriction::{Restriction, Slashes};
+use crate::access::restriction::Slashes;
 use crate::config::{Config, Settings, UnlistedTenants};
 use crate::decision::DenyReason;
-use crate::json::{Integers, Invalid, Json};
+use crate::json::{Invalid, Json};
 use crate::key::Key;
 use crate::key::claims::Claims;
 use crate::key::keyring::{Keyring, Ring};
 use crate::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
-use super::attenuate::{attenuate, check_restriction, read_caveats};
+use super::attenuate::{attenuate, check_restriction, outlived, read_caveats};
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::InputError;
@@ -209,30 +208,6 @@ fn notes(claims: &Claims, settings: Option<&Settings>, end_of_life: Option<u64>)
         _ => {}
     }
     notes
-}
-
-/// The restrictions whose own times let nothing through while the key is valid, as notes.
-pub(super) fn outlived(claims: &Claims, caveats: &[Json], now_secs: u64) -> Vec<String> {
-    let valid = now_secs.max(claims.nbf.unwrap_or(0))..claims.exp;
-    let only = claims.only.iter().map(|only| ("--only".to_owned(), only));
-    let caveats = caveats.iter().enumerate();
-    let caveats = caveats.map(|(index, caveat)| (format!("--caveat {}", index + 1), caveat));
-    let note = |(option, json): (String, &Json)| {
-        let restriction = Restriction::read(&json.root(Integers::Digits)).ok()?;
-        let outlived = !holds_within(&restriction, &valid);
-        outlived.then(|| {
-            format!("{option} allows no time in the life of the key: every request is refused")
-        })
-    };
-    only.chain(caveats).filter_map(note).collect()
-}
-
-fn holds_within(restriction: &Restriction, valid: &Range<u64>) -> bool {
-    let start = restriction.nbf_secs().map_or(valid.start, |nbf| nbf.max(valid.start));
-    let end = restriction.exp_secs().map_or(valid.end, |exp| exp.min(valid.end));
-    let alternatives = restriction.alternatives();
-    let holds = |alternative: &Restriction| holds_within(alternative, &(start..end));
-    start < end && (alternatives.is_empty() || alternatives.iter().any(holds))
 }
 
 fn refusals(claims: &Claims, settings: &Settings) -> impl Iterator<Item = &'static str> {
