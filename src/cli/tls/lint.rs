@@ -1,6 +1,7 @@
 //! `vkey tls lint`: clusters of an Envoy that break the policy, and listeners and routes that undo it.
 
 mod authorities;
+mod case;
 mod credentials;
 mod edge;
 mod finding;

@@ -5,9 +5,9 @@ use serde_json::Value;
 use crate::upstream_tls::{Stamp, UpstreamPattern};
 
 use super::super::document::{at, is_choice, is_true, items, text};
+use super::case::Case;
 use super::finding::{Finding, Rule};
 use super::hosts::stamp_hosts;
-use super::judge::Case;
 use super::plugin::{Extensions, GATE_ROLE};
 use super::scene::Scene;
 use super::socket::http_options;

@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::super::document::{at, get, items, text, typed};
 use super::plugin::{Extensions, Front};
 use super::routes::Table;
-use super::scene::NOT_IN_FORCE;
+
+/// Sections of a dump with what is not in force, or no longer.
+pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
 
 /// An HTTP connection manager with the module.
 pub(super) struct Manager<'a> {

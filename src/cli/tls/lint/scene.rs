@@ -7,13 +7,10 @@ use serde_json::Value;
 use super::super::document::{at, get, items, text, typed};
 use super::authorities::Authorities;
 use super::graph::{Budget, Graph, Spent};
-use super::managers::{Manager, Routing, managers};
+use super::managers::{Manager, NOT_IN_FORCE, Routing, managers};
 use super::overrides::Overrides;
 use super::plugin::Extensions;
 use super::routes::Table;
-
-/// Sections of a dump with what is not in force, or no longer.
-pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
 
 /// The clusters of configurations, and what else matters to them.
 pub(super) struct Scene<'a> {

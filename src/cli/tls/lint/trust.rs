@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::super::document::{at, get, is_choice, is_true, items, text};
+use super::case::Case;
 use super::finding::{Finding, Rule};
-use super::judge::Case;
 use super::scene::Scene;
 
 /// Where validation is set up.
