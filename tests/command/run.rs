@@ -503,6 +503,27 @@ fn what_cannot_be_run_is_said_before_any_line_is_read() {
     }
 }
 
+/// Comparing each name with all before it would take the module longer than it may take here.
+#[test]
+fn a_configuration_may_name_a_hundred_thousand_tenants_and_revoked_keys() {
+    const MANY: usize = 100_000;
+    let limited = json!({"rate": {"requests": 1, "per": "1h"}});
+    let names = (0..MANY).map(|n| format!("t-{n}")).chain(["acme".to_owned()]);
+    let tenants = names.map(|name| (name, limited.clone()));
+    let gate = Gate::with(&json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "tenants": serde_json::Map::from_iter(tenants),
+        "unlisted_tenants": "deny",
+        "revoked": {"version": 1, "keys": Vec::from_iter((0..MANY).map(|n| format!("k_{n}")))},
+    }));
+    let [good, revoked] = ["k_x", "k_99999"].map(|jti| gate.mint(&["--jti", jti]));
+    let requests = [&good, &good, &revoked].map(|key| json!({"key": key, "path": "/v1"}));
+    assert_eq!(
+        decisions(&gate, &["--deadline", "20s"], &requests),
+        [allow(), deny("tenant_rate"), deny("key_revoked")]
+    );
+}
+
 #[test]
 fn the_modules_log_goes_to_standard_error() {
     let gate = limited(9);
