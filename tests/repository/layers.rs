@@ -84,8 +84,7 @@ fn upward(sources: &[Source]) -> Vec<String> {
 /// Circles among the files and folders of each folder. A folder and what is in it are one: it shows what it is made of.
 fn circles(sources: &[Source]) -> Vec<String> {
     let mut folders: BTreeMap<&[String], BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
-    let library = sources.iter().filter(|source| !OVER.contains(&source.module[0].as_str()));
-    for Source { module, paths, .. } in library {
+    for Source { module, paths, .. } in sources {
         for depth in 0..module.len() {
             let (folder, own) = (&module[..depth], module[depth].as_str());
             let known = folders.entry(folder).or_default().entry(own).or_default();
