@@ -61,6 +61,7 @@ TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLD
 
 .PHONY: test
 test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of the library and of the command, and the main end-to-end tests
+	@tools/setup.sh python3
 	$(TEST_ENV) cargo test --features compiler --lib --test command --test repository --test scenarios
 	$(TEST_ENV) tools/main-tests.sh $(abspath $(ENVOY))
 	@echo "make test: all passed"
