@@ -18,9 +18,9 @@ COPY = ROOT / "target" / "mutants"
 # What the tests depend on is built there already.
 BUILD = ROOT / "target"
 
-LIB = ["--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::"]
+LIB = ["--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::", "gate::"]
 MODEL = ["--test", "interleavings"]
-UPSTREAM = ["--lib", "--", "host::"]
+UPSTREAM = ["--lib", "--", "gate::"]
 SCENARIOS = ["--test", "scenarios"]
 CORE = ["--lib", "--", "upstream_tls::"]
 VIEW = ["--lib", "--", "host::view::"]
