@@ -248,7 +248,11 @@ fn log_lacks(context: &Context<'_>, expected: &[String], log: &Log) -> Vec<Strin
         let text = context.meaning.fill(text);
         !log.iter().any(|(_, line)| line.contains(&text))
     };
-    expected.iter().filter(lacks).map(|text| format!("nothing in the log says {text:?}: {log:?}")).collect()
+    expected
+        .iter()
+        .filter(lacks)
+        .map(|text| format!("nothing in the log says {text:?}: {log:?}"))
+        .collect()
 }
 
 /// What works does not cry.
