@@ -72,7 +72,7 @@ fn admit_and_withdraw(
     if !admitted.decision.forwards() {
         return admitted.decision;
     }
-    admission.withdraw(&admitted.charged, reason, refund).unwrap();
+    admission.withdraw(&admitted.reservations, reason, refund).unwrap();
     Decision::Deny(reason)
 }
 

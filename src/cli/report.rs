@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::access::{Access, AmbiguousPath};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, Question, Verdict};
-use crate::exchange::Course;
+use crate::exchange::Step;
 use crate::headers::RequestHead;
 use crate::host::Dialect;
 use crate::json::Json;
@@ -84,9 +84,9 @@ impl Report {
                 }
             }
         }
-        match Course::of(engine, question) {
-            Course::Decide { decision, .. } => self.decision = decision,
-            Course::ShowUsage(_) => self.usage = true,
+        match Step::of(engine, question) {
+            Step::Decide { decision, .. } => self.decision = decision,
+            Step::ShowUsage(_) => self.usage = true,
         }
         if self.decision.forwards() && !self.usage {
             self.limits = engine.key_charges(question.key);

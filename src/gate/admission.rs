@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity};
 use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::Engine;
-use crate::exchange::{Charged, Refund};
+use crate::exchange::{Refund, Reservations};
 use crate::host::{Look, NotCounted, RecordStore, SharedData};
 use crate::key::Key;
 use crate::limits::Charge;
@@ -49,8 +49,8 @@ pub struct Admitted {
     pub anomaly: Option<Anomaly>,
     /// What one cell has counted could not be undone when the other refused: it is off by one.
     pub miscounted: Option<NotCounted>,
-    /// What it was charged.
-    pub charged: Charged,
+    /// What it reserved.
+    pub reservations: Reservations,
 }
 
 /// What one cell made of a request, and what is left of its limits.
@@ -120,7 +120,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             Ok(Entry { counted, left }) => Admitted {
                 exceeded: exceeded.or(counted.exceeded),
                 allowances: left,
-                charged: Charged {
+                reservations: Reservations {
                     decision: counted.decision,
                     key: None,
                     tenant: counted.reservation,
@@ -130,7 +130,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),
         };
         if admitted.decision == decision {
-            admitted.charged.key = reservation;
+            admitted.reservations.key = reservation;
         } else {
             match self.recount_key(decision, admitted.decision, reservation.as_ref()) {
                 Ok(left_again) => left = left_again,
@@ -148,15 +148,15 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     /// [`NotCounted`] when a cell could not be written.
     pub fn withdraw(
         &self,
-        charged: &Charged,
+        reserved: &Reservations,
         reason: DenyReason,
         refund: Refund,
     ) -> Result<(), NotCounted> {
         if !self.store.counts() {
             return Ok(());
         }
-        let (was, is) = (charged.decision, Decision::Deny(reason));
-        let [of_key, of_tenant] = [&charged.key, &charged.tenant]
+        let (was, is) = (reserved.decision, Decision::Deny(reason));
+        let [of_key, of_tenant] = [&reserved.key, &reserved.tenant]
             .map(|reservation| reservation.as_ref().filter(|_| refund == Refund::Everything));
         let by_key = self.store.update(&self.key_name(), |cell: &mut Cell| {
             cell.recount(was, is, &self.key_charges, of_key);
@@ -255,7 +255,7 @@ impl Admitted {
             allowances: Vec::new(),
             anomaly: None,
             miscounted: None,
-            charged: Charged { decision, key: None, tenant: None },
+            reservations: Reservations { decision, key: None, tenant: None },
         }
     }
 }

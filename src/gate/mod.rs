@@ -1,6 +1,7 @@
 //! The gate: what the module does with the callbacks of a host.
 
 mod admission;
+mod ending;
 mod metrics;
 mod plugin;
 mod request;
@@ -14,18 +15,15 @@ mod usage;
 use std::cell::{Cell, OnceCell, RefCell};
 
 use crate::access::cidr::parse_address;
-use crate::config::{
-    AuditSettings, Config, Plan, Settings, Sink, UpstreamTls, default_key_sources,
-};
-use crate::decision::DenyReason;
+use crate::config::{AuditSettings, Config, Plan, Settings, UpstreamTls, default_key_sources};
+use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
-use crate::exchange::{Ending, Exchange, Judgement, Refund, Request};
+use crate::exchange::{Decided, Exchange, Judgement, Pending, Refund, Request, Seen};
 use crate::headers::RequestHead;
 use crate::host::rules::FoundRules;
 use crate::host::view::HostView;
 use crate::host::{
-    Action, Dialect, FilterState, Host, HostError, Level, Property, RecordStore, Rules,
-    number_property, text_property,
+    Action, Dialect, Host, HostError, Level, Property, RecordStore, number_property, text_property,
 };
 use crate::key::revocations::RevocationList;
 use crate::limits::allowance::RateLimitFields;
@@ -33,8 +31,9 @@ use crate::reply::{Refusal, Reply, reply};
 use crate::upstream_tls::Policy;
 
 use self::metrics::Metrics;
-use self::request::{Judged, deny};
+use self::request::{Next, RequestGate, refuse, reply_to};
 use self::resets::Resets;
+use self::response::Withheld;
 use self::revocations::Revocations;
 use self::upstream::verdicts::Upstreams;
 
@@ -137,44 +136,54 @@ impl Gate {
         }
     }
 
-    /// Decides on a request and acts on it.
+    /// Decides on a request and acts on it. One that is shown twice is decided twice, and the second decision
+    /// is the one that holds.
     pub fn on_request_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        if matches!(exchange, Exchange::Done) {
+            return Action::Pause;
+        }
         // A host that calls back from inside a host call finds the engine in use.
         let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow_mut().ok());
-        let answer = match engine {
+        let next = match engine {
             Some(mut engine) => {
                 let usable = self.rules.of(host).is_ok();
-                self.decide(&mut engine, &self.view(host), exchange, usable)
+                self.decide(&mut engine, &self.view(host), usable)
             }
-            None => {
-                observe(&self.view(host), exchange);
-                Err(deny(exchange, DenyReason::NotReady))
-            }
+            None => reply_to(observe(&self.view(host)), DenyReason::NotReady),
         };
-        match answer {
-            Ok(()) => Action::Continue,
-            Err(reply) => answer_with(host, &reply),
+        match next {
+            Next::Forward(request, pending) => {
+                *exchange = Exchange::Forwarded(request, pending);
+                Action::Continue
+            }
+            Next::Reply(decided, reply) => {
+                *exchange = Exchange::Decided(decided);
+                send(host, &reply)
+            }
         }
     }
 
-    /// Whether a request's body may go on. Hosts ask also while the headers are held, and take a
+    /// Whether a part of a request's body may pass. Hosts ask also while the headers are held, and take a
     /// callback that is missing for consent.
     /// `bytes`: see [`Exchange::receive_body`].
     pub fn on_request_body(&self, host: &impl Host, exchange: &mut Exchange, bytes: u64) -> Action {
         exchange.receive_body(bytes);
-        if bytes > 0 && exchange.is_preflight() {
-            return self.refuse_rest(&self.view(host), exchange, DenyReason::KeyMissing);
+        match exchange.forwarded() {
+            None => Action::Pause,
+            Some(request) if bytes > 0 && request.is_preflight() => {
+                self.refuse_rest(&self.view(host), exchange, DenyReason::KeyMissing)
+            }
+            Some(_) => Action::Continue,
         }
-        if exchange.is_forwarded() { Action::Continue } else { Action::Pause }
     }
 
-    /// Removes from the trailers of a request that goes on what must not reach the upstream.
+    /// Removes from the trailers of a forwarded request what must not reach the upstream.
     pub fn on_request_trailers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
-        if !exchange.is_forwarded() {
+        let Some(request) = exchange.forwarded() else {
             return Action::Pause;
-        }
+        };
         let host = &self.view(host);
-        if exchange.is_preflight() {
+        if request.is_preflight() {
             return self.refuse_rest(host, exchange, DenyReason::KeyMissing);
         }
         if self.clean_trailers(host).is_some() {
@@ -188,8 +197,8 @@ impl Gate {
     /// without a key.
     #[cold]
     fn refuse_rest(&self, host: &impl Host, exchange: &mut Exchange, reason: DenyReason) -> Action {
-        self.refuse(host, exchange, reason, Refund::Nothing);
-        answer_with(host, &reply(reason, Refusal::default()))
+        exchange.refuse(|request| self.refuse(host, request, reason, Refund::Nothing));
+        send(host, &reply(reason, Refusal::default()))
     }
 
     /// `None` where something may be left that must not reach the upstream.
@@ -205,14 +214,29 @@ impl Gate {
     /// limits with any other.
     pub fn on_response_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         let host = &self.view(host);
-        exchange.answer();
-        if exchange.is_forwarded()
-            && let Some(reply) = self.judge_response(host, exchange)
-        {
-            return answer_with(host, &reply);
+        let (mut request, pending) = match std::mem::take(exchange) {
+            Exchange::Forwarded(request, pending) => (request, pending),
+            Exchange::Responded(request) => (request, Pending::default()),
+            other @ (Exchange::Unseen | Exchange::Decided(_) | Exchange::Done) => {
+                *exchange = other;
+                return Action::Continue;
+            }
+        };
+        if let Some(Withheld { reason, refund, reply }) = self.judge_response(host, &mut request) {
+            *exchange = Exchange::Decided(self.refuse(host, request, reason, refund));
+            return reply.map_or(Action::Continue, |reply| send(host, &reply));
         }
-        self.remember_session(host, exchange);
-        let fields = exchange.take_fields().map(RateLimitFields::into_headers);
+        if pending.may_open_session {
+            self.record_session(host, request.decided());
+        }
+        *exchange = Exchange::Responded(request);
+        self.show_limits(host, pending.fields);
+        Action::Continue
+    }
+
+    /// Tells the client its limits.
+    fn show_limits(&self, host: &impl Host, fields: Option<RateLimitFields>) {
+        let fields = fields.map(RateLimitFields::into_headers);
         for (name, value) in fields.into_iter().flatten() {
             // A host that cannot is no reason to withhold the answer.
             if let Err(HostError(status)) = host.set_response_header(name, &value) {
@@ -224,51 +248,10 @@ impl Gate {
                 );
             }
         }
-        Action::Continue
     }
 
-    /// Writes the audit line of a request that has ended. Hosts also end requests that they never
-    /// showed.
-    pub fn on_log(&self, host: &impl Host, exchange: &mut Exchange) {
-        let host = &self.view(host);
-        // Reading a property costs as much as deciding. What was shown is counted already, and what was
-        // refused here has no upstream.
-        let received = exchange.received_bytes();
-        if !exchange.is_observed() {
-            observe(host, exchange);
-        }
-        let left = exchange.is_forwarded() || exchange.verdict().is_some();
-        let upstream = left.then(|| text_property(host, Property::UpstreamAddress)).flatten();
-        // Without an upstream there is nothing to judge. Of hosts without shared data it is not known
-        // whether they show one.
-        let reached = upstream.is_some() || host.rules() == Rules::Bare;
-        if reached && exchange.is_forwarded() && exchange.verdict().is_none() {
-            self.judge_late(host, exchange);
-        }
-        let ending = Ending {
-            status: host.response_status(),
-            bytes_in: received.or_else(|| number_property(host, Property::RequestTotalSize)),
-            bytes_out: number_property(host, Property::ResponseTotalSize),
-            upstream,
-            now_ns: host.now_ns(),
-        };
-        let policy = self.upstreams.digest();
-        let max_bytes = host.max_line_bytes();
-        let line = exchange.finish(&ending, self.node(host), policy, &self.audit.mask, max_bytes);
-        if let Some(line) = line {
-            self.write(host, &line);
-            self.metrics.count(host, &exchange.outcome());
-        }
-    }
-
-    /// Lets a request on its way, or says how it is answered. `usable`: the rules of the host are known.
-    fn decide(
-        &self,
-        engine: &mut Engine,
-        host: &impl Host,
-        exchange: &mut Exchange,
-        usable: bool,
-    ) -> Result<(), Reply> {
+    /// Decides on a request, counts it and edits it. `usable`: the rules of the host are known.
+    fn decide(&self, engine: &mut Engine, host: &impl Host, usable: bool) -> Next {
         let (clock, headers) = (host.now_ns(), host.request_headers());
         let Some((now_ns, headers)) = clock.zip(headers) else {
             let what = if clock.is_none() { "clock" } else { "request headers" };
@@ -276,8 +259,7 @@ impl Gate {
                 Level::Error,
                 &["vkey: a request is refused: the host shows no ", what].concat(),
             );
-            observe(host, exchange);
-            return Err(deny(exchange, DenyReason::NotReady));
+            return reply_to(observe(host), DenyReason::NotReady);
         };
         self.revocations.refresh(host, engine, (&self.metrics, &self.resets), now_ns);
         if engine.is_outdated() {
@@ -291,9 +273,8 @@ impl Gate {
         self.warn_of_claimed_address(host, peer.as_deref());
         let peer = peer.as_deref().and_then(parse_address);
         let request = Request { head: &head, peer, now_ns };
-        let client_cert = || client_cert(host);
-        let judgement = exchange.judge(engine, &request, client_cert);
-        let judged = Judged {
+        let (seen, judgement) = Seen::judge(engine, &request, || client_cert(host));
+        let gate = RequestGate {
             host,
             store: RecordStore::new(host, host.rules()),
             metrics: &self.metrics,
@@ -302,14 +283,17 @@ impl Gate {
             head: &head,
             now_ns,
         };
-        let answer = match judgement {
-            Judgement::Stranger(_) => judged.conclude(judgement, exchange),
-            _ if !usable => Err(deny(exchange, DenyReason::NotReady)),
-            _ => judged.conclude(judgement, exchange),
+        let next = match judgement {
+            Judgement::Known { key, .. } if !usable => {
+                let decision = Decision::Deny(DenyReason::NotReady);
+                refuse(Decided::with_key(seen, key, decision), DenyReason::NotReady)
+            }
+            Judgement::Preflight if !usable => reply_to(seen, DenyReason::NotReady),
+            judgement => gate.conclude(seen, judgement),
         };
-        self.metrics.count_retries(host, judged.store.retries());
-        self.resets.report(host, &judged.store);
-        answer
+        self.metrics.count_retries(host, gate.store.retries());
+        self.resets.report(host, &gate.store);
+        next
     }
 
     /// Warns once of a proxy that takes the client's word for its address: an address that Envoy read from
@@ -320,33 +304,14 @@ impl Gate {
             host.log(Level::Warn, CLAIMED_ADDRESS);
         }
     }
-
-    fn write(&self, host: &impl Host, line: &str) {
-        let shown = match self.audit.sink {
-            Sink::AccessLog => host.set_filter_state(FilterState::Audit.key(), line).is_ok(),
-            Sink::Log => false,
-        };
-        // A line that the access loggers cannot get is not lost.
-        if !shown {
-            host.log(self.audit.level, line);
-        }
-    }
-
-    fn node(&self, host: &impl Host) -> Option<&str> {
-        // The host is not called inside the cell's own initialisation: it may call back.
-        if self.node.get().is_none() {
-            _ = self.node.set(text_property(host, Property::NodeId)?);
-        }
-        self.node.get().map(String::as_str)
-    }
 }
 
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
     clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \
     the proxies in front by client.trusted_hops";
 
-/// Answers in the place of the upstream.
-fn answer_with(host: &impl Host, reply: &Reply) -> Action {
+/// Replies in place of the upstream.
+fn send(host: &impl Host, reply: &Reply) -> Action {
     if let Err(HostError(status)) = host.send_reply(reply) {
         let text = format!("vkey: the host did not send a reply: status {status}");
         host.log(Level::Error, &text);
@@ -354,18 +319,21 @@ fn answer_with(host: &impl Host, reply: &Reply) -> Action {
     Action::Pause
 }
 
-/// Records what a request shows that is not judged.
-fn observe(host: &impl Host, exchange: &mut Exchange) {
+/// What a request shows that is not judged.
+fn observe(host: &impl Host) -> Box<Seen> {
     let headers = host.request_headers().unwrap_or_default();
     // For the keys in it, which are not printed.
     let head = RequestHead::read(&headers, &default_key_sources());
     // Without a configuration it may be that this is an upstream filter, which must not ask.
     let attempt = number_property(host, Property::UpstreamAttempt).unwrap_or(0);
     let peer = (attempt == 0).then(|| host.property(Property::SourceAddress)).flatten();
-    exchange.observe(&head, peer.as_deref().and_then(parse_address), host.now_ns().unwrap_or(0));
+    Seen::new(&head, peer.as_deref().and_then(parse_address), host.now_ns().unwrap_or(0))
 }
 
 fn client_cert(host: &impl Host) -> Option<String> {
     let digest = text_property(host, Property::PeerCertificateDigest)?;
     Some(digest.to_ascii_lowercase())
 }
+
+#[cfg(test)]
+mod tests;

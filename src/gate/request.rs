@@ -1,9 +1,12 @@
-//! A judged request, while the host still shows it: counted and limited, and then sent on or answered.
+//! A request that the engine has judged: it is counted and limited, and then forwarded or answered.
+
+use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::alerts::failures::{Failure, FailureRules, Shard, Source, source_network};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
-use crate::exchange::{Charged, Course, Edits, Exchange, Judgement, Refund};
+use crate::exchange::{Decided, Edits, Forwarded, Judgement, Pending, Refund, Route, Seen, Step};
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
 use crate::key::Key;
@@ -24,8 +27,23 @@ const SEAL_VALUE: &str = "allow";
 const NO_SEAL_VARIABLE: &str = "vkey: nginx has no variable for the seal, so nothing is let through: add \
     `map '' $vkey_decision { default ''; }` to the http block";
 
-/// A request and what it is concluded with.
-pub(super) struct Judged<'a, H> {
+/// What becomes of a request when its headers were judged.
+pub(super) enum Next {
+    /// It goes to the upstream.
+    Forward(Forwarded, Pending),
+    /// The module answers it.
+    Reply(Decided, Reply),
+}
+
+/// The decision before limits, with the route that the request is to take, or why it takes none.
+struct Clearance {
+    decision: Decision,
+    route: Result<Route, DenyReason>,
+    verdict: Option<Verdict>,
+}
+
+/// A request, and what it is concluded with.
+pub(super) struct RequestGate<'a, H> {
     pub(super) host: &'a H,
     pub(super) store: RecordStore<'a, H>,
     pub(super) metrics: &'a Metrics,
@@ -35,72 +53,86 @@ pub(super) struct Judged<'a, H> {
     pub(super) now_ns: u64,
 }
 
-impl<H: Host> Judged<'_, H> {
-    /// Lets the request on its way, or says how it is answered.
-    pub(super) fn conclude(
-        &self,
-        judgement: Judgement,
-        exchange: &mut Exchange,
-    ) -> Result<(), Reply> {
+impl<H: Host> RequestGate<'_, H> {
+    /// Counts and edits a request, or refuses it.
+    pub(super) fn conclude(&self, seen: Box<Seen>, judgement: Judgement) -> Next {
         match judgement {
-            Judgement::Known { key, course: Course::Decide { decision, message } } => {
-                self.count_and_forward(&key, decision, message, exchange)
+            Judgement::Known { key, step: Step::Decide { decision, message } } => {
+                self.count_and_forward(seen, &key, decision, message)
             }
-            Judgement::Known { key, course: Course::ShowUsage(subject) } => {
-                Err(self.show_usage(&key, &subject, exchange))
+            Judgement::Known { key, step: Step::ShowUsage(subject) } => {
+                self.show_usage(seen, key, &subject)
             }
-            Judgement::Preflight => self.pass_preflight(exchange),
-            Judgement::Stranger(reason) => Err(self.refuse_stranger(reason, exchange)),
+            Judgement::Preflight => self.pass_preflight(seen),
+            Judgement::Stranger(reason) => self.refuse_stranger(seen, reason),
         }
     }
 
     // === requests of a key ===
 
-    /// Counts the request and sends it on, or says how it is answered: with `message` where it was refused
-    /// before.
+    /// `message` is what a person is told if the request was refused before.
     fn count_and_forward(
         &self,
-        key: &Key,
+        seen: Box<Seen>,
+        key: &Rc<Key>,
         decision: Decision,
         message: Option<&'static str>,
-        exchange: &mut Exchange,
-    ) -> Result<(), Reply> {
-        // What is refused needs no edits.
+    ) -> Next {
+        // A refused request needs no edits.
         let edits = || Edits::forward(self.engine, key, self.head);
-        let decision = self.judge_route(self.judge_edits(edits, decision), exchange);
-        let source = exchange.source();
-        let mut admission = Admission::new(&self.store, self.engine, key, source, self.now_ns);
-        if admission.is_limited()
-            && ends_own_session(&self.store, key, self.head, exchange, decision)
+        let Clearance { decision, route, verdict } = self.clear(decision, edits);
+        let mut admission =
+            Admission::new(&self.store, self.engine, key, seen.source(), self.now_ns);
+        if admission.is_limited() && ends_own_session(&self.store, key, self.head, &seen, decision)
         {
             admission = admission.free_of_charge();
         }
         let admitted = admission.admit(decision);
         log_miscount(self.host, admitted.miscounted);
-        exchange.exceed(admitted.exceeded);
-        exchange.mark(admitted.anomaly);
-        exchange.conclude(admitted.decision);
-        if let Decision::Deny(reason) = admitted.decision {
-            let message = message.or_else(|| self.words_of_host(decision));
-            let message = message.filter(|_| admitted.decision == decision);
-            return Err(reply(reason, Refusal { message, ..self.refusal(key, &admitted) }));
-        }
+        let decided = Decided::with_key(seen, Rc::clone(key), admitted.decision)
+            .counted(admitted.exceeded, admitted.anomaly)
+            .with_verdict(verdict);
+        let route = match (admitted.decision, route) {
+            (Decision::Deny(reason), _) | (_, Err(reason)) => {
+                let message = message.or_else(|| self.words_of_host(decision));
+                let message = message.filter(|_| admitted.decision == decision);
+                let refusal = Refusal { message, ..self.refusal(key, &admitted) };
+                return Next::Reply(decided, reply(reason, refusal));
+            }
+            (_, Ok(route)) => route,
+        };
+        let (fields, reservations) =
+            (RateLimitFields::new(&admitted.allowances), admitted.reservations);
+        let may_open_session = reservations.is_charged() && self.head.may_open_session();
+        let request = Forwarded::for_key(decided, route, reservations);
         if self.forward(edits()).is_err() {
             // It was counted as allowed, and is not.
-            let reason = DenyReason::NotReady;
-            let withdrawn = admission.withdraw(&admitted.charged, reason, Refund::Everything);
-            log_miscount(self.host, withdrawn.err());
-            return Err(deny(exchange, reason));
+            let why = (DenyReason::NotReady, Refund::Everything);
+            let decided = withdraw(&self.store, self.host, self.engine, request, why, self.now_ns);
+            return refuse(decided, DenyReason::NotReady);
         }
-        if admitted.charged.is_charged() && self.head.may_open_session() {
-            exchange.await_session();
-        }
-        exchange.forward(RateLimitFields::new(&admitted.allowances), admitted.charged);
-        Ok(())
+        Next::Forward(request, Pending { fields, may_open_session })
     }
 
-    /// The decision, unless the request cannot go on without what must not: nginx changes the first header of
-    /// a name alone.
+    /// What a request may do by its edits and its route, if its key and access allow it.
+    fn clear<'e>(&self, decision: Decision, edits: impl Fn() -> Edits<'e>) -> Clearance {
+        match self.judge_edits(edits, decision) {
+            Decision::Deny(reason) => {
+                Clearance { decision: Decision::Deny(reason), route: Err(reason), verdict: None }
+            }
+            decision => match self.judge_route() {
+                Ok(route) => Clearance { decision, route: Ok(route), verdict: None },
+                Err(reason) => Clearance {
+                    decision: Decision::Deny(reason),
+                    route: Err(reason),
+                    verdict: Some(Verdict::Refused(reason)),
+                },
+            },
+        }
+    }
+
+    /// The decision, unless the request cannot be forwarded without what must not reach the upstream: nginx
+    /// changes only the first header of a name.
     fn judge_edits<'e>(&self, edits: impl Fn() -> Edits<'e>, decision: Decision) -> Decision {
         let unfit = || self.head.is_flawed() || self.head.doubles_any(&edits().changed());
         match decision.forwards() && self.host.is_nginx() && unfit() {
@@ -109,29 +141,15 @@ impl<H: Host> Judged<'_, H> {
         }
     }
 
-    /// The decision, unless nothing may be sent on the request's route.
+    /// The route of the request, unless nothing may be sent on it.
     #[inline(never)]
-    fn judge_route(&self, decision: Decision, exchange: &mut Exchange) -> Decision {
-        if !decision.forwards() {
-            return decision;
+    fn judge_route(&self) -> Result<Route, DenyReason> {
+        if self.gives_to_nobody() {
+            return Err(DenyReason::UpstreamUnproven);
         }
         let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
-        let now_secs = secs(self.now_ns);
         let in_front = self.engine.credential(self.head.authority).is_some();
-        let judged = match self.gives_to_nobody() {
-            true => Err(DenyReason::UpstreamUnproven),
-            false => self.upstreams.judge_route(self.host, &upstream, in_front, now_secs),
-        };
-        match judged {
-            Ok(route) => {
-                exchange.take_route(route);
-                decision
-            }
-            Err(reason) => {
-                exchange.judge_upstream(Verdict::Refused(reason));
-                Decision::Deny(reason)
-            }
-        }
+        self.upstreams.judge_route(self.host, &upstream, in_front, secs(self.now_ns))
     }
 
     /// What a person is told where no certificate can be for the host: none was looked at.
@@ -210,44 +228,43 @@ impl<H: Host> Judged<'_, H> {
 
     // === requests of nobody ===
 
-    /// Sends a preflight on. It has no key, so nothing is counted.
+    /// Forwards a preflight. It has no key, so nothing is counted.
     #[cold]
-    fn pass_preflight(&self, exchange: &mut Exchange) -> Result<(), Reply> {
+    fn pass_preflight(&self, seen: Box<Seen>) -> Next {
         let edits = || Edits::preflight(self.head);
-        let decision = self.judge_route(self.judge_edits(edits, Decision::Preflight), exchange);
-        if let Decision::Deny(reason) = decision {
-            return Err(deny(exchange, reason));
+        let Clearance { decision, route, verdict } = self.clear(Decision::Preflight, edits);
+        let decided = Decided::without_key(seen, decision).with_verdict(verdict);
+        match route {
+            Ok(route) if self.forward(edits()).is_ok() => {
+                Next::Forward(Forwarded::preflight(decided, route), Pending::default())
+            }
+            Ok(_) => refuse(decided, DenyReason::NotReady),
+            Err(reason) => refuse(decided, reason),
         }
-        if self.forward(edits()).is_err() {
-            return Err(deny(exchange, DenyReason::NotReady));
-        }
-        exchange.conclude(decision);
-        exchange.forward(None, Charged { decision, key: None, tenant: None });
-        Ok(())
     }
 
     // === requests of strangers ===
 
-    /// Refuses a request that no key was verified for. Where keys that are not valid are counted by
-    /// source, one of a source that is blocked is told to wait.
-    fn refuse_stranger(&self, reason: DenyReason, exchange: &mut Exchange) -> Reply {
+    /// Refuses a request for which no key was verified. If invalid keys are counted by source, a source that is
+    /// blocked is told to wait.
+    fn refuse_stranger(&self, seen: Box<Seen>, reason: DenyReason) -> Next {
         let rules = self.engine.settings().auth_failures;
         let rules = rules.filter(|_| self.store.counts() && reason.is_failed_authentication());
         let blocked = rules.and_then(|rules| {
-            let until_secs = self.count_failure(&rules, exchange)?;
+            let until_secs = self.count_failure(&rules, seen.source())?;
             Some(Refusal::blocked(&rules, until_secs.saturating_sub(secs(self.now_ns))))
         });
         let Some(refusal) = blocked else {
-            return deny(exchange, reason);
+            return reply_to(seen, reason);
         };
-        exchange.conclude(Decision::Deny(DenyReason::SourceBlocked));
-        reply(DenyReason::SourceBlocked, refusal)
+        let decision = Decision::Deny(DenyReason::SourceBlocked);
+        Next::Reply(Decided::without_key(seen, decision), reply(DenyReason::SourceBlocked, refusal))
     }
 
     /// Counts a failed authentication against its source; until when that is blocked. A failure that
     /// cannot be counted blocks nobody: the request is refused all the same.
-    fn count_failure(&self, rules: &FailureRules, exchange: &Exchange) -> Option<u64> {
-        let source = exchange.source().map_or(Source::UNKNOWN, source_network);
+    fn count_failure(&self, rules: &FailureRules, source: Option<IpAddr>) -> Option<u64> {
+        let source = source.map_or(Source::UNKNOWN, source_network);
         let fail = |shard: &mut Shard| shard.fail(source, secs(self.now_ns), rules);
         let Failure { alert, blocked_until_secs } =
             self.store.update(&source.shard(), fail).unwrap_or_default();
@@ -263,21 +280,21 @@ impl<H: Host> Judged<'_, H> {
     }
 }
 
-/// Counts a request that was let in as refused for a reason, with that refund.
+/// Refuses a forwarded request, and counts it as refused.
 pub(super) fn withdraw<H: Host>(
     store: &RecordStore<'_, H>,
     host: &H,
     engine: &Engine,
-    exchange: &mut Exchange,
+    request: Forwarded,
     (reason, refund): (DenyReason, Refund),
     now_ns: u64,
-) {
-    let source = exchange.source();
-    let Some((key, charged)) = exchange.take_charged() else {
-        return;
-    };
-    let admission = Admission::new(store, engine, &key, source, now_ns);
-    log_miscount(host, admission.withdraw(&charged, reason, refund).err());
+) -> Decided {
+    let (decided, reserved) = request.refuse(reason);
+    if let Some((key, reservations)) = reserved {
+        let admission = Admission::new(store, engine, &key, decided.seen().source(), now_ns);
+        log_miscount(host, admission.withdraw(&reservations, reason, refund).err());
+    }
+    decided
 }
 
 fn log_miscount(host: &impl Host, not_counted: Option<NotCounted>) {
@@ -286,8 +303,12 @@ fn log_miscount(host: &impl Host, not_counted: Option<NotCounted>) {
     }
 }
 
-/// Concludes a request with a denial, and says how it is answered.
-pub(super) fn deny(exchange: &mut Exchange, reason: DenyReason) -> Reply {
-    exchange.conclude(Decision::Deny(reason));
-    reply(reason, Refusal::default())
+/// Refuses a request for which no key was verified.
+pub(super) fn reply_to(seen: Box<Seen>, reason: DenyReason) -> Next {
+    refuse(Decided::without_key(seen, Decision::Deny(reason)), reason)
+}
+
+/// Refuses a request, whatever was decided before.
+pub(super) fn refuse(decided: Decided, reason: DenyReason) -> Next {
+    Next::Reply(decided.refused(reason), reply(reason, Refusal::default()))
 }

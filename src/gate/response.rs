@@ -1,10 +1,10 @@
-//! The gate of the listener at the response: which connection it came over, and what follows where that
-//! breaks the policy.
+//! The gate of the listener at the response: which connection it came over, and what follows if that breaks the
+//! policy.
 
 use std::cell::OnceCell;
 
-use crate::decision::{Decision, DenyReason};
-use crate::exchange::{Exchange, Refund};
+use crate::decision::DenyReason;
+use crate::exchange::{Decided, Forwarded, Refund};
 use crate::host::{Host, RecordStore};
 use crate::reply::{Refusal, Reply, reply};
 use crate::upstream_tls::{Scope, UpstreamHost, Verdict};
@@ -27,6 +27,14 @@ enum Gated {
     Refused(Refused),
 }
 
+/// Why a response is withheld.
+pub(super) struct Withheld {
+    pub(super) reason: DenyReason,
+    pub(super) refund: Refund,
+    /// `None` if the gate of the cluster has replied.
+    pub(super) reply: Option<Reply>,
+}
+
 impl Gated {
     fn of(host: &impl Host) -> Self {
         match GateVerdict::of(host) {
@@ -41,65 +49,63 @@ impl Gated {
 }
 
 impl Gate {
-    /// Judges the connection that a response came over; the reply where the response is withheld. Where
-    /// the cluster has a gate, that has judged. It does not know the rules that only this configuration
-    /// adds.
+    /// Judges the connection that a response came over, and records the verdict. If the cluster has a gate, that
+    /// has judged. It does not know the rules that only this configuration adds.
     pub(super) fn judge_response(
         &self,
         host: &impl Host,
-        exchange: &mut Exchange,
-    ) -> Option<Reply> {
+        request: &mut Forwarded,
+    ) -> Option<Withheld> {
         let gated = Gated::of(host);
         if let Gated::Refused(Refused { reason, sent }) = gated {
             let refund = if sent { Refund::Nothing } else { Refund::Everything };
-            exchange.judge_upstream(Verdict::Refused(reason));
-            self.refuse(host, exchange, reason, refund);
-            return None;
+            request.set_verdict(Verdict::Refused(reason));
+            return Some(Withheld { reason, refund, reply: None });
         }
         let clock = OnceCell::new();
         let now_secs = || *clock.get_or_init(|| now_secs(host.now_ns()));
-        let refused = self.judge_taken_route(host, exchange, &gated, now_secs);
+        let refused = self.judge_taken_route(host, request, &gated, now_secs);
         let conclusion = match refused {
             Some(reason) => Conclusion::refused(reason),
-            None => match self.judge_connection(host, exchange, &gated, now_secs)? {
+            None => match self.judge_connection(host, request, &gated, now_secs)? {
                 Judgement::Settled(verdict) => {
-                    exchange.judge_upstream(verdict);
+                    request.set_verdict(verdict);
                     return None;
                 }
                 Judgement::Concluded(conclusion) => conclusion,
             },
         };
-        // Where the gate of the cluster let the request go, it is the name alone that is wrong, which the
-        // client has chosen: nobody else is refused for it.
-        let in_front = exchange.route().is_some_and(|route| route.in_front);
-        let by_name = refused.is_none() && matches!(gated, Gated::Passed(_)) && !in_front;
+        // If the gate of the cluster let the request pass, only the name is wrong, which the client has chosen:
+        // nobody else is refused for it.
+        let by_name =
+            refused.is_none() && matches!(gated, Gated::Passed(_)) && !request.route().in_front;
         let scope = if by_name { Scope::Host } else { Scope::Judged };
-        self.record(host, exchange, &conclusion, scope, now_secs());
-        exchange.judge_upstream(conclusion.verdict);
+        self.record(host, request, &conclusion, scope, now_secs());
+        request.set_verdict(conclusion.verdict);
         let reason = conclusion.verdict.refusal()?;
-        self.refuse(host, exchange, reason, Refund::Nothing);
-        Some(reply(reason, Refusal::default()))
+        let reply = Some(reply(reason, Refusal::default()));
+        Some(Withheld { reason, refund: Refund::Nothing, reply })
     }
 
     /// Why the route that the request took in the end should not have been taken.
     fn judge_taken_route(
         &self,
         host: &impl Host,
-        exchange: &Exchange,
+        request: &Forwarded,
         gated: &Gated,
         now_secs: impl Fn() -> u64,
     ) -> Option<DenyReason> {
-        let route = exchange.route()?;
+        let route = request.route();
         // The gate of a cluster has judged its own connection, but asks for a stamp only where it is told to.
         if matches!(gated, Gated::Passed(_)) && !route.needs_stamp {
             return None;
         }
         // What was judged by no cluster can have no other.
         route.cluster.as_ref()?;
-        let named = named_upstream(exchange);
+        let named = named_upstream(request);
         let refused = self.upstreams.judge_taken_route(host, route, &named, now_secs());
         if matches!(gated, Gated::No) && !is_own_answer(host) {
-            self.upstreams.miss_gate(host, Some(route), &named, Scope::Judged, now_secs());
+            self.upstreams.miss_gate(host, route, &named, Scope::Judged, now_secs());
         }
         refused
     }
@@ -107,12 +113,12 @@ impl Gate {
     fn judge_connection(
         &self,
         host: &impl Host,
-        exchange: &Exchange,
+        request: &Forwarded,
         gated: &Gated,
         now_secs: impl Fn() -> u64,
     ) -> Option<Judgement> {
-        let upstream = exchange.route().and_then(|route| route.upstream.as_ref());
-        let in_front = exchange.route().is_some_and(|route| route.in_front);
+        let route = request.route();
+        let (upstream, in_front) = (route.upstream.as_ref(), route.in_front);
         let tightened = || upstream.is_some_and(|upstream| self.upstreams.tightens(upstream));
         let judge = |upstream| {
             let conclusion = self.upstreams.judge_answer(host, upstream, in_front, now_secs());
@@ -138,16 +144,16 @@ impl Gate {
         }
     }
 
-    /// Judges the connection of a request that has ended by the host that it was sent for in the end,
-    /// which is not judged before where nothing was known to depend on it. What breaks the policy is
-    /// recorded, and its cluster refused.
-    pub(super) fn judge_late(&self, host: &impl Host, exchange: &mut Exchange) {
-        if !exchange.is_answered() {
+    /// Judges the connection of a request that has ended by the authority that it was sent for in the end. That
+    /// is not judged before if nothing was known to depend on it. A connection that breaks the policy is
+    /// recorded, and its cluster refused. `has_response`: a response came before the end.
+    pub(super) fn judge_late(&self, host: &impl Host, request: &mut Forwarded, has_response: bool) {
+        if !has_response {
             // The client did not wait. What the gate of the cluster made of it, if it came so far, holds.
             match Gated::of(host) {
-                Gated::Passed(verdict) => return exchange.judge_upstream(verdict),
+                Gated::Passed(verdict) => return request.set_verdict(verdict),
                 Gated::Refused(Refused { reason, .. }) => {
-                    return exchange.judge_upstream(Verdict::Refused(reason));
+                    return request.set_verdict(Verdict::Refused(reason));
                 }
                 Gated::No | Gated::Elsewhere if !is_up(host) => return,
                 Gated::No | Gated::Elsewhere => {}
@@ -158,51 +164,52 @@ impl Gate {
         };
         let now_secs = now_secs(host.now_ns());
         let upstream = UpstreamHost::parse(&authority);
-        let in_front = exchange.route().is_some_and(|route| route.in_front);
+        let in_front = request.route().in_front;
         let conclusion = self.upstreams.judge_ended(host, &upstream, in_front, now_secs);
         let Some(conclusion) = conclusion else {
             return;
         };
         // A route that asks for another host does so whatever the client names.
-        let rewritten = named_upstream(exchange) != upstream;
+        let rewritten = named_upstream(request) != upstream;
         let scope = if rewritten { Scope::Every } else { Scope::Judged };
-        self.record(host, exchange, &conclusion, scope, now_secs);
-        self.upstreams.miss_gate(host, exchange.route(), &upstream, scope, now_secs);
-        exchange.judge_upstream(conclusion.verdict);
+        self.record(host, request, &conclusion, scope, now_secs);
+        self.upstreams.miss_gate(host, request.route(), &upstream, scope, now_secs);
+        request.set_verdict(conclusion.verdict);
     }
 
     /// Records what was judged after the request had left, and which requests are refused for it.
     fn record(
         &self,
         host: &impl Host,
-        exchange: &Exchange,
+        request: &Forwarded,
         conclusion: &Conclusion,
         scope: Scope,
         now_secs: u64,
     ) {
-        let named = named_upstream(exchange);
+        let named = named_upstream(request);
         let withheld = conclusion.verdict.refusal().map(|_| (&named, scope));
         self.upstreams.record(host, &self.metrics, conclusion, withheld, now_secs);
     }
 
-    /// Counts a request that was let in as refused.
+    /// Refuses a forwarded request, and counts it as refused.
     pub(super) fn refuse(
         &self,
         host: &impl Host,
-        exchange: &mut Exchange,
+        request: Forwarded,
         reason: DenyReason,
         refund: Refund,
-    ) {
+    ) -> Decided {
         let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
-        // Where the engine is in use, the request stays counted as it was, and is refused all the same.
-        if let Some(engine) = engine {
-            let store = RecordStore::new(host, host.rules());
-            let now_ns = host.now_ns().unwrap_or(0);
-            withdraw(&store, host, &engine, exchange, (reason, refund), now_ns);
-            self.metrics.count_retries(host, store.retries());
-            self.resets.report(host, &store);
-        }
-        exchange.conclude(Decision::Deny(reason));
+        // If the engine is in use, the request stays counted as it was, and is refused all the same.
+        let Some(engine) = engine else {
+            return request.refuse(reason).0;
+        };
+        let store = RecordStore::new(host, host.rules());
+        let now_ns = host.now_ns().unwrap_or(0);
+        let decided = withdraw(&store, host, &engine, request, (reason, refund), now_ns);
+        self.metrics.count_retries(host, store.retries());
+        self.resets.report(host, &store);
+        decided
     }
 }
 
@@ -214,7 +221,8 @@ enum Judgement {
     Concluded(Conclusion),
 }
 
-/// The host that the client named.
-fn named_upstream(exchange: &Exchange) -> UpstreamHost<'_> {
-    UpstreamHost::parse(exchange.authority().unwrap_or_default().as_bytes())
+/// The authority that the client named.
+fn named_upstream(request: &Forwarded) -> UpstreamHost<'_> {
+    let authority = request.decided().seen().authority();
+    UpstreamHost::parse(authority.unwrap_or_default().as_bytes())
 }

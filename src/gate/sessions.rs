@@ -1,7 +1,7 @@
 //! MCP sessions at the gate: one that a counted request has opened can be ended whatever is used up.
 
 use crate::decision::Decision;
-use crate::exchange::Exchange;
+use crate::exchange::{Decided, Seen};
 use crate::headers::{RequestHead, SESSION};
 use crate::host::{Host, Look, RecordStore, SharedData};
 use crate::key::Key;
@@ -15,13 +15,13 @@ pub(super) fn ends_own_session<S: SharedData + ?Sized>(
     store: &RecordStore<'_, S>,
     key: &Key,
     head: &RequestHead<'_>,
-    exchange: &Exchange,
+    seen: &Seen,
     decision: Decision,
 ) -> bool {
     if decision != Decision::Allow || !store.counts() {
         return false;
     }
-    let id = head.ended_session().and_then(|id| exchange.session(id));
+    let id = head.ended_session().and_then(|id| seen.session(id));
     id.is_some_and(|id| end_session(store, key, id))
 }
 
@@ -42,14 +42,12 @@ pub fn end_session<S: SharedData + ?Sized>(
 }
 
 impl Gate {
-    /// Remembers the session that a response opens, where its request was counted and looks like one that opens
-    /// one. One that cannot be remembered is ended by an ordinary request.
-    pub(super) fn remember_session(&self, host: &impl Host, exchange: &mut Exchange) {
-        let Some(key) = exchange.take_opening() else {
-            return;
-        };
+    /// Records the session that the response to a charged request opens. A session that cannot be recorded takes
+    /// an ordinary request to end.
+    pub(super) fn record_session(&self, host: &impl Host, request: &Decided) {
         let id = host.response_header(SESSION);
-        let Some(id) = id.and_then(|id| exchange.session(&id)) else {
+        let id = id.and_then(|id| request.seen().session(&id));
+        let Some((key, id)) = request.key().zip(id) else {
             return;
         };
         let claims = key.claims();

@@ -1,7 +1,9 @@
 //! Requests for counts, which the gate answers itself.
 
+use std::rc::Rc;
+
 use crate::decision::Decision;
-use crate::exchange::Exchange;
+use crate::exchange::{Decided, Seen};
 use crate::host::{Host, NotCounted};
 use crate::key::Key;
 use crate::key::claims::Claims;
@@ -10,25 +12,19 @@ use crate::limits::cell::{Cell, key_name, tenant_name};
 use crate::reply::Reply;
 use crate::usage::{self, Account, Subject};
 
-use super::request::{Judged, deny};
+use super::request::{Next, RequestGate, refuse};
 
-impl<H: Host> Judged<'_, H> {
-    pub(super) fn show_usage(
-        &self,
-        key: &Key,
-        subject: &Subject,
-        exchange: &mut Exchange,
-    ) -> Reply {
-        let answer = match subject {
-            Subject::Own => self.usage_of_caller(key),
+impl<H: Host> RequestGate<'_, H> {
+    /// Answers with the counts of a key or a tenant. The request itself is not counted.
+    pub(super) fn show_usage(&self, seen: Box<Seen>, key: Rc<Key>, subject: &Subject) -> Next {
+        let usage = match subject {
+            Subject::Own => self.usage_of_caller(&key),
             Subject::Of { tenant, jti } => self.usage_of(tenant, jti.as_deref()),
         };
-        match answer {
-            Ok(answer) => {
-                exchange.conclude(Decision::Allow);
-                Reply::ok(answer, "usage")
-            }
-            Err(not_counted) => deny(exchange, not_counted.into()),
+        let decided = Decided::with_key(seen, key, Decision::Allow);
+        match usage {
+            Ok(usage) => Next::Reply(decided, Reply::ok(usage, "usage")),
+            Err(not_counted) => refuse(decided, not_counted.into()),
         }
     }
 

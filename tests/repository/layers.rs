@@ -27,6 +27,19 @@ fn no_room_knows_a_later_one() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+/// The table of `docs/architecture.md` has the rooms in their order.
+#[test]
+fn the_rooms_are_documented_in_their_order() {
+    let page = fs::read_to_string("docs/architecture.md").unwrap();
+    let table = page.split("| room |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let cells = table.lines().filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
+    let documented: Vec<&str> = cells
+        .flat_map(|cell| cell.split('`').filter(|name| name.chars().any(char::is_alphabetic)))
+        .collect();
+    let rooms: Vec<&str> = ROOMS.into_iter().filter(|room| *room != "vm").collect();
+    assert_eq!(documented, rooms);
+}
+
 #[test]
 fn an_arrow_upwards_is_noticed() {
     let problems = upward(&[source("limits/ledger.rs", "use crate::engine::Engine;\n")]);

@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use vkey::access::cidr::parse_address;
 use vkey::access::{Access, CanonicalPath, exact_host};
+use vkey::audit::Record;
 use vkey::decision::Decision;
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity, Question};
-use vkey::exchange::{Course, Edits, Ending, Exchange, Judgement, Request};
+use vkey::exchange::{Decided, Edits, Ending, Judgement, Request, Seen, Step};
 use vkey::gate::Admission;
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
@@ -102,7 +103,7 @@ impl Parts<'_> {
                     mcp: None,
                 })
             });
-            Course::of(engine, &Question { key, validity: Ok(()), head, access })
+            Step::of(engine, &Question { key, validity: Ok(()), head, access })
         });
     }
 
@@ -119,15 +120,16 @@ impl Parts<'_> {
 
     fn audit(&self, engine: &mut Engine, head: &RequestHead<'_>) {
         let peer = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
-        let mut exchange = Exchange::default();
         let request = Request { head, peer, now_ns: self.sent.now_ns };
-        let judgement = exchange.judge(engine, &request, || self.sent.client_cert.clone());
-        let decision = match judgement {
-            Judgement::Known { course: Course::Decide { decision, .. }, .. } => decision,
-            Judgement::Stranger(reason) => Decision::Deny(reason),
+        let (seen, judgement) = Seen::judge(engine, &request, || self.sent.client_cert.clone());
+        let decided = match judgement {
+            Judgement::Known { key, step: Step::Decide { decision, .. } } => {
+                let verdict = decision.forwards().then_some(Verdict::Verified);
+                Decided::with_key(seen, key, decision).with_verdict(verdict)
+            }
+            Judgement::Stranger(reason) => Decided::without_key(seen, Decision::Deny(reason)),
             other => panic!("what is measured is decided, not {other:?}"),
         };
-        exchange.conclude(decision);
         let ending = Ending {
             status: self.sent.ending.status,
             bytes_in: self.sent.ending.bytes_in,
@@ -135,12 +137,12 @@ impl Parts<'_> {
             upstream: self.sent.ending.upstream.clone(),
             now_ns: Some(self.sent.now_ns + self.sent.ending.after_ns),
         };
-        if decision.forwards() {
-            exchange.judge_upstream(Verdict::Verified);
-        }
         let policy = sha256_hex(POLICY);
         let mask = engine.settings().audit.mask.clone();
-        self.meter.count(|| drop(exchange.finish(&ending, Some("gw-1"), &policy, &mask, None)));
+        self.meter.count(|| {
+            let (host, tls_policy) = (Some("gw-1".into()), Some(policy.as_str().into()));
+            drop(Record { host, tls_policy, ..decided.record(&ending) }.write(&mask));
+        });
     }
 
     fn now_secs(&self) -> u64 {

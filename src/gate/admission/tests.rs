@@ -74,7 +74,9 @@ fn what_is_taken_back_is_charged_to_nobody() {
     for _ in 0..3 {
         let admitted = admission.admit(Decision::Allow);
         assert_eq!(admitted.decision, Decision::Allow);
-        admission.withdraw(&admitted.charged, DenyReason::NotReady, Refund::Everything).unwrap();
+        admission
+            .withdraw(&admitted.reservations, DenyReason::NotReady, Refund::Everything)
+            .unwrap();
     }
     assert_eq!(fill(&shared, &engine, &key).0, 1);
 }
@@ -95,7 +97,7 @@ fn nothing_is_given_back_twice() {
     let shadowed = admission.admit(Decision::Allow);
     assert_eq!(shadowed.decision, Decision::Shadow(DenyReason::TenantQuota));
     assert_eq!(remaining(&shared, &engine, &key), [8]);
-    admission.withdraw(&shadowed.charged, DenyReason::NotReady, Refund::Everything).unwrap();
+    admission.withdraw(&shadowed.reservations, DenyReason::NotReady, Refund::Everything).unwrap();
     assert_eq!(remaining(&shared, &engine, &key), [8]);
 }
 

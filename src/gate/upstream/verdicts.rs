@@ -163,7 +163,7 @@ impl Upstreams {
     pub(in crate::gate) fn miss_gate<H: Host>(
         &self,
         host: &H,
-        route: Option<&Route>,
+        route: &Route,
         upstream: &UpstreamHost<'_>,
         scope: Scope,
         now_secs: u64,
@@ -174,7 +174,7 @@ impl Upstreams {
             return;
         }
         let taken = text_property(host, Property::ClusterName);
-        let judged = route.and_then(|route| route.cluster.as_ref());
+        let judged = route.cluster.as_ref();
         let judged = judged.filter(|judged| taken.as_ref() != Some(judged));
         for cluster in taken.iter().chain(judged) {
             self.with_records(host, |store| {

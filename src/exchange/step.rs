@@ -1,14 +1,13 @@
-//! The course of a request whose key was verified: on, back, or to its counts.
+//! The next step with a request whose key was verified: forward or refuse it, or answer with its counts.
 
 use crate::access::{Access, AmbiguousPath};
-use crate::decision::Mode;
-use crate::decision::{Decision, DenyClass, DenyReason};
+use crate::decision::{Decision, DenyClass, DenyReason, Mode};
 use crate::engine::{Engine, Question, Stage};
 use crate::usage::Subject;
 
-/// What is to be done with a request.
+/// What to do with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Course {
+pub enum Step {
     /// Count this decision and act on it.
     Decide {
         /// The decision, apart from limits.
@@ -20,7 +19,7 @@ pub enum Course {
     ShowUsage(Subject),
 }
 
-impl Course {
+impl Step {
     /// The first stage that refuses decides.
     pub fn of<'a, F>(engine: &Engine, question: &Question<'a, F>) -> Self
     where

@@ -1,0 +1,113 @@
+//! A request on its way to the upstream, with what it reserved of its limits.
+
+use std::rc::Rc;
+
+use crate::decision::{Decision, DenyReason};
+use crate::key::Key;
+use crate::limits::allowance::RateLimitFields;
+use crate::limits::ledger::Reservation;
+use crate::upstream_tls::{UpstreamHost, Verdict};
+
+use super::decided::Decided;
+
+/// A forwarded request. Nothing is left for the module to change about it.
+#[derive(Debug)]
+pub struct Forwarded {
+    decided: Decided,
+    route: Route,
+    /// `None` for a preflight, which has no key.
+    reservations: Option<Reservations>,
+}
+
+/// What to do with the response.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// What the client is told of its limits.
+    pub fields: Option<RateLimitFields>,
+    /// The response may open an MCP session, which its key may end for free.
+    pub may_open_session: bool,
+}
+
+/// What an admitted request reserved, so that it can be given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservations {
+    /// The decision that it was counted as.
+    pub decision: Decision,
+    /// What it reserved of the limits of its key.
+    pub key: Option<Reservation>,
+    /// What it reserved of the limits of its tenant.
+    pub tenant: Option<Reservation>,
+}
+
+impl Reservations {
+    /// Whether anything was reserved.
+    pub fn is_charged(&self) -> bool {
+        self.key.is_some() || self.tenant.is_some()
+    }
+}
+
+/// What a request gets back that is refused after it was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refund {
+    /// All of it: no byte of the request has left.
+    Everything,
+    /// Nothing: what was sent is paid for.
+    Nothing,
+}
+
+/// What the route of a request was judged by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The authority that the client named, if connections to it are judged.
+    pub upstream: Option<UpstreamHost<'static>>,
+    /// The name of the cluster, if the verdict depends on it.
+    pub cluster: Option<String>,
+    /// Whether the policy verifies the upstream.
+    pub verified: bool,
+    /// Whether the cluster must carry the policy's stamp.
+    pub needs_stamp: bool,
+    /// Whether a provider's credential was attached before the route was taken.
+    pub in_front: bool,
+}
+
+impl Forwarded {
+    /// A request of a key.
+    pub fn for_key(decided: Decided, route: Route, reservations: Reservations) -> Self {
+        Self { decided, route, reservations: Some(reservations) }
+    }
+
+    /// The preflight of a browser.
+    pub fn preflight(decided: Decided, route: Route) -> Self {
+        Self { decided, route, reservations: None }
+    }
+
+    /// The request with its decision.
+    pub fn decided(&self) -> &Decided {
+        &self.decided
+    }
+
+    /// What the route was judged by.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Whether this is the preflight of a browser.
+    pub fn is_preflight(&self) -> bool {
+        self.decided.decision() == Decision::Preflight
+    }
+
+    /// Records the verdict on the connection to the upstream.
+    pub fn set_verdict(&mut self, verdict: Verdict) {
+        self.decided.set_verdict(verdict);
+    }
+
+    /// Refuses the request after all. Returns its key and what it had reserved, for whoever gives that back.
+    pub fn refuse(self, reason: DenyReason) -> (Decided, Option<(Rc<Key>, Reservations)>) {
+        let reserved = self.decided.key().cloned().zip(self.reservations);
+        (self.decided.refused(reason), reserved)
+    }
+
+    pub(super) fn pass_body(&mut self, bytes: u64) {
+        self.decided.pass_body(bytes);
+    }
+}

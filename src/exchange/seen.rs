@@ -1,0 +1,268 @@
+//! A request as it shows itself, and what the engine makes of it.
+
+use std::borrow::Cow;
+use std::cell::{LazyCell, OnceCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::access::cidr::address_text;
+use crate::access::{
+    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
+};
+use crate::audit::{MASK_VALUE, Record, Tags};
+use crate::decision::DenyReason;
+use crate::engine::{Engine, Identity, Question};
+use crate::headers::RequestHead;
+use crate::key::Key;
+use crate::limits::sessions::SessionId;
+use crate::time::secs;
+
+use super::step::Step;
+
+/// The most names of a query in an audit line, and the longest of each, in bytes.
+const MAX_QUERY_KEYS: usize = 32;
+const MAX_QUERY_KEY_BYTES: usize = 64;
+
+/// The longest texts of a client in an audit line, in bytes.
+const MAX_METHOD_BYTES: usize = 32;
+const MAX_AUTHORITY_BYTES: usize = 255;
+const MAX_AMBIGUOUS_PATH_BYTES: usize = 1024;
+
+/// The longest request id in an audit line, in bytes: shorter than any key, so that no key fits.
+const MAX_REQUEST_ID_BYTES: usize = 64;
+
+const NANOS_PER_MICRO: u64 = 1_000;
+
+/// What a request said of itself, kept for its audit line. It is boxed, because it passes from phase to phase.
+#[derive(Debug)]
+pub struct Seen {
+    at_ns: u64,
+    head_bytes: u64,
+    body_bytes: u64,
+    request_id: Option<String>,
+    source: Option<IpAddr>,
+    method: Option<Cow<'static, str>>,
+    authority: Option<String>,
+    /// The authority holds a part of a key.
+    authority_is_hidden: bool,
+    path: Option<String>,
+    query_keys: Vec<String>,
+    /// The id of the plan that the request was judged under.
+    plan: Option<Rc<str>>,
+}
+
+/// What a request shows of itself before anything is decided.
+pub struct Request<'a> {
+    /// Its headers.
+    pub head: &'a RequestHead<'a>,
+    /// The address of the connection's other end.
+    pub peer: Option<IpAddr>,
+    /// Unix nanoseconds.
+    pub now_ns: u64,
+}
+
+/// What the engine makes of a request, before it is counted.
+#[derive(Debug)]
+pub enum Judgement {
+    /// A key was verified.
+    Known {
+        /// The key, good or not.
+        key: Rc<Key>,
+        /// What is to be done.
+        step: Step,
+    },
+    /// The request needs no key: it is the preflight of a browser.
+    Preflight,
+    /// No key was verified.
+    Stranger(DenyReason),
+}
+
+impl Seen {
+    /// A request that is not judged.
+    pub fn new(head: &RequestHead<'_>, source: Option<IpAddr>, now_ns: u64) -> Box<Self> {
+        Self::at(&canonical_path(head), head, source, now_ns)
+    }
+
+    fn at(
+        path: &Result<CanonicalPath<'_>, AmbiguousPath>,
+        head: &RequestHead<'_>,
+        source: Option<IpAddr>,
+        now_ns: u64,
+    ) -> Box<Self> {
+        let keys = query_keys(head.target.unwrap_or_default()).take(MAX_QUERY_KEYS);
+        let tags = Tags::new(head.tags());
+        let is_hidden = |text: &str| tags.are_shown_by(text.as_bytes());
+        let shown = |text: String| if is_hidden(&text) { MASK_VALUE.to_owned() } else { text };
+        let authority = head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES));
+        Box::new(Self {
+            at_ns: now_ns,
+            head_bytes: head.total_bytes(),
+            body_bytes: 0,
+            request_id: head.request_id.and_then(request_id).map(shown),
+            source,
+            method: head.method.map(|method| match usual_method(method) {
+                Some(usual) => Cow::Borrowed(usual),
+                None => Cow::Owned(shown(text(method, MAX_METHOD_BYTES))),
+            }),
+            authority_is_hidden: authority.as_deref().is_some_and(is_hidden),
+            authority,
+            path: head.target.map(|target| match path {
+                Ok(canonical) => shown(canonical.as_str().to_owned()),
+                // What a tier lets pass is shown whole.
+                Err(_) if read_path(head, CanonicalPath::parse_keeping_slashes).is_ok() => {
+                    shown(text(without_query(target), MAX_PATH_BYTES))
+                }
+                Err(_) => shown(text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES)),
+            }),
+            query_keys: keys.map(|key| shown(text(key, MAX_QUERY_KEY_BYTES))).collect(),
+            plan: None,
+        })
+    }
+
+    /// Decides, apart from counting. `client_cert` is asked for the digest of the client's certificate only if a
+    /// restriction depends on it.
+    pub fn judge(
+        engine: &mut Engine,
+        request: &Request<'_>,
+        client_cert: impl FnOnce() -> Option<String>,
+    ) -> (Box<Self>, Judgement) {
+        let source = engine.client_address(request.peer, &request.head.forwarded_for);
+        let path = canonical_path(request.head);
+        let mut seen = Self::at(&path, request.head, source, request.now_ns);
+        seen.plan = Some(Rc::clone(engine.plan_id()));
+        let now_secs = secs(request.now_ns);
+        let (key, validity) = match engine.identify_sender(request.head, now_secs) {
+            Identity::Known { key, validity } => (key, validity),
+            Identity::Stranger(DenyReason::KeyMissing)
+                if path.is_ok() && engine.passes_preflight(request.head, source) =>
+            {
+                return (seen, Judgement::Preflight);
+            }
+            Identity::Stranger(reason) => return (seen, Judgement::Stranger(reason)),
+        };
+        let shown_cert = OnceCell::new();
+        let access = LazyCell::new(|| {
+            let path = path.or_else(|ambiguous| match engine.keeps_escaped_slashes(&key) {
+                true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
+                false => Err(ambiguous),
+            })?;
+            let cert = engine.needs_client_cert(&key).then(client_cert).flatten();
+            let cert = shown_cert.get_or_init(|| cert).as_deref();
+            Ok(access(request.head, path, source, cert, now_secs))
+        });
+        let question = Question { key: &key, validity, head: request.head, access };
+        let step = Step::of(engine, &question);
+        drop(question);
+        (seen, Judgement::Known { key, step })
+    }
+
+    /// The address of the client, as far as it is known.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
+    /// The authority that the client wrote.
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
+    }
+
+    /// The MCP session with this id at the endpoint that the request asks.
+    pub fn session(&self, id: &[u8]) -> Option<SessionId> {
+        SessionId::parse(id, self.authority.as_deref()?, self.path.as_deref()?)
+    }
+
+    /// Bytes received from the client, headers included.
+    pub fn received_bytes(&self) -> u64 {
+        self.head_bytes.saturating_add(self.body_bytes)
+    }
+
+    /// When the request came, in Unix nanoseconds.
+    pub(super) fn at_ns(&self) -> u64 {
+        self.at_ns
+    }
+
+    /// Records how much of the body the host holds in all.
+    pub(super) fn hold_body(&mut self, bytes: u64) {
+        self.body_bytes = self.body_bytes.max(bytes);
+    }
+
+    /// Records how much more of the body has passed.
+    pub(super) fn pass_body(&mut self, bytes: u64) {
+        self.body_bytes = self.body_bytes.saturating_add(bytes);
+    }
+
+    pub(super) fn record(&self) -> Record<'_> {
+        Record {
+            ts_micros: self.at_ns / NANOS_PER_MICRO,
+            req: self.request_id.as_deref().map(Cow::Borrowed),
+            src: self.source.map(|source| Cow::Owned(address_text(source))),
+            method: self.method.as_deref().map(Cow::Borrowed),
+            authority: self.authority.as_deref().map(|authority| {
+                Cow::Borrowed(if self.authority_is_hidden { MASK_VALUE } else { authority })
+            }),
+            path: self.path.as_deref().map(Cow::Borrowed),
+            query_keys: self.query_keys.iter().map(|key| Cow::Borrowed(key.as_str())).collect(),
+            plan: self.plan.as_deref().map(Cow::Borrowed),
+            ..Record::default()
+        }
+    }
+}
+
+/// A request without a path, or with two of a pseudo header, is ambiguous as a whole.
+fn canonical_path<'a>(head: &RequestHead<'a>) -> Result<CanonicalPath<'a>, AmbiguousPath> {
+    read_path(head, CanonicalPath::parse)
+}
+
+fn read_path<'a>(
+    head: &RequestHead<'a>,
+    read: fn(&'a [u8]) -> Result<CanonicalPath<'a>, AmbiguousPath>,
+) -> Result<CanonicalPath<'a>, AmbiguousPath> {
+    read(head.target.filter(|_| !head.doubled).unwrap_or_default())
+}
+
+fn access<'a>(
+    head: &RequestHead<'a>,
+    path: CanonicalPath<'a>,
+    source: Option<IpAddr>,
+    client_cert: Option<&'a str>,
+    now_secs: u64,
+) -> Access<'a> {
+    Access {
+        now_secs,
+        method: head.method.and_then(|method| std::str::from_utf8(method).ok()).unwrap_or_default(),
+        host: head.authority.and_then(exact_host),
+        path,
+        source,
+        client_cert,
+        model: None,
+        mcp: None,
+    }
+}
+
+/// The methods of RFC 9110 and RFC 5789, which need no copy and hold no key.
+fn usual_method(method: &[u8]) -> Option<&'static str> {
+    match method {
+        b"GET" => Some("GET"),
+        b"POST" => Some("POST"),
+        b"OPTIONS" => Some("OPTIONS"),
+        b"DELETE" => Some("DELETE"),
+        b"PUT" => Some("PUT"),
+        b"HEAD" => Some("HEAD"),
+        b"PATCH" => Some("PATCH"),
+        _ => None,
+    }
+}
+
+/// Bytes of a client as text, each byte one character (ISO 8859-1), so that every byte shows.
+fn text(bytes: &[u8], max_bytes: usize) -> String {
+    let bytes = bytes.get(..max_bytes).unwrap_or(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => text.to_owned(),
+        _ => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    }
+}
+
+fn request_id(id: &[u8]) -> Option<String> {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:".contains(byte);
+    (id.len() <= MAX_REQUEST_ID_BYTES && id.iter().all(allowed)).then(|| text(id, id.len()))
+}
