@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 tests=(
     scenarios::every_scenario_that_can_be_said_to_envoy_holds_there
+    scenarios::a_step_that_may_be_sent_again_holds_when_it_is
     hostile::
     identity::
     views::

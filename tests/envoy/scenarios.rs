@@ -1,6 +1,7 @@
 //! The scenarios of `testdata/scenarios` on a real Envoy.
 
 mod backend;
+mod late;
 mod listeners;
 mod logs;
 mod machine;
@@ -17,12 +18,13 @@ use std::time::Duration;
 use vkey::decision::{DenyClass, DenyReason};
 use vkey::host::Rules;
 
+use self::late::Late;
 use self::machine::{Gateway, Site};
 use self::unfit::{Fit, Start, Unfit};
 use crate::keys::now_secs;
 use crate::scenario::Machine;
 use crate::scenario::format::{HostKind, Scenario};
-use crate::scenario::run::run;
+use crate::scenario::run::{MakeMachine, run};
 use crate::support::{artefact, root, wait_within};
 
 /// How many conversations are held at a time. Each waits for Envoy's logs most of the time.
@@ -43,11 +45,19 @@ struct Job {
 }
 
 impl Job {
-    /// What is wrong with it.
+    /// What is wrong with it on Envoy.
     fn run(&self, site: &Arc<Site>) -> Vec<String> {
         // The windows of limits end with an hour; none is to end within a conversation.
         let begins = || (now_secs() % HOUR_SECS < HOUR_SECS - ROOM_SECS).then_some(());
         wait_within(Duration::from_secs(2 * ROOM_SECS), begins, || "an hour that ends".to_owned());
+        let (site, start) = (Arc::clone(site), self.start);
+        self.run_on(&move |config, env, _| {
+            Box::new(Gateway::new(Arc::clone(&site), &config, &env, start)) as Box<dyn Machine>
+        })
+    }
+
+    /// What is wrong with it on a machine.
+    fn run_on(&self, make: &MakeMachine) -> Vec<String> {
         let mut scenario = read(&self.text);
         let variant = scenario.variants.swap_remove(self.variant);
         scenario.variants = vec![variant];
@@ -55,11 +65,7 @@ impl Job {
         scenario.start = Some(now_secs());
         let mut runs = self.steps.iter();
         scenario.steps.retain(|_| runs.next() == Some(&true));
-        let (site, start) = (Arc::clone(site), self.start);
-        let found = run(&scenario, &move |config, env, _| {
-            Box::new(Gateway::new(Arc::clone(&site), &config, &env, start)) as Box<dyn Machine>
-        });
-        found.into_iter().map(|problem| format!("{} {problem}", self.file)).collect()
+        run(&scenario, make).into_iter().map(|problem| format!("{} {problem}", self.file)).collect()
     }
 
     /// What is wrong where nothing more can be said; the panic itself is printed.
@@ -180,6 +186,17 @@ fn every_scenario_that_can_be_said_to_envoy_holds_there() {
     assert_eq!(missing, []);
     // On the newest alone: older ones take a second for each listener, most of it to compile the module.
     let problems = plan.run(&Site::start(None));
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// On a slow machine a request takes longer than the second that it was made for, and is sent again.
+#[test]
+fn a_step_that_may_be_sent_again_holds_when_it_is() {
+    let plan = Plan::of(&files());
+    let moving: Vec<_> = plan.jobs.iter().filter(|job| job.start == Start::EachStep).collect();
+    assert!(moving.len() >= 150, "{}", moving.len());
+    let late = |config, env, host| Box::new(Late::new(config, env, host)) as Box<dyn Machine>;
+    let problems: Vec<_> = moving.iter().flat_map(|job| job.run_on(&late)).collect();
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 

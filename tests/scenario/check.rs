@@ -260,7 +260,7 @@ fn check_silence(context: &Context<'_>, expect: &Expect, log: &Log) -> Vec<Strin
     let loud = |(level, line): &&(Level, String)| {
         let expected = |text: &String| line.contains(&context.meaning.fill(text));
         matches!(level, Level::Error | Level::Critical)
-            && !line.starts_with(AUDIT_LINE_START)
+            && !is_audit_line(line)
             && !expect.log.iter().any(expected)
     };
     log.iter().filter(loud).map(|(_, line)| format!("an error in the log: {line}")).collect()
@@ -268,9 +268,13 @@ fn check_silence(context: &Context<'_>, expect: &Expect, log: &Log) -> Vec<Strin
 
 // === the audit line ===
 
+pub(crate) fn is_audit_line(line: &str) -> bool {
+    line.starts_with(AUDIT_LINE_START)
+}
+
 /// The one audit line, in the one place where it belongs.
 fn audit_line<'a>(context: &Context<'_>, observed: &'a Observed) -> Result<&'a str, String> {
-    let is_line = |(_, text): &&(Level, String)| text.starts_with(AUDIT_LINE_START);
+    let is_line = |(_, text): &&(Level, String)| is_audit_line(text);
     let logged: Vec<_> = observed.log.iter().filter(is_line).collect();
     let state = observed.filter_state.get(AUDIT_STATE);
     let sink = context.audit("sink").filter(|_| !context.nginx);

@@ -7,7 +7,7 @@ use vkey::host::{HeaderList, MemoryStore, Rules, SharedData as _};
 use vkey::json::Integers;
 use vkey::key::revocations::{list_name, version_name};
 
-use super::check::{Context, check_configured, check_observed};
+use super::check::{Context, check_configured, check_observed, is_audit_line};
 use super::format::{ConfigSpec, HostKind, Scenario, Variant};
 use super::forwarded::check_trailers;
 use super::keys::mint_all;
@@ -15,7 +15,7 @@ use super::step::Step;
 use super::tally::Tally;
 use super::text::{Meaning, bytes, env_value, shifted};
 use super::upstream::Upstream;
-use super::{Machine, Observed, Sent};
+use super::{Log, Machine, Observed, Sent};
 
 /// The start of scenarios that do not care.
 const USUAL_START: u64 = 1_800_000_000;
@@ -123,8 +123,10 @@ impl<'a> Conversation<'a> {
         problems
     }
 
-    /// Sends the request of a step. One that took so long that its time has passed is sent again.
+    /// Sends the request of a step. One that took so long that its time has passed is sent again. The log of every
+    /// attempt counts, because the module says some things only once; the audit line is that of the last.
     fn ask(&mut self, step: &Step, n: u64) -> (Sent, Observed) {
+        let mut log = Log::new();
         loop {
             let start = self.machine.start(step.at);
             if let Some(start) = start {
@@ -136,10 +138,12 @@ impl<'a> Conversation<'a> {
             if n == step.repeat && !step.bench.is_empty() {
                 self.machine.announce(&step.name, &step.bench);
             }
-            let observed = self.machine.request(step.worker, &sent);
+            let mut observed = self.machine.request(step.worker, &sent);
             if self.machine.start(step.at) == start {
-                return (sent, observed);
+                log.append(&mut observed.log);
+                return (sent, Observed { log, ..observed });
             }
+            log.extend(observed.log.into_iter().filter(|(_, line)| !is_audit_line(line)));
         }
     }
 
