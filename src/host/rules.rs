@@ -54,8 +54,8 @@ pub enum UnknownRules {
 pub(crate) struct FoundRules {
     told: Dialect,
     found: OnceCell<Result<Rules, UnknownRules>>,
-    /// Whether it was said why nothing is let through.
-    explained: Cell<bool>,
+    /// Whether it was said that the shared data cannot be used.
+    unreadable_is_logged: Cell<bool>,
 }
 
 /// A record that exists only where it could be created with a value that was never issued.
@@ -118,7 +118,7 @@ pub fn probe_name() -> Name {
 impl FoundRules {
     /// Nothing is known yet but what the configuration says.
     pub(crate) fn new(told: Dialect) -> Self {
-        Self { told, found: OnceCell::new(), explained: Cell::new(false) }
+        Self { told, found: OnceCell::new(), unreadable_is_logged: Cell::new(false) }
     }
 
     /// Whether the configuration names nginx.
@@ -143,7 +143,7 @@ impl FoundRules {
     }
 
     /// The rules of the host that shows a request, which are found out the first time. Why nothing can be let
-    /// through is logged once.
+    /// through is logged once, and once before if the shared data could not be used at first.
     ///
     /// # Errors
     ///
@@ -162,10 +162,11 @@ impl FoundRules {
         match found {
             Ok(Rules::Nginx) => host.log(Level::Info, "vkey: this host follows the rules of nginx"),
             Ok(_) => {}
-            Err(unknown) if !self.explained.replace(true) => {
+            // It is tried again for every request. What else is wrong was set above, and so is said here once.
+            Err(UnknownRules::Unreadable(_)) if self.unreadable_is_logged.replace(true) => {}
+            Err(unknown) => {
                 host.log(Level::Error, &format!("vkey: every request is refused: {unknown}"));
             }
-            Err(_) => {}
         }
         found
     }
@@ -229,7 +230,7 @@ impl fmt::Display for UnknownRules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{HostError, MemoryStore};
+    use crate::host::{HostError, MemoryHost, MemoryStore};
 
     /// Shared data that is overwritten whatever the value says.
     struct Overwriting(MemoryStore);
@@ -280,6 +281,25 @@ mod tests {
         let store = Overwriting(MemoryStore::new(Rules::Envoy));
         for worker in 0..3 {
             assert_eq!(Rules::find(&store), Err(NotCounted::HostOverwrites), "{worker}");
+        }
+    }
+
+    /// The last reason is the one that the operator must act on.
+    #[test]
+    fn a_contradiction_is_logged_although_shared_data_could_not_be_used_before() {
+        let rules = FoundRules::new(Dialect::Nginx);
+        let unusable = MemoryHost::new(MemoryStore::new(Rules::Bare));
+        let usable = MemoryHost::new(MemoryStore::new(Rules::Envoy));
+        for _ in 0..3 {
+            let found = rules.of(&unusable);
+            assert_eq!(found, Err(UnknownRules::Unreadable(NotCounted::HostRefuses)));
+        }
+        for _ in 0..3 {
+            assert_eq!(rules.of(&usable), Err(UnknownRules::Contradicted(Rules::Envoy)));
+        }
+        for (host, reason) in [(unusable, "shared data"), (usable, "names another kind of host")] {
+            let log = host.log.take();
+            assert!(matches!(&*log, [(Level::Error, line)] if line.contains(reason)), "{log:?}");
         }
     }
 }
