@@ -51,6 +51,9 @@ run: build $(ENVOY) ## Start Envoy with envoy.yaml and print a key to try
 demo: ## Walk through the gate that `make run` holds open in another terminal
 	@tools/demo.sh
 
+# How many cases a property is tested on: otherwise it is proptest's default, 256.
+check: export PROPTEST_CASES ?= 4000
+
 # What the tests read.
 TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_NGINX=$(CURDIR)/$(PLAIN_NGINX) \

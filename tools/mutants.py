@@ -378,7 +378,7 @@ def copy_sources():
 
 def cargo(*arguments):
     nginx = str(ROOT / ".tools" / "nginx")
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD), "VKEY_TEST_NGINX": nginx}
+    environment = {"PROPTEST_CASES": "4000", **os.environ, "CARGO_TARGET_DIR": str(BUILD), "VKEY_TEST_NGINX": nginx}
     return subprocess.run(
         ["cargo", "test", "--quiet", "--locked", "--no-default-features", *arguments],
         cwd=COPY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

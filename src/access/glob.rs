@@ -430,7 +430,6 @@ mod tests {
 
     #[cfg(not(target_arch = "wasm32"))]
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(20_000))]
         #[test]
         fn agrees_with_the_definition(
             patterns in proptest::collection::vec("[ab/*]{0,9}", 1..4),

@@ -103,7 +103,9 @@ fn a_configuration_never_makes_the_file_weaker() {
     let rules = (vec(tightening(), 0..4), tightening());
     let strategy = (policy(), rules, authority(), now(), connection(), any::<bool>());
     let passed = Cell::new((0, 0, 0));
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(3_000));
+    // However few `PROPTEST_CASES` asks for: a rule takes away from one in sixty.
+    let cases = ProptestConfig::default().cases.max(2_000);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
     let outcome =
         runner.run(&strategy, |(file, (some, one), authority, now_secs, shown, stamped)| {
             let more = [&*some, &[one]].concat();
@@ -130,13 +132,12 @@ fn a_configuration_never_makes_the_file_weaker() {
     outcome.unwrap();
     // It says something only if connections pass, and rules take away.
     let (by_file, by_some, by_more) = passed.get();
-    let taken = by_file >= by_some + 30 && by_some >= by_more + 30;
-    assert!(by_more >= 300 && taken, "{passed:?}");
+    let enough = cases / 200;
+    let taken = by_file >= by_some + enough && by_some >= by_more + enough;
+    assert!(by_more >= cases / 10 && taken, "{passed:?} of {cases}");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
-
     #[test]
     fn a_known_host_is_verified_however_it_is_spelled(
         (file, at) in (policy(), any::<Index>()),

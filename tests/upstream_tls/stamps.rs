@@ -61,8 +61,6 @@ fn metadata(policy: &str, hosts: &[&str], unknown: &[Vec<u8>; 3], first: bool) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
-
     #[test]
     fn a_stamp_reads_back(
         policy in "[0-9a-f]{0,64}|\\PC{0,20}",

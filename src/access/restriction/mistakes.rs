@@ -237,7 +237,6 @@ mod tests {
 
     #[cfg(not(target_arch = "wasm32"))]
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
         /// What matches any path is written, and what is written matches one.
         #[test]
         fn no_glob_that_matches_is_refused(

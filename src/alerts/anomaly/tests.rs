@@ -380,8 +380,6 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-
         #[test]
         fn a_window_has_one_alert(traffic in traffic(), sensitivity in sensitivity()) {
             let (mut watch, mut alerted, mut latest) = (Watch::default(), BTreeSet::new(), 0);

@@ -417,8 +417,6 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(500))]
-
         #[test]
         fn a_shard_with_room_does_as_defined(rules in any_rules(), failures in failures(8)) {
             let (mut shard, mut models) = (Shard::default(), BTreeMap::<u32, Model>::new());

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
+use proptest::prelude::ProptestConfig;
 
 use crate::cli::embedded::HostArgs;
 use crate::cli::explain;
@@ -53,8 +54,8 @@ const MODULES: BuiltIn = unsafe {
     }
 };
 
-/// How many cases the test has: so many gates (more: `VKEY_TEST_GATES`), each with so many keys, each with so many
-/// requests. Both fold the same stages, so it is a sample.
+/// How many cases the test has: this many gates at least, one for every eight of `PROPTEST_CASES`, each with that many
+/// keys and requests. Both fold the same stages, so it is a sample.
 const GATES: u64 = 48;
 const KEYS: usize = 8;
 const REQUESTS: usize = 14;
@@ -79,8 +80,7 @@ struct Arguments {
 #[test]
 fn explain_and_run_agree() {
     const SEED: u64 = 0x6578_706c_6169_6e00;
-    let gates = crate::cli::input::environment("VKEY_TEST_GATES");
-    let gates = gates.map_or(GATES, |gates| gates.parse().expect("a number"));
+    let gates = GATES.max(u64::from(ProptestConfig::default().cases / 8));
     // However busy the machine is with other tests.
     let limits = Limits { deadline: Duration::from_secs(600), ..Limits::default() };
     let load = |rules| Module::load(MODULES.of(rules), limits).expect("run `make test`: a module");

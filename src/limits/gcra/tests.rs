@@ -204,8 +204,6 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
-
         #[test]
         fn it_lets_in_what_the_bucket_does(rate in any_rate(), steps in vec(0..2 * SEC, 1..200)) {
             let (mut tat, mut now_ns) = (Tat::default(), START);

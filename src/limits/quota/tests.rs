@@ -226,8 +226,6 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_000))]
-
         /// Every token is charged once and stays charged: what is used in a window is what was carried
         /// into it, reserved in it and not yet settled, settled in it, or used beyond an earlier
         /// reservation; and a window carries on what it used past its limit by settling.
