@@ -94,7 +94,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
     /// Counts a request. What cannot be counted is refused, and says so, whatever else was decided.
     pub fn admit(&self, decision: Decision) -> Admitted {
-        if !self.store.counts() {
+        if !self.store.is_available() {
             return Admitted::uncounted(decision.without_counts(self.is_limited()));
         }
         let tenant = self.tenant_name();
@@ -152,7 +152,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         reason: DenyReason,
         refund: Refund,
     ) -> Result<(), NotCounted> {
-        if !self.store.counts() {
+        if !self.store.is_available() {
             return Ok(());
         }
         let (was, is) = (reserved.decision, Decision::Deny(reason));

@@ -249,7 +249,8 @@ impl<H: Host> RequestGate<'_, H> {
     /// blocked is told to wait.
     fn refuse_stranger(&self, seen: Box<Seen>, reason: DenyReason) -> Next {
         let rules = self.engine.settings().auth_failures;
-        let rules = rules.filter(|_| self.store.counts() && reason.is_failed_authentication());
+        let rules =
+            rules.filter(|_| self.store.is_available() && reason.is_failed_authentication());
         let blocked = rules.and_then(|rules| {
             let until_secs = self.count_failure(&rules, seen.source())?;
             Some(Refusal::blocked(&rules, until_secs.saturating_sub(secs(self.now_ns))))

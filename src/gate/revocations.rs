@@ -25,7 +25,7 @@ impl Revocations {
     /// Tells all workers, those under older configurations too, which revocations are in force.
     pub(super) fn publish<H: Host>(host: &H, list: &RevocationList) {
         let store = RecordStore::new(host, host.rules());
-        if list.version() == 0 || !store.counts() {
+        if list.version() == 0 || !store.is_available() {
             return;
         }
         if let Err(not_counted) = write(&store, list) {
@@ -49,7 +49,7 @@ impl Revocations {
         let store = RecordStore::new(host, host.rules());
         let looked = self.looked_at_ns.get();
         let fresh = looked.is_some_and(|at_ns| now_ns.abs_diff(at_ns) < LOOK_NS);
-        if fresh || !store.counts() {
+        if fresh || !store.is_available() {
             return;
         }
         self.looked_at_ns.set(Some(now_ns));

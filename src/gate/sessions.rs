@@ -18,7 +18,7 @@ pub(super) fn ends_own_session<S: SharedData + ?Sized>(
     seen: &Seen,
     decision: Decision,
 ) -> bool {
-    if decision != Decision::Allow || !store.counts() {
+    if decision != Decision::Allow || !store.is_available() {
         return false;
     }
     let id = head.ended_session().and_then(|id| seen.session(id));

@@ -105,8 +105,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         Self { shared, rules, retries: Counter::new(0), resets: RefCell::default() }
     }
 
-    /// Whether the host keeps records at all.
-    pub fn counts(&self) -> bool {
+    /// Whether the host keeps records at all; without it nothing is counted.
+    pub fn is_available(&self) -> bool {
         self.rules != Rules::Bare
     }
 
@@ -245,7 +245,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         read: &mut dyn FnMut(&[u8]) -> Result<(), NotThisRecord>,
         fresh: &dyn Fn() -> Vec<u8>,
     ) -> Result<Option<Place<'n>>, NotCounted> {
-        if !self.counts() {
+        if !self.is_available() {
             return Err(NotCounted::HostRefuses);
         }
         let mut was_garbage = false;

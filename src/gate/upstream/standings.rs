@@ -80,7 +80,10 @@ impl Standings {
         store: &RecordStore<'_, H>,
         cluster: &str,
     ) -> Option<Standing> {
-        store.counts().then(|| store.read(&standing_name(self.shared_name(cluster))).ok()).flatten()
+        store
+            .is_available()
+            .then(|| store.read(&standing_name(self.shared_name(cluster))).ok())
+            .flatten()
     }
 
     /// Records that a response of a cluster had to be withheld, where it is not the cluster of the request
@@ -125,7 +128,7 @@ impl Standings {
         cluster: &str,
         change: impl Fn(&mut Standing),
     ) {
-        if store.counts() {
+        if store.is_available() {
             // What cannot be written refuses nobody; the next response tries again.
             _ = store.update(&standing_name(self.shared_name(cluster)), change);
         }
@@ -165,7 +168,7 @@ fn write<H: Host>(
     cluster: &str,
     judged: Judged<'_>,
 ) -> Option<(Option<Verdict>, u64)> {
-    if !store.counts() {
+    if !store.is_available() {
         return None;
     }
     let update = |standing: &mut Standing| {

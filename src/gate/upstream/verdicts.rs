@@ -359,7 +359,7 @@ impl Upstreams {
     /// Tells all workers that a cluster has a gate.
     pub(in crate::gate) fn announce<H: Host>(&self, host: &H) {
         self.with_records(host, |store| {
-            if store.counts() {
+            if store.is_available() {
                 // Nothing but a warning depends on it.
                 _ = store.update(&presence_name(), |presence: &mut Presence| presence.0 = true);
             }
@@ -387,7 +387,7 @@ impl Upstreams {
 
     fn is_announced<H: Host>(&self, host: &H) -> bool {
         self.with_records(host, |store| {
-            store.counts() && store.read(&presence_name()).is_ok_and(|Presence(there)| there)
+            store.is_available() && store.read(&presence_name()).is_ok_and(|Presence(there)| there)
         })
     }
 }
