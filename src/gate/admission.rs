@@ -17,7 +17,7 @@ use crate::host::{Look, NotCounted, RecordStore, SharedData};
 use crate::key::Key;
 use crate::limits::Charge;
 use crate::limits::allowance::Allowance;
-use crate::limits::cell::{Cell, Counted, key_name, tenant_name};
+use crate::limits::cell::{Cell, CountedRequest, key_name, tenant_name};
 use crate::limits::ledger::{Exceeded, Reservation};
 use crate::record::Name;
 use crate::time::secs;
@@ -55,7 +55,7 @@ pub struct Admitted {
 
 /// What one cell made of a request, and what is left of its limits.
 struct Entry {
-    counted: Counted,
+    counted: CountedRequest,
     left: Vec<Allowance>,
 }
 
@@ -115,7 +115,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         look: Option<Look<'n, Cell>>,
         of_key: Entry,
     ) -> Admitted {
-        let Entry { counted: Counted { decision, exceeded, reservation }, mut left } = of_key;
+        let Entry { counted: CountedRequest { decision, exceeded, reservation }, mut left } =
+            of_key;
         let mut admitted = match self.count_tenant(tenant, look, decision) {
             Ok(Entry { counted, left }) => Admitted {
                 exceeded: exceeded.or(counted.exceeded),

@@ -19,7 +19,7 @@ pub struct Cell {
 
 /// What became of a request in a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counted {
+pub struct CountedRequest {
     /// What was counted.
     pub decision: Decision,
     /// The limit that had no room.
@@ -51,8 +51,8 @@ impl Cell {
         barred: Option<Exceeded>,
         now_ns: u64,
         mode: Mode,
-    ) -> Counted {
-        let mut counted = Counted { decision, exceeded: None, reservation: None };
+    ) -> CountedRequest {
+        let mut counted = CountedRequest { decision, exceeded: None, reservation: None };
         if decision == Decision::Allow {
             match self.charge(charges, barred, now_ns) {
                 Ok(reservation) => counted.reservation = reservation,
@@ -203,7 +203,7 @@ mod tests {
 
     fn count(cell: &mut Cell, decision: Decision) {
         let counted = cell.count(decision, &[], None, 0, Mode::Enforce);
-        assert_eq!(counted, Counted { decision, exceeded: None, reservation: None });
+        assert_eq!(counted, CountedRequest { decision, exceeded: None, reservation: None });
     }
 
     fn counted() -> Cell {

@@ -36,12 +36,12 @@ pub struct Tat {
     pub fraction: u32,
 }
 
-/// A request that was let in, and may be taken back.
+/// What a request reserved of a rate. A refund needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// When it was let in, Unix nanoseconds.
+pub struct RateReservation {
+    /// When it was charged, Unix nanoseconds.
     pub at_ns: u64,
-    /// The TAT that it left behind; `None` when another was taken back since.
+    /// The TAT after the charge; `None` if another request was refunded since.
     pub tat: Option<Tat>,
 }
 
@@ -124,7 +124,7 @@ impl Rate {
         }
     }
 
-    /// Takes back a request that was let in, `held`.
+    /// Takes back a request that was let in, `reserved`.
     ///
     /// What of it has drained since is gone: it would have drained without the request too, or been
     /// room for another. So much at least has not: what is left of one interval that began when it was
@@ -133,10 +133,10 @@ impl Rate {
     /// the request. While the clock has not moved, or the backlog has stayed longer than an interval,
     /// the request leaves no trace.
     #[must_use]
-    pub fn give_back(&self, tat: Tat, held: &Held, now_ns: u64) -> Tat {
-        let elapsed = self.ticks(now_ns.saturating_sub(held.at_ns));
+    pub fn give_back(&self, tat: Tat, reserved: &RateReservation, now_ns: u64) -> Tat {
+        let elapsed = self.ticks(now_ns.saturating_sub(reserved.at_ns));
         let of_interval = self.interval().saturating_sub(elapsed);
-        let of_backlog = held.tat.map_or(0, |tat| self.backlog(tat, now_ns));
+        let of_backlog = reserved.tat.map_or(0, |tat| self.backlog(tat, now_ns));
         let refund = of_interval.max(of_backlog.min(self.interval()));
         self.tat(self.at(tat).saturating_sub(refund))
     }

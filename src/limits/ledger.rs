@@ -12,8 +12,8 @@ use std::collections::BinaryHeap;
 
 use crate::decision::DenyReason;
 use crate::limits::allowance::Allowance;
-use crate::limits::gcra::{Held, Tat};
-use crate::limits::quota::{Period, Quota, Reserved, Spent, Unit};
+use crate::limits::gcra::{RateReservation, Tat};
+use crate::limits::quota::{Period, Quota, QuotaReservation, Spent, Unit};
 use crate::limits::{Charge, Child, Kind, Limit, LimitName, Scope};
 use crate::time::{nanos, secs};
 
@@ -126,11 +126,12 @@ impl Ledger {
             let rest = match (charge.limit, used) {
                 (Limit::Rate(rate), Used::Rate(tat)) => {
                     let tat = Some(*tat).filter(|_| *undone == self.undone);
-                    let held = Held { at_ns: *at_ns, tat };
-                    Used::Rate(rate.give_back(self.tat(scope), &held, self.clock_ns))
+                    let reserved = RateReservation { at_ns: *at_ns, tat };
+                    Used::Rate(rate.give_back(self.tat(scope), &reserved, self.clock_ns))
                 }
                 (Limit::Quota(quota), _) => {
-                    let reserved = Reserved { amount: charge.amount, at_secs: secs(*at_ns) };
+                    let reserved =
+                        QuotaReservation { amount: charge.amount, at_secs: secs(*at_ns) };
                     let spent = self.spent(scope, &quota);
                     Used::Quota(quota, quota.settle(spent, reserved, 0, secs(self.clock_ns)))
                 }

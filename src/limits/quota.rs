@@ -207,7 +207,13 @@ impl Quota {
     /// the difference counts either way; later, what was used beyond it counts in the later window,
     /// and what was not used was the earlier window's and is over with it.
     #[must_use]
-    pub fn settle(&self, spent: Spent, reserved: Reserved, actual: u64, now_secs: u64) -> Spent {
+    pub fn settle(
+        &self,
+        spent: Spent,
+        reserved: QuotaReservation,
+        actual: u64,
+        now_secs: u64,
+    ) -> Spent {
         let spent = self.roll(spent, now_secs);
         let used = if self.per.window(reserved.at_secs) == spent.window {
             spent.used.saturating_sub(reserved.amount).saturating_add(actual)
@@ -233,7 +239,7 @@ impl Quota {
 
 /// What was set aside, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reserved {
+pub struct QuotaReservation {
     /// In the quota's unit.
     pub amount: u64,
     /// Unix seconds.

@@ -15,8 +15,8 @@ fn let_in(rate: &Rate, tat: &mut Tat, now_ns: u64, tries: u32) -> u32 {
     (0..tries).map(|_| u32::from(admit(rate, tat, now_ns))).sum()
 }
 
-fn held(at_ns: u64, tat: Option<Tat>) -> Held {
-    Held { at_ns, tat }
+fn held(at_ns: u64, tat: Option<Tat>) -> RateReservation {
+    RateReservation { at_ns, tat }
 }
 
 fn admit(rate: &Rate, tat: &mut Tat, now_ns: u64) -> bool {
@@ -104,7 +104,7 @@ fn taken_back_from_a_busy_rate_it_gives_back_all() {
     let mut expected = without;
     let_in(&rate, &mut expected, now_ns, 10);
     assert_eq!(back, expected);
-    let another_came_before = Held { tat: None, ..reserved };
+    let another_came_before = RateReservation { tat: None, ..reserved };
     assert_eq!(rate.give_back(tat, &another_came_before, now_ns), tat);
 }
 
@@ -254,7 +254,7 @@ mod properties {
         ) {
             let (mut tat, mut without) = (Tat::default(), Tat::default());
             let mut now_ns = START;
-            let mut open: Vec<Held> = Vec::new();
+            let mut open: Vec<RateReservation> = Vec::new();
             for (step, keep, index) in steps {
                 now_ns += step;
                 if index < open.len() && !keep {

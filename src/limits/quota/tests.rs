@@ -63,7 +63,7 @@ fn the_end_of_time_is_no_trap() {
         for spent in [0, u64::MAX].map(|used| Spent { window: u32::MAX, used, over: used }) {
             for now_secs in [0, u64::MAX / 1_000_000_000, u64::MAX] {
                 _ = quota.reserve(spent, u64::MAX, now_secs);
-                let reserved = Reserved { amount: u64::MAX, at_secs: now_secs };
+                let reserved = QuotaReservation { amount: u64::MAX, at_secs: now_secs };
                 _ = quota.settle(spent, reserved, u64::MAX, now_secs);
             }
         }
@@ -105,7 +105,7 @@ fn nothing_ever_fits_into_nothing() {
 #[test]
 fn what_is_settled_takes_the_place_of_what_was_reserved() {
     let quota = daily(Unit::Tokens, 1000);
-    let reserved = Reserved { amount: 300, at_secs: 10 };
+    let reserved = QuotaReservation { amount: 300, at_secs: 10 };
     let spent = quota.reserve(Spent::default(), 300, 10).unwrap();
     let less = quota.settle(spent, reserved, 100, 20);
     assert_eq!(less, Spent { window: 0, used: 100, over: 0 });
@@ -131,7 +131,7 @@ fn debt_is_paid_off_window_by_window() {
 #[test]
 fn a_lower_limit_makes_no_debt() {
     let spent = Spent { window: 0, used: 800, over: 0 };
-    let reserved = Reserved { amount: 400, at_secs: 10 };
+    let reserved = QuotaReservation { amount: 400, at_secs: 10 };
     let lowered = daily(Unit::Tokens, 100);
     assert_eq!(lowered.settle(spent, reserved, 400, 20), spent);
     let more = lowered.settle(spent, reserved, 450, 20);
@@ -141,7 +141,7 @@ fn a_lower_limit_makes_no_debt() {
 #[test]
 fn requests_make_no_debt() {
     let spent = Spent { window: 0, used: 900, over: 0 };
-    let reserved = Reserved { amount: 1, at_secs: 10 };
+    let reserved = QuotaReservation { amount: 1, at_secs: 10 };
     let lowered = daily(Unit::Requests, 10).settle(spent, reserved, 0, 20);
     assert_eq!(lowered, Spent { window: 0, used: 899, over: 0 });
 }
@@ -149,7 +149,7 @@ fn requests_make_no_debt() {
 #[test]
 fn a_reservation_that_outlives_its_window_counts_once() {
     let quota = daily(Unit::Tokens, 1000);
-    let reserved = Reserved { amount: 300, at_secs: 10 };
+    let reserved = QuotaReservation { amount: 300, at_secs: 10 };
     let spent = quota.reserve(Spent::default(), 300, 10).unwrap();
     // What was not used is over with its window; what was used beyond is used now.
     assert_eq!(quota.settle(spent, reserved, 100, DAY), Spent { window: 1, used: 0, over: 0 });
@@ -233,7 +233,7 @@ mod properties {
         fn tokens_are_conserved(limit in 1..2_000_u64, steps in vec(any_step(), 1..120)) {
             let quota = daily(Unit::Tokens, limit);
             let (mut spent, mut now_secs) = (Spent::default(), 0);
-            let mut open: Vec<Reserved> = Vec::new();
+            let mut open: Vec<QuotaReservation> = Vec::new();
             let (mut expected, mut over) = (0_u64, 0_u64);
             for step in steps {
                 match step {
@@ -251,7 +251,7 @@ mod properties {
                         if let Ok(next) = reserved {
                             spent = next;
                             expected += amount;
-                            open.push(Reserved { amount, at_secs: now_secs });
+                            open.push(QuotaReservation { amount, at_secs: now_secs });
                         }
                     }
                     Step::Settle(index, actual) if index < open.len() => {
