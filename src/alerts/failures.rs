@@ -56,7 +56,7 @@ enum Network {
 
 /// What is to be done about one failed authentication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailureOutcome {
     /// This one reached the threshold: once in a window.
     pub alert: bool,
     /// The source is blocked until then, in Unix seconds. The failure that reached the threshold is
@@ -83,7 +83,7 @@ struct Entry {
 
 /// Why a slot should be the one that a source takes, best reason first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Claim {
+enum SlotRank {
     Own,
     Empty,
     Over,
@@ -212,10 +212,11 @@ impl Shard {
     /// A source that is not known takes an empty place; else one whose window or block is over; else
     /// that of the source with the fewest failures, of those the one counted longest; else, when all
     /// are blocked, of the one whose block ends first.
-    pub fn fail(&mut self, source: Source, now_secs: u64, rules: &FailureRules) -> Failure {
-        let claim = |slot: &&mut Option<Entry>| Claim::new(slot.as_ref(), source, now_secs, rules);
-        let Some(slot) = self.slots.iter_mut().min_by_key(claim) else {
-            return Failure::default(); // never: there are slots
+    pub fn fail(&mut self, source: Source, now_secs: u64, rules: &FailureRules) -> FailureOutcome {
+        let rank =
+            |slot: &&mut Option<Entry>| SlotRank::new(slot.as_ref(), source, now_secs, rules);
+        let Some(slot) = self.slots.iter_mut().min_by_key(rank) else {
+            return FailureOutcome::default(); // never: there are slots
         };
         slot.take_if(|entry| entry.source != source || entry.is_over(now_secs, rules));
         slot.get_or_insert(Entry::new(source, now_secs)).fail(now_secs, rules)
@@ -296,9 +297,9 @@ impl Entry {
     }
 
     /// Counts a failure in a window or block that is not over.
-    fn fail(&mut self, now_secs: u64, rules: &FailureRules) -> Failure {
+    fn fail(&mut self, now_secs: u64, rules: &FailureRules) -> FailureOutcome {
         if let Some(until_secs) = self.block_end(rules) {
-            return Failure { alert: false, blocked_until_secs: Some(until_secs) };
+            return FailureOutcome { alert: false, blocked_until_secs: Some(until_secs) };
         }
         self.failures = self.failures.saturating_add(1);
         // Not only the failure that makes it equal: the threshold may have been lowered meanwhile.
@@ -309,7 +310,7 @@ impl Entry {
             let until_secs = now_secs.max(self.since_secs).saturating_add(rules.block_secs);
             self.blocked_until_secs = (rules.block_secs > 0).then_some(until_secs);
         }
-        Failure { alert, blocked_until_secs: None }
+        FailureOutcome { alert, blocked_until_secs: None }
     }
 
     /// When the block ends, if there is one. Rules that block nobody lift the blocks of earlier rules.
@@ -324,9 +325,9 @@ impl Entry {
     }
 }
 
-// === impl Claim ===
+// === impl SlotRank ===
 
-impl Claim {
+impl SlotRank {
     fn new(slot: Option<&Entry>, source: Source, now_secs: u64, rules: &FailureRules) -> Self {
         let Some(entry) = slot else {
             return Self::Empty;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::alerts::failures::{Failure, FailureRules, Shard, Source, source_network};
+use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Decided, Edits, Forwarded, Judgement, Pending, Refund, Route, Seen, Step};
@@ -267,7 +267,7 @@ impl<H: Host> RequestGate<'_, H> {
     fn count_failure(&self, rules: &FailureRules, source: Option<IpAddr>) -> Option<u64> {
         let source = source.map_or(Source::UNKNOWN, source_network);
         let fail = |shard: &mut Shard| shard.fail(source, secs(self.now_ns), rules);
-        let Failure { alert, blocked_until_secs } =
+        let FailureOutcome { alert, blocked_until_secs } =
             self.store.update(&source.shard(), fail).unwrap_or_default();
         if alert {
             let FailureRules { threshold, window_secs, .. } = rules;

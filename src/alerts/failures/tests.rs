@@ -16,16 +16,16 @@ fn numbered(number: u32) -> Source {
     source_network(IpAddr::V4(Ipv4Addr::from_bits(number)))
 }
 
-const COUNTED: Failure = Failure { alert: false, blocked_until_secs: None };
-const ALERT: Failure = Failure { alert: true, blocked_until_secs: None };
+const COUNTED: FailureOutcome = FailureOutcome { alert: false, blocked_until_secs: None };
+const ALERT: FailureOutcome = FailureOutcome { alert: true, blocked_until_secs: None };
 
-fn blocked(until_secs: u64) -> Failure {
-    Failure { alert: false, blocked_until_secs: Some(until_secs) }
+fn blocked(until_secs: u64) -> FailureOutcome {
+    FailureOutcome { alert: false, blocked_until_secs: Some(until_secs) }
 }
 
 /// Failures of one source, each as (time, outcome).
 #[track_caller]
-fn check(rules: &FailureRules, steps: &[(u64, Failure)]) {
+fn check(rules: &FailureRules, steps: &[(u64, FailureOutcome)]) {
     let mut shard = Shard::default();
     for (now_secs, outcome) in steps {
         assert_eq!(shard.fail(numbered(1), *now_secs, rules), *outcome, "at {now_secs}");
@@ -396,7 +396,7 @@ mod properties {
     }
 
     impl Model {
-        fn fail(&mut self, now_secs: u64, rules: &FailureRules) -> Failure {
+        fn fail(&mut self, now_secs: u64, rules: &FailureRules) -> FailureOutcome {
             if let Some(until_secs) = self.blocked_until_secs {
                 if now_secs < until_secs {
                     return blocked(until_secs);
