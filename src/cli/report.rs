@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::access::{Access, AmbiguousPath};
 use crate::decision::{Decision, DenyReason};
-use crate::engine::{Engine, Identity, Question, Verdict};
+use crate::engine::{Engine, Identity, Question, StageResult};
 use crate::exchange::Step;
 use crate::headers::RequestHead;
 use crate::host::Dialect;
@@ -34,7 +34,7 @@ pub(super) struct Report {
 /// A stage with its verdict.
 struct Line {
     name: String,
-    verdict: Verdict,
+    verdict: StageResult,
     message: &'static str,
 }
 
@@ -108,7 +108,7 @@ impl Report {
     }
 
     /// `message`: what a person is told of a refusal.
-    fn push(&mut self, name: impl fmt::Display, verdict: Verdict, message: &'static str) {
+    fn push(&mut self, name: impl fmt::Display, verdict: StageResult, message: &'static str) {
         self.stages.push(Line { name: name.to_string(), verdict, message });
     }
 

@@ -17,7 +17,7 @@ use crate::key::revocations::{Revoked, revoked_key};
 use crate::key::token::is_ring_name;
 use crate::limits::Limits;
 use crate::limits::quota::{Quota, Unit};
-use crate::upstream_tls::Rule;
+use crate::upstream_tls::PolicyRule;
 
 use super::forward::{Forward, named_credentials};
 use super::header::{header_name, token};
@@ -380,7 +380,7 @@ fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {
 fn upstream_tls(node: &Node<'_>) -> Result<UpstreamTls, Invalid> {
     let members = node.members(&["require_stamp", "require_gate", "tighten"])?;
     let default = UpstreamTls::default();
-    let tighten = members.read("tighten", |list| list.list(Rule::read_tightening))?;
+    let tighten = members.read("tighten", |list| list.list(PolicyRule::read_tightening))?;
     Ok(UpstreamTls {
         require_stamp: members.read("require_stamp", Node::bool)?.unwrap_or(default.require_stamp),
         require_gate: members.read("require_gate", Node::bool)?.unwrap_or(default.require_gate),

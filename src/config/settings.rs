@@ -12,7 +12,7 @@ use crate::headers::{ForeignCredentials, KeySource};
 use crate::host::{Dialect, Level};
 use crate::key::revocations::Revoked;
 use crate::limits::Limits;
-use crate::upstream_tls::Rule;
+use crate::upstream_tls::PolicyRule;
 
 /// The part of a configuration that holds no secret.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ pub struct UpstreamTls {
     /// Whether a cluster for hosts that the policy verifies has to have a gate.
     pub require_gate: bool,
     /// Further rules, which only tighten.
-    pub tighten: Box<[Rule]>,
+    pub tighten: Box<[PolicyRule]>,
 }
 
 impl Default for UpstreamTls {

@@ -21,7 +21,7 @@ use crate::key::token::{Kid, Unverified, jwt_kid};
 use crate::limits::Origin;
 use crate::limits::{Charge, Scope};
 use cache::{SigningKeys, VerifiedKeys};
-pub use stages::{Question, Stage, Verdict};
+pub use stages::{Question, Stage, StageResult};
 
 /// Decides by one plan. Remembers verified keys and what they were signed with, and nothing else.
 pub struct Engine {
@@ -39,7 +39,7 @@ pub enum Identity {
         /// The key, good or not.
         key: Rc<Key>,
         /// Whether it is good now.
-        validity: Verdict,
+        validity: StageResult,
     },
     /// No key was verified, or one that is too old to be told from any other.
     Stranger(DenyReason),
@@ -47,7 +47,7 @@ pub enum Identity {
 
 /// What judges an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub enum AccessRule {
     /// The tier and the tenant have to be known.
     Membership,
     /// The plan's rules about client addresses.
@@ -148,7 +148,7 @@ impl Engine {
         &'a self,
         key: &'a Key,
         access: &'a Access<'a>,
-    ) -> impl Iterator<Item = (Rule, Verdict)> {
+    ) -> impl Iterator<Item = (AccessRule, StageResult)> {
         self.judge_by(key, access, |_, restriction, access| restriction.prohibits(access))
     }
 
@@ -160,7 +160,7 @@ impl Engine {
         &'a self,
         key: &'a Key,
         access: &'a Access<'a>,
-    ) -> impl Iterator<Item = (Rule, Verdict)> {
+    ) -> impl Iterator<Item = (AccessRule, StageResult)> {
         self.judge_by(key, access, |origin, restriction, access| match origin {
             Origin::Caveat(_) => restriction.prohibits_request(access),
             Origin::Tier | Origin::Tenant | Origin::Only => restriction.prohibits_client(access),
@@ -341,14 +341,14 @@ impl Engine {
         key: &'a Key,
         access: &'a Access<'a>,
         prohibits: fn(Origin, &Restriction, &Access<'a>) -> Option<DenyReason>,
-    ) -> impl Iterator<Item = (Rule, Verdict)> {
-        let membership = once_with(|| (Rule::Membership, self.judge_membership(key)));
-        let address = once_with(|| (Rule::Address, self.judge_address(access.source)));
-        let too_dear = (Rule::Globs, Err(DenyReason::CaveatUnsupported));
+    ) -> impl Iterator<Item = (AccessRule, StageResult)> {
+        let membership = once_with(|| (AccessRule::Membership, self.judge_membership(key)));
+        let address = once_with(|| (AccessRule::Address, self.judge_address(access.source)));
+        let too_dear = (AccessRule::Globs, Err(DenyReason::CaveatUnsupported));
         let globs = once_with(move || key.exceeds_glob_steps(access).then_some(too_dear)).flatten();
         let restrictions = self.restrictions(key).map(move |(origin, restriction)| {
             let verdict = prohibits(origin, restriction, access).map_or(Ok(()), Err);
-            (Rule::Restriction(origin), verdict)
+            (AccessRule::Restriction(origin), verdict)
         });
         membership.chain(address).chain(globs).chain(restrictions)
     }
@@ -372,9 +372,9 @@ impl Engine {
     }
 }
 
-// === impl Rule ===
+// === impl AccessRule ===
 
-impl fmt::Display for Rule {
+impl fmt::Display for AccessRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Membership => f.write_str("membership"),

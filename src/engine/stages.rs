@@ -13,17 +13,17 @@ use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::usage::{Subject, SubjectQuery};
 
-use super::{Engine, Rule};
+use super::{AccessRule, Engine};
 
 /// What a stage makes of a request.
-pub type Verdict = Result<(), DenyReason>;
+pub type StageResult = Result<(), DenyReason>;
 
 /// A request of a key that was verified.
 pub struct Question<'a, F> {
     /// The key.
     pub key: &'a Key,
     /// Whether the key is good now.
-    pub validity: Verdict,
+    pub validity: StageResult,
     /// The headers of the request.
     pub head: &'a RequestHead<'a>,
     /// What it asks for. It is read when a stage needs it.
@@ -44,9 +44,9 @@ pub enum Stage {
     /// The method is one (RFC 9110, section 9.1).
     Method,
     /// What the key may do.
-    Rule(Rule),
+    Rule(AccessRule),
     /// Who may see the counts of a key.
-    UsageRule(Rule),
+    UsageRule(AccessRule),
     /// Whose counts they are.
     UsageSubject,
 }
@@ -57,7 +57,7 @@ impl Engine {
     pub fn stages<'q, 'a: 'q, F>(
         &'q self,
         question: &'q Question<'a, F>,
-    ) -> impl Iterator<Item = (Stage, Verdict)>
+    ) -> impl Iterator<Item = (Stage, StageResult)>
     where
         F: FnOnce() -> Result<Access<'a>, AmbiguousPath>,
     {
@@ -76,7 +76,7 @@ impl Engine {
         key: &'a Key,
         head: &'a RequestHead<'a>,
         access: &'a Access<'a>,
-    ) -> impl Iterator<Item = (Stage, Verdict)> + 'a {
+    ) -> impl Iterator<Item = (Stage, StageResult)> + 'a {
         let asks_for_usage = self.asks_for_usage(access);
         let usage = asks_for_usage.then(|| {
             let rules = self.usage_verdicts(key, access);
@@ -117,7 +117,7 @@ impl Engine {
 
     /// No key where it cannot be removed without a trace or a change of the route, no identity but the key's own, and
     /// no second spelling of a host that a credential depends on.
-    fn judge_head(&self, head: &RequestHead<'_>) -> Verdict {
+    fn judge_head(&self, head: &RequestHead<'_>) -> StageResult {
         let is_key = |text: &[u8]| self.may_be_key(text);
         if head.line_holds_key(&is_key) {
             Err(DenyReason::Path)
@@ -132,12 +132,12 @@ impl Engine {
         }
     }
 
-    fn judge_upgrade(&self) -> Verdict {
+    fn judge_upgrade(&self) -> StageResult {
         if self.settings().upgrades { Ok(()) } else { Err(DenyReason::Method) }
     }
 }
 
-fn judge_method(method: &str) -> Verdict {
+fn judge_method(method: &str) -> StageResult {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !method.is_empty() && method.bytes().all(is_token) {
         Ok(())

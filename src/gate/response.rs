@@ -7,7 +7,7 @@ use crate::decision::DenyReason;
 use crate::exchange::{Decided, Forwarded, Refund};
 use crate::host::{Host, RecordStore};
 use crate::reply::{Refusal, Reply, reply};
-use crate::upstream_tls::{Scope, UpstreamHost, Verdict};
+use crate::upstream_tls::{RefusalScope, UpstreamHost, Verdict};
 
 use super::Gate;
 use super::request::withdraw;
@@ -79,7 +79,7 @@ impl Gate {
         // nobody else is refused for it.
         let by_name =
             refused.is_none() && matches!(gated, Gated::Passed(_)) && !request.route().in_front;
-        let scope = if by_name { Scope::Host } else { Scope::Judged };
+        let scope = if by_name { RefusalScope::Host } else { RefusalScope::Judged };
         self.record(host, request, &conclusion, scope, now_secs());
         request.set_verdict(conclusion.verdict);
         let reason = conclusion.verdict.refusal()?;
@@ -105,7 +105,7 @@ impl Gate {
         let named = named_upstream(request);
         let refused = self.upstreams.judge_taken_route(host, route, &named, now_secs());
         if matches!(gated, Gated::No) && !is_own_answer(host) {
-            self.upstreams.miss_gate(host, route, &named, Scope::Judged, now_secs());
+            self.upstreams.miss_gate(host, route, &named, RefusalScope::Judged, now_secs());
         }
         refused
     }
@@ -171,7 +171,7 @@ impl Gate {
         };
         // A route that asks for another host does so whatever the client names.
         let rewritten = named_upstream(request) != upstream;
-        let scope = if rewritten { Scope::Every } else { Scope::Judged };
+        let scope = if rewritten { RefusalScope::Every } else { RefusalScope::Judged };
         self.record(host, request, &conclusion, scope, now_secs);
         self.upstreams.miss_gate(host, request.route(), &upstream, scope, now_secs);
         request.set_verdict(conclusion.verdict);
@@ -183,7 +183,7 @@ impl Gate {
         host: &impl Host,
         request: &Forwarded,
         conclusion: &Conclusion,
-        scope: Scope,
+        scope: RefusalScope,
         now_secs: u64,
     ) {
         let named = named_upstream(request);

@@ -14,9 +14,9 @@ mod standing;
 
 pub use certificate::{bears_name, is_first_name};
 pub use host::{UpstreamHost, UpstreamPattern};
-pub use policy::{EffectivePolicy, Policy, Rule, Skip, TlsVersion, Unlisted};
+pub use policy::{EffectivePolicy, Policy, PolicyRule, Skip, TlsVersion, Unlisted};
 pub use stamp::Stamp;
-pub use standing::{Scope, Standing, standing_name};
+pub use standing::{RefusalScope, Standing, standing_name};
 
 use crate::decision::DenyReason;
 
@@ -107,7 +107,7 @@ impl<'a> Requirement<'a> {
     }
 
     /// Adds what a rule asks for.
-    fn add(&mut self, rule: &'a Rule) {
+    fn add(&mut self, rule: &'a PolicyRule) {
         self.min_version = rule.min_version.map_or(self.min_version, |v| v.max(self.min_version));
         self.client_certificate |= rule.client_certificate;
         if !rule.pins.is_empty() {

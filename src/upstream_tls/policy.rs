@@ -33,7 +33,7 @@ pub struct Policy {
     min_version: TlsVersion,
     unlisted: Unlisted,
     known_hosts: KnownHosts,
-    upstreams: Box<[Rule]>,
+    upstreams: Box<[PolicyRule]>,
 }
 
 /// What becomes of hosts that the file does not list.
@@ -47,7 +47,7 @@ pub enum Unlisted {
 
 /// What the connections to some hosts have to show.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct PolicyRule {
     /// The hosts.
     pub host: UpstreamPattern,
     /// The lowest version of TLS; the file's default where absent.
@@ -76,7 +76,7 @@ pub struct Skip {
 #[derive(Clone, Debug)]
 pub struct EffectivePolicy {
     file: Policy,
-    tighten: Box<[Rule]>,
+    tighten: Box<[PolicyRule]>,
 }
 
 // === impl TlsVersion ===
@@ -179,7 +179,7 @@ impl Policy {
     }
 
     /// The rules for other hosts, and further rules for known ones.
-    pub fn upstreams(&self) -> &[Rule] {
+    pub fn upstreams(&self) -> &[PolicyRule] {
         &self.upstreams
     }
 
@@ -189,7 +189,7 @@ impl Policy {
     }
 
     /// The rule that is meant for a host: the narrowest that matches.
-    fn rule(&self, host: &UpstreamHost<'_>) -> Option<&Rule> {
+    fn rule(&self, host: &UpstreamHost<'_>) -> Option<&PolicyRule> {
         let matching = self.upstreams.iter().filter(|rule| rule.host.matches(host));
         matching.max_by_key(|rule| rule.host.narrowness())
     }
@@ -203,10 +203,13 @@ fn read_default(node: &Node<'_>) -> Result<(TlsVersion, Unlisted), Invalid> {
     Ok((min_version, unlisted.unwrap_or(Unlisted::Verify)))
 }
 
-fn read_upstreams(node: &Node<'_>, known: &[UpstreamPattern]) -> Result<Box<[Rule]>, Invalid> {
+fn read_upstreams(
+    node: &Node<'_>,
+    known: &[UpstreamPattern],
+) -> Result<Box<[PolicyRule]>, Invalid> {
     let (mut rules, mut hosts) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
-        let rule = Rule::read(&item)?;
+        let rule = PolicyRule::read(&item)?;
         if !hosts.insert(rule.host.to_string()) {
             return Err(item.unusable("an earlier rule is for this host already"));
         }
@@ -219,7 +222,7 @@ fn read_upstreams(node: &Node<'_>, known: &[UpstreamPattern]) -> Result<Box<[Rul
 /// What is said of a known host cannot be less than what holds for all of them.
 fn refuse_exceptions_of_known(
     node: &Node<'_>,
-    rule: &Rule,
+    rule: &PolicyRule,
     known: &[UpstreamPattern],
 ) -> Result<(), Invalid> {
     let Some(known) = known.iter().find(|known| known.overlaps(&rule.host)) else {
@@ -237,9 +240,9 @@ fn refuse_exceptions_of_known(
     }
 }
 
-// === impl Rule ===
+// === impl PolicyRule ===
 
-impl Rule {
+impl PolicyRule {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let known = ["host", "min_version", "pins", "client_certificate", "insecure_skip_verify"];
         let members = node.members(&known)?;
@@ -331,7 +334,7 @@ fn end_of_day(node: &Node<'_>) -> Result<u64, Invalid> {
 
 impl EffectivePolicy {
     /// The file, tightened by the rules of a configuration.
-    pub fn new(file: Policy, tighten: Box<[Rule]>) -> Self {
+    pub fn new(file: Policy, tighten: Box<[PolicyRule]>) -> Self {
         Self { file, tighten }
     }
 
@@ -341,7 +344,7 @@ impl EffectivePolicy {
     }
 
     /// The rules of the configuration.
-    pub fn tighten(&self) -> &[Rule] {
+    pub fn tighten(&self) -> &[PolicyRule] {
         &self.tighten
     }
 
@@ -358,7 +361,7 @@ impl EffectivePolicy {
         if !known && tighten().next().is_none() {
             match rule {
                 None if self.file.unlisted == Unlisted::Observe => return Demand::Unlisted,
-                Some(Rule { skip: Some(skip), .. }) if skip.is_in_force(now_secs) => {
+                Some(PolicyRule { skip: Some(skip), .. }) if skip.is_in_force(now_secs) => {
                     return Demand::Skip(skip);
                 }
                 _ => {}

@@ -25,13 +25,13 @@ pub struct Standing {
     withheld: Option<Withheld>,
     /// Until when requests are refused because a response showed no gate; 0: none did.
     ungated_until_secs: u64,
-    ungated_scope: Scope,
+    ungated_scope: RefusalScope,
 }
 
 /// Which requests to an upstream are refused: those of a scope and of all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Scope {
+pub enum RefusalScope {
     /// Those that name the same host: their own name is what was wrong.
     #[default]
     Host = 0,
@@ -47,7 +47,7 @@ pub enum Scope {
 struct Withheld {
     reason: DenyReason,
     host: [u8; HOST_BYTES],
-    scope: Scope,
+    scope: RefusalScope,
     until_secs: u64,
 }
 
@@ -82,7 +82,7 @@ impl Standing {
         &mut self,
         reason: DenyReason,
         host: &UpstreamHost<'_>,
-        scope: Scope,
+        scope: RefusalScope,
         now_secs: u64,
     ) -> u64 {
         let wider = |w: &Withheld| w.scope > scope && is_refused(w.until_secs, now_secs);
@@ -94,11 +94,11 @@ impl Standing {
     }
 
     /// Records that a response showed no gate.
-    pub fn miss_gate(&mut self, scope: Scope, now_secs: u64) {
+    pub fn miss_gate(&mut self, scope: RefusalScope, now_secs: u64) {
         let held = if is_refused(self.ungated_until_secs, now_secs) {
             self.ungated_scope
         } else {
-            Scope::Host
+            RefusalScope::Host
         };
         self.ungated_scope = held.max(scope);
         self.ungated_until_secs = now_secs.saturating_add(REFUSED_SECS);
@@ -107,7 +107,7 @@ impl Standing {
     /// Whether a response showed within the last minute that the upstream has no gate. `judged`: the
     /// route of the request depends on the upstream.
     pub fn misses_gate(&self, judged: bool, now_secs: u64) -> bool {
-        let concerned = judged || self.ungated_scope == Scope::Every;
+        let concerned = judged || self.ungated_scope == RefusalScope::Every;
         concerned && is_refused(self.ungated_until_secs, now_secs)
     }
 
@@ -121,15 +121,15 @@ impl Standing {
     ) -> Option<DenyReason> {
         let withheld = self.withheld.filter(|w| is_refused(w.until_secs, now_secs))?;
         let refused = match withheld.scope {
-            Scope::Every => true,
-            Scope::Judged if judged => true,
-            Scope::Judged | Scope::Host => withheld.host == digest(host),
+            RefusalScope::Every => true,
+            RefusalScope::Judged if judged => true,
+            RefusalScope::Judged | RefusalScope::Host => withheld.host == digest(host),
         };
         refused.then_some(withheld.reason)
     }
 }
 
-impl Scope {
+impl RefusalScope {
     fn from_number(number: u8) -> Option<Self> {
         [Self::Host, Self::Judged, Self::Every].into_iter().find(|scope| *scope as u8 == number)
     }
@@ -177,12 +177,12 @@ impl Record for Standing {
             code => Some(Withheld {
                 reason: DenyReason::from_code(code)?,
                 host: take(bytes)?,
-                scope: take(bytes).and_then(|[number]| Scope::from_number(number))?,
+                scope: take(bytes).and_then(|[number]| RefusalScope::from_number(number))?,
                 until_secs: u64::from_le_bytes(take(bytes)?),
             }),
         };
         let ungated_until_secs = u64::from_le_bytes(take(bytes)?);
-        let ungated_scope = take(bytes).and_then(|[number]| Scope::from_number(number))?;
+        let ungated_scope = take(bytes).and_then(|[number]| RefusalScope::from_number(number))?;
         Some(Self { verdict, since_secs, withheld, ungated_until_secs, ungated_scope })
     }
 }
@@ -211,7 +211,7 @@ mod tests {
     fn what_was_withheld_is_refused_for_a_while() {
         for verified in [true, false] {
             let mut standing = Standing::fresh();
-            standing.withhold(PIN, &HOST, Scope::Judged, 100);
+            standing.withhold(PIN, &HOST, RefusalScope::Judged, 100);
             let refusal = |now_secs| standing.refusal(&HOST, verified, now_secs);
             assert_eq!(refusal(100), Some(PIN));
             assert_eq!(refusal(100 + REFUSED_SECS - 1), Some(PIN));
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_response_that_was_withheld_refuses_every_host_that_is_verified() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, Scope::Judged, 100);
+        standing.withhold(PIN, &HOST, RefusalScope::Judged, 100);
         assert_eq!(standing.refusal(&OTHER, true, 100), Some(PIN));
         assert_eq!(standing.refusal(&OTHER, false, 100), None);
     }
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_good_connection_does_not_lift_a_refusal() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, Scope::Judged, 100);
+        standing.withhold(PIN, &HOST, RefusalScope::Judged, 100);
         let unproven = Verdict::Refused(DenyReason::UpstreamUnproven);
         let passing = [Verdict::Verified, Verdict::Stamped, Verdict::Skip, Verdict::Unlisted];
         for verdict in passing.into_iter().chain([unproven]) {
@@ -246,7 +246,7 @@ mod tests {
     fn a_missing_gate_is_remembered_for_a_while() {
         let mut standing = Standing::fresh();
         assert!(!standing.misses_gate(true, 0) && !standing.misses_gate(true, 100));
-        standing.miss_gate(Scope::Judged, 100);
+        standing.miss_gate(RefusalScope::Judged, 100);
         let misses = |now_secs| standing.misses_gate(true, now_secs);
         assert!(misses(100) && misses(100 + REFUSED_SECS - 1));
         assert!(!misses(100 + REFUSED_SECS) && !misses(99));
@@ -257,25 +257,25 @@ mod tests {
     #[test]
     fn the_widest_scope_stays_for_its_time() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, Scope::Host, 100);
+        standing.withhold(PIN, &HOST, RefusalScope::Host, 100);
         assert_eq!(standing.refusal(&HOST, false, 101), Some(PIN));
         assert_eq!(standing.refusal(&OTHER, true, 101), None);
-        standing.withhold(PIN, &HOST, Scope::Every, 110);
-        standing.withhold(PIN, &OTHER, Scope::Host, 120);
+        standing.withhold(PIN, &HOST, RefusalScope::Every, 110);
+        standing.withhold(PIN, &OTHER, RefusalScope::Host, 120);
         assert_eq!(standing.refusal(&OTHER, false, 110 + REFUSED_SECS - 1), Some(PIN));
         assert_eq!(standing.refusal(&OTHER, false, 110 + REFUSED_SECS), None);
-        standing.miss_gate(Scope::Every, 100);
-        standing.miss_gate(Scope::Judged, 110);
+        standing.miss_gate(RefusalScope::Every, 100);
+        standing.miss_gate(RefusalScope::Judged, 110);
         assert!(standing.misses_gate(false, 111));
-        standing.miss_gate(Scope::Judged, 300);
+        standing.miss_gate(RefusalScope::Judged, 300);
         assert!(standing.misses_gate(true, 301) && !standing.misses_gate(false, 301));
     }
 
     #[test]
     fn a_standing_reads_back() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, Scope::Judged, 100);
-        standing.miss_gate(Scope::Judged, 100);
+        standing.withhold(PIN, &HOST, RefusalScope::Judged, 100);
+        standing.miss_gate(RefusalScope::Judged, 100);
         for name in [standing_name("outbound|443||api.openai.com"), standing_name(&"/".repeat(300))]
         {
             assert_eq!(decode(&name, &encode(&name, &standing)), Ok(standing));

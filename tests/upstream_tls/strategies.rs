@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 use vkey::json::{Integers, Json};
-use vkey::upstream_tls::{Connection, NameProof, Policy, Rule, TlsVersion, UpstreamHost};
+use vkey::upstream_tls::{Connection, NameProof, Policy, PolicyRule, TlsVersion, UpstreamHost};
 
 /// Few names that contain one another, so that rules meet.
 pub(crate) const PATTERNS: &[&str] = &[
@@ -114,12 +114,12 @@ pub(crate) fn rule_at(path: &str) -> usize {
     number.unwrap_or_else(|| panic!("{path}")).0.parse().unwrap()
 }
 
-pub(crate) fn read_tightening(text: &Value) -> Rule {
+pub(crate) fn read_tightening(text: &Value) -> PolicyRule {
     let json = Json::parse(text.to_string().as_bytes()).unwrap();
-    Rule::read_tightening(&json.root(Integers::Digits)).unwrap()
+    PolicyRule::read_tightening(&json.root(Integers::Digits)).unwrap()
 }
 
-pub(crate) fn tighten(rules: &[Value]) -> Box<[Rule]> {
+pub(crate) fn tighten(rules: &[Value]) -> Box<[PolicyRule]> {
     rules.iter().map(read_tightening).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::json::{Integers, Invalid, Json, line};
-use crate::upstream_tls::{EffectivePolicy, Policy, Rule};
+use crate::upstream_tls::{EffectivePolicy, Policy, PolicyRule};
 
 use super::super::error::Error;
 use super::super::input::{InputError, Place};
@@ -75,13 +75,13 @@ fn read_config(path: &Path) -> Result<Json, InputError> {
     Json::parse(&text).map_err(InputError::Config)
 }
 
-fn read_tighten(config: &Json) -> Result<Box<[Rule]>, Invalid> {
+fn read_tighten(config: &Json) -> Result<Box<[PolicyRule]>, Invalid> {
     let root = config.root(Integers::Whole);
     let members = root.open_members()?;
     let Some(upstream_tls) = members.get("upstream_tls") else {
         return Ok(Box::default());
     };
     let members = upstream_tls.open_members()?;
-    let tighten = members.read("tighten", |node| node.list(Rule::read_tightening))?;
+    let tighten = members.read("tighten", |node| node.list(PolicyRule::read_tightening))?;
     Ok(tighten.unwrap_or_default())
 }

@@ -10,7 +10,7 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 use crate::json::Json;
-use crate::upstream_tls::{Demand, EffectivePolicy, Rule, Skip, TlsVersion, UpstreamHost};
+use crate::upstream_tls::{Demand, EffectivePolicy, PolicyRule, Skip, TlsVersion, UpstreamHost};
 
 use super::super::error::Error;
 use super::super::exit::Exit;
@@ -250,7 +250,7 @@ fn common<'a>(sets: &[&'a [String]]) -> Option<Vec<&'a str>> {
 }
 
 /// A rule of the configuration, as the gate's own configuration spells it.
-fn tightening(rule: &Rule) -> Json {
+fn tightening(rule: &PolicyRule) -> Json {
     let pins = rule.pins.iter().map(|pin| Json::from(format!("sha256:{pin}").as_str()));
     let members = [
         Some(("host", Json::from(rule.host.to_string().as_str()))),

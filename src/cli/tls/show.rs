@@ -3,7 +3,7 @@
 use crate::decision::DenyReason;
 use crate::json::Json;
 use crate::upstream_tls::{
-    Demand, EffectivePolicy, Policy, Rule, Skip, Unlisted, UpstreamHost, UpstreamPattern,
+    Demand, EffectivePolicy, Policy, PolicyRule, Skip, Unlisted, UpstreamHost, UpstreamPattern,
 };
 
 use super::super::error::Error;
@@ -68,7 +68,7 @@ fn summary(policy: &EffectivePolicy, now_secs: u64) -> Vec<String> {
     lines
 }
 
-fn rule_line(label: &str, rule: &Rule, now_secs: u64) -> String {
+fn rule_line(label: &str, rule: &PolicyRule, now_secs: u64) -> String {
     let version = rule.min_version.map(|version| format!("{version} or later"));
     let pins = (!rule.pins.is_empty()).then(|| format!("{} pins", rule.pins.len()));
     let certificate = rule.client_certificate.then(|| "with a client certificate".to_owned());
@@ -96,8 +96,9 @@ fn describe(policy: &EffectivePolicy, now_secs: u64) -> Json {
         Unlisted::Observe => "observe",
         Unlisted::Verify => "verify",
     };
-    let rules =
-        |rules: &[Rule]| Json::Array(rules.iter().map(|rule| rule_json(rule, now_secs)).collect());
+    let rules = |rules: &[PolicyRule]| {
+        Json::Array(rules.iter().map(|rule| rule_json(rule, now_secs)).collect())
+    };
     Json::object([
         ("digest", file.digest().into()),
         ("min_version", file.min_version().as_str().into()),
@@ -112,7 +113,7 @@ fn pattern_json(pattern: &UpstreamPattern) -> Json {
     pattern.to_string().as_str().into()
 }
 
-fn rule_json(rule: &Rule, now_secs: u64) -> Json {
+fn rule_json(rule: &PolicyRule, now_secs: u64) -> Json {
     let version = rule.min_version.map_or(Json::Null, |version| version.as_str().into());
     Json::object([
         ("host", pattern_json(&rule.host)),
@@ -225,7 +226,7 @@ fn reasons(policy: &EffectivePolicy, host: &UpstreamHost<'_>, now_secs: u64) -> 
 }
 
 /// The rule of the file that is meant for a host: the narrowest that matches.
-pub(super) fn rule_for<'a>(file: &'a Policy, host: &UpstreamHost<'_>) -> Option<&'a Rule> {
+pub(super) fn rule_for<'a>(file: &'a Policy, host: &UpstreamHost<'_>) -> Option<&'a PolicyRule> {
     let matching = file.upstreams().iter().filter(|rule| rule.host.matches(host));
     matching.max_by_key(|rule| rule.host.narrowness())
 }

@@ -21,7 +21,7 @@ use crate::host::view::HostView;
 use crate::host::{Action, Host, HostError, Level, Property, Rules, UnknownRules, number_property};
 use crate::reply::{Refusal, reply};
 use crate::time::nanos;
-use crate::upstream_tls::{Policy, Scope, Verdict};
+use crate::upstream_tls::{Policy, RefusalScope, Verdict};
 
 use self::connection::{connection_id, is_up};
 use self::credentials::Credentials;
@@ -244,7 +244,7 @@ impl UpstreamGate {
         let reason = DenyReason::UpstreamUnproven;
         let now_secs = now_secs(host.now_ns());
         let conclusion = Conclusion::refused(reason);
-        let withheld = Some((upstream, Scope::Judged));
+        let withheld = Some((upstream, RefusalScope::Judged));
         self.upstreams.record(host, &self.metrics, &conclusion, withheld, now_secs);
         self.answer(host, attempt, Refused { reason, sent: true })
     }

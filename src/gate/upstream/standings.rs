@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::decision::DenyReason;
 use crate::gate::metrics::Metrics;
 use crate::host::{Host, Level, Property, RecordStore, text_property};
-use crate::upstream_tls::{Scope, Standing, UpstreamHost, Verdict, standing_name};
+use crate::upstream_tls::{RefusalScope, Standing, UpstreamHost, Verdict, standing_name};
 
 /// How many clusters have a standing of their own. Proxies name few, but some make one for each host that
 /// clients name; the rest share one.
@@ -29,7 +29,7 @@ pub(in crate::gate) struct Judged<'a> {
     pub(in crate::gate) verdict: Verdict,
     /// The host for which a response had to be withheld, because the request was sent before it could be
     /// judged, and which requests are refused for that.
-    pub(in crate::gate) withheld: Option<(&'a UpstreamHost<'a>, Scope)>,
+    pub(in crate::gate) withheld: Option<(&'a UpstreamHost<'a>, RefusalScope)>,
     /// When the policy's exception ends, where there is one.
     pub(in crate::gate) skip_until_secs: Option<u64>,
     pub(in crate::gate) now_secs: u64,
@@ -97,7 +97,7 @@ impl Standings {
         now_secs: u64,
     ) {
         self.update(store, cluster, |standing| {
-            _ = standing.withhold(reason, upstream, Scope::Judged, now_secs);
+            _ = standing.withhold(reason, upstream, RefusalScope::Judged, now_secs);
         });
     }
 
@@ -107,7 +107,7 @@ impl Standings {
         host: &H,
         store: &RecordStore<'_, H>,
         cluster: &str,
-        scope: Scope,
+        scope: RefusalScope,
         now_secs: u64,
     ) {
         let misses = |standing: Standing| standing.misses_gate(true, now_secs);

@@ -8,7 +8,9 @@ use crate::gate::resets::Resets;
 use crate::host::{FilterState, Host, Level, Property, RecordStore, text_property};
 use crate::record::{Name, Record, take};
 use crate::time::secs;
-use crate::upstream_tls::{Demand, EffectivePolicy, Policy, Scope, Stamp, UpstreamHost, Verdict};
+use crate::upstream_tls::{
+    Demand, EffectivePolicy, Policy, RefusalScope, Stamp, UpstreamHost, Verdict,
+};
 
 use super::connection::{
     Fingerprint, HostConnection, NameCache, connection_id, is_own_answer, is_up, local_address,
@@ -165,7 +167,7 @@ impl Upstreams {
         host: &H,
         route: &Route,
         upstream: &UpstreamHost<'_>,
-        scope: Scope,
+        scope: RefusalScope,
         now_secs: u64,
     ) {
         let verified = self.verifies(upstream, now_secs);
@@ -345,7 +347,7 @@ impl Upstreams {
         host: &H,
         metrics: &Metrics,
         conclusion: &Conclusion,
-        withheld: Option<(&UpstreamHost<'_>, Scope)>,
+        withheld: Option<(&UpstreamHost<'_>, RefusalScope)>,
         now_secs: u64,
     ) {
         if conclusion.verdict == Verdict::Unlisted {

@@ -41,7 +41,7 @@ fn host(text: &str) -> UpstreamHost<'_> {
 fn effective(rules: &[&str], tighten: &[&str]) -> EffectivePolicy {
     let read = |text: &&str| {
         let json = Json::parse(pinned(text).as_bytes()).unwrap();
-        Rule::read_tightening(&json.root(Integers::Digits)).unwrap()
+        PolicyRule::read_tightening(&json.root(Integers::Digits)).unwrap()
     };
     EffectivePolicy::new(parse(rules), tighten.iter().map(read).collect())
 }
@@ -450,7 +450,8 @@ fn a_configuration_cannot_say_what_would_loosen() {
         ("{}", "host: missing"),
     ] {
         let json = Json::parse(text.as_bytes()).unwrap();
-        let error = Rule::read_tightening(&json.root(Integers::Digits)).map(drop).unwrap_err();
+        let error =
+            PolicyRule::read_tightening(&json.root(Integers::Digits)).map(drop).unwrap_err();
         assert_eq!(error.to_string(), expected);
     }
 }
