@@ -659,8 +659,7 @@ pub(crate) fn is_identity(name: &[u8]) -> bool {
 }
 
 /// Whether the module removes or refuses a header that is no key source.
-#[cfg(feature = "cli")]
-pub(crate) fn is_unwanted(name: &[u8]) -> bool {
+pub fn is_unwanted(name: &[u8]) -> bool {
     is_identity(name) || is_one_of(name, &OVERRIDES) || is_one_of(name, &RETRIES)
 }
 

@@ -25,13 +25,11 @@
 //!   audit line;
 //! - [`gate`]: what the module does with the callbacks of a proxy.
 //!
-//! Beside the module stand `vm`, which runs it, and `cli`, the command.
+//! The package `vkey-vm` runs the module, and `vkey-cli` is the command.
 
 pub mod access;
 pub mod alerts;
 pub mod audit;
-#[cfg(feature = "cli")]
-pub mod cli;
 pub mod config;
 pub mod decision;
 pub mod digest;
@@ -48,5 +46,3 @@ pub mod reply;
 pub mod time;
 pub mod upstream_tls;
 pub mod usage;
-#[cfg(feature = "vm")]
-pub mod vm;

@@ -8,93 +8,29 @@
 )]
 
 mod scenario;
-#[cfg(feature = "vm")]
-#[path = "scenario/wasm.rs"]
-mod wasm;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use scenario::Machine;
+use scenario::folder::{all_hold, files, read};
 use scenario::format::{HostKind, Scenario};
 use scenario::memory::InMemory;
 use scenario::native::Native;
-use scenario::run::{MakeMachine, run};
+use scenario::run::run;
 use scenario::step::Expected;
 use vkey::decision::{DenyClass, DenyReason};
-#[cfg(feature = "vm")]
-use vkey::host::Action;
 
 fn native(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box<dyn Machine> {
     Box::new(InMemory::<Native>::new(config, env, host))
-}
-
-#[cfg(feature = "vm")]
-fn wasm(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box<dyn Machine> {
-    Box::new(InMemory::<wasm::Wasm>::new(config, env, host))
-}
-
-fn files() -> Vec<PathBuf> {
-    in_folder("testdata/scenarios")
-}
-
-fn in_folder(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect(folder);
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    files.sort();
-    files
-}
-
-fn read(file: &Path) -> Scenario {
-    let text = fs::read(file).expect("a scenario");
-    Scenario::read(&text).unwrap_or_else(|invalid| panic!("{}: {invalid}", file.display()))
 }
 
 fn problems(text: &str) -> Vec<String> {
     run(&Scenario::read(text.as_bytes()).unwrap(), &native)
 }
 
-/// Runs every scenario on one kind of machine.
-fn all_hold(name: &str, make: &MakeMachine) {
-    let mut failures = Vec::new();
-    // What is measured is what the steps say.
-    for file in [files(), in_folder("testdata/bench")].concat() {
-        let scenario = read(&file);
-        if scenario.not_on.iter().any(|machine| machine == name) {
-            continue;
-        }
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let found = run(&scenario, make).into_iter();
-        failures.extend(found.map(|problem| format!("{name} {problem}")));
-    }
-    assert!(failures.is_empty(), "{} problems:\n{}", failures.len(), failures.join("\n"));
-}
-
 #[test]
 fn every_scenario_holds_on_the_library() {
     all_hold("native", &native);
-}
-
-#[cfg(feature = "vm")]
-#[test]
-fn every_scenario_holds_on_the_module_in_the_embedded_host() {
-    all_hold("wasm", &wasm);
-}
-
-/// nginx must not be given the module that lacks what it calls: nothing reaches an upstream, and the embedded host
-/// ends as nginx does.
-#[cfg(feature = "vm")]
-#[test]
-fn the_module_without_what_nginx_calls_lets_nothing_in_there() {
-    let (mut vm, id) = wasm::wrong_module_on_nginx();
-    let refused = vm.on_request_headers(id, true).unwrap();
-    assert_eq!(refused, Action::Pause);
-    let host = vm.host(id).unwrap();
-    assert_eq!(host.reply.borrow().as_ref().unwrap().status, 503);
-    assert!(host.log.borrow().iter().any(|(_, line)| line.contains("load vkey-nginx.wasm")));
-    let ended = vm.on_response_body(id, 1).unwrap_err().to_string();
-    assert!(ended.contains("proxy_on_response_body"), "{ended}");
 }
 
 #[test]

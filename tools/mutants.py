@@ -18,14 +18,14 @@ COPY = ROOT / "target" / "mutants"
 # What the tests depend on is built there already.
 BUILD = ROOT / "target"
 
-LIB = ["--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::", "gate::"]
-MODEL = ["--test", "interleavings"]
-UPSTREAM = ["--lib", "--", "gate::"]
-SCENARIOS = ["--test", "scenarios"]
-CORE = ["--lib", "--", "upstream_tls::"]
-VIEW = ["--lib", "--", "host::view::"]
-RULES = ["--lib", "--", "host::rules::"]
-NGINX = ["--test", "nginx"]
+LIB = ["-p", "vkey", "--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::", "gate::"]
+MODEL = ["-p", "vkey", "--test", "interleavings"]
+UPSTREAM = ["-p", "vkey", "--lib", "--", "gate::"]
+SCENARIOS = ["-p", "vkey", "--test", "scenarios"]
+CORE = ["-p", "vkey", "--lib", "--", "upstream_tls::"]
+VIEW = ["-p", "vkey", "--lib", "--", "host::view::"]
+RULES = ["-p", "vkey", "--lib", "--", "host::rules::"]
+NGINX = ["-p", "vkey-e2e", "--test", "nginx"]
 NGINX_CONF = "examples/nginx/nginx.conf"
 
 MUTANTS = [
@@ -380,7 +380,7 @@ def cargo(*arguments):
     nginx = str(ROOT / ".tools" / "nginx")
     environment = {"PROPTEST_CASES": "4000", **os.environ, "CARGO_TARGET_DIR": str(BUILD), "VKEY_TEST_NGINX": nginx}
     return subprocess.run(
-        ["cargo", "test", "--quiet", "--locked", "--no-default-features", *arguments],
+        ["cargo", "test", "--quiet", "--locked", *arguments],
         cwd=COPY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

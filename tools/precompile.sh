@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# precompile.sh MODULE OUTPUT [CARGO OPTIONS]: compiles a wasm module for the command's embedded host. The compiler is
+# precompile.sh MODULE OUTPUT CARGO-OPTIONS: compiles a wasm module for the command's embedded host. The compiler is
 # built without optimisation, which is quick; the code that it makes is optimised all the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.."
 module=$1
 output=$2
 shift 2
-cargo build --locked --features compiler --bin precompile "$@"
+cargo build --locked --bin precompile "$@"
 # What the result depends on: the module, the engine, and how that is configured.
-from=$(cat "$module" src/vm/module.rs <(sed -n '/^name = "wasmtime"$/,/^$/p' Cargo.lock) | sha256sum)
+from=$(cat "$module" crates/vm/src/module.rs <(sed -n '/^name = "wasmtime"$/,/^$/p' Cargo.lock) | sha256sum)
 if [ ! -s "$output" ] || [ "$(cat "$output.from" 2>/dev/null)" != "$from" ]; then
     target/debug/precompile "$module" "$output"
     echo "$from" > "$output.from"

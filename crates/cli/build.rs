@@ -11,16 +11,14 @@ fn main() {
     println!("cargo::rerun-if-env-changed=POLICY");
     let policy = std::env::var("POLICY").ok().filter(|path| !path.is_empty());
     let policy = policy.unwrap_or_else(|| "filters/vkey/upstream-tls.json".to_owned());
-    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-    let policy = Path::new(&root).join(policy);
+    let package = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let root = Path::new(&package).join("../..");
+    let policy = root.join(policy);
     println!("cargo::rerun-if-changed={}", policy.display());
     println!("cargo::rustc-env=VKEY_UPSTREAM_TLS_POLICY={}", policy.display());
-    println!("cargo::rustc-env=VKEY_TARGET={}", std::env::var("TARGET").unwrap_or_default());
-    if std::env::var_os("CARGO_FEATURE_CLI").is_some() {
-        let folder = Path::new(&root).join("target");
-        show_module(&folder, "vkey.cwasm", "VKEY_MODULE");
-        show_module(&folder, "vkey-nginx.cwasm", "VKEY_NGINX_MODULE");
-    }
+    let folder = root.join("target");
+    show_module(&folder, "vkey.cwasm", "VKEY_MODULE");
+    show_module(&folder, "vkey-nginx.cwasm", "VKEY_NGINX_MODULE");
 }
 
 /// A command without the module can be built too: it includes a file that is empty.

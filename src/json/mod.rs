@@ -16,9 +16,9 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde::ser::{Serialize, Serializer};
 
 pub use node::{Integers, Invalid, Members, Node, Problem};
-pub(crate) use object::Object;
+pub use object::Object;
 pub use place::line;
-pub(crate) use quoted::push_quoted;
+pub use quoted::push_quoted;
 
 /// A JSON value. Objects keep the order of their members and hold each name once.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use super::quoted::push_quoted;
 use crate::json::decimal::push_decimal;
 
 /// An object that is being appended to a text.
-pub(crate) struct Object<'a> {
+pub struct Object<'a> {
     text: &'a mut String,
     /// What stands before the next member.
     separator: char,
@@ -12,12 +12,12 @@ pub(crate) struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// Begins an object.
-    pub(crate) fn open(text: &'a mut String) -> Self {
+    pub fn open(text: &'a mut String) -> Self {
         Self { text, separator: '{' }
     }
 
     /// Appends a member that is a string, escaped to ASCII, or `null`.
-    pub(crate) fn text(&mut self, name: &str, value: Option<&str>) {
+    pub fn text(&mut self, name: &str, value: Option<&str>) {
         let text = self.member(name);
         match value {
             Some(value) => push_quoted(text, value),
@@ -26,7 +26,7 @@ impl<'a> Object<'a> {
     }
 
     /// Appends a member that is a number, or `null`.
-    pub(crate) fn number(&mut self, name: &str, value: Option<u64>) {
+    pub fn number(&mut self, name: &str, value: Option<u64>) {
         let text = self.member(name);
         match value {
             Some(value) => push_decimal(text, value),
@@ -35,7 +35,7 @@ impl<'a> Object<'a> {
     }
 
     /// Appends the name of a member, and gives the text for its value.
-    pub(crate) fn member(&mut self, name: &str) -> &mut String {
+    pub fn member(&mut self, name: &str) -> &mut String {
         self.text.push(self.separator);
         self.separator = ',';
         push_quoted(self.text, name);
@@ -44,7 +44,7 @@ impl<'a> Object<'a> {
     }
 
     /// Ends the object.
-    pub(crate) fn close(self) {
+    pub fn close(self) {
         self.text.push_str(if self.separator == '{' { "{}" } else { "}" });
     }
 }

@@ -1,7 +1,7 @@
 //! JSON strings, as they are written.
 
 /// Writes a JSON string in ASCII: everything else is escaped (RFC 8259, section 7).
-pub(crate) fn push_quoted(text: &mut String, value: &str) {
+pub fn push_quoted(text: &mut String, value: &str) {
     text.push('"');
     // Nearly every value is plain, and is then copied whole.
     if is_plain(value.as_bytes()) {

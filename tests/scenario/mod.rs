@@ -14,6 +14,7 @@
 pub(crate) mod check;
 mod expect;
 mod fields;
+pub(crate) mod folder;
 pub(crate) mod format;
 mod forwarded;
 pub(crate) mod keys;

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::access::restriction::{Restriction, Slashes, refuse_mistakes};
-use crate::json::{Integers, Invalid, Json};
-use crate::key::claims::Claims;
-use crate::key::token::{CannotAttenuate, Unverified};
-use crate::limits::ledger::MAX_FAMILY_LIMITS;
+use vkey::access::restriction::{Restriction, Slashes, refuse_mistakes};
+use vkey::json::{Integers, Invalid, Json};
+use vkey::key::claims::Claims;
+use vkey::key::token::{CannotAttenuate, Unverified};
+use vkey::limits::ledger::MAX_FAMILY_LIMITS;
 
 use super::error::{Error, Failure};
 use super::exit::Exit;

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::alerts::failures::FailureRules;
-use crate::config::{
+use vkey::alerts::failures::FailureRules;
+use vkey::config::{
     Config, NotReady, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants, UpstreamConfig,
     UpstreamTls,
 };
-use crate::decision::Mode;
-use crate::headers::ForeignCredentials;
-use crate::host::Dialect;
-use crate::json::Json;
-use crate::key::keyring::RingState;
-use crate::limits::Limits;
+use vkey::decision::Mode;
+use vkey::headers::ForeignCredentials;
+use vkey::host::Dialect;
+use vkey::json::Json;
+use vkey::key::keyring::RingState;
+use vkey::limits::Limits;
 
 use super::error::{Error, Failure};
 use super::exit::Exit;

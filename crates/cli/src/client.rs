@@ -10,7 +10,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 use zeroize::Zeroizing;
 
-use crate::json::{Invalid, Json};
+use vkey::json::{Invalid, Json};
 
 use super::error::Failure;
 use super::exit::Exit;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::json::{Integers, Invalid, Json, Node};
+use vkey::json::{Integers, Invalid, Json, Node};
 
 use super::text::word;
 use super::time::words;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, RingConfig, RoleConfig};
-use crate::headers::KeySource;
-use crate::host::{FilterState, Level};
-use crate::host::{MemoryHost, MemoryStore, Rules};
-use crate::vm::{BuiltIn, Limits, Module, Setup, StartError, Unusable, Worker};
+use vkey::config::{Config, RingConfig, RoleConfig};
+use vkey::headers::KeySource;
+use vkey::host::{FilterState, Level};
+use vkey::host::{MemoryHost, MemoryStore, Rules};
+use vkey_vm::{BuiltIn, Limits, Module, Setup, StartError, Unusable, Worker};
 
 use super::error::{Error, Failure};
 use super::exit::Exit;
@@ -143,7 +143,7 @@ impl HostArgs {
 
 impl EmbeddedHost {
     /// A host of another module, with its clock at 1970.
-    #[cfg(all(test, feature = "compiler"))]
+    #[cfg(test)]
     pub(super) fn of(module: Module) -> Self {
         let store = MemoryStore::new(Rules::Envoy);
         let setup = Setup { configuration: Vec::new(), environment: Vec::new(), store };

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::access::cidr::parse_address;
-use crate::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
-use crate::config::{Config, Plan, RingConfig};
-use crate::digest::is_sha256_hex;
-use crate::engine::Engine;
-use crate::headers::KeySource;
-use crate::headers::{Headers, RequestHead};
-use crate::key::Key;
+use vkey::access::cidr::parse_address;
+use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
+use vkey::config::{Config, Plan, RingConfig};
+use vkey::digest::is_sha256_hex;
+use vkey::engine::Engine;
+use vkey::headers::KeySource;
+use vkey::headers::{Headers, RequestHead};
+use vkey::key::Key;
 
 use super::error::Error;
 use super::exit::Exit;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, NotReady, RoleConfig};
-use crate::json::Invalid;
+use vkey::config::{Config, NotReady, RoleConfig};
+use vkey::json::Invalid;
 
 use super::error::Failure;
 use super::exit::Exit;

@@ -1,9 +1,9 @@
 //! `vkey inspect`: what a key says, which nobody vouches for.
 
-use crate::access::restriction::{Restriction, Slashes, refuse_mistakes};
-use crate::json::{Integers, Invalid, Json};
-use crate::key::claims::Claims;
-use crate::key::token::Unverified;
+use vkey::access::restriction::{Restriction, Slashes, refuse_mistakes};
+use vkey::json::{Integers, Invalid, Json};
+use vkey::key::claims::Claims;
+use vkey::key::token::Unverified;
 
 use super::error::Error;
 use super::exit::Exit;

@@ -43,7 +43,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::vm::BuiltIn;
+use vkey_vm::BuiltIn;
 
 use error::Error;
 use exit::Exit;

@@ -1,8 +1,8 @@
 //! Limits, shown.
 
-use crate::json::Json;
-use crate::limits::quota::{Period, Quota, Unit};
-use crate::limits::{Charge, Limit};
+use vkey::json::Json;
+use vkey::limits::quota::{Period, Quota, Unit};
+use vkey::limits::{Charge, Limit};
 
 use super::time::words;
 

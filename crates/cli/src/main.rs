@@ -1,10 +1,10 @@
-//! The `vkey` command; [`vkey::cli`] is all of it, but for the modules that are built in.
+//! The `vkey` command; [`vkey_cli`] is all of it, but for the modules that are built in.
 
 #![allow(unsafe_code)]
 
 use std::process::ExitCode;
 
-use vkey::vm::{BuiltIn, Precompiled};
+use vkey_vm::{BuiltIn, Precompiled};
 
 /// The modules, as `make build` compiles them ahead of time.
 // SAFETY: the files are written by `precompile` alone, or empty.
@@ -16,5 +16,5 @@ const MODULES: BuiltIn = unsafe {
 };
 
 fn main() -> ExitCode {
-    vkey::cli::main(MODULES)
+    vkey_cli::main(MODULES)
 }

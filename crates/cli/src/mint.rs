@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use crate::access::restriction::Slashes;
-use crate::config::{Config, Settings, UnlistedTenants};
-use crate::decision::DenyReason;
-use crate::json::{Invalid, Json};
-use crate::key::Key;
-use crate::key::claims::Claims;
-use crate::key::keyring::{Keyring, Ring};
-use crate::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
+use vkey::access::restriction::Slashes;
+use vkey::config::{Config, Settings, UnlistedTenants};
+use vkey::decision::DenyReason;
+use vkey::json::{Invalid, Json};
+use vkey::key::Key;
+use vkey::key::claims::Claims;
+use vkey::key::keyring::{Keyring, Ring};
+use vkey::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
 use super::attenuate::{attenuate, check_restriction, outlived, read_caveats};
 use super::error::{Error, Failure};

@@ -4,15 +4,15 @@ use std::cell::LazyCell;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::access::{Access, AmbiguousPath};
-use crate::decision::{Decision, DenyReason};
-use crate::engine::{Engine, Identity, Question, StageResult};
-use crate::exchange::Step;
-use crate::headers::RequestHead;
-use crate::host::Dialect;
-use crate::json::Json;
-use crate::key::Key;
-use crate::limits::Charge;
+use vkey::access::{Access, AmbiguousPath};
+use vkey::decision::{Decision, DenyReason};
+use vkey::engine::{Engine, Identity, Question, StageResult};
+use vkey::exchange::Step;
+use vkey::headers::RequestHead;
+use vkey::host::Dialect;
+use vkey::json::Json;
+use vkey::key::Key;
+use vkey::limits::Charge;
 
 use super::text::ascii;
 use super::{limits, time};

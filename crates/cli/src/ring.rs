@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, RingConfig};
-use crate::key::keyring::{InvalidSecret, Ring, RingState, Rotation, Secret};
-use crate::key::token::is_ring_name;
+use vkey::config::{Config, RingConfig};
+use vkey::key::keyring::{InvalidSecret, Ring, RingState, Rotation, Secret};
+use vkey::key::token::is_ring_name;
 
 use super::error::{Error, Failure};
 use super::exit::Exit;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use crate::key::keyring::MIN_SECRET_BYTES;
+use vkey::key::keyring::MIN_SECRET_BYTES;
 
 use super::error::{Error, Failure};
 use super::exit::Exit;

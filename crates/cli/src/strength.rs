@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 use zxcvbn::zxcvbn;
 
-use crate::config::RingConfig;
-use crate::key::keyring::{RingState, Secret};
+use vkey::config::RingConfig;
+use vkey::key::keyring::{RingState, Secret};
 
 use super::error::Failure;
 use super::exit::Exit;
@@ -159,7 +159,7 @@ impl fmt::Display for GuessableSecret {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::sha256_hex;
+    use vkey::digest::sha256_hex;
 
     fn estimate(secret: &str) -> Option<u32> {
         match check(secret) {

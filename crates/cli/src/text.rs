@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::json::Json;
+use vkey::json::Json;
 
 /// How much of a stranger's text is shown on a line.
 const MAX_SHOWN_CHARS: usize = 200;

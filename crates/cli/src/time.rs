@@ -7,7 +7,7 @@ use super::error::Failure;
 use super::exit::Exit;
 
 /// The last second of the year 9999; RFC 3339 cannot write a later one.
-pub(super) const LAST: u64 = crate::time::LAST_SECS;
+pub(super) const LAST: u64 = vkey::time::LAST_SECS;
 
 /// The machine's clock, or one that is held.
 #[derive(Clone, Copy)]
@@ -110,7 +110,7 @@ pub(super) fn parse_ns(text: &str) -> Result<u64, &'static str> {
 
 /// Reads a duration of whole seconds, at least one.
 pub(super) fn parse_duration(text: &str) -> Result<u64, &'static str> {
-    let duration = crate::time::parse_duration(text).filter(|secs| *secs > 0);
+    let duration = vkey::time::parse_duration(text).filter(|secs| *secs > 0);
     duration.ok_or("expected a duration in whole seconds, as 90s, 15m, 1h or 30d")
 }
 
@@ -121,7 +121,7 @@ pub(super) fn parse_wait(text: &str) -> Option<Duration> {
             digits.parse().ok().map(Duration::from_millis)
         }
         Some(_) => None,
-        None => crate::time::parse_duration(text).map(Duration::from_secs),
+        None => vkey::time::parse_duration(text).map(Duration::from_secs),
     }
 }
 

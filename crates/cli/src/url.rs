@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ureq::http::Uri;
 use ureq::http::uri::{Authority, Scheme};
 
-use crate::config::DEFAULT_USAGE_PATH;
+use vkey::config::DEFAULT_USAGE_PATH;
 
 const EXPECTED: &str = "expected an http or https URL, as https://gw.example/.vkey/usage";
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
-use crate::json::Json;
-use crate::key::claims::is_id;
-use crate::key::token::Unverified;
+use vkey::json::Json;
+use vkey::key::claims::is_id;
+use vkey::key::token::Unverified;
 
 use super::client::{Client, ClientError, MAX_USAGE_BYTES, NotAsked};
 use super::counts::Counts;

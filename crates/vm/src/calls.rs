@@ -1,14 +1,14 @@
 //! The host calls of proxy-wasm ABI 0.2.1 that the module makes, each answered by the
-//! [`MemoryHost`](crate::host::MemoryHost) of the context that it is about.
+//! [`MemoryHost`](vkey::host::MemoryHost) of the context that it is about.
 
 use std::borrow::Cow;
 
 use wasmtime::{Caller, Linker};
 
-use crate::headers::Headers;
-use crate::host::Level;
-use crate::host::{Host, HostError, MetricKind, SharedData, WriteError};
-use crate::reply::Reply;
+use vkey::headers::Headers;
+use vkey::host::Level;
+use vkey::host::{Host, HostError, MetricKind, SharedData, WriteError};
+use vkey::reply::Reply;
 
 use super::guest::{Done, Fault, Guest, Receiver, Span, View, status};
 use super::state::State;

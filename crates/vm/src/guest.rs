@@ -2,7 +2,7 @@
 
 use wasmtime::Caller;
 
-use crate::host::{HostError, MemoryHost};
+use vkey::host::{HostError, MemoryHost};
 
 use super::state::State;
 

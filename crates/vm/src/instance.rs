@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasmtime::{Instance, Store, Trap, TypedFunc, WasmParams, WasmResults};
 
-use crate::host::{Action, HeaderList, MemoryHost, Rules};
+use vkey::host::{Action, HeaderList, MemoryHost, Rules};
 
 use super::module::Module;
 use super::state::State;

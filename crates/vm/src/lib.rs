@@ -7,7 +7,7 @@
 //! What a module may not do ends its VM with a [`Failure`]: trap, exit, run past its [`Limits`]. A host
 //! call with wrong arguments is answered with a status, as the specification has it.
 //!
-//! [`MemoryHost`]: crate::host::MemoryHost
+//! [`MemoryHost`]: vkey::host::MemoryHost
 
 mod calls;
 mod guest;

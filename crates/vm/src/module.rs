@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, EngineWeak, InstancePre, Linker};
 
-use crate::host::Rules;
+use vkey::host::Rules;
 
 use super::state::State;
 use super::{calls, wasi};

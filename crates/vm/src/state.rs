@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
-use crate::host::MemoryHost;
+use vkey::host::MemoryHost;
 
 /// The host's side of one VM.
 pub(super) struct State {

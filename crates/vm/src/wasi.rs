@@ -3,8 +3,8 @@
 
 use wasmtime::{Caller, Linker};
 
-use crate::host::Level;
-use crate::host::{Host as _, HostError};
+use vkey::host::Level;
+use vkey::host::{Host as _, HostError};
 
 use super::guest::{Fault, Guest, Span};
 use super::state::State;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::mem::take;
 use std::sync::Arc;
 
-use crate::host::Level;
-use crate::host::{Action, MemoryHost, MemoryStore, Property};
+use vkey::host::Level;
+use vkey::host::{Action, MemoryHost, MemoryStore, Property};
 
 use super::instance::{ContextId, Failure, Vm};
 use super::module::Module;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use vkey::host::Level;
 use vkey::host::Rules;
 use vkey::host::{Action, MemoryHost, MemoryStore, SharedData as _};
-use vkey::vm::{Answer, Failure, Limits, Module, Opened, Setup, StartError, Unusable, Vm, Worker};
+use vkey_vm::{Answer, Failure, Limits, Module, Opened, Setup, StartError, Unusable, Vm, Worker};
 
 /// A module whose request headers callback is `body`; `$say` logs the letter of a status, `A` for 0.
 fn source(imports: &str, body: &str, rest: &str) -> String {

@@ -5,8 +5,8 @@ mod state;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::host::{HeaderList, MemoryHost, Property};
-use crate::vm::Answer;
+use vkey::host::{HeaderList, MemoryHost, Property};
+use vkey_vm::Answer;
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::json::Json;
+use vkey::json::Json;
 
 /// The longest id, as JSON text. Ids are kept while requests are open.
 pub(super) const MAX_ID_BYTES: usize = 1024;

@@ -9,7 +9,7 @@ use serde::de::{
 };
 use serde_json::error::Category;
 
-use crate::json::Json;
+use vkey::json::Json;
 
 use super::halves::{REPLACEMENT, without_halves};
 use super::id::Id;

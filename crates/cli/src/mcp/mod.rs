@@ -41,7 +41,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
-use crate::vm::BuiltIn;
+use vkey_vm::BuiltIn;
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel};
 use super::error::Error;

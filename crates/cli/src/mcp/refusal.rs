@@ -1,7 +1,7 @@
 //! Errors that a client is answered with, as JSON-RPC has them.
 
-use crate::json::Json;
-use crate::reply::Reply;
+use vkey::json::Json;
+use vkey::reply::Reply;
 
 use super::id::Id;
 
@@ -95,8 +95,8 @@ fn whole_line(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::DenyReason;
-    use crate::reply::{Refusal, reply};
+    use vkey::decision::DenyReason;
+    use vkey::reply::{Refusal, reply};
 
     fn id() -> Id {
         Id::new(&Json::from("a\"\n")).unwrap()

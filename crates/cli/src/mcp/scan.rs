@@ -1,6 +1,6 @@
 //! The id in a line that cannot be read, or is too long to be held: found while the line passes by.
 
-use crate::json::Json;
+use vkey::json::Json;
 
 use super::id::Id;
 use super::names::{OF_MESSAGE, resembled};

@@ -7,9 +7,9 @@ use std::path::{self, Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, RingConfig};
-use crate::json::Json;
-use crate::key::claims::Claims;
+use vkey::config::{Config, RingConfig};
+use vkey::json::Json;
+use vkey::key::claims::Claims;
 
 use super::super::error::Error;
 use super::super::exit::Exit;

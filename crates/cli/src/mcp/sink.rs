@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
-use crate::host::Level;
+use vkey::host::Level;
 
 use super::super::embedded::shown_log;
 use super::super::error::Error;

@@ -27,14 +27,14 @@ use std::time::Duration;
 use clap::Parser as _;
 use proptest::prelude::ProptestConfig;
 
-use crate::cli::embedded::HostArgs;
-use crate::cli::explain;
-use crate::cli::lines::Line;
-use crate::config::Config;
-use crate::engine::Engine;
-use crate::host::Rules;
-use crate::json::Json;
-use crate::vm::{BuiltIn, Limits, Module, Precompiled};
+use crate::embedded::HostArgs;
+use crate::explain;
+use crate::lines::Line;
+use vkey::config::Config;
+use vkey::engine::Engine;
+use vkey::host::Rules;
+use vkey::json::Json;
+use vkey_vm::{BuiltIn, Limits, Module, Precompiled};
 
 use super::judge::Judge;
 use super::verdict::Outcome;

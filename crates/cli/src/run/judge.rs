@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::vm::{Answer, Opened, Worker};
+use vkey_vm::{Answer, Opened, Worker};
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
@@ -65,11 +65,11 @@ impl Judge {
     }
 }
 
-#[cfg(all(test, feature = "compiler"))]
+#[cfg(test)]
 mod tests {
     use super::super::verdict::Outcome;
     use super::*;
-    use crate::vm::{Limits, Module};
+    use vkey_vm::{Limits, Module};
 
     /// A module that traps on a request with a property `p`, and holds any other.
     const FRAGILE: &str = r#"(module

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
-use crate::host::Level;
-use crate::vm::{BuiltIn, Worker};
+use vkey::host::Level;
+use vkey_vm::{BuiltIn, Worker};
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel, show_log};
 use super::error::Error;

@@ -1,10 +1,10 @@
 //! A line of `vkey run`: one request, and what comes back for it.
 
-use crate::access::cidr::parse_address;
-use crate::digest::is_sha256_hex;
-use crate::host::{HeaderList, MemoryHost, Property};
-use crate::json::{Integers, Invalid, Json, Node};
-use crate::vm::Answer;
+use vkey::access::cidr::parse_address;
+use vkey::digest::is_sha256_hex;
+use vkey::host::{HeaderList, MemoryHost, Property};
+use vkey::json::{Integers, Invalid, Json, Node};
+use vkey_vm::Answer;
 
 use super::super::embedded::EmbeddedHost;
 use super::super::time;

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use crate::audit::Record;
-use crate::decision::{Decision, DenyReason};
-use crate::host::HeaderList;
-use crate::host::Level;
-use crate::json::push_quoted;
-use crate::json::{Json, Object};
-use crate::reply::Reply;
-use crate::vm::Ended;
+use vkey::audit::Record;
+use vkey::decision::{Decision, DenyReason};
+use vkey::host::HeaderList;
+use vkey::host::Level;
+use vkey::json::push_quoted;
+use vkey::json::{Json, Object};
+use vkey::reply::Reply;
+use vkey_vm::Ended;
 
 use super::super::embedded::take_audit_line;
 use super::super::exit::Exit;

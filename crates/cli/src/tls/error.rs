@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::json::Invalid;
+use vkey::json::Invalid;
 
 use super::super::error::Failure;
 use super::super::exit::Exit;

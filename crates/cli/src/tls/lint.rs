@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::json::Json;
+use vkey::json::Json;
 
 use super::super::error::Error;
 use super::super::exit::Exit;
@@ -47,7 +47,7 @@ use report::Report;
 use scene::Unsuitable;
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// An Envoy configuration, in YAML or JSON: a bootstrap, a discovery answer, clusters, or a
     /// /config_dump (- is standard input); or the URL of a running Envoy's admin interface
     #[arg(value_name = "FILE|URL", value_parser = Source::parse, required_unless_present = "rules")]

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::json::{Integers, Invalid, Json, line};
-use crate::upstream_tls::{EffectivePolicy, Policy, PolicyRule};
+use vkey::json::{Integers, Invalid, Json, line};
+use vkey::upstream_tls::{EffectivePolicy, Policy, PolicyRule};
 
 use super::super::error::Error;
 use super::super::input::{InputError, Place};

@@ -9,8 +9,8 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
-use crate::json::Json;
-use crate::upstream_tls::{Demand, EffectivePolicy, PolicyRule, Skip, TlsVersion, UpstreamHost};
+use vkey::json::Json;
+use vkey::upstream_tls::{Demand, EffectivePolicy, PolicyRule, Skip, TlsVersion, UpstreamHost};
 
 use super::super::error::Error;
 use super::super::exit::Exit;
@@ -24,7 +24,7 @@ use upstreams::{Upstream, Upstreams};
 use yaml::Yaml;
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// What to write
     #[arg(long)]
     format: Format,

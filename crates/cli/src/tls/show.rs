@@ -1,8 +1,8 @@
 //! `vkey tls show`: the policy in force.
 
-use crate::decision::DenyReason;
-use crate::json::Json;
-use crate::upstream_tls::{
+use vkey::decision::DenyReason;
+use vkey::json::Json;
+use vkey::upstream_tls::{
     Demand, EffectivePolicy, Policy, PolicyRule, Skip, Unlisted, UpstreamHost, UpstreamPattern,
 };
 
@@ -14,7 +14,7 @@ use super::super::time;
 use super::policy::PolicyArgs;
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     policy: PolicyArgs,
     /// Show what a connection to this host has to show, and why

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::json::Json;
-use crate::upstream_tls::Verdict;
+use vkey::json::Json;
+use vkey::upstream_tls::Verdict;
 
 use super::super::text::word;
 use super::super::time::rfc3339;

@@ -17,7 +17,7 @@ const MAX_STATS_BYTES: u64 = 8 * 1024 * 1024;
 const STATS: &str = "/stats?format=json&filter=vkey_upstream_tls_";
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// The admin interface of a running Envoy, as http://127.0.0.1:9901
     #[arg(value_parser = AdminUrl::parse_base)]
     url: AdminUrl,

@@ -1,13 +1,14 @@
 //! The schemas of Kubernetes' kinds.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::harness::root;
+
 /// What is wrong with an object by the schema of its kind, one line each. `file` is that of the CRD.
 pub(crate) fn faults(file: &str, object: &Value) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/crds").join(file);
+    let path = root().join("testdata/crds").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let crd: Value = serde_saphyr::from_str(&text).expect("the CRD is YAML");
     let versions = crd["spec"]["versions"].as_array().expect("a list");

@@ -1,13 +1,13 @@
 //! What the tests stand on: runs of the command that are searched for secrets, and a gate to mint
 //! for.
 
-#[path = "../support/temp.rs"]
+#[path = "../../../e2e/tests/support/temp.rs"]
 #[allow(dead_code, reason = "these tests use a part of it")]
 mod temp;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
@@ -17,6 +17,12 @@ use temp::TempDir;
 
 /// A time in the middle of an epoch, so that keys minted then live through the tests' times.
 pub(crate) const NOW: &str = "1790000000";
+
+/// The root of the checkout.
+pub(crate) fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).expect("crates/cli is in a checkout").to_owned()
+}
 
 /// What the command left behind.
 pub(crate) struct Done {

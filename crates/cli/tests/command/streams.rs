@@ -31,7 +31,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let gate = Gate::new();
     let key = gate.mint(&[]);
     let explain = ["explain", "--method", "GET", "--path", "/admin", "--now", NOW];
-    let broken = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/lint/plaintext.yaml");
+    let broken = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/lint/plaintext.yaml");
     let setup = text(gate.dir.file("setup"));
     let runs = [
         (Vkey::new(&["secret", "new"]), 0),

@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, Vkey, text};
+use crate::harness::{Gate, Vkey, root, text};
 use crate::usage::{NOBODY, Server, fails};
 
 fn policy() -> String {
-    let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    text(root.join("testdata/lint/policy.json"))
+    text(root().join("testdata/lint/policy.json"))
 }
 
 fn show(args: &[&str]) -> Vkey {

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, Vkey, text};
+use crate::harness::{Gate, Vkey, root, text};
 use crate::usage::{NOBODY, Server, fails};
 
 /// A day on which one exception of the test's policy is in force and another has expired.
 const TODAY: &str = "2026-11-22T00:00:00Z";
 
 fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/lint").join(name)
+    root().join("testdata/lint").join(name)
 }
 
 fn policy() -> String {
@@ -244,7 +244,7 @@ fn what_the_rules_say_nothing_about_is_a_note() {
         "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"}}});
     let (code, report) = lint_text(forward.to_string(), &[]);
     assert_eq!((code, report["notes"][0]["place"].as_str()), (0, Some("any")));
-    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("envoy.yaml");
+    let shipped = root().join("envoy.yaml");
     let shipped = fs::read_to_string(shipped).expect("readable");
     let (code, report) = lint_text(&shipped, &[]);
     assert_eq!((code, &report["notes"]), (0, &json!([])), "{report}");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::crd::faults;
-use crate::harness::{Done, Gate, Vkey, text};
+use crate::harness::{Done, Gate, Vkey, root, text};
 
 const NOW: &str = "2027-01-01T00:00:00Z";
 const AFTER_THE_SKIP: &str = "2027-04-01T00:00:00Z";
@@ -17,7 +17,7 @@ const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const FORMATS: [&str; 3] = ["envoy", "istio", "gateway-api"];
 
 fn sample(name: &str) -> String {
-    text(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/render").join(name))
+    text(root().join("testdata/render").join(name))
 }
 
 fn render(format: &str, args: &[&str]) -> Vkey {
@@ -212,7 +212,7 @@ fn hosts_that_no_rule_lists_are_verified_all_the_same() {
     assert_eq!(done.out.matches("No rule of the policy is for this host").count(), 1);
     assert_eq!(done.err, "");
     // The policy compiled in is the file's.
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("filters/vkey/upstream-tls.json");
+    let shipped = root().join("filters/vkey/upstream-tls.json");
     let stamp = &known["metadata"]["filter_metadata"]["vkey"]["policy"];
     if std::env::var_os("POLICY").is_none() {
         assert_eq!(*stamp, digest(shipped));

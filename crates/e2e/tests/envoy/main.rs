@@ -17,7 +17,7 @@
 #[path = "../nginx/http2.rs"]
 mod http2;
 #[allow(dead_code, reason = "other machines use the rest")]
-#[path = "../scenario/mod.rs"]
+#[path = "../../../../tests/scenario/mod.rs"]
 mod scenario;
 #[path = "../support/mod.rs"]
 mod support;
@@ -51,7 +51,6 @@ mod refunds;
 mod rotation;
 mod route_changes;
 mod scenarios;
-#[cfg(feature = "cli")]
 mod tls_lint;
 mod tls_render;
 mod updates;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::keys::{Minter, VARIABLE, options};
-use crate::support::{Envoy, Request, TempDir, artefact, envoys, root};
+use crate::support::{Envoy, Request, TempDir, artefact, envoys, root, vkey};
 
 /// Runs `vkey tls` on an admin interface.
 fn tls(command: &str, envoy: &Envoy) -> (Option<i32>, String) {
@@ -16,7 +16,7 @@ fn tls(command: &str, envoy: &Envoy) -> (Option<i32>, String) {
 
 /// Runs `vkey tls` on an admin interface or a file.
 fn run_tls(command: &str, source: &str) -> (Option<i32>, String) {
-    let run = Command::new(env!("CARGO_BIN_EXE_vkey"))
+    let run = Command::new(vkey())
         .args(["tls", command, source, "--json"])
         .env_clear()
         .stdin(Stdio::null())

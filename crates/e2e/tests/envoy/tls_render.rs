@@ -12,7 +12,7 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Envoy, Options, TempDir, artefact, root, wait_for};
+use crate::support::{Envoy, Options, TempDir, artefact, root, vkey, wait_for};
 
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const TLS: &str =
@@ -139,10 +139,7 @@ fn render(format: &str, list: &Value) -> String {
 
 /// What is rendered with more arguments; without a policy among them, by the one compiled in.
 fn render_by(format: &str, args: &[&str], list: &Value) -> String {
-    let Some(vkey) = option_env!("CARGO_BIN_EXE_vkey") else {
-        panic!("the command is not built: the feature cli is off");
-    };
-    let mut child = Command::new(vkey)
+    let mut child = Command::new(vkey())
         .args(["tls", "render", "--format", format, "--now", "2027-01-01T00:00:00Z"])
         .args(args)
         .arg("-")

@@ -1,34 +1,5 @@
 //! The parts of `make bench` that reckon and read, without a measurement.
 
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(dead_code, reason = "the rest of these files is for the benchmark itself")]
-#![allow(
-    clippy::expect_used,
-    clippy::float_cmp,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "in a test a panic is the report, and the numbers are exact"
-)]
-
-#[path = "../benches/envoy/callgrind.rs"]
-mod callgrind;
-#[path = "../benches/envoy/machine.rs"]
-mod machine;
-#[path = "../benches/envoy/process.rs"]
-mod process;
-#[path = "../benches/envoy/stats.rs"]
-mod stats;
-#[path = "support/mod.rs"]
-mod support;
-#[path = "../benches/envoy/table.rs"]
-mod table;
-#[path = "../benches/envoy/tally.rs"]
-mod tally;
-#[path = "../benches/envoy/targets.rs"]
-mod targets;
-#[path = "../benches/envoy/wrk.rs"]
-mod wrk;
-
 use crate::callgrind::Count;
 use crate::process::{cpu_ns, resident, resident_bytes, run_ns, used_ticks};
 use crate::stats::{Spread, added, ratio};
@@ -36,6 +7,7 @@ use crate::table::Table;
 use crate::tally::Tally;
 use crate::targets::{Cost, judge};
 use crate::wrk::Outcome;
+use crate::{callgrind, machine, support, tally as tallying, targets, wrk};
 
 // === numbers ===
 
@@ -223,7 +195,7 @@ fn instructions_are_compared_per_request() {
         tally("all-h10", "bare-h10", "noop-h10", 2_000_000),
         tally("all", "bare", "noop", 1_400_000),
     ];
-    let printed = tally::table(&tallies).markdown();
+    let printed = tallying::table(&tallies).markdown();
     let lines: Vec<_> = printed.lines().skip(2).collect();
     assert_eq!(
         lines,
@@ -235,7 +207,7 @@ fn instructions_are_compared_per_request() {
             "| all | 140.0 | +40.0 | 14.0 | 2.00 | 0.50 |",
         ]
     );
-    let csv = tally::csv(&tallies, "a machine");
+    let csv = tallying::csv(&tallies, "a machine");
     assert!(csv.starts_with("# a machine\n"));
     assert!(csv.contains("\nbare,\"bare\",100000,,10000,,,10\n"));
     assert!(csv.ends_with("\nall,\"all\",140000,40000,14000,2.000,0.500,10\n"));

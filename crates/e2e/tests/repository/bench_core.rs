@@ -1,28 +1,21 @@
 //! The tables of `make bench-core` (`benches/core`): how they are read, compared and held against the baseline.
 
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "in a test a panic is the report"
-)]
-
-#[path = "../benches/core/src/comparison.rs"]
+#[path = "../../../../benches/core/src/comparison.rs"]
 mod comparison;
-#[path = "../benches/core/src/profile.rs"]
+#[path = "../../../../benches/core/src/profile.rs"]
 mod profile;
-#[path = "../benches/core/src/table.rs"]
+#[path = "../../../../benches/core/src/table.rs"]
 mod table;
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use comparison::Comparison;
-use profile::Profile;
-use table::{Row, Table};
+use self::comparison::Comparison;
+use self::profile::Profile;
+use self::table::{Row, Table};
 use vkey::json::Json;
+
+use crate::{root, text};
 
 const BASE: &str = "\
 # counted on x86_64 with AVX2, rustc 1.95.0
@@ -217,7 +210,7 @@ const HOST_CALL_INSTRUCTIONS: u64 = 1_500;
 /// What keeps a key from costing more by being refused than by being served, whatever it says.
 #[test]
 fn no_refused_request_costs_more_than_two_allowed_ones() {
-    let baseline = table(&fs::read_to_string("benches/core/baseline.csv").unwrap());
+    let baseline = table(&text("benches/core/baseline.csv"));
     let named = |row: &Row| {
         row.scenario.strip_prefix("refusals/")?.strip_suffix("/request").map(str::to_owned)
     };
@@ -238,7 +231,7 @@ fn no_refused_request_costs_more_than_two_allowed_ones() {
 #[test]
 fn the_baseline_has_the_scenarios_that_there_are() {
     let mut measured = BTreeSet::new();
-    for file in fs::read_dir("testdata/bench").unwrap() {
+    for file in fs::read_dir(root().join("testdata/bench")).unwrap() {
         let file = file.unwrap().path();
         let name = file.file_stem().unwrap().to_str().unwrap();
         let scenario = Json::parse(&fs::read(&file).unwrap()).unwrap();
@@ -250,7 +243,7 @@ fn the_baseline_has_the_scenarios_that_there_are() {
             measured.extend(parts.iter().map(scenario));
         }
     }
-    let baseline = table(&fs::read_to_string("benches/core/baseline.csv").unwrap());
+    let baseline = table(&text("benches/core/baseline.csv"));
     let known: BTreeSet<_> = baseline.rows.iter().map(|row| row.scenario.clone()).collect();
     assert_eq!(known.len(), baseline.rows.len());
     assert_eq!(known, measured, "make bench-core ACCEPT=1 brings the baseline up to date");

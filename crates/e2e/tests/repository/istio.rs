@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::root;
 
 const SHIPPED: &str = "filters/vkey/deploy/istio/wasmplugin.yaml";
 const BUILT: &str = "target/istio/wasmplugin.yaml";
 const CRD: &str = "testdata/crds/wasmplugins.extensions.istio.io.yaml";
 
 fn path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+    root().join(relative)
 }
 
 fn documents(relative: &str) -> Vec<Value> {

@@ -41,7 +41,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The root of the checkout.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).expect("crates/e2e is in a checkout")
 }
 
 /// A file that `make test` builds or installs and names by an environment variable.
@@ -51,6 +52,11 @@ pub(crate) fn artefact(variable: &str) -> PathBuf {
     };
     assert!(path.is_file(), "{variable} names no file: {}", path.display());
     path
+}
+
+/// The command.
+pub(crate) fn vkey() -> PathBuf {
+    artefact("VKEY_TEST_COMMAND")
 }
 
 /// Every Envoy that tests of more than one version run on: `VKEY_TEST_ENVOYS` names them, with

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{env, fs};
 
-use vkey::vm::precompile;
+use vkey_vm::precompile;
 
 fn main() -> ExitCode {
     let done = match &env::args_os().skip(1).map(PathBuf::from).collect::<Vec<_>>()[..] {

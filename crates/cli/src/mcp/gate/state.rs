@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::audit::{Mask, Record};
-use crate::decision::{Decision, DenyReason};
-use crate::host::MemoryHost;
-use crate::reply::Reply;
-use crate::vm::{Answer, ContextId, Ended, Failure, Opened, Worker};
+use vkey::audit::{Mask, Record};
+use vkey::decision::{Decision, DenyReason};
+use vkey::host::MemoryHost;
+use vkey::reply::Reply;
+use vkey_vm::{Answer, ContextId, Ended, Failure, Opened, Worker};
 
 use super::super::super::embedded::take_audit_line;
 use super::super::id::Id;

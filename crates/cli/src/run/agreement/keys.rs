@@ -2,11 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
+use sha2::Sha256;
 
-use crate::key::keyring::{Ring as SigningRing, RingState, Secret};
-use crate::key::mac::SigningKey;
-use crate::key::token::{Kid, Unverified, mint};
+use vkey::key::mac::{SigningKey, hkdf_sha256};
+use vkey::key::token::{Kid, Unverified, mint};
 
 use super::draw::Draw;
 use super::gates::{AUDIENCE, Gate, LEAKED, RINGS, Ring, TENANTS, TIERS, secret};
@@ -66,7 +67,7 @@ impl DrawnKey {
             self.text = jwt(draw, &signing_key, kid, &self.claims);
             return;
         }
-        self.text = mint(&signing_key, kid, self.claims.as_bytes());
+        self.text = mint(&SigningKey::new(&signing_key), kid, self.claims.as_bytes());
         for _ in 0..draw.usual(50, 0, &[1, 2, 3, 4]) {
             let caveat = caveat(draw);
             let unverified = Unverified::parse(self.text.as_bytes()).expect("a key");
@@ -109,14 +110,16 @@ impl DrawnKey {
 }
 
 /// What signs under a kid of a ring; of a kid that no ring has, something else.
-fn signing_key(ring: &str, kid: &Kid) -> SigningKey {
-    let secret = Secret::parse(&secret(ring).1).expect("a secret");
-    let ring = SigningRing::new(ring, &secret, RingState::Active, None).expect("a ring's name");
-    ring.signing_key(kid)
+fn signing_key(ring: &str, kid: &Kid) -> [u8; 32] {
+    let (_, secret) = secret(ring);
+    let mut key = [0; 32];
+    hkdf_sha256(b"vkey.v1", secret.as_bytes(), kid.as_str().as_bytes(), &mut key)
+        .expect("one block");
+    key
 }
 
 /// A JWT (RFC 7515); no other command of this project makes any.
-fn jwt(draw: &mut Draw, key: &SigningKey, kid: &Kid, claims: &str) -> String {
+fn jwt(draw: &mut Draw, key: &[u8], kid: &Kid, claims: &str) -> String {
     let kid = kid.as_str();
     let header = match draw.below(20) {
         0 => json!({"alg": "none", "kid": kid}),
@@ -127,8 +130,9 @@ fn jwt(draw: &mut Draw, key: &SigningKey, kid: &Kid, claims: &str) -> String {
     };
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let body = format!("{}.{}", encode(&header.to_string()), encode(claims));
-    let tag = key.sign(&[body.as_bytes()]);
-    format!("{body}.{}", URL_SAFE_NO_PAD.encode(tag.expose()))
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
+    mac.update(body.as_bytes());
+    format!("{body}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
 fn epoch(draw: &mut Draw, ring: &Ring, minted_secs: u64) -> u32 {

@@ -3,8 +3,8 @@
 use clap::{Args as _, Command, FromArgMatches as _};
 use serde_json::{Value, json};
 
-use crate::cli::explain::AccessArgs;
-use crate::cli::time;
+use crate::explain::AccessArgs;
+use crate::time;
 
 use super::draw::Draw;
 use super::gates::Gate;

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::draw::Draw;
-use crate::access::restriction::{Slashes, refuse_mistakes};
-use crate::json::{Integers, Json};
+use vkey::access::restriction::{Slashes, refuse_mistakes};
+use vkey::json::{Integers, Json};
 
 /// When everything happens, Unix seconds.
 pub(super) const START_SECS: u64 = 1_790_000_000;

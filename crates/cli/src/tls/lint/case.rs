@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::upstream_tls::{Requirement, UpstreamHost, UpstreamPattern};
+use vkey::upstream_tls::{Requirement, UpstreamHost, UpstreamPattern};
 
 use super::super::document::text;
 use super::finding::{Element, Finding, Rule};

@@ -1,6 +1,6 @@
 //! What lint finds.
 
-use crate::json::Json;
+use vkey::json::Json;
 
 /// A defect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

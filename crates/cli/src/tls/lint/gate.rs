@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::upstream_tls::{Stamp, UpstreamPattern};
+use vkey::upstream_tls::{Stamp, UpstreamPattern};
 
 use super::super::document::{at, is_choice, is_true, items, text};
 use super::case::Case;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::upstream_tls::{Demand, EffectivePolicy, Stamp, UpstreamHost, UpstreamPattern};
+use vkey::upstream_tls::{Demand, EffectivePolicy, Stamp, UpstreamHost, UpstreamPattern};
 
 use super::super::document::{at, items, text};
 use super::scene::Scene;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::upstream_tls::{Demand, EffectivePolicy, Skip, TlsVersion};
+use vkey::upstream_tls::{Demand, EffectivePolicy, Skip, TlsVersion};
 
 use super::super::document::{get, is_choice, text, typed};
 use super::super::show::{rule_for, skip_text};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::json::Json;
-use crate::upstream_tls::EffectivePolicy;
+use vkey::json::Json;
+use vkey::upstream_tls::EffectivePolicy;
 
 use super::super::super::output::{Output, OutputError};
 use super::super::super::text::{ascii, sentence, word};

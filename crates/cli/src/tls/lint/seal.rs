@@ -1,7 +1,7 @@
 //! The seal of a listener: the filter that refuses requests which the module has not allowed.
 
-use crate::host::FilterState;
 use serde_json::Value;
+use vkey::host::FilterState;
 
 use super::super::document::{at, get, is_choice, is_true, items, text, walk};
 use super::finding::{Element, Finding, Rule};

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::headers::is_unwanted;
+use vkey::headers::is_unwanted;
 
 use super::super::document::{at, get, is_true, items, text, typed, walk};
 use super::finding::{Element, Finding, Rule};

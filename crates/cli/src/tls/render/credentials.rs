@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::RoleConfig;
-use crate::json::{Invalid, Json, Members, Node};
+use vkey::config::RoleConfig;
+use vkey::json::{Invalid, Json, Members, Node};
 
 use super::{Plan, Source, Yaml};
 

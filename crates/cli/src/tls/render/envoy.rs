@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::json::Json;
-use crate::upstream_tls::{Stamp, TlsVersion, UpstreamPattern};
+use vkey::json::Json;
+use vkey::upstream_tls::{Stamp, TlsVersion, UpstreamPattern};
 
 use super::super::error::TlsError;
 use super::upstreams::{Anchors, Identity, Sds};

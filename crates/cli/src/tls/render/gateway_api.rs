@@ -1,6 +1,6 @@
 //! Objects of the Gateway API and of Envoy Gateway.
 
-use crate::upstream_tls::UpstreamPattern;
+use vkey::upstream_tls::UpstreamPattern;
 
 use super::super::error::TlsError;
 use super::envoy::{

@@ -1,7 +1,7 @@
 //! Istio's objects, for a gateway that originates TLS.
 
-use crate::json::Json;
-use crate::upstream_tls::UpstreamPattern;
+use vkey::json::Json;
+use vkey::upstream_tls::UpstreamPattern;
 
 use super::super::error::TlsError;
 use super::envoy::{

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::json::{Integers, Invalid, Json, Node};
-use crate::upstream_tls::UpstreamPattern;
+use vkey::json::{Integers, Invalid, Json, Node};
+use vkey::upstream_tls::UpstreamPattern;
 
 use super::super::super::error::Error;
 use super::super::super::input::{Place, variable_name};
@@ -309,7 +309,7 @@ impl Wasm {
 fn read_sha256(node: &Node<'_>) -> Result<String, Invalid> {
     let text = node.string()?;
     let expected = "the 64 lower-case hexadecimal digits of the module's SHA-256";
-    let digest = crate::digest::is_sha256_hex(text).then(|| text.to_owned());
+    let digest = vkey::digest::is_sha256_hex(text).then(|| text.to_owned());
     digest.ok_or_else(|| node.expected(expected))
 }
 

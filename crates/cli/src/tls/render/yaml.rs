@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::json::Json;
+use vkey::json::Json;
 
 /// The widest value that is written in braces or brackets on one line.
 const MAX_FLOW_CHARS: usize = 72;

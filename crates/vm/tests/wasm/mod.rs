@@ -2,25 +2,18 @@
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
 
 use vkey::host::{Action, MemoryHost, MemoryStore, Rules};
 use vkey::key::keyring::{Ring, RingState, Secret};
 use vkey::key::token::mint;
-use vkey::vm::{BuiltIn, ContextId, Limits, Module, Precompiled, Vm};
+use vkey_vm::{ContextId, Limits, Module, Precompiled, Vm};
 
 use crate::scenario::Log;
 use crate::scenario::memory::{Callbacks, Request};
 use crate::scenario::text::env_value;
-
-/// The modules that the command carries.
-// SAFETY: the files are written by `precompile` alone, or empty.
-const MODULES: BuiltIn = unsafe {
-    BuiltIn {
-        module: Precompiled::new(include_bytes!(env!("VKEY_MODULE"))),
-        nginx: Precompiled::new(include_bytes!(env!("VKEY_NGINX_MODULE"))),
-    }
-};
 
 /// A worker.
 pub(crate) struct Wasm {
@@ -32,20 +25,28 @@ struct WasmRequest<'a> {
     id: ContextId,
 }
 
+/// A module as `make module` has compiled it for the command.
+fn load(name: &str) -> Module {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join(name);
+    let code = fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}: run `make module`"));
+    // SAFETY: `precompile` alone writes these files.
+    let precompiled = unsafe { Precompiled::new(Vec::leak(code)) };
+    let loaded = Module::load(precompiled, Limits::default());
+    loaded.unwrap_or_else(|unusable| panic!("{name}: {unusable}: run `make module`"))
+}
+
 fn module(rules: Rules) -> &'static Module {
-    static LOADED: [OnceLock<Module>; 2] = [const { OnceLock::new() }; 2];
-    let [plain, nginx] = &LOADED;
-    let loaded = if rules == Rules::Nginx { nginx } else { plain };
-    let load = || Module::load(MODULES.of(rules), Limits::default());
-    loaded.get_or_init(|| load().unwrap_or_else(|unusable| panic!("{unusable}: run `make test`")))
+    static PLAIN: LazyLock<Module> = LazyLock::new(|| load("vkey.cwasm"));
+    static NGINX: LazyLock<Module> = LazyLock::new(|| load("vkey-nginx.cwasm"));
+    if rules == Rules::Nginx { &NGINX } else { &PLAIN }
 }
 
 /// A request of a good key on nginx, which has loaded the module that is for other hosts.
 pub(crate) fn wrong_module_on_nginx() -> (Vm, ContextId) {
-    let module = Module::load(MODULES.module, Limits::default()).unwrap();
     let host = || MemoryHost::new(MemoryStore::new(Rules::Nginx));
     let secret = env_value("@secret:main");
-    let mut vm = Vm::start(&module, host(), &[("S".to_owned(), secret.clone())]).unwrap();
+    let mut vm =
+        Vm::start(module(Rules::Envoy), host(), &[("S".to_owned(), secret.clone())]).unwrap();
     assert!(vm.configure(br#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#).unwrap());
     let ring =
         Ring::new("main", &Secret::parse(&secret).unwrap(), RingState::Active, None).unwrap();

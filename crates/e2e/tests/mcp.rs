@@ -15,7 +15,6 @@ mod support;
 
 use std::borrow::Cow;
 use std::fs;
-use std::path::Path;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +22,7 @@ use serde_json::{Value, json};
 use vkey::audit::Record;
 use vkey::decision::{Decision, DenyReason};
 
-use support::{TempDir, artefact, root, wait_for};
+use support::{TempDir, artefact, root, vkey, wait_for};
 
 /// The variable that the configuration names.
 const SECRET: &str = "VKEY_MAIN_SECRET";
@@ -303,10 +302,6 @@ fn assert_refusal(error: &Value) {
     assert_eq!(error["message"], "a valid virtual key is required");
     let data = json!({"status": 401, "type": "authentication_error", "code": "invalid_token"});
     assert_eq!(error["data"], data);
-}
-
-fn vkey() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_vkey"))
 }
 
 /// The one line that a command prints.

@@ -1,0 +1,44 @@
+//! The scenarios of `testdata/scenarios` and of `testdata/bench` on the built module in the embedded host.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report"
+)]
+
+#[path = "../../../tests/scenario/mod.rs"]
+#[allow(dead_code, reason = "the rest is for other machines")]
+mod scenario;
+mod wasm;
+
+use std::collections::BTreeMap;
+
+use scenario::Machine;
+use scenario::folder::all_hold;
+use scenario::format::HostKind;
+use scenario::memory::InMemory;
+use vkey::host::Action;
+
+fn wasm(config: Vec<u8>, env: BTreeMap<String, String>, host: HostKind) -> Box<dyn Machine> {
+    Box::new(InMemory::<wasm::Wasm>::new(config, env, host))
+}
+
+#[test]
+fn every_scenario_holds_on_the_module_in_the_embedded_host() {
+    all_hold("wasm", &wasm);
+}
+
+/// nginx must not be given the module that lacks what it calls: nothing reaches an upstream, and the embedded host
+/// ends as nginx does.
+#[test]
+fn the_module_without_what_nginx_calls_lets_nothing_in_there() {
+    let (mut vm, id) = wasm::wrong_module_on_nginx();
+    let refused = vm.on_request_headers(id, true).unwrap();
+    assert_eq!(refused, Action::Pause);
+    let host = vm.host(id).unwrap();
+    assert_eq!(host.reply.borrow().as_ref().unwrap().status, 503);
+    assert!(host.log.borrow().iter().any(|(_, line)| line.contains("load vkey-nginx.wasm")));
+    let ended = vm.on_response_body(id, 1).unwrap_err().to_string();
+    assert!(ended.contains("proxy_on_response_body"), "{ended}");
+}
