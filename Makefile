@@ -54,10 +54,6 @@ demo: ## Walk through the gate that `make run` holds open in another terminal
 # How many cases a property is tested on: otherwise it is proptest's default, 256.
 check: export PROPTEST_CASES ?= 4000
 
-# What runs natively: the library, the command, the embedded host with its compiler, and their tests. Cargo builds what
-# they share once, as long as they are named together.
-NATIVE := --workspace --exclude vkey-filter --exclude vkey-noop --features vkey-vm/compiler
-
 # What the tests read.
 TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_NGINX=$(CURDIR)/$(PLAIN_NGINX) \
@@ -69,15 +65,15 @@ TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLD
 .PHONY: test
 test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of the library and of the command, and the main end-to-end tests
 	@tools/setup.sh python3
-	$(TEST_ENV) cargo test $(NATIVE) --lib --test command --test repository --test scenarios
+	$(TEST_ENV) cargo test --lib --test command --test repository --test scenarios
 	$(TEST_ENV) tools/main-tests.sh $(abspath $(ENVOY))
 	@echo "make test: all passed"
 
 .PHONY: check
 check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run every check and every test: on one Envoy of each minor version, with MCP peers and client libraries, and with mutants
 	@tools/setup.sh python3
-	$(TEST_ENV) cargo test $(NATIVE)
-	RUSTDOCFLAGS=-Dwarnings cargo doc $(NATIVE) --no-deps
+	$(TEST_ENV) cargo test
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh check
 	@tools/setup.sh python3
@@ -104,7 +100,7 @@ ifeq ($(NGINX),)
 else
 	@$(NGINX) -V 2>&1 | grep -qi wasm || { echo "check-nginx: $(NGINX) was built without WasmX" >&2; exit 1; }
 	VKEY_TEST_NGINX_WASMX=$(abspath $(NGINX)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm cargo test $(NATIVE) --test nginx -- --ignored wasmx::
+	VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm cargo test --test nginx -- --ignored wasmx::
 	@echo "make check-nginx: all passed"
 endif
 
@@ -116,17 +112,17 @@ mutants: rust $(PLAIN_NGINX) ## Break limits and gates on purpose, one way at a 
 .PHONY: memory
 memory: module $(ENVOY) ## Measure how many bytes a key takes in the proxy, with 100 000 of them
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	cargo test --quiet $(NATIVE) --test envoy -- --exact memory::a_key_takes_at_most_400_bytes --nocapture
+	cargo test --quiet --test envoy -- --exact memory::a_key_takes_at_most_400_bytes --nocapture
 
 .PHONY: lines
 lines: module ## Send a million lines through `vkey run` and see that its memory does not grow
-	VKEY_RUN_LINES=1000000 cargo test --quiet $(NATIVE) --test command -- \
+	VKEY_RUN_LINES=1000000 cargo test --quiet --test command -- \
 	--exact run::memory_does_not_grow_with_the_lines --nocapture
 
 .PHONY: latency
 latency: module $(ENVOY) $(OLDEST_ENVOY) ## Measure what the gate of a cluster adds to the time that a request takes
 	VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	cargo test --quiet $(NATIVE) --test envoy -- --exact upstream_latency::the_gate_adds_little --nocapture
+	cargo test --quiet --test envoy -- --exact upstream_latency::the_gate_adds_little --nocapture
 
 .PHONY: bench-core
 bench-core: rust ## Count what the core does, against the baseline (ACCEPT=1: make it that; PROFILE=SCENARIO: show functions)
@@ -142,13 +138,13 @@ bench-compare: rust ## Show what the core does more or less of than at BASE=REVI
 bench: module build-noop $(ENVOY) ## Measure what a request costs beside Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
 	@tools/setup.sh $(if $(COUNT),callgrind,wrk)
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm cargo bench --quiet --profile dev $(NATIVE) --bench envoy -- \
+	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm cargo bench --quiet --profile dev --bench envoy -- \
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES),--cases $(CASES)) \
 	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count)
 
 .PHONY: lint
 lint: lint-quick ## Check format and lints
-	cargo clippy $(NATIVE) --all-targets -- -D warnings
+	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features nginx -- -D warnings
 	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
@@ -176,10 +172,10 @@ istio: module ## Write target/istio/wasmplugin.yaml with the checksum of the bui
 clean: ## Remove what was built (the installed tools stay in .tools)
 	cargo clean
 
-# The module, and what the command carries of it. If tests follow, the compiler is built with what they need: an example
-# needs the tests' dependencies, with which cargo builds the compiler's in another way, and would build them once more.
+# The module, and what the command carries of it. If tests follow, an example is built beside the compiler: it needs the
+# tests' dependencies, with which cargo builds the compiler's in another way, and would build them once more.
 PRECOMPILE := -p vkey-vm --features compiler
-test check check-nginx lines memory latency bench: PRECOMPILE := $(NATIVE) --example tokens
+test check check-nginx lines memory latency bench: PRECOMPILE := --features vkey-vm/compiler --example tokens
 .PHONY: module
 module: rust $(WASM_OPT)
 	@tools/build-wasm.sh target/vkey.wasm

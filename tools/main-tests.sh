@@ -22,7 +22,7 @@ if [ "${1-}" = --faults ]; then
 fi
 
 run() {
-    cargo test --workspace --exclude vkey-filter --exclude vkey-noop --features vkey-vm/compiler --test envoy -- "$@"
+    cargo test --test envoy -- "$@"
 }
 
 known=$(run --list)
