@@ -1,0 +1,246 @@
+//! All orders of the steps of several workers.
+
+use std::cell::{Cell as Place, RefCell};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+use vkey::config::Config;
+use vkey::decision::{Decision, DenyClass};
+use vkey::engine::Engine;
+use vkey::gate::Admission;
+use vkey::host::{MemoryStore, RecordStore, Rules, SharedData};
+use vkey::key::Key;
+use vkey::key::token::Unverified;
+use vkey::limits::cell::{Cell, tenant_name};
+
+use super::keys::SECRET;
+use super::replay::{Answer, Replay, Suspended};
+use super::work::{SENT, Work, admit, cell_name};
+
+/// Some time in 2026, in nanoseconds.
+pub(crate) const NOW_NS: u64 = 1_790_000_000_000_000_000;
+
+/// Requests that several workers get at once, one each.
+pub(crate) struct Search {
+    pub(crate) engine: Engine,
+    pub(crate) host: Rules,
+    /// The rules that workers go by; `None`: each finds them out.
+    pub(crate) told: Option<Rules>,
+    pub(crate) keys: Vec<Rc<Key>>,
+    /// How far the clock of each worker is ahead of the one before.
+    pub(crate) step_ns: u64,
+    pub(crate) work: Work,
+    /// A record that is there before.
+    pub(crate) planted: Option<(&'static str, Vec<u8>)>,
+    pub(crate) create_with_zero: bool,
+    pub(crate) reset_with_zero: bool,
+    pub(crate) counts_tenants: bool,
+    /// How many of the requests, and of any number of later ones, the limits have room for.
+    pub(crate) room: usize,
+    pub(crate) met: BTreeSet<Vec<u8>>,
+    pub(crate) ends: usize,
+    pub(crate) violations: Vec<String>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Worker {
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) decision: Option<Decision>,
+}
+
+impl Search {
+    pub(crate) fn new(config: &str, keys: &[String], room: usize) -> Self {
+        let ring = format!(r#""keyring": [{{"name": "main", "secret": "${{S}}"}}], {config}"#);
+        let config = Config::parse(format!("{{{ring}}}").as_bytes()).unwrap();
+        let plan = config.compile(|_| Some(SECRET.to_owned())).unwrap();
+        let key = |token: &String| {
+            let unverified = Unverified::parse(token.as_bytes()).unwrap();
+            Rc::new(Key::verify(unverified, &plan.keyring).unwrap())
+        };
+        let keys = keys.iter().map(key).collect();
+        Self {
+            engine: Engine::new(plan),
+            host: Rules::Envoy,
+            told: Some(Rules::Envoy),
+            keys,
+            step_ns: 1_000_000,
+            work: admit,
+            planted: None,
+            create_with_zero: false,
+            reset_with_zero: false,
+            counts_tenants: true,
+            room,
+            met: BTreeSet::new(),
+            ends: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    pub(crate) fn over(mut self, (host, told): (Rules, Option<Rules>)) -> Self {
+        (self.host, self.told) = (host, told);
+        self
+    }
+
+    pub(crate) fn run(mut self) -> Self {
+        let store = MemoryStore::new(self.host);
+        if let Some((name, record)) = &self.planted {
+            store.set_shared_data(name, record, 0).unwrap();
+        }
+        let worker = Worker { answers: Vec::new(), decision: None };
+        self.visit(&store, &vec![worker; self.keys.len()]);
+        self
+    }
+
+    fn visit(&mut self, store: &MemoryStore, workers: &[Worker]) {
+        if !self.met.insert(fingerprint(store, workers)) {
+            return;
+        }
+        let mut busy = false;
+        for index in 0..workers.len() {
+            if workers[index].decision.is_some() {
+                continue;
+            }
+            busy = true;
+            let store = store.fork();
+            let mut workers = workers.to_vec();
+            self.step(&store, &mut workers[index], index);
+            self.visit(&store, &workers);
+        }
+        if !busy {
+            self.ends += 1;
+            self.check(store, workers);
+        }
+    }
+
+    fn step(&self, store: &MemoryStore, worker: &mut Worker, index: usize) {
+        let replay = Replay {
+            store,
+            answers: &worker.answers,
+            given: Place::new(0),
+            fresh: RefCell::new(None),
+            create_with_zero: self.create_with_zero,
+            reset_with_zero: self.reset_with_zero,
+        };
+        let key = &self.keys[index];
+        let now_ns = NOW_NS + self.step_ns * index as u64;
+        let run = || {
+            let rules = self.told.unwrap_or_else(|| Rules::find(&replay).unwrap());
+            (self.work)(&RecordStore::new(&replay, rules), &self.engine, key, now_ns)
+        };
+        let run = catch_unwind(AssertUnwindSafe(run));
+        worker.decision = match run {
+            Ok(decision) => Some(decision),
+            Err(payload) if payload.is::<Suspended>() => None,
+            Err(payload) => resume_unwind(payload),
+        };
+        let answer = replay.fresh.into_inner();
+        // The round starts again with its read; not so where it began with an earlier look, or has to find
+        // out the rules of the host.
+        let began_with_read = matches!(worker.answers.last(), Some(Answer::Read(..)));
+        match answer.expect("a step makes a call") {
+            Answer::Mismatch if began_with_read && self.told.is_some() => {
+                worker.answers.pop();
+            }
+            answer => worker.answers.push(answer),
+        }
+    }
+
+    /// What holds when all have finished, whatever the order was.
+    fn check(&mut self, store: &MemoryStore, workers: &[Worker]) {
+        let decisions: Vec<Decision> = workers.iter().flat_map(|worker| worker.decision).collect();
+        let sent = |decision: &&Decision| decision.forwards() || **decision == Decision::Deny(SENT);
+        let charged = decisions.iter().filter(sent).count();
+        let counted = self.count_cells(store, &decisions);
+        // Nothing leaked and nothing is left over: later requests, one after the other, get exactly what
+        // remains.
+        let later = self.admit_later(store);
+        for (holds, what) in [
+            (charged <= self.room, "more got in than there is room for"),
+            (charged + later == self.room, "the room left is not what was not used"),
+            (counted, "the counts are not those of the decisions"),
+        ] {
+            if !holds {
+                self.violations.push(format!("{what}: {decisions:?}, {later} later"));
+            }
+        }
+    }
+
+    fn count_cells(&self, store: &MemoryStore, decisions: &[Decision]) -> bool {
+        let records = RecordStore::new(store, self.host);
+        let adds_up = |name, belongs: &dyn Fn(&Key) -> bool| {
+            let cell: Cell = records.read(&name).unwrap();
+            let own = || self.keys.iter().zip(decisions).filter(|(key, _)| belongs(key));
+            let count = |wanted: &dyn Fn(&Decision) -> bool| {
+                own().filter(|(_, decision)| wanted(decision)).count() as u64
+            };
+            let classes = DenyClass::ALL.map(|class| {
+                count(&|decision| {
+                    !decision.forwards() && decision.reason().unwrap().class() == class
+                })
+            });
+            let denied: Vec<u64> = cell.denied().map(|(_, count)| count).collect();
+            cell.seen() == own().count() as u64
+                && cell.allowed() == count(&|decision| decision.forwards())
+                && denied == classes
+        };
+        self.keys.iter().all(|key| {
+            let claims = key.claims();
+            adds_up(cell_name(key), &|other| cell_name(other) == cell_name(key))
+                && (!self.counts_tenants
+                    || adds_up(tenant_name(&claims.tenant), &|other| {
+                        other.claims().tenant == claims.tenant
+                    }))
+        })
+    }
+
+    fn admit_later(&self, store: &MemoryStore) -> usize {
+        let store = store.fork();
+        let records = RecordStore::new(&store, self.host);
+        let admit = |key: &Rc<Key>| {
+            let admission = Admission::new(&records, &self.engine, key, None, NOW_NS);
+            admission.admit(Decision::Allow).decision.forwards()
+        };
+        (0..self.room + 1).map(|_| self.keys.iter().filter(|key| admit(key)).count()).sum()
+    }
+
+    #[track_caller]
+    pub(crate) fn hold(self) {
+        let Self { ends, violations, .. } = self.run();
+        println!("{ends} ends");
+        assert!(ends > 1);
+        assert_eq!(violations, [""; 0]);
+    }
+
+    #[track_caller]
+    pub(crate) fn fail(self, what: &str) {
+        let Self { ends, violations, .. } = self.run();
+        println!("{} violations at {ends} ends", violations.len());
+        assert!(violations.iter().any(|violation| violation.starts_with(what)), "{violations:?}");
+    }
+}
+
+/// What a state comes to: what the records hold, and what each worker has read and done. A number that
+/// is only compared matters as far as it is the present one.
+pub(crate) fn fingerprint(store: &MemoryStore, workers: &[Worker]) -> Vec<u8> {
+    let mut text = String::new();
+    let mut names = BTreeSet::new();
+    for worker in workers {
+        text += &format!("{:?}", worker.decision);
+        for answer in &worker.answers {
+            let Answer::Read(name, record) = answer else {
+                text += &format!("{answer:?};");
+                continue;
+            };
+            let present = store.shared_data(name).unwrap().map(|(_, cas)| cas);
+            let current = record.as_ref().map(|(_, cas)| *cas) == present;
+            text += &format!("{name} {:?} {current};", record.as_ref().map(|(bytes, _)| bytes));
+            names.insert(name);
+        }
+    }
+    for name in names {
+        let record = store.shared_data(name).unwrap().map(|(record, _)| record);
+        text += &format!("{name} {record:?}");
+    }
+    text.into_bytes()
+}

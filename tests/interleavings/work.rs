@@ -1,0 +1,135 @@
+//! What a worker does with its request, as the library does it or with a mistake.
+
+use vkey::decision::{Decision, DenyReason};
+use vkey::engine::Engine;
+use vkey::exchange::Refund;
+use vkey::gate::{Admission, end_session};
+use vkey::host::RecordStore;
+use vkey::key::Key;
+use vkey::limits::cell::{Cell, key_name, tenant_name};
+use vkey::limits::sessions::{SessionId, Sessions, sessions_name};
+use vkey::record::Name;
+
+use super::replay::Replay;
+
+/// What a worker runs for its request, over whatever stands for the shared data.
+pub(crate) type Work = fn(&RecordStore<'_, Replay<'_>>, &Engine, &Key, u64) -> Decision;
+
+pub(crate) fn admit(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
+    Admission::new(store, engine, key, None, now_ns).admit(Decision::Allow).decision
+}
+
+/// Why a request is refused that was sent, and so stays charged.
+pub(crate) const SENT: DenyReason = DenyReason::UpstreamPin;
+
+/// Admission, and then something that keeps the request from going on, or its response from the client.
+pub(crate) fn admit_and_withdraw(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
+    let admission = Admission::new(store, engine, key, None, now_ns);
+    let admitted = admission.admit(Decision::Allow);
+    let (reason, refund) = match key.claims().jti.as_str() {
+        "taken_back" => (DenyReason::NotReady, Refund::Everything),
+        "sent" => (SENT, Refund::Nothing),
+        _ => return admitted.decision,
+    };
+    if !admitted.decision.forwards() {
+        return admitted.decision;
+    }
+    admission.withdraw(&admitted.reservations, reason, refund).unwrap();
+    Decision::Deny(reason)
+}
+
+pub(crate) fn session() -> SessionId {
+    SessionId::parse(b"s-1", "gw.example", "/mcp").unwrap()
+}
+
+/// The end of a session, free where its key has opened it.
+pub(crate) fn end(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
+    end_once(store, engine, key, now_ns, end_session(store, key, session()))
+}
+
+/// The same with the mistake of deciding by what was read before the session was ended.
+pub(crate) fn look_then_end(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
+    let claims = key.claims();
+    let name = sessions_name(&claims.tenant, &claims.jti);
+    let is_open = store.read::<Sessions>(&name).unwrap().holds(session());
+    if is_open {
+        store.update(&name, |sessions: &mut Sessions| sessions.end(session())).unwrap();
+    }
+    end_once(store, engine, key, now_ns, is_open)
+}
+
+pub(crate) fn end_once(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+    is_free: bool,
+) -> Decision {
+    let admission = Admission::new(store, engine, key, None, now_ns);
+    let admission = if is_free { admission.free_of_charge() } else { admission };
+    admission.admit(Decision::Allow).decision
+}
+
+pub(crate) fn cell_name(key: &Key) -> Name {
+    key_name(&key.claims().tenant, &key.claims().jti)
+}
+
+/// Admission with the mistake of deciding by what was read before the loop.
+pub(crate) fn check_then_count(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
+    let charges = engine.key_charges(key);
+    let name = cell_name(key);
+    let mode = engine.settings().mode;
+    let mut before: Cell = store.read(&name).unwrap();
+    let decision = before.count(Decision::Allow, &charges, None, now_ns, mode).decision;
+    let count = |cell: &mut Cell| {
+        let charges = if decision.forwards() { &*charges } else { &[] };
+        _ = cell.count(decision, charges, None, now_ns, mode);
+    };
+    store.update(&name, count).unwrap();
+    decision
+}
+
+/// Admission with the mistake of keeping what the tenant's refusal should give back.
+pub(crate) fn keep_the_charge(
+    store: &RecordStore<'_, Replay<'_>>,
+    engine: &Engine,
+    key: &Key,
+    now_ns: u64,
+) -> Decision {
+    let mode = engine.settings().mode;
+    let [of_key, of_tenant] = [
+        (cell_name(key), engine.key_charges(key)),
+        (tenant_name(&key.claims().tenant), engine.tenant_charges(&key.claims().tenant)),
+    ]
+    .map(|(name, charges)| {
+        let count =
+            |cell: &mut Cell| cell.count(Decision::Allow, &charges, None, now_ns, mode).decision;
+        store.update(&name, count).unwrap()
+    });
+    if of_key.forwards() { of_tenant } else { of_key }
+}
