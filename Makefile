@@ -178,10 +178,7 @@ PRECOMPILE := -p vkey-vm --features compiler
 test check check-nginx lines memory latency bench: PRECOMPILE := --features vkey-vm/compiler --example tokens
 .PHONY: module
 module: rust $(WASM_OPT)
-	@tools/build-wasm.sh target/vkey.wasm
-	@tools/build-wasm.sh target/vkey-nginx.wasm --features nginx
-	@tools/precompile.sh target/vkey.wasm target/vkey.cwasm $(PRECOMPILE)
-	@tools/precompile.sh target/vkey-nginx.wasm target/vkey-nginx.cwasm $(PRECOMPILE)
+	@tools/build-modules.sh $(PRECOMPILE)
 
 # The module with faults that the tests switch on; never shipped, and so built in less time.
 .PHONY: build-faults

@@ -29,6 +29,14 @@ remaps=("$PWD=/vkey" "$cargo_home=/cargo" "$sysroot/lib/rustlib/src/rust=/rustc/
 for registry in "$cargo_home"/registry/src/*/; do
     remaps+=("${registry%/}=/cargo/registry")
 done
+# The dependencies are the same, so a new folder begins with those that are built.
+if [ "$profile" = module ] && [ ! -e "$folder" ] && [ -d "target/wasm32-wasip1/$profile/deps" ]; then
+    rm -rf "$folder.new"
+    mkdir -p "$folder.new/wasm32-wasip1"
+    cp -a "target/$profile" "$folder.new/"
+    cp -a "target/wasm32-wasip1/$profile" "$folder.new/wasm32-wasip1/"
+    mv "$folder.new" "$folder"
+fi
 flags=$(printf -- '--remap-path-prefix=%s\x1f' "${remaps[@]}")
 CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
     cargo build --locked --profile "$profile" -p "$package" --target wasm32-wasip1 --target-dir "$folder" "$@"
