@@ -31,7 +31,7 @@ use sha2::Sha256;
 use vkey::access::restriction::Restriction;
 use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, exact_host, query_keys};
 use vkey::alerts::failures::Shard;
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::config::{Config, Plan};
 use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;

@@ -21,7 +21,7 @@ pub const MASK_VALUE: &str = "***REDACTED***";
 
 /// What one request came to. `None` is written as `null`: not known, or not applicable.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record<'a> {
+pub struct AuditRecord<'a> {
     /// When the request was first seen, Unix microseconds.
     pub ts_micros: u64,
     /// The proxy that wrote the line, by the id of its node.
@@ -104,9 +104,9 @@ const CUT_BYTES: usize = 6;
 /// Room for a usual line.
 const LINE_BYTES: usize = 1024;
 
-// === impl Record ===
+// === impl AuditRecord ===
 
-impl Record<'_> {
+impl AuditRecord<'_> {
     /// The record as one line of JSON in ASCII, without the line end. Values that `mask` covers, and
     /// texts of the client that could hold a key, are replaced.
     pub fn write(&self, mask: &Mask) -> String {
@@ -147,8 +147,8 @@ impl Record<'_> {
     }
 }
 
-impl Record<'_> {
-    /// [`Record::write`], in at most `max_bytes` where that can be had by shortening what others wrote: the
+impl AuditRecord<'_> {
+    /// [`AuditRecord::write`], in at most `max_bytes` where that can be had by shortening what others wrote: the
     /// client first, and then whoever named the key's subject. A mark stands for what is left out.
     pub fn write_within(mut self, mask: &Mask, max_bytes: usize) -> String {
         let mut line = self.write(mask);
@@ -177,8 +177,8 @@ impl Record<'_> {
     }
 }
 
-impl Record<'static> {
-    /// Reads a line that [`Record::write`] wrote. Masked values come back as what masks them.
+impl AuditRecord<'static> {
+    /// Reads a line that [`AuditRecord::write`] wrote. Masked values come back as what masks them.
     ///
     /// # Errors
     ///

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn record() -> Record<'static> {
-    Record {
+fn record() -> AuditRecord<'static> {
+    AuditRecord {
         ts_micros: 1_790_000_000_123_456,
         host: Some("gateway-1".into()),
         decision: Some(Decision::Deny(DenyReason::Path)),
@@ -12,7 +12,7 @@ fn record() -> Record<'static> {
         path: Some("/v1/x".into()),
         query_keys: vec!["a".into(), "\u{0}".into()],
         status: Some(403),
-        ..Record::default()
+        ..AuditRecord::default()
     }
 }
 
@@ -24,10 +24,10 @@ fn a_line_is_one_line_of_ascii_and_reads_back() {
         Some(Decision::Deny(DenyReason::KeyMissing)),
         Some(Decision::Shadow(DenyReason::Host)),
     ] {
-        let record = Record { decision, ..record() };
+        let record = AuditRecord { decision, ..record() };
         let line = record.write(&Mask::default());
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
-        assert_eq!(Record::parse(&line).unwrap(), record);
+        assert_eq!(AuditRecord::parse(&line).unwrap(), record);
     }
 }
 
@@ -42,7 +42,7 @@ fn members_keep_their_order() {
 #[test]
 fn every_maskable_member_can_be_masked() {
     let all = |text: &'static str| Some(text.into());
-    let record = Record {
+    let record = AuditRecord {
         req: all("leak"),
         host: all("leak"),
         kid: all("leak"),
@@ -69,7 +69,7 @@ fn every_maskable_member_can_be_masked() {
 fn what_looks_like_a_key_is_not_shown() {
     let key = "/v1/vk1.main-0.abc.def".into();
     let jwt = "eyJhbGciOiJIUzI1NiJ9".into();
-    let record = Record { path: Some(key), query_keys: vec![jwt], ..record() };
+    let record = AuditRecord { path: Some(key), query_keys: vec![jwt], ..record() };
     let line = record.write(&Mask::default());
     assert_eq!(line.matches(MASK_VALUE).count(), 2, "{line}");
 }
@@ -82,11 +82,11 @@ fn times_past_the_calendar_do_not_panic() {
 #[test]
 fn lines_of_other_versions_are_refused() {
     let line = record().write(&Mask::default()).replace("\"v\":1", "\"v\":2");
-    assert_eq!(Record::parse(&line).unwrap_err().to_string(), "v: expected version 1");
+    assert_eq!(AuditRecord::parse(&line).unwrap_err().to_string(), "v: expected version 1");
 }
 
 /// A line that is too long, in so many bytes.
-fn within(record: Record<'static>, mask: &Mask, max_bytes: usize) -> String {
+fn within(record: AuditRecord<'static>, mask: &Mask, max_bytes: usize) -> String {
     assert!(record.write(mask).len() > max_bytes);
     let line = record.write_within(mask, max_bytes);
     assert!(line.len() <= max_bytes, "{}: {line}", line.len());
@@ -98,16 +98,16 @@ fn a_line_is_kept_short_whatever_the_client_wrote() {
     let long = |text: &str| Some(Cow::Owned(text.repeat(8_000 / text.len())));
     for text in ["/a", "\"", "\u{7f}", "\u{eb}", "\u{1f511}"] {
         for record in [
-            Record { path: long(text), ..record() },
-            Record { authority: long(text), ..record() },
-            Record { req: long(text), ..record() },
-            Record { method: long(text), ..record() },
-            Record { sub: long(text), ..record() },
-            Record { query_keys: vec![text.repeat(64).into(); 32], ..record() },
+            AuditRecord { path: long(text), ..record() },
+            AuditRecord { authority: long(text), ..record() },
+            AuditRecord { req: long(text), ..record() },
+            AuditRecord { method: long(text), ..record() },
+            AuditRecord { sub: long(text), ..record() },
+            AuditRecord { query_keys: vec![text.repeat(64).into(); 32], ..record() },
         ] {
             let line = within(record, &Mask::default(), 1_024);
             assert!(line.contains(r"\u2026"), "{line}");
-            assert_eq!(Record::parse(&line).unwrap().status, Some(403));
+            assert_eq!(AuditRecord::parse(&line).unwrap().status, Some(403));
         }
     }
 }
@@ -119,7 +119,7 @@ fn what_masks_a_text_stays_when_the_line_is_shortened() {
         for path in
             [["/a".repeat(3_000).as_str(), key].concat(), [key, &"/a".repeat(3_000)].concat()]
         {
-            let record = Record { path: Some(path.into()), sub: sub.clone(), ..record() };
+            let record = AuditRecord { path: Some(path.into()), sub: sub.clone(), ..record() };
             let line = within(record, &Mask::default(), 1_536);
             assert!(line.contains(&format!(r#""path":"{MASK_VALUE}""#)), "{line}");
         }

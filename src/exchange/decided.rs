@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::alerts::anomaly::Anomaly;
-use crate::audit::Record;
+use crate::audit::AuditRecord;
 use crate::decision::{Decision, DenyReason};
 use crate::key::Key;
 use crate::key::claims::Claims;
@@ -124,10 +124,10 @@ impl Decided {
     }
 
     /// The audit record of the request when it has ended.
-    pub fn record<'a>(&'a self, ending: &'a Ending) -> Record<'a> {
+    pub fn record<'a>(&'a self, ending: &'a Ending) -> AuditRecord<'a> {
         let claims = self.key.as_ref().map(|key| key.claims());
         let claim = |text: fn(&Claims) -> Option<&str>| claims.and_then(text).map(Cow::Borrowed);
-        Record {
+        AuditRecord {
             decision: Some(self.decision),
             kid: self.key.as_ref().map(|key| Cow::Borrowed(key.kid().as_str())),
             jti: claim(|claims| Some(&claims.jti)),
@@ -144,8 +144,8 @@ impl Decided {
 
 impl Ending {
     /// The audit record of a request that ended and was never decided.
-    pub fn record<'a>(&'a self, seen: &'a Seen) -> Record<'a> {
-        Record {
+    pub fn record<'a>(&'a self, seen: &'a Seen) -> AuditRecord<'a> {
+        AuditRecord {
             status: self.status,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,

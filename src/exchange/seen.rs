@@ -9,7 +9,7 @@ use crate::access::cidr::address_text;
 use crate::access::{
     Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
 };
-use crate::audit::{MASK_VALUE, Record, Tags};
+use crate::audit::{AuditRecord, MASK_VALUE, Tags};
 use crate::decision::DenyReason;
 use crate::engine::{Engine, Identity, Question};
 use crate::headers::RequestHead;
@@ -191,8 +191,8 @@ impl Seen {
         self.body_bytes = self.body_bytes.saturating_add(bytes);
     }
 
-    pub(super) fn record(&self) -> Record<'_> {
-        Record {
+    pub(super) fn record(&self) -> AuditRecord<'_> {
+        AuditRecord {
             ts_micros: self.at_ns / NANOS_PER_MICRO,
             req: self.request_id.as_deref().map(Cow::Borrowed),
             src: self.source.map(|source| Cow::Owned(address_text(source))),
@@ -203,7 +203,7 @@ impl Seen {
             path: self.path.as_deref().map(Cow::Borrowed),
             query_keys: self.query_keys.iter().map(|key| Cow::Borrowed(key.as_str())).collect(),
             plan: self.plan.as_deref().map(Cow::Borrowed),
-            ..Record::default()
+            ..AuditRecord::default()
         }
     }
 }

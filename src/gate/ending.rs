@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::audit::Record;
+use crate::audit::AuditRecord;
 use crate::config::Sink;
 use crate::exchange::{Decided, Ending, Exchange, Forwarded, Outcome};
 use crate::host::{FilterState, Host, Property, Rules, number_property, text_property};
@@ -53,8 +53,8 @@ impl Gate {
         self.metrics.count(host, &Outcome::default());
     }
 
-    fn write(&self, host: &impl Host, record: Record<'_>) {
-        let record = Record {
+    fn write(&self, host: &impl Host, record: AuditRecord<'_>) {
+        let record = AuditRecord {
             host: self.node(host).map(Cow::Borrowed),
             tls_policy: Some(Cow::Borrowed(self.upstreams.digest())),
             ..record

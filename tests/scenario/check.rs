@@ -1,6 +1,6 @@
 //! What must come of a step: what its file says, and what holds for every request.
 
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::digest::sha256_hex;
 use vkey::host::Level;
@@ -309,7 +309,7 @@ fn check_audit(
         (Expected::Preflight, None) => Some(Decision::Preflight),
         (_, reason) => reason.map(Decision::Deny),
     };
-    match Record::parse(line) {
+    match AuditRecord::parse(line) {
         Err(invalid) => problems.push(invalid.to_string()),
         Ok(record) => {
             if record.decision != decision {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use vkey::access::cidr::parse_address;
 use vkey::access::{Access, CanonicalPath, exact_host};
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::Decision;
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity, Question};
@@ -141,7 +141,7 @@ impl Parts<'_> {
         let mask = engine.settings().audit.mask.clone();
         self.meter.count(|| {
             let (host, tls_policy) = (Some("gw-1".into()), Some(policy.as_str().into()));
-            drop(Record { host, tls_policy, ..decided.record(&ending) }.write(&mask));
+            drop(AuditRecord { host, tls_policy, ..decided.record(&ending) }.write(&mask));
         });
     }
 

@@ -19,7 +19,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 
 use support::{TempDir, artefact, root, vkey, wait_for};
@@ -147,7 +147,7 @@ struct Gate {
 /// What a conversation left behind.
 struct Talk {
     saw: Value,
-    audit: Vec<Record<'static>>,
+    audit: Vec<AuditRecord<'static>>,
     /// What the client wrote, and what of it the server read.
     sent: Vec<u8>,
     received: Vec<u8>,
@@ -221,7 +221,7 @@ impl Gate {
         assert_eq!(saw["garbage"], json!([]), "standard output is the protocol's alone");
         Talk {
             saw,
-            audit: audit.lines().map(|line| Record::parse(line).expect(line)).collect(),
+            audit: audit.lines().map(|line| AuditRecord::parse(line).expect(line)).collect(),
             sent: fs::read(self.dir.file("sent")).expect("a copy of what was sent"),
             // There is none where the server was stopped before it had started.
             received: fs::read(self.dir.file("received")).unwrap_or_default(),
@@ -278,20 +278,20 @@ impl Talk {
     }
 }
 
-fn assert_allowed(record: &Record<'_>) {
+fn assert_allowed(record: &AuditRecord<'_>) {
     assert_eq!(record.decision, Some(Decision::Allow), "{record:?}");
     assert_eq!(record.jti, Some(Cow::Borrowed(JTI)), "{record:?}");
     assert!(matches!(record.status, None | Some(200 | 202)), "{record:?}");
     assert_mcp(record);
 }
 
-fn assert_denied(record: &Record<'_>) {
+fn assert_denied(record: &AuditRecord<'_>) {
     assert_eq!(record.decision, Some(Decision::Deny(DenyReason::KeyExpired)), "{record:?}");
     assert_eq!(record.status, Some(401), "{record:?}");
     assert_mcp(record);
 }
 
-fn assert_mcp(record: &Record<'_>) {
+fn assert_mcp(record: &AuditRecord<'_>) {
     let asked = (record.method.as_deref(), record.path.as_deref());
     assert_eq!(asked, (Some("POST"), Some("/mcp")), "{record:?}");
 }

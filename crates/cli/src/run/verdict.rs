@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 use vkey::host::HeaderList;
 use vkey::host::Level;
@@ -61,7 +61,7 @@ impl Verdict {
     pub(super) fn new(number: u64, request: &RequestLine, ended: &Ended, forwarded: bool) -> Self {
         let host = &ended.host;
         let line = take_audit_line(host);
-        let record = line.as_deref().and_then(|line| Record::parse(line).ok());
+        let record = line.as_deref().and_then(|line| AuditRecord::parse(line).ok());
         let decision = record.as_ref().and_then(|record| record.decision);
         let goes_on = forwarded && !ended.withheld;
         let mut text = String::new();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::json;
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 
 use crate::keys::{Minter, attenuate, options, records};
@@ -17,7 +17,7 @@ fn a_line_says_who_what_and_how_it_ended() {
     let request = Request::new("POST", "/v1/./chat?a=secret&b").bearer(&key).body("0123456789");
     let request = request.header("x-request-id", "not-a-uuid");
     assert_eq!(envoy.send(&request).status, 200);
-    let [record] = <[Record<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
+    let [record] = <[AuditRecord<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
     let text = |text: &'static str| Some(Cow::Borrowed(text));
     assert_eq!(record.host, text("vkey-demo"));
     assert_eq!(record.decision, Some(Decision::Allow));
@@ -65,7 +65,7 @@ fn an_allowed_request_that_fails_behind_the_gate_shows_the_final_status() {
     let envoy = Envoy::start(options);
     let answer = envoy.send(&Request::new("GET", "/v1/models").bearer(&main.key("k1", json!({}))));
     assert_eq!(answer.status, 503);
-    let [record] = <[Record<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
+    let [record] = <[AuditRecord<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
     assert_eq!((record.decision, record.status), (Some(Decision::Allow), Some(503)));
 }
 
@@ -85,7 +85,7 @@ fn aborted_requests_have_their_line() {
     connection.send_raw(b"only this").unwrap();
     wait_for(|| started(&envoy), || envoy.proxy_log());
     drop(connection);
-    let [record] = <[Record<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
+    let [record] = <[AuditRecord<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
     assert_eq!(record.decision, Some(Decision::Allow));
     assert_eq!((record.status, record.jti.as_deref()), (None, Some("k1")));
 }
@@ -104,7 +104,8 @@ fn the_log_sink_writes_to_the_proxy_log_alone() {
     envoy.stop();
     let log = envoy.proxy_log();
     let json = log.lines().filter_map(|line| Some(&line[line.find("{\"v\":")?..]));
-    let lines: Vec<Record<'_>> = json.map(|line| Record::parse(line).expect(line)).collect();
+    let lines: Vec<AuditRecord<'_>> =
+        json.map(|line| AuditRecord::parse(line).expect(line)).collect();
     assert_eq!(lines.len(), 3, "{log}");
     assert_eq!(lines[0].sub.as_deref(), Some("***REDACTED***"));
     assert_eq!(lines[0].src.as_deref(), Some("***REDACTED***"));

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 
 use crate::keys::{Minter, attenuate, now_secs, options, records};
@@ -31,8 +31,8 @@ fn ask(cases: &[Value]) -> Vec<Value> {
 }
 
 /// The decisions on the requests of one case, which has a path of its own.
-fn decisions(records: &[Record<'_>], path: &str) -> Vec<Option<Decision>> {
-    let of_case = |record: &&Record<'_>| record.path.as_deref().unwrap().starts_with(path);
+fn decisions(records: &[AuditRecord<'_>], path: &str) -> Vec<Option<Decision>> {
+    let of_case = |record: &&AuditRecord<'_>| record.path.as_deref().unwrap().starts_with(path);
     records.iter().filter(of_case).map(|record| record.decision).collect()
 }
 

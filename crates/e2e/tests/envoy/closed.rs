@@ -1,7 +1,7 @@
 //! Whatever is wrong with the module or its configuration, nothing gets through.
 
 use serde_json::json;
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 
 use crate::keys::{Minter, VARIABLE, options, records};
@@ -111,7 +111,7 @@ fn what_is_not_ready_is_audited() {
     let main = Minter::new("main", None);
     let envoy = Envoy::start(options("audited", &main, json!({})).env(VARIABLE, ""));
     assert_eq!(envoy.send(&Request::new("GET", "/v1/models")).status, 503);
-    let [record] = <[Record<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
+    let [record] = <[AuditRecord<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
     assert_eq!(record.decision, Some(Decision::Deny(DenyReason::NotReady)));
     assert_eq!((record.status, record.path.as_deref()), (Some(503), Some("/v1/models")));
 }

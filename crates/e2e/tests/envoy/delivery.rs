@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 
 use crate::keys::{Minter, complete, options, records};
 use crate::support::{
@@ -82,7 +82,7 @@ fn request(main: &Minter) -> Request {
 }
 
 /// The version of the list in an audit line.
-fn version<'a>(record: &'a Record<'_>) -> &'a str {
+fn version<'a>(record: &'a AuditRecord<'_>) -> &'a str {
     record.plan.as_deref().unwrap().rsplit_once('/').unwrap().1
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;
 
@@ -125,8 +125,9 @@ impl Gateway {
 
     /// Ends Envoy, once it has written as many audit lines; those of requests that an upstream was
     /// meant for.
-    pub(crate) fn records(&self, count: usize) -> Vec<Record<'static>> {
-        let of_upstreams = |record: &Record<'_>| record.path.as_deref() != Some("/.vkey/usage");
+    pub(crate) fn records(&self, count: usize) -> Vec<AuditRecord<'static>> {
+        let of_upstreams =
+            |record: &AuditRecord<'_>| record.path.as_deref() != Some("/.vkey/usage");
         records(&self.envoy, count).into_iter().filter(of_upstreams).collect()
     }
 
@@ -152,7 +153,7 @@ pub(crate) fn assert_refused(answer: &Response, reason: &str, envoy: &Envoy) {
 
 /// The audit line of a request that is refused for its upstream.
 #[track_caller]
-pub(crate) fn assert_denied(record: &Record<'_>, reason: &str) {
+pub(crate) fn assert_denied(record: &AuditRecord<'_>, reason: &str) {
     let code = record.decision.and_then(Decision::reason).map(DenyReason::code);
     let verdict = record.tls_verdict.as_deref();
     assert_eq!((code, verdict, record.status), (Some(reason), Some(reason), Some(502)));
@@ -160,7 +161,7 @@ pub(crate) fn assert_denied(record: &Record<'_>, reason: &str) {
 
 /// The audit line of a request that was let through with that verdict.
 #[track_caller]
-pub(crate) fn assert_allowed(record: &Record<'_>, verdict: Option<&str>) {
+pub(crate) fn assert_allowed(record: &AuditRecord<'_>, verdict: Option<&str>) {
     assert_eq!(record.decision, Some(Decision::Allow), "{:?}", record.tls_verdict);
     assert_eq!(record.tls_verdict.as_deref(), verdict);
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::digest::sha256_hex;
 use vkey::key::keyring::{Ring, RingState, Rotation, Secret};
 use vkey::key::mac::hkdf_sha256;
@@ -99,12 +99,12 @@ pub(crate) fn complete(mut plugin: Value) -> String {
 }
 
 /// The audit lines, once all of them are there and no more come.
-pub(crate) fn records(envoy: &Envoy, count: usize) -> Vec<Record<'static>> {
+pub(crate) fn records(envoy: &Envoy, count: usize) -> Vec<AuditRecord<'static>> {
     envoy.wait_for_access_log(count);
     envoy.stop();
     let lines = envoy.access_log();
     assert_eq!(lines.len(), count, "{lines:#?}");
-    lines.iter().map(|line| Record::parse(line).expect(line)).collect()
+    lines.iter().map(|line| AuditRecord::parse(line).expect(line)).collect()
 }
 
 pub(crate) fn now_secs() -> u64 {

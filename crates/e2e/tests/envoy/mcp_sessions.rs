@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 
 use crate::keys::{Minter, options};
@@ -63,7 +63,7 @@ fn converse(envoy: &Envoy, key: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("what the client saw")
 }
 
-fn method<'a>(record: &'a Record<'_>) -> &'a str {
+fn method<'a>(record: &'a AuditRecord<'_>) -> &'a str {
     record.method.as_deref().unwrap_or_default()
 }
 
@@ -88,7 +88,8 @@ fn a_client_that_has_used_up_its_quota_ends_its_session() {
         wait_for(complete, || format!("lines are missing in {:#?}", envoy.access_log()));
         envoy.stop();
         let lines = envoy.access_log();
-        let records: Vec<_> = lines.iter().map(|line| Record::parse(line).expect(line)).collect();
+        let records: Vec<_> =
+            lines.iter().map(|line| AuditRecord::parse(line).expect(line)).collect();
         let (end, others): (Vec<_>, Vec<_>) =
             records.iter().partition(|record| method(record) == "DELETE");
         let [end] = *end else { panic!("{records:#?}") };

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use serde_json::json;
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 use vkey::key::keyring::Rotation;
 
@@ -53,13 +53,14 @@ fn three_epochs_pass_without_a_refusal() {
     let records = records(&envoy, usize::try_from(sent + 1).unwrap());
     assert_eq!(records.last().unwrap().decision, Some(Decision::Deny(DenyReason::KeyRetired)));
     assert_eq!(records.last().unwrap().jti.as_deref(), Some("old"));
-    let overlap =
-        |record: &&Record<'_>| record.jti.as_ref().is_some_and(|jti| jti.starts_with("overlap"));
+    let overlap = |record: &&AuditRecord<'_>| {
+        record.jti.as_ref().is_some_and(|jti| jti.starts_with("overlap"))
+    };
     let overlapping = records.iter().filter(overlap).map(|record| record.kid.clone());
     let overlapping = overlapping.collect::<std::collections::BTreeSet<_>>().len();
     assert!(overlapping >= usize::try_from(EPOCH_CHANGES).unwrap(), "{overlapping} epochs");
     let mut kids: Vec<_> =
-        records.into_iter().filter_map(|record: Record<'_>| record.kid).collect();
+        records.into_iter().filter_map(|record: AuditRecord<'_>| record.kid).collect();
     kids.sort();
     kids.dedup();
     assert!(kids.len() > usize::try_from(EPOCH_CHANGES).unwrap(), "{kids:?}");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use vkey::audit::{Mask, Record};
+use vkey::audit::{AuditRecord, Mask};
 use vkey::decision::{Decision, DenyReason};
 use vkey::host::MemoryHost;
 use vkey::reply::Reply;
@@ -313,10 +313,10 @@ fn problem(content: &Content) -> Option<(i64, String)> {
 /// The audit line of a message that the module has let in and the command refuses.
 fn denied(line: &str, reason: DenyReason) -> String {
     // What the module has masked stays so.
-    Record::parse(line).map_or_else(
+    AuditRecord::parse(line).map_or_else(
         |_| line.to_owned(),
         |record| {
-            Record { decision: Some(Decision::Deny(reason)), ..record }.write(&Mask::default())
+            AuditRecord { decision: Some(Decision::Deny(reason)), ..record }.write(&Mask::default())
         },
     )
 }

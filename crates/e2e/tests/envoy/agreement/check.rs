@@ -1,6 +1,6 @@
 //! What one request came to, and whether all who saw it agree.
 
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::reply::{Refusal, reply};
 
@@ -33,7 +33,7 @@ pub(super) struct Tally {
 pub(super) struct Line {
     pub(super) route: String,
     pub(super) cluster: String,
-    pub(super) record: Option<Record<'static>>,
+    pub(super) record: Option<AuditRecord<'static>>,
     pub(super) text: String,
 }
 
@@ -127,7 +127,7 @@ impl Seen<'_> {
 
     fn check_denied(
         &self,
-        record: &Record<'_>,
+        record: &AuditRecord<'_>,
         reason: DenyReason,
         coverage: &mut Coverage,
     ) -> Checked {
@@ -146,7 +146,7 @@ impl Seen<'_> {
         self.check_sent(record, coverage).map(|_| ())
     }
 
-    fn check_allowed(&self, record: &Record<'_>, coverage: &mut Coverage) -> Checked {
+    fn check_allowed(&self, record: &AuditRecord<'_>, coverage: &mut Coverage) -> Checked {
         coverage.count("allowed");
         let Some(kind) = self.check_sent(record, coverage)? else {
             return Ok(());
@@ -164,7 +164,7 @@ impl Seen<'_> {
     /// Checks that what was judged, routed and sent is the same. The cluster that it was sent to.
     fn check_sent(
         &self,
-        record: &Record<'_>,
+        record: &AuditRecord<'_>,
         coverage: &mut Coverage,
     ) -> Result<Option<&'static Kind>, String> {
         let key = self.case.key.map(|key| &self.keys[key]);

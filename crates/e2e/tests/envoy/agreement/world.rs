@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vkey::audit::Record;
+use vkey::audit::AuditRecord;
 
 use super::check::{Arrival, Line, Seen, Tally};
 use super::clusters::{CLUSTERS, Kind};
@@ -208,7 +208,7 @@ fn lines(envoy: &Envoy) -> BTreeMap<usize, Line> {
         let mut parts = text.splitn(4, '\t');
         let mut next = || parts.next().expect("four parts").to_owned();
         let (case, route, cluster, audit) = (next(), next(), next(), next());
-        let record = (audit != "-").then(|| Record::parse(&audit).expect("an audit line"));
+        let record = (audit != "-").then(|| AuditRecord::parse(&audit).expect("an audit line"));
         Some((case.parse().ok()?, Line { route, cluster, record, text }))
     });
     lines.collect()
