@@ -144,7 +144,7 @@ pub struct RequestHead<'a> {
     overrides: Vec<&'a [u8]>,
     /// The names of the headers that claim an identity, and of those that ask for retries.
     unwanted: Vec<&'a [u8]>,
-    credential: Credential<'a>,
+    credential: ClientKey<'a>,
     /// A credential beside a key that is no key of this gate.
     foreign: Option<&'a [u8]>,
 }
@@ -158,9 +158,9 @@ struct KeyList<'a> {
     others: Vec<&'a [u8]>,
 }
 
-/// The credential that the key sources agree on.
+/// The key that the client sent, as its key sources agree on it.
 #[derive(Clone, Copy)]
-enum Credential<'a> {
+enum ClientKey<'a> {
     /// The first two that differ.
     Conflict([&'a [u8]; 2]),
     Missing,
@@ -310,9 +310,9 @@ impl<'a> RequestHead<'a> {
     /// [`DenyReason::KeyMissing`], or [`DenyReason::KeyConflict`] when two sources disagree.
     pub fn credential(&self) -> Result<&'a [u8], DenyReason> {
         match self.credential {
-            Credential::Conflict(_) => Err(DenyReason::KeyConflict),
-            Credential::Missing => Err(DenyReason::KeyMissing),
-            Credential::One(credential) => Ok(credential),
+            ClientKey::Conflict(_) => Err(DenyReason::KeyConflict),
+            ClientKey::Missing => Err(DenyReason::KeyMissing),
+            ClientKey::One(credential) => Ok(credential),
         }
     }
 
@@ -329,12 +329,12 @@ impl<'a> RequestHead<'a> {
     ) -> Self {
         match (rule, self.credential) {
             (ForeignCredentials::Refuse, _) => return self,
-            (ForeignCredentials::Drop, Credential::Missing | Credential::One(_)) => return self,
+            (ForeignCredentials::Drop, ClientKey::Missing | ClientKey::One(_)) => return self,
             (ForeignCredentials::Drop, _) | (ForeignCredentials::Forward, _) => {}
         }
         // Envoy joins lines of `authorization`, so that a key may stand behind another credential.
         let is_own = |text: &[u8]| is_own(text) || holds_key(text, None, &is_own);
-        let (mut own, mut foreign) = (Credential::Missing, Vec::new());
+        let (mut own, mut foreign) = (ClientKey::Missing, Vec::new());
         let (mut holding, mut lists) = (Vec::new(), Vec::new());
         for (name, value) in self.headers.iter() {
             let is_list = sources_named(name, sources).any(|source| source.item_prefix.is_some());
@@ -359,7 +359,7 @@ impl<'a> RequestHead<'a> {
                 None => {}
             }
         }
-        if matches!(own, Credential::Missing) {
+        if matches!(own, ClientKey::Missing) {
             return self;
         }
         if rule == ForeignCredentials::Forward {
@@ -398,16 +398,16 @@ impl<'a> RequestHead<'a> {
             && is_there(b"origin")
             && is_there(b"access-control-request-method")
             && !self.doubles_any(&[b"origin", b"access-control-request-method", b"content-length"])
-            && matches!(self.credential, Credential::Missing)
+            && matches!(self.credential, ClientKey::Missing)
             && !(more || self.doubled || self.is_flawed())
     }
 
     /// The tags of all credentials, good or not: what must not be printed. Of one without a tag all of it.
     pub fn tags(&self) -> impl Iterator<Item = &'a [u8]> {
         let credentials = match self.credential {
-            Credential::Conflict([first, second]) => [Some(first), Some(second)],
-            Credential::Missing => [None; 2],
-            Credential::One(credential) => [Some(credential), self.foreign],
+            ClientKey::Conflict([first, second]) => [Some(first), Some(second)],
+            ClientKey::Missing => [None; 2],
+            ClientKey::One(credential) => [Some(credential), self.foreign],
         };
         let tag = |credential| split_tag(credential).map_or(credential, |(_, tag)| tag);
         credentials.into_iter().flatten().map(tag)
@@ -540,8 +540,8 @@ impl<'a> RequestHead<'a> {
     /// The text of the credential's tag.
     fn tag(&self) -> Option<&'a [u8]> {
         match self.credential {
-            Credential::One(credential) => split_tag(credential).map(|(_, tag)| tag),
-            Credential::Conflict(_) | Credential::Missing => None,
+            ClientKey::One(credential) => split_tag(credential).map(|(_, tag)| tag),
+            ClientKey::Conflict(_) | ClientKey::Missing => None,
         }
     }
 
@@ -560,7 +560,7 @@ impl<'a> RequestHead<'a> {
             lists: Vec::new(),
             overrides: Vec::new(),
             unwanted: Vec::new(),
-            credential: Credential::Missing,
+            credential: ClientKey::Missing,
             foreign: None,
         }
     }
@@ -633,9 +633,9 @@ fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     items.filter(|item| !item.is_empty())
 }
 
-// === impl Credential ===
+// === impl ClientKey ===
 
-impl<'a> Credential<'a> {
+impl<'a> ClientKey<'a> {
     /// What the sources agree on when one more holds a credential.
     fn and(self, found: &'a [u8]) -> Self {
         match self {

@@ -66,7 +66,7 @@ pub struct NamedCredential {
     /// The name by which the gate of the listener grants it to requests.
     pub name: String,
     /// What is attached, and for which hosts.
-    pub credential: Credential,
+    pub credential: UpstreamCredential,
 }
 
 /// A compiled configuration.
@@ -77,14 +77,14 @@ pub struct Plan {
     pub keyring: Keyring,
     /// The provider credentials that are attached in front of the routes, by the host that the client
     /// names.
-    pub credentials: Vec<Credential>,
+    pub credentials: Vec<UpstreamCredential>,
     /// Names the configuration in audit lines: the beginning of its SHA-256, and behind a `/` the
     /// version of its revocations where it has one.
     pub id: Rc<str>,
 }
 
 /// A provider credential. It has no `Debug`.
-pub struct Credential {
+pub struct UpstreamCredential {
     /// The hosts it is for.
     pub hosts: Box<[HostPattern]>,
     /// The header it goes in, in lower case.
@@ -285,15 +285,15 @@ impl CredentialConfig {
     fn compile(
         &self,
         environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Credential, NotReady> {
+    ) -> Result<UpstreamCredential, NotReady> {
         let value = self.value.fill(environment)?;
-        Ok(Credential { hosts: self.hosts.clone(), header: self.header.clone(), value })
+        Ok(UpstreamCredential { hosts: self.hosts.clone(), header: self.header.clone(), value })
     }
 }
 
-// === impl Credential ===
+// === impl UpstreamCredential ===
 
-impl Credential {
+impl UpstreamCredential {
     /// Whether it is for a host, in canonical form.
     pub fn is_for(&self, host: &str) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host))

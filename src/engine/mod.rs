@@ -11,7 +11,9 @@ use std::rc::Rc;
 use crate::access::cidr::parse_address;
 use crate::access::restriction::Restriction;
 use crate::access::{Access, canonical_host, exact_host};
-use crate::config::{ClientRules, Credential, Plan, Settings, Tenant, Tier, UnlistedTenants};
+use crate::config::{
+    ClientRules, Plan, Settings, Tenant, Tier, UnlistedTenants, UpstreamCredential,
+};
 use crate::decision::DenyReason;
 use crate::headers::RequestHead;
 use crate::key::Key;
@@ -261,7 +263,7 @@ impl Engine {
     }
 
     /// The provider credential that is attached here for the host of an authority.
-    pub fn credential(&self, authority: Option<&[u8]>) -> Option<&Credential> {
+    pub fn credential(&self, authority: Option<&[u8]>) -> Option<&UpstreamCredential> {
         if self.plan.credentials.is_empty() {
             return None;
         }

@@ -13,7 +13,7 @@ use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity};
 use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::Engine;
 use crate::exchange::{Refund, Reservations};
-use crate::host::{Look, NotCounted, RecordStore, SharedData};
+use crate::host::{NotCounted, RecordStore, SharedData, Snapshot};
 use crate::key::Key;
 use crate::limits::Charge;
 use crate::limits::allowance::Allowance;
@@ -112,7 +112,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     fn admit_to_tenant<'n>(
         &self,
         tenant: &'n Name,
-        look: Option<Look<'n, Cell>>,
+        look: Option<Snapshot<'n, Cell>>,
         of_key: Entry,
     ) -> Admitted {
         let Entry { counted: CountedRequest { decision, exceeded, reservation }, mut left } =
@@ -169,15 +169,19 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     }
 
     /// The cell of a tenant with limits, before the key is charged.
-    fn look_at_tenant<'n>(&self, tenant: &'n Name, decision: Decision) -> Option<Look<'n, Cell>> {
+    fn look_at_tenant<'n>(
+        &self,
+        tenant: &'n Name,
+        decision: Decision,
+    ) -> Option<Snapshot<'n, Cell>> {
         let limited =
             decision == Decision::Allow && !self.is_free && !self.tenant_charges.is_empty();
-        limited.then(|| self.store.look(tenant).ok()).flatten()
+        limited.then(|| self.store.snapshot(tenant).ok()).flatten()
     }
 
     /// The tenant's limit that has no room, as far as can be told before the tenant decides. A tenant
     /// that has used up its limits is asked often, and a rate cannot be given back for nothing.
-    fn barred_by(&self, look: Option<&Look<'_, Cell>>) -> Option<Exceeded> {
+    fn barred_by(&self, look: Option<&Snapshot<'_, Cell>>) -> Option<Exceeded> {
         let fresh = Cell::default();
         let cell = look?.content().unwrap_or(&fresh);
         cell.ledger().has_room(&self.tenant_charges, self.now_ns).err()
@@ -205,7 +209,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     fn count_tenant<'n>(
         &self,
         tenant: &'n Name,
-        look: Option<Look<'n, Cell>>,
+        look: Option<Snapshot<'n, Cell>>,
         decision: Decision,
     ) -> Result<Entry, NotCounted> {
         self.store.update_from(look, tenant, |cell: &mut Cell| {

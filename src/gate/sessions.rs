@@ -3,7 +3,7 @@
 use crate::decision::Decision;
 use crate::exchange::{Decided, Seen};
 use crate::headers::{RequestHead, SESSION};
-use crate::host::{Host, Look, RecordStore, SharedData};
+use crate::host::{Host, RecordStore, SharedData, Snapshot};
 use crate::key::Key;
 use crate::limits::sessions::{SessionId, Sessions, sessions_name};
 
@@ -34,8 +34,9 @@ pub fn end_session<S: SharedData + ?Sized>(
     let claims = key.claims();
     let name = sessions_name(&claims.tenant, &claims.jti);
     // A session that is not there makes no record.
-    let look = store.look(&name).ok();
-    let look = look.filter(|look: &Look<'_, Sessions>| look.content().is_some_and(|s| s.holds(id)));
+    let look = store.snapshot(&name).ok();
+    let look =
+        look.filter(|look: &Snapshot<'_, Sessions>| look.content().is_some_and(|s| s.holds(id)));
     look.is_some_and(|look| {
         store.update_from(Some(look), &name, |sessions| sessions.end(id)).unwrap_or(false)
     })

@@ -14,7 +14,7 @@ pub use filter_state::FilterState;
 pub use level::Level;
 pub use memory::{HeaderList, MemoryHost, MemoryStore};
 pub use rules::{Dialect, Rules, UnknownRules, probe_name};
-pub use store::{Look, NotCounted, RecordStore, Reset, ResetReason};
+pub use store::{NotCounted, RecordStore, Reset, ResetReason, Snapshot};
 
 use crate::headers::Headers;
 use crate::reply::Reply;

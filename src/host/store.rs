@@ -82,13 +82,13 @@ pub enum NotCounted {
 }
 
 /// A record as it was at some time, from which it can be changed as long as nobody else does.
-pub struct Look<'a, R> {
-    place: Place<'a>,
+pub struct Snapshot<'a, R> {
+    slot: RecordSlot<'a>,
     content: Option<R>,
 }
 
 /// Where a record was found, or would be.
-struct Place<'a> {
+struct RecordSlot<'a> {
     name: Cow<'a, str>,
     found: Option<Found>,
 }
@@ -129,7 +129,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     ///
     /// [`NotCounted`] when it cannot be read.
     pub fn read<R: Record>(&self, name: &Name) -> Result<R, NotCounted> {
-        let Look { content, .. } = self.look(name)?;
+        let Snapshot { content, .. } = self.snapshot(name)?;
         Ok(content.unwrap_or_else(R::fresh))
     }
 
@@ -138,11 +138,11 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     /// # Errors
     ///
     /// [`NotCounted`] when it cannot be read.
-    pub fn look<'n, R: Record>(&self, name: &'n Name) -> Result<Look<'n, R>, NotCounted> {
+    pub fn snapshot<'n, R: Record>(&self, name: &'n Name) -> Result<Snapshot<'n, R>, NotCounted> {
         let mut content = None;
         for _ in 0..MAX_TRIES {
-            if let Some(place) = self.find_content(name, &mut content)? {
-                return Ok(Look { place, content });
+            if let Some(slot) = self.find_content(name, &mut content)? {
+                return Ok(Snapshot { slot, content });
             }
             self.retry();
         }
@@ -172,7 +172,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     /// [`NotCounted`] when nothing was written.
     pub fn update_from<'n, R: Record, T>(
         &self,
-        look: Option<Look<'n, R>>,
+        look: Option<Snapshot<'n, R>>,
         name: &'n Name,
         mut change: impl FnMut(&mut R) -> T,
     ) -> Result<T, NotCounted> {
@@ -184,23 +184,23 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     /// [`RecordStore::update`] once for each kind of record, not for each kind of change.
     fn replace<'n, R: Record>(
         &self,
-        looked: Option<Look<'n, R>>,
+        looked: Option<Snapshot<'n, R>>,
         name: &'n Name,
         change: &mut dyn FnMut(&mut R),
     ) -> Result<(), NotCounted> {
         let (mut looked, mut content) = match looked {
-            Some(Look { place, content }) => (Some(place), content),
+            Some(Snapshot { slot, content }) => (Some(slot), content),
             None => (None, None),
         };
         for _ in 0..MAX_TRIES {
-            let place = match looked.take() {
-                Some(place) => Some(place),
+            let slot = match looked.take() {
+                Some(slot) => Some(slot),
                 None => self.find_content(name, &mut content)?,
             };
-            if let Some(place) = place {
+            if let Some(slot) = slot {
                 let content = content.get_or_insert_with(R::fresh);
                 change(content);
-                if self.write(&place, &encode(name, content))? {
+                if self.write(&slot, &encode(name, content))? {
                     return Ok(());
                 }
             }
@@ -210,11 +210,11 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     }
 
     /// Writes a record where another was found, or none; `false` when another worker got ahead.
-    fn write(&self, place: &Place<'_>, record: &[u8]) -> Result<bool, NotCounted> {
-        let written = match &place.found {
+    fn write(&self, slot: &RecordSlot<'_>, record: &[u8]) -> Result<bool, NotCounted> {
+        let written = match &slot.found {
             Some(Found { record: before, .. }) if before == record => Ok(()),
-            Some(Found { cas, .. }) => self.shared.set_shared_data(&place.name, record, *cas),
-            None => self.create(&place.name, record),
+            Some(Found { cas, .. }) => self.shared.set_shared_data(&slot.name, record, *cas),
+            None => self.create(&slot.name, record),
         };
         match written {
             Ok(()) => Ok(true),
@@ -228,7 +228,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         &self,
         name: &'n Name,
         content: &mut Option<R>,
-    ) -> Result<Option<Place<'n>>, NotCounted> {
+    ) -> Result<Option<RecordSlot<'n>>, NotCounted> {
         *content = None;
         let read = &mut |record: &[u8]| {
             *content = Some(decode(name, record)?);
@@ -244,7 +244,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         name: &'n Name,
         read: &mut dyn FnMut(&[u8]) -> Result<(), NotThisRecord>,
         fresh: &dyn Fn() -> Vec<u8>,
-    ) -> Result<Option<Place<'n>>, NotCounted> {
+    ) -> Result<Option<RecordSlot<'n>>, NotCounted> {
         if !self.is_available() {
             return Err(NotCounted::HostRefuses);
         }
@@ -256,11 +256,14 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
                 if was_garbage {
                     self.note(name, ResetReason::Garbage);
                 }
-                return Ok(Some(Place { name: tried, found: None }));
+                return Ok(Some(RecordSlot { name: tried, found: None }));
             };
             match read(&record) {
                 Ok(()) => {
-                    return Ok(Some(Place { name: tried, found: Some(Found { record, cas }) }));
+                    return Ok(Some(RecordSlot {
+                        name: tried,
+                        found: Some(Found { record, cas }),
+                    }));
                 }
                 Err(not_this) => {
                     if !self.leaves(name, &tried, &(record, cas), not_this, fresh)? {
@@ -330,7 +333,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     }
 }
 
-impl<R> Look<'_, R> {
+impl<R> Snapshot<'_, R> {
     /// What it held; `None` when nothing was written yet.
     pub fn content(&self) -> Option<&R> {
         self.content.as_ref()

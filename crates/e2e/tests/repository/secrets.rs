@@ -4,7 +4,7 @@
 use std::fmt::{Debug, Display};
 
 use static_assertions::assert_not_impl_any;
-use vkey::config::{Credential, Plan};
+use vkey::config::{Plan, UpstreamCredential};
 use vkey::engine::Engine;
 use vkey::exchange::{Edits, Request};
 use vkey::gate::Gate;
@@ -21,7 +21,7 @@ assert_not_impl_any!(SigningKey: Debug, Display);
 assert_not_impl_any!(Tag: Debug, Display);
 assert_not_impl_any!(Unverified<'_>: Debug, Display);
 assert_not_impl_any!(Verified: Debug, Display);
-assert_not_impl_any!(Credential: Debug, Display);
+assert_not_impl_any!(UpstreamCredential: Debug, Display);
 assert_not_impl_any!(Plan: Debug, Display);
 assert_not_impl_any!(Engine: Debug, Display);
 assert_not_impl_any!(Gate: Debug, Display);
