@@ -175,8 +175,8 @@ impl Restriction {
     }
 
     /// Whether a method, a path or a host decides whether it holds.
-    pub fn judges_target(&self) -> bool {
-        let inside = || self.any_of.iter().flatten().any(Self::judges_target);
+    pub fn restricts_target(&self) -> bool {
+        let inside = || self.any_of.iter().flatten().any(Self::restricts_target);
         self.methods.is_some() || self.paths.is_some() || self.hosts.is_some() || inside()
     }
 

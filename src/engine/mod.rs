@@ -114,7 +114,7 @@ impl Engine {
             Ok(key) => key,
             Err(reason) => return Identity::Stranger(reason),
         };
-        let validity = self.judge_key(&key, now_secs);
+        let validity = self.check_key(&key, now_secs);
         let too_old = matches!(validity, Err(DenyReason::KeyExpired | DenyReason::KeyRetired));
         let keeps = |ring: &crate::key::keyring::Ring| ring.keeps_expired();
         if too_old && !self.plan.keyring.ring(key.kid()).is_ok_and(keeps) {
@@ -140,7 +140,7 @@ impl Engine {
         let is_key = |text: &[u8]| self.may_be_key(text);
         self.plan.settings.passes_preflights
             && head.is_preflight()
-            && self.judge_address(source).is_ok()
+            && self.check_address(source).is_ok()
             && !head.line_holds_key(&is_key)
             && !head.holds_stray_key(&is_key)
     }
@@ -151,7 +151,7 @@ impl Engine {
         key: &'a Key,
         access: &'a Access<'a>,
     ) -> impl Iterator<Item = (AccessRule, StageResult)> {
-        self.judge_by(key, access, |_, restriction, access| restriction.prohibits(access))
+        self.evaluate(key, access, |_, restriction, access| restriction.prohibits(access))
     }
 
     /// Who may see the counts of a key, likewise. Operators write tier, tenant and `only` for
@@ -163,7 +163,7 @@ impl Engine {
         key: &'a Key,
         access: &'a Access<'a>,
     ) -> impl Iterator<Item = (AccessRule, StageResult)> {
-        self.judge_by(key, access, |origin, restriction, access| match origin {
+        self.evaluate(key, access, |origin, restriction, access| match origin {
             Origin::Caveat(_) => restriction.prohibits_request(access),
             Origin::Tier | Origin::Tenant | Origin::Only => restriction.prohibits_client(access),
         })
@@ -221,8 +221,8 @@ impl Engine {
     }
 
     /// Whether a rule judges the method, path or host that a key asks for.
-    pub fn judges_target(&self, key: &Key) -> bool {
-        self.restrictions(key).any(|(_, restriction)| restriction.judges_target())
+    pub fn restricts_target(&self, key: &Key) -> bool {
+        self.restrictions(key).any(|(_, restriction)| restriction.restricts_target())
     }
 
     /// Whether a text begins like a key, or is a JWT that names one of the rings, whether or not it is one.
@@ -307,7 +307,7 @@ impl Engine {
         }
         let keyring = &self.plan.keyring;
         let unverified = Unverified::parse(token).map_err(|_| DenyReason::KeyMalformed)?;
-        match keyring.judge_epoch(unverified.kid(), now_secs) {
+        match keyring.check_epoch(unverified.kid(), now_secs) {
             Err(DenyReason::KeyRetired) if keyring.ring(unverified.kid())?.keeps_expired() => {}
             verdict => verdict?,
         }
@@ -318,9 +318,9 @@ impl Engine {
         Ok(key)
     }
 
-    fn judge_key(&self, key: &Key, now_secs: u64) -> Result<(), DenyReason> {
+    fn check_key(&self, key: &Key, now_secs: u64) -> Result<(), DenyReason> {
         let settings = &self.plan.settings;
-        key.judge(&self.plan.keyring, now_secs)?;
+        key.check(&self.plan.keyring, now_secs)?;
         if let Some(audience) = &settings.audience
             && !key.claims().aud.as_ref().is_some_and(|aud| aud.contains(audience))
         {
@@ -338,14 +338,14 @@ impl Engine {
     }
 
     /// Each rule in turn, judged only when it is asked for.
-    fn judge_by<'a>(
+    fn evaluate<'a>(
         &'a self,
         key: &'a Key,
         access: &'a Access<'a>,
         prohibits: fn(Origin, &Restriction, &Access<'a>) -> Option<DenyReason>,
     ) -> impl Iterator<Item = (AccessRule, StageResult)> {
-        let membership = once_with(|| (AccessRule::Membership, self.judge_membership(key)));
-        let address = once_with(|| (AccessRule::Address, self.judge_address(access.source)));
+        let membership = once_with(|| (AccessRule::Membership, self.check_membership(key)));
+        let address = once_with(|| (AccessRule::Address, self.check_address(access.source)));
         let too_dear = (AccessRule::Globs, Err(DenyReason::CaveatUnsupported));
         let globs = once_with(move || key.exceeds_glob_steps(access).then_some(too_dear)).flatten();
         let restrictions = self.restrictions(key).map(move |(origin, restriction)| {
@@ -355,7 +355,7 @@ impl Engine {
         membership.chain(address).chain(globs).chain(restrictions)
     }
 
-    fn judge_membership(&self, key: &Key) -> Result<(), DenyReason> {
+    fn check_membership(&self, key: &Key) -> Result<(), DenyReason> {
         let settings = &self.plan.settings;
         let listed = settings.tenants.contains_key(&key.claims().tenant)
             || settings.unlisted_tenants == UnlistedTenants::Allow;
@@ -363,7 +363,7 @@ impl Engine {
         if known { Ok(()) } else { Err(DenyReason::TierUnknown) }
     }
 
-    fn judge_address(&self, source: Option<IpAddr>) -> Result<(), DenyReason> {
+    fn check_address(&self, source: Option<IpAddr>) -> Result<(), DenyReason> {
         let ClientRules { allow, deny, .. } = &self.plan.settings.client;
         let inside =
             |cidr: &crate::access::cidr::Cidr| source.is_some_and(|source| cidr.contains(source));

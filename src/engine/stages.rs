@@ -65,7 +65,7 @@ impl Engine {
         let access = || question.access.as_ref().map_err(|_| DenyReason::PathAmbiguous);
         let of_access = once_with(move || access().ok()).flatten();
         once((Stage::Validity, *validity))
-            .chain(once_with(|| (Stage::Head, self.judge_head(head))))
+            .chain(once_with(|| (Stage::Head, self.check_head(head))))
             .chain(once_with(move || (Stage::Path, access().map(|_| ()))))
             .chain(of_access.flat_map(|access| self.access_stages(question.key, head, access)))
     }
@@ -85,8 +85,8 @@ impl Engine {
             rules.chain(once_with(subject))
         });
         let other = (!asks_for_usage).then(|| {
-            let upgrade = head.upgrades.then(|| (Stage::Upgrade, self.judge_upgrade()));
-            let method = once_with(|| (Stage::Method, judge_method(access.method)));
+            let upgrade = head.upgrades.then(|| (Stage::Upgrade, self.check_upgrade()));
+            let method = once_with(|| (Stage::Method, check_method(access.method)));
             let rules = self.verdicts(key, access);
             let rules = rules.map(|(rule, verdict)| (Stage::Rule(rule), verdict));
             upgrade.into_iter().chain(method).chain(rules)
@@ -117,7 +117,7 @@ impl Engine {
 
     /// No key where it cannot be removed without a trace or a change of the route, no identity but the key's own, and
     /// no second spelling of a host that a credential depends on.
-    fn judge_head(&self, head: &RequestHead<'_>) -> StageResult {
+    fn check_head(&self, head: &RequestHead<'_>) -> StageResult {
         let is_key = |text: &[u8]| self.may_be_key(text);
         if head.line_holds_key(&is_key) {
             Err(DenyReason::Path)
@@ -132,12 +132,12 @@ impl Engine {
         }
     }
 
-    fn judge_upgrade(&self) -> StageResult {
+    fn check_upgrade(&self) -> StageResult {
         if self.settings().upgrades { Ok(()) } else { Err(DenyReason::Method) }
     }
 }
 
-fn judge_method(method: &str) -> StageResult {
+fn check_method(method: &str) -> StageResult {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !method.is_empty() && method.bytes().all(is_token) {
         Ok(())

@@ -51,7 +51,7 @@ impl<'a> Edits<'a> {
             add.extend(claims.sub.as_ref().map(|sub| ("x-vkey-sub", header_text(sub))));
         }
         Self {
-            remove: head.unforwardable(head.overrides_target() && engine.judges_target(key)),
+            remove: head.unforwardable(head.overrides_target() && engine.restricts_target(key)),
             shorten: head.shortened_lists(),
             add,
             replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),

@@ -79,7 +79,7 @@ impl Gate {
         // nobody else is refused for it.
         let by_name =
             refused.is_none() && matches!(gated, Gated::Passed(_)) && !request.route().in_front;
-        let scope = if by_name { RefusalScope::Host } else { RefusalScope::Judged };
+        let scope = if by_name { RefusalScope::Host } else { RefusalScope::Checked };
         self.record(host, request, &conclusion, scope, now_secs());
         request.set_verdict(conclusion.verdict);
         let reason = conclusion.verdict.refusal()?;
@@ -105,7 +105,7 @@ impl Gate {
         let named = named_upstream(request);
         let refused = self.upstreams.judge_taken_route(host, route, &named, now_secs());
         if matches!(gated, Gated::No) && !is_own_answer(host) {
-            self.upstreams.miss_gate(host, route, &named, RefusalScope::Judged, now_secs());
+            self.upstreams.miss_gate(host, route, &named, RefusalScope::Checked, now_secs());
         }
         refused
     }
@@ -171,7 +171,7 @@ impl Gate {
         };
         // A route that asks for another host does so whatever the client names.
         let rewritten = named_upstream(request) != upstream;
-        let scope = if rewritten { RefusalScope::Every } else { RefusalScope::Judged };
+        let scope = if rewritten { RefusalScope::Every } else { RefusalScope::Checked };
         self.record(host, request, &conclusion, scope, now_secs);
         self.upstreams.miss_gate(host, request.route(), &upstream, scope, now_secs);
         request.set_verdict(conclusion.verdict);

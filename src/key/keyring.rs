@@ -399,7 +399,7 @@ impl Keyring {
     ///
     /// [`DenyReason::KeyNotYetValid`] before the epoch starts, [`DenyReason::KeyRetired`] once it has
     /// aged out, and as [`Keyring::ring`].
-    pub fn judge_epoch(&self, kid: &Kid, now_secs: u64) -> Result<(), DenyReason> {
+    pub fn check_epoch(&self, kid: &Kid, now_secs: u64) -> Result<(), DenyReason> {
         let Some(rotation) = self.ring(kid)?.rotation else {
             return Ok(());
         };
@@ -569,10 +569,10 @@ mod tests {
         let ring = Ring::new("main", &secret, RingState::Active, Some(rotation)).unwrap();
         let keyring = Keyring::new(vec![ring], 5);
         let kid = Kid::new("main", 3).unwrap();
-        let judge = |now| keyring.judge_epoch(&kid, now);
-        assert_eq!(judge(24), Err(DenyReason::KeyNotYetValid));
-        assert_eq!(judge(25), Ok(()));
-        assert_eq!(judge(54), Ok(()));
-        assert_eq!(judge(55), Err(DenyReason::KeyRetired));
+        let check = |now| keyring.check_epoch(&kid, now);
+        assert_eq!(check(24), Err(DenyReason::KeyNotYetValid));
+        assert_eq!(check(25), Ok(()));
+        assert_eq!(check(54), Ok(()));
+        assert_eq!(check(55), Err(DenyReason::KeyRetired));
     }
 }

@@ -146,13 +146,13 @@ impl Key {
     /// # Errors
     ///
     /// The reason for which it is not.
-    pub fn judge(&self, keyring: &Keyring, now_secs: u64) -> Result<(), DenyReason> {
+    pub fn check(&self, keyring: &Keyring, now_secs: u64) -> Result<(), DenyReason> {
         // First, as where the key is seen for the first time: what is said of it must not depend on that.
-        keyring.judge_epoch(&self.kid, now_secs)?;
+        keyring.check_epoch(&self.kid, now_secs)?;
         if matches!(self.restrictions, Restrictions::Unsupported) {
             return Err(DenyReason::CaveatUnsupported);
         }
-        self.judge_times(keyring.clock_skew_secs(), now_secs)?;
+        self.check_times(keyring.clock_skew_secs(), now_secs)?;
         let prohibits_time =
             |(_, restriction): (_, &Restriction)| restriction.prohibits_time(now_secs);
         if let Some(reason) = self.restrictions().find_map(prohibits_time) {
@@ -182,7 +182,7 @@ impl Key {
 
     /// `[not before, exp)` is half-open. The skew is for the minter's clock, so it excuses `iat`; an
     /// explicit `nbf` is meant to the second.
-    fn judge_times(&self, clock_skew_secs: u64, now_secs: u64) -> Result<(), DenyReason> {
+    fn check_times(&self, clock_skew_secs: u64, now_secs: u64) -> Result<(), DenyReason> {
         let early = self.claims.iat > now_secs.saturating_add(clock_skew_secs);
         if early || self.claims.nbf.is_some_and(|nbf| now_secs < nbf) {
             Err(DenyReason::KeyNotYetValid)

@@ -94,7 +94,7 @@ pub enum Verdict {
 
 impl Demand<'_> {
     /// Whether the connection is judged at all, be it to be skipped.
-    pub fn is_judged(&self) -> bool {
+    pub fn is_listed(&self) -> bool {
         !matches!(self, Self::Unlisted)
     }
 }
@@ -117,7 +117,7 @@ impl<'a> Requirement<'a> {
 
     /// Judges the connection to a host. `None` while there is nothing to judge: the connection is not
     /// up, or this host shows none. `stamped`: the cluster carries the policy's [`Stamp`].
-    pub fn judge(
+    pub fn evaluate(
         &self,
         host: &UpstreamHost<'_>,
         connection: &impl Connection,
@@ -137,8 +137,8 @@ impl<'a> Requirement<'a> {
         if version < self.min_version {
             return Some(Verdict::Refused(DenyReason::UpstreamVersion));
         }
-        let pins = self.judge_pins(connection, stamped);
-        let proof = pins.and_then(|pins| Ok(pins.min(judge_name(host, connection, stamped)?)));
+        let pins = self.check_pins(connection, stamped);
+        let proof = pins.and_then(|pins| Ok(pins.min(check_name(host, connection, stamped)?)));
         Some(match proof {
             Err(reason) => Verdict::Refused(reason),
             Ok(_) if self.client_certificate && !connection.has_client_certificate() => {
@@ -151,7 +151,7 @@ impl<'a> Requirement<'a> {
         })
     }
 
-    fn judge_pins(&self, connection: &impl Connection, stamped: bool) -> Result<Proof, DenyReason> {
+    fn check_pins(&self, connection: &impl Connection, stamped: bool) -> Result<Proof, DenyReason> {
         if self.pins.is_empty() {
             return Ok(Proof::Shown);
         }
@@ -180,7 +180,7 @@ impl Proof {
     }
 }
 
-fn judge_name(
+fn check_name(
     host: &UpstreamHost<'_>,
     connection: &impl Connection,
     stamped: bool,

@@ -1,6 +1,6 @@
-//! The standing of an upstream: how it was judged last, since when, and what it is refused for now.
+//! The standing of an upstream: how it was checked last, since when, and what it is refused for now.
 //!
-//! There is one record for each cluster that was judged, so only the proxy's configuration makes the
+//! There is one record for each cluster that was checked, so only the proxy's configuration makes the
 //! memory grow.
 
 use crate::decision::DenyReason;
@@ -10,14 +10,14 @@ use crate::record::{Name, Record, put_text, take, take_text};
 use super::{UpstreamHost, Verdict};
 
 /// How long requests to an upstream are refused at once after a response of it had to be withheld, or
-/// showed that the upstream has no gate. Such a request was sent before it could be judged, so the next
+/// showed that the upstream has no gate. Such a request was sent before it could be checked, so the next
 /// one has to wait.
 const REFUSED_SECS: u64 = 60;
 
 /// The longest name of a cluster that is taken as it is.
 const MAX_CLUSTER_BYTES: usize = 128;
 
-/// How an upstream was judged last.
+/// How an upstream was checked last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     verdict: Option<Verdict>,
@@ -37,7 +37,7 @@ pub enum RefusalScope {
     Host = 0,
     /// Those whose route depends on the upstream: for a host that the policy verifies, with a credential,
     /// or with a stamp that is asked for. Clients name the host, so there is always another one.
-    Judged = 1,
+    Checked = 1,
     /// All: the route asks the upstream for another host than the client names.
     Every = 2,
 }
@@ -63,13 +63,13 @@ pub fn standing_name(cluster: &str) -> Name {
 }
 
 impl Standing {
-    /// How the upstream was judged last.
+    /// How the upstream was checked last.
     pub fn verdict(&self) -> Option<Verdict> {
         self.verdict
     }
 
     /// Records a verdict; since when it has been the same.
-    pub fn judge(&mut self, verdict: Verdict, now_secs: u64) -> u64 {
+    pub fn record(&mut self, verdict: Verdict, now_secs: u64) -> u64 {
         if self.verdict != Some(verdict) {
             *self = Self { verdict: Some(verdict), since_secs: now_secs, ..*self };
         }
@@ -77,7 +77,7 @@ impl Standing {
     }
 
     /// Records that a response for a host had to be withheld: requests are refused for a while, whatever
-    /// other connections of the cluster are judged as. What is refused already stays refused.
+    /// other connections of the cluster are checked as. What is refused already stays refused.
     pub fn withhold(
         &mut self,
         reason: DenyReason,
@@ -90,7 +90,7 @@ impl Standing {
             let until_secs = now_secs.saturating_add(REFUSED_SECS);
             self.withheld = Some(Withheld { reason, host: digest(host), scope, until_secs });
         }
-        self.judge(Verdict::Refused(reason), now_secs)
+        self.record(Verdict::Refused(reason), now_secs)
     }
 
     /// Records that a response showed no gate.
@@ -104,26 +104,26 @@ impl Standing {
         self.ungated_until_secs = now_secs.saturating_add(REFUSED_SECS);
     }
 
-    /// Whether a response showed within the last minute that the upstream has no gate. `judged`: the
+    /// Whether a response showed within the last minute that the upstream has no gate. `checked`: the
     /// route of the request depends on the upstream.
-    pub fn misses_gate(&self, judged: bool, now_secs: u64) -> bool {
-        let concerned = judged || self.ungated_scope == RefusalScope::Every;
+    pub fn misses_gate(&self, checked: bool, now_secs: u64) -> bool {
+        let concerned = checked || self.ungated_scope == RefusalScope::Every;
         concerned && is_refused(self.ungated_until_secs, now_secs)
     }
 
-    /// Why requests for a host are refused at once, where they are. `judged`: the route of the request
+    /// Why requests for a host are refused at once, where they are. `checked`: the route of the request
     /// depends on the upstream.
     pub fn refusal(
         &self,
         host: &UpstreamHost<'_>,
-        judged: bool,
+        checked: bool,
         now_secs: u64,
     ) -> Option<DenyReason> {
         let withheld = self.withheld.filter(|w| is_refused(w.until_secs, now_secs))?;
         let refused = match withheld.scope {
             RefusalScope::Every => true,
-            RefusalScope::Judged if judged => true,
-            RefusalScope::Judged | RefusalScope::Host => withheld.host == digest(host),
+            RefusalScope::Checked if checked => true,
+            RefusalScope::Checked | RefusalScope::Host => withheld.host == digest(host),
         };
         refused.then_some(withheld.reason)
     }
@@ -131,7 +131,7 @@ impl Standing {
 
 impl RefusalScope {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Host, Self::Judged, Self::Every].into_iter().find(|scope| *scope as u8 == number)
+        [Self::Host, Self::Checked, Self::Every].into_iter().find(|scope| *scope as u8 == number)
     }
 }
 
@@ -201,9 +201,9 @@ mod tests {
     #[test]
     fn a_verdict_stands_since_it_was_first_the_same() {
         let mut standing = Standing::fresh();
-        assert_eq!(standing.judge(Verdict::Verified, 10), 10);
-        assert_eq!(standing.judge(Verdict::Verified, 20), 10);
-        assert_eq!(standing.judge(Verdict::Refused(PIN), 30), 30);
+        assert_eq!(standing.record(Verdict::Verified, 10), 10);
+        assert_eq!(standing.record(Verdict::Verified, 20), 10);
+        assert_eq!(standing.record(Verdict::Refused(PIN), 30), 30);
         assert_eq!(standing.refusal(&HOST, true, 30), None);
     }
 
@@ -211,7 +211,7 @@ mod tests {
     fn what_was_withheld_is_refused_for_a_while() {
         for verified in [true, false] {
             let mut standing = Standing::fresh();
-            standing.withhold(PIN, &HOST, RefusalScope::Judged, 100);
+            standing.withhold(PIN, &HOST, RefusalScope::Checked, 100);
             let refusal = |now_secs| standing.refusal(&HOST, verified, now_secs);
             assert_eq!(refusal(100), Some(PIN));
             assert_eq!(refusal(100 + REFUSED_SECS - 1), Some(PIN));
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_response_that_was_withheld_refuses_every_host_that_is_verified() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, RefusalScope::Judged, 100);
+        standing.withhold(PIN, &HOST, RefusalScope::Checked, 100);
         assert_eq!(standing.refusal(&OTHER, true, 100), Some(PIN));
         assert_eq!(standing.refusal(&OTHER, false, 100), None);
     }
@@ -232,21 +232,21 @@ mod tests {
     #[test]
     fn a_good_connection_does_not_lift_a_refusal() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, RefusalScope::Judged, 100);
+        standing.withhold(PIN, &HOST, RefusalScope::Checked, 100);
         let unproven = Verdict::Refused(DenyReason::UpstreamUnproven);
         let passing = [Verdict::Verified, Verdict::Stamped, Verdict::Skip, Verdict::Unlisted];
         for verdict in passing.into_iter().chain([unproven]) {
-            assert_eq!(standing.judge(verdict, 101), 101);
+            assert_eq!(standing.record(verdict, 101), 101);
             assert_eq!(standing.refusal(&HOST, true, 102), Some(PIN), "{verdict:?}");
         }
-        assert_eq!(standing.judge(Verdict::Verified, 100 + REFUSED_SECS), 100 + REFUSED_SECS);
+        assert_eq!(standing.record(Verdict::Verified, 100 + REFUSED_SECS), 100 + REFUSED_SECS);
     }
 
     #[test]
     fn a_missing_gate_is_remembered_for_a_while() {
         let mut standing = Standing::fresh();
         assert!(!standing.misses_gate(true, 0) && !standing.misses_gate(true, 100));
-        standing.miss_gate(RefusalScope::Judged, 100);
+        standing.miss_gate(RefusalScope::Checked, 100);
         let misses = |now_secs| standing.misses_gate(true, now_secs);
         assert!(misses(100) && misses(100 + REFUSED_SECS - 1));
         assert!(!misses(100 + REFUSED_SECS) && !misses(99));
@@ -265,17 +265,17 @@ mod tests {
         assert_eq!(standing.refusal(&OTHER, false, 110 + REFUSED_SECS - 1), Some(PIN));
         assert_eq!(standing.refusal(&OTHER, false, 110 + REFUSED_SECS), None);
         standing.miss_gate(RefusalScope::Every, 100);
-        standing.miss_gate(RefusalScope::Judged, 110);
+        standing.miss_gate(RefusalScope::Checked, 110);
         assert!(standing.misses_gate(false, 111));
-        standing.miss_gate(RefusalScope::Judged, 300);
+        standing.miss_gate(RefusalScope::Checked, 300);
         assert!(standing.misses_gate(true, 301) && !standing.misses_gate(false, 301));
     }
 
     #[test]
     fn a_standing_reads_back() {
         let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, RefusalScope::Judged, 100);
-        standing.miss_gate(RefusalScope::Judged, 100);
+        standing.withhold(PIN, &HOST, RefusalScope::Checked, 100);
+        standing.miss_gate(RefusalScope::Checked, 100);
         for name in [standing_name("outbound|443||api.openai.com"), standing_name(&"/".repeat(300))]
         {
             assert_eq!(decode(&name, &encode(&name, &standing)), Ok(standing));

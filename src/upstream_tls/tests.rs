@@ -73,7 +73,7 @@ fn lenient() -> Requirement<'static> {
 
 fn word(requirement: &Requirement<'_>, shown: &Shown, stamped: bool) -> &'static str {
     let host = UpstreamHost::parse(b"api.openai.com");
-    requirement.judge(&host, shown, stamped).map_or("nothing", Verdict::word)
+    requirement.evaluate(&host, shown, stamped).map_or("nothing", Verdict::word)
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn only_what_the_policy_wants_to_know_is_asked() {
     assert_eq!(asked(&lenient(), Shown { version: None, ..good() }), ["version", "up"]);
     // Nobody bears a name that cannot be read.
     let shown = good();
-    let verdict = lenient().judge(&UpstreamHost::Unreadable, &shown, false);
+    let verdict = lenient().evaluate(&UpstreamHost::Unreadable, &shown, false);
     assert_eq!(verdict, Some(Verdict::Refused(DenyReason::UpstreamName)));
     assert_eq!(shown.asked.into_inner(), ["version"]);
 }
@@ -199,17 +199,17 @@ fn a_host_that_cannot_be_read_never_passes() {
     for stamped in [false, true] {
         for name in [NameProof::Borne, NameProof::FirstDiffers, NameProof::NotShown] {
             let shown = Shown { name, ..good() };
-            let verdict = lenient().judge(&UpstreamHost::Unreadable, &shown, stamped);
+            let verdict = lenient().evaluate(&UpstreamHost::Unreadable, &shown, stamped);
             assert_eq!(verdict, Some(Verdict::Refused(DenyReason::UpstreamName)));
         }
         // It is the host that is wrong, whatever else is.
         for version in [None, Some(TlsVersion::V1_0)] {
             let shown = Shown { version, ..good() };
-            let verdict = lenient().judge(&UpstreamHost::Unreadable, &shown, stamped);
+            let verdict = lenient().evaluate(&UpstreamHost::Unreadable, &shown, stamped);
             assert_eq!(verdict, Some(Verdict::Refused(DenyReason::UpstreamName)));
         }
         let waiting = Shown { version: None, up: false, ..good() };
-        assert_eq!(lenient().judge(&UpstreamHost::Unreadable, &waiting, stamped), None);
+        assert_eq!(lenient().evaluate(&UpstreamHost::Unreadable, &waiting, stamped), None);
     }
 }
 

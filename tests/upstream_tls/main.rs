@@ -75,7 +75,7 @@ fn judge(
     match policy.demand(host, now_secs) {
         Demand::Skip(_) => Some(Verdict::Skip),
         Demand::Unlisted => Some(Verdict::Unlisted),
-        Demand::Verify(requirement) => requirement.judge(host, shown, stamped),
+        Demand::Verify(requirement) => requirement.evaluate(host, shown, stamped),
     }
 }
 
@@ -162,7 +162,7 @@ proptest! {
         prop_assert!(host != UpstreamHost::Unreadable && file.knows(&host), "{spelling}");
         let policy = EffectivePolicy::new(file, tighten(&rules));
         let demand = policy.demand(&host, now_secs);
-        prop_assert!(demand.is_judged());
+        prop_assert!(demand.is_listed());
         let Demand::Verify(requirement) = demand else { panic!("{spelling}: {demand:?}") };
         prop_assert!(requirement.min_version >= TlsVersion::V1_2);
         if passes(judge(&policy, &host, now_secs, &shown, stamped)) {
@@ -234,7 +234,7 @@ proptest! {
         let policy = EffectivePolicy::new(file, tighten(&rules));
         let host = UpstreamHost::parse(authority.as_bytes());
         let Demand::Verify(requirement) = policy.demand(&host, now_secs) else { return Ok(()) };
-        let verdict = requirement.judge(&host, &shown, stamped);
+        let verdict = requirement.evaluate(&host, &shown, stamped);
         prop_assert_eq!(verdict, expected(&requirement, &host, &shown, stamped));
     }
 }

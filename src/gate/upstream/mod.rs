@@ -244,7 +244,7 @@ impl UpstreamGate {
         let reason = DenyReason::UpstreamUnproven;
         let now_secs = now_secs(host.now_ns());
         let conclusion = Conclusion::refused(reason);
-        let withheld = Some((upstream, RefusalScope::Judged));
+        let withheld = Some((upstream, RefusalScope::Checked));
         self.upstreams.record(host, &self.metrics, &conclusion, withheld, now_secs);
         self.answer(host, attempt, Refused { reason, sent: true })
     }

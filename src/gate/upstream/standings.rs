@@ -97,7 +97,7 @@ impl Standings {
         now_secs: u64,
     ) {
         self.update(store, cluster, |standing| {
-            _ = standing.withhold(reason, upstream, RefusalScope::Judged, now_secs);
+            _ = standing.withhold(reason, upstream, RefusalScope::Checked, now_secs);
         });
     }
 
@@ -177,7 +177,7 @@ fn write<H: Host>(
             (Verdict::Refused(reason), Some((upstream, scope))) => {
                 standing.withhold(reason, upstream, scope, judged.now_secs)
             }
-            (verdict, _) => standing.judge(verdict, judged.now_secs),
+            (verdict, _) => standing.record(verdict, judged.now_secs),
         };
         (before, since_secs)
     };

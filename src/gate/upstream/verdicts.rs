@@ -97,7 +97,7 @@ impl Upstreams {
         let verified = matches!(demand, Demand::Verify(_));
         // nginx shows nothing of its connections, and what it sends cannot be called back.
         let shows_nothing = verified && host.is_nginx();
-        let unjudged = in_front && !demand.is_judged();
+        let unjudged = in_front && !demand.is_listed();
         let needs_stamp = self.require_stamp || shows_nothing || unjudged;
         // No certificate is for a host that can be read in two ways, and no response can be let through.
         if *upstream == UpstreamHost::Unreadable && verified {
@@ -115,7 +115,7 @@ impl Upstreams {
         {
             return Err(reason);
         }
-        let expected = demand.is_judged() || in_front;
+        let expected = demand.is_listed() || in_front;
         let upstream = expected.then(|| upstream.clone().into_owned());
         Ok(Route { upstream, cluster, verified, needs_stamp, in_front })
     }
@@ -288,7 +288,8 @@ impl Upstreams {
             return None;
         };
         let connection = HostConnection::new(host, &self.names).named();
-        let verdict = requirement.judge(upstream, &connection, self.is_stamped(host, upstream))?;
+        let verdict =
+            requirement.evaluate(upstream, &connection, self.is_stamped(host, upstream))?;
         verdict.refusal().map(Conclusion::refused)
     }
 
@@ -324,7 +325,7 @@ impl Upstreams {
             Demand::Verify(requirement) => requirement,
         };
         let connection = HostConnection::new(host, &self.names);
-        let verdict = requirement.judge(upstream, &connection, stamped())?;
+        let verdict = requirement.evaluate(upstream, &connection, stamped())?;
         let fingerprint = connection.fingerprint();
         let passage = Passage { fingerprint, upstream: upstream.clone().into_owned() };
         Some(Conclusion { passage: Some(passage), ..Conclusion::of_policy(verdict, None) })

@@ -62,7 +62,7 @@ pub(super) fn subjects<'p>(
         let demand = policy.demand(&named.host, now_secs);
         Subject { named, demand }
     });
-    subjects.filter(|subject| subject.demand.is_judged()).collect()
+    subjects.filter(|subject| subject.demand.is_listed()).collect()
 }
 
 /// Every host that anything says a cluster is for. Addresses count where there is no name: requests are
