@@ -10,13 +10,13 @@ mod host;
 mod known;
 mod policy;
 mod stamp;
-mod standing;
+mod status;
 
 pub use certificate::{bears_name, is_first_name};
 pub use host::{UpstreamHost, UpstreamPattern};
 pub use policy::{EffectivePolicy, Policy, PolicyRule, Skip, TlsVersion, Unlisted};
 pub use stamp::Stamp;
-pub use standing::{RefusalScope, Standing, standing_name};
+pub use status::{RefusalScope, Standing, standing_name};
 
 use crate::decision::DenyReason;
 
