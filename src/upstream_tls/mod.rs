@@ -16,7 +16,7 @@ pub use certificate::{bears_name, is_first_name};
 pub use host::{UpstreamHost, UpstreamPattern};
 pub use policy::{EffectivePolicy, Policy, PolicyRule, Skip, TlsVersion, Unlisted};
 pub use stamp::Stamp;
-pub use status::{RefusalScope, Standing, standing_name};
+pub use status::{RefusalScope, UpstreamStatus, upstream_status_name};
 
 use crate::decision::DenyReason;
 

@@ -1,4 +1,4 @@
-//! The standing of an upstream: how it was checked last, since when, and what it is refused for now.
+//! The status of an upstream: how it was checked last, since when, and what it is refused for now.
 //!
 //! There is one record for each cluster that was checked, so only the proxy's configuration makes the
 //! memory grow.
@@ -19,7 +19,7 @@ const MAX_CLUSTER_BYTES: usize = 128;
 
 /// How an upstream was checked last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct UpstreamStatus {
     verdict: Option<Verdict>,
     since_secs: u64,
     withheld: Option<Withheld>,
@@ -54,15 +54,15 @@ struct Withheld {
 /// So much of the SHA-256 of a host tells it from others.
 const HOST_BYTES: usize = 16;
 
-/// The name of a cluster's standing.
-pub fn standing_name(cluster: &str) -> Name {
+/// The name of a cluster's status.
+pub fn upstream_status_name(cluster: &str) -> Name {
     // No `/`, and no room for another cluster's name: what looks like a digest gets one of its own.
     let short = cluster.len() <= MAX_CLUSTER_BYTES;
     let plain = short && !cluster.contains('/') && !is_sha256_hex(cluster);
     if plain { Name::new("u", cluster) } else { Name::new("u", &sha256_hex(cluster.as_bytes())) }
 }
 
-impl Standing {
+impl UpstreamStatus {
     /// How the upstream was checked last.
     pub fn verdict(&self) -> Option<Verdict> {
         self.verdict
@@ -146,7 +146,7 @@ fn digest(host: &UpstreamHost<'_>) -> [u8; HOST_BYTES] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-impl Record for Standing {
+impl Record for UpstreamStatus {
     const VERSION: u8 = 9;
 
     fn fresh() -> Self {
@@ -200,19 +200,19 @@ mod tests {
 
     #[test]
     fn a_verdict_stands_since_it_was_first_the_same() {
-        let mut standing = Standing::fresh();
-        assert_eq!(standing.record(Verdict::Verified, 10), 10);
-        assert_eq!(standing.record(Verdict::Verified, 20), 10);
-        assert_eq!(standing.record(Verdict::Refused(PIN), 30), 30);
-        assert_eq!(standing.refusal(&HOST, true, 30), None);
+        let mut status = UpstreamStatus::fresh();
+        assert_eq!(status.record(Verdict::Verified, 10), 10);
+        assert_eq!(status.record(Verdict::Verified, 20), 10);
+        assert_eq!(status.record(Verdict::Refused(PIN), 30), 30);
+        assert_eq!(status.refusal(&HOST, true, 30), None);
     }
 
     #[test]
     fn what_was_withheld_is_refused_for_a_while() {
         for verified in [true, false] {
-            let mut standing = Standing::fresh();
-            standing.withhold(PIN, &HOST, RefusalScope::Checked, 100);
-            let refusal = |now_secs| standing.refusal(&HOST, verified, now_secs);
+            let mut status = UpstreamStatus::fresh();
+            status.withhold(PIN, &HOST, RefusalScope::Checked, 100);
+            let refusal = |now_secs| status.refusal(&HOST, verified, now_secs);
             assert_eq!(refusal(100), Some(PIN));
             assert_eq!(refusal(100 + REFUSED_SECS - 1), Some(PIN));
             assert_eq!(refusal(100 + REFUSED_SECS), None);
@@ -223,63 +223,68 @@ mod tests {
 
     #[test]
     fn a_response_that_was_withheld_refuses_every_host_that_is_verified() {
-        let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, RefusalScope::Checked, 100);
-        assert_eq!(standing.refusal(&OTHER, true, 100), Some(PIN));
-        assert_eq!(standing.refusal(&OTHER, false, 100), None);
+        let mut status = UpstreamStatus::fresh();
+        status.withhold(PIN, &HOST, RefusalScope::Checked, 100);
+        assert_eq!(status.refusal(&OTHER, true, 100), Some(PIN));
+        assert_eq!(status.refusal(&OTHER, false, 100), None);
     }
 
     #[test]
     fn a_good_connection_does_not_lift_a_refusal() {
-        let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, RefusalScope::Checked, 100);
+        let mut status = UpstreamStatus::fresh();
+        status.withhold(PIN, &HOST, RefusalScope::Checked, 100);
         let unproven = Verdict::Refused(DenyReason::UpstreamUnproven);
         let passing = [Verdict::Verified, Verdict::Stamped, Verdict::Skip, Verdict::Unlisted];
         for verdict in passing.into_iter().chain([unproven]) {
-            assert_eq!(standing.record(verdict, 101), 101);
-            assert_eq!(standing.refusal(&HOST, true, 102), Some(PIN), "{verdict:?}");
+            assert_eq!(status.record(verdict, 101), 101);
+            assert_eq!(status.refusal(&HOST, true, 102), Some(PIN), "{verdict:?}");
         }
-        assert_eq!(standing.record(Verdict::Verified, 100 + REFUSED_SECS), 100 + REFUSED_SECS);
+        assert_eq!(status.record(Verdict::Verified, 100 + REFUSED_SECS), 100 + REFUSED_SECS);
     }
 
     #[test]
     fn a_missing_gate_is_remembered_for_a_while() {
-        let mut standing = Standing::fresh();
-        assert!(!standing.misses_gate(true, 0) && !standing.misses_gate(true, 100));
-        standing.miss_gate(RefusalScope::Checked, 100);
-        let misses = |now_secs| standing.misses_gate(true, now_secs);
+        let mut status = UpstreamStatus::fresh();
+        assert!(!status.misses_gate(true, 0) && !status.misses_gate(true, 100));
+        status.miss_gate(RefusalScope::Checked, 100);
+        let misses = |now_secs| status.misses_gate(true, now_secs);
         assert!(misses(100) && misses(100 + REFUSED_SECS - 1));
         assert!(!misses(100 + REFUSED_SECS) && !misses(99));
-        assert!(!standing.misses_gate(false, 100));
-        assert_eq!(standing.refusal(&HOST, true, 100), None);
+        assert!(!status.misses_gate(false, 100));
+        assert_eq!(status.refusal(&HOST, true, 100), None);
     }
 
     #[test]
     fn the_widest_scope_stays_for_its_time() {
-        let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, RefusalScope::Host, 100);
-        assert_eq!(standing.refusal(&HOST, false, 101), Some(PIN));
-        assert_eq!(standing.refusal(&OTHER, true, 101), None);
-        standing.withhold(PIN, &HOST, RefusalScope::Every, 110);
-        standing.withhold(PIN, &OTHER, RefusalScope::Host, 120);
-        assert_eq!(standing.refusal(&OTHER, false, 110 + REFUSED_SECS - 1), Some(PIN));
-        assert_eq!(standing.refusal(&OTHER, false, 110 + REFUSED_SECS), None);
-        standing.miss_gate(RefusalScope::Every, 100);
-        standing.miss_gate(RefusalScope::Checked, 110);
-        assert!(standing.misses_gate(false, 111));
-        standing.miss_gate(RefusalScope::Checked, 300);
-        assert!(standing.misses_gate(true, 301) && !standing.misses_gate(false, 301));
+        let mut status = UpstreamStatus::fresh();
+        status.withhold(PIN, &HOST, RefusalScope::Host, 100);
+        assert_eq!(status.refusal(&HOST, false, 101), Some(PIN));
+        assert_eq!(status.refusal(&OTHER, true, 101), None);
+        status.withhold(PIN, &HOST, RefusalScope::Every, 110);
+        status.withhold(PIN, &OTHER, RefusalScope::Host, 120);
+        assert_eq!(status.refusal(&OTHER, false, 110 + REFUSED_SECS - 1), Some(PIN));
+        assert_eq!(status.refusal(&OTHER, false, 110 + REFUSED_SECS), None);
+        status.miss_gate(RefusalScope::Every, 100);
+        status.miss_gate(RefusalScope::Checked, 110);
+        assert!(status.misses_gate(false, 111));
+        status.miss_gate(RefusalScope::Checked, 300);
+        assert!(status.misses_gate(true, 301) && !status.misses_gate(false, 301));
     }
 
     #[test]
     fn a_standing_reads_back() {
-        let mut standing = Standing::fresh();
-        standing.withhold(PIN, &HOST, RefusalScope::Checked, 100);
-        standing.miss_gate(RefusalScope::Checked, 100);
-        for name in [standing_name("outbound|443||api.openai.com"), standing_name(&"/".repeat(300))]
-        {
-            assert_eq!(decode(&name, &encode(&name, &standing)), Ok(standing));
-            assert_eq!(decode(&name, &encode(&name, &Standing::fresh())), Ok(Standing::fresh()));
+        let mut status = UpstreamStatus::fresh();
+        status.withhold(PIN, &HOST, RefusalScope::Checked, 100);
+        status.miss_gate(RefusalScope::Checked, 100);
+        for name in [
+            upstream_status_name("outbound|443||api.openai.com"),
+            upstream_status_name(&"/".repeat(300)),
+        ] {
+            assert_eq!(decode(&name, &encode(&name, &status)), Ok(status));
+            assert_eq!(
+                decode(&name, &encode(&name, &UpstreamStatus::fresh())),
+                Ok(UpstreamStatus::fresh())
+            );
         }
     }
 
@@ -288,7 +293,7 @@ mod tests {
         let long = "a".repeat(MAX_CLUSTER_BYTES);
         let digest = sha256_hex(b"a/b");
         let names = ["a", "a/b", &digest, "a/c", &long, &format!("{long}a"), &format!("{long}b")];
-        let names = names.map(|cluster| standing_name(cluster).as_str().to_owned());
+        let names = names.map(|cluster| upstream_status_name(cluster).as_str().to_owned());
         assert_eq!(std::collections::BTreeSet::from(names.clone()).len(), names.len());
         assert!(names.iter().all(|name| name.matches('/').count() == 2 && name.len() < 200));
     }

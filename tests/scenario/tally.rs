@@ -10,7 +10,7 @@ use vkey::json::Json;
 use vkey::limits::cell::{Cell, key_name, tenant_name};
 use vkey::limits::sessions::sessions_name;
 use vkey::record::Name;
-use vkey::upstream_tls::{Standing, Verdict, standing_name};
+use vkey::upstream_tls::{UpstreamStatus, Verdict, upstream_status_name};
 
 use super::check::Context;
 use super::step::{Expect, Expected};
@@ -173,7 +173,7 @@ impl Tally {
         let counts = context.counts();
         let wrong = |(cluster, expected): (&String, &Option<String>)| {
             let store = RecordStore::new(store, store.rules());
-            let found = store.read::<Standing>(&standing_name(cluster)).ok();
+            let found = store.read::<UpstreamStatus>(&upstream_status_name(cluster)).ok();
             let found = found.and_then(|standing| standing.verdict()).map(Verdict::word);
             (found != expected.as_deref())
                 .then(|| format!("cluster {cluster} stands as {found:?}, not {expected:?}"))

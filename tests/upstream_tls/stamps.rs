@@ -4,7 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use vkey::record::{Record as _, decode};
-use vkey::upstream_tls::{Policy, Stamp, Standing, UpstreamHost, UpstreamPattern, standing_name};
+use vkey::upstream_tls::{
+    Policy, Stamp, UpstreamHost, UpstreamPattern, UpstreamStatus, upstream_status_name,
+};
 
 use crate::strategies::PATTERNS;
 
@@ -93,7 +95,7 @@ proptest! {
         _ = Stamp::from_metadata(&entry(Stamp::NAMESPACE, &entry(Stamp::HOSTS, &bytes)));
         _ = UpstreamHost::parse(&bytes).to_string();
         _ = Policy::parse(&bytes).is_ok();
-        _ = Standing::read(&mut &*bytes);
-        _ = decode::<Standing>(&standing_name(&String::from_utf8_lossy(&bytes)), &bytes);
+        _ = UpstreamStatus::read(&mut &*bytes);
+        _ = decode::<UpstreamStatus>(&upstream_status_name(&String::from_utf8_lossy(&bytes)), &bytes);
     }
 }

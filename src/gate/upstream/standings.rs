@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use crate::decision::DenyReason;
 use crate::gate::metrics::Metrics;
 use crate::host::{Host, Level, Property, RecordStore, text_property};
-use crate::upstream_tls::{RefusalScope, Standing, UpstreamHost, Verdict, standing_name};
+use crate::upstream_tls::{
+    RefusalScope, UpstreamHost, UpstreamStatus, Verdict, upstream_status_name,
+};
 
 /// How many clusters have a standing of their own. Proxies name few, but some make one for each host that
 /// clients name; the rest share one.
@@ -79,10 +81,10 @@ impl Standings {
         &self,
         store: &RecordStore<'_, H>,
         cluster: &str,
-    ) -> Option<Standing> {
+    ) -> Option<UpstreamStatus> {
         store
             .is_available()
-            .then(|| store.read(&standing_name(self.shared_name(cluster))).ok())
+            .then(|| store.read(&upstream_status_name(self.shared_name(cluster))).ok())
             .flatten()
     }
 
@@ -110,7 +112,7 @@ impl Standings {
         scope: RefusalScope,
         now_secs: u64,
     ) {
-        let misses = |standing: Standing| standing.misses_gate(true, now_secs);
+        let misses = |standing: UpstreamStatus| standing.misses_gate(true, now_secs);
         let known = self.read(store, cluster).is_some_and(misses);
         self.update(store, cluster, |standing| standing.miss_gate(scope, now_secs));
         if !known {
@@ -126,11 +128,11 @@ impl Standings {
         &self,
         store: &RecordStore<'_, H>,
         cluster: &str,
-        change: impl Fn(&mut Standing),
+        change: impl Fn(&mut UpstreamStatus),
     ) {
         if store.is_available() {
             // What cannot be written refuses nobody; the next response tries again.
-            _ = store.update(&standing_name(self.shared_name(cluster)), change);
+            _ = store.update(&upstream_status_name(self.shared_name(cluster)), change);
         }
     }
 
@@ -171,7 +173,7 @@ fn write<H: Host>(
     if !store.is_available() {
         return None;
     }
-    let update = |standing: &mut Standing| {
+    let update = |standing: &mut UpstreamStatus| {
         let before = standing.verdict();
         let since_secs = match (judged.verdict, judged.withheld) {
             (Verdict::Refused(reason), Some((upstream, scope))) => {
@@ -181,7 +183,7 @@ fn write<H: Host>(
         };
         (before, since_secs)
     };
-    store.update(&standing_name(cluster), update).ok()
+    store.update(&upstream_status_name(cluster), update).ok()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::decision::DenyReason as Reason;
 use crate::host::{FilterState, MemoryHost, MemoryStore, Property};
 use crate::record::decode;
 use crate::time::NANOS_PER_SEC;
-use crate::upstream_tls::{Standing, UpstreamHost, standing_name};
+use crate::upstream_tls::{UpstreamHost, UpstreamStatus, upstream_status_name};
 
 use super::*;
 use proxy::{Facts, PIN, Proxy, ROOT, SPARE, stamp};
@@ -129,8 +129,8 @@ impl Bench {
         assert_eq!(self.body(id), Action::Pause);
     }
 
-    fn standing(&self, cluster: &str) -> Standing {
-        let name = standing_name(cluster);
+    fn standing(&self, cluster: &str) -> UpstreamStatus {
+        let name = upstream_status_name(cluster);
         let record = crate::host::SharedData::shared_data(&self.proxy.memory, name.as_str());
         let (record, _) = record.unwrap().unwrap();
         decode(&name, &record).unwrap()
