@@ -1,59 +1,59 @@
-//! What is unusual about the use of one key. It only ever raises an alert: nothing is refused for it.
+//! Anomalies in the use of one key. They raise alerts; nothing is refused because of them.
 //!
-//! A stolen key is good, so no check refuses it; but it is used otherwise than before. A [`Watch`]
-//! remembers of each key as much as it takes to notice: how many requests are usual, where they come
-//! from, and how many are refused. All sums are of windows of [`WINDOW_SECS`], and a key raises at most
-//! one alert in a window.
+//! A stolen key is valid, so no check refuses it, but it is used differently. A [`Watch`] keeps
+//! enough of the history of a key to notice: how many requests are usual, which networks they come
+//! from, and how many are refused. Counts are per window of [`WINDOW_SECS`], and a key raises at
+//! most one alert per window.
 
 use std::net::IpAddr;
 
 use crate::json::{Invalid, Node};
 use crate::record::{crc32, take};
 
-/// How long a window is, in seconds. Windows start at multiples of it in Unix time.
+/// The length of a window in seconds. Windows start at multiples of it in Unix time.
 pub const WINDOW_SECS: u64 = 300;
 
-/// How many networks of a key are remembered.
+/// The number of networks that are remembered of a key.
 pub const NETWORKS: usize = 8;
 
-/// How many windows the trailing mean looks back on: each counts 1/8 of what is left.
+/// The weight of the trailing mean: each new window counts 1/8.
 const MEAN_WINDOWS: u64 = 8;
 
 /// The unit of the trailing mean, a fixed-point number.
 const MEAN_UNIT: u64 = 256;
 
-/// After as many idle windows every mean is 0: 2^64 (7/8)^512 is less than 1.
+/// After this many idle windows every mean is 0: 2^64 (7/8)^512 is less than 1.
 const MAX_IDLE_WINDOWS: u64 = 512;
 
-/// The bit of the first byte that says whether the window has had its alert. The lower ones count the
-/// networks.
+/// The bit of the first byte that is set once the window has raised its alert. The lower bits count
+/// the networks.
 const ALERTED: u8 = 0x80;
 
-/// How much has to be unusual: the configuration's `anomaly.sensitivity`.
+/// How sensitive detection is: the configuration's `anomaly.sensitivity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sensitivity {
-    /// Reports what is hardly ever right.
+    /// Reports only what is almost certainly wrong.
     Low,
-    /// Reports what is worth a look.
+    /// Reports what is worth checking.
     Medium,
-    /// Reports much, and busy keys often.
+    /// Reports a lot, and busy keys often.
     High,
 }
 
-/// The numbers of one sensitivity.
+/// The thresholds of one sensitivity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// [`Anomaly::Rate`]: more requests in this window than so many times the trailing mean.
+    /// [`Anomaly::Rate`]: requests in this window are more than this many times the trailing mean.
     pub rate_factor: u32,
-    /// [`Anomaly::Rate`]: at least so many requests in this window.
+    /// [`Anomaly::Rate`]: the least number of requests in this window.
     pub rate_requests: u32,
-    /// [`Anomaly::Rate`]: after at least so many windows, idle ones included.
+    /// [`Anomaly::Rate`]: the least number of earlier windows, including idle ones.
     pub rate_windows: u8,
-    /// [`Anomaly::Source`]: after at least so many requests of the key.
+    /// [`Anomaly::Source`]: the least number of earlier requests of the key.
     pub source_requests: u32,
-    /// [`Anomaly::Refusals`]: at least so many requests in this window.
+    /// [`Anomaly::Refusals`]: the least number of requests in this window.
     pub refusals_requests: u32,
-    /// [`Anomaly::Refusals`]: at least so many of a hundred were refused.
+    /// [`Anomaly::Refusals`]: the least percentage of refused requests.
     pub refusals_percent: u32,
 }
 
@@ -84,12 +84,12 @@ const HIGH: Thresholds = Thresholds {
     refusals_percent: 25,
 };
 
-/// What is unusual.
+/// A kind of unusual use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Anomaly {
     /// Many more requests than usual.
     Rate,
-    /// A client in a network that the key has not been used from lately.
+    /// A client in a network that the key was not used from lately.
     Source,
     /// A large part of the requests is refused.
     Refusals,
@@ -98,15 +98,15 @@ pub enum Anomaly {
 /// One request of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// The address of the client, where known.
+    /// The address of the client, if known.
     pub source: Option<IpAddr>,
     /// Whether the request was refused.
     pub refused: bool,
-    /// When it came, in Unix seconds.
+    /// When it arrived, in Unix seconds.
     pub now_secs: u64,
 }
 
-/// What is remembered of the use of one key. Counts stop at their maximum.
+/// The remembered use of one key. Counts saturate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
     /// The number of the window, which is its start in Unix time divided by [`WINDOW_SECS`].
@@ -115,9 +115,9 @@ pub struct Watch {
     requests: u32,
     /// Refused requests in the window.
     refused: u32,
-    /// Whether the window has had its alert.
+    /// Whether the window has raised its alert.
     alerted: bool,
-    /// Windows before, idle ones included.
+    /// Earlier windows, including idle ones.
     windows: u8,
     /// Trailing mean of the requests in a window, in 1/256.
     mean: u64,
@@ -137,7 +137,7 @@ impl Sensitivity {
     ///
     /// # Errors
     ///
-    /// When it is anything else, or the sensitivity is none of the three.
+    /// [`Invalid`] for anything else, or an unknown sensitivity.
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let choices = Self::ALL.map(|sensitivity| (sensitivity.word(), sensitivity));
         node.members(&["sensitivity"])?.require("sensitivity")?.choice(&choices)
@@ -152,7 +152,7 @@ impl Sensitivity {
         }
     }
 
-    /// The numbers that this sensitivity stands for.
+    /// The thresholds of this sensitivity.
     pub fn thresholds(self) -> Thresholds {
         match self {
             Self::Low => LOW,
@@ -165,7 +165,7 @@ impl Sensitivity {
 // === impl Anomaly ===
 
 impl Anomaly {
-    /// Every anomaly. When a request shows several, the first of these is the one reported.
+    /// Every anomaly. If a request shows several, the first in this order is reported.
     pub const ALL: [Self; 3] = [Self::Rate, Self::Source, Self::Refusals];
 
     /// The name in an alert.
@@ -184,8 +184,8 @@ impl Watch {
     /// The most bytes that [`Watch::write`] writes.
     pub const MAX_BYTES: usize = 30 + NETWORKS * size_of::<u32>();
 
-    /// Takes a watch off the input, as [`Watch::write`] wrote it, and leaves what follows. `None`
-    /// when the input does not start with one; what is left of it then means nothing.
+    /// Reads a watch that [`Watch::write`] wrote, and advances `input`. `None` if `input` does not
+    /// start with one; `input` must not be used then.
     pub fn read(input: &mut &[u8]) -> Option<Self> {
         let [head] = take(input)?;
         let mut watch = Self {
@@ -208,8 +208,8 @@ impl Watch {
         Some(watch)
     }
 
-    /// Appends at most [`Watch::MAX_BYTES`]: the number of networks and whether alerted, window,
-    /// requests, refused, windows, mean, total, networks; integers little-endian.
+    /// Appends at most [`Watch::MAX_BYTES`]: the number of networks with the alert bit, window,
+    /// requests, refused, windows, mean, total, networks. Integers are little-endian.
     pub fn write(&self, record: &mut Vec<u8>) {
         let networks = u8::try_from(self.networks.len()).unwrap_or(0); // never more than NETWORKS
         record.push(if self.alerted { networks | ALERTED } else { networks });
@@ -224,8 +224,8 @@ impl Watch {
         }
     }
 
-    /// Counts one request, and says what is unusual if this is the first in its window with which
-    /// something is. A clock that goes back counts into the latest window there was.
+    /// Counts one request, and returns an anomaly if it is the first in its window. If the clock
+    /// goes back, requests count in the latest window.
     pub fn observe(&mut self, seen: &Observation, sensitivity: Sensitivity) -> Option<Anomaly> {
         self.enter(seen.now_secs / WINDOW_SECS);
         let thresholds = sensitivity.thresholds();
@@ -246,12 +246,12 @@ impl Watch {
         unusual
     }
 
-    /// Records that the request observed last was refused after all.
+    /// Records that the last observed request was refused later.
     pub fn refuse(&mut self) {
         self.refused = self.refused.saturating_add(1).min(self.requests);
     }
 
-    /// Closes the windows before this one, the idle ones too.
+    /// Closes the windows before this one, including idle ones.
     fn enter(&mut self, window: u64) {
         if self.total == 0 {
             self.window = window;
@@ -270,8 +270,8 @@ impl Watch {
         self.alerted = false;
     }
 
-    /// Takes a window into the mean. The first ones have equal weights, so that a first window which
-    /// the key saw the end of only does not make all that follow look like a burst.
+    /// Adds a window to the mean. The first windows have equal weights. Otherwise a first window
+    /// that was almost over would keep the mean low, and the next ones would look like a burst.
     fn close(&mut self, requests: u32) {
         self.windows = self.windows.saturating_add(1);
         let weight = u64::from(self.windows).min(MEAN_WINDOWS);
@@ -279,8 +279,8 @@ impl Watch {
         self.mean = earlier.saturating_add(u64::from(requests) * MEAN_UNIT) / weight;
     }
 
-    /// Remembers the network of a client, and says whether it was not one of the last. An unknown
-    /// address is never elsewhere.
+    /// Remembers the network of a client, and returns whether it is a new one. An unknown address
+    /// is never new.
     fn visit(&mut self, source: Option<IpAddr>) -> bool {
         let Some(network) = source.map(network_hash) else {
             return false;

@@ -1,11 +1,12 @@
 //! Failed authentications, counted per source in a table of fixed size.
 //!
-//! Strangers decide how many bad keys arrive and from where, so nothing grows by what they send: the
-//! table is [`SHARDS`] records of [`WAYS`] entries, and each record has one size for ever. Whoever
-//! commands many networks can make a shard forget; that costs an alert or ends a block early.
+//! Unauthenticated clients decide how many bad keys arrive and from where, so their requests must
+//! not make memory grow: the table is [`SHARDS`] records of [`WAYS`] entries, and the size of a
+//! record never changes. An attacker with many networks can evict entries. That costs an alert or
+//! ends a block early.
 //!
-//! A good client may share its address with a bad one. So this is asked only about requests that have
-//! no good key, and a block never meets a key that is good.
+//! A good client may share its address with a bad one. So only requests without a valid key are
+//! checked against the table: a block never refuses a valid key.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,30 +20,31 @@ pub const SHARDS: u8 = 64;
 /// How many sources a shard remembers.
 pub const WAYS: usize = 8;
 
-/// Family, network, start of the window, failures, whether alerted, end of the block.
+/// Bytes of an entry: family, network, start of the window, failures, whether alerted, end of the
+/// block.
 const ENTRY_BYTES: usize = 30;
 
 const EMPTY: [u8; ENTRY_BYTES] = [0; ENTRY_BYTES];
 
 const MAX_THRESHOLD: u32 = 1_000_000;
 
-/// The longest window and the longest block. A day outlasts what an alert is for, and a block that
-/// nobody lifts should not outlast the day.
+/// The longest window and the longest block. Nobody lifts a block by hand, so it should not outlast
+/// a day.
 const MAX_SECS: u64 = 24 * 3600;
 
 /// When a source is reported, and for how long it is blocked: the configuration's `auth_failures`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailureRules {
-    /// The failure of a window that raises the alert, 1 to 1,000,000.
+    /// The number of failures in a window that raises the alert, 1 to 1,000,000.
     pub threshold: u32,
-    /// How long a window is, in seconds, 1 s to 24 h.
+    /// The length of a window in seconds, 1 s to 24 h.
     pub window_secs: u64,
-    /// How long a source is blocked after the alert, in seconds, at most 24 h; 0 blocks nobody.
+    /// How long a source is blocked after the alert, in seconds, at most 24 h; 0 disables blocks.
     pub block_secs: u64,
 }
 
-/// Where a request comes from, as far as one client can choose it: an IPv4 address, the /64 of an IPv6
-/// address, or an address that nobody knows.
+/// The network that a request comes from: an IPv4 address, the /64 of an IPv6 address (one client
+/// can choose any address in it), or unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(Network);
 
@@ -54,13 +56,13 @@ enum Network {
     V6(u64),
 }
 
-/// What is to be done about one failed authentication.
+/// What follows from one failed authentication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FailureOutcome {
-    /// This one reached the threshold: once in a window.
+    /// Whether to raise an alert: the failure reached the threshold, once per window.
     pub alert: bool,
-    /// The source is blocked until then, in Unix seconds. The failure that reached the threshold is
-    /// not yet blocked: it is answered as what it is, and those after it are.
+    /// Until when the source is blocked, in Unix seconds. The failure that reached the threshold is
+    /// not yet blocked: it gets the usual reply, and those after it are blocked.
     pub blocked_until_secs: Option<u64>,
 }
 
@@ -81,7 +83,7 @@ struct Entry {
     blocked_until_secs: Option<u64>,
 }
 
-/// Why a slot should be the one that a source takes, best reason first.
+/// How well a slot suits a source, best first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum SlotRank {
     Own,
@@ -94,12 +96,12 @@ enum SlotRank {
 // === impl FailureRules ===
 
 impl FailureRules {
-    /// Reads the member `auth_failures` of the configuration: `threshold`, `window`, `block_for`, each
-    /// with a default.
+    /// Reads the member `auth_failures` of the configuration: `threshold`, `window` and
+    /// `block_for`, each with a default.
     ///
     /// # Errors
     ///
-    /// When a member is unknown or out of its range.
+    /// [`Invalid`] if a member is unknown or out of range.
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["threshold", "window", "block_for"])?;
         let default = Self::default();
@@ -112,7 +114,7 @@ impl FailureRules {
 }
 
 impl Default for FailureRules {
-    /// Five failures in five minutes raise an alert, and nobody is blocked.
+    /// Five failures in five minutes raise an alert; nothing is blocked.
     fn default() -> Self {
         Self { threshold: 5, window_secs: 300, block_secs: 0 }
     }
@@ -140,8 +142,8 @@ fn block(node: &Node<'_>) -> Result<u64, Invalid> {
 
 // === impl Source ===
 
-/// The source that an address belongs to. IPv4-mapped IPv6 is IPv4. Whoever has one IPv6 address has
-/// its /64, and could send every bad key from another one.
+/// The source of an address. An IPv4-mapped IPv6 address counts as IPv4. A client with one IPv6
+/// address usually has its whole /64, and could send each bad key from another address in it.
 pub fn source_network(address: IpAddr) -> Source {
     Source(match address.to_canonical() {
         IpAddr::V4(v4) => Network::V4(v4.to_bits()),
@@ -153,15 +155,15 @@ pub fn source_network(address: IpAddr) -> Source {
 }
 
 impl Source {
-    /// The one source of all requests whose address is not known.
+    /// The source of all requests whose address is not known.
     pub const UNKNOWN: Self = Self(Network::Unknown);
 
-    /// The name of the shard that counts this source.
+    /// The name of the record that counts this source.
     pub fn shard(self) -> Name {
         shard_name(self.shard_number())
     }
 
-    /// Below [`SHARDS`].
+    /// The number of its shard, less than [`SHARDS`].
     fn shard_number(self) -> u8 {
         let (family, network) = self.parts();
         let [a, b, c, d, e, f, g, h] = network.to_le_bytes();
@@ -169,8 +171,8 @@ impl Source {
         low % SHARDS
     }
 
-    /// The family and the network of the record. The numbers of the families are forever, and 0 is
-    /// none of them.
+    /// The family and the network, as stored in the record. The numbers of families never change; 0
+    /// marks an empty entry.
     fn parts(self) -> (u8, u64) {
         match self.0 {
             Network::Unknown => (1, 0),
@@ -204,14 +206,14 @@ impl fmt::Display for Source {
 impl Shard {
     /// Counts one failed authentication of a source that belongs to this shard.
     ///
-    /// A window is as long as the rules say and starts with its first failure. The failure that
-    /// reaches the threshold raises the alert, and starts the block if there is to be one. While it
-    /// lasts nothing is counted and nothing changes; the first failure after it starts a new window.
-    /// A clock that goes back is still in the window and in the block it was in.
+    /// A window starts with its first failure. The failure that reaches the threshold raises the
+    /// alert and starts the block, if the rules set one. During the block nothing is counted; the
+    /// first failure after it starts a new window. A clock that goes back stays in the current
+    /// window and block.
     ///
-    /// A source that is not known takes an empty place; else one whose window or block is over; else
-    /// that of the source with the fewest failures, of those the one counted longest; else, when all
-    /// are blocked, of the one whose block ends first.
+    /// A new source takes an empty slot; else one whose window or block has ended; else the slot of
+    /// the source with the fewest failures, and of those the oldest; else, if all are blocked, the
+    /// one whose block ends first.
     pub fn fail(&mut self, source: Source, now_secs: u64, rules: &FailureRules) -> FailureOutcome {
         let rank =
             |slot: &&mut Option<Entry>| SlotRank::new(slot.as_ref(), source, now_secs, rules);
@@ -223,12 +225,12 @@ impl Shard {
     }
 }
 
-/// The name of a shard. All names are of one length, and so are all records.
+/// The name of a shard. All names have the same length, and so have all records.
 pub fn shard_name(number: u8) -> Name {
     Name::new("f", &format!("{number:02}"))
 }
 
-/// An empty entry is all zero, so a record has one size for ever.
+/// An empty entry is all zero, so the size of a record never changes.
 impl Record for Shard {
     const VERSION: u8 = 3;
 
@@ -296,24 +298,24 @@ impl Entry {
         record.extend_from_slice(&self.blocked_until_secs.unwrap_or(0).to_le_bytes());
     }
 
-    /// Counts a failure in a window or block that is not over.
+    /// Counts a failure in a window or block that has not ended.
     fn fail(&mut self, now_secs: u64, rules: &FailureRules) -> FailureOutcome {
         if let Some(until_secs) = self.block_end(rules) {
             return FailureOutcome { alert: false, blocked_until_secs: Some(until_secs) };
         }
         self.failures = self.failures.saturating_add(1);
-        // Not only the failure that makes it equal: the threshold may have been lowered meanwhile.
+        // `>=` because the threshold may have been lowered within the window.
         let alert = !self.alerted && self.failures >= rules.threshold;
         if alert {
             self.alerted = true;
-            // A clock that went back since the window started shortens no block.
+            // A clock that went back since the window started must not shorten the block.
             let until_secs = now_secs.max(self.since_secs).saturating_add(rules.block_secs);
             self.blocked_until_secs = (rules.block_secs > 0).then_some(until_secs);
         }
         FailureOutcome { alert, blocked_until_secs: None }
     }
 
-    /// When the block ends, if there is one. Rules that block nobody lift the blocks of earlier rules.
+    /// When the block ends, if there is one. Rules without blocks lift the blocks of earlier rules.
     fn block_end(&self, rules: &FailureRules) -> Option<u64> {
         self.blocked_until_secs.filter(|_| rules.block_secs > 0)
     }

@@ -1,4 +1,4 @@
-//! Alerts: use of a key that is unusual, and failed authentications of one source.
+//! Alerts: unusual use of a key, and repeated failed authentications from one source.
 
 pub mod anomaly;
 pub mod failures;

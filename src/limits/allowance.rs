@@ -1,4 +1,4 @@
-//! What is left of a limit, and how a client is told.
+//! What is left of a limit, and the header fields that report it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,10 +14,10 @@ use crate::time::{nanos, secs, secs_until};
 /// The largest integer of a structured field (RFC 9651, section 3.3.1).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
-/// The most limits that a field tells of.
+/// The most limits that a field lists.
 const MAX_ITEMS: usize = 16;
 
-/// Room for a usual item of a field.
+/// Enough bytes for a usual item of a field.
 const ITEM_BYTES: usize = 48;
 
 /// What is left of one limit at some time.
@@ -25,17 +25,18 @@ const ITEM_BYTES: usize = 48;
 pub struct Allowance {
     /// The limit.
     pub name: LimitName,
-    /// How much there is in all: of a rate its burst, of a quota that of a window; money in micro-USD.
+    /// The total: the burst of a rate, the amount per window of a quota; money in micro-USD.
     pub limit: u64,
     /// How much is left.
     pub remaining: u64,
-    /// Seconds until all of it is back, rounded up; `None` when it never is.
+    /// Seconds until all of it is available again, rounded up; `None` for never.
     pub reset_secs: Option<u64>,
-    /// What the limit comes to over time: so much in so many seconds, `None` for no end of them.
+    /// The limit over time: an amount and its window in seconds, `None` for a window that never
+    /// ends.
     pub policy: (u64, Option<u64>),
 }
 
-/// The values of the two header fields that tell a client of its limits
+/// The values of the two header fields that report limits to a client
 /// (draft-ietf-httpapi-ratelimit-headers-10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitFields {
@@ -46,7 +47,7 @@ pub struct RateLimitFields {
 }
 
 impl Allowance {
-    /// What is left of a rate at a time, and how long to wait from now.
+    /// The allowance of a rate at `at_ns`; the reset is counted from `now_ns`.
     pub(crate) fn of_rate(name: LimitName, rate: &Rate, tat: Tat, at_ns: u64, now_ns: u64) -> Self {
         let (quota, window_secs) = rate.policy();
         Self {
@@ -58,7 +59,7 @@ impl Allowance {
         }
     }
 
-    /// What is left of a quota at a time, and how long to wait from now.
+    /// The allowance of a quota at `at_ns`; the reset is counted from `now_ns`.
     pub(crate) fn of_quota(
         name: LimitName,
         quota: &Quota,
@@ -79,12 +80,12 @@ impl Allowance {
         }
     }
 
-    /// How much is used.
+    /// The amount that is used.
     pub fn used(&self) -> u64 {
         self.limit.saturating_sub(self.remaining)
     }
 
-    /// Writes the allowance as an object of a usage answer.
+    /// Writes the allowance as an object of a usage response.
     pub(crate) fn write(&self, text: &mut String) {
         let mut object = Object::open(text);
         object.text("name", Some(&self.name.to_string()));
@@ -95,7 +96,7 @@ impl Allowance {
         object.close();
     }
 
-    /// Appends the item of `RateLimit-Policy`: the quota `q`, its unit `qu` where it is not requests,
+    /// Appends the item of `RateLimit-Policy`: the quota `q`, its unit `qu` unless it is requests,
     /// and the window `w` in seconds.
     fn write_policy(&self, field: &mut String) -> fmt::Result {
         let (quota, window_secs) = self.policy;
@@ -124,10 +125,10 @@ impl Allowance {
 }
 
 impl RateLimitFields {
-    /// The fields that tell of `allowances`; `None` when nothing is limited.
+    /// The fields for `allowances`; `None` if there are none.
     ///
-    /// Of very many limits only those with the least room: headers have to fit into the buffers of
-    /// proxies and clients.
+    /// Of more than `MAX_ITEMS` limits only those with the least left, because headers must fit
+    /// into the buffers of proxies and clients.
     pub fn new(allowances: &[Allowance]) -> Option<Self> {
         let mut told: Vec<&Allowance> = allowances.iter().collect();
         if told.len() > MAX_ITEMS {
@@ -141,8 +142,8 @@ impl RateLimitFields {
         Some(Self { policy, state: list(&told, Allowance::write_state)? })
     }
 
-    /// The fields that tell a source that it is blocked: of `threshold` failed authentications in
-    /// `window_secs` none is left.
+    /// The fields for a blocked source: of `threshold` failed authentications in `window_secs`,
+    /// none is left.
     pub fn blocked(threshold: u32, window_secs: u64, reset_secs: u64) -> Self {
         Self {
             policy: format!("\"auth_failures\";q={threshold};w={window_secs}"),

@@ -1,4 +1,4 @@
-//! The cell: what is counted of one key, or of one tenant, in one record of the shared data.
+//! The cell: the counts of one key or one tenant, in one record of the shared data.
 
 use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity, Watch};
 use crate::decision::Mode;
@@ -17,18 +17,19 @@ pub struct Cell {
     watch: Option<Watch>,
 }
 
-/// What became of a request in a cell.
+/// The result of counting one request in a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountedRequest {
-    /// What was counted.
+    /// The decision that was counted.
     pub decision: Decision,
-    /// The limit that had no room.
+    /// The limit that was exceeded.
     pub exceeded: Option<Exceeded>,
-    /// What was reserved of the limits, where they had room.
+    /// The reservation, if the limits had room.
     pub reservation: Option<Reservation>,
 }
 
-/// The name of a key's cell. Tenants are kept apart: the ids of their keys may be the same.
+/// The name of a key's cell. It includes the tenant, because keys of two tenants may have the same
+/// id.
 pub fn key_name(tenant: &str, jti: &str) -> Name {
     Name::within("k", tenant, jti)
 }
@@ -39,11 +40,11 @@ pub fn tenant_name(tenant: &str) -> Name {
 }
 
 impl Cell {
-    /// Counts one request, and decides by the limits where nothing was against it so far: it is
-    /// charged to all of them, or refused and charged to none. What the shadow mode lets through is
-    /// charged to none either, as if it had been refused.
+    /// Counts one request. If it was allowed so far, the limits decide: it is charged to all of
+    /// them, or refused and charged to none. A request that only shadow mode forwards is charged to
+    /// none either, as if it had been refused.
     ///
-    /// `barred`: a limit of another cell is known to have no room, so that nothing is charged here.
+    /// `barred`: the exceeded limit of another cell. If given, nothing is charged here.
     pub fn count(
         &mut self,
         decision: Decision,
@@ -67,7 +68,7 @@ impl Cell {
         counted
     }
 
-    /// Counts a request as something else than it was counted as, and takes back what it was charged.
+    /// Corrects the count of a request from `was` to `is`, and refunds its reservation.
     pub fn recount(
         &mut self,
         was: Decision,
@@ -87,7 +88,7 @@ impl Cell {
         }
     }
 
-    /// Records how the key is used, and says what is unusual about it: see [`Watch::observe`].
+    /// Records a use of the key, and returns an anomaly if it shows one: see [`Watch::observe`].
     pub fn observe(&mut self, seen: &Observation, sensitivity: Sensitivity) -> Option<Anomaly> {
         self.watch.get_or_insert_default().observe(seen, sensitivity)
     }
@@ -97,7 +98,7 @@ impl Cell {
         self.denied.iter().fold(self.allowed, |sum, denied| sum.saturating_add(*denied))
     }
 
-    /// Requests that went on.
+    /// Requests that were forwarded.
     pub fn allowed(&self) -> u64 {
         self.allowed
     }
@@ -107,13 +108,13 @@ impl Cell {
         DenyClass::ALL.into_iter().zip(self.denied)
     }
 
-    /// What was used of the limits.
+    /// The use of the limits.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// The tier of the key, where it is a key's cell that was written, and the tier's name has at most 255
-    /// bytes.
+    /// The tier of the key. `None` for a tenant's cell, a cell that was never written, and a tier
+    /// name of more than 255 bytes.
     pub fn tier(&self) -> Option<&str> {
         self.tier.as_deref()
     }

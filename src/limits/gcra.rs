@@ -1,24 +1,24 @@
-//! Rates: the generic cell rate algorithm (GCRA; ITU-T I.371, annex A), whose whole state is one
+//! Rates: the generic cell rate algorithm (GCRA; ITU-T I.371, annex A). Its whole state is one
 //! point in time.
 //!
-//! Each request moves the theoretical arrival time (TAT) on by the emission interval `per / requests`.
-//! What the TAT is ahead of now is the backlog; a request conforms while the backlog with it is no
-//! more than `burst` intervals. Where `requests` does not divide `per`, the TAT has a fraction of a
-//! nanosecond, so that nothing is lost or won by rounding: the arithmetic is in *ticks* of
-//! `1 / requests` nanoseconds.
+//! Each request advances the theoretical arrival time (TAT) by the emission interval `per /
+//! requests`. The time from now to the TAT is the backlog. A request conforms if the backlog
+//! including it is at most `burst` intervals. If `requests` does not divide `per`, the TAT has a
+//! fraction of a nanosecond. The arithmetic is therefore in *ticks* of `1 / requests` nanoseconds,
+//! which need no rounding.
 
 use std::num::NonZeroU32;
 
 use crate::json::{Invalid, Node};
 use crate::time::{NANOS_PER_SEC, secs};
 
-/// The most `requests` and the largest `burst`.
+/// The largest `requests` and the largest `burst`.
 const MAX_REQUESTS: u64 = 1_000_000_000;
 
-/// The longest `per`, and the longest that a burst may take to come back: 366 days.
+/// The longest `per`, and the longest time in which a burst may refill: 366 days.
 const MAX_PER_SECS: u64 = 366 * 86_400;
 
-/// A rate: `requests` per `per`, and `burst` of them at once.
+/// A rate: `requests` per period, with at most `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     requests: NonZeroU32,
@@ -26,13 +26,13 @@ pub struct Rate {
     burst: NonZeroU32,
 }
 
-/// A theoretical arrival time: when the backlog will be gone. The default is long past, which is the
-/// state of a rate that was never used.
+/// A theoretical arrival time: when the backlog will have drained. The default is 1970: the rate
+/// was never used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tat {
     /// Unix nanoseconds.
     pub ns: u64,
-    /// Ticks beyond, fewer than the rate's `requests`.
+    /// Ticks after `ns`, fewer than the rate's `requests`.
     pub fraction: u32,
 }
 
@@ -46,8 +46,8 @@ pub struct RateReservation {
 }
 
 impl Rate {
-    /// A rate of `requests` in `per_secs`, of which `burst` may come at once. `None` when one of them
-    /// is 0 or beyond its bound, or when a burst would take longer than 366 days to come back.
+    /// A rate of `requests` in `per_secs`, of which `burst` may come at once. `None` if one of them
+    /// is 0 or too large, or if a burst would take longer than 366 days to refill.
     pub fn new(requests: u32, per_secs: u64, burst: u32) -> Option<Self> {
         let bounded = |number: u32| u64::from(number) <= MAX_REQUESTS;
         let rate = Self {
@@ -62,11 +62,12 @@ impl Rate {
         fits.then_some(rate)
     }
 
-    /// Reads `{requests, per, burst}`; `burst` is `requests` where it is absent.
+    /// Reads `{requests, per, burst}`; `burst` defaults to `requests`.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] for an unknown, missing or ill-typed member, and as [`Rate::new`].
+    /// [`Invalid`] for an unknown or missing member, one of the wrong type, and for numbers that
+    /// [`Rate::new`] rejects.
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["requests", "per", "burst"])?;
         let requests = count(&members.require("requests")?)?;
@@ -80,7 +81,7 @@ impl Rate {
             .ok_or_else(|| node.expected("a burst that comes back within 366 days"))
     }
 
-    /// How many requests there are in a period.
+    /// The number of requests in a period.
     pub fn requests(&self) -> u32 {
         self.requests.get()
     }
@@ -90,13 +91,13 @@ impl Rate {
         secs(self.per_ns)
     }
 
-    /// The most requests that conform at once.
+    /// The most requests that conform at the same time.
     pub fn burst(&self) -> u32 {
         self.burst.get()
     }
 
-    /// The rate as so many requests in so many whole seconds: the burst and the time in which it comes
-    /// back, or the requests and their period where that time is no whole number of seconds.
+    /// The rate as a number of requests and a window in whole seconds: the burst and its refill
+    /// time. If the refill time is not a whole number of seconds, `requests` and `per` instead.
     pub fn policy(&self) -> (u64, u64) {
         let ticks_per_sec = self.ticks(NANOS_PER_SEC);
         let whole = self.capacity().checked_rem(ticks_per_sec) == Some(0);
@@ -106,16 +107,16 @@ impl Rate {
         }
     }
 
-    /// How long a spent burst takes to come back, in seconds, rounded up.
+    /// The time in which a spent burst refills, in seconds, rounded up.
     fn refill_secs(&self) -> u64 {
         saturated(self.capacity().div_ceil(self.ticks(NANOS_PER_SEC)))
     }
 
-    /// Lets one request in.
+    /// Charges one request, and returns the TAT after it.
     ///
     /// # Errors
     ///
-    /// When the rate is used up: the first moment at which a request conforms, Unix nanoseconds.
+    /// If the request does not conform: the earliest time at which one will, in Unix nanoseconds.
     pub fn reserve(&self, tat: Tat, now_ns: u64) -> Result<Tat, u64> {
         let backlog = self.backlog(tat, now_ns).saturating_add(self.interval());
         match backlog.checked_sub(self.capacity()) {
@@ -124,14 +125,14 @@ impl Rate {
         }
     }
 
-    /// Takes back a request that was let in, `reserved`.
+    /// Refunds the part of a charge that cannot have drained yet.
     ///
-    /// What of it has drained since is gone: it would have drained without the request too, or been
-    /// room for another. So much at least has not: what is left of one interval that began when it was
-    /// let in; and, as long as nothing else was taken back since, what is left of the backlog that it
-    /// left behind. More is not given back, so a rate never lets more in than it would have without
-    /// the request. While the clock has not moved, or the backlog has stayed longer than an interval,
-    /// the request leaves no trace.
+    /// The refund is at most one emission interval. It is the larger of two amounts: the interval
+    /// less the time since the charge; and, if no other charge was refunded since, the backlog that
+    /// is left of the one after the charge. What has drained is not refunded: it would have drained
+    /// without the request too, or made room for another. So a rate never allows more than it would
+    /// have without the request. The refund is complete if no time has passed, or if the backlog
+    /// has stayed longer than an interval.
     #[must_use]
     pub fn give_back(&self, tat: Tat, reserved: &RateReservation, now_ns: u64) -> Tat {
         let elapsed = self.ticks(now_ns.saturating_sub(reserved.at_ns));
@@ -141,7 +142,7 @@ impl Rate {
         self.tat(self.at(tat).saturating_sub(refund))
     }
 
-    /// How many requests would conform at once now.
+    /// The number of requests that would conform now.
     pub fn remaining(&self, tat: Tat, now_ns: u64) -> u64 {
         let room = self.capacity().saturating_sub(self.backlog(tat, now_ns));
         saturated(room.checked_div(self.interval()).unwrap_or(0))
@@ -165,7 +166,8 @@ impl Rate {
         u128::from(ns).saturating_mul(u128::from(self.requests.get()))
     }
 
-    /// A fraction that another `requests` left counts for at most a nanosecond.
+    /// A fraction that was stored under another value of `requests` counts for at most a
+    /// nanosecond.
     fn at(&self, tat: Tat) -> u128 {
         let fraction = tat.fraction.min(self.requests.get());
         self.ticks(tat.ns).saturating_add(u128::from(fraction))
@@ -186,12 +188,12 @@ impl Rate {
 }
 
 impl Tat {
-    /// Whether nothing is left of the backlog.
+    /// Whether the backlog has drained.
     pub fn is_past(&self, now_ns: u64) -> bool {
         self.ceil_ns() <= now_ns
     }
 
-    /// When the backlog will be gone, Unix nanoseconds, rounded up.
+    /// When the backlog will have drained, in Unix nanoseconds, rounded up.
     pub fn ceil_ns(&self) -> u64 {
         self.ns.saturating_add(u64::from(self.fraction > 0))
     }

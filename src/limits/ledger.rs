@@ -1,9 +1,9 @@
-//! The ledger of a cell: what was used of each limit.
+//! The ledger of a cell: the use of each limit.
 //!
-//! A request is charged to all of its limits or to none. The ledger has a clock of its own, the latest
-//! time anything was charged at: a host whose clock goes back gives nothing back. What nothing is left
-//! of is the same as what was never used, and takes no room: a backlog that has drained, a window that
-//! is over, and all that belongs to a child whose caveats let nothing through any more.
+//! A request is charged to all of its limits or to none. The ledger has its own clock, the latest
+//! time of a charge: if the host's clock goes back, nothing is refilled. An entry is removed when
+//! it is equal to no use: its backlog has drained, its window has ended, or its child's caveats
+//! allow nothing any more.
 
 mod bytes;
 
@@ -17,22 +17,23 @@ use crate::limits::quota::{Period, Quota, QuotaReservation, Spent, Unit};
 use crate::limits::{Charge, Child, Kind, Limit, LimitName, Scope};
 use crate::time::{nanos, secs};
 
-/// The most limits of children that are in use at one time. Whoever holds a key can make any number
-/// of children, so beyond this one more is refused: what is in use is never forgotten.
+/// The most limits of children in use at the same time. The holder of a key can make any number of
+/// children, so a further one is refused. A limit in use is never forgotten.
 pub const MAX_CHILD_LIMITS: usize = 64;
 
-/// The most of them that caveats after the first set. Whoever holds a narrowed key can add such caveats
-/// only, so the limits of first caveats always have the other places.
+/// The most of them set by caveats after the first. The holder of a narrowed key can add only such
+/// caveats, so the other places stay free for limits of first caveats.
 pub const MAX_LATER_LIMITS: usize = 32;
 
-/// The most of those with the same first caveat: no narrowed key takes all the places of others.
+/// The most of those with the same first caveat, so that one narrowed key cannot take all the
+/// places.
 pub const MAX_FAMILY_LIMITS: usize = 16;
 
-/// What was used of the limits of one key, or of one tenant.
+/// The use of the limits of one key or one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     clock_ns: u64,
-    /// How often something was taken back; it may begin again.
+    /// The number of refunds; wraps around.
     undone: u32,
     rates: Vec<RateUse>,
     quotas: Vec<QuotaUse>,
@@ -52,45 +53,45 @@ struct QuotaUse {
     spent: Spent,
 }
 
-/// A request that was charged.
+/// What a request reserved of all its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// When, by the ledger's clock.
+    /// When it was charged, by the ledger's clock.
     at_ns: u64,
-    /// How often something had been taken back by then.
+    /// The number of refunds by then.
     undone: u32,
-    /// What was used of each limit with it, in the order of the charges.
+    /// The use of each limit after the charge, in the order of the charges.
     used: Vec<Used>,
 }
 
-/// What is used of a limit.
+/// The use of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Used {
     Rate(Tat),
     Quota(Quota, Spent),
 }
 
-/// A limit had no room for a request. Where several had none, the one that has room last.
+/// A limit had no room for a request. If several had none: the one that has room last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     /// Why the request is refused.
     pub reason: DenyReason,
     /// What has no room.
     pub exhausted: Exhausted,
-    /// When there may be room again, Unix nanoseconds; `None` for never.
+    /// The earliest time with room again, in Unix nanoseconds; `None` for never.
     pub until_ns: Option<u64>,
 }
 
 /// What has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exhausted {
-    /// The table of children's limits, for one more of them.
+    /// The table of children's limits is full.
     ChildLimits,
-    /// A limit.
+    /// A limit is used up.
     Limit(LimitName),
 }
 
-/// Which children share some places.
+/// Selects the children that share some places.
 type Share<'a> = &'a dyn Fn(&Child) -> bool;
 
 // === impl Ledger ===
@@ -118,7 +119,7 @@ impl Ledger {
         self.charged(charges, now_ns).map(drop)
     }
 
-    /// Takes back the charges of a request that was let in and then refused.
+    /// Refunds the charges of a request that was allowed and then refused.
     pub fn give_back(&mut self, charges: &[Charge], reservation: &Reservation) {
         let Reservation { at_ns, undone, used } = reservation;
         for (charge, used) in charges.iter().zip(used) {
@@ -144,9 +145,9 @@ impl Ledger {
         self.drop_idle();
     }
 
-    /// What is left of each limit.
+    /// The allowance of each limit, in the order of the charges.
     pub fn allowances(&self, charges: &[Charge], now_ns: u64) -> Vec<Allowance> {
-        // What is left is that of the ledger's time; how long to wait depends on the host's.
+        // The allowance depends on the ledger's clock, the time to wait on the host's.
         let at_ns = now_ns.max(self.clock_ns);
         let allowance = |charge: &Charge| match charge.limit {
             Limit::Rate(rate) => {
@@ -161,7 +162,7 @@ impl Ledger {
         charges.iter().map(allowance).collect()
     }
 
-    /// What is used of each limit with a request.
+    /// The use of each limit after charging a request.
     fn charged(&self, charges: &[Charge], now_ns: u64) -> Result<Vec<Used>, Exceeded> {
         let now_ns = now_ns.max(self.clock_ns);
         let mut used = Vec::with_capacity(charges.len());
@@ -236,7 +237,8 @@ impl Ledger {
         }
     }
 
-    /// When as many of the places are free that some children share; `None` where they are now.
+    /// When enough of the places that some children share will be free, in Unix nanoseconds; `None`
+    /// if they are free now.
     fn free_at(&self, places: usize, wanted: usize, shares: Share<'_>, now_ns: u64) -> Option<u64> {
         let rates = self.rates.iter().map(|rate| (rate.scope, rate.end_ns()));
         let quotas = self.quotas.iter().map(|quota| (quota.scope, quota.end_ns()));
@@ -250,7 +252,7 @@ impl Ledger {
         let lacking =
             (ends_ns.len() + wanted).checked_sub(places).filter(|lacking| *lacking > 0)?;
         let until_ns = std::iter::from_fn(|| ends_ns.pop()).map(|Reverse(end_ns)| end_ns);
-        // What can never all have a place waits for ever.
+        // More children than places never fit.
         Some(until_ns.take(lacking).last().unwrap_or(u64::MAX))
     }
 
@@ -267,7 +269,7 @@ impl Ledger {
         }
     }
 
-    /// Forgets what nothing is left of.
+    /// Removes entries that are equal to no use.
     fn drop_idle(&mut self) {
         let clock_ns = self.clock_ns;
         let lasts = |scope: Scope, end_ns: u64| end_ns > clock_ns && !scope.is_over(clock_ns);
@@ -311,7 +313,7 @@ impl Scope {
         }
     }
 
-    /// Whether it is a child's whose caveats let nothing through any more.
+    /// Whether it belongs to a child whose caveats allow nothing any more.
     fn is_over(self, now_ns: u64) -> bool {
         matches!(self, Self::Child(child) if nanos(child.exp_secs) <= now_ns)
     }
@@ -320,7 +322,7 @@ impl Scope {
 // === impl RateUse ===
 
 impl RateUse {
-    /// When nothing is left of it.
+    /// When the backlog has drained, in Unix nanoseconds.
     fn end_ns(&self) -> u64 {
         self.tat.ceil_ns()
     }
@@ -333,8 +335,8 @@ impl QuotaUse {
         (self.scope, self.unit, self.per) == (scope, unit, per)
     }
 
-    /// When nothing is left of it, as far as is known: debt is paid off by limits that it does not
-    /// know.
+    /// When the entry can be removed. Never with debt: paying it off depends on the limit, which is
+    /// not stored here.
     fn end_ns(&self) -> u64 {
         let Spent { window, used, over } = self.spent;
         match (used, over) {

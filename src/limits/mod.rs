@@ -31,7 +31,7 @@ pub enum Origin {
 /// Bytes of a [`ChildId`].
 pub const CHILD_ID_BYTES: usize = 16;
 
-/// What one origin sets; nothing by default.
+/// The limits that one origin sets; none by default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     rate: Option<Rate>,
@@ -41,14 +41,14 @@ pub struct Limits {
 /// A single limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// How fast.
+    /// A rate: requests over time.
     Rate(Rate),
-    /// How much.
+    /// A quota: an amount per window.
     Quota(Quota),
 }
 
-/// Tells the limits of one scope apart. Numbers are not part of it: what was used stays used when a
-/// configuration changes how much that may be.
+/// What identifies a limit within its scope. The numbers are not part of it: use stays recorded
+/// when a configuration changes the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// The rate.
@@ -66,33 +66,32 @@ pub enum Scope {
     Only,
     /// The tenant's.
     Tenant,
-    /// Of all that was attenuated from the key by some caveats.
+    /// All keys attenuated from the key with the same caveats.
     Child(Child),
 }
 
-/// What was attenuated from a key, by all caveats up to the one that sets a limit. It stays the same
-/// when the key is minted again under another kid.
+/// The keys attenuated from a key with the same caveats, up to the one that sets a limit. It stays
+/// the same if the key is minted again under another kid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child {
     /// A digest of these caveats.
     pub id: ChildId,
-    /// The first second at which they let nothing through any more, whatever the time is later; it
-    /// is [`u64::MAX`] when they do not say.
+    /// The first Unix second from which the caveats allow nothing; [`u64::MAX`] if they set no end.
     pub exp_secs: u64,
-    /// Where there is more than one caveat: all that begins with the same first one.
+    /// The family, if there is more than one caveat: all children with the same first caveat.
     pub family: Option<FamilyId>,
 }
 
-/// The beginning of a SHA-256.
+/// The first [`CHILD_ID_BYTES`] bytes of a SHA-256 over the caveats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChildId(pub [u8; CHILD_ID_BYTES]);
 
-/// What was attenuated from a key by one first caveat. Only the holder of the key itself can begin a
-/// family, so those who hold a narrowed key cannot choose another one.
+/// All children of a key with the same first caveat. Only the holder of the key itself can start a
+/// family; the holder of a narrowed key cannot leave the family it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FamilyId(NonZeroU64);
 
-/// A limit that one request counts against, and by how much.
+/// A limit that a request is charged to, and the amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// Who set the limit.
@@ -105,12 +104,12 @@ pub struct Charge {
     pub amount: u64,
 }
 
-/// The name of a limit, as in `tier_rate` and `caveat_2_requests_day`.
+/// The name of a limit, e.g. `tier_rate` or `caveat_2_requests_day`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LimitName {
     /// Who set the limit; `Caveat(0)` is any caveat.
     pub origin: Origin,
-    /// Which of them it is.
+    /// Which of the origin's limits it is.
     pub kind: Kind,
 }
 
@@ -120,11 +119,12 @@ impl Limits {
     /// The members of an object that set limits.
     pub const MEMBERS: [&'static str; 2] = ["rate", "quotas"];
 
-    /// Reads the two members, where they are present.
+    /// Reads the two members; an absent one sets no limit.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] for an ill-typed one, and for two quotas of one unit and period.
+    /// [`Invalid`] for a member of the wrong type, an empty list of quotas, or two quotas with the
+    /// same unit and period.
     pub fn read(members: &Members<'_>) -> Result<Self, Invalid> {
         let quotas = members.read("quotas", |node| {
             let quotas = node.list(Quota::read)?;
@@ -133,7 +133,7 @@ impl Limits {
                 quotas.iter().skip(index + 1).any(same)
             });
             match twice {
-                // An empty list holds never, so it would be a limit that nobody means.
+                // An empty list would limit nothing, which nobody who writes one means.
                 _ if quotas.is_empty() => Err(node.expected("at least one quota")),
                 true => Err(node.unusable("two quotas of one unit and period; keep one")),
                 false => Ok(quotas),
@@ -153,17 +153,17 @@ impl Limits {
         self.rate.map(Limit::Rate).into_iter().chain(quotas)
     }
 
-    /// Whether there is a quota that only a request's body and its answer tell the use of.
+    /// Whether there is a quota whose use is known only from the bodies of request and response.
     pub fn needs_body(&self) -> bool {
         self.quotas.iter().any(|quota| quota.unit != Unit::Requests)
     }
 
-    /// About how many bytes the limits take in memory beyond themselves.
+    /// Approximate heap memory of the limits, in bytes.
     pub(crate) fn footprint(&self) -> usize {
         size_of_val(&*self.quotas)
     }
 
-    /// What one request is charged with.
+    /// The charges of one request.
     pub fn charges(&self, origin: Origin, scope: Scope) -> impl Iterator<Item = Charge> {
         self.iter().map(move |limit| Charge { origin, scope, limit, amount: 1 })
     }
@@ -172,7 +172,7 @@ impl Limits {
 // === impl Limit ===
 
 impl Limit {
-    /// Tells the limits of one scope apart.
+    /// What identifies the limit within its scope.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Rate(_) => Kind::Rate,
@@ -184,7 +184,7 @@ impl Limit {
 // === impl ChildId ===
 
 impl ChildId {
-    /// The beginning of a SHA-256: long enough that nobody finds two children of one id.
+    /// Truncates a SHA-256. What is left is long enough to resist collisions.
     pub fn from_digest(digest: &[u8; 32]) -> Self {
         Self(digest.first_chunk().copied().unwrap_or_default())
     }
@@ -198,7 +198,7 @@ impl ChildId {
 // === impl FamilyId ===
 
 impl FamilyId {
-    /// The family of a number, of which the lowest bit does not count: no family is 0.
+    /// The family of a number. The lowest bit is always set, so no family is 0.
     pub fn from_bits(bits: u64) -> Self {
         Self(NonZeroU64::MIN | bits)
     }
@@ -217,7 +217,7 @@ impl Charge {
         LimitName { origin: self.origin, kind: self.limit.kind() }
     }
 
-    /// Why a request is refused that the limit has no room for.
+    /// The deny reason if the limit has no room for the request.
     pub fn reason(&self) -> DenyReason {
         match (self.origin, self.limit) {
             (Origin::Tier | Origin::Only, Limit::Rate(_)) => DenyReason::Rate,

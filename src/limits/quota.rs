@@ -1,8 +1,8 @@
-//! Quotas: so much in each calendar window, UTC.
+//! Quotas: an amount per calendar window, in UTC.
 //!
-//! Requests are charged when they are let in. Tokens and money are known only at the end: they are
-//! reserved at the request and settled at its end, keep their reservation when no end is seen, and
-//! carry what went past the limit into the next windows as debt.
+//! Requests are charged when they are allowed. Tokens and money are known only at the end of a
+//! response: an amount is reserved for the request and settled at its end. Without an end the
+//! reservation stays. Use above the limit is carried into the next windows as debt.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ const SECS_PER_HOUR: u64 = 3_600;
 const SECS_PER_DAY: u64 = 86_400;
 const DAYS_PER_WEEK: u64 = 7;
 
-/// 1970-01-01 was a Thursday: that many days after the Monday its week began with (ISO 8601).
+/// 1970-01-01 was a Thursday, 3 days after the Monday that began its week (ISO 8601).
 const DAYS_INTO_FIRST_WEEK: u64 = 3;
 
 const MICRO_USD_PER_USD: u64 = 1_000_000;
 
-/// The most digits behind the point of an amount in dollars: micro-USD are whole.
+/// The most decimals of an amount in dollars: micro-USD are whole.
 const USD_DECIMALS: usize = 6;
 
 /// What a quota counts.
@@ -31,7 +31,7 @@ pub enum Unit {
     CostMicroUsd = 2,
 }
 
-/// How long a window is. Each begins on its calendar boundary in UTC, weeks on Monday.
+/// The length of a window. Windows begin on calendar boundaries in UTC, weeks on Monday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -41,7 +41,7 @@ pub enum Period {
     Day = 2,
     Week = 3,
     Month = 4,
-    /// One window without end.
+    /// One window that never ends.
     Total = 5,
 }
 
@@ -50,20 +50,20 @@ pub enum Period {
 pub struct Quota {
     /// What is counted.
     pub unit: Unit,
-    /// How much of it is in a window; 0 lets nothing through.
+    /// The amount per window; 0 allows nothing.
     pub limit: u64,
     /// The window.
     pub per: Period,
 }
 
-/// What was used of a quota.
+/// The use of a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// The number of the window, counted from 1970.
+    /// The number of the window, counted from the one that 1970 began in.
     pub window: u32,
-    /// Reserved and settled in that window, debt of earlier ones included.
+    /// Reserved and settled in that window, including debt of earlier ones.
     pub used: u64,
-    /// How much of it was settled past the limit, beyond what had been reserved.
+    /// The part of `used` that was settled above the limit and above the reservation: the debt.
     pub over: u64,
 }
 
@@ -73,7 +73,7 @@ impl Unit {
     /// Every unit, in the order of its number.
     pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::CostMicroUsd];
 
-    /// The member of a quota that gives its limit.
+    /// The member of a quota that holds the limit.
     pub fn member(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -112,7 +112,7 @@ impl Period {
         }
     }
 
-    /// The number of the window that a second lies in, counted from the one that 1970 began in.
+    /// The number of the window that a Unix second is in, counted from the one that 1970 began in.
     pub fn window(self, unix_secs: u64) -> u32 {
         let days = unix_secs / SECS_PER_DAY;
         let number = match self {
@@ -126,7 +126,7 @@ impl Period {
         u32::try_from(number).unwrap_or(u32::MAX)
     }
 
-    /// The first second of a window, Unix time; `None` for the one that has no bounds.
+    /// The first Unix second of a window; `None` for a total.
     pub fn start_secs(self, window: u32) -> Option<u64> {
         let window = u64::from(window);
         match self {
@@ -141,7 +141,7 @@ impl Period {
         }
     }
 
-    /// The first second behind a window.
+    /// The first Unix second after a window; `None` for a total.
     pub fn end_secs(self, window: u32) -> Option<u64> {
         self.start_secs(window.checked_add(1)?)
     }
@@ -175,26 +175,26 @@ impl Quota {
         })
     }
 
-    /// What is used as of a time: the same within the window, only debt in a later one. An earlier
-    /// time is taken for the window that was reached already.
+    /// The use at a time: the same within its window, only debt in a later one. An earlier time
+    /// counts as in the window of `spent`.
     #[must_use]
     pub fn roll(&self, spent: Spent, now_secs: u64) -> Spent {
         let window = self.per.window(now_secs);
         let Some(elapsed @ 1..) = window.checked_sub(spent.window) else {
             return spent;
         };
-        // Each whole window in between paid off a limit's worth.
+        // Each whole window in between pays off one limit.
         let paid = self.limit.saturating_mul(u64::from(elapsed) - 1);
         let used = spent.over.saturating_sub(paid);
         Spent { window, used, over: used.saturating_sub(self.limit) }
     }
 
-    /// Sets `amount` aside.
+    /// Reserves `amount`.
     ///
     /// # Errors
     ///
-    /// When there is not so much left: the first second at which there may be, Unix time; `None` when
-    /// there never will.
+    /// If less than `amount` is left: the earliest Unix second at which it may be available; `None`
+    /// for never.
     pub fn reserve(&self, spent: Spent, amount: u64, now_secs: u64) -> Result<Spent, Option<u64>> {
         let spent = self.roll(spent, now_secs);
         match spent.used.checked_add(amount).filter(|used| *used <= self.limit) {
@@ -203,9 +203,9 @@ impl Quota {
         }
     }
 
-    /// Puts what was used in the place of what was reserved. Within the window of the reservation
-    /// the difference counts either way; later, what was used beyond it counts in the later window,
-    /// and what was not used was the earlier window's and is over with it.
+    /// Replaces a reservation by the actual use. Within the window of the reservation the
+    /// difference counts in both directions. In a later window only use above the reservation
+    /// counts: what was not used belonged to the earlier window, which has ended.
     #[must_use]
     pub fn settle(
         &self,
@@ -220,14 +220,14 @@ impl Quota {
         } else {
             spent.used.saturating_add(actual.saturating_sub(reserved.amount))
         };
-        // Only what this settles beyond its reservation can be debt: what another limit let in was
-        // none when it was let in.
+        // Only use above the reservation can be debt. Use that a higher limit allowed earlier was
+        // within that limit.
         let beyond = actual.saturating_sub(reserved.amount);
         let over = used.saturating_sub(self.limit).min(spent.over.saturating_add(beyond));
         Spent { used, over, ..spent }
     }
 
-    /// The start of the first window in which debt leaves room for `amount`.
+    /// The start of the first window in which the remaining debt leaves room for `amount`.
     fn room_secs(&self, spent: Spent, amount: u64) -> Option<u64> {
         let room = self.limit.checked_sub(amount)?;
         let owed = spent.over.saturating_sub(room);
@@ -237,12 +237,12 @@ impl Quota {
     }
 }
 
-/// What was set aside, and when.
+/// What a request reserved of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaReservation {
-    /// In the quota's unit.
+    /// The amount, in the quota's unit.
     pub amount: u64,
-    /// Unix seconds.
+    /// When it was reserved, in Unix seconds.
     pub at_secs: u64,
 }
 

@@ -1,14 +1,14 @@
 //! The MCP sessions that a key has opened, so that ending one costs nothing.
 //!
-//! A session ends by a request of its own (MCP, "Session Management": `DELETE` with `Mcp-Session-Id`). A client
-//! whose limit is used up should still be able to send it. Each session that a counted request has opened pays for
-//! one such request and no more: a key gets no requests for nothing by naming sessions that it has not opened.
+//! A request ends a session (MCP, "Session Management": `DELETE` with `Mcp-Session-Id`). A client
+//! that has used up its limit should still be able to send it. Each session that a counted request
+//! opened makes one such request free, so naming other sessions gives a key no free requests.
 
 use crate::digest::sha256;
 use crate::record::{Name, Record, take};
 
-/// How many sessions of a key are remembered. One more and the oldest is forgotten: to end it is an ordinary
-/// request.
+/// The most sessions that are remembered of a key. A further one replaces the oldest, which then
+/// costs an ordinary request to end.
 pub const MAX_SESSIONS: usize = 32;
 
 /// The longest session id that is read, in bytes. The specification sets no limit; servers use UUIDs and JWTs.
@@ -20,8 +20,8 @@ pub struct Sessions {
     open: Vec<SessionId>,
 }
 
-/// A session at its endpoint, as the first 64 bits of a SHA-256: ids are secrets of the client and the server. Two
-/// that are taken for one change which `DELETE` is paid for, not how many.
+/// A session at its endpoint, as the first 64 bits of a SHA-256, because ids are secrets of client
+/// and server. A collision changes which `DELETE` is free, not how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId([u8; 8]);
 
@@ -47,7 +47,7 @@ impl Sessions {
         self.open.contains(&id)
     }
 
-    /// Forgets a session; whether it was open.
+    /// Forgets a session, and returns whether it was open.
     pub fn end(&mut self, id: SessionId) -> bool {
         let was_open = self.holds(id);
         self.open.retain(|open| *open != id);
@@ -88,7 +88,7 @@ impl SessionId {
         if !is_short || !value.iter().all(u8::is_ascii_graphic) {
             return None;
         }
-        // Neither an id nor a host has a space.
+        // Neither an id nor an authority contains a space.
         let named = [value, host.as_bytes(), path.as_bytes()].join(&b' ');
         sha256(&named).first_chunk().copied().map(Self)
     }

@@ -1,4 +1,4 @@
-//! A ledger as it stands in a record.
+//! How a ledger is stored in a record.
 
 use crate::limits::gcra::Tat;
 use crate::limits::quota::{Period, Spent, Unit};
@@ -8,8 +8,8 @@ use crate::record::take;
 use super::{Ledger, QuotaUse, RateUse};
 
 impl Ledger {
-    /// Appends the ledger to a record: the clock, how often something was taken back, then the rates
-    /// and the quotas in use, each list with its length before it.
+    /// Appends the ledger to a record: the clock, the number of refunds, then the rates and the
+    /// quotas in use, each list after its length.
     pub(crate) fn write(&self, record: &mut Vec<u8>) {
         record.extend_from_slice(&self.clock_ns.to_le_bytes());
         record.extend_from_slice(&self.undone.to_le_bytes());
@@ -29,7 +29,7 @@ impl Ledger {
         });
     }
 
-    /// Reads what [`Ledger::write`] wrote from the front of `bytes`.
+    /// Reads a ledger that [`Ledger::write`] wrote, and advances `bytes`.
     pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
         Some(Self {
             clock_ns: take(bytes).map(u64::from_le_bytes)?,
@@ -57,7 +57,7 @@ impl Ledger {
     }
 }
 
-/// The numbers of the scopes in a record are forever.
+/// The numbers of the scopes in a record never change.
 const TIER: u8 = 0;
 const ONLY: u8 = 1;
 const TENANT: u8 = 2;
@@ -97,7 +97,8 @@ fn read_scope(bytes: &mut &[u8]) -> Option<Scope> {
     }
 }
 
-/// No list is longer than a byte can count: what is no child's is bounded by the kinds there are.
+/// No list has more than 255 items: limits of children are bounded, and all others by the number of
+/// kinds.
 fn write_list<T>(record: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
     record.push(u8::try_from(items.len()).unwrap_or(u8::MAX));
     items.iter().for_each(|item| write(item, record));
