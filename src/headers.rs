@@ -1,13 +1,17 @@
 //! Request headers as a host hands them out, and what one reading of them finds.
 
-use std::borrow::Cow;
-use std::ops::RangeInclusive;
+mod pairs;
+mod search;
+mod sources;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+pub use pairs::{Headers, InvalidPairs};
+pub(crate) use search::percent_decoded;
+pub use sources::KeySource;
 
 use crate::decision::DenyReason;
-use crate::key::token::{MAX_JWT_HEADER_BYTES, split_tag};
+use crate::key::token::split_tag;
+use search::{basic_credentials, contains, holds_key};
+use sources::{ClientKey, KeyList, sources_named};
 
 /// The prefix of the headers that tell the upstream who the caller is. Only the module sets them.
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
@@ -56,44 +60,6 @@ const CREDENTIALS: [&[u8]; 6] = [
     b"x-goog-api-key",
 ];
 
-/// What a user and a password start with.
-const BASIC: &[u8] = b"basic ";
-
-/// What every JWT starts with: base64url of `{"`.
-const JWT_START: &[u8] = b"eyJ";
-
-/// How long the header of a JWT is that names a ring, in base64url.
-const JWT_HEADER_BYTES: RangeInclusive<usize> = 36..=MAX_JWT_HEADER_BYTES;
-
-/// The length of a tag in base64url.
-const TAG_TEXT_BYTES: usize = 43;
-
-/// Shorter than any key, and than a tag.
-const MIN_KEY_BYTES: usize = 40;
-
-/// A header map as a host serialises it (proxy-wasm ABI 0.2.1, `proxy_get_header_map_pairs`): the
-/// number of pairs, the lengths of each name and value, then the texts, each with a NUL behind it;
-/// integers are 32 bits, little-endian. Names and values are bytes: no host promises UTF-8. It has
-/// no `Debug`: keys are among the values.
-#[derive(Clone, Default)]
-pub struct Headers {
-    pairs: Vec<u8>,
-    spans: Vec<Span>,
-    flawed: bool,
-}
-
-/// A header that may carry a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySource {
-    /// The name, in lower case.
-    pub header: String,
-    /// The authentication scheme before the key (RFC 9110, section 11.1).
-    pub scheme: Option<String>,
-    /// The header is a list, and the key an item of it behind this prefix: a WebSocket subprotocol, which is
-    /// all that a page can send besides the address (RFC 6455, section 11.3.4). Never with a scheme.
-    pub item_prefix: Option<String>,
-}
-
 /// What becomes of credentials that are no keys of this gate, where a request carries them in key sources
 /// beside a key that is. A request without such a key is refused whatever this says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,17 +70,6 @@ pub enum ForeignCredentials {
     Drop,
     /// They go on to the upstream, and the key is removed.
     Forward,
-}
-
-/// The bytes are no header map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidPairs(());
-
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: usize,
-    name_len: usize,
-    value_len: usize,
 }
 
 /// What one pass over the headers of a request finds. It has no `Debug` either.
@@ -147,135 +102,6 @@ pub struct RequestHead<'a> {
     credential: ClientKey<'a>,
     /// A credential beside a key that is no key of this gate.
     foreign: Option<&'a [u8]>,
-}
-
-/// A line of a list of which an item may be a key.
-struct KeyList<'a> {
-    name: &'a [u8],
-    /// Whether an item is a credential.
-    holds_credential: bool,
-    /// The other items, in their order.
-    others: Vec<&'a [u8]>,
-}
-
-/// The key that the client sent, as its key sources agree on it.
-#[derive(Clone, Copy)]
-enum ClientKey<'a> {
-    /// The first two that differ.
-    Conflict([&'a [u8]; 2]),
-    Missing,
-    One(&'a [u8]),
-}
-
-// === impl KeySource ===
-
-impl KeySource {
-    /// The credential of an item of a list, which has no spaces around it.
-    pub fn credential_of_item<'a>(&self, item: &'a [u8]) -> Option<&'a [u8]> {
-        let prefix = self.item_prefix.as_ref()?.as_bytes();
-        item.strip_prefix(prefix).filter(|credential| !credential.is_empty())
-    }
-
-    /// The credential in a header's value that is no list, where it holds one of this source. Schemes have
-    /// no case (RFC 9110, section 11.1).
-    pub fn credential<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
-        let value = value.trim_ascii();
-        let Some(scheme) = &self.scheme else {
-            return Some(value).filter(|value| !value.is_empty());
-        };
-        let (head, rest) = value.split_at_checked(scheme.len())?;
-        let credential = rest.strip_prefix(b" ")?.trim_ascii_start();
-        (head.eq_ignore_ascii_case(scheme.as_bytes()) && !credential.is_empty())
-            .then_some(credential)
-    }
-}
-
-// === impl Headers ===
-
-impl Headers {
-    /// Reads a serialised header map. No bytes at all are a map without headers.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidPairs`] when the lengths do not add up.
-    pub fn from_pairs(pairs: Vec<u8>) -> Result<Self, InvalidPairs> {
-        if pairs.is_empty() {
-            return Ok(Self::default());
-        }
-        let mut words = pairs.chunks_exact(4).map(read_usize);
-        let count =
-            words.next().filter(|count| *count <= pairs.len() / 8).ok_or(InvalidPairs(()))?;
-        let mut spans = Vec::with_capacity(count);
-        let mut start = 4 + count * 8;
-        for _ in 0..count {
-            let (name_len, value_len) = words.next().zip(words.next()).ok_or(InvalidPairs(()))?;
-            spans.push(Span { start, name_len, value_len });
-            let end = start.checked_add(name_len).and_then(|end| end.checked_add(value_len));
-            start = end.and_then(|end| end.checked_add(2)).ok_or(InvalidPairs(()))?;
-        }
-        if start != pairs.len() {
-            return Err(InvalidPairs(()));
-        }
-        Ok(Self { pairs, spans, flawed: false })
-    }
-
-    /// What a host shows of headers that it does not show as they are: nothing.
-    pub fn flawed() -> Self {
-        Self::default().with_flaw()
-    }
-
-    /// Headers that contradict each other, or are not all that the client has sent.
-    #[must_use]
-    pub fn with_flaw(self) -> Self {
-        Self { flawed: true, ..self }
-    }
-
-    /// Whether the headers contradict each other, or are not all that the client has sent.
-    pub fn is_flawed(&self) -> bool {
-        self.flawed
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
-    }
-
-    /// Serialises a header map as a host does.
-    pub fn to_pairs(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
-        let word = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
-        let mut pairs = word(headers.len()).to_vec();
-        for (name, value) in headers {
-            pairs.extend([word(name.len()), word(value.len())].concat());
-        }
-        for (name, value) in headers {
-            pairs.extend([name.as_slice(), &[0], value, &[0]].concat());
-        }
-        pairs
-    }
-
-    /// Bytes of all names and values.
-    pub fn total_bytes(&self) -> u64 {
-        let bytes = |span: &Span| span.name_len.saturating_add(span.value_len);
-        let total = self.spans.iter().map(bytes).fold(0, usize::saturating_add);
-        u64::try_from(total).unwrap_or(u64::MAX)
-    }
-
-    /// Every header, in the order of the host.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.spans.iter().map(|span| {
-            let value_start = span.start + span.name_len + 1;
-            (self.slice(span.start, span.name_len), self.slice(value_start, span.value_len))
-        })
-    }
-
-    fn slice(&self, start: usize, len: usize) -> &[u8] {
-        self.pairs.get(start..start + len).unwrap_or_default()
-    }
 }
 
 // === impl RequestHead ===
@@ -605,54 +431,6 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-// === impl KeyList ===
-
-impl<'a> KeyList<'a> {
-    /// Reads a line. `takes` is told each credential, and says whether it is left out of the others.
-    fn read(
-        name: &'a [u8],
-        value: &'a [u8],
-        sources: &[KeySource],
-        mut takes: impl FnMut(&'a [u8]) -> bool,
-    ) -> Self {
-        let mut list = Self { name, holds_credential: false, others: Vec::new() };
-        for item in items(value) {
-            let credential = |source: &KeySource| source.credential_of_item(item);
-            match sources_named(name, sources).find_map(credential) {
-                Some(found) if takes(found) => list.holds_credential = true,
-                _ => list.others.push(item),
-            }
-        }
-        list
-    }
-}
-
-/// The items of a list (RFC 9110, section 5.6.1).
-fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let items = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    items.filter(|item| !item.is_empty())
-}
-
-// === impl ClientKey ===
-
-impl<'a> ClientKey<'a> {
-    /// What the sources agree on when one more holds a credential.
-    fn and(self, found: &'a [u8]) -> Self {
-        match self {
-            Self::Missing => Self::One(found),
-            Self::One(earlier) if earlier == found => Self::One(found),
-            Self::One(earlier) => Self::Conflict([earlier, found]),
-            conflict @ Self::Conflict(_) => conflict,
-        }
-    }
-}
-
-/// The sources that a header is.
-fn sources_named<'s>(name: &[u8], sources: &'s [KeySource]) -> impl Iterator<Item = &'s KeySource> {
-    let named = |source: &&KeySource| name.eq_ignore_ascii_case(source.header.as_bytes());
-    sources.iter().filter(named)
-}
-
 /// Whether a header claims an identity that only the module may set.
 pub(crate) fn is_identity(name: &[u8]) -> bool {
     name.get(..IDENTITY_PREFIX.len()).is_some_and(|start| is_spelled(start, IDENTITY_PREFIX))
@@ -686,91 +464,6 @@ fn push_once<'a>(names: &mut Vec<&'a [u8]>, name: &'a [u8]) {
     if !names.contains(&name) {
         names.push(name);
     }
-}
-
-/// Whether a text holds a key: the tag of this one, which is the part that makes it a key, or what begins
-/// like a key or has the form of a JWT, and `is_key` takes for one. Escapes are resolved once, as a server
-/// behind would do.
-#[inline(never)]
-fn holds_key(text: &[u8], tag: Option<&[u8]>, is_key: &dyn Fn(&[u8]) -> bool) -> bool {
-    // Shorter than any tag, as nearly every header is.
-    if text.len() < MIN_KEY_BYTES {
-        return false;
-    }
-    let text = percent_decoded(text);
-    let starts_key = |window: &[u8]| {
-        window.strip_prefix(b"vk1.").is_some_and(|rest| rest.iter().copied().all(is_key_byte))
-    };
-    let mut windows = text.windows(MIN_KEY_BYTES).enumerate();
-    windows.any(|(start, window)| starts_key(window) && text.get(start..).is_some_and(is_key))
-        || tag.is_some_and(|tag| contains(&text, tag))
-        || jwts(&text).any(is_key)
-}
-
-/// A user and a password that are long enough for a key (RFC 7617): clients send keys as passwords.
-fn basic_credentials(value: &[u8]) -> Option<Vec<u8>> {
-    let (scheme, encoded) = value.split_at_checked(BASIC.len())?;
-    if value.len() < MIN_KEY_BYTES || !scheme.eq_ignore_ascii_case(BASIC) {
-        return None;
-    }
-    let plain = |byte: &u8| match byte {
-        b'+' => b'-',
-        b'/' => b'_',
-        byte => *byte,
-    };
-    let padding = |byte: &&u8| **byte != b'=';
-    let encoded: Vec<u8> = encoded.trim_ascii().iter().take_while(padding).map(plain).collect();
-    URL_SAFE_NO_PAD.decode(encoded).ok()
-}
-
-/// What has the form of a JWT that could be a key, whatever stands before and after it: a header of a
-/// length that keys have, claims, and a tag.
-fn jwts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let starts = text.windows(JWT_START.len()).enumerate().filter(|(_, w)| *w == JWT_START);
-    starts.filter_map(|(start, _)| {
-        let rest = text.get(start..)?;
-        let dot = |from: usize| Some(from + rest.get(from..)?.iter().position(|b| *b == b'.')?);
-        let header_end = dot(0).filter(|end| JWT_HEADER_BYTES.contains(end))?;
-        let claims_end = dot(header_end + 1)?;
-        rest.get(..claims_end + 1 + TAG_TEXT_BYTES)
-    })
-}
-
-/// Whether a text holds another one. Comparing first bytes first spares nearly all comparisons.
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    let is_part = |window: &[u8]| window.first() == part.first() && window == part;
-    text.windows(part.len().max(1)).any(is_part)
-}
-
-fn is_key_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
-}
-
-/// Resolves escapes (RFC 3986, section 2.1); what is none stays as it is.
-pub(crate) fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = text.iter().position(|byte| *byte == b'%') else {
-        return Cow::Borrowed(text);
-    };
-    let (plain, mut rest) = text.split_at_checked(first).unwrap_or((text, &[]));
-    let mut decoded = plain.to_vec();
-    while let Some((byte, behind)) = rest.split_first() {
-        let escape = behind.split_at_checked(2).filter(|_| *byte == b'%');
-        let escaped = escape.and_then(|(digits, after)| Some((hex(digits)?, after)));
-        let (byte, after) = escaped.unwrap_or((*byte, behind));
-        decoded.push(byte);
-        rest = after;
-    }
-    Cow::Owned(decoded)
-}
-
-fn hex(digits: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
-    u8::from_str_radix(text, 16).ok()
-}
-
-fn read_usize(bytes: &[u8]) -> usize {
-    let word = bytes.try_into().map_or(0, u32::from_le_bytes);
-    usize::try_from(word).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
