@@ -142,8 +142,8 @@ deny_reasons! {
 }
 
 impl DenyReason {
-    /// Whether a credential was tried that is none, as opposed to none at all, and to one that was good
-    /// once: whoever holds that is no stranger.
+    /// Whether a bad credential was presented. A missing key does not count, nor does one that was
+    /// valid once.
     pub fn is_failed_authentication(self) -> bool {
         self.class() == DenyClass::Unauthenticated
             && !matches!(self, Self::KeyMissing | Self::KeyRetired)

@@ -189,8 +189,8 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// What a byte adds to the checksum with so many bytes behind it. A table for each place allows for four
-/// bytes at a time.
+/// What a byte adds to the checksum, by the number of bytes after it. A table for each place allows
+/// for four bytes at a time.
 fn crc32_of(bytes_behind: usize, byte: u8) -> u32 {
     static TABLES: [[u32; 256]; 4] = crc32_tables();
     let table = TABLES.get(bytes_behind);

@@ -32,7 +32,7 @@ pub struct SubjectQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AmbiguousSubject(());
 
-/// Whose usage an answer tells of, as far as that is known.
+/// The subject of a usage response, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account<'a> {
     /// The id of the key.

@@ -9,8 +9,9 @@ use crate::headers::percent_decoded;
 /// How many characters of a tag in a row are never printed.
 pub const HIDDEN_CHARS: usize = 12;
 
-/// As many are looked for: [`HIDDEN_CHARS`] in a row, wherever they begin, hold a block of so many that
-/// begins at a multiple of it. Their base64 holds two groups of four characters, which are as many.
+/// As many are looked for: [`HIDDEN_CHARS`] in a row, wherever they begin, hold a whole block that
+/// begins at a multiple of their number. Their base64 holds two groups of four characters, which
+/// are as many.
 const BLOCK_CHARS: usize = 6;
 
 /// The base64 of a block.

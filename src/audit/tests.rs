@@ -85,7 +85,7 @@ fn lines_of_other_versions_are_refused() {
     assert_eq!(AuditRecord::parse(&line).unwrap_err().to_string(), "v: expected version 1");
 }
 
-/// A line that is too long, in so many bytes.
+/// A line that is too long, cut to a number of bytes.
 fn within(record: AuditRecord<'static>, mask: &Mask, max_bytes: usize) -> String {
     assert!(record.write(mask).len() > max_bytes);
     let line = record.write_within(mask, max_bytes);

@@ -1,5 +1,5 @@
-//! What an engine remembers: verified keys, so that a key's MACs are computed at its first sight only, and what
-//! they were signed with.
+//! The caches of an engine: verified keys, so that a key's MACs are computed only once, and signing
+//! keys.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,11 +9,10 @@ use crate::key::keyring::Ring;
 use crate::key::mac::{SigningKey, Tag};
 use crate::key::token::{Kid, parse_tag, split_tag};
 
-/// The most memory of one generation, in bytes: some five thousand usual keys.
+/// The most memory of one generation, in bytes: about five thousand typical keys.
 const GENERATION_BYTES: usize = 4 << 20;
 
-/// A key that takes more than this is verified every time instead: whoever makes such keys pays for
-/// them.
+/// A key that takes more than this is not cached, so that it cannot evict many others.
 const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// What an entry takes besides its token and its key.
@@ -21,13 +20,13 @@ const ENTRY_BYTES: usize = 256;
 
 /// A bounded memory of verified keys.
 ///
-/// A key is found by its whole token: all that stands before the tag, which everybody may know, and
-/// then the tag, which is compared in constant time. A tree instead of a hash table, because those
-/// who attenuate keys choose what is stored.
+/// A key is found by its whole token: by the part before the tag, which is not secret, then by the
+/// tag, which is compared in constant time. A tree instead of a hash table, because clients that
+/// attenuate keys choose the entries.
 ///
-/// When the young generation is full it becomes the old one and the old one is forgotten; a key that
-/// is found in the old one moves to the young. So what is in use stays, and nobody can make the
-/// memory grow: a flood of fresh keys costs the others one verification each.
+/// When the young generation is full it replaces the old one, which is dropped. A key found in the
+/// old one moves to the young one. So keys in use stay cached, and memory is bounded: a flood of
+/// new keys costs the others one verification each.
 #[derive(Default)]
 pub(super) struct VerifiedKeys {
     young: Generation,

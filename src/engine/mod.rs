@@ -33,24 +33,24 @@ pub struct Engine {
     newer_revocations: Newer,
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Debug)]
 pub enum Identity {
     /// A key was verified.
     Known {
-        /// The key, good or not.
+        /// The key, valid or not.
         key: Rc<Key>,
-        /// Whether it is good now.
+        /// Whether it is valid now.
         validity: StageResult,
     },
-    /// No key was verified, or one that is too old to be told from any other.
+    /// Verification failed, or the key aged out and its ring does not keep expired keys.
     Stranger(DenyReason),
 }
 
-/// What judges an access.
+/// A rule that an access is checked by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessRule {
-    /// The tier and the tenant have to be known.
+    /// The tier and the tenant must be known.
     Membership,
     /// The plan's rules about client addresses.
     Address,
@@ -86,7 +86,7 @@ impl Engine {
         &self.plan.id
     }
 
-    /// Takes note of revocations that are newer than the plan's own.
+    /// Adds revocations that are newer than the plan's own.
     pub fn know_newer(&mut self, newer: Newer) {
         self.newer_revocations = newer;
     }
@@ -96,19 +96,19 @@ impl Engine {
         self.newer_revocations != Newer::None
     }
 
-    /// Finds out who sends a request.
+    /// Identifies the sender of a request.
     pub fn identify_sender(&mut self, head: &RequestHead<'_>, now_secs: u64) -> Identity {
         match head.credential() {
             Ok(credential) => self.identify(credential, now_secs),
-            // What does not show is no proof that there is none.
+            // Headers that are not shown may still contain a key.
             Err(_) if head.is_flawed() => Identity::Stranger(DenyReason::HeaderMismatch),
             Err(reason) => Identity::Stranger(reason),
         }
     }
 
     /// Finds out whose credential this is and whether it is good: verify, times, audience,
-    /// revocation. A key is verified once and remembered; all that depends on the time is judged
-    /// every time.
+    /// revocation. Verified keys are cached; everything that depends on the time is checked every
+    /// time.
     pub fn identify(&mut self, credential: &[u8], now_secs: u64) -> Identity {
         let key = match self.verify(credential, now_secs) {
             Ok(key) => key,
@@ -128,13 +128,13 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The first reason for which it may not.
+    /// The first reason why it may not.
     pub fn authorize(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
         self.verdicts(key, access).try_for_each(|(_, verdict)| verdict)
     }
 
-    /// Whether a request goes on without a key: preflights do where the plan says so, from addresses that
-    /// any key may come from, unless they hold a key where it is no credential.
+    /// Whether a request is forwarded without a key. Preflights are if the plan allows it, from
+    /// addresses that keys may be used from, unless they contain a stray key.
     #[cold]
     pub fn passes_preflight(&self, head: &RequestHead<'_>, source: Option<IpAddr>) -> bool {
         let is_key = |text: &[u8]| self.may_be_key(text);
@@ -145,7 +145,7 @@ impl Engine {
             && !head.holds_stray_key(&is_key)
     }
 
-    /// What [`Engine::authorize`] is made of: each rule with its verdict, the first refusal decides.
+    /// The rules of [`Engine::authorize`] with their results; the first refusal decides.
     pub fn verdicts<'a>(
         &'a self,
         key: &'a Key,

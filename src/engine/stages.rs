@@ -1,7 +1,7 @@
-//! The order of a decision: its stages, and what each makes of a request. It stands here alone: the gate takes the
-//! first refusal, `vkey explain` prints all stages.
+//! The stages of a decision, in their order, with their results. The order is defined only here:
+//! the gate takes the first refusal, `vkey explain` prints all stages.
 //!
-//! A stage is judged when it is asked for, so nothing after a refusal costs anything.
+//! Stages are evaluated lazily, so nothing after a refusal costs anything.
 
 use std::cell::LazyCell;
 use std::fmt;
@@ -15,14 +15,14 @@ use crate::usage::{Subject, SubjectQuery};
 
 use super::{AccessRule, Engine};
 
-/// What a stage makes of a request.
+/// The result of a stage: allowed, or the reason of the refusal.
 pub type StageResult = Result<(), DenyReason>;
 
 /// A request of a key that was verified.
 pub struct Question<'a, F> {
     /// The key.
     pub key: &'a Key,
-    /// Whether the key is good now.
+    /// Whether the key is valid now.
     pub validity: StageResult,
     /// The headers of the request.
     pub head: &'a RequestHead<'a>,
@@ -37,11 +37,11 @@ pub enum Stage {
     Validity,
     /// What the request carries besides its key.
     Head,
-    /// The path means one thing.
+    /// The path is unambiguous.
     Path,
     /// The request asks for another protocol.
     Upgrade,
-    /// The method is one (RFC 9110, section 9.1).
+    /// The method is a token (RFC 9110, section 9.1).
     Method,
     /// What the key may do.
     Rule(AccessRule),
@@ -52,8 +52,7 @@ pub enum Stage {
 }
 
 impl Engine {
-    /// The stages that a request goes through, in their order. Nothing is decided about an ambiguous path but that
-    /// it is one.
+    /// The stages of a request, in their order. An ambiguous path ends them.
     pub fn stages<'q, 'a: 'q, F>(
         &'q self,
         question: &'q Question<'a, F>,
@@ -94,7 +93,7 @@ impl Engine {
         usage.into_iter().flatten().chain(other.into_iter().flatten())
     }
 
-    /// Whether the counts of a key are asked for, which the gate answers itself.
+    /// Whether the request is for the counts of a key; the gate replies to it itself.
     pub fn asks_for_usage(&self, access: &Access<'_>) -> bool {
         access.method == "GET" && access.path.resource() == self.settings().usage_path
     }
@@ -147,7 +146,7 @@ fn check_method(method: &str) -> StageResult {
 }
 
 impl Stage {
-    /// Whether the stage is of interest to a person where it does not refuse.
+    /// Whether `vkey explain` shows the stage if it does not refuse.
     pub fn is_shown(self) -> bool {
         match self {
             Self::Validity | Self::Upgrade | Self::Rule(_) | Self::UsageRule(_) => true,
@@ -155,7 +154,7 @@ impl Stage {
         }
     }
 
-    /// What a person is told of a refusal, where its reason alone would say that the key may not do it.
+    /// The explanation of a refusal, if the reason alone would suggest that the key is at fault.
     pub fn message(self, reason: DenyReason) -> Option<&'static str> {
         match (self, reason) {
             (Self::Upgrade, _) => Some(

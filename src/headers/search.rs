@@ -81,7 +81,7 @@ fn is_key_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
-/// Resolves escapes (RFC 3986, section 2.1); what is none stays as it is.
+/// Resolves escapes (RFC 3986, section 2.1). An invalid escape is left unchanged.
 pub(crate) fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = text.iter().position(|byte| *byte == b'%') else {
         return Cow::Borrowed(text);

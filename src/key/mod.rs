@@ -20,8 +20,7 @@ use crate::limits::Origin;
 use crate::limits::ledger::MAX_FAMILY_LIMITS;
 use crate::limits::{Charge, Child, ChildId, FamilyId, Limits, Scope};
 
-/// A verified key. Made by [`Key::verify`] alone, so whoever holds one knows that its tag was
-/// checked.
+/// A verified key. Only [`Key::verify`] makes one, so its tag was checked.
 #[derive(Debug)]
 pub struct Key {
     kid: Kid,
@@ -32,14 +31,14 @@ pub struct Key {
     glob_words: GlobWords,
 }
 
-/// What a key carries, where all of it is understood.
+/// The restrictions that a key carries.
 #[derive(Debug)]
 enum Restrictions {
     Understood { only: Option<Box<Restriction>>, caveats: Box<[Caveat]> },
     Unsupported,
 }
 
-/// A caveat, and whom its limits count.
+/// A caveat, and the child that its limits count.
 #[derive(Debug)]
 struct Caveat {
     restriction: Restriction,
@@ -47,13 +46,13 @@ struct Caveat {
 }
 
 impl Key {
-    /// Verifies a token against a keyring, and only then reads what it says. Nothing is decided but
-    /// that the key is genuine: see [`Key::judge`].
+    /// Verifies a token against a keyring, and then parses its content. This decides only that the
+    /// key is genuine: see [`Key::check`].
     ///
     /// # Errors
     ///
-    /// [`DenyReason::KeyUnknown`], also where the ring does not sign for the key's tenant,
-    /// [`DenyReason::KeySignature`], and [`DenyReason::KeyMalformed`] for a genuine tag over what are no
+    /// [`DenyReason::KeyUnknown`], also if the ring does not sign for the key's tenant;
+    /// [`DenyReason::KeySignature`]; [`DenyReason::KeyMalformed`] for a valid tag over invalid
     /// claims.
     pub fn verify(token: Unverified<'_>, keyring: &Keyring) -> Result<Self, DenyReason> {
         let ring = keyring.ring(token.kid())?;
@@ -65,7 +64,7 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`Key::verify`].
     pub(crate) fn verify_by(
         token: Unverified<'_>,
         ring: &Ring,
@@ -78,17 +77,17 @@ impl Key {
         if ring.signs_for(&key.claims.tenant) { Ok(key) } else { Err(DenyReason::KeyUnknown) }
     }
 
-    /// What the key says of itself.
+    /// The claims.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// Names the signing key the token was made with.
+    /// The kid of the signing key.
     pub fn kid(&self) -> &Kid {
         &self.kid
     }
 
-    /// How many caveats were added to the key.
+    /// The number of caveats.
     pub fn caveats_len(&self) -> usize {
         self.caveats_len
     }
@@ -99,8 +98,8 @@ impl Key {
         restricted.fold(self.claims.exp, u64::min)
     }
 
-    /// The restrictions the key carries. None when one is not understood, in which case
-    /// [`Key::judge`] refuses the key.
+    /// The restrictions of the key. Empty if one is not understood; [`Key::check`] then refuses the
+    /// key.
     pub fn restrictions(&self) -> impl Iterator<Item = (Origin, &Restriction)> {
         let (only, caveats) = match &self.restrictions {
             Restrictions::Understood { only, caveats } => (only.as_deref(), &**caveats),
@@ -111,13 +110,13 @@ impl Key {
         only.map(|only| (Origin::Only, only)).into_iter().chain(caveats)
     }
 
-    /// Whether the globs that the key carries take more steps for an access than a request is worth.
+    /// Whether the key's globs take more than [`MAX_GLOB_STEPS`] for an access.
     pub fn exceeds_glob_steps(&self, access: &Access<'_>) -> bool {
         self.glob_words.steps(access) > MAX_GLOB_STEPS
     }
 
-    /// What one request of the key is charged with by the limits it carries. What was attenuated from
-    /// a key counts against every limit on its way, so children never pass their parents.
+    /// The charges of one request by the limits that the key carries. A child is charged to the
+    /// limits of all its ancestors too, so it can never exceed them.
     pub fn charges(&self) -> impl Iterator<Item = Charge> {
         let (only, caveats) = match &self.restrictions {
             Restrictions::Understood { only, caveats } => (only.as_deref(), &**caveats),
@@ -130,8 +129,8 @@ impl Key {
         }))
     }
 
-    /// About how many bytes the key takes in memory. Texts take what they are written in; what is kept as
-    /// it was read may take a [`Json`] for every two bytes.
+    /// Approximate memory of the key, in bytes. Unparsed JSON may take a [`Json`] for every two
+    /// bytes of text.
     pub(crate) fn footprint(&self) -> usize {
         let kept_as_read = self.claims.only.is_some() || self.claims.meta.is_some();
         let json = if kept_as_read { self.claims_bytes / 2 * size_of::<Json>() } else { 0 };
@@ -140,14 +139,14 @@ impl Key {
         size_of::<Self>() + claims + restrictions.sum::<usize>()
     }
 
-    /// Whether the key itself is good at a time: everything about it that a request has no part in.
-    /// Repeated on every request, since all of it depends on the time.
+    /// Checks everything about the key that does not depend on the request: epoch, times,
+    /// revocation of the ring. It depends on the time, so it is repeated for every request.
     ///
     /// # Errors
     ///
-    /// The reason for which it is not.
+    /// The reason why the key is not valid.
     pub fn check(&self, keyring: &Keyring, now_secs: u64) -> Result<(), DenyReason> {
-        // First, as where the key is seen for the first time: what is said of it must not depend on that.
+        // First, as for a key that is not in the cache: the reason must not depend on the cache.
         keyring.check_epoch(&self.kid, now_secs)?;
         if matches!(self.restrictions, Restrictions::Unsupported) {
             return Err(DenyReason::CaveatUnsupported);
@@ -180,8 +179,8 @@ impl Key {
         Ok(key)
     }
 
-    /// `[not before, exp)` is half-open. The skew is for the minter's clock, so it excuses `iat`; an
-    /// explicit `nbf` is meant to the second.
+    /// `[not before, exp)` is half-open. The skew allows for the minter's clock, so it applies to
+    /// `iat`. An explicit `nbf` is exact.
     fn check_times(&self, clock_skew_secs: u64, now_secs: u64) -> Result<(), DenyReason> {
         let early = self.claims.iat > now_secs.saturating_add(clock_skew_secs);
         if early || self.claims.nbf.is_some_and(|nbf| now_secs < nbf) {
@@ -195,7 +194,7 @@ impl Key {
 }
 
 impl Restrictions {
-    /// `None` when there is something that is not understood, or cannot be enforced.
+    /// `None` if something is not understood or cannot be enforced.
     fn open(claims: &Claims, verified: &Verified) -> Option<Self> {
         let only = claims.only.as_ref().map(|only| Restriction::read(&only.root(Integers::Digits)));
         let only = only.transpose().ok()?;
@@ -206,7 +205,7 @@ impl Restrictions {
             let child = lineage.descend(text, &restriction)?;
             caveats.push(Caveat { restriction, child });
         }
-        // What could never all be in use at one time could never be let through either.
+        // A key whose limits can never all be in use at the same time could never be allowed.
         let limits =
             caveats.iter().skip(1).map(|caveat| caveat.restriction.limits().iter().count());
         if limits.sum::<usize>() > MAX_FAMILY_LIMITS {
@@ -218,7 +217,7 @@ impl Restrictions {
     }
 }
 
-/// Tells the children of a key apart, caveat by caveat.
+/// Computes the identity of children, caveat by caveat.
 struct Lineage {
     digest: Sha256,
     exp_secs: u64,
@@ -228,13 +227,13 @@ struct Lineage {
 }
 
 impl Lineage {
-    /// The child by one caveat more; `None` where its length cannot be counted.
+    /// Adds a caveat, and returns the child. `None` if the length overflows.
     fn descend(&mut self, text: &[u8], restriction: &Restriction) -> Option<Child> {
         self.digest.update(u64::try_from(text.len()).ok()?.to_le_bytes());
         self.digest.update(text);
         self.exp_secs = self.exp_secs.min(restriction.exp_secs().unwrap_or(u64::MAX));
         let mut child = Child { id: ChildId::default(), exp_secs: self.exp_secs, family: None };
-        // Only a limit has to know whom it counts.
+        // Only limits need the id.
         if !restriction.limits().is_empty() {
             child.id = child_id(&self.digest);
             child.family = self

@@ -93,7 +93,7 @@ pub enum Verdict {
 // === impl Demand ===
 
 impl Demand<'_> {
-    /// Whether the connection is judged at all, be it to be skipped.
+    /// Whether a rule of the policy is for the host, even if it skips the check.
     pub fn is_listed(&self) -> bool {
         !matches!(self, Self::Unlisted)
     }

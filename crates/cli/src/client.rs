@@ -66,11 +66,11 @@ enum Cause {
     RefusedOthers(StatusCode, Reason),
     /// The key itself stands in the answer.
     RepeatsKey,
-    /// It takes longer than so many seconds.
+    /// It takes longer than this number of seconds.
     Timeout(u64),
     /// The two do not agree on a secure connection.
     Tls(String),
-    /// The answer is longer than so many bytes, and than any answer.
+    /// The response is longer than this number of bytes, the most that one has.
     TooLong(u64),
 }
 

@@ -99,7 +99,7 @@ pub(super) enum InputProblem {
     NoCertificate,
     /// It is not text.
     NotUtf8,
-    /// It is longer than so many bytes.
+    /// It is longer than this number of bytes.
     TooLong(u64),
     /// The variable is not set.
     Unset,

@@ -96,8 +96,8 @@ fn is_http(scheme: &Scheme) -> bool {
     *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS
 }
 
-/// Whether there is a host, and nothing behind it but a port. A port that is none would silently
-/// become the scheme's own.
+/// Whether there is a host, and nothing after it but a port. An invalid port would silently become
+/// the scheme's own.
 fn has_host_and_port(authority: &Authority) -> bool {
     let host = authority.host();
     !host.is_empty() && (authority.as_str() == host || authority.port_u16().is_some())

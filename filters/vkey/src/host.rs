@@ -289,8 +289,8 @@ impl Host for ProxyHost {
         done(unsafe { abi::proxy_set_tick_period_milliseconds(millis) })
     }
 
-    /// Apache Traffic Server replaces nothing that is absent; but it has no shared data, so there are no
-    /// limits to tell of.
+    /// Apache Traffic Server replaces nothing that is absent; but it has no shared data, so there
+    /// are no limits to report.
     fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         replace(RESPONSE_HEADERS, name, value)
     }

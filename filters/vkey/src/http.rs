@@ -34,7 +34,7 @@ pub(crate) fn find(id: u32) -> Rc<Http> {
     found.unwrap_or_else(|| create(id, crate::root::plugin(0)))
 }
 
-/// Forgets a request; `false` where the context is none's.
+/// Forgets a request; `false` if the context is not a request.
 pub(crate) fn delete(id: u32) -> bool {
     REQUESTS.with_borrow_mut(|requests| requests.remove(&id)).is_some()
 }

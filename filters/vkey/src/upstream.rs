@@ -37,7 +37,7 @@ pub(crate) fn on_tick(root_id: u32) {
     }
 }
 
-/// Forgets an attempt; `false` where the context is none's.
+/// Forgets an attempt; `false` if the context is not an attempt.
 pub(crate) fn delete(id: u32) -> bool {
     let upstream = ATTEMPTS.with_borrow_mut(|attempts| attempts.remove(&id));
     if let Some(gate) = upstream.as_ref().and_then(|upstream| upstream.gate()) {

@@ -26,7 +26,7 @@ fn observe(
     (0..count).filter_map(|_| watch.observe(&seen, sensitivity)).collect()
 }
 
-/// A key that made `count` requests in each of so many windows, without an alert.
+/// A key that made `count` requests in each of `windows` windows, without an alert.
 #[track_caller]
 fn steady(windows: u64, count: u32, sensitivity: Sensitivity) -> Watch {
     let mut watch = Watch::default();

@@ -41,8 +41,7 @@ pub enum InvalidSecret {
     Base64,
     /// A control character, most often the line end of a file.
     ControlCharacter,
-    /// This character, which nobody sees: a byte order mark, something of no width, a space that is none
-    /// in ASCII.
+    /// An invisible character, e.g. a byte order mark, a zero-width space or a no-break space.
     Invisible(char),
     /// Fewer different bytes than [`MIN_DISTINCT_BYTES`], a repetition, or a sequence.
     Regular,

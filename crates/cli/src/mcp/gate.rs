@@ -141,7 +141,7 @@ impl Gate {
         Ok(passage)
     }
 
-    /// Takes down a question of the server, before the client can answer it.
+    /// Records a question of the server, before the client can answer it.
     pub(super) fn ask(&self, id: Id) {
         let now = self.pulse.now();
         let questions = &mut lock(&self.state).questions;
@@ -152,7 +152,7 @@ impl Gate {
         questions.insert(id, now);
     }
 
-    /// Takes down that the server has told of the progress of the request with that token.
+    /// Records that the server has reported progress of the request with that token.
     pub(super) fn progress(&self, token: &Id) {
         let now = self.pulse.server_now();
         let mut state = lock(&self.state);

@@ -168,7 +168,7 @@ impl ServerLine {
     }
 }
 
-/// The token by which the server names a request when it tells of its progress (MCP, "Progress").
+/// The token by which the server names a request when it reports progress (MCP, "Progress").
 pub(super) fn progress_token(line: &[u8]) -> Option<Id> {
     member(line, &["params", "_meta", "progressToken"]).as_ref().and_then(Id::new)
 }

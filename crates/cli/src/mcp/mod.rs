@@ -84,7 +84,8 @@ pub(super) struct Args {
     /// Append the audit lines to a file, which may be renamed; without one they go to standard error
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
-    /// How long a request waits while the server says nothing of it: neither answers nor tells of its progress
+    /// How long a request waits while the server says nothing of it: neither answers it nor reports
+    /// progress
     #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = duration)]
     timeout: Duration,
     /// How long a request waits for its answer, whatever the server says of it

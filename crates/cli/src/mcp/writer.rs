@@ -118,7 +118,7 @@ impl Writer {
 // === impl Shared ===
 
 impl Shared {
-    /// Waits until so many lines are written.
+    /// Waits until a number of lines is written.
     fn wait(
         &self,
         queue: MutexGuard<'_, Queue>,

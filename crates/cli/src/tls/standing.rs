@@ -107,7 +107,7 @@ fn labels<'a>(name: &'a str, metric: &str) -> Option<(&'a str, &'a str)> {
 }
 
 impl Standing {
-    /// Takes down since when a verdict stands; 0 is that of one that no longer does.
+    /// Records since when a verdict has been in force; 0 is that of one that no longer does.
     fn stands(&mut self, verdict: Option<Verdict>, since_secs: u64) {
         let is_later = self.verdict.is_none_or(|(_, earlier)| since_secs > earlier);
         if let Some(verdict) = verdict.filter(|_| since_secs > 0 && is_later) {

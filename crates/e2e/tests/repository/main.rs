@@ -41,6 +41,7 @@ mod tally;
 #[path = "../../benches/envoy/targets.rs"]
 #[allow(dead_code, reason = "the rest is for the benchmark itself")]
 mod targets;
+mod words;
 #[path = "../../benches/envoy/wrk.rs"]
 #[allow(dead_code, reason = "the rest is for the benchmark itself")]
 mod wrk;

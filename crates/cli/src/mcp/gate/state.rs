@@ -39,7 +39,7 @@ pub(super) struct OpenRequest {
     pub(super) since: Duration,
     /// When the server was last heard of it, by its clock.
     pub(super) heard: Duration,
-    /// By what the server names it when it tells of its progress.
+    /// By what the server names it when it reports progress.
     pub(super) token: Option<Id>,
 }
 

@@ -23,7 +23,7 @@ impl Draw {
         usize::try_from(self.number() >> 32).expect("32 bits") % bound
     }
 
-    /// Whether something happens that happens so many times in a hundred.
+    /// Whether something happens whose probability is `percent`.
     pub(super) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }

@@ -15,7 +15,7 @@ use super::restrictions::{
 
 /// A request with a key.
 pub(super) struct Request {
-    /// The arguments of `vkey explain` that tell of it.
+    /// The arguments of `vkey explain` that describe it.
     pub(super) args: Vec<String>,
     pub(super) now_secs: u64,
     /// The line of `vkey run` that does.
