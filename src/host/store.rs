@@ -70,10 +70,10 @@ pub enum ResetReason {
     Garbage,
 }
 
-/// Why nothing could be counted.
+/// Why a request could not be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCounted {
-    /// Other workers were ahead every time.
+    /// Another worker wrote first in every attempt.
     Contention,
     /// The host does not keep the record: it has no shared data, or no room.
     HostRefuses,
@@ -81,19 +81,20 @@ pub enum NotCounted {
     HostOverwrites,
 }
 
-/// A record as it was at some time, from which it can be changed as long as nobody else does.
+/// A record as it was read. It can be the base of an update; the update is repeated if another
+/// worker wrote in between.
 pub struct Snapshot<'a, R> {
     slot: RecordSlot<'a>,
     content: Option<R>,
 }
 
-/// Where a record was found, or would be.
+/// Where a record is, or would be created.
 struct RecordSlot<'a> {
     name: Cow<'a, str>,
     found: Option<Found>,
 }
 
-/// A record that is there.
+/// A record that exists, with its compare-and-swap value.
 struct Found {
     record: Vec<u8>,
     cas: u32,
@@ -123,7 +124,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             .unwrap_or_default()
     }
 
-    /// The content of a record, as it is now; a fresh one when nothing was written yet.
+    /// The current content of a record; a fresh one if nothing was written yet.
     ///
     /// # Errors
     ///
@@ -133,7 +134,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         Ok(content.unwrap_or_else(R::fresh))
     }
 
-    /// A record as it is now.
+    /// The current record.
     ///
     /// # Errors
     ///
@@ -164,8 +165,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         self.update_from(None, name, change)
     }
 
-    /// [`RecordStore::update`] of a record that was looked at before: where nobody has written it since,
-    /// it is not read again. A change that leaves it as it was then is made by that look alone.
+    /// [`RecordStore::update`] from a snapshot: the record is not read again unless another worker
+    /// wrote it since. If `change` changes nothing, nothing is compared with the host.
     ///
     /// # Errors
     ///
@@ -334,7 +335,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
 }
 
 impl<R> Snapshot<'_, R> {
-    /// What it held; `None` when nothing was written yet.
+    /// The content; `None` if nothing was written yet.
     pub fn content(&self) -> Option<&R> {
         self.content.as_ref()
     }

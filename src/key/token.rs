@@ -1,7 +1,7 @@
-//! The token: a key on the wire, `vk1.<kid>.<claims>(.<caveat>)*.<tag>`, or a JWT in its place.
+//! The token: the wire form of a key, `vk1.<kid>.<claims>(.<caveat>)*.<tag>`, or a JWT.
 //!
-//! [`Unverified`] knows only the shape of a token. [`Unverified::verify`] is the one way to
-//! [`Verified`], whose bytes may be parsed; nothing else of this library accepts unverified bytes.
+//! [`Unverified`] knows only the shape of a token. [`Unverified::verify`] is the only way to
+//! [`Verified`], whose bytes may be parsed. Nothing else in this library accepts unverified bytes.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::json::{Integers, Json, Node};
 use crate::key::mac::{SigningKey, TAG_BYTES, Tag};
 
-/// The longest token, in bytes. It bounds the work a stranger can ask for, and fits the smallest
-/// header limit of common servers (8 KiB) with room for the rest.
+/// The longest token, in bytes. It bounds the work that an unauthenticated client can cause, and
+/// fits the smallest header limit of common servers (8 KiB) with room for other headers.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
 /// The most caveats of one key.
@@ -34,8 +34,8 @@ pub struct Kid {
     epoch: u32,
 }
 
-/// The bytes are not a token. Nothing is said about where they went wrong: the sender of a broken
-/// key is not helped, and an operator has `vkey inspect`.
+/// The bytes are not a token. The error gives no position: it would help only an attacker, and
+/// operators have `vkey inspect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(());
 
@@ -54,7 +54,7 @@ pub enum CannotAttenuate {
     TooManyCaveats,
 }
 
-/// A token of the right shape, of which nothing else is known. It has no `Debug`.
+/// A token with a valid shape whose tag was not verified. It has no `Debug`.
 pub struct Unverified<'a> {
     kid: Kid,
     /// What `tag_0` is computed over.
@@ -65,7 +65,7 @@ pub struct Unverified<'a> {
     jwt: bool,
 }
 
-/// The content of a token whose tag is the ring's own. It has no `Debug`.
+/// The content of a token whose tag was verified. It has no `Debug`.
 pub struct Verified {
     kid: Kid,
     claims: Vec<u8>,
@@ -101,7 +101,7 @@ impl Kid {
         Self::new(ring, epoch).filter(|kid| &*kid.text == text).ok_or(Malformed(()))
     }
 
-    /// The kid as it stands in a token.
+    /// The kid as in a token.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -135,7 +135,7 @@ pub fn is_ring_name(name: &str) -> bool {
 
 impl<'a> Unverified<'a> {
     /// Reads the shape of a token: its segments, their alphabet and canonical spelling, its size.
-    /// Of the content, only the header of a JWT is looked at.
+    /// Of the content, only the header of a JWT is parsed.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl<'a> Unverified<'a> {
     ///
     /// # Errors
     ///
-    /// [`BadSignature`] when any byte of the token is not as it was signed.
+    /// [`BadSignature`] if any byte of the token differs from what was signed.
     pub fn verify(self, key: &SigningKey) -> Result<Verified, BadSignature> {
         let first = key.sign(&[self.signed]);
         let expected = self.caveats.iter().fold(first, |tag, caveat| tag.extend(caveat.text));
@@ -178,12 +178,12 @@ impl<'a> Unverified<'a> {
         Ok(Verified { kid: self.kid, claims: self.claims, caveats })
     }
 
-    /// The same token with one caveat more. Needs no secret: the tag signs the caveat and is
-    /// replaced by the result.
+    /// The token with another caveat. Needs no secret: the tag signs the caveat, and the result
+    /// replaces the tag.
     ///
     /// # Errors
     ///
-    /// [`CannotAttenuate`] when a bound of the format is reached.
+    /// [`CannotAttenuate`] for a JWT, or if the result would exceed a bound of the format.
     pub fn attenuate(&self, caveat: &[u8]) -> Result<String, CannotAttenuate> {
         if self.jwt {
             return Err(CannotAttenuate::Jwt);
@@ -203,8 +203,8 @@ impl<'a> Unverified<'a> {
         if token.len() > MAX_TOKEN_BYTES { Err(CannotAttenuate::TooLong) } else { Ok(token) }
     }
 
-    /// The decoded claims and caveats, for the person who holds the key. No access may be decided by
-    /// them.
+    /// The decoded claims and caveats, to show to a person. They are unverified, so no access may
+    /// be decided by them.
     pub fn untrusted_content(&self) -> (&[u8], impl Iterator<Item = &[u8]>) {
         (&self.claims, self.caveats.iter().map(|caveat| caveat.json.as_slice()))
     }
@@ -290,7 +290,7 @@ pub fn mint(key: &SigningKey, kid: &Kid, claims: &[u8]) -> String {
     token
 }
 
-/// Splits a token into what stands before its tag, and its tag's text.
+/// Splits a token into the part before its tag, and the text of the tag.
 pub(crate) fn split_tag(token: &[u8]) -> Option<(&[u8], &[u8])> {
     let dot = token.iter().rposition(|byte| *byte == b'.')?;
     Some((token.get(..dot)?, token.get(dot + 1..)?))
@@ -315,8 +315,8 @@ fn split_first(body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((body.get(..dot)?, body.get(dot + 1..)?))
 }
 
-/// Decodes base64url (RFC 4648, section 5) in its one canonical spelling: no padding, no stray
-/// trailing bits, not empty.
+/// Decodes canonical base64url (RFC 4648, section 5): no padding, no stray trailing bits, not
+/// empty.
 fn decode(text: &[u8]) -> Result<Vec<u8>, Malformed> {
     match URL_SAFE_NO_PAD.decode(text) {
         Ok(bytes) if !bytes.is_empty() => Ok(bytes),
@@ -325,8 +325,8 @@ fn decode(text: &[u8]) -> Result<Vec<u8>, Malformed> {
 }
 
 /// Reads the header of a JWT (RFC 7515, section 4): `alg` is HS256, `kid` names the signing key,
-/// `typ` may say JWT, and there is nothing else (`crit` in particular). The one text that is parsed
-/// before it is verified, which is why it is so short.
+/// `typ` may say JWT, and there is nothing else (`crit` in particular). It is the only text that is
+/// parsed before it is verified, and therefore short.
 fn parse_jwt_header(text: &[u8]) -> Result<Kid, Malformed> {
     if text.len() > MAX_JWT_HEADER_BYTES {
         return Err(Malformed(()));
@@ -341,8 +341,8 @@ fn parse_jwt_header(text: &[u8]) -> Result<Kid, Malformed> {
     }
 }
 
-/// The kid that a JWT names, whatever else its header says, and whatever follows. A header longer than those
-/// of keys is not read.
+/// The kid in the header of a JWT; other members and the rest of the token are ignored. A header
+/// longer than that of any key is not read.
 #[cold]
 pub(crate) fn jwt_kid(text: &[u8]) -> Option<Kid> {
     let (header, _) =

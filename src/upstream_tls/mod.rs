@@ -1,9 +1,9 @@
-//! Upstream TLS: what the connection to an upstream has to show before a request goes over it.
+//! Upstream TLS: what a connection to an upstream must show before a request is sent over it.
 //!
-//! A [`Policy`] is the file compiled in, an [`EffectivePolicy`] the file and what a configuration adds.
-//! It answers with a [`Demand`] for a host, and [`Requirement::judge`] compares that with what a
-//! [`Connection`] shows. The [`Stamp`] of a cluster says that its configuration was rendered from the
-//! policy, which vouches for what hosts do not show.
+//! A [`Policy`] is the file compiled in, an [`EffectivePolicy`] the file and what a configuration
+//! adds. It yields a [`Demand`] for a host, and [`Requirement::evaluate`] compares that with what a
+//! [`Connection`] shows. The [`Stamp`] of a cluster says that its configuration was rendered from
+//! the policy, which vouches for what hosts do not show.
 
 mod certificate;
 mod host;
@@ -27,55 +27,55 @@ pub enum Demand<'a> {
     Skip(&'a Skip),
     /// Nothing: no rule is for the host.
     Unlisted,
-    /// All that the requirement holds.
+    /// Everything in the requirement.
     Verify(Requirement<'a>),
 }
 
-/// What a connection has to show, besides a certificate that bears the host's name.
+/// What a connection must show, besides a certificate for the host's name.
 #[derive(Clone, Debug)]
 pub struct Requirement<'a> {
     /// The lowest version of TLS.
     pub min_version: TlsVersion,
-    /// Sets of certificates; the upstream's has to be in each.
+    /// Sets of SHA-256 digests; the digest of the upstream's certificate must be in each.
     pub pins: Vec<&'a [String]>,
-    /// Whether the proxy has to hold a certificate of its own for the connection.
+    /// Whether the proxy must have a client certificate for the connection.
     pub client_certificate: bool,
 }
 
-/// What a host shows of the connection to an upstream. Asked only for what the policy wants to know,
-/// since each answer is a host call.
+/// What a host shows of the connection to an upstream. Only what the policy needs is called,
+/// because each method costs a host call.
 pub trait Connection {
     /// Whether the connection is up, its handshake done.
     fn is_up(&self) -> bool;
 
-    /// The version of TLS; `None` for plaintext, before the handshake, and on hosts that do not show
-    /// it.
+    /// The version of TLS; `None` for plaintext, before the handshake, and if the host does not
+    /// show it.
     fn tls_version(&self) -> Option<TlsVersion>;
 
-    /// SHA-256 of the upstream's certificate, lower-case hexadecimal digits; `None` where not shown.
+    /// SHA-256 of the upstream's certificate in lower-case hexadecimal digits; `None` if not shown.
     fn certificate_digest(&self) -> Option<String>;
 
-    /// Whether the upstream's certificate bears the name of a host.
+    /// Whether the upstream's certificate is valid for the name of a host.
     fn bears_name(&self, host: &UpstreamHost<'_>) -> NameProof;
 
-    /// Whether the proxy holds a certificate of its own for the connection.
+    /// Whether the proxy has a client certificate for the connection.
     fn has_client_certificate(&self) -> bool;
 }
 
-/// Whether a certificate bears a name, as far as a host shows it.
+/// Whether a certificate is valid for a name, as far as the host shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameProof {
-    /// It does.
+    /// It is.
     Borne,
-    /// The first of its names is another; the others are not shown.
+    /// Its first name differs; the others are not shown.
     FirstDiffers,
-    /// It does not.
+    /// It is not.
     NotBorne,
     /// No name is shown.
     NotShown,
 }
 
-/// How the connection to an upstream was judged.
+/// The result of checking the connection to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It breaks the policy.
@@ -115,8 +115,8 @@ impl<'a> Requirement<'a> {
         }
     }
 
-    /// Judges the connection to a host. `None` while there is nothing to judge: the connection is not
-    /// up, or this host shows none. `stamped`: the cluster carries the policy's [`Stamp`].
+    /// Checks the connection to a host. `None` while there is nothing to check: the connection is
+    /// not up, or this host shows none. `stamped`: the cluster has the policy's [`Stamp`].
     pub fn evaluate(
         &self,
         host: &UpstreamHost<'_>,
@@ -127,7 +127,7 @@ impl<'a> Requirement<'a> {
         if version.is_none() && !connection.is_up() {
             return None;
         }
-        // Nobody can say which host this is, so nothing about the connection is right for it.
+        // The host cannot be read, so no certificate can be valid for it.
         if *host == UpstreamHost::Unreadable {
             return Some(Verdict::Refused(DenyReason::UpstreamName));
         }
@@ -144,7 +144,7 @@ impl<'a> Requirement<'a> {
             Ok(_) if self.client_certificate && !connection.has_client_certificate() => {
                 Verdict::Refused(DenyReason::UpstreamClientCert)
             }
-            // Said last: what is shown to be wrong says more.
+            // Last, because a wrong value is a better reason than a hidden one.
             Ok(Proof::None) => Verdict::Refused(DenyReason::UpstreamUnproven),
             Ok(Proof::Vouched) => Verdict::Stamped,
             Ok(Proof::Shown) => Verdict::Verified,
@@ -163,7 +163,7 @@ impl<'a> Requirement<'a> {
     }
 }
 
-/// How a point was proven, the weaker first.
+/// How a point was proven, weakest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Proof {
     None,
@@ -196,7 +196,7 @@ fn check_name(
 // === impl Verdict ===
 
 impl Verdict {
-    /// The word in audit lines and metrics: for what was refused the reason's code.
+    /// The word in audit lines and metrics; the reason's code for a refusal.
     pub fn word(self) -> &'static str {
         match self {
             Self::Refused(reason) => reason.code(),
@@ -218,7 +218,7 @@ impl Verdict {
         })
     }
 
-    /// Why the request is refused, where it is.
+    /// The reason, if the request is refused.
     pub fn refusal(self) -> Option<DenyReason> {
         match self {
             Self::Refused(reason) => Some(reason),

@@ -1,7 +1,7 @@
-//! The status of an upstream: how it was checked last, since when, and what it is refused for now.
+//! The status of an upstream: its last verdict, since when, and the requests that are refused now.
 //!
-//! There is one record for each cluster that was checked, so only the proxy's configuration makes the
-//! memory grow.
+//! There is one record per cluster that was checked, so only the proxy's configuration makes memory
+//! grow.
 
 use crate::decision::DenyReason;
 use crate::digest::{is_sha256_hex, sha256, sha256_hex};
@@ -9,36 +9,37 @@ use crate::record::{Name, Record, put_text, take, take_text};
 
 use super::{UpstreamHost, Verdict};
 
-/// How long requests to an upstream are refused at once after a response of it had to be withheld, or
-/// showed that the upstream has no gate. Such a request was sent before it could be checked, so the next
-/// one has to wait.
+/// How long requests to an upstream are refused immediately, in seconds, after one of its responses
+/// had to be withheld or showed that the upstream has no gate. Such a request was sent before the
+/// check, so the next ones must not be.
 const REFUSED_SECS: u64 = 60;
 
-/// The longest name of a cluster that is taken as it is.
+/// The longest name of a cluster that is used unchanged, in bytes.
 const MAX_CLUSTER_BYTES: usize = 128;
 
-/// How an upstream was checked last.
+/// The last verdict on an upstream, and what is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamStatus {
     verdict: Option<Verdict>,
     since_secs: u64,
     withheld: Option<Withheld>,
-    /// Until when requests are refused because a response showed no gate; 0: none did.
+    /// Until when requests are refused because a response showed no gate, in Unix seconds; 0 for
+    /// never.
     ungated_until_secs: u64,
     ungated_scope: RefusalScope,
 }
 
-/// Which requests to an upstream are refused: those of a scope and of all before it.
+/// Which requests to an upstream are refused: those of this scope and of all scopes before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum RefusalScope {
-    /// Those that name the same host: their own name is what was wrong.
+    /// Those to the same host: the name was wrong.
     #[default]
     Host = 0,
-    /// Those whose route depends on the upstream: for a host that the policy verifies, with a credential,
-    /// or with a stamp that is asked for. Clients name the host, so there is always another one.
+    /// Those that need the upstream checked: to a host that the policy verifies, with a credential,
+    /// or with a required stamp. Clients choose the host, so refusing one host would not be enough.
     Checked = 1,
-    /// All: the route asks the upstream for another host than the client names.
+    /// All: the route asks the upstream for another host than the client does.
     Every = 2,
 }
 
@@ -51,12 +52,12 @@ struct Withheld {
     until_secs: u64,
 }
 
-/// So much of the SHA-256 of a host tells it from others.
+/// Bytes of the SHA-256 of a host that identify it.
 const HOST_BYTES: usize = 16;
 
 /// The name of a cluster's status.
 pub fn upstream_status_name(cluster: &str) -> Name {
-    // No `/`, and no room for another cluster's name: what looks like a digest gets one of its own.
+    // No `/`, and no collision: a name that looks like a digest is hashed too.
     let short = cluster.len() <= MAX_CLUSTER_BYTES;
     let plain = short && !cluster.contains('/') && !is_sha256_hex(cluster);
     if plain { Name::new("u", cluster) } else { Name::new("u", &sha256_hex(cluster.as_bytes())) }
@@ -68,7 +69,7 @@ impl UpstreamStatus {
         self.verdict
     }
 
-    /// Records a verdict; since when it has been the same.
+    /// Records a verdict, and returns since when it has been the same, in Unix seconds.
     pub fn record(&mut self, verdict: Verdict, now_secs: u64) -> u64 {
         if self.verdict != Some(verdict) {
             *self = Self { verdict: Some(verdict), since_secs: now_secs, ..*self };
@@ -76,8 +77,9 @@ impl UpstreamStatus {
         self.since_secs
     }
 
-    /// Records that a response for a host had to be withheld: requests are refused for a while, whatever
-    /// other connections of the cluster are checked as. What is refused already stays refused.
+    /// Records that a response for a host had to be withheld. Requests are then refused for a
+    /// while, whatever the verdict on other connections of the cluster. A wider scope in force is
+    /// kept.
     pub fn withhold(
         &mut self,
         reason: DenyReason,
@@ -135,8 +137,8 @@ impl RefusalScope {
     }
 }
 
-/// Whether something holds until a second that lies ahead. More than the whole time is left only by a
-/// clock that went back.
+/// Whether a time is in the future. A time more than [`REFUSED_SECS`] ahead means that the clock
+/// went back.
 fn is_refused(until_secs: u64, now_secs: u64) -> bool {
     (1..=REFUSED_SECS).contains(&until_secs.saturating_sub(now_secs))
 }
