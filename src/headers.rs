@@ -60,15 +60,15 @@ const CREDENTIALS: [&[u8]; 6] = [
     b"x-goog-api-key",
 ];
 
-/// What becomes of credentials that are no keys of this gate, where a request carries them in key sources
-/// beside a key that is. A request without such a key is refused whatever this says.
+/// What happens to foreign credentials in key sources, next to a key of this gate. A request
+/// without a key of this gate is refused in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignCredentials {
     /// The request is refused.
     Refuse,
     /// They are removed, as the key is.
     Drop,
-    /// They go on to the upstream, and the key is removed.
+    /// They are forwarded to the upstream, and the key is removed.
     Forward,
 }
 
@@ -85,7 +85,7 @@ pub struct RequestHead<'a> {
     pub request_id: Option<&'a [u8]>,
     /// Whether the request asks for another protocol: CONNECT, or any `upgrade` header.
     pub upgrades: bool,
-    /// A pseudo header is there twice: the host is confused, or the client confuses it.
+    /// Whether a pseudo header occurs twice: an error of the host, or an attack.
     pub doubled: bool,
     /// The values of `x-forwarded-for`, in their order.
     pub forwarded_for: Vec<&'a [u8]>,
@@ -201,9 +201,9 @@ impl<'a> RequestHead<'a> {
         self
     }
 
-    /// Whether the request is the preflight of a browser (Fetch Standard, "CORS-preflight fetch"): `OPTIONS` with
-    /// one `Origin` and one `Access-Control-Request-Method`, and without what a browser never sends with them.
-    /// Whoever sends more is asked for a key.
+    /// Whether the request is the preflight of a browser (Fetch Standard, "CORS-preflight fetch"):
+    /// `OPTIONS` with one `Origin` and one `Access-Control-Request-Method`, and without what a
+    /// browser never sends with them. A request with more needs a key.
     #[cold]
     pub fn is_preflight(&self) -> bool {
         // Envoy joins two of these by a comma, which none has.

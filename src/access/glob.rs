@@ -1,11 +1,11 @@
 //! Globs of restrictions: `*` inside one segment and `**` across segments of a path, `*` over any
 //! characters of a name.
 //!
-//! Keys come with patterns of their own, so the work has a bound that a caller can check beforehand. A
-//! pattern with one star or none is compared at its two ends. All other patterns of a list form one
-//! automaton, whose states are "this many literals of this pattern are matched", one bit each. Every
-//! byte of a text moves 64 of them at once: that is a step, and [`Globs::words`] says how many of them a
-//! byte takes.
+//! Clients choose the patterns of their keys, so the work has a bound that a caller can check
+//! first. A pattern with one star or none is compared at its two ends. All other patterns of a list
+//! form one automaton, whose states are "this many literals of this pattern are matched", one bit
+//! each. Every byte of a text moves 64 of them at once: that is a step, and [`Globs::words`] says
+//! how many of them a byte takes.
 
 use std::cell::LazyCell;
 
@@ -25,7 +25,7 @@ struct SingleStar {
     star: Star,
 }
 
-/// What a star stands for.
+/// What a star matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Star {
     /// Any bytes.
@@ -89,7 +89,7 @@ impl Globs {
             || self.automaton.as_ref().is_some_and(|automaton| automaton.matches(text))
     }
 
-    /// The most steps that a byte of a text takes.
+    /// The most steps per byte of a text.
     pub fn words(&self) -> usize {
         let within = self.single_stars.iter().any(|glob| glob.star == Star::Within);
         let words = self.automaton.as_ref().map_or(0, |automaton| automaton.words.len());
@@ -97,7 +97,7 @@ impl Globs {
         words.max(within.into())
     }
 
-    /// How many bytes the globs take in memory.
+    /// Memory of the globs, in bytes.
     pub(crate) fn footprint(&self) -> usize {
         let single_stars = self.single_stars.iter();
         let single_stars = single_stars.map(|glob| glob.prefix.len() + glob.suffix.len());
@@ -132,7 +132,7 @@ impl Globs {
 // === impl SingleStar ===
 
 impl SingleStar {
-    /// `slashes`: how many the text has.
+    /// `slashes`: their number in the text.
     fn matches(&self, text: &[u8], slashes: &LazyCell<usize, impl FnOnce() -> usize>) -> bool {
         let rest = text.strip_prefix(&*self.prefix);
         if rest.and_then(|rest| rest.strip_suffix(&*self.suffix)).is_none() {

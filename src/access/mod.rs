@@ -1,4 +1,4 @@
-//! Access: the question one request puts to the engine, in canonical form.
+//! Access: what one request asks for, in canonical form.
 
 pub mod cidr;
 pub mod glob;
@@ -7,8 +7,8 @@ pub mod restriction;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The longest path that is judged, in bytes. With the bound on tokens it bounds the work of all
-/// path globs of a key together; a longer path is ambiguous, since nobody reads it whole.
+/// The longest path that is checked, in bytes. Together with the bound on tokens it bounds the work
+/// of all path globs of a key. A longer path is ambiguous.
 pub const MAX_PATH_BYTES: usize = 4096;
 
 /// What one request asks for.
@@ -18,8 +18,8 @@ pub struct Access<'a> {
     pub now_secs: u64,
     /// The HTTP method; its case matters (RFC 9110, section 9.1).
     pub method: &'a str,
-    /// The authority, where it is in canonical form as it stands; `None` otherwise, and then no host
-    /// rule holds.
+    /// The authority, if the client sent it in canonical form; otherwise `None`, and no host rule
+    /// holds.
     pub host: Option<&'a str>,
     /// The path.
     pub path: CanonicalPath<'a>,
@@ -36,17 +36,17 @@ pub struct Access<'a> {
 /// A JSON-RPC call of the Model Context Protocol.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct McpCall<'a> {
-    /// The JSON-RPC method, as `tools/call`.
+    /// The JSON-RPC method, e.g. `tools/call`.
     pub method: &'a str,
-    /// The MCP server addressed, where several are behind one path.
+    /// The MCP server, if several share one path.
     pub server: Option<&'a str>,
     /// What the call names: the tool, the resource's URI, the prompt.
     pub name: Option<&'a str>,
 }
 
-/// A path that stands in the one form that path rules work on: unreserved characters not escaped, no
-/// dot segments, no empty segments before the last (RFC 3986, sections 6.2.2 and 5.2.4), the query cut.
-/// Only the case of escapes is not the client's own.
+/// A path in the form that path rules need: unreserved characters not escaped, no dot segments, no
+/// empty segments before the last (RFC 3986, sections 6.2.2 and 5.2.4), without the query. Only the
+/// case of escapes may differ from what the client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath<'a>(Cow<'a, str>);
 
@@ -59,8 +59,8 @@ pub struct AmbiguousPath(());
 impl<'a> CanonicalPath<'a> {
     /// Reads the path of a request target (`:path`, with its query).
     ///
-    /// A proxy that does not normalise paths sends them as they came, so a path that would have to be
-    /// changed before it could be judged is not judged at all.
+    /// A proxy that does not normalise paths forwards them unchanged, so a path that needs a change
+    /// before it can be checked is refused instead.
     ///
     /// # Errors
     ///
@@ -72,14 +72,14 @@ impl<'a> CanonicalPath<'a> {
         Self::read(target, false)
     }
 
-    /// Reads the path of a request target for services that take an escaped slash for a character of its
-    /// segment, as many do that have ids with slashes in their paths. It then is one here, too: `%2F`,
-    /// which no star of a segment stops at.
+    /// Reads the path of a request target for services that treat an escaped slash as a character
+    /// of its segment, e.g. those with ids that contain slashes. `%2F` is then an ordinary
+    /// character: a `*` matches it.
     ///
     /// # Errors
     ///
-    /// As [`CanonicalPath::parse`], `%2f` apart; and for a path that has dot segments or empty segments to
-    /// whoever takes `%2f` for a separator, since that is how such paths are abused.
+    /// Those of [`CanonicalPath::parse`], except for `%2f`; and a path that has dot segments or
+    /// empty segments if `%2f` is read as a separator, because such paths are used for attacks.
     pub fn parse_keeping_slashes(target: &'a [u8]) -> Result<Self, AmbiguousPath> {
         let path = Self::read(target, true)?;
         let separated = path.0.replace("%2F", "/");
@@ -115,7 +115,7 @@ impl<'a> CanonicalPath<'a> {
         &self.0
     }
 
-    /// What globs are compared with: the path without a `/` at its end, since most servers serve both
+    /// The path without a final `/`, which globs are compared with: most servers treat both
     /// spellings alike.
     pub fn resource(&self) -> &str {
         without_final_slash(&self.0)
@@ -128,7 +128,7 @@ impl Default for CanonicalPath<'_> {
     }
 }
 
-/// A path or a path glob without the one `/` at its end that does not count.
+/// A path or a path glob without its final `/`.
 pub fn without_final_slash(path: &str) -> &str {
     path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path)
 }
@@ -138,7 +138,7 @@ pub fn without_query(target: &[u8]) -> &[u8] {
     target.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
-/// The names in the query of a request target, as they are spelled there.
+/// The undecoded names in the query of a request target.
 pub fn query_keys(target: &[u8]) -> impl Iterator<Item = &[u8]> {
     let query = target.get(without_query(target).len() + 1..).unwrap_or_default();
     let name = |pair: &'_ [u8]| pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -148,8 +148,8 @@ pub fn query_keys(target: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(move |pair| pair.get(..name(pair)).unwrap_or_default())
 }
 
-/// Brings an authority to canonical form: lower-cased, without port and trailing dot. `None` for
-/// what is no host name or address, user information, empty labels and impossible ports included.
+/// Brings an authority to canonical form: lower case, without port and trailing dot. `None` for an
+/// invalid host name or address, and for user information, empty labels and invalid ports.
 pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let authority = std::str::from_utf8(authority).ok()?;
     if is_canonical_name(authority.as_bytes()) {
@@ -164,7 +164,7 @@ pub fn canonical_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     Some(if lower { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
-/// Letters, digits and `-._`, no label of which is empty.
+/// Letters, digits and `-._`, without an empty label.
 fn is_name(host: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !host.is_empty()
@@ -179,15 +179,15 @@ fn is_address_literal(host: &str) -> bool {
     address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-/// The host of an authority that is in canonical form as it stands. Proxies choose virtual hosts by
-/// other spellings in their own ways, so a rule about hosts holds for no other spelling.
+/// The host of an authority that is already in canonical form. Proxies match other spellings to
+/// virtual hosts in different ways, so host rules hold for no other spelling.
 pub fn exact_host(authority: &[u8]) -> Option<&str> {
     let host = canonical_host(authority)?;
     let authority = std::str::from_utf8(authority).ok()?;
     (*host == *authority).then_some(authority)
 }
 
-/// Whether nothing about a name has to be changed, as about nearly every one.
+/// Whether a name is already canonical, as nearly all are.
 fn is_canonical_name(host: &[u8]) -> bool {
     let plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     host.last().is_some_and(|last| *last != b'.')
@@ -200,7 +200,7 @@ fn has_empty_label(host: &[u8]) -> bool {
     host.first() == Some(&b'.') || host.array_windows().any(|pair| *pair == *b"..")
 }
 
-/// `None` when what follows the host is not a port.
+/// Removes the port; `None` if it is invalid.
 fn without_port(authority: &str) -> Option<&str> {
     let end_of_literal = authority.starts_with('[').then(|| authority.find(']')).flatten();
     let (host, rest) = match end_of_literal {

@@ -1,8 +1,8 @@
 //! Restrictions: what a caveat, the claims' `only`, a tier or a tenant narrows a key to.
 //!
-//! Every present member must hold, an absent one does not restrict, an empty list holds never. A
-//! restriction can therefore only take away: `allow(key + caveat, access)` implies
-//! `allow(key, access)`.
+//! Every present member must hold. An absent one does not restrict; an empty list never holds. A
+//! restriction can therefore only take away: `allow(key + caveat, access)` implies `allow(key,
+//! access)`.
 
 mod globs;
 mod mistakes;
@@ -70,7 +70,7 @@ const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "pro
 
 const HOST_PATTERN: &str = "a host name without port, or *.suffix";
 
-/// About what a text in a list takes in memory.
+/// Approximate memory of a text in a list, in bytes.
 const TEXT_BYTES: usize = 128;
 
 // === impl Restriction ===
@@ -85,7 +85,7 @@ impl Restriction {
         Self::read(&Json::parse(text)?.root(Integers::Digits))
     }
 
-    /// Reads a restriction that stands in a larger document.
+    /// Reads a restriction that is part of a larger document.
     ///
     /// # Errors
     ///
@@ -103,17 +103,17 @@ impl Restriction {
         Self::read_members(node, &UNLIMITED_MEMBERS)
     }
 
-    /// The first second at which it holds, where it says one.
+    /// The first Unix second at which it holds, if set.
     pub fn nbf_secs(&self) -> Option<u64> {
         self.nbf
     }
 
-    /// The first second at which it holds no more, whatever is asked, where it says one.
+    /// The first Unix second at which it no longer holds, if set.
     pub fn exp_secs(&self) -> Option<u64> {
         self.exp
     }
 
-    /// What stands in `any_of`; nothing where it is absent.
+    /// The members of `any_of`; empty if it is absent.
     pub fn alternatives(&self) -> &[Self] {
         self.any_of.as_deref().unwrap_or_default()
     }
@@ -123,7 +123,7 @@ impl Restriction {
         &self.limits
     }
 
-    /// The first reason for which the time alone refuses, whatever is asked.
+    /// The first reason why the time alone prohibits any access.
     pub fn prohibits_time(&self, now_secs: u64) -> Option<DenyReason> {
         if self.nbf.is_some_and(|nbf| now_secs < nbf) {
             Some(DenyReason::KeyNotYetValid)
@@ -134,8 +134,7 @@ impl Restriction {
         }
     }
 
-    /// The first reason for which the client refuses, whatever it asks for: where it comes from and
-    /// what certificate it shows.
+    /// The first reason why the client's address or certificate prohibits any access.
     pub fn prohibits_client(&self, access: &Access<'_>) -> Option<DenyReason> {
         let alternatives =
             || self.refused_by_all(|alternative| alternative.prohibits_client(access)).flatten();
@@ -168,7 +167,7 @@ impl Restriction {
             })
     }
 
-    /// Whether the client's certificate has to be known to judge.
+    /// Whether the client's certificate is needed for the check.
     pub fn needs_client_cert(&self) -> bool {
         let inside = || self.any_of.iter().flatten().any(Self::needs_client_cert);
         self.client_cert.is_some() || inside()
@@ -188,7 +187,7 @@ impl Restriction {
         self.any_of.iter().flatten().map(Self::glob_words).fold(own, GlobWords::plus)
     }
 
-    /// About how many bytes the restriction takes in memory.
+    /// Approximate memory of the restriction, in bytes.
     pub(crate) fn footprint(&self) -> usize {
         fn items<T>(list: &Option<Box<[T]>>) -> usize {
             list.as_ref().map_or(0, |list| list.len())

@@ -1,7 +1,7 @@
 //! The header map of a proxy-wasm host.
 
 /// A header map as a host serialises it (proxy-wasm ABI 0.2.1, `proxy_get_header_map_pairs`): the
-/// number of pairs, the lengths of each name and value, then the texts, each with a NUL behind it;
+/// number of pairs, the lengths of each name and value, then the texts, each followed by a NUL;
 /// integers are 32 bits, little-endian. Names and values are bytes: no host promises UTF-8. It has
 /// no `Debug`: keys are among the values.
 #[derive(Clone, Default)]
@@ -11,7 +11,7 @@ pub struct Headers {
     flawed: bool,
 }
 
-/// The bytes are no header map.
+/// The bytes are not a valid header map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidPairs(());
 
@@ -51,7 +51,7 @@ impl Headers {
         Ok(Self { pairs, spans, flawed: false })
     }
 
-    /// What a host shows of headers that it does not show as they are: nothing.
+    /// Headers that the host does not show as they are: empty, and flawed.
     pub fn flawed() -> Self {
         Self::default().with_flaw()
     }
@@ -67,7 +67,7 @@ impl Headers {
         self.flawed
     }
 
-    /// How many there are.
+    /// The number of headers.
     pub fn len(&self) -> usize {
         self.spans.len()
     }

@@ -7,8 +7,9 @@ pub struct KeySource {
     pub header: String,
     /// The authentication scheme before the key (RFC 9110, section 11.1).
     pub scheme: Option<String>,
-    /// The header is a list, and the key an item of it behind this prefix: a WebSocket subprotocol, which is
-    /// all that a page can send besides the address (RFC 6455, section 11.3.4). Never with a scheme.
+    /// If set, the header is a list, and the key an item of it after this prefix: a WebSocket
+    /// subprotocol, the only header a page can set (RFC 6455, section 11.3.4). Never set with a
+    /// scheme.
     pub item_prefix: Option<String>,
 }
 
@@ -84,7 +85,7 @@ fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 // === impl ClientKey ===
 
 impl<'a> ClientKey<'a> {
-    /// What the sources agree on when one more holds a credential.
+    /// The key after another source has shown a credential.
     pub(super) fn and(self, found: &'a [u8]) -> Self {
         match self {
             Self::Missing => Self::One(found),
@@ -95,7 +96,7 @@ impl<'a> ClientKey<'a> {
     }
 }
 
-/// The sources that a header is.
+/// The key sources with the name of a header.
 pub(super) fn sources_named<'s>(
     name: &[u8],
     sources: &'s [KeySource],

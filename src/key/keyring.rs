@@ -1,4 +1,4 @@
-//! The keyring: rings, their secrets, and which epochs of a ring are good at a given time.
+//! The keyring: rings, their secrets, and the epochs of a ring that are valid at a given time.
 //!
 //! A rotating ring changes its signing key every `interval`, at the same second on every proxy and
 //! every minter, because the epoch is a function of the time alone. A key lives at least
@@ -15,7 +15,7 @@ use crate::decision::DenyReason;
 use crate::key::mac::{RootKey, SigningKey};
 use crate::key::token::{Kid, is_ring_name};
 
-/// What a ring is still good for.
+/// The state of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RingState {
     /// Mints and verifies.
@@ -56,7 +56,7 @@ impl Ring {
         is_ring_name(name).then(|| Self { name: name.into(), root, state, rotation, tenants: None })
     }
 
-    /// The ring, which signs for these tenants alone where there are some named.
+    /// Limits the ring to keys of these tenants; `None` for all.
     #[must_use]
     pub fn with_tenants(self, tenants: Option<Box<[String]>>) -> Self {
         Self { tenants, ..self }
@@ -77,7 +77,7 @@ impl Ring {
         self.state
     }
 
-    /// Whether a key past its life may still be identified: always in a ring that does not rotate.
+    /// Whether expired keys are still identified; always in a ring that does not rotate.
     pub fn keeps_expired(&self) -> bool {
         self.rotation.is_none_or(|rotation| rotation.keep_expired)
     }
@@ -122,7 +122,7 @@ impl Keyring {
         Ok(ring)
     }
 
-    /// Whether a kid's epoch is good at a time.
+    /// Checks that a kid's epoch is valid at a time.
     ///
     /// # Errors
     ///

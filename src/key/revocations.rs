@@ -1,27 +1,26 @@
-//! The newest revocations that a proxy has seen. A proxy may go on for a while under an older
-//! configuration, on connections that are open when it changes or after a rollback. What was revoked
-//! meanwhile stays revoked.
+//! The newest revocations that a proxy has seen. A proxy may keep using an older configuration, on
+//! open connections or after a rollback. What was revoked in between stays revoked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::key::claims::Claims;
 use crate::record::{Name, Record, put_text, take, take_text};
 
-/// The most keys and tenants of a list that is kept: a megabyte or two. A longer list is known by its
-/// version alone.
+/// The most keys and tenants of a list that is stored: one or two megabytes. Of a longer list only
+/// the version is stored.
 pub const MAX_KEPT: usize = 1 << 16;
 
 /// The highest version that the proxy has seen; 0 before any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NewestVersion(pub u64);
 
-/// What was revoked before its time.
+/// Keys that are revoked before they expire.
 #[derive(Clone, Debug, Default)]
 pub struct Revoked {
-    /// The number of this list, so that a rollback shows.
+    /// The version of this list, so that a rollback is noticed.
     pub version: Option<u64>,
-    /// Keys: an id is that of whichever tenant's key, and [`revoked_key`] writes that of one tenant. What
-    /// was attenuated from them is revoked with them.
+    /// Keys: a plain id means a key of any tenant, the form of [`revoked_key`] one of a single
+    /// tenant. Keys attenuated from them are revoked too.
     pub keys: BTreeSet<String>,
     /// By tenant: keys minted before this second are revoked.
     pub tenants: BTreeMap<String, u64>,
@@ -31,7 +30,7 @@ pub struct Revoked {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevocationList {
     version: u64,
-    /// Whether the list was too long to be kept.
+    /// Whether the list was too long to be stored.
     is_cut: bool,
     /// Keys as the configuration has them, sorted. Trees would cost the module more code than all else here.
     keys: Vec<Box<str>>,
@@ -39,7 +38,7 @@ pub struct RevocationList {
     tenants: Vec<(Box<str>, u64)>,
 }
 
-/// What is known of revocations that are newer than a plan's own.
+/// Revocations that are newer than the plan's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Newer {
     /// There are none.
@@ -47,7 +46,7 @@ pub enum Newer {
     None,
     /// These.
     List(Box<RevocationList>),
-    /// There are, and which is not known.
+    /// There are some, but they are not known.
     Unknown,
 }
 
@@ -64,7 +63,7 @@ pub fn list_name() -> Name {
 // === impl Revoked ===
 
 impl Revoked {
-    /// Whether a key is among what was revoked.
+    /// Whether a key is revoked.
     pub fn covers(&self, claims: &Claims) -> bool {
         let issued_before = self.tenants.get(&claims.tenant);
         covers_key(claims, self.keys.is_empty(), &|key| self.keys.contains(key))
@@ -112,7 +111,7 @@ impl RevocationList {
         if whole { Newer::List(Box::new(self)) } else { Newer::Unknown }
     }
 
-    /// Whether a key is among what was revoked.
+    /// Whether a key is revoked.
     pub fn covers(&self, claims: &Claims) -> bool {
         let has = |key: &str| self.keys.binary_search_by(|listed| (**listed).cmp(key)).is_ok();
         let tenant = self.tenants.binary_search_by(|(name, _)| (**name).cmp(&claims.tenant));

@@ -1,9 +1,10 @@
-//! What the globs of restrictions cost.
+//! The cost of the globs of restrictions.
 
 use crate::access::Access;
 
-/// The most steps that the globs of a key may take for one request, those of its claims and of all its
-/// caveats together: see [`GlobWords::steps`]. More would make refusing a request dearer than serving one.
+/// The most steps that the globs of a key, in its claims and all its caveats, may take for one
+/// request: see [`GlobWords::steps`]. With more, refusing a request could cost more than serving
+/// one.
 pub const MAX_GLOB_STEPS: usize = 4096;
 
 /// How many steps globs take for each byte of what they are matched against: see [`crate::access::glob::Globs::words`].
@@ -15,7 +16,7 @@ pub struct GlobWords {
 }
 
 impl GlobWords {
-    /// Those of both.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
