@@ -159,7 +159,7 @@ fn about_targets() -> Vec<Case> {
     ]
 }
 
-/// The line of run that tells of a request.
+/// The line of `vkey run` that describes a request.
 fn line(key: &str, request: &Value) -> Value {
     let mut line = request.clone();
     line["key"] = json!(key);

@@ -13,7 +13,7 @@ use crate::supply::Supply;
 use crate::support::{Connection, Envoy, Request, Response};
 use crate::tally::Tally;
 
-/// After so many requests V8 has found out what to compile with care; 20 000 give the same counts.
+/// After this many requests V8 has found out what to compile with care; 20 000 give the same counts.
 const WARM_UP: usize = 3000;
 
 /// Then it has done so, and these meet the new code.

@@ -62,7 +62,7 @@ impl<'a> Supply<'a> {
         (0..count).map(move |number| Request::new("GET", path).bearer(&self.numbered(number)))
     }
 
-    /// What wrk is to send. Of fresh keys there are so many as are wanted.
+    /// What wrk is to send. There are as many fresh keys as are wanted.
     pub(crate) fn load(&mut self, case: &Case, wanted: usize) -> io::Result<Load> {
         let ask = &case.request;
         let mut load = Load { path: ask.path, headers: Vec::new(), keys: None };
@@ -78,7 +78,7 @@ impl<'a> Supply<'a> {
         Ok(load)
     }
 
-    /// Where the next load of the case goes on, when so many keys of its file were sent.
+    /// Where the next load of the case goes on, after this many keys of its file were sent.
     pub(crate) fn sent(&mut self, case: &Case, count: usize) {
         *self.sent.entry(case.id).or_default() += count;
     }
@@ -116,7 +116,7 @@ impl<'a> Supply<'a> {
     }
 }
 
-/// What makes it so many headers: the host and the credential are headers too.
+/// What makes it that number of headers: the host and the credential are headers too.
 fn usual_headers(count: usize) -> impl Iterator<Item = (String, String)> {
     (2..count).map(|number| {
         let value = format!("the-value-of-a-usual-header-{number:02}");

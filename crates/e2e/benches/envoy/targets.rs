@@ -20,7 +20,7 @@ pub(crate) struct Target {
     decimals: usize,
 }
 
-/// One case costs at most so many times another one.
+/// One case costs at most this multiple of another one.
 struct Rule {
     text: &'static str,
     group: &'static str,

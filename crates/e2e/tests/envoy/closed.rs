@@ -128,7 +128,7 @@ fn assert_sealed(fault: &str) {
     let key = main.key("k1", json!({}));
     let sealed = Envoy::start(faulty("sealed"));
     assert_all(&statuses(&sealed, &key), 403);
-    // Without the seal the same request gets through: the test would notice a fault that is none.
+    // Without the seal the same request gets through: the test would notice an invalid fault.
     let unsealed = Envoy::start(faulty("unsealed").edit(|config| {
         config::http_filters(config).retain(|filter| filter["name"] != "envoy.filters.http.rbac");
     }));

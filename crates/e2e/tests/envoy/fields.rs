@@ -150,7 +150,7 @@ fn without_a_limit_nothing_is_told() {
     }
 }
 
-/// The proxy's own answer, for an upstream that is not there, tells of them too: the request is
+/// The proxy's own answer, for an upstream that is not there, has them too: the request is
 /// spent.
 #[test]
 fn a_failure_behind_the_gate_tells_of_the_limits() {

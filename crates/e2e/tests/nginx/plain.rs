@@ -209,7 +209,7 @@ fn a_path_is_sent_byte_for_byte() {
         ];
         for path in paths {
             let sent = nginx.send(&request(path));
-            // nginx itself refuses an escape that is none.
+            // nginx itself refuses an invalid escape.
             if path.ends_with(b"%") || path.ends_with(b"%zz") {
                 assert_eq!(sent.status, 400);
                 continue;

@@ -71,7 +71,7 @@ fn a_server_that_reads_nothing_is_ended() {
     }
 }
 
-/// What the server tells of a request with that token, or of nothing.
+/// What the server reports about a request with that token, or of nothing.
 pub(super) fn beat(session: &mut Session, token: Option<&str>) {
     let message = match token {
         Some(token) => json!({"jsonrpc": "2.0", "method": "notifications/progress",

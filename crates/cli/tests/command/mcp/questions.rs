@@ -7,7 +7,7 @@ use crate::harness::Gate;
 use super::session::Session;
 use super::statuses;
 
-/// A gate that lets so many messages through.
+/// A gate that lets this many messages through.
 fn with_requests(requests: u64) -> (Gate, String) {
     let gate = Gate::with(&json!({
         "keyring": [{"name": "main", "secret": "${MAIN}"}],

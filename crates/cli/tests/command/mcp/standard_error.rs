@@ -33,7 +33,7 @@ fn a_session_ends_when_nobody_reads_its_audit_lines() {
     let gate = Gate::new();
     let (mut session, stderr) = unread(&gate, &["--timeout", "3s"]);
     session.await_server();
-    // The server tells of its progress as long as somebody listens.
+    // The server reports progress as long as somebody reads.
     beat(&mut session, Some("mine"));
     session.request(0, "hold", &json!({"_meta": {"progressToken": "mine"}}));
     let mut answered = 0;

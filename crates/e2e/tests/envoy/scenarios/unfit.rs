@@ -126,7 +126,7 @@ impl Fit {
     }
 }
 
-/// What makes a request depend on those before it. An answer of usage only tells of them.
+/// What makes a request depend on those before it. A usage document only reports them.
 const REMEMBERING: [&str; 4] = ["\"rate\"", "\"quotas\"", "\"auth_failures\"", "\"anomaly\""];
 
 /// What depends on the very second in a file that has a start.
