@@ -1,4 +1,4 @@
-//! A request with its decision, and the audit record of one that has ended.
+//! A request with its decision, and its audit record.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -58,7 +58,7 @@ impl Decided {
         Self { seen, key: None, decision, exceeded: None, anomaly: None, verdict: None }
     }
 
-    /// A request with a verified key, good or not.
+    /// A request with a verified key, valid or not.
     pub fn with_key(seen: Box<Seen>, key: Rc<Key>, decision: Decision) -> Self {
         Self { key: Some(key), ..Self::without_key(seen, decision) }
     }

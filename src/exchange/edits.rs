@@ -1,4 +1,4 @@
-//! What is changed about a request that goes on.
+//! The changes to a forwarded request.
 
 use std::borrow::Cow;
 
@@ -6,41 +6,39 @@ use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
 
-/// Says that a credential was attached in front of the route. No name has a `+`.
+/// Says that a credential was attached before routing. No credential has a `+` in its name.
 pub const ATTACHED: &str = "+attached";
 
-/// What to change about a request that goes on. It has no `Debug`: a provider's credential may be
-/// among it.
+/// The changes to a forwarded request. It has no `Debug`, because it may contain a provider's credential.
 #[derive(Default)]
 pub struct Edits<'a> {
     /// Headers to remove, by name.
     pub remove: Vec<&'a [u8]>,
-    /// Lists to set in the place of longer ones.
+    /// Lists that replace longer ones.
     pub shorten: Vec<(&'a str, String)>,
     /// Headers to add.
     pub add: Vec<(&'static str, Cow<'a, str>)>,
-    /// A provider's credential to set in the place of whatever the client sent.
+    /// A provider's credential, which replaces the header that the client sent.
     pub replace: Option<(&'a str, &'a str)>,
-    /// What the gates of clusters are told of credentials: the names of those that the request may have,
-    /// and [`ATTACHED`] where one is set here.
+    /// What upstream gates learn about credentials: the names of those that the request may have, and [`ATTACHED`] if
+    /// one is set here.
     pub credentials: Vec<&'a str>,
 }
 
 impl<'a> Edits<'a> {
-    /// The names of the headers of the client's that go or change.
+    /// The names of the client's headers that are removed or changed.
     pub fn changed(&self) -> Vec<&'a [u8]> {
         let shortened = self.shorten.iter().map(|(name, _)| name.as_bytes());
         self.remove.iter().copied().chain(shortened).collect()
     }
 
-    /// The edits of a preflight: it goes on without anything private, and for nobody.
+    /// The edits of a preflight: everything private is removed, and no identity is set.
     pub fn preflight(head: &RequestHead<'a>) -> Self {
         let shorten = head.shortened_lists();
         Self { remove: head.unforwardable(true), shorten, ..Self::default() }
     }
 
-    /// The edits of a request that goes on for a key: everything private goes, the identity takes its
-    /// place.
+    /// The edits of a request of a key: everything private is removed, and the identity is set.
     pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {
         let credential = engine.credential(head.authority);
         let claims = key.claims();
@@ -64,8 +62,8 @@ impl<'a> Edits<'a> {
     }
 }
 
-/// Text as a header value: what is not visible ASCII, and `%`, is percent-encoded (RFC 3986,
-/// section 2.1), so that no value can end the header or be taken for another.
+/// Text as a header value. `%` and everything but visible ASCII is percent-encoded (RFC 3986, section 2.1), so no value
+/// can end the header or be confused with another.
 fn header_text(text: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
     if text.bytes().all(plain) {

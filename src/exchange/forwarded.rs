@@ -1,4 +1,4 @@
-//! A request on its way to the upstream, with what it reserved of its limits.
+//! A request on its way to the upstream, with its reservations.
 
 use std::rc::Rc;
 
@@ -22,13 +22,13 @@ pub struct Forwarded {
 /// What to do with the response.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// What the client is told of its limits.
+    /// The rate-limit headers of the response.
     pub fields: Option<RateLimitFields>,
     /// The response may open an MCP session, which its key may end for free.
     pub may_open_session: bool,
 }
 
-/// What an admitted request reserved, so that it can be given back.
+/// What an admitted request reserved, for a refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservations {
     /// The decision that it was counted as.
@@ -46,7 +46,7 @@ impl Reservations {
     }
 }
 
-/// What a request gets back that is refused after it was counted.
+/// What is refunded to a request that is refused after it was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refund {
     /// All of it: no byte of the request has left.
@@ -55,10 +55,10 @@ pub enum Refund {
     Nothing,
 }
 
-/// What the route of a request was judged by.
+/// What the route of a request was checked against.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// The authority that the client named, if connections to it are judged.
+    /// The authority that the client named, if connections to it are checked.
     pub upstream: Option<UpstreamHost<'static>>,
     /// The name of the cluster, if the verdict depends on it.
     pub cluster: Option<String>,
@@ -86,7 +86,7 @@ impl Forwarded {
         &self.decided
     }
 
-    /// What the route was judged by.
+    /// What the route was checked against.
     pub fn route(&self) -> &Route {
         &self.route
     }
@@ -101,7 +101,7 @@ impl Forwarded {
         self.decided.set_verdict(verdict);
     }
 
-    /// Refuses the request after all. Returns its key and what it had reserved, for whoever gives that back.
+    /// Refuses the request after all. Returns its key and its reservations, for the refund.
     pub fn refuse(self, reason: DenyReason) -> (Decided, Option<(Rc<Key>, Reservations)>) {
         let reserved = self.decided.key().cloned().zip(self.reservations);
         (self.decided.refused(reason), reserved)

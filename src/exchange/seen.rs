@@ -1,4 +1,4 @@
-//! A request as it shows itself, and what the engine makes of it.
+//! A request as it shows itself, and how the engine evaluates it.
 
 use std::borrow::Cow;
 use std::cell::{LazyCell, OnceCell};
@@ -43,11 +43,11 @@ pub struct Seen {
     source: Option<IpAddr>,
     method: Option<Cow<'static, str>>,
     authority: Option<String>,
-    /// The authority holds a part of a key.
+    /// The authority contains a part of a key.
     authority_is_hidden: bool,
     path: Option<String>,
     query_keys: Vec<String>,
-    /// The id of the plan that the request was judged under.
+    /// The id of the plan that was in force.
     plan: Option<Rc<str>>,
 }
 
@@ -61,14 +61,14 @@ pub struct Request<'a> {
     pub now_ns: u64,
 }
 
-/// What the engine makes of a request, before it is counted.
+/// The evaluation of a request, before it is counted.
 #[derive(Debug)]
-pub enum Judgement {
+pub enum Evaluation {
     /// A key was verified.
     Known {
-        /// The key, good or not.
+        /// The key, valid or not.
         key: Rc<Key>,
-        /// What is to be done.
+        /// What to do next.
         step: Step,
     },
     /// The request needs no key: it is the preflight of a browser.
@@ -78,7 +78,7 @@ pub enum Judgement {
 }
 
 impl Seen {
-    /// A request that is not judged.
+    /// A request that is not evaluated.
     pub fn new(head: &RequestHead<'_>, source: Option<IpAddr>, now_ns: u64) -> Box<Self> {
         Self::at(&canonical_path(head), head, source, now_ns)
     }
@@ -108,7 +108,7 @@ impl Seen {
             authority,
             path: head.target.map(|target| match path {
                 Ok(canonical) => shown(canonical.as_str().to_owned()),
-                // What a tier lets pass is shown whole.
+                // A path that a tier may allow is shown whole.
                 Err(_) if read_path(head, CanonicalPath::parse_keeping_slashes).is_ok() => {
                     shown(text(without_query(target), MAX_PATH_BYTES))
                 }
@@ -121,11 +121,11 @@ impl Seen {
 
     /// Decides, apart from counting. `client_cert` is asked for the digest of the client's certificate only if a
     /// restriction depends on it.
-    pub fn judge(
+    pub fn evaluate(
         engine: &mut Engine,
         request: &Request<'_>,
         client_cert: impl FnOnce() -> Option<String>,
-    ) -> (Box<Self>, Judgement) {
+    ) -> (Box<Self>, Evaluation) {
         let source = engine.client_address(request.peer, &request.head.forwarded_for);
         let path = canonical_path(request.head);
         let mut seen = Self::at(&path, request.head, source, request.now_ns);
@@ -136,9 +136,9 @@ impl Seen {
             Identity::Stranger(DenyReason::KeyMissing)
                 if path.is_ok() && engine.passes_preflight(request.head, source) =>
             {
-                return (seen, Judgement::Preflight);
+                return (seen, Evaluation::Preflight);
             }
-            Identity::Stranger(reason) => return (seen, Judgement::Stranger(reason)),
+            Identity::Stranger(reason) => return (seen, Evaluation::Stranger(reason)),
         };
         let shown_cert = OnceCell::new();
         let access = LazyCell::new(|| {
@@ -153,7 +153,7 @@ impl Seen {
         let question = Question { key: &key, validity, head: request.head, access };
         let step = Step::of(engine, &question);
         drop(question);
-        (seen, Judgement::Known { key, step })
+        (seen, Evaluation::Known { key, step })
     }
 
     /// The address of the client, as far as it is known.
@@ -166,7 +166,7 @@ impl Seen {
         self.authority.as_deref()
     }
 
-    /// The MCP session with this id at the endpoint that the request asks.
+    /// The MCP session with this id at the endpoint of the request.
     pub fn session(&self, id: &[u8]) -> Option<SessionId> {
         SessionId::parse(id, self.authority.as_deref()?, self.path.as_deref()?)
     }

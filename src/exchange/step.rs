@@ -1,4 +1,4 @@
-//! The next step with a request whose key was verified: forward or refuse it, or answer with its counts.
+//! The next step with a request whose key was verified: decide on it, or reply with usage.
 
 use crate::access::{Access, AmbiguousPath};
 use crate::decision::{Decision, DenyClass, DenyReason, Mode};
@@ -12,10 +12,10 @@ pub enum Step {
     Decide {
         /// The decision, apart from limits.
         decision: Decision,
-        /// What a person is told of a refusal, where it is not what its reason says.
+        /// The message for a person, if it differs from that of the reason.
         message: Option<&'static str>,
     },
-    /// Answer with counts, and count nothing.
+    /// Reply with usage, and count nothing.
     ShowUsage(Subject),
 }
 
@@ -40,8 +40,8 @@ impl Step {
     }
 }
 
-/// The shadow mode only writes down what a good key may not do. It lets nothing pass that cannot be
-/// judged, and no key that is no longer good.
+/// Shadow mode only records what a valid key may not do. It still refuses requests that cannot be evaluated, and keys
+/// that are no longer valid.
 fn refuse(stage: Stage, reason: DenyReason, mode: Mode) -> Decision {
     match (stage, mode) {
         (Stage::Rule(_), Mode::Shadow) if reason.class() == DenyClass::Forbidden => {

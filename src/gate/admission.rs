@@ -1,11 +1,10 @@
 //! Admission: one request counted in its key's cell and in its tenant's, and decided by the limits of
 //! both.
 //!
-//! Two records cannot be written at once. The key's cell is charged first and the tenant's second, each
-//! inside its own compare-and-swap loop; what the tenant has no room for is taken back from the key. So
-//! no limit is ever passed, and what is refused is charged to nobody. A look at the tenant's cell before
-//! keeps that from being the rule when a tenant has used up its limits; the tenant's loop begins with
-//! what was seen then.
+//! Two records cannot be written at once. The key's cell is charged first and the tenant's second, each inside its own
+//! compare-and-swap loop; if the tenant has no room, the key is refunded. So no limit is ever exceeded, and a refused
+//! request is charged to nobody. Reading the tenant's cell first avoids most of these refunds when a tenant has
+//! exhausted its limits. The tenant's loop starts from that snapshot.
 
 use std::net::IpAddr;
 
@@ -22,7 +21,7 @@ use crate::limits::ledger::{Exceeded, Reservation};
 use crate::record::Name;
 use crate::time::secs;
 
-/// What a request of a key is counted by.
+/// Counts one request of a key.
 pub struct Admission<'a, S: ?Sized> {
     store: &'a RecordStore<'a, S>,
     key: &'a Key,
@@ -36,10 +35,10 @@ pub struct Admission<'a, S: ?Sized> {
     sensitivity: Option<Sensitivity>,
 }
 
-/// What became of a request.
+/// The result of an admission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted {
-    /// The decision that is final.
+    /// The final decision.
     pub decision: Decision,
     /// The limit that had no room.
     pub exceeded: Option<Exceeded>,
@@ -47,20 +46,20 @@ pub struct Admitted {
     pub allowances: Vec<Allowance>,
     /// What is unusual about the use of the key.
     pub anomaly: Option<Anomaly>,
-    /// What one cell has counted could not be undone when the other refused: it is off by one.
+    /// Why a count could not be rolled back after the other cell refused. It is off by one.
     pub miscounted: Option<NotCounted>,
     /// What it reserved.
     pub reservations: Reservations,
 }
 
-/// What one cell made of a request, and what is left of its limits.
+/// The count of a request in one cell, and what is left of its limits.
 struct Entry {
     counted: CountedRequest,
     left: Vec<Allowance>,
 }
 
 impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
-    /// An admission by the limits that the engine's plan and the key set.
+    /// An admission under the limits of the plan and of the key.
     pub fn new(
         store: &'a RecordStore<'a, S>,
         engine: &Engine,
@@ -92,7 +91,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         Self { is_free: true, ..self }
     }
 
-    /// Counts a request. What cannot be counted is refused, and says so, whatever else was decided.
+    /// Counts a request. A request that cannot be counted is refused for that reason, whatever was decided before.
     pub fn admit(&self, decision: Decision) -> Admitted {
         if !self.store.is_available() {
             return Admitted::uncounted(decision.without_counts(self.is_limited()));
@@ -107,8 +106,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         }
     }
 
-    /// What the tenant makes of a request that its key has counted. Where that is something else, the
-    /// key counts it as that, and gets back what it was charged.
+    /// Counts in the tenant's cell a request that its key has counted. If the tenant decides otherwise, the key counts
+    /// that decision instead, and is refunded.
     fn admit_to_tenant<'n>(
         &self,
         tenant: &'n Name,
@@ -142,7 +141,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         Admitted { allowances: left, ..admitted }
     }
 
-    /// Counts a request that was let in as one that is refused after all.
+    /// Counts an admitted request as refused.
     ///
     /// # Errors
     ///
@@ -179,8 +178,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         limited.then(|| self.store.snapshot(tenant).ok()).flatten()
     }
 
-    /// The tenant's limit that has no room, as far as can be told before the tenant decides. A tenant
-    /// that has used up its limits is asked often, and a rate cannot be given back for nothing.
+    /// The limit of the tenant that has no room in its snapshot. A tenant with exhausted limits is asked often, and
+    /// refunding a rate is not free.
     fn barred_by(&self, look: Option<&Snapshot<'_, Cell>>) -> Option<Exceeded> {
         let fresh = Cell::default();
         let cell = look?.content().unwrap_or(&fresh);
@@ -229,7 +228,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         Entry { counted, left: cell.ledger().allowances(charges, self.now_ns) }
     }
 
-    /// What is left of the key's limits when it counts a request as something else.
+    /// Counts a request of the key under another decision. Returns what is left of the key's limits.
     fn recount_key(
         &self,
         was: Decision,

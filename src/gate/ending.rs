@@ -33,7 +33,7 @@ impl Gate {
         // they show one.
         let reached = upstream.is_some() || host.rules() == Rules::Bare;
         if reached && request.decided().verdict().is_none() {
-            self.judge_late(host, &mut request, has_response);
+            self.check_late(host, &mut request, has_response);
         }
         self.end(host, request.decided(), upstream);
     }

@@ -1,8 +1,8 @@
 //! Metrics: what is counted for operators, under names that the configuration bounds.
 //!
-//! A name carries its labels, as `vkey_requests_total.decision.deny.reason.rate.tenant.acme`; the
-//! proxy's configuration takes them out of it (Envoy: `stats_tags`). Nothing that a client chooses is
-//! in a name: tenants are those that the configuration lists.
+//! A name contains its labels, e.g. `vkey_requests_total.decision.deny.reason.rate.tenant.acme`; the proxy's
+//! configuration extracts them (Envoy: `stats_tags`). Clients choose no part of a name: tenants are those that the
+//! configuration lists.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,14 +17,14 @@ use crate::limits::ledger::Exhausted;
 use crate::limits::{LimitName, Origin};
 use crate::upstream_tls::Verdict;
 
-/// The metrics of one root context. Each is made known to the host once, when it is first needed.
+/// The metrics of one root context. Each is defined once, when it is first needed.
 #[derive(Default)]
 pub(super) struct Metrics {
     /// The listed tenants, sorted.
     tenants: Box<[String]>,
-    /// The host's numbers; `None` where it refused.
+    /// The host's metric ids; `None` if the host refused to define one.
     numbers: RefCell<BTreeMap<Series, Option<u32>>>,
-    /// Likewise, for the metrics of upstreams, by name.
+    /// The same for metrics of upstreams, by name.
     of_upstreams: RefCell<BTreeMap<String, Option<u32>>>,
 }
 
@@ -45,7 +45,7 @@ enum Series {
     RevocationsVersion,
 }
 
-/// A tenant that the configuration lists, by its place in the list, or why there is none.
+/// A tenant that the configuration lists, by its index, or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Tenant {
     Listed(usize),
@@ -89,7 +89,7 @@ impl Metrics {
         self.add(host, Series::AuthAlerts, 1);
     }
 
-    /// Counts how often records were read again because another worker got ahead.
+    /// Counts how often a write was retried because another worker wrote first.
     pub(super) fn count_retries(&self, host: &impl Host, retries: u64) {
         if retries > 0 {
             let retries = u32::try_from(retries).unwrap_or(u32::MAX);
@@ -100,7 +100,7 @@ impl Metrics {
     /// Shows which list of revocations is in force.
     pub(super) fn show_revocations(&self, host: &impl Host, version: u64) {
         if let Some(number) = self.number(host, Series::RevocationsVersion) {
-            // A host that lost its metric has nothing to show it with.
+            // A host that lost its metric cannot show it.
             _ = host.record_metric(number, version);
         }
     }
@@ -112,7 +112,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request that was judged under older revocations than the newest.
+    /// Counts a request that was decided under older revocations than the newest.
     pub(super) fn count_outdated(&self, host: &impl Host) {
         self.add(host, Series::OutdatedRevocations, 1);
     }
@@ -130,7 +130,7 @@ impl Metrics {
         }
     }
 
-    /// Shows what a cluster is judged as, and since when; what it was judged as before no longer holds.
+    /// Shows the verdict on a cluster, and since when it holds. The verdict before no longer holds.
     pub(super) fn show_verdict(
         &self,
         host: &impl Host,
@@ -179,7 +179,7 @@ impl Metrics {
         }
     }
 
-    /// The map is not borrowed while the host is called: it may call back.
+    /// The map must not be borrowed while the host is called: it may call back.
     fn number(&self, host: &impl Host, series: Series) -> Option<u32> {
         let known = self.numbers.try_borrow().ok()?.get(&series).copied();
         if let Some(number) = known {
@@ -246,7 +246,7 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-/// A metric of an upstream. The cluster stands last, since its name may hold dots.
+/// A metric of an upstream. The cluster is last, because its name may contain dots.
 fn upstream_name(metric: &str, verdict: Option<Verdict>, cluster: &str) -> String {
     let verdict = verdict.map(|verdict| [".verdict.", verdict.word()].concat());
     let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
@@ -254,7 +254,7 @@ fn upstream_name(metric: &str, verdict: Option<Verdict>, cluster: &str) -> Strin
     [metric, verdict.as_deref().unwrap_or_default(), ".upstream.", &cluster].concat()
 }
 
-/// All caveats share a label: how many there are is up to those who attenuate.
+/// All caveats share a label: whoever attenuates a key decides how many there are.
 fn label(exhausted: Exhausted) -> Exhausted {
     match exhausted {
         Exhausted::Limit(LimitName { origin: Origin::Caveat(_), kind }) => {

@@ -18,7 +18,7 @@ use crate::access::cidr::parse_address;
 use crate::config::{AuditSettings, Config, Plan, Settings, UpstreamTls, default_key_sources};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
-use crate::exchange::{Decided, Exchange, Judgement, Pending, Refund, Request, Seen};
+use crate::exchange::{Decided, Evaluation, Exchange, Pending, Refund, Request, Seen};
 use crate::headers::RequestHead;
 use crate::host::rules::FoundRules;
 use crate::host::view::HostView;
@@ -53,15 +53,15 @@ pub struct Gate {
     revocations: Revocations,
     /// The id of the proxy's node, asked for once.
     node: OnceCell<String>,
-    /// Whether it was said that clients choose their addresses.
+    /// The log has the warning that clients choose their addresses.
     warned: Cell<bool>,
 }
 
 // === impl Gate ===
 
 impl Gate {
-    /// A gate by a configuration, and the policy that is compiled in. One whose secrets are missing or
-    /// unusable denies everything with [`DenyReason::NotReady`].
+    /// A gate for a configuration and the compiled-in policy. If secrets are missing or unusable, it denies everything
+    /// with [`DenyReason::NotReady`].
     pub fn configure(
         config: Config,
         policy: Policy,
@@ -93,7 +93,7 @@ impl Gate {
         }
     }
 
-    /// A gate that decides by a plan and a policy.
+    /// A gate for a plan and a policy.
     pub fn open(plan: Plan, policy: Policy) -> Self {
         let Settings { audit, dialect, upstream_tls, .. } = &plan.settings;
         Self {
@@ -124,20 +124,19 @@ impl Gate {
         }
     }
 
-    /// The host as the gate sees it from now on.
+    /// The host under the rules that are known by now.
     fn view<'a, H: Host>(&self, host: &'a H) -> HostView<'a, H> {
         HostView::new(host, self.rules.known())
     }
 
-    /// Tells all workers of a list of revocations that has a version.
+    /// Shares a versioned list of revocations with all workers.
     fn publish(&self, host: &impl Host, list: &RevocationList) {
         if list.version() > 0 && self.rules.at_start(host).is_some() {
             Revocations::publish(&self.view(host), list);
         }
     }
 
-    /// Decides on a request and acts on it. One that is shown twice is decided twice, and the second decision
-    /// is the one that holds.
+    /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds.
     pub fn on_request_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         if matches!(exchange, Exchange::Done) {
             return Action::Pause;
@@ -163,9 +162,8 @@ impl Gate {
         }
     }
 
-    /// Whether a part of a request's body may pass. Hosts ask also while the headers are held, and take a
-    /// callback that is missing for consent.
-    /// `bytes`: see [`Exchange::receive_body`].
+    /// Whether a part of a request's body may pass. Hosts also call this while the headers are held, and treat a
+    /// missing callback as consent. `bytes`: see [`Exchange::receive_body`].
     pub fn on_request_body(&self, host: &impl Host, exchange: &mut Exchange, bytes: u64) -> Action {
         exchange.receive_body(bytes);
         match exchange.forwarded() {
@@ -192,8 +190,8 @@ impl Gate {
         self.refuse_rest(host, exchange, DenyReason::NotReady)
     }
 
-    /// Refuses what follows the headers of a request that was let in. They have left, so it stays charged.
-    /// HTTP/2 does not say beforehand that a preflight has a body, and none has: it would reach the upstream
+    /// Refuses the rest of a request whose headers were forwarded. The headers were sent, so the request stays charged.
+    /// A preflight has no body, but in HTTP/2 its headers do not show that one follows; it would reach the upstream
     /// without a key.
     #[cold]
     fn refuse_rest(&self, host: &impl Host, exchange: &mut Exchange, reason: DenyReason) -> Action {
@@ -201,7 +199,7 @@ impl Gate {
         send(host, &reply(reason, Refusal::default()))
     }
 
-    /// `None` where something may be left that must not reach the upstream.
+    /// `None` if a trailer may be left that must not reach the upstream.
     fn clean_trailers(&self, host: &impl Host) -> Option<()> {
         let engine = self.engine.as_ref()?.try_borrow().ok()?;
         let trailers = host.request_trailers()?;
@@ -210,8 +208,7 @@ impl Gate {
         names.into_iter().try_for_each(|name| host.remove_request_trailer(name)).ok()
     }
 
-    /// Withholds a response that came over a connection that breaks the policy, and tells the client its
-    /// limits with any other.
+    /// Withholds a response whose connection breaks the policy. Adds the rate-limit headers to any other.
     pub fn on_response_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         let host = &self.view(host);
         let (mut request, pending) = match std::mem::take(exchange) {
@@ -222,7 +219,7 @@ impl Gate {
                 return Action::Continue;
             }
         };
-        if let Some(Withheld { reason, refund, reply }) = self.judge_response(host, &mut request) {
+        if let Some(Withheld { reason, refund, reply }) = self.check_response(host, &mut request) {
             *exchange = Exchange::Decided(self.refuse(host, request, reason, refund));
             return reply.map_or(Action::Continue, |reply| send(host, &reply));
         }
@@ -234,11 +231,11 @@ impl Gate {
         Action::Continue
     }
 
-    /// Tells the client its limits.
+    /// Adds the rate-limit headers to a response.
     fn show_limits(&self, host: &impl Host, fields: Option<RateLimitFields>) {
         let fields = fields.map(RateLimitFields::into_headers);
         for (name, value) in fields.into_iter().flatten() {
-            // A host that cannot is no reason to withhold the answer.
+            // If the host cannot set a header, the response still passes.
             if let Err(HostError(status)) = host.set_response_header(name, &value) {
                 host.log(
                     Level::Debug,
@@ -273,7 +270,7 @@ impl Gate {
         self.warn_of_claimed_address(host, peer.as_deref());
         let peer = peer.as_deref().and_then(parse_address);
         let request = Request { head: &head, peer, now_ns };
-        let (seen, judgement) = Seen::judge(engine, &request, || client_cert(host));
+        let (seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
         let gate = RequestGate {
             host,
             store: RecordStore::new(host, host.rules()),
@@ -283,21 +280,21 @@ impl Gate {
             head: &head,
             now_ns,
         };
-        let next = match judgement {
-            Judgement::Known { key, .. } if !usable => {
+        let next = match evaluation {
+            Evaluation::Known { key, .. } if !usable => {
                 let decision = Decision::Deny(DenyReason::NotReady);
                 refuse(Decided::with_key(seen, key, decision), DenyReason::NotReady)
             }
-            Judgement::Preflight if !usable => reply_to(seen, DenyReason::NotReady),
-            judgement => gate.conclude(seen, judgement),
+            Evaluation::Preflight if !usable => reply_to(seen, DenyReason::NotReady),
+            evaluation => gate.conclude(seen, evaluation),
         };
         self.metrics.count_retries(host, gate.store.retries());
         self.resets.report(host, &gate.store);
         next
     }
 
-    /// Warns once of a proxy that takes the client's word for its address: an address that Envoy read from
-    /// `x-forwarded-for` has port 0, which no connection has. nginx shows no port.
+    /// Warns once if the proxy takes the client's address from `x-forwarded-for`: Envoy then shows port 0, which no
+    /// connection has. nginx shows no port.
     fn warn_of_claimed_address(&self, host: &impl Host, peer: Option<&[u8]>) {
         let claimed = !host.is_nginx() && peer.is_some_and(|peer| peer.ends_with(b":0"));
         if claimed && !self.warned.replace(true) {
@@ -319,12 +316,12 @@ fn send(host: &impl Host, reply: &Reply) -> Action {
     Action::Pause
 }
 
-/// What a request shows that is not judged.
+/// What a request shows of itself, if it is not evaluated.
 fn observe(host: &impl Host) -> Box<Seen> {
     let headers = host.request_headers().unwrap_or_default();
-    // For the keys in it, which are not printed.
+    // Key sources are needed to mask keys.
     let head = RequestHead::read(&headers, &default_key_sources());
-    // Without a configuration it may be that this is an upstream filter, which must not ask.
+    // An unconfigured module may be an upstream filter, which must not read this property.
     let attempt = number_property(host, Property::UpstreamAttempt).unwrap_or(0);
     let peer = (attempt == 0).then(|| host.property(Property::SourceAddress)).flatten();
     Seen::new(&head, peer.as_deref().and_then(parse_address), host.now_ns().unwrap_or(0))

@@ -1,4 +1,4 @@
-//! The plugin: what a configuration makes of the module.
+//! The plugin: a gate or an upstream gate, as the configuration says.
 
 use crate::config::{AuditSettings, RoleConfig};
 use crate::host::{Host, Level};
@@ -9,13 +9,13 @@ use super::{Gate, UpstreamGate};
 
 /// What a root context holds.
 pub enum Plugin {
-    /// The gate in front of the routes.
+    /// The gate in the listener.
     Gate(Box<Gate>),
-    /// The gate of a cluster.
+    /// The upstream gate, in a cluster.
     UpstreamGate(Box<UpstreamGate>),
 }
 
-/// The configuration cannot be put in force anywhere: the host should keep the one it has.
+/// The configuration is invalid on every worker: the host should keep the one it has.
 #[derive(Debug)]
 pub struct Refused(pub Invalid);
 
@@ -25,15 +25,15 @@ impl Plugin {
         Self::Gate(Box::new(Gate::closed(AuditSettings::default(), policy)))
     }
 
-    /// A plugin by a configuration: a function of the text, the policy and the environment alone,
-    /// because a host that gets different answers from its workers lets requests pass unfiltered.
+    /// A plugin for a configuration. It depends on the text, the policy and the environment alone: if workers disagree,
+    /// Envoy lets requests pass unfiltered.
     ///
-    /// No configuration, and one whose secrets are missing or unusable, make a gate that denies
-    /// everything with [`DenyReason::NotReady`](crate::decision::DenyReason::NotReady).
+    /// An empty configuration, or one whose secrets are missing or unusable, gives a gate that denies everything with
+    /// [`DenyReason::NotReady`](crate::decision::DenyReason::NotReady).
     ///
     /// # Errors
     ///
-    /// [`Refused`] for a text that is no configuration, whatever the environment.
+    /// [`Refused`] for an invalid configuration, independent of the environment.
     pub fn configure(
         text: &[u8],
         policy: Policy,

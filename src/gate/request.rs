@@ -1,4 +1,4 @@
-//! A request that the engine has judged: it is counted and limited, and then forwarded or answered.
+//! A request that the engine has evaluated: it is counted and limited, and then forwarded or answered.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
-use crate::exchange::{Decided, Edits, Forwarded, Judgement, Pending, Refund, Route, Seen, Step};
+use crate::exchange::{Decided, Edits, Evaluation, Forwarded, Pending, Refund, Route, Seen, Step};
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
 use crate::key::Key;
@@ -21,13 +21,13 @@ use super::sessions::ends_own_session;
 use super::upstream::verdicts::Upstreams;
 use super::{Admission, Admitted};
 
-/// What the seal asks for.
+/// The value of the seal.
 const SEAL_VALUE: &str = "allow";
 
 const NO_SEAL_VARIABLE: &str = "vkey: nginx has no variable for the seal, so nothing is let through: add \
     `map '' $vkey_decision { default ''; }` to the http block";
 
-/// What becomes of a request when its headers were judged.
+/// What happens to a request after its headers were evaluated.
 pub(super) enum Next {
     /// It goes to the upstream.
     Forward(Forwarded, Pending),
@@ -42,7 +42,7 @@ struct Clearance {
     verdict: Option<Verdict>,
 }
 
-/// A request, and what it is concluded with.
+/// A request, with everything that concludes it.
 pub(super) struct RequestGate<'a, H> {
     pub(super) host: &'a H,
     pub(super) store: RecordStore<'a, H>,
@@ -55,22 +55,22 @@ pub(super) struct RequestGate<'a, H> {
 
 impl<H: Host> RequestGate<'_, H> {
     /// Counts and edits a request, or refuses it.
-    pub(super) fn conclude(&self, seen: Box<Seen>, judgement: Judgement) -> Next {
-        match judgement {
-            Judgement::Known { key, step: Step::Decide { decision, message } } => {
+    pub(super) fn conclude(&self, seen: Box<Seen>, evaluation: Evaluation) -> Next {
+        match evaluation {
+            Evaluation::Known { key, step: Step::Decide { decision, message } } => {
                 self.count_and_forward(seen, &key, decision, message)
             }
-            Judgement::Known { key, step: Step::ShowUsage(subject) } => {
+            Evaluation::Known { key, step: Step::ShowUsage(subject) } => {
                 self.show_usage(seen, key, &subject)
             }
-            Judgement::Preflight => self.pass_preflight(seen),
-            Judgement::Stranger(reason) => self.refuse_stranger(seen, reason),
+            Evaluation::Preflight => self.pass_preflight(seen),
+            Evaluation::Stranger(reason) => self.refuse_stranger(seen, reason),
         }
     }
 
     // === requests of a key ===
 
-    /// `message` is what a person is told if the request was refused before.
+    /// `message` explains an earlier refusal to a person.
     fn count_and_forward(
         &self,
         seen: Box<Seen>,
@@ -106,7 +106,7 @@ impl<H: Host> RequestGate<'_, H> {
         let may_open_session = reservations.is_charged() && self.head.may_open_session();
         let request = Forwarded::for_key(decided, route, reservations);
         if self.forward(edits()).is_err() {
-            // It was counted as allowed, and is not.
+            // The count says allowed, but the request is not.
             let why = (DenyReason::NotReady, Refund::Everything);
             let decided = withdraw(&self.store, self.host, self.engine, request, why, self.now_ns);
             return refuse(decided, DenyReason::NotReady);
@@ -114,13 +114,13 @@ impl<H: Host> RequestGate<'_, H> {
         Next::Forward(request, Pending { fields, may_open_session })
     }
 
-    /// What a request may do by its edits and its route, if its key and access allow it.
+    /// Checks the edits and the route of a request that its key and its access allow.
     fn clear<'e>(&self, decision: Decision, edits: impl Fn() -> Edits<'e>) -> Clearance {
-        match self.judge_edits(edits, decision) {
+        match self.check_edits(edits, decision) {
             Decision::Deny(reason) => {
                 Clearance { decision: Decision::Deny(reason), route: Err(reason), verdict: None }
             }
-            decision => match self.judge_route() {
+            decision => match self.check_route() {
                 Ok(route) => Clearance { decision, route: Ok(route), verdict: None },
                 Err(reason) => Clearance {
                     decision: Decision::Deny(reason),
@@ -131,9 +131,9 @@ impl<H: Host> RequestGate<'_, H> {
         }
     }
 
-    /// The decision, unless the request cannot be forwarded without what must not reach the upstream: nginx
-    /// changes only the first header of a name.
-    fn judge_edits<'e>(&self, edits: impl Fn() -> Edits<'e>, decision: Decision) -> Decision {
+    /// Denies a request from which the host cannot remove everything that must not reach the upstream: nginx changes
+    /// only the first header of a name.
+    fn check_edits<'e>(&self, edits: impl Fn() -> Edits<'e>, decision: Decision) -> Decision {
         let unfit = || self.head.is_flawed() || self.head.doubles_any(&edits().changed());
         match decision.forwards() && self.host.is_nginx() && unfit() {
             true => Decision::Deny(DenyReason::HeaderMismatch),
@@ -141,18 +141,18 @@ impl<H: Host> RequestGate<'_, H> {
         }
     }
 
-    /// The route of the request, unless nothing may be sent on it.
+    /// The route of the request, or why nothing may be sent on it.
     #[inline(never)]
-    fn judge_route(&self) -> Result<Route, DenyReason> {
+    fn check_route(&self) -> Result<Route, DenyReason> {
         if self.gives_to_nobody() {
             return Err(DenyReason::UpstreamUnproven);
         }
         let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
         let in_front = self.engine.credential(self.head.authority).is_some();
-        self.upstreams.judge_route(self.host, &upstream, in_front, secs(self.now_ns))
+        self.upstreams.check_route(self.host, &upstream, in_front, secs(self.now_ns))
     }
 
-    /// What a person is told where no certificate can be for the host: none was looked at.
+    /// The message for an authority that no certificate can match. No certificate was checked.
     #[cold]
     fn words_of_host(&self, decision: Decision) -> Option<&'static str> {
         let authority = self.head.authority.unwrap_or_default();
@@ -161,8 +161,7 @@ impl<H: Host> RequestGate<'_, H> {
             .then_some("the host is absent or can be read in more than one way, so that no certificate is for it")
     }
 
-    /// Whether the request may have a credential that only the gate of a cluster sets, on nginx, which has no
-    /// such gates.
+    /// Whether the request may have a credential that only an upstream gate attaches. nginx has no upstream gates.
     fn gives_to_nobody(&self) -> bool {
         self.host.is_nginx() && self.engine.granted(self.head.authority).next().is_some()
     }
@@ -175,8 +174,8 @@ impl<H: Host> RequestGate<'_, H> {
         admitted.exceeded.as_ref().map(refusal).unwrap_or_default()
     }
 
-    /// Sends the request on without anything private of the client's. The seal is set last, so that
-    /// a request with one is a request that is whole.
+    /// Removes everything private of the client's, and sets the seal. The seal is set last, so a sealed request has all
+    /// its edits.
     #[inline(never)]
     fn forward(&self, edits: Edits<'_>) -> Result<(), HostError> {
         self.edit(edits).and_then(|()| self.seal()).inspect_err(|HostError(status)| {
@@ -205,9 +204,8 @@ impl<H: Host> RequestGate<'_, H> {
         Ok(())
     }
 
-    /// Where the host keeps no filter state there is no seal behind the module either; where there is
-    /// one, it refuses what lacks it. On nginx the variable is a line of the configuration that can be
-    /// forgotten.
+    /// A host without filter state has no filter that checks the seal; on any other host that filter refuses requests
+    /// without it. On nginx the variable is a line of the configuration, which an operator can forget.
     fn seal(&self) -> Result<(), HostError> {
         let set = self.host.set_filter_state(FilterState::Decision.key(), SEAL_VALUE);
         match set {
@@ -262,8 +260,8 @@ impl<H: Host> RequestGate<'_, H> {
         Next::Reply(Decided::without_key(seen, decision), reply(DenyReason::SourceBlocked, refusal))
     }
 
-    /// Counts a failed authentication against its source; until when that is blocked. A failure that
-    /// cannot be counted blocks nobody: the request is refused all the same.
+    /// Counts a failed authentication against its source. Returns until when the source is blocked. A failure that
+    /// cannot be counted blocks nobody; the request is refused anyway.
     fn count_failure(&self, rules: &FailureRules, source: Option<IpAddr>) -> Option<u64> {
         let source = source.map_or(Source::UNKNOWN, source_network);
         let fail = |shard: &mut Shard| shard.fail(source, secs(self.now_ns), rules);

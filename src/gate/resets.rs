@@ -1,4 +1,4 @@
-//! Reports records that could not be read and had to begin anew.
+//! Reports records that could not be read and were reset.
 
 use std::cell::{Cell, OnceCell};
 
@@ -8,14 +8,14 @@ use crate::host::{Host, Level, MetricKind, RecordStore, Reset, ResetReason};
 #[derive(Default)]
 pub(super) struct Resets {
     layout_is_logged: Cell<bool>,
-    /// The host's numbers of the metrics; `None` where it refused.
+    /// The host's metric ids; `None` if the host refused to define one.
     of_layout: OnceCell<Option<u32>>,
     of_garbage: OnceCell<Option<u32>>,
 }
 
 impl Resets {
-    /// Counts and logs what a store had to reset. Another layout is expected after an update, and
-    /// concerns every record that is in use: it is logged once. Garbage is an error each time.
+    /// Counts and logs the records that a store had to reset. After an update, every record in use has an old layout,
+    /// so that is logged once. Garbage is logged as an error each time.
     pub(super) fn report<H: Host>(&self, host: &H, store: &RecordStore<'_, H>) {
         for reset in store.take_resets() {
             self.count(host, reset.reason);
@@ -45,13 +45,13 @@ impl Resets {
             ResetReason::Layout => (&self.of_layout, "layout"),
             ResetReason::Garbage => (&self.of_garbage, "garbage"),
         };
-        // The host is not called inside the cell's own initialisation: it may call back.
+        // The host must not be called while the cell is initialised: it may call back.
         if number.get().is_none() {
             let name = ["vkey_record_resets_total.reason.", word].concat();
             _ = number.set(host.define_metric(MetricKind::Counter, &name).ok());
         }
         if let Some(number) = number.get().copied().flatten() {
-            // A host that lost its metric has nothing to count with.
+            // A host that lost its metric cannot count.
             _ = host.increment_metric(number, 1);
         }
     }

@@ -1,5 +1,4 @@
-//! The gate of the listener at the response: which connection it came over, and what follows if that breaks the
-//! policy.
+//! The gate at the response: which connection it came over, and what happens if that connection breaks the policy.
 
 use std::cell::OnceCell;
 
@@ -11,19 +10,19 @@ use crate::upstream_tls::{RefusalScope, UpstreamHost, Verdict};
 
 use super::Gate;
 use super::request::withdraw;
-use super::upstream::connection::{connection_id, is_own_answer, is_up};
+use super::upstream::connection::{connection_id, is_local_reply, is_up};
 use super::upstream::state::{GateVerdict, Refused};
 use super::upstream::verdicts::{Conclusion, now_secs};
 
-/// What the gate of the cluster made of the connection that a response came over.
+/// The verdict of the upstream gate on the connection that a response came over.
 enum Gated {
-    /// There is no gate, or it did not get to judge.
+    /// There is no upstream gate, or it has checked nothing.
     No,
-    /// It has judged another connection: attempts that run side by side share its verdict.
+    /// It has checked another connection: parallel attempts share one verdict.
     Elsewhere,
-    /// It let the request go.
+    /// It forwarded the request.
     Passed(Verdict),
-    /// It answered itself.
+    /// It refused the request and replied.
     Refused(Refused),
 }
 
@@ -31,7 +30,7 @@ enum Gated {
 pub(super) struct Withheld {
     pub(super) reason: DenyReason,
     pub(super) refund: Refund,
-    /// `None` if the gate of the cluster has replied.
+    /// `None` if the upstream gate has replied.
     pub(super) reply: Option<Reply>,
 }
 
@@ -49,9 +48,9 @@ impl Gated {
 }
 
 impl Gate {
-    /// Judges the connection that a response came over, and records the verdict. If the cluster has a gate, that
-    /// has judged. It does not know the rules that only this configuration adds.
-    pub(super) fn judge_response(
+    /// Checks the connection that a response came over, and records the verdict. If the cluster has an upstream gate,
+    /// that has checked the connection already, but not by the rules that this configuration adds.
+    pub(super) fn check_response(
         &self,
         host: &impl Host,
         request: &mut Forwarded,
@@ -64,19 +63,19 @@ impl Gate {
         }
         let clock = OnceCell::new();
         let now_secs = || *clock.get_or_init(|| now_secs(host.now_ns()));
-        let refused = self.judge_taken_route(host, request, &gated, now_secs);
+        let refused = self.check_taken_route(host, request, &gated, now_secs);
         let conclusion = match refused {
             Some(reason) => Conclusion::refused(reason),
-            None => match self.judge_connection(host, request, &gated, now_secs)? {
-                Judgement::Settled(verdict) => {
+            None => match self.check_connection(host, request, &gated, now_secs)? {
+                Checked::Settled(verdict) => {
                     request.set_verdict(verdict);
                     return None;
                 }
-                Judgement::Concluded(conclusion) => conclusion,
+                Checked::Concluded(conclusion) => conclusion,
             },
         };
-        // If the gate of the cluster let the request pass, only the name is wrong, which the client has chosen:
-        // nobody else is refused for it.
+        // If the upstream gate forwarded the request, only the name is wrong. The client chose that name, so nobody
+        // else is refused for it.
         let by_name =
             refused.is_none() && matches!(gated, Gated::Passed(_)) && !request.route().in_front;
         let scope = if by_name { RefusalScope::Host } else { RefusalScope::Checked };
@@ -87,8 +86,8 @@ impl Gate {
         Some(Withheld { reason, refund: Refund::Nothing, reply })
     }
 
-    /// Why the route that the request took in the end should not have been taken.
-    fn judge_taken_route(
+    /// Why the request should not have taken the route that it took.
+    fn check_taken_route(
         &self,
         host: &impl Host,
         request: &Forwarded,
@@ -96,60 +95,67 @@ impl Gate {
         now_secs: impl Fn() -> u64,
     ) -> Option<DenyReason> {
         let route = request.route();
-        // The gate of a cluster has judged its own connection, but asks for a stamp only where it is told to.
+        // An upstream gate has checked its own connection, but requires a stamp only if its configuration says so.
         if matches!(gated, Gated::Passed(_)) && !route.needs_stamp {
             return None;
         }
-        // What was judged by no cluster can have no other.
+        // A verdict that depends on no cluster holds for every cluster.
         route.cluster.as_ref()?;
         let named = named_upstream(request);
-        let refused = self.upstreams.judge_taken_route(host, route, &named, now_secs());
-        if matches!(gated, Gated::No) && !is_own_answer(host) {
-            self.upstreams.miss_gate(host, route, &named, RefusalScope::Checked, now_secs());
+        let refused = self.upstreams.check_taken_route(host, route, &named, now_secs());
+        if matches!(gated, Gated::No) && !is_local_reply(host) {
+            self.upstreams.record_missing_gate(
+                host,
+                route,
+                &named,
+                RefusalScope::Checked,
+                now_secs(),
+            );
         }
         refused
     }
 
-    fn judge_connection(
+    fn check_connection(
         &self,
         host: &impl Host,
         request: &Forwarded,
         gated: &Gated,
         now_secs: impl Fn() -> u64,
-    ) -> Option<Judgement> {
+    ) -> Option<Checked> {
         let route = request.route();
         let (upstream, in_front) = (route.upstream.as_ref(), route.in_front);
         let tightened = || upstream.is_some_and(|upstream| self.upstreams.tightens(upstream));
-        let judge = |upstream| {
-            let conclusion = self.upstreams.judge_answer(host, upstream, in_front, now_secs());
-            conclusion.map(Judgement::Concluded)
+        let check = |upstream| {
+            let conclusion = self.upstreams.check_ungated(host, upstream, in_front, now_secs());
+            conclusion.map(Checked::Concluded)
         };
         match *gated {
-            Gated::No | Gated::Elsewhere | Gated::Refused(_) => judge(upstream?),
-            // A credential that was attached in front is for the host that the client named, and the gate has
-            // judged for the one that was asked in the end.
+            Gated::No | Gated::Elsewhere | Gated::Refused(_) => check(upstream?),
+            // A credential that was attached before routing is for the authority that the client named. The upstream
+            // gate has checked the authority that was sent.
             Gated::Passed(verdict) if in_front => {
-                let refuses = |judged: &Conclusion| judged.verdict.refusal().is_some();
-                let conclusion = self.upstreams.judge_answer(host, upstream?, in_front, now_secs());
+                let refuses = |checked: &Conclusion| checked.verdict.refusal().is_some();
+                let conclusion =
+                    self.upstreams.check_ungated(host, upstream?, in_front, now_secs());
                 let refused = conclusion.filter(refuses);
-                Some(refused.map_or(Judgement::Settled(verdict), Judgement::Concluded))
+                Some(refused.map_or(Checked::Settled(verdict), Checked::Concluded))
             }
-            Gated::Passed(Verdict::Unlisted | Verdict::Skip) if tightened() => judge(upstream?),
+            Gated::Passed(Verdict::Unlisted | Verdict::Skip) if tightened() => check(upstream?),
             Gated::Passed(verdict) => {
                 let proven = matches!(verdict, Verdict::Verified | Verdict::Stamped);
-                let again = |upstream| self.upstreams.judge_again(host, upstream, now_secs());
+                let again = |upstream| self.upstreams.check_again(host, upstream, now_secs());
                 let refused = upstream.filter(|_| proven).and_then(again);
-                Some(refused.map_or(Judgement::Settled(verdict), Judgement::Concluded))
+                Some(refused.map_or(Checked::Settled(verdict), Checked::Concluded))
             }
         }
     }
 
-    /// Judges the connection of a request that has ended by the authority that it was sent for in the end. That
-    /// is not judged before if nothing was known to depend on it. A connection that breaks the policy is
-    /// recorded, and its cluster refused. `has_response`: a response came before the end.
-    pub(super) fn judge_late(&self, host: &impl Host, request: &mut Forwarded, has_response: bool) {
+    /// Checks the connection of a request that has ended, by the authority that was sent upstream. It is not checked
+    /// earlier if nothing was known to depend on it. A connection that breaks the policy is recorded, and its cluster
+    /// refused. `has_response`: a response came before the end.
+    pub(super) fn check_late(&self, host: &impl Host, request: &mut Forwarded, has_response: bool) {
         if !has_response {
-            // The client did not wait. What the gate of the cluster made of it, if it came so far, holds.
+            // The client did not wait. If the upstream gate has a verdict, that holds.
             match Gated::of(host) {
                 Gated::Passed(verdict) => return request.set_verdict(verdict),
                 Gated::Refused(Refused { reason, .. }) => {
@@ -165,19 +171,19 @@ impl Gate {
         let now_secs = now_secs(host.now_ns());
         let upstream = UpstreamHost::parse(&authority);
         let in_front = request.route().in_front;
-        let conclusion = self.upstreams.judge_ended(host, &upstream, in_front, now_secs);
+        let conclusion = self.upstreams.check_ended(host, &upstream, in_front, now_secs);
         let Some(conclusion) = conclusion else {
             return;
         };
-        // A route that asks for another host does so whatever the client names.
+        // A route that rewrites the authority does so for every client.
         let rewritten = named_upstream(request) != upstream;
         let scope = if rewritten { RefusalScope::Every } else { RefusalScope::Checked };
         self.record(host, request, &conclusion, scope, now_secs);
-        self.upstreams.miss_gate(host, request.route(), &upstream, scope, now_secs);
+        self.upstreams.record_missing_gate(host, request.route(), &upstream, scope, now_secs);
         request.set_verdict(conclusion.verdict);
     }
 
-    /// Records what was judged after the request had left, and which requests are refused for it.
+    /// Records a verdict reached after the request was sent, and which further requests are refused for it.
     fn record(
         &self,
         host: &impl Host,
@@ -200,7 +206,7 @@ impl Gate {
         refund: Refund,
     ) -> Decided {
         let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
-        // If the engine is in use, the request stays counted as it was, and is refused all the same.
+        // If the engine is in use, the request is refused, but stays counted as it was.
         let Some(engine) = engine else {
             return request.refuse(reason).0;
         };
@@ -213,11 +219,11 @@ impl Gate {
     }
 }
 
-/// What the connection of a response comes to.
-enum Judgement {
-    /// The gate of the cluster has concluded.
+/// The result of checking the connection of a response.
+enum Checked {
+    /// The upstream gate has a verdict.
     Settled(Verdict),
-    /// The conclusion is this gate's own.
+    /// This gate has checked the connection.
     Concluded(Conclusion),
 }
 

@@ -1,4 +1,4 @@
-//! Revocations over all the configurations of one proxy: see [`crate::revocations`].
+//! Revocations shared by all configurations of one proxy: see [`crate::key::revocations`].
 
 use std::cell::Cell;
 
@@ -10,19 +10,19 @@ use crate::time::NANOS_PER_SEC;
 use super::metrics::Metrics;
 use super::resets::Resets;
 
-/// How long what was found is good for. A look costs as much as a tenth of a request.
+/// How long a version that was read holds. Reading it costs a tenth of a request.
 const LOOK_NS: u64 = NANOS_PER_SEC;
 
-/// When the newest version was looked up last, and which it was.
+/// The newest version, and when it was read.
 #[derive(Default)]
 pub(super) struct Revocations {
     looked_at_ns: Cell<Option<u64>>,
-    /// `None` where it could not be read, or not what it names.
+    /// `None` if the version or its list could not be read.
     newest: Cell<Option<u64>>,
 }
 
 impl Revocations {
-    /// Tells all workers, those under older configurations too, which revocations are in force.
+    /// Shares the revocations in force with all workers, including those under older configurations.
     pub(super) fn publish<H: Host>(host: &H, list: &RevocationList) {
         let store = RecordStore::new(host, host.rules());
         if list.version() == 0 || !store.is_available() {
@@ -38,7 +38,7 @@ impl Revocations {
         }
     }
 
-    /// Has the engine know of revocations that are newer than its own, as of a second ago at most.
+    /// Gives the engine revocations that are newer than its own. They are at most a second old.
     pub(super) fn refresh<H: Host>(
         &self,
         host: &H,
@@ -67,7 +67,7 @@ impl Revocations {
             Ok(newest) => {
                 engine.know_newer(Newer::None);
                 self.newest.set(Some(newest));
-                // The proxy has forgotten it, or could not be told.
+                // The proxy has lost the list, or it could not be shared.
                 if newest < own {
                     Self::publish(host, &RevocationList::new(&engine.settings().revoked));
                 }
@@ -82,7 +82,7 @@ impl Revocations {
     }
 }
 
-/// The list goes first: whoever sees the version finds a list that is as new.
+/// The list is written first, so a reader of the version finds a list at least as new.
 fn write<H: Host>(store: &RecordStore<'_, H>, list: &RevocationList) -> Result<(), NotCounted> {
     store.update(&list_name(), |kept: &mut RevocationList| {
         if kept.version() < list.version() {
@@ -152,7 +152,7 @@ mod tests {
         assert!(!engine.is_outdated(), "it was looked up a moment ago");
         refresh(&revocations, &store, &mut engine, 2);
         assert!(engine.is_outdated());
-        // An older list than the newest is not taken back.
+        // An older list does not replace the newest.
         let older = RevocationList::new(&Revoked { version: Some(3), ..Revoked::default() });
         Revocations::publish(&MemoryHost::new(store.clone()), &older);
         refresh(&revocations, &store, &mut engine, 3);

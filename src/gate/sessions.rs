@@ -1,4 +1,4 @@
-//! MCP sessions at the gate: one that a counted request has opened can be ended whatever is used up.
+//! MCP sessions at the gate: a client can end a session that a counted request opened, even with its limits exhausted.
 
 use crate::decision::Decision;
 use crate::exchange::{Decided, Seen};
@@ -9,8 +9,8 @@ use crate::limits::sessions::{SessionId, Sessions, sessions_name};
 
 use super::Gate;
 
-/// Whether a request ends a session that its key has opened; from then on it has not. Where that cannot be told
-/// the request is one as any other.
+/// Whether a request ends a session that its key opened. The session is then removed. If that cannot be determined, the
+/// request is an ordinary one.
 pub(super) fn ends_own_session<S: SharedData + ?Sized>(
     store: &RecordStore<'_, S>,
     key: &Key,
@@ -25,7 +25,8 @@ pub(super) fn ends_own_session<S: SharedData + ?Sized>(
     id.is_some_and(|id| end_session(store, key, id))
 }
 
-/// Forgets a session of a key; whether it was open. Of all who end one at once, one has ended it.
+/// Removes a session of a key. Returns whether it was open. If several requests end a session at once, exactly one gets
+/// `true`.
 pub fn end_session<S: SharedData + ?Sized>(
     store: &RecordStore<'_, S>,
     key: &Key,
@@ -33,7 +34,7 @@ pub fn end_session<S: SharedData + ?Sized>(
 ) -> bool {
     let claims = key.claims();
     let name = sessions_name(&claims.tenant, &claims.jti);
-    // A session that is not there makes no record.
+    // An unknown session creates no record.
     let look = store.snapshot(&name).ok();
     let look =
         look.filter(|look: &Snapshot<'_, Sessions>| look.content().is_some_and(|s| s.holds(id)));
@@ -43,8 +44,8 @@ pub fn end_session<S: SharedData + ?Sized>(
 }
 
 impl Gate {
-    /// Records the session that the response to a charged request opens. A session that cannot be recorded takes
-    /// an ordinary request to end.
+    /// Records the session that the response to a charged request opens. Ending a session that could not be recorded is
+    /// an ordinary request.
     pub(super) fn record_session(&self, host: &impl Host, request: &Decided) {
         let id = host.response_header(SESSION);
         let id = id.and_then(|id| request.seen().session(&id));

@@ -1,4 +1,4 @@
-//! Requests for counts, which the gate answers itself.
+//! Requests for usage, which the gate answers itself.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ use crate::usage::{self, Account, Subject};
 use super::request::{Next, RequestGate, refuse};
 
 impl<H: Host> RequestGate<'_, H> {
-    /// Answers with the counts of a key or a tenant. The request itself is not counted.
+    /// Replies with the usage of a key or a tenant. The request itself is not counted.
     pub(super) fn show_usage(&self, seen: Box<Seen>, key: Rc<Key>, subject: &Subject) -> Next {
         let usage = match subject {
             Subject::Own => self.usage_of_caller(&key),

@@ -9,7 +9,7 @@ use vkey::audit::AuditRecord;
 use vkey::decision::Decision;
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity, Question};
-use vkey::exchange::{Decided, Edits, Ending, Judgement, Request, Seen, Step};
+use vkey::exchange::{Decided, Edits, Ending, Evaluation, Request, Seen, Step};
 use vkey::gate::Admission;
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
@@ -121,13 +121,13 @@ impl Parts<'_> {
     fn audit(&self, engine: &mut Engine, head: &RequestHead<'_>) {
         let peer = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
         let request = Request { head, peer, now_ns: self.sent.now_ns };
-        let (seen, judgement) = Seen::judge(engine, &request, || self.sent.client_cert.clone());
-        let decided = match judgement {
-            Judgement::Known { key, step: Step::Decide { decision, .. } } => {
+        let (seen, evaluation) = Seen::evaluate(engine, &request, || self.sent.client_cert.clone());
+        let decided = match evaluation {
+            Evaluation::Known { key, step: Step::Decide { decision, .. } } => {
                 let verdict = decision.forwards().then_some(Verdict::Verified);
                 Decided::with_key(seen, key, decision).with_verdict(verdict)
             }
-            Judgement::Stranger(reason) => Decided::without_key(seen, Decision::Deny(reason)),
+            Evaluation::Stranger(reason) => Decided::without_key(seen, Decision::Deny(reason)),
             other => panic!("what is measured is decided, not {other:?}"),
         };
         let ending = Ending {

@@ -8,41 +8,40 @@ use crate::upstream_tls::{
     Connection, NameProof, TlsVersion, UpstreamHost, bears_name, is_first_name,
 };
 
-/// How many names of certificates are remembered. All are forgotten when there are more: a proxy has
-/// few upstreams, and certificates change.
+/// The capacity of the cache of certificate names. A full cache is cleared: a proxy has few upstreams, and certificates
+/// change.
 const MAX_NAMES: usize = 256;
 
-/// What Envoy says of an answer that is not its own (`ResponseCodeDetails`).
+/// Envoy's `ResponseCodeDetails` for a response of the upstream.
 const VIA_UPSTREAM: &[u8] = b"via_upstream";
 
-/// Which names certificates bear, so that no certificate is read twice.
+/// The names in certificates, so that no certificate is read twice.
 #[derive(Default)]
 pub(in crate::gate) struct NameCache(RefCell<BTreeMap<(String, String), NameProof>>);
 
-/// The connection of the request that the host is at.
+/// The connection of the current request.
 pub(in crate::gate) struct HostConnection<'a, H> {
     host: &'a H,
     names: &'a NameCache,
     digest: OnceCell<Option<String>>,
     tls_version: OnceCell<Option<Vec<u8>>>,
-    /// Its names were judged already.
+    /// Its names were checked already.
     named: bool,
 }
 
-/// What tells one connection from another, as far as it is judged.
+/// Identifies a connection by everything that is checked about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::gate) struct Fingerprint {
     tls_version: Option<Vec<u8>>,
     digest: Option<String>,
 }
 
-/// The proxy's end of the connection that the host shows, which tells it from all others.
+/// The local address of the connection, which identifies it.
 pub(in crate::gate) fn local_address(host: &impl Host) -> String {
     text_property(host, Property::UpstreamLocalAddress).unwrap_or_default()
 }
 
-/// What tells the connection that the host shows from those of other attempts of the request. A Unix socket
-/// has no address to show.
+/// Identifies the connection among those of other attempts of the request. A Unix socket has no address.
 pub(in crate::gate) fn connection_id(host: &impl Host) -> String {
     let address = local_address(host);
     if !address.is_empty() {
@@ -57,12 +56,12 @@ impl<'a, H: Host> HostConnection<'a, H> {
         Self { host, names, digest: OnceCell::new(), tls_version: OnceCell::new(), named: false }
     }
 
-    /// The same, of which it is known that the certificate bears the right name.
+    /// The same connection, whose certificate is known to have the right name.
     pub(in crate::gate) fn named(self) -> Self {
         Self { named: true, ..self }
     }
 
-    /// Its fingerprint. What was asked for already is not asked for again.
+    /// Its fingerprint. Properties that were read already are not read again.
     pub(in crate::gate) fn fingerprint(self) -> Fingerprint {
         let (digest, tls_version) = (self.digest().map(str::to_owned), self.version().cloned());
         Fingerprint { tls_version, digest }
@@ -86,7 +85,7 @@ impl<'a, H: Host> HostConnection<'a, H> {
         }
         match (text_property(self.host, Property::UpstreamDnsName), host) {
             (Some(first), _) => is_first_name(&first, host),
-            // A certificate is shown, and no name is its first.
+            // The host shows a certificate without a first name.
             (None, UpstreamHost::Name(_)) if digest_shown => NameProof::NotBorne,
             _ => NameProof::NotShown,
         }
@@ -123,7 +122,7 @@ impl<H: Host> Connection for HostConnection<'_, H> {
         proof
     }
 
-    /// A certificate need not have a subject, but then has another name (RFC 5280, section 4.1.2.6).
+    /// A certificate without a subject has a subject alternative name (RFC 5280, section 4.1.2.6).
     fn has_client_certificate(&self) -> bool {
         let names = [
             Property::UpstreamLocalSubject,
@@ -134,24 +133,24 @@ impl<H: Host> Connection for HostConnection<'_, H> {
     }
 }
 
-/// Whether the connection of the request is up, its handshake done. A Unix socket has no address to show;
-/// how long was waited shows also when the wait was in vain, but then the answer is the proxy's own.
+/// Whether the connection of the request is up and its handshake done. A Unix socket has no address. The time spent
+/// connecting is also set if connecting failed; the response is then the proxy's own.
 pub(in crate::gate) fn is_up(host: &impl Host) -> bool {
     host.property(Property::UpstreamLocalAddress).is_some()
-        || (host.property(Property::UpstreamReadyDuration).is_some() && !says_own_answer(host))
+        || (host.property(Property::UpstreamReadyDuration).is_some() && !reports_local_reply(host))
 }
 
-/// Whether there is a response, and it is the proxy's own: a filter may answer without details, but a host
-/// that shows attempts has details for every response of an upstream.
-pub(in crate::gate) fn is_own_answer(host: &impl Host) -> bool {
+/// Whether the response is a local reply of the proxy. A filter may reply without details, but a host that shows
+/// attempts has details for every response of an upstream.
+pub(in crate::gate) fn is_local_reply(host: &impl Host) -> bool {
     match host.property(Property::ResponseCodeDetails) {
         Some(details) => details != VIA_UPSTREAM,
         None => host.property(Property::UpstreamAttempt).is_some(),
     }
 }
 
-/// Whether the host says that a response is the proxy's own. Before there is one, it says nothing.
-fn says_own_answer(host: &impl Host) -> bool {
+/// Whether the host reports a local reply. Before there is a response, it reports nothing.
+fn reports_local_reply(host: &impl Host) -> bool {
     host.property(Property::ResponseCodeDetails).is_some_and(|details| details != VIA_UPSTREAM)
 }
 

@@ -1,12 +1,11 @@
-//! Provider credentials at the gate of a cluster: attached to the attempt whose connection was judged,
-//! and to nothing else.
+//! Provider credentials at the upstream gate: attached only to an attempt whose connection was checked.
 
 use crate::access::canonical_host;
 use crate::config::NamedCredential;
 use crate::host::{FilterState, Host, HostError, Property, text_property};
 use crate::upstream_tls::Verdict;
 
-/// The credentials that one gate of a cluster holds.
+/// The credentials of one upstream gate.
 #[derive(Default)]
 pub(in crate::gate) struct Credentials(Vec<NamedCredential>);
 
@@ -15,26 +14,25 @@ impl Credentials {
         Self(credentials)
     }
 
-    /// The credential that an attempt may have: one that the gate of the listener has granted, for the
-    /// host of the authority that is sent.
+    /// The credential that an attempt may have: one that the gate has granted, for the authority that is sent.
     pub(in crate::gate) fn grant(&self, host: &impl Host, authority: &[u8]) -> Option<usize> {
         if self.0.is_empty() {
             return None;
         }
         let name = canonical_host(authority)?;
         let meant = |held: &&NamedCredential| held.credential.is_for(&name);
-        // The host is asked only where a credential is for the authority.
+        // The filter state is read only if a credential is for this authority.
         self.0.iter().find(meant)?;
         let words = credential_words(host);
         self.0.iter().position(|held| meant(&held) && grants(&words, held))
     }
 
-    /// Attaches a credential to an attempt with that verdict, in the place of whatever is there. The headers of other credentials that were granted are removed: the attempts of a request
-    /// share one header map.
+    /// Attaches a credential to an attempt with this verdict, and replaces the header that is there. The headers of
+    /// other granted credentials are removed, because the attempts of a request share one header map.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when the attempt may carry what it must not.
+    /// [`HostError`] if the attempt may carry a credential that it must not.
     pub(in crate::gate) fn attach(
         &self,
         host: &impl Host,
@@ -60,7 +58,7 @@ impl Credentials {
     }
 }
 
-/// What the gate of the listener says of credentials.
+/// What the gate has written about credentials.
 pub(in crate::gate) fn credential_words(host: &impl Host) -> String {
     text_property(host, Property::FilterState(FilterState::Credentials)).unwrap_or_default()
 }

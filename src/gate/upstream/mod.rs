@@ -1,13 +1,13 @@
-//! The gate of a cluster: the module as an upstream filter.
+//! The upstream gate: the module as an upstream filter of a cluster.
 //!
-//! It holds each attempt of a request until the connection it will go over can be judged, and lets no
-//! byte of it leave before. On a pooled connection that is at once; on a new one a tick looks for the
-//! end of the handshake, and runs only while something waits.
+//! It holds each attempt of a request until its connection can be checked, and sends no byte before. A pooled
+//! connection is checked at once. For a new one, a tick polls for the end of the handshake; it runs only while an
+//! attempt waits.
 
 pub(super) mod connection;
 pub(super) mod credentials;
-mod standings;
 pub(super) mod state;
+mod statuses;
 pub(super) mod verdicts;
 
 use std::cell::{Cell, RefCell};
@@ -28,31 +28,31 @@ use self::credentials::Credentials;
 use self::state::{GateVerdict, Refused};
 use self::verdicts::{Conclusion, Passage, Upstreams, now_secs};
 
-/// How often the tick looks for connections that came up.
+/// How often the tick polls for connections that are up, in milliseconds.
 const TICK_MILLIS: u32 = 1;
 
-/// How often it looks when it has found none for a while: a handshake that took so long is not spoilt by
-/// a few milliseconds more, and a thousand that wait are looked at each time.
+/// The slower period, after a while without results. A few milliseconds more do not matter to a slow handshake, and a
+/// thousand attempts may be polled each time.
 const SLOW_TICK_MILLIS: u32 = 10;
 
-/// How many looks in vain are a while: longer than the handshake with an upstream far away, which is not
-/// to wait for a slow look.
+/// How many ticks without a result make it slow: longer than the handshake with a distant upstream, which must not wait
+/// for a slow tick.
 const FAST_TICKS: u32 = 250;
 
-/// How many attempts one tick concludes; the next one goes on. Envoy acts when the tick has ended, on the
-/// next attempt from within the callbacks of the one before: some dozens use up the stack of the VM.
+/// How many attempts one tick concludes. The next tick continues. Envoy acts after the tick, on each attempt from
+/// within the callbacks of the one before, and a few dozen exhaust the stack of the VM.
 const MAX_CONCLUDED: usize = 8;
 
 /// What a root context of the role `upstream_tls` holds.
 pub struct UpstreamGate {
     rules: FoundRules,
     upstreams: Upstreams,
-    /// `None` where a secret is missing: every attempt is refused.
+    /// `None` if a secret is missing: every attempt is refused.
     credentials: Option<Credentials>,
     deadline_ns: u64,
     metrics: Metrics,
     waiting: RefCell<BTreeSet<u32>>,
-    /// Looks in vain since something was found or began to wait.
+    /// Ticks without a result since an attempt was concluded or began to wait.
     idle_ticks: Cell<u32>,
 }
 
@@ -68,7 +68,7 @@ enum State {
     Waiting {
         since_ns: u64,
     },
-    /// It went on. A connection that was judged is compared with the response's.
+    /// It was sent. A connection that was checked is compared with that of the response.
     Released {
         passage: Option<Passage>,
         address: String,
@@ -79,8 +79,8 @@ enum State {
 // === impl UpstreamGate ===
 
 impl UpstreamGate {
-    /// A gate by the policy that is compiled in and a configuration. One whose secrets are missing or
-    /// unusable refuses everything with [`DenyReason::NotReady`].
+    /// An upstream gate for the compiled-in policy and a configuration. If secrets are missing or unusable, it refuses
+    /// everything with [`DenyReason::NotReady`].
     pub fn new(
         policy: Policy,
         config: &UpstreamConfig,
@@ -112,14 +112,14 @@ impl UpstreamGate {
         }
     }
 
-    /// Judges an attempt, or holds it until that is possible. `context` is its id.
+    /// Checks an attempt, or holds it until that is possible. `context` is its id.
     pub fn on_request_headers(
         &self,
         host: &impl Host,
         context: u32,
         attempt: &mut Attempt,
     ) -> Action {
-        // Shared data that cannot be used for now is no reason: it only keeps what became known.
+        // Shared data that is unavailable for now is no reason to refuse: it only holds verdicts.
         let found = self.rules.of(host);
         let host = &self.view(host);
         let usable =
@@ -129,14 +129,14 @@ impl UpstreamGate {
         };
         let now_ns = host.now_ns();
         let now_secs = now_secs(now_ns);
-        if let Some(conclusion) = self.judge(host, credentials, now_secs) {
+        if let Some(conclusion) = self.check(host, credentials, now_secs) {
             return self.conclude(host, credentials, attempt, conclusion, now_secs);
         }
         *attempt = Attempt(State::Waiting { since_ns: now_ns.unwrap_or(0) });
         if self.wait(host, context) {
             return Action::Pause;
         }
-        // Nobody would ever look at it again.
+        // No tick would ever conclude it.
         self.forget(context);
         let conclusion = Conclusion::refused(DenyReason::UpstreamUnproven);
         self.conclude(host, credentials, attempt, conclusion, now_secs)
@@ -146,17 +146,17 @@ impl UpstreamGate {
         HostView::new(host, self.rules.known())
     }
 
-    fn judge(
+    fn check(
         &self,
         host: &impl Host,
         credentials: &Credentials,
         now_secs: u64,
     ) -> Option<Conclusion> {
         let grant = |authority: &[u8]| credentials.grant(host, authority);
-        self.upstreams.judge_attempt(host, grant, now_secs)
+        self.upstreams.check_attempt(host, grant, now_secs)
     }
 
-    /// Holds the body of an attempt that was not let through.
+    /// Holds the body of an attempt that was not sent.
     pub fn on_request_body(attempt: &Attempt) -> Action {
         match attempt.0 {
             State::Released { .. } => Action::Continue,
@@ -164,14 +164,14 @@ impl UpstreamGate {
         }
     }
 
-    /// Looks at all attempts that wait. `act` calls [`UpstreamGate::on_tick`] for the attempt of a
-    /// context; `root` is the context of this gate.
+    /// Polls all attempts that wait. `act` calls [`UpstreamGate::on_tick`] for the attempt of a context; `root` is the
+    /// context of this gate.
     pub fn tick(&self, host: &impl Host, root: u32, act: impl Fn(u32) -> Action) {
         let waiting: Vec<u32> =
             self.waiting.try_borrow().map(|w| w.iter().copied().collect()).unwrap_or_default();
         let mut concluded = 0;
         for context in waiting {
-            // One that is gone, or whose host does not know it any more, waits no longer.
+            // An attempt that has ended, or that the host no longer knows, waits no longer.
             let entered = host.enter(context).is_ok();
             if !entered || act(context) == Action::Continue {
                 self.forget(context);
@@ -191,12 +191,12 @@ impl UpstreamGate {
             (idle == 0 && was_slow).then_some(TICK_MILLIS)
         };
         if let Some(period) = period {
-            // A tick that goes on as it was finds what there is, or nothing to do.
+            // If the period cannot be changed, the tick continues at the old one.
             _ = host.enter(root).and_then(|()| host.set_tick_period(period));
         }
     }
 
-    /// Looks at an attempt that waits: [`Action::Pause`] when it still does.
+    /// Polls an attempt that waits: [`Action::Pause`] if it still does.
     pub fn on_tick(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
         let host = &self.view(host);
         let (State::Waiting { since_ns }, Some(credentials)) = (&attempt.0, &self.credentials)
@@ -206,14 +206,14 @@ impl UpstreamGate {
         let now_ns = host.now_ns();
         let waited_ns = now_ns.unwrap_or(u64::MAX).saturating_sub(*since_ns);
         let late = waited_ns >= self.deadline_ns;
-        // Nearly every look at one that waits finds it waiting, and there may be a thousand.
+        // Almost every poll finds the attempt still waiting, and there may be a thousand attempts.
         if !late && !is_up(host) {
             return Action::Pause;
         }
         let now_secs = now_secs(now_ns);
         let overdue = || late.then(|| Conclusion::refused(DenyReason::UpstreamUnproven));
-        let judged = self.judge(host, credentials, now_secs).or_else(overdue);
-        let Some(conclusion) = judged else {
+        let conclusion = self.check(host, credentials, now_secs).or_else(overdue);
+        let Some(conclusion) = conclusion else {
             return Action::Pause;
         };
         // Exactly one action for each attempt: Envoy crashes on a second reply.
@@ -236,11 +236,11 @@ impl UpstreamGate {
         if self.upstreams.fingerprint(host) == *fingerprint {
             return Action::Continue;
         }
-        // Of attempts that run side by side (hedging), Envoy shows the last one's connection to all.
+        // For parallel attempts (hedging), Envoy shows the connection of the last one to all.
         if connection_id(host) != *address {
             return Action::Continue;
         }
-        // Whatever it is, it is not what the request was let go over.
+        // Whatever this connection is, it is not the one that was checked.
         let reason = DenyReason::UpstreamUnproven;
         let now_secs = now_secs(host.now_ns());
         let conclusion = Conclusion::refused(reason);
@@ -256,7 +256,7 @@ impl UpstreamGate {
         }
     }
 
-    /// Has the tick look at an attempt; `false` where there is none.
+    /// Adds an attempt to those that the tick polls. Returns `false` if there is no tick.
     fn wait(&self, host: &impl Host, context: u32) -> bool {
         let Ok(mut waiting) = self.waiting.try_borrow_mut() else {
             return false;
@@ -289,9 +289,9 @@ impl UpstreamGate {
         Action::Continue
     }
 
-    /// Refuses an attempt of which nothing has left. An earlier attempt of the same request may have.
+    /// Refuses an attempt of which nothing was sent. An earlier attempt of the request may have been sent.
     fn refuse(&self, host: &impl Host, attempt: &mut Attempt, reason: DenyReason) -> Action {
-        // An earlier attempt to a cluster without a gate leaves no verdict.
+        // An earlier attempt to a cluster without an upstream gate leaves no verdict.
         let later = || number_property(host, Property::UpstreamAttempt).is_some_and(|n| n > 1);
         let sent = GateVerdict::of(host).map_or_else(later, |earlier| earlier.is_sent());
         self.answer(host, attempt, Refused { reason, sent })

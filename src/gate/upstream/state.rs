@@ -1,20 +1,20 @@
-//! What the gate of a cluster tells the gate of the listener: how it judged the last attempt.
+//! What the upstream gate tells the gate: its verdict on the last attempt.
 
 use crate::decision::DenyReason;
 use crate::host::{FilterState, Host, HostError, Level, Property, text_property};
 use crate::upstream_tls::Verdict;
 
-/// What stands in the place of an address where the attempt was refused.
+/// Stands for an address if the attempt was refused.
 const SENT: &str = "sent";
 const UNSENT: &str = "unsent";
 
-/// How an attempt was judged: a word, a space, and what follows from it.
+/// The verdict on an attempt: a word, a space, and details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::gate) enum GateVerdict {
     /// It went on.
     Passed {
         verdict: Verdict,
-        /// The proxy's end of the connection: a verdict is of one connection, and of no other's.
+        /// The local address of the connection that the verdict is about.
         address: String,
     },
     /// It was refused.
@@ -30,7 +30,7 @@ pub(in crate::gate) struct Refused {
 }
 
 impl GateVerdict {
-    /// The verdict on the last attempt of the request; `None` where no gate has judged one.
+    /// The verdict on the last attempt of the request; `None` if no upstream gate has one.
     pub(in crate::gate) fn of(host: &impl Host) -> Option<Self> {
         let state = text_property(host, Property::FilterState(FilterState::Upstream))?;
         let (word, rest) = state.split_once(' ')?;
@@ -40,7 +40,7 @@ impl GateVerdict {
         })
     }
 
-    /// Whether a byte of the request may have left.
+    /// Whether a byte of the request may have been sent.
     pub(in crate::gate) fn is_sent(&self) -> bool {
         match self {
             Self::Passed { .. } => true,
@@ -48,7 +48,7 @@ impl GateVerdict {
         }
     }
 
-    /// Tells the gate of the listener. A host without filter state has none that could ask.
+    /// Tells the gate. A host without filter state has no gate that could ask.
     pub(in crate::gate) fn tell(&self, host: &impl Host) {
         let state = match self {
             Self::Passed { verdict, address } => [verdict.word(), " ", address].concat(),

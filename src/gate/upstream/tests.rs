@@ -129,7 +129,7 @@ impl Bench {
         assert_eq!(self.body(id), Action::Pause);
     }
 
-    fn standing(&self, cluster: &str) -> UpstreamStatus {
+    fn status(&self, cluster: &str) -> UpstreamStatus {
         let name = upstream_status_name(cluster);
         let record = crate::host::SharedData::shared_data(&self.proxy.memory, name.as_str());
         let (record, _) = record.unwrap().unwrap();
@@ -359,11 +359,7 @@ fn an_answer_over_another_connection_is_withheld_and_its_cluster_refused_for_a_m
         assert_eq!(bench.outcome(1), (told, 1, 0));
         assert_eq!(bench.answer(1, Facts::plaintext()), Action::Continue, "answered once");
         assert_eq!(
-            bench.standing("api").refusal(
-                &UpstreamHost::parse(b"api.openai.com"),
-                true,
-                START_SECS
-            ),
+            bench.status("api").refusal(&UpstreamHost::parse(b"api.openai.com"), true, START_SECS),
             Some(Reason::UpstreamUnproven)
         );
         bench.at(30, 0);

@@ -1,4 +1,4 @@
-//! Upstreams: what both gates know of them, and how a connection to one is judged.
+//! Upstreams: what both gates know of them, and how a connection to one is checked.
 
 use crate::config::UpstreamTls;
 use crate::decision::DenyReason;
@@ -13,42 +13,42 @@ use crate::upstream_tls::{
 };
 
 use super::connection::{
-    Fingerprint, HostConnection, NameCache, connection_id, is_own_answer, is_up, local_address,
+    Fingerprint, HostConnection, NameCache, connection_id, is_local_reply, is_up, local_address,
 };
 use super::credentials::credential_words;
-use super::standings::{Judged, Standings};
+use super::statuses::{Outcome, Statuses};
 
-/// The policy in force on one root context, and what became known under it.
+/// The policy of one root context, and the verdicts under it.
 pub(in crate::gate) struct Upstreams {
     policy: EffectivePolicy,
     require_stamp: bool,
     require_gate: bool,
     names: NameCache,
-    standings: Standings,
+    statuses: Statuses,
     resets: Resets,
 }
 
-/// What a connection comes to.
+/// The result of checking a connection.
 pub(in crate::gate) struct Conclusion {
     pub(in crate::gate) verdict: Verdict,
-    /// The connection, where it was that which was judged.
+    /// The connection that was checked, if the verdict is about one.
     pub(in crate::gate) passage: Option<Passage>,
-    /// The proxy's end of the connection, where there is one and it has one.
+    /// The local address of the connection, if it has one.
     pub(in crate::gate) address: String,
-    /// When the policy's exception ends, where there is one.
+    /// When the exception of the policy ends, if there is one.
     pub(in crate::gate) skip_until_secs: Option<u64>,
     /// The credential that the attempt may have.
     pub(in crate::gate) grant: Option<usize>,
 }
 
-/// A connection that was judged, and the host that it was judged for.
+/// A connection that was checked, and the authority that it was checked for.
 #[derive(Debug)]
 pub(in crate::gate) struct Passage {
     pub(in crate::gate) fingerprint: Fingerprint,
     pub(in crate::gate) upstream: UpstreamHost<'static>,
 }
 
-/// Whether the gate of a cluster was ever configured.
+/// Whether an upstream gate was ever configured.
 #[derive(Default)]
 struct Presence(bool);
 
@@ -59,7 +59,7 @@ impl Upstreams {
             require_stamp: settings.require_stamp,
             require_gate: settings.require_gate,
             names: NameCache::default(),
-            standings: Standings::default(),
+            statuses: Statuses::default(),
             resets: Resets::default(),
         }
     }
@@ -79,14 +79,14 @@ impl Upstreams {
         self.policy.tighten().iter().any(|rule| rule.host.matches(host))
     }
 
-    /// Judges the route of a request, as far as can be told before its connection is chosen.
-    /// `in_front`: a provider's credential was attached to it.
+    /// Checks the route of a request, before its connection is chosen. `in_front`: a provider's credential was attached
+    /// to it.
     ///
     /// # Errors
     ///
-    /// [`DenyReason::UpstreamUnproven`] where the cluster needs a stamp or a gate and has none, and the
+    /// [`DenyReason::UpstreamUnproven`] if the cluster lacks a stamp or an upstream gate that it needs, or else the
     /// reason for which the cluster is refused for now.
-    pub(in crate::gate) fn judge_route<H: Host>(
+    pub(in crate::gate) fn check_route<H: Host>(
         &self,
         host: &H,
         upstream: &UpstreamHost<'_>,
@@ -95,23 +95,23 @@ impl Upstreams {
     ) -> Result<Route, DenyReason> {
         let demand = self.policy.demand(upstream, now_secs);
         let verified = matches!(demand, Demand::Verify(_));
-        // nginx shows nothing of its connections, and what it sends cannot be called back.
+        // nginx shows nothing of its connections, and a sent request cannot be recalled.
         let shows_nothing = verified && host.is_nginx();
-        let unjudged = in_front && !demand.is_listed();
-        let needs_stamp = self.require_stamp || shows_nothing || unjudged;
-        // No certificate is for a host that can be read in two ways, and no response can be let through.
+        let unlisted = in_front && !demand.is_listed();
+        let needs_stamp = self.require_stamp || shows_nothing || unlisted;
+        // No certificate matches an ambiguous authority, so no response could pass.
         if *upstream == UpstreamHost::Unreadable && verified {
             return Err(DenyReason::UpstreamName);
         }
         if needs_stamp && stamp(host).is_none_or(|stamp| stamp.policy != self.digest()) {
             return Err(DenyReason::UpstreamUnproven);
         }
-        // The host that the client names need not be the one that the upstream is asked for.
-        let asks = verified || needs_stamp || !self.standings.is_empty();
+        // The authority that the client names may be rewritten before it is sent.
+        let asks = verified || needs_stamp || !self.statuses.is_empty();
         let cluster = asks.then(|| text_property(host, Property::ClusterName)).flatten();
-        let judged = verified || needs_stamp || in_front;
+        let checked = verified || needs_stamp || in_front;
         if let Some(cluster) = &cluster
-            && let Some(reason) = self.refusal(host, cluster, upstream, judged, now_secs)
+            && let Some(reason) = self.refusal(host, cluster, upstream, checked, now_secs)
         {
             return Err(reason);
         }
@@ -127,42 +127,41 @@ impl Upstreams {
         host: &H,
         cluster: &str,
         upstream: &UpstreamHost<'_>,
-        judged: bool,
+        checked: bool,
         now_secs: u64,
     ) -> Option<DenyReason> {
-        let standing = self.with_records(host, |store| self.standings.read(store, cluster))?;
-        standing.refusal(upstream, judged, now_secs).or_else(|| {
-            let ungated = self.require_gate && standing.misses_gate(judged, now_secs);
+        let status = self.with_records(host, |store| self.statuses.read(store, cluster))?;
+        status.refusal(upstream, checked, now_secs).or_else(|| {
+            let ungated = self.require_gate && status.misses_gate(checked, now_secs);
             (ungated && !self.is_stamped(host, upstream)).then_some(DenyReason::UpstreamUnproven)
         })
     }
 
-    /// Judges the route that a request took in the end, where that is another than the one judged before:
-    /// the module's own edits can change it. Why it should not have been taken.
-    pub(in crate::gate) fn judge_taken_route<H: Host>(
+    /// Checks the route that a request took, if it differs from the one checked before: the edits of the module can
+    /// change it. Returns why the route should not have been taken.
+    pub(in crate::gate) fn check_taken_route<H: Host>(
         &self,
         host: &H,
         route: &Route,
         named: &UpstreamHost<'_>,
         now_secs: u64,
     ) -> Option<DenyReason> {
-        let judged = route.cluster.as_deref()?;
+        let checked = route.cluster.as_deref()?;
         let taken = text_property(host, Property::ClusterName).unwrap_or_default();
-        // Where Envoy finds no route any more, or no connection comes up, it answers itself.
-        if taken == judged || (is_own_answer(host) && !is_up(host)) {
+        // If Envoy no longer finds a route, or cannot connect, it replies itself.
+        if taken == checked || (is_local_reply(host) && !is_up(host)) {
             return None;
         }
-        let reason = self.judge_route(host, named, route.in_front, now_secs).err()?;
+        let reason = self.check_route(host, named, route.in_front, now_secs).err()?;
         self.with_records(host, |store| {
-            self.standings.withhold(store, judged, reason, named, now_secs);
+            self.statuses.withhold(store, checked, reason, named, now_secs);
         });
         Some(reason)
     }
 
-    /// Records that a request for a host was sent to a cluster without a gate, where it needs one: for the
-    /// cluster that it was sent to, and for the one that its route was judged by. `upstream`: the host that
-    /// was asked.
-    pub(in crate::gate) fn miss_gate<H: Host>(
+    /// Records that a request was sent to a cluster without an upstream gate although it needs one: for that cluster,
+    /// and for the one that its route was checked against. `upstream`: the authority that was sent.
+    pub(in crate::gate) fn record_missing_gate<H: Host>(
         &self,
         host: &H,
         route: &Route,
@@ -176,19 +175,18 @@ impl Upstreams {
             return;
         }
         let taken = text_property(host, Property::ClusterName);
-        let judged = route.cluster.as_ref();
-        let judged = judged.filter(|judged| taken.as_ref() != Some(judged));
-        for cluster in taken.iter().chain(judged) {
+        let checked = route.cluster.as_ref().filter(|checked| taken.as_ref() != Some(checked));
+        for cluster in taken.iter().chain(checked) {
             self.with_records(host, |store| {
-                self.standings.miss_gate(host, store, cluster, scope, now_secs);
+                self.statuses.record_missing_gate(host, store, cluster, scope, now_secs);
             });
         }
     }
 
-    /// Judges the attempt that the host is at before anything of it leaves. `None` while its connection
-    /// is not up: until then the authority may change (`auto_host_rewrite`).
-    /// `grant` finds the credential that the request may have for its authority.
-    pub(in crate::gate) fn judge_attempt(
+    /// Checks the current attempt before any of it is sent. `None` while its connection is not up: until then the
+    /// authority may change (`auto_host_rewrite`). `grant` finds the credential that the request may have for its
+    /// authority.
+    pub(in crate::gate) fn check_attempt(
         &self,
         host: &impl Host,
         grant: impl FnOnce(&[u8]) -> Option<usize>,
@@ -201,11 +199,11 @@ impl Upstreams {
         let address = if address.is_empty() { connection_id(host) } else { address };
         let authority = host.authority().unwrap_or_default();
         let grant = grant(&authority);
-        let conclusion = self.judge_connected(host, &authority, grant.is_some(), now_secs)?;
+        let conclusion = self.check_connected(host, &authority, grant.is_some(), now_secs)?;
         Some(Conclusion { address, grant, ..conclusion })
     }
 
-    fn judge_connected(
+    fn check_connected(
         &self,
         host: &impl Host,
         authority: &[u8],
@@ -219,7 +217,7 @@ impl Upstreams {
         }
         let stamp = stamp(host);
         let stamped = stamp.as_ref().is_some_and(|s| s.vouches(self.digest(), &upstream));
-        // A stamp for no host at all is that of a cluster whose host is skipped.
+        // A stamp without hosts is that of a cluster whose host is skipped.
         if stamp.is_some_and(|stamp| !stamp.hosts.is_empty() && !stamp.is_for(&upstream)) {
             return Some(Conclusion::refused(DenyReason::UpstreamName));
         }
@@ -230,10 +228,10 @@ impl Upstreams {
             return Some(Conclusion::refused(reason));
         }
         let carries_credential = || has_grant || carries_credential(host);
-        self.judge_connection(host, &upstream, || stamped, carries_credential, now_secs)
+        self.check_connection(host, &upstream, || stamped, carries_credential, now_secs)
     }
 
-    /// Why a host that the policy verifies is refused for now by the cluster of an attempt.
+    /// Why requests for a verified host are refused for now at the cluster of an attempt.
     fn withheld(
         &self,
         host: &impl Host,
@@ -241,11 +239,11 @@ impl Upstreams {
         now_secs: u64,
     ) -> Option<DenyReason> {
         let cluster = text_property(host, Property::ClusterName)?;
-        let standing = self.with_records(host, |store| self.standings.read(store, &cluster))?;
-        standing.refusal(upstream, true, now_secs)
+        let status = self.with_records(host, |store| self.statuses.read(store, &cluster))?;
+        status.refusal(upstream, true, now_secs)
     }
 
-    /// Reads or writes records, and reports those that had to begin anew.
+    /// Reads or writes records, and reports those that were reset.
     fn with_records<H: Host, T>(&self, host: &H, act: impl FnOnce(&RecordStore<'_, H>) -> T) -> T {
         let store = RecordStore::new(host, host.rules());
         let result = act(&store);
@@ -253,20 +251,20 @@ impl Upstreams {
         result
     }
 
-    /// Judges the connection of an answer that no gate of a cluster has judged. `None` where there is
-    /// none: the answer is the proxy's own.
-    pub(in crate::gate) fn judge_answer(
+    /// Checks the connection of a response that no upstream gate has checked. `None` if there is no connection: the
+    /// response is a local reply.
+    pub(in crate::gate) fn check_ungated(
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
         carries_credential: bool,
         now_secs: u64,
     ) -> Option<Conclusion> {
-        self.judge_ended(host, upstream, carries_credential, now_secs).or_else(|| {
-            if is_own_answer(host) {
+        self.check_ended(host, upstream, carries_credential, now_secs).or_else(|| {
+            if is_local_reply(host) {
                 return None;
             }
-            // An answer came, and the host does not say over which connection.
+            // A response came, and the host does not show its connection.
             let verdict = match self.is_stamped(host, upstream) {
                 true => Verdict::Stamped,
                 false => Verdict::Refused(DenyReason::UpstreamUnproven),
@@ -275,10 +273,10 @@ impl Upstreams {
         })
     }
 
-    /// Judges a connection that the gate of its cluster has let pass, by the rules for the host that the
-    /// client named; what is refused. The gate has seen that its certificate bears the name of the host
-    /// that was asked in the end.
-    pub(in crate::gate) fn judge_again(
+    /// Checks a connection that the upstream gate has passed, by the rules for the authority that the client named.
+    /// Returns a conclusion only if it refuses. The upstream gate has verified that the certificate names the authority
+    /// that was sent.
+    pub(in crate::gate) fn check_again(
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
@@ -293,9 +291,9 @@ impl Upstreams {
         verdict.refusal().map(Conclusion::refused)
     }
 
-    /// Judges the connection of a request that has ended, with a provider's credential or without.
-    /// `None` where the host shows none.
-    pub(in crate::gate) fn judge_ended(
+    /// Checks the connection of a request that has ended, with a provider's credential or without. `None` if the host
+    /// shows no connection.
+    pub(in crate::gate) fn check_ended(
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
@@ -303,12 +301,12 @@ impl Upstreams {
         now_secs: u64,
     ) -> Option<Conclusion> {
         let stamped = || self.is_stamped(host, upstream);
-        self.judge_connection(host, upstream, stamped, || carries_credential, now_secs)
+        self.check_connection(host, upstream, stamped, || carries_credential, now_secs)
     }
 
-    /// Judges the connection that the host shows; `None` where it shows none. With a provider's credential
-    /// no host goes unjudged.
-    fn judge_connection(
+    /// Checks the connection that the host shows; `None` if it shows none. With a provider's credential, unlisted hosts
+    /// are checked too.
+    fn check_connection(
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
@@ -331,7 +329,7 @@ impl Upstreams {
         Some(Conclusion { passage: Some(passage), ..Conclusion::of_policy(verdict, None) })
     }
 
-    /// Whether the cluster's stamp is that of the policy, and for a host.
+    /// Whether the cluster has the stamp of the policy for this upstream.
     fn is_stamped(&self, host: &impl Host, upstream: &UpstreamHost<'_>) -> bool {
         stamp(host).is_some_and(|stamp| stamp.vouches(self.digest(), upstream))
     }
@@ -341,8 +339,8 @@ impl Upstreams {
         HostConnection::new(host, &self.names).fingerprint()
     }
 
-    /// Records what an attempt or a response came to. `withheld`: the host for which a request had left
-    /// before it was refused, and which requests are refused for that.
+    /// Records the conclusion on an attempt or a response. `withheld`: the authority of a request that was sent before
+    /// it was refused, and which requests are refused for that.
     pub(in crate::gate) fn record<H: Host>(
         &self,
         host: &H,
@@ -355,11 +353,11 @@ impl Upstreams {
             return;
         }
         let Conclusion { verdict, skip_until_secs, .. } = *conclusion;
-        let judged = Judged { verdict, withheld, skip_until_secs, now_secs };
-        self.with_records(host, |store| self.standings.judge(host, store, metrics, judged));
+        let outcome = Outcome { verdict, withheld, skip_until_secs, now_secs };
+        self.with_records(host, |store| self.statuses.record(host, store, metrics, outcome));
     }
 
-    /// Tells all workers that a cluster has a gate.
+    /// Tells all workers that a cluster has an upstream gate.
     pub(in crate::gate) fn announce<H: Host>(&self, host: &H) {
         self.with_records(host, |store| {
             if store.is_available() {
@@ -369,8 +367,8 @@ impl Upstreams {
         });
     }
 
-    /// Says at the start what is enforced, and what is not.
-    /// `is_nginx`: no connection to an upstream will show.
+    /// Logs at the start what is enforced, and what is not. `is_nginx`: the host never shows a connection to an
+    /// upstream.
     pub(in crate::gate) fn explain<H: Host>(&self, host: &H, is_nginx: bool) {
         let file = self.policy.file();
         let (known, rules) = (file.known_hosts().len(), file.upstreams().len());
@@ -396,13 +394,13 @@ impl Upstreams {
 }
 
 const NO_GATE: &str = "vkey: upstream TLS: no cluster has the module as its upstream filter (under this \
-    vm_id). Enforced: an answer over a connection that breaks the policy is withheld, and its cluster \
-    refused for a minute. Not enforced: that the request, a provider's credential with it, has not left \
-    by then. `vkey tls render` writes the filter; `upstream_tls.require_stamp` refuses clusters without";
+    vm_id). Enforced: a response over a connection that breaks the policy is withheld, and its cluster refused \
+    for a minute. Not enforced: that the request, a provider's credential with it, has not left by then. Add the \
+    filter with `vkey tls render`, or set upstream_tls.require_stamp";
 
-const SHOWS_NOTHING: &str = "vkey: upstream TLS: this host shows nothing of its connections to \
-    upstreams, so requests to hosts that the policy judges, and those that may have a provider's credential, \
-    are refused (upstream_unproven)";
+const SHOWS_NOTHING: &str = "vkey: upstream TLS: this host shows nothing of its connections to upstreams: \
+    requests to hosts that the policy lists, and requests that may have a provider's credential, are refused \
+    (upstream_unproven)";
 
 impl Conclusion {
     pub(in crate::gate) fn refused(reason: DenyReason) -> Self {
@@ -431,7 +429,7 @@ impl Record for Presence {
     }
 }
 
-/// The second in which a policy's dates are judged. Without a clock no exception is in force.
+/// The time for the dates of a policy, in Unix seconds. Without a clock no exception is in force.
 pub(in crate::gate) fn now_secs(now_ns: Option<u64>) -> u64 {
     secs(now_ns.unwrap_or(u64::MAX))
 }
@@ -440,14 +438,14 @@ fn presence_name() -> Name {
     Name::new("g", "upstream")
 }
 
-/// Whether a provider's credential was attached to an attempt in front of its route. A mirrored request shows nothing of what its gate
-/// decided, and may carry what the other carries.
+/// Whether a provider's credential was attached to an attempt before routing. A mirrored request shows no decision of
+/// its gate, and may carry what the original carries.
 fn carries_credential(host: &impl Host) -> bool {
     host.property(Property::FilterState(FilterState::Decision)).is_none()
         || credential_words(host).split(' ').any(|word| word == ATTACHED)
 }
 
-/// The stamp of the cluster that the host has chosen.
+/// The stamp of the chosen cluster.
 fn stamp(host: &impl Host) -> Option<Stamp> {
     Stamp::from_metadata(&host.property(Property::ClusterMetadata)?)
 }

@@ -1,4 +1,4 @@
-//! What becomes known of upstreams: counted, shown, and remembered for the next request.
+//! Verdicts on upstreams: counted, shown as metrics, and remembered for the next request.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,49 +10,48 @@ use crate::upstream_tls::{
     RefusalScope, UpstreamHost, UpstreamStatus, Verdict, upstream_status_name,
 };
 
-/// How many clusters have a standing of their own. Proxies name few, but some make one for each host that
+/// How many clusters have a status of their own. Proxies name few, but some make one for each host that
 /// clients name; the rest share one.
 const MAX_CLUSTERS: usize = 256;
 
-/// What the rest is called.
+/// The name that the rest shares.
 const OTHER: &str = "other";
 
-/// How long a verdict is remembered before it is looked up whether other workers came to another.
+/// How long a verdict is remembered, in seconds, before the record is read again for the verdicts of other workers.
 const REMEMBERED_SECS: u64 = 10;
 
-/// The last verdict on each cluster that this VM came to, and when, so that hardly more than changes
-/// are written.
+/// The last verdict of this VM on each cluster, and its time, so that little more than changes is written.
 #[derive(Default)]
-pub(in crate::gate) struct Standings(RefCell<BTreeMap<String, (Verdict, u64)>>);
+pub(in crate::gate) struct Statuses(RefCell<BTreeMap<String, (Verdict, u64)>>);
 
 /// A verdict on an upstream.
 #[derive(Clone, Copy)]
-pub(in crate::gate) struct Judged<'a> {
+pub(in crate::gate) struct Outcome<'a> {
     pub(in crate::gate) verdict: Verdict,
-    /// The host for which a response had to be withheld, because the request was sent before it could be
-    /// judged, and which requests are refused for that.
+    /// The authority for which a response was withheld, because the request was sent before its connection could be
+    /// checked, and which requests are refused for that.
     pub(in crate::gate) withheld: Option<(&'a UpstreamHost<'a>, RefusalScope)>,
-    /// When the policy's exception ends, where there is one.
+    /// When the exception of the policy ends, if there is one.
     pub(in crate::gate) skip_until_secs: Option<u64>,
     pub(in crate::gate) now_secs: u64,
 }
 
-impl Standings {
-    /// Whether anything was judged yet.
+impl Statuses {
+    /// Whether there is no verdict yet.
     pub(in crate::gate) fn is_empty(&self) -> bool {
         self.0.try_borrow().is_ok_and(|clusters| clusters.is_empty())
     }
 
-    /// Records a verdict on the cluster of the request that the host is at.
-    pub(in crate::gate) fn judge<H: Host>(
+    /// Records a verdict on the cluster of the current request.
+    pub(in crate::gate) fn record<H: Host>(
         &self,
         host: &H,
         store: &RecordStore<'_, H>,
         metrics: &Metrics,
-        judged: Judged<'_>,
+        outcome: Outcome<'_>,
     ) {
-        let Judged { verdict, now_secs, .. } = judged;
-        let withheld = judged.withheld.is_some();
+        let Outcome { verdict, now_secs, .. } = outcome;
+        let withheld = outcome.withheld.is_some();
         let Some(cluster) = text_property(host, Property::ClusterName) else {
             return;
         };
@@ -61,12 +60,12 @@ impl Standings {
         if !self.replace(cluster, verdict, now_secs) && !withheld {
             return;
         }
-        let (before, since_secs) = write(store, cluster, judged).unwrap_or((None, now_secs));
+        let (before, since_secs) = write(store, cluster, outcome).unwrap_or((None, now_secs));
         if before == Some(verdict) && !withheld {
             return;
         }
         metrics.show_verdict(host, verdict, before, cluster, since_secs);
-        if let Some(until_secs) = judged.skip_until_secs {
+        if let Some(until_secs) = outcome.skip_until_secs {
             metrics.show_skip(host, cluster, until_secs);
         }
         if let Verdict::Refused(reason) = verdict {
@@ -75,8 +74,8 @@ impl Standings {
         }
     }
 
-    /// How a cluster stands; `None` where that cannot be read: it refuses nobody, since the connection is
-    /// judged all the same.
+    /// The status of a cluster. `None` if it cannot be read: that refuses nobody, because the connection is checked
+    /// anyway.
     pub(in crate::gate) fn read<H: Host>(
         &self,
         store: &RecordStore<'_, H>,
@@ -88,8 +87,7 @@ impl Standings {
             .flatten()
     }
 
-    /// Records that a response of a cluster had to be withheld, where it is not the cluster of the request
-    /// that the host shows.
+    /// Records that a response was withheld from a cluster other than that of the current request.
     pub(in crate::gate) fn withhold<H: Host>(
         &self,
         store: &RecordStore<'_, H>,
@@ -98,13 +96,13 @@ impl Standings {
         upstream: &UpstreamHost<'_>,
         now_secs: u64,
     ) {
-        self.update(store, cluster, |standing| {
-            _ = standing.withhold(reason, upstream, RefusalScope::Checked, now_secs);
+        self.update(store, cluster, |status| {
+            _ = status.withhold(reason, upstream, RefusalScope::Checked, now_secs);
         });
     }
 
-    /// Records that a response of a cluster showed no gate.
-    pub(in crate::gate) fn miss_gate<H: Host>(
+    /// Records that a response came from a cluster without an upstream gate.
+    pub(in crate::gate) fn record_missing_gate<H: Host>(
         &self,
         host: &H,
         store: &RecordStore<'_, H>,
@@ -112,9 +110,9 @@ impl Standings {
         scope: RefusalScope,
         now_secs: u64,
     ) {
-        let misses = |standing: UpstreamStatus| standing.misses_gate(true, now_secs);
+        let misses = |status: UpstreamStatus| status.misses_gate(true, now_secs);
         let known = self.read(store, cluster).is_some_and(misses);
-        self.update(store, cluster, |standing| standing.miss_gate(scope, now_secs));
+        self.update(store, cluster, |status| status.miss_gate(scope, now_secs));
         if !known {
             let text = format!(
                 "vkey: cluster {cluster:?} has no gate: requests to it for hosts that the policy \
@@ -131,12 +129,12 @@ impl Standings {
         change: impl Fn(&mut UpstreamStatus),
     ) {
         if store.is_available() {
-            // What cannot be written refuses nobody; the next response tries again.
+            // A status that cannot be written refuses nobody. The next response tries again.
             _ = store.update(&upstream_status_name(self.shared_name(cluster)), change);
         }
     }
 
-    /// The name that a cluster's standing has.
+    /// The name that a cluster's status has.
     fn shared_name<'a>(&self, cluster: &'a str) -> &'a str {
         let own = self
             .0
@@ -145,7 +143,7 @@ impl Standings {
         if own { cluster } else { OTHER }
     }
 
-    /// Remembers a verdict; whether it is another than that which was looked up a moment ago.
+    /// Remembers a verdict. Returns whether it differs from the one remembered, or that is too old.
     fn replace(&self, cluster: &str, verdict: Verdict, now_secs: u64) -> bool {
         let Ok(mut clusters) = self.0.try_borrow_mut() else {
             return true;
@@ -163,23 +161,23 @@ impl Standings {
     }
 }
 
-/// What the cluster was judged as before by any worker, and since when it is judged as now; `None`
-/// where nothing can be written.
+/// Writes a verdict. Returns the verdict before, of any worker, and since when the current one holds; `None` if nothing
+/// can be written.
 fn write<H: Host>(
     store: &RecordStore<'_, H>,
     cluster: &str,
-    judged: Judged<'_>,
+    outcome: Outcome<'_>,
 ) -> Option<(Option<Verdict>, u64)> {
     if !store.is_available() {
         return None;
     }
-    let update = |standing: &mut UpstreamStatus| {
-        let before = standing.verdict();
-        let since_secs = match (judged.verdict, judged.withheld) {
+    let update = |status: &mut UpstreamStatus| {
+        let before = status.verdict();
+        let since_secs = match (outcome.verdict, outcome.withheld) {
             (Verdict::Refused(reason), Some((upstream, scope))) => {
-                standing.withhold(reason, upstream, scope, judged.now_secs)
+                status.withhold(reason, upstream, scope, outcome.now_secs)
             }
-            (verdict, _) => standing.record(verdict, judged.now_secs),
+            (verdict, _) => status.record(verdict, outcome.now_secs),
         };
         (before, since_secs)
     };
@@ -197,21 +195,21 @@ mod tests {
     /// A worker, and what it remembers of clusters.
     struct Worker {
         host: MemoryHost,
-        standings: Standings,
+        statuses: Statuses,
         metrics: Metrics,
     }
 
     impl Worker {
         fn new(store: &MemoryStore) -> Self {
             let host = MemoryHost::new(store.clone());
-            Self { host, standings: Standings::default(), metrics: Metrics::default() }
+            Self { host, statuses: Statuses::default(), metrics: Metrics::default() }
         }
 
-        fn judge(&self, cluster: &str, verdict: Verdict, now_secs: u64) {
+        fn record(&self, cluster: &str, verdict: Verdict, now_secs: u64) {
             self.host.show("xds\0cluster_name", cluster);
             let store = RecordStore::new(&self.host, Rules::Envoy);
-            let judged = Judged { verdict, withheld: None, skip_until_secs: None, now_secs };
-            self.standings.judge(&self.host, &store, &self.metrics, judged);
+            let outcome = Outcome { verdict, withheld: None, skip_until_secs: None, now_secs };
+            self.statuses.record(&self.host, &store, &self.metrics, outcome);
         }
 
         fn since(&self, verdict: Verdict) -> Option<u64> {
@@ -225,36 +223,36 @@ mod tests {
     fn what_another_worker_came_to_shows_after_a_moment() {
         let store = MemoryStore::new(Rules::Envoy);
         let [one, other] = [Worker::new(&store), Worker::new(&store)];
-        one.judge("a", Verdict::Verified, 100);
-        other.judge("a", PIN, 101);
+        one.record("a", Verdict::Verified, 100);
+        other.record("a", PIN, 101);
         assert_eq!((one.since(Verdict::Verified), one.since(PIN)), (Some(0), Some(101)));
-        one.judge("a", Verdict::Verified, 109);
+        one.record("a", Verdict::Verified, 109);
         assert_eq!((one.since(Verdict::Verified), one.since(PIN)), (Some(0), Some(101)));
-        one.judge("a", Verdict::Verified, 110);
+        one.record("a", Verdict::Verified, 110);
         assert_eq!((one.since(Verdict::Verified), one.since(PIN)), (Some(110), Some(0)));
         // A clock that goes back is no reason to trust what is remembered.
-        other.judge("a", PIN, 111);
-        one.judge("a", Verdict::Verified, 90);
+        other.record("a", PIN, 111);
+        one.record("a", Verdict::Verified, 90);
         assert_eq!((one.since(Verdict::Verified), one.since(PIN)), (Some(90), Some(0)));
     }
 
     #[test]
     fn clusters_that_are_too_many_share_a_standing() {
         let worker = Worker::new(&MemoryStore::new(Rules::Envoy));
-        assert!(worker.standings.is_empty());
+        assert!(worker.statuses.is_empty());
         for cluster in 0..=MAX_CLUSTERS {
-            assert_eq!(worker.standings.0.borrow().len(), cluster);
-            worker.judge(&cluster.to_string(), Verdict::Verified, 100);
+            assert_eq!(worker.statuses.0.borrow().len(), cluster);
+            worker.record(&cluster.to_string(), Verdict::Verified, 100);
         }
-        assert_eq!(worker.standings.0.borrow().len(), MAX_CLUSTERS + 1);
-        assert!(worker.standings.0.borrow().contains_key(OTHER));
+        assert_eq!(worker.statuses.0.borrow().len(), MAX_CLUSTERS + 1);
+        assert!(worker.statuses.0.borrow().contains_key(OTHER));
     }
 
     #[test]
     fn a_cluster_without_a_name_is_not_remembered() {
         let worker = Worker::new(&MemoryStore::new(Rules::Envoy));
-        worker.judge("", PIN, 100);
-        assert!(worker.standings.is_empty() && worker.host.store().is_empty());
+        worker.record("", PIN, 100);
+        assert!(worker.statuses.is_empty() && worker.host.store().is_empty());
         assert_eq!(worker.host.store().metrics().len(), 0);
     }
 }
