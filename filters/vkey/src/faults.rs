@@ -11,7 +11,7 @@
 use vkey::headers::RequestHead;
 use vkey::host::{Host, HostError, SharedData, probe_name};
 
-use crate::host::{ProxyHost, environment};
+use crate::hostcalls::{ProxyHost, environment};
 
 /// Counts configurations over all VMs.
 const CONFIGURED: &str = "vkey/faults/configured";

@@ -8,7 +8,7 @@ use vkey::exchange::Exchange;
 use vkey::gate::{Gate, Plugin};
 use vkey::host::Action;
 
-use crate::host::ProxyHost;
+use crate::hostcalls::ProxyHost;
 
 thread_local! {
     static REQUESTS: RefCell<BTreeMap<u32, Rc<Http>>> = const { RefCell::new(BTreeMap::new()) };
@@ -31,7 +31,7 @@ pub(crate) fn create(id: u32, plugin: Rc<Plugin>) -> Rc<Http> {
 pub(crate) fn find(id: u32) -> Rc<Http> {
     // The map is not borrowed while the host is called, so a host may call back from inside.
     let found = REQUESTS.with_borrow(|requests| requests.get(&id).cloned());
-    found.unwrap_or_else(|| create(id, crate::root::plugin(0)))
+    found.unwrap_or_else(|| create(id, crate::contexts::plugin(0)))
 }
 
 /// Forgets a request; `false` if the context is not a request.

@@ -4,9 +4,9 @@
 //! no more than it needs, because each export is a call into the VM for every request. `root`, `http`
 //! and `upstream` keep the contexts.
 
+mod contexts;
 #[cfg(feature = "faults")]
 mod faults;
-mod host;
+mod hostcalls;
 mod http;
-mod root;
 mod upstream;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use vkey::gate::{Attempt, Plugin, UpstreamGate};
 use vkey::host::Action;
 
-use crate::host::ProxyHost;
+use crate::hostcalls::ProxyHost;
 
 thread_local! {
     static ATTEMPTS: RefCell<BTreeMap<u32, Rc<Upstream>>> = const { RefCell::new(BTreeMap::new()) };
@@ -32,7 +32,7 @@ pub(crate) fn find(id: u32) -> Option<Rc<Upstream>> {
 
 /// Looks at the attempts that wait under a root context.
 pub(crate) fn on_tick(root_id: u32) {
-    if let Plugin::UpstreamGate(gate) = &*crate::root::plugin(root_id) {
+    if let Plugin::UpstreamGate(gate) = &*crate::contexts::plugin(root_id) {
         gate.tick(&ProxyHost, root_id, |id| find(id).map_or(Action::Continue, |u| u.on_tick()));
     }
 }

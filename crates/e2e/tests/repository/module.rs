@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use wasmparser::{Parser, Payload};
 
-/// The host calls of `filters/vkey/src/host.rs`. A host that lacks an import refuses the module, so
+/// The host calls of `filters/vkey/src/hostcalls.rs`. A host that lacks an import refuses the module, so
 /// each one more is a host less.
 const HOST_CALLS: [&str; 19] = [
     "proxy_add_header_map_value",

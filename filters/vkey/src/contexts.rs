@@ -7,7 +7,7 @@ use std::rc::Rc;
 use vkey::gate::Plugin;
 use vkey::upstream_tls::Policy;
 
-use crate::host::ProxyHost;
+use crate::hostcalls::ProxyHost;
 
 /// The upstream-TLS policy, which the build has checked.
 const POLICY: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));
@@ -28,7 +28,8 @@ pub(crate) fn configure(root_id: u32, text: &[u8]) -> bool {
     if !crate::faults::configure() {
         return false;
     }
-    let Ok(plugin) = Plugin::configure(text, policy(), crate::host::environment, &ProxyHost) else {
+    let Ok(plugin) = Plugin::configure(text, policy(), crate::hostcalls::environment, &ProxyHost)
+    else {
         return false;
     };
     ROOTS.with_borrow_mut(|roots| roots.insert(root_id, Rc::new(plugin)));

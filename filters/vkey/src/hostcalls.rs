@@ -423,7 +423,7 @@ extern "C" fn proxy_on_context_create(id: u32, root_id: u32) {
     if root_id == 0 {
         return;
     }
-    let plugin = crate::root::plugin(root_id);
+    let plugin = crate::contexts::plugin(root_id);
     match &*plugin {
         Plugin::Gate(_) => _ = crate::http::create(id, plugin),
         Plugin::UpstreamGate(_) => crate::upstream::create(id, plugin),
@@ -437,7 +437,7 @@ extern "C" fn proxy_on_vm_start(_root_id: u32, _vm_configuration_len: usize) -> 
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(root_id: u32, len: usize) -> bool {
-    crate::root::configure(root_id, &plugin_configuration(len))
+    crate::contexts::configure(root_id, &plugin_configuration(len))
 }
 
 #[unsafe(no_mangle)]
@@ -503,6 +503,6 @@ extern "C" fn proxy_on_log(id: u32) {
 extern "C" fn proxy_on_delete(id: u32) {
     // nginx numbers root contexts and requests apart: the id of a request may be that of a root context too.
     if !crate::upstream::delete(id) && !crate::http::delete(id) {
-        crate::root::delete(id);
+        crate::contexts::delete(id);
     }
 }
