@@ -1,50 +1,266 @@
-//! Root contexts: one for each configuration of the plugin.
+//! The contexts: a root for each configuration of the plugin, and under it a request, or an attempt of one to reach an
+//! upstream.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use vkey::gate::Plugin;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::Action;
+use vkey::exchange::Exchange;
+use vkey::gate::{Attempt, Gate, Plugin, UpstreamGate};
+use vkey::host;
 use vkey::upstream_tls::Policy;
 
-use crate::hostcalls::ProxyHost;
+use crate::hostcalls::{ProxyHost, environment, plugin_configuration};
 
 /// The upstream-TLS policy, which the build has checked.
 const POLICY: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));
 
-thread_local! {
-    static ROOTS: RefCell<BTreeMap<u32, Rc<Plugin>>> = const { RefCell::new(BTreeMap::new()) };
+/// A root context. One that is not configured denies everything.
+pub(crate) struct Root {
+    id: u32,
+    plugin: Option<Rc<Plugin>>,
+    attempts: Rc<Attempts>,
 }
 
-/// The plugin of a root context. One that is not configured denies everything.
-pub(crate) fn plugin(root_id: u32) -> Rc<Plugin> {
-    ROOTS.with_borrow(|roots| roots.get(&root_id).cloned()).unwrap_or_else(closed)
+/// A stream under a root context.
+pub(crate) enum Stream {
+    Request(Request),
+    Upstream(Upstream),
 }
 
-/// Puts a configuration in force. `false` only for a text that is no configuration anywhere: where
-/// workers disagree about the answer, Envoy lets requests pass unfiltered.
-pub(crate) fn configure(root_id: u32, text: &[u8]) -> bool {
-    #[cfg(feature = "faults")]
-    if !crate::faults::configure() {
-        return false;
+/// A request.
+pub(crate) struct Request {
+    plugin: Rc<Plugin>,
+    exchange: Exchange,
+}
+
+/// An attempt of a request to reach an upstream.
+pub(crate) struct Upstream {
+    id: u32,
+    held: Rc<Held>,
+    attempts: Rc<Attempts>,
+}
+
+/// The attempts under a root context, which its tick looks at.
+type Attempts = RefCell<BTreeMap<u32, Rc<Held>>>;
+
+/// What the tick needs of an attempt. Its plugin is a [`Plugin::UpstreamGate`].
+struct Held {
+    plugin: Rc<Plugin>,
+    attempt: RefCell<Attempt>,
+}
+
+// === impl Root ===
+
+impl Root {
+    pub(crate) fn new(id: u32) -> Self {
+        Self { id, plugin: None, attempts: Rc::default() }
     }
-    let Ok(plugin) = Plugin::configure(text, policy(), crate::hostcalls::environment, &ProxyHost)
-    else {
-        return false;
-    };
-    ROOTS.with_borrow_mut(|roots| roots.insert(root_id, Rc::new(plugin)));
-    true
+
+    /// Takes the place of [`RootContext::create_http_context`], whose trait objects carry all host calls of the SDK
+    /// into the module, with their panics and with imports that not every host has.
+    pub(crate) fn create_stream(&self, id: u32) -> Stream {
+        let plugin = self.plugin.clone().unwrap_or_else(|| Rc::new(Plugin::closed(policy())));
+        match &*plugin {
+            Plugin::Gate(_) => Stream::Request(Request { plugin, exchange: Exchange::default() }),
+            Plugin::UpstreamGate(_) => Stream::Upstream(Upstream::new(id, plugin, &self.attempts)),
+        }
+    }
 }
 
-/// Forgets a root context; requests under way keep its plugin.
-pub(crate) fn delete(root_id: u32) {
-    ROOTS.with_borrow_mut(|roots| roots.remove(&root_id));
+impl Context for Root {}
+
+impl RootContext for Root {
+    /// Puts a configuration in force. `false` only for a text that is no configuration anywhere: if workers
+    /// disagree about the response, Envoy lets requests pass unfiltered.
+    fn on_configure(&mut self, len: usize) -> bool {
+        #[cfg(feature = "faults")]
+        if !crate::faults::configure() {
+            return false;
+        }
+        let text = plugin_configuration(len);
+        let Ok(plugin) = Plugin::configure(&text, policy(), environment, &ProxyHost) else {
+            return false;
+        };
+        self.plugin = Some(Rc::new(plugin));
+        true
+    }
+
+    /// Looks at the attempts that wait.
+    fn on_tick(&mut self) {
+        if let Some(Plugin::UpstreamGate(gate)) = self.plugin.as_deref() {
+            gate.tick(&ProxyHost, self.id, |id| {
+                // The map is not borrowed while the host is called.
+                let held = self.attempts.try_borrow().ok().and_then(|all| all.get(&id).cloned());
+                held.map_or(host::Action::Continue, |held| held.on_tick())
+            });
+        }
+    }
 }
 
 fn policy() -> Policy {
     Policy::parse(POLICY).unwrap_or_else(|_| Policy::strictest())
 }
 
-fn closed() -> Rc<Plugin> {
-    Rc::new(Plugin::closed(policy()))
+// === impl Stream ===
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, count: usize, end_of_stream: bool) -> Action {
+        match self {
+            Self::Request(request) => request.on_http_request_headers(count, end_of_stream),
+            Self::Upstream(upstream) => upstream.on_http_request_headers(count, end_of_stream),
+        }
+    }
+
+    fn on_http_request_body(&mut self, len: usize, end_of_stream: bool) -> Action {
+        match self {
+            Self::Request(request) => request.on_http_request_body(len, end_of_stream),
+            Self::Upstream(upstream) => upstream.on_http_request_body(len, end_of_stream),
+        }
+    }
+
+    fn on_http_request_trailers(&mut self, count: usize) -> Action {
+        match self {
+            Self::Request(request) => request.on_http_request_trailers(count),
+            Self::Upstream(upstream) => upstream.on_http_request_trailers(count),
+        }
+    }
+
+    fn on_http_response_headers(&mut self, count: usize, end_of_stream: bool) -> Action {
+        match self {
+            Self::Request(request) => request.on_http_response_headers(count, end_of_stream),
+            Self::Upstream(upstream) => upstream.on_http_response_headers(count, end_of_stream),
+        }
+    }
+
+    fn on_log(&mut self) {
+        match self {
+            Self::Request(request) => request.on_log(),
+            Self::Upstream(upstream) => upstream.on_log(),
+        }
+    }
+}
+
+// === impl Request ===
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    /// Decides on the request.
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        self.act(|gate, exchange| gate.on_request_headers(&ProxyHost, exchange))
+    }
+
+    /// Holds the body of a request that was not forwarded, also if its reply failed, and refuses that of a
+    /// preflight.
+    fn on_http_request_body(&mut self, len: usize, _end_of_stream: bool) -> Action {
+        let bytes = u64::try_from(len).unwrap_or(u64::MAX);
+        self.act(|gate, exchange| gate.on_request_body(&ProxyHost, exchange, bytes))
+    }
+
+    /// Cleans the trailers of a request that was forwarded, and holds those of any other. Trailers end a body that
+    /// is held: without this callback the host would forward all of it.
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        self.act(|gate, exchange| gate.on_request_trailers(&ProxyHost, exchange))
+    }
+
+    /// Judges where the response comes from, and adds what the client is told with it.
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        self.act(|gate, exchange| gate.on_response_headers(&ProxyHost, exchange))
+    }
+
+    /// Writes the request's audit line.
+    fn on_log(&mut self) {
+        self.act(|gate, exchange| {
+            gate.on_log(&ProxyHost, exchange);
+            host::Action::Continue
+        });
+    }
+}
+
+impl Request {
+    fn act(&mut self, act: impl FnOnce(&Gate, &mut Exchange) -> host::Action) -> Action {
+        match &*self.plugin {
+            Plugin::Gate(gate) => action(act(gate, &mut self.exchange)),
+            Plugin::UpstreamGate(_) => Action::Pause,
+        }
+    }
+}
+
+// === impl Upstream ===
+
+impl Context for Upstream {}
+
+impl HttpContext for Upstream {
+    /// Judges the attempt, or holds it.
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        let id = self.id;
+        action(self.held.act(|gate, attempt| gate.on_request_headers(&ProxyHost, id, attempt)))
+    }
+
+    /// Holds the body of an attempt that was not forwarded.
+    fn on_http_request_body(&mut self, _len: usize, _end_of_stream: bool) -> Action {
+        action(self.held.act(|_, attempt| UpstreamGate::on_request_body(attempt)))
+    }
+
+    /// Holds the trailers of such an attempt too, because they end a body.
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        action(self.held.act(|_, attempt| UpstreamGate::on_request_body(attempt)))
+    }
+
+    /// Compares the connection of the response.
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        action(self.held.act(|gate, attempt| gate.on_response_headers(&ProxyHost, attempt)))
+    }
+}
+
+impl Upstream {
+    fn new(id: u32, plugin: Rc<Plugin>, attempts: &Rc<Attempts>) -> Self {
+        let held = Rc::new(Held { plugin, attempt: RefCell::default() });
+        if let Ok(mut attempts) = attempts.try_borrow_mut() {
+            attempts.insert(id, Rc::clone(&held));
+        }
+        Self { id, held, attempts: Rc::clone(attempts) }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if let Ok(mut attempts) = self.attempts.try_borrow_mut() {
+            attempts.remove(&self.id);
+        }
+        if let Some(gate) = self.held.gate() {
+            gate.forget(self.id);
+        }
+    }
+}
+
+impl Held {
+    fn on_tick(&self) -> host::Action {
+        self.act(|gate, attempt| gate.on_tick(&ProxyHost, attempt))
+    }
+
+    fn act(&self, act: impl FnOnce(&UpstreamGate, &mut Attempt) -> host::Action) -> host::Action {
+        let attempt = self.attempt.try_borrow_mut().ok();
+        let acted = self.gate().zip(attempt).map(|(gate, mut attempt)| act(gate, &mut attempt));
+        acted.unwrap_or(host::Action::Pause)
+    }
+
+    fn gate(&self) -> Option<&UpstreamGate> {
+        match &*self.plugin {
+            Plugin::UpstreamGate(gate) => Some(gate),
+            Plugin::Gate(_) => None,
+        }
+    }
+}
+
+fn action(action: host::Action) -> Action {
+    match action {
+        host::Action::Continue => Action::Continue,
+        host::Action::Pause => Action::Pause,
+    }
 }

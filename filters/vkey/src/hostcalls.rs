@@ -1,34 +1,23 @@
-//! The boundary to the host: proxy-wasm ABI 0.2.1, as far as the module uses it.
+//! The host calls: proxy-wasm ABI 0.2.1, as far as the module uses it.
 //!
-//! Everything crosses as bytes, and every status is handled: hosts return more statuses than the
-//! specification lists, and headers that are not UTF-8. This is the only file with unsafe code.
+//! Everything crosses as bytes, and every status is handled. The SDK's host calls panic if a host returns a status that
+//! the specification does not list, or a header that is not UTF-8, and hosts do both.
 
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc};
 use std::ptr::{NonNull, null_mut};
 
-use vkey::gate::Plugin;
+use proxy_wasm::types::{BufferType, MapType, StreamType};
 use vkey::headers::Headers;
 use vkey::host::Level;
-use vkey::host::{Action, Host, HostError, MetricKind, Property, SharedData, WriteError};
+use vkey::host::{Host, HostError, MetricKind, Property, SharedData, WriteError};
 use vkey::reply::Reply;
 
 /// The statuses that mean more than failure (`proxy_status_t`).
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const CAS_MISMATCH: u32 = 8;
-
-/// `proxy_map_type_t`: the headers and trailers of the request, and the headers of its response.
-const REQUEST_HEADERS: u32 = 0;
-const REQUEST_TRAILERS: u32 = 1;
-const RESPONSE_HEADERS: u32 = 2;
-
-/// `proxy_stream_type_t`: the request.
-const HTTP_REQUEST: u32 = 0;
-
-/// `proxy_buffer_type_t`: the plugin's configuration.
-const PLUGIN_CONFIGURATION: u32 = 7;
 
 /// Room behind what the host hands over. nginx measures a map of more than 100 headers by other headers than
 /// those that it writes, so it may write more than it asked room for: as much as the method and the name of the
@@ -138,11 +127,6 @@ mod abi {
         ) -> u32;
         pub(super) fn proxy_set_tick_period_milliseconds(millis: u32) -> u32;
     }
-
-    unsafe extern "C" {
-        /// Runs the constructors of the C library that the target links.
-        pub(super) fn __wasm_call_ctors();
-    }
 }
 
 // === host calls ===
@@ -193,30 +177,30 @@ impl Host for ProxyHost {
     }
 
     fn request_headers(&self) -> Option<Headers> {
-        pairs(REQUEST_HEADERS)
+        pairs(MapType::HttpRequestHeaders)
     }
 
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError> {
-        remove(REQUEST_HEADERS, name)
+        remove(MapType::HttpRequestHeaders, name)
     }
 
     fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        replace(REQUEST_HEADERS, name, value)
+        replace(MapType::HttpRequestHeaders, name, value)
     }
 
     fn request_trailers(&self) -> Option<Headers> {
-        pairs(REQUEST_TRAILERS)
+        pairs(MapType::HttpRequestTrailers)
     }
 
     fn remove_request_trailer(&self, name: &[u8]) -> Result<(), HostError> {
-        remove(REQUEST_TRAILERS, name)
+        remove(MapType::HttpRequestTrailers, name)
     }
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         // SAFETY: both slices are valid for their lengths, and the host copies them.
         done(unsafe {
             abi::proxy_add_header_map_value(
-                REQUEST_HEADERS,
+                MapType::HttpRequestHeaders as u32,
                 name.as_ptr(),
                 name.len(),
                 value.as_ptr(),
@@ -226,11 +210,11 @@ impl Host for ProxyHost {
     }
 
     fn request_header(&self, name: &[u8]) -> Option<Vec<u8>> {
-        header(REQUEST_HEADERS, name).ok()
+        header(MapType::HttpRequestHeaders, name).ok()
     }
 
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
-        header(RESPONSE_HEADERS, name).ok()
+        header(MapType::HttpResponseHeaders, name).ok()
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {
@@ -276,7 +260,7 @@ impl Host for ProxyHost {
 
     fn resume_request(&self) -> Result<(), HostError> {
         // SAFETY: a number.
-        done(unsafe { abi::proxy_continue_stream(HTTP_REQUEST) })
+        done(unsafe { abi::proxy_continue_stream(StreamType::HttpRequest as u32) })
     }
 
     fn enter(&self, context: u32) -> Result<(), HostError> {
@@ -292,7 +276,7 @@ impl Host for ProxyHost {
     /// Apache Traffic Server replaces nothing that is absent; but it has no shared data, so there
     /// are no limits to report.
     fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        replace(RESPONSE_HEADERS, name, value)
+        replace(MapType::HttpResponseHeaders, name, value)
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
@@ -321,28 +305,30 @@ impl Host for ProxyHost {
     }
 }
 
-fn pairs(map: u32) -> Option<Headers> {
-    if cfg!(feature = "nginx") && map == REQUEST_HEADERS {
+fn pairs(map: MapType) -> Option<Headers> {
+    if cfg!(feature = "nginx") && matches!(map, MapType::HttpRequestHeaders) {
         let method = header(map, METHOD).ok();
         method.is_none_or(|method| method.len() <= MAX_METHOD_BYTES).then_some(())?;
     }
     // SAFETY: the host writes to the two places.
-    let pairs = receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(map, data, len) });
+    let pairs =
+        receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(map as u32, data, len) });
     Headers::from_pairs(pairs.ok()?).ok()
 }
 
-fn remove(map: u32, name: &[u8]) -> Result<(), HostError> {
+fn remove(map: MapType, name: &[u8]) -> Result<(), HostError> {
     // SAFETY: the name is valid for its length, and the host does not keep it.
-    let status = unsafe { abi::proxy_remove_header_map_value(map, name.as_ptr(), name.len()) };
+    let status =
+        unsafe { abi::proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) };
     // What was not there is not there.
     if status == NOT_FOUND { Ok(()) } else { done(status) }
 }
 
-fn replace(map: u32, name: &str, value: &str) -> Result<(), HostError> {
+fn replace(map: MapType, name: &str, value: &str) -> Result<(), HostError> {
     // SAFETY: both slices are valid for their lengths, and the host copies them.
     done(unsafe {
         abi::proxy_replace_header_map_value(
-            map,
+            map as u32,
             name.as_ptr(),
             name.len(),
             value.as_ptr(),
@@ -351,10 +337,10 @@ fn replace(map: u32, name: &str, value: &str) -> Result<(), HostError> {
     })
 }
 
-fn header(map: u32, name: &[u8]) -> Result<Vec<u8>, HostError> {
+fn header(map: MapType, name: &[u8]) -> Result<Vec<u8>, HostError> {
     // SAFETY: the name is valid for its length; the host writes to the two places.
     receive(|data, len| unsafe {
-        abi::proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, len)
+        abi::proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), data, len)
     })
 }
 
@@ -364,20 +350,12 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn plugin_configuration(len: usize) -> Vec<u8> {
+pub(crate) fn plugin_configuration(len: usize) -> Vec<u8> {
     // SAFETY: the host writes to the two places.
     let text = receive(|data, text_len| unsafe {
-        abi::proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, len, data, text_len)
+        abi::proxy_get_buffer_bytes(BufferType::PluginConfiguration as u32, 0, len, data, text_len)
     });
     text.unwrap_or_default()
-}
-
-/// `proxy_action_t`.
-fn action(action: Action) -> u32 {
-    match action {
-        Action::Continue => 0,
-        Action::Pause => 1,
-    }
 }
 
 fn done(status: u32) -> Result<(), HostError> {
@@ -391,118 +369,18 @@ fn receive(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>
     if data.is_null() || len == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: the host got these bytes from `proxy_on_memory_allocate`, filled all of them, and gives
+    // SAFETY: the host got these bytes from `vkey_on_memory_allocate`, filled all of them, and gives
     // them up.
     Ok(unsafe { Vec::from_raw_parts(data, len, len.saturating_add(ROOM_BEHIND)) })
 }
 
-// === callbacks ===
-
+/// Memory for what the host hands over; [`receive`] takes it back. Null if there is none, where the SDK's traps.
 #[unsafe(no_mangle)]
-extern "C" fn _initialize() {
-    // SAFETY: the host calls this once, before anything else.
-    unsafe { abi::__wasm_call_ctors() };
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_abi_version_0_2_1() {}
-
-/// Memory for what the host hands over; [`receive`] takes it back. Null when there is none.
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+extern "C" fn vkey_on_memory_allocate(size: usize) -> *mut u8 {
     match Layout::array::<u8>(size.saturating_add(if size > 0 { ROOM_BEHIND } else { 0 })) {
         // SAFETY: the layout has a size.
         Ok(layout) if size > 0 => unsafe { alloc(layout) },
         Ok(_) => NonNull::dangling().as_ptr(),
         Err(_) => null_mut(),
-    }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_context_create(id: u32, root_id: u32) {
-    if root_id == 0 {
-        return;
-    }
-    let plugin = crate::contexts::plugin(root_id);
-    match &*plugin {
-        Plugin::Gate(_) => _ = crate::http::create(id, plugin),
-        Plugin::UpstreamGate(_) => crate::upstream::create(id, plugin),
-    }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_vm_start(_root_id: u32, _vm_configuration_len: usize) -> bool {
-    true
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_configure(root_id: u32, len: usize) -> bool {
-    crate::contexts::configure(root_id, &plugin_configuration(len))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_headers(id: u32, _headers: usize, _end_of_stream: bool) -> u32 {
-    action(match crate::upstream::find(id) {
-        Some(upstream) => upstream.on_request_headers(id),
-        None => crate::http::find(id).on_request_headers(),
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_body(id: u32, len: usize, _end_of_stream: bool) -> u32 {
-    action(match crate::upstream::find(id) {
-        Some(upstream) => upstream.on_request_body(),
-        None => crate::http::find(id).on_request_body(len),
-    })
-}
-
-/// Trailers end a body that is held: without this callback the host would let all of it go.
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_trailers(id: u32, _trailers: usize) -> u32 {
-    action(match crate::upstream::find(id) {
-        Some(upstream) => upstream.on_request_body(),
-        None => crate::http::find(id).on_request_trailers(),
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_response_headers(id: u32, _headers: usize, _end_of_stream: bool) -> u32 {
-    action(match crate::upstream::find(id) {
-        Some(upstream) => upstream.on_response_headers(),
-        None => crate::http::find(id).on_response_headers(),
-    })
-}
-
-/// nginx calls this for every part of an answer, whether it is there or not.
-#[cfg(feature = "nginx")]
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_response_body(_id: u32, _len: usize, _end_of_stream: bool) -> u32 {
-    action(Action::Continue)
-}
-
-/// So it does this at the end.
-#[cfg(feature = "nginx")]
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_done(_id: u32) -> bool {
-    true
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_tick(root_id: u32) {
-    crate::upstream::on_tick(root_id);
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_log(id: u32) {
-    if crate::upstream::find(id).is_none() {
-        crate::http::find(id).on_log();
-    }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_delete(id: u32) {
-    // nginx numbers root contexts and requests apart: the id of a request may be that of a root context too.
-    if !crate::upstream::delete(id) && !crate::http::delete(id) {
-        crate::contexts::delete(id);
     }
 }

@@ -1,12 +1,14 @@
 //! The proxy-wasm module: a translation between a host's callbacks and [`vkey::gate::Plugin`].
 //!
-//! `host` is the whole boundary: the host calls, and the callbacks that the module exports. It exports
-//! no more than it needs, because each export is a call into the VM for every request. `root`, `http`
-//! and `upstream` keep the contexts.
+//! Contexts and types are those of the proxy-wasm SDK. `contexts` has the contexts, `callbacks` calls them, and
+//! `hostcalls` has the host calls. The last two are not the SDK's, because the SDK's panic on what real hosts do.
 
+#![allow(missing_docs, reason = "the one public function is that of the SDK's macro")]
+
+mod callbacks;
 mod contexts;
 #[cfg(feature = "faults")]
 mod faults;
 mod hostcalls;
-mod http;
-mod upstream;
+
+proxy_wasm::main! {{}}

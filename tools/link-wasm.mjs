@@ -1,0 +1,71 @@
+#!/usr/bin/env node
+// The linker of the module. It exports the callbacks that the module has functions of its own for: `vkey_on_X` takes the
+// place of the SDK's `proxy_on_X`. The SDK's others do nothing, and each would cost every request a call. They are not
+// exported, so the linker removes them, and the host calls that only they use.
+
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+
+const EXPORT_SECTION = 7;
+const HEADER_BYTES = 8;
+const OWN = /^vkey_on_/;
+const OF_THE_SDK = /^proxy_on_/;
+
+// === linking ===
+
+function withoutSdkExports(options) {
+  const isOfTheSdk = (at) => options[at] === "--export" && OF_THE_SDK.test(options[at + 1]);
+  return options.filter((_, at) => !isOfTheSdk(at) && !isOfTheSdk(at - 1));
+}
+
+function rustc(...options) {
+  return execFileSync("rustc", options, { encoding: "utf8" });
+}
+
+function linker() {
+  const host = /^host: (.+)$/m.exec(rustc("-vV"))[1];
+  return `${rustc("--print", "sysroot").trim()}/lib/rustlib/${host}/bin/rust-lld`;
+}
+
+// === the export section ===
+
+function numberBytes(number) {
+  return number < 0x80 ? [number] : [(number & 0x7f) | 0x80, ...numberBytes(number >>> 7)];
+}
+
+function reader(bytes, at) {
+  const byte = () => bytes[at++];
+  const number = () => {
+    const low = byte();
+    return low < 0x80 ? low : (low & 0x7f) + 0x80 * number();
+  };
+  const take = (length) => bytes.subarray(at, (at += length));
+  return { byte, number, take, isAtEnd: () => at >= bytes.length };
+}
+
+function renamed(section) {
+  const { byte, number, take } = reader(section, 0);
+  const count = number();
+  const exports = Array.from({ length: count }, () => {
+    const name = take(number()).toString("latin1").replace(OWN, "proxy_on_");
+    return Buffer.from([...numberBytes(name.length), ...Buffer.from(name, "latin1"), byte(), ...numberBytes(number())]);
+  });
+  return Buffer.concat([Buffer.from(numberBytes(count)), ...exports]);
+}
+
+function withRenamedExports(module) {
+  const { byte, number, take, isAtEnd } = reader(module, HEADER_BYTES);
+  const parts = [module.subarray(0, HEADER_BYTES)];
+  while (!isAtEnd()) {
+    const id = byte();
+    const section = take(number());
+    const content = id === EXPORT_SECTION ? renamed(section) : section;
+    parts.push(Buffer.from([id, ...numberBytes(content.length)]), content);
+  }
+  return Buffer.concat(parts);
+}
+
+const options = process.argv.slice(2);
+execFileSync(linker(), withoutSdkExports(options), { stdio: "inherit" });
+const output = options[options.lastIndexOf("-o") + 1];
+writeFileSync(output, withRenamedExports(readFileSync(output)));
