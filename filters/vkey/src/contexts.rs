@@ -230,7 +230,10 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        if let Ok(mut attempts) = self.attempts.try_borrow_mut() {
+        if let Ok(mut attempts) = self.attempts.try_borrow_mut()
+            && attempts.get(&self.id).is_some_and(|held| Rc::ptr_eq(held, &self.held))
+        {
+            // One that was announced again has taken its place already.
             attempts.remove(&self.id);
         }
         if let Some(gate) = self.held.gate() {
