@@ -7,6 +7,9 @@
     reason = "in a test a panic is the report"
 )]
 
+#[path = "vm/callbacks.rs"]
+mod callbacks;
+
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
