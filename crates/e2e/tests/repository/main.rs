@@ -26,6 +26,7 @@ mod module;
 #[path = "../../benches/envoy/process.rs"]
 #[allow(dead_code, reason = "the rest is for the benchmark itself")]
 mod process;
+mod sdk;
 mod secrets;
 #[path = "../../benches/envoy/stats.rs"]
 #[allow(dead_code, reason = "the rest is for the benchmark itself")]
