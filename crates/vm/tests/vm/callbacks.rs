@@ -1,9 +1,8 @@
 //! The built module and a host that calls it back in every order, also from inside a host call.
 //!
 //! Envoy has called `proxy_on_response_headers` for a context that the module did not know (proxy-wasm-rust-sdk, issue
-//! 304), and hosts have called back from inside a host call (issues 43, 70 and 255). The SDK's dispatcher traps: each of
-//! these tests fails if `VKEY_TEST_WASM` names a module that exports the SDK's callbacks, like that of
-//! `make build-noop`.
+//! 304), and hosts have called back from inside a host call (issues 43, 70 and 255). The SDK's dispatcher traps: these
+//! tests fail if `VKEY_TEST_WASM` names a module that exports the SDK's callbacks, like that of `make build-noop`.
 
 use std::sync::LazyLock;
 
