@@ -18,6 +18,8 @@ type Callback = (&'static str, &'static [u32]);
 
 #[derive(Default)]
 struct State {
+    configuration: &'static [u8],
+    now_ns: u64,
     replies: Vec<u32>,
     /// What the host calls back when it is asked to send a reply.
     inside: Vec<Callback>,
@@ -57,10 +59,30 @@ fn send_reply(mut host: Caller<'_, State>, status: u32) {
     }
 }
 
+fn write(host: &mut Caller<'_, State>, at: u32, bytes: &[u8]) {
+    let memory = host.get_export("memory").and_then(Extern::into_memory).unwrap();
+    memory.write(host, at as usize, bytes).unwrap();
+}
+
+fn get_configuration(mut host: Caller<'_, State>, data: u32, len: u32) {
+    let text = host.data().configuration;
+    let size = u32::try_from(text.len()).unwrap();
+    let allocate = host.get_export("proxy_on_memory_allocate");
+    let at = call(&mut host, allocate, &[size]).unwrap().unwrap();
+    write(&mut host, at, text);
+    write(&mut host, data, &at.to_le_bytes());
+    write(&mut host, len, &size.to_le_bytes());
+}
+
 impl Host {
     /// A host that grants every host call and has nothing to show, with a root context without a configuration.
     fn start() -> Self {
-        let mut store = Store::new(MODULE.engine(), State::default());
+        Self::configured(b"")
+    }
+
+    fn configured(configuration: &'static [u8]) -> Self {
+        let state = State { configuration, ..State::default() };
+        let mut store = Store::new(MODULE.engine(), state);
         let mut linker = Linker::new(MODULE.engine());
         let reply = |host: Caller<'_, State>,
                      status,
@@ -75,6 +97,17 @@ impl Host {
             0_u32
         };
         linker.func_wrap("env", "proxy_send_local_response", reply).unwrap();
+        let buffer = |host: Caller<'_, State>, _: u32, _: u32, _: u32, data, len| {
+            get_configuration(host, data, len);
+            0_u32
+        };
+        linker.func_wrap("env", "proxy_get_buffer_bytes", buffer).unwrap();
+        let time = |mut host: Caller<'_, State>, at| {
+            let now_ns = host.data().now_ns;
+            write(&mut host, at, &now_ns.to_le_bytes());
+            0_u32
+        };
+        linker.func_wrap("env", "proxy_get_current_time_nanoseconds", time).unwrap();
         linker.define_unknown_imports_as_default_values(&mut store, &MODULE).unwrap();
         let instance = linker.instantiate(&mut store, &MODULE).unwrap();
         let mut host = Self { store, instance };
@@ -183,4 +216,22 @@ fn a_host_may_call_back_from_inside_a_host_call() {
     assert_eq!(actions, [held, held, held, none, held, none, none, none, none, none, none]);
     assert_eq!(host.replies(), [NOT_READY; 2], "one for each context");
     assert_eq!(host.on("request_body", &[2, 9, 1]), Some(PAUSE), "it is gone");
+}
+
+#[test]
+fn an_attempt_that_was_announced_twice_waits_no_longer_than_it_may() {
+    let mut host =
+        Host::configured(br#"{"role": "upstream_tls", "host": "bare", "deadline": "1s"}"#);
+    for _ in 0..2 {
+        host.on("context_create", &[2, ROOT]);
+        assert_eq!(host.on("request_headers", &[2, 0, 1]), Some(PAUSE));
+        host.on("tick", &[ROOT]);
+        assert_eq!(host.replies(), [0; 0]);
+    }
+    host.store.data_mut().now_ns = 1_000_000_000;
+    host.on("tick", &[ROOT]);
+    assert_eq!(host.replies(), [502]);
+    host.on("tick", &[ROOT]);
+    assert_eq!(host.replies(), [0; 0]);
+    host.on("delete", &[2]);
 }
