@@ -37,11 +37,7 @@ if [ "$profile" = module ] && [ ! -e "$folder" ] && [ -d "target/wasm32-wasip1/$
     cp -a "target/wasm32-wasip1/$profile" "$folder.new/wasm32-wasip1/"
     mv "$folder.new" "$folder"
 fi
-# The no-op module of `make bench` exports what the SDK does.
-if [ "$package" = vkey-filter ]; then
-    export CARGO_TARGET_WASM32_WASIP1_LINKER=$PWD/tools/link-wasm.mjs
-fi
-# Cargo does not see it change.
+# Cargo does not see the linker change.
 if [ tools/link-wasm.mjs -nt "$raw" ]; then
     rm -f "$raw" "${raw%/*}/deps/${raw##*/}"
 fi

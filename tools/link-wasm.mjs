@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // The linker of the module. It exports the callbacks that the module has functions of its own for: `vkey_on_X` takes the
 // place of the SDK's `proxy_on_X`. The SDK's others do nothing, and each would cost every request a call. They are not
-// exported, so the linker removes them, and the host calls that only they use.
+// exported, so the linker removes them, and the host calls that only they use. A module without such functions (the no-op
+// module of `make bench`) is linked as it is.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -14,6 +15,7 @@ const OF_THE_SDK = /^proxy_on_/;
 // === linking ===
 
 function withoutSdkExports(options) {
+  if (!options.some((option) => OWN.test(option))) return options;
   const isOfTheSdk = (at) => options[at] === "--export" && OF_THE_SDK.test(options[at + 1]);
   return options.filter((_, at) => !isOfTheSdk(at) && !isOfTheSdk(at - 1));
 }

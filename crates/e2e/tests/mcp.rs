@@ -192,12 +192,16 @@ impl Gate {
     /// Lets the client go through a scenario with the server behind `vkey mcp`.
     fn talk(&self, key: &str, scenario: &str, client: &[&str], options: &[&str]) -> Talk {
         let mut command = Command::new(artefact("VKEY_TEST_MCP_CLIENT"));
-        command.arg("-B").arg(root().join("tests/mcp/client.py")).arg(scenario).args(client);
+        command
+            .arg("-B")
+            .arg(root().join("crates/e2e/tests/mcp/client.py"))
+            .arg(scenario)
+            .args(client);
         command.arg("--sent").arg(self.dir.file("sent")).arg("--");
         command.arg(vkey()).args(["mcp", "--key-env", KEY]).args(options);
         command.arg("--config").arg(self.dir.file("config.json"));
         command.arg("--audit").arg(self.dir.file("audit")).arg("--");
-        command.arg("node").arg(root().join("tests/mcp/recorded.mjs"));
+        command.arg("node").arg(root().join("crates/e2e/tests/mcp/recorded.mjs"));
         command.arg(self.dir.file("received")).arg(artefact("VKEY_TEST_MCP_SERVER"));
         let path = std::env::var_os("PATH").expect("a search path");
         command.env_clear().env("PATH", path).env(SECRET, &self.secret).env(KEY, key);

@@ -17,7 +17,7 @@ const CLIENTS: [&str; 2] = ["openai", "anthropic"];
 fn ask(cases: &[Value]) -> Vec<Value> {
     let mut client = Command::new(artefact("VKEY_TEST_CLIENTS"))
         .arg("-B")
-        .arg(root().join("tests/clients/ask.py"))
+        .arg(root().join("crates/e2e/tests/clients/ask.py"))
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

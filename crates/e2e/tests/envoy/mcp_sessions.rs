@@ -23,7 +23,7 @@ struct Server {
 impl Server {
     fn start(dir: &TempDir) -> Self {
         let file = dir.file("port");
-        let script = root().join("tests/mcp/on_a_free_port.mjs");
+        let script = root().join("crates/e2e/tests/mcp/on_a_free_port.mjs");
         let mut node = Command::new("node");
         node.arg(script).arg(&file).arg(artefact("VKEY_TEST_MCP_SERVER"));
         node.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -56,7 +56,7 @@ impl Drop for Server {
 /// What the client saw.
 fn converse(envoy: &Envoy, key: &str) -> Value {
     let mut client = Command::new(artefact("VKEY_TEST_MCP_CLIENT"));
-    client.arg("-B").arg(root().join("tests/mcp/over_http.py"));
+    client.arg("-B").arg(root().join("crates/e2e/tests/mcp/over_http.py"));
     client.arg(format!("http://{}/mcp", envoy.gate()));
     let output = client.env_clear().env("VKEY_TEST_KEY", key).output().expect("the client starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -69,7 +69,7 @@ fn an_arrow_upwards_is_noticed() {
     assert!(upward(&[source("limits/ledger.rs", in_tests)]).is_empty());
     assert_eq!(
         upward(&[source("attic.rs", "")]),
-        ["attic.rs: attic is no room of tests/repository/layers.rs"]
+        ["attic.rs: attic is no room of crates/e2e/tests/repository/layers.rs"]
     );
 }
 
@@ -103,7 +103,9 @@ fn upward(sources: &[Source]) -> Vec<String> {
         }
         let file = file.display();
         let Some(own) = place(room) else {
-            problems.push(format!("{file}: {room} is no room of tests/repository/layers.rs"));
+            problems.push(format!(
+                "{file}: {room} is no room of crates/e2e/tests/repository/layers.rs"
+            ));
             continue;
         };
         let known: BTreeSet<&String> = paths.iter().map(|path| &path[0]).collect();

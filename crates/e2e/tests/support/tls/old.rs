@@ -22,7 +22,7 @@ impl Old {
         let dir = TempDir::new("tls11");
         let files = leaf.write(dir.path(), "upstream");
         let mut child = Command::new("python3")
-            .arg(root().join("tests/support/tls/old.py"))
+            .arg(root().join("crates/e2e/tests/support/tls/old.py"))
             .args([&files.certificate, &files.key])
             .arg(failures.to_string())
             .stdin(Stdio::piped())
