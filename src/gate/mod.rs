@@ -13,6 +13,7 @@ mod upstream;
 mod usage;
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::IpAddr;
 
 use crate::access::cidr::parse_address;
 use crate::config::{AuditSettings, Config, Plan, Settings, UpstreamTls, default_key_sources};
@@ -266,10 +267,7 @@ impl Gate {
         let is_own = |text: &[u8]| engine.is_own(text);
         let head = RequestHead::read(&headers, key_sources);
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
-        let peer = engine.trusts_peers().then(|| host.property(Property::SourceAddress)).flatten();
-        self.warn_of_claimed_address(host, peer.as_deref());
-        let peer = peer.as_deref().and_then(parse_address);
-        let request = Request { head: &head, peer, now_ns };
+        let request = Request { head: &head, peer: self.peer(host, engine), now_ns };
         let (seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
         let gate = RequestGate {
             host,
@@ -291,6 +289,13 @@ impl Gate {
         self.metrics.count_retries(host, gate.store.retries());
         self.resets.report(host, &gate.store);
         next
+    }
+
+    /// The address of the other end of the connection, if rules about addresses may use it.
+    fn peer(&self, host: &impl Host, engine: &Engine) -> Option<IpAddr> {
+        let peer = engine.trusts_peers().then(|| host.property(Property::SourceAddress)).flatten();
+        self.warn_of_claimed_address(host, peer.as_deref());
+        peer.as_deref().and_then(parse_address)
     }
 
     /// Warns once if the proxy takes the client's address from `x-forwarded-for`: Envoy then shows port 0, which no

@@ -81,12 +81,7 @@ impl<H: Host> RequestGate<'_, H> {
         // A refused request needs no edits.
         let edits = || Edits::forward(self.engine, key, self.head);
         let Clearance { decision, route, verdict } = self.clear(decision, edits);
-        let mut admission =
-            Admission::new(&self.store, self.engine, key, seen.source(), self.now_ns);
-        if admission.is_limited() && ends_own_session(&self.store, key, self.head, &seen, decision)
-        {
-            admission = admission.free_of_charge();
-        }
+        let admission = self.admission(&seen, key, decision);
         let admitted = admission.admit(decision);
         log_miscount(self.host, admitted.miscounted);
         let decided = Decided::with_key(seen, Rc::clone(key), admitted.decision)
@@ -94,6 +89,7 @@ impl<H: Host> RequestGate<'_, H> {
             .with_verdict(verdict);
         let route = match (admitted.decision, route) {
             (Decision::Deny(reason), _) | (_, Err(reason)) => {
+                // The message is about the earlier refusal.
                 let message = message.or_else(|| self.words_of_host(decision));
                 let message = message.filter(|_| admitted.decision == decision);
                 let refusal = Refusal { message, ..self.refusal(key, &admitted) };
@@ -112,6 +108,14 @@ impl<H: Host> RequestGate<'_, H> {
             return refuse(decided, DenyReason::NotReady);
         }
         Next::Forward(request, Pending { fields, may_open_session })
+    }
+
+    /// The admission of a request. One that ends a session of its own key is free.
+    fn admission<'k>(&'k self, seen: &Seen, key: &'k Key, decision: Decision) -> Admission<'k, H> {
+        let admission = Admission::new(&self.store, self.engine, key, seen.source(), self.now_ns);
+        let is_free =
+            admission.is_limited() && ends_own_session(&self.store, key, self.head, seen, decision);
+        if is_free { admission.free_of_charge() } else { admission }
     }
 
     /// Checks the edits and the route of a request that its key and its access allow.
