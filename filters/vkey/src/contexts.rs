@@ -43,7 +43,7 @@ pub(crate) struct Upstream {
     attempts: Rc<Attempts>,
 }
 
-/// The attempts under a root context, which its tick looks at.
+/// The attempts under a root context, which its tick polls.
 type Attempts = RefCell<BTreeMap<u32, Rc<Held>>>;
 
 /// What the tick needs of an attempt. Its plugin is a [`Plugin::UpstreamGate`].
@@ -73,8 +73,8 @@ impl Root {
 impl Context for Root {}
 
 impl RootContext for Root {
-    /// Puts a configuration in force. `false` only for a text that is no configuration anywhere: if workers
-    /// disagree about the response, Envoy lets requests pass unfiltered.
+    /// Puts a configuration in force. `false` only for a text that is invalid on every worker: if workers
+    /// disagree, Envoy lets requests pass unfiltered.
     fn on_configure(&mut self, len: usize) -> bool {
         #[cfg(feature = "faults")]
         if !crate::faults::configure() {
@@ -88,7 +88,7 @@ impl RootContext for Root {
         true
     }
 
-    /// Looks at the attempts that wait.
+    /// Polls the attempts that wait.
     fn on_tick(&mut self) {
         if let Some(Plugin::UpstreamGate(gate)) = self.plugin.as_deref() {
             gate.tick(&ProxyHost, self.id, |id| {
@@ -168,7 +168,7 @@ impl HttpContext for Request {
         self.act(|gate, exchange| gate.on_request_trailers(&ProxyHost, exchange))
     }
 
-    /// Judges where the response comes from, and adds what the client is told with it.
+    /// Checks the connection of the response, and adds the rate-limit headers.
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         self.act(|gate, exchange| gate.on_response_headers(&ProxyHost, exchange))
     }
@@ -196,7 +196,7 @@ impl Request {
 impl Context for Upstream {}
 
 impl HttpContext for Upstream {
-    /// Judges the attempt, or holds it.
+    /// Checks the attempt, or holds it.
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         let id = self.id;
         action(self.held.act(|gate, attempt| gate.on_request_headers(&ProxyHost, id, attempt)))

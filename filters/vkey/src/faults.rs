@@ -2,11 +2,11 @@
 //! variable `VKEY_FAULT` names one:
 //!
 //! - `configure_false`, `configure_trap`: the first configuration, which Envoy tries on its main
-//!   thread, succeeds; those on the workers answer false, or trap.
+//!   thread, succeeds; those on the workers return false, or trap.
 //! - `create_cas_zero`: cells are created with the compare-and-swap value 0.
 //! - `write_cas_zero`: all is written with the compare-and-swap value 0, which compares nothing.
-//! - `reply_fails`: no answer of the module's own is sent.
-//! - `reply_traps`: answering a request for `/trap` traps, after it was counted.
+//! - `reply_fails`: the module sends no reply.
+//! - `reply_traps`: replying to a request for `/trap` traps, after it was counted.
 
 use vkey::headers::RequestHead;
 use vkey::host::{Host, HostError, SharedData, probe_name};
