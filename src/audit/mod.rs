@@ -1,4 +1,4 @@
-//! The audit record of a request, and the audit line that it is written to and read from.
+//! The audit record of a request, and the audit line: its text form.
 
 mod tag;
 
@@ -13,34 +13,34 @@ use crate::json::{Integers, Invalid, Json, Members, Node};
 pub use tag::HIDDEN_CHARS;
 pub(crate) use tag::Tags;
 
-/// The version of the line's members.
+/// The version of the line format: member `v`.
 pub const VERSION: u64 = 1;
 
-/// What stands in the place of a value that is not shown.
+/// Replaces a value that is not shown, unless configured.
 pub const MASK_VALUE: &str = "***REDACTED***";
 
-/// What one request came to. `None` is written as `null`: not known, or not applicable.
+/// What happened to one request. `None` is written as `null`: not known, or not applicable.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuditRecord<'a> {
-    /// When the request was first seen, Unix microseconds.
+    /// When the module first saw the request, Unix microseconds.
     pub ts_micros: u64,
-    /// The proxy that wrote the line, by the id of its node.
+    /// The node id of the proxy that wrote the line.
     pub host: Option<Cow<'a, str>>,
     /// The request's id, as in the proxy's own logs.
     pub req: Option<Cow<'a, str>>,
-    /// What was decided; `None` of a request that the module never saw.
+    /// The decision; `None` if the module never saw the request.
     pub decision: Option<Decision>,
-    /// Names the key's signing key.
+    /// The id of the key's signing key.
     pub kid: Option<Cow<'a, str>>,
     /// The key.
     pub jti: Option<Cow<'a, str>>,
     /// The key's tenant.
     pub tenant: Option<Cow<'a, str>>,
-    /// Who the key was given to.
+    /// The subject that the key was issued to.
     pub sub: Option<Cow<'a, str>>,
     /// The key's tier.
     pub tier: Option<Cow<'a, str>>,
-    /// How many caveats the key carries.
+    /// The number of caveats in the key.
     pub caveats: Option<u64>,
     /// The address of the client.
     pub src: Option<Cow<'a, str>>,
@@ -56,7 +56,7 @@ pub struct AuditRecord<'a> {
     pub model: Option<Cow<'a, str>>,
     /// The MCP call.
     pub mcp: Option<Cow<'a, str>>,
-    /// The status the client was answered with.
+    /// The HTTP status of the response to the client.
     pub status: Option<u64>,
     /// Bytes received from the client.
     pub bytes_in: Option<u64>,
@@ -66,17 +66,17 @@ pub struct AuditRecord<'a> {
     pub tokens: Option<u64>,
     /// What they cost, micro-USD.
     pub cost: Option<u64>,
-    /// From the request's first sight to its end.
+    /// From the first time the module saw the request to its end.
     pub duration_ns: Option<u64>,
     /// The address of the upstream.
     pub upstream: Option<Cow<'a, str>>,
-    /// How the upstream's connection was judged.
+    /// The verdict on the connection to the upstream.
     pub tls_verdict: Option<Cow<'a, str>>,
-    /// The digest of the policy it was judged by.
+    /// SHA-256 of the policy file that the verdict is based on.
     pub tls_policy: Option<Cow<'a, str>>,
-    /// Names the configuration in force.
+    /// The id of the configuration in force.
     pub plan: Option<Cow<'a, str>>,
-    /// What is unusual about the key's use, on the one request of a window that shows it first.
+    /// What is unusual about the use of the key. Only the first such request of a window has it.
     pub anomaly: Option<Cow<'a, str>>,
 }
 
@@ -98,17 +98,17 @@ const MEMBERS: [&str; 30] = [
 /// Marks where a value was cut. No path, host or method contains it.
 const CUT: &str = "…";
 
-/// How many bytes that mark takes in a line.
+/// Bytes of that mark in a line, where it is escaped.
 const CUT_BYTES: usize = 6;
 
-/// Room for a usual line.
+/// Initial capacity: enough for a typical line.
 const LINE_BYTES: usize = 1024;
 
 // === impl AuditRecord ===
 
 impl AuditRecord<'_> {
-    /// The record as one line of JSON in ASCII, without the line end. Values that `mask` covers, and
-    /// texts of the client that could hold a key, are replaced.
+    /// The record as one line of ASCII JSON, without the line end. Values that `mask` covers are replaced,
+    /// and so are client texts that could contain a key.
     pub fn write(&self, mask: &Mask) -> String {
         let mut line = Line { text: String::with_capacity(LINE_BYTES), mask };
         line.text.push_str(r#"{"v":1"#);
@@ -148,8 +148,8 @@ impl AuditRecord<'_> {
 }
 
 impl AuditRecord<'_> {
-    /// [`AuditRecord::write`], in at most `max_bytes` where that can be had by shortening what others wrote: the
-    /// client first, and then whoever named the key's subject. A mark stands for what is left out.
+    /// Like [`AuditRecord::write`], but shortens texts to fit into `max_bytes`: first those of the client,
+    /// then the key's subject. Cuts are marked. A line whose other members are too long stays longer.
     pub fn write_within(mut self, mask: &Mask, max_bytes: usize) -> String {
         let mut line = self.write(mask);
         while line.len() > max_bytes && self.query_keys.len() > 1 {
@@ -166,7 +166,8 @@ impl AuditRecord<'_> {
                 3 => (&mut self.method, true),
                 _ => (&mut self.sub, false),
             };
-            // A text that is masked for the key in it is short, and would show without its end.
+            // A text that is masked because a key begins in it is short already. Cutting it could remove
+            // what shows that, and so unmask it.
             let is_shown = |text: &Cow<'_, str>| !(is_foreign && starts_key(text));
             if let Some(text) = text.as_mut().filter(|text| excess > 0 && is_shown(text)) {
                 *text = Cow::Owned(shortened(text, excess));
@@ -178,11 +179,11 @@ impl AuditRecord<'_> {
 }
 
 impl AuditRecord<'static> {
-    /// Reads a line that [`AuditRecord::write`] wrote. Masked values come back as what masks them.
+    /// Reads a line that [`AuditRecord::write`] wrote. A masked value is read as its replacement.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] when the line is of another version or not an audit line at all.
+    /// [`Invalid`] if the line has another version or is not an audit line.
     pub fn parse(line: &str) -> Result<Self, Invalid> {
         let json = Json::parse(line.as_bytes())?;
         let root = json.root(Integers::Digits);
@@ -230,7 +231,7 @@ impl AuditRecord<'static> {
 // === impl Mask ===
 
 impl Mask {
-    /// The members that can be masked: those that say who and what, not what was decided.
+    /// The members that can be masked: those that identify the caller and the request, not the decision.
     pub const MASKABLE: [&str; 15] = [
         "host", "req", "kid", "jti", "tenant", "sub", "tier", "src", "method", "authority", "path",
         "query_keys", "model", "mcp", "upstream",
@@ -241,7 +242,7 @@ impl Mask {
         Self { members, value: value.unwrap_or_else(|| MASK_VALUE.to_owned()) }
     }
 
-    /// Whether the member is masked that a label, as `,"jti":`, names.
+    /// Whether the member of a label, e.g. `,"jti":`, is masked.
     fn covers(&self, label: &str) -> bool {
         let name = || label.strip_prefix(",\"")?.strip_suffix("\":");
         !self.members.is_empty() && name().is_some_and(|name| self.members.contains(&name))
@@ -256,7 +257,7 @@ impl Default for Mask {
 
 // === writing ===
 
-/// A line as it is written. Each member has its label: its name with all that stands around it.
+/// A line that is being written. The label of a member is its name with the punctuation around it.
 struct Line<'a> {
     text: String,
     mask: &'a Mask,
@@ -271,7 +272,7 @@ impl Line<'_> {
         }
     }
 
-    /// A string that the client wrote. Whoever puts a key in the wrong place does not find it here.
+    /// A string that the client wrote. It is masked if it contains a key that was put in the wrong place.
     fn foreign(&mut self, label: &str, value: Option<&str>) {
         self.string(label, value.map(unless_key));
     }
@@ -318,12 +319,12 @@ fn shortened(text: &str, excess: usize) -> String {
     [text.get(..end).unwrap_or_default(), CUT].concat()
 }
 
-/// Replaces what contains the beginning of a key.
+/// The text, or the replacement if it contains the beginning of a key.
 fn unless_key(text: &str) -> &str {
     if starts_key(text) { MASK_VALUE } else { text }
 }
 
-/// Whether a text contains the beginning of a key, its first dot escaped or not, or of the JSON object
+/// Whether a text contains the beginning of a key, its first dot escaped or not, or the encoded JSON object
 /// that a JWT starts with.
 fn starts_key(text: &str) -> bool {
     let starts =
@@ -383,7 +384,7 @@ fn micros(node: &Node<'_>) -> Result<u64, Invalid> {
     let time = humantime::parse_rfc3339(node.string()?).ok();
     let since_epoch = time.and_then(|time: SystemTime| time.duration_since(UNIX_EPOCH).ok());
     let micros = since_epoch.and_then(|since| u64::try_from(since.as_micros()).ok());
-    micros.ok_or_else(|| node.expected("a time, as 2026-01-31T12:00:00.000000Z"))
+    micros.ok_or_else(|| node.expected("a time, e.g. 2026-01-31T12:00:00.000000Z"))
 }
 
 #[cfg(test)]

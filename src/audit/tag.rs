@@ -1,42 +1,43 @@
-//! Parts of a key's tag in what a client wrote. The tag is what makes a key one, and a client may put it
-//! where it is printed: whole or in pieces, escaped, or in base64 together with the rest of the key.
+//! Finds parts of a key's tag in text that a client wrote. The tag is the secret part of a key. A client
+//! may put it in a member that is logged: whole or in pieces, escaped, or in base64 with the rest of the
+//! key.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::headers::percent_decoded;
 
-/// How many characters of a tag in a row are never printed.
+/// A text with this many consecutive characters of a tag is never logged.
 pub const HIDDEN_CHARS: usize = 12;
 
-/// As many are looked for: [`HIDDEN_CHARS`] in a row, wherever they begin, hold a whole block that
-/// begins at a multiple of their number. Their base64 holds two groups of four characters, which
-/// are as many.
+/// The length of the blocks that are searched for. [`HIDDEN_CHARS`] consecutive characters contain a whole
+/// block that begins at a multiple of this length. Their base64 contains two groups of four characters,
+/// which encode as many.
 const BLOCK_CHARS: usize = 6;
 
 /// The base64 of a block.
 const ENCODED_CHARS: usize = BLOCK_CHARS / 3 * 4;
 
-/// The longest tag that is looked for: those of keys have 43 characters.
+/// The longest tag that is searched for. The tag of a key has 43 characters.
 const MAX_TAG_BYTES: usize = 64;
 
-/// What characters of base64url stand for, and [`OTHER`] for all other bytes.
+/// The value of each base64url character; [`OTHER`] for all other bytes.
 static SEXTETS: [u8; 256] = sextets();
 
 const OTHER: u8 = 0xFF;
 
-/// The tags that must not be printed with a request.
+/// The tags that must not be logged for a request.
 pub(crate) struct Tags<'a> {
     tags: [&'a [u8]; 2],
-    /// The characters that occur in them, by what they stand for: half of all, so that few other texts have
-    /// several of them in a row.
+    /// The set of characters in the tags, one bit for each value. It is about half of the alphabet, so few
+    /// other texts contain several of them in a row.
     characters: OnceCell<u64>,
     /// Every block of them, as a number.
     blocks: OnceCell<Vec<u64>>,
 }
 
 impl<'a> Tags<'a> {
-    /// The tags of a request's credentials, of which no more than two are known.
+    /// The tags of the credentials in a request. At most two are known.
     pub(crate) fn new(mut tags: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut next = || {
             let tag = tags.next().unwrap_or_default();
@@ -45,7 +46,8 @@ impl<'a> Tags<'a> {
         Self { tags: [next(), next()], characters: OnceCell::new(), blocks: OnceCell::new() }
     }
 
-    /// Whether a text shows [`HIDDEN_CHARS`] characters of a tag in a row. Fewer may be enough to say so.
+    /// Whether a text contains [`HIDDEN_CHARS`] consecutive characters of a tag. It may also be true for
+    /// fewer.
     pub(crate) fn are_shown_by(&self, text: &[u8]) -> bool {
         if self.tags.iter().all(|tag| tag.is_empty()) || !has_run(text) {
             return false;
@@ -81,9 +83,8 @@ fn number([a, b, c, d, e, f]: [u8; BLOCK_CHARS]) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
-/// Whether a text is worth a closer look, which few are: [`HIDDEN_CHARS`] characters of base64url in a row,
-/// perhaps escaped. A tag has no others, and neither has the base64 of a key: no byte of one makes a `+` or
-/// a `/`.
+/// Cheap first test, which few texts pass: [`HIDDEN_CHARS`] consecutive base64url characters, perhaps
+/// escaped. A tag has no others, nor does the base64 of a key: its bytes never encode to `+` or `/`.
 fn has_run(text: &[u8]) -> bool {
     let mut len = 0;
     text.iter().any(|byte| {
@@ -97,8 +98,8 @@ fn runs(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     runs.filter(|run| run.len() >= HIDDEN_CHARS)
 }
 
-/// What was encoded, where that could be part of a tag. Its characters are from 0x2D to 0x7A, which shows in
-/// the first of each four before anything is decoded, and in the second and the third.
+/// Decodes a block if the result could be part of a tag. Characters of a tag are from 0x2D to 0x7A, which
+/// limits the first three of every four encoded characters, so most texts fail before decoding.
 fn decoded(encoded: &[u8; ENCODED_CHARS]) -> Option<[u8; BLOCK_CHARS]> {
     let [a, b, c, _, e, f, g, _] = *encoded;
     let is_first = |byte: u8| (0x2D / 4..=0x7A / 4).contains(&sextet(byte));
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_is_found_wherever_it_stands() {
+    fn every_part_is_found_at_any_position() {
         for start in 0..=TAG.len() - HIDDEN_CHARS {
             let part = TAG.get(start..start + HIDDEN_CHARS).unwrap();
             for before in 0..8 {
@@ -170,7 +171,7 @@ mod tests {
                     assert!(shows_tag(&format!("/basic/{encoded}")), "{key}");
                 }
             }
-            // Cut at both ends, wherever that is.
+            // Cut at both ends, at any position.
             let encoded = STANDARD.encode([head, TAG].concat());
             let part = encoded.len() - 30;
             assert!(shows_tag(encoded.get(part - 4..part + 12).unwrap()), "{head}");
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_printed() {
+    fn other_texts_are_not_hidden() {
         for text in [
             "/v1/chat/completions",
             "5f0c2a57-4f0e-4f6c-9c5b-0a3a5b0f2a11",

@@ -1,4 +1,4 @@
-//! Audit lines as they are written and read.
+//! Tests of writing and reading audit lines.
 
 use super::*;
 
@@ -66,7 +66,7 @@ fn every_maskable_member_can_be_masked() {
 }
 
 #[test]
-fn what_looks_like_a_key_is_not_shown() {
+fn texts_that_look_like_keys_are_masked() {
     let key = "/v1/vk1.main-0.abc.def".into();
     let jwt = "eyJhbGciOiJIUzI1NiJ9".into();
     let record = AuditRecord { path: Some(key), query_keys: vec![jwt], ..record() };
@@ -85,7 +85,7 @@ fn lines_of_other_versions_are_refused() {
     assert_eq!(AuditRecord::parse(&line).unwrap_err().to_string(), "v: expected version 1");
 }
 
-/// A line that is too long, cut to a number of bytes.
+/// Writes a line that is too long, cut to `max_bytes`.
 fn within(record: AuditRecord<'static>, mask: &Mask, max_bytes: usize) -> String {
     assert!(record.write(mask).len() > max_bytes);
     let line = record.write_within(mask, max_bytes);
@@ -94,7 +94,7 @@ fn within(record: AuditRecord<'static>, mask: &Mask, max_bytes: usize) -> String
 }
 
 #[test]
-fn a_line_is_kept_short_whatever_the_client_wrote() {
+fn a_line_is_shortened_for_any_client_text() {
     let long = |text: &str| Some(Cow::Owned(text.repeat(8_000 / text.len())));
     for text in ["/a", "\"", "\u{7f}", "\u{eb}", "\u{1f511}"] {
         for record in [
@@ -113,7 +113,7 @@ fn a_line_is_kept_short_whatever_the_client_wrote() {
 }
 
 #[test]
-fn what_masks_a_text_stays_when_the_line_is_shortened() {
+fn a_masked_text_stays_masked_when_the_line_is_shortened() {
     let sub = Some(Cow::Owned("\u{1f511}".repeat(128)));
     for key in ["vk1.main-0.", "vk1%2E", "eyJhbGciOi", "eyJ"] {
         for path in
