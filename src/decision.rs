@@ -2,16 +2,17 @@
 
 use std::fmt;
 
-/// What a request was answered with by the engine.
+/// The decision on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The request goes on.
+    /// The request is forwarded.
     Allow,
     /// The request is refused.
     Deny(DenyReason),
-    /// The request goes on without a key: it is the preflight of a browser.
+    /// A browser's CORS preflight, which is forwarded without a key.
     Preflight,
-    /// The request goes on although it would be refused: the configuration's `mode` is `shadow`.
+    /// The request is forwarded although it would be refused, because the configuration has `"mode":
+    /// "shadow"`.
     Shadow(DenyReason),
 }
 
@@ -20,31 +21,31 @@ pub enum Decision {
 pub enum Mode {
     /// They are.
     Enforce,
-    /// They are written down, and the request goes on.
+    /// They are logged, and the request is forwarded.
     Shadow,
 }
 
-/// Whose turn it is to act on a denial; decides the HTTP status. The numbers index the counts of a
-/// cell and are forever.
+/// The kind of a denial, which decides the HTTP status. The numbers index the counts in a cell, so they
+/// never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum DenyClass {
-    /// The client has to bring a key that is valid.
+    /// The client must send a valid key.
     Unauthenticated = 0,
-    /// The key may not do this.
+    /// The key does not allow this.
     Forbidden = 1,
-    /// The request cannot be judged as it is written.
+    /// The request is malformed or ambiguous.
     BadRequest = 2,
-    /// The key has used up an allowance.
+    /// A limit is exhausted.
     Limited = 3,
-    /// The connection to the upstream breaks the policy.
+    /// The connection to the upstream violates the policy.
     Upstream = 4,
     /// The proxy cannot decide.
     Unavailable = 5,
 }
 
 impl DenyClass {
-    /// How many classes there are.
+    /// The number of classes.
     pub const COUNT: usize = 6;
 
     /// Every class, in the order of its number.
@@ -57,7 +58,7 @@ impl DenyClass {
         Self::Unavailable,
     ];
 
-    /// The name in the usage answer.
+    /// The name in the usage reply.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unauthenticated => "unauthenticated",
@@ -70,10 +71,10 @@ impl DenyClass {
     }
 }
 
-/// Defines the reasons once: variant, stable code, class, and what a person is told.
+/// Defines each reason once: variant, stable code, class, and message.
 macro_rules! deny_reasons {
     ($($variant:ident $code:literal $class:ident $message:literal,)*) => {
-        /// Why a request is refused. The code is the same in audit lines, replies and the command.
+        /// Why a request is refused. Audit lines, replies and the command use the same code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum DenyReason {
             $(#[doc = $message] $variant,)*
@@ -93,7 +94,7 @@ macro_rules! deny_reasons {
                 match self { $(Self::$variant => DenyClass::$class,)* }
             }
 
-            /// The reason in words.
+            /// The message for people.
             pub fn message(self) -> &'static str {
                 match self { $(Self::$variant => $message,)* }
             }
@@ -149,7 +150,7 @@ impl DenyReason {
             && !matches!(self, Self::KeyMissing | Self::KeyRetired)
     }
 
-    /// The reason of that code.
+    /// The reason with that code.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.code() == code)
     }
@@ -162,13 +163,13 @@ impl fmt::Display for DenyReason {
 }
 
 impl Decision {
-    /// Whether the request goes on.
+    /// Whether the request is forwarded.
     pub fn forwards(self) -> bool {
         !matches!(self, Self::Deny(_))
     }
 
-    /// The decision when a limit has no room for a request that nothing else is against. The shadow
-    /// mode only writes it down, unless it is the key itself that is over.
+    /// The decision if a limit has no room for a request that is allowed otherwise. In shadow mode it is
+    /// only logged, unless the key itself turned out to be invalid.
     pub fn limited(reason: DenyReason, mode: Mode) -> Self {
         match mode {
             Mode::Shadow if reason.class() == DenyClass::Limited => Self::Shadow(reason),
@@ -176,7 +177,7 @@ impl Decision {
         }
     }
 
-    /// The decision where nothing is counted: without counts there are no limits, so what has some is
+    /// The decision if nothing is counted: limits cannot be enforced then, so a request that has limits is
     /// refused.
     #[must_use]
     pub fn without_counts(self, limited: bool) -> Self {
@@ -193,7 +194,7 @@ impl Decision {
         }
     }
 
-    /// Why access is, or would be, refused.
+    /// Why the request is refused, or would be without shadow mode.
     pub fn reason(self) -> Option<DenyReason> {
         match self {
             Self::Allow | Self::Preflight => None,
@@ -202,8 +203,8 @@ impl Decision {
     }
 }
 
-/// The word in audit lines and metrics for a request that the module never saw: something in front of
-/// it answered, e.g. a health check, or the client left before.
+/// The word in audit lines and metrics for a request that the module never saw: an earlier filter replied,
+/// e.g. a health check, or the client disconnected.
 pub const UNSEEN: &str = "unseen";
 
 #[cfg(test)]
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_lead_back_to_their_reason() {
+    fn codes_are_parsed_to_their_reason() {
         for reason in DenyReason::ALL {
             assert_eq!(DenyReason::from_code(reason.code()), Some(*reason));
         }

@@ -1,66 +1,67 @@
-//! Records in shared data, whatever they hold: how one is told from all else that may be there.
+//! The format of records in shared data, by which a record is told from any other data there.
 //!
-//! A host may find records by a checksum of their name, lend a copy that another worker is writing,
-//! or share its store with other modules. So a record names itself, and proves itself by a version and
-//! a checksum; what does not prove itself is never counted on.
+//! A host may find records by a checksum of their name, return a copy that another worker is writing, or
+//! share its store with other modules. So a record contains its name, a version and a checksum. Bytes that
+//! fail these checks are never used.
 
 use std::fmt;
 
-/// What every record's name begins with. nginx chooses the zone by what stands before the first `/`.
+/// The prefix of every record name. nginx uses the part before the first `/` to select the zone.
 const PREFIX: &str = "vkey/";
 
 const MAGIC: &[u8; 4] = b"vkey";
 
-/// Bytes before the name: magic, version, length of the name.
+/// Bytes before the name: magic, version, name length.
 const HEAD_BYTES: usize = 6;
 
 const CHECKSUM_BYTES: usize = 4;
 
-/// What a usual record takes besides its name.
+/// Capacity for a typical record, without its name.
 const BODY_BYTES: usize = 160;
 
-/// What a record holds.
+/// The content of a record.
 pub trait Record: Sized {
-    /// Tells the kind of record and its layout. A new layout takes the next number that no kind has;
-    /// numbers are never used again. (1 was the first cell's.)
+    /// Identifies the kind of record and its layout. A new layout takes the next unused number. Numbers are
+    /// never reused. (1 was the first layout of cells.)
     const VERSION: u8;
 
-    /// What a record that is not there stands for.
+    /// The content if there is no record.
     fn fresh() -> Self;
 
     /// Appends the content to a record.
     fn write(&self, record: &mut Vec<u8>);
 
-    /// Reads the content from the front of `bytes`; `None` when it is not such a content.
+    /// Reads the content from the front of `bytes`; `None` if it is invalid.
     fn read(bytes: &mut &[u8]) -> Option<Self>;
 }
 
-/// A name in shared data: `vkey/`, and what it is a record of.
+/// The name of a record in shared data; it begins with `vkey/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(String);
 
-/// The bytes are not the record of that name.
+/// Why bytes are not the record of the expected name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotThisRecord {
-    /// They begin as a record of that name does, and are torn or changed.
+    /// They begin like that record, but are torn or changed.
     Corrupt,
-    /// A whole record of another name: the host confuses the two.
+    /// A valid record of another name: the host confuses the two names.
     Foreign,
-    /// A whole record of that name, in a layout that this version of the module does not read.
+    /// A valid record of that name, in a layout that this version of the module does not read.
     OtherLayout,
-    /// Nothing shows that they were ever a record of that name.
+    /// They do not look like a record of that name.
     Unknown,
 }
 
 // === impl Name ===
 
 impl Name {
-    /// The name of the record of `id` among those of a kind. Neither has a `/`, so no two share one.
+    /// The name of the record of `id`, of a kind. Neither contains a `/`, so names are unique.
     pub fn new(kind: &str, id: &str) -> Self {
         Self([PREFIX, kind, "/", id].concat())
     }
 
-    /// The name of the record of `id` among those of `owner`, of a kind that has no others. Likewise.
+    /// The name of the record of `id` that belongs to `owner`. All records of such a kind have an owner,
+    /// and no part contains a `/`, so names are unique.
     #[inline(never)] // once, not at each of its many calls
     pub fn within(kind: &str, owner: &str, id: &str) -> Self {
         Self([PREFIX, kind, "/", owner, "/", id].concat())
@@ -71,7 +72,7 @@ impl Name {
         &self.0
     }
 
-    /// The name as it stands in the record itself.
+    /// The name without the prefix, as the record contains it.
     fn inside(&self) -> &[u8] {
         self.0.as_bytes().strip_prefix(PREFIX.as_bytes()).unwrap_or_default()
     }
@@ -79,7 +80,7 @@ impl Name {
 
 // === records ===
 
-/// The record: magic, version, length of the name, name, content, CRC-32; integers little-endian.
+/// Encodes a record: magic, version, name length, name, content, CRC-32. Integers are little-endian.
 pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
     let mut record = head(name, R::VERSION);
     content.write(&mut record);
@@ -87,7 +88,7 @@ pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
     record
 }
 
-/// What stands before the content.
+/// The bytes before the content.
 fn head(name: &Name, version: u8) -> Vec<u8> {
     let name = name.inside();
     let mut record = Vec::with_capacity(HEAD_BYTES + name.len() + BODY_BYTES);
@@ -98,17 +99,17 @@ fn head(name: &Name, version: u8) -> Vec<u8> {
     record
 }
 
-/// Reads the record of that name.
+/// Decodes the record of that name.
 ///
 /// # Errors
 ///
-/// [`NotThisRecord`] when it is anything but a whole record of that name.
+/// [`NotThisRecord`] if it is not a valid record of that name.
 pub fn decode<R: Record>(name: &Name, record: &[u8]) -> Result<R, NotThisRecord> {
     let mut content = content_of(name, R::VERSION, record)?;
     R::read(&mut content).filter(|_| content.is_empty()).ok_or(NotThisRecord::Corrupt)
 }
 
-/// The content of the record of that name, in that layout.
+/// The content bytes of the record of that name, in the layout of `version`.
 fn content_of<'a>(name: &Name, version: u8, record: &'a [u8]) -> Result<&'a [u8], NotThisRecord> {
     let Some((written, found, content)) = split(record) else {
         let (_, found, _) = split_body(record).ok_or(NotThisRecord::Unknown)?;
@@ -124,7 +125,7 @@ fn content_of<'a>(name: &Name, version: u8, record: &'a [u8]) -> Result<&'a [u8]
     Ok(content)
 }
 
-/// Checks checksum and magic, and splits a record into version, name and content.
+/// Checks the checksum and the magic, and splits a record into version, name and content.
 fn split(record: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (body, checksum) = record.split_at_checked(record.len().checked_sub(CHECKSUM_BYTES)?)?;
     if crc32(body).to_le_bytes() != checksum {
@@ -133,7 +134,7 @@ fn split(record: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     split_body(body)
 }
 
-/// Checks the magic alone.
+/// Like [`split`], without the checksum.
 fn split_body(body: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let mut rest = body.strip_prefix(MAGIC)?;
     let [version, len] = take(&mut rest)?;
@@ -141,14 +142,14 @@ fn split_body(body: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((version, name, content))
 }
 
-/// Takes the first bytes off.
+/// Removes and returns the first bytes.
 pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, rest) = bytes.split_first_chunk()?;
     *bytes = rest;
     Some(*taken)
 }
 
-/// Takes a text off that has its length before it.
+/// Removes and returns a length-prefixed text.
 pub(crate) fn take_text(bytes: &mut &[u8]) -> Option<Box<str>> {
     let [len] = take(bytes)?;
     let (text, rest) = bytes.split_at_checked(usize::from(len))?;
@@ -156,7 +157,7 @@ pub(crate) fn take_text(bytes: &mut &[u8]) -> Option<Box<str>> {
     std::str::from_utf8(text).ok().map(Box::from)
 }
 
-/// Appends a text with its length before it; one of more than 255 bytes is left out.
+/// Appends a length-prefixed text. A text of more than 255 bytes is written as an empty one.
 pub(crate) fn put_text(record: &mut Vec<u8>, text: &str) {
     let (len, text) = u8::try_from(text.len()).map_or((0, ""), |len| (len, text));
     record.push(len);
@@ -189,11 +190,11 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// What a byte adds to the checksum, by the number of bytes after it. A table for each place allows
-/// for four bytes at a time.
-fn crc32_of(bytes_behind: usize, byte: u8) -> u32 {
+/// The contribution of a byte to the checksum, by the number of bytes after it. A table for each position
+/// allows four bytes at a time.
+fn crc32_of(bytes_after: usize, byte: u8) -> u32 {
     static TABLES: [[u32; 256]; 4] = crc32_tables();
-    let table = TABLES.get(bytes_behind);
+    let table = TABLES.get(bytes_after);
     table.and_then(|table| table.get(usize::from(byte))).copied().unwrap_or(0)
 }
 
@@ -261,12 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_one_everybody_knows() {
+    fn the_checksum_is_crc_32() {
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     }
 
     #[test]
-    fn a_record_reads_what_it_wrote() {
+    fn a_record_is_read_as_it_was_written() {
         let record = encode(&Name::new("k", "k1"), &Pair([1, 2]));
         assert_eq!(decoded("k1", &record), Ok(Pair([1, 2])));
     }
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_and_every_length_is_noticed() {
+    fn every_change_of_a_byte_or_the_length_is_detected() {
         let record = encode(&Name::new("k", "k1"), &Pair([1, 2]));
         let head = HEAD_BYTES + "k/k1".len();
         for index in 0..record.len() {
@@ -288,7 +289,7 @@ mod tests {
                 if index < head { NotThisRecord::Unknown } else { NotThisRecord::Corrupt };
             let mut changed = record.clone();
             changed[index] ^= 1;
-            // The version is not part of what a torn record has to show.
+            // A torn record is recognised without its version.
             let expected = if index == MAGIC.len() { NotThisRecord::Corrupt } else { expected };
             assert_eq!(decoded("k1", &changed), Err(expected), "byte {index}");
             let shown = if index < head { NotThisRecord::Unknown } else { NotThisRecord::Corrupt };
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_record_of_another_version_is_of_another_layout() {
+    fn a_valid_record_of_another_version_has_another_layout() {
         struct Later;
         impl Record for Later {
             const VERSION: u8 = 201;
@@ -315,9 +316,9 @@ mod tests {
         assert_eq!(decoded("k2", &record), Err(NotThisRecord::Foreign));
     }
 
-    /// A content that is too long has a checksum all the same.
+    /// Its checksum is valid, so only the reader can detect the trailing bytes.
     #[test]
-    fn a_content_is_read_to_its_end() {
+    fn content_with_trailing_bytes_is_rejected() {
         struct Three;
         impl Record for Three {
             const VERSION: u8 = 200;

@@ -1,4 +1,4 @@
-//! Replies: what a client is told where the gate responds itself.
+//! Local replies: the responses that the gate sends itself.
 
 use std::borrow::Cow;
 
@@ -14,36 +14,37 @@ use crate::time::{millis_until, secs_until};
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// The status that a caller is told that speaks gRPC; `None` where the host chooses.
+    /// The status for a gRPC caller (`google.rpc.Code`); `None` if the host chooses it.
     pub grpc_status: Option<u8>,
     /// Headers besides the status.
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
-    /// The body, JSON.
+    /// The body: JSON.
     pub body: String,
-    /// What the proxy's own logs may call the reply: `vkey_` and a word, no spaces.
+    /// The name of the reply in the proxy's own logs (Envoy: response code details): `vkey_` and a word, no
+    /// spaces.
     pub details: String,
 }
 
-/// What is known of the limits of a refused request.
+/// Details of a refused request, most about its limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
-    /// What a person is told in the place of the reason's own words, where these would mislead.
+    /// Replaces the reason's own message if that would be misleading.
     pub message: Option<&'static str>,
-    /// What more a person is told: which limit, and when it has room again.
+    /// Appended to the message: which limit, and when it has room again.
     pub explanation: Option<String>,
-    /// Seconds until it is worth trying again, be it with another key.
+    /// Seconds until a retry makes sense, perhaps with another key.
     pub retry_after_secs: Option<u64>,
-    /// Milliseconds until the same request has room; `None` where it never has.
+    /// Milliseconds until the same request has room; `None` if it never has.
     pub wait_ms: Option<u64>,
-    /// What is left of all limits.
+    /// The `ratelimit` header fields, for all limits.
     pub fields: Option<RateLimitFields>,
 }
 
-/// The longest wait after which a client library may try again by itself. That of Anthropic sleeps as long as
-/// `Retry-After` says, weeks if need be, unless `x-should-retry` says that it should not.
+/// The longest wait after which a client library may retry by itself. Anthropic's library sleeps for as
+/// long as `Retry-After` says, even weeks, unless `x-should-retry` is false.
 const MAX_WAIT_MS: u64 = 60_000;
 
-/// The longest that a client is told to wait: 366 days, as long as a rate may take to come back.
+/// The highest `Retry-After`: 366 days, the longest time in which a rate recovers.
 const MAX_RETRY_AFTER_SECS: u64 = 366 * 86_400;
 
 fn json_headers() -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
@@ -54,21 +55,21 @@ fn json_headers() -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
 }
 
 impl Refusal {
-    /// What is known of a source that is blocked for some seconds more.
+    /// For a source that stays blocked for `secs` more seconds.
     pub fn blocked(rules: &FailureRules, secs: u64) -> Self {
         let FailureRules { threshold, window_secs, .. } = *rules;
         Self {
             explanation: Some(format!("free again in {secs} s")),
             retry_after_secs: Some(secs),
-            // The key is not valid then either.
+            // Waiting does not help: the key stays invalid.
             wait_ms: None,
             fields: Some(RateLimitFields::blocked(threshold, window_secs, secs)),
             message: None,
         }
     }
 
-    /// What is known when a limit has no room. What never has room again is worth trying with
-    /// another key only, `expires_in_secs` from now.
+    /// For a request for which a limit has no room. If the limit never has room again, only another key can
+    /// help, so the client should wait for `expires_in_secs`.
     pub fn exceeded(
         exceeded: &Exceeded,
         allowances: &[Allowance],
@@ -103,7 +104,7 @@ impl Refusal {
 }
 
 impl Reply {
-    /// An answer of the module's own, as the usage of a key.
+    /// A reply that is not a refusal, e.g. the usage of a key.
     pub fn ok(body: String, details: &str) -> Self {
         Self {
             status: 200,
@@ -124,14 +125,14 @@ fn digits(number: u64) -> Cow<'static, str> {
     text.into()
 }
 
-/// What the client is told of a denial: the only place that knows. A 401 is the same for every
-/// reason (RFC 6750, section 3.1), so that it tells nobody how far a forged key came.
+/// The reply to a denied request; no other function makes one. A 401 is the same for every reason (RFC
+/// 6750, section 3.1), so that it does not reveal which check a forged key failed.
 ///
-/// Only what is refused by a limit has more to tell, in `refusal`: `Retry-After` (RFC 9110, section
-/// 10.2.3), `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
-/// `x-should-retry: false` tells client libraries of what waiting does not cure, or not within a minute.
+/// Only a refusal by a limit uses the details in `refusal`: `Retry-After` (RFC 9110, section 10.2.3),
+/// `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
+/// `x-should-retry: false` tells client libraries that waiting does not help, or not within a minute.
 ///
-/// The gRPC statuses are those of the canonical codes (`google.rpc.Code`).
+/// The gRPC statuses are canonical codes (`google.rpc.Code`).
 pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     let (status, grpc_status, error_type) = match reason.class() {
         DenyClass::Unauthenticated => (401, 16, "authentication_error"),
@@ -207,9 +208,9 @@ mod tests {
         }
     }
 
-    /// Of every reason, whether waiting for a while cures it, and what a gRPC caller is told.
+    /// For every reason: whether waiting helps, and the gRPC status.
     #[test]
-    fn a_client_is_told_whether_to_try_again() {
+    fn a_client_is_told_whether_to_retry() {
         let told = |reason: DenyReason, wait_ms| {
             let refusal = Refusal { retry_after_secs: Some(7), wait_ms, ..Refusal::default() };
             let Reply { headers, grpc_status, .. } = reply(reason, refusal);
@@ -229,7 +230,7 @@ mod tests {
                 DenyClass::Unavailable => (None, 14),
             };
             assert_eq!(told(*reason, None), (expected.clone(), None, grpc), "{reason}");
-            // A key that turns out to be over when it is counted is refused as any such key.
+            // A key that expires while it is counted is refused like any other expired key.
             if reason.class() != DenyClass::Limited {
                 assert_eq!(told(*reason, Some(1)), (expected, None, grpc), "{reason}");
             }

@@ -1,39 +1,39 @@
-//! Times as numbers: Unix nanoseconds on the request path, Unix seconds in keys and windows; durations as
-//! they are written.
+//! Conversion of times (Unix nanoseconds on the request path, Unix seconds in keys and windows) and parsing
+//! of durations.
 
-/// Nanoseconds of a second.
+/// Nanoseconds in a second.
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 
-/// The last second of the year 9999: RFC 3339 cannot write a later time. What is later was most often
-/// written in milliseconds.
+/// The last second of the year 9999, in Unix seconds: RFC 3339 cannot express a later time. A higher number
+/// is usually in milliseconds by mistake.
 pub const LAST_SECS: u64 = 253_402_300_799;
 
-/// Nanoseconds of a millisecond.
+/// Nanoseconds in a millisecond.
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
-/// The second that a nanosecond lies in.
+/// Unix nanoseconds to Unix seconds, rounded down.
 pub fn secs(ns: u64) -> u64 {
     ns / NANOS_PER_SEC
 }
 
-/// The first nanosecond of a second.
+/// Unix seconds to Unix nanoseconds, saturating.
 pub fn nanos(secs: u64) -> u64 {
     secs.saturating_mul(NANOS_PER_SEC)
 }
 
-/// Seconds until a time, rounded up: whoever waits so long has waited long enough.
+/// Seconds until a time, rounded up, so that waiting for that long is enough; 0 if it has passed.
 pub fn secs_until(until_ns: u64, now_ns: u64) -> u64 {
     until_ns.saturating_sub(now_ns).div_ceil(NANOS_PER_SEC)
 }
 
-/// Milliseconds until a time, likewise.
+/// Milliseconds until a time, rounded up; 0 if it has passed.
 pub fn millis_until(until_ns: u64, now_ns: u64) -> u64 {
     until_ns.saturating_sub(now_ns).div_ceil(NANOS_PER_MILLI)
 }
 
-/// Reads a duration, in seconds: numbers with a unit each, `s`, `m`, `h` or `d`, which may have spaces
-/// between them, as `90s` or `1h 30m`. `None` for anything else, other units and their capitals among
-/// it: what one reader takes for minutes another takes for months.
+/// Parses a duration and returns seconds: one or more numbers, each with a unit `s`, `m`, `h` or `d`, and
+/// optional spaces between them, e.g. `90s` or `1h 30m`. `None` for anything else, including capital units:
+/// `M` could mean minutes or months.
 pub fn parse_duration(text: &str) -> Option<u64> {
     let (mut secs, mut number, mut is_empty) = (0_u64, None, true);
     for byte in text.bytes() {

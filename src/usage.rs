@@ -1,25 +1,25 @@
-//! What a key is told of its own use, and of that of others where its tier may know.
+//! The usage reply: counts and limits of a key or a tenant.
 
 use crate::json::Object;
 use crate::key::claims::{Claims, is_id};
 use crate::limits::allowance::Allowance;
 use crate::limits::cell::Cell;
 
-/// Whose usage a request asks for.
+/// Whose usage is requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The key's own.
+    /// The usage of the key itself.
     Own,
     /// The usage of a tenant, or of one of its keys.
     Of {
         /// The tenant.
         tenant: String,
-        /// The id of the key, which other tenants may have given to keys of theirs.
+        /// The id of the key. Other tenants may use the same id.
         jti: Option<String>,
     },
 }
 
-/// The members of a query that name a subject.
+/// The parameters of a query that name a subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubjectQuery {
     /// The id of a key.
@@ -28,11 +28,11 @@ pub struct SubjectQuery {
     pub tenant: Option<String>,
 }
 
-/// The query does not say whose usage is meant.
+/// The query does not name one subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AmbiguousSubject(());
 
-/// The subject of a usage response, as far as it is known.
+/// The subject of a usage reply, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account<'a> {
     /// The id of the key.
@@ -44,12 +44,12 @@ pub struct Account<'a> {
 }
 
 impl SubjectQuery {
-    /// Reads the query of a request target: `jti=`, `tenant=`, both or neither. Other members are not
-    /// looked at.
+    /// Parses the query of a request target: `jti=`, `tenant=`, both or neither. Other parameters are
+    /// ignored.
     ///
     /// # Errors
     ///
-    /// [`AmbiguousSubject`] for one of them twice, and for what is no id.
+    /// [`AmbiguousSubject`] if one of them occurs twice or is not a valid id.
     pub fn parse(target: &[u8]) -> Result<Self, AmbiguousSubject> {
         let query = target.splitn(2, |byte| *byte == b'?').nth(1).unwrap_or_default();
         let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
@@ -68,12 +68,12 @@ impl SubjectQuery {
         Ok(subject)
     }
 
-    /// Whose usage a key of these claims asks for. An id without a tenant is the key's own or nobody's:
-    /// keys of several tenants may have it.
+    /// Whose usage a key with these claims requests. An id without a tenant must be that of the key itself,
+    /// because keys of several tenants may have the same id.
     ///
     /// # Errors
     ///
-    /// [`AmbiguousSubject`] for the id of another key without its tenant.
+    /// [`AmbiguousSubject`] if the query has the id of another key without its tenant.
     pub fn subject(self, claims: &Claims) -> Result<Subject, AmbiguousSubject> {
         match (self.tenant, self.jti) {
             (None, None) => Ok(Subject::Own),
@@ -88,25 +88,25 @@ impl SubjectQuery {
     }
 }
 
-/// The usage answer: one JSON object.
-pub fn answer(account: &Account<'_>, cell: &Cell, allowances: &[Allowance]) -> String {
+/// The body of the usage reply: one JSON object.
+pub fn reply_body(account: &Account<'_>, cell: &Cell, allowances: &[Allowance]) -> String {
     let mut text = String::new();
-    let mut answer = Object::open(&mut text);
-    answer.text("jti", account.jti);
-    answer.text("tenant", account.tenant);
-    answer.text("tier", account.tier);
-    answer.number("seen", Some(cell.seen()));
-    answer.number("allowed", Some(cell.allowed()));
-    let mut denied = Object::open(answer.member("denied"));
+    let mut reply = Object::open(&mut text);
+    reply.text("jti", account.jti);
+    reply.text("tenant", account.tenant);
+    reply.text("tier", account.tier);
+    reply.number("seen", Some(cell.seen()));
+    reply.number("allowed", Some(cell.allowed()));
+    let mut denied = Object::open(reply.member("denied"));
     cell.denied().for_each(|(class, count)| denied.number(class.name(), Some(count)));
     denied.close();
-    let limits = answer.member("limits");
+    let limits = reply.member("limits");
     for (index, allowance) in allowances.iter().enumerate() {
         limits.push(if index == 0 { '[' } else { ',' });
         allowance.write(limits);
     }
     limits.push_str(if allowances.is_empty() { "[]" } else { "]" });
-    answer.close();
+    reply.close();
     text
 }
 

@@ -35,7 +35,7 @@ impl<H: Host> RequestGate<'_, H> {
         allowances.extend(self.tenant_allowances(tenant)?);
         let tier = Some(key.claims().tier());
         let account = Account { jti: Some(jti), tenant: Some(tenant), tier };
-        Ok(usage::answer(&account, &cell, &allowances))
+        Ok(usage::reply_body(&account, &cell, &allowances))
     }
 
     /// The usage of a tenant, or of one of its keys. The limits in claims and caveats are known from the key alone.
@@ -48,7 +48,7 @@ impl<H: Host> RequestGate<'_, H> {
             (Some(_), None) => Vec::new(),
         };
         let account = Account { jti, tenant: Some(tenant), tier: cell.tier() };
-        Ok(usage::answer(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
+        Ok(usage::reply_body(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
     }
 
     fn tenant_allowances(&self, tenant: &str) -> Result<Vec<Allowance>, NotCounted> {
