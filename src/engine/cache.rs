@@ -15,10 +15,10 @@ const GENERATION_BYTES: usize = 4 << 20;
 /// A key that takes more than this is not cached, so that it cannot evict many others.
 const MAX_KEY_BYTES: usize = 64 << 10;
 
-/// What an entry takes besides its token and its key.
+/// The estimated size of an entry without its token and its key, in bytes.
 const ENTRY_BYTES: usize = 256;
 
-/// A bounded memory of verified keys.
+/// A bounded cache of verified keys.
 ///
 /// A key is found by its whole token: by the part before the tag, which is not secret, then by the
 /// tag, which is compared in constant time. A tree instead of a hash table, because clients that
@@ -44,15 +44,15 @@ struct Entry {
     key: Rc<Key>,
 }
 
-/// The signing keys that were derived, by kid. Those of a few epochs are in use at a time.
+/// Derived signing keys by kid. Only those of a few epochs are in use at a time.
 #[derive(Default)]
 pub(super) struct SigningKeys(BTreeMap<Box<str>, SigningKey>);
 
-/// How many signing keys are kept. All are forgotten when there are more.
+/// The most signing keys that are cached. When the cache is full, it is cleared.
 const MAX_SIGNING_KEYS: usize = 8;
 
 impl SigningKeys {
-    /// The signing key of a ring under a kid of its own.
+    /// The signing key of a ring for one of its kids.
     pub(super) fn get(&mut self, ring: &Ring, kid: &Kid) -> &SigningKey {
         if self.0.len() >= MAX_SIGNING_KEYS && !self.0.contains_key(kid.as_str()) {
             self.0.clear();
@@ -62,7 +62,7 @@ impl SigningKeys {
 }
 
 impl VerifiedKeys {
-    /// The key that exactly this token was verified as.
+    /// The key that was verified from exactly this token.
     pub(super) fn get(&mut self, token: &[u8]) -> Option<Rc<Key>> {
         let (body, tag) = split_tag(token)?;
         if let Some(entry) = self.young.entries.get(body) {
@@ -74,7 +74,7 @@ impl VerifiedKeys {
         Some(key)
     }
 
-    /// Remembers a token that was verified.
+    /// Caches a verified token.
     pub(super) fn insert(&mut self, token: &[u8], key: Rc<Key>) {
         let Some((body, tag)) = split_tag(token) else {
             return;
@@ -111,7 +111,7 @@ mod tests {
     use crate::key::token::{Unverified, mint};
 
     #[test]
-    fn a_signing_key_is_that_of_its_kid_whichever_were_asked_for_before() {
+    fn a_signing_key_does_not_depend_on_earlier_lookups() {
         let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
         let rotation = Rotation::new(10, 100, false).ok();
         let ring = |name| Ring::new(name, &secret, RingState::Active, rotation).unwrap();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_bounded_and_keeps_what_is_in_use() {
+    fn memory_is_bounded_and_keys_in_use_stay_cached() {
         let mut keys = VerifiedKeys::default();
         let (used, used_key) = token(0, "");
         keys.insert(used.as_bytes(), used_key);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_many_small_parts_is_not_remembered() {
+    fn a_key_of_many_small_parts_is_not_cached() {
         let alternatives = "{},".repeat(900);
         let only = format!(r#","only":{{"any_of":[{}]}}"#, alternatives.trim_end_matches(','));
         let (token, key) = token(1, &only);

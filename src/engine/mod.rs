@@ -25,7 +25,8 @@ use crate::limits::{Charge, Scope};
 use cache::{SigningKeys, VerifiedKeys};
 pub use stages::{Question, Stage, StageResult};
 
-/// Decides by one plan. Remembers verified keys and what they were signed with, and nothing else.
+/// Decides on requests under one plan. Its only state is a cache of verified keys and signing keys, and the
+/// newer revocations.
 pub struct Engine {
     plan: Plan,
     verified: VerifiedKeys,
@@ -47,14 +48,14 @@ pub enum Identity {
     Stranger(DenyReason),
 }
 
-/// A rule that an access is checked by.
+/// A rule that an access is checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessRule {
     /// The tier and the tenant must be known.
     Membership,
     /// The plan's rules about client addresses.
     Address,
-    /// The bound on what the globs of a key cost.
+    /// The limit on the cost of a key's globs.
     Globs,
     /// A restriction.
     Restriction(Origin),
@@ -71,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// The part of the plan that holds no secret.
+    /// The part of the plan that contains no secrets.
     pub fn settings(&self) -> &Settings {
         &self.plan.settings
     }
@@ -81,7 +82,7 @@ impl Engine {
         &self.plan.keyring
     }
 
-    /// Names the plan in audit lines.
+    /// The id of the plan in audit lines.
     pub fn plan_id(&self) -> &Rc<str> {
         &self.plan.id
     }
@@ -106,9 +107,8 @@ impl Engine {
         }
     }
 
-    /// Finds out whose credential this is and whether it is good: verify, times, audience,
-    /// revocation. Verified keys are cached; everything that depends on the time is checked every
-    /// time.
+    /// Identifies the holder of a credential and checks the key: signature, times, audience, revocation.
+    /// Verified keys are cached, but everything that depends on the time is checked on every call.
     pub fn identify(&mut self, credential: &[u8], now_secs: u64) -> Identity {
         let key = match self.verify(credential, now_secs) {
             Ok(key) => key,
@@ -123,17 +123,17 @@ impl Engine {
         Identity::Known { key, validity }
     }
 
-    /// Whether an identified key may do what is asked: tier, addresses, method, host, path,
-    /// certificate, model, MCP call.
+    /// Checks whether a key allows an access: tier, addresses, method, host, path, certificate, model, MCP
+    /// call.
     ///
     /// # Errors
     ///
-    /// The first reason why it may not.
+    /// The first reason for a refusal.
     pub fn authorize(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
         self.verdicts(key, access).try_for_each(|(_, verdict)| verdict)
     }
 
-    /// Whether a request is forwarded without a key. Preflights are if the plan allows it, from
+    /// Whether a request is forwarded without a key. That is for preflights, if the plan allows them, from
     /// addresses that keys may be used from, unless they contain a stray key.
     #[cold]
     pub fn passes_preflight(&self, head: &RequestHead<'_>, source: Option<IpAddr>) -> bool {
@@ -154,10 +154,9 @@ impl Engine {
         self.evaluate(key, access, |_, restriction, access| restriction.prohibits(access))
     }
 
-    /// Who may see the counts of a key, likewise. Operators write tier, tenant and `only` for
-    /// what a key may ask upstreams, and the key's holder sees its counts by any client that may use it.
-    /// Caveats are judged as for any request: the counts are those of the whole key, and a caveat that does
-    /// not allow the path was not meant to show them.
+    /// Like [`Engine::verdicts`], for a request for usage. The `only` rules of tiers and tenants are about
+    /// upstream requests, so they do not restrict it. Caveats do: the counts are those of the whole key,
+    /// and a caveat that does not allow the path is not meant to reveal them.
     pub fn usage_verdicts<'a>(
         &'a self,
         key: &'a Key,
@@ -182,21 +181,21 @@ impl Engine {
         tier.into_iter().chain(tenant).chain(key.restrictions())
     }
 
-    /// What one request of a key is charged with in the key's cell.
+    /// The charges for one request of a key, in the key's cell.
     pub fn key_charges(&self, key: &Key) -> Vec<Charge> {
         let mut charges = self.tier_charges(key.claims().tier());
         charges.extend(key.charges());
         charges
     }
 
-    /// What one request of any key of a tier is charged with in the key's cell.
+    /// The charges for one request of any key of a tier, in the key's cell.
     pub fn tier_charges(&self, tier: &str) -> Vec<Charge> {
         let tier = self.plan.settings.tiers.get(tier);
         let charges = |tier: &Tier| tier.limits.charges(Origin::Tier, Scope::Tier).collect();
         tier.map(charges).unwrap_or_default()
     }
 
-    /// What one request of a tenant's key is charged with in the tenant's cell.
+    /// The charges for one request of a tenant's key, in the tenant's cell.
     pub fn tenant_charges(&self, tenant: &str) -> Vec<Charge> {
         let tenant = self.plan.settings.tenants.get(tenant);
         let charges =
@@ -204,28 +203,29 @@ impl Engine {
         tenant.map(charges).unwrap_or_default()
     }
 
-    /// Whether a key may ask for the usage of others.
+    /// Whether a key may request the usage of others.
     pub fn sees_others(&self, key: &Key) -> bool {
         let tier = self.plan.settings.tiers.get(key.claims().tier());
         tier.is_some_and(|tier| tier.usage_of_others)
     }
 
-    /// Whether an escaped slash in a path is a character of its segment for a key.
+    /// Whether an escaped slash in a path is part of its segment for a key, instead of ambiguous.
     pub fn keeps_escaped_slashes(&self, key: &Key) -> bool {
         self.plan.settings.keeps_escaped_slashes(key.claims().tier())
     }
 
-    /// Whether the client's certificate has to be known to judge the key.
+    /// Whether the client certificate is needed to decide on the key.
     pub fn needs_client_cert(&self, key: &Key) -> bool {
         self.restrictions(key).any(|(_, restriction)| restriction.needs_client_cert())
     }
 
-    /// Whether a rule judges the method, path or host that a key asks for.
+    /// Whether a rule restricts the method, path or host of the key's requests.
     pub fn restricts_target(&self, key: &Key) -> bool {
         self.restrictions(key).any(|(_, restriction)| restriction.restricts_target())
     }
 
-    /// Whether a text begins like a key, or is a JWT that names one of the rings, whether or not it is one.
+    /// Whether a text could be a key: it begins like one, or is a JWT that names one of the rings. It need
+    /// not be valid.
     pub fn may_be_key(&self, text: &[u8]) -> bool {
         match text.strip_prefix(b"vk1.") {
             Some(rest) => {
@@ -237,21 +237,21 @@ impl Engine {
         }
     }
 
-    /// Whether a credential has the form of a key of this gate: it begins like one, or is a JWT that names one
-    /// of the rings, be it cut, or one that no gate takes. No other can become one.
+    /// Whether a credential has the form of a key of this gate: it begins like one, or is a JWT that names
+    /// one of the rings, even if it is truncated or invalid. No other credential can be a key.
     pub fn is_own(&self, credential: &[u8]) -> bool {
         let names_ring = |kid: Kid| self.plan.keyring.ring(&kid).is_ok();
         credential.starts_with(b"vk1.") || jwt_kid(credential).is_some_and(names_ring)
     }
 
-    /// Whether the address of the connection's other end is that of the client.
+    /// Whether the peer address of the connection is the client address.
     pub fn trusts_peers(&self) -> bool {
         self.plan.settings.client.trusted_hops == 0
     }
 
-    /// The address of the client: the host's, or an entry of `x-forwarded-for` where the plan trusts
-    /// the proxies that wrote it. `None` when there are fewer entries than trusted proxies, or the
-    /// entry is no address: then nothing is known of the client.
+    /// The address of the client: the peer address, or an entry of `x-forwarded-for` if the plan trusts the
+    /// proxies that wrote it. `None` if it is unknown: there are fewer entries than trusted proxies, or the
+    /// entry is not an address.
     pub fn client_address(&self, peer: Option<IpAddr>, forwarded_for: &[&[u8]]) -> Option<IpAddr> {
         let ClientRules { trusted_hops, .. } = self.plan.settings.client;
         let Some(index) = usize::try_from(trusted_hops).ok()?.checked_sub(1) else {
@@ -262,7 +262,7 @@ impl Engine {
         parse_address(entries.into_iter().nth(index)?)
     }
 
-    /// The provider credential that is attached here for the host of an authority.
+    /// The provider credential that the listener's gate attaches for the host of an authority.
     pub fn credential(&self, authority: Option<&[u8]>) -> Option<&UpstreamCredential> {
         if self.plan.credentials.is_empty() {
             return None;
@@ -271,8 +271,7 @@ impl Engine {
         self.plan.credentials.iter().find(|credential| credential.is_for(&host))
     }
 
-    /// The names of the credentials that a request for an authority may have from the gate of its
-    /// cluster.
+    /// The names of the credentials that the upstream gate may attach to a request for an authority.
     pub fn granted<'a>(&'a self, authority: Option<&'a [u8]>) -> impl Iterator<Item = &'a str> {
         self.plan.settings.grants.iter().filter_map(move |grant| {
             let Some(hosts) = &grant.hosts else {
@@ -283,8 +282,8 @@ impl Engine {
         })
     }
 
-    /// Whether a credential depends on the host of an authority, which says it in another spelling than
-    /// the canonical one: a proxy may take that for another host.
+    /// Whether a credential depends on the host of this authority, but the host is not spelled in canonical
+    /// form. A proxy may take such a spelling for another host.
     pub fn misspells_host(&self, authority: Option<&[u8]>) -> bool {
         let restricted = self.plan.settings.grants.iter().any(|grant| grant.hosts.is_some());
         if self.plan.credentials.is_empty() && !restricted {
@@ -299,8 +298,8 @@ impl Engine {
             })
     }
 
-    /// Verifies a token, or remembers that it was. Epochs that cannot be good are refused before any
-    /// MAC is computed.
+    /// Verifies a token, or finds it in the cache. Epochs that cannot be valid are refused before any MAC
+    /// is computed.
     fn verify(&mut self, token: &[u8], now_secs: u64) -> Result<Rc<Key>, DenyReason> {
         if let Some(key) = self.verified.get(token) {
             return Ok(key);
@@ -337,7 +336,7 @@ impl Engine {
         }
     }
 
-    /// Each rule in turn, judged only when it is asked for.
+    /// The rules in order. Each is evaluated when the iterator reaches it.
     fn evaluate<'a>(
         &'a self,
         key: &'a Key,
@@ -368,7 +367,7 @@ impl Engine {
         let inside =
             |cidr: &crate::access::cidr::Cidr| source.is_some_and(|source| cidr.contains(source));
         let allowed = allow.as_ref().is_none_or(|networks| networks.iter().any(inside));
-        // An unknown address could be any of those that are denied.
+        // An unknown address could be one of the denied ones.
         let denied = !deny.is_empty() && (source.is_none() || deny.iter().any(inside));
         if allowed && !denied { Ok(()) } else { Err(DenyReason::Source) }
     }

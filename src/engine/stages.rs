@@ -18,7 +18,7 @@ use super::{AccessRule, Engine};
 /// The result of a stage: allowed, or the reason of the refusal.
 pub type StageResult = Result<(), DenyReason>;
 
-/// A request of a key that was verified.
+/// A request with a verified key.
 pub struct Question<'a, F> {
     /// The key.
     pub key: &'a Key,
@@ -26,7 +26,7 @@ pub struct Question<'a, F> {
     pub validity: StageResult,
     /// The headers of the request.
     pub head: &'a RequestHead<'a>,
-    /// What it asks for. It is read when a stage needs it.
+    /// The access that it requests. It is parsed when a stage needs it.
     pub access: LazyCell<Result<Access<'a>, AmbiguousPath>, F>,
 }
 
@@ -35,24 +35,24 @@ pub struct Question<'a, F> {
 pub enum Stage {
     /// The times, the audience and the revocation of the key.
     Validity,
-    /// What the request carries besides its key.
+    /// Headers besides the key.
     Head,
     /// The path is unambiguous.
     Path,
-    /// The request asks for another protocol.
+    /// Upgrades and CONNECT.
     Upgrade,
     /// The method is a token (RFC 9110, section 9.1).
     Method,
-    /// What the key may do.
+    /// A rule about what the key may access.
     Rule(AccessRule),
-    /// Who may see the counts of a key.
+    /// A rule about who may see the counts of a key.
     UsageRule(AccessRule),
-    /// Whose counts they are.
+    /// Whose counts are requested.
     UsageSubject,
 }
 
 impl Engine {
-    /// The stages of a request, in their order. An ambiguous path ends them.
+    /// The stages of a request, in order. An ambiguous path is the last one.
     pub fn stages<'q, 'a: 'q, F>(
         &'q self,
         question: &'q Question<'a, F>,
@@ -69,7 +69,7 @@ impl Engine {
             .chain(of_access.flat_map(|access| self.access_stages(question.key, head, access)))
     }
 
-    /// The stages of what is asked for: of counts, or of anything else.
+    /// The stages that depend on the access: a request for usage, or any other.
     fn access_stages<'a>(
         &'a self,
         key: &'a Key,
@@ -93,12 +93,12 @@ impl Engine {
         usage.into_iter().flatten().chain(other.into_iter().flatten())
     }
 
-    /// Whether the request is for the counts of a key; the gate replies to it itself.
+    /// Whether the request is for the usage of a key, to which the gate replies itself.
     pub fn asks_for_usage(&self, access: &Access<'_>) -> bool {
         access.method == "GET" && access.path.resource() == self.settings().usage_path
     }
 
-    /// Whose counts a request asks for that asks for some.
+    /// Whose counts a request for usage asks for.
     ///
     /// # Errors
     ///
@@ -114,8 +114,9 @@ impl Engine {
         }
     }
 
-    /// No key where it cannot be removed without a trace or a change of the route, no identity but the key's own, and
-    /// no second spelling of a host that a credential depends on.
+    /// Refuses a key in the request line, which cannot be removed; a key in a header that is not a key
+    /// source, because removing it could change the route; identity headers from the client; and a host
+    /// that a credential depends on but that is not in canonical form.
     fn check_head(&self, head: &RequestHead<'_>) -> StageResult {
         let is_key = |text: &[u8]| self.may_be_key(text);
         if head.line_holds_key(&is_key) {

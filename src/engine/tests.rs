@@ -1,4 +1,4 @@
-//! What the globs of a key cost, whatever the key says.
+//! Tests of the limit on the cost of globs.
 
 use super::*;
 use crate::access::glob::work;
@@ -10,7 +10,7 @@ use crate::key::token::{self, MAX_CAVEATS, MAX_TOKEN_BYTES, Unverified};
 
 const SECRET: &str = "Globs-1-are-bounded-by-work";
 
-/// As many of `unit` in one list as a key has room for, in a restriction.
+/// A restriction with a list of as many `unit`s as fit into a key.
 fn filled(start: &str, unit: &str, end: &str) -> String {
     // Base64 makes four characters of three bytes.
     let room = (MAX_TOKEN_BYTES - 300) / 4 * 3 - start.len() - end.len();
@@ -38,7 +38,7 @@ fn key(engine: &mut Engine, caveats: &[String]) -> Rc<Key> {
     }
 }
 
-/// The steps that a decision takes, and what it comes to.
+/// The glob steps of a decision, and its result.
 fn decide(engine: &Engine, key: &Key, access: &Access<'_>) -> (usize, Result<(), DenyReason>) {
     work::take();
     let verdict = engine.authorize(key, access);
@@ -46,7 +46,7 @@ fn decide(engine: &Engine, key: &Key, access: &Access<'_>) -> (usize, Result<(),
 }
 
 #[test]
-fn no_key_takes_more_steps_than_the_bound() {
+fn no_key_takes_more_steps_than_the_limit() {
     let long_glob = format!(r#""{}b""#, "*a*a*a*a".repeat(7));
     let filling = format!(r#""/**{}b""#, "a*".repeat(1_300));
     let few = format!(r#"{{"paths":["{}b"]}}"#, "*a*a".repeat(25));
@@ -77,7 +77,7 @@ fn no_key_takes_more_steps_than_the_bound() {
 }
 
 #[test]
-fn names_are_bounded_as_paths_are() {
+fn the_limit_applies_to_names_too() {
     let name = "a".repeat(MAX_GLOB_STEPS);
     let caveat = filled(r#"{"any_of":["#, r#"{"models":["*a*b"],"mcp":{"tools":["*a*b"]}}"#, "]}");
     let mut engine = engine();
@@ -91,9 +91,9 @@ fn names_are_bounded_as_paths_are() {
 }
 
 #[test]
-fn the_bound_is_that_of_the_documentation() {
+fn the_limit_is_the_documented_one() {
     let decided = |globs: usize, len: usize| {
-        // With its state, each takes 32 bits.
+        // Each needs 32 bits of state.
         let globs = vec![r#""/*aaaaaaaaaaaaaaaaaaaaaaaaaaaaa*b""#; globs].join(",");
         let mut engine = engine();
         let key = key(&mut engine, &[format!(r#"{{"paths":[{globs}]}}"#)]);
@@ -111,9 +111,9 @@ fn the_bound_is_that_of_the_documentation() {
     }
 }
 
-/// What the operator has written is not a key's to answer for.
+/// The limit protects against the holders of keys, not against the operator.
 #[test]
-fn a_tier_may_take_as_many_steps_as_it_likes() {
+fn the_limit_does_not_apply_to_tiers() {
     let globs = vec![r#""/**a*a*b""#; 200].join(",");
     let config = format!(
         r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}],

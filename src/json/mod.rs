@@ -1,7 +1,7 @@
-//! Strict JSON: RFC 8259 text in which every member of an object occurs once.
+//! Strict JSON: RFC 8259 text in which no object has two members of one name.
 //!
-//! Claims, caveats, the configuration and audit lines are all read through [`Node`], which knows
-//! where in the document it stands, so that each error names the member it is about.
+//! Claims, caveats, the configuration and audit lines are all read through [`Node`], which knows its path
+//! in the document, so that each error names the member it is about.
 
 pub(crate) mod decimal;
 mod node;
@@ -29,7 +29,7 @@ pub enum Json {
     Bool(bool),
     /// `null`.
     Null,
-    /// A number, integers kept exactly.
+    /// A number. Integers are exact.
     Number(serde_json::Number),
     /// Members in the order of the text.
     Object(Vec<(String, Json)>),
@@ -40,17 +40,17 @@ pub enum Json {
 // === impl Json ===
 
 impl Json {
-    /// Reads one document. Nesting is bounded (128 levels), so that no text can exhaust the stack.
+    /// Parses one document. Nesting is limited to 128 levels, so that no text can exhaust the stack.
     ///
     /// # Errors
     ///
-    /// [`Problem::Syntax`] for anything but one JSON value, and for an object with a member twice,
-    /// compared after its escapes are resolved.
+    /// [`Problem::Syntax`] if the text is not exactly one JSON value, or if an object has two members of
+    /// one name. Names are compared after unescaping.
     pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
         serde_json::from_slice(text).map_err(|error| Invalid::syntax(&error))
     }
 
-    /// An object with the members given.
+    /// An object with these members.
     pub fn object<const N: usize>(members: [(&str, Json); N]) -> Self {
         Self::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
@@ -60,8 +60,8 @@ impl Json {
         Node::root(self, integers)
     }
 
-    /// How many bytes the compact text takes, where a number that is no integer counts as much as the
-    /// longest: writing one to see takes more code than all else that writes JSON.
+    /// The length of the compact text in bytes. A number that is not an integer counts as the longest
+    /// possible one: formatting it would add more code to the module than all other JSON output.
     pub fn compact_bytes(&self) -> usize {
         let list = |items: usize| 2 + items.saturating_sub(1);
         match self {
@@ -86,7 +86,7 @@ impl Json {
         }
     }
 
-    /// The member of an object, if this is one and has it.
+    /// The member of that name, if this is an object that has it.
     pub fn get(&self, name: &str) -> Option<&Json> {
         match self {
             Self::Object(members) => find(members, name),
@@ -216,11 +216,11 @@ struct UniqueMembers {
 }
 
 impl UniqueMembers {
-    /// Up to how many members a new name is compared with each of them, which costs no allocation.
+    /// Below this number of members, a new name is compared with each of them, which needs no allocation.
     /// Claims and caveats have fewer.
     const MAX_SCANNED: usize = 16;
 
-    /// Appends a member; `false` when its name is taken.
+    /// Appends a member; `false` if the name exists already.
     fn push(&mut self, name: String, value: Json) -> bool {
         let is_new = if self.members.len() < Self::MAX_SCANNED {
             find(&self.members, &name).is_none()
@@ -228,7 +228,7 @@ impl UniqueMembers {
             if self.names.is_empty() {
                 self.names.extend(self.members.iter().map(|(name, _)| name.clone()));
             }
-            // A tree: whoever chooses the names cannot make it slow, and it needs no randomness.
+            // A tree: no choice of names makes it slow, and it needs no randomness.
             self.names.insert(name.clone())
         };
         if is_new {
@@ -251,7 +251,7 @@ fn number_bytes(number: &serde_json::Number) -> usize {
     }
 }
 
-/// A string with its quotes, escaped as little as RFC 8259, section 7, allows.
+/// The length of a string with its quotes, in bytes, escaped as little as RFC 8259, section 7, allows.
 fn quoted_bytes(text: &str) -> usize {
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
@@ -270,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn a_member_named_twice_is_refused_after_unescaping() {
+    fn duplicate_names_are_rejected_after_unescaping() {
         assert!(error(r#"{"a":1,"a":2}"#).contains("a member is named twice"));
         assert!(error(r#"{"a":1,"\u0061":2}"#).contains("a member is named twice"));
     }
 
     #[test]
-    fn a_member_named_twice_is_found_among_any_number() {
+    fn a_duplicate_name_is_found_among_any_number_of_members() {
         for len in [1, 2, 15, 16, 17, 18, 100] {
             let members = Vec::from_iter((0..len).map(|n| format!("\"m{n}\":0")));
             assert!(Json::parse(format!("{{{}}}", members.join(",")).as_bytes()).is_ok(), "{len}");
@@ -289,7 +289,7 @@ mod tests {
         }
     }
 
-    /// Comparing each name with all before it would take more than a minute.
+    /// Comparing each name with all earlier ones would take more than a minute.
     #[test]
     #[allow(clippy::disallowed_methods, reason = "a bound on real time needs a real clock")]
     fn many_members_are_read_quickly() {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn trailing_text_and_deep_nesting_are_refused() {
+    fn trailing_text_and_deep_nesting_are_rejected() {
         assert!(error("{}{}").contains("trailing"));
         assert!(error(&"[".repeat(100_000)).contains("recursion limit"));
     }
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_compact_text_are_known_without_writing_it() {
+    fn the_length_of_compact_text_is_computed_without_writing_it() {
         let integers =
             r#"[0,18446744073709551615,-9223372036854775808,true,false,null,[],{},[[1]]]"#;
         let texts = r#"{"a\"\\\n\r\t\b\f\u0001\u001f\u007f\u00e9\ud83d\ude00":"","/":"\/"}"#;
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_doubles_are_integers_only_where_asked() {
+    fn whole_doubles_are_integers_only_on_request() {
         let json = Json::parse(b"5.0").unwrap();
         assert_eq!(json.root(Integers::Whole).integer(), Ok(5));
         assert!(json.root(Integers::Digits).integer().is_err());

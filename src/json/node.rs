@@ -1,4 +1,4 @@
-//! Reading a JSON value member by member, with the place of each in hand.
+//! Reads a JSON value member by member, and knows the path of each.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use super::{Json, find};
 /// How a document may spell an integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integers {
-    /// Digits only. Keys are written by programs that know their integers.
+    /// Digits only. Programs that write keys have integers.
     Digits,
-    /// Any spelling of a whole number, `5.0` and `1e3` too: Istio delivers the configuration as a
-    /// protobuf `Struct`, whose numbers are all doubles.
+    /// Any spelling of a whole number, including `5.0` and `1e3`: Istio delivers the configuration as a
+    /// protobuf `Struct`, in which all numbers are doubles.
     Whole,
 }
 
@@ -29,19 +29,19 @@ struct Fault {
 /// What is wrong with one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// The value is of another type or outside its range; the text says what is expected.
+    /// The value has another type or is out of range. The text says what is expected.
     Expected(&'static str),
     /// A required member is absent.
     Missing,
-    /// The text is not JSON, or names a member twice; with the line.
+    /// The text is not JSON, or an object has two members of one name; with the line, counted from 1.
     Syntax(String, usize),
-    /// The member is not one of those the text lists.
+    /// The member is unknown. The text lists the known ones.
     Unknown(String),
-    /// The value cannot be used for the reason given; the reason never quotes the value.
+    /// The value is invalid for this reason, which never quotes the value.
     Unusable(String),
 }
 
-/// A value together with its place in the document.
+/// A value and its path in the document.
 #[derive(Clone, Copy)]
 pub struct Node<'a> {
     value: &'a Json,
@@ -64,23 +64,23 @@ enum Path<'a> {
 
 // === impl Node ===
 
-// Documents are read at configuration and at a key's first sight. What is called from everywhere is not
-// inlined there: it would double the size of the reading code.
+// Documents are read when a configuration or a new key arrives, so speed matters little. Functions with
+// many callers are not inlined, which would double the size of the reading code.
 impl<'a> Node<'a> {
     pub(super) fn root(value: &'a Json, integers: Integers) -> Self {
         Self { value, path: Path::Root, integers }
     }
 
-    /// The value that stands here.
+    /// The value.
     pub fn value(&self) -> &'a Json {
         self.value
     }
 
-    /// The members of the object here, all of which must be among `known`.
+    /// The members of this object, all of which must be in `known`.
     ///
     /// # Errors
     ///
-    /// When this is not an object, or one of its members is not listed.
+    /// If this is not an object, or has a member that is not in `known`.
     #[inline(never)]
     pub fn members(&'a self, known: &[&str]) -> Result<Members<'a>, Invalid> {
         let members = self.object()?;
@@ -93,7 +93,7 @@ impl<'a> Node<'a> {
         Ok(Members { members, parent: self })
     }
 
-    /// The members of the object here, whatever else it has: it may be from a newer writer.
+    /// The members of this object. Unknown ones are ignored: a newer version may have written it.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl<'a> Node<'a> {
         Ok(Members { members: self.object()?, parent: self })
     }
 
-    /// The entries of the object here, whose names are data: tiers, tenants.
+    /// The entries of this object, whose names are data, e.g. tiers and tenants.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl<'a> Node<'a> {
         Ok(self.object()?.iter().map(entry))
     }
 
-    /// The items of the list here.
+    /// The items of this list.
     ///
     /// # Errors
     ///
@@ -128,11 +128,11 @@ impl<'a> Node<'a> {
         }))
     }
 
-    /// Every item of the list here, read by `read`.
+    /// Every item of this list, read by `read`.
     ///
     /// # Errors
     ///
-    /// When this is not a list, and whatever `read` finds.
+    /// If this is not a list, or `read` fails.
     pub fn list<T>(
         &'a self,
         read: impl Fn(&Node<'_>) -> Result<T, Invalid>,
@@ -140,21 +140,21 @@ impl<'a> Node<'a> {
         self.items()?.map(|item| read(&item)).collect()
     }
 
-    /// The string here.
+    /// This string.
     ///
     /// # Errors
     ///
-    /// When this is not a string.
+    /// If this is not a string.
     #[inline(never)]
     pub fn string(&self) -> Result<&'a str, Invalid> {
         self.value.as_str().ok_or_else(|| self.expected("a string"))
     }
 
-    /// The truth value here.
+    /// This boolean.
     ///
     /// # Errors
     ///
-    /// When this is neither `true` nor `false`.
+    /// If this is neither `true` nor `false`.
     #[inline(never)]
     pub fn bool(&self) -> Result<bool, Invalid> {
         match self.value {
@@ -163,11 +163,11 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The whole number here, from 0 to 2^53 (what every JSON reader keeps exactly).
+    /// This whole number, from 0 to 2^53: every JSON reader represents these exactly (RFC 8259, section 6).
     ///
     /// # Errors
     ///
-    /// When this is not such a number, or not spelled as [`Integers`] asks.
+    /// If this is not such a number, or not spelled as [`Integers`] requires.
     #[inline(never)]
     pub fn integer(&self) -> Result<u64, Invalid> {
         const MAX_EXACT: u64 = 1 << 53;
@@ -182,11 +182,11 @@ impl<'a> Node<'a> {
         exact.filter(|n| *n <= MAX_EXACT).ok_or_else(|| self.expected("a whole number, 0 to 2^53"))
     }
 
-    /// The time here: whole Unix seconds, up to [`LAST_SECS`].
+    /// This time: whole Unix seconds, at most [`LAST_SECS`].
     ///
     /// # Errors
     ///
-    /// When this is not such a number.
+    /// If this is not such a number.
     #[inline(never)]
     pub fn time(&self) -> Result<u64, Invalid> {
         match self.integer()? {
@@ -195,22 +195,22 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The duration here, in seconds: text as [`parse_duration`] reads it.
+    /// This duration in seconds, parsed by [`parse_duration`].
     ///
     /// # Errors
     ///
-    /// When this is not such a text.
+    /// If this is not a duration.
     #[inline(never)]
     pub fn seconds(&self) -> Result<u64, Invalid> {
         parse_duration(self.string()?)
-            .ok_or_else(|| self.expected("a duration in whole seconds, as 90s, 15m, 168h or 30d"))
+            .ok_or_else(|| self.expected("a duration in whole seconds, e.g. 90s, 15m, 168h or 30d"))
     }
 
-    /// The one of `choices` that the string here names.
+    /// The one of `choices` that this string names.
     ///
     /// # Errors
     ///
-    /// When this is not a string, or names none of them.
+    /// If this is not a string, or names none of them.
     #[inline(never)]
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, Invalid> {
         let text = self.string()?;
@@ -224,14 +224,14 @@ impl<'a> Node<'a> {
         self.unusable(format!("expected one of {}", names.join(", ")))
     }
 
-    /// The error that something else belongs here.
+    /// The error that `what` is expected here.
     #[inline(never)]
     pub fn expected(&self, what: &'static str) -> Invalid {
         Invalid::new(self.path, Problem::Expected(what))
     }
 
-    /// The error that the value here cannot be used. The reason must not quote the value: it may
-    /// be a secret in the wrong place.
+    /// The error that this value is invalid. The reason must not quote it: it may be a secret in the wrong
+    /// place.
     #[inline(never)]
     pub fn unusable(&self, reason: impl fmt::Display) -> Invalid {
         Invalid::new(self.path, Problem::Unusable(reason.to_string()))
@@ -252,7 +252,7 @@ impl<'a> Node<'a> {
 // === impl Members ===
 
 impl<'a> Members<'a> {
-    /// The member of that name, where present.
+    /// The member of that name, if present.
     #[inline(never)]
     pub fn get(&self, name: &'a str) -> Option<Node<'a>> {
         find(self.members, name).map(|value| self.parent.child(name, value))
@@ -262,18 +262,18 @@ impl<'a> Members<'a> {
     ///
     /// # Errors
     ///
-    /// [`Problem::Missing`] when it is absent.
+    /// [`Problem::Missing`] if it is absent.
     #[inline(never)]
     pub fn require(&self, name: &'a str) -> Result<Node<'a>, Invalid> {
         let missing = || Invalid::new(Path::Member(&self.parent.path, name), Problem::Missing);
         self.get(name).ok_or_else(missing)
     }
 
-    /// The member of that name read by `read`, where present.
+    /// The member of that name, read by `read`, if present.
     ///
     /// # Errors
     ///
-    /// Whatever `read` finds.
+    /// If `read` fails.
     pub fn read<T>(
         &self,
         name: &'a str,
@@ -321,7 +321,7 @@ impl Invalid {
         Self(Box::new(Fault { path: path.to_owned(), problem: Problem::Missing }))
     }
 
-    /// The place of the offending member, as in `keyring[0].rotation`; empty for the whole document.
+    /// The path of the offending member, e.g. `keyring[0].rotation`; empty for the whole document.
     pub fn path(&self) -> &str {
         &self.0.path
     }
@@ -345,7 +345,7 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// The integer that a double spells, where it spells one exactly.
+/// The integer that a double represents, if it represents one exactly.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be exact")]
 fn whole(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number))

@@ -1,12 +1,12 @@
-//! Objects as text, written member by member.
+//! Writes a JSON object member by member.
 
 use super::quoted::push_quoted;
 use crate::json::decimal::push_decimal;
 
-/// An object that is being appended to a text.
+/// A JSON object that is being appended to a text.
 pub struct Object<'a> {
     text: &'a mut String,
-    /// What stands before the next member.
+    /// The character before the next member: `{` or `,`.
     separator: char,
 }
 
@@ -34,7 +34,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Appends the name of a member, and gives the text for its value.
+    /// Appends the name of a member, and returns the text to which its value must be appended.
     pub fn member(&mut self, name: &str) -> &mut String {
         self.text.push(self.separator);
         self.separator = ',';

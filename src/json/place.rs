@@ -1,20 +1,20 @@
-//! Where in a text a member stands.
+//! Finds the line of a member in a JSON text.
 
 use std::fmt::Write as _;
 
 use super::Invalid;
 
-/// Finds members in a text that is JSON, by what [`Invalid`] calls them.
+/// Finds a member in valid JSON by its path, as [`Invalid`] names it.
 struct Finder<'a> {
     text: &'a [u8],
     position: usize,
     wanted: &'a str,
-    /// The longest part of what is wanted that was found, and where.
+    /// The longest prefix of the path that was found, and its position.
     found: (usize, usize),
 }
 
-/// The line, counted from 1, of the member that is not as it should be; of the object it is missing
-/// from, where it is not there. A syntax error names its own line.
+/// The line of the invalid member, counted from 1. If the member is missing, it is the line of its object.
+/// A syntax error has its own line.
 pub fn line(text: &[u8], invalid: &Invalid) -> usize {
     if let Some(line) = invalid.syntax_line() {
         return line;
@@ -82,7 +82,7 @@ impl Finder<'_> {
         self.position += 1;
     }
 
-    /// The string here, its escapes resolved.
+    /// Reads a string and resolves its escapes.
     fn string(&mut self) -> String {
         let start = self.position;
         self.position += 1;
@@ -112,8 +112,8 @@ impl Finder<'_> {
         self.text.get(self.position).copied()
     }
 
-    /// Records a place that is the one wanted, or that holds it. A member is met twice, by
-    /// its name and by its value: its name counts.
+    /// Records the position if the path is the wanted one or a prefix of it. A member is met twice, at its
+    /// name and at its value: the name counts.
     fn meet(&mut self, path: &str, position: usize) {
         let rest = self.wanted.strip_prefix(path);
         let inside = rest
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_missing_from_a_place() {
+    fn a_missing_member_is_reported_at_its_object() {
         assert_eq!(line_of("a[1].missing"), 3);
         assert_eq!(line_of("missing"), 1);
         assert_eq!(line_of(""), 1);

@@ -1,9 +1,9 @@
-//! JSON strings, as they are written.
+//! Writes JSON strings.
 
-/// Writes a JSON string in ASCII: everything else is escaped (RFC 8259, section 7).
+/// Writes a JSON string in ASCII. All other characters are escaped (RFC 8259, section 7).
 pub fn push_quoted(text: &mut String, value: &str) {
     text.push('"');
-    // Nearly every value is plain, and is then copied whole.
+    // Nearly every value is plain, and is copied as a whole.
     if is_plain(value.as_bytes()) {
         text.push_str(value);
     } else {
@@ -12,8 +12,8 @@ pub fn push_quoted(text: &mut String, value: &str) {
     text.push('"');
 }
 
-/// Whether a JSON string in ASCII holds the text as it is. Eight bytes at a time: a byte that is not plain
-/// leaves its highest bit in one of the five words.
+/// Whether the text needs no escapes. Checks eight bytes at a time: a byte that is not plain sets its
+/// highest bit in one of the five words.
 fn is_plain(text: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
@@ -48,7 +48,7 @@ mod tests {
     use super::is_plain;
 
     #[test]
-    fn every_byte_at_every_place_is_plain_or_escaped() {
+    fn every_byte_at_every_position_is_plain_or_escaped() {
         for byte in 0..=u8::MAX {
             let plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
             for place in 0..17 {

@@ -61,7 +61,7 @@ fn every_rule_has_a_default() {
 
 #[test]
 fn rules_out_of_range_are_refused() {
-    let duration = "expected a duration in whole seconds, as 90s, 15m, 168h or 30d";
+    let duration = "expected a duration in whole seconds, e.g. 90s, 15m, 168h or 30d";
     for (text, error) in [
         ("[]", "expected an object".to_owned()),
         (

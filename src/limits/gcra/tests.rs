@@ -164,7 +164,7 @@ fn a_rate_is_read() {
     check(r#"{"requests": 1}"#, Err("per: missing"));
     check(
         r#"{"requests": 1, "per": "day"}"#,
-        Err("per: expected a duration in whole seconds, as 90s, 15m, 168h or 30d"),
+        Err("per: expected a duration in whole seconds, e.g. 90s, 15m, 168h or 30d"),
     );
 }
 
