@@ -1,4 +1,4 @@
-//! Reads what becomes of a request that goes on: identity headers, and providers' credentials.
+//! Reads `forward`: the identity headers and provider credentials of forwarded requests.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::header::header_name;
 use super::template::Template;
 use super::{CredentialConfig, Grant, NamedConfig};
 
-/// What becomes of a request that goes on.
+/// What is added to forwarded requests.
 pub(super) struct Forward {
     pub(super) identity_headers: bool,
     pub(super) grants: Vec<Grant>,
@@ -24,7 +24,7 @@ impl Default for Forward {
 }
 
 impl Forward {
-    /// Credentials are named here, or held here where `credentials_in_front` says so.
+    /// A credential is only named here, unless `credentials_in_front` allows its value here.
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["identity_headers", "credentials_in_front", "credentials"])?;
         let in_front = members.read("credentials_in_front", Node::bool)?.unwrap_or(false);
@@ -47,11 +47,11 @@ impl Forward {
     }
 }
 
-const CREDENTIAL_IN_FRONT: &str = "a credential that is attached in front of the routes goes \
-    wherever a route leads; hold it in the gate of its cluster ({\"role\": \"upstream_tls\", \
+const CREDENTIAL_IN_FRONT: &str = "a credential that is attached before routing goes \
+    wherever a route leads; put it into the upstream gate ({\"role\": \"upstream_tls\", \
     \"credentials\": […]}) and give only its name here, or set credentials_in_front to true";
 
-/// `names`: those of earlier credentials.
+/// `names`: the names of earlier credentials.
 fn grant(node: &Node<'_>, names: &mut BTreeSet<String>) -> Result<Grant, Invalid> {
     let members = node.members(&["name", "hosts"])?;
     let name = credential_name(&members.require("name")?)?;
@@ -61,7 +61,7 @@ fn grant(node: &Node<'_>, names: &mut BTreeSet<String>) -> Result<Grant, Invalid
     Ok(Grant { name, hosts: members.read("hosts", hosts)? })
 }
 
-/// The credentials of the gate of a cluster.
+/// Reads the credentials of an upstream gate.
 pub(super) fn named_credentials(node: &Node<'_>) -> Result<Vec<NamedConfig>, Invalid> {
     let (mut named, mut names) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
@@ -77,7 +77,7 @@ pub(super) fn named_credentials(node: &Node<'_>) -> Result<Vec<NamedConfig>, Inv
 
 const NAMED_TWICE: &str = "another credential has this name already";
 
-/// The name of a credential is a word of a filter state.
+/// The name of a credential becomes a word in a filter state, so it has no spaces.
 fn credential_name(node: &Node<'_>) -> Result<String, Invalid> {
     let name = node.string()?;
     if is_ring_name(name) {
@@ -102,7 +102,7 @@ fn credential_members(members: &Members<'_>) -> Result<CredentialConfig, Invalid
 fn header_value(node: &Node<'_>) -> Result<Template, Invalid> {
     let text = node.string()?;
     let allowed = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-    // A space at an end is no part of a header's value (RFC 9110, section 5.5).
+    // Leading and trailing spaces are not part of a header value (RFC 9110, section 5.5).
     if text.trim_ascii().len() < text.len() || !text.bytes().all(allowed) {
         return Err(node.expected("visible ASCII, and spaces inside"));
     }
@@ -133,7 +133,7 @@ mod tests {
     const VALUE: &str = r#"{"hosts": ["a.example"], "header": "x-key", "value": "${KEY}"}"#;
 
     #[test]
-    fn a_credential_is_held_in_front_only_where_that_is_wanted() {
+    fn a_value_is_accepted_only_with_credentials_in_front() {
         let refused = front(&format!(r#"{{"credentials": [{VALUE}]}}"#)).unwrap_err();
         assert!(refused.starts_with("forward.credentials[0].value: "), "{refused}");
         assert!(refused.contains("credentials_in_front"), "{refused}");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_words_and_each_is_there_once() {
+    fn names_are_words_and_unique() {
         let refused = |list: &str| front(&format!(r#"{{"credentials": {list}}}"#)).unwrap_err();
         for name in ["", "Open", "a b", "+attached", "-a"] {
             let text = refused(&format!(r#"[{{"name": "{name}"}}]"#));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_of_a_cluster_names_variables_and_holds_no_literal() {
+    fn an_upstream_gate_accepts_no_literal_secret() {
         let named = VALUE.replacen('{', r#"{"name": "corp", "#, 1);
         let RoleConfig::UpstreamTls(config) = gate(&format!("[{named}]")).unwrap() else {
             panic!("the role is upstream_tls");

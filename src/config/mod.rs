@@ -1,8 +1,8 @@
 //! The plugin configuration: read strictly, then compiled into an immutable plan.
 //!
-//! [`Config::parse`] is a function of the bytes alone, and what it refuses can be refused before the
-//! configuration is in force. [`Config::compile`] needs the environment, where the secrets are; what
-//! it refuses is found only where the configuration runs, so that must then deny everything.
+//! [`Config::parse`] depends on the bytes alone, so its errors can be found before the configuration is
+//! deployed. [`Config::compile`] needs the environment, which contains the secrets. Its errors are found
+//! only in the running proxy, so the gate must then deny everything.
 
 mod forward;
 mod header;
@@ -24,13 +24,13 @@ pub use settings::{
 };
 use template::{Template, Variable};
 
-/// Where the usage answer is, unless configured.
+/// The path of the usage reply, unless configured.
 pub const DEFAULT_USAGE_PATH: &str = "/.vkey/usage";
 
-/// Hexadecimal digits of the configuration's digest that name a plan.
+/// The number of hexadecimal digits of the configuration's digest in the id of a plan.
 const PLAN_DIGITS: usize = 12;
 
-/// A configuration of the right form, its secrets still names of environment variables.
+/// A valid configuration, in which secrets are still names of environment variables.
 #[derive(Debug)]
 pub struct Config {
     settings: Settings,
@@ -40,60 +40,59 @@ pub struct Config {
     digest: String,
 }
 
-/// What a plugin configuration makes of the module.
+/// The configuration of either role of the module.
 #[derive(Debug)]
 pub enum RoleConfig {
-    /// The gate in front of the routes, which decides on keys.
+    /// The gate in the listener, which decides on keys.
     Gate(Box<Config>),
-    /// The gate of a cluster, which decides on connections.
+    /// The upstream gate, which decides on connections.
     UpstreamTls(UpstreamConfig),
 }
 
 /// The configuration of the module as an upstream filter: `{"role": "upstream_tls"}`.
 #[derive(Debug)]
 pub struct UpstreamConfig {
-    /// What is added to the policy.
+    /// Rules that tighten the policy.
     pub upstream_tls: UpstreamTls,
     /// The host's rules for shared data.
     pub dialect: Dialect,
-    /// How long a request waits for its connection.
+    /// How long a request waits for its connection, seconds.
     pub deadline_secs: u64,
     credentials: Vec<NamedConfig>,
 }
 
-/// A provider credential that the gate of a cluster holds. It has no `Debug`.
+/// A provider credential of an upstream gate. It has no `Debug`, because it contains a secret.
 pub struct NamedCredential {
-    /// The name by which the gate of the listener grants it to requests.
+    /// The name by which the listener's gate grants it to requests.
     pub name: String,
-    /// What is attached, and for which hosts.
+    /// The header, and the hosts that it is for.
     pub credential: UpstreamCredential,
 }
 
 /// A compiled configuration.
 pub struct Plan {
-    /// Everything that is no secret.
+    /// Everything that is not secret.
     pub settings: Settings,
     /// The rings.
     pub keyring: Keyring,
-    /// The provider credentials that are attached in front of the routes, by the host that the client
-    /// names.
+    /// The provider credentials that the listener's gate attaches, by the host that the client names.
     pub credentials: Vec<UpstreamCredential>,
-    /// Names the configuration in audit lines: the beginning of its SHA-256, and behind a `/` the
-    /// version of its revocations where it has one.
+    /// The id of the configuration in audit lines: the first digits of its SHA-256, and, if its revocations
+    /// have a version, `/` and that version.
     pub id: Rc<str>,
 }
 
-/// A provider credential. It has no `Debug`.
+/// A provider credential. It has no `Debug`, because it contains a secret.
 pub struct UpstreamCredential {
-    /// The hosts it is for.
+    /// The hosts that it is for.
     pub hosts: Box<[HostPattern]>,
-    /// The header it goes in, in lower case.
+    /// The name of the header, in lower case.
     pub header: String,
     /// The value of the header.
     pub value: zeroize::Zeroizing<String>,
 }
 
-/// Why a well-formed configuration cannot be put in force here.
+/// Why a valid configuration cannot be used in this environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotReady {
     variable: String,
@@ -103,15 +102,15 @@ pub struct NotReady {
 /// What is wrong with an environment variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotReadyCause {
-    /// It holds what no header can, or a space at an end.
+    /// It contains characters that are invalid in a header, or begins or ends with a space.
     HeaderValue,
-    /// It holds no usable secret.
+    /// It contains no usable secret.
     Secret(InvalidSecret),
-    /// It is not set, or empty.
+    /// It is unset or empty.
     Unset,
 }
 
-/// A ring of a configuration, its secret still the name of an environment variable.
+/// A ring of a configuration, whose secret is still the name of an environment variable.
 #[derive(Debug)]
 pub struct RingConfig {
     name: String,
@@ -121,7 +120,7 @@ pub struct RingConfig {
     tenants: Option<Box<[String]>>,
 }
 
-/// A credential of the gate of a cluster, its value still a template.
+/// A credential of an upstream gate, whose value is still a template.
 #[derive(Debug)]
 struct NamedConfig {
     name: String,
@@ -138,7 +137,7 @@ struct CredentialConfig {
 // === impl RoleConfig ===
 
 impl RoleConfig {
-    /// Reads the configuration of either role.
+    /// Parses the configuration of either role.
     ///
     /// # Errors
     ///
@@ -151,7 +150,7 @@ impl RoleConfig {
 // === impl UpstreamConfig ===
 
 impl UpstreamConfig {
-    /// The credentials, their secrets in their places. `environment` gives the value of a variable.
+    /// The credentials, with their secrets filled in. `environment` returns the value of a variable.
     ///
     /// # Errors
     ///
@@ -176,7 +175,7 @@ impl UpstreamConfig {
 // === impl Config ===
 
 impl Config {
-    /// Reads a configuration: one JSON object, see docs/configuration.md.
+    /// Parses a configuration: one JSON object, see docs/configuration.md.
     ///
     /// # Errors
     ///
@@ -186,11 +185,11 @@ impl Config {
         read::config(&json.root(Integers::Whole), text)
     }
 
-    /// Puts the secrets in their places. `environment` gives the value of a variable.
+    /// Fills in the secrets. `environment` returns the value of a variable.
     ///
     /// # Errors
     ///
-    /// [`NotReady`] names the variable that is unset or unusable; never its value.
+    /// [`NotReady`] names the variable that is unset or unusable, but never its value.
     pub fn compile(self, environment: impl Fn(&str) -> Option<String>) -> Result<Plan, NotReady> {
         let mut rings = Vec::with_capacity(self.rings.len());
         for ring in &self.rings {
@@ -248,12 +247,12 @@ impl RingConfig {
         self.secret.name()
     }
 
-    /// What the ring is still good for.
+    /// Whether keys of the ring are accepted and minted.
     pub fn state(&self) -> RingState {
         self.state
     }
 
-    /// How the signing key changes with time, where it does.
+    /// How the signing key rotates, if it does.
     pub fn rotation(&self) -> Option<Rotation> {
         self.rotation
     }
@@ -263,8 +262,7 @@ impl RingConfig {
         self.tenants.as_deref()
     }
 
-    /// Puts the secret in its place; `None` for a name that no ring can have, which
-    /// [`Config::parse`] refuses.
+    /// Fills in the secret. `None` if the name is invalid, which [`Config::parse`] rejects.
     ///
     /// # Errors
     ///
@@ -294,7 +292,7 @@ impl CredentialConfig {
 // === impl UpstreamCredential ===
 
 impl UpstreamCredential {
-    /// Whether it is for a host, in canonical form.
+    /// Whether it is for a host, which must be in canonical form.
     pub fn is_for(&self, host: &str) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host))
     }

@@ -1,4 +1,4 @@
-//! Reads the plugin configuration. Every member is known, and every error names the member.
+//! Reads the plugin configuration. Unknown members are errors, and every error names the member.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ use super::{
     Tenant, Tier, UnlistedTenants, UpstreamConfig, UpstreamTls,
 };
 
-/// The longest clock skew; more would keep a rotation from meaning anything.
+/// The highest clock skew. More would make rotation meaningless.
 const MAX_CLOCK_SKEW_SECS: u64 = 3600;
 
 /// The most trusted hops.
@@ -39,7 +39,7 @@ const INVALID_TENANT: &str = "the name of a tenant is 1 to 64 of A-Z a-z 0-9 _ -
 
 const UNREAD_UNIT: &str = "tokens and cost_usd need bodies, which are not read yet; remove it";
 
-/// The headers that AI clients send their keys in.
+/// The headers in which AI clients send their keys.
 const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("authorization", Some("Bearer")),
     ("x-api-key", None),
@@ -73,10 +73,10 @@ const MEMBERS: [&str; 20] = [
 const FOREIGN_BESIDE_OWN: &str = "a client's own credential would meet the provider credential that this \
     configuration gives to requests; set it to drop, or remove forward.credentials";
 
-/// How long a request waits for its connection to the upstream, at most, unless configured.
+/// The longest time that a request waits for its connection to the upstream, unless configured.
 const DEFAULT_DEADLINE_SECS: u64 = 10;
 
-/// The longest such wait.
+/// The highest such deadline that can be configured.
 const MAX_DEADLINE_SECS: u64 = 300;
 
 pub(super) fn role(text: &[u8]) -> Result<RoleConfig, Invalid> {
@@ -215,7 +215,7 @@ fn clock_skew(node: &Node<'_>) -> Result<u64, Invalid> {
     if seconds > MAX_CLOCK_SKEW_SECS { Err(node.expected("at most 1h")) } else { Ok(seconds) }
 }
 
-// === who may do what ===
+// === access ===
 
 fn audience(node: &Node<'_>) -> Result<String, Invalid> {
     match node.string()? {
@@ -242,13 +242,13 @@ fn key_sources(node: &Node<'_>) -> Result<Vec<KeySource>, Invalid> {
     lists.extend(sources.iter().filter(is_list).map(|list| list.header.clone()));
     if sources.iter().any(|source| !is_list(&source) && lists.contains(&source.header)) {
         return Err(node.unusable(
-            "a header with an item_prefix is a list, and cannot be a key as a whole too",
+            "a header with an item_prefix is a list, so its whole value cannot be a key too",
         ));
     }
     if sources.is_empty() { Err(node.expected("at least one header")) } else { Ok(sources.into()) }
 }
 
-/// Where keys are looked for, unless configured.
+/// The key sources, unless configured.
 pub(crate) fn default_key_sources() -> Vec<KeySource> {
     let source = |(header, scheme): (&str, Option<&str>)| KeySource {
         header: header.to_owned(),
@@ -277,7 +277,7 @@ fn tiers(node: &Node<'_>) -> Result<BTreeMap<String, Tier>, Invalid> {
     Ok(tiers)
 }
 
-/// `keeps_slashes`: there is a tier that keeps them, and keys of it may be any tenant's.
+/// `keeps_slashes`: a tier keeps escaped slashes. Its keys may belong to any tenant.
 fn tenants(node: &Node<'_>, keeps_slashes: bool) -> Result<BTreeMap<String, Tenant>, Invalid> {
     let mut tenants = BTreeMap::new();
     for (name, entry) in node.entries()? {
@@ -300,7 +300,7 @@ fn limits(members: &Members<'_>) -> Result<Limits, Invalid> {
     Ok(limits)
 }
 
-/// A limit that nothing feeds would be one only in name.
+/// Rejects units that nothing counts, because such a limit would never be enforced.
 fn counted(quota: &Node<'_>) -> Result<(), Invalid> {
     match Quota::read(quota)?.unit {
         Unit::Requests => Ok(()),
@@ -308,7 +308,7 @@ fn counted(quota: &Node<'_>) -> Result<(), Invalid> {
     }
 }
 
-/// `keeps_slashes`: there are keys under the restriction whose tier keeps escaped slashes.
+/// `keeps_slashes`: the restriction applies to keys whose tier keeps escaped slashes.
 fn only(node: &Node<'_>, keeps_slashes: bool) -> Result<Restriction, Invalid> {
     let members = node.open_members()?;
     let misplaced = Limits::MEMBERS.into_iter().find_map(|limit| members.get(limit));
@@ -319,12 +319,12 @@ fn only(node: &Node<'_>, keeps_slashes: bool) -> Result<Restriction, Invalid> {
     refuse_mistakes(node, Slashes::written(keeps_slashes)).map(|()| only)
 }
 
-/// Reads a text. As a pointer, so that the code that reads a list of texts is there once.
+/// A function that reads a text. A pointer, so that the code that reads a list of texts exists once.
 type ReadText = fn(&Node<'_>) -> Result<String, Invalid>;
 
 fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
     let members = node.members(&["version", "keys", "tenants"])?;
-    // One by one: what is collected is sorted first, and nothing else needs the code of that.
+    // Inserted one by one: collecting would sort them first, and nothing else needs the code for that.
     let mut keys = BTreeSet::new();
     keys.extend(
         members.read("keys", |list| list.list(revoked_one as ReadText))?.unwrap_or_default(),
@@ -347,7 +347,7 @@ fn revoked(node: &Node<'_>) -> Result<Revoked, Invalid> {
     })
 }
 
-/// A revoked key: its id, of whichever tenant, or an object that names the tenant too.
+/// A revoked key: its id, for any tenant, or an object that names the tenant too.
 fn revoked_one(node: &Node<'_>) -> Result<String, Invalid> {
     if !matches!(node.value(), Json::Object(_)) {
         return id(node);
@@ -375,7 +375,7 @@ fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {
     })
 }
 
-// === what becomes of a request ===
+// === forwarding and logging ===
 
 fn upstream_tls(node: &Node<'_>) -> Result<UpstreamTls, Invalid> {
     let members = node.members(&["require_stamp", "require_gate", "tighten"])?;
@@ -396,7 +396,7 @@ fn usage(node: &Node<'_>) -> Result<String, Invalid> {
     if canonical.is_ok_and(|canonical| canonical.resource() == path) {
         Ok(path.to_owned())
     } else {
-        Err(node.expected("a path in canonical form, as /.vkey/usage"))
+        Err(node.expected("a path in canonical form, e.g. /.vkey/usage"))
     }
 }
 
@@ -424,7 +424,7 @@ fn dialect(node: &Node<'_>) -> Result<Dialect, Invalid> {
     ])
 }
 
-// === small things ===
+// === helpers ===
 
 impl Default for AuditSettings {
     fn default() -> Self {

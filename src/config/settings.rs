@@ -1,4 +1,4 @@
-//! Settings: the part of a configuration that holds no secret.
+//! Settings: the part of a configuration that contains no secrets.
 
 use std::collections::BTreeMap;
 
@@ -14,42 +14,42 @@ use crate::key::revocations::Revoked;
 use crate::limits::Limits;
 use crate::upstream_tls::PolicyRule;
 
-/// The part of a configuration that holds no secret.
+/// The part of a configuration that contains no secrets.
 #[derive(Debug)]
 pub struct Settings {
-    /// What a key's `aud` must contain.
+    /// The audience that a key's `aud` must contain.
     pub audience: Option<String>,
-    /// Where keys are looked for, in order.
+    /// The headers that are searched for keys, in order.
     pub key_sources: Vec<KeySource>,
-    /// What becomes of credentials beside the key that are no keys of this gate.
+    /// What happens to other credentials than keys of this gate.
     pub foreign_credentials: ForeignCredentials,
-    /// What the keys of a tier may do.
+    /// Rules for the keys of a tier.
     pub tiers: BTreeMap<String, Tier>,
-    /// What the keys of a tenant may do.
+    /// Rules for the keys of a tenant.
     pub tenants: BTreeMap<String, Tenant>,
-    /// Whether keys of tenants that are not listed are good.
+    /// Whether keys of unlisted tenants are accepted.
     pub unlisted_tenants: UnlistedTenants,
-    /// What was revoked.
+    /// Revoked keys and tenants.
     pub revoked: Revoked,
-    /// Whether the upstream is told who calls.
+    /// Whether forwarded requests get headers that identify the caller.
     pub identity_headers: bool,
-    /// The provider credentials that requests may have, which the gates of clusters hold.
+    /// The provider credentials that upstream gates may attach to requests.
     pub grants: Box<[Grant]>,
     /// Rules about client addresses.
     pub client: ClientRules,
-    /// When failed authentications of a source are reported, where they are.
+    /// When failed authentications of a source are reported, if they are.
     pub auth_failures: Option<FailureRules>,
-    /// How much about the use of a key has to be unusual to be reported, where it is.
+    /// How unusual the use of a key must be to be reported, if it is.
     pub sensitivity: Option<Sensitivity>,
-    /// What is added to the upstream-TLS policy.
+    /// Rules that tighten the upstream-TLS policy.
     pub upstream_tls: UpstreamTls,
-    /// The path of the usage answer, in canonical form.
+    /// The path of the usage reply, in canonical form.
     pub usage_path: String,
     /// How audit lines are written.
     pub audit: AuditSettings,
-    /// Whether preflights go on, which have no key.
+    /// Whether preflights, which have no key, are forwarded.
     pub passes_preflights: bool,
-    /// Whether CONNECT and upgrades go on.
+    /// Whether CONNECT and upgrades are forwarded.
     pub upgrades: bool,
     /// The host's rules for shared data.
     pub dialect: Dialect,
@@ -57,56 +57,56 @@ pub struct Settings {
     pub mode: Mode,
 }
 
-/// A provider credential that requests may have. The gate of a cluster holds it, and attaches it to what
-/// goes to the credential's own hosts.
+/// A provider credential that requests may get. The upstream gate holds it, and attaches it to requests for
+/// the credential's own hosts.
 #[derive(Clone, Debug)]
 pub struct Grant {
     /// The name of the credential.
     pub name: String,
-    /// The hosts that a client has to name to have it; any where absent.
+    /// The hosts that a request must be for; any if absent.
     pub hosts: Option<Box<[HostPattern]>>,
 }
 
-/// What the keys of a tier may do.
+/// Rules for the keys of a tier.
 #[derive(Clone, Debug, Default)]
 pub struct Tier {
-    /// What each key is limited to.
+    /// Restrictions for each key.
     pub only: Restriction,
-    /// How much each key may use.
+    /// Limits for each key.
     pub limits: Limits,
-    /// Whether an escaped slash in a path is a character of its segment.
+    /// Whether an escaped slash in a path is part of its segment, instead of ambiguous.
     pub keeps_escaped_slashes: bool,
-    /// Whether a key may ask for the usage of others.
+    /// Whether a key may request the usage of others.
     pub usage_of_others: bool,
 }
 
-/// What the keys of a tenant may do.
+/// Rules for the keys of a tenant.
 #[derive(Clone, Debug, Default)]
 pub struct Tenant {
-    /// What each key is limited to.
+    /// Restrictions for each key.
     pub only: Restriction,
-    /// How much all keys together may use.
+    /// Limits for all keys together.
     pub limits: Limits,
 }
 
-/// Whether keys of tenants that are not listed are good.
+/// Whether keys of unlisted tenants are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnlistedTenants {
-    /// They are good.
+    /// They are accepted.
     Allow,
     /// They are refused.
     Deny,
 }
 
-/// Rules about client addresses that hold for every key.
+/// Rules about client addresses, for every key.
 #[derive(Clone, Debug, Default)]
 pub struct ClientRules {
-    /// How many entries of `x-forwarded-for`, from its end, were written by proxies that are
-    /// trusted; the client is the first of them. 0: the header counts for nothing.
+    /// How many entries of `x-forwarded-for`, from its end, were written by trusted proxies. The first of
+    /// these is the client. 0: the header is ignored.
     pub trusted_hops: u64,
-    /// The networks clients may come from; all where absent.
+    /// Networks that clients may use; all if absent.
     pub allow: Option<Box<[Cidr]>>,
-    /// The networks clients may not come from.
+    /// Networks that clients may not use.
     pub deny: Box<[Cidr]>,
 }
 
@@ -117,27 +117,27 @@ pub struct AuditSettings {
     pub sink: Sink,
     /// The level in the proxy's log.
     pub level: Level,
-    /// What they do not show.
+    /// The members that are masked.
     pub mask: Mask,
 }
 
 /// Where audit lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sink {
-    /// Filter state, from where the proxy's access loggers print them.
+    /// Filter state, which the proxy's access loggers print.
     AccessLog,
     /// The proxy's own log.
     Log,
 }
 
-/// What a configuration adds to the policy that is compiled in.
+/// What a configuration adds to the compiled-in policy.
 #[derive(Clone, Debug)]
 pub struct UpstreamTls {
-    /// Whether every cluster has to carry the policy's stamp.
+    /// Whether every cluster must have the policy's stamp.
     pub require_stamp: bool,
-    /// Whether a cluster for hosts that the policy verifies has to have a gate.
+    /// Whether a cluster for hosts that the policy verifies must have an upstream gate.
     pub require_gate: bool,
-    /// Further rules, which only tighten.
+    /// Additional rules, which can only tighten.
     pub tighten: Box<[PolicyRule]>,
 }
 
@@ -150,13 +150,12 @@ impl Default for UpstreamTls {
 // === impl Settings ===
 
 impl Settings {
-    /// Whether there is such a tier. The tier `default` exists without being listed, and limits
-    /// nothing.
+    /// Whether the tier exists. The tier `default` always does; unless it is listed, it has no limits.
     pub fn has_tier(&self, name: &str) -> bool {
         self.tiers.contains_key(name) || name == crate::key::claims::DEFAULT_TIER
     }
 
-    /// Whether an escaped slash in a path is a character of its segment for the keys of a tier.
+    /// Whether an escaped slash in a path is part of its segment for the keys of a tier.
     pub fn keeps_escaped_slashes(&self, tier: &str) -> bool {
         self.tiers.get(tier).is_some_and(|tier| tier.keeps_escaped_slashes)
     }

@@ -1,4 +1,4 @@
-//! `${VARIABLE}`: how a configuration names a secret instead of holding it.
+//! `${VARIABLE}`: a reference to a secret in the environment, so that the configuration contains none.
 
 use std::fmt;
 
@@ -10,16 +10,16 @@ use super::{NotReady, NotReadyCause};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable(String);
 
-/// Text with at least one variable in it.
+/// Text with at least one variable.
 #[derive(Clone, Debug)]
 pub(super) struct Template(Vec<Part>);
 
-/// The text is not what is asked for: it may be a secret itself, so it is not quoted.
+/// Why a text is not a reference. The text may be a secret itself, so errors do not quote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InvalidTemplate {
-    /// No variable where there must be one.
+    /// It contains no variable.
     Literal,
-    /// `${` without a name and `}` behind it.
+    /// `${` without a name and `}` after it.
     Variable,
 }
 
@@ -30,7 +30,7 @@ enum Part {
 }
 
 impl Variable {
-    /// Reads exactly `${NAME}`.
+    /// Parses exactly `${NAME}`.
     pub(super) fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         match Template::parse(text)?.0.as_slice() {
             [Part::Variable(variable)] => Ok(variable.clone()),
@@ -42,7 +42,7 @@ impl Variable {
         &self.0
     }
 
-    /// The value, which must be there.
+    /// The value of the variable, which must be set.
     pub(super) fn value(
         &self,
         environment: impl Fn(&str) -> Option<String>,
@@ -57,7 +57,7 @@ impl Variable {
 }
 
 impl Template {
-    /// Reads text with `${NAME}` in it, at least once.
+    /// Parses text that contains `${NAME}` at least once.
     pub(super) fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -88,7 +88,7 @@ impl Template {
         })
     }
 
-    /// The header value with the variables' values in their places.
+    /// The header value, with the variables replaced by their values.
     pub(super) fn fill(
         &self,
         environment: impl Fn(&str) -> Option<String>,
@@ -100,8 +100,8 @@ impl Template {
                 Part::Variable(variable) => {
                     let value = variable.value(&environment)?;
                     let allowed = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-                    // A space at an end is no part of a header's value (RFC 9110, section 5.5), and
-                    // elsewhere in the value it is most often copied along with the secret.
+                    // Leading and trailing spaces are not part of a header value (RFC 9110, section 5.5).
+                    // Inside the value, such a space was most likely copied with the secret by mistake.
                     if value.trim_ascii().len() < value.len() || !value.bytes().all(allowed) {
                         return Err(variable.not_ready(NotReadyCause::HeaderValue));
                     }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_stands_alone() {
+    fn a_variable_is_the_whole_text() {
         assert_eq!(Variable::parse("${A_1}").unwrap().name(), "A_1");
         for literal in ["", "secret", "x${A}", "${A}${B}"] {
             assert_eq!(Variable::parse(literal), Err(InvalidTemplate::Literal), "{literal}");
