@@ -1,21 +1,22 @@
-//! Filter states: what the module tells the proxy's other filters, its access loggers, and itself in another filter.
+//! Filter states: how the module passes values to other filters, to access loggers, and to itself in
+//! another filter.
 
 /// A filter state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FilterState {
     /// The audit line, for access loggers.
     Audit,
-    /// Which provider credentials the request may have: words with a space between them. Mirrored requests have no
-    /// filter state, and so no credential.
+    /// The names of the provider credentials that the request may get, separated by spaces. Mirrored
+    /// requests have no filter state, and so get no credential.
     Credentials,
-    /// The word that lets a request through the seal behind the module: see docs/deploy-envoy.md.
+    /// The word that a request needs to pass the seal after the module: see docs/deploy-envoy.md.
     Decision,
-    /// What the upstream's own gate made of the connection. Attempts of one request share it.
+    /// The verdict of the upstream gate on the connection. All attempts of a request share it.
     Upstream,
 }
 
 impl FilterState {
-    /// The key that the module sets it by.
+    /// The key under which the module sets it.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Audit => "vkey.audit",
@@ -25,7 +26,7 @@ impl FilterState {
         }
     }
 
-    /// The key that others find it by: Envoy puts `wasm.` before what a module sets.
+    /// The key under which others read it: Envoy adds the prefix `wasm.`.
     pub const fn shown_key(self) -> &'static str {
         match self {
             Self::Audit => "wasm.vkey.audit",
@@ -35,7 +36,7 @@ impl FilterState {
         }
     }
 
-    /// The path of the property that shows it, its parts joined by NUL.
+    /// The path of the property that contains it, its parts joined by NUL.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Audit => "filter_state\0wasm.vkey.audit",
@@ -51,7 +52,7 @@ mod tests {
     use super::FilterState;
 
     #[test]
-    fn what_is_set_is_what_is_found() {
+    fn the_keys_for_setting_and_reading_agree() {
         for state in [
             FilterState::Audit,
             FilterState::Credentials,

@@ -1,6 +1,6 @@
-//! Levels of a proxy's log.
+//! Log levels of a proxy.
 
-/// A level of the proxy's log. The numbers are the ABI's (proxy-wasm 0.2.1, `proxy_log`).
+/// A log level of the proxy. The numbers are those of the ABI (proxy-wasm 0.2.1, `proxy_log`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -18,7 +18,7 @@ impl Level {
     pub const ALL: [Self; 6] =
         [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Critical];
 
-    /// The level of a number.
+    /// The level with that number.
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|level| *level as u32 == number)
     }

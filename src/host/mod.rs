@@ -1,7 +1,8 @@
-//! The seam to a proxy: what the library asks of a proxy-wasm host.
+//! The interface to a proxy: what the library requires of a proxy-wasm host.
 //!
-//! [`Host`] and [`SharedData`] are what a host does. [`RecordStore`] writes records by compare-and-swap, by the
-//! [`Rules`] that the host was found to follow. [`MemoryHost`] is the one host that lives in memory.
+//! [`Host`] and [`SharedData`] are the host calls. [`RecordStore`] writes records by compare-and-swap,
+//! under the [`Rules`] that the host was found to follow. [`MemoryHost`] is an in-memory host for tests and
+//! the command.
 
 mod filter_state;
 mod level;
@@ -19,55 +20,55 @@ pub use store::{NotCounted, RecordStore, Reset, ResetReason, Snapshot};
 use crate::headers::Headers;
 use crate::reply::Reply;
 
-/// A status that says a host call did not do what was asked (proxy-wasm ABI 0.2.1, `proxy_status_t`;
-/// hosts return more than the specification lists).
+/// The status of a failed host call (proxy-wasm ABI 0.2.1, `proxy_status_t`). Hosts return more values than
+/// the specification lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostError(pub u32);
 
 impl HostError {
-    /// There is no such thing.
+    /// The requested item does not exist.
     pub const NOT_FOUND: Self = Self(1);
-    /// An argument that the host cannot make sense of.
+    /// An argument is invalid.
     pub const BAD_ARGUMENT: Self = Self(2);
-    /// An address outside the module's memory.
+    /// An address is outside the module's memory.
     pub const INVALID_MEMORY_ACCESS: Self = Self(6);
-    /// Another worker wrote the record since it was read.
+    /// Another worker wrote the record after it was read.
     pub const CAS_MISMATCH: Self = Self(8);
-    /// The module is not as far yet.
+    /// The call is not possible at this point.
     pub const INTERNAL_FAILURE: Self = Self(10);
-    /// The host has no such call.
+    /// The host does not implement the call.
     pub const UNIMPLEMENTED: Self = Self(12);
 }
 
-/// What a host knows and the module asks for.
+/// A property that the module reads from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property {
-    /// The metadata of the cluster that the request goes to, protobuf.
+    /// The metadata of the request's cluster, protobuf.
     ClusterMetadata,
-    /// The name of that cluster.
+    /// The name of the request's cluster.
     ClusterName,
     /// A filter state of the request.
     FilterState(FilterState),
-    /// The host that nginx has chosen its server by, in lower case, without a port.
+    /// The host by which nginx selected the server, in lower case, without a port.
     NginxHost,
-    /// The addresses of the upstreams that nginx has tried.
+    /// The addresses of the upstreams that nginx tried.
     NginxUpstreamAddress,
-    /// The version of nginx, which no other host has.
+    /// The version of nginx. No other host has it.
     NginxVersion,
-    /// The id of the proxy's node.
+    /// The node id of the proxy.
     NodeId,
-    /// SHA-256 of the client's certificate, hexadecimal digits.
+    /// SHA-256 of the client certificate, hexadecimal digits.
     PeerCertificateDigest,
     /// The path and query as the client sent them.
     RequestTarget,
     /// Bytes received from the client.
     RequestTotalSize,
-    /// Where the answer comes from; `via_upstream` where it is not the proxy's own.
+    /// Where the response comes from: `via_upstream`, or details of a local reply.
     ResponseCodeDetails,
     /// Bytes sent to the client.
     ResponseTotalSize,
-    /// The address and port of the connection's other end. Envoy crashes when an upstream filter asks
-    /// for it on a mirrored request.
+    /// The peer address and port of the connection. Envoy crashes if an upstream filter reads it for a
+    /// mirrored request.
     SourceAddress,
     /// The address and port of the upstream.
     UpstreamAddress,
@@ -77,209 +78,210 @@ pub enum Property {
     UpstreamCertificateDigest,
     /// The first DNS name of the upstream's certificate.
     UpstreamDnsName,
-    /// The proxy's end of the connection to the upstream, once it is up; none for a Unix socket.
+    /// The local address of the connection to the upstream, once it is up; absent for a Unix socket.
     UpstreamLocalAddress,
-    /// The first DNS name of the proxy's own certificate for that connection.
+    /// The first DNS name of the proxy's client certificate for that connection.
     UpstreamLocalDnsName,
-    /// The subject of the proxy's own certificate for that connection.
+    /// The subject of the proxy's client certificate for that connection.
     UpstreamLocalSubject,
-    /// The first URI of the proxy's own certificate for that connection.
+    /// The first URI of the proxy's client certificate for that connection.
     UpstreamLocalUri,
-    /// How long the request waited for its connection, once that is up.
+    /// How long the request waited for its connection, once it is up.
     UpstreamReadyDuration,
-    /// The version of TLS of that connection.
+    /// The TLS version of that connection.
     UpstreamTlsVersion,
-    /// Which attempt of the request this is, counted from 1; 0 or nothing in front of the router.
+    /// The number of this attempt of the request, counted from 1; 0 or absent before the router.
     UpstreamAttempt,
 }
 
-/// The shared data of a host: records under names, seen by all its workers.
+/// The shared data of a host: named records, shared by all its workers.
 pub trait SharedData {
-    /// The record and its compare-and-swap value; `None` when there is none.
+    /// The record and its compare-and-swap value; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when the host has no shared data.
+    /// [`HostError`] if the host has no shared data.
     fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError>;
 
-    /// Writes a record. Hosts differ in what `cas` means for a record that is not there:
-    /// see [`RecordStore`].
+    /// Writes a record. Hosts differ in the meaning of `cas` for a record that does not exist: see
+    /// [`RecordStore`].
     ///
     /// # Errors
     ///
-    /// [`WriteError`] when nothing was written.
+    /// [`WriteError`] if nothing was written.
     fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError>;
 }
 
 /// Why a record was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError {
-    /// Another worker wrote it since it was read.
+    /// Another worker wrote it after it was read.
     CasMismatch,
-    /// The host refuses.
+    /// The host refused.
     Host(HostError),
 }
 
-/// A proxy-wasm host, seen from one HTTP context.
+/// A proxy-wasm host, as one HTTP context sees it.
 pub trait Host: SharedData {
-    /// Whether the module has the callbacks that nginx calls without asking whether they are there.
-    /// Without them all that is for nginx alone is left out.
+    /// Whether the module exports the callbacks that nginx calls without checking that they exist. Without
+    /// them, all code for nginx is left out.
     const SERVES_NGINX: bool = true;
 
-    /// The rules that the host follows, as far as they are known; [`Rules::Bare`] counts nothing.
+    /// The rules of the host, as far as they are known. With [`Rules::Bare`], nothing is counted.
     fn rules(&self) -> Rules {
         Rules::Bare
     }
 
-    /// Whether the host is nginx, as far as that is known.
+    /// Whether the host is known to be nginx.
     fn is_nginx(&self) -> bool {
         Self::SERVES_NGINX && self.rules() == Rules::Nginx
     }
 
-    /// How long a line in the log may be, in bytes; `None` where the host cuts none.
+    /// The longest line that the log does not cut, in bytes; `None` if there is no such limit.
     fn max_line_bytes(&self) -> Option<usize> {
         None
     }
 
-    /// The wall clock, Unix nanoseconds.
+    /// The wall clock in Unix nanoseconds; `None` if the host has no clock.
     fn now_ns(&self) -> Option<u64>;
 
-    /// The request's headers; `None` when the host shows none.
+    /// The headers of the request; `None` if the host does not provide them.
     fn request_headers(&self) -> Option<Headers>;
 
-    /// The first header of that name in the request as it is now; `None` when the host shows none.
+    /// The current value of the first request header of that name; `None` if there is none.
     fn request_header(&self, name: &[u8]) -> Option<Vec<u8>>;
 
-    /// The authority of the request as it is now; `None` when the host shows none.
+    /// The current authority of the request; `None` if the host does not provide it.
     fn authority(&self) -> Option<Vec<u8>> {
         self.request_header(b":authority")
     }
 
-    /// Removes every header of that name from the request.
+    /// Removes all request headers of that name.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when it may still be there.
+    /// [`HostError`] if it may still be present.
     fn remove_request_header(&self, name: &[u8]) -> Result<(), HostError>;
 
-    /// Sets a header of the request in the place of all of that name.
+    /// Replaces all request headers of that name.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when it is not there.
+    /// [`HostError`] if it was not set.
     fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
 
-    /// The request's trailers; `None` when the host shows none.
+    /// The trailers of the request; `None` if the host does not provide them.
     fn request_trailers(&self) -> Option<Headers>;
 
-    /// Removes every trailer of that name from the request.
+    /// Removes all request trailers of that name.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when it may still be there.
+    /// [`HostError`] if it may still be present.
     fn remove_request_trailer(&self, name: &[u8]) -> Result<(), HostError>;
 
-    /// Adds a header to the request.
+    /// Adds a request header.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when it is not there.
+    /// [`HostError`] if it was not set.
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
 
-    /// The first header of that name in the response as it is now; `None` when the host shows none.
+    /// The current value of the first response header of that name; `None` if there is none.
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>>;
 
-    /// The status of the response; `None` where there is none. Hosts find a header faster than a property.
+    /// The status of the response; `None` if there is none. Reading a header is faster than reading a
+    /// property.
     fn response_status(&self) -> Option<u64> {
         std::str::from_utf8(&self.response_header(b":status")?).ok()?.parse().ok()
     }
 
-    /// A property's bytes; `None` when it is absent or empty.
+    /// The bytes of a property; `None` if it is absent or empty.
     fn property(&self, property: Property) -> Option<Vec<u8>>;
 
-    /// Sets a property of the request that the proxy's other filters and its access loggers see.
+    /// Sets a filter state of the request, which other filters and access loggers can read.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when they do not.
+    /// [`HostError`] if it was not set.
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError>;
 
-    /// Answers the request.
+    /// Sends a local reply.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when the host does not.
+    /// [`HostError`] if it was not sent.
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError>;
 
-    /// Lets a request that was held go on.
+    /// Resumes a paused request.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when it is still held.
+    /// [`HostError`] if it is still paused.
     fn resume_request(&self) -> Result<(), HostError>;
 
-    /// Makes another context of this module the one that all other calls are about.
+    /// Makes another context of this module the effective one for all following calls.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when there is no such context any more.
+    /// [`HostError`] if the context no longer exists.
     fn enter(&self, context: u32) -> Result<(), HostError>;
 
-    /// Has the root context called back every so often; never with 0.
+    /// Sets the interval of the root context's tick callback, in milliseconds; 0 turns it off.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when it will not be.
+    /// [`HostError`] if it was not set.
     fn set_tick_period(&self, millis: u32) -> Result<(), HostError>;
 
-    /// Sets a header of the answer in the place of whatever the upstream sent.
+    /// Replaces all response headers of that name.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when it is not there.
+    /// [`HostError`] if it was not set.
     fn set_response_header(&self, name: &str, value: &str) -> Result<(), HostError>;
 
-    /// Makes a metric known and gives its number. Hosts make a new number each time.
+    /// Defines a metric and returns its id. Hosts return a new id for each call, even for the same name.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when the host has no metrics.
+    /// [`HostError`] if the host has no metrics.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError>;
 
     /// Adds to a counter.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when there is no such counter.
+    /// [`HostError`] if there is no such counter.
     fn increment_metric(&self, metric: u32, by: u32) -> Result<(), HostError>;
 
     /// Sets a gauge.
     ///
     /// # Errors
     ///
-    /// [`HostError`] when there is no such gauge.
+    /// [`HostError`] if there is no such gauge.
     fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError>;
 
     /// Writes to the proxy's log.
     fn log(&self, level: Level, text: &str);
 }
 
-/// What the host does next with a request.
+/// What the host must do next with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It goes on.
+    /// Continue.
     Continue,
-    /// It was answered.
+    /// Stop: a local reply was sent, or the request waits.
     Pause,
 }
 
-/// A kind of metric. The numbers are the ABI's (proxy-wasm 0.2.1, `proxy_metric_type_t`).
+/// A kind of metric. The numbers are those of the ABI (proxy-wasm 0.2.1, `proxy_metric_type_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum MetricKind {
-    /// It only grows.
+    /// A value that only grows.
     Counter = 0,
-    /// It is what it was last set to.
+    /// The value that was set last.
     Gauge = 1,
 }
 
@@ -323,8 +325,8 @@ pub(crate) fn number_property(host: &impl Host, property: Property) -> Option<u6
     number(&host.property(property)?)
 }
 
-/// A number as hosts encode it: Envoy in eight bytes, little-endian; nginx in decimal digits. Eight
-/// digits can be told from a number, which would be larger than any count.
+/// Decodes a number: Envoy encodes it in eight bytes, little-endian, nginx in decimal digits. Eight digits
+/// are not ambiguous: as a little-endian number they would be larger than any count.
 fn number(bytes: &[u8]) -> Option<u64> {
     if bytes.iter().all(u8::is_ascii_digit) {
         return std::str::from_utf8(bytes).ok()?.parse().ok();

@@ -1,9 +1,10 @@
-//! The rules of a host: found by what its shared data does, not believed.
+//! Detects the rules of a host by the behaviour of its shared data.
 //!
-//! Hosts disagree on how a record is created, and a wrong belief loses counts without a sign. So the first
-//! request of a root context writes a record of its own by a value that is never issued: a host of Envoy's
-//! kind stores it and then refuses it, one of nginx's kind refuses it and still has none. One that stores it
-//! twice compares nothing. There, and where the configuration says otherwise, nothing is let through.
+//! Hosts differ in how a record is created, and a wrong assumption loses counts silently. So the first
+//! request of a root context writes a probe record with a compare-and-swap value that is never issued. A
+//! host like Envoy stores it, and refuses to do so again. A host like nginx refuses, and then has no
+//! record. A host that stores it twice does not compare at all. On such a host, and if the configuration
+//! contradicts the result, every request is refused.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -13,62 +14,63 @@ use crate::record::{Name, Record, encode};
 use super::store::{MAX_NAMES, NEVER_ISSUED, NotCounted, tried_name};
 use super::{Host, Level, Property, SharedData, WriteError};
 
-/// The rules that a host follows.
+/// The rules of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {
-    /// Those of Envoy, and of whatever hosts modules as it does.
+    /// Those of Envoy, and of hosts like it.
     Envoy,
     /// Those of nginx with WasmX.
     Nginx,
-    /// There is no shared data: nothing is counted.
+    /// No shared data: nothing is counted.
     Bare,
 }
 
 /// The host's rules for shared data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Found out at the first write, without a risk on hosts of either rule.
+    /// Detected at the first write, which is safe on all hosts.
     Auto,
     /// No shared data: nothing is counted.
     Bare,
-    /// An absent record is created by a compare-and-swap value that is never issued.
+    /// A new record is created with a compare-and-swap value that is never issued.
     Envoy,
-    /// An absent record is created by the compare-and-swap value 0.
+    /// A new record is created with the compare-and-swap value 0.
     Nginx,
 }
 
-/// Why the rules of a host are not known, or not the ones that were expected.
+/// Why the rules of a host are unknown, or cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownRules {
-    /// The configuration names a host of another kind.
+    /// The configuration names another kind of host.
     Contradicted(Rules),
-    /// The configuration says that there is no shared data, on a host that has some and needs more care.
+    /// The configuration says that there is no shared data, but the host is nginx, whose requests must be
+    /// read differently.
     NotBare,
-    /// The module lacks callbacks that nginx calls without asking whether they are there.
+    /// The host is nginx, and the module lacks callbacks that nginx calls without checking that they exist.
     OtherModule,
     /// The shared data cannot be used.
     Unreadable(NotCounted),
 }
 
-/// What one root context knows of its host.
+/// What one root context knows about its host.
 pub(crate) struct FoundRules {
     told: Dialect,
     found: OnceCell<Result<Rules, UnknownRules>>,
-    /// Whether it was said that the shared data cannot be used.
+    /// Whether it was logged that the shared data cannot be used.
     unreadable_is_logged: Cell<bool>,
 }
 
-/// A record that exists only where it could be created with a value that was never issued.
+/// The probe record. It exists only on hosts that create a record with a value that was never issued.
 struct Probe;
 
 // === impl Rules ===
 
 impl Rules {
-    /// Finds out which rules shared data follows, by a record that is written for that.
+    /// Detects the rules of shared data by writing the probe record.
     ///
     /// # Errors
     ///
-    /// [`NotCounted`] when it cannot be told.
+    /// [`NotCounted`] if the shared data cannot be used.
     pub fn find<S: SharedData + ?Sized>(shared: &S) -> Result<Self, NotCounted> {
         let name = probe_name();
         let probe = encode(&name, &Probe);
@@ -76,7 +78,7 @@ impl Rules {
             let tried = tried_name(&name, attempt);
             let create = || shared.set_shared_data(&tried, &probe, NEVER_ISSUED);
             match create() {
-                // Now it is there, so whoever compares refuses it.
+                // Now the record exists, so a host that compares refuses.
                 Ok(()) => {
                     return match create() {
                         Ok(()) => Err(NotCounted::HostOverwrites),
@@ -88,11 +90,11 @@ impl Rules {
                 Err(WriteError::CasMismatch) => {}
             }
             match shared.shared_data(&tried).map_err(|_| NotCounted::HostRefuses)? {
-                // Nothing is ever deleted on a host of Envoy's kind, so a record that one refused to create
-                // would be there.
+                // A host like Envoy never deletes anything, so it would still have a record that it refused
+                // to create.
                 None => return Ok(Self::Nginx),
                 Some((found, _)) if found == probe => return Ok(Self::Envoy),
-                // Another module's.
+                // Another module's record.
                 Some(_) => {}
             }
         }
@@ -108,7 +110,7 @@ impl Rules {
     }
 }
 
-/// The record by which hosts of Envoy's kind are known.
+/// The name of the probe record.
 pub fn probe_name() -> Name {
     Name::new("h", "envoy")
 }
@@ -116,7 +118,7 @@ pub fn probe_name() -> Name {
 // === impl FoundRules ===
 
 impl FoundRules {
-    /// Nothing is known yet but what the configuration says.
+    /// Starts with what the configuration says.
     pub(crate) fn new(told: Dialect) -> Self {
         Self { told, found: OnceCell::new(), unreadable_is_logged: Cell::new(false) }
     }
@@ -126,24 +128,26 @@ impl FoundRules {
         self.told == Dialect::Nginx
     }
 
-    /// Rules to read records by before they are found: reading is alike on all hosts that have any.
+    /// Rules for reading records before they are detected: reading is the same on all hosts that have
+    /// shared data.
     pub(crate) fn for_reading(&self) -> Rules {
         if self.told == Dialect::Bare { Rules::Bare } else { Rules::Envoy }
     }
 
-    /// The rules, as far as they are known; none that count before.
+    /// The rules; [`Rules::Bare`] if they are not known.
     pub(crate) fn known(&self) -> Rules {
         self.found.get().and_then(|found| found.ok()).unwrap_or(Rules::Bare)
     }
 
-    /// The rules of the host before its first request, as far as they can be found out then: what a
-    /// configuration takes for a host without shared data says only in a request that it is nginx.
+    /// The rules of the host before its first request. `None` if they are unknown: with `"host": "bare"`,
+    /// only a request shows whether the host is nginx.
     pub(crate) fn at_start<H: Host>(&self, host: &H) -> Option<Rules> {
         if self.told == Dialect::Bare { None } else { self.of(host).ok() }
     }
 
-    /// The rules of the host that shows a request, which are found out the first time. Why nothing can be let
-    /// through is logged once, and once before if the shared data could not be used at first.
+    /// The rules of the host during a request. They are detected on the first call. The reason why every
+    /// request is refused is logged once. If the shared data could not be used at first, that is logged
+    /// once too.
     ///
     /// # Errors
     ///
@@ -154,15 +158,16 @@ impl FoundRules {
         }
         let found = self.find(host);
         match found {
-            // It may be another time.
+            // It may be usable later.
             Err(UnknownRules::Unreadable(_)) => {}
-            // The host is not called inside the cell's own initialisation: it may call back.
+            // Not set with `get_or_init`: the host may call back during its initialisation.
             _ => _ = self.found.set(found),
         }
         match found {
             Ok(Rules::Nginx) => host.log(Level::Info, "vkey: this host follows the rules of nginx"),
             Ok(_) => {}
-            // It is tried again for every request. What else is wrong was set above, and so is said here once.
+            // Detection is repeated for every request, so this is logged only once. All other errors were
+            // stored above and do not come here again.
             Err(UnknownRules::Unreadable(_)) if self.unreadable_is_logged.replace(true) => {}
             Err(unknown) => {
                 host.log(Level::Error, &format!("vkey: every request is refused: {unknown}"));
@@ -232,7 +237,7 @@ mod tests {
     use super::*;
     use crate::host::{HostError, MemoryHost, MemoryStore};
 
-    /// Shared data that is overwritten whatever the value says.
+    /// Shared data that is always overwritten, for any compare-and-swap value.
     struct Overwriting(MemoryStore);
 
     impl SharedData for Overwriting {
@@ -246,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn every_worker_finds_the_same_rules() {
+    fn every_worker_detects_the_same_rules() {
         for rules in [Rules::Envoy, Rules::Nginx] {
             let store = MemoryStore::new(rules);
             for _ in 0..2 {
@@ -259,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_others_are_left_alone() {
+    fn records_of_other_modules_are_not_changed() {
         for rules in [Rules::Envoy, Rules::Nginx] {
             let (store, name) = (MemoryStore::new(rules), probe_name());
             let names = || (0..MAX_NAMES).map(|attempt| tried_name(&name, attempt));
@@ -275,18 +280,18 @@ mod tests {
         }
     }
 
-    /// Two workers that read the same count would both write the next one.
+    /// Two workers that read the same count would both write the next number.
     #[test]
-    fn a_host_that_does_not_compare_is_not_counted_on() {
+    fn a_host_that_does_not_compare_is_detected() {
         let store = Overwriting(MemoryStore::new(Rules::Envoy));
         for worker in 0..3 {
             assert_eq!(Rules::find(&store), Err(NotCounted::HostOverwrites), "{worker}");
         }
     }
 
-    /// The last reason is the one that the operator must act on.
+    /// The operator must act on the last reason.
     #[test]
-    fn a_contradiction_is_logged_although_shared_data_could_not_be_used_before() {
+    fn a_contradiction_is_logged_after_an_error_of_shared_data() {
         let rules = FoundRules::new(Dialect::Nginx);
         let unusable = MemoryHost::new(MemoryStore::new(Rules::Bare));
         let usable = MemoryHost::new(MemoryStore::new(Rules::Envoy));

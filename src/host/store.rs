@@ -1,23 +1,23 @@
 //! Records in shared data, written by compare-and-swap.
 //!
-//! A decision that depends on a record is taken inside the loop: read, decide, write, and on a mismatch
-//! all of it again. Hosts disagree on how a record is created:
+//! A decision that depends on a record is made inside the loop: read, decide, write, and start again on a
+//! mismatch. Hosts differ in how a record is created:
 //!
-//! - Envoy's writes with `cas` 0 without comparing, and stores an absent record whatever `cas` says. So
-//!   two workers that both found nothing would lose a count. A value that is never issued makes the
-//!   host compare: it stores the record when it is absent, and refuses when another worker was first.
-//!   (The counter that issues the values would have to pass 2^32 writes and meet this one record.)
-//! - nginx's stores an absent record only with `cas` 0, and refuses 0 for a present one.
+//! - Envoy does not compare if `cas` is 0, and stores an absent record for any `cas`. So two workers that
+//!   both found no record would lose a count. A value that is never issued makes it compare: it stores the
+//!   record if it is absent, and refuses if another worker was first. (The counter that issues the values
+//!   would need 2^32 writes, and would have to hit this one record.)
+//! - nginx stores an absent record only if `cas` is 0, and refuses 0 for a present one.
 //!
-//! Which of the two a host is, [`Rules::find`] finds out.
+//! [`Rules::find`] detects the kind of host.
 //!
-//! A record that cannot be read would refuse its key for as long as the process lives. It begins anew: at
-//! once where another version of the module wrote it, and where it is garbage as soon as further reads
-//! show the same bytes, since a copy that was torn by a writer looks different the next time. The write
-//! compares, so nothing is lost that another worker has written in the meantime.
+//! A key whose record cannot be read would be refused until the process ends, so the record is reset. If
+//! another version of the module wrote it, it is reset at once. If it is garbage, it is reset after further
+//! reads returned the same bytes: a copy that was torn by a writer is different the next time. The write
+//! compares, so it loses nothing that another worker wrote in the meantime.
 //!
-//! nginx finds records by CRC-32 of their name alone. Bytes that do not begin as a record of ours may
-//! belong to another module there, so they are left alone and the next name is tried.
+//! nginx finds records by the CRC-32 of their name alone. On nginx, bytes that do not begin like a record
+//! of this module may belong to another one, so they are not changed, and the next name is used.
 
 use std::borrow::Cow;
 use std::cell::{Cell as Counter, RefCell};
@@ -28,14 +28,14 @@ use crate::record::{Name, NotThisRecord, Record, decode, encode};
 
 use super::{Rules, SharedData, WriteError};
 
-/// How often a record is read and written before giving up. Each failure means that another worker got
-/// ahead, or the host lent a torn copy; that many in a row mean that something is wrong.
+/// How often a record is read and written before giving up. Each failure means that another worker was
+/// first, or that the host returned a torn copy. This many in a row mean that something is wrong.
 const MAX_TRIES: usize = 64;
 
-/// How many names are tried for one record on a host that takes two names for one.
+/// How many names are tried for a record on a host that confuses names.
 pub(crate) const MAX_NAMES: usize = 4;
 
-/// How often garbage is read again before it is believed.
+/// How often garbage is read again before the record is reset.
 const GARBAGE_READS: usize = 2;
 
 /// A compare-and-swap value that no host issues.
@@ -52,7 +52,7 @@ pub struct RecordStore<'a, S: ?Sized> {
     resets: RefCell<Vec<Reset>>,
 }
 
-/// A record that could not be read, and began anew.
+/// A record that could not be read and was reset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reset {
     /// Its name in shared data.
@@ -66,7 +66,7 @@ pub struct Reset {
 pub enum ResetReason {
     /// Another version of the module wrote it.
     Layout,
-    /// It was not the module that wrote it, or not all of it.
+    /// It was not written by this module, or only in part.
     Garbage,
 }
 
@@ -75,20 +75,20 @@ pub enum ResetReason {
 pub enum NotCounted {
     /// Another worker wrote first in every attempt.
     Contention,
-    /// The host does not keep the record: it has no shared data, or no room.
+    /// The host does not store the record: it has no shared data, or no room.
     HostRefuses,
-    /// The host overwrites records without comparing, so that counts would be lost.
+    /// The host overwrites records without comparing, so counts would be lost.
     HostOverwrites,
 }
 
-/// A record as it was read. It can be the base of an update; the update is repeated if another
-/// worker wrote in between.
+/// A record as it was read, from which an update can start. The update is repeated if another worker wrote
+/// in between.
 pub struct Snapshot<'a, R> {
     slot: RecordSlot<'a>,
     content: Option<R>,
 }
 
-/// Where a record is, or would be created.
+/// Where a record is, or where it would be created.
 struct RecordSlot<'a> {
     name: Cow<'a, str>,
     found: Option<Found>,
@@ -101,22 +101,22 @@ struct Found {
 }
 
 impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
-    /// The records of a host that was found to follow `rules`.
+    /// The records of a host with these rules.
     pub fn new(shared: &'a S, rules: Rules) -> Self {
         Self { shared, rules, retries: Counter::new(0), resets: RefCell::default() }
     }
 
-    /// Whether the host keeps records at all; without it nothing is counted.
+    /// Whether the host has shared data. Without it, nothing is counted.
     pub fn is_available(&self) -> bool {
         self.rules != Rules::Bare
     }
 
-    /// How often something was read again because another worker got ahead.
+    /// How often an update was repeated because another worker was first.
     pub fn retries(&self) -> u64 {
         self.retries.get()
     }
 
-    /// The records that began anew since this was last asked.
+    /// The records that were reset since the last call.
     pub fn take_resets(&self) -> Vec<Reset> {
         self.resets
             .try_borrow_mut()
@@ -124,11 +124,11 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             .unwrap_or_default()
     }
 
-    /// The current content of a record; a fresh one if nothing was written yet.
+    /// The current content of a record; a fresh one if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`NotCounted`] when it cannot be read.
+    /// [`NotCounted`] if it cannot be read.
     pub fn read<R: Record>(&self, name: &Name) -> Result<R, NotCounted> {
         let Snapshot { content, .. } = self.snapshot(name)?;
         Ok(content.unwrap_or_else(R::fresh))
@@ -138,7 +138,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     ///
     /// # Errors
     ///
-    /// [`NotCounted`] when it cannot be read.
+    /// [`NotCounted`] if it cannot be read.
     pub fn snapshot<'n, R: Record>(&self, name: &'n Name) -> Result<Snapshot<'n, R>, NotCounted> {
         let mut content = None;
         for _ in 0..MAX_TRIES {
@@ -150,13 +150,12 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         Err(NotCounted::Contention)
     }
 
-    /// Changes the content of a record. `change` is called again with what is there now whenever
-    /// another worker got ahead; what it returned last is the result. What it leaves as it was is not
-    /// written.
+    /// Changes the content of a record. If another worker was first, `change` is called again with the new
+    /// content. The result is that of its last call. Unchanged content is not written.
     ///
     /// # Errors
     ///
-    /// [`NotCounted`] when nothing was written.
+    /// [`NotCounted`] if the record could not be written.
     pub fn update<R: Record, T>(
         &self,
         name: &Name,
@@ -165,12 +164,13 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         self.update_from(None, name, change)
     }
 
-    /// [`RecordStore::update`] from a snapshot: the record is not read again unless another worker
-    /// wrote it since. If `change` changes nothing, nothing is compared with the host.
+    /// Like [`RecordStore::update`], but starts from a snapshot: the record is read again only if another
+    /// worker wrote it since. If `change` changes nothing, the snapshot is not compared with the current
+    /// record.
     ///
     /// # Errors
     ///
-    /// [`NotCounted`] when nothing was written.
+    /// [`NotCounted`] if the record could not be written.
     pub fn update_from<'n, R: Record, T>(
         &self,
         look: Option<Snapshot<'n, R>>,
@@ -182,7 +182,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         result
     }
 
-    /// [`RecordStore::update`] once for each kind of record, not for each kind of change.
+    /// The loop of [`RecordStore::update`]. Compiled once for each kind of record, not for each kind of
+    /// change.
     fn replace<'n, R: Record>(
         &self,
         looked: Option<Snapshot<'n, R>>,
@@ -210,7 +211,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         Err(NotCounted::Contention)
     }
 
-    /// Writes a record where another was found, or none; `false` when another worker got ahead.
+    /// Writes a record into its slot; `false` if another worker was first.
     fn write(&self, slot: &RecordSlot<'_>, record: &[u8]) -> Result<bool, NotCounted> {
         let written = match &slot.found {
             Some(Found { record: before, .. }) if before == record => Ok(()),
@@ -224,7 +225,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         }
     }
 
-    /// Looks a record up and reads its content; `None` when what is there cannot be read this time.
+    /// Finds a record and reads its content; `None` if it cannot be read this time.
     fn find_content<'n, R: Record>(
         &self,
         name: &'n Name,
@@ -238,8 +239,8 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         self.find(name, read, &|| encode(name, &R::fresh()))
     }
 
-    /// Finds a record that `read` takes; `fresh` is what one begins with that cannot be read. One function for all
-    /// kinds of records.
+    /// Finds a record that `read` accepts. A record that cannot be read is reset to `fresh`. Compiled once
+    /// for all kinds of records.
     fn find<'n>(
         &self,
         name: &'n Name,
@@ -267,7 +268,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
                     }));
                 }
                 Err(not_this) => {
-                    if !self.leaves(name, &tried, &(record, cas), not_this, fresh)? {
+                    if !self.must_keep(name, &tried, &(record, cas), not_this, fresh)? {
                         return Ok(None);
                     }
                     was_garbage |= not_this != NotThisRecord::Foreign;
@@ -277,11 +278,11 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         Ok(None)
     }
 
-    /// Whether bytes that cannot be read are to be left alone, since they may be another module's. If not
-    /// they begin anew, unless they have changed, and what is there now is still to be read. Apart from
+    /// Whether unreadable bytes must not be changed, because they may belong to another module. If not, the
+    /// record is reset, unless the bytes have changed: then they must be read again. Not part of
     /// [`RecordStore::find`], because it hardly ever runs.
     #[cold]
-    fn leaves(
+    fn must_keep(
         &self,
         name: &Name,
         tried: &str,
@@ -291,11 +292,11 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     ) -> Result<bool, NotCounted> {
         let reason = match not_this {
             NotThisRecord::OtherLayout => ResetReason::Layout,
-            // nginx lends a record without holding it. Where its room has gone to another by then, a second
-            // record beside it would count anew.
+            // nginx returns a record without locking it, so its memory may already contain another record.
+            // Creating a second record for this name would then lose the counts of the first.
             _ if !self.is_unchanged(tried, record)? => return Ok(false),
             NotThisRecord::Foreign => return Ok(true),
-            // nginx does not find records by the whole of their name.
+            // nginx finds records by a checksum of their name.
             NotThisRecord::Unknown if self.rules == Rules::Nginx => return Ok(true),
             _ => ResetReason::Garbage,
         };
@@ -307,7 +308,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         Ok(false)
     }
 
-    /// Whether further reads show the same record.
+    /// Whether further reads return the same record.
     fn is_unchanged(&self, name: &str, record: &(Vec<u8>, u32)) -> Result<bool, NotCounted> {
         for _ in 0..GARBAGE_READS {
             let again = self.shared.shared_data(name).map_err(|_| NotCounted::HostRefuses)?;
@@ -335,7 +336,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
 }
 
 impl<R> Snapshot<'_, R> {
-    /// The content; `None` if nothing was written yet.
+    /// The content; `None` if the record does not exist.
     pub fn content(&self) -> Option<&R> {
         self.content.as_ref()
     }
@@ -367,7 +368,8 @@ impl fmt::Display for NotCounted {
 
 impl std::error::Error for NotCounted {}
 
-/// Neither a kind nor an id has a `/`, so no two records share a name.
+/// The name for an attempt: the name itself, then the name with `/` and a number. No kind or id contains a
+/// `/`, so names are unique.
 pub(crate) fn tried_name(name: &Name, attempt: usize) -> Cow<'_, str> {
     match attempt {
         0 => Cow::Borrowed(name.as_str()),

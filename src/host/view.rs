@@ -1,15 +1,16 @@
-//! One view of a host, whatever rules it follows: on nginx the same calls mean something else.
+//! Makes all hosts look alike: on nginx, some calls behave differently.
 //!
-//! All of this was seen on nginx with WasmX, or reads so in its sources (`docs/hosts.md`):
+//! All of this was observed on nginx with WasmX, or read in its sources (`docs/hosts.md`):
 //!
-//! - What is removed is only hidden from the module and still reaches the upstream, so it is blanked.
-//! - What is added stands behind what the client sent, so it replaces that.
-//! - The authority is the name of the server. What the client asked for is in the one `Host` header, which
-//!   has to name the host that nginx has chosen the server by.
-//! - The path is decoded. As the client sent it, it is a property.
-//! - A map of more than 100 headers is cut, and its length may still add up.
-//! - A property that is not known is an error in the log, and the address of an upstream that was never
-//!   chosen is the end of the worker.
+//! - A removed header is only hidden from the module and still reaches the upstream, so it is set to an
+//!   empty value.
+//! - An added header comes after those of the client, so it replaces them.
+//! - `:authority` is the name of the server. The authority of the request is in the only `Host` header,
+//!   which must name the host by which nginx selected the server.
+//! - `:path` is decoded. The path as the client sent it is a property.
+//! - A map of more than 100 headers is truncated, and its length may still be consistent.
+//! - Reading an unknown property logs an error, and reading the upstream address without an upstream
+//!   crashes the worker.
 
 use crate::headers::Headers;
 use crate::host::Level;
@@ -17,25 +18,26 @@ use crate::reply::Reply;
 
 use super::{FilterState, Host, HostError, MetricKind, Property, Rules, SharedData, WriteError};
 
-/// As many headers as nginx shows, the pseudo headers included.
+/// The most headers that nginx provides, pseudo headers included.
 const MAX_NGINX_HEADERS: usize = 100;
 
-/// How long a line of ours may be in the log of nginx, which cuts it at 2048 bytes and puts a time, the
-/// place and the connection before it (nginx: `NGX_MAX_ERROR_STR`).
+/// The longest line to write to the log of nginx, which cuts lines at 2048 bytes, including a prefix with
+/// the time, the place and the connection (nginx: `NGX_MAX_ERROR_STR`).
 const MAX_NGINX_LINE_BYTES: usize = 1536;
 
-/// The variable of nginx for the decision.
+/// The property path of the nginx variable for the decision.
 const SEAL_VARIABLE: &str = "ngx\0vkey_decision";
 
 const AUTHORITY: &[u8] = b":authority";
 const HOST: &[u8] = b"host";
 const PATH: &[u8] = b":path";
 
-/// A host, seen by the rules that it was found to follow.
+/// A host that is used according to its rules.
 pub(crate) struct HostView<'a, H> {
     host: &'a H,
     rules: Rules,
-    /// Nothing may be counted on nginx either, where the configuration is not for it.
+    /// This can be true with [`Rules::Bare`] too: nothing is counted on nginx if the configuration is not
+    /// for it.
     is_nginx: bool,
 }
 
@@ -50,9 +52,9 @@ impl<'a, H: Host> HostView<'a, H> {
         Self { host, rules, is_nginx }
     }
 
-    /// The headers as nginx shows them, with what the client asked for in the place of what nginx made of it.
+    /// The headers that nginx provides, with the authority and the path that the client sent.
     fn nginx_headers(&self) -> Headers {
-        // Without a map that can be read there are too many headers: nginx has no other reason.
+        // If the map cannot be read, there are too many headers: nginx has no other reason.
         let Some(shown) = self.host.request_headers() else {
             return Headers::flawed();
         };
@@ -133,7 +135,7 @@ impl<H: Host> Host for HostView<'_, H> {
     }
 
     fn request_trailers(&self) -> Option<Headers> {
-        // nginx shows none, and ends the instance that asks.
+        // nginx provides none, and the call crashes the instance.
         if self.is_nginx() { None } else { self.host.request_trailers() }
     }
 
@@ -191,7 +193,8 @@ impl<H: Host> Host for HostView<'_, H> {
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
-        // Nobody can scrape them there, and the one for which there is no room ends the instance.
+        // Metrics cannot be scraped on nginx, and defining one for which there is no room crashes the
+        // instance.
         if self.is_nginx() {
             return Err(HostError::UNIMPLEMENTED);
         }
@@ -211,8 +214,8 @@ impl<H: Host> Host for HostView<'_, H> {
     }
 }
 
-/// Whether an authority names a host: nginx writes it in lower case, without the port and without a dot at
-/// its end (nginx: `$host`).
+/// Whether an authority names a host. nginx writes the host in lower case, without the port and the final
+/// dot (nginx: `$host`).
 fn names_host(authority: &[u8], host: &[u8]) -> bool {
     let Some((name, rest)) = authority.split_at_checked(host.len()) else {
         return false;
@@ -223,7 +226,7 @@ fn names_host(authority: &[u8], host: &[u8]) -> bool {
     !host.is_empty() && name.eq_ignore_ascii_case(host) && ends
 }
 
-/// The address that was tried last: nginx lists all (nginx: `$upstream_addr`).
+/// The last address of a list: nginx lists all that it tried (nginx: `$upstream_addr`).
 fn last_address(list: &[u8]) -> Option<Vec<u8>> {
     let mut parts = list.rsplit(|byte| *byte == b' ');
     parts.next().filter(|address| !address.is_empty()).map(<[u8]>::to_vec)
@@ -241,7 +244,7 @@ mod tests {
     use crate::upstream_tls::Policy;
 
     #[test]
-    fn an_authority_names_the_host_that_nginx_chose() {
+    fn an_authority_must_name_the_host_that_nginx_selected() {
         for authority in
             ["gw.example", "GW.example:8443", "gw.example.", "gw.example.:80", "gw.example:"]
         {
@@ -263,7 +266,7 @@ mod tests {
         Policy::parse(include_bytes!("../../filters/vkey/upstream-tls.json")).unwrap()
     }
 
-    /// A gate on a host of these rules, and a request of a good key.
+    /// A gate on a host with these rules, and a request with a valid key.
     fn asked(rules: Rules) -> (Gate, MemoryHost) {
         let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#;
         let plan = Config::parse(config).unwrap().compile(|_| Some(SECRET.to_owned())).unwrap();
@@ -285,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_variable_there_is_no_seal_and_no_request() {
+    fn without_the_seal_variable_requests_are_refused() {
         let (gate, host) = asked(Rules::Nginx);
         host.seal_variable.set(false);
         let mut exchange = Exchange::default();
@@ -295,7 +298,8 @@ mod tests {
         assert!(says("map '' $vkey_decision { default ''; }"));
     }
 
-    /// The gate takes a request from its headers, if it sees them, to its audit line, which it writes alone.
+    /// Runs a request from its headers, if the gate sees them, to its audit line, which must be the only
+    /// log line.
     fn ends(gate: &Gate, host: &MemoryHost, is_seen: bool) -> String {
         let mut exchange = Exchange::default();
         if is_seen {
@@ -311,9 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn what_nginx_does_not_know_it_is_not_asked_for() {
+    fn nginx_is_not_asked_for_unknown_properties() {
         let (gate, host) = asked(Rules::Nginx);
-        // One that it never saw comes first, when nothing is known of the host.
+        // An unseen request comes first, when nothing is known about the host.
         for (is_seen, decision) in [(false, "unseen"), (true, "allow"), (false, "unseen")] {
             let line = ends(&gate, &host, is_seen);
             assert!(line.contains(&format!(r#""decision":"{decision}""#)), "{line}");
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_that_lets_nothing_in_sees_nginx_as_it_is() {
+    fn a_gate_that_refuses_everything_still_detects_nginx() {
         for (dialect, has_secret) in [("envoy", true), ("bare", true), ("auto", false)] {
             let (_, host) = asked(Rules::Nginx);
             let text = format!(
@@ -338,7 +342,8 @@ mod tests {
         }
     }
 
-    /// What ends as an address of Envoy does that a client has claimed is the end of the address itself.
+    /// Envoy shows an address that was taken from `x-forwarded-for` with port 0. On nginx, a final `:0` is
+    /// part of the IPv6 address itself.
     #[test]
     fn an_address_of_nginx_has_no_port() {
         for (rules, warns) in [(Rules::Nginx, false), (Rules::Envoy, true)] {
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upstream_is_the_last_that_was_tried() {
+    fn the_upstream_is_the_last_address_of_the_list() {
         let last = |list: &str| last_address(list.as_bytes());
         assert_eq!(last("192.0.2.1:80"), Some(b"192.0.2.1:80".to_vec()));
         assert_eq!(last("192.0.2.1:80, 192.0.2.2:80 : unix:/s"), Some(b"unix:/s".to_vec()));

@@ -1,5 +1,4 @@
-//! The one host that lives in memory: shared data with the rules of real hosts, and one request at a
-//! time in front of it.
+//! An in-memory host: shared data with the rules of real hosts, and one request at a time.
 
 mod nginx;
 mod store;
@@ -19,55 +18,55 @@ pub use store::MemoryStore;
 /// Headers by name and value, in their order.
 pub type HeaderList = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A worker's view of a host in memory. Tests set what the request shows and read what was done.
+/// One worker of an in-memory host. Tests set what the host provides, and read what the module did.
 pub struct MemoryHost {
     store: MemoryStore,
-    /// Unix nanoseconds; `None` for a host without a clock.
+    /// The clock, Unix nanoseconds; `None` for a host without a clock.
     pub now_ns: Cell<Option<u64>>,
-    /// The request's headers; `None` for a host that does not show them.
+    /// The headers of the request; `None` for a host that does not provide them.
     pub headers: RefCell<Option<HeaderList>>,
-    /// The places of the headers that were removed, where that only hides them.
+    /// The indices of removed headers, on nginx, where removing only hides them.
     hidden: RefCell<BTreeSet<usize>>,
-    /// Why the worker is no more: what was asked of it ends it.
+    /// Why the worker crashed, if it did.
     pub crashed: Cell<Option<&'static str>>,
-    /// The request's trailers; `None` where there are none.
+    /// The trailers of the request; `None` if there are none.
     pub trailers: RefCell<Option<HeaderList>>,
-    /// The status of the answer, where there is one.
+    /// The status of the response, if there is one.
     pub status: Cell<Option<u64>>,
-    /// The properties that are known.
+    /// The properties that the host provides, by path.
     pub properties: RefCell<BTreeMap<Cow<'static, str>, Vec<u8>>>,
-    /// Filter state that was set.
+    /// The filter states that were set.
     pub filter_state: RefCell<BTreeMap<String, String>>,
-    /// The request's body, as far as it has come.
+    /// The part of the request body that has arrived.
     pub body: RefCell<Vec<u8>>,
-    /// The reply that was sent last.
+    /// The last local reply.
     pub reply: RefCell<Option<Reply>>,
-    /// How many were sent.
+    /// The number of local replies.
     pub replies: Cell<u32>,
-    /// Headers of the response, those that were set on it included.
+    /// The headers of the response, including those that the module set.
     pub response_headers: RefCell<BTreeMap<String, String>>,
-    /// The names of the metrics that were defined here, each as often as it was.
+    /// The names of the defined metrics, one for each definition.
     pub defined: RefCell<Vec<String>>,
-    /// Lines of the log.
+    /// The log lines.
     pub log: RefCell<Vec<(Level, String)>>,
-    /// Whether a request that was held went on.
+    /// Whether a paused request was resumed.
     pub resumed: Cell<bool>,
-    /// How often the root context is called back, in milliseconds; 0: never.
+    /// The tick period of the root context, in milliseconds; 0: off.
     pub tick_millis: Cell<u32>,
-    /// Contexts that there are no more.
+    /// Contexts that no longer exist.
     pub gone: RefCell<Vec<u32>>,
-    /// Whether the configuration of nginx defines the variable for the seal.
+    /// Whether the nginx configuration defines the seal variable.
     pub seal_variable: Cell<bool>,
-    /// Host calls that change the request fail with this status, where one is set.
+    /// If set, host calls that change the request fail with this status.
     pub failing_edits: Cell<Option<HostError>>,
-    /// Another worker always writes the records of requests first.
+    /// Whether another worker always writes the records of requests first.
     pub contended: Cell<bool>,
 }
 
 // === impl MemoryHost ===
 
 impl MemoryHost {
-    /// A worker without a request, over shared data that other workers may hold too.
+    /// A worker without a request. Other workers may share the store.
     pub fn new(store: MemoryStore) -> Self {
         Self {
             store,
@@ -99,18 +98,18 @@ impl MemoryHost {
         &self.store
     }
 
-    /// Makes a property known, by its path.
+    /// Provides a property, by its path.
     pub fn show(&self, path: impl Into<Cow<'static, str>>, value: impl Into<Vec<u8>>) {
         self.properties.borrow_mut().insert(path.into(), value.into());
     }
 
-    /// A property by its path, the parts joined by NUL; `None` when it is absent or empty.
+    /// A property by its path, with the parts joined by NUL; `None` if it is absent or empty.
     pub fn property_at(&self, path: &str) -> Option<Vec<u8>> {
         if self.is_nginx() { self.nginx_property(path) } else { self.shown_property(path) }
     }
 
-    /// The map of the request's headers, serialised, and how many bytes the host says that it has; `None` for a
-    /// host that shows none.
+    /// The serialised map of the request headers, and its length as the host reports it; `None` for a host
+    /// that does not provide them.
     pub fn header_pairs(&self) -> Option<(Vec<u8>, usize)> {
         let headers = self.headers.borrow();
         let headers = headers.as_ref()?;
@@ -125,7 +124,7 @@ impl MemoryHost {
         })
     }
 
-    /// The map of the request's trailers, serialised; `None` where there are none.
+    /// The serialised map of the request trailers; `None` if there are none.
     pub fn trailer_pairs(&self) -> Option<Vec<u8>> {
         if self.is_nginx() {
             self.crashed.set(Some("nginx has no trailers"));
@@ -134,8 +133,8 @@ impl MemoryHost {
         Some(Headers::to_pairs(self.trailers.borrow().as_deref()?))
     }
 
-    /// The headers that reach the upstream. nginx leaves out what is empty where its configuration names
-    /// the headers to pass on.
+    /// The headers that reach the upstream. nginx omits empty ones if its configuration lists the headers
+    /// to forward.
     pub fn sent_headers(&self) -> HeaderList {
         let mut headers = self.headers.borrow().clone().unwrap_or_default();
         headers.retain(|(_, value)| !self.is_nginx() || !value.is_empty());
@@ -149,8 +148,7 @@ impl MemoryHost {
     fn nginx_property(&self, path: &str) -> Option<Vec<u8>> {
         match path {
             "upstream\0address" => {
-                self.crashed
-                    .set(Some("nginx asks for the address of an upstream that is not there"));
+                self.crashed.set(Some("nginx has no upstream whose address could be read"));
                 None
             }
             "ngx\0upstream_addr" => self.shown_property("upstream\0address"),
@@ -167,7 +165,7 @@ impl MemoryHost {
         }
     }
 
-    /// The place of the first header of that name that shows.
+    /// The index of the first visible header of that name.
     fn place_of(&self, headers: &HeaderList, name: &[u8]) -> Option<usize> {
         let hidden = self.hidden.borrow();
         let mut named =
@@ -289,7 +287,7 @@ impl Host for MemoryHost {
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
         self.replies.set(self.replies.get().saturating_add(1));
         if self.is_nginx() && self.replies.get() > 1 {
-            self.crashed.set(Some("nginx has an answer already"));
+            self.crashed.set(Some("nginx has sent a response already"));
         }
         self.reply.replace(Some(reply.clone()));
         Ok(())

@@ -1,24 +1,24 @@
-//! What nginx with WasmX makes of a request, for the host in memory: the same traps, so that a module that
-//! would fall into them does so here (`docs/hosts.md`).
+//! The behaviour of nginx with WasmX for the in-memory host, including its pitfalls, so that tests find a
+//! module that does not avoid them (`docs/hosts.md`).
 
 use crate::headers::{Headers, percent_decoded};
 
 use super::HeaderList;
 
-/// The authority that nginx shows whatever the client asked for: the name of the server, and its port.
+/// The authority that nginx provides for every request: the name of the server, and its port.
 const SERVER: &[u8] = b"server.invalid:8080";
 
-/// As many pairs as nginx shows.
+/// The most pairs in a map of nginx.
 const MAX_PAIRS: usize = 100;
 
-/// How much of a line is left in the log, behind what nginx puts before it.
+/// The length of a log line after the prefix of nginx, in bytes. The rest is cut.
 const LINE_BYTES: usize = 1900;
 
-/// The one variable that the configuration defines, as a property.
+/// The property path of the only variable that the configuration defines.
 pub(super) const SEAL_VARIABLE: &str = "ngx\0vkey_decision";
 
-/// The map of headers that the module sees, serialised, and for how many bytes nginx takes it. `hidden`: the
-/// places of what was removed.
+/// The serialised map of headers, and its length as nginx reports it. `is_hidden`: whether the header at an
+/// index was removed.
 pub(super) fn pairs(headers: &HeaderList, is_hidden: impl Fn(usize) -> bool) -> (Vec<u8>, usize) {
     let mut shown: HeaderList = [b":path", b":method".as_slice(), b":scheme", b":authority"]
         .into_iter()
@@ -37,7 +37,7 @@ pub(super) fn pairs(headers: &HeaderList, is_hidden: impl Fn(usize) -> bool) -> 
         let size = pairs.len();
         return (pairs, size);
     };
-    // The size is that of other pairs than those that are written, so the two may differ, or not.
+    // nginx computes the length from other pairs than it writes, so the two may differ.
     let bytes = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + 10;
     let fields = shown.iter().skip(pseudo).take(MAX_PAIRS);
     let more = MAX_PAIRS - fields.len() + 1;
@@ -46,7 +46,7 @@ pub(super) fn pairs(headers: &HeaderList, is_hidden: impl Fn(usize) -> bool) -> 
     (Headers::to_pairs(cut), size)
 }
 
-/// What the module sees of a pseudo header.
+/// The value of a pseudo header that nginx provides.
 pub(super) fn pseudo_header(headers: &HeaderList, name: &[u8]) -> Option<Vec<u8>> {
     match name {
         b":authority" => Some(SERVER.to_vec()),
@@ -56,8 +56,8 @@ pub(super) fn pseudo_header(headers: &HeaderList, name: &[u8]) -> Option<Vec<u8>
     }
 }
 
-/// A property of the request, which the client sent with these headers. Without a request there is none,
-/// not even the version of nginx.
+/// A property of a request with these headers. Without a request there are no properties, not even the
+/// version of nginx.
 pub(super) fn property(headers: &HeaderList, path: &str) -> Option<Vec<u8>> {
     match path {
         _ if headers.is_empty() => None,
@@ -70,18 +70,17 @@ pub(super) fn property(headers: &HeaderList, path: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether asking for a property is no error: every variable may be asked for, and some of the names that
-/// Envoy has.
+/// Whether reading a property logs no error: that is so for all variables, and for some names of Envoy.
 pub(super) fn knows(path: &str) -> bool {
     path.starts_with("ngx\0") || matches!(path, "request\0path" | "request\0method")
 }
 
-/// What nginx says in its log where it is asked for another.
+/// What nginx logs for other properties.
 pub(super) fn not_found(path: &str) -> String {
     format!("property \"{}\" not found", path.replace('\0', "."))
 }
 
-/// An address without its port, as nginx shows the client's.
+/// An address without its port, like nginx provides that of the client.
 pub(super) fn address(endpoint: &[u8]) -> Vec<u8> {
     let port = |byte: &u8| *byte == b':';
     let plain = match endpoint.iter().filter(|byte| port(byte)).count() {
@@ -93,7 +92,7 @@ pub(super) fn address(endpoint: &[u8]) -> Vec<u8> {
     bracketed.unwrap_or(plain).to_vec()
 }
 
-/// A line as it stands in the log.
+/// A line, cut like in the log of nginx.
 pub(super) fn log_line(text: &str) -> &str {
     let end = (0..=LINE_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or(0)).unwrap_or_default()
@@ -113,7 +112,7 @@ fn decoded(target: &[u8]) -> Vec<u8> {
     path
 }
 
-/// In lower case, without a port and without a dot at its end.
+/// The host in lower case, without the port and the final dot.
 fn host(authority: &[u8]) -> Vec<u8> {
     let name = match authority.first() {
         Some(b'[') => authority.split_inclusive(|byte| *byte == b']').next(),

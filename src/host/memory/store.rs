@@ -1,4 +1,4 @@
-//! Shared data and metrics of a host in memory.
+//! Shared data and metrics of an in-memory host.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::host::{HostError, MetricKind, Rules, SharedData, WriteError};
 use crate::record::crc32;
 
-/// Shared data and metrics in memory, for all workers that hold a clone.
+/// Shared data and metrics in memory. All clones share them.
 ///
-/// - [`Rules::Envoy`]: `cas` 0 always writes; another value must be that of a present record, and an
-///   absent record is stored whatever it is; values come from one counter over all records.
-/// - [`Rules::Nginx`]: `cas` must be the record's own, which is 0 when it is absent; values count from
-///   1 for each record; records are found by the CRC-32 of their name alone.
+/// - [`Rules::Envoy`]: `cas` 0 always writes. Any other value must be that of the record, if it is present;
+///   an absent record is stored for any value. All records take their values from one counter.
+/// - [`Rules::Nginx`]: `cas` must be the value of the record, which is 0 if it is absent. Each record
+///   counts its values from 1. Records are found by the CRC-32 of their name alone.
 /// - [`Rules::Bare`]: every call fails.
 #[derive(Clone)]
 pub struct MemoryStore {
@@ -29,39 +29,39 @@ struct Records {
 // === impl MemoryStore ===
 
 impl MemoryStore {
-    /// Empty shared data under the rules of `rules`.
+    /// Empty shared data that follows `rules`.
     pub fn new(rules: Rules) -> Self {
         Self { rules, records: Arc::default() }
     }
 
-    /// The rules that it follows.
+    /// The rules of the host.
     pub fn rules(&self) -> Rules {
         self.rules
     }
 
-    /// A copy that shares nothing with this one.
+    /// A separate copy.
     pub fn fork(&self) -> Self {
         let records = self.with(|records| records.clone());
         Self { rules: self.rules, records: Arc::new(Mutex::new(records)) }
     }
 
-    /// How many records there are.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.with(|records| records.by_name.len())
     }
 
-    /// Whether nothing was ever written.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes the records take, their names included.
+    /// The size of all records and their names, in bytes.
     pub fn bytes(&self) -> usize {
         let bytes = |(name, (record, _)): (&Vec<u8>, &(Vec<u8>, u32))| name.len() + record.len();
         self.with(|records| records.by_name.iter().map(bytes).sum())
     }
 
-    /// The value of a metric; `None` when nobody defined it.
+    /// The value of a metric; `None` if it was not defined.
     pub fn metric(&self, name: &str) -> Option<u64> {
         self.with(|records| {
             let found = records.metrics.iter().find(|(_, defined, _)| defined == name);
@@ -69,15 +69,14 @@ impl MemoryStore {
         })
     }
 
-    /// The metrics that were defined, by name.
+    /// All defined metrics, by name.
     pub fn metrics(&self) -> BTreeMap<String, u64> {
         self.with(|records| {
             records.metrics.iter().map(|(_, name, value)| (name.clone(), *value)).collect()
         })
     }
 
-    /// Metrics of one name share a value, though each definition has a number of its own on a real
-    /// host.
+    /// Metrics of one name share a value, although real hosts return a new id for each definition.
     pub(super) fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, HostError> {
         if self.rules == Rules::Bare {
             return Err(HostError::UNIMPLEMENTED);
@@ -145,7 +144,7 @@ impl SharedData for MemoryStore {
                 return Err(WriteError::CasMismatch);
             }
             let issued = if nginx { present.unwrap_or(0) } else { records.last_cas };
-            // 0 has a meaning of its own and is skipped when the counter wraps.
+            // 0 has a special meaning, so the counter skips it when it wraps.
             let issued = issued.wrapping_add(1).max(1);
             records.last_cas = issued;
             records.by_name.insert(index, (record.to_vec(), issued));
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn envoy_creates_by_any_value_and_overwrites_by_0() {
+    fn envoy_creates_with_any_value_and_overwrites_with_0() {
         let store = MemoryStore::new(Rules::Envoy);
         assert_eq!(store.shared_data("a"), Ok(None));
         assert_eq!(store.set_shared_data("a", b"1", 0), Ok(()));
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn nginx_creates_by_0_alone_and_never_overwrites_by_it() {
+    fn nginx_creates_only_with_0_and_never_overwrites_with_it() {
         let store = MemoryStore::new(Rules::Nginx);
         for wrong in [1, u32::MAX] {
             assert_eq!(store.set_shared_data("a", b"1", wrong), MISMATCH, "{wrong}");
@@ -221,9 +220,9 @@ mod tests {
         assert_eq!((cas(&store, "a"), cas(&store, "b")), (Some(2), Some(1)));
     }
 
-    /// Found by trying: CRC-32 is linear, so there are as many such names as anyone likes.
+    /// Found by search. CRC-32 is linear, so such names are easy to find.
     #[test]
-    fn nginx_takes_names_of_one_checksum_for_one() {
+    fn nginx_confuses_names_with_the_same_checksum() {
         let (one, other) = ("vkey/k/acme/k_dDeEhO", "vkey/k/acme/k_2nav2x");
         for (rules, records) in [(Rules::Nginx, 1), (Rules::Envoy, 2)] {
             let store = MemoryStore::new(rules);

@@ -1,4 +1,4 @@
-//! Records under two workers and many, on hosts of either kind and on those that misbehave.
+//! Tests of records with two and with many workers, on hosts of both kinds and on hosts that misbehave.
 
 use std::cell::Cell as Counter;
 use std::sync::{Condvar, Mutex};
@@ -18,7 +18,7 @@ fn count(store: &impl SharedData, rules: Rules, id: &str) -> Result<(), NotCount
     RecordStore::new(store, rules).update(&key_name("acme", id), allow).map(drop)
 }
 
-/// As a worker does that has just started.
+/// Like a worker that has just started.
 fn find_and_count(store: &impl SharedData, id: &str) -> Result<(), NotCounted> {
     count(store, Rules::find(store)?, id)
 }
@@ -34,7 +34,7 @@ fn allowed(store: &MemoryStore, id: &str) -> u64 {
 
 // === two workers, one call at a time ===
 
-/// Whose turn it is, as long as both workers have calls to make: bit by bit.
+/// The order in which two workers make their calls: one bit for each turn.
 struct Turns {
     order: u32,
     taken: u32,
@@ -54,7 +54,7 @@ impl Turns {
     }
 }
 
-/// A worker's view of a store, every call of which waits for its turn.
+/// A worker's view of a store. Every call waits for its turn.
 struct Stepped<'a> {
     store: &'a MemoryStore,
     turns: &'a (Mutex<Turns>, Condvar),
@@ -91,7 +91,7 @@ impl SharedData for Stepped<'_> {
     }
 }
 
-/// The orders in which two workers' first updates, of no more than `calls` together, do not add up
+/// The orders in which the first updates of two workers, with at most `calls` calls in total, do not add up
 /// to two.
 fn losses(host: Rules, calls: u32, update: impl Fn(&Stepped<'_>) + Sync) -> Vec<u32> {
     let lost = |order: &u32| {
@@ -123,7 +123,7 @@ fn two_first_writers_lose_nothing_in_any_order() {
 }
 
 #[test]
-fn not_found_so_write_would_lose_one() {
+fn creating_with_zero_loses_a_count() {
     let naive = |store: &Stepped<'_>| {
         let found = store.shared_data("vkey/k/acme/k").unwrap();
         let cas = found.as_ref().map_or(0, |(_, cas)| *cas);
@@ -163,7 +163,7 @@ fn many_workers_count_exactly() {
 
 // === what a host does wrong ===
 
-/// A store that another worker always writes first.
+/// A store in which another worker always writes first.
 struct Contended {
     store: MemoryStore,
     writes: Counter<usize>,
@@ -181,7 +181,7 @@ impl SharedData for Contended {
 }
 
 #[test]
-fn contention_gives_up_and_changes_nothing() {
+fn updates_under_contention_give_up_and_change_nothing() {
     for rules in BOTH {
         let store = MemoryStore::new(rules);
         count(&store, rules, "present").unwrap();
@@ -195,7 +195,7 @@ fn contention_gives_up_and_changes_nothing() {
     }
 }
 
-/// A layout of cells that is not this one's.
+/// Another layout of cells.
 struct OtherCell;
 
 impl Record for OtherCell {
@@ -214,7 +214,7 @@ impl Record for OtherCell {
     }
 }
 
-/// Bytes that are no cell, and what is reported of them.
+/// Bytes that are not a cell, and the reason that is reported.
 fn unreadable() -> [(Vec<u8>, ResetReason); 6] {
     let (name, whole) = (key_name("acme", "k"), encode(&key_name("acme", "k"), &Cell::default()));
     let other = encode(&name, &OtherCell);
@@ -229,7 +229,7 @@ fn unreadable() -> [(Vec<u8>, ResetReason); 6] {
 }
 
 #[test]
-fn a_cell_that_cannot_be_read_begins_anew_and_is_reported_once() {
+fn an_unreadable_cell_is_reset_and_reported_once() {
     for (bytes, reason) in unreadable() {
         for rules in BOTH {
             let store = MemoryStore::new(rules);
@@ -246,9 +246,9 @@ fn a_cell_that_cannot_be_read_begins_anew_and_is_reported_once() {
     }
 }
 
-/// On nginx they may be the record of another name, which has the same checksum.
+/// On nginx they may be the record of another name with the same checksum.
 #[test]
-fn bytes_that_may_be_of_another_module_are_left_alone() {
+fn bytes_that_may_belong_to_another_module_are_not_changed() {
     for (bytes, _) in unreadable() {
         for rules in BOTH {
             let store = MemoryStore::new(rules);
@@ -266,7 +266,7 @@ fn bytes_that_may_be_of_another_module_are_left_alone() {
 }
 
 #[test]
-fn records_that_are_only_read_begin_anew_too() {
+fn records_that_are_only_read_are_reset_too() {
     for rules in BOTH {
         let store = MemoryStore::new(rules);
         store.set_shared_data("vkey/k/acme/k", b"garbage", 0).unwrap();
@@ -274,7 +274,7 @@ fn records_that_are_only_read_begin_anew_too() {
     }
 }
 
-/// A store that lends torn copies for a while, each torn in another place.
+/// A store that returns torn copies for a while, each torn at another position.
 struct Torn {
     store: MemoryStore,
     reads: Counter<usize>,
@@ -310,7 +310,7 @@ fn a_torn_copy_is_not_garbage() {
     }
 }
 
-/// A store that lends the record of another name once, as nginx does where that has got the room of this one.
+/// A store that returns the record of another name once, like nginx when that record has reused the memory.
 struct Lent {
     store: MemoryStore,
     other: Counter<Option<Vec<u8>>>,
@@ -328,7 +328,7 @@ impl SharedData for Lent {
 }
 
 #[test]
-fn a_record_of_another_name_that_is_lent_once_is_not_believed() {
+fn a_record_of_another_name_that_is_returned_once_is_ignored() {
     for rules in BOTH {
         let store = MemoryStore::new(rules);
         count(&store, rules, "k").unwrap();
@@ -339,7 +339,7 @@ fn a_record_of_another_name_that_is_lent_once_is_not_believed() {
 }
 
 #[test]
-fn names_of_one_checksum_share_nothing_but_their_place() {
+fn names_with_the_same_checksum_have_separate_records() {
     let ids = ["k_dDeEhO", "k_2nav2x", "k_CRQBya", "k_JDILoD", "k_HxLR6Y"];
     let store = MemoryStore::new(Rules::Nginx);
     for (times, id) in (1..).zip(&ids[..MAX_NAMES]) {
@@ -352,7 +352,7 @@ fn names_of_one_checksum_share_nothing_but_their_place() {
 }
 
 #[test]
-fn a_host_that_keeps_nothing_counts_nothing() {
+fn nothing_is_counted_without_shared_data() {
     let store = MemoryStore::new(Rules::Bare);
     assert!(!RecordStore::new(&store, Rules::Bare).is_available());
     for rules in [Rules::Bare, Rules::Envoy, Rules::Nginx] {
