@@ -126,9 +126,9 @@ MUTANTS = [
      "            Some(_) if stamped => Ok(Proof::Vouched),\n"
      "            Some(_) => Err(DenyReason::UpstreamPin),"),
     ("a certificate without the name passes", "src/upstream_tls/mod.rs", UPSTREAM,
-     "        NameProof::FirstDiffers | NameProof::NotBorne => Err(DenyReason::UpstreamName),",
+     "        NameProof::FirstDiffers | NameProof::Differs => Err(DenyReason::UpstreamName),",
      "        NameProof::FirstDiffers => Err(DenyReason::UpstreamName),\n"
-     "        NameProof::NotBorne => Ok(Proof::Shown),"),
+     "        NameProof::Differs => Ok(Proof::Shown),"),
     ("a certificate of another first name passes", "src/upstream_tls/mod.rs", UPSTREAM,
      "        NameProof::FirstDiffers if stamped => Ok(Proof::Vouched),",
      "        NameProof::FirstDiffers => Ok(Proof::Shown),"),

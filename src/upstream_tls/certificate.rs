@@ -1,4 +1,4 @@
-//! The names that a certificate bears (RFC 9525; IP addresses, RFC 5280, section 4.2.1.6).
+//! Checks the names in a certificate (RFC 9525; IP addresses: RFC 5280, section 4.2.1.6).
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, DnsName, ServerName};
@@ -6,9 +6,9 @@ use webpki::EndEntityCert;
 
 use super::{NameProof, UpstreamHost};
 
-/// Whether the first certificate of a PEM text bears the name of a host. One that cannot be read bears
-/// none.
-pub fn bears_name(pem: &[u8], host: &UpstreamHost<'_>) -> NameProof {
+/// Whether the first certificate of a PEM text is valid for the name of a host. An unreadable one is valid
+/// for none.
+pub fn name_proof(pem: &[u8], host: &UpstreamHost<'_>) -> NameProof {
     let name = match host {
         UpstreamHost::Address(address) => Some(ServerName::IpAddress((*address).into())),
         UpstreamHost::Name(name) => DnsName::try_from(&**name).ok().map(ServerName::DnsName),
@@ -19,11 +19,11 @@ pub fn bears_name(pem: &[u8], host: &UpstreamHost<'_>) -> NameProof {
         let certificate = EndEntityCert::try_from(&certificate);
         certificate.is_ok_and(|cert| cert.verify_is_valid_for_subject_name(&name).is_ok())
     });
-    if borne { NameProof::Borne } else { NameProof::NotBorne }
+    if borne { NameProof::Matches } else { NameProof::Differs }
 }
 
-/// Whether the first of a certificate's DNS names, which is all that some hosts show, is that of a host:
-/// the same, or with `*` for its first label.
+/// Whether the first DNS name of a certificate, which is all that some hosts show, matches a host: it is
+/// equal, or has `*` for the first label.
 pub fn is_first_name(first: &str, host: &UpstreamHost<'_>) -> NameProof {
     let UpstreamHost::Name(name) = host else {
         return NameProof::FirstDiffers;
@@ -33,7 +33,7 @@ pub fn is_first_name(first: &str, host: &UpstreamHost<'_>) -> NameProof {
         let parent = name.find('.').and_then(|dot| name.get(dot..));
         parent.is_some_and(|parent| parent == suffix && parent.matches('.').count() > 1)
     });
-    if *name == *first || wildcard { NameProof::Borne } else { NameProof::FirstDiffers }
+    if *name == *first || wildcard { NameProof::Matches } else { NameProof::FirstDiffers }
 }
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
 
     use super::*;
 
-    /// A certificate with the alternative names given, and a common name that counts for nothing.
+    /// A certificate with these alternative names, and a common name that must be ignored.
     fn certificate(names: &[&str]) -> String {
         let names = names.iter().map(|name| match name.parse() {
             Ok(address) => SanType::IpAddress(address),
@@ -54,20 +54,20 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
     }
 
-    fn bears(pem: &str, host: &str) -> bool {
-        let proof = bears_name(pem.as_bytes(), &UpstreamHost::parse(host.as_bytes()));
-        assert!(matches!(proof, NameProof::Borne | NameProof::NotBorne));
-        proof == NameProof::Borne
+    fn is_valid(pem: &str, host: &str) -> bool {
+        let proof = name_proof(pem.as_bytes(), &UpstreamHost::parse(host.as_bytes()));
+        assert!(matches!(proof, NameProof::Matches | NameProof::Differs));
+        proof == NameProof::Matches
     }
 
     #[track_caller]
-    fn check(names: &[&str], borne: &[&str], not_borne: &[&str]) {
+    fn check(names: &[&str], valid: &[&str], invalid: &[&str]) {
         let pem = certificate(names);
-        for host in borne {
-            assert!(bears(&pem, host), "{names:?} {host}");
+        for host in valid {
+            assert!(is_valid(&pem, host), "{names:?} {host}");
         }
-        for host in not_borne {
-            assert!(!bears(&pem, host), "{names:?} {host}");
+        for host in invalid {
+            assert!(!is_valid(&pem, host), "{names:?} {host}");
         }
     }
 
@@ -100,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_stands_for_one_label() {
+    fn a_wildcard_matches_one_label() {
         check(
             &["*.openai.azure.com"],
             &["my.openai.azure.com", "xn--bcher-kva.openai.azure.com"],
             &["openai.azure.com", "a.b.openai.azure.com", "azure.com", "myopenai.azure.com"],
         );
-        // None that stands for every host of a top-level domain, and none in the middle or in part.
+        // A wildcard is invalid for a top-level domain, in the middle, and in part of a label.
         check(&["*.com", "*"], &[], &["openai.com", "a.b.com", "com", "localhost"]);
         check(
             &["a.*.example", "b*.c.example", "*d.e.example"],
@@ -116,26 +116,26 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_no_dns_name() {
+    fn an_address_is_not_a_dns_name() {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::DnsName("192.0.2.7".try_into().unwrap())];
         let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
-        assert!(!bears(&pem, "192.0.2.7"));
+        assert!(!is_valid(&pem, "192.0.2.7"));
     }
 
     #[test]
-    fn a_common_name_counts_for_nothing() {
+    fn a_common_name_is_ignored() {
         check(&[], &[], &["common.example"]);
     }
 
     #[test]
-    fn a_name_with_a_nul_is_neither_part_of_it() {
+    fn a_name_with_a_nul_matches_neither_of_its_parts() {
         check(
             &["api.openai.com\0.evil.example", "evil.example\0api.openai.com"],
             &[],
             &["api.openai.com", "evil.example", "api.openai.com\0.evil.example"],
         );
-        // A name that makes no sense takes nothing from those after it.
+        // An invalid name does not affect later ones.
         check(&["a..b\0", "second.example"], &["second.example"], &["b"]);
     }
 
@@ -144,29 +144,26 @@ mod tests {
         let (leaf, issuer) = (certificate(&["leaf.example"]), certificate(&["issuer.example"]));
         let key = KeyPair::generate().unwrap().serialize_pem();
         let chain = format!("some text\n{key}{leaf}{issuer}");
-        assert!(bears(&chain, "leaf.example") && !bears(&chain, "issuer.example"));
+        assert!(is_valid(&chain, "leaf.example") && !is_valid(&chain, "issuer.example"));
     }
 
     #[test]
-    fn what_is_no_certificate_bears_nothing() {
+    fn an_invalid_certificate_has_no_names() {
         let pem = certificate(&["a.example"]);
-        assert!(bears(&pem, "a.example"));
-        assert!(!bears("", "a.example") && !bears("garbage a.example", "a.example"));
+        assert!(is_valid(&pem, "a.example"));
+        assert!(!is_valid("", "a.example") && !is_valid("garbage a.example", "a.example"));
         for end in (0..pem.len() - 2).step_by(7) {
-            assert!(!bears(pem.get(..end).unwrap(), "a.example"), "{end}");
+            assert!(!is_valid(pem.get(..end).unwrap(), "a.example"), "{end}");
         }
         // Valid PEM, but not the DER of a certificate.
         let armour = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
-        assert!(!bears(armour, "a.example"));
-        assert!(!bears(&format!("{armour}{pem}"), "a.example"));
-        assert_eq!(
-            bears_name(&[0xff; 64], &UpstreamHost::parse(b"a.example")),
-            NameProof::NotBorne
-        );
+        assert!(!is_valid(armour, "a.example"));
+        assert!(!is_valid(&format!("{armour}{pem}"), "a.example"));
+        assert_eq!(name_proof(&[0xff; 64], &UpstreamHost::parse(b"a.example")), NameProof::Differs);
     }
 
     #[test]
-    fn the_first_name_is_compared_alone() {
+    fn only_the_first_name_is_compared() {
         for (first, host, borne) in [
             ("api.openai.com", "api.openai.com", true),
             ("API.OpenAI.com", "api.openai.COM.:443", true),
@@ -193,7 +190,7 @@ mod tests {
             ("192.0.2.7", "192.0.2.7", false),
             ("*.0.2.7", "192.0.2.7", false),
         ] {
-            let expected = if borne { NameProof::Borne } else { NameProof::FirstDiffers };
+            let expected = if borne { NameProof::Matches } else { NameProof::FirstDiffers };
             let host = UpstreamHost::parse(host.as_bytes());
             assert_eq!(is_first_name(first, &host), expected, "{first} {host}");
         }

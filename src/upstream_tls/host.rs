@@ -1,4 +1,4 @@
-//! The host of an upstream in the one spelling that a policy is written in.
+//! The host of an upstream in canonical form, which policies use.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,20 +11,20 @@ use crate::json::{Invalid, Node};
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
-/// What Envoy's router appends to the host of a mirrored request (`appendShadowHostSuffix`, unless the
-/// route has `disable_shadow_host_suffix_append`).
+/// The suffix that Envoy's router appends to the host of a mirrored request (`appendShadowHostSuffix`,
+/// unless the route has `disable_shadow_host_suffix_append`).
 const SHADOW_SUFFIX: &str = "-shadow";
 
-/// A host that a request is for.
+/// The host of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamHost<'a> {
-    /// An address; IPv4 in IPv6 is IPv4 (RFC 4291, section 2.5.5.2).
+    /// An address. An IPv4-mapped IPv6 address is an IPv4 address (RFC 4291, section 2.5.5.2).
     Address(IpAddr),
-    /// A name: lower case, ASCII, no dot at its end.
+    /// A name: lower-case ASCII, without a final dot.
     Name(Cow<'a, str>),
-    /// What two readers could take for two hosts, or for none: user information, escapes, characters
-    /// outside ASCII, numbers that some readers take for an address, a second port. It could be any
-    /// host, so it counts as a known one, and no certificate bears it.
+    /// A text that two parsers could read differently: user information, escapes, characters outside ASCII,
+    /// numbers that some parsers read as an address, a second port. It could mean any host, so it counts as
+    /// a known one, and no certificate is valid for it.
     Unreadable,
 }
 
@@ -35,19 +35,19 @@ pub enum UpstreamPattern {
     Address(IpAddr),
     /// Every host.
     Any,
-    /// Every name with one label between these two, which have their dots: clouds put the region there.
+    /// Every name with one label between this prefix and suffix, which include their dots. Cloud providers
+    /// put the region there.
     Label(String, String),
     /// One name.
     Name(String),
-    /// Every name with one label or more before this suffix, which has its leading dot.
+    /// Every name with one or more labels before this suffix, which includes its leading dot.
     Suffix(String),
 }
 
 // === impl UpstreamHost ===
 
 impl<'a> UpstreamHost<'a> {
-    /// Reads an authority as it is sent (RFC 9110, section 7.2): the port and one dot at the end do not
-    /// matter, neither does case.
+    /// Parses an authority (RFC 9110, section 7.2). The port, one final dot and the case are ignored.
     pub fn parse(authority: &'a [u8]) -> Self {
         let Some(host) = canonical_host(authority) else {
             return Self::Unreadable;
@@ -63,8 +63,8 @@ impl<'a> UpstreamHost<'a> {
         if is_name(&host) { Self::Name(host) } else { Self::Unreadable }
     }
 
-    /// Reads the authority of an attempt. Envoy appends `-shadow` to the host of a mirrored request, which
-    /// carries all that the request does and is judged as that.
+    /// Parses the authority of an attempt. Envoy appends `-shadow` to the host of a mirrored request. The
+    /// suffix is ignored, because a mirrored request contains the same data and needs the same requirement.
     pub fn parse_attempt(authority: &'a [u8]) -> Self {
         let host = Self::parse(authority);
         match &host {
@@ -76,7 +76,7 @@ impl<'a> UpstreamHost<'a> {
         }
     }
 
-    /// The same host, apart from the text it was read from.
+    /// The same host, independent of the text it was parsed from.
     pub fn into_owned(self) -> UpstreamHost<'static> {
         match self {
             Self::Address(address) => UpstreamHost::Address(address),
@@ -103,7 +103,7 @@ impl UpstreamPattern {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] for anything else, and for another spelling than the canonical one.
+    /// [`Invalid`] if it is none of these, or not in canonical form.
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         Self::parse(node.string()?).ok_or_else(|| {
             node.expected(
@@ -113,7 +113,7 @@ impl UpstreamPattern {
         })
     }
 
-    /// [`UpstreamPattern::read`], where `*` stands for every host.
+    /// Like [`UpstreamPattern::read`], but `*` matches every host.
     ///
     /// # Errors
     ///
@@ -122,8 +122,9 @@ impl UpstreamPattern {
         if node.string()? == "*" { Ok(Self::Any) } else { Self::read(node) }
     }
 
-    /// Reads a host name, `*.suffix`, `prefix.*.suffix`, or an address, in its canonical spelling. None ends in what mirrored
-    /// requests end in: nothing could be told to be for it.
+    /// Parses a host name, `*.suffix`, `prefix.*.suffix`, or an address, in canonical form. Rejects names
+    /// that end in `-shadow`, because [`UpstreamHost::parse_attempt`] removes this suffix, so they would
+    /// never match.
     pub fn parse(text: &str) -> Option<Self> {
         if text.ends_with(SHADOW_SUFFIX) {
             return None;
@@ -145,7 +146,7 @@ impl UpstreamPattern {
         }
     }
 
-    /// Whether a host is among those of the pattern.
+    /// Whether a host matches the pattern.
     pub fn matches(&self, host: &UpstreamHost<'_>) -> bool {
         match (self, host) {
             (Self::Any, _) => true,
@@ -161,8 +162,8 @@ impl UpstreamPattern {
         }
     }
 
-    /// Whether a host is among those of the pattern, or below one of them: what serves a name may
-    /// serve its subdomains.
+    /// Whether a host matches the pattern or is below a host that does. A server of a name may serve its
+    /// subdomains too.
     pub fn covers(&self, host: &UpstreamHost<'_>) -> bool {
         if self.matches(host) {
             return true;
@@ -193,7 +194,7 @@ impl UpstreamPattern {
             (label @ Self::Label(..), Self::Name(name))
             | (Self::Name(name), label @ Self::Label(..)) => {
                 let host = UpstreamHost::Name(name.into());
-                // A name above the label's covers it, where it is a known one.
+                // A name above the base of the pattern covers everything below it.
                 return label.covers(&host) || label.base().is_some_and(|base| within(base, name));
             }
             _ => {}
@@ -204,7 +205,7 @@ impl UpstreamPattern {
         }
     }
 
-    /// How narrow the pattern is: of two that match a host, the narrower one is meant.
+    /// How narrow the pattern is. Of two that match a host, the narrower one applies.
     pub fn narrowness(&self) -> usize {
         match self {
             Self::Any => 0,
@@ -214,7 +215,7 @@ impl UpstreamPattern {
         }
     }
 
-    /// The name that the pattern is about.
+    /// The longest name that all hosts of the pattern are equal to or below.
     pub(super) fn base(&self) -> Option<&str> {
         match self {
             Self::Name(name) => Some(name),
@@ -236,7 +237,7 @@ impl fmt::Display for UpstreamPattern {
     }
 }
 
-/// An address as it stands in an authority (RFC 3986, section 3.2.2).
+/// An address as an authority contains it (RFC 3986, section 3.2.2).
 fn literal(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => v4.to_string(),
@@ -244,7 +245,7 @@ fn literal(address: IpAddr) -> String {
     }
 }
 
-/// Whether every reader takes the text for the same name of the DNS.
+/// Whether every parser reads the text as the same DNS name.
 fn is_name(host: &str) -> bool {
     let label =
         |label: &str| (1..=MAX_LABEL_BYTES).contains(&label.len()) && !is_plain_punycode(label);
@@ -252,14 +253,14 @@ fn is_name(host: &str) -> bool {
     host.len() <= MAX_NAME_BYTES && host.split('.').all(label) && !is_number(last)
 }
 
-/// Whether a label is `xn--` over ASCII alone, which decodes to a label that has a plain spelling
-/// (RFC 3492, section 6.3: what precedes the last hyphen is taken as it is).
+/// Whether a label is `xn--` with only ASCII characters encoded, so that it decodes to a label that needs
+/// no encoding (RFC 3492, section 6.3: the part before the last hyphen is literal).
 fn is_plain_punycode(label: &str) -> bool {
     label.strip_prefix("xn--").is_some_and(|digits| digits.is_empty() || digits.ends_with('-'))
 }
 
-/// Whether a name that ends in this label is taken for an IPv4 address by some readers, as `127.1`,
-/// `0x7f.1` or `2130706433` (URL Standard, "ends in a number").
+/// Whether some parsers read a name that ends in this label as an IPv4 address, e.g. `127.1`, `0x7f.1` or
+/// `2130706433` (URL Standard, "ends in a number").
 fn is_number(label: &str) -> bool {
     let hex = label.strip_prefix("0x");
     label.bytes().all(|byte| byte.is_ascii_digit())
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_a_name_are_one() {
+    fn names_are_parsed_to_canonical_form() {
         for text in [
             "api.openai.com",
             "API.OpenAI.com",
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirrored_request_is_for_the_host_it_mirrors() {
+    fn the_suffix_of_a_mirrored_request_is_ignored() {
         let attempt = |text: &str| UpstreamHost::parse_attempt(text.as_bytes()).to_string();
         assert_eq!(attempt("api.openai.com-shadow"), "api.openai.com");
         assert_eq!(attempt("API.openai.com-SHADOW:443"), "api.openai.com");
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_unreadable() {
+    fn ambiguous_hosts_are_unreadable() {
         for text in [
             "",
             ".",
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_have_their_canonical_spelling() {
+    fn patterns_are_in_canonical_form() {
         for text in
             ["api.openai.com", "*.openai.azure.com", "10.0.0.5", "[::1]", "xn--bcher-kva.example"]
         {
@@ -400,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_overlap_where_some_host_is_in_both() {
+    fn patterns_overlap_if_both_cover_some_host() {
         let overlap = |one: &str, other: &str| {
             let [one, other] = [one, other].map(|text| UpstreamPattern::parse(text).unwrap());
             assert_eq!(one.overlaps(&other), other.overlaps(&one));

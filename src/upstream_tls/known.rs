@@ -1,15 +1,15 @@
-//! The known hosts of a policy, found by name: every request asks for one among dozens.
+//! An index of the known hosts of a policy by name: every request looks one up among dozens.
 
 use std::collections::BTreeMap;
 
 use super::{UpstreamHost, UpstreamPattern};
 
-/// Patterns, and where those stand that are about a name.
+/// The patterns, and their indices by the name that they are about.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownHosts {
     patterns: Box<[UpstreamPattern]>,
     by_base: BTreeMap<Box<str>, Vec<usize>>,
-    /// Those that are about no name.
+    /// The indices of patterns that are not about a name.
     others: Vec<usize>,
 }
 
@@ -29,7 +29,7 @@ impl KnownHosts {
         &self.patterns
     }
 
-    /// Whether a pattern covers the host. What covers a name is about it, or about one that it is below.
+    /// Whether a pattern covers the host. A pattern that covers a name is about that name or one above it.
     pub(super) fn cover(&self, host: &UpstreamHost<'_>) -> bool {
         let covers = |index: &usize| self.patterns.get(*index).is_some_and(|p| p.covers(host));
         if self.others.iter().any(covers) {
@@ -38,15 +38,15 @@ impl KnownHosts {
         let UpstreamHost::Name(name) = host else {
             return false;
         };
-        std::iter::successors(Some(&**name), |name| above(name))
+        std::iter::successors(Some(&**name), |name| parent(name))
             .filter_map(|base| self.by_base.get(base))
             .flatten()
             .any(covers)
     }
 }
 
-/// The name that a name is below.
-fn above(name: &str) -> Option<&str> {
+/// The parent of a name.
+fn parent(name: &str) -> Option<&str> {
     name.split_once('.').map(|(_, above)| above)
 }
 
@@ -54,9 +54,9 @@ fn above(name: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// Every pattern against every host that could be one of its own, a neighbour or below.
+    /// Compares every pattern with every host that is its own, a sibling, or below.
     #[test]
-    fn what_is_found_by_name_is_what_covers() {
+    fn the_index_finds_what_the_patterns_cover() {
         let texts = [
             "api.example",
             "*.cloud.example",

@@ -12,7 +12,7 @@ mod policy;
 mod stamp;
 mod status;
 
-pub use certificate::{bears_name, is_first_name};
+pub use certificate::{is_first_name, name_proof};
 pub use host::{UpstreamHost, UpstreamPattern};
 pub use policy::{EffectivePolicy, Policy, PolicyRule, Skip, TlsVersion, Unlisted};
 pub use stamp::Stamp;
@@ -56,7 +56,7 @@ pub trait Connection {
     fn certificate_digest(&self) -> Option<String>;
 
     /// Whether the upstream's certificate is valid for the name of a host.
-    fn bears_name(&self, host: &UpstreamHost<'_>) -> NameProof;
+    fn name_proof(&self, host: &UpstreamHost<'_>) -> NameProof;
 
     /// Whether the proxy has a client certificate for the connection.
     fn has_client_certificate(&self) -> bool;
@@ -66,11 +66,11 @@ pub trait Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameProof {
     /// It is.
-    Borne,
+    Matches,
     /// Its first name differs; the others are not shown.
     FirstDiffers,
     /// It is not.
-    NotBorne,
+    Differs,
     /// No name is shown.
     NotShown,
 }
@@ -185,10 +185,10 @@ fn check_name(
     connection: &impl Connection,
     stamped: bool,
 ) -> Result<Proof, DenyReason> {
-    match connection.bears_name(host) {
-        NameProof::Borne => Ok(Proof::Shown),
+    match connection.name_proof(host) {
+        NameProof::Matches => Ok(Proof::Shown),
         NameProof::FirstDiffers if stamped => Ok(Proof::Vouched),
-        NameProof::FirstDiffers | NameProof::NotBorne => Err(DenyReason::UpstreamName),
+        NameProof::FirstDiffers | NameProof::Differs => Err(DenyReason::UpstreamName),
         NameProof::NotShown => Ok(Proof::of_hidden(stamped)),
     }
 }

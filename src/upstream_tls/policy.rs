@@ -1,4 +1,4 @@
-//! The policy file: which upstreams have to prove themselves, and how.
+//! The policy file: which upstreams are verified, and how.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,16 +9,16 @@ use crate::json::{Integers, Invalid, Json, Members, Node};
 use super::known::KnownHosts;
 use super::{Demand, Requirement, UpstreamHost, UpstreamPattern};
 
-/// Pins of one upstream: one in use, and one or more in reserve.
+/// The fewest pins of an upstream: one in use, and one in reserve.
 const MIN_PINS: usize = 2;
 
 const SECS_PER_DAY: u64 = 86_400;
 
-/// A version of TLS, in order.
+/// A TLS version. Versions are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum TlsVersion {
-    /// SSL, or what has no name here: lower than any that a policy can ask for.
+    /// SSL, or an unknown version: lower than any that a policy can require.
     Unknown,
     V1_0,
     V1_1,
@@ -26,7 +26,7 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// A policy file, as it was compiled in. Nothing at run time makes it weaker.
+/// The policy file that was compiled in. Nothing at run time weakens it.
 #[derive(Clone, Debug)]
 pub struct Policy {
     digest: String,
@@ -36,43 +36,43 @@ pub struct Policy {
     upstreams: Box<[PolicyRule]>,
 }
 
-/// What becomes of hosts that the file does not list.
+/// How hosts that the file does not list are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unlisted {
-    /// They are written down as such, and get no provider's credential.
+    /// They are logged as unlisted, and get no provider credential.
     Observe,
-    /// They are verified like all others.
+    /// They are verified like all other hosts.
     Verify,
 }
 
-/// What the connections to some hosts have to show.
+/// Requirements for the connections to some hosts.
 #[derive(Clone, Debug)]
 pub struct PolicyRule {
-    /// The hosts.
+    /// The hosts that it is for.
     pub host: UpstreamPattern,
-    /// The lowest version of TLS; the file's default where absent.
+    /// The lowest TLS version; the default of the file if absent.
     pub min_version: Option<TlsVersion>,
-    /// SHA-256 of the certificates that are good, hexadecimal digits; any where empty.
+    /// SHA-256 of the accepted certificates, hexadecimal digits; if empty, any certificate.
     pub pins: Box<[String]>,
-    /// Whether the proxy has to hold a certificate of its own for the connection.
+    /// Whether the proxy must have a client certificate for the connection.
     pub client_certificate: bool,
-    /// Why nothing is verified for a while.
+    /// The exception from verification, if there is one.
     pub skip: Option<Skip>,
 }
 
-/// The exception of one upstream from being verified.
+/// An exception: the upstream is not verified until a certain day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
     /// Why.
     pub reason: String,
-    /// Who answers for it.
+    /// Who is responsible.
     pub owner: String,
-    /// Unix seconds: the end of its last day, UTC. From then on the upstream is verified again.
+    /// The end of its last day in UTC, Unix seconds. From then on, the upstream is verified again.
     pub until_secs: u64,
 }
 
-/// The policy in force: the file, and what a configuration adds to it. Whatever is added, no
-/// connection passes that the file would refuse.
+/// The policy in force: the file, and the rules that a configuration adds. Added rules never allow a
+/// connection that the file refuses.
 #[derive(Clone, Debug)]
 pub struct EffectivePolicy {
     file: Policy,
@@ -82,20 +82,20 @@ pub struct EffectivePolicy {
 // === impl TlsVersion ===
 
 impl TlsVersion {
-    /// Every version that a policy can ask for, the oldest first.
+    /// Every version that a policy can require, oldest first.
     pub const ALL: [Self; 4] = [Self::V1_0, Self::V1_1, Self::V1_2, Self::V1_3];
 
-    /// The lowest that a known host may speak (RFC 8996 deprecates what is older).
+    /// The lowest version for known hosts (RFC 8996 deprecates older ones).
     pub const KNOWN_HOST_FLOOR: Self = Self::V1_2;
 
-    /// Reads a version as hosts show it: as policies spell it, and `TLSv1` for 1.0.
+    /// Parses a version as proxies spell it: like in policies, but also `TLSv1` for 1.0.
     pub fn parse(text: &str) -> Self {
         let text = if text == "TLSv1" { "TLSv1.0" } else { text };
         let known = Self::ALL.into_iter().find(|version| version.as_str() == text);
         known.unwrap_or(Self::Unknown)
     }
 
-    /// The version in a policy.
+    /// The spelling in a policy.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -120,7 +120,7 @@ impl fmt::Display for TlsVersion {
 // === impl Policy ===
 
 impl Policy {
-    /// Reads a policy file: see docs/upstream-tls.md.
+    /// Parses a policy file: see docs/upstream-tls.md.
     ///
     /// # Errors
     ///
@@ -146,8 +146,8 @@ impl Policy {
         })
     }
 
-    /// The policy that takes every host for a known one, and lets nothing below TLS 1.3 pass. For where
-    /// there should be a file and is none.
+    /// The policy that treats every host as a known one and requires TLS 1.3. It is used if there should be
+    /// a file but is none.
     pub fn strictest() -> Self {
         Self {
             digest: sha256_hex(b""),
@@ -163,32 +163,32 @@ impl Policy {
         &self.digest
     }
 
-    /// The lowest version of TLS where no rule names another.
+    /// The lowest TLS version, if no rule specifies another.
     pub fn min_version(&self) -> TlsVersion {
         self.min_version
     }
 
-    /// What becomes of hosts that are not listed.
+    /// How unlisted hosts are treated.
     pub fn unlisted(&self) -> Unlisted {
         self.unlisted
     }
 
-    /// The hosts that are never plaintext, skipped or below TLS 1.2, those below them included.
+    /// The hosts that, with their subdomains, always require verification and at least TLS 1.2.
     pub fn known_hosts(&self) -> &[UpstreamPattern] {
         self.known_hosts.patterns()
     }
 
-    /// The rules for other hosts, and further rules for known ones.
+    /// The rules for other hosts, and additional rules for known hosts.
     pub fn upstreams(&self) -> &[PolicyRule] {
         &self.upstreams
     }
 
-    /// Whether a host is a known one, or could be read as one.
+    /// Whether a host is a known one, or could be parsed as one.
     pub fn knows(&self, host: &UpstreamHost<'_>) -> bool {
         *host == UpstreamHost::Unreadable || self.known_hosts.cover(host)
     }
 
-    /// The rule that is meant for a host: the narrowest that matches.
+    /// The rule for a host: the narrowest that matches.
     fn rule(&self, host: &UpstreamHost<'_>) -> Option<&PolicyRule> {
         let matching = self.upstreams.iter().filter(|rule| rule.host.matches(host));
         matching.max_by_key(|rule| rule.host.narrowness())
@@ -211,7 +211,7 @@ fn read_upstreams(
     for item in node.items()? {
         let rule = PolicyRule::read(&item)?;
         if !hosts.insert(rule.host.to_string()) {
-            return Err(item.unusable("an earlier rule is for this host already"));
+            return Err(item.unusable("an earlier rule already applies to this host"));
         }
         refuse_exceptions_of_known(&item, &rule, known)?;
         rules.push(rule);
@@ -219,7 +219,7 @@ fn read_upstreams(
     Ok(rules.into())
 }
 
-/// What is said of a known host cannot be less than what holds for all of them.
+/// Rejects a rule that would weaken the requirements for a known host.
 fn refuse_exceptions_of_known(
     node: &Node<'_>,
     rule: &PolicyRule,
@@ -250,7 +250,7 @@ impl PolicyRule {
         Self::read_members(&members, UpstreamPattern::read, skip)
     }
 
-    /// Reads a rule of a configuration, which only tightens: nothing is skipped, and `*` is every
+    /// Reads a rule of a configuration, which can only tighten: it has no exceptions, and `*` matches every
     /// host.
     ///
     /// # Errors
@@ -279,7 +279,7 @@ impl PolicyRule {
 fn read_pins(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
     let (mut pins, mut earlier) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
-        // A pin is compared as text, so it has one spelling.
+        // Pins are compared as text, so only one spelling is allowed.
         let lower = |hex: &&str| is_sha256_hex(hex) && !hex.bytes().any(|b| b.is_ascii_uppercase());
         let digest = item.string()?.strip_prefix("sha256:").filter(lower);
         let expected =
@@ -299,7 +299,7 @@ fn read_pins(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
 // === impl Skip ===
 
 impl Skip {
-    /// Whether nothing is verified at that time.
+    /// Whether the exception is in force at that time.
     pub fn is_in_force(&self, now_secs: u64) -> bool {
         now_secs < self.until_secs
     }
@@ -327,7 +327,7 @@ fn end_of_day(node: &Node<'_>) -> Result<u64, Invalid> {
     let start = since_epoch.map(|since| since.as_secs());
     start
         .and_then(|start| start.checked_add(SECS_PER_DAY))
-        .ok_or_else(|| node.expected("a day, as 2027-03-31"))
+        .ok_or_else(|| node.expected("a day, e.g. 2027-03-31"))
 }
 
 // === impl EffectivePolicy ===
@@ -338,7 +338,7 @@ impl EffectivePolicy {
         Self { file, tighten }
     }
 
-    /// The file alone.
+    /// The file, without the rules of the configuration.
     pub fn file(&self) -> &Policy {
         &self.file
     }
@@ -348,12 +348,12 @@ impl EffectivePolicy {
         &self.tighten
     }
 
-    /// What a connection has to show where no rule says more.
+    /// The requirement for a connection if no rule requires more.
     pub fn default_requirement(&self) -> Requirement<'_> {
         Requirement::new(self.file.min_version)
     }
 
-    /// What a connection to a host has to show now.
+    /// The requirement for a connection to a host at this time.
     pub fn demand(&self, host: &UpstreamHost<'_>, now_secs: u64) -> Demand<'_> {
         let known = self.file.knows(host);
         let rule = self.file.rule(host);

@@ -1,16 +1,16 @@
 //! The stamp of a cluster: the policy that its configuration was rendered from.
 //!
-//! It stands in the cluster's metadata, `filter_metadata.vkey: {policy, hosts}`. Hosts hand metadata out
-//! as protobuf (`envoy.config.core.v3.Metadata`), of which the few fields needed are read here.
+//! It is in the cluster's metadata, `filter_metadata.vkey: {policy, hosts}`. Hosts provide metadata as
+//! protobuf (`envoy.config.core.v3.Metadata`), of which only the few necessary fields are read here.
 
 use super::{UpstreamHost, UpstreamPattern};
 
-/// What a cluster says of itself.
+/// What the configuration of a cluster declares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// SHA-256 of the policy it was rendered from.
+    /// SHA-256 of the policy that it was rendered from.
     pub policy: String,
-    /// The hosts it is for.
+    /// The hosts that it is for.
     pub hosts: Vec<UpstreamPattern>,
 }
 
@@ -21,7 +21,7 @@ struct Field<'a> {
     bytes: &'a [u8],
 }
 
-/// The fields of a message, until it ends or makes no sense.
+/// Iterates over the fields of a message, up to its end or to the first invalid byte.
 struct Fields<'a> {
     rest: &'a [u8],
 }
@@ -36,10 +36,10 @@ impl Stamp {
     /// The member that holds the hosts, a list of strings.
     pub const HOSTS: &str = "hosts";
 
-    /// The most hosts that a stamp is read for. One with more is none.
+    /// The most hosts of a stamp. A stamp with more is ignored.
     pub const MAX_HOSTS: usize = 64;
 
-    /// Reads the stamp in a cluster's metadata; `None` where there is none that can be read.
+    /// Parses the stamp in a cluster's metadata; `None` if there is no valid one.
     pub fn from_metadata(metadata: &[u8]) -> Option<Self> {
         // Metadata.filter_metadata = 1, Struct.fields = 1, both maps: entries of key = 1, value = 2.
         let own = map_entry(metadata, Self::NAMESPACE)?;
@@ -51,12 +51,12 @@ impl Stamp {
         Some(Self { policy: policy.to_owned(), hosts })
     }
 
-    /// Whether the stamp is that of a policy, and for a host.
-    pub fn vouches(&self, policy: &str, host: &UpstreamHost<'_>) -> bool {
+    /// Whether the stamp is for this policy and this host.
+    pub fn is_for_policy(&self, policy: &str, host: &UpstreamHost<'_>) -> bool {
         self.policy == policy && self.is_for(host)
     }
 
-    /// Whether a host is among those that the cluster is for.
+    /// Whether the cluster is for this host.
     pub fn is_for(&self, host: &UpstreamHost<'_>) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host))
     }
@@ -77,14 +77,14 @@ fn string(value: &[u8]) -> Option<&[u8]> {
     last(value, 3)
 }
 
-/// The value of a key in field 1 of a message, a map. Of two entries the last counts.
+/// The value of a key in a map that is field 1 of a message. The last entry of a key counts.
 fn map_entry<'a>(message: &'a [u8], key: &str) -> Option<&'a [u8]> {
     let entries = Fields { rest: message }.filter(|field| field.number == 1);
     let meant = entries.filter(|entry| last(entry.bytes, 1) == Some(key.as_bytes()));
     meant.last().and_then(|entry| last(entry.bytes, 2))
 }
 
-/// The bytes of a field; of two the last counts.
+/// The bytes of a field. The last one of a number counts.
 fn last(message: &[u8], number: u64) -> Option<&[u8]> {
     let fields = Fields { rest: message }.filter(|field| field.number == number);
     fields.last().map(|field| field.bytes)
@@ -171,12 +171,12 @@ mod tests {
         assert_eq!(stamp.policy, policy);
         let for_host = |text: &str| stamp.is_for(&UpstreamHost::parse(text.as_bytes()));
         assert!(for_host("API.openai.com:443") && for_host("a.example") && !for_host("example"));
-        assert!(stamp.vouches(&policy, &UpstreamHost::parse(b"api.openai.com")));
-        assert!(!stamp.vouches("other", &UpstreamHost::parse(b"api.openai.com")));
+        assert!(stamp.is_for_policy(&policy, &UpstreamHost::parse(b"api.openai.com")));
+        assert!(!stamp.is_for_policy("other", &UpstreamHost::parse(b"api.openai.com")));
     }
 
     #[test]
-    fn no_bytes_are_too_strange() {
+    fn invalid_bytes_are_ignored() {
         let whole = metadata("p", &["api.openai.com"]);
         for end in 0..whole.len() {
             assert!(Stamp::from_metadata(&whole[..end]).is_none(), "{end}");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_with_a_host_that_is_none_is_no_stamp() {
+    fn a_stamp_with_an_invalid_host_is_ignored() {
         assert_eq!(Stamp::from_metadata(&metadata("p", &["api.openai.com", "*"])), None);
         let many = vec!["a.example"; Stamp::MAX_HOSTS + 1];
         assert_eq!(Stamp::from_metadata(&metadata("p", &many)), None);

@@ -34,7 +34,7 @@ impl Connection for Shown {
         self.digest.map(str::to_owned)
     }
 
-    fn bears_name(&self, _: &UpstreamHost<'_>) -> NameProof {
+    fn name_proof(&self, _: &UpstreamHost<'_>) -> NameProof {
         self.asked("name");
         self.name
     }
@@ -51,7 +51,7 @@ fn good() -> Shown {
         up: true,
         version: Some(TlsVersion::V1_3),
         digest: Some("aa"),
-        name: NameProof::Borne,
+        name: NameProof::Matches,
         client: true,
         asked: RefCell::default(),
     }
@@ -84,7 +84,7 @@ fn the_first_reason_in_their_order_is_given() {
         up: true,
         version: None,
         digest: Some("bb"),
-        name: NameProof::NotBorne,
+        name: NameProof::Differs,
         client: false,
         asked: RefCell::default(),
     };
@@ -102,7 +102,7 @@ fn the_first_reason_in_their_order_is_given() {
         said.push(word(&requirement, &shown, stamped));
         shown.digest = Some("aa");
         said.push(word(&requirement, &shown, stamped));
-        shown.name = NameProof::Borne;
+        shown.name = NameProof::Matches;
         said.push(word(&requirement, &shown, stamped));
         let hidden = if stamped { "stamped" } else { "upstream_unproven" };
         assert_eq!(
@@ -119,7 +119,7 @@ fn the_first_reason_in_their_order_is_given() {
             ]
         );
         shown = Shown { version: None, digest: Some("bb"), client: false, ..shown };
-        shown.name = NameProof::NotBorne;
+        shown.name = NameProof::Differs;
     }
 }
 
@@ -146,7 +146,7 @@ fn only_what_the_policy_wants_to_know_is_asked() {
     assert_eq!(asked(&strict(&pins), old), ["version"]);
     let other = Shown { digest: Some("bb"), ..good() };
     assert_eq!(asked(&strict(&pins), other), ["version", "digest"]);
-    let misnamed = Shown { name: NameProof::NotBorne, ..good() };
+    let misnamed = Shown { name: NameProof::Differs, ..good() };
     assert_eq!(asked(&strict(&pins), misnamed), ["version", "digest", "name"]);
     assert_eq!(asked(&lenient(), Shown { version: None, ..good() }), ["version", "up"]);
     // Nobody bears a name that cannot be read.
@@ -177,7 +177,7 @@ fn a_stamp_vouches_for_what_is_not_shown_alone() {
         (Shown { digest: None, ..good() }, ["upstream_unproven", "stamped"]),
         (Shown { name: NameProof::NotShown, ..good() }, ["upstream_unproven", "stamped"]),
         (Shown { name: NameProof::FirstDiffers, ..good() }, ["upstream_name", "stamped"]),
-        (Shown { name: NameProof::NotBorne, ..good() }, ["upstream_name"; 2]),
+        (Shown { name: NameProof::Differs, ..good() }, ["upstream_name"; 2]),
         (Shown { digest: Some("bb"), ..good() }, ["upstream_pin"; 2]),
         (Shown { digest: Some(""), ..good() }, ["upstream_pin"; 2]),
         (Shown { client: false, ..good() }, ["upstream_client_cert"; 2]),
@@ -197,7 +197,7 @@ fn a_stamp_vouches_for_what_is_not_shown_alone() {
 #[test]
 fn a_host_that_cannot_be_read_never_passes() {
     for stamped in [false, true] {
-        for name in [NameProof::Borne, NameProof::FirstDiffers, NameProof::NotShown] {
+        for name in [NameProof::Matches, NameProof::FirstDiffers, NameProof::NotShown] {
             let shown = Shown { name, ..good() };
             let verdict = lenient().evaluate(&UpstreamHost::Unreadable, &shown, stamped);
             assert_eq!(verdict, Some(Verdict::Refused(DenyReason::UpstreamName)));

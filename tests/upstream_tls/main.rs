@@ -256,7 +256,7 @@ fn expected(
         (shown.version.is_none(), DenyReason::UpstreamPlaintext),
         (shown.version < Some(requirement.min_version), DenyReason::UpstreamVersion),
         (shown.digest.as_ref().is_some_and(|digest| !in_all(digest)), DenyReason::UpstreamPin),
-        (shown.name == NameProof::NotBorne, DenyReason::UpstreamName),
+        (shown.name == NameProof::Differs, DenyReason::UpstreamName),
         (differs && !stamped, DenyReason::UpstreamName),
         (requirement.client_certificate && !shown.client, DenyReason::UpstreamClientCert),
         (hidden && !stamped, DenyReason::UpstreamUnproven),

@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_are_too_strange(
+    fn invalid_bytes_are_ignored(
         bytes in vec(any::<u8>(), 0..200),
         hosts in vec(select(PATTERNS), 0..5),
         (unknown, first) in ([unknown(), unknown(), unknown()], any::<bool>()),

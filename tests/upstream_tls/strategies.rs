@@ -169,7 +169,7 @@ impl Connection for Shown {
         self.digest.clone()
     }
 
-    fn bears_name(&self, _: &UpstreamHost<'_>) -> NameProof {
+    fn name_proof(&self, _: &UpstreamHost<'_>) -> NameProof {
         self.name
     }
 
@@ -180,13 +180,13 @@ impl Connection for Shown {
 
 /// Mostly good connections: what every rule refuses tells nothing.
 pub(crate) fn connection() -> impl Strategy<Value = Shown> {
-    use NameProof::{Borne, FirstDiffers, NotBorne, NotShown};
+    use NameProof::{Differs, FirstDiffers, Matches, NotShown};
     use TlsVersion::{Unknown, V1_0, V1_1, V1_2, V1_3};
     let version = prop_oneof![
         3 => Just(V1_3), 3 => Just(V1_2), 1 => Just(V1_1), 1 => Just(V1_0), 1 => Just(Unknown),
     ];
     let name = prop_oneof![
-        6 => Just(Borne), 1 => Just(FirstDiffers), 1 => Just(NotBorne), 1 => Just(NotShown),
+        6 => Just(Matches), 1 => Just(FirstDiffers), 1 => Just(Differs), 1 => Just(NotShown),
     ];
     (any::<bool>(), weighted(0.9, version), weighted(0.8, digest()), name, any::<bool>()).prop_map(
         |(up, version, digest, name, client)| Shown {

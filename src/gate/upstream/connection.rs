@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::host::{Host, Property, number_property, text_property};
 use crate::upstream_tls::{
-    Connection, NameProof, TlsVersion, UpstreamHost, bears_name, is_first_name,
+    Connection, NameProof, TlsVersion, UpstreamHost, is_first_name, name_proof,
 };
 
 /// The capacity of the cache of certificate names. A full cache is cleared: a proxy has few upstreams, and certificates
@@ -81,12 +81,12 @@ impl<'a, H: Host> HostConnection<'a, H> {
     /// A host that shows the certificate shows all its names; others show the first.
     fn read_name(&self, host: &UpstreamHost<'_>, digest_shown: bool) -> NameProof {
         if let Some(pem) = self.host.property(Property::UpstreamCertificate) {
-            return bears_name(&pem, host);
+            return name_proof(&pem, host);
         }
         match (text_property(self.host, Property::UpstreamDnsName), host) {
             (Some(first), _) => is_first_name(&first, host),
             // The host shows a certificate without a first name.
-            (None, UpstreamHost::Name(_)) if digest_shown => NameProof::NotBorne,
+            (None, UpstreamHost::Name(_)) if digest_shown => NameProof::Differs,
             _ => NameProof::NotShown,
         }
     }
@@ -106,9 +106,9 @@ impl<H: Host> Connection for HostConnection<'_, H> {
         self.digest().map(str::to_owned)
     }
 
-    fn bears_name(&self, host: &UpstreamHost<'_>) -> NameProof {
+    fn name_proof(&self, host: &UpstreamHost<'_>) -> NameProof {
         if self.named {
-            return NameProof::Borne;
+            return NameProof::Matches;
         }
         let Some(digest) = self.digest() else {
             return self.read_name(host, false);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn proof(host: &MemoryHost, names: &NameCache, name: &str) -> NameProof {
-        HostConnection::new(host, names).bears_name(&UpstreamHost::parse(name.as_bytes()))
+        HostConnection::new(host, names).name_proof(&UpstreamHost::parse(name.as_bytes()))
     }
 
     #[test]
@@ -188,17 +188,17 @@ mod tests {
         let (host, names) = (MemoryHost::new(MemoryStore::new(Rules::Envoy)), NameCache::default());
         show(&host, Property::UpstreamCertificateDigest, "AB");
         show(&host, Property::UpstreamDnsName, "a.example");
-        assert_eq!(proof(&host, &names, "a.example"), NameProof::Borne);
+        assert_eq!(proof(&host, &names, "a.example"), NameProof::Matches);
         assert_eq!(proof(&host, &names, "b.example"), NameProof::FirstDiffers);
         show(&host, Property::UpstreamDnsName, "b.example");
         show(&host, Property::UpstreamCertificateDigest, "ab");
-        assert_eq!(proof(&host, &names, "a.example"), NameProof::Borne);
+        assert_eq!(proof(&host, &names, "a.example"), NameProof::Matches);
         assert_eq!(proof(&host, &names, "b.example"), NameProof::FirstDiffers);
         show(&host, Property::UpstreamCertificateDigest, "ac");
-        assert_eq!(proof(&host, &names, "b.example"), NameProof::Borne);
+        assert_eq!(proof(&host, &names, "b.example"), NameProof::Matches);
         // Without a digest nothing says which certificate it is.
         show(&host, Property::UpstreamCertificateDigest, "");
-        assert_eq!(proof(&host, &names, "b.example"), NameProof::Borne);
+        assert_eq!(proof(&host, &names, "b.example"), NameProof::Matches);
         show(&host, Property::UpstreamDnsName, "c.example");
         assert_eq!(proof(&host, &names, "b.example"), NameProof::FirstDiffers);
         assert_eq!(names.0.borrow().len(), 3);
@@ -211,7 +211,7 @@ mod tests {
         for certificate in 0..=MAX_NAMES {
             assert_eq!(names.0.borrow().len(), certificate);
             show(&host, Property::UpstreamCertificateDigest, &format!("{certificate:064x}"));
-            assert_eq!(proof(&host, &names, "a.example"), NameProof::Borne);
+            assert_eq!(proof(&host, &names, "a.example"), NameProof::Matches);
         }
         assert_eq!(names.0.borrow().len(), 1);
     }

@@ -216,7 +216,7 @@ impl Upstreams {
             return Some(Conclusion::refused(DenyReason::UpstreamName));
         }
         let stamp = stamp(host);
-        let stamped = stamp.as_ref().is_some_and(|s| s.vouches(self.digest(), &upstream));
+        let stamped = stamp.as_ref().is_some_and(|s| s.is_for_policy(self.digest(), &upstream));
         // A stamp without hosts is that of a cluster whose host is skipped.
         if stamp.is_some_and(|stamp| !stamp.hosts.is_empty() && !stamp.is_for(&upstream)) {
             return Some(Conclusion::refused(DenyReason::UpstreamName));
@@ -331,7 +331,7 @@ impl Upstreams {
 
     /// Whether the cluster has the stamp of the policy for this upstream.
     fn is_stamped(&self, host: &impl Host, upstream: &UpstreamHost<'_>) -> bool {
-        stamp(host).is_some_and(|stamp| stamp.vouches(self.digest(), upstream))
+        stamp(host).is_some_and(|stamp| stamp.is_for_policy(self.digest(), upstream))
     }
 
     /// The fingerprint of the connection that the host shows.

@@ -6,7 +6,7 @@ const SHIPPED: &[u8] = include_bytes!("../../../filters/vkey/upstream-tls.json")
 /// 2027-03-31, 24:00 UTC.
 const UNTIL: u64 = 1_806_537_600;
 
-/// A file with the known host and the rules given, one to a line; `A`, `B` and `C` stand for pins.
+/// A file with the known hosts and these rules, one on each line. `A`, `B` and `C` are replaced by pins.
 fn file(rules: &[&str]) -> String {
     let rules = rules.join(",\n");
     let text = format!(
@@ -17,7 +17,7 @@ fn file(rules: &[&str]) -> String {
     pinned(&text)
 }
 
-/// The first rule of [`file`] stands here.
+/// The line of the first rule in [`file`].
 const FIRST_RULE: usize = 6;
 
 fn pinned(text: &str) -> String {
@@ -46,7 +46,7 @@ fn effective(rules: &[&str], tighten: &[&str]) -> EffectivePolicy {
     EffectivePolicy::new(parse(rules), tighten.iter().map(read).collect())
 }
 
-/// What is asked of a host, in short: the version, the pins by their first digits, `client`.
+/// The requirement for a host in short form: the version, the first digits of the pins, `client`.
 fn demand(policy: &EffectivePolicy, authority: &str, now_secs: u64) -> String {
     match policy.demand(&host(authority), now_secs) {
         Demand::Skip(_) => "skip".to_owned(),
@@ -65,7 +65,7 @@ fn demand(policy: &EffectivePolicy, authority: &str, now_secs: u64) -> String {
 // === the file ===
 
 #[test]
-fn the_file_shipped_parses() {
+fn the_shipped_file_is_valid() {
     let policy = Policy::parse(SHIPPED).unwrap();
     assert_eq!(policy.digest(), sha256_hex(SHIPPED));
     assert_eq!(policy.min_version(), TlsVersion::V1_2);
@@ -98,7 +98,7 @@ fn the_file_shipped_parses() {
 }
 
 #[test]
-fn hosts_that_no_rule_is_for_are_verified_unless_the_file_says_otherwise() {
+fn unlisted_hosts_are_verified_by_default() {
     let text = r#"{"version": 1, "default": {"min_version": "TLSv1.3"}, "known_hosts": []}"#;
     let policy = Policy::parse(text.as_bytes()).unwrap();
     assert_eq!(policy.unlisted(), Unlisted::Verify);
@@ -109,7 +109,7 @@ fn hosts_that_no_rule_is_for_are_verified_unless_the_file_says_otherwise() {
 }
 
 #[test]
-fn a_file_with_a_wrong_member_is_refused() {
+fn a_file_with_an_invalid_member_is_rejected() {
     let known = "(known here: version, default, known_hosts, upstreams)";
     let hosts = "expected a host name in lower case, *.suffix, prefix.*.suffix, or an address, without port; \
                  international names in their ASCII form (xn--)";
@@ -161,7 +161,7 @@ fn a_file_with_a_wrong_member_is_refused() {
 }
 
 #[test]
-fn a_wrong_rule_is_refused() {
+fn an_invalid_rule_is_rejected() {
     let hosts = "expected a host name in lower case, *.suffix, prefix.*.suffix, or an address, without port; \
                  international names in their ASCII form (xn--)";
     let pin =
@@ -210,7 +210,7 @@ fn a_wrong_rule_is_refused() {
         (&short, ".pins[1]", pin),
         (&long, ".pins[1]", pin),
         (&bare, ".pins[0]", pin),
-        (r#"{"host": "first.example"}"#, "", "an earlier rule is for this host already"),
+        (r#"{"host": "first.example"}"#, "", "an earlier rule already applies to this host"),
     ] {
         let text = file(&[r#"{"host": "first.example"}"#, rule]);
         let expected = format!("upstreams[1]{member}: {expected}");
@@ -220,7 +220,7 @@ fn a_wrong_rule_is_refused() {
 
 #[test]
 fn an_exception_needs_a_reason_an_owner_and_a_day() {
-    let day = "expected a day, as 2027-03-31";
+    let day = "expected a day, e.g. 2027-03-31";
     for (skip, member, expected) in [
         ("true", "", "expected an object"),
         (r#"{"owner": "o", "until": "2027-03-31"}"#, ".reason", "missing"),
@@ -280,7 +280,7 @@ fn skipping(host: &str, until: &str) -> String {
 }
 
 #[test]
-fn nothing_less_is_said_of_a_known_host() {
+fn a_rule_cannot_weaken_a_known_host() {
     for (pattern, known) in [
         ("api.openai.com", "api.openai.com"),
         ("eu.api.openai.com", "api.openai.com"),
@@ -310,7 +310,7 @@ fn nothing_less_is_said_of_a_known_host() {
             parse(&[&format!(r#"{{"host": "{pattern}", "min_version": "{version}"}}"#)]);
         }
     }
-    // A spelling that is not the canonical one does not come to that point.
+    // Patterns that are not in canonical form are rejected earlier.
     for pattern in ["API.openai.com", "api.openai.com.", "api.openai.com:443", "[::ffff:10.0.0.5]"]
     {
         assert!(Policy::parse(file(&[&skipping(pattern, "2027-03-31")]).as_bytes()).is_err());
@@ -322,7 +322,7 @@ fn nothing_less_is_said_of_a_known_host() {
 }
 
 #[test]
-fn a_pin_or_a_client_certificate_may_be_asked_of_a_known_host() {
+fn a_rule_can_require_more_of_a_known_host() {
     let policy = effective(
         &[r#"{"host": "api.openai.com", "pins": ["A", "B"], "client_certificate": true}"#],
         &[],
@@ -332,7 +332,7 @@ fn a_pin_or_a_client_certificate_may_be_asked_of_a_known_host() {
 }
 
 #[test]
-fn a_known_host_speaks_tls_1_2_whatever_the_default() {
+fn a_known_host_requires_tls_1_2_with_any_default() {
     let text = file(&[]).replace("\"TLSv1.2\"", "\"TLSv1.0\"");
     let policy = EffectivePolicy::new(Policy::parse(text.as_bytes()).unwrap(), Box::default());
     for known in
@@ -364,7 +364,7 @@ fn an_exception_ends_with_its_day() {
 }
 
 #[test]
-fn the_narrowest_rule_is_meant() {
+fn the_narrowest_rule_applies() {
     let rules = [
         r#"{"host": "*.example", "min_version": "TLSv1.0"}"#,
         r#"{"host": "a.b.example", "min_version": "TLSv1.3"}"#,
@@ -387,7 +387,7 @@ fn the_narrowest_rule_is_meant() {
 // === what a configuration adds ===
 
 #[test]
-fn each_dimension_is_tightened_and_never_loosened() {
+fn each_requirement_is_tightened_and_never_loosened() {
     let rule = r#"{"host": "a.example", "min_version": "TLSv1.2", "pins": ["A", "B"]}"#;
     let strict = r#"{"host": "b.example", "min_version": "TLSv1.3", "client_certificate": true}"#;
     for (tighten, a, b) in [
@@ -406,7 +406,7 @@ fn each_dimension_is_tightened_and_never_loosened() {
 }
 
 #[test]
-fn every_rule_of_a_configuration_that_matches_counts() {
+fn all_matching_rules_of_a_configuration_apply() {
     let tighten = [
         r#"{"host": "a.example", "pins": ["A", "B"]}"#,
         r#"{"host": "*.example", "pins": ["B", "C"], "min_version": "TLSv1.3"}"#,
@@ -422,7 +422,7 @@ fn every_rule_of_a_configuration_that_matches_counts() {
 }
 
 #[test]
-fn whatever_is_added_ends_an_exception() {
+fn any_added_rule_ends_an_exception() {
     let skip = skipping("dev.example", "2027-03-31");
     for (tighten, expected) in [
         (r#"{"host": "*"}"#, "TLSv1.2"),
@@ -436,7 +436,7 @@ fn whatever_is_added_ends_an_exception() {
 }
 
 #[test]
-fn a_configuration_cannot_say_what_would_loosen() {
+fn a_configuration_cannot_loosen() {
     for (text, expected) in [
         (
             r#"{"host": "*", "insecure_skip_verify": {}}"#,
