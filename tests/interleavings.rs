@@ -1,11 +1,11 @@
-//! Every order in which the calls of several workers can reach the shared data, for requests on one
-//! key, on keys of one tenant, on children of one key.
+//! Tests every order in which the calls of several workers can reach the shared data, for requests with one
+//! key, with keys of one tenant, and with children of one key.
 //!
-//! A worker is the library's own code. It is run again from its start for each step, with the answers it
-//! had so far, up to the first call that has no answer yet; that call is made, and its answer kept. So a
-//! search over the orders needs no threads and misses none. A round that another worker got ahead of
-//! leaves no trace in a worker but the count of its tries, so its answers are dropped, and states that
-//! were met before are not searched again.
+//! A worker runs the library's own code. For each step it runs again from the start, with the results of
+//! its calls so far, up to the first call without a result. That call is made, and its result is kept. So
+//! the search needs no threads and misses no order. A round of the update loop that failed because another
+//! worker was first leaves only the count of tries, so its results are dropped. States that were seen
+//! before are not searched again.
 
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
@@ -35,17 +35,17 @@ use vkey::record::{Record, encode};
 use self::keys::{child, of_both, of_tier, quota, rate, token};
 use self::search::{NOW_NS, Search};
 use self::work::{
-    Work, admit_and_withdraw, check_then_count, end, keep_the_charge, look_then_end, session,
+    Work, admit_and_withdraw, check_then_count, end, keep_the_charge, read_then_end, session,
 };
 
-/// The rules of the host, and those that workers are told; where there are none they find them out.
-const TOLD: [(Rules, Option<Rules>); 2] =
+/// The rules of the host, and those that workers assume; `None`: they detect them.
+const ASSUMED: [(Rules, Option<Rules>); 2] =
     [(Rules::Envoy, Some(Rules::Envoy)), (Rules::Nginx, Some(Rules::Nginx))];
-const FOUND_OUT: [(Rules, Option<Rules>); 2] = [(Rules::Envoy, None), (Rules::Nginx, None)];
+const DETECTED: [(Rules, Option<Rules>); 2] = [(Rules::Envoy, None), (Rules::Nginx, None)];
 
 #[test]
 fn two_workers_on_one_key() {
-    for rules in TOLD.into_iter().chain(FOUND_OUT) {
+    for rules in ASSUMED.into_iter().chain(DETECTED) {
         for limit in [rate(1), quota(1)] {
             let keys = [token("k"), token("k")];
             Search::new(&of_tier(&limit), &keys, 1).over(rules).hold();
@@ -55,7 +55,7 @@ fn two_workers_on_one_key() {
 
 #[test]
 fn three_workers_on_one_key_and_its_tenant() {
-    for rules in TOLD {
+    for rules in ASSUMED {
         for (key, tenant) in [(1, 2), (2, 1), (2, 2), (3, 1)] {
             let keys = [token("k"), token("k"), token("k")];
             let room = key.min(tenant) as usize;
@@ -90,7 +90,7 @@ fn children_of_one_key() {
 }
 
 #[test]
-fn a_request_that_is_taken_back_leaves_its_room() {
+fn a_withdrawn_request_leaves_room_for_others() {
     let keys = [token("a"), token("taken_back"), token("taken_back")];
     for (tier, tenant, room) in [(quota(1), rate(2), 2), (rate(2), quota(1), 1)] {
         let mut search = Search::new(&of_both(&tier, &tenant), &keys, room);
@@ -100,7 +100,7 @@ fn a_request_that_is_taken_back_leaves_its_room() {
 }
 
 #[test]
-fn a_request_that_was_sent_keeps_its_room() {
+fn a_request_that_was_sent_stays_charged() {
     let keys = [token("a"), token("sent"), token("sent")];
     for (tier, tenant, room) in [(quota(2), rate(2), 2), (rate(2), quota(1), 1)] {
         let mut search = Search::new(&of_both(&tier, &tenant), &keys, room);
@@ -109,7 +109,7 @@ fn a_request_that_was_sent_keeps_its_room() {
     }
 }
 
-/// `room`: that of the limits, and the one free end.
+/// `room`: the room of the limits, and the one session end that is free.
 fn ending_one_session(key: u32, tenant: u32, room: usize, work: Work) -> Search {
     let keys = [token("k"), token("k"), token("k")];
     let mut search = Search::new(&of_both(&quota(key), &rate(tenant)), &keys, room);
@@ -122,8 +122,8 @@ fn ending_one_session(key: u32, tenant: u32, room: usize, work: Work) -> Search 
 }
 
 #[test]
-fn a_session_ends_once_for_nothing() {
-    for rules in TOLD {
+fn only_one_end_of_a_session_is_free() {
+    for rules in ASSUMED {
         for (key, tenant, room) in [(1, 2, 2), (3, 3, 4)] {
             ending_one_session(key, tenant, room, end).over(rules).hold();
         }
@@ -131,11 +131,11 @@ fn a_session_ends_once_for_nothing() {
 }
 
 #[test]
-fn ending_by_an_earlier_look_is_caught() {
-    ending_one_session(1, 2, 2, look_then_end).fail("more got in");
+fn ending_by_an_earlier_read_is_caught() {
+    ending_one_session(1, 2, 2, read_then_end).fail("more got in");
 }
 
-/// Bytes that are not a cell: of another module, torn, in another layout.
+/// Bytes that are not a cell: another module's, torn, and in another layout.
 fn unreadable() -> [Vec<u8>; 3] {
     struct OtherCell;
     impl Record for OtherCell {
@@ -155,7 +155,7 @@ fn unreadable() -> [Vec<u8>; 3] {
 
 #[test]
 fn two_workers_on_a_key_whose_cell_cannot_be_read() {
-    for rules in TOLD.into_iter().chain(FOUND_OUT) {
+    for rules in ASSUMED.into_iter().chain(DETECTED) {
         for record in unreadable() {
             let keys = [token("k"), token("k")];
             let mut search = Search::new(&of_tier(&quota(1)), &keys, 1).over(rules);
@@ -167,7 +167,7 @@ fn two_workers_on_a_key_whose_cell_cannot_be_read() {
 
 #[test]
 fn two_workers_on_a_tenant_whose_cell_cannot_be_read() {
-    for rules in TOLD {
+    for rules in ASSUMED {
         let keys = [token("a"), token("b")];
         let mut search = Search::new(&of_both(&rate(2), &quota(1)), &keys, 1).over(rules);
         search.planted = Some(("vkey/t/acme", b"another module's".to_vec()));
@@ -178,7 +178,7 @@ fn two_workers_on_a_tenant_whose_cell_cannot_be_read() {
 #[test]
 fn three_workers_on_a_key_whose_cell_has_another_layout() {
     let [.., record] = unreadable();
-    for rules in TOLD {
+    for rules in ASSUMED {
         let keys = [token("k"), token("k"), token("k")];
         let mut search = Search::new(&of_tier(&quota(2)), &keys, 2).over(rules);
         search.planted = Some(("vkey/k/acme/k", record.clone()));
@@ -204,7 +204,7 @@ fn creating_with_zero_is_caught() {
 }
 
 #[test]
-fn believing_that_the_host_is_nginx_is_caught() {
+fn assuming_that_the_host_is_nginx_is_caught() {
     let keys = [token("k"), token("k")];
     let believed = (Rules::Envoy, Some(Rules::Nginx));
     let search = Search::new(&of_tier(&quota(1)), &keys, 1).over(believed);
@@ -228,7 +228,7 @@ fn keeping_the_charge_of_a_refused_request_is_caught() {
     search.fail("the counts are not those of the decisions");
 }
 
-/// A host on which another worker is always ahead.
+/// A host on which another worker is always first.
 struct Contended(MemoryStore);
 
 impl SharedData for Contended {
@@ -242,7 +242,7 @@ impl SharedData for Contended {
 }
 
 #[test]
-fn a_host_that_always_answers_mismatch_allows_nothing() {
+fn a_host_that_always_reports_a_mismatch_allows_nothing() {
     let search = Search::new(&of_both(&quota(9), &quota(9)), &[token("k")], 9);
     let host = Contended(MemoryStore::new(Rules::Envoy));
     for rules in [Rules::Envoy, Rules::Nginx] {

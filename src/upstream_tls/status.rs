@@ -201,7 +201,7 @@ mod tests {
     const OTHER: UpstreamHost<'static> = UpstreamHost::Name(Cow::Borrowed("gw.example"));
 
     #[test]
-    fn a_verdict_stands_since_it_was_first_the_same() {
+    fn a_verdict_has_the_time_of_its_first_report() {
         let mut status = UpstreamStatus::fresh();
         assert_eq!(status.record(Verdict::Verified, 10), 10);
         assert_eq!(status.record(Verdict::Verified, 20), 10);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_withheld_is_refused_for_a_while() {
+    fn a_withheld_response_refuses_requests_for_a_while() {
         for verified in [true, false] {
             let mut status = UpstreamStatus::fresh();
             status.withhold(PIN, &HOST, RefusalScope::Checked, 100);
@@ -218,13 +218,13 @@ mod tests {
             assert_eq!(refusal(100), Some(PIN));
             assert_eq!(refusal(100 + REFUSED_SECS - 1), Some(PIN));
             assert_eq!(refusal(100 + REFUSED_SECS), None);
-            // The clock went back.
+            // The clock was set back.
             assert_eq!(refusal(99), None);
         }
     }
 
     #[test]
-    fn a_response_that_was_withheld_refuses_every_host_that_is_verified() {
+    fn a_withheld_response_refuses_every_verified_host() {
         let mut status = UpstreamStatus::fresh();
         status.withhold(PIN, &HOST, RefusalScope::Checked, 100);
         assert_eq!(status.refusal(&OTHER, true, 100), Some(PIN));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standing_reads_back() {
+    fn a_status_is_read_as_it_was_written() {
         let mut status = UpstreamStatus::fresh();
         status.withhold(PIN, &HOST, RefusalScope::Checked, 100);
         status.miss_gate(RefusalScope::Checked, 100);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cluster_has_a_standing_of_its_own() {
+    fn each_cluster_has_its_own_status() {
         let long = "a".repeat(MAX_CLUSTER_BYTES);
         let digest = sha256_hex(b"a/b");
         let names = ["a", "a/b", &digest, "a/c", &long, &format!("{long}a"), &format!("{long}b")];

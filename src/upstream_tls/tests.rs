@@ -2,7 +2,7 @@ use std::cell::RefCell;
 
 use super::*;
 
-/// A connection as a host shows it, and what was asked of it.
+/// What a host shows of a connection, and which methods were called.
 struct Shown {
     up: bool,
     version: Option<TlsVersion>,
@@ -45,7 +45,7 @@ impl Connection for Shown {
     }
 }
 
-/// A connection that shows all that any rule asks for.
+/// A connection that satisfies every rule.
 fn good() -> Shown {
     Shown {
         up: true,
@@ -77,7 +77,7 @@ fn word(requirement: &Requirement<'_>, shown: &Shown, stamped: bool) -> &'static
 }
 
 #[test]
-fn the_first_reason_in_their_order_is_given() {
+fn the_first_reason_in_order_is_reported() {
     let pins = pins();
     let requirement = strict(&pins);
     let mut shown = Shown {
@@ -124,7 +124,7 @@ fn the_first_reason_in_their_order_is_given() {
 }
 
 #[test]
-fn while_nothing_is_up_there_is_nothing_to_judge() {
+fn there_is_no_verdict_before_the_connection_is_up() {
     let shown = Shown { up: false, version: None, ..good() };
     assert_eq!(word(&lenient(), &shown, false), "nothing");
     assert_eq!(word(&lenient(), &shown, true), "nothing");
@@ -133,7 +133,7 @@ fn while_nothing_is_up_there_is_nothing_to_judge() {
 }
 
 #[test]
-fn only_what_the_policy_wants_to_know_is_asked() {
+fn only_facts_that_the_policy_needs_are_read() {
     let pins = pins();
     let asked = |requirement: &Requirement<'_>, shown: Shown| {
         word(requirement, &shown, false);
@@ -141,7 +141,7 @@ fn only_what_the_policy_wants_to_know_is_asked() {
     };
     assert_eq!(asked(&lenient(), good()), ["version", "name"]);
     assert_eq!(asked(&strict(&pins), good()), ["version", "digest", "name", "client"]);
-    // A refusal asks no further.
+    // Nothing is read after a refusal.
     let old = Shown { version: Some(TlsVersion::V1_1), ..good() };
     assert_eq!(asked(&strict(&pins), old), ["version"]);
     let other = Shown { digest: Some("bb"), ..good() };
@@ -149,7 +149,7 @@ fn only_what_the_policy_wants_to_know_is_asked() {
     let misnamed = Shown { name: NameProof::Differs, ..good() };
     assert_eq!(asked(&strict(&pins), misnamed), ["version", "digest", "name"]);
     assert_eq!(asked(&lenient(), Shown { version: None, ..good() }), ["version", "up"]);
-    // Nobody bears a name that cannot be read.
+    // No certificate is valid for an unreadable name.
     let shown = good();
     let verdict = lenient().evaluate(&UpstreamHost::Unreadable, &shown, false);
     assert_eq!(verdict, Some(Verdict::Refused(DenyReason::UpstreamName)));
@@ -157,7 +157,7 @@ fn only_what_the_policy_wants_to_know_is_asked() {
 }
 
 #[test]
-fn a_certificate_has_to_be_in_every_set_of_pins() {
+fn a_certificate_must_be_in_every_set_of_pins() {
     let pins = pins();
     let requirement = Requirement { client_certificate: false, ..strict(&pins) };
     let word = |digest| word(&requirement, &Shown { digest: Some(digest), ..good() }, true);
@@ -168,7 +168,7 @@ fn a_certificate_has_to_be_in_every_set_of_pins() {
 }
 
 #[test]
-fn a_stamp_vouches_for_what_is_not_shown_alone() {
+fn a_stamp_vouches_only_for_facts_that_are_not_shown() {
     let pins = pins();
     let stamped = |requirement: &Requirement<'_>, shown: &Shown| {
         [false, true].map(|stamped| word(requirement, shown, stamped))
@@ -187,7 +187,7 @@ fn a_stamp_vouches_for_what_is_not_shown_alone() {
     ] {
         assert_eq!(stamped(&strict(&pins), &shown), expected);
     }
-    // What is not asked for need not be vouched for.
+    // Facts that are not required need no stamp.
     assert_eq!(
         stamped(&lenient(), &Shown { digest: None, client: false, ..good() }),
         ["verified"; 2]
@@ -202,7 +202,7 @@ fn a_host_that_cannot_be_read_never_passes() {
             let verdict = lenient().evaluate(&UpstreamHost::Unreadable, &shown, stamped);
             assert_eq!(verdict, Some(Verdict::Refused(DenyReason::UpstreamName)));
         }
-        // It is the host that is wrong, whatever else is.
+        // The host is reported, not the other errors.
         for version in [None, Some(TlsVersion::V1_0)] {
             let shown = Shown { version, ..good() };
             let verdict = lenient().evaluate(&UpstreamHost::Unreadable, &shown, stamped);
@@ -214,7 +214,7 @@ fn a_host_that_cannot_be_read_never_passes() {
 }
 
 #[test]
-fn versions_are_read_as_hosts_show_them() {
+fn versions_are_parsed_as_hosts_show_them() {
     for version in TlsVersion::ALL {
         assert_eq!(TlsVersion::parse(version.as_str()), version);
     }

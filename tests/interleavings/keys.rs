@@ -5,7 +5,7 @@ use vkey::key::token::{Kid, Unverified, mint};
 
 pub(crate) const SECRET: &str = "Interleavings-1-all-of-them";
 
-/// A year, for limits that do not come back in a test.
+/// A year, for limits that do not recover during a test.
 const SLOW: &str = r#""per": "365d""#;
 
 pub(crate) fn ring() -> (Ring, Kid) {

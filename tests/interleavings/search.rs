@@ -1,4 +1,4 @@
-//! All orders of the steps of several workers.
+//! Searches all orders of the steps of several workers.
 
 use std::cell::{Cell as Place, RefCell};
 use std::collections::BTreeSet;
@@ -15,28 +15,28 @@ use vkey::key::token::Unverified;
 use vkey::limits::cell::{Cell, tenant_name};
 
 use super::keys::SECRET;
-use super::replay::{Answer, Replay, Suspended};
+use super::replay::{CallResult, Replay, Suspended};
 use super::work::{SENT, Work, admit, cell_name};
 
 /// Some time in 2026, in nanoseconds.
 pub(crate) const NOW_NS: u64 = 1_790_000_000_000_000_000;
 
-/// Requests that several workers get at once, one each.
+/// Requests that several workers process concurrently, one each.
 pub(crate) struct Search {
     pub(crate) engine: Engine,
     pub(crate) host: Rules,
-    /// The rules that workers go by; `None`: each finds them out.
-    pub(crate) told: Option<Rules>,
+    /// The rules that workers assume; `None`: each detects them.
+    pub(crate) assumed: Option<Rules>,
     pub(crate) keys: Vec<Rc<Key>>,
-    /// How far the clock of each worker is ahead of the one before.
+    /// How far the clock of each worker is ahead of the previous worker's.
     pub(crate) step_ns: u64,
     pub(crate) work: Work,
-    /// A record that is there before.
+    /// A record that exists before.
     pub(crate) planted: Option<(&'static str, Vec<u8>)>,
     pub(crate) create_with_zero: bool,
     pub(crate) reset_with_zero: bool,
     pub(crate) counts_tenants: bool,
-    /// How many of the requests, and of any number of later ones, the limits have room for.
+    /// How many of these requests and later ones the limits have room for.
     pub(crate) room: usize,
     pub(crate) met: BTreeSet<Vec<u8>>,
     pub(crate) ends: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Search {
 
 #[derive(Clone)]
 pub(crate) struct Worker {
-    pub(crate) answers: Vec<Answer>,
+    pub(crate) results: Vec<CallResult>,
     pub(crate) decision: Option<Decision>,
 }
 
@@ -62,7 +62,7 @@ impl Search {
         Self {
             engine: Engine::new(plan),
             host: Rules::Envoy,
-            told: Some(Rules::Envoy),
+            assumed: Some(Rules::Envoy),
             keys,
             step_ns: 1_000_000,
             work: admit,
@@ -77,8 +77,8 @@ impl Search {
         }
     }
 
-    pub(crate) fn over(mut self, (host, told): (Rules, Option<Rules>)) -> Self {
-        (self.host, self.told) = (host, told);
+    pub(crate) fn over(mut self, (host, assumed): (Rules, Option<Rules>)) -> Self {
+        (self.host, self.assumed) = (host, assumed);
         self
     }
 
@@ -87,7 +87,7 @@ impl Search {
         if let Some((name, record)) = &self.planted {
             store.set_shared_data(name, record, 0).unwrap();
         }
-        let worker = Worker { answers: Vec::new(), decision: None };
+        let worker = Worker { results: Vec::new(), decision: None };
         self.visit(&store, &vec![worker; self.keys.len()]);
         self
     }
@@ -116,7 +116,7 @@ impl Search {
     fn step(&self, store: &MemoryStore, worker: &mut Worker, index: usize) {
         let replay = Replay {
             store,
-            answers: &worker.answers,
+            results: &worker.results,
             given: Place::new(0),
             fresh: RefCell::new(None),
             create_with_zero: self.create_with_zero,
@@ -125,7 +125,7 @@ impl Search {
         let key = &self.keys[index];
         let now_ns = NOW_NS + self.step_ns * index as u64;
         let run = || {
-            let rules = self.told.unwrap_or_else(|| Rules::find(&replay).unwrap());
+            let rules = self.assumed.unwrap_or_else(|| Rules::find(&replay).unwrap());
             (self.work)(&RecordStore::new(&replay, rules), &self.engine, key, now_ns)
         };
         let run = catch_unwind(AssertUnwindSafe(run));
@@ -134,26 +134,25 @@ impl Search {
             Err(payload) if payload.is::<Suspended>() => None,
             Err(payload) => resume_unwind(payload),
         };
-        let answer = replay.fresh.into_inner();
-        // The round starts again with its read; not so where it began with an earlier look, or has to find
-        // out the rules of the host.
-        let began_with_read = matches!(worker.answers.last(), Some(Answer::Read(..)));
-        match answer.expect("a step makes a call") {
-            Answer::Mismatch if began_with_read && self.told.is_some() => {
-                worker.answers.pop();
+        let result = replay.fresh.into_inner();
+        // The round starts again with its read, unless it began with an earlier snapshot or with detecting
+        // the rules of the host.
+        let began_with_read = matches!(worker.results.last(), Some(CallResult::Read(..)));
+        match result.expect("a step makes a call") {
+            CallResult::Mismatch if began_with_read && self.assumed.is_some() => {
+                worker.results.pop();
             }
-            answer => worker.answers.push(answer),
+            result => worker.results.push(result),
         }
     }
 
-    /// What holds when all have finished, whatever the order was.
+    /// Checks the state after all workers have finished, in any order.
     fn check(&mut self, store: &MemoryStore, workers: &[Worker]) {
         let decisions: Vec<Decision> = workers.iter().flat_map(|worker| worker.decision).collect();
         let sent = |decision: &&Decision| decision.forwards() || **decision == Decision::Deny(SENT);
         let charged = decisions.iter().filter(sent).count();
         let counted = self.count_cells(store, &decisions);
-        // Nothing leaked and nothing is left over: later requests, one after the other, get exactly what
-        // remains.
+        // No room was lost or gained: later requests, one after the other, get exactly the rest.
         let later = self.admit_later(store);
         for (holds, what) in [
             (charged <= self.room, "more got in than there is room for"),
@@ -220,16 +219,16 @@ impl Search {
     }
 }
 
-/// What a state comes to: what the records hold, and what each worker has read and done. A number that
-/// is only compared matters as far as it is the present one.
+/// Identifies a state: the content of the records, and what each worker has read and done. Of a
+/// compare-and-swap value, only whether it is the current one matters.
 pub(crate) fn fingerprint(store: &MemoryStore, workers: &[Worker]) -> Vec<u8> {
     let mut text = String::new();
     let mut names = BTreeSet::new();
     for worker in workers {
         text += &format!("{:?}", worker.decision);
-        for answer in &worker.answers {
-            let Answer::Read(name, record) = answer else {
-                text += &format!("{answer:?};");
+        for result in &worker.results {
+            let CallResult::Read(name, record) = result else {
+                text += &format!("{result:?};");
                 continue;
             };
             let present = store.shared_data(name).unwrap().map(|(_, cas)| cas);

@@ -1,4 +1,4 @@
-//! What a worker does with its request, as the library does it or with a mistake.
+//! What a worker does with its request: like the library, or with a mistake.
 
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::Engine;
@@ -12,7 +12,7 @@ use vkey::record::Name;
 
 use super::replay::Replay;
 
-/// What a worker runs for its request, over whatever stands for the shared data.
+/// The code that a worker runs for its request, over some shared data.
 pub(crate) type Work = fn(&RecordStore<'_, Replay<'_>>, &Engine, &Key, u64) -> Decision;
 
 pub(crate) fn admit(
@@ -24,10 +24,10 @@ pub(crate) fn admit(
     Admission::new(store, engine, key, None, now_ns).admit(Decision::Allow).decision
 }
 
-/// Why a request is refused that was sent, and so stays charged.
+/// The refusal of a request that was sent, and so stays charged.
 pub(crate) const SENT: DenyReason = DenyReason::UpstreamPin;
 
-/// Admission, and then something that keeps the request from going on, or its response from the client.
+/// Admission, and then a refusal before the request is forwarded, or after it was sent.
 pub(crate) fn admit_and_withdraw(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
@@ -52,7 +52,7 @@ pub(crate) fn session() -> SessionId {
     SessionId::parse(b"s-1", "gw.example", "/mcp").unwrap()
 }
 
-/// The end of a session, free where its key has opened it.
+/// The end of a session, which is free if the key has opened it.
 pub(crate) fn end(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
@@ -62,8 +62,8 @@ pub(crate) fn end(
     end_once(store, engine, key, now_ns, end_session(store, key, session()))
 }
 
-/// The same with the mistake of deciding by what was read before the session was ended.
-pub(crate) fn look_then_end(
+/// The same, with the mistake of deciding by a read before the session ends.
+pub(crate) fn read_then_end(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
     key: &Key,
@@ -94,7 +94,7 @@ pub(crate) fn cell_name(key: &Key) -> Name {
     key_name(&key.claims().tenant, &key.claims().jti)
 }
 
-/// Admission with the mistake of deciding by what was read before the loop.
+/// Admission with the mistake of deciding by a read before the loop.
 pub(crate) fn check_then_count(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
@@ -114,7 +114,7 @@ pub(crate) fn check_then_count(
     decision
 }
 
-/// Admission with the mistake of keeping what the tenant's refusal should give back.
+/// Admission with the mistake of not refunding the key after the tenant's refusal.
 pub(crate) fn keep_the_charge(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,

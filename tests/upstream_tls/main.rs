@@ -1,5 +1,5 @@
-//! Properties of the upstream-TLS policy that hold for every file, configuration, host and connection,
-//! and the golden list of spellings.
+//! Properties of the upstream-TLS policy for every file, configuration, host and connection, and the golden
+//! list of spellings.
 
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
@@ -26,20 +26,20 @@ use strategies::{HOSTS, Shown, authority, connection, now, policy, spell, tighte
 
 // === the golden list ===
 
-/// One host as a request may spell it.
+/// A spelling of a host in a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Golden {
     spelling: String,
-    /// Its canonical form; `null` where it cannot be read.
+    /// Its canonical form; `null` if it is unreadable.
     host: Option<String>,
-    /// Whether it counts as one of the known hosts of the policy shipped.
+    /// Whether it counts as a known host of the shipped policy.
     known: bool,
     about: String,
 }
 
 #[test]
-fn every_spelling_is_read_as_the_list_says() {
+fn every_spelling_is_parsed_as_the_list_says() {
     let list = std::fs::read("testdata/hosts.json").unwrap();
     let list: Vec<Golden> = serde_json::from_slice(&list).unwrap();
     let spellings: BTreeSet<&str> = list.iter().map(|golden| golden.spelling.as_str()).collect();
@@ -58,14 +58,14 @@ fn every_spelling_is_read_as_the_list_says() {
         assert_eq!(policy.file().knows(&read), known, "{spelling:?}: {about}");
         let verified = matches!(policy.demand(&read, 0), Demand::Verify(_));
         assert_eq!(verified, known, "{spelling:?}: {about}");
-        // No spelling that cannot be read is let through, so it has to count as known.
+        // An unreadable spelling is never allowed, so it must count as known.
         assert!(known || host.is_some(), "{spelling:?}: {about}");
     }
 }
 
-// === what holds ===
+// === properties ===
 
-fn judge(
+fn evaluate(
     policy: &EffectivePolicy,
     host: &UpstreamHost<'_>,
     now_secs: u64,
@@ -83,7 +83,7 @@ fn passes(verdict: Option<Verdict>) -> bool {
     verdict.is_some_and(|verdict| verdict.refusal().is_none())
 }
 
-/// Whether each dimension of one demand is as strict as the other's, or stricter.
+/// Whether each part of a demand is at least as strict as that of the other.
 fn is_as_strict(demand: &Demand<'_>, other: &Demand<'_>) -> bool {
     match (demand, other) {
         (Demand::Skip(skip), Demand::Skip(other)) => skip == other,
@@ -103,7 +103,7 @@ fn a_configuration_never_makes_the_file_weaker() {
     let rules = (vec(tightening(), 0..4), tightening());
     let strategy = (policy(), rules, authority(), now(), connection(), any::<bool>());
     let passed = Cell::new((0, 0, 0));
-    // However few `PROPTEST_CASES` asks for: a rule takes away from one in sixty.
+    // At least this many for any `PROPTEST_CASES`: only one case in sixty has a rule that refuses more.
     let cases = ProptestConfig::default().cases.max(2_000);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
     let outcome =
@@ -118,7 +118,7 @@ fn a_configuration_never_makes_the_file_weaker() {
             prop_assert!(is_as_strict(&of_some, &of_file), "{of_some:?} {of_file:?}");
             prop_assert!(is_as_strict(&of_more, &of_some), "{of_more:?} {of_some:?}");
             let [by_file, by_some, by_more] =
-                policies.map(|policy| passes(judge(policy, &host, now_secs, &shown, stamped)));
+                policies.map(|policy| passes(evaluate(policy, &host, now_secs, &shown, stamped)));
             prop_assert!(by_file || !by_some);
             prop_assert!(by_some || !by_more);
             let count = passed.get();
@@ -130,7 +130,7 @@ fn a_configuration_never_makes_the_file_weaker() {
             Ok(())
         });
     outcome.unwrap();
-    // It says something only if connections pass, and rules take away.
+    // The test is meaningful only if connections pass and rules refuse some.
     let (by_file, by_some, by_more) = passed.get();
     let enough = cases / 200;
     let taken = by_file >= by_some + enough && by_some >= by_more + enough;
@@ -165,7 +165,7 @@ proptest! {
         prop_assert!(demand.is_listed());
         let Demand::Verify(requirement) = demand else { panic!("{spelling}: {demand:?}") };
         prop_assert!(requirement.min_version >= TlsVersion::V1_2);
-        if passes(judge(&policy, &host, now_secs, &shown, stamped)) {
+        if passes(evaluate(&policy, &host, now_secs, &shown, stamped)) {
             prop_assert!(shown.version >= Some(TlsVersion::V1_2));
         }
     }
@@ -189,7 +189,7 @@ proptest! {
     }
 
     #[test]
-    fn a_host_with_a_port_that_is_none_is_unreadable(
+    fn a_host_with_an_invalid_port_is_unreadable(
         host in select(HOSTS),
         upper in vec(any::<bool>(), 1..9),
         dot: bool,
@@ -205,7 +205,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_stands_in_its_one_spelling(authority in prop_oneof![
+    fn parsed_hosts_are_in_canonical_form(authority in prop_oneof![
         authority(),
         "[a-zA-Z0-9.:\\[\\]%@_-]{0,20}",
         "(xn--|XN--)?[a-z0-9-]{0,6}(\\.[a-z0-9x-]{0,4}){0,4}",
@@ -218,7 +218,7 @@ proptest! {
             host => host.to_string(),
         };
         prop_assert_eq!(&UpstreamHost::parse(text.as_bytes()), &host);
-        // What a rule can name is what a host can be read as.
+        // A rule can name exactly the hosts that can be parsed.
         let pattern = UpstreamPattern::parse(&text).unwrap();
         prop_assert!(pattern.matches(&host) && pattern.to_string() == text);
         let wildcard = UpstreamPattern::parse(&format!("*.{text}"));
@@ -226,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn a_verdict_is_borne_out_by_what_is_shown(
+    fn a_verdict_agrees_with_the_connection(
         (file, rules) in (policy(), vec(tightening(), 0..4)),
         authority in authority(),
         (now_secs, shown, stamped) in (now(), connection(), any::<bool>()),
@@ -239,7 +239,7 @@ proptest! {
     }
 }
 
-/// The verdict, written down a second time: one line for each reason, in their order.
+/// A second implementation of the verdict: one line for each reason, in order.
 fn expected(
     requirement: &Requirement<'_>,
     host: &UpstreamHost<'_>,

@@ -1,4 +1,4 @@
-//! Stamps, and whatever else is read from bytes.
+//! Properties of stamps.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -35,7 +35,7 @@ fn text(text: &str) -> Vec<u8> {
     field(3, text.as_bytes())
 }
 
-/// Fields that a reader does not know, of every wire type.
+/// Unknown fields, of every wire type.
 fn unknown() -> impl Strategy<Value = Vec<u8>> {
     let number = 7..2_000_u64;
     let field = (number, 0..4_usize, any::<u64>(), vec(any::<u8>(), 0..200)).prop_map(
@@ -64,7 +64,7 @@ fn metadata(policy: &str, hosts: &[&str], unknown: &[Vec<u8>; 3], first: bool) -
 
 proptest! {
     #[test]
-    fn a_stamp_reads_back(
+    fn a_stamp_is_read_as_it_was_written(
         policy in "[0-9a-f]{0,64}|\\PC{0,20}",
         hosts in vec(select(PATTERNS), 0..65),
         unknown in [unknown(), unknown(), unknown()],

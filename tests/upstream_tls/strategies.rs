@@ -1,4 +1,4 @@
-//! Policies, configurations, hosts and connections at random.
+//! Random policies, configurations, hosts and connections.
 
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vkey::json::{Integers, Json};
 use vkey::upstream_tls::{Connection, NameProof, Policy, PolicyRule, TlsVersion, UpstreamHost};
 
-/// Few names that contain one another, so that rules meet.
+/// Few names, which contain each other, so that rules overlap.
 pub(crate) const PATTERNS: &[&str] = &[
     "api.openai.com", "eu.api.openai.com", "*.openai.com", "*.com", "*.azure.com",
     "*.openai.azure.com", "corp.example", "llm.corp.example", "*.corp.example", "*.example",
@@ -85,7 +85,7 @@ pub(crate) fn rule() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A policy file, as its text. The parser says which rules cannot stand beside the others.
+/// A policy file. Rules that the parser rejects beside the others are removed.
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let unlisted = select(&["observe", "verify"][..]);
     (version(), of(unlisted), vec(select(PATTERNS), 0..3), vec(rule(), 0..6)).prop_map(
@@ -123,7 +123,7 @@ pub(crate) fn tighten(rules: &[Value]) -> Box<[PolicyRule]> {
     rules.iter().map(read_tightening).collect()
 }
 
-/// Some spelling of a host that does not change which host it is.
+/// Another spelling of the same host.
 pub(crate) fn spell(host: &str, upper: &[bool], dot: bool, port: &str) -> String {
     let letters = host.chars().zip(upper.iter().cycle());
     let mut text: String =
@@ -140,7 +140,7 @@ pub(crate) fn spelling_of(host: impl Strategy<Value = String>) -> impl Strategy<
         .prop_map(|(host, upper, dot, port)| spell(&host, &upper, dot, port))
 }
 
-/// Hosts in the policy and beside it, and now and then what is none.
+/// Hosts inside and outside the policy, and sometimes invalid ones.
 pub(crate) fn authority() -> impl Strategy<Value = String> {
     let broken = (select(HOSTS), select(&["@", "%", ",", " ", "/", "..", "\0", "\u{3002}"][..]))
         .prop_map(|(host, what)| format!("{host}{what}"));
@@ -178,7 +178,7 @@ impl Connection for Shown {
     }
 }
 
-/// Mostly good connections: what every rule refuses tells nothing.
+/// Mostly good connections: one that every rule refuses tests nothing.
 pub(crate) fn connection() -> impl Strategy<Value = Shown> {
     use NameProof::{Differs, FirstDiffers, Matches, NotShown};
     use TlsVersion::{Unknown, V1_0, V1_1, V1_2, V1_3};
@@ -199,7 +199,7 @@ pub(crate) fn connection() -> impl Strategy<Value = Shown> {
     )
 }
 
-/// Around the midnights at which exceptions end.
+/// Times around the midnights at which exceptions end.
 pub(crate) fn now() -> impl Strategy<Value = u64> {
     let day = 86_400;
     prop_oneof![
