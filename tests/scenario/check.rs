@@ -1,4 +1,4 @@
-//! What must come of a step: what its file says, and what holds for every request.
+//! Checks the result of a step: what its file expects, and what must hold for every request.
 
 use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyClass, DenyReason};
@@ -20,10 +20,10 @@ use super::{Configured, Log, Observed};
 const AUDIT_STATE: &str = "vkey.audit";
 const SEAL_STATE: &str = "vkey.decision";
 
-/// How every audit line starts, and no other text.
+/// The start of every audit line, and of no other log line.
 const AUDIT_LINE_START: &str = "{\"v\":";
 
-/// The one answer to whoever has no good key.
+/// The same reply for every request without a valid key.
 const UNAUTHENTICATED_HEADERS: [(&str, &str); 4] = [
     ("content-type", "application/json"),
     ("cache-control", "no-store"),
@@ -33,14 +33,14 @@ const UNAUTHENTICATED_HEADERS: [(&str, &str); 4] = [
 const UNAUTHENTICATED_BODY: &str = "{\"error\":{\"message\":\"a valid virtual key is required\",\
     \"type\":\"authentication_error\",\"code\":\"invalid_token\"}}";
 
-/// What a step is checked against besides itself.
+/// What a step is checked against, besides its own expectations.
 pub(crate) struct Context<'a> {
     pub(crate) meaning: Meaning<'a>,
     pub(crate) config: Option<&'a Json>,
     pub(crate) outcome: Outcome,
-    /// Whether the host is nginx, which keeps no filter state.
+    /// Whether the host is nginx, which has no filter state.
     pub(crate) nginx: bool,
-    /// Whether the clock stood where the scenario says.
+    /// Whether the clock was at the time of the scenario.
     pub(crate) pinned: bool,
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn check_configured(
 
 // === a request ===
 
-/// What is wrong, and what the audit line says of the request.
+/// The problems, and the content of the audit line.
 pub(crate) fn check_observed(
     context: &Context<'_>,
     step: &Step,
@@ -71,7 +71,7 @@ pub(crate) fn check_observed(
     let expect = &step.expect;
     let mut problems = check_action(expect, observed);
     problems.extend(check_reply(context, expect, observed.reply.as_ref()));
-    problems.extend(check_answer(context, expect, observed));
+    problems.extend(check_response_headers(context, expect, observed));
     problems.extend(check_seal(expect, observed));
     if expect.action.forwards() {
         problems.extend(check_upstream(context, expect, observed));
@@ -93,7 +93,7 @@ pub(crate) fn check_observed(
 fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
     let forwarded = match expect.action {
         Expected::Forward | Expected::Preflight | Expected::Stop | Expected::Withhold => Some(true),
-        Expected::Answer | Expected::Refuse => Some(false),
+        Expected::Reply | Expected::Refuse => Some(false),
         Expected::Nothing => None,
     };
     let mut problems = Vec::new();
@@ -101,13 +101,13 @@ fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
         problems.push(format!("forwarded: {:?}, not {forwarded:?}", observed.forwarded));
     }
     if observed.withheld != (expect.action == Expected::Withhold) {
-        problems.push(format!("the answer was withheld: {}", observed.withheld));
+        problems.push(format!("the response was withheld: {}", observed.withheld));
     }
-    if observed.replies != u32::from(expect.action.answers()) {
-        problems.push(format!("answered {} times: {:?}", observed.replies, observed.reply));
+    if observed.replies != u32::from(expect.action.sends_reply()) {
+        problems.push(format!("{} local replies: {:?}", observed.replies, observed.reply));
     }
     if observed.wrote_twice {
-        problems.push("the end of the request was written down twice".to_owned());
+        problems.push("the end of the request was logged twice".to_owned());
     }
     problems
 }
@@ -133,7 +133,7 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
     }
     problems.extend(check_limited(reply));
     problems.extend(check_retry(reply));
-    // A real Envoy tells it to nobody but callers that speak gRPC.
+    // A real Envoy sends it only to gRPC callers.
     let grpc_status = reply.grpc_status.filter(|found| *found != grpc_status(reply.status));
     problems.extend(grpc_status.map(|found| format!("gRPC status {found}")));
     let body = Json::parse(reply.body.as_bytes());
@@ -166,8 +166,8 @@ fn grpc_status(status: u16) -> u8 {
     }
 }
 
-/// What waiting does not cure, or not within a minute, is not to be tried again, and what it does is told
-/// in milliseconds.
+/// A refusal must have `x-should-retry: false` if waiting does not help within a minute, and otherwise the
+/// wait in milliseconds.
 fn check_retry(reply: &Reply) -> Option<String> {
     let told = ["x-should-retry", "retry-after-ms"].map(|name| reply_header(reply, name));
     let retry_after = reply_header(reply, "retry-after").and_then(|secs| secs.parse::<u64>().ok());
@@ -178,7 +178,7 @@ fn check_retry(reply: &Reply) -> Option<String> {
             millis < 60_000 && millis.div_ceil(1_000) == secs
         }
         (429, Some(secs), [None, None]) => secs == 60,
-        // Of a total, until the key expires.
+        // A total limit does not reset before the key expires.
         (429, Some(_), told) => told == [Some("false"), None],
         (_, None, told) => told == [Some("false"), None],
         _ => false,
@@ -186,7 +186,7 @@ fn check_retry(reply: &Reply) -> Option<String> {
     (!right).then(|| format!("{}: wait {retry_after:?}, {told:?}", reply.status))
 }
 
-/// A 429 says when to come again and what is left of which limits; nothing else does.
+/// A 429 says when to retry and what is left of the limits. No other reply does.
 fn check_limited(reply: &Reply) -> Option<String> {
     let told = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
     match (reply.status, told) {
@@ -195,36 +195,43 @@ fn check_limited(reply: &Reply) -> Option<String> {
             _ => Some(format!("retry-after: {secs}")),
         },
         (429, _) | (_, [Some(_), ..] | [_, Some(_), _] | [.., Some(_)]) => {
-            Some(format!("a {} that tells of limits: {told:?}", reply.status))
+            Some(format!("a {} with headers about limits: {told:?}", reply.status))
         }
         _ => None,
     }
 }
 
-/// The client of a request that went on is told of its limits, where it has some.
-fn check_answer(context: &Context<'_>, expect: &Expect, observed: &Observed) -> Vec<String> {
+/// The response to a forwarded request has the rate-limit headers, if the key has limits.
+fn check_response_headers(
+    context: &Context<'_>,
+    expect: &Expect,
+    observed: &Observed,
+) -> Vec<String> {
     let mut problems = Vec::new();
-    let names: Vec<&str> = observed.answer.keys().map(String::as_str).collect();
-    let Some(expected) = &expect.answer else {
+    let names: Vec<&str> = observed.response_headers.keys().map(String::as_str).collect();
+    let Some(expected) = &expect.response_headers else {
         let told = !names.is_empty();
-        return told.then(|| format!("headers on the answer: {names:?}")).into_iter().collect();
+        return told.then(|| format!("response headers: {names:?}")).into_iter().collect();
     };
-    match (observed.answer.get("ratelimit-policy"), observed.answer.get("ratelimit")) {
+    match (
+        observed.response_headers.get("ratelimit-policy"),
+        observed.response_headers.get("ratelimit"),
+    ) {
         (Some(policy), Some(state)) if names.len() == 2 => {
             problems.extend(check_fields(policy, state));
         }
-        _ => problems.push(format!("headers on the answer: {names:?}")),
+        _ => problems.push(format!("response headers: {names:?}")),
     }
     for (name, value) in expected {
-        let found = observed.answer.get(name).map(String::as_str);
+        let found = observed.response_headers.get(name).map(String::as_str);
         if !context.is_header(name, found, value) {
-            problems.push(format!("the answer's header {name} is {found:?}, not {value}"));
+            problems.push(format!("response header {name} is {found:?}, not {value}"));
         }
     }
     problems
 }
 
-/// `seen = allowed + sum(denied)`, where a body has counts.
+/// Whether `seen = allowed + sum(denied)`, if the body has counts.
 fn adds_up(body: &Json) -> bool {
     let number = |name| body.get(name).and_then(Json::as_u64);
     let (Some(seen), Some(allowed), Some(Json::Object(denied))) =
@@ -255,7 +262,7 @@ fn log_lacks(context: &Context<'_>, expected: &[String], log: &Log) -> Vec<Strin
         .collect()
 }
 
-/// What works does not cry.
+/// An expected success logs no errors.
 fn check_silence(context: &Context<'_>, expect: &Expect, log: &Log) -> Vec<String> {
     let loud = |(level, line): &&(Level, String)| {
         let expected = |text: &String| line.contains(&context.meaning.fill(text));
@@ -272,7 +279,7 @@ pub(crate) fn is_audit_line(line: &str) -> bool {
     line.starts_with(AUDIT_LINE_START)
 }
 
-/// The one audit line, in the one place where it belongs.
+/// The audit line, which must be in its configured sink only, exactly once.
 fn audit_line<'a>(context: &Context<'_>, observed: &'a Observed) -> Result<&'a str, String> {
     let is_line = |(_, text): &&(Level, String)| is_audit_line(text);
     let logged: Vec<_> = observed.log.iter().filter(is_line).collect();
@@ -304,7 +311,7 @@ fn check_audit(
         problems.push("not one line of ASCII".to_owned());
     }
     let decision = match (expect.action, expect.reason) {
-        (Expected::Forward | Expected::Answer, None) => Some(Decision::Allow),
+        (Expected::Forward | Expected::Reply, None) => Some(Decision::Allow),
         (Expected::Forward, Some(reason)) => Some(Decision::Shadow(reason)),
         (Expected::Preflight, None) => Some(Decision::Preflight),
         (_, reason) => reason.map(Decision::Deny),
@@ -333,8 +340,8 @@ fn check_audit(
     problems.into_iter().map(|problem| format!("audit line: {problem}: {line}")).collect()
 }
 
-/// Every line names the policy, and what the upstream is refused for is the verdict on it. What does not
-/// go on for another reason has none.
+/// Every line names the policy. If the request is refused because of the upstream, the reason is the
+/// verdict; if it is not forwarded for another reason, there is no verdict.
 fn check_verdict(expect: &Expect, line: Option<&Json>) -> Vec<String> {
     let mut problems = Vec::new();
     let text = |name| member(line, &[name]).and_then(Json::as_str);
@@ -351,7 +358,7 @@ fn check_verdict(expect: &Expect, line: Option<&Json>) -> Vec<String> {
     problems
 }
 
-/// The value itself, or `{"contains": …}` for a part of a text.
+/// Whether a value is the expected one, or contains the text of `{"contains": …}`.
 fn is_meant(found: &Json, expected: &Json) -> bool {
     match (expected.get("contains").and_then(Json::as_str), found.as_str()) {
         (Some(part), Some(text)) => text.contains(part),
@@ -360,7 +367,7 @@ fn is_meant(found: &Json, expected: &Json) -> bool {
 }
 
 impl Context<'_> {
-    /// Whether what is seen is counted: not where the configuration says that the host is another one.
+    /// Whether requests are counted: not if the configuration names another kind of host.
     pub(crate) fn counts(&self) -> bool {
         match self.setting("host") {
             Some("bare") => false,
@@ -370,13 +377,13 @@ impl Context<'_> {
         }
     }
 
-    /// Whether audit lines hide a member.
+    /// Whether audit lines mask a member.
     pub(crate) fn masked(&self, name: &str) -> bool {
         let mask = member(self.config, &["audit", "mask"]);
         matches!(mask, Some(Json::Array(names)) if names.contains(&name.into()))
     }
 
-    /// Whether a header that tells of limits is what is expected, but for times that are not known.
+    /// Whether a rate-limit header is as expected. Times are ignored if the clock is not pinned.
     fn is_header(&self, name: &str, found: Option<&str>, expected: &Json) -> bool {
         let expected = self.meaning.fill_json(expected);
         match (found, expected.as_str()) {
@@ -395,16 +402,16 @@ impl Context<'_> {
         }
     }
 
-    /// A setting of the audit lines. Those of a configuration that was refused are not in force.
+    /// A setting of audit lines. Those of a rejected configuration are not in force.
     fn audit(&self, name: &str) -> Option<&str> {
         let config = self.config.filter(|_| self.outcome != Outcome::Refused);
         member(config, &["audit", name])?.as_str()
     }
 }
 
-// === documents ===
+// === comparing JSON ===
 
-/// Whether every member that is expected is there; lists and plain values must be equal.
+/// Whether all expected members are present. Lists and plain values must be equal.
 fn contains(found: &Json, expected: &Json) -> bool {
     match (found, expected) {
         (Json::Object(_), Json::Object(members)) => members

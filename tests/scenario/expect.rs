@@ -1,4 +1,4 @@
-//! What must come of a step, as its file says it.
+//! The expectations of a step, as its file states them.
 
 use vkey::decision::DenyReason;
 use vkey::json::{Invalid, Json, Members, Node};
@@ -13,30 +13,30 @@ pub(crate) struct Expect {
     pub(crate) audit: Vec<(String, Json)>,
     pub(crate) reply: ExpectReply,
     pub(crate) upstream: ExpectUpstream,
-    /// Headers on the answer of a request that went on; `None` when there are none.
-    pub(crate) answer: Option<Vec<(String, Json)>>,
+    /// Headers that the module adds to the response of a forwarded request; `None` if there are none.
+    pub(crate) response_headers: Option<Vec<(String, Json)>>,
     pub(crate) metrics: Vec<(String, u64)>,
     pub(crate) log: Vec<String>,
 }
 
-/// The module's own answer.
+/// The module's local reply.
 #[derive(Debug, Default)]
 pub(crate) struct ExpectReply {
     pub(crate) headers: Vec<(String, Json)>,
-    /// Members of the body, others may be there too.
+    /// Members of the body, which may have others too.
     pub(crate) body: Option<Json>,
 }
 
-/// A request that goes on.
+/// The forwarded request.
 #[derive(Debug, Default)]
 pub(crate) struct ExpectUpstream {
     pub(crate) headers: ExpectFields,
     pub(crate) trailers: ExpectFields,
-    /// What the gate of its cluster is told of provider credentials.
+    /// The filter state that names provider credentials for the upstream gate.
     pub(crate) credentials: Option<String>,
 }
 
-/// Headers or trailers.
+/// Expected headers or trailers.
 #[derive(Debug, Default)]
 pub(crate) struct ExpectFields {
     pub(crate) present: Vec<(String, Json)>,
@@ -45,29 +45,29 @@ pub(crate) struct ExpectFields {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// The module answers itself, as with a key's usage.
-    Answer,
+    /// The module replies itself, e.g. with the usage of a key.
+    Reply,
     Forward,
-    /// The module is not asked.
+    /// The module does not see the request.
     Nothing,
-    /// The request goes on without a key.
+    /// The request is forwarded without a key.
     Preflight,
     Refuse,
-    /// The gate of the cluster answers in the upstream's place.
+    /// The upstream gate replies instead of the upstream.
     Stop,
-    /// The module answers in the upstream's place.
+    /// The module replaces the response of the upstream.
     Withhold,
 }
 
 impl Expected {
-    /// Whether the request goes on, whatever becomes of its answer.
+    /// Whether the request is forwarded, even if its response is not.
     pub(crate) fn forwards(self) -> bool {
         matches!(self, Self::Forward | Self::Preflight | Self::Stop | Self::Withhold)
     }
 
-    /// Whether the module answers.
-    pub(crate) fn answers(self) -> bool {
-        matches!(self, Self::Answer | Self::Refuse | Self::Withhold)
+    /// Whether the module sends a local reply.
+    pub(crate) fn sends_reply(self) -> bool {
+        matches!(self, Self::Reply | Self::Refuse | Self::Withhold)
     }
 
     /// Whether the request is denied.
@@ -84,7 +84,7 @@ impl Expect {
             "action", "status", "reason", "audit", "reply", "upstream", "answer", "metrics", "log",
         ])?;
         let actions = [
-            ("answer", Expected::Answer),
+            ("answer", Expected::Reply),
             ("forward", Expected::Forward),
             ("nothing", Expected::Nothing),
             ("preflight", Expected::Preflight),
@@ -99,7 +99,7 @@ impl Expect {
             audit: members.read("audit", |n| named(n, json))?.unwrap_or_default(),
             reply: members.read("reply", ExpectReply::read)?.unwrap_or_default(),
             upstream: members.read("upstream", ExpectUpstream::read)?.unwrap_or_default(),
-            answer: members.read("answer", |n| named(n, json))?,
+            response_headers: members.read("answer", |n| named(n, json))?,
             metrics: members.read("metrics", |n| named(n, integer))?.unwrap_or_default(),
             log: texts(&members, "log")?,
         };
@@ -108,22 +108,22 @@ impl Expect {
     }
 
     fn consistent(&self) -> Result<(), &'static str> {
-        let answers = self.action.answers();
+        let replies = self.action.sends_reply();
         let upstream = !self.upstream.is_empty();
         let reply = !self.reply.headers.is_empty() || self.reply.body.is_some();
-        if answers != self.status.is_some() {
+        if replies != self.status.is_some() {
             Err("status: expected with refuse, withhold and answer, and only there")
         } else if self.action.denies() && self.reason.is_none() {
             Err("reason: expected with refuse, withhold and stop")
-        } else if matches!(self.action, Expected::Answer | Expected::Nothing | Expected::Preflight)
+        } else if matches!(self.action, Expected::Reply | Expected::Nothing | Expected::Preflight)
             && self.reason.is_some()
         {
             Err("reason: expected with refuse, withhold, stop or forward")
         } else if upstream && !self.action.forwards() {
             Err("upstream: expected with forward, preflight, withhold and stop only")
-        } else if self.answer.is_some() && self.action != Expected::Forward {
+        } else if self.response_headers.is_some() && self.action != Expected::Forward {
             Err("answer: expected with forward only")
-        } else if reply && !answers {
+        } else if reply && !replies {
             Err("reply: expected with refuse, withhold and answer only")
         } else {
             Ok(())

@@ -1,12 +1,12 @@
-//! The two header fields that tell a client of its limits.
+//! The two rate-limit header fields (draft-ietf-httpapi-ratelimit-headers).
 
 use std::collections::BTreeMap;
 
 /// The name and the parameters of one item.
 type Item<'a> = (&'a str, BTreeMap<&'a str, u64>);
 
-/// What is wrong with the two fields of one answer: both are to name the same limits in the same order,
-/// nothing has more left than there is, and what has no end is never reset.
+/// Checks the two fields of one response: both must name the same limits in the same order, no limit has
+/// more left than its quota, and a limit without a window never resets.
 pub(super) fn check_fields(policy: &str, state: &str) -> Option<String> {
     let agree = |((limit, policy), (name, state)): (&Item<'_>, &Item<'_>)| {
         let left = state.get("r").zip(policy.get("q"));
@@ -36,7 +36,7 @@ fn item(text: &str) -> Option<Item<'_>> {
 }
 
 #[test]
-fn fields_that_do_not_agree_are_noticed() {
+fn fields_that_do_not_agree_are_detected() {
     let policy = r#""a";q=3;w=10, "b";q=0"#;
     assert_eq!(check_fields(policy, r#""a";r=3;t=0, "b";r=0"#), None);
     for wrong in [

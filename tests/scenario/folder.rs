@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::format::Scenario;
 use super::run::{MakeMachine, run};
 
-/// The root of the checkout, from the package of whichever test this is.
+/// The root of the checkout, found from the package of the test.
 fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut above = package.ancestors();
@@ -32,7 +32,7 @@ pub(crate) fn read(file: &Path) -> Scenario {
 /// Runs every scenario on one kind of machine.
 pub(crate) fn all_hold(name: &str, make: &MakeMachine) {
     let mut failures = Vec::new();
-    // What is measured is what the steps say.
+    // The scenarios of the bench must hold too.
     for file in [files(), in_folder("testdata/bench")].concat() {
         let scenario = read(&file);
         if scenario.not_on.iter().any(|machine| machine == name) {

@@ -1,4 +1,4 @@
-//! Scenario files, read as strictly as everything else: an unknown member is an error.
+//! Reads scenario files. Unknown members are errors.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,23 @@ use vkey::json::{Integers, Invalid, Json, Members, Node};
 
 use super::step::{Step, Usual};
 
-/// One file.
+/// A scenario file.
 #[derive(Debug)]
 pub(crate) struct Scenario {
-    /// The time of the first step where it matters, Unix seconds.
+    /// The time of the first step, Unix seconds, if it matters.
     pub(crate) start: Option<u64>,
     pub(crate) hosts: Vec<HostKind>,
-    /// Machines the scenario cannot run on.
+    /// Machines that the scenario cannot run on.
     pub(crate) not_on: Vec<String>,
-    /// The scenario itself as a variant without a name, or its variants laid over that.
+    /// The variants, each merged with the scenario; a scenario without variants is a single one without a
+    /// name.
     pub(crate) variants: Vec<Variant>,
     pub(crate) keys: Vec<(String, KeySpec)>,
-    /// Records that other modules left in the shared data.
+    /// Records of other modules in the shared data.
     pub(crate) records: Vec<(String, String)>,
     pub(crate) damaged: Vec<(String, String)>,
     pub(crate) steps: Vec<Step>,
-    /// The same on nginx, as far as they are possible there.
+    /// The steps on nginx, as far as they are possible there.
     nginx_steps: Vec<Step>,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct Scenario {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostKind {
     Rules(Rules),
-    /// Another worker is always ahead.
+    /// Another worker is always first.
     Contended,
 }
 
@@ -49,7 +50,7 @@ pub(crate) enum ConfigSpec {
     Text(String),
 }
 
-/// What becomes of the configuration.
+/// What must happen to the configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Configure {
     pub(crate) outcome: Outcome,
@@ -61,15 +62,15 @@ pub(crate) enum Outcome {
     /// In force.
     #[default]
     Open,
-    /// Accepted, and every request is denied.
+    /// Accepted, but every request is denied.
     Closed,
-    /// The host is told that it is no configuration.
+    /// Rejected: the module reports to the host that it is invalid.
     Refused,
 }
 
 #[derive(Debug)]
 pub(crate) struct KeySpec {
-    /// How many there are, numbered from 1, where there is more than the one.
+    /// How many there are, numbered from 1, if there are several.
     pub(crate) count: Option<u64>,
     pub(crate) kind: KeyKind,
 }
@@ -86,20 +87,20 @@ pub(crate) struct Minted {
     pub(crate) epoch: Option<u32>,
     /// Seconds after the start.
     pub(crate) minted_at: i64,
-    /// In the place of the ring's.
+    /// Replaces the ring's secret.
     pub(crate) secret: Option<String>,
     pub(crate) claims: Json,
     pub(crate) caveats: Vec<Json>,
-    /// The header's members that differ from a plain one, where the key is a JWT.
+    /// A patch for the standard header, if the key is a JWT.
     pub(crate) jwt: Option<Json>,
 }
 
-/// A change to a finished key. Segments are what stands between its dots, counted from 0, or from
-/// -1 at the end.
+/// A change to a finished key. Its segments are separated by dots and counted from 0, or from -1 at the
+/// end.
 #[derive(Debug)]
 pub(crate) enum Edit {
     Append(String),
-    /// Attenuates: the only change that leaves a key good.
+    /// Attenuates: the only change that leaves a key valid.
     Caveat(Json),
     Drop(i64),
     Flip(i64),
@@ -153,7 +154,7 @@ impl Scenario {
     }
 }
 
-/// A scenario that names no host must come to the same on either kind.
+/// A scenario that names no host must have the same results on both kinds.
 fn both_rules() -> Vec<HostKind> {
     [Rules::Envoy, Rules::Nginx].map(HostKind::Rules).into()
 }
@@ -168,7 +169,7 @@ fn hosts(node: &Node<'_>) -> Result<Vec<HostKind>, Invalid> {
     Ok(vec![kind])
 }
 
-/// Names the machines, and for each the reason.
+/// Reads the excluded machines, each with the reason.
 fn machines(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
     let members = node.members(&["native", "wasm", "envoy"])?;
     for machine in ["native", "wasm", "envoy"] {
@@ -180,7 +181,7 @@ fn machines(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
 // === impl Variant ===
 
 impl Variant {
-    /// What the members say, laid over `base`.
+    /// Reads a variant and merges it with `base`.
     fn read(members: &Members<'_>, base: Option<&Self>) -> Result<Self, Invalid> {
         let config = members.get("config").map(|node| node.value().clone());
         let text = members.read("config_text", owned)?;
@@ -321,7 +322,7 @@ fn at_segment<'a>(node: &'a Node<'a>, other: &'a str) -> Result<(i64, String), I
     Ok((signed(&members.require("segment")?)?, owned(&members.require(other)?)?))
 }
 
-// === small things ===
+// === helpers ===
 
 pub(super) fn named<T>(
     node: &Node<'_>,

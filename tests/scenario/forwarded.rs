@@ -1,5 +1,5 @@
-//! What a request that goes on must look like: its headers, its trailers, and what the gate of its cluster is
-//! told.
+//! Checks a forwarded request: its headers, its trailers, and the credentials that the upstream gate may
+//! attach.
 
 use vkey::decision::DenyReason;
 use vkey::host::HeaderList;
@@ -29,14 +29,14 @@ pub(super) fn check_upstream(
     problems
 }
 
-/// What is wrong with the trailers of a request, where it goes on.
+/// Checks the trailers of a request, if it is forwarded.
 pub(super) fn check_trailers(
     context: &Context<'_>,
     step: &Step,
     trailers: &HeaderList,
 ) -> Vec<String> {
     let Expect { action, upstream, .. } = &step.expect;
-    // Where the host shows none, or the request does not go on, none are sent.
+    // None are sent if the host provides none or the request is not forwarded.
     if !matches!(action, Expected::Forward | Expected::Preflight) {
         return Vec::new();
     }
@@ -73,7 +73,7 @@ fn check_list(
     problems
 }
 
-/// Nobody but the module says who the caller is, and it says so once.
+/// Only the module sets the identity headers, each of them once.
 fn check_identity(context: &Context<'_>, expect: &Expect, observed: &Observed) -> Vec<String> {
     let names = observed.upstream.iter().map(|(name, _)| name);
     let mut names: Vec<String> =
@@ -81,7 +81,7 @@ fn check_identity(context: &Context<'_>, expect: &Expect, observed: &Observed) -
     names.retain(|name| name != "x-vkey-sub");
     let wanted =
         member(context.config, &["forward", "identity_headers"]) != Some(&Json::Bool(false));
-    // A preflight is nobody's.
+    // A preflight has no identity.
     let nobodys =
         expect.action == Expected::Preflight || expect.reason == Some(DenyReason::KeyMissing);
     let told = wanted && !nobodys;

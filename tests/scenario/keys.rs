@@ -1,4 +1,4 @@
-//! Keys of a scenario: minted by the library where it can, and by hand where it would not.
+//! Mints the keys of a scenario: with the library if possible, otherwise by hand.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use vkey::key::token::{Kid, Unverified, mint};
 use super::format::{ConfigSpec, Edit, KeyKind, Minted, Scenario, Variant, merged};
 use super::text::{Meaning, env_value, secret_bytes, shifted};
 
-/// The text of every key, by name. A key may be made of those above it.
+/// The text of every key, by name. A key may be made from earlier ones.
 pub(crate) fn mint_all(
     scenario: &Scenario,
     variant: &Variant,
@@ -56,7 +56,7 @@ impl Minted {
         self.caveats.iter().fold(token, attenuate)
     }
 
-    /// Claims that are a text are signed as they stand.
+    /// Claims that are a string are signed unchanged.
     fn claims(&self, name: &str, minted_at: u64, meaning: &Meaning<'_>) -> String {
         let usual = Json::object([
             ("jti", name.replace(' ', "_").as_str().into()),
@@ -68,7 +68,7 @@ impl Minted {
     }
 }
 
-/// A ring as the configuration of a scenario writes it, good or not.
+/// A ring in the configuration of a scenario, valid or not.
 #[derive(Default)]
 struct Ring {
     variable: Option<String>,
@@ -107,7 +107,7 @@ fn signing_key(secret: &str, kid: &Kid) -> [u8; 32] {
     key
 }
 
-/// The header of a JWT. One that is a text stands for itself.
+/// The header of a JWT. A string is used unchanged.
 fn header(kid: &Kid, patch: &Json, meaning: &Meaning<'_>) -> String {
     let usual = Json::object([
         ("alg", "HS256".into()),
@@ -126,7 +126,7 @@ fn jwt(key: &[u8], header: &str, claims: &str) -> String {
     format!("{signed}.{tag}")
 }
 
-/// A caveat that is a text is signed as it stands.
+/// A caveat that is a string is signed unchanged.
 fn attenuated(token: &str, caveat: &Json, meaning: &Meaning<'_>) -> String {
     let caveat = json_text(caveat, meaning);
     let unverified = Unverified::parse(token.as_bytes()).expect("a key to attenuate");
@@ -178,7 +178,7 @@ impl Edit {
     }
 }
 
-/// Changes the first character of a segment and keeps to its alphabet.
+/// Changes the first character of a segment to another one of its alphabet.
 fn flip(segment: &mut String) {
     let other = if segment.starts_with('A') { "B" } else { "A" };
     segment.replace_range(..1, other);

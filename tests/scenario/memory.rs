@@ -1,4 +1,4 @@
-//! Machines over the host in memory: the library itself, or the built module, behind the same callbacks.
+//! Machines on the in-memory host: the library or the built module, with the same callbacks.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use super::text::bytes;
 use super::upstream::Shown;
 use super::{Configured, Log, Machine, Observed, Sent};
 
-/// What a host calls back, on one worker.
+/// The callbacks of one worker.
 pub(crate) trait Callbacks: Sized {
-    /// Puts a configuration in force; `false` where it is refused. What refused it denies everything.
+    /// Configures the worker; `false` if the configuration is rejected. The worker then denies everything.
     fn configure(
         config: &[u8],
         env: &BTreeMap<String, String>,
         host: MemoryHost,
     ) -> (Self, bool, Log);
 
-    /// Shows one request to `act`, which calls back, and gives its host back.
+    /// Calls `act` with one request, on which it makes the callbacks.
     fn with_request<T>(
         &mut self,
         host: MemoryHost,
@@ -90,10 +90,10 @@ impl<C: Callbacks> Machine for InMemory<C> {
         let worker = self.workers.get_mut(&worker).expect("a worker that was configured");
         let (mut observed, host) = worker.with_request(host, |request| converse(request, sent));
         observed.replies = host.replies.get();
-        observed.answer = host.response_headers.take();
-        observed.answer.retain(|name, _| !sent.ending.headers.contains_key(name));
+        observed.response_headers = host.response_headers.take();
+        observed.response_headers.retain(|name, _| !sent.ending.headers.contains_key(name));
         observed.filter_state = host.filter_state.take();
-        // The seal is a variable on nginx.
+        // On nginx, the seal is a variable.
         if let Some(seal) = observed.filter_state.remove("ngx\0vkey_decision") {
             observed.filter_state.insert("vkey.decision".to_owned(), seal);
         }
@@ -112,7 +112,7 @@ impl<C: Callbacks> Machine for InMemory<C> {
     }
 }
 
-/// Sees a request through, as hosts do.
+/// Makes all callbacks of a request, like a host.
 fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
     let action = (!sent.faults.never_shown).then(|| request.on_headers());
     let forwarded = action.map(|action| action == Action::Continue);
@@ -120,7 +120,7 @@ fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
     for bytes in &sent.ending.body {
         refused |= request.on_body(*bytes) == Action::Pause;
     }
-    // nginx shows no trailers, and sends none on.
+    // nginx provides no trailers, and forwards none.
     let nginx = request.host().store().rules() == Rules::Nginx;
     let ends = sent.trailers != Trailers::Absent && !nginx;
     let stopped = (ends && request.on_trailers() == Action::Pause) || refused;
@@ -133,7 +133,7 @@ fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
         host.rewrite(sent.upstream.authority.as_deref());
     }
     host.end(sent, forwarded == Some(true));
-    let answered = request.on_response_headers();
+    let action = request.on_response_headers();
     request.on_response_body();
     let host = request.host();
     let reply = host.reply.borrow().clone();
@@ -143,18 +143,18 @@ fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
     request.on_log();
     Observed {
         forwarded,
-        withheld: answered == Action::Pause || (forwarded == Some(true) && stopped),
+        withheld: action == Action::Pause || (forwarded == Some(true) && stopped),
         reply,
         replies: 0,
         upstream,
-        answer: BTreeMap::new(),
+        response_headers: BTreeMap::new(),
         wrote_twice: first != request.host().written(),
         filter_state: BTreeMap::new(),
         log: Vec::new(),
     }
 }
 
-/// What a test does with the host in memory.
+/// Test operations on the in-memory host.
 trait Stage {
     fn begin(&self, sent: &Sent);
     fn end(&self, sent: &Sent, forwarded: bool);
@@ -179,7 +179,7 @@ impl Stage for MemoryHost {
         self.reveal(sent.upstream.of_cluster());
     }
 
-    /// Numbers are eight bytes, as Envoy writes them.
+    /// Numbers are eight bytes, like those of Envoy.
     fn end(&self, sent: &Sent, forwarded: bool) {
         let ending = &sent.ending;
         self.set_clock(sent, sent.now_ns + ending.after_ns);

@@ -1,8 +1,8 @@
-//! Scenarios: conversations with a host, written down as data. The format is described in
-//! `testdata/README.md`.
+//! Scenarios: conversations with a host, as data. `testdata/README.md` describes the format.
 //!
-//! [`format`], [`step`] and [`upstream`] read a file, [`keys`] mints what it asks for, a [`Machine`] holds the conversation,
-//! [`check`] compares, and [`tally`] adds up what the audit lines say. Only a machine knows what the module runs on.
+//! [`format`], [`step`] and [`upstream`] read a file, [`keys`] mints its keys, a [`Machine`] holds the
+//! conversation, [`check`] compares the results, and [`tally`] adds up the audit lines. Only the machine
+//! depends on what the module runs on.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -38,45 +38,45 @@ use format::Outcome;
 use step::{Ending, Faults, Part, Trailers};
 use upstream::Upstream;
 
-/// What a scenario runs on: the library itself, the built module, a proxy.
+/// What a scenario runs on: the library, the built module, or a proxy.
 pub(crate) trait Machine {
-    /// Puts the configuration in force on a worker.
+    /// Configures a worker.
     fn configure(&mut self, worker: u64) -> Configured;
 
-    /// Says what is to be measured of the request that comes next, and the name of its step. Only the bench
-    /// does (`benches/core`).
+    /// Announces what to measure for the next request, and the name of its step. Only the bench uses it
+    /// (`benches/core`).
     fn announce(&mut self, _step: &str, _parts: &[Part]) {}
 
-    /// Sends one request and sees it through to its end.
+    /// Sends one request and waits for its end.
     fn request(&mut self, worker: u64, request: &Sent) -> Observed;
 
-    /// The time of the start for a step that many seconds after it, Unix seconds, where every step begins
-    /// at the present; `None` where the start stays what it was.
+    /// The start time, Unix seconds, such that a step `at` seconds after it happens now; `None` if the
+    /// machine sets its clock instead.
     fn start(&self, _at: i64) -> Option<u64> {
         None
     }
 
-    /// Whether requests are made at the times that a scenario says, to the nanosecond.
+    /// Whether requests are made at exactly the times in the scenario.
     fn pins_clock(&self) -> bool {
         true
     }
 
-    /// The shared data and the metrics of all workers, where they can be looked into.
+    /// The shared data and the metrics of all workers, if they can be inspected.
     fn store(&self) -> Option<&MemoryStore>;
 
-    /// The trailers of the last request as they would go on, where they can be looked into.
+    /// The forwarded trailers of the last request, if they can be inspected.
     fn trailers(&self) -> Option<&HeaderList> {
         None
     }
 }
 
-/// What became of a configuration.
+/// The result of a configuration.
 pub(crate) struct Configured {
     pub(crate) outcome: Outcome,
     pub(crate) log: Log,
 }
 
-/// Lines of a proxy's log.
+/// Log lines of a proxy.
 pub(crate) type Log = Vec<(Level, String)>;
 
 /// A request with every placeholder filled.
@@ -91,21 +91,21 @@ pub(crate) struct Sent {
     pub(crate) upstream: Upstream,
 }
 
-/// What a request led to.
+/// The result of a request.
 #[derive(Clone, Default)]
 pub(crate) struct Observed {
-    /// Whether the request went on; `None` when the module was not asked.
+    /// Whether the request was forwarded; `None` if the module did not see it.
     pub(crate) forwarded: Option<bool>,
-    /// Whether the upstream's answer was kept from the client.
+    /// Whether the upstream's response was withheld from the client.
     pub(crate) withheld: bool,
-    /// The module's own answer.
+    /// The module's local reply.
     pub(crate) reply: Option<Reply>,
-    /// How often it answered.
+    /// The number of local replies.
     pub(crate) replies: u32,
-    /// The request's headers as they would go on.
+    /// The headers of the forwarded request.
     pub(crate) upstream: HeaderList,
-    /// The headers that the module put on the answer.
-    pub(crate) answer: BTreeMap<String, String>,
+    /// The headers that the module added to the response.
+    pub(crate) response_headers: BTreeMap<String, String>,
     pub(crate) filter_state: BTreeMap<String, String>,
     pub(crate) log: Log,
     /// Whether the host's second report of the request's end changed anything.

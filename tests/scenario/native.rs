@@ -1,4 +1,4 @@
-//! The library itself.
+//! The library as a machine.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ impl Callbacks for Native {
         let environment = |name: &str| env.get(name).cloned();
         let configured = Plugin::configure(config, policy(), environment, &host);
         let accepted = configured.is_ok();
-        // A host that was refused a configuration and has no other must not let anything through.
+        // After a rejected configuration, a host without an earlier one must refuse everything.
         let plugin = configured.unwrap_or_else(|_| Plugin::closed(policy()));
         let Plugin::Gate(gate) = plugin else { panic!("a scenario is about the gate") };
         (Self { gate: *gate }, accepted, host.log.take())

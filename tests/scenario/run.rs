@@ -1,4 +1,4 @@
-//! Runs a scenario on a machine and collects what is not as it should be.
+//! Runs a scenario on a machine and collects all problems.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ use super::text::{Meaning, bytes, env_value, shifted};
 use super::upstream::Upstream;
 use super::{Log, Machine, Observed, Sent};
 
-/// The start of scenarios that do not care.
+/// The start time of scenarios that specify none.
 const USUAL_START: u64 = 1_800_000_000;
 
-/// Makes the machine for a configuration, an environment and the rules of a host.
+/// Creates the machine for a configuration, an environment and the rules of a host.
 pub(crate) type MakeMachine =
     dyn Fn(Vec<u8>, BTreeMap<String, String>, HostKind) -> Box<dyn Machine>;
 
-/// Everything wrong with a scenario on a kind of machine, each problem with its place.
+/// All problems of a scenario on a kind of machine, each with its place.
 pub(crate) fn run(scenario: &Scenario, make: &MakeMachine) -> Vec<String> {
     let mut problems = Vec::new();
     for variant in &scenario.variants {
@@ -100,7 +100,7 @@ impl<'a> Conversation<'a> {
         self.problems
     }
 
-    /// Takes a step for the nth time.
+    /// Runs a step for the nth time.
     fn take(&mut self, step: &Step, n: u64) -> Vec<String> {
         let (sent, observed) = self.ask(step, n);
         let (mut problems, audited) = check_observed(&self.context(n), step, &observed);
@@ -115,7 +115,7 @@ impl<'a> Conversation<'a> {
         let bare = self.host == HostKind::Rules(Rules::Bare);
         if let Some(store) = self.machine.store().filter(|_| !bare) {
             problems.extend(self.check_store(store));
-            // On nginx there are no metrics.
+            // nginx has no metrics.
             if store.rules() != Rules::Nginx {
                 problems.extend(check_metrics(step, store));
             }
@@ -123,8 +123,9 @@ impl<'a> Conversation<'a> {
         problems
     }
 
-    /// Sends the request of a step. One that took so long that its time has passed is sent again. The log of every
-    /// attempt counts, because the module says some things only once; the audit line is that of the last.
+    /// Sends the request of a step. A request that took so long that its time has passed is sent again. The
+    /// log lines of all attempts are kept, because the module logs some things only once; of the audit
+    /// lines, only the last.
     fn ask(&mut self, step: &Step, n: u64) -> (Sent, Observed) {
         let mut log = Log::new();
         loop {
@@ -134,7 +135,7 @@ impl<'a> Conversation<'a> {
                 self.keys = mint_all(self.scenario, self.variant, &self.env, start);
             }
             let sent = self.sent(step, n);
-            // The times before the last one only bring about what is measured.
+            // The earlier repetitions only prepare the measurement.
             if n == step.repeat && !step.bench.is_empty() {
                 self.machine.announce(&step.name, &step.bench);
             }
@@ -197,9 +198,9 @@ impl<'a> Conversation<'a> {
             store.shared_data(name).ok().flatten().map(|(found, _)| found) == Some(bytes(record))
         };
         let damaged = self.scenario.damaged.iter().filter(|(name, record)| is_left(name, record));
-        // What the rules of the host are found out by stays where they are Envoy's.
+        // With the rules of Envoy, the probe record remains.
         let found_out = store.shared_data("vkey/h/envoy").is_ok_and(|record| record.is_some());
-        // A list of revocations with a version is told to all workers.
+        // A versioned list of revocations has a record, for all workers.
         let told = [version_name(), list_name()];
         let told = told.iter().filter(|n| matches!(store.shared_data(n.as_str()), Ok(Some(_))));
         let others = records.len()
@@ -208,7 +209,7 @@ impl<'a> Conversation<'a> {
             + told.count()
             + usize::from(found_out);
         let mut problems = self.tally.check_cells(&self.context(1), store, others);
-        problems.extend(self.tally.check_standings(&self.context(1), store));
+        problems.extend(self.tally.check_statuses(&self.context(1), store));
         problems.extend(self.tally.check_metrics(&self.context(1), store));
         for (name, record) in records {
             if !is_left(name, record) {

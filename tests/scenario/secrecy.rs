@@ -1,4 +1,4 @@
-//! What nobody may see: keys, their tags, and the values of the environment.
+//! Checks that no output contains keys, their tags, or values of the environment.
 
 use vkey::audit::HIDDEN_CHARS;
 use vkey::host::HeaderList;
@@ -9,15 +9,15 @@ use super::step::Expect;
 use super::text::{from_bytes, hex, member, secret_bytes, tag};
 use super::{Log, Observed};
 
-/// Shorter texts could stand anywhere.
+/// Shorter texts could occur by chance.
 const MIN_SECRET_CHARS: usize = 6;
 const MIN_KEY_CHARS: usize = 20;
 
-/// Everything that is to be hidden in a conversation.
+/// Everything that must stay hidden in a conversation.
 pub(super) struct Hidden {
     /// Every key and its tag.
     keys: Vec<String>,
-    /// Their tags, of which no part may be printed.
+    /// Their tags, of which not even a part may be shown.
     tags: Vec<String>,
     /// The secrets of the rings.
     rings: Vec<String>,
@@ -59,8 +59,8 @@ impl Hidden {
         if let Some(reply) = &observed.reply {
             problems.extend(self.shown("the reply", &format!("{reply:?} {}", reply.body)));
         }
-        for (name, value) in &observed.answer {
-            problems.extend(self.shown(&format!("the answer's header {name}"), value));
+        for (name, value) in &observed.response_headers {
+            problems.extend(self.shown(&format!("response header {name}"), value));
         }
         if observed.forwarded == Some(true) {
             problems.extend(self.check_upstream(expect, observed));
@@ -68,7 +68,7 @@ impl Hidden {
         problems
     }
 
-    /// Nothing that is hidden belongs in a trailer.
+    /// Trailers must not contain anything hidden.
     pub(super) fn check_trailers(&self, trailers: &HeaderList) -> Vec<String> {
         let shown = trailers.iter().flat_map(|(name, value)| {
             self.shown(&format!("trailer {}", from_bytes(name)), &from_bytes(value))
@@ -76,7 +76,7 @@ impl Hidden {
         shown.collect()
     }
 
-    /// A provider's credential belongs in the header that the step says it is in, and nowhere else.
+    /// A provider credential must be only in the header that the step names.
     fn check_upstream(&self, expect: &Expect, observed: &Observed) -> Vec<String> {
         let mut problems = Vec::new();
         for (name, value) in &observed.upstream {
@@ -106,7 +106,8 @@ fn shows(hidden: &[String], place: &str, text: &str) -> Vec<String> {
     shown.map(problem).collect()
 }
 
-/// Whether a text shows enough of a tag in a row. That holds a block of half as much, which few texts do.
+/// Whether a text contains too many consecutive characters of a tag. Such a text contains a block of half
+/// the length, which few texts do, so that is tested first.
 fn shows_part(tags: &[String], place: &str, text: &str) -> Option<String> {
     let text_holds = |part: &[u8]| text.contains(from_bytes(part).as_str());
     let shown = tags.iter().find(|tag| {
@@ -125,7 +126,7 @@ fn ring_variables(config: Option<&Json>) -> Vec<&str> {
     names.collect()
 }
 
-/// A secret in the spellings it could slip out in.
+/// A secret in all the spellings in which it could leak.
 fn spellings(value: &str) -> Vec<String> {
     let encoded = value.strip_prefix("base64:").unwrap_or(value).to_owned();
     let mut all = vec![value.to_owned(), encoded];

@@ -1,4 +1,4 @@
-//! The steps of a scenario: what is sent, and what must come of it.
+//! The steps of a scenario: what is sent, and what is expected.
 
 use std::collections::BTreeMap;
 
@@ -14,38 +14,38 @@ pub(crate) struct Step {
     pub(crate) name: String,
     /// Seconds after the start.
     pub(crate) at: i64,
-    /// And nanoseconds.
+    /// Nanoseconds to add to that.
     pub(crate) at_ns: u64,
     pub(crate) worker: u64,
     pub(crate) repeat: u64,
     pub(crate) request: RequestSpec,
     pub(crate) faults: Faults,
     pub(crate) ending: Ending,
-    /// What [`Upstream::read`] takes, its placeholders not filled yet.
+    /// The input of [`Upstream::read`], with placeholders.
     pub(crate) upstream: Json,
-    /// What is measured of it, in the order of the file.
+    /// The parts to measure, in the order of the file.
     pub(crate) bench: Vec<Part>,
     pub(crate) expect: Expect,
 }
 
-/// A part of what is done for a request, as far as it can be measured by itself.
+/// A part of the work for a request that can be measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Writing the audit line.
     Audit,
-    /// Counting and limiting by the cells of the key and of its tenant.
+    /// Counting and limiting, with the cells of the key and its tenant.
     Count,
-    /// Bringing the path to canonical form and deciding by tier, tenant and key.
+    /// Normalising the path, and deciding by tier, tenant and key.
     Decide,
-    /// Finding out what to change about a request that goes on.
+    /// Computing the header changes of a forwarded request.
     Edits,
     /// Reading the header map.
     Headers,
-    /// Recognising a key that was verified before, or refusing it as before.
+    /// Finding a cached key, or refusing an invalid one again.
     Identify,
-    /// All that is done for the request, from its headers to its audit line.
+    /// The whole request, from its headers to its audit line.
     Request,
-    /// Verifying a key that was never seen.
+    /// Verifying a new key.
     Verify,
 }
 
@@ -64,30 +64,30 @@ pub(crate) enum Trailers {
     /// There are none.
     #[default]
     Absent,
-    /// There are some, and the host does not show them.
+    /// There are some, but the host does not provide them.
     Hidden,
     Shown(Vec<(String, String)>),
 }
 
-/// What the host does wrong.
+/// Faults of the host.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
-    /// The status that every change of the request fails with.
+    /// The status with which every change of the request fails.
     pub(crate) failing_edits: Option<u32>,
     pub(crate) no_clock: bool,
     pub(crate) no_headers: bool,
-    /// The request ends without ever being shown.
+    /// The request ends before the module sees it.
     pub(crate) never_shown: bool,
 }
 
-/// What the host knows at the end.
+/// What the host provides at the end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ending {
     pub(crate) after_ns: u64,
     pub(crate) status: Option<u64>,
     /// The headers of the upstream's response.
     pub(crate) headers: BTreeMap<String, String>,
-    /// The body as it came, in bytes.
+    /// The sizes of the body parts, in bytes.
     pub(crate) body: Box<[u64]>,
     pub(crate) bytes_in: Option<u64>,
     pub(crate) bytes_out: Option<u64>,
@@ -108,7 +108,7 @@ impl Part {
         Self::Verify,
     ];
 
-    /// As files and tables name it.
+    /// The name in files and tables.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Audit => "audit",
@@ -126,8 +126,8 @@ impl Part {
 // === impl Step ===
 
 impl Step {
-    /// The step under the rules of a host; `None` where it is none there. What comes of it on nginx may be
-    /// something else.
+    /// Reads the step for a kind of host; `None` if it is not possible there. On nginx, the expectations
+    /// may differ.
     pub(super) fn read(
         node: &Node<'_>,
         usual: &Usual,
@@ -167,7 +167,7 @@ impl Step {
     }
 }
 
-/// What the file says of all steps.
+/// The defaults of the file for all steps.
 pub(super) struct Usual {
     request: Json,
     ending: Json,
@@ -188,7 +188,7 @@ impl Usual {
     }
 }
 
-/// An object with members in the place of its own, also such as are `null`.
+/// An object in which members are replaced, even by `null`.
 fn replaced(base: &Json, by: Json) -> Json {
     match (base, by) {
         (Json::Object(base), Json::Object(by)) => {
@@ -201,7 +201,7 @@ fn replaced(base: &Json, by: Json) -> Json {
     }
 }
 
-/// Reads a member of a step after what the step says was laid over what the file says.
+/// Reads a member of a step, merged with the default of the file.
 fn of_step<T>(
     step: &Node<'_>,
     name: &str,
@@ -250,7 +250,7 @@ impl Trailers {
         }
     }
 
-    /// The same with other values.
+    /// The same names with mapped values.
     pub(super) fn map(&self, value: impl Fn(&str) -> String) -> Self {
         match self {
             Self::Shown(list) => {

@@ -1,4 +1,4 @@
-//! What the audit lines add up to: the counts of every key and every tenant, and the metrics.
+//! Adds up the audit lines: the counts of every key and tenant, and the metrics.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,19 @@ const AUTH_FAILURES: &str = "vkey_auth_failures_total.";
 const LIMIT_HITS: &str = "vkey_limit_hits_total.";
 const VERDICTS: &str = "vkey_upstream_tls_total.";
 
-/// A request, as its audit line tells it. What is masked is not known.
+/// A request, read from its audit line. Masked values are unknown.
 pub(crate) struct Audited {
     decision: Option<Decision>,
     jti: Option<String>,
     tenant: Option<String>,
     /// The tenant's label in metrics.
     label: String,
-    /// Whether it was answered with counts, which is not counted.
-    answered: bool,
-    /// What the upstream of a request that went on was judged as.
+    /// Whether it was a request for usage, which is not counted.
+    is_usage: bool,
+    /// The verdict on the upstream, if the request was forwarded.
     verdict: Option<String>,
     withheld: bool,
-    /// Whether clusters for hosts that the policy verifies have to have a gate.
+    /// Whether clusters for hosts that the policy verifies must have an upstream gate.
     needs_gate: bool,
 }
 
@@ -44,12 +44,12 @@ pub(crate) struct Tally {
     /// By tenant and id.
     keys: BTreeMap<(String, String), Cell>,
     tenants: BTreeMap<String, Cell>,
-    /// Of requests and of authentication failures.
+    /// Metrics of requests and of authentication failures.
     metrics: BTreeMap<String, u64>,
     limited: u64,
-    /// What this module judged each cluster as last; nothing where all that is known of it is that a
-    /// response showed no gate.
-    standings: BTreeMap<String, Option<String>>,
+    /// The last verdict of this module on each cluster; `None` if it is only known that a response showed
+    /// no gate.
+    statuses: BTreeMap<String, Option<String>>,
 }
 
 impl Audited {
@@ -61,7 +61,7 @@ impl Audited {
             jti: record.jti.filter(|_| !context.masked("jti")).map(Into::into),
             tenant: record.tenant.filter(|_| !context.masked("tenant")).map(Into::into),
             label,
-            answered: expect.action == Expected::Answer,
+            is_usage: expect.action == Expected::Reply,
             verdict: record.tls_verdict.filter(|_| expect.action.forwards()).map(Into::into),
             withheld: expect.action == Expected::Withhold,
             needs_gate: member(context.config, &["upstream_tls", "require_gate"])
@@ -74,14 +74,14 @@ impl Tally {
     /// Adds a request. `records`: what other modules left in the shared data.
     pub(crate) fn add(&mut self, audited: &Audited, records: &[(String, String)]) {
         self.add_metrics(audited);
-        let Some(decision) = audited.decision.filter(|_| !audited.answered) else {
+        let Some(decision) = audited.decision.filter(|_| !audited.is_usage) else {
             return;
         };
         let taken = |tenant: &String| {
             let name = tenant_name(tenant);
             records.iter().any(|(taken, _)| taken == name.as_str())
         };
-        // A key is counted before its tenant turns out to be uncountable.
+        // A key is counted before counting its tenant fails.
         let uncounted = decision == Decision::Deny(DenyReason::Contention);
         let by_key = !uncounted || audited.tenant.as_ref().is_some_and(taken);
         let key = audited.tenant.clone().zip(audited.jti.clone());
@@ -93,25 +93,25 @@ impl Tally {
         }
     }
 
-    /// Adds what the module judged the upstream of a request as. What the gate of the cluster judged it
-    /// has counted, and what no rule is for nobody counts.
+    /// Adds the module's verdict on the upstream of a request. The upstream gate counts its own verdicts,
+    /// and verdicts on unlisted hosts are not counted.
     pub(crate) fn add_verdict(&mut self, audited: &Audited, upstream: &Upstream) {
         let verdict = audited.verdict.clone().filter(|verdict| verdict != "unlisted");
-        // What is withheld was judged here, whatever the gate of the cluster came to.
+        // The verdict on a withheld response is this module's, for any verdict of the upstream gate.
         let Some(verdict) = verdict.filter(|_| audited.withheld || !upstream.is_judged()) else {
             return;
         };
         if let Some(cluster) = upstream.taken_cluster() {
             let name = format!("{VERDICTS}verdict.{verdict}.upstream.{cluster}");
             *self.metrics.entry(name).or_default() += 1;
-            self.standings.insert(cluster.to_owned(), Some(verdict.clone()));
+            self.statuses.insert(cluster.to_owned(), Some(verdict.clone()));
         }
-        // A route that was changed counts against the cluster that it was judged by, too.
+        // If the route was changed, the verdict also counts against the first cluster.
         if let (Some(judged), Some(_)) = (&upstream.cluster, &upstream.taken) {
             if audited.withheld {
-                self.standings.insert(judged.clone(), Some(verdict));
+                self.statuses.insert(judged.clone(), Some(verdict));
             } else if verdict == "verified" && audited.needs_gate {
-                self.standings.entry(judged.clone()).or_default();
+                self.statuses.entry(judged.clone()).or_default();
             }
         }
     }
@@ -127,7 +127,7 @@ impl Tally {
             Some(DenyClass::Unauthenticated) => {
                 *self.metrics.entry(format!("{AUTH_FAILURES}reason.{code}")).or_default() += 1;
             }
-            // A source is no limit of a key.
+            // A blocked source is not a limit of a key.
             Some(DenyClass::Limited) if reason != Some(DenyReason::SourceBlocked) => {
                 self.limited += 1;
             }
@@ -135,13 +135,13 @@ impl Tally {
         }
     }
 
-    /// How many keys have a record of sessions.
+    /// The number of keys with a record of sessions.
     fn sessions(&self, store: &MemoryStore) -> usize {
         let names = self.keys.keys().map(|(tenant, jti)| sessions_name(tenant, jti));
         names.filter(|name| matches!(store.shared_data(name.as_str()), Ok(Some(_)))).count()
     }
 
-    /// Counts are exact: every cell has what the audit lines add up to, and there is no other record
+    /// Checks that every cell has exactly the sums of the audit lines, and that there are no other records
     /// but `others`.
     pub(crate) fn check_cells(
         &self,
@@ -156,32 +156,28 @@ impl Tally {
         let mut problems: Vec<String> =
             cells.iter().filter_map(|(name, cell)| check_cell(store, name, cell)).collect();
         let masked = context.masked("jti") || context.masked("tenant");
-        let standings = if counts { self.standings.len() } else { 0 };
-        let expected = cells.len() + standings + self.sessions(store) + others;
+        let statuses = if counts { self.statuses.len() } else { 0 };
+        let expected = cells.len() + statuses + self.sessions(store) + others;
         if !masked && store.len() != expected {
             problems.push(format!("{} records in shared data, not {expected}", store.len()));
         }
         problems
     }
 
-    /// The clusters that were judged have a standing each.
-    pub(crate) fn check_standings(
-        &self,
-        context: &Context<'_>,
-        store: &MemoryStore,
-    ) -> Vec<String> {
+    /// Checks the status of each cluster that has a verdict.
+    pub(crate) fn check_statuses(&self, context: &Context<'_>, store: &MemoryStore) -> Vec<String> {
         let counts = context.counts();
         let wrong = |(cluster, expected): (&String, &Option<String>)| {
             let store = RecordStore::new(store, store.rules());
             let found = store.read::<UpstreamStatus>(&upstream_status_name(cluster)).ok();
-            let found = found.and_then(|standing| standing.verdict()).map(Verdict::word);
+            let found = found.and_then(|status| status.verdict()).map(Verdict::word);
             (found != expected.as_deref())
-                .then(|| format!("cluster {cluster} stands as {found:?}, not {expected:?}"))
+                .then(|| format!("cluster {cluster} has status {found:?}, not {expected:?}"))
         };
-        self.standings.iter().filter(|_| counts).filter_map(wrong).collect()
+        self.statuses.iter().filter(|_| counts).filter_map(wrong).collect()
     }
 
-    /// So are the metrics.
+    /// Checks that the metrics are exact too.
     pub(crate) fn check_metrics(
         &self,
         context: &Context<'_>,
@@ -189,7 +185,7 @@ impl Tally {
     ) -> Option<String> {
         if context.nginx {
             let metrics = store.metrics();
-            // Two that say what is in force are defined before the host is known.
+            // Two metrics about the configuration are defined before the host is known.
             return (metrics.len() > 2).then(|| format!("metrics on nginx: {metrics:?}"));
         }
         let mut found = BTreeMap::new();
@@ -201,7 +197,7 @@ impl Tally {
                 *found.entry(shown_series(context, name)).or_default() += value;
             }
         }
-        // A shadow may pass a limit and have another reason.
+        // In shadow mode a request may exceed a limit and have another reason.
         let hidden = context.setting("mode") == Some("shadow") && hits > self.limited;
         let agree = found == self.metrics && (hits == self.limited || hidden);
         (!agree).then(|| {
@@ -210,7 +206,7 @@ impl Tally {
     }
 }
 
-/// Only the counts: what was used of limits does not show in audit lines.
+/// Checks only the counts: audit lines do not show the use of limits.
 fn check_cell(store: &MemoryStore, name: &Name, expected: &Cell) -> Option<String> {
     let counts = |cell: &Cell| (cell.seen(), cell.allowed(), cell.denied().collect::<Vec<_>>());
     let found = RecordStore::new(store, store.rules()).read::<Cell>(name);
@@ -228,7 +224,7 @@ fn count(cell: &mut Cell, decision: Decision) {
     cell.count(decision, &[], None, 0, Mode::Enforce);
 }
 
-/// A tenant that is masked is none that could be told.
+/// The label of a tenant. A masked tenant is unknown.
 fn tenant_label(context: &Context<'_>, tenant: Option<&str>) -> String {
     let listed = |tenant: &str| member(context.config, &["tenants", tenant]).is_some();
     match tenant {
@@ -247,7 +243,7 @@ fn shown_series(context: &Context<'_>, name: String) -> String {
 }
 
 impl Context<'_> {
-    /// A setting that is a text.
+    /// A setting that is a string.
     pub(super) fn setting(&self, name: &str) -> Option<&str> {
         member(self.config, &[name]).and_then(Json::as_str)
     }

@@ -1,4 +1,4 @@
-//! Placeholders, secrets and bytes: how a scenario writes what a file should not or cannot hold.
+//! Placeholders, secrets and bytes: how a scenario refers to what its file should not or cannot contain.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,20 @@ use base64::engine::general_purpose::STANDARD;
 use vkey::digest::sha256_hex;
 use vkey::json::Json;
 
-/// The upstream-TLS policy that the module is built with.
+/// The compiled-in upstream-TLS policy.
 pub(crate) const POLICY: &[u8] = include_bytes!("../../filters/vkey/upstream-tls.json");
 
-/// What the placeholders of a scenario stand for.
+/// The values of a scenario's placeholders.
 pub(crate) struct Meaning<'a> {
     pub(crate) start: u64,
-    /// Which of a number of equal keys or of a step's repetitions it is, counted from 1.
+    /// The number of the repetition of a key or step, counted from 1.
     pub(crate) n: u64,
     pub(crate) env: &'a BTreeMap<String, String>,
     pub(crate) keys: &'a BTreeMap<String, String>,
 }
 
 impl Meaning<'_> {
-    /// A text with its placeholders filled; `{{n}}` first, because it may stand in another.
+    /// Fills the placeholders of a text; `{{n}}` first, because it may be inside another one.
     pub(crate) fn fill(&self, text: &str) -> String {
         let numbered = text.replace("{{n}}", &self.n.to_string());
         let mut filled = String::new();
@@ -34,7 +34,7 @@ impl Meaning<'_> {
         filled + rest
     }
 
-    /// A document with its placeholders filled; a text that is one time becomes a number.
+    /// Fills the placeholders of a document. A string that is a single time becomes a number.
     pub(crate) fn fill_json(&self, json: &Json) -> Json {
         match json {
             Json::String(text) => match self.lone_time(text) {
@@ -90,12 +90,13 @@ impl Meaning<'_> {
     }
 }
 
-/// A time some seconds after another, or before.
+/// A time, shifted by some seconds.
 pub(crate) fn shifted(time: u64, seconds: i64) -> u64 {
     time.checked_add_signed(seconds).expect("a time after 1970")
 }
 
-/// The value of an environment variable. `@secret:NAME` is a strong secret that stands in no file.
+/// The value of an environment variable. `@secret:NAME` is a strong secret that is derived from its name,
+/// so that no file contains it.
 pub(crate) fn env_value(text: &str) -> String {
     match text.strip_prefix("@secret:") {
         Some(name) => {
@@ -106,7 +107,7 @@ pub(crate) fn env_value(text: &str) -> String {
     }
 }
 
-/// The bytes that sign: of a text itself, or those after `base64:`.
+/// The bytes of a secret: those of the text, or those encoded after `base64:`.
 pub(crate) fn secret_bytes(text: &str) -> Vec<u8> {
     match text.strip_prefix("base64:") {
         Some(encoded) => STANDARD.decode(encoded).expect("base64"),
@@ -114,18 +115,18 @@ pub(crate) fn secret_bytes(text: &str) -> Vec<u8> {
     }
 }
 
-/// Text as a scenario means it: each character up to U+00FF is one byte.
+/// Decodes a text of a scenario: each character up to U+00FF is one byte.
 pub(crate) fn bytes(text: &str) -> Vec<u8> {
     let byte = |c: char| u8::try_from(c).unwrap_or_else(|_| panic!("{c:?} is no byte"));
     text.chars().map(byte).collect()
 }
 
-/// Bytes as a scenario writes them.
+/// Encodes bytes for a scenario.
 pub(crate) fn from_bytes(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// What stands behind the last dot of a key.
+/// The part of a key after its last dot.
 pub(crate) fn tag(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! What of an answer depends on when it was given: left out where the clock cannot be pinned.
+//! Removes values that depend on the time of a response, for machines whose clock cannot be pinned.
 
 use vkey::json::Json;
 
-/// A header's value without the seconds that it counts down.
+/// A header value without the seconds until a reset.
 pub(super) fn untimed_header(name: &str, value: &str) -> String {
     match name {
         "retry-after" => "seconds".to_owned(),
@@ -11,7 +11,7 @@ pub(super) fn untimed_header(name: &str, value: &str) -> String {
     }
 }
 
-/// A document without the seconds that it counts down: `reset_secs` of usage, and what a message says.
+/// A document without the seconds until a reset: `reset_secs` of usage, and those in messages.
 pub(super) fn untimed(json: &Json) -> Json {
     match json {
         Json::Object(members) => {
@@ -27,7 +27,7 @@ pub(super) fn untimed(json: &Json) -> Json {
     }
 }
 
-/// The digits behind each `mark` left out.
+/// Removes the digits after each `mark`.
 fn untimed_text(text: &str, mark: &str) -> String {
     let mut parts = text.split(mark);
     let first = parts.next().unwrap_or_default().to_owned();
@@ -37,7 +37,7 @@ fn untimed_text(text: &str, mark: &str) -> String {
 }
 
 #[test]
-fn only_what_counts_down_is_left_out() {
+fn only_seconds_until_a_reset_are_removed() {
     let usage = |reset: &str, used: u64| {
         let text = format!(r#"{{"limits": [{{"used": {used}, "reset_secs": {reset}}}]}}"#);
         untimed(&Json::parse(text.as_bytes()).unwrap())

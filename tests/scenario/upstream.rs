@@ -1,20 +1,20 @@
-//! What a host shows of the cluster and of the connection to its upstream.
+//! What a host shows of the cluster and of the connection to the upstream.
 
 use vkey::host::{FilterState, Property};
 use vkey::json::{Invalid, Json, Node};
 use vkey::upstream_tls::{Stamp, Verdict};
 
-/// The proxy's end of the connection.
+/// The local address of the connection.
 const LOCAL_ADDRESS: &str = "192.0.2.1:40001";
 
 use super::format::owned;
 
-/// The members of a step's `upstream_tls`, each absent where the host does not show it.
+/// The members of `upstream_tls` in a step. A fact that the host does not show is absent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Upstream {
     pub(crate) cluster: Option<String>,
     stamp: Option<StampSpec>,
-    /// The cluster that the request went to in the end, where it is another.
+    /// The final cluster of the request, if the route was changed.
     pub(crate) taken: Option<Taken>,
     gate: Option<String>,
     up: bool,
@@ -23,11 +23,11 @@ pub(crate) struct Upstream {
     first_name: Option<String>,
     local_certificate: Option<String>,
     code_details: Option<String>,
-    /// Of the request as it was sent in the end.
+    /// The authority of the request as it was sent.
     pub(crate) authority: Option<String>,
 }
 
-/// A cluster of a route that was chosen again.
+/// The cluster of a changed route.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub(crate) cluster: String,
@@ -68,7 +68,7 @@ impl Upstream {
         })
     }
 
-    /// Whether the gate of the cluster has judged the connection, or has refused the request.
+    /// Whether the upstream gate has checked the connection or refused the request.
     pub(crate) fn is_judged(&self) -> bool {
         let state = self.gate_state().unwrap_or_default();
         let (word, rest) = state.split_once(' ').unwrap_or_default();
@@ -79,21 +79,21 @@ impl Upstream {
         }
     }
 
-    /// The cluster that the request went to in the end.
+    /// The final cluster of the request.
     pub(crate) fn taken_cluster(&self) -> Option<&str> {
         let taken = self.taken.as_ref().map(|taken| &taken.cluster);
         taken.or(self.cluster.as_ref()).map(String::as_str)
     }
 
-    /// What is shown from the request on.
+    /// The properties that are available from the request on.
     pub(crate) fn of_cluster(&self) -> Shown {
         let stamp = self.stamp.as_ref().map(|stamp| (Property::ClusterMetadata, stamp.metadata()));
         let name = self.cluster.clone().map(|name| (Property::ClusterName, name.into_bytes()));
         stamp.into_iter().chain(name).collect()
     }
 
-    /// What the gate of the cluster left in the filter state: which connection it let pass, or whether
-    /// anything was sent before it refused.
+    /// The filter state that the upstream gate sets: the connection that it allowed, or whether anything
+    /// was sent before it refused.
     fn gate_state(&self) -> Option<String> {
         let gate = self.gate.as_ref()?;
         if gate.contains(' ') {
@@ -110,12 +110,12 @@ impl Upstream {
         self.up.then_some(LOCAL_ADDRESS)
     }
 
-    /// Whether the request reached an upstream, as far as the step does not say that the proxy answered.
+    /// Whether the request reached an upstream, unless the step says that the proxy sent the response.
     pub(crate) fn is_reached(&self) -> bool {
         self.up || self.code_details.as_deref().is_none_or(|details| details == "via_upstream")
     }
 
-    /// What is shown from the response on.
+    /// The properties that are available from the response on.
     pub(crate) fn of_connection(&self) -> Shown {
         let text = |text: &Option<String>| text.clone();
         let shown = [
@@ -142,7 +142,7 @@ impl Taken {
         })
     }
 
-    /// Its name and its metadata, in the place of those of the cluster that the route was judged by.
+    /// Its name and metadata, which replace those of the first cluster.
     fn shown(&self) -> Shown {
         let metadata = self.stamp.as_ref().map(StampSpec::metadata).unwrap_or_default();
         let name = self.cluster.clone().into_bytes();
@@ -197,7 +197,7 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     field
 }
 
-/// The member as it is where a scenario says nothing of it.
+/// The default of the member.
 pub(super) fn nothing() -> Json {
     Json::Object(Vec::new())
 }

@@ -135,7 +135,7 @@ fn see_through(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Mete
         replies: u32::from(reply.is_some()),
         reply,
         upstream,
-        answer: memory.response_headers.take(),
+        response_headers: memory.response_headers.take(),
         wrote_twice: false,
         filter_state: memory.filter_state.take(),
         log: memory.log.take(),

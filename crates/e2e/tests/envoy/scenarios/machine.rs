@@ -205,7 +205,7 @@ impl Machine for Gateway {
             withheld: forwarded && by_module,
             replies: u32::from(by_module),
             reply,
-            answer: own.iter().filter(|_| !by_module).map(told).collect(),
+            response_headers: own.iter().filter(|_| !by_module).map(told).collect(),
             upstream: requests.into_iter().next().unwrap_or_default(),
             filter_state: STATES.iter().filter_map(|key| state(&end, key)).collect(),
             log: self.site.logs.lines(&self.name),

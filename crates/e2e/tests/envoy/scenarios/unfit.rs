@@ -98,7 +98,7 @@ impl Fit {
             return Err(unfit);
         }
         let remembers = REMEMBERING.iter().any(|word| text.contains(word));
-        let reads = |step: &Step| step.expect.action == Expected::Answer;
+        let reads = |step: &Step| step.expect.action == Expected::Reply;
         let dated = scenario.variants.iter().any(|variant| is_dated(&variant.config));
         let alone = !remembers && !scenario.steps.iter().any(reads);
         let moves = alone && !dated && scenario.start.is_none();
@@ -231,7 +231,7 @@ fn of_request(step: &Step) -> Option<Unfit> {
     }
     // The answer to a HEAD has no body.
     let head = headers.iter().any(|(name, value)| name == ":method" && value == "HEAD");
-    (head && step.expect.action.answers()).then_some(Unfit::Answer)
+    (head && step.expect.action.sends_reply()).then_some(Unfit::Answer)
 }
 
 /// A text with what is repeated in it once, and without its other placeholders: keys, tags, numbers and
