@@ -1,5 +1,5 @@
-//! Properties that hold for every key, restriction and request, not only for those of the vectors.
-//! They run natively and, in Node, on wasm32.
+//! Properties of every key, restriction and request, not only of those in the vectors. They run natively
+//! and, in Node, on wasm32.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
@@ -59,8 +59,8 @@ use self::strategies::{access, claims, restriction, sometimes};
 
 const NOW: u64 = 1_790_000_000;
 
-/// As many cases as `PROPTEST_CASES` says, others each time. Node shows no environment, and runs always the same
-/// ones: what could be wrong there is the target and not the rule. There is also no file for those that failed.
+/// Natively, `PROPTEST_CASES` cases, different in each run. Node has no environment and no files for failed
+/// cases, so it always runs the same ones: a failure there would come from the target, not from the code.
 fn config() -> ProptestConfig {
     match cfg!(target_arch = "wasm32") {
         true => ProptestConfig {
@@ -76,7 +76,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn what_is_minted_says_what_was_claimed(claims in claims()) {
+    fn a_minted_key_has_its_claims(claims in claims()) {
         let claims = Claims::parse(claims.to_string().as_bytes()).unwrap();
         let again = Claims::parse(claims.to_json().to_string().as_bytes()).unwrap();
         prop_assert_eq!(&again, &claims);
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn no_change_to_a_key_survives(
+    fn no_change_to_a_key_is_accepted(
         claims in claims(),
         caveats in vec(restriction(), 1..5),
         other in restriction(),
@@ -122,7 +122,7 @@ proptest! {
     }
 
     #[test]
-    fn a_remembered_key_is_judged_like_a_fresh_one(
+    fn a_cached_key_is_treated_like_a_new_one(
         claims in claims(),
         caveat in restriction(),
         accesses in vec(access(), 1..6),
@@ -153,9 +153,12 @@ fn a_caveat_only_narrows() {
         Ok(())
     });
     outcome.unwrap();
-    // It says something only if keys allow, and caveats take away.
+    // The test is meaningful only if keys allow some requests and caveats refuse some of these.
     let (wide, narrow) = allowed.get();
     let enough = config().cases / 100;
-    let says_something = narrow >= enough && wide >= narrow + enough;
-    assert!(says_something, "{wide} allowed, {narrow} with a caveat more, {enough} wanted of each");
+    let is_meaningful = narrow >= enough && wide >= narrow + enough;
+    assert!(
+        is_meaningful,
+        "{wide} allowed, {narrow} with another caveat, {enough} expected of each"
+    );
 }

@@ -1,4 +1,4 @@
-//! The scenarios of `testdata/scenarios` and of `testdata/bench` on the library over the host in memory.
+//! Runs the scenarios of `testdata/scenarios` and `testdata/bench` on the library and the in-memory host.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -47,7 +47,7 @@ fn every_reason_has_a_scenario() {
 }
 
 #[test]
-fn an_upstream_is_refused_by_either_gate_for_every_reason() {
+fn each_gate_refuses_upstreams_for_every_reason() {
     for action in [Expected::Stop, Expected::Withhold] {
         let mut reasons = BTreeSet::new();
         for scenario in files().iter().map(|file| read(file)) {
@@ -61,9 +61,9 @@ fn an_upstream_is_refused_by_either_gate_for_every_reason() {
     }
 }
 
-/// A scenario that holds, to be spoiled.
+/// A valid scenario, which the tests break.
 const GOOD: &str = r#"{
-    "about": "a key is let through",
+    "about": "a key is allowed",
     "host": "envoy",
     "config": {"keyring": [{"name": "main", "secret": "${MAIN}"}]},
     "env": {"MAIN": "@secret:main"},
@@ -87,7 +87,7 @@ const GOOD: &str = r#"{
 }"#;
 
 #[test]
-fn a_scenario_that_is_wrong_fails() {
+fn a_wrong_scenario_fails() {
     assert_eq!(problems(GOOD), [""; 0]);
     for (right, wrong) in [
         (r#"{"jti": "good"}"#, r#"{"jti": "other"}"#),
@@ -117,7 +117,7 @@ fn a_scenario_that_is_wrong_fails() {
     }
 }
 
-/// One with a limit, that holds too.
+/// A valid scenario with a limit.
 const LIMITED: &str = r#"{
     "about": "two keys of a tenant that may make three requests",
     "start": 1800000000,
@@ -155,7 +155,7 @@ const LIMITED: &str = r#"{
 }"#;
 
 #[test]
-fn a_scenario_whose_limits_are_wrong_fails() {
+fn a_scenario_with_wrong_limits_fails() {
     let long = LIMITED.replace(r#"{"count": 3}"#, r#"{"count": 3, "claims": {"exp": 1800090000}}"#);
     assert_eq!(problems(&long), [""; 0]);
     for (right, wrong) in [
@@ -178,7 +178,7 @@ fn a_scenario_whose_limits_are_wrong_fails() {
     }
 }
 
-/// One with upstreams, that holds too.
+/// A valid scenario with upstreams.
 const UPSTREAMS: &str = r#"{
     "about": "a good upstream, one that is withheld, and one that its own gate refuses",
     "host": "envoy",
@@ -203,13 +203,13 @@ const UPSTREAMS: &str = r#"{
             "expect": {"action": "forward", "audit": {"tls_verdict": "stamped"}}
         },
         {
-            "name": "refused by the gate of the cluster",
+            "name": "refused by the upstream gate",
             "request": {"authority": "api.openai.com", "headers": [["x-api-key", "{{key good}}"]]},
             "upstream_tls": {"gate": "upstream_pin"},
             "expect": {"action": "stop", "reason": "upstream_pin"}
         },
         {
-            "name": "unlisted, and sent to a host that is known",
+            "name": "unlisted, and sent to a known host",
             "request": {"headers": [["x-api-key", "{{key good}}"]]},
             "upstream_tls": {
                 "cluster": "rewritten",
@@ -233,7 +233,7 @@ const UPSTREAMS: &str = r#"{
 }"#;
 
 #[test]
-fn a_scenario_whose_upstreams_are_wrong_fails() {
+fn a_scenario_with_wrong_upstreams_fails() {
     assert_eq!(problems(UPSTREAMS), [""; 0]);
     for (right, wrong) in [
         (r#""first_name": "*.openai.com""#, r#""first_name": "openai.com""#),
@@ -274,7 +274,7 @@ fn a_scenario_whose_upstreams_are_wrong_fails() {
 }
 
 #[test]
-fn what_a_scenario_does_not_know_is_an_error() {
+fn invalid_members_of_a_scenario_are_errors() {
     for (right, wrong) in [
         (r#""about":"#, r#""typo": 1, "about":"#),
         (r#""good": {}"#, r#""good": {"typo": 1}"#),

@@ -1,4 +1,4 @@
-//! Vectors: those of others and the project's own. They run natively and, in Node, on wasm32.
+//! Test vectors: published ones and the project's own. They run natively and, in Node, on wasm32.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// A file of others, compiled in: in Node there are no files to read.
+/// Vectors are compiled in, because Node cannot read files here.
 macro_rules! vectors {
     ($name:literal) => {
         json(include_str!(concat!("../testdata/vectors/", $name)))
@@ -68,7 +68,7 @@ fn hmac_of_rfc_4231() {
     for case in cases(&file["tests"], 7) {
         let expected = hex(&case["sha256"]);
         let tag = SigningKey::new(&hex(&case["key"])).sign(&[&hex(&case["data"])]);
-        // Test case 5 is about a tag cut short, which keys never are.
+        // Test case 5 has a truncated tag, which keys never have.
         if expected.len() == 32 {
             assert!(tag.matches(&tag_of(&expected)), "{}", case["tc"]);
         }
@@ -80,7 +80,7 @@ fn hmac_of_wycheproof() {
     let file = vectors!("wycheproof_hmac_sha256_test.json");
     let mut full = 0;
     for group in cases(&file["testGroups"], 2) {
-        // A tag cut short is no tag of this format at all.
+        // A truncated tag is invalid in this format.
         let whole = group["tagSize"] == 256;
         for case in cases(&group["tests"], 1) {
             let tag = SigningKey::new(&hex(&case["key"])).sign(&[&hex(&case["msg"])]);
@@ -120,8 +120,8 @@ fn hkdf_of_wycheproof() {
     }
 }
 
-/// The token of RFC 7515 is a JWS, and no key: its header names no kid. Its signature is checked as
-/// the primitive it is, and the token as a whole is malformed.
+/// The token of RFC 7515 is a JWS, but not a key: its header has no kid. The primitive verifies its
+/// signature, but as a key it is malformed.
 #[test]
 fn jws_of_rfc_7515() {
     let file = vectors!("rfc7515_a1_hs256.json");
@@ -134,7 +134,7 @@ fn jws_of_rfc_7515() {
 
 // === keys ===
 
-/// An engine without rules of its own, over rings whose secrets are printed.
+/// An engine without rules, with rings whose secrets are published.
 fn engine(rings: &Value, clock_skew_secs: u64) -> Engine {
     let text = br#"{"keyring": [{"name": "unused", "secret": "${UNUSED}"}]}"#;
     let unused = |_: &str| Some(format!("A-{}", sha256_hex(b"unused")));
@@ -156,7 +156,7 @@ fn ring(ring: &Value) -> Ring {
     Ring::new(ring["name"].as_str().unwrap(), &secret, RingState::Active, rotation).unwrap()
 }
 
-/// Identifies a token and, where the case has an access, judges that too.
+/// Identifies a token and, if the case has an access, authorizes that too.
 fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
     let now_secs = case["now"].as_u64().unwrap();
     let identity = engine.identify(case["token"].as_str().unwrap().as_bytes(), now_secs);
@@ -186,8 +186,8 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
     engine.authorize(&key, &access)
 }
 
-/// Cases of the second implementation, which judges what a path or an authority means. This one judges
-/// neither unless it stands in canonical form, since a proxy may send it as it came.
+/// Cases in which the second implementation normalises a path or an authority. This one requires canonical
+/// form, because a proxy may forward it unchanged.
 const NOT_CANONICAL: [(&str, &str); 5] = [
     ("access: host with port, case and dot", "host"),
     ("access: dot segments", "path_ambiguous"),
@@ -196,7 +196,7 @@ const NOT_CANONICAL: [(&str, &str); 5] = [
     ("access: encoded unreserved", "path_ambiguous"),
 ];
 
-/// What has to come of a case.
+/// The expected result of a case.
 fn expected(case: &Value) -> &str {
     let stricter = NOT_CANONICAL.iter().find(|(name, _)| case["name"] == *name);
     stricter.map_or_else(|| case["expect"].as_str().unwrap(), |(_, reason)| reason)
@@ -218,7 +218,7 @@ fn check(engine: &mut Engine, case: &Value) {
 fn check_file(file: &Value, at_least: usize) {
     let skew = file["clock_skew_secs"].as_u64().unwrap();
     for case in cases(&file["cases"], at_least) {
-        // Twice by one engine: a remembered key is judged like a fresh one.
+        // Twice with one engine: a cached key is treated like a new one.
         let mut engine = engine(&file["rings"], skew);
         check(&mut engine, case);
         check(&mut engine, case);

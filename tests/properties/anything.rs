@@ -1,11 +1,11 @@
-//! Any bytes at all, where a reader, a key, a request or a configuration is expected.
+//! Arbitrary bytes as input of parsers, and as keys, requests and configurations.
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
-/// Every member that there is.
+/// A configuration with every member.
 const WHOLE_CONFIGURATION: &[u8] = br#"{
     "audience": "gw", "clock_skew": "5s", "host": "auto", "mode": "shadow", "upgrades": false,
     "keyring": [{"name": "main", "secret": "${A}", "state": "retiring",
@@ -29,7 +29,7 @@ const WHOLE_CONFIGURATION: &[u8] = br#"{
     "audit": {"sink": "log", "level": "warn", "mask": ["sub"], "mask_value": "?"}
 }"#;
 
-/// Bytes, and texts that come near to what the readers expect.
+/// Bytes, and texts that resemble valid input.
 pub(crate) fn anything() -> impl Strategy<Value = Vec<u8>> {
     let near = "(vk1|eyJ[a-zA-Z0-9]{0,8})?[.a-zA-Z0-9_-]{0,60}";
     let json = r#"[{}\[\]":,a-z0-9.\\-]{0,60}"#;
@@ -87,7 +87,7 @@ proptest! {
     }
 
     #[test]
-    fn a_genuine_tag_over_anything_is_no_danger(claims in anything(), caveat in anything()) {
+    fn a_valid_tag_over_any_bytes_is_harmless(claims in anything(), caveat in anything()) {
         let kid = Kid::new("main", 0).unwrap();
         let token = mint(&ring().signing_key(&kid), &kid, &claims);
         let Ok(unverified) = Unverified::parse(token.as_bytes()) else { return Ok(()) };
@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn no_request_makes_the_gate_panic_or_opens_it(
+    fn no_request_without_a_key_panics_or_passes(
         mut headers in vec(("[a-z:-]{1,12}", anything()), 0..8),
         credential in anything(),
         target in anything(),
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn a_good_key_among_anything_is_decided_once(
+    fn a_request_with_a_valid_key_is_decided_once(
         mut headers in vec(("[a-z:-]{1,12}", anything()), 0..8),
         target in prop_oneof![anything(), Just(b"/v1/models".to_vec())],
         peer in anything(),
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn a_configuration_with_any_byte_changed_is_read_or_refused(at in any::<Index>(), byte: u8) {
+    fn a_configuration_with_a_changed_byte_is_accepted_or_rejected(at in any::<Index>(), byte: u8) {
         let mut text = WHOLE_CONFIGURATION.to_vec();
         Config::parse(&text).unwrap();
         let index = at.index(text.len());

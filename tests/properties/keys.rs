@@ -1,8 +1,8 @@
-//! Keys that are signed by the one ring of the tests.
+//! Keys of the only ring in these tests.
 
 use super::*;
 
-/// Made at run time: a configuration accepts it, so it is printed nowhere.
+/// A secret, computed at run time: configurations accept it, so no file may contain it.
 pub(crate) fn secret() -> String {
     format!("A-{}", sha256_hex(b"the property tests"))
 }

@@ -1,11 +1,11 @@
-//! A second key, in a header that is not searched for one.
+//! A second key in a header that is not a key source.
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
-/// Another key, good or forged, in either form.
+/// Another key, valid or forged, in either form.
 fn second_key() -> impl Strategy<Value = String> {
     let forms = (any::<bool>(), vec(restriction(), 0..3), any::<Index>(), any::<Index>());
     forms.prop_map(|(is_jwt, caveats, at, forgery)| {
@@ -15,7 +15,7 @@ fn second_key() -> impl Strategy<Value = String> {
             false => caveats.iter().fold(sign(&claims), |token, caveat| attenuate(&token, caveat)),
         };
         match forgery.index(3) {
-            // A tag that is not that of the rest.
+            // With a wrong tag.
             0 => {
                 let start = key.rfind('.').unwrap() + 1;
                 let index = start + at.index(key.len() - start - 1);
@@ -23,7 +23,7 @@ fn second_key() -> impl Strategy<Value = String> {
                 key.replace_range(index..=index, other);
                 key
             }
-            // Claims that were signed for another key.
+            // With the claims of another key.
             1 => {
                 let mut segments: Vec<&str> = key.split('.').collect();
                 let claims =
@@ -38,7 +38,7 @@ fn second_key() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn a_jwt_of_the_tests_is_a_good_key() {
+fn a_jwt_of_the_tests_is_a_valid_key() {
     let claims = json!({"jti": "other", "tenant": "t", "iat": NOW - 60, "exp": NOW + 60});
     assert!(verify(&jwt(&claims)).is_some());
 }

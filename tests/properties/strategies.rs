@@ -1,8 +1,8 @@
-//! Restrictions, claims and requests, drawn.
+//! Random restrictions, claims and requests.
 
 use super::*;
 
-/// Members are drawn from few values, so that they hold about as often as they do not.
+/// Members are drawn from few values, so that they match about half of the requests.
 pub(crate) fn restriction() -> impl Strategy<Value = Value> {
     let any_of = sometimes(vec(flat_restriction(), 0..3));
     (flat_restriction(), any_of, sometimes(1..9_u32), sometimes(0..9_u64)).prop_map(
@@ -21,7 +21,8 @@ pub(crate) fn restriction() -> impl Strategy<Value = Value> {
     )
 }
 
-/// Present once in five times: a key with some restrictions still allows about as much as it refuses.
+/// Present in one of five cases, so that a key with several restrictions still allows about half of the
+/// requests.
 pub(crate) fn sometimes<T: Strategy>(strategy: T) -> impl Strategy<Value = Option<T::Value>> {
     proptest::option::weighted(0.2, strategy)
 }

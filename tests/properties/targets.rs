@@ -1,11 +1,11 @@
-//! The forms of paths and hosts, written down a second time.
+//! A second implementation of the canonical forms of paths and hosts.
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
-/// Paths that are canonical about as often as not.
+/// Paths, of which about half are canonical.
 fn targets() -> impl Strategy<Value = String> {
     let segments = &[
         "a", "v1", "~x", ".", "..", "...", ".a", "", "a;b", "..;a", ".;", "%2E", "%2e%2E", "%61",
@@ -21,16 +21,15 @@ fn targets() -> impl Strategy<Value = String> {
     prop_oneof![paths, "/[a-c./%2eE;~?]{0,24}", "[/a.%2eE]{0,6}"]
 }
 
-/// The path of a target that is canonical as it stands, with escapes in upper case: what is left of it when
-/// each segment is normalised by itself (RFC 3986, section 6.2.2) is the segment, and no segment can be read
-/// in another way.
+/// The path of a target that is canonical already, with escapes in upper case: normalising a segment (RFC
+/// 3986, section 6.2.2) changes nothing, and no segment is ambiguous.
 fn canonical_path(target: &str) -> Option<String> {
     let path = target.split('?').next()?;
     let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     let last = segments.len() - 1;
     let normal = segments.iter().enumerate().map(|(index, segment)| {
         let (decoded, upper) = normal_segment(segment)?;
-        // Servers that know parameters resolve `..;a` as they do `..`.
+        // Servers that support path parameters resolve `..;a` like `..`.
         let parameters = upper.replace("%3B", ";");
         let resolved = matches!(parameters.split(';').next()?, "." | "..");
         let missing = segment.is_empty() && index != last;
@@ -40,9 +39,9 @@ fn canonical_path(target: &str) -> Option<String> {
     (!target.contains('#')).then(|| format!("/{}", normal.join("/")))
 }
 
-/// A segment with its unreserved characters decoded, and one with the case of its escapes changed and
-/// nothing else; `None` where it has anything but visible ASCII, or an escape that is none or is for a
-/// character that servers take for the end of a segment or of a path.
+/// A segment with its unreserved characters decoded, and the segment with only its escapes in upper case.
+/// `None` if it has other characters than visible ASCII, an invalid escape, or an escape of a character
+/// that some servers treat as the end of a segment or path.
 fn normal_segment(segment: &str) -> Option<(String, String)> {
     let (mut decoded, mut upper) = (String::new(), String::new());
     let mut rest = segment.chars();
@@ -70,7 +69,7 @@ fn normal_segment(segment: &str) -> Option<(String, String)> {
     Some((decoded, upper))
 }
 
-/// Authorities that are canonical about as often as not.
+/// Authorities, of which about half are canonical.
 fn authorities() -> impl Strategy<Value = String> {
     let hosts = &[
         "gw.example", "a_b.example", "10.0.0.1", "[2001:db8::1]", "localhost", "GW.example",
@@ -81,8 +80,8 @@ fn authorities() -> impl Strategy<Value = String> {
     prop_oneof![usual, "[a-zA-C0-2.:@_\\[\\]-]{0,12}"]
 }
 
-/// Whether an authority is a lower-case name without a dot at its end, or something in brackets; with nothing
-/// before it or behind it. What is in the brackets is not looked into.
+/// Whether an authority is exactly a lower-case name without a final dot, or something in brackets, whose
+/// content is not checked.
 fn is_lower(authority: &str) -> bool {
     let of = |text: &str, more: &str| {
         text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c))
@@ -97,7 +96,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_path_is_accepted_exactly_where_it_is_canonical_as_it_stands(target in targets()) {
+    fn exactly_the_canonical_paths_are_accepted(target in targets()) {
         let path = CanonicalPath::parse(target.as_bytes()).ok();
         let canonical = canonical_path(&target);
         prop_assert_eq!(path.as_ref().map(CanonicalPath::as_str), canonical.as_deref(), "{}", target);
@@ -113,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn an_exact_host_stands_in_its_one_spelling(authority in authorities()) {
+    fn an_exact_host_is_in_canonical_form(authority in authorities()) {
         let exact = exact_host(authority.as_bytes());
         prop_assert!(exact.is_none() || is_lower(&authority), "{}", authority);
         prop_assert!(exact.is_none() || exact == Some(&authority));

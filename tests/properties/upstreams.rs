@@ -1,5 +1,5 @@
-//! Whatever hosts show of their upstreams, and in whatever order they call: nothing passes for a known
-//! host unless its connection is good.
+//! For any properties of upstreams and any order of callbacks, nothing passes for a known host unless its
+//! connection is good.
 
 use std::cell::{Cell, RefCell};
 
@@ -12,21 +12,21 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
-/// What a host shows.
+/// The properties that a host shows.
 type Facts = Vec<(Property, Vec<u8>)>;
 
-/// Which callback the host makes next.
+/// The next callback of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Callback {
     Request,
     Body,
     Tick,
-    Answer,
+    Response,
     Log,
 }
 
 const CALLBACKS: &[Callback] =
-    &[Callback::Request, Callback::Body, Callback::Tick, Callback::Answer, Callback::Log];
+    &[Callback::Request, Callback::Body, Callback::Tick, Callback::Response, Callback::Log];
 
 const SHOWN: &[(Property, &[&str])] = &[
     (Property::UpstreamLocalAddress, &["192.0.2.1:4000"]),
@@ -39,7 +39,7 @@ const SHOWN: &[(Property, &[&str])] = &[
     (Property::ResponseCodeDetails, &["via_upstream", "route_not_found"]),
 ];
 
-/// What gates of clusters say, of this connection or another; and what none says.
+/// Filter states of upstream gates, for this connection or another one, and invalid ones.
 const VERDICTS: &[&str] = &[
     "verified 192.0.2.1:4000",
     "stamped 192.0.2.1:4000",
@@ -51,7 +51,7 @@ const VERDICTS: &[&str] = &[
     "verified",
 ];
 
-/// Usual facts, and now and then anything. Boxed, because strategies stand on the test's stack.
+/// Typical facts, and sometimes arbitrary ones. Boxed, because strategies are on the test's stack.
 fn facts() -> BoxedStrategy<Facts> {
     let fact = |(property, usual): &(Property, &'static [&str])| {
         let usual = select(*usual).prop_map(|text| text.as_bytes().to_vec());
@@ -91,7 +91,7 @@ fn shown(host: &MemoryHost, property: Property) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
 }
 
-/// All that the shipped policy asks for `api.openai.com`.
+/// Whether the connection satisfies the shipped policy for `api.openai.com`.
 fn is_good(host: &MemoryHost) -> bool {
     let version = shown(host, Property::UpstreamTlsVersion).unwrap_or_default();
     let name = shown(host, Property::UpstreamDnsName).unwrap_or_default().to_lowercase();
@@ -99,7 +99,7 @@ fn is_good(host: &MemoryHost) -> bool {
         && ["api.openai.com", "*.openai.com"].contains(&&*name)
 }
 
-/// Whether the gate of the cluster has judged this connection.
+/// Whether the upstream gate has checked this connection.
 fn is_gated(host: &MemoryHost) -> bool {
     let said = shown(host, Property::FilterState(FilterState::Upstream)).unwrap_or_default();
     let address = shown(host, Property::UpstreamLocalAddress).unwrap_or_default();
@@ -109,14 +109,14 @@ fn is_gated(host: &MemoryHost) -> bool {
     })
 }
 
-/// An answer that is the proxy's own.
+/// Whether the response is a local reply of the proxy.
 fn is_own(host: &MemoryHost) -> bool {
     let details = shown(host, Property::ResponseCodeDetails);
     details.is_some_and(|details| details != "via_upstream")
         && shown(host, Property::UpstreamLocalAddress).is_none()
 }
 
-/// How often something passed, and how often not.
+/// Counts of how often something passed and was refused.
 #[derive(Default)]
 struct Tally(Cell<(u32, u32)>);
 
@@ -126,17 +126,17 @@ impl Tally {
         self.0.set((passes + u32::from(passed), refusals + u32::from(!passed)));
     }
 
-    /// A property says something only if it was tried on both.
+    /// A property is meaningful only if both happened.
     fn check(&self) {
         let (passes, refusals) = self.0.get();
         let enough = config().cases / 100;
         let both = passes >= enough && refusals >= enough;
-        assert!(both, "{passes} passed, {refusals} did not, {enough} wanted of each");
+        assert!(both, "{passes} passed, {refusals} did not, {enough} expected of each");
     }
 }
 
 #[test]
-fn no_answer_passes_for_a_known_host_unless_its_connection_is_good() {
+fn no_response_passes_for_a_known_host_unless_its_connection_is_good() {
     let tally = Tally::default();
     let strategy = (authority(), facts(), facts(), vec(select(CALLBACKS), 0..4));
     let mut runner = TestRunner::new(config());
@@ -155,9 +155,9 @@ fn no_answer_passes_for_a_known_host_unless_its_connection_is_good() {
         gate.on_request_headers(&host, &mut exchange);
         show(&host, after);
         let gated = is_gated(&host);
-        for callback in callbacks.into_iter().chain([Callback::Answer, Callback::Log]) {
+        for callback in callbacks.into_iter().chain([Callback::Response, Callback::Log]) {
             match callback {
-                Callback::Answer if exchange.is_forwarded() => {
+                Callback::Response if exchange.is_forwarded() => {
                     let action = gate.on_response_headers(&host, &mut exchange);
                     let passed = action == Action::Continue;
                     let good = gated || is_own(&host) || is_good(&host);
@@ -165,7 +165,7 @@ fn no_answer_passes_for_a_known_host_unless_its_connection_is_good() {
                     prop_assert_eq!(!passed, host.reply.borrow().is_some());
                     tally.add(passed);
                 }
-                Callback::Answer => _ = gate.on_response_headers(&host, &mut exchange),
+                Callback::Response => _ = gate.on_response_headers(&host, &mut exchange),
                 Callback::Log => gate.on_log(&host, &mut exchange),
                 _ => _ = gate.on_request_body(&host, &mut exchange, 0),
             }
@@ -179,8 +179,8 @@ fn no_answer_passes_for_a_known_host_unless_its_connection_is_good() {
     tally.check();
 }
 
-/// An attempt on its way through the gate of a cluster.
-struct Course {
+/// An attempt in an upstream gate.
+struct AttemptRun {
     gate: Box<UpstreamGate>,
     host: MemoryHost,
     attempt: RefCell<Attempt>,
@@ -188,7 +188,7 @@ struct Course {
     left: bool,
 }
 
-impl Course {
+impl AttemptRun {
     fn new(authority: &[u8]) -> Self {
         let host = host(vec![(b":authority".to_vec(), authority.to_vec())], Vec::new());
         let plugin = Plugin::configure(br#"{"role": "upstream_tls"}"#, policy(), |_| None, &host);
@@ -200,7 +200,7 @@ impl Course {
         Self { gate, host, attempt: RefCell::default(), begun: false, left: false }
     }
 
-    fn turn(&mut self, callback: Callback) -> Result<(), TestCaseError> {
+    fn call(&mut self, callback: Callback) -> Result<(), TestCaseError> {
         let Self { gate, host, attempt, .. } = self;
         match callback {
             Callback::Request if !self.begun => {
@@ -211,7 +211,7 @@ impl Course {
             Callback::Tick => {
                 gate.tick(host, 0, |_| gate.on_tick(host, &mut attempt.borrow_mut()));
             }
-            Callback::Answer => _ = gate.on_response_headers(host, attempt.get_mut()),
+            Callback::Response => _ = gate.on_response_headers(host, attempt.get_mut()),
             Callback::Request | Callback::Body | Callback::Log => {
                 let action = UpstreamGate::on_request_body(attempt.get_mut());
                 prop_assert!(self.left || action == Action::Pause);
@@ -229,13 +229,13 @@ fn no_attempt_leaves_for_a_known_host_unless_its_connection_is_good() {
     let strategy = (authority(), vec(turn, 1..8));
     let mut runner = TestRunner::new(config());
     let outcome = runner.run(&strategy, |(authority, turns)| {
-        let mut course = Course::new(&authority);
+        let mut course = AttemptRun::new(&authority);
         for (callback, facts, secs) in turns {
             let held = !course.left && course.host.reply.borrow().is_none();
             show(&course.host, facts);
             let now_ns = course.host.now_ns.get().unwrap() + secs * 1_000_000_000;
             course.host.now_ns.set(Some(now_ns));
-            course.turn(callback)?;
+            course.call(callback)?;
             let answered = course.host.reply.borrow().is_some();
             if held && (course.left || answered) {
                 prop_assert!(course.left != answered);

@@ -1,4 +1,4 @@
-//! Runs this program under callgrind and reads what it counted.
+//! Runs this program under callgrind and reads the counts.
 
 use std::env::consts::ARCH;
 use std::env::current_exe;
@@ -11,10 +11,10 @@ use crate::meter::{DUMP, TOGGLES};
 use crate::profile::Profile;
 use crate::table::Table;
 
-/// The argument that says that callgrind is there.
+/// The argument of a run under callgrind.
 pub(crate) const INSIDE: &str = "under-callgrind";
 
-/// Measures all scenarios of a folder; their profiles go to another, which is emptied first.
+/// Measures all scenarios of a folder. Writes their profiles into another one, which is emptied first.
 pub(crate) fn measure(scenarios: &Path, profiles: &Path) -> Result<Table, Failure> {
     if profiles.exists() {
         fs::remove_dir_all(profiles)?;
@@ -27,13 +27,13 @@ pub(crate) fn measure(scenarios: &Path, profiles: &Path) -> Result<Table, Failur
         let text = fs::read_to_string(&dump).map_err(|error| format!("{dump}: {error}"))?;
         let profile = Profile::read(&text).ok_or_else(|| format!("{dump}: nothing was counted"))?;
         row.instructions = profile.total();
-        // What was called before counting began counts as never called, and callgrind_annotate then takes
-        // its cost for the caller's own.
+        // Functions that were called before counting began have 0 calls. callgrind_annotate would then
+        // attribute their cost to the caller.
         let shown = text.replace("\ncalls=0 ", "\ncalls=1 ");
         fs::write(profiles.join(row.scenario.replace('/', ".")), shown)?;
         fs::remove_file(&dump)?;
     }
-    // What was left when the program ended.
+    // The counts at the end of the program.
     fs::remove_file(dumps)?;
     table.counted_on = format!("{}, {}", machine(), tools()?);
     Ok(table)
@@ -48,7 +48,7 @@ fn run(scenarios: &Path, dumps: &Path) -> Result<String, Failure> {
         .arg(format!("--dump-before={DUMP}"))
         .arg(current_exe()?)
         .args([INSIDE.as_ref(), scenarios])
-        // The environment lies on the stack, and where that begins decides what is aligned.
+        // The environment is on the stack, so its size affects alignment.
         .env_clear()
         .stderr(Stdio::inherit())
         .output()
@@ -59,7 +59,7 @@ fn run(scenarios: &Path, dumps: &Path) -> Result<String, Failure> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// What instructions there are. The C library copies and compares with the widest.
+/// The instruction set. The C library copies and compares with the widest instructions.
 fn machine() -> String {
     #[cfg(target_arch = "x86_64")]
     let wide = if std::arch::is_x86_feature_detected!("avx2") { " with AVX2" } else { "" };
@@ -68,7 +68,7 @@ fn machine() -> String {
     format!("{ARCH}{wide}")
 }
 
-/// What decides besides how many of them are taken.
+/// The tools, on which the counts depend too.
 fn tools() -> Result<String, Failure> {
     let mut tools = Vec::new();
     for (program, argument, words) in [

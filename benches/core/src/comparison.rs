@@ -1,4 +1,4 @@
-//! What moved between two tables, and whether that is too much.
+//! Compares two tables and checks for regressions.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,8 @@ use super::table::{Row, Table};
 /// The most that instructions and allocations may rise above the baseline, in percent.
 const MAX_RISE: u64 = 5;
 
-/// Changes of instructions below this are not shown, in percent: any change of the sources moves others a little.
+/// Smaller changes of instructions are not shown, in percent: any change of the sources affects unrelated
+/// counts a little.
 const MIN_SHOWN: f64 = 1.0;
 
 /// Two tables, scenario by scenario.
@@ -17,7 +18,7 @@ pub(crate) struct Comparison<'a> {
     pairs: Vec<Pair<'a>>,
 }
 
-/// A scenario of both tables.
+/// A scenario that both tables have.
 struct Pair<'a> {
     base: &'a Row,
     now: &'a Row,
@@ -29,13 +30,13 @@ impl<'a> Comparison<'a> {
         Self { base, now, pairs: now.rows.iter().filter_map(pair).collect() }
     }
 
-    /// Whether both were counted on the same kind of machine: another one has other instructions.
+    /// Whether both were counted on the same kind of machine, i.e. with the same instruction set.
     pub(crate) fn is_of_one_machine(&self) -> bool {
         let machine = |table: &'a Table| table.counted_on.split(',').next();
         machine(self.base) == machine(self.now)
     }
 
-    /// Why the present table is not accepted for the base, one line for each reason.
+    /// Why the new table is not accepted, one line for each problem.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.pairs.iter().flat_map(Pair::problems).collect();
         let gone = missing(self.base, self.now);
@@ -45,7 +46,7 @@ impl<'a> Comparison<'a> {
         problems
     }
 
-    /// What moved, for a terminal.
+    /// The changes, for a terminal.
     pub(crate) fn to_text(&self) -> String {
         let moved: Vec<_> = self.moved().collect();
         let width = moved.iter().map(|pair| pair.now.scenario.len()).max().unwrap_or_default();
@@ -72,7 +73,7 @@ impl<'a> Comparison<'a> {
         text
     }
 
-    /// What moved, as a table in Markdown.
+    /// The changes, as a Markdown table.
     pub(crate) fn to_markdown(&self) -> String {
         let mut text = "| scenario | instructions | | allocations | host calls |\n".to_owned();
         text.push_str("|---|---:|---:|---:|---:|\n");
@@ -140,13 +141,13 @@ fn find<'a>(table: &'a Table, row: &Row) -> Option<&'a Row> {
     table.rows.iter().find(|found| found.scenario == row.scenario)
 }
 
-/// The scenarios of one table that another lacks.
+/// The scenarios of one table that the other lacks.
 fn missing<'a>(of: &'a Table, other: &Table) -> impl Iterator<Item = &'a str> {
     let lacks = |row: &&Row| find(other, row).is_none();
     of.rows.iter().filter(lacks).map(|row| row.scenario.as_str())
 }
 
-/// In percent.
+/// The change in percent.
 fn change(was: u64, is: u64) -> f64 {
     (is as f64 / was as f64 - 1.0) * 100.0
 }

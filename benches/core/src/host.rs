@@ -1,4 +1,4 @@
-//! A host whose calls are counted, and whose own work is not.
+//! A host whose calls are counted, but not its own work.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,11 +28,11 @@ pub(crate) enum Call {
     Other,
 }
 
-/// How often each kind was called.
+/// The number of calls of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Calls([u64; Call::COUNT]);
 
-/// The host in memory, counted.
+/// The in-memory host, with counted calls.
 pub(crate) struct CountedHost {
     pub(crate) memory: MemoryHost,
     meter: Rc<Meter>,
@@ -42,7 +42,7 @@ pub(crate) struct CountedHost {
 impl Call {
     pub(crate) const COUNT: usize = 11;
 
-    /// As tables name them.
+    /// The names in tables.
     pub(crate) const NAMES: [&str; Self::COUNT] = [
         "clock", "header_read", "header_edit", "property", "shared_read", "shared_write",
         "filter_state", "metric", "log", "reply", "other",
@@ -50,7 +50,7 @@ impl Call {
 }
 
 impl Calls {
-    /// How often each kind was called, in their order.
+    /// The number of calls of each kind, in order.
     pub(crate) fn each(&self) -> [u64; Call::COUNT] {
         self.0
     }
@@ -65,7 +65,7 @@ impl CountedHost {
         *self.calls.borrow()
     }
 
-    /// A host call.
+    /// Counts a host call and pauses counting instructions during it.
     fn call<T>(&self, call: Call, act: impl FnOnce(&MemoryHost) -> T) -> T {
         self.meter.pause(|| {
             self.calls.borrow_mut().0[call as usize] += 1;
@@ -85,7 +85,7 @@ impl SharedData for CountedHost {
 }
 
 impl Host for CountedHost {
-    /// No call: it is known.
+    /// Not a host call.
     fn rules(&self) -> Rules {
         self.memory.rules()
     }
@@ -94,7 +94,7 @@ impl Host for CountedHost {
         self.call(Call::Clock, Host::now_ns)
     }
 
-    /// The host serialises, the library reads.
+    /// Only parsing is counted: the host serialises the map.
     fn request_headers(&self) -> Option<Headers> {
         let (pairs, _) = self.call(Call::HeaderRead, MemoryHost::header_pairs)?;
         Headers::from_pairs(pairs).ok()

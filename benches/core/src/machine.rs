@@ -1,4 +1,4 @@
-//! What scenarios run on here: the library over the host in memory, measured where a step says so.
+//! The machine of the bench: the library on the in-memory host. Measures the parts that a step names.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -21,14 +21,14 @@ use crate::scenario::text::POLICY;
 use crate::scenario::{Configured, Machine, Observed, Sent};
 
 pub(crate) struct Measured {
-    /// The name of the file.
+    /// The name of the scenario file.
     file: String,
     config: Vec<u8>,
     env: BTreeMap<String, String>,
     store: MemoryStore,
     meter: Rc<Meter>,
     gates: BTreeMap<u64, Gate>,
-    /// What is measured of the next request.
+    /// What to measure for the next request.
     next: Option<Announced>,
 }
 
@@ -46,14 +46,14 @@ impl Measured {
         meter: Rc<Meter>,
     ) -> Self {
         let HostKind::Rules(rules @ Rules::Envoy) = host else {
-            panic!("{file}: what is measured names \"envoy\" as its host");
+            panic!("{file}: a scenario of the bench must have \"host\": \"envoy\"");
         };
         let store = MemoryStore::new(rules);
         let file = file.to_owned();
         Self { file, config, env, store, meter, gates: BTreeMap::new(), next: None }
     }
 
-    /// An engine under the configuration that has seen no key.
+    /// A new engine with the configuration.
     fn engine(&self) -> Engine {
         let config = Config::parse(&self.config).expect("a configuration in force");
         Engine::new(config.compile(|name| self.env.get(name).cloned()).expect("its secrets"))
@@ -82,7 +82,7 @@ impl Machine for Measured {
         let policy = Policy::parse(POLICY).expect("the policy");
         let Ok(Plugin::Gate(gate)) = Plugin::configure(&self.config, policy, environment, &memory)
         else {
-            panic!("{}: what is measured is a gate in force", self.file);
+            panic!("{}: a scenario of the bench must configure a gate", self.file);
         };
         self.gates.insert(worker, *gate);
         let log = memory.log.take();
@@ -102,7 +102,7 @@ impl Machine for Measured {
         let whole = announced.filter(|announced| announced.parts.contains(&Part::Request));
         let host = CountedHost::new(MemoryHost::new(self.store.clone()), &self.meter);
         let observed =
-            see_through(&self.gates[&worker], &host, sent, whole.is_some().then_some(&*self.meter));
+            run_request(&self.gates[&worker], &host, sent, whole.is_some().then_some(&*self.meter));
         if let Some(whole) = whole {
             self.meter.end(self.name(&whole, Part::Request), host.calls());
         }
@@ -114,15 +114,15 @@ impl Machine for Measured {
     }
 }
 
-/// Sees a request through from its headers to its end, counted or not.
-fn see_through(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Meter>) -> Observed {
+/// Makes all callbacks of a request, counted if there is a meter.
+fn run_request(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Meter>) -> Observed {
     let memory = &host.memory;
     show(memory, sent);
     let mut exchange = Exchange::default();
     let action = counted_by(meter, || gate.on_request_headers(host, &mut exchange));
     let upstream = memory.headers.borrow().clone().unwrap_or_default();
-    answer(memory, sent, action == Action::Continue);
-    let answered = counted_by(meter, || gate.on_response_headers(host, &mut exchange));
+    respond(memory, sent, action == Action::Continue);
+    let action_on_response = counted_by(meter, || gate.on_response_headers(host, &mut exchange));
     end(memory);
     counted_by(meter, || {
         gate.on_log(host, &mut exchange);
@@ -131,7 +131,7 @@ fn see_through(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Mete
     let reply = memory.reply.take();
     Observed {
         forwarded: Some(action == Action::Continue),
-        withheld: answered == Action::Pause,
+        withheld: action_on_response == Action::Pause,
         replies: u32::from(reply.is_some()),
         reply,
         upstream,
@@ -149,7 +149,7 @@ fn counted_by<T>(meter: Option<&Meter>, act: impl FnOnce() -> T) -> T {
     }
 }
 
-/// What the host shows with the request.
+/// Sets what the host provides with the request.
 fn show(memory: &MemoryHost, sent: &Sent) {
     memory.now_ns.set(Some(sent.now_ns));
     memory.headers.replace(Some(sent.headers.clone()));
@@ -163,8 +163,8 @@ fn show(memory: &MemoryHost, sent: &Sent) {
     set(memory, [(Property::NodeId, b"gw-1".to_vec())]);
 }
 
-/// What it shows with the answer.
-fn answer(memory: &MemoryHost, sent: &Sent, forwarded: bool) {
+/// Sets what the host provides with the response.
+fn respond(memory: &MemoryHost, sent: &Sent, forwarded: bool) {
     let ending = &sent.ending;
     memory.now_ns.set(Some(sent.now_ns + ending.after_ns));
     memory.status.set(ending.status);
@@ -181,14 +181,14 @@ fn answer(memory: &MemoryHost, sent: &Sent, forwarded: bool) {
     set(memory, sizes.into_iter().filter_map(|(p, size)| Some((p, size?.to_le_bytes().to_vec()))));
 }
 
-/// What it shows when the request has ended: the module's own answer is the one that the client gets.
+/// Sets what the host provides at the end: the client gets the local reply, if there is one.
 fn end(memory: &MemoryHost) {
     if let Some(reply) = &*memory.reply.borrow() {
         memory.status.set(Some(reply.status.into()));
     }
 }
 
-/// Puts the authority that the route sets in the place of the client's.
+/// Replaces the authority by that of the route.
 fn rewrite(memory: &MemoryHost, authority: Option<&str>) {
     if let (Some(headers), Some(authority)) = (memory.headers.borrow_mut().as_mut(), authority) {
         headers.retain(|(name, _)| name != b":authority");

@@ -1,7 +1,7 @@
-//! Counts what the library does for a request: instructions, allocations and calls of the host.
+//! Counts the cost of a request in the library: instructions, allocations and host calls.
 //!
-//! The scenarios of `testdata/bench` are run under callgrind, and what their steps name is counted, each
-//! by itself. `tools/bench-core.sh` starts it; CONTRIBUTING.md, "Counting instructions", says what is counted.
+//! Runs the scenarios of `testdata/bench` under callgrind, and counts each part that their steps name.
+//! `tools/bench-core.sh` starts it. CONTRIBUTING.md, "Counting instructions", explains what is counted.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -37,7 +37,7 @@ use profile::Profile;
 use scenario::format::Scenario;
 use table::{Row, Table};
 
-/// Why there is no result.
+/// An error that ends the program.
 type Failure = Box<dyn Error>;
 
 const USAGE: &str = "usage: bench-core count SCENARIOS FOLDER | show TABLE | check BASELINE TABLE \
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Counts all scenarios of a folder and writes `core.csv` into another, beside a folder of profiles.
+/// Counts all scenarios of a folder. Writes `core.csv` and a folder of profiles into another one.
 fn count(scenarios: &Path, folder: &Path) -> Result<ExitCode, Failure> {
     let table = callgrind::measure(scenarios, &folder.join("core"))?;
     let file = folder.join("core.csv");
@@ -78,7 +78,7 @@ fn show(table: &Path) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Compares with the baseline: fails where something has become dearer than it may.
+/// Compares with the baseline, and fails if a cost rose too much.
 fn check(baseline: &Path, table: &Path) -> Result<ExitCode, Failure> {
     let (baseline, table) = (read_table(baseline)?, read_table(table)?);
     let comparison = Comparison::new(&baseline, &table);
@@ -86,7 +86,7 @@ fn check(baseline: &Path, table: &Path) -> Result<ExitCode, Failure> {
     if !comparison.is_of_one_machine() {
         writeln!(
             stdout(),
-            "bench-core: not held against the baseline, which is another machine's"
+            "bench-core: not checked, because the baseline was counted on another kind of machine"
         )?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -99,19 +99,19 @@ fn check(baseline: &Path, table: &Path) -> Result<ExitCode, Failure> {
     }
     writeln!(
         stderr(),
-        "bench-core: where that is meant: make bench-core ACCEPT=1, and commit the baseline"
+        "bench-core: if this is intended, run make bench-core ACCEPT=1 and commit the baseline"
     )?;
     Ok(ExitCode::FAILURE)
 }
 
-/// Shows what moved between two tables, in Markdown.
+/// Shows the changes between two tables, in Markdown.
 fn compare(base: &Path, table: &Path) -> Result<ExitCode, Failure> {
     let (base, table) = (read_table(base)?, read_table(table)?);
     write!(stdout(), "{}", Comparison::new(&base, &table).to_markdown())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what a scenario spends its instructions on.
+/// Shows the functions in which a scenario spends its instructions.
 fn show_profile(file: &Path) -> Result<ExitCode, Failure> {
     let text = read(file)?;
     let profile = Profile::read(&text).ok_or_else(|| format!("{}: no profile", file.display()))?;
@@ -119,7 +119,7 @@ fn show_profile(file: &Path) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the scenarios. Whoever counts instructions meanwhile adds them.
+/// Runs the scenarios. Prints a table without instructions, which the caller adds.
 fn run(scenarios: &Path) -> Result<ExitCode, Failure> {
     let meter = Rc::new(Meter::default());
     for file in files(scenarios)? {

@@ -1,4 +1,4 @@
-//! What is counted, and what is not: functions that callgrind knows by name.
+//! Turns counting on and off, with functions that callgrind knows by name.
 
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
@@ -7,26 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::allocator::allocations;
 use crate::host::Calls;
 
-/// The functions that switch counting on and off as they are entered and left, as callgrind names them.
+/// The functions at whose entry and return callgrind toggles counting, as it names them.
 pub(crate) const TOGGLES: [&str; 2] = ["bench_core::meter::inside*", "bench_core::meter::outside*"];
 
-/// The function before which callgrind writes down what it counted.
+/// The function before which callgrind writes its counts.
 pub(crate) const DUMP: &str = "bench_core::meter::dump*";
 
-/// How often [`dump`] was called. Without a body of its own it could be taken for another function.
+/// How often [`dump`] was called. Without a body, the function could be merged with another one.
 static DUMPS: AtomicU64 = AtomicU64::new(0);
 
-/// What is counted of the library. Callgrind counts instructions, this the rest.
+/// Counts allocations and host calls, while callgrind counts instructions.
 #[derive(Default)]
 pub(crate) struct Meter {
     is_counting: Cell<bool>,
-    /// Allocations since the last scenario ended, and those among them that are not counted.
+    /// All allocations at the end of the last scenario, and those since then that are not counted.
     allocations: Cell<u64>,
     paused: Cell<u64>,
     rows: RefCell<Vec<Counted>>,
 }
 
-/// What was counted of a scenario besides instructions.
+/// The counts of a scenario, without instructions.
 #[derive(Clone)]
 pub(crate) struct Counted {
     pub(crate) scenario: String,
@@ -35,7 +35,7 @@ pub(crate) struct Counted {
 }
 
 impl Meter {
-    /// Runs something that is counted.
+    /// Runs `act`, counted.
     pub(crate) fn count<T>(&self, act: impl FnOnce() -> T) -> T {
         self.is_counting.set(true);
         let before = allocations();
@@ -45,8 +45,7 @@ impl Meter {
         result
     }
 
-    /// Runs something that is not, also where it is called by something that is: what a host does is no
-    /// part of the library.
+    /// Runs `act` uncounted, even inside counted code: the work of the host is not part of the library.
     pub(crate) fn pause<T>(&self, act: impl FnOnce() -> T) -> T {
         if !self.is_counting.get() {
             return act();
@@ -57,7 +56,7 @@ impl Meter {
         result
     }
 
-    /// Ends a scenario: all that was counted since the last one belongs to it.
+    /// Ends a scenario, to which all counts since the last one belong.
     pub(crate) fn end(&self, scenario: String, calls: Calls) {
         dump();
         let allocations = self.allocations.take() - self.paused.take();
@@ -72,7 +71,7 @@ impl Meter {
 
 #[inline(never)]
 fn inside<T>(act: impl FnOnce() -> T) -> T {
-    // Something is left to do behind the call, so that it does not become a jump.
+    // Code after the call keeps it from becoming a jump.
     black_box(act())
 }
 

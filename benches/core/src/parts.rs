@@ -1,4 +1,4 @@
-//! The parts of what is done for a request, each by itself.
+//! Measures each part of a request by itself.
 
 use std::cell::LazyCell;
 use std::rc::Rc;
@@ -23,14 +23,14 @@ use crate::scenario::Sent;
 use crate::scenario::step::Part;
 use crate::scenario::text::POLICY;
 
-/// The parts of one request, at its place in a conversation. Measuring them changes nothing there.
+/// The parts of one request of a conversation. Measuring them does not change the conversation.
 pub(crate) struct Parts<'a> {
     pub(crate) sent: &'a Sent,
     pub(crate) store: &'a MemoryStore,
     pub(crate) meter: &'a Rc<Meter>,
 }
 
-/// A request of a key, as the parts behind the verification take it.
+/// A request with a verified key, for the parts after the verification.
 struct Known<'a> {
     engine: Engine,
     key: Rc<Key>,
@@ -38,7 +38,7 @@ struct Known<'a> {
 }
 
 impl Parts<'_> {
-    /// `engine`: one that has seen no key.
+    /// `engine`: a new engine.
     pub(crate) fn measure(&self, part: Part, mut engine: Engine, scenario: String) {
         let sources = engine.settings().key_sources.clone();
         let headers = self.headers();
@@ -60,7 +60,7 @@ impl Parts<'_> {
                 self.meter.count(|| drop(Edits::forward(&engine, &key, head)));
             }
             Part::Headers => self.read(&sources),
-            // The whole is measured where it happens.
+            // The whole request is measured while it runs.
             Part::Request => return,
         }
         self.meter.end(scenario, calls);
@@ -128,7 +128,7 @@ impl Parts<'_> {
                 Decided::with_key(seen, key, decision).with_verdict(verdict)
             }
             Evaluation::Stranger(reason) => Decided::without_key(seen, Decision::Deny(reason)),
-            other => panic!("what is measured is decided, not {other:?}"),
+            other => panic!("expected a request with a decision, not {other:?}"),
         };
         let ending = Ending {
             status: self.sent.ending.status,

@@ -1,4 +1,4 @@
-//! Profiles of callgrind, summed up by function.
+//! Reads a profile of callgrind and sums it up by function.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 /// How many functions are shown.
 const SHOWN: usize = 60;
 
-/// What stands around that which is counted: this program, the standard library's start and the C library's.
+/// Prefixes of functions around the counted code: this program, the start code of the standard library and
+/// the C library.
 const AROUND: [&str; 7] =
     ["bench_core::", "<bench_core::", "std::", "main", "(below main)", "__libc_", "0x"];
 
-/// The instructions of functions.
+/// The instructions of each function.
 pub(crate) struct Profile<'a> {
     functions: BTreeMap<&'a str, Cost>,
     total: u64,
@@ -19,20 +20,20 @@ pub(crate) struct Profile<'a> {
 
 #[derive(Clone, Copy, Default)]
 struct Cost {
-    /// Of the function itself, and of what was inlined into it.
+    /// The function itself, with everything inlined into it.
     own: u64,
-    /// Of what it calls.
+    /// The functions that it calls.
     called: u64,
 }
 
-/// A way to look at a cost.
+/// Selects a cost.
 type View = fn(&Cost) -> u64;
 
 impl<'a> Profile<'a> {
-    /// Reads a profile (Valgrind manual, "Callgrind Format Specification"): `fn=` names the function that
-    /// the lines behind it are about, a line that starts with a place says what it cost, and one behind
-    /// `calls=` what was called from there. Names stand at their first mention only, behind a number.
-    /// `None` where it is no profile, or nothing was counted.
+    /// Parses a profile (Valgrind manual, "Callgrind Format Specification"): `fn=` names the function of
+    /// the following lines. A line that starts with a position has its own cost, but after `calls=` the
+    /// cost of that call. A name is given only once, after its number. `None` if it is not a profile, or
+    /// nothing was counted.
     pub(crate) fn read(text: &'a str) -> Option<Self> {
         let mut profile = Self { functions: BTreeMap::new(), total: 0 };
         let mut names = BTreeMap::new();
@@ -59,15 +60,15 @@ impl<'a> Profile<'a> {
         self.total
     }
 
-    /// The dearest functions, by themselves and with all that they call. What calls itself is counted more
-    /// than once there.
+    /// The most expensive functions, by themselves and with what they call. The latter counts recursive
+    /// functions more than once.
     pub(crate) fn to_text(&self) -> String {
         let views: [(&str, View); 2] =
             [("by themselves", |cost| cost.own), ("with what they call", Cost::all)];
         let mut text = String::new();
         for (title, view) in views {
             _ = writeln!(text, "\ninstructions of functions, {title}:");
-            for (name, cost) in self.dearest(view) {
+            for (name, cost) in self.most_expensive(view) {
                 let share = view(&cost) as f64 / self.total as f64 * 100.0;
                 _ = writeln!(text, "{:>9} {share:>5.1} %  {name}", view(&cost));
             }
@@ -75,7 +76,7 @@ impl<'a> Profile<'a> {
         text
     }
 
-    fn dearest(&self, view: View) -> impl Iterator<Item = (&'a str, Cost)> {
+    fn most_expensive(&self, view: View) -> impl Iterator<Item = (&'a str, Cost)> {
         let is_around = |name: &str| AROUND.iter().any(|around| name.starts_with(around));
         let functions = self.functions.iter().map(|(name, cost)| (*name, *cost));
         let mut functions: Vec<_> = functions.filter(|(name, _)| !is_around(name)).collect();
@@ -90,7 +91,7 @@ impl Cost {
     }
 }
 
-/// `(NUMBER) NAME`, or `(NUMBER)` for a name that was there before.
+/// Resolves `(NUMBER) NAME`, or `(NUMBER)` for an earlier name.
 fn full_name<'a>(text: &'a str, names: &mut BTreeMap<&'a str, &'a str>) -> Option<&'a str> {
     if let Some((number, name)) = text.split_once(' ') {
         names.insert(number, name);
@@ -99,7 +100,7 @@ fn full_name<'a>(text: &'a str, names: &mut BTreeMap<&'a str, &'a str>) -> Optio
     names.get(text).copied()
 }
 
-/// What stands behind the place.
+/// The cost, which follows the position.
 fn cost(line: &str) -> Option<u64> {
     line.split(' ').nth(1)?.parse().ok()
 }

@@ -1,24 +1,24 @@
-//! Tables of what was counted, and how they are written down.
+//! Tables of counts, and their CSV form.
 
 use std::fmt::Write as _;
 
 /// The columns before the kinds of host calls.
 const COLUMNS: [&str; 4] = ["scenario", "instructions", "allocations", "host_calls"];
 
-/// What a file says of where it was counted, in its first line.
+/// The start of the first line, which names the machine and the tools.
 const COUNTED_ON: &str = "# counted on ";
 
-/// What was counted of scenarios.
+/// The counts of all scenarios.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Table {
-    /// The machine, and behind a comma the tools: what counts depend on besides the sources.
+    /// The machine, a comma, and the tools: what the counts depend on besides the sources.
     pub(crate) counted_on: String,
     /// The kinds of host calls.
     pub(crate) kinds: Vec<String>,
     pub(crate) rows: Vec<Row>,
 }
 
-/// What was counted of one scenario.
+/// The counts of one scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
@@ -29,11 +29,11 @@ pub(crate) struct Row {
 }
 
 impl Table {
-    /// Reads CSV.
+    /// Parses CSV.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, and in which line.
+    /// The problem and its line.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut lines = (1..).zip(text.lines()).peekable();
         let first = lines.next_if(|(_, line)| line.starts_with('#'));
@@ -53,7 +53,7 @@ impl Table {
         })
     }
 
-    /// As CSV. The first line says where it was counted, the second names the columns.
+    /// As CSV. The first line names the machine and the tools, the second the columns.
     pub(crate) fn to_csv(&self) -> String {
         let kinds = self.kinds.iter().map(String::as_str);
         let columns: Vec<&str> = COLUMNS.into_iter().chain(kinds).collect();
@@ -69,7 +69,7 @@ impl Table {
         csv
     }
 
-    /// For a terminal.
+    /// The table for a terminal.
     pub(crate) fn to_text(&self) -> String {
         let width = self.rows.iter().map(|row| row.scenario.len()).max().unwrap_or_default();
         let mut text = format!("{:width$} instructions allocations host calls\n", COLUMNS[0]);
