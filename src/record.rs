@@ -1,4 +1,4 @@
-//! The format of records in shared data, by which a record is told from any other data there.
+//! The format of records in shared data, which distinguishes a record from any other data there.
 //!
 //! A host may find records by a checksum of their name, return a copy that another worker is writing, or
 //! share its store with other modules. So a record contains its name, a version and a checksum. Bytes that

@@ -156,7 +156,7 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
         None => [None, None],
     };
-    let told = [
+    let details = [
         ("www-authenticate", (status == 401).then_some(INVALID_TOKEN.into())),
         ("x-should-retry", is_final.then_some("false".into())),
         ("retry-after", refusal.retry_after_secs.map(digits)),
@@ -165,7 +165,7 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         ("ratelimit", state),
     ];
     let mut headers = json_headers();
-    for (name, value) in told {
+    for (name, value) in details {
         if let Some(value) = value {
             headers.push((name.into(), value));
         }
@@ -211,7 +211,7 @@ mod tests {
     /// For every reason: whether waiting helps, and the gRPC status.
     #[test]
     fn a_client_is_told_whether_to_retry() {
-        let told = |reason: DenyReason, wait_ms| {
+        let advice = |reason: DenyReason, wait_ms| {
             let refusal = Refusal { retry_after_secs: Some(7), wait_ms, ..Refusal::default() };
             let Reply { headers, grpc_status, .. } = reply(reason, refusal);
             let value = |name: &str| {
@@ -229,10 +229,10 @@ mod tests {
                 DenyClass::Upstream => (no(), 14),
                 DenyClass::Unavailable => (None, 14),
             };
-            assert_eq!(told(*reason, None), (expected.clone(), None, grpc), "{reason}");
+            assert_eq!(advice(*reason, None), (expected.clone(), None, grpc), "{reason}");
             // A key that expires while it is counted is refused like any other expired key.
             if reason.class() != DenyClass::Limited {
-                assert_eq!(told(*reason, Some(1)), (expected, None, grpc), "{reason}");
+                assert_eq!(advice(*reason, Some(1)), (expected, None, grpc), "{reason}");
             }
         }
         for (wait_ms, expected) in [
@@ -242,7 +242,7 @@ mod tests {
             (60_001, (no(), None, 8)),
             (u64::MAX, (no(), None, 8)),
         ] {
-            assert_eq!(told(DenyReason::Quota, Some(wait_ms)), expected, "{wait_ms}");
+            assert_eq!(advice(DenyReason::Quota, Some(wait_ms)), expected, "{wait_ms}");
         }
     }
 }

@@ -180,7 +180,7 @@ fn a_scenario_with_wrong_limits_fails() {
 
 /// A valid scenario with upstreams.
 const UPSTREAMS: &str = r#"{
-    "about": "a good upstream, one that is withheld, and one that its own gate refuses",
+    "about": "a good upstream, one that is withheld, and one that the upstream gate refuses",
     "host": "envoy",
     "config": {
         "keyring": [{"name": "main", "secret": "${MAIN}"}],

@@ -239,7 +239,7 @@ MUTANTS = [
      "Dialect::Bare if host.property(Property::NginxVersion).is_some() => {",
      "Dialect::Bare if host.property(Property::NodeId).is_some() => {"),
     ("nginx is taken for one before its first request", "src/host/rules.rs", SCENARIOS,
-     "if self.told == Dialect::Bare { None }",
+     "if self.dialect == Dialect::Bare { None }",
      "if self.unreadable_is_logged.get() { None }"),
     ("a host that does not compare is counted on", "src/host/rules.rs", RULES,
      "Ok(()) => Err(NotCounted::HostOverwrites),",

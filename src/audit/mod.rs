@@ -114,7 +114,7 @@ impl AuditRecord<'_> {
         line.text.push_str(r#"{"v":1"#);
         line.quoted(r#","ts":"#, &rfc3339(self.ts_micros));
         line.string(r#","host":"#, self.host.as_deref());
-        line.foreign(r#","req":"#, self.req.as_deref());
+        line.client_text(r#","req":"#, self.req.as_deref());
         line.quoted(r#","decision":"#, self.decision.map_or(UNSEEN, Decision::word));
         let reason = self.decision.and_then(Decision::reason);
         line.string(r#","reason":"#, reason.map(DenyReason::code));
@@ -125,9 +125,9 @@ impl AuditRecord<'_> {
         line.string(r#","tier":"#, self.tier.as_deref());
         line.number(r#","caveats":"#, self.caveats);
         line.string(r#","src":"#, self.src.as_deref());
-        line.foreign(r#","method":"#, self.method.as_deref());
-        line.foreign(r#","authority":"#, self.authority.as_deref());
-        line.foreign(r#","path":"#, self.path.as_deref());
+        line.client_text(r#","method":"#, self.method.as_deref());
+        line.client_text(r#","authority":"#, self.authority.as_deref());
+        line.client_text(r#","path":"#, self.path.as_deref());
         line.strings(r#","query_keys":"#, &self.query_keys);
         line.string(r#","model":"#, self.model.as_deref());
         line.string(r#","mcp":"#, self.mcp.as_deref());
@@ -159,7 +159,7 @@ impl AuditRecord<'_> {
         }
         for member in 0..5 {
             let excess = line.len().saturating_sub(max_bytes);
-            let (text, is_foreign) = match member {
+            let (text, is_client_text) = match member {
                 0 => (&mut self.path, true),
                 1 => (&mut self.authority, true),
                 2 => (&mut self.req, true),
@@ -168,7 +168,7 @@ impl AuditRecord<'_> {
             };
             // A text that is masked because a key begins in it is short already. Cutting it could remove
             // what shows that, and so unmask it.
-            let is_shown = |text: &Cow<'_, str>| !(is_foreign && starts_key(text));
+            let is_shown = |text: &Cow<'_, str>| !(is_client_text && starts_key(text));
             if let Some(text) = text.as_mut().filter(|text| excess > 0 && is_shown(text)) {
                 *text = Cow::Owned(shortened(text, excess));
                 line = self.write(mask);
@@ -273,8 +273,8 @@ impl Line<'_> {
     }
 
     /// A string that the client wrote. It is masked if it contains a key that was put in the wrong place.
-    fn foreign(&mut self, label: &str, value: Option<&str>) {
-        self.string(label, value.map(unless_key));
+    fn client_text(&mut self, label: &str, value: Option<&str>) {
+        self.string(label, value.map(without_key));
     }
 
     fn strings(&mut self, label: &str, values: &[Cow<'_, str>]) {
@@ -286,7 +286,7 @@ impl Line<'_> {
             if index > 0 {
                 self.text.push(',');
             }
-            push_quoted(&mut self.text, unless_key(value));
+            push_quoted(&mut self.text, without_key(value));
         }
         self.text.push(']');
     }
@@ -320,7 +320,7 @@ fn shortened(text: &str, excess: usize) -> String {
 }
 
 /// The text, or the replacement if it contains the beginning of a key.
-fn unless_key(text: &str) -> &str {
+fn without_key(text: &str) -> &str {
     if starts_key(text) { MASK_VALUE } else { text }
 }
 

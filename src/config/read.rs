@@ -153,7 +153,7 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
         usage_path: members.read("usage", usage)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
         audit: members.read("audit", audit)?.unwrap_or_default(),
-        passes_preflights: members
+        allows_preflights: members
             .read("preflight", |node| node.choice(&[("refuse", false), ("pass", true)]))?
             .unwrap_or(false),
         upgrades: members.read("upgrades", Node::bool)?.unwrap_or(false),

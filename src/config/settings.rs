@@ -48,7 +48,7 @@ pub struct Settings {
     /// How audit lines are written.
     pub audit: AuditSettings,
     /// Whether preflights, which have no key, are forwarded.
-    pub passes_preflights: bool,
+    pub allows_preflights: bool,
     /// Whether CONNECT and upgrades are forwarded.
     pub upgrades: bool,
     /// The host's rules for shared data.

@@ -88,7 +88,7 @@ impl Engine {
     }
 
     /// Adds revocations that are newer than the plan's own.
-    pub fn know_newer(&mut self, newer: Newer) {
+    pub fn set_newer_revocations(&mut self, newer: Newer) {
         self.newer_revocations = newer;
     }
 
@@ -136,9 +136,9 @@ impl Engine {
     /// Whether a request is forwarded without a key. That is for preflights, if the plan allows them, from
     /// addresses that keys may be used from, unless they contain a stray key.
     #[cold]
-    pub fn passes_preflight(&self, head: &RequestHead<'_>, source: Option<IpAddr>) -> bool {
+    pub fn allows_preflight(&self, head: &RequestHead<'_>, source: Option<IpAddr>) -> bool {
         let is_key = |text: &[u8]| self.may_be_key(text);
-        self.plan.settings.passes_preflights
+        self.plan.settings.allows_preflights
             && head.is_preflight()
             && self.check_address(source).is_ok()
             && !head.line_holds_key(&is_key)

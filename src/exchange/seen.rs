@@ -134,7 +134,7 @@ impl Seen {
         let (key, validity) = match engine.identify_sender(request.head, now_secs) {
             Identity::Known { key, validity } => (key, validity),
             Identity::Stranger(DenyReason::KeyMissing)
-                if path.is_ok() && engine.passes_preflight(request.head, source) =>
+                if path.is_ok() && engine.allows_preflight(request.head, source) =>
             {
                 return (seen, Evaluation::Preflight);
             }

@@ -62,10 +62,10 @@ impl Revocations {
                 let newer = list.as_ref().unwrap_or(&Newer::Unknown);
                 host.log(Level::Error, &text(own, newest, newer));
                 self.newest.set(list.is_ok().then_some(newest));
-                engine.know_newer(list.unwrap_or(Newer::Unknown));
+                engine.set_newer_revocations(list.unwrap_or(Newer::Unknown));
             }
             Ok(newest) => {
-                engine.know_newer(Newer::None);
+                engine.set_newer_revocations(Newer::None);
                 self.newest.set(Some(newest));
                 // The proxy has lost the list, or it could not be shared.
                 if newest < own {
@@ -74,7 +74,7 @@ impl Revocations {
             }
             Err(_) => {
                 self.newest.set(None);
-                engine.know_newer(Newer::Unknown);
+                engine.set_newer_revocations(Newer::Unknown);
             }
         }
         metrics.show_newest_revocations(host, self.newest.get().unwrap_or(own).max(own));

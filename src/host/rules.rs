@@ -54,7 +54,7 @@ pub enum UnknownRules {
 
 /// What one root context knows about its host.
 pub(crate) struct FoundRules {
-    told: Dialect,
+    dialect: Dialect,
     found: OnceCell<Result<Rules, UnknownRules>>,
     /// Whether it was logged that the shared data cannot be used.
     unreadable_is_logged: Cell<bool>,
@@ -119,19 +119,19 @@ pub fn probe_name() -> Name {
 
 impl FoundRules {
     /// Starts with what the configuration says.
-    pub(crate) fn new(told: Dialect) -> Self {
-        Self { told, found: OnceCell::new(), unreadable_is_logged: Cell::new(false) }
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        Self { dialect, found: OnceCell::new(), unreadable_is_logged: Cell::new(false) }
     }
 
     /// Whether the configuration names nginx.
     pub(crate) fn names_nginx(&self) -> bool {
-        self.told == Dialect::Nginx
+        self.dialect == Dialect::Nginx
     }
 
     /// Rules for reading records before they are detected: reading is the same on all hosts that have
     /// shared data.
     pub(crate) fn for_reading(&self) -> Rules {
-        if self.told == Dialect::Bare { Rules::Bare } else { Rules::Envoy }
+        if self.dialect == Dialect::Bare { Rules::Bare } else { Rules::Envoy }
     }
 
     /// The rules; [`Rules::Bare`] if they are not known.
@@ -142,7 +142,7 @@ impl FoundRules {
     /// The rules of the host before its first request. `None` if they are unknown: with `"host": "bare"`,
     /// only a request shows whether the host is nginx.
     pub(crate) fn at_start<H: Host>(&self, host: &H) -> Option<Rules> {
-        if self.told == Dialect::Bare { None } else { self.of(host).ok() }
+        if self.dialect == Dialect::Bare { None } else { self.of(host).ok() }
     }
 
     /// The rules of the host during a request. They are detected on the first call. The reason why every
@@ -177,7 +177,7 @@ impl FoundRules {
     }
 
     fn find<H: Host>(&self, host: &H) -> Result<Rules, UnknownRules> {
-        let found = match self.told {
+        let found = match self.dialect {
             Dialect::Bare if host.property(Property::NginxVersion).is_some() => {
                 return Err(UnknownRules::NotBare);
             }
@@ -186,7 +186,7 @@ impl FoundRules {
                 Rules::find(host).map_err(UnknownRules::Unreadable)?
             }
         };
-        match (self.told, found) {
+        match (self.dialect, found) {
             (Dialect::Envoy, Rules::Nginx) | (Dialect::Nginx, Rules::Envoy) => {
                 Err(UnknownRules::Contradicted(found))
             }

@@ -113,7 +113,7 @@ impl UpstreamStatus {
         concerned && is_refused(self.ungated_until_secs, now_secs)
     }
 
-    /// Why requests for a host are refused at once, where they are. `checked`: the route of the request
+    /// Why requests for a host are refused immediately, if they are. `checked`: the route of the request
     /// depends on the upstream.
     pub fn refusal(
         &self,

@@ -169,33 +169,33 @@ fn grpc_status(status: u16) -> u8 {
 /// A refusal must have `x-should-retry: false` if waiting does not help within a minute, and otherwise the
 /// wait in milliseconds.
 fn check_retry(reply: &Reply) -> Option<String> {
-    let told = ["x-should-retry", "retry-after-ms"].map(|name| reply_header(reply, name));
+    let fields = ["x-should-retry", "retry-after-ms"].map(|name| reply_header(reply, name));
     let retry_after = reply_header(reply, "retry-after").and_then(|secs| secs.parse::<u64>().ok());
-    let right = match (reply.status, retry_after, told) {
-        (200 | 503, None, told) => told == [None, None],
+    let right = match (reply.status, retry_after, fields) {
+        (200 | 503, None, fields) => fields == [None, None],
         (429, Some(secs), [None, Some(millis)]) => {
             let millis: u64 = millis.parse().unwrap_or(u64::MAX);
             millis < 60_000 && millis.div_ceil(1_000) == secs
         }
         (429, Some(secs), [None, None]) => secs == 60,
         // A total limit does not reset before the key expires.
-        (429, Some(_), told) => told == [Some("false"), None],
-        (_, None, told) => told == [Some("false"), None],
+        (429, Some(_), fields) => fields == [Some("false"), None],
+        (_, None, fields) => fields == [Some("false"), None],
         _ => false,
     };
-    (!right).then(|| format!("{}: wait {retry_after:?}, {told:?}", reply.status))
+    (!right).then(|| format!("{}: wait {retry_after:?}, {fields:?}", reply.status))
 }
 
 /// A 429 says when to retry and what is left of the limits. No other reply does.
 fn check_limited(reply: &Reply) -> Option<String> {
-    let told = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
-    match (reply.status, told) {
+    let fields = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
+    match (reply.status, fields) {
         (429, [Some(secs), Some(policy), Some(state)]) => match secs.parse::<u64>() {
             Ok(1..) => check_fields(policy, state),
             _ => Some(format!("retry-after: {secs}")),
         },
         (429, _) | (_, [Some(_), ..] | [_, Some(_), _] | [.., Some(_)]) => {
-            Some(format!("a {} with headers about limits: {told:?}", reply.status))
+            Some(format!("a {} with headers about limits: {fields:?}", reply.status))
         }
         _ => None,
     }
@@ -210,8 +210,8 @@ fn check_response_headers(
     let mut problems = Vec::new();
     let names: Vec<&str> = observed.response_headers.keys().map(String::as_str).collect();
     let Some(expected) = &expect.response_headers else {
-        let told = !names.is_empty();
-        return told.then(|| format!("response headers: {names:?}")).into_iter().collect();
+        let unexpected = !names.is_empty();
+        return unexpected.then(|| format!("response headers: {names:?}")).into_iter().collect();
     };
     match (
         observed.response_headers.get("ratelimit-policy"),

@@ -84,10 +84,10 @@ fn check_identity(context: &Context<'_>, expect: &Expect, observed: &Observed) -
     // A preflight has no identity.
     let nobodys =
         expect.action == Expected::Preflight || expect.reason == Some(DenyReason::KeyMissing);
-    let told = wanted && !nobodys;
-    let expected: &[&str] = if told { &["x-vkey-key", "x-vkey-tenant"] } else { &[] };
+    let identified = wanted && !nobodys;
+    let expected: &[&str] = if identified { &["x-vkey-key", "x-vkey-tenant"] } else { &[] };
     let subs = values_of(&observed.upstream, "x-vkey-sub").len();
-    let wrong = names != expected || subs > usize::from(told);
+    let wrong = names != expected || subs > usize::from(identified);
     wrong.then(|| format!("identity headers {names:?}, {subs} x-vkey-sub")).into_iter().collect()
 }
 

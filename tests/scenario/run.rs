@@ -201,12 +201,12 @@ impl<'a> Conversation<'a> {
         // With the rules of Envoy, the probe record remains.
         let found_out = store.shared_data("vkey/h/envoy").is_ok_and(|record| record.is_some());
         // A versioned list of revocations has a record, for all workers.
-        let told = [version_name(), list_name()];
-        let told = told.iter().filter(|n| matches!(store.shared_data(n.as_str()), Ok(Some(_))));
+        let lists = [version_name(), list_name()];
+        let lists = lists.iter().filter(|n| matches!(store.shared_data(n.as_str()), Ok(Some(_))));
         let others = records.len()
             + damaged.count()
             + shards.count()
-            + told.count()
+            + lists.count()
             + usize::from(found_out);
         let mut problems = self.tally.check_cells(&self.context(1), store, others);
         problems.extend(self.tally.check_statuses(&self.context(1), store));

@@ -20,7 +20,7 @@ static DUMPS: AtomicU64 = AtomicU64::new(0);
 #[derive(Default)]
 pub(crate) struct Meter {
     is_counting: Cell<bool>,
-    /// All allocations at the end of the last scenario, and those since then that are not counted.
+    /// Allocations in counted code since the last scenario, and those among them that do not count.
     allocations: Cell<u64>,
     paused: Cell<u64>,
     rows: RefCell<Vec<Counted>>,

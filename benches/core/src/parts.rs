@@ -81,7 +81,7 @@ impl Parts<'_> {
     fn known<'a>(&self, mut engine: Engine, head: &'a RequestHead<'a>) -> Known<'a> {
         let identity = engine.identify(credential(head), self.now_secs());
         let Identity::Known { key, .. } = identity else {
-            panic!("a good key");
+            panic!("expected a valid key");
         };
         Known { key, engine, head }
     }

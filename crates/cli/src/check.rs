@@ -153,7 +153,7 @@ fn watched(settings: &Settings) -> impl Iterator<Item = String> {
         .then(|| format!("usage        tiers that see others: {}", listed(seeing.into_iter())));
     let anomalies = settings.sensitivity.map(|level| format!("anomalies    {}", level.word()));
     let shadow = settings.mode == Mode::Shadow;
-    let preflights = settings.passes_preflights;
+    let preflights = settings.allows_preflights;
     let preflights = preflights.then(|| "preflights   go on without a key".to_owned());
     let mode = shadow.then(|| "mode         shadow".to_owned());
     let failures = settings.auth_failures.as_ref().map(failures);
