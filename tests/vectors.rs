@@ -30,7 +30,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// Vectors are compiled in, because Node cannot read files here.
+/// A published file of vectors. It is compiled in, because there are no files to read in Node.
 macro_rules! vectors {
     ($name:literal) => {
         json(include_str!(concat!("../testdata/vectors/", $name)))

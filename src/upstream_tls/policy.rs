@@ -146,8 +146,8 @@ impl Policy {
         })
     }
 
-    /// The policy that treats every host as a known one and requires TLS 1.3. It is used if there should be
-    /// a file but is none.
+    /// The policy that treats every host as a known one and requires TLS 1.3. It is used if the required
+    /// file is missing.
     pub fn strictest() -> Self {
         Self {
             digest: sha256_hex(b""),

@@ -80,7 +80,7 @@ pub(super) fn not_found(path: &str) -> String {
     format!("property \"{}\" not found", path.replace('\0', "."))
 }
 
-/// An address without its port, like nginx provides that of the client.
+/// An address without its port: nginx provides the client address in this form.
 pub(super) fn address(endpoint: &[u8]) -> Vec<u8> {
     let port = |byte: &u8| *byte == b':';
     let plain = match endpoint.iter().filter(|byte| port(byte)).count() {
@@ -92,7 +92,7 @@ pub(super) fn address(endpoint: &[u8]) -> Vec<u8> {
     bracketed.unwrap_or(plain).to_vec()
 }
 
-/// A line, cut like in the log of nginx.
+/// A line, cut to the length that nginx logs.
 pub(super) fn log_line(text: &str) -> &str {
     let end = (0..=LINE_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or(0)).unwrap_or_default()
