@@ -1,4 +1,4 @@
-# The two commands are `make run` and `make test`. Each installs what it needs, into .tools, the first time.
+# Start with `make run` and `make test`. Each target installs what it needs into .tools the first time.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -9,25 +9,25 @@ ENVOY_VERSION := 1.40.0
 PINNED_ENVOY := .tools/envoy-$(ENVOY_VERSION)
 # Another Envoy: make run ENVOY=/path/to/envoy
 ENVOY ?= $(PINNED_ENVOY)
-# The oldest Envoy that the module runs on. What differs between versions is tested on both.
+# The oldest supported Envoy. Tests of what differs between versions run on both.
 OLDEST_ENVOY_VERSION := 1.36.2
 OLDEST_ENVOY := .tools/envoy-$(OLDEST_ENVOY_VERSION)
 # One of each minor version in between, for `make check`.
 MIDDLE_ENVOY_VERSIONS := 1.37.0 1.38.2 1.39.3
 OTHER_ENVOYS := $(OLDEST_ENVOY) $(addprefix .tools/envoy-,$(MIDDLE_ENVOY_VERSIONS))
 EVERY_ENVOY := $(OTHER_ENVOYS) $(ENVOY)
-# A plain nginx, for what examples/nginx does by itself.
+# A plain nginx, for the tests of examples/nginx without the module.
 PLAIN_NGINX := .tools/nginx
 WASM_OPT := .tools/npm/node_modules/.bin/wasm-opt
-# What runs tests in Node.
+# Runs tests in Node.
 WASM_RUNNER := .tools/bin/wasm-bindgen-test-runner
-# A server and a client of other authors, which `vkey mcp` is tested between.
+# A server and a client of other authors, between which `vkey mcp` is tested.
 MCP_SERVER := .tools/mcp/node_modules/@modelcontextprotocol/server-everything/dist/index.js
 MCP_CLIENT := .tools/venv-mcp
-# Client libraries of other authors, which the gate is asked by.
+# Client libraries of other authors, which send requests to the gate.
 CLIENTS := .tools/venv-clients
 
-# Wherever cargo puts things otherwise, the results are where the documentation says.
+# The results are where the documentation says, whatever the configuration of cargo.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export ENVOY
 
@@ -36,10 +36,10 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Install all that the other targets need (they also do so themselves)
+setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Install all tools that the other targets need (each target also installs its own)
 
 .PHONY: build
-build: module ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and target/release/vkey, which carries it (POLICY=PATH: another upstream-TLS policy)
+build: module ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and the command target/release/vkey, which contains it (POLICY=PATH: another upstream-TLS policy)
 	cargo build --locked --release
 
 .PHONY: run
@@ -48,13 +48,13 @@ run: build $(ENVOY) ## Start Envoy with envoy.yaml and print a key to try
 	@tools/run.sh
 
 .PHONY: demo
-demo: ## Walk through the gate that `make run` holds open in another terminal
+demo: ## Send requests to the gate that `make run` has started in another terminal
 	@tools/demo.sh
 
-# How many cases a property is tested on: otherwise it is proptest's default, 256.
+# The number of cases of each property test. Other targets have proptest's default, 256.
 check: export PROPTEST_CASES ?= 4000
 
-# What the tests read.
+# The environment of the tests.
 TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_NGINX=$(CURDIR)/$(PLAIN_NGINX) \
 	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm \
@@ -63,14 +63,14 @@ TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLD
 	VKEY_TEST_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python VKEY_TEST_COMMAND=$(CURDIR)/target/debug/vkey
 
 .PHONY: test
-test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of the library and of the command, and the main end-to-end tests
+test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, command and repository, the scenarios, and the main end-to-end tests
 	@tools/setup.sh python3
 	$(TEST_ENV) cargo test --lib --test command --test repository --test scenarios
 	$(TEST_ENV) tools/main-tests.sh $(abspath $(ENVOY))
 	@echo "make test: all passed"
 
 .PHONY: check
-check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run every check and every test: on one Envoy of each minor version, with MCP peers and client libraries, and with mutants
+check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
 	@tools/setup.sh python3
 	$(TEST_ENV) cargo test
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
@@ -81,8 +81,8 @@ check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_
 	$(TEST_ENV) tools/main-tests.sh --faults $(abspath $(OTHER_ENVOYS))
 	@echo "make check: all passed"
 
-# The library is checked by itself first: what the tests need must not hide what it needs. The stack is as large as that
-# of a test natively. The runner passes a binary without tests, and this does not.
+# The library is checked by itself first, because the dependencies of the tests could hide a missing one. The stack is
+# as large as that of a native test. The runner accepts a binary without tests; the last check does not.
 WASM_TESTS := -p vkey --target wasm32-unknown-unknown
 .PHONY: test-wasm
 test-wasm: rust $(WASM_RUNNER) ## Run the vectors and the properties on wasm32-unknown-unknown, in Node
@@ -94,7 +94,7 @@ test-wasm: rust $(WASM_RUNNER) ## Run the vectors and the properties on wasm32-u
 	@echo "make test-wasm: all passed"
 
 .PHONY: check-nginx
-check-nginx: $(if $(NGINX),module) ## Run the tests that need an nginx with WasmX, on this one (NGINX=/path/to/nginx)
+check-nginx: $(if $(NGINX),module) ## Run the tests that need an nginx with WasmX (NGINX=/path/to/nginx)
 ifeq ($(NGINX),)
 	@echo "skipped: no nginx with WasmX (NGINX=/path/to/nginx)"
 else
@@ -105,37 +105,37 @@ else
 endif
 
 .PHONY: mutants
-mutants: rust $(PLAIN_NGINX) ## Break limits and gates on purpose, one way at a time, and see the tests fail (`make check`: some of them)
+mutants: rust $(PLAIN_NGINX) ## Break limits and gates on purpose, one at a time, and check that tests fail (`make check` runs some)
 	@tools/setup.sh python3
 	@tools/mutants.py
 
 .PHONY: memory
-memory: module $(ENVOY) ## Measure how many bytes a key takes in the proxy, with 100 000 of them
+memory: module $(ENVOY) ## Measure the memory that a key takes in the proxy, with 100 000 keys
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	cargo test --quiet --test envoy -- --exact memory::a_key_takes_at_most_400_bytes --nocapture
 
 .PHONY: lines
-lines: module ## Send a million lines through `vkey run` and see that its memory does not grow
+lines: module ## Send a million lines through `vkey run` and check that its memory does not grow
 	VKEY_RUN_LINES=1000000 cargo test --quiet --test command -- \
 	--exact run::memory_does_not_grow_with_the_lines --nocapture
 
 .PHONY: latency
-latency: module $(ENVOY) $(OLDEST_ENVOY) ## Measure what the gate of a cluster adds to the time that a request takes
+latency: module $(ENVOY) $(OLDEST_ENVOY) ## Measure the latency that the upstream gate adds to a request
 	VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	cargo test --quiet --test envoy -- --exact upstream_latency::the_gate_adds_little --nocapture
 
 .PHONY: bench-core
-bench-core: rust ## Count what the core does, against the baseline (ACCEPT=1: make it that; PROFILE=SCENARIO: show functions)
+bench-core: rust ## Count instructions of the core and compare with the baseline (ACCEPT=1: replace it; PROFILE=SCENARIO: show functions)
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh $(if $(PROFILE),profile "$(PROFILE)",$(if $(ACCEPT),accept,check))
 
 .PHONY: bench-compare
-bench-compare: rust ## Show what the core does more or less of than at BASE=REVISION
+bench-compare: rust ## Compare the instructions of the core with those of BASE=REVISION
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh compare "$(BASE)"
 
 .PHONY: bench
-bench: module build-noop $(ENVOY) ## Measure what a request costs beside Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
+bench: module build-noop $(ENVOY) ## Measure the cost of a request, compared with Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
 	@tools/setup.sh $(if $(COUNT),callgrind,wrk)
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm cargo bench --quiet --profile dev --bench envoy -- \
@@ -149,7 +149,7 @@ lint: lint-quick ## Check format and lints
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features nginx -- -D warnings
 	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
 
-# Without the tests, whose dependencies take a minute to check.
+# Without the tests, because their dependencies take a minute to check.
 .PHONY: lint-quick
 lint-quick: rust
 	cargo fmt --all --check
@@ -169,33 +169,33 @@ istio: module ## Write target/istio/wasmplugin.yaml with the checksum of the bui
 	@echo target/istio/wasmplugin.yaml
 
 .PHONY: clean
-clean: ## Remove what was built (the installed tools stay in .tools)
+clean: ## Remove build results (the installed tools stay in .tools)
 	cargo clean
 
-# The module, and what the command carries of it. If tests follow, an example is built beside the compiler: it needs the
-# tests' dependencies, with which cargo builds the compiler's in another way, and would build them once more.
+# The module, compiled for the command too. If tests follow, an example is built with the compiler: it needs the
+# dependencies of the tests, which change the features of the compiler's. Otherwise cargo builds them twice.
 PRECOMPILE := -p vkey-vm --features compiler
 test check check-nginx lines memory latency bench: PRECOMPILE := --features vkey-vm/compiler --example tokens
 .PHONY: module
 module: rust $(WASM_OPT)
 	@tools/build-modules.sh $(PRECOMPILE)
 
-# The module with faults that the tests switch on; never shipped, and so built in less time.
+# The module with faults that the tests switch on. It is never shipped, so it is optimised less.
 .PHONY: build-faults
 build-faults: rust $(WASM_OPT)
 	@PROFILE=release tools/build-wasm.sh target/vkey-faults.wasm --features faults
 
-# The module under a policy with exceptions; the same.
+# The module with a policy with exceptions. It is never shipped either.
 .PHONY: build-skip
 build-skip: rust $(WASM_OPT)
 	@POLICY=testdata/policies/skip.json PROFILE=release tools/build-wasm.sh target/vkey-skip.wasm
 
-# What `make bench` compares with: a module that does nothing.
+# A module that does nothing, as a baseline for `make bench`.
 .PHONY: build-noop
 build-noop: rust $(WASM_OPT)
 	@PACKAGE=vkey-noop tools/build-wasm.sh target/noop.wasm
 
-# A policy with an error is never compiled in: the build says where it is, and why.
+# Checks that the build refuses a policy with an error, and reports file, line and reason.
 .PHONY: build-broken
 build-broken: rust
 	@! POLICY=testdata/policies/broken.json \

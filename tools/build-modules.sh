@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# build-modules.sh CARGO-OPTIONS: both modules, and what the command carries of them. The compiler of the embedded host
-# (with what the options name) is built meanwhile: the end of a module's build keeps one processor busy alone.
+# build-modules.sh CARGO-OPTIONS: builds both modules, and compiles them for the command. The compiler of the embedded
+# host (and what the options name) is built at the same time, because the end of a module's build uses one processor.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes certificates to try the variants of envoy.yaml with, in target/tls: four authorities, each with a CRL that
-# revokes nothing yet, and what they sign. Not for production: the authorities' keys lie beside everything else.
+# Makes certificates for a trial of the variants of envoy.yaml, in target/tls: four authorities, each with an empty CRL,
+# and the certificates that they sign. Not for production: the authorities' keys are in the same folder.
 #   clients    signs alice and bob, two clients of the gate
 #   upstreams  signs gate and echo, two servers
-#   proxies    signs proxy, which is the gate as a client of its upstream
-#   next       signs carol; nobody trusts it yet
+#   proxies    signs proxy, for the gate as a client of its upstream
+#   next       signs carol; not trusted yet
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ days=30
 
 tools/setup.sh openssl
 if [ -e "$folder" ]; then
-    echo "demo-tls: $folder exists; remove it to start afresh" >&2
+    echo "demo-tls: $folder exists; remove it to start again" >&2
     exit 1
 fi
 umask 077
@@ -24,7 +24,7 @@ key() {
     openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$folder/$1.key"
 }
 
-# authority NAME: its certificate, its key, its records of what it revoked, and an empty CRL.
+# authority NAME: its certificate, its key, its database of revocations, and an empty CRL.
 authority() {
     key "$1"
     openssl req -x509 -new -key "$folder/$1.key" -subj "/CN=demo $1" -days $days \

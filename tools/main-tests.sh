@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# main-tests.sh [--faults] ENVOY...: the end-to-end tests that a change of ours or of Envoy's fails first, on each of
-# these. --faults: those that need a module with faults, too.
+# main-tests.sh [--faults] ENVOY...: runs on each Envoy the end-to-end tests that are most likely to fail after a change
+# here or in Envoy. --faults: also those that need a module with faults.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""mutants.py [--short | TEXT…]: breaks the limits, the gates of upstreams and what nginx.conf refuses on purpose, one
-way at a time, in a copy of the sources, and sees that the tests notice. With TEXT only the mutants whose names contain
-one of them; with --short those of SHORT.
+"""mutants.py [--short | TEXT…]: breaks the limits, the upstream gate, the rules for hosts and nginx.conf on purpose, one
+way at a time, in a copy of the sources, and checks that tests fail. With TEXT: only the mutants whose names contain one
+of the texts. With --short: those of SHORT.
 
-Each mutant is a change of one file: what stands there, what takes its place, and the tests that must fail. A text that
-is not there exactly once, or a mutant that does not compile, is an error: then the mutant has to follow the code.
+A mutant is a change of one file: the present text, its replacement, and the tests that must fail. It is an error if the
+text does not occur exactly once, or if the mutant does not compile: then the mutant must follow the code.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "mutants"
-# What the tests depend on is built there already.
+# The dependencies of the tests are built there already.
 BUILD = ROOT / "target"
 
 LIB = ["-p", "vkey", "--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::", "gate::"]
@@ -343,7 +343,7 @@ MUTANTS = [
 ]
 
 
-# One of each kind, for `make test`.
+# One of each kind, for `make check`.
 SHORT = {
     "cells are created with cas 0",
     "a limit is checked outside the loop",
@@ -372,7 +372,7 @@ def copy_sources():
         source, copy = ROOT / name, COPY / name
         if source.is_file():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            # With the time of now, so that nothing that was built of another copy passes for built of this one.
+            # With the current time, so that cargo does not take what it built from another copy for up to date.
             shutil.copy(source, copy)
 
 
@@ -389,7 +389,7 @@ def without_run(tests):
 
 
 def survives(file, tests, old, new):
-    """Why a mutant counts as not caught; None when the tests notice it."""
+    """Why a mutant counts as not caught; None if tests fail."""
     path = COPY / file
     text = path.read_text()
     if text.count(old) != 1:

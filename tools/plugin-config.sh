@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Prints the plugin configuration inside envoy.yaml, or inside FILE, which may be an nginx.conf: for `vkey mint --config`,
-# `vkey explain --config` and `vkey config check`.
+# plugin-config.sh [FILE]: prints the plugin configuration in FILE, an envoy.yaml (the default) or an nginx.conf, for
+# `vkey mint --config`, `vkey explain --config` and `vkey config check`.
 set -euo pipefail
 file=${1:-$(dirname "$0")/../envoy.yaml}
 
-# Of Envoy's: the lines below `value: |`, for as long as they are indented deeper than it. Of nginx's: what stands
-# between the quotes of `proxy_wasm vkey '…';`.
+# In envoy.yaml: the lines after `value: |` that are indented deeper. In nginx.conf: the text between the quotes of
+# `proxy_wasm vkey '…';`.
 awk '
     { match($0, /^ */) }
     inside && NF && RLENGTH <= depth { exit }

