@@ -1,5 +1,5 @@
-//! Writes the project's token vectors to `testdata/tokens/tokens.json`, always the same ones:
-//! `cargo run --example tokens`.
+//! Writes the project's token vectors to `testdata/tokens/tokens.json`: `cargo run --example tokens`. Each run
+//! writes the same file.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ const NOW: u64 = 1_790_000_000;
 const LAST: u64 = 253_402_300_799;
 const DAY: u64 = 86_400;
 
-/// How many random keys are written; each brings four that were tampered with.
+/// The number of random keys. Each comes with four keys that were tampered with.
 const RANDOM_KEYS: usize = 40;
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
     println!("wrote {PATH}");
 }
 
-/// The file's text.
+/// The text of the file.
 pub(crate) fn generate() -> String {
     let signers = Signers::new();
     let mut cases = edges(&signers);
@@ -57,7 +57,7 @@ pub(crate) fn generate() -> String {
 
 // === rings ===
 
-/// One ring that stays, and one that rotates every day for three days without remembering keys.
+/// A ring that does not rotate, and one that rotates daily, accepts keys for three days and forgets expired ones.
 struct Signers {
     stays: Ring,
     rotates: Ring,
@@ -89,7 +89,7 @@ impl Signers {
         sign(&self.stays, &self.stays.kid_at(NOW).unwrap(), claims)
     }
 
-    /// A key of the epoch that is `days` from now.
+    /// A key of the epoch `days` days from now.
     fn rotates(&self, days: i64, claims: &Value) -> String {
         let time = NOW.checked_add_signed(days * i64::try_from(DAY).unwrap()).unwrap();
         sign(&self.rotates, &self.rotates.kid_at(time).unwrap(), claims)
@@ -127,7 +127,7 @@ fn asking(case: Value, access: Value) -> Value {
     case
 }
 
-/// What stands at the edges of the rules.
+/// Cases at the limits of the rules.
 fn edges(signers: &Signers) -> Vec<Value> {
     [times(signers), shapes(signers), restrictions(signers), jwts(signers)].concat()
 }
@@ -177,9 +177,9 @@ fn shapes(signers: &Signers) -> Vec<Value> {
         case("only as a list", &signers.stays(&claims(json!({"only": []}))), NOW, "key_malformed"),
         case("tenant null", &signers.stays(&claims(json!({"tenant": null}))), NOW, "key_malformed"),
         case("empty caveat segment", &format!("{body}..{tag}"), NOW, "key_malformed"),
-        case("a dot behind", &format!("{token}."), NOW, "key_malformed"),
+        case("a dot at the end", &format!("{token}."), NOW, "key_malformed"),
         case("a dot before", &format!(".{token}"), NOW, "key_malformed"),
-        case("a space behind", &format!("{token} "), NOW, "key_malformed"),
+        case("a space at the end", &format!("{token} "), NOW, "key_malformed"),
         case(
             "tag of the key without its caveat",
             &caveat.replace(last(&caveat), tag),
@@ -199,104 +199,119 @@ fn shapes(signers: &Signers) -> Vec<Value> {
 
 fn restrictions(signers: &Signers) -> Vec<Value> {
     let token = signers.stays(&claims(json!({})));
-    let judged = |name: &str, caveat: Value, access: Value, expect: &str| {
+    let restricted = |name: &str, caveat: Value, access: Value, expect: &str| {
         asking(case(name, &attenuate(&token, &caveat), NOW, expect), access)
     };
     let digest = "ab".repeat(32);
     let nested = json!({"any_of": [{"any_of": []}]});
     vec![
-        judged("empty any_of", json!({"any_of": []}), json!({}), "any"),
-        judged("nested any_of", nested, json!({}), "caveat_unsupported"),
-        judged(
+        restricted("empty any_of", json!({"any_of": []}), json!({}), "any"),
+        restricted("nested any_of", nested, json!({}), "caveat_unsupported"),
+        restricted(
             "certificate shown",
             json!({"client_cert": [digest]}),
             json!({"client_cert": digest}),
             "ok",
         ),
-        judged("certificate not shown", json!({"client_cert": [digest]}), json!({}), "client_cert"),
-        judged(
+        restricted(
+            "certificate not shown",
+            json!({"client_cert": [digest]}),
+            json!({}),
+            "client_cert",
+        ),
+        restricted(
             "certificate in capitals",
             json!({"client_cert": [digest.to_uppercase()]}),
             json!({"client_cert": digest}),
             "ok",
         ),
-        judged("half a digest", json!({"client_cert": ["ab"]}), json!({}), "caveat_unsupported"),
-        judged(
+        restricted(
+            "half a digest",
+            json!({"client_cert": ["ab"]}),
+            json!({}),
+            "caveat_unsupported",
+        ),
+        restricted(
             "two labels before a suffix",
             json!({"hosts": ["*.example"]}),
             json!({"authority": "a.b.example"}),
             "ok",
         ),
-        judged(
+        restricted(
             "an empty label",
             json!({"hosts": ["*.example"]}),
             json!({"authority": ".example"}),
             "host",
         ),
-        judged(
+        restricted(
             "user information",
             json!({"hosts": ["gw.example"]}),
             json!({"authority": "a@gw.example"}),
             "host",
         ),
-        judged(
+        restricted(
             "a host rule with a port",
             json!({"hosts": ["gw.example:443"]}),
             json!({}),
             "caveat_unsupported",
         ),
-        judged(
+        restricted(
             "path below, not the folder",
             json!({"paths": ["/v1/**"]}),
             json!({"path": "/v1"}),
             "path",
         ),
-        judged("nothing to match", json!({"paths": [""]}), json!({"path": "/"}), "path"),
-        judged(
+        restricted("nothing to match", json!({"paths": [""]}), json!({"path": "/"}), "path"),
+        restricted(
             "dot segment with parameters",
             json!({}),
             json!({"path": "/v1/..;a/b"}),
             "path_ambiguous",
         ),
-        judged(
-            "fragment behind the query",
+        restricted(
+            "fragment after the query",
             json!({}),
             json!({"path": "/v1?a#b"}),
             "path_ambiguous",
         ),
-        judged("no network", json!({"sources": ["10.0.0.0/33"]}), json!({}), "caveat_unsupported"),
-        judged("mapped network", json!({"sources": ["::ffff:10.0.0.0/104"]}), json!({}), "ok"),
-        judged(
+        restricted(
+            "no network",
+            json!({"sources": ["10.0.0.0/33"]}),
+            json!({}),
+            "caveat_unsupported",
+        ),
+        restricted("mapped network", json!({"sources": ["::ffff:10.0.0.0/104"]}), json!({}), "ok"),
+        restricted(
             "an MCP rule without a call",
             json!({"mcp": {"tools": ["*"]}}),
             json!({}),
             "mcp_call",
         ),
-        judged(
+        restricted(
             "an MCP list under a tool rule",
             json!({"mcp": {"tools": ["a"]}}),
             json!({"mcp": {"method": "tools/list"}}),
             "ok",
         ),
-        judged(
+        restricted(
             "an MCP method",
             json!({"mcp": {"methods": ["tools/*"]}}),
             json!({"mcp": {"method": "prompts/get", "name": "a"}}),
             "mcp_call",
         ),
-        judged(
+        restricted(
             "an MCP server unknown",
             json!({"mcp": {"servers": ["a"]}}),
             json!({"mcp": {"method": "ping"}}),
             "mcp_call",
         ),
-        judged(
+        restricted(
             "an MCP resource",
             json!({"mcp": {"resources": ["file:///a/*"]}}),
             json!({"mcp": {"method": "resources/read", "name": "file:///a/b/c"}}),
             "ok",
         ),
-        judged(
+        restricted(
             "an MCP prompt",
             json!({"mcp": {"prompts": ["a"]}}),
             json!({"mcp": {"method": "prompts/get", "name": "b"}}),
@@ -353,7 +368,7 @@ fn jwts(signers: &Signers) -> Vec<Value> {
     ]
 }
 
-/// Signs with the primitives alone: the library mints no JWTs.
+/// Signs a JWT with HMAC directly, because the library mints none.
 fn jwt(header: &Value, claims: &Value) -> String {
     let secret = Signers::rings()[0]["secret"].as_str().unwrap().to_owned();
     let mut key = [0; 32];

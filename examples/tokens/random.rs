@@ -1,14 +1,14 @@
-//! Keys that are random to the eye, and the same every time.
+//! Keys that look random, and are the same in every run.
 
 use serde_json::{Map, Value, json};
 use vkey::key::mac::hkdf_sha256;
 
 use super::{NOW, Signers, attenuate, case, claims};
 
-/// All randomness comes from here.
+/// The seed of all numbers.
 const SEED: &[u8] = b"vkey token vectors, version 1";
 
-/// Numbers that are random to the eye, and the same every time.
+/// Pseudorandom numbers, the same in every run.
 struct Random {
     counter: u64,
 }
@@ -28,7 +28,7 @@ pub(crate) fn cases(signers: &Signers, count: usize) -> Vec<Value> {
     (0..count).flat_map(|number| random_cases(signers, &mut random, number)).collect()
 }
 
-/// A good key with at least two caveats, and what becomes of it when somebody tampers with it.
+/// A valid key with at least two caveats, and four manipulations of it that must be refused.
 fn random_cases(signers: &Signers, random: &mut Random, number: usize) -> Vec<Value> {
     let (token, other) = (random_key(signers, random), random_key(signers, random));
     let segments: Vec<&str> = token.split('.').collect();
@@ -68,7 +68,7 @@ fn random_key(signers: &Signers, random: &mut Random) -> String {
         _ => signers.rotates(-days, &claims),
     };
     for number in 0..2 + random.below(6) {
-        // No two alike, so that every swap changes something.
+        // All caveats differ, so that every swap changes the key.
         token = attenuate(
             &token,
             &random_caveat(random, NOW + 10_000 + u64::try_from(number).unwrap()),
@@ -90,7 +90,7 @@ fn random_caveat(random: &mut Random, exp: u64) -> Value {
     Value::Object(caveat)
 }
 
-/// Another letter somewhere before the last one, whose stray bits are a matter of shape.
+/// The segment with one letter changed. Never the last, whose unused bits would make it malformed.
 fn change_letter(segment: &str, random: &mut Random) -> String {
     let at = random.below(segment.len() - 1);
     let letter = if segment.as_bytes()[at] == b'A' { "B" } else { "A" };
