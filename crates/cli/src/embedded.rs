@@ -11,7 +11,7 @@ use vkey::config::{Config, RingConfig, RoleConfig};
 use vkey::headers::KeySource;
 use vkey::host::{FilterState, Level};
 use vkey::host::{MemoryHost, MemoryStore, Rules};
-use vkey_vm::{BuiltIn, Limits, Module, Setup, StartError, Unusable, Worker};
+use vkey_vm::{BuiltIn, Limits, Module, ModuleError, Setup, StartError, Worker};
 
 use super::error::{Error, Failure};
 use super::exit::Exit;
@@ -73,7 +73,7 @@ pub(super) enum LogLevel {
 #[derive(Debug)]
 enum HostError {
     /// The module that is built in cannot be run.
-    Module(Unusable),
+    Module(ModuleError),
     /// The configuration is that of a cluster's gate.
     NoGate,
     /// One secret is given for rings with several.
@@ -264,9 +264,9 @@ impl Failure for HostError {
 impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Module(unusable) => write!(
+            Self::Module(error) => write!(
                 f,
-                "the module cannot be run: {unusable}; `make build` makes a command that has it built in"
+                "the module cannot be run: {error}; `make build` makes a command that has it built in"
             ),
             Self::NoGate => f.write_str(
                 "the configuration is that of a cluster's gate, which only a proxy has; give that of \

@@ -1,5 +1,5 @@
-//! The host calls of proxy-wasm ABI 0.2.1 that the module makes, each answered by the
-//! [`MemoryHost`](vkey::host::MemoryHost) of the context that it is about.
+//! The host calls of proxy-wasm ABI 0.2.1 that the module makes. The [`MemoryHost`](vkey::host::MemoryHost)
+//! of the current context handles each.
 
 use std::borrow::Cow;
 
@@ -25,13 +25,13 @@ const PLUGIN_CONFIGURATION: u32 = 7;
 /// `proxy_stream_type_t`: the request.
 const HTTP_REQUEST: u32 = 0;
 
-/// The room that the module for nginx keeps behind what it is handed.
+/// The space that the nginx module reserves after what it is handed, in bytes.
 const ROOM_BEHIND: usize = 64 << 10;
 
-/// Where imports of host calls come from.
+/// The import module of host calls.
 const ENV: &str = "env";
 
-/// Makes every host call known to modules.
+/// Adds every host call to the linker.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     link_headers(linker)?;
     link_reads(linker)?;
@@ -95,7 +95,7 @@ fn header_pairs(guest: &mut Guest<'_>, map: u32, receiver: Receiver) -> Done {
     };
     let (pairs, size) = pairs.ok_or(HostError::BAD_ARGUMENT)?;
     if pairs.len().saturating_sub(size) > ROOM_BEHIND {
-        view.host.crashed.set(Some("nginx writes over what stands behind the headers"));
+        view.host.crashed.set(Some("nginx overwrites the memory after the headers"));
     }
     guest.hand_over_as(&pairs, size, receiver)
 }
@@ -315,7 +315,7 @@ fn link_actions(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 fn log(guest: &mut Guest<'_>, level: u32, text: Span) -> Done {
     let view = guest.view()?;
     let level = Level::from_number(level).ok_or(HostError::BAD_ARGUMENT)?;
-    // A log takes whatever it is given.
+    // A log must accept any bytes.
     view.host.log(level, &String::from_utf8_lossy(view.bytes(text)?));
     Ok(())
 }

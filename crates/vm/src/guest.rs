@@ -1,4 +1,4 @@
-//! The memory of a module, as host calls read and write it.
+//! The module's memory, as host calls read and write it.
 
 use wasmtime::Caller;
 
@@ -6,38 +6,37 @@ use vkey::host::{HostError, MemoryHost};
 
 use super::state::State;
 
-/// Where bytes of the module lie: an address and a length.
+/// A range of the module's memory: address and length.
 #[derive(Clone, Copy)]
 pub(super) struct Span(pub(super) u32, pub(super) u32);
 
-/// Where the module wants to learn of bytes that it is handed: the addresses for their address and
-/// for their length.
+/// Out parameters of a host call that returns bytes: where to write their address, and where their length.
 #[derive(Clone, Copy)]
 pub(super) struct Receiver(pub(super) u32, pub(super) u32);
 
-/// Why a host call is not done.
+/// Why a host call failed.
 pub(super) enum Fault {
     /// The module gets a status.
     Status(HostError),
-    /// The module has failed while it was called back.
+    /// The module failed while the host called it back to allocate.
     Failed(wasmtime::Error),
 }
 
-/// What a host call comes to.
+/// The result of a host call.
 pub(super) type Done = Result<(), Fault>;
 
-/// A module that calls its host.
+/// The module that makes a host call.
 pub(super) struct Guest<'a>(pub(super) Caller<'a, State>);
 
-/// Its memory, and the host that answers.
+/// The module's memory, and the host that handles the call.
 pub(super) struct View<'a> {
     memory: &'a mut [u8],
-    /// The host of the context that the call is about.
+    /// The host of the context that the call applies to.
     pub(super) host: &'a MemoryHost,
 }
 
 impl Guest<'_> {
-    /// What a host call needs to be answered.
+    /// The memory and the host, borrowed together.
     pub(super) fn view(&mut self) -> Result<View<'_>, Fault> {
         let memory = self.0.data().guest.as_ref().map(|(memory, _)| *memory);
         let (memory, state) =
@@ -45,12 +44,13 @@ impl Guest<'_> {
         Ok(View { memory, host: state.host().ok_or(HostError::BAD_ARGUMENT)? })
     }
 
-    /// Hands bytes to the module, in memory that it provides.
+    /// Returns bytes to the module, in memory that it allocates.
     pub(super) fn hand_over(&mut self, bytes: &[u8], receiver: Receiver) -> Done {
         self.hand_over_as(bytes, bytes.len(), receiver)
     }
 
-    /// Hands bytes over for which a host has taken room by a size that may be another.
+    /// Like [`Self::hand_over`], with an allocation of `size` bytes, which may differ from the length of
+    /// `bytes`.
     pub(super) fn hand_over_as(&mut self, bytes: &[u8], size: usize, receiver: Receiver) -> Done {
         let len = u32::try_from(size).map_err(|_| HostError::BAD_ARGUMENT)?;
         let start = if len == 0 { 0 } else { self.allocate(len)? };
@@ -71,18 +71,18 @@ impl Guest<'_> {
 }
 
 impl View<'_> {
-    /// The bytes that the module points at.
+    /// The bytes of a span.
     pub(super) fn bytes(&self, span: Span) -> Result<&[u8], Fault> {
         let found = place(span.0, span.1).and_then(|range| self.memory.get(range));
         found.ok_or(HostError::INVALID_MEMORY_ACCESS.into())
     }
 
-    /// The text that it points at.
+    /// The UTF-8 text of a span.
     pub(super) fn text(&self, span: Span) -> Result<&str, Fault> {
         std::str::from_utf8(self.bytes(span)?).map_err(|_| HostError::BAD_ARGUMENT.into())
     }
 
-    /// Writes bytes to a place in the module's memory.
+    /// Writes bytes at an address.
     pub(super) fn write(&mut self, start: u32, bytes: &[u8]) -> Done {
         let len = u32::try_from(bytes.len()).ok();
         let range = len.and_then(|len| place(start, len));
@@ -103,7 +103,7 @@ impl From<HostError> for Fault {
     }
 }
 
-/// What the module is answered: 0, or a status that says why nothing was done.
+/// The status that the host call returns: 0, or why it failed.
 pub(super) fn status(done: Done) -> wasmtime::Result<u32> {
     match done {
         Ok(()) => Ok(0),

@@ -11,49 +11,48 @@ use vkey::host::{Action, HeaderList, MemoryHost, Rules};
 use super::module::Module;
 use super::state::State;
 
-/// The root context: there is one plugin in a VM.
+/// The context id of the root context. A VM has one plugin.
 const ROOT: u32 = 1;
 
-/// No context: the host of nginx's root context is kept under it. nginx numbers root contexts (by a checksum)
-/// and requests (from 1) apart, so the id of a request may be that of the root context too, as here that of the
-/// first.
-const NONE: u32 = 0;
+/// The key of the root context's host under nginx. nginx numbers root contexts (by a checksum) and requests
+/// (from 1) separately, so a request may have the id of the root context; the first one here does.
+const NGINX_ROOT: u32 = 0;
 
-/// `proxy_action_t`: the request goes on.
+/// `proxy_action_t`: continue.
 const CONTINUE: u32 = 0;
 
-/// One instance of a module. Once it has failed, every callback fails.
+/// One instance of a module. After a failure, every callback returns that failure.
 pub struct Vm {
     store: Store<State>,
     callbacks: Callbacks,
     deadline: Duration,
     deadline_ticks: u64,
-    /// One deadline holds for several callbacks.
+    /// Whether several callbacks share one deadline.
     shared_deadline: bool,
-    /// Under which id the host of the root context is kept.
+    /// The key of the root context's host.
     root: u32,
     last_context: u32,
     failure: Option<Failure>,
 }
 
-/// A context of requests.
+/// The context of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContextId(u32);
 
-/// Why a VM is no more.
+/// Why a VM ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A callback took longer than it may.
+    /// A callback exceeded the deadline.
     Deadline(Duration),
-    /// It wanted more memory than it may have, and could not do without.
+    /// The module was refused memory, and trapped.
     Memory,
-    /// Its exports are not what they should be.
+    /// An export is missing, or has another signature.
     Exports(String),
-    /// It trapped.
+    /// The module trapped.
     Trap(String),
 }
 
-/// The callbacks that the module has. What it does not have it does not want to know.
+/// The callbacks that the module exports. Others are not called.
 struct Callbacks {
     context_create: Option<TypedFunc<(u32, u32), ()>>,
     vm_start: Option<TypedFunc<(u32, u32), u32>>,
@@ -72,12 +71,12 @@ struct Callbacks {
 // === impl Vm ===
 
 impl Vm {
-    /// Starts a VM; `root` answers the host calls of its root context, `environment` is what the module
+    /// Starts a VM. `root` handles the host calls of the root context; `environment` is all that the module
     /// sees of one.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the module does not start.
+    /// [`Failure`] if the module does not start.
     pub fn start(
         module: &Module,
         root: MemoryHost,
@@ -88,7 +87,7 @@ impl Vm {
         let mut store = Store::new(module.instance.module().engine(), state);
         store.limiter(|state| state);
         store.set_epoch_deadline(limits.ticks());
-        let id = if root.store().rules() == Rules::Nginx { NONE } else { ROOT };
+        let id = if root.store().rules() == Rules::Nginx { NGINX_ROOT } else { ROOT };
         store.data_mut().hosts.insert(id, root);
         store.data_mut().current = id;
         let failure = |store: &Store<State>, error| Failure::of(store, error, limits.deadline);
@@ -112,11 +111,11 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Puts a configuration in force; `false` when the module says that it is none.
+    /// Passes a configuration to the module; `false` if the module rejects it.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the VM is no more. So it is with all callbacks.
+    /// [`Failure`] if the VM has failed, now or before. The same holds for every callback.
     pub fn configure(&mut self, configuration: &[u8]) -> Result<bool, Failure> {
         self.store.data_mut().configuration = configuration.to_vec();
         let len = u32::try_from(configuration.len()).unwrap_or(u32::MAX);
@@ -124,7 +123,7 @@ impl Vm {
         Ok(accepted != 0)
     }
 
-    /// Makes callbacks that have no more time together than else each of them has.
+    /// Runs several callbacks under one shared deadline.
     pub fn within_one_deadline<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         self.store.set_epoch_deadline(self.deadline_ticks);
         self.shared_deadline = true;
@@ -133,7 +132,7 @@ impl Vm {
         done
     }
 
-    /// Opens a context for a request, whose host calls `host` answers.
+    /// Opens a context for a request. `host` handles its host calls.
     ///
     /// # Errors
     ///
@@ -146,7 +145,7 @@ impl Vm {
         Ok(ContextId(id))
     }
 
-    /// Shows the headers of the request.
+    /// Passes the request headers.
     ///
     /// # Errors
     ///
@@ -161,7 +160,7 @@ impl Vm {
         self.call(id, callback, (id, count, end_of_stream.into()), CONTINUE).map(action)
     }
 
-    /// Shows `bytes` more of the request's body.
+    /// Announces `bytes` more bytes of the request body.
     ///
     /// # Errors
     ///
@@ -176,7 +175,7 @@ impl Vm {
         self.call(id, callback, (id, bytes, end_of_stream.into()), CONTINUE).map(action)
     }
 
-    /// Shows the trailers of the request, which end it.
+    /// Passes the request trailers, which end the request.
     ///
     /// # Errors
     ///
@@ -187,7 +186,7 @@ impl Vm {
         self.call(id, callback, (id, count), CONTINUE).map(action)
     }
 
-    /// Shows the headers of the answer.
+    /// Passes the response headers.
     ///
     /// # Errors
     ///
@@ -197,7 +196,7 @@ impl Vm {
         self.call(id, callback, (id, 0, 0), CONTINUE).map(action)
     }
 
-    /// Shows `bytes` of the body of the answer, which are all.
+    /// Announces the response body, `bytes` bytes in all.
     ///
     /// # Errors
     ///
@@ -212,7 +211,7 @@ impl Vm {
         self.call(id, callback, (id, bytes, 1), CONTINUE).map(action)
     }
 
-    /// Reports the end of the request, and has it logged.
+    /// Reports the end of the request, and calls the log callback.
     ///
     /// # Errors
     ///
@@ -224,7 +223,7 @@ impl Vm {
         self.call(id, self.callbacks.log.clone(), id, ())
     }
 
-    /// Calls the root context back, as it asked for.
+    /// Calls the tick callback of the root context.
     ///
     /// # Errors
     ///
@@ -233,7 +232,7 @@ impl Vm {
         self.call(self.root, self.callbacks.tick.clone(), ROOT, ())
     }
 
-    /// Closes a context and gives its host back.
+    /// Closes a context and returns its host.
     ///
     /// # Errors
     ///
@@ -243,7 +242,7 @@ impl Vm {
         Ok(self.store.data_mut().hosts.remove(&id))
     }
 
-    /// The host of a context that is open.
+    /// The host of an open context.
     pub fn host(&self, ContextId(id): ContextId) -> Option<&MemoryHost> {
         self.store.data().hosts.get(&id)
     }
@@ -253,7 +252,7 @@ impl Vm {
         self.host(ContextId(self.root))
     }
 
-    /// A callback that nginx calls without asking whether it is there, which ends the worker where it is not.
+    /// A callback that nginx calls without checking that it exists, which crashes the worker if it does not.
     fn unchecked<F>(
         &mut self,
         id: u32,
@@ -264,18 +263,18 @@ impl Vm {
         if callback.is_some() || rules != Some(Rules::Nginx) {
             return Ok(callback);
         }
-        let failure = Failure::Exports(format!("no {name}, which nginx calls all the same"));
+        let failure = Failure::Exports(format!("no {name}, which nginx calls without checking"));
         Err(self.failure.insert(failure).clone())
     }
 
-    /// How many headers or trailers a context has.
+    /// The number of headers or trailers of a context.
     fn count(&self, id: u32, map: fn(&MemoryHost) -> &RefCell<Option<HeaderList>>) -> u32 {
         let len =
             self.host(ContextId(id)).and_then(|host| Some(map(host).borrow().as_ref()?.len()));
         u32::try_from(len.unwrap_or(0)).unwrap_or(u32::MAX)
     }
 
-    /// Calls back, for a context. Without the callback it comes to `default`.
+    /// Calls a callback for a context. Without the callback, the result is `default`.
     fn call<P: WasmParams, R: WasmResults>(
         &mut self,
         context: u32,
@@ -336,7 +335,7 @@ impl Callbacks {
     }
 }
 
-/// An export of that name, if there is one; it must have the form that the ABI gives it.
+/// The export of that name, if there is one. Its signature must be that of the ABI.
 fn optional<P: WasmParams, R: WasmResults>(
     store: &mut Store<State>,
     instance: Instance,

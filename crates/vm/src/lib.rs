@@ -1,11 +1,11 @@
 //! The embedded host: runs the built module (proxy-wasm ABI 0.2.1) on wasmtime, without a proxy.
 //!
-//! A [`Module`] is compiled once, ahead of time. A [`Vm`] is one instance of it, whose host calls a [`MemoryHost`]
-//! answers: one for each context, all over the same shared data. A [`Worker`] takes requests through a
-//! VM, and makes a new one when that has failed.
+//! A [`Module`] is compiled once, ahead of time. A [`Vm`] is one instance of it. Each context has its own
+//! [`MemoryHost`], which handles its host calls; all of them share one store. A [`Worker`] runs requests
+//! through a VM, and replaces the VM after a failure.
 //!
-//! What a module may not do ends its VM with a [`Failure`]: trap, exit, run past its [`Limits`]. A host
-//! call with wrong arguments is answered with a status, as the specification has it.
+//! A module that traps, exits or exceeds its [`Limits`] ends its VM with a [`Failure`]. A host call with
+//! invalid arguments returns a status, as the specification says.
 //!
 //! [`MemoryHost`]: vkey::host::MemoryHost
 
@@ -20,5 +20,5 @@ mod worker;
 pub use instance::{ContextId, Failure, Vm};
 #[cfg(feature = "compiler")]
 pub use module::precompile;
-pub use module::{BuiltIn, Limits, Module, Precompiled, Unusable};
-pub use worker::{Answer, Ended, Opened, Setup, StartError, Worker};
+pub use module::{BuiltIn, Limits, Module, ModuleError, Precompiled};
+pub use worker::{Closed, Opened, Response, Setup, StartError, Worker};

@@ -1,4 +1,4 @@
-//! A module, compiled and held against what the host offers.
+//! A compiled module, checked against what this host provides.
 
 #![allow(unsafe_code)]
 
@@ -13,33 +13,33 @@ use vkey::host::Rules;
 use super::state::State;
 use super::{calls, wasi};
 
-/// How exact a deadline is.
+/// The resolution of deadlines.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The export that says which ABI a module speaks.
+/// The export that names the ABI version of a module.
 const ABI: &str = "proxy_abi_version_0_2_1";
 
-/// What one VM may take.
+/// The limits of one VM.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long it may take over a callback, or over callbacks together; rounded up to 10 ms.
+    /// The time for one callback, or for several that share a deadline; rounded up to 10 ms.
     pub deadline: Duration,
-    /// The most memory it may have, in bytes.
+    /// The memory limit, in bytes.
     pub memory_bytes: usize,
 }
 
-/// A compiled module. Clones share it.
+/// A compiled and linked module. Clones share the code.
 #[derive(Clone)]
 pub struct Module {
     pub(super) instance: InstancePre<State>,
     pub(super) limits: Limits,
 }
 
-/// What `precompile` has made of a module.
+/// The output of `precompile`.
 #[derive(Clone, Copy)]
 pub struct Precompiled(&'static [u8]);
 
-/// The modules that a command carries: hosts call different callbacks.
+/// The modules built into a command. There are two, because hosts call different callbacks.
 #[derive(Clone, Copy)]
 pub struct BuiltIn {
     /// `vkey.wasm`.
@@ -48,16 +48,16 @@ pub struct BuiltIn {
     pub nginx: Precompiled,
 }
 
-/// The bytes are no module that this host can run.
+/// Why bytes are not a module that this host can run.
 #[derive(Debug)]
-pub enum Unusable {
-    /// There are none: the command was built without the module.
+pub enum ModuleError {
+    /// They are empty: the command was built without the module.
     Absent,
-    /// They are no valid WebAssembly, or were compiled for another machine.
+    /// They are not valid WebAssembly, or were compiled for another machine.
     Invalid(String),
-    /// It is another kind of module.
+    /// The module does not export the ABI version.
     NotProxyWasm,
-    /// It asks for something that this host does not have, or in another form.
+    /// The module imports something that this host lacks, or with another signature.
     Import(String),
 }
 
@@ -69,15 +69,15 @@ impl BuiltIn {
 }
 
 impl Default for Limits {
-    /// One second and 128 MiB: what a configuration of a hundred thousand tenants takes, each with a rate, and
-    /// many times what others take.
+    /// One second and 128 MiB: enough for a configuration of 100 000 tenants that each have a rate, and many
+    /// times what others need.
     fn default() -> Self {
         Self { deadline: Duration::from_secs(1), memory_bytes: 128 * 1024 * 1024 }
     }
 }
 
 impl Limits {
-    /// The deadline of a callback in ticks. The first may be over at once.
+    /// The deadline in ticks, plus one: the first tick may come at once.
     pub(super) fn ticks(self) -> u64 {
         let ticks = self.deadline.as_nanos().div_ceil(TICK.as_nanos());
         u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
@@ -87,11 +87,12 @@ impl Limits {
 // === impl Precompiled ===
 
 impl Precompiled {
-    /// Code that was compiled ahead of time. None at all stands for a module that is not there.
+    /// Code that was compiled ahead of time. It is empty if there is no module.
     ///
     /// # Safety
     ///
-    /// It is run as it is: the bytes must be what `precompile` of this version has returned, or none.
+    /// The code is executed unchecked: the bytes must be empty, or the output of `precompile` of this
+    /// version.
     pub const unsafe fn new(code: &'static [u8]) -> Self {
         Self(code)
     }
@@ -101,9 +102,9 @@ impl Precompiled {
 ///
 /// # Errors
 ///
-/// [`Unusable`] for what is no valid WebAssembly.
+/// [`ModuleError`] if the bytes are not valid WebAssembly.
 #[cfg(feature = "compiler")]
-pub fn precompile(wasm: &[u8]) -> Result<Vec<u8>, Unusable> {
+pub fn precompile(wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
     let compiled = engine().and_then(|engine| engine.precompile_module(wasm));
     compiled.map_err(invalid)
 }
@@ -115,34 +116,35 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// [`Unusable`] for what is no module of proxy-wasm ABI 0.2.1, asks for more than this host has, or
-    /// was compiled for another machine.
-    pub fn load(Precompiled(code): Precompiled, limits: Limits) -> Result<Self, Unusable> {
+    /// [`ModuleError`] if the code is not a module of proxy-wasm ABI 0.2.1, imports more than this host
+    /// provides, or was compiled for another machine.
+    pub fn load(Precompiled(code): Precompiled, limits: Limits) -> Result<Self, ModuleError> {
         if code.is_empty() {
-            return Err(Unusable::Absent);
+            return Err(ModuleError::Absent);
         }
         let engine = engine().map_err(invalid)?;
-        // SAFETY: whoever made the `Precompiled` vouches for its bytes.
+        // SAFETY: `Precompiled::new` requires its caller to vouch for the bytes.
         let module = unsafe { wasmtime::Module::deserialize(&engine, code) };
         Self::link(&module.map_err(invalid)?, limits)
     }
 
-    /// Compiles a module, which takes a while.
+    /// Compiles a module. This is slow.
     ///
     /// # Errors
     ///
-    /// [`Unusable`] for what is no module of proxy-wasm ABI 0.2.1, or asks for more than this host has.
+    /// [`ModuleError`] if the bytes are not a module of proxy-wasm ABI 0.2.1, or import more than this host
+    /// provides.
     #[cfg(feature = "compiler")]
-    pub fn compile(wasm: &[u8], limits: Limits) -> Result<Self, Unusable> {
+    pub fn compile(wasm: &[u8], limits: Limits) -> Result<Self, ModuleError> {
         let module = engine().and_then(|engine| wasmtime::Module::new(&engine, wasm));
         Self::link(&module.map_err(invalid)?, limits)
     }
 
-    fn link(module: &wasmtime::Module, limits: Limits) -> Result<Self, Unusable> {
+    fn link(module: &wasmtime::Module, limits: Limits) -> Result<Self, ModuleError> {
         if module.get_export(ABI).is_none() {
-            return Err(Unusable::NotProxyWasm);
+            return Err(ModuleError::NotProxyWasm);
         }
-        let import = |error: wasmtime::Error| Unusable::Import(format!("{error:#}"));
+        let import = |error: wasmtime::Error| ModuleError::Import(format!("{error:#}"));
         let engine = module.engine();
         let mut linker = Linker::new(engine);
         calls::link(&mut linker).and_then(|()| wasi::link(&mut linker)).map_err(import)?;
@@ -153,8 +155,8 @@ impl Module {
     }
 }
 
-/// What code is compiled by and run on: both have to be of one configuration. The target is named, so
-/// that code does not need a processor like the one it was compiled on.
+/// The engine that compiles and runs code; both sides must have the same configuration. The target is
+/// explicit, so that the code does not depend on the features of the processor it was compiled on.
 fn engine() -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config.epoch_interruption(true).target(env!("VKEY_TARGET"))?;
@@ -162,11 +164,11 @@ fn engine() -> wasmtime::Result<Engine> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped by")]
-fn invalid(error: wasmtime::Error) -> Unusable {
-    Unusable::Invalid(format!("{error:#}"))
+fn invalid(error: wasmtime::Error) -> ModuleError {
+    ModuleError::Invalid(format!("{error:#}"))
 }
 
-/// Moves the clock of deadlines on for as long as there is a module.
+/// Advances the engine's epoch, which deadlines count, as long as there is a module.
 fn tick(engine: &EngineWeak) {
     while let Some(engine) = engine.upgrade() {
         engine.increment_epoch();
@@ -175,13 +177,13 @@ fn tick(engine: &EngineWeak) {
     }
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for ModuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => f.write_str("it is not built in"),
-            Self::Invalid(error) => write!(f, "it is no code for this machine: {error}"),
+            Self::Invalid(error) => write!(f, "it is not valid code for this machine: {error}"),
             Self::NotProxyWasm => write!(f, "it does not export {ABI}"),
-            Self::Import(error) => write!(f, "it asks for what this host does not have: {error}"),
+            Self::Import(error) => write!(f, "it imports what this host does not provide: {error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a VM's host keeps for it.
+//! The host side of one VM: the state that host calls read and change.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use vkey::host::MemoryHost;
 
-/// The host's side of one VM.
+/// The host side of one VM.
 pub(super) struct State {
-    /// The hosts of the contexts that are open.
+    /// The hosts of the open contexts, by context id.
     pub(super) hosts: BTreeMap<u32, MemoryHost>,
-    /// The context that host calls are about.
+    /// The context that host calls apply to.
     pub(super) current: u32,
     /// The plugin's configuration.
     pub(super) configuration: Vec<u8>,
-    /// The environment variables that the module sees, each `NAME=value` with a NUL behind it.
+    /// The environment variables that the module sees, each as `NAME=value` with a trailing NUL.
     pub(super) environment: Vec<Vec<u8>>,
-    /// The ways into the module's memory, once there is an instance.
+    /// The module's memory and its allocator, set once it is instantiated.
     pub(super) guest: Option<(Memory, TypedFunc<u32, u32>)>,
-    /// The most memory that the module may have, in bytes.
+    /// The module's memory limit, in bytes.
     max_memory_bytes: usize,
-    /// It wanted more.
+    /// Whether the module was refused more memory.
     pub(super) wanted_more_memory: bool,
 }
 
@@ -39,7 +39,7 @@ impl State {
         }
     }
 
-    /// The host of the context that the module is called for.
+    /// The host of the context that host calls apply to.
     pub(super) fn host(&self) -> Option<&MemoryHost> {
         self.hosts.get(&self.current)
     }
@@ -57,7 +57,7 @@ impl ResourceLimiter for State {
         Ok(allowed)
     }
 
-    /// A table holds the functions that are called by pointer; no program grows it much.
+    /// A table holds the functions that are called by pointer. No real program grows it much.
     fn table_growing(
         &mut self,
         _current: usize,

@@ -1,5 +1,5 @@
-//! What the standard library of `wasm32-wasip1` asks of a host to read the environment, and to say why
-//! it aborts (WASI preview 1). Everything else is the proxy-wasm ABI's.
+//! The WASI preview 1 calls that the standard library of `wasm32-wasip1` makes to read the environment and to
+//! report why it aborts. Everything else is proxy-wasm ABI.
 
 use wasmtime::{Caller, Linker};
 
@@ -11,19 +11,19 @@ use super::state::State;
 
 const WASI: &str = "wasi_snapshot_preview1";
 
-/// `errno` of preview 1.
+/// `errno` values of preview 1.
 const SUCCESS: u32 = 0;
 const BADF: u32 = 8;
 const FAULT: u32 = 21;
 
-/// The descriptor of standard error; there is no other file but standard output.
+/// The file descriptors that exist.
 const STDOUT: u32 = 1;
 const STDERR: u32 = 2;
 
-/// The longest text that is written at once.
+/// The longest text of one write, in bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
-/// Makes the calls known to modules.
+/// Adds these calls to the linker.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.func_wrap(
         WASI,
@@ -51,7 +51,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         },
     )?;
     linker.func_wrap(WASI, "proc_exit", |code: u32| -> wasmtime::Result<()> {
-        Err(wasmtime::Error::msg(format!("it exited with code {code}")))
+        Err(wasmtime::Error::msg(format!("the module exited with code {code}")))
     })?;
     Ok(())
 }
@@ -79,7 +79,7 @@ fn environment(guest: &mut Guest<'_>, pointers: u32, texts: u32) -> Result<(), F
     Ok(())
 }
 
-/// Writes each part to the log, as proxies do.
+/// Writes the text to the log, as proxies do.
 fn write(guest: &mut Guest<'_>, parts: u32, count: u32, written: u32) -> Result<(), Fault> {
     let mut view = guest.view()?;
     let mut text = Vec::new();

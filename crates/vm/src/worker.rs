@@ -1,4 +1,4 @@
-//! A worker: takes requests through a VM, and makes a new one when that has failed.
+//! A worker: runs requests through a VM, and replaces the VM after a failure.
 
 use std::fmt;
 use std::mem::take;
@@ -10,7 +10,7 @@ use vkey::host::{Action, MemoryHost, MemoryStore, Property};
 use super::instance::{ContextId, Failure, Vm};
 use super::module::Module;
 
-/// What all workers of a host have in common.
+/// What all workers of a host share.
 pub struct Setup {
     /// The plugin's configuration.
     pub configuration: Vec<u8>,
@@ -20,67 +20,67 @@ pub struct Setup {
     pub store: MemoryStore,
 }
 
-/// One of the workers of a host. It has a VM, except between a failure and the request after it.
+/// One worker of a host. It always has a VM, except between a failure and the next request.
 pub struct Worker {
     module: Module,
     setup: Arc<Setup>,
     vm: Option<Vm>,
-    /// What the module said of itself, not of a request.
+    /// Log lines of the root context, which belong to no request.
     log: Vec<(Level, String)>,
 }
 
-/// Why a worker does not start.
+/// Why a worker did not start.
 #[derive(Clone, Debug)]
 pub enum StartError {
-    /// The module has failed.
+    /// The module failed.
     Failed(Failure),
-    /// The module refuses the configuration, and says why.
+    /// The module rejected the configuration; its log says why.
     Refused(Vec<(Level, String)>),
 }
 
-/// A request that the module has seen.
+/// The module's decision on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// It goes on.
+    /// The request is forwarded.
     Forwarded(ContextId),
-    /// It does not: the module has answered, or holds it with no more to come.
+    /// The module replied, or paused the request although all of it has arrived.
     Held(ContextId),
 }
 
-/// What came back for a request.
+/// The response to a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Answer {
-    /// The status, where there was an answer.
+pub struct Response {
+    /// The status, if there was a response.
     pub status: Option<u16>,
-    /// Its size in bytes, where it is known.
+    /// The size in bytes, if known.
     pub bytes: Option<u64>,
-    /// When it was complete, Unix nanoseconds.
+    /// When the response was complete, Unix nanoseconds.
     pub now_ns: u64,
 }
 
-/// A request that is over: what the module did about it.
-pub struct Ended {
-    /// All that the module did.
+/// A finished request.
+pub struct Closed {
+    /// Everything that the module did.
     pub host: MemoryHost,
-    /// Whether the answer was kept from the client.
+    /// Whether the module withheld the response from the client.
     pub withheld: bool,
 }
 
 // === impl Worker ===
 
 impl Worker {
-    /// Starts a worker; `now_ns` is the time, Unix nanoseconds.
+    /// Starts a worker. `now_ns` is the time, Unix nanoseconds.
     ///
     /// # Errors
     ///
-    /// [`StartError`] when the module does not start, or refuses the configuration.
+    /// [`StartError`] if the module does not start, or rejects the configuration.
     pub fn start(module: Module, setup: Arc<Setup>, now_ns: u64) -> Result<Self, StartError> {
         let mut worker = Self { module, setup, vm: None, log: Vec::new() };
         worker.vm = Some(worker.start_vm(now_ns)?);
         Ok(worker)
     }
 
-    /// What the module has said of itself since it was last asked.
+    /// Takes the log lines of the root context.
     pub fn take_log(&mut self) -> Vec<(Level, String)> {
         if let Some(root) = self.vm.as_ref().and_then(Vm::root) {
             self.log.append(&mut root.log.borrow_mut());
@@ -88,11 +88,11 @@ impl Worker {
         take(&mut self.log)
     }
 
-    /// Shows a request to the module: its headers, and then its body at once where it has one.
+    /// Passes a request to the module: the headers, then the whole body if there is one.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the module has failed: all its requests are lost, and the next one starts a new VM.
+    /// [`Failure`] if the module failed: all requests of the VM are lost, and the next one starts a new VM.
     pub fn open(&mut self, host: MemoryHost) -> Result<Opened, Failure> {
         let now_ns = host.now_ns.get().unwrap_or(0);
         let bytes = u32::try_from(host.body.borrow().len()).unwrap_or(u32::MAX);
@@ -102,33 +102,33 @@ impl Worker {
             if bytes > 0 && vm.reply(id).is_none() {
                 action = vm.on_request_body(id, bytes, true)?;
             }
-            let goes_on = action == Action::Continue && vm.reply(id).is_none();
-            Ok(if goes_on { Opened::Forwarded(id) } else { Opened::Held(id) })
+            let forwarded = action == Action::Continue && vm.reply(id).is_none();
+            Ok(if forwarded { Opened::Forwarded(id) } else { Opened::Held(id) })
         })
     }
 
-    /// Shows the module what came back, and ends the request.
+    /// Passes the response to the module, and ends the request.
     ///
     /// # Errors
     ///
-    /// [`Failure`] as with [`Self::open`]; then the request has no audit line.
-    pub fn close(&mut self, id: ContextId, answer: &Answer) -> Result<Option<Ended>, Failure> {
-        self.with(answer.now_ns, |vm| {
+    /// [`Failure`] like [`Self::open`]; the request then has no audit line.
+    pub fn close(&mut self, id: ContextId, response: &Response) -> Result<Option<Closed>, Failure> {
+        self.with(response.now_ns, |vm| {
             let Some(host) = vm.host(id) else {
                 return Ok(None);
             };
-            answer.show(host);
+            response.show(host);
             vm.show_reply(id);
             let withheld = vm.on_response_headers(id)? == Action::Pause;
-            let bytes = answer.bytes.and_then(|bytes| u32::try_from(bytes).ok());
+            let bytes = response.bytes.and_then(|bytes| u32::try_from(bytes).ok());
             vm.on_response_body(id, bytes.unwrap_or(u32::MAX))?;
             vm.show_reply(id);
             vm.on_log(id)?;
-            Ok(vm.close(id)?.map(|host| Ended { host, withheld }))
+            Ok(vm.close(id)?.map(|host| Closed { host, withheld }))
         })
     }
 
-    /// What the module has done so far about a request that is open.
+    /// What the module has done so far about an open request.
     pub fn host(&self, id: ContextId) -> Option<&MemoryHost> {
         self.vm.as_ref()?.host(id)
     }
@@ -145,7 +145,7 @@ impl Worker {
         let done = vm.within_one_deadline(act);
         self.vm = Some(vm);
         if done.is_err() {
-            // What it said last tells why.
+            // The last log lines tell why.
             self.log = self.take_log();
             self.vm = None;
         }
@@ -165,12 +165,12 @@ impl Worker {
 }
 
 impl Vm {
-    /// The status that the module has answered a request with.
+    /// The status of the module's reply, if it replied.
     fn reply(&self, id: ContextId) -> Option<u16> {
         Some(self.host(id)?.reply.borrow().as_ref()?.status)
     }
 
-    /// Makes the module's own answer the one that the client gets.
+    /// Makes the module's reply the response that the client gets.
     fn show_reply(&self, id: ContextId) {
         if let Some((host, status)) = self.host(id).zip(self.reply(id)) {
             host.status.set(Some(status.into()));
@@ -178,8 +178,8 @@ impl Vm {
     }
 }
 
-impl Answer {
-    /// There is no upstream: the answer is the host's own.
+impl Response {
+    /// There is no upstream here, so the response is the host's own.
     fn show(&self, host: &MemoryHost) {
         host.now_ns.set(Some(self.now_ns));
         host.status.set(self.status.map(u64::from));
@@ -191,12 +191,13 @@ impl Answer {
 }
 
 impl StartError {
-    /// What it is to a request: a configuration that was accepted before is not refused now, unless the
-    /// module has changed its mind.
+    /// A failure of the request: the configuration was accepted before.
     fn into_failure(self) -> Failure {
         match self {
             Self::Failed(failure) => failure,
-            Self::Refused(_) => Failure::Trap("it refuses the configuration now".to_owned()),
+            Self::Refused(_) => Failure::Trap(
+                "the module now rejects a configuration that it accepted before".to_owned(),
+            ),
         }
     }
 }
@@ -211,7 +212,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(failure) => failure.fmt(f),
-            Self::Refused(_) => f.write_str("the module refuses the configuration"),
+            Self::Refused(_) => f.write_str("the module rejects the configuration"),
         }
     }
 }

@@ -29,10 +29,10 @@ fn every_scenario_holds_on_the_module_in_the_embedded_host() {
     all_hold("wasm", &wasm);
 }
 
-/// nginx must not be given the module that lacks what it calls: nothing reaches an upstream, and the embedded host
-/// ends as nginx does.
+/// nginx must not get the module that lacks the callbacks it calls: nothing reaches an upstream, and the
+/// embedded host fails like nginx.
 #[test]
-fn the_module_without_what_nginx_calls_lets_nothing_in_there() {
+fn a_module_without_nginxs_callbacks_forwards_nothing() {
     let (mut vm, id) = wasm::wrong_module_on_nginx();
     let refused = vm.on_request_headers(id, true).unwrap();
     assert_eq!(refused, Action::Pause);

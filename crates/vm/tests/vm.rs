@@ -1,4 +1,4 @@
-//! The embedded host and modules that do what the built one never does.
+//! The embedded host, with modules that misbehave in ways the built one never does.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -17,7 +17,9 @@ use std::time::Duration;
 use vkey::host::Level;
 use vkey::host::Rules;
 use vkey::host::{Action, MemoryHost, MemoryStore, SharedData as _};
-use vkey_vm::{Answer, Failure, Limits, Module, Opened, Setup, StartError, Unusable, Vm, Worker};
+use vkey_vm::{
+    Failure, Limits, Module, ModuleError, Opened, Response, Setup, StartError, Vm, Worker,
+};
 
 /// A module whose request headers callback is `body`; `$say` logs the letter of a status, `A` for 0.
 fn source(imports: &str, body: &str, rest: &str) -> String {
@@ -40,14 +42,14 @@ fn source(imports: &str, body: &str, rest: &str) -> String {
     )
 }
 
-fn compile(source: &str) -> Result<Module, Unusable> {
+fn compile(source: &str) -> Result<Module, ModuleError> {
     let limits = Limits { deadline: Duration::from_millis(200), memory_bytes: 1 << 20 };
     Module::compile(&wat::parse_str(source).unwrap(), limits)
 }
 
 fn unusable(source: &str) -> String {
-    let Err(unusable) = compile(source) else { panic!("it can be run: {source}") };
-    unusable.to_string()
+    let Err(error) = compile(source) else { panic!("it is usable: {source}") };
+    error.to_string()
 }
 
 fn host() -> MemoryHost {
@@ -59,7 +61,7 @@ fn start(source: &str) -> Result<Vm, Failure> {
     Vm::start(&compile(source).unwrap(), host(), &env)
 }
 
-/// What the module says when it is shown a request, and how that ends.
+/// What the module logs about a request, and the result.
 fn ask(source: &str, request: MemoryHost) -> (String, Result<Action, Failure>) {
     let mut vm = start(source).unwrap();
     let id = vm.open(request).unwrap();
@@ -79,10 +81,10 @@ fn says(error: &impl Display, part: &str) {
 }
 
 #[test]
-fn what_is_no_module_of_this_host_is_said_to_be_so() {
+fn an_unusable_module_is_rejected_with_the_cause() {
     let limits = Limits::default();
     let Err(invalid) = Module::compile(b"\0asm garbage", limits) else { panic!("garbage runs") };
-    says(&invalid, "no code for this machine");
+    says(&invalid, "not valid code for this machine");
     says(&unusable("(module)"), "proxy_abi_version_0_2_1");
     let unknown = r#"(import "env" "proxy_http_call" (func (param i32) (result i32)))"#;
     says(&unusable(&source(unknown, "", "")), "proxy_http_call");
@@ -93,7 +95,7 @@ fn what_is_no_module_of_this_host_is_said_to_be_so() {
 }
 
 #[test]
-fn exports_in_another_form_are_named() {
+fn exports_with_another_signature_are_named() {
     for (rest, name) in [
         (r#"(func (export "proxy_on_log"))"#, "proxy_on_log"),
         (r#"(func (export "proxy_on_configure") (param i32 i32))"#, "proxy_on_configure"),
@@ -109,9 +111,9 @@ fn exports_in_another_form_are_named() {
     says(&start(without).err().unwrap(), "proxy_on_memory_allocate");
 }
 
-/// nginx calls them whether they are there or not, and the worker ends where they are not.
+/// nginx calls them without checking that they exist, and its worker crashes if they do not.
 #[test]
-fn callbacks_that_nginx_calls_unchecked_have_to_be_there() {
+fn callbacks_that_nginx_calls_unchecked_must_exist() {
     let start = |rules, rest| {
         let host = || MemoryHost::new(MemoryStore::new(rules));
         let mut vm = Vm::start(&compile(&source("", "", rest)).unwrap(), host(), &[]).unwrap();
@@ -129,9 +131,9 @@ fn callbacks_that_nginx_calls_unchecked_have_to_be_there() {
     says(&nginx.on_log(id).unwrap_err(), "no proxy_on_done");
 }
 
-/// So it ends where a property is asked for that nginx has only for a connection.
+/// nginx also crashes on a property that it has only for a connection.
 #[test]
-fn what_ends_a_worker_of_nginx_ends_the_vm() {
+fn what_crashes_a_worker_of_nginx_ends_the_vm() {
     let import =
         r#"(import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))"#;
     let data = r#"(data (i32.const 64) "upstream\00address")"#;
@@ -148,7 +150,7 @@ fn what_ends_a_worker_of_nginx_ends_the_vm() {
 }
 
 #[test]
-fn a_vm_that_has_trapped_answers_nothing_more() {
+fn a_vm_that_has_trapped_fails_every_later_callback() {
     let mut vm = start(&source("", "(unreachable)", "")).unwrap();
     let (one, other) = (vm.open(host()).unwrap(), vm.open(host()).unwrap());
     let trap = vm.on_request_headers(one, true).unwrap_err();
@@ -159,7 +161,7 @@ fn a_vm_that_has_trapped_answers_nothing_more() {
 }
 
 #[test]
-fn a_callback_has_a_deadline_also_in_its_allocations() {
+fn the_deadline_of_a_callback_includes_its_allocations() {
     let most = Duration::from_millis(200);
     assert_eq!(failure("(loop (br 0))"), Failure::Deadline(most));
     let allocating = source(
@@ -175,8 +177,8 @@ fn a_callback_has_a_deadline_also_in_its_allocations() {
 }
 
 #[test]
-fn a_deadline_can_hold_for_several_callbacks() {
-    // Some 20 million turns, of which a callback may make any number within its own deadline.
+fn several_callbacks_can_share_a_deadline() {
+    // About 20 million iterations. A single callback may run any number within its own deadline.
     let turns = "(local $n i32) (loop (local.set $n (i32.add (local.get $n) (i32.const 1))) \
                  (br_if 0 (i32.lt_u (local.get $n) (i32.const 20000000))))";
     let mut vm = start(&source("", turns, "")).unwrap();
@@ -190,7 +192,7 @@ fn a_deadline_can_hold_for_several_callbacks() {
 }
 
 #[test]
-fn memory_has_a_cap_and_a_stack_an_end() {
+fn memory_and_the_stack_are_limited() {
     let grow = "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then (unreachable)))";
     assert_eq!(failure(grow), Failure::Memory);
     let within = "(if (i32.eq (memory.grow (i32.const 10)) (i32.const -1)) (then (unreachable)))";
@@ -204,7 +206,7 @@ fn memory_has_a_cap_and_a_stack_an_end() {
 
 /// Statuses: `A` 0, `B` 1 not found, `C` 2 bad argument, `G` 6 invalid address, `I` 8 mismatch, `M` 12.
 #[test]
-fn host_calls_with_wrong_arguments_are_answered_with_a_status() {
+fn host_calls_with_invalid_arguments_return_a_status() {
     let get =
         r#"(import "env" "proxy_get_property" (func $f (param i32 i32 i32 i32) (result i32)))"#;
     let value = r#"(import "env" "proxy_get_header_map_value"
@@ -226,10 +228,10 @@ fn host_calls_with_wrong_arguments_are_answered_with_a_status() {
     for (import, arguments, status) in [
         (get, "16 1 8 12", 'A'),
         (get, "17 1 8 12", 'B'),
-        (get, "24 2 8 12", 'C'),     // no UTF-8
+        (get, "24 2 8 12", 'C'),     // not UTF-8
         (get, "-1 1 8 12", 'G'),     // an address past the end
         (get, "16 -1 8 12", 'G'),    // a length past the end
-        (get, "16 1 65533 12", 'G'), // a receiver that is not all inside
+        (get, "16 1 65533 12", 'G'), // a receiver that is partly outside
         (get, "16 1 8 -4", 'G'),
         (value, "0 16 1 8 12", 'B'), // no such header
         (value, "7 16 1 8 12", 'C'), // no such map
@@ -249,7 +251,7 @@ fn host_calls_with_wrong_arguments_are_answered_with_a_status() {
         (define, "0 16 1 -2", 'G'),
         (reply, "403 16 1 17 1 0 0 -1", 'A'),
         (reply, "70000 16 1 17 1 0 0 -1", 'C'),
-        (reply, "403 16 1 17 1 16 3 -1", 'C'), // no header map
+        (reply, "403 16 1 17 1 16 3 -1", 'C'), // not a header map
     ] {
         let push: String =
             arguments.split(' ').map(|argument| format!("(i32.const {argument}) ")).collect();
@@ -268,7 +270,7 @@ fn host_calls_with_wrong_arguments_are_answered_with_a_status() {
 }
 
 #[test]
-fn what_is_handed_over_arrives_where_the_module_wants_it() {
+fn bytes_are_returned_in_memory_that_the_module_allocates() {
     let get =
         r#"(import "env" "proxy_get_property" (func $f (param i32 i32 i32 i32) (result i32)))"#;
     let body = "(drop (call $f (i32.const 16) (i32.const 1) (i32.const 8) (i32.const 12)))
@@ -287,7 +289,7 @@ fn what_is_handed_over_arrives_where_the_module_wants_it() {
 }
 
 #[test]
-fn the_standard_librarys_calls_are_there() {
+fn the_calls_of_the_standard_library_exist() {
     let sizes = r#"(import "wasi_snapshot_preview1" "environ_sizes_get"
             (func $sizes (param i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))"#;
@@ -324,7 +326,7 @@ fn setup() -> Arc<Setup> {
     Arc::new(Setup { configuration: b"{}".to_vec(), environment: Vec::new(), store })
 }
 
-/// A module that traps on a request with a property `p`, counts VMs in shared data, and says so at start.
+/// A module that traps on a request with property `p`, counts VMs in shared data, and logs when it starts.
 fn fragile() -> String {
     source(
         r#"(import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))"#,
@@ -338,7 +340,7 @@ fn fragile() -> String {
 }
 
 #[test]
-fn after_a_failure_the_next_request_meets_a_new_vm() {
+fn after_a_failure_the_next_request_gets_a_new_vm() {
     let setup = setup();
     let mut worker = Worker::start(compile(&fragile()).unwrap(), Arc::clone(&setup), 7).unwrap();
     assert_eq!(worker.take_log(), [(Level::Info, "last".to_owned())]);
@@ -346,22 +348,22 @@ fn after_a_failure_the_next_request_meets_a_new_vm() {
     let bad = host();
     bad.show("p", "value");
     says(&worker.open(bad).unwrap_err(), "unreachable");
-    // The request that was under way is lost with the VM, which a new one does not know.
-    assert!(worker.close(first, &Answer::default()).unwrap().is_none());
+    // The open request is lost with its VM; the new VM does not know it.
+    assert!(worker.close(first, &Response::default()).unwrap().is_none());
     assert_eq!(worker.take_log(), [(Level::Info, "last".to_owned())], "a VM was started");
     let Opened::Forwarded(next) = worker.open(host()).unwrap() else { panic!("held") };
-    let answer = Answer { status: Some(200), bytes: Some(3), now_ns: 9 };
-    let ended = worker.close(next, &answer).unwrap().unwrap();
+    let response = Response { status: Some(200), bytes: Some(3), now_ns: 9 };
+    let ended = worker.close(next, &response).unwrap().unwrap();
     assert_eq!((ended.host.status.get(), ended.withheld), (Some(200), false));
     assert_eq!(worker.take_log(), [], "and only that");
 }
 
 #[test]
-fn a_request_that_is_held_with_no_more_to_come_does_not_go_on() {
+fn a_request_that_is_paused_at_its_end_is_not_forwarded() {
     let held = source("", "(return (i32.const 1))", "");
     let mut worker = Worker::start(compile(&held).unwrap(), setup(), 0).unwrap();
     assert!(matches!(worker.open(host()), Ok(Opened::Held(_))));
-    // Whoever wants the body gets it, and decides then.
+    // A module that waits for the body decides when it has it.
     let body = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
         (i32.ne (local.get 1) (i32.const 4)))"#;
     let wants_body = source("", "(return (i32.const 1))", body);
@@ -376,7 +378,7 @@ fn a_request_that_is_held_with_no_more_to_come_does_not_go_on() {
 }
 
 #[test]
-fn a_configuration_that_is_refused_starts_no_worker() {
+fn a_worker_does_not_start_with_a_rejected_configuration() {
     let refusing =
         fragile().replace("(i32.const 1))\n        (data", "(i32.const 0))\n        (data");
     assert_ne!(refusing, fragile());

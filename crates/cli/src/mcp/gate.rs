@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vkey::host::{HeaderList, MemoryHost, Property};
-use vkey_vm::Answer;
+use vkey_vm::Response;
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
@@ -127,7 +127,7 @@ impl Gate {
     /// Ends the request that an answer of the server is for, if it is for one.
     pub(super) fn answer(&self, id: &Id, line: &[u8]) -> Result<Passage, Error> {
         let bytes = Some(u64::try_from(line.len()).unwrap_or(u64::MAX));
-        let answer = Answer { status: Some(200), bytes, now_ns: self.host.clock.now_ns()? };
+        let answer = Response { status: Some(200), bytes, now_ns: self.host.clock.now_ns()? };
         let (passage, said) = {
             let mut state = lock(&self.state);
             let id = &state.requested(id);
@@ -186,7 +186,7 @@ impl Gate {
     /// Ends a request in the server's place, with a status or none; `false` when it is not open. What the
     /// server says to it later comes too late.
     pub(super) fn end(&self, id: &Id, status: Option<u16>) -> Result<bool, Error> {
-        let answer = Answer { status, bytes: None, now_ns: self.host.clock.now_ns()? };
+        let answer = Response { status, bytes: None, now_ns: self.host.clock.now_ns()? };
         let mut said = Said::default();
         let ended = lock(&self.state).give_up(id, &answer, &mut said);
         self.sink.show(&said);

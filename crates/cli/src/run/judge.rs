@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vkey_vm::{Answer, Opened, Worker};
+use vkey_vm::{Opened, Response, Worker};
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
@@ -50,7 +50,7 @@ impl Judge {
             let usual = request.answer(now_ns);
             let (id, forwarded, answer) = match opened {
                 Opened::Forwarded(id) => (id, true, usual),
-                Opened::Held(id) => (id, false, Answer { status: Some(UNAVAILABLE), ..usual }),
+                Opened::Held(id) => (id, false, Response { status: Some(UNAVAILABLE), ..usual }),
             };
             let ended = self.worker.close(id, &answer)?;
             Ok(ended.map(|ended| (ended, forwarded)))

@@ -4,7 +4,7 @@ use vkey::access::cidr::parse_address;
 use vkey::digest::is_sha256_hex;
 use vkey::host::{HeaderList, MemoryHost, Property};
 use vkey::json::{Integers, Invalid, Json, Node};
-use vkey_vm::Answer;
+use vkey_vm::Response;
 
 use super::super::embedded::EmbeddedHost;
 use super::super::time;
@@ -87,8 +87,8 @@ impl RequestLine {
     }
 
     /// What comes back for it, at that time, if it goes on.
-    pub(super) fn answer(&self, now_ns: u64) -> Answer {
-        Answer { status: Some(self.status), bytes: self.bytes_out, now_ns }
+    pub(super) fn answer(&self, now_ns: u64) -> Response {
+        Response { status: Some(self.status), bytes: self.bytes_out, now_ns }
     }
 
     /// Its headers as they came.

@@ -9,7 +9,7 @@ use vkey::host::Level;
 use vkey::json::push_quoted;
 use vkey::json::{Json, Object};
 use vkey::reply::Reply;
-use vkey_vm::Ended;
+use vkey_vm::Closed;
 
 use super::super::embedded::take_audit_line;
 use super::super::exit::Exit;
@@ -58,7 +58,7 @@ pub(super) struct Summary {
 
 impl Verdict {
     /// What the module made of a request.
-    pub(super) fn new(number: u64, request: &RequestLine, ended: &Ended, forwarded: bool) -> Self {
+    pub(super) fn new(number: u64, request: &RequestLine, ended: &Closed, forwarded: bool) -> Self {
         let host = &ended.host;
         let line = take_audit_line(host);
         let record = line.as_deref().and_then(|line| AuditRecord::parse(line).ok());

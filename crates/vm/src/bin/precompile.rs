@@ -29,7 +29,7 @@ fn compile(module: &PathBuf, output: &PathBuf) -> Result<(), String> {
         move |error: std::io::Error| format!("{path}: {error}")
     };
     let wasm = fs::read(module).map_err(failed(module))?;
-    let code = precompile(&wasm).map_err(|unusable| format!("{}: {unusable}", module.display()))?;
+    let code = precompile(&wasm).map_err(|error| format!("{}: {error}", module.display()))?;
     let new = output.with_extension("new");
     fs::write(&new, code).and_then(|()| fs::rename(&new, output)).map_err(failed(output))
 }

@@ -1,4 +1,4 @@
-//! The built module, in the embedded host.
+//! The built module in the embedded host.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -25,14 +25,14 @@ struct WasmRequest<'a> {
     id: ContextId,
 }
 
-/// A module as `make module` has compiled it for the command.
+/// A module that `make module` compiled for the command.
 fn load(name: &str) -> Module {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join(name);
     let code = fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}: run `make module`"));
-    // SAFETY: `precompile` alone writes these files.
+    // SAFETY: only `precompile` writes these files.
     let precompiled = unsafe { Precompiled::new(Vec::leak(code)) };
     let loaded = Module::load(precompiled, Limits::default());
-    loaded.unwrap_or_else(|unusable| panic!("{name}: {unusable}: run `make module`"))
+    loaded.unwrap_or_else(|error| panic!("{name}: {error}: run `make module`"))
 }
 
 fn module(rules: Rules) -> &'static Module {
@@ -41,7 +41,7 @@ fn module(rules: Rules) -> &'static Module {
     if rules == Rules::Nginx { &NGINX } else { &PLAIN }
 }
 
-/// A request of a good key on nginx, which has loaded the module that is for other hosts.
+/// A request with a valid key on nginx, with the module that is for other hosts.
 pub(crate) fn wrong_module_on_nginx() -> (Vm, ContextId) {
     let host = || MemoryHost::new(MemoryStore::new(Rules::Nginx));
     let secret = env_value("@secret:main");

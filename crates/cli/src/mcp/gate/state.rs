@@ -8,7 +8,7 @@ use vkey::audit::{AuditRecord, Mask};
 use vkey::decision::{Decision, DenyReason};
 use vkey::host::MemoryHost;
 use vkey::reply::Reply;
-use vkey_vm::{Answer, ContextId, Ended, Failure, Opened, Worker};
+use vkey_vm::{Closed, ContextId, Failure, Opened, Response, Worker};
 
 use super::super::super::embedded::take_audit_line;
 use super::super::id::Id;
@@ -96,7 +96,7 @@ impl State {
                 Verdict::Forward
             }
             Entrance::Closed(status, reason, client) => {
-                let answer = Answer { status: Some(status), bytes: None, now_ns };
+                let answer = Response { status: Some(status), bytes: None, now_ns };
                 let mut own = Said::default();
                 self.close(Some(context), &answer, &mut own);
                 own.audit.iter_mut().for_each(|line| *line = denied(line, reason));
@@ -150,11 +150,11 @@ impl State {
             self.open.insert(id.clone(), request);
             return;
         }
-        let answer = Answer { status: Some(status), bytes: None, now_ns };
+        let answer = Response { status: Some(status), bytes: None, now_ns };
         self.close(Some(context), &answer, said);
         match &message.content {
             Content::Cancelled(id) => {
-                self.give_up(id, &Answer { status: None, ..answer }, said);
+                self.give_up(id, &Response { status: None, ..answer }, said);
             }
             Content::Response(Some(id)) => _ = self.questions.remove(&self.asked(id)),
             _ => {}
@@ -171,7 +171,7 @@ impl State {
     ) -> Verdict {
         let reply = self.worker.host(context).and_then(|host| host.reply.borrow().clone());
         let bytes = reply.as_ref().and_then(|reply| u64::try_from(reply.body.len()).ok());
-        self.close(Some(context), &Answer { status: None, bytes, now_ns }, said);
+        self.close(Some(context), &Response { status: None, bytes, now_ns }, said);
         Verdict::Refuse(self.refused(message, reply.as_ref()))
     }
 
@@ -226,7 +226,7 @@ impl State {
         self.open.contains_key(id) || self.given_up.contains(id)
     }
 
-    pub(super) fn answer(&mut self, id: &Id, answer: &Answer, said: &mut Said) -> Passage {
+    pub(super) fn answer(&mut self, id: &Id, answer: &Response, said: &mut Said) -> Passage {
         if let Some(late) = self.given_up.iter().position(|given_up| given_up == id) {
             self.given_up.remove(late);
             return Passage::Late;
@@ -246,7 +246,7 @@ impl State {
         }
     }
 
-    pub(super) fn give_up(&mut self, id: &Id, answer: &Answer, said: &mut Said) -> bool {
+    pub(super) fn give_up(&mut self, id: &Id, answer: &Response, said: &mut Said) -> bool {
         let Some(request) = self.open.remove(id) else {
             return false;
         };
@@ -262,9 +262,9 @@ impl State {
     fn close(
         &mut self,
         context: Option<ContextId>,
-        answer: &Answer,
+        answer: &Response,
         said: &mut Said,
-    ) -> Option<Ended> {
+    ) -> Option<Closed> {
         match self.worker.close(context?, answer) {
             Ok(ended) => {
                 let ended = ended?;
