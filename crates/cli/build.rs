@@ -1,5 +1,5 @@
-//! Finds the upstream-TLS policy that is compiled in; the module's own build script checks it. And the
-//! modules that the command carries, which `make build` compiles first.
+//! Finds the upstream-TLS policy to compile in, which the module's own build script checks, and the modules
+//! that `make build` compiled for the command.
 
 #![allow(clippy::print_stdout, reason = "a build script talks to cargo by printing")]
 #![allow(clippy::disallowed_methods, reason = "a build script is an edge")]
@@ -21,7 +21,7 @@ fn main() {
     show_module(&folder, "vkey-nginx.cwasm", "VKEY_NGINX_MODULE");
 }
 
-/// A command without the module can be built too: it includes a file that is empty.
+/// The command also builds without the module: it then includes an empty file.
 fn show_module(folder: &Path, name: &str, variable: &str) {
     let module = folder.join(name);
     let made = fs::create_dir_all(folder)

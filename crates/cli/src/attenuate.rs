@@ -1,4 +1,4 @@
-//! `vkey attenuate`: a key narrowed by whoever holds it.
+//! `vkey attenuate`: narrows a key without a secret.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,10 +17,10 @@ use super::private::OutArgs;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// What the key is to be narrowed to, a restriction in JSON; may be repeated
+    /// What to narrow the key to, a restriction in JSON; may be repeated
     #[arg(long, value_name = "JSON", required = true)]
     caveat: Vec<String>,
-    /// Take %2F in globs over paths: the key's tier keeps it, as its `escaped_slashes` says
+    /// Accept %2F in path globs: the key's tier keeps it (`escaped_slashes`)
     #[arg(long)]
     keep_escaped_slashes: bool,
     #[command(flatten)]
@@ -32,9 +32,9 @@ pub(super) struct Args {
 /// Why a key cannot be narrowed.
 #[derive(Debug)]
 pub(super) enum AttenuateError {
-    /// A bound of the key format stops it.
+    /// The key format forbids it.
     Bound(CannotAttenuate),
-    /// The caveats of the key set more limits than any gate counts.
+    /// The caveats of the key set more limits than a gate counts.
     TooManyLimits,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
     args.out.write(&narrowed, out)?;
-    // Of the new caveats alone: the restriction in the claims cannot be changed here.
+    // Only the new caveats: the restriction in the claims cannot be changed here.
     if let Ok(claims) = Claims::parse(parse(&key)?.untrusted_content().0) {
         let claims = Claims { only: None, ..claims };
         for note in outlived(&claims, &caveats, claims.iat) {
@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     Ok(Exit::Success)
 }
 
-/// Reads the caveats of `--caveat`, none of which a gate may fail to understand.
+/// Reads the caveats of `--caveat`. Rejects those that a gate would not understand.
 pub(super) fn read_caveats(texts: &[String], slashes: Slashes) -> Result<Vec<Json>, InputError> {
     let read = |(index, text): (usize, &String)| {
         let number = Some(index + 1);
@@ -67,7 +67,7 @@ pub(super) fn read_caveats(texts: &[String], slashes: Slashes) -> Result<Vec<Jso
     texts.iter().enumerate().map(read).collect()
 }
 
-/// Adds the caveats in their order.
+/// Appends the caveats in order.
 pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> {
     let narrowed = caveats.iter().try_fold(key, |key, caveat| {
         let text = caveat.to_string();
@@ -80,7 +80,7 @@ pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> 
     Ok(narrowed)
 }
 
-/// Checks that this is a restriction, one that gates enforce, and one that some request can match.
+/// Checks that JSON is a restriction that gates enforce and that some request can match.
 pub(super) fn check_restriction(json: &Json, slashes: Slashes) -> Result<(), Invalid> {
     let root = json.root(Integers::Digits);
     let needs_body = Restriction::read(&root)?.limits().needs_body();
@@ -94,7 +94,7 @@ pub(super) fn check_restriction(json: &Json, slashes: Slashes) -> Result<(), Inv
     }
 }
 
-/// The restrictions whose own times let nothing through while the key is valid, as notes.
+/// Notes about restrictions whose own times never overlap the life of the key.
 pub(super) fn outlived(claims: &Claims, caveats: &[Json], now_secs: u64) -> Vec<String> {
     let valid = now_secs.max(claims.nbf.unwrap_or(0))..claims.exp;
     let only = claims.only.iter().map(|only| ("--only".to_owned(), only));
@@ -104,7 +104,9 @@ pub(super) fn outlived(claims: &Claims, caveats: &[Json], now_secs: u64) -> Vec<
         let restriction = Restriction::read(&json.root(Integers::Digits)).ok()?;
         let outlived = !holds_within(&restriction, &valid);
         outlived.then(|| {
-            format!("{option} allows no time in the life of the key: every request is refused")
+            format!(
+                "{option} never allows a request while the key is valid: every request is refused"
+            )
         })
     };
     only.chain(caveats).filter_map(note).collect()
@@ -128,7 +130,7 @@ fn parse(key: &str) -> Result<Unverified<'_>, InputError> {
     Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)
 }
 
-/// How many limits the caveats after the first set, of which those that nobody understands set none.
+/// How many limits the caveats after the first set. Caveats that cannot be parsed set none.
 fn later_limits_len(key: &Unverified<'_>) -> usize {
     let (_, caveats) = key.untrusted_content();
     let restrictions = caveats.skip(1).filter_map(|text| Restriction::parse(text).ok());
@@ -146,12 +148,12 @@ impl fmt::Display for AttenuateError {
         match self {
             Self::Bound(cannot) => write!(
                 f,
-                "the key cannot be narrowed: {cannot}; say less, or mint a key with it in --only"
+                "the key cannot be narrowed: {cannot}; shorten it, or mint a key with it in --only"
             ),
             Self::TooManyLimits => write!(
                 f,
                 "the caveats after the first would set more than {MAX_FAMILY_LIMITS} limits: every \
-                 gate would refuse the key; say less, or mint a key with them in --only"
+                 gate would refuse the key; set fewer, or mint a key with them in --only"
             ),
         }
     }

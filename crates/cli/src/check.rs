@@ -1,4 +1,4 @@
-//! `vkey config`: plugin configurations.
+//! `vkey config`: checks plugin configurations.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,11 +23,11 @@ use super::limits::text;
 use super::output::Output;
 use super::strength;
 use super::text::ascii;
-use super::time::words;
+use super::time::format_duration;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Check a configuration and sum it up
+    /// Check a configuration and summarize it
     Check(Args),
 }
 
@@ -41,19 +41,19 @@ pub(super) struct Args {
     /// The same, as an option
     #[arg(long, value_name = "FILE", group = "input")]
     config: Option<PathBuf>,
-    /// Also check the environment variables it names, in the environment of this command
+    /// Also check the environment variables it names, in this command's environment
     #[arg(long)]
     env: bool,
 }
 
-/// The configuration cannot be put in force in the environment it was checked against.
+/// The configuration cannot take effect in the environment that it was checked against.
 #[derive(Debug)]
-struct NotInForce(NotReady);
+struct EnvironmentNotReady(NotReady);
 
 /// Runs `vkey config`.
 pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     let Command::Check(Args { file, config, env }) = command;
-    // clap lets through exactly one of the two.
+    // clap passes exactly one of the two.
     let path = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
     let summary = match input::role_config(&path)?.1 {
         RoleConfig::UpstreamTls(config) => upstream_summary(&config),
@@ -62,7 +62,7 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
             if *env {
                 input::check_variables(config.variables())?;
                 strength::check_rings(config.rings(), input::environment)?;
-                config.compile(input::environment).map_err(NotInForce)?;
+                config.compile(input::environment).map_err(EnvironmentNotReady)?;
             }
             summary
         }
@@ -88,16 +88,16 @@ fn summary(config: &Config) -> Vec<String> {
     lines
 }
 
-/// Of the gate of a cluster.
+/// The summary of an upstream gate's configuration.
 fn upstream_summary(config: &UpstreamConfig) -> Vec<String> {
-    let mut lines = vec!["role         upstream_tls: the gate of a cluster".to_owned()];
+    let mut lines = vec!["role         upstream_tls: an upstream gate".to_owned()];
     lines.extend(upstream_tls(&config.upstream_tls));
-    lines.push(format!("deadline     {}", words(config.deadline_secs)));
+    lines.push(format!("deadline     {}", format_duration(config.deadline_secs)));
     lines.push("ok".to_owned());
     lines
 }
 
-/// What is added to the policy that is compiled in.
+/// What the configuration adds to the policy that is compiled in.
 fn upstream_tls(added: &UpstreamTls) -> Option<String> {
     let hosts = Vec::from_iter(added.tighten.iter().map(|rule| rule.host.to_string()));
     let tightened = (!hosts.is_empty()).then(|| format!("tightened for {}", hosts.join(", ")));
@@ -113,8 +113,8 @@ fn ring(ring: &RingConfig) -> String {
         RingState::Revoked => "revoked",
     };
     let rotation = ring.rotation().map_or("does not rotate".to_owned(), |rotation| {
-        let interval = words(rotation.interval_secs());
-        let max_age = words(rotation.max_age_secs());
+        let interval = format_duration(rotation.interval_secs());
+        let max_age = format_duration(rotation.max_age_secs());
         format!("a new signing key every {interval}, each accepted for {max_age}")
     });
     let tenants = ring.tenants().map(|tenants| format!(", for {}", listed(tenants.iter())));
@@ -129,7 +129,8 @@ fn tenants(settings: &Settings) -> String {
     format!("{} (others are {others})", listed(settings.tenants.keys()))
 }
 
-/// Each tier and each tenant that has limits. Where nothing is counted, what has some is refused.
+/// A line for each tier and tenant that has limits. A host without shared data denies requests that have
+/// limits.
 fn limits(settings: &Settings) -> Vec<String> {
     let tiers = settings.tiers.iter().map(|(name, tier)| ("tier", name, &tier.limits));
     let tenants = settings.tenants.iter().map(|(name, tenant)| ("tenant", name, &tenant.limits));
@@ -145,7 +146,7 @@ fn limits(settings: &Settings) -> Vec<String> {
     lines
 }
 
-/// What else is configured about the use of keys.
+/// The remaining settings about the use of keys.
 fn watched(settings: &Settings) -> impl Iterator<Item = String> {
     let seeing = settings.tiers.iter().filter(|(_, tier)| tier.usage_of_others);
     let seeing = Vec::from_iter(seeing.map(|(name, _)| name));
@@ -154,7 +155,7 @@ fn watched(settings: &Settings) -> impl Iterator<Item = String> {
     let anomalies = settings.sensitivity.map(|level| format!("anomalies    {}", level.word()));
     let shadow = settings.mode == Mode::Shadow;
     let preflights = settings.allows_preflights;
-    let preflights = preflights.then(|| "preflights   go on without a key".to_owned());
+    let preflights = preflights.then(|| "preflights   pass without a key".to_owned());
     let mode = shadow.then(|| "mode         shadow".to_owned());
     let failures = settings.auth_failures.as_ref().map(failures);
     [usage, failures, anomalies, preflights, mode].into_iter().flatten()
@@ -164,9 +165,9 @@ fn failures(rules: &FailureRules) -> String {
     let FailureRules { threshold, window_secs, block_secs } = *rules;
     let blocked = match block_secs {
         0 => "not blocked".to_owned(),
-        secs => format!("blocked for {}", words(secs)),
+        secs => format!("blocked for {}", format_duration(secs)),
     };
-    let window = words(window_secs);
+    let window = format_duration(window_secs);
     format!("failures     {threshold} in {window} from one source are reported, {blocked}")
 }
 
@@ -180,12 +181,12 @@ fn key_sources(settings: &Settings) -> String {
     Vec::from_iter(sources).join(", ")
 }
 
-/// What becomes of other credentials, where that is not the usual.
+/// How other credentials are handled, unless by default.
 fn foreign(rule: ForeignCredentials) -> Option<String> {
     let word = match rule {
         ForeignCredentials::Refuse => return None,
         ForeignCredentials::Drop => "removed",
-        ForeignCredentials::Forward => "sent on to the upstream",
+        ForeignCredentials::Forward => "forwarded to the upstream",
     };
     Some(format!("foreign      credentials beside the key are {word}"))
 }
@@ -197,7 +198,7 @@ fn sink(sink: Sink) -> &'static str {
     }
 }
 
-/// Names are data: they are shown as JSON strings.
+/// Names are data, so they are shown as JSON strings.
 fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
     let names = Vec::from_iter(names.map(|name| quoted(name)));
     if names.is_empty() { "none listed".to_owned() } else { names.join(", ") }
@@ -207,13 +208,13 @@ fn quoted(name: &str) -> String {
     ascii(&Json::from(name))
 }
 
-impl Failure for NotInForce {
+impl Failure for EnvironmentNotReady {
     fn exit(&self) -> Exit {
         Exit::Refused
     }
 }
 
-impl fmt::Display for NotInForce {
+impl fmt::Display for EnvironmentNotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; this command takes it from its own environment", self.0)
     }

@@ -1,4 +1,4 @@
-//! A running gate, or the admin interface of its proxy, asked over HTTP.
+//! The HTTP client for a running gate and for Envoy's admin interface.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -14,100 +14,100 @@ use vkey::json::{Invalid, Json};
 
 use super::error::Failure;
 use super::exit::Exit;
-use super::text::shown;
-use super::time::words;
+use super::text::escape_line;
+use super::time::format_duration;
 
-/// The longest usage answer that is read: many times what a gate has to say.
+/// The longest usage document that is read: many times what a gate returns.
 pub(super) const MAX_USAGE_BYTES: u64 = 64 * 1024;
 
-/// What asks.
+/// The client.
 pub(super) struct Client {
-    /// How long it may take, from the first look for its name to the last byte.
+    /// The timeout of the whole exchange, from resolving the name to the last byte.
     pub(super) timeout_secs: u64,
-    /// The longest answer that is read.
+    /// The longest response that is read, in bytes.
     pub(super) max_bytes: u64,
-    /// The authorities that may vouch for what is asked.
+    /// The trusted certificate authorities.
     pub(super) roots: RootCerts,
 }
 
-/// Why there is no response that could be used.
+/// Why there is no usable response.
 #[derive(Debug)]
 pub(super) struct ClientError {
-    asked: &'static Asked,
+    endpoint: &'static Endpoint,
     cause: Cause,
 }
 
-/// Why nothing is asked over the connection that the arguments describe.
+/// Why the arguments describe a connection that the client refuses to make.
 #[derive(Debug)]
-pub(super) enum NotAsked {
-    /// The response of an admin interface would cross a network unencrypted.
+pub(super) enum InsecureConnection {
+    /// The response of an admin interface would be sent unencrypted over a network.
     AdminCleartext,
-    /// Authorities for a connection that has no certificate.
+    /// Authorities are given for a connection without TLS.
     CaForHttp,
-    /// The key would cross a network unencrypted.
+    /// The key would be sent unencrypted over a network.
     Cleartext,
 }
 
 #[derive(Debug)]
 enum Cause {
-    /// The connection ends before the answer does.
+    /// The connection was closed before the end of the response.
     Closed,
-    /// There is no connection.
+    /// The connection failed.
     Connect(io::Error),
-    /// The answer is no usage answer.
+    /// The response is not a usage document.
     NoUsage(Invalid),
-    /// What answers does not speak HTTP.
+    /// The server does not speak HTTP.
     NotHttp,
-    /// The answer is somewhere else.
+    /// The response is a redirect.
     Redirect(StatusCode),
-    /// The gate refuses to answer, for a reason if it gives one.
+    /// The gate refused the request, with a reason if it sent one.
     Refused(StatusCode, Option<Reason>),
-    /// It refuses the counts of others, for this reason.
+    /// The gate refused to show the counts of others, with this reason.
     RefusedOthers(StatusCode, Reason),
-    /// The key itself stands in the answer.
+    /// The response contains the key.
     RepeatsKey,
-    /// It takes longer than this number of seconds.
+    /// The timeout passed, in seconds.
     Timeout(u64),
-    /// The two do not agree on a secure connection.
+    /// The TLS handshake failed.
     Tls(String),
-    /// The response is longer than this number of bytes, the most that one has.
+    /// The response is longer than this limit, in bytes.
     TooLong(u64),
 }
 
-/// What the texts call what is asked.
+/// The words for an endpoint in error messages.
 #[derive(Debug)]
-struct Asked {
-    /// What answers.
-    who: &'static str,
-    /// What a right answer is.
+struct Endpoint {
+    /// The server.
+    server: &'static str,
+    /// The response that was expected.
     expected: &'static str,
-    /// Where it is said where to ask.
+    /// The option or argument with its URL.
     url: &'static str,
-    /// What would go where a redirect leads.
-    carried: &'static str,
-    /// Whose certificate it has, and whose log.
-    whose: &'static str,
+    /// Why redirects are not followed, if there is a special reason.
+    redirect_reason: &'static str,
+    /// Whose certificate and log it is.
+    owner: &'static str,
 }
 
-/// A gate, asked for usage.
-const GATE: Asked = Asked {
-    who: "the gate",
+/// The usage endpoint of a gate.
+const GATE: Endpoint = Endpoint {
+    server: "the gate",
     expected: "a usage document",
     url: "--url",
-    carried: ", since the key would go there too",
-    whose: "the gate's",
+    redirect_reason: ", because the key would be sent there too",
+    owner: "the gate's",
 };
 
 /// The admin interface of an Envoy.
-const ADMIN: Asked = Asked {
-    who: "the admin interface",
+const ADMIN: Endpoint = Endpoint {
+    server: "the admin interface",
     expected: "a response of Envoy's admin interface",
     url: "the URL",
-    carried: "",
-    whose: "the proxy's",
+    redirect_reason: "",
+    owner: "the proxy's",
 };
 
-/// What a gate says of a refusal.
+/// The reason that a gate gives for refusing.
 #[derive(Debug)]
 pub(super) struct Reason {
     message: String,
@@ -117,9 +117,9 @@ pub(super) struct Reason {
 // === impl Client ===
 
 impl Client {
-    /// Asks with a key, and answers the body of the answer.
+    /// Sends a request with a key, and returns the body of the response.
     pub(super) fn ask(&self, url: &str, key: &str) -> Result<Vec<u8>, ClientError> {
-        self.ask_gate(url, key).map_err(|cause| ClientError { asked: &GATE, cause })
+        self.ask_gate(url, key).map_err(|cause| ClientError { endpoint: &GATE, cause })
     }
 
     fn ask_gate(&self, url: &str, key: &str) -> Result<Vec<u8>, Cause> {
@@ -132,7 +132,7 @@ impl Client {
             return Err(Cause::Redirect(status));
         }
         let body = self.read(response)?;
-        // Something else than a gate, as an echo, must not make this command show the key.
+        // A server that is not a gate, e.g. an echo service, must not make this command print the key.
         if String::from_utf8_lossy(&body).contains(key) {
             return Err(Cause::RepeatsKey);
         }
@@ -142,9 +142,9 @@ impl Client {
         Ok(body)
     }
 
-    /// Asks without a key, and answers the body of the answer.
+    /// Sends a request without a key, and returns the body of the response.
     pub(super) fn get(&self, url: &str) -> Result<Vec<u8>, ClientError> {
-        self.get_admin(url).map_err(|cause| ClientError { asked: &ADMIN, cause })
+        self.get_admin(url).map_err(|cause| ClientError { endpoint: &ADMIN, cause })
     }
 
     fn get_admin(&self, url: &str) -> Result<Vec<u8>, Cause> {
@@ -163,7 +163,8 @@ impl Client {
         body.read_to_vec().map_err(|error| self.failure(error))
     }
 
-    /// What asks. A redirect or a proxy from the environment would take the key elsewhere.
+    /// The HTTP agent. It follows no redirects and uses no proxy from the environment: either would receive
+    /// the key.
     fn agent(&self) -> Agent {
         let tls = TlsConfig::builder().root_certs(self.roots.clone()).build();
         Agent::config_builder()
@@ -192,7 +193,7 @@ impl Client {
     fn io_failure(&self, error: io::Error) -> Cause {
         match error.kind() {
             ErrorKind::TimedOut => Cause::Timeout(self.timeout_secs),
-            // What rustls finds wrong reaches us so, and nothing else does.
+            // ureq reports TLS errors of rustls this way, and no others.
             ErrorKind::InvalidData => Cause::Tls(error.to_string()),
             ErrorKind::UnexpectedEof
             | ErrorKind::ConnectionReset
@@ -206,7 +207,7 @@ impl Client {
 // === impl Reason ===
 
 impl Reason {
-    /// Reads the body of a refusal, if it is one of a gate.
+    /// Reads the body of a refusal; `None` if it is not from a gate.
     fn read(body: &[u8]) -> Option<Self> {
         let body = Json::parse(body).ok()?;
         let error = body.get("error")?;
@@ -218,12 +219,12 @@ impl Reason {
 // === impl ClientError ===
 
 impl ClientError {
-    /// The response is no usage page of a gate.
+    /// The response is not a usage document.
     pub(super) fn not_usage(invalid: Invalid) -> Self {
-        Self { asked: &GATE, cause: Cause::NoUsage(invalid) }
+        Self { endpoint: &GATE, cause: Cause::NoUsage(invalid) }
     }
 
-    /// What it is when the question is about others than the key.
+    /// The same error for a request for the counts of others.
     pub(super) fn of_others(self) -> Self {
         let cause = match self.cause {
             Cause::Refused(
@@ -249,18 +250,18 @@ impl Failure for ClientError {
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Asked { who, expected, url, carried, whose } = self.asked;
+        let Endpoint { server, expected, url, redirect_reason, owner } = self.endpoint;
         match &self.cause {
             Cause::Closed => write!(
                 f,
-                "connection closed before the end of the response; check {url}, and {whose} log"
+                "connection closed before the end of the response; check {url}, and {owner} log"
             ),
             Cause::Connect(error) => {
-                let error = shown(&error.to_string());
-                write!(f, "cannot connect to {who}: {error}; check {url}, and whether it runs")
+                let error = escape_line(&error.to_string());
+                write!(f, "cannot connect to {server}: {error}; check {url}, and whether it runs")
             }
             Cause::NoUsage(invalid) => {
-                let invalid = shown(&invalid.to_string());
+                let invalid = escape_line(&invalid.to_string());
                 write!(f, "unexpected response: not {expected} ({invalid}); check {url}")
             }
             Cause::NotHttp => {
@@ -268,32 +269,32 @@ impl fmt::Display for ClientError {
             }
             Cause::Redirect(status) => write!(
                 f,
-                "{who} returned {}, a redirect, which is not followed{carried}; check {url}",
+                "{server} returned {}, a redirect, which is not followed{redirect_reason}; check {url}",
                 status.as_u16()
             ),
             Cause::Refused(status, reason) => {
-                write_refusal(f, *status, reason.as_ref(), self.asked)
+                write_refusal(f, *status, reason.as_ref(), self.endpoint)
             }
             Cause::RefusedOthers(status, reason) => {
-                write_refusal(f, *status, Some(reason), self.asked)?;
+                write_refusal(f, *status, Some(reason), self.endpoint)?;
                 f.write_str(
-                    "; another key or a tenant may be asked for with a key whose tier has \
-                     usage_of_others",
+                    "; only a key whose tier has usage_of_others \
+                     can ask for another key or a tenant",
                 )
             }
             Cause::RepeatsKey => f.write_str(
-                "the response repeats the key, which no gate does, and is not shown; check --url",
+                "the response contains the key, which a gate never returns, so it is not shown; check --url",
             ),
             Cause::Timeout(secs) => write!(
                 f,
                 "no response within {}; check {url}, or allow more in --timeout",
-                words(*secs)
+                format_duration(*secs)
             ),
             Cause::Tls(error) => write!(
                 f,
-                "the TLS connection fails: {}; check {url}, and --ca if {whose} certificate is \
-                 from an authority of your own",
-                shown(error)
+                "the TLS handshake failed: {}; check {url}, and --ca if {owner} certificate is \
+                 from a private authority",
+                escape_line(error)
             ),
             Cause::TooLong(max) => {
                 write!(
@@ -309,35 +310,35 @@ fn write_refusal(
     f: &mut fmt::Formatter<'_>,
     status: StatusCode,
     reason: Option<&Reason>,
-    Asked { who, url, .. }: &Asked,
+    Endpoint { server, url, .. }: &Endpoint,
 ) -> fmt::Result {
-    write!(f, "{who} returned {}", status.as_u16())?;
+    write!(f, "{server} returned {}", status.as_u16())?;
     let Some(Reason { message, code }) = reason else {
-        return write!(f, " and gives no reason; check {url}");
+        return write!(f, " without a reason; check {url}");
     };
-    write!(f, ": {}", shown(message))?;
-    code.as_ref().map_or(Ok(()), |code| write!(f, ", code {}", shown(code)))
+    write!(f, ": {}", escape_line(message))?;
+    code.as_ref().map_or(Ok(()), |code| write!(f, ", code {}", escape_line(code)))
 }
 
-// === impl NotAsked ===
+// === impl InsecureConnection ===
 
-impl Failure for NotAsked {
+impl Failure for InsecureConnection {
     fn exit(&self) -> Exit {
         Exit::Usage
     }
 }
 
-impl fmt::Display for NotAsked {
+impl fmt::Display for InsecureConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AdminCleartext => {
-                "over http everybody on the way can read and change the response; use https, a \
-                 tunnel to this machine, or --allow-http if nobody is on the way"
+                "http does not protect the response from being read and changed on the way; use https, a \
+                 tunnel to this machine, or --allow-http if the network is trusted"
             }
             Self::CaForHttp => "--ca is for an https URL; leave it out, or use https",
             Self::Cleartext => {
-                "over http everybody on the way can read the key; use https, or --allow-http if \
-                 nobody is on the way"
+                "http exposes the key to everyone on the network path; use https, or --allow-http if \
+                 the network is trusted"
             }
         })
     }

@@ -1,16 +1,16 @@
-//! What a gate has counted for a key, read and shown.
+//! The counts of a key, as a gate reports them: parsing and display.
 
 use std::fmt;
 
 use vkey::json::{Integers, Invalid, Json, Node};
 
-use super::text::word;
-use super::time::words;
+use super::text::escape_word;
+use super::time::format_duration;
 
-/// What the names of allowances contain that are money.
+/// The part of an allowance's name that marks it as money.
 const MONEY: &str = "_cost_";
 
-/// A usage answer. Names are ready to be shown.
+/// A usage document. Names are already escaped for display.
 pub(super) struct Counts {
     jti: Option<String>,
     tenant: Option<String>,
@@ -31,17 +31,18 @@ struct Limit {
     reset_secs: Option<u64>,
 }
 
-/// A line of the table of allowances.
+/// A row of the table of allowances.
 type Row = [String; 5];
 
 // === impl Counts ===
 
 impl Counts {
-    /// Reads an answer. A newer gate may say more than is known here.
+    /// Parses a usage document. Unknown members are ignored: a newer gate may add some.
     pub(super) fn read(json: &Json) -> Result<Self, Invalid> {
         let root = json.root(Integers::Digits);
         let members = root.open_members()?;
-        let name = |member| nullable(&members.require(member)?, |node| node.string().map(word));
+        let name =
+            |member| nullable(&members.require(member)?, |node| node.string().map(escape_word));
         Ok(Self {
             jti: name("jti")?,
             tenant: name("tenant")?,
@@ -65,7 +66,7 @@ impl fmt::Display for Counts {
         if self.limits.is_empty() {
             return writeln!(f, "{:<13}none", "limits");
         }
-        let head = ["limit", "in all", "used", "remaining", "resets in"].map(str::to_owned);
+        let head = ["limit", "total", "used", "remaining", "resets in"].map(str::to_owned);
         let rows: Vec<Row> = [head].into_iter().chain(self.limits.iter().map(Limit::row)).collect();
         writeln!(f)?;
         write_table(f, &rows)
@@ -80,7 +81,7 @@ impl Limit {
         let name = members.require("name")?.string()?;
         let integer = |member| nullable(&members.require(member)?, Node::integer);
         Ok(Self {
-            name: word(name),
+            name: escape_word(name),
             money: name.contains(MONEY),
             limit: integer("limit")?,
             used: members.require("used")?.integer()?,
@@ -97,7 +98,7 @@ impl Limit {
             known(self.limit),
             amount(self.used),
             known(self.remaining),
-            self.reset_secs.map_or("never".to_owned(), words),
+            self.reset_secs.map_or("never".to_owned(), format_duration),
         ]
     }
 }
@@ -114,7 +115,7 @@ fn nullable<'a, T>(
 
 /// The classes of denials that occurred, the most frequent first.
 fn denials(node: &Node<'_>) -> Result<Vec<(String, u64)>, Invalid> {
-    let read = |(class, count): (&str, Node<'_>)| Ok((word(class), count.integer()?));
+    let read = |(class, count): (&str, Node<'_>)| Ok((escape_word(class), count.integer()?));
     let mut denied: Vec<_> = node.entries()?.map(read).collect::<Result<_, _>>()?;
     denied.retain(|(_, count)| *count > 0);
     denied.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -135,14 +136,14 @@ fn write_table(f: &mut fmt::Formatter<'_>, rows: &[Row]) -> fmt::Result {
     Ok(())
 }
 
-/// How wide the columns are: wide enough for most answers, so that two of them look alike.
+/// The widths of the columns. The minimum suits most documents, so that tables line up with each other.
 fn widths(rows: &[Row]) -> (usize, usize, usize, usize) {
     rows.iter().fold((23, 9, 8, 9), |(a, b, c, d), [name, limit, used, remaining, _]| {
         (a.max(name.len()), b.max(limit.len()), c.max(used.len()), d.max(remaining.len()))
     })
 }
 
-/// Micro-USD in dollars: cents at least, and no zero behind them.
+/// Micro-USD in dollars: at least cents, without trailing zeros after them.
 fn dollars(micros: u64) -> String {
     let (whole, part) = (micros / 1_000_000, micros % 1_000_000);
     let below_cents = format!("{:04}", part % 10_000);

@@ -1,4 +1,4 @@
-//! The embedded host, as `run` and `mcp` start it.
+//! The embedded host for `run` and `mcp`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::input::{self, InputError, Place};
 use super::output::Output;
 use super::ring::read_secret;
 use super::strength;
-use super::text::sentence;
+use super::text::escape_sentence;
 use super::time::{self, Clock, ClockError};
 
 /// How the module is hosted.
@@ -28,18 +28,18 @@ pub(super) struct HostArgs {
     /// The plugin configuration; the module sees the environment variables that it names
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
-    /// The host to behave as; bare: one without shared data
+    /// The host to emulate; bare: one without shared data
     #[arg(long, value_name = "HOST", value_enum, default_value_t = HostKind::Envoy)]
     host: HostKind,
-    /// Hold the clock at this time, RFC 3339 or Unix seconds
+    /// Stop the clock at this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse_ns)]
     now: Option<u64>,
-    /// How long the module may take over a request, and over its end
+    /// The module's time limit for a request, and again for its end
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = deadline)]
     deadline: Duration,
 }
 
-/// The hosts that can be modelled.
+/// The hosts that can be emulated.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum HostKind {
     Envoy,
@@ -47,18 +47,18 @@ enum HostKind {
     Bare,
 }
 
-/// The module, ready to be started on workers.
+/// The module, ready to start on workers.
 pub(super) struct EmbeddedHost {
     module: Module,
     setup: Arc<Setup>,
     pub(super) clock: Clock,
-    /// The environment variables that hold secrets of rings.
+    /// The environment variables that hold the secrets of rings.
     pub(super) ring_variables: Vec<String>,
-    /// Where the module looks for a key first.
+    /// Where the module first looks for a key.
     key_source: Option<KeySource>,
 }
 
-/// Levels of the module's log.
+/// The levels of the module's log.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(super) enum LogLevel {
     Trace,
@@ -72,34 +72,35 @@ pub(super) enum LogLevel {
 /// Why the embedded host does not start.
 #[derive(Debug)]
 enum HostError {
-    /// The module that is built in cannot be run.
+    /// The built-in module cannot be run.
     Module(ModuleError),
-    /// The configuration is that of a cluster's gate.
+    /// The configuration is for an upstream gate.
     NoGate,
-    /// One secret is given for rings with several.
+    /// One secret is given, but the rings name several variables.
     SeveralSecrets,
     /// The module does not start.
     Worker(StartError),
 }
 
 impl HostArgs {
-    /// Whether the configuration is to come from standard input.
+    /// Whether the configuration is read from standard input.
     pub(super) fn reads_stdin(&self) -> bool {
         self.config.as_deref() == Some(Path::new("-"))
     }
 
-    /// Loads the module that is built in for the host, under the configuration. What would make it refuse every
-    /// request is an error here. A secret that is read from a place stands for that of the ring.
+    /// Loads the built-in module for the host, with the configuration. A configuration under which the module
+    /// would deny every request is an error here. If `secret` is given, it replaces the variable of the
+    /// ring's secret.
     pub(super) fn load(
         &self,
         modules: BuiltIn,
         secret: Option<&Place>,
     ) -> Result<EmbeddedHost, Error> {
-        // Standard input is for what the commands judge.
+        // Standard input carries what the commands evaluate.
         if self.reads_stdin() {
             return Err(InputError::StdinTwice.into());
         }
-        // Only `mcp --setup` lets it be absent, and starts no module.
+        // It is absent only in `mcp --setup`, which starts no module.
         let path = self.config.as_deref().unwrap_or(Path::new(""));
         let (configuration, RoleConfig::Gate(config)) = input::role_config(path)? else {
             return Err(HostError::NoGate.into());
@@ -117,7 +118,7 @@ impl HostArgs {
         Ok(self.host(module, configuration, *config, environment)?)
     }
 
-    /// Puts a loaded module under a configuration, of which `configuration` is the text.
+    /// Makes a host of a loaded module and a configuration; `configuration` is its text.
     pub(super) fn host(
         &self,
         module: Module,
@@ -142,7 +143,7 @@ impl HostArgs {
 }
 
 impl EmbeddedHost {
-    /// A host of another module, with its clock at 1970.
+    /// A host of another module, with the clock at 1970.
     #[cfg(test)]
     pub(super) fn of(module: Module) -> Self {
         let store = MemoryStore::new(Rules::Envoy);
@@ -163,14 +164,14 @@ impl EmbeddedHost {
         Ok(worker.map_err(HostError::Worker)?)
     }
 
-    /// A host for one request, at the present.
+    /// A host for one request, at the current time.
     pub(super) fn request(&self) -> Result<MemoryHost, ClockError> {
         let host = MemoryHost::new(self.setup.store.clone());
         host.now_ns.set(Some(self.clock.now_ns()?));
         Ok(host)
     }
 
-    /// The header that a client sends a key in.
+    /// The header in which a client sends a key.
     pub(super) fn key_header(&self, key: &str) -> (Vec<u8>, Vec<u8>) {
         let name = self.key_source.as_ref().map_or("authorization", |source| &source.header);
         let scheme = self.key_source.as_ref().and_then(|source| source.scheme.as_deref());
@@ -183,7 +184,7 @@ impl EmbeddedHost {
     }
 }
 
-/// Reads the secret of the rings, which must have the same one: the variable that it is for, and the text.
+/// Reads the secret, which all rings must share. Returns the variable's name and the text.
 fn read_secret_of(
     rings: &[RingConfig],
     place: &Place,
@@ -197,8 +198,7 @@ fn read_secret_of(
     Ok((variable.to_owned(), text))
 }
 
-/// The audit line among what the module did about a request; the module writes one and nothing else that
-/// begins so.
+/// Takes the audit line out of the log of a request. No other line of the module begins like it.
 pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
     const START: &str = "{\"v\":";
     let mut log = host.log.borrow_mut();
@@ -207,18 +207,18 @@ pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
     logged.or_else(|| host.filter_state.borrow_mut().remove(FilterState::Audit.key()))
 }
 
-/// Shows what the module says, down to a level.
+/// Prints the module's log lines of at least this level.
 pub(super) fn show_log(log: &[(Level, String)], least: Level, out: &mut Output) {
     shown_log(log, least).for_each(|note| out.note(note));
 }
 
-/// What the module says, down to a level, as notes.
+/// The module's log lines of at least this level, as notes.
 pub(super) fn shown_log(log: &[(Level, String)], least: Level) -> impl Iterator<Item = String> {
     let shown = log.iter().filter(move |(level, _)| *level as u32 >= least as u32);
     shown.map(|(level, line)| {
-        // The module's own lines name it, as ours do.
+        // The module's lines begin with the name that ours get too.
         let line = line.strip_prefix("vkey: ").unwrap_or(line);
-        format!("{}: {}", level.name(), sentence(line))
+        format!("{}: {}", level.name(), escape_sentence(line))
     })
 }
 
@@ -226,7 +226,7 @@ fn deadline(text: &str) -> Result<Duration, &'static str> {
     const MOST: Duration = Duration::from_secs(3600);
     let duration = time::parse_wait(text);
     let duration = duration.filter(|duration| !duration.is_zero() && *duration <= MOST);
-    duration.ok_or("expected a duration up to 1h, as 500ms or 2s")
+    duration.ok_or("expected a duration up to 1h, e.g. 500ms or 2s")
 }
 
 impl From<LogLevel> for Level {
@@ -266,22 +266,22 @@ impl fmt::Display for HostError {
         match self {
             Self::Module(error) => write!(
                 f,
-                "the module cannot be run: {error}; `make build` makes a command that has it built in"
+                "the module cannot be run: {error}; `make build` builds a command that contains it"
             ),
             Self::NoGate => f.write_str(
-                "the configuration is that of a cluster's gate, which only a proxy has; give that of \
-                 the gate in front of the routes",
+                "the configuration is for an upstream gate, which only runs in a proxy; use that of \
+                 the listener's gate",
             ),
             Self::SeveralSecrets => f.write_str(
-                "--secret-file holds one secret, and the rings of the configuration name several \
+                "--secret-file holds one secret, but the rings of the configuration name several \
                  variables; set those instead",
             ),
             Self::Worker(StartError::Failed(failure)) => {
                 write!(f, "{failure}; if a longer --deadline does not help, report this")
             }
             Self::Worker(StartError::Refused(log)) => {
-                let said = log.last().map_or("and does not say why", |(_, line)| line);
-                write!(f, "the module refuses the configuration: {}; report this", sentence(said))
+                let said = log.last().map_or("no reason given", |(_, line)| line);
+                write!(f, "the module rejects the configuration: {}; report this", escape_sentence(said))
             }
         }
     }

@@ -1,22 +1,22 @@
-//! Why the command cannot do what it is told.
+//! The error that every command returns.
 
 use std::fmt;
 
 use super::exit::Exit;
 
-/// The errors of one command, or of one thing that commands share. The texts name options and members,
-/// and quote nothing that was typed or read: it may be a secret in the wrong place.
+/// The errors of one command, or of one part that commands share. Messages name options and members. They
+/// quote nothing that was typed or read, because it may be a misplaced secret.
 pub(super) trait Failure: fmt::Debug + fmt::Display + Send {
-    /// What the command exits with.
+    /// The exit code.
     fn exit(&self) -> Exit;
 }
 
-/// Any failure: what a command returns, and the top level prints.
+/// Any failure: commands return it, and `main` prints it.
 #[derive(Debug)]
 pub(super) struct Error(Box<dyn Failure>);
 
 impl Error {
-    /// What the command exits with.
+    /// The exit code.
     pub(super) fn exit(&self) -> Exit {
         self.0.exit()
     }

@@ -1,18 +1,18 @@
-//! What the command exits with.
+//! Exit codes.
 
 use std::process::ExitCode;
 
-/// What the command exits with. Scripts depend on the numbers.
+/// An exit code. Scripts depend on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exit {
-    /// Done; in `explain`: allowed.
+    /// Success; in `explain`: allowed.
     Success = 0,
-    /// In `explain`: denied. An input or an answer was read and is not acceptable.
+    /// In `explain`: denied. Elsewhere: an input or a response was read and is not acceptable.
     Refused = 1,
-    /// The arguments make no sense.
+    /// The arguments are invalid.
     Usage = 2,
-    /// A file, the environment, the network or the system fails.
+    /// A file, the environment, the network or the system failed.
     Environment = 3,
 }
 

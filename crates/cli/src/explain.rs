@@ -1,4 +1,4 @@
-//! `vkey explain`: one access, decided as the gate decides it.
+//! `vkey explain`: evaluates one access like the gate.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,19 +20,19 @@ use super::output::Output;
 use super::report::Report;
 use super::time;
 
-/// Where the request shows its key: wherever a gate looks for keys, it makes the same of them.
+/// The header for the key. A gate treats a key the same in all of its key sources.
 const KEY_HEADER: &str = "x-api-key";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The plugin configuration to decide by; secrets come from the environment variables it names
+    /// The plugin configuration to evaluate; secrets come from the environment variables it names
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
     access: AccessArgs,
-    /// Decide as if it were this time, RFC 3339 or Unix seconds
+    /// Evaluate as of this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
     /// Print one JSON object
@@ -40,7 +40,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// What the request asks for.
+/// The access that the request asks for.
 #[derive(clap::Args)]
 pub(super) struct AccessArgs {
     /// The HTTP method
@@ -52,22 +52,22 @@ pub(super) struct AccessArgs {
     /// The path, as the client sends it
     #[arg(long)]
     path: String,
-    /// The client's address, as the gate knows it; unknown when not given
+    /// The client's address, as the gate sees it; unknown if absent
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     source: Option<IpAddr>,
     /// SHA-256 of the client's certificate, in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = digest)]
     client_cert: Option<String>,
-    /// The model the request names
+    /// The model that the request names
     #[arg(long)]
     model: Option<String>,
-    /// The JSON-RPC method of an MCP request, as tools/call
+    /// The JSON-RPC method of an MCP request, e.g. tools/call
     #[arg(long, value_name = "METHOD")]
     mcp_method: Option<String>,
-    /// What the MCP call names: the tool, the resource, the prompt
+    /// What the MCP call names: the tool, the resource or the prompt
     #[arg(long, value_name = "NAME", requires = "mcp_method")]
     mcp_name: Option<String>,
-    /// The MCP server addressed
+    /// The MCP server that is addressed
     #[arg(long, value_name = "NAME", requires = "mcp_method")]
     mcp_server: Option<String>,
 }
@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 impl AccessArgs {
-    /// What the gate makes of it, as a request with a key.
+    /// Evaluates the access as a request with this key.
     pub(super) fn judge(&self, engine: &mut Engine, key: &str, now_secs: u64) -> Report {
         let headers = Headers::from_pairs(Headers::to_pairs(&[
             (b":method".to_vec(), self.method.clone().into()),
@@ -109,7 +109,7 @@ impl AccessArgs {
         Report::new(engine, &head, access, now_secs)
     }
 
-    /// The question as the module puts it to the engine.
+    /// The access, as the module passes it to the engine.
     fn read(&self, now_secs: u64, keeps_slashes: bool) -> Result<Access<'_>, AmbiguousPath> {
         let mcp = |method| McpCall {
             method,
@@ -132,8 +132,8 @@ impl AccessArgs {
     }
 }
 
-/// Compiles with the rings' secrets alone. Provider credentials decide nothing, and whoever looks
-/// into a denial need not have them.
+/// Compiles with only the secrets of the rings. Provider credentials do not affect decisions, and whoever
+/// investigates a denial need not have them.
 pub(super) fn compile(
     config: Config,
     environment: impl Fn(&str) -> Option<String>,
@@ -147,7 +147,7 @@ pub(super) fn compile(
 }
 
 fn address(text: &str) -> Result<IpAddr, &'static str> {
-    parse_address(text.as_bytes()).ok_or("expected an address, as 10.1.2.3 or 2001:db8::1")
+    parse_address(text.as_bytes()).ok_or("expected an address, e.g. 10.1.2.3 or 2001:db8::1")
 }
 
 fn digest(text: &str) -> Result<String, &'static str> {

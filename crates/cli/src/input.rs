@@ -1,5 +1,4 @@
-//! Keys, secrets and configurations from where they may come: standard input, a file, the
-//! environment.
+//! Reads keys, secrets and configurations from standard input, a file or the environment.
 
 use std::env::{self, VarError};
 use std::fmt;
@@ -17,8 +16,8 @@ use super::error::Failure;
 use super::exit::Exit;
 use super::output::Output;
 
-/// The longest key or secret that is read: many times what is valid, so that the error is about the
-/// content, and little enough to be held whatever is piped in.
+/// The longest key or secret that is read: many times a valid one, so that errors are about the content, and
+/// short enough to hold whatever is piped in.
 const MAX_TEXT_BYTES: u64 = 64 * 1024;
 
 /// The longest configuration that is read. It may list each revoked key.
@@ -27,11 +26,11 @@ const MAX_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 /// The option that names a configuration.
 const CONFIG: &str = "--config";
 
-/// Where the key is read from; standard input unless an option says otherwise.
+/// Where to read the key from: standard input unless an option says otherwise.
 #[derive(clap::Args)]
 #[group(multiple = false)]
 pub(super) struct KeyArgs {
-    /// Read the key from a file (- is standard input, where it is read from by default)
+    /// Read the key from a file (- is standard input, the default)
     #[arg(long, value_name = "PATH")]
     key_file: Option<PathBuf>,
     /// Read the key from an environment variable
@@ -39,7 +38,7 @@ pub(super) struct KeyArgs {
     key_env: Option<String>,
 }
 
-/// A place to read from.
+/// Where to read from.
 pub(super) enum Place {
     /// A file, and the option that names it.
     File(&'static str, PathBuf),
@@ -49,31 +48,31 @@ pub(super) enum Place {
     Variable(&'static str, String),
 }
 
-/// Why what a command is given to read cannot be used.
+/// Why an input of a command cannot be used.
 #[derive(Debug)]
 pub(super) enum InputError {
-    /// The configuration is of the wrong form.
+    /// The configuration is invalid.
     Config(Invalid),
-    /// What was read is no key.
+    /// The input is not a virtual key.
     NotAKey,
-    /// The environment lacks what the configuration names.
+    /// An environment variable that the configuration names is missing or unusable.
     NotReady(NotReady),
     /// The JSON of an option is invalid.
     Option {
         /// The option.
         option: &'static str,
-        /// Which one, from 1, where it may be repeated.
+        /// Its position, from 1, if it can be repeated.
         number: Option<usize>,
-        /// What is wrong.
+        /// The error.
         invalid: Invalid,
     },
-    /// Two inputs want standard input.
+    /// Two inputs would both be read from standard input.
     StdinTwice,
-    /// An input cannot be read, or is not what it should be.
+    /// The input cannot be read, or its content is not what it should be.
     Unusable(Origin, InputProblem),
 }
 
-/// Where an input comes from, by the option that says so.
+/// Where an input came from, as error messages name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// An environment variable that the configuration names.
@@ -89,17 +88,17 @@ pub(super) enum Origin {
 /// Why an input cannot be used.
 #[derive(Debug)]
 pub(super) enum InputProblem {
-    /// There is nothing in it.
+    /// It is empty.
     Empty,
-    /// The system does not hand it out.
+    /// It cannot be read.
     Io(io::Error),
-    /// There is no such file, and it looks like an address.
+    /// The file does not exist, and its name looks like an address.
     NoFile(io::Error),
-    /// It holds no certificate.
+    /// It contains no certificate.
     NoCertificate,
-    /// It is not text.
+    /// It is not UTF-8.
     NotUtf8,
-    /// It is longer than this number of bytes.
+    /// It is longer than this limit, in bytes.
     TooLong(u64),
     /// The variable is not set.
     Unset,
@@ -108,7 +107,7 @@ pub(super) enum InputProblem {
 // === impl KeyArgs ===
 
 impl KeyArgs {
-    /// Where the key is.
+    /// Where to read the key from.
     pub(super) fn place(&self) -> Place {
         match (&self.key_file, &self.key_env) {
             (Some(path), _) => Place::file("--key-file", path),
@@ -117,7 +116,7 @@ impl KeyArgs {
         }
     }
 
-    /// Reads the key. A person at a terminal is told what is waited for.
+    /// Reads the key. Prompts at a terminal.
     pub(super) fn read(&self, out: &mut Output) -> Result<Zeroizing<String>, InputError> {
         let place = self.place();
         if matches!(place, Place::Stdin) && io::stdin().is_terminal() {
@@ -130,13 +129,12 @@ impl KeyArgs {
 // === impl Place ===
 
 impl Place {
-    /// The file of a path; `-` is standard input.
+    /// The place for a path; `-` is standard input.
     pub(super) fn file(option: &'static str, path: &Path) -> Self {
         if path == Path::new("-") { Self::Stdin } else { Self::File(option, path.to_owned()) }
     }
 
-    /// Reads a text on one line, without its line end. Content of a variable is taken as it is, as
-    /// the module takes it.
+    /// Reads one line of text, without its line end. A variable is taken unchanged, like in the module.
     pub(super) fn read_line(&self) -> Result<Zeroizing<String>, InputError> {
         let mut bytes = self.read_bytes(MAX_TEXT_BYTES)?;
         if !matches!(self, Self::Variable(..)) {
@@ -154,7 +152,7 @@ impl Place {
         }
     }
 
-    /// Reads all of it, if it is not longer than `max`.
+    /// Reads everything; an error if it is longer than `max` bytes.
     pub(super) fn read_bytes(&self, max: u64) -> Result<Zeroizing<Vec<u8>>, InputError> {
         let read = match self {
             Self::File(_, path) => {
@@ -166,12 +164,12 @@ impl Place {
         read.map_err(|problem| self.error(problem))
     }
 
-    /// The error that what is here cannot be used.
+    /// The error for an input from here.
     pub(super) fn error(&self, problem: InputProblem) -> InputError {
         InputError::Unusable(self.origin(), problem)
     }
 
-    /// What errors call it.
+    /// The name of this place in errors.
     pub(super) fn origin(&self) -> Origin {
         match self {
             Self::File(option, _) => Origin::File(option),
@@ -194,7 +192,7 @@ pub(super) fn role_config(path: &Path) -> Result<(Vec<u8>, RoleConfig), InputErr
     Ok((take(&mut *text), config))
 }
 
-/// Makes sure that the variables a configuration names hold text, as far as they are set.
+/// Checks that those variables of a configuration which are set hold text.
 pub(super) fn check_variables<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), InputError> {
     for name in names {
         if let Err(problem @ InputProblem::NotUtf8) = variable(name) {
@@ -204,18 +202,18 @@ pub(super) fn check_variables<'a>(names: impl Iterator<Item = &'a str>) -> Resul
     Ok(())
 }
 
-/// The value of a variable that a configuration names; none where it is not text.
+/// The value of an environment variable; `None` if it is unset or not text.
 pub(super) fn environment(name: &str) -> Option<String> {
     variable(name).ok()
 }
 
-/// Reads an argument that names an environment variable.
+/// Parses an argument that names an environment variable.
 pub(super) fn variable_name(text: &str) -> Result<String, &'static str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if !text.is_empty() && text.bytes().all(allowed) {
         Ok(text.to_owned())
     } else {
-        Err("expected the name of an environment variable, not what it holds")
+        Err("expected the name of an environment variable, not its value")
     }
 }
 
@@ -228,7 +226,7 @@ fn variable(name: &str) -> Result<String, InputProblem> {
 }
 
 fn read_bounded(from: impl Read, max: u64) -> Result<Zeroizing<Vec<u8>>, InputProblem> {
-    // With room for a whole key or secret from the start, no copy of it is left behind in memory.
+    // Reserves enough for a whole key or secret, so that no copy is left behind when the buffer grows.
     let room = usize::try_from(MAX_TEXT_BYTES).unwrap_or(0) + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     let mut bounded = from.take(max + 1);
@@ -287,7 +285,7 @@ fn write_problem(
     problem: &InputProblem,
 ) -> fmt::Result {
     match problem {
-        InputProblem::Empty => write!(f, "{origin} is empty; put the text there, on one line"),
+        InputProblem::Empty => write!(f, "{origin} is empty; expected one line of text"),
         InputProblem::Io(error) => write!(f, "{origin} cannot be read: {error}; check the path"),
         InputProblem::NoFile(error) => write!(
             f,
@@ -295,11 +293,11 @@ fn write_problem(
              before its address"
         ),
         InputProblem::NoCertificate => {
-            write!(f, "{origin} holds no certificate in PEM; put the authority's there")
+            write!(f, "{origin} contains no PEM certificate; expected that of the authority")
         }
-        InputProblem::NotUtf8 => write!(f, "{origin} is not UTF-8 text; check what it holds"),
+        InputProblem::NotUtf8 => write!(f, "{origin} is not UTF-8 text; check its content"),
         InputProblem::TooLong(max) => {
-            write!(f, "{origin} is longer than {max} bytes; check what it holds")
+            write!(f, "{origin} is longer than {max} bytes; check its content")
         }
         InputProblem::Unset => write!(f, "{origin} is not set; export it"),
     }

@@ -1,4 +1,4 @@
-//! `vkey inspect`: what a key says, which nobody vouches for.
+//! `vkey inspect`: shows the content of a key, unverified.
 
 use vkey::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use vkey::json::{Integers, Invalid, Json};
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     })
 }
 
-/// Shows the claims; whether a gate would understand them.
+/// Prints the claims. Returns whether a gate would understand them.
 fn show_claims(text: &[u8], out: &mut Output) -> Result<bool, OutputError> {
     let claims = Claims::parse(text);
     if let Ok(claims) = &claims {
@@ -66,8 +66,8 @@ fn show_times(claims: &Claims, out: &mut Output) -> Result<(), OutputError> {
     show_span(claims.nbf, Some(claims.exp), "", out)
 }
 
-/// Shows what a person cannot see in a restriction's JSON: its times as dates, and what no request can
-/// match.
+/// Prints what a person cannot see in a restriction's JSON: its times as dates, and the parts that no request
+/// can match.
 fn show_restriction(
     name: &str,
     restriction: &Restriction,
@@ -105,7 +105,7 @@ fn show(name: &str, text: &[u8], out: &mut Output) -> Result<(), OutputError> {
     }
 }
 
-/// Whether a gate would understand what was read; if not, a person is told why.
+/// Returns whether a gate would understand what was read; if not, prints why.
 fn note<T>(name: &str, read: &Result<T, Invalid>, out: &mut Output) -> bool {
     if let Err(invalid) = read {
         out.note(format_args!("{name}: {invalid}; a gate refuses the key"));

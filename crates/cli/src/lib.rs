@@ -1,14 +1,14 @@
-//! The `vkey` command: mints keys, narrows them, explains what the gate makes of them, asks a gate
-//! what it has counted for one, holds upstreams against the TLS policy, judges requests by the module
-//! itself, and stands as a gate in front of an MCP server.
+//! The `vkey` command: mints and attenuates keys, explains a gate's decisions, asks a gate for the counts of
+//! a key, checks proxy configuration against the TLS policy, evaluates requests with the module itself, and
+//! runs as a gate for an MCP server.
 //!
-//! Secrets and keys come from standard input, a file or the environment, never from an argument:
-//! every user of a machine can read the arguments of its processes. What was typed is not repeated
-//! in an error either, since it may be a secret in the wrong place; errors name the option.
+//! Secrets and keys come from standard input, a file or the environment, never from an argument: every user
+//! of a machine can read the arguments of its processes. Errors do not repeat what was typed either, because
+//! it may be a misplaced secret; they name the option.
 //!
-//! Exit codes: 0 done, or allowed; 1 denied, or an input or an answer that is refused; 2 wrong
-//! usage; 3 a file, the environment, the network or the system fails. A reader that closes standard
-//! output early is no failure.
+//! Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; 2 invalid
+//! usage; 3 a file, the environment, the network or the system failed. If the reader closes standard output
+//! early, that is not a failure.
 
 mod attenuate;
 mod check;
@@ -24,7 +24,7 @@ mod limits;
 mod lines;
 mod mcp;
 mod mint;
-mod misuse;
+
 mod output;
 mod private;
 mod process;
@@ -38,6 +38,7 @@ mod time;
 mod tls;
 mod url;
 mod usage;
+mod usage_error;
 
 use std::process::ExitCode;
 
@@ -49,7 +50,7 @@ use error::Error;
 use exit::Exit;
 use output::Output;
 
-/// Virtual keys for AI and MCP traffic: mint them, narrow them, explain what a gate makes of them.
+/// Virtual keys for AI and MCP traffic: mint them, narrow them, explain how a gate decides.
 #[derive(Parser)]
 #[command(name = "vkey", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
@@ -60,44 +61,44 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Secrets and keys come from standard input, a file or the environment, never from an argument.
 
-Exit codes: 0 done, or allowed; 1 denied, or an input or an answer that is refused; \
-2 wrong usage; 3 a file, the environment, the network or the system fails.";
+Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; \
+2 invalid usage; 3 a file, the environment, the network or the system failed.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make secrets that rings sign with
+    /// Make secrets for rings to sign with
     #[command(subcommand)]
     Secret(secret::Command),
-    /// Mint a key; it goes to standard output, what is to be known about it to standard error
+    /// Mint a key; prints it to standard output, and notes about it to standard error
     Mint(Box<mint::Args>),
-    /// Narrow a key by caveats, without any secret; the narrowed key goes to standard output
+    /// Narrow a key by caveats, without a secret; prints the narrowed key to standard output
     Attenuate(attenuate::Args),
-    /// Show what a key says, without verifying any of it
+    /// Show the content of a key, without verifying it
     Inspect(inspect::Args),
-    /// Decide on one access as the gate would, and show the verdict of each rule
+    /// Evaluate one access like the gate, and show the result of each rule
     Explain(Box<explain::Args>),
-    /// Look at plugin configurations
+    /// Check plugin configurations
     #[command(subcommand)]
     Config(check::Command),
-    /// Look at the upstream-TLS policy, and at how proxies keep it
+    /// Show the upstream-TLS policy, and check proxies against it
     #[command(subcommand)]
     Tls(tls::Command),
     /// Ask a running gate for a key's counts and allowances
     Usage(Box<usage::Args>),
-    /// Judge requests, JSON lines on standard input, by the module itself; a line of result for each
+    /// Evaluate requests, JSON lines on standard input, with the module itself; prints one result per line
     Run(run::Args),
-    /// Stand between an MCP client and the MCP server that a command starts, and judge each message
+    /// Run as a gate between an MCP client and an MCP server that the command starts
     Mcp(Box<mcp::Args>),
 }
 
-/// Runs the command by the arguments of the process; `modules` are what its embedded host runs.
+/// Runs the command with the arguments of the process; the embedded host runs `modules`.
 pub fn main(modules: BuiltIn) -> ExitCode {
     let mut out = Output::standard();
     let done = match Cli::try_parse() {
         Ok(cli) => {
             run(&cli.command, modules, &mut out).and_then(|exit| Ok(out.finish().map(|()| exit)?))
         }
-        Err(error) => return misuse::report(error, &mut out).into(),
+        Err(error) => return usage_error::report(error, &mut out).into(),
     };
     let exit = done.unwrap_or_else(|error| {
         out.note(&error);

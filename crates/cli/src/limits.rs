@@ -1,17 +1,17 @@
-//! Limits, shown.
+//! Limits for display.
 
 use vkey::json::Json;
 use vkey::limits::quota::{Period, Quota, Unit};
 use vkey::limits::{Charge, Limit};
 
-use super::time::words;
+use super::time::format_duration;
 
 /// A limit in words.
 pub(super) fn text(limit: &Limit) -> String {
     match limit {
         Limit::Rate(rate) => {
             let requests = amount(Unit::Requests, rate.requests().into());
-            format!("{requests} in {}, {} at once", words(rate.per_secs()), rate.burst())
+            format!("{requests} in {}, {} at once", format_duration(rate.per_secs()), rate.burst())
         }
         Limit::Quota(Quota { unit, limit, per }) => {
             let amount = amount(*unit, *limit);
@@ -24,7 +24,7 @@ pub(super) fn text(limit: &Limit) -> String {
     }
 }
 
-/// A limit for programs: the numbers as they are configured. Money is in micro-USD.
+/// A limit as JSON, with the numbers as configured. Money is in micro-USD.
 pub(super) fn to_json(charge: &Charge) -> Json {
     let name = charge.name().to_string();
     let name = ("name", name.as_str().into());

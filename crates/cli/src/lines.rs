@@ -1,43 +1,43 @@
-//! Lines of a stream that may be anything: each of a bounded length.
+//! Reads lines of bounded length from an untrusted stream.
 //!
-//! A byte order mark before the first of them is no part of it: programs on .NET begin their output with one,
-//! and a reader may skip it (RFC 8259, section 8.1).
+//! A byte order mark at the start is skipped (RFC 8259, section 8.1 allows that): programs on .NET begin
+//! their output with one.
 
 use std::io::{self, BufRead, ErrorKind};
 
-/// A line as it was read.
+/// A line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// All of it, with its line end; only the last line of a stream may have none.
+    /// A whole line with its line end, which only the last line may lack.
     Whole(Vec<u8>),
-    /// It was longer than may be, and is skipped.
+    /// The line was longer than the limit, and was skipped.
     TooLong,
 }
 
 /// The byte order mark in UTF-8.
-const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 /// The lines of a stream.
 pub(super) struct Lines<R> {
     from: R,
-    /// Nothing has been read yet.
+    /// Whether nothing has been read yet.
     at_start: bool,
-    /// The most bytes of a line, its end not counted.
+    /// The longest line in bytes, without its end.
     max_bytes: usize,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of a stream, each of up to `max_bytes` before its end.
+    /// Reads lines of up to `max_bytes` each, without their ends.
     pub(super) fn new(from: R, max_bytes: usize) -> Self {
         Self { from, at_start: true, max_bytes }
     }
 
-    /// The next line; `None` at the end of the stream. No more is held in memory than a line may be long.
+    /// The next line; `None` at the end of the stream. Holds at most one line in memory.
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         self.next_or(|_| ())
     }
 
-    /// The next line; one that is too long is shown to `skipped` in pieces.
+    /// The next line. One that is too long is passed to `skipped` in pieces.
     pub(super) fn next_or(&mut self, mut skipped: impl FnMut(&[u8])) -> io::Result<Option<Line>> {
         let (mut line, mut too_long) = (self.skip_mark()?, false);
         loop {
@@ -65,13 +65,13 @@ impl<R: BufRead> Lines<R> {
         })
     }
 
-    /// Skips the byte order mark at the start; what looks like one and is none is handed back.
+    /// Skips a byte order mark at the start. Returns bytes that only looked like the start of one.
     fn skip_mark(&mut self) -> io::Result<Vec<u8>> {
         let mut skipped = Vec::new();
         if !std::mem::take(&mut self.at_start) {
             return Ok(skipped);
         }
-        for byte in MARK {
+        for byte in BYTE_ORDER_MARK {
             if fill(&mut self.from)?.first() != Some(&byte) {
                 return Ok(skipped);
             }
@@ -83,7 +83,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// What is there to be read. A read that a signal interrupts is tried again.
+/// The buffered bytes, after reading more if there are none. Retries when a signal interrupts.
 fn fill(from: &mut impl BufRead) -> io::Result<&[u8]> {
     while from.fill_buf().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
     from.fill_buf()
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_whole_in_whatever_pieces_they_arrive() {
+    fn lines_are_whole_however_they_are_split_into_reads() {
         let text = "a\n\nlonger\r\né\nlast";
         let expected = ["a\n", "\n", "longer\r\n", "é\n", "last"].map(whole);
         for piece in 1..=text.len() {
@@ -117,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_at_the_start_is_no_part_of_the_first_line() {
+    fn a_byte_order_mark_at_the_start_is_not_part_of_the_first_line() {
         for piece in 1..=8 {
             let read = |text: &[u8]| lines(text, piece, 4);
             assert_eq!(read(b"\xef\xbb\xbf1234\nb"), [whole("1234\n"), whole("b")], "{piece}");
             assert_eq!(read(b"\xef\xbb\xbf"), []);
             assert_eq!(read(b"\xef\xbb\xbf12345"), [Line::TooLong]);
-            // Once, whole, and nowhere else.
+            // Only once, only if complete, and only at the start.
             let marks = b"\xef\xbb\xbf\xef\xbb\xbf\n\xef\xbb\xbf\n";
             assert_eq!(read(marks), [whole("\u{feff}\n"), whole("\u{feff}\n")]);
             assert_eq!(read(b"\xef\xbba\n"), [Line::Whole(b"\xef\xbba\n".into())]);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_skipped_is_shown() {
+    fn skipped_bytes_are_passed_on() {
         for piece in 1..=10 {
             let text = &b"ab\n123456789\ncd"[..];
             let mut lines = Lines::new(BufReader::with_capacity(piece, text), 4);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_skipped_and_no_other() {
+    fn only_a_line_that_is_too_long_is_skipped() {
         let text = b"1234567\n12345678\nab\n123456789";
         let expected = [whole("1234567\n"), Line::TooLong, whole("ab\n"), Line::TooLong];
         for piece in 1..=text.len() {

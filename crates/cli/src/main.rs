@@ -1,4 +1,4 @@
-//! The `vkey` command; [`vkey_cli`] is all of it, but for the modules that are built in.
+//! The `vkey` command: [`vkey_cli`] with the built-in modules.
 
 #![allow(unsafe_code)]
 
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use vkey_vm::{BuiltIn, Precompiled};
 
-/// The modules, as `make build` compiles them ahead of time.
-// SAFETY: the files are written by `precompile` alone, or empty.
+/// The modules that `make build` compiled ahead of time.
+// SAFETY: the files are empty, or written by `precompile`.
 const MODULES: BuiltIn = unsafe {
     BuiltIn {
         module: Precompiled::new(include_bytes!(env!("VKEY_MODULE"))),

@@ -1,4 +1,4 @@
-//! `vkey mint`: a fresh key.
+//! `vkey mint`: mints a key.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use super::exit::Exit;
 use super::input::InputError;
 use super::output::Output;
 use super::private::OutArgs;
-use super::ring::{Chosen, RingArgs, RingError};
+use super::ring::{RingArgs, RingError, SelectedRing};
 use super::{secret, time};
 
 #[derive(clap::Args)]
@@ -26,48 +26,47 @@ pub(super) struct Args {
     ring: RingArgs,
     #[command(flatten)]
     claims: ClaimsArgs,
-    /// Narrow the key by a caveat, JSON; may be repeated
+    /// Narrow the key by a caveat, a restriction in JSON; may be repeated
     #[arg(long, value_name = "JSON")]
     caveat: Vec<String>,
-    /// Without a configuration: take %2F in globs over paths, since the key's tier keeps it, as its
-    /// `escaped_slashes` says
+    /// Without a configuration: accept %2F in path globs, because the key's tier keeps it (`escaped_slashes`)
     #[arg(long, conflicts_with = "config")]
     keep_escaped_slashes: bool,
-    /// Mint as if it were this time, RFC 3339 or Unix seconds
+    /// Mint as of this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
     #[command(flatten)]
     out: OutArgs,
 }
 
-/// What the key is to say.
+/// The claims of the key.
 #[derive(clap::Args)]
 struct ClaimsArgs {
     /// The tenant the key belongs to
     #[arg(long)]
     tenant: String,
-    /// How long the key is valid, as 1h or 30d
+    /// How long the key is valid, e.g. 1h or 30d
     #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]
     lifetime: u64,
-    /// The tier that judges the key; `default` when not given
+    /// The tier of the key; `default` if absent
     #[arg(long)]
     tier: Option<String>,
-    /// The app, user or agent the key is given to
+    /// The app, user or agent that gets the key
     #[arg(long)]
     sub: Option<String>,
-    /// Whom the key is for; may be repeated
+    /// An audience of the key; may be repeated
     #[arg(long)]
     aud: Vec<String>,
     /// When the key becomes valid, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     not_before: Option<u64>,
-    /// The key's id; random when not given
+    /// The key's id; random if absent
     #[arg(long, value_name = "ID")]
     jti: Option<String>,
     /// What the key is limited to, a restriction in JSON
     #[arg(long, value_name = "JSON")]
     only: Option<String>,
-    /// Carried for people, a JSON object; decides nothing
+    /// A JSON object with notes for people; does not affect decisions
     #[arg(long, value_name = "JSON")]
     meta: Option<String>,
 }
@@ -75,11 +74,11 @@ struct ClaimsArgs {
 /// Why a key cannot be minted.
 #[derive(Debug)]
 pub(super) enum MintError {
-    /// The claims that were asked for are invalid.
+    /// The claims are invalid.
     Claims(Invalid),
-    /// The key is longer than any gate reads.
+    /// The key is longer than gates accept.
     KeyTooLong,
-    /// The key would never be valid, or for longer than there are dates.
+    /// The key would never be valid, or beyond the last representable date.
     Lifetime,
     /// The minted key does not verify.
     SelfCheck(DenyReason),
@@ -88,10 +87,10 @@ pub(super) enum MintError {
 /// Runs `vkey mint`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let now_secs = time::now(args.now)?;
-    // What is wrong whatever the tier is said before a secret is asked for.
+    // Reports errors that do not depend on the tier before asking for a secret.
     let claims = args.claims.read(now_secs)?;
     let caveats = read_caveats(&args.caveat, Slashes::Kept)?;
-    let Chosen { ring, config } = args.ring.choose(&claims.tenant)?;
+    let SelectedRing { ring, config } = args.ring.choose(&claims.tenant)?;
     let settings = config.as_ref().map(Config::settings);
     args.check_slashes(Slashes::written(match settings {
         Some(settings) => settings.keeps_escaped_slashes(claims.tier()),
@@ -110,7 +109,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 impl Args {
-    /// Checks globs by what the key's tier makes of escaped slashes.
+    /// Checks globs under the tier's rule for escaped slashes.
     fn check_slashes(&self, slashes: Slashes) -> Result<(), Error> {
         let only = self.claims.only.as_deref().map(|only| read_only(only, slashes));
         only.transpose()?;
@@ -120,7 +119,7 @@ impl Args {
 }
 
 impl ClaimsArgs {
-    /// The claims, as the gate will read them, with globs as any tier may take them.
+    /// The claims, parsed like in the gate, with globs that some tier accepts.
     fn read(&self, now_secs: u64) -> Result<Claims, Error> {
         let exp = now_secs.saturating_add(self.lifetime);
         if exp > time::LAST || self.not_before.is_some_and(|nbf| nbf >= exp) {
@@ -143,12 +142,12 @@ impl ClaimsArgs {
     }
 }
 
-/// The claims, as the gate will read them.
+/// Validates claims like the gate.
 pub(super) fn valid(claims: &Claims) -> Result<Claims, MintError> {
     Claims::parse(claims.to_json().to_string().as_bytes()).map_err(MintError::Claims)
 }
 
-/// Signs, and makes sure of the key as the gate would before anyone sees it.
+/// Signs a key, and verifies it like the gate before anyone sees it.
 pub(super) fn mint(
     ring: Ring,
     claims: &Claims,
@@ -189,7 +188,7 @@ fn read_json(option: &'static str, text: &str) -> Result<Json, InputError> {
     json.map_err(|invalid| InputError::Option { option, number: None, invalid })
 }
 
-/// Why the gate will, as things stand, refuse the key or refuse it early.
+/// Reasons why the gate, as configured, will refuse the key, or refuse it before it expires.
 fn notes(claims: &Claims, settings: Option<&Settings>, end_of_life: Option<u64>) -> Vec<String> {
     let mut notes = Vec::new();
     let of_configuration = settings.map(|settings| refusals(claims, settings));
@@ -220,7 +219,10 @@ fn refusals(claims: &Claims, settings: &Settings) -> impl Iterator<Item = &'stat
     let refusals = [
         (!settings.has_tier(claims.tier()), "the configuration has no such tier"),
         (tenant_unlisted, "the configuration does not list the tenant"),
-        (settings.audience.as_ref().is_some_and(for_another), "--aud lacks the gate's audience"),
+        (
+            settings.audience.as_ref().is_some_and(for_another),
+            "--aud does not include the gate's audience",
+        ),
         (settings.revoked.covers(claims), "the configuration revokes such a key"),
     ];
     refusals.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text)
@@ -244,7 +246,7 @@ impl fmt::Display for MintError {
                  --meta"
             ),
             Self::Lifetime => f.write_str(
-                "no key can live like this; let --lifetime end after --not-before and before the \
+                "invalid lifetime; --lifetime must end after --not-before and before the \
                  year 10000",
             ),
             Self::SelfCheck(reason) => write!(

@@ -1,4 +1,4 @@
-//! The one writer of the command.
+//! The command's standard output and standard error.
 
 use std::fmt;
 use std::fs::File;
@@ -10,12 +10,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::error::Failure;
 use super::exit::Exit;
 
-/// Standard output for results, standard error for what a person should know. Nothing else of the
-/// command writes to either.
+/// Writes results to standard output, and notes to standard error. Nothing else in the command writes to
+/// either.
 pub(super) struct Output {
     out: BufWriter<Stdout>,
     err: Stderr,
-    /// The reader has seen enough: whatever follows goes nowhere, and the verdict stays what it is.
+    /// Whether the reader closed standard output. Further output is dropped, and the exit code stays the
+    /// same.
     closed: bool,
 }
 
@@ -34,33 +35,33 @@ impl Output {
         self.write(|out| writeln!(out, "{text}"))
     }
 
-    /// Writes what ends its own lines.
+    /// Writes text that includes its line ends.
     pub(super) fn text(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
         self.write(|out| write!(out, "{text}"))
     }
 
-    /// Writes to standard error. When even that fails there is nobody left to tell.
+    /// Writes a note to standard error. If that fails, there is nowhere to report it.
     pub(super) fn note(&mut self, text: impl fmt::Display) {
         _ = writeln!(self.err, "vkey: {text}");
     }
 
-    /// Whether the reader has gone.
+    /// Whether the reader closed standard output.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Standard output as a file of its own, for a protocol: nothing is kept back, and whoever waits for
-    /// its reader keeps nobody else from ending the process.
+    /// Standard output as a separate unbuffered file, for a protocol. A thread that waits for its reader does
+    /// not keep others from ending the process.
     pub(super) fn protocol() -> io::Result<File> {
         Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
     }
 
-    /// Standard error as a file of its own, which may be waited for without keeping [`Self::note`] back.
+    /// Standard error as a separate file. Waiting for it does not delay [`Self::note`].
     pub(super) fn diagnostics() -> io::Result<File> {
         Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
     }
 
-    /// Hands everything over to the reader.
+    /// Flushes standard output.
     pub(super) fn finish(&mut self) -> Result<(), OutputError> {
         self.write(BufWriter::flush)
     }
@@ -80,14 +81,15 @@ impl Output {
     }
 }
 
-/// Writes all to a stream, however long that takes. Whoever shares it may have made it non-blocking, for us too.
+/// Writes everything to a stream, however long that takes. Another process that shares the stream may have
+/// made it non-blocking for us too.
 pub(super) fn write_whole(mut to: &File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // Interrupted or not, it is tried again.
+                // Retries, whether or not it was interrupted.
                 _ = poll(&mut [PollFd::new(to, PollFlags::OUT)], None);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -116,11 +118,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_is_not_blocking_takes_all() {
+    fn everything_is_written_to_a_non_blocking_stream() {
         let (mut reader, writer) = io::pipe().unwrap();
         let writer = File::from(std::os::fd::OwnedFd::from(writer));
         fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
-        // More than any pipe holds.
+        // More than a pipe holds.
         let text = "x".repeat(3 << 20);
         let read = std::thread::spawn(move || io::read_to_string(&mut reader).unwrap());
         write_whole(&writer, text.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! Files that hold keys and secrets.
+//! Files for keys and secrets.
 
 use std::fmt;
 use std::fs;
@@ -11,7 +11,7 @@ use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::output::Output;
 
-/// Where a key or a secret goes.
+/// Where to write a key or a secret.
 #[derive(clap::Args)]
 pub(super) struct OutArgs {
     /// Write to a new file that only its owner can read, instead of standard output
@@ -25,25 +25,25 @@ pub(super) struct OutArgs {
 /// Why a file cannot be created.
 #[derive(Debug)]
 pub(super) enum CannotCreate {
-    /// There is one already.
+    /// A file of that name exists.
     Exists,
-    /// The system denies it.
+    /// The system refused.
     Io(ErrorKind),
-    /// There is something else of that name: a link, a directory, a device.
+    /// The name belongs to something other than a regular file: a link, a directory or a device.
     NoFile,
 }
 
-/// A file cannot be created.
+/// A file could not be created.
 #[derive(Debug)]
 pub(super) struct CreateError {
-    /// What the file is called.
+    /// What error messages call the file.
     pub(super) what: &'static str,
-    /// Why.
+    /// The cause.
     pub(super) problem: CannotCreate,
 }
 
 impl OutArgs {
-    /// Writes one line: a key or a secret.
+    /// Writes one line with a key or a secret.
     pub(super) fn write(&self, line: impl fmt::Display, out: &mut Output) -> Result<(), Error> {
         match &self.out {
             Some(path) if path != Path::new("-") => {
@@ -57,8 +57,8 @@ impl OutArgs {
     }
 }
 
-/// Creates a file that only its owner can read. It is there as a whole or not at all, and replaces
-/// another only by `force`. Links are neither followed nor replaced.
+/// Creates a file that only its owner can read, atomically. Replaces an existing file only with `force`.
+/// Never follows or replaces links.
 pub(super) fn create(path: &Path, content: &[u8], force: bool) -> Result<(), CannotCreate> {
     check(path, force)?;
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
@@ -73,7 +73,7 @@ pub(super) fn create(path: &Path, content: &[u8], force: bool) -> Result<(), Can
     }
 }
 
-/// Makes sure that a file may be created, as far as that can be told before.
+/// Checks in advance whether a file can be created, as far as possible.
 pub(super) fn check(path: &Path, force: bool) -> Result<(), CannotCreate> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(CannotCreate::NoFile),
@@ -84,7 +84,7 @@ pub(super) fn check(path: &Path, force: bool) -> Result<(), CannotCreate> {
 }
 
 impl From<io::Error> for CannotCreate {
-    /// Keeps the kind alone: the texts of some errors quote the path.
+    /// Keeps only the kind: some error texts quote the path.
     fn from(error: io::Error) -> Self {
         Self::Io(error.kind())
     }
@@ -93,7 +93,9 @@ impl From<io::Error> for CannotCreate {
 impl fmt::Display for CannotCreate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exists => f.write_str("exists; choose another name, or replace it with --force"),
+            Self::Exists => {
+                f.write_str("exists; choose another name, or use --force to replace it")
+            }
             Self::Io(kind) => write!(f, "cannot be written: {kind}; check its directory"),
             Self::NoFile => f.write_str("is a link, a directory or a device; name a regular file"),
         }

@@ -1,4 +1,4 @@
-//! What the system lets others see of the process.
+//! Protects the process from others of the same user.
 
 use std::{fmt, io};
 
@@ -9,17 +9,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::error::Failure;
 use super::exit::Exit;
 
-/// The system does not keep the process private.
+/// The process could not be protected.
 #[derive(Debug)]
 pub(super) struct NotPrivate(io::Error);
 
-/// Keeps processes of the same user from reading our environment and memory, and both out of core
-/// files.
+/// Keeps processes of the same user from reading our environment and memory, and keeps both out of core
+/// dumps.
 pub(super) fn keep_private() -> Result<(), NotPrivate> {
     let not_private = |errno: rustix::io::Errno| NotPrivate(errno.into());
     #[cfg(target_os = "linux")]
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(not_private)?;
-    // Only the current limit: a program that we start may want core files of its own.
+    // Only the soft limit: a program that we start may want core dumps.
     let none = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
     setrlimit(Resource::Core, none).map_err(not_private)
 }

@@ -1,4 +1,4 @@
-//! What `vkey explain` finds: each stage with its verdict, and the decision.
+//! The report of `vkey explain`: the result of each stage, and the decision.
 
 use std::cell::LazyCell;
 use std::fmt;
@@ -17,21 +17,21 @@ use vkey::limits::Charge;
 use super::text::ascii;
 use super::{limits, time};
 
-/// The stages of one decision. The decision is the engine's; the stages show where it comes from.
+/// The stages of one decision. The engine decides; the stages show why.
 pub(super) struct Report {
     /// The decision.
     pub(super) decision: Decision,
     now_secs: u64,
     key: Option<Rc<Key>>,
     stages: Vec<Line>,
-    /// The limits that the request would be charged to, or is refused for where nothing is counted.
-    /// What is left of them only the gate knows.
+    /// The limits that the request would be charged to, or denied for on a host without shared data. Only the
+    /// gate knows what remains of them.
     limits: Vec<Charge>,
-    /// The answer would be counts.
+    /// Whether the reply would be counts.
     pub(super) usage: bool,
 }
 
-/// A stage with its verdict.
+/// A stage with its result.
 struct Line {
     name: String,
     verdict: StageResult,
@@ -39,7 +39,7 @@ struct Line {
 }
 
 impl Report {
-    /// Puts one request to the engine. `access`: what it asks for, as read for its key.
+    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key.
     pub(super) fn new<'a>(
         engine: &mut Engine,
         head: &RequestHead<'_>,
@@ -69,7 +69,7 @@ impl Report {
         report
     }
 
-    /// Every stage, whether or not an earlier one has decided.
+    /// Evaluates every stage, even after one has decided.
     fn judge<'a, F>(&mut self, engine: &Engine, question: &Question<'a, F>)
     where
         F: FnOnce() -> Result<Access<'a>, AmbiguousPath>,
@@ -97,7 +97,7 @@ impl Report {
         }
     }
 
-    /// What needs counts is refused: limits, and an answer that would show some.
+    /// Without shared data, requests that need counts are denied: those with limits, and those for counts.
     fn decide_without_counts(&mut self) {
         let decision = self.decision.without_counts(self.usage || !self.limits.is_empty());
         if decision != self.decision {
@@ -107,12 +107,12 @@ impl Report {
         }
     }
 
-    /// `message`: what a person is told of a refusal.
+    /// Adds a stage. `message` explains a denial.
     fn push(&mut self, name: impl fmt::Display, verdict: StageResult, message: &'static str) {
         self.stages.push(Line { name: name.to_string(), verdict, message });
     }
 
-    /// The report for programs.
+    /// The report as JSON.
     pub(super) fn to_json(&self) -> String {
         let reason = self.decision.reason();
         let json = Json::object([
@@ -168,7 +168,7 @@ impl Line {
     }
 }
 
-/// What an audit line says of a key.
+/// What audit lines say of a key.
 fn describe(key: &Key) -> Json {
     let claims = key.claims();
     let sub = claims.sub.as_deref();

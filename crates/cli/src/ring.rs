@@ -1,4 +1,4 @@
-//! The ring that `vkey mint` signs with.
+//! The ring for `vkey mint` to sign with.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,16 +15,16 @@ use super::input::{self, InputError, Place, variable_name};
 use super::strength::{self, Guessable, GuessableSecret};
 use super::time;
 
-/// How the ring is chosen: by a configuration, or by name and secret.
+/// How the ring is selected: by a configuration, or by name and secret.
 #[derive(clap::Args)]
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("secret").required(true).multiple(false))]
 pub(super) struct RingArgs {
-    /// Mint for the gate that runs with this plugin configuration; the secret comes from the
-    /// environment variable it names
+    /// Mint for the gate with this plugin configuration; the secret comes from the environment variable it
+    /// names
     #[arg(long, value_name = "FILE", group = "secret")]
     config: Option<PathBuf>,
-    /// The ring to mint with; by default the configuration's first active one
+    /// The ring to sign with; by default the first active one of the configuration
     #[arg(long, value_name = "NAME", value_parser = ring_name, required_unless_present = "config")]
     ring: Option<String>,
     /// Without a configuration: the environment variable that holds the ring's secret
@@ -33,45 +33,45 @@ pub(super) struct RingArgs {
     /// Without a configuration: the file that holds the ring's secret (- is standard input)
     #[arg(long, value_name = "PATH", group = "secret")]
     secret_file: Option<PathBuf>,
-    /// Without a configuration: how often the ring changes its signing key, as 168h; without it the
-    /// ring does not rotate
+    /// Without a configuration: how often the ring changes its signing key, e.g. 168h; by default it does not
+    /// rotate
     #[arg(long, value_parser = time::parse_duration, conflicts_with = "config")]
     #[arg(value_name = "DURATION")]
     interval: Option<u64>,
 }
 
-/// The ring, and the configuration it stands in where there is one.
-pub(super) struct Chosen {
+/// A ring, and the configuration that it came from, if any.
+pub(super) struct SelectedRing {
     /// The ring.
     pub(super) ring: Ring,
     /// The configuration.
     pub(super) config: Option<Config>,
 }
 
-/// Why there is no ring to mint with.
+/// Why there is no ring to sign with.
 #[derive(Debug)]
 pub(super) enum RingError {
-    /// None of that name is active; those that are.
+    /// No active ring has that name; these are active.
     None(Vec<String>),
     /// The ring does not sign for the tenant.
     NotSigned {
-        /// The first ring that could be meant.
+        /// The first candidate.
         ring: String,
     },
-    /// Its secret is unusable.
+    /// The secret is unusable.
     Secret(InvalidSecret),
 }
 
 impl RingArgs {
-    /// Finds the ring that signs for a tenant and reads its secret.
-    pub(super) fn choose(&self, tenant: &str) -> Result<Chosen, Error> {
+    /// Selects the ring that signs for a tenant, and reads its secret.
+    pub(super) fn choose(&self, tenant: &str) -> Result<SelectedRing, Error> {
         match &self.config {
             Some(path) => self.find_in(input::config(path)?, tenant),
-            None => Ok(Chosen { ring: self.read_secret()?, config: None }),
+            None => Ok(SelectedRing { ring: self.read_secret()?, config: None }),
         }
     }
 
-    fn find_in(&self, config: Config, tenant: &str) -> Result<Chosen, Error> {
+    fn find_in(&self, config: Config, tenant: &str) -> Result<SelectedRing, Error> {
         let active = |ring: &&RingConfig| ring.state() == RingState::Active;
         let named = |ring: &&RingConfig| self.ring.as_ref().is_none_or(|name| name == ring.name());
         let active = config.rings().iter().filter(active);
@@ -87,7 +87,7 @@ impl RingArgs {
         input::check_variables([ring.variable()].into_iter())?;
         let compiled = ring.compile(input::environment).map_err(InputError::NotReady)?;
         strength::check_rings([ring], input::environment)?;
-        Ok(Chosen { ring: compiled.ok_or_else(no_ring)?, config: Some(config) })
+        Ok(SelectedRing { ring: compiled.ok_or_else(no_ring)?, config: Some(config) })
     }
 
     fn read_secret(&self) -> Result<Ring, Error> {
@@ -97,7 +97,7 @@ impl RingArgs {
             (None, None) => Place::Stdin,
         };
         let (_, secret) = read_secret(&place)?;
-        // How long a signing key is accepted is the gate's to know.
+        // How long a signing key is accepted is set in the gate.
         let rotation = |interval| Rotation::new(interval, u64::MAX, false).ok();
         let name = self.ring.as_deref().unwrap_or_default();
         let rotation = self.interval.and_then(rotation);
@@ -106,7 +106,7 @@ impl RingArgs {
     }
 }
 
-/// Reads the secret of a ring, and its text.
+/// Reads the secret of a ring. Returns its text too.
 pub(super) fn read_secret(place: &Place) -> Result<(Zeroizing<String>, Secret), Error> {
     let text = place.read_line()?;
     let secret = Secret::parse_unguessable(&text).map_err(RingError::Secret)?;
@@ -135,7 +135,7 @@ impl fmt::Display for RingError {
             Self::None(active) => {
                 f.write_str("the configuration has no such active ring; ")?;
                 match &**active {
-                    [] => f.write_str("make one active"),
+                    [] => f.write_str("set the state of one to active"),
                     _ => write!(f, "active: {}", active.join(", ")),
                 }
             }

@@ -1,4 +1,4 @@
-//! `vkey secret`: secrets of rings, and other randomness.
+//! `vkey secret`: random secrets for rings, and random ids.
 
 use std::fmt;
 
@@ -13,16 +13,16 @@ use super::exit::Exit;
 use super::output::Output;
 use super::private::OutArgs;
 
-/// Bytes of a key's random id: 96 bits, so that keys minted anywhere do not meet.
+/// The length of a key's random id: 96 bits, so that ids do not collide wherever keys are minted.
 const ID_BYTES: usize = 12;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Make a fresh secret of 32 random bytes; put it where the proxy's environment comes from
+    /// Make a new secret of 32 random bytes; store it where the proxy gets its environment from
     New(OutArgs),
 }
 
-/// The system has no random bytes for us.
+/// The system returned no random bytes.
 #[derive(Debug)]
 pub(super) struct NoRandomness(getrandom::Error);
 
@@ -36,14 +36,14 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     }
 }
 
-/// A secret that no ring has.
+/// A new secret.
 pub(super) fn fresh() -> Result<Zeroizing<String>, NoRandomness> {
     let secret = random::<MIN_SECRET_BYTES>()?;
     let text = Zeroizing::new(STANDARD.encode(secret.as_slice()));
     Ok(Zeroizing::new(format!("base64:{}", *text)))
 }
 
-/// A key's id that no other key has.
+/// A new key id.
 pub(super) fn random_id() -> Result<String, NoRandomness> {
     let bytes = random::<ID_BYTES>()?;
     Ok(format!("k_{}", URL_SAFE_NO_PAD.encode(bytes.as_slice())))

@@ -1,8 +1,8 @@
-//! How hard the secret of a ring is to guess.
+//! Estimates how hard a ring's secret is to guess.
 //!
-//! Whoever has one key can try guesses on a machine of their own, as fast as that computes HMACs. The
-//! module refuses what has an obvious order ([`Secret::parse_unguessable`]). The command has room for
-//! dictionaries, and finds words, names, dates and keyboard runs too.
+//! Anyone with one key can test guesses offline, as fast as their hardware computes HMACs. The module rejects
+//! secrets with an obvious pattern ([`Secret::parse_unguessable`]). The command has room for dictionaries,
+//! and also finds words, names, dates and keyboard patterns.
 
 use std::fmt;
 
@@ -18,41 +18,41 @@ use super::error::Failure;
 use super::exit::Exit;
 use super::input::Origin;
 
-/// The least estimate that a secret is taken with, in bits.
+/// The lowest accepted estimate, in bits.
 const MIN_BITS: u32 = 80;
 
-/// The most characters that are estimated at once: zxcvbn counts guesses in 64 bits, and takes 10 for
-/// each character that it knows nothing of.
+/// The most characters in one estimate: zxcvbn counts guesses in 64 bits, and assumes 10 per unknown
+/// character.
 const MAX_PIECE_CHARS: usize = 19;
 
-/// How much of a secret is looked at. What is estimated to be this long has enough bits in any case
-/// that matters, and the time grows with it.
+/// How much of a secret is estimated. A secret of this length has enough bits in every case that matters, and
+/// the time grows with the length.
 const MAX_CHARS: usize = 64;
 
 /// How much of a secret is searched for repetitions.
 const MAX_SEARCHED_CHARS: usize = 1024;
 
-/// The shortest passage that counts once only.
+/// The shortest repetition that is counted only once.
 const MIN_REPEATED_CHARS: usize = 4;
 
 /// A secret can be guessed.
 #[derive(Debug)]
 pub(super) struct Guessable {
-    /// The estimate.
+    /// The estimate, in bits.
     pub(super) bits: u32,
 }
 
 /// The secret of a ring can be guessed.
 #[derive(Debug)]
 pub(super) struct GuessableSecret {
-    /// Where it comes from.
+    /// Where the secret comes from.
     pub(super) origin: Origin,
-    /// The estimate, bits.
+    /// The estimate, in bits.
     pub(super) bits: u32,
 }
 
-/// Makes sure that the secrets of rings cannot be guessed. A secret that is missing or refused by the
-/// module is found when the rings are compiled, and a revoked ring lets no key in.
+/// Checks that the secrets of rings cannot be guessed. Missing secrets and those that the module rejects are
+/// found when the rings are compiled; revoked rings are not checked, because they allow no key.
 pub(super) fn check_rings<'a>(
     rings: impl IntoIterator<Item = &'a RingConfig>,
     environment: impl Fn(&str) -> Option<String>,
@@ -70,7 +70,7 @@ pub(super) fn check_rings<'a>(
     Ok(())
 }
 
-/// Makes sure that a secret cannot be guessed.
+/// Checks that a secret cannot be guessed.
 pub(super) fn check(secret: &str) -> Result<(), Guessable> {
     let Some(text) = guessable_text(secret) else {
         return Ok(());
@@ -81,7 +81,7 @@ pub(super) fn check(secret: &str) -> Result<(), Guessable> {
     }
 }
 
-/// What a person could have made up: the text of a secret, also where it is written in base64.
+/// The part that a person may have made up: the text of a secret, even if it is in base64.
 fn guessable_text(secret: &str) -> Option<Zeroizing<String>> {
     let Some(encoded) = secret.strip_prefix("base64:") else {
         return Some(Zeroizing::new(secret.to_owned()));
@@ -92,8 +92,8 @@ fn guessable_text(secret: &str) -> Option<Zeroizing<String>> {
     is_plain.then(|| Zeroizing::new(text.to_owned()))
 }
 
-/// The estimate: the least sum over all ways to cut the text into pieces. A word that is cut in two is
-/// harder to guess than as a whole, so that the least sum has words in one piece.
+/// The estimate: the lowest sum over all ways to split the text. A split word is harder to guess than a whole
+/// one, so the lowest sum keeps words whole.
 fn bits(text: &str) -> f64 {
     let chars = without_repetition(text);
     let mut least = vec![0.0];
@@ -110,7 +110,7 @@ fn bits(text: &str) -> f64 {
     least.last().copied().unwrap_or_default()
 }
 
-/// The characters without those of passages that stand before in the same text.
+/// The characters without passages that occur earlier in the text.
 fn without_repetition(text: &str) -> Zeroizing<Vec<char>> {
     let chars = Zeroizing::new(Vec::from_iter(text.chars().take(MAX_SEARCHED_CHARS)));
     let mut kept = Zeroizing::new(Vec::with_capacity(chars.len()));
@@ -129,7 +129,7 @@ fn without_repetition(text: &str) -> Zeroizing<Vec<char>> {
     kept
 }
 
-/// How many characters two texts begin with in common.
+/// The length of the common prefix.
 fn shared_len(one: Option<&[char]>, other: &[char]) -> usize {
     one.unwrap_or_default().iter().zip(other).take_while(|(one, other)| one == other).count()
 }
@@ -151,7 +151,7 @@ impl fmt::Display for GuessableSecret {
         write!(
             f,
             "{origin} holds a secret that can be guessed: an estimate of {bits} bits, and {MIN_BITS} are \
-             needed, since one key is enough to try guesses offline; `vkey secret new` makes one"
+             required, because one key is enough to try guesses offline; `vkey secret new` makes one"
         )
     }
 }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_people_make_up_are_refused() {
+    fn secrets_that_people_make_up_are_rejected() {
         for (secret, most) in [
             ("Qwertyuiop123456", 20),
             ("Password12345678", 20),
@@ -181,7 +181,7 @@ mod tests {
         ] {
             let bits = estimate(secret).unwrap_or(u32::MAX);
             assert!(bits <= most, "{secret}: {bits}");
-            // The same behind base64, with and without the line end of a file.
+            // The same in base64, with and without a line end.
             for end in ["", "\n"] {
                 let encoded = format!("base64:{}", STANDARD.encode(format!("{secret}{end}")));
                 assert_eq!(estimate(&encoded), Some(bits), "{secret}");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_twice_counts_once() {
+    fn repetitions_count_once() {
         let (once, twice) = ("aB3kD9xQ2mZ7pL5w", "aB3kD9xQ2mZ7pL5w-aB3kD9xQ2mZ7pL5w");
         let bits = estimate(once).unwrap();
         assert!((bits..bits + 5).contains(&estimate(twice).unwrap()));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn random_secrets_are_taken() {
+    fn random_secrets_are_accepted() {
         let hex = sha256_hex(b"a secret of the tests");
         let base64 = |bytes: &[u8]| format!("base64:{}", STANDARD.encode(bytes));
         let bytes = Vec::from_iter(hex.bytes().map(|digit| digit.wrapping_mul(151)));

@@ -1,4 +1,4 @@
-//! Times as people write and read them, and the command's clock.
+//! Parsing and formatting of times, and the command's clock.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -6,25 +6,25 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::error::Failure;
 use super::exit::Exit;
 
-/// The last second of the year 9999; RFC 3339 cannot write a later one.
+/// The last second of the year 9999, the latest that RFC 3339 can express.
 pub(super) const LAST: u64 = vkey::time::LAST_SECS;
 
-/// The machine's clock, or one that is held.
+/// The machine's clock, or a stopped one.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
     held_ns: Option<u64>,
 }
 
-/// How long something takes.
+/// Measures elapsed time.
 #[derive(Clone, Copy)]
 pub(super) struct Stopwatch(Instant);
 
-/// The machine's clock is before 1970.
+/// The machine's clock is set before 1970.
 #[derive(Debug)]
 pub(super) struct ClockError;
 
 impl Clock {
-    /// A clock that is held at a time, Unix nanoseconds, if there is one.
+    /// A clock that is stopped at `held_ns`, Unix nanoseconds, if given.
     pub(super) fn new(held_ns: Option<u64>) -> Self {
         Self { held_ns }
     }
@@ -46,13 +46,13 @@ impl Stopwatch {
         Self(Instant::now())
     }
 
-    /// How long it has been.
+    /// The time since the start.
     pub(super) fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
 }
 
-/// The time, Unix seconds: the one given, else the clock's.
+/// The given time, or the current one. Unix seconds.
 pub(super) fn now(given: Option<u64>) -> Result<u64, ClockError> {
     match given {
         Some(now) => Ok(now),
@@ -60,7 +60,7 @@ pub(super) fn now(given: Option<u64>) -> Result<u64, ClockError> {
     }
 }
 
-/// Reads a time: RFC 3339, or Unix seconds. A fraction of a second is left out.
+/// Parses a time: RFC 3339, or Unix seconds. Fractions of a second are dropped.
 pub(super) fn parse(text: &str) -> Result<u64, &'static str> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text
@@ -70,11 +70,12 @@ pub(super) fn parse(text: &str) -> Result<u64, &'static str> {
             .ok_or("expected a time before the year 10000");
     }
     let time = parse_rfc3339(text).filter(|secs| *secs <= LAST);
-    time.ok_or("expected a time, as 2026-12-31T23:59:59Z, 2027-01-01T01:59:59+02:00 or 1798761599")
+    time.ok_or(
+        "expected a time, e.g. 2026-12-31T23:59:59Z, 2027-01-01T01:59:59+02:00 or 1798761599",
+    )
 }
 
-/// RFC 3339, section 5.6: the offset of local time may stand for `Z`, and `t` and `z` are as good as
-/// their capitals.
+/// RFC 3339, section 5.6: a numeric offset may replace `Z`, and `t` and `z` may be lower-case.
 fn parse_rfc3339(text: &str) -> Option<u64> {
     const OFFSET_BYTES: usize = "+00:00".len();
     let text = text.to_ascii_uppercase();
@@ -82,11 +83,11 @@ fn parse_rfc3339(text: &str) -> Option<u64> {
         Some(local) => (local, "+00:00"),
         None => text.split_at_checked(text.len().checked_sub(OFFSET_BYTES)?)?,
     };
-    // A fraction has digits.
+    // A fraction needs digits.
     if !local.ends_with(|last: char| last.is_ascii_digit()) {
         return None;
     }
-    // Read as if it were in UTC.
+    // Parsed as if it were UTC.
     let local = secs(humantime::parse_rfc3339(&format!("{local}Z")).ok()?)?;
     let (hours, minutes) = offset.get(1..)?.split_once(':')?;
     let offset_secs = two_digits(hours, 23)? * 3600 + two_digits(minutes, 59)? * 60;
@@ -102,19 +103,19 @@ fn two_digits(text: &str, most: u64) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten().filter(|number| *number <= most)
 }
 
-/// Reads a time as hosts tell it, in nanoseconds: written as any other, but not so late.
+/// Parses a time into nanoseconds, like hosts report it. The latest is in 2554.
 pub(super) fn parse_ns(text: &str) -> Result<u64, &'static str> {
     let now_ns = parse(text)?.checked_mul(1_000_000_000);
     now_ns.ok_or("expected a time up to 2554-07-21T23:34:33Z")
 }
 
-/// Reads a duration of whole seconds, at least one.
+/// Parses a duration of whole seconds, at least one.
 pub(super) fn parse_duration(text: &str) -> Result<u64, &'static str> {
     let duration = vkey::time::parse_duration(text).filter(|secs| *secs > 0);
-    duration.ok_or("expected a duration in whole seconds, as 90s, 15m, 1h or 30d")
+    duration.ok_or("expected a duration in whole seconds, e.g. 90s, 15m, 1h or 30d")
 }
 
-/// Reads how long something may take: a duration of whole seconds, or milliseconds alone (`500ms`).
+/// Parses a timeout: a duration of whole seconds, or only milliseconds (`500ms`).
 pub(super) fn parse_wait(text: &str) -> Option<Duration> {
     match text.strip_suffix("ms") {
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -125,7 +126,7 @@ pub(super) fn parse_wait(text: &str) -> Option<Duration> {
     }
 }
 
-/// A time in RFC 3339; past the calendar, in Unix seconds.
+/// A time in RFC 3339, or in Unix seconds after the year 9999.
 pub(super) fn rfc3339(unix_secs: u64) -> String {
     let time = Some(unix_secs).filter(|secs| *secs <= LAST);
     match time.and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))) {
@@ -134,8 +135,8 @@ pub(super) fn rfc3339(unix_secs: u64) -> String {
     }
 }
 
-/// A duration as the configuration spells it, in days at most: they are of one length, months are not.
-pub(super) fn words(secs: u64) -> String {
+/// A duration in the configuration's format. The largest unit is days, because months differ in length.
+pub(super) fn format_duration(secs: u64) -> String {
     let (minutes, hours, days) = (secs / 60, secs / 3600, secs / 86_400);
     let parts = [(days, 'd'), (hours % 24, 'h'), (minutes % 60, 'm'), (secs % 60, 's')];
     let parts = parts.into_iter().filter(|(number, _)| *number > 0);
@@ -155,7 +156,7 @@ impl Failure for ClockError {
 
 impl fmt::Display for ClockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the clock shows a time before 1970; set it, or use --now")
+        f.write_str("the system clock is set before 1970; set it, or use --now")
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_in_both_spellings() {
+    fn times_are_parsed_in_both_formats() {
         assert_eq!(parse("1798761599"), Ok(1_798_761_599));
         assert_eq!(parse("2026-12-31T23:59:59Z"), Ok(1_798_761_599));
         for wrong in ["", "now", "-1", "2026-12-31", "253402300800", "99999999999999999999"] {
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_offsets_and_small_letters() {
+    fn times_may_have_offsets_and_lower_case_letters() {
         for text in [
             "2026-12-31T23:59:59Z",
             "2026-12-31t23:59:59z",
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn times_past_the_calendar_are_numbers() {
+    fn times_after_the_year_9999_are_numbers() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(LAST), "9999-12-31T23:59:59Z");
         assert_eq!(rfc3339(LAST + 1), "253402300800");
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_in_days_at_most() {
+    fn durations_have_days_as_their_largest_unit() {
         let spelled = [
             (0, "0s"),
             (59, "59s"),
@@ -251,7 +252,7 @@ mod tests {
             (u64::MAX, "213503982334601d 7h 15s"),
         ];
         for (secs, text) in spelled {
-            assert_eq!(words(secs), text);
+            assert_eq!(format_duration(secs), text);
         }
     }
 }

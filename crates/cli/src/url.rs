@@ -1,4 +1,4 @@
-//! Where a gate, or the admin interface of an Envoy, answers.
+//! The URLs of gates and of Envoy's admin interface.
 
 use std::net::IpAddr;
 
@@ -7,12 +7,12 @@ use ureq::http::uri::{Authority, Scheme};
 
 use vkey::config::DEFAULT_USAGE_PATH;
 
-const EXPECTED: &str = "expected an http or https URL, as https://gw.example/.vkey/usage";
+const EXPECTED: &str = "expected an http or https URL, e.g. https://gw.example/.vkey/usage";
 
-/// What the URL of an admin interface has to look like.
-const EXPECTED_ADMIN: &str = "expected an http or https URL, as http://127.0.0.1:9901";
+/// The expected form of an admin interface's URL.
+const EXPECTED_ADMIN: &str = "expected an http or https URL, e.g. http://127.0.0.1:9901";
 
-/// A URL whose query, if it may have one, is kept apart.
+/// A URL without its query.
 #[derive(Clone)]
 pub(super) struct Url {
     scheme: Scheme,
@@ -21,8 +21,8 @@ pub(super) struct Url {
 }
 
 impl Url {
-    /// Reads an argument. Whatever it says besides scheme, authority and path is refused: it would
-    /// be dropped, or be a secret where none belongs.
+    /// Parses an argument. Rejects everything but scheme, authority and path: it would be dropped, or be a
+    /// misplaced secret.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let (url, query) = Self::split(text, EXPECTED)?;
         if query.is_some() {
@@ -32,21 +32,21 @@ impl Url {
         Ok(Self { path: path.unwrap_or_else(|| DEFAULT_USAGE_PATH.to_owned()), ..url })
     }
 
-    /// Reads the URL of an admin interface, or of what it answers with: the URL, and its query.
+    /// Parses the URL of an admin interface or one of its endpoints: the URL, and its query.
     pub(super) fn parse_admin(text: &str) -> Result<(Self, Option<String>), &'static str> {
         Self::split(text, EXPECTED_ADMIN)
     }
 
     fn split(text: &str, expected: &'static str) -> Result<(Self, Option<String>), &'static str> {
         if text.contains('#') {
-            return Err("expected no fragment in the URL; leave out what begins with #");
+            return Err("expected no fragment in the URL; remove the part from # on");
         }
         let parts = text.parse::<Uri>().map_err(|_| expected)?.into_parts();
         let scheme = parts.scheme.filter(is_http).ok_or(expected)?;
         let authority = parts.authority.ok_or(expected)?;
         if authority.as_str().contains('@') {
             return Err(
-                "expected no user and no password in the URL; leave out what stands before the @",
+                "expected no user and no password in the URL; remove the part before the @",
             );
         }
         if !has_host_and_port(&authority) {
@@ -57,12 +57,12 @@ impl Url {
         Ok((url, target.query().map(str::to_owned)))
     }
 
-    /// The path, without a slash at its end.
+    /// The path, without a trailing slash.
     pub(super) fn path(&self) -> &str {
         self.path.trim_end_matches('/')
     }
 
-    /// The URL in full, with another path and query.
+    /// The whole URL with another path and query.
     pub(super) fn with_target(&self, target: &str) -> String {
         format!("{}://{}{target}", self.scheme, self.authority)
     }
@@ -72,7 +72,7 @@ impl Url {
         self.scheme == Scheme::HTTPS
     }
 
-    /// Whether what is sent there stays on this machine.
+    /// Whether the host is this machine.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.authority.host();
         let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -80,7 +80,7 @@ impl Url {
         host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
     }
 
-    /// The URL in full. The values of the query must not need an escape.
+    /// The whole URL with a query, whose values must need no escaping.
     pub(super) fn with_query(&self, query: &[(&str, &str)]) -> String {
         let Self { scheme, authority, path } = self;
         let mut url = format!("{scheme}://{authority}{path}");
@@ -96,8 +96,8 @@ fn is_http(scheme: &Scheme) -> bool {
     *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS
 }
 
-/// Whether there is a host, and nothing after it but a port. An invalid port would silently become
-/// the scheme's own.
+/// Whether there is a host, followed by nothing or a port. An invalid port would silently become the scheme's
+/// default.
 fn has_host_and_port(authority: &Authority) -> bool {
     let host = authority.host();
     !host.is_empty() && (authority.as_str() == host || authority.port_u16().is_some())
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_without_a_path_means_the_usual_one() {
+    fn a_url_without_a_path_has_the_default_one() {
         for text in ["https://gw.example", "https://gw.example/", "HTTPS://gw.example"] {
             assert_eq!(url(text), "https://gw.example/.vkey/usage", "{text}");
         }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_url_is_refused() {
+    fn anything_but_a_plain_url_is_rejected() {
         let texts = [
             "", "/", "/usage", "gw.example", "gw.example:443", "gw.example/usage", "https://",
             "https:///usage", "https://:443/", "https://a:b/", "https://a:/", "https://a:65536/",

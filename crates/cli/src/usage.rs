@@ -1,4 +1,4 @@
-//! `vkey usage`: what a running gate has counted for a key.
+//! `vkey usage`: asks a running gate for the counts of a key.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use vkey::json::Json;
 use vkey::key::claims::is_id;
 use vkey::key::token::Unverified;
 
-use super::client::{Client, ClientError, MAX_USAGE_BYTES, NotAsked};
+use super::client::{Client, ClientError, InsecureConnection, MAX_USAGE_BYTES};
 use super::counts::Counts;
 use super::error::Error;
 use super::exit::Exit;
@@ -21,40 +21,39 @@ use super::url::Url;
 /// The longest file of authorities that is read: several times that of a whole system.
 const MAX_CA_BYTES: u64 = 1024 * 1024;
 
-/// The longest that can be waited for an answer, seconds.
+/// The longest timeout, in seconds.
 const MAX_TIMEOUT_SECS: u64 = 3600;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Where the gate answers, as https://gw.example/.vkey/usage, which is also the path when the
-    /// URL has none
+    /// The gate's usage endpoint; the path defaults to that of https://gw.example/.vkey/usage
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
     url: Url,
     #[command(flatten)]
     subject: SubjectArgs,
-    /// Trust the authorities in this file, PEM, and no others; by default those of the web
+    /// Trust only the authorities in this PEM file; by default those of the web
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Allow http to other machines, where everybody on the way can read the key
+    /// Allow http to other machines, which exposes the key to everyone on the network path
     #[arg(long)]
     allow_http: bool,
-    /// How long the answer may take, 1s to 1h
+    /// The timeout for the response, 1s to 1h
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     timeout: u64,
-    /// Print the gate's answer, one JSON object
+    /// Print the gate's response, one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     key: KeyArgs,
 }
 
-/// Whose counts are asked for; those of the key itself unless an option says otherwise.
+/// Whose counts to ask for: those of the key itself, unless an option says otherwise.
 #[derive(clap::Args)]
 struct SubjectArgs {
-    /// Ask for the counts of another key, that of --tenant with this id; the gate decides who may
+    /// Ask for the counts of the key with this id, of --tenant; the gate decides who may
     #[arg(long, value_name = "ID", value_parser = id, requires = "tenant")]
     jti: Option<String>,
-    /// Ask for the counts of a tenant, or of a key of it; the gate decides who may
+    /// Ask for the counts of a tenant, or of one of its keys; the gate decides who may
     #[arg(long, value_name = "ID", value_parser = id)]
     tenant: Option<String>,
 }
@@ -63,14 +62,14 @@ struct SubjectArgs {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let Args { url, ca, timeout, .. } = args;
     if !url.is_encrypted() && !url.is_loopback() && !args.allow_http {
-        return Err(NotAsked::Cleartext.into());
+        return Err(InsecureConnection::Cleartext.into());
     }
     if !url.is_encrypted() && ca.is_some() {
-        return Err(NotAsked::CaForHttp.into());
+        return Err(InsecureConnection::CaForHttp.into());
     }
     let roots = ca.as_deref().map_or(Ok(RootCerts::WebPki), read_roots)?;
     let key = args.key.read(out)?;
-    // What is no key must not leave this machine: it may be a secret in the wrong place.
+    // Only a key may be sent: anything else may be a misplaced secret.
     Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)?;
     let client = Client { timeout_secs: *timeout, max_bytes: MAX_USAGE_BYTES, roots };
     let query = args.subject.query();
@@ -116,8 +115,8 @@ fn id(text: &str) -> Result<String, &'static str> {
     if is_id(text) { Ok(text.to_owned()) } else { Err("expected 1 to 64 of A-Z a-z 0-9 _ -") }
 }
 
-/// Reads how long an answer may take.
+/// Parses a timeout, in seconds.
 pub(super) fn timeout(text: &str) -> Result<u64, &'static str> {
     let secs = time::parse_duration(text).ok().filter(|secs| *secs <= MAX_TIMEOUT_SECS);
-    secs.ok_or("expected a duration in whole seconds up to 1h, as 10s or 1m")
+    secs.ok_or("expected a duration in whole seconds up to 1h, e.g. 10s or 1m")
 }

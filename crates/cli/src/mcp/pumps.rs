@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::super::error::Error;
 use super::super::input::{InputProblem, Place};
 use super::super::lines::{Line, Lines};
-use super::super::text::shown;
+use super::super::text::escape_line;
 use super::bridge::{Bridge, Event};
 use super::gate::{Overdue, Passage, Received, Verdict};
 use super::id::Id;
@@ -208,7 +208,7 @@ fn drop_line(bridge: &Bridge, line: &[u8]) -> Result<bool, Error> {
     if !line.trim_ascii().is_empty() {
         let line = String::from_utf8_lossy(line);
         let note = "the server has written what is no message to its standard output; dropped";
-        bridge.sink.note(format_args!("{note}: {}", shown(line.trim())));
+        bridge.sink.note(format_args!("{note}: {}", escape_line(line.trim())));
     }
     Ok(true)
 }

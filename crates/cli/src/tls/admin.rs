@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ureq::tls::RootCerts;
 
-use super::super::client::{Client, NotAsked};
+use super::super::client::{Client, InsecureConnection};
 use super::super::error::Error;
 use super::super::url::Url;
 use super::super::usage::{read_roots, timeout};
@@ -87,10 +87,10 @@ impl AdminArgs {
         max_bytes: u64,
     ) -> Result<Vec<u8>, Error> {
         if !url.is_encrypted() && !url.is_loopback() && !self.allow_http {
-            return Err(NotAsked::AdminCleartext.into());
+            return Err(InsecureConnection::AdminCleartext.into());
         }
         if !url.is_encrypted() && self.ca.is_some() {
-            return Err(NotAsked::CaForHttp.into());
+            return Err(InsecureConnection::CaForHttp.into());
         }
         let roots = self.ca.as_deref().map_or(Ok(RootCerts::WebPki), read_roots)?;
         let client = Client { timeout_secs: self.timeout, max_bytes, roots };

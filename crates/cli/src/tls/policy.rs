@@ -7,7 +7,7 @@ use vkey::upstream_tls::{EffectivePolicy, Policy, PolicyRule};
 
 use super::super::error::Error;
 use super::super::input::{InputError, Place};
-use super::super::text::shown;
+use super::super::text::escape_line;
 use super::error::TlsError;
 
 /// The policy that the module of the same build carries.
@@ -65,7 +65,7 @@ fn read_policy(path: &Path) -> Result<Policy, Error> {
 fn parse_policy(name: &str, text: &[u8]) -> Result<Policy, TlsError> {
     Policy::parse(text).map_err(|invalid| {
         let line = line(text, &invalid);
-        TlsError::Policy { file: shown(name), line, invalid }
+        TlsError::Policy { file: escape_line(name), line, invalid }
     })
 }
 

@@ -16,7 +16,7 @@ use super::super::error::Error;
 use super::super::exit::Exit;
 use super::super::input::InputError;
 use super::super::output::Output;
-use super::super::text::shown;
+use super::super::text::escape_line;
 use super::super::time;
 use super::error::TlsError;
 use super::policy::PolicyArgs;
@@ -203,7 +203,7 @@ impl<'a> Plan<'a> {
         let skip = self.skip?;
         let Upstream { name, host, .. } = self.upstream;
         let until = time::rfc3339(skip.until_secs);
-        let (reason, owner) = (shown(&skip.reason), shown(&skip.owner));
+        let (reason, owner) = (escape_line(&skip.reason), escape_line(&skip.owner));
         let done = if self.verifies() {
             "It is verified all the same, since the list says whom to trust."
         } else {

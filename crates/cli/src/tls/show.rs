@@ -9,7 +9,7 @@ use vkey::upstream_tls::{
 use super::super::error::Error;
 use super::super::exit::Exit;
 use super::super::output::Output;
-use super::super::text::{ascii, shown};
+use super::super::text::{ascii, escape_line};
 use super::super::time;
 use super::policy::PolicyArgs;
 
@@ -87,7 +87,7 @@ pub(super) fn skip_text(skip: &Skip, now_secs: u64) -> String {
     } else {
         format!("verified again since {until}: the exception has expired")
     };
-    format!("{state} (owner: {}; reason: {})", shown(owner), shown(reason))
+    format!("{state} (owner: {}; reason: {})", escape_line(owner), escape_line(reason))
 }
 
 fn describe(policy: &EffectivePolicy, now_secs: u64) -> Json {

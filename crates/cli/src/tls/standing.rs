@@ -7,7 +7,7 @@ use serde_json::Value;
 use vkey::json::Json;
 use vkey::upstream_tls::Verdict;
 
-use super::super::text::word;
+use super::super::text::escape_word;
 use super::super::time::rfc3339;
 use super::document::{get, items, text};
 
@@ -83,10 +83,10 @@ impl Standings {
     /// A line for each upstream, and one for the policy.
     pub(super) fn lines(&self, now_secs: u64) -> Vec<String> {
         let upstream = |(name, standing): (&String, &Standing)| {
-            format!("{}: {}; {}", word(name), standing.state(now_secs), standing.counts())
+            format!("{}: {}; {}", escape_word(name), standing.state(now_secs), standing.counts())
         };
         let mut lines = Vec::from_iter(self.upstreams.iter().map(upstream));
-        lines.extend(self.policies.iter().map(|digest| format!("policy {}", word(digest))));
+        lines.extend(self.policies.iter().map(|digest| format!("policy {}", escape_word(digest))));
         lines
     }
 
@@ -139,8 +139,10 @@ impl Standing {
     }
 
     fn counts(&self) -> String {
-        let counts =
-            self.requests.iter().map(|(verdict, count)| format!("{} {count}", word(verdict)));
+        let counts = self
+            .requests
+            .iter()
+            .map(|(verdict, count)| format!("{} {count}", escape_word(verdict)));
         let counts = Vec::from_iter(counts);
         if counts.is_empty() { "no requests".to_owned() } else { counts.join(", ") }
     }

@@ -8,7 +8,7 @@ use vkey::json::Json;
 use vkey::upstream_tls::EffectivePolicy;
 
 use super::super::super::output::{Output, OutputError};
-use super::super::super::text::{ascii, sentence, word};
+use super::super::super::text::{ascii, escape_sentence, escape_word};
 use super::super::document::text;
 use super::finding::{Element, Finding, Note};
 use super::gates::Gates;
@@ -151,18 +151,24 @@ impl Report {
             let rule = rule.id();
             match element {
                 Element::Cluster { name, host } => {
-                    out.line(format_args!("{}: {rule} for {}", word(name), word(host)))?;
+                    out.line(format_args!(
+                        "{}: {rule} for {}",
+                        escape_word(name),
+                        escape_word(host)
+                    ))?;
                 }
                 Element::Listener(name) => {
-                    out.line(format_args!("listener {}: {rule}", word(name)))?;
+                    out.line(format_args!("listener {}: {rule}", escape_word(name)))?;
                 }
-                Element::Route(place) => out.line(format_args!("{}: {rule}", sentence(place)))?,
+                Element::Route(place) => {
+                    out.line(format_args!("{}: {rule}", escape_sentence(place)))?
+                }
             }
-            out.line(format_args!("  {}", sentence(reason)))?;
-            out.line(format_args!("  fix: {}", sentence(fix)))?;
+            out.line(format_args!("  {}", escape_sentence(reason)))?;
+            out.line(format_args!("  fix: {}", escape_sentence(fix)))?;
         }
         for Note { place, text } in &self.notes {
-            out.line(format_args!("note: {}: {}", word(place), sentence(text)))?;
+            out.line(format_args!("note: {}: {}", escape_word(place), escape_sentence(text)))?;
         }
         let clusters = counted(self.looked_at, "cluster");
         let listeners = counted(self.listeners, "listener");

@@ -1,4 +1,4 @@
-//! Wrong usage, reported without repeating what was typed.
+//! Errors in the arguments, reported without repeating what was typed.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -6,10 +6,10 @@ use super::error::Failure as _;
 use super::exit::Exit;
 use super::output::Output;
 
-/// Stands for an argument that may be a secret.
+/// Replaces an argument that may be a secret.
 const HIDDEN: &str = "(not shown)";
 
-/// Prints clap's help, or its error without anything in it that could be a secret.
+/// Prints clap's help, or its error without anything that could be a secret.
 pub(super) fn report(mut error: clap::Error, out: &mut Output) -> Exit {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let written = out.text(error.render()).and_then(|()| out.finish());
@@ -21,8 +21,7 @@ pub(super) fn report(mut error: clap::Error, out: &mut Output) -> Exit {
     Exit::Usage
 }
 
-/// Hides what was typed in the places where clap repeats it. The tips are dropped: one of them
-/// repeats it too.
+/// Hides what was typed where clap repeats it. Drops the tips, because one of them repeats it too.
 fn hide(error: &mut clap::Error) {
     let repeated = match error.kind() {
         ErrorKind::UnknownArgument => ContextKind::InvalidArg,
@@ -41,8 +40,8 @@ fn hide(error: &mut clap::Error) {
     }
 }
 
-/// Whether a text can be neither a key, which has digits, nor a secret, which has characters of
-/// three kinds. No text at all is how clap says that a value is absent.
+/// Whether a text can be neither a key, which has digits, nor a secret, which has three kinds of characters.
+/// An empty text is how clap reports an absent value.
 fn is_harmless(typed: &str) -> bool {
     typed.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
