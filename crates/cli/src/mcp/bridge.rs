@@ -1,5 +1,4 @@
-//! What both directions of a session stand on: the two ends that are written to, each under a lock of
-//! its own.
+//! What both directions of a session share: the client's and the server's stream, each under its own lock.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -19,34 +18,34 @@ use super::pulse::Pulse;
 use super::refusal;
 use super::sink::Sink;
 
-/// How much the server is sent at once.
+/// The most bytes that are written to the server at once.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// What a pipe takes whole or not at all, wherever it says that it takes anything (POSIX, `PIPE_BUF`).
+/// A write of up to this size to a pipe is atomic (POSIX, `PIPE_BUF`).
 const ATOMIC_BYTES: usize = 4096;
 
-/// What ends a session.
+/// Events that end a session.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The client has closed standard input.
+    /// The client closed standard input.
     ClientDone,
-    /// Nobody reads standard output.
+    /// Standard output has no reader.
     ClientGone,
-    /// Something of our own fails.
+    /// A failure of this command.
     Failed(Error),
-    /// The server has ended.
+    /// The server process ended.
     ServerEnded,
-    /// The server has closed its standard output.
+    /// The server closed its standard output.
     ServerDone,
-    /// The server has closed its standard error.
+    /// The server closed its standard error.
     ServerQuiet,
-    /// The server has taken nothing of what it is sent for so long.
+    /// The server has read nothing for this long.
     ServerStuck(Duration),
-    /// A signal to end.
+    /// A termination signal.
     Signal(i32),
 }
 
-/// A session.
+/// The two streams of a session, and what both directions need.
 pub(super) struct Bridge {
     pub(super) gate: Gate,
     pub(super) sink: Arc<Sink>,
@@ -54,25 +53,25 @@ pub(super) struct Bridge {
     pub(super) events: Sender<Event>,
     /// Standard output.
     pub(super) client: Mutex<File>,
-    /// The same, to be looked at while it is written to.
+    /// A duplicate of it, to poll while it is written to.
     pub(super) client_end: File,
     /// The server's standard input, until it is closed.
     pub(super) server: Mutex<Option<ChildStdin>>,
 }
 
 impl Bridge {
-    /// Reports what ends the session. Nobody listens any more when it has ended already.
+    /// Reports an event. It is lost if the session has already ended.
     pub(super) fn report(&self, event: Event) {
         _ = self.events.send(event);
     }
 
-    /// Sends the client a line; `false` when nobody reads it.
+    /// Sends the client a line; `false` if it has no reader.
     pub(super) fn tell_client(&self, line: &[u8]) -> bool {
         self.write(&mut lock(&self.client), line)
     }
 
-    /// Ends a request in the server's place and tells the client; `false` when nobody reads that. Both
-    /// under one lock, so that whoever finds nothing open at the end can tell when all is written.
+    /// Ends a request without the server and sends the client the error; `false` if it has no reader. One
+    /// lock covers both, so that when no request is open, everything has been written.
     pub(super) fn end(&self, id: &Id, status: u16, code: &str, why: &str) -> Result<bool, Error> {
         let mut client = lock(&self.client);
         let ended = self.gate.end(id, Some(status))?;
@@ -100,7 +99,7 @@ impl Bridge {
         };
         let mut written = line.chunks(PIECE_BYTES).try_for_each(&mut write);
         if !line.ends_with(b"\n") {
-            // It would wait for more.
+            // Without the line end, the server would wait for more.
             written = written.and_then(|()| write(b"\n"));
         }
         self.pulse.sent();
@@ -110,7 +109,7 @@ impl Bridge {
         written
     }
 
-    /// Tells the server that nobody waits for an answer any more, if it takes that at once.
+    /// Tells the server that a request was cancelled, if it can be written at once.
     pub(super) fn cancel(&self, id: &Id) {
         let line = format!(
             "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\
@@ -119,7 +118,7 @@ impl Bridge {
         self.offer_server(line.as_bytes());
     }
 
-    /// Sends the server a short line, if it takes that at once.
+    /// Sends the server a short line, if it can be written at once.
     pub(super) fn offer_server(&self, line: &[u8]) {
         let Ok(mut server) = self.server.try_lock() else {
             return;
@@ -132,7 +131,7 @@ impl Bridge {
         }
     }
 
-    /// Closes the server's standard input, unless it is being written to.
+    /// Closes the server's standard input, unless something is being written to it.
     pub(super) fn close_server(&self) {
         if let Ok(mut server) = self.server.try_lock() {
             *server = None;

@@ -1,4 +1,4 @@
-//! The server: a process in a group of its own, which is gone when this command is.
+//! The server process. It has a process group of its own, which ends with this command.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,14 +7,14 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitSta
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// A server that runs. Its group is killed and the server reaped when this is dropped.
+/// A running server. Dropping it kills the group and reaps the server.
 pub(super) struct Server {
     child: Child,
     reaped: bool,
 }
 
 impl Server {
-    /// Starts the command in our environment, but for some variables.
+    /// Starts the command in our environment, without the `hidden` variables.
     pub(super) fn start(
         command: &[OsString],
         without: impl Iterator<Item = String>,
@@ -29,23 +29,23 @@ impl Server {
         Ok(Self { child: command.spawn()?, reaped: false })
     }
 
-    /// The ends of its pipes, once.
+    /// Takes its pipes, once.
     pub(super) fn pipes(&mut self) -> Option<(ChildStdin, ChildStdout, ChildStderr)> {
         let child = &mut self.child;
         Some((child.stdin.take()?, child.stdout.take()?, child.stderr.take()?))
     }
 
-    /// Its process.
+    /// Its process id.
     pub(super) fn pid(&self) -> Option<Pid> {
         Pid::from_raw(i32::try_from(self.child.id()).ok()?)
     }
 
-    /// Asks the server and all its processes to end.
+    /// Sends SIGTERM to the group.
     pub(super) fn ask_to_end(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Ends whatever is left of the group, and reaps the server.
+    /// Kills the rest of the group, and reaps the server.
     pub(super) fn end(&mut self) -> io::Result<ExitStatus> {
         if !self.reaped {
             self.signal(Signal::KILL);
@@ -55,8 +55,8 @@ impl Server {
         status
     }
 
-    /// Signals the group. It is the server's own as long as that is not reaped, whether it has ended or
-    /// not, since its number is not free before. A group that is gone needs no signal.
+    /// Signals the group. The number is the group's until the server is reaped, so it cannot be another's. A
+    /// group that has ended needs no signal.
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid() {
             _ = kill_process_group(pid, signal);
@@ -70,7 +70,7 @@ impl Drop for Server {
     }
 }
 
-/// Waits until a server has ended, and leaves it to be reaped.
+/// Waits until a server has ended, without reaping it.
 pub(super) fn await_end(pid: Pid) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while waitid(WaitId::Pid(pid), options).err() == Some(rustix::io::Errno::INTR) {}

@@ -1,4 +1,4 @@
-//! The ways out of a session. On each of them the server is gone at the end.
+//! The end of a session. Every path ends the server.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::lock;
 use super::pumps::GONE;
 use super::refusal::{BAD_GATEWAY, FAILED, GATE_FAILED, UNAVAILABLE};
 
-/// How long what has to be written at the end may take: whoever reads it may have stopped.
+/// The time limit for writes at the end: their reader may have stopped.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How long a server may take to end when we are told to.
+/// How long the server may take to end after we received a signal.
 const HASTE: Duration = Duration::from_millis(500);
 
 /// A session, from its start to its end.
@@ -29,18 +29,18 @@ pub(super) struct Session {
     server: Server,
     inbox: Receiver<Event>,
     grace: Duration,
-    /// The server has ended.
+    /// The server process has ended.
     ended: bool,
-    /// All that it has written is passed on.
+    /// All of its standard output was forwarded.
     done: bool,
-    /// So is all of its standard error.
+    /// All of its standard error was forwarded.
     quiet: bool,
     client_gone: bool,
-    /// What has failed on the way out.
+    /// The first failure of this command.
     failure: Option<Error>,
 }
 
-/// A signal that came while something else was waited for.
+/// A signal arrived while waiting for something else.
 struct Interrupted(i32);
 
 impl Session {
@@ -54,7 +54,7 @@ impl Session {
         Self { bridge, server, inbox, grace, ended, done, quiet, client_gone, failure }
     }
 
-    /// Waits for the end of the session, and ends it.
+    /// Waits until something ends the session, and then ends it.
     pub(super) fn conduct(mut self) -> Result<Exit, Error> {
         let Some(event) = self.first_event() else {
             return Ok(Exit::Environment);
@@ -80,8 +80,8 @@ impl Session {
         }
     }
 
-    /// Has the server end: by itself, when it is asked to, or at once; its status, and whether it ended by
-    /// itself.
+    /// Ends the server: waits for it, then signals it, then kills it. Returns its status, and whether it
+    /// ended by itself.
     fn wind_down(&mut self) -> Result<(Option<ExitStatus>, bool), Interrupted> {
         self.await_both(self.grace)?;
         let by_itself = self.ended;
@@ -91,12 +91,12 @@ impl Session {
         }
         let status = self.server.end().ok();
         self.ended = true;
-        // What is still in its pipes.
+        // The rest of what is in its pipes.
         self.await_all(LAST_WORDS)?;
         Ok((status, by_itself))
     }
 
-    /// What it all comes to.
+    /// Chooses the exit code, and reports what went wrong.
     fn conclude(
         mut self,
         by_server: bool,
@@ -109,18 +109,20 @@ impl Session {
             return Err(failure);
         }
         let unanswered = unanswered?;
-        // Those of what was open are written last of all.
+        // The audit lines of open requests are written last.
         self.bridge.sink.settle(LAST_WORDS)?;
         if self.client_gone {
             return Ok(Exit::Success);
         }
         let unread = !self.done && self.bridge.pulse.is_passing();
         if unread {
-            self.bridge.sink.note("the client has not read all that the server has written");
+            self.bridge.sink.note("the client has not read everything that the server wrote");
         }
         let status = status.filter(|_| by_itself);
         let note = match status {
-            _ if !by_itself => Some("the server has not ended by itself and was ended".to_owned()),
+            _ if !by_itself => {
+                Some("the server did not end by itself and was terminated".to_owned())
+            }
             Some(status) if by_server || !status.success() => {
                 Some(format!("the server has ended: {status}; {unanswered} requests were open"))
             }
@@ -132,7 +134,7 @@ impl Session {
         Ok(if badly || early || unread { Exit::Refused } else { Exit::Success })
     }
 
-    /// Ends as the signal would have ended us, after the server.
+    /// Ends the server, then this process by the same signal.
     fn die(mut self, signal: i32) -> Result<Exit, Error> {
         self.server.ask_to_end();
         self.await_both(HASTE).ok();
@@ -144,23 +146,23 @@ impl Session {
         Ok(Exit::Environment)
     }
 
-    /// The first event that ends a session.
+    /// The first event that ends the session.
     fn first_event(&mut self) -> Option<Event> {
         loop {
             match self.inbox.recv().ok()? {
-                // A server may close its standard error and go on.
+                // A server may close its standard error and continue.
                 Event::ServerQuiet => self.quiet = true,
                 event => return Some(event),
             }
         }
     }
 
-    /// Waits for the server's end, and for the end of what it answers.
+    /// Waits until the server has ended and its standard output is forwarded.
     fn await_both(&mut self, most: Duration) -> Result<(), Interrupted> {
         self.wait(most, |session| session.ended && session.done)
     }
 
-    /// Waits for the server's end, and for the end of all that it writes.
+    /// Waits until the server has ended and all of its output is forwarded.
     fn await_all(&mut self, most: Duration) -> Result<(), Interrupted> {
         self.wait(most, |session| session.ended && session.done && session.quiet)
     }
@@ -190,12 +192,13 @@ impl Session {
         Ok(())
     }
 
-    /// Answers what is open in the server's place, where something has failed in the gate's own name; how many
-    /// requests that were. What the client does not read in time has its audit line all the same.
+    /// Ends the open requests without the server, with an error that depends on whether the gate failed.
+    /// Returns how many there were. Requests whose error the client does not read in time still get their
+    /// audit lines.
     ///
     /// # Errors
     ///
-    /// [`AuditError::Unread`] when audit lines cannot be written in time.
+    /// [`AuditError::Unread`] if the audit lines cannot be written in time.
     fn answer_open(&self, gate_failed: bool) -> Result<usize, AuditError> {
         let (client_gone, open) = (self.client_gone, self.bridge.gate.open().len());
         let (status, code, why) = if gate_failed {
@@ -210,7 +213,7 @@ impl Session {
                 false => bridge.end(id, status, code, why).is_ok(),
             };
             let ended = ids.iter().filter(end).count();
-            // Whoever has ended another one tells the client before this is had.
+            // Another thread that ended a request holds this lock until the client has its error.
             drop(lock(&bridge.client));
             ended
         });
@@ -218,7 +221,7 @@ impl Session {
         ended.ok_or(AuditError::Unread(LAST_WORDS))
     }
 
-    /// Does what may wait for a reader, but not for long; none where that is not done in time.
+    /// Runs `act`, which may block on a reader, with a time limit; `None` if it is not done in time.
     fn last_words(&self, act: impl FnOnce(&Bridge) -> usize + Send + 'static) -> Option<usize> {
         let bridge = Arc::clone(&self.bridge);
         let (sender, receiver) = channel();
@@ -227,7 +230,7 @@ impl Session {
     }
 }
 
-/// Ends what is open, and tells nobody; how many requests that were.
+/// Ends the open requests without telling the client. Returns how many there were.
 fn end_untold(bridge: &Bridge) -> usize {
     let ids = bridge.gate.open();
     ids.iter().filter(|id| bridge.gate.end(id, None).is_ok()).count()

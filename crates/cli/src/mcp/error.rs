@@ -1,4 +1,4 @@
-//! What can go wrong in `vkey mcp`.
+//! The errors of `vkey mcp`.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -6,20 +6,20 @@ use std::{fmt, io};
 use super::super::error::Failure;
 use super::super::exit::Exit;
 
-/// Why a session cannot begin or go on.
+/// Why a session cannot start or continue.
 #[derive(Debug)]
 pub(super) enum McpError {
-    /// The server does not read what is written to it.
+    /// The server has stopped reading.
     ServerStuck(Duration),
-    /// There is something else where the directory of --setup should be.
+    /// The path of --setup is not a directory.
     SetupNoFolder,
-    /// What --setup prints cannot stand in JSON.
+    /// The output of --setup cannot be expressed in JSON.
     SetupNotText,
-    /// The server's command does not start.
+    /// The server's command cannot be started.
     Spawn(io::Error),
-    /// An input wants standard input, where the messages come from.
+    /// An input would be read from standard input, which carries the messages.
     StdinTaken,
-    /// The system denies a thread, a stream or a signal.
+    /// A thread, a stream or a signal handler cannot be created.
     System(io::Error),
 }
 
@@ -28,11 +28,11 @@ pub(super) enum McpError {
 pub(super) enum AuditError {
     /// The file cannot be written.
     File(io::Error),
-    /// They would go to a file by a link.
+    /// The path of the file is a link.
     Link,
-    /// They go to standard error, which cannot be written.
+    /// Standard error cannot be written.
     Stderr(io::Error),
-    /// Nobody has read the stream that they go to for so long.
+    /// The stream has had no reader for this long.
     Unread(Duration),
 }
 

@@ -1,4 +1,4 @@
-//! The gate of a session: the module, and the requests that are open in it.
+//! The module, and the open requests of a session.
 
 mod state;
 
@@ -17,58 +17,58 @@ use super::sink::{Said, Sink};
 use super::{lock, pulse::Pulse};
 use state::{OpenRequest, State};
 
-/// The most requests that wait for their answers, the most that are remembered when they were given up, and
-/// the most questions of the server.
+/// The most requests that wait for a response, the most cancelled ones that are remembered, and the most open
+/// requests of the server.
 const MAX_OPEN: usize = 1024;
 
-/// A message of the client, as it is judged.
+/// A message of the client.
 pub(super) struct Received<'a> {
-    /// The message without its line end; none of one that is too long.
+    /// The message without its line end; `None` if it is too long.
     pub(super) body: Option<&'a [u8]>,
-    /// What it is.
+    /// What the message is.
     pub(super) content: Content,
-    /// The ids that can be told of one that cannot be read.
+    /// The ids in a message that cannot be read.
     pub(super) scan: Scan,
 }
 
-/// What becomes of a message of the client.
+/// The verdict on a message of the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It goes on to the server.
+    /// The message is forwarded to the server.
     Forward,
-    /// It is refused; a sender that waits for an answer gets this line.
+    /// The message is refused; a sender that waits for a response gets an error.
     Refuse(Refused),
 }
 
-/// The answers to a message that is refused.
+/// The errors for a refused message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Refused {
-    /// To the client, of a request, and of what is no message.
+    /// For the client, if the message is a request or is invalid.
     pub(super) client: Option<Vec<u8>>,
-    /// To the server, of the answer to its question.
+    /// For the server, if the message was to answer its request.
     pub(super) server: Option<Vec<u8>>,
 }
 
-/// What becomes of an answer of the server.
+/// The verdict on a response of the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Passage {
-    /// It goes on to the client.
+    /// It is forwarded to the client.
     Pass,
-    /// It comes too late.
+    /// It is too late.
     Late,
-    /// The module keeps it back; the client is answered with a line in its place.
+    /// The module withholds it; the client gets this line instead.
     Withheld(Vec<u8>),
 }
 
-/// The request that a message is: all but its body.
+/// The HTTP request that a message is treated as, without its body.
 pub(super) struct Head {
-    /// The headers that every message has.
+    /// The headers of every message.
     pub(super) headers: HeaderList,
     /// The client's address.
     pub(super) source: String,
 }
 
-/// The module, and what is open in it.
+/// The module, and the open requests of a session.
 pub(super) struct Gate {
     host: EmbeddedHost,
     head: Head,
@@ -77,12 +77,12 @@ pub(super) struct Gate {
     state: Mutex<State>,
 }
 
-/// What a request has waited for too long.
+/// Which timeout a request has exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// A word of the server about it.
+    /// The time without any sign of the server about it.
     Word,
-    /// Its answer, whatever the server has said.
+    /// The time until the response.
     Answer,
 }
 
@@ -102,11 +102,11 @@ impl Gate {
         Ok(Self { host, head, sink, pulse, state: Mutex::new(state) })
     }
 
-    /// Judges a message of the client as the request that it would be over HTTP.
+    /// Evaluates a message of the client as the request that it would be over HTTP.
     ///
     /// # Errors
     ///
-    /// [`Error`] when there is no time.
+    /// [`Error`] if the clock cannot be read.
     pub(super) fn judge(&self, message: &Received<'_>) -> Result<Verdict, Error> {
         let host = self.host.request()?;
         let (verdict, said) = {
@@ -124,7 +124,7 @@ impl Gate {
         Ok(verdict)
     }
 
-    /// Ends the request that an answer of the server is for, if it is for one.
+    /// Ends the request that a response of the server belongs to, if there is one.
     pub(super) fn answer(&self, id: &Id, line: &[u8]) -> Result<Passage, Error> {
         let bytes = Some(u64::try_from(line.len()).unwrap_or(u64::MAX));
         let answer = Response { status: Some(200), bytes, now_ns: self.host.clock.now_ns()? };
@@ -141,7 +141,7 @@ impl Gate {
         Ok(passage)
     }
 
-    /// Records a question of the server, before the client can answer it.
+    /// Records a request of the server, before the client can respond to it.
     pub(super) fn ask(&self, id: Id) {
         let now = self.pulse.now();
         let questions = &mut lock(&self.state).questions;
@@ -152,7 +152,7 @@ impl Gate {
         questions.insert(id, now);
     }
 
-    /// Records that the server has reported progress of the request with that token.
+    /// Records progress that the server reported for the request with this token.
     pub(super) fn progress(&self, token: &Id) {
         let now = self.pulse.server_now();
         let mut state = lock(&self.state);
@@ -162,13 +162,13 @@ impl Gate {
         of_token.for_each(|request| request.heard = now);
     }
 
-    /// The open requests.
+    /// The ids of open requests.
     pub(super) fn open(&self) -> Vec<Id> {
         lock(&self.state).open.keys().cloned().collect()
     }
 
-    /// The open requests that the server has said nothing of for `timeout`, and those that are open for
-    /// `max_time`.
+    /// The open requests about which the server has sent nothing for `timeout`, and those that have been open
+    /// for `max_time`.
     pub(super) fn overdue(&self, timeout: Duration, max_time: Duration) -> Vec<(Id, Overdue)> {
         let (now, server_now) = (self.pulse.now(), self.pulse.server_now());
         let overdue = |request: &OpenRequest| {
@@ -183,8 +183,8 @@ impl Gate {
         found.map(|(id, overdue)| (id.clone(), overdue)).collect()
     }
 
-    /// Ends a request in the server's place, with a status or none; `false` when it is not open. What the
-    /// server says to it later comes too late.
+    /// Ends a request without the server, with a status or none; `false` if it is not open. A later response
+    /// of the server is too late.
     pub(super) fn end(&self, id: &Id, status: Option<u16>) -> Result<bool, Error> {
         let answer = Response { status, bytes: None, now_ns: self.host.clock.now_ns()? };
         let mut said = Said::default();
@@ -193,7 +193,7 @@ impl Gate {
         Ok(ended)
     }
 
-    /// Makes a request of a message.
+    /// Translates a message into a request.
     fn show(&self, message: &Received<'_>, host: &MemoryHost, version: Option<&str>) {
         let mut headers = self.head.headers.clone();
         let mut add = |name: &str, value: &str| headers.push((name.into(), value.into()));
@@ -201,7 +201,7 @@ impl Gate {
             add("content-length", &body.len().to_string());
             host.body.replace(body.to_vec());
         }
-        // Only what follows the first request knows the version (MCP, "Protocol Version Header").
+        // Only messages after the first request know the version (MCP, "Protocol Version Header").
         if let Some(version) = version {
             add("mcp-protocol-version", version);
         }
@@ -210,7 +210,7 @@ impl Gate {
     }
 }
 
-/// The version in the answer to the request that begins a session, if it can stand in a header.
+/// The protocol version in the response to `initialize`, if it can be a header value.
 fn version(line: &[u8]) -> Option<String> {
     const MAX_BYTES: usize = 64;
     let version = member(line, &["result", "protocolVersion"])?;

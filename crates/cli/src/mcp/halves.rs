@@ -1,12 +1,12 @@
-//! Halves of surrogate pairs in JSON strings.
+//! Lone surrogates in JSON strings.
 
 use std::borrow::Cow;
 
-/// What most readers take half a surrogate pair for.
+/// What most parsers replace a lone surrogate with.
 pub(super) const REPLACEMENT: char = '\u{FFFD}';
 
-/// The line with [`REPLACEMENT`] for each half of a surrogate pair. By the grammar it is JSON (RFC 8259, section
-/// 8.2), but no text; it is looked for wherever an escape can stand, which is in strings alone.
+/// The line with [`REPLACEMENT`] for each lone surrogate. The JSON grammar allows them (RFC 8259, section
+/// 8.2), but they are not Unicode text. Escapes occur only in strings, so every escape is checked.
 pub(super) fn without_halves(line: &[u8]) -> Cow<'_, [u8]> {
     let (mut whole, mut rest, mut kept) = (Vec::new(), line, line);
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
@@ -31,7 +31,7 @@ pub(super) fn without_halves(line: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(whole)
 }
 
-/// The UTF-16 unit that an escape at the beginning of a text stands for, where it is of that kind.
+/// The UTF-16 code unit of a `\u` escape at the start of the text.
 fn unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_replaced_and_pairs_are_kept() {
+    fn lone_surrogates_are_replaced_and_pairs_are_kept() {
         let replaced = |line: &str| String::from_utf8(without_halves(line.as_bytes()).into_owned());
         for (line, expected) in [
             (r#""\ud800""#, r#""\ufffd""#),

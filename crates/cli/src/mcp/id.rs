@@ -1,4 +1,4 @@
-//! Ids of requests, and tokens of progress.
+//! Request ids and progress tokens.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use vkey::json::Json;
 /// The longest id, as JSON text. Ids are kept while requests are open.
 pub(super) const MAX_ID_BYTES: usize = 1024;
 
-/// The id of a request: its JSON text, the same for every spelling of one value.
+/// A request id: its JSON text, normalized so that equal values have equal texts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Id(String);
 
 impl Id {
-    /// The id that a value is, if it can be one: a text or a number (MCP, "Requests").
+    /// The id for a JSON value, if it is a string or a number (MCP, "Requests").
     pub(super) fn new(value: &Json) -> Option<Self> {
         let text = match value {
             Json::String(_) => value.to_string(),
             Json::Number(number) => match number.as_f64().and_then(whole) {
                 Some(integer) if number.is_f64() => integer.to_string(),
-                // So large that readers differ about it.
+                // Readers differ about numbers this large.
                 None if number.is_f64() && number.as_f64()?.fract() == 0.0 => return None,
                 _ => value.to_string(),
             },
@@ -27,8 +27,8 @@ impl Id {
         (text.len() <= MAX_ID_BYTES).then_some(Self(text))
     }
 
-    /// The id that many readers take this one for: the number that a text holds, or the text that holds a number.
-    /// MCP's own libraries look for `1` where `"1"` is answered.
+    /// The id that many readers confuse with this one: the number in a string, or the string of a number.
+    /// MCP's own libraries look up `1` when they receive `"1"`.
     pub(super) fn twin(&self) -> Option<Self> {
         let is_integer = |text: &str| {
             let digits = text.strip_prefix('-').unwrap_or(text);
@@ -40,7 +40,7 @@ impl Id {
         }
     }
 
-    /// This id or the one that it may be taken for, whichever is known; this one where both are or none is.
+    /// This id or its twin, whichever is known; this one if both are, or neither is.
     pub(super) fn known(&self, is_known: impl Fn(&Self) -> bool) -> Self {
         let twin = || self.twin().filter(|twin| is_known(twin));
         let other = if is_known(self) { None } else { twin() };
@@ -48,7 +48,7 @@ impl Id {
     }
 }
 
-/// The integer that a number is, as far as every reader keeps it exactly: many write 1.0 as 1.
+/// The integer value of a number that every reader keeps exactly. Many write 1.0 as 1.
 fn whole(number: f64) -> Option<i64> {
     const MOST: f64 = 9_007_199_254_740_992.0; // 2^53
     let is_whole = number.fract() == 0.0 && number.abs() <= MOST;

@@ -1,17 +1,17 @@
-//! Characters that some readers take for the end of a line, and JSON does not.
+//! Characters that some readers treat as line ends, unlike JSON.
 
 use std::borrow::Cow;
 
-/// One of them, and its escape.
+/// A character and its escape.
 #[derive(Clone, Copy)]
 struct LineEnd(&'static str, &'static str);
 
-/// Readers in Java end a line there (`Scanner.nextLine`).
+/// `Scanner.nextLine` of Java ends lines at these.
 const LINE_ENDS: [LineEnd; 3] =
     [LineEnd("\u{85}", r"\u0085"), LineEnd("\u{2028}", r"\u2028"), LineEnd("\u{2029}", r"\u2029")];
 
-/// The message with escapes for such characters, which is the same JSON: they stand in strings alone (RFC 8259,
-/// section 2). Otherwise a server could be made to see a message within a message.
+/// The message with these characters escaped, which is equivalent JSON: they occur only in strings (RFC 8259,
+/// section 2). Unescaped, they could make a server see a message within a message.
 pub(super) fn escaped(message: &[u8]) -> Cow<'_, [u8]> {
     let (mut whole, mut rest) = (Vec::new(), message);
     while let Some((before, LineEnd(end, escape))) = next(rest) {
@@ -26,9 +26,9 @@ pub(super) fn escaped(message: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(whole)
 }
 
-/// How much is before the next of them, and which it is.
+/// The first of these characters, and its position.
 fn next(text: &[u8]) -> Option<(usize, LineEnd)> {
-    // None of them is ASCII.
+    // All of them are non-ASCII.
     let not_ascii = text.iter().enumerate().filter(|(_, byte)| !byte.is_ascii());
     not_ascii.map(|(at, _)| at).find_map(|at| {
         let here = text.get(at..).unwrap_or_default();
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_ends_of_others_are_escaped_and_all_else_is_kept() {
+    fn only_line_ends_of_other_readers_are_escaped() {
         for (text, expected) in [
             ("", ""),
             ("{\"a\":\"é\u{2027}\u{202a}\u{84}\u{86}😀\"}\r\n", ""),

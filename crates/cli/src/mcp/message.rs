@@ -1,4 +1,4 @@
-//! What a line of the stdio transport is: a JSON-RPC 2.0 message of MCP, or none.
+//! Parses a line of the stdio transport: a JSON-RPC 2.0 message of MCP, or an invalid one.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,65 +15,65 @@ use super::halves::{REPLACEMENT, without_halves};
 use super::id::Id;
 use super::names::{OF_MESSAGE, OF_PARAMS, resembled};
 
-/// What a client's line is.
+/// What a line of the client is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// It wants an answer; whether it begins the session.
+    /// A request, and whether it starts the session.
     Request(Id, bool),
-    /// It wants none.
+    /// A notification.
     Notification,
-    /// It wants none, and no answer to an earlier request either.
+    /// A notification that cancels an earlier request.
     Cancelled(Id),
-    /// It answers a request of the server, by its id, if it has one.
+    /// A response to a request of the server, with its id if it has one.
     Response(Option<Id>),
-    /// It is no JSON.
+    /// Not JSON.
     NoJson(&'static str),
-    /// It is JSON, but no message.
+    /// JSON, but not a message.
     NoMessage(Cow<'static, str>),
 }
 
-/// Why a JSON object is no message of a client.
+/// Why a JSON object is not a message of a client.
 const TWICE: &str = "a member is named twice";
 const LOOKALIKE: &str = "a member differs from a reserved one only in case";
 const SURROGATE: &str = "half a surrogate pair stands where the message is told by it";
 
-/// What a server's line is.
+/// What a line of the server is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ServerLine {
-    /// The answer to a request of the client.
+    /// The response to a request of the client.
     Answer(Id),
-    /// A request of the server's own.
+    /// A request of the server.
     Question(Id),
-    /// Progress of the client's request that has this token.
+    /// Progress of the client's request with this token.
     Progress(Id),
-    /// Another message of the server's own.
+    /// Another message of the server.
     Other,
-    /// Readers can differ about what it is. Some may take it for the answer to a request.
+    /// Readers may differ about what it is, and some may take it for a response.
     Ambiguous(Option<Id>),
 }
 
-/// The members that make out a message.
+/// The members that determine what a message is.
 #[derive(Default)]
 struct Shape {
     version: Option<Json>,
     id: Option<Json>,
     method: Option<Json>,
-    /// How many of `result` and `error` there are; of a server, those that are more than `null`.
+    /// How many of `result` and `error` are present; of a server, those that are not `null`.
     outcomes: u8,
-    /// A reserved member is there twice, or in another case.
+    /// A reserved member is repeated, or differs in case.
     ambiguous: bool,
 }
 
 // === impl Content ===
 
 impl Content {
-    /// Reads a client's line without its line end. Every member of every object must be there once, and
-    /// the reserved ones in their own case, so that all who read the message later read the same.
+    /// Parses a client's line without its line end. Members must be unique in every object, and reserved ones
+    /// must have their exact case, so that every later reader reads the same.
     pub(super) fn read(line: &[u8]) -> Self {
         if std::str::from_utf8(line).is_err() {
             return Self::NoJson("not UTF-8 text");
         }
-        // Some servers end a line there, and could be made to see a message within a message.
+        // Some servers end a line at a CR, and could see a message within a message.
         if line.contains(&b'\r') {
             return Self::NoMessage("a carriage return within the message".into());
         }
@@ -143,15 +143,15 @@ impl Shape {
 }
 
 impl ServerLine {
-    /// Reads a server's line.
+    /// Parses a server's line.
     ///
     /// # Errors
     ///
-    /// When the line is no JSON object.
+    /// An error if the line is not a JSON object.
     pub(super) fn read(line: &[u8]) -> serde_json::Result<Self> {
         let shape = Shape::read(line, Strictness::Lenient)?;
         let id = shape.id.as_ref().and_then(Id::new);
-        // Some write all members of all messages.
+        // Some servers write all members in every message.
         let method = shape.method.as_ref().filter(|method| **method != Json::Null);
         Ok(match (id, method) {
             (id, None) if shape.ambiguous => Self::Ambiguous(id),
@@ -168,12 +168,12 @@ impl ServerLine {
     }
 }
 
-/// The token by which the server names a request when it reports progress (MCP, "Progress").
+/// The token that the server uses to report progress of a request (MCP, "Progress").
 pub(super) fn progress_token(line: &[u8]) -> Option<Id> {
     member(line, &["params", "_meta", "progressToken"]).as_ref().and_then(Id::new)
 }
 
-/// The text or number at a place of a JSON object.
+/// The string or number at a path in a JSON object.
 pub(super) fn member(line: &[u8], path: &[&str]) -> Option<Json> {
     let mut from = serde_json::Deserializer::from_slice(line);
     At(path).deserialize(&mut from).ok().flatten()
@@ -181,18 +181,19 @@ pub(super) fn member(line: &[u8], path: &[&str]) -> Option<Json> {
 
 // === visitors ===
 
-/// How a message is read.
+/// How strictly a message is parsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Strictness {
-    /// The values are not checked.
+    /// Values are not checked.
     Lenient,
-    /// Every member is there once.
+    /// Members are unique.
     Strict,
-    /// The same, of a line in which [`REPLACEMENT`] stands for halves of surrogate pairs: it decides nothing.
+    /// Like `Strict`, for a line in which [`REPLACEMENT`] stands for lone surrogates: it must not decide
+    /// anything.
     StrictWithHalves,
 }
 
-/// Reads the members of a message.
+/// Parses the members of a message.
 struct ShapeVisitor {
     strictness: Strictness,
 }
@@ -272,13 +273,13 @@ impl ShapeVisitor {
     }
 }
 
-/// Reads any value strictly, and keeps it where it is neither a list nor an object.
+/// Parses any value strictly. Keeps it if it is neither a list nor an object.
 #[derive(Clone, Copy)]
 struct Value {
-    /// What no member may differ from only in case. Objects inside have names of their own.
+    /// The names that no member may resemble. Nested objects have names of their own.
     reserved: &'static [&'static str],
-    /// [`REPLACEMENT`] may stand for half a surrogate pair: not in the names of members, nor in texts of those
-    /// that are reserved.
+    /// Whether [`REPLACEMENT`] may stand for a lone surrogate. It may not in names of members, nor in
+    /// reserved strings.
     halves: bool,
 }
 
@@ -351,7 +352,7 @@ impl<'de> Visitor<'de> for Value {
     }
 }
 
-/// Reads the text or number at a place, and passes over everything else.
+/// Parses the string or number at a path, and skips everything else.
 struct At<'a>(&'a [&'a str]);
 
 impl<'de> DeserializeSeed<'de> for At<'_> {

@@ -1,9 +1,9 @@
-//! `vkey mcp`: stands between an MCP client and an MCP server on standard input and output (MCP, "stdio"),
-//! and has the module judge each message of the client as the request that it would be over HTTP.
+//! `vkey mcp`: a gate between an MCP client and an MCP server on standard input and output (MCP, "stdio").
+//! The module evaluates each message of the client as the request that it would be over HTTP.
 //!
-//! [`message`] tells what a line is, [`gate`] judges it, [`pumps`] passes it on over the [`bridge`], and
-//! [`ending`] sees to it that the server is gone at the end. No lock is held while anything waits for a
-//! stream, but for that of the stream itself; what nobody may read is written by a [`writer`].
+//! [`message`] parses a line, [`gate`] evaluates it, [`pumps`] forwards it over the [`bridge`], and
+//! [`ending`] ends the server. No lock is held while waiting for a stream, except that of the stream itself;
+//! a [`writer`] writes to streams that may have no reader.
 
 mod bridge;
 mod child;
@@ -78,26 +78,25 @@ pub(super) struct Args {
     /// The authority that the module sees
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     authority: String,
-    /// The client's address that the module sees
+    /// The client address that the module sees
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     source: IpAddr,
-    /// Append the audit lines to a file, which may be renamed; without one they go to standard error
+    /// Append audit lines to this file, which may be renamed; by default they go to standard error
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
-    /// How long a request waits while the server says nothing of it: neither answers it nor reports
-    /// progress
+    /// How long a request may wait without a response or a progress report of the server
     #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = duration)]
     timeout: Duration,
-    /// How long a request waits for its answer, whatever the server says of it
+    /// How long a request may wait for its response, even if the server reports progress
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     max_time: Duration,
-    /// How long the server may take to end when the client has, and again when it is asked to
+    /// How long the server may take to end after the client did, and again after SIGTERM
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     grace: Duration,
-    /// The longest message, in either direction
+    /// The longest message in bytes, in either direction
     #[arg(long, value_name = "N", default_value = "16777216", value_parser = clap::value_parser!(u32).range(1..))]
     max_bytes: u32,
-    /// The least of the module's log that goes to standard error
+    /// The lowest level of the module's log that goes to standard error
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
     log_level: LogLevel,
     /// The server's command and its arguments
@@ -127,7 +126,7 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     let done = args.hold_session(host, &key, hidden, &sink);
     let done = done.and_then(|exit| Ok(sink.settle(LAST_WORDS).map(|()| exit)?));
     let exit = done.unwrap_or_else(|error| {
-        // Not as other errors are told, without a bound: nobody may read standard error.
+        // Not printed like other errors, which could block: standard error may have no reader.
         sink.note(&error);
         error.exit()
     });
@@ -140,7 +139,8 @@ impl Args {
         self.secret_file.as_deref().map(|path| Place::file("--secret-file", path))
     }
 
-    /// What every message has as a request (MCP, "Streamable HTTP": "Sending Messages to the Server").
+    /// The parts of a request that all messages share (MCP, "Streamable HTTP": "Sending Messages to the
+    /// Server").
     fn head(&self, host: &EmbeddedHost, key: &Zeroizing<String>) -> Head {
         let fixed = [
             (":method", "POST"),
@@ -155,7 +155,7 @@ impl Args {
         Head { headers, source: self.source.to_string() }
     }
 
-    /// Starts the server, and stays until it has ended. It does not see the `hidden` variables.
+    /// Starts the server, and waits for its end. The `hidden` variables are removed from its environment.
     fn hold_session(
         &self,
         host: EmbeddedHost,
@@ -169,7 +169,7 @@ impl Args {
         let protocol = || Output::protocol().map_err(McpError::System);
         let (client, client_end) = (Mutex::new(protocol()?), protocol()?);
         let (events, inbox) = channel();
-        // Before there is a server that a signal could leave behind.
+        // Before the server starts, so that no signal leaves it behind.
         hear_signals(events.clone(), Arc::clone(sink)).map_err(McpError::System)?;
         let mut server =
             Server::start(&self.command, hidden.into_iter()).map_err(McpError::Spawn)?;
@@ -209,22 +209,22 @@ fn spawn(bridge: &Arc<Bridge>, work: impl FnOnce(&Bridge) + Send + 'static) -> i
     thread::Builder::new().spawn(move || work(&bridge)).map(drop)
 }
 
-/// Signals that end a process, as far as anybody sends them, and two that end no session: SIGHUP, since a client
-/// that hangs up closes its streams, and SIGXFSZ, after which a file is full as any other.
+/// The usual signals that end a process, and two that do not end a session: SIGHUP, because a client that
+/// hangs up closes its streams, and SIGXFSZ, after which writes to the file fail like on a full disk.
 const HEARD: [i32; 11] = [
     SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ, SIGVTALRM,
     SIGPROF,
 ];
 
-/// Reports signals to end from now on, and opens the file for audit lines anew on SIGHUP. After the session there
-/// is nobody to report to, and no server.
+/// Reports termination signals from now on, and reopens the audit file on SIGHUP. After the session there is
+/// nobody to report to, and no server.
 fn hear_signals(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<()> {
     let mut signals = Signals::new(HEARD)?;
     let hang_up = reopener(events.clone(), sink)?;
     let report = move || {
         for signal in signals.forever() {
             match signal {
-                // One that waits already has not begun.
+                // A request that already waits has not been started.
                 SIGHUP => _ = hang_up.try_send(()),
                 SIGXFSZ => {}
                 signal if events.send(Event::Signal(signal)).is_err() => {
@@ -237,8 +237,8 @@ fn hear_signals(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<()> {
     thread::Builder::new().spawn(report).map(drop)
 }
 
-/// Opens the file for audit lines anew whenever it is told to. Nobody may read that file, so it is a thread of its
-/// own that waits.
+/// Reopens the audit file on request. Opening may block if the file is a pipe without a reader, so it has its
+/// own thread.
 fn reopener(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<SyncSender<()>> {
     let (sender, receiver) = sync_channel(1);
     let reopen = move || {
@@ -249,19 +249,19 @@ fn reopener(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<SyncSender<()>
     Ok(sender)
 }
 
-/// A lock that holds whatever another thread has come to.
+/// Locks a mutex, even if another thread panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn path(text: &str) -> Result<String, &'static str> {
     let path = Some(text).filter(|text| text.starts_with('/'));
-    path.map(str::to_owned).ok_or("expected a path, as /mcp")
+    path.map(str::to_owned).ok_or("expected a path, e.g. /mcp")
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
     const MOST: Duration = Duration::from_secs(86_400);
     let duration = time::parse_wait(text);
     let duration = duration.filter(|duration| !duration.is_zero() && *duration <= MOST);
-    duration.ok_or("expected a duration up to 1d, as 500ms or 5m")
+    duration.ok_or("expected a duration up to 1d, e.g. 500ms or 5m")
 }

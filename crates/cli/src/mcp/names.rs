@@ -1,22 +1,22 @@
-//! Names of members that some readers take for those of the protocol.
+//! Member names that some readers confuse with those of the protocol.
 
-/// The members that make out a message (JSON-RPC 2.0, "Request object", "Response object").
+/// The members that determine what a message is (JSON-RPC 2.0, "Request object", "Response object").
 pub(super) const OF_MESSAGE: [&str; 6] = ["error", "id", "jsonrpc", "method", "params", "result"];
 
-/// The members of `params` that say what a message is about (MCP, "Tools", "Prompts", "Resources",
+/// The members of `params` that determine what a message is about (MCP, "Tools", "Prompts", "Resources",
 /// "Cancellation").
 pub(super) const OF_PARAMS: [&str; 4] = ["arguments", "name", "requestId", "uri"];
 
-/// The reserved name that some readers take `name` for, although it is spelled differently: readers
-/// in Go ignore case, those in Java and .NET can be told to, and those in C end a text at a NUL.
+/// The reserved name that some readers confuse `name` with: readers in Go ignore case, those in Java and .NET
+/// can be configured to, and those in C end a string at a NUL.
 pub(super) fn resembled(name: &str, reserved: &[&'static str]) -> Option<&'static str> {
     let is_exact = reserved.contains(&name);
     let mut reserved = reserved.iter().copied();
     reserved.find(|reserved| !is_exact && folded(name).eq(folded(reserved)))
 }
 
-/// The characters without their case, as the most tolerant reader compares them: by their upper case
-/// or by their lower case, so that ſ, ı, İ and the Kelvin sign are s, i, i and k.
+/// The characters without case, like the most tolerant reader compares them: by upper case or by lower case,
+/// so that ſ, ı, İ and the Kelvin sign are s, i, i and k.
 fn folded(name: &str) -> impl Iterator<Item = char> {
     const DOT_ABOVE: char = '\u{307}'; // what the lower case of İ has beside i
     let text = name.chars().take_while(|c| *c != '\0');

@@ -1,4 +1,4 @@
-//! When the server was last heard of, and the clocks of a session.
+//! The clocks of a session, and the server's last activity.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,20 +9,21 @@ use super::lock;
 
 /// Times of a session, each counted from its start.
 ///
-/// There are two clocks. One is the machine's. The server's stands still while a line of its is on the way to the
-/// client, who may take nothing: as long as that lasts, the server can be neither heard nor blamed.
+/// There are two clocks. One is the machine's. The server's clock stops while a line of the server is being
+/// written to the client, who may not be reading: until that is done, the server cannot be heard, so it is
+/// not to blame.
 pub(super) struct Pulse {
     start: Stopwatch,
-    /// The server has written something, in milliseconds of its clock.
+    /// When the server last wrote something, in milliseconds of its clock.
     heard: AtomicU64,
-    /// It has taken something of what it is sent, in milliseconds of its clock.
+    /// When the server last read something, in milliseconds of its clock.
     taken: AtomicU64,
-    /// It is being sent something.
+    /// Whether something is being written to the server.
     sending: AtomicBool,
     pauses: Mutex<Pauses>,
 }
 
-/// How long the server's clock has stood still.
+/// How long the server's clock has been stopped.
 #[derive(Default)]
 struct Pauses {
     over: Duration,
@@ -40,48 +41,49 @@ impl Pulse {
         }
     }
 
-    /// How long the session has been.
+    /// The time since the start of the session.
     pub(super) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// The same by the server's clock.
+    /// The same on the server's clock.
     pub(super) fn server_now(&self) -> Duration {
         let pauses = lock(&self.pauses);
         let now = pauses.since.unwrap_or_else(|| self.now());
         now.saturating_sub(pauses.over)
     }
 
-    /// The server has written something.
+    /// Records that the server wrote something.
     pub(super) fn hear(&self) {
         self.heard.store(self.millis(), Ordering::Relaxed);
     }
 
-    /// The server is sent something, or has taken a part of it.
+    /// Records that something is being written to the server, or that it read a part.
     pub(super) fn send(&self) {
         self.taken.store(self.millis(), Ordering::Relaxed);
         self.sending.store(true, Ordering::Release);
     }
 
-    /// The server has taken all.
+    /// Records that the server read everything.
     pub(super) fn sent(&self) {
         self.sending.store(false, Ordering::Release);
     }
 
-    /// A line of the server's is on its way to the client, until the guard is dropped.
+    /// Stops the server's clock while a line of the server is written to the client, until the guard is
+    /// dropped.
     pub(super) fn pass(&self) -> Passing<'_> {
         let mut pauses = lock(&self.pauses);
         pauses.since = Some(self.now());
         Passing(self)
     }
 
-    /// Whether such a line is still on its way.
+    /// Whether a line is being written to the client.
     pub(super) fn is_passing(&self) -> bool {
         lock(&self.pauses).since.is_some()
     }
 
-    /// For how long the server has neither taken anything of what it is sent nor said anything, and for how
-    /// long it has taken nothing, both by its clock; `None` when it is sent nothing.
+    /// How long the server has neither read nor written anything, and how long it has read nothing, both on
+    /// its clock; `None` if nothing is being written to it.
     pub(super) fn stuck(&self) -> Option<(Duration, Duration)> {
         let sending = self.sending.load(Ordering::Acquire);
         let at = |time: &AtomicU64| Duration::from_millis(time.load(Ordering::Relaxed));
@@ -94,7 +96,7 @@ impl Pulse {
     }
 }
 
-/// A line is on its way to the client.
+/// A line is being written to the client.
 pub(super) struct Passing<'a>(&'a Pulse);
 
 impl Drop for Passing<'_> {

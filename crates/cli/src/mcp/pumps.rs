@@ -1,4 +1,4 @@
-//! The two directions of a session, and the watch over its silence. Each is a thread's work.
+//! The threads of a session: its two directions, and the watchdog.
 
 use std::io::{self, BufRead as _, BufReader, Read, Stdin, stdin};
 use std::process::{ChildStderr, ChildStdout};
@@ -21,25 +21,25 @@ use super::pulse::Pulse;
 use super::refusal::{self, BAD_GATEWAY, GATEWAY_TIMEOUT, NO_MESSAGE};
 use super::scan::Scan;
 
-/// How much is read at once.
+/// The size of a read buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The longest line of the server's standard error that is passed on in one piece.
+/// The longest piece of the server's standard error that is forwarded at once.
 const MAX_PIECE_BYTES: u64 = 8 * 1024;
 
-/// What a client is told when the server is no more.
+/// The message for the client if the server has ended.
 pub(super) const GONE: &str = "the server has gone without an answer";
 
 // === from the client ===
 
-/// Passes the client's messages on, until there are no more.
+/// Forwards the client's messages until standard input ends.
 pub(super) fn from_client(bridge: &Bridge, max_bytes: usize) {
     let reader = BufReader::with_capacity(BUFFER_BYTES, stdin());
     let event = match pass_messages(bridge, Lines::new(reader, max_bytes), max_bytes) {
         Ok(()) => Event::ClientDone,
         Err(error) => Event::Failed(error),
     };
-    // In this order: a server ends because of it, and not by itself.
+    // In this order, so that the server's end counts as a consequence.
     bridge.report(event);
     bridge.close_server();
 }
@@ -82,7 +82,7 @@ fn received(body: &[u8]) -> Received<'_> {
     Received { body: Some(body), content, scan }
 }
 
-/// Judges a line and passes it on, or answers it; `false` when the client has gone.
+/// Evaluates a line and forwards it, or replies to it; `false` if the client is gone.
 fn pass_message(
     bridge: &Bridge,
     line: Option<&[u8]>,
@@ -99,14 +99,14 @@ fn pass_message(
         (Verdict::Forward, Some(line)) => Ok(send(bridge, line, &message.content)?),
         (Verdict::Forward, None) => Ok(true),
         (Verdict::Refuse(refused), _) => {
-            // A server that takes nothing any more needs no answer.
+            // A server that no longer reads needs no response.
             refused.server.iter().for_each(|answer| _ = bridge.tell_server(answer));
             Ok(refused.client.is_none_or(|answer| bridge.tell_client(&answer)))
         }
     }
 }
 
-/// Sends a message to the server; when that takes none, a request is answered in its place.
+/// Sends a message to the server. If it has ended, a request gets an error.
 fn send(bridge: &Bridge, line: &[u8], content: &Content) -> Result<bool, Error> {
     if bridge.tell_server(&escaped(line)).is_ok() {
         return Ok(true);
@@ -124,14 +124,14 @@ fn without_end(line: &[u8]) -> &[u8] {
 
 // === from the server ===
 
-/// Passes the server's messages on, until there are no more.
+/// Forwards the server's messages until its output ends.
 pub(super) fn from_server(bridge: &Bridge, output: ChildStdout, max_bytes: usize) {
     let heard = Heard { from: output, pulse: Arc::clone(&bridge.pulse) };
     let reader = BufReader::with_capacity(BUFFER_BYTES, heard);
     if let Err(error) = pass_answers(bridge, Lines::new(reader, max_bytes), max_bytes) {
         bridge.report(Event::Failed(error));
     }
-    // Whatever else it writes is passed on to nobody.
+    // The rest of its output is discarded.
     bridge.report(Event::ServerDone);
 }
 
@@ -150,7 +150,7 @@ fn pass_answers(
                 );
                 drop_message(bridge, &scan, "answer_too_large", &problem)?
             }
-            // What cannot be read is at its end.
+            // A read error counts as the end.
             Ok(None) | Err(_) => return Ok(()),
         };
         if !passed {
@@ -159,7 +159,7 @@ fn pass_answers(
     }
 }
 
-/// Passes a line of the server on; `false` when the client has gone.
+/// Forwards a line of the server; `false` if the client is gone.
 fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
     let _passing = bridge.pulse.pass();
     let Ok(read) = ServerLine::read(&line) else {
@@ -198,7 +198,7 @@ fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
     Ok(bridge.tell_client(&line))
 }
 
-/// Drops a line of the server that is no message, and tells a person what was in it, unless somebody waits for it.
+/// Drops a line of the server that is not a message. Prints it, unless a request waits for it.
 fn drop_line(bridge: &Bridge, line: &[u8]) -> Result<bool, Error> {
     let scan = Scan::of(line);
     if scan.answered().or(scan.request()).is_some() {
@@ -213,17 +213,17 @@ fn drop_line(bridge: &Bridge, line: &[u8]) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Drops a line of the server that cannot be read: a request that it was to answer is answered in its place, and
-/// a question of the server in the client's.
+/// Drops a line of the server that cannot be read. A request that it was to answer gets an error, and so does
+/// a request of the server.
 fn drop_message(bridge: &Bridge, scan: &Scan, code: &str, problem: &str) -> Result<bool, Error> {
     if let Some(id) = scan.request() {
-        // It may be waiting for us to read on, so nothing waits for it.
+        // The server may be waiting until we read more, so this must not wait for it.
         bridge.offer_server(&refusal::error(Some(id), NO_MESSAGE, problem));
     }
     replace_answer(bridge, scan.answered(), code, problem)
 }
 
-/// Drops a line of the server, and answers the request in its place where the line has an id.
+/// Drops a line of the server. If it has an id, that request gets an error instead.
 fn replace_answer(
     bridge: &Bridge,
     id: Option<&Id>,
@@ -234,7 +234,7 @@ fn replace_answer(
     id.map_or(Ok(true), |id| bridge.end(id, BAD_GATEWAY, code, problem))
 }
 
-/// The server's output; every piece of it tells that the server lives.
+/// The server's output. Every read records that the server is alive.
 struct Heard {
     from: ChildStdout,
     pulse: Arc<Pulse>,
@@ -248,16 +248,16 @@ impl Read for Heard {
     }
 }
 
-/// Passes on what the server writes to its standard error, by lines, until there is no more. It is taken from the
-/// server whether or not anybody reads it from us.
+/// Forwards the server's standard error by lines, until it ends. It is always read, even if our standard
+/// error has no reader.
 pub(super) fn from_server_stderr(bridge: &Bridge, errors: ChildStderr) {
     let mut reader = BufReader::with_capacity(BUFFER_BYTES, errors);
     loop {
         let mut line = Vec::new();
-        // What cannot be read is at its end.
+        // A read error counts as the end.
         let read = reader.by_ref().take(MAX_PIECE_BYTES).read_until(b'\n', &mut line);
         if read.is_ok_and(|bytes| bytes > 0) {
-            // An audit line begins on a line of its own.
+            // An audit line starts on a new line.
             line.extend((!line.ends_with(b"\n")).then_some(b'\n'));
             bridge.sink.pass_on(line);
         } else {
@@ -266,18 +266,19 @@ pub(super) fn from_server_stderr(bridge: &Bridge, errors: ChildStderr) {
     }
 }
 
-// === the watch ===
+// === the watchdog ===
 
 /// How long requests may wait.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// For a word of the server about the request.
+    /// Without any sign of the server about the request.
     pub(super) timeout: Duration,
-    /// For its answer, whatever else the server says.
+    /// For the response, even if the server reports progress.
     pub(super) max_time: Duration,
 }
 
-/// Ends requests that wait for too long, and reports a server that takes nothing, and a client that has gone.
+/// Ends requests that exceed their time, and reports a server that has stopped reading and a client that is
+/// gone.
 pub(super) fn watch(bridge: &Bridge, bounds: Bounds) {
     let Bounds { timeout, max_time } = bounds;
     let least = timeout.min(max_time);
@@ -306,12 +307,12 @@ fn end_overdue(bridge: &Bridge, id: &Id, overdue: Overdue, bounds: Bounds) -> Re
         Overdue::Word => ("timeout", format!("the server has said nothing of it for {timeout:?}")),
         Overdue::Answer => ("max_time", format!("the server has not answered in {max_time:?}")),
     };
-    // First, so that it is there before whatever the client makes of the error.
+    // First, so that the server has it before whatever the client does about the error.
     bridge.cancel(id);
     bridge.end(id, GATEWAY_TIMEOUT, code, &problem)
 }
 
-/// Whether nobody reads standard output any more; otherwise it takes as long as `pause`.
+/// Whether standard output has no reader any more; if it has one, takes as long as `pause`.
 fn client_has_gone(bridge: &Bridge, pause: Duration) -> bool {
     let pause = Timespec::try_from(pause).unwrap_or_default();
     let mut polled = [PollFd::new(&bridge.client_end, PollFlags::empty())];

@@ -1,42 +1,42 @@
-//! Errors that a client is answered with, as JSON-RPC has them.
+//! JSON-RPC errors for the client.
 
 use vkey::json::Json;
 use vkey::reply::Reply;
 
 use super::id::Id;
 
-/// The line is no JSON (JSON-RPC 2.0, section 5.1).
+/// The line is not JSON (JSON-RPC 2.0, section 5.1).
 pub(super) const NO_JSON: i64 = -32700;
 
-/// It is no message, or no message that can be taken (the same).
+/// The line is not a valid message (same section).
 pub(super) const NO_MESSAGE: i64 = -32600;
 
-/// The message cannot be taken.
+/// The message is not acceptable.
 pub(super) const BAD_REQUEST: u16 = 400;
 
-/// It is longer than may be.
+/// The message is too long.
 pub(super) const TOO_LARGE: u16 = 413;
 
-/// The server has gone, or its answer cannot be passed on.
+/// The server has ended, or its response cannot be forwarded.
 pub(super) const BAD_GATEWAY: u16 = 502;
 
 /// The gate cannot decide.
 pub(super) const UNAVAILABLE: u16 = 503;
 
-/// What a client is told when nothing can go on, by code and in words.
+/// The code and message for a gate that failed.
 pub(super) const GATE_FAILED: &str = "gate_failed";
 pub(super) const FAILED: &str =
     "the gate has failed and ends; its operator finds the cause in its standard error";
 
-/// The server has not answered in time.
+/// The server has not responded in time.
 pub(super) const GATEWAY_TIMEOUT: u16 = 504;
 
-/// An error with no more to say; the answer to a line whose id cannot be told has none.
+/// An error without data. It has no id if that of the line is unknown.
 pub(super) fn error(id: Option<&Id>, code: i64, message: &str) -> Vec<u8> {
     line(id, code, message, None)
 }
 
-/// The error of a request that is answered by the command itself, as a proxy would answer it.
+/// The error for a request that the command itself replies to, like a proxy.
 pub(super) fn of_host(id: &Id, status: u16, code: &str, message: &str) -> Vec<u8> {
     let data = [
         ("status", Json::from(u64::from(status))),
@@ -46,13 +46,13 @@ pub(super) fn of_host(id: &Id, status: u16, code: &str, message: &str) -> Vec<u8
     line(Some(id), status.into(), message, Some(Json::object(data)))
 }
 
-/// The error of a request that cannot be answered as it should be, because the gate itself ends.
+/// The error for a request that gets no regular response because the gate ends.
 pub(super) fn of_failure(id: &Id) -> Vec<u8> {
     of_host(id, UNAVAILABLE, GATE_FAILED, FAILED)
 }
 
-/// What the gate replies to a request, as its answer. The code is the HTTP status: -32768 to -32000 are
-/// JSON-RPC's, MCP's and its SDKs' (JSON-RPC 2.0, section 5.1; MCP 2026-07-28, "Error Codes").
+/// The gate's reply to a request, as a JSON-RPC error. The code is the HTTP status: -32768 to -32000 belong
+/// to JSON-RPC, MCP and its SDKs (JSON-RPC 2.0, section 5.1; MCP 2026-07-28, "Error Codes").
 pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
     let body = Json::parse(reply.body.as_bytes()).unwrap_or(Json::Null);
     if is_answer(&body, id) {
@@ -72,7 +72,7 @@ pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
     line(Some(id), reply.status.into(), message, Some(Json::Object(data)))
 }
 
-/// Whether a reply is the JSON-RPC error of that request already.
+/// Whether a reply is already the JSON-RPC error of that request.
 fn is_answer(body: &Json, id: &Id) -> bool {
     let version = body.get("jsonrpc").and_then(Json::as_str);
     let is_error = matches!(body.get("error"), Some(Json::Object(_)));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_an_answer_already_is_passed_as_it_is() {
+    fn a_reply_that_is_a_json_rpc_error_is_forwarded_unchanged() {
         let mut reply = reply(DenyReason::McpCall, Refusal::default());
         let answer = r#"{"jsonrpc":"2.0","id":"a\"\n","error":{"code":5,"message":"no"}}"#;
         reply.body = answer.to_owned();

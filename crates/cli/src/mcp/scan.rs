@@ -1,62 +1,62 @@
-//! The id in a line that cannot be read, or is too long to be held: found while the line passes by.
+//! Finds the id in a line that cannot be parsed, or is too long to hold, while it streams by.
 
 use vkey::json::Json;
 
 use super::id::Id;
 use super::names::{OF_MESSAGE, resembled};
 
-/// The longest name or value that is looked at, as JSON text.
+/// The longest name or value that is examined, as JSON text.
 const MAX_TEXT_BYTES: usize = 2048;
 
 /// The deepest nesting that is followed.
 const MAX_DEPTH: usize = 65_536;
 
-/// Looks at the members of one JSON object, in pieces of its text. What is no JSON object gives nothing, and
-/// never fails; what stands inside a value need not be JSON, as long as it is clear where the value ends.
+/// Scans the members of one JSON object, piece by piece. Input that is not an object yields nothing, and
+/// never fails. Values need not be valid JSON, as long as their ends are clear.
 #[derive(Default)]
 pub(super) struct Scan {
-    /// The brackets that are open, by what closes them.
+    /// The closing brackets of what is open.
     open: Vec<u8>,
     in_string: bool,
     escaped: bool,
-    /// The text since the last comma or colon of the object itself.
+    /// The text of the object itself since the last comma or colon.
     text: Vec<u8>,
-    /// The value is a list or an object.
+    /// Whether the value is a list or an object.
     nested: bool,
-    /// The name before the value that is being read.
+    /// The name of the member whose value is being read.
     name: Option<Json>,
     id: Option<Id>,
     /// How many there are of these members.
     ids: usize,
     methods: usize,
     outcomes: usize,
-    /// The object is over.
+    /// The object has ended.
     ended: bool,
-    /// Readers can differ about what the members are.
+    /// Readers may differ about the members.
     unclear: bool,
 }
 
 impl Scan {
-    /// What is found in a whole line.
+    /// Scans a whole line.
     pub(super) fn of(line: &[u8]) -> Self {
         let mut scan = Self::default();
         scan.feed(line);
         scan
     }
 
-    /// Looks at a piece.
+    /// Scans a piece.
     pub(super) fn feed(&mut self, piece: &[u8]) {
         for byte in piece {
             self.step(*byte);
         }
     }
 
-    /// The id of the request that the object is, where that is certain.
+    /// The id of the request that the object is, if certain.
     pub(super) fn request(&self) -> Option<&Id> {
         self.certain_id().filter(|_| self.methods == 1 && self.outcomes == 0)
     }
 
-    /// The id of the request that the object answers, where that is certain.
+    /// The id of the request that the object responds to, if certain.
     pub(super) fn answered(&self) -> Option<&Id> {
         self.certain_id().filter(|_| self.methods == 0 && self.outcomes > 0)
     }
@@ -72,7 +72,7 @@ impl Scan {
             return self.keep(byte);
         }
         self.in_string = byte == b'"';
-        // Nothing stands before the object, and nothing behind it.
+        // Nothing but white space may precede or follow the object.
         self.unclear |= self.open.is_empty() && byte != b'{' && !byte.is_ascii_whitespace();
         match byte {
             b'{' => self.enter(b'}'),
@@ -129,7 +129,7 @@ impl Scan {
         *count = count.saturating_add(1);
     }
 
-    /// The text or number that has been read; none where it is anything else.
+    /// Takes the string or number that was read; `None` for anything else.
     fn take(&mut self) -> Option<Json> {
         let text = std::mem::take(&mut self.text);
         let nested = std::mem::take(&mut self.nested);
@@ -141,7 +141,7 @@ impl Scan {
 mod tests {
     use super::*;
 
-    /// The ids of the request that a text is, and of the one that it answers.
+    /// The ids of the request that a text is, and of the one that it responds to.
     fn ids(text: &[u8]) -> (Option<String>, Option<String>) {
         let mut scan = Scan::default();
         text.chunks(1).for_each(|piece| scan.feed(piece));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_is_found_wherever_it_stands() {
+    fn the_id_is_found_at_any_position() {
         let long = "x".repeat(3 * MAX_TEXT_BYTES);
         let some = |id: &str| Some(id.to_owned());
         assert_eq!(found(&format!(r#"{{"jsonrpc":"2.0","id":3,"result":"{long}"}}"#)), some("3"));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_elsewhere_hides_no_id() {
+    fn errors_elsewhere_do_not_hide_the_id() {
         let deep = "[".repeat(1000) + &"]".repeat(1000);
         let requests: [&[u8]; 8] = [
             b"{\"id\":7,\"method\":\"a\",\"params\":{\"x\":\"\xff\"}}",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_readers_can_differ_about_is_none() {
+    fn an_id_that_readers_may_differ_about_is_ignored() {
         for line in [
             r#"{"id":7,"id":7,"method":"a"}"#,
             r#"{"id":7,"ID":8,"method":"a"}"#,

@@ -1,4 +1,4 @@
-//! `vkey mcp --setup`: a ring, an audience and a key for one MCP server alone.
+//! `vkey mcp --setup`: makes a ring, an audience and a key for a single MCP server.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -22,11 +22,11 @@ use super::super::text::pretty;
 use super::super::{secret, time};
 use super::error::McpError;
 
-/// The ring, and the variable that the configuration names for its secret.
+/// The ring, and the environment variable that the configuration names for its secret.
 const RING: &str = "mcp";
 const VARIABLE: &str = "VKEY_MCP_SECRET";
 
-/// The files.
+/// File names.
 const CONFIG: &str = "config.json";
 const SECRET: &str = "secret";
 const KEY: &str = "key";
@@ -34,24 +34,24 @@ const AUDIT: &str = "audit.log";
 
 #[derive(clap::Args)]
 pub(super) struct SetupArgs {
-    /// Start nothing: make a configuration with a ring and an audience of its own, the ring's secret
-    /// and a key in this directory, and print the entry for the client's configuration
+    /// Start nothing: write a configuration with its own ring and audience, the ring's secret and a key to
+    /// this directory, and print the entry for the client's configuration
     #[arg(long, value_name = "DIR")]
     #[arg(conflicts_with_all = ["config", "secret_file", "key_file", "key_env", "audit"])]
     setup: Option<PathBuf>,
     /// With --setup: the tenant of the key
     #[arg(long, value_name = "NAME", default_value = "local", requires = "setup")]
     tenant: String,
-    /// With --setup: how long the key is valid, as 1h or 30d
+    /// With --setup: how long the key is valid, e.g. 1h or 30d
     #[arg(long, value_name = "DURATION", default_value = "30d", requires = "setup")]
     #[arg(value_parser = time::parse_duration)]
     lifetime: u64,
-    /// With --setup: replace the files of an earlier one
+    /// With --setup: replace the files of an earlier setup
     #[arg(long, requires = "setup")]
     force: bool,
 }
 
-/// What is made.
+/// The content of the files.
 struct Made {
     config: Json,
     secret: Zeroizing<String>,
@@ -60,12 +60,12 @@ struct Made {
 }
 
 impl SetupArgs {
-    /// The directory, where it is to be set up.
+    /// The directory to set up, if any.
     pub(super) fn folder(&self) -> Option<&Path> {
         self.setup.as_deref()
     }
 
-    /// Makes the files, and shows how a client starts the server by them.
+    /// Writes the files, and prints the entry with which a client starts the server.
     pub(super) fn run(
         &self,
         folder: &Path,
@@ -117,7 +117,7 @@ impl SetupArgs {
         Ok(Made { config, secret, key, claims })
     }
 
-    /// Writes all of the files or none.
+    /// Writes all files or none.
     fn write(&self, folder: &Path, made: &Made) -> Result<(), Error> {
         let config = pretty(&made.config);
         let files = [(CONFIG, config.as_str()), (SECRET, &made.secret), (KEY, &made.key)];
@@ -148,7 +148,7 @@ impl SetupArgs {
     }
 }
 
-/// Makes the directory; `false` when it is there.
+/// Creates the directory; `false` if it exists.
 fn make_folder(folder: &Path) -> Result<bool, Error> {
     match fs::symlink_metadata(folder) {
         Ok(found) if found.is_dir() => Ok(false),
@@ -164,7 +164,7 @@ fn cannot_create(problem: CannotCreate) -> CreateError {
     CreateError { what: "a file that --setup makes in its directory", problem }
 }
 
-/// A configuration that takes keys for one server: those of one ring, for one audience.
+/// A configuration that accepts keys for one server only: of one ring, for one audience.
 fn config(audience: &str) -> Json {
     let only = Json::object([
         ("methods", Json::Array(vec!["POST".into()])),
@@ -178,7 +178,7 @@ fn config(audience: &str) -> Json {
     ])
 }
 
-/// The entry for the client's configuration; `None` where a path or a word is not text.
+/// The entry for the client's configuration; `None` if a path or an argument is not UTF-8.
 fn entry(folder: &Path, command: &[OsString]) -> Option<Json> {
     let file = |name: &str| folder.join(name).to_str().map(Json::from);
     let mut args = vec![Json::from("mcp")];

@@ -1,5 +1,4 @@
-//! Where everything goes that is not the protocol: audit lines, the module's log, notes, and what the server
-//! writes to its standard error.
+//! Writes everything but the protocol: audit lines, the module's log, notes, and the server's standard error.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -21,7 +20,7 @@ use super::error::{AuditError, McpError};
 use super::lock;
 use super::writer::{Kind, Target, Writer};
 
-/// What there is to say of a message, once nobody is kept waiting by it.
+/// What to write about a message, collected so that it is written without holding a lock.
 #[derive(Default)]
 pub(super) struct Said {
     pub(super) audit: Vec<String>,
@@ -30,7 +29,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// What there is to say of one more.
+    /// Appends more messages.
     pub(super) fn append(&mut self, mut more: Self) {
         self.audit.append(&mut more.audit);
         self.log.append(&mut more.log);
@@ -38,29 +37,29 @@ impl Said {
     }
 }
 
-/// A file for audit lines, or standard error, where the rest goes.
+/// The audit file, if any, and standard error.
 pub(super) struct Sink {
     audit: Option<Writer>,
     stderr: Writer,
-    /// How long an audit line waits for whoever reads standard error, or the pipe that the file is.
+    /// How long to wait for the reader of standard error, or of the pipe that the audit file is.
     patience: Duration,
-    /// The least of the module's log that is shown.
+    /// The lowest level of the module's log that is written.
     least: Level,
     /// Why an audit line could not be written.
     failure: Mutex<Option<AuditError>>,
 }
 
-/// A file that audit lines are appended to, wherever its name leads.
+/// A file that audit lines are appended to, by name.
 struct AuditFile {
     path: PathBuf,
-    /// None before it is first written to: opening a pipe waits for its reader.
+    /// `None` before the first line: opening a pipe waits for its reader.
     file: Option<File>,
 }
 
 // === impl Sink ===
 
 impl Sink {
-    /// Appends audit lines to a file, if there is one.
+    /// Opens the sink. Audit lines go to a file, if one is named.
     pub(super) fn open(
         audit: Option<&Path>,
         patience: Duration,
@@ -75,40 +74,40 @@ impl Sink {
         Ok(sink)
     }
 
-    /// Writes what there is to say.
+    /// Writes the messages.
     pub(super) fn show(&self, said: &Said) {
         said.audit.iter().for_each(|line| self.audit(line));
         shown_log(&said.log, self.least).for_each(|note| self.note(note));
         said.notes.iter().for_each(|note| self.note(note));
     }
 
-    /// Tells a person, if there is one who reads it.
+    /// Writes a note, if standard error has a reader.
     pub(super) fn note(&self, text: impl fmt::Display) {
         self.stderr.offer(Kind::Note, format!("vkey: {text}\n").into_bytes());
     }
 
-    /// Passes on a line of the server's standard error, if somebody reads it.
+    /// Forwards a line of the server's standard error, if ours has a reader.
     pub(super) fn pass_on(&self, line: Vec<u8>) {
         self.stderr.offer(Kind::Server, line);
     }
 
-    /// Makes sure that all audit lines are written: nothing goes on without.
+    /// Checks that all audit lines so far were written. Without that, nothing is forwarded.
     pub(super) fn check(&self) -> Result<(), AuditError> {
-        // It stays: each direction asks.
+        // The error stays, because both directions ask.
         lock(&self.failure).as_ref().map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
-    /// Makes sure that all audit lines are written, those too that others still wait for.
+    /// Waits until all audit lines are written, including those that other threads wait for.
     pub(super) fn settle(&self, patience: Duration) -> Result<(), AuditError> {
         self.check().and_then(|()| self.audit_writer().settle(patience))
     }
 
-    /// Gives what is still to be told a moment.
+    /// Waits a moment for the rest to be written.
     pub(super) fn flush(&self, patience: Duration) {
         self.stderr.flush(patience);
     }
 
-    /// Has the file for audit lines be there under its name.
+    /// Reopens the audit file under its name.
     pub(super) fn reopen(&self) -> Result<(), AuditError> {
         let Some(audit) = &self.audit else {
             return Ok(());
@@ -119,7 +118,7 @@ impl Sink {
     fn audit(&self, line: &str) {
         let line = format!("{line}\n").into_bytes();
         if self.check().is_err() {
-            // Nothing goes on any more, so nobody has to wait once more.
+            // After a failure nothing is forwarded, so there is no need to wait again.
             if self.audit.is_none() {
                 self.stderr.offer(Kind::Note, line);
             }
@@ -156,18 +155,18 @@ impl AuditFile {
 }
 
 impl Target for AuditFile {
-    /// Appends to the file that has the name now: whoever rotates it renames or removes the old one.
+    /// Appends to the file that has the name now: log rotation renames or removes the old one.
     fn write_line(&mut self, line: &[u8]) -> Result<(), AuditError> {
         self.named()?.write_all(line).map_err(AuditError::File)
     }
 }
 
-/// Opens the file for audit lines, which begin on a line of their own. Whoever can put a link in its place could
-/// have them appended to any file of ours.
+/// Opens the audit file, and makes sure that lines begin on a new line. Refuses links: a link placed there
+/// could append the lines to any file of ours.
 fn open_audit(path: &Path) -> Result<File, AuditError> {
     let flags =
         OFlags::APPEND | OFlags::CLOEXEC | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::WRONLY;
-    // The lines say who asks for what, and from where.
+    // The lines contain who asks for what, and from where.
     let file = open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| match errno {
         Errno::LOOP => AuditError::Link,
         errno => AuditError::File(errno.into()),
@@ -177,14 +176,14 @@ fn open_audit(path: &Path) -> Result<File, AuditError> {
     if metadata.is_file() && metadata.nlink() > 1 {
         return Err(AuditError::Link);
     }
-    // What we may append to and not read is taken for whole.
+    // If the file may be appended to but not read, it is assumed to end in a whole line.
     if metadata.is_file() && is_cut(path, &metadata).unwrap_or(false) {
         file.write_all(b"\n").map_err(AuditError::File)?;
     }
     Ok(file)
 }
 
-/// Whether the last line of that file is cut, as one is that there was no room for.
+/// Whether the last line of the file is cut off, e.g. because the disk was full.
 fn is_cut(path: &Path, appended_to: &Metadata) -> io::Result<bool> {
     let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::RDONLY;
     let file = File::from(open(path, flags, Mode::empty())?);

@@ -1,5 +1,4 @@
-//! A stream that is written by a thread of its own: whoever should read it may not, and nobody waits for that
-//! without a bound.
+//! Writes a stream on its own thread, so that a stream without a reader never blocks others without a bound.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,29 +11,29 @@ use super::super::output::write_whole;
 use super::error::AuditError;
 use super::lock;
 
-/// How many bytes of texts that may be dropped wait at most, of each kind.
+/// The most bytes of droppable lines that are queued, for each kind.
 const MOST_WAITING: usize = 64 * 1024;
 
-/// What is written to.
+/// A destination of lines.
 pub(super) trait Target: Send + 'static {
-    /// Writes a line, with its end, whole.
+    /// Writes a whole line, including its end.
     ///
     /// # Errors
     ///
-    /// What a person is told.
+    /// The error, for the user.
     fn write_line(&mut self, line: &[u8]) -> Result<(), AuditError>;
 }
 
-/// What may be dropped when nobody reads.
+/// Kinds of lines that may be dropped if the stream has no reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// What the server writes to its standard error.
+    /// The server's standard error.
     Server,
     /// Notes and the module's log.
     Note,
 }
 
-/// Writes lines in their order.
+/// Writes lines in order.
 pub(super) struct Writer(Arc<Shared>);
 
 #[derive(Default)]
@@ -46,29 +45,29 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Line>,
-    /// How many lines there ever were.
+    /// How many lines were ever queued.
     added: u64,
-    /// How many of them are written; the next one is being written.
+    /// How many of them were written; the next one is being written.
     written: u64,
-    /// The last line that must be written, by its number.
+    /// The number of the last line that must be written.
     last_required: u64,
-    /// The bytes that wait, of each kind.
+    /// The queued bytes, of each kind.
     bytes: [usize; 2],
-    /// The lines that were dropped since it was last said, of each kind.
+    /// The lines dropped since that was last reported, of each kind.
     dropped: [u64; 2],
     failure: Option<AuditError>,
 }
 
 struct Line {
     bytes: Vec<u8>,
-    /// None when it must be written.
+    /// `None` if the line must be written.
     kind: Option<Kind>,
 }
 
 // === impl Writer ===
 
 impl Writer {
-    /// Writes to a target from now on.
+    /// Starts writing to a target.
     pub(super) fn start(to: impl Target) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
@@ -76,17 +75,17 @@ impl Writer {
         Ok(Self(shared))
     }
 
-    /// Has a line written, unless too much waits already.
+    /// Queues a line, unless too much is queued already.
     pub(super) fn offer(&self, kind: Kind, line: Vec<u8>) {
         lock(&self.0.queue).offer(kind, line);
         self.0.changed.notify_all();
     }
 
-    /// Has a line written, and waits for that as long as `patience`.
+    /// Queues a line, and waits up to `patience` until it is written.
     ///
     /// # Errors
     ///
-    /// [`AuditError`] when the target fails, or takes nothing for so long.
+    /// [`AuditError`] if the target fails, or accepts nothing for so long.
     pub(super) fn require(&self, line: Vec<u8>, patience: Duration) -> Result<(), AuditError> {
         let mut queue = lock(&self.0.queue);
         queue.add(Line { bytes: line, kind: None });
@@ -96,7 +95,7 @@ impl Writer {
         self.0.wait(queue, number, patience)
     }
 
-    /// Waits until all that must be written is.
+    /// Waits until all required lines are written.
     ///
     /// # Errors
     ///
@@ -107,7 +106,7 @@ impl Writer {
         self.0.wait(queue, last, patience)
     }
 
-    /// Waits until all is written, or for as long as `patience`.
+    /// Waits until all lines are written, up to `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let queue = lock(&self.0.queue);
         let last = queue.added;
@@ -118,7 +117,7 @@ impl Writer {
 // === impl Shared ===
 
 impl Shared {
-    /// Waits until a number of lines is written.
+    /// Waits until this number of lines is written.
     fn wait(
         &self,
         queue: MutexGuard<'_, Queue>,
@@ -135,7 +134,7 @@ impl Shared {
         }
     }
 
-    /// Writes whatever comes, until the target fails. No lock is held while something is written.
+    /// Writes lines as they come, until the target fails. Holds no lock while writing.
     fn write_all(&self, mut to: impl Target) {
         loop {
             let queue = lock(&self.queue);
@@ -194,7 +193,7 @@ impl Queue {
         self.bytes.get_mut(kind as usize)
     }
 
-    /// Says what was dropped, once somebody reads again.
+    /// Reports what was dropped, once the stream has a reader again.
     fn tell_of_dropped(&mut self) {
         let [server, notes] = self.dropped;
         if self.failure.is_none() && self.waiting.is_empty() && (server, notes) != (0, 0) {
@@ -223,7 +222,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A target that takes a line for each permit.
+    /// A target that accepts a line for each permit.
     struct Slow {
         permits: Receiver<Result<(), AuditError>>,
         taken: Sender<String>,
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_written_is_waited_for_with_a_bound() {
+    fn waiting_for_a_required_line_has_a_bound() {
         let (writer, permits, taken) = slow();
         let unread = writer.require(b"one\n".to_vec(), SOON);
         assert!(matches!(unread, Err(AuditError::Unread(SOON))), "{unread:?}");
@@ -254,7 +253,7 @@ mod tests {
         writer.require(b"two\n".to_vec(), LONG).unwrap();
         writer.settle(LONG).unwrap();
         assert_eq!(taken.try_iter().collect::<String>(), "one\ntwo\n");
-        // What may be dropped may also be left.
+        // Droppable lines may remain unwritten.
         writer.offer(Kind::Note, b"three\n".to_vec());
         writer.settle(LONG).unwrap();
         writer.flush(SOON);
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_fails_fails_whoever_waits() {
+    fn a_target_that_fails_ends_the_wait() {
         let (writer, permits, _taken) = slow();
         permits.send(Err(AuditError::Link)).unwrap();
         for _ in 0..2 {
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_is_dropped_and_counted() {
+    fn lines_without_a_reader_are_dropped_and_counted() {
         let (writer, permits, taken) = slow();
         let line = |length: usize| format!("{}\n", "x".repeat(length - 1)).into_bytes();
         for _ in 0..4 {
@@ -288,7 +287,7 @@ mod tests {
         while !lines.iter().any(|line: &String| line.contains("dropped")) {
             lines.push(taken.recv_timeout(LONG).unwrap());
         }
-        // One may be on its way already while another one waits.
+        // One line may be in progress while another one is queued.
         let (passed, rest) = lines.split_at(lines.len() - 2);
         assert!((1..=2).contains(&passed.len()), "{}", passed.len());
         assert_eq!(rest[0], "a note\n");

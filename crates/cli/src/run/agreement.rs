@@ -1,17 +1,15 @@
-//! `vkey explain` and `vkey run` agree: what the first says of a request by the library is what the
-//! second says of it by the module.
+//! `vkey explain` and `vkey run` agree: the library in the first decides like the module in the second.
 //!
-//! Both are told of random requests as people tell them: the one by arguments, the other by a line.
-//! Some things only one of them can be told of, and these are left out:
-//! - the model and the MCP call of a request, which the module does not read from bodies yet. What
-//!   restricts them is among the cases, and refuses on both sides;
+//! Both get random requests in the form that users give them: as arguments, and as a line. What only one of
+//! them can express is left out:
+//! - the model and the MCP call of a request, which the module does not read from bodies yet. Restrictions of
+//!   these are among the cases, and both sides deny;
 //! - headers other than that of the key: no key or two keys, upgrades by a header;
-//! - what came before: limits without room, sources that are blocked. Limits that nobody reaches are
-//!   among the cases;
-//! - that a host has no shared data although the configuration does not say so;
+//! - earlier requests: exhausted limits, blocked sources. Limits that nobody reaches are among the cases;
+//! - a host without shared data that the configuration does not mention;
 //! - upstreams, which the policy may refuse;
-//! - environment variables of providers' credentials, which only the module needs;
-//! - times later than hosts can tell in nanoseconds (2554), which only `vkey explain` takes.
+//! - environment variables of provider credentials, which only the module needs;
+//! - times after 2554, which only `vkey explain` accepts: hosts report nanoseconds.
 
 mod draw;
 mod gates;
@@ -44,8 +42,8 @@ use keys::DrawnKey;
 use requests::{Reader, Request};
 use tally::Tally;
 
-/// The modules that are built in.
-// SAFETY: the files are written by `precompile` alone, or empty.
+/// The built-in modules.
+// SAFETY: the files are empty, or written by `precompile`.
 #[allow(unsafe_code)]
 const MODULES: BuiltIn = unsafe {
     BuiltIn {
@@ -54,34 +52,34 @@ const MODULES: BuiltIn = unsafe {
     }
 };
 
-/// How many cases the test has: this many gates at least, one for every eight of `PROPTEST_CASES`, each with that many
-/// keys and requests. Both fold the same stages, so it is a sample.
+/// The least number of gates, and one for every eight of `PROPTEST_CASES`, each with this number of keys and
+/// requests per key. Both sides share the code of the stages, so a sample suffices.
 const GATES: u64 = 48;
 const KEYS: usize = 8;
 const REQUESTS: usize = 14;
 
-/// What either command says of a request.
+/// The decision of either command about a request.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Answer {
     decision: String,
     reason: Option<String>,
-    /// Counts are shown.
+    /// Whether the reply is counts.
     usage: bool,
 }
 
-/// The arguments that say how the module is hosted.
+/// The arguments about the embedded host.
 #[derive(clap::Parser)]
 struct Arguments {
     #[command(flatten)]
     host: HostArgs,
 }
 
-/// Holds both against each other. Of a difference the seed of its gate is shown.
+/// Compares both. A failure prints the seed of its gate.
 #[test]
 fn explain_and_run_agree() {
     const SEED: u64 = 0x6578_706c_6169_6e00;
     let gates = GATES.max(u64::from(ProptestConfig::default().cases / 8));
-    // However busy the machine is with other tests.
+    // Generous, because other tests may keep the machine busy.
     let limits = Limits { deadline: Duration::from_secs(600), ..Limits::default() };
     let load = |rules| Module::load(MODULES.of(rules), limits).expect("run `make test`: a module");
     let (plain, nginx) = (load(Rules::Envoy), load(Rules::Nginx));
@@ -95,7 +93,7 @@ fn explain_and_run_agree() {
             let key = DrawnKey::draw(&mut draw, &gate, number);
             for number in 0..REQUESTS {
                 if number == REQUESTS / 2 {
-                    // The module has seen the key by now; explain never has.
+                    // By now the module has cached the key; explain never does.
                     explains = Explains::new(&gate);
                 }
                 let request = Request::draw(&mut draw, &gate, &key);
@@ -116,21 +114,21 @@ fn explain_and_run_agree() {
     tally.check();
 }
 
-/// Whether it is the policy that refuses the upstream of a request that would go on, or would but for
-/// limits that are not counted: the module judges these last.
+/// Whether the policy refuses the upstream of a request that is otherwise allowed, or denied only because
+/// limits cannot be counted: the module checks those later.
 fn is_upstreams(explained: &Answer, ran: &Answer) -> bool {
     let refused = ran.reason.as_deref().is_some_and(|reason| reason.starts_with("upstream_"));
     let uncounted = explained.reason.as_deref() == Some("not_ready");
     refused && !explained.usage && (explained.decision != "deny" || uncounted)
 }
 
-/// Whether it is nginx that shows less of a request than explain is told, or that refuses it by itself.
+/// Whether nginx shows less of a request than explain gets, or rejects it itself.
 fn is_nginx(gate: &Gate, request: &Request, ran: &Answer) -> bool {
     let refused = ran.reason.as_deref() == Some("header_mismatch");
     gate.rules == "nginx" && (refused || request.line.contains("\"client_cert\""))
 }
 
-/// `vkey explain`, of one gate.
+/// `vkey explain` for one gate.
 struct Explains {
     engine: Engine,
     reader: Reader,
@@ -155,7 +153,7 @@ impl Explains {
     }
 }
 
-/// `vkey run`, of one gate: a worker, in a shared store of its own.
+/// `vkey run` for one gate: a worker with its own shared data.
 fn runs(gate: &Gate, module: Module) -> Judge {
     let words = ["run", "--config=-", "--host", gate.rules];
     let Arguments { host } = Arguments::try_parse_from(words).expect("arguments");
@@ -167,7 +165,7 @@ fn runs(gate: &Gate, module: Module) -> Judge {
     Judge::new(host, worker, u32::MAX)
 }
 
-/// What `vkey run` says, and its line.
+/// The decision of `vkey run`, and its line.
 fn answer_of_run(runs: &mut Judge, request: &Request) -> (Answer, String) {
     let verdict = runs.judge(1, Line::Whole(request.line.clone().into_bytes()));
     let verdict = verdict.unwrap_or_else(|error| panic!("{error}"));
@@ -176,13 +174,13 @@ fn answer_of_run(runs: &mut Judge, request: &Request) -> (Answer, String) {
     let decision = text("decision").unwrap_or_else(|| panic!("no decision: {}", verdict.text));
     let goes_on = verdict.outcome == Outcome::Allowed;
     assert_eq!(goes_on, decision != "deny", "{}", verdict.text);
-    // What is answered although it is allowed is answered with counts.
+    // A reply to an allowed request is counts.
     let answered = json.get("reply").is_some_and(|reply| *reply != Json::Null);
     let answer = Answer { usage: answered && goes_on, decision, reason: text("reason") };
     (answer, verdict.text)
 }
 
-/// All that is needed to see a difference again.
+/// Everything that is needed to reproduce a difference.
 struct Difference<'a> {
     seed: u64,
     gate: &'a Gate,

@@ -1,4 +1,4 @@
-//! A worker of `vkey run`: takes lines, gives results.
+//! A worker of `vkey run`: evaluates lines.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use super::super::lines::Line;
 use super::request::RequestLine;
 use super::verdict::{UNAVAILABLE, Verdict};
 
-/// Judges lines, one at a time.
+/// Evaluates lines, one at a time.
 pub(super) struct Judge {
     host: Arc<EmbeddedHost>,
     worker: Worker,
-    /// The longest line that is read.
+    /// The longest line, in bytes.
     max_line_bytes: u32,
 }
 
@@ -23,11 +23,11 @@ impl Judge {
         Self { host, worker, max_line_bytes }
     }
 
-    /// What a line comes to.
+    /// The result of a line.
     ///
     /// # Errors
     ///
-    /// [`Error`] when there is no time.
+    /// [`Error`] if the clock cannot be read.
     pub(super) fn judge(&mut self, number: u64, line: Line) -> Result<Verdict, Error> {
         let Line::Whole(line) = line else {
             let problem = format!("longer than {} bytes", self.max_line_bytes);
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use vkey_vm::{Limits, Module};
 
-    /// A module that traps on a request with a property `p`, and holds any other.
+    /// A module that traps on a request with property `p`, and pauses any other.
     const FRAGILE: &str = r#"(module
         (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
@@ -84,7 +84,7 @@ mod tests {
             (i32.const 1)))"#;
 
     #[test]
-    fn a_request_that_the_module_fails_over_is_refused_and_the_next_is_judged() {
+    fn a_request_on_which_the_module_fails_is_denied_and_the_next_is_evaluated() {
         let wasm = wat::parse_str(FRAGILE).unwrap();
         let host = Arc::new(EmbeddedHost::of(Module::compile(&wasm, Limits::default()).unwrap()));
         let mut judge = Judge::new(Arc::clone(&host), host.worker().unwrap(), 10);
@@ -96,7 +96,7 @@ mod tests {
                 r#"{{"line":{number},"id":"a","decision":"deny","reason":null,"status":503,"error":"the module trapped: "#
             );
             assert!(trap.text.starts_with(&said), "{}", trap.text);
-            // Held without an answer: nothing of the host's own says that it went on.
+            // Paused without a reply: the host must not report it as forwarded.
             let held = judge(number + 1, r#"{"path": "/"}"#);
             assert_eq!(held.outcome, Outcome::Denied);
             assert!(held.text.contains(r#""decision":"deny","reason":null,"status":503"#));

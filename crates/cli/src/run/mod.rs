@@ -1,4 +1,4 @@
-//! `vkey run`: requests as JSON lines, each judged by the module itself.
+//! `vkey run`: evaluates requests, given as JSON lines, with the module itself.
 
 use std::io::{BufReader, Stdin, stdin};
 use std::sync::Arc;
@@ -29,24 +29,24 @@ use verdict::{Summary, Verdict};
 pub(super) struct Args {
     #[command(flatten)]
     host: HostArgs,
-    /// How many VMs share the requests, in turns, over one store of shared data
+    /// How many VMs share the requests, round-robin, with one shared data store
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     workers: u8,
-    /// The longest line that is read
+    /// The longest line in bytes
     #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u32).range(1..))]
     max_line_bytes: u32,
-    /// The least of the module's log that goes to standard error
+    /// The lowest level of the module's log that goes to standard error
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
     log_level: LogLevel,
 }
 
-/// How many lines wait for a worker, and results for the reader. Beyond that nobody reads on.
+/// How many lines may wait for a worker, and how many results for the reader. Beyond that, reading stops.
 const WAITING: usize = 16;
 
-/// A line and its number, counted from 1.
+/// A line, and its number from 1.
 type Numbered = (u64, Line);
 
-/// What becomes of it; an error ends everything.
+/// The result of a line. An error ends the run.
 type Judged = Result<Verdict, Error>;
 
 /// Runs `vkey run`.
@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     let reader = thread::spawn(move || hand_out(reader, &lines));
     let summary = collect(&results, least, out)?;
     if out.is_closed() {
-        // Nobody wants to know the rest, which may never end.
+        // Nobody reads the remaining results, and the input may never end.
         return Ok(summary.exit());
     }
     if let Ok(Err(error)) = reader.join() {
@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     Ok(summary.exit())
 }
 
-/// Starts a worker's thread; the ends of what it takes and of what it gives.
+/// Starts a worker's thread. Returns its input and output channels.
 fn spawn(
     host: &Arc<EmbeddedHost>,
     worker: Worker,
@@ -94,7 +94,7 @@ fn spawn(
     (line_sender, receiver)
 }
 
-/// Hands the lines out in turns, so that results in the same turns are in the order of the lines.
+/// Distributes lines round-robin, so that taking results round-robin restores their order.
 fn hand_out(
     mut lines: Lines<BufReader<Stdin>>,
     workers: &[SyncSender<Numbered>],
@@ -114,13 +114,13 @@ fn hand_out(
     Ok(())
 }
 
-/// Takes the results in turns and writes them, until there are no more or nobody reads them.
+/// Takes results round-robin and writes them, until there are no more or nobody reads them.
 fn collect(results: &[Receiver<Judged>], least: Level, out: &mut Output) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     for worker in results.iter().cycle() {
         let judged = match worker.try_recv() {
             Err(TryRecvError::Empty) => {
-                // Whoever reads has all there is while this waits.
+                // Flush before waiting, so that the reader has everything.
                 out.finish()?;
                 worker.recv().ok()
             }

@@ -1,4 +1,4 @@
-//! A line of `vkey run`: one request, and what comes back for it.
+//! A line of `vkey run`: a request, and the response to simulate.
 
 use vkey::access::cidr::parse_address;
 use vkey::digest::is_sha256_hex;
@@ -15,14 +15,14 @@ const MEMBERS: [&str; 13] = [
     "properties", "status", "bytes_out",
 ];
 
-/// The status that comes back where the line does not say.
+/// The default status of the response.
 const USUAL_STATUS: u16 = 200;
 
-/// One request as it is to be shown to the module.
+/// A request for the module.
 pub(super) struct RequestLine {
-    /// What the result repeats, if anything.
+    /// The id that the result repeats, if any.
     pub(super) id: Option<Json>,
-    /// The time, Unix nanoseconds, where it is not the clock's.
+    /// The time, Unix nanoseconds; by default the clock's.
     now_ns: Option<u64>,
     headers: HeaderList,
     body: Vec<u8>,
@@ -32,11 +32,11 @@ pub(super) struct RequestLine {
 }
 
 impl RequestLine {
-    /// Reads a line; `host` says where keys go.
+    /// Parses a line. `host` tells which header a key goes into.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] names the member and what belongs there.
+    /// [`Invalid`] names the member and the expected value.
     pub(super) fn read(line: &[u8], host: &EmbeddedHost) -> Result<Self, Invalid> {
         let json = Json::parse(line)?;
         let root = json.root(Integers::Digits);
@@ -67,14 +67,14 @@ impl RequestLine {
         })
     }
 
-    /// What the result repeats, of a line that is no request.
+    /// The id of a line that is not a valid request.
     pub(super) fn id_of(line: &[u8]) -> Option<Json> {
         let json = Json::parse(line).ok()?;
         let root = json.root(Integers::Digits);
         root.open_members().ok()?.get("id").map(|node| node.value().clone())
     }
 
-    /// Puts the request in front of the module.
+    /// Sets up the host with the request.
     pub(super) fn show(&self, host: &MemoryHost) {
         if self.now_ns.is_some() {
             host.now_ns.set(self.now_ns);
@@ -86,12 +86,12 @@ impl RequestLine {
         }
     }
 
-    /// What comes back for it, at that time, if it goes on.
+    /// The response if the request is forwarded, complete at `now_ns`.
     pub(super) fn answer(&self, now_ns: u64) -> Response {
         Response { status: Some(self.status), bytes: self.bytes_out, now_ns }
     }
 
-    /// Its headers as they came.
+    /// The headers of the request.
     pub(super) fn headers(&self) -> &HeaderList {
         &self.headers
     }
@@ -101,8 +101,8 @@ fn owned(node: &Node<'_>) -> Result<String, Invalid> {
     node.string().map(str::to_owned)
 }
 
-/// A name and a value, as they could stand in a request (RFC 9110, section 5): proxies show names in
-/// lower case.
+/// A header name and value that a request can contain (RFC 9110, section 5). Proxies show names in lower
+/// case.
 fn header(node: &Node<'_>) -> Result<(Vec<u8>, Vec<u8>), Invalid> {
     let parts = node.list(owned)?;
     let [name, value] = &*parts else {
@@ -118,7 +118,7 @@ fn header(node: &Node<'_>) -> Result<(Vec<u8>, Vec<u8>), Invalid> {
     Ok((name.to_ascii_lowercase().into_bytes(), value.clone().into_bytes()))
 }
 
-/// Properties by their path, its parts joined by dots.
+/// Properties by path, with its parts joined by dots.
 fn properties(node: &Node<'_>) -> Result<Vec<(String, Vec<u8>)>, Invalid> {
     let property = |(path, value): (&str, Node<'_>)| {
         Ok((path.replace('.', "\0"), owned(&value)?.into_bytes()))
@@ -129,7 +129,7 @@ fn properties(node: &Node<'_>) -> Result<Vec<(String, Vec<u8>)>, Invalid> {
 fn source(node: &Node<'_>) -> Result<String, Invalid> {
     let text = owned(node)?;
     let address = parse_address(text.as_bytes());
-    address.map(|_| text).ok_or_else(|| node.expected("an address, as 10.1.2.3 or 10.1.2.3:4000"))
+    address.map(|_| text).ok_or_else(|| node.expected("an address, e.g. 10.1.2.3 or 10.1.2.3:4000"))
 }
 
 fn digest(node: &Node<'_>) -> Result<String, Invalid> {
@@ -138,7 +138,7 @@ fn digest(node: &Node<'_>) -> Result<String, Invalid> {
     is_digest.then_some(text).ok_or_else(|| node.expected("a SHA-256 in 64 hexadecimal digits"))
 }
 
-/// A time in nanoseconds, which is how hosts tell it.
+/// A time in nanoseconds, the unit of hosts.
 fn time(node: &Node<'_>) -> Result<u64, Invalid> {
     let text = match node.value() {
         Json::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! What `vkey run` says of a line.
+//! The result of a line of `vkey run`.
 
 use std::fmt;
 
@@ -16,36 +16,36 @@ use super::super::exit::Exit;
 use super::super::text::ascii;
 use super::request::RequestLine;
 
-/// What stands for a provider's credential.
+/// Replaces a provider credential.
 const HIDDEN: &str = "***REDACTED***";
 
-/// The prefix of the headers whose values are no secret.
+/// The prefix of headers whose values are not secret.
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
 
-/// The status of the host's own answer when the module gives none.
+/// The status of the host's own response if the module sent no reply.
 pub(super) const UNAVAILABLE: u16 = 503;
 
 /// The result of a line.
 pub(super) struct Verdict {
-    /// As it is written.
+    /// The line of output.
     pub(super) text: String,
-    /// What the module has logged.
+    /// The module's log.
     pub(super) log: Vec<(Level, String)>,
     pub(super) outcome: Outcome,
 }
 
-/// What it comes to.
+/// The outcome of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Allowed,
     Denied,
-    /// The module has failed over it.
+    /// The module failed.
     Failed,
-    /// The line is no request.
+    /// The line is not a valid request.
     Unreadable,
 }
 
-/// How many lines came to what.
+/// The number of lines with each outcome.
 #[derive(Default)]
 pub(super) struct Summary {
     allowed: u64,
@@ -57,7 +57,7 @@ pub(super) struct Summary {
 // === impl Verdict ===
 
 impl Verdict {
-    /// What the module made of a request.
+    /// The result of a request that the module handled.
     pub(super) fn new(number: u64, request: &RequestLine, ended: &Closed, forwarded: bool) -> Self {
         let host = &ended.host;
         let line = take_audit_line(host);
@@ -79,13 +79,13 @@ impl Verdict {
         object.member("audit").push_str(line.as_deref().unwrap_or("null"));
         object.close();
         let outcome = if goes_on { Outcome::Allowed } else { Outcome::Denied };
-        // Counts are an answer of the module's own, and no denial.
+        // A reply with counts is not a denial.
         let shown = matches!(decision, Some(Decision::Allow));
         let outcome = if shown { Outcome::Allowed } else { outcome };
         Self { text, log: host.log.take(), outcome }
     }
 
-    /// A request that the module has failed over: the host refuses it.
+    /// The result of a request on which the module failed: the host denies it.
     pub(super) fn failed(number: u64, request: &RequestLine, problem: &str) -> Self {
         let mut text = String::new();
         let mut object = open(&mut text, number, request.id.as_ref());
@@ -97,7 +97,7 @@ impl Verdict {
         Self { text, log: Vec::new(), outcome: Outcome::Failed }
     }
 
-    /// A line that is no request.
+    /// The result of a line that is not a valid request.
     pub(super) fn unreadable(number: u64, id: Option<&Json>, problem: &str) -> Self {
         let mut text = String::new();
         let mut object = open(&mut text, number, id);
@@ -116,7 +116,7 @@ fn open<'a>(text: &'a mut String, number: u64, id: Option<&Json>) -> Object<'a> 
     object
 }
 
-/// What is to be changed about the headers of the request.
+/// Writes the changes to the request headers.
 fn write_edits(object: &mut Object<'_>, before: &HeaderList, after: &[(Vec<u8>, Vec<u8>)]) {
     let added = after.iter().filter(|header| !before.contains(header));
     let added: Vec<_> = added.map(|(name, value)| (lossy(name), shown(name, value))).collect();
@@ -143,8 +143,8 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The value of a header that the module adds; whatever does not say who the caller is may be a
-/// provider's credential.
+/// The value of a header that the module adds. Unless the header identifies the caller, it may be a provider
+/// credential, and is hidden.
 fn shown(name: &[u8], value: &[u8]) -> String {
     if name.starts_with(IDENTITY_PREFIX) { lossy(value) } else { HIDDEN.to_owned() }
 }
@@ -169,7 +169,7 @@ fn push_list<T>(text: &mut String, items: impl Iterator<Item = T>, push: impl Fn
 // === impl Summary ===
 
 impl Summary {
-    /// Adds a result.
+    /// Counts a result.
     pub(super) fn add(&mut self, outcome: Outcome) {
         let count = match outcome {
             Outcome::Allowed => &mut self.allowed,
@@ -180,7 +180,7 @@ impl Summary {
         *count += 1;
     }
 
-    /// What the command exits with: what was denied was judged, and that is what was asked for.
+    /// The exit code: a denial is a successful evaluation.
     pub(super) fn exit(&self) -> Exit {
         if self.failed + self.unreadable == 0 { Exit::Success } else { Exit::Refused }
     }

@@ -65,7 +65,7 @@ fn a_secret_that_can_be_guessed_is_refused_before_anything_is_signed() {
     let gate = Gate::new();
     let config = text(gate.dir.file("config.json"));
     let file = gate.file("secret", GUESSABLE);
-    let says = "holds a secret that can be guessed: an estimate of 39 bits, and 80 are needed";
+    let says = "holds a secret that can be guessed: an estimate of 39 bits, and 80 are required";
     let by_name = ["mint", "--tenant", "a", "--lifetime", "1h", "--ring", "r"];
     let by_name = |args: &[&str]| Vkey::new(&[&by_name, args].concat());
     by_name(&["--secret-file", &file])

@@ -43,7 +43,7 @@ fn secrets_are_random_and_long() {
 #[test]
 fn help_documents_the_exit_codes() {
     let done = Vkey::new(&["--help"]).ok();
-    assert!(done.out.contains("Exit codes: 0 done") && done.err.is_empty());
+    assert!(done.out.contains("Exit codes: 0 success") && done.err.is_empty());
     assert!(Vkey::new(&["--version"]).ok().out.starts_with("vkey "));
     assert_eq!(Vkey::new(&[]).run().code, 2);
 }

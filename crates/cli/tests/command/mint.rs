@@ -112,7 +112,7 @@ fn mint_tells_of_times_that_leave_nothing_of_the_life_of_a_key() {
     let narrow = |caveat: &str| {
         Vkey::new(&["attenuate", "--caveat", "{}", "--caveat", caveat]).stdin(&key).ok().err
     };
-    let says = "allows no time in the life of the key: every request is refused";
+    let says = "never allows a request while the key is valid: every request is refused";
     for dead in [
         r#"{"exp":1789999999}"#,
         r#"{"exp":1790000000}"#,

@@ -260,7 +260,7 @@ fn the_time_of_a_line_is_read_alike_and_a_wrong_one_keeps_its_id() {
         ]
     );
     let error = results[3]["error"].as_str().expect("an error");
-    assert!(error.starts_with("now: expected a time, as 2026-12-31T23:59:59Z"), "{error}");
+    assert!(error.starts_with("now: expected a time, e.g. 2026-12-31T23:59:59Z"), "{error}");
 }
 
 #[test]

@@ -483,7 +483,7 @@ fn what_cannot_be_run_is_said_before_any_line_is_read() {
     let upstream = gate.file("upstream.json", r#"{"role": "upstream_tls"}"#);
     let broken = gate.file("broken.json", r#"{"keyring": []}"#);
     let of = |config: &str| Vkey::new(&["run", "--config", config]);
-    of(&upstream).refused(1, "the configuration is that of a cluster's gate");
+    of(&upstream).refused(1, "the configuration is for an upstream gate");
     of(&broken).refused(1, "invalid configuration: keyring");
     of("/nonexistent").refused(3, "--config cannot be read");
     of("-").refused(2, "two inputs cannot both be read from standard input");

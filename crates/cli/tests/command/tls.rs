@@ -242,6 +242,6 @@ fn what_answers_without_metrics_is_refused() {
     Vkey::new(&["tls", "status", "127.0.0.1:9901"]).refused(2, "expected an http or https URL");
     Vkey::new(&["tls", "status", "http://127.0.0.1:1/stats?a"]).refused(2, "no query");
     let refusal = Server::answering("403 Forbidden", "");
-    let says = "the admin interface returned 403 and gives no reason; check the URL";
+    let says = "the admin interface returned 403 without a reason; check the URL";
     fails(Vkey::new(&["tls", "status", &format!("http://{}", refusal.address)]), 1, says);
 }

@@ -487,7 +487,7 @@ fn an_envoy_that_does_not_answer_is_an_error() {
         "connection closed before the end of the response; check the URL, and the proxy's log",
     );
     let refusal = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
-    let says = "the admin interface returned 404 and gives no reason; check the URL";
+    let says = "the admin interface returned 404 without a reason; check the URL";
     answer(refusal, 1, says);
     let moved = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1\r\ncontent-length: 0\r\n\r\n";
     let says = "the admin interface returned 302, a redirect, which is not followed; check the URL";
@@ -519,7 +519,7 @@ fn an_envoy_that_does_not_answer_is_an_error() {
     lint(&[NOBODY, "--ca", "missing"]).refused(2, "--ca is for an https URL");
     lint(&["http://127.0.0.1:1/stats?a"]).refused(2, "no query");
     for url in ["http://u:p@127.0.0.1:1/", "http://u@127.0.0.1:1/"] {
-        let says = "no user and no password in the URL; leave out what stands before the @";
+        let says = "no user and no password in the URL; remove the part before the @";
         lint(&[url]).refused(2, says);
     }
     for address in ["127.0.0.1:9901", "ftp://127.0.0.1/config_dump"] {

@@ -29,7 +29,7 @@ seen         120
 allowed      100
 denied       20: limited 18, forbidden 2
 
-limit                       in all      used  remaining  resets in
+limit                        total      used  remaining  resets in
 tier_rate                      200         3        197  1s
 tier_requests_day           100000       100      99900  11h 22m 5s
 ";
@@ -158,7 +158,7 @@ seen         9007199254740992
 allowed      1
 denied       2: new 1, limited 1
 
-limit                                 in all          used  remaining  resets in
+limit                                  total          used  remaining  resets in
 key_cost_day                          $25.00       $1.2345   $23.7655  0s
 a_name_that_is_longer_than_others          -  123456789012          -  never
 "#,
@@ -233,15 +233,15 @@ fn a_refusal_is_passed_on() {
         ("206 Part", ANSWER),
     ] {
         let status_code = &status[..3];
-        refused(status, body, &format!("{status_code} and gives no reason; check --url"));
+        refused(status, body, &format!("{status_code} without a reason; check --url"));
     }
 }
 
 #[test]
 fn a_refusal_about_others_says_who_may_ask() {
     let body = r#"{"error":{"message":"not you","type":"x","code":"path"}}"#;
-    let hint = "; another key or a tenant may be asked for with a key whose tier has \
-                usage_of_others";
+    let hint = "; only a key whose tier has usage_of_others can ask for another key or a \
+                tenant";
     let answers = [("403", hint), ("400", hint), ("401", ""), ("503", "")];
     for (status, hint) in answers {
         let says = format!("the gate returned {status}: not you, code path");
@@ -347,8 +347,8 @@ fn a_gate_that_does_not_answer_is_an_error() {
 
 #[test]
 fn a_key_crosses_no_network_in_the_clear() {
-    let says = "over http everybody on the way can read the key; use https, or --allow-http if \
-                nobody is on the way";
+    let says = "http exposes the key to everyone on the network path; use https, or --allow-http if \
+                the network is trusted";
     for host in ["192.0.2.1", "gw.example:8080", "[2001:db8::1]", "0.0.0.0", "localhost.example"] {
         fails(ask(&format!("http://{host}/.vkey/usage"), &[]), 2, says);
     }
@@ -403,7 +403,7 @@ fn what_is_no_key_is_not_sent_and_a_key_is_not_shown() {
     ask(NOBODY, &[]).stdin("").refused(1, "standard input is empty");
     ask(NOBODY, &["--key-env", "UNSET"]).refused(3, "--key-env is not set");
     let key = key();
-    let says = "the response repeats the key, which no gate does, and is not shown; check --url";
+    let says = "the response contains the key, which a gate never returns, so it is not shown; check --url";
     for (status, body) in [
         ("200 OK", ANSWER.replace("acme", &key)),
         ("403 No", format!(r#"{{"error":{{"message":"Bearer {key}","code":"x"}}}}"#)),
@@ -449,10 +449,10 @@ fn secure(name: &str) -> (Server, String) {
 fn a_certificate_is_always_verified() {
     let gate = Gate::new();
     let fails = |server: &Server, args: &[&str], why: &str| {
-        let says = format!("the TLS connection fails: invalid peer certificate: {why}");
+        let says = format!("the TLS handshake failed: invalid peer certificate: {why}");
         let done = ask(&format!("https://{}", server.address), args).refused(3, &says);
         let hint =
-            "; check --url, and --ca if the gate's certificate is from an authority of your own\n";
+            "; check --url, and --ca if the gate's certificate is from a private authority\n";
         assert!(done.err.ends_with(hint), "{}", done.err);
     };
     let (server, _) = secure("127.0.0.1");
@@ -480,7 +480,7 @@ fn what_does_not_speak_tls_is_told_apart() {
         _ = io::copy(&mut stream, &mut io::sink());
         String::new()
     });
-    let says = "the TLS connection fails: received corrupt message of type InvalidContentType; ";
+    let says = "the TLS handshake failed: received corrupt message of type InvalidContentType; ";
     ask(&format!("https://{}", server.address), &[]).refused(3, says);
 }
 
@@ -503,4 +503,4 @@ fn a_file_of_authorities_holds_certificates() {
 }
 
 const NO_CERTIFICATE: &str =
-    "the file named by --ca holds no certificate in PEM; put the authority's there";
+    "the file named by --ca contains no PEM certificate; expected that of the authority";

@@ -1,4 +1,4 @@
-//! What is open in a session, and what becomes of its messages.
+//! The open requests of a session, and the verdicts on its messages.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,44 +18,44 @@ use super::super::refusal::{self, BAD_REQUEST, NO_JSON, NO_MESSAGE, TOO_LARGE, U
 use super::super::sink::Said;
 use super::{MAX_OPEN, Passage, Received, Refused, Verdict};
 
-/// What is open in the module, and the module itself.
+/// The module and its open requests.
 pub(super) struct State {
     pub(super) worker: Worker,
     pub(super) open: BTreeMap<Id, OpenRequest>,
-    /// Requests that were cancelled, or answered in the server's place; its answers come too late.
+    /// Requests that were cancelled, or ended without the server; its responses are too late.
     pub(super) given_up: VecDeque<Id>,
-    /// The server's own requests that the client has not answered, and when they came.
+    /// The server's requests that the client has not responded to, and when they came.
     pub(super) questions: BTreeMap<Id, Duration>,
-    /// The request that begins the session.
+    /// The request that starts the session.
     pub(super) first: Option<Id>,
-    /// The version of the protocol that the server has answered it with.
+    /// The protocol version in the server's response to it.
     pub(super) version: Option<String>,
 }
 
-/// A request that waits for the server's answer.
+/// A request that waits for the server's response.
 pub(super) struct OpenRequest {
-    /// Where it is open in the module; the VM may have failed since.
+    /// Its context in the module; the VM may have failed since.
     pub(super) context: Option<ContextId>,
     pub(super) since: Duration,
-    /// When the server was last heard of it, by its clock.
+    /// When the server last sent something about it, by the server's clock.
     pub(super) heard: Duration,
-    /// By what the server names it when it reports progress.
+    /// The token by which the server reports its progress.
     pub(super) token: Option<Id>,
 }
 
-/// What becomes of a message that the module lets in.
+/// What to do with a message that the module allows.
 enum Entrance {
-    /// It goes on. The status is what it has at once where nothing is waited for.
+    /// It is forwarded. It ends at once with this status if no response follows.
     Open(u16),
-    /// It does not.
+    /// It is refused.
     Closed(u16, DenyReason, Option<Vec<u8>>),
 }
 
 // === impl State ===
 
 impl State {
-    /// Whether a message answers a question that the server has asked while a request was open that still is.
-    /// Such an answer is a part of that request, which is judged and counted already.
+    /// Whether a message responds to a request that the server sent during a request that is still open. Such
+    /// a response is a part of that request, which has been evaluated and counted.
     pub(super) fn take_answer_in_call(&mut self, content: &Content) -> bool {
         let Content::Response(Some(id)) = content else {
             return false;
@@ -86,7 +86,7 @@ impl State {
             Ok(Opened::Held(context)) => return self.refuse(context, message, now_ns, said),
             Ok(Opened::Forwarded(context)) => context,
         };
-        // It may be long, and nobody looks at it again.
+        // It may be long, and is not needed any more.
         if let Some(host) = self.worker.host(context) {
             host.body.take();
         }
@@ -107,7 +107,7 @@ impl State {
         }
     }
 
-    /// What becomes of a message that the module lets in.
+    /// Decides about a message that the module allows.
     fn admit(&self, message: &Received<'_>) -> Entrance {
         let unreadable = DenyReason::BodyUnreadable;
         match &message.content {
@@ -132,7 +132,7 @@ impl State {
         }
     }
 
-    /// Lets a message in: a request is open from now on, everything else is over.
+    /// Lets a message pass: a request is open from now on, everything else is finished.
     fn enter(
         &mut self,
         context: ContextId,
@@ -161,7 +161,7 @@ impl State {
         }
     }
 
-    /// The module has refused a message, and says why.
+    /// Handles a message that the module denied.
     fn refuse(
         &mut self,
         context: ContextId,
@@ -175,7 +175,7 @@ impl State {
         Verdict::Refuse(self.refused(message, reply.as_ref()))
     }
 
-    /// The answers to a message that the module refuses, with a reply unless it has failed.
+    /// The errors for a message that the module denied; there is no reply if the module failed.
     fn refused(&mut self, message: &Received<'_>, reply: Option<&Reply>) -> Refused {
         let client = match &message.content {
             Content::Request(id, _) => Some(refusal_of(id, reply)),
@@ -184,15 +184,15 @@ impl State {
         Refused { client, server: self.answer_for_server(message, reply) }
     }
 
-    /// The answer to what is no message. Whoever has sent it finds it by the id, where that can be told and
-    /// is not that of a request that waits for another answer.
+    /// The error for an invalid message. Its sender finds it by the id, if that is known and no other request
+    /// waits under it.
     fn no_message(&self, message: &Received<'_>) -> Option<Vec<u8>> {
         let (code, problem) = problem(&message.content)?;
         let id = message.scan.request().filter(|id| !self.is_taken(id));
         Some(refusal::error(id, code, &problem))
     }
 
-    /// The answer to the question of the server that the client has answered with what is refused.
+    /// The error for the server's request that the client answered with a refused message.
     fn answer_for_server(
         &mut self,
         message: &Received<'_>,
@@ -211,17 +211,17 @@ impl State {
         })
     }
 
-    /// The request of the client that an id of the server's is for.
+    /// The client's request that an id from the server belongs to.
     pub(super) fn requested(&self, id: &Id) -> Id {
         id.known(|id| self.is_taken(id))
     }
 
-    /// The question of the server that an id of the client's is for.
+    /// The server's request that an id from the client belongs to.
     fn asked(&self, id: &Id) -> Id {
         id.known(|id| self.questions.contains_key(id))
     }
 
-    /// Whether a request of that id waits for an answer, or for one that will be dropped.
+    /// Whether a request with this id waits for a response, or for one that will be dropped.
     fn is_taken(&self, id: &Id) -> bool {
         self.open.contains_key(id) || self.given_up.contains(id)
     }
@@ -258,7 +258,7 @@ impl State {
         true
     }
 
-    /// Ends a request in the module, and takes what it says of it.
+    /// Ends a request in the module, and collects its log and audit line.
     fn close(
         &mut self,
         context: Option<ContextId>,
@@ -279,7 +279,7 @@ impl State {
         }
     }
 
-    /// The VM is no more: whatever is open has no audit line.
+    /// The VM has failed: open requests get no audit line.
     fn forget(&mut self, failure: &Failure, said: &mut Said) {
         for request in self.open.values_mut() {
             request.context = None;
@@ -292,7 +292,7 @@ impl State {
     }
 }
 
-/// The error of what the module refuses.
+/// The error for what the module denied.
 fn refusal_of(id: &Id, reply: Option<&Reply>) -> Vec<u8> {
     match reply {
         Some(reply) => refusal::from_reply(id, reply),
@@ -300,7 +300,7 @@ fn refusal_of(id: &Id, reply: Option<&Reply>) -> Vec<u8> {
     }
 }
 
-/// What is wrong with what is no message.
+/// What is wrong with an invalid message.
 fn problem(content: &Content) -> Option<(i64, String)> {
     let (code, problem) = match content {
         Content::NoJson(problem) => (NO_JSON, Cow::Borrowed(*problem)),
@@ -310,9 +310,9 @@ fn problem(content: &Content) -> Option<(i64, String)> {
     Some((code, format!("no message: {problem}")))
 }
 
-/// The audit line of a message that the module has let in and the command refuses.
+/// The audit line of a message that the module allowed and the command refuses.
 fn denied(line: &str, reason: DenyReason) -> String {
-    // What the module has masked stays so.
+    // Keep what the module has masked.
     AuditRecord::parse(line).map_or_else(
         |_| line.to_owned(),
         |record| {

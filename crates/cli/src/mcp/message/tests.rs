@@ -10,7 +10,7 @@ fn id(json: &str) -> Id {
 }
 
 #[test]
-fn messages_are_told_apart() {
+fn each_kind_of_message_is_recognized() {
     let request =
         r#" { "method":"a/b" , "id" : 7,"params":{"x":[{"y":1},{"y":1}]},"jsonrpc":"2.0"} "#;
     assert_eq!(read(request), Content::Request(id("7"), false));
@@ -32,7 +32,7 @@ fn messages_are_told_apart() {
 }
 
 #[test]
-fn what_is_no_json_is_told_from_what_is_no_message() {
+fn invalid_json_and_invalid_messages_are_distinguished() {
     let deep = format!(r#"{{"jsonrpc":"2.0","method":"a","params":{}"#, "[".repeat(200));
     let no_json = [
         "", "x", "{", "{}{}", r#"{"a":1e999}"#, r#"{"a":"\ud80"}"#, "\u{feff}{}", &deep,
@@ -68,7 +68,7 @@ fn what_is_no_json_is_told_from_what_is_no_message() {
     assert!(matches!(read(&long), Content::NoMessage(_)));
 }
 
-/// In time and memory that grow with the length alone.
+/// Time and memory grow only linearly.
 #[test]
 fn many_members_are_read_quickly() {
     let members: Vec<_> = (0..200_000).map(|n| format!("\"m{n}\":0")).collect();
@@ -78,7 +78,7 @@ fn many_members_are_read_quickly() {
 }
 
 #[test]
-fn a_reserved_member_in_another_case_makes_no_message() {
+fn a_reserved_member_in_another_case_makes_a_message_invalid() {
     let lookalikes = [
         r#"{"jsonrpc":"2.0","id":1,"method":"a","Method":"b"}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":"a","PARAMS":{}}"#,
@@ -97,7 +97,7 @@ fn a_reserved_member_in_another_case_makes_no_message() {
     for line in lookalikes {
         assert_eq!(read(line), Content::NoMessage(LOOKALIKE.into()), "{line}");
     }
-    // An escape is another spelling of the same name, and below `params` names are data.
+    // An escape is another spelling of the same name, and names inside `params` are data.
     let escaped = r#"{"jsonrpc":"2.0","i\u0064":1,"method":"a","x":{"Id":1,"ID":2}}"#;
     let inside = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call",
         "params":{"name":"a","arguments":{"Name":1,"NAME":2,"id":3,"ID":4}}}"#;
@@ -110,13 +110,13 @@ fn a_reserved_member_in_another_case_makes_no_message() {
 }
 
 #[test]
-fn answers_are_known_by_their_id() {
+fn responses_are_recognized_by_their_id() {
     let of = |line: &str| ServerLine::read(line.as_bytes()).unwrap();
     let answer = r#"{"result":{"id":3,"a":1,"a":2,"ID":5},"jsonrpc":"2.0","id":4,"x":1,"x":2}"#;
     assert_eq!(of(answer), ServerLine::Answer(id("4")));
     assert_eq!(of(r#"{"jsonrpc":"2.0","id":4,"method":"ping"}"#), ServerLine::Question(id("4")));
     assert_eq!(of(r#"{"jsonrpc":"2.0","method":"a"}"#), ServerLine::Other);
-    // Some servers write all members of all messages.
+    // Some servers write all members in every message.
     let answer = r#"{"jsonrpc":"2.0","id":4,"method":null,"params":null,"result":{},"error":null}"#;
     assert_eq!(of(answer), ServerLine::Answer(id("4")));
     let question = r#"{"jsonrpc":"2.0","id":4,"method":"ping","result":null,"error":null}"#;
@@ -128,7 +128,7 @@ fn answers_are_known_by_their_id() {
 }
 
 #[test]
-fn answers_that_readers_can_differ_about_are_ambiguous() {
+fn responses_that_readers_may_differ_about_are_ambiguous() {
     let of = |line: &str| ServerLine::read(line.as_bytes()).unwrap();
     for line in [
         r#"{"jsonrpc":"2.0","ID":4,"result":{}}"#,
@@ -151,7 +151,7 @@ fn answers_that_readers_can_differ_about_are_ambiguous() {
 }
 
 #[test]
-fn half_a_surrogate_pair_is_refused_where_it_decides_and_nowhere_else() {
+fn a_lone_surrogate_is_refused_only_where_it_decides() {
     for params in [
         r#"{"name":"a","arguments":{"x":"\ud800","y":["\uDFFF\uD83D"],"\udc00":1}}"#,
         r#"{"x":"\ud83d\ude00 \ud83d\\ud83d"}"#,
@@ -176,13 +176,13 @@ fn half_a_surrogate_pair_is_refused_where_it_decides_and_nowhere_else() {
     // Many readers take both for the same name.
     let twice = r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":{"\ud800":1,"\udc00":2}}}"#;
     assert_eq!(read(twice), Content::NoMessage(TWICE.into()));
-    // Where there are no halves, the character itself is one as any other.
+    // Without lone surrogates, the replacement character is ordinary.
     let whole = r#"{"jsonrpc":"2.0","id":1,"method":"a\ufffd\ud83d\ude00"}"#;
     assert_eq!(read(whole), Content::Request(id("1"), false));
 }
 
 #[test]
-fn progress_is_that_of_a_token() {
+fn progress_is_recognized_by_its_token() {
     let of = |line: &str| ServerLine::read(line.as_bytes()).unwrap();
     for token in ["7", "7.0", r#""7""#] {
         let line = format!(
@@ -205,7 +205,7 @@ fn progress_is_that_of_a_token() {
 }
 
 #[test]
-fn an_answer_with_half_a_surrogate_pair_is_an_answer() {
+fn a_response_with_a_lone_surrogate_is_a_response() {
     let line = r#"{"jsonrpc":"2.0","id":4,"result":{"text":"\ud800","\udc00":1}}"#;
     assert_eq!(ServerLine::read(line.as_bytes()).unwrap(), ServerLine::Answer(id("4")));
 }

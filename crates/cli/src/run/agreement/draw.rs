@@ -1,9 +1,9 @@
-//! Random choices that are the same on every run.
+//! Reproducible random choices.
 
 use serde_json::{Value, json};
 
-/// A source of choices: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-/// generators", 2014), which any seed will do for.
+/// A random generator: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+/// 2014), for which any seed will do.
 pub(super) struct Draw(u64);
 
 impl Draw {
@@ -23,7 +23,7 @@ impl Draw {
         usize::try_from(self.number() >> 32).expect("32 bits") % bound
     }
 
-    /// Whether something happens whose probability is `percent`.
+    /// True with a probability of `percent`.
     pub(super) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -32,12 +32,12 @@ impl Draw {
         of[self.below(of.len())]
     }
 
-    /// What is usual, nearly always; else one of the others.
+    /// The usual value with a probability of `percent`, else one of the others.
     pub(super) fn usual<T: Copy>(&mut self, percent: usize, usual: T, others: &[T]) -> T {
         if self.percent(percent) { usual } else { self.one(others) }
     }
 
-    /// A list that most often has the usual item, and up to two others; sometimes it is empty.
+    /// A list that usually contains the usual item and up to two others; sometimes it is empty.
     pub(super) fn list(&mut self, usual: &str, others: &[&str]) -> Value {
         let mut list = Vec::new();
         if self.percent(1) {

@@ -1,14 +1,14 @@
-//! Gates: configurations, and how the module is hosted.
+//! Random gates: configurations, and how the module is hosted.
 
 use serde_json::{Map, Value, json};
 
 use super::draw::Draw;
 use super::restrictions::{Place, START_SECS, limits, restriction};
 
-/// A gate as both commands are told of it.
+/// A gate, as both commands get it.
 pub(super) struct Gate {
     pub(super) config: Value,
-    /// What `--host` says.
+    /// The value of `--host`.
     pub(super) rules: &'static str,
     pub(super) rings: Vec<Ring>,
     pub(super) clock_skew_secs: u64,
@@ -20,7 +20,7 @@ pub(super) struct Gate {
 #[derive(Clone, Copy)]
 pub(super) struct Ring {
     pub(super) name: &'static str,
-    /// How often its signing key changes and how long one is good, seconds.
+    /// The rotation interval, and how long a signing key is accepted, in seconds.
     pub(super) rotation: Option<(u64, u64)>,
 }
 
@@ -29,14 +29,14 @@ pub(super) const TENANTS: [&str; 4] = ["acme", "beta", "gamma", "Delta_4"];
 pub(super) const TIERS: [&str; 3] = ["gold", "team", "operator"];
 pub(super) const LEAKED: [&str; 2] = ["k_leaked", "k_lost"];
 
-/// The rings that a gate may have; the first it always has.
+/// The rings of a gate. The first one always exists.
 pub(super) const RINGS: [&str; 4] = ["main", "old-2025", "gone", "still"];
 
 const ROTATIONS: [(u64, u64); 5] =
     [(604_800, 2_592_000), (604_800, 2_592_000), (3600, 3600), (600, 1500), (60, 180)];
 
-/// How the module is hosted, and what a configuration may say of that. What it does not say the module
-/// finds out, except that there is no shared data: `vkey explain` cannot know that either.
+/// The value of `--host`, and of `host` in a configuration. If the latter is absent, the module detects it.
+/// Missing shared data must be configured, because `vkey explain` cannot detect that.
 const HOSTS: [(&str, Option<&str>); 8] = [
     ("envoy", None),
     ("envoy", Some("auto")),
@@ -48,13 +48,13 @@ const HOSTS: [(&str, Option<&str>); 8] = [
     ("bare", Some("bare")),
 ];
 
-/// The environment variable with the secret of a ring, and what it holds.
+/// The environment variable of a ring's secret, and its value.
 pub(super) fn secret(ring: &str) -> (String, String) {
     let variable = format!("RING_{}", ring.to_ascii_uppercase().replace('-', "_"));
     (variable, format!("Secret-0-of-the-ring-{ring}"))
 }
 
-/// The environment of both sides.
+/// The environment of both commands.
 pub(super) fn environment(name: &str) -> Option<String> {
     let secrets = RINGS.into_iter().map(secret);
     let provider = ("PROVIDER".to_owned(), "a-provider-credential".to_owned());
@@ -120,7 +120,7 @@ fn keyring(draw: &mut Draw) -> (Value, Vec<Ring>) {
     (json!(keyring), rings)
 }
 
-/// Tiers, tenants, and who is no longer welcome.
+/// Adds tiers, tenants and revocations.
 fn add_people(draw: &mut Draw, config: &mut Map<String, Value>) {
     let mut add = |name: &str, value| config.insert(name.to_owned(), value);
     if draw.percent(45) {
@@ -170,7 +170,7 @@ fn client(draw: &mut Draw, trusted_hops: usize) -> Value {
     client
 }
 
-/// What is told of a request, and what goes on with it.
+/// Adds the other settings.
 fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
     let mut add = |percent, name: &str, values: &[Value]| {
         if draw.percent(percent) {
@@ -181,7 +181,7 @@ fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
     add(30, "preflight", &[json!("pass"), json!("refuse")]);
     add(30, "upgrades", &[json!(true), json!(false)]);
     add(20, "anomaly", &[json!({"sensitivity": "low"}), json!({"sensitivity": "high"})]);
-    // Without a block: who is blocked depends on what came before.
+    // Without blocking: that depends on earlier requests.
     add(20, "auth_failures", &[json!({"threshold": 5, "window": "300s", "block_for": "0s"})]);
     let masked =
         json!({"sink": "log", "level": "debug", "mask": ["sub", "path"], "mask_value": "-"});
@@ -196,7 +196,7 @@ fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
     add(30, "foreign_credentials", &[json!("drop"), json!("refuse")]);
 }
 
-/// Provider credentials that the module attaches, and ones that it names.
+/// Provider credentials that the module attaches, and ones that it grants by name.
 fn forwards() -> [Value; 3] {
     let hosts = json!(["other.example", "*.gw.example"]);
     let held = json!({"hosts": hosts, "header": "authorization", "value": "Bearer ${PROVIDER}"});

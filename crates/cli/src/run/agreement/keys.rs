@@ -1,4 +1,4 @@
-//! Keys: good ones, and ones in which something is wrong.
+//! Random keys: valid ones, and ones with an error.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,17 +13,17 @@ use super::draw::Draw;
 use super::gates::{AUDIENCE, Gate, LEAKED, RINGS, Ring, TENANTS, TIERS, secret};
 use super::restrictions::{BORDERS_SECS, Place, START_SECS, limits, restriction};
 
-/// The last second that hosts can tell, in nanoseconds. A line with a later one is no request.
+/// The last second that hosts can report, in nanoseconds. A line with a later time is invalid.
 const LAST_SECS: u64 = u64::MAX / 1_000_000_000;
 
-/// A key, and what is in it for whoever reads of a difference.
+/// A key, and its content for reports of differences.
 pub(super) struct DrawnKey {
     pub(super) text: String,
     pub(super) kid: String,
     pub(super) claims: String,
     pub(super) caveats: Vec<String>,
     pub(super) minted_secs: u64,
-    /// Times at which something about it changes.
+    /// Times at which the decision about it changes.
     pub(super) borders_secs: Vec<u64>,
 }
 
@@ -95,7 +95,7 @@ impl DrawnKey {
             7 => draw
                 .one(&["vk1", "garbage", "vk1.main-0.e30.", "a.b.c", "\u{43a}\u{43b}", "..."])
                 .to_owned(),
-            // A caveat or the claims taken out.
+            // Removes a caveat or the claims.
             8 => self
                 .text
                 .splitn(4, '.')
@@ -109,7 +109,7 @@ impl DrawnKey {
     }
 }
 
-/// What signs under a kid of a ring; of a kid that no ring has, something else.
+/// The signing key for a kid; for an unknown ring, a key that no ring has.
 fn signing_key(ring: &str, kid: &Kid) -> [u8; 32] {
     let (_, secret) = secret(ring);
     let mut key = [0; 32];
@@ -118,7 +118,7 @@ fn signing_key(ring: &str, kid: &Kid) -> [u8; 32] {
     key
 }
 
-/// A JWT (RFC 7515); no other command of this project makes any.
+/// A JWT (RFC 7515). No other command of this project makes one.
 fn jwt(draw: &mut Draw, key: &[u8], kid: &Kid, claims: &str) -> String {
     let kid = kid.as_str();
     let header = match draw.below(20) {
@@ -177,7 +177,7 @@ fn claims(draw: &mut Draw, number: usize, minted_secs: u64) -> Value {
     claims
 }
 
-/// A restriction of a key; one in fifty is not understood.
+/// A restriction for a key; one in fifty cannot be understood.
 fn only(draw: &mut Draw) -> Value {
     let mut only = restriction(draw, Place::Key);
     let members = only.as_object_mut().expect("an object");
@@ -190,7 +190,7 @@ fn only(draw: &mut Draw) -> Value {
     only
 }
 
-/// A caveat; one in fifty is not understood.
+/// A caveat; one in fifty cannot be understood.
 fn caveat(draw: &mut Draw) -> String {
     let unsupported = [
         "{\"phase_of_moon\":\"full\"}",
@@ -204,7 +204,7 @@ fn caveat(draw: &mut Draw) -> String {
     if draw.percent(2) { draw.one(&unsupported).to_owned() } else { only(draw).to_string() }
 }
 
-/// The text of claims, of a few not what it should be.
+/// The text of claims, a few of them invalid.
 fn spoiled(draw: &mut Draw, mut claims: Value) -> String {
     if draw.percent(98) {
         return claims.to_string();

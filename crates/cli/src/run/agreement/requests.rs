@@ -1,4 +1,4 @@
-//! Requests: what one asks for, and how both commands are told of it.
+//! Random requests, in the form for each command.
 
 use clap::{Args as _, Command, FromArgMatches as _};
 use serde_json::{Value, json};
@@ -15,14 +15,14 @@ use super::restrictions::{
 
 /// A request with a key.
 pub(super) struct Request {
-    /// The arguments of `vkey explain` that describe it.
+    /// The arguments of `vkey explain`.
     pub(super) args: Vec<String>,
     pub(super) now_secs: u64,
-    /// The line of `vkey run` that does.
+    /// The line of `vkey run`.
     pub(super) line: String,
 }
 
-/// Reads what the arguments of `vkey explain` say of a request.
+/// Parses the arguments of `vkey explain` that describe a request.
 pub(super) struct Reader(Command);
 
 const METHODS: [&str; 12] = [
@@ -71,7 +71,7 @@ const PATHS: [&str; 54] = [
     "/v1/chat/completions/",
     "/mcp/x/",
     "/v1/a%20b/",
-    // Ambiguous ones.
+    // Ambiguous paths.
     "//",
     "/v1/models//",
     "/v1/a%2Db",
@@ -140,7 +140,7 @@ impl Request {
         let cert = draw.percent(85).then_some(cert);
         let now_secs = now(draw, key);
         let mut args = vec![format!("--method={method}"), format!("--path={path}")];
-        // An authority that is not given is empty to one command, and localhost to the other.
+        // The authority is always given: by default it is empty in one command, and localhost in the other.
         args.push(format!("--host={host}"));
         args.extend(source.map(|source| format!("--source={source}")));
         args.extend(cert.map(|cert| format!("--client-cert={cert}")));
@@ -177,7 +177,7 @@ fn path(draw: &mut Draw, key: &DrawnKey) -> String {
     }
 }
 
-/// Most often soon after the key was minted; else when something changes, or next to that.
+/// Usually soon after the key was minted; else at or next to a time when something changes.
 fn now(draw: &mut Draw, key: &DrawnKey) -> u64 {
     if draw.percent(87) {
         return key.minted_secs + u64::try_from(draw.below(30)).expect("a number");
@@ -186,7 +186,7 @@ fn now(draw: &mut Draw, key: &DrawnKey) -> u64 {
     draw.usual(60, border, &[border.saturating_sub(1), border + 1])
 }
 
-/// The client's address, where the gate finds it.
+/// Puts the client's address where the gate looks for it.
 fn show_source(draw: &mut Draw, line: &mut Value, source: Option<&str>, trusted_hops: usize) {
     let Some(source) = source else {
         return;
@@ -204,7 +204,7 @@ fn show_source(draw: &mut Draw, line: &mut Value, source: Option<&str>, trusted_
     line["headers"] = json!([["X-Forwarded-For", entries.join(", ")]]);
 }
 
-/// What decides nothing.
+/// Adds members that do not affect the decision.
 fn add_rest(draw: &mut Draw, line: &mut Value, now_secs: u64) {
     let mut add = |percent, name: &str, value: Value| {
         if draw.percent(percent) {

@@ -1,4 +1,4 @@
-//! Restrictions of configurations, keys and caveats, and what they are about.
+//! Random restrictions of configurations, keys and caveats.
 
 use serde_json::{Map, Value, json};
 
@@ -6,10 +6,10 @@ use super::draw::Draw;
 use vkey::access::restriction::{Slashes, refuse_mistakes};
 use vkey::json::{Integers, Json};
 
-/// When everything happens, Unix seconds.
+/// The time around which everything happens, Unix seconds.
 pub(super) const START_SECS: u64 = 1_790_000_000;
 
-/// What most requests ask for, and most restrictions let through.
+/// What most requests have, and most restrictions allow.
 pub(super) const USUAL_METHOD: &str = "POST";
 pub(super) const USUAL_HOST: &str = "gw.example";
 pub(super) const USUAL_PATH: &str = "/v1/chat/completions";
@@ -19,7 +19,7 @@ pub(super) const USUAL_CERT: &str =
 pub(super) const OTHER_CERT: &str =
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Times at which restrictions begin and end; requests are made at the same ones.
+/// Times at which restrictions begin and end. Requests use the same ones.
 pub(super) const BORDERS_SECS: [u64; 4] =
     [START_SECS - 1000, START_SECS, START_SECS + 10, START_SECS + 1000];
 
@@ -49,7 +49,7 @@ const MODELS: [&str; 4] = ["gpt-4o*", "*", "o3", "meta/*"];
 const TOOLS: [&str; 3] = ["read_*", "*", "delete_page"];
 const LETTERS: [char; 7] = ['/', '/', 'a', 'b', '*', '*', '%'];
 
-/// Where a restriction stands.
+/// Where a restriction is used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Alternative,
@@ -57,7 +57,7 @@ pub(super) enum Place {
     Key,
 }
 
-/// A restriction of a few members; of a configuration, one that can be written there.
+/// A restriction with a few members. In a configuration, it is one that is valid there.
 pub(super) fn restriction(draw: &mut Draw, place: Place) -> Value {
     loop {
         let only = any_restriction(draw, place);
@@ -96,7 +96,7 @@ fn any_restriction(draw: &mut Draw, place: Place) -> Value {
     Value::Object(only)
 }
 
-/// Limits that nobody reaches, to stand beside a restriction or in a key's.
+/// Limits that nobody reaches, for a restriction or a key.
 pub(super) fn limits(draw: &mut Draw) -> Map<String, Value> {
     const LOTS: u64 = 1_000_000_000;
     let mut limits = Map::new();
@@ -110,7 +110,7 @@ pub(super) fn limits(draw: &mut Draw) -> Map<String, Value> {
     limits
 }
 
-/// Globs, some of them of letters that have no meaning.
+/// Globs, some of them random.
 fn paths(draw: &mut Draw, place: Place) -> Value {
     let mut globs = draw.list("/v1/**", &PATHS);
     if draw.percent(20) {

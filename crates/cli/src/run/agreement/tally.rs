@@ -1,4 +1,4 @@
-//! How often each answer came, so that no rule is left out unnoticed.
+//! Counts the decisions, so that no rule goes untested unnoticed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,17 +6,17 @@ use std::fmt;
 use super::Answer;
 use super::gates::Gate;
 
-/// What `vkey explain` gives as a reason, of what `vkey run` can be told of too.
+/// The reasons of `vkey explain` that `vkey run` can have too.
 const REASONS: [&str; 19] = [
     "caveat_unsupported", "client_cert", "host", "key_audience", "key_expired", "key_malformed",
     "key_not_yet_valid", "key_retired", "key_revoked", "key_signature", "key_unknown", "mcp_call",
     "method", "model", "not_ready", "path", "path_ambiguous", "source", "tier_unknown",
 ];
 
-/// How many cases the test has to have.
+/// The least number of cases.
 const LEAST_CASES: usize = 5_000;
 
-/// How often each of them has to come.
+/// The least number of cases with each reason.
 const ENOUGH: usize = 3;
 
 #[derive(Default)]
@@ -34,12 +34,12 @@ impl Tally {
         self.cases += 1;
     }
 
-    /// One of the cases that are not compared.
+    /// Counts a case that is not compared.
     pub(super) fn skip(&mut self) {
         self.skipped += 1;
     }
 
-    /// Sees to it that nothing is rare.
+    /// Checks that nothing is rare.
     pub(super) fn check(&self) {
         assert!(self.cases >= LEAST_CASES, "{} cases", self.cases);
         for reason in REASONS {

@@ -120,7 +120,7 @@ fn a_client_that_reads_nothing_loses_the_end_and_it_is_told() {
     session.await_full_pipe();
     session.close();
     let left = session.wait();
-    left.ended(1).says("the client has not read all that the server has written");
+    left.ended(1).says("the client has not read everything that the server wrote");
     // The one that nobody answers any more has its line too.
     assert_eq!(left.audit().len(), 2, "{}", left.err);
 }

@@ -119,7 +119,8 @@ fn a_setup_is_whole_or_not_at_all() {
     let setup = |folder: &str, args: &[&str]| {
         Vkey::new(&[&["mcp", "--setup", folder], args, &["--", "server"]].concat())
     };
-    setup(&made.folder, &[]).refused(3, "exists; choose another name, or replace it with --force");
+    setup(&made.folder, &[])
+        .refused(3, "exists; choose another name, or use --force to replace it");
     assert_eq!(read(), before);
     setup(&made.folder, &["--force"]).ok();
     assert!(read().iter().zip(&before).all(|(now, before)| now != before));
