@@ -11,9 +11,9 @@ use serde_json::error::Category;
 
 use vkey::json::Json;
 
-use super::halves::{REPLACEMENT, without_halves};
 use super::id::Id;
 use super::names::{OF_MESSAGE, OF_PARAMS, resembled};
+use super::surrogates::{REPLACEMENT, without_halves};
 
 /// What a line of the client is.
 #[derive(Debug, PartialEq, Eq)]

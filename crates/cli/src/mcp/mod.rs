@@ -1,26 +1,26 @@
 //! `vkey mcp`: a gate between an MCP client and an MCP server on standard input and output (MCP, "stdio").
 //! The module evaluates each message of the client as the request that it would be over HTTP.
 //!
-//! [`message`] parses a line, [`gate`] evaluates it, [`pumps`] forwards it over the [`bridge`], and
-//! [`ending`] ends the server. No lock is held while waiting for a stream, except that of the stream itself;
+//! [`message`] parses a line, [`session`] evaluates it, [`relay`] forwards it over the [`stdio_proxy`], and
+//! [`shutdown`] ends the server. No lock is held while waiting for a stream, except that of the stream itself;
 //! a [`writer`] writes to streams that may have no reader.
 
-mod bridge;
+mod activity;
 mod child;
-mod ending;
 mod error;
-mod gate;
-mod halves;
 mod id;
 mod line_ends;
 mod message;
 mod names;
-mod pulse;
-mod pumps;
 mod refusal;
+mod relay;
 mod scan;
+mod session;
 mod setup;
+mod shutdown;
 mod sink;
+mod stdio_proxy;
+mod surrogates;
 mod writer;
 
 use std::ffi::OsString;
@@ -49,15 +49,15 @@ use super::exit::Exit;
 use super::input::{KeyArgs, Place};
 use super::output::Output;
 use super::time;
-use bridge::{Bridge, Event};
+use activity::Pulse;
 use child::Server;
-use ending::{LAST_WORDS, Session};
 use error::McpError;
-use gate::{Gate, Head};
-use pulse::Pulse;
-use pumps::Bounds;
+use relay::Bounds;
+use session::{Gate, Head};
 use setup::SetupArgs;
+use shutdown::{LAST_WORDS, Session};
 use sink::Sink;
+use stdio_proxy::{Bridge, Event};
 
 #[derive(clap::Args)]
 #[command(mut_arg("key_file", |arg| arg.help("Read the key from a file")))]
@@ -193,14 +193,14 @@ impl Args {
         let max_bytes = usize::try_from(self.max_bytes).unwrap_or(usize::MAX);
         let bounds = Bounds { timeout: self.timeout, max_time: self.max_time };
         let pid = server.pid().ok_or(io::ErrorKind::Other)?;
-        spawn(bridge, move |bridge| pumps::from_server(bridge, output, max_bytes))?;
-        spawn(bridge, move |bridge| pumps::from_server_stderr(bridge, errors))?;
+        spawn(bridge, move |bridge| relay::from_server(bridge, output, max_bytes))?;
+        spawn(bridge, move |bridge| relay::from_server_stderr(bridge, errors))?;
         spawn(bridge, move |bridge| {
             child::await_end(pid);
             bridge.report(Event::ServerEnded);
         })?;
-        spawn(bridge, move |bridge| pumps::watch(bridge, bounds))?;
-        spawn(bridge, move |bridge| pumps::from_client(bridge, max_bytes))
+        spawn(bridge, move |bridge| relay::watch(bridge, bounds))?;
+        spawn(bridge, move |bridge| relay::from_client(bridge, max_bytes))
     }
 }
 

@@ -34,8 +34,8 @@ use vkey::host::Rules;
 use vkey::json::Json;
 use vkey_vm::{BuiltIn, Limits, Module, Precompiled};
 
-use super::judge::Judge;
-use super::verdict::Outcome;
+use super::evaluator::Judge;
+use super::line_result::Outcome;
 use draw::Draw;
 use gates::{Gate, environment};
 use keys::DrawnKey;

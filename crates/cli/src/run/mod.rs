@@ -18,12 +18,12 @@ use super::time::Stopwatch;
 
 #[cfg(test)]
 mod agreement;
-mod judge;
+mod evaluator;
+mod line_result;
 mod request;
-mod verdict;
 
-use judge::Judge;
-use verdict::{Summary, Verdict};
+use evaluator::Judge;
+use line_result::{Summary, Verdict};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

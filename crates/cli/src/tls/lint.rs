@@ -1,28 +1,28 @@
 //! `vkey tls lint`: clusters of an Envoy that break the policy, and listeners and routes that undo it.
 
 mod authorities;
-mod case;
+mod cluster;
+mod context;
 mod credentials;
 mod edge;
 mod finding;
-mod gate;
-mod gates;
 mod graph;
 mod hosts;
-mod judge;
 mod managers;
 mod names;
 mod overrides;
 mod place;
 mod plugin;
+mod proxy_config;
 mod report;
 mod routes;
-mod scene;
 mod seal;
 mod socket;
 mod stripped;
 mod trust;
 mod ungated;
+mod upstream_gate;
+mod upstream_gates;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -43,8 +43,8 @@ use super::document::{self, MAX_DOCUMENT_BYTES, Unreadable};
 use super::error::{Given, TlsError};
 use super::policy::PolicyArgs;
 use finding::Rule;
+use proxy_config::Unsuitable;
 use report::Report;
-use scene::Unsuitable;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -7,8 +7,8 @@ mod lint;
 mod policy;
 mod render;
 mod show;
-mod standing;
 mod status;
+mod upstream_status;
 
 use super::error::Error;
 use super::exit::Exit;

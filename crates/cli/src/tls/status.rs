@@ -8,7 +8,7 @@ use super::super::time;
 use super::admin::{AdminArgs, AdminUrl};
 use super::document;
 use super::error::TlsError;
-use super::standing::Standings;
+use super::upstream_status::Standings;
 
 /// The longest answer that is read: some thousand upstreams.
 const MAX_STATS_BYTES: u64 = 8 * 1024 * 1024;

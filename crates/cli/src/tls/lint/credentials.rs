@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::super::document::{get, is_true};
 use super::finding::{Element, Finding, Note, Rule};
-use super::gates::{Gap, Gates};
 use super::graph::{Budget, Graph, Spent};
 use super::managers::Manager;
 use super::routes::{Host, Route, Table};
+use super::upstream_gates::{Gap, Gates};
 
 /// A listener whose module holds the values of credentials.
 pub(super) fn finding(manager: &Manager<'_>) -> Option<Finding> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use vkey::upstream_tls::{Demand, EffectivePolicy, Stamp, UpstreamHost, UpstreamPattern};
 
 use super::super::document::{at, items, text};
-use super::scene::Scene;
+use super::proxy_config::Scene;
 use super::socket::server_name;
 
 /// What says that a cluster is for a host.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::document::{get, is_true, text};
-use super::case::{Case, is_name};
+use super::context::{Case, is_name};
 use super::finding::{Finding, Rule};
 use super::hosts::{Named, Source, endpoint_names};
 use super::socket::PerRequest;

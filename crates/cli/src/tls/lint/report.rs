@@ -11,10 +11,10 @@ use super::super::super::output::{Output, OutputError};
 use super::super::super::text::{ascii, escape_sentence, escape_word};
 use super::super::document::text;
 use super::finding::{Element, Finding, Note};
-use super::gates::Gates;
 use super::graph::{Budget, Spent};
-use super::scene::{Scene, Unsuitable};
-use super::{credentials, edge, judge, seal, stripped, ungated};
+use super::proxy_config::{Scene, Unsuitable};
+use super::upstream_gates::Gates;
+use super::{cluster, credentials, edge, seal, stripped, ungated};
 
 /// The most hosts of clusters that are looked at: each route to a cluster may name thousands.
 const MAX_NAMES: usize = 500_000;
@@ -65,7 +65,7 @@ impl Report {
         let mut names = 0;
         let mut for_judged = Vec::new();
         for cluster in &scene.clusters {
-            let judged = judge::judge(cluster, scene, policy, now_secs);
+            let judged = cluster::judge(cluster, scene, policy, now_secs);
             names += judged.names;
             if names > MAX_NAMES {
                 return Err(Unsuitable::TooMuch);

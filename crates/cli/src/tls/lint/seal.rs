@@ -8,7 +8,7 @@ use super::finding::{Element, Finding, Rule};
 use super::managers::Manager;
 use super::overrides::Overrides;
 use super::plugin::Extensions;
-use super::scene::Scene;
+use super::proxy_config::Scene;
 
 /// The filter state that an allowed request carries.
 const SEAL: &str = FilterState::Decision.shown_key();

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::super::document::{at, get, is_choice, is_true, items, text};
-use super::case::Case;
+use super::context::Case;
 use super::finding::{Finding, Rule};
-use super::scene::Scene;
+use super::proxy_config::Scene;
 
 /// Where validation is set up.
 const CONTEXT: &str = "common_tls_context.validation_context";

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::finding::{Element, Finding, Note, Rule};
-use super::gates::{Gap, Gates};
 use super::hosts::{Named, Source};
 use super::place::Place;
 use super::routes::{Host, Route, Table, Target, mirrors};
+use super::upstream_gates::{Gap, Gates};
 
 /// Looks for routes without a gate in one route configuration.
 struct Ungated<'s, 'a> {

@@ -14,7 +14,7 @@ use super::id::Id;
 use super::message::{Content, member};
 use super::scan::Scan;
 use super::sink::{Said, Sink};
-use super::{lock, pulse::Pulse};
+use super::{activity::Pulse, lock};
 use state::{OpenRequest, State};
 
 /// The most requests that wait for a response, the most cancelled ones that are remembered, and the most open

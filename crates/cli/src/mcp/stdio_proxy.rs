@@ -11,11 +11,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::error::Error;
 use super::super::output::{OutputError, write_whole};
-use super::gate::Gate;
+use super::activity::Pulse;
 use super::id::Id;
 use super::lock;
-use super::pulse::Pulse;
 use super::refusal;
+use super::session::Gate;
 use super::sink::Sink;
 
 /// The most bytes that are written to the server at once.

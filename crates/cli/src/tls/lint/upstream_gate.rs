@@ -5,11 +5,11 @@ use serde_json::Value;
 use vkey::upstream_tls::{Stamp, UpstreamPattern};
 
 use super::super::document::{at, is_choice, is_true, items, text};
-use super::case::Case;
+use super::context::Case;
 use super::finding::{Finding, Rule};
 use super::hosts::stamp_hosts;
 use super::plugin::{Extensions, GATE_ROLE};
-use super::scene::Scene;
+use super::proxy_config::Scene;
 use super::socket::http_options;
 
 /// The filter that ends the filters of a cluster.

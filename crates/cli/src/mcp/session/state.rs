@@ -11,9 +11,9 @@ use vkey::reply::Reply;
 use vkey_vm::{Closed, ContextId, Failure, Opened, Response, Worker};
 
 use super::super::super::embedded::take_audit_line;
+use super::super::activity::Pulse;
 use super::super::id::Id;
 use super::super::message::{Content, progress_token};
-use super::super::pulse::Pulse;
 use super::super::refusal::{self, BAD_REQUEST, NO_JSON, NO_MESSAGE, TOO_LARGE, UNAVAILABLE};
 use super::super::sink::Said;
 use super::{MAX_OPEN, Passage, Received, Refused, Verdict};

@@ -6,13 +6,13 @@ use vkey::upstream_tls::{Demand, EffectivePolicy, Skip, TlsVersion};
 
 use super::super::document::{get, is_choice, text, typed};
 use super::super::show::{rule_for, skip_text};
-use super::case::Case;
+use super::context::Case;
 use super::finding::{Element, Finding, Note, Rule};
 use super::graph::parts;
 use super::hosts::{Named, Subject, hosts, subjects};
-use super::scene::Scene;
+use super::proxy_config::Scene;
 use super::socket::{Branch, Channel, branches};
-use super::{gate, names, trust};
+use super::{names, trust, upstream_gate};
 
 /// What Istio calls the cluster of a proxy to the workload beside it: its requests leave no machine.
 const INBOUND: &str = "InboundPassthroughCluster";
@@ -103,7 +103,7 @@ impl Judged {
 
 impl<'a> Case<'a, '_> {
     fn judge(&self, findings: &mut Vec<Finding>) {
-        gate::judge(self, findings);
+        upstream_gate::judge(self, findings);
         if let Some(finding) = self.obsolete() {
             return findings.push(finding);
         }
@@ -202,7 +202,7 @@ fn open_note<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Option<Note> {
     let kind = kind.map_or("", |config| typed(config).0);
     let to_original = is_choice(cluster, "type", "ORIGINAL_DST", 4) && !name.starts_with(INBOUND);
     let is_open = to_original || kind.contains(".dynamic_forward_proxy.");
-    let defect = gate::defects(cluster, scene).into_iter().next().filter(|_| is_open)?;
+    let defect = upstream_gate::defects(cluster, scene).into_iter().next().filter(|_| is_open)?;
     let text = format!(
         "it connects to whatever host a request names; only the gate can judge that, and {}",
         defect.in_short()

@@ -12,14 +12,14 @@ use super::super::error::Error;
 use super::super::input::{InputProblem, Place};
 use super::super::lines::{Line, Lines};
 use super::super::text::escape_line;
-use super::bridge::{Bridge, Event};
-use super::gate::{Overdue, Passage, Received, Verdict};
+use super::activity::Pulse;
 use super::id::Id;
 use super::line_ends::escaped;
 use super::message::{Content, ServerLine};
-use super::pulse::Pulse;
 use super::refusal::{self, BAD_GATEWAY, GATEWAY_TIMEOUT, NO_MESSAGE};
 use super::scan::Scan;
+use super::session::{Overdue, Passage, Received, Verdict};
+use super::stdio_proxy::{Bridge, Event};
 
 /// The size of a read buffer.
 const BUFFER_BYTES: usize = 64 * 1024;

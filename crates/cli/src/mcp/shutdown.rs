@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::super::error::Error;
 use super::super::exit::Exit;
 use super::super::time::Stopwatch;
-use super::bridge::{Bridge, Event};
 use super::child::Server;
 use super::error::{AuditError, McpError};
 use super::id::Id;
 use super::lock;
-use super::pumps::GONE;
 use super::refusal::{BAD_GATEWAY, FAILED, GATE_FAILED, UNAVAILABLE};
+use super::relay::GONE;
+use super::stdio_proxy::{Bridge, Event};
 
 /// The time limit for writes at the end: their reader may have stopped.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -7,8 +7,8 @@ use vkey_vm::{Opened, Response, Worker};
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
 use super::super::lines::Line;
+use super::line_result::{UNAVAILABLE, Verdict};
 use super::request::RequestLine;
-use super::verdict::{UNAVAILABLE, Verdict};
 
 /// Evaluates lines, one at a time.
 pub(super) struct Judge {
@@ -67,7 +67,7 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Outcome;
+    use super::super::line_result::Outcome;
     use super::*;
     use vkey_vm::{Limits, Module};
 

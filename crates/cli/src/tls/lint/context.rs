@@ -7,7 +7,7 @@ use vkey::upstream_tls::{Requirement, UpstreamHost, UpstreamPattern};
 use super::super::document::text;
 use super::finding::{Element, Finding, Rule};
 use super::hosts::{Named, Source, stamp_hosts};
-use super::scene::Scene;
+use super::proxy_config::Scene;
 
 /// A cluster in the light of the policy.
 pub(super) struct Case<'a, 'p> {

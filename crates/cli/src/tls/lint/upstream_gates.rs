@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::document::text;
-use super::gate::{self, Defect};
 use super::graph::{Budget, Graph, Spent, parts};
+use super::proxy_config::Scene;
 use super::routes::Target;
-use super::scene::Scene;
+use super::upstream_gate::{self, Defect};
 
 /// The gates of all clusters, by the name of the cluster.
 pub(super) struct Gates<'a> {
@@ -43,10 +43,10 @@ impl<'a> Gates<'a> {
             if !parts(cluster).is_empty() {
                 continue;
             }
-            if let Some(defect) = gate::defects(cluster, scene).into_iter().next() {
+            if let Some(defect) = upstream_gate::defects(cluster, scene).into_iter().next() {
                 defects.entry(name).or_insert(defect);
             }
-            credentials.entry(name).or_default().extend(gate::credentials(cluster, scene));
+            credentials.entry(name).or_default().extend(upstream_gate::credentials(cluster, scene));
         }
         let graph = &scene.graph;
         let missing = graph.parts().filter(|part| !present.contains(part));
