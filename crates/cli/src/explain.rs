@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let plan = compile(config, input::environment)?;
     let key = args.key.read(out)?;
     let mut engine = Engine::new(plan);
-    let report = args.access.judge(&mut engine, &key, now_secs);
+    let report = args.access.evaluate(&mut engine, &key, now_secs);
     if args.json {
         out.line(report.to_json())?;
     } else {
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 
 impl AccessArgs {
     /// Evaluates the access as a request with this key.
-    pub(super) fn judge(&self, engine: &mut Engine, key: &str, now_secs: u64) -> Report {
+    pub(super) fn evaluate(&self, engine: &mut Engine, key: &str, now_secs: u64) -> Report {
         let headers = Headers::from_pairs(Headers::to_pairs(&[
             (b":method".to_vec(), self.method.clone().into()),
             (b":path".to_vec(), self.path.clone().into()),

@@ -62,7 +62,7 @@ impl Report {
             Identity::Known { key, validity } => {
                 report.push("key", Ok(()), "");
                 let access = LazyCell::new(|| access(engine, &key));
-                report.judge(engine, &Question { key: &key, validity, head, access });
+                report.add_stages(engine, &Question { key: &key, validity, head, access });
                 report.key = Some(Rc::clone(&key));
             }
         }
@@ -70,7 +70,7 @@ impl Report {
     }
 
     /// Evaluates every stage, even after one has decided.
-    fn judge<'a, F>(&mut self, engine: &Engine, question: &Question<'a, F>)
+    fn add_stages<'a, F>(&mut self, engine: &Engine, question: &Question<'a, F>)
     where
         F: FnOnce() -> Result<Access<'a>, AmbiguousPath>,
     {

@@ -12,7 +12,7 @@ use super::lock;
 /// There are two clocks. One is the machine's. The server's clock stops while a line of the server is being
 /// written to the client, who may not be reading: until that is done, the server cannot be heard, so it is
 /// not to blame.
-pub(super) struct Pulse {
+pub(super) struct Activity {
     start: Stopwatch,
     /// When the server last wrote something, in milliseconds of its clock.
     heard: AtomicU64,
@@ -30,7 +30,7 @@ struct Pauses {
     since: Option<Duration>,
 }
 
-impl Pulse {
+impl Activity {
     pub(super) fn start() -> Self {
         Self {
             start: Stopwatch::start(),
@@ -97,7 +97,7 @@ impl Pulse {
 }
 
 /// A line is being written to the client.
-pub(super) struct Passing<'a>(&'a Pulse);
+pub(super) struct Passing<'a>(&'a Activity);
 
 impl Drop for Passing<'_> {
     fn drop(&mut self) {

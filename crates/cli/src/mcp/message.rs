@@ -13,7 +13,7 @@ use vkey::json::Json;
 
 use super::id::Id;
 use super::names::{OF_MESSAGE, OF_PARAMS, resembled};
-use super::surrogates::{REPLACEMENT, without_halves};
+use super::surrogates::{REPLACEMENT, replace_lone_surrogates};
 
 /// What a line of the client is.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,9 +27,9 @@ pub(super) enum Content {
     /// A response to a request of the server, with its id if it has one.
     Response(Option<Id>),
     /// Not JSON.
-    NoJson(&'static str),
+    InvalidJson(&'static str),
     /// JSON, but not a message.
-    NoMessage(Cow<'static, str>),
+    InvalidMessage(Cow<'static, str>),
 }
 
 /// Why a JSON object is not a message of a client.
@@ -41,9 +41,9 @@ const SURROGATE: &str = "half a surrogate pair stands where the message is told 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ServerLine {
     /// The response to a request of the client.
-    Answer(Id),
+    Response(Id),
     /// A request of the server.
-    Question(Id),
+    Request(Id),
     /// Progress of the client's request with this token.
     Progress(Id),
     /// Another message of the server.
@@ -71,28 +71,28 @@ impl Content {
     /// must have their exact case, so that every later reader reads the same.
     pub(super) fn read(line: &[u8]) -> Self {
         if std::str::from_utf8(line).is_err() {
-            return Self::NoJson("not UTF-8 text");
+            return Self::InvalidJson("not UTF-8 text");
         }
         // Some servers end a line at a CR, and could see a message within a message.
         if line.contains(&b'\r') {
-            return Self::NoMessage("a carriage return within the message".into());
+            return Self::InvalidMessage("a carriage return within the message".into());
         }
-        let whole = without_halves(line);
+        let whole = replace_lone_surrogates(line);
         let strict = match whole {
             Cow::Borrowed(_) => Strictness::Strict,
             Cow::Owned(_) => Strictness::StrictWithHalves,
         };
         match Shape::read(&whole, strict) {
             Ok(shape) => {
-                shape.content(line).unwrap_or_else(|problem| Self::NoMessage(problem.into()))
+                shape.content(line).unwrap_or_else(|problem| Self::InvalidMessage(problem.into()))
             }
             Err(error) if error.classify() != Category::Data => {
-                Self::NoJson("no JSON on one line, or nested too deeply")
+                Self::InvalidJson("no JSON on one line, or nested too deeply")
             }
             Err(_) if line.first() == Some(&b'[') => {
-                Self::NoMessage("a list: batches of messages are not taken".into())
+                Self::InvalidMessage("a list: batches of messages are not taken".into())
             }
-            Err(error) => Self::NoMessage(problem(&error).into()),
+            Err(error) => Self::InvalidMessage(problem(&error).into()),
         }
     }
 }
@@ -157,8 +157,8 @@ impl ServerLine {
             (id, None) if shape.ambiguous => Self::Ambiguous(id),
             (id, Some(_)) if shape.outcomes > 0 => Self::Ambiguous(id),
             _ if shape.ambiguous => Self::Ambiguous(None),
-            (Some(id), None) => Self::Answer(id),
-            (Some(id), Some(_)) => Self::Question(id),
+            (Some(id), None) => Self::Response(id),
+            (Some(id), Some(_)) => Self::Request(id),
             (None, Some(method)) if method.as_str() == Some("notifications/progress") => {
                 let token = member(line, &["params", "progressToken"]);
                 token.as_ref().and_then(Id::new).map_or(Self::Other, Self::Progress)
@@ -264,8 +264,8 @@ impl ShapeVisitor {
             }
             (None, _) if !self.is_strict() => drop(map.next_value::<IgnoredAny>()?),
             (None, "params") => {
-                let halves = self.strictness == Strictness::StrictWithHalves;
-                drop(map.next_value_seed(Value { reserved: &OF_PARAMS, halves })?);
+                let lone_surrogates = self.strictness == Strictness::StrictWithHalves;
+                drop(map.next_value_seed(Value { reserved: &OF_PARAMS, lone_surrogates })?);
             }
             (None, _) => drop(map.next_value_seed(Value::ANY)?),
         }
@@ -280,11 +280,11 @@ struct Value {
     reserved: &'static [&'static str],
     /// Whether [`REPLACEMENT`] may stand for a lone surrogate. It may not in names of members, nor in
     /// reserved strings.
-    halves: bool,
+    lone_surrogates: bool,
 }
 
 impl Value {
-    const ANY: Self = Self { reserved: &[], halves: false };
+    const ANY: Self = Self { reserved: &[], lone_surrogates: false };
 }
 
 impl<'de> DeserializeSeed<'de> for Value {
@@ -338,7 +338,7 @@ impl<'de> Visitor<'de> for Value {
                 return Err(A::Error::custom(LOOKALIKE));
             }
             let is_reserved = self.reserved.contains(&name.as_str());
-            let half_in = |text: &str| self.halves && text.contains(REPLACEMENT);
+            let half_in = |text: &str| self.lone_surrogates && text.contains(REPLACEMENT);
             let in_name = half_in(&name);
             if !names.insert(name) {
                 return Err(A::Error::custom(TWICE));

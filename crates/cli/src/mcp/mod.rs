@@ -49,15 +49,15 @@ use super::exit::Exit;
 use super::input::{KeyArgs, Place};
 use super::output::Output;
 use super::time;
-use activity::Pulse;
+use activity::Activity;
 use child::Server;
 use error::McpError;
 use relay::Bounds;
-use session::{Gate, Head};
+use session::{Head, Session};
 use setup::SetupArgs;
-use shutdown::{LAST_WORDS, Session};
+use shutdown::{FINAL_WRITE_LIMIT, Shutdown};
 use sink::Sink;
-use stdio_proxy::{Bridge, Event};
+use stdio_proxy::{Event, StdioProxy};
 
 #[derive(clap::Args)]
 #[command(mut_arg("key_file", |arg| arg.help("Read the key from a file")))]
@@ -124,13 +124,13 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     let sink = Sink::open(args.audit.as_deref(), args.timeout, args.log_level.into())?;
     let sink = Arc::new(sink);
     let done = args.hold_session(host, &key, hidden, &sink);
-    let done = done.and_then(|exit| Ok(sink.settle(LAST_WORDS).map(|()| exit)?));
+    let done = done.and_then(|exit| Ok(sink.settle(FINAL_WRITE_LIMIT).map(|()| exit)?));
     let exit = done.unwrap_or_else(|error| {
         // Not printed like other errors, which could block: standard error may have no reader.
         sink.note(&error);
         error.exit()
     });
-    sink.flush(LAST_WORDS);
+    sink.flush(FINAL_WRITE_LIMIT);
     Ok(exit)
 }
 
@@ -163,29 +163,37 @@ impl Args {
         hidden: Vec<String>,
         sink: &Arc<Sink>,
     ) -> Result<Exit, Error> {
-        let pulse = Arc::new(Pulse::start());
+        let activity = Arc::new(Activity::start());
         let head = self.head(&host, key);
-        let gate = Gate::new(host, head, Arc::clone(sink), Arc::clone(&pulse))?;
+        let session = Session::new(host, head, Arc::clone(sink), Arc::clone(&activity))?;
         let protocol = || Output::protocol().map_err(McpError::System);
         let (client, client_end) = (Mutex::new(protocol()?), protocol()?);
         let (events, inbox) = channel();
         // Before the server starts, so that no signal leaves it behind.
-        hear_signals(events.clone(), Arc::clone(sink)).map_err(McpError::System)?;
+        listen_for_signals(events.clone(), Arc::clone(sink)).map_err(McpError::System)?;
         let mut server =
             Server::start(&self.command, hidden.into_iter()).map_err(McpError::Spawn)?;
         let (input, output, errors) =
             server.pipes().ok_or_else(|| McpError::Spawn(io::ErrorKind::Other.into()))?;
         let (sink, server_input) = (Arc::clone(sink), Mutex::new(Some(input)));
-        let bridge = Bridge { gate, sink, pulse, events, client, client_end, server: server_input };
-        let bridge = Arc::new(bridge);
-        self.start(&bridge, &server, output, errors).map_err(McpError::System)?;
-        Session::new(bridge, server, inbox, self.grace).conduct()
+        let proxy = StdioProxy {
+            session,
+            sink,
+            activity,
+            events,
+            client,
+            client_end,
+            server: server_input,
+        };
+        let proxy = Arc::new(proxy);
+        self.start(&proxy, &server, output, errors).map_err(McpError::System)?;
+        Shutdown::new(proxy, server, inbox, self.grace).run()
     }
 
     /// Starts the threads of a session.
     fn start(
         &self,
-        bridge: &Arc<Bridge>,
+        proxy: &Arc<StdioProxy>,
         server: &Server,
         output: ChildStdout,
         errors: ChildStderr,
@@ -193,33 +201,36 @@ impl Args {
         let max_bytes = usize::try_from(self.max_bytes).unwrap_or(usize::MAX);
         let bounds = Bounds { timeout: self.timeout, max_time: self.max_time };
         let pid = server.pid().ok_or(io::ErrorKind::Other)?;
-        spawn(bridge, move |bridge| relay::from_server(bridge, output, max_bytes))?;
-        spawn(bridge, move |bridge| relay::from_server_stderr(bridge, errors))?;
-        spawn(bridge, move |bridge| {
+        spawn(proxy, move |proxy| relay::from_server(proxy, output, max_bytes))?;
+        spawn(proxy, move |proxy| relay::from_server_stderr(proxy, errors))?;
+        spawn(proxy, move |proxy| {
             child::await_end(pid);
-            bridge.report(Event::ServerEnded);
+            proxy.report(Event::ServerEnded);
         })?;
-        spawn(bridge, move |bridge| relay::watch(bridge, bounds))?;
-        spawn(bridge, move |bridge| relay::from_client(bridge, max_bytes))
+        spawn(proxy, move |proxy| relay::watch(proxy, bounds))?;
+        spawn(proxy, move |proxy| relay::from_client(proxy, max_bytes))
     }
 }
 
-fn spawn(bridge: &Arc<Bridge>, work: impl FnOnce(&Bridge) + Send + 'static) -> io::Result<()> {
-    let bridge = Arc::clone(bridge);
-    thread::Builder::new().spawn(move || work(&bridge)).map(drop)
+fn spawn(
+    proxy: &Arc<StdioProxy>,
+    work: impl FnOnce(&StdioProxy) + Send + 'static,
+) -> io::Result<()> {
+    let proxy = Arc::clone(proxy);
+    thread::Builder::new().spawn(move || work(&proxy)).map(drop)
 }
 
 /// The usual signals that end a process, and two that do not end a session: SIGHUP, because a client that
 /// hangs up closes its streams, and SIGXFSZ, after which writes to the file fail like on a full disk.
-const HEARD: [i32; 11] = [
+const SIGNALS: [i32; 11] = [
     SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ, SIGVTALRM,
     SIGPROF,
 ];
 
 /// Reports termination signals from now on, and reopens the audit file on SIGHUP. After the session there is
 /// nobody to report to, and no server.
-fn hear_signals(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<()> {
-    let mut signals = Signals::new(HEARD)?;
+fn listen_for_signals(events: Sender<Event>, sink: Arc<Sink>) -> io::Result<()> {
+    let mut signals = Signals::new(SIGNALS)?;
     let hang_up = reopener(events.clone(), sink)?;
     let report = move || {
         for signal in signals.forever() {

@@ -6,10 +6,10 @@ use vkey::reply::Reply;
 use super::id::Id;
 
 /// The line is not JSON (JSON-RPC 2.0, section 5.1).
-pub(super) const NO_JSON: i64 = -32700;
+pub(super) const PARSE_ERROR: i64 = -32700;
 
 /// The line is not a valid message (same section).
-pub(super) const NO_MESSAGE: i64 = -32600;
+pub(super) const INVALID_REQUEST: i64 = -32600;
 
 /// The message is not acceptable.
 pub(super) const BAD_REQUEST: u16 = 400;
@@ -55,7 +55,7 @@ pub(super) fn of_failure(id: &Id) -> Vec<u8> {
 /// to JSON-RPC, MCP and its SDKs (JSON-RPC 2.0, section 5.1; MCP 2026-07-28, "Error Codes").
 pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
     let body = Json::parse(reply.body.as_bytes()).unwrap_or(Json::Null);
-    if is_answer(&body, id) {
+    if is_response(&body, id) {
         return whole_line(&body.to_string());
     }
     let error = body.get("error");
@@ -73,7 +73,7 @@ pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
 }
 
 /// Whether a reply is already the JSON-RPC error of that request.
-fn is_answer(body: &Json, id: &Id) -> bool {
+fn is_response(body: &Json, id: &Id) -> bool {
     let version = body.get("jsonrpc").and_then(Json::as_str);
     let is_error = matches!(body.get("error"), Some(Json::Object(_)));
     version == Some("2.0") && is_error && body.get("id").and_then(Id::new).as_ref() == Some(id)

@@ -12,14 +12,14 @@ use super::super::error::Error;
 use super::super::input::{InputProblem, Place};
 use super::super::lines::{Line, Lines};
 use super::super::text::escape_line;
-use super::activity::Pulse;
+use super::activity::Activity;
 use super::id::Id;
 use super::line_ends::escaped;
 use super::message::{Content, ServerLine};
-use super::refusal::{self, BAD_GATEWAY, GATEWAY_TIMEOUT, NO_MESSAGE};
+use super::refusal::{self, BAD_GATEWAY, GATEWAY_TIMEOUT, INVALID_REQUEST};
 use super::scan::Scan;
-use super::session::{Overdue, Passage, Received, Verdict};
-use super::stdio_proxy::{Bridge, Event};
+use super::session::{Overdue, Received, ResponseVerdict, Verdict};
+use super::stdio_proxy::{Event, StdioProxy};
 
 /// The size of a read buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -33,19 +33,19 @@ pub(super) const GONE: &str = "the server has gone without an answer";
 // === from the client ===
 
 /// Forwards the client's messages until standard input ends.
-pub(super) fn from_client(bridge: &Bridge, max_bytes: usize) {
+pub(super) fn from_client(proxy: &StdioProxy, max_bytes: usize) {
     let reader = BufReader::with_capacity(BUFFER_BYTES, stdin());
-    let event = match pass_messages(bridge, Lines::new(reader, max_bytes), max_bytes) {
+    let event = match pass_messages(proxy, Lines::new(reader, max_bytes), max_bytes) {
         Ok(()) => Event::ClientDone,
         Err(error) => Event::Failed(error),
     };
     // In this order, so that the server's end counts as a consequence.
-    bridge.report(event);
-    bridge.close_server();
+    proxy.report(event);
+    proxy.close_server();
 }
 
 fn pass_messages(
-    bridge: &Bridge,
+    proxy: &StdioProxy,
     mut lines: Lines<BufReader<Stdin>>,
     max_bytes: usize,
 ) -> Result<(), Error> {
@@ -63,11 +63,12 @@ fn pass_messages(
         let received = match line.map(without_end) {
             Some(body) => received(body),
             None => {
-                let content = Content::NoMessage(format!("longer than {max_bytes} bytes").into());
+                let content =
+                    Content::InvalidMessage(format!("longer than {max_bytes} bytes").into());
                 Received { body: None, content, scan }
             }
         };
-        if !pass_message(bridge, line, &received)? {
+        if !pass_message(proxy, line, &received)? {
             return Ok(());
         }
     }
@@ -76,7 +77,7 @@ fn pass_messages(
 fn received(body: &[u8]) -> Received<'_> {
     let content = Content::read(body);
     let scan = match content {
-        Content::NoJson(_) | Content::NoMessage(_) => Scan::of(body),
+        Content::InvalidJson(_) | Content::InvalidMessage(_) => Scan::of(body),
         _ => Scan::default(),
     };
     Received { body: Some(body), content, scan }
@@ -84,35 +85,35 @@ fn received(body: &[u8]) -> Received<'_> {
 
 /// Evaluates a line and forwards it, or replies to it; `false` if the client is gone.
 fn pass_message(
-    bridge: &Bridge,
+    proxy: &StdioProxy,
     line: Option<&[u8]>,
     message: &Received<'_>,
 ) -> Result<bool, Error> {
-    let verdict = bridge.gate.judge(message)?;
-    if let Err(error) = bridge.sink.check() {
+    let verdict = proxy.session.evaluate(message)?;
+    if let Err(error) = proxy.sink.check() {
         if let (Verdict::Refuse(_), Content::Request(id, _)) = (&verdict, &message.content) {
-            bridge.tell_client(&refusal::of_failure(id));
+            proxy.send_to_client(&refusal::of_failure(id));
         }
         return Err(error.into());
     }
     match (verdict, line) {
-        (Verdict::Forward, Some(line)) => Ok(send(bridge, line, &message.content)?),
+        (Verdict::Forward, Some(line)) => Ok(send(proxy, line, &message.content)?),
         (Verdict::Forward, None) => Ok(true),
         (Verdict::Refuse(refused), _) => {
             // A server that no longer reads needs no response.
-            refused.server.iter().for_each(|answer| _ = bridge.tell_server(answer));
-            Ok(refused.client.is_none_or(|answer| bridge.tell_client(&answer)))
+            refused.server.iter().for_each(|answer| _ = proxy.send_to_server(answer));
+            Ok(refused.client.is_none_or(|answer| proxy.send_to_client(&answer)))
         }
     }
 }
 
 /// Sends a message to the server. If it has ended, a request gets an error.
-fn send(bridge: &Bridge, line: &[u8], content: &Content) -> Result<bool, Error> {
-    if bridge.tell_server(&escaped(line)).is_ok() {
+fn send(proxy: &StdioProxy, line: &[u8], content: &Content) -> Result<bool, Error> {
+    if proxy.send_to_server(&escaped(line)).is_ok() {
         return Ok(true);
     }
     match content {
-        Content::Request(id, _) => bridge.end(id, BAD_GATEWAY, "server_gone", GONE),
+        Content::Request(id, _) => proxy.end(id, BAD_GATEWAY, "server_gone", GONE),
         _ => Ok(true),
     }
 }
@@ -125,30 +126,30 @@ fn without_end(line: &[u8]) -> &[u8] {
 // === from the server ===
 
 /// Forwards the server's messages until its output ends.
-pub(super) fn from_server(bridge: &Bridge, output: ChildStdout, max_bytes: usize) {
-    let heard = Heard { from: output, pulse: Arc::clone(&bridge.pulse) };
+pub(super) fn from_server(proxy: &StdioProxy, output: ChildStdout, max_bytes: usize) {
+    let heard = Heard { from: output, activity: Arc::clone(&proxy.activity) };
     let reader = BufReader::with_capacity(BUFFER_BYTES, heard);
-    if let Err(error) = pass_answers(bridge, Lines::new(reader, max_bytes), max_bytes) {
-        bridge.report(Event::Failed(error));
+    if let Err(error) = pass_responses(proxy, Lines::new(reader, max_bytes), max_bytes) {
+        proxy.report(Event::Failed(error));
     }
     // The rest of its output is discarded.
-    bridge.report(Event::ServerDone);
+    proxy.report(Event::ServerDone);
 }
 
-fn pass_answers(
-    bridge: &Bridge,
+fn pass_responses(
+    proxy: &StdioProxy,
     mut lines: Lines<BufReader<Heard>>,
     max_bytes: usize,
 ) -> Result<(), Error> {
     loop {
         let mut scan = Scan::default();
         let passed = match lines.next_or(|piece| scan.feed(piece)) {
-            Ok(Some(Line::Whole(line))) => pass_answer(bridge, line)?,
+            Ok(Some(Line::Whole(line))) => pass_response(proxy, line)?,
             Ok(Some(Line::TooLong)) => {
                 let problem = format!(
                     "the server's message is longer than {max_bytes} bytes (--max-bytes allows more)"
                 );
-                drop_message(bridge, &scan, "answer_too_large", &problem)?
+                drop_message(proxy, &scan, "answer_too_large", &problem)?
             }
             // A read error counts as the end.
             Ok(None) | Err(_) => return Ok(()),
@@ -160,97 +161,97 @@ fn pass_answers(
 }
 
 /// Forwards a line of the server; `false` if the client is gone.
-fn pass_answer(bridge: &Bridge, mut line: Vec<u8>) -> Result<bool, Error> {
-    let _passing = bridge.pulse.pass();
+fn pass_response(proxy: &StdioProxy, mut line: Vec<u8>) -> Result<bool, Error> {
+    let _passing = proxy.activity.pass();
     let Ok(read) = ServerLine::read(&line) else {
-        return drop_line(bridge, &line);
+        return drop_line(proxy, &line);
     };
-    let passage = match read {
-        ServerLine::Answer(id) => {
-            let passage = bridge.gate.answer(&id, &line)?;
-            bridge.sink.check().inspect_err(|_| {
-                bridge.tell_client(&refusal::of_failure(&id));
+    let verdict = match read {
+        ServerLine::Response(id) => {
+            let verdict = proxy.session.response(&id, &line)?;
+            proxy.sink.check().inspect_err(|_| {
+                proxy.send_to_client(&refusal::of_failure(&id));
             })?;
-            passage
+            verdict
         }
-        ServerLine::Question(id) => {
-            bridge.gate.ask(id);
-            Passage::Pass
+        ServerLine::Request(id) => {
+            proxy.session.record_server_request(id);
+            ResponseVerdict::Pass
         }
         ServerLine::Progress(token) => {
-            bridge.gate.progress(&token);
-            Passage::Pass
+            proxy.session.progress(&token);
+            ResponseVerdict::Pass
         }
-        ServerLine::Other => Passage::Pass,
+        ServerLine::Other => ResponseVerdict::Pass,
         ServerLine::Ambiguous(id) => {
             let problem =
                 "a reserved member of the server's message is there twice or in another case";
-            return replace_answer(bridge, id.as_ref(), "answer_ambiguous", problem);
+            return replace_response(proxy, id.as_ref(), "answer_ambiguous", problem);
         }
     };
-    bridge.sink.check()?;
-    match passage {
-        Passage::Pass if !line.ends_with(b"\n") => line.push(b'\n'),
-        Passage::Pass => {}
-        Passage::Withheld(other) => line = other,
-        Passage::Late => return Ok(true),
+    proxy.sink.check()?;
+    match verdict {
+        ResponseVerdict::Pass if !line.ends_with(b"\n") => line.push(b'\n'),
+        ResponseVerdict::Pass => {}
+        ResponseVerdict::Withheld(other) => line = other,
+        ResponseVerdict::Late => return Ok(true),
     }
-    Ok(bridge.tell_client(&line))
+    Ok(proxy.send_to_client(&line))
 }
 
 /// Drops a line of the server that is not a message. Prints it, unless a request waits for it.
-fn drop_line(bridge: &Bridge, line: &[u8]) -> Result<bool, Error> {
+fn drop_line(proxy: &StdioProxy, line: &[u8]) -> Result<bool, Error> {
     let scan = Scan::of(line);
     if scan.answered().or(scan.request()).is_some() {
         let problem = "the server's message is no JSON";
-        return drop_message(bridge, &scan, "answer_unreadable", problem);
+        return drop_message(proxy, &scan, "answer_unreadable", problem);
     }
     if !line.trim_ascii().is_empty() {
         let line = String::from_utf8_lossy(line);
         let note = "the server has written what is no message to its standard output; dropped";
-        bridge.sink.note(format_args!("{note}: {}", escape_line(line.trim())));
+        proxy.sink.note(format_args!("{note}: {}", escape_line(line.trim())));
     }
     Ok(true)
 }
 
 /// Drops a line of the server that cannot be read. A request that it was to answer gets an error, and so does
 /// a request of the server.
-fn drop_message(bridge: &Bridge, scan: &Scan, code: &str, problem: &str) -> Result<bool, Error> {
+fn drop_message(proxy: &StdioProxy, scan: &Scan, code: &str, problem: &str) -> Result<bool, Error> {
     if let Some(id) = scan.request() {
         // The server may be waiting until we read more, so this must not wait for it.
-        bridge.offer_server(&refusal::error(Some(id), NO_MESSAGE, problem));
+        proxy.try_send_to_server(&refusal::error(Some(id), INVALID_REQUEST, problem));
     }
-    replace_answer(bridge, scan.answered(), code, problem)
+    replace_response(proxy, scan.answered(), code, problem)
 }
 
 /// Drops a line of the server. If it has an id, that request gets an error instead.
-fn replace_answer(
-    bridge: &Bridge,
+fn replace_response(
+    proxy: &StdioProxy,
     id: Option<&Id>,
     code: &str,
     problem: &str,
 ) -> Result<bool, Error> {
-    bridge.sink.note(format_args!("{problem}; dropped"));
-    id.map_or(Ok(true), |id| bridge.end(id, BAD_GATEWAY, code, problem))
+    proxy.sink.note(format_args!("{problem}; dropped"));
+    id.map_or(Ok(true), |id| proxy.end(id, BAD_GATEWAY, code, problem))
 }
 
 /// The server's output. Every read records that the server is alive.
 struct Heard {
     from: ChildStdout,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
 impl Read for Heard {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.from.read(buffer);
-        self.pulse.hear();
+        self.activity.hear();
         read
     }
 }
 
 /// Forwards the server's standard error by lines, until it ends. It is always read, even if our standard
 /// error has no reader.
-pub(super) fn from_server_stderr(bridge: &Bridge, errors: ChildStderr) {
+pub(super) fn from_server_stderr(proxy: &StdioProxy, errors: ChildStderr) {
     let mut reader = BufReader::with_capacity(BUFFER_BYTES, errors);
     loop {
         let mut line = Vec::new();
@@ -259,9 +260,9 @@ pub(super) fn from_server_stderr(bridge: &Bridge, errors: ChildStderr) {
         if read.is_ok_and(|bytes| bytes > 0) {
             // An audit line starts on a new line.
             line.extend((!line.ends_with(b"\n")).then_some(b'\n'));
-            bridge.sink.pass_on(line);
+            proxy.sink.pass_on(line);
         } else {
-            return bridge.report(Event::ServerQuiet);
+            return proxy.report(Event::ServerQuiet);
         }
     }
 }
@@ -279,43 +280,50 @@ pub(super) struct Bounds {
 
 /// Ends requests that exceed their time, and reports a server that has stopped reading and a client that is
 /// gone.
-pub(super) fn watch(bridge: &Bridge, bounds: Bounds) {
+pub(super) fn watch(proxy: &StdioProxy, bounds: Bounds) {
     let Bounds { timeout, max_time } = bounds;
     let least = timeout.min(max_time);
     let pause = (least / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
     loop {
-        if client_has_gone(bridge, pause) {
-            return bridge.report(Event::ClientGone);
+        if client_has_gone(proxy, pause) {
+            return proxy.report(Event::ClientGone);
         }
-        if let Some((silent, stuck)) = bridge.pulse.stuck()
+        if let Some((silent, stuck)) = proxy.activity.stuck()
             && let Some((_, bound)) =
                 [(silent, timeout), (stuck, max_time)].into_iter().find(|(time, most)| time >= most)
         {
-            return bridge.report(Event::ServerStuck(bound));
+            return proxy.report(Event::ServerStuck(bound));
         }
-        for (id, overdue) in bridge.gate.overdue(timeout, max_time) {
-            if let Err(error) = end_overdue(bridge, &id, overdue, bounds) {
-                return bridge.report(Event::Failed(error));
+        for (id, overdue) in proxy.session.overdue(timeout, max_time) {
+            if let Err(error) = end_overdue(proxy, &id, overdue, bounds) {
+                return proxy.report(Event::Failed(error));
             }
         }
     }
 }
 
-fn end_overdue(bridge: &Bridge, id: &Id, overdue: Overdue, bounds: Bounds) -> Result<bool, Error> {
+fn end_overdue(
+    proxy: &StdioProxy,
+    id: &Id,
+    overdue: Overdue,
+    bounds: Bounds,
+) -> Result<bool, Error> {
     let Bounds { timeout, max_time } = bounds;
     let (code, problem) = match overdue {
-        Overdue::Word => ("timeout", format!("the server has said nothing of it for {timeout:?}")),
-        Overdue::Answer => ("max_time", format!("the server has not answered in {max_time:?}")),
+        Overdue::Timeout => {
+            ("timeout", format!("the server has said nothing of it for {timeout:?}"))
+        }
+        Overdue::MaxTime => ("max_time", format!("the server has not answered in {max_time:?}")),
     };
     // First, so that the server has it before whatever the client does about the error.
-    bridge.cancel(id);
-    bridge.end(id, GATEWAY_TIMEOUT, code, &problem)
+    proxy.cancel(id);
+    proxy.end(id, GATEWAY_TIMEOUT, code, &problem)
 }
 
 /// Whether standard output has no reader any more; if it has one, takes as long as `pause`.
-fn client_has_gone(bridge: &Bridge, pause: Duration) -> bool {
+fn client_has_gone(proxy: &StdioProxy, pause: Duration) -> bool {
     let pause = Timespec::try_from(pause).unwrap_or_default();
-    let mut polled = [PollFd::new(&bridge.client_end, PollFlags::empty())];
+    let mut polled = [PollFd::new(&proxy.client_end, PollFlags::empty())];
     if poll(&mut polled, Some(&pause)).is_err() {
         sleep(Duration::from_millis(10));
         return false;

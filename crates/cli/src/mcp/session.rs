@@ -13,8 +13,8 @@ use super::super::error::Error;
 use super::id::Id;
 use super::message::{Content, member};
 use super::scan::Scan;
-use super::sink::{Said, Sink};
-use super::{activity::Pulse, lock};
+use super::sink::{LogBatch, Sink};
+use super::{activity::Activity, lock};
 use state::{OpenRequest, State};
 
 /// The most requests that wait for a response, the most cancelled ones that are remembered, and the most open
@@ -51,7 +51,7 @@ pub(super) struct Refused {
 
 /// The verdict on a response of the server.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Passage {
+pub(super) enum ResponseVerdict {
     /// It is forwarded to the client.
     Pass,
     /// It is too late.
@@ -69,11 +69,11 @@ pub(super) struct Head {
 }
 
 /// The module, and the open requests of a session.
-pub(super) struct Gate {
+pub(super) struct Session {
     host: EmbeddedHost,
     head: Head,
     sink: Arc<Sink>,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
     state: Mutex<State>,
 }
 
@@ -81,25 +81,25 @@ pub(super) struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
     /// The time without any sign of the server about it.
-    Word,
+    Timeout,
     /// The time until the response.
-    Answer,
+    MaxTime,
 }
 
 // === impl Gate ===
 
-impl Gate {
+impl Session {
     pub(super) fn new(
         host: EmbeddedHost,
         head: Head,
         sink: Arc<Sink>,
-        pulse: Arc<Pulse>,
+        activity: Arc<Activity>,
     ) -> Result<Self, Error> {
         let mut worker = host.worker()?;
-        sink.show(&Said { log: worker.take_log(), ..Said::default() });
-        let (open, given_up, questions) = Default::default();
-        let state = State { worker, open, given_up, questions, first: None, version: None };
-        Ok(Self { host, head, sink, pulse, state: Mutex::new(state) })
+        sink.show(&LogBatch { log: worker.take_log(), ..LogBatch::default() });
+        let (open, given_up, server_requests) = Default::default();
+        let state = State { worker, open, given_up, server_requests, first: None, version: None };
+        Ok(Self { host, head, sink, activity, state: Mutex::new(state) })
     }
 
     /// Evaluates a message of the client as the request that it would be over HTTP.
@@ -107,54 +107,55 @@ impl Gate {
     /// # Errors
     ///
     /// [`Error`] if the clock cannot be read.
-    pub(super) fn judge(&self, message: &Received<'_>) -> Result<Verdict, Error> {
+    pub(super) fn evaluate(&self, message: &Received<'_>) -> Result<Verdict, Error> {
         let host = self.host.request()?;
-        let (verdict, said) = {
+        let (verdict, batch) = {
             let mut state = lock(&self.state);
-            if state.take_answer_in_call(&message.content) {
+            if state.take_response_in_call(&message.content) {
                 return Ok(Verdict::Forward);
             }
             self.show(message, &host, state.version.as_deref());
-            let mut said = Said::default();
-            let verdict = state.judge(message, host, &self.pulse, &mut said);
-            said.log.splice(0..0, state.worker.take_log());
-            (verdict, said)
+            let mut batch = LogBatch::default();
+            let verdict = state.evaluate(message, host, &self.activity, &mut batch);
+            batch.log.splice(0..0, state.worker.take_log());
+            (verdict, batch)
         };
-        self.sink.show(&said);
+        self.sink.show(&batch);
         Ok(verdict)
     }
 
     /// Ends the request that a response of the server belongs to, if there is one.
-    pub(super) fn answer(&self, id: &Id, line: &[u8]) -> Result<Passage, Error> {
+    pub(super) fn response(&self, id: &Id, line: &[u8]) -> Result<ResponseVerdict, Error> {
         let bytes = Some(u64::try_from(line.len()).unwrap_or(u64::MAX));
-        let answer = Response { status: Some(200), bytes, now_ns: self.host.clock.now_ns()? };
-        let (passage, said) = {
+        let response = Response { status: Some(200), bytes, now_ns: self.host.clock.now_ns()? };
+        let (verdict, batch) = {
             let mut state = lock(&self.state);
             let id = &state.requested(id);
             if state.first.take_if(|first| first == id).is_some() {
                 state.version = version(line);
             }
-            let mut said = Said::default();
-            (state.answer(id, &answer, &mut said), said)
+            let mut batch = LogBatch::default();
+            (state.response(id, &response, &mut batch), batch)
         };
-        self.sink.show(&said);
-        Ok(passage)
+        self.sink.show(&batch);
+        Ok(verdict)
     }
 
     /// Records a request of the server, before the client can respond to it.
-    pub(super) fn ask(&self, id: Id) {
-        let now = self.pulse.now();
-        let questions = &mut lock(&self.state).questions;
-        let oldest = questions.iter().min_by_key(|(_, asked)| **asked).map(|(id, _)| id.clone());
-        if let Some(oldest) = oldest.filter(|_| questions.len() >= MAX_OPEN) {
-            questions.remove(&oldest);
+    pub(super) fn record_server_request(&self, id: Id) {
+        let now = self.activity.now();
+        let server_requests = &mut lock(&self.state).server_requests;
+        let oldest =
+            server_requests.iter().min_by_key(|(_, asked)| **asked).map(|(id, _)| id.clone());
+        if let Some(oldest) = oldest.filter(|_| server_requests.len() >= MAX_OPEN) {
+            server_requests.remove(&oldest);
         }
-        questions.insert(id, now);
+        server_requests.insert(id, now);
     }
 
     /// Records progress that the server reported for the request with this token.
     pub(super) fn progress(&self, token: &Id) {
-        let now = self.pulse.server_now();
+        let now = self.activity.server_now();
         let mut state = lock(&self.state);
         let has = |request: &OpenRequest, token: &Id| request.token.as_ref() == Some(token);
         let token = token.known(|token| state.open.values().any(|request| has(request, token)));
@@ -170,13 +171,13 @@ impl Gate {
     /// The open requests about which the server has sent nothing for `timeout`, and those that have been open
     /// for `max_time`.
     pub(super) fn overdue(&self, timeout: Duration, max_time: Duration) -> Vec<(Id, Overdue)> {
-        let (now, server_now) = (self.pulse.now(), self.pulse.server_now());
+        let (now, server_now) = (self.activity.now(), self.activity.server_now());
         let overdue = |request: &OpenRequest| {
             if now.saturating_sub(request.since) >= max_time {
-                return Some(Overdue::Answer);
+                return Some(Overdue::MaxTime);
             }
             let silent = server_now.saturating_sub(request.heard) >= timeout;
-            silent.then_some(Overdue::Word)
+            silent.then_some(Overdue::Timeout)
         };
         let state = lock(&self.state);
         let found = state.open.iter().filter_map(|(id, request)| Some((id, overdue(request)?)));
@@ -186,10 +187,10 @@ impl Gate {
     /// Ends a request without the server, with a status or none; `false` if it is not open. A later response
     /// of the server is too late.
     pub(super) fn end(&self, id: &Id, status: Option<u16>) -> Result<bool, Error> {
-        let answer = Response { status, bytes: None, now_ns: self.host.clock.now_ns()? };
-        let mut said = Said::default();
-        let ended = lock(&self.state).give_up(id, &answer, &mut said);
-        self.sink.show(&said);
+        let response = Response { status, bytes: None, now_ns: self.host.clock.now_ns()? };
+        let mut batch = LogBatch::default();
+        let ended = lock(&self.state).give_up(id, &response, &mut batch);
+        self.sink.show(&batch);
         Ok(ended)
     }
 

@@ -15,17 +15,17 @@ use super::id::Id;
 use super::lock;
 use super::refusal::{BAD_GATEWAY, FAILED, GATE_FAILED, UNAVAILABLE};
 use super::relay::GONE;
-use super::stdio_proxy::{Bridge, Event};
+use super::stdio_proxy::{Event, StdioProxy};
 
 /// The time limit for writes at the end: their reader may have stopped.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const FINAL_WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long the server may take to end after we received a signal.
-const HASTE: Duration = Duration::from_millis(500);
+const SIGNALLED_GRACE: Duration = Duration::from_millis(500);
 
 /// A session, from its start to its end.
-pub(super) struct Session {
-    bridge: Arc<Bridge>,
+pub(super) struct Shutdown {
+    proxy: Arc<StdioProxy>,
     server: Server,
     inbox: Receiver<Event>,
     grace: Duration,
@@ -43,19 +43,19 @@ pub(super) struct Session {
 /// A signal arrived while waiting for something else.
 struct Interrupted(i32);
 
-impl Session {
+impl Shutdown {
     pub(super) fn new(
-        bridge: Arc<Bridge>,
+        proxy: Arc<StdioProxy>,
         server: Server,
         inbox: Receiver<Event>,
         grace: Duration,
     ) -> Self {
         let (ended, done, quiet, client_gone, failure) = (false, false, false, false, None);
-        Self { bridge, server, inbox, grace, ended, done, quiet, client_gone, failure }
+        Self { proxy, server, inbox, grace, ended, done, quiet, client_gone, failure }
     }
 
     /// Waits until something ends the session, and then ends it.
-    pub(super) fn conduct(mut self) -> Result<Exit, Error> {
+    pub(super) fn run(mut self) -> Result<Exit, Error> {
         let Some(event) = self.first_event() else {
             return Ok(Exit::Environment);
         };
@@ -69,12 +69,12 @@ impl Session {
         }
         if let Some(failure) = self.failure.take() {
             _ = self.server.end();
-            self.await_all(LAST_WORDS).ok();
-            self.answer_open(!is_stuck).ok();
+            self.await_all(FINAL_WRITE_LIMIT).ok();
+            self.end_open(!is_stuck).ok();
             return Err(failure);
         }
-        self.bridge.close_server();
-        match self.wind_down() {
+        self.proxy.close_server();
+        match self.end_server() {
             Err(Interrupted(signal)) => self.die(signal),
             Ok((status, by_itself)) => self.conclude(by_server, status, by_itself),
         }
@@ -82,7 +82,7 @@ impl Session {
 
     /// Ends the server: waits for it, then signals it, then kills it. Returns its status, and whether it
     /// ended by itself.
-    fn wind_down(&mut self) -> Result<(Option<ExitStatus>, bool), Interrupted> {
+    fn end_server(&mut self) -> Result<(Option<ExitStatus>, bool), Interrupted> {
         self.await_both(self.grace)?;
         let by_itself = self.ended;
         if !(self.ended && self.done) {
@@ -92,7 +92,7 @@ impl Session {
         let status = self.server.end().ok();
         self.ended = true;
         // The rest of what is in its pipes.
-        self.await_all(LAST_WORDS)?;
+        self.await_all(FINAL_WRITE_LIMIT)?;
         Ok((status, by_itself))
     }
 
@@ -104,19 +104,19 @@ impl Session {
         by_itself: bool,
     ) -> Result<Exit, Error> {
         let failure = self.failure.take();
-        let unanswered = self.answer_open(failure.is_some());
+        let unanswered = self.end_open(failure.is_some());
         if let Some(failure) = failure {
             return Err(failure);
         }
         let unanswered = unanswered?;
         // The audit lines of open requests are written last.
-        self.bridge.sink.settle(LAST_WORDS)?;
+        self.proxy.sink.settle(FINAL_WRITE_LIMIT)?;
         if self.client_gone {
             return Ok(Exit::Success);
         }
-        let unread = !self.done && self.bridge.pulse.is_passing();
+        let unread = !self.done && self.proxy.activity.is_passing();
         if unread {
-            self.bridge.sink.note("the client has not read everything that the server wrote");
+            self.proxy.sink.note("the client has not read everything that the server wrote");
         }
         let status = status.filter(|_| by_itself);
         let note = match status {
@@ -128,7 +128,7 @@ impl Session {
             }
             _ => None,
         };
-        note.into_iter().for_each(|note| self.bridge.sink.note(note));
+        note.into_iter().for_each(|note| self.proxy.sink.note(note));
         let badly = status.is_some_and(|status| !status.success());
         let early = by_server && (unanswered > 0 || !by_itself);
         Ok(if badly || early || unread { Exit::Refused } else { Exit::Success })
@@ -137,11 +137,11 @@ impl Session {
     /// Ends the server, then this process by the same signal.
     fn die(mut self, signal: i32) -> Result<Exit, Error> {
         self.server.ask_to_end();
-        self.await_both(HASTE).ok();
+        self.await_both(SIGNALLED_GRACE).ok();
         _ = self.server.end();
-        self.await_all(HASTE).ok();
-        self.last_words(end_untold);
-        self.bridge.sink.flush(HASTE);
+        self.await_all(SIGNALLED_GRACE).ok();
+        self.with_time_limit(end_silently);
+        self.proxy.sink.flush(SIGNALLED_GRACE);
         _ = signal_hook::low_level::emulate_default_handler(signal);
         Ok(Exit::Environment)
     }
@@ -199,39 +199,42 @@ impl Session {
     /// # Errors
     ///
     /// [`AuditError::Unread`] if the audit lines cannot be written in time.
-    fn answer_open(&self, gate_failed: bool) -> Result<usize, AuditError> {
-        let (client_gone, open) = (self.client_gone, self.bridge.gate.open().len());
+    fn end_open(&self, gate_failed: bool) -> Result<usize, AuditError> {
+        let (client_gone, open) = (self.client_gone, self.proxy.session.open().len());
         let (status, code, why) = if gate_failed {
             (UNAVAILABLE, GATE_FAILED, FAILED)
         } else {
             (BAD_GATEWAY, "server_gone", GONE)
         };
-        let told = self.last_words(move |bridge| {
-            let ids = bridge.gate.open();
+        let told = self.with_time_limit(move |proxy| {
+            let ids = proxy.session.open();
             let end = |id: &&Id| match client_gone {
-                true => bridge.gate.end(id, None).is_ok(),
-                false => bridge.end(id, status, code, why).is_ok(),
+                true => proxy.session.end(id, None).is_ok(),
+                false => proxy.end(id, status, code, why).is_ok(),
             };
             let ended = ids.iter().filter(end).count();
             // Another thread that ended a request holds this lock until the client has its error.
-            drop(lock(&bridge.client));
+            drop(lock(&proxy.client));
             ended
         });
-        let ended = told.or_else(|| self.last_words(end_untold).map(|_| open));
-        ended.ok_or(AuditError::Unread(LAST_WORDS))
+        let ended = told.or_else(|| self.with_time_limit(end_silently).map(|_| open));
+        ended.ok_or(AuditError::Unread(FINAL_WRITE_LIMIT))
     }
 
     /// Runs `act`, which may block on a reader, with a time limit; `None` if it is not done in time.
-    fn last_words(&self, act: impl FnOnce(&Bridge) -> usize + Send + 'static) -> Option<usize> {
-        let bridge = Arc::clone(&self.bridge);
+    fn with_time_limit(
+        &self,
+        act: impl FnOnce(&StdioProxy) -> usize + Send + 'static,
+    ) -> Option<usize> {
+        let proxy = Arc::clone(&self.proxy);
         let (sender, receiver) = channel();
-        let spawned = thread::Builder::new().spawn(move || sender.send(act(&bridge)));
-        spawned.ok().and_then(|_| receiver.recv_timeout(LAST_WORDS).ok())
+        let spawned = thread::Builder::new().spawn(move || sender.send(act(&proxy)));
+        spawned.ok().and_then(|_| receiver.recv_timeout(FINAL_WRITE_LIMIT).ok())
     }
 }
 
 /// Ends the open requests without telling the client. Returns how many there were.
-fn end_untold(bridge: &Bridge) -> usize {
-    let ids = bridge.gate.open();
-    ids.iter().filter(|id| bridge.gate.end(id, None).is_ok()).count()
+fn end_silently(proxy: &StdioProxy) -> usize {
+    let ids = proxy.session.open();
+    ids.iter().filter(|id| proxy.session.end(id, None).is_ok()).count()
 }

@@ -22,13 +22,13 @@ use super::writer::{Kind, Target, Writer};
 
 /// What to write about a message, collected so that it is written without holding a lock.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct LogBatch {
     pub(super) audit: Vec<String>,
     pub(super) log: Vec<(Level, String)>,
     pub(super) notes: Vec<String>,
 }
 
-impl Said {
+impl LogBatch {
     /// Appends more messages.
     pub(super) fn append(&mut self, mut more: Self) {
         self.audit.append(&mut more.audit);
@@ -75,10 +75,10 @@ impl Sink {
     }
 
     /// Writes the messages.
-    pub(super) fn show(&self, said: &Said) {
-        said.audit.iter().for_each(|line| self.audit(line));
-        shown_log(&said.log, self.least).for_each(|note| self.note(note));
-        said.notes.iter().for_each(|note| self.note(note));
+    pub(super) fn show(&self, batch: &LogBatch) {
+        batch.audit.iter().for_each(|line| self.audit(line));
+        shown_log(&batch.log, self.least).for_each(|note| self.note(note));
+        batch.notes.iter().for_each(|note| self.note(note));
     }
 
     /// Writes a note, if standard error has a reader.

@@ -11,11 +11,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::error::Error;
 use super::super::output::{OutputError, write_whole};
-use super::activity::Pulse;
+use super::activity::Activity;
 use super::id::Id;
 use super::lock;
 use super::refusal;
-use super::session::Gate;
+use super::session::Session;
 use super::sink::Sink;
 
 /// The most bytes that are written to the server at once.
@@ -46,10 +46,10 @@ pub(super) enum Event {
 }
 
 /// The two streams of a session, and what both directions need.
-pub(super) struct Bridge {
-    pub(super) gate: Gate,
+pub(super) struct StdioProxy {
+    pub(super) session: Session,
     pub(super) sink: Arc<Sink>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) activity: Arc<Activity>,
     pub(super) events: Sender<Event>,
     /// Standard output.
     pub(super) client: Mutex<File>,
@@ -59,14 +59,14 @@ pub(super) struct Bridge {
     pub(super) server: Mutex<Option<ChildStdin>>,
 }
 
-impl Bridge {
+impl StdioProxy {
     /// Reports an event. It is lost if the session has already ended.
     pub(super) fn report(&self, event: Event) {
         _ = self.events.send(event);
     }
 
     /// Sends the client a line; `false` if it has no reader.
-    pub(super) fn tell_client(&self, line: &[u8]) -> bool {
+    pub(super) fn send_to_client(&self, line: &[u8]) -> bool {
         self.write(&mut lock(&self.client), line)
     }
 
@@ -74,7 +74,7 @@ impl Bridge {
     /// lock covers both, so that when no request is open, everything has been written.
     pub(super) fn end(&self, id: &Id, status: u16, code: &str, why: &str) -> Result<bool, Error> {
         let mut client = lock(&self.client);
-        let ended = self.gate.end(id, Some(status))?;
+        let ended = self.session.end(id, Some(status))?;
         Ok(!ended || self.write(&mut client, &refusal::of_host(id, status, code, why)))
     }
 
@@ -90,11 +90,11 @@ impl Bridge {
     }
 
     /// Sends the server a line.
-    pub(super) fn tell_server(&self, line: &[u8]) -> io::Result<()> {
+    pub(super) fn send_to_server(&self, line: &[u8]) -> io::Result<()> {
         let mut server = lock(&self.server);
         let pipe = server.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut write = |piece: &[u8]| {
-            self.pulse.send();
+            self.activity.send();
             pipe.write_all(piece)
         };
         let mut written = line.chunks(PIECE_BYTES).try_for_each(&mut write);
@@ -102,7 +102,7 @@ impl Bridge {
             // Without the line end, the server would wait for more.
             written = written.and_then(|()| write(b"\n"));
         }
-        self.pulse.sent();
+        self.activity.sent();
         if written.is_err() {
             *server = None;
         }
@@ -115,11 +115,11 @@ impl Bridge {
             "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\
              \"params\":{{\"requestId\":{id},\"reason\":\"timed out\"}}}}\n"
         );
-        self.offer_server(line.as_bytes());
+        self.try_send_to_server(line.as_bytes());
     }
 
     /// Sends the server a short line, if it can be written at once.
-    pub(super) fn offer_server(&self, line: &[u8]) {
+    pub(super) fn try_send_to_server(&self, line: &[u8]) {
         let Ok(mut server) = self.server.try_lock() else {
             return;
         };

@@ -7,7 +7,7 @@ pub(super) const REPLACEMENT: char = '\u{FFFD}';
 
 /// The line with [`REPLACEMENT`] for each lone surrogate. The JSON grammar allows them (RFC 8259, section
 /// 8.2), but they are not Unicode text. Escapes occur only in strings, so every escape is checked.
-pub(super) fn without_halves(line: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn replace_lone_surrogates(line: &[u8]) -> Cow<'_, [u8]> {
     let (mut whole, mut rest, mut kept) = (Vec::new(), line, line);
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
         let escape = rest.get(at..).unwrap_or_default();
@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn lone_surrogates_are_replaced_and_pairs_are_kept() {
-        let replaced = |line: &str| String::from_utf8(without_halves(line.as_bytes()).into_owned());
+        let replaced =
+            |line: &str| String::from_utf8(replace_lone_surrogates(line.as_bytes()).into_owned());
         for (line, expected) in [
             (r#""\ud800""#, r#""\ufffd""#),
             (r#""a\uDFFFb\uD83Dc""#, r#""a\ufffdb\ufffdc""#),
@@ -55,7 +56,7 @@ mod tests {
         ] {
             assert_eq!(replaced(line).as_deref(), Ok(expected), "{line}");
             assert_eq!(
-                matches!(without_halves(line.as_bytes()), Cow::Borrowed(_)),
+                matches!(replace_lone_surrogates(line.as_bytes()), Cow::Borrowed(_)),
                 line == expected
             );
         }

@@ -146,7 +146,7 @@ impl Shared {
                 Ok(()) => queue.written = queue.written.saturating_add(1),
                 Err(error) => queue.failure = Some(error),
             }
-            queue.tell_of_dropped();
+            queue.report_dropped();
             let failed = queue.failure.is_some();
             drop(queue);
             self.changed.notify_all();
@@ -194,7 +194,7 @@ impl Queue {
     }
 
     /// Reports what was dropped, once the stream has a reader again.
-    fn tell_of_dropped(&mut self) {
+    fn report_dropped(&mut self) {
         let [server, notes] = self.dropped;
         if self.failure.is_none() && self.waiting.is_empty() && (server, notes) != (0, 0) {
             self.dropped = [0, 0];
@@ -291,7 +291,7 @@ mod tests {
         let (passed, rest) = lines.split_at(lines.len() - 2);
         assert!((1..=2).contains(&passed.len()), "{}", passed.len());
         assert_eq!(rest[0], "a note\n");
-        let said = format!("{} lines of the server's and 0 notes were dropped", 4 - passed.len());
-        assert!(rest[1].contains(&said), "{}", rest[1]);
+        let batch = format!("{} lines of the server's and 0 notes were dropped", 4 - passed.len());
+        assert!(rest[1].contains(&batch), "{}", rest[1]);
     }
 }

@@ -34,7 +34,7 @@ use vkey::host::Rules;
 use vkey::json::Json;
 use vkey_vm::{BuiltIn, Limits, Module, Precompiled};
 
-use super::evaluator::Judge;
+use super::evaluator::Evaluator;
 use super::line_result::Outcome;
 use draw::Draw;
 use gates::{Gate, environment};
@@ -60,7 +60,7 @@ const REQUESTS: usize = 14;
 
 /// The decision of either command about a request.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Answer {
+struct CommandDecision {
     decision: String,
     reason: Option<String>,
     /// Whether the reply is counts.
@@ -88,17 +88,17 @@ fn explain_and_run_agree() {
         let mut draw = Draw::new(seed);
         let gate = Gate::draw(&mut draw);
         let module = if gate.rules == "nginx" { &nginx } else { &plain };
-        let (mut explains, mut runs) = (Explains::new(&gate), runs(&gate, module.clone()));
+        let (mut explains, mut runs) = (ExplainSide::new(&gate), run_side(&gate, module.clone()));
         for number in 0..KEYS {
             let key = DrawnKey::draw(&mut draw, &gate, number);
             for number in 0..REQUESTS {
                 if number == REQUESTS / 2 {
                     // By now the module has cached the key; explain never does.
-                    explains = Explains::new(&gate);
+                    explains = ExplainSide::new(&gate);
                 }
                 let request = Request::draw(&mut draw, &gate, &key);
-                let explained = explains.answer(&key, &request);
-                let (ran, text) = answer_of_run(&mut runs, &request);
+                let explained = explains.decide(&key, &request);
+                let (ran, text) = decision_of_run(&mut runs, &request);
                 if explained == ran {
                     tally.add(&explained, &gate);
                 } else if is_upstreams(&explained, &ran) || is_nginx(&gate, &request, &ran) {
@@ -116,25 +116,25 @@ fn explain_and_run_agree() {
 
 /// Whether the policy refuses the upstream of a request that is otherwise allowed, or denied only because
 /// limits cannot be counted: the module checks those later.
-fn is_upstreams(explained: &Answer, ran: &Answer) -> bool {
+fn is_upstreams(explained: &CommandDecision, ran: &CommandDecision) -> bool {
     let refused = ran.reason.as_deref().is_some_and(|reason| reason.starts_with("upstream_"));
     let uncounted = explained.reason.as_deref() == Some("not_ready");
     refused && !explained.usage && (explained.decision != "deny" || uncounted)
 }
 
 /// Whether nginx shows less of a request than explain gets, or rejects it itself.
-fn is_nginx(gate: &Gate, request: &Request, ran: &Answer) -> bool {
+fn is_nginx(gate: &Gate, request: &Request, ran: &CommandDecision) -> bool {
     let refused = ran.reason.as_deref() == Some("header_mismatch");
     gate.rules == "nginx" && (refused || request.line.contains("\"client_cert\""))
 }
 
 /// `vkey explain` for one gate.
-struct Explains {
+struct ExplainSide {
     engine: Engine,
     reader: Reader,
 }
 
-impl Explains {
+impl ExplainSide {
     fn new(gate: &Gate) -> Self {
         let config = Config::parse(gate.config.to_string().as_bytes());
         let config = config.unwrap_or_else(|invalid| panic!("{invalid}: {}", gate.config));
@@ -142,10 +142,10 @@ impl Explains {
         Self { engine: Engine::new(plan), reader: Reader::new() }
     }
 
-    fn answer(&mut self, key: &DrawnKey, request: &Request) -> Answer {
+    fn decide(&mut self, key: &DrawnKey, request: &Request) -> CommandDecision {
         let access = self.reader.read(request);
-        let report = access.judge(&mut self.engine, &key.text, request.now_secs);
-        Answer {
+        let report = access.evaluate(&mut self.engine, &key.text, request.now_secs);
+        CommandDecision {
             decision: report.decision.word().to_owned(),
             reason: report.decision.reason().map(|reason| reason.code().to_owned()),
             usage: report.usage,
@@ -154,7 +154,7 @@ impl Explains {
 }
 
 /// `vkey run` for one gate: a worker with its own shared data.
-fn runs(gate: &Gate, module: Module) -> Judge {
+fn run_side(gate: &Gate, module: Module) -> Evaluator {
     let words = ["run", "--config=-", "--host", gate.rules];
     let Arguments { host } = Arguments::try_parse_from(words).expect("arguments");
     let text = gate.config.to_string();
@@ -162,22 +162,22 @@ fn runs(gate: &Gate, module: Module) -> Judge {
     let host = host.host(module, text.into_bytes(), config, environment);
     let host = Arc::new(host.unwrap_or_else(|error| panic!("{error}: {}", gate.config)));
     let worker = host.worker().unwrap_or_else(|error| panic!("{error}: {}", gate.config));
-    Judge::new(host, worker, u32::MAX)
+    Evaluator::new(host, worker, u32::MAX)
 }
 
 /// The decision of `vkey run`, and its line.
-fn answer_of_run(runs: &mut Judge, request: &Request) -> (Answer, String) {
-    let verdict = runs.judge(1, Line::Whole(request.line.clone().into_bytes()));
-    let verdict = verdict.unwrap_or_else(|error| panic!("{error}"));
-    let json = Json::parse(verdict.text.as_bytes()).expect("JSON");
+fn decision_of_run(runs: &mut Evaluator, request: &Request) -> (CommandDecision, String) {
+    let result = runs.evaluate(1, Line::Whole(request.line.clone().into_bytes()));
+    let result = result.unwrap_or_else(|error| panic!("{error}"));
+    let json = Json::parse(result.text.as_bytes()).expect("JSON");
     let text = |name| json.get(name).and_then(Json::as_str).map(str::to_owned);
-    let decision = text("decision").unwrap_or_else(|| panic!("no decision: {}", verdict.text));
-    let goes_on = verdict.outcome == Outcome::Allowed;
-    assert_eq!(goes_on, decision != "deny", "{}", verdict.text);
+    let decision = text("decision").unwrap_or_else(|| panic!("no decision: {}", result.text));
+    let forwarded = result.outcome == Outcome::Allowed;
+    assert_eq!(forwarded, decision != "deny", "{}", result.text);
     // A reply to an allowed request is counts.
     let answered = json.get("reply").is_some_and(|reply| *reply != Json::Null);
-    let answer = Answer { usage: answered && goes_on, decision, reason: text("reason") };
-    (answer, verdict.text)
+    let answer = CommandDecision { usage: answered && forwarded, decision, reason: text("reason") };
+    (answer, result.text)
 }
 
 /// Everything that is needed to reproduce a difference.
@@ -200,7 +200,7 @@ impl fmt::Display for Difference<'_> {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for CommandDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.decision)?;
         if let Some(reason) = &self.reason {

@@ -7,18 +7,18 @@ use vkey_vm::{Opened, Response, Worker};
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
 use super::super::lines::Line;
-use super::line_result::{UNAVAILABLE, Verdict};
+use super::line_result::{LineResult, UNAVAILABLE};
 use super::request::RequestLine;
 
 /// Evaluates lines, one at a time.
-pub(super) struct Judge {
+pub(super) struct Evaluator {
     host: Arc<EmbeddedHost>,
     worker: Worker,
     /// The longest line, in bytes.
     max_line_bytes: u32,
 }
 
-impl Judge {
+impl Evaluator {
     pub(super) fn new(host: Arc<EmbeddedHost>, worker: Worker, max_line_bytes: u32) -> Self {
         Self { host, worker, max_line_bytes }
     }
@@ -28,40 +28,40 @@ impl Judge {
     /// # Errors
     ///
     /// [`Error`] if the clock cannot be read.
-    pub(super) fn judge(&mut self, number: u64, line: Line) -> Result<Verdict, Error> {
+    pub(super) fn evaluate(&mut self, number: u64, line: Line) -> Result<LineResult, Error> {
         let Line::Whole(line) = line else {
             let problem = format!("longer than {} bytes", self.max_line_bytes);
-            return Ok(Verdict::unreadable(number, None, &problem));
+            return Ok(LineResult::unreadable(number, None, &problem));
         };
         match RequestLine::read(&line, &self.host) {
             Err(invalid) => {
                 let id = RequestLine::id_of(&line);
-                Ok(Verdict::unreadable(number, id.as_ref(), &invalid.to_string()))
+                Ok(LineResult::unreadable(number, id.as_ref(), &invalid.to_string()))
             }
             Ok(request) => self.put(number, &request),
         }
     }
 
-    fn put(&mut self, number: u64, request: &RequestLine) -> Result<Verdict, Error> {
+    fn put(&mut self, number: u64, request: &RequestLine) -> Result<LineResult, Error> {
         let memory = self.host.request()?;
         request.show(&memory);
         let now_ns = memory.now_ns.get().unwrap_or(0);
         let taken = self.worker.open(memory).and_then(|opened| {
-            let usual = request.answer(now_ns);
+            let response = request.response(now_ns);
             let (id, forwarded, answer) = match opened {
-                Opened::Forwarded(id) => (id, true, usual),
-                Opened::Held(id) => (id, false, Response { status: Some(UNAVAILABLE), ..usual }),
+                Opened::Forwarded(id) => (id, true, response),
+                Opened::Held(id) => (id, false, Response { status: Some(UNAVAILABLE), ..response }),
             };
             let ended = self.worker.close(id, &answer)?;
             Ok(ended.map(|ended| (ended, forwarded)))
         });
-        let mut verdict = match taken {
-            Ok(Some((ended, forwarded))) => Verdict::new(number, request, &ended, forwarded),
-            Ok(None) => Verdict::failed(number, request, "the request was lost"),
-            Err(failure) => Verdict::failed(number, request, &failure.to_string()),
+        let mut result = match taken {
+            Ok(Some((ended, forwarded))) => LineResult::new(number, request, &ended, forwarded),
+            Ok(None) => LineResult::failed(number, request, "the request was lost"),
+            Err(failure) => LineResult::failed(number, request, &failure.to_string()),
         };
-        verdict.log.splice(0..0, self.worker.take_log());
-        Ok(verdict)
+        result.log.splice(0..0, self.worker.take_log());
+        Ok(result)
     }
 }
 
@@ -87,17 +87,18 @@ mod tests {
     fn a_request_on_which_the_module_fails_is_denied_and_the_next_is_evaluated() {
         let wasm = wat::parse_str(FRAGILE).unwrap();
         let host = Arc::new(EmbeddedHost::of(Module::compile(&wasm, Limits::default()).unwrap()));
-        let mut judge = Judge::new(Arc::clone(&host), host.worker().unwrap(), 10);
-        let mut judge = |number, line: &str| judge.judge(number, Line::Whole(line.into())).unwrap();
+        let mut evaluator = Evaluator::new(Arc::clone(&host), host.worker().unwrap(), 10);
+        let mut evaluate =
+            |number, line: &str| evaluator.evaluate(number, Line::Whole(line.into())).unwrap();
         for number in [1, 3] {
-            let trap = judge(number, r#"{"id": "a", "path": "/", "properties": {"p": "v"}}"#);
+            let trap = evaluate(number, r#"{"id": "a", "path": "/", "properties": {"p": "v"}}"#);
             assert_eq!(trap.outcome, Outcome::Failed);
-            let said = format!(
+            let expected = format!(
                 r#"{{"line":{number},"id":"a","decision":"deny","reason":null,"status":503,"error":"the module trapped: "#
             );
-            assert!(trap.text.starts_with(&said), "{}", trap.text);
+            assert!(trap.text.starts_with(&expected), "{}", trap.text);
             // Paused without a reply: the host must not report it as forwarded.
-            let held = judge(number + 1, r#"{"path": "/"}"#);
+            let held = evaluate(number + 1, r#"{"path": "/"}"#);
             assert_eq!(held.outcome, Outcome::Denied);
             assert!(held.text.contains(r#""decision":"deny","reason":null,"status":503"#));
         }

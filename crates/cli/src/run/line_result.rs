@@ -17,7 +17,7 @@ use super::super::text::ascii;
 use super::request::RequestLine;
 
 /// Replaces a provider credential.
-const HIDDEN: &str = "***REDACTED***";
+const REDACTED: &str = "***REDACTED***";
 
 /// The prefix of headers whose values are not secret.
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
@@ -26,7 +26,7 @@ const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
 pub(super) const UNAVAILABLE: u16 = 503;
 
 /// The result of a line.
-pub(super) struct Verdict {
+pub(super) struct LineResult {
     /// The line of output.
     pub(super) text: String,
     /// The module's log.
@@ -56,7 +56,7 @@ pub(super) struct Summary {
 
 // === impl Verdict ===
 
-impl Verdict {
+impl LineResult {
     /// The result of a request that the module handled.
     pub(super) fn new(number: u64, request: &RequestLine, ended: &Closed, forwarded: bool) -> Self {
         let host = &ended.host;
@@ -119,7 +119,8 @@ fn open<'a>(text: &'a mut String, number: u64, id: Option<&Json>) -> Object<'a> 
 /// Writes the changes to the request headers.
 fn write_edits(object: &mut Object<'_>, before: &HeaderList, after: &[(Vec<u8>, Vec<u8>)]) {
     let added = after.iter().filter(|header| !before.contains(header));
-    let added: Vec<_> = added.map(|(name, value)| (lossy(name), shown(name, value))).collect();
+    let added: Vec<_> =
+        added.map(|(name, value)| (lossy(name), visible_value(name, value))).collect();
     push_pairs(object.member("add"), added.iter().map(|(name, value)| (&**name, &**value)));
     let removed = before.iter().filter(|header| !after.contains(header));
     let mut names: Vec<_> = removed.map(|(name, _)| lossy(name)).collect();
@@ -145,8 +146,8 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// The value of a header that the module adds. Unless the header identifies the caller, it may be a provider
 /// credential, and is hidden.
-fn shown(name: &[u8], value: &[u8]) -> String {
-    if name.starts_with(IDENTITY_PREFIX) { lossy(value) } else { HIDDEN.to_owned() }
+fn visible_value(name: &[u8], value: &[u8]) -> String {
+    if name.starts_with(IDENTITY_PREFIX) { lossy(value) } else { REDACTED.to_owned() }
 }
 
 /// Appends a list of names and values.

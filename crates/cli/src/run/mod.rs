@@ -22,8 +22,8 @@ mod evaluator;
 mod line_result;
 mod request;
 
-use evaluator::Judge;
-use line_result::{Summary, Verdict};
+use evaluator::Evaluator;
+use line_result::{LineResult, Summary};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -47,7 +47,7 @@ const WAITING: usize = 16;
 type Numbered = (u64, Line);
 
 /// The result of a line. An error ends the run.
-type Judged = Result<Verdict, Error>;
+type EvaluatedLine = Result<LineResult, Error>;
 
 /// Runs `vkey run`.
 pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exit, Error> {
@@ -80,13 +80,13 @@ fn spawn(
     host: &Arc<EmbeddedHost>,
     worker: Worker,
     max_line_bytes: u32,
-) -> (SyncSender<Numbered>, Receiver<Judged>) {
+) -> (SyncSender<Numbered>, Receiver<EvaluatedLine>) {
     let (line_sender, line_receiver) = sync_channel::<Numbered>(WAITING);
     let (sender, receiver) = sync_channel(WAITING);
-    let mut judge = Judge::new(Arc::clone(host), worker, max_line_bytes);
+    let mut evaluator = Evaluator::new(Arc::clone(host), worker, max_line_bytes);
     thread::spawn(move || {
         for (number, line) in line_receiver {
-            if sender.send(judge.judge(number, line)).is_err() {
+            if sender.send(evaluator.evaluate(number, line)).is_err() {
                 break;
             }
         }
@@ -115,24 +115,28 @@ fn hand_out(
 }
 
 /// Takes results round-robin and writes them, until there are no more or nobody reads them.
-fn collect(results: &[Receiver<Judged>], least: Level, out: &mut Output) -> Result<Summary, Error> {
+fn collect(
+    results: &[Receiver<EvaluatedLine>],
+    least: Level,
+    out: &mut Output,
+) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     for worker in results.iter().cycle() {
-        let judged = match worker.try_recv() {
+        let line = match worker.try_recv() {
             Err(TryRecvError::Empty) => {
                 // Flush before waiting, so that the reader has everything.
                 out.finish()?;
                 worker.recv().ok()
             }
-            judged => judged.ok(),
+            line => line.ok(),
         };
-        let Some(judged) = judged else {
+        let Some(line) = line else {
             break;
         };
-        let verdict = judged?;
-        show_log(&verdict.log, least, out);
-        out.line(&verdict.text)?;
-        summary.add(verdict.outcome);
+        let result = line?;
+        show_log(&result.log, least, out);
+        out.line(&result.text)?;
+        summary.add(result.outcome);
         if out.is_closed() {
             break;
         }

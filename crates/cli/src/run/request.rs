@@ -87,7 +87,7 @@ impl RequestLine {
     }
 
     /// The response if the request is forwarded, complete at `now_ns`.
-    pub(super) fn answer(&self, now_ns: u64) -> Response {
+    pub(super) fn response(&self, now_ns: u64) -> Response {
         Response { status: Some(self.status), bytes: self.bytes_out, now_ns }
     }
 

@@ -114,8 +114,7 @@ fn shows(body: &str, table: &str) {
 
 fn redirect(status: u16) -> String {
     format!(
-        "the gate returned {status}, a redirect, which is not followed, since the key would go \
-         there too; check --url"
+        "the gate returned {status}, a redirect, which is not followed, because the key would be sent there too; check --url"
     )
 }
 

@@ -39,10 +39,10 @@ fn invalid_json_and_invalid_messages_are_distinguished() {
         "{\"a\":\"\t\"}",
     ];
     for line in no_json {
-        assert!(matches!(read(line), Content::NoJson(_)), "{line}: {:?}", read(line));
+        assert!(matches!(read(line), Content::InvalidJson(_)), "{line}: {:?}", read(line));
     }
-    assert!(matches!(Content::read(b"{\"a\":\"\xff\"}"), Content::NoJson(_)));
-    let no_message = [
+    assert!(matches!(Content::read(b"{\"a\":\"\xff\"}"), Content::InvalidJson(_)));
+    let invalid_message = [
         "[]",
         "1",
         "null",
@@ -61,11 +61,11 @@ fn invalid_json_and_invalid_messages_are_distinguished() {
         r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"n":[{"x":1,"\u0078":2}]}}"#,
         "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\",\"params\":\r{}}",
     ];
-    for line in no_message {
-        assert!(matches!(read(line), Content::NoMessage(_)), "{line}: {:?}", read(line));
+    for line in invalid_message {
+        assert!(matches!(read(line), Content::InvalidMessage(_)), "{line}: {:?}", read(line));
     }
     let long = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"a"}}"#, "x".repeat(MAX_ID_BYTES));
-    assert!(matches!(read(&long), Content::NoMessage(_)));
+    assert!(matches!(read(&long), Content::InvalidMessage(_)));
 }
 
 /// Time and memory grow only linearly.
@@ -95,7 +95,7 @@ fn a_reserved_member_in_another_case_makes_a_message_invalid() {
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestID":1}}"#,
     ];
     for line in lookalikes {
-        assert_eq!(read(line), Content::NoMessage(LOOKALIKE.into()), "{line}");
+        assert_eq!(read(line), Content::InvalidMessage(LOOKALIKE.into()), "{line}");
     }
     // An escape is another spelling of the same name, and names inside `params` are data.
     let escaped = r#"{"jsonrpc":"2.0","i\u0064":1,"method":"a","x":{"Id":1,"ID":2}}"#;
@@ -105,22 +105,22 @@ fn a_reserved_member_in_another_case_makes_a_message_invalid() {
         assert_eq!(read(line), Content::Request(id("1"), false), "{line}");
     }
     let twice = r#"{"jsonrpc":"2.0","id":1,"i\u0064":1,"method":"a"}"#;
-    assert_eq!(read(twice), Content::NoMessage(TWICE.into()));
-    assert_eq!(read("1"), Content::NoMessage("no object".into()));
+    assert_eq!(read(twice), Content::InvalidMessage(TWICE.into()));
+    assert_eq!(read("1"), Content::InvalidMessage("no object".into()));
 }
 
 #[test]
 fn responses_are_recognized_by_their_id() {
     let of = |line: &str| ServerLine::read(line.as_bytes()).unwrap();
     let answer = r#"{"result":{"id":3,"a":1,"a":2,"ID":5},"jsonrpc":"2.0","id":4,"x":1,"x":2}"#;
-    assert_eq!(of(answer), ServerLine::Answer(id("4")));
-    assert_eq!(of(r#"{"jsonrpc":"2.0","id":4,"method":"ping"}"#), ServerLine::Question(id("4")));
+    assert_eq!(of(answer), ServerLine::Response(id("4")));
+    assert_eq!(of(r#"{"jsonrpc":"2.0","id":4,"method":"ping"}"#), ServerLine::Request(id("4")));
     assert_eq!(of(r#"{"jsonrpc":"2.0","method":"a"}"#), ServerLine::Other);
     // Some servers write all members in every message.
     let answer = r#"{"jsonrpc":"2.0","id":4,"method":null,"params":null,"result":{},"error":null}"#;
-    assert_eq!(of(answer), ServerLine::Answer(id("4")));
+    assert_eq!(of(answer), ServerLine::Response(id("4")));
     let question = r#"{"jsonrpc":"2.0","id":4,"method":"ping","result":null,"error":null}"#;
-    assert_eq!(of(question), ServerLine::Question(id("4")));
+    assert_eq!(of(question), ServerLine::Request(id("4")));
     assert_eq!(of(r#"{"jsonrpc":"2.0","id":null,"error":{}}"#), ServerLine::Other);
     for line in ["listening", "[]", "1", "{", "{}x"] {
         assert!(ServerLine::read(line.as_bytes()).is_err(), "{line}");
@@ -171,11 +171,11 @@ fn a_lone_surrogate_is_refused_only_where_it_decides() {
         r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"name\ud800":"x"}}"#,
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"\ud800"}}"#,
     ] {
-        assert_eq!(read(line), Content::NoMessage(SURROGATE.into()), "{line}");
+        assert_eq!(read(line), Content::InvalidMessage(SURROGATE.into()), "{line}");
     }
     // Many readers take both for the same name.
     let twice = r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":{"\ud800":1,"\udc00":2}}}"#;
-    assert_eq!(read(twice), Content::NoMessage(TWICE.into()));
+    assert_eq!(read(twice), Content::InvalidMessage(TWICE.into()));
     // Without lone surrogates, the replacement character is ordinary.
     let whole = r#"{"jsonrpc":"2.0","id":1,"method":"a\ufffd\ud83d\ude00"}"#;
     assert_eq!(read(whole), Content::Request(id("1"), false));
@@ -207,5 +207,5 @@ fn progress_is_recognized_by_its_token() {
 #[test]
 fn a_response_with_a_lone_surrogate_is_a_response() {
     let line = r#"{"jsonrpc":"2.0","id":4,"result":{"text":"\ud800","\udc00":1}}"#;
-    assert_eq!(ServerLine::read(line.as_bytes()).unwrap(), ServerLine::Answer(id("4")));
+    assert_eq!(ServerLine::read(line.as_bytes()).unwrap(), ServerLine::Response(id("4")));
 }

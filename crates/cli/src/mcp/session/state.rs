@@ -11,12 +11,14 @@ use vkey::reply::Reply;
 use vkey_vm::{Closed, ContextId, Failure, Opened, Response, Worker};
 
 use super::super::super::embedded::take_audit_line;
-use super::super::activity::Pulse;
+use super::super::activity::Activity;
 use super::super::id::Id;
 use super::super::message::{Content, progress_token};
-use super::super::refusal::{self, BAD_REQUEST, NO_JSON, NO_MESSAGE, TOO_LARGE, UNAVAILABLE};
-use super::super::sink::Said;
-use super::{MAX_OPEN, Passage, Received, Refused, Verdict};
+use super::super::refusal::{
+    self, BAD_REQUEST, INVALID_REQUEST, PARSE_ERROR, TOO_LARGE, UNAVAILABLE,
+};
+use super::super::sink::LogBatch;
+use super::{MAX_OPEN, Received, Refused, ResponseVerdict, Verdict};
 
 /// The module and its open requests.
 pub(super) struct State {
@@ -25,7 +27,7 @@ pub(super) struct State {
     /// Requests that were cancelled, or ended without the server; its responses are too late.
     pub(super) given_up: VecDeque<Id>,
     /// The server's requests that the client has not responded to, and when they came.
-    pub(super) questions: BTreeMap<Id, Duration>,
+    pub(super) server_requests: BTreeMap<Id, Duration>,
     /// The request that starts the session.
     pub(super) first: Option<Id>,
     /// The protocol version in the server's response to it.
@@ -44,7 +46,7 @@ pub(super) struct OpenRequest {
 }
 
 /// What to do with a message that the module allows.
-enum Entrance {
+enum Admission {
     /// It is forwarded. It ends at once with this status if no response follows.
     Open(u16),
     /// It is refused.
@@ -56,34 +58,34 @@ enum Entrance {
 impl State {
     /// Whether a message responds to a request that the server sent during a request that is still open. Such
     /// a response is a part of that request, which has been evaluated and counted.
-    pub(super) fn take_answer_in_call(&mut self, content: &Content) -> bool {
+    pub(super) fn take_response_in_call(&mut self, content: &Content) -> bool {
         let Content::Response(Some(id)) = content else {
             return false;
         };
-        let id = &self.asked(id);
-        let asked = self.questions.get(id).copied();
+        let id = &self.server_request(id);
+        let asked = self.server_requests.get(id).copied();
         let was_open = |asked| self.open.values().any(|request| request.since <= asked);
         let in_call = asked.is_some_and(was_open);
         if in_call {
-            self.questions.remove(id);
+            self.server_requests.remove(id);
         }
         in_call
     }
 
-    pub(super) fn judge(
+    pub(super) fn evaluate(
         &mut self,
         message: &Received<'_>,
         host: MemoryHost,
-        pulse: &Pulse,
-        said: &mut Said,
+        activity: &Activity,
+        batch: &mut LogBatch,
     ) -> Verdict {
         let now_ns = host.now_ns.get().unwrap_or(0);
         let context = match self.worker.open(host) {
             Err(failure) => {
-                self.forget(&failure, said);
+                self.forget(&failure, batch);
                 return Verdict::Refuse(self.refused(message, None));
             }
-            Ok(Opened::Held(context)) => return self.refuse(context, message, now_ns, said),
+            Ok(Opened::Held(context)) => return self.refuse(context, message, now_ns, batch),
             Ok(Opened::Forwarded(context)) => context,
         };
         // It may be long, and is not needed any more.
@@ -91,43 +93,43 @@ impl State {
             host.body.take();
         }
         match self.admit(message) {
-            Entrance::Open(status) => {
-                self.enter(context, message, status, pulse, now_ns, said);
+            Admission::Open(status) => {
+                self.enter(context, message, status, activity, now_ns, batch);
                 Verdict::Forward
             }
-            Entrance::Closed(status, reason, client) => {
-                let answer = Response { status: Some(status), bytes: None, now_ns };
-                let mut own = Said::default();
-                self.close(Some(context), &answer, &mut own);
+            Admission::Closed(status, reason, client) => {
+                let response = Response { status: Some(status), bytes: None, now_ns };
+                let mut own = LogBatch::default();
+                self.close(Some(context), &response, &mut own);
                 own.audit.iter_mut().for_each(|line| *line = denied(line, reason));
-                said.append(own);
-                let server = self.answer_for_server(message, None);
+                batch.append(own);
+                let server = self.error_for_server(message, None);
                 Verdict::Refuse(Refused { client, server })
             }
         }
     }
 
     /// Decides about a message that the module allows.
-    fn admit(&self, message: &Received<'_>) -> Entrance {
+    fn admit(&self, message: &Received<'_>) -> Admission {
         let unreadable = DenyReason::BodyUnreadable;
         match &message.content {
-            Content::NoJson(_) | Content::NoMessage(_) => {
+            Content::InvalidJson(_) | Content::InvalidMessage(_) => {
                 let status = if message.body.is_some() { BAD_REQUEST } else { TOO_LARGE };
-                Entrance::Closed(status, unreadable, self.no_message(message))
+                Admission::Closed(status, unreadable, self.invalid_message(message))
             }
             Content::Request(id, _) if self.is_taken(id) => {
                 let problem = "a request with this id is open, or was given up without an answer of the server";
-                let line = refusal::error(Some(id), NO_MESSAGE, problem);
-                Entrance::Closed(BAD_REQUEST, unreadable, Some(line))
+                let line = refusal::error(Some(id), INVALID_REQUEST, problem);
+                Admission::Closed(BAD_REQUEST, unreadable, Some(line))
             }
             Content::Request(id, _) if self.open.len() >= MAX_OPEN => {
                 let problem = format!("{MAX_OPEN} requests wait for the server already; try later");
                 let line = refusal::of_host(id, UNAVAILABLE, "too_many_requests", &problem);
-                Entrance::Closed(UNAVAILABLE, DenyReason::NotReady, Some(line))
+                Admission::Closed(UNAVAILABLE, DenyReason::NotReady, Some(line))
             }
-            Content::Request(..) => Entrance::Open(200),
+            Content::Request(..) => Admission::Open(200),
             Content::Notification | Content::Cancelled(_) | Content::Response(_) => {
-                Entrance::Open(202)
+                Admission::Open(202)
             }
         }
     }
@@ -138,25 +140,27 @@ impl State {
         context: ContextId,
         message: &Received<'_>,
         status: u16,
-        pulse: &Pulse,
+        activity: &Activity,
         now_ns: u64,
-        said: &mut Said,
+        batch: &mut LogBatch,
     ) {
         if let Content::Request(id, first) = &message.content {
             self.first = self.first.take().or_else(|| first.then(|| id.clone()));
             let token = message.body.and_then(progress_token);
-            let (since, heard) = (pulse.now(), pulse.server_now());
+            let (since, heard) = (activity.now(), activity.server_now());
             let request = OpenRequest { context: Some(context), since, heard, token };
             self.open.insert(id.clone(), request);
             return;
         }
-        let answer = Response { status: Some(status), bytes: None, now_ns };
-        self.close(Some(context), &answer, said);
+        let response = Response { status: Some(status), bytes: None, now_ns };
+        self.close(Some(context), &response, batch);
         match &message.content {
             Content::Cancelled(id) => {
-                self.give_up(id, &Response { status: None, ..answer }, said);
+                self.give_up(id, &Response { status: None, ..response }, batch);
             }
-            Content::Response(Some(id)) => _ = self.questions.remove(&self.asked(id)),
+            Content::Response(Some(id)) => {
+                _ = self.server_requests.remove(&self.server_request(id))
+            }
             _ => {}
         }
     }
@@ -167,11 +171,11 @@ impl State {
         context: ContextId,
         message: &Received<'_>,
         now_ns: u64,
-        said: &mut Said,
+        batch: &mut LogBatch,
     ) -> Verdict {
         let reply = self.worker.host(context).and_then(|host| host.reply.borrow().clone());
         let bytes = reply.as_ref().and_then(|reply| u64::try_from(reply.body.len()).ok());
-        self.close(Some(context), &Response { status: None, bytes, now_ns }, said);
+        self.close(Some(context), &Response { status: None, bytes, now_ns }, batch);
         Verdict::Refuse(self.refused(message, reply.as_ref()))
     }
 
@@ -179,32 +183,32 @@ impl State {
     fn refused(&mut self, message: &Received<'_>, reply: Option<&Reply>) -> Refused {
         let client = match &message.content {
             Content::Request(id, _) => Some(refusal_of(id, reply)),
-            _ => self.no_message(message),
+            _ => self.invalid_message(message),
         };
-        Refused { client, server: self.answer_for_server(message, reply) }
+        Refused { client, server: self.error_for_server(message, reply) }
     }
 
     /// The error for an invalid message. Its sender finds it by the id, if that is known and no other request
     /// waits under it.
-    fn no_message(&self, message: &Received<'_>) -> Option<Vec<u8>> {
+    fn invalid_message(&self, message: &Received<'_>) -> Option<Vec<u8>> {
         let (code, problem) = problem(&message.content)?;
         let id = message.scan.request().filter(|id| !self.is_taken(id));
         Some(refusal::error(id, code, &problem))
     }
 
     /// The error for the server's request that the client answered with a refused message.
-    fn answer_for_server(
+    fn error_for_server(
         &mut self,
         message: &Received<'_>,
         reply: Option<&Reply>,
     ) -> Option<Vec<u8>> {
         let id = match &message.content {
             Content::Response(Some(id)) => id,
-            Content::NoJson(_) | Content::NoMessage(_) => message.scan.answered()?,
+            Content::InvalidJson(_) | Content::InvalidMessage(_) => message.scan.answered()?,
             _ => return None,
         };
-        let id = &self.asked(id);
-        self.questions.remove(id)?;
+        let id = &self.server_request(id);
+        self.server_requests.remove(id)?;
         Some(match problem(&message.content) {
             Some((_, problem)) => refusal::of_host(id, BAD_REQUEST, "answer_unreadable", &problem),
             None => refusal_of(id, reply),
@@ -217,8 +221,8 @@ impl State {
     }
 
     /// The server's request that an id from the client belongs to.
-    fn asked(&self, id: &Id) -> Id {
-        id.known(|id| self.questions.contains_key(id))
+    fn server_request(&self, id: &Id) -> Id {
+        id.known(|id| self.server_requests.contains_key(id))
     }
 
     /// Whether a request with this id waits for a response, or for one that will be dropped.
@@ -226,18 +230,23 @@ impl State {
         self.open.contains_key(id) || self.given_up.contains(id)
     }
 
-    pub(super) fn answer(&mut self, id: &Id, answer: &Response, said: &mut Said) -> Passage {
+    pub(super) fn response(
+        &mut self,
+        id: &Id,
+        response: &Response,
+        batch: &mut LogBatch,
+    ) -> ResponseVerdict {
         if let Some(late) = self.given_up.iter().position(|given_up| given_up == id) {
             self.given_up.remove(late);
-            return Passage::Late;
+            return ResponseVerdict::Late;
         }
         let Some(request) = self.open.remove(id) else {
-            return Passage::Pass;
+            return ResponseVerdict::Pass;
         };
-        let ended = self.close(request.context, answer, said);
+        let ended = self.close(request.context, response, batch);
         match ended.filter(|ended| ended.withheld) {
-            None => Passage::Pass,
-            Some(ended) => Passage::Withheld(match &*ended.host.reply.borrow() {
+            None => ResponseVerdict::Pass,
+            Some(ended) => ResponseVerdict::Withheld(match &*ended.host.reply.borrow() {
                 Some(reply) => refusal::from_reply(id, reply),
                 None => {
                     refusal::of_host(id, UNAVAILABLE, "withheld", "the gate keeps the answer back")
@@ -246,11 +255,11 @@ impl State {
         }
     }
 
-    pub(super) fn give_up(&mut self, id: &Id, answer: &Response, said: &mut Said) -> bool {
+    pub(super) fn give_up(&mut self, id: &Id, response: &Response, batch: &mut LogBatch) -> bool {
         let Some(request) = self.open.remove(id) else {
             return false;
         };
-        self.close(request.context, answer, said);
+        self.close(request.context, response, batch);
         if self.given_up.len() >= MAX_OPEN {
             self.given_up.pop_front();
         }
@@ -262,31 +271,31 @@ impl State {
     fn close(
         &mut self,
         context: Option<ContextId>,
-        answer: &Response,
-        said: &mut Said,
+        response: &Response,
+        batch: &mut LogBatch,
     ) -> Option<Closed> {
-        match self.worker.close(context?, answer) {
+        match self.worker.close(context?, response) {
             Ok(ended) => {
                 let ended = ended?;
-                said.audit.extend(take_audit_line(&ended.host));
-                said.log.append(&mut ended.host.log.take());
+                batch.audit.extend(take_audit_line(&ended.host));
+                batch.log.append(&mut ended.host.log.take());
                 Some(ended)
             }
             Err(failure) => {
-                self.forget(&failure, said);
+                self.forget(&failure, batch);
                 None
             }
         }
     }
 
     /// The VM has failed: open requests get no audit line.
-    fn forget(&mut self, failure: &Failure, said: &mut Said) {
+    fn forget(&mut self, failure: &Failure, batch: &mut LogBatch) {
         for request in self.open.values_mut() {
             request.context = None;
         }
         let open = self.open.len();
-        said.log.append(&mut self.worker.take_log());
-        said.notes.push(format!(
+        batch.log.append(&mut self.worker.take_log());
+        batch.notes.push(format!(
             "{failure}; this message and {open} requests that are open have no audit lines"
         ));
     }
@@ -303,8 +312,8 @@ fn refusal_of(id: &Id, reply: Option<&Reply>) -> Vec<u8> {
 /// What is wrong with an invalid message.
 fn problem(content: &Content) -> Option<(i64, String)> {
     let (code, problem) = match content {
-        Content::NoJson(problem) => (NO_JSON, Cow::Borrowed(*problem)),
-        Content::NoMessage(problem) => (NO_MESSAGE, Cow::Borrowed(&**problem)),
+        Content::InvalidJson(problem) => (PARSE_ERROR, Cow::Borrowed(*problem)),
+        Content::InvalidMessage(problem) => (INVALID_REQUEST, Cow::Borrowed(&**problem)),
         _ => return None,
     };
     Some((code, format!("no message: {problem}")))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Answer;
+use super::CommandDecision;
 use super::gates::Gate;
 
 /// The reasons of `vkey explain` that `vkey run` can have too.
@@ -28,7 +28,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, answer: &Answer, gate: &Gate) {
+    pub(super) fn add(&mut self, answer: &CommandDecision, gate: &Gate) {
         *self.answers.entry(answer.to_string()).or_default() += 1;
         *self.hosts.entry(gate.rules).or_default() += 1;
         self.cases += 1;

@@ -56,7 +56,7 @@ fn a_server_that_will_not_end_is_killed() {
     let (mut session, pids) = with_family(&gate, &["--grace", "200ms"]);
     session.request(1, "stubborn", &json!({}));
     session.answer();
-    session.finish().ended(0).says("was ended");
+    session.finish().ended(0).says("was terminated");
     pids.into_iter().for_each(await_gone);
 }
 
