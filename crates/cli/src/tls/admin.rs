@@ -9,22 +9,22 @@ use super::super::error::Error;
 use super::super::url::Url;
 use super::super::usage::{read_roots, timeout};
 
-/// Where a running Envoy shows its configuration.
+/// The path of Envoy's configuration.
 const CONFIG_DUMP: &str = "/config_dump";
 
-/// With the endpoints, which may be all that names a cluster's hosts.
+/// Includes the endpoints, which may be the only place that names a cluster's hosts.
 const INCLUDE_EDS: &str = "include_eds";
 
-/// How the admin interface is asked. It is sent no secret, but what it answers has to be its own.
+/// How to connect to the admin interface. No secret is sent, but the response must be authentic.
 #[derive(clap::Args)]
 pub(super) struct AdminArgs {
-    /// Trust the authorities in this file, PEM, and no others; by default those of the web
+    /// Trust only the authorities in this PEM file; by default those of the web
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Allow http to other machines, where everybody on the way can read and change the answer
+    /// Allow http to other machines, where the response can be read and changed on the way
     #[arg(long)]
     allow_http: bool,
-    /// How long the answer may take, 1s to 1h
+    /// The timeout for the response, 1s to 1h
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     timeout: u64,
 }
@@ -37,7 +37,7 @@ pub(super) struct AdminUrl {
 }
 
 impl AdminUrl {
-    /// Whether a text is meant as a URL and not as the path of a file.
+    /// Whether a text is meant as a URL, not as the path of a file.
     pub(super) fn is_url(text: &str) -> bool {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         scheme.is_some_and(|scheme| {
@@ -45,8 +45,7 @@ impl AdminUrl {
         })
     }
 
-    /// Reads an argument: the URL of an admin interface, whatever path it is at; of its dump, with a
-    /// query.
+    /// Parses the URL of an admin interface at any path, or of its configuration dump with a query.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let (url, query) = Url::parse_admin(text)?;
         if query.is_some() && !url.path().ends_with(CONFIG_DUMP) {
@@ -55,7 +54,7 @@ impl AdminUrl {
         Ok(Self { url, query })
     }
 
-    /// Reads the URL of an admin interface itself.
+    /// Parses the base URL of an admin interface.
     pub(super) fn parse_base(text: &str) -> Result<Self, &'static str> {
         let (url, query) = Url::parse_admin(text)?;
         if query.is_some() {
@@ -72,14 +71,14 @@ impl AdminUrl {
         self.url.with_target(&format!("{base}{CONFIG_DUMP}?{query}"))
     }
 
-    /// The URL of something else that it answers.
+    /// The URL of another endpoint.
     pub(super) fn target(&self, target: &str) -> String {
         self.url.with_target(&format!("{}{target}", self.url.path()))
     }
 }
 
 impl AdminArgs {
-    /// Asks for something below an admin interface's URL, not longer than `max_bytes`.
+    /// Fetches an endpoint below an admin interface's URL; the response may have up to `max_bytes`.
     pub(super) fn ask(
         &self,
         AdminUrl { url, .. }: &AdminUrl,

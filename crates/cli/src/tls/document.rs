@@ -1,4 +1,4 @@
-//! What Envoy is configured by: YAML or JSON, and the members of protobuf messages in it.
+//! Parses Envoy configuration, YAML or JSON, and accesses members of its protobuf messages.
 
 use std::fmt;
 
@@ -8,38 +8,37 @@ use serde_json::{Map, Number, Value};
 /// The longest configuration or dump that is read: some thousand clusters.
 pub(super) const MAX_DOCUMENT_BYTES: u64 = 32 * 1024 * 1024;
 
-/// The most values that a YAML text may hold, and the most that its aliases may add.
+/// The most values in a YAML text, and the most that its aliases may add.
 const MAX_YAML_NODES: usize = 1_000_000;
 const MAX_YAML_ALIASED: usize = 100_000;
 
 const TOO_MUCH: &str = "more than this command reads";
 
-/// What every type of a message begins with (`google.protobuf.Any`).
+/// The prefix of message types (`google.protobuf.Any`).
 const TYPE_PREFIX: &str = "type.googleapis.com/";
 
-/// Why a text is no document. It quotes nothing: private keys may stand in a configuration.
+/// Why a text cannot be parsed. It quotes nothing, because a configuration may contain private keys.
 #[derive(Debug)]
-pub(super) struct Unreadable {
+pub(super) struct DocumentError {
     what: &'static str,
     line: Option<u64>,
 }
 
-/// Reads YAML, of which JSON is a part. A name that stands twice in one place is refused: whoever reads
-/// the text next may take the other value.
-pub(super) fn parse(text: &[u8]) -> Result<Value, Unreadable> {
-    let text = str::from_utf8(text).map_err(|_| Unreadable { what: "not UTF-8", line: None })?;
+/// Parses YAML, which includes JSON. Rejects duplicate names: another reader may take the other value.
+pub(super) fn parse(text: &[u8]) -> Result<Value, DocumentError> {
+    let text = str::from_utf8(text).map_err(|_| DocumentError { what: "not UTF-8", line: None })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let looks_like_json = text.trim_start().starts_with(['{', '[']);
     let json = looks_like_json.then(|| serde_json::from_str::<Strict>(text));
     match json {
         Some(Ok(Strict(value))) => Ok(value),
-        // In YAML, names in braces need no quotes.
+        // YAML allows unquoted names in braces.
         Some(Err(error)) => yaml(text).map_err(|_| json_error(&error)),
         None => yaml(text),
     }
 }
 
-fn yaml(text: &str) -> Result<Value, Unreadable> {
+fn yaml(text: &str) -> Result<Value, DocumentError> {
     let budget = serde_saphyr::budget! {
         max_events: MAX_YAML_NODES,
         max_nodes: MAX_YAML_NODES,
@@ -55,12 +54,12 @@ fn yaml(text: &str) -> Result<Value, Unreadable> {
     read.map(|Strict(value)| value).map_err(|error| yaml_error(&error))
 }
 
-fn json_error(error: &serde_json::Error) -> Unreadable {
+fn json_error(error: &serde_json::Error) -> DocumentError {
     let what = if error.is_data() { "a name stands twice" } else { "not valid JSON" };
-    Unreadable { what, line: u64::try_from(error.line()).ok() }
+    DocumentError { what, line: u64::try_from(error.line()).ok() }
 }
 
-fn yaml_error(error: &serde_saphyr::Error) -> Unreadable {
+fn yaml_error(error: &serde_saphyr::Error) -> DocumentError {
     use serde_saphyr::Error;
     let line = error.location().map(|location| location.line());
     let mut cause = error.without_snippet();
@@ -75,24 +74,24 @@ fn yaml_error(error: &serde_saphyr::Error) -> Unreadable {
         | Error::Budget { .. } => TOO_MUCH,
         _ => "not valid YAML",
     };
-    Unreadable { what, line }
+    DocumentError { what, line }
 }
 
-impl Unreadable {
-    /// There is more in it than is looked at.
+impl DocumentError {
+    /// The document has more content than this command reads.
     pub(super) fn too_much() -> Self {
         Self { what: TOO_MUCH, line: None }
     }
 }
 
-impl fmt::Display for Unreadable {
+impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what)?;
         self.line.map_or(Ok(()), |line| write!(f, ", line {line}"))
     }
 }
 
-/// A value whose objects hold each name once.
+/// A value without duplicate names.
 struct Strict(Value);
 
 struct StrictVisitor;
@@ -159,24 +158,24 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
 // === members of messages ===
 
-/// A member by its name in the API. JSON of protobuf may spell it in camel case, and `null` is absent.
+/// A member by its name in the API. The JSON form may use camel case, and `null` means absent.
 pub(super) fn get<'a>(message: &'a Value, name: &str) -> Option<&'a Value> {
     let members = message.as_object()?;
     let found = members.get(name).or_else(|| members.get(&camel(name)));
     found.filter(|value| !value.is_null())
 }
 
-/// A member of a member.
+/// A nested member.
 pub(super) fn at<'a>(message: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(message, |message, name| get(message, name))
 }
 
-/// A text that is not empty: protobuf knows no difference between empty and absent.
+/// A non-empty string: protobuf does not distinguish empty from absent.
 pub(super) fn text<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
     get(message, name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// The items of a list; none where it is absent.
+/// The items of a list; empty if it is absent.
 pub(super) fn items<'a>(message: &'a Value, name: &str) -> &'a [Value] {
     get(message, name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
@@ -190,7 +189,7 @@ pub(super) fn is_true(message: &Value, name: &str) -> bool {
     }
 }
 
-/// Whether a member is one of an enumeration's values, by name or number.
+/// Whether an enumeration has this value, by name or number.
 pub(super) fn is_choice(message: &Value, name: &str, word: &str, number: u64) -> bool {
     match get(message, name) {
         Some(Value::String(text)) => text == word,
@@ -199,8 +198,8 @@ pub(super) fn is_choice(message: &Value, name: &str, word: &str, number: u64) ->
     }
 }
 
-/// The type and the content of a message of any type; one that is wrapped because the writer does not
-/// know its type (`xds.type.v3.TypedStruct`) is unwrapped.
+/// The type and content of an `Any`. A type that its writer did not know (`xds.type.v3.TypedStruct`) is
+/// unwrapped.
 pub(super) fn typed(any: &Value) -> (&str, &Value) {
     let kind = text(any, "@type").unwrap_or_default();
     let wrapped = text(any, "type_url").zip(get(any, "value"));

@@ -1,4 +1,4 @@
-//! What can go wrong in `vkey tls`.
+//! The errors of `vkey tls`.
 
 use std::fmt;
 
@@ -6,59 +6,59 @@ use vkey::json::Invalid;
 
 use super::super::error::Failure;
 use super::super::exit::Exit;
-use super::document::Unreadable;
+use super::document::DocumentError;
 
-/// Why `vkey tls` cannot do what it is told.
+/// Why `vkey tls` failed.
 #[derive(Debug)]
 pub(super) enum TlsError {
-    /// A configuration of Envoy, or a response of its admin interface, cannot be read.
-    Document(Given, Unreadable),
-    /// A configuration of Envoy has no cluster.
-    NoClusters(Given),
-    /// What was read is no configuration of Envoy.
-    NoEnvoyConfiguration(Given),
+    /// An Envoy configuration, or a response of the admin interface, cannot be parsed.
+    Document(InputKind, DocumentError),
+    /// The Envoy configuration has no cluster.
+    NoClusters(InputKind),
+    /// The input is not an Envoy configuration.
+    NoEnvoyConfiguration(InputKind),
     /// The response has no metrics of Envoy.
     NoStats,
-    /// An upstream-TLS policy is invalid, at a line of a file.
+    /// An upstream-TLS policy is invalid.
     Policy {
-        /// What it is called.
+        /// The name of the file.
         file: String,
         /// The line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The error.
         invalid: Invalid,
     },
-    /// The response with the metrics cannot be read.
-    Stats(Unreadable),
-    /// What the list of upstreams says cannot be rendered.
+    /// The response with the metrics cannot be parsed.
+    Stats(DocumentError),
+    /// A member of the list of upstreams cannot be rendered.
     Unrenderable {
         /// The member.
         member: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
-    /// The list of upstreams is of the wrong form.
+    /// The list of upstreams is invalid.
     Upstreams(Invalid),
-    /// The list of upstreams is no YAML.
+    /// The list of upstreams is not valid YAML.
     UpstreamsText {
-        /// What it is.
+        /// The error.
         what: &'static str,
         /// The line, from 1.
         line: Option<u64>,
     },
 }
 
-/// Where a configuration of Envoy comes from.
+/// Where an Envoy configuration came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Given {
-    /// From a file or standard input.
+pub(super) enum InputKind {
+    /// A file or standard input.
     Input,
-    /// From an admin interface.
+    /// The admin interface.
     Response,
 }
 
 impl TlsError {
-    /// The error that a member of the list of upstreams keeps it from being rendered.
+    /// The error for a member of the list of upstreams that cannot be rendered.
     pub(super) fn unrenderable(member: &str, reason: &str) -> Self {
         Self::Unrenderable { member: member.to_owned(), reason: reason.to_owned() }
     }
@@ -75,17 +75,17 @@ impl fmt::Display for TlsError {
         match self {
             Self::Document(given, unreadable) => {
                 let check = given.check();
-                write!(f, "{given} is no configuration of Envoy: {unreadable}; {check}")
+                write!(f, "{given} is not an Envoy configuration: {unreadable}; {check}")
             }
             Self::NoClusters(given) => write!(
                 f,
-                "{given} has no cluster, so nothing can be said of it: expected clusters in \
+                "{given} has no clusters: expected them in \
                  static_resources.clusters, resources, configs, or a list; {}",
                 given.check()
             ),
             Self::NoEnvoyConfiguration(given) => write!(
                 f,
-                "{given} is no configuration of Envoy: expected static_resources, resources, \
+                "{given} is not an Envoy configuration: expected static_resources, resources, \
                  configs, or clusters; {}",
                 given.check()
             ),
@@ -111,17 +111,17 @@ impl fmt::Display for TlsError {
     }
 }
 
-impl Given {
-    /// What to do when it is not what it should be.
+impl InputKind {
+    /// What to check if it is invalid.
     fn check(self) -> &'static str {
         match self {
-            Self::Input => "check what it holds",
+            Self::Input => "check its content",
             Self::Response => "check the URL",
         }
     }
 }
 
-impl fmt::Display for Given {
+impl fmt::Display for InputKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Input => "the input",

@@ -1,4 +1,4 @@
-//! `vkey tls lint`: clusters of an Envoy that break the policy, and listeners and routes that undo it.
+//! `vkey tls lint`: finds Envoy clusters that violate the policy, and listeners and routes that defeat it.
 
 mod authorities;
 mod cluster;
@@ -39,16 +39,16 @@ use super::super::output::Output;
 use super::super::text::ascii;
 use super::super::time;
 use super::admin::{AdminArgs, AdminUrl};
-use super::document::{self, MAX_DOCUMENT_BYTES, Unreadable};
-use super::error::{Given, TlsError};
+use super::document::{self, DocumentError, MAX_DOCUMENT_BYTES};
+use super::error::{InputKind, TlsError};
 use super::policy::PolicyArgs;
-use finding::Rule;
-use proxy_config::Unsuitable;
+use finding::LintRule;
+use proxy_config::InvalidConfig;
 use report::Report;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// An Envoy configuration, in YAML or JSON: a bootstrap, a discovery answer, clusters, or a
+    /// An Envoy configuration, in YAML or JSON: a bootstrap, a discovery response, clusters, or a
     /// /config_dump (- is standard input); or the URL of a running Envoy's admin interface
     #[arg(value_name = "FILE|URL", value_parser = Source::parse, required_unless_present = "rules")]
     source: Option<Source>,
@@ -56,18 +56,18 @@ pub(crate) struct Args {
     policy: PolicyArgs,
     #[command(flatten)]
     admin: AdminArgs,
-    /// Judge as if it were this time, RFC 3339 or Unix seconds
+    /// Evaluate as of this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// List what lint finds, and do nothing else
+    /// List the rules that lint checks, and do nothing else
     #[arg(long, conflicts_with = "source")]
     rules: bool,
 }
 
-/// Where the configuration comes from.
+/// Where to read the configuration from.
 #[derive(Clone)]
 enum Source {
     Admin(AdminUrl),
@@ -96,12 +96,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 
 fn list_rules(is_json: bool, out: &mut Output) -> Result<Exit, Error> {
     if is_json {
-        let rules = Rule::ALL.iter().map(|rule| rule.to_json()).collect();
+        let rules = LintRule::ALL.iter().map(|rule| rule.to_json()).collect();
         out.line(ascii(&Json::object([("rules", Json::Array(rules))])))?;
         return Ok(Exit::Success);
     }
-    let line = |rule: &Rule| out.line(format_args!("{:<27}{}", rule.id(), rule.about()));
-    Rule::ALL.iter().try_for_each(line)?;
+    let line = |rule: &LintRule| out.line(format_args!("{:<27}{}", rule.id(), rule.about()));
+    LintRule::ALL.iter().try_for_each(line)?;
     Ok(Exit::Success)
 }
 
@@ -117,18 +117,18 @@ impl Source {
         matches!(self, Self::File(path) if path.as_os_str() == "-")
     }
 
-    fn given(&self) -> Given {
+    fn given(&self) -> InputKind {
         match self {
-            Self::Admin(_) => Given::Response,
-            Self::File(_) => Given::Input,
+            Self::Admin(_) => InputKind::Response,
+            Self::File(_) => InputKind::Input,
         }
     }
 
-    fn error(&self, unsuitable: &Unsuitable) -> TlsError {
+    fn error(&self, unsuitable: &InvalidConfig) -> TlsError {
         match unsuitable {
-            Unsuitable::Empty => TlsError::NoClusters(self.given()),
-            Unsuitable::NotEnvoy => TlsError::NoEnvoyConfiguration(self.given()),
-            Unsuitable::TooMuch => TlsError::Document(self.given(), Unreadable::too_much()),
+            InvalidConfig::Empty => TlsError::NoClusters(self.given()),
+            InvalidConfig::NotEnvoy => TlsError::NoEnvoyConfiguration(self.given()),
+            InvalidConfig::TooMuch => TlsError::Document(self.given(), DocumentError::too_much()),
         }
     }
 
@@ -142,7 +142,7 @@ impl Source {
     }
 }
 
-/// Reads a file. What looks like an address, and is no file, may be meant as one.
+/// Reads a file. If it does not exist and looks like an address, the error says how to write a URL.
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let read = Place::file("FILE", path).read_bytes(MAX_DOCUMENT_BYTES);
     let may_be_address = path.to_string_lossy().contains(':');

@@ -1,4 +1,5 @@
-//! `vkey tls`: the upstream-TLS policy, what proxies are configured by, and what Envoy makes of it.
+//! `vkey tls`: shows the upstream-TLS policy, checks and renders proxy configuration, and shows Envoy's
+//! state.
 
 mod admin;
 mod document;
@@ -16,13 +17,13 @@ use super::output::Output;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Name each cluster of an Envoy that breaks the policy, why, and what to write instead
+    /// List the Envoy clusters that violate the policy, with the reason and the fix
     Lint(lint::Args),
-    /// Write the proxy configuration of a list of upstreams that satisfies the policy
+    /// Render proxy configuration for a list of upstreams that satisfies the policy
     Render(render::Args),
     /// Show the policy in force
     Show(show::Args),
-    /// Show how a running Envoy judges its upstreams
+    /// Show the state of the upstreams of a running Envoy
     Status(status::Args),
 }
 

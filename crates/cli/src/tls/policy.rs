@@ -1,4 +1,4 @@
-//! The policy in force: the one compiled in, or a file's, tightened by a configuration.
+//! Reads the policy in force: the one compiled in or a file's, plus the rules of a configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use super::super::input::{InputError, Place};
 use super::super::text::escape_line;
 use super::error::TlsError;
 
-/// The policy that the module of the same build carries.
+/// The policy that the module of this build contains.
 const COMPILED: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));
 
-/// The longest policy that is read: many times what all known providers take.
+/// The longest policy that is read: many times one with all known providers.
 const MAX_POLICY_BYTES: u64 = 1024 * 1024;
 
 /// The longest configuration that is read. It may list each revoked key.
@@ -22,7 +22,7 @@ const MAX_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 /// Where the policy comes from.
 #[derive(clap::Args)]
 pub(super) struct PolicyArgs {
-    /// A policy file instead of the one compiled in (- is standard input)
+    /// A policy file to use instead of the one compiled in (- is standard input)
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The plugin configuration whose upstream_tls.tighten is added (- is standard input)
@@ -31,7 +31,7 @@ pub(super) struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// How many of the options want standard input.
+    /// How many of the options read standard input.
     pub(super) fn stdin_count(&self) -> usize {
         let paths = [&self.policy, &self.config].into_iter().flatten();
         paths.filter(|path| *path == Path::new("-")).count()
@@ -42,7 +42,7 @@ impl PolicyArgs {
         self.read_with_config().map(|(policy, _)| policy)
     }
 
-    /// Reads the policy in force, and the configuration, where there is one.
+    /// Reads the policy in force, and the configuration if there is one.
     pub(super) fn read_with_config(&self) -> Result<(EffectivePolicy, Option<Json>), Error> {
         if self.stdin_count() > 1 {
             return Err(InputError::StdinTwice.into());
@@ -69,7 +69,7 @@ fn parse_policy(name: &str, text: &[u8]) -> Result<Policy, TlsError> {
     })
 }
 
-/// A configuration, of which only the rules are looked at: `vkey config check` does the rest.
+/// Reads a configuration. Only the rules are parsed: `vkey config check` does the rest.
 fn read_config(path: &Path) -> Result<Json, InputError> {
     let text = Place::file("--config", path).read_bytes(MAX_CONFIG_BYTES)?;
     Json::parse(&text).map_err(InputError::Config)

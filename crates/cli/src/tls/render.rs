@@ -1,4 +1,4 @@
-//! `vkey tls render`: proxy configuration that satisfies the policy.
+//! `vkey tls render`: renders proxy configuration that satisfies the policy.
 
 mod credentials;
 mod envoy;
@@ -25,15 +25,15 @@ use yaml::Yaml;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What to write
+    /// The output format
     #[arg(long)]
     format: Format,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// The module's file as the proxy sees it, in place of the list's wasm.file
+    /// The path of the module in the proxy; overrides wasm.file of the list
     #[arg(long, value_name = "FILE")]
     wasm: Option<String>,
-    /// Render as if it were this time, RFC 3339 or Unix seconds
+    /// Render as of this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
     /// The list of upstreams, YAML or JSON (- is standard input)
@@ -43,7 +43,7 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// Clusters, as a file that Envoy's cds_config reads
+    /// Clusters, as a file for Envoy's cds_config
     Envoy,
     /// ServiceEntry, DestinationRule, VirtualService, EnvoyFilter and WasmPlugin
     Istio,
@@ -52,29 +52,29 @@ enum Format {
     GatewayApi,
 }
 
-/// All that is rendered from.
+/// The inputs of a rendering.
 struct Source<'a> {
     policy: &'a EffectivePolicy,
     config: Option<&'a Json>,
     list: &'a Upstreams,
-    /// The module's file as the proxy sees it.
+    /// The path of the module in the proxy.
     module: &'a str,
-    /// The environment variables that the module gets to see.
+    /// The environment variables that the module sees.
     environment: Vec<&'a str>,
-    plans: Vec<Plan<'a>>,
+    plans: Vec<RenderPlan<'a>>,
 }
 
-/// One upstream, and what the policy asks of the connections to it.
-struct Plan<'a> {
-    /// Its place in the list, from 0.
+/// An upstream, and what the policy requires of connections to it.
+struct RenderPlan<'a> {
+    /// Its index in the list, from 0.
     index: usize,
     upstream: &'a Upstream,
     min_version: TlsVersion,
-    /// SHA-256 of the certificates that are good, hexadecimal digits; any where empty.
+    /// SHA-256 of the allowed certificates, hexadecimal digits; empty if any is allowed.
     pins: Vec<&'a str>,
-    /// The exception that is in force for it.
+    /// The exception for it, if one is in force.
     skip: Option<&'a Skip>,
-    /// No rule of the policy is for it.
+    /// Whether no rule of the policy matches it.
     unlisted: bool,
 }
 
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let (policy, config) = args.policy.read_with_config()?;
     let list = Upstreams::read(&args.upstreams)?;
     let plans = list.upstreams.iter().enumerate();
-    let plans = plans.map(|(index, upstream)| Plan::new(index, upstream, &policy, now_secs));
+    let plans = plans.map(|(index, upstream)| RenderPlan::new(index, upstream, &policy, now_secs));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
     let source = Source {
         policy: &policy,
@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         Format::Istio => istio::documents(&source)?,
         Format::GatewayApi => gateway_api::documents(&source)?,
     };
-    for [what, done] in source.plans.iter().filter_map(Plan::skip_note) {
+    for [what, done] in source.plans.iter().filter_map(RenderPlan::skip_note) {
         out.note(format_args!("warning: {what} {done}"));
     }
     for name in credentials::ungranted(&source) {
@@ -131,7 +131,7 @@ impl Source<'_> {
         self.policy.file().digest()
     }
 
-    /// What stands above everything.
+    /// The comment at the top of the output.
     fn heading(&self, format: &str, rest: &str) -> String {
         let digest = self.digest();
         format!(
@@ -142,9 +142,9 @@ impl Source<'_> {
     }
 }
 
-// === impl Plan ===
+// === impl RenderPlan ===
 
-impl<'a> Plan<'a> {
+impl<'a> RenderPlan<'a> {
     fn new(
         index: usize,
         upstream: &'a Upstream,
@@ -180,25 +180,25 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The error that a member of the upstream keeps it from being rendered.
+    /// The error for a member of the upstream that cannot be rendered.
     fn refused(&self, member: &str, reason: &str) -> TlsError {
         TlsError::unrenderable(&format!("upstreams[{}].{member}", self.index), reason)
     }
 
-    /// Whether the chain of certificates is verified. Where nothing says whom to trust, an exception
-    /// in force leaves it out.
+    /// Whether the certificate chain is verified. Under an exception it is not, unless the list says whom to
+    /// trust.
     fn verifies(&self) -> bool {
         self.skip.is_none() || self.upstream.trust.is_some()
     }
 
-    /// The hosts that the stamp vouches for. An unverified cluster must vouch for nothing: it stays as
-    /// it is when the exception ends.
+    /// The hosts in the stamp. An unverified cluster must have none: its stamp stays as it is when the
+    /// exception ends.
     fn stamped_hosts(&self) -> Vec<Yaml> {
         let host = self.verifies().then(|| self.upstream.host.to_string().into());
         host.into_iter().collect()
     }
 
-    /// What is to be known of an upstream under an exception.
+    /// A warning about an upstream under an exception.
     fn skip_note(&self) -> Option<[String; 2]> {
         let skip = self.skip?;
         let Upstream { name, host, .. } = self.upstream;
@@ -213,7 +213,7 @@ impl<'a> Plan<'a> {
         Some([what, done.to_owned()])
     }
 
-    /// What is said above the upstream's first object.
+    /// The comment on the upstream's first object.
     fn notes(&self) -> String {
         let unlisted = "No rule of the policy is for this host; it is verified all the same.";
         match self.skip_note() {
@@ -223,7 +223,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The authority that requests have to bear: the gate judges by it.
+    /// The authority that requests must have, because the gate checks it.
     fn authority(&self) -> String {
         let Upstream { host, port, .. } = self.upstream;
         if *port == 443 { host.to_string() } else { format!("{host}:{port}") }
@@ -239,7 +239,7 @@ fn skipped(skip: &Skip) -> String {
     )
 }
 
-/// The certificates that are in every set: none, or no set at all, is `None` or empty.
+/// The certificates that are in every set: `None` if there is no set, empty if none is in all of them.
 fn common<'a>(sets: &[&'a [String]]) -> Option<Vec<&'a str>> {
     let Some((first, others)) = sets.split_first() else {
         return Some(Vec::new());
@@ -249,7 +249,7 @@ fn common<'a>(sets: &[&'a [String]]) -> Option<Vec<&'a str>> {
     (!common.is_empty()).then_some(common)
 }
 
-/// A rule of the configuration, as the gate's own configuration spells it.
+/// A rule of the configuration, in the format of the gate's own configuration.
 fn tightening(rule: &PolicyRule) -> Json {
     let pins = rule.pins.iter().map(|pin| Json::from(format!("sha256:{pin}").as_str()));
     let members = [

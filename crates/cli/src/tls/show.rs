@@ -1,4 +1,4 @@
-//! `vkey tls show`: the policy in force.
+//! `vkey tls show`: shows the policy in force.
 
 use vkey::decision::DenyReason;
 use vkey::json::Json;
@@ -17,10 +17,10 @@ use super::policy::PolicyArgs;
 pub(crate) struct Args {
     #[command(flatten)]
     policy: PolicyArgs,
-    /// Show what a connection to this host has to show, and why
+    /// Show what the policy requires of connections to this host, and why
     #[arg(long, value_parser = host)]
     host: Option<String>,
-    /// Show it as of this time, RFC 3339 or Unix seconds
+    /// Evaluate as of this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
     /// Print one JSON object
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Reads an argument. What cannot be read as a host is shown as that; no host has a `*`.
+/// Parses a host. Text that is not a valid host is kept, to be shown as such; a host has no `*`.
 fn host(text: &str) -> Result<String, &'static str> {
     if text.contains('*') {
         return Err("expected a host, not a pattern; ask for one of its hosts");
@@ -43,8 +43,10 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let lines = match (&args.host, args.json) {
         (None, false) => summary(&policy, now_secs),
         (None, true) => vec![ascii(&describe(&policy, now_secs))],
-        (Some(host), false) => Asked::new(&policy, host, now_secs).lines(),
-        (Some(host), true) => vec![ascii(&Asked::new(&policy, host, now_secs).to_json())],
+        (Some(host), false) => HostRequirements::new(&policy, host, now_secs).lines(),
+        (Some(host), true) => {
+            vec![ascii(&HostRequirements::new(&policy, host, now_secs).to_json())]
+        }
     };
     lines.iter().try_for_each(|line| out.line(line))?;
     Ok(Exit::Success)
@@ -53,7 +55,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 fn summary(policy: &EffectivePolicy, now_secs: u64) -> Vec<String> {
     let file = policy.file();
     let unlisted = match file.unlisted() {
-        Unlisted::Observe => "observed: written down, and given no provider's credential",
+        Unlisted::Observe => "observed: recorded, without a provider credential",
         Unlisted::Verify => "verified like all others",
     };
     let mut lines = vec![
@@ -137,15 +139,15 @@ fn skip_json(skip: &Skip, now_secs: u64) -> Json {
     ])
 }
 
-/// What is asked of one host now, and by what.
-struct Asked<'a> {
+/// What the policy requires of a host now, and why.
+struct HostRequirements<'a> {
     host: UpstreamHost<'a>,
     demand: Demand<'a>,
     why: Vec<String>,
     now_secs: u64,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> HostRequirements<'a> {
     fn new(policy: &'a EffectivePolicy, text: &'a str, now_secs: u64) -> Self {
         let host = UpstreamHost::parse(text.as_bytes());
         let demand = policy.demand(&host, now_secs);
@@ -160,16 +162,16 @@ impl<'a> Asked<'a> {
                 lines.push(format!("demand       none: {}", skip_text(skip, self.now_secs)));
             }
             Demand::Unlisted => lines.push(
-                "demand       none: written down as unlisted, no provider's credential".to_owned(),
+                "demand       none: recorded as unlisted, without a provider credential".to_owned(),
             ),
             Demand::Verify(_) if self.is_unreadable() => {
                 lines.push(format!(
-                    "demand       none can be met: every connection is refused ({})",
+                    "demand       cannot be satisfied: every connection is refused ({})",
                     DenyReason::UpstreamName
                 ));
             }
             Demand::Verify(asked) => {
-                lines.push("demand       a certificate that bears the host's name".to_owned());
+                lines.push("demand       a certificate for the host's name".to_owned());
                 lines.push(format!("version      {} or later", asked.min_version));
                 let pins = asked.pins.iter().map(|pins| format!("pins         {}", pins.join(" ")));
                 lines.extend(pins);
@@ -182,7 +184,7 @@ impl<'a> Asked<'a> {
         lines
     }
 
-    /// Whether no certificate bears the host, whatever it is.
+    /// Whether no certificate can match the host.
     fn is_unreadable(&self) -> bool {
         self.host == UpstreamHost::Unreadable
     }
@@ -207,7 +209,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What in the policy is about a host.
+/// The parts of the policy that apply to a host.
 fn reasons(policy: &EffectivePolicy, host: &UpstreamHost<'_>, now_secs: u64) -> Vec<String> {
     let file = policy.file();
     let mut reasons = Vec::new();
@@ -225,13 +227,13 @@ fn reasons(policy: &EffectivePolicy, host: &UpstreamHost<'_>, now_secs: u64) -> 
     reasons.iter().map(|reason| squeeze(reason)).collect()
 }
 
-/// The rule of the file that is meant for a host: the narrowest that matches.
+/// The rule of the file for a host: the most specific one that matches.
 pub(super) fn rule_for<'a>(file: &'a Policy, host: &UpstreamHost<'_>) -> Option<&'a PolicyRule> {
     let matching = file.upstreams().iter().filter(|rule| rule.host.matches(host));
     matching.max_by_key(|rule| rule.host.narrowness())
 }
 
-/// Without the columns of a table.
+/// Without the alignment of a table.
 fn squeeze(line: &str) -> String {
     Vec::from_iter(line.split_ascii_whitespace()).join(" ")
 }

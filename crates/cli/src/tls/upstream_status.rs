@@ -1,4 +1,4 @@
-//! How upstreams stand, as the metrics of a proxy say.
+//! The state of upstreams, from the metrics of a proxy.
 
 use std::collections::BTreeMap;
 
@@ -15,40 +15,40 @@ use super::document::{get, items, text};
 /// a cluster before that.
 const METRICS: &str = "wasmcustom.vkey_upstream_tls_";
 
-/// How one upstream stands.
+/// The state of one upstream.
 #[derive(Default)]
-pub(super) struct Standing {
-    /// Requests by the word of their verdict.
+pub(super) struct UpstreamState {
+    /// The number of requests, by verdict.
     requests: BTreeMap<String, u64>,
-    /// The verdict that stands, and since when.
+    /// The current verdict, and since when.
     verdict: Option<(Verdict, u64)>,
-    /// The end of the exception, 0 where there is none.
+    /// The end of the exception in Unix seconds; 0 if there is none.
     skip_until_secs: u64,
 }
 
-/// How every upstream stands that was judged.
+/// The state of every upstream that was checked.
 #[derive(Default)]
-pub(super) struct Standings {
-    upstreams: BTreeMap<String, Standing>,
-    /// The policies that are in force; more than one while a proxy changes from one to another.
+pub(super) struct UpstreamStates {
+    upstreams: BTreeMap<String, UpstreamState>,
+    /// The policies in force; several while a proxy changes its policy.
     policies: Vec<String>,
 }
 
-impl Standings {
-    /// Reads the answer of `/stats?format=json`; `None` where it is none.
-    pub(super) fn read(answer: &Value) -> Option<Self> {
-        get(answer, "stats").and_then(Value::as_array)?;
-        let mut standings = Self::default();
-        for stat in items(answer, "stats") {
+impl UpstreamStates {
+    /// Parses the response of `/stats?format=json`; `None` if it is something else.
+    pub(super) fn read(response: &Value) -> Option<Self> {
+        get(response, "stats").and_then(Value::as_array)?;
+        let mut states = Self::default();
+        for stat in items(response, "stats") {
             let named = text(stat, "name").zip(get(stat, "value").and_then(Value::as_u64));
             if let Some((name, value)) = named {
-                standings.add(name, value);
+                states.add(name, value);
             }
         }
-        Some(standings)
+        Some(states)
     }
 
-    /// One metric. Names that are not understood are those of a newer module.
+    /// Adds one metric. Unknown names may come from a newer module.
     fn add(&mut self, name: &str, value: u64) {
         let Some((_, name)) = name.split_once(METRICS) else { return };
         if let Some(digest) = name.strip_prefix("policy_info.digest.") {
@@ -66,33 +66,33 @@ impl Standings {
         }
     }
 
-    fn upstream(&mut self, name: &str) -> &mut Standing {
+    fn upstream(&mut self, name: &str) -> &mut UpstreamState {
         self.upstreams.entry(name.to_owned()).or_default()
     }
 
-    /// Whether no upstream was judged.
+    /// Whether no upstream was checked.
     pub(super) fn is_empty(&self) -> bool {
         self.upstreams.is_empty()
     }
 
-    /// Whether an upstream is refused.
+    /// Whether an upstream is failing.
     pub(super) fn is_any_failing(&self) -> bool {
-        self.upstreams.values().any(Standing::is_failing)
+        self.upstreams.values().any(UpstreamState::is_failing)
     }
 
     /// A line for each upstream, and one for the policy.
     pub(super) fn lines(&self, now_secs: u64) -> Vec<String> {
-        let upstream = |(name, standing): (&String, &Standing)| {
-            format!("{}: {}; {}", escape_word(name), standing.state(now_secs), standing.counts())
+        let upstream = |(name, state): (&String, &UpstreamState)| {
+            format!("{}: {}; {}", escape_word(name), state.state(now_secs), state.counts())
         };
         let mut lines = Vec::from_iter(self.upstreams.iter().map(upstream));
         lines.extend(self.policies.iter().map(|digest| format!("policy {}", escape_word(digest))));
         lines
     }
 
-    /// The standings for programs.
+    /// The states as JSON.
     pub(super) fn to_json(&self) -> Json {
-        let upstreams = self.upstreams.iter().map(|(name, standing)| standing.to_json(name));
+        let upstreams = self.upstreams.iter().map(|(name, state)| state.to_json(name));
         let policies = self.policies.iter().map(|digest| digest.as_str().into());
         Json::object([
             ("upstreams", Json::Array(upstreams.collect())),
@@ -106,8 +106,8 @@ fn labels<'a>(name: &'a str, metric: &str) -> Option<(&'a str, &'a str)> {
     name.strip_prefix(metric)?.split_once(".upstream.")
 }
 
-impl Standing {
-    /// Records since when a verdict has been in force; 0 is that of one that no longer does.
+impl UpstreamState {
+    /// Records since when a verdict is current; 0 if it no longer is.
     fn stands(&mut self, verdict: Option<Verdict>, since_secs: u64) {
         let is_later = self.verdict.is_none_or(|(_, earlier)| since_secs > earlier);
         if let Some(verdict) = verdict.filter(|_| since_secs > 0 && is_later) {
@@ -121,7 +121,7 @@ impl Standing {
 
     fn state(&self, now_secs: u64) -> String {
         let Some((verdict, since_secs)) = self.verdict else {
-            return "not judged yet".to_owned();
+            return "not checked yet".to_owned();
         };
         let since = rfc3339(since_secs);
         match verdict {

@@ -219,7 +219,7 @@ fn a_skip_that_is_over_is_said_to_be() {
 
 #[test]
 fn without_metrics_no_upstream_has_been_judged() {
-    let none = "no upstream has been judged yet\n";
+    let none = "no upstream has been checked yet\n";
     assert_eq!(status(r#"{"stats":[]}"#, &[]), (0, none.to_owned()));
     let empty = "{\"upstreams\":[],\"policies\":[]}\n";
     assert_eq!(status(r#"{"stats":[]}"#, &["--json"]), (0, empty.to_owned()));

@@ -1,4 +1,4 @@
-//! The authorities that requests to clusters are sent with.
+//! The authorities of requests to clusters.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -6,23 +6,23 @@ use std::collections::btree_map::Entry;
 use serde_json::Value;
 
 use super::super::document::{get, is_true, items, text};
-use super::graph::{Budget, Graph, Spent};
+use super::graph::{Budget, BudgetExhausted, Graph};
 use super::routes::{Host, Route, Table, weighted};
 
-/// The authorities that requests are sent with, by the name of the cluster, as far as routes say.
+/// The authorities of requests, by cluster name, as far as routes determine them.
 #[derive(Default)]
 pub(super) struct Authorities<'a>(BTreeMap<&'a str, Vec<Sent<'a>>>);
 
-/// What requests are sent with. Many routes share the domains of their virtual host.
+/// An authority that a route sends. Many routes share the domains of their virtual host.
 #[derive(Clone, Copy)]
 enum Sent<'a> {
-    /// The authority that the client sends, one of these.
+    /// The authority of the client, which is one of these domains.
     Domains(&'a [Value]),
-    /// What a route writes in its place.
+    /// The authority that a route sets.
     Literal(&'a str),
 }
 
-/// The clusters that routes send to, by what they send, in the order of the routes.
+/// The clusters that routes send to, by authority, in the order of the routes.
 #[derive(Default)]
 struct Senders<'a> {
     clusters: Vec<(Sent<'a>, Vec<&'a str>)>,
@@ -30,12 +30,12 @@ struct Senders<'a> {
 }
 
 impl<'a> Authorities<'a> {
-    /// Reads the routes. Requests to a cluster that consists of others go to those.
+    /// Reads the routes. Requests to an aggregate cluster go to its parts.
     pub(super) fn new(
         tables: &[Table<'a>],
         graph: &Graph<'a>,
         budget: &mut Budget,
-    ) -> Result<Self, Spent> {
+    ) -> Result<Self, BudgetExhausted> {
         let mut senders = Senders::default();
         for table in tables {
             for host in &table.hosts {
@@ -74,13 +74,13 @@ impl<'a> Senders<'a> {
             self.add(text(part, "name"), own.or(sent));
         }
         self.add(text(action, "cluster"), sent);
-        // The policies nearest to the route are the ones that count.
+        // The policies nearest to the route apply.
         let holders = [action, host.config, table.config];
         let policies = holders.map(|holder| items(holder, "request_mirror_policies"));
         let policies = policies.into_iter().find(|policies| !policies.is_empty());
         for policy in policies.unwrap_or_default() {
             let own = text(policy, "host_rewrite_literal").map(Sent::Literal);
-            // Otherwise a copy is for a host of its own, with `-shadow` at its end.
+            // Otherwise a mirrored request has another authority, with the suffix `-shadow`.
             let is_same = is_true(policy, "disable_shadow_host_suffix_append");
             self.add(text(policy, "cluster"), own.or(sent.filter(|_| is_same)));
         }
@@ -105,7 +105,7 @@ impl<'a> Senders<'a> {
     }
 }
 
-/// What an action sends; `None` where only the request says.
+/// The authority that an action sends; `None` if it depends on the request.
 fn sent<'a>(action: &'a Value, host: &Host<'a>) -> Option<Sent<'a>> {
     let rewritten =
         ["auto_host_rewrite", "host_rewrite", "host_rewrite_header", "host_rewrite_path_regex"];

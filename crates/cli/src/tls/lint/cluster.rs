@@ -1,4 +1,4 @@
-//! One cluster, held against the policy.
+//! Checks one cluster against the policy.
 
 use serde_json::Value;
 
@@ -6,49 +6,49 @@ use vkey::upstream_tls::{Demand, EffectivePolicy, Skip, TlsVersion};
 
 use super::super::document::{get, is_choice, text, typed};
 use super::super::show::{rule_for, skip_text};
-use super::context::Case;
-use super::finding::{Element, Finding, Note, Rule};
+use super::context::ClusterContext;
+use super::finding::{Element, Finding, LintRule, Note};
 use super::graph::parts;
-use super::hosts::{Named, Subject, hosts, subjects};
-use super::proxy_config::Scene;
+use super::hosts::{ClusterHost, CoveredHost, hosts, subjects};
+use super::proxy_config::ProxyConfig;
 use super::socket::{Branch, Channel, branches};
 use super::{names, trust, upstream_gate};
 
-/// What Istio calls the cluster of a proxy to the workload beside it: its requests leave no machine.
+/// Istio's cluster from a sidecar to its own workload: its requests do not leave the machine.
 const INBOUND: &str = "InboundPassthroughCluster";
 
-/// What came of one cluster.
+/// The results for one cluster.
 #[derive(Default)]
-pub(super) struct Judged {
-    /// What is broken.
+pub(super) struct ClusterReport {
+    /// The findings.
     pub(super) findings: Vec<Finding>,
-    /// What a person should know.
+    /// The notes.
     pub(super) notes: Vec<Note>,
-    /// Whether the policy is about the cluster.
+    /// Whether the policy covers the cluster.
     pub(super) is_judged: bool,
-    /// How many names were looked at.
+    /// How many names were checked.
     pub(super) names: usize,
 }
 
-/// Holds a cluster against the policy.
-pub(super) fn judge<'a>(
+/// Checks a cluster against the policy.
+pub(super) fn check<'a>(
     cluster: &'a Value,
-    scene: &Scene<'a>,
+    proxy_config: &ProxyConfig<'a>,
     policy: &EffectivePolicy,
     now_secs: u64,
-) -> Judged {
+) -> ClusterReport {
     let name = text(cluster, "name").unwrap_or_default();
-    // It connects to nothing itself; what it consists of is judged.
+    // It makes no connections itself; its parts are checked.
     if !parts(cluster).is_empty() {
-        return Judged::default();
+        return ClusterReport::default();
     }
-    let hosts = hosts(cluster, scene);
-    let mut judged = Judged { names: hosts.len(), ..Judged::default() };
+    let hosts = hosts(cluster, proxy_config);
+    let mut judged = ClusterReport { names: hosts.len(), ..ClusterReport::default() };
     let subjects = subjects(hosts, policy, now_secs);
     judged.is_judged = !subjects.is_empty();
-    judged.notes.extend(open_note(cluster, scene));
+    judged.notes.extend(open_note(cluster, proxy_config));
     let mut asked = Vec::new();
-    for Subject { named, demand } in subjects {
+    for CoveredHost { named, demand } in subjects {
         match demand {
             Demand::Skip(skip) => judged.note_skip(name, &named, skip, now_secs),
             Demand::Unlisted => {}
@@ -60,13 +60,13 @@ pub(super) fn judge<'a>(
     }
     if !asked.is_empty() {
         let digest = policy.file().digest();
-        Case { cluster, scene, digest, asked }.judge(&mut judged.findings);
+        ClusterContext { cluster, proxy_config, digest, asked }.check(&mut judged.findings);
     }
     judged
 }
 
-impl Judged {
-    fn note_skip(&mut self, cluster: &str, named: &Named, skip: &Skip, now_secs: u64) {
+impl ClusterReport {
+    fn note_skip(&mut self, cluster: &str, named: &ClusterHost, skip: &Skip, now_secs: u64) {
         let text = format!("{}: {}", named.name, skip_text(skip, now_secs));
         let note = Note { place: cluster.to_owned(), text };
         if !self.notes.contains(&note) {
@@ -74,11 +74,11 @@ impl Judged {
         }
     }
 
-    /// An exception that is over, and still stands in the policy.
+    /// An exception that has expired, but is still in the policy.
     fn find_expired(
         &mut self,
         cluster: &str,
-        named: &Named,
+        named: &ClusterHost,
         policy: &EffectivePolicy,
         now_secs: u64,
     ) {
@@ -88,7 +88,7 @@ impl Judged {
         };
         let finding = Finding {
             element: Element::Cluster { name: cluster.to_owned(), host: named.name.clone() },
-            rule: Rule::SkipExpired,
+            rule: LintRule::SkipExpired,
             reason: skip_text(skip, now_secs),
             fix:
                 "let the upstream be verified and remove insecure_skip_verify from the policy, or \
@@ -101,15 +101,15 @@ impl Judged {
     }
 }
 
-impl<'a> Case<'a, '_> {
-    fn judge(&self, findings: &mut Vec<Finding>) {
-        upstream_gate::judge(self, findings);
+impl<'a> ClusterContext<'a, '_> {
+    fn check(&self, findings: &mut Vec<Finding>) {
+        upstream_gate::check(self, findings);
         if let Some(finding) = self.obsolete() {
             return findings.push(finding);
         }
         for branch in branches(self.cluster) {
             let mut found = Vec::new();
-            self.judge_branch(&branch, &mut found);
+            self.check_branch(&branch, &mut found);
             for finding in found {
                 if !findings.contains(&finding) {
                     findings.push(finding);
@@ -118,7 +118,7 @@ impl<'a> Case<'a, '_> {
         }
     }
 
-    fn judge_branch(&self, branch: &Branch<'a>, findings: &mut Vec<Finding>) {
+    fn check_branch(&self, branch: &Branch<'a>, findings: &mut Vec<Finding>) {
         let place = &branch.place;
         let tls = |place: &str| {
             format!("in {place} write envoy.transport_sockets.tls with an UpstreamTlsContext")
@@ -126,29 +126,29 @@ impl<'a> Case<'a, '_> {
         match branch.channel {
             Channel::Plain(why) => {
                 let reason = format!("requests leave without TLS: {why}, in {place}");
-                findings.push(self.finding(Rule::Plaintext, reason, tls(place)));
+                findings.push(self.finding(LintRule::Plaintext, reason, tls(place)));
             }
             Channel::Unknown(kind) => {
                 let reason = format!("nothing is known of the transport socket {kind} in {place}");
-                findings.push(self.finding(Rule::TransportSocketUnknown, reason, tls(place)));
+                findings.push(self.finding(LintRule::TransportSocketUnknown, reason, tls(place)));
             }
             Channel::Quic(context) => {
-                self.judge_context(context, place, findings);
+                self.check_context(context, place, findings);
             }
             Channel::Tls(context) => {
                 findings.extend(self.low_version(context, place));
                 findings.extend(self.capped_version(context, place));
-                self.judge_context(context, place, findings);
+                self.check_context(context, place, findings);
             }
         }
     }
 
-    fn judge_context(&self, context: &'a Value, place: &str, findings: &mut Vec<Finding>) {
-        trust::judge(self, context, place, findings);
-        names::judge(self, context, place, findings);
+    fn check_context(&self, context: &'a Value, place: &str, findings: &mut Vec<Finding>) {
+        trust::check(self, context, place, findings);
+        names::check(self, context, place, findings);
     }
 
-    /// TLS as it was set up up to the API's version 2. Nothing reads it, so the connection is plain.
+    /// TLS as in version 2 of the API. Envoy ignores it, so the connection is plaintext.
     fn obsolete(&self) -> Option<Finding> {
         let is_obsolete = get(self.cluster, "tls_context").is_some()
             && get(self.cluster, "transport_socket").is_none();
@@ -156,11 +156,11 @@ impl<'a> Case<'a, '_> {
             "tls_context is no longer part of Envoy's API, and there is no transport_socket";
         let fix = "move what is in tls_context to transport_socket.typed_config, with the @type \
                    type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
-        is_obsolete.then(|| self.finding(Rule::TlsContextObsolete, reason, fix))
+        is_obsolete.then(|| self.finding(LintRule::TlsContextObsolete, reason, fix))
     }
 
-    /// The highest version that a host asks for, and the host.
-    fn min_version(&self) -> Option<(&Named, TlsVersion)> {
+    /// The highest version that a host requires, and the host.
+    fn min_version(&self) -> Option<(&ClusterHost, TlsVersion)> {
         let versions = self.asked.iter().map(|(named, asked)| (named, asked.min_version));
         versions.max_by_key(|(_, version)| *version)
     }
@@ -174,7 +174,7 @@ impl<'a> Case<'a, '_> {
                 "in {place} write common_tls_context.tls_params.tls_minimum_protocol_version: {}",
                 spelled(wanted)
             );
-            self.finding_for(named, Rule::VersionLow, reason, fix)
+            self.finding_for(named, LintRule::VersionLow, reason, fix)
         })
     }
 
@@ -190,19 +190,20 @@ impl<'a> Case<'a, '_> {
                 "in {place} write common_tls_context.tls_params.tls_maximum_protocol_version: {}",
                 spelled(TlsVersion::V1_3)
             );
-            self.finding_for(named, Rule::VersionCapped, reason, fix)
+            self.finding_for(named, LintRule::VersionCapped, reason, fix)
         })
     }
 }
 
-/// A cluster that takes its host from each request. Nothing in the configuration says which they are.
-fn open_note<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Option<Note> {
+/// A cluster that connects to a host of each request. The configuration does not say which hosts.
+fn open_note<'a>(cluster: &'a Value, proxy_config: &ProxyConfig<'a>) -> Option<Note> {
     let name = text(cluster, "name").unwrap_or_default();
     let kind = get(cluster, "cluster_type").and_then(|kind| get(kind, "typed_config"));
     let kind = kind.map_or("", |config| typed(config).0);
     let to_original = is_choice(cluster, "type", "ORIGINAL_DST", 4) && !name.starts_with(INBOUND);
     let is_open = to_original || kind.contains(".dynamic_forward_proxy.");
-    let defect = upstream_gate::defects(cluster, scene).into_iter().next().filter(|_| is_open)?;
+    let defect =
+        upstream_gate::defects(cluster, proxy_config).into_iter().next().filter(|_| is_open)?;
     let text = format!(
         "it connects to whatever host a request names; only the gate can judge that, and {}",
         defect.in_short()
@@ -210,7 +211,7 @@ fn open_note<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Option<Note> {
     Some(Note { place: name.to_owned(), text })
 }
 
-/// A version in `tls_params`. Envoy's default for clients is TLS 1.2, for the lowest and for the highest.
+/// A version in `tls_params`. Envoy's client default for both bounds is TLS 1.2.
 fn version(context: &Value, name: &str) -> TlsVersion {
     let params = get(context, "common_tls_context").and_then(|common| get(common, "tls_params"));
     match params.and_then(|params| get(params, name)) {
@@ -233,7 +234,7 @@ fn numbered(number: u64) -> TlsVersion {
     }
 }
 
-/// A version as Envoy's API spells it.
+/// A version in the spelling of Envoy's API.
 fn spelled(version: TlsVersion) -> String {
     version.as_str().replace('.', "_")
 }

@@ -1,21 +1,21 @@
-//! Where the credentials of providers are held, and how often one request uses them.
+//! Checks where provider credentials are held, and how often a request uses them.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::super::document::{get, is_true};
-use super::finding::{Element, Finding, Note, Rule};
-use super::graph::{Budget, Graph, Spent};
+use super::finding::{Element, Finding, LintRule, Note};
+use super::graph::{Budget, BudgetExhausted, Graph};
 use super::managers::Manager;
 use super::routes::{Host, Route, Table};
-use super::upstream_gates::{Gap, Gates};
+use super::upstream_gates::{Gap, UpstreamGates};
 
 /// A listener whose module holds the values of credentials.
 pub(super) fn finding(manager: &Manager<'_>) -> Option<Finding> {
     manager.front.holds_credentials().then(|| Finding {
         element: Element::Listener(manager.listener.to_owned()),
-        rule: Rule::CredentialsInFront,
+        rule: LintRule::CredentialsInFront,
         reason:
             "the module holds provider credentials in front of the routes: it attaches them by \
                  the host that the client names, and whatever the route leads to gets them"
@@ -28,15 +28,15 @@ pub(super) fn finding(manager: &Manager<'_>) -> Option<Finding> {
     })
 }
 
-/// Credentials that a listener names, and no gate that its routes lead to holds. Nothing is said where
-/// some of these are not in the input.
+/// Credentials that a listener grants, but no gate that its routes lead to holds. Reports nothing if some of
+/// these clusters are not in the input.
 pub(super) fn unheld<'a>(
     manager: &Manager<'a>,
     tables: &[&Table<'a>],
-    gates: &Gates<'a>,
+    gates: &UpstreamGates<'a>,
     graph: &Graph<'a>,
     budget: &mut Budget,
-) -> Result<Vec<Note>, Spent> {
+) -> Result<Vec<Note>, BudgetExhausted> {
     let mut unheld = Vec::from_iter(manager.front.credential_names());
     let routes = tables.iter().flat_map(|table| table.routes());
     let targets = Vec::from_iter(routes.flat_map(Route::targets));
@@ -58,14 +58,14 @@ pub(super) fn unheld<'a>(
     Ok(unheld.into_iter().map(note).collect())
 }
 
-/// Routes whose retries choose the cluster anew (`refresh_cluster_on_retry`, Envoy 1.40): the attempts of a
-/// request share one header map, so the next cluster gets what the gate of the last one has attached.
+/// Routes whose retries select the cluster again (`refresh_cluster_on_retry`, Envoy 1.40): the attempts of a
+/// request share one header map, so the next cluster gets the credential that the last gate attached.
 pub(super) fn retried_elsewhere<'a>(
     table: &Table<'a>,
-    gates: &Gates<'a>,
+    gates: &UpstreamGates<'a>,
     graph: &Graph<'a>,
     budget: &mut Budget,
-) -> Result<Vec<Finding>, Spent> {
+) -> Result<Vec<Finding>, BudgetExhausted> {
     let mut findings = Vec::new();
     for host in &table.hosts {
         for route in host.routes.iter().filter(|route| is_retried_elsewhere(host, route)) {
@@ -75,7 +75,7 @@ pub(super) fn retried_elsewhere<'a>(
             if !names.is_empty() {
                 findings.push(Finding {
                     element: Element::Route(route.place.in_words()),
-                    rule: Rule::CredentialRetryElsewhere,
+                    rule: LintRule::CredentialRetryElsewhere,
                     reason: format!(
                         "a retry chooses the cluster anew and takes along the credential ({}) that \
                          the gate of the last cluster has attached",
@@ -94,7 +94,7 @@ fn is_retried_elsewhere(host: &Host<'_>, route: &Route<'_>) -> bool {
     policy.is_some_and(|policy| get(policy, "refresh_cluster_on_retry").is_some())
 }
 
-/// The policy nearest to the route is the one that counts.
+/// The policy nearest to the route applies.
 fn nearest<'a>(host: &Host<'a>, route: &Route<'a>, member: &str) -> Option<&'a Value> {
     let own = route.action().and_then(|action| get(action, member));
     own.or_else(|| get(host.config, member))
@@ -103,10 +103,10 @@ fn nearest<'a>(host: &Host<'a>, route: &Route<'a>, member: &str) -> Option<&'a V
 /// Routes on which one request may become several, each with a credential.
 pub(super) fn hedged<'a>(
     table: &Table<'a>,
-    gates: &Gates<'a>,
+    gates: &UpstreamGates<'a>,
     graph: &Graph<'a>,
     budget: &mut Budget,
-) -> Result<Vec<Note>, Spent> {
+) -> Result<Vec<Note>, BudgetExhausted> {
     let mut notes = Vec::new();
     for host in &table.hosts {
         for route in host.routes.iter().filter(|route| is_hedged(host, route)) {

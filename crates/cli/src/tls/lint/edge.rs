@@ -1,47 +1,47 @@
-//! What an HTTP connection manager does to requests before the module sees them, and a route is chosen.
+//! Checks what an HTTP connection manager does to requests before the module and the route selection.
 
 use serde_json::Value;
 
 use super::super::document::{at, get, is_choice, is_true, items, text, typed};
-use super::finding::{Element, Finding, Note, Rule};
+use super::finding::{Element, Finding, LintRule, Note};
 use super::managers::Manager;
 
-/// The headers that tell the upstream who calls; only the module may set them.
+/// The headers that identify the caller to the upstream. Only the module may set them.
 const IDENTITY: [&str; 3] = ["x-vkey-key", "x-vkey-tenant", "x-vkey-sub"];
 
-/// The member that removes headers before a route is chosen.
+/// The member that removes headers before route selection.
 const EARLY: &str = "early_header_mutation_extensions";
 
-/// An option that has to be on.
+/// An option that must be on.
 struct Switch {
-    rule: Rule,
+    rule: LintRule,
     member: &'static str,
-    /// What happens while it is off.
+    /// The consequence if it is off.
     reason: &'static str,
 }
 
 const SWITCHES: [Switch; 3] = [
     Switch {
-        rule: Rule::PathNotNormalized,
+        rule: LintRule::PathNotNormalized,
         member: "normalize_path",
         reason: "a path with . or .. in it goes on as the client spells it, and is another path to \
                  other readers",
     },
     Switch {
-        rule: Rule::SlashesNotMerged,
+        rule: LintRule::SlashesNotMerged,
         member: "merge_slashes",
         reason: "a path with // in it goes on as the client spells it, and is another path to other \
                  readers",
     },
     Switch {
-        rule: Rule::HostDotKept,
+        rule: LintRule::HostDotKept,
         member: "strip_trailing_host_dot",
         reason: "api.example. with a dot at the end can choose another virtual host than api.example, \
                  and both are one host to the module",
     },
 ];
 
-/// Looks at the options.
+/// Checks the options.
 pub(super) fn findings(manager: &Manager<'_>) -> Vec<Finding> {
     let make = |(rule, reason, fix)| Finding {
         element: Element::Listener(manager.listener.to_owned()),
@@ -59,7 +59,7 @@ pub(super) fn findings(manager: &Manager<'_>) -> Vec<Finding> {
     switches.chain(others.into_iter().flatten()).map(make).collect()
 }
 
-/// What is worth knowing of a listener whose module itself reads `x-forwarded-for`.
+/// A note about a listener whose module reads `x-forwarded-for` itself.
 pub(super) fn note(manager: &Manager<'_>) -> Option<Note> {
     let is_noted = manager.front.trusts_hops() && !is_true(manager.config, "use_remote_address");
     is_noted.then(|| Note {
@@ -71,7 +71,7 @@ pub(super) fn note(manager: &Manager<'_>) -> Option<Note> {
     })
 }
 
-type Defect = (Rule, String, String);
+type Defect = (LintRule, String, String);
 
 fn write(what: &str) -> String {
     format!("in the HTTP connection manager write {what}")
@@ -83,13 +83,13 @@ fn remote_address(manager: &Manager<'_>) -> Option<Defect> {
                   x-forwarded-for that the client itself can write";
     let fix =
         write("use_remote_address: true, and xff_num_trusted_hops where proxies stand in front");
-    (!is_set).then(|| (Rule::RemoteAddressUnset, reason.to_owned(), fix))
+    (!is_set).then(|| (LintRule::RemoteAddressUnset, reason.to_owned(), fix))
 }
 
-/// Of the actions two leave one spelling. A path that Envoy unescapes on its own is another one to all
-/// proxies before it, and one that it leaves alone is another one to servers that unescape it.
+/// Two of the actions leave only one spelling. If Envoy unescapes the path itself, it differs from what
+/// proxies before it saw; if Envoy keeps it, it differs from what servers see that unescape it.
 ///
-/// Where the module keeps them for a tier, Envoy has to leave them alone: all other keys are refused for them.
+/// If the module keeps escaped slashes for a tier, Envoy must too: requests with other keys are denied then.
 fn escaped_slashes(manager: &Manager<'_>) -> Option<Defect> {
     let member = "path_with_escaped_slashes_action";
     let is = |word, number| is_choice(manager.config, member, word, number);
@@ -108,7 +108,7 @@ fn escaped_slashes(manager: &Manager<'_>) -> Option<Defect> {
         )
     };
     let fix = write(&format!("{member}: REJECT_REQUEST, or UNESCAPE_AND_REDIRECT"));
-    Some((Rule::EscapedSlashesKept, reason, fix))
+    Some((LintRule::EscapedSlashesKept, reason, fix))
 }
 
 fn host_port(config: &Value) -> Option<Defect> {
@@ -123,10 +123,10 @@ fn host_port(config: &Value) -> Option<Defect> {
          than api.example, and both are one host to the module"
     };
     let fix = write("strip_any_host_port: true, and no strip_matching_host_port");
-    Some((Rule::HostPortKept, reason.to_owned(), fix))
+    Some((LintRule::HostPortKept, reason.to_owned(), fix))
 }
 
-/// What is removed later has had its say in the choice of the route.
+/// Headers that are removed later have already influenced the route selection.
 fn identity(config: &Value) -> Option<Defect> {
     let mutations = Vec::from_iter(items(config, EARLY).iter().flat_map(mutations));
     let is_kept = |name: &&str| !mutations.iter().any(|mutation| removes(mutation, name));
@@ -142,7 +142,7 @@ fn identity(config: &Value) -> Option<Defect> {
         "{EARLY} with an envoy.http.early_header_mutation.header_mutation that has mutations: [{}]",
         removals.join(", ")
     ));
-    Some((Rule::IdentityHeadersKept, reason, fix))
+    Some((LintRule::IdentityHeadersKept, reason, fix))
 }
 
 fn mutations(extension: &Value) -> &[Value] {

@@ -1,63 +1,63 @@
-//! What lint finds.
+//! Findings and rules of lint.
 
 use vkey::json::Json;
 
 /// A defect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Finding {
-    /// What has it.
+    /// The element with the defect.
     pub(super) element: Element,
-    /// What is broken.
-    pub(super) rule: Rule,
-    /// What is wrong, in words.
+    /// The violated rule.
+    pub(super) rule: LintRule,
+    /// The reason, in words.
     pub(super) reason: String,
-    /// What to write, and where.
+    /// How to fix it, and where.
     pub(super) fix: String,
 }
 
-/// What has a defect.
+/// An element of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Element {
     /// A cluster.
     Cluster {
-        /// Its name.
+        /// The cluster's name.
         name: String,
-        /// The host that asks for what is missing.
+        /// The host whose policy is violated.
         host: String,
     },
     /// The listener of this name.
     Listener(String),
-    /// A route, or what holds routes: its place in words.
+    /// A route, or a container of routes: its location in words.
     Route(String),
 }
 
-/// What a person should know, and no defect.
+/// Information that is not a defect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Note {
-    /// The name of the cluster or of the listener.
+    /// The name of the cluster or the listener.
     pub(super) place: String,
-    /// What there is to know.
+    /// The information.
     pub(super) text: String,
 }
 
 macro_rules! rules {
     ($($variant:ident $code:literal $about:literal,)*) => {
-        /// What can be broken.
+        /// The rules.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(super) enum Rule {
+        pub(super) enum LintRule {
             $(#[doc = $about] $variant,)*
         }
 
-        impl Rule {
+        impl LintRule {
             /// Every rule.
             pub(super) const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The id; scripts depend on it.
+            /// The id. Scripts depend on it.
             pub(super) fn id(self) -> &'static str {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// What the rule finds, in words.
+            /// The description of the rule.
             pub(super) fn about(self) -> &'static str {
                 match self { $(Self::$variant => $about,)* }
             }
@@ -108,15 +108,15 @@ rules! {
     VersionLow "version_low" "versions of TLS below the policy's are allowed",
 }
 
-impl Rule {
-    /// The rule for programs.
+impl LintRule {
+    /// The rule as JSON.
     pub(super) fn to_json(self) -> Json {
         Json::object([("rule", self.id().into()), ("about", self.about().into())])
     }
 }
 
 impl Finding {
-    /// The finding for programs.
+    /// The finding as JSON.
     pub(super) fn to_json(&self) -> Json {
         let element = match &self.element {
             Element::Cluster { name, host } => vec![("cluster", name), ("host", host)],
@@ -132,7 +132,7 @@ impl Finding {
 }
 
 impl Note {
-    /// The note for programs.
+    /// The note as JSON.
     pub(super) fn to_json(&self) -> Json {
         Json::object([("place", self.place.as_str().into()), ("text", self.text.as_str().into())])
     }

@@ -1,4 +1,4 @@
-//! Clusters that consist of others.
+//! Clusters that consist of other clusters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,22 @@ use serde_json::Value;
 
 use super::super::document::{at, items, text, typed};
 
-/// Which cluster consists of which others, by name, in both directions.
+/// Which clusters consist of which others, by name, in both directions.
 #[derive(Default)]
 pub(super) struct Graph<'a> {
     parts: BTreeMap<&'a str, Vec<&'a str>>,
     wholes: BTreeMap<&'a str, Vec<&'a str>>,
 }
 
-/// How many clusters may still be looked at, so that no configuration takes more than a known time.
+/// How many clusters may still be visited. It bounds the time for any configuration.
 pub(super) struct Budget(usize);
 
-/// The budget is spent.
+/// The budget is exhausted.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Spent(());
+pub(super) struct BudgetExhausted(());
 
 impl<'a> Graph<'a> {
-    /// Reads what clusters consist of.
+    /// Reads the parts of clusters.
     pub(super) fn new(clusters: &[&'a Value]) -> Self {
         let mut graph = Self::default();
         for cluster in clusters {
@@ -34,12 +34,12 @@ impl<'a> Graph<'a> {
         graph
     }
 
-    /// All clusters that requests to these end up at or pass through, these included.
+    /// All clusters that requests to these reach or pass through, these included.
     pub(super) fn reached(
         &self,
         from: impl IntoIterator<Item = &'a str>,
         budget: &mut Budget,
-    ) -> Result<BTreeSet<&'a str>, Spent> {
+    ) -> Result<BTreeSet<&'a str>, BudgetExhausted> {
         let mut reached = BTreeSet::new();
         let mut open = Vec::from_iter(from);
         while let Some(name) = open.pop() {
@@ -51,12 +51,12 @@ impl<'a> Graph<'a> {
         Ok(reached)
     }
 
-    /// The clusters from which one of `leaves` is reached, the leaves included, each with the leaf.
+    /// The clusters from which one of `leaves` is reached, each with that leaf. Includes the leaves.
     pub(super) fn reaching(
         &self,
         leaves: impl IntoIterator<Item = &'a str>,
         budget: &mut Budget,
-    ) -> Result<BTreeMap<&'a str, &'a str>, Spent> {
+    ) -> Result<BTreeMap<&'a str, &'a str>, BudgetExhausted> {
         let mut reaching = BTreeMap::new();
         let mut open = Vec::from_iter(leaves.into_iter().map(|leaf| (leaf, leaf)));
         while let Some((name, leaf)) = open.pop() {
@@ -70,7 +70,7 @@ impl<'a> Graph<'a> {
         Ok(reaching)
     }
 
-    /// The clusters that others consist of.
+    /// The clusters that are parts of others.
     pub(super) fn parts(&self) -> impl Iterator<Item = &'a str> {
         self.wholes.keys().copied()
     }
@@ -80,8 +80,8 @@ impl Budget {
     /// Many times the clusters, and their parts, of the largest proxies.
     const MAX: usize = 2_000_000;
 
-    fn spend(&mut self) -> Result<(), Spent> {
-        self.0 = self.0.checked_sub(1).ok_or(Spent(()))?;
+    fn spend(&mut self) -> Result<(), BudgetExhausted> {
+        self.0 = self.0.checked_sub(1).ok_or(BudgetExhausted(()))?;
         Ok(())
     }
 }
@@ -92,7 +92,7 @@ impl Default for Budget {
     }
 }
 
-/// The clusters that a cluster consists of.
+/// The parts of a cluster.
 pub(super) fn parts(cluster: &Value) -> Vec<&str> {
     let config = at(cluster, &["cluster_type", "typed_config"]).map(typed);
     let Some((kind, config)) = config else { return Vec::new() };
@@ -123,7 +123,7 @@ mod tests {
             "@type": format!("type.googleapis.com/{kind}"), "clusters": parts}}})
     }
 
-    /// How many looks it takes to find all that is reached from `from`, and all that reaches `to`.
+    /// How many visits it takes to find everything reachable from `from`, and everything that reaches `to`.
     fn looks(clusters: &[Value], from: &str, to: &str) -> [(usize, usize); 2] {
         let graph = Graph::new(&Vec::from_iter(clusters));
         let spent = |budget: &Budget| Budget::MAX - budget.0;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_is_looked_at_once() {
+    fn each_part_is_visited_once() {
         let chain = Vec::from_iter((0..COUNT).map(|n| aggregate(n, &[n + 1])));
         assert_eq!(looks(&chain, "0", "10000"), [(COUNT + 1, COUNT + 1); 2]);
         let circle = Vec::from_iter((0..COUNT).map(|n| aggregate(n, &[(n + 1) % COUNT])));
@@ -151,8 +151,8 @@ mod tests {
     fn a_budget_ends() {
         let chain = Vec::from_iter((0..10).map(|n| aggregate(n, &[n + 1])));
         let graph = Graph::new(&Vec::from_iter(&chain));
-        assert_eq!(graph.reached(["0"], &mut Budget(10)).unwrap_err(), Spent(()));
+        assert_eq!(graph.reached(["0"], &mut Budget(10)).unwrap_err(), BudgetExhausted(()));
         assert_eq!(graph.reached(["0"], &mut Budget(11)).unwrap().len(), 11);
-        assert_eq!(graph.reaching(["10"], &mut Budget(10)).unwrap_err(), Spent(()));
+        assert_eq!(graph.reaching(["10"], &mut Budget(10)).unwrap_err(), BudgetExhausted(()));
     }
 }

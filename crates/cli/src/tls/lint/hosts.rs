@@ -1,4 +1,4 @@
-//! The hosts that a cluster is for, and what the policy asks for them.
+//! The hosts of a cluster, and what the policy requires for them.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,102 +9,105 @@ use serde_json::Value;
 use vkey::upstream_tls::{Demand, EffectivePolicy, Stamp, UpstreamHost, UpstreamPattern};
 
 use super::super::document::{at, items, text};
-use super::proxy_config::Scene;
+use super::proxy_config::ProxyConfig;
 use super::socket::server_name;
 
-/// What says that a cluster is for a host.
+/// How a host of a cluster is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
-    /// The host of an endpoint, or the one in the name that Istio gives a cluster.
+    /// From an endpoint, or from the name that Istio gave the cluster.
     Endpoint,
-    /// Nothing: the cluster could be for any host.
+    /// Unknown: the cluster may be for any host.
     Nothing,
-    /// The authority that a route sends.
+    /// From the authority that a route sends.
     Route,
-    /// The server name that the connection asks for.
+    /// From the server name of the connection.
     Sni,
-    /// The cluster's stamp.
+    /// From the cluster's stamp.
     Stamp,
 }
 
-/// A host that a cluster is for.
+/// A host of a cluster.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
-    /// As it is shown: the one spelling of a policy, or what was written where there is none.
+pub(super) struct ClusterHost {
+    /// The name for display: in the policy's spelling, or as written if it has none.
     pub(super) name: String,
-    /// The host; of a pattern, one of its hosts.
+    /// The host; for a pattern, one host that it matches.
     pub(super) host: UpstreamHost<'static>,
-    /// The pattern, if it has a spelling.
+    /// The pattern, if the host is a valid one.
     pub(super) pattern: Option<UpstreamPattern>,
-    /// Where it stands.
+    /// How it is known.
     pub(super) source: Source,
 }
 
-/// A host, and what the policy asks of a connection to it.
+/// A host, and what the policy requires of a connection to it.
 #[derive(Clone, Debug)]
-pub(super) struct Subject<'p> {
+pub(super) struct CoveredHost<'p> {
     /// The host.
-    pub(super) named: Named,
-    /// What is asked.
+    pub(super) named: ClusterHost,
+    /// The requirements.
     pub(super) demand: Demand<'p>,
 }
 
-/// The hosts of a cluster that the policy is about.
+/// The hosts of a cluster that the policy covers.
 pub(super) fn subjects<'p>(
-    hosts: Vec<Named>,
+    hosts: Vec<ClusterHost>,
     policy: &'p EffectivePolicy,
     now_secs: u64,
-) -> Vec<Subject<'p>> {
+) -> Vec<CoveredHost<'p>> {
     let mut seen = BTreeSet::new();
     let all = hosts.into_iter().flat_map(|named| expand(named, policy));
     let all = all.filter(|named| seen.insert((named.source, named.name.clone())));
     let subjects = all.map(|named| {
         let demand = policy.demand(&named.host, now_secs);
-        Subject { named, demand }
+        CoveredHost { named, demand }
     });
     subjects.filter(|subject| subject.demand.is_listed()).collect()
 }
 
-/// Every host that anything says a cluster is for. Addresses count where there is no name: requests are
-/// for names.
-pub(super) fn hosts<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Vec<Named> {
-    let stamped = stamp_hosts(cluster).filter_map(|host| Named::new(host, Source::Stamp));
-    let routed = scene.authorities.of(cluster);
-    let routed = routed.filter_map(|authority| Named::new(authority, Source::Route));
-    let sni = server_name(cluster).into_iter().filter_map(|sni| Named::new(sni, Source::Sni));
-    let endpoints = endpoint_names(cluster, scene).into_iter().chain(istio_host(cluster));
-    let endpoints = endpoints.filter_map(|name| Named::new(name, Source::Endpoint));
+/// Every host that a cluster is known to be for. Addresses count only if there is no name, because requests
+/// are for names.
+pub(super) fn hosts<'a>(cluster: &'a Value, proxy_config: &ProxyConfig<'a>) -> Vec<ClusterHost> {
+    let stamped = stamp_hosts(cluster).filter_map(|host| ClusterHost::new(host, Source::Stamp));
+    let routed = proxy_config.authorities.of(cluster);
+    let routed = routed.filter_map(|authority| ClusterHost::new(authority, Source::Route));
+    let sni = server_name(cluster).into_iter().filter_map(|sni| ClusterHost::new(sni, Source::Sni));
+    let endpoints = endpoint_names(cluster, proxy_config).into_iter().chain(istio_host(cluster));
+    let endpoints = endpoints.filter_map(|name| ClusterHost::new(name, Source::Endpoint));
     let all = Vec::from_iter(stamped.chain(routed).chain(sni).chain(endpoints));
-    let is_address = |named: &Named| matches!(named.host, UpstreamHost::Address(_));
+    let is_address = |named: &ClusterHost| matches!(named.host, UpstreamHost::Address(_));
     if all.is_empty() {
-        return vec![Named::nothing()];
+        return vec![ClusterHost::nothing()];
     }
     if all.iter().all(is_address) {
         return all;
     }
-    // An address that a stamp, a route or a server name says is meant; that of an endpoint is where
-    // a name was found.
-    let kept = |named: &Named| named.source != Source::Endpoint || !is_address(named);
+    // An address in a stamp, a route or a server name is intended; one of an endpoint only tells where a name
+    // was found.
+    let kept = |named: &ClusterHost| named.source != Source::Endpoint || !is_address(named);
     all.into_iter().filter(kept).collect()
 }
 
-/// The hosts that stand in a cluster's stamp.
+/// The hosts in a cluster's stamp.
 pub(super) fn stamp_hosts(cluster: &Value) -> impl Iterator<Item = &str> {
     let stamp = at(cluster, &["metadata", "filter_metadata", Stamp::NAMESPACE]);
     let hosts = stamp.map_or(&[][..], |stamp| items(stamp, Stamp::HOSTS));
     hosts.iter().filter_map(Value::as_str)
 }
 
-/// The host in a name of Istio's, `outbound|PORT|SUBSET|HOST`; the endpoints are mostly addresses.
+/// The host in a cluster name of Istio, `outbound|PORT|SUBSET|HOST`; the endpoints are usually addresses.
 fn istio_host(cluster: &Value) -> Option<&str> {
     let parts = text(cluster, "name")?.strip_prefix("outbound|")?;
     parts.splitn(3, '|').nth(2).filter(|host| !host.is_empty())
 }
 
-/// The names, or addresses, of a cluster's endpoints.
-pub(super) fn endpoint_names<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Vec<&'a str> {
+/// The names, or else addresses, of a cluster's endpoints.
+pub(super) fn endpoint_names<'a>(
+    cluster: &'a Value,
+    proxy_config: &ProxyConfig<'a>,
+) -> Vec<&'a str> {
     let mut names = Vec::new();
-    for endpoint in scene.endpoints(cluster) {
+    for endpoint in proxy_config.endpoints(cluster) {
         let address = at(endpoint, &["address", "socket_address"]);
         let address = address.and_then(|address| text(address, "address"));
         let hostname = text(endpoint, "hostname");
@@ -115,23 +118,23 @@ pub(super) fn endpoint_names<'a>(cluster: &'a Value, scene: &Scene<'a>) -> Vec<&
 }
 
 /// A pattern, and the hosts in it that the policy has rules for.
-fn expand(named: Named, policy: &EffectivePolicy) -> Vec<Named> {
+fn expand(named: ClusterHost, policy: &EffectivePolicy) -> Vec<ClusterHost> {
     let Some(pattern @ UpstreamPattern::Suffix(_)) = named.pattern.clone() else {
         return vec![named];
     };
     let file = policy.file();
     let rules = file.upstreams().iter().chain(policy.tighten()).map(|rule| &rule.host);
     let inner = file.known_hosts().iter().chain(rules).filter_map(|rule| {
-        let inner = Named::new(&rule.to_string(), named.source)?;
+        let inner = ClusterHost::new(&rule.to_string(), named.source)?;
         (*rule != pattern && pattern.matches(&inner.host)).then_some(inner)
     });
     let inner = Vec::from_iter(inner);
     [vec![named], inner].concat()
 }
 
-impl Named {
-    /// Reads a host, an authority, or a pattern; `None` for patterns that say nothing about whose hosts
-    /// they match, as `*` and `api.*`.
+impl ClusterHost {
+    /// Parses a host, an authority, or a pattern; `None` for patterns that do not identify hosts, e.g. `*`
+    /// and `api.*`.
     pub(super) fn new(text: &str, source: Source) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
         if let Some(suffix) = lower.strip_prefix("*.") {
@@ -140,7 +143,7 @@ impl Named {
             let name = pattern.as_ref().map_or(lower.clone(), UpstreamPattern::to_string);
             return Some(Self { name, host, pattern, source });
         }
-        // Of a virtual host: every host, or those that begin or end in a text.
+        // Domains of a virtual host: all hosts, or those with a prefix or a suffix.
         if lower.contains('*') {
             return None;
         }
@@ -154,9 +157,9 @@ impl Named {
         Some(Self { name, host, pattern, source })
     }
 
-    /// A cluster of which nothing says what it is for.
+    /// A cluster whose hosts are unknown.
     fn nothing() -> Self {
-        // No policy lists such a name (RFC 6761, section 6.4), so only what holds for all hosts holds.
+        // A policy cannot list this name (RFC 6761, section 6.4), so only rules for all hosts apply.
         let host = UpstreamHost::Name(Cow::Borrowed("unnamed.invalid"));
         Self { name: "-".to_owned(), host, pattern: None, source: Source::Nothing }
     }
@@ -166,7 +169,7 @@ impl Named {
         matches!(self.pattern, Some(UpstreamPattern::Suffix(_)))
     }
 
-    /// Whether what is called `name` is this host, or among those of this pattern.
+    /// Whether the other is this host, or is matched by this pattern.
     pub(super) fn is_or_holds(&self, other: &Self) -> bool {
         match (&self.pattern, &other.pattern) {
             (Some(own), Some(pattern)) => own == pattern || own.matches(&other.host),
@@ -175,7 +178,7 @@ impl Named {
     }
 }
 
-/// Without port and without a dot at the end.
+/// Without the port and a trailing dot.
 fn base(suffix: &str) -> String {
     parse(suffix).to_string()
 }
@@ -188,7 +191,7 @@ fn parse(text: &str) -> UpstreamHost<'static> {
     }
 }
 
-/// An IPv6 address as it stands in an authority; where Envoy takes addresses they have no brackets.
+/// An IPv6 address as written in an authority. Where Envoy takes addresses, they have no brackets.
 fn literal(text: &str) -> Cow<'_, str> {
     let is_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
     if is_v6 { Cow::Owned(format!("[{text}]")) } else { Cow::Borrowed(text) }

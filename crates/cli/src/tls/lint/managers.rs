@@ -1,4 +1,4 @@
-//! The HTTP connection managers in whose chain of filters the module stands.
+//! The HTTP connection managers whose filter chains contain the module.
 
 use std::collections::BTreeSet;
 
@@ -8,31 +8,31 @@ use super::super::document::{at, get, items, text, typed};
 use super::plugin::{Extensions, Front};
 use super::routes::Table;
 
-/// Sections of a dump with what is not in force, or no longer.
+/// Sections of a dump that are not in force.
 pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
 
 /// An HTTP connection manager with the module.
 pub(super) struct Manager<'a> {
     /// Its configuration.
     pub(super) config: &'a Value,
-    /// The listener's name; that of its statistics where it stands in no listener.
+    /// The listener's name; the statistics prefix if there is no listener.
     pub(super) listener: &'a str,
-    /// What the module is configured with.
+    /// The configuration of the module.
     pub(super) front: Front,
-    /// The filters behind the module.
+    /// The filters after the module.
     pub(super) behind: &'a [Value],
 }
 
-/// Route configurations that are asked for.
+/// The route configurations that a manager refers to.
 #[derive(Clone, Default)]
 pub(super) struct Routing<'a> {
-    /// Those that stand where they are asked for.
+    /// Inline route configurations.
     inline: Vec<&'a Value>,
     /// The names of the others.
     names: BTreeSet<&'a str>,
 }
 
-/// Finds them all.
+/// Finds all managers.
 pub(super) fn managers<'a>(
     documents: &'a [Value],
     extensions: &Extensions<'a>,
@@ -83,9 +83,9 @@ impl<'a> Manager<'a> {
         Some(Self { config, listener, front, behind })
     }
 
-    /// The chains of filters that take the place of the usual one for upgrades, with the kind of upgrade.
+    /// The filter chains that replace the normal one for upgrades, with the upgrade type.
     pub(super) fn upgrades(&self) -> impl Iterator<Item = (&'a str, &'a [Value])> {
-        // One that is not enabled counts too: a route may enable it.
+        // Disabled ones count too, because a route may enable them.
         let upgrades = items(self.config, "upgrade_configs").iter();
         let upgrades = upgrades.map(|upgrade| {
             (text(upgrade, "upgrade_type").unwrap_or("-"), items(upgrade, "filters"))
@@ -93,7 +93,7 @@ impl<'a> Manager<'a> {
         upgrades.filter(|(_, filters)| !filters.is_empty())
     }
 
-    /// The headers that choose between scopes of routes.
+    /// The headers that select a scope of routes.
     pub(super) fn scope_headers(&self) -> impl Iterator<Item = &'a str> {
         let builder = at(self.config, &["scoped_routes", "scope_key_builder"]);
         let fragments = builder.map_or(&[][..], |builder| items(builder, "fragments"));
@@ -102,7 +102,7 @@ impl<'a> Manager<'a> {
             .filter_map(|fragment| text(get(fragment, "header_value_extractor")?, "name"))
     }
 
-    /// The route configurations that it asks for, where `scopes` are those of all scopes.
+    /// The route configurations of this manager; `scopes` are those of all scopes.
     pub(super) fn routing(&self, scopes: &Routing<'a>) -> Routing<'a> {
         let is_scoped = get(self.config, "scoped_routes").is_some();
         let mut routing = if is_scoped { scopes.clone() } else { Routing::default() };
@@ -115,7 +115,7 @@ impl<'a> Manager<'a> {
 }
 
 impl<'a> Routing<'a> {
-    /// Adds what an object asks for, if it is a scope of routes.
+    /// Adds the route configurations of an object, if it is a scope.
     pub(super) fn add_scope(&mut self, object: &'a Value) {
         self.inline.extend(get(object, "route_configuration"));
         self.names.extend(text(object, "route_configuration_name"));
@@ -127,7 +127,7 @@ impl<'a> Routing<'a> {
         is_inline || table.name().is_some_and(|name| self.names.contains(name))
     }
 
-    /// The names of those that are not among `tables`.
+    /// The names that are not among `tables`.
     pub(super) fn missing(&self, tables: &[&Table<'a>]) -> impl Iterator<Item = &'a str> {
         let found: BTreeSet<&str> = tables.iter().filter_map(|table| table.name()).collect();
         self.names.iter().copied().filter(move |name| !found.contains(name))

@@ -1,73 +1,73 @@
-//! Which name a connection asks for, and which a certificate must bear.
+//! Checks the server name of connections, and which names their certificates must have.
 
 use serde_json::Value;
 
 use super::super::document::{get, is_true, text};
-use super::context::{Case, is_name};
-use super::finding::{Finding, Rule};
-use super::hosts::{Named, Source, endpoint_names};
+use super::context::{ClusterContext, is_name};
+use super::finding::{Finding, LintRule};
+use super::hosts::{ClusterHost, Source, endpoint_names};
 use super::socket::PerRequest;
 use super::trust::Validation;
 
-/// Where names are set up that follow each request.
+/// Where per-request names are configured.
 const OPTIONS: &str = "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3\
                        .HttpProtocolOptions\"].upstream_http_protocol_options";
 
-/// What one matcher of names lets in.
+/// What one name matcher accepts.
 enum Match<'a> {
-    /// Certificates that bear this name.
+    /// Certificates with this name.
     Exact(&'a str),
-    /// Certificates that bear a name that ends so, from a dot on.
+    /// Certificates with a name that ends with this suffix, which begins with a dot.
     Suffix(&'a str),
-    /// Certificates that bear something else than a name or an address.
+    /// Certificates with something other than a host name or an address.
     Other,
-    /// More than can be said, by the kind of matcher.
+    /// An unbounded set, by this kind of matcher.
     Wide(&'static str),
 }
 
-/// Holds the names against the policy.
-pub(super) fn judge<'a>(
-    case: &Case<'a, '_>,
+/// Checks the names against the policy.
+pub(super) fn check<'a>(
+    cx: &ClusterContext<'a, '_>,
     context: &'a Value,
     place: &str,
     findings: &mut Vec<Finding>,
 ) {
-    let per_request = PerRequest::new(case.cluster);
-    let mut found = sni(case, context, &per_request, place);
-    found.extend(header(case, &per_request));
-    let validation = Validation::new(context, case.scene);
+    let per_request = PerRequest::new(cx.cluster);
+    let mut found = sni(cx, context, &per_request, place);
+    found.extend(header(cx, &per_request));
+    let validation = Validation::new(context, cx.proxy_config);
     let automatic = per_request.san || is_true(context, "auto_sni_san_validation");
-    // Without a chain there is nothing to match: that is another finding.
+    // Without a verified chain, names do not matter; that is a finding of its own.
     if !automatic && validation.has_ca() {
-        found.extend(san(case, &validation, place));
+        found.extend(san(cx, &validation, place));
     }
     findings.extend(found);
 }
 
-/// A request header that names what is verified would let a caller choose.
-fn header(case: &Case<'_, '_>, per_request: &PerRequest<'_>) -> Option<Finding> {
+/// A request header that determines the verified name would let a caller choose it.
+fn header(cx: &ClusterContext<'_, '_>, per_request: &PerRequest<'_>) -> Option<Finding> {
     let header = per_request.header?;
     let reason = format!(
         "the server name, and what the certificate must bear, come from the request header {header}"
     );
     let fix = "remove override_auto_sni_header from upstream_http_protocol_options";
-    Some(case.finding(Rule::SniFromHeader, reason, fix))
+    Some(cx.finding(LintRule::SniFromHeader, reason, fix))
 }
 
 fn sni(
-    case: &Case<'_, '_>,
+    cx: &ClusterContext<'_, '_>,
     context: &Value,
     per_request: &PerRequest<'_>,
     place: &str,
 ) -> Vec<Finding> {
-    let expected = case.expected();
+    let expected = cx.expected();
     // RFC 6066, section 3: addresses are not sent.
     if per_request.sni || !expected.iter().any(|named| is_name(named)) {
         return Vec::new();
     }
     let written = text(context, "sni");
     let of_endpoints = if is_true(context, "auto_host_sni") {
-        endpoint_names(case.cluster, case.scene)
+        endpoint_names(cx.cluster, cx.proxy_config)
     } else {
         Vec::new()
     };
@@ -78,23 +78,23 @@ fn sni(
     };
     if sent.is_empty() {
         let reason = "no server name is sent, so the upstream may show another host's certificate";
-        return vec![case.finding(Rule::SniMissing, reason, fix)];
+        return vec![cx.finding(LintRule::SniMissing, reason, fix)];
     }
     let is_wrong = |name: &&str| {
-        let named = Named::new(name, Source::Sni);
+        let named = ClusterHost::new(name, Source::Sni);
         !named.is_some_and(|named| expected.iter().any(|expected| expected.is_or_holds(&named)))
     };
     let is_known = expected.iter().all(|named| named.source != Source::Nothing);
     let wrong = sent.into_iter().find(is_wrong).filter(|_| is_known);
     let finding = wrong.map(|name| {
         let reason = format!("the server name that is sent is {name}");
-        case.finding(Rule::SniWrong, reason, fix)
+        cx.finding(LintRule::SniWrong, reason, fix)
     });
     finding.into_iter().collect()
 }
 
-fn san(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
-    let expected = case.expected();
+fn san(cx: &ClusterContext<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
+    let expected = cx.expected();
     let fix = san_fix(&expected, validation, place);
     let matchers = matchers(validation);
     if matchers.is_empty() {
@@ -107,19 +107,19 @@ fn san(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Fin
                  configuration; write it into default_validation_context"
             ),
         };
-        return vec![case.finding(Rule::SanMatchMissing, reason, fix)];
+        return vec![cx.finding(LintRule::SanMatchMissing, reason, fix)];
     }
     let mut findings: Vec<Finding> = Vec::new();
     for matcher in matchers {
         let Some((rule, reason)) = defect(&matcher, &expected) else { continue };
         if !findings.iter().any(|earlier| earlier.rule == rule) {
-            findings.push(case.finding(rule, reason, fix.clone()));
+            findings.push(cx.finding(rule, reason, fix.clone()));
         }
     }
     findings
 }
 
-/// The matchers that count: the older list only where the newer one is empty.
+/// The matchers in effect: the older list is used only if the newer one is empty.
 fn matchers<'a>(validation: &Validation<'a>) -> Vec<Match<'a>> {
     let typed = validation.items("match_typed_subject_alt_names");
     let typed = Vec::from_iter(typed.map(|item| {
@@ -140,7 +140,7 @@ fn matchers<'a>(validation: &Validation<'a>) -> Vec<Match<'a>> {
 }
 
 impl<'a> Match<'a> {
-    /// Reads a `StringMatcher`.
+    /// Parses a `StringMatcher`.
     fn new(matcher: &'a Value) -> Self {
         if let Some(exact) = text(matcher, "exact") {
             return Self::Exact(exact);
@@ -156,27 +156,27 @@ impl<'a> Match<'a> {
     }
 }
 
-/// What is wrong with a matcher, if anything is.
-fn defect(matcher: &Match<'_>, expected: &[&Named]) -> Option<(Rule, String)> {
+/// What is wrong with a matcher, if anything.
+fn defect(matcher: &Match<'_>, expected: &[&ClusterHost]) -> Option<(LintRule, String)> {
     let name = match matcher {
         Match::Exact(name) => (*name).to_owned(),
         Match::Suffix(suffix) => format!("*{suffix}"),
         Match::Other => {
             let reason = "the match is for another type of name than DNS or IP_ADDRESS".to_owned();
-            return Some((Rule::SanMatchWrong, reason));
+            return Some((LintRule::SanMatchWrong, reason));
         }
         Match::Wide(kind) => {
             let reason = format!("the match of names is {kind}: it lets in other hosts");
-            return Some((Rule::SanMatchWide, reason));
+            return Some((LintRule::SanMatchWide, reason));
         }
     };
     let is_exact = matches!(matcher, Match::Exact(_));
-    // What a cluster is for is not known, so nothing is said about whose name it has to be.
+    // The cluster's hosts are unknown, so any name may be right.
     if expected.iter().any(|named| named.source == Source::Nothing) {
         return None;
     }
-    let named = Named::new(&name, Source::Sni);
-    let is_good = |expected: &&Named| {
+    let named = ClusterHost::new(&name, Source::Sni);
+    let is_good = |expected: &&ClusterHost| {
         named.as_ref().is_some_and(|named| {
             expected.is_or_holds(named) || is_exact && is_its_wildcard(expected, &name)
         })
@@ -185,20 +185,20 @@ fn defect(matcher: &Match<'_>, expected: &[&Named]) -> Option<(Rule, String)> {
         return None;
     }
     if is_exact {
-        return Some((Rule::SanMatchWrong, format!("the match of names is for {name}")));
+        return Some((LintRule::SanMatchWrong, format!("the match of names is for {name}")));
     }
-    Some((Rule::SanMatchWide, format!("the match of names lets in every {name}")))
+    Some((LintRule::SanMatchWide, format!("the match of names lets in every {name}")))
 }
 
-/// Whether a name is that of a certificate for all names beside a host, which is good for the host too
-/// (RFC 9525, section 6.3).
-fn is_its_wildcard(named: &Named, name: &str) -> bool {
+/// Whether a name is the wildcard at the level of a host, whose certificate is valid for the host too (RFC
+/// 9525, section 6.3).
+fn is_its_wildcard(named: &ClusterHost, name: &str) -> bool {
     let parent = named.name.split_once('.').map(|(_, parent)| parent);
     let suffix = name.strip_prefix("*.").map(str::to_ascii_lowercase);
     parent.zip(suffix).is_some_and(|(parent, suffix)| parent == suffix)
 }
 
-fn san_fix(expected: &[&Named], validation: &Validation<'_>, place: &str) -> String {
+fn san_fix(expected: &[&ClusterHost], validation: &Validation<'_>, place: &str) -> String {
     let Some(named) = expected.first().filter(|named| !named.is_pattern()) else {
         return format!("write auto_sni: true and auto_san_validation: true in {OPTIONS}");
     };
@@ -208,7 +208,7 @@ fn san_fix(expected: &[&Named], validation: &Validation<'_>, place: &str) -> Str
     validation.to_write(place, &format!("match_typed_subject_alt_names: [{matcher}]"))
 }
 
-/// The name that would be right.
-fn name_to_write(named: &Named) -> &str {
+/// The correct name.
+fn name_to_write(named: &ClusterHost) -> &str {
     if named.source == Source::Nothing { "<the host>" } else { &named.name }
 }

@@ -1,5 +1,5 @@
-//! What routes say about filters. A filter of a cluster, too, is off for the requests of a route that
-//! switches it off.
+//! Filter settings on routes. A route that disables a filter also disables a cluster's filter for its
+//! requests.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,26 @@ use serde_json::Value;
 use super::super::document::{get, is_true, typed};
 use super::place::Place;
 
-/// The settings of filters that stand at routes, by the name of the filter.
+/// Filter settings on routes, by the name of the filter.
 #[derive(Default)]
 pub(super) struct Overrides<'a> {
     settings: BTreeMap<&'a str, Vec<(Place<'a>, &'a Value)>>,
 }
 
 impl<'a> Overrides<'a> {
-    /// Looks through a configuration.
+    /// Collects the settings of a configuration.
     pub(super) fn new(documents: &'a [Value]) -> Self {
         let mut overrides = Self::default();
         documents.iter().for_each(|document| overrides.read(document, Place::default()));
         overrides
     }
 
-    /// Where a filter is switched off.
+    /// Where a filter is disabled.
     pub(super) fn switched_off(&self, filter: &str) -> Option<Place<'a>> {
         self.find(filter, |_, _| false)
     }
 
-    /// Where a filter is switched off, or has a setting for which `is_off` holds. The setting comes with
+    /// Where a filter is disabled, or has a setting for which `is_off` is true. The setting is passed with
     /// its type.
     pub(super) fn find(
         &self,
@@ -37,7 +37,7 @@ impl<'a> Overrides<'a> {
         let mut settings = self.settings.get(filter)?.iter();
         let off = settings.find(|(_, setting)| {
             let (kind, content) = typed(setting);
-            // `envoy.config.route.v3.FilterConfig` wraps the setting of the filter.
+            // `envoy.config.route.v3.FilterConfig` wraps the filter's setting.
             let (kind, inner) = get(content, "config").map_or((kind, content), typed);
             is_true(content, "disabled") || is_off(kind, inner)
         });

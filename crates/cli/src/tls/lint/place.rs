@@ -1,10 +1,10 @@
-//! Where something stands among the routes.
+//! Locations among the routes.
 
 use serde_json::Value;
 
 use super::super::document::{get, text};
 
-/// A place among the routes: the names of what it is in.
+/// A location among the routes: the names of the enclosing elements.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Place<'a> {
     configuration: Option<&'a str>,
@@ -13,7 +13,7 @@ pub(super) struct Place<'a> {
     own: Kind,
 }
 
-/// What stands at the place.
+/// The element at the location.
 #[derive(Clone, Copy, Default)]
 enum Kind {
     #[default]
@@ -24,7 +24,7 @@ enum Kind {
 }
 
 impl<'a> Place<'a> {
-    /// The place of an object that stands in this one.
+    /// The location of an object inside this one.
     pub(super) fn within(self, object: &'a Value) -> Self {
         let name = Some(text(object, "name").unwrap_or("-"));
         let has = |member| get(object, member).is_some();
@@ -41,7 +41,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The place as a phrase.
+    /// The location as a phrase.
     pub(super) fn in_words(&self) -> String {
         let named = |kind: &str, name: Option<&str>| {
             name.map(

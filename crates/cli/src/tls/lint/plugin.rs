@@ -1,4 +1,4 @@
-//! The filters that run the module, and what they configure it with.
+//! The filters that run the module, and its configuration.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::super::document::{at, get, is_true, items, text, typed};
 
-/// The role of the module in front of the connections of a cluster.
+/// The role of the module as an upstream gate.
 pub(super) const GATE_ROLE: &str = "upstream_tls";
 
-/// Where a listener's module looks for keys, unless configured.
+/// The default key sources of a listener's gate.
 const DEFAULT_KEY_SOURCES: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 
-/// Configurations of filters that discovery delivers apart from the filter, by name.
+/// Filter configurations that discovery delivers separately, by name.
 #[derive(Default)]
 pub(super) struct Extensions<'a>(BTreeMap<&'a str, &'a Value>);
 
@@ -30,8 +30,8 @@ impl<'a> Extensions<'a> {
         }
     }
 
-    /// The type and the configuration of a filter, wherever they stand. What a matcher may skip is
-    /// looked at as if it did not.
+    /// The type and configuration of a filter, inline or discovered. A filter that a matcher may skip counts
+    /// as if it ran.
     pub(super) fn filter(&self, filter: &'a Value) -> Option<(&'a str, &'a Value)> {
         let discovery = get(filter, "config_discovery");
         let discovered = discovery.and_then(|_| self.0.get(text(filter, "name")?));
@@ -45,19 +45,19 @@ impl<'a> Extensions<'a> {
         }
     }
 
-    /// The plugin in a filter that runs a module.
+    /// The plugin of a filter that runs a Wasm module.
     pub(super) fn plugin(&self, filter: &'a Value) -> Option<&'a Value> {
         let (kind, wasm) = self.filter(filter)?;
         if kind.ends_with(".Wasm") { get(wasm, "config") } else { None }
     }
 
-    /// The configuration of the module in a filter of a listener.
+    /// The module's configuration in a filter of a listener.
     pub(super) fn front(&self, filter: &'a Value) -> Option<Front> {
         let configuration = configuration(self.plugin(filter)?)?;
         get(&configuration, "keyring").is_some().then_some(Front(configuration))
     }
 
-    /// The configuration of the module in a filter of a cluster.
+    /// The module's configuration in a filter of a cluster.
     pub(super) fn gate(&self, filter: &'a Value) -> Option<Value> {
         let configuration = configuration(self.plugin(filter)?)?;
         (text(&configuration, "role") == Some(GATE_ROLE)).then_some(configuration)
@@ -65,20 +65,20 @@ impl<'a> Extensions<'a> {
 }
 
 impl Front {
-    /// The headers in which keys are looked for, in lower case.
+    /// The headers of key sources, in lower case.
     pub(super) fn key_sources(&self) -> Vec<String> {
         let sources = items(&self.0, "key_sources").iter().filter_map(|s| text(s, "header"));
         let sources = Vec::from_iter(sources.map(str::to_ascii_lowercase));
         if sources.is_empty() { DEFAULT_KEY_SOURCES.map(str::to_owned).to_vec() } else { sources }
     }
 
-    /// Whether the client's address is taken from `x-forwarded-for`.
+    /// Whether the client's address comes from `x-forwarded-for`.
     pub(super) fn trusts_hops(&self) -> bool {
         let hops = at(&self.0, &["client", "trusted_hops"]).and_then(Value::as_f64);
         hops.is_some_and(|hops| hops > 0.0)
     }
 
-    /// Whether an escaped slash is a character of its segment for the keys of a tier.
+    /// Whether escaped slashes are kept for the keys of some tier.
     pub(super) fn keeps_escaped_slashes(&self) -> bool {
         let tiers = get(&self.0, "tiers").and_then(Value::as_object);
         let keeps = |tier: &Value| text(tier, "escaped_slashes") == Some("keep");
@@ -92,7 +92,7 @@ impl Front {
         is_in_front || self.credentials().iter().any(|c| get(c, "value").is_some())
     }
 
-    /// The names of the credentials that requests may have.
+    /// The names of the provider credentials that it grants.
     pub(super) fn credential_names(&self) -> impl Iterator<Item = &str> {
         self.credentials().iter().filter_map(|credential| text(credential, "name"))
     }
@@ -102,7 +102,7 @@ impl Front {
     }
 }
 
-/// What a plugin is configured with: JSON in a string, or an object.
+/// The configuration of a plugin: JSON in a string, or an object.
 fn configuration(plugin: &Value) -> Option<Value> {
     let configuration = get(plugin, "configuration")?;
     let (_, content) = typed(configuration);

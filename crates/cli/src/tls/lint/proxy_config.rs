@@ -1,4 +1,4 @@
-//! What Envoy configurations hold: clusters, and what elsewhere in them is about clusters.
+//! The parts of Envoy configurations that the checks need.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::super::document::{at, get, items, text, typed};
 use super::authorities::Authorities;
-use super::graph::{Budget, Graph, Spent};
+use super::graph::{Budget, BudgetExhausted, Graph};
 use super::managers::{Manager, NOT_IN_FORCE, Routing, managers};
 use super::overrides::Overrides;
 use super::plugin::Extensions;
 use super::routes::Table;
 
-/// The clusters of configurations, and what else matters to them.
-pub(super) struct Scene<'a> {
+/// The parts of Envoy configurations that the checks need.
+pub(super) struct ProxyConfig<'a> {
     /// The clusters.
     pub(super) clusters: Vec<&'a Value>,
     /// Which of them consist of others.
@@ -22,43 +22,43 @@ pub(super) struct Scene<'a> {
     pub(super) tables: Vec<Table<'a>>,
     /// The listeners with the module.
     pub(super) managers: Vec<Manager<'a>>,
-    /// The settings of filters that stand at routes.
+    /// Filter settings on routes.
     pub(super) overrides: Overrides<'a>,
-    /// Configurations of filters that stand apart from them.
+    /// Filter configurations that are delivered separately.
     pub(super) extensions: Extensions<'a>,
-    /// The authorities that requests to a cluster are sent with.
+    /// The authorities of requests to clusters.
     pub(super) authorities: Authorities<'a>,
     /// The route configurations of all scopes.
     pub(super) scopes: Routing<'a>,
-    /// Endpoints that stand apart from their cluster, by its name.
+    /// Endpoints that are delivered separately, by cluster name.
     assignments: BTreeMap<&'a str, Vec<&'a Value>>,
     /// Secrets, by name.
     secrets: BTreeMap<&'a str, &'a Value>,
 }
 
-/// Why a scene cannot be looked at.
-pub(super) enum Unsuitable {
-    /// The configurations are none of Envoy's.
+/// Why a configuration cannot be checked.
+pub(super) enum InvalidConfig {
+    /// It is not an Envoy configuration.
     NotEnvoy,
-    /// They have neither a cluster nor a listener with the module.
+    /// It has neither a cluster nor a listener with the module.
     Empty,
-    /// There is more in them than is looked at.
+    /// It exceeds the limits of this command.
     TooMuch,
 }
 
-impl From<Spent> for Unsuitable {
-    fn from(_: Spent) -> Self {
+impl From<BudgetExhausted> for InvalidConfig {
+    fn from(_: BudgetExhausted) -> Self {
         Self::TooMuch
     }
 }
 
-impl<'a> Scene<'a> {
-    /// Looks through configurations.
-    pub(super) fn new(documents: &'a [Value]) -> Result<Self, Unsuitable> {
+impl<'a> ProxyConfig<'a> {
+    /// Collects the parts of configurations.
+    pub(super) fn new(documents: &'a [Value]) -> Result<Self, InvalidConfig> {
         let listed = Vec::from_iter(documents.iter().map(clusters));
         let is_envoy = listed.iter().all(Option::is_some);
         let clusters = Vec::from_iter(listed.into_iter().flatten().flatten());
-        let mut scene = Self {
+        let mut proxy_config = Self {
             graph: Graph::new(&clusters),
             clusters,
             tables: Vec::new(),
@@ -70,16 +70,17 @@ impl<'a> Scene<'a> {
             assignments: BTreeMap::new(),
             secrets: BTreeMap::new(),
         };
-        documents.iter().for_each(|document| scene.read(document));
-        scene.managers = managers(documents, &scene.extensions);
-        if scene.managers.is_empty() && !is_envoy {
-            return Err(Unsuitable::NotEnvoy);
+        documents.iter().for_each(|document| proxy_config.read(document));
+        proxy_config.managers = managers(documents, &proxy_config.extensions);
+        if proxy_config.managers.is_empty() && !is_envoy {
+            return Err(InvalidConfig::NotEnvoy);
         }
-        if scene.managers.is_empty() && scene.clusters.is_empty() {
-            return Err(Unsuitable::Empty);
+        if proxy_config.managers.is_empty() && proxy_config.clusters.is_empty() {
+            return Err(InvalidConfig::Empty);
         }
-        scene.authorities = Authorities::new(&scene.tables, &scene.graph, &mut Budget::default())?;
-        Ok(scene)
+        proxy_config.authorities =
+            Authorities::new(&proxy_config.tables, &proxy_config.graph, &mut Budget::default())?;
+        Ok(proxy_config)
     }
 
     /// The endpoints of a cluster.
@@ -94,7 +95,7 @@ impl<'a> Scene<'a> {
         endpoints.filter_map(|endpoint| get(endpoint, "endpoint")).collect()
     }
 
-    /// The secret that a `SdsSecretConfig` names, if the configuration holds it.
+    /// The secret that an `SdsSecretConfig` names, if the configuration contains it.
     pub(super) fn secret(&self, config: &Value) -> Option<&'a Value> {
         self.secrets.get(text(config, "name")?).copied()
     }
@@ -128,12 +129,12 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Endpoints of a dump, or of a discovery answer; those within a cluster are found there.
+/// Endpoints of a dump or a discovery response. Those inside a cluster are read with it.
 fn is_assignment(kind: &str, object: &Value) -> bool {
     kind.ends_with(".ClusterLoadAssignment") && get(object, "endpoints").is_some()
 }
 
-/// The clusters of a bootstrap, a dump, a discovery answer, a list, or the one cluster.
+/// The clusters of a bootstrap, a dump, a discovery response or a list, or a single cluster.
 fn clusters(document: &Value) -> Option<Vec<&Value>> {
     if let Some(list) = document.as_array() {
         let clusters = Vec::from_iter(list.iter().filter_map(cluster));
@@ -149,21 +150,21 @@ fn clusters(document: &Value) -> Option<Vec<&Value>> {
     if bootstrap.iter().any(|member| get(document, member).is_some()) {
         let resources = get(document, "static_resources");
         let clusters = resources.map_or(&[][..], |resources| items(resources, "clusters"));
-        // Of what is no list of clusters nothing is taken: a part would look like the whole.
+        // If it is not a list of clusters, nothing is taken: a part would look like the whole.
         let are_clusters = clusters.iter().all(Value::is_object);
         return Some(clusters.iter().filter(|_| are_clusters).collect());
     }
     cluster(document).map(|cluster| vec![cluster])
 }
 
-/// The clusters in one section of a dump; with `?resource=` each section is one cluster.
+/// The clusters in one section of a dump. With `?resource=`, each section is one cluster.
 fn dumped(section: &Value) -> Vec<&Value> {
     let lists = ["static_clusters", "dynamic_active_clusters", "dynamic_warming_clusters"];
     let listed = lists.iter().flat_map(|list| items(section, list));
     listed.chain([section]).filter_map(|item| get(item, "cluster").and_then(cluster)).collect()
 }
 
-/// A cluster, perhaps in a wrapper of the discovery service.
+/// A cluster, possibly in a wrapper of the discovery service.
 fn cluster(item: &Value) -> Option<&Value> {
     let (kind, content) = typed(item);
     if kind.ends_with(".discovery.v3.Resource") {

@@ -1,4 +1,4 @@
-//! All that lint finds in configurations.
+//! The report of lint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +11,15 @@ use super::super::super::output::{Output, OutputError};
 use super::super::super::text::{ascii, escape_sentence, escape_word};
 use super::super::document::text;
 use super::finding::{Element, Finding, Note};
-use super::graph::{Budget, Spent};
-use super::proxy_config::{Scene, Unsuitable};
-use super::upstream_gates::Gates;
+use super::graph::{Budget, BudgetExhausted};
+use super::proxy_config::{InvalidConfig, ProxyConfig};
+use super::upstream_gates::UpstreamGates;
 use super::{cluster, credentials, edge, seal, stripped, ungated};
 
-/// The most hosts of clusters that are looked at: each route to a cluster may name thousands.
+/// The most hosts that are checked: each route to a cluster may name thousands.
 const MAX_NAMES: usize = 500_000;
 
-/// What came of configurations.
+/// The results for a configuration.
 pub(super) struct Report {
     digest: String,
     looked_at: usize,
@@ -30,45 +30,45 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Looks through configurations.
+    /// Checks configurations.
     pub(super) fn new(
         documents: &[Value],
         policy: &EffectivePolicy,
         now_secs: u64,
-    ) -> Result<Self, Unsuitable> {
-        let scene = Scene::new(documents)?;
-        let gates = Gates::new(&scene)?;
-        let listeners: BTreeSet<&str> = scene.managers.iter().map(|m| m.listener).collect();
+    ) -> Result<Self, InvalidConfig> {
+        let proxy_config = ProxyConfig::new(documents)?;
+        let gates = UpstreamGates::new(&proxy_config)?;
+        let listeners: BTreeSet<&str> = proxy_config.managers.iter().map(|m| m.listener).collect();
         let mut report = Self {
             digest: policy.file().digest().to_owned(),
-            looked_at: scene.clusters.len(),
+            looked_at: proxy_config.clusters.len(),
             judged: 0,
             listeners: listeners.len(),
             findings: Vec::new(),
             notes: Vec::new(),
         };
-        let judged = report.judge_clusters(&scene, policy, now_secs)?;
-        let behind = report.judge_listeners(&scene, &gates)?;
-        report.judge_routes(&scene, &gates, &judged, &behind)?;
+        let judged = report.check_clusters(&proxy_config, policy, now_secs)?;
+        let behind = report.check_listeners(&proxy_config, &gates)?;
+        report.check_routes(&proxy_config, &gates, &judged, &behind)?;
         deduplicate(&mut report.findings);
         deduplicate(&mut report.notes);
         Ok(report)
     }
 
-    /// Judges each cluster. Returns those from which one for a judged host is reached.
-    fn judge_clusters<'a>(
+    /// Checks each cluster. Returns those from which a cluster for a covered host is reached.
+    fn check_clusters<'a>(
         &mut self,
-        scene: &Scene<'a>,
+        proxy_config: &ProxyConfig<'a>,
         policy: &EffectivePolicy,
         now_secs: u64,
-    ) -> Result<BTreeMap<&'a str, &'a str>, Unsuitable> {
+    ) -> Result<BTreeMap<&'a str, &'a str>, InvalidConfig> {
         let mut names = 0;
         let mut for_judged = Vec::new();
-        for cluster in &scene.clusters {
-            let judged = cluster::judge(cluster, scene, policy, now_secs);
+        for cluster in &proxy_config.clusters {
+            let judged = cluster::check(cluster, proxy_config, policy, now_secs);
             names += judged.names;
             if names > MAX_NAMES {
-                return Err(Unsuitable::TooMuch);
+                return Err(InvalidConfig::TooMuch);
             }
             if judged.is_judged {
                 self.judged += 1;
@@ -77,36 +77,36 @@ impl Report {
             self.findings.extend(judged.findings);
             self.notes.extend(judged.notes);
         }
-        Ok(scene.graph.reaching(for_judged, &mut Budget::default())?)
+        Ok(proxy_config.graph.reaching(for_judged, &mut Budget::default())?)
     }
 
-    /// Judges each listener with the module. Returns, for each route configuration, whether the module
-    /// stands in front of it.
-    fn judge_listeners<'a>(
+    /// Checks each listener with the module. Returns, for each route configuration, whether requests pass the
+    /// module first.
+    fn check_listeners<'a>(
         &mut self,
-        scene: &Scene<'a>,
-        gates: &Gates<'a>,
-    ) -> Result<Vec<bool>, Spent> {
+        proxy_config: &ProxyConfig<'a>,
+        gates: &UpstreamGates<'a>,
+    ) -> Result<Vec<bool>, BudgetExhausted> {
         let mut budget = Budget::default();
-        let mut behind = vec![false; scene.tables.len()];
-        for manager in &scene.managers {
+        let mut behind = vec![false; proxy_config.tables.len()];
+        for manager in &proxy_config.managers {
             self.findings.extend(edge::findings(manager));
-            self.findings.extend(seal::finding(manager, scene));
+            self.findings.extend(seal::finding(manager, proxy_config));
             self.findings.extend(credentials::finding(manager));
             self.notes.extend(edge::note(manager));
-            let routing = manager.routing(&scene.scopes);
+            let routing = manager.routing(&proxy_config.scopes);
             let mut tables = Vec::new();
-            for (table, is_behind) in scene.tables.iter().zip(&mut behind) {
+            for (table, is_behind) in proxy_config.tables.iter().zip(&mut behind) {
                 if routing.includes(table) {
                     *is_behind = true;
                     tables.push(table);
                 }
             }
-            self.findings.extend(stripped::judge(manager, &tables));
+            self.findings.extend(stripped::check(manager, &tables));
             let missing = Vec::from_iter(routing.missing(&tables));
             if missing.is_empty() {
                 let unheld =
-                    credentials::unheld(manager, &tables, gates, &scene.graph, &mut budget)?;
+                    credentials::unheld(manager, &tables, gates, &proxy_config.graph, &mut budget)?;
                 self.notes.extend(unheld);
             }
             self.notes.extend(missing.into_iter().map(|name| Note {
@@ -117,35 +117,35 @@ impl Report {
         Ok(behind)
     }
 
-    /// Judges each route configuration.
-    fn judge_routes<'a>(
+    /// Checks each route configuration.
+    fn check_routes<'a>(
         &mut self,
-        scene: &Scene<'a>,
-        gates: &Gates<'a>,
+        proxy_config: &ProxyConfig<'a>,
+        gates: &UpstreamGates<'a>,
         judged: &BTreeMap<&'a str, &'a str>,
         behind: &[bool],
-    ) -> Result<(), Spent> {
+    ) -> Result<(), BudgetExhausted> {
         let mut budget = Budget::default();
-        for (table, is_behind_module) in scene.tables.iter().zip(behind) {
+        for (table, is_behind_module) in proxy_config.tables.iter().zip(behind) {
             let is_behind_module = *is_behind_module;
-            let (findings, notes) = ungated::judge(table, gates, judged, is_behind_module);
+            let (findings, notes) = ungated::check(table, gates, judged, is_behind_module);
             self.findings.extend(findings);
             self.notes.extend(notes);
-            let hedged = credentials::hedged(table, gates, &scene.graph, &mut budget)?;
+            let hedged = credentials::hedged(table, gates, &proxy_config.graph, &mut budget)?;
             self.notes.extend(hedged);
             let elsewhere =
-                credentials::retried_elsewhere(table, gates, &scene.graph, &mut budget)?;
+                credentials::retried_elsewhere(table, gates, &proxy_config.graph, &mut budget)?;
             self.findings.extend(elsewhere);
         }
         Ok(())
     }
 
-    /// Whether nothing is broken.
+    /// Whether there is no finding.
     pub(super) fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// Prints it for a person.
+    /// Prints the report.
     pub(super) fn print(&self, out: &mut Output) -> Result<(), OutputError> {
         for Finding { element, rule, reason, fix } in &self.findings {
             let rule = rule.id();
@@ -179,7 +179,7 @@ impl Report {
         ))
     }
 
-    /// Gives it to programs.
+    /// The report as JSON.
     pub(super) fn to_json(&self) -> String {
         let count = |count: usize| u64::try_from(count).map_or(Json::Null, Json::from);
         ascii(&Json::object([
@@ -193,7 +193,7 @@ impl Report {
     }
 }
 
-/// Keeps the first of equal items: a dump holds some parts of a configuration twice.
+/// Keeps the first of equal items: a dump contains some parts of a configuration twice.
 fn deduplicate<T: Clone + Ord>(items: &mut Vec<T>) {
     let mut seen = BTreeSet::new();
     items.retain(|item| seen.insert(item.clone()));

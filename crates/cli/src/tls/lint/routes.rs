@@ -1,4 +1,4 @@
-//! Route configurations: virtual hosts, their routes, and the clusters that requests go to.
+//! Route configurations: virtual hosts, their routes, and the clusters that they lead to.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use super::place::Place;
 
 /// A route configuration.
 pub(super) struct Table<'a> {
-    /// The configuration itself.
+    /// The configuration.
     pub(super) config: &'a Value,
-    /// Its place.
+    /// Its location.
     pub(super) place: Place<'a>,
     /// Its virtual hosts.
     pub(super) hosts: Vec<Host<'a>>,
@@ -21,9 +21,9 @@ pub(super) struct Table<'a> {
 pub(super) struct Host<'a> {
     /// Its configuration.
     pub(super) config: &'a Value,
-    /// Its place.
+    /// Its location.
     pub(super) place: Place<'a>,
-    /// Its routes, those in its tree of matchers included.
+    /// Its routes, including those in its matcher tree.
     pub(super) routes: Vec<Route<'a>>,
 }
 
@@ -31,11 +31,11 @@ pub(super) struct Host<'a> {
 pub(super) struct Route<'a> {
     /// Its configuration.
     pub(super) config: &'a Value,
-    /// Its place.
+    /// Its location.
     pub(super) place: Place<'a>,
 }
 
-/// What a request is sent to.
+/// Where a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target<'a> {
     /// The cluster of this name.
@@ -57,7 +57,7 @@ impl fmt::Display for Target<'_> {
 }
 
 impl<'a> Table<'a> {
-    /// Reads an object as a route configuration; `None` where it is something else.
+    /// Parses an object as a route configuration; `None` if it is something else.
     pub(super) fn new(config: &'a Value) -> Option<Self> {
         get(config, "virtual_hosts")?;
         let place = Place::default().within(config);
@@ -65,7 +65,7 @@ impl<'a> Table<'a> {
         Some(Self { config, place, hosts: hosts.collect() })
     }
 
-    /// The name that listeners ask for it by.
+    /// The name that listeners refer to.
     pub(super) fn name(&self) -> Option<&'a str> {
         text(self.config, "name")
     }
@@ -88,19 +88,19 @@ impl<'a> Host<'a> {
         Self { config, place, routes: routes.collect() }
     }
 
-    /// The domains that choose the virtual host.
+    /// The domains of the virtual host.
     pub(super) fn domains(&self) -> &'a [Value] {
         items(self.config, "domains")
     }
 }
 
 impl<'a> Route<'a> {
-    /// What the route does with a request that it sends to a cluster.
+    /// The action of a route that forwards to a cluster.
     pub(super) fn action(&self) -> Option<&'a Value> {
         get(self.config, "route")
     }
 
-    /// What requests are sent to, copies apart.
+    /// Where requests are sent, without mirrors.
     pub(super) fn targets(&self) -> Vec<Target<'a>> {
         let Some(action) = self.action() else { return Vec::new() };
         let plugins = ["cluster_specifier_plugin", "inline_cluster_specifier_plugin"];
@@ -118,7 +118,7 @@ pub(super) fn weighted(action: &Value) -> &[Value] {
     get(action, "weighted_clusters").map_or(&[], |weighted| items(weighted, "clusters"))
 }
 
-/// What copies of requests are sent to, by the policies that stand directly in an object.
+/// Where mirrored requests are sent by the policies of this object.
 pub(super) fn mirrors(object: &Value) -> impl Iterator<Item = Target<'_>> {
     items(object, "request_mirror_policies").iter().filter_map(target)
 }

@@ -1,33 +1,33 @@
-//! The seal of a listener: the filter that refuses requests which the module has not allowed.
+//! The seal of a listener: the filter that rejects requests which the module has not allowed.
 
 use serde_json::Value;
 use vkey::host::FilterState;
 
 use super::super::document::{at, get, is_choice, is_true, items, text, walk};
-use super::finding::{Element, Finding, Rule};
+use super::finding::{Element, Finding, LintRule};
 use super::managers::Manager;
 use super::overrides::Overrides;
 use super::plugin::Extensions;
-use super::proxy_config::Scene;
+use super::proxy_config::ProxyConfig;
 
-/// The filter state that an allowed request carries.
+/// The filter state of an allowed request.
 const SEAL: &str = FilterState::Decision.shown_key();
 
-/// What the filter state holds then.
+/// Its value.
 const ALLOWED: &str = "allow";
 
-/// A listener where nothing refuses what the module has not allowed.
-pub(super) fn finding(manager: &Manager<'_>, scene: &Scene<'_>) -> Option<Finding> {
-    let usual = gap(manager.behind, scene);
+/// A listener without an effective seal.
+pub(super) fn finding(manager: &Manager<'_>, proxy_config: &ProxyConfig<'_>) -> Option<Finding> {
+    let usual = gap(manager.behind, proxy_config);
     let upgraded = || {
-        let gap = |(kind, filters)| Some((kind, gap(filters, scene)?));
+        let gap = |(kind, filters)| Some((kind, gap(filters, proxy_config)?));
         let (kind, gap) = manager.upgrades().find_map(gap)?;
         Some(format!("in the filters of upgrades to {kind}: {gap}"))
     };
     let reason = usual.or_else(upgraded)?;
     Some(Finding {
         element: Element::Listener(manager.listener.to_owned()),
-        rule: Rule::SealMissing,
+        rule: LintRule::SealMissing,
         reason,
         fix: format!(
             "write an envoy.filters.http.rbac behind the module with rules: {{action: ALLOW, \
@@ -38,21 +38,21 @@ pub(super) fn finding(manager: &Manager<'_>, scene: &Scene<'_>) -> Option<Findin
     })
 }
 
-/// How a request that the module has not allowed gets past filters.
-fn gap(filters: &[Value], scene: &Scene<'_>) -> Option<String> {
+/// How a request that the module has not allowed passes the filters.
+fn gap(filters: &[Value], proxy_config: &ProxyConfig<'_>) -> Option<String> {
     let is_seal =
-        |filter: &&Value| !is_true(filter, "disabled") && is_seal(filter, &scene.extensions);
+        |filter: &&Value| !is_true(filter, "disabled") && is_seal(filter, &proxy_config.extensions);
     let Some(seal) = filters.iter().find(is_seal) else {
         return Some(format!(
             "no RBAC filter behind the module refuses requests without the filter state {SEAL}"
         ));
     };
     let name = text(seal, "name")?;
-    let place = lifted(name, &scene.overrides)?;
+    let place = lifted(name, &proxy_config.overrides)?;
     Some(format!("the seal {name} is lifted in {place}"))
 }
 
-/// Where routes lift the seal of that name.
+/// Where routes disable the seal of that name.
 fn lifted(name: &str, overrides: &Overrides<'_>) -> Option<String> {
     let is_lifted = |kind: &str, setting: &Value| {
         kind.ends_with(".RBACPerRoute") && !get(setting, "rbac").is_some_and(refuses_unsealed)
@@ -65,8 +65,7 @@ fn is_seal<'a>(filter: &'a Value, extensions: &Extensions<'a>) -> bool {
     config.is_some_and(|(kind, config)| kind.ends_with(".RBAC") && refuses_unsealed(config))
 }
 
-/// Whether no request passes that is not sealed. Of a tree of matchers it is enough that it asks for
-/// the seal.
+/// Whether every unsealed request is rejected. A matcher tree only needs to refer to the seal.
 fn refuses_unsealed(rbac: &Value) -> bool {
     let Some(rules) = get(rbac, "rules") else {
         let mut asks = false;
@@ -81,7 +80,7 @@ fn refuses_unsealed(rbac: &Value) -> bool {
     } else if is_choice(rules, "action", "LOG", 2) {
         false
     } else {
-        // One policy that matches is enough.
+        // One matching policy is enough.
         policies.all(|policy| all(items(policy, "principals"), is_sealed))
     }
 }
@@ -94,21 +93,21 @@ fn denies_unsealed(policy: &Value) -> bool {
         && conditions.iter().all(|condition| get(policy, condition).is_none())
 }
 
-/// Whether only sealed requests are the principal.
+/// Whether the principal is limited to sealed requests.
 fn is_sealed(id: &Value) -> bool {
     let any = at(id, &["and_ids"]).is_some_and(|ids| items(ids, "ids").iter().any(is_sealed));
     let every = get(id, "or_ids").is_some_and(|ids| all(items(ids, "ids"), is_sealed));
     is_allowed(id) || any || every
 }
 
-/// Whether the principal is each sealed request.
+/// Whether the principal is every sealed request.
 fn is_allowed(id: &Value) -> bool {
     let state = get(id, "filter_state").filter(|state| text(state, "key") == Some(SEAL));
     let exact = state.and_then(|state| at(state, &["string_match", "exact"]));
     exact.and_then(Value::as_str) == Some(ALLOWED)
 }
 
-/// Whether there are some, and something holds for all.
+/// Whether the list is not empty, and all items satisfy a condition.
 fn all(items: &[Value], holds: fn(&Value) -> bool) -> bool {
     !items.is_empty() && items.iter().all(holds)
 }

@@ -1,32 +1,31 @@
-//! The transport sockets of a cluster: what its connections may be.
+//! The transport sockets of a cluster: the kinds of its connections.
 
 use serde_json::Value;
 
 use super::super::document::{get, is_true, items, text, typed};
 
-/// One of the ways in which a cluster connects.
+/// One of a cluster's transport sockets.
 pub(super) struct Branch<'a> {
-    /// Where in the cluster it stands.
+    /// Its location in the cluster.
     pub(super) place: String,
-    /// What the connection is.
+    /// The kind of connection.
     pub(super) channel: Channel<'a>,
 }
 
-/// What a connection is.
+/// A kind of connection.
 #[derive(Clone, Copy)]
 pub(super) enum Channel<'a> {
-    /// Without TLS, for the reason given.
+    /// Without TLS, for this reason.
     Plain(&'static str),
-    /// TLS over QUIC, which is TLS 1.3 or later (RFC 9001, section 4.2), by this `UpstreamTlsContext`.
+    /// TLS over QUIC, which is TLS 1.3 or later (RFC 9001, section 4.2), with this `UpstreamTlsContext`.
     Quic(&'a Value),
-    /// TLS by this `UpstreamTlsContext`.
+    /// TLS with this `UpstreamTlsContext`.
     Tls(&'a Value),
-    /// Unknown, by this type.
+    /// Unknown, with this type.
     Unknown(&'a str),
 }
 
-/// The ways in which a cluster connects. Which of several is taken depends on the endpoint, so each has
-/// to be good.
+/// The transport sockets of a cluster. The endpoint determines which one is used, so each must be secure.
 pub(super) fn branches(cluster: &Value) -> Vec<Branch<'_>> {
     let mut branches = Vec::new();
     let chosen = get(cluster, "transport_socket_matcher").is_some();
@@ -36,7 +35,7 @@ pub(super) fn branches(cluster: &Value) -> Vec<Branch<'_>> {
         branches.push(Branch { place, channel: channel(get(branch, "transport_socket")) });
         let criteria = get(branch, "match").and_then(Value::as_object);
         if !chosen && criteria.is_none_or(serde_json::Map::is_empty) {
-            // It matches every endpoint, so what follows is never reached.
+            // It matches every endpoint, so the rest is never used.
             return branches;
         }
     }
@@ -45,7 +44,7 @@ pub(super) fn branches(cluster: &Value) -> Vec<Branch<'_>> {
     branches
 }
 
-/// The server names that are written down.
+/// The configured server names.
 pub(super) fn server_name(cluster: &Value) -> Vec<&str> {
     let contexts = branches(cluster).into_iter().filter_map(|branch| branch.channel.context());
     contexts.filter_map(|context| text(context, "sni")).collect()
@@ -61,7 +60,7 @@ impl<'a> Channel<'a> {
     }
 }
 
-/// What a transport socket is; many only wrap another.
+/// The kind of a transport socket. Many only wrap another one.
 fn channel(socket: Option<&Value>) -> Channel<'_> {
     let Some(socket) = socket else {
         return Channel::Plain("there is no transport_socket");
@@ -90,18 +89,18 @@ fn channel(socket: Option<&Value>) -> Channel<'_> {
     }
 }
 
-/// Whether the cluster sends each request's authority as the server name, and whether it verifies it.
+/// Whether the cluster uses the authority of each request as the server name, and verifies it.
 pub(super) struct PerRequest<'a> {
     /// The server name is the authority.
     pub(super) sni: bool,
-    /// The certificate must bear it.
+    /// The certificate must have that name.
     pub(super) san: bool,
-    /// It is taken from this request header instead.
+    /// A request header is used instead.
     pub(super) header: Option<&'a str>,
 }
 
 impl<'a> PerRequest<'a> {
-    /// Reads the options of the cluster's HTTP connections.
+    /// Reads the HTTP options of the cluster.
     pub(super) fn new(cluster: &'a Value) -> Self {
         let options = http_options(cluster).and_then(|o| get(o, "upstream_http_protocol_options"));
         let options = options.or_else(|| get(cluster, "upstream_http_protocol_options"));
@@ -112,7 +111,7 @@ impl<'a> PerRequest<'a> {
     }
 }
 
-/// The options of a cluster's HTTP connections (`HttpProtocolOptions`).
+/// The HTTP options of a cluster (`HttpProtocolOptions`).
 pub(super) fn http_options(cluster: &Value) -> Option<&Value> {
     let options = get(cluster, "typed_extension_protocol_options")?;
     let options = options.get("envoy.extensions.upstreams.http.v3.HttpProtocolOptions")?;

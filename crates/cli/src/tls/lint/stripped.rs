@@ -1,27 +1,27 @@
-//! Routes that are chosen by headers that the module removes: the request could take another one after
-//! it was judged.
+//! Finds routes that are selected by headers which the module removes: a request could take another route
+//! after it was evaluated.
 
 use serde_json::Value;
 
 use vkey::headers::is_unwanted;
 
 use super::super::document::{at, get, is_true, items, text, typed, walk};
-use super::finding::{Element, Finding, Rule};
+use super::finding::{Element, Finding, LintRule};
 use super::managers::Manager;
 use super::place::Place;
 use super::routes::Target;
 use super::routes::{Route, Table, mirrors, weighted};
 
-/// A header that a choice depends on.
+/// A header that a selection depends on.
 #[derive(Clone, Copy)]
 struct Choice<'a> {
     header: &'a str,
-    /// Where it is written.
+    /// The member with the header.
     member: &'static str,
 }
 
-/// Looks for choices by such headers in the routes behind a module.
-pub(super) fn judge(manager: &Manager<'_>, tables: &[&Table<'_>]) -> Vec<Finding> {
+/// Checks the routes after a module.
+pub(super) fn check(manager: &Manager<'_>, tables: &[&Table<'_>]) -> Vec<Finding> {
     let sources = manager.front.key_sources();
     let is_removed = |choice: &Choice<'_>| is_removed(choice.header, &sources);
     let listener = Element::Listener(manager.listener.to_owned());
@@ -41,7 +41,7 @@ pub(super) fn judge(manager: &Manager<'_>, tables: &[&Table<'_>]) -> Vec<Finding
     findings
 }
 
-/// The choice that a member makes by a header.
+/// A selection by headers in this member.
 fn by<'a>(member: &'static str) -> impl Fn(&'a str) -> Choice<'a> {
     move |header| Choice { header, member }
 }
@@ -49,7 +49,7 @@ fn by<'a>(member: &'static str) -> impl Fn(&'a str) -> Choice<'a> {
 fn finding(element: Element, Choice { header, member }: Choice<'_>) -> Finding {
     Finding {
         element,
-        rule: Rule::RouteByRemovedHeader,
+        rule: LintRule::RouteByRemovedHeader,
         reason: format!(
             "{member} reads the header {header}, which the module removes: the request could go \
              elsewhere after it was judged"
@@ -58,14 +58,14 @@ fn finding(element: Element, Choice { header, member }: Choice<'_>) -> Finding {
     }
 }
 
-/// Servers that turn headers into variables read both spellings as one.
+/// Servers that turn headers into variables treat both spellings as one.
 fn is_removed(header: &str, key_sources: &[String]) -> bool {
     let dashed = |name: &str| name.to_ascii_lowercase().replace('_', "-");
     let header = dashed(header);
     is_unwanted(header.as_bytes()) || key_sources.iter().any(|source| dashed(source) == header)
 }
 
-/// The headers that choose a route, and its cluster.
+/// The headers that select a route and its cluster.
 fn by_route<'a>(route: &Route<'a>) -> Vec<Choice<'a>> {
     let mut choices = Vec::new();
     if let Some(matched) = get(route.config, "match") {
@@ -82,7 +82,7 @@ fn by_route<'a>(route: &Route<'a>) -> Vec<Choice<'a>> {
     choices
 }
 
-/// The headers that choose between weighted clusters.
+/// The headers that select a weighted cluster.
 fn by_weights(action: &Value) -> Vec<Choice<'_>> {
     let Some(clusters) = get(action, "weighted_clusters") else { return Vec::new() };
     let named = weighted(action).iter().filter_map(|part| text(part, "cluster_header"));
@@ -96,7 +96,7 @@ fn by_weights(action: &Value) -> Vec<Choice<'_>> {
     choices
 }
 
-/// The headers that choose the clusters of copies.
+/// The headers that select the clusters of mirrored requests.
 fn by_mirrors(holder: &Value) -> impl Iterator<Item = Choice<'_>> {
     let headers = mirrors(holder).filter_map(|target| match target {
         Target::Header(header) => Some(header),
@@ -105,13 +105,13 @@ fn by_mirrors(holder: &Value) -> impl Iterator<Item = Choice<'_>> {
     headers.map(by("request_mirror_policies.cluster_header"))
 }
 
-/// The headers that choose a virtual host.
+/// The headers that select a virtual host.
 fn by_table(table: &Value) -> Vec<Choice<'_>> {
     let host = text(table, "vhost_header").map(by("vhost_header"));
     host.into_iter().chain(by_mirrors(table)).collect()
 }
 
-/// The headers in the tree of matchers of a virtual host.
+/// The headers in the matcher tree of a virtual host.
 fn by_host(host: &Value) -> Vec<Choice<'_>> {
     let mut choices = Vec::from_iter(by_mirrors(host));
     if let Some(matcher) = get(host, "matcher") {

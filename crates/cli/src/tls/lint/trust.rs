@@ -1,25 +1,25 @@
-//! Who may vouch for an upstream, and what is accepted without.
+//! Checks which authorities are trusted, and what is accepted without them.
 
 use serde_json::Value;
 
 use super::super::document::{at, get, is_choice, is_true, items, text};
-use super::context::Case;
-use super::finding::{Finding, Rule};
-use super::proxy_config::Scene;
+use super::context::ClusterContext;
+use super::finding::{Finding, LintRule};
+use super::proxy_config::ProxyConfig;
 
-/// Where validation is set up.
+/// Where validation is configured.
 const CONTEXT: &str = "common_tls_context.validation_context";
 
-/// Where it is set up beside a secret. Of the two, and of a secret alone, Envoy takes one only.
+/// Where it is configured together with a secret. Envoy takes only one of the two, or only a secret.
 const COMBINED: &str = "common_tls_context.combined_validation_context.default_validation_context";
 
-/// What a connection validates the upstream's certificate by.
+/// How a connection validates the upstream's certificate.
 pub(super) struct Validation<'a> {
-    /// Every `CertificateValidationContext` that counts; Envoy merges them.
+    /// Every `CertificateValidationContext` in effect; Envoy merges them.
     contexts: Vec<Part<'a>>,
-    /// The name of a secret with another, which the configuration does not hold.
+    /// The name of a secret that is not in the configuration.
     pub(super) unseen: Option<&'a str>,
-    /// Where more can be written, and what has to be done for it.
+    /// Where more can be written, and what else that takes.
     home: (&'static str, &'static str),
 }
 
@@ -30,8 +30,8 @@ struct Part<'a> {
 }
 
 impl<'a> Validation<'a> {
-    /// Gathers what an `UpstreamTlsContext` says.
-    pub(super) fn new(context: &'a Value, scene: &Scene<'a>) -> Self {
+    /// Collects the validation of an `UpstreamTlsContext`.
+    pub(super) fn new(context: &'a Value, proxy_config: &ProxyConfig<'a>) -> Self {
         let combined = ["common_tls_context", "combined_validation_context"];
         let combined = at(context, &combined);
         let common = get(context, "common_tls_context");
@@ -39,7 +39,7 @@ impl<'a> Validation<'a> {
         let default = combined.and_then(|both| get(both, "default_validation_context"));
         let sds = [common, combined].into_iter().flatten();
         let sds = sds.filter_map(|of| get(of, "validation_context_sds_secret_config")).next();
-        let secret = sds.and_then(|config| scene.secret(config));
+        let secret = sds.and_then(|config| proxy_config.secret(config));
         let seen = secret.and_then(|secret| get(secret, "validation_context"));
         let unseen = sds.filter(|_| seen.is_none());
         let unseen = unseen.map(|config| text(config, "name").unwrap_or("without a name"));
@@ -59,52 +59,56 @@ impl<'a> Validation<'a> {
         Self { contexts: parts.collect(), unseen, home }
     }
 
-    /// The advice to write something where Envoy takes it.
+    /// The advice to write something where Envoy reads it.
     pub(super) fn to_write(&self, place: &str, what: &str) -> String {
         let (home, more) = self.home;
         format!("in {place} write {home}.{what}{more}")
     }
 
-    /// The place of the first context that has something.
+    /// The location of the first context that satisfies a condition.
     fn place(&self, has: impl Fn(&Value) -> bool) -> Option<&str> {
         self.contexts.iter().find(|part| has(part.context)).map(|part| part.place.as_str())
     }
 
-    /// Whether one of the contexts has something.
+    /// Whether one of the contexts satisfies a condition.
     pub(super) fn any(&self, has: impl Fn(&Value) -> bool) -> bool {
         self.contexts.iter().any(|part| has(part.context))
     }
 
-    /// The items of a list, over all contexts.
+    /// The items of a list in all contexts.
     pub(super) fn items(&self, name: &'a str) -> impl Iterator<Item = &'a Value> {
         self.contexts.iter().flat_map(move |part| items(part.context, name))
     }
 
-    /// Whether a chain is verified. `system_root_certs` and certificate providers are in the API, but
-    /// Envoy implements neither: with them alone it verifies nothing.
+    /// Whether a chain is verified. `system_root_certs` and certificate providers are in the API, but Envoy
+    /// does not implement them: with these alone it verifies nothing.
     pub(super) fn has_ca(&self) -> bool {
         let has_ca = |context: &Value| get(context, "trusted_ca").is_some_and(holds_data);
         self.unseen.is_some() || self.any(has_ca)
     }
 }
 
-/// Holds who is trusted against the policy.
-pub(super) fn judge<'a>(
-    case: &Case<'a, '_>,
+/// Checks the trusted authorities against the policy.
+pub(super) fn check<'a>(
+    cx: &ClusterContext<'a, '_>,
     context: &'a Value,
     place: &str,
     findings: &mut Vec<Finding>,
 ) {
-    let validation = Validation::new(context, case.scene);
-    findings.extend(missing_ca(case, &validation, place));
-    findings.extend(accepted(case, &validation, place));
-    findings.extend(renegotiation(case, context, place));
-    findings.extend(pins(case, &validation, place));
-    findings.extend(resumption(case, context, place));
-    findings.extend(client_certificate(case, context, place));
+    let validation = Validation::new(context, cx.proxy_config);
+    findings.extend(missing_ca(cx, &validation, place));
+    findings.extend(accepted(cx, &validation, place));
+    findings.extend(renegotiation(cx, context, place));
+    findings.extend(pins(cx, &validation, place));
+    findings.extend(resumption(cx, context, place));
+    findings.extend(client_certificate(cx, context, place));
 }
 
-fn missing_ca(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Option<Finding> {
+fn missing_ca(
+    cx: &ClusterContext<'_, '_>,
+    validation: &Validation<'_>,
+    place: &str,
+) -> Option<Finding> {
     if validation.has_ca() {
         return None;
     }
@@ -122,93 +126,101 @@ fn missing_ca(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> 
     let what = "trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}, or the authorities of your \
                 own, and match_typed_subject_alt_names";
     let fix = validation.to_write(place, what);
-    Some(case.finding(Rule::CaMissing, reason, fix))
+    Some(cx.finding(LintRule::CaMissing, reason, fix))
 }
 
-/// What makes Envoy accept certificates that it should not.
-fn accepted(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
+/// Options that make Envoy accept invalid certificates.
+fn accepted(cx: &ClusterContext<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
     let untrusted =
         |context: &Value| is_choice(context, "trust_chain_verification", "ACCEPT_UNTRUSTED", 1);
     let defects = [
         (
             validation.place(untrusted),
-            Rule::AcceptUntrusted,
+            LintRule::AcceptUntrusted,
             "trust_chain_verification is ACCEPT_UNTRUSTED: what fails verification is accepted",
             "trust_chain_verification",
         ),
         (
             validation.place(|context| is_true(context, "allow_expired_certificate")),
-            Rule::ExpiredAccepted,
+            LintRule::ExpiredAccepted,
             "allow_expired_certificate is true: a certificate is good for ever",
             "allow_expired_certificate",
         ),
         (
             validation.place(|context| get(context, "custom_validator_config").is_some()),
-            Rule::CustomValidator,
+            LintRule::CustomValidator,
             "custom_validator_config takes the place of all other verification, and what it verifies \
              is not known here",
             "custom_validator_config",
         ),
     ];
     let finding = |(from, rule, reason, member): (Option<&str>, _, &str, _)| {
-        Some(case.finding(rule, reason, format!("in {place} remove {member} from {}", from?)))
+        Some(cx.finding(rule, reason, format!("in {place} remove {member} from {}", from?)))
     };
     defects.into_iter().filter_map(finding).collect()
 }
 
-fn renegotiation(case: &Case<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
+fn renegotiation(cx: &ClusterContext<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
     is_true(context, "allow_renegotiation").then(|| {
         let reason = "allow_renegotiation is true: the upstream may change what was agreed on";
-        case.finding(Rule::Renegotiation, reason, format!("in {place} remove allow_renegotiation"))
+        cx.finding(
+            LintRule::Renegotiation,
+            reason,
+            format!("in {place} remove allow_renegotiation"),
+        )
     })
 }
 
-fn pins(case: &Case<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
+fn pins(cx: &ClusterContext<'_, '_>, validation: &Validation<'_>, place: &str) -> Vec<Finding> {
     let hashes = validation.items("verify_certificate_hash").filter_map(Value::as_str);
     let hashes = Vec::from_iter(hashes.map(|hash| hash.replace(':', "").to_ascii_lowercase()));
     let keys = validation.items("verify_certificate_spki").next().is_some();
     let mut findings: Vec<Finding> = Vec::new();
-    for (named, asked) in &case.asked {
+    for (named, asked) in &cx.asked {
         for pins in &asked.pins {
             let (rule, reason) = if hashes.is_empty() {
-                (Rule::PinsMissing, "the policy pins the certificate, and nothing here does")
+                (LintRule::PinsMissing, "the policy pins the certificate, and nothing here does")
             } else if keys {
                 let reason = "verify_certificate_spki lets certificates in that are not pinned: one \
                               match of either list is enough";
-                (Rule::PinsWrong, reason)
+                (LintRule::PinsWrong, reason)
             } else if hashes.iter().all(|hash| pins.contains(hash)) {
                 continue;
             } else {
-                (Rule::PinsWrong, "verify_certificate_hash has what the policy does not pin")
+                (LintRule::PinsWrong, "verify_certificate_hash has what the policy does not pin")
             };
             let what = format!(
                 "verify_certificate_hash: [\"{}\"] and no verify_certificate_spki",
                 pins.join("\", \"")
             );
             let fix = validation.to_write(place, &what);
-            // Of hosts that share a defect the first stands for all.
+            // One finding stands for all hosts with the same defect.
             if !findings.iter().any(|earlier| earlier.rule == rule && earlier.fix == fix) {
-                findings.push(case.finding_for(named, rule, reason.to_owned(), fix));
+                findings.push(cx.finding_for(named, rule, reason.to_owned(), fix));
             }
         }
     }
     findings
 }
 
-/// A pin would hold for the certificate of the session's first handshake, whatever came after it.
-fn resumption(case: &Case<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
-    let (named, _) = case.asked.iter().find(|(_, asked)| !asked.pins.is_empty())?;
+/// A resumed session keeps the certificate of its first handshake, whatever the pin is now.
+fn resumption(cx: &ClusterContext<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
+    let (named, _) = cx.asked.iter().find(|(_, asked)| !asked.pins.is_empty())?;
     let kept = get(context, "max_session_keys").and_then(Value::as_u64);
     (kept != Some(0)).then(|| {
         let reason = "the policy pins the certificate, and a session that is resumed goes by the one \
                       of its first handshake";
         let fix = format!("in {place} write max_session_keys: 0");
-        case.finding_for(named, Rule::SessionsResumed, reason.to_owned(), fix)
+        cx.finding_for(named, LintRule::SessionsResumed, reason.to_owned(), fix)
     })
 }
 
-fn client_certificate(case: &Case<'_, '_>, context: &Value, place: &str) -> Option<Finding> {
-    let (named, _) = case.asked.iter().find(|(_, asked)| asked.client_certificate)?;
+fn client_certificate(
+    cx: &ClusterContext<'_, '_>,
+    context: &Value,
+    place: &str,
+) -> Option<Finding> {
+    let (named, _) = cx.asked.iter().find(|(_, asked)| asked.client_certificate)?;
     let common = get(context, "common_tls_context");
     let has = |common: &Value| {
         let lists = ["tls_certificates", "tls_certificate_sds_secret_configs"];
@@ -221,11 +233,11 @@ fn client_certificate(case: &Case<'_, '_>, context: &Value, place: &str) -> Opti
             "in {place} write common_tls_context.tls_certificates with certificate_chain and \
              private_key, or tls_certificate_sds_secret_configs"
         );
-        case.finding_for(named, Rule::ClientCertificateMissing, reason.to_owned(), fix)
+        cx.finding_for(named, LintRule::ClientCertificateMissing, reason.to_owned(), fix)
     })
 }
 
-/// Whether a `DataSource` is one.
+/// Whether a `DataSource` has data.
 fn holds_data(source: &Value) -> bool {
     let kinds = ["filename", "inline_bytes", "inline_string", "environment_variable"];
     kinds.iter().any(|kind| text(source, kind).is_some())

@@ -1,61 +1,64 @@
-//! Which clusters have a gate: themselves, or all that they consist of.
+//! Which clusters have a gate: their own, or those of all their parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::document::text;
-use super::graph::{Budget, Graph, Spent, parts};
-use super::proxy_config::Scene;
+use super::graph::{Budget, BudgetExhausted, Graph, parts};
+use super::proxy_config::ProxyConfig;
 use super::routes::Target;
 use super::upstream_gate::{self, Defect};
 
-/// The gates of all clusters, by the name of the cluster.
-pub(super) struct Gates<'a> {
-    /// What is wrong with the gate of a cluster that connects to endpoints.
+/// The upstream gates, by cluster name.
+pub(super) struct UpstreamGates<'a> {
+    /// The defects of the gate of a cluster that connects to endpoints.
     defects: BTreeMap<&'a str, Defect>,
     /// The credentials that the gate of a cluster holds.
     credentials: BTreeMap<&'a str, BTreeSet<String>>,
     /// Clusters from which one with a defect is reached, each with that one.
     ungated: BTreeMap<&'a str, &'a str>,
-    /// The same for clusters that are not in the input.
+    /// Clusters from which one that is not in the input is reached, each with that one.
     absent: BTreeMap<&'a str, &'a str>,
-    /// All clusters that are.
+    /// All clusters in the input.
     present: BTreeSet<&'a str>,
 }
 
 /// Why requests may leave without a gate.
 #[derive(Clone, Copy)]
 pub(super) enum Gap<'s, 'a> {
-    /// The cluster is not in the input, so its gate is not known.
+    /// The cluster is not in the input, so its gate is unknown.
     Absent(&'a str),
     /// The gate of the cluster is missing, or has a defect.
     Defect(&'a str, &'s Defect),
 }
 
-impl<'a> Gates<'a> {
-    /// Looks at the gate of each cluster.
-    pub(super) fn new(scene: &Scene<'a>) -> Result<Self, Spent> {
+impl<'a> UpstreamGates<'a> {
+    /// Checks the gate of each cluster.
+    pub(super) fn new(proxy_config: &ProxyConfig<'a>) -> Result<Self, BudgetExhausted> {
         let mut defects = BTreeMap::new();
         let mut credentials: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         let mut present = BTreeSet::new();
-        for cluster in &scene.clusters {
+        for cluster in &proxy_config.clusters {
             let Some(name) = text(cluster, "name") else { continue };
             present.insert(name);
             if !parts(cluster).is_empty() {
                 continue;
             }
-            if let Some(defect) = upstream_gate::defects(cluster, scene).into_iter().next() {
+            if let Some(defect) = upstream_gate::defects(cluster, proxy_config).into_iter().next() {
                 defects.entry(name).or_insert(defect);
             }
-            credentials.entry(name).or_default().extend(upstream_gate::credentials(cluster, scene));
+            credentials
+                .entry(name)
+                .or_default()
+                .extend(upstream_gate::credentials(cluster, proxy_config));
         }
-        let graph = &scene.graph;
+        let graph = &proxy_config.graph;
         let missing = graph.parts().filter(|part| !present.contains(part));
         let absent = graph.reaching(missing, &mut Budget::default())?;
         let ungated = graph.reaching(defects.keys().copied(), &mut Budget::default())?;
         Ok(Self { defects, credentials, ungated, absent, present })
     }
 
-    /// How what is sent to a target may leave without a gate.
+    /// Why requests to a target may leave without a gate.
     pub(super) fn gap(&self, target: Target<'a>) -> Option<Gap<'_, 'a>> {
         let Target::Cluster(name) = target else {
             // It may be any cluster.
@@ -67,13 +70,13 @@ impl<'a> Gates<'a> {
         defect.or_else(|| absent.map(|name| Gap::Absent(name)))
     }
 
-    /// The clusters that connect to endpoints on the way to a target, and are in the input.
+    /// The clusters of the input that connect to endpoints on the way to a target.
     pub(super) fn reached(
         &self,
         targets: &[Target<'a>],
         graph: &Graph<'a>,
         budget: &mut Budget,
-    ) -> Result<BTreeSet<&'a str>, Spent> {
+    ) -> Result<BTreeSet<&'a str>, BudgetExhausted> {
         let mut names = Vec::new();
         for target in targets {
             match target {

@@ -1,27 +1,27 @@
-//! Provider credentials: the gate of the cluster holds one, and the front grants it by name.
+//! Provider credentials: the upstream gate holds them, and the listener's gate grants them by name.
 
 use std::collections::BTreeSet;
 
 use vkey::config::RoleConfig;
 use vkey::json::{Invalid, Json, Members, Node};
 
-use super::{Plan, Source, Yaml};
+use super::{RenderPlan, Source, Yaml};
 
 /// The provider credential of one upstream.
 pub(super) struct Credential {
-    /// The name by which the front grants it.
+    /// The name by which it is granted.
     pub(super) name: String,
-    /// Its entry in the configuration of the gate.
+    /// Its entry in the configuration of the upstream gate.
     entry: Json,
-    /// The environment variables that its value names.
+    /// The environment variables in its value.
     variables: Box<[String]>,
 }
 
 // === impl Credential ===
 
 impl Credential {
-    /// Reads the credential of the upstream with that name and host, by the rules of the gate that will
-    /// hold it.
+    /// Parses the credential of the upstream with that name and host, by the rules of the gate that will hold
+    /// it.
     pub(super) fn read(node: &Node<'_>, upstream: &str, host: &str) -> Result<Self, Invalid> {
         let members = node.members(&["name", "header", "value"])?;
         let name = members.read("name", Node::string)?.unwrap_or(upstream);
@@ -42,7 +42,7 @@ impl Credential {
     }
 }
 
-/// An error of the gate's configuration as one of the list. It quotes no value, and neither does this.
+/// Translates an error in the gate's configuration to the list of upstreams. Neither quotes a value.
 fn relocated(invalid: &Invalid, members: &Members<'_>, node: &Node<'_>) -> Invalid {
     let text = invalid.to_string();
     let reason = text.strip_prefix(invalid.path()).and_then(|text| text.strip_prefix(": "));
@@ -50,33 +50,33 @@ fn relocated(invalid: &Invalid, members: &Members<'_>, node: &Node<'_>) -> Inval
     let name = ["name", "header", "value"].into_iter().find(|name| invalid.path().ends_with(name));
     match name.map(|name| (name, members.get(name))) {
         Some((_, Some(member))) => member.unusable(reason),
-        // The name is that of the upstream, which may be longer.
+        // The name is that of the upstream, which may be too long.
         Some((name, None)) => node.unusable(format!("{name}: {reason}")),
         None => node.unusable(reason),
     }
 }
 
-/// The member of the gate's configuration that holds a credential.
+/// The member of the gate's configuration with a credential.
 fn member(entry: Json) -> (String, Json) {
     ("credentials".to_owned(), Json::Array(vec![entry]))
 }
 
 // === what is rendered ===
 
-/// The member of the gate's configuration that holds the upstream's credential.
-pub(super) fn of_gate(plan: &Plan<'_>) -> Option<(String, Json)> {
+/// The member of the gate's configuration with the upstream's credential.
+pub(super) fn of_gate(plan: &RenderPlan<'_>) -> Option<(String, Json)> {
     plan.upstream.credential.as_ref().map(|credential| member(credential.entry.clone()))
 }
 
-/// The environment variables that the module gets to see, each once. Every gate sees all of them: a
-/// gate with other variables would have a VM of its own.
-pub(super) fn environment<'a>(listed: &'a [String], plans: &[Plan<'a>]) -> Vec<&'a str> {
+/// The environment variables that the module sees, without duplicates. Every gate sees all of them, because a
+/// gate with other variables would have its own VM.
+pub(super) fn environment<'a>(listed: &'a [String], plans: &[RenderPlan<'a>]) -> Vec<&'a str> {
     let named = held(plans).flat_map(|credential| &*credential.variables);
     unique(listed.iter().chain(named).map(String::as_str))
 }
 
-/// What the module on the request path needs, where gates hold credentials. `environment` is what the
-/// format calls its variables, and its list of them.
+/// What the listener's gate needs, if upstream gates hold credentials. `environment` is what the format calls
+/// its variables, and their list.
 pub(super) fn front(source: &Source<'_>, environment: (&str, Option<Yaml>)) -> String {
     let grant = |name| Json::object([("name", Json::from(name))]);
     let grants = Vec::from_iter(names(source).into_iter().map(grant));
@@ -93,7 +93,7 @@ pub(super) fn front(source: &Source<'_>, environment: (&str, Option<Yaml>)) -> S
     )
 }
 
-/// The credentials that a configuration for the request path does not grant, where there is one.
+/// The credentials that the listener's configuration does not grant, if there is one.
 pub(super) fn ungranted<'a>(source: &Source<'a>) -> Vec<&'a str> {
     let Some(config) = source.config else { return Vec::new() };
     let granted = config.get("forward").and_then(|forward| forward.get("credentials"));
@@ -106,12 +106,12 @@ pub(super) fn ungranted<'a>(source: &Source<'a>) -> Vec<&'a str> {
     names(source).into_iter().filter(|name| !granted.contains(name)).collect()
 }
 
-/// The names of all credentials, each once.
+/// The names of all credentials, without duplicates.
 fn names<'a>(source: &Source<'a>) -> Vec<&'a str> {
     unique(held(&source.plans).map(|credential| credential.name.as_str()))
 }
 
-fn held<'a>(plans: &[Plan<'a>]) -> impl Iterator<Item = &'a Credential> {
+fn held<'a>(plans: &[RenderPlan<'a>]) -> impl Iterator<Item = &'a Credential> {
     plans.iter().filter_map(|plan| plan.upstream.credential.as_ref())
 }
 

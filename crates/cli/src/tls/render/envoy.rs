@@ -7,7 +7,7 @@ use vkey::upstream_tls::{Stamp, TlsVersion, UpstreamPattern};
 
 use super::super::error::TlsError;
 use super::upstreams::{Anchors, Identity, Sds};
-use super::{Plan, Source, Yaml, credentials, tightening};
+use super::{RenderPlan, Source, Yaml, credentials, tightening};
 
 /// Where Envoy's images, which are Debian's and Ubuntu's, keep what the system trusts.
 const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -40,7 +40,7 @@ pub(super) fn document(source: &Source<'_>) -> Result<Yaml, TlsError> {
     Ok(document.noted(source.heading("envoy", &format!("{USE}{front}"))))
 }
 
-fn cluster(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
+fn cluster(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<Yaml, TlsError> {
     let upstream = plan.upstream;
     let name: Yaml = upstream.name.as_str().into();
     let resolved = matches!(upstream.destination(), UpstreamPattern::Name(_));
@@ -69,7 +69,7 @@ fn cluster(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     Ok(cluster.noted(notes.trim_start()))
 }
 
-fn endpoints(plan: &Plan<'_>, name: Yaml) -> Yaml {
+fn endpoints(plan: &RenderPlan<'_>, name: Yaml) -> Yaml {
     let address = Yaml::map([
         ("address", bare(plan.upstream.destination()).into()),
         ("port_value", plan.upstream.port.into()),
@@ -96,7 +96,7 @@ pub(super) fn message(name: &str) -> Yaml {
     format!("type.googleapis.com/{name}").into()
 }
 
-pub(super) fn http_config(plan: &Plan<'_>) -> Yaml {
+pub(super) fn http_config(plan: &RenderPlan<'_>) -> Yaml {
     let protocol =
         if plan.upstream.http2 { "http2_protocol_options" } else { "http_protocol_options" };
     Yaml::map([(protocol, Yaml::Map(vec![]))])
@@ -111,13 +111,16 @@ pub(super) fn tls_context_type() -> Yaml {
 }
 
 /// The whole `UpstreamTlsContext`.
-pub(super) fn tls_context(plan: &Plan<'_>) -> Result<Yaml, TlsError> {
+pub(super) fn tls_context(plan: &RenderPlan<'_>) -> Result<Yaml, TlsError> {
     let anchors = plan.upstream.trust.as_ref().map_or(&Anchors::System, |trust| &trust.anchors);
     tls_context_trusting(plan, anchors)
 }
 
 /// The whole `UpstreamTlsContext`, with these authorities.
-pub(super) fn tls_context_trusting(plan: &Plan<'_>, anchors: &Anchors) -> Result<Yaml, TlsError> {
+pub(super) fn tls_context_trusting(
+    plan: &RenderPlan<'_>,
+    anchors: &Anchors,
+) -> Result<Yaml, TlsError> {
     let common = Yaml::map([("tls_params", tls_params(plan)), ("alpn_protocols", alpn(plan))]);
     let common = common_identity(plan, common)?;
     let (kind, validation) = validation(plan, anchors)?;
@@ -131,15 +134,15 @@ pub(super) fn tls_context_trusting(plan: &Plan<'_>, anchors: &Anchors) -> Result
 
 /// How many sessions are kept to be resumed: none where certificates are pinned, since a session that
 /// is resumed goes by the certificate of its first handshake (RFC 8446, section 2.2).
-pub(super) fn session_keys(plan: &Plan<'_>) -> Option<Yaml> {
+pub(super) fn session_keys(plan: &RenderPlan<'_>) -> Option<Yaml> {
     (!plan.pins.is_empty()).then_some(0.into())
 }
 
-pub(super) fn alpn(plan: &Plan<'_>) -> Yaml {
+pub(super) fn alpn(plan: &RenderPlan<'_>) -> Yaml {
     Yaml::list([if plan.upstream.http2 { "h2" } else { "http/1.1" }.into()])
 }
 
-pub(super) fn tls_params(plan: &Plan<'_>) -> Yaml {
+pub(super) fn tls_params(plan: &RenderPlan<'_>) -> Yaml {
     let min = match plan.min_version {
         TlsVersion::Unknown | TlsVersion::V1_0 => "TLSv1_0",
         TlsVersion::V1_1 => "TLSv1_1",
@@ -153,7 +156,7 @@ pub(super) fn tls_params(plan: &Plan<'_>) -> Yaml {
 }
 
 /// The proxy's certificate, with the name of its member.
-pub(super) fn identity(plan: &Plan<'_>) -> Result<Option<(&'static str, Yaml)>, TlsError> {
+pub(super) fn identity(plan: &RenderPlan<'_>) -> Result<Option<(&'static str, Yaml)>, TlsError> {
     let file = |path: &str| Yaml::map([("filename", path.into())]);
     Ok(match &plan.upstream.identity {
         None => None,
@@ -168,14 +171,14 @@ pub(super) fn identity(plan: &Plan<'_>) -> Result<Option<(&'static str, Yaml)>, 
     })
 }
 
-fn common_identity(plan: &Plan<'_>, common: Yaml) -> Result<Yaml, TlsError> {
+fn common_identity(plan: &RenderPlan<'_>, common: Yaml) -> Result<Yaml, TlsError> {
     Ok(match identity(plan)? {
         Some((name, value)) => common.and(name, Some(value)),
         None => common,
     })
 }
 
-fn sds_config(plan: &Plan<'_>, member: &str, sds: &Sds) -> Result<Yaml, TlsError> {
+fn sds_config(plan: &RenderPlan<'_>, member: &str, sds: &Sds) -> Result<Yaml, TlsError> {
     let Some(path) = &sds.path else {
         let reason = "missing; name the file that holds the secret, as Envoy sees it";
         return Err(plan.refused(&format!("{member}.sds.path"), reason));
@@ -186,7 +189,7 @@ fn sds_config(plan: &Plan<'_>, member: &str, sds: &Sds) -> Result<Yaml, TlsError
 }
 
 /// What the upstream's certificate has to be, with the name of its member.
-fn validation(plan: &Plan<'_>, anchors: &Anchors) -> Result<(&'static str, Yaml), TlsError> {
+fn validation(plan: &RenderPlan<'_>, anchors: &Anchors) -> Result<(&'static str, Yaml), TlsError> {
     const WHOLE: &str = "validation_context";
     if !plan.verifies() {
         let unverified = [("trust_chain_verification", "ACCEPT_UNTRUSTED".into())];
@@ -208,7 +211,7 @@ fn validation(plan: &Plan<'_>, anchors: &Anchors) -> Result<(&'static str, Yaml)
 }
 
 /// Adds all but the authorities to a `CertificateValidationContext`.
-fn checks(plan: &Plan<'_>, context: Yaml) -> Yaml {
+fn checks(plan: &RenderPlan<'_>, context: Yaml) -> Yaml {
     let kind = if plan.upstream.host_name().is_some() { "DNS" } else { "IP_ADDRESS" };
     let name = Yaml::map([
         ("san_type", kind.into()),
@@ -221,19 +224,19 @@ fn checks(plan: &Plan<'_>, context: Yaml) -> Yaml {
 }
 
 /// The certificates that are good, where not each is.
-pub(super) fn pins(plan: &Plan<'_>) -> Option<Yaml> {
+pub(super) fn pins(plan: &RenderPlan<'_>) -> Option<Yaml> {
     let pins = Vec::from_iter(plan.pins.iter().map(|pin| Yaml::from(*pin)));
     (!pins.is_empty()).then_some(pins.into())
 }
 
 /// The revocation lists.
-pub(super) fn crl(plan: &Plan<'_>) -> Option<Yaml> {
+pub(super) fn crl(plan: &RenderPlan<'_>) -> Option<Yaml> {
     let crl = plan.upstream.trust.as_ref().and_then(|trust| trust.crl.as_deref());
     crl.map(|path| Yaml::map([("filename", path.into())]))
 }
 
 /// The gate, and what hands the request on to the connection.
-pub(super) fn filters(source: &Source<'_>, plan: &Plan<'_>, vm_id: Option<&str>) -> Yaml {
+pub(super) fn filters(source: &Source<'_>, plan: &RenderPlan<'_>, vm_id: Option<&str>) -> Yaml {
     let codec = Yaml::map([(
         "@type",
         message("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"),
@@ -250,7 +253,7 @@ fn environment(source: &Source<'_>) -> Option<Yaml> {
     (!names.is_empty()).then(|| Yaml::map([("host_env_keys", names.into())]))
 }
 
-fn gate(source: &Source<'_>, plan: &Plan<'_>, vm_id: Option<&str>) -> Yaml {
+fn gate(source: &Source<'_>, plan: &RenderPlan<'_>, vm_id: Option<&str>) -> Yaml {
     let local = Yaml::map([("filename", source.module.into())]);
     let vm = Yaml::Map(vec![])
         .and("vm_id", vm_id)
@@ -280,7 +283,7 @@ fn gate(source: &Source<'_>, plan: &Plan<'_>, vm_id: Option<&str>) -> Yaml {
 }
 
 /// The gate's plugin configuration. What tightens the policy on the request path does so here.
-fn gate_configuration(source: &Source<'_>, plan: &Plan<'_>) -> Json {
+fn gate_configuration(source: &Source<'_>, plan: &RenderPlan<'_>) -> Json {
     let tighten = Vec::from_iter(source.policy.tighten().iter().map(tightening));
     let role = ("role".to_owned(), Json::from("upstream_tls"));
     let upstream_tls = (!tighten.is_empty())
@@ -290,13 +293,13 @@ fn gate_configuration(source: &Source<'_>, plan: &Plan<'_>) -> Json {
 }
 
 /// The cluster's metadata: the stamp.
-pub(super) fn metadata(source: &Source<'_>, plan: &Plan<'_>) -> Yaml {
+pub(super) fn metadata(source: &Source<'_>, plan: &RenderPlan<'_>) -> Yaml {
     let own = Yaml::map([(Stamp::NAMESPACE, stamp(source, plan))]);
     Yaml::map([("filter_metadata", own)])
 }
 
 /// What says that the cluster was rendered from the policy, and for which hosts.
-pub(super) fn stamp(source: &Source<'_>, plan: &Plan<'_>) -> Yaml {
+pub(super) fn stamp(source: &Source<'_>, plan: &RenderPlan<'_>) -> Yaml {
     let hosts: Yaml = plan.stamped_hosts().into();
     let hosts = if plan.verifies() { hosts } else { hosts.noted("None: nothing is verified.") };
     Yaml::map([(Stamp::POLICY, source.digest().into()), (Stamp::HOSTS, hosts)])

@@ -8,7 +8,7 @@ use super::envoy::{
     session_keys, stamp, tls_context, tls_context_trusting, tls_params, transport_socket,
 };
 use super::upstreams::{Anchors, Fetch, Sds};
-use super::{Plan, Source, Yaml, credentials};
+use super::{RenderPlan, Source, Yaml, credentials};
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
@@ -47,7 +47,7 @@ pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, TlsError> {
 }
 
 /// The name of a host.
-fn host<'a>(plan: &Plan<'a>) -> Result<&'a str, TlsError> {
+fn host<'a>(plan: &RenderPlan<'a>) -> Result<&'a str, TlsError> {
     let reason =
         "a BackendTLSPolicy takes only names here; give the name, and the address in address";
     plan.upstream.host_name().ok_or_else(|| plan.refused("host", reason))
@@ -67,7 +67,7 @@ fn object(source: &Source<'_>, version: String, kind: &str, name: &str, spec: Ya
     ])
 }
 
-fn object_name(plan: &Plan<'_>) -> String {
+fn object_name(plan: &RenderPlan<'_>) -> String {
     format!("vkey-{}", plan.upstream.name)
 }
 
@@ -80,7 +80,7 @@ fn gateway(source: &Source<'_>) -> Yaml {
     reference(GATEWAY_API, "Gateway", name)
 }
 
-fn backend(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
+fn backend(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<Yaml, TlsError> {
     let upstream = plan.upstream;
     let (kind, member) = match upstream.destination() {
         UpstreamPattern::Address(_) => ("ip", "address"),
@@ -95,7 +95,10 @@ fn backend(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
     Ok(object(source, version, "Backend", &object_name(plan), spec))
 }
 
-fn backend_tls_policy(source: &Source<'_>, plan: &Plan<'_>) -> Result<Option<Yaml>, TlsError> {
+fn backend_tls_policy(
+    source: &Source<'_>,
+    plan: &RenderPlan<'_>,
+) -> Result<Option<Yaml>, TlsError> {
     if !plan.verifies() {
         return Ok(None);
     }
@@ -119,7 +122,7 @@ fn backend_tls_policy(source: &Source<'_>, plan: &Plan<'_>) -> Result<Option<Yam
 }
 
 /// The ConfigMap with the authorities; `None` where they are the system's.
-fn config_map<'a>(plan: &Plan<'a>) -> Result<Option<&'a Sds>, TlsError> {
+fn config_map<'a>(plan: &RenderPlan<'a>) -> Result<Option<&'a Sds>, TlsError> {
     match plan.upstream.trust.as_ref().map(|trust| &trust.anchors) {
         None | Some(Anchors::System) => Ok(None),
         Some(Anchors::Sds(map)) => Ok(Some(map)),
@@ -131,7 +134,7 @@ fn config_map<'a>(plan: &Plan<'a>) -> Result<Option<&'a Sds>, TlsError> {
     }
 }
 
-fn http_route(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
+fn http_route(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<Yaml, TlsError> {
     let path = |kind: &str, value: Yaml| Yaml::map([("type", kind.into()), ("value", value)]);
     let prefix = path("PathPrefix", format!("/{}/", plan.upstream.name).into());
     let replaced = [("type", "ReplacePrefixMatch".into()), ("replacePrefixMatch", "/".into())];
@@ -173,7 +176,7 @@ fn envoy_patch_policy(source: &Source<'_>) -> Result<Yaml, TlsError> {
 }
 
 /// What is added to the cluster, and where.
-fn additions(source: &Source<'_>, plan: &Plan<'_>) -> Result<Vec<(String, Yaml)>, TlsError> {
+fn additions(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<Vec<(String, Yaml)>, TlsError> {
     // Envoy Gateway calls the VM of a policy's filter like this.
     let vm_id = format!("envoyextensionpolicy/{}/vkey/wasm/0", namespace(source));
     let mut additions = vec![
@@ -202,7 +205,7 @@ fn additions(source: &Source<'_>, plan: &Plan<'_>) -> Result<Vec<(String, Yaml)>
 }
 
 /// What is added to a `CommonTlsContext` that holds the authorities of a ConfigMap.
-fn tls_additions(plan: &Plan<'_>, common: &str) -> Result<Vec<(String, Yaml)>, TlsError> {
+fn tls_additions(plan: &RenderPlan<'_>, common: &str) -> Result<Vec<(String, Yaml)>, TlsError> {
     let checks = format!("{common}/combined_validation_context/default_validation_context");
     let additions = [
         Some((format!("{common}/tls_params"), tls_params(plan))),

@@ -9,7 +9,7 @@ use super::envoy::{
     session_keys, tls_context_type, tls_params, transport_socket,
 };
 use super::upstreams::{Anchors, Fetch, Identity, Sds};
-use super::{Plan, Source, Yaml, credentials};
+use super::{RenderPlan, Source, Yaml, credentials};
 
 const NETWORKING: &str = "networking.istio.io/v1";
 
@@ -45,8 +45,8 @@ pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, TlsError> {
 }
 
 /// Istio knows a cluster by its host and port.
-fn refuse_second_of_host(source: &Source<'_>, plan: &Plan<'_>) -> Result<(), TlsError> {
-    let same = |earlier: &Plan<'_>| earlier.upstream.host == plan.upstream.host;
+fn refuse_second_of_host(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<(), TlsError> {
+    let same = |earlier: &RenderPlan<'_>| earlier.upstream.host == plan.upstream.host;
     if source.plans.iter().take(plan.index).any(same) {
         let reason = "an earlier upstream has this host already, and Istio tells them apart by it; \
                       leave one out";
@@ -56,7 +56,7 @@ fn refuse_second_of_host(source: &Source<'_>, plan: &Plan<'_>) -> Result<(), Tls
 }
 
 /// The name of a host.
-fn host<'a>(plan: &Plan<'a>) -> Result<&'a str, TlsError> {
+fn host<'a>(plan: &RenderPlan<'a>) -> Result<&'a str, TlsError> {
     plan.upstream.host_name().ok_or_else(|| {
         plan.refused(
             "host",
@@ -85,7 +85,7 @@ fn workload(source: &Source<'_>) -> Yaml {
     Yaml::map([("istio", label.into())])
 }
 
-fn service_entry(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
+fn service_entry(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<Yaml, TlsError> {
     let upstream = plan.upstream;
     let port = Yaml::map([
         ("number", upstream.port.into()),
@@ -105,11 +105,11 @@ fn service_entry(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError>
     Ok(object(source, NETWORKING, "ServiceEntry", &object_name(plan), spec))
 }
 
-fn object_name(plan: &Plan<'_>) -> String {
+fn object_name(plan: &RenderPlan<'_>) -> String {
     format!("vkey-{}", plan.upstream.name)
 }
 
-fn destination_rule(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsError> {
+fn destination_rule(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<Yaml, TlsError> {
     let spec = Yaml::map([
         ("host", host(plan)?.into()),
         ("exportTo", Yaml::list([".".into()])),
@@ -119,7 +119,7 @@ fn destination_rule(source: &Source<'_>, plan: &Plan<'_>) -> Result<Yaml, TlsErr
 }
 
 /// The `ClientTLSSettings`.
-fn tls(plan: &Plan<'_>) -> Result<Yaml, TlsError> {
+fn tls(plan: &RenderPlan<'_>) -> Result<Yaml, TlsError> {
     let mode = if plan.upstream.identity.is_some() { "MUTUAL" } else { "SIMPLE" };
     let tls = Yaml::map([("mode", mode.into()), ("sni", host(plan)?.into())]);
     let tls = credentials(plan, tls)?;
@@ -133,7 +133,7 @@ fn tls(plan: &Plan<'_>) -> Result<Yaml, TlsError> {
 
 /// Adds the authorities and the proxy's certificate, which Istio takes together: both from files, or
 /// both from one secret.
-fn credentials(plan: &Plan<'_>, tls: Yaml) -> Result<Yaml, TlsError> {
+fn credentials(plan: &RenderPlan<'_>, tls: Yaml) -> Result<Yaml, TlsError> {
     let trust = plan.upstream.trust.as_ref().map(|trust| &trust.anchors);
     let authorities = match trust {
         None if plan.verifies() => Some("system"),
@@ -156,7 +156,7 @@ fn credentials(plan: &Plan<'_>, tls: Yaml) -> Result<Yaml, TlsError> {
     }
 }
 
-fn credential_name(plan: &Plan<'_>, tls: Yaml, secret: &Sds) -> Result<Yaml, TlsError> {
+fn credential_name(plan: &RenderPlan<'_>, tls: Yaml, secret: &Sds) -> Result<Yaml, TlsError> {
     let one = match &plan.upstream.identity {
         None => true,
         Some(Identity::Sds(own)) => own.name == secret.name,
@@ -183,7 +183,7 @@ fn virtual_service(source: &Source<'_>) -> Yaml {
     )
 }
 
-fn route(plan: &Plan<'_>) -> Yaml {
+fn route(plan: &RenderPlan<'_>) -> Yaml {
     let upstream = plan.upstream;
     let prefix = Yaml::map([("prefix", format!("/{}/", upstream.name).into())]);
     let destination = Yaml::map([
@@ -222,7 +222,7 @@ fn envoy_filter(source: &Source<'_>) -> Result<Yaml, TlsError> {
     Ok(object(source, version, "EnvoyFilter", "vkey-upstreams", spec).noted(PATCHES))
 }
 
-fn patch(plan: &Plan<'_>, value: Yaml) -> Result<Yaml, TlsError> {
+fn patch(plan: &RenderPlan<'_>, value: Yaml) -> Result<Yaml, TlsError> {
     let cluster = [("service", host(plan)?.into()), ("portNumber", plan.upstream.port.into())];
     let matched = [("context", "GATEWAY".into()), ("cluster", Yaml::map(cluster))];
     Ok(Yaml::map([
@@ -234,7 +234,7 @@ fn patch(plan: &Plan<'_>, value: Yaml) -> Result<Yaml, TlsError> {
 
 /// What is merged into the `UpstreamTlsContext` that Istio makes of the DestinationRule. It reads files
 /// too by SDS, so the checks stand in the default of a combined context.
-fn tls_patch(plan: &Plan<'_>) -> Yaml {
+fn tls_patch(plan: &RenderPlan<'_>) -> Yaml {
     let checks = pins(plan).map(|pins| {
         let default = Yaml::map([("verify_certificate_hash", pins)]);
         Yaml::map([("default_validation_context", default)])

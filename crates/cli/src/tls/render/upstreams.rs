@@ -1,4 +1,4 @@
-//! The list of upstreams that configuration is rendered for.
+//! The list of upstreams to render configuration for.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,14 +14,14 @@ use super::credentials::Credential;
 /// The longest list that is read: some thousand upstreams.
 const MAX_LIST_BYTES: u64 = 1024 * 1024;
 
-/// The longest name: room for what stands before it in the names of Kubernetes' objects.
+/// The longest name: it leaves room for prefixes in the names of Kubernetes objects.
 const MAX_NAME_BYTES: usize = 40;
 
 const DEFAULT_PORT: u16 = 443;
 
-/// The list, and what the rest of the configuration is called.
+/// The list, and the names of other objects.
 pub(super) struct Upstreams {
-    /// The upstreams, each with a name of its own.
+    /// The upstreams, with unique names.
     pub(super) upstreams: Box<[Upstream]>,
     /// The module.
     pub(super) wasm: Wasm,
@@ -31,23 +31,23 @@ pub(super) struct Upstreams {
 
 /// One upstream.
 pub(super) struct Upstream {
-    /// What the cluster and the objects are called: lower-case letters, digits and `-`.
+    /// The name of the cluster and the objects: lower-case letters, digits and `-`.
     pub(super) name: String,
-    /// The host that requests are for and that the certificate has to bear.
+    /// The host that requests are for and that the certificate must have.
     pub(super) host: UpstreamPattern,
     pub(super) port: u16,
-    /// Where to connect, where that is not the host itself: a name or an IP address.
+    /// Where to connect, if that is not the host: a name or an IP address.
     pub(super) address: Option<UpstreamPattern>,
-    /// Whose certificates are trusted; by default the system's authorities'.
+    /// Which certificates are trusted; by default those of the system's authorities.
     pub(super) trust: Option<Trust>,
-    /// The certificate that the proxy shows.
+    /// The certificate of the proxy.
     pub(super) identity: Option<Identity>,
     /// The provider credential that the gate attaches.
     pub(super) credential: Option<Credential>,
     pub(super) http2: bool,
 }
 
-/// Whose certificates are trusted.
+/// Which certificates are trusted.
 pub(super) struct Trust {
     /// The authorities.
     pub(super) anchors: Anchors,
@@ -55,12 +55,12 @@ pub(super) struct Trust {
     pub(super) crl: Option<String>,
 }
 
-/// Where authorities' certificates come from.
+/// Where the authorities' certificates come from.
 pub(super) enum Anchors {
     /// A file, PEM.
     File(String),
     Sds(Sds),
-    /// What the system of the proxy trusts.
+    /// What the proxy's system trusts.
     System,
 }
 
@@ -74,24 +74,24 @@ pub(super) enum Identity {
     Sds(Sds),
 }
 
-/// A secret by name. It is read again when it changes.
+/// A secret by name, which is reloaded when it changes.
 pub(super) struct Sds {
     pub(super) name: String,
-    /// The file that holds it, an Envoy `DiscoveryResponse` of Secrets.
+    /// The file that contains it, an Envoy `DiscoveryResponse` with Secrets.
     pub(super) path: Option<String>,
 }
 
 /// The module.
 pub(super) struct Wasm {
-    /// Its file as the proxy sees it.
+    /// Its path in the proxy.
     pub(super) file: Option<String>,
     /// Where Istio and Envoy Gateway fetch it, and its SHA-256, hexadecimal digits.
     pub(super) fetch: Option<Fetch>,
-    /// The environment variables that it gets to see.
+    /// The environment variables that it sees.
     pub(super) environment: Box<[String]>,
 }
 
-/// Where the module is fetched.
+/// Where to fetch the module.
 pub(super) struct Fetch {
     pub(super) url: String,
     pub(super) sha256: String,
@@ -101,7 +101,7 @@ pub(super) struct Fetch {
 #[derive(Default)]
 pub(super) struct Kubernetes {
     pub(super) namespace: Option<String>,
-    /// The Gateway, in Istio as in the Gateway API.
+    /// The Gateway, for Istio and for the Gateway API.
     pub(super) gateway: Option<String>,
     /// The label `istio` of the gateway's pods.
     pub(super) workload: Option<String>,
