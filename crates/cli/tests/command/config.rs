@@ -38,7 +38,7 @@ fn config_check_names_the_tenants_of_rings() {
 }
 
 #[test]
-fn config_check_sums_up_how_much_and_what_is_watched() {
+fn config_check_summarizes_limits_and_monitoring() {
     let check = |config: &str| {
         let keyring = r#"{"keyring":[{"name":"main","secret":"${A}"}]"#;
         let config = format!("{keyring}{config}}}");

@@ -33,7 +33,7 @@ fn a_caveat_narrows_and_nothing_else() {
 }
 
 #[test]
-fn attenuate_refuses_what_is_no_caveat() {
+fn attenuate_rejects_invalid_caveats() {
     let key = Gate::new().mint(&[]);
     let refused = |caveat: &str, says: &str| {
         Vkey::new(&["attenuate", "--caveat", caveat]).stdin(&key).refused(1, says);
@@ -172,7 +172,7 @@ fn explain_lists_the_limits_that_a_request_is_charged_to() {
 }
 
 #[test]
-fn without_counts_what_has_limits_is_refused() {
+fn without_shared_data_requests_with_limits_are_denied() {
     let of_tenant = |gate: &Gate| {
         let args = ["mint", "--tenant", "limited", "--lifetime", "1h", "--now", NOW];
         one_line(&gate.vkey(&args).ok())

@@ -3,7 +3,7 @@
 use crate::harness::{Gate, Vkey, text};
 
 #[test]
-fn inputs_that_are_no_key_are_refused_everywhere() {
+fn inputs_that_are_not_keys_are_rejected_everywhere() {
     let gate = Gate::new();
     let missing = text(gate.dir.file("missing"));
     let directory = text(gate.dir.path().to_owned());

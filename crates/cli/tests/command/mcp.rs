@@ -124,7 +124,7 @@ fn the_key_is_judged_by_the_module_and_for_each_message() {
 }
 
 #[test]
-fn the_answer_to_what_was_cancelled_is_nobodys() {
+fn the_response_to_a_cancelled_request_is_dropped() {
     let gate = Gate::new();
     let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
     session.request(1, "hold", &json!({"n": 1}));
@@ -253,7 +253,7 @@ fn the_server_sees_no_secrets_of_the_gate() {
 }
 
 #[test]
-fn what_cannot_be_started_is_an_error() {
+fn a_server_that_cannot_be_started_is_an_error() {
     let gate = Gate::new();
     let key = gate.mint(&[]);
     let missing = text(gate.dir.file("missing"));

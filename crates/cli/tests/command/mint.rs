@@ -63,7 +63,7 @@ fn mint_says_when_a_gate_will_not_take_the_key() {
 }
 
 #[test]
-fn mint_refuses_what_no_gate_would_take() {
+fn mint_rejects_what_no_gate_would_accept() {
     let gate = Gate::new();
     let check = |args: &[&str], code: i32, says: &str| {
         let fixed = ["mint", "--lifetime", "1h"];
@@ -102,7 +102,7 @@ fn mint_refuses_what_no_gate_would_take() {
 }
 
 #[test]
-fn mint_tells_of_times_that_leave_nothing_of_the_life_of_a_key() {
+fn mint_warns_of_times_that_never_overlap_the_life_of_a_key() {
     let gate = Gate::new();
     let mint = |option: &str, restriction: &str| {
         let args = ["mint", "--tenant", "a", "--lifetime", "1h", "--now", NOW, option, restriction];

@@ -62,7 +62,7 @@ fn a_key_or_secret_is_written_for_its_owner_alone() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_neither_followed_nor_replaced() {
+fn only_regular_files_are_replaced() {
     let gate = Gate::new();
     let target = gate.file("target", "kept");
     let at = |name: &str| text(gate.dir.file(name));

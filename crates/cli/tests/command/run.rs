@@ -208,7 +208,7 @@ fn no_configuration_lets_in_more_than_there_is_room_for() {
 }
 
 #[test]
-fn without_shared_data_what_is_limited_is_refused() {
+fn without_shared_data_limited_requests_are_denied() {
     let key_of = |gate: &Gate| gate.mint(&[]);
     let gate = limited(3);
     let request = json!({"key": key_of(&gate), "path": "/v1"});
@@ -250,7 +250,7 @@ fn a_body_is_shown_and_other_sources_of_keys_are_used() {
 }
 
 #[test]
-fn a_line_that_is_no_request_is_said_to_be_so_and_costs_no_other() {
+fn an_invalid_line_is_reported_and_affects_no_other() {
     let gate = limited(3);
     let key = gate.mint(&[]);
     let good = json!({"key": key, "path": "/v1"}).to_string();
@@ -380,7 +380,7 @@ fn a_result_comes_at_once_not_at_the_end() {
 }
 
 #[test]
-fn whoever_stops_reading_ends_it() {
+fn a_reader_that_stops_ends_the_run() {
     let gate = limited(9);
     let request = json!({"key": gate.mint(&[]), "path": "/v1"}).to_string() + "\n";
     let mut child = run(&gate, &[]).command().spawn().expect("the command starts");
@@ -477,7 +477,7 @@ fn memory_does_not_grow_with_the_lines() {
 // === what does not start ===
 
 #[test]
-fn what_cannot_be_run_is_said_before_any_line_is_read() {
+fn setup_errors_are_reported_before_a_line_is_read() {
     let gate = Gate::new();
     gate.vkey(&["run"]).refused(3, "environment variable PROVIDER is not set");
     let upstream = gate.file("upstream.json", r#"{"role": "upstream_tls"}"#);

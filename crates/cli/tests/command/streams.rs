@@ -7,7 +7,7 @@ use crate::harness::{Gate, NOW, Vkey, text};
 
 #[test]
 #[cfg(unix)]
-fn closed_streams_are_no_panic() {
+fn closed_streams_cause_no_panic() {
     let shell = |script: &str| {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_vkey")]);
@@ -27,7 +27,7 @@ fn closed_streams_are_no_panic() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_reader_that_closes_early_is_not_a_failure() {
     let gate = Gate::new();
     let key = gate.mint(&[]);
     let explain = ["explain", "--method", "GET", "--path", "/admin", "--now", NOW];
@@ -57,7 +57,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn what_is_typed_in_the_wrong_place_is_not_repeated() {
+fn misplaced_arguments_are_not_repeated() {
     let gate = Gate::new();
     let config = text(gate.dir.file("config.json"));
     let jwt = format!("eyJhbGciOiJIUzI1NiJ9.{}", "e30".repeat(20));

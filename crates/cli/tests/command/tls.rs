@@ -26,7 +26,7 @@ fn the_policy_in_force_is_shown() {
     let out = show(&[]).ok().out;
     let shown = "\
 default      TLSv1.2 or later
-unlisted     observed: written down, and given no provider's credential
+unlisted     observed: recorded, without a provider credential
 known host   api.openai.com
 known host   *.openai.azure.com
 rule         llm.corp.example: TLSv1.3 or later, 2 pins, with a client certificate
@@ -53,7 +53,7 @@ fn without_a_file_it_is_the_policy_compiled_in() {
 }
 
 #[test]
-fn what_is_asked_for_a_host_is_shown_with_why() {
+fn the_requirements_for_a_host_are_shown_with_reasons() {
     let shown = |host: &str, lines: &str| {
         assert_eq!(show(&["--host", host]).ok().out, lines, "{host}");
     };
@@ -61,7 +61,7 @@ fn what_is_asked_for_a_host_is_shown_with_why() {
         "LLM.corp.example.:8443",
         &format!(
             "host         llm.corp.example\n\
-             demand       a certificate that bears the host's name\n\
+             demand       a certificate for the host's name\n\
              version      TLSv1.3 or later\n\
              pins         {PINS}\n\
              certificate  a client certificate of the proxy\n\
@@ -72,14 +72,14 @@ fn what_is_asked_for_a_host_is_shown_with_why() {
     shown(
         "eu.api.openai.com",
         "host         eu.api.openai.com\n\
-         demand       a certificate that bears the host's name\n\
+         demand       a certificate for the host's name\n\
          version      TLSv1.2 or later\n\
          because      api.openai.com is a known host\n",
     );
     shown(
         "echo",
         "host         echo\n\
-         demand       none: written down as unlisted, no provider's credential\n\
+         demand       none: recorded as unlisted, without a provider credential\n\
          because      no rule is for it\n",
     );
     let demand = |host: &str| json(show(&["--json", "--host", host]))["demand"].clone();
@@ -94,7 +94,7 @@ fn a_host_that_cannot_be_read_is_refused() {
     for host in ["", "127.1", "http://api.openai.com/", "user@x"] {
         let out = show(&["--host", host]).ok().out;
         let expected = "host         unreadable\n\
-                        demand       none can be met: every connection is refused (upstream_name)\n\
+                        demand       cannot be satisfied: every connection is refused (upstream_name)\n\
                         because      it can be read in more than one way, so it could be any host\n";
         assert_eq!(out, expected, "{host}");
     }
@@ -104,7 +104,7 @@ fn a_host_that_cannot_be_read_is_refused() {
 }
 
 #[test]
-fn a_configuration_tightens_what_is_shown() {
+fn the_policy_is_shown_with_the_rules_of_a_configuration() {
     let gate = Gate::new();
     let config = r#"{"keyring":[],"upstream_tls":{"tighten":[
         {"host":"*","min_version":"TLSv1.3"},{"host":"echo","client_certificate":true}]}}"#;
@@ -124,7 +124,7 @@ fn a_configuration_tightens_what_is_shown() {
 }
 
 #[test]
-fn a_policy_that_is_none_is_named_by_its_line() {
+fn an_invalid_policy_is_reported_with_its_line() {
     let gate = Gate::new();
     let show = |policy: &str| Vkey::new(&["tls", "show", "--policy", policy]);
     let wrong = "{\"version\": 1,\n\"default\": {\"min_version\": \"TLSv1.2\"},\n\
@@ -218,7 +218,7 @@ fn a_skip_that_is_over_is_said_to_be() {
 }
 
 #[test]
-fn without_metrics_no_upstream_has_been_judged() {
+fn without_metrics_no_upstream_has_been_checked() {
     let none = "no upstream has been checked yet\n";
     assert_eq!(status(r#"{"stats":[]}"#, &[]), (0, none.to_owned()));
     let empty = "{\"upstreams\":[],\"policies\":[]}\n";
@@ -228,7 +228,7 @@ fn without_metrics_no_upstream_has_been_judged() {
 }
 
 #[test]
-fn what_answers_without_metrics_is_refused() {
+fn a_response_without_metrics_is_rejected() {
     let answer = |body: &str, says: &str| {
         let server = Server::answering("200 OK", body);
         Vkey::new(&["tls", "status", &format!("http://{}", server.address)]).refused(1, says);

@@ -87,7 +87,7 @@ fn each_rule_has_a_broken_configuration() {
 }
 
 #[test]
-fn what_is_found_is_said_with_the_fix() {
+fn findings_come_with_a_fix() {
     let done = lint(&[data("san_match_missing.yaml").to_str().expect("text")]).run();
     assert_eq!(
         (done.code, done.out.as_str(), done.err.as_str()),
@@ -239,7 +239,7 @@ fn a_policy_that_verifies_unlisted_hosts_judges_all_clusters() {
 }
 
 #[test]
-fn what_the_rules_say_nothing_about_is_a_note() {
+fn what_no_rule_covers_is_a_note() {
     let forward = json!({"name": "any", "cluster_type": {"typed_config": {"@type":
         "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"}}});
     let (code, report) = lint_text(forward.to_string(), &[]);
@@ -378,8 +378,8 @@ fn a_configuration_without_clusters_is_not_good() {
         json!({"configs": [{"static_clusters": {"cluster": {"name": "a"}}}]}),
         json!({"resources": [{"name": "listener"}]}),
     ] {
-        let says = "the input has no cluster, so nothing can be said of it: expected clusters in \
-                    static_resources.clusters, resources, configs, or a list; check what it holds";
+        let says = "the input has no clusters: expected them in \
+                    static_resources.clusters, resources, configs, or a list; check its content";
         lint(&["-"]).stdin(config.to_string()).refused(1, says);
     }
 }
@@ -397,9 +397,9 @@ fn the_rules_are_listed_for_programs() {
 }
 
 #[test]
-fn what_is_no_configuration_of_envoy_is_refused() {
+fn anything_but_an_envoy_configuration_is_rejected() {
     let refused = |input: &[u8], says: &str| {
-        lint(&["-"]).stdin(input).refused(1, &format!("no configuration of Envoy: {says}"));
+        lint(&["-"]).stdin(input).refused(1, &format!("not an Envoy configuration: {says}"));
     };
     refused(b"", "expected static_resources");
     refused(b"some words", "expected static_resources");
@@ -499,17 +499,17 @@ fn an_envoy_that_does_not_answer_is_an_error() {
     answer(
         html,
         1,
-        "the response is no configuration of Envoy: expected static_resources, resources, configs, or \
+        "the response is not an Envoy configuration: expected static_resources, resources, configs, or \
          clusters; check the URL",
     );
     let json = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{]";
-    let says = "the response is no configuration of Envoy: not valid JSON, line 1; check the URL";
+    let says = "the response is not an Envoy configuration: not valid JSON, line 1; check the URL";
     answer(json, 1, says);
     let empty = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"configs\": []}";
     answer(
         empty,
         1,
-        "the response has no cluster, so nothing can be said of it: expected clusters in \
+        "the response has no clusters: expected them in \
          static_resources.clusters, resources, configs, or a list; check the URL",
     );
     lint(&[NOBODY]).refused(3, "cannot connect to the admin interface");

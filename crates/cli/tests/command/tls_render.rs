@@ -201,7 +201,7 @@ fn every_cluster_has_the_gate_and_the_stamp() {
 }
 
 #[test]
-fn hosts_that_no_rule_lists_are_verified_all_the_same() {
+fn unlisted_hosts_are_verified_too() {
     let upstreams = list(&json!([{"name": "a", "host": "unlisted.example"},
                                  {"name": "b", "host": "eu.api.openai.com"}]));
     let done = Vkey::new(&["tls", "render", "--format", "envoy", "-"]).stdin(upstreams.to_string());
@@ -515,7 +515,7 @@ fn the_objects_of_the_gateway_api_say_the_same() {
 }
 
 #[test]
-fn what_a_format_cannot_say_is_refused() {
+fn what_a_format_cannot_express_is_rejected() {
     let refused = |format: &str, upstream: Value, says: &str| {
         let mut upstreams = list(&json!([{"name": "a", "host": "a.example"}]));
         upstreams["upstreams"].as_array_mut().unwrap().push(upstream);
@@ -626,7 +626,7 @@ fn a_list_that_is_wrong_is_refused_by_its_member() {
 }
 
 #[test]
-fn what_is_no_list_is_refused() {
+fn an_invalid_list_is_rejected() {
     let gate = Gate::new();
     let missing = text(gate.dir.file("missing"));
     let directory = text(gate.dir.path().to_owned());
@@ -680,7 +680,7 @@ fn a_policy_or_configuration_that_is_wrong_is_refused() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_reader_that_closes_early_is_not_a_failure() {
     for format in FORMATS {
         let run = render(format, &[&list_of(format)]);
         let mut child = run.command().spawn().expect("the command starts");
@@ -693,7 +693,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn what_is_typed_in_the_wrong_place_is_not_repeated() {
+fn misplaced_arguments_are_not_repeated() {
     let secret = crate::harness::secret();
     let list = list_of("envoy");
     for before in [
@@ -711,7 +711,7 @@ fn what_is_typed_in_the_wrong_place_is_not_repeated() {
 }
 
 #[test]
-fn what_is_broken_on_purpose_is_found_by_the_schemas() {
+fn the_schemas_find_deliberate_errors() {
     let config = sample("config.json");
     for (format, kind, crd) in [
         ("istio", "WasmPlugin", "wasmplugins.extensions.istio.io.yaml"),

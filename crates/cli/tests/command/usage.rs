@@ -136,7 +136,7 @@ fn the_answer_is_json_where_asked() {
 }
 
 #[test]
-fn what_a_gate_does_not_know_or_bound_is_shown_as_such() {
+fn unknown_and_unlimited_counts_are_shown_as_such() {
     shows(
         r#"{"jti":null,"tenant":null,"tier":null,"seen":0,"allowed":0,"denied":{},"limits":[],
             "new":[{}]}"#,
@@ -345,7 +345,7 @@ fn a_gate_that_does_not_answer_is_an_error() {
 }
 
 #[test]
-fn a_key_crosses_no_network_in_the_clear() {
+fn a_key_is_never_sent_unencrypted_over_a_network() {
     let says = "http exposes the key to everyone on the network path; use https, or --allow-http if \
                 the network is trusted";
     for host in ["192.0.2.1", "gw.example:8080", "[2001:db8::1]", "0.0.0.0", "localhost.example"] {
@@ -369,7 +369,7 @@ fn no_proxy_of_the_environment_is_used() {
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_wrong_usage() {
+fn invalid_arguments_are_usage_errors() {
     let wrong = |args: &[&str], says: &str| {
         Vkey::new(&[&["usage"], args].concat()).stdin(key()).refused(2, says);
     };
@@ -397,7 +397,7 @@ fn arguments_that_make_no_sense_are_wrong_usage() {
 }
 
 #[test]
-fn what_is_no_key_is_not_sent_and_a_key_is_not_shown() {
+fn only_keys_are_sent_and_they_are_not_shown() {
     ask(NOBODY, &[]).stdin("Tr0ub4dor&3-horse-staple").refused(1, "the input is not a virtual key");
     ask(NOBODY, &[]).stdin("").refused(1, "standard input is empty");
     ask(NOBODY, &["--key-env", "UNSET"]).refused(3, "--key-env is not set");
@@ -472,7 +472,7 @@ fn a_certificate_is_always_verified() {
 }
 
 #[test]
-fn what_does_not_speak_tls_is_told_apart() {
+fn a_server_without_tls_is_distinguished() {
     let server = Server::new(|mut stream| {
         _ = stream.write_all(b"HTTP/1.1 400 No\r\n\r\n");
         // What is closed before all was read is reset, and the answer with it.

@@ -159,7 +159,7 @@ impl State {
                 self.give_up(id, &Response { status: None, ..response }, batch);
             }
             Content::Response(Some(id)) => {
-                _ = self.server_requests.remove(&self.server_request(id))
+                _ = self.server_requests.remove(&self.server_request(id));
             }
             _ => {}
         }

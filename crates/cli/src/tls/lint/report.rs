@@ -161,7 +161,7 @@ impl Report {
                     out.line(format_args!("listener {}: {rule}", escape_word(name)))?;
                 }
                 Element::Route(place) => {
-                    out.line(format_args!("{}: {rule}", escape_sentence(place)))?
+                    out.line(format_args!("{}: {rule}", escape_sentence(place)))?;
                 }
             }
             out.line(format_args!("  {}", escape_sentence(reason)))?;

@@ -1,4 +1,4 @@
-//! Envoy's clusters.
+//! Renders Envoy clusters.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use super::super::error::TlsError;
 use super::upstreams::{Anchors, Identity, Sds};
 use super::{RenderPlan, Source, Yaml, credentials, tightening};
 
-/// Where Envoy's images, which are Debian's and Ubuntu's, keep what the system trusts.
+/// The system's trusted authorities in Envoy's images, which are based on Debian and Ubuntu.
 const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The name of the gate's filter and root context.
@@ -18,13 +18,13 @@ const GATE: &str = "vkey.upstream_tls";
 /// The extension that holds the gate.
 pub(super) const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The member of a VM's configuration that names variables.
+/// The member of a VM's configuration with environment variables.
 const ENVIRONMENT: &str = "environment_variables";
 
-/// The member of an `UpstreamTlsContext` that [`session_keys`] is for.
+/// The member of an `UpstreamTlsContext` for [`session_keys`].
 pub(super) const SESSION_KEYS: &str = "max_session_keys";
 
-/// What follows the heading.
+/// The text after the heading.
 const USE: &str = "\
 Envoy reads this file, and every later version of it that is moved to its place, by\n\
   dynamic_resources: {cds_config: {path_config_source: {path: FILE}, resource_api_version: V3}}\n\
@@ -132,8 +132,8 @@ pub(super) fn tls_context_trusting(
         .and("common_tls_context", Some(common)))
 }
 
-/// How many sessions are kept to be resumed: none where certificates are pinned, since a session that
-/// is resumed goes by the certificate of its first handshake (RFC 8446, section 2.2).
+/// How many sessions are kept for resumption: none if certificates are pinned, because a resumed session
+/// keeps the certificate of its first handshake (RFC 8446, section 2.2).
 pub(super) fn session_keys(plan: &RenderPlan<'_>) -> Option<Yaml> {
     (!plan.pins.is_empty()).then_some(0.into())
 }
@@ -188,7 +188,7 @@ fn sds_config(plan: &RenderPlan<'_>, member: &str, sds: &Sds) -> Result<Yaml, Tl
     Ok(Yaml::map([("name", sds.name.as_str().into()), ("sds_config", config)]))
 }
 
-/// What the upstream's certificate has to be, with the name of its member.
+/// The requirements for the upstream's certificate, with the name of their member.
 fn validation(plan: &RenderPlan<'_>, anchors: &Anchors) -> Result<(&'static str, Yaml), TlsError> {
     const WHOLE: &str = "validation_context";
     if !plan.verifies() {
@@ -210,7 +210,7 @@ fn validation(plan: &RenderPlan<'_>, anchors: &Anchors) -> Result<(&'static str,
     })
 }
 
-/// Adds all but the authorities to a `CertificateValidationContext`.
+/// Adds everything but the authorities to a `CertificateValidationContext`.
 fn checks(plan: &RenderPlan<'_>, context: Yaml) -> Yaml {
     let kind = if plan.upstream.host_name().is_some() { "DNS" } else { "IP_ADDRESS" };
     let name = Yaml::map([
@@ -223,7 +223,7 @@ fn checks(plan: &RenderPlan<'_>, context: Yaml) -> Yaml {
     context.and("verify_certificate_hash", pins(plan)).and("crl", crl(plan))
 }
 
-/// The certificates that are good, where not each is.
+/// The pinned certificates, if any.
 pub(super) fn pins(plan: &RenderPlan<'_>) -> Option<Yaml> {
     let pins = Vec::from_iter(plan.pins.iter().map(|pin| Yaml::from(*pin)));
     (!pins.is_empty()).then_some(pins.into())
@@ -235,7 +235,7 @@ pub(super) fn crl(plan: &RenderPlan<'_>) -> Option<Yaml> {
     crl.map(|path| Yaml::map([("filename", path.into())]))
 }
 
-/// The gate, and what hands the request on to the connection.
+/// The gate, and the filter that forwards the request to the connection.
 pub(super) fn filters(source: &Source<'_>, plan: &RenderPlan<'_>, vm_id: Option<&str>) -> Yaml {
     let codec = Yaml::map([(
         "@type",
@@ -247,7 +247,7 @@ pub(super) fn filters(source: &Source<'_>, plan: &RenderPlan<'_>, vm_id: Option<
     ])
 }
 
-/// The variables that the module gets to see, where there are any.
+/// The environment variables that the module sees, if any.
 fn environment(source: &Source<'_>) -> Option<Yaml> {
     let names = Vec::from_iter(source.environment.iter().map(|name| Yaml::from(*name)));
     (!names.is_empty()).then(|| Yaml::map([("host_env_keys", names.into())]))
@@ -282,7 +282,7 @@ fn gate(source: &Source<'_>, plan: &RenderPlan<'_>, vm_id: Option<&str>) -> Yaml
     gate.noted("The gate: no byte of a request leaves before the connection is judged.")
 }
 
-/// The gate's plugin configuration. What tightens the policy on the request path does so here.
+/// The gate's plugin configuration, including rules of the listener's configuration that tighten the policy.
 fn gate_configuration(source: &Source<'_>, plan: &RenderPlan<'_>) -> Json {
     let tighten = Vec::from_iter(source.policy.tighten().iter().map(tightening));
     let role = ("role".to_owned(), Json::from("upstream_tls"));
@@ -298,7 +298,7 @@ pub(super) fn metadata(source: &Source<'_>, plan: &RenderPlan<'_>) -> Yaml {
     Yaml::map([("filter_metadata", own)])
 }
 
-/// What says that the cluster was rendered from the policy, and for which hosts.
+/// The stamp: the policy that the cluster was rendered from, and the cluster's hosts.
 pub(super) fn stamp(source: &Source<'_>, plan: &RenderPlan<'_>) -> Yaml {
     let hosts: Yaml = plan.stamped_hosts().into();
     let hosts = if plan.verifies() { hosts } else { hosts.noted("None: nothing is verified.") };

@@ -1,4 +1,4 @@
-//! Objects of the Gateway API and of Envoy Gateway.
+//! Renders objects of the Gateway API and of Envoy Gateway.
 
 use vkey::upstream_tls::UpstreamPattern;
 
@@ -14,13 +14,13 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
 
-/// What follows the heading.
+/// The text after the heading.
 const USE: &str = "\
 For Envoy Gateway, with enableBackend and enableEnvoyPatchPolicy in its configuration. The gate is a\n\
 file in the container of the proxy (wasm.file): an EnvoyProxy mounts it there, the same module that\n\
 the EnvoyExtensionPolicy fetches. Client certificates are files there too.";
 
-/// What is said of the patches.
+/// The comment on the patches.
 const PATCHES: &str = "\
 What no other kind says: pins, the gate, the stamp, and for each upstream by itself the versions and\n\
 the client certificate (an EnvoyProxy's backendTLS is for all of them). A cluster is called as its\n\
@@ -121,7 +121,7 @@ fn backend_tls_policy(
     Ok(Some(object(source, version, "BackendTLSPolicy", &object_name(plan), spec)))
 }
 
-/// The ConfigMap with the authorities; `None` where they are the system's.
+/// The ConfigMap with the authorities; `None` for those of the system.
 fn config_map<'a>(plan: &RenderPlan<'a>) -> Result<Option<&'a Sds>, TlsError> {
     match plan.upstream.trust.as_ref().map(|trust| &trust.anchors) {
         None | Some(Anchors::System) => Ok(None),
@@ -175,9 +175,9 @@ fn envoy_patch_policy(source: &Source<'_>) -> Result<Yaml, TlsError> {
     Ok(object(source, version, "EnvoyPatchPolicy", "vkey-upstreams", spec).noted(PATCHES))
 }
 
-/// What is added to the cluster, and where.
+/// The additions to the cluster, with their paths.
 fn additions(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<Vec<(String, Yaml)>, TlsError> {
-    // Envoy Gateway calls the VM of a policy's filter like this.
+    // This is how Envoy Gateway names the VM of a policy's filter.
     let vm_id = format!("envoyextensionpolicy/{}/vkey/wasm/0", namespace(source));
     let mut additions = vec![
         ("/metadata/filter_metadata/vkey".to_owned(), stamp(source, plan)),
@@ -204,7 +204,7 @@ fn additions(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<Vec<(String, 
     Ok(additions)
 }
 
-/// What is added to a `CommonTlsContext` that holds the authorities of a ConfigMap.
+/// The additions to a `CommonTlsContext` with the authorities of a ConfigMap.
 fn tls_additions(plan: &RenderPlan<'_>, common: &str) -> Result<Vec<(String, Yaml)>, TlsError> {
     let checks = format!("{common}/combined_validation_context/default_validation_context");
     let additions = [
@@ -217,14 +217,13 @@ fn tls_additions(plan: &RenderPlan<'_>, common: &str) -> Result<Vec<(String, Yam
     Ok(additions.into_iter().flatten().collect())
 }
 
-/// The variables that the module gets to see, where there are any.
+/// The environment variables that the module sees, if any.
 fn environment(source: &Source<'_>) -> Option<Yaml> {
     let names = Vec::from_iter(source.environment.iter().map(|name| Yaml::from(*name)));
     (!names.is_empty()).then(|| Yaml::map([("hostKeys", names.into())]))
 }
 
-/// The module on the request path, where the list says where to fetch it and there is a configuration
-/// for it.
+/// The listener's module, if the list says where to fetch it and there is a configuration for it.
 fn envoy_extension_policy(source: &Source<'_>) -> Option<Yaml> {
     let Fetch { url, sha256 } = source.list.wasm.fetch.as_ref()?;
     let http = [("url", url.as_str().into()), ("sha256", sha256.as_str().into())];

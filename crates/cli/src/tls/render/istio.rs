@@ -1,4 +1,4 @@
-//! Istio's objects, for a gateway that originates TLS.
+//! Renders Istio objects, for a gateway that originates TLS.
 
 use vkey::json::Json;
 use vkey::upstream_tls::UpstreamPattern;
@@ -13,13 +13,13 @@ use super::{RenderPlan, Source, Yaml, credentials};
 
 const NETWORKING: &str = "networking.istio.io/v1";
 
-/// What follows the heading.
+/// The text after the heading.
 const USE: &str = "\
 The gate is a file in the container of the gateway's proxy (wasm.file): mount it there, the same\n\
 module that the WasmPlugin fetches. The EnvoyFilter of deploy/istio/wasmplugin.yaml stays necessary:\n\
 it holds the seal, and the gate of all other clusters, which has to see the same variables.";
 
-/// What is said of the patches.
+/// The comment on the patches.
 const PATCHES: &str = "\
 What a DestinationRule cannot say: the lowest version, pins, the gate, the stamp. Istio merges a\n\
 patch that has a transport socket into nothing else, so there are two for each cluster. The second\n\
@@ -44,7 +44,7 @@ pub(super) fn documents(source: &Source<'_>) -> Result<Vec<Yaml>, TlsError> {
     Ok(documents)
 }
 
-/// Istio knows a cluster by its host and port.
+/// Istio identifies a cluster by its host and port.
 fn refuse_second_of_host(source: &Source<'_>, plan: &RenderPlan<'_>) -> Result<(), TlsError> {
     let same = |earlier: &RenderPlan<'_>| earlier.upstream.host == plan.upstream.host;
     if source.plans.iter().take(plan.index).any(same) {
@@ -131,8 +131,7 @@ fn tls(plan: &RenderPlan<'_>) -> Result<Yaml, TlsError> {
     Ok(tls.and("subjectAltNames", Some(names)).and("caCrl", crl))
 }
 
-/// Adds the authorities and the proxy's certificate, which Istio takes together: both from files, or
-/// both from one secret.
+/// Adds the authorities and the proxy's certificate. Istio takes both from files, or both from one secret.
 fn credentials(plan: &RenderPlan<'_>, tls: Yaml) -> Result<Yaml, TlsError> {
     let trust = plan.upstream.trust.as_ref().map(|trust| &trust.anchors);
     let authorities = match trust {
@@ -232,8 +231,8 @@ fn patch(plan: &RenderPlan<'_>, value: Yaml) -> Result<Yaml, TlsError> {
     ]))
 }
 
-/// What is merged into the `UpstreamTlsContext` that Istio makes of the DestinationRule. It reads files
-/// too by SDS, so the checks stand in the default of a combined context.
+/// The patch for the `UpstreamTlsContext` that Istio makes of the DestinationRule. Istio reads files by SDS
+/// too, so the checks go into the default of a combined context.
 fn tls_patch(plan: &RenderPlan<'_>) -> Yaml {
     let checks = pins(plan).map(|pins| {
         let default = Yaml::map([("verify_certificate_hash", pins)]);
@@ -246,7 +245,7 @@ fn tls_patch(plan: &RenderPlan<'_>) -> Yaml {
         .and("common_tls_context", Some(common))
 }
 
-/// The variables that the module gets to see, where there are any.
+/// The environment variables that the module sees, if any.
 fn environment(source: &Source<'_>) -> Option<Yaml> {
     let variable =
         |name: &&str| Yaml::map([("name", Yaml::from(*name)), ("valueFrom", "HOST".into())]);
@@ -254,8 +253,7 @@ fn environment(source: &Source<'_>) -> Option<Yaml> {
     (!variables.is_empty()).then(|| Yaml::map([("env", variables.into())]))
 }
 
-/// The module on the request path, where the list says where to fetch it and there is a configuration
-/// for it.
+/// The listener's module, if the list says where to fetch it and there is a configuration for it.
 fn wasm_plugin(source: &Source<'_>) -> Option<Yaml> {
     let Fetch { url, sha256 } = source.list.wasm.fetch.as_ref()?;
     let config: &Json = source.config?;

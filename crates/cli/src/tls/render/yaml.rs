@@ -1,17 +1,17 @@
-//! YAML as people write it, with comments. No text of a stranger can act as anything but text, for any
-//! reader: YAML 1.1 and 1.2, Envoy's and Kubernetes'.
+//! Writes readable YAML with comments. Untrusted text is always read as a string, by every reader: YAML 1.1
+//! and 1.2, Envoy and Kubernetes.
 
 use std::fmt::Write as _;
 
 use vkey::json::Json;
 
-/// The widest value that is written in braces or brackets on one line.
+/// The widest flow-style value on one line.
 const MAX_FLOW_CHARS: usize = 72;
 
-/// Words that some readers take for something else than text.
+/// Words that some readers do not read as strings.
 const WORDS: [&str; 10] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan"];
 
-/// A value, and what is said of it.
+/// A value, possibly with comments.
 #[derive(Clone, Debug)]
 pub(super) enum Yaml {
     Bool(bool),
@@ -36,7 +36,7 @@ impl Yaml {
         Self::List(items.into())
     }
 
-    /// The map with one more member, where there is one.
+    /// The map with one more member, if there is one.
     pub(super) fn and(self, name: &str, value: Option<impl Into<Yaml>>) -> Self {
         match (self, value) {
             (Self::Map(mut members), Some(value)) => {
@@ -61,7 +61,7 @@ impl Yaml {
         }
     }
 
-    /// The value on one line, if nothing is said of any part of it.
+    /// The value on one line, if no part of it has comments.
     pub(super) fn flow(&self) -> Option<String> {
         let inner: Option<Vec<String>> = match self {
             Self::Bool(value) => return Some(value.to_string()),
@@ -140,7 +140,7 @@ pub(super) fn text(documents: &[Yaml]) -> String {
     text
 }
 
-/// A value from the beginning of a line on.
+/// A value at the beginning of a line.
 fn block(text: &mut String, indent: usize, value: &Yaml) {
     match value {
         Yaml::Noted(note, value) => {
@@ -151,7 +151,7 @@ fn block(text: &mut String, indent: usize, value: &Yaml) {
             for (name, value) in members {
                 let value = comment_first(text, indent, value);
                 _ = write!(text, "{:indent$}{}:", "", scalar(name));
-                // The items of a list stand below its name, not right of it.
+                // The items of a list are written below its name, not to the right of it.
                 let list = matches!(value, Yaml::List(_));
                 let deeper = if list { indent } else { indent + 2 };
                 rest(text, deeper, value);
@@ -168,7 +168,7 @@ fn block(text: &mut String, indent: usize, value: &Yaml) {
     }
 }
 
-/// What follows a name: on the same line where it is short.
+/// The value of a name: on the same line if it is short.
 fn rest(text: &mut String, indent: usize, value: &Yaml) {
     match value.flow() {
         Some(flow) if fits(value, &flow) => _ = writeln!(text, " {flow}"),
@@ -179,14 +179,14 @@ fn rest(text: &mut String, indent: usize, value: &Yaml) {
     }
 }
 
-/// What follows the dash of an item.
+/// An item after its dash.
 fn inside_item(text: &mut String, indent: usize, item: &Yaml) {
     match item.flow() {
         Some(flow) if fits(item, &flow) => _ = writeln!(text, " {flow}"),
         _ => {
             let mut inner = String::new();
             block(&mut inner, indent, item);
-            // The first line begins where the dash ends.
+            // The first line begins after the dash.
             let first = inner.strip_prefix(&" ".repeat(indent)).unwrap_or(&inner);
             text.push(' ');
             text.push_str(first);
@@ -199,7 +199,7 @@ fn fits(value: &Yaml, flow: &str) -> bool {
     scalar || value.is_empty() || flow.len() <= MAX_FLOW_CHARS
 }
 
-/// Writes what is said of a value, and gives the value.
+/// Writes the comments of a value, and returns the value.
 fn comment_first<'a>(text: &mut String, indent: usize, value: &'a Yaml) -> &'a Yaml {
     match value {
         Yaml::Noted(note, value) => {
@@ -221,7 +221,7 @@ fn is_plain(c: char) -> bool {
     (' '..='~').contains(&c)
 }
 
-/// A text as one word, or in quotes.
+/// A plain or quoted string.
 fn scalar(text: &str) -> String {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte);
     let starts = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'/');

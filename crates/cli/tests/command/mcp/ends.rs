@@ -19,7 +19,7 @@ fn with_family(gate: &Gate, options: &[&str]) -> (Session, Vec<u64>) {
 }
 
 #[test]
-fn a_server_that_has_gone_is_told_of() {
+fn the_end_of_the_server_is_reported() {
     let gate = Gate::new();
     for (code, exit) in [(5, 1), (0, 1)] {
         let (mut session, pids) = with_family(&gate, &["--grace", "200ms"]);
@@ -111,7 +111,7 @@ fn a_client_that_has_gone_ends_the_session() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_loses_the_end_and_it_is_told() {
+fn a_client_that_stops_reading_loses_the_end_which_is_reported() {
     let gate = Gate::new();
     let vkey = command(&gate, &gate.mint(&[]), &["--grace", "200ms"]);
     let mut session = Session::spawn(&gate, &vkey);

@@ -85,7 +85,7 @@ fn an_answer_may_have_the_id_as_a_text_or_as_a_number() {
 }
 
 #[test]
-fn a_refused_answer_is_told_to_the_server() {
+fn the_server_learns_of_a_refused_response() {
     let (gate, key) = with_requests(1);
     let mut session = Session::start(&gate, &key, &[]);
     session.request(1, "ask_later", &json!({"id": 7}));
@@ -104,7 +104,7 @@ fn a_refused_answer_is_told_to_the_server() {
 
 /// The call would wait for its answer until it is out of time.
 #[test]
-fn an_answer_that_cannot_be_read_is_told_to_the_server() {
+fn the_server_learns_of_an_unreadable_response() {
     let gate = Gate::new();
     let mut session = Session::start(&gate, &gate.mint(&[]), &["--max-bytes", "1000"]);
     let long = format!("{{\"x\":\"{}\"}}", "x".repeat(1000));

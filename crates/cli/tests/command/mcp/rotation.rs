@@ -62,7 +62,7 @@ fn sighup_opens_the_file_anew_and_ends_nothing() {
 
 /// Nobody reads the pipe that the name leads to now.
 #[test]
-fn a_file_that_waits_to_be_opened_keeps_no_signal_waiting() {
+fn opening_a_file_does_not_delay_signals() {
     let gate = Gate::new();
     let audit = text(gate.dir.file("audit"));
     let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", &audit]);
@@ -91,7 +91,7 @@ fn a_session_waits_for_the_reader_of_a_pipe_and_not_for_ever() {
 
 /// There was no room for all of it.
 #[test]
-fn audit_lines_begin_behind_a_cut_line_on_one_of_their_own() {
+fn audit_lines_start_on_a_new_line_after_a_cut_one() {
     let gate = Gate::new();
     for (before, expected) in
         [("", ""), ("whole\n", "whole\n"), ("{\"v\":1,\"ts", "{\"v\":1,\"ts\n")]
@@ -108,7 +108,7 @@ fn audit_lines_begin_behind_a_cut_line_on_one_of_their_own() {
 
 /// The file that may not grow is one that is full.
 #[test]
-fn a_limit_of_the_size_of_files_ends_no_session() {
+fn a_file_size_limit_does_not_end_the_session() {
     let gate = Gate::new();
     let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
     echo(&mut session, 1);
@@ -118,7 +118,7 @@ fn a_limit_of_the_size_of_files_ends_no_session() {
 }
 
 #[test]
-fn sighup_ends_no_session_without_a_file_either() {
+fn sighup_does_not_end_a_session_without_a_file() {
     let gate = Gate::new();
     let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
     echo(&mut session, 1);

@@ -59,7 +59,7 @@ impl Made {
 }
 
 #[test]
-fn a_server_is_set_up_and_started_by_what_is_printed() {
+fn the_printed_entry_starts_the_server() {
     let gate = Gate::new();
     let made = Made::new(&gate, "files");
     assert_eq!(made.vkey(str::to_owned).args.first().map(String::as_str), Some("mcp"));
@@ -144,7 +144,7 @@ fn a_setup_is_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_setup_that_makes_no_sense_is_refused() {
+fn an_invalid_setup_is_rejected() {
     let gate = Gate::new();
     let at = |name: &str| text(gate.dir.file(name));
     let setup = |folder: &str, args: &[&str]| {

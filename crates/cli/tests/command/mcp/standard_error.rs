@@ -89,7 +89,7 @@ fn whole_lines(text: &str) -> String {
 }
 
 #[test]
-fn nothing_goes_on_when_standard_error_has_no_reader_any_more() {
+fn nothing_is_forwarded_after_standard_error_lost_its_reader() {
     let gate = Gate::new();
     let (mut session, stderr) = unread(&gate, &[]);
     drop(stderr);
@@ -114,7 +114,7 @@ fn last_audit_lines_that_nobody_reads_are_missed() {
 }
 
 #[test]
-fn what_the_server_writes_there_keeps_nobody_waiting() {
+fn the_servers_standard_error_blocks_nothing() {
     let gate = Gate::new();
     let audit = text(gate.dir.file("audit"));
     let (mut session, stderr) = unread(&gate, &["--audit", &audit, "--timeout", "60s"]);

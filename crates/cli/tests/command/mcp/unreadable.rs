@@ -8,7 +8,7 @@ use super::session::Session;
 use super::{all, statuses};
 
 #[test]
-fn what_is_no_message_never_reaches_the_server() {
+fn invalid_messages_never_reach_the_server() {
     let gate = Gate::new();
     let mut session = Session::start(&gate, &gate.mint(&[]), &["--max-bytes", "1000"]);
     let request = r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#;
@@ -82,7 +82,7 @@ fn an_error_never_bears_the_id_of_an_open_request() {
 }
 
 #[test]
-fn what_the_command_refuses_by_itself_is_a_denial() {
+fn a_refusal_by_the_command_is_audited_as_a_denial() {
     let gate = Gate::new();
     let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
     session.request(1, "hold", &json!({}));

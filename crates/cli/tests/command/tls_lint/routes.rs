@@ -71,7 +71,7 @@ fn copies_go_to_gates_too() {
 }
 
 #[test]
-fn a_gate_that_does_not_hold_is_none() {
+fn a_defective_gate_counts_as_missing() {
     let mirror = "route: {cluster: all, request_mirror_policies: [{cluster: all}]}";
     let config = |parts: &str| with_route(mirror) + &aggregate("all", parts);
     assert!(rules(&config("gated")).is_empty());
@@ -314,7 +314,7 @@ fn the_headers_of_the_configuration_are_those_that_are_removed() {
 
 /// A dump shows the routes in a listener twice.
 #[test]
-fn what_stands_twice_is_said_once() {
+fn duplicates_are_reported_once() {
     let credentials = "{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"openai\"}]}";
     let gate = ("{\"role\": \"upstream_tls\"}", credentials);
     let route = "route: {cluster: gated, hedge_policy: {hedge_on_per_try_timeout: true}, \
