@@ -53,11 +53,11 @@ impl fmt::Display for McpError {
         match self {
             Self::ServerStuck(timeout) => write!(
                 f,
-                "the server has read nothing for {timeout:?} and is ended; see what holds it, or give it \
+                "the server has read nothing for {timeout:?} and is terminated; find out what blocks it, or set \
                  a longer --timeout"
             ),
             Self::SetupNoFolder => f.write_str(
-                "what is named by --setup is no directory; name one, or one that can be made",
+                "the path given by --setup is not a directory; name one, or a path that can be created",
             ),
             Self::SetupNotText => f.write_str(
                 "the directory of --setup and the server's command must be UTF-8 text, to stand in JSON; \

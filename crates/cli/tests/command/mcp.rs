@@ -98,7 +98,7 @@ fn a_refused_request_is_answered_with_its_id() {
         let data = json!({"status": 403, "type": "permission_error", "code": "path"});
         assert_eq!(error["data"], data);
     }
-    // Nobody waits for an answer to these.
+    // Nobody waits for a response to these.
     session.send("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
     session.send("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n");
     let left = session.finish();
@@ -181,7 +181,7 @@ fn standard_output_is_the_protocols_alone() {
     assert!(!left.err.contains('\u{1b}'));
 }
 
-/// A client that ignores case would take it for an answer that the gate has not seen.
+/// A client that ignores case would take it for a response that the gate has not seen.
 #[test]
 fn an_ambiguous_answer_never_reaches_the_client() {
     let gate = Gate::new();

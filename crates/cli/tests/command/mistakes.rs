@@ -123,9 +123,9 @@ fn an_escaped_slash_is_written_where_the_tier_keeps_it() {
     Vkey::new(&explain).env("MAIN", &gate.secret).stdin(&slash).ok();
 }
 
-/// Of a key that is out there, whoever holds it sees what it is worth.
+/// The holder of a key can see its limits.
 #[test]
-fn inspect_shows_times_as_dates_and_what_never_holds() {
+fn inspect_shows_dates_and_what_no_request_can_match() {
     let gate = Gate::new();
     let key = gate.mint(&["--only", r#"{"exp":1800000000}"#, "--not-before", NOW]);
     let key = attenuate(

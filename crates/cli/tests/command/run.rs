@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Done, Gate, NOW, Vkey, attenuate};
 
-/// Two busy cores answer a line in milliseconds; a minute without an answer is a failure.
+/// Two busy cores reply to a line in milliseconds; a minute without a reply is a failure.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 const PROVIDER: &str = "sk-provider-5f1c0e3a9b7d4682";

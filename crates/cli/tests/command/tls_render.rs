@@ -429,7 +429,7 @@ fn the_patches_of_istio_hold_what_its_objects_cannot() {
     let values = filter["spec"]["configPatches"].as_array().expect("a list").iter();
     let values: Vec<_> = values.map(|patch| &patch["patch"]["value"]).collect();
     for pair in values.chunks(2) {
-        // Istio drops what stands beside a transport socket.
+        // Istio drops what is next to a transport socket.
         assert_eq!(pair[0].as_object().expect("a map").len(), 1);
         let filters = &pair[1]["typed_extension_protocol_options"][OPTIONS]["http_filters"];
         let vm = &filters[0]["typed_config"]["config"]["vm_config"];

@@ -475,7 +475,7 @@ fn a_certificate_is_always_verified() {
 fn a_server_without_tls_is_distinguished() {
     let server = Server::new(|mut stream| {
         _ = stream.write_all(b"HTTP/1.1 400 No\r\n\r\n");
-        // What is closed before all was read is reset, and the answer with it.
+        // Closing a connection with unread data resets it, and the response is lost.
         _ = io::copy(&mut stream, &mut io::sink());
         String::new()
     });

@@ -1,4 +1,4 @@
-//! The ways out: whoever ends first, no process is left behind.
+//! The ends of a session: whoever ends first, no process remains.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};

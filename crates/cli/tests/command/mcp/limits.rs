@@ -36,7 +36,7 @@ fn a_request_that_the_server_leaves_in_silence_is_answered() {
     session.await_server();
     session.request(1, "hold", &json!("late"));
     session.refused(1, 504);
-    // A late answer is dropped, and the id is not free.
+    // A late response is dropped, and the id is not free.
     session.send("{\"jsonrpc\":\"2.0\",\"method\":\"release\"}\n");
     session.request(2, "echo", &json!({}));
     assert_eq!(session.answer()["id"], 2);

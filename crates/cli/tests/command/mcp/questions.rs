@@ -102,7 +102,7 @@ fn the_server_learns_of_a_refused_response() {
     assert_eq!(statuses(&left.ended(0).audit()), expected);
 }
 
-/// The call would wait for its answer until it is out of time.
+/// The call would wait for its response until it times out.
 #[test]
 fn the_server_learns_of_an_unreadable_response() {
     let gate = Gate::new();
@@ -116,7 +116,7 @@ fn the_server_learns_of_an_unreadable_response() {
         let told = answers.iter().find(|answer| answer["id"] == id).expect("the call's");
         assert_eq!(told["result"]["error"]["code"], 400, "{told}");
         assert_eq!(told["result"]["error"]["data"]["code"], "answer_unreadable");
-        // Whoever has written it is told as well.
+        // Its author is told too.
         assert!(answers.iter().any(|answer| answer["id"].is_null()), "{answers:?}");
     }
     session.finish().ended(0);

@@ -1,4 +1,4 @@
-//! A client of `vkey mcp`, with the scripted server behind it. Nothing here waits without a deadline.
+//! A client of `vkey mcp` with the scripted server. Nothing here waits without a deadline.
 #![allow(clippy::disallowed_methods, reason = "a deadline on a real process needs a real clock")]
 
 use std::fs;

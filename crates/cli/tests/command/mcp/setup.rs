@@ -151,8 +151,8 @@ fn an_invalid_setup_is_rejected() {
         Vkey::new(&[&["mcp", "--setup", folder], args, &["--", "server"]].concat())
     };
     symlink(at("nothing"), at("dangling")).expect("a link");
-    setup(&at("config.json"), &[]).refused(3, "--setup is no directory");
-    setup(&at("dangling"), &[]).refused(3, "--setup is no directory");
+    setup(&at("config.json"), &[]).refused(3, "--setup is not a directory");
+    setup(&at("dangling"), &[]).refused(3, "--setup is not a directory");
     setup(&at("config.json/a"), &[]).refused(3, "--setup makes in its directory cannot be written");
     setup(&at("none/a"), &[]).refused(3, "--setup makes in its directory cannot be written");
     setup(&at(&"n".repeat(300)), &[]).refused(3, "cannot be written");

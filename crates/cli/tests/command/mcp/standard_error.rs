@@ -58,7 +58,7 @@ fn a_session_ends_when_nobody_reads_its_audit_lines() {
     assert_eq!(ids, [0, answered]);
     // Standard input is still open.
     session.wait().ended(3);
-    // What was answered has its line.
+    // Every response has an audit line.
     assert!(audit_lines(&whole_lines(&read(stderr))).len() as u64 >= answered - 1);
 }
 

@@ -62,13 +62,13 @@ fn invalid_messages_never_reach_the_server() {
     assert_eq!(statuses(&audit), expected);
     for line in audit.iter().filter(|line| line["decision"] == "deny") {
         assert_eq!(line["reason"], "body_unreadable", "{line}");
-        // Whose key it was is known all the same.
+        // The key is still known.
         assert!(line["tenant"] == "acme" && line["jti"].is_string(), "{line}");
     }
     assert_eq!(left.record.iter().filter(|byte| **byte == b'\n').count(), 1);
 }
 
-/// An error with the id of a request that is open would be taken for its answer.
+/// An error with the id of an open request would be taken for its response.
 #[test]
 fn an_error_never_bears_the_id_of_an_open_request() {
     let gate = Gate::new();

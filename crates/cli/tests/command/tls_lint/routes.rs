@@ -364,7 +364,7 @@ fn routes_are_those_that_the_listener_asks_for() {
         .replace("    virtual_hosts", "   virtual_hosts");
     assert_eq!(rules(&config("scoped_routes: {name: s, scoped_rds: {}}", &inline)), open);
     assert!(rules(&config("rds: {route_config_name: llm}", &inline)).is_empty());
-    // Where some of them are missing, nothing is said of the clusters behind all.
+    // If some parts are missing from the input, nothing is reported about the clusters after them.
     let both =
         list.replace("name: open}", "name: open}, {name: b, route_configuration_name: away}");
     let front = "}], \"forward\": {\"credentials\": [{\"name\": \"openai\"}]}}'";
