@@ -8,6 +8,7 @@ mod request;
 mod resets;
 mod response;
 mod revocations;
+mod seal;
 mod sessions;
 mod upstream;
 mod usage;
@@ -315,7 +316,7 @@ const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x
 /// Replies in place of the upstream.
 fn send(host: &impl Host, reply: &Reply) -> Action {
     if let Err(HostError(status)) = host.send_reply(reply) {
-        let text = format!("vkey: the host did not send a reply: status {status}");
+        let text = format!("vkey: could not send a reply: host status {status}");
         host.log(Level::Error, &text);
     }
     Action::Pause

@@ -17,15 +17,10 @@ use crate::time::secs;
 use crate::upstream_tls::{UpstreamHost, Verdict};
 
 use super::metrics::Metrics;
+use super::seal::seal;
 use super::sessions::ends_own_session;
 use super::upstream::verdicts::Upstreams;
 use super::{Admission, Admitted};
-
-/// The value of the seal.
-const SEAL_VALUE: &str = "allow";
-
-const NO_SEAL_VARIABLE: &str = "vkey: nginx has no variable for the seal, so nothing is let through: add \
-    `map '' $vkey_decision { default ''; }` to the http block";
 
 /// What happens to a request after its headers were evaluated.
 pub(super) enum Next {
@@ -182,7 +177,7 @@ impl<H: Host> RequestGate<'_, H> {
     /// its edits.
     #[inline(never)]
     fn forward(&self, edits: Edits<'_>) -> Result<(), HostError> {
-        self.edit(edits).and_then(|()| self.seal()).inspect_err(|HostError(status)| {
+        self.edit(edits).and_then(|()| seal(self.host)).inspect_err(|HostError(status)| {
             let text = format!("vkey: a request could not be made fit to go on: status {status}");
             self.host.log(Level::Error, &text);
         })
@@ -206,26 +201,6 @@ impl<H: Host> RequestGate<'_, H> {
             self.host.add_request_header(name, &value)?;
         }
         Ok(())
-    }
-
-    /// A host without filter state has no filter that checks the seal; on any other host that filter refuses requests
-    /// without it. On nginx the variable is a line of the configuration, which an operator can forget.
-    fn seal(&self) -> Result<(), HostError> {
-        let set = self.host.set_filter_state(FilterState::Decision.key(), SEAL_VALUE);
-        match set {
-            Err(_) if self.host.is_nginx() => {
-                self.host.log(Level::Error, NO_SEAL_VARIABLE);
-                set
-            }
-            Err(HostError(status)) => {
-                self.host.log(
-                    Level::Debug,
-                    &format!("vkey: could not set the filter state: host status {status}"),
-                );
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
     }
 
     // === requests of nobody ===

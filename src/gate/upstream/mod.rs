@@ -220,7 +220,10 @@ impl UpstreamGate {
         if self.conclude(host, credentials, attempt, conclusion, now_secs) == Action::Continue
             && let Err(HostError(status)) = host.resume_request()
         {
-            host.log(Level::Error, &format!("vkey: a request was not resumed: status {status}"));
+            host.log(
+                Level::Error,
+                &format!("vkey: could not resume a request: host status {status}"),
+            );
             self.refuse(host, attempt, DenyReason::NotReady);
         }
         Action::Continue
@@ -302,7 +305,7 @@ impl UpstreamGate {
         GateVerdict::Refused(refused).tell(host);
         if let Err(HostError(status)) = host.send_reply(&reply(refused.reason, Refusal::default()))
         {
-            let text = format!("vkey: the host did not send a reply: status {status}");
+            let text = format!("vkey: could not send a reply: host status {status}");
             host.log(Level::Error, &text);
         }
         Action::Pause

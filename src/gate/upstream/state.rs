@@ -59,7 +59,7 @@ impl GateVerdict {
         if let Err(HostError(status)) = host.set_filter_state(FilterState::Upstream.key(), &state) {
             host.log(
                 Level::Debug,
-                &format!("vkey: could not set the filter state: host status {status}"),
+                &format!("vkey: could not set filter state vkey.upstream: host status {status}"),
             );
         }
     }

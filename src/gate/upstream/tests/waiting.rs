@@ -120,7 +120,7 @@ fn what_a_host_cannot_do_is_in_its_log() {
     bench.proxy.show(1, Facts::good());
     bench.proxy.memory.failing_edits.set(Some(HostError(12)));
     bench.tick();
-    let held = (Level::Error, "vkey: a request was not resumed: status 12".to_owned());
+    let held = (Level::Error, "vkey: could not resume a request: host status 12".to_owned());
     assert_eq!(bench.proxy.memory.log.take(), [held]);
     bench.proxy.memory.failing_edits.set(None);
 
@@ -133,8 +133,8 @@ fn what_a_host_cannot_do_is_in_its_log() {
         texts,
         [
             r#"vkey: cluster "plain" breaks the policy: upstream_plaintext"#,
-            "vkey: could not set the filter state: host status 1",
-            "vkey: the host did not send a reply: status 1",
+            "vkey: could not set filter state vkey.upstream: host status 1",
+            "vkey: could not send a reply: host status 1",
         ]
     );
     assert_eq!(bench.send(3, Facts::good()), Action::Continue);
