@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 // The linker of the module. It exports the callbacks that the module has functions of its own for: `vkey_on_X` takes the
-// place of the SDK's `proxy_on_X`. The SDK's others do nothing, and each would cost every request a call. They are not
-// exported, so the linker removes them, and the host calls that only they use. A module without such functions (the no-op
+// place of the SDK's `proxy_on_X`. The SDK's others find no context and trap, and each would cost every request a call.
+// They are not exported, so the linker removes them, and the host calls that only they use. A module without such functions (the no-op
 // module of `make bench`) is linked as it is.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 
 const EXPORT_SECTION = 7;
@@ -21,7 +21,7 @@ function withoutSdkExports(options) {
 }
 
 function rustc(...options) {
-  return execFileSync("rustc", options, { encoding: "utf8" });
+  return execFileSync(process.env.RUSTC ?? "rustc", options, { encoding: "utf8" });
 }
 
 function linker() {
@@ -48,8 +48,11 @@ function reader(bytes, at) {
 function renamed(section) {
   const { byte, number, take } = reader(section, 0);
   const count = number();
+  const names = new Set();
   const exports = Array.from({ length: count }, () => {
     const name = take(number()).toString("latin1").replace(OWN, "proxy_on_");
+    if (names.has(name)) fail(`${name} is exported twice: rustc passes exports in a form that this script does not know`);
+    names.add(name);
     return Buffer.from([...numberBytes(name.length), ...Buffer.from(name, "latin1"), byte(), ...numberBytes(number())]);
   });
   return Buffer.concat([Buffer.from(numberBytes(count)), ...exports]);
@@ -67,7 +70,15 @@ function withRenamedExports(module) {
   return Buffer.concat(parts);
 }
 
+function fail(text) {
+  console.error(`link-wasm: ${text}`);
+  process.exit(1);
+}
+
 const options = process.argv.slice(2);
-execFileSync(linker(), withoutSdkExports(options), { stdio: "inherit" });
+// The linker has said what is wrong.
+const { status, error } = spawnSync(linker(), withoutSdkExports(options), { stdio: "inherit" });
+if (error) fail(error.message);
+if (status !== 0) process.exit(status ?? 1);
 const output = options[options.lastIndexOf("-o") + 1];
 writeFileSync(output, withRenamedExports(readFileSync(output)));

@@ -52,7 +52,7 @@ pub enum Stage {
 }
 
 impl Engine {
-    /// The stages of a request, in order. An ambiguous path is the last one.
+    /// The stages of a request, in order. If the path is ambiguous, no stage follows that of the path.
     pub fn stages<'q, 'a: 'q, F>(
         &'q self,
         question: &'q Question<'a, F>,

@@ -29,7 +29,7 @@ impl Gate {
     /// `has_response`: a response came before the end.
     fn end_forwarded(&self, host: &impl Host, mut request: Forwarded, has_response: bool) {
         let upstream = upstream_address(host);
-        // Without an upstream there is nothing to judge. Of hosts without shared data it is not known whether
+        // Without an upstream there is nothing to check. Of hosts without shared data it is not known whether
         // they show one.
         let reached = upstream.is_some() || host.rules() == Rules::Bare;
         if reached && request.decided().verdict().is_none() {

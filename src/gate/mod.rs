@@ -138,7 +138,8 @@ impl Gate {
         }
     }
 
-    /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds.
+    /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds. A
+    /// request that has ended is held: its audit line is written.
     pub fn on_request_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         if matches!(exchange, Exchange::Done) {
             return Action::Pause;
@@ -216,7 +217,12 @@ impl Gate {
         let (mut request, pending) = match std::mem::take(exchange) {
             Exchange::Forwarded(request, pending) => (request, pending),
             Exchange::Responded(request) => (request, Pending::default()),
-            other @ (Exchange::Unseen | Exchange::Decided(_) | Exchange::Done) => {
+            // The request has ended: nothing could record why its response is withheld.
+            Exchange::Done => {
+                *exchange = Exchange::Done;
+                return Action::Pause;
+            }
+            other @ (Exchange::Unseen | Exchange::Decided(_)) => {
                 *exchange = other;
                 return Action::Continue;
             }

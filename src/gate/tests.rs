@@ -79,7 +79,8 @@ fn no_order_of_callbacks_passes_what_was_not_allowed() {
                         gate.on_request_trailers(&host, &mut exchange) == Action::Continue
                     }
                     Callback::Response => {
-                        gate.on_response_headers(&host, &mut exchange);
+                        let action = gate.on_response_headers(&host, &mut exchange);
+                        assert_eq!(action == Action::Continue, !is_logged, "{sequence:?}");
                         passes
                     }
                     Callback::Log => {

@@ -139,8 +139,8 @@ impl Key {
         size_of::<Self>() + claims + restrictions.sum::<usize>()
     }
 
-    /// Checks everything about the key that does not depend on the request: epoch, times,
-    /// revocation of the ring. It depends on the time, so it is repeated for every request.
+    /// Checks the epoch, the times of claims and caveats, that all caveats are supported, and the state of the ring.
+    /// Audience and revocation are the engine's. It depends on the time, so it is repeated for every request.
     ///
     /// # Errors
     ///

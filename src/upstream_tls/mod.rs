@@ -93,8 +93,9 @@ pub enum Verdict {
 // === impl Demand ===
 
 impl Demand<'_> {
-    /// Whether a rule of the policy is for the host, even if it skips the check.
-    pub fn is_listed(&self) -> bool {
+    /// Whether the policy covers the host: by a rule, even one that skips the check, or because it verifies unlisted
+    /// hosts too.
+    pub fn is_covered(&self) -> bool {
         !matches!(self, Self::Unlisted)
     }
 }

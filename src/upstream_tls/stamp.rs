@@ -52,7 +52,7 @@ impl Stamp {
     }
 
     /// Whether the stamp is for this policy and this host.
-    pub fn is_for_policy(&self, policy: &str, host: &UpstreamHost<'_>) -> bool {
+    pub fn holds_for(&self, policy: &str, host: &UpstreamHost<'_>) -> bool {
         self.policy == policy && self.is_for(host)
     }
 
@@ -171,8 +171,8 @@ mod tests {
         assert_eq!(stamp.policy, policy);
         let for_host = |text: &str| stamp.is_for(&UpstreamHost::parse(text.as_bytes()));
         assert!(for_host("API.openai.com:443") && for_host("a.example") && !for_host("example"));
-        assert!(stamp.is_for_policy(&policy, &UpstreamHost::parse(b"api.openai.com")));
-        assert!(!stamp.is_for_policy("other", &UpstreamHost::parse(b"api.openai.com")));
+        assert!(stamp.holds_for(&policy, &UpstreamHost::parse(b"api.openai.com")));
+        assert!(!stamp.holds_for("other", &UpstreamHost::parse(b"api.openai.com")));
     }
 
     #[test]

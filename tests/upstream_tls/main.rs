@@ -162,7 +162,7 @@ proptest! {
         prop_assert!(host != UpstreamHost::Unreadable && file.knows(&host), "{spelling}");
         let policy = EffectivePolicy::new(file, tighten(&rules));
         let demand = policy.demand(&host, now_secs);
-        prop_assert!(demand.is_listed());
+        prop_assert!(demand.is_covered());
         let Demand::Verify(requirement) = demand else { panic!("{spelling}: {demand:?}") };
         prop_assert!(requirement.min_version >= TlsVersion::V1_2);
         if passes(evaluate(&policy, &host, now_secs, &shown, stamped)) {

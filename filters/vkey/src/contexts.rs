@@ -233,11 +233,11 @@ impl Drop for Upstream {
         if let Ok(mut attempts) = self.attempts.try_borrow_mut()
             && attempts.get(&self.id).is_some_and(|held| Rc::ptr_eq(held, &self.held))
         {
-            // One that was announced again has taken its place already.
+            // An attempt that was announced again has taken its place already, and may wait under the same id.
             attempts.remove(&self.id);
-        }
-        if let Some(gate) = self.held.gate() {
-            gate.forget(self.id);
+            if let Some(gate) = self.held.gate() {
+                gate.forget(self.id);
+            }
         }
     }
 }

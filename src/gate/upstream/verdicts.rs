@@ -97,8 +97,8 @@ impl Upstreams {
         let verified = matches!(demand, Demand::Verify(_));
         // nginx shows nothing of its connections, and a sent request cannot be recalled.
         let shows_nothing = verified && host.is_nginx();
-        let unlisted = in_front && !demand.is_listed();
-        let needs_stamp = self.require_stamp || shows_nothing || unlisted;
+        let uncovered = in_front && !demand.is_covered();
+        let needs_stamp = self.require_stamp || shows_nothing || uncovered;
         // No certificate matches an ambiguous authority, so no response could pass.
         if *upstream == UpstreamHost::Unreadable && verified {
             return Err(DenyReason::UpstreamName);
@@ -115,12 +115,12 @@ impl Upstreams {
         {
             return Err(reason);
         }
-        let expected = demand.is_listed() || in_front;
+        let expected = demand.is_covered() || in_front;
         let upstream = expected.then(|| upstream.clone().into_owned());
         Ok(Route { upstream, cluster, verified, needs_stamp, in_front })
     }
 
-    /// Why requests for a host are refused at once by a cluster, where they are. `judged`: the route
+    /// Why requests for a host are refused at once by a cluster, where they are. `checked`: the route
     /// depends on the upstream.
     fn refusal<H: Host>(
         &self,
@@ -216,7 +216,7 @@ impl Upstreams {
             return Some(Conclusion::refused(DenyReason::UpstreamName));
         }
         let stamp = stamp(host);
-        let stamped = stamp.as_ref().is_some_and(|s| s.is_for_policy(self.digest(), &upstream));
+        let stamped = stamp.as_ref().is_some_and(|s| s.holds_for(self.digest(), &upstream));
         // A stamp without hosts is that of a cluster whose host is skipped.
         if stamp.is_some_and(|stamp| !stamp.hosts.is_empty() && !stamp.is_for(&upstream)) {
             return Some(Conclusion::refused(DenyReason::UpstreamName));
@@ -331,7 +331,7 @@ impl Upstreams {
 
     /// Whether the cluster has the stamp of the policy for this upstream.
     fn is_stamped(&self, host: &impl Host, upstream: &UpstreamHost<'_>) -> bool {
-        stamp(host).is_some_and(|stamp| stamp.is_for_policy(self.digest(), upstream))
+        stamp(host).is_some_and(|stamp| stamp.holds_for(self.digest(), upstream))
     }
 
     /// The fingerprint of the connection that the host shows.
@@ -399,7 +399,7 @@ const NO_GATE: &str = "vkey: upstream TLS: no cluster has the module as its upst
     filter with `vkey tls render`, or set upstream_tls.require_stamp";
 
 const SHOWS_NOTHING: &str = "vkey: upstream TLS: this host shows nothing of its connections to upstreams: \
-    requests to hosts that the policy lists, and requests that may have a provider's credential, are refused \
+    requests to hosts that the policy verifies, and requests that may have a provider's credential, are refused \
     (upstream_unproven)";
 
 impl Conclusion {

@@ -21,7 +21,7 @@ struct State {
     configuration: &'static [u8],
     now_ns: u64,
     replies: Vec<u32>,
-    /// What the host calls back when it is asked to send a reply.
+    /// What the host calls back when it is asked to send a reply or to set the period of the tick.
     inside: Vec<Callback>,
     /// What came of that.
     actions: Vec<Option<u32>>,
@@ -52,6 +52,10 @@ fn call(
 
 fn send_reply(mut host: Caller<'_, State>, status: u32) {
     host.data_mut().replies.push(status);
+    call_back(host);
+}
+
+fn call_back(mut host: Caller<'_, State>) {
     for (name, arguments) in std::mem::take(&mut host.data_mut().inside) {
         let export = host.get_export(&format!("proxy_on_{name}"));
         let action = call(&mut host, export, arguments).unwrap();
@@ -108,6 +112,11 @@ impl Host {
             0_u32
         };
         linker.func_wrap("env", "proxy_get_current_time_nanoseconds", time).unwrap();
+        let set_tick = |host: Caller<'_, State>, _: u32| {
+            call_back(host);
+            0_u32
+        };
+        linker.func_wrap("env", "proxy_set_tick_period_milliseconds", set_tick).unwrap();
         linker.define_unknown_imports_as_default_values(&mut store, &MODULE).unwrap();
         let instance = linker.instantiate(&mut store, &MODULE).unwrap();
         let mut host = Self { store, instance };
@@ -218,10 +227,24 @@ fn a_host_may_call_back_from_inside_a_host_call() {
     assert_eq!(host.on("request_body", &[2, 9, 1]), Some(PAUSE), "it is gone");
 }
 
+const UPSTREAM_GATE: &[u8] = br#"{"role": "upstream_tls", "host": "bare", "deadline": "1s"}"#;
+
+#[test]
+fn an_attempt_that_is_announced_again_while_it_is_called_waits_no_longer_than_it_may() {
+    let mut host = Host::configured(UPSTREAM_GATE);
+    host.on("context_create", &[2, ROOT]);
+    host.store.data_mut().inside =
+        vec![("context_create", &[2, ROOT]), ("request_headers", &[2, 0, 1])];
+    assert_eq!(host.on("request_headers", &[2, 0, 1]), Some(PAUSE));
+    assert_eq!(host.store.data_mut().actions, [None, Some(PAUSE)]);
+    host.store.data_mut().now_ns = 1_000_000_000;
+    host.on("tick", &[ROOT]);
+    assert_eq!(host.replies(), [502]);
+}
+
 #[test]
 fn an_attempt_that_was_announced_twice_waits_no_longer_than_it_may() {
-    let mut host =
-        Host::configured(br#"{"role": "upstream_tls", "host": "bare", "deadline": "1s"}"#);
+    let mut host = Host::configured(UPSTREAM_GATE);
     for _ in 0..2 {
         host.on("context_create", &[2, ROOT]);
         assert_eq!(host.on("request_headers", &[2, 0, 1]), Some(PAUSE));

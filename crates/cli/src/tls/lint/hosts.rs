@@ -62,7 +62,7 @@ pub(super) fn subjects<'p>(
         let demand = policy.demand(&named.host, now_secs);
         CoveredHost { named, demand }
     });
-    subjects.filter(|subject| subject.demand.is_listed()).collect()
+    subjects.filter(|subject| subject.demand.is_covered()).collect()
 }
 
 /// Every host that a cluster is known to be for. Addresses count only if there is no name, because requests
