@@ -285,7 +285,7 @@ fn a_module_that_behaves_otherwise_fails() {
     // On the workers it takes no configuration, and the seal refuses what it has not allowed.
     let spoiled = GOOD.replace(r#""env": {"#, r#""env": {"VKEY_FAULT": "configure_false", "#);
     let found = problems(&site, &spoiled).join("\n");
-    for problem in ["good: forwarded: Some(false)", "used up: answered 0 times"] {
+    for problem in ["good: forwarded: Some(false)", "used up: 0 local replies"] {
         assert!(found.contains(problem), "{found}");
     }
 }
