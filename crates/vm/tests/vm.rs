@@ -146,7 +146,7 @@ fn what_crashes_a_worker_of_nginx_ends_the_vm() {
         vm.on_request_headers(id, true)
     };
     assert_eq!(ask(Rules::Envoy), Ok(Action::Continue));
-    says(&ask(Rules::Nginx).unwrap_err(), "address of an upstream");
+    says(&ask(Rules::Nginx).unwrap_err(), "no upstream whose address");
 }
 
 #[test]
