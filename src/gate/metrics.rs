@@ -254,7 +254,7 @@ fn upstream_name(metric: &str, verdict: Option<Verdict>, cluster: &str) -> Strin
     [metric, verdict.as_deref().unwrap_or_default(), ".upstream.", &cluster].concat()
 }
 
-/// All caveats share a label: whoever attenuates a key decides how many there are.
+/// All caveats share a label, because clients decide how many caveats there are.
 fn label(exhausted: Exhausted) -> Exhausted {
     match exhausted {
         Exhausted::Limit(LimitName { origin: Origin::Caveat(_), kind }) => {

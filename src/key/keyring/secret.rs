@@ -23,7 +23,7 @@ const MAX_PERIOD: usize = 64;
 /// What counts as a special character of a text secret.
 const SPECIAL: &str = "!@#$%^&*()_+-=[]{}|;:,.<>?";
 
-/// Secrets that stand in files anyone can read. A configuration never accepts them.
+/// Secrets in files that anyone can read. A configuration never accepts them.
 const SAMPLE_SECRETS: [&str; 4] = [
     "Abc123!@#Xyz789!@#",
     "Sample-Secret-1-never-deploy",
@@ -82,7 +82,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`InvalidSecret`], among them [`InvalidSecret::Sample`] for secrets that stand in this project's
+    /// [`InvalidSecret`], among them [`InvalidSecret::Sample`] for secrets in this project's
     /// files and [`InvalidSecret::Regular`].
     pub fn parse_unguessable(text: &str) -> Result<Self, InvalidSecret> {
         let secret = Self::parse(text)?;

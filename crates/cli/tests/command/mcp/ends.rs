@@ -1,4 +1,4 @@
-//! The ends of a session: whoever ends first, no process remains.
+//! The end of a session: no process remains, whichever side ends first.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
