@@ -120,7 +120,7 @@ impl Rate {
     pub fn reserve(&self, tat: Tat, now_ns: u64) -> Result<Tat, u64> {
         let backlog = self.backlog(tat, now_ns).saturating_add(self.interval());
         match backlog.checked_sub(self.capacity()) {
-            None | Some(0) => Ok(self.tat(self.ticks(now_ns).saturating_add(backlog))),
+            None | Some(0) => self.tat_after(now_ns, backlog),
             Some(excess) => Err(now_ns.saturating_add(self.nanos_up(excess))),
         }
     }
@@ -146,6 +146,14 @@ impl Rate {
     pub fn remaining(&self, tat: Tat, now_ns: u64) -> u64 {
         let room = self.capacity().saturating_sub(self.backlog(tat, now_ns));
         saturated(room.checked_div(self.interval()).unwrap_or(0))
+    }
+
+    /// The TAT at the end of a backlog. A TAT past the year 2554, the last that nanoseconds reach, could not be stored:
+    /// the request would be free, so it does not conform.
+    fn tat_after(&self, now_ns: u64, backlog: u128) -> Result<Tat, u64> {
+        let ticks = self.ticks(now_ns).saturating_add(backlog);
+        let last = self.ticks(u64::MAX);
+        if ticks <= last { Ok(self.tat(ticks)) } else { Err(u64::MAX) }
     }
 
     fn backlog(&self, tat: Tat, now_ns: u64) -> u128 {

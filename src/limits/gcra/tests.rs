@@ -139,6 +139,20 @@ fn the_end_of_time_is_no_trap() {
     }
 }
 
+/// At the end of the clock a rate runs out, and is never free.
+#[test]
+fn the_end_of_time_is_no_allowance() {
+    let rate = rate(1, 60, 3);
+    for now_ns in [u64::MAX, u64::MAX - SEC, u64::MAX - 59 * SEC] {
+        let mut tat = Tat::default();
+        assert_eq!(let_in(&rate, &mut tat, now_ns, 10), 0, "{now_ns}");
+        assert_eq!(rate.reserve(tat, now_ns), Err(u64::MAX));
+    }
+    let mut tat = Tat::default();
+    assert_eq!(let_in(&rate, &mut tat, u64::MAX - 130 * SEC, 10), 2);
+    assert_eq!(let_in(&rate, &mut tat, u64::MAX - 121 * SEC, 10), 0);
+}
+
 #[track_caller]
 fn check(text: &str, expected: Result<Rate, &str>) {
     let json = Json::parse(text.as_bytes()).unwrap();
