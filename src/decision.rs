@@ -11,6 +11,8 @@ pub enum Decision {
     Deny(DenyReason),
     /// A browser's CORS preflight, which is forwarded without a key.
     Preflight,
+    /// The request needs no key: the configuration makes it public, or it asks whether the gate is ready.
+    Public,
     /// The request is forwarded although it would be refused, because the configuration has `"mode":
     /// "shadow"`.
     Shadow(DenyReason),
@@ -122,6 +124,7 @@ deny_reasons! {
     ClientCert "client_cert" Forbidden "the key is bound to another client certificate",
     Model "model" Forbidden "the key may not use this model",
     McpCall "mcp_call" Forbidden "the key may not make this MCP call",
+    KeyInUrl "key_in_url" BadRequest "the request line holds a key; send a key in a header alone, and replace this one: URLs are logged",
     PathAmbiguous "path_ambiguous" BadRequest "the path can be read in more than one way; send it in plain form",
     BodyUnreadable "body_unreadable" BadRequest "the body cannot be read as what it should be",
     HeaderMismatch "header_mismatch" BadRequest "a header claims an identity, which only the gateway may state, or contradicts the request",
@@ -190,6 +193,7 @@ impl Decision {
             Self::Allow => "allow",
             Self::Deny(_) => "deny",
             Self::Preflight => "preflight",
+            Self::Public => "public",
             Self::Shadow(_) => "shadow",
         }
     }
@@ -197,7 +201,7 @@ impl Decision {
     /// Why the request is refused, or would be without shadow mode.
     pub fn reason(self) -> Option<DenyReason> {
         match self {
-            Self::Allow | Self::Preflight => None,
+            Self::Allow | Self::Preflight | Self::Public => None,
             Self::Deny(reason) | Self::Shadow(reason) => Some(reason),
         }
     }

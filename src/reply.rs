@@ -114,7 +114,17 @@ impl Reply {
             details: format!("vkey_{details}"),
         }
     }
+
+    /// The same reply with the id of the request, by which a client's report leads to the audit line.
+    #[must_use]
+    pub fn with_request_id(mut self, id: Option<&str>) -> Self {
+        self.headers.extend(id.map(|id| (REQUEST_ID.into(), id.to_owned().into())));
+        self
+    }
 }
+
+/// The header that names a request to all proxies and servers on its way.
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// RFC 6750, section 3.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";

@@ -41,6 +41,8 @@ pub struct Account<'a> {
     pub tenant: Option<&'a str>,
     /// The key's tier.
     pub tier: Option<&'a str>,
+    /// Since when the proxy counts, Unix seconds: a proxy that starts anew counts from zero.
+    pub since_secs: Option<u64>,
 }
 
 impl SubjectQuery {
@@ -95,6 +97,7 @@ pub fn reply_body(account: &Account<'_>, cell: &Cell, allowances: &[Allowance]) 
     reply.text("jti", account.jti);
     reply.text("tenant", account.tenant);
     reply.text("tier", account.tier);
+    reply.number("since", account.since_secs);
     reply.number("seen", Some(cell.seen()));
     reply.number("allowed", Some(cell.allowed()));
     let mut denied = Object::open(reply.member("denied"));

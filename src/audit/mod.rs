@@ -372,10 +372,11 @@ fn decision(members: &Members<'_>) -> Result<Option<Decision>, Invalid> {
         ("allow", None) => Ok(Some(Decision::Allow)),
         (UNSEEN, None) => Ok(None),
         ("preflight", None) => Ok(Some(Decision::Preflight)),
+        ("public", None) => Ok(Some(Decision::Public)),
         ("deny", Some(reason)) => Ok(Some(Decision::Deny(reason))),
         ("shadow", Some(reason)) => Ok(Some(Decision::Shadow(reason))),
         _ => Err(word.expected(
-            "allow, deny, preflight, shadow or unseen, with the reason that belongs to it",
+            "allow, deny, preflight, public, shadow or unseen, with the reason that belongs to it",
         )),
     }
 }

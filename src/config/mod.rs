@@ -6,6 +6,7 @@
 
 mod forward;
 mod header;
+mod public;
 mod read;
 mod settings;
 mod template;
@@ -26,6 +27,9 @@ use template::{Template, Variable};
 
 /// The path of the usage reply, unless configured.
 pub const DEFAULT_USAGE_PATH: &str = "/.vkey/usage";
+
+/// The path of the readiness reply, unless configured.
+pub const DEFAULT_READY_PATH: &str = "/.vkey/ready";
 
 /// The number of hexadecimal digits of the configuration's digest in the id of a plan.
 const PLAN_DIGITS: usize = 12;

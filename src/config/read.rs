@@ -21,10 +21,11 @@ use crate::upstream_tls::PolicyRule;
 
 use super::forward::{Forward, named_credentials};
 use super::header::{header_name, token};
+use super::public::public;
 use super::template::Variable;
 use super::{
-    AuditSettings, ClientRules, Config, DEFAULT_USAGE_PATH, RingConfig, RoleConfig, Settings, Sink,
-    Tenant, Tier, UnlistedTenants, UpstreamConfig, UpstreamTls,
+    AuditSettings, ClientRules, Config, DEFAULT_READY_PATH, DEFAULT_USAGE_PATH, RingConfig,
+    RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamConfig, UpstreamTls,
 };
 
 /// The highest clock skew. More would make rotation meaningless.
@@ -47,7 +48,7 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 20] = [
+const MEMBERS: [&str; 22] = [
     "audience",
     "keyring",
     "clock_skew",
@@ -63,6 +64,8 @@ const MEMBERS: [&str; 20] = [
     "anomaly",
     "upstream_tls",
     "usage",
+    "ready",
+    "public",
     "audit",
     "preflight",
     "upgrades",
@@ -151,7 +154,9 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         auth_failures: members.read("auth_failures", FailureRules::read)?,
         sensitivity: members.read("anomaly", Sensitivity::read)?,
         upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
-        usage_path: members.read("usage", usage)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
+        usage_path: members.read("usage", reply_path)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
+        ready_path: members.read("ready", reply_path)?.unwrap_or(DEFAULT_READY_PATH.to_owned()),
+        public: members.read("public", public)?.unwrap_or_default(),
         audit: members.read("audit", audit)?.unwrap_or_default(),
         allows_preflights: members
             .read("preflight", |node| node.choice(&[("refuse", false), ("pass", true)]))?
@@ -388,7 +393,8 @@ fn upstream_tls(node: &Node<'_>) -> Result<UpstreamTls, Invalid> {
     })
 }
 
-fn usage(node: &Node<'_>) -> Result<String, Invalid> {
+/// The path of a reply of the gate's own.
+fn reply_path(node: &Node<'_>) -> Result<String, Invalid> {
     let members = node.members(&["path"])?;
     let node = members.require("path")?;
     let path = node.string()?;

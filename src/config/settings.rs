@@ -45,6 +45,10 @@ pub struct Settings {
     pub upstream_tls: UpstreamTls,
     /// The path of the usage reply, in canonical form.
     pub usage_path: String,
+    /// The path of the readiness reply, in canonical form.
+    pub ready_path: String,
+    /// Which requests need no key: those for which one of these holds.
+    pub public: Box<[Restriction]>,
     /// How audit lines are written.
     pub audit: AuditSettings,
     /// Whether preflights, which have no key, are forwarded.

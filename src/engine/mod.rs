@@ -103,6 +103,9 @@ impl Engine {
             Ok(credential) => self.identify(credential, now_secs),
             // Headers that are not shown may still contain a key.
             Err(_) if head.is_flawed() => Identity::Stranger(DenyReason::HeaderMismatch),
+            Err(DenyReason::KeyMissing) if head.line_holds_key(&|text| self.may_be_key(text)) => {
+                Identity::Stranger(DenyReason::KeyInUrl)
+            }
             Err(reason) => Identity::Stranger(reason),
         }
     }
@@ -141,6 +144,26 @@ impl Engine {
         self.plan.settings.allows_preflights
             && head.is_preflight()
             && self.check_address(source).is_ok()
+            && !head.line_holds_key(&is_key)
+            && !head.holds_stray_key(&is_key)
+    }
+
+    /// Whether the configuration makes a request public: it is forwarded without a key. Addresses that keys may not be
+    /// used from are refused here too, and so is a key where it cannot be removed.
+    pub fn is_public<'a>(
+        &self,
+        head: &RequestHead<'_>,
+        access: impl FnOnce() -> Access<'a>,
+    ) -> bool {
+        if self.plan.settings.public.is_empty() {
+            return false;
+        }
+        let access = access();
+        let is_key = |text: &[u8]| self.may_be_key(text);
+        self.plan.settings.public.iter().any(|rule| rule.prohibits(&access).is_none())
+            && !self.asks_for_usage(&access)
+            && self.check_address(access.source).is_ok()
+            && !(head.upgrades && !self.plan.settings.upgrades)
             && !head.line_holds_key(&is_key)
             && !head.holds_stray_key(&is_key)
     }

@@ -7,7 +7,7 @@ use std::cell::LazyCell;
 use std::fmt;
 use std::iter::{once, once_with};
 
-use crate::access::{Access, AmbiguousPath};
+use crate::access::{Access, AmbiguousPath, CanonicalPath};
 use crate::decision::DenyReason;
 use crate::headers::RequestHead;
 use crate::key::Key;
@@ -98,6 +98,11 @@ impl Engine {
         access.method == "GET" && access.path.resource() == self.settings().usage_path
     }
 
+    /// Whether the request asks whether the gate is ready, to which the gate replies itself, without a key.
+    pub fn asks_for_readiness(&self, head: &RequestHead<'_>, path: &CanonicalPath<'_>) -> bool {
+        head.method == Some(b"GET") && path.resource() == self.settings().ready_path
+    }
+
     /// Whose counts a request for usage asks for.
     ///
     /// # Errors
@@ -120,7 +125,7 @@ impl Engine {
     fn check_head(&self, head: &RequestHead<'_>) -> StageResult {
         let is_key = |text: &[u8]| self.may_be_key(text);
         if head.line_holds_key(&is_key) {
-            Err(DenyReason::Path)
+            Err(DenyReason::KeyInUrl)
         } else if head.holds_stray_key(&is_key) {
             Err(DenyReason::KeyConflict)
         } else if head.claims_identity {
@@ -161,9 +166,6 @@ impl Stage {
             (Self::Upgrade, _) => Some(
                 "the gateway lets no connection be upgraded, and no CONNECT pass; its operator would set upgrades to true",
             ),
-            (Self::Head, DenyReason::Path) => {
-                Some("the request line holds a key; send a key in a header alone")
-            }
             (Self::Head, DenyReason::Host) => Some(
                 "the host is not in its plain form: lower case, without a port and without a dot at its end",
             ),

@@ -32,8 +32,8 @@ impl<'a> Edits<'a> {
         self.remove.iter().copied().chain(shortened).collect()
     }
 
-    /// The edits of a preflight: everything private is removed, and no identity is set.
-    pub fn preflight(head: &RequestHead<'a>) -> Self {
+    /// The edits of a request that needs no key: everything private is removed, and no identity is set.
+    pub fn without_key(head: &RequestHead<'a>) -> Self {
         let shorten = head.shortened_lists();
         Self { remove: head.unforwardable(true), shorten, ..Self::default() }
     }

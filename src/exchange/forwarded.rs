@@ -15,7 +15,7 @@ use super::decided::Decided;
 pub struct Forwarded {
     decided: Decided,
     route: Route,
-    /// `None` for a preflight, which has no key.
+    /// `None` for a request without a key.
     reservations: Option<Reservations>,
 }
 
@@ -76,8 +76,8 @@ impl Forwarded {
         Self { decided, route, reservations: Some(reservations) }
     }
 
-    /// The preflight of a browser.
-    pub fn preflight(decided: Decided, route: Route) -> Self {
+    /// A request that needs no key: a preflight, or a public one.
+    pub fn without_key(decided: Decided, route: Route) -> Self {
         Self { decided, route, reservations: None }
     }
 

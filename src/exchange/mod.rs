@@ -20,7 +20,7 @@ mod step;
 pub use decided::{Decided, Ending, Outcome};
 pub use edits::{ATTACHED, Edits};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
-pub use seen::{Evaluation, Request, Seen};
+pub use seen::{Evaluation, Keyless, Request, Seen};
 pub use step::Step;
 
 /// The phase of a request.

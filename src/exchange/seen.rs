@@ -10,7 +10,7 @@ use crate::access::{
     Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
 };
 use crate::audit::{AuditRecord, MASK_VALUE, Tags};
-use crate::decision::DenyReason;
+use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, Question};
 use crate::headers::RequestHead;
 use crate::key::Key;
@@ -71,10 +71,31 @@ pub enum Evaluation {
         /// What to do next.
         step: Step,
     },
-    /// The request needs no key: it is the preflight of a browser.
-    Preflight,
+    /// The request needs no key and is forwarded.
+    Keyless(Keyless),
+    /// The request asks whether the gate is ready.
+    Readiness,
     /// No key was verified.
     Stranger(DenyReason),
+}
+
+/// Why a forwarded request needs no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keyless {
+    /// It is the preflight of a browser.
+    Preflight,
+    /// The configuration makes it public.
+    Public,
+}
+
+impl Keyless {
+    /// The decision on such a request.
+    pub fn decision(self) -> Decision {
+        match self {
+            Self::Preflight => Decision::Preflight,
+            Self::Public => Decision::Public,
+        }
+    }
 }
 
 impl Seen {
@@ -131,12 +152,21 @@ impl Seen {
         let mut seen = Self::at(&path, request.head, source, request.now_ns);
         seen.plan = Some(Rc::clone(engine.plan_id()));
         let now_secs = secs(request.now_ns);
+        if let Ok(path) = &path {
+            let access = || access(request.head, path.clone(), source, None, now_secs);
+            if engine.asks_for_readiness(request.head, path) {
+                return (seen, Evaluation::Readiness);
+            }
+            if engine.is_public(request.head, access) {
+                return (seen, Evaluation::Keyless(Keyless::Public));
+            }
+        }
         let (key, validity) = match engine.identify_sender(request.head, now_secs) {
             Identity::Known { key, validity } => (key, validity),
             Identity::Stranger(DenyReason::KeyMissing)
                 if path.is_ok() && engine.allows_preflight(request.head, source) =>
             {
-                return (seen, Evaluation::Preflight);
+                return (seen, Evaluation::Keyless(Keyless::Preflight));
             }
             Identity::Stranger(reason) => return (seen, Evaluation::Stranger(reason)),
         };
@@ -159,6 +189,11 @@ impl Seen {
     /// The address of the client, as far as it is known.
     pub fn source(&self) -> Option<IpAddr> {
         self.source
+    }
+
+    /// The id of the request, if it may be shown.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref().filter(|id| *id != MASK_VALUE)
     }
 
     /// The authority that the client wrote.

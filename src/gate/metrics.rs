@@ -24,8 +24,8 @@ pub(super) struct Metrics {
     tenants: Box<[String]>,
     /// The host's metric ids; `None` if the host refused to define one.
     numbers: RefCell<BTreeMap<Series, Option<u32>>>,
-    /// The same for metrics of upstreams, by name.
-    of_upstreams: RefCell<BTreeMap<String, Option<u32>>>,
+    /// The same for metrics with other labels, by name.
+    by_name: RefCell<BTreeMap<String, Option<u32>>>,
 }
 
 /// The longest name of a cluster in the name of a metric.
@@ -43,6 +43,7 @@ enum Series {
     OutdatedRevocations,
     Requests(&'static str, Option<DenyReason>, Tenant),
     RevocationsVersion,
+    Started,
 }
 
 /// A tenant that the configuration lists, by its index, or why there is none.
@@ -97,6 +98,17 @@ impl Metrics {
         }
     }
 
+    /// Counts a start of the module with a configuration, and shows whether it can serve requests.
+    pub(super) fn show_start(&self, host: &impl Host, is_ready: bool) {
+        self.add(host, Series::Started, 1);
+        self.set(host, "vkey_ready".to_owned(), u64::from(is_ready));
+    }
+
+    /// Shows since when the counts in shared data count, Unix seconds.
+    pub(super) fn show_counts_since(&self, host: &impl Host, since_secs: u64) {
+        self.set(host, "vkey_counts_since_seconds".to_owned(), since_secs);
+    }
+
     /// Shows which list of revocations is in force.
     pub(super) fn show_revocations(&self, host: &impl Host, version: u64) {
         if let Some(number) = self.number(host, Series::RevocationsVersion) {
@@ -125,7 +137,7 @@ impl Metrics {
     /// Counts a verdict on the connection to a cluster.
     pub(super) fn count_verdict(&self, host: &impl Host, verdict: Verdict, cluster: &str) {
         let name = upstream_name("vkey_upstream_tls_total", Some(verdict), cluster);
-        if let Some(number) = self.upstream_number(host, MetricKind::Counter, name) {
+        if let Some(number) = self.number_named(host, MetricKind::Counter, name) {
             _ = host.increment_metric(number, 1);
         }
     }
@@ -157,19 +169,19 @@ impl Metrics {
     }
 
     fn set(&self, host: &impl Host, name: String, value: u64) {
-        if let Some(number) = self.upstream_number(host, MetricKind::Gauge, name) {
+        if let Some(number) = self.number_named(host, MetricKind::Gauge, name) {
             _ = host.record_metric(number, value);
         }
     }
 
-    /// As [`Metrics::number`]; the names of clusters come from the proxy's configuration.
-    fn upstream_number(&self, host: &impl Host, kind: MetricKind, name: String) -> Option<u32> {
-        let known = self.of_upstreams.try_borrow().ok()?.get(&name).copied();
+    /// As [`Metrics::number`]. The names come from the configurations of the proxy and of the gate.
+    fn number_named(&self, host: &impl Host, kind: MetricKind, name: String) -> Option<u32> {
+        let known = self.by_name.try_borrow().ok()?.get(&name).copied();
         if let Some(number) = known {
             return number;
         }
         let number = host.define_metric(kind, &name).ok();
-        self.of_upstreams.try_borrow_mut().ok()?.insert(name, number);
+        self.by_name.try_borrow_mut().ok()?.insert(name, number);
         number
     }
 
@@ -242,6 +254,7 @@ impl fmt::Display for Named<'_> {
             Series::NewestRevocationsVersion => f.write_str("vkey_revocations_newest_version"),
             Series::OutdatedRevocations => f.write_str("vkey_revocations_outdated_total"),
             Series::RevocationsVersion => f.write_str("vkey_revocations_version"),
+            Series::Started => f.write_str("vkey_started_total"),
         }
     }
 }

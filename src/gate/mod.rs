@@ -10,6 +10,7 @@ mod response;
 mod revocations;
 mod seal;
 mod sessions;
+mod start;
 mod upstream;
 mod usage;
 
@@ -29,7 +30,8 @@ use crate::host::{
 };
 use crate::key::revocations::RevocationList;
 use crate::limits::allowance::RateLimitFields;
-use crate::reply::{Refusal, Reply, reply};
+use crate::reply::{REQUEST_ID, Refusal, Reply, reply};
+use crate::time::secs;
 use crate::upstream_tls::Policy;
 
 use self::metrics::Metrics;
@@ -37,11 +39,13 @@ use self::request::{Next, RequestGate, refuse, reply_to};
 use self::resets::Resets;
 use self::response::Withheld;
 use self::revocations::Revocations;
+use self::start::{Start, is_first_to_warn};
 use self::upstream::verdicts::Upstreams;
 
 pub use admission::{Admission, Admitted};
 pub use plugin::{Plugin, Refused};
 pub use sessions::end_session;
+pub use upstream::verdicts::NO_UPSTREAM_GATE;
 pub use upstream::{Attempt, UpstreamGate};
 
 /// What a root context holds: an engine, or a denial for everything.
@@ -51,6 +55,7 @@ pub struct Gate {
     rules: FoundRules,
     metrics: Metrics,
     resets: Resets,
+    start: Start,
     upstreams: Upstreams,
     revocations: Revocations,
     /// The id of the proxy's node, asked for once.
@@ -74,14 +79,9 @@ impl Gate {
         match config.compile(environment) {
             Ok(plan) => {
                 host.log(Level::Info, &format!("vkey: plan {} is in force", plan.id));
-                let revocations = plan.settings.revoked.version;
                 let list = RevocationList::new(&plan.settings.revoked);
                 let gate = Self::open(plan, policy);
-                gate.publish(host, &list);
-                gate.metrics.show_revocations(host, revocations.unwrap_or(0));
-                gate.metrics.show_policy(host, gate.upstreams.digest());
-                let reading = HostView::new(host, gate.rules.for_reading());
-                gate.upstreams.explain(&reading, gate.rules.names_nginx());
+                gate.begin(host, &list);
                 gate
             }
             Err(not_ready) => {
@@ -90,7 +90,9 @@ impl Gate {
                      module through the proxy (Envoy: host_env_keys)"
                 );
                 host.log(Level::Error, &text);
-                Self::closed(audit, policy)
+                let gate = Self::closed(audit, policy);
+                gate.metrics.show_start(host, false);
+                gate
             }
         }
     }
@@ -103,6 +105,7 @@ impl Gate {
             rules: FoundRules::new(*dialect),
             metrics: Metrics::new(&plan.settings),
             resets: Resets::default(),
+            start: Start::default(),
             upstreams: Upstreams::new(policy, upstream_tls),
             revocations: Revocations::default(),
             engine: Some(RefCell::new(Engine::new(plan))),
@@ -119,6 +122,7 @@ impl Gate {
             rules: FoundRules::new(Dialect::Bare),
             metrics: Metrics::default(),
             resets: Resets::default(),
+            start: Start::default(),
             revocations: Revocations::default(),
             upstreams: Upstreams::new(policy, &UpstreamTls::default()),
             node: OnceCell::new(),
@@ -131,11 +135,24 @@ impl Gate {
         HostView::new(host, self.rules.known())
     }
 
-    /// Shares a versioned list of revocations with all workers.
-    fn publish(&self, host: &impl Host, list: &RevocationList) {
-        if list.version() > 0 && self.rules.at_start(host).is_some() {
-            Revocations::publish(&self.view(host), list);
+    /// Shares with all workers what they need to know, and shows what is in force.
+    fn begin(&self, host: &impl Host, list: &RevocationList) {
+        let is_nginx = self.rules.names_nginx() || self.view(host).is_nginx();
+        // nginx starts gates in a process that serves no requests, where shared data may not work yet.
+        let looks = !is_nginx || list.version() > 0;
+        let rules = if looks { self.rules.at_start(host) } else { Ok(None) };
+        self.metrics.show_start(host, rules.is_ok());
+        self.metrics.show_revocations(host, list.version());
+        self.metrics.show_policy(host, self.upstreams.digest());
+        let host = self.view(host);
+        Revocations::publish(&host, list);
+        let store = RecordStore::new(&host, host.rules());
+        let now_secs = host.now_ns().map(secs);
+        if let Some(since_secs) = self.start.since_secs(&store, now_secs) {
+            self.metrics.show_counts_since(&host, since_secs);
         }
+        self.resets.report(&host, &store);
+        self.upstreams.explain(&host, is_nginx, || is_first_to_warn(&store));
     }
 
     /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds. A
@@ -160,7 +177,7 @@ impl Gate {
             }
             Next::Reply(decided, reply) => {
                 *exchange = Exchange::Decided(decided);
-                send(host, &reply)
+                send(host, exchange, reply)
             }
         }
     }
@@ -199,7 +216,7 @@ impl Gate {
     #[cold]
     fn refuse_rest(&self, host: &impl Host, exchange: &mut Exchange, reason: DenyReason) -> Action {
         exchange.refuse(|request| self.refuse(host, request, reason, Refund::Nothing));
-        send(host, &reply(reason, Refusal::default()))
+        send(host, exchange, reply(reason, Refusal::default()))
     }
 
     /// `None` if a trailer may be left that must not reach the upstream.
@@ -229,7 +246,10 @@ impl Gate {
         };
         if let Some(Withheld { reason, refund, reply }) = self.check_response(host, &mut request) {
             *exchange = Exchange::Decided(self.refuse(host, request, reason, refund));
-            return reply.map_or(Action::Continue, |reply| send(host, &reply));
+            return match reply {
+                Some(reply) => send(host, exchange, reply),
+                None => name_request(host, exchange),
+            };
         }
         if pending.may_open_session {
             self.record_session(host, request.decided());
@@ -243,15 +263,7 @@ impl Gate {
     fn show_limits(&self, host: &impl Host, fields: Option<RateLimitFields>) {
         let fields = fields.map(RateLimitFields::into_headers);
         for (name, value) in fields.into_iter().flatten() {
-            // If the host cannot set a header, the response still passes.
-            if let Err(HostError(status)) = host.set_response_header(name, &value) {
-                host.log(
-                    Level::Debug,
-                    &format!(
-                        "vkey: could not set the response header {name}: host status {status}"
-                    ),
-                );
-            }
+            show(host, name, &value);
         }
     }
 
@@ -280,6 +292,7 @@ impl Gate {
             host,
             store: RecordStore::new(host, host.rules()),
             metrics: &self.metrics,
+            start: &self.start,
             upstreams: &self.upstreams,
             engine,
             head: &head,
@@ -290,7 +303,9 @@ impl Gate {
                 let decision = Decision::Deny(DenyReason::NotReady);
                 refuse(Decided::with_key(seen, key, decision), DenyReason::NotReady)
             }
-            Evaluation::Preflight if !usable => reply_to(seen, DenyReason::NotReady),
+            Evaluation::Keyless(_) | Evaluation::Readiness if !usable => {
+                reply_to(seen, DenyReason::NotReady)
+            }
             evaluation => gate.conclude(seen, evaluation),
         };
         self.metrics.count_retries(host, gate.store.retries());
@@ -320,12 +335,33 @@ const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x
     the proxies in front by client.trusted_hops";
 
 /// Replies in place of the upstream.
-fn send(host: &impl Host, reply: &Reply) -> Action {
-    if let Err(HostError(status)) = host.send_reply(reply) {
+fn send(host: &impl Host, exchange: &Exchange, reply: Reply) -> Action {
+    let reply = reply.with_request_id(request_id(exchange));
+    if let Err(HostError(status)) = host.send_reply(&reply) {
         let text = format!("vkey: could not send a reply: host status {status}");
         host.log(Level::Error, &text);
     }
     Action::Pause
+}
+
+/// Adds the id of the request to the refusal of an upstream gate, which does not know it.
+fn name_request(host: &impl Host, exchange: &Exchange) -> Action {
+    if let Some(id) = request_id(exchange) {
+        show(host, REQUEST_ID, id);
+    }
+    Action::Continue
+}
+
+fn request_id(exchange: &Exchange) -> Option<&str> {
+    exchange.decided().and_then(|decided| decided.seen().request_id())
+}
+
+/// Adds a header to the response. If the host cannot, the response still passes.
+fn show(host: &impl Host, name: &str, value: &str) {
+    if let Err(HostError(status)) = host.set_response_header(name, value) {
+        let text = format!("vkey: could not set the response header {name}: host status {status}");
+        host.log(Level::Debug, &text);
+    }
 }
 
 /// What a request shows of itself, if it is not evaluated.

@@ -135,6 +135,8 @@ mod tests {
     fn a_gate_warns_until_a_cluster_has_one() {
         let store = MemoryStore::new(Rules::Envoy);
         assert!(warns(&store, GATE));
+        assert!(!warns(&store, GATE), "one worker has said it");
+        let store = MemoryStore::new(Rules::Envoy);
         let (_, log) = configure(&store, r#"{"role": "upstream_tls"}"#);
         assert_eq!(log, []);
         assert!(!warns(&store, GATE));

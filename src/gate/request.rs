@@ -19,6 +19,7 @@ use crate::upstream_tls::{UpstreamHost, Verdict};
 use super::metrics::Metrics;
 use super::seal::seal;
 use super::sessions::ends_own_session;
+use super::start::Start;
 use super::upstream::verdicts::Upstreams;
 use super::{Admission, Admitted};
 
@@ -42,6 +43,7 @@ pub(super) struct RequestGate<'a, H> {
     pub(super) host: &'a H,
     pub(super) store: RecordStore<'a, H>,
     pub(super) metrics: &'a Metrics,
+    pub(super) start: &'a Start,
     pub(super) upstreams: &'a Upstreams,
     pub(super) engine: &'a Engine,
     pub(super) head: &'a RequestHead<'a>,
@@ -58,7 +60,8 @@ impl<H: Host> RequestGate<'_, H> {
             Evaluation::Known { key, step: Step::ShowUsage(subject) } => {
                 self.show_usage(seen, key, &subject)
             }
-            Evaluation::Preflight => self.pass_preflight(seen),
+            Evaluation::Keyless(keyless) => self.forward_without_key(seen, keyless.decision()),
+            Evaluation::Readiness => self.show_readiness(seen),
             Evaluation::Stranger(reason) => self.refuse_stranger(seen, reason),
         }
     }
@@ -205,19 +208,26 @@ impl<H: Host> RequestGate<'_, H> {
 
     // === requests of nobody ===
 
-    /// Forwards a preflight. It has no key, so nothing is counted.
+    /// Forwards a request that needs no key, so nothing is counted.
     #[cold]
-    fn pass_preflight(&self, seen: Box<Seen>) -> Next {
-        let edits = || Edits::preflight(self.head);
-        let Clearance { decision, route, verdict } = self.clear(Decision::Preflight, edits);
+    fn forward_without_key(&self, seen: Box<Seen>, decision: Decision) -> Next {
+        let edits = || Edits::without_key(self.head);
+        let Clearance { decision, route, verdict } = self.clear(decision, edits);
         let decided = Decided::without_key(seen, decision).with_verdict(verdict);
         match route {
             Ok(route) if self.forward(edits()).is_ok() => {
-                Next::Forward(Forwarded::preflight(decided, route), Pending::default())
+                Next::Forward(Forwarded::without_key(decided, route), Pending::default())
             }
             Ok(_) => refuse(decided, DenyReason::NotReady),
             Err(reason) => refuse(decided, reason),
         }
+    }
+
+    /// Replies whether the gate is ready, and says nothing else.
+    #[cold]
+    fn show_readiness(&self, seen: Box<Seen>) -> Next {
+        let decided = Decided::without_key(seen, Decision::Public);
+        Next::Reply(decided, Reply::ok(r#"{"ready":true}"#.to_owned(), "ready"))
     }
 
     // === requests of strangers ===

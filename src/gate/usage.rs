@@ -10,6 +10,7 @@ use crate::key::claims::Claims;
 use crate::limits::allowance::Allowance;
 use crate::limits::cell::{Cell, key_name, tenant_name};
 use crate::reply::Reply;
+use crate::time::secs;
 use crate::usage::{self, Account, Subject};
 
 use super::request::{Next, RequestGate, refuse};
@@ -34,7 +35,8 @@ impl<H: Host> RequestGate<'_, H> {
         let mut allowances = cell.ledger().allowances(&self.engine.key_charges(key), self.now_ns);
         allowances.extend(self.tenant_allowances(tenant)?);
         let tier = Some(key.claims().tier());
-        let account = Account { jti: Some(jti), tenant: Some(tenant), tier };
+        let since_secs = self.since_secs();
+        let account = Account { jti: Some(jti), tenant: Some(tenant), tier, since_secs };
         Ok(usage::reply_body(&account, &cell, &allowances))
     }
 
@@ -47,8 +49,13 @@ impl<H: Host> RequestGate<'_, H> {
             (Some(_), Some(tier)) => self.engine.tier_charges(tier),
             (Some(_), None) => Vec::new(),
         };
-        let account = Account { jti, tenant: Some(tenant), tier: cell.tier() };
+        let since_secs = self.since_secs();
+        let account = Account { jti, tenant: Some(tenant), tier: cell.tier(), since_secs };
         Ok(usage::reply_body(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
+    }
+
+    fn since_secs(&self) -> Option<u64> {
+        self.start.since_secs(&self.store, Some(secs(self.now_ns)))
     }
 
     fn tenant_allowances(&self, tenant: &str) -> Result<Vec<Allowance>, NotCounted> {

@@ -128,12 +128,6 @@ impl FoundRules {
         self.dialect == Dialect::Nginx
     }
 
-    /// Rules for reading records before they are detected: reading is the same on all hosts that have
-    /// shared data.
-    pub(crate) fn for_reading(&self) -> Rules {
-        if self.dialect == Dialect::Bare { Rules::Bare } else { Rules::Envoy }
-    }
-
     /// The rules; [`Rules::Bare`] if they are not known.
     pub(crate) fn known(&self) -> Rules {
         self.found.get().and_then(|found| found.ok()).unwrap_or(Rules::Bare)
@@ -141,8 +135,12 @@ impl FoundRules {
 
     /// The rules of the host before its first request. `None` if they are unknown: with `"host": "bare"`,
     /// only a request shows whether the host is nginx.
-    pub(crate) fn at_start<H: Host>(&self, host: &H) -> Option<Rules> {
-        if self.dialect == Dialect::Bare { None } else { self.of(host).ok() }
+    ///
+    /// # Errors
+    ///
+    /// As [`FoundRules::of`].
+    pub(crate) fn at_start<H: Host>(&self, host: &H) -> Result<Option<Rules>, UnknownRules> {
+        if self.dialect == Dialect::Bare { Ok(None) } else { self.of(host).map(Some) }
     }
 
     /// The rules of the host during a request. They are detected on the first call. The reason why every

@@ -141,8 +141,10 @@ impl Cell {
 
     fn count_of(&mut self, decision: Decision) -> &mut u64 {
         match decision {
-            // A preflight has no key, and no cell.
-            Decision::Allow | Decision::Preflight | Decision::Shadow(_) => &mut self.allowed,
+            // Preflights and public requests have no key, and no cell.
+            Decision::Allow | Decision::Preflight | Decision::Public | Decision::Shadow(_) => {
+                &mut self.allowed
+            }
             Decision::Deny(reason) => {
                 let [unauthenticated, forbidden, bad_request, limited, upstream, unavailable] =
                     &mut self.denied;

@@ -1,11 +1,11 @@
 //! Checks the result of a step: what its file expects, and what must hold for every request.
 
-use vkey::audit::AuditRecord;
+use vkey::audit::{AuditRecord, MASK_VALUE};
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::digest::sha256_hex;
 use vkey::host::Level;
 use vkey::json::Json;
-use vkey::reply::Reply;
+use vkey::reply::{REQUEST_ID, Reply};
 
 use super::fields::check_fields;
 use super::format::{Configure, Outcome};
@@ -92,9 +92,9 @@ pub(crate) fn check_observed(
 
 fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
     let forwarded = match expect.action {
-        Expected::Forward | Expected::Preflight | Expected::Stop | Expected::Withhold => Some(true),
-        Expected::Reply | Expected::Refuse => Some(false),
-        Expected::Nothing => None,
+        action if action.forwards() => Some(true),
+        Expected::Reply | Expected::Ready | Expected::Refuse => Some(false),
+        _ => None,
     };
     let mut problems = Vec::new();
     if observed.forwarded != forwarded {
@@ -121,6 +121,7 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
         problems.push(format!("status {}, not {:?}", reply.status, expect.status));
     }
     let headers = reply.headers.iter().map(|(name, value)| (&**name, &**value));
+    let headers = headers.filter(|(name, _)| *name != REQUEST_ID);
     let anonymous = headers.eq(UNAUTHENTICATED_HEADERS) && reply.body == UNAUTHENTICATED_BODY;
     if (reply.status == 401) != anonymous {
         problems.push(format!("a 401 unlike the others: {reply:?}"));
@@ -314,6 +315,7 @@ fn check_audit(
         (Expected::Forward | Expected::Reply, None) => Some(Decision::Allow),
         (Expected::Forward, Some(reason)) => Some(Decision::Shadow(reason)),
         (Expected::Preflight, None) => Some(Decision::Preflight),
+        (Expected::Public | Expected::Ready, None) => Some(Decision::Public),
         (_, reason) => reason.map(Decision::Deny),
     };
     match AuditRecord::parse(line) {
@@ -322,10 +324,14 @@ fn check_audit(
             if record.decision != decision {
                 problems.push(format!("{:?}, not {decision:?}", record.decision));
             }
-            if let Some(reply) = &observed.reply
-                && record.status != Some(u64::from(reply.status))
-            {
-                problems.push(format!("status {:?}, not {}", record.status, reply.status));
+            if let Some(reply) = &observed.reply {
+                if record.status != Some(u64::from(reply.status)) {
+                    problems.push(format!("status {:?}, not {}", record.status, reply.status));
+                }
+                let shown = record.req.as_deref().filter(|id| *id != MASK_VALUE);
+                if !context.masked("req") && reply_header(reply, REQUEST_ID) != shown {
+                    problems.push(format!("the reply has another request id: {reply:?}"));
+                }
             }
         }
     }

@@ -45,13 +45,17 @@ pub(crate) struct ExpectFields {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// The module replies itself, e.g. with the usage of a key.
+    /// The module replies itself with the usage of a key.
     Reply,
+    /// The module replies that it is ready, without a key.
+    Ready,
     Forward,
     /// The module does not see the request.
     Nothing,
     /// The request is forwarded without a key.
     Preflight,
+    /// The request is forwarded without a key, because it is public.
+    Public,
     Refuse,
     /// The upstream gate replies instead of the upstream.
     Stop,
@@ -62,12 +66,12 @@ pub(crate) enum Expected {
 impl Expected {
     /// Whether the request is forwarded, even if its response is not.
     pub(crate) fn forwards(self) -> bool {
-        matches!(self, Self::Forward | Self::Preflight | Self::Stop | Self::Withhold)
+        matches!(self, Self::Forward | Self::Preflight | Self::Public | Self::Stop | Self::Withhold)
     }
 
     /// Whether the module sends a local reply.
     pub(crate) fn sends_reply(self) -> bool {
-        matches!(self, Self::Reply | Self::Refuse | Self::Withhold)
+        matches!(self, Self::Reply | Self::Ready | Self::Refuse | Self::Withhold)
     }
 
     /// Whether the request is denied.
@@ -88,6 +92,8 @@ impl Expect {
             ("forward", Expected::Forward),
             ("nothing", Expected::Nothing),
             ("preflight", Expected::Preflight),
+            ("public", Expected::Public),
+            ("ready", Expected::Ready),
             ("refuse", Expected::Refuse),
             ("stop", Expected::Stop),
             ("withhold", Expected::Withhold),
@@ -112,19 +118,18 @@ impl Expect {
         let upstream = !self.upstream.is_empty();
         let reply = !self.reply.headers.is_empty() || self.reply.body.is_some();
         if replies != self.status.is_some() {
-            Err("status: expected with refuse, withhold and answer, and only there")
+            Err("status: expected with refuse, withhold, answer and ready, and only there")
         } else if self.action.denies() && self.reason.is_none() {
             Err("reason: expected with refuse, withhold and stop")
-        } else if matches!(self.action, Expected::Reply | Expected::Nothing | Expected::Preflight)
-            && self.reason.is_some()
+        } else if !self.action.denies() && self.action != Expected::Forward && self.reason.is_some()
         {
             Err("reason: expected with refuse, withhold, stop or forward")
         } else if upstream && !self.action.forwards() {
-            Err("upstream: expected with forward, preflight, withhold and stop only")
+            Err("upstream: expected with forward, preflight, public, withhold and stop only")
         } else if self.response_headers.is_some() && self.action != Expected::Forward {
             Err("answer: expected with forward only")
         } else if reply && !replies {
-            Err("reply: expected with refuse, withhold and answer only")
+            Err("reply: expected with refuse, withhold, answer and ready only")
         } else {
             Ok(())
         }

@@ -37,7 +37,7 @@ pub(super) fn check_trailers(
 ) -> Vec<String> {
     let Expect { action, upstream, .. } = &step.expect;
     // None are sent if the host provides none or the request is not forwarded.
-    if !matches!(action, Expected::Forward | Expected::Preflight) {
+    if !matches!(action, Expected::Forward | Expected::Preflight | Expected::Public) {
         return Vec::new();
     }
     let mut problems = check_list(context, "trailer", &upstream.trailers, trailers);
@@ -81,9 +81,9 @@ fn check_identity(context: &Context<'_>, expect: &Expect, observed: &Observed) -
     names.retain(|name| name != "x-vkey-sub");
     let wanted =
         member(context.config, &["forward", "identity_headers"]) != Some(&Json::Bool(false));
-    // A preflight has no identity.
-    let nobodys =
-        expect.action == Expected::Preflight || expect.reason == Some(DenyReason::KeyMissing);
+    // A request without a key has no identity.
+    let keyless = matches!(expect.action, Expected::Preflight | Expected::Public);
+    let nobodys = keyless || expect.reason == Some(DenyReason::KeyMissing);
     let identified = wanted && !nobodys;
     let expected: &[&str] = if identified { &["x-vkey-key", "x-vkey-tenant"] } else { &[] };
     let subs = values_of(&observed.upstream, "x-vkey-sub").len();

@@ -198,16 +198,15 @@ impl<'a> Conversation<'a> {
             store.shared_data(name).ok().flatten().map(|(found, _)| found) == Some(bytes(record))
         };
         let damaged = self.scenario.damaged.iter().filter(|(name, record)| is_left(name, record));
-        // With the rules of Envoy, the probe record remains.
-        let found_out = store.shared_data("vkey/h/envoy").is_ok_and(|record| record.is_some());
+        // With the rules of Envoy, the probe record remains. The other says when counting began.
+        let of_proxy = ["vkey/h/envoy", "vkey/h/start"];
+        let of_proxy =
+            of_proxy.iter().filter(|name| store.shared_data(name).is_ok_and(|r| r.is_some()));
         // A versioned list of revocations has a record, for all workers.
         let lists = [version_name(), list_name()];
         let lists = lists.iter().filter(|n| matches!(store.shared_data(n.as_str()), Ok(Some(_))));
-        let others = records.len()
-            + damaged.count()
-            + shards.count()
-            + lists.count()
-            + usize::from(found_out);
+        let others =
+            records.len() + damaged.count() + shards.count() + lists.count() + of_proxy.count();
         let mut problems = self.tally.check_cells(&self.context(1), store, others);
         problems.extend(self.tally.check_statuses(&self.context(1), store));
         problems.extend(self.tally.check_metrics(&self.context(1), store));

@@ -185,8 +185,8 @@ impl Tally {
     ) -> Option<String> {
         if context.nginx {
             let metrics = store.metrics();
-            // Two metrics about the configuration are defined before the host is known.
-            return (metrics.len() > 2).then(|| format!("metrics on nginx: {metrics:?}"));
+            // Metrics about the start and the configuration are defined before the host is known.
+            return (metrics.len() > 4).then(|| format!("metrics on nginx: {metrics:?}"));
         }
         let mut found = BTreeMap::new();
         let mut hits = 0;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use vkey::config::{Config, RingConfig, RoleConfig};
+use vkey::gate::NO_UPSTREAM_GATE;
 use vkey::headers::KeySource;
 use vkey::host::{FilterState, Level};
 use vkey::host::{MemoryHost, MemoryStore, Rules};
@@ -212,9 +213,13 @@ pub(super) fn show_log(log: &[(Level, String)], least: Level, out: &mut Output) 
     shown_log(log, least).for_each(|note| out.note(note));
 }
 
-/// The module's log lines of at least this level, as notes.
+/// The module's log lines of at least this level, as notes. This host has no clusters, so a warning about them says
+/// nothing.
 pub(super) fn shown_log(log: &[(Level, String)], least: Level) -> impl Iterator<Item = String> {
-    let shown = log.iter().filter(move |(level, _)| *level as u32 >= least as u32);
+    let is_shown = move |(level, line): &&(Level, String)| {
+        *level as u32 >= least as u32 && line != NO_UPSTREAM_GATE
+    };
+    let shown = log.iter().filter(is_shown);
     shown.map(|(level, line)| {
         // The module's lines begin with the name that ours get too.
         let line = line.strip_prefix("vkey: ").unwrap_or(line);

@@ -97,7 +97,7 @@ impl UpstreamGate {
         let rules = FoundRules::new(config.dialect);
         let upstreams = Upstreams::new(policy, &config.upstream_tls);
         let metrics = Metrics::default();
-        if let Some(rules) = rules.at_start(host) {
+        if let Ok(Some(rules)) = rules.at_start(host) {
             upstreams.announce(&HostView::new(host, rules));
         }
         metrics.show_policy(host, upstreams.digest());

@@ -368,8 +368,13 @@ impl Upstreams {
     }
 
     /// Logs at the start what is enforced, and what is not. `is_nginx`: the host never shows a connection to an
-    /// upstream.
-    pub(in crate::gate) fn explain<H: Host>(&self, host: &H, is_nginx: bool) {
+    /// upstream. `is_first_to_warn`: no other worker has logged the warning.
+    pub(in crate::gate) fn explain<H: Host>(
+        &self,
+        host: &H,
+        is_nginx: bool,
+        is_first_to_warn: impl FnOnce() -> bool,
+    ) {
         let file = self.policy.file();
         let (known, rules) = (file.known_hosts().len(), file.upstreams().len());
         let text = format!(
@@ -381,8 +386,8 @@ impl Upstreams {
         host.log(Level::Info, &text);
         if is_nginx {
             host.log(Level::Warn, SHOWS_NOTHING);
-        } else if !self.is_announced(host) {
-            host.log(Level::Warn, NO_GATE);
+        } else if !self.is_announced(host) && is_first_to_warn() {
+            host.log(Level::Warn, NO_UPSTREAM_GATE);
         }
     }
 
@@ -393,7 +398,8 @@ impl Upstreams {
     }
 }
 
-const NO_GATE: &str = "vkey: upstream TLS: no cluster has the module as its upstream filter (under this \
+/// Logged by the first worker that starts while no cluster has an upstream gate.
+pub const NO_UPSTREAM_GATE: &str = "vkey: upstream TLS: no cluster has the module as its upstream filter (under this \
     vm_id). Enforced: a response over a connection that breaks the policy is withheld, and its cluster refused \
     for a minute. Not enforced: that the request, a provider's credential with it, has not left by then. Add the \
     filter with `vkey tls render`, or set upstream_tls.require_stamp";
