@@ -238,7 +238,8 @@ fn keys_of_a_second_implementation() {
     let engine = engine(&file["rings"], 0);
     for derived in cases(&file["derived"], 2) {
         let kid = Kid::parse(derived["kid"].as_str().unwrap().as_bytes()).unwrap();
-        let ours = engine.keyring().ring(&kid).unwrap().signing_key(&kid).sign(&[b"probe"]);
+        let ours =
+            engine.keyring().ring(&kid).unwrap().signing_key(&kid).unwrap().sign(&[b"probe"]);
         let theirs = SigningKey::new(&hex(&derived["signing_key_hex"])).sign(&[b"probe"]);
         assert!(ours.matches(&theirs), "{kid}");
     }

@@ -97,7 +97,7 @@ impl Signers {
 }
 
 fn sign(ring: &Ring, kid: &Kid, claims: &Value) -> String {
-    mint(&ring.signing_key(kid), kid, claims.to_string().as_bytes())
+    mint(&ring.signing_key(kid).unwrap(), kid, claims.to_string().as_bytes())
 }
 
 fn attenuate(token: &str, caveat: &Value) -> String {

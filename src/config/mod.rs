@@ -79,6 +79,8 @@ pub struct Plan {
     pub settings: Settings,
     /// The rings.
     pub keyring: Keyring,
+    /// Why rings are not ready: one entry for each that is not.
+    pub unready: Vec<NotReady>,
     /// The provider credentials that the listener's gate attaches, by the host that the client names.
     pub credentials: Vec<UpstreamCredential>,
     /// The id of the configuration in audit lines: the first digits of its SHA-256, and, if its revocations
@@ -96,9 +98,10 @@ pub struct UpstreamCredential {
     pub value: zeroize::Zeroizing<String>,
 }
 
-/// Why a valid configuration cannot be used in this environment.
+/// Why a valid configuration, or one of its rings, cannot be used in this environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotReady {
+    ring: Option<String>,
     variable: String,
     cause: NotReadyCause,
 }
@@ -189,20 +192,25 @@ impl Config {
         read::config(&json.root(Integers::Whole), text)
     }
 
-    /// Fills in the secrets. `environment` returns the value of a variable.
+    /// Fills in the secrets. `environment` returns the value of a variable. A ring whose secret is missing or
+    /// unusable is not ready; the others are. If none is, nothing can be allowed: see [`Plan::ready`].
     ///
     /// # Errors
     ///
-    /// [`NotReady`] names the variable that is unset or unusable, but never its value.
+    /// [`NotReady`] names the variable of a credential that is unset or unusable, but never its value.
     pub fn compile(self, environment: impl Fn(&str) -> Option<String>) -> Result<Plan, NotReady> {
-        let mut rings = Vec::with_capacity(self.rings.len());
+        let (mut rings, mut unready) = (Vec::with_capacity(self.rings.len()), Vec::new());
         for ring in &self.rings {
-            rings.extend(ring.compile(&environment)?);
+            rings.extend(ring.compile(&environment).unwrap_or_else(|not_ready| {
+                unready.push(not_ready);
+                ring.unready()
+            }));
         }
         let credentials = self.credentials.iter().map(|c| c.compile(&environment));
         Ok(Plan {
             id: plan_id(&self.digest, self.settings.revoked.version).into(),
             keyring: Keyring::new(rings, self.clock_skew_secs),
+            unready,
             credentials: credentials.collect::<Result<_, _>>()?,
             settings: self.settings,
         })
@@ -270,16 +278,28 @@ impl RingConfig {
     ///
     /// # Errors
     ///
-    /// As [`Config::compile`].
+    /// [`NotReady`] names the ring, and the variable that is unset or unusable, but never its value.
     pub fn compile(
         &self,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Ring>, NotReady> {
-        let text = self.secret.value(environment)?;
-        let secret = Secret::parse_unguessable(&text)
-            .map_err(|invalid| self.secret.not_ready(NotReadyCause::Secret(invalid)))?;
+        let secret = self
+            .secret(environment)
+            .map_err(|problem| NotReady { ring: Some(self.name.clone()), ..problem })?;
         let ring = Ring::new(&self.name, &secret, self.state, self.rotation);
         Ok(ring.map(|ring| ring.with_tenants(self.tenants.clone())))
+    }
+
+    fn secret(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Secret, NotReady> {
+        let text = self.secret.value(environment)?;
+        Secret::parse_unguessable(&text)
+            .map_err(|invalid| self.secret.not_ready(NotReadyCause::Secret(invalid)))
+    }
+
+    /// The ring without its secret.
+    fn unready(&self) -> Option<Ring> {
+        let ring = Ring::unready(&self.name, self.state, self.rotation);
+        ring.map(|ring| ring.with_tenants(self.tenants.clone()))
     }
 }
 
@@ -290,6 +310,22 @@ impl CredentialConfig {
     ) -> Result<UpstreamCredential, NotReady> {
         let value = self.value.fill(environment)?;
         Ok(UpstreamCredential { hosts: self.hosts.clone(), header: self.header.clone(), value })
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// The plan, if at least one of its rings is ready.
+    ///
+    /// # Errors
+    ///
+    /// Why the first ring is not.
+    pub fn ready(self) -> Result<Self, NotReady> {
+        match self.unready.first() {
+            Some(not_ready) if !self.keyring.is_ready() => Err(not_ready.clone()),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -307,6 +343,9 @@ impl UpstreamCredential {
 impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variable = &self.variable;
+        if let Some(ring) = &self.ring {
+            write!(f, "ring {ring}: ")?;
+        }
         match self.cause {
             NotReadyCause::HeaderValue => write!(
                 f,

@@ -2,8 +2,10 @@
 //! keys.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map;
 use std::rc::Rc;
 
+use crate::decision::DenyReason;
 use crate::key::Key;
 use crate::key::keyring::Ring;
 use crate::key::mac::{SigningKey, Tag};
@@ -53,11 +55,18 @@ const MAX_SIGNING_KEYS: usize = 8;
 
 impl SigningKeys {
     /// The signing key of a ring for one of its kids.
-    pub(super) fn get(&mut self, ring: &Ring, kid: &Kid) -> &SigningKey {
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::signing_key`].
+    pub(super) fn get(&mut self, ring: &Ring, kid: &Kid) -> Result<&SigningKey, DenyReason> {
         if self.0.len() >= MAX_SIGNING_KEYS && !self.0.contains_key(kid.as_str()) {
             self.0.clear();
         }
-        self.0.entry(kid.as_str().into()).or_insert_with(|| ring.signing_key(kid))
+        match self.0.entry(kid.as_str().into()) {
+            btree_map::Entry::Occupied(found) => Ok(found.into_mut()),
+            btree_map::Entry::Vacant(free) => Ok(free.insert(ring.signing_key(kid)?)),
+        }
     }
 }
 
@@ -119,8 +128,11 @@ mod tests {
         for epoch in [1, 1, 2, 1, 3, 4, 5, 6, 7, 8, 1, 2, 5, 5] {
             for ring in [ring("main"), ring("other")] {
                 let kid = Kid::new(ring.name(), epoch).unwrap();
-                let expected = ring.signing_key(&kid).sign(&[b"text"]);
-                assert!(keys.get(&ring, &kid).sign(&[b"text"]).matches(&expected), "{kid}");
+                let expected = ring.signing_key(&kid).unwrap().sign(&[b"text"]);
+                assert!(
+                    keys.get(&ring, &kid).unwrap().sign(&[b"text"]).matches(&expected),
+                    "{kid}"
+                );
                 assert!(keys.0.len() <= MAX_SIGNING_KEYS);
             }
         }
@@ -131,7 +143,7 @@ mod tests {
         let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
         let claims = format!(r#"{{"jti":"k{number}","tenant":"t","iat":1,"exp":2{more}}}"#);
         let kid = ring.kid_at(0).unwrap();
-        let token = mint(&ring.signing_key(&kid), &kid, claims.as_bytes());
+        let token = mint(&ring.signing_key(&kid).unwrap(), &kid, claims.as_bytes());
         let keyring = Keyring::new(vec![ring], 0);
         let key = Key::verify(Unverified::parse(token.as_bytes()).unwrap(), &keyring).unwrap();
         (token, Rc::new(key))

@@ -321,20 +321,21 @@ impl Engine {
             })
     }
 
-    /// Verifies a token, or finds it in the cache. Epochs that cannot be valid are refused before any MAC
-    /// is computed.
+    /// Verifies a token, or finds it in the cache. Keys of rings that are not ready and epochs that cannot be
+    /// valid are refused before any MAC is computed.
     fn verify(&mut self, token: &[u8], now_secs: u64) -> Result<Rc<Key>, DenyReason> {
         if let Some(key) = self.verified.get(token) {
             return Ok(key);
         }
         let keyring = &self.plan.keyring;
         let unverified = Unverified::parse(token).map_err(|_| DenyReason::KeyMalformed)?;
+        let ring = keyring.ring(unverified.kid())?;
+        ring.check_kid(unverified.kid())?;
         match keyring.check_epoch(unverified.kid(), now_secs) {
-            Err(DenyReason::KeyRetired) if keyring.ring(unverified.kid())?.keeps_expired() => {}
+            Err(DenyReason::KeyRetired) if ring.keeps_expired() => {}
             verdict => verdict?,
         }
-        let ring = keyring.ring(unverified.kid())?;
-        let signing_key = self.signing_keys.get(ring, unverified.kid());
+        let signing_key = self.signing_keys.get(ring, unverified.kid())?;
         let key = Rc::new(Key::verify_by(unverified, ring, signing_key)?);
         self.verified.insert(token, Rc::clone(&key));
         Ok(key)

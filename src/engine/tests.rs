@@ -28,7 +28,7 @@ fn key(engine: &mut Engine, caveats: &[String]) -> Rc<Key> {
     let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
     let kid = ring.kid_at(0).unwrap();
     let claims = br#"{"jti":"k","tenant":"acme","iat":1780000000,"exp":1900000000}"#;
-    let mut token = token::mint(&ring.signing_key(&kid), &kid, claims);
+    let mut token = token::mint(&ring.signing_key(&kid).unwrap(), &kid, claims);
     for caveat in caveats {
         token = Unverified::parse(token.as_bytes()).unwrap().attenuate(caveat.as_bytes()).unwrap();
     }

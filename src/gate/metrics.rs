@@ -104,6 +104,17 @@ impl Metrics {
         self.set(host, "vkey_ready".to_owned(), u64::from(is_ready));
     }
 
+    /// Shows which rings have their secrets.
+    pub(super) fn show_rings<'a>(
+        &self,
+        host: &impl Host,
+        rings: impl Iterator<Item = (&'a str, bool)>,
+    ) {
+        for (name, is_ready) in rings {
+            self.set(host, ["vkey_ring_ready.ring.", name].concat(), u64::from(is_ready));
+        }
+    }
+
     /// Shows since when the counts in shared data count, Unix seconds.
     pub(super) fn show_counts_since(&self, host: &impl Host, since_secs: u64) {
         self.set(host, "vkey_counts_since_seconds".to_owned(), since_secs);

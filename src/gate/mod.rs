@@ -18,7 +18,9 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 
 use crate::access::cidr::parse_address;
-use crate::config::{AuditSettings, Config, Plan, Settings, UpstreamTls, default_key_sources};
+use crate::config::{
+    AuditSettings, Config, NotReady, Plan, Settings, UpstreamTls, default_key_sources,
+};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Decided, Evaluation, Exchange, Pending, Refund, Request, Seen};
@@ -67,8 +69,9 @@ pub struct Gate {
 // === impl Gate ===
 
 impl Gate {
-    /// A gate for a configuration and the compiled-in policy. If secrets are missing or unusable, it denies everything
-    /// with [`DenyReason::NotReady`].
+    /// A gate for a configuration and the compiled-in policy. A ring whose secret is missing or unusable refuses its
+    /// keys with [`DenyReason::NotReady`]. If no ring is ready, or a credential is missing, the gate denies everything
+    /// with that reason.
     pub fn configure(
         config: Config,
         policy: Policy,
@@ -78,6 +81,14 @@ impl Gate {
         let audit = config.audit().clone();
         match config.compile(environment) {
             Ok(plan) => {
+                for ring in &plan.unready {
+                    log_not_ready(host, "the keys of this ring are", ring);
+                }
+                Metrics::default().show_rings(host, plan.keyring.rings());
+                if !plan.keyring.is_ready() {
+                    host.log(Level::Error, "vkey: no ring is ready, every request is refused");
+                    return Self::not_ready(host, audit, policy);
+                }
                 host.log(Level::Info, &format!("vkey: plan {} is in force", plan.id));
                 let list = RevocationList::new(&plan.settings.revoked);
                 let gate = Self::open(plan, policy);
@@ -85,14 +96,8 @@ impl Gate {
                 gate
             }
             Err(not_ready) => {
-                let text = format!(
-                    "vkey: not ready, every request is refused: {not_ready}; variables reach the \
-                     module through the proxy (Envoy: host_env_keys)"
-                );
-                host.log(Level::Error, &text);
-                let gate = Self::closed(audit, policy);
-                gate.metrics.show_start(host, false);
-                gate
+                log_not_ready(host, "every request is", &not_ready);
+                Self::not_ready(host, audit, policy)
             }
         }
     }
@@ -112,6 +117,13 @@ impl Gate {
             node: OnceCell::new(),
             warned: Cell::new(false),
         }
+    }
+
+    /// A gate that denies everything, because secrets are missing.
+    fn not_ready(host: &impl Host, audit: AuditSettings, policy: Policy) -> Self {
+        let gate = Self::closed(audit, policy);
+        gate.metrics.show_start(host, false);
+        gate
     }
 
     /// A gate that denies everything.
@@ -333,6 +345,15 @@ impl Gate {
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
     clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \
     the proxies in front by client.trusted_hops";
+
+/// Says what is refused because of a variable.
+fn log_not_ready(host: &impl Host, what: &str, not_ready: &NotReady) {
+    let text = format!(
+        "vkey: not ready, {what} refused: {not_ready}; variables reach the module through the proxy \
+         (Envoy: host_env_keys)"
+    );
+    host.log(Level::Error, &text);
+}
 
 /// Replies in place of the upstream.
 fn send(host: &impl Host, exchange: &Exchange, reply: Reply) -> Action {

@@ -35,7 +35,7 @@ fn token() -> String {
     let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
     let kid = ring.kid_at(0).unwrap();
     let claims = br#"{"jti":"k","tenant":"acme","iat":0,"exp":1900000000}"#;
-    mint(&ring.signing_key(&kid), &kid, claims)
+    mint(&ring.signing_key(&kid).unwrap(), &kid, claims)
 }
 
 fn gate() -> Gate {

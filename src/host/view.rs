@@ -274,7 +274,7 @@ mod tests {
         let ring = Ring::new("main", &parsed, RingState::Active, None).unwrap();
         let kid = ring.kid_at(0).unwrap();
         let claims = r#"{"jti":"k","tenant":"acme","iat":0,"exp":1900000000}"#;
-        let token = mint(&ring.signing_key(&kid), &kid, claims.as_bytes());
+        let token = mint(&ring.signing_key(&kid).unwrap(), &kid, claims.as_bytes());
         let host = MemoryHost::new(MemoryStore::new(rules));
         let header =
             |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());

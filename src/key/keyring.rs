@@ -29,10 +29,18 @@ pub enum RingState {
 /// A named secret and its rule of rotation.
 pub struct Ring {
     name: Box<str>,
-    root: RootKey,
+    signer: Signer,
     state: RingState,
     rotation: Option<Rotation>,
     tenants: Option<Box<[String]>>,
+}
+
+/// What a ring derives its signing keys from.
+enum Signer {
+    /// Its secret.
+    Root(RootKey),
+    /// Nothing: the secret is missing or unusable.
+    Missing,
 }
 
 /// The rings of a configuration.
@@ -52,8 +60,23 @@ impl Ring {
         state: RingState,
         rotation: Option<Rotation>,
     ) -> Option<Self> {
-        let root = RootKey::extract(&secret.0);
-        is_ring_name(name).then(|| Self { name: name.into(), root, state, rotation, tenants: None })
+        Self::with_signer(name, Signer::Root(RootKey::extract(&secret.0)), state, rotation)
+    }
+
+    /// A ring whose secret is missing or unusable: it is not ready, and refuses its keys. `None` as in
+    /// [`Ring::new`].
+    pub fn unready(name: &str, state: RingState, rotation: Option<Rotation>) -> Option<Self> {
+        Self::with_signer(name, Signer::Missing, state, rotation)
+    }
+
+    fn with_signer(
+        name: &str,
+        signer: Signer,
+        state: RingState,
+        rotation: Option<Rotation>,
+    ) -> Option<Self> {
+        let ring = || Self { name: name.into(), signer, state, rotation, tenants: None };
+        is_ring_name(name).then(ring)
     }
 
     /// Limits the ring to keys of these tenants; `None` for all.
@@ -94,9 +117,33 @@ impl Ring {
         self.rotation.map(|rotation| rotation.end_of(rotation.epoch_at(now_secs)))
     }
 
+    /// Whether the ring has its secret.
+    pub fn is_ready(&self) -> bool {
+        match self.signer {
+            Signer::Root(_) => true,
+            Signer::Missing => false,
+        }
+    }
+
+    /// Checks that the ring has the signing key of a kid.
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::NotReady`] if its secret is missing.
+    pub fn check_kid(&self, _kid: &Kid) -> Result<(), DenyReason> {
+        if self.is_ready() { Ok(()) } else { Err(DenyReason::NotReady) }
+    }
+
     /// Derives the signing key of an epoch.
-    pub fn signing_key(&self, kid: &Kid) -> SigningKey {
-        self.root.derive(kid.as_str())
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::check_kid`].
+    pub fn signing_key(&self, kid: &Kid) -> Result<SigningKey, DenyReason> {
+        match &self.signer {
+            Signer::Root(root) => Ok(root.derive(kid.as_str())),
+            Signer::Missing => Err(DenyReason::NotReady),
+        }
     }
 }
 
@@ -108,7 +155,17 @@ impl Keyring {
         Self { rings, clock_skew_secs }
     }
 
-    /// The ring that signs under a kid.
+    /// The rings in their order: the name of each, and whether it is ready.
+    pub fn rings(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.rings.iter().map(|ring| (ring.name(), ring.is_ready()))
+    }
+
+    /// Whether at least one ring is ready. Without one no key can be verified.
+    pub fn is_ready(&self) -> bool {
+        self.rings.iter().any(Ring::is_ready)
+    }
+
+    /// The ring that signs under a kid, ready or not.
     ///
     /// # Errors
     ///
@@ -163,5 +220,23 @@ mod tests {
         assert_eq!(check(25), Ok(()));
         assert_eq!(check(54), Ok(()));
         assert_eq!(check(55), Err(DenyReason::KeyRetired));
+    }
+
+    #[test]
+    fn a_ring_without_its_secret_is_found_and_signs_nothing() {
+        let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
+        let main = || Ring::new("main", &secret, RingState::Active, None).unwrap();
+        let spare = || Ring::unready("spare", RingState::Active, None).unwrap();
+        assert!(Ring::unready("-", RingState::Active, None).is_none());
+        let keyring = Keyring::new(vec![spare(), main()], 0);
+        assert!(keyring.is_ready());
+        assert_eq!(Vec::from_iter(keyring.rings()), [("spare", false), ("main", true)]);
+        let kid = spare().kid_at(0).unwrap();
+        let found = keyring.ring(&kid).ok().unwrap();
+        assert_eq!(found.check_kid(&kid), Err(DenyReason::NotReady));
+        assert_eq!(found.signing_key(&kid).err(), Some(DenyReason::NotReady));
+        let other_epoch = Kid::new("spare", 1).unwrap();
+        assert_eq!(keyring.ring(&other_epoch).err(), Some(DenyReason::KeyUnknown));
+        assert!(!Keyring::new(vec![spare()], 0).is_ready());
     }
 }

@@ -52,11 +52,11 @@ impl Key {
     /// # Errors
     ///
     /// [`DenyReason::KeyUnknown`], also if the ring does not sign for the key's tenant;
-    /// [`DenyReason::KeySignature`]; [`DenyReason::KeyMalformed`] for a valid tag over invalid
-    /// claims.
+    /// [`DenyReason::NotReady`] if the ring lacks its secret; [`DenyReason::KeySignature`];
+    /// [`DenyReason::KeyMalformed`] for a valid tag over invalid claims.
     pub fn verify(token: Unverified<'_>, keyring: &Keyring) -> Result<Self, DenyReason> {
         let ring = keyring.ring(token.kid())?;
-        let signing_key = ring.signing_key(token.kid());
+        let signing_key = ring.signing_key(token.kid())?;
         Self::verify_by(token, ring, &signing_key)
     }
 

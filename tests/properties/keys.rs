@@ -20,7 +20,7 @@ pub(crate) fn engine() -> Engine {
 
 pub(crate) fn sign(claims: &Value) -> String {
     let kid = Kid::new("main", 0).unwrap();
-    mint(&ring().signing_key(&kid), &kid, claims.to_string().as_bytes())
+    mint(&ring().signing_key(&kid).unwrap(), &kid, claims.to_string().as_bytes())
 }
 
 pub(crate) fn attenuate(token: &str, caveat: &Value) -> String {

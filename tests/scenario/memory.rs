@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use vkey::host::Level;
 use vkey::host::{Action, HeaderList, HostError, MemoryHost, MemoryStore, Property, Rules};
 
 use super::format::{HostKind, Outcome};
 use super::step::Trailers;
 use super::text::bytes;
 use super::upstream::Shown;
-use super::{Configured, Log, Machine, Observed, Sent};
+use super::{Configured, Log, Machine, Observed, Sent, is_closed};
 
 /// The callbacks of one worker.
 pub(crate) trait Callbacks: Sized {
@@ -78,7 +77,7 @@ impl<C: Callbacks> Machine for InMemory<C> {
         self.workers.insert(worker, callbacks);
         let outcome = match accepted {
             false => Outcome::Refused,
-            true if log.iter().any(|(level, _)| *level == Level::Error) => Outcome::Closed,
+            true if is_closed(&log) => Outcome::Closed,
             true => Outcome::Open,
         };
         Configured { outcome, log }

@@ -79,6 +79,12 @@ pub(crate) struct Configured {
 /// Log lines of a proxy.
 pub(crate) type Log = Vec<(Level, String)>;
 
+/// Whether the log of a configuration says that everything is denied.
+pub(crate) fn is_closed(log: &Log) -> bool {
+    let closes = |text: &str| text.contains("every request is refused");
+    log.iter().any(|(level, text)| *level == Level::Error && closes(text))
+}
+
 /// A request with every placeholder filled.
 pub(crate) struct Sent {
     pub(crate) now_ns: u64,

@@ -46,7 +46,7 @@ pub(super) struct Args {
     env: bool,
 }
 
-/// The configuration cannot take effect in the environment that it was checked against.
+/// The configuration, or a part of it, cannot take effect in the environment that it was checked against.
 #[derive(Debug)]
 struct EnvironmentNotReady(NotReady);
 
@@ -55,20 +55,33 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
     let Command::Check(Args { file, config, env }) = command;
     // clap passes exactly one of the two.
     let path = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
-    let summary = match input::role_config(&path)?.1 {
+    let lines = match input::role_config(&path)?.1 {
         RoleConfig::UpstreamTls(config) => upstream_summary(&config),
-        RoleConfig::Gate(config) => {
-            let summary = summary(&config);
-            if *env {
-                input::check_variables(config.variables())?;
-                strength::check_rings(config.rings(), input::environment)?;
-                config.compile(input::environment).map_err(EnvironmentNotReady)?;
-            }
-            summary
-        }
+        RoleConfig::Gate(config) if *env => return check_environment(*config, out),
+        RoleConfig::Gate(config) => summary(&config),
     };
-    summary.iter().try_for_each(|line| out.line(line))?;
+    lines.iter().try_for_each(|line| out.line(line))?;
+    out.line("ok")?;
     Ok(Exit::Success)
+}
+
+/// Also says which rings are ready in this environment.
+fn check_environment(config: Config, out: &mut Output) -> Result<Exit, Error> {
+    input::check_variables(config.variables())?;
+    strength::check_rings(config.rings(), input::environment)?;
+    let mut lines = summary(&config);
+    let plan = config.compile(input::environment).map_err(EnvironmentNotReady)?;
+    let state = |ready| if ready { "ready" } else { "not ready, its keys are refused" };
+    let readiness = |(name, ready)| format!("readiness    {name}: {}", state(ready));
+    lines.extend(plan.keyring.rings().map(readiness));
+    lines.iter().try_for_each(|line| out.line(line))?;
+    let mut problems = plan.unready.into_iter().map(EnvironmentNotReady);
+    let Some(last) = problems.next_back() else {
+        out.line("ok")?;
+        return Ok(Exit::Success);
+    };
+    problems.for_each(|problem| out.note(problem));
+    Err(last.into())
 }
 
 fn summary(config: &Config) -> Vec<String> {
@@ -84,7 +97,6 @@ fn summary(config: &Config) -> Vec<String> {
     lines.extend(foreign(settings.foreign_credentials));
     lines.push(format!("audit        {}", sink(settings.audit.sink)));
     lines.push(format!("environment  {}", Vec::from_iter(variables).join(", ")));
-    lines.push("ok".to_owned());
     lines
 }
 
@@ -93,7 +105,6 @@ fn upstream_summary(config: &UpstreamConfig) -> Vec<String> {
     let mut lines = vec!["role         upstream_tls: an upstream gate".to_owned()];
     lines.extend(upstream_tls(&config.upstream_tls));
     lines.push(format!("deadline     {}", format_duration(config.deadline_secs)));
-    lines.push("ok".to_owned());
     lines
 }
 

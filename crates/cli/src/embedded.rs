@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use vkey::config::{Config, RingConfig, RoleConfig};
+use vkey::config::{Config, Plan, RingConfig, RoleConfig};
 use vkey::gate::NO_UPSTREAM_GATE;
 use vkey::headers::KeySource;
 use vkey::host::{FilterState, Level};
@@ -130,7 +130,8 @@ impl HostArgs {
         let variables: Vec<String> = config.variables().map(str::to_owned).collect();
         let ring_variables = config.rings().iter().map(RingConfig::variable);
         let ring_variables = ring_variables.map(str::to_owned).collect();
-        let plan = config.compile(&environment).map_err(InputError::NotReady)?;
+        let plan = config.compile(&environment).and_then(Plan::ready);
+        let plan = plan.map_err(InputError::NotReady)?;
         let value = |name: String| environment(&name).map(|value| (name, value));
         let setup = Setup {
             configuration,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use vkey::access::cidr::parse_address;
 use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
 use vkey::config::{Config, Plan, RingConfig};
+use vkey::decision::DenyReason;
 use vkey::digest::is_sha256_hex;
 use vkey::engine::Engine;
 use vkey::headers::KeySource;
@@ -81,6 +82,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let config = input::config(&args.config)?;
     input::check_variables(config.rings().iter().map(RingConfig::variable))?;
     let plan = compile(config, input::environment)?;
+    let unready = plan.unready.clone();
     let key = args.key.read(out)?;
     let mut engine = Engine::new(plan);
     let report = args.access.evaluate(&mut engine, &key, now_secs);
@@ -88,6 +90,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         out.line(report.to_json())?;
     } else {
         out.text(&report)?;
+    }
+    if report.decision.reason() == Some(DenyReason::NotReady) {
+        unready.iter().for_each(|not_ready| out.note(not_ready));
     }
     Ok(if report.decision.forwards() { Exit::Success } else { Exit::Refused })
 }
@@ -143,7 +148,7 @@ pub(super) fn compile(
     let environment = |name: &str| {
         if rings.contains(name) { environment(name) } else { Some("none".to_owned()) }
     };
-    config.compile(environment).map_err(InputError::NotReady)
+    config.compile(environment).and_then(Plan::ready).map_err(InputError::NotReady)
 }
 
 fn address(text: &str) -> Result<IpAddr, &'static str> {

@@ -156,7 +156,8 @@ pub(super) fn mint(
 ) -> Result<String, Error> {
     let kid = ring.kid_at(now_secs).ok_or_else(|| RingError::None(Vec::new()))?;
     let text = claims.to_json().to_string();
-    let key = token::mint(&ring.signing_key(&kid), &kid, text.as_bytes());
+    let signing_key = ring.signing_key(&kid).map_err(MintError::SelfCheck)?;
+    let key = token::mint(&signing_key, &kid, text.as_bytes());
     if key.len() > MAX_TOKEN_BYTES {
         return Err(MintError::KeyTooLong.into());
     }

@@ -23,7 +23,7 @@ fn key(jti: &str) -> Key {
     let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
     let kid = ring.kid_at(0).unwrap();
     let claims = format!(r#"{{"jti":"{jti}","tenant":"acme","iat":1780000000,"exp":1900000000}}"#);
-    let token = mint(&ring.signing_key(&kid), &kid, claims.as_bytes());
+    let token = mint(&ring.signing_key(&kid).unwrap(), &kid, claims.as_bytes());
     let keyring = crate::key::keyring::Keyring::new(vec![ring], 0);
     Key::verify(Unverified::parse(token.as_bytes()).unwrap(), &keyring).unwrap()
 }

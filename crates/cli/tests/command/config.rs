@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use crate::harness::{Gate, Vkey, secret};
 
 #[test]
@@ -16,9 +18,29 @@ fn config_check_sums_up() {
     assert_eq!(Vkey::new(&["config", "check", "-"]).stdin(text).ok().out, done.out);
     gate.vkey(&["config", "check", "--env"]).refused(1, "PROVIDER is not set");
     gate.vkey(&["config", "check", "--env"]).env("PROVIDER", "x").ok();
-    let weak = gate.vkey(&["config", "check", "--env"]).env("MAIN", "short");
-    weak.refused(1, "MAIN: the secret is too short");
     Vkey::new(&["config", "check"]).refused(2, "FILE");
+}
+
+#[test]
+fn config_check_says_which_rings_are_ready() {
+    let gate = Gate::with(&json!({"keyring": [
+        {"name": "main", "secret": "${MAIN}"},
+        {"name": "old", "secret": "${OLD}", "state": "retiring"},
+        {"name": "next", "secret": "${NEXT}"},
+    ]}));
+    let check = || gate.vkey(&["config", "check", "--env"]).env("NEXT", "short");
+    let done = check().run();
+    let readiness = "\nreadiness    main: ready\nreadiness    old: not ready, its keys are refused\n\
+        readiness    next: not ready, its keys are refused\n";
+    assert_eq!(done.code, 1, "{}", done.err);
+    assert!(done.out.ends_with(readiness), "{}", done.out);
+    for problem in
+        ["ring old: environment variable OLD is not set", "NEXT: the secret is too short"]
+    {
+        assert!(done.err.contains(problem), "{problem}: {}", done.err);
+    }
+    let done = check().env("OLD", &gate.secret).env("NEXT", &gate.secret).ok();
+    assert!(done.out.ends_with("readiness    next: ready\nok\n"), "{}", done.out);
 }
 
 #[test]

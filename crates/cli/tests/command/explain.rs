@@ -118,6 +118,25 @@ fn explain_judges_every_part_of_an_access() {
 }
 
 #[test]
+fn explain_names_the_ring_that_is_not_ready() {
+    let gate = Gate::with(&json!({"keyring": [
+        {"name": "main", "secret": "${MAIN}"},
+        {"name": "old", "secret": "${OLD}"},
+    ]}));
+    gate.allows(&gate.mint(&[]), &[]);
+    let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW, "--ring", "old"];
+    let key = one_line(&gate.vkey(&mint).env("OLD", &gate.secret).ok());
+    gate.denies(&key, &[], "not_ready");
+    let args = ["explain", "--method", "GET", "--path", "/v1", "--now", NOW];
+    let done = gate.vkey(&args).stdin(&key).run();
+    let says = "vkey: ring old: environment variable OLD is not set or empty\n";
+    assert_eq!((done.code, done.err.as_str()), (1, says), "{}", done.out);
+    gate.vkey(&mint).refused(3, "ring old: environment variable OLD is not set");
+    let none = gate.vkey(&args).env("MAIN", "").stdin(&key);
+    none.refused(3, "ring main: environment variable MAIN is not set");
+}
+
+#[test]
 fn the_shadow_mode_lets_through_and_says_so() {
     let gate = Gate::with(&json!({
         "mode": "shadow", "keyring": [{"name": "main", "secret": "${MAIN}"}],

@@ -51,7 +51,7 @@ impl Issuer {
         let ring = ring.expect("the name of a ring");
         let now_secs = now.as_secs();
         let kid = ring.kid_at(now_secs).expect("an epoch");
-        Self { secret, signing: ring.signing_key(&kid), kid, now_secs }
+        Self { secret, signing: ring.signing_key(&kid).expect("a secret"), kid, now_secs }
     }
 
     /// A key, valid for two hours.

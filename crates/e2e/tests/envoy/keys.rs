@@ -55,7 +55,7 @@ impl Minter {
         });
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         let kid = self.ring.kid_at(now_secs).unwrap();
-        mint(&self.ring.signing_key(&kid), &kid, all.to_string().as_bytes())
+        mint(&self.ring.signing_key(&kid).unwrap(), &kid, all.to_string().as_bytes())
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn wrong_module_on_nginx() -> (Vm, ContextId) {
         Ring::new("main", &Secret::parse(&secret).unwrap(), RingState::Active, None).unwrap();
     let kid = ring.kid_at(0).unwrap();
     let claims = br#"{"jti":"k","tenant":"acme","iat":0,"exp":4000000000}"#;
-    let token = mint(&ring.signing_key(&kid), &kid, claims);
+    let token = mint(&ring.signing_key(&kid).unwrap(), &kid, claims);
     let request = host();
     let header = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     request.headers.replace(Some(vec![

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use serde_json::{Value, json};
-use vkey::host::Level;
 use vkey::host::MemoryStore;
 use vkey::reply::Reply;
 
@@ -18,7 +17,7 @@ use super::unfit::Start;
 use crate::keys::now_secs;
 use crate::scenario::format::Outcome;
 use crate::scenario::text::{from_bytes, shifted};
-use crate::scenario::{Configured, Machine, Observed, Sent};
+use crate::scenario::{Configured, Machine, Observed, Sent, is_closed};
 use crate::support::{Connection, Envoy, Options, Request, Response, wait_for};
 
 /// Headers that Envoy puts on every answer, or the backend.
@@ -166,7 +165,7 @@ impl Machine for Gateway {
         let log = self.site.logs.lines(&self.name);
         let outcome = match self.address {
             None => Outcome::Refused,
-            Some(_) if log.iter().any(|(level, _)| *level == Level::Error) => Outcome::Closed,
+            Some(_) if is_closed(&log) => Outcome::Closed,
             Some(_) => Outcome::Open,
         };
         Configured { outcome, log }
