@@ -159,12 +159,20 @@ impl Gate {
         let host = self.view(host);
         Revocations::publish(&host, list);
         let store = RecordStore::new(&host, host.rules());
-        let now_secs = host.now_ns().map(secs);
-        if let Some(since_secs) = self.start.since_secs(&store, now_secs) {
-            self.metrics.show_counts_since(&host, since_secs);
-        }
-        self.resets.report(&host, &store);
+        self.show_counts_since(&host, host.now_ns());
         self.upstreams.explain(&host, is_nginx, || is_first_to_warn(&store));
+    }
+
+    /// Shows since when the proxy counts, once it is known: some hosts have no clock or no shared data at the start.
+    fn show_counts_since(&self, host: &impl Host, now_ns: Option<u64>) {
+        let Some(now_secs) = now_ns.map(secs).filter(|_| self.start.is_unasked()) else {
+            return;
+        };
+        let store = RecordStore::new(host, host.rules());
+        if let Some(since_secs) = self.start.since_secs(&store, now_secs) {
+            self.metrics.show_counts_since(host, since_secs);
+        }
+        self.resets.report(host, &store);
     }
 
     /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds. A
@@ -310,6 +318,7 @@ impl Gate {
             head: &head,
             now_ns,
         };
+        self.show_counts_since(host, Some(now_ns));
         let next = match evaluation {
             Evaluation::Known { key, .. } if !usable => {
                 let decision = Decision::Deny(DenyReason::NotReady);

@@ -7,35 +7,43 @@ use crate::record::{Name, Record, take};
 
 /// When the counts of this proxy began, as one root context knows it.
 #[derive(Default)]
-pub(super) struct Start(Cell<Option<u64>>);
+pub(super) struct Start {
+    since_secs: Cell<Option<u64>>,
+    is_asked: Cell<bool>,
+}
 
 /// What the workers share. It lives as long as the counts: until the proxy ends, or the module gets another `vm_id`.
 #[derive(Clone, Copy)]
 struct Shared {
-    /// Unix seconds; 0 if no worker knew the time.
+    /// Unix seconds; 0 if no worker has asked.
     since_secs: u64,
     /// A worker has logged that no cluster has an upstream gate.
     has_warned: bool,
 }
 
 impl Start {
-    /// When the counts began, Unix seconds. The first worker that asks writes it. `None` if nothing is counted, or the
-    /// time is not known.
+    /// Whether nobody has asked when the counts began.
+    pub(super) fn is_unasked(&self) -> bool {
+        !self.is_asked.get()
+    }
+
+    /// When the counts began, Unix seconds. The first worker that asks writes it. `None` if nothing is counted.
     pub(super) fn since_secs<H: Host>(
         &self,
         store: &RecordStore<'_, H>,
-        now_secs: Option<u64>,
+        now_secs: u64,
     ) -> Option<u64> {
-        if self.0.get().is_none() && store.is_available() {
+        if self.since_secs.get().is_none() && store.is_available() {
+            self.is_asked.set(true);
             let begin = |shared: &mut Shared| {
                 if shared.since_secs == 0 {
-                    shared.since_secs = now_secs.unwrap_or(0);
+                    shared.since_secs = now_secs;
                 }
                 shared.since_secs
             };
-            self.0.set(store.update(&name(), begin).ok().filter(|since_secs| *since_secs > 0));
+            self.since_secs.set(store.update(&name(), begin).ok());
         }
-        self.0.get()
+        self.since_secs.get()
     }
 }
 
@@ -78,12 +86,11 @@ mod tests {
         let host = MemoryHost::new(MemoryStore::new(Rules::Envoy));
         let store = RecordStore::new(&host, Rules::Envoy);
         assert!(is_first_to_warn(&store));
-        assert_eq!(Start::default().since_secs(&store, None), None);
-        assert_eq!(Start::default().since_secs(&store, Some(7)), Some(7));
-        assert_eq!(Start::default().since_secs(&store, Some(9)), Some(7));
+        assert_eq!(Start::default().since_secs(&store, 7), Some(7));
+        assert_eq!(Start::default().since_secs(&store, 9), Some(7));
         assert!(!is_first_to_warn(&store));
         let bare = RecordStore::new(&host, Rules::Bare);
-        assert_eq!(Start::default().since_secs(&bare, Some(9)), None);
+        assert_eq!(Start::default().since_secs(&bare, 9), None);
         assert!(is_first_to_warn(&bare) && is_first_to_warn(&bare));
     }
 }

@@ -55,7 +55,7 @@ impl<H: Host> RequestGate<'_, H> {
     }
 
     fn since_secs(&self) -> Option<u64> {
-        self.start.since_secs(&self.store, Some(secs(self.now_ns)))
+        self.start.since_secs(&self.store, secs(self.now_ns))
     }
 
     fn tenant_allowances(&self, tenant: &str) -> Result<Vec<Allowance>, NotCounted> {

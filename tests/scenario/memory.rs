@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vkey::host::{Action, HeaderList, HostError, MemoryHost, MemoryStore, Property, Rules};
 
 use super::format::{HostKind, Outcome};
+use super::run::USUAL_START;
 use super::step::Trailers;
 use super::text::bytes;
 use super::upstream::Shown;
@@ -73,7 +74,9 @@ impl<C: Callbacks> InMemory<C> {
 
 impl<C: Callbacks> Machine for InMemory<C> {
     fn configure(&mut self, worker: u64) -> Configured {
-        let (callbacks, accepted, log) = C::configure(&self.config, &self.env, self.host());
+        let host = self.host();
+        host.now_ns.set(Some(USUAL_START * 1_000_000_000));
+        let (callbacks, accepted, log) = C::configure(&self.config, &self.env, host);
         self.workers.insert(worker, callbacks);
         let outcome = match accepted {
             false => Outcome::Refused,

@@ -18,7 +18,7 @@ use super::upstream::Upstream;
 use super::{Log, Machine, Observed, Sent};
 
 /// The start time of scenarios that specify none.
-const USUAL_START: u64 = 1_800_000_000;
+pub(crate) const USUAL_START: u64 = 1_800_000_000;
 
 /// Creates the machine for a configuration, an environment and the rules of a host.
 pub(crate) type MakeMachine =
