@@ -7,6 +7,7 @@ use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 
 use crate::keys::{Minter, attenuate, options, records};
+use crate::load::usage;
 use crate::support::{Connection, Envoy, Request, config, wait_for};
 
 #[test]
@@ -130,4 +131,24 @@ fn the_access_log_sink_leaves_the_proxy_log_alone() {
     let records = records(&envoy, 2);
     assert_eq!(records[0], records[1]);
     assert!(!envoy.proxy_log().contains("{\"v\":"), "{}", envoy.proxy_log());
+}
+
+/// Envoy serves on without its log. Its own counter is the only sign of it.
+#[test]
+fn a_full_disk_loses_lines_and_no_counts() {
+    let main = Minter::new("main", None);
+    let options = options("full-disk", &main, json!({})).edit(|config| {
+        let logger = &mut config::connection_manager(config, "gate")["access_log"][0];
+        logger["typed_config"]["path"] = json!("/dev/full");
+    });
+    let envoy = Envoy::start(options);
+    let key = main.key("k1", json!({}));
+    let mut connection = Connection::open(envoy.gate());
+    let request = Request::new("GET", "/v1/models").bearer(&key);
+    assert_eq!([0; 3].map(|_| connection.send(&request).status), [200; 3]);
+    wait_for(
+        || (envoy.stat("filesystem.write_failed") >= Some(1)).then_some(()),
+        || envoy.admin_get("/stats?filter=filesystem").text(),
+    );
+    assert_eq!(usage(&mut connection, &key, "")["seen"], 3);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::keys::{Minter, options};
+use crate::keys::{Minter, now_secs, options};
 use crate::load::{Tally, usage};
 use crate::metrics::{Series, series};
 use crate::support::{Connection, Envoy, Request, artefact, config, wait_for};
@@ -164,7 +164,9 @@ fn a_restart_begins_at_zero() {
     let plugin = json!({"tiers": {"default": quota(10)}});
     let key = main.key("k1", json!({}));
     for _ in 0..2 {
+        let started = now_secs();
         let envoy = Envoy::start(options("restart", &main, plugin.clone()));
+        assert!(own_usage(&envoy, &key)["since"].as_u64() >= Some(started));
         assert_eq!(use_up(&envoy, &key), 10);
         assert_eq!(own_usage(&envoy, &key)["seen"], 11);
         envoy.stop();

@@ -46,6 +46,7 @@ mod load;
 mod mcp_sessions;
 mod memory;
 mod metrics;
+mod readiness;
 mod reasons;
 mod refunds;
 mod rotation;

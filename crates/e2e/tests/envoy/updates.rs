@@ -5,9 +5,12 @@ use std::sync::mpsc::channel;
 
 use serde_json::{Value, json};
 
-use crate::keys::{Minter, complete, options};
+use crate::keys::{Minter, complete, now_secs, options};
 use crate::load::usage;
-use crate::support::{Connection, Envoy, Options, Request, TempDir, config, wait_for};
+use crate::metrics::series;
+use crate::support::{
+    Connection, Envoy, Options, Request, TempDir, artefact, config, each_envoy, wait_for,
+};
 
 /// The gate's listener in a file that Envoy watches.
 pub(crate) struct Listener {
@@ -100,4 +103,43 @@ fn a_bad_update_changes_nothing_and_a_good_one_keeps_the_counts() {
     let requests = usage["seen"].as_u64().unwrap();
     let lines = envoy.wait_for_access_log(usize::try_from(requests + 1).unwrap());
     assert_eq!(lines.len(), usize::try_from(requests + 1).unwrap());
+}
+
+/// The counts of keys are in shared data, which a new module under the same `vm_id` finds.
+#[test]
+fn a_new_module_keeps_the_counts_and_says_since_when_they_count() {
+    each_envoy(|binary| {
+        let main = Minter::new("main", None);
+        let (envoy, mut listener) =
+            Listener::start(options("swap", &main, json!({})).on(binary), plugin("/v1/**"));
+        let key = main.key("k1", json!({}));
+        let ask = |path: &str| {
+            Connection::open(envoy.gate()).send(&Request::new("GET", path).bearer(&key)).status
+        };
+        assert_eq!([0; 5].map(|_| ask("/v1/a")), [200; 5]);
+        let counts = || usage(&mut Connection::open(envoy.gate()), &key, "");
+        let before = counts();
+        let since =
+            |envoy: &Envoy| series(envoy, "vkey_counts_since_seconds").pop().map(|s| s.value);
+        assert_eq!(before["since"].as_u64(), since(&envoy));
+        assert!(since(&envoy).is_some_and(|since| now_secs().abs_diff(since) < 600));
+        let started = stat(&envoy, "wasmcustom.vkey_started_total");
+        assert!(started >= 2, "each worker and the main thread: {started}");
+
+        let mut bytes = fs::read(artefact("VKEY_TEST_WASM")).unwrap();
+        // A custom section of no meaning makes it another module (WebAssembly, section 5.5.3).
+        bytes.extend_from_slice(b"\0\x03\x02v2");
+        let copy = TempDir::new("other-module");
+        fs::write(copy.file("vkey.wasm"), bytes).unwrap();
+        listener.edit(|config| {
+            config::wasm(config)["vm_config"]["code"]["local"]["filename"] =
+                json!(copy.file("vkey.wasm"));
+        });
+        listener.publish(plugin("/v2/**"));
+        wait_for(|| (ask("/v2/a") == 200).then_some(()), || envoy.proxy_log());
+        let after = counts();
+        assert_eq!(after["since"], before["since"]);
+        assert_eq!(after["allowed"], 6, "the five of before, and one");
+        assert_eq!(since(&envoy), after["since"].as_u64());
+    });
 }
