@@ -8,6 +8,7 @@ mod forward;
 mod header;
 mod public;
 mod read;
+mod ring;
 mod settings;
 mod template;
 
@@ -18,12 +19,14 @@ use crate::access::restriction::HostPattern;
 use crate::digest::sha256_hex;
 use crate::host::Dialect;
 use crate::json::{Integers, Invalid, Json};
-use crate::key::keyring::{InvalidSecret, Keyring, Ring, RingState, Rotation, Secret};
+use crate::key::keyring::{InvalidSecret, Keyring};
+use crate::key::token::Kid;
 pub(crate) use read::default_key_sources;
+pub use ring::RingConfig;
 pub use settings::{
     AuditSettings, ClientRules, Grant, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamTls,
 };
-use template::{Template, Variable};
+use template::Template;
 
 /// The path of the usage reply, unless configured.
 pub const DEFAULT_USAGE_PATH: &str = "/.vkey/usage";
@@ -79,7 +82,7 @@ pub struct Plan {
     pub settings: Settings,
     /// The rings.
     pub keyring: Keyring,
-    /// Why rings are not ready: one entry for each that is not.
+    /// What the rings lack: an entry for each secret and each signing key that is missing or unusable.
     pub unready: Vec<NotReady>,
     /// The provider credentials that the listener's gate attaches, by the host that the client names.
     pub credentials: Vec<UpstreamCredential>,
@@ -98,12 +101,22 @@ pub struct UpstreamCredential {
     pub value: zeroize::Zeroizing<String>,
 }
 
-/// Why a valid configuration, or one of its rings, cannot be used in this environment.
+/// Why a valid configuration, or a part of it, cannot be used in this environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotReady {
-    ring: Option<String>,
+    /// The part; `None` for all of the configuration.
+    part: Option<Part>,
     variable: String,
     cause: NotReadyCause,
+}
+
+/// The part of a configuration that an environment variable is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// The secret of a ring.
+    Ring(String),
+    /// A single signing key.
+    Key(Kid),
 }
 
 /// What is wrong with an environment variable.
@@ -115,16 +128,6 @@ pub enum NotReadyCause {
     Secret(InvalidSecret),
     /// It is unset or empty.
     Unset,
-}
-
-/// A ring of a configuration, whose secret is still the name of an environment variable.
-#[derive(Debug)]
-pub struct RingConfig {
-    name: String,
-    secret: Variable,
-    state: RingState,
-    rotation: Option<Rotation>,
-    tenants: Option<Box<[String]>>,
 }
 
 /// A credential of an upstream gate, whose value is still a template.
@@ -201,10 +204,9 @@ impl Config {
     pub fn compile(self, environment: impl Fn(&str) -> Option<String>) -> Result<Plan, NotReady> {
         let (mut rings, mut unready) = (Vec::with_capacity(self.rings.len()), Vec::new());
         for ring in &self.rings {
-            rings.extend(ring.compile(&environment).unwrap_or_else(|not_ready| {
-                unready.push(not_ready);
-                ring.unready()
-            }));
+            let (ring, lacks) = ring.compile(&environment);
+            rings.extend(ring);
+            unready.extend(lacks);
         }
         let credentials = self.credentials.iter().map(|c| c.compile(&environment));
         Ok(Plan {
@@ -233,7 +235,7 @@ impl Config {
 
     /// The environment variables that the configuration names.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
-        let secrets = self.rings.iter().map(|ring| ring.secret.name());
+        let secrets = self.rings.iter().flat_map(RingConfig::variables);
         secrets.chain(self.credentials.iter().flat_map(|credential| credential.value.variables()))
     }
 
@@ -245,61 +247,6 @@ impl Config {
         text: &[u8],
     ) -> Self {
         Self { settings, rings, credentials, clock_skew_secs, digest: sha256_hex(text) }
-    }
-}
-
-impl RingConfig {
-    /// The name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The environment variable that holds the secret.
-    pub fn variable(&self) -> &str {
-        self.secret.name()
-    }
-
-    /// Whether keys of the ring are accepted and minted.
-    pub fn state(&self) -> RingState {
-        self.state
-    }
-
-    /// How the signing key rotates, if it does.
-    pub fn rotation(&self) -> Option<Rotation> {
-        self.rotation
-    }
-
-    /// The tenants that the ring signs for; `None` for all.
-    pub fn tenants(&self) -> Option<&[String]> {
-        self.tenants.as_deref()
-    }
-
-    /// Fills in the secret. `None` if the name is invalid, which [`Config::parse`] rejects.
-    ///
-    /// # Errors
-    ///
-    /// [`NotReady`] names the ring, and the variable that is unset or unusable, but never its value.
-    pub fn compile(
-        &self,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Option<Ring>, NotReady> {
-        let secret = self
-            .secret(environment)
-            .map_err(|problem| NotReady { ring: Some(self.name.clone()), ..problem })?;
-        let ring = Ring::new(&self.name, &secret, self.state, self.rotation);
-        Ok(ring.map(|ring| ring.with_tenants(self.tenants.clone())))
-    }
-
-    fn secret(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Secret, NotReady> {
-        let text = self.secret.value(environment)?;
-        Secret::parse_unguessable(&text)
-            .map_err(|invalid| self.secret.not_ready(NotReadyCause::Secret(invalid)))
-    }
-
-    /// The ring without its secret.
-    fn unready(&self) -> Option<Ring> {
-        let ring = Ring::unready(&self.name, self.state, self.rotation);
-        ring.map(|ring| ring.with_tenants(self.tenants.clone()))
     }
 }
 
@@ -320,7 +267,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Why the first ring is not.
+    /// What the first ring lacks.
     pub fn ready(self) -> Result<Self, NotReady> {
         match self.unready.first() {
             Some(not_ready) if !self.keyring.is_ready() => Err(not_ready.clone()),
@@ -340,11 +287,27 @@ impl UpstreamCredential {
 
 // === impl NotReady ===
 
+impl NotReady {
+    /// Whether the signing key of a kid is missing for this reason, if the problem is one of its ring.
+    pub fn concerns(&self, kid: &Kid) -> bool {
+        match &self.part {
+            None | Some(Part::Ring(_)) => true,
+            Some(Part::Key(of)) => of == kid,
+        }
+    }
+
+    fn of(self, part: Part) -> Self {
+        Self { part: Some(part), ..self }
+    }
+}
+
 impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variable = &self.variable;
-        if let Some(ring) = &self.ring {
-            write!(f, "ring {ring}: ")?;
+        match &self.part {
+            Some(Part::Ring(ring)) => write!(f, "ring {ring}: ")?,
+            Some(Part::Key(kid)) => write!(f, "signing key {kid}: ")?,
+            None => {}
         }
         match self.cause {
             NotReadyCause::HeaderValue => write!(

@@ -12,9 +12,7 @@ use crate::headers::{ForeignCredentials, KeySource};
 use crate::host::{Dialect, Level};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::key::claims::{id, is_id};
-use crate::key::keyring::{RingState, Rotation};
 use crate::key::revocations::{Revoked, revoked_key};
-use crate::key::token::is_ring_name;
 use crate::limits::Limits;
 use crate::limits::quota::{Quota, Unit};
 use crate::upstream_tls::PolicyRule;
@@ -22,7 +20,6 @@ use crate::upstream_tls::PolicyRule;
 use super::forward::{Forward, named_credentials};
 use super::header::{header_name, token};
 use super::public::public;
-use super::template::Variable;
 use super::{
     AuditSettings, ClientRules, Config, DEFAULT_READY_PATH, DEFAULT_USAGE_PATH, RingConfig,
     RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamConfig, UpstreamTls,
@@ -172,47 +169,13 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
 fn rings(node: &Node<'_>) -> Result<Vec<RingConfig>, Invalid> {
     let (mut rings, mut names) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
-        let ring = ring(&item)?;
-        if !names.insert(ring.name.clone()) {
+        let ring = RingConfig::read(&item)?;
+        if !names.insert(ring.name().to_owned()) {
             return Err(item.unusable("another ring has this name already"));
         }
         rings.push(ring);
     }
     if rings.is_empty() { Err(node.expected("at least one ring")) } else { Ok(rings) }
-}
-
-fn ring(node: &Node<'_>) -> Result<RingConfig, Invalid> {
-    let states = [
-        ("active", RingState::Active),
-        ("retiring", RingState::Retiring),
-        ("revoked", RingState::Revoked),
-    ];
-    let members = node.members(&["name", "secret", "state", "rotation", "tenants"])?;
-    let name = members.require("name")?;
-    if !is_ring_name(name.string()?) {
-        return Err(name.expected("1 to 32 of a-z 0-9 -, not starting with -"));
-    }
-    let secret = members.require("secret")?;
-    Ok(RingConfig {
-        name: name.string()?.to_owned(),
-        secret: Variable::parse(secret.string()?).map_err(|invalid| secret.unusable(invalid))?,
-        state: members.read("state", |node| node.choice(&states))?.unwrap_or(RingState::Active),
-        rotation: members.read("rotation", rotation)?,
-        tenants: members.read("tenants", ring_tenants)?,
-    })
-}
-
-fn ring_tenants(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
-    let tenants = node.list(id as ReadText)?;
-    if tenants.is_empty() { Err(node.expected("at least one tenant")) } else { Ok(tenants) }
-}
-
-fn rotation(node: &Node<'_>) -> Result<Rotation, Invalid> {
-    let members = node.members(&["interval", "max_age", "keep_expired"])?;
-    let interval_secs = members.require("interval")?.seconds()?;
-    let max_age_secs = members.require("max_age")?.seconds()?;
-    let keep_expired = members.read("keep_expired", Node::bool)?.unwrap_or(false);
-    Rotation::new(interval_secs, max_age_secs, keep_expired).map_err(|e| node.unusable(e))
 }
 
 fn clock_skew(node: &Node<'_>) -> Result<u64, Invalid> {

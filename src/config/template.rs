@@ -52,7 +52,7 @@ impl Variable {
     }
 
     pub(super) fn not_ready(&self, cause: NotReadyCause) -> NotReady {
-        NotReady { ring: None, variable: self.0.clone(), cause }
+        NotReady { part: None, variable: self.0.clone(), cause }
     }
 }
 

@@ -82,7 +82,7 @@ impl Gate {
         match config.compile(environment) {
             Ok(plan) => {
                 for ring in &plan.unready {
-                    log_not_ready(host, "the keys of this ring are", ring);
+                    log_not_ready(host, "the keys that it signs are", ring);
                 }
                 Metrics::default().show_rings(host, plan.keyring.rings());
                 if !plan.keyring.is_ready() {

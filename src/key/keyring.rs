@@ -7,9 +7,11 @@
 
 mod rotation;
 mod secret;
+mod signing_key;
 
 pub use rotation::{InvalidRotation, Rotation};
 pub use secret::{InvalidSecret, MIN_DISTINCT_BYTES, MIN_SECRET_BYTES, MIN_SECRET_CHARS, Secret};
+pub use signing_key::parse_signing_key;
 
 use crate::decision::DenyReason;
 use crate::key::mac::{RootKey, SigningKey};
@@ -35,10 +37,15 @@ pub struct Ring {
     tenants: Option<Box<[String]>>,
 }
 
-/// What a ring derives its signing keys from.
+/// An epoch of a ring and its signing key; `None` if it is missing.
+pub type EpochKey = (u32, Option<SigningKey>);
+
+/// Where a ring has its signing keys from.
 enum Signer {
-    /// Its secret.
+    /// They are derived from its secret.
     Root(RootKey),
+    /// It has those of these epochs, and no secret.
+    Epochs(Box<[EpochKey]>),
     /// Nothing: the secret is missing or unusable.
     Missing,
 }
@@ -67,6 +74,17 @@ impl Ring {
     /// [`Ring::new`].
     pub fn unready(name: &str, state: RingState, rotation: Option<Rotation>) -> Option<Self> {
         Self::with_signer(name, Signer::Missing, state, rotation)
+    }
+
+    /// A ring that has the signing keys of some epochs in place of its secret. It neither verifies nor mints keys of
+    /// another epoch. `None` as in [`Ring::new`].
+    pub fn of_epochs(
+        name: &str,
+        epochs: Box<[EpochKey]>,
+        state: RingState,
+        rotation: Option<Rotation>,
+    ) -> Option<Self> {
+        Self::with_signer(name, Signer::Epochs(epochs), state, rotation)
     }
 
     fn with_signer(
@@ -117,10 +135,11 @@ impl Ring {
         self.rotation.map(|rotation| rotation.end_of(rotation.epoch_at(now_secs)))
     }
 
-    /// Whether the ring has its secret.
+    /// Whether the ring has its secret, or at least one signing key.
     pub fn is_ready(&self) -> bool {
-        match self.signer {
+        match &self.signer {
             Signer::Root(_) => true,
+            Signer::Epochs(keys) => keys.iter().any(|(_, key)| key.is_some()),
             Signer::Missing => false,
         }
     }
@@ -129,12 +148,17 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// [`DenyReason::NotReady`] if its secret is missing.
-    pub fn check_kid(&self, _kid: &Kid) -> Result<(), DenyReason> {
-        if self.is_ready() { Ok(()) } else { Err(DenyReason::NotReady) }
+    /// [`DenyReason::NotReady`] if its secret or this signing key is missing; [`DenyReason::KeyUnknown`] if it has
+    /// signing keys of other epochs only.
+    pub fn check_kid(&self, kid: &Kid) -> Result<(), DenyReason> {
+        match &self.signer {
+            Signer::Root(_) => Ok(()),
+            Signer::Epochs(keys) => key_of(keys, kid).map(drop),
+            Signer::Missing => Err(DenyReason::NotReady),
+        }
     }
 
-    /// Derives the signing key of an epoch.
+    /// The signing key of an epoch.
     ///
     /// # Errors
     ///
@@ -142,9 +166,16 @@ impl Ring {
     pub fn signing_key(&self, kid: &Kid) -> Result<SigningKey, DenyReason> {
         match &self.signer {
             Signer::Root(root) => Ok(root.derive(kid.as_str())),
+            Signer::Epochs(keys) => key_of(keys, kid).cloned(),
             Signer::Missing => Err(DenyReason::NotReady),
         }
     }
+}
+
+fn key_of<'a>(keys: &'a [EpochKey], kid: &Kid) -> Result<&'a SigningKey, DenyReason> {
+    let named = keys.iter().find(|(epoch, _)| *epoch == kid.epoch());
+    let (_, key) = named.ok_or(DenyReason::KeyUnknown)?;
+    key.as_ref().ok_or(DenyReason::NotReady)
 }
 
 // === impl Keyring ===
@@ -238,5 +269,24 @@ mod tests {
         let other_epoch = Kid::new("spare", 1).unwrap();
         assert_eq!(keyring.ring(&other_epoch).err(), Some(DenyReason::KeyUnknown));
         assert!(!Keyring::new(vec![spare()], 0).is_ready());
+    }
+
+    #[test]
+    fn a_ring_of_single_signing_keys_has_no_other_epoch() {
+        let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
+        let rotation = Rotation::new(10, 100, true).ok();
+        let root = Ring::new("main", &secret, RingState::Active, rotation).unwrap();
+        let [one, two, three] = [1, 2, 3].map(|epoch| Kid::new("main", epoch).unwrap());
+        let epochs = [(1, root.signing_key(&one).ok()), (2, None)];
+        let ring = Ring::of_epochs("main", Box::new(epochs), RingState::Active, rotation).unwrap();
+        let tag = |ring: &Ring| ring.signing_key(&one).unwrap().sign(&[b"text"]);
+        assert!(tag(&ring).matches(&tag(&root)));
+        for (kid, refused) in [(two, DenyReason::NotReady), (three, DenyReason::KeyUnknown)] {
+            assert_eq!(ring.check_kid(&kid), Err(refused));
+            assert_eq!(ring.signing_key(&kid).err(), Some(refused));
+        }
+        assert!(ring.is_ready());
+        let missing = Ring::of_epochs("main", Box::new([(2, None)]), RingState::Active, rotation);
+        assert!(!missing.unwrap().is_ready());
     }
 }

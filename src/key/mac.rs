@@ -42,7 +42,12 @@ impl RootKey {
     /// The signing key of a kid: `HKDF-SHA256(secret, salt = "vkey.v1", info = kid, L = 32)`, which
     /// is the first block of the expansion.
     pub fn derive(&self, kid: &str) -> SigningKey {
-        self.0.sign(&[kid.as_bytes(), &[1]]).into_key()
+        self.derive_bytes(kid).into_key()
+    }
+
+    /// The signing key of a kid as its bytes.
+    pub(crate) fn derive_bytes(&self, kid: &str) -> Tag {
+        self.0.sign(&[kid.as_bytes(), &[1]])
     }
 }
 

@@ -7,11 +7,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use vkey::json::Json;
-use vkey::key::mac::{SigningKey, hkdf_sha256};
+use vkey::key::mac::SigningKey;
 use vkey::key::token::{Kid, Unverified, mint};
 
 use super::format::{ConfigSpec, Edit, KeyKind, Minted, Scenario, Variant, merged};
-use super::text::{Meaning, env_value, secret_bytes, shifted};
+use super::text::{Meaning, env_value, shifted, signing_key};
 
 /// The text of every key, by name. A key may be made from earlier ones.
 pub(crate) fn mint_all(
@@ -98,13 +98,6 @@ impl Ring {
             }),
         }
     }
-}
-
-fn signing_key(secret: &str, kid: &Kid) -> [u8; 32] {
-    let mut key = [0; 32];
-    let info = kid.to_string();
-    hkdf_sha256(b"vkey.v1", &secret_bytes(secret), info.as_bytes(), &mut key).expect("one block");
-    key
 }
 
 /// The header of a JWT. A string is used unchanged.

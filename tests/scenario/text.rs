@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use vkey::digest::sha256_hex;
 use vkey::json::Json;
+use vkey::key::mac::hkdf_sha256;
+use vkey::key::token::Kid;
 
 /// The compiled-in upstream-TLS policy.
 pub(crate) const POLICY: &[u8] = include_bytes!("../../filters/vkey/upstream-tls.json");
@@ -95,16 +97,29 @@ pub(crate) fn shifted(time: u64, seconds: i64) -> u64 {
     time.checked_add_signed(seconds).expect("a time after 1970")
 }
 
-/// The value of an environment variable. `@secret:NAME` is a strong secret that is derived from its name,
-/// so that no file contains it.
+/// The value of an environment variable. `@secret:NAME` is a strong secret that is derived from its name, and
+/// `@signing_key:NAME:KID` the signing key that it has for a kid, so that no file contains one.
 pub(crate) fn env_value(text: &str) -> String {
-    match text.strip_prefix("@secret:") {
-        Some(name) => {
-            let digits = sha256_hex(format!("vkey scenario {name}").as_bytes());
-            format!("base64:{}", STANDARD.encode(from_hex(&digits)))
-        }
-        None => text.to_owned(),
+    if let Some(name) = text.strip_prefix("@secret:") {
+        let digits = sha256_hex(format!("vkey scenario {name}").as_bytes());
+        return format!("base64:{}", STANDARD.encode(from_hex(&digits)));
     }
+    let Some((name, kid)) =
+        text.strip_prefix("@signing_key:").and_then(|rest| rest.split_once(':'))
+    else {
+        return text.to_owned();
+    };
+    let kid = Kid::parse(kid.as_bytes()).expect("a kid");
+    let key = signing_key(&env_value(&format!("@secret:{name}")), &kid);
+    format!("base64:{}", STANDARD.encode(key))
+}
+
+/// The signing key that a secret has for a kid.
+pub(crate) fn signing_key(secret: &str, kid: &Kid) -> [u8; 32] {
+    let mut key = [0; 32];
+    let info = kid.to_string();
+    hkdf_sha256(b"vkey.v1", &secret_bytes(secret), info.as_bytes(), &mut key).expect("one block");
+    key
 }
 
 /// The bytes of a secret: those of the text, or those encoded after `base64:`.

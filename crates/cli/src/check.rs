@@ -14,6 +14,7 @@ use vkey::headers::ForeignCredentials;
 use vkey::host::Dialect;
 use vkey::json::Json;
 use vkey::key::keyring::RingState;
+use vkey::key::token::Kid;
 use vkey::limits::Limits;
 
 use super::error::{Error, Failure};
@@ -128,8 +129,11 @@ fn ring(ring: &RingConfig) -> String {
         let max_age = format_duration(rotation.max_age_secs());
         format!("a new signing key every {interval}, each accepted for {max_age}")
     });
+    let keys = ring.kids().map(|kids| Vec::from_iter(kids.map(Kid::as_str)).join(", "));
+    let keys = keys.map(|kids| format!(", with the signing keys {kids} alone"));
     let tenants = ring.tenants().map(|tenants| format!(", for {}", listed(tenants.iter())));
-    format!("ring         {}: {state}, {rotation}{}", ring.name(), tenants.unwrap_or_default())
+    let [keys, tenants] = [keys, tenants].map(Option::unwrap_or_default);
+    format!("ring         {}: {state}, {rotation}{keys}{tenants}", ring.name())
 }
 
 fn tenants(settings: &Settings) -> String {

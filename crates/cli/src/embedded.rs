@@ -128,7 +128,7 @@ impl HostArgs {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<EmbeddedHost, InputError> {
         let variables: Vec<String> = config.variables().map(str::to_owned).collect();
-        let ring_variables = config.rings().iter().map(RingConfig::variable);
+        let ring_variables = config.rings().iter().flat_map(RingConfig::variables);
         let ring_variables = ring_variables.map(str::to_owned).collect();
         let plan = config.compile(&environment).and_then(Plan::ready);
         let plan = plan.map_err(InputError::NotReady)?;
@@ -186,12 +186,12 @@ impl EmbeddedHost {
     }
 }
 
-/// Reads the secret, which all rings must share. Returns the variable's name and the text.
+/// Reads the secret or the signing key, which all rings must share. Returns the variable's name and the text.
 fn read_secret_of(
     rings: &[RingConfig],
     place: &Place,
 ) -> Result<(String, Zeroizing<String>), Error> {
-    let mut variables = rings.iter().map(RingConfig::variable);
+    let mut variables = rings.iter().flat_map(RingConfig::variables);
     let variable = variables.next().unwrap_or_default();
     if variables.any(|other| other != variable) {
         return Err(HostError::SeveralSecrets.into());

@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     }
     let now_secs = time::now(args.now)?;
     let config = input::config(&args.config)?;
-    input::check_variables(config.rings().iter().map(RingConfig::variable))?;
+    input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;
     let plan = compile(config, input::environment)?;
     let unready = plan.unready.clone();
     let key = args.key.read(out)?;
@@ -143,8 +143,8 @@ pub(super) fn compile(
     config: Config,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Plan, InputError> {
-    let rings = config.rings().iter().map(|ring| ring.variable().to_owned());
-    let rings: BTreeSet<String> = rings.collect();
+    let rings = config.rings().iter().flat_map(RingConfig::variables);
+    let rings: BTreeSet<String> = rings.map(str::to_owned).collect();
     let environment = |name: &str| {
         if rings.contains(name) { environment(name) } else { Some("none".to_owned()) }
     };

@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     // Reports errors that do not depend on the tier before asking for a secret.
     let claims = args.claims.read(now_secs)?;
     let caveats = read_caveats(&args.caveat, Slashes::Kept)?;
-    let SelectedRing { ring, config } = args.ring.choose(&claims.tenant)?;
+    let SelectedRing { ring, config } = args.ring.choose(&claims.tenant, now_secs)?;
     let settings = config.as_ref().map(Config::settings);
     args.check_slashes(Slashes::written(match settings {
         Some(settings) => settings.keeps_escaped_slashes(claims.tier()),

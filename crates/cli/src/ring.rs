@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use vkey::config::{Config, RingConfig};
 use vkey::key::keyring::{InvalidSecret, Ring, RingState, Rotation, Secret};
-use vkey::key::token::is_ring_name;
+use vkey::key::token::{Kid, is_ring_name};
 
 use super::error::{Error, Failure};
 use super::exit::Exit;
@@ -53,6 +53,8 @@ pub(super) struct SelectedRing {
 pub(super) enum RingError {
     /// No active ring has that name; these are active.
     None(Vec<String>),
+    /// The ring has single signing keys, and not this one.
+    NoSigningKey(Kid),
     /// The ring does not sign for the tenant.
     NotSigned {
         /// The first candidate.
@@ -63,15 +65,15 @@ pub(super) enum RingError {
 }
 
 impl RingArgs {
-    /// Selects the ring that signs for a tenant, and reads its secret.
-    pub(super) fn choose(&self, tenant: &str) -> Result<SelectedRing, Error> {
+    /// Selects the ring that signs for a tenant, and reads its secret, or its signing key for a time.
+    pub(super) fn choose(&self, tenant: &str, now_secs: u64) -> Result<SelectedRing, Error> {
         match &self.config {
-            Some(path) => self.find_in(input::config(path)?, tenant),
+            Some(path) => self.find_in(input::config(path)?, tenant, now_secs),
             None => Ok(SelectedRing { ring: self.read_secret()?, config: None }),
         }
     }
 
-    fn find_in(&self, config: Config, tenant: &str) -> Result<SelectedRing, Error> {
+    fn find_in(&self, config: Config, tenant: &str, now_secs: u64) -> Result<SelectedRing, Error> {
         let active = |ring: &&RingConfig| ring.state() == RingState::Active;
         let named = |ring: &&RingConfig| self.ring.as_ref().is_none_or(|name| name == ring.name());
         let active = config.rings().iter().filter(active);
@@ -84,8 +86,8 @@ impl RingArgs {
         };
         let not_signed = || RingError::NotSigned { ring: first.name().to_owned() };
         let ring = named.find(signs).ok_or_else(not_signed)?;
-        input::check_variables([ring.variable()].into_iter())?;
-        let compiled = ring.compile(input::environment).map_err(InputError::NotReady)?;
+        input::check_variables(ring.variables())?;
+        let compiled = compile(ring, now_secs)?;
         strength::check_rings([ring], input::environment)?;
         Ok(SelectedRing { ring: compiled.ok_or_else(no_ring)?, config: Some(config) })
     }
@@ -104,6 +106,22 @@ impl RingArgs {
         let ring = Ring::new(name, &secret, RingState::Active, rotation);
         Ok(ring.ok_or_else(|| RingError::None(Vec::new()))?)
     }
+}
+
+/// Fills in the secrets of a ring, of which it must have what signs at a time.
+fn compile(ring: &RingConfig, now_secs: u64) -> Result<Option<Ring>, Error> {
+    let (ring, lacks) = ring.compile(input::environment);
+    let kid = ring.as_ref().and_then(|ring| ring.kid_at(now_secs));
+    if let Some((ring, kid)) = ring.as_ref().zip(kid)
+        && ring.check_kid(&kid).is_err()
+    {
+        let problem = lacks.into_iter().find(|problem| problem.concerns(&kid));
+        return Err(match problem {
+            Some(not_ready) => InputError::NotReady(not_ready).into(),
+            None => RingError::NoSigningKey(kid).into(),
+        });
+    }
+    Ok(ring)
 }
 
 /// Reads the secret of a ring. Returns its text too.
@@ -139,6 +157,13 @@ impl fmt::Display for RingError {
                     _ => write!(f, "active: {}", active.join(", ")),
                 }
             }
+            Self::NoSigningKey(kid) => write!(
+                f,
+                "the configuration has no signing key {kid}, which a key of this time is signed with; where the \
+                 secret of ring {} is, run `vkey secret derive --kid {kid}`, and add the signing key to the \
+                 ring's keys",
+                kid.ring()
+            ),
             Self::NotSigned { ring } => write!(
                 f,
                 "ring {ring} does not sign for this tenant: every gate would refuse the key; choose \

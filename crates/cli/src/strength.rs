@@ -57,8 +57,8 @@ pub(super) fn check_rings<'a>(
     rings: impl IntoIterator<Item = &'a RingConfig>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<(), GuessableSecret> {
-    for ring in rings.into_iter().filter(|ring| ring.state() != RingState::Revoked) {
-        let name = ring.variable();
+    let rings = rings.into_iter().filter(|ring| ring.state() != RingState::Revoked);
+    for name in rings.flat_map(RingConfig::variables) {
         let text = environment(name).map(Zeroizing::new);
         let text = text.filter(|text| Secret::parse_unguessable(text).is_ok());
         let checked = text.map_or(Ok(()), |text| check(&text));

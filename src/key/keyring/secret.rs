@@ -13,6 +13,9 @@ pub const MIN_SECRET_CHARS: usize = 16;
 /// section 3).
 pub const MIN_SECRET_BYTES: usize = 32;
 
+/// What stands before bytes in base64.
+pub(super) const BASE64: &str = "base64:";
+
 /// The least number of different bytes in a secret, and of different steps from byte to byte.
 pub const MIN_DISTINCT_BYTES: usize = 8;
 
@@ -24,7 +27,7 @@ const MAX_PERIOD: usize = 64;
 const SPECIAL: &str = "!@#$%^&*()_+-=[]{}|;:,.<>?";
 
 /// Secrets in files that anyone can read. A configuration never accepts them.
-const SAMPLE_SECRETS: [&str; 4] = [
+pub(super) const SAMPLE_SECRETS: [&str; 4] = [
     "Abc123!@#Xyz789!@#",
     "Sample-Secret-1-never-deploy",
     "base64:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
@@ -49,6 +52,8 @@ pub enum InvalidSecret {
     Sample,
     /// Shorter than [`MIN_SECRET_CHARS`] or [`MIN_SECRET_BYTES`].
     Short,
+    /// Not a signing key: text, or more than 32 bytes.
+    SigningKey,
     /// A space at its beginning or its end.
     Space,
     /// Characters of fewer than three kinds.
@@ -65,12 +70,12 @@ impl Secret {
     /// [`InvalidSecret`] when it is too short or too uniform to sign keys.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         check_characters(text)?;
-        let bytes = match text.strip_prefix("base64:") {
+        let bytes = match text.strip_prefix(BASE64) {
             Some(encoded) => STANDARD.decode(encoded).map_err(|_| InvalidSecret::Base64)?,
             None => text.as_bytes().to_vec(),
         };
         let secret = Self(Zeroizing::new(bytes));
-        if text.starts_with("base64:") {
+        if text.starts_with(BASE64) {
             let long = secret.0.len() >= MIN_SECRET_BYTES;
             return if long { Ok(secret) } else { Err(InvalidSecret::Short) };
         }
@@ -181,6 +186,9 @@ impl fmt::Display for InvalidSecret {
                  a sequence; `vkey secret new` makes one"
             }
             Self::Sample => "the secret is a published sample; make one with `vkey secret new`",
+            Self::SigningKey => {
+                "a signing key is base64: and exactly 32 bytes, as `vkey secret derive` writes it"
+            }
             Self::Space => {
                 "the secret begins or ends with a space, most often copied along with it; remove it"
             }

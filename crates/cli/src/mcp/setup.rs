@@ -7,7 +7,7 @@ use std::path::{self, Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use vkey::config::{Config, RingConfig};
+use vkey::config::Config;
 use vkey::json::Json;
 use vkey::key::claims::Claims;
 
@@ -98,8 +98,7 @@ impl SetupArgs {
         let secret = secret::fresh()?;
         let parsed = Config::parse(config.to_string().as_bytes()).map_err(InputError::Config)?;
         let environment = |_: &str| Some(secret.to_string());
-        let ring = parsed.rings().first().map(|ring| RingConfig::compile(ring, environment));
-        let ring = ring.transpose().map_err(InputError::NotReady)?.flatten();
+        let ring = parsed.rings().first().and_then(|ring| ring.compile(environment).0);
         let ring = ring.ok_or_else(|| RingError::None(Vec::new()))?;
         let claims = mint::valid(&Claims {
             jti: secret::random_id()?,

@@ -21,6 +21,7 @@ mod mint;
 mod mistakes;
 mod private;
 mod run;
+mod signing_keys;
 mod streams;
 mod tls;
 mod tls_lint;

@@ -9,8 +9,8 @@ use crate::harness::{Gate, NOW, Vkey, one_line, text};
 /// A command, given more arguments.
 type Writer<'a> = Box<dyn Fn(&[&str]) -> Vkey + 'a>;
 
-/// The three commands that write a key or a secret.
-fn writers(gate: &Gate) -> [Writer<'_>; 3] {
+/// The commands that write a key or a secret.
+fn writers(gate: &Gate) -> [Writer<'_>; 4] {
     let key = gate.mint(&[]);
     let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
     [
@@ -19,6 +19,10 @@ fn writers(gate: &Gate) -> [Writer<'_>; 3] {
             Vkey::new(&[&["attenuate", "--caveat", "{}"], args].concat()).stdin(&key)
         }),
         Box::new(|args| Vkey::new(&[&["secret", "new"], args].concat())),
+        Box::new(|args| {
+            let derive = ["secret", "derive", "--kid", "main-1"];
+            Vkey::new(&[&derive, args].concat()).stdin(&gate.secret)
+        }),
     ]
 }
 

@@ -110,6 +110,25 @@ fn only_keys_of_its_own_ring_and_audience_open_it() {
 }
 
 #[test]
+fn a_signing_key_is_enough_to_start_it() {
+    let gate = Gate::new();
+    let made = Made::new(&gate, "files");
+    let (secret, signing_key) = (made.file("secret"), made.file("signing-key"));
+    let derive = ["secret", "derive", "--kid", "mcp-0", "--secret-file", &secret];
+    Vkey::new(&[&derive[..], &["--out", &signing_key]].concat()).ok();
+    fs::remove_file(&secret).expect("ours");
+    let mut config: Value = serde_json::from_str(&made.read("config.json")).expect("JSON");
+    config["keyring"] = json!([{"name": "mcp", "keys": {"mcp-0": "${VKEY_MCP_0}"}}]);
+    fs::write(made.file("config.json"), config.to_string()).expect("ours");
+    let vkey = made.vkey(|word| (if word == secret { &signing_key } else { word }).to_owned());
+    let mut session = Session::spawn(&gate, &vkey);
+    session.pump();
+    session.request(1, "initialize", &json!({}));
+    assert_eq!(session.answer()["result"]["protocolVersion"], "2025-06-18");
+    session.finish().ended(0);
+}
+
+#[test]
 fn a_setup_is_whole_or_not_at_all() {
     let gate = Gate::new();
     let made = Made::new(&gate, "made");

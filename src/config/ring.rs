@@ -1,0 +1,238 @@
+//! A ring of a configuration: what its secrets are called, and the ring in an environment.
+
+use crate::json::{Invalid, Members, Node};
+use crate::key::claims::id;
+use crate::key::keyring::{Ring, RingState, Rotation, Secret, parse_signing_key};
+use crate::key::mac::SigningKey;
+use crate::key::token::{Kid, is_ring_name};
+
+use super::template::Variable;
+use super::{NotReady, NotReadyCause, Part};
+
+const NO_KID: &str = "a signing key is named by its kid: the name of this ring, - and an epoch";
+
+const NO_EPOCH: &str = "a ring without rotation has no epoch but 0";
+
+/// A ring of a configuration, whose secrets are still names of environment variables.
+#[derive(Debug)]
+pub struct RingConfig {
+    name: String,
+    source: Source,
+    state: RingState,
+    rotation: Option<Rotation>,
+    tenants: Option<Box<[String]>>,
+}
+
+/// Where a ring has its signing keys from.
+#[derive(Debug)]
+enum Source {
+    /// They are derived from the secret.
+    Secret(Variable),
+    /// They are listed, and there are no others.
+    Keys(Vec<(Kid, Variable)>),
+}
+
+impl RingConfig {
+    /// Reads a ring.
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let states = [
+            ("active", RingState::Active),
+            ("retiring", RingState::Retiring),
+            ("revoked", RingState::Revoked),
+        ];
+        let members = node.members(&["name", "secret", "keys", "state", "rotation", "tenants"])?;
+        let name_node = members.require("name")?;
+        let name = name_node.string()?;
+        if !is_ring_name(name) {
+            return Err(name_node.expected("1 to 32 of a-z 0-9 -, not starting with -"));
+        }
+        let rotation = members.read("rotation", rotation)?;
+        Ok(Self {
+            name: name.to_owned(),
+            source: Source::read(&members, name, rotation)?,
+            state: members.read("state", |node| node.choice(&states))?.unwrap_or(RingState::Active),
+            rotation,
+            tenants: members.read("tenants", tenants)?,
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The environment variables that hold the secret, or the signing keys.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        let (secret, keys) = match &self.source {
+            Source::Secret(variable) => (Some(variable), [].as_slice()),
+            Source::Keys(keys) => (None, keys.as_slice()),
+        };
+        secret.into_iter().chain(keys.iter().map(|(_, variable)| variable)).map(Variable::name)
+    }
+
+    /// The signing keys that the ring has, if it has single ones in place of its secret.
+    pub fn kids(&self) -> Option<impl Iterator<Item = &Kid>> {
+        match &self.source {
+            Source::Secret(_) => None,
+            Source::Keys(keys) => Some(keys.iter().map(|(kid, _)| kid)),
+        }
+    }
+
+    /// Whether keys of the ring are accepted and minted.
+    pub fn state(&self) -> RingState {
+        self.state
+    }
+
+    /// How the signing key rotates, if it does.
+    pub fn rotation(&self) -> Option<Rotation> {
+        self.rotation
+    }
+
+    /// The tenants that the ring signs for; `None` for all.
+    pub fn tenants(&self) -> Option<&[String]> {
+        self.tenants.as_deref()
+    }
+
+    /// Fills in the secrets. Returns the ring, and what it lacks: without its secret, or without all of its signing
+    /// keys, it is not ready. The ring is `None` if the name is invalid, which [`super::Config::parse`] rejects.
+    pub fn compile(
+        &self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> (Option<Ring>, Vec<NotReady>) {
+        let (name, state, rotation) = (&*self.name, self.state, self.rotation);
+        let mut lacks = Vec::new();
+        let ring = match &self.source {
+            Source::Secret(variable) => match read_secret(variable, environment) {
+                Ok(secret) => Ring::new(name, &secret, state, rotation),
+                Err(problem) => {
+                    lacks.push(problem.of(Part::Ring(name.to_owned())));
+                    Ring::unready(name, state, rotation)
+                }
+            },
+            Source::Keys(keys) => {
+                let mut epochs = Vec::with_capacity(keys.len());
+                for (kid, variable) in keys {
+                    let key = read_signing_key(variable, &environment);
+                    let key = key.map_err(|problem| lacks.push(problem.of(Part::Key(kid.clone()))));
+                    epochs.push((kid.epoch(), key.ok()));
+                }
+                Ring::of_epochs(name, epochs.into(), state, rotation)
+            }
+        };
+        (ring.map(|ring| ring.with_tenants(self.tenants.clone())), lacks)
+    }
+}
+
+impl Source {
+    fn read(
+        members: &Members<'_>,
+        ring: &str,
+        rotation: Option<Rotation>,
+    ) -> Result<Self, Invalid> {
+        let Some(keys) = members.get("keys") else {
+            return variable(&members.require("secret")?).map(Self::Secret);
+        };
+        if members.get("secret").is_some() {
+            return Err(keys.unusable("a ring has either a secret or keys; remove one of them"));
+        }
+        let mut read = Vec::new();
+        for (name, node) in keys.entries()? {
+            let kid = Kid::parse(name.as_bytes()).ok().filter(|kid| kid.ring() == ring);
+            let Some(kid) = kid else {
+                return Err(node.unusable(NO_KID));
+            };
+            if rotation.is_none() && kid.epoch() != 0 {
+                return Err(node.unusable(NO_EPOCH));
+            }
+            read.push((kid, variable(&node)?));
+        }
+        if read.is_empty() {
+            Err(keys.expected("at least one signing key"))
+        } else {
+            Ok(Self::Keys(read))
+        }
+    }
+}
+
+fn variable(node: &Node<'_>) -> Result<Variable, Invalid> {
+    Variable::parse(node.string()?).map_err(|invalid| node.unusable(invalid))
+}
+
+fn tenants(node: &Node<'_>) -> Result<Box<[String]>, Invalid> {
+    let tenants = node.list(id as fn(&Node<'_>) -> Result<String, Invalid>)?;
+    if tenants.is_empty() { Err(node.expected("at least one tenant")) } else { Ok(tenants) }
+}
+
+fn rotation(node: &Node<'_>) -> Result<Rotation, Invalid> {
+    let members = node.members(&["interval", "max_age", "keep_expired"])?;
+    let interval_secs = members.require("interval")?.seconds()?;
+    let max_age_secs = members.require("max_age")?.seconds()?;
+    let keep_expired = members.read("keep_expired", Node::bool)?.unwrap_or(false);
+    Rotation::new(interval_secs, max_age_secs, keep_expired).map_err(|e| node.unusable(e))
+}
+
+fn read_secret(
+    variable: &Variable,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Secret, NotReady> {
+    let text = variable.value(environment)?;
+    Secret::parse_unguessable(&text)
+        .map_err(|invalid| variable.not_ready(NotReadyCause::Secret(invalid)))
+}
+
+fn read_signing_key(
+    variable: &Variable,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<SigningKey, NotReady> {
+    let text = variable.value(environment)?;
+    parse_signing_key(&text).map_err(|invalid| variable.not_ready(NotReadyCause::Secret(invalid)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[track_caller]
+    fn refused(ring: &str) -> String {
+        let text = format!(r#"{{"keyring": [{ring}]}}"#);
+        Config::parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    fn keys(keys: &str) -> String {
+        refused(&format!(r#"{{"name": "main", "keys": {keys}}}"#))
+    }
+
+    #[test]
+    fn a_ring_has_either_a_secret_or_signing_keys_of_its_own() {
+        assert_eq!(refused(r#"{"name": "main"}"#), "keyring[0].secret: missing");
+        let both = r#"{"name": "main", "secret": "${S}", "keys": {"main-0": "${K}"}}"#;
+        let either = "keyring[0].keys: a ring has either a secret or keys; remove one of them";
+        assert_eq!(refused(both), either);
+        assert_eq!(keys("{}"), "keyring[0].keys: expected at least one signing key");
+        for name in ["other-0", "main", "main-00", "main-x", "MAIN-0"] {
+            let refused = keys(&format!(r#"{{"{name}": "${{K}}"}}"#));
+            assert!(refused.contains("a signing key is named by its kid"), "{refused}");
+        }
+        let literal = keys(r#"{"main-0": "base64:sRd0i5lhPMrC7fJ2iWQ6xbEXdIuZYTzKwu3ydolkOsU="}"#);
+        assert!(
+            literal.starts_with("keyring[0].keys.main-0: a secret does not belong"),
+            "{literal}"
+        );
+        assert!(!literal.contains("sRd0"), "{literal}");
+        let epoch = "keyring[0].keys.main-1: a ring without rotation has no epoch but 0";
+        assert_eq!(keys(r#"{"main-1": "${K}"}"#), epoch);
+        let twice = keys(r#"{"main-0": "${A}", "main-0": "${B}"}"#);
+        assert!(twice.contains("a member is named twice"), "{twice}");
+    }
+
+    #[test]
+    fn debug_shows_names_of_variables_only() {
+        let text = br#"{"keyring": [{"name": "main", "keys": {"main-0": "${K}"}}]}"#;
+        let config = Config::parse(text).unwrap();
+        let key = "base64:sRd0i5lhPMrC7fJ2iWQ6xbEXdIuZYTzKwu3ydolkOsU=";
+        let shown =
+            format!("{:?} {:?}", config, config.rings()[0].compile(|_| Some(key[..50].into())).1);
+        assert!(shown.contains("main-0") && !shown.contains("sRd0"), "{shown}");
+        assert_eq!(Vec::from_iter(config.variables()), ["K"]);
+    }
+}
