@@ -24,21 +24,31 @@ pub(super) struct DocumentError {
     line: Option<u64>,
 }
 
-/// Parses YAML, which includes JSON. Rejects duplicate names: another reader may take the other value.
+/// Parses one document of YAML, which includes JSON. Rejects duplicate names: another reader may take the
+/// other value.
 pub(super) fn parse(text: &[u8]) -> Result<Value, DocumentError> {
+    let mut documents = parse_all(text)?.into_iter();
+    match (documents.next(), documents.next()) {
+        (first, None) => Ok(first.unwrap_or_default()),
+        _ => Err(DocumentError { what: "more than one YAML document", line: None }),
+    }
+}
+
+/// Parses all documents of YAML, or one of JSON. Leaves out those that are empty.
+pub(super) fn parse_all(text: &[u8]) -> Result<Vec<Value>, DocumentError> {
     let text = str::from_utf8(text).map_err(|_| DocumentError { what: "not UTF-8", line: None })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let looks_like_json = text.trim_start().starts_with(['{', '[']);
     let json = looks_like_json.then(|| serde_json::from_str::<Strict>(text));
     match json {
-        Some(Ok(Strict(value))) => Ok(value),
+        Some(Ok(Strict(value))) => Ok(vec![value]),
         // YAML allows unquoted names in braces.
         Some(Err(error)) => yaml(text).map_err(|_| json_error(&error)),
         None => yaml(text),
     }
 }
 
-fn yaml(text: &str) -> Result<Value, DocumentError> {
+fn yaml(text: &str) -> Result<Vec<Value>, DocumentError> {
     let budget = serde_saphyr::budget! {
         max_events: MAX_YAML_NODES,
         max_nodes: MAX_YAML_NODES,
@@ -50,8 +60,9 @@ fn yaml(text: &str) -> Result<Value, DocumentError> {
         alias_limits: alias_limits,
         with_snippet: false,
     };
-    let read = serde_saphyr::from_str_with_options::<Strict>(text, options);
-    read.map(|Strict(value)| value).map_err(|error| yaml_error(&error))
+    let read = serde_saphyr::from_multiple_with_options::<Strict>(text, options);
+    let read = read.map_err(|error| yaml_error(&error))?;
+    Ok(read.into_iter().map(|Strict(value)| value).collect())
 }
 
 fn json_error(error: &serde_json::Error) -> DocumentError {
@@ -68,7 +79,6 @@ fn yaml_error(error: &serde_saphyr::Error) -> DocumentError {
     }
     let what = match cause {
         Error::DuplicateMappingKey { .. } => "a name stands twice",
-        Error::MultipleDocuments { .. } => "more than one YAML document",
         Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::Budget { .. } => TOO_MUCH,

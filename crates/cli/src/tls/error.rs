@@ -4,7 +4,7 @@ use std::fmt;
 
 use vkey::json::Invalid;
 
-use super::super::error::Failure;
+use super::super::error::{Error, Failure};
 use super::super::exit::Exit;
 use super::document::DocumentError;
 
@@ -13,7 +13,14 @@ use super::document::DocumentError;
 pub(super) enum TlsError {
     /// An Envoy configuration, or a response of the admin interface, cannot be parsed.
     Document(InputKind, DocumentError),
-    /// The Envoy configuration has no cluster.
+    /// An error about one of several inputs.
+    InFile {
+        /// The name of the input.
+        file: String,
+        /// The error.
+        error: Error,
+    },
+    /// The Envoy configuration has neither a cluster nor a listener with the module.
     NoClusters(InputKind),
     /// The input is not an Envoy configuration.
     NoEnvoyConfiguration(InputKind),
@@ -66,7 +73,11 @@ impl TlsError {
 
 impl Failure for TlsError {
     fn exit(&self) -> Exit {
-        Exit::Refused
+        match self {
+            Self::InFile { error, .. } => error.exit(),
+            Self::NoClusters(_) | Self::NoEnvoyConfiguration(_) => Exit::NothingFound,
+            _ => Exit::Refused,
+        }
     }
 }
 
@@ -77,10 +88,11 @@ impl fmt::Display for TlsError {
                 let check = given.check();
                 write!(f, "{given} is not an Envoy configuration: {unreadable}; {check}")
             }
+            Self::InFile { file, error } => write!(f, "{file}: {error}"),
             Self::NoClusters(given) => write!(
                 f,
-                "{given} has no clusters: expected them in \
-                 static_resources.clusters, resources, configs, or a list; {}",
+                "{given} has no clusters, and no listener with the module: expected them in \
+                 static_resources, resources, configs, clusters, or a list; {}",
                 given.check()
             ),
             Self::NoEnvoyConfiguration(given) => write!(

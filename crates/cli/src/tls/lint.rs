@@ -5,6 +5,7 @@ mod cluster;
 mod context;
 mod credentials;
 mod edge;
+mod endpoints;
 mod finding;
 mod graph;
 mod hosts;
@@ -18,40 +19,38 @@ mod report;
 mod routes;
 mod seal;
 mod socket;
+mod socket_match;
+mod source;
+mod spelling;
 mod stripped;
+mod switched_off;
 mod trust;
 mod ungated;
 mod upstream_gate;
 mod upstream_gates;
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-
-use serde_json::Value;
-use zeroize::Zeroizing;
-
 use vkey::json::Json;
 
 use super::super::error::Error;
 use super::super::exit::Exit;
-use super::super::input::{InputError, InputProblem, Place};
+use super::super::input::InputError;
 use super::super::output::Output;
 use super::super::text::ascii;
 use super::super::time;
-use super::admin::{AdminArgs, AdminUrl};
-use super::document::{self, DocumentError, MAX_DOCUMENT_BYTES};
-use super::error::{InputKind, TlsError};
+use super::admin::AdminArgs;
 use super::policy::PolicyArgs;
 use finding::LintRule;
-use proxy_config::InvalidConfig;
 use report::Report;
+use source::{Input, Source};
 
 #[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// An Envoy configuration, in YAML or JSON: a bootstrap, a discovery response, clusters, or a
-    /// /config_dump (- is standard input); or the URL of a running Envoy's admin interface
+    /// /config_dump (- is standard input); or the URL of a running Envoy's admin interface. Several
+    /// are read as parts of one configuration
     #[arg(value_name = "FILE|URL", value_parser = Source::parse, required_unless_present = "rules")]
-    source: Option<Source>,
+    sources: Vec<Source>,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
@@ -63,29 +62,29 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// List the rules that lint checks, and do nothing else
-    #[arg(long, conflicts_with = "source")]
+    #[arg(long, conflicts_with = "sources")]
     rules: bool,
 }
 
-/// Where to read the configuration from.
-#[derive(Clone)]
-enum Source {
-    Admin(AdminUrl),
-    File(PathBuf),
-}
+/// Each code has one meaning, so that a script can tell findings from an input without any configuration.
+const AFTER_HELP: &str = "\
+Exit codes: 0 no findings; 1 findings, or an input that cannot be parsed; 2 invalid arguments; \
+3 a file, the network or the system failed; 4 no configuration found: no cluster, and no listener \
+with the module. Notes are not findings.";
 
 /// Runs `vkey tls lint`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    let Some(source) = &args.source else {
+    if args.rules {
         return list_rules(args.json, out);
-    };
-    if source.is_stdin() && args.policy.stdin_count() > 0 {
+    }
+    let stdin_count = args.sources.iter().filter(|source| source.is_stdin()).count();
+    if stdin_count.saturating_add(args.policy.stdin_count()) > 1 && stdin_count > 0 {
         return Err(InputError::StdinTwice.into());
     }
-    let documents = [source.read(&args.admin)?];
+    let inputs = Input::read_all(&args.sources, &args.admin)?;
     let policy = args.policy.read()?;
-    let report = Report::new(&documents, &policy, time::now(args.now)?);
-    let report = report.map_err(|unsuitable| source.error(&unsuitable))?;
+    let report = Report::new(&inputs, &policy, time::now(args.now)?);
+    let report = report.map_err(|why| Input::unsuitable(&inputs, &why))?;
     if args.json {
         out.line(report.to_json())?;
     } else {
@@ -100,58 +99,10 @@ fn list_rules(is_json: bool, out: &mut Output) -> Result<Exit, Error> {
         out.line(ascii(&Json::object([("rules", Json::Array(rules))])))?;
         return Ok(Exit::Success);
     }
-    let line = |rule: &LintRule| out.line(format_args!("{:<27}{}", rule.id(), rule.about()));
+    let line = |rule: &LintRule| {
+        let severity = rule.severity().word();
+        out.line(format_args!("{:<27}{severity:<9}{}", rule.id(), rule.about()))
+    };
     LintRule::ALL.iter().try_for_each(line)?;
     Ok(Exit::Success)
-}
-
-impl Source {
-    fn parse(text: &str) -> Result<Self, &'static str> {
-        match AdminUrl::is_url(text) {
-            true => AdminUrl::parse(text).map(Self::Admin),
-            false => Ok(Self::File(PathBuf::from(text))),
-        }
-    }
-
-    fn is_stdin(&self) -> bool {
-        matches!(self, Self::File(path) if path.as_os_str() == "-")
-    }
-
-    fn given(&self) -> InputKind {
-        match self {
-            Self::Admin(_) => InputKind::Response,
-            Self::File(_) => InputKind::Input,
-        }
-    }
-
-    fn error(&self, unsuitable: &InvalidConfig) -> TlsError {
-        match unsuitable {
-            InvalidConfig::Empty => TlsError::NoClusters(self.given()),
-            InvalidConfig::NotEnvoy => TlsError::NoEnvoyConfiguration(self.given()),
-            InvalidConfig::TooMuch => TlsError::Document(self.given(), DocumentError::too_much()),
-        }
-    }
-
-    fn read(&self, admin: &AdminArgs) -> Result<Value, Error> {
-        let text = match self {
-            Self::Admin(url) => admin.ask(url, &url.config_dump(), MAX_DOCUMENT_BYTES)?.into(),
-            Self::File(path) => read_file(path)?,
-        };
-        let read = document::parse(&text);
-        Ok(read.map_err(|unreadable| TlsError::Document(self.given(), unreadable))?)
-    }
-}
-
-/// Reads a file. If it does not exist and looks like an address, the error says how to write a URL.
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, InputError> {
-    let read = Place::file("FILE", path).read_bytes(MAX_DOCUMENT_BYTES);
-    let may_be_address = path.to_string_lossy().contains(':');
-    read.map_err(|error| match error {
-        InputError::Unusable(origin, InputProblem::Io(error))
-            if may_be_address && error.kind() == ErrorKind::NotFound =>
-        {
-            InputError::Unusable(origin, InputProblem::NoFile(error))
-        }
-        error => error,
-    })
 }

@@ -12,7 +12,8 @@ use super::graph::parts;
 use super::hosts::{ClusterHost, CoveredHost, hosts, subjects};
 use super::proxy_config::ProxyConfig;
 use super::socket::{Branch, Channel, branches};
-use super::{names, trust, upstream_gate};
+use super::socket_match::DefaultSocket;
+use super::{endpoints, names, trust, upstream_gate};
 
 /// Istio's cluster from a sidecar to its own workload: its requests do not leave the machine.
 const INBOUND: &str = "InboundPassthroughCluster";
@@ -44,6 +45,9 @@ pub(super) fn check<'a>(
     }
     let hosts = hosts(cluster, proxy_config);
     let mut judged = ClusterReport { names: hosts.len(), ..ClusterReport::default() };
+    let host = hosts.first().map_or("-", |host| &host.name);
+    judged.findings.extend(endpoints::missing(cluster, host, proxy_config));
+    judged.notes.extend(unseen_note(cluster, proxy_config));
     let subjects = subjects(hosts, policy, now_secs);
     judged.is_judged = !subjects.is_empty();
     judged.notes.extend(open_note(cluster, proxy_config));
@@ -107,7 +111,9 @@ impl<'a> ClusterContext<'a, '_> {
         if let Some(finding) = self.obsolete() {
             return findings.push(finding);
         }
-        for branch in branches(self.cluster) {
+        let default = DefaultSocket::of(self.cluster, self.proxy_config);
+        let is_used = |branch: &Branch<'_>| !branch.is_default || default == DefaultSocket::Used;
+        for branch in branches(self.cluster).into_iter().filter(is_used) {
             let mut found = Vec::new();
             self.check_branch(&branch, &mut found);
             for finding in found {
@@ -209,6 +215,20 @@ fn open_note<'a>(cluster: &'a Value, proxy_config: &ProxyConfig<'a>) -> Option<N
         defect.in_short()
     );
     Some(Note { place: name.to_owned(), text })
+}
+
+/// A cluster whose endpoints are not in the input.
+fn unseen_note<'a>(cluster: &'a Value, proxy_config: &ProxyConfig<'a>) -> Option<Note> {
+    if !proxy_config.lacks_endpoints(cluster) {
+        return None;
+    }
+    let mut said =
+        "its endpoints are not in the input: which hosts they name is not known".to_owned();
+    let has_default = branches(cluster).iter().any(|branch| branch.is_default);
+    if has_default && DefaultSocket::of(cluster, proxy_config) == DefaultSocket::Unknown {
+        said += ", nor whether one uses the default transport_socket, which is not checked";
+    }
+    Some(Note { place: text(cluster, "name").unwrap_or_default().to_owned(), text: said })
 }
 
 /// A version in `tls_params`. Envoy's client default for both bounds is TLS 1.2.

@@ -145,6 +145,11 @@ fn identity(config: &Value) -> Option<Defect> {
     Some((LintRule::IdentityHeadersKept, reason, fix))
 }
 
+/// Whether a client's own identity headers reach the choice of a route.
+pub(super) fn keeps_identity(config: &Value) -> bool {
+    identity(config).is_some()
+}
+
 fn mutations(extension: &Value) -> &[Value] {
     let (kind, config) = get(extension, "typed_config").map_or(("", extension), typed);
     if kind.ends_with(".HeaderMutation") { items(config, "mutations") } else { &[] }

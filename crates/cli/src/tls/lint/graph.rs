@@ -22,7 +22,7 @@ pub(super) struct BudgetExhausted(());
 
 impl<'a> Graph<'a> {
     /// Reads the parts of clusters.
-    pub(super) fn new(clusters: &[&'a Value]) -> Self {
+    pub(super) fn new(clusters: impl IntoIterator<Item = &'a Value>) -> Self {
         let mut graph = Self::default();
         for cluster in clusters {
             let Some(name) = text(cluster, "name") else { continue };
@@ -125,7 +125,7 @@ mod tests {
 
     /// How many visits it takes to find everything reachable from `from`, and everything that reaches `to`.
     fn looks(clusters: &[Value], from: &str, to: &str) -> [(usize, usize); 2] {
-        let graph = Graph::new(&Vec::from_iter(clusters));
+        let graph = Graph::new(clusters);
         let spent = |budget: &Budget| Budget::MAX - budget.0;
         let mut down = Budget::default();
         let reached = graph.reached([from], &mut down).unwrap();
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_budget_ends() {
         let chain = Vec::from_iter((0..10).map(|n| aggregate(n, &[n + 1])));
-        let graph = Graph::new(&Vec::from_iter(&chain));
+        let graph = Graph::new(&chain);
         assert_eq!(graph.reached(["0"], &mut Budget(10)).unwrap_err(), BudgetExhausted(()));
         assert_eq!(graph.reached(["0"], &mut Budget(11)).unwrap().len(), 11);
         assert_eq!(graph.reaching(["10"], &mut Budget(10)).unwrap_err(), BudgetExhausted(()));

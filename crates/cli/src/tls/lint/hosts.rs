@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use vkey::upstream_tls::{Demand, EffectivePolicy, Stamp, UpstreamHost, UpstreamPattern};
 
-use super::super::document::{at, items, text};
+use super::super::document::{at, get, items, text};
 use super::proxy_config::ProxyConfig;
 use super::socket::server_name;
 
@@ -101,16 +101,19 @@ fn istio_host(cluster: &Value) -> Option<&str> {
     parts.splitn(3, '|').nth(2).filter(|host| !host.is_empty())
 }
 
-/// The names, or else addresses, of a cluster's endpoints.
+/// The names, or else addresses, of a cluster's endpoints, and of its hosts as in version 2 of the API.
 pub(super) fn endpoint_names<'a>(
     cluster: &'a Value,
     proxy_config: &ProxyConfig<'a>,
 ) -> Vec<&'a str> {
     let mut names = Vec::new();
+    for host in items(cluster, "hosts") {
+        names.extend(get(host, "socket_address").and_then(|address| text(address, "address")));
+    }
     for endpoint in proxy_config.endpoints(cluster) {
-        let address = at(endpoint, &["address", "socket_address"]);
+        let address = at(endpoint.config, &["address", "socket_address"]);
         let address = address.and_then(|address| text(address, "address"));
-        let hostname = text(endpoint, "hostname");
+        let hostname = text(endpoint.config, "hostname");
         names.extend(address.filter(|text| hostname.is_none() || text.parse::<IpAddr>().is_err()));
         names.extend(hostname);
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::document::{at, get, items, text, typed};
+use super::super::document::{at, get, is_true, items, text, typed};
 use super::plugin::{Extensions, Front};
 use super::routes::Table;
+use super::source::Input;
 
 /// Sections of a dump that are not in force.
 pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
@@ -17,8 +18,12 @@ pub(super) struct Manager<'a> {
     pub(super) config: &'a Value,
     /// The listener's name; the statistics prefix if there is no listener.
     pub(super) listener: &'a str,
+    /// The input that contains it.
+    pub(super) file: usize,
     /// The configuration of the module.
     pub(super) front: Front,
+    /// The filters that are the module; at least one.
+    pub(super) modules: Vec<&'a Value>,
     /// The filters after the module.
     pub(super) behind: &'a [Value],
 }
@@ -33,28 +38,30 @@ pub(super) struct Routing<'a> {
 }
 
 /// Finds all managers.
-pub(super) fn managers<'a>(
-    documents: &'a [Value],
-    extensions: &Extensions<'a>,
-) -> Vec<Manager<'a>> {
+pub(super) fn managers<'a>(inputs: &'a [Input], extensions: &Extensions<'a>) -> Vec<Manager<'a>> {
     let mut managers = Vec::new();
-    documents.iter().for_each(|document| find(document, None, extensions, &mut managers));
+    for (file, input) in inputs.iter().enumerate() {
+        for document in &input.documents {
+            find(document, file, None, extensions, &mut managers);
+        }
+    }
     managers
 }
 
 fn find<'a>(
     value: &'a Value,
+    file: usize,
     listener: Option<&'a str>,
     extensions: &Extensions<'a>,
     managers: &mut Vec<Manager<'a>>,
 ) {
     let (kind, content) = typed(value);
     if kind.ends_with(".HttpConnectionManager") {
-        return managers.extend(Manager::new(content, listener, extensions));
+        return managers.extend(Manager::new(content, file, listener, extensions));
     }
     match value {
         Value::Array(items) => {
-            items.iter().for_each(|item| find(item, listener, extensions, managers));
+            items.iter().for_each(|item| find(item, file, listener, extensions, managers));
         }
         Value::Object(members) => {
             let chains = ["filter_chains", "default_filter_chain", "api_listener"];
@@ -62,7 +69,7 @@ fn find<'a>(
             let listener = text(value, "name").filter(|_| is_listener).or(listener);
             let in_force = |name: &str| !NOT_IN_FORCE.contains(&name);
             let members = members.iter().filter(|(name, _)| in_force(name));
-            members.for_each(|(_, member)| find(member, listener, extensions, managers));
+            members.for_each(|(_, member)| find(member, file, listener, extensions, managers));
         }
         _ => {}
     }
@@ -71,6 +78,7 @@ fn find<'a>(
 impl<'a> Manager<'a> {
     fn new(
         config: &'a Value,
+        file: usize,
         listener: Option<&'a str>,
         extensions: &Extensions<'a>,
     ) -> Option<Self> {
@@ -78,9 +86,15 @@ impl<'a> Manager<'a> {
         let fronts = filters.iter().map(|filter| extensions.front(filter));
         let (position, front) =
             fronts.enumerate().find_map(|(position, front)| Some((position, front?)))?;
+        let modules = filters.iter().filter(|filter| extensions.front(filter).is_some()).collect();
         let listener = listener.or_else(|| text(config, "stat_prefix")).unwrap_or("-");
         let behind = filters.get(position.saturating_add(1)..).unwrap_or_default();
-        Some(Self { config, listener, front, behind })
+        Some(Self { config, listener, file, front, modules, behind })
+    }
+
+    /// Whether the module runs only where a route enables it.
+    pub(super) fn is_disabled(&self) -> bool {
+        self.modules.iter().all(|module| is_true(module, "disabled"))
     }
 
     /// The filter chains that replace the normal one for upgrades, with the upgrade type.

@@ -15,10 +15,10 @@ pub(super) struct Overrides<'a> {
 }
 
 impl<'a> Overrides<'a> {
-    /// Collects the settings of a configuration.
-    pub(super) fn new(documents: &'a [Value]) -> Self {
+    /// Collects the settings in documents or route configurations.
+    pub(super) fn new(documents: impl IntoIterator<Item = &'a Value>) -> Self {
         let mut overrides = Self::default();
-        documents.iter().for_each(|document| overrides.read(document, Place::default()));
+        documents.into_iter().for_each(|document| overrides.read(document, Place::default()));
         overrides
     }
 

@@ -6,16 +6,20 @@ use serde_json::Value;
 
 use super::super::document::{at, get, items, text, typed};
 use super::authorities::Authorities;
+use super::endpoints::{Discovery, Endpoint, endpoints, is_partial};
+use super::finding::InFile;
 use super::graph::{Budget, BudgetExhausted, Graph};
 use super::managers::{Manager, NOT_IN_FORCE, Routing, managers};
 use super::overrides::Overrides;
 use super::plugin::Extensions;
 use super::routes::Table;
+use super::source::Input;
+use super::spelling::misspelt;
 
 /// The parts of Envoy configurations that the checks need.
 pub(super) struct ProxyConfig<'a> {
     /// The clusters.
-    pub(super) clusters: Vec<&'a Value>,
+    pub(super) clusters: Vec<InFile<&'a Value>>,
     /// Which of them consist of others.
     pub(super) graph: Graph<'a>,
     /// The route configurations.
@@ -38,8 +42,8 @@ pub(super) struct ProxyConfig<'a> {
 
 /// Why a configuration cannot be checked.
 pub(super) enum InvalidConfig {
-    /// It is not an Envoy configuration.
-    NotEnvoy,
+    /// The input at this position is not an Envoy configuration.
+    NotEnvoy(usize),
     /// It has neither a cluster nor a listener with the module.
     Empty,
     /// It exceeds the limits of this command.
@@ -54,26 +58,39 @@ impl From<BudgetExhausted> for InvalidConfig {
 
 impl<'a> ProxyConfig<'a> {
     /// Collects the parts of configurations.
-    pub(super) fn new(documents: &'a [Value]) -> Result<Self, InvalidConfig> {
-        let listed = Vec::from_iter(documents.iter().map(clusters));
-        let is_envoy = listed.iter().all(Option::is_some);
-        let clusters = Vec::from_iter(listed.into_iter().flatten().flatten());
+    pub(super) fn new(inputs: &'a [Input]) -> Result<Self, InvalidConfig> {
+        let mut clusters = Vec::new();
+        let mut unknown = Vec::new();
+        for (file, input) in inputs.iter().enumerate() {
+            let listed = Vec::from_iter(input.documents.iter().filter_map(listed_clusters));
+            unknown.extend(listed.is_empty().then_some(file));
+            clusters.extend(listed.into_iter().flatten().map(|item| InFile { file, item }));
+        }
         let mut proxy_config = Self {
-            graph: Graph::new(&clusters),
+            graph: Graph::new(clusters.iter().map(|cluster| cluster.item)),
             clusters,
             tables: Vec::new(),
             managers: Vec::new(),
-            overrides: Overrides::new(documents),
+            overrides: Overrides::new(inputs.iter().flat_map(|input| &input.documents)),
             extensions: Extensions::default(),
             authorities: Authorities::default(),
             scopes: Routing::default(),
             assignments: BTreeMap::new(),
             secrets: BTreeMap::new(),
         };
-        documents.iter().for_each(|document| proxy_config.read(document));
-        proxy_config.managers = managers(documents, &proxy_config.extensions);
-        if proxy_config.managers.is_empty() && !is_envoy {
-            return Err(InvalidConfig::NotEnvoy);
+        let mut is_known = vec![false; inputs.len()];
+        for ((file, input), is_known) in inputs.iter().enumerate().zip(&mut is_known) {
+            input
+                .documents
+                .iter()
+                .for_each(|document| *is_known |= proxy_config.read(document, file));
+        }
+        proxy_config.managers = managers(inputs, &proxy_config.extensions);
+        let has_manager = |file| proxy_config.managers.iter().any(|manager| manager.file == file);
+        unknown
+            .retain(|file| !has_manager(*file) && !is_known.get(*file).is_some_and(|known| *known));
+        if let Some(file) = unknown.first() {
+            return Err(InvalidConfig::NotEnvoy(*file));
         }
         if proxy_config.managers.is_empty() && proxy_config.clusters.is_empty() {
             return Err(InvalidConfig::Empty);
@@ -84,15 +101,24 @@ impl<'a> ProxyConfig<'a> {
     }
 
     /// The endpoints of a cluster.
-    pub(super) fn endpoints(&self, cluster: &'a Value) -> Vec<&'a Value> {
+    pub(super) fn endpoints(&self, cluster: &'a Value) -> Vec<Endpoint<'a>> {
+        self.assignments(cluster).flat_map(endpoints).collect()
+    }
+
+    /// The lists of endpoints of a cluster (`ClusterLoadAssignment`).
+    pub(super) fn assignments(&self, cluster: &'a Value) -> impl Iterator<Item = &'a Value> {
         let own = get(cluster, "load_assignment");
         let service = at(cluster, &["eds_cluster_config", "service_name"]).and_then(Value::as_str);
         let names = [text(cluster, "name"), service];
         let apart = names.into_iter().flatten().filter_map(|name| self.assignments.get(name));
-        let localities = own.into_iter().chain(apart.flatten().copied());
-        let localities = localities.flat_map(|assignment| items(assignment, "endpoints"));
-        let endpoints = localities.flat_map(|locality| items(locality, "lb_endpoints"));
-        endpoints.filter_map(|endpoint| get(endpoint, "endpoint")).collect()
+        own.into_iter().chain(apart.flatten().copied())
+    }
+
+    /// Whether a cluster has endpoints that are not in the input.
+    pub(super) fn lacks_endpoints(&self, cluster: &'a Value) -> bool {
+        let is_separate = Discovery::of(cluster) == Discovery::Separate;
+        let mut assignments = self.assignments(cluster).peekable();
+        is_separate && assignments.peek().is_none() || assignments.any(is_partial)
     }
 
     /// The secret that an `SdsSecretConfig` names, if the configuration contains it.
@@ -100,22 +126,25 @@ impl<'a> ProxyConfig<'a> {
         self.secrets.get(text(config, "name")?).copied()
     }
 
-    fn read(&mut self, value: &'a Value) {
+    /// Reads a value. Returns whether any part of it is of a configuration.
+    fn read(&mut self, value: &'a Value, file: usize) -> bool {
         match value {
-            Value::Array(items) => items.iter().for_each(|item| self.read(item)),
+            Value::Array(items) => {
+                items.iter().fold(false, |any, item| any | self.read(item, file))
+            }
             Value::Object(members) => {
-                self.add(value);
+                let is_part = self.add(value, file);
                 let in_force = |name: &str| !NOT_IN_FORCE.contains(&name);
                 let members = members.iter().filter(|(name, _)| in_force(name));
-                members.for_each(|(_, member)| self.read(member));
+                members.fold(is_part, |any, (_, member)| any | self.read(member, file))
             }
-            _ => {}
+            _ => false,
         }
     }
 
-    fn add(&mut self, object: &'a Value) {
+    fn add(&mut self, object: &'a Value, file: usize) -> bool {
         let (kind, _) = typed(object);
-        if let Some(name) = text(object, "cluster_name").filter(|_| is_assignment(kind, object)) {
+        if let Some(name) = text(object, "cluster_name").filter(|_| is_assignment(kind)) {
             self.assignments.entry(name).or_default().push(object);
         }
         let is_secret = ["validation_context", "tls_certificate"];
@@ -123,19 +152,17 @@ impl<'a> ProxyConfig<'a> {
         if let Some(name) = text(object, "name").filter(|_| is_secret) {
             self.secrets.insert(name, object);
         }
-        self.tables.extend(Table::new(object));
+        self.tables.extend(Table::new(object, file));
         self.scopes.add_scope(object);
         self.extensions.add(object);
+        let chains = ["filter_chains", "default_filter_chain", "virtual_hosts"];
+        let has = |members: &[&str]| members.iter().any(|member| get(object, member).is_some());
+        kind.contains("envoy.") || has(&chains) || is_secret
     }
 }
 
-/// Endpoints of a dump or a discovery response. Those inside a cluster are read with it.
-fn is_assignment(kind: &str, object: &Value) -> bool {
-    kind.ends_with(".ClusterLoadAssignment") && get(object, "endpoints").is_some()
-}
-
 /// The clusters of a bootstrap, a dump, a discovery response or a list, or a single cluster.
-fn clusters(document: &Value) -> Option<Vec<&Value>> {
+fn listed_clusters(document: &Value) -> Option<Vec<&Value>> {
     if let Some(list) = document.as_array() {
         let clusters = Vec::from_iter(list.iter().filter_map(cluster));
         return Some(clusters).filter(|clusters| !clusters.is_empty());
@@ -149,12 +176,19 @@ fn clusters(document: &Value) -> Option<Vec<&Value>> {
     let bootstrap = ["static_resources", "dynamic_resources", "admin", "node"];
     if bootstrap.iter().any(|member| get(document, member).is_some()) {
         let resources = get(document, "static_resources");
-        let clusters = resources.map_or(&[][..], |resources| items(resources, "clusters"));
-        // If it is not a list of clusters, nothing is taken: a part would look like the whole.
-        let are_clusters = clusters.iter().all(Value::is_object);
-        return Some(clusters.iter().filter(|_| are_clusters).collect());
+        return Some(resources.map_or_else(Vec::new, whole_list));
+    }
+    if get(document, "clusters").is_some() || get(document, "listeners").is_some() {
+        return Some(whole_list(document));
     }
     cluster(document).map(|cluster| vec![cluster])
+}
+
+/// The member `clusters`. If it is not a list of clusters, nothing is taken: a part would look like the whole.
+fn whole_list(holder: &Value) -> Vec<&Value> {
+    let clusters = items(holder, "clusters");
+    let are_clusters = clusters.iter().all(Value::is_object);
+    clusters.iter().filter(|_| are_clusters).collect()
 }
 
 /// The clusters in one section of a dump. With `?resource=`, each section is one cluster.
@@ -179,8 +213,18 @@ fn cluster(item: &Value) -> Option<&Value> {
         "eds_cluster_config",
         "transport_socket_matches",
         "tls_context",
+        "hosts",
     ];
-    let is_cluster = kind.ends_with(".Cluster")
-        || kind.is_empty() && members.iter().any(|member| get(content, member).is_some());
+    let has_any = || {
+        members.iter().any(|member| get(content, member).is_some())
+            || misspelt(content, "load_assignment").is_some()
+    };
+    let is_cluster = kind.ends_with(".Cluster") || kind.is_empty() && has_any();
     (is_cluster && text(content, "name").is_some()).then_some(content)
+}
+
+/// Whether this is the type of the endpoints of a dump or a discovery response. Those inside a cluster are
+/// read with it.
+fn is_assignment(kind: &str) -> bool {
+    kind.ends_with(".ClusterLoadAssignment")
 }

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use vkey::json::Json;
 use vkey::upstream_tls::EffectivePolicy;
 
 use super::super::super::output::{Output, OutputError};
-use super::super::super::text::{ascii, escape_sentence, escape_word};
+use super::super::super::text::{ascii, escape_line, escape_sentence, escape_word};
 use super::super::document::text;
-use super::finding::{Element, Finding, Note};
+use super::finding::{Element, Finding, InFile, Note};
 use super::graph::{Budget, BudgetExhausted};
+use super::managers::Manager;
+use super::overrides::Overrides;
 use super::proxy_config::{InvalidConfig, ProxyConfig};
+use super::routes::Table;
+use super::source::Input;
 use super::upstream_gates::UpstreamGates;
-use super::{cluster, credentials, edge, seal, stripped, ungated};
+use super::{cluster, credentials, edge, seal, stripped, switched_off, ungated};
 
 /// The most hosts that are checked: each route to a cluster may name thousands.
 const MAX_NAMES: usize = 500_000;
@@ -22,25 +24,28 @@ const MAX_NAMES: usize = 500_000;
 /// The results for a configuration.
 pub(super) struct Report {
     digest: String,
+    /// The names of the inputs.
+    files: Vec<String>,
     looked_at: usize,
     judged: usize,
     listeners: usize,
-    findings: Vec<Finding>,
-    notes: Vec<Note>,
+    findings: Vec<InFile<Finding>>,
+    notes: Vec<InFile<Note>>,
 }
 
 impl Report {
-    /// Checks configurations.
+    /// Checks the configuration that the inputs are the parts of.
     pub(super) fn new(
-        documents: &[Value],
+        inputs: &[Input],
         policy: &EffectivePolicy,
         now_secs: u64,
     ) -> Result<Self, InvalidConfig> {
-        let proxy_config = ProxyConfig::new(documents)?;
+        let proxy_config = ProxyConfig::new(inputs)?;
         let gates = UpstreamGates::new(&proxy_config)?;
         let listeners: BTreeSet<&str> = proxy_config.managers.iter().map(|m| m.listener).collect();
         let mut report = Self {
             digest: policy.file().digest().to_owned(),
+            files: inputs.iter().map(|input| input.name.clone()).collect(),
             looked_at: proxy_config.clusters.len(),
             judged: 0,
             listeners: listeners.len(),
@@ -51,6 +56,7 @@ impl Report {
         let behind = report.check_listeners(&proxy_config, &gates)?;
         report.check_routes(&proxy_config, &gates, &judged, &behind)?;
         deduplicate(&mut report.findings);
+        report.findings.sort_by_key(|finding| finding.item.rule.severity());
         deduplicate(&mut report.notes);
         Ok(report)
     }
@@ -64,7 +70,7 @@ impl Report {
     ) -> Result<BTreeMap<&'a str, &'a str>, InvalidConfig> {
         let mut names = 0;
         let mut for_judged = Vec::new();
-        for cluster in &proxy_config.clusters {
+        for InFile { file, item: cluster } in &proxy_config.clusters {
             let judged = cluster::check(cluster, proxy_config, policy, now_secs);
             names += judged.names;
             if names > MAX_NAMES {
@@ -74,8 +80,7 @@ impl Report {
                 self.judged += 1;
                 for_judged.extend(text(cluster, "name"));
             }
-            self.findings.extend(judged.findings);
-            self.notes.extend(judged.notes);
+            self.add(*file, judged.findings, judged.notes);
         }
         Ok(proxy_config.graph.reaching(for_judged, &mut Budget::default())?)
     }
@@ -90,10 +95,6 @@ impl Report {
         let mut budget = Budget::default();
         let mut behind = vec![false; proxy_config.tables.len()];
         for manager in &proxy_config.managers {
-            self.findings.extend(edge::findings(manager));
-            self.findings.extend(seal::finding(manager, proxy_config));
-            self.findings.extend(credentials::finding(manager));
-            self.notes.extend(edge::note(manager));
             let routing = manager.routing(&proxy_config.scopes);
             let mut tables = Vec::new();
             for (table, is_behind) in proxy_config.tables.iter().zip(&mut behind) {
@@ -102,19 +103,39 @@ impl Report {
                     tables.push(table);
                 }
             }
-            self.findings.extend(stripped::check(manager, &tables));
             let missing = Vec::from_iter(routing.missing(&tables));
+            self.check_filters(manager, &tables, missing.is_empty(), proxy_config);
             if missing.is_empty() {
-                let unheld =
-                    credentials::unheld(manager, &tables, gates, &proxy_config.graph, &mut budget)?;
-                self.notes.extend(unheld);
+                let graph = &proxy_config.graph;
+                let unheld = credentials::unheld(manager, &tables, gates, graph, &mut budget)?;
+                self.add(manager.file, [], unheld);
             }
-            self.notes.extend(missing.into_iter().map(|name| Note {
+            let note = |name| Note {
                 place: manager.listener.to_owned(),
                 text: format!("its route configuration {name} is not in the input"),
-            }));
+            };
+            self.add(manager.file, [], missing.into_iter().map(note));
         }
         Ok(behind)
+    }
+
+    /// Checks the filters of a listener with the module, and what its routes do to them. `is_complete` is
+    /// whether all its route configurations are in the input.
+    fn check_filters<'a>(
+        &mut self,
+        manager: &Manager<'a>,
+        tables: &[&Table<'a>],
+        is_complete: bool,
+        proxy_config: &ProxyConfig<'a>,
+    ) {
+        let overrides = Overrides::new(tables.iter().map(|table| table.config));
+        let unsealed = seal::finding(manager, &overrides, &proxy_config.extensions);
+        let off = switched_off::check(manager, tables, is_complete, unsealed.is_none());
+        let in_front = credentials::finding(manager);
+        let own = edge::findings(manager).into_iter().chain(unsealed).chain(in_front);
+        self.add(manager.file, own, edge::note(manager).into_iter().chain(off.notes));
+        self.findings.extend(off.findings);
+        self.findings.extend(stripped::check(manager, tables));
     }
 
     /// Checks each route configuration.
@@ -129,15 +150,29 @@ impl Report {
         for (table, is_behind_module) in proxy_config.tables.iter().zip(behind) {
             let is_behind_module = *is_behind_module;
             let (findings, notes) = ungated::check(table, gates, judged, is_behind_module);
-            self.findings.extend(findings);
-            self.notes.extend(notes);
+            self.add(table.file, findings, notes);
             let hedged = credentials::hedged(table, gates, &proxy_config.graph, &mut budget)?;
-            self.notes.extend(hedged);
             let elsewhere =
                 credentials::retried_elsewhere(table, gates, &proxy_config.graph, &mut budget)?;
-            self.findings.extend(elsewhere);
+            self.add(table.file, elsewhere, hedged);
         }
         Ok(())
+    }
+
+    /// Adds what was found in an input.
+    fn add(
+        &mut self,
+        file: usize,
+        findings: impl IntoIterator<Item = Finding>,
+        notes: impl IntoIterator<Item = Note>,
+    ) {
+        self.findings.extend(findings.into_iter().map(|item| InFile { file, item }));
+        self.notes.extend(notes.into_iter().map(|item| InFile { file, item }));
+    }
+
+    /// The name of an input.
+    fn file(&self, position: usize) -> &str {
+        self.files.get(position).map_or("", String::as_str)
     }
 
     /// Whether there is no finding.
@@ -147,28 +182,11 @@ impl Report {
 
     /// Prints the report.
     pub(super) fn print(&self, out: &mut Output) -> Result<(), OutputError> {
-        for Finding { element, rule, reason, fix } in &self.findings {
-            let rule = rule.id();
-            match element {
-                Element::Cluster { name, host } => {
-                    out.line(format_args!(
-                        "{}: {rule} for {}",
-                        escape_word(name),
-                        escape_word(host)
-                    ))?;
-                }
-                Element::Listener(name) => {
-                    out.line(format_args!("listener {}: {rule}", escape_word(name)))?;
-                }
-                Element::Route(place) => {
-                    out.line(format_args!("{}: {rule}", escape_sentence(place)))?;
-                }
-            }
-            out.line(format_args!("  {}", escape_sentence(reason)))?;
-            out.line(format_args!("  fix: {}", escape_sentence(fix)))?;
-        }
-        for Note { place, text } in &self.notes {
-            out.line(format_args!("note: {}: {}", escape_word(place), escape_sentence(text)))?;
+        self.findings.iter().try_for_each(|finding| self.print_finding(finding, out))?;
+        for InFile { file, item: Note { place, text } } in &self.notes {
+            let file = escape_line(self.file(*file));
+            let (place, text) = (escape_word(place), escape_sentence(text));
+            out.line(format_args!("{file}: note: {place}: {text}"))?;
         }
         let clusters = counted(self.looked_at, "cluster");
         let listeners = counted(self.listeners, "listener");
@@ -179,16 +197,36 @@ impl Report {
         ))
     }
 
+    fn print_finding(
+        &self,
+        InFile { file, item: Finding { element, rule, reason, fix } }: &InFile<Finding>,
+        out: &mut Output,
+    ) -> Result<(), OutputError> {
+        let (file, severity) = (escape_line(self.file(*file)), rule.severity().word());
+        let (place, host) = match element {
+            Element::Cluster { name, host } => {
+                (escape_word(name), format!(" for {}", escape_word(host)))
+            }
+            Element::Listener(name) => (format!("listener {}", escape_word(name)), String::new()),
+            Element::Route(place) => (escape_sentence(place), String::new()),
+        };
+        out.line(format_args!("{file}: {severity}: {place}: {}{host}", rule.id()))?;
+        out.line(format_args!("  {}", escape_sentence(reason)))?;
+        out.line(format_args!("  fix: {}", escape_sentence(fix)))
+    }
+
     /// The report as JSON.
     pub(super) fn to_json(&self) -> String {
         let count = |count: usize| u64::try_from(count).map_or(Json::Null, Json::from);
+        let findings = self.findings.iter().map(|f| f.item.to_json(self.file(f.file)));
+        let notes = self.notes.iter().map(|note| note.item.to_json(self.file(note.file)));
         ascii(&Json::object([
             ("policy", self.digest.as_str().into()),
             ("clusters", count(self.looked_at)),
             ("judged", count(self.judged)),
             ("listeners", count(self.listeners)),
-            ("findings", Json::Array(self.findings.iter().map(Finding::to_json).collect())),
-            ("notes", Json::Array(self.notes.iter().map(Note::to_json).collect())),
+            ("findings", Json::Array(findings.collect())),
+            ("notes", Json::Array(notes.collect())),
         ]))
     }
 }

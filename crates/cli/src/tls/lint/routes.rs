@@ -11,6 +11,8 @@ use super::place::Place;
 pub(super) struct Table<'a> {
     /// The configuration.
     pub(super) config: &'a Value,
+    /// The input that contains it.
+    pub(super) file: usize,
     /// Its location.
     pub(super) place: Place<'a>,
     /// Its virtual hosts.
@@ -58,11 +60,11 @@ impl fmt::Display for Target<'_> {
 
 impl<'a> Table<'a> {
     /// Parses an object as a route configuration; `None` if it is something else.
-    pub(super) fn new(config: &'a Value) -> Option<Self> {
+    pub(super) fn new(config: &'a Value, file: usize) -> Option<Self> {
         get(config, "virtual_hosts")?;
         let place = Place::default().within(config);
         let hosts = items(config, "virtual_hosts").iter().map(|host| Host::new(host, place));
-        Some(Self { config, place, hosts: hosts.collect() })
+        Some(Self { config, file, place, hosts: hosts.collect() })
     }
 
     /// The name that listeners refer to.

@@ -8,7 +8,7 @@ use super::finding::{Element, Finding, LintRule};
 use super::managers::Manager;
 use super::overrides::Overrides;
 use super::plugin::Extensions;
-use super::proxy_config::ProxyConfig;
+use super::switched_off::PUBLIC;
 
 /// The filter state of an allowed request.
 const SEAL: &str = FilterState::Decision.shown_key();
@@ -16,11 +16,15 @@ const SEAL: &str = FilterState::Decision.shown_key();
 /// Its value.
 const ALLOWED: &str = "allow";
 
-/// A listener without an effective seal.
-pub(super) fn finding(manager: &Manager<'_>, proxy_config: &ProxyConfig<'_>) -> Option<Finding> {
-    let usual = gap(manager.behind, proxy_config);
+/// A listener without an effective seal. `overrides` are the settings on its routes.
+pub(super) fn finding<'a>(
+    manager: &Manager<'a>,
+    overrides: &Overrides<'a>,
+    extensions: &Extensions<'a>,
+) -> Option<Finding> {
+    let usual = gap(manager.behind, overrides, extensions);
     let upgraded = || {
-        let gap = |(kind, filters)| Some((kind, gap(filters, proxy_config)?));
+        let gap = |(kind, filters)| Some((kind, gap(filters, overrides, extensions)?));
         let (kind, gap) = manager.upgrades().find_map(gap)?;
         Some(format!("in the filters of upgrades to {kind}: {gap}"))
     };
@@ -33,22 +37,33 @@ pub(super) fn finding(manager: &Manager<'_>, proxy_config: &ProxyConfig<'_>) -> 
             "write an envoy.filters.http.rbac behind the module with rules: {{action: ALLOW, \
              policies: {{allowed-by-vkey: {{permissions: [{{any: true}}], principals: \
              [{{filter_state: {{key: {SEAL}, string_match: {{exact: {ALLOWED}}}}}}}]}}}}}}, and let \
-             no route switch it off"
+             no route switch it off; {PUBLIC}"
         ),
     })
 }
 
 /// How a request that the module has not allowed passes the filters.
-fn gap(filters: &[Value], proxy_config: &ProxyConfig<'_>) -> Option<String> {
-    let is_seal =
-        |filter: &&Value| !is_true(filter, "disabled") && is_seal(filter, &proxy_config.extensions);
-    let Some(seal) = filters.iter().find(is_seal) else {
-        return Some(format!(
-            "no RBAC filter behind the module refuses requests without the filter state {SEAL}"
-        ));
+fn gap<'a>(
+    filters: &'a [Value],
+    overrides: &Overrides<'a>,
+    extensions: &Extensions<'a>,
+) -> Option<String> {
+    let seals = Vec::from_iter(filters.iter().filter(|filter| is_seal(filter, extensions)));
+    let Some(seal) = seals.iter().find(|seal| !is_true(seal, "disabled")) else {
+        return Some(match seals.first().and_then(|seal| text(seal, "name")) {
+            Some(name) => format!("the seal {name} is disabled in the HTTP connection manager"),
+            None => format!(
+                "no RBAC filter behind the module refuses requests without the filter state {SEAL}"
+            ),
+        });
     };
     let name = text(seal, "name")?;
-    let place = lifted(name, &proxy_config.overrides)?;
+    if is_true(seal, "is_optional") {
+        return Some(format!(
+            "the seal {name} is optional: an Envoy that lacks RBAC leaves it out"
+        ));
+    }
+    let place = lifted(name, overrides)?;
     Some(format!("the seal {name} is lifted in {place}"))
 }
 

@@ -10,6 +10,8 @@ pub(super) struct Branch<'a> {
     pub(super) place: String,
     /// The kind of connection.
     pub(super) channel: Channel<'a>,
+    /// Whether it is for endpoints that no other one matches.
+    pub(super) is_default: bool,
 }
 
 /// A kind of connection.
@@ -32,7 +34,8 @@ pub(super) fn branches(cluster: &Value) -> Vec<Branch<'_>> {
     for (index, branch) in items(cluster, "transport_socket_matches").iter().enumerate() {
         let name = text(branch, "name").map(|name| format!(" ({name})")).unwrap_or_default();
         let place = format!("transport_socket_matches[{index}].transport_socket{name}");
-        branches.push(Branch { place, channel: channel(get(branch, "transport_socket")) });
+        let channel = channel(get(branch, "transport_socket"));
+        branches.push(Branch { place, channel, is_default: false });
         let criteria = get(branch, "match").and_then(Value::as_object);
         if !chosen && criteria.is_none_or(serde_json::Map::is_empty) {
             // It matches every endpoint, so the rest is never used.
@@ -40,7 +43,8 @@ pub(super) fn branches(cluster: &Value) -> Vec<Branch<'_>> {
         }
     }
     let place = "transport_socket".to_owned();
-    branches.push(Branch { place, channel: channel(get(cluster, "transport_socket")) });
+    let channel = channel(get(cluster, "transport_socket"));
+    branches.push(Branch { place, channel, is_default: true });
     branches
 }
 

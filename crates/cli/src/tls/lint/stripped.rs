@@ -6,7 +6,7 @@ use serde_json::Value;
 use vkey::headers::is_unwanted;
 
 use super::super::document::{at, get, is_true, items, text, typed, walk};
-use super::finding::{Element, Finding, LintRule};
+use super::finding::{Element, Finding, InFile, LintRule};
 use super::managers::Manager;
 use super::place::Place;
 use super::routes::Target;
@@ -21,17 +21,19 @@ struct Choice<'a> {
 }
 
 /// Checks the routes after a module.
-pub(super) fn check(manager: &Manager<'_>, tables: &[&Table<'_>]) -> Vec<Finding> {
+pub(super) fn check(manager: &Manager<'_>, tables: &[&Table<'_>]) -> Vec<InFile<Finding>> {
     let sources = manager.front.key_sources();
     let is_removed = |choice: &Choice<'_>| is_removed(choice.header, &sources);
     let listener = Element::Listener(manager.listener.to_owned());
     let scopes = manager.scope_headers().map(by("scope_key_builder")).filter(is_removed);
-    let mut findings = Vec::from_iter(scopes.map(|choice| finding(listener.clone(), choice)));
-    let mut add = |place: Place<'_>, choices: Vec<Choice<'_>>| {
-        let removed = choices.into_iter().filter(is_removed);
-        findings.extend(removed.map(|choice| finding(Element::Route(place.in_words()), choice)));
-    };
+    let scopes = scopes.map(|choice| InFile::new(manager.file, finding(listener.clone(), choice)));
+    let mut findings = Vec::from_iter(scopes);
     for table in tables {
+        let mut add = |place: Place<'_>, choices: Vec<Choice<'_>>| {
+            let removed = choices.into_iter().filter(is_removed);
+            let found = removed.map(|choice| finding(Element::Route(place.in_words()), choice));
+            findings.extend(found.map(|finding| InFile::new(table.file, finding)));
+        };
         add(table.place, by_table(table.config));
         for host in &table.hosts {
             add(host.place, by_host(host.config));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::document::text;
+use super::finding::InFile;
 use super::graph::{Budget, BudgetExhausted, Graph, parts};
 use super::proxy_config::ProxyConfig;
 use super::routes::Target;
@@ -37,7 +38,7 @@ impl<'a> UpstreamGates<'a> {
         let mut defects = BTreeMap::new();
         let mut credentials: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         let mut present = BTreeSet::new();
-        for cluster in &proxy_config.clusters {
+        for InFile { item: cluster, .. } in &proxy_config.clusters {
             let Some(name) = text(cluster, "name") else { continue };
             present.insert(name);
             if !parts(cluster).is_empty() {
