@@ -2,8 +2,12 @@
 //! it is broken in is the first part of its name, and a file that begins with `good` is not broken.
 
 mod aggregates;
+mod endpoints;
+mod inputs;
 mod listeners;
 mod routes;
+mod sockets;
+mod switched_off;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -48,7 +52,8 @@ fn rules(report: &Value) -> Vec<&str> {
 /// The files, each with the id of its defect, `good` where there is none.
 fn files() -> Vec<(PathBuf, String)> {
     let files = fs::read_dir(data("")).expect("a directory").map(|entry| entry.expect("readable"));
-    let files = files.map(|entry| entry.path()).filter(|path| !path.ends_with("policy.json"));
+    let files = files.map(|entry| entry.path()).filter(|path| path.is_file());
+    let files = files.filter(|path| !path.ends_with("policy.json"));
     let expected = |path: PathBuf| {
         let name = path.file_stem().expect("a name").to_str().expect("text");
         let id = name.split('-').next().expect("a part").to_owned();
@@ -70,7 +75,8 @@ fn each_broken_configuration_has_exactly_its_defect() {
         };
         let elements = [&["cluster", "host"][..], &["listener"], &["route"]];
         for finding in findings {
-            assert!(says(finding, &["rule", "reason", "fix"]), "{finding}");
+            assert!(says(finding, &["rule", "severity", "reason", "fix"]), "{finding}");
+            assert_eq!(finding["file"], path.to_str().expect("text"));
             let named = elements.iter().filter(|members| says(finding, members));
             assert_eq!(named.count(), 1, "{finding}");
         }
@@ -88,27 +94,33 @@ fn each_rule_has_a_broken_configuration() {
 
 #[test]
 fn findings_come_with_a_fix() {
-    let done = lint(&[data("san_match_missing.yaml").to_str().expect("text")]).run();
+    let file = text(data("san_match_missing.yaml"));
+    let done = lint(&[&file]).run();
     assert_eq!(
-        (done.code, done.out.as_str(), done.err.as_str()),
+        (done.code, done.out, done.err.as_str()),
         (
             1,
-            "upstream: san_match_missing for api.openai.com\n  \
-             the chain is verified, but any certificate of these authorities is accepted, whoever \
-             it is for\n  \
-             fix: in transport_socket write common_tls_context.validation_context\
-             .match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: \
-             \"api.openai.com\"}}]\n\
-             1 cluster, 1 for judged hosts, 0 listeners with the module, 1 finding\n",
+            format!(
+                "{file}: error: upstream: san_match_missing for api.openai.com\n  \
+                 the chain is verified, but any certificate of these authorities is accepted, \
+                 whoever it is for\n  \
+                 fix: in transport_socket write common_tls_context.validation_context\
+                 .match_typed_subject_alt_names: [{{san_type: DNS, matcher: {{exact: \
+                 \"api.openai.com\"}}}}]\n\
+                 1 cluster, 1 for judged hosts, 0 listeners with the module, 1 finding\n"
+            ),
             ""
         )
     );
-    let done = lint(&[data("good-skip.yaml").to_str().expect("text")]).ok();
+    let file = text(data("good-skip.yaml"));
+    let done = lint(&[&file]).ok();
     assert_eq!(
         done.out,
-        "note: upstream: dev-llm.example: not verified until 2027-04-01T00:00:00Z (owner: \
-         platform; reason: self-signed lab box)\n\
-         1 cluster, 1 for judged hosts, 0 listeners with the module, 0 findings\n"
+        format!(
+            "{file}: note: upstream: dev-llm.example: not verified until 2027-04-01T00:00:00Z \
+             (owner: platform; reason: self-signed lab box)\n\
+             1 cluster, 1 for judged hosts, 0 listeners with the module, 0 findings\n"
+        )
     );
 }
 
@@ -226,7 +238,7 @@ fn a_policy_that_verifies_unlisted_hosts_judges_all_clusters() {
         };
         assert_eq!(lint(&["--policy", &policy()])["judged"], 0);
         let found = lint(&["--policy", &verify]);
-        assert_eq!(rules(&found), ["stamp_missing", "gate_missing", "plaintext"]);
+        assert_eq!(rules(&found), ["gate_missing", "plaintext", "stamp_missing"]);
         let tighten = r#"{"upstream_tls":{"tighten":[{"host":"*","min_version":"TLSv1.3"}]}}"#;
         let tighten = gate.file("tighten.json", tighten);
         let found = lint(&["--policy", &policy(), "--config", &tighten]);
@@ -374,13 +386,16 @@ fn a_configuration_without_clusters_is_not_good() {
         json!({"static_resources": {"clusters": {"name": "a", "type": "EDS"}}}),
         json!({"static_resources": {"clusters": [{"name": "a", "type": "EDS"}, "b"]}}),
         json!({"dynamic_resources": {}}),
+        json!({"clusters": []}),
+        json!({"clusters": ["a"]}),
+        json!({"listeners": [{"name": "a", "filter_chains": []}]}),
         json!({"configs": []}),
         json!({"configs": [{"static_clusters": {"cluster": {"name": "a"}}}]}),
         json!({"resources": [{"name": "listener"}]}),
     ] {
-        let says = "the input has no clusters: expected them in \
-                    static_resources.clusters, resources, configs, or a list; check its content";
-        lint(&["-"]).stdin(config.to_string()).refused(1, says);
+        let says = "the input has no clusters, and no listener with the module: expected them in \
+                    static_resources, resources, configs, clusters, or a list; check its content";
+        lint(&["-"]).stdin(config.to_string()).refused(4, says);
     }
 }
 
@@ -398,23 +413,26 @@ fn the_rules_are_listed_for_programs() {
 
 #[test]
 fn anything_but_an_envoy_configuration_is_rejected() {
-    let refused = |input: &[u8], says: &str| {
-        lint(&["-"]).stdin(input).refused(1, &format!("not an Envoy configuration: {says}"));
+    let rejected = |code: i32, input: &[u8], says: &str| {
+        lint(&["-"]).stdin(input).refused(code, &format!("not an Envoy configuration: {says}"));
     };
-    refused(b"", "expected static_resources");
-    refused(b"some words", "expected static_resources");
-    refused(b"[]", "expected static_resources");
-    refused(b"{\"name\": \"a\"}", "expected static_resources");
+    let nothing = |input: &[u8]| rejected(4, input, "expected static_resources");
+    let refused = |input: &[u8], says: &str| rejected(1, input, says);
+    nothing(b"");
+    nothing(b"---\n---\n");
+    nothing(b"some words");
+    nothing(b"[]");
+    nothing(b"{\"name\": \"a\"}");
+    nothing("a".repeat(8 << 20).as_bytes());
     refused(b"\xff\xfe{}", "not UTF-8");
     refused(b"{\"a\": [}", "not valid JSON, line 1");
     refused(b"a: [\nb: }", "not valid YAML, line 1");
     refused(b"{\"a\": 1,\n\"a\": 2}", "a name stands twice, line 2");
     refused(b"{\"a\": 1,\n\"\\u0061\": 2}", "a name stands twice, line 2");
     refused(b"a: 1\na: 2", "a name stands twice, line 2");
-    refused(b"a: 1\n---\na: 2", "more than one YAML document");
+    refused(b"a: 1\n---\na: [", "not valid YAML, line 3");
     refused("[".repeat(1 << 20).as_bytes(), "not valid JSON");
     refused("- ".repeat(1 << 20).as_bytes(), "more than this command reads");
-    refused("a".repeat(8 << 20).as_bytes(), "expected static_resources");
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
@@ -498,7 +516,7 @@ fn an_envoy_that_does_not_answer_is_an_error() {
     let html = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>";
     answer(
         html,
-        1,
+        4,
         "the response is not an Envoy configuration: expected static_resources, resources, configs, or \
          clusters; check the URL",
     );
@@ -508,9 +526,9 @@ fn an_envoy_that_does_not_answer_is_an_error() {
     let empty = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"configs\": []}";
     answer(
         empty,
-        1,
-        "the response has no clusters: expected them in \
-         static_resources.clusters, resources, configs, or a list; check the URL",
+        4,
+        "the response has no clusters, and no listener with the module: expected them in \
+         static_resources, resources, configs, clusters, or a list; check the URL",
     );
     lint(&[NOBODY]).refused(3, "cannot connect to the admin interface");
     // Whoever is on the way could show a configuration without defects.

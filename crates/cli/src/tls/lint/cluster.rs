@@ -15,8 +15,9 @@ use super::socket::{Branch, Channel, branches};
 use super::socket_match::DefaultSocket;
 use super::{endpoints, names, trust, upstream_gate};
 
-/// Istio's cluster from a sidecar to its own workload: its requests do not leave the machine.
-const INBOUND: &str = "InboundPassthroughCluster";
+/// How the names of Istio's clusters from a sidecar to its own workload begin: their requests do not leave the
+/// machine.
+const INBOUND: [&str; 2] = ["InboundPassthroughCluster", "inbound|"];
 
 /// The results for one cluster.
 #[derive(Default)]
@@ -45,7 +46,7 @@ pub(super) fn check<'a>(
     }
     let hosts = hosts(cluster, proxy_config);
     let mut judged = ClusterReport { names: hosts.len(), ..ClusterReport::default() };
-    let host = hosts.first().map_or("-", |host| &host.name);
+    let host = hosts.first().map_or(ClusterHost::UNKNOWN, |host| &host.name);
     judged.findings.extend(endpoints::missing(cluster, host, proxy_config));
     judged.notes.extend(unseen_note(cluster, proxy_config));
     let subjects = subjects(hosts, policy, now_secs);
@@ -206,7 +207,8 @@ fn open_note<'a>(cluster: &'a Value, proxy_config: &ProxyConfig<'a>) -> Option<N
     let name = text(cluster, "name").unwrap_or_default();
     let kind = get(cluster, "cluster_type").and_then(|kind| get(kind, "typed_config"));
     let kind = kind.map_or("", |config| typed(config).0);
-    let to_original = is_choice(cluster, "type", "ORIGINAL_DST", 4) && !name.starts_with(INBOUND);
+    let is_inbound = INBOUND.iter().any(|start| name.starts_with(start));
+    let to_original = is_choice(cluster, "type", "ORIGINAL_DST", 4) && !is_inbound;
     let is_open = to_original || kind.contains(".dynamic_forward_proxy.");
     let defect =
         upstream_gate::defects(cluster, proxy_config).into_iter().next().filter(|_| is_open)?;

@@ -160,11 +160,14 @@ impl ClusterHost {
         Some(Self { name, host, pattern, source })
     }
 
+    /// The name where no host is known.
+    pub(super) const UNKNOWN: &'static str = "-";
+
     /// A cluster whose hosts are unknown.
     fn nothing() -> Self {
         // A policy cannot list this name (RFC 6761, section 6.4), so only rules for all hosts apply.
         let host = UpstreamHost::Name(Cow::Borrowed("unnamed.invalid"));
-        Self { name: "-".to_owned(), host, pattern: None, source: Source::Nothing }
+        Self { name: Self::UNKNOWN.to_owned(), host, pattern: None, source: Source::Nothing }
     }
 
     /// Whether it stands for many hosts.

@@ -10,6 +10,7 @@ use super::super::super::text::{ascii, escape_line, escape_sentence, escape_word
 use super::super::document::text;
 use super::finding::{Element, Finding, InFile, Note};
 use super::graph::{Budget, BudgetExhausted};
+use super::hosts::ClusterHost;
 use super::managers::Manager;
 use super::overrides::Overrides;
 use super::proxy_config::{InvalidConfig, ProxyConfig};
@@ -204,6 +205,9 @@ impl Report {
     ) -> Result<(), OutputError> {
         let (file, severity) = (escape_line(self.file(*file)), rule.severity().word());
         let (place, host) = match element {
+            Element::Cluster { name, host } if host == ClusterHost::UNKNOWN => {
+                (escape_word(name), String::new())
+            }
             Element::Cluster { name, host } => {
                 (escape_word(name), format!(" for {}", escape_word(host)))
             }

@@ -78,10 +78,10 @@ impl SwitchedOff {
     ) {
         let note = |text: String| Note { place: manager.listener.to_owned(), text };
         if let Some(first) = places.first().filter(|_| is_on_somewhere) {
-            let count = places.len();
+            let others = places.len().saturating_sub(1);
+            let more = if others == 0 { String::new() } else { format!(", and in {others} more") };
             self.notes.push(note(format!(
-                "the module is disabled but where a route enables it: {count} of the routes go \
-                 without it, e.g. {first}"
+                "the module runs only where a route enables it, and it does not in {first}{more}"
             )));
         } else if !is_on_somewhere && (!places.is_empty() || !is_complete) && manager.is_disabled()
         {

@@ -17,7 +17,8 @@ fn with(edits: &[(&str, &str)]) -> String {
     edited(edits) + PLAIN
 }
 
-const PLAIN: &str = "  - {name: plain, type: STRICT_DNS, load_assignment: {cluster_name: plain}}\n";
+const PLAIN: &str = "  - {name: plain, type: STRICT_DNS, load_assignment: {endpoints: [{lb_endpoints: \
+                     [{endpoint: {address: {pipe: {path: /run/plain}}}}]}]}}\n";
 
 /// A cluster that consists of others.
 fn aggregate(name: &str, parts: &str) -> String {
