@@ -230,7 +230,7 @@ fn errors_name_the_file_if_there_are_several() {
 #[test]
 fn documents_of_one_file_are_parts_of_one_configuration() {
     let cluster = "name: a\ntype: STRICT_DNS\n";
-    let two = format!("---\n{cluster}---\n# nothing\n---\n{}...\n", cluster.replace('a', "b"));
+    let two = format!("---\n{cluster}---\n# nothing\n---\n{}...\n", cluster.replace(": a", ": b"));
     let (code, report) = lint_text(two, &[]);
     assert_eq!((code, &report["clusters"]), (1, &json!(2)));
     assert_eq!(rules(&report), ["endpoints_missing"; 2]);
