@@ -113,11 +113,20 @@ fn judge(config: &Value) -> (Vec<bool>, Vec<String>) {
     (envoys().into_iter().map(accepts).collect(), rules.collect())
 }
 
+/// A setting of a filter on a route.
+fn filter_config(members: &Value) -> Value {
+    let mut config = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig"});
+    for (name, value) in members.as_object().expect("an object") {
+        config[name] = value.clone();
+    }
+    config
+}
+
 /// What lint asks for exists in every Envoy, and what it finds is no misspelling of something else.
 #[test]
 fn envoys_take_what_lint_asks_for_and_what_it_finds() {
     type Edit = fn(&mut Value);
-    let cases: [(&[&str], Edit); 13] = [
+    let cases: [(&[&str], Edit); 18] = [
         (&[], |_| {}),
         (&[], |c| manager(c)["xff_num_trusted_hops"] = json!(1)),
         (&[], |c| {
@@ -147,6 +156,21 @@ fn envoys_take_what_lint_asks_for_and_what_it_finds() {
             let router = manager(c)["http_filters"][2].clone();
             let upgrade = json!([{"upgrade_type": "websocket", "filters": [router]}]);
             manager(c)["upgrade_configs"] = upgrade;
+        }),
+        (&["seal_missing"], |c| {
+            route(c)["typed_per_filter_config"] =
+                json!({"envoy.filters.http.rbac": filter_config(&json!({"disabled": true}))});
+        }),
+        (&["module_switched_off"], |c| {
+            route(c)["typed_per_filter_config"] =
+                json!({"envoy.filters.http.wasm": filter_config(&json!({"disabled": true}))});
+        }),
+        (&["module_switched_off"], |c| manager(c)["http_filters"][0]["disabled"] = json!(true)),
+        (&["module_switched_off"], |c| manager(c)["http_filters"][0]["is_optional"] = json!(true)),
+        (&[], |c| {
+            manager(c)["http_filters"][0]["disabled"] = json!(true);
+            route(c)["typed_per_filter_config"] =
+                json!({"envoy.filters.http.wasm": filter_config(&json!({"config": {}}))});
         }),
         (&["mirror_ungated"], |c| {
             add_plain(c);
