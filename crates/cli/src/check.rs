@@ -1,8 +1,7 @@
-//! `vkey config`: checks plugin configurations.
+//! `vkey config`: checks plugin configurations, and writes them for Envoy.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
 
 use vkey::alerts::failures::FailureRules;
 use vkey::config::{
@@ -17,31 +16,39 @@ use vkey::key::keyring::RingState;
 use vkey::key::token::Kid;
 use vkey::limits::Limits;
 
+use super::config_file::{ConfigFile, ConfigSource};
+use super::ecds;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input;
 use super::limits::text;
 use super::output::Output;
+use super::plugins::Plugin;
 use super::strength;
-use super::text::ascii;
+use super::text::{ascii, escape_sentence, escape_word};
 use super::time::format_duration;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Check a configuration and summarize it
-    Check(Args),
+    /// Check plugin configurations and summarize them
+    Check(CheckArgs),
+    /// Print the file by which a running Envoy gets the plugin configuration (ECDS)
+    Envoy(ecds::Args),
 }
 
 #[derive(clap::Args)]
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("input").required(true).multiple(false))]
-pub(super) struct Args {
-    /// The plugin configuration (- is standard input)
+pub(super) struct CheckArgs {
+    /// The plugin configuration, or what configures a proxy with it, in JSON or YAML: an Envoy
+    /// configuration, a discovery response or a /config_dump, a WasmPlugin, EnvoyFilter or
+    /// EnvoyExtensionPolicy, or nginx.conf (- is standard input). All plugin configurations in it are
+    /// checked, or with FILE#NAME those of a listener, an object or a plugin
     #[arg(value_name = "FILE", group = "input")]
-    file: Option<PathBuf>,
+    file: Option<ConfigFile>,
     /// The same, as an option
     #[arg(long, value_name = "FILE", group = "input")]
-    config: Option<PathBuf>,
+    config: Option<ConfigFile>,
     /// Also check the environment variables it names, in this command's environment
     #[arg(long)]
     env: bool,
@@ -51,38 +58,100 @@ pub(super) struct Args {
 #[derive(Debug)]
 struct EnvironmentNotReady(NotReady);
 
-/// Runs `vkey config`.
-pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
-    let Command::Check(Args { file, config, env }) = command;
-    // clap passes exactly one of the two.
-    let path = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
-    let lines = match input::role_config(&path)?.1 {
-        RoleConfig::UpstreamTls(config) => upstream_summary(&config),
-        RoleConfig::Gate(config) if *env => return check_environment(*config, out),
-        RoleConfig::Gate(config) => summary(&config),
-    };
-    lines.iter().try_for_each(|line| out.line(line))?;
-    out.line("ok")?;
-    Ok(Exit::Success)
+/// What a check shows of a configuration.
+struct Inspection {
+    summary: Vec<String>,
+    /// The rings that are not ready in the environment.
+    unready: Vec<NotReady>,
 }
 
-/// Also says which rings are ready in this environment.
-fn check_environment(config: Config, out: &mut Output) -> Result<Exit, Error> {
-    input::check_variables(config.variables())?;
-    strength::check_rings(config.rings(), input::environment)?;
-    let mut lines = summary(&config);
-    let plan = config.compile(input::environment).map_err(EnvironmentNotReady)?;
-    let state = |ready| if ready { "ready" } else { "not ready, its keys are refused" };
-    let readiness = |(name, ready)| format!("readiness    {name}: {}", state(ready));
-    lines.extend(plan.keyring.rings().map(readiness));
-    lines.iter().try_for_each(|line| out.line(line))?;
-    let mut problems = plan.unready.into_iter().map(EnvironmentNotReady);
-    let Some(last) = problems.next_back() else {
-        out.line("ok")?;
+/// Runs `vkey config`.
+pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
+    match command {
+        Command::Check(args) => check(args, out),
+        Command::Envoy(args) => ecds::run(args, out),
+    }
+}
+
+/// Checks each configuration of the file. All but the last error become notes.
+fn check(CheckArgs { file, config, env }: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
+    // clap passes exactly one of the two.
+    let file = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
+    let source = file.read()?;
+    let mut errors = Vec::new();
+    let mut shown: Vec<&Plugin> = Vec::new();
+    for plugin in source.chosen()? {
+        if let Some(same) = shown.iter().find(|earlier| earlier.text == plugin.text) {
+            out.line(heading(plugin))?;
+            out.line(format_args!("same as      {}", escape_sentence(&same.place)))?;
+            continue;
+        }
+        match inspect(&source, plugin, *env) {
+            Ok(Inspection { summary, unready }) => {
+                let heading = (!plugin.place.is_empty()).then(|| heading(plugin));
+                let ok = unready.is_empty().then(|| "ok".to_owned());
+                let lines = heading.iter().chain(&summary).chain(&ok);
+                lines.into_iter().try_for_each(|line| out.line(line))?;
+                errors.extend(unready.into_iter().map(|ring| EnvironmentNotReady(ring).into()));
+                shown.push(plugin);
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    let Some(last) = errors.pop() else {
         return Ok(Exit::Success);
     };
-    problems.for_each(|problem| out.note(problem));
-    Err(last.into())
+    errors.into_iter().for_each(|error| out.note(error));
+    Err(last)
+}
+
+/// Where a configuration is.
+fn heading(plugin: &Plugin) -> String {
+    let name =
+        plugin.names.first().map_or_else(String::new, |name| format!("{}: ", escape_word(name)));
+    format!("plugin       {name}{}", escape_sentence(&plugin.place))
+}
+
+/// Checks one configuration, and summarizes it.
+fn inspect(source: &ConfigSource, plugin: &Plugin, env: bool) -> Result<Inspection, Error> {
+    let environment = |name: &str| match &plugin.environment {
+        Some(handed) if handed.literal.contains_key(name) => {
+            handed.literal.get(name).map(|value| value.to_string())
+        }
+        _ => input::environment(name),
+    };
+    match source.parse(plugin)? {
+        RoleConfig::UpstreamTls(config) => {
+            source.check_handed_over(plugin, config.variables())?;
+            if env {
+                config.credentials(environment).map_err(EnvironmentNotReady)?;
+            }
+            Ok(Inspection { summary: upstream_summary(&config), unready: Vec::new() })
+        }
+        RoleConfig::Gate(config) => {
+            source.check_handed_over(plugin, config.variables())?;
+            let summary = summary(&config);
+            match env {
+                true => inspect_environment(*config, summary, environment),
+                false => Ok(Inspection { summary, unready: Vec::new() }),
+            }
+        }
+    }
+}
+
+/// Adds to a summary which rings are ready in an environment.
+fn inspect_environment(
+    config: Config,
+    mut summary: Vec<String>,
+    environment: impl Fn(&str) -> Option<String> + Copy,
+) -> Result<Inspection, Error> {
+    input::check_variables(config.variables())?;
+    strength::check_rings(config.rings(), environment)?;
+    let plan = config.compile(environment).map_err(EnvironmentNotReady)?;
+    let state = |ready| if ready { "ready" } else { "not ready, its keys are refused" };
+    let readiness = |(name, ready)| format!("readiness    {name}: {}", state(ready));
+    summary.extend(plan.keyring.rings().map(readiness));
+    Ok(Inspection { summary, unready: plan.unready })
 }
 
 fn summary(config: &Config) -> Vec<String> {

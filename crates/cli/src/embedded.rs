@@ -1,19 +1,19 @@
 //! The embedded host for `run` and `mcp`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use vkey::config::{Config, Plan, RingConfig, RoleConfig};
+use vkey::config::{Config, Plan, RingConfig};
 use vkey::gate::NO_UPSTREAM_GATE;
 use vkey::headers::KeySource;
 use vkey::host::{FilterState, Level};
 use vkey::host::{MemoryHost, MemoryStore, Rules};
 use vkey_vm::{BuiltIn, Limits, Module, ModuleError, Setup, StartError, Worker};
 
+use super::config_file::ConfigFile;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{self, InputError, Place};
@@ -28,7 +28,7 @@ use super::time::{self, Clock, ClockError};
 pub(super) struct HostArgs {
     /// The plugin configuration; the module sees the environment variables that it names
     #[arg(long, value_name = "FILE", required = true)]
-    config: Option<PathBuf>,
+    config: Option<ConfigFile>,
     /// The host to emulate; bare: one without shared data
     #[arg(long, value_name = "HOST", value_enum, default_value_t = HostKind::Envoy)]
     host: HostKind,
@@ -75,8 +75,6 @@ pub(super) enum LogLevel {
 enum HostError {
     /// The built-in module cannot be run.
     Module(ModuleError),
-    /// The configuration is for an upstream gate.
-    NoGate,
     /// One secret is given, but the rings name several variables.
     SeveralSecrets,
     /// The module does not start.
@@ -86,7 +84,7 @@ enum HostError {
 impl HostArgs {
     /// Whether the configuration is read from standard input.
     pub(super) fn reads_stdin(&self) -> bool {
-        self.config.as_deref() == Some(Path::new("-"))
+        self.config.as_ref().is_some_and(ConfigFile::is_stdin)
     }
 
     /// Loads the built-in module for the host, with the configuration. A configuration under which the module
@@ -102,10 +100,8 @@ impl HostArgs {
             return Err(InputError::StdinTwice.into());
         }
         // It is absent only in `mcp --setup`, which starts no module.
-        let path = self.config.as_deref().unwrap_or(Path::new(""));
-        let (configuration, RoleConfig::Gate(config)) = input::role_config(path)? else {
-            return Err(HostError::NoGate.into());
-        };
+        let file = self.config.clone().unwrap_or_default();
+        let (plugin, config) = file.gate()?;
         let read = secret.map(|place| read_secret_of(config.rings(), place)).transpose()?;
         let environment = |name: &str| match &read {
             Some((variable, text)) if variable == name => Some(text.to_string()),
@@ -116,7 +112,7 @@ impl HostArgs {
         let limits = Limits { deadline: self.deadline, ..Limits::default() };
         let module =
             Module::load(modules.of(self.host.into()), limits).map_err(HostError::Module)?;
-        Ok(self.host(module, configuration, *config, environment)?)
+        Ok(self.host(module, plugin.text.to_vec(), config, environment)?)
     }
 
     /// Makes a host of a loaded module and a configuration; `configuration` is its text.
@@ -262,7 +258,7 @@ impl Failure for HostError {
     fn exit(&self) -> Exit {
         match self {
             Self::Module(_) => Exit::Environment,
-            Self::NoGate | Self::SeveralSecrets | Self::Worker(_) => Exit::Refused,
+            Self::SeveralSecrets | Self::Worker(_) => Exit::Refused,
         }
     }
 }
@@ -274,10 +270,6 @@ impl fmt::Display for HostError {
                 f,
                 "the module cannot be run: {error}; `make build` builds a command that contains it"
             ),
-            Self::NoGate => f.write_str(
-                "the configuration is for an upstream gate, which only runs in a proxy; use that of \
-                 the listener's gate",
-            ),
             Self::SeveralSecrets => f.write_str(
                 "--secret-file holds one secret, but the rings of the configuration name several \
                  variables; set those instead",
@@ -287,7 +279,11 @@ impl fmt::Display for HostError {
             }
             Self::Worker(StartError::Refused(log)) => {
                 let said = log.last().map_or("no reason given", |(_, line)| line);
-                write!(f, "the module rejects the configuration: {}; report this", escape_sentence(said))
+                write!(
+                    f,
+                    "the module rejects the configuration: {}; report this",
+                    escape_sentence(said)
+                )
             }
         }
     }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-
 use vkey::access::cidr::parse_address;
 use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
 use vkey::config::{Config, Plan, RingConfig};
@@ -14,6 +12,7 @@ use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
 use vkey::key::Key;
 
+use super::config_file::ConfigFile;
 use super::error::Error;
 use super::exit::Exit;
 use super::input::{self, InputError, KeyArgs, Place};
@@ -28,7 +27,7 @@ const KEY_HEADER: &str = "x-api-key";
 pub(super) struct Args {
     /// The plugin configuration to evaluate; secrets come from the environment variables it names
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: ConfigFile,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
@@ -75,11 +74,11 @@ pub(super) struct AccessArgs {
 
 /// Runs `vkey explain`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    if args.config == Path::new("-") && matches!(args.key.place(), Place::Stdin) {
+    if args.config.is_stdin() && matches!(args.key.place(), Place::Stdin) {
         return Err(InputError::StdinTwice.into());
     }
     let now_secs = time::now(args.now)?;
-    let config = input::config(&args.config)?;
+    let (_, config) = args.config.gate()?;
     input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;
     let plan = compile(config, input::environment)?;
     let unready = plan.unready.clone();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use vkey::config::{Config, NotReady, RoleConfig};
+use vkey::config::NotReady;
 use vkey::json::Invalid;
 
 use super::error::Failure;
@@ -19,12 +19,6 @@ use super::output::Output;
 /// The longest key or secret that is read: many times a valid one, so that errors are about the content, and
 /// short enough to hold whatever is piped in.
 const MAX_TEXT_BYTES: u64 = 64 * 1024;
-
-/// The longest configuration that is read. It may list each revoked key.
-const MAX_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
-
-/// The option that names a configuration.
-const CONFIG: &str = "--config";
 
 /// Where to read the key from: standard input unless an option says otherwise.
 #[derive(clap::Args)]
@@ -51,7 +45,7 @@ pub(super) enum Place {
 /// Why an input of a command cannot be used.
 #[derive(Debug)]
 pub(super) enum InputError {
-    /// The configuration is invalid.
+    /// A configuration that the command made is invalid.
     Config(Invalid),
     /// The input is not a virtual key.
     NotAKey,
@@ -177,19 +171,6 @@ impl Place {
             Self::Variable(option, _) => Origin::Variable(option),
         }
     }
-}
-
-/// Reads a configuration; `-` is standard input.
-pub(super) fn config(path: &Path) -> Result<Config, InputError> {
-    let text = Place::file(CONFIG, path).read_bytes(MAX_CONFIG_BYTES)?;
-    Config::parse(&text).map_err(InputError::Config)
-}
-
-/// Reads a configuration of either role, and its text; `-` is standard input.
-pub(super) fn role_config(path: &Path) -> Result<(Vec<u8>, RoleConfig), InputError> {
-    let mut text = Place::file(CONFIG, path).read_bytes(MAX_CONFIG_BYTES)?;
-    let config = RoleConfig::parse(&text).map_err(InputError::Config)?;
-    Ok((take(&mut *text), config))
 }
 
 /// Checks that those variables of a configuration which are set hold text.

@@ -13,7 +13,10 @@
 mod attenuate;
 mod check;
 mod client;
+mod config_file;
 mod counts;
+mod document;
+mod ecds;
 mod embedded;
 mod error;
 mod exit;
@@ -24,8 +27,8 @@ mod limits;
 mod lines;
 mod mcp;
 mod mint;
-
 mod output;
+mod plugins;
 mod private;
 mod process;
 mod report;

@@ -9,6 +9,7 @@ use vkey::config::{Config, RingConfig};
 use vkey::key::keyring::{InvalidSecret, Ring, RingState, Rotation, Secret};
 use vkey::key::token::{Kid, is_ring_name};
 
+use super::config_file::ConfigFile;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{self, InputError, Place, variable_name};
@@ -23,7 +24,7 @@ pub(super) struct RingArgs {
     /// Mint for the gate with this plugin configuration; the secret comes from the environment variable it
     /// names
     #[arg(long, value_name = "FILE", group = "secret")]
-    config: Option<PathBuf>,
+    config: Option<ConfigFile>,
     /// The ring to sign with; by default the first active one of the configuration
     #[arg(long, value_name = "NAME", value_parser = ring_name, required_unless_present = "config")]
     ring: Option<String>,
@@ -68,7 +69,7 @@ impl RingArgs {
     /// Selects the ring that signs for a tenant, and reads its secret, or its signing key for a time.
     pub(super) fn choose(&self, tenant: &str, now_secs: u64) -> Result<SelectedRing, Error> {
         match &self.config {
-            Some(path) => self.find_in(input::config(path)?, tenant, now_secs),
+            Some(file) => self.find_in(file.gate()?.1, tenant, now_secs),
             None => Ok(SelectedRing { ring: self.read_secret()?, config: None }),
         }
     }

@@ -2,7 +2,6 @@
 //! state.
 
 mod admin;
-mod document;
 mod error;
 mod lint;
 mod policy;
@@ -11,6 +10,7 @@ mod show;
 mod status;
 mod upstream_status;
 
+use super::document;
 use super::error::Error;
 use super::exit::Exit;
 use super::output::Output;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use vkey::json::{Integers, Invalid, Json, line};
 use vkey::upstream_tls::{EffectivePolicy, Policy, PolicyRule};
 
+use super::super::config_file::ConfigFile;
 use super::super::error::Error;
 use super::super::input::{InputError, Place};
 use super::super::text::escape_line;
@@ -16,9 +17,6 @@ const COMPILED: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));
 /// The longest policy that is read: many times one with all known providers.
 const MAX_POLICY_BYTES: u64 = 1024 * 1024;
 
-/// The longest configuration that is read. It may list each revoked key.
-const MAX_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
-
 /// Where the policy comes from.
 #[derive(clap::Args)]
 pub(super) struct PolicyArgs {
@@ -27,14 +25,15 @@ pub(super) struct PolicyArgs {
     policy: Option<PathBuf>,
     /// The plugin configuration whose upstream_tls.tighten is added (- is standard input)
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Option<ConfigFile>,
 }
 
 impl PolicyArgs {
     /// How many of the options read standard input.
     pub(super) fn stdin_count(&self) -> usize {
-        let paths = [&self.policy, &self.config].into_iter().flatten();
-        paths.filter(|path| *path == Path::new("-")).count()
+        let is_policy = self.policy.as_deref() == Some(Path::new("-"));
+        let is_config = self.config.as_ref().is_some_and(ConfigFile::is_stdin);
+        usize::from(is_policy) + usize::from(is_config)
     }
 
     /// Reads the policy in force.
@@ -51,9 +50,10 @@ impl PolicyArgs {
             Some(path) => read_policy(path)?,
             None => parse_policy("the policy compiled in", COMPILED)?,
         };
-        let config = self.config.as_deref().map(read_config).transpose()?;
-        let tighten = config.as_ref().map(read_tighten).transpose().map_err(InputError::Config)?;
-        Ok((EffectivePolicy::new(file, tighten.unwrap_or_default()), config))
+        let Some((tighten, config)) = self.config.as_ref().map(read_config).transpose()? else {
+            return Ok((EffectivePolicy::new(file, Box::default()), None));
+        };
+        Ok((EffectivePolicy::new(file, tighten), Some(config)))
     }
 }
 
@@ -69,10 +69,12 @@ fn parse_policy(name: &str, text: &[u8]) -> Result<Policy, TlsError> {
     })
 }
 
-/// Reads a configuration. Only the rules are parsed: `vkey config check` does the rest.
-fn read_config(path: &Path) -> Result<Json, InputError> {
-    let text = Place::file("--config", path).read_bytes(MAX_CONFIG_BYTES)?;
-    Json::parse(&text).map_err(InputError::Config)
+/// Reads a configuration, and its rules. Only they are parsed: `vkey config check` does the rest.
+fn read_config(file: &ConfigFile) -> Result<(Box<[PolicyRule]>, Json), Error> {
+    let source = file.read()?;
+    let (plugin, json) = source.json()?;
+    let tighten = read_tighten(&json).map_err(|invalid| source.invalid(plugin, invalid))?;
+    Ok((tighten, json))
 }
 
 fn read_tighten(config: &Json) -> Result<Box<[PolicyRule]>, Invalid> {

@@ -4,13 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::document::{at, get, is_true, items, text, typed};
+use super::super::document::{NOT_IN_FORCE, at, get, is_true, items, text, typed};
 use super::plugin::{Extensions, Front};
 use super::routes::Table;
 use super::source::Input;
-
-/// Sections of a dump that are not in force.
-pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
 
 /// An HTTP connection manager with the module.
 pub(super) struct Manager<'a> {

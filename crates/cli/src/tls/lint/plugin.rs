@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::super::super::plugins;
 use super::super::document::{at, get, is_true, items, text, typed};
 
 /// The role of the module as an upstream gate.
@@ -102,13 +103,7 @@ impl Front {
     }
 }
 
-/// The configuration of a plugin: JSON in a string, or an object.
+/// The configuration of a plugin, if the module could read it.
 fn configuration(plugin: &Value) -> Option<Value> {
-    let configuration = get(plugin, "configuration")?;
-    let (_, content) = typed(configuration);
-    match get(content, "value") {
-        Some(Value::String(text)) => serde_json::from_str(text).ok(),
-        Some(object) => Some(object.clone()),
-        None => Some(content.clone()),
-    }
+    serde_json::from_slice(&plugins::configuration(plugin).ok()?).ok()
 }

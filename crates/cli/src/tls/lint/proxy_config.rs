@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::document::{at, get, items, text, typed};
+use super::super::document::{NOT_IN_FORCE, at, get, items, text, typed};
 use super::authorities::Authorities;
 use super::endpoints::{Discovery, Endpoint, endpoints, is_partial};
 use super::finding::InFile;
 use super::graph::{Budget, BudgetExhausted, Graph};
-use super::managers::{Manager, NOT_IN_FORCE, Routing, managers};
+use super::managers::{Manager, Routing, managers};
 use super::overrides::Overrides;
 use super::plugin::Extensions;
 use super::routes::Table;

@@ -1,4 +1,4 @@
-//! Parses Envoy configuration, YAML or JSON, and accesses members of its protobuf messages.
+//! Parses what configures a proxy, YAML or JSON, and accesses members of its protobuf messages.
 
 use std::fmt;
 
@@ -13,6 +13,9 @@ const MAX_YAML_NODES: usize = 1_000_000;
 const MAX_YAML_ALIASED: usize = 100_000;
 
 const TOO_MUCH: &str = "more than this command reads";
+
+/// Sections of a dump that are not in force.
+pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
 
 /// The prefix of message types (`google.protobuf.Any`).
 const TYPE_PREFIX: &str = "type.googleapis.com/";

@@ -1,0 +1,282 @@
+//! Reads plugin configurations from the files that `--config` names.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use vkey::config::{Config, RoleConfig};
+use vkey::json::{Invalid, Json};
+
+use super::document::MAX_DOCUMENT_BYTES;
+use super::error::{Error, Failure};
+use super::exit::Exit;
+use super::input::Place;
+use super::plugins::{self, Plugin, PluginError};
+use super::text::{escape_line, escape_sentence, escape_word};
+
+/// The option that names a configuration.
+const CONFIG: &str = "--config";
+
+/// The most plugins that an error lists.
+const MAX_LISTED: usize = 10;
+
+/// A file with plugin configurations, as `FILE` or `FILE#NAME`; `-` is standard input.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ConfigFile {
+    given: PathBuf,
+}
+
+/// The plugin configurations of a file.
+pub(super) struct ConfigSource {
+    /// The name of the file in messages.
+    file: String,
+    /// The name of the plugin to take.
+    name: Option<String>,
+    plugins: Vec<Plugin>,
+}
+
+/// Why a file has no usable plugin configuration.
+#[derive(Debug)]
+pub(super) struct ConfigError {
+    file: String,
+    problem: ConfigProblem,
+}
+
+#[derive(Debug)]
+enum ConfigProblem {
+    /// No plugin can be taken from the file.
+    Plugin(PluginError),
+    /// A configuration is invalid.
+    Invalid { place: String, invalid: Invalid },
+    /// All are of upstream gates.
+    NoGate,
+    /// No plugin has the name; these can be chosen.
+    NoName(Vec<String>),
+    /// The module does not get these variables.
+    NotHandedOver { place: String, names: Vec<String>, member: &'static str },
+    /// There are several different ones; these can be chosen.
+    Several(Vec<String>),
+}
+
+// === impl ConfigFile ===
+
+impl ConfigFile {
+    /// Whether it is standard input.
+    pub(super) fn is_stdin(&self) -> bool {
+        self.split().0 == Path::new("-")
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or has no configuration of the module.
+    pub(super) fn read(&self) -> Result<ConfigSource, Error> {
+        let (path, name) = self.split();
+        let place = Place::file(CONFIG, &path);
+        let file = match place {
+            Place::Stdin => "standard input".to_owned(),
+            _ => escape_line(&path.to_string_lossy()),
+        };
+        let text = place.read_bytes(MAX_DOCUMENT_BYTES)?;
+        match plugins::find(&text) {
+            Ok(plugins) => Ok(ConfigSource { file, name, plugins }),
+            Err(error) => Err(ConfigError { file, problem: ConfigProblem::Plugin(error) }.into()),
+        }
+    }
+
+    /// The only gate of a listener, and its configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`], and if it is invalid or there are several.
+    pub(super) fn gate(&self) -> Result<(Plugin, Config), Error> {
+        let source = self.read()?;
+        let plugin = source.gate()?;
+        match source.parse(plugin)? {
+            RoleConfig::Gate(config) => Ok((plugin.clone(), *config)),
+            RoleConfig::UpstreamTls(_) => Err(source.error(ConfigProblem::NoGate).into()),
+        }
+    }
+
+    /// The path, and the name of the plugin. A file whose own name contains `#` is taken as it is.
+    fn split(&self) -> (PathBuf, Option<String>) {
+        let text = self.given.to_str().filter(|_| !self.given.exists());
+        match text.and_then(|text| text.rsplit_once('#')) {
+            Some((path, name)) => (PathBuf::from(path), Some(name.to_owned())),
+            None => (self.given.clone(), None),
+        }
+    }
+}
+
+impl From<OsString> for ConfigFile {
+    fn from(given: OsString) -> Self {
+        Self { given: PathBuf::from(given) }
+    }
+}
+
+// === impl ConfigSource ===
+
+impl ConfigSource {
+    /// All that were asked for: those of the name, or every one.
+    pub(super) fn chosen(&self) -> Result<Vec<&Plugin>, ConfigError> {
+        let Some(name) = &self.name else {
+            return Ok(self.plugins.iter().collect());
+        };
+        let is_named = |plugin: &&Plugin| plugin.names.contains(name) || plugin.place == *name;
+        let chosen = Vec::from_iter(self.plugins.iter().filter(is_named));
+        if chosen.is_empty() {
+            return Err(self.error(ConfigProblem::NoName(self.choices(self.plugins.iter()))));
+        }
+        Ok(chosen)
+    }
+
+    /// The only gate of a listener. The same configuration in several places counts once.
+    pub(super) fn gate(&self) -> Result<&Plugin, ConfigError> {
+        let chosen = self.chosen()?;
+        let gates = chosen.into_iter().filter(|plugin| !plugin.is_upstream_gate());
+        self.only(gates.collect())
+            .and_then(|gate| gate.ok_or_else(|| self.error(ConfigProblem::NoGate)))
+    }
+
+    /// The gate of a listener, or the upstream gate if there is none, as JSON.
+    pub(super) fn json(&self) -> Result<(&Plugin, Json), ConfigError> {
+        let chosen = self.chosen()?;
+        let (upstream, gates): (Vec<_>, Vec<_>) =
+            chosen.into_iter().partition(|plugin| plugin.is_upstream_gate());
+        let plugins = if gates.is_empty() { upstream } else { gates };
+        let plugin = self.only(plugins)?.ok_or_else(|| self.error(ConfigProblem::NoGate))?;
+        let json = plugin.json().map_err(|invalid| self.invalid(plugin, invalid))?;
+        Ok((plugin, json))
+    }
+
+    /// Parses a configuration like the module.
+    pub(super) fn parse(&self, plugin: &Plugin) -> Result<RoleConfig, ConfigError> {
+        RoleConfig::parse(&plugin.text).map_err(|invalid| self.invalid(plugin, invalid))
+    }
+
+    /// Checks that the proxy hands the variables to the module, if the file says which it does.
+    pub(super) fn check_handed_over<'a>(
+        &self,
+        plugin: &Plugin,
+        variables: impl Iterator<Item = &'a str>,
+    ) -> Result<(), ConfigError> {
+        let Some(environment) = &plugin.environment else { return Ok(()) };
+        let missing = BTreeSet::from_iter(variables.filter(|name| !environment.has(name)));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(self.error(ConfigProblem::NotHandedOver {
+            place: plugin.place.clone(),
+            names: missing.into_iter().map(str::to_owned).collect(),
+            member: environment.member,
+        }))
+    }
+
+    /// The error for a configuration.
+    pub(super) fn invalid(&self, plugin: &Plugin, invalid: Invalid) -> ConfigError {
+        self.error(ConfigProblem::Invalid { place: plugin.place.clone(), invalid })
+    }
+
+    /// The only one of some plugins, if there are any.
+    fn only<'a>(&self, plugins: Vec<&'a Plugin>) -> Result<Option<&'a Plugin>, ConfigError> {
+        let Some((first, others)) = plugins.split_first() else { return Ok(None) };
+        let is_same = |other: &&Plugin| other.text == first.text;
+        if others.iter().all(is_same) {
+            return Ok(Some(first));
+        }
+        Err(self.error(ConfigProblem::Several(self.choices(plugins.into_iter()))))
+    }
+
+    /// What to write after `#` for each plugin: a name that only it has, or its place.
+    fn choices<'a>(&self, plugins: impl Iterator<Item = &'a Plugin>) -> Vec<String> {
+        let is_unique = |name: &&String| {
+            let having = self.plugins.iter().filter(|plugin| plugin.names.contains(name));
+            having.count() == 1
+        };
+        let choice = |plugin: &'a Plugin| {
+            let unique = plugin.names.iter().find(is_unique);
+            unique.map_or_else(|| escape_sentence(&plugin.place), |name| escape_word(name))
+        };
+        plugins.map(choice).collect()
+    }
+
+    fn error(&self, problem: ConfigProblem) -> ConfigError {
+        ConfigError { file: self.file.clone(), problem }
+    }
+}
+
+// === impl ConfigError ===
+
+impl Failure for ConfigError {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file)?;
+        match &self.problem {
+            ConfigProblem::Plugin(error) => error.fmt(f),
+            ConfigProblem::Invalid { place, invalid } => {
+                write!(f, "{}invalid configuration: {invalid}", at(place))
+            }
+            ConfigProblem::NoGate => f.write_str(
+                "the configuration is for an upstream gate, which only runs in a proxy; use that \
+                 of the listener's gate",
+            ),
+            ConfigProblem::NoName(names) => write!(
+                f,
+                "no plugin configuration has the name after #; expected one of {}",
+                listed(names)
+            ),
+            ConfigProblem::NotHandedOver { place, names, member } => write!(
+                f,
+                "{}the module does not get {}, so it would refuse every request; add {} to {member}",
+                at(place),
+                names.join(", "),
+                if names.len() == 1 { "it" } else { "them" },
+            ),
+            ConfigProblem::Several(names) => write!(
+                f,
+                "several gates have different configurations; choose one by FILE#NAME, with {}",
+                listed(names)
+            ),
+        }
+    }
+}
+
+fn at(place: &str) -> String {
+    if place.is_empty() { String::new() } else { format!("{}: ", escape_sentence(place)) }
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(MAX_LISTED).cloned();
+    let more = names.len().checked_sub(MAX_LISTED).filter(|more| *more > 0);
+    let more = more.map(|more| format!("{more} more"));
+    Vec::from_iter(shown.chain(more)).join(", ")
+}
+
+impl fmt::Display for PluginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByteOrderMark => f.write_str(
+                "invalid configuration: it begins with a byte order mark, which the module does not \
+                 read; save it as UTF-8 without one",
+            ),
+            Self::Document(error) => {
+                write!(f, "the file is neither JSON nor YAML: {error}; check its content")
+            }
+            Self::Message { place, expected } => write!(f, "{}: {expected}", escape_sentence(place)),
+            Self::NoPlugin => f.write_str(
+                "it has no configuration of the module: no plugin has keyring, or the role of an \
+                 upstream gate",
+            ),
+            Self::NotAConfiguration => f.write_str(
+                "expected a plugin configuration, or the configuration of a proxy that contains one",
+            ),
+        }
+    }
+}

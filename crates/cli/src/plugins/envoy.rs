@@ -1,0 +1,88 @@
+//! Plugins in the configuration of Envoy: a bootstrap, a discovery response, a filter, or a dump.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::super::document::{NOT_IN_FORCE, at, get, items, text, typed};
+use super::{Environment, Place, Plugin, PluginError, message};
+
+/// The member that lists the variables.
+const VARIABLES: &str = "vm_config.environment_variables.host_env_keys";
+
+/// Members that only named things have: listeners, clusters, extensions.
+const NAMED: [&str; 7] = [
+    "filter_chains",
+    "default_filter_chain",
+    "api_listener",
+    "load_assignment",
+    "typed_extension_protocol_options",
+    "config_discovery",
+    "typed_config",
+];
+
+/// Adds the plugins in a value, outer ones first.
+pub(super) fn find<'a>(
+    value: &'a Value,
+    place: &mut Place<'a>,
+    found: &mut Vec<Plugin>,
+) -> Result<(), PluginError> {
+    match value {
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.try_for_each(|(index, item)| place.item(index, |place| find(item, place, found)))
+        }
+        Value::Object(members) => {
+            let (kind, wasm) = typed(value);
+            if let Some(plugin) = get(wasm, "config").filter(|_| kind.ends_with(".Wasm")) {
+                found.push(read(plugin, place)?);
+                return Ok(());
+            }
+            place.owned(owner(value), |place| {
+                let mut in_force =
+                    members.iter().filter(|(name, _)| !NOT_IN_FORCE.contains(&name.as_str()));
+                in_force.try_for_each(|(name, member)| {
+                    place.member(name, |place| find(member, place, found))
+                })
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The name of a listener, a cluster or a filter.
+fn owner(value: &Value) -> Option<&str> {
+    let is_named = NAMED.iter().any(|member| get(value, member).is_some());
+    text(value, "name").filter(|_| is_named)
+}
+
+fn read(plugin: &Value, place: &Place<'_>) -> Result<Plugin, PluginError> {
+    let place_of = || format!("{place}.config.configuration");
+    let text_of = message::configuration(plugin);
+    let names = place.owners().chain(text(plugin, "name")).map(str::to_owned);
+    Ok(Plugin {
+        place: place_of(),
+        names: names.collect(),
+        text: text_of.map_err(|expected| PluginError::Message { place: place_of(), expected })?,
+        environment: Some(environment(plugin)),
+    })
+}
+
+fn environment(plugin: &Value) -> Environment {
+    let mut environment = Environment::new(VARIABLES);
+    if let Some(variables) = at(plugin, &["vm_config", "environment_variables"]) {
+        let inherited = items(variables, "host_env_keys").iter().filter_map(Value::as_str);
+        environment.inherited = inherited.map(str::to_owned).collect();
+        environment.literal = literals(get(variables, "key_values"));
+    }
+    environment
+}
+
+fn literals(values: Option<&Value>) -> BTreeMap<String, Zeroizing<String>> {
+    let members = values.and_then(Value::as_object).into_iter().flatten();
+    let text = |(name, value): (&String, &Value)| {
+        Some((name.clone(), Zeroizing::new(value.as_str()?.to_owned())))
+    };
+    members.filter_map(text).collect()
+}

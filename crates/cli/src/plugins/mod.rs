@@ -1,0 +1,195 @@
+//! Finds the plugin configurations of the module in the files that configure proxies.
+
+mod envoy;
+mod kubernetes;
+mod message;
+mod nginx;
+mod place;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use vkey::json::{Invalid, Json};
+
+use super::document::{self, DocumentError, get};
+pub(super) use message::configuration;
+use place::Place;
+
+/// The mark that some editors write at the start of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Members by which a file is recognized as one that configures a proxy.
+const PROXY_MEMBERS: [&str; 14] = [
+    "@type",
+    "admin",
+    "apiVersion",
+    "clusters",
+    "configs",
+    "dynamic_resources",
+    "filter_chains",
+    "listeners",
+    "node",
+    "resources",
+    "static_resources",
+    "typed_config",
+    "typed_extension_protocol_options",
+    "version_info",
+];
+
+/// A part of the names of a plugin by which it is recognized as the module, whatever its configuration.
+const MODULE: &str = "vkey";
+
+/// The role of an upstream gate.
+const UPSTREAM_ROLE: &str = "upstream_tls";
+
+/// A configuration of the module, and where it is.
+#[derive(Clone)]
+pub(super) struct Plugin {
+    /// The path in the file; empty if the file is the configuration.
+    pub(super) place: String,
+    /// The names to choose it by: of the listener or the object, and of the plugin.
+    pub(super) names: Vec<String>,
+    /// The bytes that the module gets.
+    pub(super) text: Zeroizing<Vec<u8>>,
+    /// The environment that the module gets, if the file defines it.
+    pub(super) environment: Option<Environment>,
+}
+
+/// The environment variables that a proxy hands to the module.
+#[derive(Clone)]
+pub(super) struct Environment {
+    /// The member of the file that lists them, as errors name it.
+    pub(super) member: &'static str,
+    /// Names of variables of the proxy.
+    pub(super) inherited: BTreeSet<String>,
+    /// Values that the file contains, by name.
+    pub(super) literal: BTreeMap<String, Zeroizing<String>>,
+}
+
+/// Why no plugin configuration can be taken from a file.
+#[derive(Debug)]
+pub(super) enum PluginError {
+    /// A configuration begins with a byte order mark, which the module does not read.
+    ByteOrderMark,
+    /// The file is neither JSON nor YAML.
+    Document(DocumentError),
+    /// The configuration of a plugin is none that the proxy hands to the module as text.
+    Message {
+        /// Its path in the file.
+        place: String,
+        /// What is expected.
+        expected: &'static str,
+    },
+    /// The file configures a proxy, but not the module.
+    NoPlugin,
+    /// The file is neither a plugin configuration nor that of a proxy.
+    NotAConfiguration,
+}
+
+/// Finds the plugin configurations in a file: first those of listeners, then those of upstream gates.
+pub(super) fn find(text: &[u8]) -> Result<Vec<Plugin>, PluginError> {
+    let bare = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    if nginx::is_configuration(bare) {
+        return some(nginx::find(bare));
+    }
+    let is_braced = bare.trim_ascii_start().starts_with(b"{");
+    let documents = match document::parse_all(text) {
+        // The module's own reader says what is wrong with JSON.
+        Err(_) if is_braced => return plain_text(text, bare),
+        documents => documents.map_err(PluginError::Document)?,
+    };
+    let is_plain = |document: &Value| !PROXY_MEMBERS.iter().any(|m| get(document, m).is_some());
+    match documents.as_slice() {
+        [] => plain_text(text, bare),
+        [document] if is_braced && is_plain(document) => plain_text(text, bare),
+        documents => find_in(documents, is_plain),
+    }
+}
+
+/// The configurations in the documents of a stream.
+fn find_in(
+    documents: &[Value],
+    is_plain: impl Fn(&Value) -> bool,
+) -> Result<Vec<Plugin>, PluginError> {
+    if documents.iter().any(|document| !document.is_object() && !document.is_array()) {
+        return Err(PluginError::NotAConfiguration);
+    }
+    let mut found = Vec::new();
+    for (index, document) in documents.iter().enumerate() {
+        let number = (documents.len() > 1).then_some(index + 1);
+        let mut place = Place::new(number);
+        if document.is_object() && is_plain(document) {
+            found.push(Plugin::plain(place.to_string(), document));
+        } else if !kubernetes::find(document, &mut place, &mut found)? {
+            envoy::find(document, &mut place, &mut found)?;
+        }
+    }
+    some(found)
+}
+
+/// The configurations of the module among those found.
+fn some(found: Vec<Plugin>) -> Result<Vec<Plugin>, PluginError> {
+    let mut of_module = Vec::from_iter(found.into_iter().filter(Plugin::is_of_module));
+    of_module.sort_by_key(Plugin::is_upstream_gate);
+    if of_module.is_empty() { Err(PluginError::NoPlugin) } else { Ok(of_module) }
+}
+
+/// A file that is the configuration itself: the module would get its bytes.
+fn plain_text(text: &[u8], bare: &[u8]) -> Result<Vec<Plugin>, PluginError> {
+    if bare.len() < text.len() {
+        return Err(PluginError::ByteOrderMark);
+    }
+    let text = Zeroizing::new(text.to_vec());
+    Ok(vec![Plugin { place: String::new(), names: Vec::new(), text, environment: None }])
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    /// A configuration in YAML.
+    fn plain(place: String, document: &Value) -> Self {
+        let text = Zeroizing::new(document.to_string().into_bytes());
+        Self { place, names: Vec::new(), text, environment: None }
+    }
+
+    /// The configuration as JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`Json::parse`].
+    pub(super) fn json(&self) -> Result<Json, Invalid> {
+        Json::parse(&self.text)
+    }
+
+    /// Whether it is for an upstream gate.
+    pub(super) fn is_upstream_gate(&self) -> bool {
+        let json = self.json().ok();
+        let role = json.as_ref().and_then(|json| json.get("role"));
+        role.and_then(Json::as_str) == Some(UPSTREAM_ROLE)
+    }
+
+    /// Whether it is of this module, and not of another that runs in the same proxy.
+    fn is_of_module(&self) -> bool {
+        let is_named = || self.names.iter().any(|name| name.contains(MODULE));
+        self.place.is_empty() || self.has("keyring") || self.has("role") || is_named()
+    }
+
+    fn has(&self, member: &str) -> bool {
+        self.json().is_ok_and(|json| json.get(member).is_some())
+    }
+}
+
+// === impl Environment ===
+
+impl Environment {
+    fn new(member: &'static str) -> Self {
+        Self { member, inherited: BTreeSet::new(), literal: BTreeMap::new() }
+    }
+
+    /// Whether the module gets the variable, if the proxy has it.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.inherited.contains(name) || self.literal.contains_key(name)
+    }
+}
