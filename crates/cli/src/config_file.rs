@@ -127,7 +127,7 @@ impl ConfigSource {
         let is_named = |plugin: &&Plugin| plugin.names.contains(name) || plugin.place == *name;
         let chosen = Vec::from_iter(self.plugins.iter().filter(is_named));
         if chosen.is_empty() {
-            return Err(self.error(ConfigProblem::NoName(self.choices(self.plugins.iter()))));
+            return Err(self.error(ConfigProblem::NoName(choices(&Vec::from_iter(&self.plugins)))));
         }
         Ok(chosen)
     }
@@ -186,25 +186,25 @@ impl ConfigSource {
         if others.iter().all(is_same) {
             return Ok(Some(first));
         }
-        Err(self.error(ConfigProblem::Several(self.choices(plugins.into_iter()))))
-    }
-
-    /// What to write after `#` for each plugin: a name that only it has, or its place.
-    fn choices<'a>(&self, plugins: impl Iterator<Item = &'a Plugin>) -> Vec<String> {
-        let is_unique = |name: &&String| {
-            let having = self.plugins.iter().filter(|plugin| plugin.names.contains(name));
-            having.count() == 1
-        };
-        let choice = |plugin: &'a Plugin| {
-            let unique = plugin.names.iter().find(is_unique);
-            unique.map_or_else(|| escape_sentence(&plugin.place), |name| escape_word(name))
-        };
-        plugins.map(choice).collect()
+        Err(self.error(ConfigProblem::Several(choices(&plugins))))
     }
 
     fn error(&self, problem: ConfigProblem) -> ConfigError {
         ConfigError { file: self.file.clone(), problem }
     }
+}
+
+/// What to write after `#` for each plugin: a name that no other has, or its place.
+fn choices(plugins: &[&Plugin]) -> Vec<String> {
+    let is_unique = |name: &&String| {
+        let having = plugins.iter().filter(|plugin| plugin.names.contains(name));
+        having.count() == 1
+    };
+    let choice = |plugin: &&Plugin| {
+        let unique = plugin.names.iter().find(is_unique);
+        unique.map_or_else(|| escape_sentence(&plugin.place), |name| escape_word(name))
+    };
+    plugins.iter().map(choice).collect()
 }
 
 // === impl ConfigError ===

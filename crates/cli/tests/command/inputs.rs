@@ -34,10 +34,11 @@ fn inputs_that_are_not_keys_are_rejected_everywhere() {
     mint(&["--secret-env", "UNSET"]).refused(3, "--secret-env is not set");
     for verb in [&["config", "check"][..], &["explain", "--method", "GET", "--path", "/"]] {
         Vkey::new(&[verb, &["--config", &missing]].concat()).refused(3, "--config cannot be read");
-        let huge = gate.file("huge", vec![b' '; (8 << 20) + 1]);
-        Vkey::new(&[verb, &["--config", &huge]].concat()).refused(1, "longer than 8388608 bytes");
+        let huge = gate.file("huge", vec![b' '; (32 << 20) + 1]);
+        Vkey::new(&[verb, &["--config", &huge]].concat()).refused(1, "longer than 33554432 bytes");
         let binary = gate.file("binary", b"\xff\xfe{}");
-        Vkey::new(&[verb, &["--config", &binary]].concat()).refused(1, "not valid JSON");
+        Vkey::new(&[verb, &["--config", &binary]].concat())
+            .refused(1, "binary: the file is neither JSON nor YAML: not UTF-8");
     }
     let explain = ["explain", "--config", "-", "--method", "GET", "--path", "/"];
     Vkey::new(&explain).refused(2, "cannot both be read from standard input");

@@ -22,6 +22,7 @@ mod mistakes;
 mod private;
 mod run;
 mod signing_keys;
+mod sources;
 mod streams;
 mod tls;
 mod tls_lint;

@@ -673,7 +673,7 @@ fn a_policy_or_configuration_that_is_wrong_is_refused() {
     assert!(done.err.contains("p.json:2:"), "{}", done.err);
     let garbage = gate.file("g.json", b"\xff{");
     render("envoy", &["--policy", &garbage, &list]).refused(1, "not valid JSON");
-    render("envoy", &["--config", &garbage, &list]).refused(1, "not valid JSON");
+    render("envoy", &["--config", &garbage, &list]).refused(1, "g.json: the file is neither JSON");
     let config = gate.file("c.json", r#"{"upstream_tls":{"tighten":[{"host":"*","min":"x"}]}}"#);
     render("envoy", &["--config", &config, &list])
         .refused(1, "upstream_tls.tighten[0].min: unknown");

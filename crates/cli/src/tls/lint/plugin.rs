@@ -103,7 +103,12 @@ impl Front {
     }
 }
 
-/// The configuration of a plugin, if the module could read it.
+/// The configuration of a plugin, if the module could read it. A message without a type, which Envoy
+/// refuses, is taken as it is.
 fn configuration(plugin: &Value) -> Option<Value> {
+    let message = get(plugin, "configuration")?;
+    if text(message, "@type").is_none() {
+        return Some(get(message, "value").unwrap_or(message).clone());
+    }
     serde_json::from_slice(&plugins::configuration(plugin).ok()?).ok()
 }
