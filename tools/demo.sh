@@ -20,7 +20,7 @@ trap 'rm -f "$response"' EXIT
 lines_before=$(wc -l < "$state/audit.log")
 
 mint() {
-    "$vkey" mint --config "$state/config.json" --tenant acme --sub demo "$@"
+    "$vkey" mint --config envoy.yaml --tenant acme --sub demo "$@"
 }
 
 wrong() {

@@ -20,7 +20,6 @@ mkdir -p "$state"
 [ -s "$state/main.secret" ] || "$vkey" secret new --out "$state/main.secret" --force
 VKEY_MAIN_SECRET=$(<"$state/main.secret")
 export VKEY_MAIN_SECRET
-tools/plugin-config.sh > "$state/config.json"
 
 # Envoy ends with this script, and the script waits for it.
 trap 'kill "$envoy" 2>/dev/null || true; wait "$envoy" "$tee" 2>/dev/null || true' EXIT
@@ -41,7 +40,7 @@ until [ "$(curl -s --max-time 1 $admin/ready)" = LIVE ]; do
     sleep 0.1
 done
 
-key=$("$vkey" mint --config "$state/config.json" --tenant acme --sub demo --lifetime 1h)
+key=$("$vkey" mint --config envoy.yaml --tenant acme --sub demo --lifetime 1h)
 cat <<END
 
 The gate is open on 127.0.0.1:10000. A key of tenant acme, for one hour:

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::http2;
 use crate::process::Nginx;
 use crate::support::tls::{Authority, Client, Serve};
-use crate::support::{DEADLINE, Request, TempDir, artefact, root, wait_for};
+use crate::support::{DEADLINE, Request, TempDir, artefact, root, vkey, wait_for};
 use crate::upstream::Recorder;
 
 const ALLOW: &str = "set $vkey_decision allow;";
@@ -501,17 +501,18 @@ fn a_configuration_over_4_kib_is_refused_by_nginx() {
     }
 }
 
-/// `vkey config check` reads what the file gives to the module, by the command that the file names.
+/// The command reads what the file gives to the module.
 #[test]
 fn the_configuration_of_the_module_is_one() {
     let file = Config::shipped();
-    let script = Command::new(root().join("tools/plugin-config.sh"))
-        .arg(root().join("examples/nginx/nginx.conf"))
+    let run = Command::new(vkey())
+        .args(["config", "envoy", "--config", "examples/nginx/nginx.conf"])
+        .current_dir(root())
         .output()
-        .expect("a shell");
-    let printed = String::from_utf8(script.stdout).expect("UTF-8");
-    let same = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
-    assert_eq!(same(&printed), same(file.plugin()));
+        .expect("the command");
+    let printed: Value = serde_json::from_slice(&run.stdout).expect("JSON");
+    let plugin = &printed["resources"][0]["typed_config"]["config"];
+    assert_eq!(plugin["configuration"]["value"], file.plugin());
     Plugin::parse(file.plugin().as_bytes()).expect("a configuration");
     assert!(file.plugin().len() < 4096 && !file.plugin().contains('\''));
 }
