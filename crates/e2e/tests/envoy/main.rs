@@ -48,6 +48,7 @@ mod memory;
 mod metrics;
 mod readiness;
 mod reasons;
+mod recipes;
 mod refunds;
 mod rotation;
 mod route_changes;

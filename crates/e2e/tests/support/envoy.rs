@@ -32,6 +32,7 @@ pub(crate) struct Options {
     concurrency: u32,
     log_level: String,
     arguments: Vec<String>,
+    folder: Option<PathBuf>,
     edits: Vec<Edit>,
 }
 
@@ -51,6 +52,7 @@ impl Options {
             concurrency: 1,
             log_level: "info".to_owned(),
             arguments: Vec::new(),
+            folder: None,
             edits: Vec::new(),
         }
     }
@@ -112,6 +114,12 @@ impl Options {
     /// More arguments of Envoy's.
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().copied().map(str::to_owned).collect();
+        self
+    }
+
+    /// The folder that Envoy runs in.
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
         self
     }
 
@@ -321,6 +329,7 @@ fn spawn(options: &Options, dir: &TempDir) -> Child {
     let binary = options.binary.clone().unwrap_or_else(|| artefact("VKEY_TEST_ENVOY"));
     let mut words = options.under.iter().map(OsString::from).chain([binary.into_os_string()]);
     Command::new(words.next().expect("at least Envoy"))
+        .current_dir(options.folder.as_deref().unwrap_or(Path::new(".")))
         .args(words)
         .arg("--config-path")
         .arg(dir.file("envoy.json"))
