@@ -40,10 +40,10 @@ pub(super) enum Command {
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("input").required(true).multiple(false))]
 pub(super) struct CheckArgs {
-    /// The plugin configuration, or what configures a proxy with it, in JSON or YAML: an Envoy
-    /// configuration, a discovery response or a /config_dump, a WasmPlugin, EnvoyFilter or
-    /// EnvoyExtensionPolicy, or nginx.conf (- is standard input). All plugin configurations in it are
-    /// checked, or with FILE#NAME those of a listener, an object or a plugin
+    /// The plugin configuration, or the configuration of a proxy with it, in JSON or YAML: of Envoy, a
+    /// discovery response, a /config_dump, a WasmPlugin, EnvoyFilter or EnvoyExtensionPolicy, or
+    /// nginx.conf (- is standard input). All plugin configurations in it are checked; with FILE#NAME only
+    /// those of the listener, object or plugin of that name
     #[arg(value_name = "FILE", group = "input")]
     file: Option<ConfigFile>,
     /// The same, as an option

@@ -134,10 +134,9 @@ impl ConfigSource {
 
     /// The only gate of a listener. The same configuration in several places counts once.
     pub(super) fn gate(&self) -> Result<&Plugin, ConfigError> {
-        let chosen = self.chosen()?;
-        let gates = chosen.into_iter().filter(|plugin| !plugin.is_upstream_gate());
-        self.only(gates.collect())
-            .and_then(|gate| gate.ok_or_else(|| self.error(ConfigProblem::NoGate)))
+        let chosen = self.chosen()?.into_iter();
+        let gates = Vec::from_iter(chosen.filter(|plugin| !plugin.is_upstream_gate()));
+        self.only(&gates)?.ok_or_else(|| self.error(ConfigProblem::NoGate))
     }
 
     /// The gate of a listener, or the upstream gate if there is none, as JSON.
@@ -146,7 +145,7 @@ impl ConfigSource {
         let (upstream, gates): (Vec<_>, Vec<_>) =
             chosen.into_iter().partition(|plugin| plugin.is_upstream_gate());
         let plugins = if gates.is_empty() { upstream } else { gates };
-        let plugin = self.only(plugins)?.ok_or_else(|| self.error(ConfigProblem::NoGate))?;
+        let plugin = self.only(&plugins)?.ok_or_else(|| self.error(ConfigProblem::NoGate))?;
         let json = plugin.json().map_err(|invalid| self.invalid(plugin, invalid))?;
         Ok((plugin, json))
     }
@@ -180,13 +179,13 @@ impl ConfigSource {
     }
 
     /// The only one of some plugins, if there are any.
-    fn only<'a>(&self, plugins: Vec<&'a Plugin>) -> Result<Option<&'a Plugin>, ConfigError> {
+    fn only<'a>(&self, plugins: &[&'a Plugin]) -> Result<Option<&'a Plugin>, ConfigError> {
         let Some((first, others)) = plugins.split_first() else { return Ok(None) };
         let is_same = |other: &&Plugin| other.text == first.text;
         if others.iter().all(is_same) {
             return Ok(Some(first));
         }
-        Err(self.error(ConfigProblem::Several(choices(&plugins))))
+        Err(self.error(ConfigProblem::Several(choices(plugins))))
     }
 
     fn error(&self, problem: ConfigProblem) -> ConfigError {

@@ -12,16 +12,17 @@ use vkey::digest::sha256_hex;
 use super::config_file::ConfigFile;
 use super::error::Error;
 use super::exit::Exit;
-use super::input::{Place, variable_name};
+use super::input::{InputError, Place, variable_name};
 use super::output::Output;
 use super::private::OutArgs;
+use super::strength;
 
 /// The digits of digests in the file.
 const DIGEST_DIGITS: usize = 12;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The plugin configuration, or what configures a proxy with it, as in `vkey config check`
+    /// The plugin configuration, or the configuration of a proxy with it (FILE#NAME if there are several)
     #[arg(long, value_name = "FILE")]
     config: ConfigFile,
     /// The path of the module in the proxy
@@ -106,6 +107,7 @@ impl VmEnvironment {
             let value = Place::Variable("--literal", name.clone()).read_line()?;
             literals.insert(name.clone(), value);
         }
+        check_secrets(config, &literals)?;
         let variables = BTreeSet::from_iter(config.variables().map(str::to_owned));
         literals.retain(|name, _| variables.contains(name));
         let inherited = variables.into_iter().filter(|name| !literals.contains_key(name));
@@ -125,6 +127,20 @@ impl VmEnvironment {
     fn id(&self) -> String {
         format!("environment {}", digest(&self.message().to_string()))
     }
+}
+
+/// Checks the secrets of rings that are in the file: with an unusable one the gate would refuse every request.
+fn check_secrets(
+    config: &Config,
+    literals: &BTreeMap<String, Zeroizing<String>>,
+) -> Result<(), Error> {
+    let value = |name: &str| literals.get(name).map(|value| value.to_string());
+    let rings = config.rings().iter().filter(|ring| literals.contains_key(ring.variable()));
+    for ring in rings {
+        ring.compile(value).map_err(InputError::NotReady)?;
+        strength::check_rings([ring], value)?;
+    }
+    Ok(())
 }
 
 fn digest(text: &str) -> String {

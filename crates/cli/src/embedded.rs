@@ -26,7 +26,8 @@ use super::time::{self, Clock, ClockError};
 /// How the module is hosted.
 #[derive(clap::Args)]
 pub(super) struct HostArgs {
-    /// The plugin configuration; the module sees the environment variables that it names
+    /// The plugin configuration, or the configuration of a proxy with it (FILE#NAME if there are several);
+    /// the module sees the environment variables that it names
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<ConfigFile>,
     /// The host to emulate; bare: one without shared data

@@ -25,7 +25,8 @@ const KEY_HEADER: &str = "x-api-key";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The plugin configuration to evaluate; secrets come from the environment variables it names
+    /// The plugin configuration to evaluate, or the configuration of a proxy with it (FILE#NAME if there are
+    /// several); secrets come from the environment variables it names
     #[arg(long, value_name = "FILE")]
     config: ConfigFile,
     #[command(flatten)]

@@ -21,8 +21,8 @@ use super::time;
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("secret").required(true).multiple(false))]
 pub(super) struct RingArgs {
-    /// Mint for the gate with this plugin configuration; the secret comes from the environment variable it
-    /// names
+    /// Mint for the gate with this plugin configuration, or with that in the configuration of a proxy
+    /// (FILE#NAME if there are several); the secret comes from the environment variable it names
     #[arg(long, value_name = "FILE", group = "secret")]
     config: Option<ConfigFile>,
     /// The ring to sign with; by default the first active one of the configuration

@@ -72,14 +72,14 @@ mod tests {
 
     use super::*;
 
-    fn text(configuration: Value) -> Result<String, &'static str> {
-        let bytes = super::configuration(&json!({ "configuration": configuration }))?;
+    fn text(message: &Value) -> Result<String, &'static str> {
+        let bytes = configuration(&json!({ "configuration": message }))?;
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     fn typed(kind: &str, value: &Value) -> Result<String, &'static str> {
         let kind = format!("type.googleapis.com/google.protobuf.{kind}");
-        text(json!({"@type": kind, "value": value}))
+        text(&json!({"@type": kind, "value": value}))
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         {
             assert_eq!(typed(kind, &value).unwrap_err(), EXPECTED);
         }
-        assert_eq!(text(json!({"keyring": []})).unwrap_err(), EXPECTED);
-        assert!(super::configuration(&json!({})).unwrap().is_empty());
+        assert_eq!(text(&json!({"keyring": []})).unwrap_err(), EXPECTED);
+        assert!(configuration(&json!({})).unwrap().is_empty());
     }
 }

@@ -23,7 +23,8 @@ pub(super) struct PolicyArgs {
     /// A policy file to use instead of the one compiled in (- is standard input)
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The plugin configuration whose upstream_tls.tighten is added (- is standard input)
+    /// The plugin configuration whose upstream_tls.tighten is added, or the configuration of a proxy with it,
+    /// FILE#NAME if there are several (- is standard input)
     #[arg(long, value_name = "FILE")]
     config: Option<ConfigFile>,
 }

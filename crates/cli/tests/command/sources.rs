@@ -1,6 +1,7 @@
 //! Plugin configurations in what configures a proxy.
 
 use std::fs;
+use std::slice::from_ref;
 
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ fn bootstrap(listeners: &[Value]) -> Value {
     json!({"static_resources": {"listeners": listeners}})
 }
 
-fn check(text: impl ToString) -> Vkey {
+fn check(text: impl std::fmt::Display) -> Vkey {
     Vkey::new(&["config", "check", "-"]).stdin(text.to_string())
 }
 
@@ -70,41 +71,55 @@ fn every_shipped_configuration_is_read() {
     }
 }
 
-#[test]
-fn every_form_is_the_same_configuration() {
-    let plain = plugin("main");
-    let whole = filter("vkey", &string(&plain), &["MAIN"]);
-    let as_struct = json!({"@type": STRUCT, "value": plain});
-    let typed = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
-    let extension = |filter: &Value| json!({"@type": typed, "name": "vkey", "typed_config": filter["typed_config"]});
-    let dump = |section: &str| format!("type.googleapis.com/envoy.admin.v3.{section}");
-    let listeners = json!({"@type": dump("ListenersConfigDump"), "dynamic_listeners":
-        [{"name": "gate", "active_state": {"listener": listener("gate", &[whole.clone()])},
-          "error_state": {"failed_configuration": listener("gate", &[
-            filter("vkey", &string(&plugin("failed")), &["MAIN"])])}}]});
-    let discovered = json!({"@type": dump("EcdsConfigDump"),
-        "ecds_filters": [{"ecds_filter": extension(&whole)}]});
-    let object = |kind: &str, spec: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "gate"}, "spec": spec});
+fn extension(filter: &Value) -> Value {
+    let kind = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
+    json!({"@type": kind, "name": "vkey", "typed_config": filter["typed_config"]})
+}
+
+/// A dump, in which a configuration that failed is not in force.
+fn dump(filter: &Value) -> Value {
+    let section = |name: &str| format!("type.googleapis.com/envoy.admin.v3.{name}");
+    let failed = self::filter("vkey", &string(&plugin("failed")), &["MAIN"]);
+    let listeners = json!({"@type": section("ListenersConfigDump"), "dynamic_listeners":
+        [{"name": "gate", "active_state": {"listener": listener("gate", from_ref(filter))},
+          "error_state": {"failed_configuration": listener("gate", &[failed])}}]});
+    let discovered = json!({"@type": section("EcdsConfigDump"),
+        "ecds_filters": [{"ecds_filter": extension(filter)}]});
+    json!({ "configs": [listeners, discovered] })
+}
+
+/// Every file that gives the module this configuration.
+fn forms(plain: &Value) -> Vec<Value> {
+    let whole = filter("vkey", &string(plain), &["MAIN"]);
+    let as_struct = filter("vkey", &json!({"@type": STRUCT, "value": plain}), &["MAIN"]);
+    let object = |kind: &str, spec: &Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "gate"}, "spec": spec});
     let env = json!({"env": [{"name": "MAIN", "valueFrom": "HOST"}]});
     let istio = json!({"pluginConfig": plain, "vmConfig": env});
     let policy = json!({"wasm": [{"config": plain, "env": {"hostKeys": ["MAIN"]}}]});
     let patch = json!({"configPatches": [{"patch": {"value": whole}}]});
-    let forms = [
-        bootstrap(&[listener("gate", &[whole.clone()])]),
-        bootstrap(&[listener("gate", &[filter("vkey", &as_struct, &["MAIN"])])]),
+    let objects = json!([object("Service", &json!({})), object("WasmPlugin", &istio)]);
+    vec![
+        bootstrap(&[listener("gate", from_ref(&whole))]),
+        bootstrap(&[listener("gate", &[as_struct])]),
         json!({"resources": [extension(&whole)]}),
         extension(&whole),
-        json!({"configs": [listeners, discovered]}),
-        object("WasmPlugin", istio.clone()),
-        object("TrafficExtension", json!({ "wasm": istio })),
-        object("EnvoyExtensionPolicy", policy),
-        object("EnvoyFilter", patch),
-    ];
+        dump(&whole),
+        object("WasmPlugin", &istio),
+        object("TrafficExtension", &json!({ "wasm": istio })),
+        object("EnvoyExtensionPolicy", &policy),
+        object("EnvoyFilter", &patch),
+        json!({"apiVersion": "v1", "kind": "List", "items": objects}),
+    ]
+}
+
+#[test]
+fn every_form_is_the_same_configuration() {
+    let plain = plugin("main");
     let gate = Gate::new();
     let expected = check(&plain).ok().out;
     assert_eq!(check(yaml(&plain)).ok().out, expected);
-    for form in &forms {
-        for text in [form.to_string(), yaml(form), format!("\u{feff}{}", yaml(form))] {
+    for form in forms(&plain) {
+        for text in [form.to_string(), yaml(&form), format!("\u{feff}{}", yaml(&form))] {
             let out = check(&text).ok().out;
             assert!(out.starts_with("plugin       ") && out.contains(&expected), "{text}: {out}");
             assert!(!out.contains("failed"), "{out}");
@@ -118,33 +133,52 @@ fn every_form_is_the_same_configuration() {
     }
 }
 
+/// The place of a filter of a listener.
+fn place(listener: usize, filter: usize) -> String {
+    format!(
+        "static_resources.listeners[{listener}].filter_chains[0].filters[0].typed_config.\
+         http_filters[{filter}].typed_config.config.configuration"
+    )
+}
+
+/// Three gates, two of which are the same, an upstream gate, and a plugin of another module.
+fn gates() -> Value {
+    let of = |message: &Value| filter("vkey", &string(message), &["MAIN"]);
+    let other = filter("waf", &json!({"@type": STRING, "value": "SecRuleEngine On"}), &[]);
+    bootstrap(&[
+        listener("first", &[other, of(&plugin("one"))]),
+        listener("second", &[of(&plugin("two"))]),
+        listener("third", &[of(&plugin("two")), of(&json!({"role": "upstream_tls"}))]),
+    ])
+}
+
 #[test]
 fn several_configurations_are_all_checked_and_named() {
-    let role = json!({"role": "upstream_tls"});
-    let bad = json!({"keyring": [{"name": "main", "secret": "literal"}]});
-    let of = |message: &Value| filter("vkey", &string(message), &["MAIN"]);
-    let coraza = filter("waf", &json!({"@type": STRING, "value": "SecRuleEngine On"}), &[]);
-    let text = bootstrap(&[
-        listener("first", &[coraza, of(&plugin("one"))]),
-        listener("second", &[of(&plugin("two"))]),
-        listener("third", &[of(&plugin("two")), of(&role)]),
-    ]);
-    let out = check(&text).ok().out;
-    let place = |listener: usize, filter: usize| {
-        format!(
-            "static_resources.listeners[{listener}].filter_chains[0].filters[0].typed_config.\
-             http_filters[{filter}].typed_config.config.configuration"
-        )
-    };
-    assert!(out.starts_with(&format!("plugin       first: {}\n{}", place(0, 1), ring("one"))));
+    let out = check(gates()).ok().out;
+    let first = format!("plugin       first: {}\n{}", place(0, 1), ring("one"));
     let second = format!("plugin       second: {}\n{}", place(1, 0), ring("two"));
-    assert!(out.contains(&second), "{out}");
     let same = format!("plugin       third: {}\nsame as      {}\n", place(2, 0), place(1, 0));
-    assert!(out.contains(&same), "{out}");
-    assert!(out.contains(&format!("{}\nrole         upstream_tls", place(2, 1))), "{out}");
+    let upstream = format!("plugin       third: {}\nrole         upstream_tls", place(2, 1));
+    assert!(out.starts_with(&first), "{out}");
+    for part in [second, same, upstream] {
+        assert!(out.contains(&part), "{part}: {out}");
+    }
+    let of = |message: &Value| filter("vkey", &string(message), &["MAIN"]);
+    let bad = of(&json!({"keyring": [{"name": "main", "secret": "literal"}]}));
+    let second = listener("b", &[of(&plugin("two")), bad.clone()]);
+    let done = check(bootstrap(&[listener("a", &[bad]), second])).run();
+    assert!(done.code == 1 && done.out.contains(&ring("two")), "{}", done.out);
+    for place in [place(0, 0), place(1, 1)] {
+        let says = "invalid configuration: keyring[0].secret: a secret";
+        let error = format!("vkey: standard input: {place}: {says}");
+        assert!(done.err.contains(&error), "{}", done.err);
+    }
+}
 
+#[test]
+fn one_of_several_gates_is_chosen_by_its_name() {
     let gate = Gate::new();
-    let file = gate.file("two#gates.json", text.to_string());
+    let file = gate.file("two#gates.json", gates().to_string());
     let out = |name: &str| {
         Vkey::new(&["config", "check", &format!("{file}{name}")]).ok().out.replace(&file, "")
     };
@@ -158,20 +192,9 @@ fn several_configurations_are_all_checked_and_named() {
     };
     let several = "choose one by FILE#NAME, with first, second, third";
     mint("").refused(1, &format!("{file}: several gates have different configurations; {several}"));
-    mint("#third").ok();
-    mint("#fourth")
-        .refused(1, "no plugin configuration has the name after #; expected one of first");
-
-    let text =
-        bootstrap(&[listener("a", &[of(&bad)]), listener("b", &[of(&plugin("two")), of(&bad)])]);
-    let done = check(&text).run();
-    let error = |place: &str| {
-        format!("vkey: standard input: {place}: invalid configuration: keyring[0].secret: a secret")
-    };
-    assert!(done.code == 1 && done.out.contains(&ring("two")), "{}", done.out);
-    for place in [place(0, 0), place(1, 1)] {
-        assert!(done.err.contains(&error(&place)), "{}", done.err);
-    }
+    assert!(mint("#third").ok().out.starts_with("vk1.two-"));
+    let none = "no plugin configuration has the name after #; expected one of first";
+    mint("#fourth").refused(1, none);
 }
 
 #[test]
@@ -271,4 +294,6 @@ fn the_discovery_file_holds_the_same_configuration() {
     assert_eq!(config(&again), literal);
     Vkey::new(&["config", "envoy", "--config", &file, "--literal", "UNSET"])
         .refused(3, "--literal is not set");
+    let weak = ["config", "envoy", "--config", &file, "--literal", "MAIN"];
+    Vkey::new(&weak).env("MAIN", "short").refused(3, "MAIN: the secret is too short");
 }
