@@ -1,6 +1,8 @@
 //! Conversion of times (Unix nanoseconds on the request path, Unix seconds in keys and windows) and parsing
 //! of durations.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 /// Nanoseconds in a second.
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 
@@ -29,6 +31,15 @@ pub fn secs_until(until_ns: u64, now_ns: u64) -> u64 {
 /// Milliseconds until a time, rounded up; 0 if it has passed.
 pub fn millis_until(until_ns: u64, now_ns: u64) -> u64 {
     until_ns.saturating_sub(now_ns).div_ceil(NANOS_PER_MILLI)
+}
+
+/// A time in RFC 3339, or in Unix seconds after the year 9999.
+pub fn rfc3339(unix_secs: u64) -> String {
+    let time = Some(unix_secs).filter(|secs| *secs <= LAST_SECS);
+    match time.and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => unix_secs.to_string(),
+    }
 }
 
 /// Parses a duration and returns seconds: one or more numbers, each with a unit `s`, `m`, `h` or `d`, and

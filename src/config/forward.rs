@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::access::restriction::HostPattern;
 use crate::json::{Invalid, Members, Node};
 use crate::key::token::is_ring_name;
+use crate::upstream_tls::Skip;
 
 use super::header::header_name;
 use super::template::Template;
@@ -51,8 +52,15 @@ const CREDENTIAL_IN_FRONT: &str = "a credential that is attached before routing 
     wherever a route leads; put it into the upstream gate ({\"role\": \"upstream_tls\", \
     \"credentials\": […]}) and give only its name here, or set credentials_in_front to true";
 
+const PLAINTEXT_WITHOUT_VALUE: &str = "the gate that holds the credential decides on its connections; \
+    put plaintext beside the value, into the upstream gate ({\"role\": \"upstream_tls\", \
+    \"credentials\": [{\"name\": …, \"plaintext\": …}]})";
+
 /// `names`: the names of earlier credentials.
 fn grant(node: &Node<'_>, names: &mut BTreeSet<String>) -> Result<Grant, Invalid> {
+    if let Some(plaintext) = node.open_members()?.get("plaintext") {
+        return Err(plaintext.unusable(PLAINTEXT_WITHOUT_VALUE));
+    }
     let members = node.members(&["name", "hosts"])?;
     let name = credential_name(&members.require("name")?)?;
     if !names.insert(name.clone()) {
@@ -65,12 +73,12 @@ fn grant(node: &Node<'_>, names: &mut BTreeSet<String>) -> Result<Grant, Invalid
 pub(super) fn named_credentials(node: &Node<'_>) -> Result<Vec<NamedConfig>, Invalid> {
     let (mut named, mut names) = (Vec::new(), BTreeSet::new());
     for item in node.items()? {
-        let members = item.members(&["name", "hosts", "header", "value"])?;
+        let members = item.members(&["name", "hosts", "header", "value", "plaintext"])?;
         let name = credential_name(&members.require("name")?)?;
         if !names.insert(name.clone()) {
             return Err(item.unusable(NAMED_TWICE));
         }
-        named.push(NamedConfig { name, credential: credential_members(&members)? });
+        named.push(NamedConfig { name, credential: credential_members(&item, &members)? });
     }
     Ok(named)
 }
@@ -88,11 +96,13 @@ fn credential_name(node: &Node<'_>) -> Result<String, Invalid> {
 }
 
 fn credential(node: &Node<'_>) -> Result<CredentialConfig, Invalid> {
-    credential_members(&node.members(&["hosts", "header", "value"])?)
+    credential_members(node, &node.members(&["hosts", "header", "value", "plaintext"])?)
 }
 
-fn credential_members(members: &Members<'_>) -> Result<CredentialConfig, Invalid> {
+fn credential_members(node: &Node<'_>, members: &Members<'_>) -> Result<CredentialConfig, Invalid> {
     Ok(CredentialConfig {
+        place: node.place(),
+        plaintext: members.read("plaintext", Skip::read)?,
         hosts: hosts(&members.require("hosts")?)?,
         header: header_name(&members.require("header")?)?,
         value: header_value(&members.require("value")?)?,
@@ -145,6 +155,109 @@ mod tests {
         let config = front(&both).unwrap();
         assert_eq!(config.variables().collect::<Vec<_>>(), ["S", "KEY"]);
         assert_eq!(config.settings().grants[0].name, "openai");
+    }
+
+    const PLAINTEXT: &str =
+        r#""plaintext": {"reason": "sidecar", "owner": "platform", "until": "2027-03-31"}"#;
+
+    /// The same member in a gate and in front, and for each what a known host makes of it.
+    #[test]
+    fn an_exception_stands_beside_the_value_and_is_for_no_known_host() {
+        let value = |host: &str| {
+            let value = VALUE.replace("a.example", host);
+            value.replacen('{', &format!("{{{PLAINTEXT}, "), 1)
+        };
+        let named = |host: &str| value(host).replacen('{', r#"{"name": "corp", "#, 1);
+        let policy = crate::upstream_tls::Policy::parse(
+            br#"{"version": 1, "default": {"min_version": "TLSv1.2", "unlisted": "observe"},
+                 "known_hosts": ["api.openai.com", "*.azure.example", "10.0.0.5"]}"#,
+        )
+        .unwrap();
+        let check = |host: &str| {
+            let gate = gate(&format!("[{}]", named(host))).unwrap();
+            let list = format!(
+                r#"{{"credentials_in_front": true, "credentials": [{{"name": "x"}}, {}]}}"#,
+                value(host)
+            );
+            let front = RoleConfig::Gate(Box::new(front(&list).unwrap()));
+            let [gate, front] = [gate, front].map(|config| config.check_policy(&policy));
+            assert_eq!(gate.is_ok(), front.is_ok(), "{host}");
+            gate.map_err(|gate| [gate.to_string(), front.unwrap_err().to_string()])
+        };
+        for host in [
+            "127.0.0.1",
+            "[::1]",
+            "localhost",
+            "llm.svc.cluster.local",
+            "*.svc",
+            "10.0.0.6",
+            "xapi.openai.com",
+            "azure.test",
+        ] {
+            assert_eq!(check(host), Ok(()), "{host}");
+        }
+        for (host, known) in [
+            ("api.openai.com", "api.openai.com"),
+            ("API.OpenAI.com", "api.openai.com"),
+            ("eu.api.openai.com", "api.openai.com"),
+            ("api.openai.com-shadow", "api.openai.com"),
+            ("*.openai.com", "api.openai.com"),
+            ("*.com", "api.openai.com"),
+            ("*.com-shadow", "api.openai.com"),
+            ("a.azure.example", "*.azure.example"),
+            ("*.azure.example", "*.azure.example"),
+            ("10.0.0.5", "10.0.0.5"),
+            ("[::ffff:10.0.0.5]", "10.0.0.5"),
+            ("[::ffff:a00:5]", "10.0.0.5"),
+            ("010.0.0.5", "a host that can be read in more than one way"),
+            ("167772165", "a host that can be read in more than one way"),
+        ] {
+            let says = format!(
+                "{known} is a known host, which is never plaintext; remove plaintext or that host"
+            );
+            let [gate, front] = check(host).unwrap_err();
+            assert_eq!(gate, format!("credentials[0].plaintext: {says}"), "{host}");
+            assert_eq!(front, format!("forward.credentials[1].plaintext: {says}"), "{host}");
+        }
+        // Any other credential may be for a known host.
+        let plain =
+            VALUE.replace("a.example", "api.openai.com").replacen('{', r#"{"name": "x", "#, 1);
+        assert_eq!(gate(&format!("[{plain}]")).unwrap().check_policy(&policy), Ok(()));
+    }
+
+    #[test]
+    fn an_exception_is_dated_and_owned_and_stands_in_no_grant() {
+        let refused = |plaintext: &str| {
+            let value =
+                VALUE.replacen('{', &format!(r#"{{"name": "corp", "plaintext": {plaintext}, "#), 1);
+            gate(&format!("[{value}]")).map(drop).unwrap_err()
+        };
+        for (plaintext, says) in [
+            ("true", ": expected an object"),
+            (r#"{"owner": "o", "until": "2027-03-31"}"#, ".reason: missing"),
+            (r#"{"reason": "r", "owner": " ", "until": "2027-03-31"}"#, ".owner: expected a text"),
+            (r#"{"reason": "r", "owner": "o"}"#, ".until: missing"),
+            (
+                r#"{"reason": "r", "owner": "o", "until": "2027-02-29"}"#,
+                ".until: expected a day, e.g. 2027-03-31",
+            ),
+            (
+                r#"{"reason": "r", "owner": "o", "until": "2027-03-31", "for": 1}"#,
+                ".for: unknown member (known here: reason, owner, until)",
+            ),
+        ] {
+            assert_eq!(
+                refused(plaintext),
+                format!("credentials[0].plaintext{says}"),
+                "{plaintext}"
+            );
+        }
+        let grant = front(&format!(r#"{{"credentials": [{{"name": "corp", {PLAINTEXT}}}]}}"#));
+        let grant = grant.map(drop).unwrap_err();
+        assert!(
+            grant.starts_with("forward.credentials[0].plaintext: the gate that holds"),
+            "{grant}"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! deployed. [`Config::compile`] needs the environment, which contains the secrets. Its errors are found
 //! only in the running proxy, so the gate must then deny everything.
 
+mod delivery;
 mod forward;
 mod header;
 mod public;
@@ -21,6 +22,8 @@ use crate::host::Dialect;
 use crate::json::{Integers, Invalid, Json};
 use crate::key::keyring::{InvalidSecret, Keyring};
 use crate::key::token::Kid;
+use crate::upstream_tls::{Policy, Skip};
+pub use delivery::{Cause, Hindrance, upstream_hindrances};
 pub(crate) use read::default_key_sources;
 pub use ring::RingConfig;
 pub use settings::{
@@ -99,6 +102,8 @@ pub struct UpstreamCredential {
     pub header: String,
     /// The value of the header.
     pub value: zeroize::Zeroizing<String>,
+    /// Until when it may go without TLS to those hosts that no rule of the policy is for, Unix seconds; 0: never.
+    pub plaintext_until_secs: u64,
 }
 
 /// Why a valid configuration, or a part of it, cannot be used in this environment.
@@ -139,6 +144,9 @@ struct NamedConfig {
 
 #[derive(Debug)]
 struct CredentialConfig {
+    /// Where it stands in the configuration, e.g. `credentials[0]`.
+    place: String,
+    plaintext: Option<Skip>,
     hosts: Box<[HostPattern]>,
     header: String,
     value: Template,
@@ -154,6 +162,19 @@ impl RoleConfig {
     /// As [`Config::parse`].
     pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
         read::role(text)
+    }
+
+    /// Checks the configuration against the policy that is compiled in.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] names a `plaintext` that would be for a known host.
+    pub fn check_policy(&self, policy: &Policy) -> Result<(), Invalid> {
+        let credentials: Vec<&CredentialConfig> = match self {
+            Self::Gate(config) => config.credentials.iter().collect(),
+            Self::UpstreamTls(config) => config.credentials.iter().map(|n| &n.credential).collect(),
+        };
+        credentials.into_iter().try_for_each(|credential| credential.check_policy(policy))
     }
 }
 
@@ -251,12 +272,27 @@ impl Config {
 }
 
 impl CredentialConfig {
+    fn check_policy(&self, policy: &Policy) -> Result<(), Invalid> {
+        let mut known = self.hosts.iter().filter_map(|host| policy.known_overlap(host));
+        match known.next().filter(|_| self.plaintext.is_some()) {
+            Some(known) => Err(Invalid::unusable(
+                &format!("{}.plaintext", self.place),
+                format!(
+                    "{known} is a known host, which is never plaintext; remove plaintext or that host"
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn compile(
         &self,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<UpstreamCredential, NotReady> {
+        let (hosts, header) = (self.hosts.clone(), self.header.clone());
+        let plaintext_until_secs = self.plaintext.as_ref().map_or(0, |skip| skip.until_secs);
         let value = self.value.fill(environment)?;
-        Ok(UpstreamCredential { hosts: self.hosts.clone(), header: self.header.clone(), value })
+        Ok(UpstreamCredential { hosts, header, value, plaintext_until_secs })
     }
 }
 

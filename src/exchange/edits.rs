@@ -2,12 +2,32 @@
 
 use std::borrow::Cow;
 
+use crate::config::UpstreamCredential;
 use crate::engine::Engine;
 use crate::headers::RequestHead;
 use crate::key::Key;
+use crate::upstream_tls::UpstreamHost;
 
 /// Says that a credential was attached before routing. No credential has a `+` in its name.
 pub const ATTACHED: &str = "+attached";
+
+/// Begins the word that says until when, and to which host, an attached credential may go without TLS.
+const PLAINTEXT: &str = "+plaintext=";
+
+/// The word for a credential that is attached before routing, if it may go without TLS to a host that no rule of the
+/// policy is for.
+fn plaintext_word(until_secs: u64, authority: Option<&[u8]>) -> Option<String> {
+    let host = UpstreamHost::parse(authority?);
+    let is_readable = host != UpstreamHost::Unreadable;
+    (until_secs > 0 && is_readable).then(|| format!("{PLAINTEXT}{until_secs}={host}"))
+}
+
+/// Until when an attached credential may go to a host without TLS, if a word says that of this host; Unix seconds.
+pub fn plaintext_until(word: &str, host: &UpstreamHost<'_>) -> Option<u64> {
+    let (until_secs, named) = word.strip_prefix(PLAINTEXT)?.split_once('=')?;
+    let until_secs = until_secs.parse().ok()?;
+    (named == host.to_string()).then_some(until_secs)
+}
 
 /// The changes to a forwarded request. It has no `Debug`, because it may contain a provider's credential.
 #[derive(Default)]
@@ -21,8 +41,8 @@ pub struct Edits<'a> {
     /// A provider's credential, which replaces the header that the client sent.
     pub replace: Option<(&'a str, &'a str)>,
     /// What upstream gates learn about credentials: the names of those that the request may have, and [`ATTACHED`] if
-    /// one is set here.
-    pub credentials: Vec<&'a str>,
+    /// one is set here, with a word about its `plaintext`.
+    pub credentials: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Edits<'a> {
@@ -53,13 +73,21 @@ impl<'a> Edits<'a> {
             shorten: head.shortened_lists(),
             add,
             replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
-            credentials: credential
-                .map(|_| ATTACHED)
-                .into_iter()
-                .chain(engine.granted(head.authority))
-                .collect(),
+            credentials: credential_words(engine, credential, head.authority),
         }
     }
+}
+
+/// What upstream gates learn about the credentials of a request.
+fn credential_words<'a>(
+    engine: &'a Engine,
+    attached: Option<&UpstreamCredential>,
+    authority: Option<&'a [u8]>,
+) -> Vec<Cow<'a, str>> {
+    let plaintext = attached.and_then(|c| plaintext_word(c.plaintext_until_secs, authority));
+    let attached = attached.map(|_| Cow::Borrowed(ATTACHED));
+    let granted = engine.granted(authority).map(Cow::Borrowed);
+    attached.into_iter().chain(plaintext.map(Cow::Owned)).chain(granted).collect()
 }
 
 /// Text as a header value. `%` and everything but visible ASCII is percent-encoded (RFC 3986, section 2.1), so no value

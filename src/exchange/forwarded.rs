@@ -6,7 +6,7 @@ use crate::decision::{Decision, DenyReason};
 use crate::key::Key;
 use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::Reservation;
-use crate::upstream_tls::{UpstreamHost, Verdict};
+use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
 use super::decided::Decided;
 
@@ -66,8 +66,8 @@ pub struct Route {
     pub verified: bool,
     /// Whether the cluster must carry the policy's stamp.
     pub needs_stamp: bool,
-    /// Whether a provider's credential was attached before the route was taken.
-    pub in_front: bool,
+    /// The provider's credential that was attached before the route was taken.
+    pub attached: Carried,
 }
 
 impl Forwarded {

@@ -18,7 +18,7 @@ mod seen;
 mod step;
 
 pub use decided::{Decided, Ending, Outcome};
-pub use edits::{ATTACHED, Edits};
+pub use edits::{ATTACHED, Edits, plaintext_until};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
 pub use seen::{Evaluation, Keyless, Request, Seen};
 pub use step::Step;

@@ -42,7 +42,7 @@ use self::resets::Resets;
 use self::response::Withheld;
 use self::revocations::Revocations;
 use self::start::{Start, is_first_to_warn};
-use self::upstream::verdicts::Upstreams;
+use self::upstream::verdicts::{Upstreams, now_secs};
 
 pub use admission::{Admission, Admitted};
 pub use plugin::{Plugin, Refused};
@@ -79,6 +79,7 @@ impl Gate {
         host: &impl Host,
     ) -> Self {
         let audit = config.audit().clone();
+        let hindrances = config.hindrances(&policy, now_secs(host.now_ns()));
         match config.compile(environment) {
             Ok(plan) => {
                 for ring in &plan.unready {
@@ -93,6 +94,7 @@ impl Gate {
                 let list = RevocationList::new(&plan.settings.revoked);
                 let gate = Self::open(plan, policy);
                 gate.begin(host, &list);
+                gate.upstreams.warn_of(&gate.view(host), &hindrances);
                 gate
             }
             Err(not_ready) => {

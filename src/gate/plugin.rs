@@ -44,10 +44,12 @@ impl Plugin {
             host.log(Level::Error, "vkey: no configuration: every request is refused");
             return Ok(Self::closed(policy));
         }
-        let role = RoleConfig::parse(text).map_err(|invalid| {
+        let refused = |invalid| {
             host.log(Level::Error, &format!("vkey: configuration refused: {invalid}"));
             Refused(invalid)
-        })?;
+        };
+        let role = RoleConfig::parse(text).map_err(refused)?;
+        role.check_policy(&policy).map_err(refused)?;
         Ok(match role {
             RoleConfig::Gate(config) => {
                 Self::Gate(Box::new(Gate::configure(*config, policy, environment, host)))
@@ -119,6 +121,23 @@ mod tests {
         assert_eq!(refusal(r#"{"role": "gate"}"#), "role: expected one of upstream_tls");
         assert_eq!(refusal(r#"{"role": 1}"#), "role: expected a string");
         assert!(refusal(r#"{"role": "upstream_tls""#).contains("line 1"));
+    }
+
+    /// The strictest policy knows every host.
+    #[test]
+    fn no_known_host_gets_a_credential_without_tls() {
+        let credential = r#""hosts": ["127.0.0.1"], "header": "x-key", "value": "${S}",
+            "plaintext": {"reason": "r", "owner": "o", "until": "2027-03-31"}"#;
+        let gate = format!(
+            r#"{{"role": "upstream_tls", "credentials": [{{"name": "a", {credential}}}]}}"#
+        );
+        let refused = refusal(&gate);
+        assert!(refused.starts_with("credentials[0].plaintext: * is a known host"), "{refused}");
+        let forward = format!(
+            r#"{{"forward": {{"credentials_in_front": true, "credentials": [{{{credential}}}]}}, "#
+        );
+        let refused = refusal(&GATE.replacen('{', &forward, 1));
+        assert!(refused.starts_with("forward.credentials[0].plaintext: "), "{refused}");
     }
 
     /// Whether a new gate warns that no cluster has one.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
+use crate::config::Hindrance;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Decided, Edits, Evaluation, Forwarded, Pending, Refund, Route, Seen, Step};
@@ -14,7 +15,7 @@ use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::Exceeded;
 use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
-use crate::upstream_tls::{UpstreamHost, Verdict};
+use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
 use super::metrics::Metrics;
 use super::seal::seal;
@@ -150,8 +151,17 @@ impl<H: Host> RequestGate<'_, H> {
             return Err(DenyReason::UpstreamUnproven);
         }
         let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
-        let in_front = self.engine.credential(self.head.authority).is_some();
-        self.upstreams.check_route(self.host, &upstream, in_front, secs(self.now_ns))
+        let attached = self.engine.credential(self.head.authority);
+        let attached = attached.map(|held| Carried::Credential(held.plaintext_until_secs));
+        let (attached, now_secs) = (attached.unwrap_or_default(), secs(self.now_ns));
+        let route = self.upstreams.check_route(self.host, &upstream, attached, now_secs);
+        if let (Err(_), Some(until_secs)) = (&route, attached.until_secs())
+            && attached.has_expired(now_secs)
+        {
+            let ended = Hindrance::ended("in forward.credentials", until_secs);
+            self.upstreams.warn_of(self.host, &[ended]);
+        }
+        route
     }
 
     /// The message for an authority that no certificate can match. No certificate was checked.

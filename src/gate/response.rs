@@ -6,7 +6,7 @@ use crate::decision::DenyReason;
 use crate::exchange::{Decided, Forwarded, Refund};
 use crate::host::{Host, RecordStore};
 use crate::reply::{Refusal, Reply, reply};
-use crate::upstream_tls::{RefusalScope, UpstreamHost, Verdict};
+use crate::upstream_tls::{Carried, RefusalScope, UpstreamHost, Verdict};
 
 use super::Gate;
 use super::request::withdraw;
@@ -76,8 +76,9 @@ impl Gate {
         };
         // If the upstream gate forwarded the request, only the name is wrong. The client chose that name, so nobody
         // else is refused for it.
-        let by_name =
-            refused.is_none() && matches!(gated, Gated::Passed(_)) && !request.route().in_front;
+        let by_name = refused.is_none()
+            && matches!(gated, Gated::Passed(_))
+            && !request.route().attached.is_credential();
         let scope = if by_name { RefusalScope::Host } else { RefusalScope::Checked };
         self.record(host, request, &conclusion, scope, now_secs());
         request.set_verdict(conclusion.verdict);
@@ -123,24 +124,27 @@ impl Gate {
         now_secs: impl Fn() -> u64,
     ) -> Option<Checked> {
         let route = request.route();
-        let (upstream, in_front) = (route.upstream.as_ref(), route.in_front);
+        let (upstream, attached) = (route.upstream.as_ref(), route.attached);
         let tightened = || upstream.is_some_and(|upstream| self.upstreams.tightens(upstream));
         let check = |upstream| {
-            let conclusion = self.upstreams.check_ungated(host, upstream, in_front, now_secs());
+            let conclusion = self.check_ungated(host, upstream, attached, now_secs());
             conclusion.map(Checked::Concluded)
         };
         match *gated {
             Gated::No | Gated::Elsewhere | Gated::Refused(_) => check(upstream?),
             // A credential that was attached before routing is for the authority that the client named. The upstream
             // gate has checked the authority that was sent.
-            Gated::Passed(verdict) if in_front => {
+            Gated::Passed(verdict) if attached.is_credential() => {
                 let refuses = |checked: &Conclusion| checked.verdict.refusal().is_some();
-                let conclusion =
-                    self.upstreams.check_ungated(host, upstream?, in_front, now_secs());
+                let conclusion = self.check_ungated(host, upstream?, attached, now_secs());
                 let refused = conclusion.filter(refuses);
                 Some(refused.map_or(Checked::Settled(verdict), Checked::Concluded))
             }
-            Gated::Passed(Verdict::Unlisted | Verdict::Skip) if tightened() => check(upstream?),
+            Gated::Passed(Verdict::Unlisted | Verdict::Skip | Verdict::Plaintext)
+                if tightened() =>
+            {
+                check(upstream?)
+            }
             Gated::Passed(verdict) => {
                 let proven = matches!(verdict, Verdict::Verified | Verdict::Stamped);
                 let again = |upstream| self.upstreams.check_again(host, upstream, now_secs());
@@ -148,6 +152,24 @@ impl Gate {
                 Some(refused.map_or(Checked::Settled(verdict), Checked::Concluded))
             }
         }
+    }
+
+    /// Checks the connection of a response by the authority that the client named. A credential that may go there without
+    /// TLS may not go to the host that a route has named instead: nothing else shows that.
+    fn check_ungated(
+        &self,
+        host: &impl Host,
+        upstream: &UpstreamHost<'_>,
+        attached: Carried,
+        now_secs: u64,
+    ) -> Option<Conclusion> {
+        let is_rewritten = || {
+            let sent = host.authority();
+            sent.is_some_and(|sent| UpstreamHost::parse_attempt(&sent) != *upstream)
+        };
+        let rewritten = attached.may_be_plaintext(now_secs) && is_rewritten();
+        let attached = if rewritten { attached.elsewhere() } else { attached };
+        self.upstreams.check_ungated(host, upstream, attached, now_secs)
     }
 
     /// Checks the connection of a request that has ended, by the authority that was sent upstream. It is not checked
@@ -170,13 +192,14 @@ impl Gate {
         };
         let now_secs = now_secs(host.now_ns());
         let upstream = UpstreamHost::parse(&authority);
-        let in_front = request.route().in_front;
-        let conclusion = self.upstreams.check_ended(host, &upstream, in_front, now_secs);
+        // A route that rewrites the authority does so for every client.
+        let rewritten = named_upstream(request) != upstream;
+        let attached = request.route().attached;
+        let attached = if rewritten { attached.elsewhere() } else { attached };
+        let conclusion = self.upstreams.check_ended(host, &upstream, attached, now_secs);
         let Some(conclusion) = conclusion else {
             return;
         };
-        // A route that rewrites the authority does so for every client.
-        let rewritten = named_upstream(request) != upstream;
         let scope = if rewritten { RefusalScope::Every } else { RefusalScope::Checked };
         self.record(host, request, &conclusion, scope, now_secs);
         self.upstreams.record_missing_gate(host, request.route(), &upstream, scope, now_secs);

@@ -224,6 +224,11 @@ impl<'a> Node<'a> {
         self.unusable(format!("expected one of {}", names.join(", ")))
     }
 
+    /// Where this value stands, as [`Invalid::path`] returns it.
+    pub fn place(&self) -> String {
+        self.path.to_string()
+    }
+
     /// The error that `what` is expected here.
     #[inline(never)]
     pub fn expected(&self, what: &'static str) -> Invalid {
@@ -314,6 +319,12 @@ impl Invalid {
             Problem::Syntax(_, line) => Some(line),
             _ => None,
         }
+    }
+
+    /// The error that the value at a path, as [`Invalid::path`] returns it, is invalid. The reason must not quote it.
+    pub fn unusable(path: &str, reason: impl fmt::Display) -> Self {
+        let problem = Problem::Unusable(reason.to_string());
+        Self(Box::new(Fault { path: path.to_owned(), problem }))
     }
 
     #[cfg(test)]

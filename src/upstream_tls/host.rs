@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::access::canonical_host;
+use crate::access::restriction::HostPattern;
 use crate::json::{Invalid, Node};
 
 /// RFC 1035, section 2.3.4, without the root.
@@ -143,6 +144,24 @@ impl UpstreamPattern {
             }
             UpstreamHost::Name(name) if name == text => Some(Self::Name(name.into_owned())),
             UpstreamHost::Name(_) | UpstreamHost::Unreadable => None,
+        }
+    }
+
+    /// The pattern for the hosts of a credential or a restriction; `None` if no host that can be read matches it.
+    pub fn of(pattern: &HostPattern) -> Option<Self> {
+        let name = match pattern {
+            HostPattern::Exact(name) => name,
+            HostPattern::Suffix(suffix) => {
+                return match UpstreamHost::parse_attempt(suffix.strip_prefix('.')?.as_bytes()) {
+                    UpstreamHost::Name(base) => Some(Self::Suffix(format!(".{base}"))),
+                    UpstreamHost::Address(_) | UpstreamHost::Unreadable => None,
+                };
+            }
+        };
+        match UpstreamHost::parse_attempt(name.as_bytes()) {
+            UpstreamHost::Address(address) => Some(Self::Address(address)),
+            UpstreamHost::Name(name) => Some(Self::Name(name.into_owned())),
+            UpstreamHost::Unreadable => None,
         }
     }
 

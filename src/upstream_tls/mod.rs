@@ -5,6 +5,7 @@
 //! [`Connection`] shows. The [`Stamp`] of a cluster says that its configuration was rendered from
 //! the policy, which vouches for what hosts do not show.
 
+mod carried;
 mod certificate;
 mod host;
 mod known;
@@ -12,6 +13,7 @@ mod policy;
 mod stamp;
 mod status;
 
+pub use carried::Carried;
 pub use certificate::{is_first_name, name_proof};
 pub use host::{UpstreamHost, UpstreamPattern};
 pub use policy::{EffectivePolicy, Policy, PolicyRule, Skip, TlsVersion, Unlisted};
@@ -78,6 +80,9 @@ pub enum NameProof {
 /// The result of checking the connection to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// It has no TLS. No rule of the policy is for the host, and the `plaintext` of the credential allows that for a
+    /// while.
+    Plaintext,
     /// It breaks the policy.
     Refused(DenyReason),
     /// It was not verified: the policy skips the upstream for a while.
@@ -200,6 +205,7 @@ impl Verdict {
     /// The word in audit lines and metrics; the reason's code for a refusal.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Plaintext => "plaintext",
             Self::Refused(reason) => reason.code(),
             Self::Skip => "skip",
             Self::Stamped => "stamped",
@@ -210,7 +216,7 @@ impl Verdict {
 
     /// The verdict of that word.
     pub fn from_word(word: &str) -> Option<Self> {
-        let plain = [Self::Skip, Self::Stamped, Self::Unlisted, Self::Verified];
+        let plain = [Self::Plaintext, Self::Skip, Self::Stamped, Self::Unlisted, Self::Verified];
         plain.into_iter().find(|verdict| verdict.word() == word).or_else(|| {
             let reason = DenyReason::from_code(word)?;
             let of_gate = reason == DenyReason::NotReady
@@ -223,7 +229,7 @@ impl Verdict {
     pub fn refusal(self) -> Option<DenyReason> {
         match self {
             Self::Refused(reason) => Some(reason),
-            Self::Skip | Self::Stamped | Self::Unlisted | Self::Verified => None,
+            Self::Plaintext | Self::Skip | Self::Stamped | Self::Unlisted | Self::Verified => None,
         }
     }
 }

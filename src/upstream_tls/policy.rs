@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::access::restriction::HostPattern;
 use crate::digest::{is_sha256_hex, sha256_hex};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 
@@ -60,14 +61,14 @@ pub struct PolicyRule {
     pub skip: Option<Skip>,
 }
 
-/// An exception: the upstream is not verified until a certain day.
+/// An exception until a certain day: of a rule of the policy, or the `plaintext` of a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
     /// Why.
     pub reason: String,
     /// Who is responsible.
     pub owner: String,
-    /// The end of its last day in UTC, Unix seconds. From then on, the upstream is verified again.
+    /// The end of its last day in UTC, Unix seconds. From then on, the exception no longer holds.
     pub until_secs: u64,
 }
 
@@ -188,6 +189,15 @@ impl Policy {
         *host == UpstreamHost::Unreadable || self.known_hosts.cover(host)
     }
 
+    /// The known host that a pattern for hosts may match, in words; `None` if there is none.
+    pub fn known_overlap(&self, pattern: &HostPattern) -> Option<String> {
+        let Some(pattern) = UpstreamPattern::of(pattern) else {
+            return Some("a host that can be read in more than one way".to_owned());
+        };
+        let known = self.known_hosts().iter().find(|known| known.overlaps(&pattern));
+        known.map(ToString::to_string)
+    }
+
     /// The rule for a host: the narrowest that matches.
     fn rule(&self, host: &UpstreamHost<'_>) -> Option<&PolicyRule> {
         let matching = self.upstreams.iter().filter(|rule| rule.host.matches(host));
@@ -304,7 +314,12 @@ impl Skip {
         now_secs < self.until_secs
     }
 
-    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+    /// Reads an exception: a reason, an owner and the last day.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] names the member and what belongs there.
+    pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&["reason", "owner", "until"])?;
         let text = |name| {
             let node = members.require(name)?;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub(super) use vkey::time::rfc3339;
+
 use super::error::Failure;
 use super::exit::Exit;
 
@@ -123,15 +125,6 @@ pub(super) fn parse_wait(text: &str) -> Option<Duration> {
         }
         Some(_) => None,
         None => vkey::time::parse_duration(text).map(Duration::from_secs),
-    }
-}
-
-/// A time in RFC 3339, or in Unix seconds after the year 9999.
-pub(super) fn rfc3339(unix_secs: u64) -> String {
-    let time = Some(unix_secs).filter(|secs| *secs <= LAST);
-    match time.and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))) {
-        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
-        None => unix_secs.to_string(),
     }
 }
 

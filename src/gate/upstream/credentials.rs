@@ -1,13 +1,22 @@
 //! Provider credentials at the upstream gate: attached only to an attempt whose connection was checked.
 
 use crate::access::canonical_host;
-use crate::config::NamedCredential;
+use crate::config::{Hindrance, NamedCredential};
+use crate::exchange::{ATTACHED, plaintext_until};
 use crate::host::{FilterState, Host, HostError, Property, text_property};
-use crate::upstream_tls::Verdict;
+use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
 /// The credentials of one upstream gate.
 #[derive(Default)]
 pub(in crate::gate) struct Credentials(Vec<NamedCredential>);
+
+/// A credential that an attempt may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gate) struct Granted {
+    index: usize,
+    /// What it asks of the connection.
+    pub(in crate::gate) carried: Carried,
+}
 
 impl Credentials {
     pub(in crate::gate) fn new(credentials: Vec<NamedCredential>) -> Self {
@@ -15,7 +24,7 @@ impl Credentials {
     }
 
     /// The credential that an attempt may have: one that the gate has granted, for the authority that is sent.
-    pub(in crate::gate) fn grant(&self, host: &impl Host, authority: &[u8]) -> Option<usize> {
+    pub(in crate::gate) fn grant(&self, host: &impl Host, authority: &[u8]) -> Option<Granted> {
         if self.0.is_empty() {
             return None;
         }
@@ -24,7 +33,15 @@ impl Credentials {
         // The filter state is read only if a credential is for this authority.
         self.0.iter().find(meant)?;
         let words = credential_words(host);
-        self.0.iter().position(|held| meant(&held) && grants(&words, held))
+        let index = self.0.iter().position(|held| meant(&held) && grants(&words, held))?;
+        let until_secs = self.0.get(index)?.credential.plaintext_until_secs;
+        Some(Granted { index, carried: Carried::Credential(until_secs) })
+    }
+
+    /// Why the connection of an attempt must have TLS now, if its credential had a `plaintext`.
+    pub(in crate::gate) fn ended(&self, granted: Granted, now_secs: u64) -> Option<Hindrance> {
+        let held = self.0.get(granted.index).filter(|_| granted.carried.has_expired(now_secs))?;
+        Some(Hindrance::ended(&held.name, held.credential.plaintext_until_secs))
     }
 
     /// Attaches a credential to an attempt with this verdict, and replaces the header that is there. The headers of
@@ -36,11 +53,11 @@ impl Credentials {
     pub(in crate::gate) fn attach(
         &self,
         host: &impl Host,
-        grant: Option<usize>,
+        grant: Option<Granted>,
         verdict: Verdict,
     ) -> Result<(), HostError> {
-        let proven = matches!(verdict, Verdict::Verified | Verdict::Stamped);
-        let held = grant.filter(|_| proven).and_then(|index| self.0.get(index));
+        let fit = matches!(verdict, Verdict::Verified | Verdict::Stamped | Verdict::Plaintext);
+        let held = grant.filter(|_| fit).and_then(|granted| self.0.get(granted.index));
         let attached = held.map(|held| &held.credential);
         if let Some(credential) = attached {
             host.set_request_header(&credential.header, &credential.value)?;
@@ -61,6 +78,20 @@ impl Credentials {
 /// What the gate has written about credentials.
 pub(in crate::gate) fn credential_words(host: &impl Host) -> String {
     text_property(host, Property::FilterState(FilterState::Credentials)).unwrap_or_default()
+}
+
+/// What was attached to an attempt before routing. A mirrored request shows no decision of its gate, and may carry what
+/// the original carries.
+pub(in crate::gate) fn attached(host: &impl Host, upstream: &UpstreamHost<'_>) -> Carried {
+    if host.property(Property::FilterState(FilterState::Decision)).is_none() {
+        return Carried::VERIFIED_ONLY;
+    }
+    let words = credential_words(host);
+    if !words.split(' ').any(|word| word == ATTACHED) {
+        return Carried::Nothing;
+    }
+    let until_secs = words.split(' ').find_map(|word| plaintext_until(word, upstream));
+    Carried::Credential(until_secs.unwrap_or(0))
 }
 
 fn grants(words: &str, held: &NamedCredential) -> bool {

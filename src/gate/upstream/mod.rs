@@ -95,11 +95,13 @@ impl UpstreamGate {
             host.log(Level::Error, &text);
         });
         let rules = FoundRules::new(config.dialect);
+        let hindrances = config.hindrances(&policy, now_secs(host.now_ns()));
         let upstreams = Upstreams::new(policy, &config.upstream_tls);
         let metrics = Metrics::default();
         if let Ok(Some(rules)) = rules.at_start(host) {
             upstreams.announce(&HostView::new(host, rules));
         }
+        upstreams.warn_of(&HostView::new(host, rules.known()), &hindrances);
         metrics.show_policy(host, upstreams.digest());
         Self {
             rules,
@@ -282,6 +284,9 @@ impl UpstreamGate {
         self.upstreams.record(host, &self.metrics, &conclusion, None, now_secs);
         let Conclusion { verdict, passage, address, grant, .. } = conclusion;
         if let Verdict::Refused(reason) = verdict {
+            let unproven = grant.filter(|_| reason == DenyReason::UpstreamUnproven);
+            let ended = unproven.and_then(|granted| credentials.ended(granted, now_secs));
+            self.upstreams.warn_of(host, ended.as_slice());
             return self.refuse(host, attempt, reason);
         }
         if credentials.attach(host, grant, verdict).is_err() {

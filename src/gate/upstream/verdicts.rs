@@ -1,21 +1,22 @@
 //! Upstreams: what both gates know of them, and how a connection to one is checked.
 
-use crate::config::UpstreamTls;
+use crate::config::{Hindrance, UpstreamTls};
 use crate::decision::DenyReason;
-use crate::exchange::{ATTACHED, Route};
+use crate::digest::sha256_hex;
+use crate::exchange::Route;
 use crate::gate::metrics::Metrics;
 use crate::gate::resets::Resets;
-use crate::host::{FilterState, Host, Level, Property, RecordStore, text_property};
+use crate::host::{Host, Level, Property, RecordStore, text_property};
 use crate::record::{Name, Record, take};
 use crate::time::secs;
 use crate::upstream_tls::{
-    Demand, EffectivePolicy, Policy, RefusalScope, Stamp, UpstreamHost, Verdict,
+    Carried, Demand, EffectivePolicy, Policy, RefusalScope, Stamp, UpstreamHost, Verdict,
 };
 
 use super::connection::{
     Fingerprint, HostConnection, NameCache, connection_id, is_local_reply, is_up, local_address,
 };
-use super::credentials::credential_words;
+use super::credentials::{Granted, attached};
 use super::statuses::{Outcome, Statuses};
 
 /// The policy of one root context, and the verdicts under it.
@@ -35,10 +36,10 @@ pub(in crate::gate) struct Conclusion {
     pub(in crate::gate) passage: Option<Passage>,
     /// The local address of the connection, if it has one.
     pub(in crate::gate) address: String,
-    /// When the exception of the policy ends, if there is one.
+    /// When the exception that let it pass ends, if there is one.
     pub(in crate::gate) skip_until_secs: Option<u64>,
     /// The credential that the attempt may have.
-    pub(in crate::gate) grant: Option<usize>,
+    pub(in crate::gate) grant: Option<Granted>,
 }
 
 /// A connection that was checked, and the authority that it was checked for.
@@ -48,7 +49,7 @@ pub(in crate::gate) struct Passage {
     pub(in crate::gate) upstream: UpstreamHost<'static>,
 }
 
-/// Whether an upstream gate was ever configured.
+/// Whether an upstream gate was ever configured, or a text was logged.
 #[derive(Default)]
 struct Presence(bool);
 
@@ -79,8 +80,8 @@ impl Upstreams {
         self.policy.tighten().iter().any(|rule| rule.host.matches(host))
     }
 
-    /// Checks the route of a request, before its connection is chosen. `in_front`: a provider's credential was attached
-    /// to it.
+    /// Checks the route of a request, before its connection is chosen. `attached`: the provider's credential that is
+    /// attached to it.
     ///
     /// # Errors
     ///
@@ -90,14 +91,15 @@ impl Upstreams {
         &self,
         host: &H,
         upstream: &UpstreamHost<'_>,
-        in_front: bool,
+        attached: Carried,
         now_secs: u64,
     ) -> Result<Route, DenyReason> {
+        let in_front = attached.is_credential();
         let demand = self.policy.demand(upstream, now_secs);
         let verified = matches!(demand, Demand::Verify(_));
         // nginx shows nothing of its connections, and a sent request cannot be recalled.
         let shows_nothing = verified && host.is_nginx();
-        let uncovered = in_front && !demand.is_covered();
+        let uncovered = in_front && !demand.is_covered() && !attached.may_be_plaintext(now_secs);
         let needs_stamp = self.require_stamp || shows_nothing || uncovered;
         // No certificate matches an ambiguous authority, so no response could pass.
         if *upstream == UpstreamHost::Unreadable && verified {
@@ -117,7 +119,7 @@ impl Upstreams {
         }
         let expected = demand.is_covered() || in_front;
         let upstream = expected.then(|| upstream.clone().into_owned());
-        Ok(Route { upstream, cluster, verified, needs_stamp, in_front })
+        Ok(Route { upstream, cluster, verified, needs_stamp, attached })
     }
 
     /// Why requests for a host are refused at once by a cluster, where they are. `checked`: the route
@@ -152,7 +154,7 @@ impl Upstreams {
         if taken == checked || (is_local_reply(host) && !is_up(host)) {
             return None;
         }
-        let reason = self.check_route(host, named, route.in_front, now_secs).err()?;
+        let reason = self.check_route(host, named, route.attached, now_secs).err()?;
         self.with_records(host, |store| {
             self.statuses.withhold(store, checked, reason, named, now_secs);
         });
@@ -189,7 +191,7 @@ impl Upstreams {
     pub(in crate::gate) fn check_attempt(
         &self,
         host: &impl Host,
-        grant: impl FnOnce(&[u8]) -> Option<usize>,
+        grant: impl FnOnce(&[u8]) -> Option<Granted>,
         now_secs: u64,
     ) -> Option<Conclusion> {
         let address = local_address(host);
@@ -199,7 +201,7 @@ impl Upstreams {
         let address = if address.is_empty() { connection_id(host) } else { address };
         let authority = host.authority().unwrap_or_default();
         let grant = grant(&authority);
-        let conclusion = self.check_connected(host, &authority, grant.is_some(), now_secs)?;
+        let conclusion = self.check_connected(host, &authority, grant, now_secs)?;
         Some(Conclusion { address, grant, ..conclusion })
     }
 
@@ -207,7 +209,7 @@ impl Upstreams {
         &self,
         host: &impl Host,
         authority: &[u8],
-        has_grant: bool,
+        grant: Option<Granted>,
         now_secs: u64,
     ) -> Option<Conclusion> {
         let upstream = UpstreamHost::parse_attempt(authority);
@@ -227,8 +229,11 @@ impl Upstreams {
         if let Some(reason) = verifies.then(|| self.withheld(host, &upstream, now_secs)).flatten() {
             return Some(Conclusion::refused(reason));
         }
-        let carries_credential = || has_grant || carries_credential(host);
-        self.check_connection(host, &upstream, || stamped, carries_credential, now_secs)
+        let carried = || match grant.map(|granted| granted.carried) {
+            Some(Carried::VERIFIED_ONLY) => Carried::VERIFIED_ONLY,
+            granted => attached(host, &upstream).and(granted.unwrap_or_default()),
+        };
+        self.check_connection(host, &upstream, || stamped, carried, now_secs)
     }
 
     /// Why requests for a verified host are refused for now at the cluster of an attempt.
@@ -257,16 +262,18 @@ impl Upstreams {
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
-        carries_credential: bool,
+        carried: Carried,
         now_secs: u64,
     ) -> Option<Conclusion> {
-        self.check_ended(host, upstream, carries_credential, now_secs).or_else(|| {
+        self.check_ended(host, upstream, carried, now_secs).or_else(|| {
             if is_local_reply(host) {
                 return None;
             }
             // A response came, and the host does not show its connection.
+            let unlisted = matches!(self.policy.demand(upstream, now_secs), Demand::Unlisted);
             let verdict = match self.is_stamped(host, upstream) {
                 true => Verdict::Stamped,
+                false if unlisted && carried.may_be_plaintext(now_secs) => Verdict::Plaintext,
                 false => Verdict::Refused(DenyReason::UpstreamUnproven),
             };
             Some(Conclusion::of_policy(verdict, None))
@@ -297,11 +304,11 @@ impl Upstreams {
         &self,
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
-        carries_credential: bool,
+        carried: Carried,
         now_secs: u64,
     ) -> Option<Conclusion> {
         let stamped = || self.is_stamped(host, upstream);
-        self.check_connection(host, upstream, stamped, || carries_credential, now_secs)
+        self.check_connection(host, upstream, stamped, || carried, now_secs)
     }
 
     /// Checks the connection that the host shows; `None` if it shows none. With a provider's credential, unlisted hosts
@@ -311,22 +318,27 @@ impl Upstreams {
         host: &impl Host,
         upstream: &UpstreamHost<'_>,
         stamped: impl FnOnce() -> bool,
-        carries_credential: impl FnOnce() -> bool,
+        carried: impl FnOnce() -> Carried,
         now_secs: u64,
     ) -> Option<Conclusion> {
-        let requirement = match self.policy.demand(upstream, now_secs) {
-            Demand::Unlisted if carries_credential() => self.policy.default_requirement(),
-            Demand::Unlisted => return Some(Conclusion::of_policy(Verdict::Unlisted, None)),
+        let (requirement, carried) = match self.policy.demand(upstream, now_secs) {
+            Demand::Unlisted => match carried() {
+                Carried::Nothing => return Some(Conclusion::of_policy(Verdict::Unlisted, None)),
+                carried => (self.policy.default_requirement(), carried),
+            },
             Demand::Skip(skip) => {
                 return Some(Conclusion::of_policy(Verdict::Skip, Some(skip.until_secs)));
             }
-            Demand::Verify(requirement) => requirement,
+            Demand::Verify(requirement) => (requirement, Carried::Nothing),
         };
         let connection = HostConnection::new(host, &self.names);
         let verdict = requirement.evaluate(upstream, &connection, stamped())?;
+        let verdict = carried.judge(verdict, now_secs);
         let fingerprint = connection.fingerprint();
         let passage = Passage { fingerprint, upstream: upstream.clone().into_owned() };
-        Some(Conclusion { passage: Some(passage), ..Conclusion::of_policy(verdict, None) })
+        let skip_until_secs = carried.until_secs().filter(|_| verdict == Verdict::Plaintext);
+        let conclusion = Conclusion::of_policy(verdict, skip_until_secs);
+        Some(Conclusion { passage: Some(passage), ..conclusion })
     }
 
     /// Whether the cluster has the stamp of the policy for this upstream.
@@ -391,6 +403,28 @@ impl Upstreams {
         }
     }
 
+    /// Logs which credentials do not go out, each hindrance once in a process.
+    pub(in crate::gate) fn warn_of<H: Host>(&self, host: &H, hindrances: &[Hindrance]) {
+        for hindrance in hindrances {
+            let text = format!("vkey: {hindrance}");
+            if self.is_first(host, &text) {
+                host.log(Level::Warn, &text);
+            }
+        }
+    }
+
+    /// Whether no worker has logged a text yet. Without shared data, each logs it.
+    fn is_first<H: Host>(&self, host: &H, text: &str) -> bool {
+        let name = Name::new("g", &sha256_hex(text.as_bytes()));
+        self.with_records(host, |store| {
+            let is_logged = |Presence(there): Presence| there;
+            let log = |presence: &mut Presence| !std::mem::replace(&mut presence.0, true);
+            !store.is_available()
+                || !store.read(&name).is_ok_and(is_logged)
+                    && store.update(&name, log).unwrap_or(true)
+        })
+    }
+
     fn is_announced<H: Host>(&self, host: &H) -> bool {
         self.with_records(host, |store| {
             store.is_available() && store.read(&presence_name()).is_ok_and(|Presence(there)| there)
@@ -442,13 +476,6 @@ pub(in crate::gate) fn now_secs(now_ns: Option<u64>) -> u64 {
 
 fn presence_name() -> Name {
     Name::new("g", "upstream")
-}
-
-/// Whether a provider's credential was attached to an attempt before routing. A mirrored request shows no decision of
-/// its gate, and may carry what the original carries.
-fn carries_credential(host: &impl Host) -> bool {
-    host.property(Property::FilterState(FilterState::Decision)).is_none()
-        || credential_words(host).split(' ').any(|word| word == ATTACHED)
 }
 
 /// The stamp of the chosen cluster.

@@ -1,0 +1,287 @@
+//! Which provider credentials do not go out, and why: a diagnosis of configurations under a policy.
+//!
+//! It knows no connections. What it reports for a host holds for every request for that host, or for every one without
+//! TLS.
+
+use std::fmt;
+
+use crate::access::restriction::HostPattern;
+use crate::host::Dialect;
+use crate::time::rfc3339;
+use crate::upstream_tls::{
+    Demand, EffectivePolicy, Policy, Unlisted, UpstreamHost, UpstreamPattern,
+};
+
+use super::{Config, CredentialConfig, Grant, RoleConfig, UpstreamConfig};
+
+/// A provider credential that does not go to a host, or only under a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hindrance {
+    /// Its name. A credential in front has none: its place in the configuration, e.g. `forward.credentials[0]`.
+    pub credential: String,
+    /// The host or the pattern; `None` if the cause concerns all hosts.
+    pub host: Option<String>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a credential does not go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its `plaintext` has ended at this time, Unix seconds: as [`Cause::TlsOnly`].
+    Ended(u64),
+    /// nginx has no upstream gates and shows nothing of connections.
+    Nginx,
+    /// The gate of the listener does not name it.
+    NotGranted,
+    /// No upstream gate holds it.
+    NotHeld,
+    /// The gate of the listener names it for other hosts than the upstream gate holds it for.
+    OtherHosts,
+    /// The policy skips the host until this time, Unix seconds.
+    Skipped(u64),
+    /// In front, and no rule is for the host: only with the stamp of the policy.
+    StampOnly,
+    /// No rule is for the host: only over verified TLS.
+    TlsOnly,
+    /// The host can be read in more than one way, so no certificate is for it.
+    Unreadable,
+    /// It has a `plaintext`, which is without effect: a rule says that the host is verified.
+    Verified,
+}
+
+/// What the policy asks for the hosts of a pattern.
+enum Asked {
+    Nothing,
+    Skip(u64),
+    Unreadable,
+    Verified,
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// Whether the credential never goes to the host, whatever the connection.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Nginx
+            | Self::NotGranted
+            | Self::NotHeld
+            | Self::OtherHosts
+            | Self::Skipped(_)
+            | Self::Unreadable => true,
+            Self::Ended(_) | Self::StampOnly | Self::TlsOnly | Self::Verified => false,
+        }
+    }
+}
+
+// === impl Hindrance ===
+
+impl Hindrance {
+    /// Whether the credential never goes to the host, whatever the connection.
+    pub fn is_final(&self) -> bool {
+        self.cause.is_final()
+    }
+
+    /// Without TLS, a credential no longer goes out, because its `plaintext` has ended at that time, Unix seconds.
+    pub fn ended(credential: &str, until_secs: u64) -> Self {
+        Self::new(credential, None, Cause::Ended(until_secs))
+    }
+
+    fn new(credential: &str, host: Option<String>, cause: Cause) -> Self {
+        Self { credential: credential.to_owned(), host, cause }
+    }
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { credential, host, cause } = self;
+        write!(f, "credential {credential}: ")?;
+        let host = host.as_deref().unwrap_or("its hosts");
+        match cause {
+            Cause::Ended(until_secs) => write!(
+                f,
+                "its plaintext ended at {}, so without TLS requests for {host} are refused \
+                 (upstream_unproven); serve TLS there, or set a later until",
+                rfc3339(*until_secs)
+            ),
+            Cause::Nginx => write!(
+                f,
+                "nginx has no upstream gates and shows nothing of connections, so requests for {host} \
+                 are refused (upstream_unproven); remove the credential, or use Envoy"
+            ),
+            Cause::NotGranted => f.write_str(
+                "forward.credentials of the gate in the listener does not name it, so no request gets \
+                 it; add {\"name\": …} there",
+            ),
+            Cause::NotHeld => f.write_str(
+                "no upstream gate holds it, so requests go on without it; add it to credentials of \
+                 the gate of the cluster",
+            ),
+            Cause::OtherHosts => f.write_str(
+                "forward.credentials names it for other hosts than the upstream gate holds it for, so \
+                 no request gets it; give both the same hosts",
+            ),
+            Cause::Skipped(until_secs) => write!(
+                f,
+                "the policy skips {host} until {}, and a host that is skipped gets no credential; \
+                 remove insecure_skip_verify from the policy",
+                rfc3339(*until_secs)
+            ),
+            Cause::StampOnly => write!(
+                f,
+                "no rule of the policy is for {host}, so requests for it are refused \
+                 (upstream_unproven) unless the cluster carries the stamp and speaks TLS; render the \
+                 cluster with `vkey tls render`, or give the credential plaintext"
+            ),
+            Cause::TlsOnly => write!(
+                f,
+                "no rule of the policy is for {host}, so without TLS every request that may have it is \
+                 refused (upstream_plaintext); serve TLS with a certificate for the host, or give the \
+                 credential plaintext"
+            ),
+            Cause::Unreadable => write!(
+                f,
+                "{host} can be read in more than one way, so no certificate is for it and requests are \
+                 refused (upstream_name); write another host"
+            ),
+            Cause::Verified => write!(
+                f,
+                "its plaintext has no effect for {host}, because the policy verifies connections to it; \
+                 remove plaintext"
+            ),
+        }
+    }
+}
+
+// === the configurations ===
+
+impl RoleConfig {
+    /// The hindrances that this configuration shows alone.
+    pub fn hindrances(&self, policy: &Policy, now_secs: u64) -> Vec<Hindrance> {
+        match self {
+            Self::Gate(config) => config.hindrances(policy, now_secs),
+            Self::UpstreamTls(config) => config.hindrances(policy, now_secs),
+        }
+    }
+}
+
+impl Config {
+    /// The hindrances of the credentials that the gate of the listener holds or names.
+    pub fn hindrances(&self, policy: &Policy, now_secs: u64) -> Vec<Hindrance> {
+        let settings = self.settings();
+        let policy = EffectivePolicy::new(policy.clone(), settings.upstream_tls.tighten.clone());
+        let is_nginx = settings.dialect == Dialect::Nginx;
+        let grants = settings.grants.iter().filter(|_| is_nginx);
+        let grants = grants.map(|grant| Hindrance::new(&grant.name, None, Cause::Nginx));
+        let in_front = |credential: &CredentialConfig| {
+            let cause = |asked| credential.cause_in_front(asked, is_nginx, now_secs);
+            credential.hindrances(&credential.place, &policy, now_secs, cause)
+        };
+        grants.chain(self.credentials.iter().flat_map(in_front)).collect()
+    }
+}
+
+impl UpstreamConfig {
+    /// The hindrances of the credentials that an upstream gate holds.
+    pub fn hindrances(&self, policy: &Policy, now_secs: u64) -> Vec<Hindrance> {
+        let policy = EffectivePolicy::new(policy.clone(), self.upstream_tls.tighten.clone());
+        let hindrances = self.credentials.iter().map(|named| {
+            let cause = |asked| named.credential.cause(asked, now_secs);
+            named.credential.hindrances(&named.name, &policy, now_secs, cause)
+        });
+        hindrances.flatten().collect()
+    }
+}
+
+/// The hindrances between the gate of a listener and the upstream gates of its clusters.
+pub fn upstream_hindrances(front: &Config, gates: &[UpstreamConfig]) -> Vec<Hindrance> {
+    let grants = &front.settings().grants;
+    let held = || gates.iter().flat_map(|gate| &gate.credentials);
+    let hindered = |grant: &Grant| {
+        let named = || held().filter(|named| named.name == grant.name);
+        let shared = named().any(|named| may_share(grant, &named.credential));
+        let cause = if named().next().is_none() { Cause::NotHeld } else { Cause::OtherHosts };
+        (!shared).then(|| Hindrance::new(&grant.name, None, cause))
+    };
+    let mut hindrances: Vec<_> = grants.iter().filter_map(hindered).collect();
+    for named in held().filter(|named| grants.iter().all(|grant| grant.name != named.name)) {
+        let hindrance = Hindrance::new(&named.name, None, Cause::NotGranted);
+        if !hindrances.contains(&hindrance) {
+            hindrances.push(hindrance);
+        }
+    }
+    hindrances
+}
+
+/// Whether some host is of both. Patterns that may share one count as if they did.
+fn may_share(grant: &Grant, held: &CredentialConfig) -> bool {
+    let overlap = |one: &HostPattern, other: &HostPattern| {
+        let pair = UpstreamPattern::of(one).zip(UpstreamPattern::of(other));
+        one == other || pair.is_some_and(|(one, other)| one.overlaps(&other))
+    };
+    let shares = |one: &HostPattern| held.hosts.iter().any(|other| overlap(one, other));
+    grant.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(shares))
+}
+
+// === impl CredentialConfig ===
+
+impl CredentialConfig {
+    fn hindrances(
+        &self,
+        name: &str,
+        policy: &EffectivePolicy,
+        now_secs: u64,
+        cause: impl Fn(Asked) -> Option<Cause>,
+    ) -> Vec<Hindrance> {
+        let hindrance = |host: &HostPattern| {
+            let cause = cause(asked(host, policy, now_secs))?;
+            Some(Hindrance::new(name, Some(host.to_string()), cause))
+        };
+        self.hosts.iter().filter_map(hindrance).collect()
+    }
+
+    /// Why the gate of a cluster does not attach it.
+    fn cause(&self, asked: Asked, now_secs: u64) -> Option<Cause> {
+        match asked {
+            Asked::Unreadable => Some(Cause::Unreadable),
+            Asked::Skip(until_secs) => Some(Cause::Skipped(until_secs)),
+            Asked::Verified => self.plaintext.as_ref().map(|_| Cause::Verified),
+            Asked::Nothing => match &self.plaintext {
+                None => Some(Cause::TlsOnly),
+                Some(plaintext) if plaintext.is_in_force(now_secs) => None,
+                Some(plaintext) => Some(Cause::Ended(plaintext.until_secs)),
+            },
+        }
+    }
+
+    /// Why requests do not go on with it from the gate of the listener.
+    fn cause_in_front(&self, asked: Asked, is_nginx: bool, now_secs: u64) -> Option<Cause> {
+        match (asked, self.cause(Asked::Nothing, now_secs)) {
+            (Asked::Unreadable, _) => Some(Cause::Unreadable),
+            // A host that is skipped gets it: nothing is checked after it was attached.
+            (Asked::Skip(_), _) | (Asked::Nothing, None) => None,
+            (Asked::Verified | Asked::Nothing, _) if is_nginx => Some(Cause::Nginx),
+            (Asked::Nothing, Some(Cause::TlsOnly)) => Some(Cause::StampOnly),
+            (Asked::Nothing, cause) => cause,
+            (Asked::Verified, _) => self.plaintext.as_ref().map(|_| Cause::Verified),
+        }
+    }
+}
+
+/// What the policy asks for the hosts of a pattern: for a suffix, nothing only if no rule is for one of its hosts.
+fn asked(host: &HostPattern, policy: &EffectivePolicy, now_secs: u64) -> Asked {
+    let Some(pattern) = UpstreamPattern::of(host) else { return Asked::Unreadable };
+    let HostPattern::Exact(name) = host else {
+        let file = policy.file();
+        let rules = file.upstreams().iter().chain(policy.tighten()).map(|rule| &rule.host);
+        let is_listed = file.known_hosts().iter().chain(rules).any(|rule| rule.overlaps(&pattern));
+        let verifies = is_listed || file.unlisted() == Unlisted::Verify;
+        return if verifies { Asked::Verified } else { Asked::Nothing };
+    };
+    match policy.demand(&UpstreamHost::parse_attempt(name.as_bytes()), now_secs) {
+        Demand::Skip(skip) => Asked::Skip(skip.until_secs),
+        Demand::Unlisted => Asked::Nothing,
+        Demand::Verify(_) => Asked::Verified,
+    }
+}
