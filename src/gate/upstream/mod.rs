@@ -9,6 +9,7 @@ pub(super) mod credentials;
 pub(super) mod state;
 mod statuses;
 pub(super) mod verdicts;
+mod warnings;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

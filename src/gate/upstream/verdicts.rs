@@ -2,7 +2,6 @@
 
 use crate::config::{Hindrance, UpstreamTls};
 use crate::decision::DenyReason;
-use crate::digest::sha256_hex;
 use crate::exchange::Route;
 use crate::gate::metrics::Metrics;
 use crate::gate::resets::Resets;
@@ -18,6 +17,7 @@ use super::connection::{
 };
 use super::credentials::{Granted, attached};
 use super::statuses::{Outcome, Statuses};
+use super::warnings::is_first;
 
 /// The policy of one root context, and the verdicts under it.
 pub(in crate::gate) struct Upstreams {
@@ -49,7 +49,7 @@ pub(in crate::gate) struct Passage {
     pub(in crate::gate) upstream: UpstreamHost<'static>,
 }
 
-/// Whether an upstream gate was ever configured, or a text was logged.
+/// Whether an upstream gate was ever configured.
 #[derive(Default)]
 struct Presence(bool);
 
@@ -407,22 +407,10 @@ impl Upstreams {
     pub(in crate::gate) fn warn_of<H: Host>(&self, host: &H, hindrances: &[Hindrance]) {
         for hindrance in hindrances {
             let text = format!("vkey: {hindrance}");
-            if self.is_first(host, &text) {
+            if self.with_records(host, |store| is_first(store, &text)) {
                 host.log(Level::Warn, &text);
             }
         }
-    }
-
-    /// Whether no worker has logged a text yet. Without shared data, each logs it.
-    fn is_first<H: Host>(&self, host: &H, text: &str) -> bool {
-        let name = Name::new("g", &sha256_hex(text.as_bytes()));
-        self.with_records(host, |store| {
-            let is_logged = |Presence(there): Presence| there;
-            let log = |presence: &mut Presence| !std::mem::replace(&mut presence.0, true);
-            !store.is_available()
-                || !store.read(&name).is_ok_and(is_logged)
-                    && store.update(&name, log).unwrap_or(true)
-        })
     }
 
     fn is_announced<H: Host>(&self, host: &H) -> bool {
