@@ -5,11 +5,12 @@
 
 use std::fmt;
 
+use crate::access::canonical_host;
 use crate::access::restriction::HostPattern;
 use crate::host::Dialect;
 use crate::time::rfc3339;
 use crate::upstream_tls::{
-    Demand, EffectivePolicy, Policy, Unlisted, UpstreamHost, UpstreamPattern,
+    Demand, EffectivePolicy, Policy, PolicyRule, Unlisted, UpstreamHost, UpstreamPattern,
 };
 
 use super::{Config, CredentialConfig, Grant, RoleConfig, UpstreamConfig};
@@ -176,7 +177,7 @@ impl Config {
         let grants = grants.map(|grant| Hindrance::new(&grant.name, None, Cause::Nginx));
         let in_front = |credential: &CredentialConfig| {
             let cause = |asked| credential.cause_in_front(asked, is_nginx, now_secs);
-            credential.hindrances(&credential.place, &policy, now_secs, cause)
+            hindrances_at(&credential.hosts, &credential.place, &policy, now_secs, cause)
         };
         grants.chain(self.credentials.iter().flat_map(in_front)).collect()
     }
@@ -188,7 +189,7 @@ impl UpstreamConfig {
         let policy = EffectivePolicy::new(policy.clone(), self.upstream_tls.tighten.clone());
         let hindrances = self.credentials.iter().map(|named| {
             let cause = |asked| named.credential.cause(asked, now_secs);
-            named.credential.hindrances(&named.name, &policy, now_secs, cause)
+            hindrances_at(&named.credential.hosts, &named.name, &policy, now_secs, cause)
         });
         hindrances.flatten().collect()
     }
@@ -214,6 +215,42 @@ pub fn upstream_hindrances(front: &Config, gates: &[UpstreamConfig]) -> Vec<Hind
     hindrances
 }
 
+/// The hindrances of the credentials that a request for an authority may have. Without `gates`, those that upstream gates
+/// hold are unknown.
+pub fn request_hindrances(
+    front: &Config,
+    gates: &[UpstreamConfig],
+    policy: &Policy,
+    authority: &[u8],
+    now_secs: u64,
+) -> Vec<Hindrance> {
+    let Some(name) = canonical_host(authority) else { return Vec::new() };
+    let host = [HostPattern::Exact(name.clone().into_owned())];
+    let is_for = |hosts: &[HostPattern]| hosts.iter().any(|pattern| pattern.matches(&name));
+    let settings = front.settings();
+    let is_nginx = settings.dialect == Dialect::Nginx;
+    let in_force = |tighten: &[PolicyRule]| EffectivePolicy::new(policy.clone(), tighten.into());
+    let in_front = front.credentials.iter().find(|credential| is_for(&credential.hosts));
+    let in_front = in_front.map(|credential| {
+        let cause = |asked| credential.cause_in_front(asked, is_nginx, now_secs);
+        let policy = in_force(&settings.upstream_tls.tighten);
+        hindrances_at(&host, &credential.place, &policy, now_secs, cause)
+    });
+    let granted = settings.grants.iter().filter(|g| g.hosts.as_ref().is_none_or(|h| is_for(h)));
+    let at_gates = granted.map(|grant| {
+        if is_nginx {
+            return vec![Hindrance::new(&grant.name, None, Cause::Nginx)];
+        }
+        let mut held =
+            gates.iter().flat_map(|gate| gate.credentials.iter().map(move |c| (gate, c)));
+        let held = held.find(|(_, c)| c.name == grant.name && is_for(&c.credential.hosts));
+        let Some((gate, named)) = held else { return Vec::new() };
+        let cause = |asked| named.credential.cause(asked, now_secs);
+        hindrances_at(&host, &named.name, &in_force(&gate.upstream_tls.tighten), now_secs, cause)
+    });
+    in_front.into_iter().chain(at_gates).flatten().collect()
+}
+
 /// Whether some host is of both. Patterns that may share one count as if they did.
 fn may_share(grant: &Grant, held: &CredentialConfig) -> bool {
     let overlap = |one: &HostPattern, other: &HostPattern| {
@@ -227,20 +264,6 @@ fn may_share(grant: &Grant, held: &CredentialConfig) -> bool {
 // === impl CredentialConfig ===
 
 impl CredentialConfig {
-    fn hindrances(
-        &self,
-        name: &str,
-        policy: &EffectivePolicy,
-        now_secs: u64,
-        cause: impl Fn(Asked) -> Option<Cause>,
-    ) -> Vec<Hindrance> {
-        let hindrance = |host: &HostPattern| {
-            let cause = cause(asked(host, policy, now_secs))?;
-            Some(Hindrance::new(name, Some(host.to_string()), cause))
-        };
-        self.hosts.iter().filter_map(hindrance).collect()
-    }
-
     /// Why the gate of a cluster does not attach it.
     fn cause(&self, asked: Asked, now_secs: u64) -> Option<Cause> {
         match asked {
@@ -267,6 +290,21 @@ impl CredentialConfig {
             (Asked::Verified, _) => self.plaintext.as_ref().map(|_| Cause::Verified),
         }
     }
+}
+
+/// The hindrances of a credential at these hosts. `cause` says why it does not go to a host of which the policy asks that.
+fn hindrances_at(
+    hosts: &[HostPattern],
+    credential: &str,
+    policy: &EffectivePolicy,
+    now_secs: u64,
+    cause: impl Fn(Asked) -> Option<Cause>,
+) -> Vec<Hindrance> {
+    let hindrance = |host: &HostPattern| {
+        let cause = cause(asked(host, policy, now_secs))?;
+        Some(Hindrance::new(credential, Some(host.to_string()), cause))
+    };
+    hosts.iter().filter_map(hindrance).collect()
 }
 
 /// What the policy asks for the hosts of a pattern: for a suffix, nothing only if no rule is for one of its hosts.

@@ -23,7 +23,7 @@ use crate::json::{Integers, Invalid, Json};
 use crate::key::keyring::{InvalidSecret, Keyring};
 use crate::key::token::Kid;
 use crate::upstream_tls::{Policy, Skip};
-pub use delivery::{Cause, Hindrance, upstream_hindrances};
+pub use delivery::{Cause, Hindrance, request_hindrances, upstream_hindrances};
 pub(crate) use read::default_key_sources;
 pub use ring::RingConfig;
 pub use settings::{
@@ -170,11 +170,10 @@ impl RoleConfig {
     ///
     /// [`Invalid`] names a `plaintext` that would be for a known host.
     pub fn check_policy(&self, policy: &Policy) -> Result<(), Invalid> {
-        let credentials: Vec<&CredentialConfig> = match self {
-            Self::Gate(config) => config.credentials.iter().collect(),
-            Self::UpstreamTls(config) => config.credentials.iter().map(|n| &n.credential).collect(),
-        };
-        credentials.into_iter().try_for_each(|credential| credential.check_policy(policy))
+        match self {
+            Self::Gate(config) => config.check_policy(policy),
+            Self::UpstreamTls(config) => config.check_policy(policy),
+        }
     }
 }
 
@@ -195,6 +194,15 @@ impl UpstreamConfig {
             Ok(NamedCredential { name: named.name.clone(), credential })
         };
         self.credentials.iter().map(compile).collect()
+    }
+
+    /// As [`RoleConfig::check_policy`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RoleConfig::check_policy`].
+    pub fn check_policy(&self, policy: &Policy) -> Result<(), Invalid> {
+        self.credentials.iter().try_for_each(|named| named.credential.check_policy(policy))
     }
 
     /// The environment variables that the configuration names.
@@ -237,6 +245,15 @@ impl Config {
             credentials: credentials.collect::<Result<_, _>>()?,
             settings: self.settings,
         })
+    }
+
+    /// As [`RoleConfig::check_policy`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RoleConfig::check_policy`].
+    pub fn check_policy(&self, policy: &Policy) -> Result<(), Invalid> {
+        self.credentials.iter().try_for_each(|credential| credential.check_policy(policy))
     }
 
     /// How audit lines are written.
@@ -324,6 +341,11 @@ impl UpstreamCredential {
 // === impl NotReady ===
 
 impl NotReady {
+    /// The environment variable.
+    pub fn variable(&self) -> &str {
+        &self.variable
+    }
+
     /// Whether the signing key of a kid is missing for this reason, if the problem is one of its ring.
     pub fn concerns(&self, kid: &Kid) -> bool {
         match &self.part {

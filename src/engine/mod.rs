@@ -2,6 +2,7 @@
 
 mod cache;
 mod stages;
+mod upstream;
 
 use std::fmt;
 use std::iter::once_with;

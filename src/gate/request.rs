@@ -15,7 +15,7 @@ use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::Exceeded;
 use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
-use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
+use crate::upstream_tls::{UpstreamHost, Verdict};
 
 use super::metrics::Metrics;
 use super::seal::seal;
@@ -151,9 +151,8 @@ impl<H: Host> RequestGate<'_, H> {
             return Err(DenyReason::UpstreamUnproven);
         }
         let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
-        let attached = self.engine.credential(self.head.authority);
-        let attached = attached.map(|held| Carried::Credential(held.plaintext_until_secs));
-        let (attached, now_secs) = (attached.unwrap_or_default(), secs(self.now_ns));
+        let attached = self.engine.attached(self.head.authority);
+        let now_secs = secs(self.now_ns);
         let route = self.upstreams.check_route(self.host, &upstream, attached, now_secs);
         if let (Err(_), Some(until_secs)) = (&route, attached.until_secs())
             && attached.has_expired(now_secs)

@@ -2,7 +2,7 @@
 
 use crate::decision::DenyReason;
 
-use super::Verdict;
+use super::{Demand, Verdict};
 
 /// Whether an attempt carries a provider credential, or is to get one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,11 @@ impl Carried {
             Self::Credential(until_secs) => Some(until_secs),
             Self::Nothing => None,
         }
+    }
+
+    /// Whether it was attached before routing to a host that nothing but the stamp of the cluster vouches for.
+    pub fn needs_stamp(self, demand: &Demand<'_>, now_secs: u64) -> bool {
+        self.is_credential() && !demand.is_covered() && !self.may_be_plaintext(now_secs)
     }
 
     /// Whether it may go without TLS.

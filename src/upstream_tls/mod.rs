@@ -103,6 +103,11 @@ impl Demand<'_> {
     pub fn is_covered(&self) -> bool {
         !matches!(self, Self::Unlisted)
     }
+
+    /// Whether the connection is verified.
+    pub fn is_verified(&self) -> bool {
+        matches!(self, Self::Verify(_))
+    }
 }
 
 // === impl Requirement ===

@@ -5,8 +5,8 @@ use std::fmt;
 
 use vkey::alerts::failures::FailureRules;
 use vkey::config::{
-    Config, NotReady, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants, UpstreamConfig,
-    UpstreamTls,
+    Config, Hindrance, NotReady, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants,
+    UpstreamConfig, UpstreamTls,
 };
 use vkey::decision::Mode;
 use vkey::headers::ForeignCredentials;
@@ -17,6 +17,7 @@ use vkey::key::token::Kid;
 use vkey::limits::Limits;
 
 use super::config_file::{ConfigFile, ConfigSource};
+use super::delivery::{Delivery, DeliveryArgs};
 use super::ecds;
 use super::error::{Error, Failure};
 use super::exit::Exit;
@@ -26,7 +27,7 @@ use super::output::Output;
 use super::plugins::Plugin;
 use super::strength;
 use super::text::{ascii, escape_sentence, escape_word};
-use super::time::format_duration;
+use super::time::{self, format_duration};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -52,17 +53,25 @@ pub(super) struct CheckArgs {
     /// Also check the environment variables it names, in this command's environment
     #[arg(long)]
     env: bool,
+    #[command(flatten)]
+    delivery: DeliveryArgs,
 }
 
 /// The configuration, or a part of it, cannot take effect in the environment that it was checked against.
 #[derive(Debug)]
 struct EnvironmentNotReady(NotReady);
 
+/// A provider credential of the configuration can never go out.
+#[derive(Debug)]
+struct StuckCredential;
+
 /// What a check shows of a configuration.
 struct Inspection {
     summary: Vec<String>,
     /// The rings that are not ready in the environment.
     unready: Vec<NotReady>,
+    /// The provider credentials that do not go out, or only under a condition.
+    hindrances: Vec<Hindrance>,
 }
 
 /// Runs `vkey config`.
@@ -74,10 +83,11 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
 }
 
 /// Checks each configuration of the file. All but the last error become notes.
-fn check(CheckArgs { file, config, env }: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
+fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
     // clap passes exactly one of the two.
-    let file = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
+    let file = args.file.as_ref().or(args.config.as_ref()).cloned().unwrap_or_default();
     let source = file.read()?;
+    let delivery = args.delivery.read()?.with_gates(source.upstream_gates()?);
     let mut errors = Vec::new();
     let mut shown: Vec<&Plugin> = Vec::new();
     for plugin in source.chosen()? {
@@ -86,12 +96,18 @@ fn check(CheckArgs { file, config, env }: &CheckArgs, out: &mut Output) -> Resul
             out.line(format_args!("same as      {}", escape_sentence(&same.place)))?;
             continue;
         }
-        match inspect(&source, plugin, *env) {
-            Ok(Inspection { summary, unready }) => {
+        match inspect(&source, plugin, args.env, &delivery) {
+            Ok(Inspection { summary, unready, hindrances }) => {
                 let heading = (!plugin.place.is_empty()).then(|| heading(plugin));
-                let ok = unready.is_empty().then(|| "ok".to_owned());
-                let lines = heading.iter().chain(&summary).chain(&ok);
-                lines.into_iter().try_for_each(|line| out.line(line))?;
+                heading.iter().chain(&summary).try_for_each(|line| out.line(line))?;
+                let notes = hindrances.iter().map(|hindrance| format!("note         {hindrance}"));
+                Vec::from_iter(notes).iter().try_for_each(|note| out.line(note))?;
+                let is_stuck = hindrances.iter().any(Hindrance::is_final);
+                if is_stuck {
+                    errors.push(StuckCredential.into());
+                } else if unready.is_empty() {
+                    out.line("ok")?;
+                }
                 errors.extend(unready.into_iter().map(|ring| EnvironmentNotReady(ring).into()));
                 shown.push(plugin);
             }
@@ -113,45 +129,54 @@ fn heading(plugin: &Plugin) -> String {
 }
 
 /// Checks one configuration, and summarizes it.
-fn inspect(source: &ConfigSource, plugin: &Plugin, env: bool) -> Result<Inspection, Error> {
+fn inspect(
+    source: &ConfigSource,
+    plugin: &Plugin,
+    env: bool,
+    delivery: &Delivery,
+) -> Result<Inspection, Error> {
     let environment = |name: &str| match &plugin.environment {
         Some(handed) if handed.literal.contains_key(name) => {
             handed.literal.get(name).map(|value| value.to_string())
         }
         _ => input::environment(name),
     };
-    match source.parse(plugin)? {
+    let role = source.parse(plugin)?;
+    let hindrances = delivery
+        .check(&role, time::now(None)?)
+        .map_err(|invalid| source.invalid(plugin, invalid))?;
+    match role {
         RoleConfig::UpstreamTls(config) => {
             source.check_handed_over(plugin, config.variables())?;
             if env {
                 config.credentials(environment).map_err(EnvironmentNotReady)?;
             }
-            Ok(Inspection { summary: upstream_summary(&config), unready: Vec::new() })
+            Ok(Inspection { summary: upstream_summary(&config), unready: Vec::new(), hindrances })
         }
         RoleConfig::Gate(config) => {
             source.check_handed_over(plugin, config.variables())?;
-            let summary = summary(&config);
-            match env {
-                true => inspect_environment(*config, summary, environment),
-                false => Ok(Inspection { summary, unready: Vec::new() }),
-            }
+            let inspection =
+                Inspection { summary: summary(&config), unready: Vec::new(), hindrances };
+            if env { inspection.in_environment(*config, environment) } else { Ok(inspection) }
         }
     }
 }
 
-/// Adds to a summary which rings are ready in an environment.
-fn inspect_environment(
-    config: Config,
-    mut summary: Vec<String>,
-    environment: impl Fn(&str) -> Option<String> + Copy,
-) -> Result<Inspection, Error> {
-    input::check_variables(config.variables())?;
-    strength::check_rings(config.rings(), environment)?;
-    let plan = config.compile(environment).map_err(EnvironmentNotReady)?;
-    let state = |ready| if ready { "ready" } else { "not ready, its keys are refused" };
-    let readiness = |(name, ready)| format!("readiness    {name}: {}", state(ready));
-    summary.extend(plan.keyring.rings().map(readiness));
-    Ok(Inspection { summary, unready: plan.unready })
+impl Inspection {
+    /// Adds which rings are ready in an environment.
+    fn in_environment(
+        mut self,
+        config: Config,
+        environment: impl Fn(&str) -> Option<String> + Copy,
+    ) -> Result<Self, Error> {
+        input::check_variables(config.variables())?;
+        strength::check_rings(config.rings(), environment)?;
+        let plan = config.compile(environment).map_err(EnvironmentNotReady)?;
+        let state = |ready| if ready { "ready" } else { "not ready, its keys are refused" };
+        let readiness = |(name, ready)| format!("readiness    {name}: {}", state(ready));
+        self.summary.extend(plan.keyring.rings().map(readiness));
+        Ok(Self { unready: plan.unready, ..self })
+    }
 }
 
 fn summary(config: &Config) -> Vec<String> {
@@ -290,6 +315,18 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
 
 fn quoted(name: &str) -> String {
     ascii(&Json::from(name))
+}
+
+impl Failure for StuckCredential {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for StuckCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not ok: a provider credential can never go out; the notes above say why")
+    }
 }
 
 impl Failure for EnvironmentNotReady {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use vkey::config::{Config, RoleConfig};
+use vkey::config::{Config, RoleConfig, UpstreamConfig};
 use vkey::json::{Invalid, Json};
 
 use super::document::MAX_DOCUMENT_BYTES;
@@ -100,6 +100,19 @@ impl ConfigFile {
         }
     }
 
+    /// The only gate of a listener, and the upstream gates in the same file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::gate`].
+    pub(super) fn gates(&self) -> Result<(Config, Vec<UpstreamConfig>), Error> {
+        let source = self.read()?;
+        let RoleConfig::Gate(config) = source.parse(source.gate()?)? else {
+            return Err(source.error(ConfigProblem::NoGate).into());
+        };
+        Ok((*config, source.upstream_gates()?))
+    }
+
     /// The path, and the name of the plugin. A file whose own name contains `#` is taken as it is.
     fn split(&self) -> (PathBuf, Option<String>) {
         let text = self.given.to_str().filter(|_| !self.given.exists());
@@ -148,6 +161,17 @@ impl ConfigSource {
         let plugin = self.only(&plugins)?.ok_or_else(|| self.error(ConfigProblem::NoGate))?;
         let json = plugin.json().map_err(|invalid| self.invalid(plugin, invalid))?;
         Ok((plugin, json))
+    }
+
+    /// The upstream gates of the file.
+    pub(super) fn upstream_gates(&self) -> Result<Vec<UpstreamConfig>, ConfigError> {
+        let mut gates = Vec::new();
+        for plugin in self.plugins.iter().filter(|plugin| plugin.is_upstream_gate()) {
+            if let RoleConfig::UpstreamTls(config) = self.parse(plugin)? {
+                gates.push(config);
+            }
+        }
+        Ok(gates)
     }
 
     /// Parses a configuration like the module.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use vkey::config::Config;
+use vkey::config::{Config, NotReady, RingConfig};
 use vkey::digest::sha256_hex;
 
 use super::config_file::ConfigFile;
@@ -135,9 +135,13 @@ fn check_secrets(
     literals: &BTreeMap<String, Zeroizing<String>>,
 ) -> Result<(), Error> {
     let value = |name: &str| literals.get(name).map(|value| value.to_string());
-    let rings = config.rings().iter().filter(|ring| literals.contains_key(ring.variable()));
-    for ring in rings {
-        ring.compile(value).map_err(InputError::NotReady)?;
+    let is_literal = |ring: &&RingConfig| ring.variables().any(|name| literals.contains_key(name));
+    for ring in config.rings().iter().filter(is_literal) {
+        let (_, lacks) = ring.compile(value);
+        let of_literal = |lack: &NotReady| literals.contains_key(lack.variable());
+        if let Some(lack) = lacks.into_iter().find(of_literal) {
+            return Err(InputError::NotReady(lack).into());
+        }
         strength::check_rings([ring], value)?;
     }
     Ok(())

@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use vkey::access::cidr::parse_address;
 use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
 use vkey::config::{Config, Plan, RingConfig};
-use vkey::decision::DenyReason;
+use vkey::decision::{Decision, DenyReason};
 use vkey::digest::is_sha256_hex;
 use vkey::engine::Engine;
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
 use vkey::key::Key;
+use vkey::upstream_tls::EffectivePolicy;
 
 use super::config_file::ConfigFile;
+use super::delivery::DeliveryArgs;
 use super::error::Error;
 use super::exit::Exit;
 use super::input::{self, InputError, KeyArgs, Place};
@@ -33,6 +35,8 @@ pub(super) struct Args {
     key: KeyArgs,
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    delivery: DeliveryArgs,
     /// Evaluate as of this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
@@ -47,9 +51,9 @@ pub(super) struct AccessArgs {
     /// The HTTP method
     #[arg(long)]
     method: String,
-    /// The authority (Host)
-    #[arg(long, default_value = "")]
-    host: String,
+    /// The authority (Host); if absent, nothing is said about the upstream
+    #[arg(long)]
+    host: Option<String>,
     /// The path, as the client sends it
     #[arg(long)]
     path: String,
@@ -59,10 +63,10 @@ pub(super) struct AccessArgs {
     /// SHA-256 of the client's certificate, in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = digest)]
     client_cert: Option<String>,
-    /// The model that the request names
+    /// The model that the request names. Bodies are not read yet: the gate does not see it
     #[arg(long)]
     model: Option<String>,
-    /// The JSON-RPC method of an MCP request, e.g. tools/call
+    /// The JSON-RPC method of an MCP request, e.g. tools/call. Bodies are not read yet: the gate does not see it
     #[arg(long, value_name = "METHOD")]
     mcp_method: Option<String>,
     /// What the MCP call names: the tool, the resource or the prompt
@@ -75,17 +79,27 @@ pub(super) struct AccessArgs {
 
 /// Runs `vkey explain`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    if args.config.is_stdin() && matches!(args.key.place(), Place::Stdin) {
+    let from_stdin = [
+        args.config.is_stdin(),
+        matches!(args.key.place(), Place::Stdin),
+        args.delivery.reads_stdin(),
+    ];
+    if from_stdin.into_iter().filter(|reads| *reads).count() > 1 {
         return Err(InputError::StdinTwice.into());
     }
     let now_secs = time::now(args.now)?;
-    let (_, config) = args.config.gate()?;
+    let (config, gates) = args.config.gates()?;
     input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;
+    let delivery = args.delivery.read()?.with_gates(gates);
+    let policy = delivery.policy(&config)?;
+    let notes =
+        args.access.host.as_deref().map(|host| delivery.of_request(&config, host, now_secs));
     let plan = compile(config, input::environment)?;
     let unready = plan.unready.clone();
     let key = args.key.read(out)?;
     let mut engine = Engine::new(plan);
-    let report = args.access.evaluate(&mut engine, &key, now_secs);
+    let mut report = args.access.evaluate(&mut engine, &policy, &key, now_secs);
+    report.add_notes(&notes.unwrap_or_default());
     if args.json {
         out.line(report.to_json())?;
     } else {
@@ -98,20 +112,52 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 impl AccessArgs {
-    /// Evaluates the access as a request with this key.
-    pub(super) fn evaluate(&self, engine: &mut Engine, key: &str, now_secs: u64) -> Report {
+    /// Evaluates the access as a request with this key. The gate reads no bodies yet, so it sees neither the model nor the
+    /// MCP call.
+    pub(super) fn evaluate(
+        &self,
+        engine: &mut Engine,
+        policy: &EffectivePolicy,
+        key: &str,
+        now_secs: u64,
+    ) -> Report {
+        let mut report = self.evaluate_with(engine, policy, key, now_secs, false);
+        let has_body = self.model.is_some() || self.mcp_method.is_some();
+        if has_body && report.decision != Decision::Allow {
+            let read = self.evaluate_with(engine, policy, key, now_secs, true);
+            report.compare_with_body(&read);
+        }
+        report
+    }
+
+    fn evaluate_with(
+        &self,
+        engine: &mut Engine,
+        policy: &EffectivePolicy,
+        key: &str,
+        now_secs: u64,
+        reads_body: bool,
+    ) -> Report {
+        let authority = self.host.as_deref().unwrap_or_default();
         let headers = Headers::from_pairs(Headers::to_pairs(&[
             (b":method".to_vec(), self.method.clone().into()),
             (b":path".to_vec(), self.path.clone().into()),
-            (b":authority".to_vec(), self.host.clone().into()),
+            (b":authority".to_vec(), authority.into()),
             (KEY_HEADER.into(), key.into()),
         ]));
         let headers = headers.unwrap_or_default();
         let source = KeySource { header: KEY_HEADER.to_owned(), scheme: None, item_prefix: None };
         let head = RequestHead::read(&headers, &[source]);
-        let access =
-            |engine: &Engine, key: &Key| self.read(now_secs, engine.keeps_escaped_slashes(key));
-        Report::new(engine, &head, access, now_secs)
+        let access = |engine: &Engine, key: &Key| {
+            let access = self.read(now_secs, engine.keeps_escaped_slashes(key))?;
+            let bodyless = Access { model: None, mcp: None, ..access.clone() };
+            Ok(if reads_body { access } else { bodyless })
+        };
+        let upstream = |engine: &Engine| {
+            let authority = self.host.as_ref()?;
+            engine.upstream_refusal(policy, Some(authority.as_bytes()), now_secs)
+        };
+        Report::new(engine, &head, access, upstream, now_secs)
     }
 
     /// The access, as the module passes it to the engine.
@@ -124,7 +170,7 @@ impl AccessArgs {
         Ok(Access {
             now_secs,
             method: &self.method,
-            host: exact_host(self.host.as_bytes()),
+            host: self.host.as_deref().and_then(|host| exact_host(host.as_bytes())),
             path: match keeps_slashes {
                 true => CanonicalPath::parse_keeping_slashes(self.path.as_bytes())?,
                 false => CanonicalPath::parse(self.path.as_bytes())?,

@@ -49,6 +49,8 @@ pub(super) enum InputError {
     Config(Invalid),
     /// The input is not a virtual key.
     NotAKey,
+    /// The configuration is not that of an upstream gate.
+    NotAnUpstreamGate,
     /// An environment variable that the configuration names is missing or unusable.
     NotReady(NotReady),
     /// The JSON of an option is invalid.
@@ -230,9 +232,11 @@ impl Failure for InputError {
                 _,
                 InputProblem::Io(_) | InputProblem::NoFile(_) | InputProblem::Unset,
             ) => Exit::Environment,
-            Self::Config(_) | Self::NotAKey | Self::Option { .. } | Self::Unusable(..) => {
-                Exit::Refused
-            }
+            Self::Config(_)
+            | Self::NotAKey
+            | Self::NotAnUpstreamGate
+            | Self::Option { .. }
+            | Self::Unusable(..) => Exit::Refused,
         }
     }
 }
@@ -244,6 +248,10 @@ impl fmt::Display for InputError {
             Self::NotAKey => f.write_str(
                 "the input is not a virtual key; expected vk1.<kid>.<claims>.<tag> on one line, as \
                  `vkey mint` prints it",
+            ),
+            Self::NotAnUpstreamGate => f.write_str(
+                "--upstream-gate names the configuration of a gate in a listener; expected one with \
+                 {\"role\": \"upstream_tls\"}",
             ),
             Self::NotReady(not_ready) => {
                 write!(f, "{not_ready}; this command takes it from its own environment")

@@ -15,6 +15,7 @@ mod check;
 mod client;
 mod config_file;
 mod counts;
+mod delivery;
 mod document;
 mod ecds;
 mod embedded;

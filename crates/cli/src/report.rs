@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use vkey::access::{Access, AmbiguousPath};
+use vkey::config::Hindrance;
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::{Engine, Identity, Question, StageResult};
 use vkey::exchange::Step;
@@ -29,6 +30,8 @@ pub(super) struct Report {
     limits: Vec<Charge>,
     /// Whether the reply would be counts.
     pub(super) usage: bool,
+    /// What else the gate does, or would do.
+    notes: Vec<String>,
 }
 
 /// A stage with its result.
@@ -39,11 +42,13 @@ struct Line {
 }
 
 impl Report {
-    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key.
+    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key; `upstream`, why
+    /// its upstream is refused whatever its route and its connection.
     pub(super) fn new<'a>(
         engine: &mut Engine,
         head: &RequestHead<'_>,
         access: impl FnOnce(&Engine, &Key) -> Result<Access<'a>, AmbiguousPath>,
+        upstream: impl FnOnce(&Engine) -> Option<DenyReason>,
         now_secs: u64,
     ) -> Self {
         let mut report = Self {
@@ -53,6 +58,7 @@ impl Report {
             stages: Vec::new(),
             limits: Vec::new(),
             usage: false,
+            notes: Vec::new(),
         };
         match engine.identify_sender(head, now_secs) {
             Identity::Stranger(reason) => {
@@ -63,6 +69,7 @@ impl Report {
                 report.push("key", Ok(()), "");
                 let access = LazyCell::new(|| access(engine, &key));
                 report.add_stages(engine, &Question { key: &key, validity, head, access });
+                report.conclude(engine, &key, upstream);
                 report.key = Some(Rc::clone(&key));
             }
         }
@@ -88,9 +95,24 @@ impl Report {
             Step::Decide { decision, .. } => self.decision = decision,
             Step::ShowUsage(_) => self.usage = true,
         }
-        if self.decision.forwards() && !self.usage {
-            self.limits = engine.key_charges(question.key);
-            self.limits.extend(engine.tenant_charges(&question.key.claims().tenant));
+    }
+
+    /// Adds what the gate checks after the stages: the upstream, and then the limits.
+    fn conclude(
+        &mut self,
+        engine: &Engine,
+        key: &Key,
+        upstream: impl FnOnce(&Engine) -> Option<DenyReason>,
+    ) {
+        let goes_on = self.decision.forwards() && !self.usage;
+        if goes_on {
+            self.limits = engine.key_charges(key);
+            self.limits.extend(engine.tenant_charges(&key.claims().tenant));
+        }
+        if let Some(reason) = goes_on.then(|| upstream(engine)).flatten() {
+            self.push("upstream", Err(reason), reason.message());
+            self.decision = Decision::Deny(reason);
+            self.limits.clear();
         }
         if engine.settings().dialect == Dialect::Bare {
             self.decide_without_counts();
@@ -104,6 +126,20 @@ impl Report {
             self.push("counts", Err(DenyReason::NotReady), DenyReason::NotReady.message());
             self.decision = decision;
             self.usage = false;
+        }
+    }
+
+    /// Adds what hinders the provider credentials of the request, if it goes on.
+    pub(super) fn add_notes(&mut self, hindrances: &[Hindrance]) {
+        if self.decision.forwards() && !self.usage {
+            self.notes.extend(hindrances.iter().map(ToString::to_string));
+        }
+    }
+
+    /// Notes that the request would be allowed if its body were read. `read`: the report as if it were.
+    pub(super) fn compare_with_body(&mut self, read: &Self) {
+        if read.decision == Decision::Allow {
+            self.notes.push(UNREAD.to_owned());
         }
     }
 
@@ -123,6 +159,7 @@ impl Report {
             ("decision", self.decision.word().into()),
             ("reason", reason.map_or(Json::Null, |reason| reason.code().into())),
             ("usage", Json::Bool(self.usage)),
+            ("notes", Json::Array(self.notes.iter().map(|note| note.as_str().into()).collect())),
         ]);
         ascii(&json)
     }
@@ -142,6 +179,9 @@ impl fmt::Display for Report {
         }
         for charge in &self.limits {
             writeln!(f, "{:<12}{}: {}", "limit", charge.name(), limits::text(&charge.limit))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "{:<12}{note}", "note")?;
         }
         let word = self.decision.word();
         match self.decision.reason() {
@@ -167,6 +207,9 @@ impl Line {
         ])
     }
 }
+
+const UNREAD: &str = "this release does not read bodies, so the gate sees neither a model nor an MCP call; it \
+    would allow the request once bodies are read";
 
 /// What audit lines say of a key.
 fn describe(key: &Key) -> Json {

@@ -96,10 +96,10 @@ impl Upstreams {
     ) -> Result<Route, DenyReason> {
         let in_front = attached.is_credential();
         let demand = self.policy.demand(upstream, now_secs);
-        let verified = matches!(demand, Demand::Verify(_));
+        let verified = demand.is_verified();
         // nginx shows nothing of its connections, and a sent request cannot be recalled.
         let shows_nothing = verified && host.is_nginx();
-        let uncovered = in_front && !demand.is_covered() && !attached.may_be_plaintext(now_secs);
+        let uncovered = attached.needs_stamp(&demand, now_secs);
         let needs_stamp = self.require_stamp || shows_nothing || uncovered;
         // No certificate matches an ambiguous authority, so no response could pass.
         if *upstream == UpstreamHost::Unreadable && verified {

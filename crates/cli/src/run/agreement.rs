@@ -2,12 +2,10 @@
 //!
 //! Both get random requests in the form that users give them: as arguments, and as a line. What only one of
 //! them can express is left out:
-//! - the model and the MCP call of a request, which the module does not read from bodies yet. Restrictions of
-//!   these are among the cases, and both sides deny;
 //! - headers other than that of the key: no key or two keys, upgrades by a header;
 //! - earlier requests: exhausted limits, blocked sources. Limits that nobody reaches are among the cases;
 //! - a host without shared data that the configuration does not mention;
-//! - upstreams, which the policy may refuse;
+//! - upstreams that the policy refuses for what only a route shows (`upstream_unproven`);
 //! - environment variables of provider credentials, which only the module needs;
 //! - times after 2554, which only `vkey explain` accepts: hosts report nanoseconds.
 
@@ -28,10 +26,12 @@ use proptest::prelude::ProptestConfig;
 use crate::embedded::HostArgs;
 use crate::explain;
 use crate::lines::Line;
+use crate::tls::policy_file;
 use vkey::config::Config;
 use vkey::engine::Engine;
 use vkey::host::Rules;
 use vkey::json::Json;
+use vkey::upstream_tls::EffectivePolicy;
 use vkey_vm::{BuiltIn, Limits, Module, Precompiled};
 
 use super::evaluator::Evaluator;
@@ -114,10 +114,10 @@ fn explain_and_run_agree() {
     tally.check();
 }
 
-/// Whether the policy refuses the upstream of a request that is otherwise allowed, or denied only because
-/// limits cannot be counted: the module checks those later.
+/// Whether the policy refuses the route of a request that is otherwise allowed, or denied only because limits
+/// cannot be counted: the module checks those later. `vkey explain` knows no route.
 fn is_upstreams(explained: &CommandDecision, ran: &CommandDecision) -> bool {
-    let refused = ran.reason.as_deref().is_some_and(|reason| reason.starts_with("upstream_"));
+    let refused = ran.reason.as_deref() == Some("upstream_unproven");
     let uncounted = explained.reason.as_deref() == Some("not_ready");
     refused && !explained.usage && (explained.decision != "deny" || uncounted)
 }
@@ -131,6 +131,7 @@ fn is_nginx(gate: &Gate, request: &Request, ran: &CommandDecision) -> bool {
 /// `vkey explain` for one gate.
 struct ExplainSide {
     engine: Engine,
+    policy: EffectivePolicy,
     reader: Reader,
 }
 
@@ -138,13 +139,16 @@ impl ExplainSide {
     fn new(gate: &Gate) -> Self {
         let config = Config::parse(gate.config.to_string().as_bytes());
         let config = config.unwrap_or_else(|invalid| panic!("{invalid}: {}", gate.config));
+        let tighten = config.settings().upstream_tls.tighten.clone();
+        let policy = policy_file(None).unwrap_or_else(|error| panic!("{error}"));
         let plan = explain::compile(config, environment).unwrap_or_else(|error| panic!("{error}"));
-        Self { engine: Engine::new(plan), reader: Reader::new() }
+        let policy = EffectivePolicy::new(policy, tighten);
+        Self { engine: Engine::new(plan), policy, reader: Reader::new() }
     }
 
     fn decide(&mut self, key: &DrawnKey, request: &Request) -> CommandDecision {
         let access = self.reader.read(request);
-        let report = access.evaluate(&mut self.engine, &key.text, request.now_secs);
+        let report = access.evaluate(&mut self.engine, &self.policy, &key.text, request.now_secs);
         CommandDecision {
             decision: report.decision.word().to_owned(),
             reason: report.decision.reason().map(|reason| reason.code().to_owned()),

@@ -10,6 +10,8 @@ mod show;
 mod status;
 mod upstream_status;
 
+pub(super) use policy::policy_file;
+
 use super::document;
 use super::error::Error;
 use super::exit::Exit;

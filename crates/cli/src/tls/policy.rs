@@ -47,14 +47,19 @@ impl PolicyArgs {
         if self.stdin_count() > 1 {
             return Err(InputError::StdinTwice.into());
         }
-        let file = match &self.policy {
-            Some(path) => read_policy(path)?,
-            None => parse_policy("the policy compiled in", COMPILED)?,
-        };
+        let file = policy_file(self.policy.as_deref())?;
         let Some((tighten, config)) = self.config.as_ref().map(read_config).transpose()? else {
             return Ok((EffectivePolicy::new(file, Box::default()), None));
         };
         Ok((EffectivePolicy::new(file, tighten), Some(config)))
+    }
+}
+
+/// Reads a policy file; without a path, the policy compiled in.
+pub(crate) fn policy_file(path: Option<&Path>) -> Result<Policy, Error> {
+    match path {
+        Some(path) => read_policy(path),
+        None => Ok(parse_policy("the policy compiled in", COMPILED)?),
     }
 }
 

@@ -128,6 +128,10 @@ impl UpstreamState {
             Verdict::Refused(reason) => {
                 format!("failing since {since}, {reason}: {}", reason.message())
             }
+            Verdict::Plaintext => format!(
+                "plaintext since {since}, which a credential allows until {}",
+                rfc3339(self.skip_until_secs)
+            ),
             Verdict::Skip if self.skip_until_secs > now_secs => {
                 format!("skipped until {}", rfc3339(self.skip_until_secs))
             }

@@ -139,11 +139,13 @@ impl Request {
         let cert = draw.usual(80, USUAL_CERT, &[&other[0], &other[1]]);
         let cert = draw.percent(85).then_some(cert);
         let now_secs = now(draw, key);
+        let body = body(draw);
         let mut args = vec![format!("--method={method}"), format!("--path={path}")];
         // The authority is always given: by default it is empty in one command, and localhost in the other.
         args.push(format!("--host={host}"));
         args.extend(source.map(|source| format!("--source={source}")));
         args.extend(cert.map(|cert| format!("--client-cert={cert}")));
+        args.extend(body);
         let mut line = json!({"method": method, "path": path, "authority": host, "key": key.text, "now": now_secs});
         show_source(draw, &mut line, source, gate.trusted_hops);
         if let Some(cert) = cert {
@@ -163,6 +165,14 @@ impl Reader {
         let matches = self.0.try_get_matches_from_mut(&request.args).expect("arguments");
         AccessArgs::from_arg_matches(&matches).expect("arguments")
     }
+}
+
+/// What the body of the request names, which neither side reads.
+fn body(draw: &mut Draw) -> Vec<String> {
+    let model = draw.percent(20).then(|| "--model=gpt-4o".to_owned());
+    let call = ["--mcp-method=tools/call", "--mcp-server=x", "--mcp-name=read_file"];
+    let call = if draw.percent(20) { call.map(str::to_owned).to_vec() } else { Vec::new() };
+    model.into_iter().chain(call).collect()
 }
 
 fn path(draw: &mut Draw, key: &DrawnKey) -> String {
