@@ -1,5 +1,6 @@
 //! The audit record of a request, and the audit line: its text form.
 
+mod mcp;
 mod tag;
 
 use std::borrow::Cow;
@@ -10,6 +11,7 @@ use crate::json::decimal::push_decimal;
 use crate::json::push_quoted;
 use crate::json::{Integers, Invalid, Json, Members, Node};
 
+pub use mcp::mcp_member;
 pub use tag::HIDDEN_CHARS;
 pub(crate) use tag::Tags;
 
@@ -54,7 +56,7 @@ pub struct AuditRecord<'a> {
     pub query_keys: Vec<Cow<'a, str>>,
     /// The model asked for.
     pub model: Option<Cow<'a, str>>,
-    /// The MCP call.
+    /// The MCP call: see [`mcp_member`].
     pub mcp: Option<Cow<'a, str>>,
     /// The HTTP status of the response to the client.
     pub status: Option<u64>,
@@ -130,7 +132,7 @@ impl AuditRecord<'_> {
         line.client_text(r#","path":"#, self.path.as_deref());
         line.strings(r#","query_keys":"#, &self.query_keys);
         line.string(r#","model":"#, self.model.as_deref());
-        line.string(r#","mcp":"#, self.mcp.as_deref());
+        line.client_text(r#","mcp":"#, self.mcp.as_deref());
         line.number(r#","status":"#, self.status);
         line.number(r#","bytes_in":"#, self.bytes_in);
         line.number(r#","bytes_out":"#, self.bytes_out);

@@ -47,6 +47,8 @@ pub struct Seen {
     authority_is_hidden: bool,
     path: Option<String>,
     query_keys: Vec<String>,
+    /// The MCP call, as in an audit line.
+    mcp: Option<String>,
     /// The id of the plan that was in force.
     plan: Option<Rc<str>>,
 }
@@ -59,6 +61,8 @@ pub struct Request<'a> {
     pub peer: Option<IpAddr>,
     /// Unix nanoseconds.
     pub now_ns: u64,
+    /// The MCP call, as in an audit line, if the host knows it.
+    pub mcp: Option<String>,
 }
 
 /// The evaluation of a request, before it is counted.
@@ -101,22 +105,23 @@ impl Keyless {
 impl Seen {
     /// A request that is not evaluated.
     pub fn new(head: &RequestHead<'_>, source: Option<IpAddr>, now_ns: u64) -> Box<Self> {
-        Self::at(&canonical_path(head), head, source, now_ns)
+        let request = Request { head, peer: source, now_ns, mcp: None };
+        Self::at(&canonical_path(head), &request, source)
     }
 
     fn at(
         path: &Result<CanonicalPath<'_>, AmbiguousPath>,
-        head: &RequestHead<'_>,
+        request: &Request<'_>,
         source: Option<IpAddr>,
-        now_ns: u64,
     ) -> Box<Self> {
+        let head = request.head;
         let keys = query_keys(head.target.unwrap_or_default()).take(MAX_QUERY_KEYS);
         let tags = Tags::new(head.tags());
         let is_hidden = |text: &str| tags.are_shown_by(text.as_bytes());
         let shown = |text: String| if is_hidden(&text) { MASK_VALUE.to_owned() } else { text };
         let authority = head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES));
         Box::new(Self {
-            at_ns: now_ns,
+            at_ns: request.now_ns,
             head_bytes: head.total_bytes(),
             body_bytes: 0,
             request_id: head.request_id.and_then(request_id).map(shown),
@@ -136,6 +141,7 @@ impl Seen {
                 Err(_) => shown(text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES)),
             }),
             query_keys: keys.map(|key| shown(text(key, MAX_QUERY_KEY_BYTES))).collect(),
+            mcp: request.mcp.clone().map(shown),
             plan: None,
         })
     }
@@ -149,7 +155,7 @@ impl Seen {
     ) -> (Box<Self>, Evaluation) {
         let source = engine.client_address(request.peer, &request.head.forwarded_for);
         let path = canonical_path(request.head);
-        let mut seen = Self::at(&path, request.head, source, request.now_ns);
+        let mut seen = Self::at(&path, request, source);
         seen.plan = Some(Rc::clone(engine.plan_id()));
         let now_secs = secs(request.now_ns);
         if let Ok(path) = &path {
@@ -237,6 +243,7 @@ impl Seen {
             }),
             path: self.path.as_deref().map(Cow::Borrowed),
             query_keys: self.query_keys.iter().map(|key| Cow::Borrowed(key.as_str())).collect(),
+            mcp: self.mcp.as_deref().map(Cow::Borrowed),
             plan: self.plan.as_deref().map(Cow::Borrowed),
             ..AuditRecord::default()
         }

@@ -62,6 +62,8 @@ pub struct Gate {
     revocations: Revocations,
     /// The id of the proxy's node, asked for once.
     node: OnceCell<String>,
+    /// Whether the host provides MCP calls, asked for once.
+    shows_calls: OnceCell<bool>,
     /// The log has the warning that clients choose their addresses.
     warned: Cell<bool>,
 }
@@ -117,6 +119,7 @@ impl Gate {
             revocations: Revocations::default(),
             engine: Some(RefCell::new(Engine::new(plan))),
             node: OnceCell::new(),
+            shows_calls: OnceCell::new(),
             warned: Cell::new(false),
         }
     }
@@ -140,6 +143,7 @@ impl Gate {
             revocations: Revocations::default(),
             upstreams: Upstreams::new(policy, &UpstreamTls::default()),
             node: OnceCell::new(),
+            shows_calls: OnceCell::new(),
             warned: Cell::new(false),
         }
     }
@@ -308,7 +312,8 @@ impl Gate {
         let is_own = |text: &[u8]| engine.is_own(text);
         let head = RequestHead::read(&headers, key_sources);
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
-        let request = Request { head: &head, peer: self.peer(host, engine), now_ns };
+        let (peer, mcp) = (self.peer(host, engine), self.mcp_call(host));
+        let request = Request { head: &head, peer, now_ns, mcp };
         let (seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
         let gate = RequestGate {
             host,
@@ -343,6 +348,17 @@ impl Gate {
         peer.as_deref().and_then(parse_address)
     }
 
+    /// The MCP call of the message, if the host provides it. Proxies do not, and are asked once: a property costs as
+    /// much as deciding.
+    fn mcp_call(&self, host: &impl Host) -> Option<String> {
+        if host.is_nginx() || self.shows_calls.get() == Some(&false) {
+            return None;
+        }
+        let call = text_property(host, Property::McpCall);
+        _ = self.shows_calls.set(call.is_some());
+        call.filter(|call| call != NO_CALL)
+    }
+
     /// Warns once if the proxy takes the client's address from `x-forwarded-for`: Envoy then shows port 0, which no
     /// connection has. nginx shows no port.
     fn warn_of_claimed_address(&self, host: &impl Host, peer: Option<&[u8]>) {
@@ -352,6 +368,9 @@ impl Gate {
         }
     }
 }
+
+/// The property of a message that is no call.
+const NO_CALL: &str = "-";
 
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
     clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \

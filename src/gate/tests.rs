@@ -120,3 +120,51 @@ fn the_body_is_counted_as_the_host_reports_it() {
         assert_eq!(received, head + bytes_in);
     }
 }
+
+/// The line of a request with this property and these headers on the way.
+fn line_of(gate: &Gate, call: Option<&str>, header: Option<(&str, &str)>) -> String {
+    let host = host(Some(&token()));
+    host.headers.borrow_mut().iter_mut().for_each(|list| {
+        list.extend(header.map(|(name, value)| (name.into(), value.into())));
+    });
+    if let Some(call) = call {
+        host.show(Property::McpCall.path(), call);
+    }
+    let mut exchange = Exchange::default();
+    gate.on_request_headers(&host, &mut exchange);
+    gate.on_log(&host, &mut exchange);
+    let lines = host.log.take().into_iter().map(|(_, line)| line);
+    lines.filter(|line| line.starts_with('{')).collect()
+}
+
+#[test]
+fn the_mcp_call_comes_from_the_host_alone() {
+    let gate = gate();
+    for (call, shown) in [
+        ("tools/call search - -", r#""tools/call search - -""#),
+        ("-", "null"),
+        ("tools/call \u{e9}\"\n - -", r#""tools/call \u00e9\"\u000a - -""#),
+        ("tools/call vk1.main-0.e30.x - -", r#""***REDACTED***""#),
+        ("prompts/get p - -", r#""prompts/get p - -""#),
+    ] {
+        let line = line_of(&gate, Some(call), None);
+        assert!(line.contains(&format!(r#""mcp":{shown},"#)), "{call}: {line}");
+    }
+    let tag = token();
+    let tag = tag.get(tag.len() - 20..).unwrap();
+    let line = line_of(&gate, Some(&format!("tools/call {tag} - -")), None);
+    assert!(line.contains(r#""mcp":"***REDACTED***""#) && !line.contains(tag), "{line}");
+    for name in ["vkey.mcp", "wasm.vkey.mcp", "mcp-method", "mcp-name", "filter_state"] {
+        let line = line_of(&gate, None, Some((name, "tools/call search - -")));
+        assert!(line.contains(r#""mcp":null,"#), "{name}: {line}");
+    }
+}
+
+/// A property costs as much as deciding.
+#[test]
+fn a_host_without_mcp_calls_is_asked_for_them_once() {
+    let gate = gate();
+    line_of(&gate, None, None);
+    let line = line_of(&gate, Some("tools/call search - -"), None);
+    assert!(line.contains(r#""mcp":null,"#), "{line}");
+}

@@ -49,6 +49,9 @@ pub enum Property {
     ClusterName,
     /// A filter state of the request.
     FilterState(FilterState),
+    /// The MCP call of a message, as [`mcp_member`](crate::audit::mcp_member) writes it; `-` for a message that is none.
+    /// Only `vkey mcp` provides it. A client cannot set a filter state.
+    McpCall,
     /// The host by which nginx selected the server, in lower case, without a port.
     NginxHost,
     /// The addresses of the upstreams that nginx tried.
@@ -291,6 +294,7 @@ impl Property {
         match self {
             Self::ClusterMetadata => "xds\0cluster_metadata",
             Self::ClusterName => "xds\0cluster_name",
+            Self::McpCall => "filter_state\0vkey.mcp",
             Self::NginxHost => "ngx\0host",
             Self::NginxUpstreamAddress => "ngx\0upstream_addr",
             Self::NginxVersion => "ngx\0nginx_version",

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use vkey::audit::AuditRecord;
 use vkey::config::{Config, Plan, RingConfig};
+use vkey::decision::{Decision, DenyReason};
 use vkey::gate::NO_UPSTREAM_GATE;
 use vkey::headers::KeySource;
 use vkey::host::{FilterState, Level};
 use vkey::host::{MemoryHost, MemoryStore, Rules};
-use vkey_vm::{BuiltIn, Limits, Module, ModuleError, Setup, StartError, Worker};
+use vkey_vm::{BuiltIn, Limits, Module, ModuleError, Opened, Response, Setup, StartError, Worker};
 
 use super::config_file::ConfigFile;
 use super::error::{Error, Failure};
@@ -161,6 +163,34 @@ impl EmbeddedHost {
         let now_ns = self.clock.now_ns()?;
         let worker = Worker::start(self.module.clone(), Arc::clone(&self.setup), now_ns);
         Ok(worker.map_err(HostError::Worker)?)
+    }
+
+    /// The module's decision on a request that nothing counts: a worker with a store of its own decides.
+    pub(super) fn decide_uncounted(
+        &self,
+        show: impl FnOnce(&MemoryHost),
+    ) -> Result<Decision, Error> {
+        let setup = Setup {
+            configuration: self.setup.configuration.clone(),
+            environment: self.setup.environment.clone(),
+            store: MemoryStore::new(self.setup.store.rules()),
+        };
+        let host = MemoryHost::new(setup.store.clone());
+        let now_ns = self.clock.now_ns()?;
+        host.now_ns.set(Some(now_ns));
+        show(&host);
+        let failed = |failure| HostError::Worker(StartError::Failed(failure));
+        let mut worker = Worker::start(self.module.clone(), Arc::new(setup), now_ns)
+            .map_err(HostError::Worker)?;
+        let (Opened::Forwarded(context) | Opened::Held(context)) =
+            worker.open(host).map_err(failed)?;
+        let response = Response { status: None, bytes: None, now_ns };
+        let closed = worker.close(context, &response).map_err(failed)?;
+        let line = closed.and_then(|closed| take_audit_line(&closed.host));
+        let record = line.and_then(|line| AuditRecord::parse(&line).ok());
+        // A request without a decision is refused.
+        let decision = record.and_then(|record| record.decision);
+        Ok(decision.unwrap_or(Decision::Deny(DenyReason::NotReady)))
     }
 
     /// A host for one request, at the current time.

@@ -5,10 +5,13 @@ use std::{fmt, io};
 
 use super::super::error::Failure;
 use super::super::exit::Exit;
+use super::key_refusal::KeyRefusal;
 
 /// Why a session cannot start or continue.
 #[derive(Debug)]
 pub(super) enum McpError {
+    /// The module refuses the key.
+    KeyRefused(KeyRefusal),
     /// The server has stopped reading.
     ServerStuck(Duration),
     /// The path of --setup is not a directory.
@@ -39,7 +42,7 @@ pub(super) enum AuditError {
 impl Failure for McpError {
     fn exit(&self) -> Exit {
         match self {
-            Self::SetupNotText => Exit::Refused,
+            Self::KeyRefused(_) | Self::SetupNotText => Exit::Refused,
             Self::StdinTaken => Exit::Usage,
             Self::ServerStuck(_) | Self::SetupNoFolder | Self::Spawn(_) | Self::System(_) => {
                 Exit::Environment
@@ -51,6 +54,7 @@ impl Failure for McpError {
 impl fmt::Display for McpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::KeyRefused(refusal) => refusal.fmt(f),
             Self::ServerStuck(timeout) => write!(
                 f,
                 "the server has read nothing for {timeout:?} and is terminated; find out what blocks it, or set \

@@ -6,9 +6,11 @@
 //! a [`writer`] writes to streams that may have no reader.
 
 mod activity;
+mod call;
 mod child;
 mod error;
 mod id;
+mod key_refusal;
 mod line_ends;
 mod message;
 mod names;
@@ -116,6 +118,8 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     }
     let key = args.key.read(out)?;
     let host = args.host.load(modules, secret.as_ref())?;
+    let head = args.head(&host, &key);
+    head.check_key(&host)?;
     let key_variable = match place {
         Place::Variable(_, name) => Some(name),
         _ => None,
@@ -123,7 +127,7 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     let hidden = host.ring_variables.iter().cloned().chain(key_variable).collect();
     let sink = Sink::open(args.audit.as_deref(), args.timeout, args.log_level.into())?;
     let sink = Arc::new(sink);
-    let done = args.hold_session(host, &key, hidden, &sink);
+    let done = args.hold_session(host, head, hidden, &sink);
     let done = done.and_then(|exit| Ok(sink.settle(FINAL_WRITE_LIMIT).map(|()| exit)?));
     let exit = done.unwrap_or_else(|error| {
         // Not printed like other errors, which could block: standard error may have no reader.
@@ -159,12 +163,11 @@ impl Args {
     fn hold_session(
         &self,
         host: EmbeddedHost,
-        key: &Zeroizing<String>,
+        head: Head,
         hidden: Vec<String>,
         sink: &Arc<Sink>,
     ) -> Result<Exit, Error> {
         let activity = Arc::new(Activity::start());
-        let head = self.head(&host, key);
         let session = Session::new(host, head, Arc::clone(sink), Arc::clone(&activity))?;
         let protocol = || Output::protocol().map_err(McpError::System);
         let (client, client_end) = (Mutex::new(protocol()?), protocol()?);

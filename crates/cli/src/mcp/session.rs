@@ -5,12 +5,16 @@ mod state;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use vkey::decision::Decision;
 use vkey::host::{HeaderList, MemoryHost, Property};
 use vkey_vm::Response;
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
+use super::call;
+use super::error::McpError;
 use super::id::Id;
+use super::key_refusal::KeyRefusal;
 use super::message::{Content, member};
 use super::scan::Scan;
 use super::sink::{LogBatch, Sink};
@@ -98,7 +102,15 @@ impl Session {
         let mut worker = host.worker()?;
         sink.show(&LogBatch { log: worker.take_log(), ..LogBatch::default() });
         let (open, given_up, server_requests) = Default::default();
-        let state = State { worker, open, given_up, server_requests, first: None, version: None };
+        let state = State {
+            worker,
+            open,
+            given_up,
+            server_requests,
+            first: None,
+            version: None,
+            refusal: None,
+        };
         Ok(Self { host, head, sink, activity, state: Mutex::new(state) })
     }
 
@@ -114,7 +126,9 @@ impl Session {
             if state.take_response_in_call(&message.content) {
                 return Ok(Verdict::Forward);
             }
-            self.show(message, &host, state.version.as_deref());
+            let version = state.version.as_deref();
+            self.head.show(&host, message.body, version);
+            call::show(&host, message.body.map(|body| (&message.content, body)), version);
             let mut batch = LogBatch::default();
             let verdict = state.evaluate(message, host, &self.activity, &mut batch);
             batch.log.splice(0..0, state.worker.take_log());
@@ -193,12 +207,32 @@ impl Session {
         self.sink.show(&batch);
         Ok(ended)
     }
+}
+
+// === impl Head ===
+
+/// A message that every server and every key with MCP calls allows (MCP, "Ping").
+const PING: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#;
+
+impl Head {
+    /// Asks the module about a message before there is a session. It counts nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`McpError::KeyRefused`] if it would be refused, or an error of the host.
+    pub(super) fn check_key(&self, host: &EmbeddedHost) -> Result<(), Error> {
+        let decision = host.decide_uncounted(|request| self.show(request, Some(PING), None))?;
+        match decision {
+            Decision::Deny(reason) => Err(McpError::KeyRefused(KeyRefusal(reason)).into()),
+            _ => Ok(()),
+        }
+    }
 
     /// Translates a message into a request.
-    fn show(&self, message: &Received<'_>, host: &MemoryHost, version: Option<&str>) {
-        let mut headers = self.head.headers.clone();
+    fn show(&self, host: &MemoryHost, body: Option<&[u8]>, version: Option<&str>) {
+        let mut headers = self.headers.clone();
         let mut add = |name: &str, value: &str| headers.push((name.into(), value.into()));
-        if let Some(body) = message.body {
+        if let Some(body) = body {
             add("content-length", &body.len().to_string());
             host.body.replace(body.to_vec());
         }
@@ -207,7 +241,7 @@ impl Session {
             add("mcp-protocol-version", version);
         }
         host.headers.replace(Some(headers));
-        host.show(Property::SourceAddress.path(), self.head.source.as_bytes());
+        host.show(Property::SourceAddress.path(), self.source.as_bytes());
     }
 }
 

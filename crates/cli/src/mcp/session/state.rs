@@ -13,6 +13,7 @@ use vkey_vm::{Closed, ContextId, Failure, Opened, Response, Worker};
 use super::super::super::embedded::take_audit_line;
 use super::super::activity::Activity;
 use super::super::id::Id;
+use super::super::key_refusal::KeyRefusal;
 use super::super::message::{Content, progress_token};
 use super::super::refusal::{
     self, BAD_REQUEST, INVALID_REQUEST, PARSE_ERROR, TOO_LARGE, UNAVAILABLE,
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub(super) first: Option<Id>,
     /// The protocol version in the server's response to it.
     pub(super) version: Option<String>,
+    /// Why the key of the last message was refused.
+    pub(super) refusal: Option<KeyRefusal>,
 }
 
 /// A request that waits for the server's response.
@@ -88,6 +91,7 @@ impl State {
             Ok(Opened::Held(context)) => return self.refuse(context, message, now_ns, batch),
             Ok(Opened::Forwarded(context)) => context,
         };
+        self.refusal = None;
         // It may be long, and is not needed any more.
         if let Some(host) = self.worker.host(context) {
             host.body.take();
@@ -175,8 +179,19 @@ impl State {
     ) -> Verdict {
         let reply = self.worker.host(context).and_then(|host| host.reply.borrow().clone());
         let bytes = reply.as_ref().and_then(|reply| u64::try_from(reply.body.len()).ok());
-        self.close(Some(context), &Response { status: None, bytes, now_ns }, batch);
+        let mut own = LogBatch::default();
+        self.close(Some(context), &Response { status: None, bytes, now_ns }, &mut own);
+        self.note_refusal(&mut own);
+        batch.append(own);
         Verdict::Refuse(self.refused(message, reply.as_ref()))
+    }
+
+    /// Notes why the key is refused, if the last message was not refused for the same reason.
+    fn note_refusal(&mut self, batch: &mut LogBatch) {
+        let refusal = batch.audit.iter().find_map(|line| KeyRefusal::in_line(line));
+        let news = refusal.filter(|_| refusal != self.refusal);
+        batch.notes.extend(news.map(|refusal| refusal.to_string()));
+        self.refusal = refusal;
     }
 
     /// The errors for a message that the module denied; there is no reply if the module failed.
