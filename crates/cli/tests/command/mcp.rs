@@ -1,6 +1,8 @@
 //! `vkey mcp`, between a client and a scripted server.
 
+mod calls;
 mod ends;
+mod key;
 mod limits;
 mod questions;
 mod rotation;
@@ -13,7 +15,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, NOW, Vkey, text};
+use crate::harness::{Gate, NOW, Vkey, attenuate, text};
 use session::{Session, audit_lines, command, command_for};
 
 const TEN_MB: usize = 10_000_000;
@@ -89,38 +91,26 @@ fn a_large_answer_passes() {
 #[test]
 fn a_refused_request_is_answered_with_its_id() {
     let gate = Gate::new();
-    let mut session = Session::start(&gate, &gate.mint(&[]), &["--path", "/admin"]);
+    let spent = attenuate(&gate.mint(&[]), r#"{"quotas":[{"requests":1,"per":"total"}]}"#);
+    let mut session = Session::start(&gate, &spent, &[]);
+    session.request(0, "echo", &json!({}));
+    session.answer();
     for id in ["7", "-1", "\"a\\\"b\\n\\u00e9\"", "18446744073709551615", "1.5"] {
         session.send(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"echo\"}}\n"));
         let id: Value = serde_json::from_str(id).expect("JSON");
-        let error = session.refused(id, 403)["error"].clone();
-        assert_eq!(error["message"], "the key may not be used for this path");
-        let data = json!({"status": 403, "type": "permission_error", "code": "path"});
-        assert_eq!(error["data"], data);
+        let error = session.refused(id, 429)["error"].clone();
+        let message = error["message"].as_str().expect("a text");
+        assert!(message.starts_with("the narrowed key has no room"), "{message}");
+        let data = &error["data"];
+        assert_eq!((&data["status"], &data["code"]), (&json!(429), &json!("child_quota")));
     }
     // Nobody waits for a response to these.
     session.send("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
     session.send("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n");
     let left = session.finish();
-    assert!(left.out.is_empty() && left.record.is_empty(), "{}", left.err);
-    assert_eq!(statuses(&left.ended(0).audit()), all("deny", &[403; 7]));
-}
-
-#[test]
-fn the_key_is_judged_by_the_module_and_for_each_message() {
-    let gate = Gate::new();
-    let expired =
-        gate.vkey(&["mint", "--tenant", "acme", "--lifetime", "1s", "--now", "1789990000"]);
-    let expired = crate::harness::one_line(&expired.ok());
-    for key in [&expired, "no key at all"] {
-        let mut session = Session::start(&gate, key, &[]);
-        session.request("x", "initialize", &json!({}));
-        let error = session.refused("x", 401)["error"].clone();
-        assert_eq!(error["data"]["code"], "invalid_token");
-        let left = session.finish();
-        assert_eq!(statuses(&left.ended(0).audit()), all("deny", &[401]));
-        assert!(left.record.is_empty() && !left.err.contains(key), "{}", left.err);
-    }
+    assert!(left.out.is_empty(), "{}", left.err);
+    assert_eq!(left.record.split(|byte| *byte == b'\n').count(), 2, "one line");
+    assert_eq!(statuses(&left.ended(0).audit())[1..], all("deny", &[429; 7]));
 }
 
 #[test]

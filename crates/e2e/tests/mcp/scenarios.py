@@ -122,11 +122,6 @@ async def environment(session):
     return sorted(json.loads(text_of(shown)))
 
 
-async def refused(session, _arguments):
-    """A key that is refused from the start."""
-    return {"refusal": await refusal_of(session.initialize()), "alive": is_server_alive()}
-
-
 async def limited(session, _arguments):
     """A key whose limit is used up by the call in the middle of which the server asks."""
     await session.initialize()
@@ -195,4 +190,4 @@ def state_and_parent(stat):
     return state, int(parent)
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (conversation, refused, limited, expires, large, abandoned)}
+SCENARIOS = {scenario.__name__: scenario for scenario in (conversation, limited, expires, large, abandoned)}

@@ -137,6 +137,16 @@ impl Session {
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&line)))
     }
 
+    /// The next answer, or none if the command ends without one.
+    #[track_caller]
+    pub(crate) fn answer_if_any(&mut self) -> Option<Value> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => Some(serde_json::from_slice(&line).expect("JSON")),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end in time"),
+        }
+    }
+
     /// The next answer is an error of that id and code.
     #[track_caller]
     pub(crate) fn refused(&mut self, id: impl Into<Value>, code: i64) -> Value {

@@ -1,0 +1,178 @@
+//! The key of a session: it is evaluated before the server starts, and for each message.
+#![allow(clippy::disallowed_methods, reason = "a key that expires needs a real clock")]
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gate, NOW, Vkey, attenuate, one_line, secret, text};
+
+use super::session::{Session, command, command_for, wait_until};
+
+/// A gate for which every key is wrong that has none of its rings, audience, tier and tenant.
+fn strict() -> Gate {
+    Gate::with(&json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "audience": "gate",
+        "tiers": {"default": {"only": {"paths": ["/mcp"]}}, "none": {"rate": {"requests": 1, "per": "1s"}}},
+        "tenants": {"acme": {}},
+        "revoked": {"version": 1, "keys": ["k_leaked"]},
+    }))
+}
+
+/// Mints by options, which may name another tenant, lifetime or time.
+fn mint(gate: &Gate, args: &[&str]) -> String {
+    let mut all = [&["mint"], args].concat();
+    for (option, default) in [
+        ("--ring", "main"),
+        ("--aud", "gate"),
+        ("--tenant", "acme"),
+        ("--lifetime", "1h"),
+        ("--now", NOW),
+    ] {
+        if !args.contains(&option) {
+            all.extend([option, default]);
+        }
+    }
+    one_line(&gate.vkey(&all).ok())
+}
+
+/// What happens to a server that is to be started with a key: it has read nothing, and one line says why.
+#[track_caller]
+fn refuses(gate: &Gate, key: &str, options: &[&str], says: &[&str]) {
+    let marker = text(gate.dir.file("started"));
+    let server = ["sh", "-c", "echo > \"$0\"; cat", &marker];
+    let done = command_for(gate, key, options, &server).refused(1, "vkey: the key is refused: ");
+    assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    for part in says {
+        assert!(done.err.contains(part), "{} lacks {part}", done.err);
+    }
+    assert!(fs::metadata(&marker).is_err(), "the server was started: {}", done.err);
+}
+
+#[test]
+fn a_key_that_would_be_refused_starts_no_server() {
+    let gate = strict();
+    let good = mint(&gate, &[]);
+    let of_other_secret = {
+        let other = strict();
+        mint(&other, &[])
+    };
+    let narrowed = |caveat: &str| attenuate(&good, caveat);
+    let cases: [(String, &[&str], &[&str]); 14] = [
+        ("no key at all".to_owned(), &[], &["key_malformed: ", "--key-file"]),
+        (mint(&gate, &["--now", "1789990000"]), &[], &["key_expired: ", "mint another one"]),
+        (mint(&gate, &["--now", "1790009999"]), &[], &["key_not_yet_valid: ", "clock"]),
+        (good.replace("vk1.main-", "vk1.none-"), &[], &["key_unknown: ", "ring"]),
+        (of_other_secret, &[], &["key_signature: ", "--secret-file"]),
+        (mint(&gate, &["--aud", "another"]), &[], &["key_audience: ", "--aud"]),
+        (mint(&gate, &["--jti", "k_leaked"]), &[], &["key_revoked: ", "`revoked`"]),
+        (mint(&gate, &["--tier", "absent"]), &[], &["tier_unknown: ", "tier"]),
+        (good.clone(), &["--path", "/v1/messages"], &["path: ", "--path"]),
+        (good.clone(), &["--path", "/a%2fb"], &["path_ambiguous: ", "--path"]),
+        (narrowed(r#"{"methods":["GET"]}"#), &[], &["method: ", "POST"]),
+        (narrowed(r#"{"sources":["10.0.0.0/8"]}"#), &[], &["source: ", "--source"]),
+        (narrowed(r#"{"hosts":["gate.example"]}"#), &[], &["host: ", "--authority"]),
+        (
+            narrowed(r#"{"quotas":[{"requests":0,"per":"day"}]}"#),
+            &[],
+            &["child_quota: ", "raise it"],
+        ),
+    ];
+    for (key, options, says) in cases {
+        refuses(&gate, &key, options, says);
+    }
+    // What the module sees is what the options say.
+    let elsewhere = narrowed(r#"{"sources":["10.0.0.0/8"],"hosts":["gate.example"]}"#);
+    command(&gate, &elsewhere, &["--source", "10.1.2.3", "--authority", "gate.example"]).ok();
+}
+
+/// The only request of its quota is left for the client.
+#[test]
+fn the_first_evaluation_counts_nothing() {
+    let gate = strict();
+    let key = attenuate(&mint(&gate, &[]), r#"{"quotas":[{"requests":1,"per":"total"}]}"#);
+    let mut session = Session::start(&gate, &key, &[]);
+    session.request(1, "echo", &json!({}));
+    assert_eq!(session.answer()["result"], json!({}));
+    session.request(2, "echo", &json!({}));
+    session.refused(2, 429);
+    assert_eq!(session.finish().ended(0).audit().len(), 2);
+}
+
+#[test]
+fn a_key_that_nothing_forwards_is_allowed_in_shadow_mode() {
+    let gate = Gate::with(&json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "tiers": {"default": {"only": {"paths": ["/mcp"]}}},
+        "mode": "shadow",
+    }));
+    let mut session = Session::start(&gate, &mint(&gate, &[]), &["--path", "/other"]);
+    session.request(1, "echo", &json!({}));
+    assert_eq!(session.answer()["result"], json!({}));
+    session.finish().ended(0);
+}
+
+fn now_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// A session that starts with a key that expires in it.
+fn start_with_mortal_key(gate: &Gate) -> (Session, String) {
+    let config = text(gate.dir.file("config.json"));
+    let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/command/mcp/server.py");
+    let record = text(gate.dir.file("record"));
+    let path = std::env::var_os("PATH").expect("a path").into_string().expect("text");
+    // A machine that takes longer to start gets a longer lifetime.
+    for lifetime in ["4s", "60s"] {
+        let key = mint(gate, &["--now", &now_secs().to_string(), "--lifetime", lifetime]);
+        let args =
+            ["mcp", "--config", &config, "--key-env", "KEY", "--", "python3", server, &record];
+        let vkey = Vkey::new(&args).env("MAIN", &gate.secret).env("KEY", &key).env("PATH", &path);
+        let mut session = Session::spawn(gate, &vkey);
+        session.pump();
+        session.request(0, "echo", &json!({}));
+        if let Some(answer) = session.answer_if_any()
+            && answer["result"].is_object()
+        {
+            return (session, key);
+        }
+    }
+    panic!("the session starts too slowly");
+}
+
+#[test]
+fn the_operator_learns_once_why_a_key_is_refused() {
+    let gate = strict();
+    let (mut session, key) = start_with_mortal_key(&gate);
+    let expires = wait_until_refused(&mut session);
+    for id in expires + 1..expires + 4 {
+        session.request(id, "tools/call", &json!({"name": "search"}));
+        let refused = session.refused(id, 401);
+        let said = refused.to_string();
+        assert!(said.contains("invalid_token") && !said.contains("expired"), "{said}");
+    }
+    let left = session.finish();
+    let notes = left.err.lines().filter(|line| line.starts_with("vkey: the key is refused: "));
+    let notes = Vec::from_iter(notes);
+    let expected = "vkey: the key is refused: key_expired: the key has expired; mint another one";
+    assert_eq!(notes, [expected], "{}", left.err);
+    assert!(!left.err.contains(&key), "{}", left.err);
+    let audit = left.ended(0).audit();
+    assert_eq!(audit.last().expect("a line")["mcp"], "tools/call search - -");
+}
+
+/// Sends requests until one is refused, and returns its id.
+fn wait_until_refused(session: &mut Session) -> u64 {
+    let session = std::cell::RefCell::new(session);
+    let id = std::cell::Cell::new(0);
+    wait_until("the key is refused", || {
+        let mut session = session.borrow_mut();
+        id.set(id.get() + 1);
+        session.request(id.get(), "echo", &json!({}));
+        let answer: Value = session.answer();
+        answer["error"]["code"] == 401
+    });
+    id.get()
+}
