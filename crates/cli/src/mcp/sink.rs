@@ -20,6 +20,9 @@ use super::error::{AuditError, McpError};
 use super::lock;
 use super::writer::{Kind, Target, Writer};
 
+/// The module's warning about clusters. There are none on standard input and output.
+const NO_CLUSTER: &str = "upstream TLS: no cluster has the module as its upstream filter";
+
 /// What to write about a message, collected so that it is written without holding a lock.
 #[derive(Default)]
 pub(super) struct LogBatch {
@@ -77,7 +80,8 @@ impl Sink {
     /// Writes the messages.
     pub(super) fn show(&self, batch: &LogBatch) {
         batch.audit.iter().for_each(|line| self.audit(line));
-        shown_log(&batch.log, self.least).for_each(|note| self.note(note));
+        let notes = shown_log(&batch.log, self.least);
+        notes.filter(|note| !note.contains(NO_CLUSTER)).for_each(|note| self.note(note));
         batch.notes.iter().for_each(|note| self.note(note));
     }
 

@@ -19,6 +19,9 @@ mod inputs;
 mod mcp;
 mod mint;
 mod mistakes;
+#[path = "../../../e2e/tests/support/page.rs"]
+mod page;
+mod pages;
 mod private;
 mod run;
 mod signing_keys;

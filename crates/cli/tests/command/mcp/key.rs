@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, NOW, Vkey, attenuate, one_line, secret, text};
+use crate::harness::{Gate, NOW, Vkey, attenuate, one_line, text};
 
 use super::session::{Session, command, command_for, wait_until};
 
