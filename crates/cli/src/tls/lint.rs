@@ -28,6 +28,7 @@ mod trust;
 mod ungated;
 mod upstream_gate;
 mod upstream_gates;
+mod wiring;
 
 use vkey::json::Json;
 

@@ -107,6 +107,7 @@ macro_rules! rules {
 
 rules! {
     AcceptUntrusted Error "accept_untrusted" "certificates are accepted although their chain is not verified",
+    AuditLineLost Error "audit_line_lost" "audit lines are set for the access log, which does not print them",
     CaMissing Error "ca_missing" "no trusted authority, so no chain is verified",
     ClientCertificateMissing Error "client_certificate_missing" "the policy asks for a client certificate, and there is none",
     CredentialRetryElsewhere Error "credential_retry_elsewhere" "a retry can take a provider's credential to another cluster",
@@ -122,6 +123,7 @@ rules! {
     HostPortKept Warning "host_port_kept" "hosts keep their port, so that two spellings choose two virtual hosts",
     IdentityHeadersKept Error "identity_headers_kept" "a client's own identity headers reach the choice of a route",
     MirrorUngated Error "mirror_ungated" "requests are copied to a cluster without a gate",
+    ModuleMissing Error "module_missing" "a seal without the module refuses every request",
     ModuleSwitchedOff Error "module_switched_off" "the module does not run for the requests of a route or a listener",
     OpenHostUngated Error "open_host_ungated" "hosts that nobody lists lead to a cluster without a gate",
     PathNotNormalized Warning "path_not_normalized" "paths keep their . and .. segments",
@@ -146,6 +148,7 @@ rules! {
     StampStale Warning "stamp_stale" "the stamp is of another policy",
     TlsContextObsolete Error "tls_context_obsolete" "TLS is set up by tls_context, which Envoy no longer reads",
     TransportSocketUnknown Error "transport_socket_unknown" "a transport socket of which it is not known that it is TLS",
+    VariableMissing Error "variable_missing" "a variable that the configuration names does not reach the module",
     VersionCapped Error "version_capped" "the highest version of TLS is below the lowest that the policy allows",
     VersionLow Error "version_low" "versions of TLS below the policy's are allowed",
 }

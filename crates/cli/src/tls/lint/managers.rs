@@ -17,6 +17,8 @@ pub(super) struct Manager<'a> {
     pub(super) listener: &'a str,
     /// The input that contains it.
     pub(super) file: usize,
+    /// The plugin that runs the module.
+    pub(super) plugin: &'a Value,
     /// The configuration of the module.
     pub(super) front: Front,
     /// The filters that are the module; at least one.
@@ -37,28 +39,30 @@ pub(super) struct Routing<'a> {
 /// Finds all managers.
 pub(super) fn managers<'a>(inputs: &'a [Input], extensions: &Extensions<'a>) -> Vec<Manager<'a>> {
     let mut managers = Vec::new();
-    for (file, input) in inputs.iter().enumerate() {
-        for document in &input.documents {
-            find(document, file, None, extensions, &mut managers);
-        }
-    }
+    visit(inputs, &mut |file, config, listener| {
+        managers.extend(Manager::new(config, file, listener, extensions));
+    });
     managers
 }
 
-fn find<'a>(
-    value: &'a Value,
-    file: usize,
-    listener: Option<&'a str>,
-    extensions: &Extensions<'a>,
-    managers: &mut Vec<Manager<'a>>,
-) {
+/// Calls `act` with each manager, with or without the module: its input, its configuration, and its listener's name, or
+/// the statistics prefix if there is no listener.
+pub(super) fn visit<'a>(inputs: &'a [Input], act: &mut impl FnMut(usize, &'a Value, &'a str)) {
+    for (file, input) in inputs.iter().enumerate() {
+        let mut in_file = |config, listener| act(file, config, listener);
+        input.documents.iter().for_each(|document| find(document, None, &mut in_file));
+    }
+}
+
+fn find<'a>(value: &'a Value, listener: Option<&'a str>, act: &mut impl FnMut(&'a Value, &'a str)) {
     let (kind, content) = typed(value);
     if kind.ends_with(".HttpConnectionManager") {
-        return managers.extend(Manager::new(content, file, listener, extensions));
+        let listener = listener.or_else(|| text(content, "stat_prefix"));
+        return act(content, listener.unwrap_or("-"));
     }
     match value {
         Value::Array(items) => {
-            items.iter().for_each(|item| find(item, file, listener, extensions, managers));
+            items.iter().for_each(|item| find(item, listener, act));
         }
         Value::Object(members) => {
             let chains = ["filter_chains", "default_filter_chain", "api_listener"];
@@ -66,7 +70,7 @@ fn find<'a>(
             let listener = text(value, "name").filter(|_| is_listener).or(listener);
             let in_force = |name: &str| !NOT_IN_FORCE.contains(&name);
             let members = members.iter().filter(|(name, _)| in_force(name));
-            members.for_each(|(_, member)| find(member, file, listener, extensions, managers));
+            members.for_each(|(_, member)| find(member, listener, act));
         }
         _ => {}
     }
@@ -76,7 +80,7 @@ impl<'a> Manager<'a> {
     fn new(
         config: &'a Value,
         file: usize,
-        listener: Option<&'a str>,
+        listener: &'a str,
         extensions: &Extensions<'a>,
     ) -> Option<Self> {
         let filters = items(config, "http_filters");
@@ -84,9 +88,9 @@ impl<'a> Manager<'a> {
         let (position, front) =
             fronts.enumerate().find_map(|(position, front)| Some((position, front?)))?;
         let modules = filters.iter().filter(|filter| extensions.front(filter).is_some()).collect();
-        let listener = listener.or_else(|| text(config, "stat_prefix")).unwrap_or("-");
+        let plugin = extensions.plugin(filters.get(position)?)?;
         let behind = filters.get(position.saturating_add(1)..).unwrap_or_default();
-        Some(Self { config, listener, file, front, modules, behind })
+        Some(Self { config, listener, file, plugin, front, modules, behind })
     }
 
     /// Whether the module runs only where a route enables it.

@@ -1,6 +1,6 @@
 //! The filters that run the module, and its configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -93,6 +93,18 @@ impl Front {
         is_in_front || self.credentials().iter().any(|c| get(c, "value").is_some())
     }
 
+    /// Whether audit lines are for the proxy's access log.
+    pub(super) fn uses_access_log(&self) -> bool {
+        at(&self.0, &["audit", "sink"]).and_then(Value::as_str) == Some("access_log")
+    }
+
+    /// The environment variables that it names, as `${NAME}`.
+    pub(super) fn variables(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        collect_variables(&self.0, &mut names);
+        names
+    }
+
     /// The names of the provider credentials that it grants.
     pub(super) fn credential_names(&self) -> impl Iterator<Item = &str> {
         self.credentials().iter().filter_map(|credential| text(credential, "name"))
@@ -100,6 +112,20 @@ impl Front {
 
     fn credentials(&self) -> &[Value] {
         get(&self.0, "forward").map_or(&[], |forward| items(forward, "credentials"))
+    }
+}
+
+fn collect_variables(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => {
+            let starts = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+            names.extend(starts.map(|(name, _)| name.to_owned()));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_variables(item, names)),
+        Value::Object(members) => {
+            members.values().for_each(|member| collect_variables(member, names));
+        }
+        _ => {}
     }
 }
 

@@ -17,7 +17,7 @@ use super::proxy_config::{InvalidConfig, ProxyConfig};
 use super::routes::Table;
 use super::source::Input;
 use super::upstream_gates::UpstreamGates;
-use super::{cluster, credentials, edge, seal, stripped, switched_off, ungated};
+use super::{cluster, credentials, edge, seal, stripped, switched_off, ungated, wiring};
 
 /// The most hosts that are checked: each route to a cluster may name thousands.
 const MAX_NAMES: usize = 500_000;
@@ -55,6 +55,10 @@ impl Report {
         };
         let judged = report.check_clusters(&proxy_config, policy, now_secs)?;
         let behind = report.check_listeners(&proxy_config, &gates)?;
+        report.findings.extend(wiring::without_module(inputs, &proxy_config.extensions));
+        if let Some(first) = proxy_config.managers.first() {
+            report.add(first.file, [], wiring::labels(inputs, first.listener));
+        }
         report.check_routes(&proxy_config, &gates, &judged, &behind)?;
         deduplicate(&mut report.findings);
         report.findings.sort_by_key(|finding| finding.item.rule.severity());
@@ -134,6 +138,7 @@ impl Report {
         let off = switched_off::check(manager, tables, is_complete, unsealed.is_none());
         let in_front = credentials::finding(manager);
         let own = edge::findings(manager).into_iter().chain(unsealed).chain(in_front);
+        let own = own.chain(wiring::findings(manager));
         self.add(manager.file, own, edge::note(manager).into_iter().chain(off.notes));
         self.findings.extend(off.findings);
         self.findings.extend(stripped::check(manager, tables));

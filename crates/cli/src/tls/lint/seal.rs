@@ -75,7 +75,8 @@ fn lifted(name: &str, overrides: &Overrides<'_>) -> Option<String> {
     overrides.find(name, is_lifted).map(|place| place.in_words())
 }
 
-fn is_seal<'a>(filter: &'a Value, extensions: &Extensions<'a>) -> bool {
+/// Whether a filter refuses what the module has not allowed.
+pub(super) fn is_seal<'a>(filter: &'a Value, extensions: &Extensions<'a>) -> bool {
     let config = extensions.filter(filter);
     config.is_some_and(|(kind, config)| kind.ends_with(".RBAC") && refuses_unsealed(config))
 }

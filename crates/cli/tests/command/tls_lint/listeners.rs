@@ -316,7 +316,8 @@ fn credentials_in_front_are_found_by_either_member() {
         |forward: &str| rules(&edited(&[("}]}'", &format!("}}], \"forward\": {{{forward}}}}}'"))]));
     let found = ["credentials_in_front"];
     assert_eq!(front("\"credentials_in_front\": true"), found);
-    assert_eq!(front("\"credentials\": [{\"name\": \"a\"}, {\"value\": \"${K}\"}]"), found);
+    let value = "\"credentials\": [{\"name\": \"a\"}, {\"value\": \"${VKEY_MAIN_SECRET}\"}]";
+    assert_eq!(front(value), found);
     assert!(front("\"credentials_in_front\": false").is_empty());
     assert!(front("\"identity_headers\": true").is_empty());
 }

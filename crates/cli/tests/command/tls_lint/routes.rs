@@ -328,7 +328,10 @@ fn duplicates_are_reported_once() {
     let clusters = resources["clusters"].as_array().expect("a list").iter();
     let clusters: Vec<Value> = clusters.map(|cluster| json!({"cluster": cluster})).collect();
     let dump = json!({"configs": [
-        {"bootstrap": {"static_resources": {"listeners": [listener]}}},
+        {"bootstrap": {
+            "stats_config": config["stats_config"],
+            "static_resources": {"listeners": [listener]},
+        }},
         {"static_clusters": clusters},
         {"static_listeners": [{"listener": listener}]},
         {"static_route_configs": [{"route_config": routes}]},
