@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::harness::{Gate, root};
-use crate::page::{section, steps};
+use crate::page::{run, section, steps};
 
 fn page(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).expect("a page")
@@ -32,5 +32,5 @@ fn the_page_of_mcp_leads_to_a_refused_call() {
     let mut steps = steps(section);
     assert_eq!(steps.remove(0).command, "cd examples/mcp");
     assert!(steps.len() > 6, "{steps:?}");
-    steps.iter().for_each(|step| step.run(&folder, &[("PATH", &search_path())]));
+    run(&steps, &folder, &[("PATH", &search_path())]);
 }

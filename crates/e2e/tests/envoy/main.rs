@@ -22,6 +22,7 @@ mod scenario;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod add_to_envoy;
 mod agreement;
 mod alerts;
 mod audit;

@@ -1,10 +1,18 @@
 //! Commands and code in a page of the documentation, to run them exactly as the page shows them.
 
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Stands for any text in a line that a page shows; alone in a line, for any lines.
 const ANY: &str = "…";
+
+/// Ends the output of a command.
+const MARK: &str = "--- the command has ended ---";
+
+/// How long all commands of a page may take.
+const SECONDS: &str = "120";
 
 /// A command that a page shows, with its output.
 #[derive(Debug)]
@@ -52,17 +60,32 @@ pub(crate) fn steps(section: &str) -> Vec<Step> {
     steps
 }
 
-impl Step {
-    /// Runs the command in a directory, as bash does, and compares its output with what the page shows.
-    #[track_caller]
-    pub(crate) fn run(&self, folder: &Path, environment: &[(&str, &str)]) {
-        let mut command = Command::new("bash");
-        command.args(["-c", &format!("{{ {}\n}} 2>&1", self.command)]).current_dir(folder);
-        let output = command.envs(environment.iter().copied()).output().expect("bash");
-        let output = String::from_utf8(output.stdout).expect("text");
-        assert!(self.shows(&output), "{}\nprints\n{output}", self.command);
+/// Runs commands one after the other in one shell, as a reader does, and compares what each prints with what the
+/// page shows. What they leave running is killed at the end.
+#[track_caller]
+pub(crate) fn run(steps: &[Step], folder: &Path, environment: &[(&str, &str)]) {
+    let commands =
+        steps.iter().map(|step| format!("{{ {}\n}} 2>&1\necho\necho {MARK}\n", step.command));
+    let script: String = commands.collect();
+    let mut shell = Command::new("timeout");
+    shell.args(["--kill-after=5", SECONDS, "bash", "-c", &script]).current_dir(folder);
+    shell.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut shell = shell.process_group(0).spawn().expect("bash");
+    let mut output = String::new();
+    let read = shell.stdout.take().expect("a pipe").read_to_string(&mut output);
+    _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", shell.id())]).status();
+    shell.wait().expect("it has ended");
+    read.expect("text");
+    let end = format!("\n{MARK}\n");
+    let mut outputs = output.split(&end);
+    for step in steps {
+        let output = outputs.next().unwrap_or_default();
+        assert!(step.shows(output), "{}\nprints\n{output}", step.command);
     }
+    assert_eq!(outputs.next(), Some(""), "all commands have ended");
+}
 
+impl Step {
     /// Whether this is the output.
     fn shows(&self, output: &str) -> bool {
         let shown: Vec<&str> = self.shown.iter().map(String::as_str).collect();
