@@ -41,7 +41,7 @@ use self::request::{Next, RequestGate, refuse, reply_to};
 use self::resets::Resets;
 use self::response::Withheld;
 use self::revocations::Revocations;
-use self::start::{Start, is_first_to_warn};
+use self::start::Start;
 use self::upstream::verdicts::{Upstreams, now_secs};
 
 pub use admission::{Admission, Admitted};
@@ -164,9 +164,8 @@ impl Gate {
         self.metrics.show_policy(host, self.upstreams.digest());
         let host = self.view(host);
         Revocations::publish(&host, list);
-        let store = RecordStore::new(&host, host.rules());
         self.show_counts_since(&host, host.now_ns());
-        self.upstreams.explain(&host, is_nginx, || is_first_to_warn(&store));
+        self.upstreams.explain(&host, is_nginx);
     }
 
     /// Shows since when the proxy counts, once it is known: some hosts have no clock or no shared data at the start.

@@ -1,4 +1,4 @@
-//! When the counts in shared data began, and what a proxy says once.
+//! When the counts in shared data began.
 
 use std::cell::Cell;
 
@@ -17,8 +17,6 @@ pub(super) struct Start {
 struct Shared {
     /// Unix seconds; 0 if no worker has asked.
     since_secs: u64,
-    /// A worker has logged that no cluster has an upstream gate.
-    has_warned: bool,
 }
 
 impl Start {
@@ -47,32 +45,24 @@ impl Start {
     }
 }
 
-/// Whether the caller is the first to warn. On a host without shared data everyone is.
-pub(super) fn is_first_to_warn<H: Host>(store: &RecordStore<'_, H>) -> bool {
-    let warn = |shared: &mut Shared| !std::mem::replace(&mut shared.has_warned, true);
-    !store.is_available() || store.update(&name(), warn).unwrap_or(true)
-}
-
 fn name() -> Name {
     Name::new("h", "start")
 }
 
 impl Record for Shared {
-    const VERSION: u8 = 15;
+    const VERSION: u8 = 16;
 
     fn fresh() -> Self {
-        Self { since_secs: 0, has_warned: false }
+        Self { since_secs: 0 }
     }
 
     fn write(&self, record: &mut Vec<u8>) {
         record.extend_from_slice(&self.since_secs.to_le_bytes());
-        record.push(u8::from(self.has_warned));
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         let since_secs = take(bytes).map(u64::from_le_bytes)?;
-        let [has_warned] = take(bytes)?;
-        Some(Self { since_secs, has_warned: has_warned != 0 })
+        Some(Self { since_secs })
     }
 }
 
@@ -82,15 +72,12 @@ mod tests {
     use crate::host::{MemoryHost, MemoryStore, Rules};
 
     #[test]
-    fn all_workers_share_the_beginning_and_one_warns() {
+    fn all_workers_share_the_beginning() {
         let host = MemoryHost::new(MemoryStore::new(Rules::Envoy));
         let store = RecordStore::new(&host, Rules::Envoy);
-        assert!(is_first_to_warn(&store));
         assert_eq!(Start::default().since_secs(&store, 7), Some(7));
         assert_eq!(Start::default().since_secs(&store, 9), Some(7));
-        assert!(!is_first_to_warn(&store));
         let bare = RecordStore::new(&host, Rules::Bare);
         assert_eq!(Start::default().since_secs(&bare, 9), None);
-        assert!(is_first_to_warn(&bare) && is_first_to_warn(&bare));
     }
 }

@@ -380,13 +380,8 @@ impl Upstreams {
     }
 
     /// Logs at the start what is enforced, and what is not. `is_nginx`: the host never shows a connection to an
-    /// upstream. `is_first_to_warn`: no other worker has logged the warning.
-    pub(in crate::gate) fn explain<H: Host>(
-        &self,
-        host: &H,
-        is_nginx: bool,
-        is_first_to_warn: impl FnOnce() -> bool,
-    ) {
+    /// upstream.
+    pub(in crate::gate) fn explain<H: Host>(&self, host: &H, is_nginx: bool) {
         let file = self.policy.file();
         let (known, rules) = (file.known_hosts().len(), file.upstreams().len());
         let text = format!(
@@ -398,18 +393,21 @@ impl Upstreams {
         host.log(Level::Info, &text);
         if is_nginx {
             host.log(Level::Warn, SHOWS_NOTHING);
-        } else if !self.is_announced(host) && is_first_to_warn() {
-            host.log(Level::Warn, NO_UPSTREAM_GATE);
+        } else if !self.is_announced(host) {
+            self.warn_once(host, NO_UPSTREAM_GATE);
         }
     }
 
     /// Logs which credentials do not go out, each hindrance once in a process.
     pub(in crate::gate) fn warn_of<H: Host>(&self, host: &H, hindrances: &[Hindrance]) {
         for hindrance in hindrances {
-            let text = format!("vkey: {hindrance}");
-            if self.with_records(host, |store| is_first(store, &text)) {
-                host.log(Level::Warn, &text);
-            }
+            self.warn_once(host, &format!("vkey: {hindrance}"));
+        }
+    }
+
+    fn warn_once<H: Host>(&self, host: &H, text: &str) {
+        if self.with_records(host, |store| is_first(store, text)) {
+            host.log(Level::Warn, text);
         }
     }
 
