@@ -2,8 +2,7 @@
 
 use crate::json::{Invalid, Members, Node};
 use crate::key::claims::id;
-use crate::key::keyring::{Ring, RingState, Rotation, Secret, parse_signing_key};
-use crate::key::mac::SigningKey;
+use crate::key::keyring::{InvalidSecret, Ring, RingState, Rotation, Secret, Signer};
 use crate::key::token::{Kid, is_ring_name};
 
 use super::template::Variable;
@@ -22,6 +21,9 @@ pub struct RingConfig {
     rotation: Option<Rotation>,
     tenants: Option<Box<[String]>>,
 }
+
+/// Reads the value of a variable.
+type Read = fn(&str) -> Result<Secret, InvalidSecret>;
 
 /// Where a ring has its signing keys from.
 #[derive(Debug)]
@@ -99,26 +101,27 @@ impl RingConfig {
         &self,
         environment: impl Fn(&str) -> Option<String>,
     ) -> (Option<Ring>, Vec<NotReady>) {
-        let (name, state, rotation) = (&*self.name, self.state, self.rotation);
         let mut lacks = Vec::new();
-        let ring = match &self.source {
-            Source::Secret(variable) => match read_secret(variable, environment) {
-                Ok(secret) => Ring::new(name, &secret, state, rotation),
-                Err(problem) => {
-                    lacks.push(problem.of(Part::Ring(name.to_owned())));
-                    Ring::unready(name, state, rotation)
-                }
-            },
+        let mut read = |variable: &Variable, part: Part, read: Read| {
+            let read = variable.value(&environment).and_then(|text| {
+                read(&text).map_err(|invalid| variable.not_ready(NotReadyCause::Secret(invalid)))
+            });
+            read.map_err(|problem| lacks.push(problem.of(part))).ok()
+        };
+        let signer = match &self.source {
+            Source::Secret(variable) => {
+                let part = Part::Ring(self.name.clone());
+                Signer::new(read(variable, part, Secret::parse_unguessable).as_ref())
+            }
             Source::Keys(keys) => {
-                let mut epochs = Vec::with_capacity(keys.len());
-                for (kid, variable) in keys {
-                    let key = read_signing_key(variable, &environment);
-                    let key = key.map_err(|problem| lacks.push(problem.of(Part::Key(kid.clone()))));
-                    epochs.push((kid.epoch(), key.ok()));
-                }
-                Ring::of_epochs(name, epochs.into(), state, rotation)
+                let keys = keys.iter().map(|(kid, variable)| {
+                    let key = read(variable, Part::Key(kid.clone()), Secret::parse_signing_key);
+                    (kid.epoch(), key)
+                });
+                Signer::Epochs(keys.collect())
             }
         };
+        let ring = Ring::with_signer(&self.name, signer, self.state, self.rotation);
         (ring.map(|ring| ring.with_tenants(self.tenants.clone())), lacks)
     }
 }
@@ -169,23 +172,6 @@ fn rotation(node: &Node<'_>) -> Result<Rotation, Invalid> {
     let max_age_secs = members.require("max_age")?.seconds()?;
     let keep_expired = members.read("keep_expired", Node::bool)?.unwrap_or(false);
     Rotation::new(interval_secs, max_age_secs, keep_expired).map_err(|e| node.unusable(e))
-}
-
-fn read_secret(
-    variable: &Variable,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<Secret, NotReady> {
-    let text = variable.value(environment)?;
-    Secret::parse_unguessable(&text)
-        .map_err(|invalid| variable.not_ready(NotReadyCause::Secret(invalid)))
-}
-
-fn read_signing_key(
-    variable: &Variable,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<SigningKey, NotReady> {
-    let text = variable.value(environment)?;
-    parse_signing_key(&text).map_err(|invalid| variable.not_ready(NotReadyCause::Secret(invalid)))
 }
 
 #[cfg(test)]

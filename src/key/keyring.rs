@@ -11,7 +11,6 @@ mod signing_key;
 
 pub use rotation::{InvalidRotation, Rotation};
 pub use secret::{InvalidSecret, MIN_DISTINCT_BYTES, MIN_SECRET_BYTES, MIN_SECRET_CHARS, Secret};
-pub use signing_key::parse_signing_key;
 
 use crate::decision::DenyReason;
 use crate::key::mac::{RootKey, SigningKey};
@@ -37,15 +36,12 @@ pub struct Ring {
     tenants: Option<Box<[String]>>,
 }
 
-/// An epoch of a ring and its signing key; `None` if it is missing.
-pub type EpochKey = (u32, Option<SigningKey>);
-
-/// Where a ring has its signing keys from.
-enum Signer {
+/// Where a ring has its signing keys from. It has no `Debug`.
+pub enum Signer {
     /// They are derived from its secret.
     Root(RootKey),
-    /// It has those of these epochs, and no secret.
-    Epochs(Box<[EpochKey]>),
+    /// It has those of these epochs, and no secret. `None` for one that is missing.
+    Epochs(Vec<(u32, Option<Secret>)>),
     /// Nothing: the secret is missing or unusable.
     Missing,
 }
@@ -67,27 +63,12 @@ impl Ring {
         state: RingState,
         rotation: Option<Rotation>,
     ) -> Option<Self> {
-        Self::with_signer(name, Signer::Root(RootKey::extract(&secret.0)), state, rotation)
+        Self::with_signer(name, Signer::new(Some(secret)), state, rotation)
     }
 
-    /// A ring whose secret is missing or unusable: it is not ready, and refuses its keys. `None` as in
-    /// [`Ring::new`].
-    pub fn unready(name: &str, state: RingState, rotation: Option<Rotation>) -> Option<Self> {
-        Self::with_signer(name, Signer::Missing, state, rotation)
-    }
-
-    /// A ring that has the signing keys of some epochs in place of its secret. It neither verifies nor mints keys of
-    /// another epoch. `None` as in [`Ring::new`].
-    pub fn of_epochs(
-        name: &str,
-        epochs: Box<[EpochKey]>,
-        state: RingState,
-        rotation: Option<Rotation>,
-    ) -> Option<Self> {
-        Self::with_signer(name, Signer::Epochs(epochs), state, rotation)
-    }
-
-    fn with_signer(
+    /// A ring whose secret may be missing, or that has the signing keys of some epochs in place of it. What is missing
+    /// refuses what it signed. `None` as in [`Ring::new`].
+    pub fn with_signer(
         name: &str,
         signer: Signer,
         state: RingState,
@@ -166,13 +147,22 @@ impl Ring {
     pub fn signing_key(&self, kid: &Kid) -> Result<SigningKey, DenyReason> {
         match &self.signer {
             Signer::Root(root) => Ok(root.derive(kid.as_str())),
-            Signer::Epochs(keys) => key_of(keys, kid).cloned(),
+            Signer::Epochs(keys) => key_of(keys, kid).map(|key| SigningKey::new(&key.0)),
             Signer::Missing => Err(DenyReason::NotReady),
         }
     }
 }
 
-fn key_of<'a>(keys: &'a [EpochKey], kid: &Kid) -> Result<&'a SigningKey, DenyReason> {
+// === impl Signer ===
+
+impl Signer {
+    /// All signing keys of a secret.
+    pub fn new(secret: Option<&Secret>) -> Self {
+        secret.map_or(Self::Missing, |secret| Self::Root(RootKey::extract(&secret.0)))
+    }
+}
+
+fn key_of<'a>(keys: &'a [(u32, Option<Secret>)], kid: &Kid) -> Result<&'a Secret, DenyReason> {
     let named = keys.iter().find(|(epoch, _)| *epoch == kid.epoch());
     let (_, key) = named.ok_or(DenyReason::KeyUnknown)?;
     key.as_ref().ok_or(DenyReason::NotReady)
@@ -257,8 +247,9 @@ mod tests {
     fn a_ring_without_its_secret_is_found_and_signs_nothing() {
         let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
         let main = || Ring::new("main", &secret, RingState::Active, None).unwrap();
-        let spare = || Ring::unready("spare", RingState::Active, None).unwrap();
-        assert!(Ring::unready("-", RingState::Active, None).is_none());
+        let unready = |name| Ring::with_signer(name, Signer::Missing, RingState::Active, None);
+        let spare = || unready("spare").unwrap();
+        assert!(unready("-").is_none());
         let keyring = Keyring::new(vec![spare(), main()], 0);
         assert!(keyring.is_ready());
         assert_eq!(Vec::from_iter(keyring.rings()), [("spare", false), ("main", true)]);
@@ -277,8 +268,11 @@ mod tests {
         let rotation = Rotation::new(10, 100, true).ok();
         let root = Ring::new("main", &secret, RingState::Active, rotation).unwrap();
         let [one, two, three] = [1, 2, 3].map(|epoch| Kid::new("main", epoch).unwrap());
-        let epochs = [(1, root.signing_key(&one).ok()), (2, None)];
-        let ring = Ring::of_epochs("main", Box::new(epochs), RingState::Active, rotation).unwrap();
+        let of = |epochs: Vec<(u32, Option<Secret>)>| {
+            let signer = Signer::Epochs(epochs);
+            Ring::with_signer("main", signer, RingState::Active, rotation).unwrap()
+        };
+        let ring = of(vec![(1, Secret::parse(&secret.derive(&one)).ok()), (2, None)]);
         let tag = |ring: &Ring| ring.signing_key(&one).unwrap().sign(&[b"text"]);
         assert!(tag(&ring).matches(&tag(&root)));
         for (kid, refused) in [(two, DenyReason::NotReady), (three, DenyReason::KeyUnknown)] {
@@ -286,7 +280,6 @@ mod tests {
             assert_eq!(ring.signing_key(&kid).err(), Some(refused));
         }
         assert!(ring.is_ready());
-        let missing = Ring::of_epochs("main", Box::new([(2, None)]), RingState::Active, rotation);
-        assert!(!missing.unwrap().is_ready());
+        assert!(!of(vec![(2, None)]).is_ready());
     }
 }

@@ -89,6 +89,7 @@ impl Secret {
     ///
     /// [`InvalidSecret`], among them [`InvalidSecret::Sample`] for secrets in this project's
     /// files and [`InvalidSecret::Regular`].
+    #[inline(never)]
     pub fn parse_unguessable(text: &str) -> Result<Self, InvalidSecret> {
         let secret = Self::parse(text)?;
         let published = |sample| Self::parse(sample).is_ok_and(|sample| sample.0 == secret.0);

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::secret::{BASE64, InvalidSecret, Secret};
-use crate::key::mac::{RootKey, SigningKey, TAG_BYTES};
+use crate::key::mac::{RootKey, TAG_BYTES};
 use crate::key::token::Kid;
 
 impl Secret {
@@ -19,22 +19,20 @@ impl Secret {
         STANDARD.encode_string(key.expose(), &mut text);
         text
     }
-}
 
-/// Reads a single signing key, as [`Secret::derive`] writes it.
-///
-/// # Errors
-///
-/// [`InvalidSecret`] for anything but `base64:` and 32 bytes that cannot be guessed.
-pub fn parse_signing_key(text: &str) -> Result<SigningKey, InvalidSecret> {
-    match Secret::parse_unguessable(text) {
-        Ok(Secret(bytes)) if text.starts_with(BASE64) && bytes.len() == TAG_BYTES => {
-            Ok(SigningKey::new(&bytes))
+    /// Reads a single signing key, as [`Secret::derive`] writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSecret`] for anything but `base64:` and 32 bytes that cannot be guessed.
+    pub fn parse_signing_key(text: &str) -> Result<Self, InvalidSecret> {
+        match Self::parse_unguessable(text) {
+            Ok(key) if text.starts_with(BASE64) && key.0.len() == TAG_BYTES => Ok(key),
+            Ok(_) | Err(InvalidSecret::Short | InvalidSecret::Uniform) => {
+                Err(InvalidSecret::SigningKey)
+            }
+            invalid => invalid,
         }
-        Ok(_) | Err(InvalidSecret::Short | InvalidSecret::Uniform) => {
-            Err(InvalidSecret::SigningKey)
-        }
-        Err(invalid) => Err(invalid),
     }
 }
 
@@ -42,6 +40,7 @@ pub fn parse_signing_key(text: &str) -> Result<SigningKey, InvalidSecret> {
 mod tests {
     use super::*;
     use crate::key::keyring::secret::SAMPLE_SECRETS;
+    use crate::key::mac::SigningKey;
     use sha2::{Digest as _, Sha256};
 
     fn text(bytes: &[u8]) -> String {
@@ -56,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_signing_key_is_exactly_32_bytes_in_base64() {
-        let error = |text: &str| parse_signing_key(text).err();
+        let error = |text: &str| Secret::parse_signing_key(text).err();
         assert_eq!(error(&text(&random(32))), None);
         for len in [0, 16, 31, 33, 64] {
             assert_eq!(error(&text(&random(len))), Some(InvalidSecret::SigningKey), "{len}");
@@ -79,7 +78,8 @@ mod tests {
         let secret = Secret::parse(&text(&random(32))).unwrap();
         let root = RootKey::extract(&secret.0);
         let [kid, next] = [7, 8].map(|epoch| Kid::new("main", epoch).unwrap());
-        let read = parse_signing_key(&secret.derive(&kid)).unwrap().sign(&[b"text"]);
+        let read = Secret::parse_signing_key(&secret.derive(&kid)).unwrap();
+        let read = SigningKey::new(&read.0).sign(&[b"text"]);
         assert!(read.matches(&root.derive("main-7").sign(&[b"text"])));
         assert!(!read.matches(&root.derive("main-8").sign(&[b"text"])));
         assert_ne!(*secret.derive(&kid), *secret.derive(&next));

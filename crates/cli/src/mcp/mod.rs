@@ -71,7 +71,7 @@ pub(super) struct Args {
     key: KeyArgs,
     #[command(flatten)]
     setup: SetupArgs,
-    /// Read the ring's secret from a file, not from the variable that the configuration names
+    /// Read the ring's secret, or its signing key, from a file, not from the variable that the configuration names
     #[arg(long, value_name = "PATH")]
     secret_file: Option<PathBuf>,
     /// The path that the module sees
