@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::keys::{Minter, VARIABLE, options};
+use crate::support::config::{connection_manager, named};
 use crate::support::{Envoy, Request, TempDir, artefact, envoys, root, vkey};
 
 /// Runs `vkey tls` on an admin interface.
@@ -263,4 +264,87 @@ fn lint_finds_in_a_running_envoy_what_its_listeners_lack() {
         ("open_host_ungated", Value::Null),
     ];
     assert_eq!(found.collect::<Vec<_>>(), expected.map(|(rule, gate)| (json!(rule), gate)));
+}
+
+/// The status and the body that a request with a forged tenant gets under each configuration.
+fn answers(label: &str, has_key: bool, edits: Vec<fn(&mut Value)>) -> Vec<(u16, String)> {
+    let answer = |edit: fn(&mut Value)| {
+        let minter = Minter::new("main", None);
+        let envoy = Envoy::start(options(label, &minter, json!({})).edit(edit));
+        let request = Request::new("GET", "/v1/models").header("x-vkey-tenant", "forged");
+        let request = if has_key { request.bearer(&minter.key("k1", json!({}))) } else { request };
+        let response = envoy.send(&request);
+        (response.status, response.text())
+    };
+    edits.into_iter().map(answer).collect()
+}
+
+/// Switches filters of the gate off for all routes, and keeps what a client says of itself.
+fn forge(config: &mut Value, settings: Value) {
+    let manager = connection_manager(config, "gate");
+    manager.as_object_mut().expect("an object").remove("early_header_mutation_extensions");
+    manager["route_config"]["typed_per_filter_config"] = settings;
+}
+
+/// What the reason of `module_switched_off` says.
+#[test]
+fn where_the_module_and_the_seal_are_off_a_forged_tenant_reaches_the_upstream() {
+    let answers = answers(
+        "lint_forged",
+        false,
+        vec![
+            |config| {
+                let off = filter_config(&json!({"disabled": true}));
+                let both = json!({"envoy.filters.http.wasm": off, "envoy.filters.http.rbac": off});
+                forge(config, both);
+            },
+            |config| {
+                let off = filter_config(&json!({"disabled": true}));
+                forge(config, json!({"envoy.filters.http.wasm": off}));
+            },
+            |config| {
+                let optional = filter_config(&json!({"is_optional": true, "config": {}}));
+                forge(config, json!({"envoy.filters.http.wasm": optional}));
+            },
+        ],
+    );
+    let [off, sealed, optional] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(off.0, 200);
+    assert!(off.1.contains("x-vkey-tenant: forged"), "{off:?}");
+    assert_eq!((sealed.0, optional.0), (403, 401));
+}
+
+/// Lets the endpoint of the cluster have this metadata, and its locality that.
+fn select(config: &mut Value, endpoint: &Value, locality: &Value) {
+    let cluster = named(config, "/static_resources/clusters", "echo");
+    let kind = "envoy.extensions.transport_sockets";
+    let typed = |name: &str, kind: String| json!({"name": name, "typed_config": {"@type": kind}});
+    let plain = typed("plain", format!("type.googleapis.com/{kind}.raw_buffer.v3.RawBuffer"));
+    let tls = typed("tls", format!("type.googleapis.com/{kind}.tls.v3.UpstreamTlsContext"));
+    cluster["transport_socket"] = tls;
+    let criteria = json!({"name": "a", "number": 1});
+    cluster["transport_socket_matches"] =
+        json!([{"name": "a", "match": criteria, "transport_socket": plain}]);
+    let metadata =
+        |labels: &Value| json!({"filter_metadata": {"envoy.transport_socket_match": labels}});
+    let group = &mut cluster["load_assignment"]["endpoints"][0];
+    group["lb_endpoints"][0]["metadata"] = metadata(endpoint);
+    group["metadata"] = metadata(locality);
+}
+
+/// The upstream has no TLS, so only a request over the branch arrives.
+#[test]
+fn envoy_selects_a_transport_socket_as_lint_does() {
+    let answers = answers(
+        "lint_sockets",
+        true,
+        vec![
+            |config| select(config, &json!({"name": "a", "number": 1.0, "x": 1}), &json!({})),
+            |config| select(config, &json!({"name": "b"}), &json!({"name": "a", "number": 1})),
+            |config| select(config, &json!({"name": "a"}), &json!({"number": 1})),
+            |config| select(config, &json!({"name": "a", "number": "1"}), &json!({})),
+        ],
+    );
+    let statuses: Vec<u16> = answers.into_iter().map(|(status, _)| status).collect();
+    assert_eq!(statuses, [200, 200, 503, 503]);
 }
