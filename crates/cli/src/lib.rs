@@ -7,8 +7,8 @@
 //! it may be a misplaced secret; they name the option.
 //!
 //! Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; 2 invalid
-//! usage; 3 a file, the environment, the network or the system failed. If the reader closes standard output
-//! early, that is not a failure.
+//! usage; 3 a file, the environment, the network or the system failed; 4 nothing to check (`tls lint`). If the
+//! reader closes standard output early, that is not a failure.
 
 mod attenuate;
 mod check;
@@ -66,7 +66,8 @@ const AFTER_HELP: &str = "\
 Secrets and keys come from standard input, a file or the environment, never from an argument.
 
 Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; \
-2 invalid usage; 3 a file, the environment, the network or the system failed.";
+2 invalid usage; 3 a file, the environment, the network or the system failed; \
+4 nothing to check (tls lint).";
 
 #[derive(Subcommand)]
 enum Command {
