@@ -13,7 +13,7 @@ use super::hosts::{ClusterHost, CoveredHost, hosts, subjects};
 use super::proxy_config::ProxyConfig;
 use super::socket::{Branch, Channel, branches};
 use super::socket_match::DefaultSocket;
-use super::{endpoints, names, trust, upstream_gate};
+use super::{names, no_endpoints, trust, upstream_gate};
 
 /// How the names of Istio's clusters from a sidecar to its own workload begin: their requests do not leave the
 /// machine.
@@ -47,7 +47,7 @@ pub(super) fn check<'a>(
     let hosts = hosts(cluster, proxy_config);
     let mut judged = ClusterReport { names: hosts.len(), ..ClusterReport::default() };
     let host = hosts.first().map_or(ClusterHost::UNKNOWN, |host| &host.name);
-    judged.findings.extend(endpoints::missing(cluster, host, proxy_config));
+    judged.findings.extend(no_endpoints::finding(cluster, host, proxy_config));
     judged.notes.extend(unseen_note(cluster, proxy_config));
     let subjects = subjects(hosts, policy, now_secs);
     judged.is_judged = !subjects.is_empty();

@@ -8,7 +8,8 @@ use super::super::document::{NOT_IN_FORCE, at, get, items, text, typed};
 use super::authorities::Authorities;
 use super::endpoints::{Discovery, Endpoint, endpoints, is_partial};
 use super::finding::InFile;
-use super::graph::{Budget, BudgetExhausted, Graph};
+use super::graph::{Budget, Graph};
+use super::invalid::InvalidConfig;
 use super::managers::{Manager, Routing, managers};
 use super::overrides::Overrides;
 use super::plugin::Extensions;
@@ -38,22 +39,6 @@ pub(super) struct ProxyConfig<'a> {
     assignments: BTreeMap<&'a str, Vec<&'a Value>>,
     /// Secrets, by name.
     secrets: BTreeMap<&'a str, &'a Value>,
-}
-
-/// Why a configuration cannot be checked.
-pub(super) enum InvalidConfig {
-    /// The input at this position is not an Envoy configuration.
-    NotEnvoy(usize),
-    /// It has neither a cluster nor a listener with the module.
-    Empty,
-    /// It exceeds the limits of this command.
-    TooMuch,
-}
-
-impl From<BudgetExhausted> for InvalidConfig {
-    fn from(_: BudgetExhausted) -> Self {
-        Self::TooMuch
-    }
 }
 
 impl<'a> ProxyConfig<'a> {

@@ -12,7 +12,7 @@ use super::super::super::text::escape_line;
 use super::super::admin::{AdminArgs, AdminUrl};
 use super::super::document::{self, DocumentError, MAX_DOCUMENT_BYTES};
 use super::super::error::{InputKind, TlsError};
-use super::proxy_config::InvalidConfig;
+use super::invalid::InvalidConfig;
 
 /// Where to read a configuration from.
 #[derive(Clone)]
