@@ -7,8 +7,10 @@ use zeroize::Zeroizing;
 
 use super::super::document::{get, typed};
 
-/// The messages that Envoy hands over as text.
-const EXPECTED: &str = "expected a google.protobuf.StringValue or Struct with its value";
+/// The messages that Envoy hands over as text. The module gets any other in the binary form of protobuf, a
+/// `Struct` too.
+const EXPECTED: &str = "expected a google.protobuf.StringValue with the JSON text as its value; Envoy hands over \
+                        a Struct in binary, which the module cannot read";
 
 /// Integers up to this are exact in a double.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
@@ -31,12 +33,11 @@ pub(crate) fn configuration(plugin: &Value) -> Result<Zeroizing<Vec<u8>>, &'stat
         ("google.protobuf.BytesValue", Some(Value::String(text))) => {
             STANDARD.decode(text).map(Zeroizing::new).map_err(|_| EXPECTED)
         }
-        ("google.protobuf.Struct", Some(value @ Value::Object(_))) => Ok(of_struct(value)),
         _ => Err(EXPECTED),
     }
 }
 
-/// The JSON text of a `google.protobuf.Struct`, in which every number is a double.
+/// The JSON text that Istio makes of a `google.protobuf.Struct`, in which every number is a double.
 pub(super) fn of_struct(value: &Value) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(doubles(value).to_string().into_bytes())
 }
@@ -91,14 +92,15 @@ mod tests {
     #[test]
     fn the_numbers_of_a_struct_are_doubles() {
         let numbers = json!({"a": [5, 5.0, 0.5, 9_007_199_254_740_993_u64, null, true, "5"]});
-        let read = typed("Struct", &numbers).unwrap();
-        assert_eq!(read, r#"{"a":[5,5,0.5,9007199254740992,null,true,"5"]}"#);
+        assert_eq!(
+            String::from_utf8_lossy(&of_struct(&numbers)),
+            r#"{"a":[5,5,0.5,9007199254740992,null,true,"5"]}"#
+        );
     }
 
     #[test]
     fn other_messages_are_refused() {
-        for (kind, value) in
-            [("Struct", json!("{}")), ("StringValue", json!({})), ("Any", json!(1))]
+        for (kind, value) in [("Struct", json!({})), ("StringValue", json!({})), ("Any", json!(1))]
         {
             assert_eq!(typed(kind, &value).unwrap_err(), EXPECTED);
         }

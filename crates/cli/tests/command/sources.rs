@@ -91,7 +91,6 @@ fn dump(filter: &Value) -> Value {
 /// Every file that gives the module this configuration.
 fn forms(plain: &Value) -> Vec<Value> {
     let whole = filter("vkey", &string(plain), &["MAIN"]);
-    let as_struct = filter("vkey", &json!({"@type": STRUCT, "value": plain}), &["MAIN"]);
     let object = |kind: &str, spec: &Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "gate"}, "spec": spec});
     let env = json!({"env": [{"name": "MAIN", "valueFrom": "HOST"}]});
     let istio = json!({"pluginConfig": plain, "vmConfig": env});
@@ -100,7 +99,6 @@ fn forms(plain: &Value) -> Vec<Value> {
     let objects = json!([object("Service", &json!({})), object("WasmPlugin", &istio)]);
     vec![
         bootstrap(&[listener("gate", from_ref(&whole))]),
-        bootstrap(&[listener("gate", &[as_struct])]),
         json!({"resources": [extension(&whole)]}),
         extension(&whole),
         dump(&whole),
@@ -242,7 +240,10 @@ fn what_is_no_configuration_is_named_with_the_file() {
     check(bootstrap(&[listener("gate", &[other])])).refused(1, "no plugin has keyring");
     let untyped = filter("vkey", &plugin("main"), &["MAIN"]);
     check(bootstrap(&[listener("gate", &[untyped])]))
-        .refused(1, "config.configuration: expected a google.protobuf.StringValue or Struct");
+        .refused(1, "config.configuration: expected a google.protobuf.StringValue");
+    let binary = filter("vkey", &json!({"@type": STRUCT, "value": plugin("main")}), &["MAIN"]);
+    check(bootstrap(&[listener("gate", &[binary])]))
+        .refused(1, "Envoy hands over a Struct in binary");
     // The module is recognized by its name, if its configuration is damaged.
     let damaged = json!({"@type": STRING, "value": "{\"keyring\": ["});
     let damaged = bootstrap(&[listener("gate", &[filter("vkey", &damaged, &["MAIN"])])]);

@@ -1,11 +1,13 @@
 //! Whatever is wrong with the module or its configuration, nothing gets through.
 
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 
 use crate::keys::{Minter, VARIABLE, options, records};
-use crate::support::{Connection, Envoy, Options, Request, artefact, config};
+use crate::support::{Connection, Envoy, Options, Request, artefact, config, each_envoy};
 
 /// Workers, so that a fault on one of them would show.
 const WORKERS: u32 = 4;
@@ -44,6 +46,26 @@ fn a_configuration_that_is_none_is_not_loaded() {
     assert_refused(future, "llm: unknown member");
     let tokens = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "tiers": {"t": {"quotas": [{"tokens": 1, "per": "day"}]}}}"#;
     assert_refused(tokens, "tiers.t.quotas[0]: tokens and cost_usd need bodies");
+}
+
+/// The messages that `vkey config check` takes are those that Envoy hands over as text.
+#[test]
+fn a_struct_reaches_the_module_in_binary_and_is_not_loaded() {
+    let main = Minter::new("main", None);
+    let plugin = json!({"keyring": [{"name": "main", "secret": format!("${{{VARIABLE}}}")}]});
+    let bytes = STANDARD.encode(plugin.to_string());
+    each_envoy(|binary| {
+        let of = |kind: &str, value: &Value| {
+            let kind = format!("type.googleapis.com/google.protobuf.{kind}");
+            let message = json!({"@type": kind, "value": value});
+            let options = Options::new("message").on(binary).env(VARIABLE, &main.secret);
+            options.edit(|proxy| config::wasm(proxy)["configuration"] = message)
+        };
+        let refused = Envoy::refuse(of("Struct", &plugin));
+        assert!(refused.log.contains("not valid JSON"), "{}", refused.log);
+        let envoy = Envoy::start(of("BytesValue", &json!(bytes)));
+        assert_all(&statuses(&envoy, &main.key("k1", json!({}))), 200);
+    });
 }
 
 #[test]
