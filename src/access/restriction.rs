@@ -173,6 +173,13 @@ impl Restriction {
         self.client_cert.is_some() || inside()
     }
 
+    /// Whether it never holds for a request whose body is not read: it restricts models or MCP calls, or each of its
+    /// alternatives does.
+    pub fn needs_body(&self) -> bool {
+        let all = |others: &[Self]| !others.is_empty() && others.iter().all(Self::needs_body);
+        self.models.is_some() || self.mcp.is_some() || all(self.alternatives())
+    }
+
     /// Whether a method, a path or a host decides whether it holds.
     pub fn restricts_target(&self) -> bool {
         let inside = || self.any_of.iter().flatten().any(Self::restricts_target);

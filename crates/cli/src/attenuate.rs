@@ -1,7 +1,6 @@
 //! `vkey attenuate`: narrows a key without a secret.
 
 use std::fmt;
-use std::ops::Range;
 
 use vkey::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use vkey::json::{Integers, Invalid, Json};
@@ -13,7 +12,9 @@ use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{InputError, KeyArgs};
 use super::output::Output;
-use super::private::OutArgs;
+use super::private::KeyOutArgs;
+use super::review::Review;
+use super::time;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -23,10 +24,13 @@ pub(super) struct Args {
     /// Accept %2F in path globs: the key's tier keeps it (`escaped_slashes`)
     #[arg(long)]
     keep_escaped_slashes: bool,
+    /// Narrow as of this time, RFC 3339 or Unix seconds
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    now: Option<u64>,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
-    out: OutArgs,
+    out: KeyOutArgs,
 }
 
 /// Why a key cannot be narrowed.
@@ -43,14 +47,19 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let caveats = read_caveats(&args.caveat, Slashes::written(args.keep_escaped_slashes))?;
     let key = args.key.read(out)?;
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
-    args.out.write(&narrowed, out)?;
+    let mut review = Review::default();
     // Only the new caveats: the restriction in the claims cannot be changed here.
     if let Ok(claims) = Claims::parse(parse(&key)?.untrusted_content().0) {
-        let claims = Claims { only: None, ..claims };
-        for note in outlived(&claims, &caveats, claims.iat) {
-            out.note(format_args!("note: {note}"));
+        let now_secs = time::now(args.now)?;
+        let start = now_secs.max(claims.iat).max(claims.nbf.unwrap_or(0));
+        match claims.exp <= now_secs {
+            true => review.refuse("the key has expired; mint another"),
+            false => review.caveats(&caveats, &(start..claims.exp)),
         }
     }
+    review.check(args.out.force)?;
+    args.out.write(&narrowed, out)?;
+    review.print(out);
     Ok(Exit::Success)
 }
 
@@ -80,44 +89,11 @@ pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> 
     Ok(narrowed)
 }
 
-/// Checks that JSON is a restriction that gates enforce and that some request can match.
+/// Checks that JSON is a restriction that gates understand and that some request can match.
 pub(super) fn check_restriction(json: &Json, slashes: Slashes) -> Result<(), Invalid> {
     let root = json.root(Integers::Digits);
-    let needs_body = Restriction::read(&root)?.limits().needs_body();
-    refuse_mistakes(&root, slashes)?;
-    match needs_body {
-        true => Err(root.unusable(
-            "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate would \
-             refuse the key",
-        )),
-        false => Ok(()),
-    }
-}
-
-/// Notes about restrictions whose own times never overlap the life of the key.
-pub(super) fn outlived(claims: &Claims, caveats: &[Json], now_secs: u64) -> Vec<String> {
-    let valid = now_secs.max(claims.nbf.unwrap_or(0))..claims.exp;
-    let only = claims.only.iter().map(|only| ("--only".to_owned(), only));
-    let caveats = caveats.iter().enumerate();
-    let caveats = caveats.map(|(index, caveat)| (format!("--caveat {}", index + 1), caveat));
-    let note = |(option, json): (String, &Json)| {
-        let restriction = Restriction::read(&json.root(Integers::Digits)).ok()?;
-        let outlived = !holds_within(&restriction, &valid);
-        outlived.then(|| {
-            format!(
-                "{option} never allows a request while the key is valid: every request is refused"
-            )
-        })
-    };
-    only.chain(caveats).filter_map(note).collect()
-}
-
-fn holds_within(restriction: &Restriction, valid: &Range<u64>) -> bool {
-    let start = restriction.nbf_secs().map_or(valid.start, |nbf| nbf.max(valid.start));
-    let end = restriction.exp_secs().map_or(valid.end, |exp| exp.min(valid.end));
-    let alternatives = restriction.alternatives();
-    let holds = |alternative: &Restriction| holds_within(alternative, &(start..end));
-    start < end && (alternatives.is_empty() || alternatives.iter().any(holds))
+    Restriction::read(&root)?;
+    refuse_mistakes(&root, slashes)
 }
 
 fn read_caveat(text: &str, slashes: Slashes) -> Result<Json, Invalid> {

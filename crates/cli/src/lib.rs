@@ -33,6 +33,7 @@ mod plugins;
 mod private;
 mod process;
 mod report;
+mod review;
 mod ring;
 mod run;
 mod secret;

@@ -4,19 +4,20 @@ use std::fmt;
 
 use vkey::access::restriction::Slashes;
 use vkey::config::{Config, Settings, UnlistedTenants};
-use vkey::decision::DenyReason;
+use vkey::decision::{DenyReason, Mode};
 use vkey::json::{Invalid, Json};
 use vkey::key::Key;
 use vkey::key::claims::Claims;
 use vkey::key::keyring::{Keyring, Ring};
 use vkey::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
-use super::attenuate::{attenuate, check_restriction, outlived, read_caveats};
+use super::attenuate::{attenuate, check_restriction, read_caveats};
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::InputError;
 use super::output::Output;
-use super::private::OutArgs;
+use super::private::KeyOutArgs;
+use super::review::Review;
 use super::ring::{RingArgs, RingError, SelectedRing};
 use super::{secret, time};
 
@@ -36,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
     #[command(flatten)]
-    out: OutArgs,
+    out: KeyOutArgs,
 }
 
 /// The claims of the key.
@@ -90,21 +91,28 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     // Reports errors that do not depend on the tier before asking for a secret.
     let claims = args.claims.read(now_secs)?;
     let caveats = read_caveats(&args.caveat, Slashes::Kept)?;
-    let SelectedRing { ring, config } = args.ring.choose(&claims.tenant, now_secs)?;
+    let SelectedRing { ring, config } =
+        args.ring.choose(&claims.tenant, now_secs, args.out.force)?;
     let settings = config.as_ref().map(Config::settings);
     args.check_slashes(Slashes::written(match settings {
         Some(settings) => settings.keeps_escaped_slashes(claims.tier()),
         None => args.keep_escaped_slashes,
     }))?;
-    let mut notes = notes(&claims, settings, ring.end_of_life(now_secs));
-    notes.extend(outlived(&claims, &caveats, now_secs));
+    let mut review = review(&claims, &caveats, settings, now_secs);
+    if !ring.signs_for(&claims.tenant) {
+        review.refuse(RingError::NotSigned { ring: ring.name().to_owned() }.to_string());
+    }
+    review.check(args.out.force)?;
+    let note = rotation_note(&claims, settings.is_some(), ring.end_of_life(now_secs));
+    let ring = ring.with_tenants(None);
     let key = mint(ring, &claims, &caveats, now_secs)?;
     args.out.write(&key, out)?;
     let expires = time::rfc3339(claims.exp);
     out.note(format_args!("minted {}, expires {expires}", claims.jti));
-    for note in notes {
+    if let Some(note) = note {
         out.note(format_args!("note: {note}"));
     }
+    review.print(out);
     Ok(Exit::Success)
 }
 
@@ -189,44 +197,76 @@ fn read_json(option: &'static str, text: &str) -> Result<Json, InputError> {
     json.map_err(|invalid| InputError::Option { option, number: None, invalid })
 }
 
-/// Reasons why the gate, as configured, will refuse the key, or refuse it before it expires.
-fn notes(claims: &Claims, settings: Option<&Settings>, end_of_life: Option<u64>) -> Vec<String> {
-    let mut notes = Vec::new();
-    let of_configuration = settings.map(|settings| refusals(claims, settings));
-    notes.extend(of_configuration.into_iter().flatten().map(str::to_owned));
-    match (settings, end_of_life) {
-        (None, Some(_)) => notes.push(
+/// Reviews the key for the gate with this configuration.
+fn review(claims: &Claims, caveats: &[Json], settings: Option<&Settings>, now_secs: u64) -> Review {
+    let mut review = Review::default();
+    if let Some(settings) = settings {
+        // The shadow mode only records what is forbidden.
+        let is_shadow = settings.mode == Mode::Shadow;
+        for (holds, is_forbidden, reason) in refusals(claims, settings) {
+            match holds {
+                true if is_shadow && is_forbidden => review.warn(reason),
+                true => review.refuse(reason),
+                false => {}
+            }
+        }
+    }
+    let valid = now_secs.max(claims.nbf.unwrap_or(0))..claims.exp;
+    if let Some(only) = &claims.only {
+        review.restriction("--only", only, &valid);
+    }
+    review.caveats(caveats, &valid);
+    review
+}
+
+/// Why the gate refuses the key before it expires, if its ring rotates.
+fn rotation_note(claims: &Claims, is_configured: bool, end_of_life: Option<u64>) -> Option<String> {
+    match (is_configured, end_of_life?) {
+        (false, _) => Some(
             "the ring rotates: a gate refuses the key once its signing key is older than the \
              gate's max_age"
                 .to_owned(),
         ),
-        (Some(_), Some(end)) if end < claims.exp => notes.push(format!(
+        (true, end) if end < claims.exp => Some(format!(
             "the ring rotates: the key is refused from {} on, before it expires; mint keys with a \
              shorter --lifetime, or set a longer max_age",
             time::rfc3339(end)
         )),
-        _ => {}
+        (true, _) => None,
     }
-    notes
 }
 
-fn refusals(claims: &Claims, settings: &Settings) -> impl Iterator<Item = &'static str> {
+/// Reasons why the gate with this configuration refuses every request with the key: whether each holds, whether it
+/// is about what a valid key may do, and the reason.
+fn refusals(claims: &Claims, settings: &Settings) -> [(bool, bool, &'static str); 4] {
     let tenant_unlisted = settings.unlisted_tenants == UnlistedTenants::Deny
         && !settings.tenants.contains_key(&claims.tenant);
     let for_another = |audience: &String| {
         let aud = claims.aud.as_ref();
         !aud.is_some_and(|aud| aud.contains(audience))
     };
-    let refusals = [
-        (!settings.has_tier(claims.tier()), "the configuration has no such tier"),
-        (tenant_unlisted, "the configuration does not list the tenant"),
+    [
+        (
+            !settings.has_tier(claims.tier()),
+            true,
+            "the configuration has no such tier; choose another --tier, or add it to tiers",
+        ),
+        (
+            tenant_unlisted,
+            true,
+            "the configuration does not list the tenant; choose another --tenant, or add it to tenants",
+        ),
         (
             settings.audience.as_ref().is_some_and(for_another),
-            "--aud does not include the gate's audience",
+            false,
+            "--aud does not include the gate's audience; add it",
         ),
-        (settings.revoked.covers(claims), "the configuration revokes such a key"),
-    ];
-    refusals.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text)
+        (
+            settings.revoked.covers(claims),
+            false,
+            "the configuration revokes such a key; choose another --jti, or remove it from revoked",
+        ),
+    ]
 }
 
 impl Failure for MintError {

@@ -11,7 +11,7 @@ use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::output::Output;
 
-/// Where to write a key or a secret.
+/// Where to write a secret.
 #[derive(clap::Args)]
 pub(super) struct OutArgs {
     /// Write to a new file that only its owner can read, instead of standard output
@@ -20,6 +20,17 @@ pub(super) struct OutArgs {
     /// Replace the file of --out if it exists
     #[arg(long, requires = "out")]
     force: bool,
+}
+
+/// Where to write a key, and whether to write one that gates would refuse.
+#[derive(clap::Args)]
+pub(super) struct KeyOutArgs {
+    /// Write to a new file that only its owner can read, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Replace the file of --out if it exists, and write the key even if every request with it would be refused
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 /// Why a file cannot be created.
@@ -43,18 +54,34 @@ pub(super) struct CreateError {
 }
 
 impl OutArgs {
-    /// Writes one line with a key or a secret.
+    /// Writes one line with a secret.
     pub(super) fn write(&self, line: impl fmt::Display, out: &mut Output) -> Result<(), Error> {
-        match &self.out {
-            Some(path) if path != Path::new("-") => {
-                let line = zeroize::Zeroizing::new(format!("{line}\n"));
-                create(path, line.as_bytes(), self.force)
-                    .map_err(|problem| CreateError { what: "the file named by --out", problem })?;
-            }
-            _ => out.line(line)?,
-        }
-        Ok(())
+        write(self.out.as_deref(), self.force, line, out)
     }
+}
+
+impl KeyOutArgs {
+    /// Writes one line with a key.
+    pub(super) fn write(&self, line: impl fmt::Display, out: &mut Output) -> Result<(), Error> {
+        write(self.out.as_deref(), self.force, line, out)
+    }
+}
+
+fn write(
+    path: Option<&Path>,
+    force: bool,
+    line: impl fmt::Display,
+    out: &mut Output,
+) -> Result<(), Error> {
+    match path {
+        Some(path) if path != Path::new("-") => {
+            let line = zeroize::Zeroizing::new(format!("{line}\n"));
+            create(path, line.as_bytes(), force)
+                .map_err(|problem| CreateError { what: "the file named by --out", problem })?;
+        }
+        _ => out.line(line)?,
+    }
+    Ok(())
 }
 
 /// Creates a file that only its owner can read, atomically. Replaces an existing file only with `force`.

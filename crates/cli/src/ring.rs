@@ -66,15 +66,27 @@ pub(super) enum RingError {
 }
 
 impl RingArgs {
-    /// Selects the ring that signs for a tenant, and reads its secret, or its signing key for a time.
-    pub(super) fn choose(&self, tenant: &str, now_secs: u64) -> Result<SelectedRing, Error> {
+    /// Selects the ring that signs for a tenant, and reads its secret, or its signing key for a time. `force`: if none
+    /// does, one that does not.
+    pub(super) fn choose(
+        &self,
+        tenant: &str,
+        now_secs: u64,
+        force: bool,
+    ) -> Result<SelectedRing, Error> {
         match &self.config {
-            Some(file) => self.find_in(file.gate()?.1, tenant, now_secs),
+            Some(file) => self.find_in(file.gate()?.1, tenant, now_secs, force),
             None => Ok(SelectedRing { ring: self.read_secret()?, config: None }),
         }
     }
 
-    fn find_in(&self, config: Config, tenant: &str, now_secs: u64) -> Result<SelectedRing, Error> {
+    fn find_in(
+        &self,
+        config: Config,
+        tenant: &str,
+        now_secs: u64,
+        force: bool,
+    ) -> Result<SelectedRing, Error> {
         let active = |ring: &&RingConfig| ring.state() == RingState::Active;
         let named = |ring: &&RingConfig| self.ring.as_ref().is_none_or(|name| name == ring.name());
         let active = config.rings().iter().filter(active);
@@ -86,7 +98,7 @@ impl RingArgs {
             ring.tenants().is_none_or(|tenants| tenants.iter().any(|name| name == tenant))
         };
         let not_signed = || RingError::NotSigned { ring: first.name().to_owned() };
-        let ring = named.find(signs).ok_or_else(not_signed)?;
+        let ring = named.find(signs).or(force.then_some(first)).ok_or_else(not_signed)?;
         input::check_variables(ring.variables())?;
         let compiled = compile(ring, now_secs)?;
         strength::check_rings([ring], input::environment)?;

@@ -1,0 +1,108 @@
+//! What gates will refuse about a key that is about to be written.
+
+use std::fmt;
+use std::ops::Range;
+
+use vkey::access::restriction::Restriction;
+use vkey::json::{Integers, Json};
+
+use super::error::{Error, Failure};
+use super::exit::Exit;
+use super::output::Output;
+
+/// Findings about a key.
+#[derive(Default)]
+pub(super) struct Review {
+    /// Why every request with the key is refused, each with what to do.
+    refusals: Vec<String>,
+    /// What never holds, although the key may be used.
+    warnings: Vec<String>,
+}
+
+/// Every request with the key would be refused.
+#[derive(Debug)]
+struct SurelyRefused(Vec<String>);
+
+impl Review {
+    /// Adds a reason for which every request with the key is refused.
+    pub(super) fn refuse(&mut self, reason: impl Into<String>) {
+        self.refusals.push(reason.into());
+    }
+
+    /// Adds a warning.
+    pub(super) fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    /// Reviews the restriction of an option. `valid`: the life of the key, Unix seconds.
+    pub(super) fn restriction(&mut self, option: &str, json: &Json, valid: &Range<u64>) {
+        let root = json.root(Integers::Digits);
+        let Ok(restriction) = Restriction::read(&root) else { return };
+        if restriction.limits().needs_body() {
+            self.refuse(format!("{option}: {UNREAD_QUOTA}"));
+        }
+        if !holds_within(&restriction, valid) {
+            self.refuse(format!("{option} {OUTLIVED}"));
+        }
+        if restriction.needs_body() {
+            self.warnings.push(format!("{option}: {UNREAD}: every request is refused until then"));
+        } else if restriction.alternatives().iter().any(Restriction::needs_body) {
+            self.warnings.push(format!("{option}: {UNREAD}, alternatives of any_of among them"));
+        }
+    }
+
+    /// Reviews the caveats of `--caveat`.
+    pub(super) fn caveats(&mut self, caveats: &[Json], valid: &Range<u64>) {
+        for (index, caveat) in caveats.iter().enumerate() {
+            self.restriction(&format!("--caveat {}", index + 1), caveat, valid);
+        }
+    }
+
+    /// Fails if every request with the key would be refused, unless `force` is set.
+    pub(super) fn check(&mut self, force: bool) -> Result<(), Error> {
+        if force {
+            self.warnings.splice(0..0, self.refusals.drain(..));
+        }
+        match self.refusals.is_empty() {
+            true => Ok(()),
+            false => Err(SurelyRefused(std::mem::take(&mut self.refusals)).into()),
+        }
+    }
+
+    /// Writes the warnings to standard error.
+    pub(super) fn print(&self, out: &mut Output) {
+        for warning in &self.warnings {
+            out.note(format_args!("warning: {warning}"));
+        }
+    }
+}
+
+const UNREAD: &str = "this release reads no bodies, so restrictions of models and mcp never hold";
+
+const UNREAD_QUOTA: &str = "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate \
+    would refuse the key; remove them";
+
+const OUTLIVED: &str = "never allows a request while the key is valid: every request is refused; change its nbf \
+    or exp";
+
+fn holds_within(restriction: &Restriction, valid: &Range<u64>) -> bool {
+    let start = restriction.nbf_secs().map_or(valid.start, |nbf| nbf.max(valid.start));
+    let end = restriction.exp_secs().map_or(valid.end, |exp| exp.min(valid.end));
+    let alternatives = restriction.alternatives();
+    let holds = |alternative: &Restriction| holds_within(alternative, &(start..end));
+    start < end && (alternatives.is_empty() || alternatives.iter().any(holds))
+}
+
+impl Failure for SurelyRefused {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for SurelyRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(reasons) = self;
+        write!(f, "the key would be refused, and is not printed: {}", reasons.join("; "))?;
+        f.write_str("; --force prints it all the same")
+    }
+}
