@@ -111,6 +111,145 @@ fn config_check_knows_the_gate_of_a_cluster() {
     check(&format!(r#"{{"role":"upstream_tls",{keyring}}}"#)).refused(1, "keyring: unknown member");
 }
 
+const PLAINTEXT: &str =
+    r#""plaintext":{"reason":"sidecar","owner":"platform","until":"9000-01-01"}"#;
+
+/// A credential of an upstream gate for some hosts.
+fn held(name: &str, hosts: &str, more: &str) -> String {
+    format!(r#"{{"name":"{name}","hosts":[{hosts}],"header":"x-key","value":"${{KEY}}"{more}}}"#)
+}
+
+#[test]
+fn config_check_says_which_credentials_do_not_go_out() {
+    let gate = Gate::new();
+    let policy = gate.file(
+        "policy.json",
+        r#"{"version":1,"default":{"min_version":"TLSv1.2","unlisted":"observe"},
+            "known_hosts":["api.openai.com"],"upstreams":[{"host":"dev.example",
+            "insecure_skip_verify":{"reason":"r","owner":"o","until":"9000-01-01"}}]}"#,
+    );
+    let check = |credential: &str| {
+        let config = format!(r#"{{"role":"upstream_tls","credentials":[{credential}]}}"#);
+        Vkey::new(&["config", "check", "-", "--policy", &policy]).stdin(config)
+    };
+    let more = format!(",{PLAINTEXT}");
+    for (hosts, more, says) in [
+        (r#""api.openai.com""#, "", None),
+        (
+            r#""127.0.0.1""#,
+            "",
+            Some("no rule of the policy is for 127.0.0.1, so without TLS every"),
+        ),
+        (
+            r#""*.svc""#,
+            "",
+            Some("no rule of the policy is for *.svc, so without TLS every request"),
+        ),
+        (r#""127.0.0.1","*.svc""#, &*more, None),
+    ] {
+        let out = check(&held("corp", hosts, more)).ok().out;
+        assert!(out.ends_with("\nok\n"), "{out}");
+        let note = out.lines().find(|line| line.starts_with("note         credential corp: "));
+        assert_eq!(note.is_some(), says.is_some(), "{hosts}: {out}");
+        assert!(says.is_none_or(|says| out.contains(says)), "{hosts}: {out}");
+    }
+    for (hosts, says) in [
+        (r#""dev.example""#, "the policy skips dev.example until 9000-01-02T00:00:00Z"),
+        (r#""010.0.0.1""#, "010.0.0.1 can be read in more than one way"),
+    ] {
+        let done = check(&held("corp", hosts, "")).run();
+        assert_eq!(done.code, 1, "{}", done.out);
+        assert!(done.out.contains(says), "{}", done.out);
+        assert!(done.out.ends_with("\nnot ok: a credential can never go out\n"), "{}", done.out);
+    }
+    let ended = held("corp", r#""127.0.0.1""#, &more.replace("9000", "2020"));
+    assert!(check(&ended).ok().out.contains("its plaintext ended at 2020-01-02T00:00:00Z"));
+    for host in ["api.openai.com", "API.openai.com", "eu.api.openai.com", "*.openai.com", "*.com"] {
+        let known = "credentials[0].plaintext: api.openai.com is a known host";
+        check(&held("corp", &format!("{host:?}"), &more)).refused(1, known);
+    }
+}
+
+#[test]
+fn config_check_compares_what_is_granted_with_what_is_held() {
+    let gate = Gate::new();
+    let file = |name: &str, credentials: &str| {
+        let text = format!(r#"{{"role":"upstream_tls","credentials":[{credentials}]}}"#);
+        gate.file(name, text)
+    };
+    let [openai, corp] = [("openai", r#""api.openai.com""#), ("corp", r#""*.corp.example""#)]
+        .map(|(name, hosts)| file(name, &held(name, hosts, "")));
+    let check = |grants: &str, gates: &[&str]| {
+        let ring = r#"{"name":"main","secret":"${A}"}"#;
+        let config = format!(r#"{{"keyring":[{ring}],"forward":{{"credentials":[{grants}]}}}}"#);
+        let gates = gates.iter().flat_map(|gate| ["--upstream-gate", gate]);
+        let args = ["config", "check", "-"].into_iter().chain(gates).collect::<Vec<_>>();
+        Vkey::new(&args).stdin(config).run()
+    };
+    let both = r#"{"name":"openai"},{"name":"corp","hosts":["a.corp.example"]}"#;
+    let done = check(both, &[&openai, &corp]);
+    assert!(done.code == 0 && done.out.ends_with("ok\n"), "{}", done.out);
+    // Nothing is known of gates that are not given.
+    assert!(!check(both, &[]).out.contains("note "));
+    for (grants, gates, says) in [
+        (both, vec![&*openai], "credential corp: no upstream gate holds it"),
+        (
+            r#"{"name":"openai"}"#,
+            vec![&openai, &corp],
+            "credential corp: forward.credentials of the",
+        ),
+        (
+            r#"{"name":"corp","hosts":["other.example"]}"#,
+            vec![&corp],
+            "credential corp: forward.credentials names it for other hosts than",
+        ),
+    ] {
+        let done = check(grants, &gates);
+        assert!(done.code == 1 && done.out.contains(says), "{says}: {}", done.out);
+    }
+    let front = crate::harness::text(gate.dir.file("config.json"));
+    let done = check(both, &[&front]);
+    assert!(done.code == 1 && done.err.contains("expected one with {\"role\""), "{}", done.err);
+}
+
+#[test]
+fn explain_says_what_keeps_a_credential_from_its_host() {
+    let keyring = json!([{"name": "main", "secret": "${MAIN}"}]);
+    let named = Gate::with(&json!({
+        "keyring": keyring, "forward": {"credentials": [{"name": "corp"}]},
+    }));
+    let text = format!(
+        r#"{{"role":"upstream_tls","credentials":[{}]}}"#,
+        held("corp", r#""127.0.0.1""#, "")
+    );
+    let upstream = named.file("gate.json", &text);
+    let excepted = text.replace("\"header\"", &format!("{PLAINTEXT},\"header\""));
+    let excepted = named.file("excepted.json", excepted);
+    let key = named.mint(&[]);
+    let notes = |gate: &Gate, key: &str, args: &[&str]| gate.allows(key, args)["notes"].to_string();
+    let says =
+        "credential corp: no rule of the policy is for 127.0.0.1, so without TLS every request";
+    let at = |host: &'static str| ["--host", host, "--upstream-gate", &upstream];
+    assert!(notes(&named, &key, &at("127.0.0.1")).contains(says));
+    assert!(notes(&named, &key, &at("127.0.0.1:8080")).contains(says));
+    assert_eq!(notes(&named, &key, &at("other.example")), "[]");
+    assert_eq!(notes(&named, &key, &["--upstream-gate", &upstream]), "[]");
+    assert_eq!(notes(&named, &key, &["--host", "127.0.0.1", "--upstream-gate", &excepted]), "[]");
+
+    let in_front = |more: &str| {
+        let held = held("x", r#""127.0.0.1""#, more).replace(r#""name":"x","#, "");
+        let held: serde_json::Value = serde_json::from_str(&held).expect("JSON");
+        Gate::with(&json!({
+            "keyring": keyring, "forward": {"credentials_in_front": true, "credentials": [held]},
+        }))
+    };
+    let gate = in_front("");
+    let says = "refused (upstream_unproven) unless the cluster carries the stamp";
+    assert!(notes(&gate, &gate.mint(&[]), &["--host", "127.0.0.1"]).contains(says));
+    let gate = in_front(&format!(",{PLAINTEXT}"));
+    assert_eq!(notes(&gate, &gate.mint(&[]), &["--host", "127.0.0.1"]), "[]");
+}
+
 #[test]
 fn config_check_names_the_member() {
     let literal = secret();

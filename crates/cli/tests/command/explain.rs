@@ -36,7 +36,7 @@ fn a_caveat_narrows_and_nothing_else() {
 fn attenuate_rejects_invalid_caveats() {
     let key = Gate::new().mint(&[]);
     let refused = |caveat: &str, says: &str| {
-        Vkey::new(&["attenuate", "--caveat", caveat]).stdin(&key).refused(1, says);
+        Vkey::new(&["attenuate", "--now", NOW, "--caveat", caveat]).stdin(&key).refused(1, says);
     };
     refused(r#"{"methods":["GET"],"rats":1}"#, "--caveat 1: rats: unknown member");
     refused(r#"{"any_of":[{"paths":["/"]},{"sources":["x"]}]}"#, "any_of[1].sources[0]: expected");
@@ -100,21 +100,69 @@ fn explain_judges_every_part_of_an_access() {
     let bound = only(&format!(r#"{{"client_cert":["{cert}"]}}"#));
     gate.allows(&bound, &["--client-cert", &cert.to_lowercase()]);
     gate.denies(&bound, &["--client-cert", &"00".repeat(32)], "client_cert");
-    let models = only(r#"{"models":["gpt-4o*"]}"#);
-    gate.allows(&models, &["--model", "gpt-4o-mini"]);
-    gate.denies(&models, &["--model", "o3"], "model");
-    let tools = only(r#"{"mcp":{"servers":["docs"],"tools":["read_*"]}}"#);
-    let call = |name| {
-        let mcp = ["--path", "/mcp", "--method", "POST", "--mcp-method", "tools/call"];
-        [&mcp[..], &["--mcp-server", "docs", "--mcp-name", name]].concat()
-    };
-    gate.allows(&tools, &call("read_page"));
-    gate.denies(&tools, &call("delete_page"), "mcp_call");
     let key = gate.mint(&[]);
     gate.denies(&key, &["--path", "/v1/a%2fb"], "path_ambiguous");
     gate.denies(&key, &["--method", "CONNECT"], "method");
-    gate.denies(&gate.mint(&["--tier", "gold"]), &[], "tier_unknown");
+    gate.denies(&gate.mint(&["--tier", "gold", "--force"]), &[], "tier_unknown");
     assert_eq!(gate.allows(&key, &["--path", "/.vkey/usage"])["usage"], json!(true));
+}
+
+/// The gate reads no bodies, so it sees neither: it refuses what it would allow otherwise.
+#[test]
+fn explain_refuses_what_only_a_body_would_allow_and_says_so() {
+    let gate = Gate::new();
+    let only = |restriction: &str| gate.mint(&["--only", restriction]);
+    let call = |name: &'static str| {
+        let mcp = ["--path", "/mcp", "--method", "POST", "--mcp-method", "tools/call"];
+        [&mcp[..], &["--mcp-server", "docs", "--mcp-name", name]].concat()
+    };
+    let models = only(r#"{"models":["gpt-4o*"]}"#);
+    let tools = only(r#"{"mcp":{"servers":["docs"],"tools":["read_*"]}}"#);
+    let either = only(r#"{"any_of":[{"paths":["/v2/x"]},{"models":["gpt-4o"]}]}"#);
+    let says = "this release does not read bodies";
+    for (key, args, reason, is_noted) in [
+        (&models, vec!["--model", "gpt-4o-mini"], "model", true),
+        (&models, vec!["--model", "o3"], "model", false),
+        (&models, vec![], "model", false),
+        (&tools, call("read_page"), "mcp_call", true),
+        (&tools, call("delete_page"), "mcp_call", false),
+        (&either, vec!["--model", "gpt-4o"], "path", true),
+        (&models, vec!["--model", "gpt-4o", "--path", "/x"], "path", false),
+    ] {
+        gate.denies(key, &args, reason);
+        let notes = gate.explain(key, &args).1["notes"].to_string();
+        assert_eq!(notes.contains(says), is_noted, "{args:?}: {notes}");
+    }
+    let key = gate.mint(&[]);
+    assert_eq!(gate.allows(&key, &["--model", "gpt-4o"])["notes"], json!([]));
+    let args = ["explain", "--method", "GET", "--path", "/v1/x", "--now", NOW, "--model", "gpt-4o"];
+    let people = gate.vkey(&args).stdin(&models).run().out;
+    let end = "the request once bodies are read\ndecision    deny model\n";
+    assert!(people.contains(&format!("\nnote        {says}")) && people.ends_with(end), "{people}");
+}
+
+/// What the policy and the configuration decide about an upstream, whatever its connection.
+#[test]
+fn explain_refuses_upstreams_that_no_connection_proves() {
+    let config = |host: &str, forward: Value| {
+        let keyring = json!([{"name": "main", "secret": "${MAIN}"}]);
+        Gate::with(&json!({"keyring": keyring, "host": host, "forward": forward}))
+    };
+    let gate = config("envoy", json!({}));
+    let key = gate.mint(&[]);
+    for host in ["", "user@api.openai.com", "010.0.0.1"] {
+        gate.denies(&key, &["--host", host], "upstream_name");
+    }
+    gate.allows(&key, &["--host", "api.openai.com"]);
+    gate.allows(&key, &[]);
+    let nginx = config("nginx", json!({}));
+    let key = nginx.mint(&[]);
+    nginx.denies(&key, &["--host", "api.openai.com"], "upstream_unproven");
+    nginx.allows(&key, &["--host", "other.example"]);
+    let named = config("nginx", json!({"credentials": [{"name": "corp", "hosts": ["a.example"]}]}));
+    let key = named.mint(&[]);
+    named.denies(&key, &["--host", "a.example"], "upstream_unproven");
+    named.allows(&key, &["--host", "b.example"]);
 }
 
 #[test]

@@ -209,5 +209,5 @@ pub(crate) fn one_line(done: &Done) -> String {
 }
 
 pub(crate) fn attenuate(key: &str, caveat: &str) -> String {
-    one_line(&Vkey::new(&["attenuate", "--caveat", caveat]).stdin(key).ok())
+    one_line(&Vkey::new(&["attenuate", "--now", NOW, "--caveat", caveat]).stdin(key).ok())
 }

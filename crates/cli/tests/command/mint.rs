@@ -48,18 +48,121 @@ fn a_ring_by_name_mints_the_same_key() {
 }
 
 #[test]
-fn mint_says_when_a_gate_will_not_take_the_key() {
+fn mint_refuses_keys_that_the_gate_will_not_take_unless_forced() {
     let gate = Gate::with(&json!({
         "audience": "gw", "unlisted_tenants": "deny", "revoked": {"keys": ["k_bad"]},
         "keyring": [{"name": "main", "secret": "${MAIN}",
                      "rotation": {"interval": "168h", "max_age": "30d"}}],
     }));
     let args = ["mint", "--tenant", "x", "--tier", "gold", "--jti", "k_bad", "--lifetime", "60d"];
-    let done = gate.vkey(&args).ok();
-    for note in ["no such tier", "list the tenant", "audience", "revokes", "before it expires"] {
-        assert!(done.err.contains(note), "{note}: {}", done.err);
+    let reasons = ["no such tier", "list the tenant", "audience", "revokes such a key"];
+    let forced = gate.vkey(&[&args[..], &["--force"]].concat()).ok();
+    for reason in reasons {
+        gate.vkey(&args).refused(1, reason);
+        let warning = forced.err.lines().find(|line| line.contains(reason)).expect(reason);
+        assert!(warning.starts_with("vkey: warning: "), "{warning}");
     }
-    assert!(one_line(&done).starts_with("vk1.main-"));
+    assert!(forced.err.contains("before it expires"), "{}", forced.err);
+    assert!(one_line(&forced).starts_with("vk1.main-"));
+    // Each alone.
+    for (option, value, reason) in [
+        ("--tier", "gold", "no such tier"),
+        ("--tenant", "y", "list the tenant"),
+        ("--aud", "other", "audience"),
+        ("--jti", "k_bad", "revokes"),
+    ] {
+        let gate = Gate::with(&json!({
+            "audience": "gw", "unlisted_tenants": "deny", "tenants": {"x": {}},
+            "revoked": {"keys": ["k_bad"]}, "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        }));
+        let mut args = vec!["mint", "--lifetime", "1h", option, value];
+        for (other, good) in [("--tenant", "x"), ("--aud", "gw")] {
+            args.extend([other, good].into_iter().filter(|_| other != option));
+        }
+        let done = gate.vkey(&args).refused(1, reason);
+        assert!(done.err.ends_with("--force prints it all the same\n"), "{}", done.err);
+        assert_eq!(done.err.matches("; ").count(), 2, "one reason: {}", done.err);
+    }
+}
+
+/// The shadow mode lets through what is forbidden, so the key is good for something.
+#[test]
+fn mint_only_warns_where_the_gate_only_records() {
+    let gate = Gate::with(&json!({
+        "mode": "shadow", "unlisted_tenants": "deny", "audience": "gw",
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+    }));
+    let args = ["mint", "--tenant", "x", "--tier", "gold", "--lifetime", "1h", "--now", NOW];
+    let done = gate.vkey(&[&args[..], &["--aud", "gw"]].concat()).ok();
+    for reason in ["warning: the configuration has no such tier", "does not list the tenant"] {
+        assert!(done.err.contains(reason), "{}", done.err);
+    }
+    gate.vkey(&args).refused(1, "--aud does not include");
+    let key = one_line(&done);
+    let report = gate.explain(&key, &[]).1;
+    assert_eq!(
+        (&report["decision"], &report["reason"]),
+        (&json!("shadow"), &json!("tier_unknown"))
+    );
+}
+
+#[test]
+fn mint_and_attenuate_warn_of_restrictions_that_are_not_read() {
+    let gate = Gate::new();
+    let key = gate.mint(&[]);
+    let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
+    let narrow = ["attenuate", "--now", NOW];
+    let all =
+        "this release reads no bodies, so restrictions of models and mcp never hold: every request";
+    let some = "of models and mcp never hold, alternatives of any_of among them";
+    for (restriction, says) in [
+        (r#"{"models":["gpt-4o"]}"#, Some(all)),
+        (r#"{"mcp":{"tools":["read_*"]}}"#, Some(all)),
+        (r#"{"any_of":[{"models":["a"]},{"mcp":{"tools":["b"]}}]}"#, Some(all)),
+        (r#"{"any_of":[{"models":["a"]},{"paths":["/v1/models"]}]}"#, Some(some)),
+        (r#"{"paths":["/v1/models"]}"#, None),
+        (r#"{"any_of":[{"paths":["/v1/models"]}]}"#, None),
+    ] {
+        let minted = gate.vkey(&[&mint[..], &["--only", restriction]].concat()).ok();
+        let caveat = gate.vkey(&[&mint[..], &["--caveat", restriction]].concat()).ok();
+        let narrowed = Vkey::new(&[&narrow[..], &["--caveat", restriction]].concat()).stdin(&key);
+        let narrowed = narrowed.ok();
+        for (done, option) in [(minted, "--only"), (caveat, "--caveat 1"), (narrowed, "--caveat 1")]
+        {
+            let warning = done.err.lines().find(|line| line.starts_with("vkey: warning: "));
+            assert_eq!(warning.is_some(), says.is_some(), "{restriction}: {}", done.err);
+            if let (Some(warning), Some(says)) = (warning, says) {
+                assert!(warning.contains(says), "{restriction}: {warning}");
+                assert!(warning.starts_with(&format!("vkey: warning: {option}: ")), "{warning}");
+            }
+            // It is as the warning says.
+            let decision = &gate.explain(&one_line(&done), &[]).1["decision"];
+            assert_eq!(*decision == json!("deny"), says == Some(all), "{restriction}");
+        }
+    }
+    // Quotas of what nobody counts are refused, unless forced.
+    let tokens = r#"{"quotas":[{"tokens":1,"per":"day"}]}"#;
+    for option in ["--only", "--caveat"] {
+        let forced = gate.vkey(&[&mint[..], &[option, tokens, "--force"]].concat()).ok();
+        assert!(forced.err.contains("warning: --"), "{}", forced.err);
+        gate.denies(&one_line(&forced), &[], "caveat_unsupported");
+    }
+    let forced = Vkey::new(&[&narrow[..], &["--caveat", tokens, "--force"]].concat()).stdin(&key);
+    gate.denies(&one_line(&forced.ok()), &[], "caveat_unsupported");
+}
+
+#[test]
+fn attenuate_refuses_an_expired_key_unless_forced() {
+    let key = Gate::new().mint(&[]);
+    let narrow =
+        |args: &[&str]| Vkey::new(&[&["attenuate", "--caveat", "{}"], args].concat()).stdin(&key);
+    narrow(&["--now", "1790003599"]).ok();
+    narrow(&["--now", "1790003600"]).refused(1, "the key has expired; mint another");
+    let forced = narrow(&["--now", "1790003600", "--force"]).ok();
+    assert_eq!(forced.err, "vkey: warning: the key has expired; mint another\n");
+    // A caveat that ends before now is as dead, although the key was valid then.
+    let past = ["--caveat", r#"{"exp":1790000010}"#, "--now", "1790000010"];
+    narrow(&past).refused(1, "--caveat 2 never allows a request while the key is valid");
 }
 
 #[test]
@@ -102,15 +205,16 @@ fn mint_rejects_what_no_gate_would_accept() {
 }
 
 #[test]
-fn mint_warns_of_times_that_never_overlap_the_life_of_a_key() {
+fn times_that_never_overlap_the_life_of_a_key_are_refused_unless_forced() {
     let gate = Gate::new();
-    let mint = |option: &str, restriction: &str| {
+    let mint = |option: &str, restriction: &str, more: &[&str]| {
         let args = ["mint", "--tenant", "a", "--lifetime", "1h", "--now", NOW, option, restriction];
-        gate.vkey(&args).ok().err
+        gate.vkey(&[&args, more].concat())
     };
     let key = gate.mint(&[]);
-    let narrow = |caveat: &str| {
-        Vkey::new(&["attenuate", "--caveat", "{}", "--caveat", caveat]).stdin(&key).ok().err
+    let narrow = |caveat: &str, more: &[&str]| {
+        let args = ["attenuate", "--now", NOW, "--caveat", "{}", "--caveat", caveat];
+        Vkey::new(&[&args, more].concat()).stdin(&key)
     };
     let says = "never allows a request while the key is valid: every request is refused";
     for dead in [
@@ -120,11 +224,14 @@ fn mint_warns_of_times_that_never_overlap_the_life_of_a_key() {
         r#"{"any_of":[{"exp":1000},{"nbf":1900000000}]}"#,
         r#"{"nbf":1790000060,"any_of":[{"exp":1790000060}]}"#,
     ] {
-        assert!(mint("--only", dead).contains(&format!("note: --only {says}")), "{dead}");
-        let of_caveat = mint("--caveat", dead);
-        assert!(of_caveat.contains(&format!("note: --caveat 1 {says}")), "{dead}: {of_caveat}");
-        let by_holder = narrow(dead);
-        assert!(by_holder.contains(&format!("note: --caveat 2 {says}")), "{dead}: {by_holder}");
+        mint("--only", dead, &[]).refused(1, &format!("--only {says}"));
+        mint("--caveat", dead, &[]).refused(1, &format!("--caveat 1 {says}"));
+        narrow(dead, &[]).refused(1, &format!("--caveat 2 {says}"));
+        let forced = [mint("--only", dead, &["--force"]), narrow(dead, &["--force"])];
+        for forced in forced.map(Vkey::ok) {
+            assert!(forced.err.contains(says) && forced.err.contains("vkey: warning: --"));
+            one_line(&forced);
+        }
     }
     for alive in [
         r#"{"exp":1790000001}"#,
@@ -133,9 +240,9 @@ fn mint_warns_of_times_that_never_overlap_the_life_of_a_key() {
         r#"{"any_of":[]}"#,
         r#"{"nbf":1790000060,"any_of":[{"exp":1790000061}]}"#,
     ] {
-        let minted = mint("--caveat", alive);
-        assert!(!minted.contains("note:"), "{alive}: {minted}");
-        assert_eq!(narrow(alive), "", "{alive}");
+        let minted = mint("--caveat", alive, &[]).ok().err;
+        assert!(!minted.contains("warning:"), "{alive}: {minted}");
+        assert_eq!(narrow(alive, &[]).ok().err, "", "{alive}");
     }
 }
 
@@ -155,6 +262,9 @@ fn mint_keeps_to_the_tenants_of_a_ring() {
     assert_eq!(ring("globex").as_deref(), Some("main-0"));
     mint(&["--tenant", "globex", "--ring", "acme"])
         .refused(1, "ring acme does not sign for this tenant: every gate would refuse the key");
+    let forced = mint(&["--tenant", "globex", "--ring", "acme", "--force"]).ok();
+    assert!(forced.err.contains("warning: ring acme does not sign for this tenant"));
+    gate.denies(&one_line(&forced), &[], "key_unknown");
 
     // The secret alone is enough to mint such a key; every gate refuses it.
     let by_secret =

@@ -111,7 +111,8 @@ fn an_escaped_slash_is_written_where_the_tier_keeps_it() {
     mint(&["--keep-escaped-slashes"]).refused(2, "--keep-escaped-slashes");
 
     let key = one_line(&mint(&["--tier", "models"]).ok());
-    let narrowed = Vkey::new(&["attenuate", "--keep-escaped-slashes", "--caveat", GLOB]);
+    let narrowed =
+        Vkey::new(&["attenuate", "--now", NOW, "--keep-escaped-slashes", "--caveat", GLOB]);
     let narrowed = one_line(&narrowed.stdin(&key).ok());
     let path = ["--method", "GET", "--path", "/models/meta%2fllama", "--now", NOW];
     let explain = [&["explain", "--config", &file][..], &path].concat();

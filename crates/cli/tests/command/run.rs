@@ -516,7 +516,7 @@ fn a_configuration_may_name_a_hundred_thousand_tenants_and_revoked_keys() {
         "unlisted_tenants": "deny",
         "revoked": {"version": 1, "keys": Vec::from_iter((0..MANY).map(|n| format!("k_{n}")))},
     }));
-    let [good, revoked] = ["k_x", "k_99999"].map(|jti| gate.mint(&["--jti", jti]));
+    let [good, revoked] = ["k_x", "k_99999"].map(|jti| gate.mint(&["--jti", jti, "--force"]));
     let requests = [&good, &good, &revoked].map(|key| json!({"key": key, "path": "/v1"}));
     assert_eq!(
         decisions(&gate, &["--deadline", "20s"], &requests),
