@@ -74,6 +74,11 @@ impl Plan {
 }
 
 impl Gateway {
+    /// The key of its requests.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// A gateway whose requests go to one cluster.
     pub(crate) fn start(binary: &Path, label: &str, cluster: Cluster) -> Self {
         Plan::new(binary, label, json!({})).edit(|config| cluster.install(config)).start()
