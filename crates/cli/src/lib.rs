@@ -24,6 +24,7 @@ mod exit;
 mod explain;
 mod input;
 mod inspect;
+mod keys;
 mod limits;
 mod lines;
 mod mcp;
@@ -32,6 +33,7 @@ mod output;
 mod plugins;
 mod private;
 mod process;
+mod register;
 mod report;
 mod review;
 mod ring;
@@ -77,6 +79,8 @@ enum Command {
     Secret(secret::Command),
     /// Mint a key; prints it to standard output, and notes about it to standard error
     Mint(Box<mint::Args>),
+    /// List the keys that were minted into a register (`mint --register`), and whether they are still valid
+    Keys(keys::Args),
     /// Narrow a key by caveats, without a secret; prints the narrowed key to standard output
     Attenuate(attenuate::Args),
     /// Show the content of a key, without verifying it
@@ -118,6 +122,7 @@ fn run(command: &Command, modules: BuiltIn, out: &mut Output) -> Result<Exit, Er
     match command {
         Command::Secret(command) => secret::run(command, out),
         Command::Mint(args) => mint::run(args, out),
+        Command::Keys(args) => keys::run(args, out),
         Command::Attenuate(args) => attenuate::run(args, out),
         Command::Inspect(args) => inspect::run(args, out),
         Command::Explain(args) => explain::run(args, out),

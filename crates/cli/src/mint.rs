@@ -1,6 +1,7 @@
 //! `vkey mint`: mints a key.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use vkey::access::restriction::Slashes;
 use vkey::config::{Config, Settings, UnlistedTenants};
@@ -17,6 +18,7 @@ use super::exit::Exit;
 use super::input::InputError;
 use super::output::Output;
 use super::private::KeyOutArgs;
+use super::register::Entry;
 use super::review::Review;
 use super::ring::{RingArgs, RingError, SelectedRing};
 use super::{secret, time};
@@ -38,6 +40,9 @@ pub(super) struct Args {
     now: Option<u64>,
     #[command(flatten)]
     out: KeyOutArgs,
+    /// First append a line to this file that says whose the key is, without the key: see `vkey keys`
+    #[arg(long, value_name = "FILE")]
+    register: Option<PathBuf>,
 }
 
 /// The claims of the key.
@@ -106,6 +111,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let note = rotation_note(&claims, settings.is_some(), ring.end_of_life(now_secs));
     let ring = ring.with_tenants(None);
     let key = mint(ring, &claims, &caveats, now_secs)?;
+    if let Some(path) = &args.register {
+        Entry::of(&key, &claims)?.append_to(path)?;
+    }
     args.out.write(&key, out)?;
     let expires = time::rfc3339(claims.exp);
     out.note(format_args!("minted {}, expires {expires}", claims.jti));

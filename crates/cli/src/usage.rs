@@ -111,7 +111,7 @@ pub(super) fn read_roots(path: &Path) -> Result<RootCerts, InputError> {
     if found.is_empty() { Err(none()) } else { Ok(RootCerts::from(found)) }
 }
 
-fn id(text: &str) -> Result<String, &'static str> {
+pub(super) fn id(text: &str) -> Result<String, &'static str> {
     if is_id(text) { Ok(text.to_owned()) } else { Err("expected 1 to 64 of A-Z a-z 0-9 _ -") }
 }
 

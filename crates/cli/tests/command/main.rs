@@ -23,6 +23,7 @@ mod mistakes;
 mod page;
 mod pages;
 mod private;
+mod register;
 mod run;
 mod signing_keys;
 mod sources;
