@@ -7,9 +7,10 @@ use vkey::json::Json;
 use vkey::key::claims::Claims;
 use vkey::key::keyring::RingState;
 
+use super::config_file::ConfigFile;
 use super::error::Error;
 use super::exit::Exit;
-use super::input::{self, InputError, Place};
+use super::input::{InputError, Place};
 use super::lines::{Line, Lines};
 use super::output::{Output, OutputError};
 use super::register::Entry;
@@ -42,7 +43,7 @@ pub(super) struct Args {
     all: bool,
     /// Mark the keys that this plugin configuration revokes, and those whose signing key has aged out under it
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Option<ConfigFile>,
     /// List as of this time, RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     now: Option<u64>,
@@ -66,12 +67,11 @@ enum State {
 
 /// Runs `vkey keys`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    let on_stdin = |path: &Path| path == Path::new("-");
-    if on_stdin(&args.file) && args.config.as_deref().is_some_and(on_stdin) {
+    if args.file == Path::new("-") && args.config.as_ref().is_some_and(ConfigFile::is_stdin) {
         return Err(InputError::StdinTwice.into());
     }
     let now_secs = time::now(args.now)?;
-    let config = args.config.as_deref().map(input::config).transpose()?;
+    let config = args.config.as_ref().map(ConfigFile::gate).transpose()?.map(|(_, config)| config);
     let place = Place::file("FILE", &args.file);
     let text = place.read_bytes(MAX_REGISTER_BYTES)?;
     let (entries, exit) = read(&text, out);
