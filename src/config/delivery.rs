@@ -52,6 +52,7 @@ pub enum Cause {
 }
 
 /// What the policy asks for the hosts of a pattern.
+#[derive(Clone, Copy)]
 enum Asked {
     Nothing,
     Skip(u64),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vkey::config::Config;
+use vkey::config::{Config, RingConfig};
 use vkey::json::Json;
 use vkey::key::claims::Claims;
 use vkey::key::keyring::RingState;
@@ -98,7 +98,7 @@ impl State {
     fn of(entry: &Entry, config: Option<&Config>, now_secs: u64) -> Self {
         let Entry { claims, kid } = entry;
         let ring = config.and_then(|config| config.rings().iter().find(|r| r.name() == kid.ring()));
-        let rotation = ring.and_then(|ring| ring.rotation());
+        let rotation = ring.and_then(RingConfig::rotation);
         let revokes = |config: &Config| config.settings().revoked.covers(claims);
         if now_secs >= claims.exp {
             Self::Expired
