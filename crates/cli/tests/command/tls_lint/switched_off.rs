@@ -110,7 +110,7 @@ fn a_module_that_is_off_in_the_manager_is_found() {
     let with = |member: &str| format!("{MODULE}            {member}: true\n");
     let disabled = (MODULE.to_owned(), with("disabled"));
     assert_eq!(found(&edited(&[(MODULE, &with("is_optional"))])), listener);
-    assert_eq!(found(&config(&[disabled.clone()])), listener);
+    assert_eq!(found(&config(std::slice::from_ref(&disabled))), listener);
     for enabled in [on_route(WASM, ON), on_host(WASM, ON), on_table(WASM, ON)] {
         let config = config(&[disabled.clone(), enabled]);
         assert!(found(&config).is_empty());
@@ -147,7 +147,7 @@ fn reasons(config: &str) -> Vec<String> {
 fn the_reason_says_what_passes_and_the_fix_how_to_do_without() {
     let off = on_route(WASM, OFF);
     let name = "the filter envoy.filters.http.wasm, which is the module, is switched off: ";
-    let sealed = reasons(&config(&[off.clone()]));
+    let sealed = reasons(&config(std::slice::from_ref(&off)));
     assert_eq!(sealed, [format!("{name}the seal refuses every request there")]);
     let unsealed = [off.clone(), on_host(RBAC, OFF)];
     let removed = &reasons(&config(&unsealed))[1];
