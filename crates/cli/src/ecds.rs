@@ -84,7 +84,7 @@ impl Args {
                     "runtime": "envoy.wasm.runtime.v8",
                     "code": {"local": {"filename": self.module}},
                     "environment_variables": environment.message(),
-                    // Envoy before 1.40 keeps a VM, with its old environment, while this is the same.
+                    // Envoy 1.36 keeps a VM, with its old environment, while this is the same.
                     "configuration": string(&environment.id()),
                 },
                 "configuration": string(configuration),

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::exit::Exit;
 
-/// The errors of one command, or of one part that commands share. Messages name options and members. They
-/// quote nothing that was typed or read, because it may be a misplaced secret.
+/// The errors of one command, or of one part that commands share. Messages name options, members, and files
+/// that exist. They quote nothing else that was typed or read, because it may be a misplaced secret.
 pub(super) trait Failure: fmt::Debug + fmt::Display + Send {
     /// The exit code.
     fn exit(&self) -> Exit;

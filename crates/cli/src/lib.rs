@@ -4,7 +4,7 @@
 //!
 //! Secrets and keys come from standard input, a file or the environment, never from an argument: every user
 //! of a machine can read the arguments of its processes. Errors do not repeat what was typed either, because
-//! it may be a misplaced secret; they name the option.
+//! it may be a misplaced secret; they name the option, or the file once it was read.
 //!
 //! Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; 2 invalid
 //! usage; 3 a file, the environment, the network or the system failed; 4 nothing to check (`tls lint`). If the

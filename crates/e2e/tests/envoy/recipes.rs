@@ -247,6 +247,32 @@ fn the_gate_is_closed_before_its_first_configuration() {
     });
 }
 
+/// Kubernetes mounts a directory of links, and replaces the one they all go through.
+#[test]
+fn a_mounted_directory_is_watched() {
+    each_envoy(|binary| {
+        let operator = Operator::new("recipe_mounted");
+        operator.follow("A gate whose configuration is a file", 0);
+        let first = operator.file();
+        let folder = operator.dir.file("target/ecds");
+        fs::remove_file(folder.join("vkey.json")).unwrap();
+        let mount = |version: &str, text: &str| {
+            fs::create_dir(folder.join(version)).unwrap();
+            fs::write(folder.join(version).join("vkey.json"), text).unwrap();
+            symlink(version, folder.join("..data_tmp")).unwrap();
+            fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+        };
+        mount("..1", &first);
+        symlink("..data/vkey.json", folder.join("vkey.json")).unwrap();
+        let gate =
+            Gate { envoy: operator.start(binary), key: operator.rings[0].0.key("k", json!({})) };
+        gate.wait(&gate.key, 200, Instant::now());
+        let revoked = r#"\"revoked\": {\"keys\": [\"k\"]}, \"usage\""#;
+        mount("..2", &first.replace(r#"\"usage\""#, revoked));
+        gate.wait(&gate.key, 401, Instant::now());
+    });
+}
+
 /// The example says that its connection manager is that of envoy.yaml.
 #[test]
 fn the_example_has_the_connection_manager_of_envoy_yaml() {
