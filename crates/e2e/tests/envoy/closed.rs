@@ -177,7 +177,7 @@ fn a_request_that_cannot_be_answered_is_held() {
         .env("VKEY_FAULT", "reply_fails")
         .edit(|config| {
             config::connection_manager(config, "gate")["stream_idle_timeout"] = json!("0.5s");
-            let sealed = |filter: &serde_json::Value| filter["name"] != "envoy.filters.http.rbac";
+            let sealed = |filter: &Value| filter["name"] != "envoy.filters.http.rbac";
             config::http_filters(config).retain(sealed);
         });
     let envoy = Envoy::start(options);
