@@ -43,6 +43,8 @@ pub struct Account<'a> {
     pub tier: Option<&'a str>,
     /// Since when the proxy counts, Unix seconds: a proxy that starts anew counts from zero.
     pub since_secs: Option<u64>,
+    /// Nothing was counted for it, and the configuration does not name it either: it may not exist.
+    pub is_unknown: bool,
 }
 
 impl SubjectQuery {
@@ -98,6 +100,9 @@ pub fn reply_body(account: &Account<'_>, cell: &Cell, allowances: &[Allowance]) 
     reply.text("tenant", account.tenant);
     reply.text("tier", account.tier);
     reply.number("since", account.since_secs);
+    if account.is_unknown {
+        reply.member("known").push_str("false");
+    }
     reply.number("seen", Some(cell.seen()));
     reply.number("allowed", Some(cell.allowed()));
     let mut denied = Object::open(reply.member("denied"));
@@ -121,6 +126,18 @@ fn id(bytes: &[u8]) -> Result<String, AmbiguousSubject> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_unknown_has_another_member() {
+        let tenant = Account { tenant: Some("acme"), ..Account::default() };
+        let body = |account| reply_body(&account, &Cell::default(), &[]);
+        let denied = r#"{"unauthenticated":0,"forbidden":0,"bad_request":0,"limited":0,"upstream":0,"unavailable":0}"#;
+        let rest = format!(r#""seen":0,"allowed":0,"denied":{denied},"limits":[]}}"#);
+        let start = r#"{"jti":null,"tenant":"acme","tier":null,"#;
+        assert_eq!(body(tenant), [start, &rest].concat());
+        let unknown = Account { is_unknown: true, ..tenant };
+        assert_eq!(body(unknown), [start, r#""known":false,"#, &rest].concat());
+    }
 
     #[test]
     fn a_query_names_one_subject() {

@@ -35,8 +35,8 @@ impl<H: Host> RequestGate<'_, H> {
         let mut allowances = cell.ledger().allowances(&self.engine.key_charges(key), self.now_ns);
         allowances.extend(self.tenant_allowances(tenant)?);
         let tier = Some(key.claims().tier());
-        let since_secs = self.since_secs();
-        let account = Account { jti: Some(jti), tenant: Some(tenant), tier, since_secs };
+        let tenant = Some(tenant.as_str());
+        let account = Account { jti: Some(jti), tenant, tier, ..self.account() };
         Ok(usage::reply_body(&account, &cell, &allowances))
     }
 
@@ -49,13 +49,17 @@ impl<H: Host> RequestGate<'_, H> {
             (Some(_), Some(tier)) => self.engine.tier_charges(tier),
             (Some(_), None) => Vec::new(),
         };
-        let since_secs = self.since_secs();
-        let account = Account { jti, tenant: Some(tenant), tier: cell.tier(), since_secs };
+        let is_named = jti.is_none() && self.engine.settings().tenants.contains_key(tenant);
+        let is_unknown = cell.seen() == 0 && !is_named;
+        let account =
+            Account { jti, tenant: Some(tenant), tier: cell.tier(), is_unknown, ..self.account() };
         Ok(usage::reply_body(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
     }
 
-    fn since_secs(&self) -> Option<u64> {
-        self.start.since_secs(&self.store, secs(self.now_ns))
+    /// An account of which only is known since when it counts.
+    fn account<'k>(&self) -> Account<'k> {
+        let since_secs = self.start.since_secs(&self.store, secs(self.now_ns));
+        Account { since_secs, ..Account::default() }
     }
 
     fn tenant_allowances(&self, tenant: &str) -> Result<Vec<Allowance>, NotCounted> {

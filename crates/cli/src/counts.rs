@@ -10,11 +10,19 @@ use super::time::format_duration;
 /// The part of an allowance's name that marks it as money.
 const MONEY: &str = "_cost_";
 
+const UNKNOWN_KEY: &str =
+    "the gate has counted no request of this key; check the id, the tenant and the URL";
+
+const UNKNOWN_TENANT: &str = "the gate has counted no request of this tenant, and its configuration does not list \
+    it; check the name";
+
 /// A usage document. Names are already escaped for display.
 pub(super) struct Counts {
     jti: Option<String>,
     tenant: Option<String>,
     tier: Option<String>,
+    /// Whether the gate knows the key or the tenant; if not, all counts are zero.
+    known: bool,
     seen: u64,
     allowed: u64,
     denied: Vec<(String, u64)>,
@@ -47,6 +55,7 @@ impl Counts {
             jti: name("jti")?,
             tenant: name("tenant")?,
             tier: name("tier")?,
+            known: members.read("known", Node::bool)?.unwrap_or(true),
             seen: members.require("seen")?.integer()?,
             allowed: members.require("allowed")?.integer()?,
             denied: denials(&members.require("denied")?)?,
@@ -59,6 +68,10 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (label, name) in [("key", &self.jti), ("tenant", &self.tenant), ("tier", &self.tier)] {
             writeln!(f, "{label:<13}{}", name.as_deref().unwrap_or("-"))?;
+        }
+        if !self.known {
+            let unknown = if self.jti.is_some() { UNKNOWN_KEY } else { UNKNOWN_TENANT };
+            return writeln!(f, "{:<13}{unknown}", "unknown");
         }
         writeln!(f, "{:<13}{}", "seen", self.seen)?;
         writeln!(f, "{:<13}{}", "allowed", self.allowed)?;

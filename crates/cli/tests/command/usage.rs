@@ -165,6 +165,27 @@ a_name_that_is_longer_than_others          -  123456789012          -  never
 }
 
 #[test]
+fn what_the_gate_does_not_know_has_no_counts() {
+    let answer = |jti: &str| {
+        format!(
+            r#"{{"jti":{jti},"tenant":"nobody","tier":null,"known":false,"seen":0,"allowed":0,
+                "denied":{{"limited":0}},"limits":[]}}"#
+        )
+    };
+    shows(
+        &answer("null"),
+        "key          -\ntenant       nobody\ntier         -\nunknown      the gate has counted no \
+         request of this tenant, and its configuration does not list it; check the name\n",
+    );
+    shows(
+        &answer("\"k_1\""),
+        "key          k_1\ntenant       nobody\ntier         -\nunknown      the gate has counted no \
+         request of this key; check the id, the tenant and the URL\n",
+    );
+    shows(&ANSWER.replacen('{', r#"{"known":true,"#, 1), TABLE);
+}
+
+#[test]
 fn a_strangers_text_does_not_reach_the_terminal() {
     let limit = r#"{"name":"a\u0007","limit":1,"used":1,"remaining":0,"reset_secs":2}"#;
     let answer = ANSWER.replace("acme", r"a\u001b[2J\u202e\n").replace("limited", "x\u{9b}");
