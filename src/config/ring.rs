@@ -215,12 +215,9 @@ mod tests {
     fn debug_shows_names_of_variables_only() {
         let text = br#"{"keyring": [{"name": "main", "keys": {"main-0": "${K}"}}]}"#;
         let config = Config::parse(text).unwrap();
-        let key = "base64:sRd0i5lhPMrC7fJ2iWQ6xbEXdIuZYTzKwu3ydolkOsU=";
-        let shown = format!(
-            "{:?} {:?}",
-            config,
-            config.rings()[0].compile(|_| key.get(..50).map(str::to_owned)).1
-        );
+        let short = "base64:sRd0i5lhPMrC7fJ2iWQ6xbEXdIuZYTzKwu3ydolk";
+        let shown =
+            format!("{:?} {:?}", config, config.rings()[0].compile(|_| Some(short.to_owned())).1);
         assert!(shown.contains("main-0") && !shown.contains("sRd0"), "{shown}");
         assert_eq!(Vec::from_iter(config.variables()), ["K"]);
     }

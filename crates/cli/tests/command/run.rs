@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Done, Gate, NOW, Vkey, attenuate};
+use crate::harness::{Done, Gate, NOW, Vkey, attenuate, one_line};
 
 /// Two busy cores reply to a line in milliseconds; a minute without a reply is a failure.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -205,6 +205,25 @@ fn no_configuration_lets_in_more_than_there_is_room_for() {
             assert_eq!(not_ready, !agrees, "host {host}, told {told}");
         }
     }
+}
+
+#[test]
+fn a_ring_without_its_secret_denies_its_own_keys() {
+    let gate = Gate::with(&json!({"keyring": [
+        {"name": "main", "secret": "${MAIN}"},
+        {"name": "old", "secret": "${OLD}"},
+    ]}));
+    let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW, "--ring", "old"];
+    let old = one_line(&gate.vkey(&mint).env("OLD", &gate.secret).ok());
+    let request =
+        |key: &str| json!({"method": "GET", "path": "/v1", "headers": [["x-api-key", key]]});
+    let requests = [request(&old), request(&gate.mint(&[]))];
+    assert_eq!(decisions(&gate, &[], &requests), [deny("not_ready"), allow()]);
+    let done = run(&gate, &[]).ok();
+    let says = "ring old: environment variable OLD is not set or empty";
+    assert!(done.err.contains(says), "{}", done.err);
+    let none = run(&gate, &[]).env("MAIN", "");
+    none.refused(3, "ring main: environment variable MAIN is not set or empty");
 }
 
 #[test]
