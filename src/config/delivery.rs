@@ -97,61 +97,75 @@ impl Hindrance {
 
 impl fmt::Display for Hindrance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { credential, host, cause } = self;
-        write!(f, "credential {credential}: ")?;
-        let host = host.as_deref().unwrap_or("its hosts");
-        match cause {
-            Cause::Ended(until_secs) => write!(
-                f,
+        write!(f, "{}; {}", self.reason(), self.remedy())
+    }
+}
+
+impl Hindrance {
+    /// Which credential, and why.
+    pub fn reason(&self) -> String {
+        let host = self.host.as_deref().unwrap_or("its hosts");
+        let why = match self.cause {
+            Cause::Ended(until_secs) => format!(
                 "its plaintext ended at {}, so without TLS requests for {host} are refused \
-                 (upstream_unproven); serve TLS there, or set a later until",
-                rfc3339(*until_secs)
+                 (upstream_unproven)",
+                rfc3339(until_secs)
             ),
-            Cause::Nginx => write!(
-                f,
+            Cause::Nginx => format!(
                 "nginx has no upstream gates and shows nothing of connections, so requests for {host} \
-                 are refused (upstream_unproven); remove the credential, or use Envoy"
+                 are refused (upstream_unproven)"
             ),
-            Cause::NotGranted => f.write_str(
-                "forward.credentials of the gate in the listener does not name it, so no request gets \
-                 it; add {\"name\": …} there",
+            Cause::NotGranted => {
+                "forward.credentials of the gate in the listener does not name it, so no \
+                                  request gets it"
+                    .to_owned()
+            }
+            Cause::NotHeld => "no upstream gate holds it, so requests go on without it".to_owned(),
+            Cause::OtherHosts => {
+                "forward.credentials names it for other hosts than the upstream gate holds it \
+                                  for, so no request gets it"
+                    .to_owned()
+            }
+            Cause::Skipped(until_secs) => format!(
+                "the policy skips {host} until {}, and a host that is skipped gets no credential",
+                rfc3339(until_secs)
             ),
-            Cause::NotHeld => f.write_str(
-                "no upstream gate holds it, so requests go on without it; add it to credentials of \
-                 the gate of the cluster",
-            ),
-            Cause::OtherHosts => f.write_str(
-                "forward.credentials names it for other hosts than the upstream gate holds it for, so \
-                 no request gets it; give both the same hosts",
-            ),
-            Cause::Skipped(until_secs) => write!(
-                f,
-                "the policy skips {host} until {}, and a host that is skipped gets no credential; \
-                 remove insecure_skip_verify from the policy",
-                rfc3339(*until_secs)
-            ),
-            Cause::StampOnly => write!(
-                f,
+            Cause::StampOnly => format!(
                 "no rule of the policy is for {host}, so requests for it are refused \
-                 (upstream_unproven) unless the cluster carries the stamp and speaks TLS; render the \
-                 cluster with `vkey tls render`, or give the credential plaintext"
+                 (upstream_unproven) unless the cluster carries the stamp and speaks TLS"
             ),
-            Cause::TlsOnly => write!(
-                f,
+            Cause::TlsOnly => format!(
                 "no rule of the policy is for {host}, so without TLS every request that may have it is \
-                 refused (upstream_plaintext); serve TLS with a certificate for the host, or give the \
-                 credential plaintext"
+                 refused (upstream_plaintext)"
             ),
-            Cause::Unreadable => write!(
-                f,
+            Cause::Unreadable => format!(
                 "{host} can be read in more than one way, so no certificate is for it and requests are \
-                 refused (upstream_name); write another host"
+                 refused (upstream_name)"
             ),
-            Cause::Verified => write!(
-                f,
-                "its plaintext has no effect for {host}, because the policy verifies connections to it; \
-                 remove plaintext"
+            Cause::Verified => format!(
+                "its plaintext has no effect for {host}, because the policy verifies connections to it"
             ),
+        };
+        format!("credential {}: {why}", self.credential)
+    }
+
+    /// What to do.
+    pub fn remedy(&self) -> &'static str {
+        match self.cause {
+            Cause::Ended(_) => "serve TLS there, or set a later until",
+            Cause::Nginx => "remove the credential, or use Envoy",
+            Cause::NotGranted => "add its name there",
+            Cause::NotHeld => "add it to credentials of the gate of the cluster",
+            Cause::OtherHosts => "give both the same hosts",
+            Cause::Skipped(_) => "remove insecure_skip_verify from the policy",
+            Cause::StampOnly => {
+                "render the cluster with `vkey tls render`, or give the credential plaintext"
+            }
+            Cause::TlsOnly => {
+                "serve TLS with a certificate for the host, or give the credential plaintext"
+            }
+            Cause::Unreadable => "write another host",
+            Cause::Verified => "remove plaintext",
         }
     }
 }

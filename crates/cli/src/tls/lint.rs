@@ -4,6 +4,7 @@ mod authorities;
 mod cluster;
 mod context;
 mod credentials;
+mod delivery;
 mod edge;
 mod endpoints;
 mod finding;
@@ -85,8 +86,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         return Err(InputError::StdinTwice.into());
     }
     let inputs = Input::read_all(&args.sources, &args.admin)?;
-    let policy = args.policy.read()?;
-    let report = Report::new(&inputs, &policy, time::now(args.now)?);
+    let (policy, config) = args.policy.read_with_config()?;
+    let report = Report::new(&inputs, &policy, config.as_ref(), time::now(args.now)?);
     let report = report.map_err(|why| Input::unsuitable(&inputs, &why))?;
     if args.json {
         out.line(report.to_json())?;

@@ -64,6 +64,56 @@ fn files() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
+fn a_credential_without_its_tls_is_a_finding_of_the_cluster_or_a_note_of_the_configuration() {
+    let (code, report) = report(lint(&["--json", &text(data("credential_never_sent.yaml"))]));
+    let finding = &report["findings"][0];
+    assert_eq!(
+        (code, &finding["cluster"], &finding["host"]),
+        (1, &json!("llm"), &json!("127.0.0.1"))
+    );
+    let reason = finding["reason"].as_str().expect("text");
+    assert!(
+        reason.starts_with("credential llm: no rule of the policy is for 127.0.0.1, "),
+        "{reason}"
+    );
+    let fix = "serve TLS with a certificate for the host, or give the credential plaintext";
+    assert_eq!(finding["fix"], fix);
+
+    // With the front's configuration beside it.
+    let gate = Gate::new();
+    let config = |forward: Value| {
+        let keyring = json!([{"name": "main", "secret": "${MAIN}"}]);
+        gate.file("front.json", json!({"keyring": keyring, "forward": forward}).to_string())
+    };
+    let good = text(data("good-plaintext.yaml"));
+    let with = |config: &str| {
+        let done = lint(&["--json", &good, "--config", config]).run();
+        let report: Value = serde_json::from_str(&done.out).expect(&done.err);
+        (done.code, report["findings"].to_string(), report["notes"].to_string())
+    };
+    let granted = with(&config(json!({"credentials": [{"name": "llm"}]})));
+    assert_eq!(granted, (0, "[]".to_owned(), "[]".to_owned()));
+    let (code, _, notes) = with(&config(json!({"credentials": [{"name": "other"}]})));
+    assert!(code == 0 && notes.contains("credential other: no upstream gate holds it"), "{notes}");
+    assert!(notes.contains("credential llm: forward.credentials of the gate"), "{notes}");
+    let held = |host: &str| {
+        let value = json!({"hosts": [host], "header": "x-key", "value": "${KEY}"});
+        config(json!({"credentials_in_front": true, "credentials": [value, {"name": "llm"}]}))
+    };
+    let (code, findings, notes) = with(&held("127.0.0.1"));
+    assert_eq!((code, &*findings), (0, "[]"));
+    assert!(notes.contains("credential forward.credentials[0]: no rule of the policy"), "{notes}");
+    let (code, findings, _) = with(&held("010.0.0.1"));
+    assert!(code == 1 && findings.contains("credential_never_sent"), "{findings}");
+    assert!(findings.contains(r#""configuration":"--config""#), "{findings}");
+    let people = lint(&[&good, "--config", &held("010.0.0.1")]).run().out;
+    assert!(
+        people.starts_with("--config: credential_never_sent\n  credential forward"),
+        "{people}"
+    );
+}
+
+#[test]
 fn each_broken_configuration_has_exactly_its_defect() {
     for (path, id) in files() {
         let (code, report) = report(lint(&["--json", path.to_str().expect("text")]));
@@ -74,7 +124,7 @@ fn each_broken_configuration_has_exactly_its_defect() {
             let says = |member: &&str| finding[*member].as_str().is_some_and(|s| !s.is_empty());
             members.iter().all(says)
         };
-        let elements = [&["cluster", "host"][..], &["listener"], &["route"]];
+        let elements = [&["cluster", "host"][..], &["configuration"], &["listener"], &["route"]];
         for finding in findings {
             assert!(says(finding, &["rule", "severity", "reason", "fix"]), "{finding}");
             assert_eq!(finding["file"], path.to_str().expect("text"));

@@ -25,6 +25,8 @@ pub(super) enum Element {
         /// The host whose policy is violated.
         host: String,
     },
+    /// The configuration that `--config` names.
+    Configuration,
     /// The listener of this name.
     Listener(String),
     /// A route, or a container of routes: its location in words.
@@ -110,6 +112,7 @@ rules! {
     AuditLineLost Error "audit_line_lost" "audit lines are set for the access log, which does not print them",
     CaMissing Error "ca_missing" "no trusted authority, so no chain is verified",
     ClientCertificateMissing Error "client_certificate_missing" "the policy asks for a client certificate, and there is none",
+    CredentialNeverSent Error "credential_never_sent" "a provider's credential can never go out",
     CredentialRetryElsewhere Error "credential_retry_elsewhere" "a retry can take a provider's credential to another cluster",
     CredentialsInFront Error "credentials_in_front" "the module holds provider credentials in front of the routes",
     CustomValidator Error "custom_validator" "another validator takes the place of all other verification",
@@ -168,11 +171,13 @@ impl Finding {
     /// The finding as JSON, in the file of this name.
     pub(super) fn to_json(&self, file: &str) -> Json {
         let element = match &self.element {
-            Element::Cluster { name, host } => vec![("cluster", name), ("host", host)],
-            Element::Listener(name) => vec![("listener", name)],
-            Element::Route(place) => vec![("route", place)],
+            Element::Cluster { name, host } => {
+                vec![("cluster", name.as_str()), ("host", host.as_str())]
+            }
+            Element::Configuration => vec![("configuration", "--config")],
+            Element::Listener(name) => vec![("listener", name.as_str())],
+            Element::Route(place) => vec![("route", place.as_str())],
         };
-        let element = element.into_iter().map(|(member, text)| (member, text.as_str()));
         let severity = self.rule.severity().word();
         let rest = [
             ("rule", self.rule.id()),
@@ -181,7 +186,8 @@ impl Finding {
             ("reason", &*self.reason),
             ("fix", &*self.fix),
         ];
-        let members = element.chain(rest).map(|(member, text)| (member.to_owned(), text.into()));
+        let members =
+            element.into_iter().chain(rest).map(|(member, text)| (member.to_owned(), text.into()));
         Json::Object(members.collect())
     }
 }

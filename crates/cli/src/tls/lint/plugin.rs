@@ -66,6 +66,11 @@ impl<'a> Extensions<'a> {
 }
 
 impl Front {
+    /// The configuration as JSON.
+    pub(super) fn to_text(&self) -> String {
+        self.0.to_string()
+    }
+
     /// The headers of key sources, in lower case.
     pub(super) fn key_sources(&self) -> Vec<String> {
         let sources = items(&self.0, "key_sources").iter().filter_map(|s| text(s, "header"));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vkey::json::Json;
-use vkey::upstream_tls::EffectivePolicy;
+use vkey::upstream_tls::{EffectivePolicy, Policy};
 
 use super::super::super::output::{Output, OutputError};
 use super::super::super::text::{ascii, escape_line, escape_sentence, escape_word};
@@ -18,7 +18,7 @@ use super::proxy_config::ProxyConfig;
 use super::routes::Table;
 use super::source::Input;
 use super::upstream_gates::UpstreamGates;
-use super::{cluster, credentials, edge, seal, stripped, switched_off, ungated, wiring};
+use super::{cluster, credentials, delivery, edge, seal, stripped, switched_off, ungated, wiring};
 
 /// The most hosts that are checked: each route to a cluster may name thousands.
 const MAX_NAMES: usize = 500_000;
@@ -36,10 +36,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Checks the configuration that the inputs are the parts of.
+    /// Checks the configuration that the inputs are the parts of. `config`: the configuration of the module that
+    /// `--config` names.
     pub(super) fn new(
         inputs: &[Input],
         policy: &EffectivePolicy,
+        config: Option<&Json>,
         now_secs: u64,
     ) -> Result<Self, InvalidConfig> {
         let proxy_config = ProxyConfig::new(inputs)?;
@@ -61,6 +63,7 @@ impl Report {
             report.add(first.file, [], wiring::labels(inputs, first.listener));
         }
         report.check_routes(&proxy_config, &gates, &judged, &behind)?;
+        report.check_delivery(&proxy_config, policy.file(), config, now_secs);
         deduplicate(&mut report.findings);
         report.findings.sort_by_key(|finding| finding.item.rule.severity());
         deduplicate(&mut report.notes);
@@ -145,6 +148,29 @@ impl Report {
         self.findings.extend(stripped::check(manager, tables));
     }
 
+    /// Checks which provider credentials can go out.
+    fn check_delivery(
+        &mut self,
+        proxy_config: &ProxyConfig<'_>,
+        policy: &Policy,
+        config: Option<&Json>,
+        now_secs: u64,
+    ) {
+        for InFile { file, item: cluster } in &proxy_config.clusters {
+            let delivery = delivery::of_cluster(cluster, proxy_config, policy, now_secs);
+            self.add(*file, delivery.findings, delivery.notes);
+        }
+        for manager in &proxy_config.managers {
+            let delivery = delivery::of_listener(manager, policy, now_secs);
+            self.add(manager.file, delivery.findings, delivery.notes);
+        }
+        if let Some(config) = config {
+            let delivery = delivery::of_option(config, proxy_config, policy, now_secs);
+            self.files.push("--config".to_owned());
+            self.add(self.files.len().saturating_sub(1), delivery.findings, delivery.notes);
+        }
+    }
+
     /// Checks each route configuration.
     fn check_routes<'a>(
         &mut self,
@@ -217,6 +243,7 @@ impl Report {
             Element::Cluster { name, host } => {
                 (escape_word(name), format!(" for {}", escape_word(host)))
             }
+            Element::Configuration => ("the configuration".to_owned(), String::new()),
             Element::Listener(name) => (format!("listener {}", escape_word(name)), String::new()),
             Element::Route(place) => (escape_sentence(place), String::new()),
         };

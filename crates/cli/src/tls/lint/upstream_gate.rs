@@ -106,15 +106,20 @@ pub(super) fn defects<'a>(cluster: &'a Value, proxy_config: &ProxyConfig<'a>) ->
 
 /// The names of the credentials that an upstream gate holds.
 pub(super) fn credentials<'a>(cluster: &'a Value, proxy_config: &ProxyConfig<'a>) -> Vec<String> {
-    let filters = filters(cluster);
-    let gate =
-        position(filters, &proxy_config.extensions).and_then(|position| filters.get(position));
-    let Some(gate) = gate.and_then(|gate| proxy_config.extensions.gate(gate)) else {
-        return Vec::new();
-    };
+    let Some(gate) = configuration(cluster, proxy_config) else { return Vec::new() };
     let names =
         items(&gate, "credentials").iter().filter_map(|credential| text(credential, "name"));
     names.map(str::to_owned).collect()
+}
+
+/// The module's configuration in an upstream gate.
+pub(super) fn configuration<'a>(
+    cluster: &'a Value,
+    proxy_config: &ProxyConfig<'a>,
+) -> Option<Value> {
+    let filters = filters(cluster);
+    let gate = filters.get(position(filters, &proxy_config.extensions)?)?;
+    proxy_config.extensions.gate(gate)
 }
 
 fn filters(cluster: &Value) -> &[Value] {
