@@ -68,6 +68,11 @@ impl Plan {
         self.options(|options| options.edit(edit))
     }
 
+    /// The log of an Envoy that rejects the configuration.
+    pub(crate) fn refuse(self) -> String {
+        Envoy::refuse(self.options).log
+    }
+
     pub(crate) fn start(self) -> Gateway {
         Gateway { envoy: Envoy::start(self.options), key: self.key }
     }

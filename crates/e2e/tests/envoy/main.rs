@@ -47,6 +47,7 @@ mod load;
 mod mcp_sessions;
 mod memory;
 mod metrics;
+mod plaintext;
 mod proxy_logs;
 mod readiness;
 mod reasons;
