@@ -368,7 +368,7 @@ impl Gate {
     }
 }
 
-/// The property of a message that is no call.
+/// The property of a message that is not a call.
 const NO_CALL: &str = "-";
 
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \

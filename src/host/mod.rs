@@ -49,8 +49,8 @@ pub enum Property {
     ClusterName,
     /// A filter state of the request.
     FilterState(FilterState),
-    /// The MCP call of a message, as [`mcp_member`](crate::audit::mcp_member) writes it; `-` for a message that is none.
-    /// Only `vkey mcp` provides it. A client cannot set a filter state.
+    /// The MCP call of a message, as [`mcp_member`](crate::audit::mcp_member) writes it, or `-` for a message
+    /// that is not a call. Only `vkey mcp` provides it. A client cannot set a filter state.
     McpCall,
     /// The host by which nginx selected the server, in lower case, without a port.
     NginxHost,

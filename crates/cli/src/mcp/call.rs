@@ -6,7 +6,7 @@ use vkey::host::{MemoryHost, Property};
 
 use super::message::{Content, member};
 
-/// Stands for a message that is no call: a response, or a line that cannot be read.
+/// Stands for a message that is not a call: a response, or a line that cannot be read.
 const NO_CALL: &str = "-";
 
 /// Shows the module the call that a message is, by a property of the host, which no client can set. `version` is
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_not_described() {
+    fn other_messages_are_not_described() {
         for line in [
             r#"{"jsonrpc":"2.0","id":1,"result":{"method":"tools/call"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","Method":"ping"}"#,
