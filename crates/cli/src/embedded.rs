@@ -78,6 +78,8 @@ pub(super) enum LogLevel {
 enum HostError {
     /// The built-in module cannot be run.
     Module(ModuleError),
+    /// The module is not ready to decide; its last error.
+    NotReady(String),
     /// One secret is given, but the rings name several variables.
     SeveralSecrets,
     /// The module does not start.
@@ -186,11 +188,18 @@ impl EmbeddedHost {
             worker.open(host).map_err(failed)?;
         let response = Response { status: None, bytes: None, now_ns };
         let closed = worker.close(context, &response).map_err(failed)?;
-        let line = closed.and_then(|closed| take_audit_line(&closed.host));
+        let line = closed.as_ref().and_then(|closed| take_audit_line(&closed.host));
         let record = line.and_then(|line| AuditRecord::parse(&line).ok());
         // A request without a decision is refused.
         let decision = record.and_then(|record| record.decision);
-        Ok(decision.unwrap_or(Decision::Deny(DenyReason::NotReady)))
+        let decision = decision.unwrap_or(Decision::Deny(DenyReason::NotReady));
+        if decision == Decision::Deny(DenyReason::NotReady) {
+            let mut log = worker.take_log();
+            log.extend(closed.map(|closed| closed.host.log.take()).unwrap_or_default());
+            let error = log.into_iter().rfind(|(level, _)| *level as u32 >= Level::Error as u32);
+            error.map_or(Ok(()), |(_, line)| Err(HostError::NotReady(line)))?;
+        }
+        Ok(decision)
     }
 
     /// A host for one request, at the current time.
@@ -289,7 +298,7 @@ impl Failure for HostError {
     fn exit(&self) -> Exit {
         match self {
             Self::Module(_) => Exit::Environment,
-            Self::SeveralSecrets | Self::Worker(_) => Exit::Refused,
+            Self::NotReady(_) | Self::SeveralSecrets | Self::Worker(_) => Exit::Refused,
         }
     }
 }
@@ -301,6 +310,10 @@ impl fmt::Display for HostError {
                 f,
                 "the module cannot be run: {error}; `make build` builds a command that contains it"
             ),
+            Self::NotReady(said) => {
+                let said = said.strip_prefix("vkey: ").unwrap_or(said);
+                write!(f, "the module is not ready: {}", escape_sentence(said))
+            }
             Self::SeveralSecrets => f.write_str(
                 "--secret-file holds one secret, but the rings of the configuration name several \
                  variables; set those instead",

@@ -53,6 +53,9 @@ impl KeyRefusal {
                 "allow the path of --path (/mcp) in its tier, or name a path that is allowed with --path"
             }
             DenyReason::Method => "messages are POST requests: allow that method",
+            DenyReason::NotReady => {
+                "it has limits, and `--host bare` counts nothing: use another host"
+            }
             reason if reason.class() == DenyClass::Limited => {
                 "the limit has no room for a single message: raise it"
             }

@@ -176,3 +176,18 @@ fn wait_until_refused(session: &mut Session) -> u64 {
     });
     id.get()
 }
+
+/// The module says why, and nothing else does.
+#[test]
+fn a_host_on_which_the_module_is_not_ready_starts_no_server() {
+    let ring = json!([{"name": "main", "secret": "${MAIN}"}]);
+    let (auto, bare) = (json!({"keyring": ring}), json!({"keyring": ring, "host": "bare"}));
+    let gate = Gate::with(&auto);
+    let key = gate.mint(&["--ring", "main"]);
+    command(&gate, &key, &["--host", "bare"]).refused(1, "\"host\": \"bare\"");
+    let gate = Gate::with(&bare);
+    let key = gate.mint(&["--ring", "main"]);
+    command(&gate, &key, &["--host", "bare"]).ok();
+    let limited = attenuate(&key, r#"{"rate":{"requests":9,"per":"1s"}}"#);
+    refuses(&gate, &limited, &["--host", "bare"], &["not_ready: ", "--host bare"]);
+}
