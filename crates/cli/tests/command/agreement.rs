@@ -149,7 +149,7 @@ fn about_targets() -> Vec<Case> {
         ("good", to("GET", "/admin"), "deny path"),
         ("good", to("GET", "/v1/../admin"), "deny path_ambiguous"),
         ("good", to("GET", "/v1/a%2fb"), "deny path_ambiguous"),
-        ("good", to("GET", &format!("/v1/models?key={held}")), "deny path"),
+        ("good", to("GET", &format!("/v1/models?key={held}")), "deny key_in_url"),
         ("narrowed", to("GET", "/v1/models/"), "allow"),
         ("narrowed", to("GET", "/v1/./models"), "deny path_ambiguous"),
         ("narrowed", to("GET", "/v1/%6dodels"), "deny path_ambiguous"),

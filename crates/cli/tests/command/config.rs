@@ -160,7 +160,8 @@ fn config_check_says_which_credentials_do_not_go_out() {
         let done = check(&held("corp", hosts, "")).run();
         assert_eq!(done.code, 1, "{}", done.out);
         assert!(done.out.contains(says), "{}", done.out);
-        assert!(done.out.ends_with("\nnot ok: a credential can never go out\n"), "{}", done.out);
+        let never = "not ok: a provider credential can never go out";
+        assert!(done.err.contains(never) && !done.out.contains("\nok\n"), "{}", done.err);
     }
     let ended = held("corp", r#""127.0.0.1""#, &more.replace("9000", "2020"));
     assert!(check(&ended).ok().out.contains("its plaintext ended at 2020-01-02T00:00:00Z"));

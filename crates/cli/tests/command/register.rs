@@ -41,7 +41,8 @@ fn states(done: &Done) -> String {
 fn a_register_says_whose_keys_there_are_and_holds_none() {
     let gate = Gate::new();
     let register = text(gate.dir.file("register"));
-    let args = ["--jti", "k_1", "--sub", "b\u{f6}b", "--tier", "gold", "--meta", r#"{"a":1}"#];
+    let args =
+        ["--jti", "k_1", "--sub", "b\u{f6}b", "--tier", "gold", "--meta", r#"{"a":1}"#, "--force"];
     let key = one_line(&mint(&gate, &register, &args).ok());
     let plain = one_line(&mint(&gate, &register, &["--jti", "k_2", "--ring", "next"]).ok());
     let written = fs::read_to_string(&register).expect("a file");

@@ -108,7 +108,9 @@ fn a_credential_without_its_tls_is_a_finding_of_the_cluster_or_a_note_of_the_con
     assert!(findings.contains(r#""configuration":"--config""#), "{findings}");
     let people = lint(&[&good, "--config", &held("010.0.0.1")]).run().out;
     assert!(
-        people.starts_with("--config: credential_never_sent\n  credential forward"),
+        people.starts_with(
+            "--config: error: the configuration: credential_never_sent\n  credential forward"
+        ),
         "{people}"
     );
 }

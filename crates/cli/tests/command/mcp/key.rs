@@ -23,7 +23,7 @@ fn strict() -> Gate {
 
 /// Mints by options, which may name another tenant, lifetime or time.
 fn mint(gate: &Gate, args: &[&str]) -> String {
-    let mut all = [&["mint"], args].concat();
+    let mut all = [&["mint", "--force"], args].concat();
     for (option, default) in [
         ("--ring", "main"),
         ("--aud", "gate"),

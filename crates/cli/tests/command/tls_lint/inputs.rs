@@ -12,6 +12,7 @@ use crate::harness::{Gate, Vkey, text};
 type Row = (&'static str, i32, &'static [&'static str], &'static [&'static str]);
 
 const OPEN: &str = "PassthroughCluster: it connects to whatever host a request names";
+const LABELS: &str = "default/eg/http: stats_config.stats_tags has no rule for anomaly";
 const UNSEEN: &str = "httproute/default/llm/rule/0: its endpoints are not in the input";
 const UNROUTED: &str = "default/eg/http: the module runs only where a route enables it";
 
@@ -32,8 +33,8 @@ const ROWS: &[Row] = &[
     ("clusters-plaintext.json", 1, &["plain: plaintext"], &[]),
     ("discovery-response.json", 0, &[], &[]),
     ("documents.yaml", 1, &["a: gate_missing", "a: plaintext", "a: stamp_missing"], &[]),
-    ("envoy-gateway.json", 0, &[], &[]),
-    ("envoy-gateway-one-route-without-module.json", 0, &[], &[UNROUTED]),
+    ("envoy-gateway.json", 0, &[], &[LABELS]),
+    ("envoy-gateway-one-route-without-module.json", 0, &[], &[UNROUTED, LABELS]),
     (
         "envoy-gateway-unmarked-endpoint.json",
         1,
@@ -90,6 +91,12 @@ fn input(name: &str) -> String {
     text(data("inputs").join(name))
 }
 
+/// The cluster or listener of a finding.
+fn place(finding: &Value) -> &str {
+    let place = ["cluster", "listener"].into_iter().find_map(|member| finding[member].as_str());
+    place.expect("a cluster or a listener")
+}
+
 fn word<'a>(item: &'a Value, member: &str) -> &'a str {
     item[member].as_str().expect("text")
 }
@@ -103,7 +110,7 @@ fn each_input_gives_these_findings_and_no_others() {
         }
         let (done, report) = report(lint(&["--json", &input(name)]));
         let findings = report["findings"].as_array().expect("a list").iter();
-        let found = findings.map(|f| format!("{}: {}", word(f, "cluster"), word(f, "rule")));
+        let found = findings.map(|f| format!("{}: {}", place(f), word(f, "rule")));
         assert_eq!((done, found.collect::<Vec<_>>()), (*code, owned(expected)), "{name}");
         let notes = report["notes"].as_array().expect("a list").iter();
         let notes: Vec<_> =
