@@ -9,11 +9,11 @@ use crate::access::canonical_host;
 use crate::access::restriction::HostPattern;
 use crate::host::Dialect;
 use crate::time::rfc3339;
-use crate::upstream_tls::{
-    Demand, EffectivePolicy, Policy, PolicyRule, Unlisted, UpstreamHost, UpstreamPattern,
-};
+use crate::upstream_tls::{Demand, Policy, PolicyRule, Unlisted, UpstreamHost, UpstreamPattern};
 
-use super::{Config, CredentialConfig, Grant, RoleConfig, UpstreamConfig};
+use super::{
+    Config, CredentialConfig, Grant, NamedConfig, RoleConfig, UpstreamConfig, UpstreamTls,
+};
 
 /// A provider credential that does not go to a host, or only under a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,23 @@ enum Asked {
     Skip(u64),
     Unreadable,
     Verified,
+}
+
+/// Who attaches a credential.
+#[derive(Clone, Copy)]
+enum Holder {
+    /// The gate of a listener, before routing.
+    Front { is_nginx: bool },
+    /// The gate of a cluster.
+    Gate,
+}
+
+/// Hindrances under a policy and the rules of a configuration.
+struct Diagnosis<'a> {
+    policy: &'a Policy,
+    tighten: &'a [PolicyRule],
+    now_secs: u64,
+    hindrances: Vec<Hindrance>,
 }
 
 // === impl Cause ===
@@ -186,27 +203,27 @@ impl Config {
     /// The hindrances of the credentials that the gate of the listener holds or names.
     pub fn hindrances(&self, policy: &Policy, now_secs: u64) -> Vec<Hindrance> {
         let settings = self.settings();
-        let policy = EffectivePolicy::new(policy.clone(), settings.upstream_tls.tighten.clone());
         let is_nginx = settings.dialect == Dialect::Nginx;
-        let grants = settings.grants.iter().filter(|_| is_nginx);
-        let grants = grants.map(|grant| Hindrance::new(&grant.name, None, Cause::Nginx));
-        let in_front = |credential: &CredentialConfig| {
-            let cause = |asked| credential.cause_in_front(asked, is_nginx, now_secs);
-            hindrances_at(&credential.hosts, &credential.place, &policy, now_secs, cause)
-        };
-        grants.chain(self.credentials.iter().flat_map(in_front)).collect()
+        let mut diagnosis = Diagnosis::new(policy, &settings.upstream_tls, now_secs);
+        for grant in settings.grants.iter().filter(|_| is_nginx) {
+            diagnosis.add(&grant.name, None, Cause::Nginx);
+        }
+        for credential in &self.credentials {
+            let holder = Holder::Front { is_nginx };
+            diagnosis.check(&credential.place, credential, &credential.hosts, holder);
+        }
+        diagnosis.hindrances
     }
 }
 
 impl UpstreamConfig {
     /// The hindrances of the credentials that an upstream gate holds.
     pub fn hindrances(&self, policy: &Policy, now_secs: u64) -> Vec<Hindrance> {
-        let policy = EffectivePolicy::new(policy.clone(), self.upstream_tls.tighten.clone());
-        let hindrances = self.credentials.iter().map(|named| {
-            let cause = |asked| named.credential.cause(asked, now_secs);
-            hindrances_at(&named.credential.hosts, &named.name, &policy, now_secs, cause)
-        });
-        hindrances.flatten().collect()
+        let mut diagnosis = Diagnosis::new(policy, &self.upstream_tls, now_secs);
+        for NamedConfig { name, credential } in &self.credentials {
+            diagnosis.check(name, credential, &credential.hosts, Holder::Gate);
+        }
+        diagnosis.hindrances
     }
 }
 
@@ -244,26 +261,30 @@ pub fn request_hindrances(
     let is_for = |hosts: &[HostPattern]| hosts.iter().any(|pattern| pattern.matches(&name));
     let settings = front.settings();
     let is_nginx = settings.dialect == Dialect::Nginx;
-    let in_force = |tighten: &[PolicyRule]| EffectivePolicy::new(policy.clone(), tighten.into());
-    let in_front = front.credentials.iter().find(|credential| is_for(&credential.hosts));
-    let in_front = in_front.map(|credential| {
-        let cause = |asked| credential.cause_in_front(asked, is_nginx, now_secs);
-        let policy = in_force(&settings.upstream_tls.tighten);
-        hindrances_at(&host, &credential.place, &policy, now_secs, cause)
-    });
-    let granted = settings.grants.iter().filter(|g| g.hosts.as_ref().is_none_or(|h| is_for(h)));
-    let at_gates = granted.map(|grant| {
+    let mut hindrances = Vec::new();
+    if let Some(held) = front.credentials.iter().find(|credential| is_for(&credential.hosts)) {
+        let mut diagnosis = Diagnosis::new(policy, &settings.upstream_tls, now_secs);
+        diagnosis.check(&held.place, held, &host, Holder::Front { is_nginx });
+        hindrances.extend(diagnosis.hindrances);
+    }
+    for grant in &settings.grants {
+        if !grant.hosts.as_ref().is_none_or(|hosts| is_for(hosts)) {
+            continue;
+        }
         if is_nginx {
-            return vec![Hindrance::new(&grant.name, None, Cause::Nginx)];
+            hindrances.push(Hindrance::new(&grant.name, None, Cause::Nginx));
+            continue;
         }
         let mut held =
             gates.iter().flat_map(|gate| gate.credentials.iter().map(move |c| (gate, c)));
         let held = held.find(|(_, c)| c.name == grant.name && is_for(&c.credential.hosts));
-        let Some((gate, named)) = held else { return Vec::new() };
-        let cause = |asked| named.credential.cause(asked, now_secs);
-        hindrances_at(&host, &named.name, &in_force(&gate.upstream_tls.tighten), now_secs, cause)
-    });
-    in_front.into_iter().chain(at_gates).flatten().collect()
+        if let Some((gate, NamedConfig { name, credential })) = held {
+            let mut diagnosis = Diagnosis::new(policy, &gate.upstream_tls, now_secs);
+            diagnosis.check(name, credential, &host, Holder::Gate);
+            hindrances.extend(diagnosis.hindrances);
+        }
+    }
+    hindrances
 }
 
 /// Whether some host is of both. Patterns that may share one count as if they did.
@@ -274,6 +295,58 @@ fn may_share(grant: &Grant, held: &CredentialConfig) -> bool {
     };
     let shares = |one: &HostPattern| held.hosts.iter().any(|other| overlap(one, other));
     grant.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(shares))
+}
+
+// === impl Diagnosis ===
+
+impl<'a> Diagnosis<'a> {
+    fn new(policy: &'a Policy, added: &'a UpstreamTls, now_secs: u64) -> Self {
+        Self { policy, tighten: &added.tighten, now_secs, hindrances: Vec::new() }
+    }
+
+    fn add(&mut self, credential: &str, host: Option<String>, cause: Cause) {
+        self.hindrances.push(Hindrance::new(credential, host, cause));
+    }
+
+    /// Checks a credential at these hosts.
+    fn check(
+        &mut self,
+        name: &str,
+        credential: &CredentialConfig,
+        hosts: &[HostPattern],
+        holder: Holder,
+    ) {
+        for host in hosts {
+            let asked = self.asked(host);
+            let cause = match holder {
+                Holder::Gate => credential.cause(asked, self.now_secs),
+                Holder::Front { is_nginx } => {
+                    credential.cause_in_front(asked, is_nginx, self.now_secs)
+                }
+            };
+            if let Some(cause) = cause {
+                self.add(name, Some(host.to_string()), cause);
+            }
+        }
+    }
+
+    /// What the policy asks for the hosts of a pattern: for a suffix, nothing only if no rule is for one of its hosts.
+    fn asked(&self, host: &HostPattern) -> Asked {
+        let Some(pattern) = UpstreamPattern::of(host) else { return Asked::Unreadable };
+        let HostPattern::Exact(name) = host else {
+            let rules = self.policy.upstreams().iter().chain(self.tighten).map(|rule| &rule.host);
+            let mut listed = self.policy.known_hosts().iter().chain(rules);
+            let verifies = listed.any(|listed| listed.overlaps(&pattern))
+                || self.policy.unlisted() == Unlisted::Verify;
+            return if verifies { Asked::Verified } else { Asked::Nothing };
+        };
+        let host = UpstreamHost::parse_attempt(name.as_bytes());
+        match self.policy.demand(self.tighten, &host, self.now_secs) {
+            Demand::Skip(skip) => Asked::Skip(skip.until_secs),
+            Demand::Unlisted => Asked::Nothing,
+            Demand::Verify(_) => Asked::Verified,
+        }
+    }
 }
 
 // === impl CredentialConfig ===
@@ -304,37 +377,5 @@ impl CredentialConfig {
             (Asked::Nothing, cause) => cause,
             (Asked::Verified, _) => self.plaintext.as_ref().map(|_| Cause::Verified),
         }
-    }
-}
-
-/// The hindrances of a credential at these hosts. `cause` says why it does not go to a host of which the policy asks that.
-fn hindrances_at(
-    hosts: &[HostPattern],
-    credential: &str,
-    policy: &EffectivePolicy,
-    now_secs: u64,
-    cause: impl Fn(Asked) -> Option<Cause>,
-) -> Vec<Hindrance> {
-    let hindrance = |host: &HostPattern| {
-        let cause = cause(asked(host, policy, now_secs))?;
-        Some(Hindrance::new(credential, Some(host.to_string()), cause))
-    };
-    hosts.iter().filter_map(hindrance).collect()
-}
-
-/// What the policy asks for the hosts of a pattern: for a suffix, nothing only if no rule is for one of its hosts.
-fn asked(host: &HostPattern, policy: &EffectivePolicy, now_secs: u64) -> Asked {
-    let Some(pattern) = UpstreamPattern::of(host) else { return Asked::Unreadable };
-    let HostPattern::Exact(name) = host else {
-        let file = policy.file();
-        let rules = file.upstreams().iter().chain(policy.tighten()).map(|rule| &rule.host);
-        let is_listed = file.known_hosts().iter().chain(rules).any(|rule| rule.overlaps(&pattern));
-        let verifies = is_listed || file.unlisted() == Unlisted::Verify;
-        return if verifies { Asked::Verified } else { Asked::Nothing };
-    };
-    match policy.demand(&UpstreamHost::parse_attempt(name.as_bytes()), now_secs) {
-        Demand::Skip(skip) => Asked::Skip(skip.until_secs),
-        Demand::Unlisted => Asked::Nothing,
-        Demand::Verify(_) => Asked::Verified,
     }
 }

@@ -37,6 +37,9 @@ pub const DEFAULT_USAGE_PATH: &str = "/.vkey/usage";
 /// The path of the readiness reply, unless configured.
 pub const DEFAULT_READY_PATH: &str = "/.vkey/ready";
 
+const KNOWN_HOST: &str =
+    " is a known host, which is never plaintext; remove plaintext or that host";
+
 /// The number of hexadecimal digits of the configuration's digest in the id of a plan.
 const PLAN_DIGITS: usize = 12;
 
@@ -290,16 +293,15 @@ impl Config {
 
 impl CredentialConfig {
     fn check_policy(&self, policy: &Policy) -> Result<(), Invalid> {
-        let mut known = self.hosts.iter().filter_map(|host| policy.known_overlap(host));
-        match known.next().filter(|_| self.plaintext.is_some()) {
-            Some(known) => Err(Invalid::unusable(
-                &format!("{}.plaintext", self.place),
-                format!(
-                    "{known} is a known host, which is never plaintext; remove plaintext or that host"
-                ),
-            )),
-            None => Ok(()),
+        let checked = if self.plaintext.is_some() { &*self.hosts } else { &[] };
+        for host in checked {
+            if let Some(known) = policy.known_overlap(host) {
+                let place = [&*self.place, ".plaintext"].concat();
+                let reason = [&*known, KNOWN_HOST].concat();
+                return Err(Invalid::unusable(&place, reason));
+            }
         }
+        Ok(())
     }
 
     fn compile(

@@ -198,6 +198,34 @@ impl Policy {
         known.map(ToString::to_string)
     }
 
+    /// The requirement for a connection to a host at this time, under the file and these rules of a configuration.
+    pub fn demand<'a>(
+        &'a self,
+        tighten: &'a [PolicyRule],
+        host: &UpstreamHost<'_>,
+        now_secs: u64,
+    ) -> Demand<'a> {
+        let known = self.knows(host);
+        let rule = self.rule(host);
+        let tighten = || tighten.iter().filter(|rule| rule.host.matches(host));
+        if !known && tighten().next().is_none() {
+            match rule {
+                None if self.unlisted == Unlisted::Observe => return Demand::Unlisted,
+                Some(PolicyRule { skip: Some(skip), .. }) if skip.is_in_force(now_secs) => {
+                    return Demand::Skip(skip);
+                }
+                _ => {}
+            }
+        }
+        let own = rule.and_then(|rule| rule.min_version).unwrap_or(self.min_version);
+        let floor = if known { TlsVersion::KNOWN_HOST_FLOOR } else { own };
+        let mut requirement = Requirement::new(own.max(floor));
+        for rule in rule.into_iter().chain(tighten()) {
+            requirement.add(rule);
+        }
+        Demand::Verify(requirement)
+    }
+
     /// The rule for a host: the narrowest that matches.
     fn rule(&self, host: &UpstreamHost<'_>) -> Option<&PolicyRule> {
         let matching = self.upstreams.iter().filter(|rule| rule.host.matches(host));
@@ -370,25 +398,7 @@ impl EffectivePolicy {
 
     /// The requirement for a connection to a host at this time.
     pub fn demand(&self, host: &UpstreamHost<'_>, now_secs: u64) -> Demand<'_> {
-        let known = self.file.knows(host);
-        let rule = self.file.rule(host);
-        let tighten = || self.tighten.iter().filter(|rule| rule.host.matches(host));
-        if !known && tighten().next().is_none() {
-            match rule {
-                None if self.file.unlisted == Unlisted::Observe => return Demand::Unlisted,
-                Some(PolicyRule { skip: Some(skip), .. }) if skip.is_in_force(now_secs) => {
-                    return Demand::Skip(skip);
-                }
-                _ => {}
-            }
-        }
-        let own = rule.and_then(|rule| rule.min_version).unwrap_or(self.file.min_version);
-        let floor = if known { TlsVersion::KNOWN_HOST_FLOOR } else { own };
-        let mut requirement = Requirement::new(own.max(floor));
-        for rule in rule.into_iter().chain(tighten()) {
-            requirement.add(rule);
-        }
-        Demand::Verify(requirement)
+        self.file.demand(&self.tighten, host, now_secs)
     }
 }
 

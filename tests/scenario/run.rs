@@ -198,9 +198,8 @@ impl<'a> Conversation<'a> {
             store.shared_data(name).ok().flatten().map(|(found, _)| found) == Some(bytes(record))
         };
         let damaged = self.scenario.damaged.iter().filter(|(name, record)| is_left(name, record));
-        // With the rules of Envoy, the probe record remains. The others say when counting began, and which warnings
-        // were logged.
-        let of_proxy = ["vkey/h/envoy", "vkey/h/start", "vkey/g/warnings"];
+        // With the rules of Envoy, the probe record remains. The others say when counting began, and what was noticed.
+        let of_proxy = ["vkey/h/envoy", "vkey/h/start", "vkey/g/notices"];
         let of_proxy =
             of_proxy.iter().filter(|name| store.shared_data(name).is_ok_and(|r| r.is_some()));
         // A versioned list of revocations has a record, for all workers.

@@ -6,10 +6,10 @@
 
 pub(super) mod connection;
 pub(super) mod credentials;
+mod notices;
 pub(super) mod state;
 mod statuses;
 pub(super) mod verdicts;
-mod warnings;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

@@ -6,7 +6,6 @@ use crate::exchange::Route;
 use crate::gate::metrics::Metrics;
 use crate::gate::resets::Resets;
 use crate::host::{Host, Level, Property, RecordStore, text_property};
-use crate::record::{Name, Record, take};
 use crate::time::secs;
 use crate::upstream_tls::{
     Carried, Demand, EffectivePolicy, Policy, RefusalScope, Stamp, UpstreamHost, Verdict,
@@ -16,8 +15,8 @@ use super::connection::{
     Fingerprint, HostConnection, NameCache, connection_id, is_local_reply, is_up, local_address,
 };
 use super::credentials::{Granted, attached};
+use super::notices::{is_noticed, notice};
 use super::statuses::{Outcome, Statuses};
-use super::warnings::is_first;
 
 /// The policy of one root context, and the verdicts under it.
 pub(in crate::gate) struct Upstreams {
@@ -48,10 +47,6 @@ pub(in crate::gate) struct Passage {
     pub(in crate::gate) fingerprint: Fingerprint,
     pub(in crate::gate) upstream: UpstreamHost<'static>,
 }
-
-/// Whether an upstream gate was ever configured.
-#[derive(Default)]
-struct Presence(bool);
 
 impl Upstreams {
     pub(in crate::gate) fn new(policy: Policy, settings: &UpstreamTls) -> Self {
@@ -371,12 +366,8 @@ impl Upstreams {
 
     /// Tells all workers that a cluster has an upstream gate.
     pub(in crate::gate) fn announce<H: Host>(&self, host: &H) {
-        self.with_records(host, |store| {
-            if store.is_available() {
-                // Nothing but a warning depends on it.
-                _ = store.update(&presence_name(), |presence: &mut Presence| presence.0 = true);
-            }
-        });
+        // Nothing but a warning depends on it.
+        self.with_records(host, |store| notice(store, HAS_GATE));
     }
 
     /// Logs at the start what is enforced, and what is not. `is_nginx`: the host never shows a connection to an
@@ -393,7 +384,7 @@ impl Upstreams {
         host.log(Level::Info, &text);
         if is_nginx {
             host.log(Level::Warn, SHOWS_NOTHING);
-        } else if !self.is_announced(host) {
+        } else if !self.with_records(host, |store| is_noticed(store, HAS_GATE)) {
             self.warn_once(host, NO_UPSTREAM_GATE);
         }
     }
@@ -401,22 +392,19 @@ impl Upstreams {
     /// Logs which credentials do not go out, each hindrance once in a process.
     pub(in crate::gate) fn warn_of<H: Host>(&self, host: &H, hindrances: &[Hindrance]) {
         for hindrance in hindrances {
-            self.warn_once(host, &format!("vkey: {hindrance}"));
+            self.warn_once(host, &["vkey: ", &hindrance.to_string()].concat());
         }
     }
 
     fn warn_once<H: Host>(&self, host: &H, text: &str) {
-        if self.with_records(host, |store| is_first(store, text)) {
+        if self.with_records(host, |store| notice(store, text)) {
             host.log(Level::Warn, text);
         }
     }
-
-    fn is_announced<H: Host>(&self, host: &H) -> bool {
-        self.with_records(host, |store| {
-            store.is_available() && store.read(&presence_name()).is_ok_and(|Presence(there)| there)
-        })
-    }
 }
+
+/// The notice that an upstream gate was configured.
+const HAS_GATE: &str = "a cluster has an upstream gate";
 
 /// Logged by the first worker that starts while no cluster has an upstream gate.
 pub const NO_UPSTREAM_GATE: &str = "vkey: upstream TLS: no cluster has the module as its upstream filter (under this \
@@ -438,30 +426,9 @@ impl Conclusion {
     }
 }
 
-impl Record for Presence {
-    const VERSION: u8 = 5;
-
-    fn fresh() -> Self {
-        Self::default()
-    }
-
-    fn write(&self, record: &mut Vec<u8>) {
-        record.push(self.0.into());
-    }
-
-    fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let [there] = take(bytes)?;
-        Some(Self(there != 0))
-    }
-}
-
 /// The time for the dates of a policy, in Unix seconds. Without a clock no exception is in force.
 pub(in crate::gate) fn now_secs(now_ns: Option<u64>) -> u64 {
     secs(now_ns.unwrap_or(u64::MAX))
-}
-
-fn presence_name() -> Name {
-    Name::new("g", "upstream")
 }
 
 /// The stamp of the chosen cluster.
