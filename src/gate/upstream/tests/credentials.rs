@@ -281,6 +281,9 @@ fn a_credential_in_front_brings_its_exception_along() {
         bench.send(id, mesh(&words));
         bench.refused(id, Reason::UpstreamPlaintext);
     }
+    // A route has replaced the host.
+    bench.send(8, Facts::of("other.mesh").unencrypted().grants(&good));
+    bench.refused(8, Reason::UpstreamPlaintext);
     bench.at(SKIP_UNTIL_SECS - START_SECS, 0);
     bench.send(9, mesh(&good));
     bench.refused(9, Reason::UpstreamUnproven);
