@@ -86,18 +86,19 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<Exit, Error> {
 fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
     // clap passes exactly one of the two.
     let file = args.file.as_ref().or(args.config.as_ref()).cloned().unwrap_or_default();
+    args.delivery.check_stdin(usize::from(file.is_stdin()))?;
     let source = file.read()?;
     let delivery = args.delivery.read()?.with_gates(source.upstream_gates()?);
     let mut errors = Vec::new();
     let mut shown: Vec<&Plugin> = Vec::new();
     for plugin in source.chosen()? {
-        if let Some(same) = shown.iter().find(|earlier| earlier.text == plugin.text) {
-            out.line(heading(plugin))?;
-            out.line(format_args!("same as      {}", escape_sentence(&same.place)))?;
-            continue;
-        }
-        match inspect(&source, plugin, args.env, &delivery) {
-            Ok(Inspection { summary, unready, hindrances }) => {
+        let same = shown.iter().find(|earlier| earlier.text == plugin.text);
+        match (inspect(&source, plugin, args.env, &delivery), same) {
+            (Ok(_), Some(same)) => {
+                out.line(heading(plugin))?;
+                out.line(format_args!("same as      {}", escape_sentence(&same.place)))?;
+            }
+            (Ok(Inspection { summary, unready, hindrances }), None) => {
                 let heading = (!plugin.place.is_empty()).then(|| heading(plugin));
                 heading.iter().chain(&summary).try_for_each(|line| out.line(line))?;
                 let notes = hindrances.iter().map(|hindrance| format!("note         {hindrance}"));
@@ -111,7 +112,7 @@ fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
                 errors.extend(unready.into_iter().map(|ring| EnvironmentNotReady(ring).into()));
                 shown.push(plugin);
             }
-            Err(error) => errors.push(error),
+            (Err(error), _) => errors.push(error),
         }
     }
     let Some(last) = errors.pop() else {

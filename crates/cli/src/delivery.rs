@@ -34,10 +34,11 @@ pub(super) struct Delivery {
 }
 
 impl DeliveryArgs {
-    /// Whether an option reads standard input.
-    pub(super) fn reads_stdin(&self) -> bool {
-        self.upstream_gate.iter().any(ConfigFile::is_stdin)
-            || self.policy.as_deref() == Some(Path::new("-"))
+    /// Fails if these options and `others` read standard input more than once.
+    pub(super) fn check_stdin(&self, others: usize) -> Result<(), InputError> {
+        let gates = self.upstream_gate.iter().filter(|file| file.is_stdin()).count();
+        let policy = usize::from(self.policy.as_deref() == Some(Path::new("-")));
+        if gates + policy + others > 1 { Err(InputError::StdinTwice) } else { Ok(()) }
     }
 
     /// Reads the files.

@@ -79,14 +79,8 @@ pub(super) struct AccessArgs {
 
 /// Runs `vkey explain`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    let from_stdin = [
-        args.config.is_stdin(),
-        matches!(args.key.place(), Place::Stdin),
-        args.delivery.reads_stdin(),
-    ];
-    if from_stdin.into_iter().filter(|reads| *reads).count() > 1 {
-        return Err(InputError::StdinTwice.into());
-    }
+    let reads_stdin = [args.config.is_stdin(), matches!(args.key.place(), Place::Stdin)];
+    args.delivery.check_stdin(reads_stdin.into_iter().filter(|reads| *reads).count())?;
     let now_secs = time::now(args.now)?;
     let (config, gates) = args.config.gates()?;
     input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;

@@ -45,7 +45,7 @@ impl Review {
             self.refuse(format!("{option} {OUTLIVED}"));
         }
         if restriction.needs_body() {
-            self.warnings.push(format!("{option}: {UNREAD}: every request is refused until then"));
+            self.warnings.push(format!("{option}: {UNREAD}: every request is refused"));
         } else if restriction.alternatives().iter().any(Restriction::needs_body) {
             self.warnings.push(format!("{option}: {UNREAD}, alternatives of any_of among them"));
         }

@@ -208,6 +208,8 @@ fn config_check_compares_what_is_granted_with_what_is_held() {
         let done = check(grants, &gates);
         assert!(done.code == 1 && done.out.contains(says), "{says}: {}", done.out);
     }
+    let done = check(both, &["-"]);
+    assert!(done.code == 2 && done.err.contains("standard input"), "{}", done.err);
     let front = crate::harness::text(gate.dir.file("config.json"));
     let done = check(both, &[&front]);
     assert!(done.code == 1 && done.err.contains("expected one with {\"role\""), "{}", done.err);

@@ -165,6 +165,9 @@ const JUDGED: &[(&str, u64)] = &[
     ("total.verdict.skip.upstream.dev", 4),
     ("since_seconds.verdict.skip.upstream.dev", 1_790_000_000),
     ("skip_until_seconds.upstream.dev", 4_102_444_800),
+    ("total.verdict.plaintext.upstream.local", 5),
+    ("since_seconds.verdict.plaintext.upstream.local", 1_790_000_000),
+    ("skip_until_seconds.upstream.local", 4_102_444_800),
     ("since_seconds.verdict.stamped.upstream.outbound|443||a.b", 1_790_000_000),
     ("since_seconds.verdict.unlisted.upstream.echo", 1_790_000_000),
     ("something_new.of.a.newer.module", 7),
@@ -177,6 +180,7 @@ fn upstreams_stand_as_the_metrics_say() {
     let expected = format!(
         "dev: skipped until 2100-01-01T00:00:00Z; skip 4\n\
          echo: unlisted since {since}, so not verified; no requests\n\
+         local: plaintext since {since}, which a credential allows until 2100-01-01T00:00:00Z; plaintext 5\n\
          openai: verified since {since}; upstream_pin 3, verified 120\n\
          \"outbound|443||a.b\": verified since {since}, in part by its stamp; no requests\n\
          policy 0a1b\n"
