@@ -132,17 +132,9 @@ impl Hindrance {
                 "nginx has no upstream gates and shows nothing of connections, so requests for {host} \
                  are refused (upstream_unproven)"
             ),
-            Cause::NotGranted => {
-                "forward.credentials of the gate in the listener does not name it, so no \
-                                  request gets it"
-                    .to_owned()
-            }
-            Cause::NotHeld => "no upstream gate holds it, so requests go on without it".to_owned(),
-            Cause::OtherHosts => {
-                "forward.credentials names it for other hosts than the upstream gate holds it \
-                                  for, so no request gets it"
-                    .to_owned()
-            }
+            Cause::NotGranted => NOT_GRANTED.to_owned(),
+            Cause::NotHeld => NOT_HELD.to_owned(),
+            Cause::OtherHosts => OTHER_HOSTS.to_owned(),
             Cause::Skipped(until_secs) => format!(
                 "the policy skips {host} until {}, and a host that is skipped gets no credential",
                 rfc3339(until_secs)
@@ -186,6 +178,14 @@ impl Hindrance {
         }
     }
 }
+
+const NOT_GRANTED: &str =
+    "forward.credentials of the gate in the listener does not name it, so no request gets it";
+
+const NOT_HELD: &str = "no upstream gate holds it, so requests go on without it";
+
+const OTHER_HOSTS: &str = "forward.credentials names it for other hosts than the upstream gate holds it for, so \
+    no request gets it";
 
 // === the configurations ===
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::access::restriction::HostPattern;
+
 use super::{UpstreamHost, UpstreamPattern};
 
 /// The patterns, and their indices by the name that they are about.
@@ -27,6 +29,14 @@ impl KnownHosts {
 
     pub(super) fn patterns(&self) -> &[UpstreamPattern] {
         &self.patterns
+    }
+
+    /// The pattern that overlaps one for hosts, in words.
+    pub(super) fn overlap(&self, hosts: &HostPattern) -> Option<String> {
+        let Some(hosts) = UpstreamPattern::of(hosts) else {
+            return Some("a host that can be read in more than one way".to_owned());
+        };
+        self.patterns.iter().find(|known| known.overlaps(&hosts)).map(ToString::to_string)
     }
 
     /// Whether a pattern covers the host. A pattern that covers a name is about that name or one above it.

@@ -191,11 +191,7 @@ impl Policy {
 
     /// The known host that a pattern for hosts may match, in words; `None` if there is none.
     pub fn known_overlap(&self, pattern: &HostPattern) -> Option<String> {
-        let Some(pattern) = UpstreamPattern::of(pattern) else {
-            return Some("a host that can be read in more than one way".to_owned());
-        };
-        let known = self.known_hosts().iter().find(|known| known.overlaps(&pattern));
-        known.map(ToString::to_string)
+        self.known_hosts.overlap(pattern)
     }
 
     /// The requirement for a connection to a host at this time, under the file and these rules of a configuration.
