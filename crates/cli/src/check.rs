@@ -266,9 +266,11 @@ fn watched(settings: &Settings) -> impl Iterator<Item = String> {
     let shadow = settings.mode == Mode::Shadow;
     let preflights = settings.allows_preflights;
     let preflights = preflights.then(|| "preflights   pass without a key".to_owned());
+    let public = settings.public.len();
+    let public = (public > 0).then(|| format!("public       {public} rules: no key is needed"));
     let mode = shadow.then(|| "mode         shadow".to_owned());
     let failures = settings.auth_failures.as_ref().map(failures);
-    [usage, failures, anomalies, preflights, mode].into_iter().flatten()
+    [usage, failures, anomalies, preflights, public, mode].into_iter().flatten()
 }
 
 fn failures(rules: &FailureRules) -> String {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use vkey::access::cidr::parse_address;
 use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
 use vkey::config::{Config, Plan, RingConfig};
-use vkey::decision::{Decision, DenyReason};
+use vkey::decision::DenyReason;
 use vkey::digest::is_sha256_hex;
 use vkey::engine::Engine;
 use vkey::headers::KeySource;
@@ -117,7 +117,7 @@ impl AccessArgs {
     ) -> Report {
         let mut report = self.evaluate_with(engine, policy, key, now_secs, false);
         let has_body = self.model.is_some() || self.mcp_method.is_some();
-        if has_body && report.decision != Decision::Allow {
+        if has_body && report.decision.reason().is_some() {
             let read = self.evaluate_with(engine, policy, key, now_secs, true);
             report.compare_with_body(&read);
         }
@@ -142,16 +142,34 @@ impl AccessArgs {
         let headers = headers.unwrap_or_default();
         let source = KeySource { header: KEY_HEADER.to_owned(), scheme: None, item_prefix: None };
         let head = RequestHead::read(&headers, &[source]);
+        let upstream = |engine: &Engine| {
+            let authority = self.host.as_ref()?;
+            engine.upstream_refusal(policy, Some(authority.as_bytes()), now_secs)
+        };
+        if let Some(note) = self.needs_no_key(engine, &head, now_secs) {
+            let upstream = if note == READINESS { None } else { upstream(engine) };
+            return Report::without_key(note, upstream, now_secs);
+        }
         let access = |engine: &Engine, key: &Key| {
             let access = self.read(now_secs, engine.keeps_escaped_slashes(key))?;
             let bodyless = Access { model: None, mcp: None, ..access.clone() };
             Ok(if reads_body { access } else { bodyless })
         };
-        let upstream = |engine: &Engine| {
-            let authority = self.host.as_ref()?;
-            engine.upstream_refusal(policy, Some(authority.as_bytes()), now_secs)
-        };
         Report::new(engine, &head, access, upstream, now_secs)
+    }
+
+    /// Why the request needs no key, if it needs none.
+    fn needs_no_key(
+        &self,
+        engine: &Engine,
+        head: &RequestHead<'_>,
+        now_secs: u64,
+    ) -> Option<&'static str> {
+        let access = Access { model: None, mcp: None, ..self.read(now_secs, false).ok()? };
+        if engine.asks_for_readiness(head, &access.path) {
+            return Some(READINESS);
+        }
+        engine.is_public(head, || access).then_some(PUBLIC)
     }
 
     /// The access, as the module passes it to the engine.
@@ -176,6 +194,11 @@ impl AccessArgs {
         })
     }
 }
+
+const READINESS: &str = "the gate replies itself whether it is ready; no key is needed";
+
+const PUBLIC: &str =
+    "the configuration makes this request public; no key is needed, and none goes to the upstream";
 
 /// Compiles with only the secrets of the rings. Provider credentials do not affect decisions, and whoever
 /// investigates a denial need not have them.

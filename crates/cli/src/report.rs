@@ -51,15 +51,7 @@ impl Report {
         upstream: impl FnOnce(&Engine) -> Option<DenyReason>,
         now_secs: u64,
     ) -> Self {
-        let mut report = Self {
-            decision: Decision::Allow,
-            now_secs,
-            key: None,
-            stages: Vec::new(),
-            limits: Vec::new(),
-            usage: false,
-            notes: Vec::new(),
-        };
+        let mut report = Self::empty(Decision::Allow, now_secs);
         match engine.identify_sender(head, now_secs) {
             Identity::Stranger(reason) => {
                 report.push("key", Err(reason), reason.message());
@@ -74,6 +66,29 @@ impl Report {
             }
         }
         report
+    }
+
+    /// A request that needs no key. `upstream`: why its upstream is refused.
+    pub(super) fn without_key(note: &str, upstream: Option<DenyReason>, now_secs: u64) -> Self {
+        let mut report =
+            Self { notes: vec![note.to_owned()], ..Self::empty(Decision::Public, now_secs) };
+        if let Some(reason) = upstream {
+            report.push("upstream", Err(reason), reason.message());
+            report.decision = Decision::Deny(reason);
+        }
+        report
+    }
+
+    fn empty(decision: Decision, now_secs: u64) -> Self {
+        Self {
+            decision,
+            now_secs,
+            key: None,
+            stages: Vec::new(),
+            limits: Vec::new(),
+            usage: false,
+            notes: Vec::new(),
+        }
     }
 
     /// Evaluates every stage, even after one has decided.

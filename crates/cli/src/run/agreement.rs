@@ -178,9 +178,13 @@ fn decision_of_run(runs: &mut Evaluator, request: &Request) -> (CommandDecision,
     let decision = text("decision").unwrap_or_else(|| panic!("no decision: {}", result.text));
     let forwarded = result.outcome == Outcome::Allowed;
     assert_eq!(forwarded, decision != "deny", "{}", result.text);
-    // A reply to an allowed request is counts.
+    // A reply to an allowed request is counts, one without a key says that the gate is ready.
     let answered = json.get("reply").is_some_and(|reply| *reply != Json::Null);
-    let answer = CommandDecision { usage: answered && forwarded, decision, reason: text("reason") };
+    let answer = CommandDecision {
+        usage: answered && forwarded && decision != "public",
+        decision,
+        reason: text("reason"),
+    };
     (answer, result.text)
 }
 

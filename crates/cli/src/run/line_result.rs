@@ -79,8 +79,8 @@ impl LineResult {
         object.member("audit").push_str(line.as_deref().unwrap_or("null"));
         object.close();
         let outcome = if goes_on { Outcome::Allowed } else { Outcome::Denied };
-        // A reply with counts is not a denial.
-        let shown = matches!(decision, Some(Decision::Allow));
+        // A reply with counts, or that the gate is ready, is not a denial.
+        let shown = matches!(decision, Some(Decision::Allow | Decision::Public));
         let outcome = if shown { Outcome::Allowed } else { outcome };
         Self { text, log: host.log.take(), outcome }
     }

@@ -262,3 +262,23 @@ fn without_shared_data_requests_with_limits_are_denied() {
     let gate = config("auto", "enforce");
     gate.allows(&of_tenant(&gate), &[]);
 }
+
+#[test]
+fn a_request_that_needs_no_key_is_public() {
+    let gate = Gate::with(&json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "public": [{"methods": ["GET"], "paths": ["/healthz"]}],
+    }));
+    let key = gate.mint(&["--only", r#"{"paths":["/v1/**"]}"#]);
+    let explain = |args: &[&str]| {
+        let (done, report) = gate.explain(&key, args);
+        (done, report["decision"].clone(), report["notes"].to_string())
+    };
+    let (code, decision, notes) = explain(&["--path", "/healthz"]);
+    assert_eq!((code, decision), (0, json!("public")));
+    assert!(notes.contains("the configuration makes this request public"), "{notes}");
+    let (code, decision, notes) = explain(&["--path", "/.vkey/ready"]);
+    assert_eq!((code, decision), (0, json!("public")));
+    assert!(notes.contains("whether it is ready"), "{notes}");
+    gate.denies(&key, &["--path", "/healthz", "--method", "POST"], "path");
+}

@@ -43,14 +43,6 @@ fn every_line_of_the_existing_configuration_stays() {
     }
 }
 
-#[test]
-fn the_file_beside_the_bootstrap_is_the_configuration_inside() {
-    let after: Value = serde_saphyr::from_str(&example_text("after.yaml")).expect("YAML");
-    let manager = &after["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
-    let module = &manager["typed_config"]["http_filters"][0]["typed_config"]["config"];
-    assert_eq!(module["configuration"]["value"], example_text("vkey.json"));
-}
-
 /// Ports that were free a moment ago.
 fn free_ports() -> [u16; 3] {
     let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
@@ -73,7 +65,7 @@ impl Machine {
         for folder in [&examples, &machine.dir.file("target"), &machine.dir.file("bin")] {
             fs::create_dir_all(folder).expect("ours");
         }
-        for name in ["before.yaml", "after.yaml", "vkey.json"] {
+        for name in ["before.yaml", "after.yaml"] {
             fs::write(examples.join(name), machine.moved(&example_text(name))).expect("ours");
         }
         let module = machine.dir.file("target/vkey.wasm");

@@ -180,6 +180,14 @@ fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
     add(45, "mode", &[json!("shadow"), json!("shadow"), json!("enforce")]);
     add(30, "preflight", &[json!("pass"), json!("refuse")]);
     add(30, "upgrades", &[json!(true), json!(false)]);
+    let public = |rule: Value| json!([{"methods": ["PUT"], "paths": ["/none"]}, rule]);
+    let rules = [
+        public(json!({"methods": ["GET", "POST"], "paths": ["/v1/models", "/mcp/**"]})),
+        public(json!({"methods": ["GET"], "paths": ["/v1/**"], "hosts": ["*.gw.example"]})),
+        public(json!({"methods": ["GET"], "paths": ["/.vkey/**"], "sources": ["10.0.0.0/8"]})),
+    ];
+    add(30, "public", &rules);
+    add(20, "ready", &[json!({"path": "/v1/models"})]);
     add(20, "anomaly", &[json!({"sensitivity": "low"}), json!({"sensitivity": "high"})]);
     // Without blocking: that depends on earlier requests.
     add(20, "auth_failures", &[json!({"threshold": 5, "window": "300s", "block_for": "0s"})]);

@@ -37,7 +37,7 @@ const HOSTS: [&str; 29] = [
     "g\u{eb}.example", "gw.example:", "gw.example:0", "gw.example:65536", "other.example:443",
     "other.example.", "API.gw.example",
 ];
-const PATHS: [&str; 54] = [
+const PATHS: [&str; 55] = [
     "/",
     "/v1",
     "/v1/",
@@ -52,6 +52,7 @@ const PATHS: [&str; 54] = [
     "/v2/b",
     "/v2/files/x/b",
     "/.vkey/usage",
+    "/.vkey/ready",
     "/.vkey/other",
     "/admin",
     "/v1/%63hat/completions",
