@@ -129,11 +129,11 @@ mod tests {
 
     #[test]
     fn only_what_is_unknown_has_another_member() {
-        let tenant = Account { tenant: Some("acme"), ..Account::default() };
+        let tenant = Account { tenant: Some("acme"), since_secs: Some(7), ..Account::default() };
         let body = |account| reply_body(&account, &Cell::default(), &[]);
         let denied = r#"{"unauthenticated":0,"forbidden":0,"bad_request":0,"limited":0,"upstream":0,"unavailable":0}"#;
         let rest = format!(r#""seen":0,"allowed":0,"denied":{denied},"limits":[]}}"#);
-        let start = r#"{"jti":null,"tenant":"acme","tier":null,"#;
+        let start = r#"{"jti":null,"tenant":"acme","tier":null,"since":7,"#;
         assert_eq!(body(tenant), [start, &rest].concat());
         let unknown = Account { is_unknown: true, ..tenant };
         assert_eq!(body(unknown), [start, r#""known":false,"#, &rest].concat());

@@ -34,11 +34,12 @@ fn every_scenario_holds_on_the_module_in_the_embedded_host() {
 #[test]
 fn a_module_without_nginxs_callbacks_forwards_nothing() {
     let (mut vm, id) = wasm::wrong_module_on_nginx();
+    let log = vm.root().unwrap().log.take();
+    assert!(log.iter().any(|(_, line)| line.contains("load vkey-nginx.wasm")), "{log:?}");
     let refused = vm.on_request_headers(id, true).unwrap();
     assert_eq!(refused, Action::Pause);
     let host = vm.host(id).unwrap();
     assert_eq!(host.reply.borrow().as_ref().unwrap().status, 503);
-    assert!(host.log.borrow().iter().any(|(_, line)| line.contains("load vkey-nginx.wasm")));
     let ended = vm.on_response_body(id, 1).unwrap_err().to_string();
     assert!(ended.contains("proxy_on_response_body"), "{ended}");
 }
