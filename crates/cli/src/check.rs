@@ -27,7 +27,7 @@ use super::output::Output;
 use super::plugins::Plugin;
 use super::strength;
 use super::text::{ascii, escape_sentence, escape_word};
-use super::time::{self, format_duration};
+use super::time::{self, format_duration, rfc3339};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -142,10 +142,9 @@ fn inspect(
         }
         _ => input::environment(name),
     };
-    let role = source.parse(plugin)?;
-    let hindrances = delivery
-        .check(&role, time::now(None)?)
-        .map_err(|invalid| source.invalid(plugin, invalid))?;
+    let (role, now_secs) = (source.parse(plugin)?, time::now(None)?);
+    let hindrances =
+        delivery.check(&role, now_secs).map_err(|invalid| source.invalid(plugin, invalid))?;
     match role {
         RoleConfig::UpstreamTls(config) => {
             source.check_handed_over(plugin, config.variables())?;
@@ -157,7 +156,7 @@ fn inspect(
         RoleConfig::Gate(config) => {
             source.check_handed_over(plugin, config.variables())?;
             let inspection =
-                Inspection { summary: summary(&config), unready: Vec::new(), hindrances };
+                Inspection { summary: summary(&config, now_secs), unready: Vec::new(), hindrances };
             if env { inspection.in_environment(*config, environment) } else { Ok(inspection) }
         }
     }
@@ -180,10 +179,11 @@ impl Inspection {
     }
 }
 
-fn summary(config: &Config) -> Vec<String> {
+fn summary(config: &Config, now_secs: u64) -> Vec<String> {
     let settings = config.settings();
     let variables: BTreeSet<&str> = config.variables().collect();
     let mut lines: Vec<String> = config.rings().iter().map(ring).collect();
+    lines.extend(config.rings().iter().filter_map(|ring| signing_now(ring, now_secs)));
     lines.push(format!("tiers        {}", listed(settings.tiers.keys())));
     lines.push(format!("tenants      {}", tenants(settings)));
     lines.extend(limits(settings));
@@ -229,6 +229,15 @@ fn ring(ring: &RingConfig) -> String {
     let tenants = ring.tenants().map(|tenants| format!(", for {}", listed(tenants.iter())));
     let [keys, tenants] = [keys, tenants].map(Option::unwrap_or_default);
     format!("ring         {}: {state}, {rotation}{keys}{tenants}", ring.name())
+}
+
+/// The kid under which a rotating ring mints now, and until when.
+fn signing_now(ring: &RingConfig, now_secs: u64) -> Option<String> {
+    let rotation = ring.rotation().filter(|_| ring.state() == RingState::Active)?;
+    let epoch = rotation.epoch_at(now_secs);
+    let kid = Kid::new(ring.name(), epoch)?;
+    let end = rfc3339(rotation.start_of(epoch.saturating_add(1)));
+    Some(format!("signs now    {}: {kid}, until {end}", ring.name()))
 }
 
 fn tenants(settings: &Settings) -> String {

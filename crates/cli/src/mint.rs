@@ -112,6 +112,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let ring = ring.with_tenants(None);
     let key = mint(ring, &claims, &caveats, now_secs)?;
     if let Some(path) = &args.register {
+        // The register shall not name keys that were never written.
+        args.out.check()?;
         Entry::of(&key, &claims)?.append_to(path)?;
     }
     args.out.write(&key, out)?;

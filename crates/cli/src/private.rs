@@ -61,6 +61,14 @@ impl OutArgs {
 }
 
 impl KeyOutArgs {
+    /// Checks in advance whether the key can be written, as far as possible.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.out.as_deref().filter(|path| *path != Path::new("-")) {
+            Some(path) => Ok(check(path, self.force).map_err(at_out)?),
+            None => Ok(()),
+        }
+    }
+
     /// Writes one line with a key.
     pub(super) fn write(&self, line: impl fmt::Display, out: &mut Output) -> Result<(), Error> {
         write(self.out.as_deref(), self.force, line, out)
@@ -76,12 +84,15 @@ fn write(
     match path {
         Some(path) if path != Path::new("-") => {
             let line = zeroize::Zeroizing::new(format!("{line}\n"));
-            create(path, line.as_bytes(), force)
-                .map_err(|problem| CreateError { what: "the file named by --out", problem })?;
+            create(path, line.as_bytes(), force).map_err(at_out)?;
         }
         _ => out.line(line)?,
     }
     Ok(())
+}
+
+fn at_out(problem: CannotCreate) -> CreateError {
+    CreateError { what: "the file named by --out", problem }
 }
 
 /// Creates a file that only its owner can read, atomically. Replaces an existing file only with `force`.
