@@ -94,8 +94,9 @@ impl Gate {
                 }
                 host.log(Level::Info, &format!("vkey: plan {} is in force", plan.id));
                 let list = RevocationList::new(&plan.settings.revoked);
+                let is_ready = plan.keyring.accepts_keys();
                 let gate = Self::open(plan, policy);
-                gate.begin(host, &list);
+                gate.begin(host, &list, is_ready);
                 gate.upstreams.warn_of(&gate.view(host), &hindrances);
                 gate
             }
@@ -154,12 +155,12 @@ impl Gate {
     }
 
     /// Shares with all workers what they need to know, and shows what is in force.
-    fn begin(&self, host: &impl Host, list: &RevocationList) {
+    fn begin(&self, host: &impl Host, list: &RevocationList, is_ready: bool) {
         let is_nginx = self.rules.names_nginx() || self.view(host).is_nginx();
         // nginx starts gates in a process that serves no requests, where shared data may not work yet.
         let looks = !is_nginx || list.version() > 0;
         let rules = if looks { self.rules.at_start(host) } else { Ok(None) };
-        self.metrics.show_start(host, rules.is_ok());
+        self.metrics.show_start(host, is_ready && rules.is_ok());
         self.metrics.show_revocations(host, list.version());
         self.metrics.show_policy(host, self.upstreams.digest());
         let host = self.view(host);

@@ -235,6 +235,9 @@ impl<H: Host> RequestGate<'_, H> {
     /// Replies whether the gate is ready, and says nothing else.
     #[cold]
     fn show_readiness(&self, seen: Box<Seen>) -> Next {
+        if !self.engine.keyring().accepts_keys() {
+            return reply_to(seen, DenyReason::NotReady);
+        }
         let decided = Decided::without_key(seen, Decision::Public);
         Next::Reply(decided, Reply::ok(r#"{"ready":true}"#.to_owned(), "ready"))
     }

@@ -186,6 +186,11 @@ impl Keyring {
         self.rings.iter().any(Ring::is_ready)
     }
 
+    /// Whether a key can be valid: a ring that is ready is not revoked.
+    pub fn accepts_keys(&self) -> bool {
+        self.rings.iter().any(|ring| ring.is_ready() && ring.state() != RingState::Revoked)
+    }
+
     /// The ring that signs under a kid, ready or not.
     ///
     /// # Errors
