@@ -81,6 +81,7 @@ impl Name {
 // === records ===
 
 /// Encodes a record: magic, version, name length, name, content, CRC-32. Integers are little-endian.
+#[inline(never)] // once for each kind of record, not for each use
 pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
     let mut record = head(name, R::VERSION);
     content.write(&mut record);
@@ -178,6 +179,7 @@ impl fmt::Display for NotThisRecord {
 impl std::error::Error for NotThisRecord {}
 
 /// CRC-32 (ISO-HDLC, as in zlib).
+#[inline(never)] // once, not for each kind of record
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<4>();
     let crc = words.iter().fold(!0, |crc, word| {

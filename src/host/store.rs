@@ -19,14 +19,18 @@
 //! nginx finds records by the CRC-32 of their name alone. On nginx, bytes that do not begin like a record
 //! of this module may belong to another one, so they are not changed, and the next name is used.
 
+mod draft;
+
 use std::borrow::Cow;
 use std::cell::{Cell as Counter, RefCell};
 use std::fmt;
 
 use crate::decision::DenyReason;
-use crate::record::{Name, NotThisRecord, Record, decode, encode};
+use crate::record::{Name, NotThisRecord, Record};
 
 use super::{Rules, SharedData, WriteError};
+
+use self::draft::{Changing, Content, Draft};
 
 /// How often a record is read and written before giving up. Each failure means that another worker was
 /// first, or that the host returned a torn copy. This many in a row mean that something is wrong.
@@ -140,10 +144,19 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     ///
     /// [`NotCounted`] if it cannot be read.
     pub fn snapshot<'n, R: Record>(&self, name: &'n Name) -> Result<Snapshot<'n, R>, NotCounted> {
-        let mut content = None;
+        let mut draft = Draft::new(name);
+        let slot = self.look(name, &mut draft)?;
+        Ok(Snapshot { slot, content: draft.content })
+    }
+
+    fn look<'n>(
+        &self,
+        name: &'n Name,
+        content: &mut dyn Content,
+    ) -> Result<RecordSlot<'n>, NotCounted> {
         for _ in 0..MAX_TRIES {
-            if let Some(slot) = self.find_content(name, &mut content)? {
-                return Ok(Snapshot { slot, content });
+            if let Some(slot) = self.find(name, content)? {
+                return Ok(slot);
             }
             self.retry();
         }
@@ -175,34 +188,33 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         &self,
         look: Option<Snapshot<'n, R>>,
         name: &'n Name,
-        mut change: impl FnMut(&mut R) -> T,
+        change: impl FnMut(&mut R) -> T,
     ) -> Result<T, NotCounted> {
-        let mut result = Err(NotCounted::Contention);
-        self.replace(look, name, &mut |content| result = Ok(change(content)))?;
-        result
-    }
-
-    /// The loop of [`RecordStore::update`]. Compiled once for each kind of record, not for each kind of
-    /// change.
-    fn replace<'n, R: Record>(
-        &self,
-        looked: Option<Snapshot<'n, R>>,
-        name: &'n Name,
-        change: &mut dyn FnMut(&mut R),
-    ) -> Result<(), NotCounted> {
-        let (mut looked, mut content) = match looked {
+        let (slot, content) = match look {
             Some(Snapshot { slot, content }) => (Some(slot), content),
             None => (None, None),
         };
+        let mut changing = Changing::new(change);
+        let change = Some(&mut changing as _);
+        self.replace(slot, name, &mut Draft { name, content, change })?;
+        changing.result.ok_or(NotCounted::Contention)
+    }
+
+    /// The loop of [`RecordStore::update`]. `looked`: where the content was read.
+    fn replace<'n>(
+        &self,
+        mut looked: Option<RecordSlot<'n>>,
+        name: &'n Name,
+        content: &mut dyn Content,
+    ) -> Result<(), NotCounted> {
         for _ in 0..MAX_TRIES {
             let slot = match looked.take() {
                 Some(slot) => Some(slot),
-                None => self.find_content(name, &mut content)?,
+                None => self.find(name, content)?,
             };
             if let Some(slot) = slot {
-                let content = content.get_or_insert_with(R::fresh);
-                change(content);
-                if self.write(&slot, &encode(name, content))? {
+                content.change();
+                if self.write(&slot, &content.encode())? {
                     return Ok(());
                 }
             }
@@ -225,27 +237,12 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         }
     }
 
-    /// Finds a record and reads its content; `None` if it cannot be read this time.
-    fn find_content<'n, R: Record>(
-        &self,
-        name: &'n Name,
-        content: &mut Option<R>,
-    ) -> Result<Option<RecordSlot<'n>>, NotCounted> {
-        *content = None;
-        let read = &mut |record: &[u8]| {
-            *content = Some(decode(name, record)?);
-            Ok(())
-        };
-        self.find(name, read, &|| encode(name, &R::fresh()))
-    }
-
-    /// Finds a record that `read` accepts. A record that cannot be read is reset to `fresh`. Compiled once
-    /// for all kinds of records.
+    /// Finds a record and reads its content; `None` if it cannot be read this time. A record that can never be read is
+    /// reset.
     fn find<'n>(
         &self,
         name: &'n Name,
-        read: &mut dyn FnMut(&[u8]) -> Result<(), NotThisRecord>,
-        fresh: &dyn Fn() -> Vec<u8>,
+        content: &mut dyn Content,
     ) -> Result<Option<RecordSlot<'n>>, NotCounted> {
         if !self.is_available() {
             return Err(NotCounted::HostRefuses);
@@ -255,12 +252,13 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             let tried = tried_name(name, attempt);
             let record = self.shared.shared_data(&tried).map_err(|_| NotCounted::HostRefuses)?;
             let Some((record, cas)) = record else {
+                content.forget();
                 if was_garbage {
                     self.note(name, ResetReason::Garbage);
                 }
                 return Ok(Some(RecordSlot { name: tried, found: None }));
             };
-            match read(&record) {
+            match content.read(&record) {
                 Ok(()) => {
                     return Ok(Some(RecordSlot {
                         name: tried,
@@ -268,7 +266,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
                     }));
                 }
                 Err(not_this) => {
-                    if !self.must_keep(name, &tried, &(record, cas), not_this, fresh)? {
+                    if !self.must_keep(name, &tried, &(record, cas), not_this, content)? {
                         return Ok(None);
                     }
                     was_garbage |= not_this != NotThisRecord::Foreign;
@@ -288,7 +286,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         tried: &str,
         record: &(Vec<u8>, u32),
         not_this: NotThisRecord,
-        fresh: &dyn Fn() -> Vec<u8>,
+        content: &dyn Content,
     ) -> Result<bool, NotCounted> {
         let reason = match not_this {
             NotThisRecord::OtherLayout => ResetReason::Layout,
@@ -300,7 +298,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             NotThisRecord::Unknown if self.rules == Rules::Nginx => return Ok(true),
             _ => ResetReason::Garbage,
         };
-        match self.shared.set_shared_data(tried, &fresh(), record.1) {
+        match self.shared.set_shared_data(tried, &content.encode(), record.1) {
             Ok(()) => self.note(name, reason),
             Err(WriteError::CasMismatch) => {}
             Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),

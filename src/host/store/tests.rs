@@ -9,6 +9,7 @@ use crate::decision::Decision;
 use crate::decision::Mode;
 use crate::host::{HostError, MemoryStore};
 use crate::limits::cell::{Cell, key_name};
+use crate::record::{decode, encode};
 
 /// Both kinds of host.
 const BOTH: [Rules; 2] = [Rules::Envoy, Rules::Nginx];
