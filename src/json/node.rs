@@ -137,7 +137,12 @@ impl<'a> Node<'a> {
         &'a self,
         read: impl Fn(&Node<'_>) -> Result<T, Invalid>,
     ) -> Result<Box<[T]>, Invalid> {
-        self.items()?.map(|item| read(&item)).collect()
+        // A loop, because the code that collects results is larger.
+        let mut list = Vec::new();
+        for item in self.items()? {
+            list.push(read(&item)?);
+        }
+        Ok(list.into())
     }
 
     /// This string.
