@@ -192,11 +192,12 @@ impl UpstreamConfig {
         &self,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Vec<NamedCredential>, NotReady> {
-        let compile = |named: &NamedConfig| {
-            let credential = named.credential.compile(&environment)?;
-            Ok(NamedCredential { name: named.name.clone(), credential })
-        };
-        self.credentials.iter().map(compile).collect()
+        let mut credentials = Vec::new();
+        for NamedConfig { name, credential } in &self.credentials {
+            let credential = credential.compile(&environment)?;
+            credentials.push(NamedCredential { name: name.clone(), credential });
+        }
+        Ok(credentials)
     }
 
     /// As [`RoleConfig::check_policy`].
@@ -240,12 +241,15 @@ impl Config {
             rings.extend(ring);
             unready.extend(lacks);
         }
-        let credentials = self.credentials.iter().map(|c| c.compile(&environment));
+        let mut credentials = Vec::new();
+        for credential in &self.credentials {
+            credentials.push(credential.compile(&environment)?);
+        }
         Ok(Plan {
             id: plan_id(&self.digest, self.settings.revoked.version).into(),
             keyring: Keyring::new(rings, self.clock_skew_secs),
             unready,
-            credentials: credentials.collect::<Result<_, _>>()?,
+            credentials,
             settings: self.settings,
         })
     }
