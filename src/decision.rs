@@ -171,6 +171,11 @@ impl Decision {
         !matches!(self, Self::Deny(_))
     }
 
+    /// Whether the request is forwarded for a key.
+    pub fn has_key(self) -> bool {
+        matches!(self, Self::Allow | Self::Shadow(_))
+    }
+
     /// The decision if a limit has no room for a request that is allowed otherwise. In shadow mode it is
     /// only logged, unless the key itself turned out to be invalid.
     pub fn limited(reason: DenyReason, mode: Mode) -> Self {

@@ -124,6 +124,12 @@ impl<'a> RequestHead<'a> {
         head
     }
 
+    /// What a new reading of the same headers finds.
+    #[must_use]
+    pub fn read_again(&self, sources: &[KeySource]) -> Self {
+        Self::read(self.headers, sources)
+    }
+
     /// Bytes of all names and values.
     pub fn total_bytes(&self) -> u64 {
         self.headers.total_bytes()

@@ -328,7 +328,7 @@ fn without_key(text: &str) -> &str {
 
 /// Whether a text contains the beginning of a key, its first dot escaped or not, or the encoded JSON object
 /// that a JWT starts with.
-fn starts_key(text: &str) -> bool {
+pub(crate) fn starts_key(text: &str) -> bool {
     let starts =
         |window: &[u8]| matches!(window, [b'v', b'k', b'1', b'.' | b'%'] | [b'e', b'y', b'J', _]);
     text.as_bytes().windows(4).any(starts) || text.ends_with("eyJ")

@@ -31,6 +31,8 @@ pub struct Hindrance {
 pub enum Cause {
     /// Its `plaintext` has ended at this time, Unix seconds: as [`Cause::TlsOnly`].
     Ended(u64),
+    /// In front, its `plaintext` holds only where the cluster has an upstream gate.
+    GateOnly,
     /// nginx has no upstream gates and shows nothing of connections.
     Nginx,
     /// The gate of the listener does not name it.
@@ -89,7 +91,9 @@ impl Cause {
             | Self::OtherHosts
             | Self::Skipped(_)
             | Self::Unreadable => true,
-            Self::Ended(_) | Self::StampOnly | Self::TlsOnly | Self::Verified => false,
+            Self::Ended(_) | Self::GateOnly | Self::StampOnly | Self::TlsOnly | Self::Verified => {
+                false
+            }
         }
     }
 }
@@ -128,6 +132,10 @@ impl Hindrance {
                  (upstream_unproven)",
                 rfc3339(until_secs)
             ),
+            Cause::GateOnly => format!(
+                "in front, its plaintext for {host} holds only in clusters with an upstream gate; responses \
+                 of others are withheld (upstream_plaintext)"
+            ),
             Cause::Nginx => format!(
                 "nginx has no upstream gates and shows nothing of connections, so requests for {host} \
                  are refused (upstream_unproven)"
@@ -162,6 +170,9 @@ impl Hindrance {
     pub fn remedy(&self) -> &'static str {
         match self.cause {
             Cause::Ended(_) => "serve TLS there, or set a later until",
+            Cause::GateOnly => {
+                "add the upstream gate to the cluster, or let it hold the credential"
+            }
             Cause::Nginx => "remove the credential, or use Envoy",
             Cause::NotGranted => "add its name there",
             Cause::NotHeld => "add it to credentials of the gate of the cluster",
@@ -371,8 +382,9 @@ impl CredentialConfig {
         match (asked, self.cause(Asked::Nothing, now_secs)) {
             (Asked::Unreadable, _) => Some(Cause::Unreadable),
             // A host that is skipped gets it: nothing is checked after it was attached.
-            (Asked::Skip(_), _) | (Asked::Nothing, None) => None,
+            (Asked::Skip(_), _) => None,
             (Asked::Verified | Asked::Nothing, _) if is_nginx => Some(Cause::Nginx),
+            (Asked::Nothing, None) => Some(Cause::GateOnly),
             (Asked::Nothing, Some(Cause::TlsOnly)) => Some(Cause::StampOnly),
             (Asked::Nothing, cause) => cause,
             (Asked::Verified, _) => self.plaintext.as_ref().map(|_| Cause::Verified),

@@ -152,7 +152,7 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         sensitivity: members.read("anomaly", Sensitivity::read)?,
         upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
         usage_path: members.read("usage", reply_path)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
-        ready_path: members.read("ready", reply_path)?.unwrap_or(DEFAULT_READY_PATH.to_owned()),
+        ready_path: ready_path(members)?,
         public: members.read("public", public)?.unwrap_or_default(),
         audit: members.read("audit", audit)?.unwrap_or_default(),
         allows_preflights: members
@@ -354,6 +354,17 @@ fn upstream_tls(node: &Node<'_>) -> Result<UpstreamTls, Invalid> {
         require_gate: members.read("require_gate", Node::bool)?.unwrap_or(default.require_gate),
         tighten: tighten.unwrap_or_default(),
     })
+}
+
+/// The path of the readiness reply. It must differ from that of the usage reply.
+fn ready_path(members: &Members<'_>) -> Result<String, Invalid> {
+    let ready = members.read("ready", reply_path)?.unwrap_or(DEFAULT_READY_PATH.to_owned());
+    let usage = members.read("usage", reply_path)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned());
+    let is_same = ready == usage;
+    match members.get("ready").or_else(|| members.get("usage")).filter(|_| is_same) {
+        Some(node) => Err(node.unusable("the paths of usage and ready must differ")),
+        None => Ok(ready),
+    }
 }
 
 /// The path of a reply of the gate's own.

@@ -164,7 +164,7 @@ impl Engine {
         self.plan.settings.public.iter().any(|rule| rule.prohibits(&access).is_none())
             && !self.asks_for_usage(&access)
             && self.check_address(access.source).is_ok()
-            && (self.plan.settings.upgrades || !head.upgrades)
+            && !head.upgrades
             && !head.line_holds_key(&is_key)
             && !head.holds_stray_key(&is_key)
     }

@@ -30,7 +30,7 @@ impl Engine {
         if demand.is_verified() && upstream == UpstreamHost::Unreadable {
             return Some(DenyReason::UpstreamName);
         }
-        let attached = self.attached(authority);
+        let attached = self.attached(authority).elsewhere();
         let unshown = is_nginx && (demand.is_verified() || attached.needs_stamp(&demand, now_secs));
         unshown.then_some(DenyReason::UpstreamUnproven)
     }

@@ -9,7 +9,7 @@ use crate::access::cidr::address_text;
 use crate::access::{
     Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
 };
-use crate::audit::{AuditRecord, MASK_VALUE, Tags};
+use crate::audit::{AuditRecord, MASK_VALUE, Tags, starts_key};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, Question};
 use crate::headers::RequestHead;
@@ -199,7 +199,7 @@ impl Seen {
 
     /// The id of the request, if it may be shown.
     pub fn request_id(&self) -> Option<&str> {
-        self.request_id.as_deref().filter(|id| *id != MASK_VALUE)
+        self.request_id.as_deref().filter(|id| *id != MASK_VALUE && !starts_key(id))
     }
 
     /// The authority that the client wrote.

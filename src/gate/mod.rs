@@ -94,7 +94,7 @@ impl Gate {
                 }
                 host.log(Level::Info, &format!("vkey: plan {} is in force", plan.id));
                 let list = RevocationList::new(&plan.settings.revoked);
-                let is_ready = plan.keyring.accepts_keys();
+                let is_ready = plan.keyring.accepts_keys(now_secs(host.now_ns()));
                 let gate = Self::open(plan, policy);
                 gate.begin(host, &list, is_ready);
                 gate.upstreams.warn_of(&gate.view(host), &hindrances);

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
-use crate::config::Hindrance;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Decided, Edits, Evaluation, Forwarded, Pending, Refund, Route, Seen, Step};
@@ -15,7 +14,7 @@ use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::Exceeded;
 use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
-use crate::upstream_tls::{UpstreamHost, Verdict};
+use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
 use super::metrics::Metrics;
 use super::seal::seal;
@@ -37,6 +36,14 @@ struct Clearance {
     decision: Decision,
     route: Result<Route, DenyReason>,
     verdict: Option<Verdict>,
+}
+
+impl Clearance {
+    /// The request has no route.
+    fn refused(reason: DenyReason) -> Self {
+        let verdict = Some(Verdict::Refused(reason));
+        Self { decision: Decision::Deny(reason), route: Err(reason), verdict }
+    }
 }
 
 /// A request, with everything that concludes it.
@@ -123,13 +130,12 @@ impl<H: Host> RequestGate<'_, H> {
             Decision::Deny(reason) => {
                 Clearance { decision: Decision::Deny(reason), route: Err(reason), verdict: None }
             }
-            decision => match self.check_route() {
+            decision if decision.has_key() && self.gives_to_nobody() => {
+                Clearance::refused(DenyReason::UpstreamUnproven)
+            }
+            decision => match self.check_route(self.attached(decision)) {
                 Ok(route) => Clearance { decision, route: Ok(route), verdict: None },
-                Err(reason) => Clearance {
-                    decision: Decision::Deny(reason),
-                    route: Err(reason),
-                    verdict: Some(Verdict::Refused(reason)),
-                },
+                Err(reason) => Clearance::refused(reason),
             },
         }
     }
@@ -146,21 +152,28 @@ impl<H: Host> RequestGate<'_, H> {
 
     /// The route of the request, or why nothing may be sent on it.
     #[inline(never)]
-    fn check_route(&self) -> Result<Route, DenyReason> {
-        if self.gives_to_nobody() {
-            return Err(DenyReason::UpstreamUnproven);
-        }
+    fn check_route(&self, attached: Carried) -> Result<Route, DenyReason> {
         let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
-        let attached = self.engine.attached(self.head.authority);
         let now_secs = secs(self.now_ns);
         let route = self.upstreams.check_route(self.host, &upstream, attached, now_secs);
         if let (Err(_), Some(until_secs)) = (&route, attached.until_secs())
             && attached.has_expired(now_secs)
         {
-            let ended = Hindrance::ended("in forward.credentials", until_secs);
-            self.upstreams.warn_of(self.host, &[ended]);
+            self.upstreams.warn_of_end(self.host, "in forward.credentials", until_secs);
         }
         route
+    }
+
+    /// The credential that is attached to a request with this decision. nginx has no upstream gate that could judge where it
+    /// goes.
+    fn attached(&self, decision: Decision) -> Carried {
+        match decision {
+            Decision::Preflight | Decision::Public => Carried::Nothing,
+            Decision::Allow | Decision::Deny(_) | Decision::Shadow(_) => {
+                let attached = self.engine.attached(self.head.authority);
+                if self.host.is_nginx() { attached.elsewhere() } else { attached }
+            }
+        }
     }
 
     /// The message for an authority that no certificate can match. No certificate was checked.
@@ -220,7 +233,9 @@ impl<H: Host> RequestGate<'_, H> {
     /// Forwards a request that needs no key, so nothing is counted.
     #[cold]
     fn forward_without_key(&self, seen: Box<Seen>, decision: Decision) -> Next {
-        let edits = || Edits::without_key(self.head);
+        // Without a key, no credential of the client's is one that may stay beside it.
+        let head = self.head.read_again(&self.engine.settings().key_sources);
+        let edits = || Edits::without_key(&head);
         let Clearance { decision, route, verdict } = self.clear(decision, edits);
         let decided = Decided::without_key(seen, decision).with_verdict(verdict);
         match route {
@@ -235,7 +250,7 @@ impl<H: Host> RequestGate<'_, H> {
     /// Replies whether the gate is ready, and says nothing else.
     #[cold]
     fn show_readiness(&self, seen: Box<Seen>) -> Next {
-        if !self.engine.keyring().accepts_keys() {
+        if !self.engine.keyring().accepts_keys(secs(self.now_ns)) {
             return reply_to(seen, DenyReason::NotReady);
         }
         let decided = Decided::without_key(seen, Decision::Public);

@@ -6,7 +6,7 @@ use crate::decision::DenyReason;
 use crate::exchange::{Decided, Forwarded, Refund};
 use crate::host::{Host, RecordStore};
 use crate::reply::{Refusal, Reply, reply};
-use crate::upstream_tls::{Carried, RefusalScope, UpstreamHost, Verdict};
+use crate::upstream_tls::{RefusalScope, UpstreamHost, Verdict};
 
 use super::Gate;
 use super::request::withdraw;
@@ -126,8 +126,11 @@ impl Gate {
         let route = request.route();
         let (upstream, attached) = (route.upstream.as_ref(), route.attached);
         let tightened = || upstream.is_some_and(|upstream| self.upstreams.tightens(upstream));
+        // A route may have named another host, and only the upstream gate sees to which one the request was sent. So without
+        // it a credential has no exception.
         let check = |upstream| {
-            let conclusion = self.check_ungated(host, upstream, attached, now_secs());
+            let attached = attached.elsewhere();
+            let conclusion = self.upstreams.check_ungated(host, upstream, attached, now_secs());
             conclusion.map(Checked::Concluded)
         };
         match *gated {
@@ -136,7 +139,8 @@ impl Gate {
             // gate has checked the authority that was sent.
             Gated::Passed(verdict) if attached.is_credential() => {
                 let refuses = |checked: &Conclusion| checked.verdict.refusal().is_some();
-                let conclusion = self.check_ungated(host, upstream?, attached, now_secs());
+                let conclusion =
+                    self.upstreams.check_ungated(host, upstream?, attached, now_secs());
                 let refused = conclusion.filter(refuses);
                 Some(refused.map_or(Checked::Settled(verdict), Checked::Concluded))
             }
@@ -152,24 +156,6 @@ impl Gate {
                 Some(refused.map_or(Checked::Settled(verdict), Checked::Concluded))
             }
         }
-    }
-
-    /// Checks the connection of a response by the authority that the client named. A credential that may go there without
-    /// TLS may not go to the host that a route has named instead: nothing else shows that.
-    fn check_ungated(
-        &self,
-        host: &impl Host,
-        upstream: &UpstreamHost<'_>,
-        attached: Carried,
-        now_secs: u64,
-    ) -> Option<Conclusion> {
-        let is_rewritten = || {
-            let sent = host.authority();
-            sent.is_some_and(|sent| UpstreamHost::parse_attempt(&sent) != *upstream)
-        };
-        let rewritten = attached.may_be_plaintext(now_secs) && is_rewritten();
-        let attached = if rewritten { attached.elsewhere() } else { attached };
-        self.upstreams.check_ungated(host, upstream, attached, now_secs)
     }
 
     /// Checks the connection of a request that has ended, by the authority that was sent upstream. It is not checked
@@ -194,8 +180,7 @@ impl Gate {
         let upstream = UpstreamHost::parse(&authority);
         // A route that rewrites the authority does so for every client.
         let rewritten = named_upstream(request) != upstream;
-        let attached = request.route().attached;
-        let attached = if rewritten { attached.elsewhere() } else { attached };
+        let attached = request.route().attached.elsewhere();
         let conclusion = self.upstreams.check_ended(host, &upstream, attached, now_secs);
         let Some(conclusion) = conclusion else {
             return;

@@ -125,6 +125,22 @@ impl Ring {
         }
     }
 
+    /// Whether the ring has a signing key whose epoch is valid at a time.
+    fn signs_at(&self, now_secs: u64) -> bool {
+        let is_valid = |epoch: u32| {
+            self.rotation.is_none_or(|rotation| {
+                (rotation.start_of(epoch)..rotation.end_of(epoch)).contains(&now_secs)
+            })
+        };
+        match &self.signer {
+            Signer::Root(_) => true,
+            Signer::Epochs(keys) => {
+                keys.iter().any(|(epoch, key)| key.is_some() && is_valid(*epoch))
+            }
+            Signer::Missing => false,
+        }
+    }
+
     /// Checks that the ring has the signing key of a kid.
     ///
     /// # Errors
@@ -186,9 +202,9 @@ impl Keyring {
         self.rings.iter().any(Ring::is_ready)
     }
 
-    /// Whether a key can be valid: a ring that is ready is not revoked.
-    pub fn accepts_keys(&self) -> bool {
-        self.rings.iter().any(|ring| ring.is_ready() && ring.state() != RingState::Revoked)
+    /// Whether a key can be valid at a time: a ring that is not revoked has a signing key whose epoch is valid.
+    pub fn accepts_keys(&self, now_secs: u64) -> bool {
+        self.rings.iter().any(|ring| ring.state() != RingState::Revoked && ring.signs_at(now_secs))
     }
 
     /// The ring that signs under a kid, ready or not.

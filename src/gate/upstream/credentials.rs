@@ -1,7 +1,7 @@
 //! Provider credentials at the upstream gate: attached only to an attempt whose connection was checked.
 
 use crate::access::canonical_host;
-use crate::config::{Hindrance, NamedCredential};
+use crate::config::NamedCredential;
 use crate::exchange::{ATTACHED, plaintext_until};
 use crate::host::{FilterState, Host, HostError, Property, text_property};
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
@@ -38,10 +38,13 @@ impl Credentials {
         Some(Granted { index, carried: Carried::Credential(until_secs) })
     }
 
-    /// Why the connection of an attempt must have TLS now, if its credential had a `plaintext`.
-    pub(in crate::gate) fn ended(&self, granted: Granted, now_secs: u64) -> Option<Hindrance> {
-        let held = self.0.get(granted.index).filter(|_| granted.carried.has_expired(now_secs))?;
-        Some(Hindrance::ended(&held.name, held.credential.plaintext_until_secs))
+    /// The credential of an attempt, if its `plaintext` has ended.
+    pub(in crate::gate) fn ended(
+        &self,
+        granted: Granted,
+        now_secs: u64,
+    ) -> Option<&NamedCredential> {
+        self.0.get(granted.index).filter(|_| granted.carried.has_expired(now_secs))
     }
 
     /// Attaches a credential to an attempt with this verdict, and replaces the header that is there. The headers of

@@ -14,7 +14,7 @@ pub(super) mod verdicts;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-use crate::config::UpstreamConfig;
+use crate::config::{NamedCredential, UpstreamConfig};
 use crate::decision::DenyReason;
 use crate::gate::metrics::Metrics;
 use crate::host::rules::FoundRules;
@@ -287,7 +287,9 @@ impl UpstreamGate {
         if let Verdict::Refused(reason) = verdict {
             let unproven = grant.filter(|_| reason == DenyReason::UpstreamUnproven);
             let ended = unproven.and_then(|granted| credentials.ended(granted, now_secs));
-            self.upstreams.warn_of(host, ended.as_slice());
+            if let Some(NamedCredential { name, credential }) = ended {
+                self.upstreams.warn_of_end(host, name, credential.plaintext_until_secs);
+            }
             return self.refuse(host, attempt, reason);
         }
         if credentials.attach(host, grant, verdict).is_err() {

@@ -14,7 +14,8 @@ const TEXT_BYTES: usize = 8;
 #[derive(Default)]
 struct Notices(Vec<[u8; TEXT_BYTES]>);
 
-/// Makes a notice. Returns whether no worker has made it yet; without shared data, each makes it.
+/// Makes a notice. Returns whether no worker has made it yet. Without shared data each worker makes it, and once the list
+/// is full nobody remembers it.
 pub(super) fn notice<H: Host>(store: &RecordStore<'_, H>, text: &str) -> bool {
     let digest = digest(text);
     // Reading is cheaper, and after the first time it is enough.

@@ -1,5 +1,7 @@
 //! Upstreams: what both gates know of them, and how a connection to one is checked.
 
+use std::cell::RefCell;
+
 use crate::config::{Hindrance, UpstreamTls};
 use crate::decision::DenyReason;
 use crate::exchange::Route;
@@ -26,7 +28,12 @@ pub(in crate::gate) struct Upstreams {
     names: NameCache,
     statuses: Statuses,
     resets: Resets,
+    /// The ends of exceptions that this VM has logged, Unix seconds.
+    ended: RefCell<Vec<u64>>,
 }
+
+/// The most such ends that are logged: requests may ask for them in turns.
+const MAX_ENDED: usize = 64;
 
 /// The result of checking a connection.
 pub(in crate::gate) struct Conclusion {
@@ -57,6 +64,7 @@ impl Upstreams {
             names: NameCache::default(),
             statuses: Statuses::default(),
             resets: Resets::default(),
+            ended: RefCell::default(),
         }
     }
 
@@ -393,6 +401,25 @@ impl Upstreams {
     pub(in crate::gate) fn warn_of<H: Host>(&self, host: &H, hindrances: &[Hindrance]) {
         for hindrance in hindrances {
             self.warn_once(host, &["vkey: ", &hindrance.to_string()].concat());
+        }
+    }
+
+    /// Logs once that the exception of a credential has ended.
+    pub(in crate::gate) fn warn_of_end<H: Host>(
+        &self,
+        host: &H,
+        credential: &str,
+        until_secs: u64,
+    ) {
+        let is_new = self.ended.try_borrow_mut().is_ok_and(|mut ended| {
+            let is_new = !ended.contains(&until_secs) && ended.len() < MAX_ENDED;
+            if is_new {
+                ended.push(until_secs);
+            }
+            is_new
+        });
+        if is_new {
+            self.warn_of(host, &[Hindrance::ended(credential, until_secs)]);
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::gateways::{KNOWN, Plan, UNLISTED, assert_allowed, tighten};
 use crate::keys::complete;
 use crate::support::tls::{Authority, Cluster, Serve, Upstream};
-use crate::support::{Envoy, Options, each_envoy};
+use crate::support::{Envoy, Options, config, each_envoy};
 
 const SECRET: &str = "a-provider-key";
 const LOOPBACK: &str = "127.0.0.1";
@@ -135,27 +135,46 @@ fn an_exception_for_a_known_host_is_refused() {
     });
 }
 
+/// Only the upstream gate sees to which host a route sends the request.
 #[test]
-fn a_credential_in_front_goes_without_tls_with_or_without_an_upstream_gate() {
+fn a_credential_in_front_goes_without_tls_only_through_an_upstream_gate() {
     each_envoy(|binary| {
         let credential = |until| credential(&[LOOPBACK], Some(until));
         let forward = |until| json!({"forward": {"credentials_in_front": true, "credentials": [credential(until)]}});
-        for gated in [false, true] {
-            for (until, passes) in [("2099-12-31", true), ("2020-12-31", false)] {
-                let upstream = Serve::plain().start();
-                let cluster = Cluster::plain("api", &upstream);
-                let cluster = if gated { cluster.gate() } else { cluster };
-                let plan = Plan::new(binary, "front", forward(until));
-                let plan = plan.options(|options| options.env("PROVIDER", SECRET));
-                let gateway = plan.edit(|config| cluster.install(config)).start();
-                if passes {
-                    gateway.passes(LOOPBACK);
-                    assert_carried(&upstream, 1);
-                    assert_allowed(&gateway.records(1)[0], Some("plaintext"));
-                } else {
-                    gateway.refuses_to_send(LOOPBACK, &upstream, "upstream_unproven");
+        let start = |upstream: &Upstream, until, gated, rewritten: bool| {
+            let cluster = Cluster::plain("api", upstream);
+            let cluster = if gated { cluster.gate() } else { cluster };
+            let plan = Plan::new(binary, "front", forward(until));
+            let plan = plan.options(|options| options.env("PROVIDER", SECRET));
+            let edit = move |config: &mut Value| {
+                cluster.install(config);
+                if rewritten {
+                    let manager = config::connection_manager(config, "gate");
+                    let route =
+                        &mut manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
+                    route["host_rewrite_literal"] = json!("other.example");
                 }
-            }
+            };
+            plan.edit(edit).start()
+        };
+        let upstream = Serve::plain().start();
+        let gateway = start(&upstream, "2099-12-31", true, false);
+        gateway.passes(LOOPBACK);
+        assert_carried(&upstream, 1);
+        assert_allowed(&gateway.records(1)[0], Some("plaintext"));
+
+        let upstream = Serve::plain().start();
+        start(&upstream, "2020-12-31", true, false)
+            .refuses_to_send(LOOPBACK, &upstream, "upstream_unproven");
+        start(&upstream, "2099-12-31", true, true)
+            .refuses_to_send(LOOPBACK, &upstream, "upstream_plaintext");
+
+        for rewritten in [false, true] {
+            let upstream = Serve::plain().start();
+            let gateway = start(&upstream, "2099-12-31", false, rewritten);
+            (0..3).for_each(|_| gateway.refuses(LOOPBACK, "upstream_plaintext"));
+            // Then the cluster is refused before anything is sent.
+            assert_eq!(upstream.final_counts().requests, 1);
         }
     });
 }

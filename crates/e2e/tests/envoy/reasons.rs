@@ -61,11 +61,7 @@ fn cases(main: &Minter) -> Vec<Case> {
     vec![
         ("a good key", get(&good), None),
         ("no key", Request::new("GET", "/v1/models"), Some(KeyMissing)),
-        (
-            "a key in the URL",
-            Request::new("GET", format!("/v1/models?key={good}")),
-            Some(KeyMissing),
-        ),
+        ("a key in the URL", Request::new("GET", format!("/v1/models?key={good}")), Some(KeyInUrl)),
         ("two keys", get(&good).header("x-api-key", "another"), Some(KeyConflict)),
         ("one key twice", get(&good).header("x-api-key", &good), None),
         ("a provider's key", get("sk-proj-1234567890"), Some(KeyMalformed)),
