@@ -12,7 +12,6 @@ mod statuses;
 pub(super) mod verdicts;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 
 use crate::config::{NamedCredential, UpstreamConfig};
 use crate::decision::DenyReason;
@@ -52,7 +51,8 @@ pub struct UpstreamGate {
     credentials: Option<Credentials>,
     deadline_ns: u64,
     metrics: Metrics,
-    waiting: RefCell<BTreeSet<u32>>,
+    /// The contexts of the attempts that wait, in ascending order.
+    waiting: RefCell<Vec<u32>>,
     /// Ticks without a result since an attempt was concluded or began to wait.
     idle_ticks: Cell<u32>,
 }
@@ -170,8 +170,7 @@ impl UpstreamGate {
     /// Polls all attempts that wait. `act` calls [`UpstreamGate::on_tick`] for the attempt of a context; `root` is the
     /// context of this gate.
     pub fn tick(&self, host: &impl Host, root: u32, act: impl Fn(u32) -> Action) {
-        let waiting: Vec<u32> =
-            self.waiting.try_borrow().map(|w| w.iter().copied().collect()).unwrap_or_default();
+        let waiting = self.waiting.try_borrow().map(|waiting| waiting.clone()).unwrap_or_default();
         let mut concluded = 0;
         for context in waiting {
             // An attempt that has ended, or that the host no longer knows, waits no longer.
@@ -257,8 +256,10 @@ impl UpstreamGate {
 
     /// Forgets an attempt that has ended.
     pub fn forget(&self, context: u32) {
-        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
-            waiting.remove(&context);
+        if let Ok(mut waiting) = self.waiting.try_borrow_mut()
+            && let Ok(place) = waiting.binary_search(&context)
+        {
+            waiting.remove(place);
         }
     }
 
@@ -268,7 +269,9 @@ impl UpstreamGate {
             return false;
         };
         let ticks = !waiting.is_empty() && self.idle_ticks.get() < FAST_TICKS;
-        waiting.insert(context);
+        if let Err(place) = waiting.binary_search(&context) {
+            waiting.insert(place, context);
+        }
         drop(waiting);
         self.idle_ticks.set(0);
         ticks || host.set_tick_period(TICK_MILLIS).is_ok()
