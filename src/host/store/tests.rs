@@ -339,6 +339,37 @@ fn a_record_of_another_name_that_is_returned_once_is_ignored() {
     }
 }
 
+/// A host that loses all records just before the first write.
+struct Forgetful {
+    before: MemoryStore,
+    after: MemoryStore,
+    has_lost: Counter<bool>,
+}
+
+impl SharedData for Forgetful {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        if self.has_lost.get() { &self.after } else { &self.before }.shared_data(name)
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        match self.has_lost.replace(true) {
+            true => self.after.set_shared_data(name, record, cas),
+            false => Err(WriteError::CasMismatch),
+        }
+    }
+}
+
+#[test]
+fn a_record_that_is_lost_before_the_write_begins_again() {
+    for rules in BOTH {
+        let (before, after) = (MemoryStore::new(rules), MemoryStore::new(rules));
+        count(&before, rules, "k").unwrap();
+        let host = Forgetful { before, after: after.clone(), has_lost: Counter::new(false) };
+        count(&host, rules, "k").unwrap();
+        assert_eq!(allowed(&after, "k"), 1, "{rules:?}");
+    }
+}
+
 #[test]
 fn names_with_the_same_checksum_have_separate_records() {
     let ids = ["k_dDeEhO", "k_2nav2x", "k_CRQBya", "k_JDILoD", "k_HxLR6Y"];
