@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use vkey::audit::AuditRecord;
 use vkey::config::{Config, Plan, RingConfig};
 use vkey::decision::{Decision, DenyReason};
+use vkey::engine::Engine;
 use vkey::gate::NO_UPSTREAM_GATE;
 use vkey::headers::KeySource;
 use vkey::host::{FilterState, Level};
@@ -84,6 +85,15 @@ enum HostError {
     SeveralSecrets,
     /// The module does not start.
     Worker(StartError),
+}
+
+/// The module's judgement of a request that nothing counts.
+pub(super) struct Uncounted {
+    /// The audit line of the request.
+    pub(super) audit: Option<String>,
+    decision: Decision,
+    /// The module's last error, if it is not ready.
+    error: Option<String>,
 }
 
 impl HostArgs {
@@ -167,11 +177,22 @@ impl EmbeddedHost {
         Ok(worker.map_err(HostError::Worker)?)
     }
 
-    /// The module's decision on a request that nothing counts: a worker with a store of its own decides.
+    /// An engine that decides like the module, to explain a decision; `None` if its plan is not ready.
+    pub(super) fn engine(&self) -> Option<Engine> {
+        let Setup { configuration, environment, .. } = &*self.setup;
+        let value = |name: &str| {
+            let found = environment.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.clone())
+        };
+        let plan = Config::parse(configuration).ok()?.compile(value).ok()?;
+        plan.ready().ok().map(Engine::new)
+    }
+
+    /// The module's judgement of a request that nothing counts: a worker with a store of its own decides.
     pub(super) fn decide_uncounted(
         &self,
         show: impl FnOnce(&MemoryHost),
-    ) -> Result<Decision, Error> {
+    ) -> Result<Uncounted, Error> {
         let setup = Setup {
             configuration: self.setup.configuration.clone(),
             environment: self.setup.environment.clone(),
@@ -188,18 +209,15 @@ impl EmbeddedHost {
             worker.open(host).map_err(failed)?;
         let response = Response { status: None, bytes: None, now_ns };
         let closed = worker.close(context, &response).map_err(failed)?;
-        let line = closed.as_ref().and_then(|closed| take_audit_line(&closed.host));
-        let record = line.and_then(|line| AuditRecord::parse(&line).ok());
+        let audit = closed.as_ref().and_then(|closed| take_audit_line(&closed.host));
+        let record = audit.as_deref().and_then(|line| AuditRecord::parse(line).ok());
         // A request without a decision is refused.
         let decision = record.and_then(|record| record.decision);
         let decision = decision.unwrap_or(Decision::Deny(DenyReason::NotReady));
-        if decision == Decision::Deny(DenyReason::NotReady) {
-            let mut log = worker.take_log();
-            log.extend(closed.map(|closed| closed.host.log.take()).unwrap_or_default());
-            let error = log.into_iter().rfind(|(level, _)| *level as u32 >= Level::Error as u32);
-            error.map_or(Ok(()), |(_, line)| Err(HostError::NotReady(line)))?;
-        }
-        Ok(decision)
+        let mut log = worker.take_log();
+        log.extend(closed.map(|closed| closed.host.log.take()).unwrap_or_default());
+        let error = log.into_iter().rfind(|(level, _)| *level as u32 >= Level::Error as u32);
+        Ok(Uncounted { audit, decision, error: error.map(|(_, line)| line) })
     }
 
     /// A host for one request, at the current time.
@@ -219,6 +237,18 @@ impl EmbeddedHost {
             None => [prefix.unwrap_or_default(), key].concat(),
         };
         (name.into(), value.into())
+    }
+}
+
+impl Uncounted {
+    /// The decision; an error if the module says that it is not ready.
+    pub(super) fn decision(self) -> Result<Decision, Error> {
+        match (self.decision, self.error) {
+            (Decision::Deny(DenyReason::NotReady), Some(line)) => {
+                Err(HostError::NotReady(line).into())
+            }
+            (decision, _) => Ok(decision),
+        }
     }
 }
 

@@ -6,12 +6,15 @@ use std::{fmt, io};
 use super::super::error::Failure;
 use super::super::exit::Exit;
 use super::key_refusal::KeyRefusal;
+use super::path_refusal::PathRefusal;
 
 /// Why a session cannot start or continue.
 #[derive(Debug)]
 pub(super) enum McpError {
     /// The module refuses the key.
     KeyRefused(KeyRefusal),
+    /// The module refuses the path that it sees.
+    PathRefused(PathRefusal),
     /// The server has stopped reading.
     ServerStuck(Duration),
     /// The path of --setup is not a directory.
@@ -42,7 +45,7 @@ pub(super) enum AuditError {
 impl Failure for McpError {
     fn exit(&self) -> Exit {
         match self {
-            Self::KeyRefused(_) | Self::SetupNotText => Exit::Refused,
+            Self::KeyRefused(_) | Self::PathRefused(_) | Self::SetupNotText => Exit::Refused,
             Self::StdinTaken => Exit::Usage,
             Self::ServerStuck(_) | Self::SetupNoFolder | Self::Spawn(_) | Self::System(_) => {
                 Exit::Environment
@@ -55,6 +58,7 @@ impl fmt::Display for McpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KeyRefused(refusal) => refusal.fmt(f),
+            Self::PathRefused(refusal) => refusal.fmt(f),
             Self::ServerStuck(timeout) => write!(
                 f,
                 "the server has read nothing for {timeout:?} and is terminated; find out what blocks it, or set \

@@ -49,9 +49,6 @@ impl KeyRefusal {
             }
             DenyReason::Source => "name an address that it allows with --source",
             DenyReason::Host => "name a host that it allows with --authority",
-            DenyReason::Path | DenyReason::PathAmbiguous => {
-                "allow the path of --path (/mcp) in its tier, or name a path that is allowed with --path"
-            }
             DenyReason::Method => "messages are POST requests: allow that method",
             DenyReason::NotReady => {
                 "it has limits, and `--host bare` counts nothing: use another host"

@@ -10,10 +10,12 @@ mod call;
 mod child;
 mod error;
 mod id;
+mod key_check;
 mod key_refusal;
 mod line_ends;
 mod message;
 mod names;
+mod path_refusal;
 mod refusal;
 mod relay;
 mod scan;
@@ -54,6 +56,7 @@ use super::time;
 use activity::Activity;
 use child::Server;
 use error::McpError;
+use key_check::KeyCheck;
 use relay::Bounds;
 use session::{Head, Session};
 use setup::SetupArgs;
@@ -119,7 +122,6 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     let key = args.key.read(out)?;
     let host = args.host.load(modules, secret.as_ref())?;
     let head = args.head(&host, &key);
-    head.check_key(&host)?;
     let key_variable = match place {
         Place::Variable(_, name) => Some(name),
         _ => None,
@@ -127,7 +129,8 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     let hidden = host.ring_variables.iter().cloned().chain(key_variable).collect();
     let sink = Sink::open(args.audit.as_deref(), args.timeout, args.log_level.into())?;
     let sink = Arc::new(sink);
-    let done = args.hold_session(host, head, hidden, &sink);
+    let checked = args.key_check(&key).run(&host, &head, &sink);
+    let done = checked.and_then(|()| args.hold_session(host, head, hidden, &sink));
     let done = done.and_then(|exit| Ok(sink.settle(FINAL_WRITE_LIMIT).map(|()| exit)?));
     let exit = done.unwrap_or_else(|error| {
         // Not printed like other errors, which could block: standard error may have no reader.
@@ -141,6 +144,10 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
 impl Args {
     fn secret_place(&self) -> Option<Place> {
         self.secret_file.as_deref().map(|path| Place::file("--secret-file", path))
+    }
+
+    fn key_check<'a>(&'a self, key: &'a str) -> KeyCheck<'a> {
+        KeyCheck { key, path: &self.path, authority: &self.authority, source: self.source }
     }
 
     /// The parts of a request that all messages share (MCP, "Streamable HTTP": "Sending Messages to the

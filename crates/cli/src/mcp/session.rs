@@ -5,16 +5,13 @@ mod state;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vkey::decision::Decision;
 use vkey::host::{HeaderList, MemoryHost, Property};
 use vkey_vm::Response;
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
 use super::call;
-use super::error::McpError;
 use super::id::Id;
-use super::key_refusal::KeyRefusal;
 use super::message::{Content, member};
 use super::scan::Scan;
 use super::sink::{LogBatch, Sink};
@@ -211,25 +208,9 @@ impl Session {
 
 // === impl Head ===
 
-/// A message that every server and every key with MCP calls allows (MCP, "Ping").
-const PING: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#;
-
 impl Head {
-    /// Asks the module about a message before there is a session. It counts nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`McpError::KeyRefused`] if it would be refused, or an error of the host.
-    pub(super) fn check_key(&self, host: &EmbeddedHost) -> Result<(), Error> {
-        let decision = host.decide_uncounted(|request| self.show(request, Some(PING), None))?;
-        match decision {
-            Decision::Deny(reason) => Err(McpError::KeyRefused(KeyRefusal(reason)).into()),
-            _ => Ok(()),
-        }
-    }
-
     /// Translates a message into a request.
-    fn show(&self, host: &MemoryHost, body: Option<&[u8]>, version: Option<&str>) {
+    pub(super) fn show(&self, host: &MemoryHost, body: Option<&[u8]>, version: Option<&str>) {
         let mut headers = self.headers.clone();
         let mut add = |name: &str, value: &str| headers.push((name.into(), value.into()));
         if let Some(body) = body {

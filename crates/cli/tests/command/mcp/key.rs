@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Gate, NOW, Vkey, attenuate, one_line, text};
 
-use super::session::{Session, command, command_for, wait_until};
+use super::session::{Session, audit_lines, command, command_for, wait_until};
 
 /// A gate for which every key is wrong that has none of its rings, audience, tier and tenant.
 fn strict() -> Gate {
@@ -38,17 +38,25 @@ fn mint(gate: &Gate, args: &[&str]) -> String {
     one_line(&gate.vkey(&all).ok())
 }
 
-/// What happens to a server that is to be started with a key: it has read nothing, and one line says why.
+/// What happens to a server that is to be started with a key: it has read nothing, one line says why, and the request
+/// that was judged has its audit line.
 #[track_caller]
 fn refuses(gate: &Gate, key: &str, options: &[&str], says: &[&str]) {
-    let marker = text(gate.dir.file("started"));
+    let (marker, audit) = (text(gate.dir.file("started")), text(gate.dir.file("audit")));
+    _ = fs::remove_file(&audit);
     let server = ["sh", "-c", "echo > \"$0\"; cat", &marker];
-    let done = command_for(gate, key, options, &server).refused(1, "vkey: the key is refused: ");
+    let options = [&["--audit", &audit], options].concat();
+    let done = command_for(gate, key, &options, &server).refused(1, "vkey: the key is refused: ");
     assert_eq!(done.err.lines().count(), 1, "{}", done.err);
     for part in says {
         assert!(done.err.contains(part), "{} lacks {part}", done.err);
     }
     assert!(fs::metadata(&marker).is_err(), "the server was started: {}", done.err);
+    let lines = audit_lines(&fs::read_to_string(&audit).expect("an audit file"));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let reason = done.err.split(": ").nth(2).expect("a reason");
+    assert_eq!((&lines[0]["decision"], &lines[0]["reason"]), (&json!("deny"), &json!(reason)));
+    assert_eq!((&lines[0]["mcp"], &lines[0]["method"]), (&Value::Null, &json!("POST")));
 }
 
 #[test]
@@ -69,8 +77,16 @@ fn a_key_that_would_be_refused_starts_no_server() {
         (mint(&gate, &["--aud", "another"]), &[], &["key_audience: ", "--aud"]),
         (mint(&gate, &["--jti", "k_leaked"]), &[], &["key_revoked: ", "`revoked`"]),
         (mint(&gate, &["--tier", "absent"]), &[], &["tier_unknown: ", "tier"]),
-        (good.clone(), &["--path", "/v1/messages"], &["path: ", "--path"]),
-        (good.clone(), &["--path", "/a%2fb"], &["path_ambiguous: ", "--path"]),
+        (
+            good.clone(),
+            &["--path", "/v1/messages"],
+            &["path: ", "tier default does not allow the path of --path (/v1/messages)"],
+        ),
+        (
+            good.clone(),
+            &["--path", "/a%2fb"],
+            &["path_ambiguous: ", "name another path than /a%2fb with --path"],
+        ),
         (narrowed(r#"{"methods":["GET"]}"#), &[], &["method: ", "POST"]),
         (narrowed(r#"{"sources":["10.0.0.0/8"]}"#), &[], &["source: ", "--source"]),
         (narrowed(r#"{"hosts":["gate.example"]}"#), &[], &["host: ", "--authority"]),
@@ -86,6 +102,35 @@ fn a_key_that_would_be_refused_starts_no_server() {
     // What the module sees is what the options say.
     let elsewhere = narrowed(r#"{"sources":["10.0.0.0/8"],"hosts":["gate.example"]}"#);
     command(&gate, &elsewhere, &["--source", "10.1.2.3", "--authority", "gate.example"]).ok();
+}
+
+#[test]
+fn a_refused_path_is_named_with_the_rule_that_refuses_it() {
+    let paths = |path: &str| json!({"only": {"paths": [path]}});
+    let gate = Gate::with(&json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "tiers": {"default": {}, "narrow": paths("/narrow")},
+        "tenants": {"acme": {}, "globex": paths("/globex")},
+    }));
+    let only = [r#"{"paths":["/own"]}"#, r#"{"methods":["POST"]}"#];
+    let narrowed = attenuate(&attenuate(&mint(&gate, &[]), only[1]), only[0]);
+    for (key, rule) in [
+        (mint(&gate, &["--tier", "narrow"]), "tier narrow does not allow"),
+        (mint(&gate, &["--tenant", "globex"]), "tenant globex does not allow"),
+        (mint(&gate, &["--only", only[0]]), "only of its claims does not allow"),
+        (narrowed, "caveat 2 does not allow"),
+    ] {
+        refuses(&gate, &key, &["--path", "/mcp/a"], &[rule, "the path of --path (/mcp/a): "]);
+    }
+}
+
+#[test]
+fn without_a_file_the_audit_line_of_a_refused_key_goes_to_standard_error() {
+    let gate = strict();
+    let done = command(&gate, "no key at all", &[]).run();
+    assert!(done.code == 1 && done.err.contains("\nvkey: the key is refused: "), "{}", done.err);
+    let lines = audit_lines(&done.err);
+    assert_eq!((lines.len(), &lines[0]["reason"]), (1, &json!("key_malformed")), "{}", done.err);
 }
 
 /// The only request of its quota is left for the client.
@@ -184,7 +229,11 @@ fn a_host_on_which_the_module_is_not_ready_starts_no_server() {
     let (auto, bare) = (json!({"keyring": ring}), json!({"keyring": ring, "host": "bare"}));
     let gate = Gate::with(&auto);
     let key = gate.mint(&["--ring", "main"]);
-    command(&gate, &key, &["--host", "bare"]).refused(1, "\"host\": \"bare\"");
+    let audit = text(gate.dir.file("audit"));
+    let options = ["--host", "bare", "--audit", &audit];
+    command(&gate, &key, &options).refused(1, "\"host\": \"bare\"");
+    let lines = audit_lines(&fs::read_to_string(&audit).expect("an audit file"));
+    assert_eq!((lines.len(), &lines[0]["reason"]), (1, &json!("not_ready")));
     let gate = Gate::with(&bare);
     let key = gate.mint(&["--ring", "main"]);
     command(&gate, &key, &["--host", "bare"]).ok();
