@@ -360,6 +360,11 @@ impl NotReady {
         }
     }
 
+    /// Whether the variable of a secret or of a signing key is unset or empty.
+    pub fn is_unset_secret(&self) -> bool {
+        self.part.is_some() && self.cause == NotReadyCause::Unset
+    }
+
     fn of(self, part: Part) -> Self {
         Self { part: Some(part), ..self }
     }

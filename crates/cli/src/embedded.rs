@@ -4,10 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use vkey::audit::AuditRecord;
-use vkey::config::{Config, Plan, RingConfig};
+use vkey::config::{Config, NotReady, Plan, RingConfig};
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::Engine;
 use vkey::gate::NO_UPSTREAM_GATE;
@@ -19,9 +17,9 @@ use vkey_vm::{BuiltIn, Limits, Module, ModuleError, Opened, Response, Setup, Sta
 use super::config_file::ConfigFile;
 use super::error::{Error, Failure};
 use super::exit::Exit;
-use super::input::{self, InputError, Place};
+use super::input::{self, InputError};
 use super::output::Output;
-use super::ring::read_secret;
+use super::ring_secret::RingEnvironment;
 use super::strength;
 use super::text::escape_sentence;
 use super::time::{self, Clock, ClockError};
@@ -81,8 +79,6 @@ enum HostError {
     Module(ModuleError),
     /// The module is not ready to decide; its last error.
     NotReady(String),
-    /// One secret is given, but the rings name several variables.
-    SeveralSecrets,
     /// The module does not start.
     Worker(StartError),
 }
@@ -103,12 +99,11 @@ impl HostArgs {
     }
 
     /// Loads the built-in module for the host, with the configuration. A configuration under which the module
-    /// would deny every request is an error here. If `secret` is given, it replaces the variable of the
-    /// ring's secret.
+    /// would deny every request is an error here. `environment` returns where the secrets of rings come from.
     pub(super) fn load(
         &self,
         modules: BuiltIn,
-        secret: Option<&Place>,
+        environment: impl FnOnce(&[RingConfig]) -> Result<RingEnvironment, Error>,
     ) -> Result<EmbeddedHost, Error> {
         // Standard input carries what the commands evaluate.
         if self.reads_stdin() {
@@ -117,17 +112,14 @@ impl HostArgs {
         // It is absent only in `mcp --setup`, which starts no module.
         let file = self.config.clone().unwrap_or_default();
         let (plugin, config) = file.gate()?;
-        let read = secret.map(|place| read_secret_of(config.rings(), place)).transpose()?;
-        let environment = |name: &str| match &read {
-            Some((variable, text)) if variable == name => Some(text.to_string()),
-            _ => input::environment(name),
-        };
+        let environment = environment(config.rings())?;
         input::check_variables(config.variables())?;
-        strength::check_rings(config.rings(), environment)?;
+        strength::check_rings(config.rings(), |name| environment.value(name))?;
         let limits = Limits { deadline: self.deadline, ..Limits::default() };
         let module =
             Module::load(modules.of(self.host.into()), limits).map_err(HostError::Module)?;
-        Ok(self.host(module, plugin.text.to_vec(), config, environment)?)
+        let host = self.host(module, plugin.text.to_vec(), config, |name| environment.value(name));
+        Ok(host.map_err(|not_ready| environment.lacks(not_ready))?)
     }
 
     /// Makes a host of a loaded module and a configuration; `configuration` is its text.
@@ -137,12 +129,11 @@ impl HostArgs {
         configuration: Vec<u8>,
         config: Config,
         environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<EmbeddedHost, InputError> {
+    ) -> Result<EmbeddedHost, NotReady> {
         let variables: Vec<String> = config.variables().map(str::to_owned).collect();
         let ring_variables = config.rings().iter().flat_map(RingConfig::variables);
         let ring_variables = ring_variables.map(str::to_owned).collect();
-        let plan = config.compile(&environment).and_then(Plan::ready);
-        let plan = plan.map_err(InputError::NotReady)?;
+        let plan = config.compile(&environment).and_then(Plan::ready)?;
         let value = |name: String| environment(&name).map(|value| (name, value));
         let setup = Setup {
             configuration,
@@ -252,20 +243,6 @@ impl Uncounted {
     }
 }
 
-/// Reads the secret or the signing key, which all rings must share. Returns the variable's name and the text.
-fn read_secret_of(
-    rings: &[RingConfig],
-    place: &Place,
-) -> Result<(String, Zeroizing<String>), Error> {
-    let mut variables = rings.iter().flat_map(RingConfig::variables);
-    let variable = variables.next().unwrap_or_default();
-    if variables.any(|other| other != variable) {
-        return Err(HostError::SeveralSecrets.into());
-    }
-    let (text, _) = read_secret(place)?;
-    Ok((variable.to_owned(), text))
-}
-
 /// Takes the audit line out of the log of a request. No other line of the module begins like it.
 pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
     const START: &str = "{\"v\":";
@@ -328,7 +305,7 @@ impl Failure for HostError {
     fn exit(&self) -> Exit {
         match self {
             Self::Module(_) => Exit::Environment,
-            Self::NotReady(_) | Self::SeveralSecrets | Self::Worker(_) => Exit::Refused,
+            Self::NotReady(_) | Self::Worker(_) => Exit::Refused,
         }
     }
 }
@@ -344,10 +321,6 @@ impl fmt::Display for HostError {
                 let said = said.strip_prefix("vkey: ").unwrap_or(said);
                 write!(f, "the module is not ready: {}", escape_sentence(said))
             }
-            Self::SeveralSecrets => f.write_str(
-                "--secret-file holds one secret, but the rings of the configuration name several \
-                 variables; set those instead",
-            ),
             Self::Worker(StartError::Failed(failure)) => {
                 write!(f, "{failure}; if a longer --deadline does not help, report this")
             }

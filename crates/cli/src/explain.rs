@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use vkey::access::cidr::parse_address;
 use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
-use vkey::config::{Config, Plan, RingConfig};
+use vkey::config::{Config, NotReady, Plan, RingConfig};
 use vkey::decision::DenyReason;
 use vkey::digest::is_sha256_hex;
 use vkey::engine::Engine;
@@ -17,9 +17,10 @@ use super::config_file::ConfigFile;
 use super::delivery::DeliveryArgs;
 use super::error::Error;
 use super::exit::Exit;
-use super::input::{self, InputError, KeyArgs, Place};
+use super::input::{self, KeyArgs, Place};
 use super::output::Output;
 use super::report::Report;
+use super::ring_secret::{RingEnvironment, SecretFileArgs};
 use super::time;
 
 /// The header for the key. A gate treats a key the same in all of its key sources.
@@ -28,9 +29,11 @@ const KEY_HEADER: &str = "x-api-key";
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The plugin configuration to evaluate, or the configuration of a proxy with it (FILE#NAME if there are
-    /// several); secrets come from the environment variables it names
+    /// several); secrets come from the environment variables it names, or from --secret-file
     #[arg(long, value_name = "FILE")]
     config: ConfigFile,
+    #[command(flatten)]
+    secret: SecretFileArgs,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
@@ -79,7 +82,8 @@ pub(super) struct AccessArgs {
 
 /// Runs `vkey explain`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    let reads_stdin = [args.config.is_stdin(), matches!(args.key.place(), Place::Stdin)];
+    let key_on_stdin = matches!(args.key.place(), Place::Stdin);
+    let reads_stdin = [args.config.is_stdin(), key_on_stdin, args.secret.is_stdin()];
     args.delivery.check_stdin(reads_stdin.into_iter().filter(|reads| *reads).count())?;
     let now_secs = time::now(args.now)?;
     let (config, gates) = args.config.gates()?;
@@ -88,7 +92,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let policy = delivery.policy(&config)?;
     let notes =
         args.access.host.as_deref().map(|host| delivery.of_request(&config, host, now_secs));
-    let plan = compile(config, input::environment)?;
+    let environment = RingEnvironment::read(config.rings(), args.secret.place().as_ref())?;
+    let plan = compile(config, |name| environment.value(name));
+    let plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
     let unready = plan.unready.clone();
     let key = args.key.read(out)?;
     let mut engine = Engine::new(plan);
@@ -205,13 +211,13 @@ const PUBLIC: &str =
 pub(super) fn compile(
     config: Config,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Plan, InputError> {
+) -> Result<Plan, NotReady> {
     let rings = config.rings().iter().flat_map(RingConfig::variables);
     let rings: BTreeSet<String> = rings.map(str::to_owned).collect();
     let environment = |name: &str| {
         if rings.contains(name) { environment(name) } else { Some("none".to_owned()) }
     };
-    config.compile(environment).and_then(Plan::ready).map_err(InputError::NotReady)
+    config.compile(environment).and_then(Plan::ready)
 }
 
 fn address(text: &str) -> Result<IpAddr, &'static str> {

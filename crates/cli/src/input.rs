@@ -53,6 +53,8 @@ pub(super) enum InputError {
     NotAnUpstreamGate,
     /// An environment variable that the configuration names is missing or unusable.
     NotReady(NotReady),
+    /// The environment variable of a secret is not set, and a file could stand for it.
+    SecretUnset(NotReady),
     /// The JSON of an option is invalid.
     Option {
         /// The option.
@@ -227,7 +229,7 @@ impl Failure for InputError {
     fn exit(&self) -> Exit {
         match self {
             Self::StdinTwice => Exit::Usage,
-            Self::NotReady(_) => Exit::Environment,
+            Self::NotReady(_) | Self::SecretUnset(_) => Exit::Environment,
             Self::Unusable(
                 _,
                 InputProblem::Io(_) | InputProblem::NoFile(_) | InputProblem::Unset,
@@ -255,6 +257,9 @@ impl fmt::Display for InputError {
             ),
             Self::NotReady(not_ready) => {
                 write!(f, "{not_ready}; this command takes it from its own environment")
+            }
+            Self::SecretUnset(not_ready) => {
+                write!(f, "{not_ready}; export it, or name a file with the secret with --secret-file")
             }
             Self::Option { option, number: None, invalid } => write!(f, "{option}: {invalid}"),
             Self::Option { option, number: Some(number), invalid } => {

@@ -37,6 +37,7 @@ mod register;
 mod report;
 mod review;
 mod ring;
+mod ring_secret;
 mod run;
 mod secret;
 mod strength;

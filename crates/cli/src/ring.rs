@@ -1,7 +1,6 @@
 //! The ring for `vkey mint` to sign with.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
@@ -13,13 +12,15 @@ use super::config_file::ConfigFile;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{self, InputError, Place, variable_name};
+use super::ring_secret::{RingEnvironment, SecretFileArgs};
 use super::strength::{self, Guessable, GuessableSecret};
 use super::time;
 
 /// How the ring is selected: by a configuration, or by name and secret.
 #[derive(clap::Args)]
 #[group(skip)]
-#[command(group = clap::ArgGroup::new("secret").required(true).multiple(false))]
+#[command(group = clap::ArgGroup::new("secret").required(true).multiple(true))]
+#[command(mut_arg("secret_file", |arg| arg.group("secret").help(SECRET_FILE_HELP)))]
 pub(super) struct RingArgs {
     /// Mint for the gate with this plugin configuration, or with that in the configuration of a proxy
     /// (FILE#NAME if there are several); the secret comes from the environment variable it names
@@ -30,16 +31,19 @@ pub(super) struct RingArgs {
     ring: Option<String>,
     /// Without a configuration: the environment variable that holds the ring's secret
     #[arg(long, value_name = "NAME", value_parser = variable_name, group = "secret")]
+    #[arg(conflicts_with_all = ["config", "secret_file"])]
     secret_env: Option<String>,
-    /// Without a configuration: the file that holds the ring's secret (- is standard input)
-    #[arg(long, value_name = "PATH", group = "secret")]
-    secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    secret_file: SecretFileArgs,
     /// Without a configuration: how often the ring changes its signing key, e.g. 168h; by default it does not
     /// rotate
     #[arg(long, value_parser = time::parse_duration, conflicts_with = "config")]
     #[arg(value_name = "DURATION")]
     interval: Option<u64>,
 }
+
+const SECRET_FILE_HELP: &str = "The file that holds the ring's secret (- is standard input); with a \
+    configuration, it or a signing key, in place of the variable that the configuration names";
 
 /// A ring, and the configuration that it came from, if any.
 pub(super) struct SelectedRing {
@@ -74,6 +78,9 @@ impl RingArgs {
         now_secs: u64,
         force: bool,
     ) -> Result<SelectedRing, Error> {
+        if self.secret_file.is_stdin() && self.config.as_ref().is_some_and(ConfigFile::is_stdin) {
+            return Err(InputError::StdinTwice.into());
+        }
         match &self.config {
             Some(file) => self.find_in(file.gate()?.1, tenant, now_secs, force),
             None => Ok(SelectedRing { ring: self.read_secret()?, config: None }),
@@ -100,14 +107,16 @@ impl RingArgs {
         let not_signed = || RingError::NotSigned { ring: first.name().to_owned() };
         let ring = named.find(signs).or(force.then_some(first)).ok_or_else(not_signed)?;
         input::check_variables(ring.variables())?;
-        let compiled = compile(ring, now_secs)?;
-        strength::check_rings([ring], input::environment)?;
+        let place = self.secret_file.place();
+        let environment = RingEnvironment::read(config.rings(), place.as_ref())?;
+        let compiled = compile(ring, &environment, now_secs)?;
+        strength::check_rings([ring], |name| environment.value(name))?;
         Ok(SelectedRing { ring: compiled.ok_or_else(no_ring)?, config: Some(config) })
     }
 
     fn read_secret(&self) -> Result<Ring, Error> {
-        let place = match (&self.secret_file, &self.secret_env) {
-            (Some(path), _) => Place::file("--secret-file", path),
+        let place = match (self.secret_file.place(), &self.secret_env) {
+            (Some(place), _) => place,
             (None, Some(name)) => Place::Variable("--secret-env", name.clone()),
             (None, None) => Place::Stdin,
         };
@@ -122,15 +131,19 @@ impl RingArgs {
 }
 
 /// Fills in the secrets of a ring, of which it must have what signs at a time.
-fn compile(ring: &RingConfig, now_secs: u64) -> Result<Option<Ring>, Error> {
-    let (ring, lacks) = ring.compile(input::environment);
+fn compile(
+    ring: &RingConfig,
+    environment: &RingEnvironment,
+    now_secs: u64,
+) -> Result<Option<Ring>, Error> {
+    let (ring, lacks) = ring.compile(|name| environment.value(name));
     let kid = ring.as_ref().and_then(|ring| ring.kid_at(now_secs));
     if let Some((ring, kid)) = ring.as_ref().zip(kid)
         && ring.check_kid(&kid).is_err()
     {
         let problem = lacks.into_iter().find(|problem| problem.concerns(&kid));
         return Err(match problem {
-            Some(not_ready) => InputError::NotReady(not_ready).into(),
+            Some(not_ready) => environment.lacks(not_ready).into(),
             None => RingError::NoSigningKey(kid).into(),
         });
     }

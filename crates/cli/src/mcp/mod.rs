@@ -52,6 +52,7 @@ use super::error::Error;
 use super::exit::Exit;
 use super::input::{KeyArgs, Place};
 use super::output::Output;
+use super::ring_secret::{RingEnvironment, SecretFileArgs};
 use super::time;
 use activity::Activity;
 use child::Server;
@@ -74,9 +75,8 @@ pub(super) struct Args {
     key: KeyArgs,
     #[command(flatten)]
     setup: SetupArgs,
-    /// Read the ring's secret, or its signing key, from a file, not from the variable that the configuration names
-    #[arg(long, value_name = "PATH")]
-    secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    secret: SecretFileArgs,
     /// The path that the module sees
     #[arg(long, value_name = "PATH", default_value = "/mcp", value_parser = path)]
     path: String,
@@ -114,13 +114,13 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     if let Some(folder) = args.setup.folder() {
         return args.setup.run(folder, &args.command, out);
     }
-    let (place, secret) = (args.key.place(), args.secret_place());
+    let (place, secret) = (args.key.place(), args.secret.place());
     let on_stdin = |place: Option<&Place>| matches!(place, Some(Place::Stdin));
     if on_stdin(Some(&place)) || on_stdin(secret.as_ref()) || args.host.reads_stdin() {
         return Err(McpError::StdinTaken.into());
     }
     let key = args.key.read(out)?;
-    let host = args.host.load(modules, secret.as_ref())?;
+    let host = args.host.load(modules, |rings| RingEnvironment::read(rings, secret.as_ref()))?;
     let head = args.head(&host, &key);
     let key_variable = match place {
         Place::Variable(_, name) => Some(name),
@@ -142,10 +142,6 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
 }
 
 impl Args {
-    fn secret_place(&self) -> Option<Place> {
-        self.secret_file.as_deref().map(|path| Place::file("--secret-file", path))
-    }
-
     fn key_check<'a>(&'a self, key: &'a str) -> KeyCheck<'a> {
         KeyCheck { key, path: &self.path, authority: &self.authority, source: self.source }
     }

@@ -14,6 +14,7 @@ use super::exit::Exit;
 use super::input::{InputProblem, Place};
 use super::lines::{Line, Lines};
 use super::output::Output;
+use super::ring_secret::RingEnvironment;
 use super::time::Stopwatch;
 
 #[cfg(test)]
@@ -52,7 +53,7 @@ type EvaluatedLine = Result<LineResult, Error>;
 /// Runs `vkey run`.
 pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exit, Error> {
     let starting = Stopwatch::start();
-    let host = Arc::new(args.host.load(modules, None)?);
+    let host = Arc::new(args.host.load(modules, |_| Ok(RingEnvironment::of_process()))?);
     let mut workers = (0..args.workers).map(|_| host.worker()).collect::<Result<Vec<_>, _>>()?;
     let log = workers.first_mut().map(Worker::take_log).unwrap_or_default();
     let least = args.log_level.into();

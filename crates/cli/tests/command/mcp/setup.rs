@@ -113,6 +113,49 @@ fn only_keys_of_its_own_ring_and_audience_open_it() {
     }
 }
 
+/// `mint` and `explain` take the secret from the file too.
+#[test]
+fn the_commands_after_a_setup_need_no_variable() {
+    let gate = Gate::new();
+    let made = Made::new(&gate, "files");
+    let (config, secret) = (made.file("config.json"), made.file("secret"));
+    let audience = serde_json::from_str::<Value>(&made.read("config.json")).expect("JSON");
+    let audience = audience["audience"].as_str().expect("a text").to_owned();
+    let mint = |options: &[&str]| {
+        let fixed = ["mint", "--config", &config, "--tenant", "b", "--lifetime", "1h"];
+        Vkey::new(&[&fixed[..], &["--aud", &audience], options].concat())
+    };
+    let explain = |path: &str, options: &[&str]| {
+        let fixed = ["explain", "--config", &config, "--method", "POST", "--path", path];
+        Vkey::new(&[&fixed[..], options].concat()).stdin(made.read("key"))
+    };
+    let key = one_line(&mint(&["--secret-file", &secret]).ok());
+    assert_eq!(made.ask(&gate, &key)["result"], json!({}));
+    explain("/mcp", &["--secret-file", &secret]).ok();
+    let denied = explain("/v1", &["--secret-file", &secret]).run();
+    assert!(denied.code == 1 && denied.out.ends_with("deny path\n"), "{}", denied.out);
+    // Without it, the error names it.
+    let says = "VKEY_MCP_SECRET is not set or empty; export it, or name a file with the secret with --secret-file";
+    mint(&[]).refused(3, says);
+    explain("/mcp", &[]).refused(3, says);
+    let own = ["mcp", "--config", &config, "--key-file", &made.file("key"), "--", "cat"];
+    Vkey::new(&own).refused(3, says);
+    Vkey::new(&["run", "--config", &config])
+        .refused(3, "this command takes it from its own environment");
+    // Only one input can come from standard input, and a configuration names its variable itself.
+    explain("/mcp", &["--secret-file", "-"]).refused(2, "standard input");
+    mint(&["--secret-env", "A"]).refused(2, "--secret-env");
+    let both = ["mint", "--config", "-", "--secret-file", "-", "--tenant", "b", "--lifetime", "1h"];
+    Vkey::new(&both).refused(2, "standard input");
+    let several = gate.file(
+        "several",
+        r#"{"keyring":[{"name":"a","secret":"${A}"},{"name":"b","secret":"${B}"}]}"#,
+    );
+    let several =
+        ["--config", &several, "--tenant", "b", "--lifetime", "1h", "--secret-file", &secret];
+    Vkey::new(&[&["mint"], &several[..]].concat()).refused(1, "--secret-file holds one secret");
+}
+
 #[test]
 fn a_signing_key_is_enough_to_start_it() {
     let gate = Gate::new();
