@@ -1,8 +1,9 @@
 //! `vkey mcp --setup`: makes a ring, an audience and a key for a single MCP server.
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{self, Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -13,12 +14,12 @@ use vkey::key::claims::Claims;
 
 use super::super::error::Error;
 use super::super::exit::Exit;
-use super::super::input::InputError;
+use super::super::input::{self, InputError};
 use super::super::mint::{self, MintError};
 use super::super::output::Output;
 use super::super::private::{CannotCreate, CreateError, check, create};
 use super::super::ring::RingError;
-use super::super::text::pretty;
+use super::super::text::{escape_sentence, pretty};
 use super::super::{secret, time};
 use super::error::McpError;
 
@@ -82,6 +83,13 @@ impl SetupArgs {
             "whoever can read the file {SECRET} can mint keys for this server, and for nothing else: keep \
              it from those that a key is to limit"
         ));
+        out.note(format_args!("to explain a refusal: {}", explain_command(&folder)));
+        if !command.first().is_some_and(|program| is_found(program)) {
+            out.note(
+                "warning: the server's command, the first word after --, is not found; install it, or name it by \
+                 its absolute path",
+            );
+        }
         out.text(format_args!("{}\n", pretty(&entry)))?;
         Ok(Exit::Success)
     }
@@ -191,6 +199,45 @@ fn entry(folder: &Path, command: &[OsString]) -> Option<Json> {
         args.push(word.to_str()?.into());
     }
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or(RING);
-    let server = Json::object([("command", "vkey".into()), ("args", Json::Array(args))]);
+    let server = Json::object([("command", own_command()?), ("args", Json::Array(args))]);
     Some(Json::object([("mcpServers", Json::object([(name, server)]))]))
+}
+
+/// The absolute path of this command, because clients start servers with a search path of their own. `None` if it is
+/// not UTF-8.
+fn own_command() -> Option<Json> {
+    env::current_exe().map_or_else(|_| Some("vkey".into()), |path| path.to_str().map(Json::from))
+}
+
+/// The command that shows why the gate of a directory refuses its key.
+fn explain_command(folder: &Path) -> String {
+    let file = |name: &str| quote(&folder.join(name).to_string_lossy());
+    let (config, secret, key) = (file(CONFIG), file(SECRET), file(KEY));
+    let command = format!(
+        "vkey explain --config {config} --secret-file {secret} --key-file {key} --method POST --path /mcp"
+    );
+    escape_sentence(&command)
+}
+
+/// A word as a POSIX shell reads it.
+fn quote(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Whether a program can be started by this name here.
+fn is_found(program: &OsStr) -> bool {
+    let is_program = |path: &Path| {
+        let metadata = fs::metadata(path);
+        metadata.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    if Path::new(program).components().count() > 1 {
+        return is_program(Path::new(program));
+    }
+    let search_path = input::environment("PATH").unwrap_or_default();
+    env::split_paths(&search_path).any(|folder| is_program(&folder.join(program)))
 }

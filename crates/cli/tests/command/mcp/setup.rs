@@ -37,7 +37,8 @@ impl Made {
 
     /// What a client starts by the entry, with a change.
     fn vkey(&self, change: impl Fn(&str) -> String) -> Vkey {
-        assert_eq!((&self.entry["command"], &self.entry["env"]), (&json!("vkey"), &Value::Null));
+        let own = fs::canonicalize(env!("CARGO_BIN_EXE_vkey")).expect("a file");
+        assert_eq!((&self.entry["command"], &self.entry["env"]), (&json!(own), &Value::Null));
         let args = self.entry["args"].as_array().expect("a list").iter();
         let args = Vec::from_iter(args.map(|word| change(word.as_str().expect("a text"))));
         let path = std::env::var_os("PATH").expect("a path").into_string().expect("text");
@@ -111,6 +112,30 @@ fn only_keys_of_its_own_ring_and_audience_open_it() {
     ] {
         one.with_key(&gate, &bad).refused(1, &format!("the key is refused: {reason}: "));
     }
+}
+
+#[test]
+fn a_setup_says_how_to_explain_a_refusal_and_whether_the_server_is_there() {
+    let gate = Gate::new();
+    let setup = |name: &str, server: &str| {
+        let folder = text(gate.dir.file(name));
+        let path = std::env::var_os("PATH").expect("a path").into_string().expect("text");
+        Vkey::new(&["mcp", "--setup", &folder, "--", server]).env("PATH", &path).ok().err
+    };
+    let warning = "warning: the server's command, the first word after --, is not found";
+    let said = setup("it's a gate", "sh");
+    assert!(!said.contains(warning), "{said}");
+    assert!(!setup("absolute", "/bin/sh").contains(warning));
+    let file = gate.file("not-a-program", "");
+    for (name, missing) in [("a", "no-such-program"), ("b", "/no/such/program"), ("c", &file)] {
+        assert!(setup(name, missing).contains(warning), "{missing}");
+    }
+    // The line is a command as it stands.
+    let line = said.lines().find_map(|line| line.strip_prefix("vkey: to explain a refusal: vkey "));
+    let shell = ["-c", &format!("\"$0\" {}", line.expect(&said)), env!("CARGO_BIN_EXE_vkey")];
+    let output = std::process::Command::new("sh").args(shell).output().expect("sh");
+    let shown = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success() && shown.ends_with("decision    allow\n"), "{shown}");
 }
 
 /// `mint` and `explain` take the secret from the file too.
