@@ -11,6 +11,7 @@ use vkey::limits::ledger::MAX_FAMILY_LIMITS;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{InputError, KeyArgs};
+use super::key_flaw;
 use super::output::Output;
 use super::private::KeyOutArgs;
 use super::review::Review;
@@ -49,7 +50,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
     let mut review = Review::default();
     // Only the new caveats: the restriction in the claims cannot be changed here.
-    if let Ok(claims) = Claims::parse(parse(&key)?.untrusted_content().0) {
+    if let Ok(claims) = Claims::parse(key_flaw::read(&key)?.untrusted_content().0) {
         let now_secs = time::now(args.now)?;
         let start = now_secs.max(claims.iat).max(claims.nbf.unwrap_or(0));
         match claims.exp <= now_secs {
@@ -80,10 +81,11 @@ pub(super) fn read_caveats(texts: &[String], slashes: Slashes) -> Result<Vec<Jso
 pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> {
     let narrowed = caveats.iter().try_fold(key, |key, caveat| {
         let text = caveat.to_string();
-        let narrowed = parse(&key)?.attenuate(text.as_bytes()).map_err(AttenuateError::Bound)?;
+        let narrowed =
+            key_flaw::read(&key)?.attenuate(text.as_bytes()).map_err(AttenuateError::Bound)?;
         Ok::<_, Error>(narrowed)
     })?;
-    if later_limits_len(&parse(&narrowed)?) > MAX_FAMILY_LIMITS {
+    if later_limits_len(&key_flaw::read(&narrowed)?) > MAX_FAMILY_LIMITS {
         return Err(AttenuateError::TooManyLimits.into());
     }
     Ok(narrowed)
@@ -102,10 +104,6 @@ fn read_caveat(text: &str, slashes: Slashes) -> Result<Json, Invalid> {
     Ok(json)
 }
 
-fn parse(key: &str) -> Result<Unverified<'_>, InputError> {
-    Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)
-}
-
 /// How many limits the caveats after the first set. Caveats that cannot be parsed set none.
 fn later_limits_len(key: &Unverified<'_>) -> usize {
     let (_, caveats) = key.untrusted_content();
@@ -122,6 +120,9 @@ impl Failure for AttenuateError {
 impl fmt::Display for AttenuateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Bound(cannot @ CannotAttenuate::Jwt) => {
+                write!(f, "the key cannot be narrowed: {cannot}")
+            }
             Self::Bound(cannot) => write!(
                 f,
                 "the key cannot be narrowed: {cannot}; shorten it, or mint a key with it in --only"

@@ -18,6 +18,7 @@ use super::delivery::DeliveryArgs;
 use super::error::Error;
 use super::exit::Exit;
 use super::input::{self, KeyArgs, Place};
+use super::key_flaw::KeyFlaw;
 use super::output::Output;
 use super::report::Report;
 use super::ring_secret::{RingEnvironment, SecretFileArgs};
@@ -100,6 +101,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let mut engine = Engine::new(plan);
     let mut report = args.access.evaluate(&mut engine, &policy, &key, now_secs);
     report.add_notes(&notes.unwrap_or_default());
+    report.name_flaw(|| KeyFlaw::find(&key));
     if args.json {
         out.line(report.to_json())?;
     } else {

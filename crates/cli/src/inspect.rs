@@ -3,11 +3,11 @@
 use vkey::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use vkey::json::{Integers, Invalid, Json};
 use vkey::key::claims::Claims;
-use vkey::key::token::Unverified;
 
 use super::error::Error;
 use super::exit::Exit;
-use super::input::{InputError, KeyArgs};
+use super::input::KeyArgs;
+use super::key_flaw;
 use super::output::{Output, OutputError};
 use super::text::pretty;
 use super::time::rfc3339;
@@ -21,7 +21,7 @@ pub(super) struct Args {
 /// Runs `vkey inspect`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
-    let unverified = Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)?;
+    let unverified = key_flaw::read(&key)?;
     let (claims, caveats) = unverified.untrusted_content();
     out.line("NOT VERIFIED: anyone can write what follows; `vkey explain` checks it")?;
     let kid = unverified.kid();

@@ -1,5 +1,6 @@
 //! The report of `vkey explain`: the result of each stage, and the decision.
 
+use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::fmt;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use vkey::json::Json;
 use vkey::key::Key;
 use vkey::limits::Charge;
 
+use super::key_flaw::KeyFlaw;
 use super::text::ascii;
 use super::{limits, time};
 
@@ -38,7 +40,7 @@ pub(super) struct Report {
 struct Line {
     name: String,
     verdict: StageResult,
-    message: &'static str,
+    message: Cow<'static, str>,
 }
 
 impl Report {
@@ -160,7 +162,16 @@ impl Report {
 
     /// Adds a stage. `message` explains a denial.
     fn push(&mut self, name: impl fmt::Display, verdict: StageResult, message: &'static str) {
-        self.stages.push(Line { name: name.to_string(), verdict, message });
+        self.stages.push(Line { name: name.to_string(), verdict, message: message.into() });
+    }
+
+    /// Says what no gate accepts in the credential, if it was denied for its form. `find` looks for that.
+    pub(super) fn name_flaw(&mut self, find: impl FnOnce() -> Option<KeyFlaw>) {
+        let malformed = Err(DenyReason::KeyMalformed);
+        let line = self.stages.iter_mut().find(|line| line.verdict == malformed);
+        if let Some((line, flaw)) = line.and_then(|line| Some((line, find()?))) {
+            line.message = flaw.to_string().into();
+        }
     }
 
     /// The report as JSON.
@@ -213,7 +224,7 @@ impl Line {
     fn to_json(&self) -> Json {
         let (verdict, message) = match self.verdict {
             Ok(()) => ("ok", Json::Null),
-            Err(reason) => (reason.code(), self.message.into()),
+            Err(reason) => (reason.code(), Json::from(&*self.message)),
         };
         Json::object([
             ("stage", self.name.as_str().into()),

@@ -108,6 +108,50 @@ fn text_secrets_and_rotating_rings_have_the_issuer_on_the_page_too() {
     }
 }
 
+#[test]
+fn what_no_gate_accepts_in_a_token_is_named() {
+    let gate = Gate::with(&json!({"keyring": [{"name": "main", "secret": "${VKEY_MAIN_SECRET}"}]}));
+    let (config, secret) = (text(gate.dir.file("config.json")), secret());
+    let explain = ["explain", "--config", &config, "--method", "GET", "--path", "/"];
+    let run = |args: &[&str], token: &str| {
+        Vkey::new(args).env("VKEY_MAIN_SECRET", &secret).stdin(token).run()
+    };
+    let narrow = ["attenuate", "--caveat", "{}"];
+    for (from, to, says) in [
+        ("\"typ\": \"JWT\"", "\"typ\": \"at+jwt\"", "header of the JWT: typ: expected JWT"),
+        ("\"typ\": \"JWT\"", "\"cty\": \"JWT\"", "header of the JWT: cty: unknown member"),
+        ("\"HS256\"", "\"RS256\"", "header of the JWT: alg: expected HS256"),
+        ("\"sub\": \"ci\"", "\"iss\": \"ci\"", "claims: iss: unknown member"),
+    ] {
+        let token = issued(&issuer().replace(from, to), &secret);
+        let denied = run(&explain, &token);
+        let line = format!("key         key_malformed: no gate accepts the {says}");
+        assert!(denied.code == 1 && denied.out.contains(&line), "{}", denied.out);
+        let shown = run(&["inspect"], &token);
+        assert!(shown.code == 1 && shown.err.contains(says), "{}", shown.err);
+        if says.starts_with("header") {
+            assert!(run(&narrow, &token).err.contains(says));
+        }
+    }
+    let denied = run(&explain, "no key at all");
+    assert!(denied.out.contains("key_malformed: the credential is not a virtual key\n"));
+    let refused = run(&narrow, &issued(&issuer(), &secret));
+    let says =
+        "vkey: the key cannot be narrowed: a JWT carries no caveats; mint a vk1 key instead\n";
+    assert_eq!((refused.code, refused.err.as_str()), (1, says));
+}
+
+#[test]
+fn the_audience_on_the_page_is_that_of_a_gate() {
+    let gate = json!({"keyring": [{"name": "main", "secret": "${VKEY_MAIN_SECRET}"}], "audience": "my-gate"});
+    let secret = secret();
+    let with_audience = issuer().replace("# claims[\"aud\"]", "claims[\"aud\"]");
+    assert_ne!(with_audience, issuer());
+    for (program, expected) in [(with_audience, "allow"), (issuer(), "key_audience")] {
+        assert_eq!(decision(&gate, &secret, &issued(&program, &secret), now_secs()), expected);
+    }
+}
+
 /// What the page of security says of the signing key of an epoch: it mints for its own `kid`, until it retires or
 /// its ring is revoked.
 #[test]
