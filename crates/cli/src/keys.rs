@@ -27,6 +27,10 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 /// The columns of the table.
 const COLUMNS: [&str; 8] = ["tenant", "key", "sub", "tier", "kid", "minted", "expires", "state"];
 
+/// Names no key of the table, so that nobody revokes one by copying it.
+const HOW_TO_REVOKE: &str = "\nTo revoke a key, add {\"tenant\":\"TENANT\",\"jti\":\"KEY\"} with its tenant and its key to \
+    revoked.keys in the configuration of the gate, raise revoked.version, and deploy it.";
+
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The register that `vkey mint --register` writes (- is standard input)
@@ -75,7 +79,15 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let place = Place::file("FILE", &args.file);
     let text = place.read_bytes(MAX_REGISTER_BYTES)?;
     let (entries, exit) = read(&text, out);
-    let listed = entries.into_iter().filter(|entry| args.selects(entry));
+    let selected = Vec::from_iter(entries.into_iter().filter(|entry| args.selects(entry)));
+    if selected.is_empty() {
+        match args.json {
+            true => out.note(args.no_entry()),
+            false => out.line(args.no_entry())?,
+        }
+        return Ok(exit);
+    }
+    let listed = selected.into_iter();
     let listed = listed.map(|entry| (State::of(&entry, config.as_ref(), now_secs), entry));
     let listed = Vec::from_iter(listed.filter(|(state, _)| args.all || state.is_shown()));
     if args.json {
@@ -91,6 +103,17 @@ impl Args {
         let Claims { tenant, sub, .. } = &entry.claims;
         self.tenant.as_ref().is_none_or(|name| name == tenant)
             && self.sub.as_ref().is_none_or(|name| Some(name) == sub.as_ref())
+    }
+
+    /// What is said if no entry is selected.
+    fn no_entry(&self) -> String {
+        let filters = [("sub", &self.sub), ("tenant", &self.tenant)];
+        let filters = filters.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let filters = filters.map(|(name, value)| format!("{name} {}", escape_word(value)));
+        match &*Vec::from_iter(filters).join(" and ") {
+            "" => "the register has no entry".to_owned(),
+            filters => format!("no entry for {filters}"),
+        }
     }
 }
 
@@ -160,17 +183,14 @@ fn json(state: State, entry: &Entry) -> String {
 
 /// Prints the table, and how to revoke a key.
 fn print(listed: &[(State, Entry)], out: &mut Output) -> Result<(), OutputError> {
-    let Some((_, first)) = listed.iter().find(|(state, _)| *state == State::Valid) else {
-        print_table(listed, out)?;
-        return out.line("no key is valid");
-    };
     print_table(listed, out)?;
-    let Claims { tenant, jti, .. } = &first.claims;
-    out.line(format_args!(
-        "\nTo revoke a key, add it to revoked.keys in the configuration of the gate, e.g. {}, raise \
-         revoked.version, and deploy it.",
-        ascii(&Json::object([("tenant", tenant.as_str().into()), ("jti", jti.as_str().into())]))
-    ))
+    if listed.is_empty() {
+        return out.line("no key is valid any more; --all lists them");
+    }
+    match listed.iter().any(|(state, _)| *state == State::Valid) {
+        true => out.line(HOW_TO_REVOKE),
+        false => out.line("no key is valid"),
+    }
 }
 
 fn print_table(listed: &[(State, Entry)], out: &mut Output) -> Result<(), OutputError> {

@@ -9,16 +9,32 @@ use super::output::Output;
 /// Replaces an argument that may be a secret.
 const HIDDEN: &str = "(not shown)";
 
+const DASHES: &str = "\n\nWrite -- before the server's command, e.g. vkey mcp --config FILE --key-file PATH -- npx SERVER";
+
 /// Prints clap's help, or its error without anything that could be a secret.
 pub(super) fn report(mut error: clap::Error, out: &mut Output) -> Exit {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let written = out.text(error.render()).and_then(|()| out.finish());
         return written.map_or_else(|error| error.exit(), |()| Exit::Success);
     }
+    let hint = if lacks_dashes(&error) { DASHES } else { "" };
     hide(&mut error);
     let text = error.render().to_string();
-    out.note(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    out.note(format_args!("{text}{hint}"));
     Exit::Usage
+}
+
+/// Whether a word stands where `vkey mcp` expects options only: the server's command, without `--` before it.
+fn lacks_dashes(error: &clap::Error) -> bool {
+    let (word, usage) = (error.get(ContextKind::InvalidArg), error.get(ContextKind::Usage));
+    let (Some(ContextValue::String(word)), Some(ContextValue::StyledStr(usage))) = (word, usage)
+    else {
+        return false;
+    };
+    error.kind() == ErrorKind::UnknownArgument
+        && !word.starts_with('-')
+        && usage.to_string().contains("vkey mcp ")
 }
 
 /// Hides what was typed where clap repeats it. Drops the tips, because one of them repeats it too.

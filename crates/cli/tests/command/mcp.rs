@@ -250,6 +250,16 @@ fn a_server_that_cannot_be_started_is_an_error() {
     let config = text(gate.dir.file("config.json"));
     command_for(&gate, &key, &[], &[&missing]).refused(3, "cannot start the server's command");
     command_for(&gate, &key, &[], &[]).refused(2, "required");
+    let dashes = "Write -- before the server's command";
+    let options = ["mcp", "--config", &config, "--key-env", "KEY"];
+    let bare = |words: &[&str]| Vkey::new(&[&options, words].concat()).run();
+    for words in [&["npx", "-y", "server"][..], &["python3", "server.py"], &["./Server1"]] {
+        let done = bare(words);
+        assert!(done.code == 2 && done.err.contains(dashes), "{}", done.err);
+    }
+    assert!(!bare(&["--pth", "/mcp", "--", "cat"]).err.contains(dashes));
+    let other = Vkey::new(&["inspect", "npx"]).refused(2, "unexpected argument");
+    assert!(!other.err.contains(dashes));
     command(&gate, &key, &["--audit", "/"]).refused(3, "cannot write the file named by --audit");
     command(&gate, &key, &["--timeout", "0s"]).refused(2, "--timeout");
     command(&gate, &key, &["--path", "mcp"]).refused(2, "--path");

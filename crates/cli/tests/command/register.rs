@@ -62,7 +62,7 @@ tenant  key  sub         tier     kid        minted                expires      
 acme    k_1  \"b\\u00f6b\"  gold     main-2959  2026-09-21T14:13:20Z  2026-09-21T15:13:20Z  valid
 acme    k_2  -           default  next-0     2026-09-21T14:13:20Z  2026-09-21T15:13:20Z  valid
 
-To revoke a key, add it to revoked.keys in the configuration of the gate, e.g. {\"tenant\":\"acme\",\"jti\":\"k_1\"}, raise revoked.version, and deploy it.
+To revoke a key, add {\"tenant\":\"TENANT\",\"jti\":\"KEY\"} with its tenant and its key to revoked.keys in the configuration of the gate, raise revoked.version, and deploy it.
 ";
     assert_eq!(done.out, table);
     let piped = Vkey::new(&["keys", "-", "--now", SOON]).stdin(&written).ok();
@@ -117,6 +117,24 @@ fn keys_are_filtered_and_marked() {
     assert_eq!(under(&["--now", "1790208000", "--all"]), aged);
     let none = keys(&register, &["--config", &config, "--sub", "eve"]).ok();
     assert!(none.out.contains("revoked\n") && none.out.ends_with("no key is valid\n"));
+    // A sub that nobody has is not one whose keys are over.
+    let eve = keys(&register, &["--sub", "eve", "--now", LATER]).ok();
+    assert_eq!(eve.out, "no key is valid any more; --all lists them\n");
+    for (options, says) in [
+        (&["--sub", "nobody"][..], "no entry for sub nobody"),
+        (&["--tenant", "none"], "no entry for tenant none"),
+        (
+            &["--sub", "b\u{f6}b", "--tenant", "acme"],
+            "no entry for sub \"b\\u00f6b\" and tenant acme",
+        ),
+    ] {
+        let done = keys(&register, options).ok();
+        assert_eq!((done.out, done.err), (format!("{says}\n"), String::new()));
+        let done = keys(&register, &[options, &["--json"]].concat()).ok();
+        assert_eq!((done.out, done.err), (String::new(), format!("vkey: {says}\n")));
+    }
+    let empty = keys(&gate.file("empty", ""), &[]).ok();
+    assert_eq!(empty.out, "the register has no entry\n");
     keys(&register, &["--tenant", "a b"]).refused(2, "--tenant");
     keys("none", &[]).refused(3, "the file named by FILE cannot be read");
 }
