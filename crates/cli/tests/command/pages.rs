@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "the programs of the pages read the real clock")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,23 +21,57 @@ fn search_path() -> String {
     format!("{}:{}", command.display(), std::env::var("PATH").expect("text"))
 }
 
-#[test]
-fn the_page_of_mcp_leads_to_a_refused_call() {
-    let dir = Gate::new().dir;
-    let folder = dir.file("mcp");
+/// A copy of the example of MCP.
+fn example(dir: &Path) -> PathBuf {
+    let folder = dir.join("mcp");
     fs::create_dir(&folder).expect("ours");
     for entry in fs::read_dir(root().join("examples/mcp")).expect("a directory") {
         let entry = entry.expect("a file");
         fs::copy(entry.path(), folder.join(entry.file_name())).expect("writable");
     }
+    folder
+}
+
+#[test]
+fn the_page_of_mcp_leads_to_a_refused_call() {
+    let dir = Gate::new().dir;
+    let folder = example(dir.path());
     let page = page("mcp.md");
-    let section = section(&page, "## In five minutes");
+    let first = section(&page, "## In five minutes");
     let config = fs::read_to_string(folder.join("config.json")).expect("text");
-    assert!(section.contains(&format!("```json\n{config}```")));
-    let mut steps = steps(section);
-    assert_eq!(steps.remove(0).command, "cd examples/mcp");
-    assert!(steps.len() > 6, "{steps:?}");
-    run(&steps, &folder, &[("PATH", &search_path())]);
+    assert!(first.contains(&format!("```json\n{config}```")));
+    let mut all = steps(first);
+    assert_eq!(all.remove(0).command, "cd examples/mcp");
+    assert!(all.len() > 6, "{all:?}");
+    // The next section goes on in the same directory.
+    let of_rate = steps(section(&page, "## Limit a key to N calls a minute"));
+    assert_eq!(of_rate.len(), 4);
+    all.extend(of_rate);
+    run(&all, &folder, &[("PATH", &search_path())]);
+}
+
+/// What the page of MCP shows for a colleague: the entry and the rule of sudo start what the commands have made.
+#[test]
+fn the_page_of_mcp_hands_over_a_narrowed_key() {
+    let dir = Gate::new().dir;
+    let folder = example(dir.path());
+    let page = page("mcp.md");
+    let (_, section) = page.split_once("### A narrowed key for a colleague\n").expect("a heading");
+    let (section, _) = section.split_once("\n## ").expect("a section");
+    run(&steps(section), &folder, &[("PATH", &search_path())]);
+    let entry: Value = serde_json::from_str(blocks(section, "json")[0]).expect("JSON");
+    let args = entry["mcpServers"]["files"]["args"].as_array().expect("a list").iter();
+    let args = Vec::from_iter(args.map(|word| word.as_str().expect("a text")));
+    let sudo = ["-n", "-u", "vkey"];
+    assert_eq!(args[..3], sudo);
+    let rule = format!("bob ALL=(vkey) NOPASSWD: {}\n", args[3..].join(" "));
+    assert!(section.contains(&rule), "{rule}");
+    let here = |word: &&str| word.replace("/srv/vkey", &text(folder.clone()));
+    let args = Vec::from_iter(args[4..].iter().map(here));
+    let vkey = Vkey::new(&Vec::from_iter(args.iter().map(String::as_str)));
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let done = vkey.env("PATH", &search_path()).stdin(call).ok();
+    assert!(done.out.contains("\"tools\""), "{}", done.out);
 }
 
 /// The program on the page of keys, as it stands there.
