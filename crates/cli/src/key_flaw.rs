@@ -9,7 +9,7 @@ use vkey::json::{Integers, Invalid, Json, Node};
 use vkey::key::claims::Claims;
 use vkey::key::token::{Kid, Unverified};
 
-use super::error::Failure;
+use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::InputError;
 
@@ -27,7 +27,7 @@ pub(super) enum KeyFlaw {
 /// # Errors
 ///
 /// [`KeyFlaw`] for a JWT whose header no gate accepts, [`InputError::NotAKey`] for anything else that is not a key.
-pub(super) fn read(key: &str) -> Result<Unverified<'_>, super::error::Error> {
+pub(super) fn read(key: &str) -> Result<Unverified<'_>, Error> {
     Unverified::parse(key.as_bytes()).map_err(|_| match header_flaw(key) {
         Some(flaw) => flaw.into(),
         None => InputError::NotAKey.into(),
@@ -130,7 +130,8 @@ mod tests {
             assert!(flaw.starts_with(&format!("no gate accepts the {says}")), "{flaw}");
         }
         assert!(KeyFlaw::find(&jwt(HEADER, CLAIMS)).is_none());
-        for other in ["", "a.b", "a.b.c", "vk1.main-0.e30", &jwt("7", CLAIMS)[..9]] {
+        assert!(KeyFlaw::find(&jwt("{", CLAIMS)).is_none());
+        for other in ["", "a.b", "a.b.c", "vk1.main-0.e30"] {
             assert!(KeyFlaw::find(other).is_none(), "{other}");
         }
     }

@@ -2,18 +2,16 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 use vkey::config::{Config, RingConfig};
-use vkey::key::keyring::{InvalidSecret, Ring, RingState, Rotation, Secret};
+use vkey::key::keyring::{Ring, RingState, Rotation};
 use vkey::key::token::{Kid, is_ring_name};
 
 use super::config_file::ConfigFile;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{self, InputError, Place, variable_name};
-use super::ring_secret::{RingEnvironment, SecretFileArgs};
-use super::strength::{self, Guessable, GuessableSecret};
+use super::ring_secret::{RingEnvironment, SecretFileArgs, read_secret};
+use super::strength;
 use super::time;
 
 /// How the ring is selected: by a configuration, or by name and secret.
@@ -65,8 +63,6 @@ pub(super) enum RingError {
         /// The first candidate.
         ring: String,
     },
-    /// The secret is unusable.
-    Secret(InvalidSecret),
 }
 
 impl RingArgs {
@@ -150,15 +146,6 @@ fn compile(
     Ok(ring)
 }
 
-/// Reads the secret of a ring. Returns its text too.
-pub(super) fn read_secret(place: &Place) -> Result<(Zeroizing<String>, Secret), Error> {
-    let text = place.read_line()?;
-    let secret = Secret::parse_unguessable(&text).map_err(RingError::Secret)?;
-    strength::check(&text)
-        .map_err(|Guessable { bits }| GuessableSecret { origin: place.origin(), bits })?;
-    Ok((text, secret))
-}
-
 fn ring_name(text: &str) -> Result<String, &'static str> {
     if is_ring_name(text) {
         Ok(text.to_owned())
@@ -195,7 +182,6 @@ impl fmt::Display for RingError {
                 "ring {ring} does not sign for this tenant: every gate would refuse the key; choose \
                  another --ring, or add the tenant to the ring's tenants in the configuration"
             ),
-            Self::Secret(invalid) => invalid.fmt(f),
         }
     }
 }

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use vkey::config::{NotReady, RingConfig};
+use vkey::key::keyring::{InvalidSecret, Secret};
 
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{self, InputError, Place};
-use super::ring::read_secret;
+use super::strength::{self, Guessable, GuessableSecret};
 
 /// A file in place of an environment variable.
 #[derive(clap::Args)]
@@ -31,6 +32,10 @@ pub(super) struct RingEnvironment {
 /// One secret is given, but the rings name several variables.
 #[derive(Debug)]
 struct SeveralSecrets;
+
+/// The secret cannot be used.
+#[derive(Debug)]
+struct UnusableSecret(InvalidSecret);
 
 impl SecretFileArgs {
     /// The file, if one is named.
@@ -74,6 +79,15 @@ impl RingEnvironment {
     }
 }
 
+/// Reads the secret of a ring. Returns its text too.
+pub(super) fn read_secret(place: &Place) -> Result<(Zeroizing<String>, Secret), Error> {
+    let text = place.read_line()?;
+    let secret = Secret::parse_unguessable(&text).map_err(UnusableSecret)?;
+    strength::check(&text)
+        .map_err(|Guessable { bits }| GuessableSecret { origin: place.origin(), bits })?;
+    Ok((text, secret))
+}
+
 /// Reads the secret or the signing key, which all rings must share. Returns the variable's name and the text.
 fn read_secret_of(
     rings: &[RingConfig],
@@ -86,6 +100,18 @@ fn read_secret_of(
     }
     let (text, _) = read_secret(place)?;
     Ok((variable.to_owned(), text))
+}
+
+impl Failure for UnusableSecret {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for UnusableSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 impl Failure for SeveralSecrets {

@@ -15,7 +15,7 @@ use super::exit::Exit;
 use super::input::{Place, variable_name};
 use super::output::Output;
 use super::private::OutArgs;
-use super::ring::read_secret;
+use super::ring_secret::read_secret;
 
 /// The length of a key's random id: 96 bits, so that ids do not collide wherever keys are minted.
 const ID_BYTES: usize = 12;
