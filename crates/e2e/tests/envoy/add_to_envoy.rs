@@ -90,12 +90,22 @@ impl Machine {
     }
 }
 
+/// Lets Envoy log more after its audit lines, and counts them again.
+const LOG_MORE: &str = r#"
+```console
+$ curl -s -X POST 'http://127.0.0.1:9901/logging?level=debug' > /etc/envoy/levels
+$ until grep -q '\[debug\]' /etc/envoy/envoy.log; do curl -s http://127.0.0.1:9901/stats > /etc/envoy/stats; done
+$ grep -c '"decision"' /etc/envoy/envoy.log
+7
+```
+"#;
+
 #[test]
 fn the_page_leads_to_an_envoy_that_asks_for_keys() {
     each_envoy(|envoy| {
         let machine = Machine::new(envoy);
-        let page = machine.moved(&page());
-        let steps = steps(section(&page, "## Step by step"));
+        let page = [section(&page(), "## Step by step"), LOG_MORE].concat();
+        let steps = steps(&machine.moved(&page));
         assert!(steps.len() > 15, "{steps:?}");
         run(&steps, machine.dir.path(), &[("PATH", &machine.path())]);
     });
