@@ -12,7 +12,7 @@ use super::document::MAX_DOCUMENT_BYTES;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::Place;
-use super::plugins::{self, Plugin, PluginError};
+use super::plugins::{self, Discovered, Plugin, PluginError};
 use super::text::{escape_line, escape_sentence, escape_word};
 
 /// The option that names a configuration.
@@ -34,6 +34,8 @@ pub(super) struct ConfigSource {
     /// The name of the plugin to take.
     name: Option<String>,
     plugins: Vec<Plugin>,
+    /// The filters that the file leaves to discovery, if it has no gate of a listener.
+    discovered: Vec<Discovered>,
 }
 
 /// Why a file has no usable plugin configuration.
@@ -47,6 +49,8 @@ pub(super) struct ConfigError {
 enum ConfigProblem {
     /// No plugin can be taken from the file.
     Plugin(PluginError),
+    /// The file has no gate of a listener, but leaves filters to discovery.
+    Discovered(Vec<Discovered>),
     /// A configuration is invalid.
     Invalid { place: String, invalid: Invalid },
     /// All are of upstream gates.
@@ -80,10 +84,22 @@ impl ConfigFile {
             _ => escape_line(&path.to_string_lossy()),
         };
         let text = place.read_bytes(MAX_DOCUMENT_BYTES)?;
-        match plugins::find(&text) {
-            Ok(plugins) => Ok(ConfigSource { file, name, plugins }),
+        let found = plugins::find(&text);
+        let has_gate =
+            found.as_ref().is_ok_and(|found| found.iter().any(|plugin| !plugin.is_upstream_gate()));
+        let discovered = if has_gate { Vec::new() } else { plugins::discovered(&text) };
+        match found {
+            Ok(plugins) => Ok(ConfigSource { file, name, plugins, discovered }),
+            Err(PluginError::NoPlugin) if !discovered.is_empty() => {
+                Err(ConfigError { file, problem: ConfigProblem::Discovered(discovered) }.into())
+            }
             Err(error) => Err(ConfigError { file, problem: ConfigProblem::Plugin(error) }.into()),
         }
+    }
+
+    /// The file at a path, which may contain `#`.
+    pub(super) fn at(path: &Path) -> Self {
+        Self { given: path.to_owned() }
     }
 
     /// The only gate of a listener, and its configuration.
@@ -149,7 +165,7 @@ impl ConfigSource {
     pub(super) fn gate(&self) -> Result<&Plugin, ConfigError> {
         let chosen = self.chosen()?.into_iter();
         let gates = Vec::from_iter(chosen.filter(|plugin| !plugin.is_upstream_gate()));
-        self.only(&gates)?.ok_or_else(|| self.error(ConfigProblem::NoGate))
+        self.only(&gates)?.ok_or_else(|| self.no_gate())
     }
 
     /// The gate of a listener, or the upstream gate if there is none, as JSON.
@@ -212,6 +228,14 @@ impl ConfigSource {
         Err(self.error(ConfigProblem::Several(choices(plugins))))
     }
 
+    fn no_gate(&self) -> ConfigError {
+        let discovered = self.discovered.clone();
+        self.error(match discovered.is_empty() {
+            true => ConfigProblem::NoGate,
+            false => ConfigProblem::Discovered(discovered),
+        })
+    }
+
     fn error(&self, problem: ConfigProblem) -> ConfigError {
         ConfigError { file: self.file.clone(), problem }
     }
@@ -243,6 +267,14 @@ impl fmt::Display for ConfigError {
         write!(f, "{}: ", self.file)?;
         match &self.problem {
             ConfigProblem::Plugin(error) => error.fmt(f),
+            ConfigProblem::Discovered(filters) => {
+                let filters = filters.iter().map(ToString::to_string);
+                write!(
+                    f,
+                    "it has no configuration of a listener's gate: {}",
+                    Vec::from_iter(filters).join("; ")
+                )
+            }
             ConfigProblem::Invalid { place, invalid } => {
                 write!(f, "{}invalid configuration: {invalid}", at(place))
             }
@@ -280,6 +312,22 @@ fn listed(names: &[String]) -> String {
     let more = names.len().checked_sub(MAX_LISTED).filter(|more| *more > 0);
     let more = more.map(|more| format!("{more} more"));
     Vec::from_iter(shown.chain(more)).join(", ")
+}
+
+impl fmt::Display for Discovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filter = escape_word(&self.filter);
+        match &self.path {
+            Some(path) => {
+                let path = escape_line(path);
+                write!(f, "the listener's filter {filter} comes by ECDS from {path}: use that file")
+            }
+            None => write!(
+                f,
+                "the listener's filter {filter} comes by ECDS from a server: use a /config_dump, or its plugin configuration"
+            ),
+        }
+    }
 }
 
 impl fmt::Display for PluginError {

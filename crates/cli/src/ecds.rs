@@ -1,6 +1,8 @@
 //! `vkey config envoy`: writes a plugin configuration as the file from which Envoy discovers the module's
 //! filter (ECDS).
 
+mod earlier;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -14,8 +16,16 @@ use super::error::Error;
 use super::exit::Exit;
 use super::input::{InputError, Place, variable_name};
 use super::output::Output;
+use super::plugins::Vm;
 use super::private::OutArgs;
 use super::strength;
+use earlier::Earlier;
+
+/// The path of the module if nothing else names one.
+const MODULE: &str = "target/vkey.wasm";
+
+/// The name of the filter, and the id of its VM, if nothing else names them.
+const NAME: &str = "vkey";
 
 /// The digits of digests in the file.
 const DIGEST_DIGITS: usize = 12;
@@ -25,19 +35,24 @@ pub(super) struct Args {
     /// The plugin configuration, or the configuration of a proxy with it (FILE#NAME if there are several)
     #[arg(long, value_name = "FILE")]
     config: ConfigFile,
-    /// The path of the module in the proxy
-    #[arg(long, value_name = "FILE", default_value = "target/vkey.wasm")]
-    module: String,
-    /// The name of the filter, as the listener's config_discovery has it
-    #[arg(long, value_name = "NAME", default_value = "vkey")]
-    name: String,
-    /// The VM's id, under which the counts are kept
-    #[arg(long, value_name = "ID", default_value = "vkey")]
-    vm_id: String,
+    /// The path of the module in the proxy. By default that of the file that --force replaces, else that of
+    /// --config, else target/vkey.wasm
+    #[arg(long, value_name = "FILE")]
+    module: Option<String>,
+    /// The name of the filter, as the listener's config_discovery has it. By default as for --module, else vkey
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The VM's id, under which the counts are kept. By default as for --module, else vkey
+    #[arg(long, value_name = "ID")]
+    vm_id: Option<String>,
     /// Write the value of this variable of the command's environment into the file, for a secret that the
-    /// running Envoy does not have in its own; /config_dump shows it
+    /// running Envoy does not have in its own; /config_dump shows it. A later file keeps the value
     #[arg(long, value_name = "NAME", value_parser = variable_name)]
     literal: Vec<String>,
+    /// Take this variable from Envoy's environment, although the file that is replaced, or that of --config, has
+    /// its value
+    #[arg(long, value_name = "NAME", value_parser = variable_name)]
+    inherit: Vec<String>,
     #[command(flatten)]
     out: OutArgs,
 }
@@ -53,14 +68,17 @@ struct VmEnvironment {
 /// Runs `vkey config envoy`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let (plugin, config) = args.config.gate()?;
-    let literals = plugin.environment.map(|environment| environment.literal).unwrap_or_default();
-    let environment = VmEnvironment::new(&config, literals, &args.literal)?;
+    let earlier = Earlier::read(&plugin, &args.out, out);
+    let environment = VmEnvironment::new(&config, args.literals(&earlier)?)?;
+    let vm = args.vm(&earlier, out);
+    args.note_variables(&environment, &earlier, out);
     let configuration = String::from_utf8_lossy(&plugin.text);
-    let filter = args.filter(&configuration, &environment);
+    let filter = filter(&configuration, &vm, &environment);
     let version = digest(&filter.to_string());
+    let name = args.name.clone().or_else(|| earlier.vm(|vm| vm.filter.as_ref()));
     let extension = json!({
         "@type": message("envoy.config.core.v3.TypedExtensionConfig"),
-        "name": args.name,
+        "name": name.as_deref().unwrap_or(NAME),
         "typed_config": filter,
     });
     let response = json!({"version_info": version, "resources": [extension]});
@@ -68,45 +86,86 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     Ok(Exit::Success)
 }
 
+/// The filter, as in envoy.yaml.
+fn filter(configuration: &str, vm: &Vm, environment: &VmEnvironment) -> Value {
+    json!({
+        "@type": message("envoy.extensions.filters.http.wasm.v3.Wasm"),
+        "config": {
+            "name": "vkey",
+            "failure_policy": "FAIL_RELOAD",
+            "allow_on_headers_stop_iteration": true,
+            "vm_config": {
+                "vm_id": vm.id,
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": {"local": {"filename": vm.module}},
+                "environment_variables": environment.message(),
+                // Envoy 1.36 keeps a VM, with its old environment, while this is the same.
+                "configuration": string(&environment.id()),
+            },
+            "configuration": string(configuration),
+        },
+    })
+}
+
 // === impl Args ===
 
 impl Args {
-    /// The filter, as in envoy.yaml.
-    fn filter(&self, configuration: &str, environment: &VmEnvironment) -> Value {
-        json!({
-            "@type": message("envoy.extensions.filters.http.wasm.v3.Wasm"),
-            "config": {
-                "name": "vkey",
-                "failure_policy": "FAIL_RELOAD",
-                "allow_on_headers_stop_iteration": true,
-                "vm_config": {
-                    "vm_id": self.vm_id,
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": {"filename": self.module}},
-                    "environment_variables": environment.message(),
-                    // Envoy 1.36 keeps a VM, with its old environment, while this is the same.
-                    "configuration": string(&environment.id()),
-                },
-                "configuration": string(configuration),
-            },
-        })
+    /// The VM. A note says if nothing names the module.
+    fn vm(&self, earlier: &Earlier<'_>, out: &mut Output) -> Vm {
+        let module = self.module.clone().or_else(|| earlier.vm(|vm| vm.module.as_ref()));
+        if module.is_none() {
+            out.note(format_args!(
+                "the path of the module is {MODULE}, relative to the directory in which Envoy was \
+                 started; --module names another"
+            ));
+        }
+        let id = self.vm_id.clone().or_else(|| earlier.vm(|vm| vm.id.as_ref()));
+        Vm {
+            module: module.or_else(|| Some(MODULE.to_owned())),
+            id: id.or_else(|| Some(NAME.to_owned())),
+            filter: None,
+        }
+    }
+
+    /// The values of variables that the file is to contain, if its configuration names them.
+    fn literals(
+        &self,
+        earlier: &Earlier<'_>,
+    ) -> Result<BTreeMap<String, Zeroizing<String>>, Error> {
+        let mut literals = earlier.literals();
+        literals.retain(|name, _| !self.inherit.contains(name));
+        for name in &self.literal {
+            let value = Place::Variable("--literal", name.clone()).read_line()?;
+            literals.insert(name.clone(), value);
+        }
+        Ok(literals)
+    }
+
+    /// Notes which values are kept, and which variables Envoy must have from now on.
+    fn note_variables(&self, environment: &VmEnvironment, earlier: &Earlier<'_>, out: &mut Output) {
+        let is_kept = |name: &&String| earlier.is_kept(name) && !self.literal.contains(name);
+        for name in environment.literal.keys().filter(is_kept) {
+            out.note(format_args!(
+                "the value of {name} is kept from the file that is replaced; with --inherit {name} \
+                 Envoy takes it from its environment"
+            ));
+        }
+        let is_new = |name: &&String| !earlier.inherits(name);
+        let new = Vec::from_iter(environment.inherited.iter().filter(is_new).map(String::as_str));
+        if !new.is_empty() {
+            out.note(format_args!("Envoy must have {} in its environment", new.join(" and ")));
+        }
     }
 }
 
 // === impl VmEnvironment ===
 
 impl VmEnvironment {
-    /// The variables that a configuration names. Those in `literals`, and those named by an option, have
-    /// their values in the file.
+    /// The variables that a configuration names. Those in `literals` have their values in the file.
     fn new(
         config: &Config,
         mut literals: BTreeMap<String, Zeroizing<String>>,
-        named: &[String],
     ) -> Result<Self, Error> {
-        for name in named {
-            let value = Place::Variable("--literal", name.clone()).read_line()?;
-            literals.insert(name.clone(), value);
-        }
         check_secrets(config, &literals)?;
         let variables = BTreeSet::from_iter(config.variables().map(str::to_owned));
         literals.retain(|name, _| variables.contains(name));

@@ -54,6 +54,12 @@ pub(super) struct CreateError {
 }
 
 impl OutArgs {
+    /// The file that will be replaced, if there is one.
+    pub(super) fn replaced(&self) -> Option<&Path> {
+        let path = self.out.as_deref().filter(|path| self.force && *path != Path::new("-"))?;
+        fs::symlink_metadata(path).is_ok_and(|found| found.is_file()).then_some(path)
+    }
+
     /// Writes one line with a secret.
     pub(super) fn write(&self, line: impl fmt::Display, out: &mut Output) -> Result<(), Error> {
         write(self.out.as_deref(), self.force, line, out)

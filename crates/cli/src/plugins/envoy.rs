@@ -6,7 +6,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::document::{NOT_IN_FORCE, at, get, items, text, typed};
-use super::{Environment, Place, Plugin, PluginError, message};
+use super::{Discovered, Environment, Place, Plugin, PluginError, Vm, message};
 
 /// The member that lists the variables.
 const VARIABLES: &str = "vm_config.environment_variables.host_env_keys";
@@ -39,13 +39,22 @@ pub(super) fn find<'a>(
                 found.push(read(plugin, place)?);
                 return Ok(());
             }
+            let earlier = found.len();
             place.owned(owner(value), |place| {
                 let mut in_force =
                     members.iter().filter(|(name, _)| !NOT_IN_FORCE.contains(&name.as_str()));
                 in_force.try_for_each(|(name, member)| {
                     place.member(name, |place| find(member, place, found))
                 })
-            })
+            })?;
+            if kind.ends_with(".TypedExtensionConfig") {
+                let name = text(value, "name").map(str::to_owned);
+                found
+                    .iter_mut()
+                    .skip(earlier)
+                    .for_each(|plugin| plugin.vm.filter.clone_from(&name));
+            }
+            Ok(())
         }
         _ => Ok(()),
     }
@@ -66,6 +75,29 @@ fn read(plugin: &Value, place: &Place<'_>) -> Result<Plugin, PluginError> {
         names: names.collect(),
         text: text_of.map_err(|expected| PluginError::Message { place: place_of(), expected })?,
         environment: Some(environment(plugin)),
+        vm: vm(plugin),
+    })
+}
+
+fn vm(plugin: &Value) -> Vm {
+    let module = at(plugin, &["vm_config", "code", "local"]);
+    let module = module.and_then(|local| text(local, "filename"));
+    let id = get(plugin, "vm_config").and_then(|vm| text(vm, "vm_id"));
+    Vm { module: module.map(str::to_owned), id: id.map(str::to_owned), filter: None }
+}
+
+/// The Wasm filter that discovery delivers, if this object is one.
+pub(super) fn discovered(object: &Value) -> Option<Discovered> {
+    let discovery = get(object, "config_discovery")?;
+    let mut types = items(discovery, "type_urls").iter().filter_map(Value::as_str);
+    if !types.any(|kind| kind.ends_with(".Wasm")) {
+        return None;
+    }
+    let source = get(discovery, "config_source")?;
+    let path = at(source, &["path_config_source", "path"]).or_else(|| get(source, "path"));
+    Some(Discovered {
+        filter: text(object, "name")?.to_owned(),
+        path: path.and_then(Value::as_str).map(str::to_owned),
     })
 }
 

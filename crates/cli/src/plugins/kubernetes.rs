@@ -4,7 +4,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::document::{at, get, items, text};
-use super::{Environment, Place, Plugin, PluginError, envoy, message};
+use super::{Environment, Place, Plugin, PluginError, Vm, envoy, message};
 
 /// Adds the plugins of an object, or of a list of objects. Returns whether it is one.
 pub(super) fn find<'a>(
@@ -71,6 +71,7 @@ fn istio(wasm: Option<&Value>, place: &mut Place<'_>) -> Option<Plugin> {
         place: place.member("pluginConfig", |place| place.to_string()),
         text: get(wasm, "pluginConfig").map(message::of_struct).unwrap_or_default(),
         environment: Some(environment),
+        vm: Vm::default(),
     })
 }
 
@@ -91,6 +92,7 @@ fn envoy_gateway<'a>(policy: &'a Value, place: &mut Place<'a>, found: &mut Vec<P
             place: place.member("wasm", path),
             text: Zeroizing::new(text.unwrap_or_default()),
             environment: Some(environment),
+            vm: Vm::default(),
         });
     }
 }

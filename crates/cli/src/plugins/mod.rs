@@ -55,6 +55,28 @@ pub(super) struct Plugin {
     pub(super) text: Zeroizing<Vec<u8>>,
     /// The environment that the module gets, if the file defines it.
     pub(super) environment: Option<Environment>,
+    /// How Envoy runs the module, as far as the file says.
+    pub(super) vm: Vm,
+}
+
+/// How Envoy runs the module, as far as a file says.
+#[derive(Clone, Default)]
+pub(super) struct Vm {
+    /// The path of the module in the proxy.
+    pub(super) module: Option<String>,
+    /// The id of the VM.
+    pub(super) id: Option<String>,
+    /// The name of the filter, if discovery delivers it.
+    pub(super) filter: Option<String>,
+}
+
+/// A filter of a listener that discovery delivers, and the file from which it does.
+#[derive(Clone, Debug)]
+pub(super) struct Discovered {
+    /// The name of the filter.
+    pub(super) filter: String,
+    /// The file, as the proxy names it; `None` if a server delivers the filter.
+    pub(super) path: Option<String>,
 }
 
 /// The environment variables that a proxy hands to the module.
@@ -108,6 +130,16 @@ pub(super) fn find(text: &[u8]) -> Result<Vec<Plugin>, PluginError> {
     }
 }
 
+/// The Wasm filters that a file leaves to discovery.
+pub(super) fn discovered(text: &[u8]) -> Vec<Discovered> {
+    let documents = document::parse_all(text).unwrap_or_default();
+    let mut found = Vec::new();
+    documents.iter().for_each(|document| {
+        document::walk(document, &mut |object| found.extend(envoy::discovered(object)));
+    });
+    found
+}
+
 /// The configurations in the documents of a stream.
 fn find_in(
     documents: &[Value],
@@ -142,7 +174,13 @@ fn plain_text(text: &[u8], bare: &[u8]) -> Result<Vec<Plugin>, PluginError> {
         return Err(PluginError::ByteOrderMark);
     }
     let text = Zeroizing::new(text.to_vec());
-    Ok(vec![Plugin { place: String::new(), names: Vec::new(), text, environment: None }])
+    Ok(vec![Plugin {
+        place: String::new(),
+        names: Vec::new(),
+        text,
+        environment: None,
+        vm: Vm::default(),
+    }])
 }
 
 // === impl Plugin ===
@@ -151,7 +189,7 @@ impl Plugin {
     /// A configuration in YAML.
     fn plain(place: String, document: &Value) -> Self {
         let text = Zeroizing::new(document.to_string().into_bytes());
-        Self { place, names: Vec::new(), text, environment: None }
+        Self { place, names: Vec::new(), text, environment: None, vm: Vm::default() }
     }
 
     /// The configuration as JSON.

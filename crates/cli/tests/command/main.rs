@@ -13,6 +13,7 @@
 mod agreement;
 mod config;
 mod crd;
+mod ecds;
 mod explain;
 mod harness;
 mod inputs;
