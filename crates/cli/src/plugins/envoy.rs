@@ -87,7 +87,7 @@ fn vm(plugin: &Value) -> Vm {
 }
 
 /// The Wasm filter that discovery delivers, if this object is one.
-pub(super) fn discovered(object: &Value) -> Option<Discovered> {
+pub(crate) fn discovered(object: &Value) -> Option<Discovered> {
     let discovery = get(object, "config_discovery")?;
     let mut types = items(discovery, "type_urls").iter().filter_map(Value::as_str);
     if !types.any(|kind| kind.ends_with(".Wasm")) {

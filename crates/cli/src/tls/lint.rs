@@ -29,6 +29,7 @@ mod stripped;
 mod switched_off;
 mod trust;
 mod ungated;
+mod unread;
 mod upstream_gate;
 mod upstream_gates;
 mod wiring;

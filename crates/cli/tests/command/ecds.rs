@@ -93,13 +93,13 @@ fn a_value_in_the_replaced_file_is_kept() {
 #[test]
 fn a_bootstrap_without_its_gate_names_the_file_that_has_it() {
     let example = text(root().join("examples/ecds/envoy.yaml"));
-    let says =
-        "the listener's filter vkey comes by ECDS from target/ecds/vkey.json: use that file";
+    let says = "the listener's filter vkey comes by ECDS from target/ecds/vkey.json: use that file";
     Vkey::new(&["config", "check", &example]).refused(1, says);
     Vkey::new(&["config", "envoy", "--config", &example]).refused(1, says);
     let (gate, _) = gate();
     let bootstrap = fs::read_to_string(&example).expect("readable");
-    let from = "path_config_source: {path: target/ecds/vkey.json, watched_directory: {path: target/ecds}}";
+    let from =
+        "path_config_source: {path: target/ecds/vkey.json, watched_directory: {path: target/ecds}}";
     assert!(bootstrap.contains(from));
     let served = gate.file("envoy.yaml", bootstrap.replace(from, "ads: {}"));
     Vkey::new(&["config", "check", &served]).refused(1, "comes by ECDS from a server");

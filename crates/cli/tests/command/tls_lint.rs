@@ -8,6 +8,7 @@ mod listeners;
 mod routes;
 mod sockets;
 mod switched_off;
+mod unread;
 mod wiring;
 
 use std::collections::BTreeSet;

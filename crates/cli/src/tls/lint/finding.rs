@@ -128,6 +128,7 @@ rules! {
     MirrorUngated Error "mirror_ungated" "requests are copied to a cluster without a gate",
     ModuleMissing Error "module_missing" "a seal without the module refuses every request",
     ModuleSwitchedOff Error "module_switched_off" "the module does not run for the requests of a route or a listener",
+    ModuleUnread Warning "module_unread" "a filter that may be the module comes by discovery, and is not in the input",
     OpenHostUngated Error "open_host_ungated" "hosts that nobody lists lead to a cluster without a gate",
     PathNotNormalized Warning "path_not_normalized" "paths keep their . and .. segments",
     PinsMissing Error "pins_missing" "the policy pins certificates, the cluster does not",

@@ -105,9 +105,7 @@ impl Front {
 
     /// The environment variables that it names, as `${NAME}`.
     pub(super) fn variables(&self) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        collect_variables(&self.0, &mut names);
-        names
+        variables(&self.0)
     }
 
     /// The names of the provider credentials that it grants.
@@ -118,6 +116,13 @@ impl Front {
     fn credentials(&self) -> &[Value] {
         get(&self.0, "forward").map_or(&[], |forward| items(forward, "credentials"))
     }
+}
+
+/// The environment variables that a configuration names, as `${NAME}`.
+pub(super) fn variables(configuration: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    collect_variables(configuration, &mut names);
+    names
 }
 
 fn collect_variables(value: &Value, names: &mut BTreeSet<String>) {

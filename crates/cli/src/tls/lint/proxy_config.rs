@@ -16,6 +16,7 @@ use super::plugin::Extensions;
 use super::routes::Table;
 use super::source::Input;
 use super::spelling::misspelt;
+use super::unread::{Unread, unread};
 
 /// The parts of Envoy configurations that the checks need.
 pub(super) struct ProxyConfig<'a> {
@@ -27,6 +28,8 @@ pub(super) struct ProxyConfig<'a> {
     pub(super) tables: Vec<Table<'a>>,
     /// The listeners with the module.
     pub(super) managers: Vec<Manager<'a>>,
+    /// The listeners whose module may come by discovery, and was not read.
+    pub(super) unread: Vec<Unread<'a>>,
     /// Filter settings on routes.
     pub(super) overrides: Overrides<'a>,
     /// Filter configurations that are delivered separately.
@@ -56,6 +59,7 @@ impl<'a> ProxyConfig<'a> {
             clusters,
             tables: Vec::new(),
             managers: Vec::new(),
+            unread: Vec::new(),
             overrides: Overrides::new(inputs.iter().flat_map(|input| &input.documents)),
             extensions: Extensions::default(),
             authorities: Authorities::default(),
@@ -71,13 +75,15 @@ impl<'a> ProxyConfig<'a> {
                 .for_each(|document| *is_known |= proxy_config.read(document, file));
         }
         proxy_config.managers = managers(inputs, &proxy_config.extensions);
+        proxy_config.unread = unread(inputs, &proxy_config.extensions);
         let has_manager = |file| proxy_config.managers.iter().any(|manager| manager.file == file);
         unknown
             .retain(|file| !has_manager(*file) && !is_known.get(*file).is_some_and(|known| *known));
         if let Some(file) = unknown.first() {
             return Err(InvalidConfig::NotEnvoy(*file));
         }
-        if proxy_config.managers.is_empty() && proxy_config.clusters.is_empty() {
+        let has_listener = !proxy_config.managers.is_empty() || !proxy_config.unread.is_empty();
+        if !has_listener && proxy_config.clusters.is_empty() {
             return Err(InvalidConfig::Empty);
         }
         proxy_config.authorities =

@@ -18,7 +18,9 @@ use super::proxy_config::ProxyConfig;
 use super::routes::Table;
 use super::source::Input;
 use super::upstream_gates::UpstreamGates;
-use super::{cluster, credentials, delivery, edge, seal, stripped, switched_off, ungated, wiring};
+use super::{
+    cluster, credentials, delivery, edge, seal, stripped, switched_off, ungated, unread, wiring,
+};
 
 /// The most hosts that are checked: each route to a cluster may name thousands.
 const MAX_NAMES: usize = 500_000;
@@ -59,6 +61,7 @@ impl Report {
         let judged = report.check_clusters(&proxy_config, policy, now_secs)?;
         let behind = report.check_listeners(&proxy_config, &gates)?;
         report.findings.extend(wiring::without_module(inputs, &proxy_config.extensions));
+        report.check_unread(inputs, &proxy_config);
         if let Some(first) = proxy_config.managers.first() {
             report.add(first.file, [], wiring::labels(inputs, first.listener));
         }
@@ -89,7 +92,8 @@ impl Report {
                 self.judged += 1;
                 for_judged.extend(text(cluster, "name"));
             }
-            self.add(*file, judged.findings, judged.notes);
+            let variables = wiring::of_cluster(cluster, proxy_config);
+            self.add(*file, judged.findings.into_iter().chain(variables), judged.notes);
         }
         Ok(proxy_config.graph.reaching(for_judged, &mut Budget::default())?)
     }
@@ -146,6 +150,17 @@ impl Report {
         self.add(manager.file, own, edge::note(manager).into_iter().chain(off.notes));
         self.findings.extend(off.findings);
         self.findings.extend(stripped::check(manager, tables));
+    }
+
+    /// Checks the listeners whose module may be missing from the input.
+    fn check_unread<'a>(&mut self, inputs: &'a [Input], proxy_config: &ProxyConfig<'a>) {
+        let unread = &proxy_config.unread;
+        let findings = unread.iter().flat_map(|u| u.findings(inputs, &proxy_config.extensions));
+        self.findings.extend(findings);
+        if unread.is_empty() && proxy_config.managers.is_empty() {
+            let file = unread::first_manager(inputs);
+            self.notes.extend(file.map(|file| InFile::new(file, unread::note_without_module())));
+        }
     }
 
     /// Checks which provider credentials can go out.

@@ -28,9 +28,13 @@ pub(super) fn finding<'a>(
         let (kind, gap) = manager.upgrades().find_map(gap)?;
         Some(format!("in the filters of upgrades to {kind}: {gap}"))
     };
-    let reason = usual.or_else(upgraded)?;
-    Some(Finding {
-        element: Element::Listener(manager.listener.to_owned()),
+    Some(missing(manager.listener, usual.or_else(upgraded)?))
+}
+
+/// The finding for a listener.
+pub(super) fn missing(listener: &str, reason: String) -> Finding {
+    Finding {
+        element: Element::Listener(listener.to_owned()),
         rule: LintRule::SealMissing,
         reason,
         fix: format!(
@@ -39,7 +43,12 @@ pub(super) fn finding<'a>(
              [{{filter_state: {{key: {SEAL}, string_match: {{exact: {ALLOWED}}}}}}}]}}}}}}, and let \
              no route switch it off; {PUBLIC}"
         ),
-    })
+    }
+}
+
+/// Why requests pass that the module has not allowed, if no filter after it is the seal.
+pub(super) fn absent() -> String {
+    format!("no RBAC filter behind the module refuses requests without the filter state {SEAL}")
 }
 
 /// How a request that the module has not allowed passes the filters.
@@ -52,9 +61,7 @@ fn gap<'a>(
     let Some(seal) = seals.iter().find(|seal| !is_true(seal, "disabled")) else {
         return Some(match seals.first().and_then(|seal| text(seal, "name")) {
             Some(name) => format!("the seal {name} is disabled in the HTTP connection manager"),
-            None => format!(
-                "no RBAC filter behind the module refuses requests without the filter state {SEAL}"
-            ),
+            None => absent(),
         });
     };
     let name = text(seal, "name")?;

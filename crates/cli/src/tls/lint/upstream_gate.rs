@@ -117,9 +117,14 @@ pub(super) fn configuration<'a>(
     cluster: &'a Value,
     proxy_config: &ProxyConfig<'a>,
 ) -> Option<Value> {
+    let extensions = &proxy_config.extensions;
+    extensions.gate(gate(cluster, extensions)?)
+}
+
+/// The filter that is the gate of a cluster.
+pub(super) fn gate<'a>(cluster: &'a Value, extensions: &Extensions<'a>) -> Option<&'a Value> {
     let filters = filters(cluster);
-    let gate = filters.get(position(filters, &proxy_config.extensions)?)?;
-    proxy_config.extensions.gate(gate)
+    filters.get(position(filters, extensions)?)
 }
 
 fn filters(cluster: &Value) -> &[Value] {

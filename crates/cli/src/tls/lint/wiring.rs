@@ -9,10 +9,12 @@ use vkey::host::FilterState;
 
 use super::super::document::{at, get, items, text, walk};
 use super::finding::{Element, Finding, InFile, LintRule, Note};
+use super::hosts::ClusterHost;
 use super::managers::Manager;
-use super::plugin::Extensions;
+use super::plugin::{self, Extensions};
+use super::proxy_config::ProxyConfig;
 use super::source::Input;
-use super::{managers, seal};
+use super::{managers, seal, upstream_gate};
 
 /// The labels of the module's metrics, which Envoy takes out of their names.
 const LABELS: [&str; 9] =
@@ -26,21 +28,46 @@ pub(super) fn findings(manager: &Manager<'_>) -> impl Iterator<Item = Finding> {
     [variables(manager), audit_lines(manager)].into_iter().flatten()
 }
 
-/// The configuration names variables that do not reach the module. Then it refuses every request.
+/// The configuration of a listener's module names variables that do not reach it.
 fn variables(manager: &Manager<'_>) -> Option<Finding> {
-    let environment = at(manager.plugin, &["vm_config", "environment_variables"]);
+    let element = Element::Listener(manager.listener.to_owned());
+    missing_variables(manager.plugin, &manager.front.variables(), element)
+}
+
+/// The configuration of a cluster's gate names variables that do not reach it.
+pub(super) fn of_cluster<'a>(
+    cluster: &'a Value,
+    proxy_config: &ProxyConfig<'a>,
+) -> Option<Finding> {
+    let extensions = &proxy_config.extensions;
+    let gate = upstream_gate::gate(cluster, extensions)?;
+    let name = text(cluster, "name").unwrap_or_default().to_owned();
+    let element = Element::Cluster { name, host: ClusterHost::UNKNOWN.to_owned() };
+    missing_variables(
+        extensions.plugin(gate)?,
+        &plugin::variables(&extensions.gate(gate)?),
+        element,
+    )
+}
+
+/// Variables that a module's configuration names and that do not reach it. Then it refuses every request.
+fn missing_variables(
+    plugin: &Value,
+    named: &BTreeSet<String>,
+    element: Element,
+) -> Option<Finding> {
+    let environment = at(plugin, &["vm_config", "environment_variables"]);
     let shared = environment.map_or(&[][..], |given| items(given, "host_env_keys"));
     let set = environment.and_then(|given| get(given, "key_values")).and_then(Value::as_object);
     let set = set.into_iter().flat_map(serde_json::Map::keys).map(String::as_str);
     let given: BTreeSet<&str> = shared.iter().filter_map(Value::as_str).chain(set).collect();
-    let named = manager.front.variables();
     let missing = Vec::from_iter(named.iter().map(String::as_str).filter(|n| !given.contains(n)));
     if missing.is_empty() {
         return None;
     }
     let names = missing.join(", ");
     Some(Finding {
-        element: Element::Listener(manager.listener.to_owned()),
+        element,
         rule: LintRule::VariableMissing,
         reason: format!(
             "the module does not see {names}, which its configuration names, and so refuses every request"

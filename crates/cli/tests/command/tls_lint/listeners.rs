@@ -333,8 +333,9 @@ fn a_credential_that_no_gate_holds_is_a_note() {
     };
     let unheld = "gate: forward.credentials names openai, and no gate of a cluster that the routes lead \
                   to holds it: requests go on without it";
+    let variables = ("[VKEY_MAIN_SECRET]", "[VKEY_MAIN_SECRET, K]");
     let notes_of = |edits: &[(&str, &str)]| {
-        let config = edited(edits);
+        let config = edited(&[edits, &[variables]].concat());
         assert!(rules(&config).is_empty(), "{config}");
         notes(&config)
     };

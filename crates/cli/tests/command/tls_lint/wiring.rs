@@ -1,6 +1,6 @@
 //! What the module needs around it: its variables, an access log, the labels of its metrics.
 
-use super::listeners::{edited, notes, rules};
+use super::listeners::{edited, found, notes, rules};
 
 const ENVIRONMENT: &str = "environment_variables: {host_env_keys: [VKEY_MAIN_SECRET]}";
 
@@ -17,6 +17,31 @@ fn a_variable_reaches_the_module_by_either_member() {
         ("nack_on_code_cache_miss: true", &["variable_missing"]),
     ] {
         assert_eq!(rules(&edited(&[(ENVIRONMENT, given)])), expected, "{given}");
+    }
+}
+
+/// The gate of a cluster has an environment of its own.
+#[test]
+fn a_variable_reaches_the_gate_of_a_cluster() {
+    let role = "value: '{\"role\": \"upstream_tls\"}'";
+    let credential = "value: '{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"a\", \"hosts\": [\"api.openai.com\"], \"header\": \"x-key\", \"value\": \"${OPENAI_API_KEY}\"}]}'";
+    let given = "code: {local: {filename: target/vkey.wasm}}, environment_variables: {host_env_keys: [VKEY_MAIN_SECRET]}}\n";
+    assert!(edited(&[]).contains(given));
+    let with = |variables: &str| {
+        let config = edited(&[(role, credential)]);
+        let (front, gate) = config.rsplit_once(given).expect("the gate of the cluster");
+        let config = [front, "environment_variables: ", variables, "}\n", gate].concat();
+        found(&config)
+            .into_iter()
+            .filter(|(_, rule)| rule == "variable_missing")
+            .collect::<Vec<_>>()
+    };
+    for good in ["{host_env_keys: [OPENAI_API_KEY]}", "{key_values: {OPENAI_API_KEY: x}}"] {
+        assert_eq!(with(good), [], "{good}");
+    }
+    for bad in ["{}", "{host_env_keys: [VKEY_MAIN_SECRET]}"] {
+        let expected = ("gated".to_owned(), "variable_missing".to_owned());
+        assert_eq!(with(bad), [expected], "{bad}");
     }
 }
 
@@ -58,8 +83,8 @@ fn a_label_that_stays_in_the_names_of_metrics_is_a_note() {
 fn a_seal_after_a_filter_of_discovery_may_have_its_module() {
     let wasm = "          - name: envoy.filters.http.wasm\n            typed_config:\n";
     let with = |filter: &str| rules(&edited(&[(wasm, filter)]));
-    let discovered = "          - name: vkey\n            config_discovery: {config_source: {ads: {}}}\n            other:\n";
-    assert!(with(discovered).is_empty());
+    let discovered = "          - name: vkey\n            config_discovery: {config_source: {ads: {}}, type_urls: [x.v3.Wasm]}\n            other:\n";
+    assert_eq!(with(discovered), ["module_unread"]);
     let other = "          - name: envoy.filters.http.cors\n            typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors}\n            other:\n";
     assert_eq!(with(other), ["module_missing"]);
 }
