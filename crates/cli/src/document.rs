@@ -1,5 +1,7 @@
 //! Parses what configures a proxy, YAML or JSON, and accesses members of its protobuf messages.
 
+mod yaml;
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -7,10 +9,6 @@ use serde_json::{Map, Number, Value};
 
 /// The longest configuration or dump that is read: some thousand clusters.
 pub(super) const MAX_DOCUMENT_BYTES: u64 = 32 * 1024 * 1024;
-
-/// The most values in a YAML text, and the most that its aliases may add.
-const MAX_YAML_NODES: usize = 1_000_000;
-const MAX_YAML_ALIASED: usize = 100_000;
 
 const TOO_MUCH: &str = "more than this command reads";
 
@@ -46,48 +44,14 @@ pub(super) fn parse_all(text: &[u8]) -> Result<Vec<Value>, DocumentError> {
     match json {
         Some(Ok(Strict(value))) => Ok(vec![value]),
         // YAML allows unquoted names in braces.
-        Some(Err(error)) => yaml(text).map_err(|_| json_error(&error)),
-        None => yaml(text),
+        Some(Err(error)) => yaml::parse(text).map_err(|_| json_error(&error)),
+        None => yaml::parse(text),
     }
-}
-
-fn yaml(text: &str) -> Result<Vec<Value>, DocumentError> {
-    let budget = serde_saphyr::budget! {
-        max_events: MAX_YAML_NODES,
-        max_nodes: MAX_YAML_NODES,
-        max_recorded_anchor_events: MAX_YAML_NODES,
-    };
-    let alias_limits = serde_saphyr::alias_limits! { max_total_replayed_events: MAX_YAML_ALIASED };
-    let options = serde_saphyr::options! {
-        budget: budget,
-        alias_limits: alias_limits,
-        with_snippet: false,
-    };
-    let read = serde_saphyr::from_multiple_with_options::<Strict>(text, options);
-    let read = read.map_err(|error| yaml_error(&error))?;
-    Ok(read.into_iter().map(|Strict(value)| value).collect())
 }
 
 fn json_error(error: &serde_json::Error) -> DocumentError {
     let what = if error.is_data() { "a name stands twice" } else { "not valid JSON" };
     DocumentError { what, line: u64::try_from(error.line()).ok() }
-}
-
-fn yaml_error(error: &serde_saphyr::Error) -> DocumentError {
-    use serde_saphyr::Error;
-    let line = error.location().map(|location| location.line());
-    let mut cause = error.without_snippet();
-    while let Error::AliasError { error, .. } = cause {
-        cause = error;
-    }
-    let what = match cause {
-        Error::DuplicateMappingKey { .. } => "a name stands twice",
-        Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::Budget { .. } => TOO_MUCH,
-        _ => "not valid YAML",
-    };
-    DocumentError { what, line }
 }
 
 impl DocumentError {

@@ -156,3 +156,27 @@ fn without_endpoints_the_default_is_judged() {
     cluster["type"] = json!("ORIGINAL_DST");
     assert_eq!(judge(&cluster).0, ["plaintext"]);
 }
+
+#[test]
+fn numbers_in_yaml_are_compared_by_their_spelling() {
+    let config = |wanted: &str, given: &str| {
+        let [wanted, given] = [wanted, given].map(|number| json!({ "version": number }));
+        let endpoints = json!([{"lb_endpoints": [endpoint(Some(&given))]}]);
+        let cluster = cluster(&[branch(&wanted)], &endpoints, None);
+        let config = json!({"static_resources": {"clusters": [cluster]}}).to_string();
+        let quoted = |number: &str| format!("\"version\":{number:?}");
+        let bare = |text: String, number: &str| {
+            text.replace(&quoted(number), &format!("\"version\": {number}"))
+        };
+        let text = bare(config, "1.1");
+        bare(text, "1.10")
+    };
+    let is_plain = |text: String| rules(&lint_text(text, &[]).1).contains(&"plaintext");
+    for (wanted, given, differ) in
+        [("1.10", "1.1", true), ("1.1", "1.10", true), ("1.1", "1.1", false)]
+    {
+        assert_eq!(is_plain(format!("# YAML\n{}", config(wanted, given))), differ, "{wanted}");
+        // JSON has numbers, which are equal.
+        assert!(!is_plain(config(wanted, given)), "{wanted}");
+    }
+}
