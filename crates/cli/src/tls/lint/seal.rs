@@ -3,7 +3,7 @@
 use serde_json::Value;
 use vkey::host::FilterState;
 
-use super::super::document::{at, get, is_choice, is_true, items, text, walk};
+use super::super::document::{at, get, is_choice, is_true, items, text, typed};
 use super::finding::{Element, Finding, LintRule};
 use super::managers::Manager;
 use super::overrides::Overrides;
@@ -88,13 +88,10 @@ pub(super) fn is_seal<'a>(filter: &'a Value, extensions: &Extensions<'a>) -> boo
     config.is_some_and(|(kind, config)| kind.ends_with(".RBAC") && refuses_unsealed(config))
 }
 
-/// Whether every unsealed request is rejected. A matcher tree only needs to refer to the seal.
+/// Whether every unsealed request is rejected.
 fn refuses_unsealed(rbac: &Value) -> bool {
     let Some(rules) = get(rbac, "rules") else {
-        let mut asks = false;
-        let matcher = get(rbac, "matcher");
-        matcher.inspect(|matcher| walk(matcher, &mut |o| asks |= text(o, "key") == Some(SEAL)));
-        return asks;
+        return get(rbac, "matcher").is_some_and(|matcher| !allows_unsealed(matcher));
     };
     let policies = get(rules, "policies").and_then(Value::as_object);
     let mut policies = policies.into_iter().flat_map(serde_json::Map::values);
@@ -106,6 +103,59 @@ fn refuses_unsealed(rbac: &Value) -> bool {
         // One matching policy is enough.
         policies.all(|policy| all(items(policy, "principals"), is_sealed))
     }
+}
+
+/// Whether a matcher may allow an unsealed request. RBAC denies what no branch is for.
+fn allows_unsealed(matcher: &Value) -> bool {
+    let list = at(matcher, &["matcher_list"]).map_or(&[][..], |list| items(list, "matchers"));
+    let by_list = list.iter().any(|branch| {
+        !get(branch, "predicate").is_some_and(asks_for_seal) && is_open(get(branch, "on_match"))
+    });
+    let by_tree = get(matcher, "matcher_tree").is_some_and(tree_allows_unsealed);
+    by_list || by_tree || is_open(get(matcher, "on_no_match"))
+}
+
+fn tree_allows_unsealed(tree: &Value) -> bool {
+    let reads_seal = get(tree, "input").is_some_and(is_seal_input);
+    let is_open_map = |name: &str, is_exact: bool| {
+        let map = at(tree, &[name, "map"]).and_then(Value::as_object);
+        map.into_iter().flatten().any(|(value, branch)| {
+            !(reads_seal && is_exact && value == ALLOWED) && is_open(Some(branch))
+        })
+    };
+    is_open_map("exact_match_map", true)
+        || is_open_map("prefix_match_map", false)
+        || get(tree, "custom_match").is_some()
+}
+
+/// Whether a branch may allow an unsealed request that reaches it.
+fn is_open(branch: Option<&Value>) -> bool {
+    let Some(branch) = branch else { return false };
+    if let Some(matcher) = get(branch, "matcher") {
+        return allows_unsealed(matcher);
+    }
+    let action = at(branch, &["action", "typed_config"]).map(|action| typed(action).1);
+    !action.is_some_and(|action| is_choice(action, "action", "DENY", 1))
+}
+
+/// Whether a predicate only holds for sealed requests.
+fn asks_for_seal(predicate: &Value) -> bool {
+    let parts = |name: &str| get(predicate, name).map_or(&[][..], |list| items(list, "predicate"));
+    let is_exact = |single: &Value| {
+        get(single, "input").is_some_and(is_seal_input)
+            && at(single, &["value_match", "exact"]).and_then(Value::as_str) == Some(ALLOWED)
+    };
+    get(predicate, "single_predicate").is_some_and(is_exact)
+        || parts("and_matcher").iter().any(asks_for_seal)
+        || all(parts("or_matcher"), asks_for_seal)
+}
+
+/// Whether an input is the filter state of allowed requests.
+fn is_seal_input(input: &Value) -> bool {
+    let input = get(input, "typed_config").map(typed);
+    input.is_some_and(|(kind, input)| {
+        kind.ends_with(".FilterStateInput") && text(input, "key") == Some(SEAL)
+    })
 }
 
 fn denies_unsealed(policy: &Value) -> bool {

@@ -178,6 +178,66 @@ fn a_seal_lets_nothing_pass_that_the_module_has_not_allowed() {
 }
 
 #[test]
+fn a_seal_of_a_matcher_allows_nothing_beside_its_exact_value() {
+    let action = |action: &str| {
+        let kind = "type.googleapis.com/envoy.config.rbac.v3.Action";
+        json!({"action": {"name": "a", "typed_config": {"@type": kind, "name": "a", "action": action}}})
+    };
+    let (allow, deny) = (action("ALLOW"), action("DENY"));
+    let kind =
+        "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.FilterStateInput";
+    let input = |key: &str| json!({"name": "i", "typed_config": {"@type": kind, "key": key}});
+    let seal = input("wasm.vkey.decision");
+    let single =
+        |matched: Value| json!({"single_predicate": {"input": seal, "value_match": matched}});
+    let sealed = single(json!({"exact": "allow"}));
+    let list = |predicate: &Value, on_match: &Value| json!({"matcher_list": {"matchers": [{"predicate": predicate, "on_match": on_match}]}});
+    let tree = |input: &Value, map: Value| json!({"matcher_tree": {"input": input, "exact_match_map": {"map": map}}});
+    let and_no_match = |mut matcher: Value, on_no_match: &Value| {
+        matcher["on_no_match"] = on_no_match.clone();
+        matcher
+    };
+    let other =
+        json!({"single_predicate": {"input": input("other"), "value_match": {"exact": "allow"}}});
+    let join = |how: &str| json!({ how: {"predicate": [sealed, other]} });
+    let good = [
+        list(&sealed, &allow),
+        and_no_match(list(&sealed, &allow), &deny),
+        list(&join("and_matcher"), &allow),
+        list(&other, &json!({"matcher": list(&sealed, &allow)})),
+        tree(&seal, json!({"allow": allow, "deny": deny})),
+    ];
+    let bad = [
+        and_no_match(list(&sealed, &allow), &allow),
+        and_no_match(list(&sealed, &allow), &action("LOG")),
+        list(&join("or_matcher"), &allow),
+        list(&other, &allow),
+        list(&json!({"not_matcher": sealed}), &allow),
+        list(&single(json!({"prefix": "a"})), &allow),
+        list(&other, &json!({"matcher": and_no_match(list(&sealed, &allow), &allow)})),
+        tree(&seal, json!({"allow": allow, "deny": allow})),
+        tree(&input("other"), json!({"allow": allow})),
+        json!({"matcher_tree": {"input": seal, "prefix_match_map": {"map": {"allow": allow}}}}),
+    ];
+    let found = |matcher: &Value| {
+        let (mut listener, cluster) = listener_and_cluster("good-listener.yaml");
+        let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+        let filters = manager["http_filters"].as_array_mut().expect("a list");
+        let rbac = filters.iter_mut().find(|filter| filter["name"] == "envoy.filters.http.rbac");
+        let config = &mut rbac.expect("the seal")["typed_config"];
+        config["matcher"] = matcher.clone();
+        config.as_object_mut().expect("a message").remove("rules");
+        rules(&json!([listener, cluster]).to_string())
+    };
+    for matcher in good {
+        assert!(found(&matcher).is_empty(), "{matcher}");
+    }
+    for matcher in bad {
+        assert_eq!(found(&matcher), ["seal_missing"], "{matcher}");
+    }
+}
+
+#[test]
 fn a_seal_holds_on_every_route_and_for_upgrades() {
     let route = "                route: {cluster: gated}\n";
     let on_route = |setting: &str| {
