@@ -268,6 +268,11 @@ impl Config {
         &self.settings.audit
     }
 
+    /// How far another machine's clock may be ahead of the gate's, in seconds.
+    pub fn clock_skew_secs(&self) -> u64 {
+        self.clock_skew_secs
+    }
+
     /// Everything but the rings and the provider credentials.
     pub fn settings(&self) -> &Settings {
         &self.settings

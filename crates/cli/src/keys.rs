@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vkey::config::{Config, RingConfig};
+use vkey::config::{Config, RingConfig, UnlistedTenants};
 use vkey::json::Json;
 use vkey::key::claims::Claims;
 use vkey::key::keyring::RingState;
@@ -65,6 +65,8 @@ enum State {
     Retired,
     /// The configuration revokes the key, its tenant's older keys, or its ring.
     Revoked,
+    /// The configuration has no such signing key, or not for this tenant, or refuses the tenant.
+    Unknown,
     /// None of these.
     Valid,
 }
@@ -131,14 +133,17 @@ impl State {
             || ring.is_some_and(|ring| ring.state() == RingState::Revoked)
         {
             Self::Revoked
+        } else if config.is_some_and(|config| !is_known(entry, config, ring, now_secs)) {
+            Self::Unknown
         } else {
             Self::Valid
         }
     }
 
-    /// Whether the key is listed without `--all`. A revoked one is, so that its revocation can be seen.
+    /// Whether the key is listed without `--all`. A revoked one is, so that its revocation can be seen, and an unknown one,
+    /// because another gate may accept it.
     fn is_shown(self) -> bool {
-        matches!(self, Self::Revoked | Self::Valid)
+        matches!(self, Self::Revoked | Self::Unknown | Self::Valid)
     }
 
     fn word(self) -> &'static str {
@@ -146,9 +151,32 @@ impl State {
             Self::Expired => "expired",
             Self::Retired => "retired",
             Self::Revoked => "revoked",
+            Self::Unknown => "unknown",
             Self::Valid => "valid",
         }
     }
+}
+
+/// Whether a gate with this configuration has the signing key, for this tenant, and accepts the tenant.
+fn is_known(
+    Entry { claims, kid }: &Entry,
+    config: &Config,
+    ring: Option<&RingConfig>,
+    now_secs: u64,
+) -> bool {
+    let settings = config.settings();
+    let accepts_tenant = settings.unlisted_tenants == UnlistedTenants::Allow
+        || settings.tenants.contains_key(&claims.tenant);
+    let has_key = |ring: &RingConfig| {
+        let latest = now_secs.saturating_add(config.clock_skew_secs());
+        let has_begun = ring
+            .rotation()
+            .map_or(kid.epoch() == 0, |rotation| kid.epoch() <= rotation.epoch_at(latest));
+        let has_kid = ring.kids().is_none_or(|mut kids| kids.any(|listed| listed == kid));
+        let tenants = ring.tenants();
+        has_begun && has_kid && tenants.is_none_or(|tenants| tenants.contains(&claims.tenant))
+    };
+    accepts_tenant && ring.is_some_and(has_key)
 }
 
 /// Reads the entries. A line that is not an entry is named, and hides no other.

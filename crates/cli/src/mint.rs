@@ -86,12 +86,17 @@ pub(super) enum MintError {
     KeyTooLong,
     /// The key would never be valid, or beyond the last representable date.
     Lifetime,
+    /// The key would replace the register.
+    RegisterIsOut,
     /// The minted key does not verify.
     SelfCheck(DenyReason),
 }
 
 /// Runs `vkey mint`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
+    if args.register.as_deref().is_some_and(|register| args.out.names(register)) {
+        return Err(MintError::RegisterIsOut.into());
+    }
     let now_secs = time::now(args.now)?;
     // Reports errors that do not depend on the tier before asking for a secret.
     let claims = args.claims.read(now_secs)?;
@@ -281,7 +286,12 @@ fn refusals(claims: &Claims, settings: &Settings) -> [(bool, bool, &'static str)
 
 impl Failure for MintError {
     fn exit(&self) -> Exit {
-        Exit::Refused
+        match self {
+            Self::RegisterIsOut => Exit::Usage,
+            Self::Claims(_) | Self::KeyTooLong | Self::Lifetime | Self::SelfCheck(_) => {
+                Exit::Refused
+            }
+        }
     }
 }
 
@@ -299,6 +309,10 @@ impl fmt::Display for MintError {
             Self::Lifetime => f.write_str(
                 "invalid lifetime; --lifetime must end after --not-before and before the \
                  year 10000",
+            ),
+            Self::RegisterIsOut => f.write_str(
+                "--register and --out name the same file, so the key would replace the register; \
+                 choose another file for one of them",
             ),
             Self::SelfCheck(reason) => write!(
                 f,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::Builder;
@@ -67,6 +68,12 @@ impl OutArgs {
 }
 
 impl KeyOutArgs {
+    /// Whether this file is written, by whatever path it is named.
+    pub(super) fn names(&self, path: &Path) -> bool {
+        let out = self.out.as_deref().filter(|out| *out != Path::new("-"));
+        out.is_some_and(|out| is_same_file(out, path))
+    }
+
     /// Checks in advance whether the key can be written, as far as possible.
     pub(super) fn check(&self) -> Result<(), Error> {
         match self.out.as_deref().filter(|path| *path != Path::new("-")) {
@@ -95,6 +102,17 @@ fn write(
         _ => out.line(line)?,
     }
     Ok(())
+}
+
+/// Whether two paths name one file, which need not exist yet.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        Some((id(folder.unwrap_or(Path::new(".")))?, path.file_name()?.to_owned()))
+    };
+    let is_same_place = || place(one).is_some_and(|found| place(other) == Some(found));
+    one == other || is_same_place() || id(one).is_some_and(|found| id(other) == Some(found))
 }
 
 fn at_out(problem: CannotCreate) -> CreateError {

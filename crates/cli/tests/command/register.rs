@@ -202,3 +202,66 @@ fn lines_of_several_minters_do_not_mix() {
     });
     assert_eq!(listed(&keys(&register, &["--json"]).ok()).len(), 32);
 }
+
+#[test]
+fn a_key_that_the_configuration_does_not_know_is_not_valid() {
+    let gate = Gate::with(&json!({"keyring": [{"name": "main", "secret": "${MAIN}"}]}));
+    let register = text(gate.dir.file("register"));
+    mint(&gate, &register, &["--jti", "k_1"]).ok();
+    let later = fs::read_to_string(&register).expect("a file").replace("main-0", "main-2961");
+    let under = |register: &str, ring: Value, more: Value| {
+        let mut config = json!({ "keyring": [ring] });
+        config.as_object_mut().expect("ours").extend(more.as_object().expect("ours").clone());
+        let config = gate.file("other.json", config.to_string());
+        states(&keys(register, &["--config", &config, "--json"]).ok())
+    };
+    let main = |more: Value| {
+        let mut ring = json!({"name": "main", "secret": "${A}"});
+        ring.as_object_mut().expect("ours").extend(more.as_object().expect("ours").clone());
+        ring
+    };
+    let none = json!({});
+    assert_eq!(under(&register, main(none.clone()), none.clone()), "k_1 valid");
+    assert_eq!(under(&register, main(json!({"tenants": ["acme"]})), none.clone()), "k_1 valid");
+    let rotation = json!({"rotation": {"interval": "168h", "max_age": "168h"}});
+    let single = json!({"name": "main", "keys": {"main-2959": "${A}"},
+                        "rotation": {"interval": "168h", "max_age": "168h"}});
+    let deny = json!({"unlisted_tenants": "deny", "tenants": {"globex": {}}});
+    for (ring, more) in [
+        (json!({"name": "gone", "secret": "${A}"}), none.clone()),
+        (main(json!({"tenants": ["globex"]})), none.clone()),
+        (main(none.clone()), deny),
+    ] {
+        assert_eq!(under(&register, ring.clone(), more), "k_1 unknown", "{ring}");
+    }
+    let future = gate.file("future", &later);
+    assert_eq!(under(&future, main(rotation.clone()), none.clone()), "k_1 unknown");
+    let now = gate.file("now", later.replace("main-2961", "main-2959"));
+    assert_eq!(under(&now, main(rotation), none.clone()), "k_1 valid");
+    assert_eq!(under(&now, single.clone(), none.clone()), "k_1 valid");
+    let other = single.to_string().replace("2959", "2958");
+    let other = serde_json::from_str(&other).expect("JSON");
+    assert_eq!(under(&now, other, none.clone()), "k_1 unknown");
+    let config = text(gate.dir.file("other.json"));
+    let people = keys(&now, &["--config", &config]).ok().out;
+    assert!(people.ends_with("unknown\nno key is valid\n"), "{people}");
+}
+
+#[test]
+fn a_key_does_not_replace_its_register() {
+    let gate = Gate::new();
+    let register = text(gate.dir.file("register"));
+    let folder = std::path::Path::new(&register).parent().expect("a folder");
+    let beside = text(folder.join(".").join("register"));
+    let says = "--register and --out name the same file";
+    mint(&gate, &register, &["--out", &beside, "--force"]).refused(2, says);
+    assert!(!std::path::Path::new(&register).exists());
+    mint(&gate, &register, &["--jti", "k_1"]).ok();
+    let before = fs::read(&register).expect("a file");
+    let link = text(gate.dir.file("link"));
+    fs::hard_link(&register, &link).expect("ours");
+    for out in [&register, &beside, &link] {
+        mint(&gate, &register, &["--out", out, "--force"]).refused(2, says);
+    }
+    assert_eq!(fs::read(&register).expect("a file"), before);
+}
