@@ -89,10 +89,18 @@ fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
     args.delivery.check_stdin(usize::from(file.is_stdin()))?;
     let source = file.read()?;
     let delivery = args.delivery.read()?.with_gates(source.upstream_gates()?);
+    let delivery = delivery.with_granted(source.granted());
+    for place in source.others() {
+        out.note(format_args!("note: {} is taken for another module", escape_sentence(place)));
+    }
     let mut errors = Vec::new();
     let mut shown: Vec<&Plugin> = Vec::new();
     for plugin in source.chosen()? {
-        let same = shown.iter().find(|earlier| earlier.text == plugin.text);
+        // Another environment may have other variables.
+        let is_same = |earlier: &&&Plugin| {
+            earlier.text == plugin.text && (!args.env || earlier.environment == plugin.environment)
+        };
+        let same = shown.iter().find(is_same);
         match (inspect(&source, plugin, args.env, &delivery), same) {
             (Ok(_), Some(same)) => {
                 out.line(heading(plugin))?;

@@ -12,7 +12,7 @@ use super::document::MAX_DOCUMENT_BYTES;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::Place;
-use super::plugins::{self, Discovered, Plugin, PluginError};
+use super::plugins::{self, Discovered, Found, Plugin, PluginError};
 use super::text::{escape_line, escape_sentence, escape_word};
 
 /// The option that names a configuration.
@@ -34,6 +34,8 @@ pub(super) struct ConfigSource {
     /// The name of the plugin to take.
     name: Option<String>,
     plugins: Vec<Plugin>,
+    /// The places of the plugins that are taken for other modules.
+    others: Vec<String>,
     /// The filters that the file leaves to discovery, if it has no gate of a listener.
     discovered: Vec<Discovered>,
 }
@@ -85,11 +87,13 @@ impl ConfigFile {
         };
         let text = place.read_bytes(MAX_DOCUMENT_BYTES)?;
         let found = plugins::find(&text);
-        let has_gate =
-            found.as_ref().is_ok_and(|found| found.iter().any(|plugin| !plugin.is_upstream_gate()));
+        let is_gate = |plugin: &Plugin| !plugin.is_upstream_gate();
+        let has_gate = found.as_ref().is_ok_and(|found| found.plugins.iter().any(is_gate));
         let discovered = if has_gate { Vec::new() } else { plugins::discovered(&text) };
         match found {
-            Ok(plugins) => Ok(ConfigSource { file, name, plugins, discovered }),
+            Ok(Found { plugins, others }) => {
+                Ok(ConfigSource { file, name, plugins, others, discovered })
+            }
             Err(PluginError::NoPlugin) if !discovered.is_empty() => {
                 Err(ConfigError { file, problem: ConfigProblem::Discovered(discovered) }.into())
             }
@@ -188,6 +192,22 @@ impl ConfigSource {
             }
         }
         Ok(gates)
+    }
+
+    /// The places of the plugins in the file that are taken for other modules.
+    pub(super) fn others(&self) -> &[String] {
+        &self.others
+    }
+
+    /// The names of the credentials that the gates of listeners in the file name. Those that are invalid name none.
+    pub(super) fn granted(&self) -> BTreeSet<String> {
+        let mut granted = BTreeSet::new();
+        for plugin in &self.plugins {
+            if let Ok(RoleConfig::Gate(config)) = self.parse(plugin) {
+                granted.extend(config.settings().grants.iter().map(|grant| grant.name.clone()));
+            }
+        }
+        granted
     }
 
     /// Parses a configuration like the module.

@@ -1,9 +1,10 @@
 //! Which provider credentials of a configuration do not go out.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use vkey::config::{
-    Config, Hindrance, RoleConfig, UpstreamConfig, request_hindrances, upstream_hindrances,
+    Cause, Config, Hindrance, RoleConfig, UpstreamConfig, request_hindrances, upstream_hindrances,
 };
 use vkey::json::Invalid;
 use vkey::upstream_tls::{EffectivePolicy, Policy};
@@ -31,6 +32,8 @@ pub(super) struct Delivery {
     gates: Vec<UpstreamConfig>,
     /// How many those are.
     given: usize,
+    /// The credentials that some gate of a listener in the file names.
+    granted: BTreeSet<String>,
 }
 
 impl DeliveryArgs {
@@ -54,7 +57,7 @@ impl DeliveryArgs {
         }
         let checked = gates.iter().try_for_each(|gate| gate.check_policy(&policy));
         checked.map_err(InputError::Config)?;
-        Ok(Delivery { given: gates.len(), gates, policy })
+        Ok(Delivery { given: gates.len(), gates, policy, granted: BTreeSet::new() })
     }
 }
 
@@ -63,6 +66,11 @@ impl Delivery {
     pub(super) fn with_gates(mut self, gates: Vec<UpstreamConfig>) -> Self {
         self.gates.extend(gates);
         self
+    }
+
+    /// Sets the credentials that the gates of listeners in the file name.
+    pub(super) fn with_granted(self, granted: BTreeSet<String>) -> Self {
+        Self { granted, ..self }
     }
 
     /// Checks a configuration against the policy. Returns the credentials that do not go out, or only under a condition.
@@ -80,11 +88,17 @@ impl Delivery {
         if let RoleConfig::Gate(front) = config
             && !self.gates.is_empty()
         {
-            hindrances.extend(upstream_hindrances(front, &self.gates));
+            let between = upstream_hindrances(front, &self.gates).into_iter();
+            hindrances.extend(between.filter(|hindrance| !self.is_granted(hindrance)));
             let of_gate = |gate: &UpstreamConfig| gate.hindrances(&self.policy, now_secs);
             hindrances.extend(self.gates.iter().take(self.given).flat_map(of_gate));
         }
         Ok(hindrances)
+    }
+
+    /// Whether another gate names the credential that this one does not name.
+    fn is_granted(&self, hindrance: &Hindrance) -> bool {
+        hindrance.cause == Cause::NotGranted && self.granted.contains(&hindrance.credential)
     }
 
     /// The credentials that a request for an authority may have and that do not go out, or only under a condition.

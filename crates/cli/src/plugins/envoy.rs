@@ -6,7 +6,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::document::{NOT_IN_FORCE, at, get, items, text, typed};
-use super::{Discovered, Environment, Place, Plugin, PluginError, Vm, message};
+use super::{Discovered, Environment, Place, Plugin, Vm, message};
 
 /// The member that lists the variables.
 const VARIABLES: &str = "vm_config.environment_variables.host_env_keys";
@@ -23,30 +23,25 @@ const NAMED: [&str; 7] = [
 ];
 
 /// Adds the plugins in a value, outer ones first.
-pub(super) fn find<'a>(
-    value: &'a Value,
-    place: &mut Place<'a>,
-    found: &mut Vec<Plugin>,
-) -> Result<(), PluginError> {
+pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<Plugin>) {
     match value {
         Value::Array(items) => {
-            let mut items = items.iter().enumerate();
-            items.try_for_each(|(index, item)| place.item(index, |place| find(item, place, found)))
+            let items = items.iter().enumerate();
+            items.for_each(|(index, item)| place.item(index, |place| find(item, place, found)));
         }
         Value::Object(members) => {
             let (kind, wasm) = typed(value);
             if let Some(plugin) = get(wasm, "config").filter(|_| kind.ends_with(".Wasm")) {
-                found.push(read(plugin, place)?);
-                return Ok(());
+                return found.push(read(plugin, place));
             }
             let earlier = found.len();
             place.owned(owner(value), |place| {
-                let mut in_force =
+                let in_force =
                     members.iter().filter(|(name, _)| !NOT_IN_FORCE.contains(&name.as_str()));
-                in_force.try_for_each(|(name, member)| {
-                    place.member(name, |place| find(member, place, found))
-                })
-            })?;
+                in_force.for_each(|(name, member)| {
+                    place.member(name, |place| find(member, place, found));
+                });
+            });
             if kind.ends_with(".TypedExtensionConfig") {
                 let name = text(value, "name").map(str::to_owned);
                 found
@@ -54,9 +49,8 @@ pub(super) fn find<'a>(
                     .skip(earlier)
                     .for_each(|plugin| plugin.vm.filter.clone_from(&name));
             }
-            Ok(())
         }
-        _ => Ok(()),
+        _ => {}
     }
 }
 
@@ -66,17 +60,29 @@ fn owner(value: &Value) -> Option<&str> {
     text(value, "name").filter(|_| is_named)
 }
 
-fn read(plugin: &Value, place: &Place<'_>) -> Result<Plugin, PluginError> {
-    let place_of = || format!("{place}.config.configuration");
-    let text_of = message::configuration(plugin);
+fn read(plugin: &Value, place: &Place<'_>) -> Plugin {
     let names = place.owners().chain(text(plugin, "name")).map(str::to_owned);
-    Ok(Plugin {
-        place: place_of(),
+    // What is no text only serves to recognize the module.
+    let (text, expected) = match message::configuration(plugin) {
+        Ok(text) => (text, None),
+        Err(expected) => (message::content(plugin), Some(expected)),
+    };
+    Plugin {
+        place: format!("{place}.config.configuration"),
         names: names.collect(),
-        text: text_of.map_err(|expected| PluginError::Message { place: place_of(), expected })?,
+        text,
         environment: Some(environment(plugin)),
         vm: vm(plugin),
-    })
+        code: code(plugin).map(str::to_owned),
+        expected,
+    }
+}
+
+/// Where the code comes from: a file or a URL.
+fn code(plugin: &Value) -> Option<&str> {
+    let code = at(plugin, &["vm_config", "code"])?;
+    let local = at(code, &["local", "filename"]);
+    local.or_else(|| at(code, &["remote", "http_uri", "uri"]))?.as_str()
 }
 
 fn vm(plugin: &Value) -> Vm {

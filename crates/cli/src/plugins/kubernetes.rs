@@ -4,50 +4,38 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::document::{at, get, items, text};
-use super::{Environment, Place, Plugin, PluginError, Vm, envoy, message};
+use super::{Environment, Place, Plugin, Vm, envoy, message};
 
 /// Adds the plugins of an object, or of a list of objects. Returns whether it is one.
-pub(super) fn find<'a>(
-    value: &'a Value,
-    place: &mut Place<'a>,
-    found: &mut Vec<Plugin>,
-) -> Result<bool, PluginError> {
+pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<Plugin>) -> bool {
     let Some(kind) = text(value, "kind").filter(|_| text(value, "apiVersion").is_some()) else {
-        return Ok(false);
+        return false;
     };
     let name = at(value, &["metadata", "name"]).and_then(Value::as_str);
     place.owned(name, |place| match kind {
         "WasmPlugin" => {
             found.extend(place.member("spec", |place| istio(get(value, "spec"), place)));
-            Ok(())
         }
         "TrafficExtension" => {
             let wasm = at(value, &["spec", "wasm"]);
             let read = |place: &mut Place<'a>| place.member("wasm", |place| istio(wasm, place));
             found.extend(place.member("spec", read));
-            Ok(())
         }
         "EnvoyExtensionPolicy" => {
             place.member("spec", |place| envoy_gateway(value, place, found));
-            Ok(())
         }
         _ if kind.ends_with("List") => listed(value, place, found),
         _ => envoy::find(value, place, found),
-    })?;
-    Ok(true)
+    });
+    true
 }
 
-fn listed<'a>(
-    list: &'a Value,
-    place: &mut Place<'a>,
-    found: &mut Vec<Plugin>,
-) -> Result<(), PluginError> {
+fn listed<'a>(list: &'a Value, place: &mut Place<'a>, found: &mut Vec<Plugin>) {
     place.member("items", |place| {
-        let mut items = items(list, "items").iter().enumerate();
-        items.try_for_each(|(index, item)| {
-            place.item(index, |place| find(item, place, found).map(drop))
-        })
-    })
+        for (index, item) in items(list, "items").iter().enumerate() {
+            place.item(index, |place| find(item, place, found));
+        }
+    });
 }
 
 /// The plugin of Istio. It becomes a `Struct`, and variables have the value of the proxy or their own.
@@ -72,6 +60,8 @@ fn istio(wasm: Option<&Value>, place: &mut Place<'_>) -> Option<Plugin> {
         text: get(wasm, "pluginConfig").map(message::of_struct).unwrap_or_default(),
         environment: Some(environment),
         vm: Vm::default(),
+        code: text(wasm, "url").map(str::to_owned),
+        expected: None,
     })
 }
 
@@ -86,13 +76,17 @@ fn envoy_gateway<'a>(policy: &'a Value, place: &mut Place<'a>, found: &mut Vec<P
             place.item(index, |place| place.member("config", |place| place.to_string()))
         };
         let names = place.owners().chain(text(wasm, "name")).map(str::to_owned);
-        let text = get(wasm, "config").map(|config| config.to_string().into_bytes());
+        let configuration = get(wasm, "config").map(|config| config.to_string().into_bytes());
+        let code = get(wasm, "code");
+        let code = code.and_then(|code| get(code, "image").or_else(|| get(code, "http")));
         found.push(Plugin {
             names: names.collect(),
             place: place.member("wasm", path),
-            text: Zeroizing::new(text.unwrap_or_default()),
+            text: Zeroizing::new(configuration.unwrap_or_default()),
             environment: Some(environment),
             vm: Vm::default(),
+            code: code.and_then(|code| text(code, "url")).map(str::to_owned),
+            expected: None,
         });
     }
 }

@@ -37,6 +37,13 @@ pub(crate) fn configuration(plugin: &Value) -> Result<Zeroizing<Vec<u8>>, &'stat
     }
 }
 
+/// The `configuration` of a plugin as JSON, without its type.
+pub(super) fn content(plugin: &Value) -> Zeroizing<Vec<u8>> {
+    let message = get(plugin, "configuration").unwrap_or(&Value::Null);
+    let content = get(typed(message).1, "value").unwrap_or(message);
+    Zeroizing::new(content.to_string().into_bytes())
+}
+
 /// The JSON text that Istio makes of a `google.protobuf.Struct`, in which every number is a double.
 pub(super) fn of_struct(value: &Value) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(doubles(value).to_string().into_bytes())

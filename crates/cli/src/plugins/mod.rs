@@ -39,14 +39,17 @@ const PROXY_MEMBERS: [&str; 14] = [
     "version_info",
 ];
 
-/// A part of the names of a plugin by which it is recognized as the module, whatever its configuration.
+/// A part of the names and of the code of a plugin by which it is recognized as the module, whatever its configuration.
 const MODULE: &str = "vkey";
+
+/// The start of the member that every gate of a listener has, also if it is misspelt at its end or the JSON is broken.
+const KEYRING: &str = "\"keyring";
 
 /// The role of an upstream gate.
 const UPSTREAM_ROLE: &str = "upstream_tls";
 
 /// A configuration of the module, and where it is.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Plugin {
     /// The path in the file; empty if the file is the configuration.
     pub(super) place: String,
@@ -58,6 +61,10 @@ pub(super) struct Plugin {
     pub(super) environment: Option<Environment>,
     /// How Envoy runs the module, as far as the file says.
     pub(super) vm: Vm,
+    /// Where the proxy gets the code from.
+    code: Option<String>,
+    /// What is expected, if the proxy does not hand the configuration over as text.
+    expected: Option<&'static str>,
 }
 
 /// How Envoy runs the module, as far as a file says.
@@ -80,8 +87,16 @@ pub(super) struct Discovered {
     pub(super) path: Option<String>,
 }
 
+/// The plugins of a file.
+pub(super) struct Found {
+    /// The configurations of the module: first those of listeners, then those of upstream gates.
+    pub(super) plugins: Vec<Plugin>,
+    /// The places of the plugins that are taken for other modules.
+    pub(super) others: Vec<String>,
+}
+
 /// The environment variables that a proxy hands to the module.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Environment {
     /// The member of the file that lists them, as errors name it.
     pub(super) member: &'static str,
@@ -111,8 +126,8 @@ pub(super) enum PluginError {
     NotAConfiguration,
 }
 
-/// Finds the plugin configurations in a file: first those of listeners, then those of upstream gates.
-pub(super) fn find(text: &[u8]) -> Result<Vec<Plugin>, PluginError> {
+/// Finds the plugin configurations in a file.
+pub(super) fn find(text: &[u8]) -> Result<Found, PluginError> {
     let bare = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if nginx::is_configuration(bare) {
         return some(nginx::find(bare));
@@ -142,10 +157,7 @@ pub(super) fn discovered(text: &[u8]) -> Vec<Discovered> {
 }
 
 /// The configurations in the documents of a stream.
-fn find_in(
-    documents: &[Value],
-    is_plain: impl Fn(&Value) -> bool,
-) -> Result<Vec<Plugin>, PluginError> {
+fn find_in(documents: &[Value], is_plain: impl Fn(&Value) -> bool) -> Result<Found, PluginError> {
     if documents.iter().any(|document| !document.is_object() && !document.is_array()) {
         return Err(PluginError::NotAConfiguration);
     }
@@ -155,33 +167,32 @@ fn find_in(
         let mut place = Place::new(number);
         if document.is_object() && is_plain(document) {
             found.push(Plugin::plain(place.to_string(), document));
-        } else if !kubernetes::find(document, &mut place, &mut found)? {
-            envoy::find(document, &mut place, &mut found)?;
+        } else if !kubernetes::find(document, &mut place, &mut found) {
+            envoy::find(document, &mut place, &mut found);
         }
     }
     some(found)
 }
 
 /// The configurations of the module among those found.
-fn some(found: Vec<Plugin>) -> Result<Vec<Plugin>, PluginError> {
-    let mut of_module = Vec::from_iter(found.into_iter().filter(Plugin::is_of_module));
-    of_module.sort_by_key(Plugin::is_upstream_gate);
-    if of_module.is_empty() { Err(PluginError::NoPlugin) } else { Ok(of_module) }
+fn some(found: Vec<Plugin>) -> Result<Found, PluginError> {
+    let (mut plugins, others): (Vec<_>, Vec<_>) = found.into_iter().partition(Plugin::is_of_module);
+    let unreadable = plugins.iter().find_map(|plugin| Some((plugin, plugin.expected?)));
+    if let Some((Plugin { place, .. }, expected)) = unreadable {
+        return Err(PluginError::Message { place: place.clone(), expected });
+    }
+    plugins.sort_by_key(Plugin::is_upstream_gate);
+    let others = others.into_iter().map(|plugin| plugin.place).collect();
+    if plugins.is_empty() { Err(PluginError::NoPlugin) } else { Ok(Found { plugins, others }) }
 }
 
 /// A file that is the configuration itself: the module would get its bytes.
-fn plain_text(text: &[u8], bare: &[u8]) -> Result<Vec<Plugin>, PluginError> {
+fn plain_text(text: &[u8], bare: &[u8]) -> Result<Found, PluginError> {
     if bare.len() < text.len() {
         return Err(PluginError::ByteOrderMark);
     }
-    let text = Zeroizing::new(text.to_vec());
-    Ok(vec![Plugin {
-        place: String::new(),
-        names: Vec::new(),
-        text,
-        environment: None,
-        vm: Vm::default(),
-    }])
+    let plugin = Plugin { text: Zeroizing::new(text.to_vec()), ..Plugin::default() };
+    Ok(Found { plugins: vec![plugin], others: Vec::new() })
 }
 
 // === impl Plugin ===
@@ -190,7 +201,7 @@ impl Plugin {
     /// A configuration in YAML.
     fn plain(place: String, document: &Value) -> Self {
         let text = Zeroizing::new(document.to_string().into_bytes());
-        Self { place, names: Vec::new(), text, environment: None, vm: Vm::default() }
+        Self { place, text, ..Self::default() }
     }
 
     /// The configuration as JSON.
@@ -211,12 +222,9 @@ impl Plugin {
 
     /// Whether it is of this module, and not of another that runs in the same proxy.
     fn is_of_module(&self) -> bool {
-        let is_named = || self.names.iter().any(|name| name.contains(MODULE));
-        self.place.is_empty() || self.has("keyring") || self.has("role") || is_named()
-    }
-
-    fn has(&self, member: &str) -> bool {
-        self.json().is_ok_and(|json| json.get(member).is_some())
+        let is_named = || self.names.iter().chain(&self.code).any(|name| name.contains(MODULE));
+        let mentions = || self.text.windows(KEYRING.len()).any(|part| part == KEYRING.as_bytes());
+        self.place.is_empty() || mentions() || self.is_upstream_gate() || is_named()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Environment, Plugin, Vm};
+use super::{Environment, Plugin};
 
 const DIRECTIVE: &str = "proxy_wasm";
 
@@ -41,7 +41,7 @@ pub(super) fn find(text: &[u8]) -> Vec<Plugin> {
         names: vec![module.clone()],
         text: Zeroizing::new(configuration.clone().into_bytes()),
         environment: Some(environment(&inherited)),
-        vm: Vm::default(),
+        ..Plugin::default()
     };
     plugins.enumerate().map(plugin).collect()
 }

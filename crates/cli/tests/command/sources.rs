@@ -299,3 +299,101 @@ fn the_discovery_file_holds_the_same_configuration() {
     let weak = ["config", "envoy", "--config", &file, "--literal", "MAIN"];
     Vkey::new(&weak).env("MAIN", "short").refused(3, "MAIN: the secret is too short");
 }
+
+#[test]
+fn a_damaged_gate_is_not_left_out() {
+    let of = |name: &str, code: &str, text: &str| {
+        let mut filter = filter(name, &json!({"@type": STRING, "value": text}), &["MAIN"]);
+        filter["typed_config"]["config"]["vm_config"]["code"] =
+            json!({"local": {"filename": code}});
+        filter
+    };
+    let good = of("main", "/main.wasm", &plugin("main").to_string());
+    let with = |other: Value| check(bootstrap(&[listener("gate", &[good.clone(), other])]));
+    let broken = "invalid configuration: not valid JSON";
+    for (other, says) in [
+        (of("b", "/etc/vkey.wasm", "{\"a\": ["), broken),
+        (of("b", "/b.wasm", "{\"keyring\": ["), broken),
+        (of("b", "/b.wasm", "{\"keyrings\": []}"), "keyring"),
+    ] {
+        let done = with(other).run();
+        assert!(done.code == 1 && done.err.contains(says), "{says}: {}{}", done.out, done.err);
+    }
+    let remote = |address: &str| {
+        let mut filter = of("b", "", "{");
+        filter["typed_config"]["config"]["vm_config"]["code"] =
+            json!({"remote": {"http_uri": {"uri": address}}});
+        filter
+    };
+    assert_eq!(with(remote("https://example.com/vkey.wasm")).run().code, 1);
+    let object = |kind: &str, spec: &Value| json!({"apiVersion": "v1", "kind": kind, "spec": spec});
+    for (kind, spec) in [
+        ("WasmPlugin", json!({"url": "oci://example.com/vkey:1", "pluginConfig": {"a": 1}})),
+        (
+            "EnvoyExtensionPolicy",
+            json!({"wasm": [{"code": {"image": {"url": "example.com/vkey"}}, "config": {"a": 1}}]}),
+        ),
+    ] {
+        check(object(kind, &spec)).refused(1, "a: unknown member");
+    }
+    let done = with(of("waf", "/waf.wasm", "{\"role\": \"waf\"}")).ok();
+    let says = format!("vkey: note: {} is taken for another module\n", place(0, 1));
+    assert_eq!(done.err, says);
+}
+
+#[test]
+fn a_struct_for_another_module_is_no_matter() {
+    let of = |configuration: Value| {
+        let other = filter("waf", &json!({"@type": STRUCT, "value": configuration}), &[]);
+        check(bootstrap(&[listener(
+            "gate",
+            &[other, filter("vkey", &string(&plugin("main")), &["MAIN"])],
+        )]))
+    };
+    let done = of(json!({"rules": ["On"], "role": "waf"})).ok();
+    assert!(done.out.contains(&ring("main")) && done.err.contains(&place(0, 0)), "{}", done.err);
+    for ours in [plugin("main"), json!({"role": "upstream_tls"})] {
+        of(ours).refused(1, "Envoy hands over a Struct in binary");
+    }
+}
+
+#[test]
+fn the_same_text_in_another_environment_is_checked_again() {
+    let vm = json!({"key_values": {"MAIN": secret()}});
+    let mut literal = filter("vkey", &string(&plugin("main")), &[]);
+    literal["typed_config"]["config"]["vm_config"]["environment_variables"] = vm;
+    let inherited = filter("vkey", &string(&plugin("main")), &["MAIN"]);
+    let of = |filters: &[Value]| {
+        let text = bootstrap(&[listener("gate", filters)]).to_string();
+        Vkey::new(&["config", "check", "--env", "-"]).stdin(text)
+    };
+    of(&[literal.clone(), literal.clone()]).ok();
+    let done = of(&[literal, inherited]).run();
+    assert_eq!(done.code, 1, "{}", done.out);
+    assert!(done.err.contains("MAIN is not set"), "{}", done.err);
+}
+
+#[test]
+fn a_credential_that_another_gate_names_is_granted() {
+    let named = |credentials: Value| {
+        let mut plugin = plugin("main");
+        plugin["forward"] = json!({ "credentials": credentials });
+        filter("vkey", &string(&plugin), &["MAIN"])
+    };
+    let held = json!({"role": "upstream_tls", "credentials": [
+        {"name": "a", "hosts": ["api.openai.com"], "header": "x-key", "value": "${MAIN}"},
+        {"name": "b", "hosts": ["api.openai.com"], "header": "x-key", "value": "${MAIN}"}]});
+    let upstream = filter("vkey", &string(&held), &["MAIN"]);
+    let of = |second: Value| {
+        let second = listener("second", &[named(second), upstream.clone()]);
+        check(bootstrap(&[listener("first", &[named(json!([{"name": "a"}]))]), second])).run()
+    };
+    let done = of(json!([{"name": "b"}]));
+    assert!(done.code == 0 && !done.out.contains("note "), "{}{}", done.out, done.err);
+    let done = of(json!([{"name": "a", "hosts": ["api.openai.com"]}]));
+    assert!(
+        done.code == 1 && done.out.contains("credential b: forward.credentials"),
+        "{}",
+        done.out
+    );
+}
