@@ -60,7 +60,8 @@ fn owner(value: &Value) -> Option<&str> {
     text(value, "name").filter(|_| is_named)
 }
 
-fn read(plugin: &Value, place: &Place<'_>) -> Plugin {
+/// A plugin at a place.
+pub(super) fn read(plugin: &Value, place: &Place<'_>) -> Plugin {
     let names = place.owners().chain(text(plugin, "name")).map(str::to_owned);
     // What is no text only serves to recognize the module.
     let (text, expected) = match message::configuration(plugin) {

@@ -156,6 +156,13 @@ pub(super) fn discovered(text: &[u8]) -> Vec<Discovered> {
     found
 }
 
+/// The configuration of a Wasm plugin of Envoy, if it is the module's, and what is expected if the proxy does not hand it
+/// over as text.
+pub(super) fn of_module(plugin: &Value) -> Option<(Zeroizing<Vec<u8>>, Option<&'static str>)> {
+    let plugin = envoy::read(plugin, &Place::new(None));
+    plugin.is_of_module().then_some((plugin.text, plugin.expected))
+}
+
 /// The configurations in the documents of a stream.
 fn find_in(documents: &[Value], is_plain: impl Fn(&Value) -> bool) -> Result<Found, PluginError> {
     if documents.iter().any(|document| !document.is_object() && !document.is_array()) {

@@ -18,6 +18,7 @@ mod overrides;
 mod place;
 mod plugin;
 mod proxy_config;
+mod refused;
 mod report;
 mod routes;
 mod seal;

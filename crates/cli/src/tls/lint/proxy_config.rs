@@ -7,12 +7,13 @@ use serde_json::Value;
 use super::super::document::{NOT_IN_FORCE, at, get, items, text, typed};
 use super::authorities::Authorities;
 use super::endpoints::{Discovery, Endpoint, endpoints, is_partial};
-use super::finding::InFile;
+use super::finding::{Finding, InFile};
 use super::graph::{Budget, Graph};
 use super::invalid::InvalidConfig;
 use super::managers::{Manager, Routing, managers};
 use super::overrides::Overrides;
 use super::plugin::Extensions;
+use super::refused;
 use super::routes::Table;
 use super::source::Input;
 use super::spelling::misspelt;
@@ -30,6 +31,8 @@ pub(super) struct ProxyConfig<'a> {
     pub(super) managers: Vec<Manager<'a>>,
     /// The listeners whose module may come by discovery, and was not read.
     pub(super) unread: Vec<Unread<'a>>,
+    /// Filters whose configuration the module refuses.
+    pub(super) refused: Vec<InFile<Finding>>,
     /// Filter settings on routes.
     pub(super) overrides: Overrides<'a>,
     /// Filter configurations that are delivered separately.
@@ -51,7 +54,9 @@ impl<'a> ProxyConfig<'a> {
         let mut unknown = Vec::new();
         for (file, input) in inputs.iter().enumerate() {
             let listed = Vec::from_iter(input.documents.iter().filter_map(listed_clusters));
-            unknown.extend(listed.is_empty().then_some(file));
+            // One of several may be empty.
+            let is_empty = input.documents.is_empty() && inputs.len() > 1;
+            unknown.extend((listed.is_empty() && !is_empty).then_some(file));
             clusters.extend(listed.into_iter().flatten().map(|item| InFile { file, item }));
         }
         let mut proxy_config = Self {
@@ -60,6 +65,7 @@ impl<'a> ProxyConfig<'a> {
             tables: Vec::new(),
             managers: Vec::new(),
             unread: Vec::new(),
+            refused: Vec::new(),
             overrides: Overrides::new(inputs.iter().flat_map(|input| &input.documents)),
             extensions: Extensions::default(),
             authorities: Authorities::default(),
@@ -76,14 +82,21 @@ impl<'a> ProxyConfig<'a> {
         }
         proxy_config.managers = managers(inputs, &proxy_config.extensions);
         proxy_config.unread = unread(inputs, &proxy_config.extensions);
-        let has_manager = |file| proxy_config.managers.iter().any(|manager| manager.file == file);
+        proxy_config.refused =
+            refused::findings(inputs, &proxy_config.clusters, &proxy_config.extensions);
+        let has_manager = |file| {
+            proxy_config.managers.iter().any(|manager| manager.file == file)
+                || proxy_config.refused.iter().any(|refused| refused.file == file)
+        };
         unknown
             .retain(|file| !has_manager(*file) && !is_known.get(*file).is_some_and(|known| *known));
         if let Some(file) = unknown.first() {
             return Err(InvalidConfig::NotEnvoy(*file));
         }
-        let has_listener = !proxy_config.managers.is_empty() || !proxy_config.unread.is_empty();
-        if !has_listener && proxy_config.clusters.is_empty() {
+        let has_module = !(proxy_config.managers.is_empty()
+            && proxy_config.refused.is_empty()
+            && proxy_config.unread.is_empty());
+        if !has_module && proxy_config.clusters.is_empty() {
             return Err(InvalidConfig::Empty);
         }
         proxy_config.authorities =

@@ -62,6 +62,7 @@ impl Report {
         let behind = report.check_listeners(&proxy_config, &gates)?;
         report.findings.extend(wiring::without_module(inputs, &proxy_config.extensions));
         report.check_unread(inputs, &proxy_config);
+        report.findings.extend(proxy_config.refused.iter().cloned());
         if let Some(first) = proxy_config.managers.first() {
             report.add(first.file, [], wiring::labels(inputs, first.listener));
         }

@@ -179,7 +179,7 @@ fn hosts_that_nobody_lists_lead_to_gates() {
     }
     let without_module = with(&[("[echo.example]", "[\"*\"]"), (ROUTE, "route: {cluster: plain}")])
         .replace("keyring", "another");
-    assert!(rules(&without_module).is_empty());
+    assert_eq!(rules(&without_module), ["configuration_refused"]);
     let tree = "matcher: {on_no_match: {action: {name: a, typed_config: {\"@type\": \
                 type.googleapis.com/envoy.config.route.v3.Route, name: all, match: {prefix: /}, \
                 route: {cluster: plain}}}}}\n              ignored:";
@@ -316,7 +316,8 @@ fn the_headers_of_the_configuration_are_those_that_are_removed() {
 /// A dump shows the routes in a listener twice.
 #[test]
 fn duplicates_are_reported_once() {
-    let credentials = "{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"openai\"}]}";
+    let credentials = "{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"openai\", \
+                       \"hosts\": [\"api.openai.com\"], \"header\": \"x-key\", \"value\": \"${VKEY_MAIN_SECRET}\"}]}";
     let gate = ("{\"role\": \"upstream_tls\"}", credentials);
     let route = "route: {cluster: gated, hedge_policy: {hedge_on_per_try_timeout: true}, \
                  request_mirror_policies: [{cluster: plain}]}";
@@ -380,7 +381,8 @@ fn routes_are_those_that_the_listener_asks_for() {
 #[test]
 fn a_retry_takes_no_credential_to_another_cluster() {
     let found = |edits: &[(&str, &str)]| rules(&edited(edits)).join(" ");
-    let credentials = "{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"openai\"}]}";
+    let credentials = "{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"openai\", \
+                       \"hosts\": [\"api.openai.com\"], \"header\": \"x-key\", \"value\": \"${VKEY_MAIN_SECRET}\"}]}";
     let gate = ("{\"role\": \"upstream_tls\"}", credentials);
     let retried = "route: {cluster: gated, retry_policy: {refresh_cluster_on_retry: {}}}";
     assert_eq!(found(&[gate, (ROUTE, retried)]), "credential_retry_elsewhere");
@@ -395,7 +397,8 @@ fn a_route_that_hedges_a_credential_is_a_note() {
         "gated: {ALL} has a hedge_policy: one request can become several, each with the credential \
          (openai) and each billed by the provider"
     );
-    let credentials = "{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"openai\"}]}";
+    let credentials = "{\"role\": \"upstream_tls\", \"credentials\": [{\"name\": \"openai\", \
+                       \"hosts\": [\"api.openai.com\"], \"header\": \"x-key\", \"value\": \"${VKEY_MAIN_SECRET}\"}]}";
     let gate = ("{\"role\": \"upstream_tls\"}", credentials);
     let hedged = "route: {cluster: gated, hedge_policy: {hedge_on_per_try_timeout: true}}";
     assert_eq!(notes(&edited(&[gate, (ROUTE, hedged)])), [&*says]);

@@ -46,6 +46,35 @@ fn a_variable_reaches_the_gate_of_a_cluster() {
 }
 
 #[test]
+fn a_configuration_that_the_module_refuses_is_found() {
+    let keyring = r#"'{"keyring": [{"name": "main", "secret": "${VKEY_MAIN_SECRET}"}]}'"#;
+    let refused = |element: &str| (element.to_owned(), "configuration_refused".to_owned());
+    for broken in [
+        r#"'{"keyring": ['"#,
+        r#"'{"keyrings": [{"name": "main", "secret": "${VKEY_MAIN_SECRET}"}]}'"#,
+        r#"'{"keyring": [{"name": "main", "secret": "${VKEY_MAIN_SECRET}"}], "more": 1}'"#,
+    ] {
+        let found = found(&edited(&[(keyring, broken)]));
+        assert!(found.contains(&refused("gate")), "{broken}: {found:?}");
+    }
+    let binary = found(&edited(&[(
+        "protobuf.StringValue\n                  value: '{\"keyring\"",
+        "protobuf.Struct\n                  value: '{\"keyring\"",
+    )]));
+    assert!(binary.contains(&refused("gate")), "{binary:?}");
+    let role = r#"{"role": "upstream_tls"}"#;
+    for broken in [r#"{"role": "upstream_tls", "more": 1}"#, r#"{"role": "upstream_tls""#] {
+        let found = found(&edited(&[(role, broken)]));
+        let gates = found.iter().filter(|(_, rule)| rule == "configuration_refused").count();
+        assert!(gates > 0 && !found.contains(&refused("gate")), "{broken}: {found:?}");
+    }
+    // A listener alone, with nothing else to check.
+    let text = edited(&[(keyring, "'{\"keyring\": ['")]);
+    let listener = text.split("          - name: envoy.filters.http.rbac").next().expect("a part");
+    assert_eq!(found(listener), [refused("gate")]);
+}
+
+#[test]
 fn audit_lines_need_an_access_log_only_where_they_go_there() {
     let audit = |sink: &str, log: &str| {
         let sink = format!("}}], \"audit\": {{{sink}}}}}'");
