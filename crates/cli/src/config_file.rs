@@ -302,6 +302,9 @@ impl fmt::Display for ConfigError {
                 "the configuration is for an upstream gate, which only runs in a proxy; use that \
                  of the listener's gate",
             ),
+            ConfigProblem::NoName(names) if names.iter().all(String::is_empty) => {
+                f.write_str("the only plugin configuration has no name; leave out # and the name")
+            }
             ConfigProblem::NoName(names) => write!(
                 f,
                 "no plugin configuration has the name after #; expected one of {}",

@@ -45,7 +45,7 @@ pub(super) struct Args {
     /// Also list keys that are no longer valid
     #[arg(long)]
     all: bool,
-    /// Mark the keys that this plugin configuration revokes, and those whose signing key has aged out under it
+    /// Mark the keys that this plugin configuration revokes or does not know, and those whose signing key has aged out under it
     #[arg(long, value_name = "FILE")]
     config: Option<ConfigFile>,
     /// List as of this time, RFC 3339 or Unix seconds

@@ -51,10 +51,15 @@ impl Review {
         }
     }
 
-    /// Reviews the caveats of `--caveat`.
+    /// Reviews the caveats of `--caveat`, each and all together.
     pub(super) fn caveats(&mut self, caveats: &[Json], valid: &Range<u64>) {
+        let refusals = self.refusals.len();
         for (index, caveat) in caveats.iter().enumerate() {
             self.restriction(&format!("--caveat {}", index + 1), caveat, valid);
+        }
+        let together = caveats.iter().fold(valid.clone(), |window, caveat| within(caveat, window));
+        if self.refusals.len() == refusals && together.is_empty() && !valid.is_empty() {
+            self.refuse(APART);
         }
     }
 
@@ -85,12 +90,28 @@ const UNREAD_QUOTA: &str = "quotas of tokens and cost_usd need bodies, which no 
 const OUTLIVED: &str = "never allows a request while the key is valid: every request is refused; change its nbf \
     or exp";
 
-fn holds_within(restriction: &Restriction, valid: &Range<u64>) -> bool {
+const APART: &str = "the caveats of --caveat never hold at the same time: every request is refused; change their nbf \
+    or exp";
+
+/// The part of a window in which a restriction holds, without regard to its alternatives.
+fn within(json: &Json, window: Range<u64>) -> Range<u64> {
+    match Restriction::read(&json.root(Integers::Digits)) {
+        Ok(restriction) => window_of(&restriction, &window),
+        Err(_) => window,
+    }
+}
+
+fn window_of(restriction: &Restriction, valid: &Range<u64>) -> Range<u64> {
     let start = restriction.nbf_secs().map_or(valid.start, |nbf| nbf.max(valid.start));
     let end = restriction.exp_secs().map_or(valid.end, |exp| exp.min(valid.end));
+    start..end
+}
+
+fn holds_within(restriction: &Restriction, valid: &Range<u64>) -> bool {
+    let window = window_of(restriction, valid);
     let alternatives = restriction.alternatives();
-    let holds = |alternative: &Restriction| holds_within(alternative, &(start..end));
-    start < end && (alternatives.is_empty() || alternatives.iter().any(holds))
+    let holds = |alternative: &Restriction| holds_within(alternative, &window);
+    !window.is_empty() && (alternatives.is_empty() || alternatives.iter().any(holds))
 }
 
 impl Failure for SurelyRefused {

@@ -31,7 +31,7 @@ pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<
         }
         Value::Object(members) => {
             let (kind, wasm) = typed(value);
-            if let Some(plugin) = get(wasm, "config").filter(|_| kind.ends_with(".Wasm")) {
+            if let Some(plugin) = get(wasm, "config").filter(|_| is_filter(kind)) {
                 return found.push(read(plugin, place));
             }
             let earlier = found.len();
@@ -52,6 +52,11 @@ pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<
         }
         _ => {}
     }
+}
+
+/// Whether a type is that of HTTP filters that run a Wasm module. Network filters run modules too.
+pub(crate) fn is_filter(kind: &str) -> bool {
+    kind.contains(".filters.http.wasm.") && kind.ends_with(".Wasm")
 }
 
 /// The name of a listener, a cluster or a filter.

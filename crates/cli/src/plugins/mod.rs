@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use vkey::json::{Invalid, Json};
 
 use super::document::{self, DocumentError, get};
-pub(super) use envoy::discovered as discovered_filter;
+pub(super) use envoy::{discovered as discovered_filter, is_filter};
 pub(super) use message::configuration;
 use place::Place;
 

@@ -20,7 +20,18 @@ pub(super) fn is_configuration(text: &[u8]) -> bool {
         let rest = line.trim_ascii_start().strip_prefix(DIRECTIVE.as_bytes());
         rest.and_then(|rest| rest.first()).is_some_and(u8::is_ascii_whitespace)
     };
-    text.split(|byte| *byte == b'\n').any(is_directive)
+    text.split(|byte| *byte == b'\n').any(is_directive) || is_in_a_line(text)
+}
+
+/// Whether a directive that runs a module stands in the middle of a line.
+fn is_in_a_line(text: &[u8]) -> bool {
+    let is_json =
+        text.trim_ascii_start().starts_with(b"{") || text.trim_ascii_start().starts_with(b"[");
+    let is_named = || text.windows(DIRECTIVE.len()).any(|part| part == DIRECTIVE.as_bytes());
+    let runs = |directive: &Vec<String>| {
+        directive.len() > 1 && directive.first().is_some_and(|name| name == DIRECTIVE)
+    };
+    !is_json && is_named() && directives(&String::from_utf8_lossy(text)).iter().any(runs)
 }
 
 /// The plugins. nginx hands only those variables to its workers that `env` names.
@@ -139,6 +150,11 @@ mod tests {
     #[test]
     fn the_argument_is_read_as_nginx_does() {
         assert!(is_configuration(TEXT.as_bytes()) && !is_configuration(b"proxy_wasm_x: 1"));
+        let one_line = "http { server { location / { proxy_wasm vkey '{}'; } } }";
+        assert!(is_configuration(one_line.as_bytes()));
+        for other in ["a: proxy_wasm b", "# proxy_wasm a b", "{\"a\": 1; proxy_wasm b c"] {
+            assert!(!is_configuration(other.as_bytes()), "{other}");
+        }
         let found = find(TEXT.as_bytes());
         let texts = Vec::from_iter(found.iter().map(|p| String::from_utf8_lossy(&p.text)));
         assert_eq!(texts, [r#"{"a": "${MAIN}", "b": "it's \ \d"}"#, "{}"]);

@@ -5,6 +5,20 @@ use serde_json::{Value, json};
 use crate::harness::{Gate, NOW, Vkey, one_line};
 
 #[test]
+fn caveats_that_never_hold_together_are_refused() {
+    let gate = Gate::new();
+    let mint = |caveats: [&str; 2]| {
+        let fixed = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
+        let caveats = ["--caveat", caveats[0], "--caveat", caveats[1]];
+        gate.vkey(&[&fixed[..], &caveats].concat())
+    };
+    let early = r#"{"exp":1790000100}"#;
+    let says = "the caveats of --caveat never hold at the same time";
+    mint([early, r#"{"nbf":1790000100}"#]).refused(1, says);
+    mint([early, r#"{"nbf":1790000099}"#]).ok();
+}
+
+#[test]
 fn mint_inspect_and_explain_agree() {
     let gate = Gate::new();
     let key =

@@ -342,6 +342,25 @@ fn a_damaged_gate_is_not_left_out() {
 }
 
 #[test]
+fn only_http_filters_are_gates() {
+    let mut network = filter("vkey", &string(&json!({"keyring": []})), &[]);
+    network["typed_config"]["@type"] = json!(WASM.replace(".http.", ".network."));
+    check(bootstrap(&[listener("gate", &[network.clone()])])).refused(1, "it has no configuration");
+    let gate = filter("vkey", &string(&plugin("main")), &["MAIN"]);
+    assert!(
+        check(bootstrap(&[listener("gate", &[network, gate])])).ok().out.contains(&ring("main"))
+    );
+}
+
+#[test]
+fn a_name_in_a_file_without_names_is_refused() {
+    let gate = Gate::new();
+    let file = format!("{}#a", text(gate.dir.file("config.json")));
+    let says = "the only plugin configuration has no name; leave out # and the name";
+    Vkey::new(&["config", "check", &file]).refused(1, says);
+}
+
+#[test]
 fn a_struct_for_another_module_is_no_matter() {
     let of = |configuration: Value| {
         let other = filter("waf", &json!({"@type": STRUCT, "value": configuration}), &[]);

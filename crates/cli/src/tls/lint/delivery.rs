@@ -78,7 +78,14 @@ pub(super) fn of_option(
     if let RoleConfig::Gate(front) = &role
         && !gates.is_empty()
     {
-        delivery.conditional.extend(upstream_hindrances(front, &gates));
+        let managers = &proxy_config.managers;
+        let is_named = |name: &str| {
+            managers.iter().any(|manager| manager.front.credential_names().any(|n| n == name))
+        };
+        let between = upstream_hindrances(front, &gates).into_iter();
+        delivery.conditional.extend(between.filter(|hindrance| {
+            hindrance.cause != Cause::NotGranted || !is_named(&hindrance.credential)
+        }));
     }
     delivery.noting("--config", |_| true)
 }

@@ -49,7 +49,7 @@ impl<'a> Extensions<'a> {
     /// The plugin of a filter that runs a Wasm module.
     pub(super) fn plugin(&self, filter: &'a Value) -> Option<&'a Value> {
         let (kind, wasm) = self.filter(filter)?;
-        if kind.ends_with(".Wasm") { get(wasm, "config") } else { None }
+        if plugins::is_filter(kind) { get(wasm, "config") } else { None }
     }
 
     /// The module's configuration in a filter of a listener.

@@ -148,7 +148,8 @@ impl Report {
         let in_front = credentials::finding(manager);
         let own = edge::findings(manager).into_iter().chain(unsealed).chain(in_front);
         let own = own.chain(wiring::findings(manager));
-        self.add(manager.file, own, edge::note(manager).into_iter().chain(off.notes));
+        let notes = edge::note(manager).into_iter().chain(wiring::unread_format(manager));
+        self.add(manager.file, own, notes.chain(off.notes));
         self.findings.extend(off.findings);
         self.findings.extend(stripped::check(manager, tables));
     }

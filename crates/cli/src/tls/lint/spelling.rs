@@ -7,13 +7,23 @@ use super::super::document::get;
 /// The most letters in which a misspelt name differs. Members of Envoy's messages differ in more.
 const MAX_DIFFERENCE: usize = 2;
 
+/// The longest name that is compared. Members of Envoy's messages are shorter.
+const MAX_NAME_BYTES: usize = 128;
+
 /// The member that is written instead of `wanted`; `None` if `wanted` is there, or nothing is like it.
 pub(super) fn misspelt<'a>(message: &'a Value, wanted: &str) -> Option<&'a str> {
     if get(message, wanted).is_some() {
         return None;
     }
     let wanted = plain(wanted);
-    let is_like = |name: &&String| difference(&plain(name), &wanted) <= MAX_DIFFERENCE;
+    let is_like = |name: &&String| {
+        if name.len() > MAX_NAME_BYTES {
+            return false;
+        }
+        let name = plain(name);
+        name.len().abs_diff(wanted.len()) <= MAX_DIFFERENCE
+            && difference(&name, &wanted) <= MAX_DIFFERENCE
+    };
     message.as_object()?.keys().find(is_like).map(String::as_str)
 }
 
@@ -57,6 +67,8 @@ mod tests {
         for name in ["load_assignment", "loadAssignment", "lb_policy", "load", "assignment"] {
             assert_eq!(misspelt(&json!({ name: {} }), "load_assignment"), None, "{name}");
         }
+        let long = format!("load_asignment{}", "_".repeat(MAX_NAME_BYTES));
+        assert_eq!(misspelt(&json!({ long: {} }), "load_assignment"), None);
         let both = json!({"load_asignment": {}, "load_assignment": {}});
         assert_eq!(misspelt(&both, "load_assignment"), None);
     }

@@ -84,6 +84,7 @@ fn audit_lines(manager: &Manager<'_>) -> Option<Finding> {
     let state = FilterState::Audit.shown_key();
     if !manager.front.uses_access_log()
         || items(manager.config, "access_log").iter().any(|logger| mentions(logger, state))
+        || reads_format(manager)
     {
         return None;
     }
@@ -98,6 +99,30 @@ fn audit_lines(manager: &Manager<'_>) -> Option<Finding> {
              {{inline_string: \"%FILTER_STATE({state}:PLAIN)%\\n\"}}}}"
         ),
     })
+}
+
+/// A note about an access log whose format is in a file, if audit lines go there and no other access log prints them.
+pub(super) fn unread_format(manager: &Manager<'_>) -> Option<Note> {
+    let state = FilterState::Audit.shown_key();
+    let is_printed = mentions(get(manager.config, "access_log")?, state);
+    let is_unread = manager.front.uses_access_log() && !is_printed && reads_format(manager);
+    is_unread.then(|| Note {
+        place: manager.listener.to_owned(),
+        text: format!(
+            "the format of its access log is in a file, so it is not known whether it prints the filter state {state}"
+        ),
+    })
+}
+
+/// Whether an access log has its format from a file.
+fn reads_format(manager: &Manager<'_>) -> bool {
+    let mut reads = false;
+    for logger in items(manager.config, "access_log") {
+        walk(logger, &mut |object| {
+            reads |= at(object, &["text_format_source", "filename"]).is_some();
+        });
+    }
+    reads
 }
 
 fn mentions(value: &Value, word: &str) -> bool {

@@ -228,6 +228,12 @@ fn errors_name_the_file_if_there_are_several() {
     let broken = gate.file("broken.json", "{\"a\": [}");
     lint(&[&good, &broken]).refused(1, "broken.json: the input is not an Envoy configuration");
     lint(&[&good, "missing.yaml"]).refused(3, "missing.yaml: ");
+    let bad = text(data("san_match_missing.yaml"));
+    for nothing in ["", "---\n# nothing\n", "{\"resources\": []}"] {
+        let nothing = gate.file("nothing.yaml", nothing);
+        assert_eq!(lint(&[&bad, &nothing]).run().code, 1);
+        assert_eq!(lint(&[&nothing, &bad]).run().code, 1);
+    }
     let empty = gate.file("empty.json", "{\"resources\": []}");
     lint(&[&empty, &empty]).refused(4, "has no clusters");
     let twice = lint(&["-", "-"]).stdin("{}");

@@ -91,6 +91,12 @@ fn audit_lines_need_an_access_log_only_where_they_go_there() {
     ] {
         assert!(audit(to_log, &log(printing)).is_empty(), "{printing}");
     }
+    let file = log("{text_format_source: {filename: /etc/format}}");
+    assert!(audit(to_log, &file).is_empty());
+    let sink = "}], \"audit\": {\"sink\": \"access_log\"}}'";
+    let filters = "          http_filters:\n";
+    let noted = notes(&edited(&[("}]}'", sink), (filters, &format!("{file}{filters}"))]));
+    assert!(noted.iter().any(|note| note.contains("is in a file")), "{noted:?}");
     for unprinted in ["", &other] {
         assert_eq!(audit(to_log, unprinted), ["audit_line_lost"], "{unprinted}");
         assert!(audit("\"sink\": \"log\"", unprinted).is_empty(), "{unprinted}");
