@@ -47,11 +47,12 @@ const MAX_WAIT_MS: u64 = 60_000;
 /// The highest `Retry-After`: 366 days, the longest time in which a rate recovers.
 const MAX_RETRY_AFTER_SECS: u64 = 366 * 86_400;
 
-fn json_headers() -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
-    vec![
-        ("content-type".into(), "application/json".into()),
-        ("cache-control".into(), "no-store".into()),
-    ]
+/// The headers of every reply, with room for more.
+fn json_headers(more: usize) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
+    let mut headers = Vec::with_capacity(more.saturating_add(2));
+    headers.push(("content-type".into(), "application/json".into()));
+    headers.push(("cache-control".into(), "no-store".into()));
+    headers
 }
 
 impl Refusal {
@@ -109,7 +110,7 @@ impl Reply {
         Self {
             status: 200,
             grpc_status: None,
-            headers: json_headers(),
+            headers: json_headers(1),
             body,
             details: format!("vkey_{details}"),
         }
@@ -174,7 +175,8 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         ("ratelimit-policy", policy),
         ("ratelimit", state),
     ];
-    let mut headers = json_headers();
+    // The id of the request comes too.
+    let mut headers = json_headers(details.len().saturating_add(1));
     for (name, value) in details {
         if let Some(value) = value {
             headers.push((name.into(), value));

@@ -17,9 +17,12 @@ const PLAINTEXT: &str = "+plaintext=";
 /// The word for a credential that is attached before routing, if it may go without TLS to a host that no rule of the
 /// policy is for.
 fn plaintext_word(until_secs: u64, authority: Option<&[u8]>) -> Option<String> {
+    if until_secs == 0 {
+        return None;
+    }
     let host = UpstreamHost::parse(authority?);
     let is_readable = host != UpstreamHost::Unreadable;
-    (until_secs > 0 && is_readable).then(|| format!("{PLAINTEXT}{until_secs}={host}"))
+    is_readable.then(|| format!("{PLAINTEXT}{until_secs}={host}"))
 }
 
 /// Until when an attached credential may go to a host without TLS, if a word says that of this host; Unix seconds.
@@ -84,6 +87,9 @@ fn credential_words<'a>(
     attached: Option<&UpstreamCredential>,
     authority: Option<&'a [u8]>,
 ) -> Vec<Cow<'a, str>> {
+    if attached.is_none() && engine.settings().grants.is_empty() {
+        return Vec::new();
+    }
     let plaintext = attached.and_then(|c| plaintext_word(c.plaintext_until_secs, authority));
     let attached = attached.map(|_| Cow::Borrowed(ATTACHED));
     let granted = engine.granted(authority).map(Cow::Borrowed);
