@@ -22,6 +22,8 @@ const TYPE_PREFIX: &str = "type.googleapis.com/";
 #[derive(Debug)]
 pub(super) struct DocumentError {
     what: &'static str,
+    /// What the parser says about the syntax.
+    reason: Option<String>,
     line: Option<u64>,
 }
 
@@ -31,13 +33,13 @@ pub(super) fn parse(text: &[u8]) -> Result<Value, DocumentError> {
     let mut documents = parse_all(text)?.into_iter();
     match (documents.next(), documents.next()) {
         (first, None) => Ok(first.unwrap_or_default()),
-        _ => Err(DocumentError { what: "more than one YAML document", line: None }),
+        _ => Err(DocumentError::new("more than one YAML document", None)),
     }
 }
 
 /// Parses all documents of YAML, or one of JSON. Leaves out those that are empty.
 pub(super) fn parse_all(text: &[u8]) -> Result<Vec<Value>, DocumentError> {
-    let text = str::from_utf8(text).map_err(|_| DocumentError { what: "not UTF-8", line: None })?;
+    let text = str::from_utf8(text).map_err(|_| DocumentError::new("not UTF-8", None))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let looks_like_json = text.trim_start().starts_with(['{', '[']);
     let json = looks_like_json.then(|| serde_json::from_str::<Strict>(text));
@@ -51,19 +53,24 @@ pub(super) fn parse_all(text: &[u8]) -> Result<Vec<Value>, DocumentError> {
 
 fn json_error(error: &serde_json::Error) -> DocumentError {
     let what = if error.is_data() { "a name stands twice" } else { "not valid JSON" };
-    DocumentError { what, line: u64::try_from(error.line()).ok() }
+    DocumentError::new(what, u64::try_from(error.line()).ok())
 }
 
 impl DocumentError {
     /// The document has more content than this command reads.
     pub(super) fn too_much() -> Self {
-        Self { what: TOO_MUCH, line: None }
+        Self::new(TOO_MUCH, None)
+    }
+
+    fn new(what: &'static str, line: Option<u64>) -> Self {
+        Self { what, reason: None, line }
     }
 }
 
 impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what)?;
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))?;
         self.line.map_or(Ok(()), |line| write!(f, ", line {line}"))
     }
 }

@@ -68,7 +68,22 @@ fn yaml_error(error: &serde_saphyr::Error) -> DocumentError {
         | Error::Budget { .. } => TOO_MUCH,
         _ => "not valid YAML",
     };
-    DocumentError { what, line }
+    DocumentError { reason: syntax(cause), ..DocumentError::new(what, line) }
+}
+
+/// The parser's message about the syntax. Those that quote the text, which all do it after a backquote, are cut.
+fn syntax(error: &serde_saphyr::Error) -> Option<String> {
+    use serde_saphyr::Error;
+    match error {
+        Error::UnknownAnchor { .. } => {
+            Some("unknown anchor: an alias (*) must come after its anchor (&)".to_owned())
+        }
+        Error::ExternalMessage { msg, .. } => {
+            let (unquoted, _) = msg.split_once('`').unwrap_or((msg, ""));
+            Some(unquoted.trim_end_matches([' ', ':']).to_owned())
+        }
+        _ => None,
+    }
 }
 
 // === impl Node ===
@@ -147,7 +162,7 @@ impl Reader<'_> {
 }
 
 fn unquoted(location: Location) -> DocumentError {
-    DocumentError { what: UNQUOTED, line: Some(location.line()) }
+    DocumentError::new(UNQUOTED, Some(location.line()))
 }
 
 const UNQUOTED: &str = "kubectl reads a name or a number without quotes in another way; quote it";

@@ -480,11 +480,17 @@ fn anything_but_an_envoy_configuration_is_rejected() {
     nothing("a".repeat(8 << 20).as_bytes());
     refused(b"\xff\xfe{}", "not UTF-8");
     refused(b"{\"a\": [}", "not valid JSON, line 1");
-    refused(b"a: [\nb: }", "not valid YAML, line 1");
+    refused(b"a: [\nb: }", "not valid YAML: mismatched bracket '[' closed by '}', line 1");
+    refused(
+        b"a: *vm\nb: &vm 1",
+        "not valid YAML: unknown anchor: an alias (*) must come after its",
+    );
+    refused(b"a: b: c", "not valid YAML: mapping values are not allowed in this context, line 1");
+    refused(b"a: @secret", "not valid YAML: unexpected character, line 1");
     refused(b"{\"a\": 1,\n\"a\": 2}", "a name stands twice, line 2");
     refused(b"{\"a\": 1,\n\"\\u0061\": 2}", "a name stands twice, line 2");
     refused(b"a: 1\na: 2", "a name stands twice, line 2");
-    refused(b"a: 1\n---\na: [", "not valid YAML, line 3");
+    refused(b"a: 1\n---\na: [", "not valid YAML: unclosed bracket '[', line 3");
     refused("[".repeat(1 << 20).as_bytes(), "not valid JSON");
     refused("- ".repeat(1 << 20).as_bytes(), "more than this command reads");
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();

@@ -24,13 +24,17 @@ fn example_text(name: &str) -> String {
 
 #[test]
 fn the_page_shows_exactly_what_changes() {
-    let mut diff = Command::new("diff");
-    diff.arg("-u").args([example("before.yaml"), example("after.yaml")]);
-    let diff = String::from_utf8(diff.output().expect("diff").stdout).expect("text");
-    // The first two lines name the files and their times.
-    let diff = diff.splitn(3, '\n').nth(2).expect("a difference");
-    let page = page();
-    assert_eq!(blocks(section(&page, "## What changes"), "diff"), [diff]);
+    for (heading, from, to) in [
+        ("## What changes", "before.yaml", "after.yaml"),
+        ("## So that you can revoke without a restart", "after.yaml", "after-ecds.yaml"),
+    ] {
+        let mut diff = Command::new("diff");
+        diff.arg("-u").args([example(from), example(to)]);
+        let diff = String::from_utf8(diff.output().expect("diff").stdout).expect("text");
+        // The first two lines name the files and their times.
+        let diff = diff.splitn(3, '\n').nth(2).expect("a difference");
+        assert_eq!(blocks(section(&page(), heading), "diff"), [diff]);
+    }
 }
 
 /// Nothing that was there is removed or moved.
@@ -65,7 +69,7 @@ impl Machine {
         for folder in [&examples, &machine.dir.file("target"), &machine.dir.file("bin")] {
             fs::create_dir_all(folder).expect("ours");
         }
-        for name in ["before.yaml", "after.yaml"] {
+        for name in ["before.yaml", "after.yaml", "after-ecds.yaml"] {
             fs::write(examples.join(name), machine.moved(&example_text(name))).expect("ours");
         }
         let module = machine.dir.file("target/vkey.wasm");
@@ -81,7 +85,7 @@ impl Machine {
         let [front, app, admin] = self.ports.map(|port| port.to_string());
         let text = text.replace("/etc/envoy", &self.etc).replace("10000", &front);
         let text = text.replace("10001", &app).replace("9901", &admin);
-        text.replace("envoy --", &format!("envoy --base-id {admin} --concurrency 2 --"))
+        text.replace("$ envoy --", &format!("$ envoy --base-id {admin} --concurrency 2 --"))
     }
 
     fn path(&self) -> String {
@@ -96,7 +100,15 @@ const LOG_MORE: &str = r#"
 $ curl -s -X POST 'http://127.0.0.1:9901/logging?level=debug' > /etc/envoy/levels
 $ until grep -q '\[debug\]' /etc/envoy/envoy.log; do curl -s http://127.0.0.1:9901/stats > /etc/envoy/stats; done
 $ grep -c '"decision"' /etc/envoy/envoy.log
-7
+8
+```
+"#;
+
+/// Counts the audit lines of allowed requests after Envoy has logged an update.
+const COUNT: &str = r#"
+```console
+$ grep -c '"decision":"allow"' /etc/envoy/envoy.log
+4
 ```
 "#;
 
@@ -104,9 +116,11 @@ $ grep -c '"decision"' /etc/envoy/envoy.log
 fn the_page_leads_to_an_envoy_that_asks_for_keys() {
     each_envoy(|envoy| {
         let machine = Machine::new(envoy);
-        let page = [section(&page(), "## Step by step"), LOG_MORE].concat();
-        let steps = steps(&machine.moved(&page));
-        assert!(steps.len() > 15, "{steps:?}");
+        let page = page();
+        let revoking = section(&page, "## So that you can revoke without a restart");
+        let all = [section(&page, "## Step by step"), LOG_MORE, revoking, COUNT].concat();
+        let steps = steps(&machine.moved(&all));
+        assert!(steps.len() > 25, "{steps:?}");
         run(&steps, machine.dir.path(), &[("PATH", &machine.path())]);
     });
 }

@@ -8,7 +8,7 @@ use vkey::upstream_tls::{EffectivePolicy, Policy};
 use super::super::super::output::{Output, OutputError};
 use super::super::super::text::{ascii, escape_line, escape_sentence, escape_word};
 use super::super::document::text;
-use super::finding::{Element, Finding, InFile, Note};
+use super::finding::{Element, Finding, InFile, LintRule, Note};
 use super::graph::{Budget, BudgetExhausted};
 use super::hosts::ClusterHost;
 use super::invalid::InvalidConfig;
@@ -159,7 +159,8 @@ impl Report {
         let unread = &proxy_config.unread;
         let findings = unread.iter().flat_map(|u| u.findings(inputs, &proxy_config.extensions));
         self.findings.extend(findings);
-        if unread.is_empty() && proxy_config.managers.is_empty() {
+        let is_missing = self.findings.iter().any(|f| f.item.rule == LintRule::ModuleMissing);
+        if unread.is_empty() && proxy_config.managers.is_empty() && !is_missing {
             let file = unread::first_manager(inputs);
             self.notes.extend(file.map(|file| InFile::new(file, unread::note_without_module())));
         }
