@@ -46,7 +46,7 @@ pub(super) fn check<'a>(
     }
     let hosts = hosts(cluster, proxy_config);
     let mut judged = ClusterReport { names: hosts.len(), ..ClusterReport::default() };
-    let host = hosts.first().map_or(ClusterHost::UNKNOWN, |host| &host.name);
+    let host = hosts.first().map_or(Element::UNKNOWN_HOST, |host| &host.name);
     judged.findings.extend(no_endpoints::finding(cluster, host, proxy_config));
     judged.notes.extend(unseen_note(cluster, proxy_config));
     let subjects = subjects(hosts, policy, now_secs);

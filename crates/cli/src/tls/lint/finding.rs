@@ -33,6 +33,11 @@ pub(super) enum Element {
     Route(String),
 }
 
+impl Element {
+    /// The host of a cluster of which no host is known.
+    pub(super) const UNKNOWN_HOST: &'static str = "-";
+}
+
 /// Information that is not a defect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Note {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use vkey::upstream_tls::{Demand, EffectivePolicy, Stamp, UpstreamHost, UpstreamPattern};
 
 use super::super::document::{at, get, items, text};
+use super::finding::Element;
 use super::proxy_config::ProxyConfig;
 use super::socket::server_name;
 
@@ -160,14 +161,16 @@ impl ClusterHost {
         Some(Self { name, host, pattern, source })
     }
 
-    /// The name where no host is known.
-    pub(super) const UNKNOWN: &'static str = "-";
-
     /// A cluster whose hosts are unknown.
     fn nothing() -> Self {
         // A policy cannot list this name (RFC 6761, section 6.4), so only rules for all hosts apply.
         let host = UpstreamHost::Name(Cow::Borrowed("unnamed.invalid"));
-        Self { name: Self::UNKNOWN.to_owned(), host, pattern: None, source: Source::Nothing }
+        Self {
+            name: Element::UNKNOWN_HOST.to_owned(),
+            host,
+            pattern: None,
+            source: Source::Nothing,
+        }
     }
 
     /// Whether it stands for many hosts.

@@ -7,7 +7,6 @@ use vkey::config::RoleConfig;
 use super::super::super::plugins;
 use super::super::document::{get, items, text};
 use super::finding::{Element, Finding, InFile, LintRule};
-use super::hosts::ClusterHost;
 use super::managers;
 use super::plugin::Extensions;
 use super::socket::http_options;
@@ -31,7 +30,7 @@ pub(super) fn findings<'a>(
     for InFile { file, item: cluster } in clusters {
         let filters = http_options(cluster).map_or(&[][..], |o| items(o, "http_filters"));
         let name = text(cluster, "name").unwrap_or_default().to_owned();
-        let element = Element::Cluster { name, host: ClusterHost::UNKNOWN.to_owned() };
+        let element = Element::Cluster { name, host: Element::UNKNOWN_HOST.to_owned() };
         let found = filters.iter().filter_map(|filter| finding(filter, extensions, &element));
         findings.extend(found.map(|finding| InFile::new(*file, finding)));
     }

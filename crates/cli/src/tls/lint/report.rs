@@ -10,7 +10,6 @@ use super::super::super::text::{ascii, escape_line, escape_sentence, escape_word
 use super::super::document::text;
 use super::finding::{Element, Finding, InFile, LintRule, Note};
 use super::graph::{Budget, BudgetExhausted};
-use super::hosts::ClusterHost;
 use super::invalid::InvalidConfig;
 use super::managers::Manager;
 use super::overrides::Overrides;
@@ -255,7 +254,7 @@ impl Report {
     ) -> Result<(), OutputError> {
         let (file, severity) = (escape_line(self.file(*file)), rule.severity().word());
         let (place, host) = match element {
-            Element::Cluster { name, host } if host == ClusterHost::UNKNOWN => {
+            Element::Cluster { name, host } if host == Element::UNKNOWN_HOST => {
                 (escape_word(name), String::new())
             }
             Element::Cluster { name, host } => {
