@@ -134,10 +134,8 @@ impl Reader<'_> {
                 self.is_compared || (!self.is_kubernetes && COMPARED.contains(&&*name));
             let value = Self { is_compared, ..self }.value(member)?;
             if object.insert(name, value).is_some() {
-                return Err(DocumentError {
-                    what: "a name stands twice",
-                    line: Some(defined.line()),
-                });
+                let line = Some(defined.line());
+                return Err(DocumentError::new("a name stands twice", line));
             }
         }
         Ok(Value::Object(object))
