@@ -9,7 +9,6 @@ use vkey::host::FilterState;
 
 use super::super::document::{at, get, items, text, walk};
 use super::finding::{Element, Finding, InFile, LintRule, Note};
-use super::hosts::ClusterHost;
 use super::managers::Manager;
 use super::plugin::{self, Extensions};
 use super::proxy_config::ProxyConfig;
@@ -42,7 +41,7 @@ pub(super) fn of_cluster<'a>(
     let extensions = &proxy_config.extensions;
     let gate = upstream_gate::gate(cluster, extensions)?;
     let name = text(cluster, "name").unwrap_or_default().to_owned();
-    let element = Element::Cluster { name, host: ClusterHost::UNKNOWN.to_owned() };
+    let element = Element::Cluster { name, host: Element::UNKNOWN_HOST.to_owned() };
     missing_variables(
         extensions.plugin(gate)?,
         &plugin::variables(&extensions.gate(gate)?),
