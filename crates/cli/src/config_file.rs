@@ -11,7 +11,7 @@ use vkey::json::{Invalid, Json};
 use super::document::MAX_DOCUMENT_BYTES;
 use super::error::{Error, Failure};
 use super::exit::Exit;
-use super::input::Place;
+use super::input::{InputError, Place};
 use super::plugins::{self, Discovered, Found, Plugin, PluginError};
 use super::text::{escape_line, escape_sentence, escape_word};
 
@@ -63,6 +63,8 @@ enum ConfigProblem {
     NotHandedOver { place: String, names: Vec<String>, member: &'static str },
     /// There are several different ones; these can be chosen.
     Several(Vec<String>),
+    /// The file cannot be read.
+    Unreadable(InputError),
 }
 
 // === impl ConfigFile ===
@@ -85,7 +87,13 @@ impl ConfigFile {
             Place::Stdin => "standard input".to_owned(),
             _ => escape_line(&path.to_string_lossy()),
         };
-        let text = place.read_bytes(MAX_DOCUMENT_BYTES)?;
+        let text = match place.read_bytes(MAX_DOCUMENT_BYTES) {
+            Ok(text) => text,
+            Err(error) if self.is_stdin() => return Err(error.into()),
+            Err(error) => {
+                return Err(ConfigError { file, problem: ConfigProblem::Unreadable(error) }.into());
+            }
+        };
         let found = plugins::find(&text);
         let is_gate = |plugin: &Plugin| !plugin.is_upstream_gate();
         let has_gate = found.as_ref().is_ok_and(|found| found.plugins.iter().any(is_gate));
@@ -278,7 +286,10 @@ fn choices(plugins: &[&Plugin]) -> Vec<String> {
 
 impl Failure for ConfigError {
     fn exit(&self) -> Exit {
-        Exit::Refused
+        match &self.problem {
+            ConfigProblem::Unreadable(error) => error.exit(),
+            _ => Exit::Refused,
+        }
     }
 }
 
@@ -317,6 +328,7 @@ impl fmt::Display for ConfigError {
                 names.join(", "),
                 if names.len() == 1 { "it" } else { "them" },
             ),
+            ConfigProblem::Unreadable(error) => error.fmt(f),
             ConfigProblem::Several(names) => write!(
                 f,
                 "several gates have different configurations; choose one by FILE#NAME, with {}",
@@ -360,6 +372,7 @@ impl fmt::Display for PluginError {
                 "invalid configuration: it begins with a byte order mark, which the module does not \
                  read; save it as UTF-8 without one",
             ),
+            Self::Document(error) if error.is_parsed() => error.fmt(f),
             Self::Document(error) => {
                 write!(f, "the file is neither JSON nor YAML: {error}; check its content")
             }

@@ -12,6 +12,9 @@ pub(super) const MAX_DOCUMENT_BYTES: u64 = 32 * 1024 * 1024;
 
 const TOO_MUCH: &str = "more than this command reads";
 
+/// A name or a number in an object of Kubernetes has another value in YAML 1.1.
+const UNQUOTED: &str = "kubectl reads a name or a number without quotes in another way; quote it";
+
 /// Sections of a dump that are not in force.
 pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
 
@@ -64,6 +67,11 @@ impl DocumentError {
 
     fn new(what: &'static str, line: Option<u64>) -> Self {
         Self { what, reason: None, line }
+    }
+
+    /// Whether it could be parsed, but is not used.
+    pub(super) fn is_parsed(&self) -> bool {
+        matches!(self.what, TOO_MUCH | UNQUOTED)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{Location, Spanned};
 
-use super::{DocumentError, TOO_MUCH};
+use super::{DocumentError, TOO_MUCH, UNQUOTED};
 
 /// The most values in a YAML text, and the most that its aliases may add.
 const MAX_NODES: usize = 1_000_000;
@@ -162,8 +162,6 @@ impl Reader<'_> {
 fn unquoted(location: Location) -> DocumentError {
     DocumentError::new(UNQUOTED, Some(location.line()))
 }
-
-const UNQUOTED: &str = "kubectl reads a name or a number without quotes in another way; quote it";
 
 /// A number as Envoy reads it: only integers are numbers, and all others keep their spelling.
 fn compared(spelling: &str) -> Value {

@@ -353,6 +353,18 @@ fn only_http_filters_are_gates() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_or_used_is_named() {
+    let gate = Gate::new();
+    let missing = text(gate.dir.file("missing.yaml"));
+    let says = format!("{missing}: the file named by --config cannot be read");
+    Vkey::new(&["config", "check", &missing]).refused(3, &says);
+    let large = format!("a: [{}]", "1,".repeat(1_000_001));
+    check(large).refused(1, "standard input: more than this command reads, line 1");
+    check("apiVersion: v1\nkind: WasmPlugin\nspec: {pluginConfig: {tenants: {no: {}}}}")
+        .refused(1, "standard input: kubectl reads a name or a number without quotes in another way; quote it, line 3");
+}
+
+#[test]
 fn a_name_in_a_file_without_names_is_refused() {
     let gate = Gate::new();
     let file = format!("{}#a", text(gate.dir.file("config.json")));
