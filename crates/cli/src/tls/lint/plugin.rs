@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use vkey::config::RoleConfig;
+
 use super::super::super::plugins;
 use super::super::document::{at, get, is_true, items, text, typed};
 
@@ -103,9 +105,12 @@ impl Front {
         at(&self.0, &["audit", "sink"]).and_then(Value::as_str) == Some("access_log")
     }
 
-    /// The environment variables that it names, as `${NAME}`.
+    /// The environment variables that the module reads; those that it names as `${NAME}` if the module refuses it.
     pub(super) fn variables(&self) -> BTreeSet<String> {
-        variables(&self.0)
+        match RoleConfig::parse(self.to_text().as_bytes()) {
+            Ok(RoleConfig::Gate(config)) => config.variables().map(str::to_owned).collect(),
+            Ok(RoleConfig::UpstreamTls(_)) | Err(_) => variables(&self.0),
+        }
     }
 
     /// The names of the provider credentials that it grants.

@@ -46,6 +46,12 @@ fn a_variable_reaches_the_gate_of_a_cluster() {
 }
 
 #[test]
+fn a_text_that_looks_like_a_variable_is_none() {
+    let audience = "}], \"audience\": \"${AUD}\"}'";
+    assert!(rules(&edited(&[("}]}'", audience)])).is_empty());
+}
+
+#[test]
 fn a_configuration_that_the_module_refuses_is_found() {
     let keyring = r#"'{"keyring": [{"name": "main", "secret": "${VKEY_MAIN_SECRET}"}]}'"#;
     let refused = |element: &str| (element.to_owned(), "configuration_refused".to_owned());
