@@ -13,6 +13,7 @@ use vkey::headers::ForeignCredentials;
 use vkey::host::Dialect;
 use vkey::json::Json;
 use vkey::key::keyring::RingState;
+use vkey::key::revocations::Revoked;
 use vkey::key::token::Kid;
 use vkey::limits::Limits;
 
@@ -26,7 +27,7 @@ use super::limits::text;
 use super::output::Output;
 use super::plugins::Plugin;
 use super::strength;
-use super::text::{ascii, escape_sentence, escape_word};
+use super::text::{ascii, counted, escape_sentence, escape_word};
 use super::time::{self, format_duration, rfc3339};
 
 #[derive(clap::Subcommand)]
@@ -194,6 +195,7 @@ fn summary(config: &Config, now_secs: u64) -> Vec<String> {
     lines.extend(config.rings().iter().filter_map(|ring| signing_now(ring, now_secs)));
     lines.push(format!("tiers        {}", listed(settings.tiers.keys())));
     lines.push(format!("tenants      {}", tenants(settings)));
+    lines.extend(revoked(&settings.revoked));
     lines.extend(limits(settings));
     lines.extend(watched(settings));
     lines.extend(upstream_tls(&settings.upstream_tls));
@@ -254,6 +256,16 @@ fn tenants(settings: &Settings) -> String {
         UnlistedTenants::Deny => "denied",
     };
     format!("{} (others are {others})", listed(settings.tenants.keys()))
+}
+
+/// How many keys are revoked, and of how many tenants all keys up to a time.
+fn revoked(revoked: &Revoked) -> Option<String> {
+    let Revoked { version, keys, tenants } = revoked;
+    let is_empty = version.is_none() && keys.is_empty() && tenants.is_empty();
+    let version =
+        version.map_or_else(|| "no version".to_owned(), |version| format!("version {version}"));
+    let counts = [counted(keys.len(), "key"), counted(tenants.len(), "tenant")].join(", ");
+    (!is_empty).then(|| format!("revoked      {version}: {counts}"))
 }
 
 /// A line for each tier and tenant that has limits. A host without shared data denies requests that have

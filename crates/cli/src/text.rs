@@ -60,6 +60,11 @@ fn escape(json: &str) -> String {
     text
 }
 
+/// A number of things: `1 key`, `2 keys`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,34 @@ fn config_check_says_which_rings_are_ready() {
 }
 
 #[test]
+fn config_check_counts_what_is_revoked() {
+    let check = |revoked: &str| {
+        let ring = r#"{"name": "main", "secret": "${A}"}"#;
+        let config = format!(r#"{{"keyring": [{ring}]{revoked}}}"#);
+        Vkey::new(&["config", "check", "-"]).stdin(config).ok().out
+    };
+    let keys = r#", "revoked": {"keys": ["a", {"tenant": "acme", "jti": "b"}]"#;
+    let tenants = r#""tenants": {"acme": {"issued_before": 1790000000}}"#;
+    for (revoked, line) in [
+        (
+            format!(r#"{keys}, {tenants}, "version": 7}}"#),
+            "revoked      version 7: 2 keys, 1 tenant\n",
+        ),
+        (format!("{keys}}}"), "revoked      no version: 2 keys, 0 tenants\n"),
+        (
+            r#", "revoked": {"version": 1}"#.to_owned(),
+            "revoked      version 1: 0 keys, 0 tenants\n",
+        ),
+    ] {
+        let out = check(&revoked);
+        assert!(out.contains(line), "{out}");
+    }
+    for none in ["", r#", "revoked": {}"#] {
+        assert!(!check(none).contains("revoked      "), "{none}");
+    }
+}
+
+#[test]
 fn config_check_names_the_tenants_of_rings() {
     let check = |tenants: &str| {
         let ring = format!(r#"{{"name":"main","secret":"${{A}}","tenants":{tenants}}}"#);

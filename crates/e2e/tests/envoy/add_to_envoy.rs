@@ -28,13 +28,54 @@ fn the_page_shows_exactly_what_changes() {
         ("## What changes", "before.yaml", "after.yaml"),
         ("## So that you can revoke without a restart", "after.yaml", "after-ecds.yaml"),
     ] {
-        let mut diff = Command::new("diff");
-        diff.arg("-u").args([example(from), example(to)]);
-        let diff = String::from_utf8(diff.output().expect("diff").stdout).expect("text");
-        // The first two lines name the files and their times.
-        let diff = diff.splitn(3, '\n').nth(2).expect("a difference");
-        assert_eq!(blocks(section(&page(), heading), "diff"), [diff]);
+        assert_eq!(blocks(section(&page(), heading), "diff"), [diff("-u", from, to)]);
     }
+}
+
+/// The difference between two examples, without the first two lines, which name the files and their times.
+fn diff(format: &str, from: &str, to: &str) -> String {
+    let mut diff = Command::new("diff");
+    diff.arg(format).args([example(from), example(to)]);
+    let diff = String::from_utf8(diff.output().expect("diff").stdout).expect("text");
+    diff.splitn(3, '\n').nth(2).expect("a difference").to_owned()
+}
+
+/// The example of docs/upstream-tls.md.
+#[test]
+fn a_credential_without_tls_is_complete() {
+    let page = fs::read_to_string(root().join("docs/upstream-tls.md")).expect("a page");
+    let shown = blocks(section(&page, "### Credentials without TLS"), "diff");
+    assert_eq!(shown, [diff("-U1", "after.yaml", "after-credential.yaml")]);
+    let complete = example_text("after-credential.yaml");
+    assert!(lint(&complete).is_empty());
+    let start = complete.find(",\n                      \"plaintext\"").expect("the exception");
+    let end = start + complete[start..].find('}').expect("its end") + 1;
+    let granted = r#"[{"name": "local"}]"#;
+    for defect in [
+        [&complete[..start], &complete[end..]].concat(),
+        complete.replace(", LOCAL_MODEL_KEY]", "]"),
+        complete.replace(granted, r#"[{"name": "other"}]"#),
+    ] {
+        assert_ne!(defect, complete);
+        assert!(!lint(&defect).is_empty(), "{defect}");
+    }
+}
+
+/// The step that validates shows what the module logs.
+#[test]
+fn validation_shows_that_no_ring_is_ready() {
+    each_envoy(|envoy| {
+        let machine = Machine::new(envoy);
+        let page = page();
+        let line = page.lines().find(|line| line.starts_with("$ envoy --mode validate"));
+        let line = line.expect("the step");
+        let shown = "…\n…no ring is ready…\n…\nconfiguration '/etc/envoy/envoy.yaml' OK";
+        let copy = "$ mkdir -p /etc/envoy\n$ cp target/vkey.wasm /etc/envoy/vkey.wasm\n\
+                    $ cp examples/add-to-envoy/after.yaml /etc/envoy/envoy.yaml";
+        let block = format!("\n```console\n{copy}\n{line}\n{shown}\n```\n");
+        let steps = steps(&machine.moved(&block));
+        run(&steps, machine.dir.path(), &[("PATH", &machine.path())]);
+    });
 }
 
 /// Nothing that was there is removed or moved.
@@ -69,7 +110,7 @@ impl Machine {
         for folder in [&examples, &machine.dir.file("target"), &machine.dir.file("bin")] {
             fs::create_dir_all(folder).expect("ours");
         }
-        for name in ["before.yaml", "after.yaml", "after-ecds.yaml"] {
+        for name in ["before.yaml", "after.yaml", "after-ecds.yaml", "after-credential.yaml"] {
             fs::write(examples.join(name), machine.moved(&example_text(name))).expect("ours");
         }
         let module = machine.dir.file("target/vkey.wasm");
@@ -132,11 +173,12 @@ fn envoy_accepts_the_configuration_before_and_after() {
         fs::create_dir_all(&machine.etc).expect("ours");
         let module = Path::new(&machine.etc).join("vkey.wasm");
         fs::copy(artefact("VKEY_TEST_WASM"), module).expect("ours");
-        for name in ["before.yaml", "after.yaml"] {
+        for name in ["before.yaml", "after.yaml", "after-credential.yaml"] {
             let file = machine.dir.file("examples/add-to-envoy").join(name);
             let mut command = Command::new(envoy);
             command.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]);
             command.arg(file).env("VKEY_MAIN_SECRET", "Used-1-only-to-validate");
+            command.env("LOCAL_MODEL_KEY", "used-to-validate");
             let output = command.stdin(Stdio::null()).output().expect("Envoy starts");
             assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -149,7 +191,11 @@ fn lint(bootstrap: &str) -> Vec<String> {
     let file = dir.file("envoy.yaml");
     fs::write(&file, bootstrap).expect("ours");
     let mut command = Command::new(vkey());
-    let output = command.args(["tls", "lint", "--json"]).arg(file).output().expect("it starts");
+    let output = command
+        .args(["tls", "lint", "--json", "--now", "2026-12-01T00:00:00Z"])
+        .arg(file)
+        .output()
+        .expect("it starts");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let list = |name: &str, member: &str| {
         let items = report[name].as_array().expect("a list").iter();

@@ -6,7 +6,7 @@ use vkey::json::Json;
 use vkey::upstream_tls::{EffectivePolicy, Policy};
 
 use super::super::super::output::{Output, OutputError};
-use super::super::super::text::{ascii, escape_line, escape_sentence, escape_word};
+use super::super::super::text::{ascii, counted, escape_line, escape_sentence, escape_word};
 use super::super::document::text;
 use super::finding::{Element, Finding, InFile, LintRule, Note};
 use super::graph::{Budget, BudgetExhausted};
@@ -289,8 +289,4 @@ impl Report {
 fn deduplicate<T: Clone + Ord>(items: &mut Vec<T>) {
     let mut seen = BTreeSet::new();
     items.retain(|item| seen.insert(item.clone()));
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
