@@ -243,6 +243,16 @@ fn a_root_secret_is_replaced_without_a_restart() {
         let file = fs::metadata(operator.dir.file("target/ecds/vkey.json")).unwrap();
         assert_eq!(file.permissions().mode() & 0o777, 0o600);
         assert!(gate.envoy.admin_get("/config_dump").text().contains(secret.as_str()));
+
+        // A later file keeps the secret.
+        let published = operator.follow(heading, 2);
+        gate.wait(&gate.key, 401, published);
+        assert_eq!((gate.status(&second), gate.status(&third)), (200, 200));
+        let counters = [("config_fail", 0), ("update_rejected", 0), ("config_reload", 4)];
+        for (counter, count) in counters {
+            let name = format!("extension_config_discovery.http_filter.vkey.{counter}");
+            assert_eq!(gate.envoy.stat(&name), Some(count), "{counter}");
+        }
     });
 }
 
@@ -263,9 +273,9 @@ fn a_ring_whose_secret_has_leaked_is_revoked() {
         assert_eq!(gate.status(&second), 200);
         // What Envoy refuses changes nothing, and is counted as the page says.
         operator.publish(&["--module", "target/none.wasm"]);
-        for counter in ["config_fail", "update_rejected"] {
+        for (counter, count) in [("config_fail", 1), ("update_rejected", 1), ("config_reload", 4)] {
             let name = format!("extension_config_discovery.http_filter.vkey.{counter}");
-            gate.envoy.wait_for_stat(&name, 1);
+            gate.envoy.wait_for_stat(&name, count);
         }
         assert_eq!((gate.status(&gate.key), gate.status(&second)), (401, 200));
     });
