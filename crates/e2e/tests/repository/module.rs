@@ -52,7 +52,7 @@ const EXPORTS: [&str; 14] = [
 /// What nginx calls whether it is there or not. On Envoy both cost 2 % of a request.
 const NGINX_EXPORTS: [&str; 2] = ["proxy_on_done", "proxy_on_response_body"];
 
-const MAX_BYTES: usize = 615_000;
+const MAX_BYTES: usize = 590_000;
 
 fn module() -> Vec<u8> {
     built("VKEY_TEST_WASM")
