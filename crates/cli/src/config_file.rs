@@ -1,7 +1,7 @@
 //! Reads plugin configurations from the files that `--config` names.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -89,7 +89,7 @@ impl ConfigFile {
         };
         let text = match place.read_bytes(MAX_DOCUMENT_BYTES) {
             Ok(text) => text,
-            Err(error) if self.is_stdin() => return Err(error.into()),
+            Err(error) if !is_file_name(&path) => return Err(error.into()),
             Err(error) => {
                 return Err(ConfigError { file, problem: ConfigProblem::Unreadable(error) }.into());
             }
@@ -267,6 +267,12 @@ impl ConfigSource {
     fn error(&self, problem: ConfigProblem) -> ConfigError {
         ConfigError { file: self.file.clone(), problem }
     }
+}
+
+/// Whether a name that leads to no file may be printed. Any other may be a secret that is in the wrong place.
+fn is_file_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str);
+    extension.is_some_and(|extension| ["conf", "json", "yaml", "yml"].contains(&extension))
 }
 
 /// What to write after `#` for each plugin: a name that no other has, or its place.

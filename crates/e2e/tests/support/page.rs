@@ -12,7 +12,7 @@ const ANY: &str = "…";
 const MARK: &str = "--- the command has ended ---";
 
 /// How long all commands of a page may take.
-const SECONDS: &str = "120";
+const SECONDS: &str = "300";
 
 /// A command that a page shows, with its output.
 #[derive(Debug)]
