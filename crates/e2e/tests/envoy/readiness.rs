@@ -27,7 +27,15 @@ fn a_probe_of_the_gate_sees_what_that_of_envoy_does_not() {
             {"name": "main", "secret": format!("${{{VARIABLE}}}")},
             {"name": "late", "secret": "${ABSENT}"},
         ]});
-        let ready = Envoy::start(options("ready", &main, keyring.clone()).on(binary));
+        let ready =
+            Envoy::start(options("ready", &main, keyring.clone()).on(binary).concurrency(4));
+        // The main thread and each worker configure the module, and one of them warns.
+        let log = ready.proxy_log();
+        assert_eq!(
+            log.matches("no cluster has the module as its upstream filter").count(),
+            1,
+            "{log}"
+        );
         assert_eq!(probe(&ready), (200, r#"{"ready":true}"#.to_owned()));
         assert_eq!(gauge(&ready, "vkey_ready", None), Some(1));
         let of = |envoy: &Envoy, ring| gauge(envoy, "vkey_ring_ready", Some(ring));
