@@ -18,9 +18,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 
 use crate::access::cidr::parse_address;
-use crate::config::{
-    AuditSettings, Config, NotReady, Plan, Settings, UpstreamTls, default_key_sources,
-};
+use crate::config::{AuditSettings, Plan, Settings, UpstreamTls, default_key_sources};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Decided, Evaluation, Exchange, Pending, Refund, Request, Seen};
@@ -30,10 +28,8 @@ use crate::host::view::HostView;
 use crate::host::{
     Action, Dialect, Host, HostError, Level, Property, RecordStore, number_property, text_property,
 };
-use crate::key::revocations::RevocationList;
 use crate::limits::allowance::RateLimitFields;
 use crate::reply::{REQUEST_ID, Refusal, Reply, reply};
-use crate::time::secs;
 use crate::upstream_tls::Policy;
 
 use self::metrics::Metrics;
@@ -42,7 +38,7 @@ use self::resets::Resets;
 use self::response::Withheld;
 use self::revocations::Revocations;
 use self::start::Start;
-use self::upstream::verdicts::{Upstreams, now_secs};
+use self::upstream::verdicts::Upstreams;
 
 pub use admission::{Admission, Admitted};
 pub use plugin::{Plugin, Refused};
@@ -71,42 +67,6 @@ pub struct Gate {
 // === impl Gate ===
 
 impl Gate {
-    /// A gate for a configuration and the compiled-in policy. A ring whose secret is missing or unusable refuses its
-    /// keys with [`DenyReason::NotReady`]. If no ring is ready, or a credential is missing, the gate denies everything
-    /// with that reason.
-    pub fn configure(
-        config: Config,
-        policy: Policy,
-        environment: impl Fn(&str) -> Option<String>,
-        host: &impl Host,
-    ) -> Self {
-        let audit = config.audit().clone();
-        let hindrances = config.hindrances(&policy, now_secs(host.now_ns()));
-        match config.compile(environment) {
-            Ok(plan) => {
-                for ring in &plan.unready {
-                    log_not_ready(host, "the keys that it signs are", ring);
-                }
-                Metrics::default().show_rings(host, plan.keyring.rings());
-                if !plan.keyring.is_ready() {
-                    host.log(Level::Error, "vkey: no ring is ready, every request is refused");
-                    return Self::not_ready(host, audit, policy);
-                }
-                host.log(Level::Info, &format!("vkey: plan {} is in force", plan.id));
-                let list = RevocationList::new(&plan.settings.revoked);
-                let is_ready = plan.keyring.accepts_keys(now_secs(host.now_ns()));
-                let gate = Self::open(plan, policy);
-                gate.begin(host, &list, is_ready);
-                gate.upstreams.warn_of(&gate.view(host), &hindrances);
-                gate
-            }
-            Err(not_ready) => {
-                log_not_ready(host, "every request is", &not_ready);
-                Self::not_ready(host, audit, policy)
-            }
-        }
-    }
-
     /// A gate for a plan and a policy.
     pub fn open(plan: Plan, policy: Policy) -> Self {
         let Settings { audit, dialect, upstream_tls, .. } = &plan.settings;
@@ -123,13 +83,6 @@ impl Gate {
             shows_calls: OnceCell::new(),
             warned: Cell::new(false),
         }
-    }
-
-    /// A gate that denies everything, because secrets are missing.
-    fn not_ready(host: &impl Host, audit: AuditSettings, policy: Policy) -> Self {
-        let gate = Self::closed(audit, policy);
-        gate.metrics.show_start(host, false);
-        gate
     }
 
     /// A gate that denies everything.
@@ -152,33 +105,6 @@ impl Gate {
     /// The host under the rules that are known by now.
     fn view<'a, H: Host>(&self, host: &'a H) -> HostView<'a, H> {
         HostView::new(host, self.rules.known())
-    }
-
-    /// Shares with all workers what they need to know, and shows what is in force.
-    fn begin(&self, host: &impl Host, list: &RevocationList, is_ready: bool) {
-        let is_nginx = self.rules.names_nginx() || self.view(host).is_nginx();
-        // nginx starts gates in a process that serves no requests, where shared data may not work yet.
-        let looks = !is_nginx || list.version() > 0;
-        let rules = if looks { self.rules.at_start(host) } else { Ok(None) };
-        self.metrics.show_start(host, is_ready && rules.is_ok());
-        self.metrics.show_revocations(host, list.version());
-        self.metrics.show_policy(host, self.upstreams.digest());
-        let host = self.view(host);
-        Revocations::publish(&host, list);
-        self.show_counts_since(&host, host.now_ns());
-        self.upstreams.explain(&host, is_nginx);
-    }
-
-    /// Shows since when the proxy counts, once it is known: some hosts have no clock or no shared data at the start.
-    fn show_counts_since(&self, host: &impl Host, now_ns: Option<u64>) {
-        let Some(now_secs) = now_ns.map(secs).filter(|_| self.start.is_unasked()) else {
-            return;
-        };
-        let store = RecordStore::new(host, host.rules());
-        if let Some(since_secs) = self.start.since_secs(&store, now_secs) {
-            self.metrics.show_counts_since(host, since_secs);
-        }
-        self.resets.report(host, &store);
     }
 
     /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds. A
@@ -375,15 +301,6 @@ const NO_CALL: &str = "-";
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
     clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \
     the proxies in front by client.trusted_hops";
-
-/// Says what is refused because of a variable.
-fn log_not_ready(host: &impl Host, what: &str, not_ready: &NotReady) {
-    let text = format!(
-        "vkey: not ready, {what} refused: {not_ready}; variables reach the module through the proxy \
-         (Envoy: host_env_keys)"
-    );
-    host.log(Level::Error, &text);
-}
 
 /// Replies in place of the upstream.
 fn send(host: &impl Host, exchange: &Exchange, reply: Reply) -> Action {
