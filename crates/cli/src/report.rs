@@ -206,6 +206,9 @@ impl fmt::Display for Report {
         for charge in &self.limits {
             writeln!(f, "{:<12}{}: {}", "limit", charge.name(), limits::text(&charge.limit))?;
         }
+        if !self.limits.is_empty() && self.decision.forwards() {
+            writeln!(f, "{:<12}{UNCOUNTED}", "note")?;
+        }
         for note in &self.notes {
             writeln!(f, "{:<12}{note}", "note")?;
         }
@@ -233,6 +236,8 @@ impl Line {
         ])
     }
 }
+
+const UNCOUNTED: &str = "nothing is counted here: only the gate knows what is left of these limits";
 
 const UNREAD: &str = "this release does not read bodies, so the gate sees neither a model nor an MCP call; it \
     would allow the request once bodies are read";

@@ -24,7 +24,8 @@ impl KeyRefusal {
     fn advice(self) -> &'static str {
         match self.0 {
             DenyReason::KeyMissing | DenyReason::KeyConflict | DenyReason::KeyMalformed => {
-                "check that --key-file or --key-env holds what `vkey mint` printed, and nothing else"
+                "check that --key-file or --key-env holds what `vkey mint` printed, and nothing else; `vkey explain` \
+                 says what no gate accepts in it"
             }
             DenyReason::KeyUnknown => {
                 "`vkey inspect` shows its ring; use the configuration of that ring, or mint a key of a ring of \

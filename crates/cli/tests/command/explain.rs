@@ -228,6 +228,7 @@ fn explain_lists_the_limits_that_a_request_is_charged_to() {
         "limit       only_rate: 1 request in 1s, 1 at once\n",
         "limit       caveat_1_requests_day: 1 request a day\n",
         "limit       tenant_requests_total: 20 requests in all\n",
+        "note        nothing is counted here: only the gate knows what is left of these limits\n",
     ] {
         assert!(people.contains(line), "{line}: {people}");
     }
