@@ -14,6 +14,7 @@ mod invalid;
 mod managers;
 mod names;
 mod no_endpoints;
+mod outsiders;
 mod overrides;
 mod place;
 mod plugin;

@@ -5,6 +5,7 @@ mod aggregates;
 mod endpoints;
 mod inputs;
 mod listeners;
+mod outsiders;
 mod routes;
 mod sockets;
 mod switched_off;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::gateways::{KNOWN, Plan, UNLISTED, assert_allowed, tighten};
+use crate::gateways::{KNOWN, Plan, UNLISTED, assert_allowed, assert_refused, tighten};
 use crate::keys::complete;
 use crate::support::tls::{Authority, Cluster, Serve, Upstream};
-use crate::support::{Envoy, Options, config, each_envoy};
+use crate::support::{Connection, Envoy, Options, config, each_envoy};
 
 const SECRET: &str = "a-provider-key";
 const LOOPBACK: &str = "127.0.0.1";
@@ -176,5 +176,39 @@ fn a_credential_in_front_goes_without_tls_only_through_an_upstream_gate() {
             // Then the cluster is refused before anything is sent.
             assert_eq!(upstream.final_counts().requests, 1);
         }
+    });
+}
+
+/// Adds a listener with the same routes that does not have the module.
+fn add_outsider(config: &mut Value) {
+    let mut listener = config::named(config, "/static_resources/listeners", "gate").clone();
+    listener["name"] = json!("outsider");
+    listener["address"]["socket_address"]["port_value"] = json!(0);
+    let listeners = config["static_resources"]["listeners"].as_array_mut().expect("a list");
+    listeners.push(listener);
+    let filters = &mut config::connection_manager(config, "outsider")["http_filters"];
+    let filters = filters.as_array_mut().expect("a list");
+    filters.retain(|filter| filter["name"] == "envoy.filters.http.router");
+    assert_eq!(filters.len(), 1);
+}
+
+/// The gate cannot know what such a request carries.
+#[test]
+fn a_listener_without_the_module_sends_nothing_without_tls() {
+    each_envoy(|binary| {
+        let upstream = Serve::plain().start();
+        let cluster = Cluster::plain("api", &upstream).gate_with(json!({}));
+        let plan = Plan::new(binary, "outsider", json!({}));
+        let gateway = plan
+            .edit(move |config| {
+                cluster.install(config);
+                add_outsider(config);
+            })
+            .start();
+        gateway.passes(UNLISTED);
+        let request = gateway.request(UNLISTED);
+        let answer = Connection::open(gateway.envoy.listener("outsider")).send(&request);
+        assert_refused(&answer, "upstream_plaintext", &gateway.envoy);
+        assert_eq!(upstream.final_counts().requests, 1);
     });
 }

@@ -11,13 +11,16 @@ use super::finding::{Element, Finding, LintRule, Note};
 use super::graph::parts;
 use super::hosts::{ClusterHost, CoveredHost, hosts, subjects};
 use super::proxy_config::ProxyConfig;
-use super::socket::{Branch, Channel, branches};
+use super::socket::{Branch, Channel, branches, http_options};
 use super::socket_match::DefaultSocket;
 use super::{names, no_endpoints, trust, upstream_gate};
 
 /// How the names of Istio's clusters from a sidecar to its own workload begin: their requests do not leave the
 /// machine.
 const INBOUND: [&str; 2] = ["InboundPassthroughCluster", "inbound|"];
+
+/// The member of a cluster that makes it speak HTTP/2.
+const HTTP2: &str = "http2_protocol_options";
 
 /// The results for one cluster.
 #[derive(Default)]
@@ -52,6 +55,7 @@ pub(super) fn check<'a>(
     let subjects = subjects(hosts, policy, now_secs);
     judged.is_judged = !subjects.is_empty();
     judged.notes.extend(open_note(cluster, proxy_config));
+    judged.notes.extend(http2_note(cluster));
     let mut asked = Vec::new();
     for CoveredHost { named, demand } in subjects {
         match demand {
@@ -231,6 +235,20 @@ fn unseen_note<'a>(cluster: &'a Value, proxy_config: &ProxyConfig<'a>) -> Option
         said += ", nor whether one uses the default transport_socket, which is not checked";
     }
     Some(Note { place: text(cluster, "name").unwrap_or_default().to_owned(), text: said })
+}
+
+/// HTTP/2 as in the cluster's own options, which Envoy ignores beside `HttpProtocolOptions`.
+fn http2_note(cluster: &Value) -> Option<Note> {
+    let explicit = get(http_options(cluster)?, "explicit_http_config")?;
+    let is_ignored =
+        get(cluster, HTTP2).is_some() && get(explicit, "http_protocol_options").is_some();
+    is_ignored.then(|| Note {
+        place: text(cluster, "name").unwrap_or_default().to_owned(),
+        text: format!(
+            "Envoy ignores its {HTTP2} beside HttpProtocolOptions, so it speaks HTTP/1.1; move them to \
+             explicit_http_config"
+        ),
+    })
 }
 
 /// A version in `tls_params`. Envoy's client default for both bounds is TLS 1.2.

@@ -116,20 +116,18 @@ impl<'a> Manager<'a> {
             .iter()
             .filter_map(|fragment| text(get(fragment, "header_value_extractor")?, "name"))
     }
-
-    /// The route configurations of this manager; `scopes` are those of all scopes.
-    pub(super) fn routing(&self, scopes: &Routing<'a>) -> Routing<'a> {
-        let is_scoped = get(self.config, "scoped_routes").is_some();
-        let mut routing = if is_scoped { scopes.clone() } else { Routing::default() };
-        routing.inline.extend(get(self.config, "route_config"));
-        routing
-            .names
-            .extend(at(self.config, &["rds", "route_config_name"]).and_then(Value::as_str));
-        routing
-    }
 }
 
 impl<'a> Routing<'a> {
+    /// The route configurations of a manager; `scopes` are those of all scopes.
+    pub(super) fn of(manager: &'a Value, scopes: &Self) -> Self {
+        let is_scoped = get(manager, "scoped_routes").is_some();
+        let mut routing = if is_scoped { scopes.clone() } else { Self::default() };
+        routing.inline.extend(get(manager, "route_config"));
+        routing.names.extend(at(manager, &["rds", "route_config_name"]).and_then(Value::as_str));
+        routing
+    }
+
     /// Adds the route configurations of an object, if it is a scope.
     pub(super) fn add_scope(&mut self, object: &'a Value) {
         self.inline.extend(get(object, "route_configuration"));

@@ -11,14 +11,15 @@ use super::super::document::text;
 use super::finding::{Element, Finding, InFile, LintRule, Note};
 use super::graph::{Budget, BudgetExhausted};
 use super::invalid::InvalidConfig;
-use super::managers::Manager;
+use super::managers::{Manager, Routing};
 use super::overrides::Overrides;
 use super::proxy_config::ProxyConfig;
 use super::routes::Table;
 use super::source::Input;
 use super::upstream_gates::UpstreamGates;
 use super::{
-    cluster, credentials, delivery, edge, seal, stripped, switched_off, ungated, unread, wiring,
+    cluster, credentials, delivery, edge, outsiders, seal, stripped, switched_off, ungated, unread,
+    wiring,
 };
 
 /// The most hosts that are checked: each route to a cluster may name thousands.
@@ -66,6 +67,7 @@ impl Report {
             report.add(first.file, [], wiring::labels(inputs, first.listener));
         }
         report.check_routes(&proxy_config, &gates, &judged, &behind)?;
+        report.notes.extend(outsiders::notes(inputs, &proxy_config)?);
         report.check_delivery(&proxy_config, policy.file(), config, now_secs);
         deduplicate(&mut report.findings);
         report.findings.sort_by_key(|finding| finding.item.rule.severity());
@@ -108,7 +110,7 @@ impl Report {
         let mut budget = Budget::default();
         let mut behind = vec![false; proxy_config.tables.len()];
         for manager in &proxy_config.managers {
-            let routing = manager.routing(&proxy_config.scopes);
+            let routing = Routing::of(manager.config, &proxy_config.scopes);
             let mut tables = Vec::new();
             for (table, is_behind) in proxy_config.tables.iter().zip(&mut behind) {
                 if routing.includes(table) {

@@ -158,7 +158,7 @@ pub(super) fn without_module<'a>(
 }
 
 /// Whether a filter may run the module: what discovery delivers need not be in the input.
-fn may_be_module<'a>(filter: &'a Value, extensions: &Extensions<'a>) -> bool {
+pub(super) fn may_be_module<'a>(filter: &'a Value, extensions: &Extensions<'a>) -> bool {
     get(filter, "config_discovery").is_some()
         || extensions.filter(filter).is_none_or(|(kind, _)| kind.ends_with(".Wasm"))
 }

@@ -129,3 +129,22 @@ fn a_seal_after_a_filter_of_discovery_may_have_its_module() {
     let other = "          - name: envoy.filters.http.cors\n            typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors}\n            other:\n";
     assert_eq!(with(other), ["module_missing"]);
 }
+
+#[test]
+fn http2_that_envoy_ignores_is_noted() {
+    let with = |own: &str, explicit: &str| {
+        let explicit = format!("explicit_http_config: {{{explicit}: {{}}}}");
+        let config = edited(&[
+            ("    type: STATIC\n", own),
+            ("explicit_http_config: {http_protocol_options: {}}", &explicit),
+        ]);
+        assert_eq!(rules(&config), [""; 0]);
+        notes(&config).into_iter().filter(|note| note.contains("HTTP/1.1")).collect::<Vec<_>>()
+    };
+    let http2 = "    http2_protocol_options: {}\n";
+    let note = "gated: Envoy ignores its http2_protocol_options beside HttpProtocolOptions, so it speaks HTTP/1.1; \
+                move them to explicit_http_config";
+    assert_eq!(with(http2, "http_protocol_options"), [note]);
+    assert_eq!(with(http2, "http2_protocol_options"), [""; 0]);
+    assert_eq!(with("", "http_protocol_options"), [""; 0]);
+}
