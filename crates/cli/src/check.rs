@@ -190,7 +190,6 @@ impl Inspection {
 
 fn summary(config: &Config, now_secs: u64) -> Vec<String> {
     let settings = config.settings();
-    let variables: BTreeSet<&str> = config.variables().collect();
     let mut lines: Vec<String> = config.rings().iter().map(ring).collect();
     lines.extend(config.rings().iter().filter_map(|ring| signing_now(ring, now_secs)));
     lines.push(format!("tiers        {}", listed(settings.tiers.keys())));
@@ -202,7 +201,7 @@ fn summary(config: &Config, now_secs: u64) -> Vec<String> {
     lines.push(format!("key sources  {}", key_sources(settings)));
     lines.extend(foreign(settings.foreign_credentials));
     lines.push(format!("audit        {}", sink(settings.audit.sink)));
-    lines.push(format!("environment  {}", Vec::from_iter(variables).join(", ")));
+    lines.extend(variables(config.variables()));
     lines
 }
 
@@ -211,7 +210,14 @@ fn upstream_summary(config: &UpstreamConfig) -> Vec<String> {
     let mut lines = vec!["role         upstream_tls: an upstream gate".to_owned()];
     lines.extend(upstream_tls(&config.upstream_tls));
     lines.push(format!("deadline     {}", format_duration(config.deadline_secs)));
+    lines.extend(variables(config.variables()));
     lines
+}
+
+/// The variables that the module needs, if any.
+fn variables<'a>(named: impl Iterator<Item = &'a str>) -> Option<String> {
+    let names = Vec::from_iter(BTreeSet::from_iter(named));
+    (!names.is_empty()).then(|| format!("environment  {}", names.join(", ")))
 }
 
 /// What the configuration adds to the policy that is compiled in.

@@ -128,6 +128,10 @@ fn config_check_knows_the_gate_of_a_cluster() {
     let check = |config: &str| Vkey::new(&["config", "check", "-"]).stdin(config);
     let plain = check(r#"{"role":"upstream_tls"}"#).ok().out;
     assert_eq!(plain, "role         upstream_tls: an upstream gate\ndeadline     10s\nok\n");
+    let held = |name: &str, variable: &str| json!({"name": name, "hosts": ["api.openai.com"], "header": "x-key", "value": format!("${{{variable}}}")});
+    let credentials =
+        json!({"role": "upstream_tls", "credentials": [held("b", "B"), held("a", "A")]});
+    assert!(check(&credentials.to_string()).ok().out.ends_with("\nenvironment  A, B\nok\n"));
     let added = r#""upstream_tls":{"require_stamp":true,"tighten":[{"host":"*.corp.example"}]}"#;
     let line = "\nupstream     every cluster needs the stamp; tightened for *.corp.example\n";
     let role = check(&format!(r#"{{"role":"upstream_tls",{added},"deadline":"2m"}}"#)).ok().out;
