@@ -35,6 +35,9 @@ pub(super) const RINGS: [&str; 4] = ["main", "old-2025", "gone", "still"];
 const ROTATIONS: [(u64, u64); 5] =
     [(604_800, 2_592_000), (604_800, 2_592_000), (3600, 3600), (600, 1500), (60, 180)];
 
+/// Where some gates say whether they are ready. No gate may reply with counts there too.
+const READY_PATH: &str = "/v1/models";
+
 /// The value of `--host`, and of `host` in a configuration. If the latter is absent, the module detects it.
 /// Missing shared data must be configured, because `vkey explain` cannot detect that.
 const HOSTS: [(&str, Option<&str>); 8] = [
@@ -83,6 +86,9 @@ impl Gate {
             add("client", client(draw, trusted_hops));
         }
         host.map(|host| add("host", json!(host)));
+        if usage_path == READY_PATH {
+            config.remove("ready");
+        }
         Self {
             config: Value::Object(config),
             rules,
@@ -187,7 +193,7 @@ fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
         public(json!({"methods": ["GET"], "paths": ["/.vkey/**"], "sources": ["10.0.0.0/8"]})),
     ];
     add(30, "public", &rules);
-    add(20, "ready", &[json!({"path": "/v1/models"})]);
+    add(20, "ready", &[json!({"path": READY_PATH})]);
     add(20, "anomaly", &[json!({"sensitivity": "low"}), json!({"sensitivity": "high"})]);
     // Without blocking: that depends on earlier requests.
     add(20, "auth_failures", &[json!({"threshold": 5, "window": "300s", "block_for": "0s"})]);
