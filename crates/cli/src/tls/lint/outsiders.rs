@@ -12,7 +12,7 @@ use super::proxy_config::ProxyConfig;
 use super::routes::{Route, Target};
 use super::socket::{Channel, branches};
 use super::source::Input;
-use super::{upstream_gate, wiring};
+use super::{seal, upstream_gate, wiring};
 
 /// A note for each listener without the module and each cluster without TLS whose gate refuses its requests: the gate
 /// cannot know what they carry.
@@ -24,8 +24,7 @@ pub(super) fn notes<'a>(
     let mut outside = Vec::new();
     if !refusing.is_empty() {
         managers::visit(inputs, &mut |file, config, listener| {
-            let mut filters = items(config, "http_filters").iter();
-            if !filters.any(|filter| wiring::may_be_module(filter, &proxy_config.extensions)) {
+            if items(config, "http_filters").iter().all(|filter| lets_pass(filter, proxy_config)) {
                 outside.push((file, config, listener));
             }
         });
@@ -38,6 +37,12 @@ pub(super) fn notes<'a>(
         }
     }
     Ok(notes)
+}
+
+/// Whether a filter is neither the module nor the seal, which refuses everything without the module.
+fn lets_pass<'a>(filter: &'a Value, proxy_config: &ProxyConfig<'a>) -> bool {
+    let extensions = &proxy_config.extensions;
+    !wiring::may_be_module(filter, extensions) && !seal::is_seal(filter, extensions)
 }
 
 /// The clusters with a gate and without TLS.
