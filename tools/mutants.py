@@ -389,8 +389,9 @@ def copy_sources():
 
 
 def cargo(*arguments):
-    nginx = str(ROOT / ".tools" / "nginx")
-    environment = {"PROPTEST_CASES": "4000", **os.environ, "CARGO_TARGET_DIR": str(BUILD), "VKEY_TEST_NGINX": nginx}
+    nginx, command = ROOT / ".tools" / "nginx", ROOT / "target" / "debug" / "vkey"
+    tools = {"VKEY_TEST_NGINX": str(nginx), "VKEY_TEST_COMMAND": str(command)}
+    environment = {"PROPTEST_CASES": "4000", **os.environ, "CARGO_TARGET_DIR": str(BUILD), **tools}
     return subprocess.run(
         ["cargo", "test", "--quiet", "--locked", *arguments],
         cwd=COPY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
