@@ -106,6 +106,7 @@ endif
 .PHONY: mutants
 mutants: rust $(PLAIN_NGINX) ## Break limits and gates on purpose, one at a time, and check that tests fail (`make check` runs some)
 	@tools/setup.sh python3
+	cargo build --package vkey-cli
 	@tools/mutants.py
 
 .PHONY: memory

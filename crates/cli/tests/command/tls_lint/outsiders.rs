@@ -56,6 +56,13 @@ fn nothing_is_noted_of_other_clusters_and_of_filters_that_may_be_the_module() {
     let tls = "    type: STATIC\n    transport_socket: {name: tls, typed_config: {\"@type\": \
                type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}\n";
     assert_eq!(with(&listener("", "gated"), tls), [""; 0]);
+    // The seal lets nothing through.
+    let seal = "\n          - {name: seal, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, \
+                rules: {action: ALLOW, policies: {a: {permissions: [{any: true}], principals: [{filter_state: \
+                {key: wasm.vkey.decision, string_match: {exact: allow}}}]}}}}}";
+    let config = edited(&[(CLUSTERS, &listener(seal, "gated"))]);
+    assert_eq!(rules(&config), ["module_missing"]);
+    assert!(!notes(&config).contains(&NOTE.to_owned()), "{:?}", notes(&config));
     let discovered = "\n          - {name: vkey, config_discovery: {config_source: {ads: {}}, type_urls: \
                       [type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm]}}";
     let config = edited(&[(CLUSTERS, &listener(discovered, "gated"))]);
