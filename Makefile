@@ -72,7 +72,6 @@ test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, c
 check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
 	@tools/setup.sh python3
 	$(TEST_ENV) cargo test
-	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh check
 	@tools/setup.sh python3
@@ -143,7 +142,8 @@ bench: module build-noop $(ENVOY) ## Measure the cost of a request, compared wit
 	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count)
 
 .PHONY: lint
-lint: lint-quick ## Check format and lints
+lint: lint-quick ## Check format, lints and the links of the documentation
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --exclude vkey-filter --exclude vkey-noop
 	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features nginx -- -D warnings

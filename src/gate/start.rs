@@ -32,8 +32,8 @@ struct Shared {
 
 impl Gate {
     /// A gate for a configuration and the compiled-in policy. A ring whose secret is missing or unusable refuses its
-    /// keys with [`DenyReason::NotReady`]. If no ring is ready, or a credential is missing, the gate denies everything
-    /// with that reason.
+    /// keys with [`DenyReason::NotReady`](crate::decision::DenyReason::NotReady). If no ring is ready, or a credential
+    /// is missing, the gate denies everything with that reason.
     pub fn configure(
         config: Config,
         policy: Policy,

@@ -1,6 +1,6 @@
 //! Scenarios: conversations with a host, as data. `testdata/README.md` describes the format.
 //!
-//! [`format`], [`step`] and [`upstream`] read a file, [`keys`] mints its keys, a [`Machine`] holds the
+//! [`mod@format`], [`step`] and [`upstream`] read a file, [`keys`] mints its keys, a [`Machine`] holds the
 //! conversation, [`check`] compares the results, and [`tally`] adds up the audit lines. Only the machine
 //! depends on what the module runs on.
 #![allow(
