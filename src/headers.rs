@@ -8,6 +8,8 @@ pub use pairs::{Headers, InvalidPairs};
 pub(crate) use search::percent_decoded;
 pub use sources::KeySource;
 
+use smallvec::SmallVec;
+
 use crate::decision::DenyReason;
 use crate::key::token::split_tag;
 use search::{basic_credentials, contains, holds_key};
@@ -72,6 +74,9 @@ pub enum ForeignCredentials {
     Forward,
 }
 
+/// Names of headers. Few requests have more of them that matter.
+pub type Names<'a> = SmallVec<[&'a [u8]; 4]>;
+
 /// What one pass over the headers of a request finds. It has no `Debug` either.
 pub struct RequestHead<'a> {
     headers: &'a Headers,
@@ -87,8 +92,6 @@ pub struct RequestHead<'a> {
     pub upgrades: bool,
     /// Whether a pseudo header occurs twice: an error of the host, or an attack.
     pub doubled: bool,
-    /// The values of `x-forwarded-for`, in their order.
-    pub forwarded_for: Vec<&'a [u8]>,
     /// Whether a header claims an identity that only the module may set.
     pub claims_identity: bool,
     /// The names of the headers that may carry a key.
@@ -122,6 +125,11 @@ impl<'a> RequestHead<'a> {
         }
         head.upgrades |= head.method.is_some_and(|method| method.eq_ignore_ascii_case(b"connect"));
         head
+    }
+
+    /// The values of `x-forwarded-for`, in their order.
+    pub fn forwarded_for(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.values(b"x-forwarded-for")
     }
 
     /// What a new reading of the same headers finds.
@@ -273,12 +281,14 @@ impl<'a> RequestHead<'a> {
 
     /// The names of the headers that must not reach the upstream. `judged`: a rule has judged the method,
     /// path or host, which no header may change behind it.
-    pub fn unforwardable(&self, judged: bool) -> Vec<&'a [u8]> {
+    pub fn unforwardable(&self, judged: bool) -> Names<'a> {
         let overrides = if judged { self.overrides.as_slice() } else { &[] };
-        let mut names = [self.sources.as_slice(), &self.unwanted, overrides].concat();
+        let mut names = Names::from_slice(&self.sources);
+        names.extend_from_slice(&self.unwanted);
+        names.extend_from_slice(overrides);
         for list in self.lists.iter().filter(|list| list.holds_credential) {
             if self.others_of(list.name).is_empty() {
-                push_once(&mut names, list.name);
+                names.push(list.name);
             }
         }
         names
@@ -312,7 +322,7 @@ impl<'a> RequestHead<'a> {
     /// The names of the trailers that must not reach the upstream, where these are the trailers of a
     /// request: those that would be unwanted as headers, and whatever holds a key. No route is chosen by
     /// a trailer.
-    pub fn unforwardable_trailers(&self, is_key: &dyn Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
+    pub fn unforwardable_trailers(&self, is_key: &dyn Fn(&[u8]) -> bool) -> Names<'a> {
         let mut names = self.unforwardable(true);
         let others = self.headers.iter().filter(|(name, _)| !names.contains(name));
         let holding: Vec<_> = others
@@ -357,8 +367,13 @@ impl<'a> RequestHead<'a> {
 
     /// The first header of that name, in whatever spelling.
     fn value(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let mut named = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
-        named.next().map(|(_, value)| value)
+        self.values(name).next()
+    }
+
+    /// The values of all headers of that name, in whatever spelling.
+    fn values(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        let named = self.headers.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value)
     }
 
     /// Whether the header is a key source, or a pseudo header, which `line_holds_key` covers. The items of a
@@ -386,7 +401,6 @@ impl<'a> RequestHead<'a> {
             request_id: None,
             upgrades: false,
             doubled: false,
-            forwarded_for: Vec::new(),
             claims_identity: false,
             sources: Vec::new(),
             lists: Vec::new(),
@@ -402,8 +416,6 @@ impl<'a> RequestHead<'a> {
             self.upgrades = true;
         } else if name.eq_ignore_ascii_case(b"x-request-id") {
             self.request_id = Some(value);
-        } else if name.eq_ignore_ascii_case(b"x-forwarded-for") {
-            self.forwarded_for.push(value);
         } else if is_identity(name) {
             self.claims_identity = true;
             push_once(&mut self.unwanted, name);

@@ -28,11 +28,20 @@ pub trait Record: Sized {
     /// The content if there is no record.
     fn fresh() -> Self;
 
-    /// Appends the content to a record.
-    fn write(&self, record: &mut Vec<u8>);
+    /// Writes the content of a record.
+    fn write(&self, record: &mut Writer<'_>);
 
     /// Reads the content from the front of `bytes`; `None` if it is invalid.
     fn read(bytes: &mut &[u8]) -> Option<Self>;
+}
+
+/// Writes a record over the bytes that were read, and notices whether any of them differs. A record of which only
+/// numbers change keeps its memory.
+pub struct Writer<'a> {
+    record: &'a mut Vec<u8>,
+    /// The bytes that are written.
+    len: usize,
+    changed: bool,
 }
 
 /// The name of a record in shared data; it begins with `vkey/`.
@@ -78,26 +87,91 @@ impl Name {
     }
 }
 
+// === impl Writer ===
+
+impl<'a> Writer<'a> {
+    /// Writes over these bytes.
+    pub(crate) fn over(record: &'a mut Vec<u8>) -> Self {
+        Self { record, len: 0, changed: false }
+    }
+
+    /// Writes what stands before the content.
+    fn begin(name: &Name, version: u8, record: &'a mut Vec<u8>) -> Self {
+        let name = name.inside();
+        if record.is_empty() {
+            record.reserve(HEAD_BYTES + name.len() + BODY_BYTES);
+        }
+        let mut writer = Self::over(record);
+        writer.put(*MAGIC);
+        writer.put([version, u8::try_from(name.len()).unwrap_or(u8::MAX)]);
+        writer.put_slice(name);
+        writer
+    }
+
+    /// Writes some bytes.
+    pub fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        let rest = self.record.get_mut(self.len..);
+        match rest.and_then(<[u8]>::first_chunk_mut) {
+            Some(before) if *before == bytes => {}
+            Some(before) => {
+                *before = bytes;
+                self.changed = true;
+            }
+            None => self.append(&bytes),
+        }
+        self.len += N;
+    }
+
+    /// Writes some bytes.
+    pub fn put_slice(&mut self, bytes: &[u8]) {
+        match self.record.get_mut(self.len..self.len + bytes.len()) {
+            Some(before) if before == bytes => {}
+            _ => self.append(bytes),
+        }
+        self.len += bytes.len();
+    }
+
+    /// Writes a length-prefixed text. A text of more than 255 bytes is written as an empty one.
+    pub(crate) fn put_text(&mut self, text: &str) {
+        let (len, text) = u8::try_from(text.len()).map_or((0, ""), |len| (len, text));
+        self.put([len]);
+        self.put_slice(text.as_bytes());
+    }
+
+    /// Replaces everything that follows what is written.
+    fn append(&mut self, bytes: &[u8]) {
+        self.record.truncate(self.len);
+        self.record.extend_from_slice(bytes);
+        self.changed = true;
+    }
+
+    /// Writes the checksum. Returns whether the record differs from the one before.
+    fn finish(self) -> bool {
+        if self.changed || self.record.len() != self.len + CHECKSUM_BYTES {
+            self.record.truncate(self.len);
+            let checksum = crc32(self.record).to_le_bytes();
+            self.record.extend_from_slice(&checksum);
+            return true;
+        }
+        false
+    }
+}
+
 // === records ===
 
 /// Encodes a record: magic, version, name length, name, content, CRC-32. Integers are little-endian.
-#[inline(never)] // once for each kind of record, not for each use
 pub fn encode<R: Record>(name: &Name, content: &R) -> Vec<u8> {
-    let mut record = head(name, R::VERSION);
-    content.write(&mut record);
-    record.extend_from_slice(&crc32(&record).to_le_bytes());
+    let mut record = Vec::new();
+    overwrite(name, content, &mut record);
     record
 }
 
-/// The bytes before the content.
-fn head(name: &Name, version: u8) -> Vec<u8> {
-    let name = name.inside();
-    let mut record = Vec::with_capacity(HEAD_BYTES + name.len() + BODY_BYTES);
-    record.extend_from_slice(MAGIC);
-    record.push(version);
-    record.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-    record.extend_from_slice(name);
-    record
+/// Encodes a record in the memory of the one that was read. Returns whether it differs from that.
+#[inline(never)] // once for each kind of record, not for each use
+pub fn overwrite<R: Record>(name: &Name, content: &R, record: &mut Vec<u8>) -> bool {
+    let mut writer = Writer::begin(name, R::VERSION, record);
+    content.write(&mut writer);
+    writer.finish()
 }
 
 /// Decodes the record of that name.
@@ -151,18 +225,16 @@ pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 /// Removes and returns a length-prefixed text.
-pub(crate) fn take_text(bytes: &mut &[u8]) -> Option<Box<str>> {
+pub(crate) fn take_str<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
     let [len] = take(bytes)?;
     let (text, rest) = bytes.split_at_checked(usize::from(len))?;
     *bytes = rest;
-    std::str::from_utf8(text).ok().map(Box::from)
+    std::str::from_utf8(text).ok()
 }
 
-/// Appends a length-prefixed text. A text of more than 255 bytes is written as an empty one.
-pub(crate) fn put_text(record: &mut Vec<u8>, text: &str) {
-    let (len, text) = u8::try_from(text.len()).map_or((0, ""), |len| (len, text));
-    record.push(len);
-    record.extend_from_slice(text.as_bytes());
+/// Removes a length-prefixed text and returns a copy.
+pub(crate) fn take_text(bytes: &mut &[u8]) -> Option<Box<str>> {
+    take_str(bytes).map(Box::from)
 }
 
 impl fmt::Display for NotThisRecord {
@@ -181,10 +253,17 @@ impl std::error::Error for NotThisRecord {}
 /// CRC-32 (ISO-HDLC, as in zlib).
 #[inline(never)] // once, not for each kind of record
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let crc = words.iter().fold(!0, |crc, word| {
-        let [a, b, c, d] = (crc ^ u32::from_le_bytes(*word)).to_le_bytes();
-        crc32_of(3, a) ^ crc32_of(2, b) ^ crc32_of(1, c) ^ crc32_of(0, d)
+    let (words, rest) = bytes.as_chunks::<8>();
+    let crc = words.iter().fold(!0, |crc: u32, [a, b, c, d, e, f, g, h]| {
+        let [i, j, k, l] = crc.to_le_bytes();
+        crc32_of(7, a ^ i)
+            ^ crc32_of(6, b ^ j)
+            ^ crc32_of(5, c ^ k)
+            ^ crc32_of(4, d ^ l)
+            ^ crc32_of(3, *e)
+            ^ crc32_of(2, *f)
+            ^ crc32_of(1, *g)
+            ^ crc32_of(0, *h)
     });
     !rest.iter().fold(crc, |crc, byte| {
         let [low, ..] = crc.to_le_bytes();
@@ -193,18 +272,18 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// The contribution of a byte to the checksum, by the number of bytes after it. A table for each position
-/// allows four bytes at a time.
+/// allows eight bytes at a time.
 fn crc32_of(bytes_after: usize, byte: u8) -> u32 {
-    static TABLES: [[u32; 256]; 4] = crc32_tables();
+    static TABLES: [[u32; 256]; 8] = crc32_tables();
     let table = TABLES.get(bytes_after);
     table.and_then(|table| table.get(usize::from(byte))).copied().unwrap_or(0)
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const fn crc32_tables() -> [[u32; 256]; 4] {
-    let mut tables = [crc32_table(); 4];
+const fn crc32_tables() -> [[u32; 256]; 8] {
+    let mut tables = [crc32_table(); 8];
     let mut behind = 1;
-    while behind < 4 {
+    while behind < 8 {
         let mut index = 0;
         while index < 256 {
             let before = tables[behind - 1][index];
@@ -250,8 +329,8 @@ mod tests {
             Self([0; 2])
         }
 
-        fn write(&self, record: &mut Vec<u8>) {
-            record.extend_from_slice(&self.0);
+        fn write(&self, record: &mut Writer<'_>) {
+            record.put(self.0);
         }
 
         fn read(bytes: &mut &[u8]) -> Option<Self> {
@@ -308,7 +387,7 @@ mod tests {
             fn fresh() -> Self {
                 Self
             }
-            fn write(&self, _: &mut Vec<u8>) {}
+            fn write(&self, _: &mut Writer<'_>) {}
             fn read(_: &mut &[u8]) -> Option<Self> {
                 None
             }
@@ -327,8 +406,8 @@ mod tests {
             fn fresh() -> Self {
                 Self
             }
-            fn write(&self, record: &mut Vec<u8>) {
-                record.extend_from_slice(b"123");
+            fn write(&self, record: &mut Writer<'_>) {
+                record.put(*b"123");
             }
             fn read(_: &mut &[u8]) -> Option<Self> {
                 None

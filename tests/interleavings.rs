@@ -143,7 +143,7 @@ fn unreadable() -> [Vec<u8>; 3] {
         fn fresh() -> Self {
             Self
         }
-        fn write(&self, _: &mut Vec<u8>) {}
+        fn write(&self, _: &mut vkey::record::Writer<'_>) {}
         fn read(_: &mut &[u8]) -> Option<Self> {
             None
         }

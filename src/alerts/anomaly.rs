@@ -7,8 +7,10 @@
 
 use std::net::IpAddr;
 
+use smallvec::SmallVec;
+
 use crate::json::{Invalid, Node};
-use crate::record::{crc32, take};
+use crate::record::{Writer, crc32, take};
 
 /// The length of a window in seconds. Windows start at multiples of it in Unix time.
 pub const WINDOW_SECS: u64 = 300;
@@ -124,7 +126,7 @@ pub struct Watch {
     /// Requests in all windows.
     total: u32,
     /// Hashes of the last networks, the latest first.
-    networks: Vec<u32>,
+    networks: SmallVec<[u32; NETWORKS]>,
 }
 
 // === impl Sensitivity ===
@@ -196,7 +198,7 @@ impl Watch {
             windows: u8::from_le_bytes(take(input)?),
             mean: u64::from_le_bytes(take(input)?),
             total: u32::from_le_bytes(take(input)?),
-            networks: Vec::new(),
+            networks: SmallVec::new(),
         };
         let networks = usize::from(head & !ALERTED);
         if networks > NETWORKS || watch.refused > watch.requests || watch.requests > watch.total {
@@ -210,17 +212,17 @@ impl Watch {
 
     /// Appends at most [`Watch::MAX_BYTES`]: the number of networks with the alert bit, window,
     /// requests, refused, windows, mean, total, networks. Integers are little-endian.
-    pub fn write(&self, record: &mut Vec<u8>) {
+    pub fn write(&self, record: &mut Writer<'_>) {
         let networks = u8::try_from(self.networks.len()).unwrap_or(0); // never more than NETWORKS
-        record.push(if self.alerted { networks | ALERTED } else { networks });
-        record.extend_from_slice(&self.window.to_le_bytes());
-        record.extend_from_slice(&self.requests.to_le_bytes());
-        record.extend_from_slice(&self.refused.to_le_bytes());
-        record.push(self.windows);
-        record.extend_from_slice(&self.mean.to_le_bytes());
-        record.extend_from_slice(&self.total.to_le_bytes());
+        record.put([if self.alerted { networks | ALERTED } else { networks }]);
+        record.put(self.window.to_le_bytes());
+        record.put(self.requests.to_le_bytes());
+        record.put(self.refused.to_le_bytes());
+        record.put([self.windows]);
+        record.put(self.mean.to_le_bytes());
+        record.put(self.total.to_le_bytes());
         for network in &self.networks {
-            record.extend_from_slice(&network.to_le_bytes());
+            record.put(network.to_le_bytes());
         }
     }
 
@@ -285,6 +287,9 @@ impl Watch {
         let Some(network) = source.map(network_hash) else {
             return false;
         };
+        if self.networks.first() == Some(&network) {
+            return false;
+        }
         let elsewhere = !self.networks.contains(&network);
         self.networks.retain(|earlier| *earlier != network);
         self.networks.insert(0, network);

@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::json::{Invalid, Node};
-use crate::record::{Name, Record, crc32, take};
+use crate::record::{Name, Record, Writer, crc32, take};
 
 /// How many shards a table has, numbered from 0.
 pub const SHARDS: u8 = 64;
@@ -238,11 +238,11 @@ impl Record for Shard {
         Self::default()
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
+    fn write(&self, record: &mut Writer<'_>) {
         for slot in &self.slots {
             match slot {
                 Some(entry) => entry.write(record),
-                None => record.extend_from_slice(&EMPTY),
+                None => record.put(EMPTY),
             }
         }
     }
@@ -288,14 +288,14 @@ impl Entry {
         })
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
+    fn write(&self, record: &mut Writer<'_>) {
         let (family, network) = self.source.parts();
-        record.push(family);
-        record.extend_from_slice(&network.to_le_bytes());
-        record.extend_from_slice(&self.since_secs.to_le_bytes());
-        record.extend_from_slice(&self.failures.to_le_bytes());
-        record.push(self.alerted.into());
-        record.extend_from_slice(&self.blocked_until_secs.unwrap_or(0).to_le_bytes());
+        record.put([family]);
+        record.put(network.to_le_bytes());
+        record.put(self.since_secs.to_le_bytes());
+        record.put(self.failures.to_le_bytes());
+        record.put([self.alerted.into()]);
+        record.put(self.blocked_until_secs.unwrap_or(0).to_le_bytes());
     }
 
     /// Counts a failure in a window or block that has not ended.

@@ -276,13 +276,13 @@ impl Engine {
     /// The address of the client: the peer address, or an entry of `x-forwarded-for` if the plan trusts the
     /// proxies that wrote it. `None` if it is unknown: there are fewer entries than trusted proxies, or the
     /// entry is not an address.
-    pub fn client_address(&self, peer: Option<IpAddr>, forwarded_for: &[&[u8]]) -> Option<IpAddr> {
+    pub fn client_address(&self, peer: Option<IpAddr>, head: &RequestHead<'_>) -> Option<IpAddr> {
         let ClientRules { trusted_hops, .. } = self.plan.settings.client;
         let Some(index) = usize::try_from(trusted_hops).ok()?.checked_sub(1) else {
             return peer;
         };
-        let entries =
-            forwarded_for.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+        let values: Vec<&[u8]> = head.forwarded_for().collect();
+        let entries = values.into_iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
         parse_address(entries.into_iter().nth(index)?)
     }
 

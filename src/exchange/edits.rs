@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::config::UpstreamCredential;
 use crate::engine::Engine;
-use crate::headers::RequestHead;
+use crate::headers::{Names, RequestHead};
 use crate::key::Key;
 use crate::upstream_tls::UpstreamHost;
 
@@ -36,11 +38,11 @@ pub fn plaintext_until(word: &str, host: &UpstreamHost<'_>) -> Option<u64> {
 #[derive(Default)]
 pub struct Edits<'a> {
     /// Headers to remove, by name.
-    pub remove: Vec<&'a [u8]>,
+    pub remove: Names<'a>,
     /// Lists that replace longer ones.
     pub shorten: Vec<(&'a str, String)>,
     /// Headers to add.
-    pub add: Vec<(&'static str, Cow<'a, str>)>,
+    pub add: SmallVec<[(&'static str, Cow<'a, str>); 3]>,
     /// A provider's credential, which replaces the header that the client sent.
     pub replace: Option<(&'a str, &'a str)>,
     /// What upstream gates learn about credentials: the names of those that the request may have, and [`ATTACHED`] if
@@ -50,7 +52,7 @@ pub struct Edits<'a> {
 
 impl<'a> Edits<'a> {
     /// The names of the client's headers that are removed or changed.
-    pub fn changed(&self) -> Vec<&'a [u8]> {
+    pub fn changed(&self) -> Names<'a> {
         let shortened = self.shorten.iter().map(|(name, _)| name.as_bytes());
         self.remove.iter().copied().chain(shortened).collect()
     }
@@ -65,7 +67,7 @@ impl<'a> Edits<'a> {
     pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {
         let credential = engine.credential(head.authority);
         let claims = key.claims();
-        let mut add = Vec::new();
+        let mut add = SmallVec::new();
         if engine.settings().identity_headers {
             add.push(("x-vkey-key", Cow::Borrowed(claims.jti.as_str())));
             add.push(("x-vkey-tenant", Cow::Borrowed(claims.tenant.as_str())));

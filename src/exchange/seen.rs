@@ -153,7 +153,7 @@ impl Seen {
         request: &Request<'_>,
         client_cert: impl FnOnce() -> Option<String>,
     ) -> (Box<Self>, Evaluation) {
-        let source = engine.client_address(request.peer, &request.head.forwarded_for);
+        let source = engine.client_address(request.peer, request.head);
         let path = canonical_path(request.head);
         let mut seen = Self::at(&path, request, source);
         seen.plan = Some(Rc::clone(engine.plan_id()));

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::config::{AuditSettings, Config, NotReady};
 use crate::host::{Host, Level, RecordStore};
 use crate::key::revocations::RevocationList;
-use crate::record::{Name, Record, take};
+use crate::record::{Name, Record, Writer, take};
 use crate::time::secs;
 use crate::upstream_tls::Policy;
 
@@ -150,8 +150,8 @@ impl Record for Shared {
         Self { since_secs: 0 }
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
-        record.extend_from_slice(&self.since_secs.to_le_bytes());
+    fn write(&self, record: &mut Writer<'_>) {
+        record.put(self.since_secs.to_le_bytes());
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {

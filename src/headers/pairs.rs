@@ -6,8 +6,8 @@
 /// no `Debug`: keys are among the values.
 #[derive(Clone, Default)]
 pub struct Headers {
+    /// The lengths add up.
     pairs: Vec<u8>,
-    spans: Vec<Span>,
     flawed: bool,
 }
 
@@ -15,12 +15,9 @@ pub struct Headers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidPairs(());
 
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: usize,
-    name_len: usize,
-    value_len: usize,
-}
+/// Bytes of a number, and of the lengths of a pair.
+const COUNT_BYTES: usize = 4;
+const LENGTHS_BYTES: usize = 8;
 
 // === impl Headers ===
 
@@ -31,24 +28,17 @@ impl Headers {
     ///
     /// [`InvalidPairs`] when the lengths do not add up.
     pub fn from_pairs(pairs: Vec<u8>) -> Result<Self, InvalidPairs> {
-        if pairs.is_empty() {
-            return Ok(Self::default());
+        let headers = Self { pairs, flawed: false };
+        let mut len = 0_usize;
+        for (name_len, value_len) in headers.lengths() {
+            let ends = name_len.checked_add(value_len).and_then(|both| both.checked_add(2));
+            len = ends.and_then(|both| len.checked_add(both)).ok_or(InvalidPairs(()))?;
         }
-        let mut words = pairs.chunks_exact(4).map(read_usize);
-        let count =
-            words.next().filter(|count| *count <= pairs.len() / 8).ok_or(InvalidPairs(()))?;
-        let mut spans = Vec::with_capacity(count);
-        let mut start = 4 + count * 8;
-        for _ in 0..count {
-            let (name_len, value_len) = words.next().zip(words.next()).ok_or(InvalidPairs(()))?;
-            spans.push(Span { start, name_len, value_len });
-            let end = start.checked_add(name_len).and_then(|end| end.checked_add(value_len));
-            start = end.and_then(|end| end.checked_add(2)).ok_or(InvalidPairs(()))?;
-        }
-        if start != pairs.len() {
-            return Err(InvalidPairs(()));
-        }
-        Ok(Self { pairs, spans, flawed: false })
+        let is_whole = match headers.split() {
+            Some((_, texts)) => texts.len() == len,
+            None => headers.pairs.is_empty(),
+        };
+        if is_whole { Ok(headers) } else { Err(InvalidPairs(())) }
     }
 
     /// Headers that the host does not show as they are: empty, and flawed.
@@ -69,12 +59,12 @@ impl Headers {
 
     /// The number of headers.
     pub fn len(&self) -> usize {
-        self.spans.len()
+        self.pairs.first_chunk().map_or(0, |count| number(*count))
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.len() == 0
     }
 
     /// Serialises a header map as a host does.
@@ -92,25 +82,39 @@ impl Headers {
 
     /// Bytes of all names and values.
     pub fn total_bytes(&self) -> u64 {
-        let bytes = |span: &Span| span.name_len.saturating_add(span.value_len);
-        let total = self.spans.iter().map(bytes).fold(0, usize::saturating_add);
+        let total = self.lengths().fold(0, |total: usize, (name_len, value_len)| {
+            total.saturating_add(name_len).saturating_add(value_len)
+        });
         u64::try_from(total).unwrap_or(u64::MAX)
     }
 
     /// Every header, in the order of the host.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.spans.iter().map(|span| {
-            let value_start = span.start + span.name_len + 1;
-            (self.slice(span.start, span.name_len), self.slice(value_start, span.value_len))
+        let mut rest = self.split().map_or([].as_slice(), |(_, texts)| texts);
+        self.lengths().map_while(move |(name_len, value_len)| {
+            let (name, after) = rest.split_at_checked(name_len)?;
+            let (value, after) = after.get(1..)?.split_at_checked(value_len)?;
+            rest = after.get(1..)?;
+            Some((name, value))
         })
     }
 
-    fn slice(&self, start: usize, len: usize) -> &[u8] {
-        self.pairs.get(start..start + len).unwrap_or_default()
+    /// The lengths of each name and value.
+    fn lengths(&self) -> impl Iterator<Item = (usize, usize)> {
+        let lengths = self.split().map_or([].as_slice(), |(lengths, _)| lengths);
+        lengths
+            .iter()
+            .map(|[a, b, c, d, e, f, g, h]| (number([*a, *b, *c, *d]), number([*e, *f, *g, *h])))
+    }
+
+    /// The lengths, and the texts. `None` if there are fewer lengths than the count says.
+    fn split(&self) -> Option<(&[[u8; LENGTHS_BYTES]], &[u8])> {
+        let rest = self.pairs.get(COUNT_BYTES..)?;
+        let (lengths, texts) = rest.split_at_checked(self.len().checked_mul(LENGTHS_BYTES)?)?;
+        Some((lengths.as_chunks().0, texts))
     }
 }
 
-fn read_usize(bytes: &[u8]) -> usize {
-    let word = bytes.try_into().map_or(0, u32::from_le_bytes);
-    usize::try_from(word).unwrap_or(usize::MAX)
+fn number(bytes: [u8; COUNT_BYTES]) -> usize {
+    usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
 }

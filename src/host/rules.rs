@@ -9,7 +9,7 @@
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 
-use crate::record::{Name, Record, encode};
+use crate::record::{Name, Record, Writer, encode};
 
 use super::store::{MAX_NAMES, NEVER_ISSUED, NotCounted, tried_name};
 use super::{Host, Level, Property, SharedData, WriteError};
@@ -201,7 +201,7 @@ impl Record for Probe {
         Self
     }
 
-    fn write(&self, _: &mut Vec<u8>) {}
+    fn write(&self, _: &mut Writer<'_>) {}
 
     fn read(_: &mut &[u8]) -> Option<Self> {
         Some(Self)

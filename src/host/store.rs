@@ -214,7 +214,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             };
             if let Some(slot) = slot {
                 content.change();
-                if self.write(&slot, &content.encode())? {
+                if self.write(slot, content)? {
                     return Ok(());
                 }
             }
@@ -224,11 +224,15 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     }
 
     /// Writes a record into its slot; `false` if another worker was first.
-    fn write(&self, slot: &RecordSlot<'_>, record: &[u8]) -> Result<bool, NotCounted> {
-        let written = match &slot.found {
-            Some(Found { record: before, .. }) if before == record => Ok(()),
-            Some(Found { cas, .. }) => self.shared.set_shared_data(&slot.name, record, *cas),
-            None => self.create(&slot.name, record),
+    fn write(&self, slot: RecordSlot<'_>, content: &dyn Content) -> Result<bool, NotCounted> {
+        let RecordSlot { name, found } = slot;
+        let (mut record, cas) = match found {
+            Some(Found { record, cas }) => (record, cas),
+            None => (Vec::new(), self.absent()),
+        };
+        let written = match content.overwrite(&mut record) {
+            true => self.shared.set_shared_data(&name, &record, cas),
+            false => Ok(()),
         };
         match written {
             Ok(()) => Ok(true),
@@ -298,7 +302,9 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
             NotThisRecord::Unknown if self.rules == Rules::Nginx => return Ok(true),
             _ => ResetReason::Garbage,
         };
-        match self.shared.set_shared_data(tried, &content.encode(), record.1) {
+        let mut fresh = Vec::new();
+        content.overwrite(&mut fresh);
+        match self.shared.set_shared_data(tried, &fresh, record.1) {
             Ok(()) => self.note(name, reason),
             Err(WriteError::CasMismatch) => {}
             Err(WriteError::Host(_)) => return Err(NotCounted::HostRefuses),
@@ -327,9 +333,9 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
         self.retries.set(self.retries.get().saturating_add(1));
     }
 
-    fn create(&self, name: &str, record: &[u8]) -> Result<(), WriteError> {
-        let absent = if self.rules == Rules::Nginx { ABSENT } else { NEVER_ISSUED };
-        self.shared.set_shared_data(name, record, absent)
+    /// The compare-and-swap value that creates a record.
+    fn absent(&self) -> u32 {
+        if self.rules == Rules::Nginx { ABSENT } else { NEVER_ISSUED }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::key::claims::Claims;
-use crate::record::{Name, Record, put_text, take, take_text};
+use crate::record::{Name, Record, Writer, take, take_text};
 
 /// The most keys and tenants of a list that is stored: one or two megabytes. Of a longer list only
 /// the version is stored.
@@ -128,8 +128,8 @@ impl Record for NewestVersion {
         Self::default()
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
-        record.extend_from_slice(&self.0.to_le_bytes());
+    fn write(&self, record: &mut Writer<'_>) {
+        record.put(self.0.to_le_bytes());
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
@@ -144,15 +144,15 @@ impl Record for RevocationList {
         Self::default()
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
-        record.extend_from_slice(&self.version.to_le_bytes());
-        record.push(self.is_cut.into());
-        record.extend_from_slice(&count(self.keys.len()));
-        self.keys.iter().for_each(|key| put_text(record, key));
-        record.extend_from_slice(&count(self.tenants.len()));
+    fn write(&self, record: &mut Writer<'_>) {
+        record.put(self.version.to_le_bytes());
+        record.put([self.is_cut.into()]);
+        record.put(count(self.keys.len()));
+        self.keys.iter().for_each(|key| record.put_text(key));
+        record.put(count(self.tenants.len()));
         for (tenant, issued_before) in &self.tenants {
-            put_text(record, tenant);
-            record.extend_from_slice(&issued_before.to_le_bytes());
+            record.put_text(tenant);
+            record.put(issued_before.to_le_bytes());
         }
     }
 

@@ -1,11 +1,16 @@
 //! The cell: the counts of one key or one tenant, in one record of the shared data.
 
+use smallvec::SmallVec;
+
 use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity, Watch};
 use crate::decision::Mode;
 use crate::decision::{Decision, DenyClass};
 use crate::limits::Charge;
 use crate::limits::ledger::{Exceeded, Ledger, Reservation};
-use crate::record::{Name, Record, put_text, take, take_text};
+use crate::record::{Name, Record, Writer, take, take_str};
+
+/// The length of a tier name that takes no memory of its own.
+const TIER_BYTES: usize = 24;
 
 /// Counts of one key or tenant. `seen = allowed + sum(denied)` holds in every cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,7 +18,8 @@ pub struct Cell {
     allowed: u64,
     denied: [u64; DenyClass::COUNT],
     ledger: Ledger,
-    tier: Option<Box<str>>,
+    /// Empty if it is not known.
+    tier: SmallVec<[u8; TIER_BYTES]>,
     watch: Option<Watch>,
 }
 
@@ -116,13 +122,13 @@ impl Cell {
     /// The tier of the key. `None` for a tenant's cell, a cell that was never written, and a tier
     /// name of more than 255 bytes.
     pub fn tier(&self) -> Option<&str> {
-        self.tier.as_deref()
+        std::str::from_utf8(&self.tier).ok().filter(|tier| !tier.is_empty())
     }
 
     /// Records the tier of the key.
     pub fn set_tier(&mut self, tier: &str) {
-        if self.tier.as_deref() != Some(tier) {
-            self.tier = Some(tier.into());
+        if *self.tier != *tier.as_bytes() {
+            self.tier = SmallVec::from_slice(tier.as_bytes());
         }
     }
 
@@ -168,13 +174,13 @@ impl Record for Cell {
         Self::default()
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
+    fn write(&self, record: &mut Writer<'_>) {
         for count in [self.allowed].iter().chain(&self.denied) {
-            record.extend_from_slice(&count.to_le_bytes());
+            record.put(count.to_le_bytes());
         }
         self.ledger.write(record);
-        put_text(record, self.tier.as_deref().unwrap_or_default());
-        record.push(self.watch.is_some().into());
+        record.put_text(self.tier().unwrap_or_default());
+        record.put([self.watch.is_some().into()]);
         self.watch.iter().for_each(|watch| watch.write(record));
     }
 
@@ -185,7 +191,7 @@ impl Record for Cell {
             *count = take(bytes).map(u64::from_le_bytes)?;
         }
         let ledger = Ledger::read(bytes)?;
-        let tier = Some(take_text(bytes)?).filter(|tier| !tier.is_empty());
+        let tier = SmallVec::from_slice(take_str(bytes)?.as_bytes());
         let watch = match take(bytes)? {
             [0] => None,
             [1] => Some(Watch::read(bytes)?),

@@ -10,6 +10,8 @@ mod bytes;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use smallvec::SmallVec;
+
 use crate::decision::DenyReason;
 use crate::limits::allowance::Allowance;
 use crate::limits::gcra::{RateReservation, Tat};
@@ -35,8 +37,8 @@ pub struct Ledger {
     clock_ns: u64,
     /// The number of refunds; wraps around.
     undone: u32,
-    rates: Vec<RateUse>,
-    quotas: Vec<QuotaUse>,
+    rates: SmallVec<[RateUse; 1]>,
+    quotas: SmallVec<[QuotaUse; 2]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +63,11 @@ pub struct Reservation {
     /// The number of refunds by then.
     undone: u32,
     /// The use of each limit after the charge, in the order of the charges.
-    used: Vec<Used>,
+    used: Uses,
 }
+
+/// The use of some limits. Few keys and tenants have more than these.
+type Uses = SmallVec<[Used; 3]>;
 
 /// The use of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,9 +168,9 @@ impl Ledger {
     }
 
     /// The use of each limit after charging a request.
-    fn charged(&self, charges: &[Charge], now_ns: u64) -> Result<Vec<Used>, Exceeded> {
+    fn charged(&self, charges: &[Charge], now_ns: u64) -> Result<Uses, Exceeded> {
         let now_ns = now_ns.max(self.clock_ns);
-        let mut used = Vec::with_capacity(charges.len());
+        let mut used = Uses::with_capacity(charges.len());
         let mut exceeded: Option<Exceeded> = None;
         for charge in charges {
             match self.charge(charge, now_ns) {

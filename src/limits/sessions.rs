@@ -5,7 +5,7 @@
 //! opened makes one such request free, so naming other sessions gives a key no free requests.
 
 use crate::digest::sha256;
-use crate::record::{Name, Record, take};
+use crate::record::{Name, Record, Writer, take};
 
 /// The most sessions that are remembered of a key. A further one replaces the oldest, which then
 /// costs an ordinary request to end.
@@ -63,10 +63,10 @@ impl Record for Sessions {
         Self::default()
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
-        record.push(u8::try_from(self.open.len()).unwrap_or(u8::MAX));
+    fn write(&self, record: &mut Writer<'_>) {
+        record.put([u8::try_from(self.open.len()).unwrap_or(u8::MAX)]);
         for SessionId(digest) in &self.open {
-            record.extend_from_slice(digest);
+            record.put(*digest);
         }
     }
 

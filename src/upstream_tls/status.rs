@@ -5,7 +5,7 @@
 
 use crate::decision::DenyReason;
 use crate::digest::{is_sha256_hex, sha256, sha256_hex};
-use crate::record::{Name, Record, put_text, take, take_text};
+use crate::record::{Name, Record, Writer, take, take_text};
 
 use super::{UpstreamHost, Verdict};
 
@@ -155,17 +155,17 @@ impl Record for UpstreamStatus {
         Self::default()
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
-        put_text(record, self.verdict.map_or("", Verdict::word));
-        record.extend_from_slice(&self.since_secs.to_le_bytes());
-        put_text(record, self.withheld.map_or("", |withheld| withheld.reason.code()));
+    fn write(&self, record: &mut Writer<'_>) {
+        record.put_text(self.verdict.map_or("", Verdict::word));
+        record.put(self.since_secs.to_le_bytes());
+        record.put_text(self.withheld.map_or("", |withheld| withheld.reason.code()));
         if let Some(Withheld { host, scope, until_secs, .. }) = self.withheld {
-            record.extend_from_slice(&host);
-            record.push(scope as u8);
-            record.extend_from_slice(&until_secs.to_le_bytes());
+            record.put(host);
+            record.put([scope as u8]);
+            record.put(until_secs.to_le_bytes());
         }
-        record.extend_from_slice(&self.ungated_until_secs.to_le_bytes());
-        record.push(self.ungated_scope as u8);
+        record.put(self.ungated_until_secs.to_le_bytes());
+        record.put([self.ungated_scope as u8]);
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {

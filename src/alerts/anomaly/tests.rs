@@ -1,3 +1,5 @@
+use smallvec::smallvec;
+
 use super::*;
 use crate::json::{Integers, Json};
 
@@ -39,7 +41,7 @@ fn steady(windows: u64, count: u32, sensitivity: Sensitivity) -> Watch {
 #[track_caller]
 fn roundtrip(watch: &Watch) {
     let mut record = Vec::new();
-    watch.write(&mut record);
+    watch.write(&mut Writer::over(&mut record));
     assert!(record.len() <= Watch::MAX_BYTES);
     record.push(7);
     let mut input = &*record;
@@ -306,10 +308,10 @@ fn the_layout_stays_as_it_is() {
         windows: 5,
         mean: 6,
         total: 7,
-        networks: vec![0x0A0B_0C0D],
+        networks: smallvec![0x0A0B_0C0D],
     };
     let mut record = vec![];
-    watch.write(&mut record);
+    watch.write(&mut Writer::over(&mut record));
     let parts = [
         &[0x81][..],
         &[2, 1, 0, 0, 0, 0, 0, 0],
@@ -329,7 +331,7 @@ fn the_layout_stays_as_it_is() {
 #[test]
 fn what_is_no_watch_is_refused() {
     let mut record = vec![];
-    steady(2, 9, Low).write(&mut record);
+    steady(2, 9, Low).write(&mut Writer::over(&mut record));
     for len in 0..record.len() {
         assert_eq!(Watch::read(&mut &record[..len]), None, "{len} bytes");
     }
@@ -420,7 +422,7 @@ mod properties {
                 let mut rest = bytes;
                 let Some(mut watch) = Watch::read(&mut rest) else { continue };
                 let mut again = vec![];
-                watch.write(&mut again);
+                watch.write(&mut Writer::over(&mut again));
                 again.extend_from_slice(rest);
                 prop_assert_eq!(&*again, bytes);
                 let source = Some(IpAddr::from([10, 0, 0, 1]));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::json::{Integers, Json};
-use crate::record::{NotThisRecord, decode, encode};
+use crate::record::{NotThisRecord, Writer, decode, encode};
 
 /// Three failures in 100 s raise an alert and block for `block_secs`.
 fn rules(block_secs: u64) -> FailureRules {
@@ -324,7 +324,7 @@ fn the_layout_stays_as_it_is() {
         &[3, 1, 0, 0, 0, 0, 0, 0],
     ];
     let mut content = Vec::new();
-    shard.write(&mut content);
+    shard.write(&mut Writer::over(&mut content));
     assert_eq!(content[..ENTRY_BYTES], entry.concat());
     assert!(content[ENTRY_BYTES..].iter().all(|byte| *byte == 0));
 }
@@ -338,7 +338,7 @@ fn a_record_of_another_shard_is_foreign() {
 #[test]
 fn a_genuine_checksum_makes_no_shard() {
     let mut content = Vec::new();
-    full([3; WAYS], &rules(60)).write(&mut content);
+    full([3; WAYS], &rules(60)).write(&mut Writer::over(&mut content));
     assert!(Shard::read(&mut &*content).is_some());
     // Of the second entry: family, an IPv4 address of more than four bytes, whether alerted.
     for (index, byte) in [(30, 0), (30, 2), (30, 1), (35, 1), (51, 2)] {
@@ -477,7 +477,7 @@ mod properties {
             let content: Vec<u8> = entries.collect();
             if let Some(mut shard) = Shard::read(&mut &*content) {
                 let mut again = Vec::new();
-                shard.write(&mut again);
+                shard.write(&mut Writer::over(&mut again));
                 prop_assert_eq!(again, content);
                 shard.fail(Source::UNKNOWN, now_secs, &rules(60));
             }

@@ -2,7 +2,7 @@
 
 use crate::digest::sha256;
 use crate::host::{Host, RecordStore};
-use crate::record::{Name, Record, take};
+use crate::record::{Name, Record, Writer, take};
 
 /// The most notices that are remembered. Only configurations make new ones.
 const MAX_NOTICES: usize = 64;
@@ -57,8 +57,8 @@ impl Record for Notices {
         Self::default()
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
-        self.0.iter().for_each(|digest| record.extend_from_slice(digest));
+    fn write(&self, record: &mut Writer<'_>) {
+        self.0.iter().for_each(|digest| record.put(*digest));
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! The content of a record on its way through the loops of the store.
 
-use crate::record::{Name, NotThisRecord, Record, decode, encode};
+use crate::record::{Name, NotThisRecord, Record, decode, overwrite};
 
 /// The content of a record while it is read and changed. The loops and their host calls see it through this trait, so
 /// they are compiled once, not for each kind of record.
@@ -14,8 +14,8 @@ pub(super) trait Content {
     /// Changes it. It begins as a fresh one.
     fn change(&mut self);
 
-    /// Encodes it; a fresh one if there is none.
-    fn encode(&self) -> Vec<u8>;
+    /// Encodes it, or a fresh one, in the memory of a record. Returns whether that differed.
+    fn overwrite(&self, record: &mut Vec<u8>) -> bool;
 }
 
 /// A change of a kind of record. Not a closure, because a pointer to one needs its code twice: as `FnMut` and as `FnOnce`.
@@ -73,10 +73,10 @@ impl<R: Record> Content for Draft<'_, R> {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn overwrite(&self, record: &mut Vec<u8>) -> bool {
         match &self.content {
-            Some(content) => encode(self.name, content),
-            None => encode(self.name, &R::fresh()),
+            Some(content) => overwrite(self.name, content, record),
+            None => overwrite(self.name, &R::fresh(), record),
         }
     }
 }

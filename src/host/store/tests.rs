@@ -9,7 +9,7 @@ use crate::decision::Decision;
 use crate::decision::Mode;
 use crate::host::{HostError, MemoryStore};
 use crate::limits::cell::{Cell, key_name};
-use crate::record::{decode, encode};
+use crate::record::{Writer, decode, encode};
 
 /// Both kinds of host.
 const BOTH: [Rules; 2] = [Rules::Envoy, Rules::Nginx];
@@ -206,8 +206,8 @@ impl Record for OtherCell {
         Self
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
-        record.extend_from_slice(b"whatever");
+    fn write(&self, record: &mut Writer<'_>) {
+        record.put(*b"whatever");
     }
 
     fn read(_: &mut &[u8]) -> Option<Self> {

@@ -3,28 +3,28 @@
 use crate::limits::gcra::Tat;
 use crate::limits::quota::{Period, Spent, Unit};
 use crate::limits::{Child, ChildId, FamilyId, Scope};
-use crate::record::take;
+use crate::record::{Writer, take};
 
 use super::{Ledger, QuotaUse, RateUse};
 
 impl Ledger {
     /// Appends the ledger to a record: the clock, the number of refunds, then the rates and the
     /// quotas in use, each list after its length.
-    pub(crate) fn write(&self, record: &mut Vec<u8>) {
-        record.extend_from_slice(&self.clock_ns.to_le_bytes());
-        record.extend_from_slice(&self.undone.to_le_bytes());
+    pub(crate) fn write(&self, record: &mut Writer<'_>) {
+        record.put(self.clock_ns.to_le_bytes());
+        record.put(self.undone.to_le_bytes());
         write_list(record, &self.rates, |RateUse { scope, tat }, record| {
             write_scope(*scope, record);
-            record.extend_from_slice(&tat.ns.to_le_bytes());
-            record.extend_from_slice(&tat.fraction.to_le_bytes());
+            record.put(tat.ns.to_le_bytes());
+            record.put(tat.fraction.to_le_bytes());
         });
         write_list(record, &self.quotas, |QuotaUse { scope, unit, per, spent }, record| {
             write_scope(*scope, record);
-            record.extend_from_slice(&[*unit as u8, *per as u8]);
-            record.extend_from_slice(&spent.window.to_le_bytes());
-            record.extend_from_slice(&spent.used.to_le_bytes());
+            record.put([*unit as u8, *per as u8]);
+            record.put(spent.window.to_le_bytes());
+            record.put(spent.used.to_le_bytes());
             if *unit != Unit::Requests {
-                record.extend_from_slice(&spent.over.to_le_bytes());
+                record.put(spent.over.to_le_bytes());
             }
         });
     }
@@ -64,16 +64,16 @@ const TENANT: u8 = 2;
 const CHILD: u8 = 3;
 const LATER_CHILD: u8 = 4;
 
-fn write_scope(scope: Scope, record: &mut Vec<u8>) {
+fn write_scope(scope: Scope, record: &mut Writer<'_>) {
     match scope {
-        Scope::Tier => record.push(TIER),
-        Scope::Only => record.push(ONLY),
-        Scope::Tenant => record.push(TENANT),
+        Scope::Tier => record.put([TIER]),
+        Scope::Only => record.put([ONLY]),
+        Scope::Tenant => record.put([TENANT]),
         Scope::Child(Child { id: ChildId(id), exp_secs, family }) => {
-            record.push(if family.is_some() { LATER_CHILD } else { CHILD });
-            record.extend_from_slice(&id);
-            record.extend_from_slice(&exp_secs.to_le_bytes());
-            family.iter().for_each(|id| record.extend_from_slice(&id.bits().to_le_bytes()));
+            record.put([if family.is_some() { LATER_CHILD } else { CHILD }]);
+            record.put(id);
+            record.put(exp_secs.to_le_bytes());
+            family.iter().for_each(|id| record.put(id.bits().to_le_bytes()));
         }
     }
 }
@@ -99,12 +99,15 @@ fn read_scope(bytes: &mut &[u8]) -> Option<Scope> {
 
 /// No list has more than 255 items: limits of children are bounded, and all others by the number of
 /// kinds.
-fn write_list<T>(record: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
-    record.push(u8::try_from(items.len()).unwrap_or(u8::MAX));
+fn write_list<T>(record: &mut Writer<'_>, items: &[T], write: impl Fn(&T, &mut Writer<'_>)) {
+    record.put([u8::try_from(items.len()).unwrap_or(u8::MAX)]);
     items.iter().for_each(|item| write(item, record));
 }
 
-fn read_list<T>(bytes: &mut &[u8], read: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
+fn read_list<L: FromIterator<T>, T>(
+    bytes: &mut &[u8],
+    read: impl Fn(&mut &[u8]) -> Option<T>,
+) -> Option<L> {
     let [len] = take(bytes)?;
     (0..len).map(|_| read(bytes)).collect()
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::limits::Origin;
 use crate::limits::gcra::Rate;
 use crate::limits::{CHILD_ID_BYTES, ChildId, FamilyId};
-use crate::record::Record as _;
+use crate::record::{Record as _, Writer};
 
 const SEC: u64 = crate::time::NANOS_PER_SEC;
 const DAY: u64 = 86_400 * SEC;
@@ -298,7 +298,7 @@ fn a_ledger_reads_what_it_wrote() {
     charges.push(of_later(7, 6, per_hour(3)));
     ledger.reserve(&charges, 12_345 * DAY).unwrap();
     let mut record = Vec::new();
-    ledger.write(&mut record);
+    ledger.write(&mut Writer::over(&mut record));
     let mut bytes = &*record;
     assert_eq!(Ledger::read(&mut bytes), Some(ledger));
     assert!(bytes.is_empty());
@@ -322,7 +322,7 @@ fn a_cell_has_a_largest_size() {
         );
     }
     let mut record = Vec::new();
-    cell.write(&mut record);
+    cell.write(&mut Writer::over(&mut record));
     assert_eq!(
         record.len(),
         7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8) + 32 * 8 + 1 + 1
