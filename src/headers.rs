@@ -138,11 +138,6 @@ impl<'a> RequestHead<'a> {
         Self::read(self.headers, sources)
     }
 
-    /// Bytes of all names and values.
-    pub fn total_bytes(&self) -> u64 {
-        self.headers.total_bytes()
-    }
-
     /// The credential of the request.
     ///
     /// # Errors

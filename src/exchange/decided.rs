@@ -22,6 +22,7 @@ pub struct Decided {
     exceeded: Option<Exceeded>,
     anomaly: Option<Anomaly>,
     verdict: Option<Verdict>,
+    is_recorded: bool,
 }
 
 /// What a request came to, for the metrics.
@@ -37,25 +38,18 @@ pub struct Outcome<'a> {
     pub anomaly: Option<Anomaly>,
 }
 
-/// What the host knows of a request that has ended.
-#[derive(Clone, Debug, Default)]
-pub struct Ending {
-    /// The HTTP status that the client received.
-    pub status: Option<u64>,
-    /// Bytes received from the client.
-    pub bytes_in: Option<u64>,
-    /// Bytes sent to the client.
-    pub bytes_out: Option<u64>,
-    /// The address of the upstream.
-    pub upstream: Option<String>,
-    /// Unix nanoseconds.
-    pub now_ns: Option<u64>,
-}
-
 impl Decided {
     /// A request for which no key was verified.
     pub fn without_key(seen: Box<Seen>, decision: Decision) -> Self {
-        Self { seen, key: None, decision, exceeded: None, anomaly: None, verdict: None }
+        Self {
+            seen,
+            key: None,
+            decision,
+            exceeded: None,
+            anomaly: None,
+            verdict: None,
+            is_recorded: false,
+        }
     }
 
     /// A request with a verified key, valid or not.
@@ -101,6 +95,15 @@ impl Decided {
         self.verdict
     }
 
+    /// Whether the access loggers have the record of the request, and it is counted.
+    pub fn is_recorded(&self) -> bool {
+        self.is_recorded
+    }
+
+    pub(super) fn set_recorded(&mut self) {
+        self.is_recorded = true;
+    }
+
     pub(super) fn set_verdict(&mut self, verdict: Verdict) {
         self.verdict = Some(verdict);
     }
@@ -123,8 +126,8 @@ impl Decided {
         }
     }
 
-    /// The audit record of the request when it has ended.
-    pub fn record<'a>(&'a self, ending: &'a Ending) -> AuditRecord<'a> {
+    /// The audit record of the request, as far as it is known by now.
+    pub fn record(&self) -> AuditRecord<'_> {
         let claims = self.key.as_ref().map(|key| key.claims());
         let claim = |text: fn(&Claims) -> Option<&str>| claims.and_then(text).map(Cow::Borrowed);
         AuditRecord {
@@ -137,21 +140,7 @@ impl Decided {
             caveats: self.key.as_ref().and_then(|key| key.caveats_len().try_into().ok()),
             tls_verdict: self.verdict.map(|verdict| Cow::Borrowed(verdict.word())),
             anomaly: self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word())),
-            ..ending.record(&self.seen)
-        }
-    }
-}
-
-impl Ending {
-    /// The audit record of a request that ended and was never decided.
-    pub fn record<'a>(&'a self, seen: &'a Seen) -> AuditRecord<'a> {
-        AuditRecord {
-            status: self.status,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            duration_ns: self.now_ns.map(|now_ns| now_ns.saturating_sub(seen.at_ns())),
-            upstream: self.upstream.as_deref().map(Cow::Borrowed),
-            ..seen.record()
+            ..self.seen.record()
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Route {
     pub needs_stamp: bool,
     /// The provider's credential that was attached before the route was taken.
     pub attached: Carried,
+    /// Whether a verdict on the connection, or on the body of the request, may still come.
+    pub awaits_verdict: bool,
 }
 
 impl Forwarded {
@@ -105,6 +107,10 @@ impl Forwarded {
     pub fn refuse(self, reason: DenyReason) -> (Decided, Option<(Rc<Key>, Reservations)>) {
         let reserved = self.decided.key().cloned().zip(self.reservations);
         (self.decided.refused(reason), reserved)
+    }
+
+    pub(super) fn set_recorded(&mut self) {
+        self.decided.set_recorded();
     }
 
     pub(super) fn pass_body(&mut self, bytes: u64) {

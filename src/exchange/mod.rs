@@ -17,7 +17,7 @@ mod forwarded;
 mod seen;
 mod step;
 
-pub use decided::{Decided, Ending, Outcome};
+pub use decided::{Decided, Outcome};
 pub use edits::{ATTACHED, Edits, plaintext_until};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
 pub use seen::{Evaluation, Keyless, Request, Seen};
@@ -35,7 +35,7 @@ pub enum Exchange {
     Forwarded(Forwarded, Pending),
     /// A response to the forwarded request has come, from the upstream or from the proxy itself.
     Responded(Forwarded),
-    /// The audit line was written.
+    /// The request has ended.
     Done,
 }
 
@@ -67,6 +67,20 @@ impl Exchange {
             Self::Decided(decided) => Some(decided),
             Self::Forwarded(request, _) | Self::Responded(request) => Some(request.decided()),
             Self::Unseen | Self::Done => None,
+        }
+    }
+
+    /// Whether the access loggers have the record of the request, and it is counted.
+    pub fn is_recorded(&self) -> bool {
+        self.decided().is_some_and(Decided::is_recorded)
+    }
+
+    /// Says that the access loggers have the record of the request, and that it is counted.
+    pub fn set_recorded(&mut self) {
+        match self {
+            Self::Decided(decided) => decided.set_recorded(),
+            Self::Forwarded(request, _) | Self::Responded(request) => request.set_recorded(),
+            Self::Unseen | Self::Done => {}
         }
     }
 

@@ -9,7 +9,7 @@ use crate::access::cidr::address_text;
 use crate::access::{
     Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
 };
-use crate::audit::{AuditRecord, MASK_VALUE, Tags, starts_key};
+use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, Question};
 use crate::headers::RequestHead;
@@ -37,9 +37,10 @@ const NANOS_PER_MICRO: u64 = 1_000;
 #[derive(Debug)]
 pub struct Seen {
     at_ns: u64,
-    head_bytes: u64,
     body_bytes: u64,
     request_id: Option<String>,
+    /// The address of the connection's other end.
+    peer: Option<IpAddr>,
     source: Option<IpAddr>,
     method: Option<Cow<'static, str>>,
     authority: Option<String>,
@@ -122,9 +123,9 @@ impl Seen {
         let authority = head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES));
         Box::new(Self {
             at_ns: request.now_ns,
-            head_bytes: head.total_bytes(),
             body_bytes: 0,
             request_id: head.request_id.and_then(request_id).map(shown),
+            peer: request.peer,
             source,
             method: head.method.map(|method| match usual_method(method) {
                 Some(usual) => Cow::Borrowed(usual),
@@ -212,14 +213,19 @@ impl Seen {
         SessionId::parse(id, self.authority.as_deref()?, self.path.as_deref()?)
     }
 
-    /// Bytes received from the client, headers included.
-    pub fn received_bytes(&self) -> u64 {
-        self.head_bytes.saturating_add(self.body_bytes)
+    /// Bytes of the body received from the client.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
-    /// When the request came, in Unix nanoseconds.
-    pub(super) fn at_ns(&self) -> u64 {
+    /// When the request came, Unix nanoseconds.
+    pub fn at_ns(&self) -> u64 {
         self.at_ns
+    }
+
+    /// The canonical path, or the path as the client wrote it.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
     }
 
     /// Records how much of the body the host holds in all.
@@ -232,7 +238,19 @@ impl Seen {
         self.body_bytes = self.body_bytes.saturating_add(bytes);
     }
 
-    pub(super) fn record(&self) -> AuditRecord<'_> {
+    /// How the request ended, as far as the request shows it.
+    pub fn outcome(&self, now_ns: Option<u64>) -> audit::Outcome<'_> {
+        audit::Outcome {
+            start_micros: Some(self.at_ns / NANOS_PER_MICRO),
+            peer: self.peer.map(|peer| Cow::Owned(address_text(peer))),
+            bytes_in: Some(self.body_bytes),
+            duration_ns: now_ns.map(|now_ns| now_ns.saturating_sub(self.at_ns)),
+            ..audit::Outcome::default()
+        }
+    }
+
+    /// The audit record of a request that was never decided.
+    pub fn record(&self) -> AuditRecord<'_> {
         AuditRecord {
             ts_micros: self.at_ns / NANOS_PER_MICRO,
             req: self.request_id.as_deref().map(Cow::Borrowed),

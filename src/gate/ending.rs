@@ -1,23 +1,71 @@
-//! The end of a request: its audit line and its metrics.
+//! The record of a request, once it is final, and the end of a request.
+//!
+//! Where access loggers print the record, it is set and the request counted as soon as nothing can be added. For most
+//! requests that is the callback that decided on them, and their end costs nothing. Where the module writes the line
+//! itself, it does so at the end.
 
 use std::borrow::Cow;
 
-use crate::audit::AuditRecord;
+use crate::audit::{self, AuditRecord, Line};
 use crate::config::Sink;
-use crate::exchange::{Decided, Ending, Exchange, Forwarded, Outcome};
+use crate::exchange::{Decided, Exchange, Forwarded, Outcome};
 use crate::host::{FilterState, Host, Property, Rules, number_property, text_property};
+use crate::time::secs;
 
 use super::{Gate, observe};
 
 impl Gate {
-    /// Writes the audit line of a request that has ended, once. Hosts also end requests that they never showed.
+    /// Sets a record to which nothing can be added, and counts the request. If the access loggers cannot get it, the
+    /// line is written at the end.
+    ///
+    /// The record of a request that was refused after its record was final is set again. Its metrics stay: it was
+    /// counted as allowed, and counters cannot be taken back.
+    pub(super) fn settle(&self, host: &impl Host, exchange: &mut Exchange) {
+        let Some(decided) = exchange.decided() else { return };
+        let is_counted = decided.is_recorded();
+        if self.show_record(host, decided.record()) && !is_counted {
+            self.metrics.count(host, &decided.outcome());
+            exchange.set_recorded();
+        }
+    }
+
+    /// Whether nothing can be added to the record of a forwarded request: neither a verdict is to come, nor is the
+    /// request one that is followed to its end.
+    pub(super) fn is_final(&self, host: &impl Host, request: &Forwarded) -> bool {
+        if request.route().awaits_verdict || self.has_gates(host) {
+            return false;
+        }
+        let seen = request.decided().seen();
+        let (authority, path) = (seen.authority().unwrap_or(""), seen.path().unwrap_or(""));
+        let follows = self.followed.is_due(authority, path, secs(seen.at_ns()));
+        if follows {
+            // On Envoy before 1.39, the gauge of a gate in another VM is another one.
+            self.has_gates.set(self.upstreams.knows_gate(host));
+        }
+        !follows
+    }
+
+    /// Whether a cluster may have an upstream gate, as far as this VM knows. Gates that are removed are not forgotten.
+    fn has_gates(&self, host: &impl Host) -> bool {
+        if !self.has_gates.get() && self.metrics.may_have_upstream_gates(host) {
+            self.has_gates.set(true);
+        }
+        self.has_gates.get()
+    }
+
+    /// Ends a request, once: writes its audit line or sets its record, and counts it, unless that is done. Hosts also
+    /// end requests that they never showed.
     pub fn on_log(&self, host: &impl Host, exchange: &mut Exchange) {
+        let ended = std::mem::replace(exchange, Exchange::Done);
+        if ended.is_recorded() {
+            return;
+        }
         let host = &self.view(host);
-        match std::mem::replace(exchange, Exchange::Done) {
+        match ended {
             Exchange::Unseen => self.end_unseen(host),
+            // What was refused before it had an upstream has none.
             Exchange::Decided(decided) => {
-                // What was refused before it had an upstream has none: a property costs as much as deciding.
-                let upstream = decided.verdict().and_then(|_| upstream_address(host));
+                let upstream = || decided.verdict().and_then(|_| upstream_address(host));
                 self.end(host, &decided, upstream);
             }
             Exchange::Forwarded(request, _) => self.end_forwarded(host, request, false),
@@ -28,48 +76,76 @@ impl Gate {
 
     /// `has_response`: a response came before the end.
     fn end_forwarded(&self, host: &impl Host, mut request: Forwarded, has_response: bool) {
+        if request.decided().verdict().is_some() {
+            return self.end(host, request.decided(), || upstream_address(host));
+        }
         let upstream = upstream_address(host);
         // Without an upstream there is nothing to check. Of hosts without shared data it is not known whether
         // they show one.
-        let reached = upstream.is_some() || host.rules() == Rules::Bare;
-        if reached && request.decided().verdict().is_none() {
+        if upstream.is_some() || host.rules() == Rules::Bare {
             self.check_late(host, &mut request, has_response);
         }
-        self.end(host, request.decided(), upstream);
+        self.end(host, request.decided(), || upstream);
     }
 
-    fn end(&self, host: &impl Host, decided: &Decided, upstream: Option<String>) {
-        let bytes_in = Some(decided.seen().received_bytes());
-        let ending = Ending { bytes_in, upstream, ..ending(host) };
-        self.write(host, decided.record(&ending));
+    fn end(&self, host: &impl Host, decided: &Decided, upstream: impl FnOnce() -> Option<String>) {
         self.metrics.count(host, &decided.outcome());
+        if self.show_record(host, decided.record()) {
+            return;
+        }
+        let outcome = audit::Outcome {
+            upstream: upstream().map(Cow::Owned),
+            ..outcome(host, decided.seen().outcome(host.now_ns()))
+        };
+        self.log_line(host, decided.record(), outcome);
     }
 
+    /// The access loggers print requests without a record too.
     fn end_unseen(&self, host: &impl Host) {
-        let seen = observe(host);
-        let bytes_in = number_property(host, Property::RequestTotalSize);
-        let ending = Ending { bytes_in, ..ending(host) };
-        self.write(host, ending.record(&seen));
         self.metrics.count(host, &Outcome::default());
+        if self.prints_records(host) && !self.lacks_filter_state.get() {
+            return;
+        }
+        let seen = observe(host);
+        let seen_outcome = audit::Outcome { bytes_in: None, ..seen.outcome(host.now_ns()) };
+        self.log_line(host, seen.record(), outcome(host, seen_outcome));
     }
 
-    fn write(&self, host: &impl Host, record: AuditRecord<'_>) {
-        let record = AuditRecord {
+    /// Whether the access loggers are to print records. nginx has none that could.
+    pub(super) fn prints_records(&self, host: &impl Host) -> bool {
+        match self.audit.sink {
+            Sink::AccessLog => !host.is_nginx(),
+            Sink::Log => false,
+        }
+    }
+
+    /// Gives the access loggers a record. Returns whether they have it.
+    fn show_record(&self, host: &impl Host, record: AuditRecord<'_>) -> bool {
+        if !self.prints_records(host) {
+            return false;
+        }
+        let record = self.complete(host, record).write(&self.audit.mask);
+        let is_shown = host.set_filter_state(FilterState::Audit.key(), &record).is_ok();
+        self.lacks_filter_state.set(!is_shown);
+        is_shown
+    }
+
+    /// A line that the access loggers cannot get is not lost.
+    fn log_line(&self, host: &impl Host, record: AuditRecord<'_>, outcome: audit::Outcome<'_>) {
+        let line = Line { record: Some(self.complete(host, record)), outcome };
+        let text = match host.max_line_bytes() {
+            Some(max_bytes) => line.write_within(&self.audit.mask, max_bytes),
+            None => line.write(&self.audit.mask),
+        };
+        host.log(self.audit.level, &text);
+    }
+
+    /// The record, with what does not depend on the request.
+    fn complete<'a>(&'a self, host: &impl Host, record: AuditRecord<'a>) -> AuditRecord<'a> {
+        AuditRecord {
             host: self.node(host).map(Cow::Borrowed),
             tls_policy: Some(Cow::Borrowed(self.upstreams.digest())),
             ..record
-        };
-        let line = match host.max_line_bytes() {
-            Some(max_bytes) => record.write_within(&self.audit.mask, max_bytes),
-            None => record.write(&self.audit.mask),
-        };
-        let shown = match self.audit.sink {
-            Sink::AccessLog => host.set_filter_state(FilterState::Audit.key(), &line).is_ok(),
-            Sink::Log => false,
-        };
-        // A line that the access loggers cannot get is not lost.
-        if !shown {
-            host.log(self.audit.level, &line);
         }
     }
 
@@ -82,12 +158,12 @@ impl Gate {
     }
 }
 
-fn ending(host: &impl Host) -> Ending {
-    Ending {
+/// The outcome, with what the host knows of it.
+fn outcome<'a>(host: &impl Host, seen: audit::Outcome<'a>) -> audit::Outcome<'a> {
+    audit::Outcome {
         status: host.response_status(),
-        bytes_out: number_property(host, Property::ResponseTotalSize),
-        now_ns: host.now_ns(),
-        ..Ending::default()
+        bytes_out: number_property(host, Property::ResponseSize),
+        ..seen
     }
 }
 

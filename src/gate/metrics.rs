@@ -4,7 +4,7 @@
 //! configuration extracts them (Envoy: `stats_tags`). Clients choose no part of a name: tenants are those that the
 //! configuration lists.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -26,7 +26,12 @@ pub(super) struct Metrics {
     numbers: RefCell<BTreeMap<Series, Option<u32>>>,
     /// The same for metrics with other labels, by name.
     by_name: RefCell<BTreeMap<String, Option<u32>>>,
+    /// The gauge of upstream gates, which is read for requests.
+    gates: OnceCell<Option<u32>>,
 }
+
+/// The gauge that says whether a cluster of the process has an upstream gate.
+const UPSTREAM_GATES: &str = "vkey_upstream_gates";
 
 /// The longest name of a cluster in the name of a metric.
 const MAX_CLUSTER_BYTES: usize = 128;
@@ -67,7 +72,7 @@ impl Metrics {
         Self { tenants, ..Self::default() }
     }
 
-    /// Counts a request that has ended.
+    /// Counts a request whose decision is final.
     pub(super) fn count(&self, host: &impl Host, outcome: &Outcome<'_>) {
         let tenant = self.tenant(outcome.tenant);
         let word = outcome.decision.map_or(UNSEEN, Decision::word);
@@ -143,6 +148,25 @@ impl Metrics {
     /// Shows which upstream-TLS policy is in force.
     pub(super) fn show_policy(&self, host: &impl Host, digest: &str) {
         self.set(host, format!("vkey_upstream_tls_policy_info.digest.{digest}"), 1);
+    }
+
+    /// Shows that a cluster has an upstream gate. Workers with the module share the gauge, and nobody takes it back.
+    pub(super) fn show_upstream_gate(&self, host: &impl Host) {
+        self.set(host, UPSTREAM_GATES.to_owned(), 1);
+    }
+
+    /// Whether a cluster may have an upstream gate: also true if the host cannot say. Reading a number costs a tenth
+    /// of reading shared data.
+    pub(super) fn may_have_upstream_gates(&self, host: &impl Host) -> bool {
+        let number = match self.gates.get() {
+            Some(number) => *number,
+            // The host is not called inside the cell's own initialisation: it may call back.
+            None => {
+                let number = host.define_metric(MetricKind::Gauge, UPSTREAM_GATES).ok();
+                *self.gates.get_or_init(|| number)
+            }
+        };
+        number.and_then(|number| host.metric(number).ok()).is_none_or(|gates| gates > 0)
     }
 
     /// Counts a verdict on the connection to a cluster.

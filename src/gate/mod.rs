@@ -2,6 +2,7 @@
 
 mod admission;
 mod ending;
+mod followed;
 mod metrics;
 mod plugin;
 mod request;
@@ -32,6 +33,7 @@ use crate::limits::allowance::RateLimitFields;
 use crate::reply::{REQUEST_ID, Refusal, Reply, reply};
 use crate::upstream_tls::Policy;
 
+use self::followed::Followed;
 use self::metrics::Metrics;
 use self::request::{Next, RequestGate, refuse, reply_to};
 use self::resets::Resets;
@@ -56,6 +58,11 @@ pub struct Gate {
     start: Start,
     upstreams: Upstreams,
     revocations: Revocations,
+    followed: Followed,
+    /// A cluster has an upstream gate.
+    has_gates: Cell<bool>,
+    /// The host has no filter state that access loggers could print.
+    lacks_filter_state: Cell<bool>,
     /// The id of the proxy's node, asked for once.
     node: OnceCell<String>,
     /// Whether the host provides MCP calls, asked for once.
@@ -78,6 +85,9 @@ impl Gate {
             start: Start::default(),
             upstreams: Upstreams::new(policy, upstream_tls),
             revocations: Revocations::default(),
+            followed: Followed::default(),
+            has_gates: Cell::new(false),
+            lacks_filter_state: Cell::new(false),
             engine: Some(RefCell::new(Engine::new(plan))),
             node: OnceCell::new(),
             shows_calls: OnceCell::new(),
@@ -95,6 +105,9 @@ impl Gate {
             resets: Resets::default(),
             start: Start::default(),
             revocations: Revocations::default(),
+            followed: Followed::default(),
+            has_gates: Cell::new(false),
+            lacks_filter_state: Cell::new(false),
             upstreams: Upstreams::new(policy, &UpstreamTls::default()),
             node: OnceCell::new(),
             shows_calls: OnceCell::new(),
@@ -107,8 +120,8 @@ impl Gate {
         HostView::new(host, self.rules.known())
     }
 
-    /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds. A
-    /// request that has ended is held: its audit line is written.
+    /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds, and is counted
+    /// too. A request that has ended is held: its audit line is written.
     pub fn on_request_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         if matches!(exchange, Exchange::Done) {
             return Action::Pause;
@@ -124,11 +137,17 @@ impl Gate {
         };
         match next {
             Next::Forward(request, pending) => {
+                let host = &self.view(host);
+                let is_final = self.prints_records(host) && self.is_final(host, &request);
                 *exchange = Exchange::Forwarded(request, pending);
+                if is_final {
+                    self.settle(host, exchange);
+                }
                 Action::Continue
             }
             Next::Reply(decided, reply) => {
                 *exchange = Exchange::Decided(decided);
+                self.settle(&self.view(host), exchange);
                 send(host, exchange, reply)
             }
         }
@@ -168,6 +187,7 @@ impl Gate {
     #[cold]
     fn refuse_rest(&self, host: &impl Host, exchange: &mut Exchange, reason: DenyReason) -> Action {
         exchange.refuse(|request| self.refuse(host, request, reason, Refund::Nothing));
+        self.settle(host, exchange);
         send(host, exchange, reply(reason, Refusal::default()))
     }
 
@@ -180,7 +200,8 @@ impl Gate {
         names.into_iter().try_for_each(|name| host.remove_request_trailer(name)).ok()
     }
 
-    /// Withholds a response whose connection breaks the policy. Adds the rate-limit headers to any other.
+    /// Withholds a response whose connection breaks the policy. Adds the rate-limit headers to any other. Nothing is
+    /// checked for a request whose record is final.
     pub fn on_response_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         let host = &self.view(host);
         let (mut request, pending) = match std::mem::take(exchange) {
@@ -196,8 +217,11 @@ impl Gate {
                 return Action::Continue;
             }
         };
-        if let Some(Withheld { reason, refund, reply }) = self.check_response(host, &mut request) {
+        let is_final = request.decided().is_recorded();
+        let withheld = if is_final { None } else { self.check_response(host, &mut request) };
+        if let Some(Withheld { reason, refund, reply }) = withheld {
             *exchange = Exchange::Decided(self.refuse(host, request, reason, refund));
+            self.settle(host, exchange);
             return match reply {
                 Some(reply) => send(host, exchange, reply),
                 None => name_request(host, exchange),

@@ -134,10 +134,19 @@ impl<H: Host> RequestGate<'_, H> {
                 Clearance::refused(DenyReason::UpstreamUnproven)
             }
             decision => match self.check_route(self.attached(decision)) {
-                Ok(route) => Clearance { decision, route: Ok(route), verdict: None },
+                Ok(mut route) => {
+                    route.awaits_verdict |= self.may_change(decision);
+                    Clearance { decision, route: Ok(route), verdict: None }
+                }
                 Err(reason) => Clearance::refused(reason),
             },
         }
+    }
+
+    /// Whether a forwarded request may still get another decision: a preflight for its body, and a request that may
+    /// have a credential by its upstream gate.
+    fn may_change(&self, decision: Decision) -> bool {
+        decision == Decision::Preflight || self.engine.granted(self.head.authority).next().is_some()
     }
 
     /// Denies a request from which the host cannot remove everything that must not reach the upstream: nginx changes

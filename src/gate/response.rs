@@ -56,6 +56,9 @@ impl Gate {
         request: &mut Forwarded,
     ) -> Option<Withheld> {
         let gated = Gated::of(host);
+        if !matches!(gated, Gated::No) {
+            self.has_gates.set(true);
+        }
         if let Gated::Refused(Refused { reason, sent }) = gated {
             let refund = if sent { Refund::Nothing } else { Refund::Everything };
             request.set_verdict(Verdict::Refused(reason));

@@ -80,14 +80,6 @@ impl Headers {
         pairs
     }
 
-    /// Bytes of all names and values.
-    pub fn total_bytes(&self) -> u64 {
-        let total = self.lengths().fold(0, |total: usize, (name_len, value_len)| {
-            total.saturating_add(name_len).saturating_add(value_len)
-        });
-        u64::try_from(total).unwrap_or(u64::MAX)
-    }
-
     /// Every header, in the order of the host.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.split().map_or([].as_slice(), |(_, texts)| texts);

@@ -54,6 +54,8 @@ pub enum Property {
     McpCall,
     /// The host by which nginx selected the server, in lower case, without a port.
     NginxHost,
+    /// Bytes of the body that nginx sent to the client.
+    NginxBodyBytesSent,
     /// The addresses of the upstreams that nginx tried.
     NginxUpstreamAddress,
     /// The version of nginx. No other host has it.
@@ -64,12 +66,10 @@ pub enum Property {
     PeerCertificateDigest,
     /// The path and query as the client sent them.
     RequestTarget,
-    /// Bytes received from the client.
-    RequestTotalSize,
     /// Where the response comes from: `via_upstream`, or details of a local reply.
     ResponseCodeDetails,
-    /// Bytes sent to the client.
-    ResponseTotalSize,
+    /// Bytes of the body sent to the client.
+    ResponseSize,
     /// The peer address and port of the connection. Envoy crashes if an upstream filter reads it for a
     /// mirrored request.
     SourceAddress,
@@ -265,6 +265,13 @@ pub trait Host: SharedData {
     /// [`HostError`] if there is no such gauge.
     fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError>;
 
+    /// The value of a metric: of all workers, where they share it.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if there is no such metric.
+    fn metric(&self, metric: u32) -> Result<u64, HostError>;
+
     /// Writes to the proxy's log.
     fn log(&self, level: Level, text: &str);
 }
@@ -295,6 +302,7 @@ impl Property {
             Self::ClusterMetadata => "xds\0cluster_metadata",
             Self::ClusterName => "xds\0cluster_name",
             Self::McpCall => "filter_state\0vkey.mcp",
+            Self::NginxBodyBytesSent => "ngx\0body_bytes_sent",
             Self::NginxHost => "ngx\0host",
             Self::NginxUpstreamAddress => "ngx\0upstream_addr",
             Self::NginxVersion => "ngx\0nginx_version",
@@ -302,9 +310,8 @@ impl Property {
             Self::PeerCertificateDigest => "connection\0sha256_peer_certificate_digest",
             Self::FilterState(state) => state.path(),
             Self::RequestTarget => "request\0path",
-            Self::RequestTotalSize => "request\0total_size",
             Self::ResponseCodeDetails => "response\0code_details",
-            Self::ResponseTotalSize => "response\0total_size",
+            Self::ResponseSize => "response\0size",
             Self::SourceAddress => "source\0address",
             Self::UpstreamAddress => "upstream\0address",
             Self::UpstreamCertificate => "upstream\0peer_certificate",

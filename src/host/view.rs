@@ -152,9 +152,8 @@ impl<H: Host> Host for HostView<'_, H> {
             return self.host.property(property);
         }
         match property {
-            Property::RequestTotalSize | Property::ResponseTotalSize | Property::SourceAddress => {
-                self.host.property(property)
-            }
+            Property::SourceAddress => self.host.property(property),
+            Property::ResponseSize => self.host.property(Property::NginxBodyBytesSent),
             Property::UpstreamAddress => {
                 last_address(&self.host.property(Property::NginxUpstreamAddress)?)
             }
@@ -207,6 +206,10 @@ impl<H: Host> Host for HostView<'_, H> {
 
     fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
         self.host.record_metric(metric, value)
+    }
+
+    fn metric(&self, metric: u32) -> Result<u64, HostError> {
+        self.host.metric(metric)
     }
 
     fn log(&self, level: Level, text: &str) {
@@ -310,7 +313,7 @@ mod tests {
         assert_eq!(host.crashed.get(), None);
         let errors = host.log.take().into_iter().filter(|(_, line)| !line.starts_with("vkey: "));
         let lines: Vec<_> = errors.map(|(_, line)| line).collect();
-        assert!(lines.iter().all(|line| line.starts_with("{\"v\":1")), "{lines:?}");
+        assert!(lines.iter().all(|line| line.starts_with("{\"vkey\":")), "{lines:?}");
         lines.concat()
     }
 

@@ -254,7 +254,20 @@ fn link_metrics(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             status(record_metric(&mut Guest(caller), metric, value))
         },
     )?;
+    linker.func_wrap(
+        ENV,
+        "proxy_get_metric",
+        |caller: Caller<'_, State>, metric: u32, place: u32| {
+            status(get_metric(&mut Guest(caller), metric, place))
+        },
+    )?;
     Ok(())
+}
+
+fn get_metric(guest: &mut Guest<'_>, metric: u32, place: u32) -> Done {
+    let mut view = guest.view()?;
+    let value = view.host.metric(metric)?;
+    view.write(place, &value.to_le_bytes())
 }
 
 fn define_metric(guest: &mut Guest<'_>, kind: u32, name: Span, place: u32) -> Done {

@@ -73,6 +73,7 @@ mod abi {
             data: *mut *mut u8,
             len: *mut usize,
         ) -> u32;
+        pub(super) fn proxy_get_metric(metric: u32, value: *mut u64) -> u32;
         pub(super) fn proxy_get_property(
             path: *const u8,
             path_len: usize,
@@ -296,6 +297,13 @@ impl Host for ProxyHost {
     fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
         // SAFETY: two numbers.
         done(unsafe { abi::proxy_record_metric(metric, value) })
+    }
+
+    fn metric(&self, metric: u32) -> Result<u64, HostError> {
+        let mut value = 0;
+        // SAFETY: the host writes one number to the place.
+        let status = unsafe { abi::proxy_get_metric(metric, &raw mut value) };
+        done(status).map(|()| value)
     }
 
     fn log(&self, level: Level, text: &str) {

@@ -104,6 +104,7 @@ impl UpstreamGate {
         }
         upstreams.warn_of(&HostView::new(host, rules.known()), &hindrances);
         metrics.show_policy(host, upstreams.digest());
+        metrics.show_upstream_gate(host);
         Self {
             rules,
             upstreams,

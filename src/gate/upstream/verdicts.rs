@@ -7,7 +7,7 @@ use crate::decision::DenyReason;
 use crate::exchange::Route;
 use crate::gate::metrics::Metrics;
 use crate::gate::resets::Resets;
-use crate::host::{Host, Level, Property, RecordStore, text_property};
+use crate::host::{Host, Level, Property, RecordStore, Rules, text_property};
 use crate::time::secs;
 use crate::upstream_tls::{
     Carried, Demand, EffectivePolicy, Policy, RefusalScope, Stamp, UpstreamHost, Verdict,
@@ -122,7 +122,9 @@ impl Upstreams {
         }
         let expected = demand.is_covered() || in_front;
         let upstream = expected.then(|| upstream.clone().into_owned());
-        Ok(Route { upstream, cluster, verified, needs_stamp, attached })
+        let awaits_verdict =
+            expected || needs_stamp || !self.statuses.is_empty() || host.rules() == Rules::Bare;
+        Ok(Route { upstream, cluster, verified, needs_stamp, attached, awaits_verdict })
     }
 
     /// Why requests for a host are refused at once by a cluster, where they are. `checked`: the route
@@ -378,6 +380,11 @@ impl Upstreams {
         self.with_records(host, |store| notice(store, HAS_GATE));
     }
 
+    /// Whether a worker has announced an upstream gate, as far as shared data says.
+    pub(in crate::gate) fn knows_gate<H: Host>(&self, host: &H) -> bool {
+        self.with_records(host, |store| is_noticed(store, HAS_GATE))
+    }
+
     /// Logs at the start what is enforced, and what is not. `is_nginx`: the host never shows a connection to an
     /// upstream.
     pub(in crate::gate) fn explain<H: Host>(&self, host: &H, is_nginx: bool) {
@@ -392,7 +399,7 @@ impl Upstreams {
         host.log(Level::Info, &text);
         if is_nginx {
             host.log(Level::Warn, SHOWS_NOTHING);
-        } else if !self.with_records(host, |store| is_noticed(store, HAS_GATE)) {
+        } else if !self.knows_gate(host) {
             self.warn_once(host, NO_UPSTREAM_GATE);
         }
     }

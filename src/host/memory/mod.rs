@@ -153,8 +153,12 @@ impl MemoryHost {
             }
             "ngx\0upstream_addr" => self.shown_property("upstream\0address"),
             "source\0address" => self.shown_property(path).map(|at| nginx::address(&at)),
-            "request\0total_size" | "response\0total_size" => {
-                let number = self.shown_property(path)?.try_into().map(u64::from_le_bytes).ok()?;
+            "ngx\0body_bytes_sent" => {
+                let number = self
+                    .shown_property("response\0size")?
+                    .try_into()
+                    .map(u64::from_le_bytes)
+                    .ok()?;
                 Some(number.to_string().into_bytes())
             }
             path if nginx::knows(path) => nginx::property(self.headers.borrow().as_ref()?, path),
@@ -325,6 +329,10 @@ impl Host for MemoryHost {
 
     fn record_metric(&self, metric: u32, value: u64) -> Result<(), HostError> {
         self.store.change_metric(metric, MetricKind::Gauge, |_| value)
+    }
+
+    fn metric(&self, metric: u32) -> Result<u64, HostError> {
+        self.store.metric_value(metric)
     }
 
     fn log(&self, level: Level, text: &str) {

@@ -108,6 +108,13 @@ impl MemoryStore {
         })
     }
 
+    pub(super) fn metric_value(&self, metric: u32) -> Result<u64, HostError> {
+        self.with(|records| {
+            let index = usize::try_from(metric).map_err(|_| HostError::NOT_FOUND)?;
+            records.metrics.get(index).map(|(_, _, value)| *value).ok_or(HostError::NOT_FOUND)
+        })
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Records) -> T) -> T {
         act(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }

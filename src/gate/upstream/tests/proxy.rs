@@ -346,6 +346,10 @@ impl Host for Proxy {
         self.memory.record_metric(metric, value)
     }
 
+    fn metric(&self, metric: u32) -> Result<u64, HostError> {
+        self.memory.metric(metric)
+    }
+
     fn log(&self, level: Level, text: &str) {
         self.memory.log(level, text);
     }
