@@ -5,6 +5,8 @@
 
 #[path = "properties/anything.rs"]
 mod anything;
+#[path = "properties/audit_lines.rs"]
+mod audit_lines;
 #[path = "properties/keys.rs"]
 mod keys;
 #[path = "properties/second_key.rs"]
@@ -31,7 +33,7 @@ use sha2::Sha256;
 use vkey::access::restriction::Restriction;
 use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, exact_host, query_keys};
 use vkey::alerts::failures::Shard;
-use vkey::audit::AuditRecord;
+use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask, Outcome};
 use vkey::config::{Config, Plan};
 use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;

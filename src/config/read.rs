@@ -380,16 +380,26 @@ fn reply_path(node: &Node<'_>) -> Result<String, Invalid> {
     }
 }
 
+const PRINTED_BY_PROXY: &str = "with the sink access_log, the proxy prints peer and upstream: leave them out of the \
+    format of its access log instead";
+
 fn audit(node: &Node<'_>) -> Result<AuditSettings, Invalid> {
     let sinks = [("access_log", Sink::AccessLog), ("log", Sink::Log)];
     let levels = Level::ALL.map(|level| (level.name(), level));
     let members = node.members(&["sink", "level", "mask", "mask_value"])?;
     let default = AuditSettings::default();
     let maskable = Mask::MASKABLE.map(|name| (name, name));
-    let masked = members.read("mask", |list| list.list(|item| item.choice(&maskable)))?;
+    let sink = members.read("sink", |node| node.choice(&sinks))?.unwrap_or(default.sink);
+    let choice = |item: &Node<'_>| match item.choice(&maskable)? {
+        name if sink == Sink::AccessLog && Mask::OF_OUTCOME.contains(&name) => {
+            Err(item.unusable(PRINTED_BY_PROXY))
+        }
+        name => Ok(name),
+    };
+    let masked = members.read("mask", |list| list.list(choice))?;
     let value = members.read("mask_value", |node| node.string().map(str::to_owned))?;
     Ok(AuditSettings {
-        sink: members.read("sink", |node| node.choice(&sinks))?.unwrap_or(default.sink),
+        sink,
         level: members.read("level", |node| node.choice(&levels))?.unwrap_or(default.level),
         mask: Mask::new(masked.unwrap_or_default(), value),
     })

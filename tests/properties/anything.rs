@@ -82,7 +82,7 @@ proptest! {
         _ = Cell::read(&mut &*bytes);
         _ = Shard::read(&mut &*bytes);
         _ = Headers::from_pairs(bytes.clone()).map(|headers| headers.iter().count());
-        _ = AuditRecord::parse(&String::from_utf8_lossy(&bytes));
+        _ = Line::parse(&String::from_utf8_lossy(&bytes));
         _ = Secret::parse(&String::from_utf8_lossy(&bytes));
     }
 
@@ -113,7 +113,7 @@ proptest! {
         prop_assert!(host.reply.borrow().is_some());
         prop_assert!(host.filter_state.borrow().is_empty());
         prop_assert_eq!(host.log.borrow().len(), 1);
-        AuditRecord::parse(&host.log.borrow()[0].1).unwrap();
+        Line::parse(&host.log.borrow()[0].1).unwrap();
     }
 
     #[test]
@@ -136,7 +136,7 @@ proptest! {
         prop_assert!(sealed != host.reply.borrow().is_some());
         let lines = host.log.borrow();
         prop_assert_eq!(lines.len(), 1);
-        let record = AuditRecord::parse(&lines[0].1).unwrap();
+        let record = Line::parse(&lines[0].1).unwrap().record.unwrap();
         prop_assert_eq!(record.decision.is_some_and(Decision::forwards), sealed);
     }
 

@@ -85,7 +85,7 @@ proptest! {
         prop_assert_eq!(gate.on_request_headers(&host, &mut exchange), Action::Pause);
         gate.on_log(&host, &mut exchange);
         let line = host.log.borrow()[0].1.clone();
-        let decision = AuditRecord::parse(&line).unwrap().decision;
+        let decision = Line::parse(&line).unwrap().record.unwrap().decision;
         prop_assert_eq!(decision, Some(Decision::Deny(DenyReason::KeyConflict)), "{}", line);
     }
 }

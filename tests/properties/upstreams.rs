@@ -171,7 +171,7 @@ fn no_response_passes_for_a_known_host_unless_its_connection_is_good() {
             }
         }
         let lines = host.log.borrow();
-        let lines = lines.iter().filter(|(_, line)| AuditRecord::parse(line).is_ok());
+        let lines = lines.iter().filter(|(_, line)| Line::parse(line).is_ok());
         prop_assert_eq!(lines.count(), 1);
         Ok(())
     });

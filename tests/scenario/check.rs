@@ -1,6 +1,6 @@
 //! Checks the result of a step: what its file expects, and what must hold for every request.
 
-use vkey::audit::{AuditRecord, MASK_VALUE};
+use vkey::audit::{Line, MASK_VALUE, NO_RECORD};
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::digest::sha256_hex;
 use vkey::host::Level;
@@ -21,7 +21,7 @@ const AUDIT_STATE: &str = "vkey.audit";
 const SEAL_STATE: &str = "vkey.decision";
 
 /// The start of every audit line, and of no other log line.
-const AUDIT_LINE_START: &str = "{\"v\":";
+const AUDIT_LINE_START: &str = "{\"vkey\":";
 
 /// The same reply for every request without a valid key.
 const UNAUTHENTICATED_HEADERS: [(&str, &str); 4] = [
@@ -83,8 +83,8 @@ pub(crate) fn check_observed(
     match audit_line(context, observed) {
         Err(problem) => problems.push(problem),
         Ok(line) => {
-            problems.extend(check_audit(context, expect, observed, line));
-            audited = Audited::read(context, expect, line);
+            problems.extend(check_audit(context, expect, observed, &line));
+            audited = Audited::read(context, expect, &line);
         }
     }
     (problems, audited)
@@ -280,19 +280,23 @@ pub(crate) fn is_audit_line(line: &str) -> bool {
     line.starts_with(AUDIT_LINE_START)
 }
 
-/// The audit line, which must be in its configured sink only, exactly once.
-fn audit_line<'a>(context: &Context<'_>, observed: &'a Observed) -> Result<&'a str, String> {
+/// The audit line, which must be in its configured sink only, exactly once. The host's access log puts its outcome
+/// after the record, or after nothing.
+fn audit_line(context: &Context<'_>, observed: &Observed) -> Result<String, String> {
     let is_line = |(_, text): &&(Level, String)| is_audit_line(text);
     let logged: Vec<_> = observed.log.iter().filter(is_line).collect();
     let state = observed.filter_state.get(AUDIT_STATE);
     let sink = context.audit("sink").filter(|_| !context.nginx);
     match (sink, logged.as_slice(), state) {
-        (Some("access_log"), [], Some(line)) => Ok(line),
+        (Some("access_log"), [], record) => {
+            let record = record.map_or(NO_RECORD, String::as_str);
+            Ok(Line::splice(record, &observed.outcome))
+        }
         (Some("log") | None, [(level, line)], None) => {
             let expected = context.audit("level").unwrap_or("info");
             let found = format!("{level:?}").to_lowercase();
             if found == expected {
-                Ok(line)
+                Ok(line.clone())
             } else {
                 Err(format!("an audit line of level {found}, not {expected}"))
             }
@@ -318,15 +322,16 @@ fn check_audit(
         (Expected::Public | Expected::Ready, None) => Some(Decision::Public),
         (_, reason) => reason.map(Decision::Deny),
     };
-    match AuditRecord::parse(line) {
+    match Line::parse(line) {
         Err(invalid) => problems.push(invalid.to_string()),
-        Ok(record) => {
+        Ok(Line { record, outcome }) => {
+            let record = record.unwrap_or_default();
             if record.decision != decision {
                 problems.push(format!("{:?}, not {decision:?}", record.decision));
             }
             if let Some(reply) = &observed.reply {
-                if record.status != Some(u64::from(reply.status)) {
-                    problems.push(format!("status {:?}, not {}", record.status, reply.status));
+                if outcome.status != Some(u64::from(reply.status)) {
+                    problems.push(format!("status {:?}, not {}", outcome.status, reply.status));
                 }
                 let shown = record.req.as_deref().filter(|id| *id != MASK_VALUE);
                 if !context.masked("req") && reply_header(reply, REQUEST_ID) != shown {
@@ -346,13 +351,14 @@ fn check_audit(
     problems.into_iter().map(|problem| format!("audit line: {problem}: {line}")).collect()
 }
 
-/// Every line names the policy. If the request is refused because of the upstream, the reason is the
+/// Every record names the policy. If the request is refused because of the upstream, the reason is the
 /// verdict; if it is not forwarded for another reason, there is no verdict.
 fn check_verdict(expect: &Expect, line: Option<&Json>) -> Vec<String> {
     let mut problems = Vec::new();
     let text = |name| member(line, &[name]).and_then(Json::as_str);
     let (policy, verdict) = (text("tls_policy"), text("tls_verdict"));
-    if policy != Some(&sha256_hex(POLICY)) {
+    let has_record = text("vkey") != Some(NO_RECORD);
+    if has_record && policy != Some(&sha256_hex(POLICY)) {
         problems.push(format!("tls_policy is {policy:?}"));
     }
     let of_upstream = |reason: &DenyReason| reason.class() == DenyClass::Upstream;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use vkey::audit::Outcome;
 use vkey::host::{Action, HeaderList, HostError, MemoryHost, MemoryStore, Property, Rules};
 
-use super::format::{HostKind, Outcome};
+use super::format::{self, HostKind};
 use super::run::USUAL_START;
 use super::step::Trailers;
 use super::text::bytes;
@@ -79,9 +80,9 @@ impl<C: Callbacks> Machine for InMemory<C> {
         let (callbacks, accepted, log) = C::configure(&self.config, &self.env, host);
         self.workers.insert(worker, callbacks);
         let outcome = match accepted {
-            false => Outcome::Refused,
-            true if is_closed(&log) => Outcome::Closed,
-            true => Outcome::Open,
+            false => format::Outcome::Refused,
+            true if is_closed(&log) => format::Outcome::Closed,
+            true => format::Outcome::Open,
         };
         Configured { outcome, log }
     }
@@ -95,6 +96,7 @@ impl<C: Callbacks> Machine for InMemory<C> {
         observed.response_headers = host.response_headers.take();
         observed.response_headers.retain(|name, _| !sent.ending.headers.contains_key(name));
         observed.filter_state = host.filter_state.take();
+        observed.outcome = outcome(&host, sent);
         // On nginx, the seal is a variable.
         if let Some(seal) = observed.filter_state.remove("ngx\0vkey_decision") {
             observed.filter_state.insert("vkey.decision".to_owned(), seal);
@@ -153,6 +155,22 @@ fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
         wrote_twice: first != request.host().written(),
         filter_state: BTreeMap::new(),
         log: Vec::new(),
+        outcome: Outcome::default(),
+    }
+}
+
+/// What the access log of the host prints.
+fn outcome(host: &MemoryHost, sent: &Sent) -> Outcome<'static> {
+    let properties = host.properties.borrow();
+    let upstream = properties.get(Property::UpstreamAddress.path());
+    Outcome {
+        start_micros: Some(sent.now_ns / 1_000),
+        status: host.status.get(),
+        bytes_in: Some(sent.ending.body.iter().sum()),
+        bytes_out: sent.ending.bytes_out,
+        duration_ns: Some(sent.ending.after_ns),
+        upstream: upstream.map(|bytes| String::from_utf8_lossy(bytes).into_owned().into()),
+        ..Outcome::default()
     }
 }
 
@@ -186,13 +204,8 @@ impl Stage for MemoryHost {
         let ending = &sent.ending;
         self.set_clock(sent, sent.now_ns + ending.after_ns);
         self.status.set(ending.status);
-        for (property, value) in [
-            (Property::RequestTotalSize, ending.bytes_in),
-            (Property::ResponseTotalSize, ending.bytes_out),
-        ] {
-            if let Some(value) = value {
-                self.show(property.path(), value.to_le_bytes());
-            }
+        if let Some(bytes) = ending.bytes_out {
+            self.show(Property::ResponseSize.path(), bytes.to_le_bytes());
         }
         self.show_text(Property::UpstreamAddress, ending.upstream.as_deref());
         if forwarded {

@@ -114,6 +114,8 @@ pub(crate) struct Observed {
     pub(crate) response_headers: BTreeMap<String, String>,
     pub(crate) filter_state: BTreeMap<String, String>,
     pub(crate) log: Log,
+    /// What the host knows of the end, for its access log.
+    pub(crate) outcome: vkey::audit::Outcome<'static>,
     /// Whether the host's second report of the request's end changed anything.
     pub(crate) wrote_twice: bool,
 }

@@ -89,7 +89,6 @@ pub(crate) struct Ending {
     pub(crate) headers: BTreeMap<String, String>,
     /// The sizes of the body parts, in bytes.
     pub(crate) body: Box<[u64]>,
-    pub(crate) bytes_in: Option<u64>,
     pub(crate) bytes_out: Option<u64>,
     pub(crate) upstream: Option<String>,
 }
@@ -285,9 +284,8 @@ impl Faults {
 
 impl Ending {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&[
-            "after_ns", "status", "headers", "body", "bytes_in", "bytes_out", "upstream",
-        ])?;
+        let members =
+            node.members(&["after_ns", "status", "headers", "body", "bytes_out", "upstream"])?;
         Ok(Self {
             after_ns: members.read("after_ns", Node::integer)?.unwrap_or(0),
             status: members.read("status", Node::integer)?,
@@ -297,7 +295,6 @@ impl Ending {
                 .flatten()
                 .collect(),
             body: members.read("body", sizes)?.unwrap_or_default(),
-            bytes_in: members.read("bytes_in", Node::integer)?,
             bytes_out: members.read("bytes_out", Node::integer)?,
             upstream: members.read("upstream", owned)?,
         })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vkey::audit::AuditRecord;
+use vkey::audit::Line;
 use vkey::decision::Mode;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::host::{MemoryStore, RecordStore, SharedData};
@@ -54,7 +54,7 @@ pub(crate) struct Tally {
 
 impl Audited {
     pub(super) fn read(context: &Context<'_>, expect: &Expect, line: &str) -> Option<Self> {
-        let record = AuditRecord::parse(line).ok()?;
+        let record = Line::parse(line).ok()?.record.unwrap_or_default();
         let label = tenant_label(context, record.tenant.as_deref());
         Some(Self {
             decision: record.decision,

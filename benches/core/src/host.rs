@@ -168,6 +168,10 @@ impl Host for CountedHost {
         self.call(Call::Metric, |host| host.record_metric(metric, value))
     }
 
+    fn metric(&self, metric: u32) -> Result<u64, HostError> {
+        self.call(Call::Metric, |host| host.metric(metric))
+    }
+
     fn log(&self, level: Level, text: &str) {
         self.call(Call::Log, |host| host.log(level, text));
     }

@@ -174,11 +174,8 @@ fn respond(memory: &MemoryHost, sent: &Sent, forwarded: bool) {
     }
     let address = ending.upstream.clone().map(|text| (Property::UpstreamAddress, text.into()));
     set(memory, address);
-    let sizes = [
-        (Property::RequestTotalSize, ending.bytes_in),
-        (Property::ResponseTotalSize, ending.bytes_out),
-    ];
-    set(memory, sizes.into_iter().filter_map(|(p, size)| Some((p, size?.to_le_bytes().to_vec()))));
+    let size = ending.bytes_out.map(|size| (Property::ResponseSize, size.to_le_bytes().to_vec()));
+    set(memory, size);
 }
 
 /// Sets what the host provides at the end: the client gets the local reply, if there is one.

@@ -9,7 +9,7 @@ use vkey::audit::AuditRecord;
 use vkey::decision::Decision;
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity, Question};
-use vkey::exchange::{Decided, Edits, Ending, Evaluation, Request, Seen, Step};
+use vkey::exchange::{Decided, Edits, Evaluation, Request, Seen, Step};
 use vkey::gate::Admission;
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
@@ -130,18 +130,11 @@ impl Parts<'_> {
             Evaluation::Stranger(reason) => Decided::without_key(seen, Decision::Deny(reason)),
             other => panic!("expected a request with a decision, not {other:?}"),
         };
-        let ending = Ending {
-            status: self.sent.ending.status,
-            bytes_in: self.sent.ending.bytes_in,
-            bytes_out: self.sent.ending.bytes_out,
-            upstream: self.sent.ending.upstream.clone(),
-            now_ns: Some(self.sent.now_ns + self.sent.ending.after_ns),
-        };
         let policy = sha256_hex(POLICY);
         let mask = engine.settings().audit.mask.clone();
         self.meter.count(|| {
             let (host, tls_policy) = (Some("gw-1".into()), Some(policy.as_str().into()));
-            drop(AuditRecord { host, tls_policy, ..decided.record(&ending) }.write(&mask));
+            drop(AuditRecord { host, tls_policy, ..decided.record() }.write(&mask));
         });
     }
 

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vkey::audit::AuditRecord;
+use vkey::audit::{Line, Outcome};
 use vkey::config::{Config, NotReady, Plan, RingConfig};
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::Engine;
 use vkey::gate::NO_UPSTREAM_GATE;
 use vkey::headers::KeySource;
 use vkey::host::{FilterState, Level};
-use vkey::host::{MemoryHost, MemoryStore, Rules};
+use vkey::host::{Host as _, MemoryHost, MemoryStore, Rules};
 use vkey_vm::{BuiltIn, Limits, Module, ModuleError, Opened, Response, Setup, StartError, Worker};
 
 use super::config_file::ConfigFile;
@@ -201,9 +201,8 @@ impl EmbeddedHost {
         let response = Response { status: None, bytes: None, now_ns };
         let closed = worker.close(context, &response).map_err(failed)?;
         let audit = closed.as_ref().and_then(|closed| take_audit_line(&closed.host));
-        let record = audit.as_deref().and_then(|line| AuditRecord::parse(line).ok());
         // A request without a decision is refused.
-        let decision = record.and_then(|record| record.decision);
+        let decision = audit.as_deref().and_then(decision_in);
         let decision = decision.unwrap_or(Decision::Deny(DenyReason::NotReady));
         let mut log = worker.take_log();
         log.extend(closed.map(|closed| closed.host.log.take()).unwrap_or_default());
@@ -243,13 +242,37 @@ impl Uncounted {
     }
 }
 
-/// Takes the audit line out of the log of a request. No other line of the module begins like it.
+/// The decision in an audit line.
+pub(super) fn decision_in(line: &str) -> Option<Decision> {
+    Line::parse(line).ok()?.record?.decision
+}
+
+/// Takes the audit line out of the log of a request: no other line of the module begins like it. If access loggers are
+/// to print the record, the line is that record with what this host knows of the outcome.
 pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
-    const START: &str = "{\"v\":";
+    const START: &str = "{\"vkey\":";
     let mut log = host.log.borrow_mut();
     let logged = log.iter().position(|(_, line)| line.starts_with(START));
     let logged = logged.map(|index| log.remove(index).1);
-    logged.or_else(|| host.filter_state.borrow_mut().remove(FilterState::Audit.key()))
+    let record = || host.filter_state.borrow_mut().remove(FilterState::Audit.key());
+    logged.or_else(|| {
+        let record = record()?;
+        Some(Line::splice(&record, &outcome(host, &record)))
+    })
+}
+
+/// What the host knows of the end of a request that has a record.
+fn outcome(host: &MemoryHost, record: &str) -> Outcome<'static> {
+    let line = Line::parse(&Line::splice(record, &Outcome::default()));
+    let ts_micros = line.ok().and_then(|line| line.record).map(|record| record.ts_micros);
+    let since_ns =
+        |start_micros: u64| Some(host.now_ns()?.saturating_sub(start_micros.saturating_mul(1_000)));
+    Outcome {
+        start_micros: ts_micros,
+        status: host.response_status(),
+        duration_ns: ts_micros.and_then(since_ns),
+        ..Outcome::default()
+    }
 }
 
 /// Prints the module's log lines of at least this level.

@@ -185,7 +185,7 @@ impl Response {
         host.status.set(self.status.map(u64::from));
         host.show(Property::ResponseCodeDetails.path(), "direct_response");
         if let Some(bytes) = self.bytes {
-            host.show(Property::ResponseTotalSize.path(), bytes.to_le_bytes());
+            host.show(Property::ResponseSize.path(), bytes.to_le_bytes());
         }
     }
 }

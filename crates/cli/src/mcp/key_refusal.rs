@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyClass, DenyReason};
+
+use super::super::embedded::decision_in;
 
 /// Why a key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,9 +13,7 @@ pub(super) struct KeyRefusal(pub(super) DenyReason);
 impl KeyRefusal {
     /// Why the module refused the key of the request with this audit line, if it did.
     pub(super) fn in_line(line: &str) -> Option<Self> {
-        let Ok(AuditRecord { decision: Some(Decision::Deny(reason)), .. }) =
-            AuditRecord::parse(line)
-        else {
+        let Some(Decision::Deny(reason)) = decision_in(line) else {
             return None;
         };
         (reason.class() == DenyClass::Unauthenticated).then_some(Self(reason))

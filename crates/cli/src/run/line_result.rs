@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use vkey::audit::AuditRecord;
 use vkey::decision::{Decision, DenyReason};
 use vkey::host::HeaderList;
 use vkey::host::Level;
@@ -11,7 +10,7 @@ use vkey::json::{Json, Object};
 use vkey::reply::Reply;
 use vkey_vm::Closed;
 
-use super::super::embedded::take_audit_line;
+use super::super::embedded::{decision_in, take_audit_line};
 use super::super::exit::Exit;
 use super::super::text::ascii;
 use super::request::RequestLine;
@@ -61,8 +60,7 @@ impl LineResult {
     pub(super) fn new(number: u64, request: &RequestLine, ended: &Closed, forwarded: bool) -> Self {
         let host = &ended.host;
         let line = take_audit_line(host);
-        let record = line.as_deref().and_then(|line| AuditRecord::parse(line).ok());
-        let decision = record.as_ref().and_then(|record| record.decision);
+        let decision = line.as_deref().and_then(decision_in);
         let goes_on = forwarded && !ended.withheld;
         let mut text = String::new();
         let mut object = open(&mut text, number, request.id.as_ref());

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use vkey::audit::{AuditRecord, Mask};
+use vkey::audit::{AuditRecord, Line, Mask};
 use vkey::decision::{Decision, DenyReason};
 use vkey::host::MemoryHost;
 use vkey::reply::Reply;
@@ -337,10 +337,9 @@ fn problem(content: &Content) -> Option<(i64, String)> {
 /// The audit line of a message that the module allowed and the command refuses.
 fn denied(line: &str, reason: DenyReason) -> String {
     // Keep what the module has masked.
-    AuditRecord::parse(line).map_or_else(
-        |_| line.to_owned(),
-        |record| {
-            AuditRecord { decision: Some(Decision::Deny(reason)), ..record }.write(&Mask::default())
-        },
-    )
+    let Ok(Line { record: Some(record), outcome }) = Line::parse(line) else {
+        return line.to_owned();
+    };
+    let record = AuditRecord { decision: Some(Decision::Deny(reason)), ..record };
+    Line { record: Some(record), outcome }.write(&Mask::default())
 }
