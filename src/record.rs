@@ -46,7 +46,7 @@ pub struct Writer<'a> {
 
 /// The name of a record in shared data; it begins with `vkey/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(String);
+pub struct Name(Box<str>);
 
 /// Why bytes are not the record of the expected name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +66,14 @@ pub enum NotThisRecord {
 impl Name {
     /// The name of the record of `id`, of a kind. Neither contains a `/`, so names are unique.
     pub fn new(kind: &str, id: &str) -> Self {
-        Self([PREFIX, kind, "/", id].concat())
+        Self([PREFIX, kind, "/", id].concat().into())
     }
 
     /// The name of the record of `id` that belongs to `owner`. All records of such a kind have an owner,
     /// and no part contains a `/`, so names are unique.
     #[inline(never)] // once, not at each of its many calls
     pub fn within(kind: &str, owner: &str, id: &str) -> Self {
-        Self([PREFIX, kind, "/", owner, "/", id].concat())
+        Self([PREFIX, kind, "/", owner, "/", id].concat().into())
     }
 
     /// The name in shared data.

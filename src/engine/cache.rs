@@ -2,14 +2,14 @@
 //! keys.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map;
 use std::rc::Rc;
 
 use crate::decision::DenyReason;
-use crate::key::Key;
 use crate::key::keyring::Ring;
 use crate::key::mac::{SigningKey, Tag};
 use crate::key::token::{Kid, parse_tag, split_tag};
+
+use super::known::KnownKey;
 
 /// The most memory of one generation, in bytes: about five thousand typical keys.
 const GENERATION_BYTES: usize = 4 << 20;
@@ -43,36 +43,46 @@ struct Generation {
 
 struct Entry {
     tag: Tag,
-    key: Rc<Key>,
+    key: Rc<KnownKey>,
 }
 
 /// Derived signing keys by kid. Only those of a few epochs are in use at a time.
 #[derive(Default)]
-pub(super) struct SigningKeys(BTreeMap<Box<str>, SigningKey>);
+pub(super) struct SigningKeys(Vec<(Rc<Kid>, SigningKey)>);
 
 /// The most signing keys that are cached. When the cache is full, it is cleared.
 const MAX_SIGNING_KEYS: usize = 8;
 
 impl SigningKeys {
-    /// The signing key of a ring for one of its kids.
+    /// The signing key of a ring for one of its kids, and that kid, which keys share.
     ///
     /// # Errors
     ///
     /// As [`Ring::signing_key`].
-    pub(super) fn get(&mut self, ring: &Ring, kid: &Kid) -> Result<&SigningKey, DenyReason> {
-        if self.0.len() >= MAX_SIGNING_KEYS && !self.0.contains_key(kid.as_str()) {
-            self.0.clear();
-        }
-        match self.0.entry(kid.as_str().into()) {
-            btree_map::Entry::Occupied(found) => Ok(found.into_mut()),
-            btree_map::Entry::Vacant(free) => Ok(free.insert(ring.signing_key(kid)?)),
-        }
+    pub(super) fn get(
+        &mut self,
+        ring: &Ring,
+        kid: &Kid,
+    ) -> Result<&(Rc<Kid>, SigningKey), DenyReason> {
+        let Self(keys) = self;
+        let index = match keys.iter().position(|(cached, _)| **cached == *kid) {
+            Some(index) => index,
+            None => {
+                let derived = ring.signing_key(kid)?;
+                if keys.len() >= MAX_SIGNING_KEYS {
+                    keys.clear();
+                }
+                keys.push((Rc::new(kid.clone()), derived));
+                keys.len() - 1
+            }
+        };
+        keys.get(index).ok_or(DenyReason::NotReady)
     }
 }
 
 impl VerifiedKeys {
     /// The key that was verified from exactly this token.
-    pub(super) fn get(&mut self, token: &[u8]) -> Option<Rc<Key>> {
+    pub(super) fn get(&mut self, token: &[u8]) -> Option<Rc<KnownKey>> {
         let (body, tag) = split_tag(token)?;
         if let Some(entry) = self.young.entries.get(body) {
             return entry.open(tag);
@@ -84,7 +94,7 @@ impl VerifiedKeys {
     }
 
     /// Caches a verified token.
-    pub(super) fn insert(&mut self, token: &[u8], key: Rc<Key>) {
+    pub(super) fn insert(&mut self, token: &[u8], key: Rc<KnownKey>) {
         let Some((body, tag)) = split_tag(token) else {
             return;
         };
@@ -107,7 +117,7 @@ impl VerifiedKeys {
 }
 
 impl Entry {
-    fn open(&self, tag: &[u8]) -> Option<Rc<Key>> {
+    fn open(&self, tag: &[u8]) -> Option<Rc<KnownKey>> {
         let tag = parse_tag(tag).ok()?;
         self.tag.matches(&tag).then(|| Rc::clone(&self.key))
     }
@@ -116,12 +126,17 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::keyring::{Keyring, RingState, Rotation, Secret};
+    use crate::config::Config;
+    use crate::engine::Engine;
+    use crate::key::Key;
+    use crate::key::keyring::{RingState, Rotation, Secret};
     use crate::key::token::{Unverified, mint};
+
+    const SECRET: &str = "Caches-1-remember-verified-keys";
 
     #[test]
     fn a_signing_key_does_not_depend_on_earlier_lookups() {
-        let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
+        let secret = Secret::parse(SECRET).unwrap();
         let rotation = Rotation::new(10, 100, false).ok();
         let ring = |name| Ring::new(name, &secret, RingState::Active, rotation).unwrap();
         let mut keys = SigningKeys::default();
@@ -130,7 +145,7 @@ mod tests {
                 let kid = Kid::new(ring.name(), epoch).unwrap();
                 let expected = ring.signing_key(&kid).unwrap().sign(&[b"text"]);
                 assert!(
-                    keys.get(&ring, &kid).unwrap().sign(&[b"text"]).matches(&expected),
+                    keys.get(&ring, &kid).unwrap().1.sign(&[b"text"]).matches(&expected),
                     "{kid}"
                 );
                 assert!(keys.0.len() <= MAX_SIGNING_KEYS);
@@ -138,15 +153,17 @@ mod tests {
         }
     }
 
-    fn token(number: usize, more: &str) -> (String, Rc<Key>) {
-        let secret = Secret::parse("Sample-Secret-1-never-deploy").unwrap();
+    fn token(number: usize, more: &str) -> (String, Rc<KnownKey>) {
+        let secret = Secret::parse(SECRET).unwrap();
         let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
         let claims = format!(r#"{{"jti":"k{number}","tenant":"t","iat":1,"exp":2{more}}}"#);
         let kid = ring.kid_at(0).unwrap();
         let token = mint(&ring.signing_key(&kid).unwrap(), &kid, claims.as_bytes());
-        let keyring = Keyring::new(vec![ring], 0);
-        let key = Key::verify(Unverified::parse(token.as_bytes()).unwrap(), &keyring).unwrap();
-        (token, Rc::new(key))
+        let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#;
+        let config = Config::parse(config).unwrap();
+        let engine = Engine::new(config.compile(|_| Some(SECRET.to_owned())).unwrap());
+        let unverified = Unverified::parse(token.as_bytes()).unwrap();
+        (token.clone(), Rc::new(engine.prepare(Key::verify(unverified, engine.keyring()).unwrap())))
     }
 
     #[test]
@@ -169,7 +186,7 @@ mod tests {
         keys.insert(used.as_bytes(), used_key);
         let (_, key) = token(1, "");
         let fill = |number| format!("vk1.main-0.k{number}.{}", "A".repeat(43));
-        for number in 0..20_000 {
+        for number in 0..40_000 {
             keys.insert(fill(number).as_bytes(), Rc::clone(&key));
             assert!(keys.young.bytes <= GENERATION_BYTES && keys.old.bytes <= GENERATION_BYTES);
             assert!(keys.get(used.as_bytes()).is_some());

@@ -1,6 +1,8 @@
 //! The engine: one plan, and every decision under it.
 
 mod cache;
+mod known;
+mod membership;
 mod stages;
 mod upstream;
 
@@ -12,24 +14,24 @@ use std::rc::Rc;
 use crate::access::cidr::parse_address;
 use crate::access::restriction::Restriction;
 use crate::access::{Access, canonical_host, exact_host};
-use crate::config::{
-    ClientRules, Plan, Settings, Tenant, Tier, UnlistedTenants, UpstreamCredential,
-};
+use crate::config::{ClientRules, Plan, Settings, UpstreamCredential};
 use crate::decision::DenyReason;
 use crate::headers::RequestHead;
 use crate::key::Key;
 use crate::key::keyring::Keyring;
 use crate::key::revocations::Newer;
 use crate::key::token::{Kid, Unverified, jwt_kid};
-use crate::limits::Origin;
-use crate::limits::{Charge, Scope};
+use crate::limits::{Charge, Origin};
 use cache::{SigningKeys, VerifiedKeys};
+pub use known::KnownKey;
+use membership::Memberships;
 pub use stages::{Question, Stage, StageResult};
 
 /// Decides on requests under one plan. Its only state is a cache of verified keys and signing keys, and the
 /// newer revocations.
 pub struct Engine {
     plan: Plan,
+    memberships: Memberships,
     verified: VerifiedKeys,
     signing_keys: SigningKeys,
     newer_revocations: Newer,
@@ -41,7 +43,7 @@ pub enum Identity {
     /// A key was verified.
     Known {
         /// The key, valid or not.
-        key: Rc<Key>,
+        key: Rc<KnownKey>,
         /// Whether it is valid now.
         validity: StageResult,
     },
@@ -66,6 +68,7 @@ impl Engine {
     /// An engine that has seen no key yet.
     pub fn new(plan: Plan) -> Self {
         Self {
+            memberships: Memberships::new(&plan.settings),
             plan,
             verified: VerifiedKeys::default(),
             signing_keys: SigningKeys::default(),
@@ -133,7 +136,7 @@ impl Engine {
     /// # Errors
     ///
     /// The first reason for a refusal.
-    pub fn authorize(&self, key: &Key, access: &Access<'_>) -> Result<(), DenyReason> {
+    pub fn authorize(&self, key: &KnownKey, access: &Access<'_>) -> Result<(), DenyReason> {
         self.verdicts(key, access).try_for_each(|(_, verdict)| verdict)
     }
 
@@ -172,7 +175,7 @@ impl Engine {
     /// The rules of [`Engine::authorize`] with their results; the first refusal decides.
     pub fn verdicts<'a>(
         &'a self,
-        key: &'a Key,
+        key: &'a KnownKey,
         access: &'a Access<'a>,
     ) -> impl Iterator<Item = (AccessRule, StageResult)> {
         self.evaluate(key, access, |_, restriction, access| restriction.prohibits(access))
@@ -183,7 +186,7 @@ impl Engine {
     /// and a caveat that does not allow the path is not meant to reveal them.
     pub fn usage_verdicts<'a>(
         &'a self,
-        key: &'a Key,
+        key: &'a KnownKey,
         access: &'a Access<'a>,
     ) -> impl Iterator<Item = (AccessRule, StageResult)> {
         self.evaluate(key, access, |origin, restriction, access| match origin {
@@ -192,60 +195,19 @@ impl Engine {
         })
     }
 
-    /// Everything that restricts a key: its tier, its tenant, its claims, its caveats.
-    pub fn restrictions<'a>(
-        &'a self,
-        key: &'a Key,
-    ) -> impl Iterator<Item = (Origin, &'a Restriction)> {
-        let settings = &self.plan.settings;
-        let tier = settings.tiers.get(key.claims().tier());
-        let tier = tier.map(|tier| (Origin::Tier, &tier.only));
-        let tenant = settings.tenants.get(&key.claims().tenant);
-        let tenant = tenant.map(|tenant| (Origin::Tenant, &tenant.only));
-        tier.into_iter().chain(tenant).chain(key.restrictions())
-    }
-
-    /// The charges for one request of a key, in the key's cell.
-    pub fn key_charges(&self, key: &Key) -> Vec<Charge> {
-        let mut charges = self.tier_charges(key.claims().tier());
-        charges.extend(key.charges());
-        charges
-    }
-
     /// The charges for one request of any key of a tier, in the key's cell.
-    pub fn tier_charges(&self, tier: &str) -> Vec<Charge> {
-        let tier = self.plan.settings.tiers.get(tier);
-        let charges = |tier: &Tier| tier.limits.charges(Origin::Tier, Scope::Tier).collect();
-        tier.map(charges).unwrap_or_default()
+    pub fn tier_charges(&self, tier: &str) -> &[Charge] {
+        self.memberships.tier(tier).map_or(&[], |tier| &tier.charges)
     }
 
     /// The charges for one request of a tenant's key, in the tenant's cell.
-    pub fn tenant_charges(&self, tenant: &str) -> Vec<Charge> {
-        let tenant = self.plan.settings.tenants.get(tenant);
-        let charges =
-            |tenant: &Tenant| tenant.limits.charges(Origin::Tenant, Scope::Tenant).collect();
-        tenant.map(charges).unwrap_or_default()
+    pub fn tenant_charges(&self, tenant: &str) -> &[Charge] {
+        &self.memberships.tenant(tenant).charges
     }
 
-    /// Whether a key may request the usage of others.
-    pub fn sees_others(&self, key: &Key) -> bool {
-        let tier = self.plan.settings.tiers.get(key.claims().tier());
-        tier.is_some_and(|tier| tier.usage_of_others)
-    }
-
-    /// Whether an escaped slash in a path is part of its segment for a key, instead of ambiguous.
-    pub fn keeps_escaped_slashes(&self, key: &Key) -> bool {
-        self.plan.settings.keeps_escaped_slashes(key.claims().tier())
-    }
-
-    /// Whether the client certificate is needed to decide on the key.
-    pub fn needs_client_cert(&self, key: &Key) -> bool {
-        self.restrictions(key).any(|(_, restriction)| restriction.needs_client_cert())
-    }
-
-    /// Whether a rule restricts the method, path or host of the key's requests.
-    pub fn restricts_target(&self, key: &Key) -> bool {
-        self.restrictions(key).any(|(_, restriction)| restriction.restricts_target())
+    /// What the plan makes of a verified key.
+    pub fn prepare(&self, key: Key) -> KnownKey {
+        KnownKey::new(key, &self.plan, &self.memberships)
     }
 
     /// Whether a text could be a key: it begins like one, or is a JWT that names one of the rings. It need
@@ -324,7 +286,7 @@ impl Engine {
 
     /// Verifies a token, or finds it in the cache. Keys of rings that are not ready and epochs that cannot be
     /// valid are refused before any MAC is computed.
-    fn verify(&mut self, token: &[u8], now_secs: u64) -> Result<Rc<Key>, DenyReason> {
+    fn verify(&mut self, token: &[u8], now_secs: u64) -> Result<Rc<KnownKey>, DenyReason> {
         if let Some(key) = self.verified.get(token) {
             return Ok(key);
         }
@@ -336,26 +298,18 @@ impl Engine {
             Err(DenyReason::KeyRetired) if ring.keeps_expired() => {}
             verdict => verdict?,
         }
-        let signing_key = self.signing_keys.get(ring, unverified.kid())?;
-        let key = Rc::new(Key::verify_by(unverified, ring, signing_key)?);
+        let (kid, signing_key) = self.signing_keys.get(ring, unverified.kid())?;
+        let key = Key::verify_by(unverified, ring, signing_key, Rc::clone(kid))?;
+        let key = Rc::new(self.prepare(key));
         self.verified.insert(token, Rc::clone(&key));
         Ok(key)
     }
 
-    fn check_key(&self, key: &Key, now_secs: u64) -> Result<(), DenyReason> {
-        let settings = &self.plan.settings;
+    fn check_key(&self, key: &KnownKey, now_secs: u64) -> Result<(), DenyReason> {
         key.check(&self.plan.keyring, now_secs)?;
-        if let Some(audience) = &settings.audience
-            && !key.claims().aud.as_ref().is_some_and(|aud| aud.contains(audience))
-        {
-            return Err(DenyReason::KeyAudience);
-        }
-        if settings.revoked.covers(key.claims()) {
-            return Err(DenyReason::KeyRevoked);
-        }
         match &self.newer_revocations {
             Newer::None => Ok(()),
-            Newer::List(list) if list.covers(key.claims()) => Err(DenyReason::KeyRevoked),
+            Newer::List(list) if list.covers(&key.key_id()) => Err(DenyReason::KeyRevoked),
             Newer::List(_) => Ok(()),
             Newer::Unknown => Err(DenyReason::NotReady),
         }
@@ -364,27 +318,19 @@ impl Engine {
     /// The rules in order. Each is evaluated when the iterator reaches it.
     fn evaluate<'a>(
         &'a self,
-        key: &'a Key,
+        key: &'a KnownKey,
         access: &'a Access<'a>,
         prohibits: fn(Origin, &Restriction, &Access<'a>) -> Option<DenyReason>,
     ) -> impl Iterator<Item = (AccessRule, StageResult)> {
-        let membership = once_with(|| (AccessRule::Membership, self.check_membership(key)));
+        let membership = once_with(move || (AccessRule::Membership, check_membership(key)));
         let address = once_with(|| (AccessRule::Address, self.check_address(access.source)));
         let too_dear = (AccessRule::Globs, Err(DenyReason::CaveatUnsupported));
         let globs = once_with(move || key.exceeds_glob_steps(access).then_some(too_dear)).flatten();
-        let restrictions = self.restrictions(key).map(move |(origin, restriction)| {
+        let restrictions = key.restrictions().map(move |(origin, restriction)| {
             let verdict = prohibits(origin, restriction, access).map_or(Ok(()), Err);
             (AccessRule::Restriction(origin), verdict)
         });
         membership.chain(address).chain(globs).chain(restrictions)
-    }
-
-    fn check_membership(&self, key: &Key) -> Result<(), DenyReason> {
-        let settings = &self.plan.settings;
-        let listed = settings.tenants.contains_key(&key.claims().tenant)
-            || settings.unlisted_tenants == UnlistedTenants::Allow;
-        let known = listed && settings.has_tier(key.claims().tier());
-        if known { Ok(()) } else { Err(DenyReason::TierUnknown) }
     }
 
     fn check_address(&self, source: Option<IpAddr>) -> Result<(), DenyReason> {
@@ -396,6 +342,10 @@ impl Engine {
         let denied = !deny.is_empty() && (source.is_none() || deny.iter().any(inside));
         if allowed && !denied { Ok(()) } else { Err(DenyReason::Source) }
     }
+}
+
+fn check_membership(key: &KnownKey) -> Result<(), DenyReason> {
+    if key.is_member() { Ok(()) } else { Err(DenyReason::TierUnknown) }
 }
 
 // === impl AccessRule ===

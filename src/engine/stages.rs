@@ -10,10 +10,9 @@ use std::iter::{once, once_with};
 use crate::access::{Access, AmbiguousPath, CanonicalPath};
 use crate::decision::DenyReason;
 use crate::headers::RequestHead;
-use crate::key::Key;
 use crate::usage::{Subject, SubjectQuery};
 
-use super::{AccessRule, Engine};
+use super::{AccessRule, Engine, KnownKey};
 
 /// The result of a stage: allowed, or the reason of the refusal.
 pub type StageResult = Result<(), DenyReason>;
@@ -21,7 +20,7 @@ pub type StageResult = Result<(), DenyReason>;
 /// A request with a verified key.
 pub struct Question<'a, F> {
     /// The key.
-    pub key: &'a Key,
+    pub key: &'a KnownKey,
     /// Whether the key is valid now.
     pub validity: StageResult,
     /// The headers of the request.
@@ -72,7 +71,7 @@ impl Engine {
     /// The stages that depend on the access: a request for usage, or any other.
     fn access_stages<'a>(
         &'a self,
-        key: &'a Key,
+        key: &'a KnownKey,
         head: &'a RequestHead<'a>,
         access: &'a Access<'a>,
     ) -> impl Iterator<Item = (Stage, StageResult)> + 'a {
@@ -108,11 +107,15 @@ impl Engine {
     /// # Errors
     ///
     /// The reason why the key may not see them.
-    pub fn usage_subject(&self, key: &Key, head: &RequestHead<'_>) -> Result<Subject, DenyReason> {
+    pub fn usage_subject(
+        &self,
+        key: &KnownKey,
+        head: &RequestHead<'_>,
+    ) -> Result<Subject, DenyReason> {
         let target = head.target.unwrap_or_default();
         let query = SubjectQuery::parse(target).map_err(|_| DenyReason::PathAmbiguous)?;
-        let subject = query.subject(key.claims());
-        if subject == Ok(Subject::Own) || self.sees_others(key) {
+        let subject = query.subject(key.tenant(), key.jti());
+        if subject == Ok(Subject::Own) || key.sees_others() {
             subject.map_err(|_| DenyReason::PathAmbiguous)
         } else {
             Err(DenyReason::Path)

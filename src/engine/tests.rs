@@ -23,7 +23,7 @@ fn engine() -> Engine {
     Engine::new(Config::parse(config).unwrap().compile(|_| Some(SECRET.to_owned())).unwrap())
 }
 
-fn key(engine: &mut Engine, caveats: &[String]) -> Rc<Key> {
+fn key(engine: &mut Engine, caveats: &[String]) -> Rc<KnownKey> {
     let secret = Secret::parse(SECRET).unwrap();
     let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
     let kid = ring.kid_at(0).unwrap();
@@ -39,7 +39,7 @@ fn key(engine: &mut Engine, caveats: &[String]) -> Rc<Key> {
 }
 
 /// The glob steps of a decision, and its result.
-fn decide(engine: &Engine, key: &Key, access: &Access<'_>) -> (usize, Result<(), DenyReason>) {
+fn decide(engine: &Engine, key: &KnownKey, access: &Access<'_>) -> (usize, Result<(), DenyReason>) {
     work::take();
     let verdict = engine.authorize(key, access);
     (work::take(), verdict)

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use crate::alerts::anomaly::Anomaly;
 use crate::audit::AuditRecord;
 use crate::decision::{Decision, DenyReason};
-use crate::key::Key;
-use crate::key::claims::Claims;
+use crate::engine::KnownKey;
 use crate::limits::ledger::{Exceeded, Exhausted};
 use crate::upstream_tls::Verdict;
 
@@ -17,7 +16,7 @@ use super::seen::Seen;
 #[derive(Debug)]
 pub struct Decided {
     seen: Box<Seen>,
-    key: Option<Rc<Key>>,
+    key: Option<Rc<KnownKey>>,
     decision: Decision,
     exceeded: Option<Exceeded>,
     anomaly: Option<Anomaly>,
@@ -53,7 +52,7 @@ impl Decided {
     }
 
     /// A request with a verified key, valid or not.
-    pub fn with_key(seen: Box<Seen>, key: Rc<Key>, decision: Decision) -> Self {
+    pub fn with_key(seen: Box<Seen>, key: Rc<KnownKey>, decision: Decision) -> Self {
         Self { key: Some(key), ..Self::without_key(seen, decision) }
     }
 
@@ -81,7 +80,7 @@ impl Decided {
     }
 
     /// The verified key.
-    pub fn key(&self) -> Option<&Rc<Key>> {
+    pub fn key(&self) -> Option<&Rc<KnownKey>> {
         self.key.as_ref()
     }
 
@@ -120,7 +119,7 @@ impl Decided {
     pub fn outcome(&self) -> Outcome<'_> {
         Outcome {
             decision: Some(self.decision),
-            tenant: self.key.as_ref().map(|key| key.claims().tenant.as_str()),
+            tenant: self.key.as_ref().map(|key| key.tenant()),
             exhausted: self.exceeded.map(|exceeded| exceeded.exhausted),
             anomaly: self.anomaly,
         }
@@ -128,16 +127,16 @@ impl Decided {
 
     /// The audit record of the request, as far as it is known by now.
     pub fn record(&self) -> AuditRecord<'_> {
-        let claims = self.key.as_ref().map(|key| key.claims());
-        let claim = |text: fn(&Claims) -> Option<&str>| claims.and_then(text).map(Cow::Borrowed);
+        let key = self.key.as_deref();
+        let claim = |text: fn(&KnownKey) -> Option<&str>| key.and_then(text).map(Cow::Borrowed);
         AuditRecord {
             decision: Some(self.decision),
-            kid: self.key.as_ref().map(|key| Cow::Borrowed(key.kid().as_str())),
-            jti: claim(|claims| Some(&claims.jti)),
-            tenant: claim(|claims| Some(&claims.tenant)),
-            sub: claim(|claims| claims.sub.as_deref()),
-            tier: claim(|claims| Some(claims.tier())),
-            caveats: self.key.as_ref().and_then(|key| key.caveats_len().try_into().ok()),
+            kid: claim(|key| Some(key.kid().as_str())),
+            jti: claim(|key| Some(key.jti())),
+            tenant: claim(|key| Some(key.tenant())),
+            sub: claim(KnownKey::sub),
+            tier: claim(|key| Some(key.tier())),
+            caveats: key.map(|key| key.caveats_len().into()),
             tls_verdict: self.verdict.map(|verdict| Cow::Borrowed(verdict.word())),
             anomaly: self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word())),
             ..self.seen.record()

@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::config::UpstreamCredential;
-use crate::engine::Engine;
+use crate::engine::{Engine, KnownKey};
 use crate::headers::{Names, RequestHead};
-use crate::key::Key;
 use crate::upstream_tls::UpstreamHost;
 
 /// Says that a credential was attached before routing. No credential has a `+` in its name.
@@ -64,17 +63,16 @@ impl<'a> Edits<'a> {
     }
 
     /// The edits of a request of a key: everything private is removed, and the identity is set.
-    pub fn forward(engine: &'a Engine, key: &'a Key, head: &RequestHead<'a>) -> Self {
+    pub fn forward(engine: &'a Engine, key: &'a KnownKey, head: &RequestHead<'a>) -> Self {
         let credential = engine.credential(head.authority);
-        let claims = key.claims();
         let mut add = SmallVec::new();
         if engine.settings().identity_headers {
-            add.push(("x-vkey-key", Cow::Borrowed(claims.jti.as_str())));
-            add.push(("x-vkey-tenant", Cow::Borrowed(claims.tenant.as_str())));
-            add.extend(claims.sub.as_ref().map(|sub| ("x-vkey-sub", header_text(sub))));
+            add.push(("x-vkey-key", Cow::Borrowed(key.jti())));
+            add.push(("x-vkey-tenant", Cow::Borrowed(key.tenant())));
+            add.extend(key.sub_header().map(|sub| ("x-vkey-sub", Cow::Borrowed(sub))));
         }
         Self {
-            remove: head.unforwardable(head.overrides_target() && engine.restricts_target(key)),
+            remove: head.unforwardable(head.overrides_target() && key.restricts_target()),
             shorten: head.shortened_lists(),
             add,
             replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
@@ -96,22 +94,4 @@ fn credential_words<'a>(
     let attached = attached.map(|_| Cow::Borrowed(ATTACHED));
     let granted = engine.granted(authority).map(Cow::Borrowed);
     attached.into_iter().chain(plaintext.map(Cow::Owned)).chain(granted).collect()
-}
-
-/// Text as a header value. `%` and everything but visible ASCII is percent-encoded (RFC 3986, section 2.1), so no value
-/// can end the header or be confused with another.
-fn header_text(text: &str) -> Cow<'_, str> {
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    if text.bytes().all(plain) {
-        return Cow::Borrowed(text);
-    }
-    let mut value = String::with_capacity(text.len() * 3);
-    for byte in text.bytes() {
-        if plain(byte) {
-            value.push(char::from(byte));
-        } else {
-            value.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    Cow::Owned(value)
 }

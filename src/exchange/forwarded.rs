@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::decision::{Decision, DenyReason};
-use crate::key::Key;
+use crate::engine::KnownKey;
 use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::Reservation;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
@@ -104,7 +104,7 @@ impl Forwarded {
     }
 
     /// Refuses the request after all. Returns its key and its reservations, for the refund.
-    pub fn refuse(self, reason: DenyReason) -> (Decided, Option<(Rc<Key>, Reservations)>) {
+    pub fn refuse(self, reason: DenyReason) -> (Decided, Option<(Rc<KnownKey>, Reservations)>) {
         let reserved = self.decided.key().cloned().zip(self.reservations);
         (self.decided.refused(reason), reserved)
     }

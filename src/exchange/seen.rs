@@ -11,9 +11,8 @@ use crate::access::{
 };
 use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
 use crate::decision::{Decision, DenyReason};
-use crate::engine::{Engine, Identity, Question};
+use crate::engine::{Engine, Identity, KnownKey, Question};
 use crate::headers::RequestHead;
-use crate::key::Key;
 use crate::limits::sessions::SessionId;
 use crate::time::secs;
 
@@ -72,7 +71,7 @@ pub enum Evaluation {
     /// A key was verified.
     Known {
         /// The key, valid or not.
-        key: Rc<Key>,
+        key: Rc<KnownKey>,
         /// What to do next.
         step: Step,
     },
@@ -179,11 +178,11 @@ impl Seen {
         };
         let shown_cert = OnceCell::new();
         let access = LazyCell::new(|| {
-            let path = path.or_else(|ambiguous| match engine.keeps_escaped_slashes(&key) {
+            let path = path.or_else(|ambiguous| match key.keeps_escaped_slashes() {
                 true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
                 false => Err(ambiguous),
             })?;
-            let cert = engine.needs_client_cert(&key).then(client_cert).flatten();
+            let cert = key.needs_client_cert().then(client_cert).flatten();
             let cert = shown_cert.get_or_init(|| cert).as_deref();
             Ok(access(request.head, path, source, cert, now_secs))
         });

@@ -10,13 +10,12 @@ use std::net::IpAddr;
 
 use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity};
 use crate::decision::{Decision, DenyReason, Mode};
-use crate::engine::Engine;
+use crate::engine::{Engine, KnownKey};
 use crate::exchange::{Refund, Reservations};
 use crate::host::{NotCounted, RecordStore, SharedData, Snapshot};
-use crate::key::Key;
 use crate::limits::Charge;
 use crate::limits::allowance::Allowance;
-use crate::limits::cell::{Cell, CountedRequest, key_name, tenant_name};
+use crate::limits::cell::{Cell, CountedRequest};
 use crate::limits::ledger::{Exceeded, Reservation};
 use crate::record::Name;
 use crate::time::secs;
@@ -24,9 +23,7 @@ use crate::time::secs;
 /// Counts one request of a key.
 pub struct Admission<'a, S: ?Sized> {
     store: &'a RecordStore<'a, S>,
-    key: &'a Key,
-    key_charges: Vec<Charge>,
-    tenant_charges: Vec<Charge>,
+    key: &'a KnownKey,
     /// The request is counted and charged to no limit.
     is_free: bool,
     source: Option<IpAddr>,
@@ -63,15 +60,13 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     pub fn new(
         store: &'a RecordStore<'a, S>,
         engine: &Engine,
-        key: &'a Key,
+        key: &'a KnownKey,
         source: Option<IpAddr>,
         now_ns: u64,
     ) -> Self {
         Self {
             store,
             key,
-            key_charges: engine.key_charges(key),
-            tenant_charges: engine.tenant_charges(&key.claims().tenant),
             is_free: false,
             source,
             now_ns,
@@ -82,7 +77,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
     /// Whether the key or its tenant has limits.
     pub fn is_limited(&self) -> bool {
-        !self.key_charges.is_empty() || !self.tenant_charges.is_empty()
+        !self.key.charges().is_empty() || !self.key.tenant_charges().is_empty()
     }
 
     /// The same admission, of a request that is counted and charged to no limit.
@@ -96,7 +91,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         if !self.store.is_available() {
             return Admitted::uncounted(decision.without_counts(self.is_limited()));
         }
-        let tenant = self.tenant_name();
+        let tenant = self.key.tenant_cell_name();
         let look = self.look_at_tenant(&tenant, decision);
         match self.count_key(decision, self.barred_by(look.as_ref())) {
             Ok((of_key, anomaly)) => {
@@ -158,11 +153,11 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         let (was, is) = (reserved.decision, Decision::Deny(reason));
         let [of_key, of_tenant] = [&reserved.key, &reserved.tenant]
             .map(|reservation| reservation.as_ref().filter(|_| refund == Refund::Everything));
-        let by_key = self.store.update(&self.key_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.key_charges, of_key);
+        let by_key = self.store.update(self.key.cell_name(), |cell: &mut Cell| {
+            cell.recount(was, is, self.key.charges(), of_key);
         });
-        let by_tenant = self.store.update(&self.tenant_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.tenant_charges, of_tenant);
+        let by_tenant = self.store.update(&self.key.tenant_cell_name(), |cell: &mut Cell| {
+            cell.recount(was, is, self.key.tenant_charges(), of_tenant);
         });
         by_key.and(by_tenant)
     }
@@ -174,7 +169,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         decision: Decision,
     ) -> Option<Snapshot<'n, Cell>> {
         let limited =
-            decision == Decision::Allow && !self.is_free && !self.tenant_charges.is_empty();
+            decision == Decision::Allow && !self.is_free && !self.key.tenant_charges().is_empty();
         limited.then(|| self.store.snapshot(tenant).ok()).flatten()
     }
 
@@ -183,7 +178,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     fn barred_by(&self, look: Option<&Snapshot<'_, Cell>>) -> Option<Exceeded> {
         let fresh = Cell::default();
         let cell = look?.content().unwrap_or(&fresh);
-        cell.ledger().has_room(&self.tenant_charges, self.now_ns).err()
+        cell.ledger().has_room(self.key.tenant_charges(), self.now_ns).err()
     }
 
     fn count_key(
@@ -191,10 +186,9 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         decision: Decision,
         barred: Option<Exceeded>,
     ) -> Result<(Entry, Option<Anomaly>), NotCounted> {
-        let claims = self.key.claims();
-        self.store.update(&self.key_name(), |cell: &mut Cell| {
-            cell.set_tier(claims.tier());
-            let entry = self.count(cell, &self.key_charges, decision, barred);
+        self.store.update(self.key.cell_name(), |cell: &mut Cell| {
+            cell.set_tier(self.key.tier());
+            let entry = self.count(cell, self.key.charges(), decision, barred);
             let seen = Observation {
                 source: self.source,
                 refused: !entry.counted.decision.forwards(),
@@ -212,7 +206,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         decision: Decision,
     ) -> Result<Entry, NotCounted> {
         self.store.update_from(look, tenant, |cell: &mut Cell| {
-            self.count(cell, &self.tenant_charges, decision, None)
+            self.count(cell, self.key.tenant_charges(), decision, None)
         })
     }
 
@@ -235,19 +229,10 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         is: Decision,
         reservation: Option<&Reservation>,
     ) -> Result<Vec<Allowance>, NotCounted> {
-        self.store.update(&self.key_name(), |cell: &mut Cell| {
-            cell.recount(was, is, &self.key_charges, reservation);
-            cell.ledger().allowances(&self.key_charges, self.now_ns)
+        self.store.update(self.key.cell_name(), |cell: &mut Cell| {
+            cell.recount(was, is, self.key.charges(), reservation);
+            cell.ledger().allowances(self.key.charges(), self.now_ns)
         })
-    }
-
-    fn key_name(&self) -> Name {
-        let claims = self.key.claims();
-        key_name(&claims.tenant, &claims.jti)
-    }
-
-    fn tenant_name(&self) -> Name {
-        tenant_name(&self.key.claims().tenant)
     }
 }
 

@@ -5,11 +5,10 @@ use std::rc::Rc;
 
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
 use crate::decision::{Decision, DenyReason};
-use crate::engine::Engine;
+use crate::engine::{Engine, KnownKey};
 use crate::exchange::{Decided, Edits, Evaluation, Forwarded, Pending, Refund, Route, Seen, Step};
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
-use crate::key::Key;
 use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::Exceeded;
 use crate::reply::{Refusal, Reply, reply};
@@ -80,7 +79,7 @@ impl<H: Host> RequestGate<'_, H> {
     fn count_and_forward(
         &self,
         seen: Box<Seen>,
-        key: &Rc<Key>,
+        key: &Rc<KnownKey>,
         decision: Decision,
         message: Option<&'static str>,
     ) -> Next {
@@ -117,7 +116,12 @@ impl<H: Host> RequestGate<'_, H> {
     }
 
     /// The admission of a request. One that ends a session of its own key is free.
-    fn admission<'k>(&'k self, seen: &Seen, key: &'k Key, decision: Decision) -> Admission<'k, H> {
+    fn admission<'k>(
+        &'k self,
+        seen: &Seen,
+        key: &'k KnownKey,
+        decision: Decision,
+    ) -> Admission<'k, H> {
         let admission = Admission::new(&self.store, self.engine, key, seen.source(), self.now_ns);
         let is_free =
             admission.is_limited() && ends_own_session(&self.store, key, self.head, seen, decision);
@@ -199,7 +203,7 @@ impl<H: Host> RequestGate<'_, H> {
         self.host.is_nginx() && self.engine.granted(self.head.authority).next().is_some()
     }
 
-    fn refusal(&self, key: &Key, admitted: &Admitted) -> Refusal {
+    fn refusal(&self, key: &KnownKey, admitted: &Admitted) -> Refusal {
         let expires_in_secs = key.exp_secs().saturating_sub(secs(self.now_ns));
         let refusal = |exceeded: &Exceeded| {
             Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)

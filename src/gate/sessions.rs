@@ -1,10 +1,10 @@
 //! MCP sessions at the gate: a client can end a session that a counted request opened, even with its limits exhausted.
 
 use crate::decision::Decision;
+use crate::engine::KnownKey;
 use crate::exchange::{Decided, Seen};
 use crate::headers::{RequestHead, SESSION};
 use crate::host::{Host, RecordStore, SharedData, Snapshot};
-use crate::key::Key;
 use crate::limits::sessions::{SessionId, Sessions, sessions_name};
 
 use super::Gate;
@@ -13,7 +13,7 @@ use super::Gate;
 /// request is an ordinary one.
 pub(super) fn ends_own_session<S: SharedData + ?Sized>(
     store: &RecordStore<'_, S>,
-    key: &Key,
+    key: &KnownKey,
     head: &RequestHead<'_>,
     seen: &Seen,
     decision: Decision,
@@ -29,11 +29,10 @@ pub(super) fn ends_own_session<S: SharedData + ?Sized>(
 /// `true`.
 pub fn end_session<S: SharedData + ?Sized>(
     store: &RecordStore<'_, S>,
-    key: &Key,
+    key: &KnownKey,
     id: SessionId,
 ) -> bool {
-    let claims = key.claims();
-    let name = sessions_name(&claims.tenant, &claims.jti);
+    let name = sessions_name(key.tenant(), key.jti());
     // An unknown session creates no record.
     let look = store.snapshot(&name).ok();
     let look =
@@ -52,9 +51,8 @@ impl Gate {
         let Some((key, id)) = request.key().zip(id) else {
             return;
         };
-        let claims = key.claims();
         let store = RecordStore::new(host, host.rules());
-        let name = sessions_name(&claims.tenant, &claims.jti);
+        let name = sessions_name(key.tenant(), key.jti());
         _ = store.update(&name, |sessions: &mut Sessions| sessions.open(id));
         self.metrics.count_retries(host, store.retries());
         self.resets.report(host, &store);

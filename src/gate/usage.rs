@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use crate::decision::Decision;
+use crate::engine::KnownKey;
 use crate::exchange::{Decided, Seen};
 use crate::host::{Host, NotCounted};
-use crate::key::Key;
-use crate::key::claims::Claims;
 use crate::limits::allowance::Allowance;
 use crate::limits::cell::{Cell, key_name, tenant_name};
 use crate::reply::Reply;
@@ -17,7 +16,7 @@ use super::request::{Next, RequestGate, refuse};
 
 impl<H: Host> RequestGate<'_, H> {
     /// Replies with the usage of a key or a tenant. The request itself is not counted.
-    pub(super) fn show_usage(&self, seen: Box<Seen>, key: Rc<Key>, subject: &Subject) -> Next {
+    pub(super) fn show_usage(&self, seen: Box<Seen>, key: Rc<KnownKey>, subject: &Subject) -> Next {
         let usage = match subject {
             Subject::Own => self.usage_of_caller(&key),
             Subject::Of { tenant, jti } => self.usage_of(tenant, jti.as_deref()),
@@ -29,14 +28,12 @@ impl<H: Host> RequestGate<'_, H> {
         }
     }
 
-    fn usage_of_caller(&self, key: &Key) -> Result<String, NotCounted> {
-        let Claims { jti, tenant, .. } = key.claims();
-        let cell: Cell = self.store.read(&key_name(tenant, jti))?;
-        let mut allowances = cell.ledger().allowances(&self.engine.key_charges(key), self.now_ns);
-        allowances.extend(self.tenant_allowances(tenant)?);
-        let tier = Some(key.claims().tier());
-        let tenant = Some(tenant.as_str());
-        let account = Account { jti: Some(jti), tenant, tier, ..self.account() };
+    fn usage_of_caller(&self, key: &KnownKey) -> Result<String, NotCounted> {
+        let cell: Cell = self.store.read(key.cell_name())?;
+        let mut allowances = cell.ledger().allowances(key.charges(), self.now_ns);
+        allowances.extend(self.tenant_allowances(key)?);
+        let (jti, tenant, tier) = (Some(key.jti()), Some(key.tenant()), Some(key.tier()));
+        let account = Account { jti, tenant, tier, ..self.account() };
         Ok(usage::reply_body(&account, &cell, &allowances))
     }
 
@@ -47,13 +44,13 @@ impl<H: Host> RequestGate<'_, H> {
         let charges = match (jti, cell.tier()) {
             (None, _) => self.engine.tenant_charges(tenant),
             (Some(_), Some(tier)) => self.engine.tier_charges(tier),
-            (Some(_), None) => Vec::new(),
+            (Some(_), None) => &[],
         };
         let is_named = jti.is_none() && self.engine.settings().tenants.contains_key(tenant);
         let is_unknown = cell.seen() == 0 && !is_named;
         let account =
             Account { jti, tenant: Some(tenant), tier: cell.tier(), is_unknown, ..self.account() };
-        Ok(usage::reply_body(&account, &cell, &cell.ledger().allowances(&charges, self.now_ns)))
+        Ok(usage::reply_body(&account, &cell, &cell.ledger().allowances(charges, self.now_ns)))
     }
 
     /// An account of which only is known since when it counts.
@@ -62,12 +59,12 @@ impl<H: Host> RequestGate<'_, H> {
         Account { since_secs, ..Account::default() }
     }
 
-    fn tenant_allowances(&self, tenant: &str) -> Result<Vec<Allowance>, NotCounted> {
-        let charges = self.engine.tenant_charges(tenant);
+    fn tenant_allowances(&self, key: &KnownKey) -> Result<Vec<Allowance>, NotCounted> {
+        let charges = key.tenant_charges();
         if charges.is_empty() {
             return Ok(Vec::new());
         }
-        let cell: Cell = self.store.read(&tenant_name(tenant))?;
-        Ok(cell.ledger().allowances(&charges, self.now_ns))
+        let cell: Cell = self.store.read(&key.tenant_cell_name())?;
+        Ok(cell.ledger().allowances(charges, self.now_ns))
     }
 }

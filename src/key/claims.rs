@@ -1,6 +1,7 @@
 //! Claims: the facts a key is minted with.
 
 use crate::json::{Integers, Invalid, Json, Node};
+use crate::key::revocations::KeyId;
 
 /// The longest id (`jti`, `tenant`), in bytes.
 pub const MAX_ID_BYTES: usize = 64;
@@ -87,6 +88,11 @@ impl Claims {
         let present =
             members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Json::Object(present.collect())
+    }
+
+    /// What a revocation names the key by.
+    pub fn key_id(&self) -> KeyId<'_> {
+        KeyId { tenant: &self.tenant, jti: &self.jti, iat: self.iat }
     }
 
     /// The tier that judges the key.

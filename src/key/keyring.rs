@@ -12,6 +12,8 @@ mod signing_key;
 pub use rotation::{InvalidRotation, Rotation};
 pub use secret::{InvalidSecret, MIN_DISTINCT_BYTES, MIN_SECRET_BYTES, MIN_SECRET_CHARS, Secret};
 
+use std::ops::Range;
+
 use crate::decision::DenyReason;
 use crate::key::mac::{RootKey, SigningKey};
 use crate::key::token::{Kid, is_ring_name};
@@ -221,6 +223,18 @@ impl Keyring {
         Ok(ring)
     }
 
+    /// When the epoch of a kid is valid by [`Keyring::check_epoch`], in Unix seconds. Empty if there is no such epoch.
+    pub fn epoch_span(&self, kid: &Kid) -> Range<u64> {
+        let valid = |rotation: Rotation| {
+            let start = rotation.start_of(kid.epoch()).saturating_sub(self.clock_skew_secs);
+            start..rotation.end_of(kid.epoch())
+        };
+        match self.ring(kid) {
+            Ok(ring) => ring.rotation.map_or(0..u64::MAX, valid),
+            Err(_) => 0..0,
+        }
+    }
+
     /// Checks that a kid's epoch is valid at a time.
     ///
     /// # Errors
@@ -262,6 +276,8 @@ mod tests {
         assert_eq!(check(25), Ok(()));
         assert_eq!(check(54), Ok(()));
         assert_eq!(check(55), Err(DenyReason::KeyRetired));
+        assert_eq!(keyring.epoch_span(&kid), 25..55);
+        assert_eq!(keyring.epoch_span(&Kid::new("other", 0).unwrap()), 0..0);
     }
 
     #[test]

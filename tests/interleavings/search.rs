@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use vkey::config::Config;
 use vkey::decision::{Decision, DenyClass};
-use vkey::engine::Engine;
+use vkey::engine::{Engine, KnownKey};
 use vkey::gate::Admission;
 use vkey::host::{MemoryStore, RecordStore, Rules, SharedData};
 use vkey::key::Key;
@@ -27,7 +27,7 @@ pub(crate) struct Search {
     pub(crate) host: Rules,
     /// The rules that workers assume; `None`: each detects them.
     pub(crate) assumed: Option<Rules>,
-    pub(crate) keys: Vec<Rc<Key>>,
+    pub(crate) keys: Vec<Rc<KnownKey>>,
     /// How far the clock of each worker is ahead of the previous worker's.
     pub(crate) step_ns: u64,
     pub(crate) work: Work,
@@ -54,13 +54,14 @@ impl Search {
         let ring = format!(r#""keyring": [{{"name": "main", "secret": "${{S}}"}}], {config}"#);
         let config = Config::parse(format!("{{{ring}}}").as_bytes()).unwrap();
         let plan = config.compile(|_| Some(SECRET.to_owned())).unwrap();
+        let engine = Engine::new(plan);
         let key = |token: &String| {
             let unverified = Unverified::parse(token.as_bytes()).unwrap();
-            Rc::new(Key::verify(unverified, &plan.keyring).unwrap())
+            Rc::new(engine.prepare(Key::verify(unverified, engine.keyring()).unwrap()))
         };
         let keys = keys.iter().map(key).collect();
         Self {
-            engine: Engine::new(plan),
+            engine,
             host: Rules::Envoy,
             assumed: Some(Rules::Envoy),
             keys,
@@ -167,7 +168,7 @@ impl Search {
 
     fn count_cells(&self, store: &MemoryStore, decisions: &[Decision]) -> bool {
         let records = RecordStore::new(store, self.host);
-        let adds_up = |name, belongs: &dyn Fn(&Key) -> bool| {
+        let adds_up = |name, belongs: &dyn Fn(&KnownKey) -> bool| {
             let cell: Cell = records.read(&name).unwrap();
             let own = || self.keys.iter().zip(decisions).filter(|(key, _)| belongs(key));
             let count = |wanted: &dyn Fn(&Decision) -> bool| {
@@ -184,19 +185,16 @@ impl Search {
                 && denied == classes
         };
         self.keys.iter().all(|key| {
-            let claims = key.claims();
             adds_up(cell_name(key), &|other| cell_name(other) == cell_name(key))
                 && (!self.counts_tenants
-                    || adds_up(tenant_name(&claims.tenant), &|other| {
-                        other.claims().tenant == claims.tenant
-                    }))
+                    || adds_up(tenant_name(key.tenant()), &|other| other.tenant() == key.tenant()))
         })
     }
 
     fn admit_later(&self, store: &MemoryStore) -> usize {
         let store = store.fork();
         let records = RecordStore::new(&store, self.host);
-        let admit = |key: &Rc<Key>| {
+        let admit = |key: &Rc<KnownKey>| {
             let admission = Admission::new(&records, &self.engine, key, None, NOW_NS);
             admission.admit(Decision::Allow).decision.forwards()
         };

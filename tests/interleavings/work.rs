@@ -1,11 +1,10 @@
 //! What a worker does with its request: like the library, or with a mistake.
 
 use vkey::decision::{Decision, DenyReason};
-use vkey::engine::Engine;
+use vkey::engine::{Engine, KnownKey};
 use vkey::exchange::Refund;
 use vkey::gate::{Admission, end_session};
 use vkey::host::RecordStore;
-use vkey::key::Key;
 use vkey::limits::cell::{Cell, key_name, tenant_name};
 use vkey::limits::sessions::{SessionId, Sessions, sessions_name};
 use vkey::record::Name;
@@ -13,12 +12,12 @@ use vkey::record::Name;
 use super::replay::Replay;
 
 /// The code that a worker runs for its request, over some shared data.
-pub(crate) type Work = fn(&RecordStore<'_, Replay<'_>>, &Engine, &Key, u64) -> Decision;
+pub(crate) type Work = fn(&RecordStore<'_, Replay<'_>>, &Engine, &KnownKey, u64) -> Decision;
 
 pub(crate) fn admit(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
-    key: &Key,
+    key: &KnownKey,
     now_ns: u64,
 ) -> Decision {
     Admission::new(store, engine, key, None, now_ns).admit(Decision::Allow).decision
@@ -31,12 +30,12 @@ pub(crate) const SENT: DenyReason = DenyReason::UpstreamPin;
 pub(crate) fn admit_and_withdraw(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
-    key: &Key,
+    key: &KnownKey,
     now_ns: u64,
 ) -> Decision {
     let admission = Admission::new(store, engine, key, None, now_ns);
     let admitted = admission.admit(Decision::Allow);
-    let (reason, refund) = match key.claims().jti.as_str() {
+    let (reason, refund) = match key.jti() {
         "taken_back" => (DenyReason::NotReady, Refund::Everything),
         "sent" => (SENT, Refund::Nothing),
         _ => return admitted.decision,
@@ -56,7 +55,7 @@ pub(crate) fn session() -> SessionId {
 pub(crate) fn end(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
-    key: &Key,
+    key: &KnownKey,
     now_ns: u64,
 ) -> Decision {
     end_once(store, engine, key, now_ns, end_session(store, key, session()))
@@ -66,11 +65,10 @@ pub(crate) fn end(
 pub(crate) fn read_then_end(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
-    key: &Key,
+    key: &KnownKey,
     now_ns: u64,
 ) -> Decision {
-    let claims = key.claims();
-    let name = sessions_name(&claims.tenant, &claims.jti);
+    let name = sessions_name(key.tenant(), key.jti());
     let is_open = store.read::<Sessions>(&name).unwrap().holds(session());
     if is_open {
         store.update(&name, |sessions: &mut Sessions| sessions.end(session())).unwrap();
@@ -81,7 +79,7 @@ pub(crate) fn read_then_end(
 pub(crate) fn end_once(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
-    key: &Key,
+    key: &KnownKey,
     now_ns: u64,
     is_free: bool,
 ) -> Decision {
@@ -90,24 +88,24 @@ pub(crate) fn end_once(
     admission.admit(Decision::Allow).decision
 }
 
-pub(crate) fn cell_name(key: &Key) -> Name {
-    key_name(&key.claims().tenant, &key.claims().jti)
+pub(crate) fn cell_name(key: &KnownKey) -> Name {
+    key_name(key.tenant(), key.jti())
 }
 
 /// Admission with the mistake of deciding by a read before the loop.
 pub(crate) fn check_then_count(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
-    key: &Key,
+    key: &KnownKey,
     now_ns: u64,
 ) -> Decision {
-    let charges = engine.key_charges(key);
+    let charges = key.charges();
     let name = cell_name(key);
     let mode = engine.settings().mode;
     let mut before: Cell = store.read(&name).unwrap();
-    let decision = before.count(Decision::Allow, &charges, None, now_ns, mode).decision;
+    let decision = before.count(Decision::Allow, charges, None, now_ns, mode).decision;
     let count = |cell: &mut Cell| {
-        let charges = if decision.forwards() { &*charges } else { &[] };
+        let charges = if decision.forwards() { charges } else { &[] };
         _ = cell.count(decision, charges, None, now_ns, mode);
     };
     store.update(&name, count).unwrap();
@@ -118,18 +116,18 @@ pub(crate) fn check_then_count(
 pub(crate) fn keep_the_charge(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
-    key: &Key,
+    key: &KnownKey,
     now_ns: u64,
 ) -> Decision {
     let mode = engine.settings().mode;
-    let [of_key, of_tenant] = [
-        (cell_name(key), engine.key_charges(key)),
-        (tenant_name(&key.claims().tenant), engine.tenant_charges(&key.claims().tenant)),
-    ]
-    .map(|(name, charges)| {
-        let count =
-            |cell: &mut Cell| cell.count(Decision::Allow, &charges, None, now_ns, mode).decision;
-        store.update(&name, count).unwrap()
-    });
+    let [of_key, of_tenant] =
+        [(cell_name(key), key.charges()), (tenant_name(key.tenant()), key.tenant_charges())].map(
+            |(name, charges)| {
+                let count = |cell: &mut Cell| {
+                    cell.count(Decision::Allow, charges, None, now_ns, mode).decision
+                };
+                store.update(&name, count).unwrap()
+            },
+        );
     if of_key.forwards() { of_tenant } else { of_key }
 }

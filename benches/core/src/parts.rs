@@ -8,13 +8,12 @@ use vkey::access::{Access, CanonicalPath, exact_host};
 use vkey::audit::AuditRecord;
 use vkey::decision::Decision;
 use vkey::digest::sha256_hex;
-use vkey::engine::{Engine, Identity, Question};
+use vkey::engine::{Engine, Identity, KnownKey, Question};
 use vkey::exchange::{Decided, Edits, Evaluation, Request, Seen, Step};
 use vkey::gate::Admission;
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
 use vkey::host::{Host as _, MemoryHost, MemoryStore, RecordStore};
-use vkey::key::Key;
 use vkey::upstream_tls::Verdict;
 
 use crate::host::{Calls, CountedHost};
@@ -33,7 +32,7 @@ pub(crate) struct Parts<'a> {
 /// A request with a verified key, for the parts after the verification.
 struct Known<'a> {
     engine: Engine,
-    key: Rc<Key>,
+    key: Rc<KnownKey>,
     head: &'a RequestHead<'a>,
 }
 

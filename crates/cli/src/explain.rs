@@ -7,10 +7,9 @@ use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
 use vkey::config::{Config, NotReady, Plan, RingConfig};
 use vkey::decision::DenyReason;
 use vkey::digest::is_sha256_hex;
-use vkey::engine::Engine;
+use vkey::engine::{Engine, KnownKey};
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
-use vkey::key::Key;
 use vkey::upstream_tls::EffectivePolicy;
 
 use super::config_file::ConfigFile;
@@ -158,8 +157,8 @@ impl AccessArgs {
             let upstream = if note == READINESS { None } else { upstream(engine) };
             return Report::without_key(note, upstream, now_secs);
         }
-        let access = |engine: &Engine, key: &Key| {
-            let access = self.read(now_secs, engine.keeps_escaped_slashes(key))?;
+        let access = |key: &KnownKey| {
+            let access = self.read(now_secs, key.keeps_escaped_slashes())?;
             let bodyless = Access { model: None, mcp: None, ..access.clone() };
             Ok(if reads_body { access } else { bodyless })
         };

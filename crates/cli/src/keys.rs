@@ -124,7 +124,7 @@ impl State {
         let Entry { claims, kid } = entry;
         let ring = config.and_then(|config| config.rings().iter().find(|r| r.name() == kid.ring()));
         let rotation = ring.and_then(RingConfig::rotation);
-        let revokes = |config: &Config| config.settings().revoked.covers(claims);
+        let revokes = |config: &Config| config.settings().revoked.covers(&claims.key_id());
         if now_secs >= claims.exp {
             Self::Expired
         } else if rotation.is_some_and(|rotation| now_secs >= rotation.end_of(kid.epoch())) {

@@ -277,7 +277,7 @@ fn refusals(claims: &Claims, settings: &Settings) -> [(bool, bool, &'static str)
             "--aud does not include the gate's audience; add it",
         ),
         (
-            settings.revoked.covers(claims),
+            settings.revoked.covers(&claims.key_id()),
             false,
             "the configuration revokes such a key; choose another --jti, or remove it from revoked",
         ),

@@ -8,12 +8,11 @@ use std::rc::Rc;
 use vkey::access::{Access, AmbiguousPath};
 use vkey::config::Hindrance;
 use vkey::decision::{Decision, DenyReason};
-use vkey::engine::{Engine, Identity, Question, StageResult};
+use vkey::engine::{Engine, Identity, KnownKey, Question, StageResult};
 use vkey::exchange::Step;
 use vkey::headers::RequestHead;
 use vkey::host::Dialect;
 use vkey::json::Json;
-use vkey::key::Key;
 use vkey::limits::Charge;
 
 use super::key_flaw::KeyFlaw;
@@ -25,7 +24,7 @@ pub(super) struct Report {
     /// The decision.
     pub(super) decision: Decision,
     now_secs: u64,
-    key: Option<Rc<Key>>,
+    key: Option<Rc<KnownKey>>,
     stages: Vec<Line>,
     /// The limits that the request would be charged to, or denied for on a host without shared data. Only the
     /// gate knows what remains of them.
@@ -49,7 +48,7 @@ impl Report {
     pub(super) fn new<'a>(
         engine: &mut Engine,
         head: &RequestHead<'_>,
-        access: impl FnOnce(&Engine, &Key) -> Result<Access<'a>, AmbiguousPath>,
+        access: impl FnOnce(&KnownKey) -> Result<Access<'a>, AmbiguousPath>,
         upstream: impl FnOnce(&Engine) -> Option<DenyReason>,
         now_secs: u64,
     ) -> Self {
@@ -61,7 +60,7 @@ impl Report {
             }
             Identity::Known { key, validity } => {
                 report.push("key", Ok(()), "");
-                let access = LazyCell::new(|| access(engine, &key));
+                let access = LazyCell::new(|| access(&key));
                 report.add_stages(engine, &Question { key: &key, validity, head, access });
                 report.conclude(engine, &key, upstream);
                 report.key = Some(Rc::clone(&key));
@@ -118,13 +117,12 @@ impl Report {
     fn conclude(
         &mut self,
         engine: &Engine,
-        key: &Key,
+        key: &KnownKey,
         upstream: impl FnOnce(&Engine) -> Option<DenyReason>,
     ) {
         let goes_on = self.decision.forwards() && !self.usage;
         if goes_on {
-            self.limits = engine.key_charges(key);
-            self.limits.extend(engine.tenant_charges(&key.claims().tenant));
+            self.limits = [key.charges(), key.tenant_charges()].concat();
         }
         if let Some(reason) = goes_on.then(|| upstream(engine)).flatten() {
             self.push("upstream", Err(reason), reason.message());
@@ -243,15 +241,13 @@ const UNREAD: &str = "this release does not read bodies, so the gate sees neithe
     would allow the request once bodies are read";
 
 /// What audit lines say of a key.
-fn describe(key: &Key) -> Json {
-    let claims = key.claims();
-    let sub = claims.sub.as_deref();
+fn describe(key: &KnownKey) -> Json {
     Json::object([
         ("kid", key.kid().to_string().as_str().into()),
-        ("jti", claims.jti.as_str().into()),
-        ("tenant", claims.tenant.as_str().into()),
-        ("sub", sub.map_or(Json::Null, Json::from)),
-        ("tier", claims.tier().into()),
-        ("caveats", u64::try_from(key.caveats_len()).map_or(Json::Null, Json::from)),
+        ("jti", key.jti().into()),
+        ("tenant", key.tenant().into()),
+        ("sub", key.sub().map_or(Json::Null, Json::from)),
+        ("tier", key.tier().into()),
+        ("caveats", u64::from(key.caveats_len()).into()),
     ])
 }

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::host::{MemoryStore, Rules};
+use crate::key::Key;
 use crate::key::keyring::{Ring, RingState, Secret};
 use crate::key::token::{Unverified, mint};
 use crate::time::NANOS_PER_SEC;
@@ -18,18 +19,18 @@ fn engine(members: &str) -> Engine {
     Engine::new(config.compile(|_| Some(SECRET.to_owned())).unwrap())
 }
 
-fn key(jti: &str) -> Key {
+fn key(engine: &Engine, jti: &str) -> KnownKey {
     let secret = Secret::parse(SECRET).unwrap();
     let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
     let kid = ring.kid_at(0).unwrap();
     let claims = format!(r#"{{"jti":"{jti}","tenant":"acme","iat":1780000000,"exp":1900000000}}"#);
     let token = mint(&ring.signing_key(&kid).unwrap(), &kid, claims.as_bytes());
     let keyring = crate::key::keyring::Keyring::new(vec![ring], 0);
-    Key::verify(Unverified::parse(token.as_bytes()).unwrap(), &keyring).unwrap()
+    engine.prepare(Key::verify(Unverified::parse(token.as_bytes()).unwrap(), &keyring).unwrap())
 }
 
 /// Admits requests until one is refused; how many got in, and why no more did.
-fn fill(shared: &MemoryStore, engine: &Engine, key: &Key) -> (u32, DenyReason) {
+fn fill(shared: &MemoryStore, engine: &Engine, key: &KnownKey) -> (u32, DenyReason) {
     for number in 0..1_000 {
         let store = RecordStore::new(shared, shared.rules());
         let admission = Admission::new(&store, engine, key, None, NOW_NS);
@@ -40,10 +41,10 @@ fn fill(shared: &MemoryStore, engine: &Engine, key: &Key) -> (u32, DenyReason) {
     panic!("no limit")
 }
 
-fn remaining(shared: &MemoryStore, engine: &Engine, key: &Key) -> Vec<u64> {
+fn remaining(shared: &MemoryStore, key: &KnownKey) -> Vec<u64> {
     let store = RecordStore::new(shared, shared.rules());
-    let cell: Cell = store.read(&key_name("acme", &key.claims().jti)).unwrap();
-    let allowances = cell.ledger().allowances(&engine.key_charges(key), NOW_NS);
+    let cell: Cell = store.read(key.cell_name()).unwrap();
+    let allowances = cell.ledger().allowances(key.charges(), NOW_NS);
     allowances.iter().map(|allowance| allowance.remaining).collect()
 }
 
@@ -55,10 +56,10 @@ fn what_the_tenant_refuses_is_charged_to_no_key() {
                                  "quotas": [{"requests": 9, "per": "total"}]}},
            "tenants": {"acme": {"quotas": [{"requests": 3, "per": "day"}]}}"#,
     );
-    assert_eq!(fill(&shared, &engine, &key("a")), (3, DenyReason::TenantQuota));
-    assert_eq!(remaining(&shared, &engine, &key("a")), [6, 6]);
-    assert_eq!(fill(&shared, &engine, &key("b")), (0, DenyReason::TenantQuota));
-    assert_eq!(remaining(&shared, &engine, &key("b")), [9, 9]);
+    assert_eq!(fill(&shared, &engine, &key(&engine, "a")), (3, DenyReason::TenantQuota));
+    assert_eq!(remaining(&shared, &key(&engine, "a")), [6, 6]);
+    assert_eq!(fill(&shared, &engine, &key(&engine, "b")), (0, DenyReason::TenantQuota));
+    assert_eq!(remaining(&shared, &key(&engine, "b")), [9, 9]);
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn what_is_taken_back_is_charged_to_nobody() {
         r#""tiers": {"default": {"quotas": [{"requests": 1, "per": "total"}]}},
            "tenants": {"acme": {"rate": {"requests": 1, "per": "1h"}}}"#,
     );
-    let key = key("a");
+    let key = key(&engine, "a");
     let store = RecordStore::new(&shared, shared.rules());
     let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
     for _ in 0..3 {
@@ -90,15 +91,15 @@ fn nothing_is_given_back_twice() {
            "tiers": {"default": {"quotas": [{"requests": 9, "per": "total"}]}},
            "tenants": {"acme": {"quotas": [{"requests": 1, "per": "total"}]}}"#,
     );
-    let key = key("a");
+    let key = key(&engine, "a");
     let store = RecordStore::new(&shared, shared.rules());
     let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
     assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
     let shadowed = admission.admit(Decision::Allow);
     assert_eq!(shadowed.decision, Decision::Shadow(DenyReason::TenantQuota));
-    assert_eq!(remaining(&shared, &engine, &key), [8]);
+    assert_eq!(remaining(&shared, &key), [8]);
     admission.withdraw(&shadowed.reservations, DenyReason::NotReady, Refund::Everything).unwrap();
-    assert_eq!(remaining(&shared, &engine, &key), [8]);
+    assert_eq!(remaining(&shared, &key), [8]);
 }
 
 /// A configuration that comes into force finds what was used under the one before, whichever limits it
@@ -108,27 +109,28 @@ fn a_new_configuration_refills_nothing() {
     let tier = |limits: &str| engine(&format!(r#""tiers": {{"default": {{{limits}}}}}"#));
     let quota = r#""quotas": [{"requests": 5, "per": "total"}]"#;
     let shared = MemoryStore::new(Rules::Envoy);
-    let key = key("a");
-    assert_eq!(fill(&shared, &tier(quota), &key).0, 5);
-    assert_eq!(fill(&shared, &tier(quota), &key).0, 0);
+    let fill = |engine: &Engine| fill(&shared, engine, &key(engine, "a"));
+    assert_eq!(fill(&tier(quota)).0, 5);
+    assert_eq!(fill(&tier(quota)).0, 0);
     let with_rate = format!(r#"{quota}, "rate": {{"requests": 3, "per": "1h"}}"#);
-    assert_eq!(fill(&shared, &tier(&with_rate), &key).0, 0);
+    assert_eq!(fill(&tier(&with_rate)).0, 0);
     let more =
         r#""quotas": [{"requests": 7, "per": "total"}], "rate": {"requests": 9, "per": "1h"}"#;
-    assert_eq!(fill(&shared, &tier(more), &key), (2, DenyReason::Quota));
+    assert_eq!(fill(&tier(more)), (2, DenyReason::Quota));
     // Not even one under which there are no limits: it counts, and forgets nothing.
     let none = tier("");
+    let key = key(&none, "a");
     let store = RecordStore::new(&shared, shared.rules());
     let admission = Admission::new(&store, &none, &key, None, NOW_NS);
     assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
-    assert_eq!(fill(&shared, &tier(quota), &key).0, 0);
+    assert_eq!(fill(&tier(quota)).0, 0);
 }
 
 #[test]
 fn a_host_without_counts_lets_nothing_limited_in() {
     let shared = MemoryStore::new(Rules::Bare);
-    let key = key("a");
     let decide = |engine: &Engine, decision| {
+        let key = key(engine, "a");
         let store = RecordStore::new(&shared, Rules::Bare);
         Admission::new(&store, engine, &key, None, NOW_NS).admit(decision).decision
     };

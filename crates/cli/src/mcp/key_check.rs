@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use vkey::access::{Access, CanonicalPath, exact_host};
 use vkey::decision::{Decision, DenyReason};
-use vkey::engine::{AccessRule, Engine, Identity};
-use vkey::key::Key;
+use vkey::engine::{AccessRule, Identity, KnownKey};
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
@@ -61,18 +60,18 @@ impl KeyCheck<'_> {
         let Identity::Known { key, .. } = engine.identify(self.key.as_bytes(), now_secs) else {
             return None;
         };
-        let access = self.access(&engine, &key, now_secs)?;
+        let access = self.access(&key, now_secs)?;
         let mut refused = engine.verdicts(&key, &access).filter(|(_, v)| *v == Err(reason));
         let (AccessRule::Restriction(origin), _) = refused.next()? else {
             return None;
         };
-        Some(Rule::new(origin, key.claims()))
+        Some(Rule::new(origin, &key))
     }
 
     /// The access that a message requests.
-    fn access(&self, engine: &Engine, key: &Key, now_secs: u64) -> Option<Access<'_>> {
+    fn access(&self, key: &KnownKey, now_secs: u64) -> Option<Access<'_>> {
         let path = self.path.as_bytes();
-        let path = match engine.keeps_escaped_slashes(key) {
+        let path = match key.keeps_escaped_slashes() {
             true => CanonicalPath::parse_keeping_slashes(path),
             false => CanonicalPath::parse(path),
         };

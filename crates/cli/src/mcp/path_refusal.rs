@@ -3,7 +3,7 @@
 use std::fmt;
 
 use vkey::decision::DenyReason;
-use vkey::key::claims::Claims;
+use vkey::engine::KnownKey;
 use vkey::limits::Origin;
 
 use super::super::text::{escape_sentence, escape_word};
@@ -31,11 +31,11 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// The rule of an origin, for a key with these claims.
-    pub(super) fn new(origin: Origin, claims: &Claims) -> Self {
+    /// The rule of an origin, for a key.
+    pub(super) fn new(origin: Origin, key: &KnownKey) -> Self {
         match origin {
-            Origin::Tier => Self::Configured("tier", claims.tier().to_owned()),
-            Origin::Tenant => Self::Configured("tenant", claims.tenant.clone()),
+            Origin::Tier => Self::Configured("tier", key.tier().to_owned()),
+            Origin::Tenant => Self::Configured("tenant", key.tenant().to_owned()),
             Origin::Only => Self::Only,
             Origin::Caveat(number) => Self::Caveat(number),
         }

@@ -1,0 +1,312 @@
+//! A verified key, with everything that a plan makes of it and that does not depend on a request.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::access::Access;
+use crate::access::restriction::Restriction;
+use crate::config::Plan;
+use crate::decision::DenyReason;
+use crate::key::claims::Claims;
+use crate::key::keyring::{Keyring, RingState};
+use crate::key::revocations::KeyId;
+use crate::key::token::Kid;
+use crate::key::{Key, KeyParts, KeyRestrictions};
+use crate::limits::cell::{key_name, tenant_name};
+use crate::limits::{Charge, Origin};
+use crate::record::Name;
+
+use super::StageResult;
+use super::membership::{Memberships, TenantRules, TierRules};
+
+/// A verified key under one plan. A worker remembers a hundred thousand of them, so it is small: what keys have in common
+/// is shared, and its tenant and its id are parts of the name of its cell.
+#[derive(Debug)]
+pub struct KnownKey {
+    cell_name: Name,
+    /// The `sub`, followed by its value as a header if that differs.
+    sub: Option<Box<str>>,
+    kid: Rc<Kid>,
+    tier: Rc<TierRules>,
+    tenant: Rc<TenantRules>,
+    /// What most keys do not have: restrictions of their own.
+    own: Option<Box<OwnRules>>,
+    iat_secs: u64,
+    /// The first second at which the claims are valid, the clock skew included.
+    start_secs: u64,
+    /// The first second at which the claims are no longer valid.
+    exp_secs: u64,
+    /// Times at which nothing about the key depends on the time: [`KnownKey::standing`] is its validity.
+    steady_secs: Range<u64>,
+    /// The validity of the key apart from the time and newer revocations.
+    standing: StageResult,
+    caveats_len: u8,
+    tenant_bytes: u8,
+    jti_bytes: u8,
+    sub_bytes: u16,
+    needs_client_cert: bool,
+    restricts_target: bool,
+}
+
+/// The restrictions of a key, and all of its charges.
+#[derive(Debug)]
+struct OwnRules {
+    restrictions: KeyRestrictions,
+    charges: Box<[Charge]>,
+}
+
+impl KnownKey {
+    /// What a plan makes of a verified key.
+    pub(super) fn new(key: Key, plan: &Plan, memberships: &Memberships) -> Self {
+        let KeyParts { kid, claims, caveats_len, restrictions } = key.into_parts();
+        let start_secs = claims.iat.saturating_sub(plan.keyring.clock_skew_secs());
+        let start_secs = start_secs.max(claims.nbf.unwrap_or(0));
+        let tier = memberships.tier(claims.tier()).map(Rc::clone);
+        let tier = tier.unwrap_or_else(|| Rc::new(TierRules::unlisted(claims.tier())));
+        let standing = standing(plan, &kid, &claims, restrictions.is_some());
+        let own = restrictions.filter(|restrictions| !restrictions.is_empty());
+        let mut key = Self {
+            cell_name: key_name(&claims.tenant, &claims.jti),
+            sub: claims.sub.as_deref().map(with_header_text),
+            tenant: Rc::clone(memberships.tenant(&claims.tenant)),
+            own: own.map(|restrictions| Box::new(OwnRules::new(restrictions, &tier))),
+            kid,
+            tier,
+            iat_secs: claims.iat,
+            start_secs,
+            exp_secs: claims.exp,
+            steady_secs: 0..0,
+            standing,
+            // The format limits all of these.
+            caveats_len: u8::try_from(caveats_len).unwrap_or(u8::MAX),
+            tenant_bytes: u8::try_from(claims.tenant.len()).unwrap_or(u8::MAX),
+            jti_bytes: u8::try_from(claims.jti.len()).unwrap_or(u8::MAX),
+            sub_bytes: claims.sub.map_or(0, |sub| u16::try_from(sub.len()).unwrap_or(u16::MAX)),
+            needs_client_cert: false,
+            restricts_target: false,
+        };
+        key.needs_client_cert = key.any_restriction(Restriction::needs_client_cert);
+        key.restricts_target = key.any_restriction(Restriction::restricts_target);
+        key.steady_secs = key.steady_secs(&plan.keyring);
+        key
+    }
+
+    /// The id: what is counted, revoked and audited.
+    pub fn jti(&self) -> &str {
+        let name = self.cell_name.as_str();
+        name.len().checked_sub(self.jti_bytes.into()).and_then(|at| name.get(at..)).unwrap_or("")
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> &str {
+        let name = self.cell_name.as_str();
+        // A `/` is between the two.
+        let end = name.len().checked_sub(usize::from(self.jti_bytes) + 1);
+        let start = end.and_then(|end| end.checked_sub(self.tenant_bytes.into()));
+        start.zip(end).and_then(|(start, end)| name.get(start..end)).unwrap_or("")
+    }
+
+    /// The app, user or agent that the key was given to.
+    pub fn sub(&self) -> Option<&str> {
+        self.sub.as_deref()?.get(..self.sub_bytes.into())
+    }
+
+    /// The `sub` as the value of a header. `%` and everything but visible ASCII is percent-encoded (RFC 3986, section
+    /// 2.1), so no value can end the header or be confused with another.
+    pub fn sub_header(&self) -> Option<&str> {
+        let text = self.sub.as_deref()?;
+        let encoded = text.get(self.sub_bytes.into()..).filter(|encoded| !encoded.is_empty());
+        Some(encoded.unwrap_or(text))
+    }
+
+    /// The name of its tier.
+    pub fn tier(&self) -> &str {
+        &self.tier.name
+    }
+
+    /// The kid of the signing key.
+    pub fn kid(&self) -> &Kid {
+        &self.kid
+    }
+
+    /// The number of caveats.
+    pub fn caveats_len(&self) -> u8 {
+        self.caveats_len
+    }
+
+    /// The name of its cell.
+    pub fn cell_name(&self) -> &Name {
+        &self.cell_name
+    }
+
+    /// The name of its tenant's cell.
+    pub fn tenant_cell_name(&self) -> Cow<'_, Name> {
+        let listed = self.tenant.cell_name.as_ref().map(Cow::Borrowed);
+        listed.unwrap_or_else(|| Cow::Owned(tenant_name(self.tenant())))
+    }
+
+    /// The charges for one request, in the key's cell.
+    pub fn charges(&self) -> &[Charge] {
+        self.own.as_ref().map_or(&self.tier.charges, |own| &own.charges)
+    }
+
+    /// The charges for one request, in the tenant's cell.
+    pub fn tenant_charges(&self) -> &[Charge] {
+        &self.tenant.charges
+    }
+
+    /// Everything that restricts it: its tier, its tenant, its claims, its caveats. If one of its own is not understood,
+    /// none of its own; it is then never valid.
+    pub fn restrictions(&self) -> impl Iterator<Item = (Origin, &Restriction)> {
+        let tier = self.tier.only.as_ref().map(|only| (Origin::Tier, only));
+        let tenant = self.tenant.only.as_ref().map(|only| (Origin::Tenant, only));
+        tier.into_iter().chain(tenant).chain(self.own_restrictions())
+    }
+
+    /// Whether its globs take too many steps for an access: see [`KeyRestrictions::exceeds_glob_steps`].
+    pub fn exceeds_glob_steps(&self, access: &Access<'_>) -> bool {
+        self.own.as_ref().is_some_and(|own| own.restrictions.exceeds_glob_steps(access))
+    }
+
+    /// The first second at which it is no longer valid, by its claims and its caveats.
+    pub fn exp_secs(&self) -> u64 {
+        let restricted = self.own_restrictions().filter_map(|(_, only)| only.exp_secs());
+        restricted.fold(self.exp_secs, u64::min)
+    }
+
+    /// Whether its tier exists and its tenant is accepted.
+    pub fn is_member(&self) -> bool {
+        self.tier.exists && self.tenant.is_accepted
+    }
+
+    /// Whether it may request the usage of others.
+    pub fn sees_others(&self) -> bool {
+        self.tier.sees_others
+    }
+
+    /// Whether an escaped slash in a path is part of its segment, instead of ambiguous.
+    pub fn keeps_escaped_slashes(&self) -> bool {
+        self.tier.keeps_escaped_slashes
+    }
+
+    /// Whether the client certificate is needed to decide on it.
+    pub fn needs_client_cert(&self) -> bool {
+        self.needs_client_cert
+    }
+
+    /// Whether a rule restricts the method, path or host of its requests.
+    pub fn restricts_target(&self) -> bool {
+        self.restricts_target
+    }
+
+    /// Approximate memory, in bytes, without what is shared.
+    pub(super) fn footprint(&self) -> usize {
+        let texts = self.cell_name.as_str().len() + self.sub.as_ref().map_or(0, |sub| sub.len());
+        let own = self.own.as_ref().map_or(0, |own| own.footprint());
+        let tier = if self.tier.exists { 0 } else { size_of::<TierRules>() + self.tier.name.len() };
+        size_of::<Self>() + texts + own + tier
+    }
+
+    /// What a revocation names it by.
+    pub(super) fn key_id(&self) -> KeyId<'_> {
+        KeyId { tenant: self.tenant(), jti: self.jti(), iat: self.iat_secs }
+    }
+
+    /// Checks everything but newer revocations: the epoch, that all caveats are supported, the times of claims and
+    /// caveats, the state of the ring, the audience and the plan's revocations.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the key is not valid.
+    pub(super) fn check(&self, keyring: &Keyring, now_secs: u64) -> StageResult {
+        if self.steady_secs.contains(&now_secs) {
+            return self.standing;
+        }
+        // First, as for a key that is not remembered: the reason must not depend on that.
+        keyring.check_epoch(&self.kid, now_secs)?;
+        if self.standing == Err(DenyReason::CaveatUnsupported) {
+            return self.standing;
+        }
+        // `[start, exp)` is half-open.
+        if now_secs < self.start_secs {
+            return Err(DenyReason::KeyNotYetValid);
+        }
+        if now_secs >= self.exp_secs {
+            return Err(DenyReason::KeyExpired);
+        }
+        let mut own = self.own_restrictions();
+        own.find_map(|(_, only)| only.prohibits_time(now_secs)).map_or(self.standing, Err)
+    }
+
+    fn own_restrictions(&self) -> impl Iterator<Item = (Origin, &Restriction)> {
+        self.own.iter().flat_map(|own| own.restrictions.iter())
+    }
+
+    fn any_restriction(&self, is_such: fn(&Restriction) -> bool) -> bool {
+        self.restrictions().any(|(_, restriction)| is_such(restriction))
+    }
+
+    /// Times at which the epoch, the claims and all caveats are valid. Empty if alternatives depend on the time: these
+    /// times may have gaps.
+    fn steady_secs(&self, keyring: &Keyring) -> Range<u64> {
+        let epoch = keyring.epoch_span(&self.kid);
+        let mut steady = epoch.start.max(self.start_secs)..epoch.end.min(self.exp_secs);
+        for (_, only) in self.own_restrictions() {
+            let mut alternatives = only.alternatives().iter();
+            if alternatives.any(|other| other.nbf_secs().is_some() || other.exp_secs().is_some()) {
+                return 0..0;
+            }
+            steady.start = steady.start.max(only.nbf_secs().unwrap_or(0));
+            steady.end = steady.end.min(only.exp_secs().unwrap_or(u64::MAX));
+        }
+        steady
+    }
+}
+
+impl OwnRules {
+    fn new(restrictions: KeyRestrictions, tier: &TierRules) -> Self {
+        let charges = tier.charges.iter().copied().chain(restrictions.charges()).collect();
+        Self { restrictions, charges }
+    }
+
+    fn footprint(&self) -> usize {
+        size_of::<Self>() + self.restrictions.footprint() + size_of_val(&*self.charges)
+    }
+}
+
+/// The validity of a key apart from the time: that all restrictions are understood, the state of the ring, the audience
+/// and the plan's revocations.
+fn standing(plan: &Plan, kid: &Kid, claims: &Claims, is_supported: bool) -> StageResult {
+    if !is_supported {
+        return Err(DenyReason::CaveatUnsupported);
+    }
+    match plan.keyring.ring(kid)?.state() {
+        RingState::Revoked => return Err(DenyReason::KeyRevoked),
+        RingState::Active | RingState::Retiring => {}
+    }
+    if let Some(audience) = &plan.settings.audience
+        && !claims.aud.as_ref().is_some_and(|aud| aud.contains(audience))
+    {
+        return Err(DenyReason::KeyAudience);
+    }
+    let is_revoked = plan.settings.revoked.covers(&claims.key_id());
+    if is_revoked { Err(DenyReason::KeyRevoked) } else { Ok(()) }
+}
+
+/// A text, followed by its percent-encoded form if that differs.
+fn with_header_text(text: &str) -> Box<str> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+    let mut both = text.to_owned();
+    if text.bytes().all(plain) {
+        return both.into();
+    }
+    for byte in text.bytes() {
+        if plain(byte) {
+            both.push(char::from(byte));
+        } else {
+            both.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    both.into()
+}
