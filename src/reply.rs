@@ -40,6 +40,9 @@ pub struct Refusal {
     pub fields: Option<RateLimitFields>,
 }
 
+/// What is left of the limits (draft-ietf-httpapi-ratelimit-headers-10).
+pub const RATE_LIMIT: &str = "ratelimit";
+
 /// The longest wait after which a client library may retry by itself. Anthropic's library sleeps for as
 /// long as `Retry-After` says, even weeks, unless `x-should-retry` is false.
 const MAX_WAIT_MS: u64 = 60_000;
@@ -173,7 +176,7 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         ("retry-after", refusal.retry_after_secs.map(digits)),
         ("retry-after-ms", in_ms.map(digits)),
         ("ratelimit-policy", policy),
-        ("ratelimit", state),
+        (RATE_LIMIT, state),
     ];
     // The id of the request comes too.
     let mut headers = json_headers(details.len().saturating_add(1));

@@ -135,7 +135,7 @@ const LIMITED: &str = r#"{
             "expect": {
                 "action": "forward",
                 "audit": {"jti": "good_{{n}}"},
-                "answer": {"ratelimit-policy": "\"tenant_requests_day\";q=3;w=86400"}
+                "answer": {}
             }
         },
         {
@@ -147,7 +147,12 @@ const LIMITED: &str = r#"{
                 "action": "refuse",
                 "status": 429,
                 "reason": "tenant_quota",
-                "reply": {"headers": {"retry-after": "1"}},
+                "reply": {
+                    "headers": {
+                        "retry-after": "1",
+                        "ratelimit-policy": "\"tenant_requests_day\";q=3;w=86400"
+                    }
+                },
                 "metrics": {"vkey_limit_hits_total.limit.tenant_requests_day.tenant.acme": 1}
             }
         }
@@ -168,7 +173,13 @@ fn a_scenario_with_wrong_limits_fails() {
         (r#""at_ns": 999999999"#, r#""at_ns": 1000000000"#),
         (r#""retry-after": "1""#, r#""retry-after": "0""#),
         (r#"tenant.acme": 1"#, r#"tenant.acme": 2"#),
-        (r#""answer": {"#, r#""answer": {"x-other": "1", "#),
+        (r#""answer": {}"#, r#""answer": {"x-other": "1"}"#),
+        (
+            r#""answer": {}"#,
+            r#""answer": {"ratelimit-policy": "\"tenant_requests_day\";q=3;w=86400"}"#,
+        ),
+        (r#""tenants": {"acme""#, r#""limits": {"headers": "refused"}, "tenants": {"acme""#),
+        (r#""tenants": {"acme""#, r#""limits": {"headers": "never"}, "tenants": {"acme""#),
         (r#""status": 429"#, r#""status": 403"#),
         (r#""tenants": {"acme""#, r#""mode": "shadow", "tenants": {"acme""#),
     ] {

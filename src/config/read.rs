@@ -14,6 +14,7 @@ use crate::json::{Integers, Invalid, Json, Members, Node};
 use crate::key::claims::{id, is_id};
 use crate::key::revocations::{Revoked, revoked_key};
 use crate::limits::Limits;
+use crate::limits::allowance::LimitHeaders;
 use crate::limits::quota::{Quota, Unit};
 use crate::upstream_tls::PolicyRule;
 
@@ -45,7 +46,7 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 22] = [
+const MEMBERS: [&str; 23] = [
     "audience",
     "keyring",
     "clock_skew",
@@ -56,6 +57,7 @@ const MEMBERS: [&str; 22] = [
     "unlisted_tenants",
     "revoked",
     "forward",
+    "limits",
     "client",
     "auth_failures",
     "anomaly",
@@ -147,6 +149,7 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         revoked: members.read("revoked", revoked)?.unwrap_or_default(),
         identity_headers: forward.identity_headers,
         grants: forward.grants.into(),
+        limit_headers: members.read("limits", LimitHeaders::read)?.unwrap_or_default(),
         client: members.read("client", client)?.unwrap_or_default(),
         auth_failures: members.read("auth_failures", FailureRules::read)?,
         sensitivity: members.read("anomaly", Sensitivity::read)?,

@@ -12,6 +12,7 @@ use crate::headers::{ForeignCredentials, KeySource};
 use crate::host::{Dialect, Level};
 use crate::key::revocations::Revoked;
 use crate::limits::Limits;
+use crate::limits::allowance::LimitHeaders;
 use crate::upstream_tls::PolicyRule;
 
 /// The part of a configuration that contains no secrets.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub identity_headers: bool,
     /// The provider credentials that upstream gates may attach to requests.
     pub grants: Box<[Grant]>,
+    /// Which responses have headers about limits.
+    pub limit_headers: LimitHeaders,
     /// Rules about client addresses.
     pub client: ClientRules,
     /// When failed authentications of a source are reported, if they are.

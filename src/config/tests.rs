@@ -2,6 +2,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::limits::allowance::LimitHeaders;
 
 /// Comparing each entry with all earlier ones would take minutes.
 const ENTRIES: usize = 100_000;
@@ -93,4 +94,29 @@ fn tenants_and_revocations_are_read_in_linear_time() {
     let revoked =
         format!(r#""revoked": {{"version": 1, "keys": [{keys}], "tenants": {{{cut_off}}}}}"#);
     assert_eq!(gate(revoked), "");
+}
+
+#[test]
+fn headers_about_limits_are_chosen_by_a_word() {
+    let headers = |limits: &str| {
+        let config = format!(r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}]{limits}}}"#);
+        Config::parse(config.as_bytes()).unwrap().settings().limit_headers
+    };
+    for (limits, expected) in [
+        ("", LimitHeaders::Always),
+        (r#", "limits": {}"#, LimitHeaders::Always),
+        (r#", "limits": {"headers": "always"}"#, LimitHeaders::Always),
+        (r#", "limits": {"headers": "refused"}"#, LimitHeaders::Refused),
+        (r#", "limits": {"headers": "never"}"#, LimitHeaders::Never),
+    ] {
+        assert_eq!(headers(limits), expected, "{limits}");
+    }
+    for (limits, error) in [
+        (r#"{"headers": "Never"}"#, "limits.headers: expected one of always, refused, never"),
+        (r#"{"headers": true}"#, "limits.headers: expected a string"),
+        (r#"{"rate": {}}"#, "limits.rate: unknown member (known here: headers)"),
+        (r#"[]"#, "limits: expected an object"),
+    ] {
+        assert_eq!(gate(format_args!(r#""limits": {limits}"#)), error);
+    }
 }

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
-use crate::limits::allowance::RateLimitFields;
 use crate::limits::ledger::Reservation;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
@@ -22,8 +21,8 @@ pub struct Forwarded {
 /// What to do with the response.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// The rate-limit headers of the response.
-    pub fields: Option<RateLimitFields>,
+    /// The `RateLimit` header of the response.
+    pub rate_limit: Option<String>,
     /// The response may open an MCP session, which its key may end for free.
     pub may_open_session: bool,
 }

@@ -14,7 +14,7 @@ use crate::engine::{Engine, KnownKey};
 use crate::exchange::{Refund, Reservations};
 use crate::host::{NotCounted, RecordStore, SharedData, Snapshot};
 use crate::limits::Charge;
-use crate::limits::allowance::Allowance;
+use crate::limits::allowance::{Allowance, LimitHeaders};
 use crate::limits::cell::{Cell, CountedRequest};
 use crate::limits::ledger::{Exceeded, Reservation};
 use crate::record::Name;
@@ -30,6 +30,7 @@ pub struct Admission<'a, S: ?Sized> {
     now_ns: u64,
     mode: Mode,
     sensitivity: Option<Sensitivity>,
+    headers: LimitHeaders,
 }
 
 /// The result of an admission.
@@ -39,7 +40,7 @@ pub struct Admitted {
     pub decision: Decision,
     /// The limit that had no room.
     pub exceeded: Option<Exceeded>,
-    /// What is left of all limits.
+    /// What is left of all limits, if the response shows it.
     pub allowances: Vec<Allowance>,
     /// What is unusual about the use of the key.
     pub anomaly: Option<Anomaly>,
@@ -72,6 +73,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             now_ns,
             mode: engine.settings().mode,
             sensitivity: engine.settings().sensitivity,
+            headers: engine.settings().limit_headers,
         }
     }
 
@@ -219,7 +221,16 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     ) -> Entry {
         let charged = if self.is_free { &[] } else { charges };
         let counted = cell.count(decision, charged, barred, self.now_ns, self.mode);
-        Entry { counted, left: cell.ledger().allowances(charges, self.now_ns) }
+        let left = self.left(cell, charges, counted.decision);
+        Entry { counted, left }
+    }
+
+    /// What is left of the limits of a cell, if the response to a request with this decision shows it.
+    fn left(&self, cell: &Cell, charges: &[Charge], decision: Decision) -> Vec<Allowance> {
+        match self.headers.need_allowances(decision) {
+            true => cell.ledger().allowances(charges, self.now_ns),
+            false => Vec::new(),
+        }
     }
 
     /// Counts a request of the key under another decision. Returns what is left of the key's limits.
@@ -231,7 +242,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     ) -> Result<Vec<Allowance>, NotCounted> {
         self.store.update(self.key.cell_name(), |cell: &mut Cell| {
             cell.recount(was, is, self.key.charges(), reservation);
-            cell.ledger().allowances(self.key.charges(), self.now_ns)
+            self.left(cell, self.key.charges(), is)
         })
     }
 }

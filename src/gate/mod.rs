@@ -29,8 +29,7 @@ use crate::host::view::HostView;
 use crate::host::{
     Action, Dialect, Host, HostError, Level, Property, RecordStore, number_property, text_property,
 };
-use crate::limits::allowance::RateLimitFields;
-use crate::reply::{REQUEST_ID, Refusal, Reply, reply};
+use crate::reply::{RATE_LIMIT, REQUEST_ID, Refusal, Reply, reply};
 use crate::upstream_tls::Policy;
 
 use self::followed::Followed;
@@ -200,8 +199,8 @@ impl Gate {
         names.into_iter().try_for_each(|name| host.remove_request_trailer(name)).ok()
     }
 
-    /// Withholds a response whose connection breaks the policy. Adds the rate-limit headers to any other. Nothing is
-    /// checked for a request whose record is final.
+    /// Withholds a response whose connection breaks the policy. Adds `RateLimit` to any other. Nothing is checked for a
+    /// request whose record is final.
     pub fn on_response_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         let host = &self.view(host);
         let (mut request, pending) = match std::mem::take(exchange) {
@@ -231,16 +230,10 @@ impl Gate {
             self.record_session(host, request.decided());
         }
         *exchange = Exchange::Responded(request);
-        self.show_limits(host, pending.fields);
-        Action::Continue
-    }
-
-    /// Adds the rate-limit headers to a response.
-    fn show_limits(&self, host: &impl Host, fields: Option<RateLimitFields>) {
-        let fields = fields.map(RateLimitFields::into_headers);
-        for (name, value) in fields.into_iter().flatten() {
-            show(host, name, &value);
+        if let Some(rate_limit) = &pending.rate_limit {
+            show(host, RATE_LIMIT, rate_limit);
         }
+        Action::Continue
     }
 
     /// Decides on a request, counts it and edits it. `usable`: the rules of the host are known.

@@ -9,7 +9,7 @@ use crate::engine::{Engine, KnownKey};
 use crate::exchange::{Decided, Edits, Evaluation, Forwarded, Pending, Refund, Route, Seen, Step};
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
-use crate::limits::allowance::RateLimitFields;
+use crate::limits::allowance::{LimitHeaders, rate_limit_field};
 use crate::limits::ledger::Exceeded;
 use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
@@ -102,8 +102,8 @@ impl<H: Host> RequestGate<'_, H> {
             }
             (_, Ok(route)) => route,
         };
-        let (fields, reservations) =
-            (RateLimitFields::new(&admitted.allowances), admitted.reservations);
+        let (rate_limit, reservations) =
+            (rate_limit_field(&admitted.allowances), admitted.reservations);
         let may_open_session = reservations.is_charged() && self.head.may_open_session();
         let request = Forwarded::for_key(decided, route, reservations);
         if self.forward(edits()).is_err() {
@@ -112,7 +112,7 @@ impl<H: Host> RequestGate<'_, H> {
             let decided = withdraw(&self.store, self.host, self.engine, request, why, self.now_ns);
             return refuse(decided, DenyReason::NotReady);
         }
-        Next::Forward(request, Pending { fields, may_open_session })
+        Next::Forward(request, Pending { rate_limit, may_open_session })
     }
 
     /// The admission of a request. One that ends a session of its own key is free.
@@ -208,7 +208,15 @@ impl<H: Host> RequestGate<'_, H> {
         let refusal = |exceeded: &Exceeded| {
             Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)
         };
-        admitted.exceeded.as_ref().map(refusal).unwrap_or_default()
+        self.shown(admitted.exceeded.as_ref().map(refusal).unwrap_or_default())
+    }
+
+    /// A refusal with only the headers that the configuration wants.
+    fn shown(&self, refusal: Refusal) -> Refusal {
+        match self.engine.settings().limit_headers {
+            LimitHeaders::Always | LimitHeaders::Refused => refusal,
+            LimitHeaders::Never => Refusal { fields: None, ..refusal },
+        }
     }
 
     /// Removes everything private of the client's, and sets the seal. The seal is set last, so a sealed request has all
@@ -280,7 +288,8 @@ impl<H: Host> RequestGate<'_, H> {
             rules.filter(|_| self.store.is_available() && reason.is_failed_authentication());
         let blocked = rules.and_then(|rules| {
             let until_secs = self.count_failure(&rules, seen.source())?;
-            Some(Refusal::blocked(&rules, until_secs.saturating_sub(secs(self.now_ns))))
+            let secs = until_secs.saturating_sub(secs(self.now_ns));
+            Some(self.shown(Refusal::blocked(&rules, secs)))
         });
         let Some(refusal) = blocked else {
             return reply_to(seen, reason);

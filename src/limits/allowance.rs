@@ -1,11 +1,12 @@
 //! What is left of a limit, and the header fields that report it.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fmt::{self, Write as _};
 
-use crate::json::Object;
+use crate::decision::{Decision, DenyClass};
 use crate::json::decimal::push_decimal;
+use crate::json::{Invalid, Node, Object};
 use crate::limits::gcra::{Rate, Tat};
 use crate::limits::quota::{Quota, Spent, Unit};
 use crate::limits::{Kind, LimitName};
@@ -17,11 +18,23 @@ const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 /// The most limits that a field lists.
 const MAX_ITEMS: usize = 16;
 
-/// Enough bytes for a usual item of a field.
-const ITEM_BYTES: usize = 48;
+/// Enough bytes for the longest item of a field and the comma after it.
+const ITEM_BYTES: usize = 80;
+
+/// Which responses have the headers `RateLimit` and `RateLimit-Policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitHeaders {
+    /// The response to an allowed request has `RateLimit`, a refusal for a limit has both.
+    #[default]
+    Always,
+    /// A refusal for a limit has both.
+    Refused,
+    /// No response has either.
+    Never,
+}
 
 /// What is left of one limit at some time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// The limit.
     pub name: LimitName,
@@ -36,8 +49,7 @@ pub struct Allowance {
     pub policy: (u64, Option<u64>),
 }
 
-/// The values of the two header fields that report limits to a client
-/// (draft-ietf-httpapi-ratelimit-headers-10).
+/// The values of the two header fields of a refusal for a limit (draft-ietf-httpapi-ratelimit-headers-10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitFields {
     /// `RateLimit-Policy`: what the limits are.
@@ -98,9 +110,9 @@ impl Allowance {
 
     /// Appends the item of `RateLimit-Policy`: the quota `q`, its unit `qu` unless it is requests,
     /// and the window `w` in seconds.
-    fn write_policy(&self, field: &mut String) -> fmt::Result {
+    fn write_policy(&self, field: &mut String) {
         let (quota, window_secs) = self.policy;
-        self.write_name(field)?;
+        self.write_name(field);
         push_parameter(field, ";q=", Some(quota));
         field.push_str(match self.name.kind {
             Kind::Rate | Kind::Quota(Unit::Requests, _) => "",
@@ -108,38 +120,56 @@ impl Allowance {
             Kind::Quota(Unit::CostMicroUsd, _) => ";qu=\"micro-usd\"",
         });
         push_parameter(field, ";w=", window_secs);
-        Ok(())
     }
 
     /// Appends the item of `RateLimit`: what remains, `r`, and the seconds until it is reset, `t`.
-    fn write_state(&self, field: &mut String) -> fmt::Result {
-        self.write_name(field)?;
+    fn write_state(&self, field: &mut String) {
+        self.write_name(field);
         push_parameter(field, ";r=", Some(self.remaining));
         push_parameter(field, ";t=", self.reset_secs);
-        Ok(())
     }
 
-    fn write_name(&self, field: &mut String) -> fmt::Result {
-        write!(field, "\"{}\"", self.name)
+    fn write_name(&self, field: &mut String) {
+        field.push('"');
+        self.name.push_to(field);
+        field.push('"');
     }
+}
+
+impl LimitHeaders {
+    /// Reads the member `limits` of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for another member than `headers`, or another value of it.
+    pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
+        let headers =
+            [("always", Self::Always), ("refused", Self::Refused), ("never", Self::Never)];
+        let members = node.members(&["headers"])?;
+        Ok(members.read("headers", |node| node.choice(&headers))?.unwrap_or_default())
+    }
+
+    /// Whether allowances are needed for the response to a request with this decision. A refusal for a limit
+    /// names the limit in its message too.
+    pub fn need_allowances(self, decision: Decision) -> bool {
+        match decision {
+            Decision::Deny(reason) => reason.class() == DenyClass::Limited,
+            _ => self == Self::Always,
+        }
+    }
+}
+
+/// The `RateLimit` field of the response to an allowed request; `None` without limits. It is allocated once.
+pub fn rate_limit_field(allowances: &[Allowance]) -> Option<String> {
+    list(&shown(allowances), Allowance::write_state)
 }
 
 impl RateLimitFields {
     /// The fields for `allowances`; `None` if there are none.
-    ///
-    /// Of more than `MAX_ITEMS` limits only those with the least left, because headers must fit
-    /// into the buffers of proxies and clients.
     pub fn new(allowances: &[Allowance]) -> Option<Self> {
-        let mut told: Vec<&Allowance> = allowances.iter().collect();
-        if told.len() > MAX_ITEMS {
-            let room = |(index, allowance): (usize, &Allowance)| (allowance.remaining, index);
-            let mut least: BinaryHeap<_> =
-                allowances.iter().enumerate().map(room).map(Reverse).collect();
-            let least = std::iter::from_fn(|| least.pop()).take(MAX_ITEMS);
-            told = least.filter_map(|Reverse((_, index))| allowances.get(index)).collect();
-        }
-        let policy = list(&told, Allowance::write_policy)?;
-        Some(Self { policy, state: list(&told, Allowance::write_state)? })
+        let shown = shown(allowances);
+        let policy = list(&shown, Allowance::write_policy)?;
+        Some(Self { policy, state: list(&shown, Allowance::write_state)? })
     }
 
     /// The fields for a blocked source: of `threshold` failed authentications in `window_secs`,
@@ -150,24 +180,30 @@ impl RateLimitFields {
             state: format!("\"auth_failures\";r=0;t={reset_secs}"),
         }
     }
+}
 
-    /// The fields by name.
-    pub fn into_headers(self) -> [(&'static str, String); 2] {
-        [("ratelimit-policy", self.policy), ("ratelimit", self.state)]
-    }
+/// The allowances that a field lists. Of more than `MAX_ITEMS` limits only those with the least left, because headers
+/// must fit into the buffers of proxies and clients.
+fn shown(allowances: &[Allowance]) -> Cow<'_, [Allowance]> {
+    if allowances.len() <= MAX_ITEMS { allowances.into() } else { least(allowances).into() }
+}
+
+#[cold]
+fn least(allowances: &[Allowance]) -> Vec<Allowance> {
+    let room = |(index, allowance): (usize, &Allowance)| (allowance.remaining, index);
+    let mut least: BinaryHeap<_> = allowances.iter().enumerate().map(room).map(Reverse).collect();
+    let least = std::iter::from_fn(|| least.pop()).take(MAX_ITEMS);
+    least.filter_map(|Reverse((_, index))| allowances.get(index).copied()).collect()
 }
 
 /// A list of a structured field (RFC 9651, section 3.1); `None` without items.
-fn list(
-    allowances: &[&Allowance],
-    write: fn(&Allowance, &mut String) -> fmt::Result,
-) -> Option<String> {
+fn list(allowances: &[Allowance], write: fn(&Allowance, &mut String)) -> Option<String> {
     let (first, rest) = allowances.split_first()?;
     let mut field = String::with_capacity(allowances.len() * ITEM_BYTES);
-    write(first, &mut field).ok()?;
+    write(first, &mut field);
     for allowance in rest {
         field.push_str(", ");
-        write(allowance, &mut field).ok()?;
+        write(allowance, &mut field);
     }
     Some(field)
 }
@@ -182,6 +218,8 @@ fn push_parameter(field: &mut String, name: &str, value: Option<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::DenyReason;
+    use crate::key::token::MAX_CAVEATS;
     use crate::limits::Origin;
     use crate::limits::quota::Period;
 
@@ -202,16 +240,45 @@ mod tests {
             r#""tier_rate";q=200;w=2, "tier_cost_total";q=999999999999999;qu="micro-usd""#
         );
         assert_eq!(fields.state, r#""tier_rate";r=199;t=2, "tier_cost_total";r=0"#);
-        assert_eq!(RateLimitFields::new(&[]), None);
+        assert_eq!((RateLimitFields::new(&[]), rate_limit_field(&[])), (None, None));
     }
 
     #[test]
     fn fields_tell_of_the_limits_with_the_least_room() {
         let kind = Kind::Quota(Unit::Requests, Period::Day);
         let many: Vec<_> = (0..100).rev().map(|left| allowance(kind, 100, left, None)).collect();
-        let state = RateLimitFields::new(&many).unwrap().state;
+        let state = rate_limit_field(&many).unwrap();
         assert_eq!(state.matches("tier_requests_day").count(), MAX_ITEMS);
         assert!(state.contains(";r=0") && state.contains(";r=15") && !state.contains(";r=16"));
+    }
+
+    #[test]
+    fn the_longest_items_fit_into_what_is_allocated_for_them() {
+        let name = LimitName {
+            origin: Origin::Caveat(MAX_CAVEATS),
+            kind: Kind::Quota(Unit::CostMicroUsd, Period::Minute),
+        };
+        let max = u64::MAX;
+        let policy = (max, Some(max));
+        let longest = Allowance { name, limit: max, remaining: max, reset_secs: Some(max), policy };
+        let fields = RateLimitFields::new(&[longest; MAX_ITEMS]).unwrap();
+        for field in [fields.policy, fields.state] {
+            assert_eq!(field.capacity(), MAX_ITEMS * ITEM_BYTES, "{field}");
+        }
+    }
+
+    #[test]
+    fn allowances_are_worked_out_only_for_what_is_shown() {
+        let [allow, shadow] = [Decision::Allow, Decision::Shadow(DenyReason::Rate)];
+        let [limited, path] = [DenyReason::TenantQuota, DenyReason::Path].map(Decision::Deny);
+        for (headers, allowed) in [
+            (LimitHeaders::Always, true),
+            (LimitHeaders::Refused, false),
+            (LimitHeaders::Never, false),
+        ] {
+            let needed = [allow, shadow, limited, path].map(|d| headers.need_allowances(d));
+            assert_eq!(needed, [allowed, allowed, true, false], "{headers:?}");
+        }
     }
 
     #[test]

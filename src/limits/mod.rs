@@ -11,6 +11,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 use crate::decision::DenyReason;
+use crate::json::decimal::push_decimal;
 use crate::json::{Invalid, Members};
 use crate::limits::gcra::Rate;
 use crate::limits::quota::{Period, Quota, Unit};
@@ -232,31 +233,38 @@ impl Charge {
 
 // === names ===
 
-impl fmt::Display for LimitName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.origin {
-            Origin::Tier => f.write_str("tier_")?,
-            Origin::Tenant => f.write_str("tenant_")?,
-            Origin::Only => f.write_str("only_")?,
-            Origin::Caveat(0) => f.write_str("caveat_")?,
-            Origin::Caveat(number) => write!(f, "caveat_{number}_")?,
+impl LimitName {
+    /// Appends the name. Formatting it takes several times as long.
+    pub(crate) fn push_to(&self, text: &mut String) {
+        text.push_str(match self.origin {
+            Origin::Tier => "tier_",
+            Origin::Tenant => "tenant_",
+            Origin::Only => "only_",
+            Origin::Caveat(_) => "caveat_",
+        });
+        if let Origin::Caveat(number @ 1..) = self.origin {
+            push_decimal(text, u64::try_from(number).unwrap_or(u64::MAX));
+            text.push('_');
         }
-        self.kind.fmt(f)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rate => f.write_str("rate"),
-            Self::Quota(unit, per) => {
-                unit.fmt(f)?;
-                f.write_str("_")?;
-                f.write_str(per.name())
+        match self.kind {
+            Kind::Rate => text.push_str("rate"),
+            Kind::Quota(unit, per) => {
+                text.push_str(unit.name());
+                text.push('_');
+                text.push_str(per.name());
             }
         }
     }
 }
+
+impl fmt::Display for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.push_to(&mut text);
+        f.write_str(&text)
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,8 +4,6 @@
 //! response: an amount is reserved for the request and settled at its end. Without an end the
 //! reservation stays. Use above the limit is carried into the next windows as debt.
 
-use std::fmt;
-
 use crate::json::{Invalid, Node};
 
 const SECS_PER_MINUTE: u64 = 60;
@@ -81,15 +79,14 @@ impl Unit {
             Self::CostMicroUsd => "cost_usd",
         }
     }
-}
 
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// The word in the names of limits.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Requests => "requests",
             Self::Tokens => "tokens",
             Self::CostMicroUsd => "cost",
-        })
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const WHOLE_CONFIGURATION: &[u8] = br#"{
     "tenants": {"acme": {"only": {"paths": ["/v1/**"]}, "quotas": [{"requests": 9, "per": "total"}],
                          "rate": {"requests": 5, "per": "1s"}}}, "unlisted_tenants": "deny",
     "auth_failures": {"threshold": 5, "window": "300s", "block_for": "1s"},
-    "anomaly": {"sensitivity": "low"},
+    "anomaly": {"sensitivity": "low"}, "limits": {"headers": "refused"},
     "revoked": {"version": 1, "keys": ["k", {"tenant": "acme", "jti": "k"}], "tenants": {"acme": {"issued_before": 1.0}}},
     "forward": {"identity_headers": true, "credentials_in_front": true,
                 "credentials": [{"hosts": ["*.a"], "header": "b", "value": "Bearer ${C}"},

@@ -7,7 +7,7 @@ use vkey::host::Level;
 use vkey::json::Json;
 use vkey::reply::{REQUEST_ID, Reply};
 
-use super::fields::check_fields;
+use super::fields::{check_fields, check_state};
 use super::format::{Configure, Outcome};
 use super::forwarded::check_upstream;
 use super::secrecy::Hidden;
@@ -132,7 +132,7 @@ fn check_reply(context: &Context<'_>, expect: &Expect, reply: Option<&Reply>) ->
             problems.push(format!("reply header {name} is {found:?}, not {value}"));
         }
     }
-    problems.extend(check_limited(reply));
+    problems.extend(check_limited(context, reply));
     problems.extend(check_retry(reply));
     // A real Envoy sends it only to gRPC callers.
     let grpc_status = reply.grpc_status.filter(|found| *found != grpc_status(reply.status));
@@ -187,11 +187,14 @@ fn check_retry(reply: &Reply) -> Option<String> {
     (!right).then(|| format!("{}: wait {retry_after:?}, {fields:?}", reply.status))
 }
 
-/// A 429 says when to retry and what is left of the limits. No other reply does.
-fn check_limited(reply: &Reply) -> Option<String> {
+/// A 429 says when to retry and, unless the configuration prevents that, what is left of the limits. No other reply
+/// does.
+fn check_limited(context: &Context<'_>, reply: &Reply) -> Option<String> {
+    let never = context.limit_headers() == Some("never");
     let fields = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
     match (reply.status, fields) {
-        (429, [Some(secs), Some(policy), Some(state)]) => match secs.parse::<u64>() {
+        (429, [Some(secs), None, None]) if never && secs != "0" => None,
+        (429, [Some(secs), Some(policy), Some(state)]) if !never => match secs.parse::<u64>() {
             Ok(1..) => check_fields(policy, state),
             _ => Some(format!("retry-after: {secs}")),
         },
@@ -202,7 +205,7 @@ fn check_limited(reply: &Reply) -> Option<String> {
     }
 }
 
-/// The response to a forwarded request has the rate-limit headers, if the key has limits.
+/// The response to a forwarded request has `ratelimit`, if the key has limits and the configuration does not prevent it.
 fn check_response_headers(
     context: &Context<'_>,
     expect: &Expect,
@@ -214,13 +217,8 @@ fn check_response_headers(
         let unexpected = !names.is_empty();
         return unexpected.then(|| format!("response headers: {names:?}")).into_iter().collect();
     };
-    match (
-        observed.response_headers.get("ratelimit-policy"),
-        observed.response_headers.get("ratelimit"),
-    ) {
-        (Some(policy), Some(state)) if names.len() == 2 => {
-            problems.extend(check_fields(policy, state));
-        }
+    match observed.response_headers.get("ratelimit") {
+        Some(state) if names.len() == 1 => problems.extend(check_state(state)),
         _ => problems.push(format!("response headers: {names:?}")),
     }
     for (name, value) in expected {

@@ -20,6 +20,13 @@ pub(super) fn check_fields(policy: &str, state: &str) -> Option<String> {
     (!agreed).then(|| format!("ratelimit-policy {policy} with ratelimit {state}"))
 }
 
+/// Checks the field of an allowed request's response.
+pub(super) fn check_state(state: &str) -> Option<String> {
+    let has_room = |(_, state): &Item<'_>| state.contains_key("r");
+    let is_valid = items(state).is_some_and(|items| items.iter().all(has_room));
+    (!is_valid).then(|| format!("ratelimit {state}"))
+}
+
 /// `"name";parameter=1, …`
 fn items(field: &str) -> Option<Vec<Item<'_>>> {
     field.split(", ").map(item).collect()
@@ -51,5 +58,9 @@ fn fields_that_do_not_agree_are_detected() {
         "",
     ] {
         assert!(check_fields(policy, wrong).is_some(), "{wrong}");
+    }
+    assert_eq!(check_state(r#""a";r=3;t=0, "b";r=0"#), None);
+    for wrong in [r#""a";t=0"#, r#""a";q=3"#, r#"a;r=3"#, r#""a";r=-1"#, ""] {
+        assert!(check_state(wrong).is_some(), "{wrong}");
     }
 }

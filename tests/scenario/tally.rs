@@ -248,4 +248,9 @@ impl Context<'_> {
     pub(super) fn setting(&self, name: &str) -> Option<&str> {
         member(self.config, &[name]).and_then(Json::as_str)
     }
+
+    /// Which responses have headers about limits, if that is configured.
+    pub(super) fn limit_headers(&self) -> Option<&str> {
+        member(self.config, &["limits", "headers"]).and_then(Json::as_str)
+    }
 }

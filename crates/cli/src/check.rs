@@ -16,6 +16,7 @@ use vkey::key::keyring::RingState;
 use vkey::key::revocations::Revoked;
 use vkey::key::token::Kid;
 use vkey::limits::Limits;
+use vkey::limits::allowance::LimitHeaders;
 
 use super::config_file::{ConfigFile, ConfigSource};
 use super::delivery::{Delivery, DeliveryArgs};
@@ -196,6 +197,7 @@ fn summary(config: &Config, now_secs: u64) -> Vec<String> {
     lines.push(format!("tenants      {}", tenants(settings)));
     lines.extend(revoked(&settings.revoked));
     lines.extend(limits(settings));
+    lines.extend(limit_headers(settings.limit_headers));
     lines.extend(watched(settings));
     lines.extend(upstream_tls(&settings.upstream_tls));
     lines.push(format!("key sources  {}", key_sources(settings)));
@@ -289,6 +291,16 @@ fn limits(settings: &Settings) -> Vec<String> {
         lines.push("host         bare: what has limits is refused".to_owned());
     }
     lines
+}
+
+/// Which responses have headers about limits, unless all have.
+fn limit_headers(headers: LimitHeaders) -> Option<String> {
+    let shown = match headers {
+        LimitHeaders::Always => return None,
+        LimitHeaders::Refused => "only with refusals",
+        LimitHeaders::Never => "never",
+    };
+    Some(format!("headers      about limits: {shown}"))
 }
 
 /// The remaining settings about the use of keys.

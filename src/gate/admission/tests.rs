@@ -127,6 +127,26 @@ fn a_new_configuration_refills_nothing() {
 }
 
 #[test]
+fn allowances_are_worked_out_only_for_responses_that_show_them() {
+    for (headers, allowed) in [("always", 2), ("refused", 0), ("never", 0)] {
+        let shared = MemoryStore::new(Rules::Envoy);
+        let engine = engine(&format!(
+            r#""limits": {{"headers": "{headers}"}},
+               "tiers": {{"default": {{"quotas": [{{"requests": 9, "per": "total"}}]}}}},
+               "tenants": {{"acme": {{"quotas": [{{"requests": 1, "per": "total"}}]}}}}"#
+        ));
+        let key = key("a");
+        let store = RecordStore::new(&shared, shared.rules());
+        let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
+        let count = |decision| admission.admit(decision).allowances.len();
+        // The message of a refusal names the limit.
+        let counts =
+            [Decision::Allow, Decision::Allow, Decision::Deny(DenyReason::Path)].map(count);
+        assert_eq!(counts, [allowed, 2, 0], "{headers}");
+    }
+}
+
+#[test]
 fn a_host_without_counts_lets_nothing_limited_in() {
     let shared = MemoryStore::new(Rules::Bare);
     let decide = |engine: &Engine, decision| {

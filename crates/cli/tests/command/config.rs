@@ -100,12 +100,13 @@ fn config_check_summarizes_limits_and_monitoring() {
         "operator":{"usage_of_others":true}}"#;
     let tenants = r#","tenants":{"acme":{"quotas":[{"requests":9,"per":"total"}]},"b":{}}"#;
     let watched = r#","auth_failures":{"block_for":"30s"},"anomaly":{"sensitivity":"medium"},
-        "mode":"shadow""#;
+        "limits":{"headers":"refused"},"mode":"shadow""#;
     let out = check(&[tiers, tenants, watched].concat());
     let lines = "\
 tenants      \"acme\", \"b\" (others are allowed)
 limits       tier \"default\": 100 requests in 1s, 200 at once; 100000 requests a day; 1 request an hour
 limits       tenant \"acme\": 9 requests in all
+headers      about limits: only with refusals
 usage        tiers that see others: \"operator\"
 failures     5 in 5m from one source are reported, blocked for 30s
 anomalies    medium
@@ -113,9 +114,11 @@ mode         shadow
 key sources  ";
     assert!(out.contains(lines), "{out}");
     let plain = check("");
-    for label in ["limits", "usage  ", "failures", "anomalies", "mode", "host"] {
+    for label in ["limits", "headers", "usage  ", "failures", "anomalies", "mode", "host"] {
         assert!(!plain.contains(&format!("\n{label}")), "{label}: {plain}");
     }
+    let never = check(r#","limits":{"headers":"never"}"#);
+    assert!(never.contains("\nheaders      about limits: never\n"), "{never}");
     assert!(check(r#","auth_failures":{}"#).contains(" are reported, not blocked\n"));
     let bare = r#","host":"bare""#;
     assert!(!check(bare).contains("\nhost "));
@@ -296,7 +299,9 @@ fn config_check_names_the_member() {
     let done = refused(&ring(&literal), "keyring[0].secret: a secret does not belong");
     assert!(!done.err.contains(&literal["base64:".len()..]));
     refused("{}", "keyring: missing");
-    refused(&ring("${A}").replace("]}", r#"],"limits":{}}"#), "limits: unknown member");
+    refused(&ring("${A}").replace("]}", r#"],"limitz":{}}"#), "limitz: unknown member");
+    let headers = "limits.headers: expected one of always, refused, never";
+    refused(&ring("${A}").replace("]}", r#"],"limits":{"headers":"on"}}"#), headers);
     refused(&ring("${A}").replace("]}", r#"],"mode":"open"}"#), "mode: expected one of");
     let tier = |tier: &str| ring("${A}").replace("]}", &format!(r#"],"tiers":{{"t":{tier}}}}}"#));
     let quotas = r#"{"quotas":[{"requests":1,"per":"day"},{"cost_usd":"1","per":"day"}]}"#;

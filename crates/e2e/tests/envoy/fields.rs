@@ -52,7 +52,7 @@ fn get(envoy: &Envoy, key: &str) -> Response {
 }
 
 #[test]
-fn every_answer_tells_of_every_limit() {
+fn every_answer_tells_of_every_limit_and_a_refusal_of_its_policy() {
     let main = Minter::new("main", None);
     let envoy = Envoy::start(options("told", &main, plugin()));
     let key = main.key("k1", json!({"tier": "limited"}));
@@ -68,7 +68,8 @@ fn every_answer_tells_of_every_limit() {
     {
         let answer = get(&envoy, &child);
         assert_eq!(answer.status, status, "{answer:?}");
-        assert_eq!(answer.header("ratelimit-policy").as_deref(), Some(policy));
+        let policy = (status == 429).then_some(policy);
+        assert_eq!(answer.header("ratelimit-policy").as_deref(), policy);
         assert_eq!(remaining(&answer), left);
         let state = items(&answer, "ratelimit");
         let reset = |limit: usize| state[limit].1.get("t").copied();
@@ -129,11 +130,36 @@ fn limits_of_the_upstream_give_way_to_those_of_the_key() {
     let answer = get(&envoy, &main.key("k1", json!({"tier": "counted"})));
     let state = answer.header("ratelimit").unwrap();
     assert!(state.starts_with(r#""tier_requests_total";r=0, "tenant_requests_day";r=999;t="#));
-    let policy = r#""tier_requests_total";q=1, "tenant_requests_day";q=1000;w=86400"#;
-    assert_eq!(answer.header("ratelimit-policy").as_deref(), Some(policy));
+    // An allowed answer has no policy of the module's, so that of the upstream stays.
+    let policy = |answer: &Response| answer.header("ratelimit-policy");
+    assert_eq!(policy(&answer).as_deref(), Some(r#""theirs";q=1;w=1"#));
     // Without a limit of its own there is nothing that would have to give way.
     let answer = get(&envoy, &main.key("k2", json!({"tenant": "free"})));
     assert_eq!(answer.header("ratelimit").as_deref(), Some(r#""theirs";r=1;t=1"#));
+}
+
+#[test]
+fn a_configuration_chooses_which_answers_tell_of_limits() {
+    let main = Minter::new("main", None);
+    for (headers, allowed, refused) in [
+        ("always", [true, false], true),
+        ("refused", [false; 2], true),
+        ("never", [false; 2], false),
+    ] {
+        let mut plugin = plugin();
+        plugin["limits"] = json!({"headers": headers});
+        let envoy = Envoy::start(options(&format!("headers_{headers}"), &main, plugin));
+        let key = main.key("k1", json!({"tier": "counted"}));
+        let told = |answer: &Response| {
+            ["ratelimit", "ratelimit-policy"].map(|name| answer.header(name).is_some())
+        };
+        let answer = get(&envoy, &key);
+        assert_eq!((answer.status, told(&answer)), (200, allowed), "{headers}: {answer:?}");
+        let answer = get(&envoy, &key);
+        assert_eq!((answer.status, told(&answer)), (429, [refused; 2]), "{headers}: {answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{headers}: {answer:?}");
+        assert!(answer.text().contains("limit tier_requests_total of 1"), "{}", answer.text());
+    }
 }
 
 #[test]

@@ -194,6 +194,7 @@ fn add_surroundings(draw: &mut Draw, config: &mut Map<String, Value>) {
     ];
     add(30, "public", &rules);
     add(20, "ready", &[json!({"path": READY_PATH})]);
+    add(20, "limits", &[json!({"headers": "refused"}), json!({"headers": "never"})]);
     add(20, "anomaly", &[json!({"sensitivity": "low"}), json!({"sensitivity": "high"})]);
     // Without blocking: that depends on earlier requests.
     add(20, "auth_failures", &[json!({"threshold": 5, "window": "300s", "block_for": "0s"})]);
