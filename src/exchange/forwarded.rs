@@ -8,6 +8,7 @@ use crate::limits::ledger::Reservation;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
 use super::decided::Decided;
+use super::handover::Handover;
 
 /// A forwarded request. Nothing is left for the module to change about it.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct Forwarded {
     route: Route,
     /// `None` for a request without a key.
     reservations: Option<Reservations>,
+    handover: Option<Rc<Handover>>,
 }
 
 /// What to do with the response.
@@ -74,12 +76,23 @@ pub struct Route {
 impl Forwarded {
     /// A request of a key.
     pub fn for_key(decided: Decided, route: Route, reservations: Reservations) -> Self {
-        Self { decided, route, reservations: Some(reservations) }
+        Self { decided, route, reservations: Some(reservations), handover: None }
     }
 
     /// A request that needs no key: a preflight, or a public one.
     pub fn without_key(decided: Decided, route: Route) -> Self {
-        Self { decided, route, reservations: None }
+        Self { decided, route, reservations: None, handover: None }
+    }
+
+    /// The request, with what the gate of its cluster hands over.
+    #[must_use]
+    pub fn with_handover(self, handover: Option<Rc<Handover>>) -> Self {
+        Self { handover, ..self }
+    }
+
+    /// What the gate of its cluster hands over, if that may be in the same VM.
+    pub fn handover(&self) -> Option<&Handover> {
+        self.handover.as_deref()
     }
 
     /// The request with its decision.

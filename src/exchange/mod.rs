@@ -14,12 +14,14 @@
 mod decided;
 mod edits;
 mod forwarded;
+mod handover;
 mod seen;
 mod step;
 
 pub use decided::{Decided, Outcome};
 pub use edits::{ATTACHED, Edits, plaintext_until};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
+pub use handover::{Concluded, Handover, Handovers, Response};
 pub use seen::{Evaluation, Keyless, Request, Seen};
 pub use step::Step;
 

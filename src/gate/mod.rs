@@ -17,12 +17,13 @@ mod usage;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::access::cidr::parse_address;
 use crate::config::{AuditSettings, Plan, Settings, UpstreamTls, default_key_sources};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
-use crate::exchange::{Decided, Evaluation, Exchange, Pending, Refund, Request, Seen};
+use crate::exchange::{Decided, Evaluation, Exchange, Handovers, Pending, Refund, Request, Seen};
 use crate::headers::RequestHead;
 use crate::host::rules::FoundRules;
 use crate::host::view::HostView;
@@ -112,6 +113,11 @@ impl Gate {
             shows_calls: OnceCell::new(),
             warned: Cell::new(false),
         }
+    }
+
+    /// Shares the handovers of the VM.
+    pub fn share(&mut self, handovers: &Rc<Handovers>) {
+        self.upstreams.share(handovers);
     }
 
     /// The host under the rules that are known by now.

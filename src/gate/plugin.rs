@@ -1,6 +1,9 @@
 //! The plugin: a gate or an upstream gate, as the configuration says.
 
+use std::rc::Rc;
+
 use crate::config::{AuditSettings, RoleConfig};
+use crate::exchange::Handovers;
 use crate::host::{Host, Level};
 use crate::json::Invalid;
 use crate::upstream_tls::Policy;
@@ -23,6 +26,14 @@ impl Plugin {
     /// A gate that denies everything.
     pub fn closed(policy: Policy) -> Self {
         Self::Gate(Box::new(Gate::closed(AuditSettings::default(), policy)))
+    }
+
+    /// Shares the handovers of the VM, so that the gates of listeners and of clusters need the host less.
+    pub fn share(&mut self, handovers: &Rc<Handovers>) {
+        match self {
+            Self::Gate(gate) => gate.share(handovers),
+            Self::UpstreamGate(gate) => gate.share(handovers),
+        }
     }
 
     /// A plugin for a configuration. It depends on the text, the policy and the environment alone: if workers disagree,

@@ -1,12 +1,15 @@
 //! A request that the engine has evaluated: it is counted and limited, and then forwarded or answered.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, KnownKey};
-use crate::exchange::{Decided, Edits, Evaluation, Forwarded, Pending, Refund, Route, Seen, Step};
+use crate::exchange::{
+    Decided, Edits, Evaluation, Forwarded, Handover, Pending, Refund, Route, Seen, Step,
+};
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
 use crate::limits::allowance::{LimitHeaders, rate_limit_field};
@@ -105,14 +108,25 @@ impl<H: Host> RequestGate<'_, H> {
         let (rate_limit, reservations) =
             (rate_limit_field(&admitted.allowances), admitted.reservations);
         let may_open_session = reservations.is_charged() && self.head.may_open_session();
-        let request = Forwarded::for_key(decided, route, reservations);
-        if self.forward(edits()).is_err() {
+        let mut edits = edits();
+        let handover = self.hand_over(&route, &mut edits);
+        let request = Forwarded::for_key(decided, route, reservations).with_handover(handover);
+        if self.forward(edits).is_err() {
             // The count says allowed, but the request is not.
             let why = (DenyReason::NotReady, Refund::Everything);
             let decided = withdraw(&self.store, self.host, self.engine, request, why, self.now_ns);
             return refuse(decided, DenyReason::NotReady);
         }
         Next::Forward(request, Pending { rate_limit, may_open_session })
+    }
+
+    /// Opens the handover of a request on which the gate of its cluster may have a say.
+    fn hand_over(&self, route: &Route, edits: &mut Edits<'_>) -> Option<Rc<Handover>> {
+        let concerned = route.upstream.is_some() || !edits.credentials.is_empty();
+        let open = || self.upstreams.hand_over(route, self.now_ns);
+        let handover = concerned.then(open).flatten()?;
+        edits.credentials.push(Cow::Owned(handover.word()));
+        Some(handover)
     }
 
     /// The admission of a request. One that ends a session of its own key is free.

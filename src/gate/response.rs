@@ -3,14 +3,14 @@
 use std::cell::OnceCell;
 
 use crate::decision::DenyReason;
-use crate::exchange::{Decided, Forwarded, Refund};
+use crate::exchange::{Decided, Forwarded, Refund, Response};
 use crate::host::{Host, RecordStore};
 use crate::reply::{Refusal, Reply, reply};
 use crate::upstream_tls::{RefusalScope, UpstreamHost, Verdict};
 
 use super::Gate;
 use super::request::withdraw;
-use super::upstream::connection::{connection_id, is_local_reply, is_up};
+use super::upstream::connection::{is_local_reply, is_up};
 use super::upstream::state::{GateVerdict, Refused};
 use super::upstream::verdicts::{Conclusion, now_secs};
 
@@ -35,11 +35,15 @@ pub(super) struct Withheld {
 }
 
 impl Gated {
-    fn of(host: &impl Host) -> Self {
-        match GateVerdict::of(host) {
+    fn of(host: &impl Host, request: &Forwarded) -> Self {
+        let handover = request.handover();
+        if let Some(verdict) = handover.and_then(|handover| handover.response(|r| r.verdict)) {
+            return Self::Passed(verdict);
+        }
+        match GateVerdict::of(host, handover) {
             None => Self::No,
             Some(GateVerdict::Refused(refused)) => Self::Refused(refused),
-            Some(GateVerdict::Passed { verdict, address }) if address == connection_id(host) => {
+            Some(GateVerdict::Passed { verdict, place }) if place.is_shown(host) => {
                 Self::Passed(verdict)
             }
             Some(GateVerdict::Passed { .. }) => Self::Elsewhere,
@@ -55,7 +59,7 @@ impl Gate {
         host: &impl Host,
         request: &mut Forwarded,
     ) -> Option<Withheld> {
-        let gated = Gated::of(host);
+        let gated = Gated::of(host, request);
         if !matches!(gated, Gated::No) {
             self.has_gates.set(true);
         }
@@ -128,6 +132,9 @@ impl Gate {
     ) -> Option<Checked> {
         let route = request.route();
         let (upstream, attached) = (route.upstream.as_ref(), route.attached);
+        if let Some(verdict) = upstream.and_then(|upstream| self.settled(request, upstream)) {
+            return Some(Checked::Settled(verdict));
+        }
         let tightened = || upstream.is_some_and(|upstream| self.upstreams.tightens(upstream));
         // A route may have named another host, and only the upstream gate sees to which one the request was sent. So without
         // it a credential has no exception.
@@ -161,13 +168,22 @@ impl Gate {
         }
     }
 
+    /// The verdict of the upstream gate, if it has checked the connection of the response by the same rules for the host
+    /// that the client named.
+    fn settled(&self, request: &Forwarded, named: &UpstreamHost<'_>) -> Option<Verdict> {
+        let settled = |response: &Response| {
+            self.upstreams.is_settled(response, named).then_some(response.verdict)
+        };
+        request.handover()?.response(settled).flatten()
+    }
+
     /// Checks the connection of a request that has ended, by the authority that was sent upstream. It is not checked
     /// earlier if nothing was known to depend on it. A connection that breaks the policy is recorded, and its cluster
     /// refused. `has_response`: a response came before the end.
     pub(super) fn check_late(&self, host: &impl Host, request: &mut Forwarded, has_response: bool) {
         if !has_response {
             // The client did not wait. If the upstream gate has a verdict, that holds.
-            match Gated::of(host) {
+            match Gated::of(host, request) {
                 Gated::Passed(verdict) => return request.set_verdict(verdict),
                 Gated::Refused(Refused { reason, .. }) => {
                     return request.set_verdict(Verdict::Refused(reason));

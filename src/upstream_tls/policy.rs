@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::rc::Rc;
 
 use crate::access::restriction::HostPattern;
 use crate::digest::{is_sha256_hex, sha256_hex};
@@ -47,7 +48,7 @@ pub enum Unlisted {
 }
 
 /// Requirements for the connections to some hosts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyRule {
     /// The hosts that it is for.
     pub host: UpstreamPattern,
@@ -77,7 +78,7 @@ pub struct Skip {
 #[derive(Clone, Debug)]
 pub struct EffectivePolicy {
     file: Policy,
-    tighten: Box<[PolicyRule]>,
+    tighten: Rc<[PolicyRule]>,
 }
 
 // === impl TlsVersion ===
@@ -374,7 +375,7 @@ fn end_of_day(node: &Node<'_>) -> Result<u64, Invalid> {
 impl EffectivePolicy {
     /// The file, tightened by the rules of a configuration.
     pub fn new(file: Policy, tighten: Box<[PolicyRule]>) -> Self {
-        Self { file, tighten }
+        Self { file, tighten: tighten.into() }
     }
 
     /// The file, without the rules of the configuration.
@@ -383,7 +384,7 @@ impl EffectivePolicy {
     }
 
     /// The rules of the configuration.
-    pub fn tighten(&self) -> &[PolicyRule] {
+    pub fn tighten(&self) -> &Rc<[PolicyRule]> {
         &self.tighten
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::Action;
-use vkey::exchange::Exchange;
+use vkey::exchange::{Exchange, Handovers};
 use vkey::gate::{Attempt, Gate, Plugin, UpstreamGate};
 use vkey::host;
 use vkey::upstream_tls::Policy;
@@ -16,6 +16,11 @@ use crate::hostcalls::{ProxyHost, environment, plugin_configuration};
 
 /// The upstream-TLS policy, which the build has checked.
 const POLICY: &[u8] = include_bytes!(env!("VKEY_UPSTREAM_TLS_POLICY"));
+
+thread_local! {
+    /// What the gates of clusters hand over to the gates of listeners, in this VM.
+    static HANDOVERS: Rc<Handovers> = Rc::default();
+}
 
 /// A root context. One that is not configured denies everything.
 pub(crate) struct Root {
@@ -81,9 +86,10 @@ impl RootContext for Root {
             return false;
         }
         let text = plugin_configuration(len);
-        let Ok(plugin) = Plugin::configure(&text, policy(), environment, &ProxyHost) else {
+        let Ok(mut plugin) = Plugin::configure(&text, policy(), environment, &ProxyHost) else {
             return false;
         };
+        _ = HANDOVERS.try_with(|handovers| plugin.share(handovers));
         self.plugin = Some(Rc::new(plugin));
         true
     }

@@ -73,6 +73,7 @@ mod abi {
             data: *mut *mut u8,
             len: *mut usize,
         ) -> u32;
+        #[cfg(not(feature = "nginx"))]
         pub(super) fn proxy_get_metric(metric: u32, value: *mut u64) -> u32;
         pub(super) fn proxy_get_property(
             path: *const u8,
@@ -299,6 +300,12 @@ impl Host for ProxyHost {
         done(unsafe { abi::proxy_record_metric(metric, value) })
     }
 
+    #[cfg(feature = "nginx")]
+    fn metric(&self, _: u32) -> Result<u64, HostError> {
+        Err(HostError::UNIMPLEMENTED)
+    }
+
+    #[cfg(not(feature = "nginx"))]
     fn metric(&self, metric: u32) -> Result<u64, HostError> {
         let mut value = 0;
         // SAFETY: the host writes one number to the place.

@@ -135,7 +135,7 @@ fn allowances_are_worked_out_only_for_responses_that_show_them() {
                "tiers": {{"default": {{"quotas": [{{"requests": 9, "per": "total"}}]}}}},
                "tenants": {{"acme": {{"quotas": [{{"requests": 1, "per": "total"}}]}}}}"#
         ));
-        let key = key("a");
+        let key = key(&engine, "a");
         let store = RecordStore::new(&shared, shared.rules());
         let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
         let count = |decision| admission.admit(decision).allowances.len();

@@ -36,6 +36,23 @@ pub(in crate::gate) struct Fingerprint {
     digest: Option<String>,
 }
 
+impl Fingerprint {
+    /// The digest of its certificate, in lower case.
+    pub(in crate::gate) fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    /// Whether a connection has the certificate of this one.
+    pub(in crate::gate) fn has_certificate<H: Host>(&self, of: &HostConnection<'_, H>) -> bool {
+        self.digest.is_some() && self.digest.as_deref() == of.digest()
+    }
+
+    /// Whether it is the fingerprint of a connection.
+    pub(in crate::gate) fn is_of<H: Host>(&self, connection: HostConnection<'_, H>) -> bool {
+        connection.fingerprint() == *self
+    }
+}
+
 /// The local address of the connection, which identifies it.
 pub(in crate::gate) fn local_address(host: &impl Host) -> String {
     text_property(host, Property::UpstreamLocalAddress).unwrap_or_default()
@@ -72,7 +89,8 @@ impl<'a, H: Host> HostConnection<'a, H> {
         self.tls_version.get_or_init(version).as_ref()
     }
 
-    fn digest(&self) -> Option<&str> {
+    /// The digest of its certificate, in lower case.
+    pub(in crate::gate) fn digest(&self) -> Option<&str> {
         let digest = || text_property(self.host, Property::UpstreamCertificateDigest);
         let lower = || digest().map(|digest| digest.to_ascii_lowercase());
         self.digest.get_or_init(lower).as_deref()

@@ -3,8 +3,11 @@
 use crate::access::canonical_host;
 use crate::config::NamedCredential;
 use crate::exchange::{ATTACHED, plaintext_until};
-use crate::host::{FilterState, Host, HostError, Property, text_property};
+use crate::host::{FilterState, Host, HostError, Property};
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
+
+#[cfg(doc)]
+use super::turn::Turn;
 
 /// The credentials of one upstream gate.
 #[derive(Default)]
@@ -24,16 +27,14 @@ impl Credentials {
     }
 
     /// The credential that an attempt may have: one that the gate has granted, for the authority that is sent.
-    pub(in crate::gate) fn grant(&self, host: &impl Host, authority: &[u8]) -> Option<Granted> {
+    /// `words`: see [`Turn::words`].
+    pub(in crate::gate) fn grant(&self, words: Option<&str>, authority: &[u8]) -> Option<Granted> {
         if self.0.is_empty() {
             return None;
         }
         let name = canonical_host(authority)?;
         let meant = |held: &&NamedCredential| held.credential.is_for(&name);
-        // The filter state is read only if a credential is for this authority.
-        self.0.iter().find(meant)?;
-        let words = credential_words(host);
-        let index = self.0.iter().position(|held| meant(&held) && grants(&words, held))?;
+        let index = self.0.iter().position(|held| meant(&held) && grants(words, held))?;
         let until_secs = self.0.get(index)?.credential.plaintext_until_secs;
         Some(Granted { index, carried: Carried::Credential(until_secs) })
     }
@@ -56,6 +57,7 @@ impl Credentials {
     pub(in crate::gate) fn attach(
         &self,
         host: &impl Host,
+        words: Option<&str>,
         grant: Option<Granted>,
         verdict: Verdict,
     ) -> Result<(), HostError> {
@@ -67,29 +69,24 @@ impl Credentials {
         }
         let kept = attached.map(|credential| credential.header.as_str());
         let others = |held: &&NamedCredential| Some(held.credential.header.as_str()) != kept;
-        if self.0.iter().any(|held| others(&held)) {
-            let words = credential_words(host);
-            let granted = self.0.iter().filter(|held| others(held) && grants(&words, held));
-            for held in granted {
-                host.remove_request_header(held.credential.header.as_bytes())?;
-            }
+        for held in self.0.iter().filter(|held| others(held) && grants(words, held)) {
+            host.remove_request_header(held.credential.header.as_bytes())?;
         }
         Ok(())
     }
 }
 
-/// What the gate has written about credentials.
-pub(in crate::gate) fn credential_words(host: &impl Host) -> String {
-    text_property(host, Property::FilterState(FilterState::Credentials)).unwrap_or_default()
-}
-
 /// What was attached to an attempt before routing. A mirrored request shows no decision of its gate, and may carry what
 /// the original carries.
-pub(in crate::gate) fn attached(host: &impl Host, upstream: &UpstreamHost<'_>) -> Carried {
-    if host.property(Property::FilterState(FilterState::Decision)).is_none() {
-        return Carried::VERIFIED_ONLY;
-    }
-    let words = credential_words(host);
+pub(in crate::gate) fn attached(
+    host: &impl Host,
+    words: Option<&str>,
+    upstream: &UpstreamHost<'_>,
+) -> Carried {
+    let Some(words) = words else {
+        let decision = host.property(Property::FilterState(FilterState::Decision));
+        return decision.map_or(Carried::VERIFIED_ONLY, |_| Carried::Nothing);
+    };
     if !words.split(' ').any(|word| word == ATTACHED) {
         return Carried::Nothing;
     }
@@ -97,6 +94,6 @@ pub(in crate::gate) fn attached(host: &impl Host, upstream: &UpstreamHost<'_>) -
     Carried::Credential(until_secs.unwrap_or(0))
 }
 
-fn grants(words: &str, held: &NamedCredential) -> bool {
-    words.split(' ').any(|word| word == held.name)
+fn grants(words: Option<&str>, held: &NamedCredential) -> bool {
+    words.is_some_and(|words| words.split(' ').any(|word| word == held.name))
 }

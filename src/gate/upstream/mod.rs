@@ -4,17 +4,23 @@
 //! connection is checked at once. For a new one, a tick polls for the end of the handshake; it runs only while an
 //! attempt waits.
 
+mod attempts;
+mod clusters;
 pub(super) mod connection;
 pub(super) mod credentials;
 mod notices;
+mod refusals;
 pub(super) mod state;
 mod statuses;
+mod turn;
 pub(super) mod verdicts;
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use crate::config::{NamedCredential, UpstreamConfig};
 use crate::decision::DenyReason;
+use crate::exchange::Handovers;
 use crate::gate::metrics::Metrics;
 use crate::host::rules::FoundRules;
 use crate::host::view::HostView;
@@ -25,7 +31,8 @@ use crate::upstream_tls::{Policy, RefusalScope, Verdict};
 
 use self::connection::{connection_id, is_up};
 use self::credentials::Credentials;
-use self::state::{GateVerdict, Refused};
+use self::state::{GateVerdict, Place, Refused};
+use self::turn::Turn;
 use self::verdicts::{Conclusion, Passage, Upstreams, now_secs};
 
 /// How often the tick polls for connections that are up, in milliseconds.
@@ -59,7 +66,10 @@ pub struct UpstreamGate {
 
 /// One attempt of a request, on its way to one upstream.
 #[derive(Debug, Default)]
-pub struct Attempt(State);
+pub struct Attempt {
+    state: State,
+    turn: Turn,
+}
 
 #[derive(Debug, Default)]
 enum State {
@@ -71,8 +81,11 @@ enum State {
     },
     /// It was sent. A connection that was checked is compared with that of the response.
     Released {
+        verdict: Verdict,
         passage: Option<Passage>,
         address: String,
+        /// Its connection was up when it began.
+        at_once: bool,
     },
     Refused,
 }
@@ -116,6 +129,12 @@ impl UpstreamGate {
         }
     }
 
+    /// Shares the handovers of the VM, whose gates of listeners use them from here on.
+    pub fn share(&mut self, handovers: &Rc<Handovers>) {
+        handovers.add_gate();
+        self.upstreams.share(handovers);
+    }
+
     /// Checks an attempt, or holds it until that is possible. `context` is its id.
     pub fn on_request_headers(
         &self,
@@ -133,10 +152,11 @@ impl UpstreamGate {
         };
         let now_ns = host.now_ns();
         let now_secs = now_secs(now_ns);
-        if let Some(conclusion) = self.check(host, credentials, now_secs) {
+        attempt.turn = Turn::begin(host, self.upstreams.handovers());
+        if let Some(conclusion) = self.check(host, credentials, &attempt.turn, now_secs) {
             return self.conclude(host, credentials, attempt, conclusion, now_secs);
         }
-        *attempt = Attempt(State::Waiting { since_ns: now_ns.unwrap_or(0) });
+        attempt.state = State::Waiting { since_ns: now_ns.unwrap_or(0) };
         if self.wait(host, context) {
             return Action::Pause;
         }
@@ -154,15 +174,16 @@ impl UpstreamGate {
         &self,
         host: &impl Host,
         credentials: &Credentials,
+        turn: &Turn,
         now_secs: u64,
     ) -> Option<Conclusion> {
-        let grant = |authority: &[u8]| credentials.grant(host, authority);
-        self.upstreams.check_attempt(host, grant, now_secs)
+        let grant = |authority: &[u8]| credentials.grant(turn.words(), authority);
+        self.upstreams.check_attempt(host, turn, grant, now_secs)
     }
 
     /// Holds the body of an attempt that was not sent.
     pub fn on_request_body(attempt: &Attempt) -> Action {
-        match attempt.0 {
+        match attempt.state {
             State::Released { .. } => Action::Continue,
             State::New | State::Waiting { .. } | State::Refused => Action::Pause,
         }
@@ -202,7 +223,7 @@ impl UpstreamGate {
     /// Polls an attempt that waits: [`Action::Pause`] if it still does.
     pub fn on_tick(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
         let host = &self.view(host);
-        let (State::Waiting { since_ns }, Some(credentials)) = (&attempt.0, &self.credentials)
+        let (State::Waiting { since_ns }, Some(credentials)) = (&attempt.state, &self.credentials)
         else {
             return Action::Continue;
         };
@@ -215,7 +236,7 @@ impl UpstreamGate {
         }
         let now_secs = now_secs(now_ns);
         let overdue = || late.then(|| Conclusion::refused(DenyReason::UpstreamUnproven));
-        let conclusion = self.check(host, credentials, now_secs).or_else(overdue);
+        let conclusion = self.check(host, credentials, &attempt.turn, now_secs).or_else(overdue);
         let Some(conclusion) = conclusion else {
             return Action::Pause;
         };
@@ -232,27 +253,43 @@ impl UpstreamGate {
         Action::Continue
     }
 
-    /// Compares the connection that the response came over with the one that was judged.
+    /// Compares the connection that the response came over with the one that was judged, and tells the gate of the
+    /// listener.
     pub fn on_response_headers(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
         let host = &self.view(host);
-        let State::Released { passage: Some(passage), address } = &attempt.0 else {
+        let State::Released { verdict, passage, address, at_once } = &mut attempt.state else {
             return Action::Continue;
         };
-        let Passage { fingerprint, upstream } = passage;
-        if self.upstreams.fingerprint(host) == *fingerprint {
-            return Action::Continue;
+        if let Some(passage) = passage
+            && !self.is_confirmed(host, &attempt.turn, passage, (address, *at_once))
+        {
+            // Whatever this connection is, it is not the one that was checked.
+            let reason = DenyReason::UpstreamUnproven;
+            let now_secs = now_secs(host.now_ns());
+            let conclusion = Conclusion::refused(reason);
+            let withheld = Some((&passage.upstream, RefusalScope::Checked));
+            self.upstreams.record(host, &self.metrics, &conclusion, withheld, now_secs);
+            return self.answer(host, attempt, Refused { reason, sent: true });
         }
-        // For parallel attempts (hedging), Envoy shows the connection of the last one to all.
-        if connection_id(host) != *address {
-            return Action::Continue;
-        }
-        // Whatever this connection is, it is not the one that was checked.
-        let reason = DenyReason::UpstreamUnproven;
-        let now_secs = now_secs(host.now_ns());
-        let conclusion = Conclusion::refused(reason);
-        let withheld = Some((upstream, RefusalScope::Checked));
-        self.upstreams.record(host, &self.metrics, &conclusion, withheld, now_secs);
-        self.answer(host, attempt, Refused { reason, sent: true })
+        let upstream = passage.take().map(|passage| passage.upstream);
+        attempt.turn.respond(|| self.upstreams.response(*verdict, upstream));
+        Action::Continue
+    }
+
+    /// Whether the host shows no other connection for this attempt than the one that was judged. For parallel attempts
+    /// (hedging), Envoy shows the connection of the last one to all. What it shows to an attempt that has just begun is of
+    /// that attempt; what it showed to one that waited may have been of another.
+    fn is_confirmed(
+        &self,
+        host: &impl Host,
+        turn: &Turn,
+        passage: &Passage,
+        (address, at_once): (&str, bool),
+    ) -> bool {
+        let is_last = turn.is_last();
+        is_last == Some(false)
+            || self.upstreams.is_same(host, passage, at_once)
+            || (is_last.is_none() && connection_id(host) != address)
     }
 
     /// Forgets an attempt that has ended.
@@ -288,6 +325,7 @@ impl UpstreamGate {
     ) -> Action {
         self.upstreams.record(host, &self.metrics, &conclusion, None, now_secs);
         let Conclusion { verdict, passage, address, grant, .. } = conclusion;
+        let at_once = matches!(attempt.state, State::New);
         if let Verdict::Refused(reason) = verdict {
             let unproven = grant.filter(|_| reason == DenyReason::UpstreamUnproven);
             let ended = unproven.and_then(|granted| credentials.ended(granted, now_secs));
@@ -296,11 +334,12 @@ impl UpstreamGate {
             }
             return self.refuse(host, attempt, reason);
         }
-        if credentials.attach(host, grant, verdict).is_err() {
+        if credentials.attach(host, attempt.turn.words(), grant, verdict).is_err() {
             return self.refuse(host, attempt, DenyReason::NotReady);
         }
-        GateVerdict::Passed { verdict, address: address.clone() }.tell(host);
-        *attempt = Attempt(State::Released { passage, address });
+        let place = Place::Address(address.clone());
+        GateVerdict::Passed { verdict, place }.tell(host, &attempt.turn);
+        attempt.state = State::Released { verdict, passage, address, at_once };
         Action::Continue
     }
 
@@ -308,13 +347,14 @@ impl UpstreamGate {
     fn refuse(&self, host: &impl Host, attempt: &mut Attempt, reason: DenyReason) -> Action {
         // An earlier attempt to a cluster without an upstream gate leaves no verdict.
         let later = || number_property(host, Property::UpstreamAttempt).is_some_and(|n| n > 1);
-        let sent = GateVerdict::of(host).map_or_else(later, |earlier| earlier.is_sent());
+        let earlier = GateVerdict::of(host, attempt.turn.handover());
+        let sent = earlier.map_or_else(later, |earlier| earlier.is_sent());
         self.answer(host, attempt, Refused { reason, sent })
     }
 
     fn answer(&self, host: &impl Host, attempt: &mut Attempt, refused: Refused) -> Action {
-        *attempt = Attempt(State::Refused);
-        GateVerdict::Refused(refused).tell(host);
+        attempt.state = State::Refused;
+        GateVerdict::Refused(refused).tell(host, &attempt.turn);
         if let Err(HostError(status)) = host.send_reply(&reply(refused.reason, Refusal::default()))
         {
             let text = format!("vkey: could not send a reply: host status {status}");

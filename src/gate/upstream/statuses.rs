@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use crate::decision::DenyReason;
 use crate::gate::metrics::Metrics;
-use crate::host::{Host, Level, Property, RecordStore, text_property};
+use crate::host::{Host, Level, RecordStore};
 use crate::upstream_tls::{
     RefusalScope, UpstreamHost, UpstreamStatus, Verdict, upstream_status_name,
 };
 
 /// How many clusters have a status of their own. Proxies name few, but some make one for each host that
 /// clients name; the rest share one.
-const MAX_CLUSTERS: usize = 256;
+pub(super) const MAX_CLUSTERS: usize = 256;
 
 /// The name that the rest shares.
 const OTHER: &str = "other";
@@ -42,20 +42,18 @@ impl Statuses {
         self.0.try_borrow().is_ok_and(|clusters| clusters.is_empty())
     }
 
-    /// Records a verdict on the cluster of the current request.
+    /// Records a verdict on a cluster.
     pub(in crate::gate) fn record<H: Host>(
         &self,
         host: &H,
         store: &RecordStore<'_, H>,
         metrics: &Metrics,
+        cluster: &str,
         outcome: Outcome<'_>,
     ) {
         let Outcome { verdict, now_secs, .. } = outcome;
         let withheld = outcome.withheld.is_some();
-        let Some(cluster) = text_property(host, Property::ClusterName) else {
-            return;
-        };
-        let cluster = self.shared_name(&cluster);
+        let cluster = self.shared_name(cluster);
         metrics.count_verdict(host, verdict, cluster);
         if !self.replace(cluster, verdict, now_secs) && !withheld {
             return;
@@ -206,10 +204,9 @@ mod tests {
         }
 
         fn record(&self, cluster: &str, verdict: Verdict, now_secs: u64) {
-            self.host.show("xds\0cluster_name", cluster);
             let store = RecordStore::new(&self.host, Rules::Envoy);
             let outcome = Outcome { verdict, withheld: None, skip_until_secs: None, now_secs };
-            self.statuses.record(&self.host, &store, &self.metrics, outcome);
+            self.statuses.record(&self.host, &store, &self.metrics, cluster, outcome);
         }
 
         fn since(&self, verdict: Verdict) -> Option<u64> {
@@ -246,13 +243,5 @@ mod tests {
         }
         assert_eq!(worker.statuses.0.borrow().len(), MAX_CLUSTERS + 1);
         assert!(worker.statuses.0.borrow().contains_key(OTHER));
-    }
-
-    #[test]
-    fn a_cluster_without_a_name_is_not_remembered() {
-        let worker = Worker::new(&MemoryStore::new(Rules::Envoy));
-        worker.record("", PIN, 100);
-        assert!(worker.statuses.is_empty() && worker.host.store().is_empty());
-        assert_eq!(worker.host.store().metrics().len(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The gate of a cluster over hosts that show what a test says, context by context.
 
 mod credentials;
+mod handed;
 mod proxy;
 mod waiting;
 
@@ -147,6 +148,7 @@ fn a_pooled_connection_is_judged_at_once_and_cheaply() {
     assert_eq!(
         bench.proxy.asked.take(),
         [
+            Property::FilterState(FilterState::Credentials),
             Property::UpstreamLocalAddress,
             Property::ClusterMetadata,
             Property::ClusterName,
@@ -154,17 +156,13 @@ fn a_pooled_connection_is_judged_at_once_and_cheaply() {
             Property::UpstreamCertificateDigest,
             Property::UpstreamCertificate,
             Property::UpstreamDnsName,
-            Property::ClusterName,
         ]
     );
     assert_eq!(bench.send(2, Facts::good()), Action::Continue);
     // Each is a host call; the certificate is read once.
     assert_eq!(bench.proxy.asked.take().len(), 6);
     assert_eq!(bench.answer(2, Facts::good()), Action::Continue);
-    assert_eq!(
-        bench.proxy.asked.take(),
-        [Property::UpstreamCertificateDigest, Property::UpstreamTlsVersion]
-    );
+    assert_eq!(bench.proxy.asked.take(), [Property::UpstreamCertificateDigest]);
     assert_eq!(*bench.proxy.ticks.borrow(), []);
     bench.tick();
     bench.passed(1, "verified", 0);
@@ -221,11 +219,11 @@ fn what_the_policy_asks_for_passes() {
 fn what_is_not_verified_goes_on_without_a_look_at_its_certificate() {
     let bench = Bench::new();
     let unlisted = [
+        Property::UpstreamLocalAddress,
         Property::ClusterMetadata,
         Property::FilterState(FilterState::Decision),
-        Property::FilterState(FilterState::Credentials),
     ];
-    let skip = [Property::ClusterMetadata, Property::ClusterName];
+    let skip = [Property::UpstreamLocalAddress, Property::ClusterMetadata, Property::ClusterName];
     for (id, host, word, asked) in
         [(1, "other.example", "unlisted", &unlisted[..]), (2, "dev.example", "skip", &skip)]
     {
@@ -326,6 +324,7 @@ fn a_cluster_without_the_stamp_that_is_required_gets_nothing() {
     assert_eq!(
         bench.proxy.asked.take()[1..],
         [
+            Property::UpstreamLocalAddress,
             Property::ClusterMetadata,
             Property::ClusterName,
             Property::FilterState(FilterState::Upstream),
@@ -344,12 +343,7 @@ fn a_cluster_without_the_stamp_that_is_required_gets_nothing() {
 
 #[test]
 fn an_answer_over_another_connection_is_withheld_and_its_cluster_refused_for_a_minute() {
-    let swapped = [
-        Facts::good().digest(SPARE),
-        Facts::good().version("TLSv1.2"),
-        Facts::good().undigested(),
-        Facts::plaintext(),
-    ];
+    let swapped = [Facts::good().digest(SPARE), Facts::good().undigested(), Facts::plaintext()];
     for facts in swapped {
         let bench = Bench::new();
         bench.send(1, Facts::good());

@@ -1,33 +1,39 @@
 //! Upstreams: what both gates know of them, and how a connection to one is checked.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use crate::config::{Hindrance, UpstreamTls};
 use crate::decision::DenyReason;
-use crate::exchange::Route;
+use crate::exchange::{Handover, Handovers, Response, Route};
 use crate::gate::metrics::Metrics;
 use crate::gate::resets::Resets;
 use crate::host::{Host, Level, Property, RecordStore, Rules, text_property};
 use crate::time::secs;
 use crate::upstream_tls::{
-    Carried, Demand, EffectivePolicy, Policy, RefusalScope, Stamp, UpstreamHost, Verdict,
+    Carried, Demand, EffectivePolicy, Policy, RefusalScope, Stamp, UpstreamHost, UpstreamStatus,
+    Verdict,
 };
 
-use super::connection::{
-    Fingerprint, HostConnection, NameCache, connection_id, is_local_reply, is_up, local_address,
-};
-use super::credentials::{Granted, attached};
+use super::clusters::Clusters;
+use super::connection::{Fingerprint, HostConnection, NameCache, is_local_reply, is_up};
+use super::credentials::Granted;
 use super::notices::{is_noticed, notice};
+use super::refusals::Refusals;
 use super::statuses::{Outcome, Statuses};
 
 /// The policy of one root context, and the verdicts under it.
 pub(in crate::gate) struct Upstreams {
-    policy: EffectivePolicy,
-    require_stamp: bool,
+    pub(super) policy: EffectivePolicy,
+    pub(super) require_stamp: bool,
     require_gate: bool,
-    names: NameCache,
+    pub(super) names: NameCache,
+    pub(super) clusters: Clusters,
     statuses: Statuses,
+    refusals: Refusals,
     resets: Resets,
+    handovers: Rc<Handovers>,
     /// The ends of exceptions that this VM has logged, Unix seconds.
     ended: RefCell<Vec<u64>>,
 }
@@ -40,8 +46,10 @@ pub(in crate::gate) struct Conclusion {
     pub(in crate::gate) verdict: Verdict,
     /// The connection that was checked, if the verdict is about one.
     pub(in crate::gate) passage: Option<Passage>,
-    /// The local address of the connection, if it has one.
+    /// What tells the connection from those of other attempts. It is empty if the turn of the attempt does.
     pub(in crate::gate) address: String,
+    /// The cluster, if its name was read.
+    pub(in crate::gate) cluster: Option<String>,
     /// When the exception that let it pass ends, if there is one.
     pub(in crate::gate) skip_until_secs: Option<u64>,
     /// The credential that the attempt may have.
@@ -62,10 +70,28 @@ impl Upstreams {
             require_stamp: settings.require_stamp,
             require_gate: settings.require_gate,
             names: NameCache::default(),
+            clusters: Clusters::default(),
             statuses: Statuses::default(),
+            refusals: Refusals::default(),
             resets: Resets::default(),
+            handovers: Rc::default(),
             ended: RefCell::default(),
         }
+    }
+
+    /// Shares the handovers of the VM.
+    pub(in crate::gate) fn share(&mut self, handovers: &Rc<Handovers>) {
+        self.handovers = Rc::clone(handovers);
+    }
+
+    /// The handovers of the VM.
+    pub(in crate::gate) fn handovers(&self) -> &Rc<Handovers> {
+        &self.handovers
+    }
+
+    /// Opens the handover of a request that takes this route; see [`Handovers::open`].
+    pub(in crate::gate) fn hand_over(&self, route: &Route, now_ns: u64) -> Option<Rc<Handover>> {
+        self.handovers.open(route.cluster.as_deref(), now_ns)
     }
 
     /// SHA-256 of the policy that is compiled in.
@@ -137,11 +163,22 @@ impl Upstreams {
         checked: bool,
         now_secs: u64,
     ) -> Option<DenyReason> {
-        let status = self.with_records(host, |store| self.statuses.read(store, cluster))?;
+        let status = self.status(host, cluster, now_secs)?;
         status.refusal(upstream, checked, now_secs).or_else(|| {
             let ungated = self.require_gate && status.misses_gate(checked, now_secs);
             (ungated && !self.is_stamped(host, upstream)).then_some(DenyReason::UpstreamUnproven)
         })
+    }
+
+    /// The status of a cluster; `None` if it cannot be read.
+    pub(super) fn status<H: Host>(
+        &self,
+        host: &H,
+        cluster: &str,
+        now_secs: u64,
+    ) -> Option<UpstreamStatus> {
+        let read = || self.with_records(host, |store| self.statuses.read(store, cluster));
+        self.refusals.status(host, read, cluster, now_secs)
     }
 
     /// Checks the route that a request took, if it differs from the one checked before: the edits of the module can
@@ -163,6 +200,7 @@ impl Upstreams {
         self.with_records(host, |store| {
             self.statuses.withhold(store, checked, reason, named, now_secs);
         });
+        self.refusals.announce(host);
         Some(reason)
     }
 
@@ -187,70 +225,8 @@ impl Upstreams {
             self.with_records(host, |store| {
                 self.statuses.record_missing_gate(host, store, cluster, scope, now_secs);
             });
+            self.refusals.announce(host);
         }
-    }
-
-    /// Checks the current attempt before any of it is sent. `None` while its connection is not up: until then the
-    /// authority may change (`auto_host_rewrite`). `grant` finds the credential that the request may have for its
-    /// authority.
-    pub(in crate::gate) fn check_attempt(
-        &self,
-        host: &impl Host,
-        grant: impl FnOnce(&[u8]) -> Option<Granted>,
-        now_secs: u64,
-    ) -> Option<Conclusion> {
-        let address = local_address(host);
-        if address.is_empty() && !is_up(host) {
-            return None;
-        }
-        let address = if address.is_empty() { connection_id(host) } else { address };
-        let authority = host.authority().unwrap_or_default();
-        let grant = grant(&authority);
-        let conclusion = self.check_connected(host, &authority, grant, now_secs)?;
-        Some(Conclusion { address, grant, ..conclusion })
-    }
-
-    fn check_connected(
-        &self,
-        host: &impl Host,
-        authority: &[u8],
-        grant: Option<Granted>,
-        now_secs: u64,
-    ) -> Option<Conclusion> {
-        let upstream = UpstreamHost::parse_attempt(authority);
-        let verifies = matches!(self.policy.demand(&upstream, now_secs), Demand::Verify(_));
-        if upstream == UpstreamHost::Unreadable && verifies {
-            return Some(Conclusion::refused(DenyReason::UpstreamName));
-        }
-        let stamp = stamp(host);
-        let stamped = stamp.as_ref().is_some_and(|s| s.holds_for(self.digest(), &upstream));
-        // A stamp without hosts is that of a cluster whose host is skipped.
-        if stamp.is_some_and(|stamp| !stamp.hosts.is_empty() && !stamp.is_for(&upstream)) {
-            return Some(Conclusion::refused(DenyReason::UpstreamName));
-        }
-        if self.require_stamp && !stamped {
-            return Some(Conclusion::refused(DenyReason::UpstreamUnproven));
-        }
-        if let Some(reason) = verifies.then(|| self.withheld(host, &upstream, now_secs)).flatten() {
-            return Some(Conclusion::refused(reason));
-        }
-        let carried = || match grant.map(|granted| granted.carried) {
-            Some(Carried::VERIFIED_ONLY) => Carried::VERIFIED_ONLY,
-            granted => attached(host, &upstream).and(granted.unwrap_or_default()),
-        };
-        self.check_connection(host, &upstream, || stamped, carried, now_secs)
-    }
-
-    /// Why requests for a verified host are refused for now at the cluster of an attempt.
-    fn withheld(
-        &self,
-        host: &impl Host,
-        upstream: &UpstreamHost<'_>,
-        now_secs: u64,
-    ) -> Option<DenyReason> {
-        let cluster = text_property(host, Property::ClusterName)?;
-        let status = self.with_records(host, |store| self.statuses.read(store, &cluster))?;
-        status.refusal(upstream, true, now_secs)
     }
 
     /// Reads or writes records, and reports those that were reset.
@@ -312,15 +288,16 @@ impl Upstreams {
         carried: Carried,
         now_secs: u64,
     ) -> Option<Conclusion> {
+        let connection = HostConnection::new(host, &self.names);
         let stamped = || self.is_stamped(host, upstream);
-        self.check_connection(host, upstream, stamped, || carried, now_secs)
+        self.check_connection(connection, upstream, stamped, || carried, now_secs)
     }
 
     /// Checks the connection that the host shows; `None` if it shows none. With a provider's credential, unlisted hosts
     /// are checked too.
-    fn check_connection(
+    pub(super) fn check_connection<H: Host>(
         &self,
-        host: &impl Host,
+        connection: HostConnection<'_, H>,
         upstream: &UpstreamHost<'_>,
         stamped: impl FnOnce() -> bool,
         carried: impl FnOnce() -> Carried,
@@ -336,7 +313,6 @@ impl Upstreams {
             }
             Demand::Verify(requirement) => (requirement, Carried::Nothing),
         };
-        let connection = HostConnection::new(host, &self.names);
         let verdict = requirement.evaluate(upstream, &connection, stamped())?;
         let verdict = carried.judge(verdict, now_secs);
         let fingerprint = connection.fingerprint();
@@ -351,9 +327,31 @@ impl Upstreams {
         stamp(host).is_some_and(|stamp| stamp.holds_for(self.digest(), upstream))
     }
 
-    /// The fingerprint of the connection that the host shows.
-    pub(in crate::gate) fn fingerprint(&self, host: &impl Host) -> Fingerprint {
-        HostConnection::new(host, &self.names).fingerprint()
+    /// Whether the host shows the connection that was checked. A certificate says more of a connection than all else, so
+    /// `by_certificate` asks for nothing but its digest, if it has one.
+    pub(in crate::gate) fn is_same(
+        &self,
+        host: &impl Host,
+        passage: &Passage,
+        by_certificate: bool,
+    ) -> bool {
+        let connection = HostConnection::new(host, &self.names);
+        (by_certificate && passage.fingerprint.has_certificate(&connection))
+            || passage.fingerprint.is_of(connection)
+    }
+
+    /// What the gate of a cluster says of a response.
+    pub(in crate::gate) fn response(
+        &self,
+        verdict: Verdict,
+        upstream: Option<UpstreamHost<'static>>,
+    ) -> Response {
+        Response { verdict, upstream, rules: Rc::clone(self.policy.tighten()) }
+    }
+
+    /// The verdict on a response that the gate of its cluster has checked by the same rules for the same host.
+    pub(in crate::gate) fn is_settled(&self, response: &Response, host: &UpstreamHost<'_>) -> bool {
+        response.is_checked_for(host, self.policy.tighten())
     }
 
     /// Records the conclusion on an attempt or a response. `withheld`: the authority of a request that was sent before
@@ -369,9 +367,18 @@ impl Upstreams {
         if conclusion.verdict == Verdict::Unlisted {
             return;
         }
-        let Conclusion { verdict, skip_until_secs, .. } = *conclusion;
+        let &Conclusion { verdict, skip_until_secs, ref cluster, .. } = conclusion;
+        let shown = || text_property(host, Property::ClusterName).map(Cow::Owned);
+        let Some(cluster) = cluster.as_deref().map(Cow::Borrowed).or_else(shown) else {
+            return;
+        };
         let outcome = Outcome { verdict, withheld, skip_until_secs, now_secs };
-        self.with_records(host, |store| self.statuses.record(host, store, metrics, outcome));
+        self.with_records(host, |store| {
+            self.statuses.record(host, store, metrics, &cluster, outcome);
+        });
+        if withheld.is_some() {
+            self.refusals.announce(host);
+        }
     }
 
     /// Tells all workers that a cluster has an upstream gate.
@@ -456,7 +463,8 @@ impl Conclusion {
     }
 
     fn of_policy(verdict: Verdict, skip_until_secs: Option<u64>) -> Self {
-        Self { verdict, passage: None, address: String::new(), skip_until_secs, grant: None }
+        let address = String::new();
+        Self { verdict, passage: None, address, cluster: None, skip_until_secs, grant: None }
     }
 }
 

@@ -6,7 +6,7 @@ use wasmparser::{Parser, Payload};
 
 /// The host calls of `filters/vkey/src/hostcalls.rs`. A host that lacks an import refuses the module, so
 /// each one more is a host less.
-const HOST_CALLS: [&str; 19] = [
+const HOST_CALLS: [&str; 20] = [
     "proxy_add_header_map_value",
     "proxy_continue_stream",
     "proxy_define_metric",
@@ -14,6 +14,7 @@ const HOST_CALLS: [&str; 19] = [
     "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_pairs",
     "proxy_get_header_map_value",
+    "proxy_get_metric",
     "proxy_get_property",
     "proxy_get_shared_data",
     "proxy_increment_metric",

@@ -46,6 +46,8 @@ pub(in crate::gate) struct Proxy {
     pub(in crate::gate) asked: RefCell<Vec<Property>>,
     /// The periods of the tick, and the context they were set from.
     pub(in crate::gate) ticks: RefCell<Vec<(u32, u32)>>,
+    /// How often shared data was read.
+    pub(in crate::gate) reads: Cell<u32>,
     /// It takes neither replies nor filter state.
     pub(in crate::gate) mute: Cell<bool>,
     /// Changes of the request fail with this status, where one is set.
@@ -184,6 +186,7 @@ impl Default for Proxy {
             current: Cell::new(ROOT),
             asked: RefCell::default(),
             ticks: RefCell::default(),
+            reads: Cell::new(0),
             mute: Cell::new(false),
             edits: Cell::new(None),
         }
@@ -238,6 +241,7 @@ impl Proxy {
 
 impl SharedData for Proxy {
     fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.reads.set(self.reads.get() + 1);
         self.memory.shared_data(name)
     }
 

@@ -1,0 +1,76 @@
+//! Which clusters are refused for now, read again only when a worker has changed that.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+
+use crate::host::{Host, MetricKind};
+use crate::upstream_tls::UpstreamStatus;
+
+use super::statuses::MAX_CLUSTERS;
+
+/// Counts the changes. Reading it hands over no bytes, so it costs a tenth of reading a record.
+const CHANGES: &str = "vkey_upstream_tls_refusals_total";
+
+/// How long a status is remembered, in seconds. A worker of another VM may count its changes elsewhere: before Envoy 1.39
+/// the metrics of a cluster's filters are the cluster's own.
+const REMEMBERED_SECS: u64 = 1;
+
+/// The statuses that this worker has read.
+#[derive(Default)]
+pub(in crate::gate) struct Refusals {
+    changes: OnceCell<Option<u32>>,
+    known: RefCell<BTreeMap<String, Known>>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    status: Option<UpstreamStatus>,
+    /// The number of changes before it was read.
+    changes: u64,
+    at_secs: u64,
+}
+
+impl Refusals {
+    /// The status of a cluster, which `read` reads.
+    pub(in crate::gate) fn status<H: Host>(
+        &self,
+        host: &H,
+        read: impl FnOnce() -> Option<UpstreamStatus>,
+        cluster: &str,
+        now_secs: u64,
+    ) -> Option<UpstreamStatus> {
+        let Some(changes) = self.number(host).and_then(|number| host.metric(number).ok()) else {
+            return read();
+        };
+        let known = self.known.try_borrow().ok().and_then(|all| all.get(cluster).copied());
+        let is_current = |known: &Known| {
+            known.changes == changes && now_secs.abs_diff(known.at_secs) < REMEMBERED_SECS
+        };
+        if let Some(known) = known.filter(is_current) {
+            return known.status;
+        }
+        let status = read();
+        if let Ok(mut all) = self.known.try_borrow_mut() {
+            if all.len() >= MAX_CLUSTERS {
+                all.clear();
+            }
+            all.insert(cluster.to_owned(), Known { status, changes, at_secs: now_secs });
+        }
+        status
+    }
+
+    /// Tells all workers that a status changed what is refused.
+    pub(in crate::gate) fn announce(&self, host: &impl Host) {
+        if let Some(number) = self.number(host) {
+            _ = host.increment_metric(number, 1);
+        }
+    }
+
+    /// The host must not be called while the cell is initialised: it may call back.
+    fn number(&self, host: &impl Host) -> Option<u32> {
+        if self.changes.get().is_none() {
+            _ = self.changes.set(host.define_metric(MetricKind::Counter, CHANGES).ok());
+        }
+        self.changes.get().copied().flatten()
+    }
+}
