@@ -134,26 +134,28 @@ bench-compare: rust ## Compare the instructions of the core with those of BASE=R
 	@tools/bench-core.sh compare "$(BASE)"
 
 .PHONY: bench
-bench: module build-noop $(ENVOY) ## Measure the cost of a request, compared with Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
+bench: module build-floor build-noop $(ENVOY) ## Measure the cost of a request, compared with Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
 	@tools/setup.sh $(if $(COUNT),callgrind,wrk)
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
-	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm cargo bench --quiet --profile dev --bench envoy -- \
+	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm VKEY_BENCH_FLOOR=$(CURDIR)/target/floor.wasm \
+	cargo bench --quiet --profile dev --bench envoy -- \
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES),--cases $(CASES)) \
 	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count)
 
 .PHONY: lint
 lint: lint-quick ## Check format, lints and the links of the documentation
-	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --exclude vkey-filter --exclude vkey-noop
-	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --exclude vkey-filter --exclude vkey-floor --exclude vkey-noop
+	cargo clippy --workspace --exclude vkey-filter --exclude vkey-floor --exclude vkey-noop --all-targets -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features nginx -- -D warnings
 	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
+	cargo clippy -p vkey-floor --target wasm32-wasip1 -- -D warnings
 
 # Without the tests, because their dependencies take a minute to check.
 .PHONY: lint-quick
 lint-quick: rust
 	cargo fmt --all --check
-	cargo clippy --workspace --exclude vkey-filter --exclude vkey-noop --lib --bins -- -D warnings
+	cargo clippy --workspace --exclude vkey-filter --exclude vkey-floor --exclude vkey-noop --lib --bins -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 -- -D warnings
 
 .PHONY: fmt
@@ -194,6 +196,11 @@ build-skip: rust $(WASM_OPT)
 .PHONY: build-noop
 build-noop: rust $(WASM_OPT)
 	@PACKAGE=vkey-noop tools/build-wasm.sh target/noop.wasm
+
+# A module that makes only the host calls that the job needs, as the yardstick of `make bench`.
+.PHONY: build-floor
+build-floor: rust $(WASM_OPT)
+	@PACKAGE=vkey-floor tools/build-wasm.sh target/floor.wasm
 
 # Checks that the build refuses a policy with an error, and reports file, line and reason.
 .PHONY: build-broken
