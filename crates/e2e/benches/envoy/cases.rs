@@ -1,17 +1,10 @@
 //! What is compared: the cases, each a listener and the requests sent to it.
 
-use crate::filters::{Chain, Gate, NARROW_TIER, tenant_name};
-use crate::keys::{Claims, Issuer, broken};
+use crate::filters::Chain;
+use crate::keys::broken;
 
 /// What all requests ask for, unless a case is about another path.
 const PATH: &str = "/v1/models";
-
-/// The cases of one worker that are counted when none are named: counting all takes twice as long.
-const TELLING: [&str; 19] = [
-    "bare", "noop", "verify", "verify-first", "rules", "limits", "audit", "all", "all-first",
-    "all-16", "jwt", "jwt-cached", "ratelimit", "native", "native-cached", "invalid", "missing",
-    "limited", "forbidden",
-];
 
 /// Cases that are measured in the same rounds.
 pub(crate) struct Group {
@@ -54,6 +47,8 @@ pub(crate) struct Case {
 pub(crate) struct Ask {
     pub(crate) path: &'static str,
     pub(crate) credential: Credential,
+    /// The host that it names, where it is another than the address of the listener.
+    pub(crate) host: Option<&'static str>,
     /// How many headers the client sends in all; 0 for no more than it needs.
     pub(crate) headers: usize,
 }
@@ -82,19 +77,24 @@ pub(crate) struct Fresh {
 
 impl Ask {
     pub(crate) fn new(credential: Credential) -> Self {
-        Self { path: PATH, credential, headers: 0 }
+        Self { path: PATH, credential, host: None, headers: 0 }
     }
 
-    fn with(key: impl Into<String>) -> Self {
+    pub(crate) fn with(key: impl Into<String>) -> Self {
         Self::new(Credential::One(key.into()))
     }
 
-    fn path(mut self, path: &'static str) -> Self {
+    pub(crate) fn path(mut self, path: &'static str) -> Self {
         self.path = path;
         self
     }
 
-    fn headers(mut self, count: usize) -> Self {
+    pub(crate) fn host(mut self, host: &'static str) -> Self {
+        self.host = Some(host);
+        self
+    }
+
+    pub(crate) fn headers(mut self, count: usize) -> Self {
         self.headers = count;
         self
     }
@@ -103,7 +103,12 @@ impl Ask {
 // === impl Case ===
 
 impl Case {
-    fn new(id: &'static str, title: &'static str, listener: &'static str, request: Ask) -> Self {
+    pub(crate) fn new(
+        id: &'static str,
+        title: &'static str,
+        listener: &'static str,
+        request: Ask,
+    ) -> Self {
         Self {
             id,
             title,
@@ -117,64 +122,42 @@ impl Case {
         }
     }
 
-    fn expected(mut self, status: u16) -> Self {
+    pub(crate) fn expected(mut self, status: u16) -> Self {
         self.expected = status;
         self
     }
 
-    fn over(mut self, base: &'static str, noop: &'static str) -> Self {
+    pub(crate) fn over(mut self, base: &'static str, noop: &'static str) -> Self {
         (self.base, self.noop) = (base, noop);
         self
     }
 
-    fn listener(mut self, name: &'static str) -> Self {
+    pub(crate) fn listener(mut self, name: &'static str) -> Self {
         self.listener = name;
         self
     }
 
-    fn on(mut self, proxy: usize) -> Self {
+    pub(crate) fn on(mut self, proxy: usize) -> Self {
         self.proxy = proxy;
         self
     }
 
-    fn check(mut self, ask: Ask, status: u16) -> Self {
+    pub(crate) fn check(mut self, ask: Ask, status: u16) -> Self {
         self.checks.push((ask, status));
         self
     }
 
     /// A credential that is broken and one that is missing are refused.
-    fn guarded(self, key: &str) -> Self {
+    pub(crate) fn guarded(self, key: &str) -> Self {
         self.check(Ask::with(broken(key)), 401).check(Ask::new(Credential::None), 401)
     }
 }
 
-// === the groups ===
-
-/// All groups. Those of whose cases none is wanted are left out, and so are listeners.
-pub(crate) fn groups(issuer: &Issuer, wanted: &str) -> Vec<Group> {
-    let groups = [filters(issuer), denials(issuer), scaling()];
-    groups.into_iter().filter_map(|group| group.only(wanted)).collect()
-}
-
-/// The cases of one worker, allowed and refused, as one group; without a text, some that tell most.
-pub(crate) fn one_worker(issuer: &Issuer, wanted: &str) -> Option<Group> {
-    let mut all = filters(issuer);
-    let refused = denials(issuer);
-    let cases = refused.cases.into_iter().filter(|case| case.id != "bare");
-    all.cases.extend(cases.map(|case| case.over("bare", "noop")));
-    if let (Some(one), Some(other)) = (all.proxies.first_mut(), refused.proxies.into_iter().next())
-    {
-        one.listeners.extend(other.listeners.into_iter().filter(|(name, _)| *name != "bare"));
-    }
-    if wanted.is_empty() {
-        all.cases.retain(|case| TELLING.contains(&case.id));
-    }
-    all.only(wanted)
-}
+// === impl Group ===
 
 impl Group {
     /// The cases with that text in their id, and those they are compared with.
-    fn only(mut self, wanted: &str) -> Option<Self> {
+    pub(crate) fn only(mut self, wanted: &str) -> Option<Self> {
         let chosen: Vec<Case> =
             self.cases.iter().filter(|case| case.id.contains(wanted)).cloned().collect();
         if chosen.is_empty() {
@@ -195,172 +178,5 @@ impl Group {
             proxy.listeners.retain(|(name, _)| cases().any(|case| case.listener == *name));
         }
         Some(self)
-    }
-}
-
-fn key(issuer: &Issuer, number: usize, caveats: usize) -> String {
-    issuer.key(&Claims { caveats, ..Claims::new(tenant_name(0), number) })
-}
-
-fn fresh(caveats: usize) -> Ask {
-    Ask::new(Credential::Fresh(Fresh { caveats, valid: true }))
-}
-
-/// Envoy's filters and the gate, one listener each.
-fn filters(issuer: &Issuer) -> Group {
-    let key = |caveats| key(issuer, 1, caveats);
-    let jwt = issuer.jwt(&Claims::new(tenant_name(0), 1));
-    let good = || Ask::with(key(0));
-    let gate = |id, title, listener| Case::new(id, title, listener, good()).guarded(&key(0));
-    let native = |id, title| Case::new(id, title, id, Ask::with(jwt.clone())).guarded(&jwt);
-    let outside = good().path("/admin");
-    let sized = |id, title, listener, count| Case::new(id, title, listener, good().headers(count));
-    let cases = vec![
-        Case::new("bare", "no filter", "bare", good()),
-        Case::new("noop", "no-op module on the SDK", "noop", good()),
-        gate("verify", "vkey: verify only, cached key", "verify"),
-        Case::new("verify-first", "vkey: verify only, first sight", "verify-first", fresh(0))
-            .guarded(&key(0)),
-        gate("rules", "vkey: + access rules", "rules").check(outside.clone(), 403),
-        gate("limits", "vkey: + limits", "limits").check(outside.clone(), 403),
-        gate("audit", "vkey: + audit", "audit"),
-        gate("all", "vkey: everything on, cached key", "all").check(outside, 403),
-        Case::new("all-first", "vkey: everything on, first sight", "all-first", fresh(0))
-            .guarded(&key(0)),
-        Case::new("all-4", "vkey: everything on, 4 caveats, cached", "all", Ask::with(key(4)))
-            .guarded(&key(4)),
-        Case::new("all-16", "vkey: everything on, 16 caveats, cached", "all", Ask::with(key(16)))
-            .guarded(&key(16)),
-        Case::new(
-            "all-4-first",
-            "vkey: everything on, 4 caveats, first sight",
-            "all-first",
-            fresh(4),
-        ),
-        Case::new(
-            "all-16-first",
-            "vkey: everything on, 16 caveats, first sight",
-            "all-first",
-            fresh(16),
-        ),
-        sized("bare-h10", "no filter, 10 headers", "bare", 10).over("bare-h10", "noop-h10"),
-        sized("noop-h10", "no-op module, 10 headers", "noop", 10).over("bare-h10", "noop-h10"),
-        sized("all-h10", "vkey: everything on, 10 headers", "all", 10).over("bare-h10", "noop-h10"),
-        sized("bare-h60", "no filter, 60 headers", "bare", 60).over("bare-h60", "noop-h60"),
-        sized("noop-h60", "no-op module, 60 headers", "noop", 60).over("bare-h60", "noop-h60"),
-        sized("all-h60", "vkey: everything on, 60 headers", "all", 60).over("bare-h60", "noop-h60"),
-        native("jwt", "jwt_authn (HS256)"),
-        native("jwt-cached", "jwt_authn (HS256) with its cache"),
-        Case::new("api-key", "api_key_auth", "api-key", good()).guarded(&key(0)),
-        Case::new("ratelimit", "local_ratelimit", "ratelimit", good())
-            .check(good().path("/limited"), 200)
-            .check(good().path("/limited"), 429),
-        Case::new("lua", "Lua: compare a key", "lua", good()).guarded(&key(0)),
-        native("native", "jwt_authn + local_ratelimit + JSON access log"),
-        native("native-cached", "the same, with the cache of jwt_authn"),
-        native("native-rules", "the same, no cache, + RBAC + headers from claims")
-            .check(Ask::with(jwt.clone()).path("/admin"), 403),
-    ];
-    let listeners = vec![
-        ("bare", Chain::bare()),
-        ("noop", Chain::noop("noop")),
-        ("verify", Chain::gate(Gate::Verify, "verify")),
-        ("verify-first", Chain::gate(Gate::Verify, "verify-first")),
-        ("rules", Chain::gate(Gate::Rules, "rules")),
-        ("limits", Chain::gate(Gate::Limits, "limits")),
-        ("audit", Chain::gate(Gate::Audit, "audit")),
-        ("all", Chain::gate(Gate::Everything, "all")),
-        ("all-first", Chain::gate(Gate::Everything, "all-first")),
-        ("jwt", Chain::jwt(issuer, false)),
-        ("jwt-cached", Chain::jwt(issuer, true)),
-        ("api-key", Chain::api_key(&key(0))),
-        ("ratelimit", Chain::local_ratelimit()),
-        ("lua", Chain::lua(&key(0))),
-        ("native", Chain::native(issuer, false)),
-        ("native-cached", Chain::native(issuer, true)),
-        ("native-rules", Chain::native_with_rules(issuer)),
-    ];
-    Group {
-        name: "filters",
-        title: "One worker",
-        proxies: vec![Proxy { workers: 1, cpus: "0", listeners }],
-        cases,
-        references: vec![("no-op", "noop"), ("native", "native")],
-    }
-}
-
-/// Requests that are refused, beside one that is not.
-fn denials(issuer: &Issuer) -> Group {
-    let good = key(issuer, 1, 0);
-    let narrow = Claims { tier: Some(NARROW_TIER), ..Claims::new(tenant_name(0), 2) };
-    let narrow = Ask::with(issuer.key(&narrow));
-    let flood = Ask::new(Credential::Fresh(Fresh { caveats: 0, valid: false }));
-    let case = |id, title, ask| Case::new(id, title, "gate", ask).over("bare", "");
-    let cases = vec![
-        case("bare", "no filter", Ask::with(good.clone())).listener("bare"),
-        case("allowed", "allowed, cached key", Ask::with(good.clone())),
-        case("allowed-first", "allowed, first sight", fresh(0)).listener("gate-first"),
-        case("invalid-flood", "401, wrong tag, another key each time", flood).expected(401),
-        case("invalid", "401, wrong tag, the same key", Ask::with(broken(&good))).expected(401),
-        case("malformed", "401, no virtual key", Ask::with("sk-0123456789abcdef")).expected(401),
-        case("missing", "401, no key", Ask::new(Credential::None)).expected(401),
-        case("limited", "429, over the rate", narrow.clone()).expected(429).check(narrow, 200),
-        case("forbidden", "403, path", Ask::with(good).path("/admin")).expected(403),
-    ];
-    let listeners = vec![
-        ("bare", Chain::bare()),
-        ("gate", Chain::gate(Gate::Everything, "gate")),
-        ("gate-first", Chain::gate(Gate::Everything, "gate-first")),
-    ];
-    Group {
-        name: "denials",
-        title: "Refused requests, everything on, one worker",
-        proxies: vec![Proxy { workers: 1, cpus: "0", listeners }],
-        cases,
-        references: vec![("allowed", "allowed")],
-    }
-}
-
-/// Keys and workers, few and many.
-fn scaling() -> Group {
-    let many = |count| Ask::new(Credential::Many(count));
-    let one = |id, title, listener, count| {
-        Case::new(id, title, listener, many(count)).over("bare-w1", "")
-    };
-    let two = |id, title, listener, count| {
-        Case::new(id, title, listener, many(count)).over("bare-w2", "").on(1)
-    };
-    let cases = vec![
-        one("bare-w1", "no filter, one worker", "bare", 1),
-        one("keys-1", "1 key, one worker", "keys-1", 1),
-        one("keys-1000", "1 000 keys, one worker", "keys-1000", 1000),
-        one("keys-100000", "100 000 keys, one worker", "keys-100000", 100_000),
-        two("bare-w2", "no filter, two workers", "bare", 1),
-        two("keys-1000-w2", "1 000 keys, two workers", "keys-1000", 1000),
-        two("keys-1-w2", "1 key, two workers", "keys-1", 1),
-    ];
-    let gate = |listener| (listener, Chain::gate(Gate::Everything, listener));
-    Group {
-        name: "scaling",
-        title: "Keys and workers, everything on",
-        proxies: vec![
-            Proxy {
-                workers: 1,
-                cpus: "0",
-                listeners: vec![
-                    ("bare", Chain::bare()),
-                    gate("keys-1"),
-                    gate("keys-1000"),
-                    gate("keys-100000"),
-                ],
-            },
-            Proxy {
-                workers: 2,
-                cpus: "0,1",
-                listeners: vec![("bare", Chain::bare()), gate("keys-1"), gate("keys-1000")],
-            },
-        ],
-        cases,
-        references: vec![("1 key", "keys-1"), ("1 000 keys", "keys-1000")],
     }
 }

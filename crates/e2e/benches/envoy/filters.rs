@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::keys::{ISSUER, Issuer};
+use crate::keys::{self, ISSUER, Issuer};
+use crate::provider::{self, Provider};
+use crate::support::tls::Cluster;
 use crate::support::{artefact, config};
 
 /// So much that nothing meets it: what is measured is the counting.
@@ -16,6 +18,16 @@ pub(crate) const TENANTS: usize = 16;
 /// The tier whose keys are over their limit after one request.
 pub(crate) const NARROW_TIER: &str = "narrow";
 
+/// The line that Envoy's access log prints: the record of the audit filter state, then what the proxy knows.
+const AUDIT_LINE: &str = concat!(
+    r#"{"vkey":"%FILTER_STATE(wasm.vkey.audit:PLAIN)%","start":"%START_TIME%","#,
+    r#""peer":"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%","status":%RESPONSE_CODE%,"#,
+    r#""bytes_in":%BYTES_RECEIVED%,"bytes_out":%BYTES_SENT%,"#,
+    r#""duration_ns":"%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%","#,
+    r#""upstream":"%UPSTREAM_HOST%","flags":"%RESPONSE_FLAGS%"}"#,
+    "\n"
+);
+
 /// What stands between the connection and the answer of one listener.
 #[derive(Clone, Default)]
 pub(crate) struct Chain {
@@ -23,6 +35,8 @@ pub(crate) struct Chain {
     pub(crate) access_log: Option<Value>,
     /// Filters' own configuration for paths under `/limited`.
     pub(crate) limited: Option<Value>,
+    /// Where requests go, if the listener does not answer by itself: a cluster called like it.
+    pub(crate) cluster: Option<Cluster>,
 }
 
 /// How much of the gate is on, each with all that stands before it.
@@ -50,16 +64,41 @@ impl Chain {
         Self::of([module(wasm, &artefact("VKEY_BENCH_NOOP"), listener)])
     }
 
+    /// The module that makes only the calls that the job needs, sealed and logged as the gate.
+    pub(crate) fn floor(listener: &str) -> Self {
+        let mut wasm = shipped_wasm();
+        wasm["config"]["configuration"]["value"] = json!("");
+        let mut chain = Self::of([module(wasm, &artefact("VKEY_BENCH_FLOOR"), listener)]);
+        chain.access_log = Some(audit_log());
+        chain.filters.push(shipped_filter("envoy.filters.http.rbac"));
+        chain
+    }
+
+    /// No filter, in front of a provider.
+    pub(crate) fn direct(provider: &Provider, listener: &str) -> Self {
+        Self { cluster: Some(provider.cluster(listener)), ..Self::default() }
+    }
+
+    /// The gate with everything on, in front of a provider whose cluster attaches a credential.
+    pub(crate) fn gated(provider: &Provider, listener: &str) -> Self {
+        let mut plugin = plugin(Gate::Everything);
+        plugin["forward"]["credentials"] = json!([{"name": provider::CREDENTIAL}]);
+        let mut chain = Self::gate_with(Gate::Everything, &plugin, listener);
+        chain.cluster = Some(provider.gated_cluster(listener));
+        chain
+    }
+
     /// The gate. Each listener has a VM and counts of its own.
     pub(crate) fn gate(gate: Gate, listener: &str) -> Self {
+        Self::gate_with(gate, &plugin(gate), listener)
+    }
+
+    fn gate_with(gate: Gate, plugin: &Value, listener: &str) -> Self {
         let mut wasm = shipped_wasm();
-        wasm["config"]["configuration"]["value"] = json!(plugin(gate).to_string());
+        wasm["config"]["configuration"]["value"] = json!(plugin.to_string());
         let mut chain = Self::of([module(wasm, &artefact("VKEY_TEST_WASM"), listener)]);
         if gate >= Gate::Audit {
-            let mut shipped = config::shipped();
-            let mut log = config::connection_manager(&mut shipped, "gate")["access_log"][0].take();
-            log["typed_config"]["path"] = json!("/dev/null");
-            chain.access_log = Some(log);
+            chain.access_log = Some(audit_log());
         }
         if gate >= Gate::Everything {
             chain.filters.push(shipped_filter("envoy.filters.http.rbac"));
@@ -146,6 +185,11 @@ impl Chain {
         chain
     }
 
+    /// What the first filter, a module, is configured with.
+    pub(crate) fn wasm(&self) -> Option<&Value> {
+        self.filters.first()?["typed_config"].get("config")
+    }
+
     fn of(filters: impl Into<Vec<Value>>) -> Self {
         Self { filters: filters.into(), ..Self::default() }
     }
@@ -220,7 +264,18 @@ fn module(mut wasm: Value, path: &Path, listener: &str) -> Value {
     wasm["config"]["name"] = json!(listener);
     wasm["config"]["vm_config"]["vm_id"] = json!(listener);
     wasm["config"]["vm_config"]["code"]["local"]["filename"] = json!(path);
+    wasm["config"]["vm_config"]["environment_variables"]["host_env_keys"] =
+        json!([keys::VARIABLE, provider::VARIABLE]);
     json!({"name": "envoy.filters.http.wasm", "typed_config": wasm})
+}
+
+/// The access log of `envoy.yaml`, with the line in two halves and without a file.
+fn audit_log() -> Value {
+    let mut shipped = config::shipped();
+    let mut log = config::connection_manager(&mut shipped, "gate")["access_log"][0].take();
+    log["typed_config"]["path"] = json!("/dev/null");
+    log["typed_config"]["log_format"]["text_format_source"]["inline_string"] = json!(AUDIT_LINE);
+    log
 }
 
 // === Envoy's own ===

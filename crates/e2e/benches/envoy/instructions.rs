@@ -1,12 +1,17 @@
-//! How many instructions a request takes: the cases one after the other, each in an Envoy of its own.
+//! How many instructions a request takes: each case in an Envoy of its own.
 //!
 //! Instructions hardly depend on what else the machine does, so there is nothing to repeat.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
 use crate::callgrind::{Callgrind, Count};
-use crate::cases::{self, Ask, Case, Proxy};
+use crate::cases::{Ask, Case, Credential, Proxy};
+use crate::groups;
 use crate::keys::Issuer;
+use crate::provider::Provider;
 use crate::proxy;
 use crate::start::wait_until_idle;
 use crate::supply::Supply;
@@ -15,6 +20,9 @@ use crate::tally::Tally;
 
 /// After this many requests V8 has found out what to compile with care; 20 000 give the same counts.
 const WARM_UP: usize = 3000;
+
+/// So many cases at a time. One does not disturb the other, since no time is measured.
+const AT_A_TIME: usize = 2;
 
 /// Then it has done so, and these meet the new code.
 const SETTLE: usize = 200;
@@ -34,7 +42,7 @@ struct Client<'a> {
     connection: Connection,
 }
 
-/// Counts the cases that are wanted and says which it is at.
+/// Counts the cases that are wanted, and says which one it has begun.
 ///
 /// # Errors
 ///
@@ -43,20 +51,47 @@ struct Client<'a> {
 pub(crate) fn measure(
     issuer: &Issuer,
     wanted: &str,
-    say: impl Fn(&str),
+    say: impl Fn(&str) + Sync,
 ) -> Result<Vec<Tally>, String> {
-    let group = cases::one_worker(issuer, wanted);
+    let provider = Provider::start();
+    let group = groups::one_worker(issuer, &provider, wanted);
     let group = group.ok_or_else(|| format!("no case of one worker has `{wanted}` in its id"))?;
     let plan = group.proxies.first().ok_or("the cases have no proxy")?;
-    let mut tallies = Vec::new();
-    for (number, case) in group.cases.iter().enumerate() {
-        say(&format!("{} of {}, {}", number + 1, group.cases.len(), case.id));
-        let count = count(issuer, &only(plan, case), case);
-        let count = count.map_err(|error| format!("{}: {error}", case.id))?;
-        let Case { id, title, base, noop, .. } = *case;
-        tallies.push(Tally { id, title, base, noop, requests: REQUESTS, count });
-    }
-    Ok(tallies)
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let mut tallies = Vec::new();
+        while let Some((number, case)) = take(&next, &group.cases) {
+            say(&format!("{} of {}, {}", number + 1, group.cases.len(), case.id));
+            let tally = tally(issuer, plan, case);
+            if tally.is_err() {
+                next.store(group.cases.len(), Ordering::Relaxed);
+            }
+            tallies.push((number, tally));
+        }
+        tallies
+    };
+    let tallies: BTreeMap<_, _> = thread::scope(|scope| {
+        let threads = [(); AT_A_TIME].map(|()| scope.spawn(some));
+        let join =
+            |thread: ScopedJoinHandle<'_, _>| thread.join().expect("counting does not panic");
+        threads.map(join).into_iter().flatten().collect()
+    });
+    let tallies: Result<_, String> = tallies.into_values().collect();
+    let tallies: Vec<_> = tallies?;
+    provider.check(&group).map(|()| tallies)
+}
+
+/// The next case that no thread has taken, with its number.
+fn take<'a>(next: &AtomicUsize, cases: &'a [Case]) -> Option<(usize, &'a Case)> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    cases.get(number).map(|case| (number, case))
+}
+
+fn tally(issuer: &Issuer, plan: &Proxy, case: &Case) -> Result<Tally, String> {
+    let count = count(issuer, &only(plan, case), case);
+    let count = count.map_err(|error| format!("{}: {error}", case.id))?;
+    let Case { id, title, base, noop, .. } = *case;
+    Ok(Tally { id, title, base, noop, requests: REQUESTS, count })
 }
 
 /// The proxy with the listener of that case.
@@ -76,7 +111,7 @@ fn count(issuer: &Issuer, plan: &Proxy, case: &Case) -> Result<Count, String> {
     for (ask, status) in &case.checks {
         client.send(ask, *status)?;
     }
-    client.repeat(case, WARM_UP)?;
+    client.repeat(case, warm_up(case))?;
     wait_until_idle(envoy.pid())?;
     client.repeat(case, SETTLE)?;
     callgrind.start(envoy.pid())?;
@@ -84,6 +119,14 @@ fn count(issuer: &Issuer, plan: &Proxy, case: &Case) -> Result<Count, String> {
     callgrind.zero(envoy.pid())?;
     client.repeat(case, REQUESTS as usize)?;
     callgrind.read(envoy.pid())
+}
+
+/// Each key of a limited number is shown once.
+fn warm_up(case: &Case) -> usize {
+    match case.request.credential {
+        Credential::Many(count) => count.max(WARM_UP),
+        _ => WARM_UP,
+    }
 }
 
 // === impl Client ===

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The machine, and the programs that were measured.
@@ -12,11 +12,14 @@ pub(crate) struct Machine {
     kernel: String,
     envoy: String,
     pub(crate) module_bytes: u32,
+    pub(crate) floor_bytes: u32,
     pub(crate) noop_bytes: u32,
 }
 
 impl Machine {
-    pub(crate) fn look(envoy: &Path, module: &Path, noop: &Path) -> Self {
+    /// The modules are the gate, that of unavoidable calls and that which does nothing.
+    pub(crate) fn look(envoy: &Path, modules: [PathBuf; 3]) -> Self {
+        let [module_bytes, floor_bytes, noop_bytes] = modules.map(|module| bytes(&module));
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let version = Command::new(envoy).arg("--version").output();
         let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -25,17 +28,19 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             envoy: envoy_version(&version.unwrap_or_default()),
-            module_bytes: bytes(module),
-            noop_bytes: bytes(noop),
+            module_bytes,
+            floor_bytes,
+            noop_bytes,
         }
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu, cores, kernel, envoy, module_bytes, noop_bytes } = self;
+        let Self { cpu, cores, kernel, envoy, module_bytes, floor_bytes, noop_bytes } = self;
         write!(f, "Envoy {envoy} on {cores} cores of {cpu}, Linux {kernel}; ")?;
-        write!(f, "vkey.wasm {module_bytes} bytes, no-op module {noop_bytes} bytes")
+        write!(f, "vkey.wasm {module_bytes} bytes, floor {floor_bytes} bytes, ")?;
+        write!(f, "no-op module {noop_bytes} bytes")
     }
 }
 

@@ -107,7 +107,9 @@ impl Scale {
 }
 
 fn is_gate(line: &Line) -> bool {
-    ["verify", "rules", "limits", "audit", "all"].iter().any(|name| line.id.starts_with(name))
+    ["verify", "rules", "limits", "audit", "all", "gated"]
+        .iter()
+        .any(|name| line.id.starts_with(name))
 }
 
 /// The distance of the marks: 1, 2 or 5 times a power of ten, for at most ten of them.

@@ -1,4 +1,4 @@
-//! Envoys with one listener for each chain of filters, all answering by themselves.
+//! Envoys with one listener for each chain of filters. It answers by itself, or sends the requests to a provider.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cases::Proxy;
 use crate::filters::Chain;
 use crate::keys::VARIABLE;
+use crate::provider;
 use crate::support::{DEADLINE, Envoy, Options, artefact, config};
 
 /// For an Envoy that a tool makes slower, on a machine that has other work.
@@ -31,6 +32,7 @@ pub(crate) fn start_under(tool: &[&str], plan: &Proxy, secret: &str) -> Result<E
         .within(if tool.is_empty() { DEADLINE } else { SLOW_DEADLINE })
         .module(artefact("VKEY_TEST_WASM"))
         .env(VARIABLE, secret)
+        .env(provider::VARIABLE, provider::SECRET)
         .concurrency(plan.workers)
         .log_level("warning")
         .edit(move |config| install(config, &listeners));
@@ -41,9 +43,19 @@ pub(crate) fn start_under(tool: &[&str], plan: &Proxy, secret: &str) -> Result<E
 /// In the place of the gate of `envoy.yaml`, listeners like it with other filters.
 fn install(config: &mut Value, listeners: &[(&'static str, Chain)]) {
     let gate = config::named(config, "/static_resources/listeners", "gate").clone();
-    let listeners: Vec<_> =
-        listeners.iter().map(|(name, chain)| listener(&gate, name, chain)).collect();
-    config["static_resources"] = json!({"listeners": listeners});
+    let own: Vec<_> = listeners.iter().map(|(name, chain)| listener(&gate, name, chain)).collect();
+    config["static_resources"]["clusters"] = json!([]);
+    listeners.iter().for_each(|(_, chain)| add_cluster(config, chain));
+    config["static_resources"]["listeners"] = json!(own);
+}
+
+/// The cluster of a chain. Its gate runs in the VM of the chain's module.
+fn add_cluster(config: &mut Value, chain: &Chain) {
+    let Some(cluster) = chain.cluster.clone() else { return };
+    if let Some(wasm) = chain.wasm() {
+        *config::wasm(config) = wasm.clone();
+    }
+    cluster.add(config);
 }
 
 fn listener(gate: &Value, name: &str, chain: &Chain) -> Value {
@@ -60,8 +72,15 @@ fn listener(gate: &Value, name: &str, chain: &Chain) -> Value {
     if let Some(config) = &chain.limited {
         limited["typed_per_filter_config"] = config.clone();
     }
-    manager["route_config"]["virtual_hosts"][0]["routes"] = json!([limited, answering("/")]);
+    let rest = chain.cluster.as_ref().map_or_else(|| answering("/"), |_| forwarding(name));
+    manager["route_config"]["virtual_hosts"][0]["routes"] = json!([limited, rest]);
     listener
+}
+
+/// The route of everything else to the provider, as `vkey tls render` writes it.
+fn forwarding(cluster: &str) -> Value {
+    let route = json!({"cluster": cluster, "host_rewrite_literal": provider::HOST});
+    json!({"match": {"prefix": "/"}, "route": route})
 }
 
 /// A route that asks no upstream.

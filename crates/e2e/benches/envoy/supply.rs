@@ -25,6 +25,8 @@ pub(crate) struct Supply<'a> {
     files: TempDir,
     /// The number of the next fresh key.
     next: usize,
+    /// How many single requests had a key of a limited number.
+    turns: usize,
     /// How many keys of a case's file were sent.
     sent: BTreeMap<&'static str, usize>,
 }
@@ -32,12 +34,15 @@ pub(crate) struct Supply<'a> {
 impl<'a> Supply<'a> {
     pub(crate) fn new(issuer: &'a Issuer) -> Self {
         let files = TempDir::new("bench-keys");
-        Self { issuer, files, next: FIRST_FRESH, sent: BTreeMap::new() }
+        Self { issuer, files, next: FIRST_FRESH, turns: 0, sent: BTreeMap::new() }
     }
 
     /// A request with a key of those that the case sends.
     pub(crate) fn request(&mut self, ask: &Ask) -> Request {
         let mut request = Request::new("GET", ask.path);
+        if let Some(host) = ask.host {
+            request = request.header("host", host);
+        }
         for (name, value) in usual_headers(ask.headers) {
             request = request.header(&name, value);
         }
@@ -48,7 +53,10 @@ impl<'a> Supply<'a> {
                 self.next += 1;
                 request.bearer(&fresh_key(self.issuer, *fresh, self.next - 1))
             }
-            Credential::Many(_) => request.bearer(&self.numbered(0)),
+            Credential::Many(count) => {
+                self.turns += 1;
+                request.bearer(&self.numbered((self.turns - 1) % count))
+            }
         }
     }
 
@@ -75,6 +83,7 @@ impl<'a> Supply<'a> {
             Credential::Many(count) => load.keys = Some(self.again(case, *count)?),
         }
         load.headers.extend(usual_headers(ask.headers));
+        load.headers.extend(ask.host.map(|host| ("host".to_owned(), host.to_owned())));
         Ok(load)
     }
 

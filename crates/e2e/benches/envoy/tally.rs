@@ -3,8 +3,10 @@
 use crate::callgrind::Count;
 use crate::stats::ratio;
 use crate::table::Table;
+use crate::targets::Cost;
 
 /// What the cases are compared with, besides the module that does nothing.
+const FLOOR: &str = "floor";
 const NATIVE: &str = "native";
 
 /// What was counted of a case.
@@ -28,14 +30,23 @@ struct Line {
     added: Option<f64>,
     /// How many times what the module that does nothing adds that is.
     to_noop: Option<f64>,
+    /// The same with the module that makes only the calls that the job needs.
+    to_floor: Option<f64>,
     /// The same with Envoy's own filters.
     to_native: Option<f64>,
 }
 
 /// For the terminal and for docs/performance.md, in thousands.
 pub(crate) fn table(tallies: &[Tally]) -> Table {
-    let head =
-        ["thousand instructions per request", "all", "added", "JIT code", "× no-op", "× native"];
+    let head = [
+        "thousand instructions per request",
+        "all",
+        "added",
+        "JIT code",
+        "× no-op",
+        "× floor",
+        "× native",
+    ];
     let rows = tallies.iter().map(|tally| {
         let line = line(tallies, tally);
         let times = |times: Option<f64>| or(times, "–", |times| format!("{times:.2}"));
@@ -45,6 +56,7 @@ pub(crate) fn table(tallies: &[Tally]) -> Table {
             or(line.added, "–", |added| format!("{:+.1}", added / 1e3)),
             format!("{:.1}", line.compiled / 1e3),
             times(line.to_noop),
+            times(line.to_floor),
             times(line.to_native),
         ]
     });
@@ -55,7 +67,7 @@ pub(crate) fn table(tallies: &[Tally]) -> Table {
 pub(crate) fn csv(tallies: &[Tally], machine: &str) -> String {
     let mut text = format!(
         "# {machine}\n# instructions per request in user space; added: over the case without a filter\n\
-         case,title,instructions,added,jit_code,times_noop,times_native,requests\n",
+         case,title,instructions,added,jit_code,times_noop,times_floor,times_native,requests\n",
     );
     for tally in tallies {
         let line = line(tallies, tally);
@@ -67,6 +79,7 @@ pub(crate) fn csv(tallies: &[Tally], machine: &str) -> String {
             or(line.added, "", |added| format!("{added:.0}")),
             format!("{:.0}", line.compiled),
             times(line.to_noop),
+            times(line.to_floor),
             times(line.to_native),
             tally.requests.to_string(),
         ];
@@ -83,8 +96,16 @@ fn line(tallies: &[Tally], tally: &Tally) -> Line {
         compiled: tally.each(tally.count.compiled),
         added,
         to_noop: times(tally.noop),
+        to_floor: times(FLOOR),
         to_native: times(NATIVE),
     }
+}
+
+/// What a case costs, in instructions.
+pub(crate) fn cost(tallies: &[Tally], id: &str) -> Option<Cost> {
+    let tally = tallies.iter().find(|tally| tally.id == id)?;
+    let added = added(tallies, id).unwrap_or(0.0);
+    Some(Cost { whole: tally.each(tally.count.all), added })
 }
 
 /// What a case takes more than the one without a filter.

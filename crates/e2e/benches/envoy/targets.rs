@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// CPU time per request, in microseconds.
+/// What a request costs: CPU time in microseconds, or instructions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// All of the proxy.
@@ -21,7 +21,7 @@ pub(crate) struct Target {
 }
 
 /// One case costs at most this multiple of another one.
-struct Rule {
+pub(crate) struct Rule {
     text: &'static str,
     group: &'static str,
     case: &'static str,
@@ -30,10 +30,9 @@ struct Rule {
     measure: fn(Cost) -> f64,
 }
 
-const RULES: [Rule; 12] = [
-    rule("everything on, cached key, to the no-op module", "filters", ["all", "noop"], 2.0),
-    rule("everything on, cached key, to the native filters", "filters", ["all", "native"], 0.5),
-    rule("everything on, first sight, to the no-op module", "filters", ["all-first", "noop"], 3.0),
+/// For CPU time.
+pub(crate) const TIMES: [Rule; 10] = [
+    rule("everything on, cached key, to the native filters", "filters", ["all", "native"], 1.3),
     rule("100 000 keys to one key", "scaling", ["keys-100000", "keys-1"], 1.2),
     whole("two workers to one, 1 000 keys", "scaling", ["keys-1000-w2", "keys-1000"], 1.15),
     whole("two workers to one, the same key", "scaling", ["keys-1-w2", "keys-1"], 1.5),
@@ -45,8 +44,29 @@ const RULES: [Rule; 12] = [
     refused("403, path", ["forbidden", "allowed"]),
 ];
 
+/// For instructions, with one worker. No key and a forged key are compared with an allowed request too: what a stranger
+/// sends costs at most 60 % of it.
+pub(crate) const INSTRUCTIONS: [Rule; 9] = [
+    counted("everything on, cached key, to the floor", ["all", "floor"], 1.25),
+    counted("everything on, cached key, to the native filters", ["all", "native"], 1.25),
+    counted("everything on, first sight, to the floor", ["all-first", "floor"], 1.5),
+    counted("no key, to the floor", ["missing", "floor"], 0.55),
+    counted("no key, to an allowed request", ["missing", "all"], 0.6),
+    counted("a forged key again, to the floor", ["invalid", "floor"], 0.75),
+    counted("a forged key again, to an allowed request", ["invalid", "all"], 0.6),
+    counted(
+        "cached key, credential attached by the cluster, to the floor",
+        ["gated", "floor"],
+        1.9,
+    ),
+    counted("100 000 keys to one key", ["keys-100000", "keys-1"], 1.2),
+];
+
+/// The group of the rules for instructions, which are counted in one group.
+const ONE_WORKER: &str = "one worker";
+
 /// The most that the module may have, in bytes.
-const MODULE_BYTES: f64 = 400_000.0;
+pub(crate) const MAX_MODULE_BYTES: u32 = 590_000;
 
 const fn rule(
     text: &'static str,
@@ -55,6 +75,10 @@ const fn rule(
     limit: f64,
 ) -> Rule {
     Rule { text, group, case, other, limit, measure: |cost| cost.added }
+}
+
+const fn counted(text: &'static str, cases: [&'static str; 2], limit: f64) -> Rule {
+    rule(text, ONE_WORKER, cases, limit)
 }
 
 const fn whole(
@@ -71,8 +95,12 @@ const fn refused(text: &'static str, [case, other]: [&'static str; 2]) -> Rule {
 }
 
 /// The targets for which there are results. `cost` finds that of a case in a group.
-pub(crate) fn judge(cost: impl Fn(&str, &str) -> Option<Cost>, module_bytes: u32) -> Vec<Target> {
-    let rules = RULES.iter().filter_map(|rule| {
+pub(crate) fn judge(
+    rules: &[Rule],
+    cost: impl Fn(&str, &str) -> Option<Cost>,
+    module_bytes: u32,
+) -> Vec<Target> {
+    let rules = rules.iter().filter_map(|rule| {
         let [case, other] =
             [rule.case, rule.other].map(|id| cost(rule.group, id).map(rule.measure));
         let (case, other) = (case?, other?);
@@ -82,7 +110,7 @@ pub(crate) fn judge(cost: impl Fn(&str, &str) -> Option<Cost>, module_bytes: u32
     let size = Target {
         text: "bytes of the module".to_owned(),
         value: f64::from(module_bytes),
-        limit: MODULE_BYTES,
+        limit: f64::from(MAX_MODULE_BYTES),
         decimals: 0,
     };
     rules.chain([size]).collect()
