@@ -1,8 +1,9 @@
 //! What the gate costs on a real Envoy, beside Envoy's own filters: `make bench`.
 //!
-//! Every case is a listener that answers by itself. A load generator on another core keeps it busy,
-//! and what counts is the CPU time that the process of Envoy uses per request. The cases are measured
-//! by turns, in rounds; what a case adds is over a listener without filters in the same round.
+//! Every case is a listener that answers by itself, apart from those about an upstream. A load
+//! generator on another core keeps it busy, and what counts is the CPU time that the process of Envoy
+//! uses per request. The cases are measured by turns, in rounds; what a case adds is over a listener
+//! without filters in the same round.
 //!
 //! On a machine that has other work, times are worth little. With `--count`, what counts is how many
 //! instructions Envoy executes per request, under callgrind: nearly the same on a busy machine.

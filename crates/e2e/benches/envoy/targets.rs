@@ -24,8 +24,8 @@ pub(crate) struct Target {
 pub(crate) struct Rule {
     text: &'static str,
     group: &'static str,
-    case: &'static str,
-    other: &'static str,
+    pub(crate) case: &'static str,
+    pub(crate) other: &'static str,
     limit: f64,
     measure: fn(Cost) -> f64,
 }

@@ -17,6 +17,7 @@ mod bench_core;
 #[allow(dead_code, reason = "the rest is for the benchmark itself")]
 mod callgrind;
 mod documents;
+mod floor;
 mod istio;
 mod layers;
 #[path = "../../benches/envoy/machine.rs"]

@@ -8,7 +8,7 @@ use wasmparser::{Parser, Payload};
 
 /// The host calls of `filters/vkey/src/hostcalls.rs`. A host that lacks an import refuses the module, so
 /// each one more is a host less.
-const HOST_CALLS: [&str; 20] = [
+pub(crate) const HOST_CALLS: [&str; 20] = [
     "proxy_add_header_map_value",
     "proxy_continue_stream",
     "proxy_define_metric",
@@ -35,7 +35,7 @@ const HOST_CALLS: [&str; 20] = [
 const WASI: [&str; 4] = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
 
 /// Every export is called for every request, where it is a callback of requests.
-const EXPORTS: [&str; 14] = [
+pub(crate) const EXPORTS: [&str; 14] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
