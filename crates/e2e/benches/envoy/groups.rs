@@ -90,9 +90,14 @@ fn filters(issuer: &Issuer, provider: &Provider) -> Group {
         sized("all-h60", "vkey: everything on, 60 headers", "all", 60).over("bare-h60", "noop-h60"),
         Case::new("direct", "no filter, upstream over TLS", "direct", upstream())
             .over("direct", "noop"),
-        Case::new("gated", "vkey: the same, cached key, credential attached", "gated", upstream())
-            .over("direct", "noop")
-            .guarded(&key(0)),
+        Case::new(
+            "gated",
+            "vkey: everything on, credential attached upstream",
+            "gated",
+            upstream(),
+        )
+        .over("direct", "noop")
+        .guarded(&key(0)),
         native("jwt", "jwt_authn (HS256)"),
         native("jwt-cached", "jwt_authn (HS256) with its cache"),
         Case::new("api-key", "api_key_auth", "api-key", good()).guarded(&key(0)),

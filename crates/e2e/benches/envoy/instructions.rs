@@ -2,6 +2,7 @@
 //!
 //! Instructions hardly depend on what else the machine does, so there is nothing to repeat.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,14 +58,14 @@ pub(crate) fn measure(
     let group = groups::one_worker(issuer, &provider, wanted);
     let group = group.ok_or_else(|| format!("no case of one worker has `{wanted}` in its id"))?;
     let plan = group.proxies.first().ok_or("the cases have no proxy")?;
-    let next = AtomicUsize::new(0);
+    let (order, next) = (longest_first(&group.cases), AtomicUsize::new(0));
     let some = || {
         let mut tallies = Vec::new();
-        while let Some((number, case)) = take(&next, &group.cases) {
-            say(&format!("{} of {}, {}", number + 1, group.cases.len(), case.id));
+        while let Some((begun, (number, case))) = take(&next, &order) {
+            say(&format!("{} of {}, {}", begun + 1, order.len(), case.id));
             let tally = tally(issuer, plan, case);
             if tally.is_err() {
-                next.store(group.cases.len(), Ordering::Relaxed);
+                next.store(order.len(), Ordering::Relaxed);
             }
             tallies.push((number, tally));
         }
@@ -81,10 +82,17 @@ pub(crate) fn measure(
     provider.check(&group).map(|()| tallies)
 }
 
-/// The next case that no thread has taken, with its number.
-fn take<'a>(next: &AtomicUsize, cases: &'a [Case]) -> Option<(usize, &'a Case)> {
+/// The cases with their numbers. The one with the most keys begins, so that nothing waits for it at the end.
+fn longest_first(cases: &[Case]) -> Vec<(usize, &Case)> {
+    let mut order: Vec<_> = cases.iter().enumerate().collect();
+    order.sort_by_key(|(_, case)| Reverse(warm_up(case)));
+    order
+}
+
+/// The next item that no thread has taken, with its number.
+fn take<T: Copy>(next: &AtomicUsize, items: &[T]) -> Option<(usize, T)> {
     let number = next.fetch_add(1, Ordering::Relaxed);
-    cases.get(number).map(|case| (number, case))
+    items.get(number).map(|item| (number, *item))
 }
 
 fn tally(issuer: &Issuer, plan: &Proxy, case: &Case) -> Result<Tally, String> {

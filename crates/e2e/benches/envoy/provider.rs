@@ -7,7 +7,7 @@ use vkey::digest::sha256_hex;
 
 use crate::cases::Group;
 use crate::support::root;
-use crate::support::tls::{Authority, Cluster, Serve, Upstream};
+use crate::support::tls::{Authority, Cluster, Counts, Serve, Upstream};
 
 /// The name of the provider: a known host of the shipped policy.
 pub(crate) const HOST: &str = "api.openai.com";
@@ -54,16 +54,22 @@ impl Provider {
         ]}))
     }
 
-    /// Checks that the credential came, if a case is about that.
+    /// Checks that the requests of a case about the credential brought it, over kept connections.
     ///
     /// # Errors
     ///
-    /// When no request had it.
+    /// When no request had it, or connections were opened for less than ten requests each.
     pub(crate) fn check(&self, group: &Group) -> Result<(), String> {
-        let is_wanted = group.cases.iter().any(|case| case.id == "gated");
-        match is_wanted && !self.upstream.heads().iter().any(|head| head.contains(SECRET)) {
-            true => Err("no request had the credential of the provider".to_owned()),
-            false => Ok(()),
+        if !group.cases.iter().any(|case| case.id == "gated") {
+            return Ok(());
         }
+        let Counts { handshakes, requests, .. } = self.upstream.counts();
+        if handshakes * 10 > requests {
+            return Err(format!("{requests} requests came over {handshakes} connections"));
+        }
+        let has_credential = self.upstream.heads().iter().any(|head| head.contains(SECRET));
+        has_credential
+            .then_some(())
+            .ok_or("no request had the credential of the provider".to_owned())
     }
 }

@@ -83,7 +83,8 @@ impl<'a> Supply<'a> {
             Credential::Many(count) => load.keys = Some(self.again(case, *count)?),
         }
         load.headers.extend(usual_headers(ask.headers));
-        load.headers.extend(ask.host.map(|host| ("host".to_owned(), host.to_owned())));
+        // wrk replaces its own by this spelling only.
+        load.headers.extend(ask.host.map(|host| ("Host".to_owned(), host.to_owned())));
         Ok(load)
     }
 
