@@ -127,7 +127,7 @@ fn expand(named: ClusterHost, policy: &EffectivePolicy) -> Vec<ClusterHost> {
         return vec![named];
     };
     let file = policy.file();
-    let rules = file.upstreams().iter().chain(policy.tighten()).map(|rule| &rule.host);
+    let rules = file.upstreams().iter().chain(policy.tighten().iter()).map(|rule| &rule.host);
     let inner = file.known_hosts().iter().chain(rules).filter_map(|rule| {
         let inner = ClusterHost::new(&rule.to_string(), named.source)?;
         (*rule != pattern && pattern.matches(&inner.host)).then_some(inner)
