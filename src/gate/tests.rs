@@ -1,5 +1,8 @@
 //! Every order of callbacks, on a request with a good key and on one without.
 
+mod finality;
+mod recorded;
+
 use super::*;
 use crate::config::Config;
 use crate::host::{MemoryHost, MemoryStore, Rules};

@@ -114,6 +114,7 @@ macro_rules! rules {
 
 rules! {
     AcceptUntrusted Error "accept_untrusted" "certificates are accepted although their chain is not verified",
+    AuditLineInvalid Error "audit_line_invalid" "the access log prints the audit record in a format that makes no audit lines",
     AuditLineLost Error "audit_line_lost" "audit lines are set for the access log, which does not print them",
     CaMissing Error "ca_missing" "no trusted authority, so no chain is verified",
     ClientCertificateMissing Error "client_certificate_missing" "the policy asks for a client certificate, and there is none",

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use vkey::audit::ACCESS_LOG_FORMAT;
 use vkey::host::FilterState;
 
 use super::super::document::{at, get, items, text, walk};
@@ -24,7 +25,7 @@ const METRICS: &str = "vkey_";
 
 /// What the module of a listener lacks.
 pub(super) fn findings(manager: &Manager<'_>) -> impl Iterator<Item = Finding> {
-    [variables(manager), audit_lines(manager)].into_iter().flatten()
+    [variables(manager), audit_lines(manager), audit_format(manager)].into_iter().flatten()
 }
 
 /// The configuration of a listener's module names variables that do not reach it.
@@ -94,10 +95,48 @@ fn audit_lines(manager: &Manager<'_>) -> Option<Finding> {
             "audit.sink is access_log, and no access log prints the filter state {state}: audit lines are lost"
         ),
         fix: format!(
-            "in the HTTP connection manager write an access_log with log_format: {{text_format_source: \
-             {{inline_string: \"%FILTER_STATE({state}:PLAIN)%\\n\"}}}}"
+            "in the HTTP connection manager write an access_log with this log_format.text_format_source.inline_string, \
+             and a line end after it: {ACCESS_LOG_FORMAT}"
         ),
     })
+}
+
+/// An access log prints the record, but not as the beginning of an audit line. The record is a part of a JSON object.
+fn audit_format(manager: &Manager<'_>) -> Option<Finding> {
+    let state = FilterState::Audit.shown_key();
+    let (start, _) = ACCESS_LOG_FORMAT.split_once(state)?;
+    let start = [start, state, ":PLAIN)%\""].concat();
+    let is_valid = |format: &str| format.starts_with(&start) && format.trim_end().ends_with('}');
+    let loggers = items(manager.config, "access_log");
+    let is_invalid = |logger: &Value| {
+        texts(logger).iter().any(|(name, text)| {
+            let is_whole =
+                !matches!(*name, "inline_string" | "inlineString") || text.ends_with('\n');
+            text.contains(state) && !(is_valid(text) && is_whole)
+        })
+    };
+    let invalid = manager.front.uses_access_log() && loggers.iter().any(is_invalid);
+    invalid.then(|| Finding {
+        element: Element::Listener(manager.listener.to_owned()),
+        rule: LintRule::AuditLineInvalid,
+        reason: format!(
+            "an access log prints the filter state {state} in a format that makes no audit lines: the record is the \
+             beginning of a JSON object, which the format completes"
+        ),
+        fix: format!(
+            "write this log_format.text_format_source.inline_string, and a line end after it: {ACCESS_LOG_FORMAT}"
+        ),
+    })
+}
+
+/// The texts in a logger, each with the name of its member.
+fn texts(logger: &Value) -> Vec<(&str, &str)> {
+    let mut texts = Vec::new();
+    walk(logger, &mut |object| {
+        let members = object.as_object().into_iter().flatten();
+        texts.extend(members.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))));
+    });
+    texts
 }
 
 /// A note about an access log whose format is in a file, if audit lines go there and no other access log prints them.

@@ -1,5 +1,7 @@
 //! What the module needs around it: its variables, an access log, the labels of its metrics.
 
+use vkey::audit::ACCESS_LOG_FORMAT;
+
 use super::listeners::{edited, found, notes, rules};
 
 const ENVIRONMENT: &str = "environment_variables: {host_env_keys: [VKEY_MAIN_SECRET]}";
@@ -91,11 +93,24 @@ fn audit_lines_need_an_access_log_only_where_they_go_there() {
         format!("          access_log: [{{name: file, typed_config: {{log_format: {format}}}}}]\n")
     };
     let (to_log, other) = ("\"sink\": \"access_log\"", log("{json_format: {a: \"%PROTOCOL%\"}}"));
+    let inline =
+        |format: &str| log(&format!("{{text_format_source: {{inline_string: {format:?}}}}}"));
     for printing in [
-        "{json_format: {vkey: \"%FILTER_STATE(wasm.vkey.audit:PLAIN)%\"}}",
-        "{text_format_source: {inline_string: \"%FILTER_STATE(wasm.vkey.audit:PLAIN)%\"}}",
+        inline(&format!("{ACCESS_LOG_FORMAT}\n")),
+        inline("{\"vkey\":\"%FILTER_STATE(wasm.vkey.audit:PLAIN)%\",\"status\":%RESPONSE_CODE%}\n"),
+        log(&format!("{{a: {{body: {{string_value: {ACCESS_LOG_FORMAT:?}}}}}}}")),
     ] {
-        assert!(audit(to_log, &log(printing)).is_empty(), "{printing}");
+        assert!(audit(to_log, &printing).is_empty(), "{printing}");
+    }
+    for invalid in [
+        log("{json_format: {vkey: \"%FILTER_STATE(wasm.vkey.audit:PLAIN)%\"}}"),
+        inline("%FILTER_STATE(wasm.vkey.audit:PLAIN)%\n"),
+        inline("{\"vkey\":\"%FILTER_STATE(wasm.vkey.audit:PLAIN):900%\"}\n"),
+        inline("{\"vkey\":\"%FILTER_STATE(wasm.vkey.audit:PLAIN)%\"\n"),
+        inline(ACCESS_LOG_FORMAT),
+    ] {
+        assert_eq!(audit(to_log, &invalid), ["audit_line_invalid"], "{invalid}");
+        assert!(audit("\"sink\": \"log\"", &invalid).is_empty(), "{invalid}");
     }
     let file = log("{text_format_source: {filename: /etc/format}}");
     assert!(audit(to_log, &file).is_empty());
