@@ -1,5 +1,6 @@
 //! The usage reply: counts and limits of a key or a tenant.
 
+use crate::decision::DenyClass;
 use crate::json::Object;
 use crate::key::claims::is_id;
 use crate::limits::allowance::Allowance;
@@ -32,6 +33,15 @@ pub struct SubjectQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AmbiguousSubject(());
 
+/// The requests of a key or a tenant that were decided on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests that were forwarded.
+    pub allowed: u64,
+    /// Requests refused, by class, in the order of [`DenyClass::ALL`].
+    pub denied: [u64; DenyClass::COUNT],
+}
+
 /// The subject of a usage reply, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account<'a> {
@@ -43,8 +53,25 @@ pub struct Account<'a> {
     pub tier: Option<&'a str>,
     /// Since when the proxy counts, Unix seconds: a proxy that starts anew counts from zero.
     pub since_secs: Option<u64>,
-    /// Nothing was counted for it, and the configuration does not name it either: it may not exist.
+    /// No totals are known of it: nothing was counted for the key, or nothing counts the tenant.
     pub is_unknown: bool,
+}
+
+impl Totals {
+    /// Requests decided on: `allowed` and all of `denied`.
+    pub fn seen(&self) -> u64 {
+        self.denied.iter().fold(self.allowed, |sum, denied| sum.saturating_add(*denied))
+    }
+}
+
+impl From<&Cell> for Totals {
+    fn from(cell: &Cell) -> Self {
+        let mut denied = [0; DenyClass::COUNT];
+        for (total, (_, count)) in denied.iter_mut().zip(cell.denied()) {
+            *total = count;
+        }
+        Self { allowed: cell.allowed(), denied }
+    }
 }
 
 impl SubjectQuery {
@@ -91,7 +118,7 @@ impl SubjectQuery {
 }
 
 /// The body of the usage reply: one JSON object.
-pub fn reply_body(account: &Account<'_>, cell: &Cell, allowances: &[Allowance]) -> String {
+pub fn reply_body(account: &Account<'_>, totals: &Totals, allowances: &[Allowance]) -> String {
     let mut text = String::new();
     let mut reply = Object::open(&mut text);
     reply.text("jti", account.jti);
@@ -101,10 +128,12 @@ pub fn reply_body(account: &Account<'_>, cell: &Cell, allowances: &[Allowance]) 
     if account.is_unknown {
         reply.member("known").push_str("false");
     }
-    reply.number("seen", Some(cell.seen()));
-    reply.number("allowed", Some(cell.allowed()));
+    reply.number("seen", Some(totals.seen()));
+    reply.number("allowed", Some(totals.allowed));
     let mut denied = Object::open(reply.member("denied"));
-    cell.denied().for_each(|(class, count)| denied.number(class.name(), Some(count)));
+    for (class, count) in DenyClass::ALL.into_iter().zip(totals.denied) {
+        denied.number(class.name(), Some(count));
+    }
     denied.close();
     let limits = reply.member("limits");
     for (index, allowance) in allowances.iter().enumerate() {
@@ -128,7 +157,7 @@ mod tests {
     #[test]
     fn only_what_is_unknown_has_another_member() {
         let tenant = Account { tenant: Some("acme"), since_secs: Some(7), ..Account::default() };
-        let body = |account| reply_body(&account, &Cell::default(), &[]);
+        let body = |account| reply_body(&account, &Totals::default(), &[]);
         let denied = r#"{"unauthenticated":0,"forbidden":0,"bad_request":0,"limited":0,"upstream":0,"unavailable":0}"#;
         let rest = format!(r#""seen":0,"allowed":0,"denied":{denied},"limits":[]}}"#);
         let start = r#"{"jti":null,"tenant":"acme","tier":null,"since":7,"#;

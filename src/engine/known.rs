@@ -1,6 +1,5 @@
 //! A verified key, with everything that a plan makes of it and that does not depend on a request.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -13,7 +12,7 @@ use crate::key::keyring::{Keyring, RingState};
 use crate::key::revocations::KeyId;
 use crate::key::token::Kid;
 use crate::key::{Key, KeyParts, KeyRestrictions};
-use crate::limits::cell::{key_name, tenant_name};
+use crate::limits::cell::key_name;
 use crate::limits::{Charge, Origin};
 use crate::record::Name;
 
@@ -140,10 +139,9 @@ impl KnownKey {
         &self.cell_name
     }
 
-    /// The name of its tenant's cell.
-    pub fn tenant_cell_name(&self) -> Cow<'_, Name> {
-        let listed = self.tenant.cell_name.as_ref().map(Cow::Borrowed);
-        listed.unwrap_or_else(|| Cow::Owned(tenant_name(self.tenant())))
+    /// The name of its tenant's cell; `None` for a tenant without limits, which has none.
+    pub fn tenant_cell_name(&self) -> Option<&Name> {
+        self.tenant.cell_name.as_ref()
     }
 
     /// The charges for one request, in the key's cell.

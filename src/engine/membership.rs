@@ -30,7 +30,7 @@ pub(super) struct TierRules {
 /// What a plan says of the keys of a tenant.
 #[derive(Debug, Default)]
 pub(super) struct TenantRules {
-    /// The name of the tenant's cell, if the configuration lists the tenant.
+    /// The name of the tenant's cell; `None` without limits.
     pub(super) cell_name: Option<Name>,
     /// Whether its keys are accepted.
     pub(super) is_accepted: bool,
@@ -96,7 +96,7 @@ impl TierRules {
 impl TenantRules {
     fn listed(name: &str, tenant: &Tenant) -> Self {
         Self {
-            cell_name: Some(tenant_name(name)),
+            cell_name: (!tenant.limits.is_empty()).then(|| tenant_name(name)),
             is_accepted: true,
             only: Some(tenant.only.clone()),
             charges: tenant.limits.charges(Origin::Tenant, Scope::Tenant).collect(),

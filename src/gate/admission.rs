@@ -1,5 +1,5 @@
 //! Admission: one request counted in its key's cell and in its tenant's, and decided by the limits of
-//! both.
+//! both. A tenant without limits has no cell: the host's metrics count its requests.
 //!
 //! Two records cannot be written at once. The key's cell is charged first and the tenant's second, each inside its own
 //! compare-and-swap loop; if the tenant has no room, the key is refunded. So no limit is ever exceeded, and a refused
@@ -94,10 +94,14 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             return Admitted::uncounted(decision.without_counts(self.is_limited()));
         }
         let tenant = self.key.tenant_cell_name();
-        let look = self.look_at_tenant(&tenant, decision);
+        let look = tenant.and_then(|tenant| self.look_at_tenant(tenant, decision));
         match self.count_key(decision, self.barred_by(look.as_ref())) {
             Ok((of_key, anomaly)) => {
-                Admitted { anomaly, ..self.admit_to_tenant(&tenant, look, of_key) }
+                let admitted = match tenant {
+                    Some(tenant) => self.admit_to_tenant(tenant, look, of_key),
+                    None => Admitted::by_key(of_key),
+                };
+                Admitted { anomaly, ..admitted }
             }
             Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),
         }
@@ -158,21 +162,22 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         let by_key = self.store.update(self.key.cell_name(), |cell: &mut Cell| {
             cell.recount(was, is, self.key.charges(), of_key);
         });
-        let by_tenant = self.store.update(&self.key.tenant_cell_name(), |cell: &mut Cell| {
-            cell.recount(was, is, self.key.tenant_charges(), of_tenant);
+        let by_tenant = self.key.tenant_cell_name().map_or(Ok(()), |tenant| {
+            self.store.update(tenant, |cell: &mut Cell| {
+                cell.recount(was, is, self.key.tenant_charges(), of_tenant);
+            })
         });
         by_key.and(by_tenant)
     }
 
-    /// The cell of a tenant with limits, before the key is charged.
+    /// The cell of the tenant, before the key is charged.
     fn look_at_tenant<'n>(
         &self,
         tenant: &'n Name,
         decision: Decision,
     ) -> Option<Snapshot<'n, Cell>> {
-        let limited =
-            decision == Decision::Allow && !self.is_free && !self.key.tenant_charges().is_empty();
-        limited.then(|| self.store.snapshot(tenant).ok()).flatten()
+        let is_charged = decision == Decision::Allow && !self.is_free;
+        is_charged.then(|| self.store.snapshot(tenant).ok()).flatten()
     }
 
     /// The limit of the tenant that has no room in its snapshot. A tenant with exhausted limits is asked often, and
@@ -248,6 +253,13 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 }
 
 impl Admitted {
+    /// A request that only its key has counted.
+    fn by_key(Entry { counted, left }: Entry) -> Self {
+        let CountedRequest { decision, exceeded, reservation } = counted;
+        let reservations = Reservations { decision, key: reservation, tenant: None };
+        Self { exceeded, allowances: left, reservations, ..Self::uncounted(decision) }
+    }
+
     fn uncounted(decision: Decision) -> Self {
         Self {
             decision,

@@ -16,6 +16,7 @@ use crate::host::{Host, MetricKind};
 use crate::limits::ledger::Exhausted;
 use crate::limits::{LimitName, Origin};
 use crate::upstream_tls::Verdict;
+use crate::usage::Totals;
 
 /// The metrics of one root context. Each is defined once, when it is first needed.
 #[derive(Default)]
@@ -88,6 +89,33 @@ impl Metrics {
         if let Some(reason) = reason.filter(|r| r.class() == DenyClass::Unauthenticated) {
             self.add(host, Series::AuthFailures(reason), 1);
         }
+    }
+
+    /// The requests of a listed tenant by decision, as all workers have counted them; `None` for another tenant, and on
+    /// a host whose metrics cannot be read. The host knows only series that are defined, so this defines them.
+    #[cold]
+    pub(super) fn totals(&self, host: &impl Host, tenant: &str) -> Option<Totals> {
+        let tenant = self.tenant(Some(tenant));
+        if !matches!(tenant, Tenant::Listed(_)) {
+            return None;
+        }
+        let count = |decision: Decision| {
+            let series = Series::Requests(decision.word(), decision.reason(), tenant);
+            host.metric(self.number(host, series)?).ok()
+        };
+        let mut totals = Totals { allowed: count(Decision::Allow)?, ..Totals::default() };
+        for (class, denied) in DenyClass::ALL.into_iter().zip(&mut totals.denied) {
+            let is_recorded = matches!(class, DenyClass::Forbidden | DenyClass::Limited);
+            for reason in DenyReason::ALL.iter().filter(|reason| reason.class() == class) {
+                *denied = denied.saturating_add(count(Decision::Deny(*reason))?);
+                // Shadow mode records these, and forwards the request.
+                if is_recorded {
+                    let shadowed = count(Decision::Shadow(*reason))?;
+                    totals.allowed = totals.allowed.saturating_add(shadowed);
+                }
+            }
+        }
+        Some(totals)
     }
 
     /// Counts a source from which too many failed authentications came.
@@ -379,6 +407,34 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value));
         assert_eq!(rest, expected.iter().map(|(n, v)| (n, v)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_totals_of_a_listed_tenant_are_those_of_all_workers() {
+        let store = MemoryStore::new(Rules::Envoy);
+        let workers = [0, 1].map(|_| (MemoryHost::new(store.clone()), metrics()));
+        for (host, metrics) in &workers {
+            let decisions = DenyReason::ALL.iter().flat_map(|reason| {
+                let shadowed = matches!(reason.class(), DenyClass::Forbidden | DenyClass::Limited);
+                let shadow = shadowed.then_some(Decision::Shadow(*reason));
+                [Decision::Allow, Decision::Deny(*reason)].into_iter().chain(shadow)
+            });
+            for decision in decisions {
+                metrics.count(host, &outcome(decision, "acme"));
+            }
+            metrics.count(host, &outcome(Decision::Allow, "initech"));
+        }
+        let of = |class| DenyReason::ALL.iter().filter(|reason| reason.class() == class).count();
+        let denied = DenyClass::ALL.map(|class| 2 * of(class) as u64);
+        let shadowed = of(DenyClass::Forbidden) + of(DenyClass::Limited);
+        let allowed = 2 * (DenyReason::ALL.len() + shadowed) as u64;
+        for (host, metrics) in &workers {
+            assert_eq!(metrics.totals(host, "acme"), Some(Totals { allowed, denied }));
+            assert_eq!(metrics.totals(host, "globex"), Some(Totals::default()));
+            assert_eq!(metrics.totals(host, "initech"), None);
+        }
+        let bare = MemoryHost::new(MemoryStore::new(Rules::Bare));
+        assert_eq!(metrics().totals(&bare, "acme"), None);
     }
 
     #[test]

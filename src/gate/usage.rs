@@ -10,7 +10,7 @@ use crate::limits::allowance::Allowance;
 use crate::limits::cell::{Cell, key_name, tenant_name};
 use crate::reply::Reply;
 use crate::time::secs;
-use crate::usage::{self, Account, Subject};
+use crate::usage::{self, Account, Subject, Totals};
 
 use super::request::{Next, RequestGate, refuse};
 
@@ -19,7 +19,8 @@ impl<H: Host> RequestGate<'_, H> {
     pub(super) fn show_usage(&self, seen: Box<Seen>, key: Rc<KnownKey>, subject: &Subject) -> Next {
         let usage = match subject {
             Subject::Own => self.usage_of_caller(&key),
-            Subject::Of { tenant, jti } => self.usage_of(tenant, jti.as_deref()),
+            Subject::Of { tenant, jti: Some(jti) } => self.usage_of_key(tenant, jti),
+            Subject::Of { tenant, jti: None } => self.usage_of_tenant(tenant),
         };
         let decided = Decided::with_key(seen, key, Decision::Allow);
         match usage {
@@ -34,23 +35,36 @@ impl<H: Host> RequestGate<'_, H> {
         allowances.extend(self.tenant_allowances(key)?);
         let (jti, tenant, tier) = (Some(key.jti()), Some(key.tenant()), Some(key.tier()));
         let account = Account { jti, tenant, tier, ..self.account() };
-        Ok(usage::reply_body(&account, &cell, &allowances))
+        Ok(usage::reply_body(&account, &Totals::from(&cell), &allowances))
     }
 
-    /// The usage of a tenant, or of one of its keys. The limits in claims and caveats are known from the key alone.
-    fn usage_of(&self, tenant: &str, jti: Option<&str>) -> Result<String, NotCounted> {
-        let name = jti.map_or_else(|| tenant_name(tenant), |jti| key_name(tenant, jti));
-        let cell: Cell = self.store.read(&name)?;
-        let charges = match (jti, cell.tier()) {
-            (None, _) => self.engine.tenant_charges(tenant),
-            (Some(_), Some(tier)) => self.engine.tier_charges(tier),
-            (Some(_), None) => &[],
+    /// The usage of another key. The limits in its claims and caveats are known from the key alone.
+    fn usage_of_key(&self, tenant: &str, jti: &str) -> Result<String, NotCounted> {
+        let cell: Cell = self.store.read(&key_name(tenant, jti))?;
+        let charges = cell.tier().map(|tier| self.engine.tier_charges(tier)).unwrap_or_default();
+        let account = Account {
+            jti: Some(jti),
+            tenant: Some(tenant),
+            tier: cell.tier(),
+            is_unknown: cell.seen() == 0,
+            ..self.account()
         };
-        let is_named = jti.is_none() && self.engine.settings().tenants.contains_key(tenant);
-        let is_unknown = cell.seen() == 0 && !is_named;
-        let account =
-            Account { jti, tenant: Some(tenant), tier: cell.tier(), is_unknown, ..self.account() };
-        Ok(usage::reply_body(&account, &cell, &cell.ledger().allowances(charges, self.now_ns)))
+        let allowances = cell.ledger().allowances(charges, self.now_ns);
+        Ok(usage::reply_body(&account, &Totals::from(&cell), &allowances))
+    }
+
+    /// The usage of a tenant: of one with limits what its cell says, of another what the host's metrics say.
+    fn usage_of_tenant(&self, tenant: &str) -> Result<String, NotCounted> {
+        let charges = self.engine.tenant_charges(tenant);
+        let account = Account { tenant: Some(tenant), ..self.account() };
+        if charges.is_empty() {
+            let totals = self.metrics.totals(self.host, tenant);
+            let account = Account { is_unknown: totals.is_none(), ..account };
+            return Ok(usage::reply_body(&account, &totals.unwrap_or_default(), &[]));
+        }
+        let cell: Cell = self.store.read(&tenant_name(tenant))?;
+        let allowances = cell.ledger().allowances(charges, self.now_ns);
+        Ok(usage::reply_body(&account, &Totals::from(&cell), &allowances))
     }
 
     /// An account of which only is known since when it counts.
@@ -60,11 +74,10 @@ impl<H: Host> RequestGate<'_, H> {
     }
 
     fn tenant_allowances(&self, key: &KnownKey) -> Result<Vec<Allowance>, NotCounted> {
-        let charges = key.tenant_charges();
-        if charges.is_empty() {
+        let Some(name) = key.tenant_cell_name() else {
             return Ok(Vec::new());
-        }
-        let cell: Cell = self.store.read(&key.tenant_cell_name())?;
-        Ok(cell.ledger().allowances(charges, self.now_ns))
+        };
+        let cell: Cell = self.store.read(name)?;
+        Ok(cell.ledger().allowances(key.tenant_charges(), self.now_ns))
     }
 }

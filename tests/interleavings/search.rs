@@ -187,6 +187,7 @@ impl Search {
         self.keys.iter().all(|key| {
             adds_up(cell_name(key), &|other| cell_name(other) == cell_name(key))
                 && (!self.counts_tenants
+                    || self.engine.tenant_charges(key.tenant()).is_empty()
                     || adds_up(tenant_name(key.tenant()), &|other| other.tenant() == key.tenant()))
         })
     }

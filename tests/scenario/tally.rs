@@ -7,6 +7,7 @@ use vkey::decision::Mode;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::host::{MemoryStore, RecordStore, SharedData};
 use vkey::json::Json;
+use vkey::limits::Limits;
 use vkey::limits::cell::{Cell, key_name, tenant_name};
 use vkey::limits::sessions::sessions_name;
 use vkey::record::Name;
@@ -29,6 +30,8 @@ pub(crate) struct Audited {
     tenant: Option<String>,
     /// The tenant's label in metrics.
     label: String,
+    /// Whether the tenant has limits, and so a cell.
+    limits_tenant: bool,
     /// Whether it was a request for usage, which is not counted.
     is_usage: bool,
     /// The verdict on the upstream, if the request was forwarded.
@@ -56,11 +59,14 @@ impl Audited {
     pub(super) fn read(context: &Context<'_>, expect: &Expect, line: &str) -> Option<Self> {
         let record = Line::parse(line).ok()?.record.unwrap_or_default();
         let label = tenant_label(context, record.tenant.as_deref());
+        let limits_tenant =
+            record.tenant.as_deref().is_some_and(|tenant| context.limits_tenant(tenant));
         Some(Self {
             decision: record.decision,
             jti: record.jti.filter(|_| !context.masked("jti")).map(Into::into),
             tenant: record.tenant.filter(|_| !context.masked("tenant")).map(Into::into),
             label,
+            limits_tenant,
             is_usage: expect.action == Expected::Reply,
             verdict: record.tls_verdict.filter(|_| expect.action.forwards()).map(Into::into),
             withheld: expect.action == Expected::Withhold,
@@ -77,18 +83,19 @@ impl Tally {
         let Some(decision) = audited.decision.filter(|_| !audited.is_usage) else {
             return;
         };
+        let tenant = audited.tenant.as_ref().filter(|_| audited.limits_tenant);
         let taken = |tenant: &String| {
             let name = tenant_name(tenant);
             records.iter().any(|(taken, _)| taken == name.as_str())
         };
         // A key is counted before counting its tenant fails.
         let uncounted = decision == Decision::Deny(DenyReason::Contention);
-        let by_key = !uncounted || audited.tenant.as_ref().is_some_and(taken);
+        let by_key = !uncounted || tenant.is_some_and(taken);
         let key = audited.tenant.clone().zip(audited.jti.clone());
         if let Some(key) = key.filter(|_| by_key) {
             count(self.keys.entry(key).or_default(), decision);
         }
-        if let Some(tenant) = audited.tenant.as_ref().filter(|_| !uncounted) {
+        if let Some(tenant) = tenant.filter(|_| !uncounted) {
             count(self.tenants.entry(tenant.clone()).or_default(), decision);
         }
     }
@@ -191,7 +198,8 @@ impl Tally {
         }
         let mut found = BTreeMap::new();
         let mut hits = 0;
-        for (name, value) in store.metrics() {
+        // A series that was only read is 0.
+        for (name, value) in store.metrics().into_iter().filter(|(_, value)| *value > 0) {
             if name.starts_with(LIMIT_HITS) {
                 hits += value;
             } else if [REQUESTS, AUTH_FAILURES, VERDICTS].iter().any(|of| name.starts_with(of)) {
@@ -247,6 +255,11 @@ impl Context<'_> {
     /// A setting that is a string.
     pub(super) fn setting(&self, name: &str) -> Option<&str> {
         member(self.config, &[name]).and_then(Json::as_str)
+    }
+
+    fn limits_tenant(&self, tenant: &str) -> bool {
+        let limit = |name| member(self.config, &["tenants", tenant, name]);
+        Limits::MEMBERS.into_iter().any(|name| limit(name).is_some())
     }
 
     /// Which responses have headers about limits, if that is configured.

@@ -1,10 +1,14 @@
 //! What a request comes to in both cells, one request at a time.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use crate::config::Config;
-use crate::host::{MemoryStore, Rules};
+use crate::host::{HostError, MemoryStore, Rules, WriteError};
 use crate::key::Key;
 use crate::key::keyring::{Ring, RingState, Secret};
 use crate::key::token::{Unverified, mint};
+use crate::limits::cell::tenant_name;
 use crate::time::NANOS_PER_SEC;
 
 use super::*;
@@ -27,6 +31,24 @@ fn key(engine: &Engine, jti: &str) -> KnownKey {
     let token = mint(&ring.signing_key(&kid).unwrap(), &kid, claims.as_bytes());
     let keyring = crate::key::keyring::Keyring::new(vec![ring], 0);
     engine.prepare(Key::verify(Unverified::parse(token.as_bytes()).unwrap(), &keyring).unwrap())
+}
+
+/// Shared data that records the name of each record that is read or written.
+struct Recorded<'a> {
+    store: &'a MemoryStore,
+    names: RefCell<Vec<String>>,
+}
+
+impl SharedData for Recorded<'_> {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.names.borrow_mut().push(name.to_owned());
+        self.store.shared_data(name)
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        self.names.borrow_mut().push(name.to_owned());
+        self.store.set_shared_data(name, record, cas)
+    }
 }
 
 /// Admits requests until one is refused; how many got in, and why no more did.
@@ -124,6 +146,56 @@ fn a_new_configuration_refills_nothing() {
     let admission = Admission::new(&store, &none, &key, None, NOW_NS);
     assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
     assert_eq!(fill(&tier(quota)).0, 0);
+}
+
+/// Whatever becomes of a request, and whatever limits its key has.
+#[test]
+fn a_tenant_without_limits_has_no_cell() {
+    let quota = r#"{"quotas": [{"requests": 1, "per": "total"}]}"#;
+    let of_key = ["vkey/k/acme/a"];
+    for (members, cells) in [
+        (r#""tenants": {}"#.to_owned(), &of_key as &[_]),
+        (r#""tenants": {"acme": {}}"#.to_owned(), &of_key),
+        (format!(r#""tiers": {{"default": {quota}}}"#), &of_key),
+        (format!(r#""tenants": {{"globex": {quota}}}"#), &of_key),
+        (format!(r#""tenants": {{"acme": {quota}}}"#), &["vkey/k/acme/a", "vkey/t/acme"]),
+    ] {
+        let shared = MemoryStore::new(Rules::Envoy);
+        let recorded = Recorded { store: &shared, names: RefCell::default() };
+        let engine = engine(&members);
+        let key = key(&engine, "a");
+        let store = RecordStore::new(&recorded, shared.rules());
+        let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
+        let first = admission.admit(Decision::Allow);
+        let path = DenyReason::Path;
+        for decision in [Decision::Allow, Decision::Deny(path), Decision::Shadow(path)] {
+            admission.admit(decision);
+        }
+        admission.withdraw(&first.reservations, DenyReason::NotReady, Refund::Everything).unwrap();
+        let called = recorded.names.into_inner();
+        let called = BTreeSet::from_iter(called.iter().map(String::as_str));
+        assert_eq!(Vec::from_iter(called), cells, "{members}");
+    }
+}
+
+/// The cell stays as it was while there are no limits, and is used again with the next.
+#[test]
+fn a_tenant_whose_limits_return_has_used_what_it_had() {
+    let tenant = |limits: &str| engine(&format!(r#""tenants": {{"acme": {{{limits}}}}}"#));
+    let quota = r#""quotas": [{"requests": 2, "per": "total"}]"#;
+    let shared = MemoryStore::new(Rules::Envoy);
+    let fill = |engine: &Engine| fill(&shared, engine, &key(engine, "a"));
+    assert_eq!(fill(&tenant(quota)), (2, DenyReason::TenantQuota));
+    let none = tenant("");
+    let key = key(&none, "a");
+    let store = RecordStore::new(&shared, shared.rules());
+    let cell = |store: &RecordStore<'_, _>| store.read::<Cell>(&tenant_name("acme")).unwrap();
+    let before = cell(&store);
+    let admission = Admission::new(&store, &none, &key, None, NOW_NS);
+    assert_eq!(admission.admit(Decision::Allow).decision, Decision::Allow);
+    assert_eq!(cell(&store), before);
+    assert_eq!(fill(&tenant(quota)), (0, DenyReason::TenantQuota));
+    assert_eq!((before.seen(), cell(&store).seen()), (3, 4));
 }
 
 #[test]
