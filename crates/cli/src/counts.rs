@@ -13,15 +13,15 @@ const MONEY: &str = "_cost_";
 const UNKNOWN_KEY: &str =
     "the gate has counted no request of this key; check the id, the tenant and the URL";
 
-const UNKNOWN_TENANT: &str = "the gate has counted no request of this tenant, and its configuration does not list \
-    it; check the name";
+const UNKNOWN_TENANT: &str = "the gate has no counts of this tenant: it has those of the tenants that its configuration \
+    lists, without metrics only of those with limits; check the name";
 
 /// A usage document. Names are already escaped for display.
 pub(super) struct Counts {
     jti: Option<String>,
     tenant: Option<String>,
     tier: Option<String>,
-    /// Whether the gate knows the key or the tenant; if not, all counts are zero.
+    /// Whether the gate has counts of the key or the tenant; if not, all are zero.
     known: bool,
     seen: u64,
     allowed: u64,

@@ -174,8 +174,9 @@ fn what_the_gate_does_not_know_has_no_counts() {
     };
     shows(
         &answer("null"),
-        "key          -\ntenant       nobody\ntier         -\nunknown      the gate has counted no \
-         request of this tenant, and its configuration does not list it; check the name\n",
+        "key          -\ntenant       nobody\ntier         -\nunknown      the gate has no counts \
+         of this tenant: it has those of the tenants that its configuration lists, without metrics only of those with \
+         limits; check the name\n",
     );
     shows(
         &answer("\"k_1\""),
