@@ -116,8 +116,8 @@ const METRIC: &str = "vkey_requests_total.decision.allow.reason.none.tenant.tena
 
 const LIMITS_HEADER: &str = "ratelimit";
 const LIMITS: &str = concat!(
-    r#""tier_rate";r=999999999;t=1, "tier_quota_day";r=999999999;t=43200, "#,
-    r#""tenant_rate";r=999999999;t=1, "tenant_quota_month";r=999999999;t=1296000"#
+    r#""tier_rate";r=999999999;t=1, "tier_requests_day";r=999999999;t=43200, "#,
+    r#""tenant_rate";r=999999999;t=1, "tenant_requests_month";r=999999999;t=1296000"#
 );
 
 /// Memory for what the host hands over. Each call uses all of it, since nothing is kept until the next one.

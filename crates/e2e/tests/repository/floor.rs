@@ -2,6 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use vkey::alerts::anomaly::{Observation, Sensitivity};
+use vkey::decision::{Decision, Mode};
+use vkey::limits::cell::{Cell, key_name, tenant_name};
+use vkey::limits::gcra::Rate;
+use vkey::limits::quota::{Period, Quota, Unit};
+use vkey::limits::{Charge, Limit, Origin, Scope};
+use vkey::record::{Name, Record, encode};
+
 use crate::module::{EXPORTS, HOST_CALLS};
 use crate::text;
 
@@ -51,4 +59,40 @@ fn it_is_called_back_as_often_as_the_gate() {
         EXPORTS.into_iter().filter(|name| name.starts_with("proxy_on_")).collect();
     assert!(of_gate.remove("proxy_on_tick"));
     assert_eq!(callbacks(&source), of_gate);
+}
+
+/// A cell that has counted a request with a rate and a quota.
+fn counted(origin: Origin, scope: Scope, per: Period) -> Cell {
+    let rate = Limit::Rate(Rate::new(1000, 1, 1000).unwrap());
+    let quota = Limit::Quota(Quota { unit: Unit::Requests, limit: 1000, per });
+    let charges = [rate, quota].map(|limit| Charge { origin, scope, limit, amount: 1 });
+    let mut cell = Cell::fresh();
+    let counted = cell.count(Decision::Allow, &charges, None, 1_790_000_000 << 30, Mode::Enforce);
+    assert!(counted.reservation.is_some());
+    cell
+}
+
+/// The size that the source says that the cell of that name has.
+fn size(source: &str, name: &Name) -> usize {
+    let (_, rest) = source.split_once(&format!("(\"{}\", ", name.as_str())).expect("its name");
+    rest.split_once(')').and_then(|(size, _)| size.parse().ok()).expect("its size")
+}
+
+#[test]
+fn its_cells_are_as_large_as_those_of_the_gate() {
+    let source = text(SOURCE);
+    let mut of_key = counted(Origin::Tier, Scope::Tier, Period::Day);
+    of_key.set_tier("default");
+    let source_address = "127.0.0.1".parse().ok();
+    let seen = Observation { source: source_address, refused: false, now_secs: 1_790_000_000 };
+    of_key.observe(&seen, Sensitivity::Medium);
+    let of_tenant = counted(Origin::Tenant, Scope::Tenant, Period::Month);
+    for (name, cell) in [
+        (key_name("tenant-00", "k_0000000000000001"), of_key),
+        (tenant_name("tenant-00"), of_tenant),
+    ] {
+        let real = encode(&name, &cell).len();
+        let size = size(&source, &name);
+        assert!(size.abs_diff(real) <= real / 10, "{size}, and a real one has {real} bytes");
+    }
 }
