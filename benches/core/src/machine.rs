@@ -137,6 +137,7 @@ fn run_request(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Mete
         upstream,
         response_headers: memory.response_headers.take(),
         wrote_twice: false,
+        outcome: vkey::audit::Outcome::default(),
         filter_state: memory.filter_state.take(),
         log: memory.log.take(),
     }
