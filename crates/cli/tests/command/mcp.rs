@@ -199,7 +199,7 @@ fn an_ambiguous_answer_never_reaches_the_client() {
 #[test]
 fn audit_lines_go_to_a_file() {
     let gate = Gate::new();
-    let audit = gate.file("audit", "{\"v\":1,\"decision\":\"older\"}\n");
+    let audit = gate.file("audit", "{\"vkey\":\"2\",\"decision\":\"older\"}\n");
     let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", &audit]);
     session.request(1, "echo", &json!({}));
     session.answer();

@@ -139,7 +139,7 @@ fn with_a_clock_that_is_held_the_same_lines_give_the_same_bytes() {
     // nginx shows a host header and a scheme besides.
     let on_nginx = once("nginx");
     assert_eq!(on_nginx, once("nginx"));
-    assert_eq!(first, on_nginx.replace("\"bytes_in\":240", "\"bytes_in\":227"));
+    assert_eq!(first, on_nginx);
 }
 
 #[test]

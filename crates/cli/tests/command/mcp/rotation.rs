@@ -94,7 +94,7 @@ fn a_session_waits_for_the_reader_of_a_pipe_and_not_for_ever() {
 fn audit_lines_start_on_a_new_line_after_a_cut_one() {
     let gate = Gate::new();
     for (before, expected) in
-        [("", ""), ("whole\n", "whole\n"), ("{\"v\":1,\"ts", "{\"v\":1,\"ts\n")]
+        [("", ""), ("whole\n", "whole\n"), ("{\"vkey\":\"2\",\"ts", "{\"vkey\":\"2\",\"ts\n")]
     {
         let audit = gate.file("audit", before);
         let mut session = Session::start(&gate, &gate.mint(&[]), &["--audit", &audit]);
@@ -102,7 +102,7 @@ fn audit_lines_start_on_a_new_line_after_a_cut_one() {
         session.finish().ended(0);
         let text = fs::read_to_string(&audit).expect("text");
         let added = text.strip_prefix(expected).expect(&text);
-        assert!(added.starts_with("{\"v\":1,") && added.lines().count() == 1, "{text}");
+        assert!(added.starts_with("{\"vkey\":\"2\",") && added.lines().count() == 1, "{text}");
     }
 }
 

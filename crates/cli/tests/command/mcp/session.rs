@@ -234,7 +234,7 @@ impl Left {
 }
 
 pub(crate) fn audit_lines(text: &str) -> Vec<Value> {
-    let lines = text.lines().filter(|line| line.starts_with("{\"v\":"));
+    let lines = text.lines().filter(|line| line.starts_with("{\"vkey\":"));
     lines.map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
