@@ -19,7 +19,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use vkey::audit::AuditRecord;
+use vkey::audit::{AuditRecord, Line};
 use vkey::decision::{Decision, DenyReason};
 
 use support::{TempDir, artefact, root, vkey, wait_for};
@@ -58,7 +58,9 @@ fn a_good_key_changes_nothing_in_a_conversation() {
         assert!(saw[list].as_array().unwrap().contains(&json!(member)), "{saw}");
     }
     talk.assert_all_allowed();
-    let calls = Vec::from_iter(talk.audit.iter().filter_map(|record| record.mcp.as_deref()));
+    let calls = Vec::from_iter(
+        talk.audit.iter().filter_map(|record| record.record.as_ref()?.mcp.as_deref()),
+    );
     assert!(calls.iter().any(|call| call.starts_with("tools/call echo - 20")), "{calls:?}");
     talk.assert_left_in_time();
     let environment = saw["environment"].as_array().unwrap();
@@ -136,7 +138,7 @@ struct Gate {
 /// What a conversation left behind.
 struct Talk {
     saw: Value,
-    audit: Vec<AuditRecord<'static>>,
+    audit: Vec<Line<'static>>,
     /// What the client wrote, and what of it the server read.
     sent: Vec<u8>,
     received: Vec<u8>,
@@ -214,7 +216,7 @@ impl Gate {
         assert_eq!(saw["garbage"], json!([]), "standard output is the protocol's alone");
         Talk {
             saw,
-            audit: audit.lines().map(|line| AuditRecord::parse(line).expect(line)).collect(),
+            audit: audit.lines().map(|line| Line::parse(line).expect(line)).collect(),
             sent: fs::read(self.dir.file("sent")).expect("a copy of what was sent"),
             // There is none where the server was stopped before it had started.
             received: fs::read(self.dir.file("received")).unwrap_or_default(),
@@ -257,7 +259,7 @@ impl Talk {
         self.audit.iter().for_each(assert_allowed);
         let is_request =
             |message: &&Value| !message["method"].is_null() && !message["id"].is_null();
-        let with = |status| self.audit.iter().filter(|record| record.status == status).count();
+        let with = |status| self.audit.iter().filter(|line| line.outcome.status == status).count();
         let cancels = |message: &&Value| message["method"] == "notifications/cancelled";
         let cancelled = messages.iter().filter(cancels).count();
         assert_eq!(with(None), cancelled, "what is cancelled has no answer");
@@ -271,16 +273,18 @@ impl Talk {
     }
 }
 
-fn assert_allowed(record: &AuditRecord<'_>) {
+fn assert_allowed(line: &Line<'_>) {
+    let record = line.record.as_ref().expect("a record");
     assert_eq!(record.decision, Some(Decision::Allow), "{record:?}");
     assert_eq!(record.jti, Some(Cow::Borrowed(JTI)), "{record:?}");
-    assert!(matches!(record.status, None | Some(200 | 202)), "{record:?}");
+    assert!(matches!(line.outcome.status, None | Some(200 | 202)), "{line:?}");
     assert_mcp(record);
 }
 
-fn assert_denied(record: &AuditRecord<'_>) {
+fn assert_denied(line: &Line<'_>) {
+    let record = line.record.as_ref().expect("a record");
     assert_eq!(record.decision, Some(Decision::Deny(DenyReason::KeyExpired)), "{record:?}");
-    assert_eq!(record.status, Some(401), "{record:?}");
+    assert_eq!(line.outcome.status, Some(401), "{line:?}");
     assert_mcp(record);
 }
 

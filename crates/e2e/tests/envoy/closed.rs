@@ -3,10 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use vkey::audit::AuditRecord;
+use vkey::audit::Line;
 use vkey::decision::{Decision, DenyReason};
 
-use crate::keys::{Minter, VARIABLE, options, records};
+use crate::keys::{Minter, VARIABLE, audit_lines, options};
 use crate::support::{Connection, Envoy, Options, Request, artefact, config, each_envoy};
 
 /// Workers, so that a fault on one of them would show.
@@ -133,9 +133,10 @@ fn what_is_not_ready_is_audited() {
     let main = Minter::new("main", None);
     let envoy = Envoy::start(options("audited", &main, json!({})).env(VARIABLE, ""));
     assert_eq!(envoy.send(&Request::new("GET", "/v1/models")).status, 503);
-    let [record] = <[AuditRecord<'_>; 1]>::try_from(records(&envoy, 1)).unwrap();
+    let [Line { record, outcome }] = <[_; 1]>::try_from(audit_lines(&envoy, 1)).unwrap();
+    let record = record.unwrap();
     assert_eq!(record.decision, Some(Decision::Deny(DenyReason::NotReady)));
-    assert_eq!((record.status, record.path.as_deref()), (Some(503), Some("/v1/models")));
+    assert_eq!((outcome.status, record.path.as_deref()), (Some(503), Some("/v1/models")));
 }
 
 /// Envoy lets requests pass unfiltered when a module fails on its workers only. The seal does not.

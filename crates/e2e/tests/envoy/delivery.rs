@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use vkey::audit::AuditRecord;
+use vkey::decision::Decision;
 
 use crate::keys::{Minter, complete, options, records};
 use crate::support::{
@@ -111,7 +112,7 @@ fn ecds_reaches_open_connections() {
         assert_eq!(stat(&envoy, "http.gate.downstream_cx_total"), 16, "none was closed");
         let records = records(&envoy, sent);
         for record in &records {
-            let by = if record.status == Some(401) { "2" } else { "1" };
+            let by = if record.decision == Some(Decision::Allow) { "1" } else { "2" };
             assert_eq!(version(record), by);
         }
     });

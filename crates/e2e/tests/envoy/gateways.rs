@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vkey::audit::AuditRecord;
+use vkey::audit::{AuditRecord, Line};
 use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;
 
-use crate::keys::{Minter, options, records};
+use crate::keys::{Minter, audit_lines, options};
 use crate::support::tls::{Authority, Cluster, Upstream};
 use crate::support::{Envoy, Options, Request, Response, config, root};
 
@@ -135,10 +135,16 @@ impl Gateway {
 
     /// Ends Envoy, once it has written as many audit lines; those of requests that an upstream was
     /// meant for.
+    pub(crate) fn lines(&self, count: usize) -> Vec<Line<'static>> {
+        let path =
+            |line: &Line<'static>| line.record.as_ref().and_then(|record| record.path.clone());
+        let of_upstreams = |line: &Line<'static>| path(line).as_deref() != Some("/.vkey/usage");
+        audit_lines(&self.envoy, count).into_iter().filter(of_upstreams).collect()
+    }
+
+    /// The records in these lines.
     pub(crate) fn records(&self, count: usize) -> Vec<AuditRecord<'static>> {
-        let of_upstreams =
-            |record: &AuditRecord<'_>| record.path.as_deref() != Some("/.vkey/usage");
-        records(&self.envoy, count).into_iter().filter(of_upstreams).collect()
+        self.lines(count).into_iter().map(|line| line.record.unwrap_or_default()).collect()
     }
 
     /// That one request for a host is refused before anything of it leaves: by the client's answer,
@@ -166,7 +172,7 @@ pub(crate) fn assert_refused(answer: &Response, reason: &str, envoy: &Envoy) {
 pub(crate) fn assert_denied(record: &AuditRecord<'_>, reason: &str) {
     let code = record.decision.and_then(Decision::reason).map(DenyReason::code);
     let verdict = record.tls_verdict.as_deref();
-    assert_eq!((code, verdict, record.status), (Some(reason), Some(reason), Some(502)));
+    assert_eq!((code, verdict), (Some(reason), Some(reason)));
 }
 
 /// The audit line of a request that was let through with that verdict.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use vkey::audit::AuditRecord;
+use vkey::audit::{AuditRecord, Line};
 use vkey::digest::sha256_hex;
 use vkey::key::keyring::{Ring, RingState, Rotation, Secret};
 use vkey::key::mac::hkdf_sha256;
@@ -99,12 +99,18 @@ pub(crate) fn complete(mut plugin: Value) -> String {
 }
 
 /// The audit lines, once all of them are there and no more come.
-pub(crate) fn records(envoy: &Envoy, count: usize) -> Vec<AuditRecord<'static>> {
+pub(crate) fn audit_lines(envoy: &Envoy, count: usize) -> Vec<Line<'static>> {
     envoy.wait_for_access_log(count);
     envoy.stop();
     let lines = envoy.access_log();
     assert_eq!(lines.len(), count, "{lines:#?}");
-    lines.iter().map(|line| AuditRecord::parse(line).expect(line)).collect()
+    lines.iter().map(|line| Line::parse(line).expect(line)).collect()
+}
+
+/// The records in the audit lines; an empty one in the line of a request that the module never saw.
+pub(crate) fn records(envoy: &Envoy, count: usize) -> Vec<AuditRecord<'static>> {
+    let lines = audit_lines(envoy, count).into_iter();
+    lines.map(|line| line.record.unwrap_or_default()).collect()
 }
 
 pub(crate) fn now_secs() -> u64 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use vkey::audit::AuditRecord;
+use vkey::audit::{AuditRecord, Line};
 use vkey::decision::{Decision, DenyClass, DenyReason};
 
 use crate::metrics::series;
@@ -90,7 +90,8 @@ impl Tally {
     pub(crate) fn of_lines(lines: &[String]) -> BTreeMap<String, Self> {
         let mut tallies = BTreeMap::<_, Self>::new();
         for line in lines {
-            let AuditRecord { tenant, decision, .. } = AuditRecord::parse(line).expect(line);
+            let record = Line::parse(line).expect(line).record.unwrap_or_default();
+            let AuditRecord { tenant, decision, .. } = record;
             let tally = tallies.entry(tenant.unwrap_or_default().into_owned()).or_default();
             let reason = decision.and_then(Decision::reason);
             tally.count(decision == Some(Decision::Allow), limited(reason), 1);

@@ -26,6 +26,8 @@ mod add_to_envoy;
 mod agreement;
 mod alerts;
 mod audit;
+mod audit_finality;
+mod audit_lines;
 mod certificates;
 mod client_libraries;
 mod clients;

@@ -1,10 +1,11 @@
 //! Every reason that a request can be refused for on Envoy.
 
 use serde_json::{Value, json};
+use vkey::audit::Line;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::key::keyring::Rotation;
 
-use crate::keys::{Minter, VARIABLE, attenuate, now_secs, options, records};
+use crate::keys::{Minter, VARIABLE, attenuate, audit_lines, now_secs, options};
 use crate::support::{Envoy, Request, config};
 
 const DAY: u64 = 86_400;
@@ -155,10 +156,10 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         assert_eq!(answer.json()["error"]["code"], code, "{name}");
         assert_eq!(answer.header("www-authenticate").is_some(), unauthenticated, "{name}");
     }
-    let records = records(&envoy, cases.len());
-    for ((name, _, expected), record) in cases.iter().zip(records) {
-        assert_eq!(record.decision.and_then(Decision::reason), *expected, "{name}");
-        assert_eq!(record.status, Some(u64::from(expected.map_or(200, status))), "{name}");
+    let lines = audit_lines(&envoy, cases.len());
+    for ((name, _, expected), Line { record, outcome }) in cases.iter().zip(lines) {
+        assert_eq!(record.unwrap().decision.and_then(Decision::reason), *expected, "{name}");
+        assert_eq!(outcome.status, Some(u64::from(expected.map_or(200, status))), "{name}");
     }
     // The module reads no bodies yet, blocked sources are in `alerts`, two more reasons need a proxy that is
     // broken, and those of upstreams are in `upstream_*`.

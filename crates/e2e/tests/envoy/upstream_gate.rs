@@ -232,10 +232,10 @@ fn an_upstream_that_never_finishes_its_handshake_is_given_up() {
         gateway.refuses(KNOWN, "upstream_unproven");
         gateway.passes("api.anthropic.com");
         assert_eq!(gateway.counts().1, 1);
-        let records = gateway.records(5);
-        let given_up = records.iter().find(|record| record.status == Some(502)).unwrap();
-        assert_denied(given_up, "upstream_unproven");
-        let waited_ns = given_up.duration_ns.unwrap();
+        let lines = gateway.lines(5);
+        let given_up = lines.iter().find(|line| line.outcome.status == Some(502)).unwrap();
+        assert_denied(given_up.record.as_ref().unwrap(), "upstream_unproven");
+        let waited_ns = given_up.outcome.duration_ns.unwrap();
         assert!((1_000_000_000..5_000_000_000).contains(&waited_ns), "{waited_ns}");
         assert_eq!(silent.final_counts().handshakes, 0);
     });

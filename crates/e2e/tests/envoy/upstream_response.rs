@@ -147,9 +147,9 @@ fn what_envoy_refuses_itself_stays_as_it_is() {
             let gateway = Gateway::start(binary, "envoy", cluster);
             assert_eq!(gateway.send(KNOWN).status, 503);
             assert_eq!((gateway.charged(), gateway.counts()), (1, (1, 0)));
-            let record = &gateway.records(3)[0];
-            assert_allowed(record, None);
-            assert_eq!(record.status, Some(503));
+            let line = &gateway.lines(3)[0];
+            assert_allowed(line.record.as_ref().unwrap(), None);
+            assert_eq!(line.outcome.status, Some(503));
         }
         assert_eq!(upstream.final_counts().bytes, 0);
     });

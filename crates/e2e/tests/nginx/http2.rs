@@ -66,12 +66,21 @@ pub(crate) fn send_with(
 
 /// A field without index and without Huffman code.
 fn literal(name: &str, value: &str) -> Vec<u8> {
-    let length = |text: &str| {
-        let length = u8::try_from(text.len()).expect("a short text");
-        assert!(length < 0x7f, "one byte of length: {text}");
-        length
+    [&[0], &*length(name), name.as_bytes(), &*length(value), value.as_bytes()].concat()
+}
+
+/// The length of a text (RFC 7541, section 5.1, with a prefix of seven bits).
+fn length(text: &str) -> Vec<u8> {
+    let Some(mut rest) = text.len().checked_sub(0x7f) else {
+        return vec![u8::try_from(text.len()).expect("less than 127")];
     };
-    [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+    let mut bytes = vec![0x7f];
+    while rest >= 0x80 {
+        bytes.push(u8::try_from(rest % 0x80).expect("seven bits") | 0x80);
+        rest /= 0x80;
+    }
+    bytes.push(u8::try_from(rest).expect("seven bits"));
+    bytes
 }
 
 /// `:status` is the first field: an entry of the static table, or text under index 8.

@@ -4,7 +4,7 @@ use serde::Deserialize as _;
 use serde_json::{Deserializer, Value};
 
 /// How an audit line begins, and nothing else does.
-const START: &str = "{\"v\":";
+const START: &str = "{\"vkey\":";
 
 /// An audit line, and the process that wrote it.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Reads `2026/11/28 22:29:27 [info] 17620#17620: *1 [wasm] {"v":1,…} …, client: …`; nothing where
+    /// Reads `2026/11/28 22:29:27 [info] 17620#17620: *1 [wasm] {"vkey":"2",…} …, client: …`; nothing where
     /// the line is none of ours. One that is cut is an error.
     fn read(line: &str) -> Option<Self> {
         let (before, _) = line.split_once(START)?;
@@ -36,11 +36,11 @@ fn an_audit_line_is_read_out_of_what_nginx_adds() {
     let line = |audit: &str| format!("2026/11/28 22:29:27 [info] 17#17: *1 [wasm] {audit}{suffix}");
     let log = format!(
         "2026/11/28 22:29:27 [notice] 16#16: start worker process 17\n{}\n",
-        line(r#"{"v":1,"path":"/}"}"#)
+        line(r#"{"vkey":"2","path":"/}"}"#)
     );
     let lines = audit_lines(&log);
     assert_eq!((lines.len(), lines[0].worker), (1, 17));
     assert_eq!(lines[0].audit["path"], "/}");
-    let cut = std::panic::catch_unwind(|| audit_lines(&line(r#"{"v":1,"path":"/"#)));
+    let cut = std::panic::catch_unwind(|| audit_lines(&line(r#"{"vkey":"2","path":"/"#)));
     assert!(cut.is_err());
 }

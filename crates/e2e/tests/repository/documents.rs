@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use vkey::access::restriction::MAX_GLOB_STEPS;
 use vkey::alerts::anomaly::Sensitivity;
 use vkey::alerts::failures;
-use vkey::audit::{AuditRecord, Mask};
+use vkey::audit::{AuditRecord, Line, Mask};
 use vkey::config::Config;
 use vkey::decision::DenyReason;
 use vkey::json::Json;
@@ -49,7 +49,8 @@ fn every_reason_is_listed_with_its_status_and_class() {
 
 #[test]
 fn every_member_of_an_audit_line_is_listed_in_order() {
-    let line = AuditRecord::default().write(&Mask::default());
+    let line = Line { record: Some(AuditRecord::default()), ..Line::default() };
+    let line = line.write(&Mask::default());
     let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else { panic!("{line}") };
     let page = page("audit");
     let table = page.lines().skip_while(|line| !line.starts_with("|---")).skip(1);

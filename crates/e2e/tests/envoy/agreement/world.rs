@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vkey::audit::AuditRecord;
+use vkey::audit::{self, Outcome};
 
 use super::check::{Arrival, Line, Seen, Tally};
 use super::clusters::{CLUSTERS, Kind};
@@ -208,7 +208,8 @@ fn lines(envoy: &Envoy) -> BTreeMap<usize, Line> {
         let mut parts = text.splitn(4, '\t');
         let mut next = || parts.next().expect("four parts").to_owned();
         let (case, route, cluster, audit) = (next(), next(), next(), next());
-        let record = (audit != "-").then(|| AuditRecord::parse(&audit).expect("an audit line"));
+        let audit = audit::Line::splice(&audit, &Outcome::default());
+        let record = audit::Line::parse(&audit).expect("an audit line").record;
         Some((case.parse().ok()?, Line { route, cluster, record, text }))
     });
     lines.collect()

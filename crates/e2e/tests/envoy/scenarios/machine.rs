@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use serde_json::{Value, json};
+use vkey::audit::Outcome as AuditOutcome;
 use vkey::host::MemoryStore;
 use vkey::reply::Reply;
 
@@ -207,6 +208,10 @@ impl Machine for Gateway {
             response_headers: own.iter().filter(|_| !by_module).map(told).collect(),
             upstream: requests.into_iter().next().unwrap_or_default(),
             filter_state: STATES.iter().filter_map(|key| state(&end, key)).collect(),
+            outcome: AuditOutcome {
+                status: Some(response.status.into()),
+                ..AuditOutcome::default()
+            },
             log: self.site.logs.lines(&self.name),
             // Envoy reports the end once, with one line.
             wrote_twice: self.site.logs.end(&self.name).is_some(),
