@@ -12,7 +12,7 @@ use vkey::decision::Decision;
 
 use crate::http2;
 use crate::keys::{Minter, options};
-use crate::support::{Connection, Envoy, Request, each_envoy};
+use crate::support::{Connection, Envoy, Request, config, each_envoy};
 
 /// How many requests each Envoy gets in HTTP/1.1, and as many in HTTP/2.
 const REQUESTS: usize = 150;
@@ -180,7 +180,11 @@ fn every_request_has_one_line_and_no_request_breaks_it() {
     each_envoy(|binary| {
         let main = Minter::new("main", None);
         let tiers = json!({"tiers": {"default": {}}});
-        let envoy = Envoy::start(options("audit-lines", &main, tiers).on(binary));
+        let options = options("audit-lines", &main, tiers).on(binary).edit(|config| {
+            // Envoy leaves the connection of what it rejects open for a second.
+            config::connection_manager(config, "gate")["delayed_close_timeout"] = json!("0s");
+        });
+        let envoy = Envoy::start(options);
         let (mut runner, mut subs) = (TestRunner::default(), BTreeMap::new());
         for number in 0..2 * REQUESTS {
             let request = hostile().new_tree(&mut runner).unwrap().current();
