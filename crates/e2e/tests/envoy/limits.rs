@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::keys::{Minter, attenuate, options};
 use crate::load::{Tally, WORKERS, connect, number, send_in_step, usage};
 use crate::metrics::series;
-use crate::support::{Connection, Envoy, Request, artefact};
+use crate::support::{Connection, Envoy, Request, artefact, each_envoy};
 
 const LIMITS: [u64; 3] = [1, 10, 1_000];
 
@@ -197,38 +197,41 @@ fn what_a_tenant_has_no_room_for_is_charged_to_no_key() {
 /// Such a tenant has no cell. Every worker reads the same totals, whoever counted.
 #[test]
 fn the_totals_of_a_tenant_without_limits_are_exact() {
-    let main = Minter::new("main", None);
-    let plugin = json!({
-        "tiers": {"default": quota(30), "operator": {"usage_of_others": true}},
-        "tenants": {"free": {}},
+    each_envoy(|binary| {
+        let main = Minter::new("main", None);
+        let plugin = json!({
+            "tiers": {"default": quota(30), "operator": {"usage_of_others": true}},
+            "tenants": {"free": {}},
+        });
+        let envoy =
+            Envoy::start(options("free_tenant", &main, plugin).on(binary).concurrency(WORKERS));
+        let key = |tenant: &str, number| {
+            let claims = json!({"tenant": tenant, "only": {"paths": ["/v1/**"]}});
+            main.key(&format!("k{number}"), claims)
+        };
+        let request = |key: &String, path| Request::new("GET", path).bearer(key).encode();
+        let keys = Vec::from_iter((0..KEYS).map(|number| key("free", number)));
+        let mut requests: Vec<_> = keys.iter().map(|key| request(key, "/v1/models")).collect();
+        requests.extend(keys.iter().map(|key| request(key, "/v2/models")));
+        requests.push(request(&key("unlisted", 0), "/v1/models"));
+        let sent = requests.len() * 50;
+        let statuses = send_in_step(&mut connect(&envoy), requests.iter().cycle().take(sent));
+        let of_free = statuses.chunks(requests.len()).flat_map(|round| &round[..2 * KEYS]);
+        let tally = Tally::of_statuses(of_free.copied());
+        let each = number(KEYS);
+        assert_eq!(tally, Tally { allowed: 30 * each, limited: 20 * each, refused: 50 * each });
+        // The counter counts what has ended.
+        envoy.wait_for_access_log(sent);
+        let operator = main.key("op", json!({"tenant": "operators", "tier": "operator"}));
+        for mut connection in connect(&envoy) {
+            let free = usage(&mut connection, &operator, "?tenant=free");
+            assert_eq!(Tally::of_usage(&free), tally, "{free}");
+            assert_eq!(free["denied"]["forbidden"], tally.refused, "{free}");
+            assert_eq!((&free["known"], &free["limits"]), (&Value::Null, &json!([])));
+            let unlisted = usage(&mut connection, &operator, "?tenant=unlisted");
+            assert_eq!((&unlisted["known"], &unlisted["seen"]), (&json!(false), &json!(0)));
+        }
     });
-    let envoy = Envoy::start(options("free_tenant", &main, plugin).concurrency(WORKERS));
-    let key = |tenant: &str, number| {
-        let claims = json!({"tenant": tenant, "only": {"paths": ["/v1/**"]}});
-        main.key(&format!("k{number}"), claims)
-    };
-    let request = |key: &String, path| Request::new("GET", path).bearer(key).encode();
-    let keys = Vec::from_iter((0..KEYS).map(|number| key("free", number)));
-    let mut requests: Vec<_> = keys.iter().map(|key| request(key, "/v1/models")).collect();
-    requests.extend(keys.iter().map(|key| request(key, "/v2/models")));
-    requests.push(request(&key("unlisted", 0), "/v1/models"));
-    let sent = requests.len() * 50;
-    let statuses = send_in_step(&mut connect(&envoy), requests.iter().cycle().take(sent));
-    let of_free = statuses.chunks(requests.len()).flat_map(|round| &round[..2 * KEYS]);
-    let tally = Tally::of_statuses(of_free.copied());
-    let each = number(KEYS);
-    assert_eq!(tally, Tally { allowed: 30 * each, limited: 20 * each, refused: 50 * each });
-    // The counter counts what has ended.
-    envoy.wait_for_access_log(sent);
-    let operator = main.key("op", json!({"tenant": "operators", "tier": "operator"}));
-    for mut connection in connect(&envoy) {
-        let free = usage(&mut connection, &operator, "?tenant=free");
-        assert_eq!(Tally::of_usage(&free), tally, "{free}");
-        assert_eq!(free["denied"]["forbidden"], tally.refused, "{free}");
-        assert_eq!((&free["known"], &free["limits"]), (&Value::Null, &json!([])));
-        let unlisted = usage(&mut connection, &operator, "?tenant=unlisted");
-        assert_eq!((&unlisted["known"], &unlisted["seen"]), (&json!(false), &json!(0)));
-    }
 }
 
 /// The same with the mistake that the tests above are for: without it, they would prove nothing.
