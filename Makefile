@@ -134,13 +134,13 @@ bench-compare: rust ## Compare the instructions of the core with those of BASE=R
 	@tools/bench-core.sh compare "$(BASE)"
 
 .PHONY: bench
-bench: module build-floor build-noop $(ENVOY) ## Measure the cost of a request, compared with Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time)
+bench: module build-floor build-noop $(ENVOY) ## Measure the cost of a request, compared with Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time; COUNT=1 PROFILE=CASE: the functions of the module)
 	@tools/setup.sh $(if $(COUNT),callgrind,wrk)
 	VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm \
 	VKEY_BENCH_NOOP=$(CURDIR)/target/noop.wasm VKEY_BENCH_FLOOR=$(CURDIR)/target/floor.wasm \
 	cargo bench --quiet --profile dev --bench envoy -- \
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES),--cases $(CASES)) \
-	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count)
+	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count) $(if $(PROFILE),--profile $(PROFILE))
 
 .PHONY: lint
 lint: lint-quick ## Check format, lints and the links of the documentation

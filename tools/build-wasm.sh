@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # [PACKAGE=NAME] [POLICY=PATH] [PROFILE=NAME] build-wasm.sh OUTPUT [CARGO OPTIONS]: a module (without PACKAGE the gate),
-# optimised and stripped, the same bytes from any checkout path.
+# optimised and stripped, the same bytes from any checkout path. The names of its functions are in a list beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,7 @@ if [ $# -gt 0 ] || [ -n "${POLICY:-}" ]; then
 fi
 raw=$folder/wasm32-wasip1/$profile/${package//-/_}.wasm
 optimised_from=${output%.wasm}.raw.wasm
+names=${output%.wasm}.symbols
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 sysroot=$(rustc --print sysroot)
 
@@ -46,11 +47,11 @@ CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
     cargo build --locked --profile "$profile" -p "$package" --target wasm32-wasip1 --target-dir "$folder" "$@"
 
 # Cargo knows best whether a source has changed; the optimiser runs when its result has.
-if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw" "$optimised_from"; then
+if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw" "$optimised_from" || [ ! -e "$names" ]; then
     # The features that rustc uses by default for this target. The memory below 1024 is the far end of the
     # stack, so no offset from a pointer wraps around to it.
     "$wasm_opt" -O3 --low-memory-unused --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
-        --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext \
+        --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext --symbolmap="$names" \
         --strip-debug --strip-producers --strip-target-features "$raw" -o "$output.new"
     if grep -aqF -e "$PWD" -e "$cargo_home" -e "$sysroot" "$output.new"; then
         echo "build-wasm: $output.new holds a path of this machine" >&2

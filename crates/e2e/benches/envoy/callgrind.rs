@@ -21,6 +21,24 @@ pub(crate) struct Count {
     pub(crate) compiled: u64,
 }
 
+/// What a dump says.
+#[derive(Debug)]
+pub(crate) struct Dump {
+    pub(crate) count: Count,
+    /// The functions that V8 has compiled, by the address at which they are called.
+    pub(crate) code: BTreeMap<u64, Code>,
+    /// Where code is that is in no file.
+    pub(crate) code_spaces: Vec<Range<u64>>,
+}
+
+/// What a function did, without those that it called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Code {
+    pub(crate) instructions: u64,
+    /// How often it was called.
+    pub(crate) calls: u64,
+}
+
 /// Where one process under callgrind leaves what it counts. To be dropped after the process.
 pub(crate) struct Callgrind {
     files: TempDir,
@@ -37,6 +55,8 @@ struct Place<'a> {
     functions: Names<'a>,
     object: &'a str,
     function: &'a str,
+    /// What the next line calls.
+    called: (&'a str, &'a str),
 }
 
 // === impl Callgrind ===
@@ -68,11 +88,13 @@ impl Callgrind {
     }
 
     /// What was counted since then; once for each process.
-    pub(crate) fn read(&self, pid: u32) -> Result<Count, String> {
+    pub(crate) fn read(&self, pid: u32) -> Result<Dump, String> {
         self.tell(pid, &["dump"])?;
         let read = |path| fs::read_to_string(&path).map_err(|error| format!("{path:?}: {error}"));
         let dump = read(self.files.file("out.1"))?;
-        parse(&dump, &mapped_files(&read(format!("/proc/{pid}/maps").into())?))
+        let maps = read(format!("/proc/{pid}/maps").into())?;
+        let dump = parse(&dump, &mapped_files(&maps))?;
+        Ok(Dump { code_spaces: code_spaces(&maps), ..dump })
     }
 
     /// vgdb and the process find each other here, and by the names that they take from an
@@ -100,29 +122,50 @@ impl Callgrind {
 /// # Errors
 ///
 /// When there is no total, or the costs are not what it says.
-pub(crate) fn parse(text: &str, files: &[Range<u64>]) -> Result<Count, String> {
+pub(crate) fn parse(text: &str, files: &[Range<u64>]) -> Result<Dump, String> {
     let mut place = Place::default();
-    let mut count = Count { all: 0, compiled: 0 };
+    let mut all = 0;
+    let mut code: BTreeMap<u64, Code> = BTreeMap::new();
     let (mut total, mut is_call) = (None, false);
     for line in text.lines() {
         if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
             // The line after a call is what the called one took, which stands there as well.
             let instructions = if is_call { 0 } else { cost(line)? };
             is_call = false;
-            count.all += instructions;
-            count.compiled += if place.is_compiled(files) { instructions } else { 0 };
+            all += instructions;
+            if let Some(address) = compiled((place.object, place.function), files) {
+                code.entry(address).or_default().instructions += instructions;
+            }
         } else if let Some(sum) = line.strip_prefix("totals:") {
             total = sum.trim().parse::<u64>().ok();
-        } else if line.starts_with("calls=") {
+        } else if let Some(calls) = line.strip_prefix("calls=") {
             is_call = true;
+            if let Some(address) = compiled(place.called, files) {
+                code.entry(address).or_default().calls += number(calls)?;
+            }
+            place.called.0 = place.object;
         } else if let Some((key, value)) = line.split_once('=') {
             place.go(key, value);
         }
     }
+    let count = Count { all, compiled: code.values().map(|code| code.instructions).sum() };
     match total {
-        Some(total) if total == count.all => Ok(count),
-        _ => Err(format!("{} instructions add up to another total: {total:?}", count.all)),
+        Some(total) if total == all => Ok(Dump { count, code, code_spaces: Vec::new() }),
+        _ => Err(format!("{all} instructions add up to another total: {total:?}")),
     }
+}
+
+/// The address of a function that V8 has compiled. It has no name and is called by its address, `0x04c0ffee`.
+fn compiled((object, function): (&str, &str), files: &[Range<u64>]) -> Option<u64> {
+    let digits = function.strip_prefix("0x").filter(|_| object == NO_FILE)?;
+    let address = u64::from_str_radix(digits, 16).ok()?;
+    (!files.iter().any(|file| file.contains(&address))).then_some(address)
+}
+
+/// The first number of a text.
+fn number(text: &str) -> Result<u64, String> {
+    let number = text.split_whitespace().next().unwrap_or_default();
+    number.parse().map_err(|error| format!("not a number of callgrind: {text}: {error}"))
 }
 
 /// The second number of a line; the first one says where it is.
@@ -133,35 +176,42 @@ fn cost(line: &str) -> Result<u64, String> {
 
 /// The addresses in `/proc/PID/maps` where a file is mapped, or something else that has a name.
 pub(crate) fn mapped_files(maps: &str) -> Vec<Range<u64>> {
-    let named = maps.lines().filter(|line| line.split_whitespace().nth(5).is_some());
-    let ranges = named.filter_map(|line| {
-        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
-        let address = |digits| u64::from_str_radix(digits, 16).ok();
-        Some(address(start)?..address(end)?)
-    });
-    ranges.collect()
+    maps.lines().filter(|line| is_named(line)).filter_map(range).collect()
+}
+
+/// Those where code is mapped that has no name.
+fn code_spaces(maps: &str) -> Vec<Range<u64>> {
+    let is_code = |line: &&str| line.split_whitespace().nth(1).is_some_and(|of| of.contains('x'));
+    maps.lines().filter(is_code).filter(|line| !is_named(line)).filter_map(range).collect()
+}
+
+fn is_named(mapping: &str) -> bool {
+    mapping.split_whitespace().nth(5).is_some()
+}
+
+/// The addresses of a line of `/proc/PID/maps`.
+fn range(mapping: &str) -> Option<Range<u64>> {
+    let (start, end) = mapping.split_once(' ')?.0.split_once('-')?;
+    let address = |digits| u64::from_str_radix(digits, 16).ok();
+    Some(address(start)?..address(end)?)
 }
 
 // === impl Place ===
 
 impl<'a> Place<'a> {
-    /// Follows a line such as `fn=(3) name`, or `cfn=` of a function that is called.
+    /// Follows a line such as `fn=(3) name`, or `cfn=` of a function that is called: in the same object, if no `cob=` comes
+    /// before.
     fn go(&mut self, key: &str, value: &'a str) {
         match key {
-            "ob" => self.object = name(value, &mut self.objects),
+            "ob" => {
+                self.object = name(value, &mut self.objects);
+                self.called.0 = self.object;
+            }
             "fn" => self.function = name(value, &mut self.functions),
-            "cob" => _ = name(value, &mut self.objects),
-            "cfn" => _ = name(value, &mut self.functions),
+            "cob" => self.called.0 = name(value, &mut self.objects),
+            "cfn" => self.called.1 = name(value, &mut self.functions),
             _ => {}
         }
-    }
-
-    /// A function without a name is called by its address, `0x04c0ffee`.
-    fn is_compiled(&self, files: &[Range<u64>]) -> bool {
-        let digits = self.function.strip_prefix("0x");
-        let address = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        let Some(address) = address.filter(|_| self.object == NO_FILE) else { return false };
-        !files.iter().any(|file| file.contains(&address))
     }
 }
 

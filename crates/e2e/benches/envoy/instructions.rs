@@ -5,11 +5,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
-use crate::callgrind::{Callgrind, Count};
+use crate::callgrind::{Callgrind, Dump};
 use crate::cases::{Ask, Case, Credential, Proxy};
+use crate::functions::{self, Names};
 use crate::groups;
 use crate::keys::Issuer;
 use crate::provider::Provider;
@@ -17,6 +19,7 @@ use crate::proxy;
 use crate::start::wait_until_idle;
 use crate::supply::Supply;
 use crate::support::{Connection, Envoy, Request, Response};
+use crate::table::Table;
 use crate::tally::Tally;
 
 /// After this many requests V8 has found out what to compile with care; 20 000 give the same counts.
@@ -82,6 +85,23 @@ pub(crate) fn measure(
     provider.check(&group).map(|()| tallies)
 }
 
+/// Counts one case, and says which functions of the module its instructions are in.
+///
+/// # Errors
+///
+/// As [`measure`], and when the names of the functions cannot be read.
+pub(crate) fn profile(issuer: &Issuer, id: &str, module: &Path) -> Result<Table, String> {
+    let names = Names::of_module(module)?;
+    let provider = Provider::start();
+    let group = groups::one_worker(issuer, &provider, id);
+    let case = group.as_ref().and_then(|group| group.cases.iter().find(|case| case.id == id));
+    let (case, plan) = case
+        .zip(group.as_ref().and_then(|group| group.proxies.first()))
+        .ok_or_else(|| format!("no case of one worker is called `{id}`"))?;
+    let dump = count(issuer, &only(plan, case), case)?;
+    Ok(functions::table(&dump, &names, REQUESTS))
+}
+
 /// The cases with their numbers. The one with the most keys begins, so that nothing waits for it at the end.
 fn longest_first(cases: &[Case]) -> Vec<(usize, &Case)> {
     let mut order: Vec<_> = cases.iter().enumerate().collect();
@@ -96,8 +116,8 @@ fn take<T: Copy>(next: &AtomicUsize, items: &[T]) -> Option<(usize, T)> {
 }
 
 fn tally(issuer: &Issuer, plan: &Proxy, case: &Case) -> Result<Tally, String> {
-    let count = count(issuer, &only(plan, case), case);
-    let count = count.map_err(|error| format!("{}: {error}", case.id))?;
+    let dump = count(issuer, &only(plan, case), case);
+    let count = dump.map_err(|error| format!("{}: {error}", case.id))?.count;
     let Case { id, title, base, noop, .. } = *case;
     Ok(Tally { id, title, base, noop, requests: REQUESTS, count })
 }
@@ -110,7 +130,7 @@ fn only(plan: &Proxy, case: &Case) -> Proxy {
 }
 
 /// Shows that the case does what it is for, and counts its requests.
-fn count(issuer: &Issuer, plan: &Proxy, case: &Case) -> Result<Count, String> {
+fn count(issuer: &Issuer, plan: &Proxy, case: &Case) -> Result<Dump, String> {
     let callgrind = Callgrind::new();
     let command = callgrind.command();
     let command: Vec<_> = command.iter().map(String::as_str).collect();

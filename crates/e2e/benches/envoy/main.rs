@@ -24,6 +24,7 @@ mod support;
 mod callgrind;
 mod cases;
 mod filters;
+mod functions;
 mod groups;
 mod instructions;
 mod keys;
@@ -81,6 +82,9 @@ struct Arguments {
     /// are named
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "quick"])]
     count: bool,
+    /// Where the module's own instructions go in this case: by function
+    #[arg(long, value_name = "CASE", requires = "count", conflicts_with_all = ["cases", "strict"])]
+    profile: Option<String>,
     /// As `cargo bench` calls it; nothing is measured without this
     #[arg(long, hide = true)]
     bench: bool,
@@ -114,6 +118,11 @@ fn main() -> ExitCode {
 /// Measures, prints and writes; says whether a target was missed.
 fn run(arguments: &Arguments, machine: &Machine) -> Result<bool, String> {
     println!("{machine}\n");
+    if let Some(case) = &arguments.profile {
+        let module = artefact("VKEY_TEST_WASM");
+        println!("{}", instructions::profile(&Issuer::new(), case, &module)?);
+        return Ok(false);
+    }
     if arguments.count {
         return count(arguments, machine);
     }

@@ -1,13 +1,16 @@
 //! The parts of `make bench` that reckon and read, without a measurement.
 
-use crate::callgrind::Count;
+use std::collections::BTreeMap;
+
+use crate::callgrind::{Code, Count};
+use crate::functions::Names;
 use crate::process::{cpu_ns, resident, resident_bytes, run_ns, used_ticks};
 use crate::stats::{Spread, added, ratio};
 use crate::table::Table;
 use crate::tally::Tally;
 use crate::targets::{Cost, INSTRUCTIONS, Rule, TIMES, judge};
 use crate::wrk::Outcome;
-use crate::{callgrind, machine, support, tally as tallying, targets, text, wrk};
+use crate::{callgrind, functions, machine, support, tally as tallying, targets, text, wrk};
 
 // === numbers ===
 
@@ -154,8 +157,9 @@ totals: 47
 #[test]
 fn instructions_are_counted_once_and_told_apart_by_their_address() {
     let files = [0x0400_0000..0x0400_2000, 0x0400_2000..0x0400_3000];
-    assert_eq!(callgrind::parse(DUMP, &files).unwrap(), Count { all: 47, compiled: 7 });
-    assert_eq!(callgrind::parse(DUMP, &[]).unwrap(), Count { all: 47, compiled: 17 });
+    let counted = |files| callgrind::parse(DUMP, files).unwrap().count;
+    assert_eq!(counted(&files), Count { all: 47, compiled: 7 });
+    assert_eq!(counted(&[]), Count { all: 47, compiled: 17 });
 }
 
 #[test]
@@ -178,6 +182,35 @@ fn a_mapping_with_a_name_is_a_file() {
     let files = [0x0400_0000..0x0607_d000, 0x0607_d000..0x0607_e000, 0x7ffd_1000..0x7ffd_2000];
     assert_eq!(callgrind::mapped_files(maps), files);
     assert!(callgrind::mapped_files("").is_empty());
+}
+
+#[test]
+fn code_without_a_file_is_known_by_the_address_that_is_called() {
+    let files = [0x0400_0000..0x0400_2000, 0x0400_2000..0x0400_3000];
+    let code = Code { instructions: 7, calls: 2 };
+    let counted = callgrind::parse(DUMP, &files).unwrap().code;
+    assert_eq!(counted, BTreeMap::from([(0x396f_040e_1000, code)]));
+}
+
+/// The code of a module begins with a jump of 8 bytes for each function that it does not import.
+#[test]
+fn functions_of_the_module_have_names() {
+    let code = |address: u64, instructions| (address, Code { instructions, calls: 20 });
+    let dump = callgrind::Dump {
+        count: Count { all: 0, compiled: 0 },
+        code: [code(0x1000, 1000), code(0x1008, 3000), code(0x1010, 200), code(0x1804, 200)].into(),
+        code_spaces: vec![0x800..0x900, 0x1000..0x2000],
+    };
+    let list = "0:proxy_log\n1:vkey_on_log\n2:_ZN4vkey4gate4Gate2on17h0123456789abcdefE\n";
+    let table = functions::table(&dump, &Names::parse(list, 1), 10).markdown();
+    assert_eq!(
+        table.lines().skip(2).collect::<Vec<_>>(),
+        [
+            "| vkey::gate::Gate::on | 300 | 2.0 |",
+            "| vkey_on_log | 100 | 2.0 |",
+            "| (calls between host and module) | 40 | 4.0 |",
+        ]
+    );
 }
 
 /// What was counted in 10 requests.

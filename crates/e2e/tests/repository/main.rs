@@ -18,6 +18,9 @@ mod bench_core;
 mod callgrind;
 mod documents;
 mod floor;
+#[path = "../../benches/envoy/functions.rs"]
+#[allow(dead_code, reason = "the rest is for the benchmark itself")]
+mod functions;
 mod istio;
 mod layers;
 #[path = "../../benches/envoy/machine.rs"]
