@@ -22,6 +22,9 @@ const SLOT_BYTES: u64 = 8;
 /// Functions with fewer instructions in a request are left out.
 const SHOWN: f64 = 20.0;
 
+/// Longer names are cut.
+const MAX_NAME: usize = 90;
+
 /// The functions of a module, in the order of V8's table.
 pub(crate) struct Names(Vec<String>);
 
@@ -44,7 +47,7 @@ impl Names {
     /// Reads lines such as `320:name`, the imported functions first.
     pub(crate) fn parse(list: &str, imported: usize) -> Self {
         let names = list.lines().filter_map(|line| line.split_once(':'));
-        Self(names.skip(imported).map(|(_, name)| format!("{:#}", demangle(name))).collect())
+        Self(names.skip(imported).map(|(_, name)| short(name)).collect())
     }
 
     /// The name of the function that is called at an address. V8 puts the table at the start of a mapping.
@@ -53,6 +56,15 @@ impl Names {
         let (slot, rest) = ((address - table) / SLOT_BYTES, (address - table) % SLOT_BYTES);
         let name = self.0.get(usize::try_from(slot).ok()?)?;
         (rest == 0).then_some(name)
+    }
+}
+
+/// The name as the source has it.
+fn short(name: &str) -> String {
+    let name = format!("{:#}", demangle(name));
+    match name.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name,
     }
 }
 
