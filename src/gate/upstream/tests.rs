@@ -2,6 +2,7 @@
 
 mod credentials;
 mod handed;
+mod listener;
 mod proxy;
 mod waiting;
 

@@ -35,6 +35,8 @@ pub struct MemoryHost {
     pub status: Cell<Option<u64>>,
     /// The properties that the host provides, by path.
     pub properties: RefCell<BTreeMap<Cow<'static, str>, Vec<u8>>>,
+    /// How many properties were read.
+    pub property_reads: Cell<u64>,
     /// The filter states that were set.
     pub filter_state: RefCell<BTreeMap<String, String>>,
     /// The part of the request body that has arrived.
@@ -77,6 +79,7 @@ impl MemoryHost {
             trailers: RefCell::default(),
             status: Cell::new(None),
             properties: RefCell::default(),
+            property_reads: Cell::new(0),
             filter_state: RefCell::default(),
             body: RefCell::default(),
             reply: RefCell::default(),
@@ -276,6 +279,7 @@ impl Host for MemoryHost {
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {
+        self.property_reads.set(self.property_reads.get().saturating_add(1));
         self.property_at(property.path())
     }
 
