@@ -62,6 +62,7 @@ mod tls_lint;
 mod tls_render;
 mod updates;
 mod upstream_certificates;
+mod upstream_cost;
 mod upstream_evasions;
 mod upstream_gate;
 mod upstream_latency;
