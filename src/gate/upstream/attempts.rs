@@ -39,7 +39,8 @@ impl Upstreams {
         let address = place(host, turn, &connection)?;
         let authority = host.authority().unwrap_or_default();
         let upstream = UpstreamHost::parse_attempt(&authority);
-        let checked = turn.handover().and_then(Handover::cluster);
+        // A new connection may be that of a cluster that has changed.
+        let checked = turn.handover().and_then(Handover::cluster).filter(|_| !turn.has_waited());
         let recalled = checked.and_then(|checked| {
             self.clusters.recall(host, checked, connection.digest()?, now_secs)
         });

@@ -84,8 +84,6 @@ enum State {
         verdict: Verdict,
         passage: Option<Passage>,
         address: String,
-        /// Its connection was up when it began.
-        at_once: bool,
     },
     Refused,
 }
@@ -156,6 +154,7 @@ impl UpstreamGate {
         if let Some(conclusion) = self.check(host, credentials, &attempt.turn, now_secs) {
             return self.conclude(host, credentials, attempt, conclusion, now_secs);
         }
+        attempt.turn.wait();
         attempt.state = State::Waiting { since_ns: now_ns.unwrap_or(0) };
         if self.wait(host, context) {
             return Action::Pause;
@@ -257,11 +256,11 @@ impl UpstreamGate {
     /// listener.
     pub fn on_response_headers(&self, host: &impl Host, attempt: &mut Attempt) -> Action {
         let host = &self.view(host);
-        let State::Released { verdict, passage, address, at_once } = &mut attempt.state else {
+        let State::Released { verdict, passage, address } = &mut attempt.state else {
             return Action::Continue;
         };
         if let Some(passage) = passage
-            && !self.is_confirmed(host, &attempt.turn, passage, (address, *at_once))
+            && !self.is_confirmed(host, &attempt.turn, passage, address)
         {
             // Whatever this connection is, it is not the one that was checked.
             let reason = DenyReason::UpstreamUnproven;
@@ -284,11 +283,11 @@ impl UpstreamGate {
         host: &impl Host,
         turn: &Turn,
         passage: &Passage,
-        (address, at_once): (&str, bool),
+        address: &str,
     ) -> bool {
         let is_last = turn.is_last();
         is_last == Some(false)
-            || self.upstreams.is_same(host, passage, at_once)
+            || self.upstreams.is_same(host, passage, !turn.has_waited())
             || (is_last.is_none() && connection_id(host) != address)
     }
 
@@ -325,7 +324,6 @@ impl UpstreamGate {
     ) -> Action {
         self.upstreams.record(host, &self.metrics, &conclusion, None, now_secs);
         let Conclusion { verdict, passage, address, grant, .. } = conclusion;
-        let at_once = matches!(attempt.state, State::New);
         if let Verdict::Refused(reason) = verdict {
             let unproven = grant.filter(|_| reason == DenyReason::UpstreamUnproven);
             let ended = unproven.and_then(|granted| credentials.ended(granted, now_secs));
@@ -339,7 +337,7 @@ impl UpstreamGate {
         }
         let place = Place::Address(address.clone());
         GateVerdict::Passed { verdict, place }.tell(host, &attempt.turn);
-        attempt.state = State::Released { verdict, passage, address, at_once };
+        attempt.state = State::Released { verdict, passage, address };
         Action::Continue
     }
 

@@ -11,6 +11,7 @@ use crate::upstream_tls::Verdict;
 pub(in crate::gate) struct Turn {
     words: Option<String>,
     handover: Option<(Rc<Handover>, u64)>,
+    has_waited: bool,
 }
 
 impl Turn {
@@ -22,7 +23,17 @@ impl Turn {
             let attempt = handover.begin();
             (handover, attempt)
         });
-        Self { words, handover }
+        Self { words, handover, has_waited: false }
+    }
+
+    /// Records that the attempt waits for a new connection.
+    pub(in crate::gate) fn wait(&mut self) {
+        self.has_waited = true;
+    }
+
+    /// Whether the connection of the attempt was not up when it began.
+    pub(in crate::gate) fn has_waited(&self) -> bool {
+        self.has_waited
     }
 
     /// What the gate of the listener has written about credentials; `None` if it has written nothing. A mirrored request

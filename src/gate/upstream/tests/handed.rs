@@ -179,10 +179,10 @@ fn a_stamp_that_changes_holds_from_the_first_new_connection() {
     let handover = shared.request("api");
     let connecting = handed(&handover, Facts::connecting("api.openai.com"));
     assert_eq!(shared.bench.send(3, connecting), Action::Pause);
-    shared.bench.proxy.show(3, handed(&handover, changed().digest(SPARE)));
+    shared.bench.proxy.show(3, handed(&handover, changed()));
     shared.bench.tick();
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamName)));
-    // The certificate that was seen before is no proof of the new cluster.
+    // From there on it holds on connections of the pool too.
     let handover = shared.request("api");
     shared.send_for(&handover, 4, changed());
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamName)));
