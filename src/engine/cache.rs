@@ -1,208 +1,209 @@
-//! The caches of an engine: verified keys, so that a key's MACs are computed only once, and signing
-//! keys.
+//! The cache of verified keys: a key is not verified again while it is remembered.
 
-use std::collections::BTreeMap;
+mod slots;
+
 use std::rc::Rc;
 
-use crate::decision::DenyReason;
-use crate::key::keyring::Ring;
-use crate::key::mac::{SigningKey, Tag};
-use crate::key::token::{Kid, parse_tag, split_tag};
+use crate::key::keyring::Keyring;
+use crate::key::mac::same_tag_text;
+use crate::key::token::TAG_CHARS;
 
-use super::known::KnownKey;
+use super::known::{KnownKey, allocated};
+use slots::{Entry, NONE, Queue, Room, Slots};
 
-/// The most memory of one generation, in bytes: about five thousand typical keys.
-const GENERATION_BYTES: usize = 4 << 20;
+/// What is remembered until other keys are used more. With [`PROBATION`], this is all that a worker remembers.
+///
+/// The memory of a worker never shrinks, and is to stay below 64 MiB. 54 MiB are for entries: 100 000 of 566 bytes. Up to
+/// 3.5 MiB are for the tables, and the rest is for the module itself and for gaps between allocations.
+const MAIN: Room = Room { bytes: 48 << 20, entries: 7 << 14 };
 
-/// A key that takes more than this is not cached, so that it cannot evict many others.
-const MAX_KEY_BYTES: usize = 64 << 10;
+/// What is forgotten unless it is used again before as much else has come.
+const PROBATION: Room = Room { bytes: 6 << 20, entries: 1 << 14 };
 
-/// The estimated size of an entry without its token and its key, in bytes.
-const ENTRY_BYTES: usize = 256;
+/// A key that takes more than this is not remembered, so that hundreds of any size fit on probation.
+const MAX_KEY_BYTES: u16 = 16 << 10;
+
+/// The most entries that are looked at to make room for a key. If that makes none, the key is not remembered this time.
+/// So the work for one request is bounded.
+const MAX_STEPS: usize = 64;
+
+/// The smallest number of buckets; each is a power of two.
+const MIN_BUCKETS: usize = 256;
 
 /// A bounded cache of verified keys.
 ///
-/// A key is found by its whole token: by the part before the tag, which is not secret, then by the
-/// tag, which is compared in constant time. A tree instead of a hash table, because clients that
-/// attenuate keys choose the entries.
+/// A key is found by its whole token. A hash of its tag finds the entry; then what is before the tag is compared, which
+/// is not secret, and then the tag, in constant time. Whoever attenuates a key can choose among many tags, so the hash
+/// depends on the secrets of the rings: nobody else knows which tags share a bucket.
 ///
-/// When the young generation is full it replaces the old one, which is dropped. A key found in the
-/// old one moves to the young one. So keys in use stay cached, and memory is bounded: a flood of
-/// new keys costs the others one verification each.
-#[derive(Default)]
+/// New keys go to the main queue until it is full, and from then on to probation. At the end of the probation, a key that was
+/// used again moves to the main queue, and any other is forgotten. For room there, the oldest key is forgotten that was
+/// not used since it was looked at last. So keys that are used once, however many, displace no key that is used again
+/// within its probation.
 pub(super) struct VerifiedKeys {
-    young: Generation,
-    old: Generation,
-}
-
-#[derive(Default)]
-struct Generation {
-    entries: BTreeMap<Box<[u8]>, Entry>,
-    bytes: usize,
-}
-
-struct Entry {
-    tag: Tag,
-    key: Rc<KnownKey>,
-}
-
-/// Derived signing keys by kid. Only those of a few epochs are in use at a time.
-#[derive(Default)]
-pub(super) struct SigningKeys(Vec<(Rc<Kid>, SigningKey)>);
-
-/// The most signing keys that are cached. When the cache is full, it is cleared.
-const MAX_SIGNING_KEYS: usize = 8;
-
-impl SigningKeys {
-    /// The signing key of a ring for one of its kids, and that kid, which keys share.
-    ///
-    /// # Errors
-    ///
-    /// As [`Ring::signing_key`].
-    pub(super) fn get(
-        &mut self,
-        ring: &Ring,
-        kid: &Kid,
-    ) -> Result<&(Rc<Kid>, SigningKey), DenyReason> {
-        let Self(keys) = self;
-        let index = match keys.iter().position(|(cached, _)| **cached == *kid) {
-            Some(index) => index,
-            None => {
-                let derived = ring.signing_key(kid)?;
-                if keys.len() >= MAX_SIGNING_KEYS {
-                    keys.clear();
-                }
-                keys.push((Rc::new(kid.clone()), derived));
-                keys.len() - 1
-            }
-        };
-        keys.get(index).ok_or(DenyReason::NotReady)
-    }
+    seed: [u64; 2],
+    /// The first entry of each chain, by hash.
+    buckets: Box<[u32]>,
+    slots: Slots,
+    main: Queue,
+    probation: Queue,
 }
 
 impl VerifiedKeys {
-    /// The key that was verified from exactly this token.
-    pub(super) fn get(&mut self, token: &[u8]) -> Option<Rc<KnownKey>> {
-        let (body, tag) = split_tag(token)?;
-        if let Some(entry) = self.young.entries.get(body) {
-            return entry.open(tag);
-        }
-        let key = self.old.entries.get(body)?.open(tag)?;
-        let (body, entry) = self.old.entries.remove_entry(body)?;
-        self.store(body, entry);
-        Some(key)
+    /// An empty cache for the keys of a keyring.
+    pub(super) fn new(keyring: &Keyring) -> Self {
+        Self::with_room(keyring, MAIN, PROBATION)
     }
 
-    /// Caches a verified token.
+    fn with_room(keyring: &Keyring, main: Room, probation: Room) -> Self {
+        Self {
+            seed: keyring.hash_seed(),
+            buckets: vec![NONE; MIN_BUCKETS].into(),
+            slots: Slots::default(),
+            main: Queue::new(main),
+            probation: Queue::new(probation),
+        }
+    }
+
+    /// The key that was verified from exactly this token.
+    pub(super) fn get(&mut self, token: &[u8]) -> Option<&Rc<KnownKey>> {
+        let (body, tag) = split(token)?;
+        let mut index = *self.buckets.get(self.bucket(tag)?)?;
+        loop {
+            let slot = self.slots.get(index)?;
+            let (own_body, own_tag) = split(&slot.entry.as_ref()?.token)?;
+            if own_body == body && same_tag_text(own_tag, tag) {
+                break;
+            }
+            index = slot.chain;
+        }
+        let slot = self.slots.get_mut(index)?;
+        slot.used = true;
+        slot.entry.as_ref().map(|entry| &entry.key)
+    }
+
+    /// Remembers a verified key that is not remembered yet.
     pub(super) fn insert(&mut self, token: &[u8], key: Rc<KnownKey>) {
-        let Some((body, tag)) = split_tag(token) else {
+        let bytes = u16::try_from(allocated(token.len()) + key.footprint());
+        let Some(bytes) = bytes.ok().filter(|bytes| *bytes <= MAX_KEY_BYTES) else {
             return;
         };
-        if let Ok(tag) = parse_tag(tag) {
-            self.store(body.into(), Entry { tag, key });
-        }
-    }
-
-    fn store(&mut self, body: Box<[u8]>, entry: Entry) {
-        let bytes = body.len() + entry.key.footprint() + ENTRY_BYTES;
-        if bytes > MAX_KEY_BYTES {
+        if !self.make_room(bytes.into()) {
             return;
         }
-        if self.young.bytes + bytes > GENERATION_BYTES {
-            self.old = std::mem::take(&mut self.young);
+        let to_main = self.fits_main(bytes.into());
+        let queue = if to_main { &mut self.main } else { &mut self.probation };
+        let entry = Entry { token: token.into(), key };
+        if let Some(index) = self.slots.add(queue, entry, bytes) {
+            self.link(index);
         }
-        self.young.bytes += bytes;
-        self.young.entries.insert(body, entry);
     }
-}
 
-impl Entry {
-    fn open(&self, tag: &[u8]) -> Option<Rc<KnownKey>> {
-        let tag = parse_tag(tag).ok()?;
-        self.tag.matches(&tag).then(|| Rc::clone(&self.key))
+    /// Forgets keys until one of a size has room. `false` if it still has none.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        for _ in 0..MAX_STEPS {
+            if self.fits_main(bytes) || self.probation.has_room(bytes) {
+                return true;
+            }
+            self.step();
+        }
+        false
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::engine::Engine;
-    use crate::key::Key;
-    use crate::key::keyring::{RingState, Rotation, Secret};
-    use crate::key::token::{Unverified, mint};
+    /// Whether a new key may go to the main queue at once: room that is made there later is for keys on probation.
+    fn fits_main(&self, bytes: usize) -> bool {
+        self.probation.is_empty() && self.main.has_room(bytes)
+    }
 
-    const SECRET: &str = "Caches-1-remember-verified-keys";
-
-    #[test]
-    fn a_signing_key_does_not_depend_on_earlier_lookups() {
-        let secret = Secret::parse(SECRET).unwrap();
-        let rotation = Rotation::new(10, 100, false).ok();
-        let ring = |name| Ring::new(name, &secret, RingState::Active, rotation).unwrap();
-        let mut keys = SigningKeys::default();
-        for epoch in [1, 1, 2, 1, 3, 4, 5, 6, 7, 8, 1, 2, 5, 5] {
-            for ring in [ring("main"), ring("other")] {
-                let kid = Kid::new(ring.name(), epoch).unwrap();
-                let expected = ring.signing_key(&kid).unwrap().sign(&[b"text"]);
-                assert!(
-                    keys.get(&ring, &kid).unwrap().1.sign(&[b"text"]).matches(&expected),
-                    "{kid}"
-                );
-                assert!(keys.0.len() <= MAX_SIGNING_KEYS);
+    /// Looks at one entry: forgets it, moves it to the main queue, or keeps it for another round there.
+    fn step(&mut self) {
+        let Self { slots, main, probation, .. } = self;
+        let Some((used, bytes)) = slots.oldest(probation) else {
+            return;
+        };
+        let forgotten = if !used {
+            slots.pop(probation)
+        } else if main.has_room(bytes) {
+            slots.pop(probation).and_then(|index| {
+                slots.push(main, index);
+                None
+            })
+        } else {
+            let used = slots.oldest(main).is_some_and(|(used, _)| used);
+            slots.pop(main).filter(|index| {
+                if used {
+                    slots.push(main, *index);
+                }
+                !used
+            })
+        };
+        if let Some(index) = forgotten {
+            self.unlink(index);
+            self.slots.remove(index);
+        }
+    }
+    /// Adds an entry to its bucket.
+    fn link(&mut self, index: u32) {
+        if self.slots.len() > self.buckets.len() {
+            self.grow();
+        } else if let Some(bucket) = self.bucket_of(index) {
+            let first = self.buckets.get_mut(bucket).map(|first| std::mem::replace(first, index));
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.chain = first.unwrap_or(NONE);
             }
         }
     }
 
-    fn token(number: usize, more: &str) -> (String, Rc<KnownKey>) {
-        let secret = Secret::parse(SECRET).unwrap();
-        let ring = Ring::new("main", &secret, RingState::Active, None).unwrap();
-        let claims = format!(r#"{{"jti":"k{number}","tenant":"t","iat":1,"exp":2{more}}}"#);
-        let kid = ring.kid_at(0).unwrap();
-        let token = mint(&ring.signing_key(&kid).unwrap(), &kid, claims.as_bytes());
-        let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}]}"#;
-        let config = Config::parse(config).unwrap();
-        let engine = Engine::new(config.compile(|_| Some(SECRET.to_owned())).unwrap());
-        let unverified = Unverified::parse(token.as_bytes()).unwrap();
-        (token.clone(), Rc::new(engine.prepare(Key::verify(unverified, engine.keyring()).unwrap())))
-    }
-
-    #[test]
-    fn only_the_whole_token_is_found() {
-        let (token, key) = token(1, "");
-        let mut keys = VerifiedKeys::default();
-        keys.insert(token.as_bytes(), key);
-        assert!(keys.get(token.as_bytes()).is_some());
-        let body = token.rsplit_once('.').unwrap().0;
-        assert!(keys.get(body.as_bytes()).is_none());
-        let forged = format!("{body}.{}", "A".repeat(43));
-        assert!(keys.get(forged.as_bytes()).is_none());
-        assert!(keys.get(format!("{token}A").as_bytes()).is_none());
-    }
-
-    #[test]
-    fn memory_is_bounded_and_keys_in_use_stay_cached() {
-        let mut keys = VerifiedKeys::default();
-        let (used, used_key) = token(0, "");
-        keys.insert(used.as_bytes(), used_key);
-        let (_, key) = token(1, "");
-        let fill = |number| format!("vk1.main-0.k{number}.{}", "A".repeat(43));
-        for number in 0..40_000 {
-            keys.insert(fill(number).as_bytes(), Rc::clone(&key));
-            assert!(keys.young.bytes <= GENERATION_BYTES && keys.old.bytes <= GENERATION_BYTES);
-            assert!(keys.get(used.as_bytes()).is_some());
+    /// Removes an entry from its bucket.
+    fn unlink(&mut self, index: u32) {
+        let after = self.slots.get(index).map_or(NONE, |slot| slot.chain);
+        let bucket = self.bucket_of(index);
+        let Some(first) = bucket.and_then(|bucket| self.buckets.get_mut(bucket)) else {
+            return;
+        };
+        if *first == index {
+            *first = after;
+            return;
         }
-        assert!(keys.get(fill(0).as_bytes()).is_none());
-        assert!(keys.young.entries.len() > 1_000 || keys.old.entries.len() > 1_000);
+        let mut earlier = *first;
+        while let Some(slot) = self.slots.get_mut(earlier) {
+            if slot.chain == index {
+                slot.chain = after;
+                return;
+            }
+            earlier = slot.chain;
+        }
     }
 
-    #[test]
-    fn a_key_of_many_small_parts_is_not_cached() {
-        let alternatives = "{},".repeat(900);
-        let only = format!(r#","only":{{"any_of":[{}]}}"#, alternatives.trim_end_matches(','));
-        let (token, key) = token(1, &only);
-        assert!(key.footprint() > MAX_KEY_BYTES);
-        let mut keys = VerifiedKeys::default();
-        keys.insert(token.as_bytes(), key);
-        assert!(keys.get(token.as_bytes()).is_none());
+    /// Doubles the number of buckets, and links all entries again.
+    fn grow(&mut self) {
+        self.buckets = vec![NONE; self.buckets.len() * 2].into();
+        for index in (0..self.slots.len()).filter_map(|index| u32::try_from(index).ok()) {
+            self.link(index);
+        }
+    }
+
+    fn bucket_of(&self, index: u32) -> Option<usize> {
+        let entry = self.slots.get(index)?.entry.as_ref()?;
+        self.bucket(split(&entry.token)?.1)
+    }
+
+    /// The bucket of a tag. The seed is odd, so two tags share a bucket with a probability of at most two in the number of
+    /// buckets (Dietzfelbinger and others, 1997: multiply-shift).
+    fn bucket(&self, tag: &[u8]) -> Option<usize> {
+        let (first, rest) = tag.split_first_chunk()?;
+        let [a, b] = self.seed;
+        let hash = u64::from_le_bytes(*first).wrapping_mul(a);
+        let hash = hash.wrapping_add(u64::from_le_bytes(*rest.first_chunk()?).wrapping_mul(b));
+        let bits = self.buckets.len().trailing_zeros();
+        usize::try_from(hash.checked_shr(u64::BITS - bits)?).ok()
     }
 }
+
+/// Splits a token into its tag, as text, and what is before that.
+fn split(token: &[u8]) -> Option<(&[u8], &[u8])> {
+    token.split_at_checked(token.len().checked_sub(TAG_CHARS)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -200,10 +200,14 @@ impl KnownKey {
 
     /// Approximate memory, in bytes, without what is shared.
     pub(super) fn footprint(&self) -> usize {
-        let texts = self.cell_name.as_str().len() + self.sub.as_ref().map_or(0, |sub| sub.len());
+        let sub = self.sub.as_ref().map_or(0, |sub| allocated(sub.len()));
         let own = self.own.as_ref().map_or(0, |own| own.footprint());
-        let tier = if self.tier.exists { 0 } else { size_of::<TierRules>() + self.tier.name.len() };
-        size_of::<Self>() + texts + own + tier
+        // Keys of tiers that do not exist share none.
+        let unshared = || allocated(size_of::<TierRules>()) + allocated(self.tier.name.len());
+        let tier = if self.tier.exists { 0 } else { unshared() };
+        let counts = 2 * size_of::<usize>();
+        let name = allocated(self.cell_name.as_str().len());
+        allocated(counts + size_of::<Self>()) + name + sub + own + tier
     }
 
     /// What a revocation names it by.
@@ -269,8 +273,16 @@ impl OwnRules {
     }
 
     fn footprint(&self) -> usize {
-        size_of::<Self>() + self.restrictions.footprint() + size_of_val(&*self.charges)
+        allocated(size_of::<Self>())
+            + self.restrictions.footprint()
+            + allocated(size_of_val(&*self.charges))
     }
+}
+
+/// What an allocation takes in the module: its allocator (dlmalloc, on 32 bits) adds 4 bytes and rounds up to 8, at
+/// least 16.
+pub(super) fn allocated(bytes: usize) -> usize {
+    bytes.saturating_add(4).next_multiple_of(8).max(16)
 }
 
 /// The validity of a key apart from the time: that all restrictions are understood, the state of the ring, the audience

@@ -3,6 +3,7 @@
 mod cache;
 mod known;
 mod membership;
+mod signing_keys;
 mod stages;
 mod upstream;
 
@@ -22,9 +23,10 @@ use crate::key::keyring::Keyring;
 use crate::key::revocations::Newer;
 use crate::key::token::{Kid, Unverified, jwt_kid};
 use crate::limits::{Charge, Origin};
-use cache::{SigningKeys, VerifiedKeys};
+use cache::VerifiedKeys;
 pub use known::KnownKey;
 use membership::Memberships;
+use signing_keys::SigningKeys;
 pub use stages::{Question, Stage, StageResult};
 
 /// Decides on requests under one plan. Its only state is a cache of verified keys and signing keys, and the
@@ -69,8 +71,8 @@ impl Engine {
     pub fn new(plan: Plan) -> Self {
         Self {
             memberships: Memberships::new(&plan.settings),
+            verified: VerifiedKeys::new(&plan.keyring),
             plan,
-            verified: VerifiedKeys::default(),
             signing_keys: SigningKeys::default(),
             newer_revocations: Newer::None,
         }
@@ -288,7 +290,7 @@ impl Engine {
     /// valid are refused before any MAC is computed.
     fn verify(&mut self, token: &[u8], now_secs: u64) -> Result<Rc<KnownKey>, DenyReason> {
         if let Some(key) = self.verified.get(token) {
-            return Ok(key);
+            return Ok(Rc::clone(key));
         }
         let keyring = &self.plan.keyring;
         let unverified = Unverified::parse(token).map_err(|_| DenyReason::KeyMalformed)?;

@@ -15,7 +15,7 @@ pub use secret::{InvalidSecret, MIN_DISTINCT_BYTES, MIN_SECRET_BYTES, MIN_SECRET
 use std::ops::Range;
 
 use crate::decision::DenyReason;
-use crate::key::mac::{RootKey, SigningKey};
+use crate::key::mac::{RootKey, SigningKey, Tag};
 use crate::key::token::{Kid, is_ring_name};
 
 /// The state of a ring.
@@ -178,7 +178,21 @@ impl Signer {
     pub fn new(secret: Option<&Secret>) -> Self {
         secret.map_or(Self::Missing, |secret| Self::Root(RootKey::extract(&secret.0)))
     }
+
+    fn derive_seed(&self) -> Option<Tag> {
+        match self {
+            Self::Root(root) => Some(root.derive_bytes(SEED)),
+            Self::Epochs(keys) => {
+                let key = keys.iter().find_map(|(_, key)| key.as_ref())?;
+                Some(SigningKey::new(&key.0).sign(&[SEED.as_bytes()]))
+            }
+            Self::Missing => None,
+        }
+    }
 }
+
+/// The message whose tag is the seed of hashes. No token and no kid has a space.
+const SEED: &str = "seed of hashes";
 
 fn key_of<'a>(keys: &'a [(u32, Option<Secret>)], kid: &Kid) -> Result<&'a Secret, DenyReason> {
     let named = keys.iter().find(|(epoch, _)| *epoch == kid.epoch());
@@ -252,6 +266,13 @@ impl Keyring {
         } else {
             Ok(())
         }
+    }
+
+    /// Two odd numbers that only holders of a secret know, for hashing what strangers choose. All 0 if no secret is known.
+    pub(crate) fn hash_seed(&self) -> [u64; 2] {
+        let seed = self.rings.iter().find_map(|ring| ring.signer.derive_seed());
+        let mut numbers = seed.iter().flat_map(|seed| seed.expose().as_chunks().0);
+        [(); 2].map(|()| numbers.next().map_or(0, |bytes| u64::from_le_bytes(*bytes) | 1))
     }
 
     /// How far another machine's clock may be ahead of this one.

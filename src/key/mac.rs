@@ -3,6 +3,7 @@
 //! No type here shows its bytes in `Debug`; each wipes them when dropped and compares in constant
 //! time.
 
+use ctutils::CtEq;
 use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -121,6 +122,11 @@ pub fn hkdf_sha256(
         previous = Some(block);
     }
     Ok(())
+}
+
+/// Whether two texts of tags are the same, in time that does not depend on where they differ.
+pub(crate) fn same_tag_text(text: &[u8], other: &[u8]) -> bool {
+    text.ct_eq(other).to_bool()
 }
 
 fn extract(salt: &[u8], ikm: &[u8]) -> SigningKey {

@@ -24,6 +24,9 @@ pub const MAX_RING_NAME_BYTES: usize = 32;
 /// The longest JWT header, as base64url text: `alg`, `typ` and the longest kid need 124.
 pub(crate) const MAX_JWT_HEADER_BYTES: usize = 160;
 
+/// The characters of a tag: 32 bytes in base64url without padding.
+pub(crate) const TAG_CHARS: usize = (TAG_BYTES * 8).div_ceil(6);
+
 const VERSION: &str = "vk1";
 
 /// Names the signing key of a token: `<ring>-<epoch>`.
