@@ -93,6 +93,35 @@ impl<'a> Node<'a> {
         Ok(Members { members, parent: self })
     }
 
+    /// The members of this object in the order of `known`, which has all that it may have. For objects of few members that
+    /// are read often.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::members`].
+    pub fn members_of<const N: usize>(
+        &'a self,
+        known: &[&str; N],
+    ) -> Result<[Option<Node<'a>>; N], Invalid> {
+        let mut found = [None; N];
+        for (name, value) in self.object()? {
+            let same = |other: &&str| other.as_bytes() == name.as_bytes();
+            let place = known.iter().position(same).and_then(|index| found.get_mut(index));
+            match place {
+                Some(place) => *place = Some(self.child(name, value)),
+                // It names the member.
+                None => return self.members(known).map(|_| found),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The error that this object lacks a member.
+    #[inline(never)]
+    pub fn missing(&self, name: &str) -> Invalid {
+        Invalid::new(Path::Member(&self.path, name), Problem::Missing)
+    }
+
     /// The members of this object. Unknown ones are ignored: a newer version may have written it.
     ///
     /// # Errors
@@ -275,8 +304,7 @@ impl<'a> Members<'a> {
     /// [`Problem::Missing`] if it is absent.
     #[inline(never)]
     pub fn require(&self, name: &'a str) -> Result<Node<'a>, Invalid> {
-        let missing = || Invalid::new(Path::Member(&self.parent.path, name), Problem::Missing);
-        self.get(name).ok_or_else(missing)
+        self.get(name).ok_or_else(|| self.parent.missing(name))
     }
 
     /// The member of that name, read by `read`, if present.

@@ -52,18 +52,18 @@ impl Claims {
     pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
         let json = Json::parse(text)?;
         let root = json.root(Integers::Digits);
-        let members = root.members(&MEMBERS)?;
+        let [jti, tenant, sub, tier, iat, exp, nbf, aud, only, meta] = root.members_of(&MEMBERS)?;
         Ok(Self {
-            jti: id(&members.require("jti")?)?,
-            tenant: id(&members.require("tenant")?)?,
-            sub: members.read("sub", sub)?,
-            tier: members.read("tier", |node| node.string().map(str::to_owned))?,
-            iat: members.require("iat")?.time()?,
-            exp: members.require("exp")?.time()?,
-            nbf: members.read("nbf", Node::time)?,
-            aud: members.read("aud", audience)?,
-            only: members.read("only", object)?,
-            meta: members.read("meta", meta)?,
+            jti: id(&jti.ok_or_else(|| root.missing("jti"))?)?,
+            tenant: id(&tenant.ok_or_else(|| root.missing("tenant"))?)?,
+            sub: read(sub, self::sub)?,
+            tier: read(tier, |node| node.string().map(str::to_owned))?,
+            iat: iat.ok_or_else(|| root.missing("iat"))?.time()?,
+            exp: exp.ok_or_else(|| root.missing("exp"))?.time()?,
+            nbf: read(nbf, Node::time)?,
+            aud: read(aud, audience)?,
+            only: read(only, object)?,
+            meta: read(meta, self::meta)?,
         })
     }
 
@@ -111,6 +111,14 @@ pub fn is_id(text: &str) -> bool {
 pub(crate) fn id(node: &Node<'_>) -> Result<String, Invalid> {
     let text = node.string()?;
     if is_id(text) { Ok(text.to_owned()) } else { Err(node.expected("1 to 64 of A-Z a-z 0-9 _ -")) }
+}
+
+/// Reads a member that may be absent.
+fn read<'a, T>(
+    node: Option<Node<'a>>,
+    read: impl FnOnce(&Node<'a>) -> Result<T, Invalid>,
+) -> Result<Option<T>, Invalid> {
+    node.map(|node| read(&node)).transpose()
 }
 
 fn sub(node: &Node<'_>) -> Result<String, Invalid> {

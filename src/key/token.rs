@@ -86,8 +86,8 @@ struct Caveat<'a> {
 impl Kid {
     /// The kid of a ring's epoch; `None` when the ring's name breaks the rule of [`Kid::parse`].
     pub fn new(ring: &str, epoch: u32) -> Option<Self> {
-        let text = format!("{ring}-{epoch}").into();
-        is_ring_name(ring).then_some(Self { text, ring_len: ring.len(), epoch })
+        let text = || format!("{ring}-{epoch}").into();
+        is_ring_name(ring).then(|| Self { text: text(), ring_len: ring.len(), epoch })
     }
 
     /// Reads `<ring>-<epoch>`: the ring `[a-z0-9][a-z0-9-]{0,31}`, the epoch what follows the last
@@ -101,7 +101,10 @@ impl Kid {
         let (ring, digits) = text.rsplit_once('-').ok_or(Malformed(()))?;
         let epoch = digits.parse().map_err(|_| Malformed(()))?;
         // One spelling only: no leading zeros, no sign.
-        Self::new(ring, epoch).filter(|kid| &*kid.text == text).ok_or(Malformed(()))
+        let is_plain = digits == "0"
+            || digits.bytes().next().is_some_and(|first| matches!(first, b'1'..=b'9'));
+        let kid = || Self { text: text.into(), ring_len: ring.len(), epoch };
+        (is_plain && is_ring_name(ring)).then(kid).ok_or(Malformed(()))
     }
 
     /// The kid as in a token.
@@ -147,9 +150,10 @@ impl<'a> Unverified<'a> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Malformed(()));
         }
-        let (body, tag) = split_tag(token).ok_or(Malformed(()))?;
-        let (head, rest) = split_first(body).ok_or(Malformed(()))?;
-        if head == VERSION.as_bytes() {
+        let (body, tag) = cut_tag(token).ok_or(Malformed(()))?;
+        let body = std::str::from_utf8(body).map_err(|_| Malformed(()))?;
+        let (head, rest) = body.split_once('.').ok_or(Malformed(()))?;
+        if head == VERSION {
             Self::parse_vk1(body, rest, tag)
         } else {
             Self::parse_jwt(body, head, rest, tag)
@@ -212,8 +216,8 @@ impl<'a> Unverified<'a> {
         (&self.claims, self.caveats.iter().map(|caveat| caveat.json.as_slice()))
     }
 
-    fn parse_vk1(body: &'a [u8], rest: &'a [u8], tag: &[u8]) -> Result<Self, Malformed> {
-        let mut segments = rest.split(|byte| *byte == b'.');
+    fn parse_vk1(body: &'a str, rest: &'a str, tag: &[u8]) -> Result<Self, Malformed> {
+        let mut segments = rest.split('.');
         let kid = segments.next().ok_or(Malformed(()))?;
         let claims = segments.next().ok_or(Malformed(()))?;
         let signed_len = VERSION.len() + 1 + kid.len() + 1 + claims.len();
@@ -222,25 +226,20 @@ impl<'a> Unverified<'a> {
             return Err(Malformed(()));
         }
         Ok(Self {
-            kid: Kid::parse(kid)?,
-            signed: body.get(..signed_len).ok_or(Malformed(()))?,
-            claims: decode(claims)?,
+            kid: Kid::parse(kid.as_bytes())?,
+            signed: body.as_bytes().get(..signed_len).ok_or(Malformed(()))?,
+            claims: decode(claims.as_bytes())?,
             caveats,
             tag: parse_tag(tag)?,
             jwt: false,
         })
     }
 
-    fn parse_jwt(
-        body: &'a [u8],
-        header: &[u8],
-        claims: &[u8],
-        tag: &[u8],
-    ) -> Result<Self, Malformed> {
+    fn parse_jwt(body: &'a str, header: &str, claims: &str, tag: &[u8]) -> Result<Self, Malformed> {
         Ok(Self {
-            kid: parse_jwt_header(header)?,
-            signed: body,
-            claims: decode(claims)?,
+            kid: parse_jwt_header(header.as_bytes())?,
+            signed: body.as_bytes(),
+            claims: decode(claims.as_bytes())?,
             caveats: Vec::new(),
             tag: parse_tag(tag)?,
             jwt: true,
@@ -249,8 +248,8 @@ impl<'a> Unverified<'a> {
 }
 
 impl<'a> Caveat<'a> {
-    fn parse(text: &'a [u8]) -> Result<Self, Malformed> {
-        Ok(Self { text, json: decode(text)? })
+    fn parse(text: &'a str) -> Result<Self, Malformed> {
+        Ok(Self { text: text.as_bytes(), json: decode(text.as_bytes())? })
     }
 }
 
@@ -293,14 +292,20 @@ pub fn mint(key: &SigningKey, kid: &Kid, claims: &[u8]) -> String {
     token
 }
 
-/// Splits a token into the part before its tag, and the text of the tag.
+/// Splits what may be a token into the part before its last dot, and the text of its tag.
 pub(crate) fn split_tag(token: &[u8]) -> Option<(&[u8], &[u8])> {
     let dot = token.iter().rposition(|byte| *byte == b'.')?;
     Some((token.get(..dot)?, token.get(dot + 1..)?))
 }
 
+/// Splits a token into the part before its tag, and the text of the tag, whose length is fixed.
+fn cut_tag(token: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (body, tag) = token.split_at_checked(token.len().checked_sub(TAG_CHARS)?)?;
+    Some((body.strip_suffix(b".")?, tag))
+}
+
 /// Reads the text of a tag.
-pub(crate) fn parse_tag(text: &[u8]) -> Result<Tag, Malformed> {
+fn parse_tag(text: &[u8]) -> Result<Tag, Malformed> {
     let mut bytes = [0; TAG_BYTES];
     match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
         Ok(TAG_BYTES) => Ok(Tag::from_bytes(bytes)),
