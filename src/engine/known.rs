@@ -320,3 +320,6 @@ fn with_header_text(text: &str) -> Box<str> {
     }
     both.into()
 }
+
+#[cfg(test)]
+mod tests;

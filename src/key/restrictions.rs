@@ -26,14 +26,17 @@ struct Caveat {
 
 impl KeyRestrictions {
     /// Reads the restrictions of claims and caveats. `None` if something is not understood or cannot be enforced.
-    pub(super) fn open<'t>(claims: &Claims, texts: impl Iterator<Item = &'t [u8]>) -> Option<Self> {
+    pub(super) fn open<'t>(
+        claims: &Claims,
+        texts: impl Iterator<Item = &'t [u8]> + Clone,
+    ) -> Option<Self> {
         let only = claims.only.as_ref().map(|only| Restriction::read(&only.root(Integers::Digits)));
         let only = only.transpose().ok()?;
-        let mut lineage = Lineage::default();
+        let mut lineage = Lineage::new(texts.clone());
         let mut caveats = Vec::new();
         for text in texts {
             let restriction = Restriction::parse(text).ok()?;
-            let child = lineage.descend(text, &restriction)?;
+            let child = lineage.descend(&restriction)?;
             caveats.push(Caveat { restriction, child });
         }
         // A key whose limits can never all be in use at the same time could never be allowed.
@@ -88,43 +91,109 @@ impl KeyRestrictions {
     }
 }
 
-/// Computes the identity of children, caveat by caveat.
-struct Lineage {
+/// Computes the identity of children, caveat by caveat. Nothing is hashed before a caveat with limits, because only
+/// limits need it.
+struct Lineage<I> {
+    /// The caveats that are not hashed yet.
+    texts: I,
+    /// How many of them are to be hashed.
+    ahead: usize,
     digest: Sha256,
     exp_secs: u64,
-    /// The digest of the first caveat, once there is another.
+    /// The digest of the first caveat, once it is hashed.
     first: Option<Sha256>,
     family: Option<FamilyId>,
+    is_narrowed: bool,
 }
 
-impl Lineage {
+impl<'t, I: Iterator<Item = &'t [u8]>> Lineage<I> {
+    fn new(texts: I) -> Self {
+        Self {
+            texts,
+            ahead: 0,
+            digest: Sha256::new(),
+            exp_secs: u64::MAX,
+            first: None,
+            family: None,
+            is_narrowed: false,
+        }
+    }
+
     /// Adds a caveat, and returns the child. `None` if the length overflows.
-    fn descend(&mut self, text: &[u8], restriction: &Restriction) -> Option<Child> {
-        self.digest.update(u64::try_from(text.len()).ok()?.to_le_bytes());
-        self.digest.update(text);
+    fn descend(&mut self, restriction: &Restriction) -> Option<Child> {
+        self.ahead += 1;
         self.exp_secs = self.exp_secs.min(restriction.exp_secs().unwrap_or(u64::MAX));
         let mut child = Child { id: ChildId::default(), exp_secs: self.exp_secs, family: None };
-        // Only limits need the id.
         if !restriction.limits().is_empty() {
+            self.hash()?;
             child.id = child_id(&self.digest);
-            child.family = self
-                .first
-                .as_ref()
-                .map(|first| *self.family.get_or_insert_with(|| child_id(first).family()));
+            if self.is_narrowed {
+                let first = self.first.as_ref()?;
+                child.family = Some(*self.family.get_or_insert_with(|| child_id(first).family()));
+            }
         }
-        if self.first.is_none() {
-            self.first = Some(self.digest.clone());
-        }
+        self.is_narrowed = true;
         Some(child)
     }
-}
 
-impl Default for Lineage {
-    fn default() -> Self {
-        Self { digest: Sha256::new(), exp_secs: u64::MAX, first: None, family: None }
+    /// Hashes the caveats up to the current one.
+    fn hash(&mut self) -> Option<()> {
+        for text in self.texts.by_ref().take(std::mem::take(&mut self.ahead)) {
+            self.digest.update(u64::try_from(text.len()).ok()?.to_le_bytes());
+            self.digest.update(text);
+            if self.first.is_none() {
+                self.first = Some(self.digest.clone());
+            }
+        }
+        Some(())
     }
 }
 
 fn child_id(digest: &Sha256) -> ChildId {
     ChildId::from_digest(&digest.clone().finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digest of caveats, each with its length.
+    fn digest(texts: &[&[u8]]) -> ChildId {
+        let mut digest = Sha256::new();
+        for text in texts {
+            digest.update((text.len() as u64).to_le_bytes());
+            digest.update(text);
+        }
+        child_id(&digest)
+    }
+
+    /// Records of limits are found by it, so it must not change.
+    #[test]
+    fn a_child_is_identified_by_all_caveats_up_to_the_one_that_sets_its_limits() {
+        let rate = br#"{"rate":{"requests":1,"per":"1h"}}"#.as_slice();
+        let quota = br#"{"exp":9,"quotas":[{"requests":1,"per":"day"}]}"#.as_slice();
+        let (plain, end) = (br#"{"methods":["GET"]}"#.as_slice(), br#"{"exp":7}"#.as_slice());
+        let claims = Claims::parse(br#"{"jti":"k","tenant":"t","iat":1,"exp":2}"#).unwrap();
+        let children = |texts: &[&'static [u8]]| -> Vec<Child> {
+            let opened = KeyRestrictions::open(&claims, texts.iter().copied()).unwrap();
+            opened
+                .charges()
+                .filter_map(|charge| match charge.scope {
+                    Scope::Child(child) => Some(child),
+                    _ => None,
+                })
+                .collect()
+        };
+        let child = |texts: &[&[u8]], exp_secs| {
+            let family = (texts.len() > 1).then(|| digest(&texts[..1]).family());
+            Child { id: digest(texts), exp_secs, family }
+        };
+        assert_eq!(children(&[rate]), [child(&[rate], u64::MAX)]);
+        assert_eq!(
+            children(&[plain, end, rate, plain, quota]),
+            [child(&[plain, end, rate], 7), child(&[plain, end, rate, plain, quota], 7)]
+        );
+        assert_eq!(children(&[quota, rate]), [child(&[quota], 9), child(&[quota, rate], 9)]);
+        assert_eq!(children(&[plain, end]), []);
+    }
 }

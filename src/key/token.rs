@@ -267,7 +267,7 @@ impl Verified {
     }
 
     /// The caveats in their order, JSON texts.
-    pub fn caveats(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn caveats(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.caveats.iter().map(Vec::as_slice)
     }
 }
