@@ -42,7 +42,10 @@ fn a_key_says_who_it_is_for() {
     assert_eq!((key.sub(), key.sub_header()), (Some("ann"), Some("ann")));
     assert_eq!((key.kid().as_str(), key.caveats_len()), ("main-5", 1));
     assert_eq!(key.cell_name().as_str(), "vkey/k/acme/k-1");
-    assert_eq!(key.tenant_cell_name().as_str(), "vkey/t/acme");
+    assert_eq!(key.tenant_cell_name(), None);
+    let limited = r#", "tenants": {"acme": {"rate": {"requests": 1, "per": "1s"}}}"#;
+    let tenant_of_limits = known(&engine(limited), CLAIMS, &[]);
+    assert_eq!(tenant_of_limits.tenant_cell_name().map(Name::as_str), Some("vkey/t/acme"));
     let key = known(&engine, CLAIMS, &[]);
     assert_eq!((key.sub(), key.sub_header(), key.caveats_len()), (None, None, 0));
 }
