@@ -43,11 +43,18 @@ fn a_key_says_who_it_is_for() {
     assert_eq!((key.kid().as_str(), key.caveats_len()), ("main-5", 1));
     assert_eq!(key.cell_name().as_str(), "vkey/k/acme/k-1");
     assert_eq!(key.tenant_cell_name(), None);
-    let limited = r#", "tenants": {"acme": {"rate": {"requests": 1, "per": "1s"}}}"#;
-    let tenant_of_limits = known(&engine(limited), CLAIMS, &[]);
-    assert_eq!(tenant_of_limits.tenant_cell_name().map(Name::as_str), Some("vkey/t/acme"));
     let key = known(&engine, CLAIMS, &[]);
     assert_eq!((key.sub(), key.sub_header(), key.caveats_len()), (None, None, 0));
+}
+
+#[test]
+fn only_a_tenant_with_limits_has_a_cell() {
+    let tenant = |rules: &str| {
+        let engine = engine(&format!(r#", "tenants": {{"acme": {{{rules}}}}}"#));
+        known(&engine, CLAIMS, &[]).tenant_cell_name().map(|name| name.as_str().to_owned())
+    };
+    assert_eq!(tenant(r#""rate": {"requests": 1, "per": "1s"}"#).as_deref(), Some("vkey/t/acme"));
+    assert_eq!(tenant(""), None);
 }
 
 #[test]
