@@ -127,9 +127,11 @@ impl<'a> RequestHead<'a> {
         head
     }
 
-    /// The values of `x-forwarded-for`, in their order.
-    pub fn forwarded_for(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.values(b"x-forwarded-for")
+    /// The entry of `x-forwarded-for` that the last but `hops - 1` proxy wrote; `None` if there are fewer.
+    pub fn forwarded_for(&self, hops: usize) -> Option<&'a [u8]> {
+        let values: Vec<&[u8]> = self.values(b"x-forwarded-for").collect();
+        let entries = values.into_iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+        entries.into_iter().nth(hops.checked_sub(1)?)
     }
 
     /// What a new reading of the same headers finds.

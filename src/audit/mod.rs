@@ -16,6 +16,7 @@ use crate::decision::Decision;
 pub use mcp::mcp_member;
 pub use tag::HIDDEN_CHARS;
 pub(crate) use tag::Tags;
+pub use write::Prepared;
 pub(crate) use write::starts_key;
 
 /// The version of the line format: member `vkey`.

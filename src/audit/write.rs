@@ -19,6 +19,24 @@ const CUT_BYTES: usize = 6;
 const RECORD_BYTES: usize = 800;
 const LINE_BYTES: usize = 1024;
 
+/// The members of a key in the record of a request without one.
+const NO_KEY: &str =
+    concat!(r#","kid":null,"jti":null,"tenant":null,"#, r#""sub":null,"tier":null,"caveats":null"#);
+
+/// Members of a record in their final bytes. Requests of one key, or of one gate, have them in common, so they are
+/// written once.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared<'a> {
+    /// `host`: see [`AuditRecord::host_members`].
+    pub host: &'a str,
+    /// `kid` to `caveats`: see [`AuditRecord::key_members`]. `None` for a request without a key.
+    pub key: Option<&'a str>,
+    /// `tls_policy`: see [`AuditRecord::policy_members`].
+    pub policy: &'a str,
+    /// `plan`: see [`AuditRecord::plan_members`].
+    pub plan: &'a str,
+}
+
 /// What begins a line, before the record.
 const OPEN: &str = r#"{"vkey":""#;
 
@@ -28,31 +46,66 @@ impl AuditRecord<'_> {
     /// The record as ASCII, to be put between `{"vkey":"` and `"`, which make it the beginning of an audit line.
     /// Values that `mask` covers are replaced, and so are client texts that could contain a key.
     pub fn write(&self, mask: &Mask) -> String {
-        let mut half = Half { text: String::with_capacity(RECORD_BYTES), mask };
-        self.write_into(&mut half);
-        half.text
+        written(mask, RECORD_BYTES, |half| self.write_into(half, None))
+    }
+
+    /// Like [`AuditRecord::write`], with members that were written before. Those of the record itself do not count.
+    pub fn write_prepared(&self, prepared: &Prepared<'_>, mask: &Mask) -> String {
+        written(mask, RECORD_BYTES, |half| self.write_into(half, Some(prepared)))
+    }
+
+    /// The member `host`, as [`Prepared`] has it.
+    pub fn host_members(&self, mask: &Mask) -> String {
+        written(mask, 0, |half| self.write_host(half))
+    }
+
+    /// The members `kid` to `caveats`, as [`Prepared`] has them.
+    pub fn key_members(&self, mask: &Mask) -> String {
+        written(mask, 0, |half| self.write_key(half))
+    }
+
+    /// The member `tls_policy`, as [`Prepared`] has it.
+    pub fn policy_members(&self, mask: &Mask) -> String {
+        written(mask, 0, |half| self.write_policy(half))
+    }
+
+    /// The member `plan`, as [`Prepared`] has it.
+    pub fn plan_members(&self, mask: &Mask) -> String {
+        written(mask, 0, |half| self.write_plan(half))
     }
 
     /// Each group of members is written from values that change together: the proxy's, the request's, the key's and
     /// the configuration's.
-    fn write_into(&self, half: &mut Half<'_>) {
+    fn write_into(&self, half: &mut Half<'_>, prepared: Option<&Prepared<'_>>) {
         half.text.push_str(VERSION);
         half.raw(r#"","ts":""#, "");
         push_rfc3339(&mut half.text, self.ts_micros);
         half.text.push('"');
-        self.write_host(half);
+        match prepared {
+            Some(Prepared { host, .. }) => half.text.push_str(host),
+            None => self.write_host(half),
+        }
         half.client_text(r#","req":"#, self.req.as_deref());
         half.quoted(r#","decision":"#, self.decision.map_or(UNSEEN, Decision::word));
         let reason = self.decision.and_then(Decision::reason);
         half.string(r#","reason":"#, reason.map(DenyReason::code));
-        self.write_key(half);
+        match prepared {
+            Some(Prepared { key, .. }) => half.text.push_str(key.unwrap_or(NO_KEY)),
+            None => self.write_key(half),
+        }
         self.write_request(half);
         half.number(r#","tokens":"#, self.tokens);
         half.number(r#","cost":"#, self.cost);
         half.string(r#","tls_verdict":"#, self.tls_verdict.as_deref());
-        self.write_policy(half);
+        match prepared {
+            Some(Prepared { policy, .. }) => half.text.push_str(policy),
+            None => self.write_policy(half),
+        }
         half.string(r#","anomaly":"#, self.anomaly.as_deref());
-        self.write_plan(half);
+        match prepared {
+            Some(Prepared { plan, .. }) => half.text.push_str(plan),
+            None => self.write_plan(half),
+        }
     }
 
     fn write_host(&self, half: &mut Half<'_>) {
@@ -125,7 +178,7 @@ impl Line<'_> {
     /// that could contain a key.
     pub fn write(&self, mask: &Mask) -> String {
         let write_record = |half: &mut Half<'_>| match &self.record {
-            Some(record) => record.write_into(half),
+            Some(record) => record.write_into(half, None),
             None => half.text.push_str(NO_RECORD),
         };
         line(write_record, &self.outcome, mask)
@@ -173,15 +226,22 @@ impl Line<'_> {
     }
 }
 
+/// What `write` writes.
+fn written(mask: &Mask, bytes: usize, write: impl FnOnce(&mut Half<'_>)) -> String {
+    let mut half = Half { text: String::with_capacity(bytes), mask };
+    write(&mut half);
+    half.text
+}
+
 /// A line whose record `write_record` writes.
 fn line(write_record: impl FnOnce(&mut Half<'_>), outcome: &Outcome<'_>, mask: &Mask) -> String {
-    let mut half = Half { text: String::with_capacity(LINE_BYTES), mask };
-    half.text.push_str(OPEN);
-    write_record(&mut half);
-    half.text.push('"');
-    outcome.write_into(&mut half);
-    half.text.push('}');
-    half.text
+    written(mask, LINE_BYTES, |half| {
+        half.text.push_str(OPEN);
+        write_record(half);
+        half.text.push('"');
+        outcome.write_into(half);
+        half.text.push('}');
+    })
 }
 
 // === members ===

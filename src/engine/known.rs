@@ -1,10 +1,12 @@
 //! A verified key, with everything that a plan makes of it and that does not depend on a request.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
 use crate::access::Access;
 use crate::access::restriction::Restriction;
+use crate::audit::AuditRecord;
 use crate::config::Plan;
 use crate::decision::DenyReason;
 use crate::key::claims::Claims;
@@ -26,6 +28,8 @@ pub struct KnownKey {
     cell_name: Name,
     /// The `sub`, followed by its value as a header if that differs.
     sub: Option<Box<str>>,
+    /// Its members of an audit record.
+    members: Box<str>,
     kid: Rc<Kid>,
     tier: Rc<TierRules>,
     tenant: Rc<TenantRules>,
@@ -68,6 +72,7 @@ impl KnownKey {
         let mut key = Self {
             cell_name: key_name(&claims.tenant, &claims.jti),
             sub: claims.sub.as_deref().map(with_header_text),
+            members: Box::default(),
             tenant: Rc::clone(memberships.tenant(&claims.tenant)),
             own: own.map(|restrictions| Box::new(OwnRules::new(restrictions, &tier))),
             kid,
@@ -88,6 +93,7 @@ impl KnownKey {
         key.needs_client_cert = key.any_restriction(Restriction::needs_client_cert);
         key.restricts_target = key.any_restriction(Restriction::restricts_target);
         key.steady_secs = key.steady_secs(&plan.keyring);
+        key.members = key.record().key_members(&plan.settings.audit.mask).into();
         key
     }
 
@@ -132,6 +138,24 @@ impl KnownKey {
     /// The number of caveats.
     pub fn caveats_len(&self) -> u8 {
         self.caveats_len
+    }
+
+    /// What an audit record says of it.
+    pub fn record(&self) -> AuditRecord<'_> {
+        AuditRecord {
+            kid: Some(Cow::Borrowed(self.kid.as_str())),
+            jti: Some(Cow::Borrowed(self.jti())),
+            tenant: Some(Cow::Borrowed(self.tenant())),
+            sub: self.sub().map(Cow::Borrowed),
+            tier: Some(Cow::Borrowed(self.tier())),
+            caveats: Some(self.caveats_len.into()),
+            ..AuditRecord::default()
+        }
+    }
+
+    /// The same in its final bytes: see [`AuditRecord::key_members`].
+    pub fn members(&self) -> &str {
+        &self.members
     }
 
     /// The name of its cell.
@@ -206,8 +230,8 @@ impl KnownKey {
         let unshared = || allocated(size_of::<TierRules>()) + allocated(self.tier.name.len());
         let tier = if self.tier.exists { 0 } else { unshared() };
         let counts = 2 * size_of::<usize>();
-        let name = allocated(self.cell_name.as_str().len());
-        allocated(counts + size_of::<Self>()) + name + sub + own + tier
+        let texts = allocated(self.cell_name.as_str().len()) + allocated(self.members.len());
+        allocated(counts + size_of::<Self>()) + texts + sub + own + tier
     }
 
     /// What a revocation names it by.

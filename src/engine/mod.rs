@@ -12,7 +12,6 @@ use std::iter::once_with;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::access::cidr::parse_address;
 use crate::access::restriction::Restriction;
 use crate::access::{Access, canonical_host, exact_host};
 use crate::config::{ClientRules, Plan, Settings, UpstreamCredential};
@@ -145,11 +144,15 @@ impl Engine {
     /// Whether a request is forwarded without a key. That is for preflights, if the plan allows them, from
     /// addresses that keys may be used from, unless they contain a stray key.
     #[cold]
-    pub fn allows_preflight(&self, head: &RequestHead<'_>, source: Option<IpAddr>) -> bool {
+    pub fn allows_preflight(
+        &self,
+        head: &RequestHead<'_>,
+        source: impl FnOnce() -> Option<IpAddr>,
+    ) -> bool {
         let is_key = |text: &[u8]| self.may_be_key(text);
         self.plan.settings.allows_preflights
             && head.is_preflight()
-            && self.check_address(source).is_ok()
+            && self.check_address(source()).is_ok()
             && !head.line_holds_key(&is_key)
             && !head.holds_stray_key(&is_key)
     }
@@ -232,22 +235,9 @@ impl Engine {
         credential.starts_with(b"vk1.") || jwt_kid(credential).is_some_and(names_ring)
     }
 
-    /// Whether the peer address of the connection is the client address.
-    pub fn trusts_peers(&self) -> bool {
-        self.plan.settings.client.trusted_hops == 0
-    }
-
-    /// The address of the client: the peer address, or an entry of `x-forwarded-for` if the plan trusts the
-    /// proxies that wrote it. `None` if it is unknown: there are fewer entries than trusted proxies, or the
-    /// entry is not an address.
-    pub fn client_address(&self, peer: Option<IpAddr>, head: &RequestHead<'_>) -> Option<IpAddr> {
-        let ClientRules { trusted_hops, .. } = self.plan.settings.client;
-        let Some(index) = usize::try_from(trusted_hops).ok()?.checked_sub(1) else {
-            return peer;
-        };
-        let values: Vec<&[u8]> = head.forwarded_for().collect();
-        let entries = values.into_iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
-        parse_address(entries.into_iter().nth(index)?)
+    /// Whether a failure to authenticate is counted for the source of the request.
+    pub fn counts_failure(&self, reason: DenyReason) -> bool {
+        self.plan.settings.auth_failures.is_some() && reason.is_failed_authentication()
     }
 
     /// The provider credential that the listener's gate attaches for the host of an authority.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::alerts::anomaly::Anomaly;
-use crate::audit::AuditRecord;
+use crate::audit::{AuditRecord, Mask, Prepared};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
 use crate::limits::ledger::{Exceeded, Exhausted};
@@ -127,16 +127,21 @@ impl Decided {
 
     /// The audit record of the request, as far as it is known by now.
     pub fn record(&self) -> AuditRecord<'_> {
-        let key = self.key.as_deref();
-        let claim = |text: fn(&KnownKey) -> Option<&str>| key.and_then(text).map(Cow::Borrowed);
+        let key = self.key.as_deref().map(KnownKey::record).unwrap_or_default();
+        let AuditRecord { kid, jti, tenant, sub, tier, caveats, .. } = key;
+        AuditRecord { kid, jti, tenant, sub, tier, caveats, ..self.record_of_request() }
+    }
+
+    /// The record in its final bytes. `prepared`: what it shares with those of other requests.
+    pub fn written_record(&self, prepared: Prepared<'_>, mask: &Mask) -> String {
+        let key = self.key.as_ref().map(|key| key.members());
+        self.record_of_request().write_prepared(&Prepared { key, ..prepared }, mask)
+    }
+
+    /// The record without the members of the key.
+    fn record_of_request(&self) -> AuditRecord<'_> {
         AuditRecord {
             decision: Some(self.decision),
-            kid: claim(|key| Some(key.kid().as_str())),
-            jti: claim(|key| Some(key.jti())),
-            tenant: claim(|key| Some(key.tenant())),
-            sub: claim(KnownKey::sub),
-            tier: claim(|key| Some(key.tier())),
-            caveats: key.map(|key| key.caveats_len().into()),
             tls_verdict: self.verdict.map(|verdict| Cow::Borrowed(verdict.word())),
             anomaly: self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word())),
             ..self.seen.record()

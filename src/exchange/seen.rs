@@ -5,7 +5,7 @@ use std::cell::{LazyCell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::access::cidr::address_text;
+use crate::access::cidr::{address_text, parse_address};
 use crate::access::{
     Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
 };
@@ -57,8 +57,9 @@ pub struct Seen {
 pub struct Request<'a> {
     /// Its headers.
     pub head: &'a RequestHead<'a>,
-    /// The address of the connection's other end.
-    pub peer: Option<IpAddr>,
+    /// Asks the host for the address of the connection's other end. That costs as much as deciding, so it is done only
+    /// if something depends on it.
+    pub peer: &'a dyn Fn() -> Option<IpAddr>,
     /// Unix nanoseconds.
     pub now_ns: u64,
     /// The MCP call, as in an audit line, if the host knows it.
@@ -83,6 +84,20 @@ pub enum Evaluation {
     Stranger(DenyReason),
 }
 
+/// The addresses of a request, asked for once, if something depends on them.
+struct Addresses<'a> {
+    request: &'a Request<'a>,
+    trusted_hops: u64,
+    known: OnceCell<KnownAddresses>,
+}
+
+/// Those of the connection's other end and of the client, as far as they are known.
+#[derive(Clone, Copy, Default)]
+struct KnownAddresses {
+    peer: Option<IpAddr>,
+    source: Option<IpAddr>,
+}
+
 /// Why a forwarded request needs no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keyless {
@@ -90,6 +105,85 @@ pub enum Keyless {
     Preflight,
     /// The configuration makes it public.
     Public,
+}
+
+impl Evaluation {
+    fn of(
+        engine: &mut Engine,
+        request: &Request<'_>,
+        path: Result<CanonicalPath<'_>, AmbiguousPath>,
+        addresses: &Addresses<'_>,
+        client_cert: impl FnOnce() -> Option<String>,
+    ) -> Self {
+        let now_secs = secs(request.now_ns);
+        if let Ok(path) = &path {
+            let access = || access(request.head, path.clone(), addresses.source(), None, now_secs);
+            if engine.asks_for_readiness(request.head, path) {
+                return Self::Readiness;
+            }
+            if engine.is_public(request.head, access) {
+                return Self::Keyless(Keyless::Public);
+            }
+        }
+        let (key, validity) = match engine.identify_sender(request.head, now_secs) {
+            Identity::Known { key, validity } => (key, validity),
+            Identity::Stranger(DenyReason::KeyMissing)
+                if path.is_ok() && engine.allows_preflight(request.head, || addresses.source()) =>
+            {
+                return Self::Keyless(Keyless::Preflight);
+            }
+            Identity::Stranger(reason) => return Self::Stranger(reason),
+        };
+        let shown_cert = OnceCell::new();
+        let access = LazyCell::new(|| {
+            let path = path.or_else(|ambiguous| match key.keeps_escaped_slashes() {
+                true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
+                false => Err(ambiguous),
+            })?;
+            let cert = key.needs_client_cert().then(client_cert).flatten();
+            let cert = shown_cert.get_or_init(|| cert).as_deref();
+            Ok(access(request.head, path, addresses.source(), cert, now_secs))
+        });
+        let question = Question { key: &key, validity, head: request.head, access };
+        let step = Step::of(engine, &question);
+        drop(question);
+        Self::Known { key, step }
+    }
+}
+
+impl<'a> Addresses<'a> {
+    fn new(engine: &Engine, request: &'a Request<'a>) -> Self {
+        let trusted_hops = engine.settings().client.trusted_hops;
+        Self { request, trusted_hops, known: OnceCell::new() }
+    }
+
+    /// The address of the client: the peer address, or an entry of `x-forwarded-for` if the plan trusts the proxies that
+    /// wrote it. `None` if it is unknown: there are fewer entries than trusted proxies, or the entry is not an address.
+    fn source(&self) -> Option<IpAddr> {
+        self.get().source
+    }
+
+    fn get(&self) -> KnownAddresses {
+        *self.known.get_or_init(|| match usize::try_from(self.trusted_hops).unwrap_or(usize::MAX) {
+            0 => {
+                let peer = (self.request.peer)();
+                KnownAddresses { peer, source: peer }
+            }
+            hops => {
+                let source = self.request.head.forwarded_for(hops).and_then(parse_address);
+                KnownAddresses { peer: None, source }
+            }
+        })
+    }
+
+    /// The addresses, if they were asked for or no host call is needed.
+    fn known(&self) -> KnownAddresses {
+        if self.trusted_hops > 0 {
+            self.get()
+        } else {
+            self.known.get().copied().unwrap_or_default()
+        }
+    }
 }
 
 impl Keyless {
@@ -104,16 +198,14 @@ impl Keyless {
 
 impl Seen {
     /// A request that is not evaluated.
-    pub fn new(head: &RequestHead<'_>, source: Option<IpAddr>, now_ns: u64) -> Box<Self> {
-        let request = Request { head, peer: source, now_ns, mcp: None };
-        Self::at(&canonical_path(head), &request, source)
+    pub fn new(head: &RequestHead<'_>, peer: Option<IpAddr>, now_ns: u64) -> Box<Self> {
+        let request = Request { head, peer: &|| peer, now_ns, mcp: None };
+        let mut seen = Self::at(&canonical_path(head), &request);
+        seen.set_addresses(KnownAddresses { peer, source: peer });
+        seen
     }
 
-    fn at(
-        path: &Result<CanonicalPath<'_>, AmbiguousPath>,
-        request: &Request<'_>,
-        source: Option<IpAddr>,
-    ) -> Box<Self> {
+    fn at(path: &Result<CanonicalPath<'_>, AmbiguousPath>, request: &Request<'_>) -> Box<Self> {
         let head = request.head;
         let keys = query_keys(head.target.unwrap_or_default()).take(MAX_QUERY_KEYS);
         let tags = Tags::new(head.tags());
@@ -123,9 +215,12 @@ impl Seen {
         Box::new(Self {
             at_ns: request.now_ns,
             body_bytes: 0,
-            request_id: head.request_id.and_then(request_id).map(shown),
-            peer: request.peer,
-            source,
+            request_id: head.request_id.and_then(request_id).map(|id| match is_uuid(&id) {
+                true => id,
+                false => shown(id),
+            }),
+            peer: None,
+            source: None,
             method: head.method.map(|method| match usual_method(method) {
                 Some(usual) => Cow::Borrowed(usual),
                 None => Cow::Owned(shown(text(method, MAX_METHOD_BYTES))),
@@ -153,43 +248,23 @@ impl Seen {
         request: &Request<'_>,
         client_cert: impl FnOnce() -> Option<String>,
     ) -> (Box<Self>, Evaluation) {
-        let source = engine.client_address(request.peer, request.head);
         let path = canonical_path(request.head);
-        let mut seen = Self::at(&path, request, source);
+        let mut seen = Self::at(&path, request);
         seen.plan = Some(Rc::clone(engine.plan_id()));
-        let now_secs = secs(request.now_ns);
-        if let Ok(path) = &path {
-            let access = || access(request.head, path.clone(), source, None, now_secs);
-            if engine.asks_for_readiness(request.head, path) {
-                return (seen, Evaluation::Readiness);
-            }
-            if engine.is_public(request.head, access) {
-                return (seen, Evaluation::Keyless(Keyless::Public));
-            }
-        }
-        let (key, validity) = match engine.identify_sender(request.head, now_secs) {
-            Identity::Known { key, validity } => (key, validity),
-            Identity::Stranger(DenyReason::KeyMissing)
-                if path.is_ok() && engine.allows_preflight(request.head, source) =>
-            {
-                return (seen, Evaluation::Keyless(Keyless::Preflight));
-            }
-            Identity::Stranger(reason) => return (seen, Evaluation::Stranger(reason)),
+        let addresses = Addresses::new(engine, request);
+        let evaluation = Evaluation::of(engine, request, path, &addresses, client_cert);
+        let needs_addresses = match &evaluation {
+            Evaluation::Known { .. } | Evaluation::Keyless(_) => true,
+            Evaluation::Readiness => false,
+            Evaluation::Stranger(reason) => engine.counts_failure(*reason),
         };
-        let shown_cert = OnceCell::new();
-        let access = LazyCell::new(|| {
-            let path = path.or_else(|ambiguous| match key.keeps_escaped_slashes() {
-                true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
-                false => Err(ambiguous),
-            })?;
-            let cert = key.needs_client_cert().then(client_cert).flatten();
-            let cert = shown_cert.get_or_init(|| cert).as_deref();
-            Ok(access(request.head, path, source, cert, now_secs))
-        });
-        let question = Question { key: &key, validity, head: request.head, access };
-        let step = Step::of(engine, &question);
-        drop(question);
-        (seen, Evaluation::Known { key, step })
+        seen.set_addresses(if needs_addresses { addresses.get() } else { addresses.known() });
+        (seen, evaluation)
+    }
+
+    fn set_addresses(&mut self, KnownAddresses { peer, source }: KnownAddresses) {
+        self.peer = peer;
+        self.source = source;
     }
 
     /// The address of the client, as far as it is known.
@@ -319,6 +394,17 @@ fn text(bytes: &[u8], max_bytes: usize) -> String {
         Ok(text) if text.is_ascii() => text.to_owned(),
         _ => bytes.iter().map(|byte| char::from(*byte)).collect(),
     }
+}
+
+/// Whether a text is a UUID (RFC 9562, section 4), as proxies make them. It contains no tag, so parts of one are not
+/// searched for: the chance that it has as many characters of a tag as are hidden is about 1 in 10^9.
+fn is_uuid(text: &str) -> bool {
+    let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match is_dash(at) {
+            true => byte == b'-',
+            false => byte.is_ascii_hexdigit(),
+        })
 }
 
 fn request_id(id: &[u8]) -> Option<String> {

@@ -6,13 +6,23 @@
 
 use std::borrow::Cow;
 
-use crate::audit::{self, AuditRecord, Line};
-use crate::config::Sink;
+use crate::audit::{self, AuditRecord, Line, Prepared};
+use crate::config::{AuditSettings, Sink};
 use crate::exchange::{Decided, Exchange, Forwarded, Outcome};
 use crate::host::{FilterState, Host, Property, Rules, number_property, text_property};
 use crate::time::secs;
 
 use super::{Gate, observe};
+
+/// What all records of a gate have in common.
+pub(super) struct Common {
+    /// The id of the proxy's node.
+    node: Option<String>,
+    /// Members in their final bytes.
+    host: String,
+    policy: String,
+    plan: String,
+}
 
 impl Gate {
     /// Sets a record to which nothing can be added, and counts the request. If the access loggers cannot get it, the
@@ -23,7 +33,7 @@ impl Gate {
     pub(super) fn settle(&self, host: &impl Host, exchange: &mut Exchange) {
         let Some(decided) = exchange.decided() else { return };
         let is_counted = decided.is_recorded();
-        if self.show_record(host, decided.record()) && !is_counted {
+        if self.show_record(host, decided) && !is_counted {
             self.metrics.count(host, &decided.outcome());
             exchange.set_recorded();
         }
@@ -90,7 +100,7 @@ impl Gate {
 
     fn end(&self, host: &impl Host, decided: &Decided, upstream: impl FnOnce() -> Option<String>) {
         self.metrics.count(host, &decided.outcome());
-        if self.show_record(host, decided.record()) {
+        if self.show_record(host, decided) {
             return;
         }
         let outcome = audit::Outcome {
@@ -119,15 +129,24 @@ impl Gate {
         }
     }
 
-    /// Gives the access loggers a record. Returns whether they have it.
-    fn show_record(&self, host: &impl Host, record: AuditRecord<'_>) -> bool {
+    /// Gives the access loggers the record of a request. Returns whether they have it.
+    fn show_record(&self, host: &impl Host, decided: &Decided) -> bool {
         if !self.prints_records(host) {
             return false;
         }
-        let record = self.complete(host, record).write(&self.audit.mask);
+        let record = decided.written_record(self.common(host).prepared(), &self.audit.mask);
         let is_shown = host.set_filter_state(FilterState::Audit.key(), &record).is_ok();
         self.lacks_filter_state.set(!is_shown);
         is_shown
+    }
+
+    /// What all records have in common.
+    fn common(&self, host: &impl Host) -> &Common {
+        // The host is not called inside the cell's own initialisation: it may call back.
+        let is_known = self.common.get().is_some();
+        let node = if is_known { None } else { text_property(host, Property::NodeId) };
+        let digest = self.upstreams.digest();
+        self.common.get_or_init(|| Common::new(node, digest, &self.plan, &self.audit))
     }
 
     /// A line that the access loggers cannot get is not lost.
@@ -143,18 +162,33 @@ impl Gate {
     /// The record, with what does not depend on the request.
     fn complete<'a>(&'a self, host: &impl Host, record: AuditRecord<'a>) -> AuditRecord<'a> {
         AuditRecord {
-            host: self.node(host).map(Cow::Borrowed),
+            host: self.common(host).node.as_deref().map(Cow::Borrowed),
             tls_policy: Some(Cow::Borrowed(self.upstreams.digest())),
             ..record
         }
     }
+}
 
-    fn node(&self, host: &impl Host) -> Option<&str> {
-        // The host is not called inside the cell's own initialisation: it may call back.
-        if self.node.get().is_none() {
-            _ = self.node.set(text_property(host, Property::NodeId)?);
-        }
-        self.node.get().map(String::as_str)
+// === impl Common ===
+
+impl Common {
+    fn new(node: Option<String>, policy: &str, plan: &str, audit: &AuditSettings) -> Self {
+        let record = AuditRecord {
+            host: node.as_deref().map(Cow::Borrowed),
+            tls_policy: Some(Cow::Borrowed(policy)),
+            plan: Some(Cow::Borrowed(plan)),
+            ..AuditRecord::default()
+        };
+        let (host, policy, plan) = (
+            record.host_members(&audit.mask),
+            record.policy_members(&audit.mask),
+            record.plan_members(&audit.mask),
+        );
+        Self { node, host, policy, plan }
+    }
+
+    fn prepared(&self) -> Prepared<'_> {
+        Prepared { host: &self.host, key: None, policy: &self.policy, plan: &self.plan }
     }
 }
 

@@ -60,7 +60,8 @@ impl Default for Followed {
 
 /// The first segments of a path.
 fn beginning(path: &str) -> &str {
-    let end = path.match_indices('/').nth(SEGMENTS).map_or(path.len(), |(at, _)| at);
+    let mut slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
+    let end = slashes.nth(SEGMENTS).map_or(path.len(), |(at, _)| at);
     path.get(..end).unwrap_or(path)
 }
 

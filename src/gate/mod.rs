@@ -33,6 +33,7 @@ use crate::host::{
 use crate::reply::{RATE_LIMIT, REQUEST_ID, Refusal, Reply, reply};
 use crate::upstream_tls::Policy;
 
+use self::ending::Common;
 use self::followed::Followed;
 use self::metrics::Metrics;
 use self::request::{Next, RequestGate, refuse, reply_to};
@@ -63,8 +64,10 @@ pub struct Gate {
     has_gates: Cell<bool>,
     /// The host has no filter state that access loggers could print.
     lacks_filter_state: Cell<bool>,
-    /// The id of the proxy's node, asked for once.
-    node: OnceCell<String>,
+    /// The id of the plan; empty if there is none.
+    plan: Rc<str>,
+    /// What all records have in common, asked for once.
+    common: OnceCell<Common>,
     /// Whether the host provides MCP calls, asked for once.
     shows_calls: OnceCell<bool>,
     /// The log has the warning that clients choose their addresses.
@@ -88,8 +91,9 @@ impl Gate {
             followed: Followed::default(),
             has_gates: Cell::new(false),
             lacks_filter_state: Cell::new(false),
+            plan: Rc::clone(&plan.id),
             engine: Some(RefCell::new(Engine::new(plan))),
-            node: OnceCell::new(),
+            common: OnceCell::new(),
             shows_calls: OnceCell::new(),
             warned: Cell::new(false),
         }
@@ -109,7 +113,8 @@ impl Gate {
             has_gates: Cell::new(false),
             lacks_filter_state: Cell::new(false),
             upstreams: Upstreams::new(policy, &UpstreamTls::default()),
-            node: OnceCell::new(),
+            plan: Rc::from(""),
+            common: OnceCell::new(),
             shows_calls: OnceCell::new(),
             warned: Cell::new(false),
         }
@@ -261,8 +266,8 @@ impl Gate {
         let is_own = |text: &[u8]| engine.is_own(text);
         let head = RequestHead::read(&headers, key_sources);
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
-        let (peer, mcp) = (self.peer(host, engine), self.mcp_call(host));
-        let request = Request { head: &head, peer, now_ns, mcp };
+        let peer = || self.peer(host);
+        let request = Request { head: &head, peer: &peer, now_ns, mcp: self.mcp_call(host) };
         let (seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
         let gate = RequestGate {
             host,
@@ -290,9 +295,9 @@ impl Gate {
         next
     }
 
-    /// The address of the other end of the connection, if rules about addresses may use it.
-    fn peer(&self, host: &impl Host, engine: &Engine) -> Option<IpAddr> {
-        let peer = engine.trusts_peers().then(|| host.property(Property::SourceAddress)).flatten();
+    /// The address of the other end of the connection.
+    fn peer(&self, host: &impl Host) -> Option<IpAddr> {
+        let peer = host.property(Property::SourceAddress);
         self.warn_of_claimed_address(host, peer.as_deref());
         peer.as_deref().and_then(parse_address)
     }

@@ -180,9 +180,9 @@ impl<H: Host> RequestGate<'_, H> {
     /// The route of the request, or why nothing may be sent on it.
     #[inline(never)]
     fn check_route(&self, attached: Carried) -> Result<Route, DenyReason> {
-        let upstream = UpstreamHost::parse(self.head.authority.unwrap_or_default());
+        let authority = self.head.authority.unwrap_or_default();
         let now_secs = secs(self.now_ns);
-        let route = self.upstreams.check_route(self.host, &upstream, attached, now_secs);
+        let route = self.upstreams.route(self.host, authority, attached, now_secs);
         if let (Err(_), Some(until_secs)) = (&route, attached.until_secs())
             && attached.has_expired(now_secs)
         {

@@ -119,7 +119,7 @@ impl Parts<'_> {
 
     fn audit(&self, engine: &mut Engine, head: &RequestHead<'_>) {
         let peer = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
-        let request = Request { head, peer, now_ns: self.sent.now_ns, mcp: None };
+        let request = Request { head, peer: &|| peer, now_ns: self.sent.now_ns, mcp: None };
         let (seen, evaluation) = Seen::evaluate(engine, &request, || self.sent.client_cert.clone());
         let decided = match evaluation {
             Evaluation::Known { key, step: Step::Decide { decision, .. } } => {

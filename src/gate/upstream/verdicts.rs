@@ -34,6 +34,8 @@ pub(in crate::gate) struct Upstreams {
     refusals: Refusals,
     resets: Resets,
     handovers: Rc<Handovers>,
+    /// The last authority on whose route nothing depends: the policy has no rule for it. That does not change with time.
+    unruled: RefCell<Vec<u8>>,
     /// The ends of exceptions that this VM has logged, Unix seconds.
     ended: RefCell<Vec<u64>>,
 }
@@ -75,6 +77,7 @@ impl Upstreams {
             refusals: Refusals::default(),
             resets: Resets::default(),
             handovers: Rc::default(),
+            unruled: RefCell::default(),
             ended: RefCell::default(),
         }
     }
@@ -107,6 +110,38 @@ impl Upstreams {
     /// Whether the configuration adds rules for a host.
     pub(in crate::gate) fn tightens(&self, host: &UpstreamHost<'_>) -> bool {
         self.policy.tighten().iter().any(|rule| rule.host.matches(host))
+    }
+
+    /// The route of a request for an authority, or why nothing may be sent on it: see [`Upstreams::check_route`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Upstreams::check_route`].
+    pub(in crate::gate) fn route<H: Host>(
+        &self,
+        host: &H,
+        authority: &[u8],
+        attached: Carried,
+        now_secs: u64,
+    ) -> Result<Route, DenyReason> {
+        if attached == Carried::Nothing && self.is_unruled(authority) {
+            return Ok(Route::default());
+        }
+        let upstream = UpstreamHost::parse(authority);
+        let route = self.check_route(host, &upstream, attached, now_secs)?;
+        if attached == Carried::Nothing
+            && !route.awaits_verdict
+            && let Ok(mut unruled) = self.unruled.try_borrow_mut()
+        {
+            authority.clone_into(&mut unruled);
+        }
+        Ok(route)
+    }
+
+    /// Whether it is known that nothing depends on the route of an authority.
+    fn is_unruled(&self, authority: &[u8]) -> bool {
+        let is_known = self.unruled.try_borrow().is_ok_and(|unruled| *unruled == *authority);
+        is_known && !authority.is_empty() && self.statuses.is_empty()
     }
 
     /// Checks the route of a request, before its connection is chosen. `attached`: the provider's credential that is
