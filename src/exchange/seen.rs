@@ -60,6 +60,8 @@ pub struct Request<'a> {
     /// Asks the host for the address of the connection's other end. That costs as much as deciding, so it is done only
     /// if something depends on it.
     pub peer: &'a dyn Fn() -> Option<IpAddr>,
+    /// Whether the module writes the whole audit line, which shows that address.
+    pub writes_line: bool,
     /// Unix nanoseconds.
     pub now_ns: u64,
     /// The MCP call, as in an audit line, if the host knows it.
@@ -199,7 +201,7 @@ impl Keyless {
 impl Seen {
     /// A request that is not evaluated.
     pub fn new(head: &RequestHead<'_>, peer: Option<IpAddr>, now_ns: u64) -> Box<Self> {
-        let request = Request { head, peer: &|| peer, now_ns, mcp: None };
+        let request = Request { head, peer: &|| peer, writes_line: true, now_ns, mcp: None };
         let mut seen = Self::at(&canonical_path(head), &request);
         seen.set_addresses(KnownAddresses { peer, source: peer });
         seen
@@ -255,8 +257,8 @@ impl Seen {
         let evaluation = Evaluation::of(engine, request, path, &addresses, client_cert);
         let needs_addresses = match &evaluation {
             Evaluation::Known { .. } | Evaluation::Keyless(_) => true,
-            Evaluation::Readiness => false,
-            Evaluation::Stranger(reason) => engine.counts_failure(*reason),
+            Evaluation::Readiness => request.writes_line,
+            Evaluation::Stranger(reason) => request.writes_line || engine.counts_failure(*reason),
         };
         seen.set_addresses(if needs_addresses { addresses.get() } else { addresses.known() });
         (seen, evaluation)

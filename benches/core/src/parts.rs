@@ -119,7 +119,9 @@ impl Parts<'_> {
 
     fn audit(&self, engine: &mut Engine, head: &RequestHead<'_>) {
         let peer = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
-        let request = Request { head, peer: &|| peer, now_ns: self.sent.now_ns, mcp: None };
+        let peer = || peer;
+        let now_ns = self.sent.now_ns;
+        let request = Request { head, peer: &peer, writes_line: false, now_ns, mcp: None };
         let (seen, evaluation) = Seen::evaluate(engine, &request, || self.sent.client_cert.clone());
         let decided = match evaluation {
             Evaluation::Known { key, step: Step::Decide { decision, .. } } => {
