@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use vkey::access::restriction::MAX_GLOB_STEPS;
 use vkey::alerts::anomaly::Sensitivity;
 use vkey::alerts::failures;
-use vkey::audit::{AuditRecord, Line, Mask};
+use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask};
 use vkey::config::Config;
 use vkey::decision::DenyReason;
 use vkey::json::Json;
@@ -59,6 +59,25 @@ fn every_member_of_an_audit_line_is_listed_in_order() {
     let names: Vec<&str> =
         names.flat_map(|cell| cell.split(['`', ',', ' '])).filter(|n| !n.is_empty()).collect();
     assert!(members.iter().map(|(name, _)| name.as_str()).eq(names.iter().copied()), "{names:?}");
+}
+
+/// Every file that makes an access log print the record shows the format that makes an audit line of it.
+#[test]
+fn every_access_log_has_the_format_of_audit_lines() {
+    let shown = ["envoy.yaml", "docs/audit.md", "docs/add-to-envoy.md"].map(PathBuf::from);
+    let folders = ["examples", "filters/vkey/deploy", "testdata/lint", "docs"];
+    let found = folders.iter().flat_map(|folder| files(&root().join(folder)));
+    let mut count = 0;
+    for file in shown.map(|file| root().join(file)).into_iter().chain(found) {
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let printing = text.lines().filter(|line| line.contains("%FILTER_STATE(wasm.vkey.audit"));
+        for line in printing.filter(|_| !file.ends_with("audit_line_invalid.yaml")) {
+            let line = line.trim_start_matches(['+', ' ']);
+            assert_eq!(line, ACCESS_LOG_FORMAT, "{}", file.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count}");
 }
 
 /// The error for an unknown member names those that are known there.
