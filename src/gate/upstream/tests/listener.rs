@@ -172,11 +172,11 @@ fn a_response_that_was_dropped_vouches_for_no_other() {
     vm.upstream_gate.on_response_headers(&vm.host, &mut vm.attempt);
     vm.attempt = Attempt::default();
     vm.host.show(Property::UpstreamAttempt.path(), 2_u64.to_le_bytes());
-    vm.host.show(Property::UpstreamTlsVersion.path(), "");
-    vm.host.show(Property::UpstreamCertificateDigest.path(), "");
+    vm.host.show(Property::UpstreamCertificateDigest.path(), SPARE);
+    vm.host.show(Property::UpstreamDnsName.path(), "other.example");
     vm.host.show(Property::ResponseCodeDetails.path(), "via_upstream");
     assert_eq!(vm.gate.on_response_headers(&vm.host, &mut vm.exchange), Action::Pause);
-    assert_eq!(vm.verdict(), Some(Verdict::Refused(Reason::UpstreamPlaintext)));
+    assert_eq!(vm.verdict(), Some(Verdict::Refused(Reason::UpstreamName)));
 }
 
 /// The proxy replies itself, e.g. because the upstream takes too long.
