@@ -6,7 +6,6 @@
 //! [`Upstream`](crate::host::FilterState::Upstream).
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
 use crate::upstream_tls::{PolicyRule, UpstreamHost, Verdict};
@@ -21,7 +20,8 @@ pub struct Handovers {
     vm: OnceCell<u64>,
     last: Cell<u64>,
     has_gate: Cell<bool>,
-    open: RefCell<BTreeMap<u64, Weak<Handover>>>,
+    /// In ascending order of their numbers.
+    open: RefCell<Vec<(u64, Weak<Handover>)>>,
 }
 
 /// The handover of one request.
@@ -81,7 +81,7 @@ impl Handovers {
             response: RefCell::default(),
             handovers: Rc::clone(self),
         });
-        self.open.try_borrow_mut().ok()?.insert(number, Rc::downgrade(&handover));
+        self.open.try_borrow_mut().ok()?.push((number, Rc::downgrade(&handover)));
         Some(handover)
     }
 
@@ -92,7 +92,9 @@ impl Handovers {
         if vm.parse().ok().as_ref() != self.vm.get() {
             return None;
         }
-        self.open.try_borrow().ok()?.get(&number.parse().ok()?)?.upgrade()
+        let (open, number) = (self.open.try_borrow().ok()?, number.parse().ok()?);
+        let place = open.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        open.get(place)?.1.upgrade()
     }
 }
 
@@ -163,8 +165,10 @@ impl Response {
 
 impl Drop for Handover {
     fn drop(&mut self) {
-        if let Ok(mut open) = self.handovers.open.try_borrow_mut() {
-            open.remove(&self.number);
+        if let Ok(mut open) = self.handovers.open.try_borrow_mut()
+            && let Ok(place) = open.binary_search_by_key(&self.number, |(number, _)| *number)
+        {
+            open.remove(place);
         }
     }
 }

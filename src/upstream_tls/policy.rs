@@ -384,8 +384,13 @@ impl EffectivePolicy {
     }
 
     /// The rules of the configuration.
-    pub fn tighten(&self) -> &Rc<[PolicyRule]> {
+    pub fn tighten(&self) -> &[PolicyRule] {
         &self.tighten
+    }
+
+    /// The same rules, to keep.
+    pub fn shared_rules(&self) -> Rc<[PolicyRule]> {
+        Rc::clone(&self.tighten)
     }
 
     /// The requirement for a connection if no rule requires more.

@@ -1,19 +1,17 @@
 //! What the clusters of attempts are: remembered for a moment for certificates that were seen in them.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
 
 use crate::host::{Host, Property, text_property};
+use crate::time::secs;
 use crate::upstream_tls::Stamp;
-
-use super::verdicts::now_secs;
 
 /// How long a cluster is remembered, in seconds. A change of its metadata is seen before that: it gives the cluster new
 /// connections, and the first attempt on a new connection asks again.
 const REMEMBERED_SECS: u64 = 1;
 
 /// The most clusters that are remembered. All are forgotten when there are more.
-const MAX_CLUSTERS: usize = 256;
+const MAX_CLUSTERS: usize = 64;
 
 /// The most certificates that are remembered of a cluster.
 const MAX_CERTIFICATES: usize = 16;
@@ -24,9 +22,10 @@ const MAX_CERTIFICATES: usize = 16;
 /// digests of the certificates that its connections had. Whoever presents a certificate has its private key, so an upstream
 /// of another cluster is not taken for one of this cluster.
 #[derive(Default)]
-pub(in crate::gate) struct Clusters(RefCell<BTreeMap<String, Known>>);
+pub(in crate::gate) struct Clusters(RefCell<Vec<Known>>);
 
 struct Known {
+    checked: String,
     cluster: Facts,
     /// Digests, and when their connections were seen, Unix seconds.
     certificates: Vec<(String, u64)>,
@@ -57,9 +56,9 @@ impl Clusters {
         now: u64,
     ) -> Option<AttemptCluster<'a, H>> {
         let all = self.0.try_borrow().ok()?;
-        let known = all.get(checked)?;
+        let known = all.iter().find(|known| known.checked == checked)?;
         // Without a clock, nothing would be forgotten.
-        let fresh = |at: u64| now.abs_diff(at) < REMEMBERED_SECS && now != now_secs(None);
+        let fresh = |at: u64| now.abs_diff(at) < REMEMBERED_SECS && now < secs(u64::MAX);
         known.certificates.iter().find(|(of, at)| of == digest && fresh(*at))?;
         let Facts { name, stamp } = known.cluster.clone();
         Some(AttemptCluster { host, name: name.into(), stamp: stamp.into(), is_recalled: true })
@@ -68,10 +67,8 @@ impl Clusters {
     /// Forgets a cluster whose stamp has changed.
     pub(in crate::gate) fn compare<H: Host>(&self, checked: &str, shown: &AttemptCluster<'_, H>) {
         let stamp = shown.stamp();
-        if let Ok(mut all) = self.0.try_borrow_mut()
-            && all.get(checked).is_some_and(|known| known.cluster.stamp.as_ref() != stamp)
-        {
-            all.remove(checked);
+        if let Ok(mut all) = self.0.try_borrow_mut() {
+            all.retain(|known| known.checked != checked || known.cluster.stamp.as_ref() == stamp);
         }
     }
 
@@ -87,19 +84,21 @@ impl Clusters {
         let Ok(mut all) = self.0.try_borrow_mut() else {
             return;
         };
-        if all.len() >= MAX_CLUSTERS && !all.contains_key(checked) {
-            all.clear();
-        }
-        let new = || Known { cluster: facts.clone(), certificates: Vec::new() };
-        let known = all.entry(checked.to_owned()).or_insert_with(new);
-        if known.cluster != facts {
-            *known = new();
-        }
+        let place = all.iter().position(|known| known.checked == checked);
+        let known =
+            place.map(|place| all.swap_remove(place)).filter(|known| known.cluster == facts);
+        let new =
+            || Known { checked: checked.to_owned(), cluster: facts, certificates: Vec::new() };
+        let mut known = known.unwrap_or_else(new);
         known.certificates.retain(|(of, _)| of != digest);
         if known.certificates.len() >= MAX_CERTIFICATES {
             known.certificates.clear();
         }
         known.certificates.push((digest.to_owned(), now));
+        if all.len() >= MAX_CLUSTERS {
+            all.clear();
+        }
+        all.push(known);
     }
 }
 

@@ -1,12 +1,9 @@
 //! Which clusters are refused for now, read again only when a worker has changed that.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
 
 use crate::host::{Host, MetricKind};
 use crate::upstream_tls::UpstreamStatus;
-
-use super::statuses::MAX_CLUSTERS;
 
 /// Counts the changes. Reading it hands over no bytes, so it costs a tenth of reading a record.
 const CHANGES: &str = "vkey_upstream_tls_refusals_total";
@@ -15,11 +12,14 @@ const CHANGES: &str = "vkey_upstream_tls_refusals_total";
 /// the metrics of a cluster's filters are the cluster's own.
 const REMEMBERED_SECS: u64 = 1;
 
+/// The most statuses that are remembered. All are forgotten when there are more.
+const MAX_CLUSTERS: usize = 64;
+
 /// The statuses that this worker has read.
 #[derive(Default)]
 pub(in crate::gate) struct Refusals {
     changes: OnceCell<Option<u32>>,
-    known: RefCell<BTreeMap<String, Known>>,
+    known: RefCell<Vec<(String, Known)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -42,21 +42,26 @@ impl Refusals {
         let Some(changes) = self.number(host).and_then(|number| host.metric(number).ok()) else {
             return read();
         };
-        let known = self.known.try_borrow().ok().and_then(|all| all.get(cluster).copied());
         let is_current = |known: &Known| {
             known.changes == changes && now_secs.abs_diff(known.at_secs) < REMEMBERED_SECS
         };
-        if let Some(known) = known.filter(is_current) {
+        if let Some(known) = self.known(cluster).filter(is_current) {
             return known.status;
         }
         let status = read();
         if let Ok(mut all) = self.known.try_borrow_mut() {
+            all.retain(|(name, _)| name != cluster);
             if all.len() >= MAX_CLUSTERS {
                 all.clear();
             }
-            all.insert(cluster.to_owned(), Known { status, changes, at_secs: now_secs });
+            all.push((cluster.to_owned(), Known { status, changes, at_secs: now_secs }));
         }
         status
+    }
+
+    fn known(&self, cluster: &str) -> Option<Known> {
+        let all = self.known.try_borrow().ok()?;
+        all.iter().find(|(name, _)| name == cluster).map(|(_, known)| *known)
     }
 
     /// Tells all workers that a status changed what is refused.

@@ -12,7 +12,7 @@ use crate::upstream_tls::{
 
 /// How many clusters have a status of their own. Proxies name few, but some make one for each host that
 /// clients name; the rest share one.
-pub(super) const MAX_CLUSTERS: usize = 256;
+const MAX_CLUSTERS: usize = 256;
 
 /// The name that the rest shares.
 const OTHER: &str = "other";

@@ -381,7 +381,7 @@ impl Upstreams {
         verdict: Verdict,
         upstream: Option<UpstreamHost<'static>>,
     ) -> Response {
-        Response { verdict, upstream, rules: Rc::clone(self.policy.tighten()) }
+        Response { verdict, upstream, rules: self.policy.shared_rules() }
     }
 
     /// The verdict on a response that the gate of its cluster has checked by the same rules for the same host.
