@@ -123,6 +123,11 @@ impl Vm {
         Ok(accepted != 0)
     }
 
+    /// The memory of the module, in bytes. It never shrinks.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().guest.as_ref().map_or(0, |(memory, _)| memory.data_size(&self.store))
+    }
+
     /// Runs several callbacks under one shared deadline.
     pub fn within_one_deadline<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         self.store.set_epoch_deadline(self.deadline_ticks);
