@@ -21,7 +21,7 @@ const KEYS: usize = 100_000;
 /// More keys of all sizes than are remembered.
 const ODD_KEYS: usize = 60_000;
 
-/// The memory of a worker with so many keys.
+/// The most memory of a worker.
 const MAX_BYTES: usize = 64 << 20;
 
 /// A remembered key, its place in the tables included. 200 more bytes for each still fit.
