@@ -80,7 +80,7 @@ pub(crate) fn run(load: &Load, to: SocketAddr, secs: u64, cpu: &str) -> Result<O
 }
 
 fn script() -> PathBuf {
-    root().join("benches/envoy/keys.lua")
+    root().join("crates/e2e/benches/envoy/keys.lua")
 }
 
 /// Reads what wrk prints at the end.
