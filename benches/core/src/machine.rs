@@ -140,7 +140,6 @@ fn run_request(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Mete
         outcome: vkey::audit::Outcome::default(),
         filter_state: memory.filter_state.take(),
         log: memory.log.take(),
-        outcome: vkey::audit::Outcome::default(),
     }
 }
 
