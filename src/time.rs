@@ -1,7 +1,9 @@
 //! Conversion of times (Unix nanoseconds on the request path, Unix seconds in keys and windows) and parsing
 //! of durations.
 
-use std::time::{Duration, UNIX_EPOCH};
+mod calendar;
+
+pub(crate) use calendar::push_rfc3339;
 
 /// Nanoseconds in a second.
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
@@ -9,6 +11,9 @@ pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 /// The last second of the year 9999, in Unix seconds: RFC 3339 cannot express a later time. A higher number
 /// is usually in milliseconds by mistake.
 pub const LAST_SECS: u64 = 253_402_300_799;
+
+/// Microseconds in a second.
+const MICROS_PER_SEC: u64 = 1_000_000;
 
 /// Nanoseconds in a millisecond.
 const NANOS_PER_MILLI: u64 = 1_000_000;
@@ -35,11 +40,15 @@ pub fn millis_until(until_ns: u64, now_ns: u64) -> u64 {
 
 /// A time in RFC 3339, or in Unix seconds after the year 9999.
 pub fn rfc3339(unix_secs: u64) -> String {
-    let time = Some(unix_secs).filter(|secs| *secs <= LAST_SECS);
-    match time.and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))) {
-        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
-        None => unix_secs.to_string(),
+    const WHOLE_SECS: usize = "2026-01-31T12:00:00".len();
+    if unix_secs > LAST_SECS {
+        return unix_secs.to_string();
     }
+    let mut text = String::new();
+    push_rfc3339(&mut text, unix_secs * MICROS_PER_SEC);
+    text.truncate(WHOLE_SECS);
+    text.push('Z');
+    text
 }
 
 /// Parses a duration and returns seconds: one or more numbers, each with a unit `s`, `m`, `h` or `d`, and

@@ -6,7 +6,6 @@
 mod mcp;
 mod read;
 mod tag;
-mod time;
 mod write;
 
 use std::borrow::Cow;

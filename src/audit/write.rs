@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use crate::decision::{Decision, DenyReason, UNSEEN};
 use crate::json::decimal::push_decimal;
 use crate::json::push_quoted;
+use crate::time::push_rfc3339;
 
-use super::time::push_rfc3339;
 use super::{AuditRecord, Line, MASK_VALUE, Mask, NO_RECORD, Outcome, VERSION};
 
 /// Marks where a value was cut. No path, host or method contains it.
@@ -76,6 +76,7 @@ impl AuditRecord<'_> {
 
     /// Each group of members is written from values that change together: the proxy's, the request's, the key's and
     /// the configuration's.
+    #[inline(never)] // once, for records and for lines
     fn write_into(&self, half: &mut Half<'_>, prepared: Option<&Prepared<'_>>) {
         half.text.push_str(VERSION);
         half.raw(r#"","ts":""#, "");

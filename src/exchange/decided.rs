@@ -126,6 +126,7 @@ impl Decided {
     }
 
     /// The audit record of the request, as far as it is known by now.
+    #[inline(never)] // once, for requests that end early and at their end
     pub fn record(&self) -> AuditRecord<'_> {
         let key = self.key.as_deref().map(KnownKey::record).unwrap_or_default();
         let AuditRecord { kid, jti, tenant, sub, tier, caveats, .. } = key;

@@ -326,6 +326,7 @@ impl Seen {
     }
 
     /// The audit record of a request that was never decided.
+    #[inline(never)] // once, with a decision and without
     pub fn record(&self) -> AuditRecord<'_> {
         AuditRecord {
             ts_micros: self.at_ns / NANOS_PER_MICRO,

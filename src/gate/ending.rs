@@ -30,6 +30,7 @@ impl Gate {
     ///
     /// The record of a request that was refused after its record was final is set again. Its metrics stay: it was
     /// counted as allowed, and counters cannot be taken back.
+    #[inline(never)] // once, not in each callback
     pub(super) fn settle(&self, host: &impl Host, exchange: &mut Exchange) {
         let Some(decided) = exchange.decided() else { return };
         let is_counted = decided.is_recorded();
@@ -130,6 +131,7 @@ impl Gate {
     }
 
     /// Gives the access loggers the record of a request. Returns whether they have it.
+    #[inline(never)]
     fn show_record(&self, host: &impl Host, decided: &Decided) -> bool {
         if !self.prints_records(host) {
             return false;
@@ -150,6 +152,7 @@ impl Gate {
     }
 
     /// A line that the access loggers cannot get is not lost.
+    #[inline(never)]
     fn log_line(&self, host: &impl Host, record: AuditRecord<'_>, outcome: audit::Outcome<'_>) {
         let line = Line { record: Some(self.complete(host, record)), outcome };
         let text = match host.max_line_bytes() {
@@ -160,6 +163,7 @@ impl Gate {
     }
 
     /// The record, with what does not depend on the request.
+    #[inline(never)]
     fn complete<'a>(&'a self, host: &impl Host, record: AuditRecord<'a>) -> AuditRecord<'a> {
         AuditRecord {
             host: self.common(host).node.as_deref().map(Cow::Borrowed),

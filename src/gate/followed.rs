@@ -18,8 +18,9 @@ const MAX_BYTES: usize = 256;
 /// The segments of a path that belong to a place.
 const SEGMENTS: usize = 2;
 
-/// The places to which requests were followed.
-pub(super) struct Followed(RefCell<[Option<Slot>; SLOTS]>);
+/// The places to which requests were followed: no slots, or all of them.
+#[derive(Default)]
+pub(super) struct Followed(RefCell<Vec<Option<Slot>>>);
 
 /// A place: an authority and the beginning of a path. Texts are compared, not digests: clients choose them.
 struct Slot {
@@ -35,6 +36,9 @@ impl Followed {
         let Ok(mut slots) = self.0.try_borrow_mut() else {
             return true;
         };
+        if slots.is_empty() {
+            slots.resize_with(SLOTS, || None);
+        }
         let Some(slot) = slots.get_mut(index(authority, path)) else {
             return true;
         };
@@ -49,12 +53,6 @@ impl Followed {
                 Some(Slot { authority: authority.into(), path: path.into(), at_secs: now_secs });
         }
         !is_known
-    }
-}
-
-impl Default for Followed {
-    fn default() -> Self {
-        Self(RefCell::new([const { None }; SLOTS]))
     }
 }
 

@@ -74,6 +74,7 @@ impl Metrics {
     }
 
     /// Counts a request whose decision is final.
+    #[inline(never)] // once, not for each way in which a decision becomes final
     pub(super) fn count(&self, host: &impl Host, outcome: &Outcome<'_>) {
         let tenant = self.tenant(outcome.tenant);
         let word = outcome.decision.map_or(UNSEEN, Decision::word);

@@ -8,7 +8,7 @@ const END_DAYS: u64 = 2_932_897;
 
 /// Appends a time, UTC in microseconds, e.g. `2026-01-31T12:00:00.000000Z`. A time after the year 9999 is written as
 /// the beginning of 1970.
-pub(super) fn push_rfc3339(text: &mut String, unix_micros: u64) {
+pub(crate) fn push_rfc3339(text: &mut String, unix_micros: u64) {
     let (secs, micros) = (unix_micros / MICROS_PER_SEC, unix_micros % MICROS_PER_SEC);
     let (days, secs) = (secs / SECS_PER_DAY, secs % SECS_PER_DAY);
     if days >= END_DAYS {
