@@ -27,7 +27,7 @@ const MAX_KEY_BYTES: u16 = 16 << 10;
 /// So the work for one request is bounded.
 const MAX_STEPS: usize = 64;
 
-/// The smallest number of buckets; each is a power of two.
+/// The number of buckets at first. It is doubled when there are more entries.
 const MIN_BUCKETS: usize = 256;
 
 /// A bounded cache of verified keys.
