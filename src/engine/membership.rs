@@ -52,16 +52,18 @@ impl Memberships {
     /// Those of a configuration. The tier `default` always exists.
     pub(super) fn new(settings: &Settings) -> Self {
         let default = TierRules { exists: true, ..TierRules::unlisted(DEFAULT_TIER) };
-        let mut tiers = BTreeMap::from([(DEFAULT_TIER.into(), Rc::new(default))]);
+        // One by one: collecting sorts them first, which takes kilobytes of code.
+        let (mut tiers, mut tenants) = (BTreeMap::new(), BTreeMap::new());
+        tiers.insert(DEFAULT_TIER.into(), Rc::new(default));
         for (name, tier) in &settings.tiers {
             tiers.insert(name.as_str().into(), Rc::new(TierRules::listed(name, tier)));
         }
-        let listed = |(name, tenant): (&String, &Tenant)| {
-            (name.as_str().into(), Rc::new(TenantRules::listed(name, tenant)))
-        };
+        for (name, tenant) in &settings.tenants {
+            tenants.insert(name.as_str().into(), Rc::new(TenantRules::listed(name, tenant)));
+        }
         let is_accepted = settings.unlisted_tenants == UnlistedTenants::Allow;
         let unlisted = Rc::new(TenantRules { is_accepted, ..TenantRules::default() });
-        Self { tiers, tenants: settings.tenants.iter().map(listed).collect(), unlisted }
+        Self { tiers, tenants, unlisted }
     }
 
     /// The rules of a tier, if it exists.
