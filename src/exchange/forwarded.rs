@@ -15,8 +15,8 @@ use super::handover::Handover;
 pub struct Forwarded {
     decided: Decided,
     route: Route,
-    /// `None` for a request without a key.
-    reservations: Option<Reservations>,
+    /// `None` for a request without a key. Boxed, because the request passes from phase to phase.
+    reservations: Option<Box<Reservations>>,
     handover: Option<Rc<Handover>>,
 }
 
@@ -76,7 +76,7 @@ pub struct Route {
 impl Forwarded {
     /// A request of a key.
     pub fn for_key(decided: Decided, route: Route, reservations: Reservations) -> Self {
-        Self { decided, route, reservations: Some(reservations), handover: None }
+        Self { decided, route, reservations: Some(Box::new(reservations)), handover: None }
     }
 
     /// A request that needs no key: a preflight, or a public one.
@@ -117,7 +117,8 @@ impl Forwarded {
 
     /// Refuses the request after all. Returns its key and its reservations, for the refund.
     pub fn refuse(self, reason: DenyReason) -> (Decided, Option<(Rc<KnownKey>, Reservations)>) {
-        let reserved = self.decided.key().cloned().zip(self.reservations);
+        let reservations = self.reservations.map(|reservations| *reservations);
+        let reserved = self.decided.key().cloned().zip(reservations);
         (self.decided.refused(reason), reserved)
     }
 

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use vkey::limits::cell::{key_name, tenant_name};
-use vkey::record::{Record, encode};
+use vkey::record::{Record, Writer, encode};
 
 use crate::keys::{Minter, options};
 use crate::support::{Envoy, Options, Request, config, each_envoy};
@@ -22,8 +22,8 @@ impl Record for OtherCell {
         Self
     }
 
-    fn write(&self, record: &mut Vec<u8>) {
-        record.extend_from_slice(b"other");
+    fn write(&self, record: &mut Writer<'_>) {
+        record.put_slice(b"other");
     }
 
     fn read(_: &mut &[u8]) -> Option<Self> {
