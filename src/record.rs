@@ -109,6 +109,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes some bytes.
+    #[inline(never)] // once for each length: records have many numbers
     pub fn put<const N: usize>(&mut self, bytes: [u8; N]) {
         let rest = self.record.get_mut(self.len..);
         match rest.and_then(<[u8]>::first_chunk_mut) {
@@ -253,17 +254,10 @@ impl std::error::Error for NotThisRecord {}
 /// CRC-32 (ISO-HDLC, as in zlib).
 #[inline(never)] // once, not for each kind of record
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let crc = words.iter().fold(!0, |crc: u32, [a, b, c, d, e, f, g, h]| {
-        let [i, j, k, l] = crc.to_le_bytes();
-        crc32_of(7, a ^ i)
-            ^ crc32_of(6, b ^ j)
-            ^ crc32_of(5, c ^ k)
-            ^ crc32_of(4, d ^ l)
-            ^ crc32_of(3, *e)
-            ^ crc32_of(2, *f)
-            ^ crc32_of(1, *g)
-            ^ crc32_of(0, *h)
+    let (words, rest) = bytes.as_chunks::<4>();
+    let crc = words.iter().fold(!0, |crc, word| {
+        let [a, b, c, d] = (crc ^ u32::from_le_bytes(*word)).to_le_bytes();
+        crc32_of(3, a) ^ crc32_of(2, b) ^ crc32_of(1, c) ^ crc32_of(0, d)
     });
     !rest.iter().fold(crc, |crc, byte| {
         let [low, ..] = crc.to_le_bytes();
@@ -272,18 +266,18 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// The contribution of a byte to the checksum, by the number of bytes after it. A table for each position
-/// allows eight bytes at a time.
+/// allows four bytes at a time.
 fn crc32_of(bytes_after: usize, byte: u8) -> u32 {
-    static TABLES: [[u32; 256]; 8] = crc32_tables();
+    static TABLES: [[u32; 256]; 4] = crc32_tables();
     let table = TABLES.get(bytes_after);
     table.and_then(|table| table.get(usize::from(byte))).copied().unwrap_or(0)
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const fn crc32_tables() -> [[u32; 256]; 8] {
-    let mut tables = [crc32_table(); 8];
+const fn crc32_tables() -> [[u32; 256]; 4] {
+    let mut tables = [crc32_table(); 4];
     let mut behind = 1;
-    while behind < 8 {
+    while behind < 4 {
         let mut index = 0;
         while index < 256 {
             let before = tables[behind - 1][index];
