@@ -115,7 +115,7 @@ impl Reply {
             grpc_status: None,
             headers: json_headers(1),
             body,
-            details: format!("vkey_{details}"),
+            details: ["vkey_", details].concat(),
         }
     }
 
@@ -190,10 +190,18 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         status,
         grpc_status: Some(grpc_status),
         headers,
-        body: format!(
-            r#"{{"error":{{"message":"{message}{explanation}","type":"{error_type}","code":"{code}"}}}}"#
-        ),
-        details: format!("vkey_{code}"),
+        body: [
+            r#"{"error":{"message":""#,
+            message,
+            &explanation,
+            r#"","type":""#,
+            error_type,
+            r#"","code":""#,
+            code,
+            r#""}}"#,
+        ]
+        .concat(),
+        details: ["vkey_", code].concat(),
     }
 }
 

@@ -206,7 +206,7 @@ fn split(token: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Whether two texts are the same. Eight bytes are compared at a time: compiled to wasm, `==` compares one.
-fn same_bytes(text: &[u8], other: &[u8]) -> bool {
+pub(super) fn same_bytes(text: &[u8], other: &[u8]) -> bool {
     let ((words, rest), (other_words, other_rest)) =
         (text.as_chunks::<8>(), other.as_chunks::<8>());
     let mut pairs = words.iter().zip(other_words);

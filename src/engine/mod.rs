@@ -1,6 +1,8 @@
 //! The engine: one plan, and every decision under it.
 
 mod cache;
+mod flood;
+mod forged;
 mod known;
 mod membership;
 mod signing_keys;
@@ -23,6 +25,8 @@ use crate::key::revocations::Newer;
 use crate::key::token::{Kid, Unverified, jwt_kid};
 use crate::limits::{Charge, Origin};
 use cache::VerifiedKeys;
+use flood::Flood;
+use forged::ForgedTokens;
 pub use known::KnownKey;
 use membership::Memberships;
 use signing_keys::SigningKeys;
@@ -36,6 +40,8 @@ pub struct Engine {
     verified: VerifiedKeys,
     signing_keys: SigningKeys,
     newer_revocations: Newer,
+    forged: ForgedTokens,
+    flood: Flood,
 }
 
 /// The sender of a request.
@@ -74,6 +80,8 @@ impl Engine {
             plan,
             signing_keys: SigningKeys::default(),
             newer_revocations: Newer::None,
+            forged: ForgedTokens::default(),
+            flood: Flood::default(),
         }
     }
 
@@ -235,9 +243,11 @@ impl Engine {
         credential.starts_with(b"vk1.") || jwt_kid(credential).is_some_and(names_ring)
     }
 
-    /// Whether a failure to authenticate is counted for the source of the request.
-    pub fn counts_failure(&self, reason: DenyReason) -> bool {
-        self.plan.settings.auth_failures.is_some() && reason.is_failed_authentication()
+    /// Whether a failure to authenticate is counted for the source of the request. Every failure is if sources are blocked;
+    /// if they only raise alerts, some of a flood are.
+    pub fn counts_failure(&mut self, reason: DenyReason, now_secs: u64) -> bool {
+        let rules = self.plan.settings.auth_failures.filter(|_| reason.is_failed_authentication());
+        rules.is_some_and(|rules| rules.block_secs > 0 || self.flood.counts_next(now_secs))
     }
 
     /// The provider credential that the listener's gate attaches for the host of an authority.
@@ -290,8 +300,15 @@ impl Engine {
             Err(DenyReason::KeyRetired) if ring.keeps_expired() => {}
             verdict => verdict?,
         }
+        if self.forged.contains(token) {
+            return Err(DenyReason::KeySignature);
+        }
         let (kid, signing_key) = self.signing_keys.get(ring, unverified.kid())?;
-        let key = Key::verify_by(unverified, ring, signing_key, Rc::clone(kid))?;
+        let key = Key::verify_by(unverified, ring, signing_key, Rc::clone(kid));
+        if matches!(key, Err(DenyReason::KeySignature)) {
+            self.forged.insert(token);
+        }
+        let key = key?;
         let key = Rc::new(self.prepare(key));
         self.verified.insert(token, Rc::clone(&key));
         Ok(key)

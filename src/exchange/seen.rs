@@ -83,7 +83,12 @@ pub enum Evaluation {
     /// The request asks whether the gate is ready.
     Readiness,
     /// No key was verified.
-    Stranger(DenyReason),
+    Stranger {
+        /// Why not.
+        reason: DenyReason,
+        /// Whether that is counted for the source of the request.
+        is_counted: bool,
+    },
 }
 
 /// The addresses of a request, asked for once, if something depends on them.
@@ -134,7 +139,10 @@ impl Evaluation {
             {
                 return Self::Keyless(Keyless::Preflight);
             }
-            Identity::Stranger(reason) => return Self::Stranger(reason),
+            Identity::Stranger(reason) => {
+                let is_counted = engine.counts_failure(reason, now_secs);
+                return Self::Stranger { reason, is_counted };
+            }
         };
         let shown_cert = OnceCell::new();
         let access = LazyCell::new(|| {
@@ -258,7 +266,7 @@ impl Seen {
         let needs_addresses = match &evaluation {
             Evaluation::Known { .. } | Evaluation::Keyless(_) => true,
             Evaluation::Readiness => request.writes_line,
-            Evaluation::Stranger(reason) => request.writes_line || engine.counts_failure(*reason),
+            Evaluation::Stranger { is_counted, .. } => request.writes_line || *is_counted,
         };
         seen.set_addresses(if needs_addresses { addresses.get() } else { addresses.known() });
         (seen, evaluation)

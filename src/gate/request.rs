@@ -72,7 +72,9 @@ impl<H: Host> RequestGate<'_, H> {
             }
             Evaluation::Keyless(keyless) => self.forward_without_key(seen, keyless.decision()),
             Evaluation::Readiness => self.show_readiness(seen),
-            Evaluation::Stranger(reason) => self.refuse_stranger(seen, reason),
+            Evaluation::Stranger { reason, is_counted } => {
+                self.refuse_stranger(seen, reason, is_counted)
+            }
         }
     }
 
@@ -294,12 +296,11 @@ impl<H: Host> RequestGate<'_, H> {
 
     // === requests of strangers ===
 
-    /// Refuses a request for which no key was verified. If invalid keys are counted by source, a source that is
-    /// blocked is told to wait.
-    fn refuse_stranger(&self, seen: Box<Seen>, reason: DenyReason) -> Next {
+    /// Refuses a request for which no key was verified. If that is counted for its source, a source that is blocked is
+    /// told to wait.
+    fn refuse_stranger(&self, seen: Box<Seen>, reason: DenyReason, is_counted: bool) -> Next {
         let rules = self.engine.settings().auth_failures;
-        let rules =
-            rules.filter(|_| self.store.is_available() && reason.is_failed_authentication());
+        let rules = rules.filter(|_| is_counted && self.store.is_available());
         let blocked = rules.and_then(|rules| {
             let until_secs = self.count_failure(&rules, seen.source())?;
             let secs = until_secs.saturating_sub(secs(self.now_ns));

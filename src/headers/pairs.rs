@@ -68,14 +68,16 @@ impl Headers {
     }
 
     /// Serialises a header map as a host does.
-    pub fn to_pairs(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    pub fn to_pairs<T: AsRef<[u8]>>(headers: &[(T, T)]) -> Vec<u8> {
         let word = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
-        let mut pairs = word(headers.len()).to_vec();
-        for (name, value) in headers {
-            pairs.extend([word(name.len()), word(value.len())].concat());
-        }
-        for (name, value) in headers {
-            pairs.extend([name.as_slice(), &[0], value, &[0]].concat());
+        let texts = || headers.iter().map(|(name, value)| [name.as_ref(), value.as_ref()]);
+        let bytes = |[name, value]: [&[u8]; 2]| name.len() + value.len() + LENGTHS_BYTES + 2;
+        let mut pairs = Vec::with_capacity(COUNT_BYTES + texts().map(bytes).sum::<usize>());
+        pairs.extend(word(headers.len()));
+        texts().flatten().for_each(|text| pairs.extend(word(text.len())));
+        for text in texts().flatten() {
+            pairs.extend_from_slice(text);
+            pairs.push(0);
         }
         pairs
     }

@@ -128,7 +128,9 @@ impl Parts<'_> {
                 let verdict = decision.forwards().then_some(Verdict::Verified);
                 Decided::with_key(seen, key, decision).with_verdict(verdict)
             }
-            Evaluation::Stranger(reason) => Decided::without_key(seen, Decision::Deny(reason)),
+            Evaluation::Stranger { reason, .. } => {
+                Decided::without_key(seen, Decision::Deny(reason))
+            }
             other => panic!("expected a request with a decision, not {other:?}"),
         };
         let policy = sha256_hex(POLICY);

@@ -238,9 +238,8 @@ impl Host for ProxyHost {
     fn send_reply(&self, reply: &Reply) -> Result<(), HostError> {
         #[cfg(feature = "faults")]
         crate::faults::reply()?;
-        let headers: Vec<_> =
-            reply.headers.iter().map(|(name, value)| ((**name).into(), (**value).into())).collect();
-        let headers = Headers::to_pairs(&headers);
+        let headers = reply.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let headers = Headers::to_pairs(&Vec::from_iter(headers));
         // nginx has no use for it, and a build of it for debugging ends its worker (WasmX:
         // `ngx_wasm_assert(grpc_status == -1)`).
         let grpc_status = reply.grpc_status.filter(|_| !cfg!(feature = "nginx"));

@@ -1,0 +1,58 @@
+//! Tokens whose tags were wrong, so that one that comes again is refused without a MAC.
+
+use super::cache::same_bytes;
+
+/// How many tokens are remembered. A later one takes the place of the one in its slot.
+const SLOTS: u8 = 64;
+
+/// The last forged tokens. They are texts of strangers: nothing but a comparison reads them.
+#[derive(Default)]
+pub(super) struct ForgedTokens(Vec<Box<[u8]>>);
+
+impl ForgedTokens {
+    /// Whether exactly this token was forged.
+    pub(super) fn contains(&self, token: &[u8]) -> bool {
+        self.0.get(slot(token)).is_some_and(|forged| same_bytes(forged, token))
+    }
+
+    /// Remembers a token.
+    pub(super) fn insert(&mut self, token: &[u8]) {
+        if self.0.is_empty() {
+            self.0.resize_with(SLOTS.into(), Box::default);
+        }
+        if let Some(slot) = self.0.get_mut(slot(token)) {
+            *slot = token.into();
+        }
+    }
+}
+
+/// The slot of a token, by the end of its tag. Whoever makes tokens meet in a slot only has them verified again.
+fn slot(token: &[u8]) -> usize {
+    let end = token.last_chunk::<8>().map_or(0, |end| u64::from_le_bytes(*end));
+    let [.., high] = end.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+    usize::from(high % SLOTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_is_found() {
+        let mut forged = ForgedTokens::default();
+        assert!(!forged.contains(b"") && !forged.contains(b"vk1.main-0.claims.tag-of-a-key"));
+        forged.insert(b"vk1.main-0.claims.tag-of-a-key");
+        assert!(forged.contains(b"vk1.main-0.claims.tag-of-a-key"));
+        assert!(!forged.contains(b"vk1.main-1.claims.tag-of-a-key"));
+        assert!(!forged.contains(b"tag-of-a-key") && !forged.contains(b""));
+    }
+
+    #[test]
+    fn so_many_are_remembered_at_most() {
+        let mut forged = ForgedTokens::default();
+        let token = |number: u32| format!("vk1.main-0.claims.{number:08}").into_bytes();
+        (0..1_000).for_each(|number| forged.insert(&token(number)));
+        let found = (0..1_000).filter(|number| forged.contains(&token(*number))).count();
+        assert!((SLOTS as usize / 2..=SLOTS.into()).contains(&found), "{found}");
+    }
+}
