@@ -7,21 +7,22 @@ const SLOTS: u8 = 64;
 
 /// The last forged tokens. They are texts of strangers: nothing but a comparison reads them.
 #[derive(Default)]
-pub(super) struct ForgedTokens(Vec<Box<[u8]>>);
+pub(super) struct ForgedTokens(Vec<Option<Box<[u8]>>>);
 
 impl ForgedTokens {
     /// Whether exactly this token was forged.
     pub(super) fn contains(&self, token: &[u8]) -> bool {
-        self.0.get(slot(token)).is_some_and(|forged| same_bytes(forged, token))
+        let forged = self.0.get(slot(token)).and_then(Option::as_ref);
+        forged.is_some_and(|forged| same_bytes(forged, token))
     }
 
     /// Remembers a token.
     pub(super) fn insert(&mut self, token: &[u8]) {
         if self.0.is_empty() {
-            self.0.resize_with(SLOTS.into(), Box::default);
+            self.0.resize_with(SLOTS.into(), Option::default);
         }
         if let Some(slot) = self.0.get_mut(slot(token)) {
-            *slot = token.into();
+            *slot = Some(token.into());
         }
     }
 }
