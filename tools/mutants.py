@@ -33,11 +33,11 @@ MUTANTS = [
      "const NEVER_ISSUED: u32 = u32::MAX;",
      "const NEVER_ISSUED: u32 = 0;"),
     ("a limit is checked outside the loop", "src/gate/admission.rs", MODEL,
-     "        let claims = self.key.claims();\n        self.store.update(&self.key_name(), |cell: &mut Cell| {",
-     "        let claims = self.key.claims();\n"
-     "        let mut before: Cell = self.store.read(&self.key_name())?;\n"
-     "        let early = before.count(decision, &self.key_charges, None, self.now_ns, self.mode);\n"
-     "        self.store.update(&self.key_name(), |cell: &mut Cell| {\n"
+     "        self.store.update(self.key.cell_name(), |cell: &mut Cell| {\n            cell.set_tier(self.key.tier());",
+     "        let mut before: Cell = self.store.read(self.key.cell_name())?;\n"
+     "        let early = before.count(decision, self.key.charges(), None, self.now_ns, self.mode);\n"
+     "        self.store.update(self.key.cell_name(), |cell: &mut Cell| {\n"
+     "            cell.set_tier(self.key.tier());\n"
      "            let early = early.clone();\n"
      "            if early.decision.forwards() {\n"
      "                cell.count(decision, &[], None, self.now_ns, self.mode);\n"
@@ -47,16 +47,16 @@ MUTANTS = [
      "            Err(WriteError::CasMismatch) => Ok(false),",
      "            Err(WriteError::CasMismatch) => Ok(true),"),
     ("contention lets through", "src/gate/admission.rs", MODEL,
-     "..self.admit_to_tenant(&tenant, look, of_key) }\n            }\n"
+     "Admitted { anomaly, ..admitted }\n            }\n"
      "            Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),",
-     "..self.admit_to_tenant(&tenant, look, of_key) }\n            }\n"
+     "Admitted { anomaly, ..admitted }\n            }\n"
      "            Err(_) => Admitted::uncounted(decision),"),
     ("what the tenant refuses stays charged to the key", "src/gate/admission.rs", MODEL,
-     "            cell.recount(was, is, &self.key_charges, reservation);",
-     "            cell.recount(was, is, &self.key_charges, reservation.filter(|_| false));"),
+     "            cell.recount(was, is, self.key.charges(), reservation);",
+     "            cell.recount(was, is, self.key.charges(), reservation.filter(|_| false));"),
     ("what cannot go on stays charged to the tenant", "src/gate/admission.rs", MODEL,
-     "            cell.recount(was, is, &self.tenant_charges, of_tenant);",
-     "            cell.recount(was, is, &self.tenant_charges, of_tenant.filter(|_| false));"),
+     "cell.recount(was, is, self.key.tenant_charges(), of_tenant);",
+     "cell.recount(was, is, self.key.tenant_charges(), of_tenant.filter(|_| false));"),
     ("a refused request burns the allowance", "src/limits/ledger.rs", LIB,
      "        let used = self.charged(charges, now_ns)?;",
      "        let used = match self.charged(charges, now_ns) {\n"
@@ -70,9 +70,9 @@ MUTANTS = [
      "                return Err(exceeded);\n"
      "            }\n"
      "        };"),
-    ("a new configuration refills", "src/gate/admission.rs", LIB,
-     "        key_name(&claims.tenant, &claims.jti)\n    }",
-     "        key_name(&claims.tenant, &format!(\"{}-{}\", claims.jti, self.key_charges.len()))\n    }"),
+    ("a new configuration refills", "src/engine/known.rs", LIB,
+     "            cell_name: key_name(&claims.tenant, &claims.jti),",
+     "            cell_name: key_name(&claims.tenant, &format!(\"{}-{}\", claims.jti, tier.charges.len())),"),
     ("a clock that goes back refills a window", "src/limits/quota.rs", LIB,
      "        let Some(elapsed @ 1..) = window.checked_sub(spent.window) else {\n            return spent;\n        };",
      "        let elapsed = window.abs_diff(spent.window);\n        if elapsed == 0 {\n            return spent;\n        }"),
@@ -164,17 +164,17 @@ MUTANTS = [
      "        ticks || host.set_tick_period(TICK_MILLIS).is_ok()",
      "        ticks || host.set_tick_period(TICK_MILLIS).is_ok() || TICK_MILLIS > 0"),
     ("the connection of the answer is not compared", "src/gate/upstream/mod.rs", UPSTREAM,
-     "        if self.upstreams.fingerprint(host) == *fingerprint {",
-     "        if self.upstreams.fingerprint(host) == *fingerprint || TICK_MILLIS > 0 {"),
+     "            || self.upstreams.is_same(host, passage, !turn.has_waited())",
+     "            || self.upstreams.is_same(host, passage, !turn.has_waited()) || TICK_MILLIS > 0"),
     ("a standing refuses nobody", "src/upstream_tls/status.rs", UPSTREAM,
      "        refused.then_some(withheld.reason)",
      "        (refused && now_secs == 0).then_some(withheld.reason)"),
-    ("an attempt is judged before its connection is up", "src/gate/upstream/verdicts.rs", UPSTREAM,
-     "        if address.is_empty() && !is_up(host) {",
-     "        if address.len() > 512 {"),
+    ("an attempt is judged before its connection is up", "src/gate/upstream/attempts.rs", UPSTREAM,
+     "    is_up(host).then(|| connection_id(host))",
+     "    Some(connection_id(host))"),
     ("a copy of a request is taken to carry nothing", "src/gate/upstream/credentials.rs", UPSTREAM,
-     "        return Carried::VERIFIED_ONLY;",
-     "        return Carried::Nothing;"),
+     "        return decision.map_or(Carried::VERIFIED_ONLY, |_| Carried::Nothing);",
+     "        return decision.map_or(Carried::Nothing, |_| Carried::Nothing);"),
     ("a withheld response refuses hosts that are not judged", "src/upstream_tls/status.rs", CORE,
      "            RefusalScope::Checked if checked => true,",
      "            RefusalScope::Checked if checked || now_secs > 0 => true,"),
@@ -191,11 +191,11 @@ MUTANTS = [
      "        let held = grant.filter(|_| fit).",
      "        let held = grant.filter(|_| fit || verdict != Verdict::Verified)."),
     ("a credential goes to whatever host is asked", "src/gate/upstream/credentials.rs", UPSTREAM,
-     "position(|held| meant(&held) && grants(&words, held))",
-     "position(|held| grants(&words, held))"),
+     "position(|held| meant(&held) && grants(words, held))",
+     "position(|held| (meant(&held) || name.is_empty() || words.is_some()) && grants(words, held))"),
     ("a credential goes where it was not granted", "src/gate/upstream/credentials.rs", UPSTREAM,
-     "position(|held| meant(&held) && grants(&words, held))",
-     "position(|held| meant(&held) && (grants(&words, held) || !words.is_empty()))"),
+     "position(|held| meant(&held) && grants(words, held))",
+     "position(|held| meant(&held) && (grants(words, held) || words.is_some()))"),
     ("what was sent is given back", "src/gate/response.rs", SCENARIOS,
      "            let refund = if sent { Refund::Nothing } else { Refund::Everything };",
      "            let refund = if sent { Refund::Everything } else { Refund::Everything };"),
@@ -209,12 +209,12 @@ MUTANTS = [
      "    } else if head.holds_stray_key(&is_key) {",
      "    } else if head.holds_stray_key(&is_key) && head.claims_identity {"),
     ("a header changes what was judged", "src/exchange/edits.rs", SCENARIOS,
-     "head.overrides_target() && engine.restricts_target(key)",
-     "head.overrides_target() && engine.restricts_target(key) && head.upgrades"),
+     "head.overrides_target() && key.restricts_target()",
+     "head.overrides_target() && key.restricts_target() && head.upgrades"),
     ("a trailer forges an identity", "src/gate/mod.rs", SCENARIOS,
      "        names.into_iter().try_for_each(|name| host.remove_request_trailer(name)).ok()",
      "        names.into_iter().take(0).try_for_each(|name| host.remove_request_trailer(name)).ok()"),
-    ("a required stamp is not asked for by the gate of a cluster", "src/gate/upstream/verdicts.rs", UPSTREAM,
+    ("a required stamp is not asked for by the gate of a cluster", "src/gate/upstream/attempts.rs", UPSTREAM,
      "        if self.require_stamp && !stamped {",
      "        if self.require_stamp && !stamped && now_secs == 0 {"),
     ("a required stamp is not asked for by the gate of the routes", "src/gate/upstream/verdicts.rs", SCENARIOS,
