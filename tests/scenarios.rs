@@ -108,7 +108,7 @@ fn a_wrong_scenario_fails() {
         (r#""action": "forward","#, r#""action": "forward", "answer": {},"#),
         (
             r#""action": "forward","#,
-            r#""action": "forward", "metrics": {"vkey_auth_failures_total": 1},"#,
+            r#""action": "forward", "metrics": {"vkey_auth_alerts_total": 1},"#,
         ),
     ] {
         let spoiled = GOOD.replace(right, wrong);

@@ -317,7 +317,12 @@ fn without_key(text: &str) -> &str {
 /// Whether a text contains the beginning of a key, its first dot escaped or not, or the encoded JSON object
 /// that a JWT starts with.
 pub(crate) fn starts_key(text: &str) -> bool {
-    let starts =
-        |window: &[u8]| matches!(window, [b'v', b'k', b'1', b'.' | b'%'] | [b'e', b'y', b'J', _]);
-    text.as_bytes().windows(4).any(starts) || text.ends_with("eyJ")
+    let bytes = text.as_bytes();
+    let follows = |at, start| bytes.get(..at).is_some_and(|before| before.ends_with(start));
+    // Their last characters are the rarest.
+    bytes.iter().enumerate().any(|(at, byte)| match byte {
+        b'1' => matches!(bytes.get(at + 1), Some(b'.' | b'%')) && follows(at, b"vk"),
+        b'J' => follows(at, b"ey"),
+        _ => false,
+    })
 }

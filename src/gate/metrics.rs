@@ -42,7 +42,6 @@ const MAX_CLUSTER_BYTES: usize = 128;
 enum Series {
     Anomalies(Anomaly, Tenant),
     AuthAlerts,
-    AuthFailures(DenyReason),
     ContentionRetries,
     LimitHits(Exhausted, Tenant),
     NewestRevocationsVersion,
@@ -86,9 +85,6 @@ impl Metrics {
         }
         if let Some(anomaly) = outcome.anomaly {
             self.add(host, Series::Anomalies(anomaly, tenant), 1);
-        }
-        if let Some(reason) = reason.filter(|r| r.class() == DenyClass::Unauthenticated) {
-            self.add(host, Series::AuthFailures(reason), 1);
         }
     }
 
@@ -298,9 +294,6 @@ impl fmt::Display for Named<'_> {
                 write!(f, "vkey_anomalies_total.anomaly.{anomaly}.tenant.{tenant}")
             }
             Series::AuthAlerts => f.write_str("vkey_auth_alerts_total"),
-            Series::AuthFailures(reason) => {
-                write!(f, "vkey_auth_failures_total.reason.{reason}")
-            }
             Series::ContentionRetries => f.write_str("vkey_contention_retries_total"),
             Series::LimitHits(exhausted, of) => {
                 f.write_str("vkey_limit_hits_total.limit.")?;
@@ -400,7 +393,6 @@ mod tests {
         let expected = [
             ("vkey_anomalies_total.anomaly.source.tenant.acme", 1),
             ("vkey_auth_alerts_total", 1),
-            ("vkey_auth_failures_total.reason.key_expired", 1),
             ("vkey_contention_retries_total", 5),
             ("vkey_limit_hits_total.limit.caveat_rate.tenant.acme", 2),
             ("vkey_limit_hits_total.limit.children_full.tenant.acme", 1),

@@ -19,7 +19,6 @@ use super::text::member;
 use super::upstream::Upstream;
 
 const REQUESTS: &str = "vkey_requests_total.";
-const AUTH_FAILURES: &str = "vkey_auth_failures_total.";
 const LIMIT_HITS: &str = "vkey_limit_hits_total.";
 const VERDICTS: &str = "vkey_upstream_tls_total.";
 
@@ -131,9 +130,6 @@ impl Tally {
         let requests = format!("{REQUESTS}decision.{word}.reason.{code}.tenant.{label}");
         *self.metrics.entry(requests).or_default() += 1;
         match reason.map(DenyReason::class) {
-            Some(DenyClass::Unauthenticated) => {
-                *self.metrics.entry(format!("{AUTH_FAILURES}reason.{code}")).or_default() += 1;
-            }
             // A blocked source is not a limit of a key.
             Some(DenyClass::Limited) if reason != Some(DenyReason::SourceBlocked) => {
                 self.limited += 1;
@@ -202,7 +198,7 @@ impl Tally {
         for (name, value) in store.metrics().into_iter().filter(|(_, value)| *value > 0) {
             if name.starts_with(LIMIT_HITS) {
                 hits += value;
-            } else if [REQUESTS, AUTH_FAILURES, VERDICTS].iter().any(|of| name.starts_with(of)) {
+            } else if [REQUESTS, VERDICTS].iter().any(|of| name.starts_with(of)) {
                 *found.entry(shown_series(context, name)).or_default() += value;
             }
         }

@@ -38,7 +38,7 @@ fn a_source_of_bad_keys_is_blocked_and_a_good_key_from_it_is_not() {
     let log = envoy.proxy_log();
     assert_eq!(log.matches("3 failed authentications from 127.0.0.1").count(), 1, "{log}");
     expect_metric(&envoy, "vkey_auth_alerts_total", 1);
-    expect_metric(&envoy, "vkey_auth_failures_total", 4);
+    expect_metric(&envoy, "vkey_requests_total", 6);
     let records = records(&envoy, 6);
     let blocked = &records[3];
     assert_eq!(blocked.decision, Some(Decision::Deny(DenyReason::SourceBlocked)));

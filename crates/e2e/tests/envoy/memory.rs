@@ -98,8 +98,9 @@ impl Stranger {
 }
 
 fn auth_failures(envoy: &Envoy) -> Vec<(String, u64)> {
-    let series = series(envoy, "vkey_auth_failures_total").into_iter();
-    series.map(|series| (series.labels["reason"].clone(), series.value)).collect()
+    let failures = series(envoy, "vkey_requests_total").into_iter();
+    let failures = failures.filter(|series| series.labels["reason"].starts_with("key_"));
+    failures.map(|series| (series.labels["reason"].clone(), series.value)).collect()
 }
 
 /// No cell, and nothing else: a metric made known to the host anew for each request would show too.

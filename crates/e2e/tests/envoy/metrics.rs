@@ -72,10 +72,6 @@ fn metrics_have_the_names_and_labels_that_the_shipped_configuration_gives_them()
                 r#"{limit="tier_requests_total",tenant="acme"} 1"#,
             ],
         ),
-        (
-            "vkey_auth_failures_total",
-            &[r#"{reason="key_malformed"} 1"#, r#"{reason="key_missing"} 1"#],
-        ),
         ("vkey_revocations_version", &["{} 7"]),
     ] {
         let expected: Vec<_> = expected.iter().map(|rest| format!("{metric}{rest}")).collect();
