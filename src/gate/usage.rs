@@ -58,6 +58,9 @@ impl<H: Host> RequestGate<'_, H> {
         let charges = self.engine.tenant_charges(tenant);
         let account = Account { tenant: Some(tenant), ..self.account() };
         if charges.is_empty() {
+            if !self.store.is_available() {
+                return Err(NotCounted::HostRefuses);
+            }
             let totals = self.metrics.totals(self.host, tenant);
             let account = Account { is_unknown: totals.is_none(), ..account };
             return Ok(usage::reply_body(&account, &totals.unwrap_or_default(), &[]));
