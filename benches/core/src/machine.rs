@@ -137,7 +137,7 @@ fn run_request(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Mete
         upstream,
         response_headers: memory.response_headers.take(),
         wrote_twice: false,
-        outcome: vkey::audit::Outcome::default(),
+        outcome: vkey::audit::Outcome { status: memory.status.get(), ..Default::default() },
         filter_state: memory.filter_state.take(),
         log: memory.log.take(),
     }
