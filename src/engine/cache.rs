@@ -20,8 +20,9 @@ const MAIN: Room = Room { bytes: 48 << 20, entries: 7 << 14 };
 /// What is forgotten unless it is used again before as much else has come.
 const PROBATION: Room = Room { bytes: 6 << 20, entries: 1 << 14 };
 
-/// A key that takes more than this is not remembered, so that hundreds of any size fit on probation.
-const MAX_KEY_BYTES: u16 = 16 << 10;
+/// A key that takes more than this is not remembered, so that about a hundred of any size fit on probation. A key with as
+/// many restrictions as fit into a token mostly takes less: to verify it costs more than all else.
+const MAX_KEY_BYTES: u16 = u16::MAX;
 
 /// The most entries that are looked at to make room for a key. If that makes none, the key is not remembered this time.
 /// So the work for one request is bounded.

@@ -3,7 +3,7 @@
 /// The failures of a second that are all counted.
 const ALL_COUNTED: u32 = 32;
 
-/// Of the others, one of so many is counted.
+/// Of the others, one is counted for each this many.
 const ONE_OF: u32 = 16;
 
 /// The failures that a worker has seen in the current second. Asking for an address and counting it costs more than all

@@ -292,6 +292,9 @@ impl Engine {
         if let Some(key) = self.verified.get(token) {
             return Ok(Rc::clone(key));
         }
+        if self.forged.contains(token, now_secs) {
+            return Err(DenyReason::KeySignature);
+        }
         let keyring = &self.plan.keyring;
         let unverified = Unverified::parse(token).map_err(|_| DenyReason::KeyMalformed)?;
         let ring = keyring.ring(unverified.kid())?;
@@ -300,13 +303,10 @@ impl Engine {
             Err(DenyReason::KeyRetired) if ring.keeps_expired() => {}
             verdict => verdict?,
         }
-        if self.forged.contains(token) {
-            return Err(DenyReason::KeySignature);
-        }
         let (kid, signing_key) = self.signing_keys.get(ring, unverified.kid())?;
         let key = Key::verify_by(unverified, ring, signing_key, Rc::clone(kid));
         if matches!(key, Err(DenyReason::KeySignature)) {
-            self.forged.insert(token);
+            self.forged.insert(token, now_secs);
         }
         let key = key?;
         let key = Rc::new(self.prepare(key));
