@@ -267,7 +267,8 @@ impl Gate {
         let head = RequestHead::read(&headers, key_sources);
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
         let peer = || self.peer(host);
-        let (writes_line, mcp) = (!self.prints_records(host), self.mcp_call(host));
+        let writes_line = !self.prints_records(host) || self.lacks_filter_state.get();
+        let mcp = self.mcp_call(host);
         let request = Request { head: &head, peer: &peer, writes_line, now_ns, mcp };
         let (seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
         let gate = RequestGate {

@@ -274,3 +274,22 @@ fn nothing_is_final_early_on_a_host_without_shared_data() {
     proxy.gate.on_request_headers(&host, &mut exchange);
     assert!(record(&host).is_some(), "a refusal is final everywhere");
 }
+
+/// Where the access loggers cannot get the record, nobody else prints the address.
+#[test]
+fn a_line_in_place_of_a_record_has_the_address() {
+    let proxy = Proxy::envoy();
+    let peer = || {
+        let mut host = proxy.host("upstream.example", "/v1/chat", None);
+        host.lacks_filter_state = true;
+        host.memory.show(Property::SourceAddress.path(), "192.0.2.9:1234");
+        let mut exchange = Exchange::default();
+        proxy.gate.on_request_headers(&host, &mut exchange);
+        proxy.gate.on_log(&host, &mut exchange);
+        let log = host.memory.log.take();
+        let line = log.iter().find_map(|(_, line)| Line::parse(line).ok()).unwrap();
+        line.outcome.peer.map(String::from)
+    };
+    // The first request shows that the host has no filter state.
+    assert_eq!([peer(), peer()], [None, Some("192.0.2.9".to_owned())]);
+}

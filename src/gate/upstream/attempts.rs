@@ -1,11 +1,11 @@
 //! The check of an attempt before any of it is sent.
 //!
 //! Most attempts go over a connection of the pool, in a cluster and with a certificate that were seen a moment ago. For
-//! them the host is asked for three properties: what the gate of the listener has written, the digest of the certificate,
-//! and the version of TLS. These are of the connection itself, so nothing that another connection showed is relied on.
+//! them the host is asked for four properties: what the gate of the listener has written, the name of the cluster, the
+//! digest of the certificate and the version of TLS. These are of the attempt itself, so nothing that another one showed is
+//! relied on.
 
 use crate::decision::DenyReason;
-use crate::exchange::Handover;
 use crate::host::Host;
 use crate::upstream_tls::{Carried, Demand, UpstreamHost, Verdict};
 
@@ -40,11 +40,11 @@ impl Upstreams {
         let authority = host.authority().unwrap_or_default();
         let upstream = UpstreamHost::parse_attempt(&authority);
         // A new connection may be that of a cluster that has changed.
-        let checked = turn.handover().and_then(Handover::cluster).filter(|_| !turn.has_waited());
-        let recalled = checked.and_then(|checked| {
-            self.clusters.recall(host, checked, connection.digest()?, now_secs)
-        });
-        let cluster = recalled.unwrap_or_else(|| AttemptCluster::shown(host));
+        let is_pooled = turn.handover().is_some() && !turn.has_waited();
+        let cluster = match is_pooled.then(|| connection.digest()).flatten() {
+            Some(digest) => self.clusters.of_attempt(host, digest, now_secs),
+            None => AttemptCluster::shown(host),
+        };
         let attempt = Checking { host, turn, upstream: &upstream, cluster: &cluster, now_secs };
         let grant = grant(&authority);
         let conclusion = self.check_connected(&attempt, connection, grant)?;
@@ -66,8 +66,8 @@ impl Upstreams {
         if *upstream == UpstreamHost::Unreadable && verifies {
             return Some(Conclusion::refused(DenyReason::UpstreamName));
         }
-        if let Some(checked) = turn.handover().and_then(Handover::cluster) {
-            self.clusters.compare(checked, cluster);
+        if turn.handover().is_some() {
+            self.clusters.compare(cluster);
         }
         let stamp = cluster.stamp();
         let stamped = stamp.is_some_and(|stamp| stamp.holds_for(self.digest(), upstream));
@@ -99,10 +99,10 @@ impl Upstreams {
     fn remember<H: Host>(&self, attempt: &Checking<'_, H>, conclusion: &Conclusion) {
         let &Checking { turn, cluster, now_secs, .. } = attempt;
         let passed = matches!(conclusion.verdict, Verdict::Verified | Verdict::Stamped);
-        let checked = turn.handover().and_then(Handover::cluster).filter(|_| passed);
         let digest = conclusion.passage.as_ref().and_then(|passage| passage.fingerprint.digest());
-        if let Some((checked, digest)) = checked.zip(digest).filter(|_| !cluster.is_recalled()) {
-            self.clusters.remember(checked, digest, cluster, now_secs);
+        let is_new = passed && turn.handover().is_some() && !cluster.is_recalled();
+        if let Some(digest) = digest.filter(|_| is_new) {
+            self.clusters.remember(digest, cluster, now_secs);
         }
     }
 }

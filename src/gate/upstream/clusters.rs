@@ -1,4 +1,4 @@
-//! What the clusters of attempts are: remembered for a moment for certificates that were seen in them.
+//! What the clusters of attempts are: their stamps are remembered for a moment, for certificates that were seen in them.
 
 use std::cell::{OnceCell, RefCell};
 
@@ -6,7 +6,7 @@ use crate::host::{Host, Property, text_property};
 use crate::time::secs;
 use crate::upstream_tls::Stamp;
 
-/// How long a cluster is remembered, in seconds. A change of its metadata is seen before that: it gives the cluster new
+/// How long a stamp is remembered, in seconds. A change of the metadata is seen before that: it gives the cluster new
 /// connections, and the first attempt on a new connection asks again.
 const REMEMBERED_SECS: u64 = 1;
 
@@ -16,26 +16,16 @@ const MAX_CLUSTERS: usize = 64;
 /// The most certificates that are remembered of a cluster.
 const MAX_CERTIFICATES: usize = 16;
 
-/// The clusters that were seen, by the name that the route was checked against.
-///
-/// That name alone would prove nothing: the route may have changed since. So a cluster is remembered together with the
-/// digests of the certificates that its connections had. Whoever presents a certificate has its private key, so an upstream
-/// of another cluster is not taken for one of this cluster.
+/// The stamps of the clusters that were seen. The name of the cluster is read for each attempt: the route may have changed
+/// since it was checked, and upstreams of two clusters may have one certificate.
 #[derive(Default)]
 pub(in crate::gate) struct Clusters(RefCell<Vec<Known>>);
 
 struct Known {
-    checked: String,
-    cluster: Facts,
+    name: String,
+    stamp: Option<Stamp>,
     /// Digests, and when their connections were seen, Unix seconds.
     certificates: Vec<(String, u64)>,
-}
-
-/// What a host shows of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Facts {
-    name: Option<String>,
-    stamp: Option<Stamp>,
 }
 
 /// The cluster of an attempt. What is not known yet is read when it is needed.
@@ -47,49 +37,54 @@ pub(in crate::gate) struct AttemptCluster<'a, H> {
 }
 
 impl Clusters {
-    /// The cluster of an attempt whose route was checked against `checked`, if this certificate was seen in it.
-    pub(in crate::gate) fn recall<'a, H: Host>(
+    /// The cluster of an attempt on a connection with this certificate. Its stamp is not read if it is remembered.
+    pub(in crate::gate) fn of_attempt<'a, H: Host>(
         &self,
         host: &'a H,
-        checked: &str,
         digest: &str,
         now: u64,
-    ) -> Option<AttemptCluster<'a, H>> {
+    ) -> AttemptCluster<'a, H> {
+        let shown = AttemptCluster::shown(host);
+        match shown.name().and_then(|name| self.stamp(name, digest, now)) {
+            Some(stamp) => AttemptCluster { stamp: stamp.into(), is_recalled: true, ..shown },
+            None => shown,
+        }
+    }
+
+    /// The stamp of a cluster, if this certificate was seen in it.
+    fn stamp(&self, name: &str, digest: &str, now: u64) -> Option<Option<Stamp>> {
         let all = self.0.try_borrow().ok()?;
-        let known = all.iter().find(|known| known.checked == checked)?;
+        let known = all.iter().find(|known| known.name == name)?;
         // Without a clock, nothing would be forgotten.
         let fresh = |at: u64| now.abs_diff(at) < REMEMBERED_SECS && now < secs(u64::MAX);
         known.certificates.iter().find(|(of, at)| of == digest && fresh(*at))?;
-        let Facts { name, stamp } = known.cluster.clone();
-        Some(AttemptCluster { host, name: name.into(), stamp: stamp.into(), is_recalled: true })
+        Some(known.stamp.clone())
     }
 
     /// Forgets a cluster whose stamp has changed.
-    pub(in crate::gate) fn compare<H: Host>(&self, checked: &str, shown: &AttemptCluster<'_, H>) {
-        let stamp = shown.stamp();
+    pub(in crate::gate) fn compare<H: Host>(&self, shown: &AttemptCluster<'_, H>) {
+        let (name, stamp) = (shown.name(), shown.stamp());
         if let Ok(mut all) = self.0.try_borrow_mut() {
-            all.retain(|known| known.checked != checked || known.cluster.stamp.as_ref() == stamp);
+            all.retain(|known| Some(&known.name) != name || known.stamp.as_ref() == stamp);
         }
     }
 
     /// Remembers the cluster of a connection that was checked.
     pub(in crate::gate) fn remember<H: Host>(
         &self,
-        checked: &str,
         digest: &str,
         cluster: &AttemptCluster<'_, H>,
         now: u64,
     ) {
-        let facts = Facts { name: cluster.name().cloned(), stamp: cluster.stamp().cloned() };
+        let (Some(name), stamp) = (cluster.name().cloned(), cluster.stamp().cloned()) else {
+            return;
+        };
         let Ok(mut all) = self.0.try_borrow_mut() else {
             return;
         };
-        let place = all.iter().position(|known| known.checked == checked);
-        let known =
-            place.map(|place| all.swap_remove(place)).filter(|known| known.cluster == facts);
-        let new =
-            || Known { checked: checked.to_owned(), cluster: facts, certificates: Vec::new() };
-        let mut known = known.unwrap_or_else(new);
+        let place = all.iter().position(|known| known.name == name);
+        let known = place.map(|place| all.swap_remove(place)).filter(|known| known.stamp == stamp);
+        let mut known = known.unwrap_or_else(|| Known { name, stamp, certificates: Vec::new() });
         known.certificates.retain(|(of, _)| of != digest);
         if known.certificates.len() >= MAX_CERTIFICATES {
             known.certificates.clear();
@@ -108,7 +103,7 @@ impl<'a, H: Host> AttemptCluster<'a, H> {
         Self { host, name: OnceCell::new(), stamp: OnceCell::new(), is_recalled: false }
     }
 
-    /// Whether it was remembered.
+    /// Whether its stamp was remembered.
     pub(in crate::gate) fn is_recalled(&self) -> bool {
         self.is_recalled
     }

@@ -229,13 +229,16 @@ impl UpstreamGate {
         let now_ns = host.now_ns();
         let waited_ns = now_ns.unwrap_or(u64::MAX).saturating_sub(*since_ns);
         let late = waited_ns >= self.deadline_ns;
+        // Of parallel attempts (hedging), the host shows the connection of the last one to all.
+        let is_shown = attempt.turn.is_last() != Some(false);
         // Almost every poll finds the attempt still waiting, and there may be a thousand attempts.
-        if !late && !is_up(host) {
+        if !late && !(is_shown && is_up(host)) {
             return Action::Pause;
         }
         let now_secs = now_secs(now_ns);
         let overdue = || late.then(|| Conclusion::refused(DenyReason::UpstreamUnproven));
-        let conclusion = self.check(host, credentials, &attempt.turn, now_secs).or_else(overdue);
+        let check = || self.check(host, credentials, &attempt.turn, now_secs);
+        let conclusion = is_shown.then(check).flatten().or_else(overdue);
         let Some(conclusion) = conclusion else {
             return Action::Pause;
         };

@@ -45,7 +45,7 @@ impl Asked {
 
 /// The gate of the cluster attaches a credential. Every second, one request asks for more.
 #[test]
-fn a_pooled_connection_is_asked_for_three_properties_and_its_response_for_one() {
+fn a_pooled_connection_is_asked_for_four_properties_and_its_response_for_one() {
     each_envoy(|binary| {
         let authority = Authority::new("upstreams");
         let upstream = Serve::tls(&authority.server(&[KNOWN])).start();
@@ -75,7 +75,7 @@ fn a_pooled_connection_is_asked_for_three_properties_and_its_response_for_one() 
             calls.copied().min().unwrap_or(u32::MAX)
         };
         assert!(asked.request.len() >= 2 * REQUESTS, "{asked:?}");
-        assert_eq!(least(&asked.request, 1), 3, "{asked:?}");
+        assert_eq!(least(&asked.request, 1), 4, "{asked:?}");
         let response = [least(&asked.response, 0), least(&asked.response, 1)];
         assert_eq!(response, [1, 0], "{asked:?}");
     });

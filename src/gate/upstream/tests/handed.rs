@@ -10,9 +10,10 @@ const CREDENTIAL: &str = r#", "credentials": [
     {"name": "openai", "hosts": ["api.openai.com"], "header": "authorization", "value": "Bearer ${KEY}"}]"#;
 
 /// What is asked of a host about an attempt on a connection of the pool.
-const ASKED: [Property; 3] = [
+const ASKED: [Property; 4] = [
     Property::FilterState(FilterState::Credentials),
     Property::UpstreamCertificateDigest,
+    Property::ClusterName,
     Property::UpstreamTlsVersion,
 ];
 
@@ -63,7 +64,7 @@ fn stamped(hosts: &[&str]) -> Facts {
 // === what is asked ===
 
 #[test]
-fn a_request_asks_for_three_properties_and_its_response_for_one() {
+fn a_request_asks_for_four_properties_and_its_response_for_one() {
     for (members, facts) in [
         ("", Facts::good()),
         (CREDENTIAL, Facts::good()),
@@ -219,7 +220,7 @@ fn a_cluster_that_is_refused_is_refused_at_once() {
     shared.bench.proxy.show(3, Facts::plaintext());
     assert_eq!(other.on_response_headers(&shared.bench.proxy, &mut attempt), Action::Pause);
     let handover = shared.request("api");
-    assert_eq!(shared.send_for(&handover, 4, Facts::good()).len(), 4);
+    assert_eq!(shared.send_for(&handover, 4, Facts::good()).len(), 5);
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamUnproven)));
     shared.bench.at(60, 0);
     let handover = shared.request("api");
@@ -303,4 +304,42 @@ fn a_request_of_another_vm_is_told_by_filter_state() {
         assert_eq!(shared.bench.proxy.state(id).as_deref(), Some("verified 192.0.2.1:40001"));
     }
     assert_eq!(handover.attempts(), 0);
+}
+
+/// The route may have changed after it was checked, and the upstreams of two clusters may have one certificate.
+#[test]
+fn the_stamp_of_another_cluster_with_the_same_certificate_does_not_count() {
+    let shared = Shared::new(
+        r#", "upstream_tls": {"require_stamp": true}, "credentials": [{"name": "openai",
+        "hosts": ["api.openai.com"], "header": "authorization", "value": "Bearer ${KEY}"}]"#,
+    );
+    shared.send(1, stamped(&["api.openai.com"]));
+    let handover = shared.request("api");
+    shared.send_for(&handover, 2, Facts::good().cluster("other"));
+    assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamUnproven)));
+}
+
+#[test]
+fn a_cluster_that_is_refused_is_refused_also_where_another_one_was_checked() {
+    let shared = Shared::new("");
+    shared.send(1, Facts::good());
+    shared.bench.send(7, Facts::good().cluster("other"));
+    let answer = shared.bench.answer(7, Facts::plaintext().cluster("other"));
+    assert_eq!(answer, Action::Pause);
+    let handover = shared.request("api");
+    shared.send_for(&handover, 9, Facts::good().cluster("other"));
+    assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamUnproven)));
+}
+
+/// Of parallel attempts (hedging), Envoy shows the connection of the last one to all.
+#[test]
+fn an_attempt_that_waits_is_not_judged_by_the_connection_of_a_later_one() {
+    let shared = Shared::new(CREDENTIAL);
+    let handover = shared.request("api");
+    let connecting = handed(&handover, Facts::connecting("api.openai.com"));
+    assert_eq!(shared.bench.send(1, connecting), Action::Pause);
+    shared.send_for(&handover, 2, Facts::good());
+    shared.bench.proxy.show(1, handed(&handover, Facts::good()));
+    shared.bench.tick();
+    assert_eq!(shared.bench.outcome(1).2, 0, "it was resumed");
 }

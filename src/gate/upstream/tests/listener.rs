@@ -118,7 +118,7 @@ const IN_FRONT: &str = r#", "forward": {"credentials_in_front": true, "credentia
 const TIGHTEN: &str = r#", "upstream_tls": {"tighten": [{"host": "*", "min_version": "TLSv1.3"}]}"#;
 
 #[test]
-fn a_request_asks_for_three_properties_and_its_response_for_one() {
+fn a_request_asks_for_four_properties_and_its_response_for_one() {
     for (front, cluster, credential) in
         [("", "", false), (GRANTED, HELD, true), (IN_FRONT, "", true), (TIGHTEN, TIGHTEN, false)]
     {
@@ -126,7 +126,7 @@ fn a_request_asks_for_three_properties_and_its_response_for_one() {
         vm.request();
         vm.response();
         let [_, attempt] = vm.request();
-        assert_eq!((attempt, vm.response()), (3, [1, 0]), "{front} {cluster}");
+        assert_eq!((attempt, vm.response()), (4, [1, 0]), "{front} {cluster}");
         assert_eq!(vm.verdict(), Some(Verdict::Verified));
         let headers = vm.host.sent_headers();
         let authorized = headers.iter().any(|(name, value)| {
