@@ -22,7 +22,7 @@ const PROBATION: Room = Room { bytes: 6 << 20, entries: 1 << 14 };
 
 /// A key that takes more than this is not remembered, so that about a hundred of any size fit on probation. A key with as
 /// many restrictions as fit into a token mostly takes less: to verify it costs more than all else.
-const MAX_KEY_BYTES: u16 = u16::MAX;
+const MAX_KEY_BYTES: u16 = 63 << 10;
 
 /// The most entries that are looked at to make room for a key. If that makes none, the key is not remembered this time.
 /// So the work for one request is bounded.

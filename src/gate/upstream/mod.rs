@@ -232,7 +232,8 @@ impl UpstreamGate {
         // Of parallel attempts (hedging), the host shows the connection of the last one to all.
         let is_shown = attempt.turn.is_last() != Some(false);
         // Almost every poll finds the attempt still waiting, and there may be a thousand attempts.
-        if !late && !(is_shown && is_up(host)) {
+        let is_ready = is_shown && is_up(host);
+        if !late && !is_ready {
             return Action::Pause;
         }
         let now_secs = now_secs(now_ns);
