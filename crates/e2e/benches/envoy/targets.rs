@@ -65,8 +65,8 @@ pub(crate) const INSTRUCTIONS: [Rule; 9] = [
 /// The group of the rules for instructions, which are counted in one group.
 const ONE_WORKER: &str = "one worker";
 
-/// The most that the module may have, in bytes. Half the cost of a request took 40 kB: what is prepared once, written in
-/// place and handed over needs code of its own.
+/// The most that the module may have, in bytes. A cheaper request took 40 kB: what is prepared once, written in place and
+/// handed over needs code of its own.
 pub(crate) const MAX_MODULE_BYTES: u32 = 620_000;
 
 const fn rule(
