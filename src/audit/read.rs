@@ -1,4 +1,4 @@
-//! Reads audit lines, whoever wrote them.
+//! Reads audit lines, those of the proxy and those of the module.
 
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};

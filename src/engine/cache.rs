@@ -34,7 +34,7 @@ const MIN_BUCKETS: usize = 256;
 /// A bounded cache of verified keys.
 ///
 /// A key is found by its whole token. A hash of its tag finds the entry; then what is before the tag is compared, which
-/// is not secret, and then the tag, in constant time. Whoever attenuates a key can choose among many tags, so the hash
+/// is not secret, and then the tag, in constant time. The holder of a key can attenuate it in many ways and choose a tag, so the hash
 /// depends on the secrets of the rings: nobody else knows which tags share a bucket.
 ///
 /// New keys go to the main queue until it is full, and from then on to probation. At the end of the probation, a key that was

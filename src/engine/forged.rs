@@ -33,7 +33,7 @@ impl ForgedTokens {
     }
 }
 
-/// The slot of a token, by the end of its tag. Whoever makes tokens meet in a slot only has them verified again.
+/// The slot of a token, by the end of its tag. Tokens that share a slot are verified again in turn.
 fn slot(token: &[u8]) -> usize {
     let end = token.last_chunk::<8>().map_or(0, |end| u64::from_le_bytes(*end));
     let [.., high] = end.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();

@@ -28,8 +28,6 @@ pub struct Handovers {
 #[derive(Debug)]
 pub struct Handover {
     number: u64,
-    /// The cluster that its route was checked against, before the module changed the request.
-    cluster: Option<String>,
     attempts: Cell<u64>,
     concluded: Cell<Option<Concluded>>,
     response: RefCell<Option<(u64, Response)>>,
@@ -64,9 +62,8 @@ impl Handovers {
         self.has_gate.set(true);
     }
 
-    /// Opens the handover of a request. `None` if no gate of a cluster could use it. `cluster`: see
-    /// [`Handover::cluster`].
-    pub fn open(self: &Rc<Self>, cluster: Option<&str>, now_ns: u64) -> Option<Rc<Handover>> {
+    /// Opens the handover of a request. `None` if no gate of a cluster could use it.
+    pub fn open(self: &Rc<Self>, now_ns: u64) -> Option<Rc<Handover>> {
         if !self.has_gate.get() {
             return None;
         }
@@ -75,7 +72,6 @@ impl Handovers {
         self.vm.get_or_init(|| now_ns);
         let handover = Rc::new(Handover {
             number,
-            cluster: cluster.map(str::to_owned),
             attempts: Cell::default(),
             concluded: Cell::default(),
             response: RefCell::default(),
@@ -103,12 +99,6 @@ impl Handover {
     pub fn word(&self) -> String {
         let vm = self.handovers.vm.get().copied().unwrap_or_default();
         format!("{HANDOVER}{vm}-{}", self.number)
-    }
-
-    /// The cluster that the route of the request was checked against. The changes of the module, and filters after it, may
-    /// have led to another.
-    pub fn cluster(&self) -> Option<&str> {
-        self.cluster.as_deref()
     }
 
     /// Counts an attempt, and returns its number, from 1.
@@ -191,15 +181,15 @@ mod tests {
     #[test]
     fn a_handover_is_found_by_its_word_in_its_vm_while_the_request_lasts() {
         let (vm, other) = (handovers(), handovers());
-        let handover = vm.open(Some("a"), 7).unwrap();
-        let later = vm.open(None, 9).unwrap();
+        let handover = vm.open(7).unwrap();
+        let later = vm.open(9).unwrap();
         assert_eq!(
             (handover.word(), later.word()),
             ("+handover=7-1".into(), "+handover=7-2".into())
         );
         let found = vm.find(&format!("openai {} corp", handover.word())).unwrap();
-        assert!(Rc::ptr_eq(&found, &handover) && found.cluster() == Some("a"));
-        let of_other = other.open(None, 8).unwrap();
+        assert!(Rc::ptr_eq(&found, &handover));
+        let of_other = other.open(8).unwrap();
         assert!(vm.find(&of_other.word()).is_none() && other.find(&handover.word()).is_none());
         for words in ["", "openai", "+handover=", "+handover=7", "+handover=7-3", "handover=7-1"] {
             assert!(vm.find(words).is_none(), "{words}");
@@ -212,13 +202,13 @@ mod tests {
     #[test]
     fn without_a_gate_of_a_cluster_nothing_is_handed_over() {
         let vm = Rc::new(Handovers::default());
-        assert!(vm.open(Some("a"), 7).is_none());
+        assert!(vm.open(7).is_none());
     }
 
     #[test]
     fn the_response_of_an_attempt_that_has_ended_is_not_that_of_the_request() {
         let vm = handovers();
-        let handover = vm.open(None, 7).unwrap();
+        let handover = vm.open(7).unwrap();
         let verdict = || handover.response(|response| response.verdict);
         let (first, second) = (handover.begin(), handover.begin());
         assert_eq!((first, second, handover.attempts(), verdict()), (1, 2, 2, None));

@@ -125,7 +125,7 @@ impl<H: Host> RequestGate<'_, H> {
     /// Opens the handover of a request on which the gate of its cluster may have a say.
     fn hand_over(&self, route: &Route, edits: &mut Edits<'_>) -> Option<Rc<Handover>> {
         let concerned = route.upstream.is_some() || !edits.credentials.is_empty();
-        let open = || self.upstreams.hand_over(route, self.now_ns);
+        let open = || self.upstreams.hand_over(self.now_ns);
         let handover = concerned.then(open).flatten()?;
         edits.credentials.push(Cow::Owned(handover.word()));
         Some(handover)

@@ -93,8 +93,8 @@ impl Upstreams {
     }
 
     /// Opens the handover of a request that takes this route; see [`Handovers::open`].
-    pub(in crate::gate) fn hand_over(&self, route: &Route, now_ns: u64) -> Option<Rc<Handover>> {
-        self.handovers.open(route.cluster.as_deref(), now_ns)
+    pub(in crate::gate) fn hand_over(&self, now_ns: u64) -> Option<Rc<Handover>> {
+        self.handovers.open(now_ns)
     }
 
     /// SHA-256 of the policy that is compiled in.

@@ -54,7 +54,7 @@ const MODULES: BuiltIn = unsafe {
 
 /// The least number of gates, and one for every eight of `PROPTEST_CASES`, each with this number of keys and
 /// requests per key. Both sides share the code of the stages, so a sample suffices.
-const GATES: u64 = 48;
+const GATES: u64 = 60;
 const KEYS: usize = 8;
 const REQUESTS: usize = 14;
 

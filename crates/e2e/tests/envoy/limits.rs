@@ -194,7 +194,7 @@ fn what_a_tenant_has_no_room_for_is_charged_to_no_key() {
     }
 }
 
-/// Such a tenant has no cell. Every worker reads the same totals, whoever counted.
+/// Such a tenant has no cell. Every worker reads the totals of all workers.
 #[test]
 fn the_totals_of_a_tenant_without_limits_are_exact() {
     each_envoy(|binary| {

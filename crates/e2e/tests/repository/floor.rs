@@ -1,4 +1,4 @@
-//! The module of unavoidable calls, as its source is: it stands for what the gate does and for what the page says.
+//! Compares the source of the floor module with the calls of the gate, and with the table of the page.
 
 use std::collections::BTreeSet;
 

@@ -32,13 +32,13 @@ impl Shared {
     }
 
     /// A request whose route was checked against a cluster.
-    fn request(&self, cluster: &str) -> Rc<Handover> {
-        self.handovers.open(Some(cluster), START_NS).unwrap()
+    fn request(&self) -> Rc<Handover> {
+        self.handovers.open(START_NS).unwrap()
     }
 
-    /// An attempt of a request of its own, whose route was checked against the cluster `api`. Returns what was asked.
+    /// An attempt of a request of its own. Returns what was asked.
     fn send(&self, id: u32, facts: Facts) -> Vec<Property> {
-        let handover = self.request("api");
+        let handover = self.request();
         self.send_for(&handover, id, facts)
     }
 
@@ -74,7 +74,7 @@ fn a_request_asks_for_four_properties_and_its_response_for_one() {
         let shared = Shared::new(members);
         let first = shared.send(1, facts.clone());
         assert!(first.contains(&Property::ClusterMetadata), "{first:?}");
-        let handover = shared.request("api");
+        let handover = shared.request();
         assert_eq!(shared.send_for(&handover, 2, facts.clone()), ASKED);
         let authorization = shared.bench.proxy.header(2, "authorization");
         assert_eq!(authorization.is_some(), members == CREDENTIAL);
@@ -91,7 +91,7 @@ fn a_request_asks_for_four_properties_and_its_response_for_one() {
 fn a_credential_attached_in_front_is_asked_for_once() {
     let shared = Shared::new("");
     for (id, asked) in [(1, None), (2, Some(&ASKED[..]))] {
-        let handover = shared.request("api");
+        let handover = shared.request();
         let words = format!("+attached {}", handover.word());
         shared.bench.proxy.asked.take();
         shared.bench.send(id, Facts::good().grants(&words));
@@ -135,7 +135,7 @@ fn another_certificate_version_or_authority_from_the_same_port_is_judged() {
     ] {
         let shared = Shared::new(CREDENTIAL);
         shared.send(1, Facts::good());
-        let handover = shared.request("api");
+        let handover = shared.request();
         shared.send_for(&handover, 2, facts);
         assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(reason)));
         assert!(!handover.concluded().unwrap().sent);
@@ -149,12 +149,12 @@ fn pins_and_client_certificates_are_those_of_the_connection() {
     let shared = Shared::new("");
     shared.send(1, Facts::of("pinned.example").cluster("api"));
     let other = Facts::of("pinned.example").digest(&"c".repeat(64)).cluster("api");
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 2, other);
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamPin)));
     let mutual = || Facts::of("mutual.example").cluster("api");
     shared.send(3, mutual().own_certificate(Property::UpstreamLocalSubject));
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 4, mutual());
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamClientCert)));
 }
@@ -164,7 +164,7 @@ fn pins_and_client_certificates_are_those_of_the_connection() {
 fn a_peer_of_another_cluster_is_not_taken_for_one_of_the_checked() {
     let shared = Shared::new(r#", "upstream_tls": {"require_stamp": true}"#);
     shared.send(1, stamped(&["api.openai.com"]));
-    let handover = shared.request("api");
+    let handover = shared.request();
     let asked = shared.send_for(&handover, 2, Facts::good().cluster("other").digest(SPARE));
     assert!(asked.contains(&Property::ClusterMetadata), "{asked:?}");
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamUnproven)));
@@ -177,14 +177,14 @@ fn a_stamp_that_changes_holds_from_the_first_new_connection() {
     shared.send(1, stamped(&["api.openai.com"]));
     assert_eq!(shared.send(2, stamped(&["api.openai.com"])), ASKED);
     let changed = || stamped(&["other.example"]);
-    let handover = shared.request("api");
+    let handover = shared.request();
     let connecting = handed(&handover, Facts::connecting("api.openai.com"));
     assert_eq!(shared.bench.send(3, connecting), Action::Pause);
     shared.bench.proxy.show(3, handed(&handover, changed()));
     shared.bench.tick();
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamName)));
     // From there on it holds on connections of the pool too.
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 4, changed());
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamName)));
 }
@@ -194,7 +194,7 @@ fn a_stamp_is_read_again_within_a_second() {
     let shared = Shared::new("");
     shared.send(1, stamped(&["api.openai.com"]));
     shared.bench.at(1, 0);
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 2, stamped(&["other.example"]));
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamName)));
     // Without a clock nothing is remembered.
@@ -219,11 +219,11 @@ fn a_cluster_that_is_refused_is_refused_at_once() {
     other.on_request_headers(&shared.bench.proxy, 3, &mut attempt);
     shared.bench.proxy.show(3, Facts::plaintext());
     assert_eq!(other.on_response_headers(&shared.bench.proxy, &mut attempt), Action::Pause);
-    let handover = shared.request("api");
+    let handover = shared.request();
     assert_eq!(shared.send_for(&handover, 4, Facts::good()).len(), 5);
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamUnproven)));
     shared.bench.at(60, 0);
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 5, Facts::good());
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Verified));
 }
@@ -237,7 +237,7 @@ fn exceptions_end_whatever_was_seen_before() {
         let facts = || Facts::of(host).unencrypted().cluster("api");
         let verdict = |id: u32, secs: u64| {
             shared.bench.at(secs, 0);
-            let handover = shared.request("api");
+            let handover = shared.request();
             shared.send_for(&handover, id, facts());
             Shared::verdict(&handover).unwrap()
         };
@@ -252,7 +252,7 @@ fn exceptions_end_whatever_was_seen_before() {
 #[test]
 fn an_attempt_that_waited_is_compared_whole() {
     let shared = Shared::new("");
-    let handover = shared.request("api");
+    let handover = shared.request();
     let connecting = handed(&handover, Facts::connecting("api.openai.com"));
     assert_eq!(shared.bench.send(1, connecting), Action::Pause);
     shared.bench.proxy.show(1, handed(&handover, Facts::good()));
@@ -268,7 +268,7 @@ fn an_attempt_that_waited_is_compared_whole() {
 #[test]
 fn the_response_is_that_of_the_attempt_it_came_over() {
     let shared = Shared::new("");
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 1, Facts::good());
     shared.send_for(&handover, 2, Facts::good().digest(SPARE).from("192.0.2.1:40002"));
     // Envoy shows the connection of the second to the first.
@@ -284,7 +284,7 @@ fn the_response_is_that_of_the_attempt_it_came_over() {
 #[test]
 fn what_an_earlier_attempt_has_sent_stays_sent() {
     let shared = Shared::new("");
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 1, Facts::plaintext());
     assert!(!handover.concluded().unwrap().sent);
     shared.send_for(&handover, 2, Facts::good());
@@ -296,8 +296,8 @@ fn what_an_earlier_attempt_has_sent_stays_sent() {
 fn a_request_of_another_vm_is_told_by_filter_state() {
     let shared = Shared::new("");
     let elsewhere = Shared::new("");
-    let handover = elsewhere.handovers.open(Some("api"), START_NS + 1).unwrap();
-    shared.request("api");
+    let handover = elsewhere.handovers.open(START_NS + 1).unwrap();
+    shared.request();
     for id in [1, 2] {
         let asked = shared.send_for(&handover, id, Facts::good());
         assert!(asked.contains(&Property::ClusterMetadata));
@@ -314,7 +314,7 @@ fn the_stamp_of_another_cluster_with_the_same_certificate_does_not_count() {
         "hosts": ["api.openai.com"], "header": "authorization", "value": "Bearer ${KEY}"}]"#,
     );
     shared.send(1, stamped(&["api.openai.com"]));
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 2, Facts::good().cluster("other"));
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamUnproven)));
 }
@@ -326,7 +326,7 @@ fn a_cluster_that_is_refused_is_refused_also_where_another_one_was_checked() {
     shared.bench.send(7, Facts::good().cluster("other"));
     let answer = shared.bench.answer(7, Facts::plaintext().cluster("other"));
     assert_eq!(answer, Action::Pause);
-    let handover = shared.request("api");
+    let handover = shared.request();
     shared.send_for(&handover, 9, Facts::good().cluster("other"));
     assert_eq!(Shared::verdict(&handover), Some(Verdict::Refused(Reason::UpstreamUnproven)));
 }
@@ -335,7 +335,7 @@ fn a_cluster_that_is_refused_is_refused_also_where_another_one_was_checked() {
 #[test]
 fn an_attempt_that_waits_is_not_judged_by_the_connection_of_a_later_one() {
     let shared = Shared::new(CREDENTIAL);
-    let handover = shared.request("api");
+    let handover = shared.request();
     let connecting = handed(&handover, Facts::connecting("api.openai.com"));
     assert_eq!(shared.bench.send(1, connecting), Action::Pause);
     shared.send_for(&handover, 2, Facts::good());
