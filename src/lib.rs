@@ -15,6 +15,7 @@
 //! The rooms, lowest first; each knows only those before it:
 //!
 //! - [`time`], [`digest`], [`json`], [`record`], [`decision`]: what everything else is made of;
+//! - [`body`]: the bodies of AI requests and of their responses;
 //! - [`alerts`], [`limits`]: what is counted, and what is unusual;
 //! - [`access`]: what a request asks for, and what a restriction allows;
 //! - [`key`]: from the bytes of a credential to a verified key;
@@ -30,6 +31,7 @@
 pub mod access;
 pub mod alerts;
 pub mod audit;
+pub mod body;
 pub mod config;
 pub mod decision;
 pub mod digest;

@@ -1,0 +1,10 @@
+//! Bodies: what requests to AI services ask for, and what their responses used.
+//!
+//! Everything here is incremental and bounded: it is fed the bytes of a body in any pieces, keeps no copy of them, and
+//! gives the same result for every way of cutting them. It has no knowledge of keys, limits or hosts.
+
+mod format;
+mod tokens;
+
+pub use format::Format;
+pub use tokens::TokenUsage;
