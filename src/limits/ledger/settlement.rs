@@ -69,10 +69,7 @@ impl Ledger {
         let (now_secs, at_secs) = (secs(self.clock_ns), secs(at_ns));
         let has_turned = quota.per.window(at_secs) != quota.per.window(now_secs);
         let is_there = match then {
-            Used::Quota(of, then) => {
-                (of.unit, of.per) == (quota.unit, quota.per)
-                    && (has_turned || then.entry == spent.entry)
-            }
+            Used::Quota(_, then) => has_turned || then.entry == spent.entry,
             Used::Rate(_) => false,
         };
         let amount = if is_there { reserved.of(quota.unit) } else { 0 };
