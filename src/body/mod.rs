@@ -5,6 +5,7 @@
 
 mod format;
 pub mod json;
+pub mod request;
 mod tokens;
 
 pub use format::Format;
