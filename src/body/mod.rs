@@ -5,6 +5,7 @@
 
 mod dialect;
 mod format;
+pub mod json;
 mod tokens;
 
 pub use dialect::Dialect;
