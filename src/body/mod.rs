@@ -4,8 +4,11 @@
 //! gives the same result for every way of cutting them. It has no knowledge of keys, limits or hosts.
 
 mod dialect;
+pub mod base64;
+pub mod eventstream;
 mod format;
 pub mod json;
+pub mod sse;
 mod tokens;
 
 pub use dialect::Dialect;
