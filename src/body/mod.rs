@@ -4,6 +4,7 @@
 //! gives the same result for every way of cutting them. It has no knowledge of keys, limits or hosts.
 
 mod format;
+pub mod json;
 mod tokens;
 
 pub use format::Format;
