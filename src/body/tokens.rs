@@ -123,11 +123,8 @@ mod tests {
             "18446744073709551616",
             "1e99999999999",
             "1e2147483647",
-            "",
-            "e1",
         ] {
-            let number = whole_number(text.as_bytes());
-            assert_eq!(number.filter(|number| *number != 0 || text != "e1"), None, "{text}");
+            assert_eq!(whole_number(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -97,6 +97,12 @@ impl Spot {
 // === impl Names ===
 
 impl Names {
+    /// The spot of the member with exactly that name.
+    pub(super) fn spot(&self, name: &[u8]) -> Spot {
+        let named = self.named.iter().find(|(known, _)| known.as_bytes() == name);
+        named.map_or(self.others, |(_, spot)| *spot)
+    }
+
     /// The spot of a member if it is named. `name` is changed.
     ///
     /// # Errors

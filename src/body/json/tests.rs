@@ -268,3 +268,14 @@ fn an_error_stays_until_the_next_document() {
     assert_eq!(scanner.finish(recorder), Ok(()));
     assert_eq!(recorder.seen.last().unwrap(), "1 CloseObject 0..9");
 }
+
+#[test]
+fn a_tolerant_scanner_reports_every_member_of_a_name() {
+    let document = br#"{"a":1,"a":2,"A":3,"aTwo":4,"in":{},"IN":5,"x":{"y":1,"y":2}}"#;
+    let mut scanner = Scanner::tolerant(Limits { max_open_keys: 0, ..Limits::default() });
+    let mut recorder = Recorder::default();
+    scanner.feed(document, &mut recorder).unwrap();
+    scanner.finish(&mut recorder).unwrap();
+    let numbers = recorder.seen.iter().filter(|seen| seen.starts_with("2 "));
+    assert_eq!(numbers.collect::<Vec<_>>(), ["2 1 5..6", "2 2 11..12", "2 4 26..27"]);
+}
