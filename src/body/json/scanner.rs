@@ -184,7 +184,7 @@ impl Scanner {
             self.offset = end.saturating_sub(bytes.len() as u64);
             match self.state {
                 State::Str => {
-                    if self.string.read(&mut bytes)? {
+                    if self.string.read(&mut bytes, reader)? {
                         self.offset = end.saturating_sub(bytes.len() as u64);
                         self.end_string(reader)?;
                     }
@@ -238,7 +238,13 @@ impl Scanner {
     fn begin(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let start = self.offset;
         match byte {
-            b'"' => self.begin_string(false, self.spot != Spot::IGNORED),
+            b'"' => {
+                let is_wanted = self.spot != Spot::IGNORED;
+                self.begin_string(false, is_wanted);
+                if is_wanted && reader.streams(self.spot) {
+                    self.string.stream(self.spot);
+                }
+            }
             b'{' => return self.open(None, reader),
             b'[' => {
                 let is_wanted = self.spot != Spot::IGNORED;
