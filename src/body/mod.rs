@@ -7,6 +7,7 @@ pub mod base64;
 pub mod eventstream;
 mod format;
 pub mod json;
+pub mod response;
 pub mod sse;
 mod tokens;
 
