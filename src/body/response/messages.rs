@@ -107,8 +107,9 @@ impl Reader for Envelope<'_> {
         let mut bytes = Vec::new();
         for text in text.chunks(DECODED_AT_A_TIME) {
             bytes.clear();
-            self.decoder.decode(text, &mut bytes).map_err(|_| Unreadable::NotJson)?;
+            let decoded = self.decoder.decode(text, &mut bytes);
             self.documents.feed(&bytes);
+            decoded.map_err(|_| Unreadable::NotJson)?;
         }
         Ok(())
     }

@@ -106,39 +106,37 @@ impl Meter {
     /// Ends the response.
     pub fn finish(mut self, end: End) -> Metered {
         self.end_body();
-        let has_ended = self.has_ended(end);
-        let is_complete = has_ended && self.has_announced_end();
-        let is_free = is_count(self.format);
-        let is_refused = has_ended && (400..600).contains(&self.status);
-        let Documents { mut reading, is_flawed, .. } = self.documents;
-        let is_whole = is_complete && !is_flawed && !reading.is_broken;
-        let own = reading.counts.usage(reading.layout.caches);
-        let mut metered = Metered {
-            usage: None,
+        let usage = self.documents.reading.usage();
+        let settle = self.settle(end, usage.is_some());
+        let is_complete = self.has_ended(end) && self.has_announced_end();
+        let mut reading = self.documents.reading;
+        Metered {
+            usage,
             is_complete,
             is_encoded: self.is_encoded,
             service_tier: reading.service_tier(),
-            model: reading.model,
-            settle: Settle::Free,
+            settle,
             streamed_tokens: reading.content_bytes.div_ceil(BYTES_PER_TOKEN),
-            own,
+            own: reading.own(),
+            model: reading.model,
             extra: reading.extra.into_iter().map(Extra::into).collect(),
-        };
-        let known = metered.with_extra(own);
-        // Ollama does not count a prompt that was in its cache. Elsewhere a response without input has reported nonsense.
-        let has_input = own.input > 0 || reading.counts.get(Count::Total) > 0;
-        metered.usage = (has_input || reading.layout.is_lines && known.total > 0).then_some(known);
-        metered.settle = match (end, metered.usage) {
-            _ if is_free => Settle::Free,
-            (End::LocalReply { before_send: true }, _) => Settle::Refund,
-            (End::LocalReply { before_send: false }, None) => Settle::Keep,
-            (_, None) if is_refused && known.total == 0 => Settle::Refund,
-            (_, None) => Settle::Keep,
-            (End::LocalReply { before_send: false }, Some(_)) => Settle::AtLeast,
-            (_, Some(_)) if is_whole => Settle::Usage,
-            (_, Some(_)) => Settle::AtLeast,
-        };
-        metered
+        }
+    }
+
+    fn settle(&self, end: End, has_usage: bool) -> Settle {
+        let Documents { reading, is_flawed, .. } = &self.documents;
+        let is_refused = self.has_ended(end) && (400..600).contains(&self.status);
+        let is_whole = self.has_ended(end) && self.has_announced_end() && !is_flawed;
+        match end {
+            _ if is_count(self.format) => Settle::Free,
+            End::LocalReply { before_send: true } => Settle::Refund,
+            End::LocalReply { before_send: false } if has_usage => Settle::AtLeast,
+            End::LocalReply { before_send: false } => Settle::Keep,
+            _ if has_usage && is_whole && !reading.is_broken => Settle::Usage,
+            _ if has_usage => Settle::AtLeast,
+            _ if is_refused && reading.known().total == 0 => Settle::Refund,
+            _ => Settle::Keep,
+        }
     }
 
     fn end_body(&mut self) {

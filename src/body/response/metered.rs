@@ -86,7 +86,8 @@ impl Metered {
     /// The least that this response used, with the tokens of `extra`. `input_tokens` is an estimate of the input.
     /// Estimates stand in for what was not reported, if the response is not complete.
     pub fn known(&self, input_tokens: u64) -> TokenUsage {
-        self.with_extra(self.known_own(input_tokens))
+        let own = self.known_own(input_tokens);
+        self.extra.iter().fold(own, |sum, extra| sum.plus(&extra.usage))
     }
 
     /// As [`Metered::known`], without the tokens of `extra`: what is charged at the price of the model that served.
@@ -102,9 +103,5 @@ impl Metered {
         own.output = own.output.max(self.streamed_tokens);
         own.total = own.total.max(own.input.saturating_add(own.output));
         own
-    }
-    /// Tokens and those of `extra`.
-    pub(super) fn with_extra(&self, own: TokenUsage) -> TokenUsage {
-        self.extra.iter().fold(own, |sum, extra| sum.plus(&extra.usage))
     }
 }

@@ -12,6 +12,8 @@ mod meter;
 mod metered;
 mod reading;
 mod stripper;
+#[cfg(test)]
+mod tests;
 
 pub use meter::{Meter, ResponseHead};
 pub use metered::{End, Metered, ModelUsage, Settle};

@@ -103,6 +103,24 @@ impl Reading {
         self.speed.take().or(self.tier.take())
     }
 
+    /// What was reported; `None` if too little was. A prompt that was in a cache of Ollama is not counted, but elsewhere
+    /// a response without input has reported nonsense.
+    pub(super) fn usage(&self) -> Option<TokenUsage> {
+        let known = self.known();
+        let has_input = self.own().input > 0 || self.counts.get(Count::Total) > 0;
+        (has_input || self.layout.is_lines && known.total > 0).then_some(known)
+    }
+
+    /// All tokens so far.
+    pub(super) fn known(&self) -> TokenUsage {
+        self.extra.iter().fold(self.own(), |sum, extra| sum.plus(&extra.usage))
+    }
+
+    /// The tokens so far, without those of `extra`.
+    pub(super) fn own(&self) -> TokenUsage {
+        self.counts.usage(self.layout.caches)
+    }
+
     /// Reads a count from the value of a header field.
     pub(super) fn field(&mut self, count: Count, value: Option<&[u8]>) {
         if let Some(number) = value.and_then(|value| whole_number(value.trim_ascii())) {
