@@ -9,6 +9,8 @@ mod anything;
 mod audit_lines;
 #[path = "properties/keys.rs"]
 mod keys;
+#[path = "properties/responses.rs"]
+mod responses;
 #[path = "properties/second_key.rs"]
 mod second_key;
 #[path = "properties/strategies.rs"]
@@ -21,7 +23,7 @@ mod upstreams;
 use std::net::{IpAddr, Ipv6Addr};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use proptest::collection::vec;
 use proptest::option::of;
