@@ -151,6 +151,9 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     let (status, grpc_status, error_type) = match reason.class() {
         DenyClass::Unauthenticated => (401, 16, "authentication_error"),
         DenyClass::Forbidden => (403, 7, "permission_error"),
+        DenyClass::BadRequest if reason == DenyReason::BodyTooLarge => {
+            (413, 3, "invalid_request_error")
+        }
         DenyClass::BadRequest => (400, 3, "invalid_request_error"),
         DenyClass::Limited => (429, 8, "rate_limit_error"),
         DenyClass::Upstream => (502, 14, "api_error"),

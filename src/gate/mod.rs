@@ -74,6 +74,15 @@ pub struct Gate {
     warned: Cell<bool>,
 }
 
+/// What a host says when it shows the headers of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening {
+    /// The id of the request's context.
+    pub context: u32,
+    /// Whether the headers are all of the request.
+    pub is_whole: bool,
+}
+
 // === impl Gate ===
 
 impl Gate {
@@ -132,7 +141,12 @@ impl Gate {
 
     /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds, and is counted
     /// too. A request that has ended is held: its audit line is written.
-    pub fn on_request_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+    pub fn on_request_headers(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        _opening: Opening,
+    ) -> Action {
         if matches!(exchange, Exchange::Done) {
             return Action::Pause;
         }
@@ -165,7 +179,13 @@ impl Gate {
 
     /// Whether a part of a request's body may pass. Hosts also call this while the headers are held, and treat a
     /// missing callback as consent. `bytes`: see [`Exchange::receive_body`].
-    pub fn on_request_body(&self, host: &impl Host, exchange: &mut Exchange, bytes: u64) -> Action {
+    pub fn on_request_body(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        bytes: u64,
+        _is_last: bool,
+    ) -> Action {
         exchange.receive_body(bytes);
         match exchange.forwarded() {
             None => Action::Pause,
@@ -245,6 +265,20 @@ impl Gate {
             show(host, RATE_LIMIT, rate_limit);
         }
         Action::Continue
+    }
+
+    /// Whether a part of a response's body may pass. `bytes`: how much the host shows.
+    pub fn on_response_body(
+        &self,
+        _host: &impl Host,
+        exchange: &mut Exchange,
+        _bytes: u64,
+        _is_last: bool,
+    ) -> Action {
+        match exchange {
+            Exchange::Done => Action::Pause,
+            _ => Action::Continue,
+        }
     }
 
     /// Decides on a request, counts it and edits it. `usable`: the rules of the host are known.
