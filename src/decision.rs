@@ -127,7 +127,7 @@ deny_reasons! {
     KeyInUrl "key_in_url" BadRequest "the request line holds a key; send a key in a header alone, and replace this one: URLs are logged",
     PathAmbiguous "path_ambiguous" BadRequest "the path can be read in more than one way; send it in plain form",
     BodyUnreadable "body_unreadable" BadRequest "the body cannot be read as what it should be",
-    BodyTooLarge "body_too_large" BadRequest "the body is larger than the gateway reads",
+    BodyTooLarge "body_too_large" BadRequest "the body is larger than the gateway reads; send a smaller one",
     HeaderMismatch "header_mismatch" BadRequest "a header claims an identity, which only the gateway may state, or contradicts the request",
     Rate "rate" Limited "the key's rate is used up",
     Quota "quota" Limited "the key's quota is used up",

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::alerts::failures::FailureRules;
+use crate::body::Dialect;
 use crate::decision::{DenyClass, DenyReason};
 use crate::json::decimal::push_decimal;
 use crate::limits::allowance::{Allowance, RateLimitFields};
@@ -28,6 +29,8 @@ pub struct Reply {
 /// Details of a refused request, most about its limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
+    /// How the client expects errors to be worded.
+    pub dialect: Dialect,
     /// Replaces the reason's own message if that would be misleading.
     pub message: Option<&'static str>,
     /// Appended to the message: which limit, and when it has room again.
@@ -68,7 +71,7 @@ impl Refusal {
             // Waiting does not help: the key stays invalid.
             wait_ms: None,
             fields: Some(RateLimitFields::blocked(threshold, window_secs, secs)),
-            message: None,
+            ..Self::default()
         }
     }
 
@@ -102,7 +105,7 @@ impl Refusal {
             ),
             wait_ms: exceeded.until_ns.map(|until_ns| millis_until(until_ns, now_ns)),
             fields: RateLimitFields::new(allowances),
-            message: None,
+            ..Self::default()
         }
     }
 }
@@ -145,37 +148,22 @@ fn digits(number: u64) -> Cow<'static, str> {
 /// Only a refusal by a limit uses the details in `refusal`: `Retry-After` (RFC 9110, section 10.2.3),
 /// `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
 /// `x-should-retry: false` tells client libraries that waiting does not help, or not within a minute.
-///
-/// The gRPC statuses are canonical codes (`google.rpc.Code`).
 pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
-    let (status, grpc_status, error_type) = match reason.class() {
-        DenyClass::Unauthenticated => (401, 16, "authentication_error"),
-        DenyClass::Forbidden => (403, 7, "permission_error"),
-        DenyClass::BadRequest if reason == DenyReason::BodyTooLarge => {
-            (413, 3, "invalid_request_error")
-        }
-        DenyClass::BadRequest => (400, 3, "invalid_request_error"),
-        DenyClass::Limited => (429, 8, "rate_limit_error"),
-        DenyClass::Upstream => (502, 14, "api_error"),
-        DenyClass::Unavailable => (503, 14, "api_error"),
-    };
-    let message = refusal.message.unwrap_or(reason.message());
+    let Refusal { dialect, message, .. } = refusal;
     let is_limited = reason.class() == DenyClass::Limited;
     let refusal = if is_limited { refusal } else { Refusal::default() };
+    let error = Error::new(reason, message, refusal.explanation, dialect);
     let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
     let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
-    let (message, code) = match status {
-        401 => ("a valid virtual key is required", "invalid_token"),
-        _ => (message, reason.code()),
-    };
     let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
     let [policy, state] = match refusal.fields {
         Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
         None => [None, None],
     };
     let details = [
-        ("www-authenticate", (status == 401).then_some(INVALID_TOKEN.into())),
+        ("www-authenticate", (error.words.status == 401).then_some(INVALID_TOKEN.into())),
         ("x-should-retry", is_final.then_some("false".into())),
+        ("x-amzn-errortype", (dialect == Dialect::Bedrock).then_some(error.words.bedrock.into())),
         ("retry-after", refusal.retry_after_secs.map(digits)),
         ("retry-after-ms", in_ms.map(digits)),
         ("ratelimit-policy", policy),
@@ -188,29 +176,151 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
             headers.push((name.into(), value));
         }
     }
-    let explanation = refusal.explanation.map(|text| format!(": {text}")).unwrap_or_default();
     Reply {
-        status,
-        grpc_status: Some(grpc_status),
+        status: error.words.status,
+        grpc_status: Some(error.words.grpc),
         headers,
-        body: [
-            r#"{"error":{"message":""#,
-            message,
-            &explanation,
-            r#"","type":""#,
-            error_type,
-            r#"","code":""#,
-            code,
-            r#""}}"#,
-        ]
-        .concat(),
-        details: ["vkey_", code].concat(),
+        body: error.body(),
+        details: ["vkey_", error.code].concat(),
+    }
+}
+
+/// What a class of refusals is called in each dialect.
+struct Words {
+    status: u16,
+    /// A canonical code (`google.rpc.Code`).
+    grpc: u8,
+    /// In the dialects of OpenAI and Anthropic.
+    kind: &'static str,
+    /// The name of the canonical code, in the dialect of Gemini.
+    gemini: &'static str,
+    /// The exception, in the dialect of Bedrock.
+    bedrock: &'static str,
+}
+
+impl Words {
+    fn of(reason: DenyReason) -> Self {
+        let (status, grpc, kind, gemini, bedrock) = match reason.class() {
+            DenyClass::Unauthenticated => {
+                (401, 16, "authentication_error", "UNAUTHENTICATED", "UnrecognizedClientException")
+            }
+            DenyClass::Forbidden => {
+                (403, 7, "permission_error", "PERMISSION_DENIED", "AccessDeniedException")
+            }
+            DenyClass::BadRequest => {
+                (400, 3, "invalid_request_error", "INVALID_ARGUMENT", "ValidationException")
+            }
+            DenyClass::Limited => {
+                (429, 8, "rate_limit_error", "RESOURCE_EXHAUSTED", "ThrottlingException")
+            }
+            DenyClass::Upstream => {
+                (502, 14, "api_error", "UNAVAILABLE", "ServiceUnavailableException")
+            }
+            DenyClass::Unavailable => {
+                (503, 14, "overloaded_error", "UNAVAILABLE", "ServiceUnavailableException")
+            }
+        };
+        let status = if reason == DenyReason::BodyTooLarge { 413 } else { status };
+        Self { status, grpc, kind, gemini, bedrock }
+    }
+}
+
+/// A refusal in words.
+struct Error {
+    words: Words,
+    dialect: Dialect,
+    reason: DenyReason,
+    code: &'static str,
+    message: &'static str,
+    explanation: Option<String>,
+}
+
+impl Error {
+    fn new(
+        reason: DenyReason,
+        message: Option<&'static str>,
+        explanation: Option<String>,
+        dialect: Dialect,
+    ) -> Self {
+        let words = Words::of(reason);
+        let (message, code) = match words.status {
+            401 => ("a valid virtual key is required", "invalid_token"),
+            _ => (message.unwrap_or(reason.message()), reason.code()),
+        };
+        Self { words, dialect, reason, code, message, explanation }
+    }
+
+    /// The body. Where a dialect has no member for the code, the message starts with it.
+    fn body(&self) -> String {
+        let Self { code, message, .. } = *self;
+        let Words { status, kind, gemini, .. } = self.words;
+        let (colon, more) = match &self.explanation {
+            Some(explanation) => (": ", explanation.as_str()),
+            None => ("", ""),
+        };
+        match self.dialect {
+            Dialect::OpenAi => [
+                r#"{"error":{"message":""#,
+                message,
+                colon,
+                more,
+                r#"","type":""#,
+                self.openai_kind(),
+                r#"","code":""#,
+                code,
+                r#""}}"#,
+            ]
+            .concat(),
+            Dialect::Anthropic => [
+                r#"{"type":"error","error":{"type":""#,
+                kind,
+                r#"","message":""#,
+                code,
+                ": ",
+                message,
+                colon,
+                more,
+                r#""}}"#,
+            ]
+            .concat(),
+            Dialect::Gemini => [
+                r#"{"error":{"code":"#,
+                &digits(status.into()),
+                r#","message":""#,
+                message,
+                colon,
+                more,
+                r#"","status":""#,
+                gemini,
+                r#"","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":""#,
+                code,
+                r#"","domain":"vkey"}]}}"#,
+            ]
+            .concat(),
+            Dialect::Bedrock | Dialect::Cohere => {
+                [r#"{"message":""#, code, ": ", message, colon, more, r#""}"#].concat()
+            }
+            Dialect::Ollama => {
+                [r#"{"error":""#, code, ": ", message, colon, more, r#""}"#].concat()
+            }
+        }
+    }
+
+    /// OpenAI calls an exhausted quota by another name than a rate.
+    fn openai_kind(&self) -> &'static str {
+        match self.reason {
+            DenyReason::Quota | DenyReason::TenantQuota | DenyReason::ChildQuota => {
+                "insufficient_quota"
+            }
+            _ => self.words.kind,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::Format;
     use crate::json::Json;
 
     #[test]
@@ -232,6 +342,55 @@ mod tests {
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
         }
+    }
+
+    /// Every dialect names the reason where its clients look, and only a 401 hides it.
+    #[test]
+    fn each_dialect_has_the_form_that_its_clients_parse() {
+        let in_dialect = |dialect, reason| {
+            let explanation = Some("limit tier_requests_day of 5".to_owned());
+            let reply = reply(reason, Refusal { dialect, explanation, ..Refusal::default() });
+            let kind = reply.headers.iter().find(|(name, _)| name == "x-amzn-errortype");
+            (reply.body, kind.map(|(_, kind)| kind.to_string()))
+        };
+        let quota = |dialect| in_dialect(dialect, DenyReason::Quota);
+        let text = "the key's quota is used up: limit tier_requests_day of 5";
+        let body = format!(
+            r#"{{"error":{{"message":"{text}","type":"insufficient_quota","code":"quota"}}}}"#
+        );
+        assert_eq!(quota(Dialect::OpenAi), (body, None));
+        let body = format!(
+            r#"{{"type":"error","error":{{"type":"rate_limit_error","message":"quota: {text}"}}}}"#
+        );
+        assert_eq!(quota(Dialect::Anthropic), (body, None));
+        let (body, _) = quota(Dialect::Gemini);
+        let error = Json::parse(body.as_bytes()).unwrap().get("error").unwrap().clone();
+        assert_eq!(error.get("status").and_then(Json::as_str), Some("RESOURCE_EXHAUSTED"));
+        assert_eq!(error.get("message").and_then(Json::as_str), Some(text));
+        assert!(body.contains(r#""code":429"#) && body.contains(r#""reason":"quota""#), "{body}");
+        let body = format!(r#"{{"message":"quota: {text}"}}"#);
+        assert_eq!(quota(Dialect::Bedrock), (body.clone(), Some("ThrottlingException".to_owned())));
+        assert_eq!(quota(Dialect::Cohere), (body, None));
+        assert_eq!(quota(Dialect::Ollama).0, format!(r#"{{"error":"quota: {text}"}}"#));
+    }
+
+    #[test]
+    fn every_reply_is_json_in_every_dialect() {
+        for format in Format::ALL {
+            for reason in DenyReason::ALL {
+                let refusal = Refusal { dialect: format.dialect(), ..Refusal::default() };
+                let reply = reply(*reason, refusal);
+                assert!(Json::parse(reply.body.as_bytes()).is_ok(), "{}", reply.body);
+                let shows = reply.body.contains(reason.code());
+                assert_eq!(shows, reply.status != 401, "{}", reply.body);
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_has_its_own_status() {
+        assert_eq!(reply(DenyReason::BodyTooLarge, Refusal::default()).status, 413);
+        assert_eq!(reply(DenyReason::BodyUnreadable, Refusal::default()).status, 400);
     }
 
     /// For every reason: whether waiting helps, and the gRPC status.
