@@ -2,7 +2,10 @@
 
 pub mod cidr;
 pub mod glob;
+mod models;
 pub mod restriction;
+
+pub use models::Models;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,8 +30,8 @@ pub struct Access<'a> {
     pub source: Option<IpAddr>,
     /// SHA-256 of the client's certificate, lower-case hexadecimal digits.
     pub client_cert: Option<&'a str>,
-    /// The model the request names.
-    pub model: Option<&'a str>,
+    /// The models that the request can make run.
+    pub models: Models<'a>,
     /// The JSON-RPC call of an MCP request.
     pub mcp: Option<McpCall<'a>>,
 }

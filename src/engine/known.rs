@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::access::Access;
+use crate::access::glob::Globs;
 use crate::access::restriction::Restriction;
+use crate::access::{Access, canonical_host};
 use crate::audit::AuditRecord;
 use crate::config::Plan;
 use crate::decision::DenyReason;
@@ -50,6 +51,8 @@ pub struct KnownKey {
     sub_bytes: u16,
     needs_client_cert: bool,
     restricts_target: bool,
+    restricts_models: bool,
+    restricts_mcp: bool,
 }
 
 /// The restrictions of a key, and all of its charges.
@@ -89,9 +92,13 @@ impl KnownKey {
             sub_bytes: claims.sub.map_or(0, |sub| u16::try_from(sub.len()).unwrap_or(u16::MAX)),
             needs_client_cert: false,
             restricts_target: false,
+            restricts_models: false,
+            restricts_mcp: false,
         };
         key.needs_client_cert = key.any_restriction(Restriction::needs_client_cert);
         key.restricts_target = key.any_restriction(Restriction::restricts_target);
+        key.restricts_models = key.any_restriction(Restriction::restricts_models);
+        key.restricts_mcp = key.any_restriction(Restriction::restricts_mcp);
         key.steady_secs = key.steady_secs(&plan.keyring);
         key.members = key.record().key_members(&plan.settings.audit.mask).into();
         key
@@ -222,6 +229,33 @@ impl KnownKey {
         self.restricts_target
     }
 
+    /// Whether the models that a request names decide on it.
+    pub fn restricts_models(&self) -> bool {
+        self.restricts_models
+    }
+
+    /// Whether a rule restricts its MCP calls.
+    pub fn restricts_mcp(&self) -> bool {
+        self.restricts_mcp
+    }
+
+    /// Checks the MCP servers that a request tells the provider to call: the provider calls them past this gate, so a
+    /// key whose MCP calls are restricted may only name servers that the configuration allows (`llm.hosted_mcp`).
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::McpCall`] if one of them is not allowed.
+    pub fn check_hosted_mcp(&self, servers: &[Box<str>], allowed: Option<&Globs>) -> StageResult {
+        let is_allowed = |server: &str| {
+            has_plain_host(server) && allowed.is_some_and(|globs| globs.matches(server))
+        };
+        if !self.restricts_mcp || servers.iter().all(|server| is_allowed(server)) {
+            Ok(())
+        } else {
+            Err(DenyReason::McpCall)
+        }
+    }
+
     /// Approximate memory, in bytes, without what is shared.
     pub(super) fn footprint(&self) -> usize {
         let sub = self.sub.as_ref().map_or(0, |sub| allocated(sub.len()));
@@ -301,6 +335,14 @@ impl OwnRules {
             + self.restrictions.footprint()
             + allocated(size_of_val(&*self.charges))
     }
+}
+
+/// Whether a URL, or a name without a scheme, starts with a host that every reader finds: otherwise a glob could match
+/// what only looks like its host, as in `https://other.example?.mcp.example/`.
+fn has_plain_host(server: &str) -> bool {
+    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    canonical_host(authority.as_bytes()).is_some()
 }
 
 /// What an allocation takes in the module: its allocator (dlmalloc, on 32 bits) adds 4 bytes and rounds up to 8, at

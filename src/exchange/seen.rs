@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use crate::access::cidr::{address_text, parse_address};
 use crate::access::{
-    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
+    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, Models, exact_host, query_keys,
+    without_query,
 };
 use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
 use crate::decision::{Decision, DenyReason};
@@ -379,7 +380,7 @@ fn access<'a>(
         path,
         source,
         client_cert,
-        model: None,
+        models: Models::None,
         mcp: None,
     }
 }
