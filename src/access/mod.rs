@@ -1,7 +1,6 @@
 //! Access: what one request asks for, in canonical form.
 
 pub mod cidr;
-pub mod glob;
 mod models;
 pub mod restriction;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::access::glob::Globs;
+use crate::glob::Globs;
 use crate::access::restriction::Restriction;
 use crate::access::{Access, canonical_host};
 use crate::audit::AuditRecord;

@@ -1,10 +1,10 @@
 //! Tests of the limit on the cost of globs.
 
 use super::*;
-use crate::access::glob::work;
 use crate::access::restriction::MAX_GLOB_STEPS;
 use crate::access::{CanonicalPath, MAX_PATH_BYTES, McpCall, Models};
 use crate::config::Config;
+use crate::glob::work;
 use crate::key::keyring::{Ring, RingState, Secret};
 use crate::key::token::{self, MAX_CAVEATS, MAX_TOKEN_BYTES, Unverified};
 

@@ -4,6 +4,8 @@ pub mod allowance;
 pub mod cell;
 pub mod gcra;
 pub mod ledger;
+mod money;
+pub mod price;
 pub mod quota;
 pub mod sessions;
 

@@ -5,6 +5,7 @@
 //! reservation stays. Use above the limit is carried into the next windows as debt.
 
 use crate::json::{Invalid, Node};
+use crate::limits::money::micros;
 
 const SECS_PER_MINUTE: u64 = 60;
 const SECS_PER_HOUR: u64 = 3_600;
@@ -13,11 +14,6 @@ const DAYS_PER_WEEK: u64 = 7;
 
 /// 1970-01-01 was a Thursday, 3 days after the Monday that began its week (ISO 8601).
 const DAYS_INTO_FIRST_WEEK: u64 = 3;
-
-const MICRO_USD_PER_USD: u64 = 1_000_000;
-
-/// The most decimals of an amount in dollars: micro-USD are whole.
-const USD_DECIMALS: usize = 6;
 
 /// What a quota counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,7 +162,7 @@ impl Quota {
             unit,
             limit: match unit {
                 Unit::Requests | Unit::Tokens => limit.integer()?,
-                Unit::CostMicroUsd => micro_usd(&limit)?,
+                Unit::CostMicroUsd => micros(&limit)?,
             },
             per: members.require("per")?.choice(&Period::ALL.map(|per| (per.name(), per)))?,
         })
@@ -241,19 +237,6 @@ pub struct QuotaReservation {
     pub amount: u64,
     /// When it was reserved, in Unix seconds.
     pub at_secs: u64,
-}
-
-fn micro_usd(node: &Node<'_>) -> Result<u64, Invalid> {
-    let expected = || node.expected("an amount as text, as \"250.00\", with at most six decimals");
-    let text = node.value().as_str().ok_or_else(expected)?;
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(decimals) || decimals.len() > USD_DECIMALS {
-        return Err(expected());
-    }
-    let micros = format!("{decimals:0<USD_DECIMALS$}").parse::<u64>().ok();
-    let usd = whole.parse::<u64>().ok().and_then(|usd| usd.checked_mul(MICRO_USD_PER_USD));
-    usd.zip(micros).and_then(|(usd, micros)| usd.checked_add(micros)).ok_or_else(expected)
 }
 
 // === the calendar ===

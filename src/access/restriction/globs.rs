@@ -7,7 +7,7 @@ use crate::access::Access;
 /// one.
 pub const MAX_GLOB_STEPS: usize = 4096;
 
-/// How many steps globs take for each byte of what they are matched against: see [`crate::access::glob::Globs::words`].
+/// How many steps globs take for each byte of what they are matched against: see [`crate::glob::Globs::words`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GlobWords {
     pub(super) paths: usize,

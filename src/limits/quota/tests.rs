@@ -174,7 +174,8 @@ fn a_quota_is_read() {
         let text = format!(r#"{{"cost_usd": "{text}", "per": "month"}}"#);
         check(&text, Ok((Unit::CostMicroUsd, micros, Period::Month)));
     }
-    let dollars = "cost_usd: expected an amount as text, as \"250.00\", with at most six decimals";
+    let dollars =
+        "cost_usd: expected an amount as text, e.g. \"250.00\", with at most six decimals";
     for wrong in [
         "250.0",
         r#""""#,
