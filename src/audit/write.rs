@@ -95,7 +95,13 @@ impl AuditRecord<'_> {
             None => self.write_key(half),
         }
         self.write_request(half);
-        half.number(r#","tokens":"#, self.tokens);
+        match &self.tokens {
+            None => half.raw(r#","tokens":"#, "null"),
+            Some(tokens) => {
+                half.raw(r#","tokens":"#, "");
+                tokens.write(&mut half.text);
+            }
+        }
         half.number(r#","cost":"#, self.cost);
         half.string(r#","tls_verdict":"#, self.tls_verdict.as_deref());
         match prepared {
@@ -128,7 +134,7 @@ impl AuditRecord<'_> {
         half.client_text(r#","authority":"#, self.authority.as_deref());
         half.client_text(r#","path":"#, self.path.as_deref());
         half.strings(r#","query_keys":"#, &self.query_keys);
-        half.string(r#","model":"#, self.model.as_deref());
+        half.client_text(r#","model":"#, self.model.as_deref());
         half.client_text(r#","mcp":"#, self.mcp.as_deref());
     }
 

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::glob::Globs;
 use crate::access::restriction::Restriction;
 use crate::access::{Access, canonical_host};
 use crate::audit::AuditRecord;
 use crate::config::Plan;
 use crate::decision::DenyReason;
+use crate::glob::Globs;
 use crate::key::claims::Claims;
 use crate::key::keyring::{Keyring, RingState};
 use crate::key::revocations::KeyId;

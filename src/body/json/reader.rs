@@ -26,6 +26,21 @@ pub trait Reader {
     /// The spot of the elements of an array at `at`. It is never asked for [`Spot::IGNORED`].
     fn items(&self, at: Spot) -> Spot;
 
+    /// Whether strings at `at` are received in pieces too.
+    fn streams(&self, _at: Spot) -> bool {
+        false
+    }
+
+    /// Receives more of the text of a string at a spot where strings are [streamed](Self::streams), decoded. How a text
+    /// is cut into pieces means nothing. The value follows.
+    ///
+    /// # Errors
+    ///
+    /// Like those of [`Self::value`].
+    fn piece(&mut self, _at: Spot, _text: &[u8]) -> Result<(), Unreadable> {
+        Ok(())
+    }
+
     /// Receives a value at a spot that is not ignored, in the order of the document. Containers come twice: when they
     /// open and when they close. An object of more than 32 members may have one twice until it closes.
     ///
@@ -97,6 +112,12 @@ impl Spot {
 // === impl Names ===
 
 impl Names {
+    /// The spot of the member with exactly that name.
+    pub(super) fn spot(&self, name: &[u8]) -> Spot {
+        let named = self.named.iter().find(|(known, _)| known.as_bytes() == name);
+        named.map_or(self.others, |(_, spot)| *spot)
+    }
+
     /// The spot of a member if it is named. `name` is changed.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Scanner {
     limits: Limits,
+    /// Whether an object may have a member twice, and members that differ from known ones in case only.
+    is_tolerant: bool,
     state: State,
     /// The offset of the next byte that is fed.
     offset: u64,
@@ -95,6 +97,7 @@ impl Scanner {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            is_tolerant: false,
             state: State::Root,
             offset: 0,
             open: Vec::new(),
@@ -105,6 +108,12 @@ impl Scanner {
             files: 0,
             error: None,
         }
+    }
+
+    /// As [`Scanner::new`], but an object may have a member twice, and members whose names differ from known ones in
+    /// case only. This is for what a provider sends, of which a reader may take the largest of all counts.
+    pub fn tolerant(limits: Limits) -> Self {
+        Self { is_tolerant: true, ..Self::new(limits) }
     }
 
     /// Begins another document, and keeps the memory.
@@ -175,7 +184,7 @@ impl Scanner {
             self.offset = end.saturating_sub(bytes.len() as u64);
             match self.state {
                 State::Str => {
-                    if self.string.read(&mut bytes)? {
+                    if self.string.read(&mut bytes, reader)? {
                         self.offset = end.saturating_sub(bytes.len() as u64);
                         self.end_string(reader)?;
                     }
@@ -229,7 +238,13 @@ impl Scanner {
     fn begin(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let start = self.offset;
         match byte {
-            b'"' => self.begin_string(false, self.spot != Spot::IGNORED),
+            b'"' => {
+                let is_wanted = self.spot != Spot::IGNORED;
+                self.begin_string(false, is_wanted);
+                if is_wanted && reader.streams(self.spot) {
+                    self.string.stream(self.spot);
+                }
+            }
             b'{' => return self.open(None, reader),
             b'[' => {
                 let is_wanted = self.spot != Spot::IGNORED;
@@ -312,6 +327,14 @@ impl Scanner {
     /// Ends the name of a member.
     fn end_name(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let object = self.open.last().ok_or(Unreadable::NotJson)?;
+        self.state = State::Colon;
+        if self.is_tolerant {
+            self.spot = match object.at {
+                Spot::IGNORED => Spot::IGNORED,
+                at => reader.names(at).spot(&self.string.text),
+            };
+            return Ok(());
+        }
         if self.members.len() >= usize::try_from(self.limits.max_open_keys).unwrap_or(usize::MAX) {
             return Err(Unreadable::TooManyMembers);
         }
@@ -326,9 +349,7 @@ impl Scanner {
                 id = spot.0.into();
             }
         }
-        self.members.push(object.members_before, id)?;
-        self.state = State::Colon;
-        Ok(())
+        self.members.push(object.members_before, id)
     }
 
     fn end_number(

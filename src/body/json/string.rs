@@ -1,7 +1,7 @@
 //! Strings: escapes, UTF-8, and what is remembered of their text.
 
 use super::Unreadable;
-use super::reader::{MAX_TEXT_BYTES, Names, Spot};
+use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot};
 
 /// The string that is being read.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub(super) struct Str {
     pub(super) is_name: bool,
     /// Whether its text is remembered.
     is_wanted: bool,
+    /// Where it is, if the reader receives all of its text.
+    streamed_at: Option<Spot>,
     /// The first bytes of its text, if it is wanted.
     pub(super) text: Vec<u8>,
     /// The length of its text.
@@ -65,6 +67,7 @@ impl Str {
             start: 0,
             is_name: false,
             is_wanted: false,
+            streamed_at: None,
             text: Vec::new(),
             len: 0,
             hash: 0,
@@ -81,6 +84,7 @@ impl Str {
         self.start = start;
         self.is_name = is_name;
         self.is_wanted = is_wanted;
+        self.streamed_at = None;
         self.text.clear();
         self.len = 0;
         self.hash = 0xCBF2_9CE4_8422_2325;
@@ -88,22 +92,31 @@ impl Str {
         self.has_words = false;
     }
 
+    /// Gives the reader all of the text, at a spot.
+    pub(super) fn stream(&mut self, at: Spot) {
+        self.streamed_at = Some(at);
+    }
+
     /// Reads what is left of the string, and removes it from `bytes`. Returns whether the string has ended.
-    pub(super) fn read(&mut self, bytes: &mut &[u8]) -> Result<bool, Unreadable> {
+    pub(super) fn read(
+        &mut self,
+        bytes: &mut &[u8],
+        reader: &mut dyn Reader,
+    ) -> Result<bool, Unreadable> {
         loop {
             if !matches!(self.escape, Escape::None) {
                 let Some((byte, after)) = bytes.split_first() else { return Ok(false) };
                 *bytes = after;
-                self.escape(*byte)?;
+                self.escape(*byte, reader)?;
                 continue;
             }
-            self.take(bytes, plain_bytes);
-            self.multibyte(bytes)?;
+            self.plain(bytes, reader)?;
+            self.multibyte(bytes, reader)?;
             let Some((byte, after)) = bytes.split_first() else { return Ok(false) };
             match byte {
                 b'"' => {
                     *bytes = after;
-                    self.end_pair();
+                    self.end_pair(reader)?;
                     return Ok(true);
                 }
                 b'\\' => {
@@ -153,18 +166,33 @@ impl Str {
         self.len > MAX_TEXT_BYTES as u64
     }
 
-    /// Adds the bytes at the front that `count` counts.
-    fn take(&mut self, bytes: &mut &[u8], count: fn(&[u8]) -> usize) {
-        let Some((run, after)) = bytes.split_at_checked(count(bytes)) else { return };
-        if !run.is_empty() && self.rest.count == 0 {
-            *bytes = after;
-            self.end_pair();
-            self.put(run);
+    /// Reads bytes that stand for themselves.
+    fn plain(&mut self, bytes: &mut &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        if self.rest.count > 0 {
+            return Ok(());
+        }
+        self.run(bytes, plain_bytes(bytes), reader)
+    }
+
+    /// Adds a number of bytes.
+    fn run(
+        &mut self,
+        bytes: &mut &[u8],
+        len: usize,
+        reader: &mut dyn Reader,
+    ) -> Result<(), Unreadable> {
+        match bytes.split_at_checked(len) {
+            Some((run, after)) if len > 0 => {
+                *bytes = after;
+                self.end_pair(reader)?;
+                self.put(run, reader)
+            }
+            _ => Ok(()),
         }
     }
 
     /// Reads bytes that are not ASCII.
-    fn multibyte(&mut self, bytes: &mut &[u8]) -> Result<(), Unreadable> {
+    fn multibyte(&mut self, bytes: &mut &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let mut len = 0;
         for byte in *bytes {
             if self.rest.count == 0 && *byte < 0x80 {
@@ -173,17 +201,11 @@ impl Str {
             self.rest = self.rest.next(*byte).ok_or(Unreadable::NotUtf8)?;
             len += 1;
         }
-        let Some((run, after)) = bytes.split_at_checked(len) else { return Ok(()) };
-        if !run.is_empty() {
-            *bytes = after;
-            self.end_pair();
-            self.put(run);
-        }
-        Ok(())
+        self.run(bytes, len, reader)
     }
 
     /// Reads a byte of an escape sequence.
-    fn escape(&mut self, byte: u8) -> Result<(), Unreadable> {
+    fn escape(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let plain = match (self.escape, byte) {
             (Escape::Begun, b'u') => {
                 self.escape = Escape::Digits { count: 0, value: 0 };
@@ -195,17 +217,22 @@ impl Str {
             (Escape::Begun, b'n') => b'\n',
             (Escape::Begun, b'r') => b'\r',
             (Escape::Begun, b't') => b'\t',
-            (Escape::Digits { count, value }, _) => return self.digit(count, value, byte),
+            (Escape::Digits { count, value }, _) => return self.digit(count, value, byte, reader),
             _ => return Err(Unreadable::NotJson),
         };
         self.escape = Escape::None;
-        self.end_pair();
-        self.put(&[plain]);
-        Ok(())
+        self.end_pair(reader)?;
+        self.put(&[plain], reader)
     }
 
     /// Reads a digit of a `\u` sequence.
-    fn digit(&mut self, count: u8, value: u16, byte: u8) -> Result<(), Unreadable> {
+    fn digit(
+        &mut self,
+        count: u8,
+        value: u16,
+        byte: u8,
+        reader: &mut dyn Reader,
+    ) -> Result<(), Unreadable> {
         let digit = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok());
         let value = value << 4 | digit.ok_or(Unreadable::NotJson)?;
         if count < 3 {
@@ -213,42 +240,47 @@ impl Str {
             return Ok(());
         }
         self.escape = Escape::None;
-        self.unit(value);
-        Ok(())
+        self.unit(value, reader)
     }
 
     /// Adds a UTF-16 code unit.
-    fn unit(&mut self, unit: u16) {
-        let pair = [std::mem::take(&mut self.high), unit];
-        let units = if pair[0] == 0 { &pair[1..] } else { &pair[..] };
-        match char::decode_utf16(units.iter().copied()).next() {
-            Some(Ok(char)) => {
+    fn unit(&mut self, unit: u16, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        if self.high != 0 {
+            let pair = [self.high, unit];
+            if let Some(Ok(char)) = char::decode_utf16(pair).next() {
+                self.high = 0;
+                return self.put(char.encode_utf8(&mut [0; 4]).as_bytes(), reader);
+            }
+            self.end_pair(reader)?;
+        }
+        match char::from_u32(unit.into()) {
+            Some(char) => {
                 self.is_flawed |= char == '\0';
-                self.put(char.encode_utf8(&mut [0; 4]).as_bytes());
+                self.put(char.encode_utf8(&mut [0; 4]).as_bytes(), reader)
             }
-            _ if pair[0] != 0 => {
-                self.put_half();
-                self.unit(unit);
+            None if unit < 0xDC00 => {
+                self.high = unit;
+                Ok(())
             }
-            _ if unit < 0xDC00 => self.high = unit,
-            _ => self.put_half(),
+            None => self.put_half(reader),
         }
     }
 
     /// Adds half a surrogate pair if its second half does not follow.
-    fn end_pair(&mut self) {
-        if std::mem::take(&mut self.high) != 0 {
-            self.put_half();
+    fn end_pair(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        match std::mem::take(&mut self.high) {
+            0 => Ok(()),
+            _ => self.put_half(reader),
         }
     }
 
-    fn put_half(&mut self) {
+    fn put_half(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         self.is_flawed = true;
-        self.put(REPLACEMENT.as_bytes());
+        self.put(REPLACEMENT.as_bytes(), reader)
     }
 
     /// Adds bytes of the text.
-    fn put(&mut self, bytes: &[u8]) {
+    fn put(&mut self, bytes: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
         if self.is_name {
             self.hash = bytes.iter().fold(self.hash, |hash, byte| {
                 (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
@@ -263,6 +295,10 @@ impl Str {
             self.has_words = bytes.iter().skip(prefix).any(|byte| !is_base64(*byte));
         }
         self.len = self.len.saturating_add(bytes.len() as u64);
+        match self.streamed_at {
+            Some(at) => reader.piece(at, bytes),
+            None => Ok(()),
+        }
     }
 }
 

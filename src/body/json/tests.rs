@@ -268,3 +268,62 @@ fn an_error_stays_until_the_next_document() {
     assert_eq!(scanner.finish(recorder), Ok(()));
     assert_eq!(recorder.seen.last().unwrap(), "1 CloseObject 0..9");
 }
+
+#[test]
+fn a_tolerant_scanner_reports_every_member_of_a_name() {
+    let document = br#"{"a":1,"a":2,"A":3,"aTwo":4,"in":{},"IN":5,"x":{"y":1,"y":2}}"#;
+    let mut scanner = Scanner::tolerant(Limits { max_open_keys: 0, ..Limits::default() });
+    let mut recorder = Recorder::default();
+    scanner.feed(document, &mut recorder).unwrap();
+    scanner.finish(&mut recorder).unwrap();
+    let numbers = recorder.seen.iter().filter(|seen| seen.starts_with("2 "));
+    assert_eq!(numbers.collect::<Vec<_>>(), ["2 1 5..6", "2 2 11..12", "2 4 26..27"]);
+}
+
+/// Receives the pieces of a text.
+#[derive(Default)]
+struct Pieces(Vec<u8>, Option<bool>);
+
+impl Reader for Pieces {
+    fn names(&self, _: Spot) -> &'static Names {
+        &ROOT_NAMES
+    }
+
+    fn items(&self, at: Spot) -> Spot {
+        at
+    }
+
+    fn streams(&self, at: Spot) -> bool {
+        at == A
+    }
+
+    fn piece(&mut self, at: Spot, text: &[u8]) -> Result<(), Unreadable> {
+        assert_eq!(at, A);
+        self.0.extend_from_slice(text);
+        Ok(())
+    }
+
+    fn value(&mut self, at: Spot, value: Value<'_>, _: Span) -> Result<(), Unreadable> {
+        if let (A, Value::Text(text)) = (at, value) {
+            assert_eq!(text.len, self.0.len() as u64);
+            self.1 = Some(text.is_cut);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_long_text_is_received_in_pieces() {
+    let text = "\u{e9}x".repeat(400);
+    let escaped = format!("{}\\n\\u00e9\\ud83d\\ude00", text);
+    let document = format!("{{\"in\":\"no\",\"a\":\"{escaped}\",\"b\":\"no\"}}");
+    for len in [1, 2, 3, 7, document.len()] {
+        let mut scanner = Scanner::new(Limits::default());
+        let mut pieces = Pieces::default();
+        for piece in document.as_bytes().chunks(len) {
+            scanner.feed(piece, &mut pieces).unwrap();
+        }
+        assert_eq!(String::from_utf8(pieces.0).unwrap(), format!("{text}\né😀"));
+        assert_eq!(pieces.1, Some(true));
+    }
+}
