@@ -6,8 +6,10 @@ use crate::alerts::failures::FailureRules;
 use crate::body::Dialect;
 use crate::decision::{DenyClass, DenyReason};
 use crate::json::decimal::push_decimal;
+use crate::limits::Kind;
 use crate::limits::allowance::{Allowance, RateLimitFields};
 use crate::limits::ledger::{Exceeded, Exhausted};
+use crate::limits::quota::Unit;
 use crate::time::{millis_until, secs_until};
 
 /// A local reply.
@@ -84,22 +86,23 @@ impl Refusal {
         expires_in_secs: u64,
     ) -> Self {
         let retry_after_secs = exceeded.until_ns.map(|until_ns| secs_until(until_ns, now_ns));
-        let exhausted = match exceeded.exhausted {
-            Exhausted::ChildLimits => {
-                "all places for the limits of such keys are in use".to_owned()
-            }
-            Exhausted::Limit(name) => {
-                let limit = allowances.iter().find(|allowance| allowance.name == name);
-                let of = limit.map(|allowance| format!(" of {}", allowance.limit));
-                format!("limit {name}{}", of.unwrap_or_default())
-            }
-        };
         let reset = match retry_after_secs {
             Some(secs) => format!("free again in {secs} s"),
             None => "which does not reset".to_owned(),
         };
+        let explanation = match exceeded.exhausted {
+            Exhausted::ChildLimits => {
+                format!("all places for the limits of such keys are in use, {reset}")
+            }
+            Exhausted::Limit(name) => {
+                match allowances.iter().find(|allowance| allowance.name == name) {
+                    Some(limit) => explanation(limit, exceeded.amount, &reset),
+                    None => format!("limit {name}, {reset}"),
+                }
+            }
+        };
         Self {
-            explanation: Some(format!("{exhausted}, {reset}")),
+            explanation: Some(explanation),
             retry_after_secs: Some(
                 retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
             ),
@@ -107,6 +110,25 @@ impl Refusal {
             fields: RateLimitFields::new(allowances),
             ..Self::default()
         }
+    }
+}
+
+/// A limit that has no room for an amount, in words. `reset`: when it has.
+fn explanation(limit: &Allowance, amount: u64, reset: &str) -> String {
+    let (name, total, left) = (limit.name, limit.limit, limit.remaining());
+    let unit = match name.kind {
+        Kind::Rate | Kind::Quota(Unit::Requests, _) => {
+            return format!("limit {name} of {total}, {reset}");
+        }
+        Kind::Quota(Unit::Tokens, _) => "tokens",
+        Kind::Quota(Unit::CostMicroUsd, _) => "micro-USD",
+    };
+    let reserves = format!("the request reserves {amount} {unit}");
+    match amount > total {
+        true => {
+            format!("{reserves}, more than limit {name} of {total} allows; ask for less output")
+        }
+        false => format!("{reserves}, limit {name} has {left} of {total} left, {reset}"),
     }
 }
 
@@ -322,6 +344,9 @@ mod tests {
     use super::*;
     use crate::body::Format;
     use crate::json::Json;
+    use crate::limits::quota::Period;
+    use crate::limits::{LimitName, Origin};
+    use crate::time::NANOS_PER_SEC;
 
     #[test]
     fn every_401_is_the_same() {
@@ -391,6 +416,47 @@ mod tests {
     fn a_body_that_is_too_large_has_its_own_status() {
         assert_eq!(reply(DenyReason::BodyTooLarge, Refusal::default()).status, 413);
         assert_eq!(reply(DenyReason::BodyUnreadable, Refusal::default()).status, 400);
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_request_reserves() {
+        let explain = |unit, limit, used, amount, until_ns| {
+            let name = LimitName { origin: Origin::Tier, kind: Kind::Quota(unit, Period::Day) };
+            let exhausted = Exhausted::Limit(name);
+            let exceeded = Exceeded { reason: DenyReason::Quota, exhausted, amount, until_ns };
+            let policy = (limit, None);
+            let allowance = Allowance { name, limit, used, reset_secs: None, policy };
+            let refusal = Refusal::exceeded(&exceeded, &[allowance], 0, 86_400);
+            let Refusal { explanation, retry_after_secs, wait_ms, fields, .. } = refusal;
+            assert_eq!(fields.is_some(), unit == Unit::Requests);
+            assert_eq!(wait_ms.is_some(), until_ns.is_some());
+            (explanation.unwrap(), retry_after_secs.unwrap())
+        };
+        let minute = Some(60 * NANOS_PER_SEC);
+        for (explained, secs, expected) in [
+            (
+                explain(Unit::Requests, 9, 9, 1, minute),
+                60,
+                "limit tier_requests_day of 9, free again in 60 s",
+            ),
+            (
+                explain(Unit::Tokens, 1_000, 700, 301, minute),
+                60,
+                "the request reserves 301 tokens, limit tier_tokens_day has 300 of 1000 left, free again in 60 s",
+            ),
+            (
+                explain(Unit::CostMicroUsd, 1_000, 1_200, 1_000, None),
+                86_400,
+                "the request reserves 1000 micro-USD, limit tier_cost_day has 0 of 1000 left, which does not reset",
+            ),
+            (
+                explain(Unit::Tokens, 1_000, 0, 1_001, None),
+                86_400,
+                "the request reserves 1001 tokens, more than limit tier_tokens_day of 1000 allows; ask for less output",
+            ),
+        ] {
+            assert_eq!(explained, (expected.to_owned(), secs));
+        }
     }
 
     /// For every reason: whether waiting helps, and the gRPC status.

@@ -18,15 +18,20 @@ impl Ledger {
             record.put(tat.ns.to_le_bytes());
             record.put(tat.fraction.to_le_bytes());
         });
-        write_list(record, &self.quotas, |QuotaUse { scope, unit, per, spent }, record| {
-            write_scope(*scope, record);
-            record.put([*unit as u8, *per as u8]);
-            record.put(spent.window.to_le_bytes());
-            record.put(spent.used.to_le_bytes());
-            if *unit != Unit::Requests {
-                record.put(spent.over.to_le_bytes());
-            }
-        });
+        write_list(
+            record,
+            &self.quotas,
+            |QuotaUse { scope, unit, per, spent, since_ns }, record| {
+                write_scope(*scope, record);
+                record.put([*unit as u8, *per as u8]);
+                record.put(spent.window.to_le_bytes());
+                record.put(spent.used.to_le_bytes());
+                if *unit != Unit::Requests {
+                    record.put(spent.over.to_le_bytes());
+                    record.put(since_ns.to_le_bytes());
+                }
+            },
+        );
     }
 
     /// Reads a ledger that [`Ledger::write`] wrote, and advances `bytes`.
@@ -47,11 +52,14 @@ impl Ledger {
                 let per = *Period::ALL.get(usize::from(per))?;
                 let window = take(bytes).map(u32::from_le_bytes)?;
                 let used = take(bytes).map(u64::from_le_bytes)?;
-                let over = match unit {
-                    Unit::Requests => 0,
-                    Unit::Tokens | Unit::CostMicroUsd => take(bytes).map(u64::from_le_bytes)?,
+                let [over, since_ns] = match unit {
+                    Unit::Requests => [0; 2],
+                    Unit::Tokens | Unit::CostMicroUsd => {
+                        let over = take(bytes).map(u64::from_le_bytes)?;
+                        [over, take(bytes).map(u64::from_le_bytes)?]
+                    }
                 };
-                Some(QuotaUse { scope, unit, per, spent: Spent { window, used, over } })
+                Some(QuotaUse { scope, unit, per, spent: Spent { window, used, over }, since_ns })
             })?,
         })
     }
