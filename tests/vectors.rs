@@ -13,7 +13,7 @@
 mod tokens;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 use vkey::access::{Access, CanonicalPath, McpCall, Models, exact_host};
 use vkey::config::{Config, Plan};
@@ -33,9 +33,14 @@ fn json(text: &str) -> Value {
 /// A published file of vectors. It is compiled in, because there are no files to read in Node.
 macro_rules! vectors {
     ($name:literal) => {
-        json(include_str!(concat!("../testdata/vectors/", $name)))
+        json(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/vectors/", $name)))
     };
 }
+
+#[path = "vectors/pieces.rs"]
+mod pieces;
+#[path = "vectors/requests.rs"]
+mod requests;
 
 const TOKENS: &str = include_str!("../testdata/tokens/tokens.json");
 

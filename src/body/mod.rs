@@ -8,6 +8,7 @@ mod dialect;
 pub mod eventstream;
 mod format;
 pub mod json;
+pub mod request;
 pub mod sse;
 mod tokens;
 
