@@ -1,5 +1,7 @@
 //! The models of a request.
 
+use crate::body::request::RequestFacts;
+
 /// The models that one request can make run, as far as they are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Models<'a> {
@@ -23,7 +25,12 @@ pub enum Models<'a> {
 
 // === impl Models ===
 
-impl Models<'_> {
+impl<'a> Models<'a> {
+    /// Those of a request that was read.
+    pub fn of(facts: &'a RequestFacts) -> Self {
+        Self::Named { names: &facts.models, open_ended: facts.open_ended }
+    }
+
     /// Whether a restriction to the models that `is_allowed` accepts holds.
     pub fn are_all(self, is_allowed: impl Fn(&str) -> bool) -> bool {
         match self {

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::access::Access;
 use crate::access::restriction::Restriction;
-use crate::access::{Access, canonical_host};
 use crate::audit::AuditRecord;
 use crate::config::Plan;
 use crate::decision::DenyReason;
@@ -245,11 +245,8 @@ impl KnownKey {
     /// # Errors
     ///
     /// [`DenyReason::McpCall`] if one of them is not allowed.
-    pub fn check_hosted_mcp(&self, servers: &[Box<str>], allowed: Option<&Globs>) -> StageResult {
-        let is_allowed = |server: &str| {
-            has_plain_host(server) && allowed.is_some_and(|globs| globs.matches(server))
-        };
-        if !self.restricts_mcp || servers.iter().all(|server| is_allowed(server)) {
+    pub fn check_hosted_mcp(&self, servers: &[Box<str>], allowed: &Globs) -> StageResult {
+        if !self.restricts_mcp || servers.iter().all(|server| allowed.matches(server)) {
             Ok(())
         } else {
             Err(DenyReason::McpCall)
@@ -335,14 +332,6 @@ impl OwnRules {
             + self.restrictions.footprint()
             + allocated(size_of_val(&*self.charges))
     }
-}
-
-/// Whether a URL, or a name without a scheme, starts with a host that every reader finds: otherwise a glob could match
-/// what only looks like its host, as in `https://other.example?.mcp.example/`.
-fn has_plain_host(server: &str) -> bool {
-    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or_default();
-    canonical_host(authority.as_bytes()).is_some()
 }
 
 /// What an allocation takes in the module: its allocator (dlmalloc, on 32 bits) adds 4 bytes and rounds up to 8, at

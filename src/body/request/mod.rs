@@ -20,3 +20,6 @@ pub use facts::{Injection, RequestFacts};
 pub use models::{MAX_MODELS, MAX_NAME_BYTES};
 pub use reader::RequestReader;
 pub use target::{AmbiguousTarget, Target};
+
+#[cfg(test)]
+mod tests;

@@ -70,29 +70,17 @@ fn a_key_whose_mcp_calls_are_restricted_names_only_allowed_servers() {
     let [open, restricted] = [&[][..], &[r#"{"any_of":[{},{"mcp":{"tools":["a"]}}]}"#]]
         .map(|caveats| known(&engine, CLAIMS, caveats));
     let allowed = Globs::names(&["https://mcp.example/*", "connector_mail"]);
-    let check = |servers: &[&str], allowed| {
+    let check = |servers: &[&str], allowed: &Globs| {
         let servers: Vec<Box<str>> = servers.iter().map(|server| (*server).into()).collect();
         assert_eq!(open.check_hosted_mcp(&servers, allowed), Ok(()));
         restricted.check_hosted_mcp(&servers, allowed)
     };
     let refused = Err(DenyReason::McpCall);
-    assert_eq!(check(&[], None), Ok(()));
-    assert_eq!(check(&["https://mcp.example/a"], None), refused);
-    assert_eq!(check(&["https://mcp.example/a", "connector_mail"], Some(&allowed)), Ok(()));
-    assert_eq!(check(&["https://mcp.example/a", "https://b.example/"], Some(&allowed)), refused);
-    assert_eq!(check(&[""], Some(&allowed)), refused);
-    let suffix = Globs::paths(&["https://*.example/**"]);
-    assert_eq!(check(&["https://a.example/", "https://b.example/mcp?x=1"], Some(&suffix)), Ok(()));
-    for server in [
-        "https://a.other?.example/",
-        "https://a.other#.example/",
-        r"https://a.other\.example/",
-        "https://u@a.example/",
-        "https://a.other/.example/",
-        "https://a. .example/",
-    ] {
-        assert_eq!(check(&[server], Some(&suffix)), refused, "{server}");
-    }
+    assert_eq!(check(&[], &Globs::names(&[])), Ok(()));
+    assert_eq!(check(&["https://mcp.example/a"], &Globs::names(&[])), refused);
+    assert_eq!(check(&["https://mcp.example/a", "connector_mail"], &allowed), Ok(()));
+    assert_eq!(check(&["https://mcp.example/a", "https://b.example/"], &allowed), refused);
+    assert_eq!(check(&[""], &allowed), refused);
 }
 
 #[test]

@@ -433,6 +433,8 @@ fn what_is_used_beyond_a_reservation_is_owed_to_later_windows() {
     ledger.settle(&charges, &other, amounts(10), 2);
     assert_eq!(used(&ledger, &charges, 2), [270, 2]);
     assert_eq!([1, 2, 3].map(|day| used(&ledger, &charges, day * DAY)[0]), [170, 70, 0]);
+    // Whoever needs none does not have to wait.
+    assert_eq!(let_in(&mut ledger.clone(), &charges, 3, 9), 7);
     let until = |tokens| ledger.clone().reserve(&charges, amounts(tokens), 3).unwrap_err().until_ns;
     assert_eq!((until(30), until(31), until(101)), (Some(2 * DAY), Some(3 * DAY), None));
 }
