@@ -4,6 +4,7 @@ use super::recorded::RecordedHost;
 use super::*;
 use crate::audit::{AuditRecord, Line, Outcome};
 use crate::config::RoleConfig;
+use crate::decision::Decision;
 use crate::host::FilterState;
 
 const CONFIG: &str = r#"{"keyring": [{"name": "main", "secret": "${S}"}], "audit": {"sink": "access_log"},
