@@ -177,6 +177,14 @@ impl Decision {
         matches!(self, Self::Allow | Self::Shadow(_))
     }
 
+    /// The decision if a key may not do what it asks. In shadow mode it is only logged.
+    pub fn refused(reason: DenyReason, mode: Mode) -> Self {
+        match mode {
+            Mode::Shadow if reason.class() == DenyClass::Forbidden => Self::Shadow(reason),
+            Mode::Enforce | Mode::Shadow => Self::Deny(reason),
+        }
+    }
+
     /// The decision if a limit has no room for a request that is allowed otherwise. In shadow mode it is
     /// only logged, unless the key itself turned out to be invalid.
     pub fn limited(reason: DenyReason, mode: Mode) -> Self {

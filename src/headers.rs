@@ -349,6 +349,21 @@ impl<'a> RequestHead<'a> {
         self.value(SESSION)
     }
 
+    /// Every header, in the order of the host.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.headers.iter()
+    }
+
+    /// Whether there is a header of that name.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.value(name).is_some()
+    }
+
+    /// The length of the body that the request announces, in bytes; `None` if it announces none.
+    pub fn content_length(&self) -> Option<u64> {
+        std::str::from_utf8(self.value(b"content-length")?).ok()?.parse().ok()
+    }
+
     /// Whether what is shown of the headers cannot be judged.
     pub fn is_flawed(&self) -> bool {
         self.headers.is_flawed()

@@ -45,7 +45,7 @@ use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity};
 use vkey::exchange::Exchange;
-use vkey::gate::Gate;
+use vkey::gate::{Gate, Opening};
 use vkey::headers::Headers;
 use vkey::host::Rules;
 use vkey::host::{Action, MemoryHost, MemoryStore};
