@@ -19,10 +19,10 @@ pub struct Reply {
     /// Headers besides the status.
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body: JSON.
-    pub body: String,
+    pub body: Cow<'static, str>,
     /// The name of the reply in the proxy's own logs (Envoy: response code details): `vkey_` and a word, no
     /// spaces.
-    pub details: String,
+    pub details: Cow<'static, str>,
 }
 
 /// Details of a refused request, most about its limits.
@@ -108,14 +108,14 @@ impl Refusal {
 }
 
 impl Reply {
-    /// A reply that is not a refusal, e.g. the usage of a key.
-    pub fn ok(body: String, details: &str) -> Self {
+    /// A reply that is not a refusal, e.g. the usage of a key. `details`: see [`Reply::details`].
+    pub fn ok(body: impl Into<Cow<'static, str>>, details: &'static str) -> Self {
         Self {
             status: 200,
             grpc_status: None,
             headers: json_headers(1),
-            body,
-            details: ["vkey_", details].concat(),
+            body: body.into(),
+            details: details.into(),
         }
     }
 
@@ -133,6 +133,14 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// RFC 6750, section 3.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 
+/// The body of every 401.
+const INVALID_TOKEN_BODY: &str = concat!(
+    r#"{"error":{"message":"a valid virtual key is required","#,
+    r#""type":"authentication_error","code":"invalid_token"}}"#
+);
+
+const NO_RETRY: (&str, &str) = ("x-should-retry", "false");
+
 fn digits(number: u64) -> Cow<'static, str> {
     let mut text = String::new();
     push_decimal(&mut text, number);
@@ -149,7 +157,7 @@ fn digits(number: u64) -> Cow<'static, str> {
 /// The gRPC statuses are canonical codes (`google.rpc.Code`).
 pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     let (status, grpc_status, error_type) = match reason.class() {
-        DenyClass::Unauthenticated => (401, 16, "authentication_error"),
+        DenyClass::Unauthenticated => return unauthenticated(),
         DenyClass::Forbidden => (403, 7, "permission_error"),
         DenyClass::BadRequest => (400, 3, "invalid_request_error"),
         DenyClass::Limited => (429, 8, "rate_limit_error"),
@@ -161,18 +169,14 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     let refusal = if is_limited { refusal } else { Refusal::default() };
     let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
     let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
-    let (message, code) = match status {
-        401 => ("a valid virtual key is required", "invalid_token"),
-        _ => (message, reason.code()),
-    };
     let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
     let [policy, state] = match refusal.fields {
         Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
         None => [None, None],
     };
+    let (no_retry, no) = NO_RETRY;
     let details = [
-        ("www-authenticate", (status == 401).then_some(INVALID_TOKEN.into())),
-        ("x-should-retry", is_final.then_some("false".into())),
+        (no_retry, is_final.then_some(no.into())),
         ("retry-after", refusal.retry_after_secs.map(digits)),
         ("retry-after-ms", in_ms.map(digits)),
         ("ratelimit-policy", policy),
@@ -186,22 +190,38 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         }
     }
     let explanation = refusal.explanation.map(|text| format!(": {text}")).unwrap_or_default();
+    let body = [
+        r#"{"error":{"message":""#,
+        message,
+        &explanation,
+        r#"","type":""#,
+        error_type,
+        r#"","code":""#,
+        reason.code(),
+        r#""}}"#,
+    ];
     Reply {
         status,
         grpc_status: Some(grpc_status),
         headers,
-        body: [
-            r#"{"error":{"message":""#,
-            message,
-            &explanation,
-            r#"","type":""#,
-            error_type,
-            r#"","code":""#,
-            code,
-            r#""}}"#,
-        ]
-        .concat(),
-        details: ["vkey_", code].concat(),
+        body: body.concat().into(),
+        details: reason.details().into(),
+    }
+}
+
+/// The reply to every request without a valid key.
+fn unauthenticated() -> Reply {
+    // The id of the request comes too.
+    let mut headers = json_headers(3);
+    let (no_retry, no) = NO_RETRY;
+    headers.push(("www-authenticate".into(), INVALID_TOKEN.into()));
+    headers.push((no_retry.into(), no.into()));
+    Reply {
+        status: 401,
+        grpc_status: Some(16),
+        headers,
+        body: INVALID_TOKEN_BODY.into(),
+        details: "vkey_invalid_token".into(),
     }
 }
 
