@@ -245,7 +245,9 @@ mod tests {
     #[test]
     fn other_classes_name_the_reason() {
         for reason in DenyReason::ALL.iter().filter(|r| r.class() != DenyClass::Unauthenticated) {
-            let body = Json::parse(reply(*reason, Refusal::default()).body.as_bytes()).unwrap();
+            let reply = reply(*reason, Refusal::default());
+            assert_eq!(reply.details, ["vkey_", reason.code()].concat());
+            let body = Json::parse(reply.body.as_bytes()).unwrap();
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
         }
