@@ -32,7 +32,8 @@ pub(super) struct Changing<C, T> {
 /// The content of a kind of record, and what changes it.
 pub(super) struct Draft<'a, R> {
     pub(super) name: &'a Name,
-    pub(super) content: Option<R>,
+    /// Boxed, because cells are large, and move from a snapshot to an update.
+    pub(super) content: Option<Box<R>>,
     pub(super) change: Option<&'a mut dyn Change<R>>,
 }
 
@@ -58,7 +59,7 @@ impl<'a, R> Draft<'a, R> {
 impl<R: Record> Content for Draft<'_, R> {
     fn read(&mut self, record: &[u8]) -> Result<(), NotThisRecord> {
         self.content = None;
-        self.content = Some(decode(self.name, record)?);
+        self.content = Some(Box::new(decode(self.name, record)?));
         Ok(())
     }
 
@@ -67,7 +68,7 @@ impl<R: Record> Content for Draft<'_, R> {
     }
 
     fn change(&mut self) {
-        let content = self.content.get_or_insert_with(R::fresh);
+        let content = self.content.get_or_insert_with(|| Box::new(R::fresh()));
         if let Some(change) = &mut self.change {
             change.apply(content);
         }
@@ -75,7 +76,7 @@ impl<R: Record> Content for Draft<'_, R> {
 
     fn overwrite(&self, record: &mut Vec<u8>) -> bool {
         match &self.content {
-            Some(content) => overwrite(self.name, content, record),
+            Some(content) => overwrite(self.name, &**content, record),
             None => overwrite(self.name, &R::fresh(), record),
         }
     }
