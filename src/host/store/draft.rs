@@ -1,6 +1,6 @@
 //! The content of a record on its way through the loops of the store.
 
-use crate::record::{Name, NotThisRecord, Record, decode, overwrite};
+use crate::record::{Name, NotThisRecord, Record, decode_over, overwrite};
 
 /// The content of a record while it is read and changed. The loops and their host calls see it through this trait, so
 /// they are compiled once, not for each kind of record.
@@ -58,9 +58,12 @@ impl<'a, R> Draft<'a, R> {
 
 impl<R: Record> Content for Draft<'_, R> {
     fn read(&mut self, record: &[u8]) -> Result<(), NotThisRecord> {
-        self.content = None;
-        self.content = Some(Box::new(decode(self.name, record)?));
-        Ok(())
+        let content = self.content.insert(Box::new(R::fresh()));
+        let read = decode_over(self.name, record, &mut **content);
+        if read.is_err() {
+            self.content = None;
+        }
+        read
     }
 
     fn forget(&mut self) {
