@@ -91,6 +91,11 @@ macro_rules! deny_reasons {
                 match self { $(Self::$variant => $code,)* }
             }
 
+            /// The code as the proxy's own logs show it.
+            pub fn details(self) -> &'static str {
+                match self { $(Self::$variant => concat!("vkey_", $code),)* }
+            }
+
             /// The class, which decides the HTTP status.
             pub fn class(self) -> DenyClass {
                 match self { $(Self::$variant => DenyClass::$class,)* }
@@ -175,6 +180,14 @@ impl Decision {
     /// Whether the request is forwarded for a key.
     pub fn has_key(self) -> bool {
         matches!(self, Self::Allow | Self::Shadow(_))
+    }
+
+    /// The decision if a key may not do what it asks. In shadow mode it is only logged.
+    pub fn refused(reason: DenyReason, mode: Mode) -> Self {
+        match mode {
+            Mode::Shadow if reason.class() == DenyClass::Forbidden => Self::Shadow(reason),
+            Mode::Enforce | Mode::Shadow => Self::Deny(reason),
+        }
     }
 
     /// The decision if a limit has no room for a request that is allowed otherwise. In shadow mode it is

@@ -6,8 +6,10 @@ use crate::alerts::failures::FailureRules;
 use crate::body::Dialect;
 use crate::decision::{DenyClass, DenyReason};
 use crate::json::decimal::push_decimal;
+use crate::limits::Kind;
 use crate::limits::allowance::{Allowance, RateLimitFields};
 use crate::limits::ledger::{Exceeded, Exhausted};
+use crate::limits::quota::Unit;
 use crate::time::{millis_until, secs_until};
 
 /// A local reply.
@@ -20,10 +22,10 @@ pub struct Reply {
     /// Headers besides the status.
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body: JSON.
-    pub body: String,
+    pub body: Cow<'static, str>,
     /// The name of the reply in the proxy's own logs (Envoy: response code details): `vkey_` and a word, no
     /// spaces.
-    pub details: String,
+    pub details: Cow<'static, str>,
 }
 
 /// Details of a refused request, most about its limits.
@@ -84,22 +86,23 @@ impl Refusal {
         expires_in_secs: u64,
     ) -> Self {
         let retry_after_secs = exceeded.until_ns.map(|until_ns| secs_until(until_ns, now_ns));
-        let exhausted = match exceeded.exhausted {
-            Exhausted::ChildLimits => {
-                "all places for the limits of such keys are in use".to_owned()
-            }
-            Exhausted::Limit(name) => {
-                let limit = allowances.iter().find(|allowance| allowance.name == name);
-                let of = limit.map(|allowance| format!(" of {}", allowance.limit));
-                format!("limit {name}{}", of.unwrap_or_default())
-            }
-        };
         let reset = match retry_after_secs {
             Some(secs) => format!("free again in {secs} s"),
             None => "which does not reset".to_owned(),
         };
+        let explanation = match exceeded.exhausted {
+            Exhausted::ChildLimits => {
+                format!("all places for the limits of such keys are in use, {reset}")
+            }
+            Exhausted::Limit(name) => {
+                match allowances.iter().find(|allowance| allowance.name == name) {
+                    Some(limit) => explanation(limit, exceeded.amount, &reset),
+                    None => format!("limit {name}, {reset}"),
+                }
+            }
+        };
         Self {
-            explanation: Some(format!("{exhausted}, {reset}")),
+            explanation: Some(explanation),
             retry_after_secs: Some(
                 retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
             ),
@@ -110,15 +113,34 @@ impl Refusal {
     }
 }
 
+/// A limit that has no room for an amount, in words. `reset`: when it has.
+fn explanation(limit: &Allowance, amount: u64, reset: &str) -> String {
+    let (name, total, left) = (limit.name, limit.limit, limit.remaining());
+    let unit = match name.kind {
+        Kind::Rate | Kind::Quota(Unit::Requests, _) => {
+            return format!("limit {name} of {total}, {reset}");
+        }
+        Kind::Quota(Unit::Tokens, _) => "tokens",
+        Kind::Quota(Unit::CostMicroUsd, _) => "micro-USD",
+    };
+    let reserves = format!("the request reserves {amount} {unit}");
+    match amount > total {
+        true => {
+            format!("{reserves}, more than limit {name} of {total} allows; ask for less output")
+        }
+        false => format!("{reserves}, limit {name} has {left} of {total} left, {reset}"),
+    }
+}
+
 impl Reply {
-    /// A reply that is not a refusal, e.g. the usage of a key.
-    pub fn ok(body: String, details: &str) -> Self {
+    /// A reply that is not a refusal, e.g. the usage of a key. `details`: see [`Reply::details`].
+    pub fn ok(body: impl Into<Cow<'static, str>>, details: &'static str) -> Self {
         Self {
             status: 200,
             grpc_status: None,
             headers: json_headers(1),
-            body,
-            details: ["vkey_", details].concat(),
+            body: body.into(),
+            details: details.into(),
         }
     }
 
@@ -136,6 +158,17 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// RFC 6750, section 3.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 
+/// The body of every 401.
+const INVALID_TOKEN_BODY: &str = concat!(
+    r#"{"error":{"message":"a valid virtual key is required","#,
+    r#""type":"authentication_error","code":"invalid_token"}}"#
+);
+
+const NO_RETRY: (&str, &str) = ("x-should-retry", "false");
+
+/// The details of every 401.
+const INVALID_TOKEN_DETAILS: &str = "vkey_invalid_token";
+
 fn digits(number: u64) -> Cow<'static, str> {
     let mut text = String::new();
     push_decimal(&mut text, number);
@@ -149,6 +182,9 @@ fn digits(number: u64) -> Cow<'static, str> {
 /// `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
 /// `x-should-retry: false` tells client libraries that waiting does not help, or not within a minute.
 pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
+    if reason.class() == DenyClass::Unauthenticated && refusal.dialect == Dialect::default() {
+        return unauthenticated();
+    }
     let Refusal { dialect, message, .. } = refusal;
     let is_limited = reason.class() == DenyClass::Limited;
     let refusal = if is_limited { refusal } else { Refusal::default() };
@@ -160,9 +196,10 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
         None => [None, None],
     };
+    let (no_retry, no) = NO_RETRY;
     let details = [
         ("www-authenticate", (error.words.status == 401).then_some(INVALID_TOKEN.into())),
-        ("x-should-retry", is_final.then_some("false".into())),
+        (no_retry, is_final.then_some(no.into())),
         ("x-amzn-errortype", (dialect == Dialect::Bedrock).then_some(error.words.bedrock.into())),
         ("retry-after", refusal.retry_after_secs.map(digits)),
         ("retry-after-ms", in_ms.map(digits)),
@@ -180,8 +217,25 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         status: error.words.status,
         grpc_status: Some(error.words.grpc),
         headers,
-        body: error.body(),
-        details: ["vkey_", error.code].concat(),
+        body: error.body().into(),
+        details: error.details.into(),
+    }
+}
+
+/// The usual reply to a request without a valid key, which is made of texts that are known in advance: a flood of
+/// strangers gets it.
+fn unauthenticated() -> Reply {
+    // The id of the request comes too.
+    let mut headers = json_headers(3);
+    let (no_retry, no) = NO_RETRY;
+    headers.push(("www-authenticate".into(), INVALID_TOKEN.into()));
+    headers.push((no_retry.into(), no.into()));
+    Reply {
+        status: 401,
+        grpc_status: Some(16),
+        headers,
+        body: INVALID_TOKEN_BODY.into(),
+        details: INVALID_TOKEN_DETAILS.into(),
     }
 }
 
@@ -231,6 +285,7 @@ struct Error {
     dialect: Dialect,
     reason: DenyReason,
     code: &'static str,
+    details: &'static str,
     message: &'static str,
     explanation: Option<String>,
 }
@@ -243,11 +298,11 @@ impl Error {
         dialect: Dialect,
     ) -> Self {
         let words = Words::of(reason);
-        let (message, code) = match words.status {
-            401 => ("a valid virtual key is required", "invalid_token"),
-            _ => (message.unwrap_or(reason.message()), reason.code()),
+        let (message, code, details) = match words.status {
+            401 => ("a valid virtual key is required", "invalid_token", INVALID_TOKEN_DETAILS),
+            _ => (message.unwrap_or(reason.message()), reason.code(), reason.details()),
         };
-        Self { words, dialect, reason, code, message, explanation }
+        Self { words, dialect, reason, code, details, message, explanation }
     }
 
     /// The body. Where a dialect has no member for the code, the message starts with it.
@@ -322,6 +377,9 @@ mod tests {
     use super::*;
     use crate::body::Format;
     use crate::json::Json;
+    use crate::limits::quota::Period;
+    use crate::limits::{LimitName, Origin};
+    use crate::time::NANOS_PER_SEC;
 
     #[test]
     fn every_401_is_the_same() {
@@ -338,7 +396,9 @@ mod tests {
     #[test]
     fn other_classes_name_the_reason() {
         for reason in DenyReason::ALL.iter().filter(|r| r.class() != DenyClass::Unauthenticated) {
-            let body = Json::parse(reply(*reason, Refusal::default()).body.as_bytes()).unwrap();
+            let reply = reply(*reason, Refusal::default());
+            assert_eq!(reply.details, ["vkey_", reason.code()].concat());
+            let body = Json::parse(reply.body.as_bytes()).unwrap();
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
         }
@@ -351,7 +411,7 @@ mod tests {
             let explanation = Some("limit tier_requests_day of 5".to_owned());
             let reply = reply(reason, Refusal { dialect, explanation, ..Refusal::default() });
             let kind = reply.headers.iter().find(|(name, _)| name == "x-amzn-errortype");
-            (reply.body, kind.map(|(_, kind)| kind.to_string()))
+            (reply.body.into_owned(), kind.map(|(_, kind)| kind.to_string()))
         };
         let quota = |dialect| in_dialect(dialect, DenyReason::Quota);
         let text = "the key's quota is used up: limit tier_requests_day of 5";
@@ -391,6 +451,47 @@ mod tests {
     fn a_body_that_is_too_large_has_its_own_status() {
         assert_eq!(reply(DenyReason::BodyTooLarge, Refusal::default()).status, 413);
         assert_eq!(reply(DenyReason::BodyUnreadable, Refusal::default()).status, 400);
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_request_reserves() {
+        let explain = |unit, limit, used, amount, until_ns| {
+            let name = LimitName { origin: Origin::Tier, kind: Kind::Quota(unit, Period::Day) };
+            let exhausted = Exhausted::Limit(name);
+            let exceeded = Exceeded { reason: DenyReason::Quota, exhausted, amount, until_ns };
+            let policy = (limit, None);
+            let allowance = Allowance { name, limit, used, reset_secs: None, policy };
+            let refusal = Refusal::exceeded(&exceeded, &[allowance], 0, 86_400);
+            let Refusal { explanation, retry_after_secs, wait_ms, fields, .. } = refusal;
+            assert_eq!(fields.is_some(), unit == Unit::Requests);
+            assert_eq!(wait_ms.is_some(), until_ns.is_some());
+            (explanation.unwrap(), retry_after_secs.unwrap())
+        };
+        let minute = Some(60 * NANOS_PER_SEC);
+        for (explained, secs, expected) in [
+            (
+                explain(Unit::Requests, 9, 9, 1, minute),
+                60,
+                "limit tier_requests_day of 9, free again in 60 s",
+            ),
+            (
+                explain(Unit::Tokens, 1_000, 700, 301, minute),
+                60,
+                "the request reserves 301 tokens, limit tier_tokens_day has 300 of 1000 left, free again in 60 s",
+            ),
+            (
+                explain(Unit::CostMicroUsd, 1_000, 1_200, 1_000, None),
+                86_400,
+                "the request reserves 1000 micro-USD, limit tier_cost_day has 0 of 1000 left, which does not reset",
+            ),
+            (
+                explain(Unit::Tokens, 1_000, 0, 1_001, None),
+                86_400,
+                "the request reserves 1001 tokens, more than limit tier_tokens_day of 1000 allows; ask for less output",
+            ),
+        ] {
+            assert_eq!(explained, (expected.to_owned(), secs));
+        }
     }
 
     /// For every reason: whether waiting helps, and the gRPC status.

@@ -41,6 +41,8 @@ macro_rules! vectors {
 mod pieces;
 #[path = "vectors/requests.rs"]
 mod requests;
+#[path = "vectors/responses.rs"]
+mod responses;
 
 const TOKENS: &str = include_str!("../testdata/tokens/tokens.json");
 

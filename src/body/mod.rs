@@ -9,6 +9,7 @@ pub mod eventstream;
 mod format;
 pub mod json;
 pub mod request;
+pub mod response;
 pub mod sse;
 mod tokens;
 

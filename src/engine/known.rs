@@ -16,7 +16,7 @@ use crate::key::revocations::KeyId;
 use crate::key::token::Kid;
 use crate::key::{Key, KeyParts, KeyRestrictions};
 use crate::limits::cell::key_name;
-use crate::limits::{Charge, Origin};
+use crate::limits::{Charge, Measured, Origin};
 use crate::record::Name;
 
 use super::StageResult;
@@ -53,6 +53,7 @@ pub struct KnownKey {
     restricts_target: bool,
     restricts_models: bool,
     restricts_mcp: bool,
+    measured: Measured,
 }
 
 /// The restrictions of a key, and all of its charges.
@@ -94,11 +95,14 @@ impl KnownKey {
             restricts_target: false,
             restricts_models: false,
             restricts_mcp: false,
+            measured: Measured::default(),
         };
         key.needs_client_cert = key.any_restriction(Restriction::needs_client_cert);
         key.restricts_target = key.any_restriction(Restriction::restricts_target);
         key.restricts_models = key.any_restriction(Restriction::restricts_models);
         key.restricts_mcp = key.any_restriction(Restriction::restricts_mcp);
+        let [own, of_tenant] = [key.charges(), key.tenant_charges()].map(Measured::of);
+        key.measured = own.or(of_tenant);
         key.steady_secs = key.steady_secs(&plan.keyring);
         key.members = key.record().key_members(&plan.settings.audit.mask).into();
         key
@@ -237,6 +241,16 @@ impl KnownKey {
     /// Whether a rule restricts its MCP calls.
     pub fn restricts_mcp(&self) -> bool {
         self.restricts_mcp
+    }
+
+    /// What of its requests is limited, besides their number.
+    pub fn measured(&self) -> Measured {
+        self.measured
+    }
+
+    /// Whether the body of a request may decide on it.
+    pub fn depends_on_bodies(&self) -> bool {
+        self.restricts_models || self.restricts_mcp || self.measured.any()
     }
 
     /// Checks the MCP servers that a request tells the provider to call: the provider calls them past this gate, so a

@@ -13,10 +13,10 @@ use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::{Engine, KnownKey};
 use crate::exchange::{Refund, Reservations};
 use crate::host::{NotCounted, RecordStore, SharedData, Snapshot};
-use crate::limits::Charge;
 use crate::limits::allowance::{Allowance, LimitHeaders};
 use crate::limits::cell::{Cell, CountedRequest};
 use crate::limits::ledger::{Exceeded, Reservation};
+use crate::limits::{Amounts, Charge};
 use crate::record::Name;
 use crate::time::secs;
 
@@ -26,6 +26,7 @@ pub struct Admission<'a, S: ?Sized> {
     key: &'a KnownKey,
     /// The request is counted and charged to no limit.
     is_free: bool,
+    amounts: Amounts,
     source: Option<IpAddr>,
     now_ns: u64,
     mode: Mode,
@@ -69,6 +70,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             store,
             key,
             is_free: false,
+            amounts: Amounts::default(),
             source,
             now_ns,
             mode: engine.settings().mode,
@@ -86,6 +88,12 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     #[must_use]
     pub fn free_of_charge(self) -> Self {
         Self { is_free: true, ..self }
+    }
+
+    /// The same admission, of a request that reserves these amounts.
+    #[must_use]
+    pub fn with_amounts(self, amounts: Amounts) -> Self {
+        Self { amounts, ..self }
     }
 
     /// Counts a request. A request that cannot be counted is refused for that reason, whatever was decided before.
@@ -170,6 +178,37 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         by_key.and(by_tenant)
     }
 
+    /// Replaces the tokens and the money that an admitted request reserved by what it used. To be called at most once for
+    /// each request.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCounted`] when a cell could not be written. There, what was reserved stays charged.
+    pub fn settle(&self, reserved: &Reservations, actual: Amounts) -> Result<(), NotCounted> {
+        let Reservations { key: of_key, tenant: of_tenant, .. } = reserved;
+        let (key, tenant) = (self.key.cell_name(), self.key.tenant_cell_name());
+        let by_key = self.settle_in(Some(key), self.key.charges(), of_key.as_ref(), actual);
+        let of_tenant = of_tenant.as_ref();
+        let by_tenant = self.settle_in(tenant, self.key.tenant_charges(), of_tenant, actual);
+        by_key.and(by_tenant)
+    }
+
+    fn settle_in(
+        &self,
+        name: Option<&Name>,
+        charges: &[Charge],
+        reservation: Option<&Reservation>,
+        actual: Amounts,
+    ) -> Result<(), NotCounted> {
+        let differs = |reserved: &&Reservation| reserved.differs(charges, actual);
+        let Some((name, reserved)) = name.zip(reservation.filter(differs)) else {
+            return Ok(());
+        };
+        self.store.update(name, |cell: &mut Cell| {
+            cell.settle(charges, reserved, actual, self.now_ns);
+        })
+    }
+
     /// The cell of the tenant, before the key is charged.
     fn look_at_tenant<'n>(
         &self,
@@ -185,7 +224,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     fn barred_by(&self, look: Option<&Snapshot<'_, Cell>>) -> Option<Exceeded> {
         let fresh = Cell::default();
         let cell = look?.content().unwrap_or(&fresh);
-        cell.ledger().has_room(self.key.tenant_charges(), self.now_ns).err()
+        cell.ledger().has_room(self.key.tenant_charges(), self.amounts, self.now_ns).err()
     }
 
     fn count_key(
@@ -225,7 +264,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         barred: Option<Exceeded>,
     ) -> Entry {
         let charged = if self.is_free { &[] } else { charges };
-        let counted = cell.count(decision, charged, barred, self.now_ns, self.mode);
+        let (now_ns, mode) = (self.now_ns, self.mode);
+        let counted = cell.count(decision, charged, self.amounts, barred, now_ns, mode);
         let left = self.left(cell, charges, counted.decision);
         Entry { counted, left }
     }

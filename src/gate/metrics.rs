@@ -87,7 +87,6 @@ impl Metrics {
 
     /// Counts the tokens and the money that a request was charged.
     #[cold]
-    #[cfg_attr(not(test), expect(dead_code, reason = "no request is metered yet"))]
     pub(super) fn count_usage(
         &self,
         host: &impl Host,
@@ -104,7 +103,6 @@ impl Metrics {
 
     /// Counts a response that should have reported its usage and did not.
     #[cold]
-    #[cfg_attr(not(test), expect(dead_code, reason = "no request is metered yet"))]
     pub(super) fn count_missing_usage(&self, host: &impl Host, format: Format) {
         self.add(host, Series::UsageMissing(format), 1);
     }

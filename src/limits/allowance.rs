@@ -40,8 +40,9 @@ pub struct Allowance {
     pub name: LimitName,
     /// The total: the burst of a rate, the amount per window of a quota; money in micro-USD.
     pub limit: u64,
-    /// How much is left.
-    pub remaining: u64,
+    /// The amount that is used. More than the limit if a response used more than was reserved for it, or if the limit
+    /// was lowered.
+    pub used: u64,
     /// Seconds until all of it is available again, rounded up; `None` for never.
     pub reset_secs: Option<u64>,
     /// The limit over time: an amount and its window in seconds, `None` for a window that never
@@ -62,10 +63,11 @@ impl Allowance {
     /// The allowance of a rate at `at_ns`; the reset is counted from `now_ns`.
     pub(crate) fn of_rate(name: LimitName, rate: &Rate, tat: Tat, at_ns: u64, now_ns: u64) -> Self {
         let (quota, window_secs) = rate.policy();
+        let limit = u64::from(rate.burst());
         Self {
             name,
-            limit: u64::from(rate.burst()),
-            remaining: rate.remaining(tat, at_ns),
+            limit,
+            used: limit.saturating_sub(rate.remaining(tat, at_ns)),
             reset_secs: Some(secs_until(tat.ceil_ns(), now_ns)),
             policy: (quota, Some(window_secs)),
         }
@@ -86,15 +88,15 @@ impl Allowance {
         Self {
             name,
             limit: quota.limit,
-            remaining: quota.limit.saturating_sub(spent.used),
+            used: spent.used,
             reset_secs: end_secs.map(|secs| secs_until(nanos(secs), now_ns)),
             policy: (quota.limit, window_secs),
         }
     }
 
-    /// The amount that is used.
-    pub fn used(&self) -> u64 {
-        self.limit.saturating_sub(self.remaining)
+    /// How much is left.
+    pub fn remaining(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
     }
 
     /// Writes the allowance as an object of a usage response.
@@ -102,30 +104,30 @@ impl Allowance {
         let mut object = Object::open(text);
         object.text("name", Some(&self.name.to_string()));
         object.number("limit", Some(self.limit));
-        object.number("used", Some(self.used()));
-        object.number("remaining", Some(self.remaining));
+        object.number("used", Some(self.used));
+        object.number("remaining", Some(self.remaining()));
         object.number("reset_secs", self.reset_secs);
         object.close();
     }
 
-    /// Appends the item of `RateLimit-Policy`: the quota `q`, its unit `qu` unless it is requests,
-    /// and the window `w` in seconds.
+    /// Whether the fields may list it. They are about requests: a client that reads them knows neither what a request
+    /// reserves of tokens or money, nor what open ones will give back.
+    fn is_of_requests(&self) -> bool {
+        matches!(self.name.kind, Kind::Rate | Kind::Quota(Unit::Requests, _))
+    }
+
+    /// Appends the item of `RateLimit-Policy`: the quota `q` and the window `w` in seconds.
     fn write_policy(&self, field: &mut String) {
         let (quota, window_secs) = self.policy;
         self.write_name(field);
         push_parameter(field, ";q=", Some(quota));
-        field.push_str(match self.name.kind {
-            Kind::Rate | Kind::Quota(Unit::Requests, _) => "",
-            Kind::Quota(Unit::Tokens, _) => ";qu=\"tokens\"",
-            Kind::Quota(Unit::CostMicroUsd, _) => ";qu=\"micro-usd\"",
-        });
         push_parameter(field, ";w=", window_secs);
     }
 
     /// Appends the item of `RateLimit`: what remains, `r`, and the seconds until it is reset, `t`.
     fn write_state(&self, field: &mut String) {
         self.write_name(field);
-        push_parameter(field, ";r=", Some(self.remaining));
+        push_parameter(field, ";r=", Some(self.remaining()));
         push_parameter(field, ";t=", self.reset_secs);
     }
 
@@ -182,15 +184,21 @@ impl RateLimitFields {
     }
 }
 
-/// The allowances that a field lists. Of more than `MAX_ITEMS` limits only those with the least left, because headers
-/// must fit into the buffers of proxies and clients.
+/// The allowances that a field lists: those of requests. Of more than `MAX_ITEMS` only those with the least left, because
+/// headers must fit into the buffers of proxies and clients.
 fn shown(allowances: &[Allowance]) -> Cow<'_, [Allowance]> {
-    if allowances.len() <= MAX_ITEMS { allowances.into() } else { least(allowances).into() }
+    let is_short = |allowances: &[Allowance]| allowances.len() <= MAX_ITEMS;
+    if is_short(allowances) && allowances.iter().all(Allowance::is_of_requests) {
+        return allowances.into();
+    }
+    let of_requests = allowances.iter().filter(|allowance| allowance.is_of_requests());
+    let of_requests = Vec::from_iter(of_requests.copied());
+    if is_short(&of_requests) { of_requests.into() } else { least(&of_requests).into() }
 }
 
 #[cold]
 fn least(allowances: &[Allowance]) -> Vec<Allowance> {
-    let room = |(index, allowance): (usize, &Allowance)| (allowance.remaining, index);
+    let room = |(index, allowance): (usize, &Allowance)| (allowance.remaining(), index);
     let mut least: BinaryHeap<_> = allowances.iter().enumerate().map(room).map(Reverse).collect();
     let least = std::iter::from_fn(|| least.pop()).take(MAX_ITEMS);
     least.filter_map(|Reverse((_, index))| allowances.get(index).copied()).collect()
@@ -225,21 +233,21 @@ mod tests {
 
     fn allowance(kind: Kind, limit: u64, remaining: u64, secs: Option<u64>) -> Allowance {
         let name = LimitName { origin: Origin::Tier, kind };
-        Allowance { name, limit, remaining, reset_secs: secs, policy: (limit, secs) }
+        Allowance { name, limit, used: limit - remaining, reset_secs: secs, policy: (limit, secs) }
     }
 
     #[test]
     fn fields_are_lists_of_named_items() {
         let fields = RateLimitFields::new(&[
             allowance(Kind::Rate, 200, 199, Some(2)),
-            allowance(Kind::Quota(Unit::CostMicroUsd, Period::Total), u64::MAX, 0, None),
+            allowance(Kind::Quota(Unit::Requests, Period::Total), u64::MAX, 0, None),
         ]);
         let fields = fields.unwrap();
         assert_eq!(
             fields.policy,
-            r#""tier_rate";q=200;w=2, "tier_cost_total";q=999999999999999;qu="micro-usd""#
+            r#""tier_rate";q=200;w=2, "tier_requests_total";q=999999999999999"#
         );
-        assert_eq!(fields.state, r#""tier_rate";r=199;t=2, "tier_cost_total";r=0"#);
+        assert_eq!(fields.state, r#""tier_rate";r=199;t=2, "tier_requests_total";r=0"#);
         assert_eq!((RateLimitFields::new(&[]), rate_limit_field(&[])), (None, None));
     }
 
@@ -253,14 +261,30 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_about_requests() {
+        let of = |unit| Kind::Quota(unit, Period::Day);
+        let all = Unit::ALL.map(|unit| allowance(of(unit), 10, 4, Some(60)));
+        let fields = RateLimitFields::new(&all).unwrap();
+        assert_eq!(fields.policy, r#""tier_requests_day";q=10;w=60"#);
+        assert_eq!(fields.state, r#""tier_requests_day";r=4;t=60"#);
+        assert_eq!(rate_limit_field(&all), Some(fields.state));
+        assert_eq!((RateLimitFields::new(&all[1..]), rate_limit_field(&all[1..])), (None, None));
+        // They are in the order of the limits if there is room for all of requests.
+        let many = Unit::ALL.iter().cycle().take(3 * MAX_ITEMS).enumerate();
+        let many = many.map(|(left, unit)| allowance(of(*unit), 99, 98 - left as u64, None));
+        let state = rate_limit_field(&Vec::from_iter(many)).unwrap();
+        assert!(state.starts_with(r#""tier_requests_day";r=98, "#) && state.ends_with(";r=53"));
+    }
+
+    #[test]
     fn the_longest_items_fit_into_what_is_allocated_for_them() {
         let name = LimitName {
             origin: Origin::Caveat(MAX_CAVEATS),
-            kind: Kind::Quota(Unit::CostMicroUsd, Period::Minute),
+            kind: Kind::Quota(Unit::Requests, Period::Minute),
         };
         let max = u64::MAX;
         let policy = (max, Some(max));
-        let longest = Allowance { name, limit: max, remaining: max, reset_secs: Some(max), policy };
+        let longest = Allowance { name, limit: max, used: 0, reset_secs: Some(max), policy };
         let fields = RateLimitFields::new(&[longest; MAX_ITEMS]).unwrap();
         for field in [fields.policy, fields.state] {
             assert_eq!(field.capacity(), MAX_ITEMS * ITEM_BYTES, "{field}");
@@ -289,5 +313,8 @@ mod tests {
         let mut text = String::new();
         shown.write(&mut text);
         assert_eq!(text, expected);
+        let mut over = String::new();
+        Allowance { used: 13, ..shown }.write(&mut over);
+        assert!(over.contains(r#""limit":10,"used":13,"remaining":0,"#), "{over}");
     }
 }

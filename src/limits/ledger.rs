@@ -6,6 +6,7 @@
 //! allow nothing any more.
 
 mod bytes;
+mod settlement;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,9 +15,9 @@ use smallvec::SmallVec;
 
 use crate::decision::DenyReason;
 use crate::limits::allowance::Allowance;
-use crate::limits::gcra::{RateReservation, Tat};
-use crate::limits::quota::{Period, Quota, QuotaReservation, Spent, Unit};
-use crate::limits::{Charge, Child, Kind, Limit, LimitName, Scope};
+use crate::limits::gcra::Tat;
+use crate::limits::quota::{Period, Quota, Spent, Unit};
+use crate::limits::{Amounts, Charge, Child, Kind, Limit, LimitName, Scope};
 use crate::time::{nanos, secs};
 
 /// The most limits of children in use at the same time. The holder of a key can make any number of
@@ -53,6 +54,9 @@ struct QuotaUse {
     unit: Unit,
     per: Period,
     spent: Spent,
+    /// When the entry was made, by the ledger's clock; 0 if it counts requests. What was reserved earlier is not in it:
+    /// the record of the ledger was lost in between.
+    since_ns: u64,
 }
 
 /// What a request reserved of all its limits.
@@ -62,6 +66,8 @@ pub struct Reservation {
     at_ns: u64,
     /// The number of refunds by then.
     undone: u32,
+    /// The amounts.
+    amounts: Amounts,
     /// The use of each limit after the charge, in the order of the charges.
     used: Uses,
 }
@@ -72,8 +78,10 @@ type Uses = SmallVec<[Used; 3]>;
 /// The use of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Used {
-    Rate(Tat),
+    /// The request has nothing of what the limit counts.
+    Nothing,
     Quota(Quota, Spent),
+    Rate(Tat),
 }
 
 /// A limit had no room for a request. If several had none: the one that has room last.
@@ -83,6 +91,8 @@ pub struct Exceeded {
     pub reason: DenyReason,
     /// What has no room.
     pub exhausted: Exhausted,
+    /// How much of it the request needs, in the unit of the limit.
+    pub amount: u64,
     /// The earliest time with room again, in Unix nanoseconds; `None` for never.
     pub until_ns: Option<u64>,
 }
@@ -107,12 +117,17 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Exceeded`] when one of them has no room; then nothing is charged.
-    pub fn reserve(&mut self, charges: &[Charge], now_ns: u64) -> Result<Reservation, Exceeded> {
-        let used = self.charged(charges, now_ns)?;
+    pub fn reserve(
+        &mut self,
+        charges: &[Charge],
+        amounts: Amounts,
+        now_ns: u64,
+    ) -> Result<Reservation, Exceeded> {
+        let used = self.charged(charges, amounts, now_ns)?;
         self.clock_ns = self.clock_ns.max(now_ns);
         charges.iter().zip(&used).for_each(|(charge, used)| self.set(charge.scope, used));
         self.drop_idle();
-        Ok(Reservation { at_ns: self.clock_ns, undone: self.undone, used })
+        Ok(Reservation { at_ns: self.clock_ns, undone: self.undone, amounts, used })
     }
 
     /// Whether every limit has room for a request.
@@ -120,34 +135,13 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Exceeded`] when one of them has none.
-    pub fn has_room(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
-        self.charged(charges, now_ns).map(drop)
-    }
-
-    /// Refunds the charges of a request that was allowed and then refused.
-    pub fn give_back(&mut self, charges: &[Charge], reservation: &Reservation) {
-        let Reservation { at_ns, undone, used } = reservation;
-        for (charge, used) in charges.iter().zip(used) {
-            let scope = charge.scope;
-            let rest = match (charge.limit, used) {
-                (Limit::Rate(rate), Used::Rate(tat)) => {
-                    let tat = Some(*tat).filter(|_| *undone == self.undone);
-                    let reserved = RateReservation { at_ns: *at_ns, tat };
-                    Used::Rate(rate.give_back(self.tat(scope), &reserved, self.clock_ns))
-                }
-                (Limit::Quota(quota), _) => {
-                    let reserved =
-                        QuotaReservation { amount: charge.amount, at_secs: secs(*at_ns) };
-                    let spent = self.spent(scope, &quota);
-                    Used::Quota(quota, quota.settle(spent, reserved, 0, secs(self.clock_ns)))
-                }
-                // The reservation is of other charges.
-                (Limit::Rate(_), Used::Quota(..)) => continue,
-            };
-            self.set(scope, &rest);
-        }
-        self.undone = self.undone.wrapping_add(1);
-        self.drop_idle();
+    pub fn has_room(
+        &self,
+        charges: &[Charge],
+        amounts: Amounts,
+        now_ns: u64,
+    ) -> Result<(), Exceeded> {
+        self.charged(charges, amounts, now_ns).map(drop)
     }
 
     /// The allowance of each limit, in the order of the charges.
@@ -168,54 +162,61 @@ impl Ledger {
     }
 
     /// The use of each limit after charging a request.
-    fn charged(&self, charges: &[Charge], now_ns: u64) -> Result<Uses, Exceeded> {
+    fn charged(&self, charges: &[Charge], amounts: Amounts, now_ns: u64) -> Result<Uses, Exceeded> {
         let now_ns = now_ns.max(self.clock_ns);
         let mut used = Uses::with_capacity(charges.len());
         let mut exceeded: Option<Exceeded> = None;
         for charge in charges {
-            match self.charge(charge, now_ns) {
+            match self.charge(charge, amounts, now_ns) {
                 Ok(with) => used.push(with),
                 Err(this) => exceeded = Some(exceeded.map_or(this, |other| other.later(this))),
             }
         }
-        match exceeded {
-            Some(exceeded) => Err(exceeded),
-            None => self.check_places(charges, now_ns).map(|()| used),
+        if let Some(exceeded) = exceeded {
+            return Err(exceeded);
         }
+        let fresh = charges.iter().zip(&used).filter_map(|(charge, used)| {
+            self.fresh_child(charge, now_ns).filter(|_| *used != Used::Nothing)
+        });
+        let fresh: Vec<Child> = fresh.collect();
+        self.check_places(&fresh, now_ns).map(|()| used)
     }
 
     /// What is used of one limit with a request.
-    fn charge(&self, charge: &Charge, now_ns: u64) -> Result<Used, Exceeded> {
-        let exceeded = |reason, until_ns| Exceeded {
+    fn charge(&self, charge: &Charge, amounts: Amounts, now_ns: u64) -> Result<Used, Exceeded> {
+        let exceeded = |reason, amount, until_ns| Exceeded {
             reason,
             exhausted: Exhausted::Limit(charge.name()),
+            amount,
             until_ns,
         };
         // By the clock of the host it may still be good. By this one what it used is forgotten.
         if charge.scope.is_over(now_ns) {
-            return Err(exceeded(DenyReason::KeyExpired, None));
+            return Err(exceeded(DenyReason::KeyExpired, 0, None));
         }
         let scope = charge.scope;
         match charge.limit {
             Limit::Rate(rate) => {
                 let tat = rate.reserve(self.tat(scope), now_ns);
-                tat.map(Used::Rate).map_err(|ns| exceeded(charge.reason(), Some(ns)))
+                tat.map(Used::Rate).map_err(|ns| exceeded(charge.reason(), 1, Some(ns)))
             }
-            Limit::Quota(quota) => {
-                let spent = quota.reserve(self.spent(scope, &quota), charge.amount, secs(now_ns));
-                spent
+            Limit::Quota(quota) => match amounts.of(quota.unit) {
+                0 => Ok(Used::Nothing),
+                amount => quota
+                    .reserve(self.spent(scope, &quota), amount, secs(now_ns))
                     .map(|spent| Used::Quota(quota, spent))
-                    .map_err(|secs| exceeded(charge.reason(), secs.map(nanos)))
-            }
+                    .map_err(|secs| exceeded(charge.reason(), amount, secs.map(nanos))),
+            },
         }
     }
 
-    /// Whether there are places for the limits of a child that are not in use yet.
-    fn check_places(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
-        let fresh = charges
-            .iter()
-            .filter_map(|charge| charge.scope.child().filter(|_| !self.uses(charge, now_ns)));
-        let fresh: Vec<Child> = fresh.collect();
+    /// The child of a charge, if its limit is not in use yet.
+    fn fresh_child(&self, charge: &Charge, now_ns: u64) -> Option<Child> {
+        charge.scope.child().filter(|_| !self.uses(charge, now_ns))
+    }
+
+    /// Whether there are places for limits of children that are not in use yet.
+    fn check_places(&self, fresh: &[Child], now_ns: u64) -> Result<(), Exceeded> {
         if fresh.is_empty() {
             return Ok(());
         }
@@ -237,6 +238,7 @@ impl Ledger {
             Some(until_ns) => Err(Exceeded {
                 reason: DenyReason::ChildQuota,
                 exhausted: Exhausted::ChildLimits,
+                amount: 1,
                 until_ns: Some(until_ns).filter(|until_ns| *until_ns < u64::MAX),
             }),
         }
@@ -287,13 +289,17 @@ impl Ledger {
         found.map_or_else(Tat::default, |rate| rate.tat)
     }
 
+    fn use_of(&self, scope: Scope, quota: &Quota) -> Option<&QuotaUse> {
+        self.quotas.iter().find(|used| used.is(scope, quota.unit, quota.per))
+    }
+
     fn spent(&self, scope: Scope, quota: &Quota) -> Spent {
-        let found = self.quotas.iter().find(|used| used.is(scope, quota.unit, quota.per));
-        found.map_or_else(Spent::default, |used| used.spent)
+        self.use_of(scope, quota).map_or_else(Spent::default, |used| used.spent)
     }
 
     fn set(&mut self, scope: Scope, used: &Used) {
         match *used {
+            Used::Nothing => {}
             Used::Rate(tat) => match self.rates.iter_mut().find(|rate| rate.scope == scope) {
                 Some(rate) => rate.tat = tat,
                 None => self.rates.push(RateUse { scope, tat }),
@@ -301,7 +307,10 @@ impl Ledger {
             Used::Quota(Quota { unit, per, .. }, spent) => {
                 match self.quotas.iter_mut().find(|used| used.is(scope, unit, per)) {
                     Some(used) => used.spent = spent,
-                    None => self.quotas.push(QuotaUse { scope, unit, per, spent }),
+                    None => {
+                        let since_ns = if unit == Unit::Requests { 0 } else { self.clock_ns };
+                        self.quotas.push(QuotaUse { scope, unit, per, spent, since_ns });
+                    }
                 }
             }
         }

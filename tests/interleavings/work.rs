@@ -5,6 +5,7 @@ use vkey::engine::{Engine, KnownKey};
 use vkey::exchange::Refund;
 use vkey::gate::{Admission, end_session};
 use vkey::host::RecordStore;
+use vkey::limits::Amounts;
 use vkey::limits::cell::{Cell, key_name, tenant_name};
 use vkey::limits::sessions::{SessionId, Sessions, sessions_name};
 use vkey::record::Name;
@@ -103,10 +104,11 @@ pub(crate) fn check_then_count(
     let name = cell_name(key);
     let mode = engine.settings().mode;
     let mut before: Cell = store.read(&name).unwrap();
-    let decision = before.count(Decision::Allow, charges, None, now_ns, mode).decision;
+    let decision =
+        before.count(Decision::Allow, charges, Amounts::default(), None, now_ns, mode).decision;
     let count = |cell: &mut Cell| {
         let charges = if decision.forwards() { charges } else { &[] };
-        _ = cell.count(decision, charges, None, now_ns, mode);
+        _ = cell.count(decision, charges, Amounts::default(), None, now_ns, mode);
     };
     store.update(&name, count).unwrap();
     decision
@@ -124,7 +126,8 @@ pub(crate) fn keep_the_charge(
         [(cell_name(key), key.charges()), (tenant_name(key.tenant()), key.tenant_charges())].map(
             |(name, charges)| {
                 let count = |cell: &mut Cell| {
-                    cell.count(Decision::Allow, charges, None, now_ns, mode).decision
+                    cell.count(Decision::Allow, charges, Amounts::default(), None, now_ns, mode)
+                        .decision
                 };
                 store.update(&name, count).unwrap()
             },

@@ -32,11 +32,11 @@ pub(crate) trait Callbacks: Sized {
 /// The callbacks of one request.
 pub(crate) trait Request {
     fn host(&self) -> &MemoryHost;
-    fn on_headers(&mut self) -> Action;
-    fn on_body(&mut self, bytes: u64) -> Action;
+    fn on_headers(&mut self, is_whole: bool) -> Action;
+    fn on_body(&mut self, bytes: u64, is_last: bool) -> Action;
     fn on_trailers(&mut self) -> Action;
     fn on_response_headers(&mut self) -> Action;
-    fn on_response_body(&mut self);
+    fn on_response_body(&mut self, bytes: u64, is_last: bool) -> Action;
     fn on_log(&mut self);
 }
 
@@ -118,11 +118,11 @@ impl<C: Callbacks> Machine for InMemory<C> {
 
 /// Makes all callbacks of a request, like a host.
 fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
-    let action = (!sent.faults.never_shown).then(|| request.on_headers());
+    let action = (!sent.faults.never_shown).then(|| request.on_headers(false));
     let forwarded = action.map(|action| action == Action::Continue);
     let mut refused = false;
     for bytes in &sent.ending.body {
-        refused |= request.on_body(*bytes) == Action::Pause;
+        refused |= request.on_body(*bytes, false) == Action::Pause;
     }
     // nginx provides no trailers, and forwards none.
     let nginx = request.host().store().rules() == Rules::Nginx;
@@ -138,7 +138,7 @@ fn converse(request: &mut dyn Request, sent: &Sent) -> Observed {
     }
     host.end(sent, forwarded == Some(true));
     let action = request.on_response_headers();
-    request.on_response_body();
+    request.on_response_body(0, true);
     let host = request.host();
     let reply = host.reply.borrow().clone();
     host.status.set(reply.as_ref().map(|reply| reply.status.into()).or(host.status.get()));

@@ -77,11 +77,9 @@ extern "C" fn vkey_on_response_headers(id: u32, count: usize, end_of_stream: boo
     act(id, |stream| stream.on_http_response_headers(count, end_of_stream))
 }
 
-/// nginx calls this for every part of a response, whether it is exported or not.
-#[cfg(feature = "nginx")]
 #[unsafe(no_mangle)]
-extern "C" fn vkey_on_response_body(_id: u32, _len: usize, _end_of_stream: bool) -> Action {
-    Action::Continue
+extern "C" fn vkey_on_response_body(id: u32, len: usize, end_of_stream: bool) -> Action {
+    act(id, |stream| stream.on_http_response_body(len, end_of_stream))
 }
 
 /// nginx calls this at the end of a request, whether it is exported or not.
