@@ -105,10 +105,10 @@ pub(crate) fn check_then_count(
     let mode = engine.settings().mode;
     let mut before: Cell = store.read(&name).unwrap();
     let decision =
-        before.count(Decision::Allow, charges, Amounts::default(), None, now_ns, mode).decision;
+        before.count(Decision::Allow, charges, &Amounts::default(), None, now_ns, mode).decision;
     let count = |cell: &mut Cell| {
         let charges = if decision.forwards() { charges } else { &[] };
-        _ = cell.count(decision, charges, Amounts::default(), None, now_ns, mode);
+        _ = cell.count(decision, charges, &Amounts::default(), None, now_ns, mode);
     };
     store.update(&name, count).unwrap();
     decision
@@ -126,7 +126,7 @@ pub(crate) fn keep_the_charge(
         [(cell_name(key), key.charges()), (tenant_name(key.tenant()), key.tenant_charges())].map(
             |(name, charges)| {
                 let count = |cell: &mut Cell| {
-                    cell.count(Decision::Allow, charges, Amounts::default(), None, now_ns, mode)
+                    cell.count(Decision::Allow, charges, &Amounts::default(), None, now_ns, mode)
                         .decision
                 };
                 store.update(&name, count).unwrap()
