@@ -91,6 +91,11 @@ macro_rules! deny_reasons {
                 match self { $(Self::$variant => $code,)* }
             }
 
+            /// The code as the proxy's own logs show it.
+            pub fn details(self) -> &'static str {
+                match self { $(Self::$variant => concat!("vkey_", $code),)* }
+            }
+
             /// The class, which decides the HTTP status.
             pub fn class(self) -> DenyClass {
                 match self { $(Self::$variant => DenyClass::$class,)* }

@@ -22,10 +22,10 @@ pub struct Reply {
     /// Headers besides the status.
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body: JSON.
-    pub body: String,
+    pub body: Cow<'static, str>,
     /// The name of the reply in the proxy's own logs (Envoy: response code details): `vkey_` and a word, no
     /// spaces.
-    pub details: String,
+    pub details: Cow<'static, str>,
 }
 
 /// Details of a refused request, most about its limits.
@@ -133,14 +133,14 @@ fn explanation(limit: &Allowance, amount: u64, reset: &str) -> String {
 }
 
 impl Reply {
-    /// A reply that is not a refusal, e.g. the usage of a key.
-    pub fn ok(body: String, details: &str) -> Self {
+    /// A reply that is not a refusal, e.g. the usage of a key. `details`: see [`Reply::details`].
+    pub fn ok(body: impl Into<Cow<'static, str>>, details: &'static str) -> Self {
         Self {
             status: 200,
             grpc_status: None,
             headers: json_headers(1),
-            body,
-            details: ["vkey_", details].concat(),
+            body: body.into(),
+            details: details.into(),
         }
     }
 
@@ -158,6 +158,17 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// RFC 6750, section 3.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 
+/// The body of every 401.
+const INVALID_TOKEN_BODY: &str = concat!(
+    r#"{"error":{"message":"a valid virtual key is required","#,
+    r#""type":"authentication_error","code":"invalid_token"}}"#
+);
+
+const NO_RETRY: (&str, &str) = ("x-should-retry", "false");
+
+/// The details of every 401.
+const INVALID_TOKEN_DETAILS: &str = "vkey_invalid_token";
+
 fn digits(number: u64) -> Cow<'static, str> {
     let mut text = String::new();
     push_decimal(&mut text, number);
@@ -171,6 +182,9 @@ fn digits(number: u64) -> Cow<'static, str> {
 /// `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
 /// `x-should-retry: false` tells client libraries that waiting does not help, or not within a minute.
 pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
+    if reason.class() == DenyClass::Unauthenticated && refusal.dialect == Dialect::default() {
+        return unauthenticated();
+    }
     let Refusal { dialect, message, .. } = refusal;
     let is_limited = reason.class() == DenyClass::Limited;
     let refusal = if is_limited { refusal } else { Refusal::default() };
@@ -182,9 +196,10 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
         None => [None, None],
     };
+    let (no_retry, no) = NO_RETRY;
     let details = [
         ("www-authenticate", (error.words.status == 401).then_some(INVALID_TOKEN.into())),
-        ("x-should-retry", is_final.then_some("false".into())),
+        (no_retry, is_final.then_some(no.into())),
         ("x-amzn-errortype", (dialect == Dialect::Bedrock).then_some(error.words.bedrock.into())),
         ("retry-after", refusal.retry_after_secs.map(digits)),
         ("retry-after-ms", in_ms.map(digits)),
@@ -202,8 +217,25 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         status: error.words.status,
         grpc_status: Some(error.words.grpc),
         headers,
-        body: error.body(),
-        details: ["vkey_", error.code].concat(),
+        body: error.body().into(),
+        details: error.details.into(),
+    }
+}
+
+/// The usual reply to a request without a valid key, which is made of texts that are known in advance: a flood of
+/// strangers gets it.
+fn unauthenticated() -> Reply {
+    // The id of the request comes too.
+    let mut headers = json_headers(3);
+    let (no_retry, no) = NO_RETRY;
+    headers.push(("www-authenticate".into(), INVALID_TOKEN.into()));
+    headers.push((no_retry.into(), no.into()));
+    Reply {
+        status: 401,
+        grpc_status: Some(16),
+        headers,
+        body: INVALID_TOKEN_BODY.into(),
+        details: INVALID_TOKEN_DETAILS.into(),
     }
 }
 
@@ -253,6 +285,7 @@ struct Error {
     dialect: Dialect,
     reason: DenyReason,
     code: &'static str,
+    details: &'static str,
     message: &'static str,
     explanation: Option<String>,
 }
@@ -265,11 +298,11 @@ impl Error {
         dialect: Dialect,
     ) -> Self {
         let words = Words::of(reason);
-        let (message, code) = match words.status {
-            401 => ("a valid virtual key is required", "invalid_token"),
-            _ => (message.unwrap_or(reason.message()), reason.code()),
+        let (message, code, details) = match words.status {
+            401 => ("a valid virtual key is required", "invalid_token", INVALID_TOKEN_DETAILS),
+            _ => (message.unwrap_or(reason.message()), reason.code(), reason.details()),
         };
-        Self { words, dialect, reason, code, message, explanation }
+        Self { words, dialect, reason, code, details, message, explanation }
     }
 
     /// The body. Where a dialect has no member for the code, the message starts with it.
@@ -363,7 +396,9 @@ mod tests {
     #[test]
     fn other_classes_name_the_reason() {
         for reason in DenyReason::ALL.iter().filter(|r| r.class() != DenyClass::Unauthenticated) {
-            let body = Json::parse(reply(*reason, Refusal::default()).body.as_bytes()).unwrap();
+            let reply = reply(*reason, Refusal::default());
+            assert_eq!(reply.details, ["vkey_", reason.code()].concat());
+            let body = Json::parse(reply.body.as_bytes()).unwrap();
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
         }
@@ -376,7 +411,7 @@ mod tests {
             let explanation = Some("limit tier_requests_day of 5".to_owned());
             let reply = reply(reason, Refusal { dialect, explanation, ..Refusal::default() });
             let kind = reply.headers.iter().find(|(name, _)| name == "x-amzn-errortype");
-            (reply.body, kind.map(|(_, kind)| kind.to_string()))
+            (reply.body.into_owned(), kind.map(|(_, kind)| kind.to_string()))
         };
         let quota = |dialect| in_dialect(dialect, DenyReason::Quota);
         let text = "the key's quota is used up: limit tier_requests_day of 5";

@@ -11,6 +11,8 @@ mod audit_lines;
 mod keys;
 #[path = "properties/models.rs"]
 mod models;
+#[path = "properties/responses.rs"]
+mod responses;
 #[path = "properties/second_key.rs"]
 mod second_key;
 #[path = "properties/strategies.rs"]
@@ -23,7 +25,7 @@ mod upstreams;
 use std::net::{IpAddr, Ipv6Addr};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use proptest::collection::vec;
 use proptest::option::of;

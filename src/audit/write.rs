@@ -325,10 +325,22 @@ fn without_key(text: &str) -> &str {
 pub(crate) fn starts_key(text: &str) -> bool {
     let bytes = text.as_bytes();
     let follows = |at, start| bytes.get(..at).is_some_and(|before| before.ends_with(start));
-    // Their last characters are the rarest.
-    bytes.iter().enumerate().any(|(at, byte)| match byte {
-        b'1' => matches!(bytes.get(at + 1), Some(b'.' | b'%')) && follows(at, b"vk"),
-        b'J' => follows(at, b"ey"),
-        _ => false,
-    })
+    may_start_key(bytes)
+        && bytes.iter().enumerate().any(|(at, byte)| match byte {
+            b'1' => matches!(bytes.get(at + 1), Some(b'.' | b'%')) && follows(at, b"vk"),
+            b'J' => follows(at, b"ey"),
+            _ => false,
+        })
+}
+
+/// Whether a text has a letter that the beginning of a key needs. Few texts have one; eight bytes are checked at a time.
+fn may_start_key(text: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let is_needed = |byte: u8| matches!(byte, b'k' | b'J');
+    // Zero bytes set their highest bit, and perhaps that of a later byte.
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & (0x80 * ONES) != 0;
+    let has = |word: u64, letter: u8| has_zero(word ^ (u64::from(letter) * ONES));
+    let (words, rest) = text.as_chunks::<8>();
+    let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+    words.any(|word| has(word, b'k') || has(word, b'J')) || rest.iter().copied().any(is_needed)
 }

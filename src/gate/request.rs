@@ -315,7 +315,7 @@ impl<H: Host> RequestGate<'_, H> {
             return reply_to(seen, DenyReason::NotReady);
         }
         let decided = Decided::without_key(seen, Decision::Public);
-        Next::Reply(decided, Reply::ok(r#"{"ready":true}"#.to_owned(), "ready"))
+        Next::Reply(decided, Reply::ok(r#"{"ready":true}"#, "vkey_ready"))
     }
 
     // === requests of strangers ===

@@ -426,7 +426,7 @@ fn reply(
         status: u16::try_from(code).map_err(|_| HostError::BAD_ARGUMENT)?,
         grpc_status: u8::try_from(grpc_status).ok(),
         headers: headers.collect::<Option<_>>().ok_or(HostError::BAD_ARGUMENT)?,
-        body: view.text(body)?.to_owned(),
-        details: view.text(details)?.to_owned(),
+        body: view.text(body)?.to_owned().into(),
+        details: view.text(details)?.to_owned().into(),
     })
 }

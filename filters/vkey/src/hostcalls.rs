@@ -167,7 +167,7 @@ impl Host for ProxyHost {
         #[cfg(feature = "faults")]
         crate::faults::reply()?;
         let headers = reply.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let headers = Headers::to_pairs(&Vec::from_iter(headers));
+        let headers = Headers::serialise(headers);
         // nginx has no use for it, and a build of it for debugging ends its worker (WasmX:
         // `ngx_wasm_assert(grpc_status == -1)`).
         let grpc_status = reply.grpc_status.filter(|_| !cfg!(feature = "nginx"));

@@ -256,3 +256,109 @@ impl Reader for Signs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USAGE: &str = r#"data: {"choices":[],"usage":{"total_tokens":1}}"#;
+
+    /// What a client gets, for each way to cut a body once, and in single bytes.
+    fn strip(body: &str) -> String {
+        let whole = strip_pieces(&[body.as_bytes()]);
+        assert_eq!(strip_pieces(&body.as_bytes().chunks(1).collect::<Vec<_>>()), whole);
+        for at in 0..body.len().min(300) {
+            let (first, second) = body.as_bytes().split_at(at);
+            assert_eq!(strip_pieces(&[first, second]), whole, "cut at {at}");
+        }
+        whole
+    }
+
+    fn strip_pieces(pieces: &[&[u8]]) -> String {
+        let mut stripper = Stripper::new();
+        let mut passed = Vec::new();
+        for piece in pieces {
+            passed.extend_from_slice(&stripper.feed(piece));
+            assert!(stripper.held.len() <= MAX_HELD_BYTES);
+        }
+        passed.extend(stripper.finish());
+        String::from_utf8(passed).unwrap()
+    }
+
+    #[test]
+    fn the_event_with_the_usage_is_removed_with_all_its_lines() {
+        let before = "data: {\"choices\":[{}]}\n\n";
+        for end in ["\n\n", "\r\r", "\r\n\r\n", "\n\r\n"] {
+            for event in [
+                USAGE.to_owned(),
+                format!("event: x\nid: 7{}{USAGE}", &end[..1]),
+                format!("{USAGE}\n: comment"),
+                "data:{\"usage\":{\"a\":[{}]},\ndata: \"id\":\"x\", \"choices\" : [ ] }".to_owned(),
+            ] {
+                let body = format!("{before}{event}{end}data: [DONE]\n\n");
+                assert_eq!(strip(&body), format!("{before}data: [DONE]\n\n"), "{event} {end:?}");
+                assert_eq!(strip(&format!("{before}{event}")), before, "{event}");
+            }
+        }
+    }
+
+    #[test]
+    fn comments_before_it_stay() {
+        for end in ["\n", "\r", "\r\n"] {
+            let body = format!(": a{end}:{end}{USAGE}{end}{end}: b{end}data: [DONE]{end}{end}");
+            let expected = format!(": a{end}:{end}: b{end}data: [DONE]{end}{end}");
+            assert_eq!(strip(&body), expected, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn all_other_events_stay() {
+        for body in [
+            r#"data: {"choices":[],"usage":null}"#,
+            r#"data: {"choices":[]}"#,
+            r#"data: {"usage":{}}"#,
+            r#"data: {"choices":[null],"usage":{}}"#,
+            r#"data: {"choices":null,"usage":{}}"#,
+            r#"data: {"choices":[],"usage":[{}]}"#,
+            r#"data: {"choices":[],"usage":{}"#,
+            r#"data: {"choices":[],"usage":{}}}"#,
+            r#"data: [{"choices":[],"usage":{}}]"#,
+            r#"data: {"x":{"choices":[],"usage":{}}}"#,
+            r#"dat: {"choices":[],"usage":{}}"#,
+            "data: [DONE]",
+            "data",
+            "\u{feff}data: x",
+        ] {
+            for end in ["\n\n", "\r\n\r\n", ""] {
+                assert_eq!(strip(&format!("{body}{end}")), format!("{body}{end}"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_the_usage_is_not_held() {
+        let mut stripper = Stripper::new();
+        for piece in [": keep-alive\n", "\n", "data: {\"id\":\"1\",\"choices\":[{", "\"delta\""] {
+            assert_eq!(stripper.feed(piece.as_bytes()), piece.as_bytes());
+        }
+        assert_eq!(&*stripper.feed(b"}]}\n\ndata: {\"id\":1"), b"}]}\n\n");
+        assert_eq!(&*stripper.feed(b",\"choices\":[{"), b"data: {\"id\":1,\"choices\":[{");
+        assert!(matches!(stripper.feed(b"}]}\n\n"), Cow::Borrowed(_)));
+        assert_eq!(&*stripper.feed(b"data: [DONE]\n"), b"data: [DONE]\n");
+        let mut stripper = Stripper::new();
+        assert_eq!(&*stripper.feed(b"{\"choices\":[],"), b"{\"choices\":[],");
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_not_held() {
+        let event = |len: usize| {
+            let padding = "x".repeat(len - 40);
+            let event = format!("data: {{\"x\":\"{padding}\",\"choices\":[],\"usage\":{{}}}}\n\n");
+            assert_eq!(event.len(), len);
+            event
+        };
+        assert_eq!(strip(&event(MAX_HELD_BYTES)), "");
+        let large = event(MAX_HELD_BYTES + 1);
+        assert_eq!(strip(&large), large);
+    }
+}
