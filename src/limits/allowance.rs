@@ -44,9 +44,16 @@ pub struct Allowance {
     pub remaining: u64,
     /// Seconds until all of it is available again, rounded up; `None` for never.
     pub reset_secs: Option<u64>,
-    /// The limit over time: an amount and its window in seconds, `None` for a window that never
-    /// ends.
-    pub policy: (u64, Option<u64>),
+    /// What the limit over time depends on.
+    policy: Policy,
+}
+
+/// A limit over time. It is worked out only for a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Policy {
+    Rate(Rate),
+    /// A quota, in the window with this number.
+    Quota(Quota, u32),
 }
 
 /// The values of the two header fields of a refusal for a limit (draft-ietf-httpapi-ratelimit-headers-10).
@@ -61,13 +68,12 @@ pub struct RateLimitFields {
 impl Allowance {
     /// The allowance of a rate at `at_ns`; the reset is counted from `now_ns`.
     pub(crate) fn of_rate(name: LimitName, rate: &Rate, tat: Tat, at_ns: u64, now_ns: u64) -> Self {
-        let (quota, window_secs) = rate.policy();
         Self {
             name,
             limit: u64::from(rate.burst()),
             remaining: rate.remaining(tat, at_ns),
             reset_secs: Some(secs_until(tat.ceil_ns(), now_ns)),
-            policy: (quota, Some(window_secs)),
+            policy: Policy::Rate(*rate),
         }
     }
 
@@ -80,15 +86,13 @@ impl Allowance {
         now_ns: u64,
     ) -> Self {
         let spent = quota.roll(spent, secs(at_ns));
-        let start_secs = quota.per.start_secs(spent.window);
         let end_secs = quota.per.end_secs(spent.window);
-        let window_secs = end_secs.zip(start_secs).map(|(end, start)| end.saturating_sub(start));
         Self {
             name,
             limit: quota.limit,
             remaining: quota.limit.saturating_sub(spent.used),
             reset_secs: end_secs.map(|secs| secs_until(nanos(secs), now_ns)),
-            policy: (quota.limit, window_secs),
+            policy: Policy::Quota(*quota, spent.window),
         }
     }
 
@@ -111,7 +115,7 @@ impl Allowance {
     /// Appends the item of `RateLimit-Policy`: the quota `q`, its unit `qu` unless it is requests,
     /// and the window `w` in seconds.
     fn write_policy(&self, field: &mut String) {
-        let (quota, window_secs) = self.policy;
+        let (quota, window_secs) = self.policy.over_time();
         self.write_name(field);
         push_parameter(field, ";q=", Some(quota));
         field.push_str(match self.name.kind {
@@ -133,6 +137,22 @@ impl Allowance {
         field.push('"');
         self.name.push_to(field);
         field.push('"');
+    }
+}
+
+impl Policy {
+    /// An amount, and its window in seconds; `None` for a window that never ends.
+    fn over_time(&self) -> (u64, Option<u64>) {
+        match self {
+            Self::Rate(rate) => {
+                let (quota, window_secs) = rate.policy();
+                (quota, Some(window_secs))
+            }
+            Self::Quota(Quota { limit, per, .. }, window) => {
+                let ends = per.end_secs(*window).zip(per.start_secs(*window));
+                (*limit, ends.map(|(end, start)| end.saturating_sub(start)))
+            }
+        }
     }
 }
 
@@ -223,9 +243,13 @@ mod tests {
     use crate::limits::Origin;
     use crate::limits::quota::Period;
 
-    fn allowance(kind: Kind, limit: u64, remaining: u64, secs: Option<u64>) -> Allowance {
+    fn allowance(kind: Kind, limit: u64, remaining: u64, reset_secs: Option<u64>) -> Allowance {
         let name = LimitName { origin: Origin::Tier, kind };
-        Allowance { name, limit, remaining, reset_secs: secs, policy: (limit, secs) }
+        let policy = match kind {
+            Kind::Rate => Policy::Rate(Rate::new(100, 1, 200).unwrap()),
+            Kind::Quota(unit, per) => Policy::Quota(Quota { unit, limit, per }, 0),
+        };
+        Allowance { name, limit, remaining, reset_secs, policy }
     }
 
     #[test]
@@ -259,7 +283,8 @@ mod tests {
             kind: Kind::Quota(Unit::CostMicroUsd, Period::Minute),
         };
         let max = u64::MAX;
-        let policy = (max, Some(max));
+        let quota = Quota { unit: Unit::CostMicroUsd, limit: max, per: Period::Week };
+        let policy = Policy::Quota(quota, 0);
         let longest = Allowance { name, limit: max, remaining: max, reset_secs: Some(max), policy };
         let fields = RateLimitFields::new(&[longest; MAX_ITEMS]).unwrap();
         for field in [fields.policy, fields.state] {
