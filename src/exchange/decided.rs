@@ -141,11 +141,11 @@ impl Decided {
 
     /// The record without the members of the key.
     fn record_of_request(&self) -> AuditRecord<'_> {
-        AuditRecord {
-            decision: Some(self.decision),
-            tls_verdict: self.verdict.map(|verdict| Cow::Borrowed(verdict.word())),
-            anomaly: self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word())),
-            ..self.seen.record()
-        }
+        // Records are large: this one is completed in place.
+        let mut record = self.seen.record();
+        record.decision = Some(self.decision);
+        record.tls_verdict = self.verdict.map(|verdict| Cow::Borrowed(verdict.word()));
+        record.anomaly = self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word()));
+        record
     }
 }
