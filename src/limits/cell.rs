@@ -194,9 +194,12 @@ impl Record for Cell {
     }
 
     fn write(&self, record: &mut Writer<'_>) {
-        for count in [self.allowed].iter().chain(&self.denied) {
-            record.put(count.to_le_bytes());
+        let mut counts = [0; COUNTS_BYTES];
+        let places = counts.as_chunks_mut().0.iter_mut();
+        for (place, count) in places.zip(iter::once(&self.allowed).chain(&self.denied)) {
+            *place = count.to_le_bytes();
         }
+        record.put(counts);
         self.ledger.write(record);
         record.put_text(self.tier().unwrap_or_default());
         record.put([self.watch.is_some().into()]);
