@@ -33,6 +33,12 @@ pub trait Record: Sized {
 
     /// Reads the content from the front of `bytes`; `None` if it is invalid.
     fn read(bytes: &mut &[u8]) -> Option<Self>;
+
+    /// Like [`Record::read`], over fresh content: a large one is not moved then.
+    fn read_over(&mut self, bytes: &mut &[u8]) -> Option<()> {
+        *self = Self::read(bytes)?;
+        Some(())
+    }
 }
 
 /// Writes a record over the bytes that were read, and notices whether any of them differs. A record of which only
@@ -181,8 +187,18 @@ pub fn overwrite<R: Record>(name: &Name, content: &R, record: &mut Vec<u8>) -> b
 ///
 /// [`NotThisRecord`] if it is not a valid record of that name.
 pub fn decode<R: Record>(name: &Name, record: &[u8]) -> Result<R, NotThisRecord> {
+    let mut content = R::fresh();
+    decode_over(name, record, &mut content).map(|()| content)
+}
+
+/// Like [`decode`], over fresh content, which must not be used after an error.
+pub(crate) fn decode_over<R: Record>(
+    name: &Name,
+    record: &[u8],
+    fresh: &mut R,
+) -> Result<(), NotThisRecord> {
     let mut content = content_of(name, R::VERSION, record)?;
-    R::read(&mut content).filter(|_| content.is_empty()).ok_or(NotThisRecord::Corrupt)
+    fresh.read_over(&mut content).filter(|()| content.is_empty()).ok_or(NotThisRecord::Corrupt)
 }
 
 /// The content bytes of the record of that name, in the layout of `version`.
@@ -252,17 +268,41 @@ impl fmt::Display for NotThisRecord {
 impl std::error::Error for NotThisRecord {}
 
 /// CRC-32 (ISO-HDLC, as in zlib).
-#[inline(never)] // once, not for each kind of record
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let crc = words.iter().fold(!0, |crc, word| {
-        let [a, b, c, d] = (crc ^ u32::from_le_bytes(*word)).to_le_bytes();
-        crc32_of(3, a) ^ crc32_of(2, b) ^ crc32_of(1, c) ^ crc32_of(0, d)
-    });
-    !rest.iter().fold(crc, |crc, byte| {
-        let [low, ..] = crc.to_le_bytes();
-        crc >> 8 ^ crc32_of(0, low ^ byte)
-    })
+    let mut crc = Crc32::default();
+    crc.add(bytes);
+    crc.value()
+}
+
+/// CRC-32 of bytes that come in pieces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crc32(u32);
+
+impl Default for Crc32 {
+    fn default() -> Self {
+        Self(!0)
+    }
+}
+
+impl Crc32 {
+    /// Adds bytes.
+    #[inline(never)] // once, not for each kind of record
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<4>();
+        let crc = words.iter().fold(self.0, |crc, word| {
+            let [a, b, c, d] = (crc ^ u32::from_le_bytes(*word)).to_le_bytes();
+            crc32_of(3, a) ^ crc32_of(2, b) ^ crc32_of(1, c) ^ crc32_of(0, d)
+        });
+        self.0 = rest.iter().fold(crc, |crc, byte| {
+            let [low, ..] = crc.to_le_bytes();
+            crc >> 8 ^ crc32_of(0, low ^ byte)
+        });
+    }
+
+    /// The checksum of all bytes that were added.
+    pub(crate) fn value(self) -> u32 {
+        !self.0
+    }
 }
 
 /// The contribution of a byte to the checksum, by the number of bytes after it. A table for each position

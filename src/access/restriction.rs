@@ -165,11 +165,20 @@ impl Restriction {
         self.client_cert.is_some() || inside()
     }
 
-    /// Whether it never holds for a request whose body is not read: it restricts models or MCP calls, or each of its
-    /// alternatives does.
-    pub fn needs_body(&self) -> bool {
-        let all = |others: &[Self]| !others.is_empty() && others.iter().all(Self::needs_body);
-        self.models.is_some() || self.mcp.is_some() || all(self.alternatives())
+    /// Whether it never holds for a request that is no MCP call: it restricts those, or each of its alternatives does.
+    pub fn needs_mcp_call(&self) -> bool {
+        let all = |others: &[Self]| !others.is_empty() && others.iter().all(Self::needs_mcp_call);
+        self.mcp.is_some() || all(self.alternatives())
+    }
+
+    /// Whether the models of a request decide whether it holds.
+    pub fn restricts_models(&self) -> bool {
+        self.models.is_some() || self.any_of.iter().flatten().any(Self::restricts_models)
+    }
+
+    /// Whether it restricts MCP calls, or an alternative does.
+    pub fn restricts_mcp(&self) -> bool {
+        self.mcp.is_some() || self.any_of.iter().flatten().any(Self::restricts_mcp)
     }
 
     /// Whether a method, a path or a host decides whether it holds.
@@ -231,9 +240,9 @@ impl Restriction {
     }
 
     fn prohibits_call(&self, access: &Access<'_>) -> Option<DenyReason> {
-        let model = |globs: &Globs| access.model.is_some_and(|model| globs.matches(model));
+        let are_allowed = |globs: &Globs| access.models.are_all(|model| globs.matches(model));
         let holds = |mcp: &McpRestriction| access.mcp.is_some_and(|call| mcp.holds(&call));
-        if self.models.as_ref().is_some_and(|globs| !model(globs)) {
+        if self.models.as_ref().is_some_and(|globs| !are_allowed(globs)) {
             return Some(DenyReason::Model);
         }
         self.mcp.as_ref().is_some_and(|mcp| !holds(mcp)).then_some(DenyReason::McpCall)

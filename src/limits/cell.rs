@@ -1,5 +1,7 @@
 //! The cell: the counts of one key or one tenant, in one record of the shared data.
 
+use std::iter;
+
 use smallvec::SmallVec;
 
 use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity, Watch};
@@ -11,6 +13,9 @@ use crate::record::{Name, Record, Writer, take, take_str};
 
 /// The length of a tier name that takes no memory of its own.
 const TIER_BYTES: usize = 24;
+
+/// The bytes of all counts in a record.
+const COUNTS_BYTES: usize = (1 + DenyClass::COUNT) * size_of::<u64>();
 
 /// Counts of one key or tenant. `seen = allowed + sum(denied)` holds in every cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,9 +194,12 @@ impl Record for Cell {
     }
 
     fn write(&self, record: &mut Writer<'_>) {
-        for count in [self.allowed].iter().chain(&self.denied) {
-            record.put(count.to_le_bytes());
+        let mut counts = [0; COUNTS_BYTES];
+        let places = counts.as_chunks_mut().0.iter_mut();
+        for (place, count) in places.zip(iter::once(&self.allowed).chain(&self.denied)) {
+            *place = count.to_le_bytes();
         }
+        record.put(counts);
         self.ledger.write(record);
         record.put_text(self.tier().unwrap_or_default());
         record.put([self.watch.is_some().into()]);
@@ -199,19 +207,24 @@ impl Record for Cell {
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let allowed = take(bytes).map(u64::from_le_bytes)?;
-        let mut denied = [0; DenyClass::COUNT];
-        for count in &mut denied {
-            *count = take(bytes).map(u64::from_le_bytes)?;
+        let mut cell = Self::fresh();
+        cell.read_over(bytes).map(|()| cell)
+    }
+
+    fn read_over(&mut self, bytes: &mut &[u8]) -> Option<()> {
+        let counts: [u8; COUNTS_BYTES] = take(bytes)?;
+        let places = iter::once(&mut self.allowed).chain(&mut self.denied);
+        for (count, bytes) in places.zip(counts.as_chunks().0) {
+            *count = u64::from_le_bytes(*bytes);
         }
-        let ledger = Ledger::read(bytes)?;
-        let tier = SmallVec::from_slice(take_str(bytes)?.as_bytes());
-        let watch = match take(bytes)? {
+        self.ledger.read_over(bytes)?;
+        self.tier = SmallVec::from_slice(take_str(bytes)?.as_bytes());
+        self.watch = match take(bytes)? {
             [0] => None,
             [1] => Some(Watch::read(bytes)?),
             _ => return None,
         };
-        Some(Self { allowed, denied, ledger, tier, watch })
+        Some(())
     }
 }
 

@@ -226,6 +226,12 @@ impl Measured {
         self.tokens || self.cost
     }
 
+    /// What is measured here or there.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { tokens: self.tokens || other.tokens, cost: self.cost || other.cost }
+    }
+
     fn with(self, limit: Limit) -> Self {
         match limit.kind() {
             Kind::Rate | Kind::Quota(Unit::Requests, _) => self,

@@ -9,7 +9,7 @@ use vkey::reply::{REQUEST_ID, Reply};
 
 use super::fields::{check_fields, check_state};
 use super::format::{Configure, Outcome};
-use super::forwarded::check_upstream;
+use super::forwarded::{check_bodies, check_upstream};
 use super::secrecy::Hidden;
 use super::step::{Expect, Expected, Step};
 use super::tally::Audited;
@@ -76,6 +76,7 @@ pub(crate) fn check_observed(
     if expect.action.forwards() {
         problems.extend(check_upstream(context, expect, observed));
     }
+    problems.extend(check_bodies(context, step, observed));
     problems.extend(log_lacks(context, &expect.log, &observed.log));
     problems.extend(check_silence(context, expect, &observed.log));
     problems.extend(Hidden::of(context).check(expect, observed));
@@ -93,7 +94,7 @@ pub(crate) fn check_observed(
 fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
     let forwarded = match expect.action {
         action if action.forwards() => Some(true),
-        Expected::Reply | Expected::Ready | Expected::Refuse => Some(false),
+        Expected::Abandon | Expected::Reply | Expected::Ready | Expected::Refuse => Some(false),
         _ => None,
     };
     let mut problems = Vec::new();

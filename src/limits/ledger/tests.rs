@@ -304,11 +304,15 @@ fn a_ledger_reads_what_it_wrote() {
     assert_eq!(ledger.quotas.len(), charges.len() - 4);
     let mut record = Vec::new();
     ledger.write(&mut Writer::over(&mut record));
+    let read = |bytes: &mut &[u8]| {
+        let mut ledger = Ledger::default();
+        ledger.read_over(bytes).map(|()| ledger)
+    };
     let mut bytes = &*record;
-    assert_eq!(Ledger::read(&mut bytes), Some(ledger));
+    assert_eq!(read(&mut bytes), Some(ledger));
     assert!(bytes.is_empty());
     for len in 0..record.len() {
-        assert_eq!(Ledger::read(&mut &record[..len]), None, "{len} bytes");
+        assert_eq!(read(&mut &record[..len]), None, "{len} bytes");
     }
 }
 

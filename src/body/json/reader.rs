@@ -1,0 +1,190 @@
+//! What a scanner reports, and to whom.
+
+use std::ops::Range;
+
+use super::Unreadable;
+
+/// A place in a document that a reader wants to know about. What a number means is the reader's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot(pub u8);
+
+/// The members of an object that are of interest.
+#[derive(Debug)]
+pub struct Names {
+    /// Names and the spots of their values. Names are compared after unescaping, exactly. If two of them lead to the
+    /// same spot, an object that has both has a member twice.
+    pub named: &'static [(&'static str, Spot)],
+    /// The spot of every other member's value.
+    pub others: Spot,
+}
+
+/// Receives the values of a document.
+pub trait Reader {
+    /// The members of interest of an object at `at`. It is never asked for [`Spot::IGNORED`].
+    fn names(&self, at: Spot) -> &'static Names;
+
+    /// The spot of the elements of an array at `at`. It is never asked for [`Spot::IGNORED`].
+    fn items(&self, at: Spot) -> Spot;
+
+    /// Whether strings at `at` are received in pieces too.
+    fn streams(&self, _at: Spot) -> bool {
+        false
+    }
+
+    /// Receives more of the text of a string at a spot where strings are [streamed](Self::streams), decoded. How a text
+    /// is cut into pieces means nothing. The value follows.
+    ///
+    /// # Errors
+    ///
+    /// Like those of [`Self::value`].
+    fn piece(&mut self, _at: Spot, _text: &[u8]) -> Result<(), Unreadable> {
+        Ok(())
+    }
+
+    /// Receives a value at a spot that is not ignored, in the order of the document. Containers come twice: when they
+    /// open and when they close. An object of more than 32 members may have one twice until it closes.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes the document unreadable for this reader. The scanner stops with it.
+    fn value(&mut self, at: Spot, value: Value<'_>, span: Span) -> Result<(), Unreadable>;
+}
+
+/// A value of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number, as it is written, at most [`MAX_NUMBER_BYTES`] long.
+    Number(&'a [u8]),
+    /// A string.
+    Text(Text<'a>),
+    /// `{`.
+    OpenObject,
+    /// `}`.
+    CloseObject,
+    /// `[`.
+    OpenArray,
+    /// `]`.
+    CloseArray,
+}
+
+/// A number that a reader receives is at most that long; a longer one is [`Unreadable::TooLong`].
+pub const MAX_NUMBER_BYTES: usize = 64;
+
+/// The value of a string, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<'a> {
+    /// UTF-8, cut off after [`MAX_TEXT_BYTES`], even inside of a character. Half a surrogate pair is U+FFFD.
+    pub bytes: &'a [u8],
+    /// Whether something was cut off.
+    pub is_cut: bool,
+    /// Whether the text contains NUL or half a surrogate pair, before or after the cut.
+    pub is_flawed: bool,
+    /// The length of the whole text, in bytes.
+    pub len: u64,
+}
+
+/// A text that a reader receives is cut off after that many bytes.
+pub const MAX_TEXT_BYTES: usize = 512;
+
+/// The bytes of a value in its document: from its first to behind its last, with the quotes of a string. `end` is
+/// `start` while a container opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The offset of the first byte.
+    pub start: u64,
+    /// The offset after the last byte.
+    pub end: u64,
+}
+
+// === impl Spot ===
+
+impl Spot {
+    /// Nothing at this place or below is of interest.
+    pub const IGNORED: Self = Self(0);
+    /// The whole document.
+    pub const ROOT: Self = Self(1);
+}
+
+// === impl Names ===
+
+impl Names {
+    /// The spot of the member with exactly that name.
+    pub(super) fn spot(&self, name: &[u8]) -> Spot {
+        let named = self.named.iter().find(|(known, _)| known.as_bytes() == name);
+        named.map_or(self.others, |(_, spot)| *spot)
+    }
+
+    /// The spot of a member if it is named. `name` is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable::SimilarMember`] if a reader that folds the case of names could take it for another member: the
+    /// case of ASCII letters, `ſ` (U+017F) for `s`, `K` (U+212A) for `k`, and NUL or U+FFFD for nothing.
+    pub(super) fn find(&self, name: &mut Vec<u8>) -> Result<Option<Spot>, Unreadable> {
+        let exact = self.named.iter().find(|(known, _)| known.as_bytes() == name.as_slice());
+        if let Some((_, spot)) = exact {
+            return Ok(Some(*spot));
+        }
+        fold(name);
+        let similar = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match self.named.iter().any(|(known, _)| similar(known)) {
+            true => Err(Unreadable::SimilarMember),
+            false => Ok(None),
+        }
+    }
+}
+
+/// Replaces the characters that fold to an ASCII letter, and removes NUL and U+FFFD.
+fn fold(name: &mut Vec<u8>) {
+    const REPLACED: [(&[u8], &[u8]); 4] = [
+        ("\u{17f}".as_bytes(), b"s"),
+        ("\u{212a}".as_bytes(), b"k"),
+        ("\u{fffd}".as_bytes(), b""),
+        (b"\0", b""),
+    ];
+    if name.iter().all(|byte| (1..0x80).contains(byte)) {
+        return;
+    }
+    let mut folded = Vec::with_capacity(name.len());
+    let mut rest = name.as_slice();
+    while let Some((first, after)) = rest.split_first() {
+        let replaced =
+            REPLACED.iter().find_map(|(from, to)| Some((rest.strip_prefix(*from)?, *to)));
+        let (after, to) = replaced.unwrap_or((after, std::slice::from_ref(first)));
+        folded.extend_from_slice(to);
+        rest = after;
+    }
+    *name = folded;
+}
+
+// === impl Text ===
+
+impl<'a> Text<'a> {
+    /// The text, if it is whole and not flawed.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable::TooLong`] or [`Unreadable::FlawedText`].
+    pub fn exact(&self) -> Result<&'a str, Unreadable> {
+        if self.is_flawed {
+            return Err(Unreadable::FlawedText);
+        }
+        if self.is_cut {
+            return Err(Unreadable::TooLong);
+        }
+        std::str::from_utf8(self.bytes).map_err(|_| Unreadable::NotUtf8)
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    /// The bytes as a range.
+    pub fn range(self) -> Range<u64> {
+        self.start..self.end
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a body cannot be read.
+
+/// Defines each cause once: variant, message.
+macro_rules! causes {
+    ($($variant:ident $message:literal,)*) => {
+        /// Why a body cannot be read. A body that cannot be read is never forwarded where something depends on it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Unreadable {
+            $(#[doc = $message] $variant,)*
+        }
+
+        impl Unreadable {
+            /// Every cause.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// What is wrong with the body and what to send instead, for the caller. It contains nothing of the body.
+            pub fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    DuplicateMember "the JSON body has a member twice in one object; send each member once",
+    Empty "the body is empty; send a JSON body",
+    EmptyModel "the JSON body has an empty name of a model; name a model",
+    Encoded "the body has a content-encoding; send it without one",
+    FlawedText "the JSON body has a NUL or half a surrogate pair in a name or value that decides; send plain text there",
+    Incomplete "the JSON body ends too early; send all of it",
+    NotJson "the body is not valid JSON (RFC 8259); send strict JSON",
+    NotUtf8 "the body is not UTF-8 without a byte order mark; send UTF-8",
+    OutOfRange "the JSON body has a number that is too large, negative or not whole where that is not allowed",
+    SimilarMember "the JSON body has a member whose name differs from a known one in case only; spell it as documented",
+    TooDeep "the JSON body is nested too deeply; send a flatter one",
+    TooLong "the JSON body has a text or number that is too long where it decides; send a shorter one",
+    TooManyMembers "the JSON body has too many members; send fewer",
+    TooManyModels "the request names too many models or MCP servers; name at most 64 of each",
+    TrailingBytes "the JSON body goes on after its end; send one JSON value",
+    UndeclaredType "the body is not declared as JSON; send one content-type: application/json, in UTF-8",
+    WrongType "the JSON body has a member of the wrong type",
+}
