@@ -102,6 +102,11 @@ impl Prices {
         Ok(Self { list: list.into() })
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Whether no model has a price.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

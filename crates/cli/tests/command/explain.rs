@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use vkey::key::token::Unverified;
-
 use crate::harness::{Gate, NOW, Vkey, attenuate, one_line};
 
 #[test]
@@ -42,12 +40,8 @@ fn attenuate_rejects_invalid_caveats() {
     refused(r#"{"any_of":[{"paths":["/"]},{"sources":["x"]}]}"#, "any_of[1].sources[0]: expected");
     refused("[]", "--caveat 1: expected an object");
     refused("", "--caveat 1: not valid JSON");
-    let unread = "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate \
-                  would refuse the key";
-    for quota in [r#""tokens":1"#, r#""cost_usd":"1.50""#] {
-        let caveat = format!(r#"{{"quotas":[{{{quota},"per":"day"}}]}}"#);
-        refused(&caveat, &format!("--caveat 1: {unread}"));
-    }
+    let dollars = "--caveat 1: quotas[0].cost_usd: expected an amount as text";
+    refused(r#"{"quotas":[{"cost_usd":1.5,"per":"day"}]}"#, dollars);
     let full = (0..16).fold(key.clone(), |key, _| attenuate(&key, "{}"));
     Vkey::new(&["attenuate", "--caveat", "{}"]).stdin(full).refused(1, "cannot be narrowed");
     Vkey::new(&["attenuate"]).stdin(&key).refused(2, "--caveat");
@@ -234,9 +228,20 @@ fn explain_lists_the_limits_that_a_request_is_charged_to() {
     }
     let refused = gate.explain(&key, &["--path", "/a%2fb"]).1;
     assert_eq!(refused["limits"], json!([]));
-    let tokens = br#"{"quotas":[{"tokens":1,"per":"day"}]}"#;
-    let tokens = Unverified::parse(key.as_bytes()).unwrap().attenuate(tokens).unwrap();
-    gate.denies(&tokens, &[], "caveat_unsupported");
+    let key = attenuate(
+        &key,
+        r#"{"quotas":[{"tokens":7,"per":"day"},{"cost_usd":"1.5","per":"month"}]}"#,
+    );
+    let limits = gate.allows(&key, &[])["limits"].clone();
+    let tokens = json!({"name": "caveat_2_tokens_day", "limit": 7, "per": "day"});
+    let cost = json!({"name": "caveat_2_cost_month", "limit": 1_500_000, "per": "month"});
+    assert_eq!([&limits[4], &limits[5]], [&tokens, &cost]);
+    let people = gate.vkey(&args).stdin(&key).ok().out;
+    assert!(people.contains("limit       caveat_2_tokens_day: 7 tokens a day\n"), "{people}");
+    assert!(
+        people.contains("limit       caveat_2_cost_month: 1500000 micro-USD a month\n"),
+        "{people}"
+    );
 }
 
 #[test]
