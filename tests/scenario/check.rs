@@ -160,7 +160,7 @@ fn reply_header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
 /// `google.rpc.Code` of a refusal.
 fn grpc_status(status: u16) -> u8 {
     match status {
-        400 => 3,
+        400 | 413 => 3,
         401 => 16,
         403 => 7,
         429 => 8,
@@ -188,10 +188,11 @@ fn check_retry(reply: &Reply) -> Option<String> {
     (!right).then(|| format!("{}: wait {retry_after:?}, {fields:?}", reply.status))
 }
 
-/// A 429 says when to retry and, unless the configuration prevents that, what is left of the limits. No other reply
-/// does.
+/// A 429 says when to retry and, unless the configuration prevents that, what is left of the limits of requests. No other
+/// reply does.
 fn check_limited(context: &Context<'_>, reply: &Reply) -> Option<String> {
-    let never = context.limit_headers() == Some("never");
+    let is_of_requests = !reply.body.contains("the request reserves");
+    let never = context.limit_headers() == Some("never") || !is_of_requests;
     let fields = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
     match (reply.status, fields) {
         (429, [Some(secs), None, None]) if never && secs != "0" => None,

@@ -177,8 +177,8 @@ impl Passage {
     fn add(&mut self, action: Action) {
         match (self.action, action) {
             (Some(Action::Pause), Action::Continue) => self.action = Some(Action::Continue),
-            (_, Action::Pause) => self.is_stopped = true,
-            (_, Action::Continue) => {}
+            (Some(Action::Continue), Action::Pause) => self.is_stopped = true,
+            _ => {}
         }
     }
 }
