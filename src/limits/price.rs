@@ -358,7 +358,7 @@ impl Rates {
         parts.into_iter().map(product).fold(0, u128::saturating_add)
     }
 
-    /// The most that so many tokens cost, in millionths of a micro-USD.
+    /// The most that these numbers of tokens cost, in millionths of a micro-USD.
     fn most(&self, input_tokens: u64, output_tokens: u64) -> u128 {
         let input = product((input_tokens, self.dearest_input()));
         input.saturating_add(product((output_tokens, self.dearest_output())))
