@@ -19,6 +19,8 @@ mod second_key;
 mod strategies;
 #[path = "properties/targets.rs"]
 mod targets;
+#[path = "properties/tokens.rs"]
+mod tokens;
 #[path = "properties/upstreams.rs"]
 mod upstreams;
 
