@@ -112,7 +112,7 @@ fn only_strict_json_is_read() {
         (" \n", Unreadable::Empty),
         ("[1", Unreadable::Incomplete),
         ("\"a", Unreadable::Incomplete),
-        ("nul", Unreadable::Incomplete),
+        ("nul", Unreadable::NotJson),
         ("{}{}", Unreadable::TrailingBytes),
         ("1 2", Unreadable::TrailingBytes),
         ("null,", Unreadable::TrailingBytes),
