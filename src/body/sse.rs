@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn event(events: &Events, data: &mut Vec<u8>, own: &mut Vec<u8>) -> Event {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (data, own) = (std::mem::take(data), std::mem::take(own));
         assert_eq!(events.has_data(), !data.is_empty());
         let data = events.has_data().then(|| text(&data));
@@ -372,6 +372,9 @@ mod tests {
         assert_eq!(contents("\u{feff}data: a\n\n"), [content("", "a")]);
         assert_eq!(contents("\u{feff}\u{feff}data: a\n\n"), [(String::new(), None)]);
         assert_eq!(contents("\u{fec0}data: a\n\n"), [(String::new(), None)]);
+        // Half a mark is the beginning of a name.
+        let halved = events_of(&[b"\xEF\xBBdata: a\n\n"]);
+        assert!(matches!(halved.as_slice(), [(_, None, ..)]), "{halved:?}");
         let long = "n".repeat(70);
         assert_eq!(contents(&format!("event: {long}\n\n"))[0].0, "n".repeat(64));
     }

@@ -142,25 +142,23 @@ impl Str {
             return Ok(());
         }
         if self.partial_len > 0 || !is_ascii {
-            self.check(run, after.is_empty())?;
+            self.check(run)?;
         }
         *bytes = after;
         self.end_pair(reader)?;
         self.put(run, reader)
     }
 
-    /// Checks that bytes are UTF-8. A sequence may go on after them if they are the last of a piece.
+    /// Checks that bytes are UTF-8. A sequence may go on after them.
     #[inline(never)]
-    fn check(&mut self, mut run: &[u8], is_last: bool) -> Result<(), Unreadable> {
+    fn check(&mut self, mut run: &[u8]) -> Result<(), Unreadable> {
         while self.partial_len > 0 {
             let Some((byte, after)) = run.split_first() else { return Ok(()) };
             run = after;
             self.check_partial(*byte)?;
         }
         let Err(error) = str::from_utf8(run) else { return Ok(()) };
-        if !is_last || error.error_len().is_some() {
-            return Err(Unreadable::NotUtf8);
-        }
+        // What follows is invalid or not complete.
         let partial = run.get(error.valid_up_to()..).unwrap_or_default();
         partial.iter().try_for_each(|byte| self.check_partial(*byte))
     }
