@@ -11,6 +11,10 @@ mod audit_lines;
 mod documents;
 #[path = "properties/keys.rs"]
 mod keys;
+#[path = "properties/models.rs"]
+mod models;
+#[path = "properties/responses.rs"]
+mod responses;
 #[path = "properties/second_key.rs"]
 mod second_key;
 #[path = "properties/strategies.rs"]
@@ -25,7 +29,7 @@ mod upstreams;
 use std::net::{IpAddr, Ipv6Addr};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use proptest::collection::vec;
 use proptest::option::of;
@@ -35,7 +39,9 @@ use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 use vkey::access::restriction::Restriction;
-use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, exact_host, query_keys};
+use vkey::access::{
+    Access, CanonicalPath, McpCall, Models, canonical_host, exact_host, query_keys,
+};
 use vkey::alerts::failures::Shard;
 use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask, Outcome};
 use vkey::config::{Config, Plan};
@@ -43,7 +49,7 @@ use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity};
 use vkey::exchange::Exchange;
-use vkey::gate::Gate;
+use vkey::gate::{Gate, Opening};
 use vkey::headers::Headers;
 use vkey::host::Rules;
 use vkey::host::{Action, MemoryHost, MemoryStore};
@@ -61,6 +67,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use self::anything::{anything, gate, gate_under, host};
 use self::keys::*;
+use self::models::models;
 use self::strategies::{access, claims, restriction, sometimes};
 
 const NOW: u64 = 1_790_000_000;

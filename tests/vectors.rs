@@ -13,9 +13,9 @@
 mod tokens;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
-use vkey::access::{Access, CanonicalPath, McpCall, exact_host};
+use vkey::access::{Access, CanonicalPath, McpCall, Models, exact_host};
 use vkey::config::{Config, Plan};
 use vkey::decision::{DenyClass, DenyReason};
 use vkey::digest::sha256_hex;
@@ -33,9 +33,16 @@ fn json(text: &str) -> Value {
 /// A published file of vectors. It is compiled in, because there are no files to read in Node.
 macro_rules! vectors {
     ($name:literal) => {
-        json(include_str!(concat!("../testdata/vectors/", $name)))
+        json(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/vectors/", $name)))
     };
 }
+
+#[path = "vectors/pieces.rs"]
+mod pieces;
+#[path = "vectors/requests.rs"]
+mod requests;
+#[path = "vectors/responses.rs"]
+mod responses;
 
 const TOKENS: &str = include_str!("../testdata/tokens/tokens.json");
 
@@ -169,6 +176,7 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
     };
     let text = |member: &str| asked[member].as_str();
     let path = text("path").unwrap().as_bytes();
+    let names: Vec<Box<str>> = text("model").map(Box::from).into_iter().collect();
     let access = Access {
         now_secs,
         method: text("method").unwrap(),
@@ -176,7 +184,7 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
         path: CanonicalPath::parse(path).map_err(|_| DenyReason::PathAmbiguous)?,
         source: text("src").map(|src| src.parse().unwrap()),
         client_cert: text("client_cert"),
-        model: text("model"),
+        models: Models::Named { names: &names, open_ended: false },
         mcp: asked.get("mcp").map(|call| McpCall {
             method: call["method"].as_str().unwrap(),
             server: call["server"].as_str(),

@@ -1,0 +1,81 @@
+//! The JSON documents of a response, one after the other.
+
+use super::layout::Layout;
+use super::reading::Reading;
+use crate::body::json::{Limits, Scanner};
+use crate::body::sse::{Events, Part};
+
+/// Reads documents, and goes on after one that is not readable: what it has reported so far counts.
+pub(super) struct Documents {
+    scanner: Scanner,
+    pub(super) reading: Reading,
+    /// Whether a document was not read to its end.
+    pub(super) is_flawed: bool,
+    /// Whether they are the events of a stream.
+    pub(super) is_stream: bool,
+}
+
+// === impl Documents ===
+
+impl Documents {
+    pub(super) fn new(layout: &'static Layout) -> Self {
+        Self {
+            scanner: Scanner::tolerant(Limits::default()),
+            reading: Reading::new(layout),
+            is_flawed: false,
+            is_stream: false,
+        }
+    }
+
+    /// Reads more of a document. Returns whether it is readable so far.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> bool {
+        self.scanner.feed(bytes, &mut self.reading).is_ok()
+    }
+
+    /// Reads more of a body of JSON: one document, or one a line, each of which may take several lines.
+    pub(super) fn json(&mut self, bytes: &[u8]) {
+        if !self.reading.layout.is_lines {
+            self.is_flawed |= !self.feed(bytes);
+            self.reading.is_final = self.scanner.is_complete();
+            return;
+        }
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let is_readable = self.feed(line);
+            self.is_flawed |= !is_readable;
+            if line.ends_with(b"\n") && (self.scanner.is_complete() || !is_readable) {
+                self.end();
+            }
+        }
+    }
+
+    /// Reads more of a body of server-sent events. The data of each is a document.
+    pub(super) fn events(&mut self, events: &mut Events, mut bytes: &[u8]) {
+        while let Some(part) = events.next(&mut bytes) {
+            match part {
+                Part::Data(data) => {
+                    self.feed(data);
+                }
+                Part::End => self.end_event(events),
+            }
+        }
+    }
+
+    /// Ends such a body. The last event may lack its empty line.
+    pub(super) fn end_events(&mut self, mut events: Events) {
+        if events.finish().is_some() {
+            self.end_event(&events);
+        }
+    }
+
+    /// Ends a document. What is not an object, e.g. `[DONE]`, need not be readable.
+    pub(super) fn end(&mut self) {
+        self.is_flawed |= !self.reading.end_document();
+        self.scanner.reset();
+    }
+
+    fn end_event(&mut self, events: &Events) {
+        self.is_stream |= events.has_data();
+        self.reading.is_final |= events.is_done();
+        self.end();
+    }
+}

@@ -1,0 +1,209 @@
+//! Reads a response as it passes.
+
+use std::fmt;
+
+use super::counts::Count;
+use super::documents::Documents;
+use super::layout::layout;
+use super::messages::Messages;
+use super::metered::{End, Metered, Settle};
+use super::reading::Extra;
+use crate::body::{Format, sse};
+
+/// What the head of a response says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResponseHead<'a> {
+    /// The status; 0 if there is none.
+    pub status: u16,
+    /// `content-type`.
+    pub content_type: Option<&'a [u8]>,
+    /// `content-encoding`.
+    pub content_encoding: Option<&'a [u8]>,
+    /// `x-amzn-bedrock-input-token-count` and `x-amzn-bedrock-output-token-count`.
+    pub bedrock_counts: (Option<&'a [u8]>, Option<&'a [u8]>),
+}
+
+/// Reads a response as it passes, and keeps nothing of it but counts and the names of models.
+pub struct Meter {
+    format: Format,
+    status: u16,
+    is_encoded: bool,
+    body: Body,
+    documents: Documents,
+}
+
+/// What a body is.
+enum Body {
+    /// Only white space so far.
+    Blank,
+    /// JSON.
+    Json,
+    /// Server-sent events.
+    Events(sse::Events),
+    /// Messages of Amazon Bedrock.
+    Messages(Box<Messages>),
+    /// Nothing that is read.
+    Unread,
+}
+
+/// The estimate for text.
+const BYTES_PER_TOKEN: u64 = 4;
+
+// === impl ResponseHead ===
+
+impl ResponseHead<'_> {
+    /// Whether the body is encoded, e.g. compressed, and so not read.
+    pub fn is_encoded(&self) -> bool {
+        self.content_encoding.is_some_and(|encoding| {
+            let encoding = encoding.trim_ascii();
+            !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity")
+        })
+    }
+
+    /// Whether the body is a file, which reports nothing.
+    fn is_file(&self) -> bool {
+        const FILES: [&[u8]; 3] = [b"audio/", b"image/", b"video/"];
+        let declared = self.content_type.unwrap_or_default();
+        FILES.iter().any(|file| {
+            declared.get(..file.len()).is_some_and(|start| start.eq_ignore_ascii_case(file))
+        })
+    }
+}
+
+// === impl Meter ===
+
+impl Meter {
+    /// Reads a response to a request of a format.
+    pub fn new(format: Format, head: &ResponseHead<'_>) -> Self {
+        let is_encoded = head.is_encoded();
+        let mut documents = Documents::new(layout(format));
+        // The header fields do not count the caches.
+        documents.is_flawed = is_encoded;
+        if format == Format::BedrockInvoke {
+            let (input, output) = head.bedrock_counts;
+            documents.reading.field(Count::Input, input);
+            documents.reading.field(Count::Output, output);
+        }
+        let is_read = !is_encoded && !head.is_file() && !is_count(format);
+        let body = if is_read { Body::Blank } else { Body::Unread };
+        Self { format, status: head.status, is_encoded, body, documents }
+    }
+
+    /// Reads the next bytes of the body. How it is cut makes no difference.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        if matches!(self.body, Body::Blank) {
+            bytes = self.recognise(bytes);
+        }
+        let documents = &mut self.documents;
+        match &mut self.body {
+            Body::Blank | Body::Unread => {}
+            Body::Json => documents.json(bytes),
+            Body::Events(events) => documents.events(events, bytes),
+            Body::Messages(messages) => messages.feed(bytes, documents),
+        }
+    }
+
+    /// Ends the response.
+    pub fn finish(mut self, end: End) -> Metered {
+        self.end_body();
+        let usage = self.documents.reading.usage();
+        let settle = self.settle(end, usage.is_some());
+        let is_complete = self.has_ended(end) && self.has_announced_end();
+        let mut reading = self.documents.reading;
+        Metered {
+            usage,
+            is_complete,
+            is_encoded: self.is_encoded,
+            service_tier: reading.service_tier(),
+            settle,
+            streamed_tokens: reading.content_bytes.div_ceil(BYTES_PER_TOKEN),
+            own: reading.own(),
+            model: reading.model,
+            extra: reading.extra.into_iter().map(Extra::into).collect(),
+        }
+    }
+
+    fn settle(&self, end: End, has_usage: bool) -> Settle {
+        let Documents { reading, is_flawed, .. } = &self.documents;
+        let is_refused = self.has_ended(end) && (400..600).contains(&self.status);
+        let is_whole = self.has_ended(end) && self.has_announced_end() && !is_flawed;
+        match end {
+            _ if is_count(self.format) => Settle::Free,
+            End::LocalReply { before_send: true } => Settle::Refund,
+            End::LocalReply { before_send: false } if has_usage => Settle::AtLeast,
+            End::LocalReply { before_send: false } => Settle::Keep,
+            _ if has_usage && is_whole && !reading.is_broken => Settle::Usage,
+            _ if has_usage => Settle::AtLeast,
+            _ if is_refused && reading.known().total == 0 => Settle::Refund,
+            _ => Settle::Keep,
+        }
+    }
+
+    fn end_body(&mut self) {
+        let documents = &mut self.documents;
+        match std::mem::replace(&mut self.body, Body::Unread) {
+            Body::Blank | Body::Unread => {}
+            Body::Json => documents.end(),
+            Body::Events(events) => documents.end_events(events),
+            Body::Messages(messages) => messages.finish(documents),
+        }
+    }
+
+    /// Whether the response ended by itself. A client may go, or the upstream break off, after all has been said.
+    fn has_ended(&self, end: End) -> bool {
+        let reading = &self.documents.reading;
+        match end {
+            End::Complete | End::LocalReply { .. } => true,
+            End::ClientLeft | End::UpstreamReset => {
+                reading.is_final || reading.layout.is_lines && reading.has_ended
+            }
+        }
+    }
+
+    /// Whether the response announced its end, if it had to.
+    fn has_announced_end(&self) -> bool {
+        let Documents { reading, is_stream, .. } = &self.documents;
+        let is_stream = *is_stream || reading.is_list || reading.documents > 1;
+        reading.has_ended || !is_stream || !reading.layout.must_end
+    }
+
+    /// Recognises a body by its first byte. Providers send JSON as `text/event-stream`, and the other way round.
+    fn recognise<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            self.body = match byte {
+                // White space, and what a byte order mark consists of.
+                b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF => Body::Blank,
+                b'{' | b'[' => Body::Json,
+                0 => {
+                    let has_envelopes = self.format == Format::BedrockInvoke;
+                    Body::Messages(Box::new(Messages::new(has_envelopes, &self.documents)))
+                }
+                _ => Body::Events(sse::Events::new()),
+            };
+            if !matches!(self.body, Body::Blank) {
+                break;
+            }
+            rest = after;
+        }
+        rest
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The scanner has seen prompts and what was generated.
+        f.debug_struct("Meter").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+/// Whether a request only counts tokens.
+fn is_count(format: Format) -> bool {
+    matches!(
+        format,
+        Format::OpenAiInputTokens
+            | Format::AnthropicCountTokens
+            | Format::GeminiCount
+            | Format::BedrockCount
+    )
+}
