@@ -112,21 +112,30 @@ impl Spot {
 // === impl Names ===
 
 impl Names {
+    /// The spot of the member with exactly that name.
+    pub(in crate::body) fn spot(&self, name: &[u8]) -> Spot {
+        self.named(name).unwrap_or(self.others)
+    }
+
     /// The spot of a member if it is named.
     ///
     /// # Errors
     ///
-    /// [`Unreadable::SimilarMember`] if a reader that folds the case of names could take it for another member, and
-    /// the scanner is not tolerant.
-    pub(super) fn find(&self, name: &[u8], is_tolerant: bool) -> Result<Option<Spot>, Unreadable> {
-        let exact = self.named.iter().find(|(known, _)| known.as_bytes() == name);
-        if exact.is_some() || is_tolerant {
-            return Ok(exact.map(|(_, spot)| *spot));
-        }
-        match self.named.iter().any(|(known, _)| is_similar(name, known.as_bytes())) {
+    /// [`Unreadable::SimilarMember`] if it is not, but a reader that folds the case of names could take it for one
+    /// that is.
+    pub(super) fn find(&self, name: &[u8]) -> Result<Option<Spot>, Unreadable> {
+        let named = self.named(name);
+        let is_similar = |known: &str| is_similar(name, known.as_bytes());
+        match named.is_none() && self.named.iter().any(|(known, _)| is_similar(known)) {
             true => Err(Unreadable::SimilarMember),
-            false => Ok(None),
+            false => Ok(named),
         }
+    }
+
+    #[inline(never)]
+    fn named(&self, name: &[u8]) -> Option<Spot> {
+        let named = self.named.iter().find(|(known, _)| known.as_bytes() == name);
+        named.map(|(_, spot)| *spot)
     }
 }
 

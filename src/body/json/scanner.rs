@@ -393,18 +393,19 @@ impl Scanner {
         self.next = next::COLON;
         self.spot = Spot::IGNORED;
         let object = self.open.last().ok_or(Unreadable::NotJson)?;
+        let names = (object.at != Spot::IGNORED).then(|| reader.names(object.at));
+        if self.is_tolerant {
+            self.spot = names.map_or(Spot::IGNORED, |names| self.string.spot(names));
+            return Ok(());
+        }
         let mut id = self.string.hash;
-        if object.at != Spot::IGNORED {
-            let names = reader.names(object.at);
-            let known = self.string.find(names, self.is_tolerant)?;
+        if let Some(names) = names {
+            let known = self.string.find(names)?;
             self.spot = known.unwrap_or(names.others);
             // Names that lead to the same spot are the same.
             if let Some(spot) = known.filter(|spot| *spot != Spot::IGNORED) {
                 id = spot.0.into();
             }
-        }
-        if self.is_tolerant {
-            return Ok(());
         }
         if self.members.len() >= usize::try_from(self.limits.max_open_keys).unwrap_or(usize::MAX) {
             return Err(Unreadable::TooManyMembers);

@@ -107,20 +107,22 @@ impl Str {
         }
     }
 
-    /// The spot of the member with this name.
+    /// The spot of the member with exactly this name.
+    pub(super) fn spot(&self, names: &Names) -> Spot {
+        if self.is_cut() { names.others } else { names.spot(&self.text) }
+    }
+
+    /// The spot of the member with this name if it is named.
     ///
     /// # Errors
     ///
-    /// Those of [`Names::find`]. A name that is cut off is none of `names`, unless it is long only because of NULs.
-    pub(super) fn find(
-        &self,
-        names: &Names,
-        is_tolerant: bool,
-    ) -> Result<Option<Spot>, Unreadable> {
+    /// Those of [`Names::find`], and [`Unreadable::FlawedText`] if it is too long to tell.
+    pub(super) fn find(&self, names: &Names) -> Result<Option<Spot>, Unreadable> {
         match (self.is_cut(), self.is_flawed) {
-            (true, true) if !is_tolerant => Err(Unreadable::FlawedText),
-            (true, _) => Ok(None),
-            (false, _) => names.find(&self.text, is_tolerant),
+            // It may be so long only because of its NULs.
+            (true, true) => Err(Unreadable::FlawedText),
+            (true, false) => Ok(None),
+            (false, _) => names.find(&self.text),
         }
     }
 
