@@ -43,6 +43,10 @@ const UNCOUNTED: &str = "the key's tokens are limited, and those of this path ca
 
 const NO_PRICE: &str = "the key's cost is limited, and a model of the request has no price";
 
+/// Why no request whose body must be read is forwarded on nginx.
+pub const NOT_ON_NGINX: &str =
+    "the gateway must read the body, and on nginx it cannot do so before the request is sent";
+
 /// Methods whose requests name no model and use no tokens.
 const WITHOUT_BODY: [&[u8]; 5] = [b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"];
 
