@@ -247,9 +247,9 @@ impl Seen {
         Box::new(Self {
             at_ns: request.now_ns,
             body_bytes: 0,
-            request_id: head.request_id.and_then(request_id).map(|id| match is_uuid(&id) {
-                true => id,
-                false => shown(id),
+            request_id: head.request_id.and_then(|id| match is_uuid(id) {
+                true => Some(text(id, id.len())),
+                false => request_id(id).map(shown),
             }),
             peer: None,
             source: None,
@@ -468,12 +468,13 @@ fn text(bytes: &[u8], max_bytes: usize) -> String {
 
 /// Whether a text is a UUID (RFC 9562, section 4), as proxies make them. It contains no tag, so parts of one are not
 /// searched for: the chance that it has as many characters of a tag as are hidden is about 1 in 10^9.
-fn is_uuid(text: &str) -> bool {
+fn is_uuid(text: &[u8]) -> bool {
     let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match is_dash(at) {
-            true => byte == b'-',
-            false => byte.is_ascii_hexdigit(),
+        && text.iter().enumerate().all(|(at, byte)| match byte {
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => !is_dash(at),
+            b'-' => is_dash(at),
+            _ => false,
         })
 }
 

@@ -243,7 +243,10 @@ impl<H: Host> RequestGate<'_, H> {
     fn refusal(&self, key: &KnownKey, admitted: &Admitted) -> Refusal {
         let expires_in_secs = key.exp_secs().saturating_sub(secs(self.now_ns));
         let refusal = |exceeded: &Exceeded| {
-            Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)
+            let reserved = &admitted.reservations.amounts;
+            Refusal::exceeded(
+                exceeded, reserved, &admitted.allowances, self.now_ns, expires_in_secs,
+            )
         };
         self.shown(admitted.exceeded.as_ref().map(refusal).unwrap_or_default())
     }

@@ -1,5 +1,6 @@
 //! Every order of callbacks, on a request with a good key and on one without.
 
+mod bodies;
 mod finality;
 mod recorded;
 

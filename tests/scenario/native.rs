@@ -1,6 +1,8 @@
 //! The library as a machine.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::mem::take;
 
 use vkey::exchange::Exchange;
 use vkey::gate::{Gate, Opening, Plugin};
@@ -10,6 +12,9 @@ use vkey::upstream_tls::Policy;
 use super::Log;
 use super::memory::{Callbacks, Request};
 use super::text::POLICY;
+
+/// The context of the gate.
+const ROOT: u32 = 1;
 
 /// The context of every request: there is one at a time.
 const CONTEXT: u32 = 2;
@@ -79,6 +84,13 @@ impl Request for NativeRequest<'_> {
 
     fn on_response_body(&mut self, bytes: u64, is_last: bool) -> Action {
         self.gate.on_response_body(&self.host, &mut self.exchange, bytes, is_last)
+    }
+
+    fn on_tick(&mut self) {
+        let exchange = RefCell::new(take(&mut self.exchange));
+        self.gate
+            .tick(&self.host, ROOT, |_| self.gate.on_tick(&self.host, &mut exchange.borrow_mut()));
+        self.exchange = exchange.into_inner();
     }
 
     fn on_log(&mut self) {

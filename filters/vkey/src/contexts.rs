@@ -94,15 +94,19 @@ impl RootContext for Root {
         self.plugin = Some(Rc::new(plugin));
         true
     }
+}
 
-    /// Polls the attempts that wait.
-    fn on_tick(&mut self) {
-        if let Some(Plugin::UpstreamGate(gate)) = self.plugin.as_deref() {
-            gate.tick(&ProxyHost, self.id, |id| {
+impl Root {
+    /// Polls the attempts that wait, and the requests that are watched, which `tick` calls.
+    pub(crate) fn tick(&self, tick: impl Fn(u32) -> host::Action) {
+        match self.plugin.as_deref() {
+            None => {}
+            Some(Plugin::Gate(gate)) => gate.tick(&ProxyHost, self.id, tick),
+            Some(Plugin::UpstreamGate(gate)) => gate.tick(&ProxyHost, self.id, |id| {
                 // The map is not borrowed while the host is called.
                 let held = self.attempts.try_borrow().ok().and_then(|all| all.get(&id).cloned());
                 held.map_or(host::Action::Continue, |held| held.on_tick())
-            });
+            }),
         }
     }
 }
@@ -159,6 +163,16 @@ impl HttpContext for Stream {
     }
 }
 
+impl Stream {
+    /// Looks at a request that is watched. An attempt to reach an upstream is polled by its root.
+    pub(crate) fn on_tick(&mut self) -> host::Action {
+        match self {
+            Self::Request(request) => request.on_tick(),
+            Self::Upstream(_) => host::Action::Continue,
+        }
+    }
+}
+
 // === impl Request ===
 
 impl Context for Request {}
@@ -208,6 +222,13 @@ impl HttpContext for Request {
 impl Request {
     fn new(id: u32, plugin: Rc<Plugin>) -> Self {
         Self { id, plugin, exchange: Exchange::default() }
+    }
+
+    fn on_tick(&mut self) -> host::Action {
+        match &*self.plugin {
+            Plugin::Gate(gate) => gate.on_tick(&ProxyHost, &mut self.exchange),
+            Plugin::UpstreamGate(_) => host::Action::Continue,
+        }
     }
 
     fn act(&mut self, act: impl FnOnce(&Gate, &mut Exchange) -> host::Action) -> Action {

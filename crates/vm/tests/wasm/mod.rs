@@ -119,6 +119,10 @@ impl Request for WasmRequest<'_> {
         self.vm.on_response_body(self.id, number(bytes), is_last).unwrap()
     }
 
+    fn on_tick(&mut self) {
+        self.vm.on_tick().unwrap();
+    }
+
     fn on_log(&mut self) {
         self.vm.on_log(self.id).unwrap();
     }
