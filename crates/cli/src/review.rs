@@ -38,9 +38,6 @@ impl Review {
     pub(super) fn restriction(&mut self, option: &str, json: &Json, valid: &Range<u64>) {
         let root = json.root(Integers::Digits);
         let Ok(restriction) = Restriction::read(&root) else { return };
-        if restriction.limits().needs_body() {
-            self.refuse(format!("{option}: {UNREAD_QUOTA}"));
-        }
         if !holds_within(&restriction, valid) {
             self.refuse(format!("{option} {OUTLIVED}"));
         }
@@ -83,9 +80,6 @@ impl Review {
 }
 
 const UNREAD: &str = "this release reads no MCP messages, so restrictions of mcp never hold";
-
-const UNREAD_QUOTA: &str = "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate \
-    would refuse the key; remove them";
 
 const OUTLIVED: &str = "never allows a request while the key is valid: every request is refused; change its nbf \
     or exp";
