@@ -113,7 +113,8 @@ impl Spot {
 
 impl Names {
     /// The spot of the member with exactly that name.
-    pub(super) fn spot(&self, name: &[u8]) -> Spot {
+    #[inline(never)]
+    pub(in crate::body) fn spot(&self, name: &[u8]) -> Spot {
         let named = self.named.iter().find(|(known, _)| known.as_bytes() == name);
         named.map_or(self.others, |(_, spot)| *spot)
     }
