@@ -91,6 +91,11 @@ macro_rules! deny_reasons {
                 match self { $(Self::$variant => $code,)* }
             }
 
+            /// The code as the proxy's own logs show it.
+            pub fn details(self) -> &'static str {
+                match self { $(Self::$variant => concat!("vkey_", $code),)* }
+            }
+
             /// The class, which decides the HTTP status.
             pub fn class(self) -> DenyClass {
                 match self { $(Self::$variant => DenyClass::$class,)* }
@@ -127,6 +132,7 @@ deny_reasons! {
     KeyInUrl "key_in_url" BadRequest "the request line holds a key; send a key in a header alone, and replace this one: URLs are logged",
     PathAmbiguous "path_ambiguous" BadRequest "the path can be read in more than one way; send it in plain form",
     BodyUnreadable "body_unreadable" BadRequest "the body cannot be read as what it should be",
+    BodyTooLarge "body_too_large" BadRequest "the body is larger than the gateway reads; send a smaller one",
     HeaderMismatch "header_mismatch" BadRequest "a header claims an identity, which only the gateway may state, or contradicts the request",
     Rate "rate" Limited "the key's rate is used up",
     Quota "quota" Limited "the key's quota is used up",
@@ -174,6 +180,14 @@ impl Decision {
     /// Whether the request is forwarded for a key.
     pub fn has_key(self) -> bool {
         matches!(self, Self::Allow | Self::Shadow(_))
+    }
+
+    /// The decision if a key may not do what it asks. In shadow mode it is only logged.
+    pub fn refused(reason: DenyReason, mode: Mode) -> Self {
+        match mode {
+            Mode::Shadow if reason.class() == DenyClass::Forbidden => Self::Shadow(reason),
+            Mode::Enforce | Mode::Shadow => Self::Deny(reason),
+        }
     }
 
     /// The decision if a limit has no room for a request that is allowed otherwise. In shadow mode it is

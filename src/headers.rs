@@ -12,13 +12,13 @@ use smallvec::SmallVec;
 
 use crate::decision::DenyReason;
 use crate::key::token::split_tag;
-use search::{basic_credentials, contains, holds_key};
+use search::{MIN_KEY_BYTES, basic_credentials, contains, holds_key};
 use sources::{ClientKey, KeyList, sources_named};
 
 /// The prefix of the headers that tell the upstream who the caller is. Only the module sets them.
 const IDENTITY_PREFIX: &[u8] = b"x-vkey-";
 
-/// Headers by which frameworks let a client change the method, path or host that it asks for.
+/// Headers by which frameworks let a client change the method, path or host that it asks for. All begin with `f` or `x`.
 const OVERRIDES: [&[u8]; 13] = [
     b"forwarded",
     b"x-forwarded-host",
@@ -36,7 +36,7 @@ const OVERRIDES: [&[u8]; 13] = [
 ];
 
 /// Headers by which a client tells Envoy's router to send a request more than once, when, and where to
-/// (Envoy: "HTTP header manipulation", router filter; original destination clusters).
+/// (Envoy: "HTTP header manipulation", router filter; original destination clusters). All begin with `x`.
 const RETRIES: [&[u8]; 9] = [
     b"x-envoy-hedge-on-per-try-timeout",
     b"x-envoy-max-retries",
@@ -262,7 +262,11 @@ impl<'a> RequestHead<'a> {
     /// one could change the route after it was judged.
     pub fn holds_stray_key(&self, is_key: &dyn Fn(&[u8]) -> bool) -> bool {
         let tag = self.tag();
-        let mut others = self.headers.iter().filter(|(name, _)| !self.is_expected(name));
+        // Nearly every value is shorter than any key.
+        let may_hold = |(name, value): &(&[u8], &[u8])| {
+            value.len() >= MIN_KEY_BYTES && !self.is_expected(name)
+        };
+        let mut others = self.headers.iter().filter(may_hold);
         let mut items = self.lists.iter().flat_map(|list| &list.others);
         others.any(|(_, value)| {
             let encoded = basic_credentials(value);
@@ -349,6 +353,21 @@ impl<'a> RequestHead<'a> {
         self.value(SESSION)
     }
 
+    /// Every header, in the order of the host.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.headers.iter()
+    }
+
+    /// Whether there is a header of that name.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.value(name).is_some()
+    }
+
+    /// The length of the body that the request announces, in bytes; `None` if it announces none.
+    pub fn content_length(&self) -> Option<u64> {
+        std::str::from_utf8(self.value(b"content-length")?).ok()?.parse().ok()
+    }
+
     /// Whether what is shown of the headers cannot be judged.
     pub fn is_flawed(&self) -> bool {
         self.headers.is_flawed()
@@ -409,9 +428,23 @@ impl<'a> RequestHead<'a> {
     }
 
     fn read_field(&mut self, name: &'a [u8], value: &'a [u8], sources: &[KeySource]) {
-        if name.eq_ignore_ascii_case(b"upgrade") {
-            self.upgrades = true;
-        } else if name.eq_ignore_ascii_case(b"x-request-id") {
+        // The first letter says of most headers that they are none of these.
+        let is_special = match name {
+            [b'u' | b'U', ..] if name.eq_ignore_ascii_case(b"upgrade") => {
+                self.upgrades = true;
+                true
+            }
+            [b'f' | b'F' | b'x' | b'X', ..] => self.read_special(name, value),
+            _ => false,
+        };
+        if !is_special {
+            self.read_credential(name, value, sources);
+        }
+    }
+
+    /// Reads the id of the request, or a header that is refused or removed. Returns whether it is one of these.
+    fn read_special(&mut self, name: &'a [u8], value: &'a [u8]) -> bool {
+        if name.eq_ignore_ascii_case(b"x-request-id") {
             self.request_id = Some(value);
         } else if is_identity(name) {
             self.claims_identity = true;
@@ -421,8 +454,9 @@ impl<'a> RequestHead<'a> {
         } else if is_one_of(name, &RETRIES) {
             push_once(&mut self.unwanted, name);
         } else {
-            self.read_credential(name, value, sources);
+            return false;
         }
+        true
     }
 
     /// A header may be a source more than once, with several schemes.
@@ -514,6 +548,24 @@ mod tests {
             lying[index] = 0xFF;
             assert!(Headers::from_pairs(lying).is_err(), "{index}");
         }
+    }
+
+    #[test]
+    fn special_headers_are_found_in_every_spelling() {
+        let special = OVERRIDES.into_iter().chain(RETRIES).chain([b"x-vkey-key".as_slice()]);
+        for lower in special.map(|name| std::str::from_utf8(name).unwrap()) {
+            let upper = lower.to_uppercase();
+            for name in
+                [lower.to_owned(), lower.replace('-', "_"), upper.clone(), upper.replace('-', "_")]
+            {
+                let map = headers(&[(&name, b"value")]);
+                let head = RequestHead::read(&map, &[]);
+                assert_eq!(head.unforwardable(true).to_vec(), [name.as_bytes()], "{name}");
+            }
+        }
+        let map = headers(&[("Upgrade", b"websocket"), ("X-Request-Id", b"7")]);
+        let head = RequestHead::read(&map, &[]);
+        assert_eq!((head.upgrades, head.request_id), (true, Some(b"7".as_slice())));
     }
 
     #[test]

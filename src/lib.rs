@@ -14,7 +14,7 @@
 //! The core is a function of its arguments: no clock, no environment, no randomness, no I/O.
 //! The rooms, lowest first; each knows only those before it:
 //!
-//! - [`time`], [`digest`], [`json`], [`record`], [`decision`]: what everything else is made of;
+//! - [`time`], [`digest`], [`json`], [`record`], [`glob`], [`decision`]: what everything else is made of;
 //! - [`body`]: the bodies of AI requests and of their responses;
 //! - [`alerts`], [`limits`]: what is counted, and what is unusual;
 //! - [`access`]: what a request asks for, and what a restriction allows;
@@ -38,6 +38,7 @@ pub mod digest;
 pub mod engine;
 pub mod exchange;
 pub mod gate;
+pub mod glob;
 pub mod headers;
 pub mod host;
 pub mod json;

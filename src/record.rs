@@ -33,6 +33,12 @@ pub trait Record: Sized {
 
     /// Reads the content from the front of `bytes`; `None` if it is invalid.
     fn read(bytes: &mut &[u8]) -> Option<Self>;
+
+    /// Like [`Record::read`], over fresh content: a large one is not moved then.
+    fn read_over(&mut self, bytes: &mut &[u8]) -> Option<()> {
+        *self = Self::read(bytes)?;
+        Some(())
+    }
 }
 
 /// Writes a record over the bytes that were read, and notices whether any of them differs. A record of which only
@@ -181,8 +187,18 @@ pub fn overwrite<R: Record>(name: &Name, content: &R, record: &mut Vec<u8>) -> b
 ///
 /// [`NotThisRecord`] if it is not a valid record of that name.
 pub fn decode<R: Record>(name: &Name, record: &[u8]) -> Result<R, NotThisRecord> {
+    let mut content = R::fresh();
+    decode_over(name, record, &mut content).map(|()| content)
+}
+
+/// Like [`decode`], over fresh content, which must not be used after an error.
+pub(crate) fn decode_over<R: Record>(
+    name: &Name,
+    record: &[u8],
+    fresh: &mut R,
+) -> Result<(), NotThisRecord> {
     let mut content = content_of(name, R::VERSION, record)?;
-    R::read(&mut content).filter(|_| content.is_empty()).ok_or(NotThisRecord::Corrupt)
+    fresh.read_over(&mut content).filter(|()| content.is_empty()).ok_or(NotThisRecord::Corrupt)
 }
 
 /// The content bytes of the record of that name, in the layout of `version`.

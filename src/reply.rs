@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 
 use crate::alerts::failures::FailureRules;
+use crate::body::Dialect;
 use crate::decision::{DenyClass, DenyReason};
 use crate::json::decimal::push_decimal;
 use crate::limits::allowance::{Allowance, RateLimitFields};
 use crate::limits::ledger::{Exceeded, Exhausted};
+use crate::limits::quota::Unit;
+use crate::limits::{Amounts, Kind};
 use crate::time::{millis_until, secs_until};
 
 /// A local reply.
@@ -19,15 +22,17 @@ pub struct Reply {
     /// Headers besides the status.
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body: JSON.
-    pub body: String,
+    pub body: Cow<'static, str>,
     /// The name of the reply in the proxy's own logs (Envoy: response code details): `vkey_` and a word, no
     /// spaces.
-    pub details: String,
+    pub details: Cow<'static, str>,
 }
 
 /// Details of a refused request, most about its limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
+    /// How the client expects errors to be worded.
+    pub dialect: Dialect,
     /// Replaces the reason's own message if that would be misleading.
     pub message: Option<&'static str>,
     /// Appended to the message: which limit, and when it has room again.
@@ -68,54 +73,75 @@ impl Refusal {
             // Waiting does not help: the key stays invalid.
             wait_ms: None,
             fields: Some(RateLimitFields::blocked(threshold, window_secs, secs)),
-            message: None,
+            ..Self::default()
         }
     }
 
-    /// For a request for which a limit has no room. If the limit never has room again, only another key can
+    /// For a request for which a limit has no room. `reserved`: the amounts that it was to reserve. If the limit never has room again, only another key can
     /// help, so the client should wait for `expires_in_secs`.
     pub fn exceeded(
         exceeded: &Exceeded,
+        reserved: &Amounts,
         allowances: &[Allowance],
         now_ns: u64,
         expires_in_secs: u64,
     ) -> Self {
         let retry_after_secs = exceeded.until_ns.map(|until_ns| secs_until(until_ns, now_ns));
-        let exhausted = match exceeded.exhausted {
-            Exhausted::ChildLimits => {
-                "all places for the limits of such keys are in use".to_owned()
-            }
-            Exhausted::Limit(name) => {
-                let limit = allowances.iter().find(|allowance| allowance.name == name);
-                let of = limit.map(|allowance| format!(" of {}", allowance.limit));
-                format!("limit {name}{}", of.unwrap_or_default())
-            }
-        };
         let reset = match retry_after_secs {
             Some(secs) => format!("free again in {secs} s"),
             None => "which does not reset".to_owned(),
         };
+        let explanation = match exceeded.exhausted {
+            Exhausted::ChildLimits => {
+                format!("all places for the limits of such keys are in use, {reset}")
+            }
+            Exhausted::Limit(name) => {
+                match allowances.iter().find(|allowance| allowance.name == name) {
+                    Some(limit) => explanation(limit, reserved, &reset),
+                    None => format!("limit {name}, {reset}"),
+                }
+            }
+        };
         Self {
-            explanation: Some(format!("{exhausted}, {reset}")),
+            explanation: Some(explanation),
             retry_after_secs: Some(
                 retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
             ),
             wait_ms: exceeded.until_ns.map(|until_ns| millis_until(until_ns, now_ns)),
             fields: RateLimitFields::new(allowances),
-            message: None,
+            ..Self::default()
         }
     }
 }
 
+/// A limit that has no room for a request, in words. `reset`: when it has.
+fn explanation(limit: &Allowance, reserved: &Amounts, reset: &str) -> String {
+    let (name, total, left) = (limit.name, limit.limit, limit.remaining());
+    let (amount, unit) = match name.kind {
+        Kind::Rate | Kind::Quota(Unit::Requests, _) => {
+            return format!("limit {name} of {total}, {reset}");
+        }
+        Kind::Quota(Unit::Tokens, _) => (reserved.tokens, "tokens"),
+        Kind::Quota(Unit::CostMicroUsd, _) => (reserved.cost_micro_usd, "micro-USD"),
+    };
+    let reserves = format!("the request reserves {amount} {unit}");
+    match amount > total {
+        true => {
+            format!("{reserves}, more than limit {name} of {total} allows; ask for less output")
+        }
+        false => format!("{reserves}, limit {name} has {left} of {total} left, {reset}"),
+    }
+}
+
 impl Reply {
-    /// A reply that is not a refusal, e.g. the usage of a key.
-    pub fn ok(body: String, details: &str) -> Self {
+    /// A reply that is not a refusal, e.g. the usage of a key. `details`: see [`Reply::details`].
+    pub fn ok(body: impl Into<Cow<'static, str>>, details: &'static str) -> Self {
         Self {
             status: 200,
             grpc_status: None,
             headers: json_headers(1),
-            body,
-            details: ["vkey_", details].concat(),
+            body: body.into(),
+            details: details.into(),
         }
     }
 
@@ -133,6 +159,17 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// RFC 6750, section 3.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 
+/// The body of every 401.
+const INVALID_TOKEN_BODY: &str = concat!(
+    r#"{"error":{"message":"a valid virtual key is required","#,
+    r#""type":"authentication_error","code":"invalid_token"}}"#
+);
+
+const NO_RETRY: (&str, &str) = ("x-should-retry", "false");
+
+/// The details of every 401.
+const INVALID_TOKEN_DETAILS: &str = "vkey_invalid_token";
+
 fn digits(number: u64) -> Cow<'static, str> {
     let mut text = String::new();
     push_decimal(&mut text, number);
@@ -145,34 +182,26 @@ fn digits(number: u64) -> Cow<'static, str> {
 /// Only a refusal by a limit uses the details in `refusal`: `Retry-After` (RFC 9110, section 10.2.3),
 /// `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
 /// `x-should-retry: false` tells client libraries that waiting does not help, or not within a minute.
-///
-/// The gRPC statuses are canonical codes (`google.rpc.Code`).
 pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
-    let (status, grpc_status, error_type) = match reason.class() {
-        DenyClass::Unauthenticated => (401, 16, "authentication_error"),
-        DenyClass::Forbidden => (403, 7, "permission_error"),
-        DenyClass::BadRequest => (400, 3, "invalid_request_error"),
-        DenyClass::Limited => (429, 8, "rate_limit_error"),
-        DenyClass::Upstream => (502, 14, "api_error"),
-        DenyClass::Unavailable => (503, 14, "api_error"),
-    };
-    let message = refusal.message.unwrap_or(reason.message());
+    if reason.class() == DenyClass::Unauthenticated && refusal.dialect == Dialect::default() {
+        return unauthenticated();
+    }
+    let Refusal { dialect, message, .. } = refusal;
     let is_limited = reason.class() == DenyClass::Limited;
     let refusal = if is_limited { refusal } else { Refusal::default() };
+    let error = Error::new(reason, message, refusal.explanation, dialect);
     let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
     let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
-    let (message, code) = match status {
-        401 => ("a valid virtual key is required", "invalid_token"),
-        _ => (message, reason.code()),
-    };
     let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
     let [policy, state] = match refusal.fields {
         Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
         None => [None, None],
     };
+    let (no_retry, no) = NO_RETRY;
     let details = [
-        ("www-authenticate", (status == 401).then_some(INVALID_TOKEN.into())),
-        ("x-should-retry", is_final.then_some("false".into())),
+        ("www-authenticate", (error.words.status == 401).then_some(INVALID_TOKEN.into())),
+        (no_retry, is_final.then_some(no.into())),
+        ("x-amzn-errortype", (dialect == Dialect::Bedrock).then_some(error.words.bedrock.into())),
         ("retry-after", refusal.retry_after_secs.map(digits)),
         ("retry-after-ms", in_ms.map(digits)),
         ("ratelimit-policy", policy),
@@ -185,30 +214,174 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
             headers.push((name.into(), value));
         }
     }
-    let explanation = refusal.explanation.map(|text| format!(": {text}")).unwrap_or_default();
     Reply {
-        status,
-        grpc_status: Some(grpc_status),
+        status: error.words.status,
+        grpc_status: Some(error.words.grpc),
         headers,
-        body: [
-            r#"{"error":{"message":""#,
-            message,
-            &explanation,
-            r#"","type":""#,
-            error_type,
-            r#"","code":""#,
-            code,
-            r#""}}"#,
-        ]
-        .concat(),
-        details: ["vkey_", code].concat(),
+        body: error.body().into(),
+        details: error.details.into(),
+    }
+}
+
+/// The usual reply to a request without a valid key, which is made of texts that are known in advance: a flood of
+/// strangers gets it.
+fn unauthenticated() -> Reply {
+    // The id of the request comes too.
+    let mut headers = json_headers(3);
+    let (no_retry, no) = NO_RETRY;
+    headers.push(("www-authenticate".into(), INVALID_TOKEN.into()));
+    headers.push((no_retry.into(), no.into()));
+    Reply {
+        status: 401,
+        grpc_status: Some(16),
+        headers,
+        body: INVALID_TOKEN_BODY.into(),
+        details: INVALID_TOKEN_DETAILS.into(),
+    }
+}
+
+/// What a class of refusals is called in each dialect.
+struct Words {
+    status: u16,
+    /// A canonical code (`google.rpc.Code`).
+    grpc: u8,
+    /// In the dialects of OpenAI and Anthropic.
+    kind: &'static str,
+    /// The name of the canonical code, in the dialect of Gemini.
+    gemini: &'static str,
+    /// The exception, in the dialect of Bedrock.
+    bedrock: &'static str,
+}
+
+impl Words {
+    fn of(reason: DenyReason) -> Self {
+        let (status, grpc, kind, gemini, bedrock) = match reason.class() {
+            DenyClass::Unauthenticated => {
+                (401, 16, "authentication_error", "UNAUTHENTICATED", "UnrecognizedClientException")
+            }
+            DenyClass::Forbidden => {
+                (403, 7, "permission_error", "PERMISSION_DENIED", "AccessDeniedException")
+            }
+            DenyClass::BadRequest => {
+                (400, 3, "invalid_request_error", "INVALID_ARGUMENT", "ValidationException")
+            }
+            DenyClass::Limited => {
+                (429, 8, "rate_limit_error", "RESOURCE_EXHAUSTED", "ThrottlingException")
+            }
+            DenyClass::Upstream => {
+                (502, 14, "api_error", "UNAVAILABLE", "ServiceUnavailableException")
+            }
+            DenyClass::Unavailable => {
+                (503, 14, "overloaded_error", "UNAVAILABLE", "ServiceUnavailableException")
+            }
+        };
+        let status = if reason == DenyReason::BodyTooLarge { 413 } else { status };
+        Self { status, grpc, kind, gemini, bedrock }
+    }
+}
+
+/// A refusal in words.
+struct Error {
+    words: Words,
+    dialect: Dialect,
+    reason: DenyReason,
+    code: &'static str,
+    details: &'static str,
+    message: &'static str,
+    explanation: Option<String>,
+}
+
+impl Error {
+    fn new(
+        reason: DenyReason,
+        message: Option<&'static str>,
+        explanation: Option<String>,
+        dialect: Dialect,
+    ) -> Self {
+        let words = Words::of(reason);
+        let (message, code, details) = match words.status {
+            401 => ("a valid virtual key is required", "invalid_token", INVALID_TOKEN_DETAILS),
+            _ => (message.unwrap_or(reason.message()), reason.code(), reason.details()),
+        };
+        Self { words, dialect, reason, code, details, message, explanation }
+    }
+
+    /// The body. Where a dialect has no member for the code, the message starts with it.
+    fn body(&self) -> String {
+        let Self { code, message, .. } = *self;
+        let Words { status, kind, gemini, .. } = self.words;
+        let (colon, more) = match &self.explanation {
+            Some(explanation) => (": ", explanation.as_str()),
+            None => ("", ""),
+        };
+        match self.dialect {
+            Dialect::OpenAi => [
+                r#"{"error":{"message":""#,
+                message,
+                colon,
+                more,
+                r#"","type":""#,
+                self.openai_kind(),
+                r#"","code":""#,
+                code,
+                r#""}}"#,
+            ]
+            .concat(),
+            Dialect::Anthropic => [
+                r#"{"type":"error","error":{"type":""#,
+                kind,
+                r#"","message":""#,
+                code,
+                ": ",
+                message,
+                colon,
+                more,
+                r#""}}"#,
+            ]
+            .concat(),
+            Dialect::Gemini => [
+                r#"{"error":{"code":"#,
+                &digits(status.into()),
+                r#","message":""#,
+                message,
+                colon,
+                more,
+                r#"","status":""#,
+                gemini,
+                r#"","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":""#,
+                code,
+                r#"","domain":"vkey"}]}}"#,
+            ]
+            .concat(),
+            Dialect::Bedrock | Dialect::Cohere => {
+                [r#"{"message":""#, code, ": ", message, colon, more, r#""}"#].concat()
+            }
+            Dialect::Ollama => {
+                [r#"{"error":""#, code, ": ", message, colon, more, r#""}"#].concat()
+            }
+        }
+    }
+
+    /// OpenAI calls an exhausted quota by another name than a rate.
+    fn openai_kind(&self) -> &'static str {
+        match self.reason {
+            DenyReason::Quota | DenyReason::TenantQuota | DenyReason::ChildQuota => {
+                "insufficient_quota"
+            }
+            _ => self.words.kind,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::Format;
     use crate::json::Json;
+    use crate::limits::allowance::Window;
+    use crate::limits::quota::Period;
+    use crate::limits::{LimitName, Origin};
+    use crate::time::NANOS_PER_SEC;
 
     #[test]
     fn every_401_is_the_same() {
@@ -225,9 +398,102 @@ mod tests {
     #[test]
     fn other_classes_name_the_reason() {
         for reason in DenyReason::ALL.iter().filter(|r| r.class() != DenyClass::Unauthenticated) {
-            let body = Json::parse(reply(*reason, Refusal::default()).body.as_bytes()).unwrap();
+            let reply = reply(*reason, Refusal::default());
+            assert_eq!(reply.details, ["vkey_", reason.code()].concat());
+            let body = Json::parse(reply.body.as_bytes()).unwrap();
             let code = body.get("error").and_then(|error| error.get("code"));
             assert_eq!(code.and_then(Json::as_str), Some(reason.code()));
+        }
+    }
+
+    /// Every dialect names the reason where its clients look, and only a 401 hides it.
+    #[test]
+    fn each_dialect_has_the_form_that_its_clients_parse() {
+        let in_dialect = |dialect, reason| {
+            let explanation = Some("limit tier_requests_day of 5".to_owned());
+            let reply = reply(reason, Refusal { dialect, explanation, ..Refusal::default() });
+            let kind = reply.headers.iter().find(|(name, _)| name == "x-amzn-errortype");
+            (reply.body.into_owned(), kind.map(|(_, kind)| kind.to_string()))
+        };
+        let quota = |dialect| in_dialect(dialect, DenyReason::Quota);
+        let text = "the key's quota is used up: limit tier_requests_day of 5";
+        let body = format!(
+            r#"{{"error":{{"message":"{text}","type":"insufficient_quota","code":"quota"}}}}"#
+        );
+        assert_eq!(quota(Dialect::OpenAi), (body, None));
+        let body = format!(
+            r#"{{"type":"error","error":{{"type":"rate_limit_error","message":"quota: {text}"}}}}"#
+        );
+        assert_eq!(quota(Dialect::Anthropic), (body, None));
+        let (body, _) = quota(Dialect::Gemini);
+        let error = Json::parse(body.as_bytes()).unwrap().get("error").unwrap().clone();
+        assert_eq!(error.get("status").and_then(Json::as_str), Some("RESOURCE_EXHAUSTED"));
+        assert_eq!(error.get("message").and_then(Json::as_str), Some(text));
+        assert!(body.contains(r#""code":429"#) && body.contains(r#""reason":"quota""#), "{body}");
+        let body = format!(r#"{{"message":"quota: {text}"}}"#);
+        assert_eq!(quota(Dialect::Bedrock), (body.clone(), Some("ThrottlingException".to_owned())));
+        assert_eq!(quota(Dialect::Cohere), (body, None));
+        assert_eq!(quota(Dialect::Ollama).0, format!(r#"{{"error":"quota: {text}"}}"#));
+    }
+
+    #[test]
+    fn every_reply_is_json_in_every_dialect() {
+        for format in Format::ALL {
+            for reason in DenyReason::ALL {
+                let refusal = Refusal { dialect: format.dialect(), ..Refusal::default() };
+                let reply = reply(*reason, refusal);
+                assert!(Json::parse(reply.body.as_bytes()).is_ok(), "{}", reply.body);
+                let shows = reply.body.contains(reason.code());
+                assert_eq!(shows, reply.status != 401, "{}", reply.body);
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_has_its_own_status() {
+        assert_eq!(reply(DenyReason::BodyTooLarge, Refusal::default()).status, 413);
+        assert_eq!(reply(DenyReason::BodyUnreadable, Refusal::default()).status, 400);
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_request_reserves() {
+        let explain = |unit, limit, used, amount, until_ns| {
+            let name = LimitName { origin: Origin::Tier, kind: Kind::Quota(unit, Period::Day) };
+            let exhausted = Exhausted::Limit(name);
+            let exceeded = Exceeded { reason: DenyReason::Quota, exhausted, until_ns };
+            let reserved = Amounts { tokens: amount, cost_micro_usd: amount };
+            let window = Window::Calendar(Period::Day, 0);
+            let allowance = Allowance { name, limit, used, reset_secs: None, window };
+            let refusal = Refusal::exceeded(&exceeded, &reserved, &[allowance], 0, 86_400);
+            let Refusal { explanation, retry_after_secs, wait_ms, fields, .. } = refusal;
+            assert_eq!(fields.is_some(), unit == Unit::Requests);
+            assert_eq!(wait_ms.is_some(), until_ns.is_some());
+            (explanation.unwrap(), retry_after_secs.unwrap())
+        };
+        let minute = Some(60 * NANOS_PER_SEC);
+        for (explained, secs, expected) in [
+            (
+                explain(Unit::Requests, 9, 9, 1, minute),
+                60,
+                "limit tier_requests_day of 9, free again in 60 s",
+            ),
+            (
+                explain(Unit::Tokens, 1_000, 700, 301, minute),
+                60,
+                "the request reserves 301 tokens, limit tier_tokens_day has 300 of 1000 left, free again in 60 s",
+            ),
+            (
+                explain(Unit::CostMicroUsd, 1_000, 1_200, 1_000, None),
+                86_400,
+                "the request reserves 1000 micro-USD, limit tier_cost_day has 0 of 1000 left, which does not reset",
+            ),
+            (
+                explain(Unit::Tokens, 1_000, 0, 1_001, None),
+                86_400,
+                "the request reserves 1001 tokens, more than limit tier_tokens_day of 1000 allows; ask for less output",
+            ),
+        ] {
+            assert_eq!(explained, (expected.to_owned(), secs));
         }
     }
 

@@ -9,6 +9,8 @@ mod anything;
 mod audit_lines;
 #[path = "properties/keys.rs"]
 mod keys;
+#[path = "properties/models.rs"]
+mod models;
 #[path = "properties/responses.rs"]
 mod responses;
 #[path = "properties/second_key.rs"]
@@ -33,7 +35,9 @@ use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 use vkey::access::restriction::Restriction;
-use vkey::access::{Access, CanonicalPath, McpCall, canonical_host, exact_host, query_keys};
+use vkey::access::{
+    Access, CanonicalPath, McpCall, Models, canonical_host, exact_host, query_keys,
+};
 use vkey::alerts::failures::Shard;
 use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask, Outcome};
 use vkey::config::{Config, Plan};
@@ -41,7 +45,7 @@ use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;
 use vkey::engine::{Engine, Identity};
 use vkey::exchange::Exchange;
-use vkey::gate::Gate;
+use vkey::gate::{Gate, Opening};
 use vkey::headers::Headers;
 use vkey::host::Rules;
 use vkey::host::{Action, MemoryHost, MemoryStore};
@@ -59,6 +63,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use self::anything::{anything, gate, gate_under, host};
 use self::keys::*;
+use self::models::models;
 use self::strategies::{access, claims, restriction, sometimes};
 
 const NOW: u64 = 1_790_000_000;

@@ -42,8 +42,7 @@ fn every_reason_has_a_scenario() {
     }
     let all: BTreeSet<_> = DenyReason::ALL.iter().copied().collect();
     let lacking: Vec<_> = all.difference(&reasons).copied().collect();
-    // The module reads no bodies yet; `vkey mcp` does.
-    assert_eq!(lacking, [DenyReason::BodyUnreadable]);
+    assert_eq!(lacking, []);
 }
 
 #[test]

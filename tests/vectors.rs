@@ -15,7 +15,7 @@ mod tokens;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
-use vkey::access::{Access, CanonicalPath, McpCall, exact_host};
+use vkey::access::{Access, CanonicalPath, McpCall, Models, exact_host};
 use vkey::config::{Config, Plan};
 use vkey::decision::{DenyClass, DenyReason};
 use vkey::digest::sha256_hex;
@@ -39,6 +39,8 @@ macro_rules! vectors {
 
 #[path = "vectors/pieces.rs"]
 mod pieces;
+#[path = "vectors/requests.rs"]
+mod requests;
 #[path = "vectors/responses.rs"]
 mod responses;
 
@@ -174,6 +176,7 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
     };
     let text = |member: &str| asked[member].as_str();
     let path = text("path").unwrap().as_bytes();
+    let names: Vec<Box<str>> = text("model").map(Box::from).into_iter().collect();
     let access = Access {
         now_secs,
         method: text("method").unwrap(),
@@ -181,7 +184,7 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
         path: CanonicalPath::parse(path).map_err(|_| DenyReason::PathAmbiguous)?,
         source: text("src").map(|src| src.parse().unwrap()),
         client_cert: text("client_cert"),
-        model: text("model"),
+        models: Models::Named { names: &names, open_ended: false },
         mcp: asked.get("mcp").map(|call| McpCall {
             method: call["method"].as_str().unwrap(),
             server: call["server"].as_str(),

@@ -1,8 +1,10 @@
 //! Access: what one request asks for, in canonical form.
 
 pub mod cidr;
-pub mod glob;
+mod models;
 pub mod restriction;
+
+pub use models::Models;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,8 +29,8 @@ pub struct Access<'a> {
     pub source: Option<IpAddr>,
     /// SHA-256 of the client's certificate, lower-case hexadecimal digits.
     pub client_cert: Option<&'a str>,
-    /// The model the request names.
-    pub model: Option<&'a str>,
+    /// The models that the request can make run.
+    pub models: Models<'a>,
     /// The JSON-RPC call of an MCP request.
     pub mcp: Option<McpCall<'a>>,
 }
@@ -94,12 +96,12 @@ impl<'a> CanonicalPath<'a> {
         if path.len() > MAX_PATH_BYTES || target.contains(&b'#') || path.first() != Some(&b'/') {
             return Err(AmbiguousPath(()));
         }
-        if !path.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'\\') {
-            return Err(AmbiguousPath(()));
-        }
         let path = std::str::from_utf8(path).map_err(|_| AmbiguousPath(()))?;
         if is_plain(path.as_bytes()) {
             return Ok(Self(Cow::Borrowed(path)));
+        }
+        if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+            return Err(AmbiguousPath(()));
         }
         let path = with_upper_escapes(path, keeps_slashes)?;
         let ambiguous =
@@ -216,12 +218,18 @@ fn is_port(text: &str) -> bool {
     digits && text.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-/// Whether nothing about a path has to be looked at more closely, as about nearly every one.
+/// Whether nothing about a path has to be looked at more closely, as about nearly every one: it has only unreserved
+/// characters, and none of its segments is empty or begins with a dot.
 fn is_plain(path: &[u8]) -> bool {
-    let dots = |segment: &[u8]| matches!(segment, b"." | b"..");
-    !path.iter().any(|byte| matches!(byte, b'%' | b';'))
-        && !has_empty_segment(path)
-        && !path.split(|byte| *byte == b'/').any(dots)
+    let mut before = b' ';
+    path.iter().all(|byte| {
+        let begins = std::mem::replace(&mut before, *byte) == b'/';
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
+            b'.' | b'/' => !begins,
+            _ => false,
+        }
+    })
 }
 
 /// Whether a segment before the last is empty. The path starts with `/`.

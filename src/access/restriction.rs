@@ -10,13 +10,14 @@ mod mistakes;
 
 pub use globs::{GlobWords, MAX_GLOB_STEPS};
 pub use hosts::HostPattern;
+pub(crate) use mistakes::refuse_dead_paths;
 pub use mistakes::{Slashes, refuse_mistakes};
 
 use crate::access::cidr::Cidr;
-use crate::access::glob::Globs;
 use crate::access::{Access, McpCall, without_final_slash};
 use crate::decision::DenyReason;
 use crate::digest::is_sha256_hex;
+use crate::glob::Globs;
 use crate::json::{Integers, Invalid, Json, Node};
 use crate::limits::Limits;
 
@@ -164,11 +165,20 @@ impl Restriction {
         self.client_cert.is_some() || inside()
     }
 
-    /// Whether it never holds for a request whose body is not read: it restricts models or MCP calls, or each of its
-    /// alternatives does.
-    pub fn needs_body(&self) -> bool {
-        let all = |others: &[Self]| !others.is_empty() && others.iter().all(Self::needs_body);
-        self.models.is_some() || self.mcp.is_some() || all(self.alternatives())
+    /// Whether it never holds for a request that is no MCP call: it restricts those, or each of its alternatives does.
+    pub fn needs_mcp_call(&self) -> bool {
+        let all = |others: &[Self]| !others.is_empty() && others.iter().all(Self::needs_mcp_call);
+        self.mcp.is_some() || all(self.alternatives())
+    }
+
+    /// Whether the models of a request decide whether it holds.
+    pub fn restricts_models(&self) -> bool {
+        self.models.is_some() || self.any_of.iter().flatten().any(Self::restricts_models)
+    }
+
+    /// Whether it restricts MCP calls, or an alternative does.
+    pub fn restricts_mcp(&self) -> bool {
+        self.mcp.is_some() || self.any_of.iter().flatten().any(Self::restricts_mcp)
     }
 
     /// Whether a method, a path or a host decides whether it holds.
@@ -230,9 +240,9 @@ impl Restriction {
     }
 
     fn prohibits_call(&self, access: &Access<'_>) -> Option<DenyReason> {
-        let model = |globs: &Globs| access.model.is_some_and(|model| globs.matches(model));
+        let are_allowed = |globs: &Globs| access.models.are_all(|model| globs.matches(model));
         let holds = |mcp: &McpRestriction| access.mcp.is_some_and(|call| mcp.holds(&call));
-        if self.models.as_ref().is_some_and(|globs| !model(globs)) {
+        if self.models.as_ref().is_some_and(|globs| !are_allowed(globs)) {
             return Some(DenyReason::Model);
         }
         self.mcp.as_ref().is_some_and(|mcp| !holds(mcp)).then_some(DenyReason::McpCall)
@@ -256,8 +266,8 @@ impl Restriction {
             exp: members.read("exp", Node::time)?,
             methods: members.read("methods", |list| list.list(text))?,
             hosts: members.read("hosts", |list| list.list(HostPattern::read))?,
-            paths: members.read("paths", paths)?,
-            models: members.read("models", names)?,
+            paths: members.read("paths", path_globs)?,
+            models: members.read("models", name_globs)?,
             mcp: members.read("mcp", |node| McpRestriction::read(node).map(Box::new))?,
             sources: members.read("sources", |list| list.list(cidr))?,
             client_cert: members.read("client_cert", |list| list.list(digest))?,
@@ -275,11 +285,11 @@ impl McpRestriction {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&MCP_MEMBERS)?;
         Ok(Self {
-            methods: members.read("methods", names)?,
-            servers: members.read("servers", names)?,
-            tools: members.read("tools", names)?,
-            resources: members.read("resources", names)?,
-            prompts: members.read("prompts", names)?,
+            methods: members.read("methods", name_globs)?,
+            servers: members.read("servers", name_globs)?,
+            tools: members.read("tools", name_globs)?,
+            resources: members.read("resources", name_globs)?,
+            prompts: members.read("prompts", name_globs)?,
         })
     }
 
@@ -314,14 +324,16 @@ fn text(node: &Node<'_>) -> Result<String, Invalid> {
     node.string().map(str::to_owned)
 }
 
-fn paths(node: &Node<'_>) -> Result<Globs, Invalid> {
+/// Reads globs over canonical paths.
+pub(crate) fn path_globs(node: &Node<'_>) -> Result<Globs, Invalid> {
     globs(node, |patterns| {
         let patterns: Vec<&str> = patterns.iter().map(|path| without_final_slash(path)).collect();
         Globs::paths(&patterns)
     })
 }
 
-fn names(node: &Node<'_>) -> Result<Globs, Invalid> {
+/// Reads globs over names.
+pub(crate) fn name_globs(node: &Node<'_>) -> Result<Globs, Invalid> {
     globs(node, Globs::names)
 }
 

@@ -6,6 +6,7 @@
 mod mcp;
 mod read;
 mod tag;
+mod tokens;
 mod write;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use crate::decision::Decision;
 pub use mcp::mcp_member;
 pub use tag::HIDDEN_CHARS;
 pub(crate) use tag::Tags;
+pub use tokens::{TokenSource, Tokens};
 pub use write::Prepared;
 pub(crate) use write::starts_key;
 
@@ -70,12 +72,13 @@ pub struct AuditRecord<'a> {
     pub path: Option<Cow<'a, str>>,
     /// The names in the query, without their values.
     pub query_keys: Vec<Cow<'a, str>>,
-    /// The model asked for.
+    /// The model that was asked for first; ` +n` for `n` more, and `→` with the model that the response names, if that is
+    /// another one.
     pub model: Option<Cow<'a, str>>,
     /// The MCP call: see [`mcp_member`].
     pub mcp: Option<Cow<'a, str>>,
-    /// Tokens of a language model that were used.
-    pub tokens: Option<u64>,
+    /// The tokens that were charged.
+    pub tokens: Option<Tokens>,
     /// What they cost, micro-USD.
     pub cost: Option<u64>,
     /// The verdict on the connection to the upstream.

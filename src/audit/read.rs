@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::decision::{Decision, DenyReason, UNSEEN};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 
-use super::{AuditRecord, Line, MEMBERS, NO_RECORD, Outcome, VERSION};
+use super::{AuditRecord, Line, MEMBERS, NO_RECORD, Outcome, Tokens, VERSION};
 
 /// What Envoy prints for a value that is absent.
 const ABSENT: &str = "-";
@@ -57,7 +57,7 @@ fn record(members: &Members<'_>) -> Result<AuditRecord<'static>, Invalid> {
         query_keys: members.read("query_keys", query_keys)?.unwrap_or_default(),
         model: text("model")?,
         mcp: text("mcp")?,
-        tokens: number("tokens")?,
+        tokens: members.read("tokens", |node| nullable(node, Tokens::read))?.flatten(),
         cost: number("cost")?,
         tls_verdict: text("tls_verdict")?,
         tls_policy: text("tls_policy")?,

@@ -173,6 +173,19 @@ fn a_line_is_shortened_for_any_client_text() {
 }
 
 #[test]
+fn the_beginning_of_a_key_is_found_at_any_position() {
+    for (before, after) in (0..17).flat_map(|before| (0..9).map(move |after| (before, after))) {
+        let text = |key: &str| ["~".repeat(before).as_str(), key, &"~".repeat(after)].concat();
+        for key in ["vk1.", "vk1%", "eyJ"] {
+            assert!(starts_key(&text(key)), "{key} after {before}");
+        }
+        for other in ["vk1", "k1.", "vk2.", "yJ", "eyj", "VK1.", "5f0c2a57-4f0e-4f6c-9c5b"] {
+            assert!(!starts_key(&text(other)), "{other} after {before}");
+        }
+    }
+}
+
+#[test]
 fn a_masked_text_stays_masked_when_the_line_is_shortened() {
     let sub = Some(Cow::Owned("\u{1f511}".repeat(128)));
     for key in ["vk1.main-0.", "vk1%2E", "eyJhbGciOi", "eyJ"] {

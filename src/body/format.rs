@@ -48,3 +48,33 @@ formats! {
     OllamaGenerate "ollama.generate" "`POST /api/generate`.",
     Other "other" "None of them.",
 }
+
+impl Format {
+    /// Whether the response generates tokens. The others count, or turn input into something else.
+    pub fn generates(self) -> bool {
+        !matches!(
+            self,
+            Self::OpenAiInputTokens
+                | Self::OpenAiEmbeddings
+                | Self::AnthropicCountTokens
+                | Self::GeminiCount
+                | Self::GeminiEmbed
+                | Self::BedrockCount
+                | Self::CohereEmbed
+                | Self::CohereRerank
+        )
+    }
+
+    /// Whether it is one of Anthropic's.
+    pub fn is_anthropic(self) -> bool {
+        matches!(
+            self,
+            Self::AnthropicMessages | Self::AnthropicCountTokens | Self::AnthropicBatches
+        )
+    }
+
+    /// Whether it is one of Gemini's.
+    pub fn is_gemini(self) -> bool {
+        matches!(self, Self::GeminiGenerate | Self::GeminiCount | Self::GeminiEmbed)
+    }
+}

@@ -4,12 +4,15 @@
 //! gives the same result for every way of cutting them. It has no knowledge of keys, limits or hosts.
 
 pub mod base64;
+mod dialect;
 pub mod eventstream;
 mod format;
 pub mod json;
+pub mod request;
 pub mod response;
 pub mod sse;
 mod tokens;
 
+pub use dialect::Dialect;
 pub use format::Format;
 pub use tokens::TokenUsage;

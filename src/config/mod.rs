@@ -7,6 +7,7 @@
 mod delivery;
 mod forward;
 mod header;
+mod llm;
 mod public;
 mod read;
 mod ring;
@@ -24,6 +25,7 @@ use crate::key::keyring::{InvalidSecret, Keyring};
 use crate::key::token::Kid;
 use crate::upstream_tls::{Policy, Skip};
 pub use delivery::{Cause, Hindrance, request_hindrances, upstream_hindrances};
+pub use llm::{BodySettings, Formats, LlmRoute, LlmRules, LlmSettings};
 pub(crate) use read::default_key_sources;
 pub use ring::RingConfig;
 pub use settings::{

@@ -15,11 +15,11 @@ use crate::key::claims::{id, is_id};
 use crate::key::revocations::{Revoked, revoked_key};
 use crate::limits::Limits;
 use crate::limits::allowance::LimitHeaders;
-use crate::limits::quota::{Quota, Unit};
 use crate::upstream_tls::PolicyRule;
 
 use super::forward::{Forward, named_credentials};
 use super::header::{header_name, token};
+use super::llm::{BodySettings, LlmSettings};
 use super::public::public;
 use super::{
     AuditSettings, ClientRules, Config, DEFAULT_READY_PATH, DEFAULT_USAGE_PATH, RingConfig,
@@ -36,8 +36,6 @@ const DEFAULT_CLOCK_SKEW_SECS: u64 = 5;
 
 const INVALID_TENANT: &str = "the name of a tenant is 1 to 64 of A-Z a-z 0-9 _ -";
 
-const UNREAD_UNIT: &str = "tokens and cost_usd need bodies, which are not read yet; remove it";
-
 /// The headers in which AI clients send their keys.
 const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("authorization", Some("Bearer")),
@@ -46,7 +44,7 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 23] = [
+const MEMBERS: [&str; 25] = [
     "audience",
     "keyring",
     "clock_skew",
@@ -61,6 +59,8 @@ const MEMBERS: [&str; 23] = [
     "client",
     "auth_failures",
     "anomaly",
+    "body",
+    "llm",
     "upstream_tls",
     "usage",
     "ready",
@@ -153,6 +153,10 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         client: members.read("client", client)?.unwrap_or_default(),
         auth_failures: members.read("auth_failures", FailureRules::read)?,
         sensitivity: members.read("anomaly", Sensitivity::read)?,
+        body: members.read("body", BodySettings::read)?.unwrap_or_default(),
+        llm: members
+            .read("llm", |node| LlmSettings::read(node, Slashes::written(keeps_slashes)))?
+            .unwrap_or_default(),
         upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
         usage_path: members.read("usage", reply_path)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),
         ready_path: ready_path(members)?,
@@ -239,7 +243,7 @@ fn tiers(node: &Node<'_>) -> Result<BTreeMap<String, Tier>, Invalid> {
             .unwrap_or(false);
         let tier = Tier {
             only: members.read("only", |node| only(node, keeps))?.unwrap_or_default(),
-            limits: limits(&members)?,
+            limits: Limits::read(&members)?,
             keeps_escaped_slashes: keeps,
             usage_of_others: members.read("usage_of_others", Node::bool)?.unwrap_or(false),
         };
@@ -258,25 +262,11 @@ fn tenants(node: &Node<'_>, keeps_slashes: bool) -> Result<BTreeMap<String, Tena
         let members = entry.members(&["only", "rate", "quotas"])?;
         let tenant = Tenant {
             only: members.read("only", |node| only(node, keeps_slashes))?.unwrap_or_default(),
-            limits: limits(&members)?,
+            limits: Limits::read(&members)?,
         };
         tenants.insert(name.to_owned(), tenant);
     }
     Ok(tenants)
-}
-
-fn limits(members: &Members<'_>) -> Result<Limits, Invalid> {
-    let limits = Limits::read(members)?;
-    members.read("quotas", |quotas| quotas.list(counted))?;
-    Ok(limits)
-}
-
-/// Rejects units that nothing counts, because such a limit would never be enforced.
-fn counted(quota: &Node<'_>) -> Result<(), Invalid> {
-    match Quota::read(quota)?.unit {
-        Unit::Requests => Ok(()),
-        Unit::Tokens | Unit::CostMicroUsd => Err(quota.unusable(UNREAD_UNIT)),
-    }
 }
 
 /// `keeps_slashes`: the restriction applies to keys whose tier keeps escaped slashes.

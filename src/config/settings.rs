@@ -15,6 +15,8 @@ use crate::limits::Limits;
 use crate::limits::allowance::LimitHeaders;
 use crate::upstream_tls::PolicyRule;
 
+use super::llm::{BodySettings, LlmSettings};
+
 /// The part of a configuration that contains no secrets.
 #[derive(Debug)]
 pub struct Settings {
@@ -44,6 +46,10 @@ pub struct Settings {
     pub auth_failures: Option<FailureRules>,
     /// How unusual the use of a key must be to be reported, if it is.
     pub sensitivity: Option<Sensitivity>,
+    /// How much of a body is read.
+    pub body: BodySettings,
+    /// How AI requests are recognised, read and priced.
+    pub llm: LlmSettings,
     /// Rules that tighten the upstream-TLS policy.
     pub upstream_tls: UpstreamTls,
     /// The path of the usage reply, in canonical form.

@@ -9,13 +9,14 @@ use crate::access::restriction::Restriction;
 use crate::audit::AuditRecord;
 use crate::config::Plan;
 use crate::decision::DenyReason;
+use crate::glob::Globs;
 use crate::key::claims::Claims;
 use crate::key::keyring::{Keyring, RingState};
 use crate::key::revocations::KeyId;
 use crate::key::token::Kid;
 use crate::key::{Key, KeyParts, KeyRestrictions};
 use crate::limits::cell::key_name;
-use crate::limits::{Charge, Origin};
+use crate::limits::{Charge, Measured, Origin};
 use crate::record::Name;
 
 use super::StageResult;
@@ -50,6 +51,9 @@ pub struct KnownKey {
     sub_bytes: u16,
     needs_client_cert: bool,
     restricts_target: bool,
+    restricts_models: bool,
+    restricts_mcp: bool,
+    measured: Measured,
 }
 
 /// The restrictions of a key, and all of its charges.
@@ -89,9 +93,16 @@ impl KnownKey {
             sub_bytes: claims.sub.map_or(0, |sub| u16::try_from(sub.len()).unwrap_or(u16::MAX)),
             needs_client_cert: false,
             restricts_target: false,
+            restricts_models: false,
+            restricts_mcp: false,
+            measured: Measured::default(),
         };
         key.needs_client_cert = key.any_restriction(Restriction::needs_client_cert);
         key.restricts_target = key.any_restriction(Restriction::restricts_target);
+        key.restricts_models = key.any_restriction(Restriction::restricts_models);
+        key.restricts_mcp = key.any_restriction(Restriction::restricts_mcp);
+        let [own, of_tenant] = [key.charges(), key.tenant_charges()].map(Measured::of);
+        key.measured = own.or(of_tenant);
         key.steady_secs = key.steady_secs(&plan.keyring);
         key.members = key.record().key_members(&plan.settings.audit.mask).into();
         key
@@ -220,6 +231,40 @@ impl KnownKey {
     /// Whether a rule restricts the method, path or host of its requests.
     pub fn restricts_target(&self) -> bool {
         self.restricts_target
+    }
+
+    /// Whether the models that a request names decide on it.
+    pub fn restricts_models(&self) -> bool {
+        self.restricts_models
+    }
+
+    /// Whether a rule restricts its MCP calls.
+    pub fn restricts_mcp(&self) -> bool {
+        self.restricts_mcp
+    }
+
+    /// What of its requests is limited, besides their number.
+    pub fn measured(&self) -> Measured {
+        self.measured
+    }
+
+    /// Whether the body of a request may decide on it.
+    pub fn depends_on_bodies(&self) -> bool {
+        self.restricts_models || self.restricts_mcp || self.measured.any()
+    }
+
+    /// Checks the MCP servers that a request tells the provider to call: the provider calls them past this gate, so a
+    /// key whose MCP calls are restricted may only name servers that the configuration allows (`llm.hosted_mcp`).
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::McpCall`] if one of them is not allowed.
+    pub fn check_hosted_mcp(&self, servers: &[Box<str>], allowed: &Globs) -> StageResult {
+        if !self.restricts_mcp || servers.iter().all(|server| allowed.matches(server)) {
+            Ok(())
+        } else {
+            Err(DenyReason::McpCall)
+        }
     }
 
     /// Approximate memory, in bytes, without what is shared.

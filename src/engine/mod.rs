@@ -5,6 +5,7 @@ mod flood;
 mod forged;
 mod known;
 mod membership;
+mod reading;
 mod signing_keys;
 mod stages;
 mod upstream;
@@ -29,6 +30,7 @@ use flood::Flood;
 use forged::ForgedTokens;
 pub use known::KnownKey;
 use membership::Memberships;
+pub use reading::Reading;
 use signing_keys::SigningKeys;
 pub use stages::{Question, Stage, StageResult};
 

@@ -1,10 +1,10 @@
 //! Tests of the limit on the cost of globs.
 
 use super::*;
-use crate::access::glob::work;
 use crate::access::restriction::MAX_GLOB_STEPS;
-use crate::access::{CanonicalPath, MAX_PATH_BYTES, McpCall};
+use crate::access::{CanonicalPath, MAX_PATH_BYTES, McpCall, Models};
 use crate::config::Config;
+use crate::glob::work;
 use crate::key::keyring::{Ring, RingState, Secret};
 use crate::key::token::{self, MAX_CAVEATS, MAX_TOKEN_BYTES, Unverified};
 
@@ -83,11 +83,28 @@ fn the_limit_applies_to_names_too() {
     let mut engine = engine();
     let key = key(&mut engine, &[caveat]);
     let call = McpCall { method: "tools/call", server: None, name: Some(&name) };
-    for (model, mcp) in [(Some(&*name), None), (None, Some(call)), (Some(&*name), Some(call))] {
-        let access = Access { now_secs: 1_790_000_000, model, mcp, ..Access::default() };
+    let names = [name.as_str().into()];
+    let models = Models::Named { names: &names, open_ended: false };
+    for (models, mcp) in [(models, None), (Models::None, Some(call)), (models, Some(call))] {
+        let access = Access { now_secs: 1_790_000_000, models, mcp, ..Access::default() };
         let decided = decide(&engine, &key, &access);
         assert_eq!(decided, (0, Err(DenyReason::CaveatUnsupported)));
     }
+}
+
+#[test]
+fn the_limit_applies_to_all_models_together() {
+    let mut engine = engine();
+    let key = key(&mut engine, &[r#"{"models":["*a*b"]}"#.to_owned()]);
+    let decided = |names: &[Box<str>]| {
+        let models = Models::Named { names, open_ended: false };
+        decide(&engine, &key, &Access { now_secs: 1_790_000_000, models, ..Access::default() })
+    };
+    let name = |len: usize| Box::<str>::from("a".repeat(len - 1) + "b");
+    let names = vec![name(MAX_GLOB_STEPS / 8); 8];
+    assert_eq!(decided(&names), (MAX_GLOB_STEPS, Ok(())));
+    let names = [&names[..], &[name(1)]].concat();
+    assert_eq!(decided(&names), (0, Err(DenyReason::CaveatUnsupported)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::alerts::anomaly::Anomaly;
-use crate::audit::{AuditRecord, Mask, Prepared};
+use crate::audit::{AuditRecord, Mask, Prepared, Tokens};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
 use crate::limits::ledger::{Exceeded, Exhausted};
@@ -21,7 +21,20 @@ pub struct Decided {
     exceeded: Option<Exceeded>,
     anomaly: Option<Anomaly>,
     verdict: Option<Verdict>,
+    /// Boxed, because most requests have none.
+    usage: Option<Box<Usage>>,
     is_recorded: bool,
+}
+
+/// What a request used of an AI service, as an audit line says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The model that the response names, if that is another one than was asked for.
+    pub served: Option<Box<str>>,
+    /// The tokens.
+    pub tokens: Option<Tokens>,
+    /// What they cost, micro-USD; `None` without a price.
+    pub micro_usd: Option<u64>,
 }
 
 /// What a request came to, for the metrics.
@@ -47,6 +60,7 @@ impl Decided {
             exceeded: None,
             anomaly: None,
             verdict: None,
+            usage: None,
             is_recorded: false,
         }
     }
@@ -66,6 +80,12 @@ impl Decided {
     #[must_use]
     pub fn with_verdict(self, verdict: Option<Verdict>) -> Self {
         Self { verdict, ..self }
+    }
+
+    /// The same request, with what it would have used.
+    #[must_use]
+    pub fn with_usage(self, usage: Option<Usage>) -> Self {
+        Self { usage: usage.map(Box::new), ..self }
     }
 
     /// The same request, refused.
@@ -101,6 +121,10 @@ impl Decided {
 
     pub(super) fn set_recorded(&mut self) {
         self.is_recorded = true;
+    }
+
+    pub(super) fn set_usage(&mut self, usage: Usage) {
+        self.usage = Some(Box::new(usage));
     }
 
     pub(super) fn set_verdict(&mut self, verdict: Verdict) {
@@ -141,11 +165,15 @@ impl Decided {
 
     /// The record without the members of the key.
     fn record_of_request(&self) -> AuditRecord<'_> {
-        AuditRecord {
-            decision: Some(self.decision),
-            tls_verdict: self.verdict.map(|verdict| Cow::Borrowed(verdict.word())),
-            anomaly: self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word())),
-            ..self.seen.record()
-        }
+        let usage = self.usage.as_deref();
+        // Records are large: this one is completed in place.
+        let mut record = self.seen.record();
+        record.decision = Some(self.decision);
+        record.tls_verdict = self.verdict.map(|verdict| Cow::Borrowed(verdict.word()));
+        record.anomaly = self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word()));
+        record.model = self.seen.model(usage.and_then(|usage| usage.served.as_deref()));
+        record.tokens = usage.and_then(|usage| usage.tokens);
+        record.cost = usage.and_then(|usage| usage.micro_usd);
+        record
     }
 }

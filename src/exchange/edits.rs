@@ -64,6 +64,9 @@ impl<'a> Edits<'a> {
 
     /// The edits of a request of a key: everything private is removed, and the identity is set.
     pub fn forward(engine: &'a Engine, key: &'a KnownKey, head: &RequestHead<'a>) -> Self {
+        // What is not judged may be overridden: the upstream does with it what it would do without the module.
+        let is_judged =
+            key.restricts_target() || key.depends_on_bodies() || engine.settings().llm.audit_tokens;
         let credential = engine.credential(head.authority);
         let mut add = SmallVec::new();
         if engine.settings().identity_headers {
@@ -72,7 +75,7 @@ impl<'a> Edits<'a> {
             add.extend(key.sub_header().map(|sub| ("x-vkey-sub", Cow::Borrowed(sub))));
         }
         Self {
-            remove: head.unforwardable(head.overrides_target() && key.restricts_target()),
+            remove: head.unforwardable(head.overrides_target() && is_judged),
             shorten: head.shortened_lists(),
             add,
             replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),

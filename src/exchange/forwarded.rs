@@ -4,11 +4,13 @@ use std::rc::Rc;
 
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
+use crate::limits::Amounts;
 use crate::limits::ledger::Reservation;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
-use super::decided::Decided;
+use super::decided::{Decided, Usage};
 use super::handover::Handover;
+use super::metering::Metering;
 
 /// A forwarded request. Nothing is left for the module to change about it.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Pending {
     pub rate_limit: Option<String>,
     /// The response may open an MCP session, which its key may end for free.
     pub may_open_session: bool,
+    /// What is settled at the end of the response.
+    pub metering: Option<Box<Metering>>,
 }
 
 /// What an admitted request reserved, for a refund.
@@ -38,6 +42,8 @@ pub struct Reservations {
     pub key: Option<Reservation>,
     /// What it reserved of the limits of its tenant.
     pub tenant: Option<Reservation>,
+    /// The tokens and the money that it reserved of both.
+    pub amounts: Amounts,
 }
 
 impl Reservations {
@@ -113,6 +119,17 @@ impl Forwarded {
     /// Records the verdict on the connection to the upstream.
     pub fn set_verdict(&mut self, verdict: Verdict) {
         self.decided.set_verdict(verdict);
+    }
+
+    /// Takes what it reserved, and its key, to settle them. Afterwards nothing is left to refund.
+    pub fn take_reservations(&mut self) -> Option<(Rc<KnownKey>, Reservations)> {
+        let reservations = self.reservations.take().map(|reservations| *reservations);
+        self.decided.key().cloned().zip(reservations)
+    }
+
+    /// Records what the response used.
+    pub fn set_usage(&mut self, usage: Usage) {
+        self.decided.set_usage(usage);
     }
 
     /// Refuses the request after all. Returns its key and its reservations, for the refund.

@@ -3,11 +3,13 @@
 //! What a request is at each moment is a type, and a callback takes it from one to the next by value:
 //!
 //! ```text
-//! Unseen ─► Seen ─► Decided ───────────────────────────► Done
-//!                   Decided ─► Forwarded ─► Responded ──► Done
+//! Unseen ─► Seen ─► Decided ─────────────────────────────► Done
+//!           Seen ─► Held ─► Decided
+//!                   Decided ─► Forwarded ─► Responded ───► Done
+//!                              Forwarded ─► Metered ─────► Done
 //! ```
 //!
-//! [`Seen`] lives within one callback. A request that is refused after it was forwarded becomes [`Decided`]
+//! [`Seen`] lives within one callback, unless the request is [`Held`] until its body has been read. A request that is refused after it was forwarded becomes [`Decided`]
 //! again, which consumes its reservations: they cannot be given back twice. Callbacks may come out of order or
 //! not at all, so every callback has an answer in every phase: see [`crate::gate`].
 
@@ -15,13 +17,17 @@ mod decided;
 mod edits;
 mod forwarded;
 mod handover;
+mod held;
+mod metering;
 mod seen;
 mod step;
 
-pub use decided::{Decided, Outcome};
+pub use decided::{Decided, Outcome, Usage};
 pub use edits::{ATTACHED, Edits, plaintext_until};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
 pub use handover::{Concluded, Handover, Handovers, Response};
+pub use held::{Asked, Held, ReadBody};
+pub use metering::{Metering, Used};
 pub use seen::{Evaluation, Keyless, Request, Seen};
 pub use step::Step;
 
@@ -31,12 +37,16 @@ pub enum Exchange {
     /// The host has not shown the request.
     #[default]
     Unseen,
+    /// The headers of the request are held until its body has been read.
+    Held(Box<Held>),
     /// The request was refused, or the module has answered it.
     Decided(Decided),
     /// The request is on its way to the upstream; what to do with the response.
     Forwarded(Forwarded, Pending),
     /// A response to the forwarded request has come, from the upstream or from the proxy itself.
     Responded(Forwarded),
+    /// The same, of a request whose usage is settled at the end of its response.
+    Metered(Forwarded, Box<Metering>),
     /// The request has ended.
     Done,
 }
@@ -50,16 +60,20 @@ impl Exchange {
     /// The forwarded request.
     pub fn forwarded(&self) -> Option<&Forwarded> {
         match self {
-            Self::Forwarded(request, _) | Self::Responded(request) => Some(request),
-            Self::Unseen | Self::Decided(_) | Self::Done => None,
+            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
+                Some(request)
+            }
+            Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done => None,
         }
     }
 
     /// The forwarded request.
     pub fn forwarded_mut(&mut self) -> Option<&mut Forwarded> {
         match self {
-            Self::Forwarded(request, _) | Self::Responded(request) => Some(request),
-            Self::Unseen | Self::Decided(_) | Self::Done => None,
+            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
+                Some(request)
+            }
+            Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done => None,
         }
     }
 
@@ -67,8 +81,10 @@ impl Exchange {
     pub fn decided(&self) -> Option<&Decided> {
         match self {
             Self::Decided(decided) => Some(decided),
-            Self::Forwarded(request, _) | Self::Responded(request) => Some(request.decided()),
-            Self::Unseen | Self::Done => None,
+            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
+                Some(request.decided())
+            }
+            Self::Unseen | Self::Held(_) | Self::Done => None,
         }
     }
 
@@ -81,18 +97,20 @@ impl Exchange {
     pub fn set_recorded(&mut self) {
         match self {
             Self::Decided(decided) => decided.set_recorded(),
-            Self::Forwarded(request, _) | Self::Responded(request) => request.set_recorded(),
-            Self::Unseen | Self::Done => {}
+            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
+                request.set_recorded();
+            }
+            Self::Unseen | Self::Held(_) | Self::Done => {}
         }
     }
 
     /// Refuses a forwarded request. Any other stays as it is.
     pub fn refuse(&mut self, refuse: impl FnOnce(Forwarded) -> Decided) {
         *self = match std::mem::take(self) {
-            Self::Forwarded(request, _) | Self::Responded(request) => {
+            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
                 Self::Decided(refuse(request))
             }
-            other @ (Self::Unseen | Self::Decided(_) | Self::Done) => other,
+            other @ (Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done) => other,
         };
     }
 
@@ -100,8 +118,11 @@ impl Exchange {
     /// bytes so far of one whose headers are held.
     pub fn receive_body(&mut self, bytes: u64) {
         match self {
+            Self::Held(held) => held.receive(bytes),
             Self::Decided(decided) => decided.hold_body(bytes),
-            Self::Forwarded(request, _) | Self::Responded(request) => request.pass_body(bytes),
+            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
+                request.pass_body(bytes);
+            }
             Self::Unseen | Self::Done => {}
         }
     }

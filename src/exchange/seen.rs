@@ -7,11 +7,14 @@ use std::rc::Rc;
 
 use crate::access::cidr::{address_text, parse_address};
 use crate::access::{
-    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, exact_host, query_keys, without_query,
+    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, Models, exact_host, query_keys,
+    without_query,
 };
 use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
+use crate::body::Dialect;
+use crate::body::request::{RequestFacts, Target};
 use crate::decision::{Decision, DenyReason};
-use crate::engine::{Engine, Identity, KnownKey, Question};
+use crate::engine::{Engine, Identity, KnownKey, Question, Reading};
 use crate::headers::RequestHead;
 use crate::limits::sessions::SessionId;
 use crate::time::secs;
@@ -27,10 +30,16 @@ const MAX_METHOD_BYTES: usize = 32;
 const MAX_AUTHORITY_BYTES: usize = 255;
 const MAX_AMBIGUOUS_PATH_BYTES: usize = 1024;
 
+/// The longest name of a model that a response names, in an audit line, in bytes.
+const MAX_MODEL_BYTES: usize = 128;
+
 /// The longest request id in an audit line, in bytes: shorter than any key, so that no key fits.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
 const NANOS_PER_MICRO: u64 = 1_000;
+
+const UNCOUNTED: &str = "the key's tokens are limited, and those of this path cannot be counted; if it uses none, the \
+    operator of the gateway lists it in llm.unmetered";
 
 /// What a request said of itself, kept for its audit line. It is boxed, because it passes from phase to phase.
 #[derive(Debug)]
@@ -49,6 +58,8 @@ pub struct Seen {
     query_keys: Vec<String>,
     /// The MCP call, as in an audit line.
     mcp: Option<String>,
+    /// The first model that the request names, and how many more it names, as in an audit line.
+    model: Option<String>,
     /// The id of the plan that was in force.
     plan: Option<Rc<str>>,
 }
@@ -66,6 +77,8 @@ pub struct Request<'a> {
     pub now_ns: u64,
     /// The MCP call, as in an audit line, if the host knows it.
     pub mcp: Option<String>,
+    /// What the body says, if it was read.
+    pub body: Option<&'a RequestFacts>,
 }
 
 /// The evaluation of a request, before it is counted.
@@ -75,8 +88,10 @@ pub enum Evaluation {
     Known {
         /// The key, valid or not.
         key: Rc<KnownKey>,
-        /// What to do next.
+        /// What to do next, as far as the body does not decide it.
         step: Step,
+        /// What of the body a decision depends on that the headers allow.
+        reading: Reading,
     },
     /// The request needs no key and is forwarded.
     Keyless(Keyless),
@@ -144,7 +159,8 @@ impl Evaluation {
                 return Self::Stranger { reason, is_counted };
             }
         };
-        let shown_cert = OnceCell::new();
+        let (shown_cert, reading) = (OnceCell::new(), OnceCell::new());
+        let engine = &*engine;
         let access = LazyCell::new(|| {
             let path = path.or_else(|ambiguous| match key.keeps_escaped_slashes() {
                 true => read_path(request.head, CanonicalPath::parse_keeping_slashes),
@@ -152,12 +168,19 @@ impl Evaluation {
             })?;
             let cert = key.needs_client_cert().then(client_cert).flatten();
             let cert = shown_cert.get_or_init(|| cert).as_deref();
-            Ok(access(request.head, path, addresses.source(), cert, now_secs))
+            let models = match request.body {
+                Some(facts) => models(facts),
+                None => reading.get_or_init(|| engine.reading(&key, request.head, &path)).models(),
+            };
+            let access = access(request.head, path, addresses.source(), cert, now_secs);
+            Ok(Access { models, ..access })
         });
         let question = Question { key: &key, validity, head: request.head, access };
         let step = Step::of(engine, &question);
         drop(question);
-        Self::Known { key, step }
+        let reading = reading.into_inner().unwrap_or_default();
+        let step = step.and(engine, check_body(engine, &key, &reading, request.body));
+        Self::Known { key, step, reading }
     }
 }
 
@@ -209,7 +232,9 @@ impl Keyless {
 impl Seen {
     /// A request that is not evaluated.
     pub fn new(head: &RequestHead<'_>, peer: Option<IpAddr>, now_ns: u64) -> Box<Self> {
-        let request = Request { head, peer: &|| peer, writes_line: true, now_ns, mcp: None };
+        let peer_again = || peer;
+        let request =
+            Request { head, peer: &peer_again, writes_line: true, now_ns, mcp: None, body: None };
         let mut seen = Self::at(&canonical_path(head), &request);
         seen.set_addresses(KnownAddresses { peer, source: peer });
         seen
@@ -225,9 +250,9 @@ impl Seen {
         Box::new(Self {
             at_ns: request.now_ns,
             body_bytes: 0,
-            request_id: head.request_id.and_then(request_id).map(|id| match is_uuid(&id) {
-                true => id,
-                false => shown(id),
+            request_id: head.request_id.and_then(|id| match is_uuid(id) {
+                true => Some(text(id, id.len())),
+                false => request_id(id).map(shown),
             }),
             peer: None,
             source: None,
@@ -247,6 +272,7 @@ impl Seen {
             }),
             query_keys: keys.map(|key| shown(text(key, MAX_QUERY_KEY_BYTES))).collect(),
             mcp: request.mcp.clone().map(shown),
+            model: request.body.and_then(named).map(shown),
             plan: None,
         })
     }
@@ -312,6 +338,12 @@ impl Seen {
         self.path.as_deref()
     }
 
+    /// Takes over what an earlier look at the same request has recorded.
+    pub fn follow(&mut self, earlier: &Self) {
+        self.at_ns = earlier.at_ns;
+        self.body_bytes = earlier.body_bytes;
+    }
+
     /// Records how much of the body the host holds in all.
     pub(super) fn hold_body(&mut self, bytes: u64) {
         self.body_bytes = self.body_bytes.max(bytes);
@@ -320,6 +352,27 @@ impl Seen {
     /// Records how much more of the body has passed.
     pub(super) fn pass_body(&mut self, bytes: u64) {
         self.body_bytes = self.body_bytes.saturating_add(bytes);
+    }
+
+    /// The dialect in which its client reads errors.
+    #[cold]
+    pub fn dialect(&self) -> Dialect {
+        let (method, path) = (self.method.as_deref(), self.path.as_deref());
+        let target =
+            method.zip(path).and_then(|(method, path)| Target::parse(method, path.as_bytes()).ok());
+        target.map(|target| target.format.dialect()).unwrap_or_default()
+    }
+
+    /// The model that the request names, and the one that the response names instead, as in an audit line.
+    pub fn model(&self, served: Option<&str>) -> Option<Cow<'_, str>> {
+        let asked = self.model.as_deref();
+        match served {
+            None => asked.map(Cow::Borrowed),
+            Some(served) => {
+                let served = served.get(..MAX_MODEL_BYTES).unwrap_or(served);
+                Some(Cow::Owned([asked.unwrap_or_default(), "\u{2192}", served].concat()))
+            }
+        }
     }
 
     /// How the request ended, as far as the request shows it.
@@ -365,6 +418,36 @@ fn read_path<'a>(
     read(head.target.filter(|_| !head.doubled).unwrap_or_default())
 }
 
+/// The first model that a request names, and how many more it names.
+fn named(facts: &RequestFacts) -> Option<String> {
+    let first = facts.model()?;
+    Some(match facts.models.len().saturating_sub(1) {
+        0 => first.to_owned(),
+        more => format!("{first} +{more}"),
+    })
+}
+
+fn models(facts: &RequestFacts) -> Models<'_> {
+    Models::Named { names: &facts.models, open_ended: facts.open_ended }
+}
+
+/// The first reason why the path or the body refuse a request, apart from the models that it names.
+fn check_body(
+    engine: &Engine,
+    key: &KnownKey,
+    reading: &Reading,
+    facts: Option<&RequestFacts>,
+) -> Result<(), (DenyReason, Option<&'static str>)> {
+    match reading {
+        Reading::Uncounted => return Err((DenyReason::Path, Some(UNCOUNTED))),
+        Reading::Ambiguous => return Err((DenyReason::PathAmbiguous, None)),
+        Reading::Nothing | Reading::Exempt | Reading::Body(_) => {}
+    }
+    let allowed = &engine.settings().llm.hosted_mcp;
+    let servers = facts.map(|facts| &*facts.hosted_mcp).unwrap_or_default();
+    key.check_hosted_mcp(servers, allowed).map_err(|reason| (reason, None))
+}
+
 fn access<'a>(
     head: &RequestHead<'a>,
     path: CanonicalPath<'a>,
@@ -379,7 +462,7 @@ fn access<'a>(
         path,
         source,
         client_cert,
-        model: None,
+        models: Models::None,
         mcp: None,
     }
 }
@@ -409,12 +492,13 @@ fn text(bytes: &[u8], max_bytes: usize) -> String {
 
 /// Whether a text is a UUID (RFC 9562, section 4), as proxies make them. It contains no tag, so parts of one are not
 /// searched for: the chance that it has as many characters of a tag as are hidden is about 1 in 10^9.
-fn is_uuid(text: &str) -> bool {
+fn is_uuid(text: &[u8]) -> bool {
     let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match is_dash(at) {
-            true => byte == b'-',
-            false => byte.is_ascii_hexdigit(),
+        && text.iter().enumerate().all(|(at, byte)| match byte {
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => !is_dash(at),
+            b'-' => is_dash(at),
+            _ => false,
         })
 }
 

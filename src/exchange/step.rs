@@ -1,7 +1,7 @@
 //! The next step with a request whose key was verified: decide on it, or reply with usage.
 
 use crate::access::{Access, AmbiguousPath};
-use crate::decision::{Decision, DenyClass, DenyReason, Mode};
+use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::{Engine, Question, Stage};
 use crate::usage::Subject;
 
@@ -40,13 +40,30 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The same step, unless a later check refuses what it would forward.
+    #[must_use]
+    pub fn and(
+        self,
+        engine: &Engine,
+        checked: Result<(), (DenyReason, Option<&'static str>)>,
+    ) -> Self {
+        match (self, checked) {
+            (Self::Decide { decision, .. }, Err((reason, message))) if decision.forwards() => {
+                let decision = Decision::refused(reason, engine.settings().mode);
+                Self::Decide { decision, message }
+            }
+            (step, _) => step,
+        }
+    }
+}
+
 /// Shadow mode only records what a valid key may not do. It still refuses requests that cannot be evaluated, and keys
 /// that are no longer valid.
 fn refuse(stage: Stage, reason: DenyReason, mode: Mode) -> Decision {
-    match (stage, mode) {
-        (Stage::Rule(_), Mode::Shadow) if reason.class() == DenyClass::Forbidden => {
-            Decision::Shadow(reason)
-        }
-        _ => Decision::Deny(reason),
+    if matches!(stage, Stage::Rule(_)) {
+        Decision::refused(reason, mode)
+    } else {
+        Decision::Deny(reason)
     }
 }

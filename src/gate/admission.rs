@@ -13,10 +13,10 @@ use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::{Engine, KnownKey};
 use crate::exchange::{Refund, Reservations};
 use crate::host::{NotCounted, RecordStore, SharedData, Snapshot};
-use crate::limits::Charge;
 use crate::limits::allowance::{Allowance, LimitHeaders};
 use crate::limits::cell::{Cell, CountedRequest};
 use crate::limits::ledger::{Exceeded, Reservation};
+use crate::limits::{Amounts, Charge};
 use crate::record::Name;
 use crate::time::secs;
 
@@ -26,6 +26,7 @@ pub struct Admission<'a, S: ?Sized> {
     key: &'a KnownKey,
     /// The request is counted and charged to no limit.
     is_free: bool,
+    amounts: Amounts,
     source: Option<IpAddr>,
     now_ns: u64,
     mode: Mode,
@@ -69,6 +70,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             store,
             key,
             is_free: false,
+            amounts: Amounts::default(),
             source,
             now_ns,
             mode: engine.settings().mode,
@@ -88,6 +90,12 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         Self { is_free: true, ..self }
     }
 
+    /// The same admission, of a request that reserves these amounts.
+    #[must_use]
+    pub fn with_amounts(self, amounts: Amounts) -> Self {
+        Self { amounts, ..self }
+    }
+
     /// Counts a request. A request that cannot be counted is refused for that reason, whatever was decided before.
     pub fn admit(&self, decision: Decision) -> Admitted {
         if !self.store.is_available() {
@@ -99,7 +107,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             Ok((of_key, anomaly)) => {
                 let admitted = match tenant {
                     Some(tenant) => self.admit_to_tenant(tenant, look, of_key),
-                    None => Admitted::by_key(of_key),
+                    None => Admitted::by_key(of_key, self.amounts),
                 };
                 Admitted { anomaly, ..admitted }
             }
@@ -125,6 +133,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
                     decision: counted.decision,
                     key: None,
                     tenant: counted.reservation,
+                    amounts: self.amounts,
                 },
                 ..Admitted::uncounted(counted.decision)
             },
@@ -157,8 +166,10 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             return Ok(());
         }
         let (was, is) = (reserved.decision, Decision::Deny(reason));
-        let [of_key, of_tenant] = [&reserved.key, &reserved.tenant]
-            .map(|reservation| reservation.as_ref().filter(|_| refund == Refund::Everything));
+        let [of_key, of_tenant] = [&reserved.key, &reserved.tenant].map(|reservation| {
+            let reservation = reservation.as_ref().filter(|_| refund == Refund::Everything);
+            reservation.zip(Some(&reserved.amounts))
+        });
         let by_key = self.store.update(self.key.cell_name(), |cell: &mut Cell| {
             cell.recount(was, is, self.key.charges(), of_key);
         });
@@ -168,6 +179,39 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             })
         });
         by_key.and(by_tenant)
+    }
+
+    /// Replaces the tokens and the money that an admitted request reserved by what it used. To be called at most once for
+    /// each request.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCounted`] when a cell could not be written. There, what was reserved stays charged.
+    pub fn settle(&self, reserved: &Reservations, actual: Amounts) -> Result<(), NotCounted> {
+        let Reservations { key: of_key, tenant: of_tenant, .. } = reserved;
+        let (key, tenant) = (self.key.cell_name(), self.key.tenant_cell_name());
+        let amounts = (&reserved.amounts, &actual);
+        let by_key = self.settle_in(Some(key), self.key.charges(), of_key.as_ref(), amounts);
+        let of_tenant = of_tenant.as_ref();
+        let by_tenant = self.settle_in(tenant, self.key.tenant_charges(), of_tenant, amounts);
+        by_key.and(by_tenant)
+    }
+
+    fn settle_in(
+        &self,
+        name: Option<&Name>,
+        charges: &[Charge],
+        reservation: Option<&Reservation>,
+        (reserved, actual): (&Amounts, &Amounts),
+    ) -> Result<(), NotCounted> {
+        match name.zip(reservation) {
+            Some((name, reservation)) if reserved.differ(actual, charges) => {
+                self.store.update(name, |cell: &mut Cell| {
+                    cell.settle(charges, reservation, (reserved, actual), self.now_ns);
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The cell of the tenant, before the key is charged.
@@ -185,7 +229,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     fn barred_by(&self, look: Option<&Snapshot<'_, Cell>>) -> Option<Exceeded> {
         let fresh = Cell::default();
         let cell = look?.content().unwrap_or(&fresh);
-        cell.ledger().has_room(self.key.tenant_charges(), self.now_ns).err()
+        cell.ledger().has_room(self.key.tenant_charges(), &self.amounts, self.now_ns).err()
     }
 
     fn count_key(
@@ -225,7 +269,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         barred: Option<Exceeded>,
     ) -> Entry {
         let charged = if self.is_free { &[] } else { charges };
-        let counted = cell.count(decision, charged, barred, self.now_ns, self.mode);
+        let (now_ns, mode) = (self.now_ns, self.mode);
+        let counted = cell.count(decision, charged, &self.amounts, barred, now_ns, mode);
         let left = self.left(cell, charges, counted.decision);
         Entry { counted, left }
     }
@@ -246,7 +291,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         reservation: Option<&Reservation>,
     ) -> Result<Vec<Allowance>, NotCounted> {
         self.store.update(self.key.cell_name(), |cell: &mut Cell| {
-            cell.recount(was, is, self.key.charges(), reservation);
+            cell.recount(was, is, self.key.charges(), reservation.zip(Some(&self.amounts)));
             self.left(cell, self.key.charges(), is)
         })
     }
@@ -254,9 +299,9 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
 impl Admitted {
     /// A request that only its key has counted.
-    fn by_key(Entry { counted, left }: Entry) -> Self {
+    fn by_key(Entry { counted, left }: Entry, amounts: Amounts) -> Self {
         let CountedRequest { decision, exceeded, reservation } = counted;
-        let reservations = Reservations { decision, key: reservation, tenant: None };
+        let reservations = Reservations { decision, key: reservation, tenant: None, amounts };
         Self { exceeded, allowances: left, reservations, ..Self::uncounted(decision) }
     }
 
@@ -267,7 +312,12 @@ impl Admitted {
             allowances: Vec::new(),
             anomaly: None,
             miscounted: None,
-            reservations: Reservations { decision, key: None, tenant: None },
+            reservations: Reservations {
+                decision,
+                key: None,
+                tenant: None,
+                amounts: Amounts::default(),
+            },
         }
     }
 }

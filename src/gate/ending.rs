@@ -8,11 +8,15 @@ use std::borrow::Cow;
 
 use crate::audit::{self, AuditRecord, Line, Prepared};
 use crate::config::{AuditSettings, Sink};
-use crate::exchange::{Decided, Exchange, Forwarded, Outcome};
+use crate::decision::DenyReason;
+use crate::exchange::{Decided, Exchange, Forwarded, Held, Outcome};
 use crate::host::{FilterState, Host, Property, Rules, number_property, text_property};
 use crate::time::secs;
 
 use super::{Gate, observe};
+
+/// The status with which a proxy refuses a body that is longer than what it holds.
+const TOO_LARGE: u64 = 413;
 
 /// What all records of a gate have in common.
 pub(super) struct Common {
@@ -74,15 +78,38 @@ impl Gate {
         let host = &self.view(host);
         match ended {
             Exchange::Unseen => self.end_unseen(host),
+            Exchange::Held(held) => self.end_unread(host, *held),
             // What was refused before it had an upstream has none.
             Exchange::Decided(decided) => {
                 let upstream = || decided.verdict().and_then(|_| upstream_address(host));
                 self.end(host, &decided, upstream);
             }
-            Exchange::Forwarded(request, _) => self.end_forwarded(host, request, false),
+            Exchange::Forwarded(mut request, pending) => {
+                if let Some(metering) = pending.metering {
+                    self.settle_ended(host, &mut request, *metering);
+                }
+                self.end_forwarded(host, request, false);
+            }
+            Exchange::Metered(mut request, metering) => {
+                self.settle_ended(host, &mut request, *metering);
+                self.end_forwarded(host, request, true);
+            }
             Exchange::Responded(request) => self.end_forwarded(host, request, true),
             Exchange::Done => {}
         }
+    }
+
+    /// Ends a request whose body has not come to its end: the client left, or the proxy refused it.
+    #[cold]
+    fn end_unread(&self, host: &impl Host, held: Held) {
+        if !held.has_come() {
+            self.holding.doubt();
+        }
+        let is_too_large = host.response_status() == Some(TOO_LARGE);
+        let reason =
+            if is_too_large { DenyReason::BodyTooLarge } else { DenyReason::BodyUnreadable };
+        let decided = self.count_held(host, held.give_up(), reason);
+        self.end(host, &decided, || None);
     }
 
     /// `has_response`: a response came before the end.

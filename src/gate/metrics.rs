@@ -4,19 +4,20 @@
 //! configuration extracts them (Envoy: `stats_tags`). Clients choose no part of a name: tenants are those that the
 //! configuration lists.
 
+mod series;
+
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::fmt;
 
-use crate::alerts::anomaly::Anomaly;
+use crate::body::{Format, TokenUsage};
 use crate::config::Settings;
 use crate::decision::{Decision, DenyClass, DenyReason, UNSEEN};
 use crate::exchange::Outcome;
 use crate::host::{Host, MetricKind};
-use crate::limits::ledger::Exhausted;
-use crate::limits::{LimitName, Origin};
 use crate::upstream_tls::Verdict;
 use crate::usage::Totals;
+
+use series::{Named, Series, Tenant, kinds, label, upstream_name};
 
 /// The metrics of one root context. Each is defined once, when it is first needed.
 #[derive(Default)]
@@ -33,37 +34,6 @@ pub(super) struct Metrics {
 
 /// The gauge that says whether a cluster of the process has an upstream gate.
 const UPSTREAM_GATES: &str = "vkey_upstream_gates";
-
-/// The longest name of a cluster in the name of a metric.
-const MAX_CLUSTER_BYTES: usize = 128;
-
-/// One series of a metric.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Series {
-    Anomalies(Anomaly, Tenant),
-    AuthAlerts,
-    ContentionRetries,
-    LimitHits(Exhausted, Tenant),
-    NewestRevocationsVersion,
-    OutdatedRevocations,
-    Requests(&'static str, Option<DenyReason>, Tenant),
-    RevocationsVersion,
-    Started,
-}
-
-/// A tenant that the configuration lists, by its index, or why there is none.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Tenant {
-    Listed(usize),
-    None,
-    Unlisted,
-}
-
-/// A series with the names of its tenants.
-struct Named<'a> {
-    series: Series,
-    tenants: &'a [String],
-}
 
 impl Metrics {
     /// The metrics under a configuration.
@@ -113,6 +83,28 @@ impl Metrics {
             }
         }
         Some(totals)
+    }
+
+    /// Counts the tokens and the money that a request was charged.
+    #[cold]
+    pub(super) fn count_usage(
+        &self,
+        host: &impl Host,
+        tenant: &str,
+        usage: &TokenUsage,
+        cost_micro_usd: Option<u64>,
+    ) {
+        let tenant = self.tenant(Some(tenant));
+        for (kind, count) in kinds(usage) {
+            self.add_all(host, Series::Tokens(kind, tenant), count);
+        }
+        self.add_all(host, Series::CostMicroUsd(tenant), cost_micro_usd.unwrap_or(0));
+    }
+
+    /// Counts a response that should have reported its usage and did not.
+    #[cold]
+    pub(super) fn count_missing_usage(&self, host: &impl Host, format: Format) {
+        self.add(host, Series::UsageMissing(format), 1);
     }
 
     /// Counts a source from which too many failed authentications came.
@@ -251,6 +243,15 @@ impl Metrics {
         }
     }
 
+    /// Adds a count of any size. The host takes 32 bits at a time.
+    fn add_all(&self, host: &impl Host, series: Series, mut count: u64) {
+        while count > 0 {
+            let by = u32::try_from(count).unwrap_or(u32::MAX);
+            self.add(host, series, by);
+            count = count.saturating_sub(by.into());
+        }
+    }
+
     /// The map must not be borrowed while the host is called: it may call back.
     fn number(&self, host: &impl Host, series: Series) -> Option<u32> {
         let known = self.numbers.try_borrow().ok()?.get(&series).copied();
@@ -272,75 +273,16 @@ impl Metrics {
     }
 }
 
-impl Series {
-    fn kind(self) -> MetricKind {
-        match self {
-            Self::RevocationsVersion | Self::NewestRevocationsVersion => MetricKind::Gauge,
-            _ => MetricKind::Counter,
-        }
-    }
-}
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tenant = |tenant| match tenant {
-            Tenant::Listed(index) => self.tenants.get(index).map_or("", String::as_str),
-            Tenant::None => "none",
-            Tenant::Unlisted => "other",
-        };
-        match self.series {
-            Series::Anomalies(anomaly, of) => {
-                let (anomaly, tenant) = (anomaly.word(), tenant(of));
-                write!(f, "vkey_anomalies_total.anomaly.{anomaly}.tenant.{tenant}")
-            }
-            Series::AuthAlerts => f.write_str("vkey_auth_alerts_total"),
-            Series::ContentionRetries => f.write_str("vkey_contention_retries_total"),
-            Series::LimitHits(exhausted, of) => {
-                f.write_str("vkey_limit_hits_total.limit.")?;
-                match exhausted {
-                    Exhausted::ChildLimits => f.write_str("children_full")?,
-                    Exhausted::Limit(name) => name.fmt(f)?,
-                }
-                write!(f, ".tenant.{}", tenant(of))
-            }
-            Series::Requests(decision, reason, of) => {
-                let reason = reason.map_or("none", DenyReason::code);
-                let tenant = tenant(of);
-                write!(f, "vkey_requests_total.decision.{decision}.reason.{reason}.tenant.{tenant}")
-            }
-            Series::NewestRevocationsVersion => f.write_str("vkey_revocations_newest_version"),
-            Series::OutdatedRevocations => f.write_str("vkey_revocations_outdated_total"),
-            Series::RevocationsVersion => f.write_str("vkey_revocations_version"),
-            Series::Started => f.write_str("vkey_started_total"),
-        }
-    }
-}
-
-/// A metric of an upstream. The cluster is last, because its name may contain dots.
-fn upstream_name(metric: &str, verdict: Option<Verdict>, cluster: &str) -> String {
-    let verdict = verdict.map(|verdict| [".verdict.", verdict.word()].concat());
-    let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
-    let cluster: String = cluster.chars().take(MAX_CLUSTER_BYTES).map(plain).collect();
-    [metric, verdict.as_deref().unwrap_or_default(), ".upstream.", &cluster].concat()
-}
-
-/// All caveats share a label, because clients decide how many caveats there are.
-fn label(exhausted: Exhausted) -> Exhausted {
-    match exhausted {
-        Exhausted::Limit(LimitName { origin: Origin::Caveat(_), kind }) => {
-            Exhausted::Limit(LimitName { origin: Origin::Caveat(0), kind })
-        }
-        Exhausted::ChildLimits | Exhausted::Limit(_) => exhausted,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerts::anomaly::Anomaly;
     use crate::config::Config;
     use crate::host::Rules;
     use crate::host::{MemoryHost, MemoryStore};
     use crate::limits::Kind;
+    use crate::limits::ledger::Exhausted;
+    use crate::limits::{LimitName, Origin};
 
     fn metrics() -> Metrics {
         let config = br#"{"keyring": [{"name": "main", "secret": "${S}"}],
@@ -400,6 +342,41 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value));
         assert_eq!(rest, expected.iter().map(|(n, v)| (n, v)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn tokens_are_counted_by_kind_and_their_sum_is_what_was_charged() {
+        let host = MemoryHost::new(MemoryStore::new(Rules::Envoy));
+        let metrics = metrics();
+        let usage = TokenUsage {
+            input: 100,
+            cached_input: 60,
+            cache_write: 10,
+            cache_write_1h: 4,
+            output: 50,
+            reasoning: 20,
+            total: 157,
+        };
+        metrics.count_usage(&host, "acme", &usage, Some(9));
+        let reserved = TokenUsage { total: 1_000, ..TokenUsage::default() };
+        metrics.count_usage(&host, "acme", &reserved, None);
+        let inconsistent = TokenUsage { input: 5, cached_input: 9, total: 5, ..usage };
+        metrics.count_usage(&host, "globex", &inconsistent, None);
+        metrics.count_usage(&host, "a-b_c", &TokenUsage::default(), Some(1 << 40));
+        metrics.count_missing_usage(&host, Format::OpenAiChat);
+        let all = host.store().metrics();
+        let tokens = |name: &str| all.get(&format!("vkey_tokens_total.kind.{name}")).copied();
+        assert_eq!(tokens("input.tenant.acme"), Some(30));
+        assert_eq!(tokens("cached_input.tenant.acme"), Some(60));
+        assert_eq!(tokens("cache_write.tenant.acme"), Some(10));
+        assert_eq!(tokens("output.tenant.acme"), Some(30));
+        assert_eq!(tokens("reasoning.tenant.acme"), Some(20));
+        assert_eq!(tokens("other.tenant.acme"), Some(1_007));
+        let of_globex = all.iter().filter(|(name, _)| name.ends_with("globex"));
+        assert_eq!(of_globex.map(|(_, count)| count).sum::<u64>(), 5);
+        assert_eq!(all["vkey_cost_microusd_total.tenant.acme"], 9);
+        assert_eq!(all["vkey_cost_microusd_total.tenant.a-b_c"], 1 << 40);
+        assert_eq!(all["vkey_usage_missing_total.format.openai_chat"], 1);
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! The gate: what the module does with the callbacks of a host.
 
 mod admission;
+mod body;
 mod ending;
 mod followed;
+mod hold;
+mod holding;
+mod look;
+mod meter;
 mod metrics;
 mod plugin;
 mod request;
@@ -11,32 +16,36 @@ mod response;
 mod revocations;
 mod seal;
 mod sessions;
+mod splice;
 mod start;
 mod upstream;
 mod usage;
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::access::cidr::parse_address;
+use crate::body::response::End;
 use crate::config::{AuditSettings, Plan, Settings, UpstreamTls, default_key_sources};
-use crate::decision::{Decision, DenyReason};
+use crate::decision::DenyReason;
 use crate::engine::Engine;
-use crate::exchange::{Decided, Evaluation, Exchange, Handovers, Pending, Refund, Request, Seen};
+use crate::exchange::{Exchange, Handovers, Pending, Refund, Seen};
 use crate::headers::RequestHead;
 use crate::host::rules::FoundRules;
 use crate::host::view::HostView;
 use crate::host::{
-    Action, Dialect, Host, HostError, Level, Property, RecordStore, number_property, text_property,
+    Action, Dialect, Host, HostError, Level, Property, number_property, text_property,
 };
 use crate::reply::{RATE_LIMIT, REQUEST_ID, Refusal, Reply, reply};
 use crate::upstream_tls::Policy;
 
 use self::ending::Common;
 use self::followed::Followed;
+use self::holding::Holding;
+use self::look::Look;
+use self::meter::read_response;
 use self::metrics::Metrics;
-use self::request::{Next, RequestGate, refuse, reply_to};
+use self::request::Next;
 use self::resets::Resets;
 use self::response::Withheld;
 use self::revocations::Revocations;
@@ -72,6 +81,18 @@ pub struct Gate {
     shows_calls: OnceCell<bool>,
     /// The log has the warning that clients choose their addresses.
     warned: Cell<bool>,
+    holding: Holding,
+    /// The longest request body that is held, in bytes.
+    max_body_bytes: u64,
+}
+
+/// What a host says when it shows the headers of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening {
+    /// The id of the request's context.
+    pub context: u32,
+    /// Whether the headers are all of the request.
+    pub is_whole: bool,
 }
 
 // === impl Gate ===
@@ -79,7 +100,7 @@ pub struct Gate {
 impl Gate {
     /// A gate for a plan and a policy.
     pub fn open(plan: Plan, policy: Policy) -> Self {
-        let Settings { audit, dialect, upstream_tls, .. } = &plan.settings;
+        let Settings { audit, body, dialect, upstream_tls, .. } = &plan.settings;
         Self {
             audit: audit.clone(),
             rules: FoundRules::new(*dialect),
@@ -92,6 +113,8 @@ impl Gate {
             has_gates: Cell::new(false),
             lacks_filter_state: Cell::new(false),
             plan: Rc::clone(&plan.id),
+            max_body_bytes: body.max_bytes,
+            holding: Holding::default(),
             engine: Some(RefCell::new(Engine::new(plan))),
             common: OnceCell::new(),
             shows_calls: OnceCell::new(),
@@ -114,6 +137,8 @@ impl Gate {
             lacks_filter_state: Cell::new(false),
             upstreams: Upstreams::new(policy, &UpstreamTls::default()),
             plan: Rc::from(""),
+            max_body_bytes: 0,
+            holding: Holding::default(),
             common: OnceCell::new(),
             shows_calls: OnceCell::new(),
             warned: Cell::new(false),
@@ -132,23 +157,33 @@ impl Gate {
 
     /// Decides on a request and acts on it. If a host shows a request twice, the second decision holds, and is counted
     /// too. A request that has ended is held: its audit line is written.
-    pub fn on_request_headers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+    pub fn on_request_headers(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        opening: Opening,
+    ) -> Action {
         if matches!(exchange, Exchange::Done) {
             return Action::Pause;
         }
-        // A host that calls back from inside a host call finds the engine in use.
-        let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow_mut().ok());
-        let next = match engine {
-            Some(mut engine) => {
-                let usable = self.rules.of(host).is_ok();
-                self.decide(&mut engine, &self.view(host), usable)
-            }
-            None => reply_to(observe(&self.view(host)), DenyReason::NotReady),
-        };
+        let next = self.look(host, Look::Headers);
+        self.act(host, exchange, next, opening)
+    }
+
+    /// Forwards a request, replies to it, or holds it.
+    fn act(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        next: Next,
+        opening: Opening,
+    ) -> Action {
         match next {
             Next::Forward(request, pending) => {
                 let host = &self.view(host);
-                let is_final = self.prints_records(host) && self.is_final(host, &request);
+                let is_settled = pending.metering.is_none();
+                let is_final =
+                    is_settled && self.prints_records(host) && self.is_final(host, &request);
                 *exchange = Exchange::Forwarded(request, pending);
                 if is_final {
                     self.settle(host, exchange);
@@ -160,13 +195,23 @@ impl Gate {
                 self.settle(&self.view(host), exchange);
                 send(host, exchange, reply)
             }
+            Next::Hold(held) => self.hold(host, exchange, held, opening),
         }
     }
 
     /// Whether a part of a request's body may pass. Hosts also call this while the headers are held, and treat a
-    /// missing callback as consent. `bytes`: see [`Exchange::receive_body`].
-    pub fn on_request_body(&self, host: &impl Host, exchange: &mut Exchange, bytes: u64) -> Action {
+    /// missing callback as consent. `bytes`: see [`Exchange::receive_body`]. `is_last`: it ends the request.
+    pub fn on_request_body(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        bytes: u64,
+        is_last: bool,
+    ) -> Action {
         exchange.receive_body(bytes);
+        if let Exchange::Held(_) = exchange {
+            return self.read_held(host, exchange, bytes, is_last);
+        }
         match exchange.forwarded() {
             None => Action::Pause,
             Some(request) if bytes > 0 && request.is_preflight() => {
@@ -176,8 +221,11 @@ impl Gate {
         }
     }
 
-    /// Removes from the trailers of a forwarded request what must not reach the upstream.
+    /// Removes from the trailers of a forwarded request what must not reach the upstream. Decides on a held one.
     pub fn on_request_trailers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        if let Exchange::Held(_) = exchange {
+            return self.end_held(host, exchange);
+        }
         let Some(request) = exchange.forwarded() else {
             return Action::Pause;
         };
@@ -198,7 +246,9 @@ impl Gate {
     fn refuse_rest(&self, host: &impl Host, exchange: &mut Exchange, reason: DenyReason) -> Action {
         exchange.refuse(|request| self.refuse(host, request, reason, Refund::Nothing));
         self.settle(host, exchange);
-        send(host, exchange, reply(reason, Refusal::default()))
+        let dialect = exchange.decided().map(|decided| decided.seen().dialect());
+        let dialect = dialect.unwrap_or_default();
+        send(host, exchange, reply(reason, Refusal { dialect, ..Refusal::default() }))
     }
 
     /// `None` if a trailer may be left that must not reach the upstream.
@@ -217,12 +267,15 @@ impl Gate {
         let (mut request, pending) = match std::mem::take(exchange) {
             Exchange::Forwarded(request, pending) => (request, pending),
             Exchange::Responded(request) => (request, Pending::default()),
+            Exchange::Metered(request, metering) => {
+                (request, Pending { metering: Some(metering), ..Pending::default() })
+            }
             // The request has ended: nothing could record why its response is withheld.
             Exchange::Done => {
                 *exchange = Exchange::Done;
                 return Action::Pause;
             }
-            other @ (Exchange::Unseen | Exchange::Decided(_)) => {
+            other @ (Exchange::Unseen | Exchange::Held(_) | Exchange::Decided(_)) => {
                 *exchange = other;
                 return Action::Continue;
             }
@@ -240,97 +293,38 @@ impl Gate {
         if pending.may_open_session {
             self.record_session(host, request.decided());
         }
-        *exchange = Exchange::Responded(request);
+        *exchange = match pending.metering {
+            Some(metering) => Exchange::Metered(request, self.begin_metering(host, metering)),
+            None => Exchange::Responded(request),
+        };
         if let Some(rate_limit) = &pending.rate_limit {
             show(host, RATE_LIMIT, rate_limit);
         }
         Action::Continue
     }
 
-    /// Decides on a request, counts it and edits it. `usable`: the rules of the host are known.
-    fn decide(&self, engine: &mut Engine, host: &impl Host, usable: bool) -> Next {
-        let (clock, headers) = (host.now_ns(), host.request_headers());
-        let Some((now_ns, headers)) = clock.zip(headers) else {
-            let what = if clock.is_none() { "clock" } else { "request headers" };
-            host.log(
-                Level::Error,
-                &["vkey: a request is refused: the host shows no ", what].concat(),
-            );
-            return reply_to(observe(host), DenyReason::NotReady);
-        };
-        self.revocations.refresh(host, engine, (&self.metrics, &self.resets), now_ns);
-        if engine.is_outdated() {
-            self.metrics.count_outdated(host);
-        }
-        let Settings { key_sources, foreign_credentials, .. } = engine.settings();
-        let is_own = |text: &[u8]| engine.is_own(text);
-        let head = RequestHead::read(&headers, key_sources);
-        let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
-        let peer = || self.peer(host);
-        let writes_line = !self.prints_records(host) || self.lacks_filter_state.get();
-        let mcp = self.mcp_call(host);
-        let request = Request { head: &head, peer: &peer, writes_line, now_ns, mcp };
-        let (seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
-        let gate = RequestGate {
-            host,
-            store: RecordStore::new(host, host.rules()),
-            metrics: &self.metrics,
-            start: &self.start,
-            upstreams: &self.upstreams,
-            engine,
-            head: &head,
-            now_ns,
-        };
-        self.show_counts_since(host, Some(now_ns));
-        let next = match evaluation {
-            Evaluation::Known { key, .. } if !usable => {
-                let decision = Decision::Deny(DenyReason::NotReady);
-                refuse(Decided::with_key(seen, key, decision), DenyReason::NotReady)
+    /// Reads a part of a response's body, if its usage is charged. `bytes`: how much the host shows. `is_last`: it ends the
+    /// response.
+    pub fn on_response_body(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        bytes: u64,
+        is_last: bool,
+    ) -> Action {
+        match exchange {
+            Exchange::Metered(_, metering) => {
+                read_response(host, metering, bytes, is_last);
+                if is_last {
+                    self.settle_usage(&self.view(host), exchange, End::Complete);
+                }
+                Action::Continue
             }
-            Evaluation::Keyless(_) | Evaluation::Readiness if !usable => {
-                reply_to(seen, DenyReason::NotReady)
-            }
-            evaluation => gate.conclude(seen, evaluation),
-        };
-        self.metrics.count_retries(host, gate.store.retries());
-        self.resets.report(host, &gate.store);
-        next
-    }
-
-    /// The address of the other end of the connection.
-    fn peer(&self, host: &impl Host) -> Option<IpAddr> {
-        let peer = host.property(Property::SourceAddress);
-        self.warn_of_claimed_address(host, peer.as_deref());
-        peer.as_deref().and_then(parse_address)
-    }
-
-    /// The MCP call of the message, if the host provides it. Proxies do not, and are asked once: a property costs as
-    /// much as deciding.
-    fn mcp_call(&self, host: &impl Host) -> Option<String> {
-        if host.is_nginx() || self.shows_calls.get() == Some(&false) {
-            return None;
-        }
-        let call = text_property(host, Property::McpCall);
-        _ = self.shows_calls.set(call.is_some());
-        call.filter(|call| call != NO_CALL)
-    }
-
-    /// Warns once if the proxy takes the client's address from `x-forwarded-for`: Envoy then shows port 0, which no
-    /// connection has. nginx shows no port.
-    fn warn_of_claimed_address(&self, host: &impl Host, peer: Option<&[u8]>) {
-        let claimed = !host.is_nginx() && peer.is_some_and(|peer| peer.ends_with(b":0"));
-        if claimed && !self.warned.replace(true) {
-            host.log(Level::Warn, CLAIMED_ADDRESS);
+            Exchange::Done => Action::Pause,
+            _ => Action::Continue,
         }
     }
 }
-
-/// The property of a message that is not a call.
-const NO_CALL: &str = "-";
-
-const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
-    clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \
-    the proxies in front by client.trusted_hops";
 
 /// Replies in place of the upstream.
 fn send(host: &impl Host, exchange: &Exchange, reply: Reply) -> Action {

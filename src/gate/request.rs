@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
 use crate::decision::{Decision, DenyReason};
-use crate::engine::{Engine, KnownKey};
+use crate::engine::{Engine, KnownKey, Reading};
 use crate::exchange::{
-    Decided, Edits, Evaluation, Forwarded, Handover, Pending, Refund, Route, Seen, Step,
+    Asked, Decided, Edits, Evaluation, Forwarded, Handover, Held, Pending, ReadBody, Refund, Route,
+    Seen, Step,
 };
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
@@ -18,6 +19,8 @@ use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
+use super::body::{Priced, Reserve};
+use super::holding::Holding;
 use super::metrics::Metrics;
 use super::seal::seal;
 use super::sessions::ends_own_session;
@@ -31,6 +34,8 @@ pub(super) enum Next {
     Forward(Forwarded, Pending),
     /// The module answers it.
     Reply(Decided, Reply),
+    /// Its body must be read first.
+    Hold(Box<Held>),
 }
 
 /// The decision before limits, with the route that the request is to take, or why it takes none.
@@ -55,8 +60,11 @@ pub(super) struct RequestGate<'a, H> {
     pub(super) metrics: &'a Metrics,
     pub(super) start: &'a Start,
     pub(super) upstreams: &'a Upstreams,
+    pub(super) holding: &'a Holding,
     pub(super) engine: &'a Engine,
     pub(super) head: &'a RequestHead<'a>,
+    /// The body, if it was read.
+    pub(super) body: Option<&'a ReadBody>,
     pub(super) now_ns: u64,
 }
 
@@ -64,10 +72,18 @@ impl<H: Host> RequestGate<'_, H> {
     /// Counts and edits a request, or refuses it.
     pub(super) fn conclude(&self, seen: Box<Seen>, evaluation: Evaluation) -> Next {
         match evaluation {
-            Evaluation::Known { key, step: Step::Decide { decision, message } } => {
+            Evaluation::Known {
+                key,
+                step: Step::Decide { decision, .. },
+                reading: Reading::Body(target),
+            } if decision.forwards() => {
+                let format = target.format;
+                self.hold(Asked { seen, key, format }, *target)
+            }
+            Evaluation::Known { key, step: Step::Decide { decision, message }, .. } => {
                 self.count_and_forward(seen, &key, decision, message)
             }
-            Evaluation::Known { key, step: Step::ShowUsage(subject) } => {
+            Evaluation::Known { key, step: Step::ShowUsage(subject), .. } => {
                 self.show_usage(seen, key, &subject)
             }
             Evaluation::Keyless(keyless) => self.forward_without_key(seen, keyless.decision()),
@@ -81,7 +97,7 @@ impl<H: Host> RequestGate<'_, H> {
     // === requests of a key ===
 
     /// `message` explains an earlier refusal to a person.
-    fn count_and_forward(
+    pub(super) fn count_and_forward(
         &self,
         seen: Box<Seen>,
         key: &Rc<KnownKey>,
@@ -90,19 +106,23 @@ impl<H: Host> RequestGate<'_, H> {
     ) -> Next {
         // A refused request needs no edits.
         let edits = || Edits::forward(self.engine, key, self.head);
+        let Priced { decision, message, reserve } = self.priced(key, decision, message);
         let Clearance { decision, route, verdict } = self.clear(decision, edits);
-        let admission = self.admission(&seen, key, decision);
+        let amounts = reserve.as_ref().map(Reserve::amounts).unwrap_or_default();
+        let admission = self.admission(&seen, key, decision).with_amounts(amounts);
         let admitted = admission.admit(decision);
         log_miscount(self.host, admitted.miscounted);
         let decided = Decided::with_key(seen, Rc::clone(key), admitted.decision)
             .counted(admitted.exceeded, admitted.anomaly)
+            .with_usage(reserve.as_ref().map(Reserve::usage))
             .with_verdict(verdict);
         let route = match (admitted.decision, route) {
             (Decision::Deny(reason), _) | (_, Err(reason)) => {
                 // The message is about the earlier refusal.
                 let message = message.or_else(|| self.words_of_host(decision));
                 let message = message.filter(|_| admitted.decision == decision);
-                let refusal = Refusal { message, ..self.refusal(key, &admitted) };
+                let dialect = decided.seen().dialect();
+                let refusal = Refusal { message, dialect, ..self.refusal(key, &admitted) };
                 return Next::Reply(decided, reply(reason, refusal));
             }
             (_, Ok(route)) => route,
@@ -113,13 +133,14 @@ impl<H: Host> RequestGate<'_, H> {
         let mut edits = edits();
         let handover = self.hand_over(&route, &mut edits);
         let request = Forwarded::for_key(decided, route, reservations).with_handover(handover);
-        if self.forward(edits).is_err() {
+        if self.forward(edits, reserve.is_some()).is_err() {
             // The count says allowed, but the request is not.
             let why = (DenyReason::NotReady, Refund::Everything);
             let decided = withdraw(&self.store, self.host, self.engine, request, why, self.now_ns);
             return refuse(decided, DenyReason::NotReady);
         }
-        Next::Forward(request, Pending { rate_limit, may_open_session })
+        let metering = reserve.as_ref().and_then(|reserve| self.metering(reserve));
+        Next::Forward(request, Pending { rate_limit, may_open_session, metering })
     }
 
     /// Opens the handover of a request on which the gate of its cluster may have a say.
@@ -222,7 +243,10 @@ impl<H: Host> RequestGate<'_, H> {
     fn refusal(&self, key: &KnownKey, admitted: &Admitted) -> Refusal {
         let expires_in_secs = key.exp_secs().saturating_sub(secs(self.now_ns));
         let refusal = |exceeded: &Exceeded| {
-            Refusal::exceeded(exceeded, &admitted.allowances, self.now_ns, expires_in_secs)
+            let reserved = &admitted.reservations.amounts;
+            Refusal::exceeded(
+                exceeded, reserved, &admitted.allowances, self.now_ns, expires_in_secs,
+            )
         };
         self.shown(admitted.exceeded.as_ref().map(refusal).unwrap_or_default())
     }
@@ -238,8 +262,11 @@ impl<H: Host> RequestGate<'_, H> {
     /// Removes everything private of the client's, and sets the seal. The seal is set last, so a sealed request has all
     /// its edits.
     #[inline(never)]
-    fn forward(&self, edits: Edits<'_>) -> Result<(), HostError> {
-        self.edit(edits).and_then(|()| seal(self.host)).inspect_err(|HostError(status)| {
+    fn forward(&self, edits: Edits<'_>, is_metered: bool) -> Result<(), HostError> {
+        let edited = self.edit(edits);
+        let edited =
+            edited.and_then(|()| if is_metered { self.edit_for_metering() } else { Ok(()) });
+        edited.and_then(|()| seal(self.host)).inspect_err(|HostError(status)| {
             let text = format!("vkey: a request could not be made fit to go on: status {status}");
             self.host.log(Level::Error, &text);
         })
@@ -276,7 +303,7 @@ impl<H: Host> RequestGate<'_, H> {
         let Clearance { decision, route, verdict } = self.clear(decision, edits);
         let decided = Decided::without_key(seen, decision).with_verdict(verdict);
         match route {
-            Ok(route) if self.forward(edits()).is_ok() => {
+            Ok(route) if self.forward(edits(), false).is_ok() => {
                 Next::Forward(Forwarded::without_key(decided, route), Pending::default())
             }
             Ok(_) => refuse(decided, DenyReason::NotReady),
@@ -291,7 +318,7 @@ impl<H: Host> RequestGate<'_, H> {
             return reply_to(seen, DenyReason::NotReady);
         }
         let decided = Decided::without_key(seen, Decision::Public);
-        Next::Reply(decided, Reply::ok(r#"{"ready":true}"#.to_owned(), "ready"))
+        Next::Reply(decided, Reply::ok(r#"{"ready":true}"#, "vkey_ready"))
     }
 
     // === requests of strangers ===
@@ -309,6 +336,7 @@ impl<H: Host> RequestGate<'_, H> {
         let Some(refusal) = blocked else {
             return reply_to(seen, reason);
         };
+        let refusal = Refusal { dialect: seen.dialect(), ..refusal };
         let decision = Decision::Deny(DenyReason::SourceBlocked);
         Next::Reply(Decided::without_key(seen, decision), reply(DenyReason::SourceBlocked, refusal))
     }
@@ -349,7 +377,7 @@ pub(super) fn withdraw<H: Host>(
     decided
 }
 
-fn log_miscount(host: &impl Host, not_counted: Option<NotCounted>) {
+pub(super) fn log_miscount(host: &impl Host, not_counted: Option<NotCounted>) {
     if let Some(not_counted) = not_counted {
         host.log(Level::Error, &format!("vkey: could not roll back a count: {not_counted}"));
     }
@@ -362,5 +390,6 @@ pub(super) fn reply_to(seen: Box<Seen>, reason: DenyReason) -> Next {
 
 /// Refuses a request, whatever was decided before.
 pub(super) fn refuse(decided: Decided, reason: DenyReason) -> Next {
-    Next::Reply(decided.refused(reason), reply(reason, Refusal::default()))
+    let refusal = Refusal { dialect: decided.seen().dialect(), ..Refusal::default() };
+    Next::Reply(decided.refused(reason), reply(reason, refusal))
 }

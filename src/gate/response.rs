@@ -2,17 +2,17 @@
 
 use std::cell::OnceCell;
 
-use crate::decision::DenyReason;
-use crate::exchange::{Decided, Forwarded, Refund, Response};
+use crate::decision::{Decision, DenyReason};
+use crate::exchange::{Asked, Decided, Forwarded, Refund, Response};
 use crate::host::{Host, RecordStore};
 use crate::reply::{Refusal, Reply, reply};
 use crate::upstream_tls::{RefusalScope, UpstreamHost, Verdict};
 
-use super::Gate;
 use super::request::withdraw;
 use super::upstream::connection::{is_local_reply, is_up};
 use super::upstream::state::{GateVerdict, Refused};
 use super::upstream::verdicts::{Conclusion, now_secs};
+use super::{Admission, Gate};
 
 /// The verdict of the upstream gate on the connection that a response came over.
 enum Gated {
@@ -90,7 +90,8 @@ impl Gate {
         self.record(host, request, &conclusion, scope, now_secs());
         request.set_verdict(conclusion.verdict);
         let reason = conclusion.verdict.refusal()?;
-        let reply = Some(reply(reason, Refusal::default()));
+        let dialect = request.decided().seen().dialect();
+        let reply = Some(reply(reason, Refusal { dialect, ..Refusal::default() }));
         Some(Withheld { reason, refund: Refund::Nothing, reply })
     }
 
@@ -222,6 +223,25 @@ impl Gate {
         let named = named_upstream(request);
         let withheld = conclusion.verdict.refusal().map(|_| (&named, scope));
         self.upstreams.record(host, &self.metrics, conclusion, withheld, now_secs);
+    }
+
+    /// Refuses a request whose body was not read to its end, and counts that.
+    pub(super) fn count_held(&self, host: &impl Host, asked: Asked, reason: DenyReason) -> Decided {
+        let Asked { seen, key, .. } = asked;
+        let decision = Decision::Deny(reason);
+        let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
+        // If the engine is in use, the request is refused without being counted.
+        let Some(engine) = engine else {
+            return Decided::with_key(seen, key, decision);
+        };
+        let store = RecordStore::new(host, host.rules());
+        let now_ns = host.now_ns().unwrap_or(0);
+        let admission = Admission::new(&store, &engine, &key, seen.source(), now_ns);
+        let admitted = admission.admit(decision);
+        self.metrics.count_retries(host, store.retries());
+        self.resets.report(host, &store);
+        drop(admission);
+        Decided::with_key(seen, key, admitted.decision).counted(None, admitted.anomaly)
     }
 
     /// Refuses a forwarded request, and counts it as refused.

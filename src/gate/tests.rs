@@ -1,5 +1,6 @@
 //! Every order of callbacks, on a request with a good key and on one without.
 
+mod bodies;
 mod finality;
 mod recorded;
 
@@ -73,10 +74,11 @@ fn no_order_of_callbacks_passes_what_was_not_allowed() {
                     Callback::Headers => {
                         let first = matches!(exchange, Exchange::Unseen);
                         passes = key.is_some() && first;
-                        gate.on_request_headers(&host, &mut exchange) == Action::Continue
+                        gate.on_request_headers(&host, &mut exchange, Opening::default())
+                            == Action::Continue
                     }
                     Callback::Body => {
-                        gate.on_request_body(&host, &mut exchange, 7) == Action::Continue
+                        gate.on_request_body(&host, &mut exchange, 7, false) == Action::Continue
                     }
                     Callback::Trailers => {
                         gate.on_request_trailers(&host, &mut exchange) == Action::Continue
@@ -104,7 +106,7 @@ fn no_order_of_callbacks_passes_what_was_not_allowed() {
 #[test]
 fn the_client_is_told_its_limits_once() {
     let (gate, host, mut exchange) = (gate(), host(Some(&token())), Exchange::default());
-    gate.on_request_headers(&host, &mut exchange);
+    gate.on_request_headers(&host, &mut exchange, Opening::default());
     gate.on_response_headers(&host, &mut exchange);
     assert!(!host.response_headers.take().is_empty());
     gate.on_response_headers(&host, &mut exchange);
@@ -115,9 +117,9 @@ fn the_client_is_told_its_limits_once() {
 fn the_body_is_counted_as_the_host_reports_it() {
     for (key, bytes_in) in [(Some(token()), 5 + 7), (None, 7)] {
         let (gate, host, mut exchange) = (gate(), host(key.as_deref()), Exchange::default());
-        gate.on_request_headers(&host, &mut exchange);
-        gate.on_request_body(&host, &mut exchange, 5);
-        gate.on_request_body(&host, &mut exchange, 7);
+        gate.on_request_headers(&host, &mut exchange, Opening::default());
+        gate.on_request_body(&host, &mut exchange, 5, false);
+        gate.on_request_body(&host, &mut exchange, 7, true);
         assert_eq!(exchange.decided().unwrap().seen().body_bytes(), bytes_in);
     }
 }
@@ -132,7 +134,7 @@ fn line_of(gate: &Gate, call: Option<&str>, header: Option<(&str, &str)>) -> Str
         host.show(Property::McpCall.path(), call);
     }
     let mut exchange = Exchange::default();
-    gate.on_request_headers(&host, &mut exchange);
+    gate.on_request_headers(&host, &mut exchange, Opening::default());
     gate.on_log(&host, &mut exchange);
     let lines = host.log.take().into_iter().map(|(_, line)| line);
     lines.filter(|line| line.starts_with('{')).collect()

@@ -24,7 +24,7 @@ impl<H: Host> RequestGate<'_, H> {
         };
         let decided = Decided::with_key(seen, key, Decision::Allow);
         match usage {
-            Ok(usage) => Next::Reply(decided, Reply::ok(usage, "usage")),
+            Ok(usage) => Next::Reply(decided, Reply::ok(usage, "vkey_usage")),
             Err(not_counted) => refuse(decided, not_counted.into()),
         }
     }

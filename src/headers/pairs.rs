@@ -69,14 +69,26 @@ impl Headers {
 
     /// Serialises a header map as a host does.
     pub fn to_pairs<T: AsRef<[u8]>>(headers: &[(T, T)]) -> Vec<u8> {
+        Self::serialise(headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))
+    }
+
+    /// Like [`Headers::to_pairs`], from headers that are kept in some other way.
+    pub fn serialise<'t>(
+        headers: impl ExactSizeIterator<Item = (&'t [u8], &'t [u8])> + Clone,
+    ) -> Vec<u8> {
         let word = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
-        let texts = || headers.iter().map(|(name, value)| [name.as_ref(), value.as_ref()]);
-        let bytes = |[name, value]: [&[u8]; 2]| name.len() + value.len() + LENGTHS_BYTES + 2;
-        let mut pairs = Vec::with_capacity(COUNT_BYTES + texts().map(bytes).sum::<usize>());
-        pairs.extend(word(headers.len()));
-        texts().flatten().for_each(|text| pairs.extend(word(text.len())));
-        for text in texts().flatten() {
-            pairs.extend_from_slice(text);
+        let bytes = |(name, value): (&[u8], &[u8])| name.len() + value.len() + LENGTHS_BYTES + 2;
+        let len = COUNT_BYTES + headers.clone().map(bytes).sum::<usize>();
+        let mut pairs = Vec::with_capacity(len);
+        pairs.extend_from_slice(&word(headers.len()));
+        for (name, value) in headers.clone() {
+            pairs.extend_from_slice(&word(name.len()));
+            pairs.extend_from_slice(&word(value.len()));
+        }
+        for (name, value) in headers {
+            pairs.extend_from_slice(name);
+            pairs.push(0);
+            pairs.extend_from_slice(value);
             pairs.push(0);
         }
         pairs

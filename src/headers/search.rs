@@ -21,7 +21,7 @@ const JWT_HEADER_BYTES: RangeInclusive<usize> = 36..=MAX_JWT_HEADER_BYTES;
 const TAG_TEXT_BYTES: usize = 43;
 
 /// Shorter than any key, and than a tag.
-const MIN_KEY_BYTES: usize = 40;
+pub(super) const MIN_KEY_BYTES: usize = 40;
 
 /// Whether a text holds a key: the tag of this one, which is the part that makes it a key, or what begins
 /// like a key or has the form of a JWT, and `is_key` takes for one. Escapes are resolved once, as a server

@@ -13,7 +13,7 @@ pub(crate) mod view;
 
 pub use filter_state::FilterState;
 pub use level::Level;
-pub use memory::{HeaderList, MemoryHost, MemoryStore};
+pub use memory::{Arrived, HeaderList, MemoryBody, MemoryHost, MemoryStore};
 pub use rules::{Dialect, Rules, UnknownRules, probe_name};
 pub use store::{NotCounted, RecordStore, Reset, ResetReason, Snapshot};
 
@@ -64,6 +64,8 @@ pub enum Property {
     NodeId,
     /// SHA-256 of the client certificate, hexadecimal digits.
     PeerCertificateDigest,
+    /// Bytes of the request that have come, headers and body.
+    RequestTotalSize,
     /// The path and query as the client sent them.
     RequestTarget,
     /// Where the response comes from: `via_upstream`, or details of a local reply.
@@ -190,6 +192,19 @@ pub trait Host: SharedData {
     /// [`HostError`] if it was not set.
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
 
+    /// Reads a part of a body: from `start`, at most `max_len` bytes. The host shows the part that the callback is about;
+    /// of a request whose headers are held, all that has come. `None` if the host does not show it.
+    fn body(&self, body: Body, start: usize, max_len: usize) -> Option<Vec<u8>>;
+
+    /// Replaces the first `len` bytes of what the host shows of a body if `start` is 0, and appends if `start` is not
+    /// before the end. No header changes with it: see `content-length`.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if the body is as it was: Envoy replaces nothing in the middle.
+    fn set_body(&self, body: Body, start: usize, len: usize, bytes: &[u8])
+    -> Result<(), HostError>;
+
     /// The current value of the first response header of that name; `None` if there is none.
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>>;
 
@@ -236,6 +251,13 @@ pub trait Host: SharedData {
     ///
     /// [`HostError`] if it was not set.
     fn set_tick_period(&self, millis: u32) -> Result<(), HostError>;
+
+    /// Removes all response headers of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if it may still be present.
+    fn remove_response_header(&self, name: &str) -> Result<(), HostError>;
 
     /// Replaces all response headers of that name.
     ///
@@ -286,6 +308,16 @@ pub enum Action {
     Pause,
 }
 
+/// A body that a host shows. The numbers are those of the ABI (proxy-wasm 0.2.1, `proxy_buffer_type_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Body {
+    /// The body of the request.
+    Request = 0,
+    /// The body of the response.
+    Response = 1,
+}
+
 /// A kind of metric. The numbers are those of the ABI (proxy-wasm 0.2.1, `proxy_metric_type_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -311,6 +343,7 @@ impl Property {
             Self::PeerCertificateDigest => "connection\0sha256_peer_certificate_digest",
             Self::FilterState(state) => state.path(),
             Self::RequestTarget => "request\0path",
+            Self::RequestTotalSize => "request\0total_size",
             Self::ResponseCodeDetails => "response\0code_details",
             Self::ResponseSize => "response\0size",
             Self::SourceAddress => "source\0address",

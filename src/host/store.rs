@@ -89,7 +89,7 @@ pub enum NotCounted {
 /// in between.
 pub struct Snapshot<'a, R> {
     slot: RecordSlot<'a>,
-    content: Option<R>,
+    content: Option<Box<R>>,
 }
 
 /// Where a record is, or where it would be created.
@@ -135,7 +135,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
     /// [`NotCounted`] if it cannot be read.
     pub fn read<R: Record>(&self, name: &Name) -> Result<R, NotCounted> {
         let Snapshot { content, .. } = self.snapshot(name)?;
-        Ok(content.unwrap_or_else(R::fresh))
+        Ok(content.map_or_else(R::fresh, |content| *content))
     }
 
     /// The current record.
@@ -342,7 +342,7 @@ impl<'a, S: SharedData + ?Sized> RecordStore<'a, S> {
 impl<R> Snapshot<'_, R> {
     /// The content; `None` if the record does not exist.
     pub fn content(&self) -> Option<&R> {
-        self.content.as_ref()
+        self.content.as_deref()
     }
 }
 

@@ -16,7 +16,9 @@ use crate::headers::Headers;
 use crate::host::Level;
 use crate::reply::Reply;
 
-use super::{FilterState, Host, HostError, MetricKind, Property, Rules, SharedData, WriteError};
+use super::{
+    Body, FilterState, Host, HostError, MetricKind, Property, Rules, SharedData, WriteError,
+};
 
 /// The most headers that nginx provides, pseudo headers included.
 const MAX_NGINX_HEADERS: usize = 100;
@@ -143,6 +145,24 @@ impl<H: Host> Host for HostView<'_, H> {
         self.host.remove_request_trailer(name)
     }
 
+    fn body(&self, body: Body, start: usize, max_len: usize) -> Option<Vec<u8>> {
+        self.host.body(body, start, max_len)
+    }
+
+    fn set_body(
+        &self,
+        body: Body,
+        start: usize,
+        len: usize,
+        bytes: &[u8],
+    ) -> Result<(), HostError> {
+        self.host.set_body(body, start, len, bytes)
+    }
+
+    fn remove_response_header(&self, name: &str) -> Result<(), HostError> {
+        self.host.remove_response_header(name)
+    }
+
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.host.response_header(name)
     }
@@ -240,7 +260,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::exchange::Exchange;
-    use crate::gate::Gate;
+    use crate::gate::{Gate, Opening};
     use crate::host::{Action, MemoryHost, MemoryStore};
     use crate::key::keyring::{Ring, RingState, Secret};
     use crate::key::token::mint;
@@ -295,7 +315,10 @@ mod tests {
         let (gate, host) = asked(Rules::Nginx);
         host.seal_variable.set(false);
         let mut exchange = Exchange::default();
-        assert_eq!(gate.on_request_headers(&host, &mut exchange), Action::Pause);
+        assert_eq!(
+            gate.on_request_headers(&host, &mut exchange, Opening::default()),
+            Action::Pause
+        );
         assert_eq!(host.reply.borrow().as_ref().unwrap().status, 503);
         let says = |part: &str| host.log.borrow().iter().any(|(_, line)| line.contains(part));
         assert!(says("map '' $vkey_decision { default ''; }"));
@@ -306,7 +329,7 @@ mod tests {
     fn ends(gate: &Gate, host: &MemoryHost, is_seen: bool) -> String {
         let mut exchange = Exchange::default();
         if is_seen {
-            gate.on_request_headers(host, &mut exchange);
+            gate.on_request_headers(host, &mut exchange, Opening::default());
         }
         gate.on_response_headers(host, &mut exchange);
         gate.on_log(host, &mut exchange);
@@ -353,7 +376,7 @@ mod tests {
             let (gate, host) = asked(rules);
             let port = if warns { "0" } else { "4711" };
             host.show(Property::SourceAddress.path(), format!("[2001:db8:1:2:3:4:5:0]:{port}"));
-            gate.on_request_headers(&host, &mut Exchange::default());
+            gate.on_request_headers(&host, &mut Exchange::default(), Opening::default());
             let log = host.log.borrow();
             let warning = log.iter().any(|(_, line)| line.contains("x-forwarded-for"));
             assert_eq!(warning, warns, "{rules:?}: {log:?}");

@@ -45,10 +45,6 @@ impl KeyRestrictions {
         if limits.sum::<usize>() > MAX_FAMILY_LIMITS {
             return None;
         }
-        let mut all = only.iter().chain(caveats.iter().map(|caveat| &caveat.restriction));
-        if all.any(|restriction| restriction.limits().needs_body()) {
-            return None;
-        }
         let only = only.map(Box::new);
         let mut opened = Self { only, caveats: caveats.into(), glob_words: GlobWords::default() };
         let words = opened.iter().map(|(_, restriction)| restriction.glob_words());

@@ -1,16 +1,21 @@
 //! The cell: the counts of one key or one tenant, in one record of the shared data.
 
+use std::iter;
+
 use smallvec::SmallVec;
 
 use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity, Watch};
 use crate::decision::Mode;
 use crate::decision::{Decision, DenyClass};
-use crate::limits::Charge;
 use crate::limits::ledger::{Exceeded, Ledger, Reservation};
+use crate::limits::{Amounts, Charge};
 use crate::record::{Name, Record, Writer, take, take_str};
 
 /// The length of a tier name that takes no memory of its own.
 const TIER_BYTES: usize = 24;
+
+/// The bytes of all counts in a record.
+const COUNTS_BYTES: usize = (1 + DenyClass::COUNT) * size_of::<u64>();
 
 /// Counts of one key or tenant. `seen = allowed + sum(denied)` holds in every cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,13 +60,14 @@ impl Cell {
         &mut self,
         decision: Decision,
         charges: &[Charge],
+        amounts: &Amounts,
         barred: Option<Exceeded>,
         now_ns: u64,
         mode: Mode,
     ) -> CountedRequest {
         let mut counted = CountedRequest { decision, exceeded: None, reservation: None };
         if decision == Decision::Allow {
-            match self.charge(charges, barred, now_ns) {
+            match self.charge(charges, amounts, barred, now_ns) {
                 Ok(reservation) => counted.reservation = reservation,
                 Err(exceeded) => {
                     counted.decision = Decision::limited(exceeded.reason, mode);
@@ -74,24 +80,36 @@ impl Cell {
         counted
     }
 
-    /// Corrects the count of a request from `was` to `is`, and refunds its reservation.
+    /// Corrects the count of a request from `was` to `is`, and refunds what it reserved.
     pub fn recount(
         &mut self,
         was: Decision,
         is: Decision,
         charges: &[Charge],
-        reservation: Option<&Reservation>,
+        reserved: Option<(&Reservation, &Amounts)>,
     ) {
         let count = self.count_of(was);
         *count = count.saturating_sub(1);
         let count = self.count_of(is);
         *count = count.saturating_add(1);
-        if let Some(reservation) = reservation {
-            self.ledger.give_back(charges, reservation);
+        if let Some((reservation, amounts)) = reserved {
+            self.ledger.give_back(charges, reservation, amounts);
         }
         if let Some(watch) = self.watch.as_mut().filter(|_| was.forwards() && !is.forwards()) {
             watch.refuse();
         }
+    }
+
+    /// Replaces the tokens and the money that a request reserved by what it used, the first amounts by the second: see
+    /// [`Ledger::settle`].
+    pub fn settle(
+        &mut self,
+        charges: &[Charge],
+        reservation: &Reservation,
+        amounts: (&Amounts, &Amounts),
+        now_ns: u64,
+    ) {
+        self.ledger.settle(charges, reservation, amounts, now_ns);
     }
 
     /// Records a use of the key, and returns an anomaly if it shows one: see [`Watch::observe`].
@@ -135,13 +153,14 @@ impl Cell {
     fn charge(
         &mut self,
         charges: &[Charge],
+        amounts: &Amounts,
         barred: Option<Exceeded>,
         now_ns: u64,
     ) -> Result<Option<Reservation>, Exceeded> {
         match barred {
-            Some(barred) => self.ledger.has_room(charges, now_ns).and(Err(barred)),
+            Some(barred) => self.ledger.has_room(charges, amounts, now_ns).and(Err(barred)),
             None if charges.is_empty() => Ok(None),
-            None => self.ledger.reserve(charges, now_ns).map(Some),
+            None => self.ledger.reserve(charges, amounts, now_ns).map(Some),
         }
     }
 
@@ -175,9 +194,12 @@ impl Record for Cell {
     }
 
     fn write(&self, record: &mut Writer<'_>) {
-        for count in [self.allowed].iter().chain(&self.denied) {
-            record.put(count.to_le_bytes());
+        let mut counts = [0; COUNTS_BYTES];
+        let places = counts.as_chunks_mut().0.iter_mut();
+        for (place, count) in places.zip(iter::once(&self.allowed).chain(&self.denied)) {
+            *place = count.to_le_bytes();
         }
+        record.put(counts);
         self.ledger.write(record);
         record.put_text(self.tier().unwrap_or_default());
         record.put([self.watch.is_some().into()]);
@@ -185,19 +207,24 @@ impl Record for Cell {
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let allowed = take(bytes).map(u64::from_le_bytes)?;
-        let mut denied = [0; DenyClass::COUNT];
-        for count in &mut denied {
-            *count = take(bytes).map(u64::from_le_bytes)?;
+        let mut cell = Self::fresh();
+        cell.read_over(bytes).map(|()| cell)
+    }
+
+    fn read_over(&mut self, bytes: &mut &[u8]) -> Option<()> {
+        let counts: [u8; COUNTS_BYTES] = take(bytes)?;
+        let places = iter::once(&mut self.allowed).chain(&mut self.denied);
+        for (count, bytes) in places.zip(counts.as_chunks().0) {
+            *count = u64::from_le_bytes(*bytes);
         }
-        let ledger = Ledger::read(bytes)?;
-        let tier = SmallVec::from_slice(take_str(bytes)?.as_bytes());
-        let watch = match take(bytes)? {
+        self.ledger.read_over(bytes)?;
+        self.tier = SmallVec::from_slice(take_str(bytes)?.as_bytes());
+        self.watch = match take(bytes)? {
             [0] => None,
             [1] => Some(Watch::read(bytes)?),
             _ => return None,
         };
-        Some(Self { allowed, denied, ledger, tier, watch })
+        Some(())
     }
 }
 
@@ -210,8 +237,10 @@ mod tests {
     use crate::limits::{Child, ChildId, Limit, Scope};
     use crate::record::{decode, encode};
 
+    const NO: &Amounts = &Amounts { tokens: 0, cost_micro_usd: 0 };
+
     fn count(cell: &mut Cell, decision: Decision) {
-        let counted = cell.count(decision, &[], None, 0, Mode::Enforce);
+        let counted = cell.count(decision, &[], NO, None, 0, Mode::Enforce);
         assert_eq!(counted, CountedRequest { decision, exceeded: None, reservation: None });
     }
 
@@ -227,14 +256,14 @@ mod tests {
 
     fn one_per_hour() -> [Charge; 1] {
         let rate = Rate::new(1, 3600, 1).unwrap();
-        [Charge { origin: Origin::Tier, scope: Scope::Tier, limit: Limit::Rate(rate), amount: 1 }]
+        [Charge { origin: Origin::Tier, scope: Scope::Tier, limit: Limit::Rate(rate) }]
     }
 
     #[test]
     fn a_cell_reads_what_it_wrote() {
         let mut cell = counted();
         cell.set_tier("gold");
-        cell.count(Decision::Allow, &one_per_hour(), None, 7, Mode::Enforce);
+        cell.count(Decision::Allow, &one_per_hour(), NO, None, 7, Mode::Enforce);
         let name = key_name("acme", "k1");
         assert_eq!(decode(&name, &encode(&name, &cell)), Ok(cell));
     }
@@ -252,9 +281,9 @@ mod tests {
     #[test]
     fn a_limit_without_room_refuses_and_is_counted() {
         let mut cell = Cell::fresh();
-        let first = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        let first = cell.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Enforce);
         assert_eq!((first.decision, first.exceeded), (Decision::Allow, None));
-        let second = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        let second = cell.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Enforce);
         assert_eq!(second.decision, Decision::Deny(DenyReason::Rate));
         assert_eq!(second.exceeded.unwrap().until_ns, Some(3_600_000_000_000));
         assert_eq!((cell.allowed(), cell.seen()), (1, 2));
@@ -263,20 +292,20 @@ mod tests {
     #[test]
     fn what_is_barred_elsewhere_is_charged_to_nothing() {
         let mut other = Cell::fresh();
-        other.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
-        let barred = other.ledger().has_room(&one_per_hour(), 0).err();
+        other.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Enforce);
+        let barred = other.ledger().has_room(&one_per_hour(), NO, 0).err();
         let mut cell = Cell::fresh();
-        let counted = cell.count(Decision::Allow, &one_per_hour(), barred, 0, Mode::Enforce);
+        let counted = cell.count(Decision::Allow, &one_per_hour(), NO, barred, 0, Mode::Enforce);
         assert_eq!((counted.exceeded, counted.reservation), (barred, None));
         assert_eq!((cell.allowed(), cell.seen()), (0, 1));
-        assert_eq!(cell.ledger().has_room(&one_per_hour(), 0), Ok(()));
+        assert_eq!(cell.ledger().has_room(&one_per_hour(), NO, 0), Ok(()));
     }
 
     #[test]
     fn a_shadow_counts_what_a_limit_would_refuse_as_allowed() {
         let mut cell = Cell::fresh();
         for decision in [Decision::Allow, Decision::Shadow(DenyReason::Rate)] {
-            let counted = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Shadow);
+            let counted = cell.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Shadow);
             assert_eq!(counted.decision, decision);
         }
         assert_eq!((cell.allowed(), cell.seen()), (2, 2));
@@ -289,8 +318,8 @@ mod tests {
         let [of_tier] = one_per_hour();
         let of_child = Charge { scope: Scope::Child(child), ..of_tier };
         let mut cell = Cell::fresh();
-        cell.count(Decision::Allow, &one_per_hour(), None, 601_000_000_000, Mode::Shadow);
-        let counted = cell.count(Decision::Allow, &[of_child], None, 0, Mode::Shadow);
+        cell.count(Decision::Allow, &one_per_hour(), NO, None, 601_000_000_000, Mode::Shadow);
+        let counted = cell.count(Decision::Allow, &[of_child], NO, None, 0, Mode::Shadow);
         assert_eq!(counted.decision, Decision::Deny(DenyReason::KeyExpired));
     }
 
@@ -298,11 +327,12 @@ mod tests {
     fn what_is_refused_is_charged_to_nothing() {
         let mut cell = Cell::fresh();
         let path = Decision::Deny(DenyReason::Path);
-        assert_eq!(cell.count(path, &one_per_hour(), None, 0, Mode::Enforce).reservation, None);
-        let first = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        assert_eq!(cell.count(path, &one_per_hour(), NO, None, 0, Mode::Enforce).reservation, None);
+        let first = cell.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Enforce);
         let tenant_rate = Decision::Deny(DenyReason::TenantRate);
-        cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), first.reservation.as_ref());
-        let again = cell.count(Decision::Allow, &one_per_hour(), None, 0, Mode::Enforce);
+        let reserved = first.reservation.as_ref().zip(Some(NO));
+        cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), reserved);
+        let again = cell.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Enforce);
         assert_eq!((again.decision, cell.allowed(), cell.seen()), (Decision::Allow, 1, 3));
     }
 }

@@ -99,11 +99,9 @@ impl Rate {
     /// The rate as a number of requests and a window in whole seconds: the burst and its refill
     /// time. If the refill time is not a whole number of seconds, `requests` and `per` instead.
     pub fn policy(&self) -> (u64, u64) {
-        let ticks_per_sec = self.ticks(NANOS_PER_SEC);
-        let whole = self.capacity().checked_rem(ticks_per_sec) == Some(0);
-        match whole {
-            true => (u64::from(self.burst()), self.refill_secs()),
-            false => (u64::from(self.requests()), self.per_secs()),
+        match divided(self.capacity(), self.ticks(NANOS_PER_SEC)) {
+            (refill_secs, 0) => (u64::from(self.burst()), refill_secs),
+            _ => (u64::from(self.requests()), self.per_secs()),
         }
     }
 
@@ -139,25 +137,29 @@ impl Rate {
         let of_interval = self.interval().saturating_sub(elapsed);
         let of_backlog = reserved.tat.map_or(0, |tat| self.backlog(tat, now_ns));
         let refund = of_interval.max(of_backlog.min(self.interval()));
-        self.tat(self.at(tat).saturating_sub(refund))
+        self.tat(self.backlog(tat, 0).saturating_sub(refund))
     }
 
     /// The number of requests that would conform now.
     pub fn remaining(&self, tat: Tat, now_ns: u64) -> u64 {
         let room = self.capacity().saturating_sub(self.backlog(tat, now_ns));
-        saturated(room.checked_div(self.interval()).unwrap_or(0))
+        divided(room, self.interval()).0
     }
 
     /// The TAT at the end of a backlog. A TAT past the year 2554, the last that nanoseconds reach, could not be stored:
     /// the request would be free, so it does not conform.
     fn tat_after(&self, now_ns: u64, backlog: u128) -> Result<Tat, u64> {
-        let ticks = self.ticks(now_ns).saturating_add(backlog);
-        let last = self.ticks(u64::MAX);
-        if ticks <= last { Ok(self.tat(ticks)) } else { Err(u64::MAX) }
+        let Tat { ns, fraction } = self.tat(backlog);
+        let after = now_ns.checked_add(ns).map(|ns| Tat { ns, fraction });
+        after.filter(|tat| tat.ns < u64::MAX || tat.fraction == 0).ok_or(u64::MAX)
     }
 
+    /// The ticks from now to a TAT. A fraction that was stored under another value of `requests` counts for at most a
+    /// nanosecond.
     fn backlog(&self, tat: Tat, now_ns: u64) -> u128 {
-        self.at(tat).saturating_sub(self.ticks(now_ns))
+        let fraction = tat.fraction.min(self.requests.get());
+        let ahead_ns = tat.ns.checked_sub(now_ns);
+        ahead_ns.map_or(0, |ahead_ns| self.ticks(ahead_ns) + u128::from(fraction))
     }
 
     /// The emission interval in ticks: `per / requests` nanoseconds.
@@ -167,27 +169,16 @@ impl Rate {
 
     /// The burst in ticks.
     fn capacity(&self) -> u128 {
-        self.interval().saturating_mul(u128::from(self.burst.get()))
+        product(self.per_ns, self.burst)
     }
 
     fn ticks(&self, ns: u64) -> u128 {
-        u128::from(ns).saturating_mul(u128::from(self.requests.get()))
-    }
-
-    /// A fraction that was stored under another value of `requests` counts for at most a
-    /// nanosecond.
-    fn at(&self, tat: Tat) -> u128 {
-        let fraction = tat.fraction.min(self.requests.get());
-        self.ticks(tat.ns).saturating_add(u128::from(fraction))
+        product(ns, self.requests)
     }
 
     fn tat(&self, ticks: u128) -> Tat {
-        let requests = u128::from(self.requests.get());
-        let fraction = ticks.checked_rem(requests).unwrap_or(0);
-        Tat {
-            ns: saturated(ticks.checked_div(requests).unwrap_or(0)),
-            fraction: u32::try_from(fraction).unwrap_or(u32::MAX),
-        }
+        let (ns, fraction) = divided(ticks, u128::from(self.requests.get()));
+        Tat { ns, fraction: u32::try_from(fraction).unwrap_or(u32::MAX) }
     }
 
     fn nanos_up(&self, ticks: u128) -> u64 {
@@ -211,6 +202,24 @@ fn count(node: &Node<'_>) -> Result<u32, Invalid> {
     let count = node.integer().ok().filter(|count| (1..=MAX_REQUESTS).contains(count));
     let count = count.and_then(|count| u32::try_from(count).ok());
     count.ok_or_else(|| node.expected("1 to 1000000000"))
+}
+
+fn product(number: u64, factor: NonZeroU32) -> u128 {
+    u128::from(number) * u128::from(factor.get())
+}
+
+/// The quotient and the rest. Nearly all numbers have 64 bits, and WebAssembly divides no others at once.
+fn divided(number: u128, divisor: u128) -> (u64, u64) {
+    let parts = |number: u128| u64::try_from(number).ok();
+    match parts(number).zip(parts(divisor)) {
+        Some((number, divisor)) => {
+            (number.checked_div(divisor).unwrap_or(0), number.checked_rem(divisor).unwrap_or(0))
+        }
+        None => (
+            saturated(number.checked_div(divisor).unwrap_or(0)),
+            saturated(number.checked_rem(divisor).unwrap_or(0)),
+        ),
+    }
 }
 
 fn saturated(number: u128) -> u64 {

@@ -6,6 +6,7 @@
 //! allow nothing any more.
 
 mod bytes;
+mod settlement;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,9 +15,9 @@ use smallvec::SmallVec;
 
 use crate::decision::DenyReason;
 use crate::limits::allowance::Allowance;
-use crate::limits::gcra::{RateReservation, Tat};
-use crate::limits::quota::{Period, Quota, QuotaReservation, Spent, Unit};
-use crate::limits::{Charge, Child, Kind, Limit, LimitName, Scope};
+use crate::limits::gcra::Tat;
+use crate::limits::quota::{Period, Quota, Spent, Unit};
+use crate::limits::{Amounts, Charge, Child, Kind, Limit, LimitName, Scope};
 use crate::time::{nanos, secs};
 
 /// The most limits of children in use at the same time. The holder of a key can make any number of
@@ -107,8 +108,13 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Exceeded`] when one of them has no room; then nothing is charged.
-    pub fn reserve(&mut self, charges: &[Charge], now_ns: u64) -> Result<Reservation, Exceeded> {
-        let used = self.charged(charges, now_ns)?;
+    pub fn reserve(
+        &mut self,
+        charges: &[Charge],
+        amounts: &Amounts,
+        now_ns: u64,
+    ) -> Result<Reservation, Exceeded> {
+        let used = self.charged(charges, amounts, now_ns)?;
         self.clock_ns = self.clock_ns.max(now_ns);
         charges.iter().zip(&used).for_each(|(charge, used)| self.set(charge.scope, used));
         self.drop_idle();
@@ -120,34 +126,13 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Exceeded`] when one of them has none.
-    pub fn has_room(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
-        self.charged(charges, now_ns).map(drop)
-    }
-
-    /// Refunds the charges of a request that was allowed and then refused.
-    pub fn give_back(&mut self, charges: &[Charge], reservation: &Reservation) {
-        let Reservation { at_ns, undone, used } = reservation;
-        for (charge, used) in charges.iter().zip(used) {
-            let scope = charge.scope;
-            let rest = match (charge.limit, used) {
-                (Limit::Rate(rate), Used::Rate(tat)) => {
-                    let tat = Some(*tat).filter(|_| *undone == self.undone);
-                    let reserved = RateReservation { at_ns: *at_ns, tat };
-                    Used::Rate(rate.give_back(self.tat(scope), &reserved, self.clock_ns))
-                }
-                (Limit::Quota(quota), _) => {
-                    let reserved =
-                        QuotaReservation { amount: charge.amount, at_secs: secs(*at_ns) };
-                    let spent = self.spent(scope, &quota);
-                    Used::Quota(quota, quota.settle(spent, reserved, 0, secs(self.clock_ns)))
-                }
-                // The reservation is of other charges.
-                (Limit::Rate(_), Used::Quota(..)) => continue,
-            };
-            self.set(scope, &rest);
-        }
-        self.undone = self.undone.wrapping_add(1);
-        self.drop_idle();
+    pub fn has_room(
+        &self,
+        charges: &[Charge],
+        amounts: &Amounts,
+        now_ns: u64,
+    ) -> Result<(), Exceeded> {
+        self.charged(charges, amounts, now_ns).map(drop)
     }
 
     /// The allowance of each limit, in the order of the charges.
@@ -160,7 +145,7 @@ impl Ledger {
                 Allowance::of_rate(charge.name(), &rate, tat, at_ns, now_ns)
             }
             Limit::Quota(quota) => {
-                let spent = self.spent(charge.scope, &quota);
+                let spent = self.spent(charge.scope, &quota, at_ns);
                 Allowance::of_quota(charge.name(), &quota, spent, at_ns, now_ns)
             }
         };
@@ -168,24 +153,29 @@ impl Ledger {
     }
 
     /// The use of each limit after charging a request.
-    fn charged(&self, charges: &[Charge], now_ns: u64) -> Result<Uses, Exceeded> {
+    fn charged(
+        &self,
+        charges: &[Charge],
+        amounts: &Amounts,
+        now_ns: u64,
+    ) -> Result<Uses, Exceeded> {
         let now_ns = now_ns.max(self.clock_ns);
         let mut used = Uses::with_capacity(charges.len());
         let mut exceeded: Option<Exceeded> = None;
         for charge in charges {
-            match self.charge(charge, now_ns) {
+            match self.charge(charge, amounts, now_ns) {
                 Ok(with) => used.push(with),
                 Err(this) => exceeded = Some(exceeded.map_or(this, |other| other.later(this))),
             }
         }
         match exceeded {
             Some(exceeded) => Err(exceeded),
-            None => self.check_places(charges, now_ns).map(|()| used),
+            None => self.check_places(charges, amounts, now_ns).map(|()| used),
         }
     }
 
     /// What is used of one limit with a request.
-    fn charge(&self, charge: &Charge, now_ns: u64) -> Result<Used, Exceeded> {
+    fn charge(&self, charge: &Charge, amounts: &Amounts, now_ns: u64) -> Result<Used, Exceeded> {
         let exceeded = |reason, until_ns| Exceeded {
             reason,
             exhausted: Exhausted::Limit(charge.name()),
@@ -202,7 +192,11 @@ impl Ledger {
                 tat.map(Used::Rate).map_err(|ns| exceeded(charge.reason(), Some(ns)))
             }
             Limit::Quota(quota) => {
-                let spent = quota.reserve(self.spent(scope, &quota), charge.amount, secs(now_ns));
+                let (amount, spent) = (amounts.of(quota.unit), self.spent(scope, &quota, now_ns));
+                if amount == 0 {
+                    return Ok(Used::Quota(quota, spent));
+                }
+                let spent = quota.reserve(spent, amount, secs(now_ns));
                 spent
                     .map(|spent| Used::Quota(quota, spent))
                     .map_err(|secs| exceeded(charge.reason(), secs.map(nanos)))
@@ -210,11 +204,30 @@ impl Ledger {
         }
     }
 
-    /// Whether there are places for the limits of a child that are not in use yet.
-    fn check_places(&self, charges: &[Charge], now_ns: u64) -> Result<(), Exceeded> {
-        let fresh = charges
-            .iter()
-            .filter_map(|charge| charge.scope.child().filter(|_| !self.uses(charge, now_ns)));
+    /// Whether there are places for the limits of children that are not in use yet, and will be by a request with these
+    /// amounts.
+    #[inline]
+    fn check_places(
+        &self,
+        charges: &[Charge],
+        amounts: &Amounts,
+        now_ns: u64,
+    ) -> Result<(), Exceeded> {
+        match charges.iter().all(|charge| charge.scope.child().is_none()) {
+            true => Ok(()),
+            false => self.check_places_of_children(charges, amounts, now_ns),
+        }
+    }
+
+    fn check_places_of_children(
+        &self,
+        charges: &[Charge],
+        amounts: &Amounts,
+        now_ns: u64,
+    ) -> Result<(), Exceeded> {
+        let fresh = charges.iter().filter_map(|charge| {
+            charge.scope.child().filter(|_| charge.takes(amounts) && !self.uses(charge, now_ns))
+        });
         let fresh: Vec<Child> = fresh.collect();
         if fresh.is_empty() {
             return Ok(());
@@ -287,9 +300,10 @@ impl Ledger {
         found.map_or_else(Tat::default, |rate| rate.tat)
     }
 
-    fn spent(&self, scope: Scope, quota: &Quota) -> Spent {
+    /// The use of a quota; of an entry that is yet to be made if there is none.
+    fn spent(&self, scope: Scope, quota: &Quota, now_ns: u64) -> Spent {
         let found = self.quotas.iter().find(|used| used.is(scope, quota.unit, quota.per));
-        found.map_or_else(Spent::default, |used| used.spent)
+        found.map_or_else(|| Spent::begin(quota.unit, now_ns), |used| used.spent)
     }
 
     fn set(&mut self, scope: Scope, used: &Used) {
@@ -343,7 +357,7 @@ impl QuotaUse {
     /// When the entry can be removed. Never with debt: paying it off depends on the limit, which is
     /// not stored here.
     fn end_ns(&self) -> u64 {
-        let Spent { window, used, over } = self.spent;
+        let Spent { window, used, over, .. } = self.spent;
         match (used, over) {
             (0, 0) => 0,
             (_, 0) => self.per.end_secs(window).map_or(u64::MAX, nanos),

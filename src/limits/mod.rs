@@ -4,6 +4,8 @@ pub mod allowance;
 pub mod cell;
 pub mod gcra;
 pub mod ledger;
+mod money;
+pub mod price;
 pub mod quota;
 pub mod sessions;
 
@@ -92,7 +94,7 @@ pub struct ChildId(pub [u8; CHILD_ID_BYTES]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FamilyId(NonZeroU64);
 
-/// A limit that a request is charged to, and the amount.
+/// A limit that a request is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// Who set the limit.
@@ -101,8 +103,24 @@ pub struct Charge {
     pub scope: Scope,
     /// The limit.
     pub limit: Limit,
-    /// How much the request reserves, in the limit's unit.
-    pub amount: u64,
+}
+
+/// What a request reserves or uses, besides being one request. A quota of which it has 0 is left alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Tokens.
+    pub tokens: u64,
+    /// Money, in micro-USD.
+    pub cost_micro_usd: u64,
+}
+
+/// Whether some limits count more than requests, so that they need the bodies of request and response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// There is a quota of tokens.
+    pub tokens: bool,
+    /// There is a quota of money.
+    pub cost: bool,
 }
 
 /// The name of a limit, e.g. `tier_rate` or `caveat_2_requests_day`.
@@ -154,9 +172,9 @@ impl Limits {
         self.rate.map(Limit::Rate).into_iter().chain(quotas)
     }
 
-    /// Whether there is a quota whose use is known only from the bodies of request and response.
-    pub fn needs_body(&self) -> bool {
-        self.quotas.iter().any(|quota| quota.unit != Unit::Requests)
+    /// What is measured for them.
+    pub fn measured(&self) -> Measured {
+        self.iter().fold(Measured::default(), Measured::with)
     }
 
     /// Approximate heap memory of the limits, in bytes.
@@ -166,7 +184,7 @@ impl Limits {
 
     /// The charges of one request.
     pub fn charges(&self, origin: Origin, scope: Scope) -> impl Iterator<Item = Charge> {
-        self.iter().map(move |limit| Charge { origin, scope, limit, amount: 1 })
+        self.iter().map(move |limit| Charge { origin, scope, limit })
     }
 }
 
@@ -178,6 +196,47 @@ impl Limit {
         match self {
             Self::Rate(_) => Kind::Rate,
             Self::Quota(quota) => Kind::Quota(quota.unit, quota.per),
+        }
+    }
+}
+
+// === impl Amounts ===
+
+impl Amounts {
+    /// The amount in a unit.
+    pub fn of(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests => 1,
+            Unit::Tokens => self.tokens,
+            Unit::CostMicroUsd => self.cost_micro_usd,
+        }
+    }
+}
+
+// === impl Measured ===
+
+impl Measured {
+    /// What is measured for charges.
+    pub fn of(charges: &[Charge]) -> Self {
+        charges.iter().map(|charge| charge.limit).fold(Self::default(), Self::with)
+    }
+
+    /// Whether anything is measured.
+    pub fn any(self) -> bool {
+        self.tokens || self.cost
+    }
+
+    /// What is measured here or there.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { tokens: self.tokens || other.tokens, cost: self.cost || other.cost }
+    }
+
+    fn with(self, limit: Limit) -> Self {
+        match limit.kind() {
+            Kind::Rate | Kind::Quota(Unit::Requests, _) => self,
+            Kind::Quota(Unit::Tokens, _) => Self { tokens: true, ..self },
+            Kind::Quota(Unit::CostMicroUsd, _) => Self { cost: true, ..self },
         }
     }
 }
@@ -216,6 +275,14 @@ impl Charge {
     /// The name of the limit.
     pub fn name(&self) -> LimitName {
         LimitName { origin: self.origin, kind: self.limit.kind() }
+    }
+
+    /// Whether a request with these amounts uses any of the limit.
+    fn takes(&self, amounts: &Amounts) -> bool {
+        match self.limit.kind() {
+            Kind::Rate => true,
+            Kind::Quota(unit, _) => amounts.of(unit) > 0,
+        }
     }
 
     /// The deny reason if the limit has no room for the request.

@@ -5,6 +5,7 @@
 //! reservation stays. Use above the limit is carried into the next windows as debt.
 
 use crate::json::{Invalid, Node};
+use crate::limits::money::micros;
 
 const SECS_PER_MINUTE: u64 = 60;
 const SECS_PER_HOUR: u64 = 3_600;
@@ -13,11 +14,6 @@ const DAYS_PER_WEEK: u64 = 7;
 
 /// 1970-01-01 was a Thursday, 3 days after the Monday that began its week (ISO 8601).
 const DAYS_INTO_FIRST_WEEK: u64 = 3;
-
-const MICRO_USD_PER_USD: u64 = 1_000_000;
-
-/// The most decimals of an amount in dollars: micro-USD are whole.
-const USD_DECIMALS: usize = 6;
 
 /// What a quota counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +59,8 @@ pub struct Spent {
     pub used: u64,
     /// The part of `used` that was settled above the limit and above the reservation: the debt.
     pub over: u64,
+    /// Which entry of a ledger it is: another number tells that the entry was lost, and made anew. 0 for requests.
+    pub entry: u32,
 }
 
 // === impl Unit ===
@@ -144,6 +142,21 @@ impl Period {
     }
 }
 
+// === impl Spent ===
+
+impl Spent {
+    /// Of an entry that is made now.
+    pub fn begin(unit: Unit, now_ns: u64) -> Self {
+        let entry = match unit {
+            Unit::Requests => 0,
+            Unit::Tokens | Unit::CostMicroUsd => {
+                u32::try_from(now_ns & u64::from(u32::MAX)).unwrap_or(0)
+            }
+        };
+        Self { entry, ..Self::default() }
+    }
+}
+
 // === impl Quota ===
 
 impl Quota {
@@ -166,7 +179,7 @@ impl Quota {
             unit,
             limit: match unit {
                 Unit::Requests | Unit::Tokens => limit.integer()?,
-                Unit::CostMicroUsd => micro_usd(&limit)?,
+                Unit::CostMicroUsd => micros(&limit)?,
             },
             per: members.require("per")?.choice(&Period::ALL.map(|per| (per.name(), per)))?,
         })
@@ -183,7 +196,7 @@ impl Quota {
         // Each whole window in between pays off one limit.
         let paid = self.limit.saturating_mul(u64::from(elapsed) - 1);
         let used = spent.over.saturating_sub(paid);
-        Spent { window, used, over: used.saturating_sub(self.limit) }
+        Spent { window, used, over: used.saturating_sub(self.limit), ..spent }
     }
 
     /// Reserves `amount`.
@@ -241,19 +254,6 @@ pub struct QuotaReservation {
     pub amount: u64,
     /// When it was reserved, in Unix seconds.
     pub at_secs: u64,
-}
-
-fn micro_usd(node: &Node<'_>) -> Result<u64, Invalid> {
-    let expected = || node.expected("an amount as text, as \"250.00\", with at most six decimals");
-    let text = node.value().as_str().ok_or_else(expected)?;
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(decimals) || decimals.len() > USD_DECIMALS {
-        return Err(expected());
-    }
-    let micros = format!("{decimals:0<USD_DECIMALS$}").parse::<u64>().ok();
-    let usd = whole.parse::<u64>().ok().and_then(|usd| usd.checked_mul(MICRO_USD_PER_USD));
-    usd.zip(micros).and_then(|(usd, micros)| usd.checked_add(micros)).ok_or_else(expected)
 }
 
 // === the calendar ===

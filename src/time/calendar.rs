@@ -16,14 +16,15 @@ pub(crate) fn push_rfc3339(text: &mut String, unix_micros: u64) {
     }
     let (year, month, day) = date(days);
     let [hour, minute, second] = [secs / 3_600, secs / 60 % 60, secs % 60];
+    let ([y1, y2], [y3, y4]) = (digits(year / 100), digits(year % 100));
+    let ([o1, o2], [d1, d2]) = (digits(month), digits(day));
+    let ([h1, h2], [m1, m2], [s1, s2]) = (digits(hour), digits(minute), digits(second));
+    let [u1, u2] = digits(micros / 10_000);
+    let ([u3, u4], [u5, u6]) = (digits(micros / 100 % 100), digits(micros % 100));
     #[rustfmt::skip]
     let bytes = [
-        digit(year, 1_000), digit(year, 100), digit(year, 10), digit(year, 1), b'-',
-        digit(month, 10), digit(month, 1), b'-', digit(day, 10), digit(day, 1), b'T',
-        digit(hour, 10), digit(hour, 1), b':', digit(minute, 10), digit(minute, 1), b':',
-        digit(second, 10), digit(second, 1), b'.',
-        digit(micros, 100_000), digit(micros, 10_000), digit(micros, 1_000),
-        digit(micros, 100), digit(micros, 10), digit(micros, 1), b'Z',
+        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T',
+        h1, h2, b':', m1, m2, b':', s1, s2, b'.', u1, u2, u3, u4, u5, u6, b'Z',
     ];
     text.push_str(std::str::from_utf8(&bytes).unwrap_or_default());
 }
@@ -46,9 +47,10 @@ fn date(days_since_1970: u64) -> (u64, u64, u64) {
     (era * 400 + year + next, month, day)
 }
 
-/// The digit of a number at a place: 1, 10, 100 and so on.
-fn digit(number: u64, place: u64) -> u8 {
-    u8::try_from(number / place % 10).map_or(b'0', |digit| b'0' + digit)
+/// The two digits of a number below 100.
+fn digits(number: u64) -> [u8; 2] {
+    let number = u8::try_from(number).unwrap_or(0);
+    [b'0' + number / 10, b'0' + number % 10]
 }
 
 #[cfg(test)]

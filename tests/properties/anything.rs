@@ -108,7 +108,7 @@ proptest! {
         headers.push((":path".to_owned(), target));
         let headers = headers.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect();
         let (gate, host, mut exchange) = (gate(), host(headers, peer), Exchange::default());
-        gate.on_request_headers(&host, &mut exchange);
+        gate.on_request_headers(&host, &mut exchange, Opening::default());
         gate.on_log(&host, &mut exchange);
         prop_assert!(host.reply.borrow().is_some());
         prop_assert!(host.filter_state.borrow().is_empty());
@@ -130,7 +130,7 @@ proptest! {
         headers.push((":path".to_owned(), target));
         let headers = headers.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect();
         let (gate, host, mut exchange) = (gate(), host(headers, peer), Exchange::default());
-        gate.on_request_headers(&host, &mut exchange);
+        gate.on_request_headers(&host, &mut exchange, Opening::default());
         gate.on_log(&host, &mut exchange);
         let sealed = host.filter_state.borrow().contains_key("vkey.decision");
         prop_assert!(sealed != host.reply.borrow().is_some());

@@ -3,6 +3,9 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+use vkey::audit::{TokenSource, Tokens};
+use vkey::body::TokenUsage;
+
 use super::*;
 
 /// Any text, often one that would end a string, a member or a line.
@@ -41,7 +44,10 @@ fn record() -> impl Strategy<Value = AuditRecord<'static>> {
                 query_keys: query_keys.into_iter().map(Into::into).collect(),
                 model: text(),
                 mcp: text(),
-                tokens: numbers[1],
+                tokens: numbers[1].map(|total| Tokens {
+                    usage: TokenUsage { input: total / 3, total, ..TokenUsage::default() },
+                    source: TokenSource::Partial,
+                }),
                 cost: numbers[2],
                 tls_verdict: text(),
                 tls_policy: text(),

@@ -82,7 +82,7 @@ proptest! {
         ];
         headers.insert(if first { 0 } else { 4 }, (name.into_bytes(), value));
         let (gate, host, mut exchange) = (gate(), host(headers, Vec::new()), Exchange::default());
-        prop_assert_eq!(gate.on_request_headers(&host, &mut exchange), Action::Pause);
+        prop_assert_eq!(gate.on_request_headers(&host, &mut exchange, Opening::default()), Action::Pause);
         gate.on_log(&host, &mut exchange);
         let line = host.log.borrow()[0].1.clone();
         let decision = Line::parse(&line).unwrap().record.unwrap().decision;

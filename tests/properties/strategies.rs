@@ -75,14 +75,14 @@ pub(crate) fn access() -> impl Strategy<Value = Access<'static>> {
         select(&["/v1/models", "/v1/chat/completions", "/v2/x", "/", "/v1", "/v1/chat"][..]),
         of(select(&["10.1.2.3", "10.9.9.9", "2001:db8::1", "192.0.2.1"][..])),
         of(select(&["ab", "cd"][..])),
-        of(select(&["gpt-4o", "o3", "other"][..])),
+        models(),
         of((
             select(&["tools/call", "tools/list", "ping"][..]),
             of(select(&["s1", "s2"][..])),
             of(select(&["search_docs", "x"][..])),
         )),
     )
-        .prop_map(|(now_secs, method, host, path, source, cert, model, mcp)| Access {
+        .prop_map(|(now_secs, method, host, path, source, cert, models, mcp)| Access {
             now_secs,
             method,
             host: host.and_then(|host| exact_host(host.as_bytes())),
@@ -92,7 +92,7 @@ pub(crate) fn access() -> impl Strategy<Value = Access<'static>> {
                 "ab" => "abababababababababababababababababababababababababababababababab",
                 _ => "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
             }),
-            model,
+            models,
             mcp: mcp.map(|(method, server, name)| McpCall { method, server, name }),
         })
 }

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 
 use proptest::test_runner::TestCaseError;
-use vkey::gate::{Attempt, Plugin, UpstreamGate};
+use vkey::gate::{Attempt, Opening, Plugin, UpstreamGate};
 use vkey::host::{Action, FilterState, Property};
 use vkey::upstream_tls::{UpstreamHost, Verdict};
 #[cfg(target_arch = "wasm32")]
@@ -152,7 +152,7 @@ fn no_response_passes_for_a_known_host_unless_its_connection_is_good() {
         let (gate, host) = (gate_under(policy()), host(headers, Vec::new()));
         let mut exchange = Exchange::default();
         show(&host, before);
-        gate.on_request_headers(&host, &mut exchange);
+        gate.on_request_headers(&host, &mut exchange, Opening::default());
         show(&host, after);
         let gated = is_gated(&host);
         for callback in callbacks.into_iter().chain([Callback::Response, Callback::Log]) {
@@ -167,7 +167,7 @@ fn no_response_passes_for_a_known_host_unless_its_connection_is_good() {
                 }
                 Callback::Response => _ = gate.on_response_headers(&host, &mut exchange),
                 Callback::Log => gate.on_log(&host, &mut exchange),
-                _ => _ = gate.on_request_body(&host, &mut exchange, 0),
+                _ => _ = gate.on_request_body(&host, &mut exchange, 0, false),
             }
         }
         let lines = host.log.borrow();

@@ -9,7 +9,7 @@ use vkey::reply::{REQUEST_ID, Reply};
 
 use super::fields::{check_fields, check_state};
 use super::format::{Configure, Outcome};
-use super::forwarded::check_upstream;
+use super::forwarded::{check_bodies, check_upstream};
 use super::secrecy::Hidden;
 use super::step::{Expect, Expected, Step};
 use super::tally::Audited;
@@ -76,6 +76,7 @@ pub(crate) fn check_observed(
     if expect.action.forwards() {
         problems.extend(check_upstream(context, expect, observed));
     }
+    problems.extend(check_bodies(context, step, observed));
     problems.extend(log_lacks(context, &expect.log, &observed.log));
     problems.extend(check_silence(context, expect, &observed.log));
     problems.extend(Hidden::of(context).check(expect, observed));
@@ -93,7 +94,7 @@ pub(crate) fn check_observed(
 fn check_action(expect: &Expect, observed: &Observed) -> Vec<String> {
     let forwarded = match expect.action {
         action if action.forwards() => Some(true),
-        Expected::Reply | Expected::Ready | Expected::Refuse => Some(false),
+        Expected::Abandon | Expected::Reply | Expected::Ready | Expected::Refuse => Some(false),
         _ => None,
     };
     let mut problems = Vec::new();
@@ -159,7 +160,7 @@ fn reply_header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
 /// `google.rpc.Code` of a refusal.
 fn grpc_status(status: u16) -> u8 {
     match status {
-        400 => 3,
+        400 | 413 => 3,
         401 => 16,
         403 => 7,
         429 => 8,
@@ -187,10 +188,11 @@ fn check_retry(reply: &Reply) -> Option<String> {
     (!right).then(|| format!("{}: wait {retry_after:?}, {fields:?}", reply.status))
 }
 
-/// A 429 says when to retry and, unless the configuration prevents that, what is left of the limits. No other reply
-/// does.
+/// A 429 says when to retry and, unless the configuration prevents that, what is left of the limits of requests. No other
+/// reply does.
 fn check_limited(context: &Context<'_>, reply: &Reply) -> Option<String> {
-    let never = context.limit_headers() == Some("never");
+    let is_of_requests = !reply.body.contains("the request reserves");
+    let never = context.limit_headers() == Some("never") || !is_of_requests;
     let fields = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
     match (reply.status, fields) {
         (429, [Some(secs), None, None]) if never && secs != "0" => None,

@@ -3,6 +3,7 @@
 use vkey::decision::DenyReason;
 use vkey::json::{Invalid, Json, Members, Node};
 
+use super::body::Body;
 use super::format::{json, named, owned, texts};
 
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Expect {
     pub(crate) upstream: ExpectUpstream,
     /// Headers that the module adds to the response of a forwarded request; `None` if there are none.
     pub(crate) response_headers: Option<Vec<(String, Json)>>,
+    /// The body of the response that the client gets; `None` if it is the upstream's.
+    pub(crate) response_body: Option<Body>,
     pub(crate) metrics: Vec<(String, u64)>,
     pub(crate) log: Vec<String>,
 }
@@ -32,6 +35,8 @@ pub(crate) struct ExpectReply {
 pub(crate) struct ExpectUpstream {
     pub(crate) headers: ExpectFields,
     pub(crate) trailers: ExpectFields,
+    /// The body; `None` if it is the client's.
+    pub(crate) body: Option<Body>,
     /// The filter state that names provider credentials for the upstream gate.
     pub(crate) credentials: Option<String>,
 }
@@ -45,6 +50,8 @@ pub(crate) struct ExpectFields {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
+    /// The request is neither forwarded nor answered: it never comes to its end.
+    Abandon,
     /// The module replies itself with the usage of a key.
     Reply,
     /// The module replies that it is ready, without a key.
@@ -76,7 +83,7 @@ impl Expected {
 
     /// Whether the request is denied.
     pub(crate) fn denies(self) -> bool {
-        matches!(self, Self::Refuse | Self::Stop | Self::Withhold)
+        matches!(self, Self::Abandon | Self::Refuse | Self::Stop | Self::Withhold)
     }
 }
 
@@ -85,9 +92,11 @@ impl Expected {
 impl Expect {
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&[
-            "action", "status", "reason", "audit", "reply", "upstream", "answer", "metrics", "log",
+            "action", "status", "reason", "audit", "reply", "upstream", "answer", "answer_body",
+            "metrics", "log",
         ])?;
         let actions = [
+            ("abandon", Expected::Abandon),
             ("answer", Expected::Reply),
             ("forward", Expected::Forward),
             ("nothing", Expected::Nothing),
@@ -106,6 +115,7 @@ impl Expect {
             reply: members.read("reply", ExpectReply::read)?.unwrap_or_default(),
             upstream: members.read("upstream", ExpectUpstream::read)?.unwrap_or_default(),
             response_headers: members.read("answer", |n| named(n, json))?,
+            response_body: members.read("answer_body", Body::read)?,
             metrics: members.read("metrics", |n| named(n, integer))?.unwrap_or_default(),
             log: texts(&members, "log")?,
         };
@@ -120,14 +130,16 @@ impl Expect {
         if replies != self.status.is_some() {
             Err("status: expected with refuse, withhold, answer and ready, and only there")
         } else if self.action.denies() && self.reason.is_none() {
-            Err("reason: expected with refuse, withhold and stop")
+            Err("reason: expected with refuse, withhold, stop and abandon")
         } else if !self.action.denies() && self.action != Expected::Forward && self.reason.is_some()
         {
             Err("reason: expected with refuse, withhold, stop or forward")
         } else if upstream && !self.action.forwards() {
             Err("upstream: expected with forward, preflight, public, withhold and stop only")
-        } else if self.response_headers.is_some() && self.action != Expected::Forward {
-            Err("answer: expected with forward only")
+        } else if (self.response_headers.is_some() || self.response_body.is_some())
+            && self.action != Expected::Forward
+        {
+            Err("answer, answer_body: expected with forward only")
         } else if reply && !replies {
             Err("reply: expected with refuse, withhold, answer and ready only")
         } else {
@@ -146,18 +158,20 @@ impl ExpectReply {
 
 impl ExpectUpstream {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&["present", "absent", "trailers", "credentials"])?;
+        let members = node.members(&["present", "absent", "body", "trailers", "credentials"])?;
         let trailers =
             |node: &Node<'_>| ExpectFields::of_members(&node.members(&["present", "absent"])?);
         Ok(Self {
             headers: ExpectFields::of_members(&members)?,
             trailers: members.read("trailers", trailers)?.unwrap_or_default(),
+            body: members.read("body", Body::read)?,
             credentials: members.read("credentials", owned)?,
         })
     }
 
     fn is_empty(&self) -> bool {
-        self.headers.is_empty() && self.trailers.is_empty() && self.credentials.is_none()
+        let is_plain = self.body.is_none() && self.credentials.is_none();
+        self.headers.is_empty() && self.trailers.is_empty() && is_plain
     }
 }
 

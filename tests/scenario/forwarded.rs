@@ -6,6 +6,7 @@ use vkey::host::HeaderList;
 use vkey::json::Json;
 
 use super::Observed;
+use super::body::Body;
 use super::check::Context;
 use super::secrecy::Hidden;
 use super::step::{Expect, ExpectFields, Expected, Step};
@@ -27,6 +28,37 @@ pub(super) fn check_upstream(
     }
     problems.extend(check_identity(context, expect, observed));
     problems
+}
+
+/// Checks the body that the upstream has received, and the one of its response that the client has received: unless the
+/// step says otherwise, both are unchanged. Nothing of a request that is not forwarded reaches the upstream.
+pub(super) fn check_bodies(context: &Context<'_>, step: &Step, observed: &Observed) -> Vec<String> {
+    let (expect, bytes) = (&step.expect, |body: &Body| body.bytes(&context.meaning));
+    let mut problems = Vec::new();
+    let sent = match expect.action.forwards() {
+        true => bytes(expect.upstream.body.as_ref().unwrap_or(&step.request.body)),
+        false => Vec::new(),
+    };
+    let is_unfinished = step.request.unfinished && sent.starts_with(&observed.upstream_body);
+    if observed.upstream_body != sent && !is_unfinished {
+        let found = String::from_utf8_lossy(&observed.upstream_body);
+        problems.push(format!("the upstream has received the body {found:?}"));
+    }
+    let length = values_of(&observed.upstream, "content-length");
+    if !sent.is_empty() && length.iter().any(|length| *length != bytes_of(sent.len())) {
+        problems.push(format!("content-length {length:?} of a body of {} bytes", sent.len()));
+    }
+    let passes = matches!(expect.action, Expected::Forward | Expected::Public);
+    let shown = bytes(expect.response_body.as_ref().unwrap_or(&step.ending.response));
+    if passes && observed.response_body != shown {
+        let found = String::from_utf8_lossy(&observed.response_body);
+        problems.push(format!("the client has received the body {found:?}"));
+    }
+    problems
+}
+
+fn bytes_of(length: usize) -> Vec<u8> {
+    length.to_string().into_bytes()
 }
 
 /// Checks the trailers of a request, if it is forwarded.

@@ -11,6 +11,7 @@
     reason = "in a test a panic is the report"
 )]
 
+mod body;
 pub(crate) mod check;
 mod expect;
 mod fields;
@@ -89,11 +90,16 @@ pub(crate) fn is_closed(log: &Log) -> bool {
 pub(crate) struct Sent {
     pub(crate) now_ns: u64,
     pub(crate) headers: HeaderList,
+    /// The parts of the body.
+    pub(crate) body: Vec<Vec<u8>>,
+    pub(crate) unfinished: bool,
     pub(crate) trailers: Trailers,
     pub(crate) source: Option<String>,
     pub(crate) client_cert: Option<String>,
     pub(crate) faults: Faults,
     pub(crate) ending: Ending,
+    /// The parts of the body of the upstream's response.
+    pub(crate) response: Vec<Vec<u8>>,
     pub(crate) upstream: Upstream,
 }
 
@@ -110,6 +116,10 @@ pub(crate) struct Observed {
     pub(crate) replies: u32,
     /// The headers of the forwarded request.
     pub(crate) upstream: HeaderList,
+    /// The body that the upstream has received.
+    pub(crate) upstream_body: Vec<u8>,
+    /// The body that the client has received, unless the module replied.
+    pub(crate) response_body: Vec<u8>,
     /// The headers that the module added to the response.
     pub(crate) response_headers: BTreeMap<String, String>,
     pub(crate) filter_state: BTreeMap<String, String>,

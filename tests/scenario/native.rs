@@ -1,15 +1,23 @@
 //! The library as a machine.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::mem::take;
 
 use vkey::exchange::Exchange;
-use vkey::gate::{Gate, Plugin};
+use vkey::gate::{Gate, Opening, Plugin};
 use vkey::host::{Action, MemoryHost};
 use vkey::upstream_tls::Policy;
 
 use super::Log;
 use super::memory::{Callbacks, Request};
 use super::text::POLICY;
+
+/// The context of the gate.
+const ROOT: u32 = 1;
+
+/// The context of every request: there is one at a time.
+const CONTEXT: u32 = 2;
 
 /// A worker.
 pub(crate) struct Native {
@@ -57,12 +65,13 @@ impl Request for NativeRequest<'_> {
         &self.host
     }
 
-    fn on_headers(&mut self) -> Action {
-        self.gate.on_request_headers(&self.host, &mut self.exchange)
+    fn on_headers(&mut self, is_whole: bool) -> Action {
+        let opening = Opening { context: CONTEXT, is_whole };
+        self.gate.on_request_headers(&self.host, &mut self.exchange, opening)
     }
 
-    fn on_body(&mut self, bytes: u64) -> Action {
-        self.gate.on_request_body(&self.host, &mut self.exchange, bytes)
+    fn on_body(&mut self, bytes: u64, is_last: bool) -> Action {
+        self.gate.on_request_body(&self.host, &mut self.exchange, bytes, is_last)
     }
 
     fn on_trailers(&mut self) -> Action {
@@ -73,7 +82,16 @@ impl Request for NativeRequest<'_> {
         self.gate.on_response_headers(&self.host, &mut self.exchange)
     }
 
-    fn on_response_body(&mut self) {}
+    fn on_response_body(&mut self, bytes: u64, is_last: bool) -> Action {
+        self.gate.on_response_body(&self.host, &mut self.exchange, bytes, is_last)
+    }
+
+    fn on_tick(&mut self) {
+        let exchange = RefCell::new(take(&mut self.exchange));
+        self.gate
+            .tick(&self.host, ROOT, |_| self.gate.on_tick(&self.host, &mut exchange.borrow_mut()));
+        self.exchange = exchange.into_inner();
+    }
 
     fn on_log(&mut self) {
         self.gate.on_log(&self.host, &mut self.exchange);

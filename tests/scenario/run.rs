@@ -7,6 +7,7 @@ use vkey::host::{HeaderList, MemoryStore, Rules, SharedData as _};
 use vkey::json::Integers;
 use vkey::key::revocations::{list_name, version_name};
 
+use super::body::declare;
 use super::check::{Context, check_configured, check_observed, is_audit_line};
 use super::format::{ConfigSpec, HostKind, Scenario, Variant};
 use super::forwarded::check_trailers;
@@ -168,17 +169,24 @@ impl<'a> Conversation<'a> {
     fn sent(&self, step: &Step, n: u64) -> Sent {
         let meaning = self.meaning(n);
         let header = |(name, value): &(String, String)| (bytes(name), bytes(&meaning.fill(value)));
-        let headers: HeaderList = step.request.headers.iter().map(header).collect();
+        let mut headers: HeaderList = step.request.headers.iter().map(header).collect();
+        let body = step.request.body.parts(&meaning);
+        if !body.is_empty() {
+            declare(&mut headers, &body, step.request.chunked);
+        }
         let trailers = step.request.trailers.map(|value| meaning.fill(value));
         let upstream = meaning.fill_json(&step.upstream);
         Sent {
             now_ns: shifted(self.start, step.at) * 1_000_000_000 + step.at_ns,
             headers,
+            body,
+            unfinished: step.request.unfinished,
             trailers,
             source: step.request.source.clone(),
             client_cert: step.request.client_cert.clone(),
             faults: step.faults.clone(),
             ending: step.ending.clone(),
+            response: step.ending.response.parts(&meaning),
             upstream: Upstream::read(&upstream.root(Integers::Digits)).expect("read before"),
         }
     }

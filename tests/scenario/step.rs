@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vkey::host::Rules;
 use vkey::json::{Integers, Invalid, Json, Members, Node};
 
+use super::body::Body;
 pub(crate) use super::expect::{Expect, ExpectFields, Expected};
 use super::format::{merged, named, nullable, owned, signed};
 use super::upstream::{Upstream, nothing};
@@ -54,6 +55,11 @@ pub(crate) struct RequestSpec {
     /// Pseudo headers first.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) trailers: Trailers,
+    pub(crate) body: Body,
+    /// Whether the length of the body is not announced.
+    pub(crate) chunked: bool,
+    /// Whether the body never comes to its end.
+    pub(crate) unfinished: bool,
     pub(crate) source: Option<String>,
     pub(crate) client_cert: Option<String>,
 }
@@ -78,6 +84,8 @@ pub(crate) struct Faults {
     pub(crate) no_headers: bool,
     /// The request ends before the module sees it.
     pub(crate) never_shown: bool,
+    /// The host does not call back about the bodies of requests that are held.
+    pub(crate) keeps_bodies: bool,
 }
 
 /// What the host provides at the end.
@@ -91,6 +99,21 @@ pub(crate) struct Ending {
     pub(crate) body: Box<[u64]>,
     pub(crate) bytes_out: Option<u64>,
     pub(crate) upstream: Option<String>,
+    /// The body of the upstream's response.
+    pub(crate) response: Body,
+    /// Who breaks off the response, if anyone does.
+    pub(crate) cut: Option<Cut>,
+}
+
+/// Who breaks off a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Client,
+    Upstream,
+    /// The proxy replies in place of the upstream, before it has sent anything to it.
+    ProxyBefore,
+    /// The same after it has sent the request.
+    ProxyAfter,
 }
 
 // === impl Part ===
@@ -214,11 +237,15 @@ fn of_step<T>(
 impl RequestSpec {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&[
-            "method", "path", "authority", "key", "headers", "trailers", "source", "client_cert",
+            "method", "path", "authority", "key", "headers", "body", "chunked", "unfinished",
+            "trailers", "source", "client_cert",
         ])?;
+        let body = members.read("body", Body::read)?;
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let flag = |name| members.read(name, Node::bool).map(Option::unwrap_or_default);
         let mut headers = Vec::new();
         for (member, name, usual) in [
-            ("method", ":method", "GET"),
+            ("method", ":method", method),
             ("path", ":path", "/v1/models"),
             ("authority", ":authority", "gw.example"),
         ] {
@@ -235,6 +262,9 @@ impl RequestSpec {
         Ok(Self {
             headers,
             trailers: members.read("trailers", Trailers::read)?.unwrap_or_default(),
+            body: body.unwrap_or_default(),
+            chunked: flag("chunked")?,
+            unfinished: flag("unfinished")?,
             source: source.unwrap_or(Some("192.0.2.10:40000".to_owned())),
             client_cert: members.read("client_cert", owned)?,
         })
@@ -270,7 +300,8 @@ fn header(node: &Node<'_>) -> Result<(String, String), Invalid> {
 
 impl Faults {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&["failing_edits", "no_clock", "no_headers", "never_shown"])?;
+        let members = node
+            .members(&["failing_edits", "no_clock", "no_headers", "never_shown", "keeps_bodies"])?;
         let flag = |name| members.read(name, Node::bool).map(Option::unwrap_or_default);
         let status = |n: &Node<'_>| u32::try_from(n.integer()?).map_err(|e| n.unusable(e));
         Ok(Self {
@@ -278,14 +309,22 @@ impl Faults {
             no_clock: flag("no_clock")?,
             no_headers: flag("no_headers")?,
             never_shown: flag("never_shown")?,
+            keeps_bodies: flag("keeps_bodies")?,
         })
     }
 }
 
 impl Ending {
     fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members =
-            node.members(&["after_ns", "status", "headers", "body", "bytes_out", "upstream"])?;
+        let members = node.members(&[
+            "after_ns", "status", "headers", "body", "bytes_out", "upstream", "response", "cut",
+        ])?;
+        let cuts = [
+            ("client", Cut::Client),
+            ("upstream", Cut::Upstream),
+            ("proxy before it sends", Cut::ProxyBefore),
+            ("proxy after it has sent", Cut::ProxyAfter),
+        ];
         Ok(Self {
             after_ns: members.read("after_ns", Node::integer)?.unwrap_or(0),
             status: members.read("status", Node::integer)?,
@@ -297,6 +336,8 @@ impl Ending {
             body: members.read("body", sizes)?.unwrap_or_default(),
             bytes_out: members.read("bytes_out", Node::integer)?,
             upstream: members.read("upstream", owned)?,
+            response: members.read("response", Body::read)?.unwrap_or_default(),
+            cut: members.read("cut", |node| node.choice(&cuts))?,
         })
     }
 }

@@ -7,9 +7,9 @@ use vkey::decision::Mode;
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::host::{MemoryStore, RecordStore, SharedData};
 use vkey::json::Json;
-use vkey::limits::Limits;
 use vkey::limits::cell::{Cell, key_name, tenant_name};
 use vkey::limits::sessions::sessions_name;
+use vkey::limits::{Amounts, Limits};
 use vkey::record::Name;
 use vkey::upstream_tls::{UpstreamStatus, Verdict, upstream_status_name};
 
@@ -226,7 +226,7 @@ fn check_cell(store: &MemoryStore, name: &Name, expected: &Cell) -> Option<Strin
 }
 
 fn count(cell: &mut Cell, decision: Decision) {
-    cell.count(decision, &[], None, 0, Mode::Enforce);
+    cell.count(decision, &[], &Amounts::default(), None, 0, Mode::Enforce);
 }
 
 /// The label of a tenant. A masked tenant is unknown.

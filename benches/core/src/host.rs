@@ -6,7 +6,7 @@ use std::rc::Rc;
 use vkey::headers::Headers;
 use vkey::host::Level;
 use vkey::host::{
-    Host, HostError, MemoryHost, MetricKind, Property, Rules, SharedData, WriteError,
+    Body, Host, HostError, MemoryHost, MetricKind, Property, Rules, SharedData, WriteError,
 };
 use vkey::reply::Reply;
 
@@ -18,6 +18,7 @@ pub(crate) enum Call {
     Clock,
     HeaderRead,
     HeaderEdit,
+    Body,
     Property,
     SharedRead,
     SharedWrite,
@@ -40,11 +41,11 @@ pub(crate) struct CountedHost {
 }
 
 impl Call {
-    pub(crate) const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 12;
 
     /// The names in tables.
     pub(crate) const NAMES: [&str; Self::COUNT] = [
-        "clock", "header_read", "header_edit", "property", "shared_read", "shared_write",
+        "clock", "header_read", "header_edit", "body", "property", "shared_read", "shared_write",
         "filter_state", "metric", "log", "reply", "other",
     ];
 }
@@ -122,6 +123,24 @@ impl Host for CountedHost {
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         self.call(Call::HeaderEdit, |host| host.add_request_header(name, value))
+    }
+
+    fn body(&self, body: Body, start: usize, max_len: usize) -> Option<Vec<u8>> {
+        self.call(Call::Body, |host| host.body(body, start, max_len))
+    }
+
+    fn set_body(
+        &self,
+        body: Body,
+        start: usize,
+        len: usize,
+        bytes: &[u8],
+    ) -> Result<(), HostError> {
+        self.call(Call::Body, |host| host.set_body(body, start, len, bytes))
+    }
+
+    fn remove_response_header(&self, name: &str) -> Result<(), HostError> {
+        self.call(Call::HeaderEdit, |host| host.remove_response_header(name))
     }
 
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {

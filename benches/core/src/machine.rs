@@ -6,7 +6,7 @@ use std::rc::Rc;
 use vkey::config::Config;
 use vkey::engine::Engine;
 use vkey::exchange::Exchange;
-use vkey::gate::{Gate, Plugin};
+use vkey::gate::{Gate, Opening, Plugin};
 use vkey::host::Level;
 use vkey::host::Rules;
 use vkey::host::{Action, MemoryHost, MemoryStore, Property};
@@ -119,7 +119,8 @@ fn run_request(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Mete
     let memory = &host.memory;
     show(memory, sent);
     let mut exchange = Exchange::default();
-    let action = counted_by(meter, || gate.on_request_headers(host, &mut exchange));
+    let action =
+        counted_by(meter, || gate.on_request_headers(host, &mut exchange, Opening::default()));
     let upstream = memory.headers.borrow().clone().unwrap_or_default();
     respond(memory, sent, action == Action::Continue);
     let action_on_response = counted_by(meter, || gate.on_response_headers(host, &mut exchange));

@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 use std::rc::Rc;
 
 use vkey::access::cidr::parse_address;
-use vkey::access::{Access, CanonicalPath, exact_host};
+use vkey::access::{Access, CanonicalPath, Models, exact_host};
 use vkey::audit::AuditRecord;
 use vkey::decision::Decision;
 use vkey::digest::sha256_hex;
@@ -98,7 +98,7 @@ impl Parts<'_> {
                     path,
                     source,
                     client_cert: self.sent.client_cert.as_deref(),
-                    model: None,
+                    models: Models::None,
                     mcp: None,
                 })
             });

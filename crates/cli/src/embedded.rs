@@ -198,7 +198,7 @@ impl EmbeddedHost {
             .map_err(HostError::Worker)?;
         let (Opened::Forwarded(context) | Opened::Held(context)) =
             worker.open(host).map_err(failed)?;
-        let response = Response { status: None, bytes: None, now_ns };
+        let response = Response { now_ns, ..Response::default() };
         let closed = worker.close(context, &response).map_err(failed)?;
         let audit = closed.as_ref().and_then(|closed| take_audit_line(&closed.host));
         // A request without a decision is refused.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use vkey::access::cidr::parse_address;
-use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, exact_host};
+use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, Models, exact_host};
 use vkey::config::{Config, NotReady, Plan, RingConfig};
 use vkey::decision::DenyReason;
 use vkey::digest::is_sha256_hex;
@@ -68,7 +68,7 @@ pub(super) struct AccessArgs {
     client_cert: Option<String>,
     /// The model that the request names. Bodies are not read yet: the gate does not see it
     #[arg(long)]
-    model: Option<String>,
+    model: Vec<Box<str>>,
     /// The JSON-RPC method of an MCP request, e.g. tools/call. Bodies are not read yet: the gate does not see it
     #[arg(long, value_name = "METHOD")]
     mcp_method: Option<String>,
@@ -123,7 +123,7 @@ impl AccessArgs {
         now_secs: u64,
     ) -> Report {
         let mut report = self.evaluate_with(engine, policy, key, now_secs, false);
-        let has_body = self.model.is_some() || self.mcp_method.is_some();
+        let has_body = !self.model.is_empty() || self.mcp_method.is_some();
         if has_body && report.decision.reason().is_some() {
             let read = self.evaluate_with(engine, policy, key, now_secs, true);
             report.compare_with_body(&read);
@@ -159,7 +159,7 @@ impl AccessArgs {
         }
         let access = |key: &KnownKey| {
             let access = self.read(now_secs, key.keeps_escaped_slashes())?;
-            let bodyless = Access { model: None, mcp: None, ..access.clone() };
+            let bodyless = Access { models: Models::None, mcp: None, ..access.clone() };
             Ok(if reads_body { access } else { bodyless })
         };
         Report::new(engine, &head, access, upstream, now_secs)
@@ -172,7 +172,7 @@ impl AccessArgs {
         head: &RequestHead<'_>,
         now_secs: u64,
     ) -> Option<&'static str> {
-        let access = Access { model: None, mcp: None, ..self.read(now_secs, false).ok()? };
+        let access = Access { models: Models::None, mcp: None, ..self.read(now_secs, false).ok()? };
         if engine.asks_for_readiness(head, &access.path) {
             return Some(READINESS);
         }
@@ -196,7 +196,7 @@ impl AccessArgs {
             },
             source: self.source,
             client_cert: self.client_cert.as_deref(),
-            model: self.model.as_deref(),
+            models: Models::Named { names: &self.model, open_ended: false },
             mcp: self.mcp_method.as_deref().map(mcp),
         })
     }

@@ -44,9 +44,9 @@ impl Review {
         if !holds_within(&restriction, valid) {
             self.refuse(format!("{option} {OUTLIVED}"));
         }
-        if restriction.needs_body() {
+        if restriction.needs_mcp_call() {
             self.warnings.push(format!("{option}: {UNREAD}: every request is refused"));
-        } else if restriction.alternatives().iter().any(Restriction::needs_body) {
+        } else if restriction.alternatives().iter().any(Restriction::needs_mcp_call) {
             self.warnings.push(format!("{option}: {UNREAD}, alternatives of any_of among them"));
         }
     }
@@ -82,7 +82,7 @@ impl Review {
     }
 }
 
-const UNREAD: &str = "this release reads no bodies, so restrictions of models and mcp never hold";
+const UNREAD: &str = "this release reads no MCP messages, so restrictions of mcp never hold";
 
 const UNREAD_QUOTA: &str = "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate \
     would refuse the key; remove them";

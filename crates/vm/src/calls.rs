@@ -7,7 +7,7 @@ use wasmtime::{Caller, Linker};
 
 use vkey::headers::Headers;
 use vkey::host::Level;
-use vkey::host::{Host, HostError, MetricKind, SharedData, WriteError};
+use vkey::host::{Body, Host, HostError, MetricKind, SharedData, WriteError};
 use vkey::reply::Reply;
 
 use super::guest::{Done, Fault, Guest, Receiver, Span, View, status};
@@ -18,8 +18,7 @@ const REQUEST_HEADERS: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
 const RESPONSE_HEADERS: u32 = 2;
 
-/// `proxy_buffer_type_t`: the body of the request, and the plugin's configuration.
-const REQUEST_BODY: u32 = 0;
+/// `proxy_buffer_type_t`: the plugin's configuration.
 const PLUGIN_CONFIGURATION: u32 = 7;
 
 /// `proxy_stream_type_t`: the request.
@@ -35,6 +34,7 @@ const ENV: &str = "env";
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     link_headers(linker)?;
     link_reads(linker)?;
+    link_bodies(linker)?;
     link_shared_data(linker)?;
     link_metrics(linker)?;
     link_actions(linker)
@@ -133,6 +133,10 @@ fn remove_header(guest: &mut Guest<'_>, map: u32, name: Span) -> Done {
     Ok(match map {
         REQUEST_HEADERS => view.host.remove_request_header(name),
         REQUEST_TRAILERS => view.host.remove_request_trailer(name),
+        RESPONSE_HEADERS => {
+            let name = std::str::from_utf8(name).map_err(|_| HostError::BAD_ARGUMENT)?;
+            view.host.remove_response_header(name)
+        }
         _ => Err(HostError::BAD_ARGUMENT),
     }?)
 }
@@ -157,14 +161,6 @@ fn link_reads(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             status(property(&mut Guest(caller), Span(path, path_len), receiver))
         },
     )?;
-    linker.func_wrap(
-        ENV,
-        "proxy_get_buffer_bytes",
-        |caller: Caller<'_, State>, buffer: u32, start: u32, max: u32, data: u32, len: u32| {
-            let receiver = Receiver(data, len);
-            status(buffer_bytes(&mut Guest(caller), buffer, Span(start, max), receiver))
-        },
-    )?;
     Ok(())
 }
 
@@ -180,16 +176,55 @@ fn property(guest: &mut Guest<'_>, path: Span, receiver: Receiver) -> Done {
     guest.hand_over(&value.ok_or(HostError::NOT_FOUND)?, receiver)
 }
 
+// === bodies, and the configuration ===
+
+fn link_bodies(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        ENV,
+        "proxy_get_buffer_bytes",
+        |caller: Caller<'_, State>, buffer: u32, start: u32, max: u32, data: u32, len: u32| {
+            let receiver = Receiver(data, len);
+            status(buffer_bytes(&mut Guest(caller), buffer, Span(start, max), receiver))
+        },
+    )?;
+    linker.func_wrap(
+        ENV,
+        "proxy_set_buffer_bytes",
+        |caller: Caller<'_, State>, buffer: u32, start: u32, len: u32, data: u32, size: u32| {
+            let (part, bytes) = (Span(start, len), Span(data, size));
+            status(set_buffer_bytes(&mut Guest(caller), buffer, part, bytes))
+        },
+    )?;
+    Ok(())
+}
+
 fn buffer_bytes(guest: &mut Guest<'_>, buffer: u32, part: Span, receiver: Receiver) -> Done {
-    let all = match buffer {
-        REQUEST_BODY => guest.view()?.host.body.borrow().clone(),
-        PLUGIN_CONFIGURATION => guest.0.data().configuration.clone(),
-        _ => return Err(HostError::BAD_ARGUMENT.into()),
+    let (start, max) = numbers(part)?;
+    let bytes = match body(buffer) {
+        Some(body) => guest.view()?.host.body(body, start, max),
+        None if buffer == PLUGIN_CONFIGURATION => {
+            let rest = guest.0.data().configuration.get(start..);
+            rest.map(|rest| rest.get(..max).unwrap_or(rest).to_vec())
+        }
+        None => None,
     };
-    let (start, max) = (usize::try_from(part.0), usize::try_from(part.1));
-    let (start, max) = start.ok().zip(max.ok()).ok_or(HostError::BAD_ARGUMENT)?;
-    let rest = all.get(start..).ok_or(HostError::BAD_ARGUMENT)?;
-    guest.hand_over(rest.get(..max).unwrap_or(rest), receiver)
+    guest.hand_over(&bytes.ok_or(HostError::BAD_ARGUMENT)?, receiver)
+}
+
+fn set_buffer_bytes(guest: &mut Guest<'_>, buffer: u32, part: Span, bytes: Span) -> Done {
+    let (start, len) = numbers(part)?;
+    let view = guest.view()?;
+    let body = body(buffer).ok_or(HostError::BAD_ARGUMENT)?;
+    Ok(view.host.set_body(body, start, len, view.bytes(bytes)?)?)
+}
+
+fn body(buffer: u32) -> Option<Body> {
+    [Body::Request, Body::Response].into_iter().find(|body| *body as u32 == buffer)
+}
+
+fn numbers(part: Span) -> Result<(usize, usize), HostError> {
+    let (start, len) = (usize::try_from(part.0), usize::try_from(part.1));
+    start.ok().zip(len.ok()).ok_or(HostError::BAD_ARGUMENT)
 }
 
 // === shared data ===
@@ -391,7 +426,7 @@ fn reply(
         status: u16::try_from(code).map_err(|_| HostError::BAD_ARGUMENT)?,
         grpc_status: u8::try_from(grpc_status).ok(),
         headers: headers.collect::<Option<_>>().ok_or(HostError::BAD_ARGUMENT)?,
-        body: view.text(body)?.to_owned(),
-        details: view.text(details)?.to_owned(),
+        body: view.text(body)?.to_owned().into(),
+        details: view.text(details)?.to_owned().into(),
     })
 }

@@ -201,7 +201,7 @@ impl Vm {
         self.call(id, callback, (id, 0, 0), CONTINUE).map(action)
     }
 
-    /// Announces the response body, `bytes` bytes in all.
+    /// Announces `bytes` more bytes of the response body.
     ///
     /// # Errors
     ///
@@ -210,10 +210,11 @@ impl Vm {
         &mut self,
         ContextId(id): ContextId,
         bytes: u32,
+        end_of_stream: bool,
     ) -> Result<Action, Failure> {
         let callback = self.callbacks.response_body.clone();
         let callback = self.unchecked(id, callback, "proxy_on_response_body")?;
-        self.call(id, callback, (id, bytes, 1), CONTINUE).map(action)
+        self.call(id, callback, (id, bytes, end_of_stream.into()), CONTINUE).map(action)
     }
 
     /// Reports the end of the request, and calls the log callback.

@@ -21,4 +21,4 @@ pub use instance::{ContextId, Failure, Vm};
 #[cfg(feature = "compiler")]
 pub use module::precompile;
 pub use module::{BuiltIn, Limits, Module, ModuleError, Precompiled};
-pub use worker::{Closed, Opened, Response, Setup, StartError, Worker};
+pub use worker::{Closed, Opened, Response, Setup, StartError, UpstreamResponse, Worker};

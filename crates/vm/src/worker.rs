@@ -5,7 +5,7 @@ use std::mem::take;
 use std::sync::Arc;
 
 use vkey::host::Level;
-use vkey::host::{Action, MemoryHost, MemoryStore, Property};
+use vkey::host::{Action, Arrived, MemoryHost, MemoryStore, Property};
 
 use super::instance::{ContextId, Failure, Vm};
 use super::module::Module;
@@ -48,14 +48,27 @@ pub enum Opened {
 }
 
 /// The response to a request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Response {
     /// The status, if there was a response.
     pub status: Option<u16>,
     /// The size in bytes, if known.
     pub bytes: Option<u64>,
+    /// The upstream's own part of it; `None` if the response is the host's own.
+    pub upstream: Option<UpstreamResponse>,
     /// When the response was complete, Unix nanoseconds.
     pub now_ns: u64,
+}
+
+/// What an upstream sends.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamResponse {
+    /// Headers besides the status.
+    pub headers: Vec<(String, String)>,
+    /// The parts of the body.
+    pub body: Vec<Vec<u8>>,
+    /// Why the body ends before its end, as a proxy names it (Envoy: response code details); `None` if it does not.
+    pub cut: Option<String>,
 }
 
 /// A finished request.
@@ -88,20 +101,16 @@ impl Worker {
         take(&mut self.log)
     }
 
-    /// Passes a request to the module: the headers, then the whole body if there is one.
+    /// Passes a request to the module: the headers, then the body and the trailers, if there are any.
     ///
     /// # Errors
     ///
     /// [`Failure`] if the module failed: all requests of the VM are lost, and the next one starts a new VM.
     pub fn open(&mut self, host: MemoryHost) -> Result<Opened, Failure> {
         let now_ns = host.now_ns.get().unwrap_or(0);
-        let bytes = u32::try_from(host.body.borrow().len()).unwrap_or(u32::MAX);
         self.with(now_ns, |vm| {
             let id = vm.open(host)?;
-            let mut action = vm.on_request_headers(id, bytes == 0)?;
-            if bytes > 0 && vm.reply(id).is_none() {
-                action = vm.on_request_body(id, bytes, true)?;
-            }
+            let action = vm.pass_request(id)?;
             let forwarded = action == Action::Continue && vm.reply(id).is_none();
             Ok(if forwarded { Opened::Forwarded(id) } else { Opened::Held(id) })
         })
@@ -120,8 +129,7 @@ impl Worker {
             response.show(host);
             vm.show_reply(id);
             let withheld = vm.on_response_headers(id)? == Action::Pause;
-            let bytes = response.bytes.and_then(|bytes| u32::try_from(bytes).ok());
-            vm.on_response_body(id, bytes.unwrap_or(u32::MAX))?;
+            vm.pass_response_body(id, response.is_cut())?;
             vm.show_reply(id);
             vm.on_log(id)?;
             Ok(vm.close(id)?.map(|host| Closed { host, withheld }))
@@ -165,6 +173,48 @@ impl Worker {
 }
 
 impl Vm {
+    /// Passes a request, until the module replies. Returns what the module wants done at its end.
+    fn pass_request(&mut self, id: ContextId) -> Result<Action, Failure> {
+        let has_trailers = self.host(id).is_some_and(|host| host.trailers.borrow().is_some());
+        let has_body = self.host(id).is_some_and(|host| !host.request_body.has_come());
+        let mut action = self.on_request_headers(id, !has_body && !has_trailers)?;
+        while self.reply(id).is_none()
+            && let Some(Arrived { bytes, is_last }) =
+                self.host(id).and_then(|host| host.request_body.arrive())
+        {
+            action = self.on_request_body(id, number(bytes), is_last && !has_trailers)?;
+            self.let_go_on(id, action);
+        }
+        if has_trailers && self.reply(id).is_none() {
+            action = self.on_request_trailers(id)?;
+            self.let_go_on(id, action);
+        }
+        Ok(action)
+    }
+
+    fn let_go_on(&self, id: ContextId, action: Action) {
+        if let Some(host) = self.host(id).filter(|_| action == Action::Continue) {
+            host.request_body.pass();
+        }
+    }
+
+    /// Passes the body of the response, which may be cut.
+    fn pass_response_body(&mut self, id: ContextId, is_cut: bool) -> Result<(), Failure> {
+        let arrive = |vm: &Self| vm.host(id).and_then(|host| host.response_body.arrive());
+        let mut ended = false;
+        while let Some(Arrived { bytes, is_last }) = arrive(self) {
+            ended = is_last && !is_cut;
+            let action = self.on_response_body(id, number(bytes), ended)?;
+            if let Some(host) = self.host(id).filter(|_| action == Action::Continue) {
+                host.response_body.pass();
+            }
+        }
+        if !ended && !is_cut {
+            self.on_response_body(id, 0, true)?;
+        }
+        Ok(())
+    }
+
     /// The status of the module's reply, if it replied.
     fn reply(&self, id: ContextId) -> Option<u16> {
         Some(self.host(id)?.reply.borrow().as_ref()?.status)
@@ -179,15 +229,33 @@ impl Vm {
 }
 
 impl Response {
-    /// There is no upstream here, so the response is the host's own.
+    fn is_cut(&self) -> bool {
+        self.upstream.as_ref().is_some_and(|upstream| upstream.cut.is_some())
+    }
+
+    /// Shows it to the module. Of a request that the module has answered, the upstream knows nothing.
     fn show(&self, host: &MemoryHost) {
         host.now_ns.set(Some(self.now_ns));
         host.status.set(self.status.map(u64::from));
-        host.show(Property::ResponseCodeDetails.path(), "direct_response");
+        let upstream = self.upstream.as_ref().filter(|_| host.reply.borrow().is_none());
+        let details = match upstream {
+            None => "direct_response",
+            Some(upstream) => {
+                host.response_headers.borrow_mut().extend(upstream.headers.iter().cloned());
+                upstream.body.iter().for_each(|part| host.response_body.push(part.as_slice()));
+                upstream.cut.as_deref().unwrap_or("via_upstream")
+            }
+        };
+        host.show(Property::ResponseCodeDetails.path(), details.as_bytes());
         if let Some(bytes) = self.bytes {
             host.show(Property::ResponseSize.path(), bytes.to_le_bytes());
         }
     }
+}
+
+/// The size of a part, as callbacks report it.
+fn number(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 impl StartError {

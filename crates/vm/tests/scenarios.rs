@@ -40,6 +40,6 @@ fn a_module_without_nginxs_callbacks_forwards_nothing() {
     assert_eq!(refused, Action::Pause);
     let host = vm.host(id).unwrap();
     assert_eq!(host.reply.borrow().as_ref().unwrap().status, 503);
-    let ended = vm.on_response_body(id, 1).unwrap_err().to_string();
+    let ended = vm.on_response_body(id, 1, true).unwrap_err().to_string();
     assert!(ended.contains("proxy_on_response_body"), "{ended}");
 }

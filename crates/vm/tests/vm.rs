@@ -122,12 +122,12 @@ fn callbacks_that_nginx_calls_unchecked_must_exist() {
     };
     let body = r#"(func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (i32.const 0))"#;
     let (mut envoy, id) = start(Rules::Envoy, "");
-    assert_eq!(envoy.on_response_body(id, 1), Ok(Action::Continue));
+    assert_eq!(envoy.on_response_body(id, 1, true), Ok(Action::Continue));
     assert_eq!(envoy.on_log(id), Ok(()));
     let (mut nginx, id) = start(Rules::Nginx, "");
-    says(&nginx.on_response_body(id, 1).unwrap_err(), "no proxy_on_response_body");
+    says(&nginx.on_response_body(id, 1, true).unwrap_err(), "no proxy_on_response_body");
     let (mut nginx, id) = start(Rules::Nginx, body);
-    assert_eq!(nginx.on_response_body(id, 1), Ok(Action::Continue));
+    assert_eq!(nginx.on_response_body(id, 1, true), Ok(Action::Continue));
     says(&nginx.on_log(id).unwrap_err(), "no proxy_on_done");
 }
 
@@ -215,6 +215,8 @@ fn host_calls_with_invalid_arguments_return_a_status() {
         (func $f (param i32 i32 i32 i32 i32) (result i32)))"#;
     let buffer = r#"(import "env" "proxy_get_buffer_bytes"
         (func $f (param i32 i32 i32 i32 i32) (result i32)))"#;
+    let splice = r#"(import "env" "proxy_set_buffer_bytes"
+        (func $f (param i32 i32 i32 i32 i32) (result i32)))"#;
     let set = r#"(import "env" "proxy_set_shared_data"
         (func $f (param i32 i32 i32 i32 i32) (result i32)))"#;
     let enter =
@@ -242,6 +244,11 @@ fn host_calls_with_invalid_arguments_return_a_status() {
         (buffer, "7 1 99 8 12", 'C'), // starts past the end
         (buffer, "0 1 2 8 12", 'A'),
         (buffer, "3 0 1 8 12", 'C'), // no such buffer
+        (splice, "0 0 2 16 3", 'A'),
+        (splice, "0 99 0 16 3", 'A'),
+        (splice, "0 1 1 16 3", 'C'), // in the middle
+        (splice, "7 0 0 16 3", 'C'), // not a body
+        (splice, "0 0 2 16 -1", 'G'),
         (set, "16 1 17 1 0", 'A'),
         (set, "18 1 17 1 7", 'I'), // there with another value
         (enter, "2", 'A'),
@@ -259,7 +266,8 @@ fn host_calls_with_invalid_arguments_return_a_status() {
         let data = r#"(data (i32.const 16) "pqr") (data (i32.const 24) "\ff\fe")"#;
         let request = host();
         request.show("p", "value");
-        request.body.replace(b"body".to_vec());
+        request.request_body.push("body");
+        request.request_body.arrive();
         request.store().set_shared_data("r", b"1", 0).unwrap();
         let said = ask(&source(import, &body, data), request);
         assert_eq!(said, (status.to_string(), Ok(Action::Continue)), "{import} {arguments}");
@@ -352,7 +360,7 @@ fn after_a_failure_the_next_request_gets_a_new_vm() {
     assert!(worker.close(first, &Response::default()).unwrap().is_none());
     assert_eq!(worker.take_log(), [(Level::Info, "last".to_owned())], "a VM was started");
     let Opened::Forwarded(next) = worker.open(host()).unwrap() else { panic!("held") };
-    let response = Response { status: Some(200), bytes: Some(3), now_ns: 9 };
+    let response = Response { status: Some(200), bytes: Some(3), now_ns: 9, ..Response::default() };
     let ended = worker.close(next, &response).unwrap().unwrap();
     assert_eq!((ended.host.status.get(), ended.withheld), (Some(200), false));
     assert_eq!(worker.take_log(), [], "and only that");
@@ -370,7 +378,7 @@ fn a_request_that_is_paused_at_its_end_is_not_forwarded() {
     let mut worker = Worker::start(compile(&wants_body).unwrap(), setup(), 0).unwrap();
     let with_body = |text: &str| {
         let request = host();
-        request.body.replace(text.into());
+        request.request_body.push(text);
         request
     };
     assert!(matches!(worker.open(with_body("good")), Ok(Opened::Forwarded(_))));

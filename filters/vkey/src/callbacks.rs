@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{HttpContext, RootContext};
 use proxy_wasm::types::Action;
+use vkey::host;
 
 use crate::contexts::{Root, Stream};
 
@@ -52,8 +53,12 @@ extern "C" fn vkey_on_configure(root_id: u32, len: usize) -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn vkey_on_tick(root_id: u32) {
     let root = find_root(root_id);
-    if let Ok(mut root) = root.try_borrow_mut() {
-        root.on_tick();
+    if let Ok(root) = root.try_borrow() {
+        root.tick(|id| {
+            let stream = STREAMS.with_borrow(|streams| streams.get(&id).cloned());
+            let ticked = stream.and_then(|stream| Some(stream.try_borrow_mut().ok()?.on_tick()));
+            ticked.unwrap_or(host::Action::Continue)
+        });
     }
 }
 
@@ -77,11 +82,9 @@ extern "C" fn vkey_on_response_headers(id: u32, count: usize, end_of_stream: boo
     act(id, |stream| stream.on_http_response_headers(count, end_of_stream))
 }
 
-/// nginx calls this for every part of a response, whether it is exported or not.
-#[cfg(feature = "nginx")]
 #[unsafe(no_mangle)]
-extern "C" fn vkey_on_response_body(_id: u32, _len: usize, _end_of_stream: bool) -> Action {
-    Action::Continue
+extern "C" fn vkey_on_response_body(id: u32, len: usize, end_of_stream: bool) -> Action {
+    act(id, |stream| stream.on_http_response_body(len, end_of_stream))
 }
 
 /// nginx calls this at the end of a request, whether it is exported or not.

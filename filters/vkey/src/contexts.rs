@@ -8,7 +8,7 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::Action;
 use vkey::exchange::{Exchange, Handovers};
-use vkey::gate::{Attempt, Gate, Plugin, UpstreamGate};
+use vkey::gate::{Attempt, Gate, Opening, Plugin, UpstreamGate};
 use vkey::host;
 use vkey::upstream_tls::Policy;
 
@@ -37,6 +37,7 @@ pub(crate) enum Stream {
 
 /// A request.
 pub(crate) struct Request {
+    id: u32,
     plugin: Rc<Plugin>,
     exchange: Exchange,
 }
@@ -69,7 +70,7 @@ impl Root {
     pub(crate) fn create_stream(&self, id: u32) -> Stream {
         let plugin = self.plugin.clone().unwrap_or_else(|| Rc::new(Plugin::closed(policy())));
         match &*plugin {
-            Plugin::Gate(_) => Stream::Request(Request { plugin, exchange: Exchange::default() }),
+            Plugin::Gate(_) => Stream::Request(Request::new(id, plugin)),
             Plugin::UpstreamGate(_) => Stream::Upstream(Upstream::new(id, plugin, &self.attempts)),
         }
     }
@@ -93,15 +94,19 @@ impl RootContext for Root {
         self.plugin = Some(Rc::new(plugin));
         true
     }
+}
 
-    /// Polls the attempts that wait.
-    fn on_tick(&mut self) {
-        if let Some(Plugin::UpstreamGate(gate)) = self.plugin.as_deref() {
-            gate.tick(&ProxyHost, self.id, |id| {
+impl Root {
+    /// Polls the attempts that wait, and the requests that are watched, which `tick` calls.
+    pub(crate) fn tick(&self, tick: impl Fn(u32) -> host::Action) {
+        match self.plugin.as_deref() {
+            None => {}
+            Some(Plugin::Gate(gate)) => gate.tick(&ProxyHost, self.id, tick),
+            Some(Plugin::UpstreamGate(gate)) => gate.tick(&ProxyHost, self.id, |id| {
                 // The map is not borrowed while the host is called.
                 let held = self.attempts.try_borrow().ok().and_then(|all| all.get(&id).cloned());
                 held.map_or(host::Action::Continue, |held| held.on_tick())
-            });
+            }),
         }
     }
 }
@@ -143,10 +148,27 @@ impl HttpContext for Stream {
         }
     }
 
+    fn on_http_response_body(&mut self, len: usize, end_of_stream: bool) -> Action {
+        match self {
+            Self::Request(request) => request.on_http_response_body(len, end_of_stream),
+            Self::Upstream(_) => Action::Continue,
+        }
+    }
+
     fn on_log(&mut self) {
         match self {
             Self::Request(request) => request.on_log(),
             Self::Upstream(upstream) => upstream.on_log(),
+        }
+    }
+}
+
+impl Stream {
+    /// Looks at a request that is watched. An attempt to reach an upstream is polled by its root.
+    pub(crate) fn on_tick(&mut self) -> host::Action {
+        match self {
+            Self::Request(request) => request.on_tick(),
+            Self::Upstream(_) => host::Action::Continue,
         }
     }
 }
@@ -156,16 +178,18 @@ impl HttpContext for Stream {
 impl Context for Request {}
 
 impl HttpContext for Request {
-    /// Decides on the request.
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        self.act(|gate, exchange| gate.on_request_headers(&ProxyHost, exchange))
+    /// Decides on the request, or holds it until its body has been read.
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let opening = Opening { context: self.id, is_whole: end_of_stream };
+        self.act(|gate, exchange| gate.on_request_headers(&ProxyHost, exchange, opening))
     }
 
-    /// Holds the body of a request that was not forwarded, also if its reply failed, and refuses that of a
-    /// preflight.
-    fn on_http_request_body(&mut self, len: usize, _end_of_stream: bool) -> Action {
-        let bytes = u64::try_from(len).unwrap_or(u64::MAX);
-        self.act(|gate, exchange| gate.on_request_body(&ProxyHost, exchange, bytes))
+    /// Reads the body of a request whose decision depends on it. Holds that of a request that was not forwarded, also if
+    /// its reply failed, and refuses that of a preflight.
+    fn on_http_request_body(&mut self, len: usize, end_of_stream: bool) -> Action {
+        self.act(|gate, exchange| {
+            gate.on_request_body(&ProxyHost, exchange, bytes(len), end_of_stream)
+        })
     }
 
     /// Cleans the trailers of a request that was forwarded, and holds those of any other. Trailers end a body that
@@ -179,6 +203,13 @@ impl HttpContext for Request {
         self.act(|gate, exchange| gate.on_response_headers(&ProxyHost, exchange))
     }
 
+    /// Reads the body of a response whose usage is charged.
+    fn on_http_response_body(&mut self, len: usize, end_of_stream: bool) -> Action {
+        self.act(|gate, exchange| {
+            gate.on_response_body(&ProxyHost, exchange, bytes(len), end_of_stream)
+        })
+    }
+
     /// Writes the request's audit line.
     fn on_log(&mut self) {
         self.act(|gate, exchange| {
@@ -189,6 +220,17 @@ impl HttpContext for Request {
 }
 
 impl Request {
+    fn new(id: u32, plugin: Rc<Plugin>) -> Self {
+        Self { id, plugin, exchange: Exchange::default() }
+    }
+
+    fn on_tick(&mut self) -> host::Action {
+        match &*self.plugin {
+            Plugin::Gate(gate) => gate.on_tick(&ProxyHost, &mut self.exchange),
+            Plugin::UpstreamGate(_) => host::Action::Continue,
+        }
+    }
+
     fn act(&mut self, act: impl FnOnce(&Gate, &mut Exchange) -> host::Action) -> Action {
         match &*self.plugin {
             Plugin::Gate(gate) => action(act(gate, &mut self.exchange)),
@@ -265,6 +307,10 @@ impl Held {
             Plugin::Gate(_) => None,
         }
     }
+}
+
+fn bytes(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 fn action(action: host::Action) -> Action {

@@ -5,13 +5,15 @@
 
 #![allow(unsafe_code)]
 
+mod abi;
+
 use std::alloc::{Layout, alloc};
 use std::ptr::{NonNull, null_mut};
 
 use proxy_wasm::types::{BufferType, MapType, StreamType};
 use vkey::headers::Headers;
 use vkey::host::Level;
-use vkey::host::{Host, HostError, MetricKind, Property, SharedData, WriteError};
+use vkey::host::{Body, Host, HostError, MetricKind, Property, SharedData, WriteError};
 use vkey::reply::Reply;
 
 /// The statuses that mean more than failure (`proxy_status_t`).
@@ -35,101 +37,6 @@ const NO_GRPC_STATUS: i32 = -1;
 
 /// The host, as the context that it is calling back sees it.
 pub(crate) struct ProxyHost;
-
-mod abi {
-    #[link(wasm_import_module = "env")]
-    unsafe extern "C" {
-        pub(super) fn proxy_add_header_map_value(
-            map: u32,
-            name: *const u8,
-            name_len: usize,
-            value: *const u8,
-            value_len: usize,
-        ) -> u32;
-        pub(super) fn proxy_continue_stream(stream: u32) -> u32;
-        pub(super) fn proxy_define_metric(
-            kind: u32,
-            name: *const u8,
-            name_len: usize,
-            metric: *mut u32,
-        ) -> u32;
-        pub(super) fn proxy_get_buffer_bytes(
-            buffer: u32,
-            start: usize,
-            max_len: usize,
-            data: *mut *mut u8,
-            len: *mut usize,
-        ) -> u32;
-        pub(super) fn proxy_get_current_time_nanoseconds(time_ns: *mut u64) -> u32;
-        pub(super) fn proxy_get_header_map_pairs(
-            map: u32,
-            data: *mut *mut u8,
-            len: *mut usize,
-        ) -> u32;
-        pub(super) fn proxy_get_header_map_value(
-            map: u32,
-            name: *const u8,
-            name_len: usize,
-            data: *mut *mut u8,
-            len: *mut usize,
-        ) -> u32;
-        #[cfg(not(feature = "nginx"))]
-        pub(super) fn proxy_get_metric(metric: u32, value: *mut u64) -> u32;
-        pub(super) fn proxy_get_property(
-            path: *const u8,
-            path_len: usize,
-            data: *mut *mut u8,
-            len: *mut usize,
-        ) -> u32;
-        pub(super) fn proxy_get_shared_data(
-            name: *const u8,
-            name_len: usize,
-            data: *mut *mut u8,
-            len: *mut usize,
-            cas: *mut u32,
-        ) -> u32;
-        pub(super) fn proxy_increment_metric(metric: u32, by: i64) -> u32;
-        pub(super) fn proxy_log(level: u32, text: *const u8, text_len: usize) -> u32;
-        pub(super) fn proxy_record_metric(metric: u32, value: u64) -> u32;
-        pub(super) fn proxy_remove_header_map_value(
-            map: u32,
-            name: *const u8,
-            name_len: usize,
-        ) -> u32;
-        pub(super) fn proxy_replace_header_map_value(
-            map: u32,
-            name: *const u8,
-            name_len: usize,
-            value: *const u8,
-            value_len: usize,
-        ) -> u32;
-        pub(super) fn proxy_send_local_response(
-            status: u32,
-            details: *const u8,
-            details_len: usize,
-            body: *const u8,
-            body_len: usize,
-            headers: *const u8,
-            headers_len: usize,
-            grpc_status: i32,
-        ) -> u32;
-        pub(super) fn proxy_set_effective_context(id: u32) -> u32;
-        pub(super) fn proxy_set_property(
-            path: *const u8,
-            path_len: usize,
-            value: *const u8,
-            value_len: usize,
-        ) -> u32;
-        pub(super) fn proxy_set_shared_data(
-            name: *const u8,
-            name_len: usize,
-            data: *const u8,
-            data_len: usize,
-            cas: u32,
-        ) -> u32;
-        pub(super) fn proxy_set_tick_period_milliseconds(millis: u32) -> u32;
-    }
-}
 
 // === host calls ===
 
@@ -215,6 +122,27 @@ impl Host for ProxyHost {
         header(MapType::HttpRequestHeaders, name).ok()
     }
 
+    fn body(&self, body: Body, start: usize, max_len: usize) -> Option<Vec<u8>> {
+        // SAFETY: the host writes to the two places.
+        let bytes = receive(|data, len| unsafe {
+            abi::proxy_get_buffer_bytes(body as u32, start, max_len, data, len)
+        });
+        bytes.ok()
+    }
+
+    fn set_body(
+        &self,
+        body: Body,
+        start: usize,
+        len: usize,
+        bytes: &[u8],
+    ) -> Result<(), HostError> {
+        // SAFETY: the slice is valid for its length, and the host copies it.
+        done(unsafe {
+            abi::proxy_set_buffer_bytes(body as u32, start, len, bytes.as_ptr(), bytes.len())
+        })
+    }
+
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
         header(MapType::HttpResponseHeaders, name).ok()
     }
@@ -239,7 +167,7 @@ impl Host for ProxyHost {
         #[cfg(feature = "faults")]
         crate::faults::reply()?;
         let headers = reply.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let headers = Headers::to_pairs(&Vec::from_iter(headers));
+        let headers = Headers::serialise(headers);
         // nginx has no use for it, and a build of it for debugging ends its worker (WasmX:
         // `ngx_wasm_assert(grpc_status == -1)`).
         let grpc_status = reply.grpc_status.filter(|_| !cfg!(feature = "nginx"));
@@ -272,6 +200,10 @@ impl Host for ProxyHost {
     fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
         // SAFETY: a number.
         done(unsafe { abi::proxy_set_tick_period_milliseconds(millis) })
+    }
+
+    fn remove_response_header(&self, name: &str) -> Result<(), HostError> {
+        remove(MapType::HttpResponseHeaders, name.as_bytes())
     }
 
     /// Apache Traffic Server replaces nothing that is absent; but it has no shared data, so there

@@ -7,7 +7,7 @@ use crate::access::Access;
 /// one.
 pub const MAX_GLOB_STEPS: usize = 4096;
 
-/// How many steps globs take for each byte of what they are matched against: see [`crate::access::glob::Globs::words`].
+/// How many steps globs take for each byte of what they are matched against: see [`crate::glob::Globs::words`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GlobWords {
     pub(super) paths: usize,
@@ -26,7 +26,7 @@ impl GlobWords {
         }
     }
 
-    /// The most steps for one access.
+    /// The most steps for one access. Every model that it names is matched.
     pub fn steps(&self, access: &Access<'_>) -> usize {
         let len = |text: Option<&str>| text.map_or(0, str::len);
         let mcp = access
@@ -35,7 +35,7 @@ impl GlobWords {
             .map_or(0, |call| call.method.len().max(len(call.server)).max(len(call.name)));
         let steps = |words: usize, bytes: usize| words.saturating_mul(bytes);
         steps(self.paths, access.path.as_str().len())
-            .saturating_add(steps(self.models, len(access.model)))
+            .saturating_add(steps(self.models, access.models.bytes()))
             .saturating_add(steps(self.mcp, mcp))
     }
 }

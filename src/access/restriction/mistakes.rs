@@ -45,7 +45,7 @@ pub fn refuse_mistakes(node: &Node<'_>, slashes: Slashes) -> Result<(), Invalid>
     let lists: [(_, Check); 6] = [
         ("methods", |list, slashes| each(list, slashes, method)),
         ("hosts", |list, slashes| each(list, slashes, host)),
-        ("paths", |list, slashes| each(list, slashes, path)),
+        ("paths", refuse_dead_paths),
         ("sources", not_empty),
         ("client_cert", not_empty),
         ("any_of", |list, slashes| each(list, slashes, refuse_mistakes)),
@@ -53,6 +53,15 @@ pub fn refuse_mistakes(node: &Node<'_>, slashes: Slashes) -> Result<(), Invalid>
     lists.into_iter().try_for_each(|(name, check)| {
         members.get(name).map_or(Ok(()), |list| check(&list, slashes))
     })
+}
+
+/// Checks whether each of these path globs can match a path.
+///
+/// # Errors
+///
+/// As [`refuse_mistakes`].
+pub(crate) fn refuse_dead_paths(list: &Node<'_>, slashes: Slashes) -> Result<(), Invalid> {
+    each(list, slashes, path)
 }
 
 /// Checks a member, or an item of one. As a pointer, so that the code that goes through a list is there once.
@@ -134,7 +143,7 @@ fn example(glob: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::glob::Globs;
+    use crate::glob::Globs;
     use crate::json::{Integers, Json};
 
     #[track_caller]

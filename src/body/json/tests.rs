@@ -315,7 +315,7 @@ impl Reader for Pieces {
 #[test]
 fn a_long_text_is_received_in_pieces() {
     let text = "\u{e9}x".repeat(400);
-    let escaped = format!("{}\\n\\u00e9\\ud83d\\ude00", text);
+    let escaped = format!("{text}\\n\\u00e9\\ud83d\\ude00");
     let document = format!("{{\"in\":\"no\",\"a\":\"{escaped}\",\"b\":\"no\"}}");
     for len in [1, 2, 3, 7, document.len()] {
         let mut scanner = Scanner::new(Limits::default());

@@ -24,6 +24,7 @@ macro_rules! causes {
 causes! {
     DuplicateMember "the JSON body has a member twice in one object; send each member once",
     Empty "the body is empty; send a JSON body",
+    EmptyModel "the JSON body has an empty name of a model; name a model",
     Encoded "the body has a content-encoding; send it without one",
     FlawedText "the JSON body has a NUL or half a surrogate pair in a name or value that decides; send plain text there",
     Incomplete "the JSON body ends too early; send all of it",
@@ -34,6 +35,7 @@ causes! {
     TooDeep "the JSON body is nested too deeply; send a flatter one",
     TooLong "the JSON body has a text or number that is too long where it decides; send a shorter one",
     TooManyMembers "the JSON body has too many members; send fewer",
+    TooManyModels "the request names too many models or MCP servers; name at most 64 of each",
     TrailingBytes "the JSON body goes on after its end; send one JSON value",
     UndeclaredType "the body is not declared as JSON; send one content-type: application/json, in UTF-8",
     WrongType "the JSON body has a member of the wrong type",

@@ -48,6 +48,42 @@ fn a_key_says_who_it_is_for() {
 }
 
 #[test]
+fn a_key_says_what_of_a_body_decides_on_it() {
+    let needs = |rules: &str, caveats: &[&str]| {
+        let key = known(&engine(rules), CLAIMS, caveats);
+        (key.restricts_models(), key.restricts_mcp())
+    };
+    let tier = |only: &str| format!(r#", "tiers": {{"default": {{"only": {only}}}}}"#);
+    let either = r#"{"any_of":[{"paths":["/v1/**"]},{"models":["a"]},{"mcp":{"tools":[]}}]}"#;
+    assert_eq!(needs("", &[r#"{"paths":["/v1/**"]}"#]), (false, false));
+    assert_eq!(needs("", &["{}", r#"{"models":[]}"#]), (true, false));
+    assert_eq!(needs("", &[r#"{"mcp":{}}"#]), (false, true));
+    assert_eq!(needs("", &[either]), (true, true));
+    assert_eq!(needs(&tier(r#"{"models":["*"]}"#), &[]), (true, false));
+    let tenant = r#", "tenants": {"acme": {"only": {"mcp": {"servers": ["a"]}}}}"#;
+    assert_eq!(needs(tenant, &[]), (false, true));
+}
+
+#[test]
+fn a_key_whose_mcp_calls_are_restricted_names_only_allowed_servers() {
+    let engine = engine("");
+    let [open, restricted] = [&[][..], &[r#"{"any_of":[{},{"mcp":{"tools":["a"]}}]}"#]]
+        .map(|caveats| known(&engine, CLAIMS, caveats));
+    let allowed = Globs::names(&["https://mcp.example/*", "connector_mail"]);
+    let check = |servers: &[&str], allowed: &Globs| {
+        let servers: Vec<Box<str>> = servers.iter().map(|server| (*server).into()).collect();
+        assert_eq!(open.check_hosted_mcp(&servers, allowed), Ok(()));
+        restricted.check_hosted_mcp(&servers, allowed)
+    };
+    let refused = Err(DenyReason::McpCall);
+    assert_eq!(check(&[], &Globs::names(&[])), Ok(()));
+    assert_eq!(check(&["https://mcp.example/a"], &Globs::names(&[])), refused);
+    assert_eq!(check(&["https://mcp.example/a", "connector_mail"], &allowed), Ok(()));
+    assert_eq!(check(&["https://mcp.example/a", "https://b.example/"], &allowed), refused);
+    assert_eq!(check(&[""], &allowed), refused);
+}
+
+#[test]
 fn only_a_tenant_with_limits_has_a_cell() {
     let tenant = |rules: &str| {
         let engine = engine(&format!(r#", "tenants": {{"acme": {{{rules}}}}}"#));

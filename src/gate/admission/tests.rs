@@ -1,6 +1,6 @@
 //! What a request comes to in both cells, one request at a time.
 
-use std::cell::RefCell;
+use std::cell::{Cell as Counter, RefCell};
 use std::collections::BTreeSet;
 
 use crate::config::Config;
@@ -67,7 +67,7 @@ fn remaining(shared: &MemoryStore, key: &KnownKey) -> Vec<u64> {
     let store = RecordStore::new(shared, shared.rules());
     let cell: Cell = store.read(key.cell_name()).unwrap();
     let allowances = cell.ledger().allowances(key.charges(), NOW_NS);
-    allowances.iter().map(|allowance| allowance.remaining).collect()
+    allowances.iter().map(Allowance::remaining).collect()
 }
 
 #[test]
@@ -237,4 +237,168 @@ fn a_host_without_counts_lets_nothing_limited_in() {
         assert_eq!(decide(&limited, path), path);
     }
     assert_eq!(decide(&engine(r#""tiers": {}"#), Decision::Allow), Decision::Allow);
+}
+
+fn amounts(tokens: u64) -> Amounts {
+    Amounts { tokens, cost_micro_usd: 2 * tokens }
+}
+
+/// What is used of the limits of a key and of its tenant.
+fn used(store: &RecordStore<'_, MemoryStore>, key: &KnownKey, now_ns: u64) -> Vec<u64> {
+    let of = |name, charges| -> Vec<Allowance> {
+        store.read::<Cell>(name).unwrap().ledger().allowances(charges, now_ns)
+    };
+    let of_tenant = key.tenant_cell_name().map(|name| of(name, key.tenant_charges()));
+    let all = of(key.cell_name(), key.charges()).into_iter().chain(of_tenant.into_iter().flatten());
+    all.map(|allowance| allowance.used).collect()
+}
+
+const TOKENS_AND_MONEY: &str = r#"
+    "tiers": {"default": {"quotas": [{"requests": 9, "per": "day"}, {"tokens": 100, "per": "month"}]}},
+    "tenants": {"acme": {"quotas": [{"tokens": 150, "per": "day"}, {"cost_usd": "0.000200", "per": "total"}]}}"#;
+
+#[test]
+fn tokens_and_money_are_reserved_and_settled_in_both_cells() {
+    let shared = MemoryStore::new(Rules::Envoy);
+    let engine = engine(TOKENS_AND_MONEY);
+    let store = RecordStore::new(&shared, shared.rules());
+    let [a, b] = ["a", "b"].map(|jti| key(&engine, jti));
+    let admission = |key| Admission::new(&store, &engine, key, None, NOW_NS);
+    let admit = |key, tokens| admission(key).with_amounts(amounts(tokens)).admit(Decision::Allow);
+    let first = admit(&a, 60);
+    assert_eq!((first.decision, used(&store, &a, NOW_NS)), (Decision::Allow, vec![1, 60, 60, 120]));
+    // The tenant has 150 tokens, and money for 100.
+    let refused = admit(&b, 41);
+    assert_eq!(refused.decision, Decision::Deny(DenyReason::TenantQuota));
+    assert_eq!(used(&store, &b, NOW_NS), [0, 0, 60, 120]);
+    let exceeded = refused.exceeded.unwrap();
+    assert_eq!(exceeded.until_ns, None);
+    assert_eq!(refused.reservations.amounts, amounts(41));
+    let of_key = admit(&a, 41);
+    assert_eq!(of_key.decision, Decision::Deny(DenyReason::Quota));
+    let second = admit(&b, 40);
+    assert_eq!(
+        (second.decision, used(&store, &b, NOW_NS)),
+        (Decision::Allow, vec![1, 40, 100, 200])
+    );
+    admission(&a).settle(&first.reservations, amounts(15)).unwrap();
+    assert_eq!(used(&store, &a, NOW_NS), [1, 15, 55, 110]);
+    admission(&b).settle(&second.reservations, Amounts { tokens: 45, cost_micro_usd: 80 }).unwrap();
+    assert_eq!(used(&store, &b, NOW_NS), [1, 45, 60, 110]);
+    // What is refused after all is charged to nobody.
+    let third = admit(&a, 10);
+    let refund = (DenyReason::NotReady, Refund::Everything);
+    admission(&a).withdraw(&third.reservations, refund.0, refund.1).unwrap();
+    assert_eq!(used(&store, &a, NOW_NS), [1, 15, 60, 110]);
+}
+
+#[test]
+fn a_request_without_tokens_needs_no_room_for_them() {
+    let shared = MemoryStore::new(Rules::Envoy);
+    let engine = engine(TOKENS_AND_MONEY);
+    let store = RecordStore::new(&shared, shared.rules());
+    let key = key(&engine, "a");
+    let admission =
+        |tokens| Admission::new(&store, &engine, &key, None, NOW_NS).with_amounts(amounts(tokens));
+    assert_eq!(admission(100).admit(Decision::Allow).decision, Decision::Allow);
+    assert_eq!(admission(1).admit(Decision::Allow).decision, Decision::Deny(DenyReason::Quota));
+    let without = admission(0).admit(Decision::Allow);
+    assert_eq!(without.decision, Decision::Allow);
+    // The fields are about requests, and the counts about everything.
+    let allowances: Vec<_> = without.allowances.iter().map(|a| a.name.to_string()).collect();
+    let names =
+        ["tier_requests_day", "tier_tokens_month", "tenant_tokens_day", "tenant_cost_total"];
+    assert_eq!(allowances, names);
+    let field = crate::limits::allowance::rate_limit_field(&without.allowances).unwrap();
+    assert!(field.starts_with("\"tier_requests_day\";r=7;t=") && !field.contains(','), "{field}");
+}
+
+/// Shared data that refuses to write a record of this name.
+struct Stuck<'a> {
+    store: &'a MemoryStore,
+    name: &'static str,
+    reads: Counter<u32>,
+}
+
+impl SharedData for Stuck<'_> {
+    fn shared_data(&self, name: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+        self.reads.set(self.reads.get() + 1);
+        self.store.shared_data(name)
+    }
+
+    fn set_shared_data(&self, name: &str, record: &[u8], cas: u32) -> Result<(), WriteError> {
+        match name == self.name {
+            true => Err(WriteError::CasMismatch),
+            false => self.store.set_shared_data(name, record, cas),
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_settled_stays_reserved() {
+    for (stuck, expected) in [
+        ("vkey/k/acme/a", vec![1, 60, 15, 30]),
+        ("vkey/t/acme", vec![1, 15, 60, 120]),
+        ("", vec![1, 15, 15, 30]),
+    ] {
+        let shared = MemoryStore::new(Rules::Envoy);
+        let engine = engine(TOKENS_AND_MONEY);
+        let key = key(&engine, "a");
+        let store = RecordStore::new(&shared, shared.rules());
+        let admission = Admission::new(&store, &engine, &key, None, NOW_NS);
+        let admitted = admission.with_amounts(amounts(60)).admit(Decision::Allow);
+        let stuck = Stuck { store: &shared, name: stuck, reads: Counter::new(0) };
+        let failing = RecordStore::new(&stuck, shared.rules());
+        let admission = Admission::new(&failing, &engine, &key, None, NOW_NS);
+        // There is nothing to write.
+        admission.settle(&admitted.reservations, amounts(60)).unwrap();
+        assert_eq!(stuck.reads.get(), 0);
+        let settled = admission.settle(&admitted.reservations, amounts(15));
+        assert_eq!(settled.is_err(), !stuck.name.is_empty());
+        assert_eq!(used(&store, &key, NOW_NS), expected, "{}", stuck.name);
+    }
+}
+
+/// A request that ends in the next month, under a configuration that has changed in between.
+#[test]
+fn a_request_is_settled_by_the_limits_that_it_was_admitted_under() {
+    let shared = MemoryStore::new(Rules::Nginx);
+    let store = RecordStore::new(&shared, shared.rules());
+    let old = engine(TOKENS_AND_MONEY);
+    let key_of = |engine: &Engine| key(engine, "a");
+    let old_key = key_of(&old);
+    let admission = Admission::new(&store, &old, &old_key, None, NOW_NS);
+    let [first, second] = [40, 50].map(|tokens| {
+        let admission = Admission::new(&store, &old, &old_key, None, NOW_NS);
+        admission.with_amounts(amounts(tokens)).admit(Decision::Allow)
+    });
+    let new = engine(
+        r#""tiers": {"default": {"quotas": [{"tokens": 20, "per": "month"}, {"cost_usd": "1", "per": "total"}]}}"#,
+    );
+    let new_key = key_of(&new);
+    assert_eq!(used(&store, &new_key, NOW_NS), [90, 0]);
+    admission.settle(&first.reservations, amounts(10)).unwrap();
+    assert_eq!(used(&store, &new_key, NOW_NS), [60, 0]);
+    let next_month = NOW_NS + 31 * 86_400 * NANOS_PER_SEC;
+    let late = Admission::new(&store, &old, &old_key, None, next_month);
+    late.settle(&second.reservations, amounts(63)).unwrap();
+    assert_eq!(used(&store, &new_key, next_month), [13, 0]);
+    assert_eq!(used(&store, &old_key, next_month), [0, 13, 13, 146]);
+}
+
+#[test]
+fn what_no_limit_was_charged_for_is_not_settled() {
+    let shared = MemoryStore::new(Rules::Envoy);
+    let engine = engine(&format!(r#""mode": "shadow", {TOKENS_AND_MONEY}"#));
+    let key = key(&engine, "a");
+    let store = RecordStore::new(&shared, shared.rules());
+    let admission =
+        |tokens| Admission::new(&store, &engine, &key, None, NOW_NS).with_amounts(amounts(tokens));
+    let shadowed = admission(101).admit(Decision::Allow);
+    assert_eq!(shadowed.decision, Decision::Shadow(DenyReason::Quota));
+    let free = admission(5).free_of_charge().admit(Decision::Allow);
+    for admitted in [shadowed, free] {
+        admission(0).settle(&admitted.reservations, amounts(50)).unwrap();
+        assert_eq!(used(&store, &key, NOW_NS), [0; 4]);
+    }
 }

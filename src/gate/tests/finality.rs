@@ -4,6 +4,7 @@ use super::recorded::RecordedHost;
 use super::*;
 use crate::audit::{AuditRecord, Line, Outcome};
 use crate::config::RoleConfig;
+use crate::decision::Decision;
 use crate::host::FilterState;
 
 const CONFIG: &str = r#"{"keyring": [{"name": "main", "secret": "${S}"}], "audit": {"sink": "access_log"},
@@ -46,7 +47,10 @@ impl Proxy {
     fn send(&self, authority: &str) -> (RecordedHost, Exchange) {
         let (host, mut exchange) =
             (self.host(authority, "/v1/chat", Some(&token())), Exchange::default());
-        assert_eq!(self.gate.on_request_headers(&host, &mut exchange), Action::Continue);
+        assert_eq!(
+            self.gate.on_request_headers(&host, &mut exchange, Opening::default()),
+            Action::Continue
+        );
         (host, exchange)
     }
 
@@ -106,7 +110,7 @@ fn a_refusal_is_final_at_once() {
     {
         let (host, mut exchange) =
             (proxy.host("upstream.example", "/v1", key), Exchange::default());
-        proxy.gate.on_request_headers(&host, &mut exchange);
+        proxy.gate.on_request_headers(&host, &mut exchange, Opening::default());
         assert_eq!(decision(&host), Some(Decision::Deny(reason)));
         host.take_calls();
         proxy.gate.on_response_headers(&host, &mut exchange);
@@ -217,9 +221,12 @@ fn a_request_that_may_still_be_refused_is_not_final() {
         let preflight = preflight.map(|(name, value)| (name.into(), value.into()));
         host.memory.headers.replace(Some(preflight.into()));
         let mut exchange = Exchange::default();
-        assert_eq!(proxy.gate.on_request_headers(&host, &mut exchange), Action::Continue);
+        assert_eq!(
+            proxy.gate.on_request_headers(&host, &mut exchange, Opening::default()),
+            Action::Continue
+        );
         assert_eq!(record(&host), None);
-        proxy.gate.on_request_body(&host, &mut exchange, 1);
+        proxy.gate.on_request_body(&host, &mut exchange, 1, false);
         assert_eq!(decision(&host), Some(Decision::Deny(DenyReason::KeyMissing)));
     }
     let proxy =
@@ -252,7 +259,7 @@ fn a_line_that_the_access_loggers_cannot_get_is_in_the_log() {
         let mut host = proxy.host("upstream.example", "/v1/chat", key.as_deref());
         host.lacks_filter_state = true;
         let mut exchange = Exchange::default();
-        proxy.gate.on_request_headers(&host, &mut exchange);
+        proxy.gate.on_request_headers(&host, &mut exchange, Opening::default());
         proxy.gate.on_log(&host, &mut exchange);
         let log = host.memory.log.take();
         let lines = log.iter().filter(|(_, line)| Line::parse(line).is_ok());
@@ -271,7 +278,7 @@ fn nothing_is_final_early_on_a_host_without_shared_data() {
     let proxy = Proxy::new(MemoryStore::new(Rules::Bare));
     let host = proxy.host("upstream.example", "/v1", None);
     let mut exchange = Exchange::default();
-    proxy.gate.on_request_headers(&host, &mut exchange);
+    proxy.gate.on_request_headers(&host, &mut exchange, Opening::default());
     assert!(record(&host).is_some(), "a refusal is final everywhere");
 }
 
@@ -284,7 +291,7 @@ fn a_line_in_place_of_a_record_has_the_address() {
         host.lacks_filter_state = true;
         host.memory.show(Property::SourceAddress.path(), "192.0.2.9:1234");
         let mut exchange = Exchange::default();
-        proxy.gate.on_request_headers(&host, &mut exchange);
+        proxy.gate.on_request_headers(&host, &mut exchange, Opening::default());
         proxy.gate.on_log(&host, &mut exchange);
         let log = host.memory.log.take();
         let line = log.iter().find_map(|(_, line)| Line::parse(line).ok()).unwrap();

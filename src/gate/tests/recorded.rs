@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use crate::headers::Headers;
 use crate::host::{
-    Host, HostError, Level, MemoryHost, MetricKind, Property, Rules, SharedData, WriteError,
+    Body, Host, HostError, Level, MemoryHost, MetricKind, Property, Rules, SharedData, WriteError,
 };
 use crate::reply::Reply;
 
@@ -81,6 +81,24 @@ impl Host for RecordedHost {
 
     fn add_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
         self.call("add_request_header", |host| host.add_request_header(name, value))
+    }
+
+    fn body(&self, body: Body, start: usize, max_len: usize) -> Option<Vec<u8>> {
+        self.call("body", |host| host.body(body, start, max_len))
+    }
+
+    fn set_body(
+        &self,
+        body: Body,
+        start: usize,
+        len: usize,
+        bytes: &[u8],
+    ) -> Result<(), HostError> {
+        self.call("set_body", |host| host.set_body(body, start, len, bytes))
+    }
+
+    fn remove_response_header(&self, name: &str) -> Result<(), HostError> {
+        self.call("remove_response_header", |host| host.remove_response_header(name))
     }
 
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! An in-memory host: shared data with the rules of real hosts, and one request at a time.
 
+mod body;
 mod nginx;
 mod store;
 
@@ -11,8 +12,11 @@ use crate::headers::Headers;
 use crate::host::Level;
 use crate::reply::Reply;
 
-use super::{Host, HostError, MetricKind, Property, Rules, SharedData, WriteError, probe_name};
+use super::{
+    Body, Host, HostError, MetricKind, Property, Rules, SharedData, WriteError, probe_name,
+};
 
+pub use body::{Arrived, MemoryBody};
 pub use store::MemoryStore;
 
 /// Headers by name and value, in their order.
@@ -39,8 +43,10 @@ pub struct MemoryHost {
     pub property_reads: Cell<u64>,
     /// The filter states that were set.
     pub filter_state: RefCell<BTreeMap<String, String>>,
-    /// The part of the request body that has arrived.
-    pub body: RefCell<Vec<u8>>,
+    /// The body of the request.
+    pub request_body: MemoryBody,
+    /// The body of the response.
+    pub response_body: MemoryBody,
     /// The last local reply.
     pub reply: RefCell<Option<Reply>>,
     /// The number of local replies.
@@ -81,7 +87,8 @@ impl MemoryHost {
             properties: RefCell::default(),
             property_reads: Cell::new(0),
             filter_state: RefCell::default(),
-            body: RefCell::default(),
+            request_body: MemoryBody::default(),
+            response_body: MemoryBody::default(),
             reply: RefCell::default(),
             replies: Cell::new(0),
             response_headers: RefCell::default(),
@@ -142,6 +149,13 @@ impl MemoryHost {
         let mut headers = self.headers.borrow().clone().unwrap_or_default();
         headers.retain(|(_, value)| !self.is_nginx() || !value.is_empty());
         headers
+    }
+
+    fn body_of(&self, body: Body) -> &MemoryBody {
+        match body {
+            Body::Request => &self.request_body,
+            Body::Response => &self.response_body,
+        }
     }
 
     fn shown_property(&self, path: &str) -> Option<Vec<u8>> {
@@ -270,6 +284,21 @@ impl Host for MemoryHost {
         self.edit(&self.headers, |headers| headers.push((name.into(), value.into())))
     }
 
+    fn body(&self, body: Body, start: usize, max_len: usize) -> Option<Vec<u8>> {
+        self.body_of(body).read(start, max_len)
+    }
+
+    fn set_body(
+        &self,
+        body: Body,
+        start: usize,
+        len: usize,
+        bytes: &[u8],
+    ) -> Result<(), HostError> {
+        self.failing_edits.get().map_or(Ok(()), Err)?;
+        self.body_of(body).set(start, len, bytes)
+    }
+
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {
         if name == b":status" {
             return Some(self.status.get()?.to_string().into_bytes());
@@ -314,6 +343,11 @@ impl Host for MemoryHost {
     fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
         self.failing_edits.get().map_or(Ok(()), Err)?;
         self.tick_millis.set(millis);
+        Ok(())
+    }
+
+    fn remove_response_header(&self, name: &str) -> Result<(), HostError> {
+        self.response_headers.borrow_mut().remove(name);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The content of a record on its way through the loops of the store.
 
-use crate::record::{Name, NotThisRecord, Record, decode, overwrite};
+use crate::record::{Name, NotThisRecord, Record, decode_over, overwrite};
 
 /// The content of a record while it is read and changed. The loops and their host calls see it through this trait, so
 /// they are compiled once, not for each kind of record.
@@ -32,7 +32,8 @@ pub(super) struct Changing<C, T> {
 /// The content of a kind of record, and what changes it.
 pub(super) struct Draft<'a, R> {
     pub(super) name: &'a Name,
-    pub(super) content: Option<R>,
+    /// Boxed, because cells are large, and move from a snapshot to an update.
+    pub(super) content: Option<Box<R>>,
     pub(super) change: Option<&'a mut dyn Change<R>>,
 }
 
@@ -57,9 +58,12 @@ impl<'a, R> Draft<'a, R> {
 
 impl<R: Record> Content for Draft<'_, R> {
     fn read(&mut self, record: &[u8]) -> Result<(), NotThisRecord> {
-        self.content = None;
-        self.content = Some(decode(self.name, record)?);
-        Ok(())
+        let content = self.content.insert(Box::new(R::fresh()));
+        let read = decode_over(self.name, record, &mut **content);
+        if read.is_err() {
+            self.content = None;
+        }
+        read
     }
 
     fn forget(&mut self) {
@@ -67,7 +71,7 @@ impl<R: Record> Content for Draft<'_, R> {
     }
 
     fn change(&mut self) {
-        let content = self.content.get_or_insert_with(R::fresh);
+        let content = self.content.get_or_insert_with(|| Box::new(R::fresh()));
         if let Some(change) = &mut self.change {
             change.apply(content);
         }
@@ -75,7 +79,7 @@ impl<R: Record> Content for Draft<'_, R> {
 
     fn overwrite(&self, record: &mut Vec<u8>) -> bool {
         match &self.content {
-            Some(content) => overwrite(self.name, content, record),
+            Some(content) => overwrite(self.name, &**content, record),
             None => overwrite(self.name, &R::fresh(), record),
         }
     }

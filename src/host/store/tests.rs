@@ -8,6 +8,7 @@ use super::*;
 use crate::decision::Decision;
 use crate::decision::Mode;
 use crate::host::{HostError, MemoryStore};
+use crate::limits::Amounts;
 use crate::limits::cell::{Cell, key_name};
 use crate::record::{Writer, decode, encode};
 
@@ -15,7 +16,9 @@ use crate::record::{Writer, decode, encode};
 const BOTH: [Rules; 2] = [Rules::Envoy, Rules::Nginx];
 
 fn count(store: &impl SharedData, rules: Rules, id: &str) -> Result<(), NotCounted> {
-    let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
+    let allow = |cell: &mut Cell| {
+        cell.count(Decision::Allow, &[], &Amounts::default(), None, 0, Mode::Enforce)
+    };
     RecordStore::new(store, rules).update(&key_name("acme", id), allow).map(drop)
 }
 
@@ -131,7 +134,7 @@ fn creating_with_zero_loses_a_count() {
         let name = key_name("acme", "k");
         let cell = found.map(|(record, _)| decode(&name, &record).unwrap());
         let mut cell: Cell = cell.unwrap_or_default();
-        cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
+        cell.count(Decision::Allow, &[], &Amounts::default(), None, 0, Mode::Enforce);
         store.set_shared_data("vkey/k/acme/k", &encode(&name, &cell), cas).unwrap();
     };
     assert_ne!(losses(Rules::Envoy, 4, naive), [0; 0]);
@@ -236,7 +239,9 @@ fn an_unreadable_cell_is_reset_and_reported_once() {
             let store = MemoryStore::new(rules);
             store.set_shared_data("vkey/k/acme/k", &bytes, 0).unwrap();
             let records = RecordStore::new(&store, rules);
-            let allow = |cell: &mut Cell| cell.count(Decision::Allow, &[], None, 0, Mode::Enforce);
+            let allow = |cell: &mut Cell| {
+                cell.count(Decision::Allow, &[], &Amounts::default(), None, 0, Mode::Enforce)
+            };
             records.update(&key_name("acme", "k"), allow).unwrap();
             let name = "vkey/k/acme/k".to_owned();
             assert_eq!(records.take_resets(), [Reset { name, reason }], "{rules:?} {bytes:?}");

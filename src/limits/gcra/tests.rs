@@ -71,7 +71,10 @@ fn taken_back_at_once_it_leaves_no_trace() {
         let reserved = rate.reserve(tat, START).unwrap();
         let back = rate.give_back(reserved, &held(START, Some(reserved)), START);
         assert_eq!(rate.remaining(back, START), before);
-        assert_eq!(rate.at(back).max(rate.ticks(START)), rate.at(tat).max(rate.ticks(START)));
+        assert_eq!(
+            rate.backlog(back, 0).max(rate.ticks(START)),
+            rate.backlog(tat, 0).max(rate.ticks(START))
+        );
     }
 }
 
@@ -293,4 +296,18 @@ mod properties {
             }
         }
     }
+}
+
+/// In 64 bits as in 128.
+#[test]
+fn numbers_are_divided_as_their_length_requires() {
+    let word = u128::from(u64::MAX);
+    for (number, divisor) in
+        [(7, 2), (word, 10), (word + 1, 10), (7, word + 1), (word << 40, 1 << 50)]
+    {
+        let expected = (number / divisor, number % divisor);
+        let (quotient, rest) = divided(number, divisor);
+        assert_eq!((u128::from(quotient), u128::from(rest)), expected, "{number} / {divisor}");
+    }
+    assert_eq!(divided(u128::MAX, 1), (u64::MAX, 0));
 }

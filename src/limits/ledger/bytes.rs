@@ -25,35 +25,41 @@ impl Ledger {
             record.put(spent.used.to_le_bytes());
             if *unit != Unit::Requests {
                 record.put(spent.over.to_le_bytes());
+                record.put(spent.entry.to_le_bytes());
             }
         });
     }
 
-    /// Reads a ledger that [`Ledger::write`] wrote, and advances `bytes`.
-    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            clock_ns: take(bytes).map(u64::from_le_bytes)?,
-            undone: take(bytes).map(u32::from_le_bytes)?,
-            rates: read_list(bytes, |bytes| {
-                let scope = read_scope(bytes)?;
-                let ns = take(bytes).map(u64::from_le_bytes)?;
-                let fraction = take(bytes).map(u32::from_le_bytes)?;
-                Some(RateUse { scope, tat: Tat { ns, fraction } })
-            })?,
-            quotas: read_list(bytes, |bytes| {
-                let scope = read_scope(bytes)?;
-                let [unit, per] = take(bytes)?;
-                let unit = *Unit::ALL.get(usize::from(unit))?;
-                let per = *Period::ALL.get(usize::from(per))?;
-                let window = take(bytes).map(u32::from_le_bytes)?;
-                let used = take(bytes).map(u64::from_le_bytes)?;
-                let over = match unit {
-                    Unit::Requests => 0,
-                    Unit::Tokens | Unit::CostMicroUsd => take(bytes).map(u64::from_le_bytes)?,
-                };
-                Some(QuotaUse { scope, unit, per, spent: Spent { window, used, over } })
-            })?,
-        })
+    /// Reads a ledger that [`Ledger::write`] wrote over a fresh one, and advances `bytes`.
+    pub(crate) fn read_over(&mut self, bytes: &mut &[u8]) -> Option<()> {
+        self.clock_ns = take(bytes).map(u64::from_le_bytes)?;
+        self.undone = take(bytes).map(u32::from_le_bytes)?;
+        let [rates] = take(bytes)?;
+        for _ in 0..rates {
+            let scope = read_scope(bytes)?;
+            let ns = take(bytes).map(u64::from_le_bytes)?;
+            let fraction = take(bytes).map(u32::from_le_bytes)?;
+            self.rates.push(RateUse { scope, tat: Tat { ns, fraction } });
+        }
+        let [quotas] = take(bytes)?;
+        for _ in 0..quotas {
+            let scope = read_scope(bytes)?;
+            let [unit, per] = take(bytes)?;
+            let unit = *Unit::ALL.get(usize::from(unit))?;
+            let per = *Period::ALL.get(usize::from(per))?;
+            let window = take(bytes).map(u32::from_le_bytes)?;
+            let used = take(bytes).map(u64::from_le_bytes)?;
+            let (over, entry) = match unit {
+                Unit::Requests => (0, 0),
+                Unit::Tokens | Unit::CostMicroUsd => {
+                    let over = take(bytes).map(u64::from_le_bytes)?;
+                    (over, take(bytes).map(u32::from_le_bytes)?)
+                }
+            };
+            let spent = Spent { window, used, over, entry };
+            self.quotas.push(QuotaUse { scope, unit, per, spent });
+        }
+        Some(())
     }
 }
 
@@ -102,12 +108,4 @@ fn read_scope(bytes: &mut &[u8]) -> Option<Scope> {
 fn write_list<T>(record: &mut Writer<'_>, items: &[T], write: impl Fn(&T, &mut Writer<'_>)) {
     record.put([u8::try_from(items.len()).unwrap_or(u8::MAX)]);
     items.iter().for_each(|item| write(item, record));
-}
-
-fn read_list<L: FromIterator<T>, T>(
-    bytes: &mut &[u8],
-    read: impl Fn(&mut &[u8]) -> Option<T>,
-) -> Option<L> {
-    let [len] = take(bytes)?;
-    (0..len).map(|_| read(bytes)).collect()
 }

@@ -4,11 +4,13 @@ use crate::limits::gcra::Rate;
 use crate::limits::{CHILD_ID_BYTES, ChildId, FamilyId};
 use crate::record::{Record as _, Writer};
 
+const NO: &Amounts = &Amounts { tokens: 0, cost_micro_usd: 0 };
+
 const SEC: u64 = crate::time::NANOS_PER_SEC;
 const DAY: u64 = 86_400 * SEC;
 
 fn charge(origin: Origin, scope: Scope, limit: Limit) -> Charge {
-    Charge { origin, scope, limit, amount: 1 }
+    Charge { origin, scope, limit }
 }
 
 fn per_hour(requests: u32) -> Limit {
@@ -50,7 +52,7 @@ fn of_child(number: usize, limit: Limit) -> Charge {
 
 /// How many of `tries` requests are let in.
 fn let_in(ledger: &mut Ledger, charges: &[Charge], now_ns: u64, tries: u32) -> u32 {
-    (0..tries).map(|_| u32::from(ledger.reserve(charges, now_ns).is_ok())).sum()
+    (0..tries).map(|_| u32::from(ledger.reserve(charges, NO, now_ns).is_ok())).sum()
 }
 
 #[test]
@@ -58,7 +60,7 @@ fn all_limits_are_charged_or_none() {
     let mut ledger = Ledger::default();
     let charges = [of_tier(per_hour(5)), of_tier(a_day(2))];
     assert_eq!(let_in(&mut ledger, &charges, 0, 10), 2);
-    let left: Vec<u64> = ledger.allowances(&charges, 0).iter().map(|a| a.remaining).collect();
+    let left: Vec<u64> = ledger.allowances(&charges, 0).iter().map(|a| a.remaining()).collect();
     assert_eq!(left, [3, 0]);
 }
 
@@ -69,14 +71,14 @@ fn the_limit_that_has_room_last_is_named() {
         [[of_tier(per_hour(1)), of_tier(a_day(1))], [of_tier(a_day(1)), of_tier(per_hour(1))]]
     {
         let_in(&mut ledger, &charges, 0, 1);
-        let exceeded = ledger.reserve(&charges, 0).unwrap_err();
+        let exceeded = ledger.reserve(&charges, NO, 0).unwrap_err();
         assert_eq!((exceeded.reason, exceeded.until_ns), (DenyReason::Quota, Some(DAY)));
         let kind = Kind::Quota(Unit::Requests, Period::Day);
         let name = LimitName { origin: Origin::Tier, kind };
         assert_eq!(exceeded.exhausted, Exhausted::Limit(name));
     }
     let never = [of_tier(per_hour(1)), of_tier(in_all(0))];
-    assert_eq!(ledger.reserve(&never, 0).unwrap_err().until_ns, None);
+    assert_eq!(ledger.reserve(&never, NO, 0).unwrap_err().until_ns, None);
 }
 
 #[test]
@@ -85,9 +87,9 @@ fn what_is_given_back_was_never_charged() {
     let charges = [of_tier(per_hour(3)), of_tier(a_day(3)), of_child(1, in_all(3))];
     let_in(&mut ledger, &charges, 7, 1);
     let mut before = ledger.clone();
-    let reservation = ledger.reserve(&charges, 7).unwrap();
+    let reservation = ledger.reserve(&charges, NO, 7).unwrap();
     assert_ne!(ledger, before);
-    ledger.give_back(&charges, &reservation);
+    ledger.give_back(&charges, &reservation, NO);
     before.undone += 1;
     assert_eq!(ledger, before);
 }
@@ -131,7 +133,7 @@ fn a_full_table_refuses_and_forgets_nothing() {
         assert_eq!(let_in(&mut ledger, &charges, 0, 9), 1);
     }
     let one_more = [of_tier(in_all(9)), of_child(99, a_day(1))];
-    let exceeded = ledger.reserve(&one_more, 0).unwrap_err();
+    let exceeded = ledger.reserve(&one_more, NO, 0).unwrap_err();
     let hour = 3600 * SEC;
     assert_eq!((exceeded.reason, exceeded.until_ns), (DenyReason::ChildQuota, Some(hour)));
     assert_eq!(exceeded.exhausted, Exhausted::ChildLimits);
@@ -139,7 +141,7 @@ fn a_full_table_refuses_and_forgets_nothing() {
     assert_eq!(let_in(&mut ledger, &[of_tier(in_all(9))], 0, 1), 1);
     for number in 0..MAX_CHILD_LIMITS / 2 {
         let charges = [of_child(number, a_day(3))];
-        assert_eq!(ledger.allowances(&charges, 0)[0].remaining, 2, "{number}");
+        assert_eq!(ledger.allowances(&charges, 0)[0].remaining(), 2, "{number}");
     }
     // What has come back takes no room.
     assert_eq!(let_in(&mut ledger, &one_more, hour, 9), 1);
@@ -166,12 +168,12 @@ fn what_is_given_back_late_was_never_charged_to_a_busy_rate() {
     let mut ledger = Ledger::default();
     let_in(&mut ledger, &charges, 0, 50);
     let mut without = ledger.clone();
-    let held = ledger.reserve(&charges, 0).unwrap();
+    let held = ledger.reserve(&charges, NO, 0).unwrap();
     let later = 5 * SEC / 1000;
     for ledger in [&mut ledger, &mut without] {
         let_in(ledger, &charges, later, 3);
     }
-    ledger.give_back(&charges, &held);
+    ledger.give_back(&charges, &held, NO);
     assert_eq!(ledger.allowances(&charges, later), without.allowances(&charges, later));
 }
 
@@ -180,15 +182,15 @@ fn what_is_given_back_late_was_never_charged_to_a_busy_rate() {
 fn what_is_given_back_after_another_is_not_given_back_twice() {
     let charges = [of_tier(per_hour(2))];
     let mut ledger = Ledger::default();
-    let first = ledger.reserve(&charges, 0).unwrap();
-    let second = ledger.reserve(&charges, 1).unwrap();
-    ledger.give_back(&charges, &first);
+    let first = ledger.reserve(&charges, NO, 0).unwrap();
+    let second = ledger.reserve(&charges, NO, 1).unwrap();
+    ledger.give_back(&charges, &first, NO);
     let later = 40 * 60 * SEC;
     let mut without = Ledger::default();
     for ledger in [&mut ledger, &mut without] {
         assert_eq!(let_in(ledger, &charges, later, 1), 1);
     }
-    ledger.give_back(&charges, &second);
+    ledger.give_back(&charges, &second, NO);
     assert_eq!(ledger.allowances(&charges, later), without.allowances(&charges, later));
 }
 
@@ -199,12 +201,12 @@ fn a_child_that_is_over_takes_no_room_and_gets_no_more() {
     for number in 0..MAX_CHILD_LIMITS {
         assert_eq!(let_in(&mut ledger, &of(number), 0, 1), 1);
     }
-    let exceeded = ledger.reserve(&[of_child(99, in_all(9))], 0).unwrap_err();
+    let exceeded = ledger.reserve(&[of_child(99, in_all(9))], NO, 0).unwrap_err();
     assert_eq!(exceeded.until_ns, Some(600 * SEC));
     assert_eq!(let_in(&mut ledger, &[of_child(99, in_all(9))], 600 * SEC, 1), 1);
     assert_eq!(ledger.quotas.len(), 1);
     // By a clock that went back it is good again; what it used is forgotten all the same.
-    let exceeded = ledger.reserve(&of(1), 599 * SEC).unwrap_err();
+    let exceeded = ledger.reserve(&of(1), NO, 599 * SEC).unwrap_err();
     assert_eq!(exceeded.reason, DenyReason::KeyExpired);
 }
 
@@ -217,8 +219,8 @@ fn a_child_is_told_when_all_the_places_it_lacks_are_free() {
         let_in(&mut ledger, &charges, 0, 1);
     }
     let two = [of_child(99, in_all(9)), of_child(99, per_hour(1))];
-    assert_eq!(ledger.reserve(&two, 0).unwrap_err().until_ns, Some(200 * SEC));
-    assert_eq!(ledger.reserve(&two[..1], 0).unwrap_err().until_ns, Some(100 * SEC));
+    assert_eq!(ledger.reserve(&two, NO, 0).unwrap_err().until_ns, Some(200 * SEC));
+    assert_eq!(ledger.reserve(&two[..1], NO, 0).unwrap_err().until_ns, Some(100 * SEC));
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn a_family_is_told_when_its_own_places_are_free() {
         assert_eq!(let_in(&mut ledger, &[of_later(1, number, a_day(1))], 0, 1), 1);
     }
     let one_more = |family| [of_child(99, in_all(9)), of_later(family, 99, in_all(9))];
-    let exceeded = ledger.reserve(&one_more(1), 0).unwrap_err();
+    let exceeded = ledger.reserve(&one_more(1), NO, 0).unwrap_err();
     let expected = (DenyReason::ChildQuota, Exhausted::ChildLimits, Some(DAY));
     assert_eq!((exceeded.reason, exceeded.exhausted, exceeded.until_ns), expected);
     assert_eq!(let_in(&mut ledger, &one_more(2), 0, 1), 1);
@@ -255,14 +257,14 @@ fn a_family_is_told_when_its_own_places_are_free() {
 #[test]
 fn what_can_never_have_a_place_is_told_no_time() {
     let many: Vec<_> = (0..=MAX_FAMILY_LIMITS).map(|n| of_later(1, n, a_day(1))).collect();
-    assert_eq!(Ledger::default().reserve(&many, 0).unwrap_err().until_ns, None);
+    assert_eq!(Ledger::default().reserve(&many, NO, 0).unwrap_err().until_ns, None);
 }
 
 #[test]
 fn a_refused_request_does_not_move_the_clock() {
     let mut ledger = Ledger::default();
     let never = [of_tier(in_all(0))];
-    assert!(ledger.reserve(&never, 900 * DAY).is_err());
+    assert!(ledger.reserve(&never, NO, 900 * DAY).is_err());
     assert_eq!(let_in(&mut ledger, &[of_tier(a_day(5))], DAY, 1), 1);
     assert_eq!(let_in(&mut ledger, &[of_tier(a_day(5))], 2 * DAY, 9), 5);
 }
@@ -279,8 +281,9 @@ fn what_nothing_is_left_of_takes_no_room() {
 
 #[test]
 fn debt_takes_room_until_it_is_paid() {
-    let spent = Spent { window: 0, used: 150, over: 50 };
-    let used = QuotaUse { scope: Scope::Tier, unit: Unit::Tokens, per: Period::Day, spent };
+    let spent = Spent { window: 0, used: 150, over: 50, entry: 7 };
+    let (scope, unit, per) = (Scope::Tier, Unit::Tokens, Period::Day);
+    let used = QuotaUse { scope, unit, per, spent };
     assert_eq!(used.end_ns(), u64::MAX);
     let settled = QuotaUse { spent: Spent { over: 0, ..spent }, ..used };
     assert_eq!(settled.end_ns(), DAY);
@@ -296,26 +299,225 @@ fn a_ledger_reads_what_it_wrote() {
     charges.push(charge(Origin::Tenant, Scope::Tenant, per_hour(3)));
     charges.push(of_child(5, per_hour(3)));
     charges.push(of_later(7, 6, per_hour(3)));
-    ledger.reserve(&charges, 12_345 * DAY).unwrap();
+    let reserved = reserve(&mut ledger, &charges, &amounts(3), 12_345 * DAY);
+    settle(&mut ledger, &charges, &reserved, &amounts(11), 12_345 * DAY);
+    assert_eq!(ledger.quotas.len(), charges.len() - 4);
     let mut record = Vec::new();
     ledger.write(&mut Writer::over(&mut record));
+    let read = |bytes: &mut &[u8]| {
+        let mut ledger = Ledger::default();
+        ledger.read_over(bytes).map(|()| ledger)
+    };
     let mut bytes = &*record;
-    assert_eq!(Ledger::read(&mut bytes), Some(ledger));
+    assert_eq!(read(&mut bytes), Some(ledger));
     assert!(bytes.is_empty());
     for len in 0..record.len() {
-        assert_eq!(Ledger::read(&mut &record[..len]), None, "{len} bytes");
+        assert_eq!(read(&mut &record[..len]), None, "{len} bytes");
     }
+}
+
+fn amounts(tokens: u64) -> Amounts {
+    Amounts { tokens, cost_micro_usd: 3 * tokens }
+}
+
+fn tokens(limit: u64, per: Period) -> Limit {
+    Limit::Quota(Quota { unit: Unit::Tokens, limit, per })
+}
+
+fn cost(limit: u64, per: Period) -> Limit {
+    Limit::Quota(Quota { unit: Unit::CostMicroUsd, limit, per })
+}
+
+/// What a request reserved, and how much.
+type Reserved = (Reservation, Amounts);
+
+fn reserve(ledger: &mut Ledger, charges: &[Charge], amounts: &Amounts, now_ns: u64) -> Reserved {
+    (ledger.reserve(charges, amounts, now_ns).unwrap(), *amounts)
+}
+
+fn settle(ledger: &mut Ledger, charges: &[Charge], of: &Reserved, actual: &Amounts, now_ns: u64) {
+    ledger.settle(charges, &of.0, (&of.1, actual), now_ns);
+}
+
+fn used(ledger: &Ledger, charges: &[Charge], now_ns: u64) -> Vec<u64> {
+    ledger.allowances(charges, now_ns).iter().map(|allowance| allowance.used).collect()
+}
+
+#[test]
+fn each_quota_is_charged_in_its_unit() {
+    let mut ledger = Ledger::default();
+    let charges = [
+        of_tier(a_day(9)),
+        of_tier(tokens(100, Period::Day)),
+        of_tier(cost(1_000, Period::Month)),
+        of_child(1, tokens(100, Period::Total)),
+    ];
+    let reserved = reserve(&mut ledger, &charges, &amounts(40), 5);
+    assert_eq!(used(&ledger, &charges, 5), [1, 40, 120, 40]);
+    settle(&mut ledger, &charges, &reserved, &Amounts { tokens: 25, cost_micro_usd: 130 }, 6);
+    assert_eq!(used(&ledger, &charges, 6), [1, 25, 130, 25]);
+    let again = reserve(&mut ledger, &charges, &amounts(75), 7);
+    assert_eq!(used(&ledger, &charges, 7), [2, 100, 355, 100]);
+    ledger.give_back(&charges, &again.0, &again.1);
+    assert_eq!(used(&ledger, &charges, 7), [1, 25, 130, 25]);
+}
+
+#[test]
+fn a_quota_is_left_alone_by_what_has_nothing_of_it() {
+    let mut ledger = Ledger::default();
+    let full =
+        [of_tier(tokens(0, Period::Day)), of_child(1, cost(0, Period::Total)), of_tier(a_day(2))];
+    let reserved = reserve(&mut ledger, &full, NO, 0);
+    assert_eq!(ledger.quotas.len(), 1);
+    settle(&mut ledger, &full, &reserved, NO, 0);
+    ledger.give_back(&full, &reserved.0, &reserved.1);
+    assert_eq!((ledger.quotas.len(), used(&ledger, &full, 0)), (0, vec![0; 3]));
+    assert_eq!(let_in(&mut ledger, &full, 0, 9), 2);
+    let exceeded = ledger.reserve(&full, &amounts(1), 0).unwrap_err();
+    assert_eq!((exceeded.reason, exceeded.until_ns), (DenyReason::Quota, None));
+}
+
+/// Others have all places for the limits of children.
+#[test]
+fn a_child_with_no_tokens_takes_no_place() {
+    let mut ledger = Ledger::default();
+    for number in 0..MAX_CHILD_LIMITS {
+        let_in(&mut ledger, &[of_child(number, a_day(1))], 0, 1);
+    }
+    let child = [of_child(99, tokens(9, Period::Day))];
+    let reserved = reserve(&mut ledger, &child, NO, 0);
+    let exceeded = ledger.reserve(&child, &amounts(1), 0).unwrap_err();
+    assert_eq!((exceeded.exhausted, exceeded.until_ns), (Exhausted::ChildLimits, Some(DAY)));
+    // Nor does it get one when it used some all the same.
+    settle(&mut ledger, &child, &reserved, &amounts(1), 0);
+    assert_eq!((ledger.quotas.len(), used(&ledger, &child, 0)), (MAX_CHILD_LIMITS, vec![0]));
+    settle(&mut ledger, &child, &reserved, &amounts(1), DAY);
+    assert_eq!((ledger.quotas.len(), used(&ledger, &child, DAY)), (1, vec![1]));
+}
+
+/// The window of each has ended, and others have taken their places.
+#[test]
+fn what_children_used_late_needs_places_too() {
+    let mut ledger = Ledger::default();
+    let of = |number| [of_child(number, tokens(9, Period::Day))];
+    let reserve = |ledger: &mut Ledger, numbers: std::ops::Range<usize>, now_ns| {
+        Vec::from_iter(numbers.map(|number| reserve(ledger, &of(number), &amounts(2), now_ns)))
+    };
+    let early = reserve(&mut ledger, 0..MAX_CHILD_LIMITS, 0);
+    let late = reserve(&mut ledger, 100..100 + MAX_CHILD_LIMITS - 1, DAY);
+    for (number, reserved) in early.iter().enumerate() {
+        settle(&mut ledger, &of(number), reserved, &amounts(5), DAY);
+    }
+    // The first has the last place.
+    assert_eq!(ledger.quotas.len(), MAX_CHILD_LIMITS);
+    assert_eq!([0, 1].map(|number| used(&ledger, &of(number), DAY)), [[3], [0]]);
+    for (number, reserved) in late.iter().enumerate() {
+        settle(&mut ledger, &of(100 + number), reserved, &amounts(1), DAY);
+        assert_eq!(used(&ledger, &of(100 + number), DAY), [1]);
+    }
+}
+
+#[test]
+fn the_quota_without_room_is_named() {
+    let mut ledger = Ledger::default();
+    let charges = [of_tier(tokens(100, Period::Day)), of_tier(cost(1_000, Period::Month))];
+    reserve(&mut ledger, &charges, &amounts(90), 0);
+    let of = |kind, until_ns| {
+        let exhausted = Exhausted::Limit(LimitName { origin: Origin::Tier, kind });
+        Exceeded { reason: DenyReason::Quota, exhausted, until_ns }
+    };
+    let day = Kind::Quota(Unit::Tokens, Period::Day);
+    let reserve = |tokens, cost_micro_usd| {
+        ledger.clone().reserve(&charges, &Amounts { tokens, cost_micro_usd }, 0).unwrap_err()
+    };
+    assert_eq!(reserve(11, 5), of(day, Some(DAY)));
+    assert_eq!(reserve(101, 5), of(day, None));
+    let month = Kind::Quota(Unit::CostMicroUsd, Period::Month);
+    assert_eq!(reserve(11, 731), of(month, Some(31 * DAY)));
+}
+
+#[test]
+fn what_is_used_beyond_a_reservation_is_owed_to_later_windows() {
+    let mut ledger = Ledger::default();
+    let charges = [of_tier(tokens(100, Period::Day)), of_tier(a_day(9))];
+    let reserved = reserve(&mut ledger, &charges, &amounts(60), 0);
+    let other = reserve(&mut ledger, &charges, &amounts(40), 0);
+    settle(&mut ledger, &charges, &reserved, &amounts(260), 1);
+    assert_eq!(used(&ledger, &charges, 1), [300, 2]);
+    settle(&mut ledger, &charges, &other, &amounts(10), 2);
+    assert_eq!(used(&ledger, &charges, 2), [270, 2]);
+    assert_eq!([1, 2, 3].map(|day| used(&ledger, &charges, day * DAY)[0]), [170, 70, 0]);
+    // Whoever needs none does not have to wait.
+    assert_eq!(let_in(&mut ledger.clone(), &charges, 3, 9), 7);
+    let until =
+        |tokens| ledger.clone().reserve(&charges, &amounts(tokens), 3).unwrap_err().until_ns;
+    assert_eq!((until(30), until(31), until(101)), (Some(2 * DAY), Some(3 * DAY), None));
+}
+
+#[test]
+fn a_reservation_of_a_window_that_has_ended_is_not_refunded() {
+    let charges = [of_tier(tokens(100, Period::Day)), of_tier(tokens(900, Period::Total))];
+    for (actual, expected) in [(0, [0, 0]), (30, [0, 30]), (50, [0, 50]), (80, [30, 80])] {
+        let mut ledger = Ledger::default();
+        let reserved = reserve(&mut ledger, &charges, &amounts(50), DAY - 1);
+        settle(&mut ledger, &charges, &reserved, &amounts(actual), DAY);
+        assert_eq!(used(&ledger, &charges, DAY), expected, "{actual}");
+        // Not even by a clock that went back.
+        assert_eq!(used(&ledger, &charges, 0), expected, "{actual}");
+    }
+}
+
+/// Another module has overwritten the record, and it began anew.
+#[test]
+fn nothing_is_refunded_from_a_record_that_was_lost() {
+    let charges = [of_tier(tokens(100, Period::Day)), of_child(1, cost(900, Period::Total))];
+    let mut before = Ledger::default();
+    let lost = reserve(&mut before, &charges, &amounts(50), 5);
+    let lost_too = reserve(&mut before, &charges, &amounts(20), 6);
+    let mut ledger = Ledger::default();
+    let kept = reserve(&mut ledger, &charges, &amounts(30), 7);
+    settle(&mut ledger, &charges, &lost, &amounts(10), 8);
+    assert_eq!(used(&ledger, &charges, 8), [40, 120]);
+    ledger.give_back(&charges, &lost_too.0, &lost_too.1);
+    assert_eq!(used(&ledger, &charges, 8), [40, 120]);
+    settle(&mut ledger, &charges, &kept, NO, 9);
+    assert_eq!(used(&ledger, &charges, 9), [10, 30]);
+    // Nobody else has used it by then.
+    let mut ledger = Ledger::default();
+    settle(&mut ledger, &charges, &lost, &amounts(10), 8);
+    assert_eq!(used(&ledger, &charges, 8), [10, 30]);
+}
+
+/// A child that ended while its request was open, and one whose quota no configuration has any more.
+#[test]
+fn what_is_settled_for_nobody_is_nothing() {
+    let mut ledger = Ledger::default();
+    let child = [charge(Origin::Caveat(1), child_until(1, 600), tokens(9, Period::Total))];
+    let reserved = reserve(&mut ledger, &child, &amounts(9), 0);
+    settle(&mut ledger, &child, &reserved, &amounts(20), 600 * SEC);
+    assert_eq!(ledger.quotas.len(), 0);
+    let of_old = [of_tier(tokens(9, Period::Day)), of_tier(a_day(3))];
+    let reserved = reserve(&mut ledger, &of_old, &amounts(9), DAY);
+    let of_new = [of_tier(a_day(3)), of_tier(cost(9, Period::Month)), of_tier(per_hour(2))];
+    settle(&mut ledger, &of_new, &reserved, &amounts(0), DAY);
+    assert_eq!(used(&ledger, &of_new, DAY), [1, 0, 0]);
+    assert_eq!(used(&ledger, &of_old, DAY), [9, 1]);
+    settle(&mut ledger, &[], &reserved, &amounts(0), DAY);
+    settle(&mut ledger, &of_old, &reserved, &amounts(4), DAY);
+    assert_eq!(used(&ledger, &of_old, DAY), [4, 1]);
 }
 
 /// Nobody grows a cell without bound, whatever limits they make up.
 #[test]
 fn a_cell_has_a_largest_size() {
     let mut cell = crate::limits::cell::Cell::fresh();
-    let later = (0..1_000).map(|n: usize| of_later(u8::try_from(n / 20).unwrap(), n, in_all(1)));
-    for charge in later.chain((1_000..2_000).map(|number| of_child(number, in_all(1)))) {
+    let limit = tokens(1, Period::Total);
+    let later = (0..1_000).map(|n: usize| of_later(u8::try_from(n / 20).unwrap(), n, limit));
+    for charge in later.chain((1_000..2_000).map(|number| of_child(number, limit))) {
         cell.count(
             crate::decision::Decision::Allow,
             &[charge],
+            &amounts(1),
             None,
             0,
             crate::decision::Mode::Enforce,
@@ -325,6 +527,6 @@ fn a_cell_has_a_largest_size() {
     cell.write(&mut Writer::over(&mut record));
     assert_eq!(
         record.len(),
-        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8) + 32 * 8 + 1 + 1
+        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8 + 8 + 4) + 32 * 8 + 1 + 1
     );
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use vkey::access::{Access, CanonicalPath, exact_host};
+use vkey::access::{Access, CanonicalPath, Models, exact_host};
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::{AccessRule, Identity, KnownKey};
 
@@ -82,7 +82,7 @@ impl KeyCheck<'_> {
             path: path.ok()?,
             source: Some(self.source),
             client_cert: None,
-            model: None,
+            models: Models::None,
             mcp: None,
         })
     }

@@ -119,12 +119,12 @@ mod tests {
     fn a_reply_that_is_a_json_rpc_error_is_forwarded_unchanged() {
         let mut reply = reply(DenyReason::McpCall, Refusal::default());
         let answer = r#"{"jsonrpc":"2.0","id":"a\"\n","error":{"code":5,"message":"no"}}"#;
-        reply.body = answer.to_owned();
+        reply.body = answer.to_owned().into();
         assert_eq!(from_reply(&id(), &reply), format!("{answer}\n").into_bytes());
         let other = Id::new(&Json::from(1)).unwrap();
         let text = String::from_utf8(from_reply(&other, &reply)).unwrap();
         assert!(text.starts_with(r#"{"jsonrpc":"2.0","id":1,"error":{"code":403,"#), "{text}");
-        reply.body = "no JSON".to_owned();
+        reply.body = "no JSON".into();
         let text = String::from_utf8(from_reply(&id(), &reply)).unwrap();
         assert!(text.contains(r#""data":{"status":403}"#), "{text}");
     }

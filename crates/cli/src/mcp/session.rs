@@ -138,7 +138,8 @@ impl Session {
     /// Ends the request that a response of the server belongs to, if there is one.
     pub(super) fn response(&self, id: &Id, line: &[u8]) -> Result<ResponseVerdict, Error> {
         let bytes = Some(u64::try_from(line.len()).unwrap_or(u64::MAX));
-        let response = Response { status: Some(200), bytes, now_ns: self.host.clock.now_ns()? };
+        let now_ns = self.host.clock.now_ns()?;
+        let response = Response { status: Some(200), bytes, now_ns, ..Response::default() };
         let (verdict, batch) = {
             let mut state = lock(&self.state);
             let id = &state.requested(id);
@@ -198,7 +199,8 @@ impl Session {
     /// Ends a request without the server, with a status or none; `false` if it is not open. A later response
     /// of the server is too late.
     pub(super) fn end(&self, id: &Id, status: Option<u16>) -> Result<bool, Error> {
-        let response = Response { status, bytes: None, now_ns: self.host.clock.now_ns()? };
+        let now_ns = self.host.clock.now_ns()?;
+        let response = Response { status, now_ns, ..Response::default() };
         let mut batch = LogBatch::default();
         let ended = lock(&self.state).give_up(id, &response, &mut batch);
         self.sink.show(&batch);
@@ -215,7 +217,7 @@ impl Head {
         let mut add = |name: &str, value: &str| headers.push((name.into(), value.into()));
         if let Some(body) = body {
             add("content-length", &body.len().to_string());
-            host.body.replace(body.to_vec());
+            host.request_body.push(body);
         }
         // Only messages after the first request know the version (MCP, "Protocol Version Header").
         if let Some(version) = version {

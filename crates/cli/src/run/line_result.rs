@@ -71,8 +71,16 @@ impl LineResult {
         let sent = forwarded.then(|| host.sent_headers());
         write_edits(&mut object, request.headers(), sent.as_ref().unwrap_or(request.headers()));
         let answer = host.response_headers.borrow();
-        let answer = answer.iter().filter(|_| goes_on).map(|(name, value)| (&**name, &**value));
+        let own = |(name, value): &(&String, &String)| goes_on && !request.is_sent(name, value);
+        let answer = answer.iter().filter(own).map(|(name, value)| (&**name, &**value));
         push_pairs(object.member("answer"), answer);
+        if forwarded {
+            write_change(&mut object, "body", &request.sent_body(), &host.request_body.passed());
+        }
+        if goes_on {
+            let shown = host.response_body.passed();
+            write_change(&mut object, "answer_body", &request.response_body(), &shown);
+        }
         write_reply(&mut object, host.reply.borrow().as_ref());
         object.member("audit").push_str(line.as_deref().unwrap_or("null"));
         object.close();
@@ -124,6 +132,24 @@ fn write_edits(object: &mut Object<'_>, before: &HeaderList, after: &[(Vec<u8>, 
     let mut names: Vec<_> = removed.map(|(name, _)| lossy(name)).collect();
     names.dedup();
     push_list(object.member("remove"), names.iter(), |text, name| push_quoted(text, name));
+}
+
+/// Writes the change to a body, if there is one: where it is, how many bytes it replaces, and by what.
+fn write_change(object: &mut Object<'_>, name: &'static str, before: &[u8], after: &[u8]) {
+    if before == after {
+        return;
+    }
+    let same = |(one, other): &(&u8, &u8)| one == other;
+    let start = before.iter().zip(after).take_while(same).count();
+    let (old, new) = (before.split_at(start).1, after.split_at(start).1);
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    let (old, new) = (old.len() - end, new.len() - end);
+    let number = |number: usize| u64::try_from(number).ok();
+    let mut change = Object::open(object.member(name));
+    change.number("at", number(start));
+    change.number("removed", number(old));
+    change.text("added", Some(&lossy(after.get(start..start + new).unwrap_or_default())));
+    change.close();
 }
 
 fn write_reply(object: &mut Object<'_>, reply: Option<&Reply>) {

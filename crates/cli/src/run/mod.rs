@@ -19,6 +19,7 @@ use super::time::Stopwatch;
 
 #[cfg(test)]
 mod agreement;
+mod body;
 mod evaluator;
 mod line_result;
 mod request;

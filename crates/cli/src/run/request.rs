@@ -4,15 +4,16 @@ use vkey::access::cidr::parse_address;
 use vkey::digest::is_sha256_hex;
 use vkey::host::{HeaderList, MemoryHost, Property};
 use vkey::json::{Integers, Invalid, Json, Node};
-use vkey_vm::Response;
+use vkey_vm::{Response, UpstreamResponse};
 
 use super::super::embedded::EmbeddedHost;
 use super::super::time;
+use super::body::{body, response};
 
 /// The members of a line.
-const MEMBERS: [&str; 13] = [
+const MEMBERS: [&str; 16] = [
     "id", "now", "method", "path", "authority", "key", "headers", "source", "client_cert", "body",
-    "properties", "status", "bytes_out",
+    "body_b64", "trailers", "properties", "status", "bytes_out", "response",
 ];
 
 /// The default status of the response.
@@ -25,10 +26,13 @@ pub(super) struct RequestLine {
     /// The time, Unix nanoseconds; by default the clock's.
     now_ns: Option<u64>,
     headers: HeaderList,
-    body: Vec<u8>,
+    /// The parts in which the body comes.
+    body: Vec<Vec<u8>>,
+    trailers: Option<HeaderList>,
     properties: Vec<(String, Vec<u8>)>,
     status: u16,
     bytes_out: Option<u64>,
+    response: Option<UpstreamResponse>,
 }
 
 impl RequestLine {
@@ -60,10 +64,12 @@ impl RequestLine {
             id: members.get("id").map(|node| node.value().clone()),
             now_ns: members.read("now", time)?,
             headers,
-            body: text("body")?.unwrap_or_default().into_bytes(),
+            body: body(&members)?,
+            trailers: members.read("trailers", |node| node.list(header))?.map(Into::into),
             properties: shown.into_iter().chain(named).collect(),
             status: members.read("status", status)?.unwrap_or(USUAL_STATUS),
             bytes_out: members.read("bytes_out", Node::integer)?,
+            response: members.read("response", response)?,
         })
     }
 
@@ -80,7 +86,8 @@ impl RequestLine {
             host.now_ns.set(self.now_ns);
         }
         host.headers.replace(Some(self.headers.clone()));
-        host.body.replace(self.body.clone());
+        self.body.iter().for_each(|part| host.request_body.push(part.as_slice()));
+        host.trailers.replace(self.trailers.clone());
         for (path, value) in &self.properties {
             host.show(path.clone(), value.clone());
         }
@@ -88,7 +95,28 @@ impl RequestLine {
 
     /// The response if the request is forwarded, complete at `now_ns`.
     pub(super) fn response(&self, now_ns: u64) -> Response {
-        Response { status: Some(self.status), bytes: self.bytes_out, now_ns }
+        Response {
+            status: Some(self.status),
+            bytes: self.bytes_out,
+            upstream: self.response.clone(),
+            now_ns,
+        }
+    }
+
+    /// The body of the request.
+    pub(super) fn sent_body(&self) -> Vec<u8> {
+        self.body.concat()
+    }
+
+    /// The body of the response.
+    pub(super) fn response_body(&self) -> Vec<u8> {
+        self.response.as_ref().map(|response| response.body.concat()).unwrap_or_default()
+    }
+
+    /// Whether the upstream sends this header with the response.
+    pub(super) fn is_sent(&self, name: &str, value: &str) -> bool {
+        let sent = self.response.iter().flat_map(|response| &response.headers);
+        sent.into_iter().any(|(sent, of)| sent == name && of == value)
     }
 
     /// The headers of the request.
@@ -97,13 +125,13 @@ impl RequestLine {
     }
 }
 
-fn owned(node: &Node<'_>) -> Result<String, Invalid> {
+pub(super) fn owned(node: &Node<'_>) -> Result<String, Invalid> {
     node.string().map(str::to_owned)
 }
 
 /// A header name and value that a request can contain (RFC 9110, section 5). Proxies show names in lower
 /// case.
-fn header(node: &Node<'_>) -> Result<(Vec<u8>, Vec<u8>), Invalid> {
+pub(super) fn header(node: &Node<'_>) -> Result<(Vec<u8>, Vec<u8>), Invalid> {
     let parts = node.list(owned)?;
     let [name, value] = &*parts else {
         return Err(node.expected("a name and a value"));

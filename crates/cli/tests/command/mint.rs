@@ -127,13 +127,14 @@ fn mint_and_attenuate_warn_of_restrictions_that_are_not_read() {
     let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
     let narrow = ["attenuate", "--now", NOW];
     let all =
-        "this release reads no bodies, so restrictions of models and mcp never hold: every request";
-    let some = "of models and mcp never hold, alternatives of any_of among them";
+        "this release reads no MCP messages, so restrictions of mcp never hold: every request";
+    let some = "restrictions of mcp never hold, alternatives of any_of among them";
     for (restriction, says) in [
-        (r#"{"models":["gpt-4o"]}"#, Some(all)),
+        (r#"{"models":["gpt-4o"]}"#, None),
         (r#"{"mcp":{"tools":["read_*"]}}"#, Some(all)),
-        (r#"{"any_of":[{"models":["a"]},{"mcp":{"tools":["b"]}}]}"#, Some(all)),
-        (r#"{"any_of":[{"models":["a"]},{"paths":["/v1/models"]}]}"#, Some(some)),
+        (r#"{"any_of":[{"mcp":{}},{"mcp":{"tools":["b"]}}]}"#, Some(all)),
+        (r#"{"any_of":[{"models":["a"]},{"mcp":{"tools":["b"]}}]}"#, Some(some)),
+        (r#"{"any_of":[{"models":["a"]},{"paths":["/v1/models"]}]}"#, None),
         (r#"{"paths":["/v1/models"]}"#, None),
         (r#"{"any_of":[{"paths":["/v1/models"]}]}"#, None),
     ] {

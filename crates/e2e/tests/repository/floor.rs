@@ -7,7 +7,7 @@ use vkey::decision::{Decision, Mode};
 use vkey::limits::cell::{Cell, key_name, tenant_name};
 use vkey::limits::gcra::Rate;
 use vkey::limits::quota::{Period, Quota, Unit};
-use vkey::limits::{Charge, Limit, Origin, Scope};
+use vkey::limits::{Amounts, Charge, Limit, Origin, Scope};
 use vkey::record::{Name, Record, encode};
 
 use crate::module::{EXPORTS, HOST_CALLS};
@@ -65,9 +65,16 @@ fn it_is_called_back_as_often_as_the_gate() {
 fn counted(origin: Origin, scope: Scope, per: Period) -> Cell {
     let rate = Limit::Rate(Rate::new(1000, 1, 1000).unwrap());
     let quota = Limit::Quota(Quota { unit: Unit::Requests, limit: 1000, per });
-    let charges = [rate, quota].map(|limit| Charge { origin, scope, limit, amount: 1 });
+    let charges = [rate, quota].map(|limit| Charge { origin, scope, limit });
     let mut cell = Cell::fresh();
-    let counted = cell.count(Decision::Allow, &charges, None, 1_790_000_000 << 30, Mode::Enforce);
+    let counted = cell.count(
+        Decision::Allow,
+        &charges,
+        Amounts::default(),
+        None,
+        1_790_000_000 << 30,
+        Mode::Enforce,
+    );
     assert!(counted.reservation.is_some());
     cell
 }

@@ -65,6 +65,10 @@ pub(crate) fn wrong_module_on_nginx() -> (Vm, ContextId) {
     (vm, id)
 }
 
+fn number(bytes: u64) -> u32 {
+    u32::try_from(bytes).expect("a size that fits a callback")
+}
+
 impl Callbacks for Wasm {
     fn configure(
         config: &[u8],
@@ -95,13 +99,12 @@ impl Request for WasmRequest<'_> {
         self.vm.host(self.id).expect("a context that is open")
     }
 
-    fn on_headers(&mut self) -> Action {
-        self.vm.on_request_headers(self.id, false).unwrap()
+    fn on_headers(&mut self, is_whole: bool) -> Action {
+        self.vm.on_request_headers(self.id, is_whole).unwrap()
     }
 
-    fn on_body(&mut self, bytes: u64) -> Action {
-        let bytes = u32::try_from(bytes).expect("a size that fits a callback");
-        self.vm.on_request_body(self.id, bytes, false).unwrap()
+    fn on_body(&mut self, bytes: u64, is_last: bool) -> Action {
+        self.vm.on_request_body(self.id, number(bytes), is_last).unwrap()
     }
 
     fn on_trailers(&mut self) -> Action {
@@ -112,8 +115,12 @@ impl Request for WasmRequest<'_> {
         self.vm.on_response_headers(self.id).unwrap()
     }
 
-    fn on_response_body(&mut self) {
-        self.vm.on_response_body(self.id, 0).unwrap();
+    fn on_response_body(&mut self, bytes: u64, is_last: bool) -> Action {
+        self.vm.on_response_body(self.id, number(bytes), is_last).unwrap()
+    }
+
+    fn on_tick(&mut self) {
+        self.vm.on_tick().unwrap();
     }
 
     fn on_log(&mut self) {

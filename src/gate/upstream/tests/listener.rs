@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::config::Config;
 use crate::exchange::{Exchange, Handovers};
-use crate::gate::Gate;
+use crate::gate::{Gate, Opening};
 use crate::key::keyring::{Ring, RingState, Secret};
 use crate::key::token::mint;
 
@@ -71,7 +71,7 @@ impl Vm {
         PROPERTIES.iter().for_each(|(property, text)| self.host.show(property.path(), *text));
         (self.exchange, self.attempt) = Default::default();
         self.reads(|vm| {
-            let action = vm.gate.on_request_headers(&vm.host, &mut vm.exchange);
+            let action = vm.gate.on_request_headers(&vm.host, &mut vm.exchange, Opening::default());
             assert_eq!(action, Action::Continue, "{:?}", vm.host.reply);
         });
         let front = self.host.property_reads.take();

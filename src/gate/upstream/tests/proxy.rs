@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::headers::Headers;
 use crate::host::{
-    FilterState, Host, HostError, Level, MemoryHost, MemoryStore, MetricKind, Property, Rules,
-    SharedData, WriteError,
+    Body, FilterState, Host, HostError, Level, MemoryHost, MemoryStore, MetricKind, Property,
+    Rules, SharedData, WriteError,
 };
 use crate::reply::Reply;
 use crate::upstream_tls::Stamp;
@@ -287,6 +287,18 @@ impl Host for Proxy {
 
     fn add_request_header(&self, name: &str, _: &str) -> Result<(), HostError> {
         panic!("a header is added: {name}")
+    }
+
+    fn body(&self, body: Body, _: usize, _: usize) -> Option<Vec<u8>> {
+        panic!("a body is read: {body:?}")
+    }
+
+    fn set_body(&self, body: Body, _: usize, _: usize, _: &[u8]) -> Result<(), HostError> {
+        panic!("a body is changed: {body:?}")
+    }
+
+    fn remove_response_header(&self, name: &str) -> Result<(), HostError> {
+        panic!("a header of the response is removed: {name}")
     }
 
     fn response_header(&self, name: &[u8]) -> Option<Vec<u8>> {

@@ -94,7 +94,7 @@ impl State {
         self.refusal = None;
         // It may be long, and is not needed any more.
         if let Some(host) = self.worker.host(context) {
-            host.body.take();
+            host.request_body.clear();
         }
         match self.admit(message) {
             Admission::Open(status) => {
@@ -102,7 +102,7 @@ impl State {
                 Verdict::Forward
             }
             Admission::Closed(status, reason, client) => {
-                let response = Response { status: Some(status), bytes: None, now_ns };
+                let response = Response { status: Some(status), now_ns, ..Response::default() };
                 let mut own = LogBatch::default();
                 self.close(Some(context), &response, &mut own);
                 own.audit.iter_mut().for_each(|line| *line = denied(line, reason));
@@ -156,7 +156,7 @@ impl State {
             self.open.insert(id.clone(), request);
             return;
         }
-        let response = Response { status: Some(status), bytes: None, now_ns };
+        let response = Response { status: Some(status), now_ns, ..Response::default() };
         self.close(Some(context), &response, batch);
         match &message.content {
             Content::Cancelled(id) => {
@@ -180,7 +180,7 @@ impl State {
         let reply = self.worker.host(context).and_then(|host| host.reply.borrow().clone());
         let bytes = reply.as_ref().and_then(|reply| u64::try_from(reply.body.len()).ok());
         let mut own = LogBatch::default();
-        self.close(Some(context), &Response { status: None, bytes, now_ns }, &mut own);
+        self.close(Some(context), &Response { bytes, now_ns, ..Response::default() }, &mut own);
         self.note_refusal(&mut own);
         batch.append(own);
         Verdict::Refuse(self.refused(message, reply.as_ref()))

@@ -1,0 +1,45 @@
+//! The names of models and of MCP servers that a request contains.
+
+use crate::body::json::{Text, Unreadable};
+
+/// A request may name at most that many models, and as many MCP servers.
+pub const MAX_MODELS: usize = 64;
+
+/// The name of a model has at most that many bytes.
+pub const MAX_NAME_BYTES: usize = 256;
+
+/// Different names, in the order in which they were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct NameList(Vec<Box<str>>);
+
+impl NameList {
+    /// Adds a name, if it is not there.
+    pub(super) fn add(&mut self, name: &str) -> Result<(), Unreadable> {
+        if self.0.iter().any(|known| **known == *name) {
+            return Ok(());
+        }
+        if self.0.len() == MAX_MODELS {
+            return Err(Unreadable::TooManyModels);
+        }
+        self.0.push(name.into());
+        Ok(())
+    }
+
+    /// Adds the names of another list.
+    pub(super) fn append(&mut self, others: &Self) -> Result<(), Unreadable> {
+        others.0.iter().try_for_each(|name| self.add(name))
+    }
+
+    pub(super) fn into_boxed(self) -> Box<[Box<str>]> {
+        self.0.into()
+    }
+}
+
+/// A text that is the name of a model.
+pub(super) fn model_name<'a>(text: &Text<'a>) -> Result<&'a str, Unreadable> {
+    match text.exact()? {
+        "" => Err(Unreadable::EmptyModel),
+        name if name.len() > MAX_NAME_BYTES => Err(Unreadable::TooLong),
+        name => Ok(name),
+    }
+}

@@ -1,0 +1,175 @@
+//! Models and MCP servers.
+
+use super::*;
+
+#[test]
+fn every_place_that_names_a_model_is_read() {
+    for (path, body, expected) in [
+        (
+            CHAT,
+            r#"{"model":"a","models":["b","a","c"],"fallbacks":[{"model":"d"},"e"]}"#,
+            "a b c d e",
+        ),
+        (CHAT, r#"{"model":"a","moderation":{"model":"b"}}"#, "a b"),
+        (CHAT, r#"{"model":"a","tools":[{"type":"function","function":{"model":"b"}}]}"#, "a"),
+        (CHAT, r#"{"messages":[{"model":"b","fallbacks":["c"]}],"model":"a"}"#, "a"),
+        (RESPONSES, r#"{"model":"a","tools":[{"svg":{"model":"c"},"model":"b"}]}"#, "a c b"),
+        (MESSAGES, r#"{"model":"a","tools":[{"type":"advisor_20260301","model":"b"}]}"#, "a b"),
+        (MESSAGES, r#"{"model":"a","fallbacks":[{"model":"b","max_tokens":1}]}"#, "a b"),
+        ("/v1/embeddings", r#"{"model":"a","fallbacks":["b"]}"#, "a b"),
+        ("/openai/deployments/d/chat/completions", r#"{"model":"a"}"#, "d a"),
+        ("/openai/deployments/d/chat/completions", r#"{"model":"d"}"#, "d"),
+        ("/openai/deployments/d/chat/completions?model=q", "{}", "d q"),
+        ("/v1/chat/completions?model=q&model=a", r#"{"model":"a"}"#, "a q"),
+        (GEMINI, r#"{"model":"models/g"}"#, "g"),
+        (GEMINI, r#"{"model":"models/h"}"#, "g h"),
+        (
+            "/v1beta/models/g:batchEmbedContents",
+            r#"{"requests":[{"model":"models/h"},{"model":"g"}]}"#,
+            "g h",
+        ),
+        (
+            "/v1beta/models/g:countTokens",
+            r#"{"generateContentRequest":{"model":"models/h"}}"#,
+            "g h",
+        ),
+        (
+            "/v1beta/models/g:countTokens",
+            r#"{"generate_content_request":{"model":"models/h"}}"#,
+            "g h",
+        ),
+        (
+            GEMINI,
+            r#"{"generation_config":{"routing_config":{"manual_mode":{"model_name":"h"}}}}"#,
+            "g h",
+        ),
+        (
+            "/model/b/invoke",
+            r#"{"max_tokens":1,"tools":[{"type":"advisor_1","model":"c"}]}"#,
+            "b c",
+        ),
+        ("/v1/chat/completions", r#"{"model":"models/a"}"#, "models/a"),
+    ] {
+        assert_eq!(models(path, body), expected, "{path} {body}");
+    }
+}
+
+#[test]
+fn what_leaves_the_choice_to_the_server_is_open_ended() {
+    for (path, body, expected) in [
+        (CHAT, "{}", "…"),
+        (CHAT, r#"{"model":null}"#, "…"),
+        (CHAT, r#"{"models":["a"]}"#, "a …"),
+        ("/v1/chat/completions?model=q", "{}", "q …"),
+        (CHAT, r#"{"model":"a","fallbacks":"default"}"#, "a …"),
+        (CHAT, r#"{"model":"a","fallbacks":[{"a":["b"]}]}"#, "a …"),
+        (CHAT, r#"{"model":"a","fallbacks":[{"model":"b"},{}]}"#, "a b …"),
+        (CHAT, r#"{"model":"a","context_window_fallbacks":[{"a":["b"]}]}"#, "a …"),
+        (CHAT, r#"{"model":"a","content_policy_fallbacks":[{"a":["b"]}]}"#, "a …"),
+        (CHAT, r#"{"model":"a","moderation":{}}"#, "a …"),
+        (CHAT, r#"{"model":"a","moderation":"auto"}"#, "a …"),
+        (CHAT, r#"{"model":"a","moderation":false}"#, "a"),
+        (CHAT, r#"{"model":"a","preset":"p","route":"fallback"}"#, "a …"),
+        (CHAT, r#"{"model":"a,b"}"#, "a,b …"),
+        (RESPONSES, r#"{"model":"a","prompt":{"id":"p"}}"#, "a …"),
+        (RESPONSES, r#"{"model":"a","tools":[{"type":"image_generation"}]}"#, "a …"),
+        (
+            RESPONSES,
+            r#"{"model":"a","tools":[{"model":"b"},{"type":"image_generation"}]}"#,
+            "a b …",
+        ),
+        (
+            RESPONSES,
+            r#"{"model":"a","tools":[{"type":"image_generation"},{"model":"b"}]}"#,
+            "a b …",
+        ),
+        (
+            RESPONSES,
+            r#"{"model":"a","tools":[{"svg":{},"model":"b","type":"image_generation"}]}"#,
+            "a b …",
+        ),
+        (RESPONSES, r#"{"model":"a","tools":[{"type":"web_search"}]}"#, "a"),
+        (MESSAGES, r#"{"model":"a","tools":[{"type":"advisor_20260301"}]}"#, "a …"),
+        ("/v1/messages/batches", r#"{"requests":[{"params":{"model":"a"}},{"params":{}}]}"#, "a …"),
+        ("/v1/messages/batches", r#"{"requests":[{"params":{}},{"params":{"model":"a"}}]}"#, "a …"),
+        ("/v1/messages/batches", r#"{"requests":[{"params":{"model":"a"}}]}"#, "a"),
+        ("/v1/messages/batches", "{}", ""),
+        ("/v1/agents/completions", r#"{"model":"a"}"#, "a …"),
+        ("/v1/batches", r#"{"model":"a"}"#, "a …"),
+        ("/api/chat", "{}", "…"),
+        ("/v2/rerank", "{}", "…"),
+        (GEMINI, "{}", "g"),
+        (GEMINI, r#"{"generationConfig":{"routingConfig":{"manualMode":{}}}}"#, "g …"),
+        (GEMINI, r#"{"generationConfig":{"routing_config":{"auto_mode":{}}}}"#, "g …"),
+        (GEMINI, r#"{"generationConfig":{"modelSelectionConfig":{}}}"#, "g …"),
+        (GEMINI, r#"{"generationConfig":{"model_config":{"a":1}}}"#, "g …"),
+        ("/v1/threads/t/messages", r#"{"model":"a"}"#, "…"),
+        ("/openai/deployments/d/completions", "{}", "d"),
+    ] {
+        assert_eq!(models(path, body), expected, "{path} {body}");
+    }
+}
+
+#[test]
+fn mcp_servers_that_the_provider_calls_are_named() {
+    let servers = |path: &str, body: &str| facts(path, body).hosted_mcp.join(" ");
+    for (path, body, expected) in [
+        (RESPONSES, r#"{"tools":[{"type":"mcp","server_url":"https://a"}]}"#, "https://a"),
+        (
+            RESPONSES,
+            r#"{"tools":[{"server_url":"https://a"},{"server_url":"https://b"}]}"#,
+            "https://a https://b",
+        ),
+        (RESPONSES, r#"{"tools":[{"type":"mcp","connector_id":"c"},{"tunnel_id":"t"}]}"#, "c t"),
+        (CHAT, r#"{"tools":[{"type":"mcp","server_url":"https://a"}]}"#, "https://a"),
+        (CHAT, r#"{"mcp_servers":[{"url":"https://a"}]}"#, "https://a"),
+        (MESSAGES, r#"{"mcp_servers":[{"type":"url","url":"https://a"}]}"#, "https://a"),
+        ("/model/b/invoke", r#"{"mcp_servers":[{"url":"https://a"}]}"#, "https://a"),
+        (
+            "/v1/messages/batches",
+            r#"{"requests":[{"params":{"mcp_servers":[{"url":"https://a"}]}}]}"#,
+            "https://a",
+        ),
+        (
+            GEMINI,
+            r#"{"tools":[{"mcpServers":[{"streamableHttpTransport":{"url":"https://a"}}]}]}"#,
+            "https://a",
+        ),
+        (
+            GEMINI,
+            r#"{"tools":[{"mcp_servers":[{"streamable_http_transport":{"url":"https://a"}}]}]}"#,
+            "https://a",
+        ),
+        (RESPONSES, r#"{"tools":[{"type":"function","name":"mcp"}],"mcp_servers":[]}"#, ""),
+    ] {
+        assert_eq!(servers(path, body), expected, "{path} {body}");
+    }
+    // One that is not named counts too.
+    for (path, body) in [
+        (RESPONSES, r#"{"tools":[{"type":"mcp"}]}"#),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a"},{"type":"mcp","server_label":"x"}]}"#),
+        (MESSAGES, r#"{"mcp_servers":[{"url":null}]}"#),
+        (GEMINI, r#"{"tools":[{"mcpServers":[{"streamableHttpTransport":{}}]}]}"#),
+    ] {
+        let servers = facts(path, body).hosted_mcp;
+        assert!(servers.iter().any(|server| server.is_empty()), "{path} {body}");
+    }
+}
+
+#[test]
+fn too_many_names_are_refused() {
+    let named = |count: usize, name: &dyn Fn(usize) -> String| {
+        let names: Vec<String> = (0..count).map(|n| format!("\"{}\"", name(n))).collect();
+        read(CHAT, &format!(r#"{{"model":"m0","models":[{}]}}"#, names.join(",")))
+    };
+    let different = |n: usize| format!("m{n}");
+    assert_eq!(named(MAX_MODELS, &different).unwrap().models.len(), MAX_MODELS);
+    assert_eq!(named(MAX_MODELS + 1, &different).err(), Some(Unreadable::TooManyModels));
+    assert_eq!(named(1000, &|_| "m0".to_owned()).unwrap().models.len(), 1);
+    let servers = |count: usize| {
+        let servers: Vec<String> = (0..count).map(|n| format!(r#"{{"url":"{n}"}}"#)).collect();
+        read(MESSAGES, &format!(r#"{{"mcp_servers":[{}]}}"#, servers.join(",")))
+    };
+    assert_eq!(servers(MAX_MODELS).unwrap().hosted_mcp.len(), MAX_MODELS);
+    assert_eq!(servers(MAX_MODELS + 1).err(), Some(Unreadable::TooManyModels));
+}

@@ -1,0 +1,102 @@
+//! A request whose headers are held until its body has been read.
+
+use std::rc::Rc;
+
+use crate::body::Format;
+use crate::body::json::Unreadable;
+use crate::body::request::{RequestFacts, RequestReader};
+use crate::engine::KnownKey;
+
+use super::seen::Seen;
+
+/// A request that its key, its headers and its path allow, and whose body decides the rest. Nothing of it has been sent or
+/// counted.
+#[derive(Debug)]
+pub struct Held {
+    asked: Asked,
+    reader: RequestReader,
+    /// How much of the body was read, in bytes.
+    read_bytes: u64,
+    /// Whether the host has called back about the body.
+    has_come: bool,
+    /// What the host showed as the size of the request when it was held, if it must still prove that it shows bodies.
+    shown_bytes: Option<u64>,
+}
+
+/// What is known of a held request without its body.
+#[derive(Debug)]
+pub struct Asked {
+    /// What it said of itself.
+    pub seen: Box<Seen>,
+    /// Its key.
+    pub key: Rc<KnownKey>,
+    /// The format of its body.
+    pub format: Format,
+}
+
+/// What a body says, once all of it was read.
+#[derive(Debug)]
+pub struct ReadBody {
+    /// What it asks for.
+    pub facts: RequestFacts,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Holds a request. `shown_bytes`: the size of the request as the host shows it, if the host must still prove that it
+    /// shows the bodies of held requests.
+    pub fn new(asked: Asked, reader: RequestReader) -> Self {
+        Self { asked, reader, read_bytes: 0, has_come: false, shown_bytes: None }
+    }
+
+    /// Watches whether the host shows the body. `shown_bytes`: the size of the request, as the host shows it now.
+    pub fn watch(&mut self, shown_bytes: u64) {
+        self.shown_bytes = Some(shown_bytes);
+    }
+
+    /// Whether the host has called back about the body.
+    pub fn has_come(&self) -> bool {
+        self.has_come
+    }
+
+    /// Whether more of the request has come than the host calls back about. `shown_bytes`: as in [`Held::watch`].
+    pub fn is_kept_back(&self, shown_bytes: u64) -> bool {
+        !self.has_come && self.shown_bytes.is_some_and(|before| shown_bytes > before)
+    }
+
+    /// How much of the body was read, in bytes.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes
+    }
+
+    /// Records that the host has called back about the body, of which it holds this much.
+    pub(super) fn receive(&mut self, bytes: u64) {
+        self.has_come = true;
+        self.asked.seen.hold_body(bytes);
+    }
+
+    /// Reads the next part of the body.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`] as soon as it is known that the body cannot be read.
+    pub fn feed(&mut self, part: &[u8]) -> Result<(), Unreadable> {
+        let bytes = u64::try_from(part.len()).unwrap_or(u64::MAX);
+        self.read_bytes = self.read_bytes.saturating_add(bytes);
+        self.reader.feed(part)
+    }
+
+    /// Ends the body. Returns the request, and what its body says.
+    pub fn finish(self) -> (Asked, Result<ReadBody, Unreadable>) {
+        let bytes = self.read_bytes;
+        (self.asked, self.reader.finish().map(|facts| ReadBody { facts, bytes }))
+    }
+
+    /// The request without its body, which is not read further.
+    pub fn give_up(self) -> Asked {
+        self.asked
+    }
+}

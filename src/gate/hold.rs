@@ -1,0 +1,145 @@
+//! A request whose body decides: its headers are held, its body is read as it comes, and then it is decided on.
+
+use crate::decision::DenyReason;
+use crate::exchange::{Asked, Exchange, Held};
+use crate::host::{Action, Body, Host, Level, Property, number_property};
+use crate::reply::{Refusal, reply};
+
+use super::holding::{MAX_PART_BYTES, NOT_SHOWN, Unread};
+use super::look::Look;
+use super::request::Next;
+use super::{Gate, Opening};
+
+impl Gate {
+    /// Holds a request. One without a body is decided on at once.
+    pub(super) fn hold(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        mut held: Box<Held>,
+        opening: Opening,
+    ) -> Action {
+        if opening.is_whole {
+            return self.finish_held(host, exchange, *held);
+        }
+        self.holding.watch(&self.view(host), &mut held, opening.context);
+        *exchange = Exchange::Held(held);
+        Action::Pause
+    }
+
+    /// Reads what has come of the body of a held request, and decides if that is all of it. `bytes`: how much the host
+    /// holds.
+    pub(super) fn read_held(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        bytes: u64,
+        is_last: bool,
+    ) -> Action {
+        let Exchange::Held(mut held) = std::mem::take(exchange) else {
+            return Action::Pause;
+        };
+        self.holding.prove();
+        match read_new(host, &mut held, bytes, self.max_body_bytes) {
+            Err(unread) => self.refuse_held(host, exchange, held.give_up(), unread),
+            Ok(()) if is_last => self.finish_held(host, exchange, *held),
+            Ok(()) => {
+                *exchange = Exchange::Held(held);
+                Action::Pause
+            }
+        }
+    }
+
+    /// Decides on a held request whose trailers have come, which end its body.
+    pub(super) fn end_held(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        let Exchange::Held(held) = std::mem::take(exchange) else {
+            return Action::Pause;
+        };
+        if self.clean_trailers(&self.view(host)).is_none() {
+            let unread = (DenyReason::NotReady, None);
+            return self.refuse_held(host, exchange, held.give_up(), unread);
+        }
+        self.finish_held(host, exchange, *held)
+    }
+
+    /// Decides on a request whose body has come to its end.
+    fn finish_held(&self, host: &impl Host, exchange: &mut Exchange, held: Held) -> Action {
+        match held.finish() {
+            (asked, Ok(body)) => {
+                let next = self.look(host, Look::Body(&asked.seen, &body));
+                self.act(host, exchange, next, Opening::default())
+            }
+            (asked, Err(unreadable)) => {
+                let unread = (DenyReason::BodyUnreadable, Some(unreadable.message()));
+                self.refuse_held(host, exchange, asked, unread)
+            }
+        }
+    }
+
+    /// Refuses a request whose body is not read to its end.
+    fn refuse_held(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        asked: Asked,
+        (reason, message): Unread,
+    ) -> Action {
+        let dialect = asked.format.dialect();
+        let refusal = Refusal { dialect, message, ..Refusal::default() };
+        let decided = self.count_held(&self.view(host), asked, reason);
+        let next = Next::Reply(decided, reply(reason, refusal));
+        self.act(host, exchange, next, Opening::default())
+    }
+
+    /// Looks at all requests that are watched. `act` calls [`Gate::on_tick`] for the request of a context; `root` is the
+    /// context of this gate.
+    pub fn tick(&self, host: &impl Host, root: u32, act: impl Fn(u32) -> Action) {
+        let stays = |context| host.enter(context).is_ok() && act(context) == Action::Pause;
+        if self.holding.retain(stays) {
+            // If the period cannot be changed, the tick continues.
+            _ = host.enter(root).and_then(|()| host.set_tick_period(0));
+        }
+    }
+
+    /// Refuses a request that is watched if the host keeps its body back: [`Action::Pause`] if it is not known yet.
+    pub fn on_tick(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        match std::mem::take(exchange) {
+            Exchange::Held(held) if !held.has_come() => {
+                let bytes = number_property(host, Property::RequestTotalSize).unwrap_or(0);
+                if !held.is_kept_back(bytes) {
+                    *exchange = Exchange::Held(held);
+                    return Action::Pause;
+                }
+                self.holding.fail(host);
+                let unread = (DenyReason::BodyUnreadable, Some(NOT_SHOWN));
+                self.refuse_held(host, exchange, held.give_up(), unread);
+            }
+            other => *exchange = other,
+        }
+        Action::Continue
+    }
+}
+
+/// Reads what is new of a body.
+fn read_new(host: &impl Host, held: &mut Held, bytes: u64, max_bytes: u64) -> Result<(), Unread> {
+    if bytes > max_bytes {
+        return Err((DenyReason::BodyTooLarge, None));
+    }
+    while held.read_bytes() != bytes {
+        let part = next_part(host, held.read_bytes(), bytes).ok_or_else(|| {
+            host.log(Level::Error, "vkey: a request is refused: the host does not show its body");
+            (DenyReason::NotReady, None)
+        })?;
+        let read = held.feed(&part);
+        read.map_err(|unreadable| (DenyReason::BodyUnreadable, Some(unreadable.message())))?;
+    }
+    Ok(())
+}
+
+/// The part of a request body from `start`; `None` if the host contradicts itself.
+fn next_part(host: &impl Host, start: u64, end: u64) -> Option<Vec<u8>> {
+    let max_len = usize::try_from(end.checked_sub(start)?).unwrap_or(usize::MAX);
+    let max_len = max_len.min(MAX_PART_BYTES);
+    let part = host.body(Body::Request, usize::try_from(start).ok()?, max_len)?;
+    (1..=max_len).contains(&part.len()).then_some(part)
+}
