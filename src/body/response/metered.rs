@@ -112,7 +112,8 @@ impl Metered {
 // === impl ModelUsage ===
 
 impl ModelUsage {
-    pub(super) fn new(model: Option<Box<str>>) -> Self {
+    /// No tokens yet of a model.
+    pub fn new(model: Option<Box<str>>) -> Self {
         let none = TokenUsage::default();
         Self { model, usage: none, sum: none, list: 0 }
     }
