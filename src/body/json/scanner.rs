@@ -136,6 +136,7 @@ impl Default for Limits {
 
 impl Scanner {
     /// Reads a document within these limits. It allocates memory only when it needs some.
+    #[inline(never)]
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
