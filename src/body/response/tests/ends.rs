@@ -10,7 +10,7 @@ fn a_response_that_breaks_off_anywhere_costs_at_least_its_reservation() {
     for (format, body) in [(Format::AnthropicMessages, anthropic), (Format::OpenAiChat, openai)] {
         for len in 0..body.len() {
             for end in [End::ClientLeft, End::UpstreamReset] {
-                let metered = read_until(format, &body[..len], end);
+                let metered = read_until(format, body.split_at(len).0, end);
                 assert!(!metered.is_complete, "{format:?} {len}");
                 let known = metered.known(5);
                 assert_eq!(metered.settle.charge(50, known.total), known.total.max(50));
