@@ -287,7 +287,7 @@ fn reply(response: &Response, own: &[(String, String)], end: &Value) -> Reply {
         status: response.status,
         grpc_status: None,
         headers: own.iter().map(header).collect(),
-        body: response.text(),
-        details: end["details"].as_str().unwrap_or_default().to_owned(),
+        body: response.text().into(),
+        details: end["details"].as_str().unwrap_or_default().to_owned().into(),
     }
 }
