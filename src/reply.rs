@@ -6,10 +6,10 @@ use crate::alerts::failures::FailureRules;
 use crate::body::Dialect;
 use crate::decision::{DenyClass, DenyReason};
 use crate::json::decimal::push_decimal;
-use crate::limits::Kind;
 use crate::limits::allowance::{Allowance, RateLimitFields};
 use crate::limits::ledger::{Exceeded, Exhausted};
 use crate::limits::quota::Unit;
+use crate::limits::{Amounts, Kind};
 use crate::time::{millis_until, secs_until};
 
 /// A local reply.
@@ -77,10 +77,11 @@ impl Refusal {
         }
     }
 
-    /// For a request for which a limit has no room. If the limit never has room again, only another key can
+    /// For a request for which a limit has no room. `reserved`: the amounts that it was to reserve. If the limit never has room again, only another key can
     /// help, so the client should wait for `expires_in_secs`.
     pub fn exceeded(
         exceeded: &Exceeded,
+        reserved: &Amounts,
         allowances: &[Allowance],
         now_ns: u64,
         expires_in_secs: u64,
@@ -96,7 +97,7 @@ impl Refusal {
             }
             Exhausted::Limit(name) => {
                 match allowances.iter().find(|allowance| allowance.name == name) {
-                    Some(limit) => explanation(limit, exceeded.amount, &reset),
+                    Some(limit) => explanation(limit, reserved, &reset),
                     None => format!("limit {name}, {reset}"),
                 }
             }
@@ -113,15 +114,15 @@ impl Refusal {
     }
 }
 
-/// A limit that has no room for an amount, in words. `reset`: when it has.
-fn explanation(limit: &Allowance, amount: u64, reset: &str) -> String {
+/// A limit that has no room for a request, in words. `reset`: when it has.
+fn explanation(limit: &Allowance, reserved: &Amounts, reset: &str) -> String {
     let (name, total, left) = (limit.name, limit.limit, limit.remaining());
-    let unit = match name.kind {
+    let (amount, unit) = match name.kind {
         Kind::Rate | Kind::Quota(Unit::Requests, _) => {
             return format!("limit {name} of {total}, {reset}");
         }
-        Kind::Quota(Unit::Tokens, _) => "tokens",
-        Kind::Quota(Unit::CostMicroUsd, _) => "micro-USD",
+        Kind::Quota(Unit::Tokens, _) => (reserved.tokens, "tokens"),
+        Kind::Quota(Unit::CostMicroUsd, _) => (reserved.cost_micro_usd, "micro-USD"),
     };
     let reserves = format!("the request reserves {amount} {unit}");
     match amount > total {
@@ -377,6 +378,7 @@ mod tests {
     use super::*;
     use crate::body::Format;
     use crate::json::Json;
+    use crate::limits::allowance::Window;
     use crate::limits::quota::Period;
     use crate::limits::{LimitName, Origin};
     use crate::time::NANOS_PER_SEC;
@@ -458,10 +460,11 @@ mod tests {
         let explain = |unit, limit, used, amount, until_ns| {
             let name = LimitName { origin: Origin::Tier, kind: Kind::Quota(unit, Period::Day) };
             let exhausted = Exhausted::Limit(name);
-            let exceeded = Exceeded { reason: DenyReason::Quota, exhausted, amount, until_ns };
-            let policy = (limit, None);
-            let allowance = Allowance { name, limit, used, reset_secs: None, policy };
-            let refusal = Refusal::exceeded(&exceeded, &[allowance], 0, 86_400);
+            let exceeded = Exceeded { reason: DenyReason::Quota, exhausted, until_ns };
+            let reserved = Amounts { tokens: amount, cost_micro_usd: amount };
+            let window = Window::Calendar(Period::Day, 0);
+            let allowance = Allowance { name, limit, used, reset_secs: None, window };
+            let refusal = Refusal::exceeded(&exceeded, &reserved, &[allowance], 0, 86_400);
             let Refusal { explanation, retry_after_secs, wait_ms, fields, .. } = refusal;
             assert_eq!(fields.is_some(), unit == Unit::Requests);
             assert_eq!(wait_ms.is_some(), until_ns.is_some());

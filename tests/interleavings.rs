@@ -22,6 +22,8 @@ mod keys;
 mod replay;
 #[path = "interleavings/search.rs"]
 mod search;
+#[path = "interleavings/settle.rs"]
+mod settle;
 #[path = "interleavings/work.rs"]
 mod work;
 
@@ -32,8 +34,14 @@ use vkey::limits::cell::{Cell, key_name};
 use vkey::limits::sessions::{Sessions, sessions_name};
 use vkey::record::{Record, encode};
 
-use self::keys::{child, of_both, of_tier, quota, rate, token};
+use self::keys::{
+    child, micro_usd_a_day, of_both, of_tier, quota, rate, token, tokens_a_day, using,
+};
 use self::search::{NOW_NS, Search};
+use self::settle::{
+    admit_and_settle_late, expect_settled_late, read_then_settle, settle_twice,
+    settle_without_reservation, settled,
+};
 use self::work::{
     Work, admit_and_withdraw, check_then_count, end, keep_the_charge, read_then_end, session,
 };
@@ -226,6 +234,98 @@ fn keeping_the_charge_of_a_refused_request_is_caught() {
     let mut search = Search::new(&of_both(&quota(2), &quota(1)), &keys, 1);
     search.work = keep_the_charge;
     search.fail("the counts are not those of the decisions");
+}
+
+/// Two requests reserve 10 tokens each and 20 micro-USD, of 29 or 59.
+#[test]
+fn as_many_get_in_as_can_be_reserved() {
+    let keys = [token("k"), token("k"), token("k")];
+    for rules in ASSUMED {
+        Search::new(&of_tier(&tokens_a_day(29)), &keys, 2).over(rules).hold();
+        Search::new(&of_tier(&micro_usd_a_day(40)), &keys, 2).over(rules).hold();
+    }
+    let both = of_both(&tokens_a_day(30), &micro_usd_a_day(59));
+    Search::new(&both, &keys, 2).hold();
+    let three = [token("a"), token("b"), token("b")];
+    Search::new(&of_both(&tokens_a_day(19), &tokens_a_day(20)), &three, 2).hold();
+    let tokens = format!("{{{}}}", tokens_a_day(10));
+    let children = [child("k", &tokens), child("k", &tokens), token("k")];
+    Search::new(&of_tier(&tokens_a_day(20)), &children, 2).hold();
+}
+
+#[test]
+fn withdrawn_tokens_leave_room_for_others() {
+    let keys = [token("a"), token("taken_back"), token("taken_back")];
+    for (tier, tenant, room) in
+        [(tokens_a_day(19), micro_usd_a_day(40), 2), (rate(2), tokens_a_day(10), 1)]
+    {
+        let mut search = Search::new(&of_both(&tier, &tenant), &keys, room);
+        search.work = admit_and_withdraw;
+        search.hold();
+    }
+}
+
+/// One uses less than it reserved, one as much, and one more than there is.
+#[test]
+fn what_is_settled_is_what_was_used() {
+    let keys = [using("k", 3), using("k", 10), using("k", 47)];
+    for rules in ASSUMED {
+        for limit in [tokens_a_day(10), tokens_a_day(25), micro_usd_a_day(60)] {
+            settled(&of_tier(&limit), &keys).over(rules).hold();
+        }
+    }
+}
+
+#[test]
+fn what_is_settled_is_what_was_used_of_the_tenant_too() {
+    for keys in [[using("a", 0), using("a", 33)], [using("a", 4), using("b", 33)]] {
+        for (key, tenant) in [
+            (tokens_a_day(20), tokens_a_day(15)),
+            (tokens_a_day(10), micro_usd_a_day(40)),
+            (rate(2), tokens_a_day(10)),
+            (micro_usd_a_day(30), quota(2)),
+        ] {
+            settled(&of_both(&key, &tenant), &keys).hold();
+        }
+    }
+}
+
+#[test]
+fn what_children_used_is_settled_for_their_parents_too() {
+    let of_child = format!("{{{}}}", tokens_a_day(15));
+    let keys = [child("k", &of_child), child("k", &of_child), using("k", 12)];
+    settled(&of_tier(&tokens_a_day(30)), &keys).hold();
+}
+
+/// Each request ends a day later, when others may still begin on the day before.
+#[test]
+fn what_is_settled_in_the_next_window_is_what_was_used_too_much() {
+    let keys = [using("k", 3), using("k", 14), using("k", 31)];
+    let mut search = settled(&of_tier(&tokens_a_day(25)), &keys);
+    (search.work, search.expect) = (admit_and_settle_late, expect_settled_late);
+    search.hold();
+}
+
+#[test]
+fn settling_outside_the_loop_is_caught() {
+    let mut search = settled(&of_tier(&tokens_a_day(30)), &[using("k", 3), using("k", 5)]);
+    search.work = read_then_settle;
+    search.fail("what is used is not what was settled");
+}
+
+#[test]
+fn settling_twice_is_caught() {
+    let mut search = settled(&of_tier(&tokens_a_day(30)), &[using("k", 3), using("k", 5)]);
+    search.work = settle_twice;
+    search.fail("what is used is not what was settled");
+}
+
+#[test]
+fn reserving_nothing_is_caught() {
+    let keys = [using("k", 10), using("k", 10)];
+    let mut search = Search::new(&of_tier(&tokens_a_day(19)), &keys, 1);
+    search.work = settle_without_reservation;
+    search.fail("more got in than there is room for");
 }
 
 /// A host on which another worker is always first.

@@ -52,8 +52,8 @@ minted_at=$(date +%s)
 expect 401 "No key" "" /v1/models
 expect 200 "A valid key: the echo shows the request that reaches the upstream, without the key" "$key" /v1/models
 expect 200 "A key narrowed to GET, offline" "$reader" /v1/models
-expect 403 "POST with the narrowed key" "$reader" /v1/chat/completions -X POST -d '{}'
-expect 200 "POST with the original key" "$key" /v1/chat/completions -X POST -d '{}'
+expect 403 "POST with the narrowed key" "$reader" /v1/images -X POST -d '{}'
+expect 200 "POST with the original key" "$key" /v1/images -X POST -d '{}'
 expect 403 "A path that the tier does not allow" "$key" /admin
 expect 502 "The host of a known provider over the plaintext connection to the echo: nothing is sent" \
     "$key" /v1/models -H "host: api.openai.com"
@@ -61,6 +61,19 @@ until [ "$(date +%s)" -gt $((minted_at + 1)) ]; do sleep 0.1; done
 expect 401 "A key of one second, two seconds old" "$short" /v1/models
 expect 200 "The counts of the key, those of the narrowed key included" "$key" /.vkey/usage
 tr -d ' \n' < "$response" | grep -qF '"seen":6,"allowed":3' || wrong "expected 6 seen, 3 allowed"
+
+# Chat completions: the provider in examples/provider streams as OpenAI does.
+chat() {
+    printf '{"model":"%s","max_tokens":100,"stream":true,"messages":[{"role":"user","content":"Name three rivers."}]}' "$1"
+}
+trial=$(mint --tier trial --lifetime 10m)
+mini=$("$vkey" attenuate --caveat '{"models":["gpt-4o-mini"]}' <<< "$trial")
+expect 403 "A model that the key may not use" "$mini" /v1/chat/completions --json "$(chat gpt-4o)"
+expect 200 "A stream, whose tokens are counted" "$mini" /v1/chat/completions --json "$(chat gpt-4o-mini)"
+expect 200 "The tokens that it used" "$trial" /.vkey/usage
+tr -d ' \n' < "$response" | grep -qF '"name":"tier_tokens_day","limit":120,"used":10,' || wrong "expected 10 tokens used"
+expect 200 "Another stream" "$mini" /v1/chat/completions --json "$(chat gpt-4o-mini)"
+expect 429 "The quota has no room for what one more request may use" "$mini" /v1/chat/completions --json "$(chat gpt-4o-mini)"
 
 printf '\n== The audit lines, one per request\n'
 deadline=$((SECONDS + 10))

@@ -21,8 +21,8 @@ mkdir -p "$state"
 VKEY_MAIN_SECRET=$(<"$state/main.secret")
 export VKEY_MAIN_SECRET
 
-# Envoy ends with this script, and the script waits for it.
-trap 'kill "$envoy" 2>/dev/null || true; wait "$envoy" "$tee" 2>/dev/null || true' EXIT
+# Envoy and the provider end with this script, and the script waits for them.
+trap 'kill "$envoy" "$provider" 2>/dev/null || true; wait "$envoy" "$provider" "$tee" 2>/dev/null || true' EXIT
 trap 'exit 0' INT
 trap 'exit 143' TERM HUP
 
@@ -31,6 +31,8 @@ rm -f "$state/audit.pipe"
 mkfifo "$state/audit.pipe"
 tee -i "$state/audit.log" < "$state/audit.pipe" &
 tee=$!
+python3 examples/provider/provider.py 10002 &
+provider=$!
 "$binary" --config-path envoy.yaml --disable-hot-restart --log-level warning \
     --file-flush-interval-msec 100 > "$state/audit.pipe" &
 envoy=$!
@@ -50,6 +52,8 @@ The gate is open on 127.0.0.1:10000. A key of tenant acme, for one hour:
 Try it:
 
   curl -i -H 'authorization: Bearer $key' http://127.0.0.1:10000/v1/models
+  curl -N -H 'authorization: Bearer $key' http://127.0.0.1:10000/v1/chat/completions --json \
+    '{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"Name three rivers."}]}'
 
 \`make demo\` in a second terminal shows more. Audit lines follow below; Ctrl-C stops Envoy.
 

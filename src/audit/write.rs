@@ -23,6 +23,10 @@ const LINE_BYTES: usize = 1024;
 const NO_KEY: &str =
     concat!(r#","kid":null,"jti":null,"tenant":null,"#, r#""sub":null,"tier":null,"caveats":null"#);
 
+/// The members of an AI or MCP call and its upstream in the record of a request that has none of them, as most have.
+const NO_CALL: &str =
+    concat!(r#","model":null,"mcp":null,"tokens":null,"#, r#""cost":null,"tls_verdict":null"#);
+
 /// Members of a record in their final bytes. Requests of one key, or of one gate, have them in common, so they are
 /// written once.
 #[derive(Clone, Copy, Debug)]
@@ -95,15 +99,10 @@ impl AuditRecord<'_> {
             None => self.write_key(half),
         }
         self.write_request(half);
-        match &self.tokens {
-            None => half.raw(r#","tokens":"#, "null"),
-            Some(tokens) => {
-                half.raw(r#","tokens":"#, "");
-                tokens.write(&mut half.text);
-            }
+        match self.has_call() {
+            true => self.write_call(half),
+            false => half.text.push_str(NO_CALL),
         }
-        half.number(r#","cost":"#, self.cost);
-        half.string(r#","tls_verdict":"#, self.tls_verdict.as_deref());
         match prepared {
             Some(Prepared { policy, .. }) => half.text.push_str(policy),
             None => self.write_policy(half),
@@ -134,8 +133,25 @@ impl AuditRecord<'_> {
         half.client_text(r#","authority":"#, self.authority.as_deref());
         half.client_text(r#","path":"#, self.path.as_deref());
         half.strings(r#","query_keys":"#, &self.query_keys);
+    }
+
+    fn has_call(&self) -> bool {
+        let is_usage_known = self.tokens.is_some() || self.cost.is_some();
+        is_usage_known || self.model.is_some() || self.mcp.is_some() || self.tls_verdict.is_some()
+    }
+
+    fn write_call(&self, half: &mut Half<'_>) {
         half.client_text(r#","model":"#, self.model.as_deref());
         half.client_text(r#","mcp":"#, self.mcp.as_deref());
+        match &self.tokens {
+            None => half.raw(r#","tokens":"#, "null"),
+            Some(tokens) => {
+                half.raw(r#","tokens":"#, "");
+                tokens.write(&mut half.text);
+            }
+        }
+        half.number(r#","cost":"#, self.cost);
+        half.string(r#","tls_verdict":"#, self.tls_verdict.as_deref());
     }
 
     fn write_policy(&self, half: &mut Half<'_>) {
@@ -343,4 +359,16 @@ fn may_start_key(text: &[u8]) -> bool {
     let (words, rest) = text.as_chunks::<8>();
     let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
     words.any(|word| has(word, b'k') || has(word, b'J')) || rest.iter().copied().any(is_needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_that_are_written_in_advance_are_those_of_an_empty_record() {
+        let (record, mask) = (AuditRecord::default(), Mask::default());
+        assert_eq!(written(&mask, 0, |half| record.write_call(half)), NO_CALL);
+        assert_eq!(record.key_members(&mask), NO_KEY);
+    }
 }

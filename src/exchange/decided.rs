@@ -166,14 +166,14 @@ impl Decided {
     /// The record without the members of the key.
     fn record_of_request(&self) -> AuditRecord<'_> {
         let usage = self.usage.as_deref();
-        AuditRecord {
-            decision: Some(self.decision),
-            tls_verdict: self.verdict.map(|verdict| Cow::Borrowed(verdict.word())),
-            anomaly: self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word())),
-            model: self.seen.model(usage.and_then(|usage| usage.served.as_deref())),
-            tokens: usage.and_then(|usage| usage.tokens),
-            cost: usage.and_then(|usage| usage.micro_usd),
-            ..self.seen.record()
-        }
+        // Records are large: this one is completed in place.
+        let mut record = self.seen.record();
+        record.decision = Some(self.decision);
+        record.tls_verdict = self.verdict.map(|verdict| Cow::Borrowed(verdict.word()));
+        record.anomaly = self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word()));
+        record.model = self.seen.model(usage.and_then(|usage| usage.served.as_deref()));
+        record.tokens = usage.and_then(|usage| usage.tokens);
+        record.cost = usage.and_then(|usage| usage.micro_usd);
+        record
     }
 }

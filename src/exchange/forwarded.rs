@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
+use crate::limits::Amounts;
 use crate::limits::ledger::Reservation;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
@@ -41,6 +42,8 @@ pub struct Reservations {
     pub key: Option<Reservation>,
     /// What it reserved of the limits of its tenant.
     pub tenant: Option<Reservation>,
+    /// The tokens and the money that it reserved of both.
+    pub amounts: Amounts,
 }
 
 impl Reservations {

@@ -107,7 +107,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             Ok((of_key, anomaly)) => {
                 let admitted = match tenant {
                     Some(tenant) => self.admit_to_tenant(tenant, look, of_key),
-                    None => Admitted::by_key(of_key),
+                    None => Admitted::by_key(of_key, self.amounts),
                 };
                 Admitted { anomaly, ..admitted }
             }
@@ -133,6 +133,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
                     decision: counted.decision,
                     key: None,
                     tenant: counted.reservation,
+                    amounts: self.amounts,
                 },
                 ..Admitted::uncounted(counted.decision)
             },
@@ -165,8 +166,10 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             return Ok(());
         }
         let (was, is) = (reserved.decision, Decision::Deny(reason));
-        let [of_key, of_tenant] = [&reserved.key, &reserved.tenant]
-            .map(|reservation| reservation.as_ref().filter(|_| refund == Refund::Everything));
+        let [of_key, of_tenant] = [&reserved.key, &reserved.tenant].map(|reservation| {
+            let reservation = reservation.as_ref().filter(|_| refund == Refund::Everything);
+            reservation.zip(Some(&reserved.amounts))
+        });
         let by_key = self.store.update(self.key.cell_name(), |cell: &mut Cell| {
             cell.recount(was, is, self.key.charges(), of_key);
         });
@@ -187,9 +190,10 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     pub fn settle(&self, reserved: &Reservations, actual: Amounts) -> Result<(), NotCounted> {
         let Reservations { key: of_key, tenant: of_tenant, .. } = reserved;
         let (key, tenant) = (self.key.cell_name(), self.key.tenant_cell_name());
-        let by_key = self.settle_in(Some(key), self.key.charges(), of_key.as_ref(), actual);
+        let amounts = (&reserved.amounts, &actual);
+        let by_key = self.settle_in(Some(key), self.key.charges(), of_key.as_ref(), amounts);
         let of_tenant = of_tenant.as_ref();
-        let by_tenant = self.settle_in(tenant, self.key.tenant_charges(), of_tenant, actual);
+        let by_tenant = self.settle_in(tenant, self.key.tenant_charges(), of_tenant, amounts);
         by_key.and(by_tenant)
     }
 
@@ -198,15 +202,16 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         name: Option<&Name>,
         charges: &[Charge],
         reservation: Option<&Reservation>,
-        actual: Amounts,
+        (reserved, actual): (&Amounts, &Amounts),
     ) -> Result<(), NotCounted> {
-        let differs = |reserved: &&Reservation| reserved.differs(charges, actual);
-        let Some((name, reserved)) = name.zip(reservation.filter(differs)) else {
-            return Ok(());
-        };
-        self.store.update(name, |cell: &mut Cell| {
-            cell.settle(charges, reserved, actual, self.now_ns);
-        })
+        match name.zip(reservation) {
+            Some((name, reservation)) if reserved.differ(actual, charges) => {
+                self.store.update(name, |cell: &mut Cell| {
+                    cell.settle(charges, reservation, (reserved, actual), self.now_ns);
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The cell of the tenant, before the key is charged.
@@ -224,7 +229,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     fn barred_by(&self, look: Option<&Snapshot<'_, Cell>>) -> Option<Exceeded> {
         let fresh = Cell::default();
         let cell = look?.content().unwrap_or(&fresh);
-        cell.ledger().has_room(self.key.tenant_charges(), self.amounts, self.now_ns).err()
+        cell.ledger().has_room(self.key.tenant_charges(), &self.amounts, self.now_ns).err()
     }
 
     fn count_key(
@@ -265,7 +270,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     ) -> Entry {
         let charged = if self.is_free { &[] } else { charges };
         let (now_ns, mode) = (self.now_ns, self.mode);
-        let counted = cell.count(decision, charged, self.amounts, barred, now_ns, mode);
+        let counted = cell.count(decision, charged, &self.amounts, barred, now_ns, mode);
         let left = self.left(cell, charges, counted.decision);
         Entry { counted, left }
     }
@@ -286,7 +291,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         reservation: Option<&Reservation>,
     ) -> Result<Vec<Allowance>, NotCounted> {
         self.store.update(self.key.cell_name(), |cell: &mut Cell| {
-            cell.recount(was, is, self.key.charges(), reservation);
+            cell.recount(was, is, self.key.charges(), reservation.zip(Some(&self.amounts)));
             self.left(cell, self.key.charges(), is)
         })
     }
@@ -294,9 +299,9 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
 impl Admitted {
     /// A request that only its key has counted.
-    fn by_key(Entry { counted, left }: Entry) -> Self {
+    fn by_key(Entry { counted, left }: Entry, amounts: Amounts) -> Self {
         let CountedRequest { decision, exceeded, reservation } = counted;
-        let reservations = Reservations { decision, key: reservation, tenant: None };
+        let reservations = Reservations { decision, key: reservation, tenant: None, amounts };
         Self { exceeded, allowances: left, reservations, ..Self::uncounted(decision) }
     }
 
@@ -307,7 +312,12 @@ impl Admitted {
             allowances: Vec::new(),
             anomaly: None,
             miscounted: None,
-            reservations: Reservations { decision, key: None, tenant: None },
+            reservations: Reservations {
+                decision,
+                key: None,
+                tenant: None,
+                amounts: Amounts::default(),
+            },
         }
     }
 }

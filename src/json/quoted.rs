@@ -12,8 +12,8 @@ pub fn push_quoted(text: &mut String, value: &str) {
     text.push('"');
 }
 
-/// Whether the text needs no escapes. Checks eight bytes at a time: a byte that is not plain sets its
-/// highest bit in one of the five words.
+/// Whether the text needs no escapes. Checks eight bytes at a time, the last eight perhaps again: a byte that is not
+/// plain sets its highest bit in one of the five words.
 fn is_plain(text: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
@@ -25,10 +25,16 @@ fn is_plain(text: &[u8]) -> bool {
         let backslash = is_zero(word ^ (u64::from(b'\\') * ONES));
         (word | control | delete_or_above | quote | backslash) & HIGH == 0
     };
-    let (words, rest) = text.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    words.iter().chain([&last]).all(|word| plain(u64::from_le_bytes(*word)))
+    match text.last_chunk::<8>() {
+        Some(last) => {
+            let (words, _) = text.as_chunks();
+            words.iter().all(|word| plain(u64::from_le_bytes(*word)))
+                && plain(u64::from_le_bytes(*last))
+        }
+        None => {
+            text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
+        }
+    }
 }
 
 fn push_escaped(text: &mut String, c: char) {
@@ -51,13 +57,12 @@ mod tests {
     fn every_byte_at_every_position_is_plain_or_escaped() {
         for byte in 0..=u8::MAX {
             let plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-            for place in 0..17 {
-                let mut text = [b'~'; 17];
-                text[place] = byte;
-                assert_eq!(is_plain(&text), plain, "{byte:#x} at {place}");
-                text.fill(b' ');
-                text[place] = byte;
-                assert_eq!(is_plain(&text), plain, "{byte:#x} at {place}");
+            for (len, place) in (1..18).flat_map(|len| (0..len).map(move |place| (len, place))) {
+                for around in [b'~', b' '] {
+                    let mut text = vec![around; len];
+                    text[place] = byte;
+                    assert_eq!(is_plain(&text), plain, "{byte:#x} at {place} of {len}");
+                }
             }
         }
         assert!(is_plain(b"") && is_plain(b"seven77") && is_plain(b"eight888"));

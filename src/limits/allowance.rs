@@ -8,7 +8,7 @@ use crate::decision::{Decision, DenyClass};
 use crate::json::decimal::push_decimal;
 use crate::json::{Invalid, Node, Object};
 use crate::limits::gcra::{Rate, Tat};
-use crate::limits::quota::{Quota, Spent, Unit};
+use crate::limits::quota::{Period, Quota, Spent, Unit};
 use crate::limits::{Kind, LimitName};
 use crate::time::{nanos, secs, secs_until};
 
@@ -45,9 +45,17 @@ pub struct Allowance {
     pub used: u64,
     /// Seconds until all of it is available again, rounded up; `None` for never.
     pub reset_secs: Option<u64>,
-    /// The limit over time: an amount and its window in seconds, `None` for a window that never
-    /// ends.
-    pub policy: (u64, Option<u64>),
+    /// The time that it is for.
+    pub window: Window,
+}
+
+/// The time that a limit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// The window of this number: see [`Period::window`].
+    Calendar(Period, u32),
+    /// That of a rate.
+    Rate(Rate),
 }
 
 /// The values of the two header fields of a refusal for a limit (draft-ietf-httpapi-ratelimit-headers-10).
@@ -62,14 +70,13 @@ pub struct RateLimitFields {
 impl Allowance {
     /// The allowance of a rate at `at_ns`; the reset is counted from `now_ns`.
     pub(crate) fn of_rate(name: LimitName, rate: &Rate, tat: Tat, at_ns: u64, now_ns: u64) -> Self {
-        let (quota, window_secs) = rate.policy();
         let limit = u64::from(rate.burst());
         Self {
             name,
             limit,
             used: limit.saturating_sub(rate.remaining(tat, at_ns)),
             reset_secs: Some(secs_until(tat.ceil_ns(), now_ns)),
-            policy: (quota, Some(window_secs)),
+            window: Window::Rate(*rate),
         }
     }
 
@@ -82,21 +89,33 @@ impl Allowance {
         now_ns: u64,
     ) -> Self {
         let spent = quota.roll(spent, secs(at_ns));
-        let start_secs = quota.per.start_secs(spent.window);
         let end_secs = quota.per.end_secs(spent.window);
-        let window_secs = end_secs.zip(start_secs).map(|(end, start)| end.saturating_sub(start));
         Self {
             name,
             limit: quota.limit,
             used: spent.used,
             reset_secs: end_secs.map(|secs| secs_until(nanos(secs), now_ns)),
-            policy: (quota.limit, window_secs),
+            window: Window::Calendar(quota.per, spent.window),
         }
     }
 
     /// How much is left.
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)
+    }
+
+    /// The limit over time: an amount and its window in seconds, `None` for a window that never ends.
+    fn policy(&self) -> (u64, Option<u64>) {
+        match self.window {
+            Window::Calendar(per, window) => {
+                let bounds = per.start_secs(window).zip(per.end_secs(window));
+                (self.limit, bounds.map(|(start, end)| end.saturating_sub(start)))
+            }
+            Window::Rate(rate) => {
+                let (quota, window_secs) = rate.policy();
+                (quota, Some(window_secs))
+            }
+        }
     }
 
     /// Writes the allowance as an object of a usage response.
@@ -118,7 +137,7 @@ impl Allowance {
 
     /// Appends the item of `RateLimit-Policy`: the quota `q` and the window `w` in seconds.
     fn write_policy(&self, field: &mut String) {
-        let (quota, window_secs) = self.policy;
+        let (quota, window_secs) = self.policy();
         self.write_name(field);
         push_parameter(field, ";q=", Some(quota));
         push_parameter(field, ";w=", window_secs);
@@ -184,32 +203,32 @@ impl RateLimitFields {
     }
 }
 
-/// The allowances that a field lists: those of requests. Of more than `MAX_ITEMS` only those with the least left, because
-/// headers must fit into the buffers of proxies and clients.
+/// The allowances that a field lists, of requests and others. If there are more than `MAX_ITEMS` of requests, only those
+/// with the least left, because headers must fit into the buffers of proxies and clients.
 fn shown(allowances: &[Allowance]) -> Cow<'_, [Allowance]> {
-    let is_short = |allowances: &[Allowance]| allowances.len() <= MAX_ITEMS;
-    if is_short(allowances) && allowances.iter().all(Allowance::is_of_requests) {
-        return allowances.into();
-    }
-    let of_requests = allowances.iter().filter(|allowance| allowance.is_of_requests());
-    let of_requests = Vec::from_iter(of_requests.copied());
-    if is_short(&of_requests) { of_requests.into() } else { least(&of_requests).into() }
+    if allowances.len() <= MAX_ITEMS { allowances.into() } else { least(allowances).into() }
 }
 
 #[cold]
 fn least(allowances: &[Allowance]) -> Vec<Allowance> {
+    let of_requests = allowances.iter().filter(|allowance| allowance.is_of_requests());
+    let of_requests = Vec::from_iter(of_requests.copied());
+    if of_requests.len() <= MAX_ITEMS {
+        return of_requests;
+    }
     let room = |(index, allowance): (usize, &Allowance)| (allowance.remaining(), index);
-    let mut least: BinaryHeap<_> = allowances.iter().enumerate().map(room).map(Reverse).collect();
+    let mut least: BinaryHeap<_> = of_requests.iter().enumerate().map(room).map(Reverse).collect();
     let least = std::iter::from_fn(|| least.pop()).take(MAX_ITEMS);
-    least.filter_map(|Reverse((_, index))| allowances.get(index).copied()).collect()
+    least.filter_map(|Reverse((_, index))| of_requests.get(index).copied()).collect()
 }
 
-/// A list of a structured field (RFC 9651, section 3.1); `None` without items.
+/// A list of a structured field (RFC 9651, section 3.1), of those of requests; `None` without items.
 fn list(allowances: &[Allowance], write: fn(&Allowance, &mut String)) -> Option<String> {
-    let (first, rest) = allowances.split_first()?;
+    let mut of_requests = allowances.iter().filter(|allowance| allowance.is_of_requests());
+    let first = of_requests.next()?;
     let mut field = String::with_capacity(allowances.len() * ITEM_BYTES);
     write(first, &mut field);
-    for allowance in rest {
+    for allowance in of_requests {
         field.push_str(", ");
         write(allowance, &mut field);
     }
@@ -229,11 +248,14 @@ mod tests {
     use crate::decision::DenyReason;
     use crate::key::token::MAX_CAVEATS;
     use crate::limits::Origin;
-    use crate::limits::quota::Period;
 
     fn allowance(kind: Kind, limit: u64, remaining: u64, secs: Option<u64>) -> Allowance {
         let name = LimitName { origin: Origin::Tier, kind };
-        Allowance { name, limit, used: limit - remaining, reset_secs: secs, policy: (limit, secs) }
+        let window = match kind {
+            Kind::Rate => Window::Rate(Rate::new(100, 1, 200).unwrap()),
+            Kind::Quota(_, per) => Window::Calendar(per, 0),
+        };
+        Allowance { name, limit, used: limit - remaining, reset_secs: secs, window }
     }
 
     #[test]
@@ -265,7 +287,7 @@ mod tests {
         let of = |unit| Kind::Quota(unit, Period::Day);
         let all = Unit::ALL.map(|unit| allowance(of(unit), 10, 4, Some(60)));
         let fields = RateLimitFields::new(&all).unwrap();
-        assert_eq!(fields.policy, r#""tier_requests_day";q=10;w=60"#);
+        assert_eq!(fields.policy, r#""tier_requests_day";q=10;w=86400"#);
         assert_eq!(fields.state, r#""tier_requests_day";r=4;t=60"#);
         assert_eq!(rate_limit_field(&all), Some(fields.state));
         assert_eq!((RateLimitFields::new(&all[1..]), rate_limit_field(&all[1..])), (None, None));
@@ -283,8 +305,8 @@ mod tests {
             kind: Kind::Quota(Unit::Requests, Period::Minute),
         };
         let max = u64::MAX;
-        let policy = (max, Some(max));
-        let longest = Allowance { name, limit: max, used: 0, reset_secs: Some(max), policy };
+        let window = Window::Calendar(Period::Month, u32::MAX);
+        let longest = Allowance { name, limit: max, used: 0, reset_secs: Some(max), window };
         let fields = RateLimitFields::new(&[longest; MAX_ITEMS]).unwrap();
         for field in [fields.policy, fields.state] {
             assert_eq!(field.capacity(), MAX_ITEMS * ITEM_BYTES, "{field}");

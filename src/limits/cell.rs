@@ -60,7 +60,7 @@ impl Cell {
         &mut self,
         decision: Decision,
         charges: &[Charge],
-        amounts: Amounts,
+        amounts: &Amounts,
         barred: Option<Exceeded>,
         now_ns: u64,
         mode: Mode,
@@ -80,35 +80,36 @@ impl Cell {
         counted
     }
 
-    /// Corrects the count of a request from `was` to `is`, and refunds its reservation.
+    /// Corrects the count of a request from `was` to `is`, and refunds what it reserved.
     pub fn recount(
         &mut self,
         was: Decision,
         is: Decision,
         charges: &[Charge],
-        reservation: Option<&Reservation>,
+        reserved: Option<(&Reservation, &Amounts)>,
     ) {
         let count = self.count_of(was);
         *count = count.saturating_sub(1);
         let count = self.count_of(is);
         *count = count.saturating_add(1);
-        if let Some(reservation) = reservation {
-            self.ledger.give_back(charges, reservation);
+        if let Some((reservation, amounts)) = reserved {
+            self.ledger.give_back(charges, reservation, amounts);
         }
         if let Some(watch) = self.watch.as_mut().filter(|_| was.forwards() && !is.forwards()) {
             watch.refuse();
         }
     }
 
-    /// Replaces the tokens and the money that a request reserved by what it used: see [`Ledger::settle`].
+    /// Replaces the tokens and the money that a request reserved by what it used, the first amounts by the second: see
+    /// [`Ledger::settle`].
     pub fn settle(
         &mut self,
         charges: &[Charge],
         reservation: &Reservation,
-        actual: Amounts,
+        amounts: (&Amounts, &Amounts),
         now_ns: u64,
     ) {
-        self.ledger.settle(charges, reservation, actual, now_ns);
+        self.ledger.settle(charges, reservation, amounts, now_ns);
     }
 
     /// Records a use of the key, and returns an anomaly if it shows one: see [`Watch::observe`].
@@ -152,7 +153,7 @@ impl Cell {
     fn charge(
         &mut self,
         charges: &[Charge],
-        amounts: Amounts,
+        amounts: &Amounts,
         barred: Option<Exceeded>,
         now_ns: u64,
     ) -> Result<Option<Reservation>, Exceeded> {
@@ -193,9 +194,12 @@ impl Record for Cell {
     }
 
     fn write(&self, record: &mut Writer<'_>) {
-        for count in [self.allowed].iter().chain(&self.denied) {
-            record.put(count.to_le_bytes());
+        let mut counts = [0; COUNTS_BYTES];
+        let places = counts.as_chunks_mut().0.iter_mut();
+        for (place, count) in places.zip(iter::once(&self.allowed).chain(&self.denied)) {
+            *place = count.to_le_bytes();
         }
+        record.put(counts);
         self.ledger.write(record);
         record.put_text(self.tier().unwrap_or_default());
         record.put([self.watch.is_some().into()]);
@@ -233,7 +237,7 @@ mod tests {
     use crate::limits::{Child, ChildId, Limit, Scope};
     use crate::record::{decode, encode};
 
-    const NO: Amounts = Amounts { tokens: 0, cost_micro_usd: 0 };
+    const NO: &Amounts = &Amounts { tokens: 0, cost_micro_usd: 0 };
 
     fn count(cell: &mut Cell, decision: Decision) {
         let counted = cell.count(decision, &[], NO, None, 0, Mode::Enforce);
@@ -326,7 +330,8 @@ mod tests {
         assert_eq!(cell.count(path, &one_per_hour(), NO, None, 0, Mode::Enforce).reservation, None);
         let first = cell.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Enforce);
         let tenant_rate = Decision::Deny(DenyReason::TenantRate);
-        cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), first.reservation.as_ref());
+        let reserved = first.reservation.as_ref().zip(Some(NO));
+        cell.recount(Decision::Allow, tenant_rate, &one_per_hour(), reserved);
         let again = cell.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Enforce);
         assert_eq!((again.decision, cell.allowed(), cell.seen()), (Decision::Allow, 1, 3));
     }

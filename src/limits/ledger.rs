@@ -54,9 +54,6 @@ struct QuotaUse {
     unit: Unit,
     per: Period,
     spent: Spent,
-    /// When the entry was made, by the ledger's clock; 0 if it counts requests. What was reserved earlier is not in it:
-    /// the record of the ledger was lost in between.
-    since_ns: u64,
 }
 
 /// What a request reserved of all its limits.
@@ -66,8 +63,6 @@ pub struct Reservation {
     at_ns: u64,
     /// The number of refunds by then.
     undone: u32,
-    /// The amounts.
-    amounts: Amounts,
     /// The use of each limit after the charge, in the order of the charges.
     used: Uses,
 }
@@ -78,10 +73,8 @@ type Uses = SmallVec<[Used; 3]>;
 /// The use of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Used {
-    /// The request has nothing of what the limit counts.
-    Nothing,
-    Quota(Quota, Spent),
     Rate(Tat),
+    Quota(Quota, Spent),
 }
 
 /// A limit had no room for a request. If several had none: the one that has room last.
@@ -91,8 +84,6 @@ pub struct Exceeded {
     pub reason: DenyReason,
     /// What has no room.
     pub exhausted: Exhausted,
-    /// How much of it the request needs, in the unit of the limit.
-    pub amount: u64,
     /// The earliest time with room again, in Unix nanoseconds; `None` for never.
     pub until_ns: Option<u64>,
 }
@@ -120,14 +111,14 @@ impl Ledger {
     pub fn reserve(
         &mut self,
         charges: &[Charge],
-        amounts: Amounts,
+        amounts: &Amounts,
         now_ns: u64,
     ) -> Result<Reservation, Exceeded> {
         let used = self.charged(charges, amounts, now_ns)?;
         self.clock_ns = self.clock_ns.max(now_ns);
         charges.iter().zip(&used).for_each(|(charge, used)| self.set(charge.scope, used));
         self.drop_idle();
-        Ok(Reservation { at_ns: self.clock_ns, undone: self.undone, amounts, used })
+        Ok(Reservation { at_ns: self.clock_ns, undone: self.undone, used })
     }
 
     /// Whether every limit has room for a request.
@@ -138,7 +129,7 @@ impl Ledger {
     pub fn has_room(
         &self,
         charges: &[Charge],
-        amounts: Amounts,
+        amounts: &Amounts,
         now_ns: u64,
     ) -> Result<(), Exceeded> {
         self.charged(charges, amounts, now_ns).map(drop)
@@ -154,7 +145,7 @@ impl Ledger {
                 Allowance::of_rate(charge.name(), &rate, tat, at_ns, now_ns)
             }
             Limit::Quota(quota) => {
-                let spent = self.spent(charge.scope, &quota);
+                let spent = self.spent(charge.scope, &quota, at_ns);
                 Allowance::of_quota(charge.name(), &quota, spent, at_ns, now_ns)
             }
         };
@@ -162,7 +153,12 @@ impl Ledger {
     }
 
     /// The use of each limit after charging a request.
-    fn charged(&self, charges: &[Charge], amounts: Amounts, now_ns: u64) -> Result<Uses, Exceeded> {
+    fn charged(
+        &self,
+        charges: &[Charge],
+        amounts: &Amounts,
+        now_ns: u64,
+    ) -> Result<Uses, Exceeded> {
         let now_ns = now_ns.max(self.clock_ns);
         let mut used = Uses::with_capacity(charges.len());
         let mut exceeded: Option<Exceeded> = None;
@@ -172,51 +168,67 @@ impl Ledger {
                 Err(this) => exceeded = Some(exceeded.map_or(this, |other| other.later(this))),
             }
         }
-        if let Some(exceeded) = exceeded {
-            return Err(exceeded);
+        match exceeded {
+            Some(exceeded) => Err(exceeded),
+            None => self.check_places(charges, amounts, now_ns).map(|()| used),
         }
-        let fresh = charges.iter().zip(&used).filter_map(|(charge, used)| {
-            self.fresh_child(charge, now_ns).filter(|_| *used != Used::Nothing)
-        });
-        let fresh: Vec<Child> = fresh.collect();
-        self.check_places(&fresh, now_ns).map(|()| used)
     }
 
     /// What is used of one limit with a request.
-    fn charge(&self, charge: &Charge, amounts: Amounts, now_ns: u64) -> Result<Used, Exceeded> {
-        let exceeded = |reason, amount, until_ns| Exceeded {
+    fn charge(&self, charge: &Charge, amounts: &Amounts, now_ns: u64) -> Result<Used, Exceeded> {
+        let exceeded = |reason, until_ns| Exceeded {
             reason,
             exhausted: Exhausted::Limit(charge.name()),
-            amount,
             until_ns,
         };
         // By the clock of the host it may still be good. By this one what it used is forgotten.
         if charge.scope.is_over(now_ns) {
-            return Err(exceeded(DenyReason::KeyExpired, 0, None));
+            return Err(exceeded(DenyReason::KeyExpired, None));
         }
         let scope = charge.scope;
         match charge.limit {
             Limit::Rate(rate) => {
                 let tat = rate.reserve(self.tat(scope), now_ns);
-                tat.map(Used::Rate).map_err(|ns| exceeded(charge.reason(), 1, Some(ns)))
+                tat.map(Used::Rate).map_err(|ns| exceeded(charge.reason(), Some(ns)))
             }
-            Limit::Quota(quota) => match amounts.of(quota.unit) {
-                0 => Ok(Used::Nothing),
-                amount => quota
-                    .reserve(self.spent(scope, &quota), amount, secs(now_ns))
+            Limit::Quota(quota) => {
+                let (amount, spent) = (amounts.of(quota.unit), self.spent(scope, &quota, now_ns));
+                if amount == 0 {
+                    return Ok(Used::Quota(quota, spent));
+                }
+                let spent = quota.reserve(spent, amount, secs(now_ns));
+                spent
                     .map(|spent| Used::Quota(quota, spent))
-                    .map_err(|secs| exceeded(charge.reason(), amount, secs.map(nanos))),
-            },
+                    .map_err(|secs| exceeded(charge.reason(), secs.map(nanos)))
+            }
         }
     }
 
-    /// The child of a charge, if its limit is not in use yet.
-    fn fresh_child(&self, charge: &Charge, now_ns: u64) -> Option<Child> {
-        charge.scope.child().filter(|_| !self.uses(charge, now_ns))
+    /// Whether there are places for the limits of children that are not in use yet, and will be by a request with these
+    /// amounts.
+    #[inline]
+    fn check_places(
+        &self,
+        charges: &[Charge],
+        amounts: &Amounts,
+        now_ns: u64,
+    ) -> Result<(), Exceeded> {
+        match charges.iter().all(|charge| charge.scope.child().is_none()) {
+            true => Ok(()),
+            false => self.check_places_of_children(charges, amounts, now_ns),
+        }
     }
 
-    /// Whether there are places for limits of children that are not in use yet.
-    fn check_places(&self, fresh: &[Child], now_ns: u64) -> Result<(), Exceeded> {
+    fn check_places_of_children(
+        &self,
+        charges: &[Charge],
+        amounts: &Amounts,
+        now_ns: u64,
+    ) -> Result<(), Exceeded> {
+        let fresh = charges.iter().filter_map(|charge| {
+            charge.scope.child().filter(|_| charge.takes(amounts) && !self.uses(charge, now_ns))
+        });
+        let fresh: Vec<Child> = fresh.collect();
         if fresh.is_empty() {
             return Ok(());
         }
@@ -238,7 +250,6 @@ impl Ledger {
             Some(until_ns) => Err(Exceeded {
                 reason: DenyReason::ChildQuota,
                 exhausted: Exhausted::ChildLimits,
-                amount: 1,
                 until_ns: Some(until_ns).filter(|until_ns| *until_ns < u64::MAX),
             }),
         }
@@ -289,17 +300,14 @@ impl Ledger {
         found.map_or_else(Tat::default, |rate| rate.tat)
     }
 
-    fn use_of(&self, scope: Scope, quota: &Quota) -> Option<&QuotaUse> {
-        self.quotas.iter().find(|used| used.is(scope, quota.unit, quota.per))
-    }
-
-    fn spent(&self, scope: Scope, quota: &Quota) -> Spent {
-        self.use_of(scope, quota).map_or_else(Spent::default, |used| used.spent)
+    /// The use of a quota; of an entry that is yet to be made if there is none.
+    fn spent(&self, scope: Scope, quota: &Quota, now_ns: u64) -> Spent {
+        let found = self.quotas.iter().find(|used| used.is(scope, quota.unit, quota.per));
+        found.map_or_else(|| Spent::begin(quota.unit, now_ns), |used| used.spent)
     }
 
     fn set(&mut self, scope: Scope, used: &Used) {
         match *used {
-            Used::Nothing => {}
             Used::Rate(tat) => match self.rates.iter_mut().find(|rate| rate.scope == scope) {
                 Some(rate) => rate.tat = tat,
                 None => self.rates.push(RateUse { scope, tat }),
@@ -307,10 +315,7 @@ impl Ledger {
             Used::Quota(Quota { unit, per, .. }, spent) => {
                 match self.quotas.iter_mut().find(|used| used.is(scope, unit, per)) {
                     Some(used) => used.spent = spent,
-                    None => {
-                        let since_ns = if unit == Unit::Requests { 0 } else { self.clock_ns };
-                        self.quotas.push(QuotaUse { scope, unit, per, spent, since_ns });
-                    }
+                    None => self.quotas.push(QuotaUse { scope, unit, per, spent }),
                 }
             }
         }
@@ -352,7 +357,7 @@ impl QuotaUse {
     /// When the entry can be removed. Never with debt: paying it off depends on the limit, which is
     /// not stored here.
     fn end_ns(&self) -> u64 {
-        let Spent { window, used, over } = self.spent;
+        let Spent { window, used, over, .. } = self.spent;
         match (used, over) {
             (0, 0) => 0,
             (_, 0) => self.per.end_secs(window).map_or(u64::MAX, nanos),

@@ -204,7 +204,7 @@ impl Limit {
 
 impl Amounts {
     /// The amount in a unit.
-    pub fn of(self, unit: Unit) -> u64 {
+    pub fn of(&self, unit: Unit) -> u64 {
         match unit {
             Unit::Requests => 1,
             Unit::Tokens => self.tokens,
@@ -275,6 +275,14 @@ impl Charge {
     /// The name of the limit.
     pub fn name(&self) -> LimitName {
         LimitName { origin: self.origin, kind: self.limit.kind() }
+    }
+
+    /// Whether a request with these amounts uses any of the limit.
+    fn takes(&self, amounts: &Amounts) -> bool {
+        match self.limit.kind() {
+            Kind::Rate => true,
+            Kind::Quota(unit, _) => amounts.of(unit) > 0,
+        }
     }
 
     /// The deny reason if the limit has no room for the request.

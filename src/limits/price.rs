@@ -5,6 +5,7 @@
 use std::iter::once;
 
 use crate::body::TokenUsage;
+use crate::body::response::ModelUsage;
 use crate::glob::Globs;
 use crate::json::{Invalid, Json, Members, Node};
 use crate::limits::money::{MICROS, micros};
@@ -69,8 +70,8 @@ pub struct Served<'a> {
     pub model: Option<&'a str>,
     /// The service tier that it names, if any.
     pub service_tier: Option<&'a str>,
-    /// What other models used for it, which `usage` does not contain.
-    pub extra: &'a [(Box<str>, TokenUsage)],
+    /// What further steps used for it, which `usage` does not contain.
+    pub extra: &'a [ModelUsage],
 }
 
 // === impl Prices ===
@@ -100,6 +101,11 @@ impl Prices {
             }
         }
         Ok(Self { list: list.into() })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
     }
 
     /// Whether no model has a price.
@@ -144,9 +150,10 @@ impl Prices {
         let of =
             |price: &Price| price.cost(usage, service_tier).saturating_add(price.per_request());
         let mut cost = self.dearest(model, asked, &of)?;
-        for (model, usage) in extra {
+        for ModelUsage { model: other, usage, .. } in extra {
             let of = |price: &Price| price.cost(usage, service_tier);
-            cost = cost.saturating_add(self.dearest(Some(model), asked, &of)?);
+            let model = other.as_deref().or(model);
+            cost = cost.saturating_add(self.dearest(model, asked, &of)?);
         }
         Some(rounded_up(cost))
     }
@@ -351,7 +358,7 @@ impl Rates {
         parts.into_iter().map(product).fold(0, u128::saturating_add)
     }
 
-    /// The most that so many tokens cost, in millionths of a micro-USD.
+    /// The most that these numbers of tokens cost, in millionths of a micro-USD.
     fn most(&self, input_tokens: u64, output_tokens: u64) -> u128 {
         let input = product((input_tokens, self.dearest_input()));
         input.saturating_add(product((output_tokens, self.dearest_output())))

@@ -59,6 +59,8 @@ pub struct Spent {
     pub used: u64,
     /// The part of `used` that was settled above the limit and above the reservation: the debt.
     pub over: u64,
+    /// Which entry of a ledger it is: another number tells that the entry was lost, and made anew. 0 for requests.
+    pub entry: u32,
 }
 
 // === impl Unit ===
@@ -140,6 +142,21 @@ impl Period {
     }
 }
 
+// === impl Spent ===
+
+impl Spent {
+    /// Of an entry that is made now.
+    pub fn begin(unit: Unit, now_ns: u64) -> Self {
+        let entry = match unit {
+            Unit::Requests => 0,
+            Unit::Tokens | Unit::CostMicroUsd => {
+                u32::try_from(now_ns & u64::from(u32::MAX)).unwrap_or(0)
+            }
+        };
+        Self { entry, ..Self::default() }
+    }
+}
+
 // === impl Quota ===
 
 impl Quota {
@@ -179,7 +196,7 @@ impl Quota {
         // Each whole window in between pays off one limit.
         let paid = self.limit.saturating_mul(u64::from(elapsed) - 1);
         let used = spent.over.saturating_sub(paid);
-        Spent { window, used, over: used.saturating_sub(self.limit) }
+        Spent { window, used, over: used.saturating_sub(self.limit), ..spent }
     }
 
     /// Reserves `amount`.

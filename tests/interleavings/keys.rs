@@ -16,8 +16,19 @@ pub(crate) fn ring() -> (Ring, Kid) {
 }
 
 pub(crate) fn token(jti: &str) -> String {
+    token_of(jti, "nobody")
+}
+
+/// A key whose `sub` says how many tokens a response uses.
+pub(crate) fn using(jti: &str, tokens: u64) -> String {
+    token_of(jti, &tokens.to_string())
+}
+
+fn token_of(jti: &str, sub: &str) -> String {
     let (ring, kid) = ring();
-    let claims = format!(r#"{{"jti":"{jti}","tenant":"acme","iat":1780000000,"exp":1900000000}}"#);
+    let claims = format!(
+        r#"{{"jti":"{jti}","tenant":"acme","sub":"{sub}","iat":1780000000,"exp":1900000000}}"#
+    );
     mint(&ring.signing_key(&kid).unwrap(), &kid, claims.as_bytes())
 }
 
@@ -32,6 +43,14 @@ pub(crate) fn rate(requests: u32) -> String {
 
 pub(crate) fn quota(requests: u32) -> String {
     format!(r#""quotas": [{{"requests": {requests}, "per": "total"}}]"#)
+}
+
+pub(crate) fn tokens_a_day(tokens: u64) -> String {
+    format!(r#""quotas": [{{"tokens": {tokens}, "per": "day"}}]"#)
+}
+
+pub(crate) fn micro_usd_a_day(micro_usd: u64) -> String {
+    format!(r#""quotas": [{{"cost_usd": "0.{micro_usd:06}", "per": "day"}}]"#)
 }
 
 pub(crate) fn of_tier(limit: &str) -> String {

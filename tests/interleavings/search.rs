@@ -16,7 +16,7 @@ use vkey::limits::cell::{Cell, tenant_name};
 
 use super::keys::SECRET;
 use super::replay::{CallResult, Replay, Suspended};
-use super::work::{SENT, Work, admit, cell_name};
+use super::work::{RESERVED, SENT, Work, admit, cell_name};
 
 /// Some time in 2026, in nanoseconds.
 pub(crate) const NOW_NS: u64 = 1_790_000_000_000_000_000;
@@ -31,6 +31,8 @@ pub(crate) struct Search {
     /// How far the clock of each worker is ahead of the previous worker's.
     pub(crate) step_ns: u64,
     pub(crate) work: Work,
+    /// What is wrong after all workers have finished.
+    pub(crate) expect: Expect,
     /// A record that exists before.
     pub(crate) planted: Option<(&'static str, Vec<u8>)>,
     pub(crate) create_with_zero: bool,
@@ -42,6 +44,9 @@ pub(crate) struct Search {
     pub(crate) ends: usize,
     pub(crate) violations: Vec<String>,
 }
+
+/// The problems of a state in which all workers have finished, with these decisions.
+pub(crate) type Expect = fn(&Search, &MemoryStore, &[Decision]) -> Vec<String>;
 
 #[derive(Clone)]
 pub(crate) struct Worker {
@@ -67,6 +72,7 @@ impl Search {
             keys,
             step_ns: 1_000_000,
             work: admit,
+            expect: Search::expect_the_room,
             planted: None,
             create_with_zero: false,
             reset_with_zero: false,
@@ -150,23 +156,26 @@ impl Search {
     /// Checks the state after all workers have finished, in any order.
     fn check(&mut self, store: &MemoryStore, workers: &[Worker]) {
         let decisions: Vec<Decision> = workers.iter().flat_map(|worker| worker.decision).collect();
+        let problems = (self.expect)(self, store, &decisions);
+        self.violations.extend(problems);
+    }
+
+    fn expect_the_room(&self, store: &MemoryStore, decisions: &[Decision]) -> Vec<String> {
         let sent = |decision: &&Decision| decision.forwards() || **decision == Decision::Deny(SENT);
         let charged = decisions.iter().filter(sent).count();
-        let counted = self.count_cells(store, &decisions);
+        let counted = self.count_cells(store, decisions);
         // No room was lost or gained: later requests, one after the other, get exactly the rest.
         let later = self.admit_later(store);
-        for (holds, what) in [
+        let problems = [
             (charged <= self.room, "more got in than there is room for"),
             (charged + later == self.room, "the room left is not what was not used"),
             (counted, "the counts are not those of the decisions"),
-        ] {
-            if !holds {
-                self.violations.push(format!("{what}: {decisions:?}, {later} later"));
-            }
-        }
+        ];
+        let problems = problems.into_iter().filter(|(holds, _)| !holds);
+        problems.map(|(_, what)| format!("{what}: {decisions:?}, {later} later")).collect()
     }
 
-    fn count_cells(&self, store: &MemoryStore, decisions: &[Decision]) -> bool {
+    pub(crate) fn count_cells(&self, store: &MemoryStore, decisions: &[Decision]) -> bool {
         let records = RecordStore::new(store, self.host);
         let adds_up = |name, belongs: &dyn Fn(&KnownKey) -> bool| {
             let cell: Cell = records.read(&name).unwrap();
@@ -197,7 +206,7 @@ impl Search {
         let records = RecordStore::new(&store, self.host);
         let admit = |key: &Rc<KnownKey>| {
             let admission = Admission::new(&records, &self.engine, key, None, NOW_NS);
-            admission.admit(Decision::Allow).decision.forwards()
+            admission.with_amounts(RESERVED).admit(Decision::Allow).decision.forwards()
         };
         (0..self.room + 1).map(|_| self.keys.iter().filter(|key| admit(key)).count()).sum()
     }

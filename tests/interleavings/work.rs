@@ -15,13 +15,17 @@ use super::replay::Replay;
 /// The code that a worker runs for its request, over some shared data.
 pub(crate) type Work = fn(&RecordStore<'_, Replay<'_>>, &Engine, &KnownKey, u64) -> Decision;
 
+/// What each request reserves.
+pub(crate) const RESERVED: Amounts = Amounts { tokens: 10, cost_micro_usd: 20 };
+
 pub(crate) fn admit(
     store: &RecordStore<'_, Replay<'_>>,
     engine: &Engine,
     key: &KnownKey,
     now_ns: u64,
 ) -> Decision {
-    Admission::new(store, engine, key, None, now_ns).admit(Decision::Allow).decision
+    let admission = Admission::new(store, engine, key, None, now_ns).with_amounts(RESERVED);
+    admission.admit(Decision::Allow).decision
 }
 
 /// The refusal of a request that was sent, and so stays charged.
@@ -34,7 +38,7 @@ pub(crate) fn admit_and_withdraw(
     key: &KnownKey,
     now_ns: u64,
 ) -> Decision {
-    let admission = Admission::new(store, engine, key, None, now_ns);
+    let admission = Admission::new(store, engine, key, None, now_ns).with_amounts(RESERVED);
     let admitted = admission.admit(Decision::Allow);
     let (reason, refund) = match key.jti() {
         "taken_back" => (DenyReason::NotReady, Refund::Everything),
@@ -105,10 +109,10 @@ pub(crate) fn check_then_count(
     let mode = engine.settings().mode;
     let mut before: Cell = store.read(&name).unwrap();
     let decision =
-        before.count(Decision::Allow, charges, Amounts::default(), None, now_ns, mode).decision;
+        before.count(Decision::Allow, charges, &Amounts::default(), None, now_ns, mode).decision;
     let count = |cell: &mut Cell| {
         let charges = if decision.forwards() { charges } else { &[] };
-        _ = cell.count(decision, charges, Amounts::default(), None, now_ns, mode);
+        _ = cell.count(decision, charges, &Amounts::default(), None, now_ns, mode);
     };
     store.update(&name, count).unwrap();
     decision
@@ -126,7 +130,7 @@ pub(crate) fn keep_the_charge(
         [(cell_name(key), key.charges()), (tenant_name(key.tenant()), key.tenant_charges())].map(
             |(name, charges)| {
                 let count = |cell: &mut Cell| {
-                    cell.count(Decision::Allow, charges, Amounts::default(), None, now_ns, mode)
+                    cell.count(Decision::Allow, charges, &Amounts::default(), None, now_ns, mode)
                         .decision
                 };
                 store.update(&name, count).unwrap()

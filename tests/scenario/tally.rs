@@ -226,7 +226,7 @@ fn check_cell(store: &MemoryStore, name: &Name, expected: &Cell) -> Option<Strin
 }
 
 fn count(cell: &mut Cell, decision: Decision) {
-    cell.count(decision, &[], Amounts::default(), None, 0, Mode::Enforce);
+    cell.count(decision, &[], &Amounts::default(), None, 0, Mode::Enforce);
 }
 
 /// The label of a tenant. A masked tenant is unknown.

@@ -2,6 +2,11 @@
 
 use crate::body::json::Unreadable;
 
+use super::cut::cut;
+
+/// Parameters of a media type that say that it is UTF-8, or nothing.
+const UTF_8: [&[u8]; 3] = [b"charset=utf-8", b"charset=\"utf-8\"", b""];
+
 /// What the `content-type` and `content-encoding` fields of a request declare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
@@ -27,7 +32,7 @@ impl Declared {
                 self.is_json = is_json(value);
             }
             b"content-encoding" => {
-                self.is_encoded |= !value.trim_ascii().eq_ignore_ascii_case(b"identity");
+                self.is_encoded |= !is(value, b"identity");
             }
             _ => {}
         }
@@ -51,14 +56,20 @@ impl Declared {
 
 /// Whether a media type is `application/json`, with no parameter but the charset UTF-8 (RFC 9110, section 8.3.1).
 fn is_json(value: &[u8]) -> bool {
-    let mut parts = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    let is = |text: &[u8], known: &[u8]| text.eq_ignore_ascii_case(known);
-    parts.next().is_some_and(|media_type| is(media_type, b"application/json"))
-        && parts.all(|parameter| {
-            is(parameter, b"charset=utf-8")
-                || is(parameter, b"charset=\"utf-8\"")
-                || parameter.is_empty()
-        })
+    let (media_type, mut parameters) = cut(value, b';');
+    let mut is_json = is(media_type, b"application/json");
+    while !parameters.is_empty() {
+        let (parameter, others) = cut(parameters, b';');
+        is_json &= UTF_8.iter().any(|known| is(parameter, known));
+        parameters = others;
+    }
+    is_json
+}
+
+/// Whether a text is the other one, in any case, with white space around it or not.
+#[inline(never)]
+fn is(text: &[u8], known: &[u8]) -> bool {
+    text.trim_ascii().eq_ignore_ascii_case(known)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::facts::RequestFacts;
 use super::models::{NameList, model_name};
 use super::options::Options;
 use super::output::Output;
-use super::places::{MODEL, Meaning, Place, TOOL_MODEL, TOOL_SERVERS, place};
+use super::places::{MODEL, Meaning, Place, place};
 use super::target::Target;
 
 /// What has been found.
@@ -183,23 +183,26 @@ impl Findings {
     }
 
     fn close(&mut self, place: &Place) -> Result<(), Unreadable> {
-        let lacks = |spots: &[Spot]| spots.iter().all(|spot| self.seen & bit(*spot) == 0);
-        let (no_model, no_server) = match place.meaning {
-            Meaning::Choice | Meaning::ModelOrChoice | Meaning::Message => {
-                (lacks(place.needs), false)
-            }
-            Meaning::Server => (false, lacks(place.needs)),
-            Meaning::Tool => (
-                self.tool == ToolKind::Model && lacks(&[TOOL_MODEL]),
-                self.tool == ToolKind::Server && lacks(&TOOL_SERVERS),
-            ),
+        let has_model = self.has(place, Meaning::Model);
+        let has_server = self.has(place, Meaning::ServerName) || self.has(place, Meaning::Server);
+        let (needs_model, needs_server) = match place.meaning {
+            Meaning::Choice | Meaning::ModelOrChoice | Meaning::Message => (true, false),
+            Meaning::Server => (false, true),
+            Meaning::Tool => (self.tool == ToolKind::Model, self.tool == ToolKind::Server),
             _ => (false, false),
         };
-        self.is_open_ended |= no_model;
+        self.is_open_ended |= needs_model && !has_model;
         if place.meaning == Meaning::Message {
             self.output.end_message();
         }
-        if no_server { self.servers.add("") } else { Ok(()) }
+        if needs_server && !has_server { self.servers.add("") } else { Ok(()) }
+    }
+
+    /// Whether a member with a meaning has a value.
+    fn has(&self, object: &Place, meaning: Meaning) -> bool {
+        let is_seen = |spot: Spot| self.seen & bit(spot) != 0;
+        let mut members = object.names.named.iter();
+        members.any(|(_, spot)| is_seen(*spot) && place(*spot).meaning == meaning)
     }
 
     fn add_model(&mut self, text: &Text<'_>) -> Result<(), Unreadable> {
@@ -213,7 +216,7 @@ impl Findings {
 
     /// What the whole body asks for. `text_tokens`: an estimate of the tokens of all its texts.
     pub(super) fn into_facts(mut self, text_tokens: u64) -> Result<RequestFacts, Unreadable> {
-        self.target.query_models.iter().try_for_each(|name| self.models.add(name))?;
+        self.models.append(&self.target.query_models)?;
         let format = self.target.format;
         let streams_by_default = matches!(format, Format::OllamaChat | Format::OllamaGenerate);
         let stream = self.target.streams || self.stream.unwrap_or(streams_by_default);

@@ -4,6 +4,7 @@
 //! is closed: a value whose type is not the expected one makes the body unreadable, and what leaves the choice of a model
 //! to the server makes the request open-ended.
 
+mod cut;
 mod declared;
 mod facts;
 mod findings;

@@ -9,7 +9,7 @@ pub const MAX_MODELS: usize = 64;
 pub const MAX_NAME_BYTES: usize = 256;
 
 /// Different names, in the order in which they were found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NameList(Vec<Box<str>>);
 
 impl NameList {
@@ -23,6 +23,11 @@ impl NameList {
         }
         self.0.push(name.into());
         Ok(())
+    }
+
+    /// Adds the names of another list.
+    pub(super) fn append(&mut self, others: &Self) -> Result<(), Unreadable> {
+        others.0.iter().try_for_each(|name| self.add(name))
     }
 
     pub(super) fn into_boxed(self) -> Box<[Box<str>]> {

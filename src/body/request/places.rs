@@ -64,16 +64,14 @@ pub(super) struct Place {
     pub(super) names: Names,
     /// The place of its items, if it is a list.
     pub(super) items: Spot,
-    /// One of these must have a value, or the object leaves something out: see [`Meaning`].
-    pub(super) needs: &'static [Spot],
 }
 
-/// Defines each place once: name, meaning, items, needs and members. Each gets a spot of its own.
+/// Defines each place once: name, meaning, items and members. Each gets a spot of its own.
 macro_rules! places {
     ($(
         $(#[$doc:meta])*
         $name:ident: $meaning:ident
-            $(, items $items:ident)? $(, needs $($need:ident)|+)?
+            $(, items $items:ident)?
             $(, { $($member:literal $spot:ident,)* })? $(, others $others:ident)?;
     )*) => {
         #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "they number constants")]
@@ -92,7 +90,6 @@ macro_rules! places {
                     others: places!(@or IGNORED $($others)?),
                 },
                 items: places!(@or IGNORED $($items)?),
-                needs: &[$($($need),+)?],
             },)*
         ];
     };
@@ -108,12 +105,11 @@ const NOWHERE: Place = Place {
     meaning: Meaning::Nothing,
     names: Names { named: &[], others: IGNORED },
     items: IGNORED,
-    needs: &[],
 };
 
 places! {
     /// A request for text: OpenAI's chat and completions, Mistral, Cohere.
-    TEXT: Choice, needs MODEL, {
+    TEXT: Choice, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "moderation" MODERATION,
         "max_tokens" BOUND, "max_completion_tokens" OTHER_BOUND, "n" COUNT, "best_of" OTHER_COUNT,
         "prompt" PROMPTS, "stream" STREAM, "stream_options" STREAM_OPTIONS, "tools" TOOLS,
@@ -121,19 +117,19 @@ places! {
         "context_window_fallbacks" CONTEXT_FALLBACKS, "content_policy_fallbacks" POLICY_FALLBACKS,
     };
     /// OpenAI's responses.
-    RESPONSES: Choice, needs MODEL, {
+    RESPONSES: Choice, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "moderation" MODERATION,
         "max_output_tokens" BOUND, "stream" STREAM, "tools" TOOLS, "mcp_servers" SERVERS,
         "background" BACKGROUND, "prompt" STORED_PROMPT, "preset" OPEN, "route" OTHER_OPEN,
         "context_window_fallbacks" CONTEXT_FALLBACKS, "content_policy_fallbacks" POLICY_FALLBACKS,
     };
     /// A request for something else than text.
-    OTHER_THAN_TEXT: Choice, needs MODEL, {
+    OTHER_THAN_TEXT: Choice, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "input" TOKENS, "n" COUNT,
         "stream" STREAM,
     };
     /// Anthropic's messages.
-    MESSAGES: Message, needs MODEL, {
+    MESSAGES: Message, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "max_tokens" BOUND, "stream" STREAM,
         "tools" TOOLS, "mcp_servers" SERVERS,
     };
@@ -162,7 +158,7 @@ places! {
         "manualMode" MANUAL_ROUTING, "manual_mode" MANUAL_ROUTING, "autoMode" OPEN,
         "auto_mode" OPEN,
     };
-    MANUAL_ROUTING: Choice, needs ROUTED_MODEL, {
+    MANUAL_ROUTING: Choice, {
         "modelName" ROUTED_MODEL, "model_name" ROUTED_MODEL,
     };
     /// Bedrock's converse.
@@ -180,7 +176,7 @@ places! {
     };
     TITAN: Object, { "maxTokenCount" BOUND, };
     /// Ollama.
-    OLLAMA: Choice, needs MODEL, {
+    OLLAMA: Choice, {
         "model" MODEL, "fallbacks" FALLBACKS, "stream" STREAM, "options" OLLAMA_OPTIONS,
     };
     OLLAMA_OPTIONS: Object, { "num_predict" BOUND, };
@@ -190,9 +186,9 @@ places! {
     MODEL: Model;
     MODELS: Models, items FALLBACK;
     FALLBACKS: Models, items FALLBACK;
-    FALLBACK: ModelOrChoice, needs FALLBACK_MODEL, { "model" FALLBACK_MODEL, "max_tokens" BOUND, };
+    FALLBACK: ModelOrChoice, { "model" FALLBACK_MODEL, "max_tokens" BOUND, };
     FALLBACK_MODEL: Model;
-    MODERATION: Choice, needs MODERATION_MODEL, { "model" MODERATION_MODEL, };
+    MODERATION: Choice, { "model" MODERATION_MODEL, };
     MODERATION_MODEL: Model;
     ROUTED_MODEL: Model;
     BOUND: Bound;
@@ -223,23 +219,20 @@ places! {
     };
     TOOL_TYPE: ToolType;
     TOOL_MODEL: Model;
-    SVG: Choice, needs SVG_MODEL, { "model" SVG_MODEL, };
+    SVG: Choice, { "model" SVG_MODEL, };
     SVG_MODEL: Model;
     TOOL_SERVER: ServerName;
     TOOL_CONNECTOR: ServerName;
     TOOL_TUNNEL: ServerName;
     SERVERS: List, items SERVER;
-    SERVER: Server, needs SERVER_URL | TRANSPORT, {
+    SERVER: Server, {
         "url" SERVER_URL, "streamableHttpTransport" TRANSPORT,
         "streamable_http_transport" TRANSPORT,
     };
     SERVER_URL: ServerName;
-    TRANSPORT: Server, needs TRANSPORT_URL, { "url" TRANSPORT_URL, };
+    TRANSPORT: Server, { "url" TRANSPORT_URL, };
     TRANSPORT_URL: ServerName;
 }
-
-/// What names the MCP server of a tool.
-pub(super) const TOOL_SERVERS: [Spot; 3] = [TOOL_SERVER, TOOL_CONNECTOR, TOOL_TUNNEL];
 
 /// The place of a spot.
 pub(super) fn place(at: Spot) -> &'static Place {
@@ -280,7 +273,7 @@ mod tests {
     fn there_are_fewer_places_than_bits() {
         assert!(PLACES.len() + usize::from(FIRST) <= 64, "{}", PLACES.len());
         assert_eq!(place(TRANSPORT_URL).meaning, Meaning::ServerName);
-        assert_eq!(place(TEXT).needs, [MODEL]);
+        assert_eq!(place(TEXT).meaning, Meaning::Choice);
         assert_eq!(place(Spot(64)).meaning, Meaning::Nothing);
     }
 }

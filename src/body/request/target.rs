@@ -2,7 +2,8 @@
 
 use crate::body::Format;
 
-use super::models::{MAX_MODELS, MAX_NAME_BYTES};
+use super::cut::{cut, cut_last};
+use super::models::{MAX_NAME_BYTES, NameList};
 
 /// What the request line says: the format of the body, the models in path and query, and whether the path asks for a
 /// stream. A path that is none of those known is [`Format::Other`], and so is every method but POST.
@@ -13,7 +14,7 @@ pub struct Target {
     /// The model that the path names.
     pub model: Option<Box<str>>,
     /// The models that the query names. Some servers prefer them to those of the body.
-    pub(super) query_models: Vec<Box<str>>,
+    pub(super) query_models: NameList,
     /// Whether the path asks for a stream.
     pub(super) streams: bool,
     /// Whether the request may make models run that nothing names, whatever its body says.
@@ -25,7 +26,7 @@ pub struct Target {
 pub struct AmbiguousTarget(());
 
 /// The ends of paths, and the formats of their bodies. The first one that fits counts.
-const SUFFIXES: [(&str, Format); 22] = [
+static SUFFIXES: [(&str, Format); 22] = [
     ("/chat/completions", Format::OpenAiChat),
     ("/agents/completions", Format::MistralAgents),
     ("/fim/completions", Format::MistralFim),
@@ -51,7 +52,7 @@ const SUFFIXES: [(&str, Format); 22] = [
 ];
 
 /// The methods of Google's paths, `…/models/<model>:<method>`; `true` asks for a stream.
-const GOOGLE: [(&str, Format, bool); 5] = [
+static GOOGLE: [(&str, Format, bool); 5] = [
     ("generateContent", Format::GeminiGenerate, false),
     ("streamGenerateContent", Format::GeminiGenerate, true),
     ("countTokens", Format::GeminiCount, false),
@@ -60,19 +61,22 @@ const GOOGLE: [(&str, Format, bool); 5] = [
 ];
 
 /// The same of Anthropic's models at Vertex.
-const ANTHROPIC: [(&str, Format, bool); 2] = [
+static ANTHROPIC: [(&str, Format, bool); 2] = [
     ("rawPredict", Format::AnthropicMessages, false),
     ("streamRawPredict", Format::AnthropicMessages, true),
 ];
 
 /// The last segments of Bedrock's paths, `/model/<model>/<operation>`.
-const BEDROCK: [(&str, Format, bool); 5] = [
+static BEDROCK: [(&str, Format, bool); 5] = [
     ("converse", Format::BedrockConverse, false),
     ("converse-stream", Format::BedrockConverse, true),
     ("invoke", Format::BedrockInvoke, false),
     ("invoke-with-response-stream", Format::BedrockInvoke, true),
     ("count-tokens", Format::BedrockCount, false),
 ];
+
+/// The marker of a name in a path: Azure's, and an old one of OpenAI's.
+const NAME_MARKERS: [&[u8]; 2] = [b"deployments", b"engines"];
 
 // === impl Target ===
 
@@ -86,143 +90,182 @@ impl Target {
     /// [`AmbiguousTarget`] if the name of a model is empty, longer than [`MAX_NAME_BYTES`], not UTF-8, or has an invalid
     /// escape or a control character; and if the query names too many.
     pub fn parse(method: &str, target: &[u8]) -> Result<Self, AmbiguousTarget> {
-        let target = std::str::from_utf8(target).map_err(|_| AmbiguousTarget(()))?;
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let path = path.strip_suffix('/').unwrap_or(path);
-        if method != "POST" {
-            return Ok(Self::other(!matches!(method, "GET" | "HEAD" | "OPTIONS")));
+        let (path, query) = cut(target, b'?');
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        let mut target = Self::other();
+        if method == "POST" {
+            let read = target.read_suffix(path)? || target.read_google(path)?;
+            if read || target.read_bedrock(path)? {
+                target.read_query(query)?;
+                target.open_ended_if_known();
+            }
+        } else {
+            target.is_open_ended = !matches!(method, "GET" | "HEAD" | "OPTIONS");
         }
-        let known = [by_suffix, by_google_method, by_bedrock_operation].into_iter();
-        let known = known.map(|read| read(path)).find(|read| *read != Ok(None));
-        let Some(mut target) = known.transpose()?.flatten() else {
-            return Ok(Self::other(true));
-        };
-        target.query_models = query_models(query)?;
         Ok(target)
     }
 
-    fn other(is_open_ended: bool) -> Self {
-        Self { is_open_ended, ..Self::new(Format::Other, None) }
-    }
-
-    fn new(format: Format, model: Option<Box<str>>) -> Self {
-        // An agent or a file names the models, or a stored prompt or a router that Bedrock knows by an ARN.
-        let is_arn = |name: &str| name.starts_with("arn:") && name.contains("prompt");
-        let is_open_ended = matches!(format, Format::MistralAgents | Format::OpenAiBatches)
-            || model.as_deref().is_some_and(is_arn);
-        Self { format, model, query_models: Vec::new(), streams: false, is_open_ended }
-    }
-}
-
-type Recognised = Result<Option<Target>, AmbiguousTarget>;
-
-fn by_suffix(path: &str) -> Recognised {
-    let suffix = SUFFIXES.iter().find_map(|(suffix, format)| {
-        let prefix = path.strip_suffix(suffix)?;
-        Some((prefix, *format))
-    });
-    let Some((prefix, format)) = suffix else { return Ok(None) };
-    Ok(match deployment(prefix) {
-        None => Some(Target::new(format, None)),
-        Some(Some(name)) => Some(Target::new(format, Some(decoded_name(name)?))),
-        // Servers differ in what they take for the name.
-        Some(None) => None,
-    })
-}
-
-/// The name after `deployments` (Azure) or `engines`, if a path has one of them: it must be the last segment.
-fn deployment(prefix: &str) -> Option<Option<&str>> {
-    let is_marker = |segment: &str| matches!(segment, "deployments" | "engines");
-    let mut segments = prefix.split('/');
-    segments.by_ref().find(|segment| is_marker(segment))?;
-    let name = segments.next();
-    Some(name.filter(|name| segments.next().is_none() && !is_marker(name)))
-}
-
-fn by_google_method(path: &str) -> Recognised {
-    let mut segments = path.rsplit('/');
-    let last = segments.next().unwrap_or_default();
-    let (kind, publisher) = (segments.next(), segments.next());
-    let Some((name, method)) = last.rsplit_once(':').or_else(|| split_at_escaped_colon(last))
-    else {
-        return Ok(None);
-    };
-    let publisher = publisher.filter(|_| segments.next() == Some("publishers"));
-    let prefix = match kind {
-        Some("models") => "",
-        Some("tunedModels") => "tunedModels/",
-        Some("endpoints") => "endpoints/",
-        _ => return Ok(None),
-    };
-    let methods = if publisher == Some("anthropic") { &ANTHROPIC[..] } else { &GOOGLE };
-    let Some((_, format, streams)) = methods.iter().find(|(known, ..)| *known == method) else {
-        return Ok(None);
-    };
-    if *format == Format::AnthropicMessages && name == "count-tokens" {
-        return Ok(Some(Target::new(Format::AnthropicCountTokens, None)));
-    }
-    let name = [prefix, &*decoded_name(name)?].concat().into();
-    Ok(Some(Target { streams: *streams, ..Target::new(*format, Some(name)) }))
-}
-
-fn split_at_escaped_colon(segment: &str) -> Option<(&str, &str)> {
-    segment.rsplit_once("%3A").or_else(|| segment.rsplit_once("%3a"))
-}
-
-fn by_bedrock_operation(path: &str) -> Recognised {
-    let mut segments = path.rsplit('/');
-    let (operation, name, kind) = (segments.next(), segments.next(), segments.next());
-    let known = BEDROCK.iter().find(|(known, ..)| Some(*known) == operation);
-    match (known, name, kind) {
-        (Some((_, format, streams)), Some(name), Some("model")) => {
-            let target = Target::new(*format, Some(decoded_name(name)?));
-            Ok(Some(Target { streams: *streams, ..target }))
+    fn other() -> Self {
+        Self {
+            format: Format::Other,
+            model: None,
+            query_models: NameList::default(),
+            streams: false,
+            is_open_ended: true,
         }
-        _ => Ok(None),
     }
-}
 
-/// The values of `model` in a query. Some servers separate its parts by semicolons too, and some compare names
-/// without regard to case.
-fn query_models(query: &str) -> Result<Vec<Box<str>>, AmbiguousTarget> {
-    let mut models = Vec::new();
-    for part in query.split(['&', ';']) {
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let is_model = decoded(name).is_some_and(|name| name.eq_ignore_ascii_case("model"));
-        if !is_model || value.is_empty() {
-            continue;
-        }
-        if models.len() == MAX_MODELS {
-            return Err(AmbiguousTarget(()));
-        }
-        models.push(decoded_name(&value.replace('+', " "))?);
+    /// An agent or a file names the models, or a stored prompt or a router that Bedrock knows by an ARN.
+    fn open_ended_if_known(&mut self) {
+        let is_prompt = |name: &[u8]| name.windows(6).any(|window| window == b"prompt");
+        self.is_open_ended = matches!(self.format, Format::MistralAgents | Format::OpenAiBatches)
+            || self
+                .model
+                .as_deref()
+                .is_some_and(|name| name.starts_with("arn:") && is_prompt(name.as_bytes()));
     }
-    Ok(models)
-}
 
-fn decoded_name(text: &str) -> Result<Box<str>, AmbiguousTarget> {
-    let is_name = |name: &String| {
-        (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
-    };
-    decoded(text).filter(is_name).map(Box::from).ok_or(AmbiguousTarget(()))
-}
+    fn read_suffix(&mut self, path: &[u8]) -> Result<bool, AmbiguousTarget> {
+        for (suffix, format) in &SUFFIXES {
+            let Some(prefix) = path.strip_suffix(suffix.as_bytes()) else { continue };
+            match deployment(prefix) {
+                Deployment::None => {}
+                Deployment::Named(name) => self.model = Some(decoded_name("", name, b'+')?),
+                Deployment::Unclear => return Ok(false),
+            }
+            self.format = *format;
+            return Ok(true);
+        }
+        Ok(false)
+    }
 
-/// Resolves escapes (RFC 3986, section 2.1); `None` if one is invalid or the result is not UTF-8.
-fn decoded(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let byte = match byte {
-            b'%' => digit(bytes.next()?)? << 4 | digit(bytes.next()?)?,
-            byte => byte,
+    fn read_google(&mut self, path: &[u8]) -> Result<bool, AmbiguousTarget> {
+        let (path, last) = cut_last(path, b'/');
+        let (path, kind) = cut_last(path, b'/');
+        let (path, publisher) = cut_last(path, b'/');
+        let Some((name, method)) = cut_at_colon(last) else { return Ok(false) };
+        let prefix = match kind {
+            b"models" => "",
+            b"tunedModels" => "tunedModels/",
+            b"endpoints" => "endpoints/",
+            _ => return Ok(false),
         };
-        decoded.push(byte);
+        let is_anthropic = publisher == b"anthropic" && cut_last(path, b'/').1 == b"publishers";
+        let methods = if is_anthropic { &ANTHROPIC[..] } else { &GOOGLE };
+        if !self.read_operation(methods, method) {
+            return Ok(false);
+        }
+        if is_anthropic && name == b"count-tokens" {
+            self.format = Format::AnthropicCountTokens;
+        } else {
+            self.model = Some(decoded_name(prefix, name, b'+')?);
+        }
+        Ok(true)
     }
-    String::from_utf8(decoded).ok()
+
+    fn read_bedrock(&mut self, path: &[u8]) -> Result<bool, AmbiguousTarget> {
+        let (path, operation) = cut_last(path, b'/');
+        let (path, name) = cut_last(path, b'/');
+        if cut_last(path, b'/').1 != b"model" || !self.read_operation(&BEDROCK, operation) {
+            return Ok(false);
+        }
+        self.model = Some(decoded_name("", name, b'+')?);
+        Ok(true)
+    }
+
+    fn read_operation(&mut self, known: &[(&str, Format, bool)], name: &[u8]) -> bool {
+        let known = known.iter().find(|(known, ..)| known.as_bytes() == name);
+        if let Some((_, format, streams)) = known {
+            (self.format, self.streams) = (*format, *streams);
+        }
+        known.is_some()
+    }
+
+    /// Reads the values of `model` in a query. Some servers separate its parts by semicolons too, and some compare names
+    /// without regard to case.
+    fn read_query(&mut self, query: &[u8]) -> Result<(), AmbiguousTarget> {
+        for part in query.split(|byte| matches!(byte, b'&' | b';')) {
+            let (name, value) = cut(part, b'=');
+            let mut known = Vec::new();
+            let is_valid = decode(name, b' ', &mut known);
+            if is_valid && known.eq_ignore_ascii_case(b"model") && !value.is_empty() {
+                let name = decoded_name("", value, b' ')?;
+                self.query_models.add(&name).map_err(|_| AmbiguousTarget(()))?;
+            }
+        }
+        Ok(())
+    }
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+/// Whether a path names a deployment.
+enum Deployment<'a> {
+    None,
+    Named(&'a [u8]),
+    /// Servers differ in what they take for the name.
+    Unclear,
+}
+
+/// The name after a marker, if a path has one: it must be the last segment.
+fn deployment(prefix: &[u8]) -> Deployment<'_> {
+    let (mut rest, mut index, mut markers, mut last_marker) = (prefix, 0, 0, 0);
+    while !rest.is_empty() {
+        let (before, segment) = cut_last(rest, b'/');
+        if NAME_MARKERS.contains(&segment) {
+            (markers, last_marker) = (markers + 1, index);
+        }
+        (rest, index) = (before, index + 1);
+    }
+    match (markers, last_marker) {
+        (0, _) => Deployment::None,
+        (1, 1) => Deployment::Named(cut_last(prefix, b'/').1),
+        _ => Deployment::Unclear,
+    }
+}
+
+/// Cuts a segment at its last colon, which may be escaped.
+fn cut_at_colon(segment: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, method) = cut_last(segment, b':');
+    if name.len() + method.len() < segment.len() {
+        return Some((name, method));
+    }
+    let (name, method) = cut_last(segment, b'%');
+    let method = method.strip_prefix(b"3A").or_else(|| method.strip_prefix(b"3a"))?;
+    Some((name, method))
+}
+
+/// The name of a model after a prefix. `plus`: what a plus sign stands for, which is a space in queries.
+fn decoded_name(prefix: &str, text: &[u8], plus: u8) -> Result<Box<str>, AmbiguousTarget> {
+    let mut name = prefix.to_owned().into_bytes();
+    let is_valid = decode(text, plus, &mut name) && !name.iter().any(u8::is_ascii_control);
+    if !is_valid || text.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Err(AmbiguousTarget(()));
+    }
+    String::from_utf8(name).map(String::into_boxed_str).map_err(|_| AmbiguousTarget(()))
+}
+
+/// Appends a text with its escapes resolved (RFC 3986, section 2.1). Returns whether all of them are valid.
+fn decode(text: &[u8], plus: u8, decoded: &mut Vec<u8>) -> bool {
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        decoded.push(match (byte, after) {
+            (b'%', [high, low, after @ ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                rest = after;
+                digit(*high) << 4 | digit(*low)
+            }
+            (b'%', _) => return false,
+            (b'+', _) => plus,
+            (byte, _) => *byte,
+        });
+    }
+    true
+}
+
+/// The value of a hexadecimal digit.
+fn digit(byte: u8) -> u8 {
+    if byte.is_ascii_digit() { byte - b'0' } else { (byte | 0x20) - b'a' + 10 }
 }
 
 #[cfg(test)]

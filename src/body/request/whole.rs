@@ -5,6 +5,9 @@ use crate::body::json::Unreadable;
 /// The largest integer up to which all are exact in a double, which is how most readers take numbers.
 const MAX: u64 = 1 << 53;
 
+/// Numbers with as many digits are not read on.
+const MAX_DIGITS: u64 = 1_000_000_000_000_000_000;
+
 /// A number as it is written in JSON, without its sign, and whether it has one. `512.0` and `1e3` are whole.
 ///
 /// # Errors
@@ -12,37 +15,45 @@ const MAX: u64 = 1 << 53;
 /// [`Unreadable::OutOfRange`] if it is not whole, or above 2^53.
 pub(super) fn whole(text: &[u8]) -> Result<(u64, bool), Unreadable> {
     let digits = text.strip_prefix(b"-");
-    let is_negative = digits.is_some();
     let number = magnitude(digits.unwrap_or(text)).filter(|number| *number <= MAX);
-    Ok((number.ok_or(Unreadable::OutOfRange)?, is_negative))
+    Ok((number.ok_or(Unreadable::OutOfRange)?, digits.is_some()))
 }
 
-/// `None` if it is not whole or too large.
+/// `None` if it is not whole or too large. `power`: the power of ten by which the digits so far are to be multiplied.
 fn magnitude(text: &[u8]) -> Option<u64> {
     let (mut number, mut power, mut is_fraction) = (0_u64, 0_i32, false);
-    let mut bytes = text.iter();
-    for byte in bytes.by_ref() {
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
-            b'0'..=b'9' => {
-                number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+            b'0'..=b'9' if number < MAX_DIGITS => {
+                number = number * 10 + u64::from(byte - b'0');
                 power -= i32::from(is_fraction);
             }
             b'.' => is_fraction = true,
-            _ => break,
+            b'e' | b'E' => {
+                power = power.saturating_add(exponent(rest));
+                break;
+            }
+            _ => return None,
         }
     }
-    if number == 0 {
-        return Some(0);
-    }
-    // What is left follows the `e`.
-    let exponent = std::str::from_utf8(bytes.as_slice()).ok()?;
-    if !exponent.is_empty() {
-        power = power.checked_add(exponent.parse().ok()?)?;
-    }
-    while power < 0 && number.is_multiple_of(10) {
+    while power < 0 && number != 0 && number.is_multiple_of(10) {
         (number, power) = (number / 10, power + 1);
     }
-    10_u64.checked_pow(u32::try_from(power).ok()?)?.checked_mul(number)
+    while power > 0 && number != 0 && number <= MAX {
+        (number, power) = (number * 10, power - 1);
+    }
+    (power == 0 || number == 0).then_some(number)
+}
+
+/// A number with a sign or not.
+fn exponent(text: &[u8]) -> i32 {
+    let mut number = 0_i32;
+    for digit in text.iter().filter(|byte| byte.is_ascii_digit()) {
+        number = number.saturating_mul(10).saturating_add(i32::from(digit - b'0'));
+    }
+    if text.first() == Some(&b'-') { -number } else { number }
 }
 
 #[cfg(test)]

@@ -1,12 +1,8 @@
 use super::*;
 use crate::body::Format;
 
-const OK: ResponseHead<'static> = ResponseHead {
-    status: 200,
-    content_type: None,
-    content_encoding: None,
-    bedrock_counts: (None, None),
-};
+const OK: ResponseHead<'static> =
+    ResponseHead { status: 200, content_encoding: None, bedrock_counts: (None, None) };
 
 /// Reads a response of a format that is complete.
 fn read(format: Format, body: &str) -> Metered {
@@ -204,6 +200,8 @@ fn images_and_drawings_are_counted_beside_the_response() {
     assert_eq!((metered.own.total, usage(&metered)), (7, (13, 24, 37)));
     let body = r#"{"usage":{"input_tokens":3,"output_tokens":4},"tool_usage":{"image_gen":{"input_tokens":10,"output_tokens":20},"web_search":{"num_requests":1}}}"#;
     assert_eq!(usage(&read(Format::OpenAiResponses, body)), (13, 24, 37));
+    let body = events(&[body, body]);
+    assert_eq!(usage(&read(Format::OpenAiResponses, &body)), (13, 24, 37));
 }
 
 // === how it ends ===
@@ -258,6 +256,10 @@ fn an_error_in_a_stream_makes_its_counts_a_lower_bound() {
     assert_eq!((usage(&metered), metered.settle), ((8, 2, 10), Settle::AtLeast));
     let metered = read(Format::GeminiGenerate, &format!("[{counted},{{\"error\":{{}}}}]"));
     assert_eq!(metered.settle, Settle::AtLeast);
+    let blocked =
+        r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":8}}"#;
+    let metered = read(Format::GeminiGenerate, &events(&[blocked]));
+    assert_eq!((usage(&metered), metered.settle), ((8, 0, 8), Settle::Usage));
     // An event that is not readable.
     let metered = read(Format::OpenAiChat, &events(&[USAGE, r#"{"usage":{"prompt_tokens":90,"#]));
     assert_eq!((usage(&metered), metered.settle), ((90, 12, 102), Settle::AtLeast));
@@ -311,22 +313,15 @@ fn an_encoded_response_is_not_read() {
 
 // === what a body is ===
 
-/// envoyproxy/ai-gateway#2218: JSON as `text/event-stream`.
+/// envoyproxy/ai-gateway#2218: JSON as `text/event-stream`. So the declared type is not asked for.
 #[test]
 fn the_first_byte_of_a_body_tells_what_it_is() {
-    let types: [&[u8]; 3] = [b"text/event-stream", b"application/json", b"text/html"];
-    for content_type in types {
-        for body in [USAGE.to_owned(), format!("\u{feff} \r\n{USAGE}"), events(&[USAGE])] {
-            let head = ResponseHead { content_type: Some(content_type), ..OK };
-            let mut meter = Meter::new(Format::OpenAiChat, &head);
-            meter.feed(body.as_bytes());
-            assert_eq!(usage(&meter.finish(End::Complete)), (9, 12, 21), "{body}");
-        }
+    for body in [USAGE.to_owned(), format!("\u{feff} \r\n{USAGE}"), events(&[USAGE])] {
+        assert_eq!(usage(&read(Format::OpenAiChat, &body)), (9, 12, 21), "{body}");
     }
-    let head = ResponseHead { content_type: Some(b"Audio/mpeg"), ..OK };
-    let mut meter = Meter::new(Format::OpenAiAudio, &head);
-    meter.feed(USAGE.as_bytes());
-    assert_eq!(meter.finish(End::Complete).usage, None);
+    for body in ["\u{0}\u{0}\u{0}\u{18}ftyp", "ID3", "<html>", "\u{1f}\u{fffd}"] {
+        assert_eq!(read(Format::OpenAiAudio, body).settle, Settle::Keep);
+    }
 }
 
 /// agentgateway#2350: bounds of 2 MiB were met by real responses. Kuadrant: the second-to-last event was taken.
@@ -349,7 +344,7 @@ fn a_long_chunk_of_bedrock_is_decoded_in_pieces() {
         "y".repeat(5000)
     );
     let payload = format!(r#"{{"p":"a","bytes":"{}"}}"#, base64(event.as_bytes()));
-    let body = message(payload.as_bytes());
+    let body = message("event", payload.as_bytes());
     let mut meter = Meter::new(Format::BedrockInvoke, &OK);
     body.chunks(7).for_each(|piece| meter.feed(piece));
     let metered = meter.finish(End::ClientLeft);
@@ -362,9 +357,32 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// A message of Bedrock that is an event.
-fn message(payload: &[u8]) -> Vec<u8> {
-    let headers = b"\x0d:message-type\x07\x00\x05event";
+#[test]
+fn a_message_that_is_an_error_or_broken_takes_nothing_back() {
+    let counted = message("event", br#"{"usage":{"inputTokens":4,"outputTokens":5}}"#);
+    let error = message("exception", br#"{"message":"x"}"#);
+    let mut broken = message("event", br#"{"usage":{"inputTokens":400,"outputTokens":5}}"#);
+    let half = broken[..broken.len() - 1].to_vec();
+    *broken.last_mut().unwrap() ^= 1;
+    for (after, settle) in [
+        (&Vec::new(), Settle::Usage),
+        (&error, Settle::AtLeast),
+        (&broken, Settle::AtLeast),
+        (&half, Settle::AtLeast),
+    ] {
+        let mut meter = Meter::new(Format::BedrockConverse, &OK);
+        meter.feed(&counted);
+        meter.feed(after);
+        let metered = meter.finish(End::Complete);
+        assert_eq!((usage(&metered), metered.settle), ((4, 5, 9), settle));
+    }
+}
+
+/// A message of Bedrock of a type.
+fn message(kind: &str, payload: &[u8]) -> Vec<u8> {
+    let mut headers = b"\x0d:message-type\x07\x00".to_vec();
+    headers.push(u8::try_from(kind.len()).unwrap());
+    headers.extend(kind.bytes());
     let word = |len: usize| u32::try_from(len).unwrap().to_be_bytes();
     let mut message = [word(16 + headers.len() + payload.len()), word(headers.len())].concat();
     let crc = |bytes: &[u8]| {
@@ -373,7 +391,7 @@ fn message(payload: &[u8]) -> Vec<u8> {
         crc.value().to_be_bytes()
     };
     message.extend(crc(&message));
-    message.extend([headers, payload].concat());
+    message.extend([&headers, payload].concat());
     message.extend(crc(&message));
     message
 }

@@ -191,7 +191,7 @@ impl Sent<'_> {
     fn reply(&self) -> (u16, String) {
         let reply = self.host.memory.reply.borrow();
         let reply = reply.as_ref().expect("a reply");
-        (reply.status, reply.body.clone())
+        (reply.status, reply.body.to_string())
     }
 
     fn reason(&self) -> Option<DenyReason> {

@@ -17,7 +17,7 @@ const BOTH: [Rules; 2] = [Rules::Envoy, Rules::Nginx];
 
 fn count(store: &impl SharedData, rules: Rules, id: &str) -> Result<(), NotCounted> {
     let allow = |cell: &mut Cell| {
-        cell.count(Decision::Allow, &[], Amounts::default(), None, 0, Mode::Enforce)
+        cell.count(Decision::Allow, &[], &Amounts::default(), None, 0, Mode::Enforce)
     };
     RecordStore::new(store, rules).update(&key_name("acme", id), allow).map(drop)
 }
@@ -134,7 +134,7 @@ fn creating_with_zero_loses_a_count() {
         let name = key_name("acme", "k");
         let cell = found.map(|(record, _)| decode(&name, &record).unwrap());
         let mut cell: Cell = cell.unwrap_or_default();
-        cell.count(Decision::Allow, &[], Amounts::default(), None, 0, Mode::Enforce);
+        cell.count(Decision::Allow, &[], &Amounts::default(), None, 0, Mode::Enforce);
         store.set_shared_data("vkey/k/acme/k", &encode(&name, &cell), cas).unwrap();
     };
     assert_ne!(losses(Rules::Envoy, 4, naive), [0; 0]);
@@ -240,7 +240,7 @@ fn an_unreadable_cell_is_reset_and_reported_once() {
             store.set_shared_data("vkey/k/acme/k", &bytes, 0).unwrap();
             let records = RecordStore::new(&store, rules);
             let allow = |cell: &mut Cell| {
-                cell.count(Decision::Allow, &[], Amounts::default(), None, 0, Mode::Enforce)
+                cell.count(Decision::Allow, &[], &Amounts::default(), None, 0, Mode::Enforce)
             };
             records.update(&key_name("acme", "k"), allow).unwrap();
             let name = "vkey/k/acme/k".to_owned();

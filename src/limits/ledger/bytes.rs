@@ -18,20 +18,16 @@ impl Ledger {
             record.put(tat.ns.to_le_bytes());
             record.put(tat.fraction.to_le_bytes());
         });
-        write_list(
-            record,
-            &self.quotas,
-            |QuotaUse { scope, unit, per, spent, since_ns }, record| {
-                write_scope(*scope, record);
-                record.put([*unit as u8, *per as u8]);
-                record.put(spent.window.to_le_bytes());
-                record.put(spent.used.to_le_bytes());
-                if *unit != Unit::Requests {
-                    record.put(spent.over.to_le_bytes());
-                    record.put(since_ns.to_le_bytes());
-                }
-            },
-        );
+        write_list(record, &self.quotas, |QuotaUse { scope, unit, per, spent }, record| {
+            write_scope(*scope, record);
+            record.put([*unit as u8, *per as u8]);
+            record.put(spent.window.to_le_bytes());
+            record.put(spent.used.to_le_bytes());
+            if *unit != Unit::Requests {
+                record.put(spent.over.to_le_bytes());
+                record.put(spent.entry.to_le_bytes());
+            }
+        });
     }
 
     /// Reads a ledger that [`Ledger::write`] wrote over a fresh one, and advances `bytes`.
@@ -53,15 +49,15 @@ impl Ledger {
             let per = *Period::ALL.get(usize::from(per))?;
             let window = take(bytes).map(u32::from_le_bytes)?;
             let used = take(bytes).map(u64::from_le_bytes)?;
-            let [over, since_ns] = match unit {
-                Unit::Requests => [0; 2],
+            let (over, entry) = match unit {
+                Unit::Requests => (0, 0),
                 Unit::Tokens | Unit::CostMicroUsd => {
                     let over = take(bytes).map(u64::from_le_bytes)?;
-                    [over, take(bytes).map(u64::from_le_bytes)?]
+                    (over, take(bytes).map(u32::from_le_bytes)?)
                 }
             };
-            let spent = Spent { window, used, over };
-            self.quotas.push(QuotaUse { scope, unit, per, spent, since_ns });
+            let spent = Spent { window, used, over, entry };
+            self.quotas.push(QuotaUse { scope, unit, per, spent });
         }
         Some(())
     }

@@ -1,7 +1,9 @@
 //! What becomes of a reservation: it is refunded, or replaced by what was used.
 
+use std::slice::from_ref;
+
 use crate::limits::gcra::RateReservation;
-use crate::limits::quota::{Quota, QuotaReservation, Spent, Unit};
+use crate::limits::quota::{Quota, QuotaReservation, Unit};
 use crate::limits::{Amounts, Charge, Kind, Limit};
 use crate::time::secs;
 
@@ -14,14 +16,15 @@ impl Ledger {
         &mut self,
         charges: &[Charge],
         reservation: &Reservation,
-        actual: Amounts,
+        (reserved, actual): (&Amounts, &Amounts),
         now_ns: u64,
     ) {
         self.clock_ns = self.clock_ns.max(now_ns);
-        for charge in charges {
+        for (charge, used) in charges.iter().zip(&reservation.used) {
             match charge.limit {
                 Limit::Quota(quota) if quota.unit != Unit::Requests => {
-                    self.settle_quota(charge, &quota, reservation, actual.of(quota.unit));
+                    let then = (reservation.at_ns, used);
+                    self.settle_quota(charge, &quota, then, (reserved, actual));
                 }
                 Limit::Quota(_) | Limit::Rate(_) => {}
             }
@@ -30,8 +33,8 @@ impl Ledger {
     }
 
     /// Refunds the charges of a request that was allowed and then refused.
-    pub fn give_back(&mut self, charges: &[Charge], reservation: &Reservation) {
-        let Reservation { at_ns, undone, used, .. } = reservation;
+    pub fn give_back(&mut self, charges: &[Charge], reservation: &Reservation, reserved: &Amounts) {
+        let Reservation { at_ns, undone, used } = reservation;
         for (charge, used) in charges.iter().zip(used) {
             match (charge.limit, used) {
                 (Limit::Rate(rate), Used::Rate(tat)) => {
@@ -40,51 +43,54 @@ impl Ledger {
                     let tat = rate.give_back(self.tat(charge.scope), &reserved, self.clock_ns);
                     self.set(charge.scope, &Used::Rate(tat));
                 }
-                (Limit::Quota(quota), _) => self.settle_quota(charge, &quota, reservation, 0),
+                (Limit::Quota(quota), _) => {
+                    let amounts = (reserved, &Amounts::default());
+                    self.settle_quota(charge, &quota, (*at_ns, used), amounts);
+                }
                 // The reservation is of other charges.
-                (Limit::Rate(_), Used::Quota(..) | Used::Nothing) => {}
+                (Limit::Rate(_), Used::Quota(..)) => {}
             }
         }
         self.undone = self.undone.wrapping_add(1);
         self.drop_idle();
     }
 
-    /// Replaces what was reserved of one quota. If the record was lost in between, what was reserved is not in it, and is
-    /// not refunded. If use beyond what was reserved needs a place for the limit of a child, and others have all of them,
-    /// it is not charged.
+    /// Replaces what was reserved of one quota; the request itself is refunded. If its entry was lost in between, what was
+    /// reserved is not in it, and is not refunded. If use beyond what was reserved needs a place for the limit of a child,
+    /// and others have all of them, it is not charged.
     fn settle_quota(
         &mut self,
         charge: &Charge,
         quota: &Quota,
-        reservation: &Reservation,
-        actual: u64,
+        (at_ns, then): (u64, &Used),
+        (reserved, actual): (&Amounts, &Amounts),
     ) {
-        let amount = reservation.amounts.of(quota.unit);
-        if amount == 0 && actual == 0 {
-            return;
-        }
-        let (now_secs, at_secs) = (secs(self.clock_ns), secs(reservation.at_ns));
-        let found = self.use_of(charge.scope, quota);
-        let is_lost = found.is_none_or(|found| found.since_ns > reservation.at_ns)
-            && quota.per.window(at_secs) == quota.per.window(now_secs);
-        let amount = if is_lost { 0 } else { amount };
-        let spent = found.map_or_else(Spent::default, |found| found.spent);
-        let settled = quota.settle(spent, QuotaReservation { amount, at_secs }, actual, now_secs);
-        let fresh = self.fresh_child(charge, self.clock_ns);
-        if self.check_places(fresh.as_slice(), self.clock_ns).is_ok() {
+        let spent = self.spent(charge.scope, quota, self.clock_ns);
+        let (now_secs, at_secs) = (secs(self.clock_ns), secs(at_ns));
+        let has_turned = quota.per.window(at_secs) != quota.per.window(now_secs);
+        let is_there = match then {
+            Used::Quota(_, then) => has_turned || then.entry == spent.entry,
+            Used::Rate(_) => false,
+        };
+        let amount = if is_there { reserved.of(quota.unit) } else { 0 };
+        let used = match quota.unit {
+            Unit::Requests => 0,
+            Unit::Tokens | Unit::CostMicroUsd => actual.of(quota.unit),
+        };
+        if self.check_places(from_ref(charge), actual, self.clock_ns).is_ok() {
+            let reserved = QuotaReservation { amount, at_secs };
+            let settled = quota.settle(spent, reserved, used, now_secs);
             self.set(charge.scope, &Used::Quota(*quota, settled));
         }
     }
 }
 
-// === impl Reservation ===
-
-impl Reservation {
-    /// Whether a request used more or less of a quota of these charges than it reserved.
-    pub fn differs(&self, charges: &[Charge], actual: Amounts) -> bool {
+impl Amounts {
+    /// Whether a quota of these charges counts what is another amount in `other`.
+    pub fn differ(&self, other: &Self, charges: &[Charge]) -> bool {
         charges.iter().any(|charge| match charge.limit.kind() {
-            Kind::Rate | Kind::Quota(Unit::Requests, _) => false,
-            Kind::Quota(unit, _) => self.amounts.of(unit) != actual.of(unit),
+            Kind::Rate => false,
+            Kind::Quota(unit, _) => self.of(unit) != other.of(unit),
         })
     }
 }

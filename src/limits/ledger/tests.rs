@@ -4,7 +4,7 @@ use crate::limits::gcra::Rate;
 use crate::limits::{CHILD_ID_BYTES, ChildId, FamilyId};
 use crate::record::{Record as _, Writer};
 
-const NO: Amounts = Amounts { tokens: 0, cost_micro_usd: 0 };
+const NO: &Amounts = &Amounts { tokens: 0, cost_micro_usd: 0 };
 
 const SEC: u64 = crate::time::NANOS_PER_SEC;
 const DAY: u64 = 86_400 * SEC;
@@ -89,7 +89,7 @@ fn what_is_given_back_was_never_charged() {
     let mut before = ledger.clone();
     let reservation = ledger.reserve(&charges, NO, 7).unwrap();
     assert_ne!(ledger, before);
-    ledger.give_back(&charges, &reservation);
+    ledger.give_back(&charges, &reservation, NO);
     before.undone += 1;
     assert_eq!(ledger, before);
 }
@@ -173,7 +173,7 @@ fn what_is_given_back_late_was_never_charged_to_a_busy_rate() {
     for ledger in [&mut ledger, &mut without] {
         let_in(ledger, &charges, later, 3);
     }
-    ledger.give_back(&charges, &held);
+    ledger.give_back(&charges, &held, NO);
     assert_eq!(ledger.allowances(&charges, later), without.allowances(&charges, later));
 }
 
@@ -184,13 +184,13 @@ fn what_is_given_back_after_another_is_not_given_back_twice() {
     let mut ledger = Ledger::default();
     let first = ledger.reserve(&charges, NO, 0).unwrap();
     let second = ledger.reserve(&charges, NO, 1).unwrap();
-    ledger.give_back(&charges, &first);
+    ledger.give_back(&charges, &first, NO);
     let later = 40 * 60 * SEC;
     let mut without = Ledger::default();
     for ledger in [&mut ledger, &mut without] {
         assert_eq!(let_in(ledger, &charges, later, 1), 1);
     }
-    ledger.give_back(&charges, &second);
+    ledger.give_back(&charges, &second, NO);
     assert_eq!(ledger.allowances(&charges, later), without.allowances(&charges, later));
 }
 
@@ -281,9 +281,9 @@ fn what_nothing_is_left_of_takes_no_room() {
 
 #[test]
 fn debt_takes_room_until_it_is_paid() {
-    let spent = Spent { window: 0, used: 150, over: 50 };
+    let spent = Spent { window: 0, used: 150, over: 50, entry: 7 };
     let (scope, unit, per) = (Scope::Tier, Unit::Tokens, Period::Day);
-    let used = QuotaUse { scope, unit, per, spent, since_ns: 0 };
+    let used = QuotaUse { scope, unit, per, spent };
     assert_eq!(used.end_ns(), u64::MAX);
     let settled = QuotaUse { spent: Spent { over: 0, ..spent }, ..used };
     assert_eq!(settled.end_ns(), DAY);
@@ -299,8 +299,8 @@ fn a_ledger_reads_what_it_wrote() {
     charges.push(charge(Origin::Tenant, Scope::Tenant, per_hour(3)));
     charges.push(of_child(5, per_hour(3)));
     charges.push(of_later(7, 6, per_hour(3)));
-    let reserved = ledger.reserve(&charges, amounts(3), 12_345 * DAY).unwrap();
-    ledger.settle(&charges, &reserved, amounts(11), 12_345 * DAY);
+    let reserved = reserve(&mut ledger, &charges, &amounts(3), 12_345 * DAY);
+    settle(&mut ledger, &charges, &reserved, &amounts(11), 12_345 * DAY);
     assert_eq!(ledger.quotas.len(), charges.len() - 4);
     let mut record = Vec::new();
     ledger.write(&mut Writer::over(&mut record));
@@ -328,6 +328,17 @@ fn cost(limit: u64, per: Period) -> Limit {
     Limit::Quota(Quota { unit: Unit::CostMicroUsd, limit, per })
 }
 
+/// What a request reserved, and how much.
+type Reserved = (Reservation, Amounts);
+
+fn reserve(ledger: &mut Ledger, charges: &[Charge], amounts: &Amounts, now_ns: u64) -> Reserved {
+    (ledger.reserve(charges, amounts, now_ns).unwrap(), *amounts)
+}
+
+fn settle(ledger: &mut Ledger, charges: &[Charge], of: &Reserved, actual: &Amounts, now_ns: u64) {
+    ledger.settle(charges, &of.0, (&of.1, actual), now_ns);
+}
+
 fn used(ledger: &Ledger, charges: &[Charge], now_ns: u64) -> Vec<u64> {
     ledger.allowances(charges, now_ns).iter().map(|allowance| allowance.used).collect()
 }
@@ -341,13 +352,13 @@ fn each_quota_is_charged_in_its_unit() {
         of_tier(cost(1_000, Period::Month)),
         of_child(1, tokens(100, Period::Total)),
     ];
-    let reserved = ledger.reserve(&charges, amounts(40), 5).unwrap();
+    let reserved = reserve(&mut ledger, &charges, &amounts(40), 5);
     assert_eq!(used(&ledger, &charges, 5), [1, 40, 120, 40]);
-    ledger.settle(&charges, &reserved, Amounts { tokens: 25, cost_micro_usd: 130 }, 6);
+    settle(&mut ledger, &charges, &reserved, &Amounts { tokens: 25, cost_micro_usd: 130 }, 6);
     assert_eq!(used(&ledger, &charges, 6), [1, 25, 130, 25]);
-    let again = ledger.reserve(&charges, amounts(75), 7).unwrap();
+    let again = reserve(&mut ledger, &charges, &amounts(75), 7);
     assert_eq!(used(&ledger, &charges, 7), [2, 100, 355, 100]);
-    ledger.give_back(&charges, &again);
+    ledger.give_back(&charges, &again.0, &again.1);
     assert_eq!(used(&ledger, &charges, 7), [1, 25, 130, 25]);
 }
 
@@ -356,14 +367,14 @@ fn a_quota_is_left_alone_by_what_has_nothing_of_it() {
     let mut ledger = Ledger::default();
     let full =
         [of_tier(tokens(0, Period::Day)), of_child(1, cost(0, Period::Total)), of_tier(a_day(2))];
-    let reserved = ledger.reserve(&full, NO, 0).unwrap();
+    let reserved = reserve(&mut ledger, &full, NO, 0);
     assert_eq!(ledger.quotas.len(), 1);
-    ledger.settle(&full, &reserved, NO, 0);
-    ledger.give_back(&full, &reserved);
+    settle(&mut ledger, &full, &reserved, NO, 0);
+    ledger.give_back(&full, &reserved.0, &reserved.1);
     assert_eq!((ledger.quotas.len(), used(&ledger, &full, 0)), (0, vec![0; 3]));
     assert_eq!(let_in(&mut ledger, &full, 0, 9), 2);
-    let exceeded = ledger.reserve(&full, amounts(1), 0).unwrap_err();
-    assert_eq!((exceeded.reason, exceeded.amount, exceeded.until_ns), (DenyReason::Quota, 1, None));
+    let exceeded = ledger.reserve(&full, &amounts(1), 0).unwrap_err();
+    assert_eq!((exceeded.reason, exceeded.until_ns), (DenyReason::Quota, None));
 }
 
 /// Others have all places for the limits of children.
@@ -374,13 +385,13 @@ fn a_child_with_no_tokens_takes_no_place() {
         let_in(&mut ledger, &[of_child(number, a_day(1))], 0, 1);
     }
     let child = [of_child(99, tokens(9, Period::Day))];
-    let reserved = ledger.reserve(&child, NO, 0).unwrap();
-    let exceeded = ledger.reserve(&child, amounts(1), 0).unwrap_err();
+    let reserved = reserve(&mut ledger, &child, NO, 0);
+    let exceeded = ledger.reserve(&child, &amounts(1), 0).unwrap_err();
     assert_eq!((exceeded.exhausted, exceeded.until_ns), (Exhausted::ChildLimits, Some(DAY)));
     // Nor does it get one when it used some all the same.
-    ledger.settle(&child, &reserved, amounts(1), 0);
+    settle(&mut ledger, &child, &reserved, &amounts(1), 0);
     assert_eq!((ledger.quotas.len(), used(&ledger, &child, 0)), (MAX_CHILD_LIMITS, vec![0]));
-    ledger.settle(&child, &reserved, amounts(1), DAY);
+    settle(&mut ledger, &child, &reserved, &amounts(1), DAY);
     assert_eq!((ledger.quotas.len(), used(&ledger, &child, DAY)), (1, vec![1]));
 }
 
@@ -390,56 +401,56 @@ fn what_children_used_late_needs_places_too() {
     let mut ledger = Ledger::default();
     let of = |number| [of_child(number, tokens(9, Period::Day))];
     let reserve = |ledger: &mut Ledger, numbers: std::ops::Range<usize>, now_ns| {
-        let reserve = |number| ledger.reserve(&of(number), amounts(2), now_ns).unwrap();
-        Vec::from_iter(numbers.map(reserve))
+        Vec::from_iter(numbers.map(|number| reserve(ledger, &of(number), &amounts(2), now_ns)))
     };
     let early = reserve(&mut ledger, 0..MAX_CHILD_LIMITS, 0);
     let late = reserve(&mut ledger, 100..100 + MAX_CHILD_LIMITS - 1, DAY);
     for (number, reserved) in early.iter().enumerate() {
-        ledger.settle(&of(number), reserved, amounts(5), DAY);
+        settle(&mut ledger, &of(number), reserved, &amounts(5), DAY);
     }
     // The first has the last place.
     assert_eq!(ledger.quotas.len(), MAX_CHILD_LIMITS);
     assert_eq!([0, 1].map(|number| used(&ledger, &of(number), DAY)), [[3], [0]]);
     for (number, reserved) in late.iter().enumerate() {
-        ledger.settle(&of(100 + number), reserved, amounts(1), DAY);
+        settle(&mut ledger, &of(100 + number), reserved, &amounts(1), DAY);
         assert_eq!(used(&ledger, &of(100 + number), DAY), [1]);
     }
 }
 
 #[test]
-fn what_is_needed_is_said() {
+fn the_quota_without_room_is_named() {
     let mut ledger = Ledger::default();
     let charges = [of_tier(tokens(100, Period::Day)), of_tier(cost(1_000, Period::Month))];
-    ledger.reserve(&charges, amounts(90), 0).unwrap();
-    let of = |kind, amount, until_ns| {
+    reserve(&mut ledger, &charges, &amounts(90), 0);
+    let of = |kind, until_ns| {
         let exhausted = Exhausted::Limit(LimitName { origin: Origin::Tier, kind });
-        Exceeded { reason: DenyReason::Quota, exhausted, amount, until_ns }
+        Exceeded { reason: DenyReason::Quota, exhausted, until_ns }
     };
     let day = Kind::Quota(Unit::Tokens, Period::Day);
     let reserve = |tokens, cost_micro_usd| {
-        ledger.clone().reserve(&charges, Amounts { tokens, cost_micro_usd }, 0).unwrap_err()
+        ledger.clone().reserve(&charges, &Amounts { tokens, cost_micro_usd }, 0).unwrap_err()
     };
-    assert_eq!(reserve(11, 5), of(day, 11, Some(DAY)));
-    assert_eq!(reserve(101, 5), of(day, 101, None));
+    assert_eq!(reserve(11, 5), of(day, Some(DAY)));
+    assert_eq!(reserve(101, 5), of(day, None));
     let month = Kind::Quota(Unit::CostMicroUsd, Period::Month);
-    assert_eq!(reserve(11, 731), of(month, 731, Some(31 * DAY)));
+    assert_eq!(reserve(11, 731), of(month, Some(31 * DAY)));
 }
 
 #[test]
 fn what_is_used_beyond_a_reservation_is_owed_to_later_windows() {
     let mut ledger = Ledger::default();
     let charges = [of_tier(tokens(100, Period::Day)), of_tier(a_day(9))];
-    let reserved = ledger.reserve(&charges, amounts(60), 0).unwrap();
-    let other = ledger.reserve(&charges, amounts(40), 0).unwrap();
-    ledger.settle(&charges, &reserved, amounts(260), 1);
+    let reserved = reserve(&mut ledger, &charges, &amounts(60), 0);
+    let other = reserve(&mut ledger, &charges, &amounts(40), 0);
+    settle(&mut ledger, &charges, &reserved, &amounts(260), 1);
     assert_eq!(used(&ledger, &charges, 1), [300, 2]);
-    ledger.settle(&charges, &other, amounts(10), 2);
+    settle(&mut ledger, &charges, &other, &amounts(10), 2);
     assert_eq!(used(&ledger, &charges, 2), [270, 2]);
     assert_eq!([1, 2, 3].map(|day| used(&ledger, &charges, day * DAY)[0]), [170, 70, 0]);
     // Whoever needs none does not have to wait.
     assert_eq!(let_in(&mut ledger.clone(), &charges, 3, 9), 7);
-    let until = |tokens| ledger.clone().reserve(&charges, amounts(tokens), 3).unwrap_err().until_ns;
+    let until =
+        |tokens| ledger.clone().reserve(&charges, &amounts(tokens), 3).unwrap_err().until_ns;
     assert_eq!((until(30), until(31), until(101)), (Some(2 * DAY), Some(3 * DAY), None));
 }
 
@@ -448,8 +459,8 @@ fn a_reservation_of_a_window_that_has_ended_is_not_refunded() {
     let charges = [of_tier(tokens(100, Period::Day)), of_tier(tokens(900, Period::Total))];
     for (actual, expected) in [(0, [0, 0]), (30, [0, 30]), (50, [0, 50]), (80, [30, 80])] {
         let mut ledger = Ledger::default();
-        let reserved = ledger.reserve(&charges, amounts(50), DAY - 1).unwrap();
-        ledger.settle(&charges, &reserved, amounts(actual), DAY);
+        let reserved = reserve(&mut ledger, &charges, &amounts(50), DAY - 1);
+        settle(&mut ledger, &charges, &reserved, &amounts(actual), DAY);
         assert_eq!(used(&ledger, &charges, DAY), expected, "{actual}");
         // Not even by a clock that went back.
         assert_eq!(used(&ledger, &charges, 0), expected, "{actual}");
@@ -461,19 +472,19 @@ fn a_reservation_of_a_window_that_has_ended_is_not_refunded() {
 fn nothing_is_refunded_from_a_record_that_was_lost() {
     let charges = [of_tier(tokens(100, Period::Day)), of_child(1, cost(900, Period::Total))];
     let mut before = Ledger::default();
-    let lost = before.reserve(&charges, amounts(50), 5).unwrap();
-    let lost_too = before.reserve(&charges, amounts(20), 6).unwrap();
+    let lost = reserve(&mut before, &charges, &amounts(50), 5);
+    let lost_too = reserve(&mut before, &charges, &amounts(20), 6);
     let mut ledger = Ledger::default();
-    let kept = ledger.reserve(&charges, amounts(30), 7).unwrap();
-    ledger.settle(&charges, &lost, amounts(10), 8);
+    let kept = reserve(&mut ledger, &charges, &amounts(30), 7);
+    settle(&mut ledger, &charges, &lost, &amounts(10), 8);
     assert_eq!(used(&ledger, &charges, 8), [40, 120]);
-    ledger.give_back(&charges, &lost_too);
+    ledger.give_back(&charges, &lost_too.0, &lost_too.1);
     assert_eq!(used(&ledger, &charges, 8), [40, 120]);
-    ledger.settle(&charges, &kept, NO, 9);
+    settle(&mut ledger, &charges, &kept, NO, 9);
     assert_eq!(used(&ledger, &charges, 9), [10, 30]);
     // Nobody else has used it by then.
     let mut ledger = Ledger::default();
-    ledger.settle(&charges, &lost, amounts(10), 8);
+    settle(&mut ledger, &charges, &lost, &amounts(10), 8);
     assert_eq!(used(&ledger, &charges, 8), [10, 30]);
 }
 
@@ -482,17 +493,17 @@ fn nothing_is_refunded_from_a_record_that_was_lost() {
 fn what_is_settled_for_nobody_is_nothing() {
     let mut ledger = Ledger::default();
     let child = [charge(Origin::Caveat(1), child_until(1, 600), tokens(9, Period::Total))];
-    let reserved = ledger.reserve(&child, amounts(9), 0).unwrap();
-    ledger.settle(&child, &reserved, amounts(20), 600 * SEC);
+    let reserved = reserve(&mut ledger, &child, &amounts(9), 0);
+    settle(&mut ledger, &child, &reserved, &amounts(20), 600 * SEC);
     assert_eq!(ledger.quotas.len(), 0);
     let of_old = [of_tier(tokens(9, Period::Day)), of_tier(a_day(3))];
-    let reserved = ledger.reserve(&of_old, amounts(9), DAY).unwrap();
+    let reserved = reserve(&mut ledger, &of_old, &amounts(9), DAY);
     let of_new = [of_tier(a_day(3)), of_tier(cost(9, Period::Month)), of_tier(per_hour(2))];
-    ledger.settle(&of_new, &reserved, amounts(0), DAY);
+    settle(&mut ledger, &of_new, &reserved, &amounts(0), DAY);
     assert_eq!(used(&ledger, &of_new, DAY), [1, 0, 0]);
     assert_eq!(used(&ledger, &of_old, DAY), [9, 1]);
-    ledger.settle(&[], &reserved, amounts(0), DAY);
-    ledger.settle(&of_old, &reserved, amounts(4), DAY);
+    settle(&mut ledger, &[], &reserved, &amounts(0), DAY);
+    settle(&mut ledger, &of_old, &reserved, &amounts(4), DAY);
     assert_eq!(used(&ledger, &of_old, DAY), [4, 1]);
 }
 
@@ -506,7 +517,7 @@ fn a_cell_has_a_largest_size() {
         cell.count(
             crate::decision::Decision::Allow,
             &[charge],
-            amounts(1),
+            &amounts(1),
             None,
             0,
             crate::decision::Mode::Enforce,
@@ -516,6 +527,6 @@ fn a_cell_has_a_largest_size() {
     cell.write(&mut Writer::over(&mut record));
     assert_eq!(
         record.len(),
-        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8 + 8 + 8) + 32 * 8 + 1 + 1
+        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8 + 8 + 4) + 32 * 8 + 1 + 1
     );
 }

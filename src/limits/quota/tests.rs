@@ -60,7 +60,9 @@ fn one_window_has_no_bounds() {
 fn the_end_of_time_is_no_trap() {
     for per in Period::ALL {
         let quota = Quota { unit: Unit::Tokens, limit: u64::MAX, per };
-        for spent in [0, u64::MAX].map(|used| Spent { window: u32::MAX, used, over: used }) {
+        for spent in
+            [0, u64::MAX].map(|used| Spent { window: u32::MAX, used, over: used, entry: 0 })
+        {
             for now_secs in [0, u64::MAX / 1_000_000_000, u64::MAX] {
                 _ = quota.reserve(spent, u64::MAX, now_secs);
                 let reserved = QuotaReservation { amount: u64::MAX, at_secs: now_secs };
@@ -82,7 +84,7 @@ fn a_window_has_its_limit_and_the_next_one_too() {
     let first = quota.reserve(Spent::default(), 1, 10).unwrap();
     let second = quota.reserve(first, 1, DAY - 1).unwrap();
     assert_eq!(quota.reserve(second, 1, DAY - 1), Err(Some(DAY)));
-    assert_eq!(quota.reserve(second, 1, DAY), Ok(Spent { window: 1, used: 1, over: 0 }));
+    assert_eq!(quota.reserve(second, 1, DAY), Ok(Spent { window: 1, used: 1, over: 0, entry: 0 }));
 }
 
 #[test]
@@ -108,15 +110,15 @@ fn what_is_settled_takes_the_place_of_what_was_reserved() {
     let reserved = QuotaReservation { amount: 300, at_secs: 10 };
     let spent = quota.reserve(Spent::default(), 300, 10).unwrap();
     let less = quota.settle(spent, reserved, 100, 20);
-    assert_eq!(less, Spent { window: 0, used: 100, over: 0 });
+    assert_eq!(less, Spent { window: 0, used: 100, over: 0, entry: 0 });
     let more = quota.settle(spent, reserved, 1250, 20);
-    assert_eq!(more, Spent { window: 0, used: 1250, over: 250 });
+    assert_eq!(more, Spent { window: 0, used: 1250, over: 250, entry: 0 });
 }
 
 #[test]
 fn debt_is_paid_off_window_by_window() {
     let quota = daily(Unit::Tokens, 100);
-    let spent = Spent { window: 0, used: 350, over: 250 };
+    let spent = Spent { window: 0, used: 350, over: 250, entry: 0 };
     let used = |days: u64| quota.roll(spent, days * DAY).used;
     assert_eq!([0, 1, 2, 3, 4].map(used), [350, 250, 150, 50, 0]);
     let step_by_step = quota.roll(quota.roll(spent, DAY), 2 * DAY);
@@ -130,20 +132,20 @@ fn debt_is_paid_off_window_by_window() {
 /// What was let in under a higher limit is no debt under a lower one.
 #[test]
 fn a_lower_limit_makes_no_debt() {
-    let spent = Spent { window: 0, used: 800, over: 0 };
+    let spent = Spent { window: 0, used: 800, over: 0, entry: 0 };
     let reserved = QuotaReservation { amount: 400, at_secs: 10 };
     let lowered = daily(Unit::Tokens, 100);
     assert_eq!(lowered.settle(spent, reserved, 400, 20), spent);
     let more = lowered.settle(spent, reserved, 450, 20);
-    assert_eq!(more, Spent { window: 0, used: 850, over: 50 });
+    assert_eq!(more, Spent { window: 0, used: 850, over: 50, entry: 0 });
 }
 
 #[test]
 fn requests_make_no_debt() {
-    let spent = Spent { window: 0, used: 900, over: 0 };
+    let spent = Spent { window: 0, used: 900, over: 0, entry: 0 };
     let reserved = QuotaReservation { amount: 1, at_secs: 10 };
     let lowered = daily(Unit::Requests, 10).settle(spent, reserved, 0, 20);
-    assert_eq!(lowered, Spent { window: 0, used: 899, over: 0 });
+    assert_eq!(lowered, Spent { window: 0, used: 899, over: 0, entry: 0 });
 }
 
 #[test]
@@ -152,8 +154,14 @@ fn a_reservation_that_outlives_its_window_counts_once() {
     let reserved = QuotaReservation { amount: 300, at_secs: 10 };
     let spent = quota.reserve(Spent::default(), 300, 10).unwrap();
     // What was not used is over with its window; what was used beyond is used now.
-    assert_eq!(quota.settle(spent, reserved, 100, DAY), Spent { window: 1, used: 0, over: 0 });
-    assert_eq!(quota.settle(spent, reserved, 450, DAY), Spent { window: 1, used: 150, over: 0 });
+    assert_eq!(
+        quota.settle(spent, reserved, 100, DAY),
+        Spent { window: 1, used: 0, over: 0, entry: 0 }
+    );
+    assert_eq!(
+        quota.settle(spent, reserved, 450, DAY),
+        Spent { window: 1, used: 150, over: 0, entry: 0 }
+    );
 }
 
 #[track_caller]

@@ -93,6 +93,8 @@ impl Callgrind {
         let read = |path| fs::read_to_string(&path).map_err(|error| format!("{path:?}: {error}"));
         let dump = read(self.files.file("out.1"))?;
         let maps = read(format!("/proc/{pid}/maps").into())?;
+        _ = fs::copy(self.files.file("out.1"), "/tmp/vk/perf/dump.out");
+        _ = fs::write("/tmp/vk/perf/dump.maps", &maps);
         let dump = parse(&dump, &mapped_files(&maps))?;
         Ok(Dump { code_spaces: code_spaces(&maps), ..dump })
     }

@@ -99,6 +99,7 @@ pub(crate) fn profile(issuer: &Issuer, id: &str, module: &Path) -> Result<Table,
         .zip(group.as_ref().and_then(|group| group.proxies.first()))
         .ok_or_else(|| format!("no case of one worker is called `{id}`"))?;
     let dump = count(issuer, &only(plan, case), case)?;
+    eprintln!("TOTAL {:?}", dump.count);
     Ok(functions::table(&dump, &names, REQUESTS))
 }
 

@@ -46,6 +46,7 @@ mod istio;
 mod keys;
 mod lifetimes;
 mod limits;
+mod llm;
 mod load;
 mod mcp_sessions;
 mod memory;

@@ -99,11 +99,23 @@ pub(super) fn isolate(config: &mut Value, module: &Path, access_log: &Path, dir:
     let cluster = named(config, "/static_resources/clusters", "echo");
     cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = socket;
     // Tests that are about the gate of a cluster bring their own; see `upstream_gate`.
+    // The stand-in for a provider runs with `make run` alone; tests bring their own.
+    remove_named(config, "/static_resources/clusters", "provider");
+    let routes =
+        &mut connection_manager(config, "gate")["route_config"]["virtual_hosts"][0]["routes"];
+    let routes = routes.as_array_mut().expect("a list of routes");
+    routes.retain(|route| route["route"]["cluster"] != "provider");
+    let cluster = named(config, "/static_resources/clusters", "echo");
     let gate = cluster.as_object_mut().and_then(|c| c.remove("typed_extension_protocol_options"));
     gate.expect("the cluster has a gate");
     let logger = &mut connection_manager(config, "gate")["access_log"][0];
     logger["typed_config"]["path"] = json!(access_log);
     wasm(config)["vm_config"]["code"]["local"]["filename"] = json!(module);
+}
+
+fn remove_named(config: &mut Value, list: &str, name: &str) {
+    let items = config.pointer_mut(list).and_then(Value::as_array_mut).expect("a list");
+    items.retain(|item| item["name"] != name);
 }
 
 /// The member of that name of a list, as `/static_resources/clusters`.

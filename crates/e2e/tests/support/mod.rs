@@ -28,6 +28,7 @@ mod envoy;
 mod http;
 pub(crate) mod origin;
 pub(crate) mod page;
+mod provider;
 mod temp;
 pub(crate) mod tls;
 
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use envoy::{Envoy, Options, Refused};
 pub(crate) use http::{Connection, Request, Response};
+pub(crate) use provider::{Latch, Provider, Received, Replay};
 pub(crate) use temp::TempDir;
 
 /// Two busy cores start an Envoy with V8 in a few seconds; a minute without it is a failure.
