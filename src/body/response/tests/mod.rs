@@ -7,7 +7,6 @@ mod ends;
 
 const OK: ResponseHead<'static> = ResponseHead {
     status: 200,
-    content_type: None,
     content_encoding: None,
     bedrock_counts: (None, None),
 };
