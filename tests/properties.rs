@@ -7,16 +7,22 @@
 mod anything;
 #[path = "properties/audit_lines.rs"]
 mod audit_lines;
+#[path = "properties/documents.rs"]
+mod documents;
 #[path = "properties/keys.rs"]
 mod keys;
 #[path = "properties/models.rs"]
 mod models;
+#[path = "properties/requests.rs"]
+mod requests;
 #[path = "properties/responses.rs"]
 mod responses;
 #[path = "properties/second_key.rs"]
 mod second_key;
 #[path = "properties/strategies.rs"]
 mod strategies;
+#[path = "properties/streams.rs"]
+mod streams;
 #[path = "properties/targets.rs"]
 mod targets;
 #[path = "properties/tokens.rs"]
@@ -66,7 +72,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 use self::anything::{anything, gate, gate_under, host};
 use self::keys::*;
 use self::models::models;
-use self::strategies::{access, claims, restriction, sometimes};
+use self::strategies::{access, claims, present, restriction, sometimes};
 
 const NOW: u64 = 1_790_000_000;
 

@@ -2,8 +2,10 @@
 
 use crate::access::{CanonicalPath, Models};
 use crate::body::Format;
-use crate::body::request::Target;
+use crate::body::request::{RequestFacts, Target};
+use crate::decision::DenyReason;
 use crate::headers::RequestHead;
+use crate::limits::Amounts;
 
 use super::{Engine, KnownKey};
 
@@ -24,6 +26,27 @@ pub enum Reading {
     Ambiguous,
 }
 
+/// What a request reserves of limits of tokens and cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// Tokens of input and output.
+    pub tokens: u64,
+    /// Their cost; `None` if the models have no price, or not all of them are named.
+    pub micro_usd: Option<u64>,
+}
+
+/// Why a path or a body refuses a request, with the message for a person if it differs from that of the reason.
+pub type BodyRefusal = (DenyReason, Option<&'static str>);
+
+const UNCOUNTED: &str = "the key's tokens are limited, and those of this path cannot be counted; if it uses none, the \
+    operator of the gateway lists it in llm.unmetered";
+
+const NO_PRICE: &str = "the key's cost is limited, and a model of the request has no price";
+
+/// Why no request whose body must be read is forwarded on nginx.
+pub const NOT_ON_NGINX: &str =
+    "the gateway must read the body, and on nginx it cannot do so before the request is sent";
+
 /// Methods whose requests name no model and use no tokens.
 const WITHOUT_BODY: [&[u8]; 5] = [b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"];
 
@@ -35,6 +58,13 @@ impl Reading {
             Self::Exempt => Models::Exempt,
             Self::Body(_) => Models::Unread,
         }
+    }
+}
+
+impl Reserve {
+    /// As the ledger takes it.
+    pub fn amounts(&self) -> Amounts {
+        Amounts { tokens: self.tokens, cost_micro_usd: self.micro_usd.unwrap_or(0) }
     }
 }
 
@@ -52,6 +82,53 @@ impl Engine {
             return Reading::Nothing;
         }
         self.read_target(key, head, path)
+    }
+
+    /// Whether the path and the body allow a request that its headers and its models allow. `facts`: what the body says,
+    /// if it was read.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check_body(
+        &self,
+        key: &KnownKey,
+        reading: &Reading,
+        facts: Option<&RequestFacts>,
+    ) -> Result<(), BodyRefusal> {
+        match reading {
+            Reading::Uncounted => return Err((DenyReason::Path, Some(UNCOUNTED))),
+            Reading::Ambiguous => return Err((DenyReason::PathAmbiguous, None)),
+            Reading::Nothing | Reading::Exempt | Reading::Body(_) => {}
+        }
+        let servers = facts.map(|facts| &*facts.hosted_mcp).unwrap_or_default();
+        let checked = key.check_hosted_mcp(servers, &self.settings().llm.hosted_mcp);
+        checked.map_err(|reason| (reason, None))
+    }
+
+    /// What a request with this body reserves; `None` if its tokens are not counted.
+    ///
+    /// # Errors
+    ///
+    /// [`DenyReason::Model`] if its cost is limited and not known.
+    pub fn reserve(
+        &self,
+        key: &KnownKey,
+        facts: &RequestFacts,
+    ) -> Result<Option<Reserve>, BodyRefusal> {
+        let llm = &self.settings().llm;
+        let measured = key.measured();
+        if !measured.any() && !llm.audit_tokens {
+            return Ok(None);
+        }
+        let output = facts.reserve_output(llm.reserve_tokens(&facts.models));
+        let input = facts.input_tokens;
+        let micro_usd = llm.prices.reservation(&facts.models, input, output);
+        let micro_usd = micro_usd.filter(|_| !facts.open_ended);
+        if micro_usd.is_none() && measured.cost {
+            return Err((DenyReason::Model, Some(NO_PRICE)));
+        }
+        Ok(Some(Reserve { tokens: input.saturating_add(output), micro_usd }))
     }
 
     #[inline(never)]

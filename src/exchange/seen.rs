@@ -38,9 +38,6 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 
 const NANOS_PER_MICRO: u64 = 1_000;
 
-const UNCOUNTED: &str = "the key's tokens are limited, and those of this path cannot be counted; if it uses none, the \
-    operator of the gateway lists it in llm.unmetered";
-
 /// What a request said of itself, kept for its audit line. It is boxed, because it passes from phase to phase.
 #[derive(Debug)]
 pub struct Seen {
@@ -169,7 +166,7 @@ impl Evaluation {
             let cert = key.needs_client_cert().then(client_cert).flatten();
             let cert = shown_cert.get_or_init(|| cert).as_deref();
             let models = match request.body {
-                Some(facts) => models(facts),
+                Some(facts) => Models::of(facts),
                 None => reading.get_or_init(|| engine.reading(&key, request.head, &path)).models(),
             };
             let access = access(request.head, path, addresses.source(), cert, now_secs);
@@ -179,7 +176,7 @@ impl Evaluation {
         let step = Step::of(engine, &question);
         drop(question);
         let reading = reading.into_inner().unwrap_or_default();
-        let step = step.and(engine, check_body(engine, &key, &reading, request.body));
+        let step = step.and(engine, engine.check_body(&key, &reading, request.body));
         Self::Known { key, step, reading }
     }
 }
@@ -425,27 +422,6 @@ fn named(facts: &RequestFacts) -> Option<String> {
         0 => first.to_owned(),
         more => format!("{first} +{more}"),
     })
-}
-
-fn models(facts: &RequestFacts) -> Models<'_> {
-    Models::Named { names: &facts.models, open_ended: facts.open_ended }
-}
-
-/// The first reason why the path or the body refuse a request, apart from the models that it names.
-fn check_body(
-    engine: &Engine,
-    key: &KnownKey,
-    reading: &Reading,
-    facts: Option<&RequestFacts>,
-) -> Result<(), (DenyReason, Option<&'static str>)> {
-    match reading {
-        Reading::Uncounted => return Err((DenyReason::Path, Some(UNCOUNTED))),
-        Reading::Ambiguous => return Err((DenyReason::PathAmbiguous, None)),
-        Reading::Nothing | Reading::Exempt | Reading::Body(_) => {}
-    }
-    let allowed = &engine.settings().llm.hosted_mcp;
-    let servers = facts.map(|facts| &*facts.hosted_mcp).unwrap_or_default();
-    key.check_hosted_mcp(servers, allowed).map_err(|reason| (reason, None))
 }
 
 fn access<'a>(

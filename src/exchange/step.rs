@@ -2,7 +2,7 @@
 
 use crate::access::{Access, AmbiguousPath};
 use crate::decision::{Decision, DenyReason, Mode};
-use crate::engine::{Engine, Question, Stage};
+use crate::engine::{BodyRefusal, Engine, Question, Stage};
 use crate::usage::Subject;
 
 /// What to do with a request.
@@ -43,11 +43,7 @@ impl Step {
 impl Step {
     /// The same step, unless a later check refuses what it would forward.
     #[must_use]
-    pub fn and(
-        self,
-        engine: &Engine,
-        checked: Result<(), (DenyReason, Option<&'static str>)>,
-    ) -> Self {
+    pub fn and(self, engine: &Engine, checked: Result<(), BodyRefusal>) -> Self {
         match (self, checked) {
             (Self::Decide { decision, .. }, Err((reason, message))) if decision.forwards() => {
                 let decision = Decision::refused(reason, engine.settings().mode);

@@ -6,10 +6,9 @@ use crate::body::TokenUsage;
 use crate::body::json::Limits;
 use crate::body::request::{Declared, Injection, RequestReader, Target};
 use crate::decision::{Decision, DenyReason};
-use crate::engine::KnownKey;
+use crate::engine::{KnownKey, Reserve};
 use crate::exchange::{Asked, Held, Metering, ReadBody, Usage};
 use crate::host::{Host, HostError};
-use crate::limits::Amounts;
 
 use super::holding::Unread;
 use super::request::{Next, RequestGate};
@@ -17,8 +16,6 @@ use super::splice::splice;
 
 /// An upstream that refuses a member that it does not know.
 const REFUSES_STREAM_OPTIONS: &[u8] = b"api.mistral.ai";
-
-const NO_PRICE: &str = "the key's cost is limited, and a model of the request has no price";
 
 impl<H: Host> RequestGate<'_, H> {
     /// Holds a request until its body has been read, or refuses it at once.
@@ -55,38 +52,18 @@ impl<H: Host> RequestGate<'_, H> {
         decision: Decision,
         message: Option<&'static str>,
     ) -> Priced {
-        match self.reserve(key) {
+        let reserve = self.body.map(|body| self.engine.reserve(key, &body.facts));
+        match reserve.transpose().map(Option::flatten) {
             Ok(reserve) => {
                 let reserve = reserve.filter(|_| decision.forwards());
                 Priced { decision, message, reserve }
             }
-            Err(reason) if decision == Decision::Allow => {
+            Err((reason, message)) if decision == Decision::Allow => {
                 let decision = Decision::refused(reason, self.engine.settings().mode);
-                Priced { decision, message: Some(NO_PRICE), reserve: None }
+                Priced { decision, message, reserve: None }
             }
             Err(_) => Priced { decision, message, reserve: None },
         }
-    }
-
-    /// What a request with this body reserves, if its tokens are counted.
-    ///
-    /// # Errors
-    ///
-    /// [`DenyReason::Model`] if its cost is limited and not known.
-    fn reserve(&self, key: &KnownKey) -> Result<Option<Reserve>, DenyReason> {
-        let llm = &self.engine.settings().llm;
-        let Some(body) = self.body.filter(|_| key.measured().any() || llm.audit_tokens) else {
-            return Ok(None);
-        };
-        let facts = &body.facts;
-        let output = facts.reserve_output(llm.reserve_tokens(&facts.models));
-        let (input, is_priced) = (facts.input_tokens, !facts.open_ended);
-        let micro_usd = llm.prices.reservation(&facts.models, input, output);
-        let micro_usd = micro_usd.filter(|_| is_priced);
-        if micro_usd.is_none() && key.measured().cost {
-            return Err(DenyReason::Model);
-        }
-        Ok(Some(Reserve { tokens: input.saturating_add(output), micro_usd }))
     }
 
     /// The metering of a request with this body, which is forwarded.
@@ -148,24 +125,9 @@ pub(super) struct Priced {
     pub(super) reserve: Option<Reserve>,
 }
 
-/// What a request reserves of limits of tokens and cost.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reserve {
-    tokens: u64,
-    /// `None` if its models have no price.
-    micro_usd: Option<u64>,
-}
-
-impl Reserve {
-    /// As the ledger takes it.
-    pub(super) fn amounts(&self) -> Amounts {
-        Amounts { tokens: self.tokens, cost_micro_usd: self.micro_usd.unwrap_or(0) }
-    }
-
-    /// As the audit line of a refused request says it.
-    pub(super) fn usage(&self) -> Usage {
-        let usage = TokenUsage { total: self.tokens, ..TokenUsage::default() };
-        let tokens = Some(Tokens { usage, source: TokenSource::Nothing });
-        Usage { served: None, tokens, micro_usd: self.micro_usd.map(|_| 0) }
-    }
+/// What a refused request reserved, as its audit line says it.
+pub(super) fn reserved_usage(reserve: &Reserve) -> Usage {
+    let usage = TokenUsage { total: reserve.tokens, ..TokenUsage::default() };
+    let tokens = Some(Tokens { usage, source: TokenSource::Nothing });
+    Usage { served: None, tokens, micro_usd: reserve.micro_usd.map(|_| 0) }
 }

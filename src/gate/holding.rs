@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::decision::DenyReason;
+use crate::engine::NOT_ON_NGINX;
 use crate::exchange::Held;
 use crate::host::{Host, Level, Property, number_property};
 
@@ -24,10 +25,6 @@ const REST_NS: u64 = 10_000_000_000;
 /// Why a request is refused on a host that does not call back about the bodies of held requests.
 pub(super) const NOT_SHOWN: &str = "the gateway must read the body, and its proxy does not show it; the operator sets \
     allow_on_headers_stop_iteration: true in the proxy's configuration of the module";
-
-/// The same on nginx.
-const NGINX: &str =
-    "the gateway must read the body, and on nginx it cannot do so before the request is sent";
 
 /// What one root context knows about its host: whether it calls back about the bodies of held requests.
 #[derive(Default)]
@@ -56,7 +53,7 @@ impl Holding {
     /// Why a request cannot be held, if it cannot.
     pub(super) fn refusal(&self, host: &impl Host, now_ns: u64) -> Option<&'static str> {
         match self.proof.get() {
-            _ if host.is_nginx() => Some(NGINX),
+            _ if host.is_nginx() => Some(NOT_ON_NGINX),
             Proof::Failed { until_ns } if now_ns < until_ns => Some(NOT_SHOWN),
             Proof::None | Proof::Shown | Proof::Failed { .. } => None,
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
 use crate::decision::{Decision, DenyReason};
-use crate::engine::{Engine, KnownKey, Reading};
+use crate::engine::{Engine, KnownKey, Reading, Reserve};
 use crate::exchange::{
     Asked, Decided, Edits, Evaluation, Forwarded, Handover, Held, Pending, ReadBody, Refund, Route,
     Seen, Step,
@@ -19,7 +19,7 @@ use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
-use super::body::{Priced, Reserve};
+use super::body::{Priced, reserved_usage};
 use super::holding::Holding;
 use super::metrics::Metrics;
 use super::seal::seal;
@@ -114,7 +114,7 @@ impl<H: Host> RequestGate<'_, H> {
         log_miscount(self.host, admitted.miscounted);
         let decided = Decided::with_key(seen, Rc::clone(key), admitted.decision)
             .counted(admitted.exceeded, admitted.anomaly)
-            .with_usage(reserve.as_ref().map(Reserve::usage))
+            .with_usage(reserve.as_ref().map(reserved_usage))
             .with_verdict(verdict);
         let route = match (admitted.decision, route) {
             (Decision::Deny(reason), _) | (_, Err(reason)) => {

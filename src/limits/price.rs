@@ -156,7 +156,7 @@ impl Prices {
         let of =
             |price: &Price| price.cost(usage, service_tier).saturating_add(price.per_request());
         let mut cost = self.dearest(model, asked, &of)?;
-        for ModelUsage { model: other, usage } in extra {
+        for ModelUsage { model: other, usage, .. } in extra {
             let of = |price: &Price| price.cost(usage, service_tier);
             let model = other.as_deref().or(model);
             cost = cost.saturating_add(self.dearest(model, asked, &of)?);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
 use vkey::access::cidr::parse_address;
 use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, Models, exact_host};
 use vkey::config::{Config, NotReady, Plan, RingConfig};
@@ -10,21 +12,26 @@ use vkey::digest::is_sha256_hex;
 use vkey::engine::{Engine, KnownKey};
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
+use vkey::json::Json;
 use vkey::upstream_tls::EffectivePolicy;
 
 use super::config_file::ConfigFile;
 use super::delivery::DeliveryArgs;
 use super::error::Error;
 use super::exit::Exit;
-use super::input::{self, KeyArgs, Place};
+use super::input::{self, InputError, KeyArgs, Place};
 use super::key_flaw::KeyFlaw;
 use super::output::Output;
 use super::report::Report;
+use super::request_body::{Header, RequestBody};
 use super::ring_secret::{RingEnvironment, SecretFileArgs};
 use super::time;
 
 /// The header for the key. A gate treats a key the same in all of its key sources.
 const KEY_HEADER: &str = "x-api-key";
+
+/// The longest body that is read, in bytes: more than gates read, so that the report can say that it is too long.
+const MAX_BODY_BYTES: u64 = 256 << 20;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -66,10 +73,17 @@ pub(super) struct AccessArgs {
     /// SHA-256 of the client's certificate, in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = digest)]
     client_cert: Option<String>,
-    /// The model that the request names. Bodies are not read yet: the gate does not see it
-    #[arg(long)]
-    model: Vec<Box<str>>,
-    /// The JSON-RPC method of an MCP request, e.g. tools/call. Bodies are not read yet: the gate does not see it
+    /// A header of the request, e.g. 'content-encoding: gzip'. The key's header is added; repeatable
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    header: Vec<Header>,
+    /// The body of the request (- is standard input); it is application/json unless --header says otherwise. Its
+    /// models, its tokens and the MCP servers that it names are shown
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// The same as --body with {"model": "NAME"}
+    #[arg(long, value_name = "NAME", conflicts_with = "body")]
+    model: Option<String>,
+    /// The JSON-RPC method of an MCP request, e.g. tools/call. MCP messages are not read yet: the gate does not see it
     #[arg(long, value_name = "METHOD")]
     mcp_method: Option<String>,
     /// What the MCP call names: the tool, the resource or the prompt
@@ -83,7 +97,8 @@ pub(super) struct AccessArgs {
 /// Runs `vkey explain`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key_on_stdin = matches!(args.key.place(), Place::Stdin);
-    let reads_stdin = [args.config.is_stdin(), key_on_stdin, args.secret.is_stdin()];
+    let body_on_stdin = args.access.body.as_deref() == Some(Path::new("-"));
+    let reads_stdin = [args.config.is_stdin(), key_on_stdin, args.secret.is_stdin(), body_on_stdin];
     args.delivery.check_stdin(reads_stdin.into_iter().filter(|reads| *reads).count())?;
     let now_secs = time::now(args.now)?;
     let (config, gates) = args.config.gates()?;
@@ -97,8 +112,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
     let unready = plan.unready.clone();
     let key = args.key.read(out)?;
+    let body = args.access.read_body()?;
     let mut engine = Engine::new(plan);
-    let mut report = args.access.evaluate(&mut engine, &policy, &key, now_secs);
+    let mut report = args.access.evaluate(&mut engine, &policy, (&key, &body), now_secs);
     report.add_notes(&notes.unwrap_or_default());
     report.name_flaw(|| KeyFlaw::find(&key));
     if args.json {
@@ -113,20 +129,42 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 impl AccessArgs {
-    /// Evaluates the access as a request with this key. The gate reads no bodies yet, so it sees neither the model nor the
-    /// MCP call.
+    /// Reads the body.
+    ///
+    /// # Errors
+    ///
+    /// [`InputError`] if the file cannot be read.
+    fn read_body(&self) -> Result<RequestBody, InputError> {
+        let bytes = match (&self.body, &self.model) {
+            (Some(path), _) => {
+                let bytes = Place::file("--body", path).read_bytes(MAX_BODY_BYTES)?;
+                Some(bytes.to_vec())
+            }
+            (None, Some(model)) => {
+                Some(Json::object([("model", model.as_str().into())]).to_string().into_bytes())
+            }
+            (None, None) => None,
+        };
+        Ok(self.with_body(bytes))
+    }
+
+    /// A body of this request; `None` is no body.
+    pub(super) fn with_body(&self, bytes: Option<Vec<u8>>) -> RequestBody {
+        RequestBody::new(bytes, &self.header)
+    }
+
+    /// Evaluates the access as a request with this key and body. The gate reads no MCP messages yet, so it sees no call.
     pub(super) fn evaluate(
         &self,
         engine: &mut Engine,
         policy: &EffectivePolicy,
-        key: &str,
+        sent: (&str, &RequestBody),
         now_secs: u64,
     ) -> Report {
-        let mut report = self.evaluate_with(engine, policy, key, now_secs, false);
-        let has_body = !self.model.is_empty() || self.mcp_method.is_some();
-        if has_body && report.decision.reason().is_some() {
-            let read = self.evaluate_with(engine, policy, key, now_secs, true);
-            report.compare_with_body(&read);
+        let mut report = self.evaluate_with(engine, policy, sent, now_secs, false);
+        if self.mcp_method.is_some() && report.decision.reason().is_some() {
+            let read = self.evaluate_with(engine, policy, sent, now_secs, true);
+            report.compare_with_call(&read);
         }
         report
     }
@@ -135,17 +173,18 @@ impl AccessArgs {
         &self,
         engine: &mut Engine,
         policy: &EffectivePolicy,
-        key: &str,
+        (key, body): (&str, &RequestBody),
         now_secs: u64,
-        reads_body: bool,
+        reads_call: bool,
     ) -> Report {
         let authority = self.host.as_deref().unwrap_or_default();
-        let headers = Headers::from_pairs(Headers::to_pairs(&[
+        let line = [
             (b":method".to_vec(), self.method.clone().into()),
             (b":path".to_vec(), self.path.clone().into()),
             (b":authority".to_vec(), authority.into()),
             (KEY_HEADER.into(), key.into()),
-        ]));
+        ];
+        let headers = Headers::from_pairs(Headers::to_pairs(&[&line[..], &self.header].concat()));
         let headers = headers.unwrap_or_default();
         let source = KeySource { header: KEY_HEADER.to_owned(), scheme: None, item_prefix: None };
         let head = RequestHead::read(&headers, &[source]);
@@ -159,10 +198,9 @@ impl AccessArgs {
         }
         let access = |key: &KnownKey| {
             let access = self.read(now_secs, key.keeps_escaped_slashes())?;
-            let bodyless = Access { models: Models::None, mcp: None, ..access.clone() };
-            Ok(if reads_body { access } else { bodyless })
+            Ok(if reads_call { access } else { Access { mcp: None, ..access } })
         };
-        Report::new(engine, &head, access, upstream, now_secs)
+        Report::new(engine, &head, body, access, upstream, now_secs)
     }
 
     /// Why the request needs no key, if it needs none.
@@ -172,14 +210,14 @@ impl AccessArgs {
         head: &RequestHead<'_>,
         now_secs: u64,
     ) -> Option<&'static str> {
-        let access = Access { models: Models::None, mcp: None, ..self.read(now_secs, false).ok()? };
+        let access = Access { mcp: None, ..self.read(now_secs, false).ok()? };
         if engine.asks_for_readiness(head, &access.path) {
             return Some(READINESS);
         }
         engine.is_public(head, || access).then_some(PUBLIC)
     }
 
-    /// The access, as the module passes it to the engine.
+    /// The access, as the module passes it to the engine, apart from models.
     fn read(&self, now_secs: u64, keeps_slashes: bool) -> Result<Access<'_>, AmbiguousPath> {
         let mcp = |method| McpCall {
             method,
@@ -196,7 +234,7 @@ impl AccessArgs {
             },
             source: self.source,
             client_cert: self.client_cert.as_deref(),
-            models: Models::Named { names: &self.model, open_ended: false },
+            models: Models::None,
             mcp: self.mcp_method.as_deref().map(mcp),
         })
     }
@@ -223,6 +261,19 @@ pub(super) fn compile(
 
 fn address(text: &str) -> Result<IpAddr, &'static str> {
     parse_address(text.as_bytes()).ok_or("expected an address, e.g. 10.1.2.3 or 2001:db8::1")
+}
+
+fn header(text: &str) -> Result<Header, &'static str> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_text = |byte: u8| !byte.is_ascii_control() || byte == b'\t';
+    match text.split_once(':') {
+        Some((name, value))
+            if !name.is_empty() && name.bytes().all(is_token) && value.bytes().all(is_text) =>
+        {
+            Ok((name.to_ascii_lowercase().into(), value.trim_ascii().into()))
+        }
+        _ => Err("expected a name, a colon and a value, e.g. content-type: application/json"),
+    }
 }
 
 fn digest(text: &str) -> Result<String, &'static str> {

@@ -37,6 +37,7 @@ mod private;
 mod process;
 mod register;
 mod report;
+mod request_body;
 mod review;
 mod ring;
 mod ring_secret;

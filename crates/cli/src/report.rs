@@ -5,10 +5,11 @@ use std::cell::LazyCell;
 use std::fmt;
 use std::rc::Rc;
 
-use vkey::access::{Access, AmbiguousPath};
+use vkey::access::{Access, AmbiguousPath, Models};
+use vkey::body::request::{RequestFacts, Target};
 use vkey::config::Hindrance;
 use vkey::decision::{Decision, DenyReason};
-use vkey::engine::{Engine, Identity, KnownKey, Question, StageResult};
+use vkey::engine::{BodyRefusal, Engine, Identity, KnownKey, Question, Reading, StageResult};
 use vkey::exchange::Step;
 use vkey::headers::RequestHead;
 use vkey::host::Dialect;
@@ -16,6 +17,7 @@ use vkey::json::Json;
 use vkey::limits::Charge;
 
 use super::key_flaw::KeyFlaw;
+use super::request_body::{RequestBody, describe_facts};
 use super::text::ascii;
 use super::{limits, time};
 
@@ -25,6 +27,8 @@ pub(super) struct Report {
     pub(super) decision: Decision,
     now_secs: u64,
     key: Option<Rc<KnownKey>>,
+    /// What the body asks for, or why it cannot be read.
+    body: Option<Json>,
     stages: Vec<Line>,
     /// The limits that the request would be charged to, or denied for on a host without shared data. Only the
     /// gate knows what remains of them.
@@ -35,6 +39,15 @@ pub(super) struct Report {
     notes: Vec<String>,
 }
 
+/// A request with a verified key, and what it asks for apart from models.
+struct Evaluated<'e, 'a> {
+    engine: &'e Engine,
+    key: &'e KnownKey,
+    validity: StageResult,
+    head: &'e RequestHead<'e>,
+    access: Result<Access<'a>, AmbiguousPath>,
+}
+
 /// A stage with its result.
 struct Line {
     name: String,
@@ -43,11 +56,12 @@ struct Line {
 }
 
 impl Report {
-    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key; `upstream`, why
-    /// its upstream is refused whatever its route and its connection.
+    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key, apart from models;
+    /// `upstream`, why its upstream is refused whatever its route and its connection.
     pub(super) fn new<'a>(
         engine: &mut Engine,
         head: &RequestHead<'_>,
+        body: &RequestBody,
         access: impl FnOnce(&KnownKey) -> Result<Access<'a>, AmbiguousPath>,
         upstream: impl FnOnce(&Engine) -> Option<DenyReason>,
         now_secs: u64,
@@ -60,8 +74,8 @@ impl Report {
             }
             Identity::Known { key, validity } => {
                 report.push("key", Ok(()), "");
-                let access = LazyCell::new(|| access(&key));
-                report.add_stages(engine, &Question { key: &key, validity, head, access });
+                let request = Evaluated { engine, key: &key, validity, head, access: access(&key) };
+                report.evaluate(&request, body);
                 report.conclude(engine, &key, upstream);
                 report.key = Some(Rc::clone(&key));
             }
@@ -85,6 +99,7 @@ impl Report {
             decision,
             now_secs,
             key: None,
+            body: None,
             stages: Vec::new(),
             limits: Vec::new(),
             usage: false,
@@ -92,12 +107,41 @@ impl Report {
         }
     }
 
-    /// Evaluates every stage, even after one has decided.
-    fn add_stages<'a, F>(&mut self, engine: &Engine, question: &Question<'a, F>)
-    where
-        F: FnOnce() -> Result<Access<'a>, AmbiguousPath>,
-    {
-        for (stage, verdict) in engine.stages(question) {
+    /// Looks at the request as the gate does: at its headers, and if they allow it at its headers with its body.
+    fn evaluate(&mut self, request: &Evaluated<'_, '_>, body: &RequestBody) {
+        let reading = request.reading();
+        self.describe_body(request, body);
+        let stages = self.stages.len();
+        self.look(request, &reading, None);
+        let Reading::Body(target) = &reading else {
+            self.note_unread(&reading, body);
+            return;
+        };
+        if self.usage || !self.decision.forwards() {
+            return;
+        }
+        match body.read((**target).clone(), request.engine.settings()) {
+            Err(refusal) => self.refuse("body", refusal, Decision::Deny(refusal.0)),
+            Ok(facts) => {
+                self.stages.truncate(stages);
+                self.look(request, &reading, Some(&facts));
+                self.add_price(request, &facts);
+            }
+        }
+    }
+
+    /// Evaluates every stage, even after one has decided. `facts`: what the body asks for, if it is read.
+    fn look(
+        &mut self,
+        request: &Evaluated<'_, '_>,
+        reading: &Reading,
+        facts: Option<&RequestFacts>,
+    ) {
+        let Evaluated { engine, key, validity, head, .. } = *request;
+        let models = facts.map_or_else(|| reading.models(), Models::of);
+        let access = request.access.clone().map(|access| Access { models, ..access });
+        let question = Question { key, validity, head, access: LazyCell::new(|| access) };
+        for (stage, verdict) in engine.stages(&question) {
             match verdict {
                 Ok(()) if !stage.is_shown() => {}
                 Ok(()) => self.push(stage, verdict, ""),
@@ -107,9 +151,56 @@ impl Report {
                 }
             }
         }
-        match Step::of(engine, question) {
+        let checked = engine.check_body(key, reading, facts);
+        match checked {
+            Ok(()) if facts.is_none() => {}
+            Ok(()) => self.push("body", Ok(()), ""),
+            Err((reason, message)) => {
+                self.push("body", Err(reason), message.unwrap_or_else(|| reason.message()));
+            }
+        }
+        match Step::of(engine, &question).and(engine, checked) {
             Step::Decide { decision, .. } => self.decision = decision,
             Step::ShowUsage(_) => self.usage = true,
+        }
+    }
+
+    /// Refuses a request that is allowed otherwise because of its cost, if that is limited and not known.
+    fn add_price(&mut self, request: &Evaluated<'_, '_>, facts: &RequestFacts) {
+        if self.decision == Decision::Allow
+            && let Err(refusal) = request.engine.reserve(request.key, facts)
+        {
+            let mode = request.engine.settings().mode;
+            self.refuse("price", refusal, Decision::refused(refusal.0, mode));
+        }
+    }
+
+    fn refuse(&mut self, stage: &str, (reason, message): BodyRefusal, decision: Decision) {
+        self.push(stage, Err(reason), message.unwrap_or_else(|| reason.message()));
+        self.decision = decision;
+    }
+
+    /// Shows what the body asks for, whether the gate reads it or not.
+    fn describe_body(&mut self, request: &Evaluated<'_, '_>, body: &RequestBody) {
+        let (head, settings) = (request.head, request.engine.settings());
+        let method = std::str::from_utf8(head.method.unwrap_or_default()).unwrap_or_default();
+        let target = Target::parse(method, head.target.unwrap_or_default());
+        let Some(target) = target.ok().filter(|_| body.is_present()) else { return };
+        self.body = Some(match body.facts(target, settings) {
+            Ok(facts) => describe_facts(&facts, settings),
+            Err(cause) => Json::object([("error", cause.message().into())]),
+        });
+    }
+
+    /// Notes why the gate does not read a body that is there.
+    fn note_unread(&mut self, reading: &Reading, body: &RequestBody) {
+        let why = match reading {
+            Reading::Nothing => NOTHING,
+            Reading::Exempt => EXEMPT,
+            Reading::Body(_) | Reading::Uncounted | Reading::Ambiguous => return,
+        };
+        if body.is_present() && self.decision.forwards() && !self.usage {
+            self.notes.push(why.to_owned());
         }
     }
 
@@ -151,8 +242,8 @@ impl Report {
         }
     }
 
-    /// Notes that the request would be allowed if its body were read. `read`: the report as if it were.
-    pub(super) fn compare_with_body(&mut self, read: &Self) {
+    /// Notes that the request would be allowed if its MCP call were read. `read`: the report as if it were.
+    pub(super) fn compare_with_call(&mut self, read: &Self) {
         if read.decision == Decision::Allow {
             self.notes.push(UNREAD.to_owned());
         }
@@ -178,6 +269,7 @@ impl Report {
         let json = Json::object([
             ("now", self.now_secs.into()),
             ("key", self.key.as_ref().map_or(Json::Null, |key| describe(key))),
+            ("body", self.body.clone().unwrap_or(Json::Null)),
             ("stages", Json::Array(self.stages.iter().map(Line::to_json).collect())),
             ("limits", Json::Array(self.limits.iter().map(limits::to_json).collect())),
             ("decision", self.decision.word().into()),
@@ -195,6 +287,9 @@ impl fmt::Display for Report {
             writeln!(f, "{:<12}{}", "verified", ascii(&describe(key)))?;
         }
         writeln!(f, "{:<12}{}", "time", time::rfc3339(self.now_secs))?;
+        if let Some(body) = &self.body {
+            writeln!(f, "{:<12}{}", "asks for", ascii(body))?;
+        }
         for Line { name, verdict, message } in &self.stages {
             match verdict {
                 Ok(()) => writeln!(f, "{name:<12}ok")?,
@@ -221,6 +316,14 @@ impl fmt::Display for Report {
     }
 }
 
+impl Evaluated<'_, '_> {
+    /// What of the body the decision depends on.
+    fn reading(&self) -> Reading {
+        let reading = |access: &Access<'_>| self.engine.reading(self.key, self.head, &access.path);
+        self.access.as_ref().map(reading).unwrap_or_default()
+    }
+}
+
 impl Line {
     fn to_json(&self) -> Json {
         let (verdict, message) = match self.verdict {
@@ -237,8 +340,13 @@ impl Line {
 
 const UNCOUNTED: &str = "nothing is counted here: only the gate knows what is left of these limits";
 
-const UNREAD: &str = "this release does not read bodies, so the gate sees neither a model nor an MCP call; it \
-    would allow the request once bodies are read";
+const UNREAD: &str = "this release does not read MCP messages, so the gate sees no call; it would allow the request \
+    once they are read";
+
+const NOTHING: &str =
+    "nothing that limits this key depends on the body, so the gate does not read it";
+
+const EXEMPT: &str = "llm.unmetered lists the path, so the gate does not read the body, and no restriction of models applies";
 
 /// What audit lines say of a key.
 fn describe(key: &KnownKey) -> Json {

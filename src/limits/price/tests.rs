@@ -60,6 +60,13 @@ fn a_step_starts_above_its_tokens() {
     assert_eq!(of_sonnet(&usage(200_001, 0), None), 1_200_006);
 }
 
+/// Tokens of another model.
+fn of_model(model: Option<Box<str>>, usage: TokenUsage) -> ModelUsage {
+    let mut of_model = ModelUsage::new(model);
+    of_model.usage = usage;
+    of_model
+}
+
 #[test]
 fn a_cost_is_rounded_up_once() {
     let prices = read(PRICES);
@@ -72,7 +79,7 @@ fn a_cost_is_rounded_up_once() {
     assert_eq!(cost(&usage(0, 1_000_000), &[]), 1);
     assert_eq!(cost(&usage(0, 1_000_001), &[]), 2);
     let half = usage(0, 500_000);
-    assert_eq!(cost(&half, &[ModelUsage { model: None, usage: half }]), 1);
+    assert_eq!(cost(&half, &[of_model(None, half)]), 1);
 }
 
 #[test]
@@ -179,7 +186,7 @@ fn a_model_without_a_price_costs_what_the_dearest_that_was_asked_for_costs() {
     // Other models are not further requests.
     let extra = |model: &str| {
         let model = Some(model).filter(|model| !model.is_empty()).map(Into::into);
-        [ModelUsage { model, usage: usage(1_000, 0) }]
+        [of_model(model, usage(1_000, 0))]
     };
     assert_eq!(cost(Some("dollar"), &[], &extra("sonnet")), Some(12_000 + 3_000));
     assert_eq!(cost(Some("dollar"), &["sonnet", "free"], &extra("advisor")), Some(12_000 + 3_000));

@@ -132,11 +132,14 @@ fn is_nginx(
     ran: &CommandDecision,
 ) -> bool {
     let refused = ran.reason.as_deref() == Some("header_mismatch");
+    let unread =
+        gate.config.get("host").is_none() && ran.reason.as_deref() == Some("body_unreadable");
     // Explain knows of nginx only what the configuration says.
     let is_unnamed = gate.config.get("host").is_none()
         && explained.reason.as_deref() == Some("upstream_name")
         && ran.reason.as_deref() == Some("upstream_unproven");
-    gate.rules == "nginx" && (refused || is_unnamed || request.line.contains("\"client_cert\""))
+    gate.rules == "nginx"
+        && (refused || unread || is_unnamed || request.line.contains("\"client_cert\""))
 }
 
 /// `vkey explain` for one gate.
@@ -159,7 +162,9 @@ impl ExplainSide {
 
     fn decide(&mut self, key: &DrawnKey, request: &Request) -> CommandDecision {
         let access = self.reader.read(request);
-        let report = access.evaluate(&mut self.engine, &self.policy, &key.text, request.now_secs);
+        let body = access.with_body(request.body.clone());
+        let sent = (&*key.text, &body);
+        let report = access.evaluate(&mut self.engine, &self.policy, sent, request.now_secs);
         CommandDecision {
             decision: report.decision.word().to_owned(),
             reason: report.decision.reason().map(|reason| reason.code().to_owned()),

@@ -15,6 +15,7 @@ mod config;
 mod crd;
 mod ecds;
 mod explain;
+mod explain_body;
 mod harness;
 mod inputs;
 mod mcp;

@@ -18,6 +18,8 @@ pub(super) struct Request {
     /// The arguments of `vkey explain`.
     pub(super) args: Vec<String>,
     pub(super) now_secs: u64,
+    /// The body, which is in the line too.
+    pub(super) body: Option<Vec<u8>>,
     /// The line of `vkey run`.
     pub(super) line: String,
 }
@@ -123,6 +125,21 @@ const SOURCES: [&str; 12] = [
     "0.0.0.0",
     "::1",
 ];
+const USUAL_BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+const BODIES: [&str; 12] = [
+    r#"{"model":"o3","stream":true}"#,
+    r#"{"model":"gpt-4o","fallbacks":["other"]}"#,
+    r#"{"model":"gpt-4o","n":3,"max_tokens":50}"#,
+    r#"{"model":"gpt-4o","models":["gpt-4o-mini"]}"#,
+    r#"{"model":"gpt-4o","tools":[{"type":"mcp","server_url":"https://mcp.example/"}]}"#,
+    r#"{"model":"gpt-4o","Model":"o3"}"#,
+    r#"{"model":"gpt-4o","model":"o3"}"#,
+    r#"{"messages":[]}"#,
+    r#"{"model":""#,
+    "[]",
+    "",
+    "model=gpt-4o",
+];
 const LETTERS: [char; 6] = ['/', '/', 'a', 'b', '%', '.'];
 
 impl Request {
@@ -140,20 +157,26 @@ impl Request {
         let cert = draw.usual(80, USUAL_CERT, &[&other[0], &other[1]]);
         let cert = draw.percent(85).then_some(cert);
         let now_secs = now(draw, key);
-        let body = body(draw);
+        let body = draw.percent(70).then(|| draw.usual(70, USUAL_BODY, &BODIES));
+        let content_type = draw.usual(90, "application/json", &["text/plain", "Application/JSON"]);
         let mut args = vec![format!("--method={method}"), format!("--path={path}")];
         // The authority is always given: by default it is empty in one command, and localhost in the other.
         args.push(format!("--host={host}"));
         args.extend(source.map(|source| format!("--source={source}")));
         args.extend(cert.map(|cert| format!("--client-cert={cert}")));
-        args.extend(body);
+        args.extend(body.map(|_| format!("--header=content-type: {content_type}")));
+        args.extend(call(draw));
         let mut line = json!({"method": method, "path": path, "authority": host, "key": key.text, "now": now_secs});
         show_source(draw, &mut line, source, gate.trusted_hops);
         if let Some(cert) = cert {
             line["client_cert"] = json!(cert);
         }
+        if let Some(body) = body {
+            line["body"] = json!(body);
+            add_header(&mut line, "content-type", content_type);
+        }
         add_rest(draw, &mut line, now_secs);
-        Self { args, now_secs, line: line.to_string() }
+        Self { args, now_secs, body: body.map(|body| body.into()), line: line.to_string() }
     }
 }
 
@@ -168,12 +191,18 @@ impl Reader {
     }
 }
 
-/// What the body of the request names, which neither side reads.
-fn body(draw: &mut Draw) -> Vec<String> {
-    let model = draw.percent(20).then(|| "--model=gpt-4o".to_owned());
+/// An MCP call, which neither side reads.
+fn call(draw: &mut Draw) -> Vec<String> {
     let call = ["--mcp-method=tools/call", "--mcp-server=x", "--mcp-name=read_file"];
-    let call = if draw.percent(20) { call.map(str::to_owned).to_vec() } else { Vec::new() };
-    model.into_iter().chain(call).collect()
+    if draw.percent(20) { call.map(str::to_owned).to_vec() } else { Vec::new() }
+}
+
+fn add_header(line: &mut Value, name: &str, value: &str) {
+    let headers = &mut line["headers"];
+    if headers.is_null() {
+        *headers = json!([]);
+    }
+    headers.as_array_mut().expect("a list").push(json!([name, value]));
 }
 
 fn path(draw: &mut Draw, key: &DrawnKey) -> String {
@@ -212,7 +241,7 @@ fn show_source(draw: &mut Draw, line: &mut Value, source: Option<&str>, trusted_
     let proxies = vec!["10.0.0.9"; trusted_hops - 1];
     let entries = [&["198.51.100.1", source][..], &proxies].concat();
     line["source"] = json!("10.0.0.9:1234");
-    line["headers"] = json!([["X-Forwarded-For", entries.join(", ")]]);
+    add_header(line, "X-Forwarded-For", &entries.join(", "));
 }
 
 /// Adds members that do not affect the decision.
@@ -224,7 +253,6 @@ fn add_rest(draw: &mut Draw, line: &mut Value, now_secs: u64) {
     };
     add(10, "id", json!({"n": 1}));
     add(10, "now", json!(time::rfc3339(now_secs)));
-    add(10, "body", json!("{\"model\":\"gpt-4o\"}"));
     add(10, "status", json!(404));
     add(10, "bytes_out", json!(17));
 }

@@ -85,7 +85,7 @@ fn any_restriction(draw: &mut Draw, place: Place) -> Value {
     add(draw, 8, "client_cert", |draw, _| {
         draw.list(USUAL_CERT, &[OTHER_CERT, &"CD".repeat(32), &"AB".repeat(32)])
     });
-    add(draw, 2, "models", |draw, _| draw.list("*", &MODELS));
+    add(draw, 6, "models", |draw, _| draw.list("*", &MODELS));
     add(draw, 2, "mcp", |draw, _| json!({"tools": draw.list("read_*", &TOOLS)}));
     if place != Place::Alternative {
         add(draw, 10, "any_of", |draw, _| {
@@ -105,7 +105,11 @@ pub(super) fn limits(draw: &mut Draw) -> Map<String, Value> {
     }
     if draw.percent(50) {
         let per = draw.one(&["minute", "day", "month", "total"]);
-        limits.insert("quotas".to_owned(), json!([{"requests": LOTS, "per": per}]));
+        let usual = json!({"requests": LOTS, "per": per});
+        let others =
+            [json!({"tokens": LOTS, "per": per}), json!({"cost_usd": "1000000", "per": per})];
+        let quota = draw.usual(80, &usual, &others.each_ref()).clone();
+        limits.insert("quotas".to_owned(), json!([quota]));
     }
     limits
 }

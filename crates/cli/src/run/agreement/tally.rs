@@ -7,10 +7,11 @@ use super::CommandDecision;
 use super::gates::Gate;
 
 /// The reasons of `vkey explain` that `vkey run` can have too.
-const REASONS: [&str; 19] = [
-    "caveat_unsupported", "client_cert", "host", "key_audience", "key_expired", "key_malformed",
-    "key_not_yet_valid", "key_retired", "key_revoked", "key_signature", "key_unknown", "mcp_call",
-    "method", "model", "not_ready", "path", "path_ambiguous", "source", "tier_unknown",
+const REASONS: [&str; 20] = [
+    "body_unreadable", "caveat_unsupported", "client_cert", "host", "key_audience", "key_expired",
+    "key_malformed", "key_not_yet_valid", "key_retired", "key_revoked", "key_signature",
+    "key_unknown", "mcp_call", "method", "model", "not_ready", "path", "path_ambiguous", "source",
+    "tier_unknown",
 ];
 
 /// The least number of cases.
