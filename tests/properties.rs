@@ -13,6 +13,8 @@ mod documents;
 mod keys;
 #[path = "properties/models.rs"]
 mod models;
+#[path = "properties/requests.rs"]
+mod requests;
 #[path = "properties/responses.rs"]
 mod responses;
 #[path = "properties/second_key.rs"]
@@ -68,7 +70,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 use self::anything::{anything, gate, gate_under, host};
 use self::keys::*;
 use self::models::models;
-use self::strategies::{access, claims, restriction, sometimes};
+use self::strategies::{access, claims, present, restriction, sometimes};
 
 const NOW: u64 = 1_790_000_000;
 

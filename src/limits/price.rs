@@ -38,8 +38,7 @@ pub struct Price {
     /// By the tokens of the input, in ascending order.
     above: Box<[Step]>,
     request_micro_usd: u64,
-    /// Factors in millionths, by the names of the service tiers.
-    service_tiers: Box<[(Box<str>, u64)]>,
+    service_tiers: Box<[ServiceTier]>,
     reserve_tokens: Option<u64>,
 }
 
@@ -48,6 +47,13 @@ pub struct Price {
 struct Step {
     input_tokens: u64,
     rates: Rates,
+}
+
+/// A service tier, and its factor in millionths.
+#[derive(Clone, Debug, PartialEq)]
+struct ServiceTier {
+    name: Box<str>,
+    factor: u64,
 }
 
 /// Micro-USD per million tokens.
@@ -121,7 +127,7 @@ impl Prices {
     /// The tokens of output to reserve for a request that names these models and no bound: the most of what their
     /// prices say, and `default` for a model of which none says it.
     pub fn reserve_tokens(&self, models: &[Box<str>], default: u64) -> u64 {
-        let of = |model: &Box<str>| self.of(model)?.reserve_tokens;
+        let of = |model: &str| self.of(model)?.reserve_tokens;
         models.iter().map(|model| of(model).unwrap_or(default)).max().unwrap_or(default)
     }
 
@@ -231,8 +237,8 @@ impl Price {
     fn cost(&self, usage: &TokenUsage, service_tier: Option<&str>) -> u128 {
         let step = self.above.iter().rfind(|step| usage.input > step.input_tokens);
         let rates = step.map_or(&self.rates, |step| &step.rates);
-        let of_tier = |(name, _): &&(Box<str>, u64)| service_tier == Some(name);
-        let factor = self.service_tiers.iter().find(of_tier).map_or(MICROS, |(_, factor)| *factor);
+        let named = self.service_tiers.iter().find(|tier| service_tier == Some(&*tier.name));
+        let factor = named.map_or(MICROS, |tier| tier.factor);
         rates.cost(usage).saturating_mul(factor.into())
     }
 
@@ -242,7 +248,7 @@ impl Price {
         let steps = self.above.iter().filter(|step| step.input_tokens < longest);
         let rates = once(&self.rates).chain(steps.map(|step| &step.rates));
         let most = rates.map(|rates| rates.most(input_tokens, output_tokens)).max().unwrap_or(0);
-        let factor = self.service_tiers.iter().map(|(_, factor)| *factor).fold(MICROS, u64::max);
+        let factor = self.service_tiers.iter().map(|tier| tier.factor).fold(MICROS, u64::max);
         most.saturating_mul(factor.into()).saturating_add(self.per_request())
     }
 
@@ -272,11 +278,11 @@ fn steps(node: &Node<'_>, rates: &Rates) -> Result<Box<[Step]>, Invalid> {
 }
 
 /// Reads the factors of service tiers.
-fn factors(node: &Node<'_>) -> Result<Box<[(Box<str>, u64)]>, Invalid> {
+fn factors(node: &Node<'_>) -> Result<Box<[ServiceTier]>, Invalid> {
     let mut factors = Vec::new();
     for (name, entry) in node.entries()? {
         match micros(&entry)? {
-            factor @ 0..=MAX_FACTOR => factors.push((name.into(), factor)),
+            factor @ 0..=MAX_FACTOR => factors.push(ServiceTier { name: name.into(), factor }),
             _ => return Err(entry.expected("at most \"1000\"")),
         }
     }

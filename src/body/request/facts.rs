@@ -11,7 +11,8 @@ use super::output::Output;
 pub struct RequestFacts {
     /// The format of the request, and of its response.
     pub format: Format,
-    /// Every model that the request can make run, in the order in which they were found. The first is the one asked for.
+    /// Every model that the request can make run: first the one that is asked for, and then the others in the order in
+    /// which they were found.
     pub models: Box<[Box<str>]>,
     /// Whether models may run that nothing names, e.g. one that the server chooses.
     pub open_ended: bool,
@@ -47,7 +48,7 @@ pub struct Injection {
 // === impl RequestFacts ===
 
 impl RequestFacts {
-    /// The model that is asked for.
+    /// The model that is asked for, if one is named.
     pub fn model(&self) -> Option<&str> {
         self.models.first().map(|model| &**model)
     }

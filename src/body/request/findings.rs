@@ -15,6 +15,8 @@ use super::target::Target;
 pub(super) struct Findings {
     target: Target,
     models: NameList,
+    /// Whether the first of them is the one that is asked for.
+    has_main: bool,
     servers: NameList,
     is_open_ended: bool,
     stream: Option<bool>,
@@ -48,6 +50,7 @@ impl Findings {
         target.model.iter().try_for_each(|name| models.add(name))?;
         Ok(Self {
             is_open_ended: target.is_open_ended,
+            has_main: target.model.is_some(),
             is_deferred: matches!(target.format, Format::OpenAiBatches | Format::AnthropicBatches),
             output: Output::new(target.format),
             target,
@@ -88,6 +91,7 @@ impl Findings {
             Value::Null => self.null(place.meaning, span),
             Value::Bool(value) => return self.boolean(place.meaning, value, span),
             Value::Number(text) => return self.number(place.meaning, text),
+            Value::Text(text) if at == MODEL => return self.add_model(&text, true),
             Value::Text(text) => return self.text(place.meaning, &text),
             Value::OpenObject => return self.open(place, span),
             Value::CloseObject => return self.close(place),
@@ -132,7 +136,7 @@ impl Findings {
 
     fn text(&mut self, meaning: Meaning, text: &Text<'_>) -> Result<(), Unreadable> {
         match meaning {
-            Meaning::Model | Meaning::ModelOrChoice => return self.add_model(text),
+            Meaning::Model | Meaning::ModelOrChoice => return self.add_model(text, false),
             Meaning::ServerName => return self.servers.add(text.exact()?),
             Meaning::Bound => return self.output.add_bound_in_text(text.exact()?),
             Meaning::ToolType => self.tool = ToolKind::of(text.bytes),
@@ -205,13 +209,17 @@ impl Findings {
         members.any(|(_, spot)| is_seen(*spot) && place(*spot).meaning == meaning)
     }
 
-    fn add_model(&mut self, text: &Text<'_>) -> Result<(), Unreadable> {
+    /// `is_main`: it is the model of the request, or of one of a batch, and not one that may run besides.
+    fn add_model(&mut self, text: &Text<'_>, is_main: bool) -> Result<(), Unreadable> {
         let name = model_name(text)?;
         // Some servers take it for a list of which they choose.
         self.is_open_ended |= name.contains(',');
         // Gemini knows its models by both names.
         let short = name.strip_prefix("models/").filter(|_| self.format().is_gemini());
-        self.models.add(short.unwrap_or(name))
+        let name = short.unwrap_or(name);
+        let is_first = is_main && !self.has_main;
+        self.has_main |= is_main;
+        if is_first { self.models.add_first(name) } else { self.models.add(name) }
     }
 
     /// What the whole body asks for. `text_tokens`: an estimate of the tokens of all its texts.

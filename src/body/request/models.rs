@@ -8,7 +8,7 @@ pub const MAX_MODELS: usize = 64;
 /// The name of a model has at most that many bytes.
 pub const MAX_NAME_BYTES: usize = 256;
 
-/// Different names, in the order in which they were found.
+/// Different names, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NameList(Vec<Box<str>>);
 
@@ -22,6 +22,15 @@ impl NameList {
             return Err(Unreadable::TooManyModels);
         }
         self.0.push(name.into());
+        Ok(())
+    }
+
+    /// Adds a name as the first of all.
+    pub(super) fn add_first(&mut self, name: &str) -> Result<(), Unreadable> {
+        self.add(name)?;
+        let at = self.0.iter().position(|known| **known == *name).unwrap_or_default();
+        // The others keep their order.
+        (0..at).rev().for_each(|index| self.0.swap(index, index + 1));
         Ok(())
     }
 

@@ -11,6 +11,13 @@ fn every_place_that_names_a_model_is_read() {
             "a b c d e",
         ),
         (CHAT, r#"{"model":"a","moderation":{"model":"b"}}"#, "a b"),
+        (CHAT, r#"{"fallbacks":["b","c"],"model":"a"}"#, "a b c"),
+        (CHAT, r#"{"fallbacks":["b","a","c"],"model":"a"}"#, "a b c"),
+        (
+            "/v1/messages/batches",
+            r#"{"requests":[{"params":{"fallbacks":["b"],"model":"a"}},{"params":{"model":"c"}}]}"#,
+            "a b c",
+        ),
         (CHAT, r#"{"model":"a","tools":[{"type":"function","function":{"model":"b"}}]}"#, "a"),
         (CHAT, r#"{"messages":[{"model":"b","fallbacks":["c"]}],"model":"a"}"#, "a"),
         (RESPONSES, r#"{"model":"a","tools":[{"svg":{"model":"c"},"model":"b"}]}"#, "a c b"),

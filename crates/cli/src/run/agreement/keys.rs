@@ -197,7 +197,6 @@ fn caveat(draw: &mut Draw) -> String {
         "[]",
         "{",
         "{\"methods\":\"POST\"}",
-        "{\"quotas\":[{\"tokens\":1,\"per\":\"day\"}]}",
         "{\"any_of\":[{\"any_of\":[]}]}",
         "{\"nbf\":1.5}",
     ];
