@@ -7,6 +7,8 @@
 mod anything;
 #[path = "properties/audit_lines.rs"]
 mod audit_lines;
+#[path = "properties/documents.rs"]
+mod documents;
 #[path = "properties/keys.rs"]
 mod keys;
 #[path = "properties/models.rs"]
@@ -19,8 +21,12 @@ mod responses;
 mod second_key;
 #[path = "properties/strategies.rs"]
 mod strategies;
+#[path = "properties/streams.rs"]
+mod streams;
 #[path = "properties/targets.rs"]
 mod targets;
+#[path = "properties/tokens.rs"]
+mod tokens;
 #[path = "properties/upstreams.rs"]
 mod upstreams;
 

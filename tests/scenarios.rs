@@ -12,7 +12,8 @@ mod scenario;
 use std::collections::{BTreeMap, BTreeSet};
 
 use scenario::Machine;
-use scenario::folder::{all_hold, files, read};
+use scenario::body::{anywhere, bytewise};
+use scenario::folder::{all_hold, all_with_bodies_hold, files, read};
 use scenario::format::{HostKind, Scenario};
 use scenario::memory::InMemory;
 use scenario::native::Native;
@@ -31,6 +32,15 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn every_scenario_holds_on_the_library() {
     all_hold("native", &native);
+}
+
+#[test]
+fn how_a_body_is_cut_makes_no_difference() {
+    for recut in [bytewise, anywhere] {
+        all_with_bodies_hold("native", &move |config, env, host| {
+            Box::new(InMemory::<Native>::new(config, env, host).cutting(recut)) as Box<dyn Machine>
+        });
+    }
 }
 
 #[test]

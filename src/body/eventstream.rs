@@ -2,20 +2,20 @@
 
 use crate::record::{Crc32, take};
 
-/// Splits a stream into messages. It keeps nothing of a message but three header values.
+/// Splits a stream into messages. It keeps nothing of a message but its headers, at most 128 KiB.
 ///
 /// A message has a prelude of 12 bytes (its length, the length of its headers, and the CRC-32 of both), headers, a
-/// payload, and a CRC-32 of all that.
+/// payload of at most 24 MiB, and the CRC-32 of all that. Integers are big-endian.
 #[derive(Debug, Default)]
 pub struct Frames {
     place: Place,
     /// How many bytes are left of the headers or the payload.
-    left: u32,
-    payload_bytes: u32,
+    left: usize,
+    payload_bytes: usize,
     crc: Crc32,
-    /// The bytes of an integer or a prelude of which some are missing.
+    /// What there is of the prelude or the checksum.
     partial: Vec<u8>,
-    headers: Headers,
+    headers: Vec<u8>,
 }
 
 /// A part of a stream.
@@ -31,9 +31,6 @@ pub enum Part<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
-/// The value of a header is cut off after that many bytes.
-pub const MAX_HEADER_BYTES: usize = 64;
-
 /// Where in a message the next byte is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
@@ -46,45 +43,10 @@ enum Place {
     Nowhere,
 }
 
-/// The headers of a message: for each the length of its name, the name, its type, and a value.
-#[derive(Debug, Default)]
-struct Headers {
-    place: HeaderPlace,
-    /// How many bytes are left of the name or value.
-    left: u16,
-    /// The name, cut off like a value.
-    name: Vec<u8>,
-    /// Which of `values` the value belongs to, if any.
-    index: Option<usize>,
-    values: [HeaderValue; NAMES.len()],
-}
-
-/// Where in a header the next byte is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum HeaderPlace {
-    #[default]
-    NameLength,
-    Name,
-    Type,
-    Length,
-    /// In the length, after this byte.
-    LengthEnd(u8),
-    Value,
-}
-
-#[derive(Debug, Default)]
-struct HeaderValue {
-    is_present: bool,
-    bytes: Vec<u8>,
-}
-
-/// The headers whose values are kept.
-const NAMES: [&str; 3] = [":message-type", ":event-type", ":exception-type"];
-
 const PRELUDE_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 4;
-const MAX_HEADERS_BYTES: u32 = 128 * 1024;
-const MAX_PAYLOAD_BYTES: u32 = 24 * 1024 * 1024;
+const MAX_HEADERS_BYTES: usize = 128 * 1024;
+const MAX_PAYLOAD_BYTES: usize = 24 * 1024 * 1024;
 
 // === impl Frames ===
 
@@ -108,190 +70,150 @@ impl Frames {
         self.place == Place::Prelude && self.partial.is_empty()
     }
 
-    /// `:message-type` of the message: `event`, `exception` or `error`; empty if it has none.
+    /// `:message-type` of the message: `event`, `exception` or `error`; empty if it has none. Headers are known when the
+    /// payload begins, until the next message.
     pub fn message_type(&self) -> &[u8] {
-        self.headers.value(0)
+        self.header(":message-type")
     }
 
     /// `:event-type` of the message, e.g. `metadata`; empty if it has none.
     pub fn event_type(&self) -> &[u8] {
-        self.headers.value(1)
+        self.header(":event-type")
     }
 
     /// `:exception-type` of the message, e.g. `throttlingException`; empty if it has none.
     pub fn exception_type(&self) -> &[u8] {
-        self.headers.value(2)
+        self.header(":exception-type")
+    }
+
+    fn header(&self, name: &str) -> &[u8] {
+        let mut rest = self.headers.as_slice();
+        while let Some((found, value)) = next_header(&mut rest) {
+            if found == name.as_bytes() {
+                return value;
+            }
+        }
+        &[]
     }
 
     fn part<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Part<'a>>, Broken> {
         loop {
             match self.place {
                 Place::Prelude => {
-                    let Some(prelude) = self.whole::<PRELUDE_BYTES>(bytes) else { return Ok(None) };
-                    self.begin(&prelude)?;
+                    if !self.gather(bytes, PRELUDE_BYTES) {
+                        return Ok(None);
+                    }
+                    self.begin()?;
                 }
                 Place::Headers if self.left > 0 => {
                     let Some(piece) = self.piece(bytes) else { return Ok(None) };
-                    self.headers.read(piece)?;
+                    self.headers.extend_from_slice(piece);
                 }
                 Place::Headers => {
-                    self.headers.end()?;
+                    let mut rest = self.headers.as_slice();
+                    while !rest.is_empty() {
+                        next_header(&mut rest).ok_or(Broken)?;
+                    }
                     self.left = self.payload_bytes;
                     self.place = Place::Payload;
                 }
                 Place::Payload if self.left > 0 => return Ok(self.piece(bytes).map(Part::Payload)),
                 Place::Payload => self.place = Place::Checksum,
                 Place::Checksum => {
-                    let Some(checksum) = self.whole::<CHECKSUM_BYTES>(bytes) else {
+                    if !self.gather(bytes, CHECKSUM_BYTES) {
                         return Ok(None);
-                    };
-                    return self.end(checksum).map(Some);
+                    }
+                    return self.end().map(Some);
                 }
                 Place::Nowhere => return Err(Broken),
             }
         }
     }
 
-    /// Begins a message.
-    fn begin(&mut self, prelude: &[u8]) -> Result<(), Broken> {
-        let mut rest = prelude;
-        let mut next = || take(&mut rest).map(u32::from_be_bytes).ok_or(Broken);
-        let (total, headers, checksum) = (next()?, next()?, next()?);
+    /// Begins a message after its prelude.
+    fn begin(&mut self) -> Result<(), Broken> {
+        let mut prelude = self.partial.as_slice();
         self.crc = Crc32::default();
         self.crc.add(prelude.get(..PRELUDE_BYTES - CHECKSUM_BYTES).unwrap_or_default());
-        let payload = total.checked_sub(headers).and_then(|rest| rest.checked_sub(16));
-        self.payload_bytes = payload.filter(|len| *len <= MAX_PAYLOAD_BYTES).ok_or(Broken)?;
-        if checksum != self.crc.value() || headers > MAX_HEADERS_BYTES {
+        let expected = self.crc.value();
+        self.crc.add(&expected.to_be_bytes());
+        let total = integer(&mut prelude)?;
+        let headers = integer(&mut prelude)?;
+        let checksum = integer(&mut prelude)?;
+        let payload = total
+            .checked_sub(headers.saturating_add(PRELUDE_BYTES + CHECKSUM_BYTES))
+            .ok_or(Broken)?;
+        if checksum != expected as usize
+            || headers > MAX_HEADERS_BYTES
+            || payload > MAX_PAYLOAD_BYTES
+        {
             return Err(Broken);
         }
-        self.crc.add(&checksum.to_be_bytes());
+        self.partial.clear();
+        self.headers.clear();
         self.left = headers;
-        self.headers.begin();
+        self.payload_bytes = payload;
         self.place = Place::Headers;
         Ok(())
     }
 
-    /// Ends a message.
-    fn end(&mut self, checksum: [u8; CHECKSUM_BYTES]) -> Result<Part<'static>, Broken> {
-        self.place = Place::Prelude;
-        match u32::from_be_bytes(checksum) == self.crc.value() {
-            true => Ok(Part::End),
-            false => Err(Broken),
+    /// Ends a message after its checksum.
+    fn end(&mut self) -> Result<Part<'static>, Broken> {
+        if self.partial != self.crc.value().to_be_bytes() {
+            return Err(Broken);
         }
+        self.partial.clear();
+        self.place = Place::Prelude;
+        Ok(Part::End)
     }
 
     /// Removes and returns what there is of the headers or the payload; `None` if nothing.
     fn piece<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-        let (piece, after) = bytes.split_at_checked(len).filter(|_| len > 0)?;
-        *bytes = after;
-        self.left = self.left.saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
+        let piece = split(bytes, self.left.min(bytes.len()))?;
+        self.left -= piece.len();
         self.crc.add(piece);
-        Some(piece)
+        (!piece.is_empty()).then_some(piece)
     }
 
-    /// Removes and returns a number of bytes once all of them are there.
-    fn whole<const N: usize>(&mut self, bytes: &mut &[u8]) -> Option<[u8; N]> {
-        let len = N.saturating_sub(self.partial.len()).min(bytes.len());
-        let (piece, after) = bytes.split_at_checked(len)?;
+    /// Gathers this many bytes. Returns whether all of them are there.
+    fn gather(&mut self, bytes: &mut &[u8], len: usize) -> bool {
+        let missing = len.saturating_sub(self.partial.len());
+        let piece = split(bytes, missing.min(bytes.len())).unwrap_or_default();
         self.partial.extend_from_slice(piece);
-        *bytes = after;
-        let whole = self.partial.first_chunk().copied()?;
-        self.partial.clear();
-        Some(whole)
+        self.partial.len() == len
     }
 }
 
-// === impl Headers ===
-
-impl Headers {
-    fn begin(&mut self) {
-        self.place = HeaderPlace::NameLength;
-        self.values.iter_mut().for_each(HeaderValue::clear);
-    }
-
-    fn end(&self) -> Result<(), Broken> {
-        (self.place == HeaderPlace::NameLength).then_some(()).ok_or(Broken)
-    }
-
-    /// The value of a header.
-    fn value(&self, index: usize) -> &[u8] {
-        self.values.get(index).map(|value| value.bytes.as_slice()).unwrap_or_default()
-    }
-
-    fn read(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        bytes.iter().try_for_each(|byte| self.byte(*byte))
-    }
-
-    fn byte(&mut self, byte: u8) -> Result<(), Broken> {
-        match self.place {
-            HeaderPlace::NameLength => {
-                self.name.clear();
-                self.left = byte.into();
-                self.place = if byte > 0 { HeaderPlace::Name } else { HeaderPlace::Type };
-            }
-            HeaderPlace::Name => {
-                push(&mut self.name, byte);
-                self.left = self.left.saturating_sub(1);
-                if self.left == 0 {
-                    self.place = HeaderPlace::Type;
-                }
-            }
-            HeaderPlace::Type => return self.begin_value(byte),
-            HeaderPlace::Length => self.place = HeaderPlace::LengthEnd(byte),
-            HeaderPlace::LengthEnd(high) => self.begin_bytes(u16::from_be_bytes([high, byte])),
-            HeaderPlace::Value => {
-                if let Some(value) = self.index.and_then(|index| self.values.get_mut(index)) {
-                    push(&mut value.bytes, byte);
-                }
-                self.begin_bytes(self.left.saturating_sub(1));
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins a value of a type. Only strings are kept.
-    fn begin_value(&mut self, kind: u8) -> Result<(), Broken> {
-        const STRING: u8 = 7;
-        let name = &self.name;
-        self.index = NAMES.iter().position(|known| kind == STRING && known.as_bytes() == name);
-        if let Some(value) = self.index.and_then(|index| self.values.get_mut(index))
-            && std::mem::replace(&mut value.is_present, true)
-        {
-            return Err(Broken);
-        }
-        match kind {
-            0 | 1 => self.begin_bytes(0),
-            2 => self.begin_bytes(1),
-            3 => self.begin_bytes(2),
-            4 => self.begin_bytes(4),
-            5 | 8 => self.begin_bytes(8),
-            9 => self.begin_bytes(16),
-            6 | STRING => self.place = HeaderPlace::Length,
-            _ => return Err(Broken),
-        }
-        Ok(())
-    }
-
-    /// Begins, or goes on with, a value with this many bytes left.
-    fn begin_bytes(&mut self, left: u16) {
-        self.left = left;
-        self.place = if left > 0 { HeaderPlace::Value } else { HeaderPlace::NameLength };
-    }
+/// Removes and returns the first header: its name, and its value if it is a string.
+fn next_header<'a>(headers: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    const STRING: u8 = 7;
+    let [len] = take(headers)?;
+    let name = split(headers, len.into())?;
+    let [kind] = take(headers)?;
+    let len = match kind {
+        0 | 1 => 0,
+        2 => 1,
+        3 => 2,
+        4 => 4,
+        5 | 8 => 8,
+        9 => 16,
+        6 | STRING => u16::from_be_bytes(take(headers)?).into(),
+        _ => return None,
+    };
+    let value = split(headers, len)?;
+    Some((name, if kind == STRING { value } else { &[] }))
 }
 
-impl HeaderValue {
-    fn clear(&mut self) {
-        self.is_present = false;
-        self.bytes.clear();
-    }
+/// Removes and returns an integer.
+fn integer(bytes: &mut &[u8]) -> Result<usize, Broken> {
+    take(bytes).and_then(|bytes| u32::from_be_bytes(bytes).try_into().ok()).ok_or(Broken)
 }
 
-/// Adds a byte, if there is room.
-fn push(bytes: &mut Vec<u8>, byte: u8) {
-    if bytes.len() < MAX_HEADER_BYTES {
-        bytes.push(byte);
-    }
+/// Removes and returns the first bytes.
+fn split<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (first, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(first)
 }
 
 #[cfg(test)]
@@ -390,7 +312,7 @@ mod tests {
             [
                 ["event", "metadata", "", "{}"].map(str::to_owned),
                 ["exception", "", "throttlingException", ""].map(str::to_owned),
-                ["", &*"x".repeat(64), "", "abc"].map(str::to_owned),
+                ["", &*"x".repeat(70), "", "abc"].map(str::to_owned),
             ]
         );
         assert_eq!(messages(b""), Ok(vec![]));
@@ -414,18 +336,17 @@ mod tests {
 
     #[test]
     fn lengths_and_headers_that_cannot_be_are_refused() {
-        let twice = [(":event-type", 7, &*text("a")), (":event-type", 7, &*text("b"))];
-        assert_eq!(messages(&message(&twice, b"")), Err(Broken));
         assert_eq!(messages(&message(&[("a", 10, &[])], b"")), Err(Broken));
         assert_eq!(messages(&framed(&[5, b'a'], b"")), Err(Broken));
         assert_eq!(messages(&framed(&[1, b'a', 7, 0, 9, b'x'], b"")), Err(Broken));
-        let prelude = |total: u32, headers: u32| {
-            let mut prelude = [total.to_be_bytes(), headers.to_be_bytes()].concat();
+        let prelude = |total: usize, headers: usize| {
+            let be = |number: usize| u32::try_from(number).unwrap().to_be_bytes();
+            let mut prelude = [be(total), be(headers)].concat();
             prelude.extend(crc32(&prelude).to_be_bytes());
             Frames::default().next(&mut prelude.as_slice()).map(|part| part.is_some())
         };
         assert_eq!(prelude(16, 0), Ok(false));
-        for (total, headers) in [(15, 0), (16, 1), (0, 0), (u32::MAX, 0), (0, u32::MAX)] {
+        for (total, headers) in [(15, 0), (16, 1), (0, 0), (0xFFFF_FFFF, 0), (0, 0xFFFF_FFFF)] {
             assert_eq!(prelude(total, headers), Err(Broken), "{total} {headers}");
         }
         assert_eq!(prelude(MAX_HEADERS_BYTES + 16, MAX_HEADERS_BYTES), Ok(false));

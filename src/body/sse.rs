@@ -12,9 +12,9 @@ pub struct Events {
     name: Vec<u8>,
     /// Whether the event has a line of data.
     has_line: bool,
-    has_data: bool,
-    /// How many bytes of [`DONE`] its data begins with; `None` if it begins with something else.
-    done: Option<usize>,
+    /// The first bytes of its data, as many as `[DONE]` has, and their number.
+    first: u64,
+    first_len: u8,
     /// The last byte was a CR.
     after_cr: bool,
     /// The line that ended with that CR was empty.
@@ -57,7 +57,8 @@ struct Field(u64);
 const BYTE_ORDER_MARK: [u8; 3] = *b"\xEF\xBB\xBF";
 
 /// What the data of the last event of a stream begins with, at OpenAI and others.
-const DONE: [u8; 6] = *b"[DONE]";
+const DONE: u64 = u64::from_be_bytes(*b"\0\0[DONE]");
+const DONE_BYTES: u8 = 6;
 
 // === impl Events ===
 
@@ -75,8 +76,8 @@ impl Events {
             field: Field::EMPTY,
             name: Vec::new(),
             has_line: false,
-            has_data: false,
-            done: Some(0),
+            first: 0,
+            first_len: 0,
             after_cr: false,
             is_ending: false,
             has_ended: false,
@@ -114,12 +115,12 @@ impl Events {
     /// Whether the event has data. A comment has none, and the data of an event that keeps a connection open may be
     /// empty.
     pub fn has_data(&self) -> bool {
-        self.has_data
+        self.first_len > 0
     }
 
     /// Whether the data of the event begins with `[DONE]`.
     pub fn is_done(&self) -> bool {
-        self.done == Some(DONE.len())
+        self.first == DONE
     }
 
     /// Forgets an event that has ended.
@@ -127,8 +128,8 @@ impl Events {
         if std::mem::take(&mut self.has_ended) {
             self.name.clear();
             self.has_line = false;
-            self.has_data = false;
-            self.done = Some(0);
+            self.first = 0;
+            self.first_len = 0;
         }
     }
 
@@ -224,7 +225,7 @@ impl Events {
         match self.field {
             Field::EVENT => {
                 let room = MAX_NAME_BYTES.saturating_sub(self.name.len());
-                self.name.extend(value.iter().take(room));
+                self.name.extend_from_slice(value.get(..room).unwrap_or(value));
                 None
             }
             Field::DATA => Some(self.data(value)),
@@ -233,13 +234,9 @@ impl Events {
     }
 
     fn data<'a>(&mut self, data: &'a [u8]) -> Part<'a> {
-        self.has_data = true;
-        for byte in data.iter().take(DONE.len()) {
-            match self.done.and_then(|done| DONE.get(done)) {
-                Some(expected) if expected == byte => self.done = self.done.map(|done| done + 1),
-                Some(_) => self.done = None,
-                None => break,
-            }
+        for byte in data.iter().take(usize::from(DONE_BYTES - self.first_len)) {
+            self.first = self.first << 8 | u64::from(*byte);
+            self.first_len += 1;
         }
         Part::Data(data)
     }
@@ -309,7 +306,7 @@ mod tests {
     }
 
     fn event(events: &Events, data: &mut Vec<u8>, own: &mut Vec<u8>) -> Event {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (data, own) = (std::mem::take(data), std::mem::take(own));
         assert_eq!(events.has_data(), !data.is_empty());
         let data = events.has_data().then(|| text(&data));
@@ -375,6 +372,9 @@ mod tests {
         assert_eq!(contents("\u{feff}data: a\n\n"), [content("", "a")]);
         assert_eq!(contents("\u{feff}\u{feff}data: a\n\n"), [(String::new(), None)]);
         assert_eq!(contents("\u{fec0}data: a\n\n"), [(String::new(), None)]);
+        // Half a mark is the beginning of a name.
+        let halved = events_of(&[b"\xEF\xBBdata: a\n\n"]);
+        assert!(matches!(halved.as_slice(), [(_, None, ..)]), "{halved:?}");
         let long = "n".repeat(70);
         assert_eq!(contents(&format!("event: {long}\n\n"))[0].0, "n".repeat(64));
     }

@@ -244,7 +244,11 @@ fn paths(node: &Node<'_>, slashes: Slashes) -> Result<Globs, Invalid> {
 /// Reads globs over URLs, each of which is for one host.
 fn urls(node: &Node<'_>) -> Result<Globs, Invalid> {
     for item in node.items()? {
-        let fixed = item.string()?.split_once('*').map(|(fixed, _)| fixed);
+        let text = item.string()?;
+        if text.is_empty() {
+            return Err(item.expected("a URL, or the name of a connector"));
+        }
+        let fixed = text.split_once('*').map(|(fixed, _)| fixed);
         let url = fixed.map(|fixed| fixed.split_once("://").map_or("", |(_, rest)| rest));
         if url.is_some_and(|rest| rest.find('/').is_none_or(|at| at == 0)) {
             return Err(item.unusable(ANY_HOST));
@@ -326,16 +330,13 @@ mod tests {
             assert_eq!(llm.hosted_mcp.matches(url), is_known, "{url}");
         }
         for glob in
-            ["*", "https://*", "https://*.example/", "https://a.example*", "https:///*", "a/*"]
+            ["", "*", "https://*", "https://*.example/", "https://a.example*", "https:///*", "a/*"]
         {
             let text = format!(
                 r#"{{"keyring": [{{"name": "m", "secret": "${{S}}"}}], "llm": {{"hosted_mcp": ["{glob}"]}}}}"#
             );
             let refused = Config::parse(text.as_bytes()).unwrap_err().to_string();
-            assert!(
-                refused.starts_with("llm.hosted_mcp[0]: expected the host"),
-                "{glob}: {refused}"
-            );
+            assert!(refused.starts_with("llm.hosted_mcp[0]: expected "), "{glob}: {refused}");
         }
     }
 }

@@ -41,7 +41,8 @@ impl Gate {
         let meter = Meter::new(metering.facts.format, &head);
         let is_local = is_local_reply(host);
         let end = is_local.then(|| End::LocalReply { before_send: !may_be_sent(host) });
-        let strips = metering.strips && !is_local && is_event_stream(&head);
+        let strips = metering.strips && !is_local && !head.is_encoded();
+        let strips = strips && head.content_type.is_some_and(is_event_stream);
         if strips {
             // How much is removed is not known before it comes.
             _ = host.remove_response_header("content-length");
@@ -128,10 +129,9 @@ pub(super) fn read_response(host: &impl Host, metering: &mut Metering, bytes: u6
     }
 }
 
-fn is_event_stream(head: &ResponseHead<'_>) -> bool {
-    let media_type = head.content_type.and_then(|value| value.split(|byte| *byte == b';').next());
-    !head.is_encoded()
-        && media_type.is_some_and(|found| found.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM))
+fn is_event_stream(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next();
+    media_type.is_some_and(|found| found.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 /// Whether a byte of the request may have been sent, by this attempt or an earlier one.

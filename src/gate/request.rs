@@ -19,9 +19,9 @@ use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
-use super::body::{Priced, reserved_usage};
 use super::holding::Holding;
 use super::metrics::Metrics;
+use super::reserve::{Priced, reserved_usage};
 use super::seal::seal;
 use super::sessions::ends_own_session;
 use super::start::Start;

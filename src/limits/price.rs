@@ -5,6 +5,7 @@
 use std::iter::once;
 
 use crate::body::TokenUsage;
+use crate::body::response::ModelUsage;
 use crate::glob::Globs;
 use crate::json::{Invalid, Json, Members, Node};
 use crate::limits::money::{MICROS, micros};
@@ -37,8 +38,7 @@ pub struct Price {
     /// By the tokens of the input, in ascending order.
     above: Box<[Step]>,
     request_micro_usd: u64,
-    /// Factors in millionths, by the names of the service tiers.
-    service_tiers: Box<[(Box<str>, u64)]>,
+    service_tiers: Box<[ServiceTier]>,
     reserve_tokens: Option<u64>,
 }
 
@@ -47,6 +47,13 @@ pub struct Price {
 struct Step {
     input_tokens: u64,
     rates: Rates,
+}
+
+/// A service tier, and its factor in millionths.
+#[derive(Clone, Debug, PartialEq)]
+struct ServiceTier {
+    name: Box<str>,
+    factor: u64,
 }
 
 /// Micro-USD per million tokens.
@@ -69,8 +76,8 @@ pub struct Served<'a> {
     pub model: Option<&'a str>,
     /// The service tier that it names, if any.
     pub service_tier: Option<&'a str>,
-    /// What other models used for it, which `usage` does not contain.
-    pub extra: &'a [(Box<str>, TokenUsage)],
+    /// What further steps used for it, which `usage` does not contain.
+    pub extra: &'a [ModelUsage],
 }
 
 // === impl Prices ===
@@ -102,6 +109,11 @@ impl Prices {
         Ok(Self { list: list.into() })
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Whether no model has a price.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -115,7 +127,7 @@ impl Prices {
     /// The tokens of output to reserve for a request that names these models and no bound: the most of what their
     /// prices say, and `default` for a model of which none says it.
     pub fn reserve_tokens(&self, models: &[Box<str>], default: u64) -> u64 {
-        let of = |model: &Box<str>| self.of(model)?.reserve_tokens;
+        let of = |model: &str| self.of(model)?.reserve_tokens;
         models.iter().map(|model| of(model).unwrap_or(default)).max().unwrap_or(default)
     }
 
@@ -144,9 +156,10 @@ impl Prices {
         let of =
             |price: &Price| price.cost(usage, service_tier).saturating_add(price.per_request());
         let mut cost = self.dearest(model, asked, &of)?;
-        for (model, usage) in extra {
+        for ModelUsage { model: other, usage, .. } in extra {
             let of = |price: &Price| price.cost(usage, service_tier);
-            cost = cost.saturating_add(self.dearest(Some(model), asked, &of)?);
+            let model = other.as_deref().or(model);
+            cost = cost.saturating_add(self.dearest(model, asked, &of)?);
         }
         Some(rounded_up(cost))
     }
@@ -224,8 +237,8 @@ impl Price {
     fn cost(&self, usage: &TokenUsage, service_tier: Option<&str>) -> u128 {
         let step = self.above.iter().rfind(|step| usage.input > step.input_tokens);
         let rates = step.map_or(&self.rates, |step| &step.rates);
-        let of_tier = |(name, _): &&(Box<str>, u64)| service_tier == Some(name);
-        let factor = self.service_tiers.iter().find(of_tier).map_or(MICROS, |(_, factor)| *factor);
+        let named = self.service_tiers.iter().find(|tier| service_tier == Some(&*tier.name));
+        let factor = named.map_or(MICROS, |tier| tier.factor);
         rates.cost(usage).saturating_mul(factor.into())
     }
 
@@ -235,7 +248,7 @@ impl Price {
         let steps = self.above.iter().filter(|step| step.input_tokens < longest);
         let rates = once(&self.rates).chain(steps.map(|step| &step.rates));
         let most = rates.map(|rates| rates.most(input_tokens, output_tokens)).max().unwrap_or(0);
-        let factor = self.service_tiers.iter().map(|(_, factor)| *factor).fold(MICROS, u64::max);
+        let factor = self.service_tiers.iter().map(|tier| tier.factor).fold(MICROS, u64::max);
         most.saturating_mul(factor.into()).saturating_add(self.per_request())
     }
 
@@ -265,11 +278,11 @@ fn steps(node: &Node<'_>, rates: &Rates) -> Result<Box<[Step]>, Invalid> {
 }
 
 /// Reads the factors of service tiers.
-fn factors(node: &Node<'_>) -> Result<Box<[(Box<str>, u64)]>, Invalid> {
+fn factors(node: &Node<'_>) -> Result<Box<[ServiceTier]>, Invalid> {
     let mut factors = Vec::new();
     for (name, entry) in node.entries()? {
         match micros(&entry)? {
-            factor @ 0..=MAX_FACTOR => factors.push((name.into(), factor)),
+            factor @ 0..=MAX_FACTOR => factors.push(ServiceTier { name: name.into(), factor }),
             _ => return Err(entry.expected("at most \"1000\"")),
         }
     }
@@ -351,7 +364,7 @@ impl Rates {
         parts.into_iter().map(product).fold(0, u128::saturating_add)
     }
 
-    /// The most that so many tokens cost, in millionths of a micro-USD.
+    /// The most that these numbers of tokens cost, in millionths of a micro-USD.
     fn most(&self, input_tokens: u64, output_tokens: u64) -> u128 {
         let input = product((input_tokens, self.dearest_input()));
         input.saturating_add(product((output_tokens, self.dearest_output())))

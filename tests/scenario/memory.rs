@@ -7,6 +7,7 @@ use vkey::host::{
     Action, Arrived, HeaderList, HostError, MemoryHost, MemoryStore, Property, Rules,
 };
 
+use super::body::Recut;
 use super::format::{self, HostKind};
 use super::run::USUAL_START;
 use super::step::{Cut, Trailers};
@@ -54,6 +55,8 @@ pub(crate) struct InMemory<C> {
     contended: bool,
     workers: BTreeMap<u64, C>,
     trailers: HeaderList,
+    /// How bodies are cut; `None`: as the file says.
+    recut: Option<Recut>,
 }
 
 impl<C: Callbacks> InMemory<C> {
@@ -69,7 +72,26 @@ impl<C: Callbacks> InMemory<C> {
             contended: host == HostKind::Contended,
             workers: BTreeMap::new(),
             trailers: Vec::new(),
+            recut: None,
         }
+    }
+
+    /// The same machine, on which bodies come in other parts.
+    pub(crate) fn cutting(self, recut: Recut) -> Self {
+        Self { recut: Some(recut), ..self }
+    }
+
+    /// The request, with its bodies in the parts in which they come here.
+    fn recut(&self, sent: &Sent) -> Sent {
+        let mut sent = sent.clone();
+        if let Some(recut) = self.recut {
+            for body in [&mut sent.body, &mut sent.response] {
+                if !body.is_empty() {
+                    *body = recut(&body.concat());
+                }
+            }
+        }
+        sent
     }
 
     fn host(&self) -> MemoryHost {
@@ -94,7 +116,7 @@ impl<C: Callbacks> Machine for InMemory<C> {
     }
 
     fn request(&mut self, worker: u64, sent: &Sent) -> Observed {
-        let host = self.host();
+        let (host, sent) = (self.host(), &self.recut(sent));
         host.begin(sent);
         let worker = self.workers.get_mut(&worker).expect("a worker that was configured");
         let (mut observed, host) = worker.with_request(host, |request| converse(request, sent));

@@ -11,7 +11,7 @@
     reason = "in a test a panic is the report"
 )]
 
-mod body;
+pub(crate) mod body;
 pub(crate) mod check;
 mod expect;
 mod fields;
@@ -87,6 +87,7 @@ pub(crate) fn is_closed(log: &Log) -> bool {
 }
 
 /// A request with every placeholder filled.
+#[derive(Clone)]
 pub(crate) struct Sent {
     pub(crate) now_ns: u64,
     pub(crate) headers: HeaderList,

@@ -131,6 +131,9 @@ fn run_request(gate: &Gate, host: &CountedHost, sent: &Sent, meter: Option<&Mete
     });
     let reply = memory.reply.take();
     Observed {
+        // The bench sends no bodies.
+        upstream_body: Vec::new(),
+        response_body: Vec::new(),
         forwarded: Some(action == Action::Continue),
         withheld: action_on_response == Action::Pause,
         replies: u32::from(reply.is_some()),

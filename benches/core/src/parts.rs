@@ -121,10 +121,11 @@ impl Parts<'_> {
         let peer = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
         let peer = || peer;
         let now_ns = self.sent.now_ns;
-        let request = Request { head, peer: &peer, writes_line: false, now_ns, mcp: None };
+        let request =
+            Request { head, peer: &peer, writes_line: false, now_ns, mcp: None, body: None };
         let (seen, evaluation) = Seen::evaluate(engine, &request, || self.sent.client_cert.clone());
         let decided = match evaluation {
-            Evaluation::Known { key, step: Step::Decide { decision, .. } } => {
+            Evaluation::Known { key, step: Step::Decide { decision, .. }, .. } => {
                 let verdict = decision.forwards().then_some(Verdict::Verified);
                 Decided::with_key(seen, key, decision).with_verdict(verdict)
             }

@@ -233,6 +233,11 @@ extern "C" fn proxy_on_response_headers(_id: u32, _count: usize, _end_of_stream:
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_body(_id: u32, _len: usize, _end_of_stream: bool) -> u32 {
+    CONTINUE
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_on_log(_id: u32) {
     // SAFETY: two numbers; a module has one thread.
     unsafe { abi::proxy_increment_metric(*REQUESTS.0.get(), 1) };

@@ -11,13 +11,13 @@ use vkey::config::{
 use vkey::decision::Mode;
 use vkey::headers::ForeignCredentials;
 use vkey::host::Dialect;
-use vkey::json::Json;
 use vkey::key::keyring::RingState;
 use vkey::key::revocations::Revoked;
 use vkey::key::token::Kid;
 use vkey::limits::Limits;
 use vkey::limits::allowance::LimitHeaders;
 
+use super::ai;
 use super::config_file::{ConfigFile, ConfigSource};
 use super::delivery::{Delivery, DeliveryArgs};
 use super::ecds;
@@ -28,7 +28,7 @@ use super::limits::text;
 use super::output::Output;
 use super::plugins::Plugin;
 use super::strength;
-use super::text::{ascii, counted, escape_sentence, escape_word};
+use super::text::{counted, escape_sentence, escape_word, quoted};
 use super::time::{self, format_duration, rfc3339};
 
 #[derive(clap::Subcommand)]
@@ -198,12 +198,14 @@ fn summary(config: &Config, now_secs: u64) -> Vec<String> {
     lines.extend(revoked(&settings.revoked));
     lines.extend(limits(settings));
     lines.extend(limit_headers(settings.limit_headers));
+    lines.extend(ai::summary(settings));
     lines.extend(watched(settings));
     lines.extend(upstream_tls(&settings.upstream_tls));
     lines.push(format!("key sources  {}", key_sources(settings)));
     lines.extend(foreign(settings.foreign_credentials));
     lines.push(format!("audit        {}", sink(settings.audit.sink)));
     lines.extend(variables(config.variables()));
+    lines.extend(ai::notes(settings).iter().map(|note| format!("note         {note}")));
     lines
 }
 
@@ -361,10 +363,6 @@ fn sink(sink: Sink) -> &'static str {
 fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
     let names = Vec::from_iter(names.map(|name| quoted(name)));
     if names.is_empty() { "none listed".to_owned() } else { names.join(", ") }
-}
-
-fn quoted(name: &str) -> String {
-    ascii(&Json::from(name))
 }
 
 impl Failure for StuckCredential {

@@ -10,6 +10,7 @@
 //! usage; 3 a file, the environment, the network or the system failed; 4 nothing to check (`tls lint`). If the
 //! reader closes standard output early, that is not a failure.
 
+mod ai;
 mod attenuate;
 mod check;
 mod client;

@@ -214,7 +214,7 @@ fn read_json(option: &'static str, text: &str) -> Result<Json, InputError> {
 
 /// Reviews the key for the gate with this configuration.
 fn review(claims: &Claims, caveats: &[Json], settings: Option<&Settings>, now_secs: u64) -> Review {
-    let mut review = Review::default();
+    let mut review = Review::of(settings);
     if let Some(settings) = settings {
         // The shadow mode only records what is forbidden.
         let is_shadow = settings.mode == Mode::Shadow;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use vkey::access::restriction::Restriction;
+use vkey::config::Settings;
 use vkey::json::{Integers, Json};
 
 use super::error::{Error, Failure};
@@ -17,6 +18,8 @@ pub(super) struct Review {
     refusals: Vec<String>,
     /// What never holds, although the key may be used.
     warnings: Vec<String>,
+    /// The gate that the key is for has no prices.
+    is_unpriced: bool,
 }
 
 /// Every request with the key would be refused.
@@ -24,6 +27,12 @@ pub(super) struct Review {
 struct SurelyRefused(Vec<String>);
 
 impl Review {
+    /// A review of a key for a gate.
+    pub(super) fn of(settings: Option<&Settings>) -> Self {
+        let is_unpriced = settings.is_some_and(|settings| settings.llm.prices.is_empty());
+        Self { is_unpriced, ..Self::default() }
+    }
+
     /// Adds a reason for which every request with the key is refused.
     pub(super) fn refuse(&mut self, reason: impl Into<String>) {
         self.refusals.push(reason.into());
@@ -38,6 +47,9 @@ impl Review {
     pub(super) fn restriction(&mut self, option: &str, json: &Json, valid: &Range<u64>) {
         let root = json.root(Integers::Digits);
         let Ok(restriction) = Restriction::read(&root) else { return };
+        if restriction.limits().measured().cost && self.is_unpriced {
+            self.warn(format!("{option}: {UNPRICED}"));
+        }
         if !holds_within(&restriction, valid) {
             self.refuse(format!("{option} {OUTLIVED}"));
         }
@@ -80,6 +92,9 @@ impl Review {
 }
 
 const UNREAD: &str = "this release reads no MCP messages, so restrictions of mcp never hold";
+
+const UNPRICED: &str = "the configuration has no prices, so a quota of cost_usd refuses every request that names a \
+    model; add llm.prices";
 
 const OUTLIVED: &str = "never allows a request while the key is valid: every request is refused; change its nbf \
     or exp";

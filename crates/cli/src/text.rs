@@ -20,6 +20,11 @@ pub(super) fn ascii(json: &Json) -> String {
     escape(&json.to_string())
 }
 
+/// A name, which is data, as a JSON string.
+pub(super) fn quoted(name: &str) -> String {
+    ascii(&Json::from(name))
+}
+
 /// Untrusted text on one line, in ASCII, escaped like in a JSON string; long text is cut.
 pub(super) fn escape_line(text: &str) -> String {
     let mut start: String = text.chars().take(MAX_SHOWN_CHARS).collect();

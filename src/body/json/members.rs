@@ -26,9 +26,10 @@ impl Members {
     }
 
     /// Adds a member to the innermost object, whose first member is the one at `first`.
+    #[expect(clippy::manual_contains, reason = "`contains` is four times the code")]
     pub(super) fn push(&mut self, first: usize, hash: u64) -> Result<(), Unreadable> {
         let members = self.hashes.get(first..).unwrap_or_default();
-        if members.len() < Self::MAX_COMPARED && members.contains(&hash) {
+        if members.len() < Self::MAX_COMPARED && members.iter().any(|member| *member == hash) {
             return Err(Unreadable::DuplicateMember);
         }
         self.hashes.push(hash);

@@ -4,12 +4,13 @@
 //! twice, at any depth, and members whose names differ from known ones in case only. It takes a document in any pieces,
 //! keeps no copy of it, does not recurse, and its memory is bounded by its [`Limits`].
 
+mod atom;
 mod members;
-mod number;
 mod reader;
 mod scanner;
 mod string;
 mod unreadable;
+mod words;
 
 #[cfg(test)]
 mod tests;

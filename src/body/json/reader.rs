@@ -113,52 +113,54 @@ impl Spot {
 
 impl Names {
     /// The spot of the member with exactly that name.
-    pub(super) fn spot(&self, name: &[u8]) -> Spot {
-        let named = self.named.iter().find(|(known, _)| known.as_bytes() == name);
-        named.map_or(self.others, |(_, spot)| *spot)
+    pub(in crate::body) fn spot(&self, name: &[u8]) -> Spot {
+        self.named(name).unwrap_or(self.others)
     }
 
-    /// The spot of a member if it is named. `name` is changed.
+    /// The spot of a member if it is named.
     ///
     /// # Errors
     ///
-    /// [`Unreadable::SimilarMember`] if a reader that folds the case of names could take it for another member: the
-    /// case of ASCII letters, `ſ` (U+017F) for `s`, `K` (U+212A) for `k`, and NUL or U+FFFD for nothing.
-    pub(super) fn find(&self, name: &mut Vec<u8>) -> Result<Option<Spot>, Unreadable> {
-        let exact = self.named.iter().find(|(known, _)| known.as_bytes() == name.as_slice());
-        if let Some((_, spot)) = exact {
-            return Ok(Some(*spot));
-        }
-        fold(name);
-        let similar = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        match self.named.iter().any(|(known, _)| similar(known)) {
+    /// [`Unreadable::SimilarMember`] if it is not, but a reader that folds the case of names could take it for one
+    /// that is.
+    pub(super) fn find(&self, name: &[u8]) -> Result<Option<Spot>, Unreadable> {
+        let named = self.named(name);
+        let is_similar = |known: &str| is_similar(name, known.as_bytes());
+        match named.is_none() && self.named.iter().any(|(known, _)| is_similar(known)) {
             true => Err(Unreadable::SimilarMember),
-            false => Ok(None),
+            false => Ok(named),
         }
+    }
+
+    #[inline(never)]
+    fn named(&self, name: &[u8]) -> Option<Spot> {
+        let named = self.named.iter().find(|(known, _)| known.as_bytes() == name);
+        named.map(|(_, spot)| *spot)
     }
 }
 
-/// Replaces the characters that fold to an ASCII letter, and removes NUL and U+FFFD.
-fn fold(name: &mut Vec<u8>) {
-    const REPLACED: [(&[u8], &[u8]); 4] = [
-        ("\u{17f}".as_bytes(), b"s"),
-        ("\u{212a}".as_bytes(), b"k"),
-        ("\u{fffd}".as_bytes(), b""),
-        (b"\0", b""),
-    ];
-    if name.iter().all(|byte| (1..0x80).contains(byte)) {
-        return;
+/// Whether names are the same for a reader that folds them.
+fn is_similar(mut name: &[u8], known: &[u8]) -> bool {
+    let mut is_next = |byte: Option<u8>| next_folded(&mut name) == byte;
+    known.iter().all(|byte| is_next(Some(byte.to_ascii_lowercase()))) && is_next(None)
+}
+
+/// Removes and returns the first character of a name for a reader that folds the case of ASCII letters, `ſ` (U+017F) to
+/// `s`, `K` (U+212A) to `k`, and NUL and U+FFFD to nothing. Of other characters it returns the first byte.
+fn next_folded(name: &mut &[u8]) -> Option<u8> {
+    loop {
+        let (first, rest) = match *name {
+            [0, rest @ ..] | [0xEF, 0xBF, 0xBD, rest @ ..] => (None, rest),
+            [0xC5, 0xBF, rest @ ..] => (Some(b's'), rest),
+            [0xE2, 0x84, 0xAA, rest @ ..] => (Some(b'k'), rest),
+            [first, rest @ ..] => (Some(first.to_ascii_lowercase()), rest),
+            [] => return None,
+        };
+        *name = rest;
+        if first.is_some() {
+            return first;
+        }
     }
-    let mut folded = Vec::with_capacity(name.len());
-    let mut rest = name.as_slice();
-    while let Some((first, after)) = rest.split_first() {
-        let replaced =
-            REPLACED.iter().find_map(|(from, to)| Some((rest.strip_prefix(*from)?, *to)));
-        let (after, to) = replaced.unwrap_or((after, std::slice::from_ref(first)));
-        folded.extend_from_slice(to);
-        rest = after;
-    }
-    *name = folded;
 }
 
 // === impl Text ===
@@ -176,7 +178,7 @@ impl<'a> Text<'a> {
         if self.is_cut {
             return Err(Unreadable::TooLong);
         }
-        std::str::from_utf8(self.bytes).map_err(|_| Unreadable::NotUtf8)
+        str::from_utf8(self.bytes).map_err(|_| Unreadable::NotUtf8)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The scanner.
 
 use super::Unreadable;
+use super::atom::{atom, atom_bytes};
 use super::members::Members;
-use super::number::Number;
 use super::reader::{MAX_NUMBER_BYTES, Reader, Span, Spot, Text, Value};
 use super::string::Str;
 
@@ -21,15 +21,21 @@ pub struct Scanner {
     limits: Limits,
     /// Whether an object may have a member twice, and members that differ from known ones in case only.
     is_tolerant: bool,
-    state: State,
     /// The offset of the next byte that is fed.
     offset: u64,
+    /// The tokens that may come next, a sum of constants of [`next`].
+    next: u8,
+    inside: Inside,
+    /// The offset of the first byte of what the next byte is inside of.
+    start: u64,
     /// The objects and arrays that are open.
     open: Vec<Container>,
     members: Members,
     /// The spot of the value that is being read, or comes next.
     spot: Spot,
     string: Str,
+    /// The bytes of a number or a literal that began in an earlier piece.
+    atom: Vec<u8>,
     /// The length of all texts, without names and files.
     text_bytes: u64,
     /// The number of texts that are files in base64.
@@ -38,31 +44,64 @@ pub struct Scanner {
     error: Option<Unreadable>,
 }
 
-/// What comes next.
+/// The tokens that may come next.
+mod next {
+    use crate::body::json::atom::is_atom;
+
+    /// Only white space.
+    pub(super) const NOTHING: u8 = 0;
+    pub(super) const VALUE: u8 = 1;
+    pub(super) const NAME: u8 = 2;
+    pub(super) const COLON: u8 = 4;
+    pub(super) const COMMA: u8 = 8;
+    pub(super) const END_OF_OBJECT: u8 = 16;
+    pub(super) const END_OF_ARRAY: u8 = 32;
+    /// With [`VALUE`]: it is the whole document.
+    pub(super) const DOCUMENT: u8 = 64;
+    /// Only in [`TOKENS`]: white space, which may always come.
+    pub(super) const SPACE: u8 = 128;
+
+    /// The tokens that a byte may begin.
+    pub(super) static TOKENS: [u8; 256] = tokens();
+
+    const fn tokens() -> [u8; 256] {
+        let mut tokens = [NOTHING; 256];
+        let mut byte = 0;
+        while byte < 0x80 {
+            #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+            {
+                tokens[byte as usize] = token(byte);
+            }
+            byte += 1;
+        }
+        tokens
+    }
+
+    const fn token(byte: u8) -> u8 {
+        match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => SPACE,
+            b':' => COLON,
+            b',' => COMMA,
+            b'}' => END_OF_OBJECT,
+            b']' => END_OF_ARRAY,
+            b'"' => NAME | VALUE,
+            b'{' | b'[' => VALUE,
+            _ if is_atom(byte) => VALUE,
+            _ => NOTHING,
+        }
+    }
+}
+
+/// What the next byte is inside of.
 #[derive(Clone, Copy, Debug)]
-enum State {
-    /// The value of the document.
-    Root,
-    /// A value.
-    Value,
-    /// A value or the end of the array.
-    FirstItem,
-    /// A name or the end of the object.
-    FirstName,
-    /// A name.
+enum Inside {
+    Nothing,
+    /// The name of a member.
     Name,
-    /// A colon.
-    Colon,
-    /// A comma, or the end of the object or array.
-    AfterValue,
-    /// The rest of a string.
-    Str,
-    /// The rest of a number.
-    Number { so_far: Number, start: u64 },
-    /// The rest of `null`, `true` or `false`.
-    Literal { rest: &'static [u8], start: u64 },
-    /// Nothing.
-    End,
+    /// A string.
+    Text,
+    /// A number, `null`, `true` or `false`.
+    Atom,
 }
 
 /// An object or array that is open.
@@ -82,6 +121,9 @@ const FILE_TOKENS: u64 = 2000;
 /// The estimate for text.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// Numbers that are ignored may be longer than others, but not much.
+const MAX_ATOM_BYTES: usize = 512;
+
 // === impl Limits ===
 
 impl Default for Limits {
@@ -94,16 +136,20 @@ impl Default for Limits {
 
 impl Scanner {
     /// Reads a document within these limits. It allocates memory only when it needs some.
+    #[inline(never)]
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             is_tolerant: false,
-            state: State::Root,
             offset: 0,
+            next: next::VALUE | next::DOCUMENT,
+            inside: Inside::Nothing,
+            start: 0,
             open: Vec::new(),
             members: Members::default(),
             spot: Spot::ROOT,
-            string: Str::new(),
+            string: Str::default(),
+            atom: Vec::new(),
             text_bytes: 0,
             files: 0,
             error: None,
@@ -118,12 +164,14 @@ impl Scanner {
 
     /// Begins another document, and keeps the memory.
     pub fn reset(&mut self) {
-        self.state = State::Root;
         self.offset = 0;
+        self.next = next::VALUE | next::DOCUMENT;
+        self.inside = Inside::Nothing;
         self.open.clear();
         self.members.clear();
         self.spot = Spot::ROOT;
         self.string.reset();
+        self.atom.clear();
         self.text_bytes = 0;
         self.files = 0;
         self.error = None;
@@ -135,7 +183,10 @@ impl Scanner {
     ///
     /// Why the document is not readable. It stays so: all further calls return the same.
     pub fn feed(&mut self, bytes: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        self.once(|scanner| scanner.read(bytes, reader))
+        if self.error.is_none() {
+            self.error = self.read(bytes, reader).err();
+        }
+        self.error.map_or(Ok(()), Err)
     }
 
     /// Ends the document.
@@ -144,13 +195,16 @@ impl Scanner {
     ///
     /// [`Unreadable::Empty`] or [`Unreadable::Incomplete`] if it has not ended, or what `feed` returned.
     pub fn finish(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        self.once(|scanner| scanner.end(reader))
+        if self.error.is_none() {
+            self.error = self.end(reader).err();
+        }
+        self.error.map_or(Ok(()), Err)
     }
 
     /// Whether the value of the document has ended. Only white space may follow. (A number that is a document by
     /// itself ends with what follows it.)
     pub fn is_complete(&self) -> bool {
-        matches!(self.state, State::End) && self.error.is_none()
+        self.next == next::NOTHING && self.error.is_none()
     }
 
     /// The length of all texts after unescaping, without names of members and without files.
@@ -161,187 +215,192 @@ impl Scanner {
     /// An estimate of the tokens of all texts: 1 for 4 bytes of text, and 2000 for each text that is a file: more than
     /// 8192 bytes in base64, except for the first 128, which may be those of a data URL.
     pub fn text_tokens(&self) -> u64 {
-        let files = self.files.saturating_mul(FILE_TOKENS);
-        self.text_bytes.div_ceil(BYTES_PER_TOKEN).saturating_add(files)
-    }
-
-    /// Remembers an error.
-    fn once(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<(), Unreadable>,
-    ) -> Result<(), Unreadable> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let result = read(self);
-        self.error = result.err();
-        result
+        self.text_bytes.div_ceil(BYTES_PER_TOKEN) + self.files * FILE_TOKENS
     }
 
     fn read(&mut self, mut bytes: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let end = self.offset.saturating_add(bytes.len() as u64);
-        while let Some(byte) = bytes.first() {
-            self.offset = end.saturating_sub(bytes.len() as u64);
-            match self.state {
-                State::Str => {
-                    if self.string.read(&mut bytes, reader)? {
-                        self.offset = end.saturating_sub(bytes.len() as u64);
-                        self.end_string(reader)?;
+        let end = self.offset + bytes.len() as u64;
+        while let Some((byte, after)) = bytes.split_first() {
+            match self.inside {
+                Inside::Nothing => {
+                    self.offset = end - bytes.len() as u64;
+                    self.token(*byte, reader)?;
+                    if !matches!(self.inside, Inside::Atom) {
+                        bytes = after;
                     }
-                    continue;
                 }
-                State::Number { so_far, start } => {
-                    let Some(number) = so_far.next(*byte) else {
-                        self.end_number(so_far, start, reader)?;
-                        continue;
-                    };
-                    self.string.push(*byte);
-                    self.state = State::Number { so_far: number, start };
+                Inside::Atom => {
+                    let len = atom_bytes(bytes);
+                    let Some((text, after)) = bytes.split_at_checked(len) else { break };
+                    bytes = after;
+                    self.offset = end - bytes.len() as u64;
+                    self.atom(text, bytes.is_empty(), reader)?;
                 }
-                State::Literal { rest, start } => self.literal(*byte, rest, start, reader)?,
-                _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}
-                _ => self.token(*byte, reader)?,
+                Inside::Name | Inside::Text => {
+                    if !self.string.read(&mut bytes, reader)? {
+                        break;
+                    }
+                    self.offset = end - bytes.len() as u64;
+                    self.end_string(reader)?;
+                }
             }
-            bytes = bytes.get(1..).unwrap_or_default();
         }
         self.offset = end;
         Ok(())
     }
 
-    /// Reads a byte that is neither white space nor inside of a value.
+    /// Reads white space, or the first byte of a token.
     fn token(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        match (self.state, byte) {
-            (State::FirstItem, b']') | (State::FirstName, b'}') => self.close(byte, reader),
-            (State::FirstName | State::Name, b'"') => {
-                let is_wanted = self.open.last().is_some_and(|object| object.at != Spot::IGNORED);
-                self.begin_string(true, is_wanted);
-                Ok(())
-            }
-            (State::Colon, b':') => {
-                self.state = State::Value;
-                Ok(())
-            }
-            (State::AfterValue, b',') => {
-                let items = self.open.last().and_then(|container| container.items);
-                self.spot = items.unwrap_or(Spot::IGNORED);
-                self.state = if items.is_some() { State::Value } else { State::Name };
-                Ok(())
-            }
-            (State::AfterValue, b'}' | b']') => self.close(byte, reader),
-            (State::Root | State::Value | State::FirstItem, _) => self.begin(byte, reader),
-            (State::End, _) => Err(Unreadable::TrailingBytes),
-            _ => Err(misplaced(byte)),
+        let token = next::TOKENS.get(usize::from(byte)).copied().unwrap_or_default();
+        if token == next::SPACE {
+            return Ok(());
         }
-    }
-
-    /// Begins a value.
-    fn begin(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let start = self.offset;
+        if self.next & token == 0 {
+            return Err(self.unexpected(byte));
+        }
         match byte {
+            b':' => self.next = next::VALUE,
+            b',' => {
+                let items = self.open.last().and_then(|container| container.items);
+                self.next = if items.is_some() { next::VALUE } else { next::NAME };
+                self.spot = items.unwrap_or(Spot::IGNORED);
+            }
+            b'{' | b'[' => return self.open(byte == b'[', reader),
+            b'}' | b']' => return self.close(reader),
+            b'"' if self.next & next::NAME != 0 => {
+                let is_wanted = self.open.last().is_some_and(|object| object.at != Spot::IGNORED);
+                self.begin(Inside::Name);
+                self.string.begin_name(is_wanted);
+            }
             b'"' => {
+                self.begin(Inside::Text);
                 let is_wanted = self.spot != Spot::IGNORED;
-                self.begin_string(false, is_wanted);
-                if is_wanted && reader.streams(self.spot) {
-                    self.string.stream(self.spot);
-                }
+                let is_streamed = is_wanted && reader.streams(self.spot);
+                self.string.begin_text(is_wanted, is_streamed.then_some(self.spot));
             }
-            b'{' => return self.open(None, reader),
-            b'[' => {
-                let is_wanted = self.spot != Spot::IGNORED;
-                let items = if is_wanted { reader.items(self.spot) } else { Spot::IGNORED };
-                return self.open(Some(items), reader);
-            }
-            b'n' => self.state = State::Literal { rest: b"ull", start },
-            b't' => self.state = State::Literal { rest: b"rue", start },
-            b'f' => self.state = State::Literal { rest: b"alse", start },
             _ => {
-                let so_far = Number::begin(byte).ok_or_else(|| misplaced(byte))?;
-                self.string.begin(start, false, self.spot != Spot::IGNORED);
-                self.string.push(byte);
-                self.state = State::Number { so_far, start };
+                self.begin(Inside::Atom);
+                self.atom.clear();
             }
         }
         Ok(())
     }
 
-    /// Begins an object (without `items`) or an array.
-    fn open(&mut self, items: Option<Spot>, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+    /// Why a byte is wrong that does not begin a token that may come next.
+    fn unexpected(&self, byte: u8) -> Unreadable {
+        match (self.next, byte) {
+            (next::NOTHING, _) => Unreadable::TrailingBytes,
+            // UTF-16, UTF-32 and byte order marks have such bytes.
+            (_, 0 | 0x80..) => Unreadable::NotUtf8,
+            _ => Unreadable::NotJson,
+        }
+    }
+
+    fn begin(&mut self, inside: Inside) {
+        self.inside = inside;
+        self.start = self.offset;
+    }
+
+    /// Begins an object or array.
+    fn open(&mut self, is_array: bool, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         if self.open.len() >= usize::from(self.limits.max_depth) {
             return Err(Unreadable::TooDeep);
         }
+        let at = self.spot;
         let start = self.offset;
-        let value = if items.is_some() { Value::OpenArray } else { Value::OpenObject };
-        self.report(reader, value, Span { start, end: start })?;
-        let members_before = self.members.len();
-        self.open.push(Container { start, members_before, at: self.spot, items });
+        let mut items = is_array.then_some(Spot::IGNORED);
+        if at != Spot::IGNORED {
+            let value = if is_array { Value::OpenArray } else { Value::OpenObject };
+            reader.value(at, value, Span { start, end: start })?;
+            items = is_array.then(|| reader.items(at));
+        }
+        self.open.push(Container { start, members_before: self.members.len(), at, items });
         self.spot = items.unwrap_or(Spot::IGNORED);
-        self.state = if items.is_some() { State::FirstItem } else { State::FirstName };
+        self.next = match is_array {
+            true => next::VALUE | next::END_OF_ARRAY,
+            false => next::NAME | next::END_OF_OBJECT,
+        };
         Ok(())
     }
 
     /// Ends the innermost object or array.
-    fn close(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+    fn close(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let container = self.open.pop().ok_or(Unreadable::NotJson)?;
-        let (expected, value) = match container.items {
-            None => (b'}', Value::CloseObject),
-            Some(_) => (b']', Value::CloseArray),
-        };
-        if byte != expected {
-            return Err(Unreadable::NotJson);
-        }
         self.members.end(container.members_before)?;
         self.spot = container.at;
-        let end = self.offset.saturating_add(1);
-        self.end_value(reader, value, Span { start: container.start, end })
+        self.start = container.start;
+        self.offset += 1;
+        let is_array = container.items.is_some();
+        self.end_value();
+        self.report(if is_array { Value::CloseArray } else { Value::CloseObject }, reader)
     }
 
-    fn begin_string(&mut self, is_name: bool, is_wanted: bool) {
-        self.string.begin(self.offset, is_name, is_wanted);
-        self.state = State::Str;
+    /// Reads bytes of a number or a literal. If they are the last of a piece, more may follow.
+    fn atom(
+        &mut self,
+        text: &[u8],
+        is_last: bool,
+        reader: &mut dyn Reader,
+    ) -> Result<(), Unreadable> {
+        if self.atom.len() + text.len() > MAX_ATOM_BYTES {
+            return Err(Unreadable::TooLong);
+        }
+        if !is_last && self.atom.is_empty() {
+            return self.end_atom(text, reader);
+        }
+        self.atom.extend_from_slice(text);
+        if is_last { Ok(()) } else { self.end_kept_atom(reader) }
+    }
+
+    fn end_kept_atom(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        let text = std::mem::take(&mut self.atom);
+        let result = self.end_atom(&text, reader);
+        self.atom = text;
+        result
+    }
+
+    fn end_atom(&mut self, text: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        let value = atom(text)?;
+        if self.spot != Spot::IGNORED && text.len() > MAX_NUMBER_BYTES {
+            return Err(Unreadable::TooLong);
+        }
+        self.end_value();
+        self.report(value, reader)
     }
 
     fn end_string(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        if self.string.is_name {
+        if matches!(self.inside, Inside::Name) {
             return self.end_name(reader);
         }
-        let string = &self.string;
-        if string.is_file() {
-            self.files = self.files.saturating_add(1);
+        if self.string.is_file() {
+            self.files += 1;
         } else {
-            self.text_bytes = self.text_bytes.saturating_add(string.len);
+            self.text_bytes += self.string.len;
         }
-        let span = Span { start: string.start, end: self.offset };
-        self.state = self.after_value();
-        if self.spot == Spot::IGNORED {
-            return Ok(());
-        }
+        self.end_value();
+        let string = &self.string;
         let text = Text {
             bytes: &string.text,
             is_cut: string.is_cut(),
             is_flawed: string.is_flawed,
             len: string.len,
         };
-        reader.value(self.spot, Value::Text(text), span)
+        self.report(Value::Text(text), reader)
     }
 
     /// Ends the name of a member.
     fn end_name(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        self.inside = Inside::Nothing;
+        self.next = next::COLON;
+        self.spot = Spot::IGNORED;
         let object = self.open.last().ok_or(Unreadable::NotJson)?;
-        self.state = State::Colon;
+        let names = (object.at != Spot::IGNORED).then(|| reader.names(object.at));
         if self.is_tolerant {
-            self.spot = match object.at {
-                Spot::IGNORED => Spot::IGNORED,
-                at => reader.names(at).spot(&self.string.text),
-            };
+            self.spot = names.map_or(Spot::IGNORED, |names| self.string.spot(names));
             return Ok(());
         }
-        if self.members.len() >= usize::try_from(self.limits.max_open_keys).unwrap_or(usize::MAX) {
-            return Err(Unreadable::TooManyMembers);
-        }
         let mut id = self.string.hash;
-        self.spot = Spot::IGNORED;
-        if object.at != Spot::IGNORED {
-            let names = reader.names(object.at);
+        if let Some(names) = names {
             let known = self.string.find(names)?;
             self.spot = known.unwrap_or(names.others);
             // Names that lead to the same spot are the same.
@@ -349,98 +408,38 @@ impl Scanner {
                 id = spot.0.into();
             }
         }
+        if self.members.len() >= usize::try_from(self.limits.max_open_keys).unwrap_or(usize::MAX) {
+            return Err(Unreadable::TooManyMembers);
+        }
         self.members.push(object.members_before, id)
     }
 
-    fn end_number(
-        &mut self,
-        number: Number,
-        start: u64,
-        reader: &mut dyn Reader,
-    ) -> Result<(), Unreadable> {
-        if !number.may_end() {
-            return Err(Unreadable::NotJson);
-        }
-        let span = Span { start, end: self.offset };
-        self.state = self.after_value();
-        if self.spot == Spot::IGNORED {
-            return Ok(());
-        }
-        if self.string.text.len() > MAX_NUMBER_BYTES {
-            return Err(Unreadable::TooLong);
-        }
-        reader.value(self.spot, Value::Number(&self.string.text), span)
+    /// Ends a value at the present offset.
+    fn end_value(&mut self) {
+        self.inside = Inside::Nothing;
+        self.next = match self.open.last() {
+            None => next::NOTHING,
+            Some(Container { items: Some(_), .. }) => next::COMMA | next::END_OF_ARRAY,
+            Some(_) => next::COMMA | next::END_OF_OBJECT,
+        };
     }
 
-    /// Reads a byte of `null`, `true` or `false`.
-    fn literal(
-        &mut self,
-        byte: u8,
-        rest: &'static [u8],
-        start: u64,
-        reader: &mut dyn Reader,
-    ) -> Result<(), Unreadable> {
-        match rest {
-            [expected, ..] if *expected != byte => Err(misplaced(byte)),
-            [_, rest @ ..] if !rest.is_empty() => {
-                self.state = State::Literal { rest, start };
-                Ok(())
-            }
-            _ => {
-                let end = self.offset.saturating_add(1);
-                let value = match end.saturating_sub(start) {
-                    5 => Value::Bool(false),
-                    _ if byte == b'e' => Value::Bool(true),
-                    _ => Value::Null,
-                };
-                self.end_value(reader, value, Span { start, end })
-            }
-        }
-    }
-
-    fn end_value(
-        &mut self,
-        reader: &mut dyn Reader,
-        value: Value<'_>,
-        span: Span,
-    ) -> Result<(), Unreadable> {
-        self.state = self.after_value();
-        self.report(reader, value, span)
-    }
-
-    fn after_value(&self) -> State {
-        if self.open.is_empty() { State::End } else { State::AfterValue }
-    }
-
-    /// Reports a value, unless it is ignored.
-    fn report(
-        &self,
-        reader: &mut dyn Reader,
-        value: Value<'_>,
-        span: Span,
-    ) -> Result<(), Unreadable> {
+    /// Reports a value that has ended, unless it is ignored.
+    fn report(&self, value: Value<'_>, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         match self.spot {
             Spot::IGNORED => Ok(()),
-            spot => reader.value(spot, value, span),
+            spot => reader.value(spot, value, Span { start: self.start, end: self.offset }),
         }
     }
 
     fn end(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        match self.state {
-            State::End => Ok(()),
-            State::Number { so_far, start } if self.open.is_empty() => {
-                self.end_number(so_far, start, reader)
-            }
-            State::Root => Err(Unreadable::Empty),
+        if matches!(self.inside, Inside::Atom) && self.open.is_empty() {
+            return self.end_kept_atom(reader);
+        }
+        match (self.inside, self.next) {
+            (_, next::NOTHING) => Ok(()),
+            (Inside::Nothing, next) if next & next::DOCUMENT != 0 => Err(Unreadable::Empty),
             _ => Err(Unreadable::Incomplete),
         }
-    }
-}
-
-/// Why a byte that no JSON has at its place is wrong. UTF-16, UTF-32 and byte order marks have such bytes.
-fn misplaced(byte: u8) -> Unreadable {
-    match byte {
-        0 | 0x80.. => Unreadable::NotUtf8,
-        _ => Unreadable::NotJson,
     }
 }

@@ -2,18 +2,11 @@
 
 use super::Unreadable;
 use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot};
+use super::words::{is_base64, plain_bytes};
 
 /// The string that is being read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Str {
-    /// The offset of its opening quote in the document.
-    pub(super) start: u64,
-    /// Whether it is the name of a member.
-    pub(super) is_name: bool,
-    /// Whether its text is remembered.
-    is_wanted: bool,
-    /// Where it is, if the reader receives all of its text.
-    streamed_at: Option<Spot>,
     /// The first bytes of its text, if it is wanted.
     pub(super) text: Vec<u8>,
     /// The length of its text.
@@ -22,33 +15,29 @@ pub(super) struct Str {
     pub(super) hash: u64,
     /// Whether it contains NUL or half a surrogate pair.
     pub(super) is_flawed: bool,
+    is_name: bool,
+    is_wanted: bool,
+    /// Where it is, if the reader receives all of its text.
+    streamed_at: Option<Spot>,
     /// Whether it has a byte that base64 has not, after the first [`PREFIX_BYTES`].
     has_words: bool,
     escape: Escape,
     /// The first half of a surrogate pair, or 0.
-    high: u16,
-    rest: Continuation,
+    high: u32,
+    /// The bytes of a UTF-8 sequence of which some are missing, and their number.
+    partial: [u8; 4],
+    partial_len: usize,
 }
 
 /// How far an escape sequence has been read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Escape {
+    #[default]
     None,
     /// The backslash.
     Begun,
-    /// `\u`, and some of its digits.
-    Digits {
-        count: u8,
-        value: u16,
-    },
-}
-
-/// What is missing of a UTF-8 sequence: a number of bytes, and the range of the next one (Unicode, table 3-7).
-#[derive(Clone, Copy, Debug)]
-struct Continuation {
-    count: u8,
-    min: u8,
-    max: u8,
+    /// `\u`, and some of its digits, after a 1.
+    Digits(u32),
 }
 
 /// A text in base64 of more than that many bytes is not text, but a file.
@@ -57,44 +46,38 @@ const MIN_FILE_BYTES: u64 = 8192;
 /// The first bytes of a text may be others: a data URL says there what follows.
 const PREFIX_BYTES: u64 = 128;
 
-const REPLACEMENT: &str = "\u{fffd}";
+const HASH_OF_NOTHING: u64 = 0xCBF2_9CE4_8422_2325;
+const HASH_FACTOR: u64 = 0x0000_0100_0000_01B3;
 
 // === impl Str ===
 
 impl Str {
-    pub(super) fn new() -> Self {
-        Self {
-            start: 0,
-            is_name: false,
-            is_wanted: false,
-            streamed_at: None,
-            text: Vec::new(),
-            len: 0,
-            hash: 0,
-            is_flawed: false,
-            has_words: false,
-            escape: Escape::None,
-            high: 0,
-            rest: Continuation::NOTHING,
-        }
+    /// Begins the name of a member, after its opening quote.
+    pub(super) fn begin_name(&mut self, is_wanted: bool) {
+        self.begin(true, is_wanted, None);
     }
 
-    /// Begins a string, after its opening quote.
-    pub(super) fn begin(&mut self, start: u64, is_name: bool, is_wanted: bool) {
-        self.start = start;
-        self.is_name = is_name;
-        self.is_wanted = is_wanted;
-        self.streamed_at = None;
+    /// Begins a text, after its opening quote.
+    pub(super) fn begin_text(&mut self, is_wanted: bool, streamed_at: Option<Spot>) {
+        self.begin(false, is_wanted, streamed_at);
+    }
+
+    fn begin(&mut self, is_name: bool, is_wanted: bool, streamed_at: Option<Spot>) {
         self.text.clear();
         self.len = 0;
-        self.hash = 0xCBF2_9CE4_8422_2325;
+        self.hash = HASH_OF_NOTHING;
         self.is_flawed = false;
-        self.has_words = false;
+        self.is_name = is_name;
+        self.is_wanted = is_wanted;
+        self.streamed_at = streamed_at;
+        self.has_words = is_name;
     }
 
-    /// Gives the reader all of the text, at a spot.
-    pub(super) fn stream(&mut self, at: Spot) {
-        self.streamed_at = Some(at);
+    /// Forgets what is missing of a string.
+    pub(super) fn reset(&mut self) {
+        self.escape = Escape::None;
+        self.high = 0;
+        self.partial_len = 0;
     }
 
     /// Reads what is left of the string, and removes it from `bytes`. Returns whether the string has ended.
@@ -104,55 +87,42 @@ impl Str {
         reader: &mut dyn Reader,
     ) -> Result<bool, Unreadable> {
         loop {
-            if !matches!(self.escape, Escape::None) {
+            while !matches!(self.escape, Escape::None) {
                 let Some((byte, after)) = bytes.split_first() else { return Ok(false) };
                 *bytes = after;
                 self.escape(*byte, reader)?;
-                continue;
             }
             self.plain(bytes, reader)?;
-            self.multibyte(bytes, reader)?;
             let Some((byte, after)) = bytes.split_first() else { return Ok(false) };
+            *bytes = after;
             match byte {
+                _ if self.partial_len > 0 => return Err(Unreadable::NotUtf8),
                 b'"' => {
-                    *bytes = after;
                     self.end_pair(reader)?;
                     return Ok(true);
                 }
-                b'\\' => {
-                    *bytes = after;
-                    self.escape = Escape::Begun;
-                }
-                0..0x20 => return Err(Unreadable::NotJson),
-                _ => {}
+                b'\\' => self.escape = Escape::Begun,
+                _ => return Err(Unreadable::NotJson),
             }
         }
     }
 
-    /// Forgets a string of which something is missing.
-    pub(super) fn reset(&mut self) {
-        self.escape = Escape::None;
-        self.high = 0;
-        self.rest = Continuation::NOTHING;
+    /// The spot of the member with exactly this name.
+    pub(super) fn spot(&self, names: &Names) -> Spot {
+        if self.is_cut() { names.others } else { names.spot(&self.text) }
     }
 
-    /// Adds a byte of a number.
-    pub(super) fn push(&mut self, byte: u8) {
-        if self.is_wanted && self.text.len() < MAX_TEXT_BYTES {
-            self.text.push(byte);
-        }
-    }
-
-    /// The spot of the member with this name.
+    /// The spot of the member with this name if it is named.
     ///
     /// # Errors
     ///
-    /// Those of [`Names::find`]. A name that is cut off is none of `names`, unless it is long only because of NULs.
-    pub(super) fn find(&mut self, names: &Names) -> Result<Option<Spot>, Unreadable> {
+    /// Those of [`Names::find`], and [`Unreadable::FlawedText`] if it is too long to tell.
+    pub(super) fn find(&self, names: &Names) -> Result<Option<Spot>, Unreadable> {
         match (self.is_cut(), self.is_flawed) {
+            // It may be so long only because of its NULs.
             (true, true) => Err(Unreadable::FlawedText),
             (true, false) => Ok(None),
-            (false, _) => names.find(&mut self.text),
+            (false, _) => names.find(&self.text),
         }
     }
 
@@ -168,56 +138,66 @@ impl Str {
 
     /// Reads bytes that stand for themselves.
     fn plain(&mut self, bytes: &mut &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        if self.rest.count > 0 {
+        let (len, is_ascii) = plain_bytes(bytes);
+        let Some((run, after)) = bytes.split_at_checked(len) else { return Ok(()) };
+        if run.is_empty() {
             return Ok(());
         }
-        self.run(bytes, plain_bytes(bytes), reader)
+        if self.partial_len > 0 || !is_ascii {
+            self.check(run)?;
+        }
+        *bytes = after;
+        self.end_pair(reader)?;
+        self.put(run, reader)
     }
 
-    /// Adds a number of bytes.
-    fn run(
-        &mut self,
-        bytes: &mut &[u8],
-        len: usize,
-        reader: &mut dyn Reader,
-    ) -> Result<(), Unreadable> {
-        match bytes.split_at_checked(len) {
-            Some((run, after)) if len > 0 => {
-                *bytes = after;
-                self.end_pair(reader)?;
-                self.put(run, reader)
-            }
-            _ => Ok(()),
+    /// Checks that bytes are UTF-8. A sequence may go on after them.
+    #[inline(never)]
+    fn check(&mut self, mut run: &[u8]) -> Result<(), Unreadable> {
+        while self.partial_len > 0 {
+            let Some((byte, after)) = run.split_first() else { return Ok(()) };
+            run = after;
+            self.check_partial(*byte)?;
         }
+        let Err(error) = str::from_utf8(run) else { return Ok(()) };
+        // What follows is invalid or not complete.
+        let partial = run.get(error.valid_up_to()..).unwrap_or_default();
+        partial.iter().try_for_each(|byte| self.check_partial(*byte))
     }
 
-    /// Reads bytes that are not ASCII.
-    fn multibyte(&mut self, bytes: &mut &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let mut len = 0;
-        for byte in *bytes {
-            if self.rest.count == 0 && *byte < 0x80 {
-                break;
-            }
-            self.rest = self.rest.next(*byte).ok_or(Unreadable::NotUtf8)?;
-            len += 1;
+    /// Checks the next byte of a sequence of which some are missing.
+    fn check_partial(&mut self, byte: u8) -> Result<(), Unreadable> {
+        if let Some(to) = self.partial.get_mut(self.partial_len) {
+            *to = byte;
         }
-        self.run(bytes, len, reader)
+        self.partial_len += 1;
+        match str::from_utf8(self.partial.get(..self.partial_len).unwrap_or_default()) {
+            Ok(_) => self.partial_len = 0,
+            Err(error) if error.error_len().is_none() => {}
+            Err(_) => return Err(Unreadable::NotUtf8),
+        }
+        Ok(())
     }
 
     /// Reads a byte of an escape sequence.
     fn escape(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let plain = match (self.escape, byte) {
-            (Escape::Begun, b'u') => {
-                self.escape = Escape::Digits { count: 0, value: 0 };
+        if let Escape::Digits(digits) = self.escape {
+            let digit = char::from(byte).to_digit(16).ok_or(Unreadable::NotJson)?;
+            let digits = digits << 4 | digit;
+            self.escape = Escape::Digits(digits);
+            return if digits < 0x1_0000 { Ok(()) } else { self.unit(digits & 0xFFFF, reader) };
+        }
+        let plain = match byte {
+            b'u' => {
+                self.escape = Escape::Digits(1);
                 return Ok(());
             }
-            (Escape::Begun, b'"' | b'\\' | b'/') => byte,
-            (Escape::Begun, b'b') => 0x08,
-            (Escape::Begun, b'f') => 0x0c,
-            (Escape::Begun, b'n') => b'\n',
-            (Escape::Begun, b'r') => b'\r',
-            (Escape::Begun, b't') => b'\t',
-            (Escape::Digits { count, value }, _) => return self.digit(count, value, byte, reader),
+            b'"' | b'\\' | b'/' => byte,
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
             _ => return Err(Unreadable::NotJson),
         };
         self.escape = Escape::None;
@@ -225,122 +205,60 @@ impl Str {
         self.put(&[plain], reader)
     }
 
-    /// Reads a digit of a `\u` sequence.
-    fn digit(
-        &mut self,
-        count: u8,
-        value: u16,
-        byte: u8,
-        reader: &mut dyn Reader,
-    ) -> Result<(), Unreadable> {
-        let digit = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok());
-        let value = value << 4 | digit.ok_or(Unreadable::NotJson)?;
-        if count < 3 {
-            self.escape = Escape::Digits { count: count + 1, value };
+    /// Adds a UTF-16 code unit.
+    fn unit(&mut self, unit: u32, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        self.escape = Escape::None;
+        let mut code = unit;
+        if self.high != 0 && (0xDC00..0xE000).contains(&unit) {
+            code = 0x1_0000 + ((self.high & 0x3FF) << 10 | unit & 0x3FF);
+            self.high = 0;
+        }
+        self.end_pair(reader)?;
+        if (0xD800..0xDC00).contains(&code) {
+            self.high = code;
             return Ok(());
         }
-        self.escape = Escape::None;
-        self.unit(value, reader)
-    }
-
-    /// Adds a UTF-16 code unit.
-    fn unit(&mut self, unit: u16, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        if self.high != 0 {
-            let pair = [self.high, unit];
-            if let Some(Ok(char)) = char::decode_utf16(pair).next() {
-                self.high = 0;
-                return self.put(char.encode_utf8(&mut [0; 4]).as_bytes(), reader);
-            }
-            self.end_pair(reader)?;
-        }
-        match char::from_u32(unit.into()) {
-            Some(char) => {
-                self.is_flawed |= char == '\0';
-                self.put(char.encode_utf8(&mut [0; 4]).as_bytes(), reader)
-            }
-            None if unit < 0xDC00 => {
-                self.high = unit;
-                Ok(())
-            }
-            None => self.put_half(reader),
-        }
+        self.put_code(code, reader)
     }
 
     /// Adds half a surrogate pair if its second half does not follow.
     fn end_pair(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         match std::mem::take(&mut self.high) {
             0 => Ok(()),
-            _ => self.put_half(reader),
+            half => self.put_code(half, reader),
         }
     }
 
-    fn put_half(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        self.is_flawed = true;
-        self.put(REPLACEMENT.as_bytes(), reader)
+    /// Adds a code point. Half a surrogate pair becomes U+FFFD.
+    #[inline(never)]
+    fn put_code(&mut self, code: u32, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        let char = char::from_u32(code);
+        self.is_flawed |= code == 0 || char.is_none();
+        let char = char.unwrap_or(char::REPLACEMENT_CHARACTER);
+        self.put(char.encode_utf8(&mut [0; 4]).as_bytes(), reader)
     }
 
     /// Adds bytes of the text.
+    #[inline(never)]
     fn put(&mut self, bytes: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
         if self.is_name {
-            self.hash = bytes.iter().fold(self.hash, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
-            });
-        }
-        if self.is_wanted {
-            let room = MAX_TEXT_BYTES.saturating_sub(self.text.len());
-            self.text.extend(bytes.iter().take(room));
-        }
-        if !self.has_words {
+            self.hash = bytes
+                .iter()
+                .fold(self.hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(HASH_FACTOR));
+        } else if !self.has_words {
             let prefix = usize::try_from(PREFIX_BYTES.saturating_sub(self.len)).unwrap_or_default();
-            self.has_words = bytes.iter().skip(prefix).any(|byte| !is_base64(*byte));
+            if let Some(rest @ [_, ..]) = bytes.get(prefix..) {
+                self.has_words = !is_base64(rest);
+            }
         }
-        self.len = self.len.saturating_add(bytes.len() as u64);
+        self.len += bytes.len() as u64;
+        if self.is_wanted {
+            let room = MAX_TEXT_BYTES.saturating_sub(self.text.len()).min(bytes.len());
+            self.text.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        }
         match self.streamed_at {
             Some(at) => reader.piece(at, bytes),
             None => Ok(()),
         }
-    }
-}
-
-/// Whether base64 has that byte, in either alphabet, or as padding.
-fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
-}
-
-/// The number of bytes at the front that are printable ASCII and neither a quote nor a backslash.
-fn plain_bytes(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\' | 0x80..))
-        .unwrap_or(bytes.len())
-}
-
-// === impl Continuation ===
-
-impl Continuation {
-    const NOTHING: Self = Self { count: 0, min: 0, max: 0 };
-
-    /// The next byte of a sequence; `None` if it is invalid.
-    fn next(self, byte: u8) -> Option<Self> {
-        match self.count {
-            0 => Self::begin(byte),
-            1.. if byte < self.min || byte > self.max => None,
-            count => Some(Self { count: count - 1, min: 0x80, max: 0xBF }),
-        }
-    }
-
-    /// The first byte of a sequence of more than one.
-    fn begin(byte: u8) -> Option<Self> {
-        let (count, min, max) = match byte {
-            0xC2..=0xDF => (1, 0x80, 0xBF),
-            0xE0 => (2, 0xA0, 0xBF),
-            0xED => (2, 0x80, 0x9F),
-            0xE1..=0xEF => (2, 0x80, 0xBF),
-            0xF0 => (3, 0x90, 0xBF),
-            0xF1..=0xF3 => (3, 0x80, 0xBF),
-            0xF4 => (3, 0x80, 0x8F),
-            _ => return None,
-        };
-        Some(Self { count, min, max })
     }
 }

@@ -112,7 +112,7 @@ fn only_strict_json_is_read() {
         (" \n", Unreadable::Empty),
         ("[1", Unreadable::Incomplete),
         ("\"a", Unreadable::Incomplete),
-        ("nul", Unreadable::Incomplete),
+        ("nul", Unreadable::NotJson),
         ("{}{}", Unreadable::TrailingBytes),
         ("1 2", Unreadable::TrailingBytes),
         ("null,", Unreadable::TrailingBytes),
@@ -259,14 +259,26 @@ fn an_error_stays_until_the_next_document() {
     assert_eq!(scanner.feed(b"{\"\\u12 ", recorder), Err(Unreadable::NotJson));
     assert_eq!(scanner.feed(b"1", recorder), Err(Unreadable::NotJson));
     assert_eq!(scanner.finish(recorder), Err(Unreadable::NotJson));
+    for unfinished in
+        [&b"{\"a\":\"\\ud83d"[..], b"\"\\", b"\"\\u12", b"\"\xe2\x82", b"[1", b"{\"a\":1"]
+    {
+        scanner.reset();
+        assert_eq!(scanner.feed(unfinished, recorder), Ok(()));
+        assert!(!scanner.is_complete());
+        scanner.reset();
+        recorder.seen.clear();
+        assert_eq!(scanner.feed(b"{\"a\":\"b\"}", recorder), Ok(()));
+        assert!(scanner.is_complete());
+        assert_eq!(scanner.finish(recorder), Ok(()));
+        assert_eq!(recorder.seen, ["1 OpenObject 0..0", "2 \"b\" 5..8", "1 CloseObject 0..9"]);
+        assert_eq!(scanner.text_tokens(), 1);
+    }
     scanner.reset();
-    assert_eq!(scanner.feed(b"{\"a\":\"\\ud83d\"", recorder), Ok(()));
-    assert!(!scanner.is_complete());
+    assert_eq!(scanner.feed(b"12", recorder), Ok(()));
     scanner.reset();
-    assert_eq!(scanner.feed(b"{\"a\":\"b\"}", recorder), Ok(()));
-    assert!(scanner.is_complete());
+    assert_eq!(scanner.feed(b"3", recorder), Ok(()));
     assert_eq!(scanner.finish(recorder), Ok(()));
-    assert_eq!(recorder.seen.last().unwrap(), "1 CloseObject 0..9");
+    assert_eq!(recorder.seen.last().unwrap(), "1 3 0..1");
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Count {
 }
 
 /// The largest value of each count so far; 0 if it was not reported.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts([u64; Count::ALL.len()]);
 
 // === impl Counts ===
@@ -79,6 +79,7 @@ impl Counts {
     }
 
     /// The normal form. A part is never larger than what contains it: then the provider counts it apart.
+    #[inline(never)]
     pub(super) fn usage(&self, caches: Caches) -> TokenUsage {
         let get = |count| self.get(count);
         let cached_input = get(Count::Cached);

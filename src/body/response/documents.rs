@@ -61,9 +61,9 @@ impl Documents {
     }
 
     /// Ends such a body. The last event may lack its empty line.
-    pub(super) fn end_events(&mut self, mut events: Events) {
+    pub(super) fn end_events(&mut self, events: &mut Events) {
         if events.finish().is_some() {
-            self.end_event(&events);
+            self.end_event(events);
         }
     }
 

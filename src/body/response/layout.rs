@@ -143,8 +143,6 @@ static USAGE_NAMES: Names = Names {
         ("ttl", TTL),
         ("inputTokenCount", INPUT),
         ("outputTokenCount", OUTPUT),
-        ("cacheReadInputTokenCount", CACHED),
-        ("cacheWriteInputTokenCount", WRITE),
         // Gemini.
         ("promptTokenCount", INPUT),
         ("toolUsePromptTokenCount", spot(Count::ToolInput)),
@@ -224,9 +222,6 @@ const APART: Layout = Layout {
             ("content", CONTENT),
             ("content_block", CONTENT),
             ("output", CONTENT),
-            ("generation", CONTENT),
-            ("prompt_token_count", INPUT),
-            ("generation_token_count", OUTPUT),
             ("amazon-bedrock-invocationMetrics", FINAL_USAGE),
             ("metrics", FINAL_USAGE),
         ],

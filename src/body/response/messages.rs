@@ -1,7 +1,7 @@
 //! The messages of Amazon Bedrock's streams, and the events inside of them.
 
+use super::counts::Counts;
 use super::documents::Documents;
-use super::reading::Reading;
 use crate::body::base64::Decoder;
 use crate::body::eventstream::{Frames, Part};
 use crate::body::json::{Limits, Names, Reader, Scanner, Span, Spot, Unreadable, Value};
@@ -9,10 +9,11 @@ use crate::body::json::{Limits, Names, Reader, Scanner, Span, Spot, Unreadable, 
 /// Reads the documents in the messages of a stream. A message counts once its checksum has turned out right.
 pub(super) struct Messages {
     frames: Frames,
-    /// What was read up to the last whole message.
-    checked: Reading,
-    /// The scanner of the payload, if that is an object with the event of a model in base64 (InvokeModel).
-    envelope: Option<Scanner>,
+    /// The counts up to the last whole message.
+    checked: Counts,
+    /// Whether the payload is an object with the event of a model in base64 (InvokeModel).
+    has_envelopes: bool,
+    envelope: Scanner,
     decoder: Decoder,
 }
 
@@ -32,12 +33,14 @@ const DECODED_AT_A_TIME: usize = 1024;
 // === impl Messages ===
 
 impl Messages {
-    /// Reads a stream. `has_envelopes` says whether the payload of a message contains the event in base64.
-    pub(super) fn new(has_envelopes: bool, documents: &Documents) -> Self {
+    /// Reads a stream. `has_envelopes` says whether the payload of a message contains the event in base64, and `checked`
+    /// is what was counted before.
+    pub(super) fn new(has_envelopes: bool, checked: Counts) -> Self {
         Self {
             frames: Frames::default(),
-            checked: documents.reading.clone(),
-            envelope: has_envelopes.then(|| Scanner::tolerant(Limits::default())),
+            checked,
+            has_envelopes,
+            envelope: Scanner::tolerant(Limits::default()),
             decoder: Decoder::default(),
         }
     }
@@ -54,9 +57,9 @@ impl Messages {
     }
 
     /// Ends the stream. A message that is broken, or of which something is missing, does not count.
-    pub(super) fn finish(self, documents: &mut Documents) {
+    pub(super) fn finish(&self, documents: &mut Documents) {
         if !self.frames.is_complete() {
-            documents.reading = self.checked;
+            documents.reading.counts = self.checked;
             documents.is_flawed = true;
         }
     }
@@ -66,12 +69,12 @@ impl Messages {
     }
 
     fn payload(&mut self, payload: &[u8], documents: &mut Documents) {
-        let Some(envelope) = &mut self.envelope else {
+        if !self.has_envelopes {
             documents.feed(payload);
             return;
-        };
+        }
         let mut reader = Envelope { decoder: &mut self.decoder, documents };
-        let is_readable = envelope.feed(payload, &mut reader).is_ok();
+        let is_readable = self.envelope.feed(payload, &mut reader).is_ok();
         documents.is_flawed |= !is_readable;
     }
 
@@ -80,11 +83,9 @@ impl Messages {
         documents.is_stream = true;
         // Exceptions and errors come as messages too.
         documents.reading.is_broken |= !self.is_event();
-        self.checked = documents.reading.clone();
+        self.checked = documents.reading.counts;
         self.decoder = Decoder::default();
-        if let Some(envelope) = &mut self.envelope {
-            envelope.reset();
-        }
+        self.envelope.reset();
     }
 }
 

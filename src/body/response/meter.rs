@@ -7,7 +7,6 @@ use super::documents::Documents;
 use super::layout::layout;
 use super::messages::Messages;
 use super::metered::{End, Metered, Settle};
-use super::reading::Extra;
 use crate::body::{Format, sse};
 
 /// What the head of a response says.
@@ -15,8 +14,6 @@ use crate::body::{Format, sse};
 pub struct ResponseHead<'a> {
     /// The status; 0 if there is none.
     pub status: u16,
-    /// `content-type`.
-    pub content_type: Option<&'a [u8]>,
     /// `content-encoding`.
     pub content_encoding: Option<&'a [u8]>,
     /// `x-amzn-bedrock-input-token-count` and `x-amzn-bedrock-output-token-count`.
@@ -59,15 +56,6 @@ impl ResponseHead<'_> {
             !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity")
         })
     }
-
-    /// Whether the body is a file, which reports nothing.
-    fn is_file(&self) -> bool {
-        const FILES: [&[u8]; 3] = [b"audio/", b"image/", b"video/"];
-        let declared = self.content_type.unwrap_or_default();
-        FILES.iter().any(|file| {
-            declared.get(..file.len()).is_some_and(|start| start.eq_ignore_ascii_case(file))
-        })
-    }
 }
 
 // === impl Meter ===
@@ -84,7 +72,7 @@ impl Meter {
             documents.reading.field(Count::Input, input);
             documents.reading.field(Count::Output, output);
         }
-        let is_read = !is_encoded && !head.is_file() && !is_count(format);
+        let is_read = !is_encoded && !is_count(format);
         let body = if is_read { Body::Blank } else { Body::Unread };
         Self { format, status: head.status, is_encoded, body, documents }
     }
@@ -106,33 +94,34 @@ impl Meter {
     /// Ends the response.
     pub fn finish(mut self, end: End) -> Metered {
         self.end_body();
+        let has_ended = self.has_ended(end);
+        let is_complete = has_ended && self.has_announced_end();
         let usage = self.documents.reading.usage();
-        let settle = self.settle(end, usage.is_some());
-        let is_complete = self.has_ended(end) && self.has_announced_end();
-        let mut reading = self.documents.reading;
+        let settle = self.settle(end, has_ended, is_complete, usage.is_some());
+        let reading = &mut self.documents.reading;
         Metered {
             usage,
             is_complete,
             is_encoded: self.is_encoded,
+            model: reading.model.take(),
             service_tier: reading.service_tier(),
             settle,
             streamed_tokens: reading.content_bytes.div_ceil(BYTES_PER_TOKEN),
             own: reading.own(),
-            model: reading.model,
-            extra: reading.extra.into_iter().map(Extra::into).collect(),
+            extra: std::mem::take(&mut reading.extra),
         }
     }
 
-    fn settle(&self, end: End, has_usage: bool) -> Settle {
+    fn settle(&self, end: End, has_ended: bool, is_complete: bool, has_usage: bool) -> Settle {
         let Documents { reading, is_flawed, .. } = &self.documents;
-        let is_refused = self.has_ended(end) && (400..600).contains(&self.status);
-        let is_whole = self.has_ended(end) && self.has_announced_end() && !is_flawed;
+        let is_whole = is_complete && !is_flawed && !reading.is_broken;
+        let is_refused = has_ended && (400..600).contains(&self.status);
         match end {
             _ if is_count(self.format) => Settle::Free,
             End::LocalReply { before_send: true } => Settle::Refund,
             End::LocalReply { before_send: false } if has_usage => Settle::AtLeast,
             End::LocalReply { before_send: false } => Settle::Keep,
-            _ if has_usage && is_whole && !reading.is_broken => Settle::Usage,
+            _ if has_usage && is_whole => Settle::Usage,
             _ if has_usage => Settle::AtLeast,
             _ if is_refused && reading.known().total == 0 => Settle::Refund,
             _ => Settle::Keep,
@@ -141,7 +130,7 @@ impl Meter {
 
     fn end_body(&mut self) {
         let documents = &mut self.documents;
-        match std::mem::replace(&mut self.body, Body::Unread) {
+        match &mut self.body {
             Body::Blank | Body::Unread => {}
             Body::Json => documents.end(),
             Body::Events(events) => documents.end_events(events),
@@ -177,7 +166,10 @@ impl Meter {
                 b'{' | b'[' => Body::Json,
                 0 => {
                     let has_envelopes = self.format == Format::BedrockInvoke;
-                    Body::Messages(Box::new(Messages::new(has_envelopes, &self.documents)))
+                    Body::Messages(Box::new(Messages::new(
+                        has_envelopes,
+                        self.documents.reading.counts,
+                    )))
                 }
                 _ => Body::Events(sse::Events::new()),
             };

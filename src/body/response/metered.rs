@@ -62,8 +62,11 @@ pub struct Metered {
 pub struct ModelUsage {
     /// The model; `None` is the one that served the response.
     pub model: Option<Box<str>>,
-    /// Its tokens.
+    /// Its tokens: the largest sum of a list.
     pub usage: TokenUsage,
+    /// The sum of the list with the number `list`, as far as it was read.
+    sum: TokenUsage,
+    list: u32,
 }
 
 // === impl Settle ===
@@ -103,5 +106,25 @@ impl Metered {
         own.output = own.output.max(self.streamed_tokens);
         own.total = own.total.max(own.input.saturating_add(own.output));
         own
+    }
+}
+
+// === impl ModelUsage ===
+
+impl ModelUsage {
+    /// No tokens yet of a model.
+    pub fn new(model: Option<Box<str>>) -> Self {
+        let none = TokenUsage::default();
+        Self { model, usage: none, sum: none, list: 0 }
+    }
+
+    /// Adds an entry of a list. A list repeats the entries of the one before.
+    pub(super) fn add(&mut self, usage: &TokenUsage, list: u32) {
+        if self.list != list {
+            self.list = list;
+            self.sum = TokenUsage::default();
+        }
+        self.sum = self.sum.plus(usage);
+        self.usage = self.usage.max(&self.sum);
     }
 }

@@ -12,7 +12,8 @@ use crate::body::tokens::whole_number;
 pub(super) struct Reading {
     pub(super) layout: &'static Layout,
     pub(super) counts: Counts,
-    pub(super) extra: Vec<Extra>,
+    /// Tokens that are not in these counts.
+    pub(super) extra: Vec<ModelUsage>,
     /// The model that served.
     pub(super) model: Option<Box<str>>,
     tier: Option<Box<str>>,
@@ -34,17 +35,8 @@ pub(super) struct Reading {
     has_counts: bool,
     has_error: bool,
     entry: Option<Entry>,
-}
-
-/// Tokens that are not in the counts of the response itself.
-#[derive(Clone, Debug)]
-pub(super) struct Extra {
-    /// The model that used them, if it is named.
-    pub(super) model: Option<Box<str>>,
-    /// The largest sum of the entries of a list.
-    pub(super) usage: TokenUsage,
-    /// The sum of the entries of the list that is being read.
-    sum: TokenUsage,
+    /// The number of lists of entries so far.
+    list: u32,
 }
 
 /// One entry of a list of counts.
@@ -55,12 +47,19 @@ struct Entry {
     kind: Kind,
 }
 
+/// What an event or an entry is, by its type; an entry of a cache by its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kind {
-    /// Not in the counts of the response itself.
+    /// An event that means nothing, or an entry that is not in the counts of the response itself.
     #[default]
-    Extra,
-    /// In the counts of the response itself.
+    Other,
+    /// An event after which a stream is complete.
+    End,
+    /// An event after which nothing follows.
+    Final,
+    /// An error.
+    Error,
+    /// An entry that is in the counts of the response itself.
     Part,
     /// The same, of the model that served instead of the one that was asked for.
     Fallback,
@@ -69,6 +68,18 @@ enum Kind {
     /// What was written to a cache for less.
     ShortWrite,
 }
+
+static KINDS: [(&str, Kind); 9] = [
+    ("message_delta", Kind::End),
+    ("message_stop", Kind::Final),
+    ("response.completed", Kind::Final),
+    ("response.incomplete", Kind::Final),
+    ("response.failed", Kind::Final),
+    ("error", Kind::Error),
+    ("message", Kind::Part),
+    ("fallback_message", Kind::Fallback),
+    ("1h", Kind::LongWrite),
+];
 
 /// More models than that are not told apart.
 const MAX_EXTRA_MODELS: usize = 8;
@@ -95,6 +106,7 @@ impl Reading {
             has_counts: false,
             has_error: false,
             entry: None,
+            list: 0,
         }
     }
 
@@ -123,7 +135,7 @@ impl Reading {
 
     /// Reads a count from the value of a header field.
     pub(super) fn field(&mut self, count: Count, value: Option<&[u8]>) {
-        if let Some(number) = value.and_then(|value| whole_number(value.trim_ascii())) {
+        if let Some(number) = value.and_then(whole_number) {
             self.counts.raise(count, number);
         }
     }
@@ -140,17 +152,13 @@ impl Reading {
         self.documents = self.documents.saturating_add(1);
         self.has_counts = false;
         self.has_error = false;
-        self.begin_list();
+        self.list = self.list.wrapping_add(1);
     }
 
     fn end(&mut self) {
         self.is_open = false;
         // An error with counts, e.g. of a response that has failed late, reports all that there is.
         self.is_broken |= self.has_error && !self.has_counts;
-    }
-
-    fn begin_list(&mut self) {
-        self.extra.iter_mut().for_each(|extra| extra.sum = TokenUsage::default());
     }
 
     fn raise(&mut self, count: Count, number: u64) {
@@ -166,25 +174,30 @@ impl Reading {
         }
         let Some(text) = text.exact().ok().filter(|text| !text.is_empty()) else { return };
         self.presence(at);
-        match (at, &mut self.entry) {
-            (layout::MODEL, Some(entry)) => entry.model = Some(text.into()),
-            (layout::MODEL, None) if self.model.is_none() => self.model = Some(text.into()),
-            (layout::TIER, _) => set(&mut self.tier, text),
-            (layout::SPEED, _) if text != "standard" => set(&mut self.speed, text),
-            (layout::TYPE | layout::TTL, Some(entry)) => entry.kind = Kind::of(at, text),
-            (layout::TYPE, None) => self.event(text),
-            _ => {}
+        let place = match (at, &mut self.entry) {
+            (layout::MODEL, Some(entry)) => &mut entry.model,
+            (layout::MODEL, None) if self.model.is_none() => &mut self.model,
+            (layout::TIER, _) => &mut self.tier,
+            (layout::SPEED, _) if text != "standard" => &mut self.speed,
+            (layout::TYPE | layout::TTL, _) => return self.kind(at, text),
+            _ => return,
+        };
+        // Without allocating if it is the same.
+        if place.as_deref() != Some(text) {
+            *place = Some(text.into());
         }
     }
 
-    /// The type of an event.
-    fn event(&mut self, kind: &str) {
-        match kind {
-            "message_delta" => self.has_ended = true,
-            "message_stop" | "response.completed" | "response.incomplete" | "response.failed" => {
-                self.is_final = true;
-            }
-            "error" => self.has_error = true,
+    /// The type of an event or entry, or the time of an entry.
+    fn kind(&mut self, at: Spot, text: &str) {
+        let known = KINDS.iter().find(|(known, _)| *known == text);
+        let kind = known.map(|(_, kind)| *kind).unwrap_or_default();
+        match (&mut self.entry, kind) {
+            (Some(entry), Kind::Other) if at == layout::TTL => entry.kind = Kind::ShortWrite,
+            (Some(entry), _) => entry.kind = kind,
+            (None, Kind::End) => self.has_ended = true,
+            (None, Kind::Final) => self.is_final = true,
+            (None, Kind::Error) => self.has_error = true,
             _ => {}
         }
     }
@@ -206,32 +219,29 @@ impl Reading {
         let Some(entry) = self.entry.take() else { return };
         let written = entry.counts.get(Count::Input);
         match entry.kind {
-            Kind::Extra => self.add(entry.model, &entry.counts.usage(self.layout.caches)),
             Kind::Part => {}
-            Kind::Fallback => self.model = entry.model.or(self.model.take()),
+            Kind::Fallback if entry.model.is_some() => self.model = entry.model,
+            Kind::Fallback => {}
             Kind::LongWrite => self.counts.raise(Count::LongWrite, written),
             Kind::ShortWrite => self.counts.raise(Count::ShortWrite, written),
+            _ => self.add(entry),
         }
     }
 
     /// Adds what an entry of a list counts.
-    fn add(&mut self, model: Option<Box<str>>, usage: &TokenUsage) {
+    fn add(&mut self, entry: Entry) {
+        let usage = entry.counts.usage(self.layout.caches);
         if usage.total == 0 {
             return;
         }
-        if !self.extra.iter().any(|extra| extra.model == model) {
-            if self.extra.len() < MAX_EXTRA_MODELS {
-                let none = TokenUsage::default();
-                self.extra.push(Extra { model: model.clone(), usage: none, sum: none });
-            } else {
-                self.is_broken = true;
-            }
+        let mut at = self.extra.iter().position(|extra| extra.model == entry.model);
+        if at.is_none() && self.extra.len() < MAX_EXTRA_MODELS {
+            at = Some(self.extra.len());
+            self.extra.push(ModelUsage::new(entry.model));
         }
-        let at = self.extra.iter().position(|extra| extra.model == model);
-        let last = self.extra.len().saturating_sub(1);
-        if let Some(extra) = self.extra.get_mut(at.unwrap_or(last)) {
-            extra.sum = extra.sum.plus(usage);
-            extra.usage = extra.usage.max(&extra.sum);
+        self.is_broken |= at.is_none();
+        if let Some(extra) = self.extra.get_mut(at.unwrap_or_default()) {
+            extra.add(&usage, self.list);
         }
     }
 }
@@ -250,7 +260,7 @@ impl Reader for Reading {
             (Spot::ROOT, Value::OpenObject) => self.begin(),
             (Spot::ROOT, Value::CloseObject) => self.end(),
             (Spot::ROOT, Value::OpenArray) => self.is_list = true,
-            (layout::ENTRY, Value::OpenArray) => self.begin_list(),
+            (layout::ENTRY, Value::OpenArray) => self.list = self.list.wrapping_add(1),
             (layout::ENTRY, Value::OpenObject) => {
                 self.entry.get_or_insert_default();
             }
@@ -265,35 +275,5 @@ impl Reader for Reading {
             _ => {}
         }
         Ok(())
-    }
-}
-
-// === impl Extra ===
-
-impl From<Extra> for ModelUsage {
-    fn from(extra: Extra) -> Self {
-        Self { model: extra.model, usage: extra.usage }
-    }
-}
-
-// === impl Kind ===
-
-impl Kind {
-    /// What an entry is, by its type or by its time in a cache.
-    fn of(at: Spot, text: &str) -> Self {
-        match (at, text) {
-            (layout::TTL, "1h") => Self::LongWrite,
-            (layout::TTL, _) => Self::ShortWrite,
-            (_, "message") => Self::Part,
-            (_, "fallback_message") => Self::Fallback,
-            _ => Self::Extra,
-        }
-    }
-}
-
-/// Replaces a text, without allocating if it is the same.
-fn set(text: &mut Option<Box<str>>, new: &str) {
-    if text.as_deref() != Some(new) {
-        *text = Some(new.into());
     }
 }

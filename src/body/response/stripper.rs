@@ -289,9 +289,10 @@ mod tests {
     fn the_event_with_the_usage_is_removed_with_all_its_lines() {
         let before = "data: {\"choices\":[{}]}\n\n";
         for end in ["\n\n", "\r\r", "\r\n\r\n", "\n\r\n"] {
+            let (line_end, _) = end.split_at(1);
             for event in [
                 USAGE.to_owned(),
-                format!("event: x\nid: 7{}{USAGE}", &end[..1]),
+                format!("event: x\nid: 7{line_end}{USAGE}"),
                 format!("{USAGE}\n: comment"),
                 "data:{\"usage\":{\"a\":[{}]},\ndata: \"id\":\"x\", \"choices\" : [ ] }".to_owned(),
             ] {

@@ -62,7 +62,10 @@ impl Charge {
         let counts = if source == TokenSource::Reserved { TokenUsage::default() } else { known };
         Self {
             tokens: Tokens { usage: TokenUsage { total, ..counts }, source },
-            micro_usd: cost.map(|cost| metered.settle.charge(reserved, cost)),
+            // The prices that the reservation was made at may be gone.
+            micro_usd: cost
+                .map(|cost| metered.settle.charge(reserved, cost))
+                .or(used.reserved_micro_usd),
             is_missing: metered.settle == Settle::Keep && used.end == End::Complete,
         }
     }
@@ -95,15 +98,82 @@ impl Charge {
 
 /// What is known to be used, at the prices of the models that served it, micro-USD. `None` without a price.
 fn cost(used: &Used, metered: &Metered, prices: &Prices) -> Option<u64> {
-    let asked = &used.facts.models;
-    let usage = metered.known_own(used.facts.input_tokens);
-    let model = metered.model.as_deref();
-    let own = model.or_else(|| used.facts.model()).unwrap_or_default();
-    let extra = metered.extra.iter().map(|extra| {
-        let model = extra.model.clone().unwrap_or_else(|| own.into());
-        (model, extra.usage)
-    });
-    let extra: Vec<_> = extra.collect();
-    let service_tier = metered.service_tier.as_deref();
-    prices.cost(&Served { usage: &usage, model, service_tier, extra: &extra }, asked)
+    let served = Served {
+        usage: &metered.known_own(used.facts.input_tokens),
+        model: metered.model.as_deref(),
+        service_tier: metered.service_tier.as_deref(),
+        extra: &metered.extra,
+    };
+    prices.cost(&served, &used.facts.models)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::json::Limits;
+    use crate::body::request::{Declared, RequestFacts, RequestReader, Target};
+    use crate::body::response::{Meter, ResponseHead};
+    use crate::json::{Integers, Json};
+
+    const PRICES: &str = r#"{"m": {"input_usd_per_mtok": "1", "output_usd_per_mtok": "10"},
+        "small": {"input_usd_per_mtok": "0.5", "output_usd_per_mtok": "1"}}"#;
+
+    fn prices() -> Prices {
+        Prices::read(&Json::parse(PRICES.as_bytes()).unwrap().root(Integers::Whole)).unwrap()
+    }
+
+    fn facts() -> RequestFacts {
+        let target = Target::parse("POST", b"/v1/chat/completions").unwrap();
+        let declared = Declared::read([(b"content-type" as _, b"application/json" as _)]);
+        let limits = Limits { max_depth: 64, max_open_keys: 64 };
+        let mut reader = RequestReader::new(target, declared, limits).unwrap();
+        reader.feed(br#"{"model": "m", "max_tokens": 50, "messages": []}"#).unwrap();
+        reader.finish().unwrap()
+    }
+
+    /// What is charged for a response. 100 tokens and 900 micro-USD are reserved.
+    fn charged(status: u16, body: &str, end: End, prices: &Prices) -> (Amounts, Option<u64>) {
+        let head = ResponseHead { status, ..ResponseHead::default() };
+        let facts = facts();
+        let mut meter = Meter::new(facts.format, &head);
+        meter.feed(body.as_bytes());
+        let metered = Some(meter.finish(end));
+        let (reserved_tokens, reserved_micro_usd) = (100, Some(900));
+        let used = Used { facts, reserved_tokens, reserved_micro_usd, metered, end };
+        let charge = Charge::of(&used, prices, true);
+        (charge.amounts(), charge.micro_usd())
+    }
+
+    fn reply(model: &str) -> String {
+        let usage = r#"{"prompt_tokens": 20, "completion_tokens": 4, "total_tokens": 24}"#;
+        format!(r#"{{"model": "{model}", "choices": [], "usage": {usage}}}"#)
+    }
+
+    #[track_caller]
+    fn check(charged: (Amounts, Option<u64>), tokens: u64, cost_micro_usd: u64) {
+        assert_eq!(charged, (Amounts { tokens, cost_micro_usd }, Some(cost_micro_usd)));
+    }
+
+    #[test]
+    fn a_response_costs_what_the_model_costs_that_served_it() {
+        let of = |model| charged(200, &reply(model), End::Complete, &prices());
+        check(of("m"), 24, 60);
+        check(of("small"), 24, 14);
+        // Without a price, as the one that was asked for.
+        check(of("other"), 24, 60);
+    }
+
+    #[test]
+    fn what_is_not_known_costs_what_was_reserved() {
+        check(charged(200, "{}", End::Complete, &prices()), 100, 900);
+        let cut = reply("m").split_off(30);
+        check(charged(200, &cut, End::ClientLeft, &prices()), 100, 900);
+        check(charged(429, "{}", End::Complete, &prices()), 0, 0);
+    }
+
+    /// The configuration has changed in between.
+    #[test]
+    fn what_has_no_price_any_more_costs_what_was_reserved() {
+        check(charged(200, &reply("m"), End::Complete, &Prices::default()), 24, 900);
+    }
 }

@@ -60,7 +60,7 @@ fn all_limits_are_charged_or_none() {
     let mut ledger = Ledger::default();
     let charges = [of_tier(per_hour(5)), of_tier(a_day(2))];
     assert_eq!(let_in(&mut ledger, &charges, 0, 10), 2);
-    let left: Vec<u64> = ledger.allowances(&charges, 0).iter().map(|a| a.remaining()).collect();
+    let left: Vec<u64> = ledger.allowances(&charges, 0).iter().map(Allowance::remaining).collect();
     assert_eq!(left, [3, 0]);
 }
 

@@ -60,10 +60,17 @@ fn a_step_starts_above_its_tokens() {
     assert_eq!(of_sonnet(&usage(200_001, 0), None), 1_200_006);
 }
 
+/// Tokens of another model.
+fn of_model(model: Option<Box<str>>, usage: TokenUsage) -> ModelUsage {
+    let mut of_model = ModelUsage::new(model);
+    of_model.usage = usage;
+    of_model
+}
+
 #[test]
 fn a_cost_is_rounded_up_once() {
     let prices = read(PRICES);
-    let cost = |usage: &TokenUsage, extra: &[(Box<str>, TokenUsage)]| {
+    let cost = |usage: &TokenUsage, extra: &[ModelUsage]| {
         let served = Served { usage, model: Some("free"), service_tier: None, extra };
         prices.cost(&served, &[]).unwrap()
     };
@@ -72,7 +79,7 @@ fn a_cost_is_rounded_up_once() {
     assert_eq!(cost(&usage(0, 1_000_000), &[]), 1);
     assert_eq!(cost(&usage(0, 1_000_001), &[]), 2);
     let half = usage(0, 500_000);
-    assert_eq!(cost(&half, &[("free".into(), half)]), 1);
+    assert_eq!(cost(&half, &[of_model(None, half)]), 1);
 }
 
 #[test]
@@ -167,7 +174,7 @@ fn tokens_to_reserve_are_the_most_of_the_models() {
 #[test]
 fn a_model_without_a_price_costs_what_the_dearest_that_was_asked_for_costs() {
     let prices = read(PRICES);
-    let cost = |model, asked: &[&str], extra: &[(Box<str>, TokenUsage)]| {
+    let cost = |model, asked: &[&str], extra: &[ModelUsage]| {
         let usage = usage(1_000, 1_000);
         let served = Served { usage: &usage, model, service_tier: None, extra };
         prices.cost(&served, &names(asked))
@@ -177,11 +184,17 @@ fn a_model_without_a_price_costs_what_the_dearest_that_was_asked_for_costs() {
     assert_eq!(cost(Some("sonett"), &["free", "dollar"], &[]), Some(12_000));
     assert_eq!(cost(Some("sonett"), &["other"], &[]), None);
     // Other models are not further requests.
-    let extra = |model: &str| [(model.into(), usage(1_000, 0))];
+    let extra = |model: &str| {
+        let model = Some(model).filter(|model| !model.is_empty()).map(Into::into);
+        [of_model(model, usage(1_000, 0))]
+    };
     assert_eq!(cost(Some("dollar"), &[], &extra("sonnet")), Some(12_000 + 3_000));
     assert_eq!(cost(Some("dollar"), &["sonnet", "free"], &extra("advisor")), Some(12_000 + 3_000));
     assert_eq!(cost(Some("dollar"), &[], &extra("dollar")), Some(12_000 + 1_000));
     assert_eq!(cost(Some("dollar"), &[], &extra("advisor")), None);
+    // One without a name is of the model that served.
+    assert_eq!(cost(Some("dollar"), &["sonnet"], &extra("")), Some(12_000 + 1_000));
+    assert_eq!(cost(None, &["sonnet", "dollar"], &extra("")), Some(18_000 + 3_000));
 }
 
 #[test]

@@ -126,6 +126,51 @@ key sources  ";
     assert!(out.contains("\nhost         bare: what has limits is refused\n"), "{out}");
 }
 
+/// What it says is what the gate does, or what nobody means.
+#[test]
+fn config_check_reviews_settings_about_ai_requests() {
+    let notes = |members: &str| {
+        let ring = r#""keyring": [{"name": "main", "secret": "${A}"}]"#;
+        let done = Vkey::new(&["config", "check", "-"]).stdin(format!("{{{ring}, {members}}}"));
+        let out = done.ok().out;
+        let notes = out.lines().filter_map(|line| line.strip_prefix("note         "));
+        (notes.map(str::to_owned).collect::<Vec<_>>(), out.clone())
+    };
+    let price = r#"{"input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}"#;
+    let prices =
+        format!(r#""llm": {{"audit_tokens": true, "prices": {{"a*": {price}, "b": {price}}}}}"#);
+    let tokens = r#""tiers": {"default": {"quotas": [{"tokens": 1024, "per": "day"}]}}"#;
+    let cost = r#""tenants": {"acme": {"quotas": [{"cost_usd": "0.5", "per": "day"}]}}"#;
+    let (none, out) = notes(&format!("{prices}, {tokens}, {cost}"));
+    assert_eq!(none, [""; 0]);
+    assert!(
+        out.contains("\nprices       2\ntokens       those of all keys are counted\n"),
+        "{out}"
+    );
+    assert!(out.contains("\nlimits       tier \"default\": 1024 tokens a day\n"), "{out}");
+    assert!(out.contains("\nlimits       tenant \"acme\": 500000 micro-USD a day\n"), "{out}");
+    for (members, says) in [
+        (cost.to_owned(), "there is a quota of cost_usd and no price, so that every request"),
+        (format!(r#"{tokens}, "llm": {{"paths": []}}"#), "llm.paths is empty: requests in formats"),
+        (format!(r#"{tokens}, "host": "nginx""#), "nginx cannot hold a request"),
+        (
+            r#""llm": {"unmetered": ["/v1/files/**", "/v1/models/*"]}"#.to_owned(),
+            "llm.unmetered exempts /v1/models/m:generateContent, whose requests use tokens",
+        ),
+        (
+            tokens.replace("1024", "1023"),
+            "tier \"default\": 1023 tokens a day are less than a request without a bound",
+        ),
+    ] {
+        let (found, out) = notes(&members);
+        assert!(found.len() == 1 && found[0].starts_with(says), "{out}");
+        assert!(out.ends_with("\nok\n"), "{out}");
+    }
+    let other =
+        r#""llm": {"paths": [], "routes": [{"paths": ["/ai/**"]}], "default_reserve_tokens": 9}"#;
+    assert_eq!(notes(&format!("{other}, {tokens}")).0, [""; 0]);
+}
+
 #[test]
 fn config_check_knows_the_gate_of_a_cluster() {
     let check = |config: &str| Vkey::new(&["config", "check", "-"]).stdin(config);

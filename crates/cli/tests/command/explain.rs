@@ -40,6 +40,8 @@ fn attenuate_rejects_invalid_caveats() {
     refused(r#"{"any_of":[{"paths":["/"]},{"sources":["x"]}]}"#, "any_of[1].sources[0]: expected");
     refused("[]", "--caveat 1: expected an object");
     refused("", "--caveat 1: not valid JSON");
+    let dollars = "--caveat 1: quotas[0].cost_usd: expected an amount as text";
+    refused(r#"{"quotas":[{"cost_usd":1.5,"per":"day"}]}"#, dollars);
     let full = (0..16).fold(key.clone(), |key, _| attenuate(&key, "{}"));
     Vkey::new(&["attenuate", "--caveat", "{}"]).stdin(full).refused(1, "cannot be narrowed");
     Vkey::new(&["attenuate"]).stdin(&key).refused(2, "--caveat");
@@ -213,10 +215,20 @@ fn explain_lists_the_limits_that_a_request_is_charged_to() {
     }
     let refused = gate.explain(&key, &["--path", "/a%2fb"]).1;
     assert_eq!(refused["limits"], json!([]));
-    let tokens = attenuate(&key, r#"{"quotas":[{"tokens":5,"per":"day"}]}"#);
-    let limits = &gate.allows(&tokens, &[])["limits"];
-    let added = json!({"name": "caveat_2_tokens_day", "limit": 5, "per": "day"});
-    assert!(limits.as_array().unwrap().contains(&added), "{limits}");
+    let key = attenuate(
+        &key,
+        r#"{"quotas":[{"tokens":7,"per":"day"},{"cost_usd":"1.5","per":"month"}]}"#,
+    );
+    let limits = gate.allows(&key, &[])["limits"].clone();
+    let tokens = json!({"name": "caveat_2_tokens_day", "limit": 7, "per": "day"});
+    let cost = json!({"name": "caveat_2_cost_month", "limit": 1_500_000, "per": "month"});
+    assert_eq!([&limits[4], &limits[5]], [&tokens, &cost]);
+    let people = gate.vkey(&args).stdin(&key).ok().out;
+    assert!(people.contains("limit       caveat_2_tokens_day: 7 tokens a day\n"), "{people}");
+    assert!(
+        people.contains("limit       caveat_2_cost_month: 1500000 micro-USD a month\n"),
+        "{people}"
+    );
 }
 
 #[test]

@@ -155,15 +155,28 @@ fn mint_and_attenuate_warn_of_restrictions_that_are_not_read() {
             assert_eq!(*decision == json!("deny"), says == Some(all), "{restriction}");
         }
     }
-    // Quotas of what nobody counts are refused, unless forced.
-    let tokens = r#"{"quotas":[{"tokens":1,"per":"day"}]}"#;
-    for option in ["--only", "--caveat"] {
-        let forced = gate.vkey(&[&mint[..], &[option, tokens, "--force"]].concat()).ok();
-        assert!(forced.err.contains("warning: --"), "{}", forced.err);
-        gate.denies(&one_line(&forced), &[], "caveat_unsupported");
+}
+
+/// The configuration of the gate has no prices.
+#[test]
+fn mint_warns_of_a_cost_that_nothing_has_a_price_for() {
+    let gate = Gate::new();
+    let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
+    let key = gate.mint(&[]);
+    for (unit, warns) in [(r#""tokens":1"#, false), (r#""cost_usd":"1.50""#, true)] {
+        let quotas = format!(r#"{{"quotas":[{{{unit},"per":"day"}}]}}"#);
+        for (option, named) in [("--only", "--only"), ("--caveat", "--caveat 1")] {
+            let minted = gate.vkey(&[&mint[..], &[option, &quotas]].concat()).ok();
+            let warning = format!("vkey: warning: {named}: the configuration has no prices");
+            assert_eq!(minted.err.contains(&warning), warns, "{}", minted.err);
+            gate.allows(&one_line(&minted), &[]);
+        }
+        // Whoever narrows a key does not know the gate.
+        let narrow = ["attenuate", "--now", NOW, "--caveat", &quotas];
+        let narrowed = Vkey::new(&narrow).stdin(&key).ok();
+        assert!(!narrowed.err.contains("warning"), "{}", narrowed.err);
+        gate.allows(&one_line(&narrowed), &[]);
     }
-    let forced = Vkey::new(&[&narrow[..], &["--caveat", tokens, "--force"]].concat()).stdin(&key);
-    gate.denies(&one_line(&forced.ok()), &[], "caveat_unsupported");
 }
 
 #[test]
@@ -196,11 +209,10 @@ fn mint_rejects_what_no_gate_would_accept() {
         1,
         "--caveat 2: nbf:",
     );
-    let tokens = r#"{"quotas":[{"requests":1,"per":"day"},{"tokens":1,"per":"day"}]}"#;
-    let unread = "quotas of tokens and cost_usd need bodies, which no gate reads yet: every gate \
-                  would refuse the key";
-    check(&["--tenant", "a", "--only", tokens], 1, &format!("--only: {unread}"));
-    check(&["--tenant", "a", "--caveat", tokens], 1, &format!("--caveat 1: {unread}"));
+    let tokens = r#"{"quotas":[{"tokens":1,"per":"day"},{"tokens":2,"per":"day"}]}"#;
+    let twice = "quotas: two quotas of one unit and period; keep one";
+    check(&["--tenant", "a", "--only", tokens], 1, &format!("--only: {twice}"));
+    check(&["--tenant", "a", "--caveat", tokens], 1, &format!("--caveat 1: {twice}"));
     check(&["--tenant", "a", "--meta", "[]"], 1, "meta: expected an object");
     check(&["--tenant", "a", "--meta", "{"], 1, "--meta: not valid JSON");
     check(&["--tenant", "a", "--not-before", "9999-01-01T00:00:00Z"], 1, "--not-before");

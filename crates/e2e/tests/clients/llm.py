@@ -12,6 +12,7 @@ A wait that is too long for a test is noted, and not waited.
 import json
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import local
 
@@ -138,6 +139,8 @@ def ask(case):
 
 def main():
     time.sleep = wait
+    # The names of models age; the responses are replayed.
+    warnings.simplefilter("ignore", DeprecationWarning)
     cases = json.load(sys.stdin)
     with ThreadPoolExecutor(max_workers=8) as pool:
         json.dump(list(pool.map(ask, cases)), sys.stdout)

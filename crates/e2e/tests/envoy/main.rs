@@ -28,6 +28,7 @@ mod alerts;
 mod audit;
 mod audit_finality;
 mod audit_lines;
+mod bodies;
 mod certificates;
 mod client_libraries;
 mod clients;

@@ -35,16 +35,40 @@ pub(crate) fn send_with(
     fields: &[(&str, &str)],
     body: Option<&[u8]>,
 ) -> io::Result<Answer> {
+    let parts: Vec<&[u8]> = body.into_iter().collect();
+    send_parts(address, fields, &parts, &[])
+}
+
+/// Sends one request of these fields, a body in these parts, and trailers.
+pub(crate) fn send_parts(
+    address: SocketAddr,
+    fields: &[(&str, &str)],
+    body: &[&[u8]],
+    trailers: &[(&str, &str)],
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    let block: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name, value)).collect();
-    let end = if body.is_none() { END_STREAM } else { 0 };
-    let frames = [
+    let block = |fields: &[(&str, &str)]| -> Vec<u8> {
+        fields.iter().flat_map(|(name, value)| literal(name, value)).collect()
+    };
+    let end = |is_last: bool| if is_last { END_STREAM } else { 0 };
+    let mut frames = vec![
         PREFACE.to_vec(),
         frame(SETTINGS, 0, 0, &[]),
-        frame(HEADERS, end | END_HEADERS, 1, &block),
-        body.map(|body| frame(DATA, END_STREAM, 1, body)).unwrap_or_default(),
+        frame(
+            HEADERS,
+            end(body.is_empty() && trailers.is_empty()) | END_HEADERS,
+            1,
+            &block(fields),
+        ),
     ];
+    for (number, part) in body.iter().enumerate() {
+        let is_last = number + 1 == body.len() && trailers.is_empty();
+        frames.push(frame(DATA, end(is_last), 1, part));
+    }
+    if !trailers.is_empty() {
+        frames.push(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(trailers)));
+    }
     stream.write_all(&frames.concat())?;
     let mut answer = Answer { status: None, block: Vec::new(), body: Vec::new() };
     loop {

@@ -70,7 +70,7 @@ fn counted(origin: Origin, scope: Scope, per: Period) -> Cell {
     let counted = cell.count(
         Decision::Allow,
         &charges,
-        Amounts::default(),
+        &Amounts::default(),
         None,
         1_790_000_000 << 30,
         Mode::Enforce,

@@ -174,6 +174,14 @@ impl Connection {
         Ok(count)
     }
 
+    /// The bytes that come next, as they stand on the wire.
+    pub(crate) fn read_bytes(&mut self) -> io::Result<Vec<u8>> {
+        match self.read_some()? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(std::mem::take(&mut self.unread)),
+        }
+    }
+
     /// Reads one final answer; interim ones (1xx) are passed over. The end of the connection is
     /// `UnexpectedEof`.
     pub(crate) fn read_response(&mut self) -> io::Result<Response> {

@@ -26,6 +26,7 @@
 pub(crate) mod config;
 mod envoy;
 mod http;
+pub(crate) mod origin;
 pub(crate) mod page;
 mod provider;
 mod temp;

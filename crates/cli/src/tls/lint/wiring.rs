@@ -17,8 +17,10 @@ use super::source::Input;
 use super::{managers, seal, upstream_gate};
 
 /// The labels of the module's metrics, which Envoy takes out of their names.
-const LABELS: [&str; 9] =
-    ["anomaly", "decision", "digest", "limit", "reason", "ring", "tenant", "upstream", "verdict"];
+const LABELS: [&str; 11] = [
+    "anomaly", "decision", "digest", "format", "kind", "limit", "reason", "ring", "tenant",
+    "upstream", "verdict",
+];
 
 /// The start of the names of the module's metrics.
 const METRICS: &str = "vkey_";

@@ -99,8 +99,11 @@ fn every_request_is_decided_by_its_body() {
                     if status == 200 {
                         assert_eq!(received.len(), before + 1);
                         assert_eq!(received[before].body, body(case), "{}", case["name"]);
-                    } else {
-                        assert_eq!(received.len(), before, "{}", case["name"]);
+                        continue;
+                    }
+                    assert_eq!(received.len(), before, "{}", case["name"]);
+                    // Envoy itself refuses such a path.
+                    if reason != Some("path_ambiguous") {
                         assert!(response.text().contains(reason.unwrap()), "{response:?}");
                         refused.push(reason);
                     }

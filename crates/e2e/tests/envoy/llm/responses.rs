@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -72,6 +73,7 @@ fn request(format: &str, stream: bool) -> Option<(String, Value)> {
 #[derive(Default)]
 struct Script {
     next: Mutex<Option<(Arc<Latch>, Replay)>>,
+    taken: AtomicUsize,
 }
 
 impl Script {
@@ -81,6 +83,7 @@ impl Script {
 
     fn take(&self) -> Replay {
         let (latch, replay) = self.next.lock().unwrap().take().expect("one request at a time");
+        self.taken.fetch_add(1, Ordering::SeqCst);
         latch.wait();
         replay
     }
@@ -131,8 +134,7 @@ impl Bench {
         let (key, latch) = (self.key(), Latch::new());
         self.script.set(&latch, Replay::json("{}"));
         let mut connection = self.send(&key, format, stream);
-        let seen = || usage(&mut Connection::open(self.envoy.gate()), &key, "")["seen"] == 1;
-        wait_for(|| seen().then_some(()), || format!("{format} is not counted"));
+        self.wait_until_counted(&key);
         let reserved = self.used(&key);
         latch.open();
         assert_eq!(connection.read_response().unwrap().status, 200);
@@ -149,7 +151,7 @@ impl Bench {
         connection
     }
 
-    /// Sends a request and returns what the client got; `leaves`: it closes the connection after the last piece.
+    /// Sends a request and returns what the client got. Without pieces the provider says nothing, not even a status.
     fn exchange(
         &mut self,
         case: &Value,
@@ -157,34 +159,44 @@ impl Bench {
         end: &str,
     ) -> (String, io::Result<Response>) {
         let (format, stream) = (case["format"].as_str().unwrap(), case["stream"] == true);
-        let key = self.key();
-        let open = Latch::new();
-        open.open();
+        let (key, latch) = (self.key(), Latch::new());
         let status = u16::try_from(case["status"].as_u64().unwrap()).unwrap();
         let headers = case["headers"].as_object().into_iter().flatten();
         let head = headers.fold(Replay::new(status.max(200)), |replay, (name, value)| {
             replay.header(name, value.as_str().unwrap())
         });
         let replay = pieces.iter().fold(head, |replay, piece| replay.piece(piece.clone()));
-        self.script.set(
-            &open,
-            match end {
-                "complete" => replay,
-                "upstream_reset" => replay.reset(),
-                _ => replay.silence(),
-            },
-        );
+        let replay = match end {
+            "complete" => replay,
+            "upstream_reset" => replay.reset(),
+            _ => replay.silence(),
+        };
+        self.script.set(&latch, replay);
+        if !pieces.is_empty() {
+            latch.open();
+        }
+        let taken = || self.script.taken.load(Ordering::SeqCst);
+        let before = taken();
         let mut connection = self.send(&key, format, stream);
         if end == "client_disconnect" {
+            wait_for(|| (taken() > before).then_some(()), || "nothing was sent".to_owned());
             let bytes: usize = pieces.iter().map(Vec::len).sum();
             let mut came = 0;
             while came < bytes {
                 came += connection.read_some().unwrap();
             }
+            drop(connection);
+            latch.open();
             return (key, Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let response = connection.read_response();
+        latch.open();
         (key, response)
+    }
+
+    fn wait_until_counted(&self, key: &str) {
+        let seen = || usage(&mut Connection::open(self.envoy.gate()), key, "")["seen"] == 1;
+        wait_for(|| seen().then_some(()), || "the request is not counted".to_owned());
     }
 
     fn expect(&mut self, case: &Value, key: &str) {

@@ -17,8 +17,10 @@ use super::logs::Logs;
 use super::unfit::Start;
 use crate::keys::now_secs;
 use crate::scenario::format::Outcome;
+use crate::scenario::step::Trailers;
 use crate::scenario::text::{from_bytes, shifted};
 use crate::scenario::{Configured, Machine, Observed, Sent, is_closed};
+use crate::support::origin::write_chunk;
 use crate::support::{Connection, Envoy, Options, Request, Response, wait_for};
 
 /// Headers that Envoy puts on every answer, or the backend.
@@ -132,7 +134,16 @@ impl Gateway {
         let head = format!("PROXY {family} {} {to} {} 443\r\n", source.ip(), source.port());
         let mut connection = Connection::open(address);
         connection.send_raw(head.as_bytes()).expect("the listener reads");
-        connection.send(&request(sent))
+        if sent.body.is_empty() {
+            return connection.send(&request(sent));
+        }
+        for part in parts(sent, request(sent)) {
+            // What is refused early is not read to its end.
+            if connection.send_raw(&part).is_err() {
+                break;
+            }
+        }
+        connection.read_response().expect("an answer")
     }
 }
 
@@ -154,6 +165,28 @@ fn request(sent: &Sent) -> Request {
     }
     let length = sent.ending.body.iter().sum::<u64>();
     request.body(vec![b'x'; usize::try_from(length).expect("a length")])
+}
+
+/// The bytes of a request with a body, in the parts in which they are written.
+fn parts(sent: &Sent, request: Request) -> Vec<Vec<u8>> {
+    let is_sized = sent.headers.iter().any(|(name, _)| name == b"content-length");
+    if is_sized {
+        return [vec![request.encode()], sent.body.clone()].concat();
+    }
+    let head = request.header("transfer-encoding", "chunked").encode();
+    let chunk = |part: &Vec<u8>| {
+        let mut chunk = Vec::new();
+        write_chunk(&mut chunk, part).expect("memory");
+        chunk
+    };
+    let mut end = b"0\r\n".to_vec();
+    if let Trailers::Shown(trailers) = &sent.trailers {
+        trailers.iter().for_each(|(name, value)| {
+            end.extend(format!("{name}: {value}\r\n").into_bytes());
+        });
+    }
+    end.extend(b"\r\n");
+    [vec![head], sent.body.iter().map(chunk).collect(), vec![end]].concat()
 }
 
 impl Machine for Gateway {
@@ -188,7 +221,7 @@ impl Machine for Gateway {
         let Some(address) = self.address else {
             return Observed::default();
         };
-        self.site.backend.expect(&self.name, &sent.ending);
+        self.site.backend.expect(&self.name, sent);
         let response = Self::ask(address, sent);
         let end = wait_for(
             || self.site.logs.end(&self.name),
@@ -199,6 +232,7 @@ impl Machine for Gateway {
         let forwarded = !requests.is_empty();
         let own = own_headers(&response, &sent.ending.headers);
         let reply = by_module.then(|| reply(&response, &own, &end));
+        let received = requests.into_iter().next().unwrap_or_default();
         let told = |(name, value): &(String, String)| (name.clone(), value.clone());
         Observed {
             forwarded: Some(forwarded),
@@ -206,7 +240,9 @@ impl Machine for Gateway {
             replies: u32::from(by_module),
             reply,
             response_headers: own.iter().filter(|_| !by_module).map(told).collect(),
-            upstream: requests.into_iter().next().unwrap_or_default(),
+            upstream_body: received.body,
+            upstream: received.headers,
+            response_body: if by_module { Vec::new() } else { response.body.clone() },
             filter_state: STATES.iter().filter_map(|key| state(&end, key)).collect(),
             outcome: AuditOutcome {
                 status: Some(response.status.into()),
@@ -251,7 +287,7 @@ fn reply(response: &Response, own: &[(String, String)], end: &Value) -> Reply {
         status: response.status,
         grpc_status: None,
         headers: own.iter().map(header).collect(),
-        body: response.text(),
-        details: end["details"].as_str().unwrap_or_default().to_owned(),
+        body: response.text().into(),
+        details: end["details"].as_str().unwrap_or_default().to_owned().into(),
     }
 }

@@ -6,8 +6,9 @@ use vkey::decision::DenyClass;
 use vkey::host::Rules;
 use vkey::json::Json;
 
+use crate::scenario::body::Body;
 use crate::scenario::format::{ConfigSpec, HostKind, Outcome, Scenario, Variant};
-use crate::scenario::step::{Expected, Faults, Step};
+use crate::scenario::step::{Expected, Faults, Step, Trailers};
 
 /// Why a file, a variant or a step is not run. The table in `testdata/README.md` says the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,8 +184,8 @@ fn of_step(step: &Step, moves: bool) -> Option<Unfit> {
 }
 
 fn is_faulty(faults: &Faults) -> bool {
-    let Faults { failing_edits, no_clock, no_headers, never_shown } = *faults;
-    failing_edits.is_some() || no_clock || no_headers || never_shown
+    let Faults { failing_edits, no_clock, no_headers, never_shown, keeps_bodies } = *faults;
+    failing_edits.is_some() || no_clock || no_headers || never_shown || keeps_bodies
 }
 
 /// Whether it matters how the upstream is connected.
@@ -207,7 +208,10 @@ fn ends_otherwise(step: &Step) -> bool {
     let status = step.expect.audit.iter().find(|(name, _)| name == "status");
     let goes_away = matches!(status, Some((_, Json::Null)));
     let odd = step.ending.status.is_some_and(|status| !(200..=599).contains(&status));
-    odd || (goes_away && step.expect.action == Expected::Forward)
+    // `bodies` has those that an upstream cannot bring about.
+    odd || step.ending.cut.is_some()
+        || step.request.unfinished
+        || (goes_away && step.expect.action == Expected::Forward)
 }
 
 /// Headers that mean something between a client and Envoy, or that Envoy writes itself.
@@ -226,7 +230,10 @@ fn of_request(step: &Step) -> Option<Unfit> {
     let once = [":method", ":path", ":authority"].into_iter().all(|name| pseudo(name) == 1);
     let carried = headers.iter().all(|(name, value)| carries(name, &without_placeholders(value)));
     let authorizations = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(JOINED));
-    if !once || !carried || authorizations.count() > 1 {
+    // Envoy reads trailers of HTTP/1.1 only where it is configured to; `bodies` has them.
+    let has_trailers = step.request.trailers != Trailers::Absent;
+    let has_body = step.request.body != Body::default();
+    if !once || !carried || authorizations.count() > 1 || (has_trailers && has_body) {
         return Some(Unfit::Request);
     }
     // The answer to a HEAD has no body.
