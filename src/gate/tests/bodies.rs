@@ -331,7 +331,7 @@ fn a_host_that_contradicts_itself_gets_nothing() {
     let worker = Worker::new(CONFIG);
     for announced in [[9, 8], [9, 99]] {
         let mut sent = worker.send(&[]);
-        sent.host.memory.request_body.push(&GOOD[..9]);
+        sent.host.memory.request_body.push(GOOD.split_at(9).0);
         sent.host.memory.request_body.arrive();
         for bytes in announced {
             let gate = &worker.gate;
@@ -382,7 +382,7 @@ fn a_request_whose_body_never_ends_is_recorded() {
     {
         let worker = Worker::new(CONFIG);
         let mut sent = worker.send(&[]);
-        sent.host.memory.request_body.push(&GOOD[..9]);
+        sent.host.memory.request_body.push(GOOD.split_at(9).0);
         sent.arrive(false);
         if let Some(status) = status {
             sent.respond_headers(status, "text/plain");
@@ -557,7 +557,8 @@ fn what_a_response_used_replaces_what_was_reserved() {
 /// How a request may end, and what it is charged of its reservation of 40.
 #[test]
 fn each_end_has_its_charge() {
-    let cases: [(&str, fn(&mut Sent<'_>), u64, &str); 8] = [
+    type Act = fn(&mut Sent<'_>);
+    let cases: [(&str, Act, u64, &str); 8] = [
         ("no response", |_| {}, 0, "none"),
         (
             "no response, but it was sent",
@@ -857,7 +858,7 @@ fn no_order_of_callbacks_sends_what_was_not_judged() {
     let worker = Worker::new(&CONFIG.replace("1000,", "1000000000,"));
     let mut used = worker.used();
     for order in orders {
-        for parts in [[&GOOD[..20], &GOOD[20..]], [&OTHER[..20], &OTHER[20..]]] {
+        for parts in [GOOD, OTHER].map(|body| <[&str; 2]>::from(body.split_at(20))) {
             play(&worker, &order, parts);
             let before = std::mem::replace(&mut used, worker.used());
             // It is charged what it used, what it reserved while it is open, or nothing.
