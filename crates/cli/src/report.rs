@@ -9,7 +9,9 @@ use vkey::access::{Access, AmbiguousPath, Models};
 use vkey::body::request::{RequestFacts, Target};
 use vkey::config::Hindrance;
 use vkey::decision::{Decision, DenyReason};
-use vkey::engine::{BodyRefusal, Engine, Identity, KnownKey, Question, Reading, StageResult};
+use vkey::engine::{
+    BodyRefusal, Engine, Identity, KnownKey, Question, Reading, Stage, StageResult,
+};
 use vkey::exchange::Step;
 use vkey::headers::RequestHead;
 use vkey::host::Dialect;
@@ -18,7 +20,7 @@ use vkey::limits::Charge;
 
 use super::key_flaw::KeyFlaw;
 use super::request_body::{RequestBody, describe_facts};
-use super::text::ascii;
+use super::text::{ascii, escape_word};
 use super::{limits, time};
 
 /// The stages of one decision. The engine decides; the stages show why.
@@ -45,8 +47,11 @@ struct Evaluated<'e, 'a> {
     key: &'e KnownKey,
     validity: StageResult,
     head: &'e RequestHead<'e>,
-    access: Result<Access<'a>, AmbiguousPath>,
+    access: Asked<'a>,
 }
+
+/// What a request asks for, if its path is not ambiguous.
+type Asked<'a> = Result<Access<'a>, AmbiguousPath>;
 
 /// A stage with its result.
 struct Line {
@@ -137,14 +142,16 @@ impl Report {
         reading: &Reading,
         facts: Option<&RequestFacts>,
     ) {
-        let Evaluated { engine, key, validity, head, .. } = *request;
-        let models = facts.map_or_else(|| reading.models(), Models::of);
-        let access = request.access.clone().map(|access| Access { models, ..access });
-        let question = Question { key, validity, head, access: LazyCell::new(|| access) };
+        let Evaluated { engine, key, .. } = *request;
+        let question = request.question(facts.map_or_else(|| reading.models(), Models::of));
         for (stage, verdict) in engine.stages(&question) {
             match verdict {
                 Ok(()) if !stage.is_shown() => {}
                 Ok(()) => self.push(stage, verdict, ""),
+                Err(DenyReason::Model) if facts.is_some() => {
+                    let why = refused_model(request, stage, facts);
+                    self.stages.push(Line { name: stage.to_string(), verdict, message: why });
+                }
                 Err(reason) => {
                     let message = stage.message(reason).unwrap_or_else(|| reason.message());
                     self.push(stage, verdict, message);
@@ -322,6 +329,34 @@ impl Evaluated<'_, '_> {
         let reading = |access: &Access<'_>| self.engine.reading(self.key, self.head, &access.path);
         self.access.as_ref().map(reading).unwrap_or_default()
     }
+
+    /// The question whether a request that names these models is allowed.
+    fn question<'m>(&'m self, models: Models<'m>) -> Question<'m, impl FnOnce() -> Asked<'m>> {
+        let Evaluated { key, validity, head, .. } = *self;
+        let access = move || self.access.clone().map(|access| Access { models, ..access });
+        Question { key, validity, head, access: LazyCell::new(access) }
+    }
+}
+
+/// Why the models of a body are not allowed.
+fn refused_model(
+    request: &Evaluated<'_, '_>,
+    stage: Stage,
+    facts: Option<&RequestFacts>,
+) -> Cow<'static, str> {
+    let names = facts.map(|facts| &*facts.models).unwrap_or_default();
+    let is_refused = |name: &&Box<str>| {
+        let models = Models::Named { names: std::slice::from_ref(*name), open_ended: false };
+        let question = request.question(models);
+        let mut stages = request.engine.stages(&question);
+        stages.any(|(other, verdict)| other == stage && verdict == Err(DenyReason::Model))
+    };
+    match names.iter().find(is_refused) {
+        Some(name) => format!("the key may not use the model {}", escape_word(name)).into(),
+        None if names.is_empty() => "the request names no model; name one".into(),
+        None if facts.is_some_and(|facts| facts.open_ended) => OPEN_ENDED.into(),
+        None => TOGETHER.into(),
+    }
 }
 
 impl Line {
@@ -345,6 +380,12 @@ const UNREAD: &str = "this release does not read MCP messages, so the gate sees 
 
 const NOTHING: &str =
     "nothing that limits this key depends on the body, so the gate does not read it";
+
+const OPEN_ENDED: &str =
+    "the request lets the server choose a model besides those that it names; name each of them";
+
+const TOGETHER: &str =
+    "no alternative allows all models of the request together; send one request for each";
 
 const EXEMPT: &str = "llm.unmetered lists the path, so the gate does not read the body, and no restriction of models applies";
 
