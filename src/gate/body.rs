@@ -1,17 +1,16 @@
 //! What the body of a request adds to its decision and to its edits.
 
 use crate::access::CanonicalPath;
-use crate::audit::{TokenSource, Tokens};
-use crate::body::TokenUsage;
 use crate::body::json::Limits;
 use crate::body::request::{Declared, Injection, RequestReader, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{KnownKey, Reserve};
-use crate::exchange::{Asked, Held, Metering, ReadBody, Usage};
+use crate::exchange::{Asked, Held, Metering, ReadBody};
 use crate::host::{Host, HostError};
 
 use super::holding::Unread;
 use super::request::{Next, RequestGate};
+use super::reserve::Priced;
 use super::splice::splice;
 
 /// An upstream that refuses a member that it does not know.
@@ -114,20 +113,4 @@ impl<H: Host> RequestGate<'_, H> {
             .unwrap_or(self.head.authority != Some(REFUSES_STREAM_OPTIONS));
         is_wanted.then_some(injection)
     }
-}
-
-/// A decision, after what the request costs.
-pub(super) struct Priced {
-    pub(super) decision: Decision,
-    /// What explains a refusal to a person.
-    pub(super) message: Option<&'static str>,
-    /// What the request reserves, if its tokens are counted.
-    pub(super) reserve: Option<Reserve>,
-}
-
-/// What a refused request reserved, as its audit line says it.
-pub(super) fn reserved_usage(reserve: &Reserve) -> Usage {
-    let usage = TokenUsage { total: reserve.tokens, ..TokenUsage::default() };
-    let tokens = Some(Tokens { usage, source: TokenSource::Nothing });
-    Usage { served: None, tokens, micro_usd: reserve.micro_usd.map(|_| 0) }
 }

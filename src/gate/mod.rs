@@ -11,6 +11,7 @@ mod meter;
 mod metrics;
 mod plugin;
 mod request;
+mod reserve;
 mod resets;
 mod response;
 mod revocations;

@@ -19,9 +19,9 @@ use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
-use super::body::{Priced, reserved_usage};
 use super::holding::Holding;
 use super::metrics::Metrics;
+use super::reserve::{Priced, reserved_usage};
 use super::seal::seal;
 use super::sessions::ends_own_session;
 use super::start::Start;
@@ -369,8 +369,11 @@ pub(super) fn withdraw<H: Host>(
     (reason, refund): (DenyReason, Refund),
     now_ns: u64,
 ) -> Decided {
-    let (decided, reserved) = request.refuse(reason);
+    let (mut decided, reserved) = request.refuse(reason);
     if let Some((key, reservations)) = reserved {
+        if refund == Refund::Nothing {
+            decided.keep_charged(reservations.amounts.cost_micro_usd);
+        }
         let admission = Admission::new(store, engine, &key, decided.seen().source(), now_ns);
         log_miscount(host, admission.withdraw(&reservations, reason, refund).err());
     }

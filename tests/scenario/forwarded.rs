@@ -39,6 +39,10 @@ pub(super) fn check_bodies(context: &Context<'_>, step: &Step, observed: &Observ
         true => bytes(expect.upstream.body.as_ref().unwrap_or(&step.request.body)),
         false => Vec::new(),
     };
+    // What comes of a body whose sizes alone are known is the machine's.
+    if expect.action.forwards() && !step.ending.body.is_empty() {
+        return problems;
+    }
     let is_unfinished = step.request.unfinished && sent.starts_with(&observed.upstream_body);
     if observed.upstream_body != sent && !is_unfinished {
         let found = String::from_utf8_lossy(&observed.upstream_body);

@@ -133,7 +133,7 @@ mod tests {
 
     /// What is charged for a response. 100 tokens and 900 micro-USD are reserved.
     fn charged(status: u16, body: &str, end: End, prices: &Prices) -> (Amounts, Option<u64>) {
-        let head = ResponseHead { status, content_encoding: None, bedrock_counts: (None, None) };
+        let head = ResponseHead { status, ..ResponseHead::default() };
         let facts = facts();
         let mut meter = Meter::new(facts.format, &head);
         meter.feed(body.as_bytes());

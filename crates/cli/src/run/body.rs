@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use vkey::json::{Invalid, Json, Members, Node};
 use vkey_vm::UpstreamResponse;
 
-use super::request::{header, owned};
+use super::fields::{header, owned};
 
 /// The members of a response.
 const MEMBERS: [&str; 4] = ["headers", "body", "body_b64", "cut"];

@@ -21,6 +21,7 @@ use super::time::Stopwatch;
 mod agreement;
 mod body;
 mod evaluator;
+mod fields;
 mod line_result;
 mod request;
 

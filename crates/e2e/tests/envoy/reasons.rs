@@ -161,8 +161,8 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         assert_eq!(record.unwrap().decision.and_then(Decision::reason), *expected, "{name}");
         assert_eq!(outcome.status, Some(u64::from(expected.map_or(200, status))), "{name}");
     }
-    // The module reads no bodies yet, blocked sources are in `alerts`, two more reasons need a proxy that is
-    // broken, and those of upstreams are in `upstream_*`.
+    // Bodies are in `bodies`, blocked sources in `alerts`, two more reasons need a proxy that is broken, and those of
+    // upstreams are in `upstream_*`.
     let reached = |reason: &&DenyReason| {
         let of_upstream = reason.class() == DenyClass::Upstream;
         of_upstream || cases.iter().any(|(_, _, expected)| expected.as_ref() == Some(*reason))
@@ -172,6 +172,7 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         missing,
         [
             &DenyReason::BodyUnreadable,
+            &DenyReason::BodyTooLarge,
             &DenyReason::SourceBlocked,
             &DenyReason::NotReady,
             &DenyReason::Contention

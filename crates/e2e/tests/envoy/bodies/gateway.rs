@@ -136,7 +136,7 @@ impl Gateway {
         limits.iter().find(of_tokens).unwrap()["used"].as_u64().unwrap()
     }
 
-    /// The audit line of the last request, once there are so many lines.
+    /// The audit line of the last request, once there is this number of lines.
     pub(super) fn line(&self, count: usize) -> Value {
         let lines = self.envoy.wait_for_access_log(count);
         let line = lines.last().unwrap();
