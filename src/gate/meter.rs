@@ -27,14 +27,12 @@ impl Gate {
         let header = |name: &str| host.response_header(name.as_bytes());
         let is_invoke = metering.facts.format == Format::BedrockInvoke;
         let count = |name| is_invoke.then(|| header(name)).flatten();
-        let content_type = header("content-type");
         let encoding = header("content-encoding");
         let input = count("x-amzn-bedrock-input-token-count");
         let output = count("x-amzn-bedrock-output-token-count");
         let status = host.response_status().and_then(|status| u16::try_from(status).ok());
         let head = ResponseHead {
             status: status.unwrap_or(0),
-            content_type: content_type.as_deref(),
             content_encoding: encoding.as_deref(),
             bedrock_counts: (input.as_deref(), output.as_deref()),
         };
@@ -42,7 +40,7 @@ impl Gate {
         let is_local = is_local_reply(host);
         let end = is_local.then(|| End::LocalReply { before_send: !may_be_sent(host) });
         let strips = metering.strips && !is_local && !head.is_encoded();
-        let strips = strips && head.content_type.is_some_and(is_event_stream);
+        let strips = strips && header("content-type").is_some_and(|value| is_event_stream(&value));
         if strips {
             // How much is removed is not known before it comes.
             _ = host.remove_response_header("content-length");

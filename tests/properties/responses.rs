@@ -2,8 +2,6 @@
 
 use vkey::body::response::{End, Meter, Metered, ResponseHead, Settle, Stripper};
 use vkey::body::{Format, TokenUsage};
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
