@@ -34,7 +34,6 @@ impl Gate {
         let status = host.response_status().and_then(|status| u16::try_from(status).ok());
         let head = ResponseHead {
             status: status.unwrap_or(0),
-            content_type: content_type.as_deref(),
             content_encoding: encoding.as_deref(),
             bedrock_counts: (input.as_deref(), output.as_deref()),
         };
@@ -42,7 +41,7 @@ impl Gate {
         let is_local = is_local_reply(host);
         let end = is_local.then(|| End::LocalReply { before_send: !may_be_sent(host) });
         let strips = metering.strips && !is_local && !head.is_encoded();
-        let strips = strips && head.content_type.is_some_and(is_event_stream);
+        let strips = strips && content_type.as_deref().is_some_and(is_event_stream);
         if strips {
             // How much is removed is not known before it comes.
             _ = host.remove_response_header("content-length");
