@@ -240,7 +240,6 @@ impl Gate {
         let admitted = admission.admit(decision);
         self.metrics.count_retries(host, store.retries());
         self.resets.report(host, &store);
-        drop(admission);
         Decided::with_key(seen, key, admitted.decision).counted(None, admitted.anomaly)
     }
 
