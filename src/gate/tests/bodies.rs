@@ -703,6 +703,26 @@ fn cost_is_reserved_and_settled_in_micro_usd() {
     assert!(refused.reply().1.contains("no price"));
 }
 
+/// A byte of it has left, so what it reserved stays charged.
+#[test]
+fn a_response_that_is_withheld_stays_charged() {
+    let config = CONFIG.replacen('{', r#"{"upstream_tls": {"require_gate": false}, "#, 1);
+    let worker = Worker::new(&config);
+    let mut sent = worker.send(&[(":authority", "api.openai.com")]);
+    sent.body(&[GOOD]);
+    assert_eq!(sent.sent_body(), GOOD);
+    sent.host.memory.show(Property::UpstreamLocalAddress.path(), "192.0.2.1:4711");
+    sent.host.memory.show(Property::ResponseCodeDetails.path(), "via_upstream");
+    worker.gate.on_response_headers(&sent.host, &mut sent.exchange);
+    assert_eq!((sent.reply().0, worker.used()), (502, 40));
+    // The reply's own body, and not that of the upstream.
+    sent.respond_part(0, true);
+    let line = sent.end();
+    assert_eq!(text(&line, "reason"), "upstream_plaintext");
+    assert_eq!((tokens(&line), worker.used()), (("40".into(), "reserved".into()), 40));
+    assert_eq!(worker.store.metric("vkey_tokens_total.kind.other.tenant.other"), Some(40));
+}
+
 /// If the request cannot be made fit to go on, all that it reserved is given back.
 #[test]
 fn a_failing_edit_gives_everything_back() {
