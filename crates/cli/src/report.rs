@@ -345,13 +345,13 @@ fn refused_model(
     facts: Option<&RequestFacts>,
 ) -> Cow<'static, str> {
     let names = facts.map(|facts| &*facts.models).unwrap_or_default();
-    let is_refused = |name: &&Box<str>| {
-        let models = Models::Named { names: std::slice::from_ref(*name), open_ended: false };
+    let is_refused = |names: &[Box<str>]| {
+        let models = Models::Named { names, open_ended: false };
         let question = request.question(models);
         let mut stages = request.engine.stages(&question);
         stages.any(|(other, verdict)| other == stage && verdict == Err(DenyReason::Model))
     };
-    match names.iter().find(is_refused) {
+    match names.iter().find(|name| is_refused(std::slice::from_ref(*name))) {
         Some(name) => format!("the key may not use the model {}", escape_word(name)).into(),
         None if names.is_empty() => "the request names no model; name one".into(),
         None if facts.is_some_and(|facts| facts.open_ended) => OPEN_ENDED.into(),
