@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::callgrind::{Code, Count};
 use crate::functions::Names;
+use crate::pieces::{self, BARE, FEW, MANY, Streamed, UNMETERED};
 use crate::process::{cpu_ns, resident, resident_bytes, run_ns, used_ticks};
 use crate::stats::{Spread, added, ratio};
 use crate::table::Table;
 use crate::tally::Tally;
-use crate::targets::{Cost, INSTRUCTIONS, MAX_MODULE_BYTES, Rule, TIMES, judge};
+use crate::targets::{
+    Cost, INSTRUCTIONS, MAX_MODULE_BYTES, PIECES, Piece, Rule, TIMES, judge, judge_pieces,
+};
 use crate::wrk::Outcome;
 use crate::{callgrind, functions, machine, support, tally as tallying, targets, text, wrk};
 
@@ -320,6 +323,59 @@ fn counts_are_judged_by_what_is_added() {
     );
 }
 
+/// A piece of 125 bytes: 15 000 instructions are unavoidable.
+const PIECE: Piece = Piece { bytes: 125 };
+
+fn streamed(id: &'static str, piece: f64, rest: f64) -> Streamed {
+    let all = |pieces: u32| rest + piece * f64::from(pieces);
+    Streamed { id, title: id, few: all(FEW), many: all(MANY) }
+}
+
+fn streams() -> [Streamed; 4] {
+    [
+        streamed(BARE, 10_000.0, 100_000.0),
+        streamed(UNMETERED, 11_500.0, 250_000.0),
+        streamed("stream-metered", 29_500.0, 400_000.0),
+        streamed("stream-stripped", 31_000.0, 410_000.0),
+    ]
+}
+
+#[test]
+fn a_piece_of_a_stream_is_told_apart_from_the_rest() {
+    let printed = pieces::table(&streams(), &PIECE).markdown();
+    let lines: Vec<_> = printed.lines().skip(2).collect();
+    assert_eq!(
+        lines,
+        [
+            "| stream-bare | 10.0 | – | – | 100.0 | – | – |",
+            "| stream-unmetered | 11.5 | +1.5 | 0.10 | 250.0 | +150.0 | – |",
+            "| stream-metered | 29.5 | +19.5 | 1.30 | 400.0 | +300.0 | +150.0 |",
+            "| stream-stripped | 31.0 | +21.0 | 1.40 | 410.0 | +310.0 | +160.0 |",
+        ]
+    );
+    let csv = pieces::csv(&streams(), "a machine");
+    assert!(csv.starts_with("# a machine\n"));
+    assert!(csv.contains("\nstream-bare,\"stream-bare\",200000,1200000\n"));
+}
+
+#[test]
+fn a_piece_is_judged_by_what_it_adds() {
+    let streams = streams();
+    let judged = judge_pieces(&PIECE, |case| pieces::added(&streams, case));
+    let unavoidable = "to a callback, a read and 12 instructions per byte";
+    assert_eq!(
+        judged.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            format!("met: a piece of a metered stream, {unavoidable}: 1.30, at most 1.30"),
+            format!(
+                "missed by 0.10: a piece of a stream from which the usage is removed, \
+                 {unavoidable}: 1.40, at most 1.30"
+            ),
+        ]
+    );
+    assert!(judge_pieces(&PIECE, |_| None).is_empty());
+}
+
 /// What a case must be called so that a rule finds it.
 #[test]
 fn every_target_is_about_cases_that_are_counted() {
@@ -329,7 +385,8 @@ fn every_target_is_about_cases_that_are_counted() {
     for id in INSTRUCTIONS.iter().flat_map(cases) {
         assert!(telling.contains(&format!("\"{id}\"")), "{id}");
     }
-    for id in TIMES.iter().flat_map(cases) {
+    let pieces = PIECES.iter().map(|(_, id)| *id);
+    for id in TIMES.iter().flat_map(cases).chain(pieces) {
         assert!(groups.contains(&format!("\"{id}\"")), "{id}");
     }
 }
