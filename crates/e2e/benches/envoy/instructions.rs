@@ -174,7 +174,7 @@ fn stream(peers: &Peers<'_>, plan: &Proxy, case: &Case) -> Result<Streamed, Stri
     Ok(Streamed { id: case.id, title: case.title, few: few?, many: many? })
 }
 
-/// The same with so many pieces.
+/// The same with another number of pieces.
 fn of_pieces(ask: &Ask, pieces: u32) -> Ask {
     let mut ask = ask.clone();
     if let Some(chat) = &mut ask.chat {
