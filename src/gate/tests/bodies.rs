@@ -3,6 +3,7 @@
 use super::recorded::RecordedHost;
 use super::*;
 use crate::decision::{Decision, DenyReason};
+use crate::host::FilterState;
 use crate::json::Json;
 use crate::record::Name;
 
@@ -88,11 +89,22 @@ impl Worker {
         self.limit("tokens_total")
     }
 
-    fn limit(&self, name: &str) -> u64 {
+    /// How many requests of the key were denied because the gate was not ready.
+    fn denied(&self) -> u64 {
+        let usage = self.usage();
+        let denied = usage.get("denied").and_then(|denied| denied.get("unavailable"));
+        denied.unwrap_or_else(|| panic!("{usage}")).to_string().parse().unwrap()
+    }
+
+    fn usage(&self) -> Json {
         let headers = [(":method", "GET"), (":path", "/.vkey/usage"), ("content-type", "")];
         let sent = self.send(&headers);
         let reply = sent.host.memory.reply.borrow();
-        let usage = Json::parse(reply.as_ref().unwrap().body.as_bytes()).unwrap();
+        Json::parse(reply.as_ref().unwrap().body.as_bytes()).unwrap()
+    }
+
+    fn limit(&self, name: &str) -> u64 {
+        let usage = self.usage();
         let Some(Json::Array(limits)) = usage.get("limits") else { panic!("{usage}") };
         let of = |limit: &&Json| {
             limit.get("name").and_then(Json::as_str).is_some_and(|found| found.ends_with(name))
@@ -515,8 +527,10 @@ fn a_host_that_keeps_bodies_back_is_found_out() {
     assert!(matches!(sent.exchange, Exchange::Held(_)));
     assert_eq!(sent.body(&[GOOD]), Action::Continue);
     // By now the host has proven itself.
-    sent.host.take_calls();
-    let sent = worker.send_to(sized(&worker, 500));
+    let host = sized(&worker, 500);
+    host.memory.now_ns.set(Some(12_000_000_000));
+    let sent = worker.send_to(host);
+    assert!(matches!(sent.exchange, Exchange::Held(_)));
     assert!(!sent.host.take_calls().contains(&"set_tick_period"));
 }
 
@@ -557,7 +571,18 @@ fn what_a_response_used_replaces_what_was_reserved() {
 /// How a request may end, and what it is charged of its reservation of 40.
 #[test]
 fn each_end_has_its_charge() {
-    let cases: [(&str, fn(&mut Sent<'_>), u64, &str); 8] = [
+    let cases: [(&str, fn(&mut Sent<'_>), u64, &str); 9] = [
+        (
+            "an error that trailers end",
+            |sent| {
+                sent.respond_headers(500, "text/plain");
+                sent.host.memory.response_body.push("no");
+                sent.host.memory.response_body.arrive();
+                sent.respond_part(2, false);
+            },
+            0,
+            "none",
+        ),
         ("no response", |_| {}, 0, "none"),
         (
             "no response, but it was sent",
@@ -645,6 +670,31 @@ fn each_end_has_its_charge() {
         assert_eq!(worker.used(), charged, "{name}: {line}");
         assert_eq!(tokens(&line).1, source, "{name}: {line}");
     }
+}
+
+/// The upstream has responded before the request ended, whose trailers the host does not show.
+#[test]
+fn a_request_that_is_refused_after_it_was_settled_is_counted_and_not_refunded() {
+    let worker = Worker::new(CONFIG);
+    let mut sent = worker.ask(GOOD);
+    sent.respond(200, "application/json", &[USED_7]);
+    assert_eq!(worker.gate.on_request_trailers(&sent.host, &mut sent.exchange), Action::Pause);
+    assert_eq!((sent.reason(), worker.used()), (Some(DenyReason::NotReady), 7));
+    assert_eq!(tokens(&sent.end()), ("7".into(), "usage".into()));
+    let other = worker.store.metric("vkey_tokens_total.kind.output.tenant.other");
+    assert_eq!((worker.denied(), other), (1, Some(4)));
+}
+
+/// What was settled is not given back, even if a gate of a cluster says that nothing was sent.
+#[test]
+fn what_was_settled_is_not_refunded() {
+    let worker = Worker::new(CONFIG);
+    let mut sent = worker.ask(GOOD);
+    sent.respond(200, "application/json", &[USED_7]);
+    let place = Property::FilterState(FilterState::Upstream).path();
+    sent.host.memory.show(place, "upstream_plaintext unsent");
+    worker.gate.on_response_headers(&sent.host, &mut sent.exchange);
+    assert_eq!((sent.reason(), worker.used()), (Some(DenyReason::UpstreamPlaintext), 7));
 }
 
 /// Two responses reach the module if the proxy replies after the upstream: the second counts.
