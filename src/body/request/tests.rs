@@ -130,7 +130,9 @@ fn only_the_change_that_is_needed_is_made() {
     let changed = |path: &str, body: &str| {
         facts(path, body).inject.map(|Injection { at, text, .. }| {
             let [start, end] = [at.start, at.end].map(|offset| usize::try_from(offset).unwrap());
-            [&body[..start], text, &body[end..]].concat()
+            let mut changed = body.to_owned();
+            changed.replace_range(start..end, text);
+            changed
         })
     };
     for (path, body, expected) in [
