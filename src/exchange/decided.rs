@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::alerts::anomaly::Anomaly;
-use crate::audit::{AuditRecord, Mask, Prepared, Tokens};
+use crate::audit::{AuditRecord, Mask, Prepared, TokenSource, Tokens};
+use crate::body::TokenUsage;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
 use crate::limits::ledger::{Exceeded, Exhausted};
@@ -125,6 +126,23 @@ impl Decided {
 
     pub(super) fn set_usage(&mut self, usage: Usage) {
         self.usage = Some(Box::new(usage));
+    }
+
+    /// Records that what the request reserved stays charged.
+    pub fn keep_charged(&mut self, micro_usd: u64) {
+        if let Some(usage) = &mut self.usage {
+            usage.micro_usd = usage.micro_usd.map(|_| micro_usd);
+            if let Some(tokens) = &mut usage.tokens {
+                tokens.source = TokenSource::Reserved;
+            }
+        }
+    }
+
+    /// The tokens that it was charged, and their cost in micro-USD.
+    pub fn charged(&self) -> Option<(TokenUsage, Option<u64>)> {
+        let usage = self.usage.as_deref()?;
+        let tokens = usage.tokens.filter(|tokens| tokens.source != TokenSource::Nothing)?;
+        Some((tokens.usage, usage.micro_usd))
     }
 
     pub(super) fn set_verdict(&mut self, verdict: Verdict) {

@@ -27,7 +27,6 @@ impl Gate {
         let header = |name: &str| host.response_header(name.as_bytes());
         let is_invoke = metering.facts.format == Format::BedrockInvoke;
         let count = |name| is_invoke.then(|| header(name)).flatten();
-        let content_type = header("content-type");
         let encoding = header("content-encoding");
         let input = count("x-amzn-bedrock-input-token-count");
         let output = count("x-amzn-bedrock-output-token-count");
@@ -41,7 +40,7 @@ impl Gate {
         let is_local = is_local_reply(host);
         let end = is_local.then(|| End::LocalReply { before_send: !may_be_sent(host) });
         let strips = metering.strips && !is_local && !head.is_encoded();
-        let strips = strips && content_type.as_deref().is_some_and(is_event_stream);
+        let strips = strips && header("content-type").is_some_and(|value| is_event_stream(&value));
         if strips {
             // How much is removed is not known before it comes.
             _ = host.remove_response_header("content-length");

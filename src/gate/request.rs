@@ -369,8 +369,11 @@ pub(super) fn withdraw<H: Host>(
     (reason, refund): (DenyReason, Refund),
     now_ns: u64,
 ) -> Decided {
-    let (decided, reserved) = request.refuse(reason);
+    let (mut decided, reserved) = request.refuse(reason);
     if let Some((key, reservations)) = reserved {
+        if refund == Refund::Nothing {
+            decided.keep_charged(reservations.amounts.cost_micro_usd);
+        }
         let admission = Admission::new(store, engine, &key, decided.seen().source(), now_ns);
         log_miscount(host, admission.withdraw(&reservations, reason, refund).err());
     }

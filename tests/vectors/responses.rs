@@ -45,7 +45,6 @@ fn meter(case: &Value, pieces: &[&[u8]]) -> Metered {
     let field = |name: &str| case["headers"][name].as_str().map(str::as_bytes);
     let head = ResponseHead {
         status: u16::try_from(case["status"].as_u64().unwrap()).unwrap(),
-
         content_encoding: field("content-encoding"),
         bedrock_counts: (
             field("x-amzn-bedrock-input-token-count"),

@@ -54,16 +54,16 @@ pub(super) fn refused_model(
     facts: Option<&RequestFacts>,
 ) -> Cow<'static, str> {
     let names = facts.map(|facts| &*facts.models).unwrap_or_default();
-    let is_refused = |name: &[Box<str>]| {
-        let models = Models::Named { names: name, open_ended: false };
+    let is_refused = |names: &[Box<str>]| {
+        let models = Models::Named { names, open_ended: false };
         let question = request.question(models);
         let mut stages = request.engine.stages(&question);
         stages.any(|(other, verdict)| other == stage && verdict == Err(DenyReason::Model))
     };
-    match names.chunks(1).find(|name| is_refused(name)) {
-        Some([name, ..]) => format!("the key may not use the model {}", escape_word(name)).into(),
-        _ if names.is_empty() => "the request names no model; name one".into(),
-        _ if facts.is_some_and(|facts| facts.open_ended) => OPEN_ENDED.into(),
-        _ => TOGETHER.into(),
+    match names.iter().find(|name| is_refused(std::slice::from_ref(*name))) {
+        Some(name) => format!("the key may not use the model {}", escape_word(name)).into(),
+        None if names.is_empty() => "the request names no model; name one".into(),
+        None if facts.is_some_and(|facts| facts.open_ended) => OPEN_ENDED.into(),
+        None => TOGETHER.into(),
     }
 }

@@ -6,7 +6,7 @@ use super::cut::{cut, cut_last};
 use super::models::{MAX_NAME_BYTES, NameList};
 
 /// What the request line says: the format of the body, the models in path and query, and whether the path asks for a
-/// stream. Other paths have [`Format::Other`], and so have all methods but POST.
+/// stream. Any other path is [`Format::Other`], and so is every method but POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The format.

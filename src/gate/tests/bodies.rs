@@ -331,7 +331,7 @@ fn a_host_that_contradicts_itself_gets_nothing() {
     let worker = Worker::new(CONFIG);
     for announced in [[9, 8], [9, 99]] {
         let mut sent = worker.send(&[]);
-        sent.host.memory.request_body.push(&GOOD[..9]);
+        sent.host.memory.request_body.push(GOOD.split_at(9).0);
         sent.host.memory.request_body.arrive();
         for bytes in announced {
             let gate = &worker.gate;
@@ -382,7 +382,7 @@ fn a_request_whose_body_never_ends_is_recorded() {
     {
         let worker = Worker::new(CONFIG);
         let mut sent = worker.send(&[]);
-        sent.host.memory.request_body.push(&GOOD[..9]);
+        sent.host.memory.request_body.push(GOOD.split_at(9).0);
         sent.arrive(false);
         if let Some(status) = status {
             sent.respond_headers(status, "text/plain");
@@ -557,7 +557,8 @@ fn what_a_response_used_replaces_what_was_reserved() {
 /// How a request may end, and what it is charged of its reservation of 40.
 #[test]
 fn each_end_has_its_charge() {
-    let cases: [(&str, fn(&mut Sent<'_>), u64, &str); 8] = [
+    type Act = fn(&mut Sent<'_>);
+    let cases: [(&str, Act, u64, &str); 8] = [
         ("no response", |_| {}, 0, "none"),
         (
             "no response, but it was sent",
@@ -703,6 +704,26 @@ fn cost_is_reserved_and_settled_in_micro_usd() {
     assert!(refused.reply().1.contains("no price"));
 }
 
+/// A byte of it has left, so what it reserved stays charged.
+#[test]
+fn a_response_that_is_withheld_stays_charged() {
+    let config = CONFIG.replacen('{', r#"{"upstream_tls": {"require_gate": false}, "#, 1);
+    let worker = Worker::new(&config);
+    let mut sent = worker.send(&[(":authority", "api.openai.com")]);
+    sent.body(&[GOOD]);
+    assert_eq!(sent.sent_body(), GOOD);
+    sent.host.memory.show(Property::UpstreamLocalAddress.path(), "192.0.2.1:4711");
+    sent.host.memory.show(Property::ResponseCodeDetails.path(), "via_upstream");
+    worker.gate.on_response_headers(&sent.host, &mut sent.exchange);
+    assert_eq!((sent.reply().0, worker.used()), (502, 40));
+    // The reply's own body, and not that of the upstream.
+    sent.respond_part(0, true);
+    let line = sent.end();
+    assert_eq!(text(&line, "reason"), "upstream_plaintext");
+    assert_eq!((tokens(&line), worker.used()), (("40".into(), "reserved".into()), 40));
+    assert_eq!(worker.store.metric("vkey_tokens_total.kind.other.tenant.other"), Some(40));
+}
+
 /// If the request cannot be made fit to go on, all that it reserved is given back.
 #[test]
 fn a_failing_edit_gives_everything_back() {
@@ -837,7 +858,7 @@ fn no_order_of_callbacks_sends_what_was_not_judged() {
     let worker = Worker::new(&CONFIG.replace("1000,", "1000000000,"));
     let mut used = worker.used();
     for order in orders {
-        for parts in [[&GOOD[..20], &GOOD[20..]], [&OTHER[..20], &OTHER[20..]]] {
+        for parts in [GOOD, OTHER].map(|body| <[&str; 2]>::from(body.split_at(20))) {
             play(&worker, &order, parts);
             let before = std::mem::replace(&mut used, worker.used());
             // It is charged what it used, what it reserved while it is open, or nothing.

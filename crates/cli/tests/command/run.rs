@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::harness::{Done, Gate, NOW, Vkey, attenuate, one_line};
@@ -119,6 +121,80 @@ fn a_result_says_all_that_the_module_did() {
     let counts: Value = serde_json::from_str(usage["reply"]["body"].as_str().unwrap()).unwrap();
     assert_eq!((&counts["seen"], &counts["allowed"]), (&json!(3), &json!(1)));
     assert!(done.err.contains("ready in ") && done.err.contains("5 requests, 2 allowed, 3 denied"));
+}
+
+/// A gate on which the body of a request decides.
+fn reading() -> Gate {
+    Gate::with(&json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "tiers": {"default": {
+            "only": {"models": ["small*"]},
+            "quotas": [{"tokens": 100, "per": "total"}],
+        }},
+    }))
+}
+
+#[test]
+fn a_body_decides_in_whatever_parts_it_comes() {
+    let gate = reading();
+    let key = gate.mint(&[]);
+    let ask = |body: Value| {
+        json!({"key": key, "path": "/v1/chat/completions", "method": "POST",
+               "headers": [["content-type", "application/json"]], "body": body,
+               "response": {"body": "{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}"}})
+    };
+    let good = r#"{"model": "small-1", "max_tokens": 9}"#;
+    let encoded = json!({"key": key, "path": "/v1/chat/completions", "method": "POST",
+        "headers": [["content-type", "application/json"]], "body_b64": STANDARD.encode(good)});
+    let requests = [
+        ask(json!(good)),
+        ask(json!(["{\"model\": \"sma", "ll-1\", \"max_tokens\": 9}"])),
+        encoded,
+        ask(json!(r#"{"model": "large", "max_tokens": 9}"#)),
+        ask(json!(["{\"model\":", ",}"])),
+        ask(json!(r#"{"model": "small-1", "max_tokens": 900}"#)),
+    ];
+    let expected =
+        [allow(), allow(), allow(), deny("model"), deny("body_unreadable"), deny("quota")];
+    assert_eq!(decisions(&gate, &[], &requests), expected);
+    let twice = json!({"path": "/", "body": "a", "body_b64": "YQ=="});
+    let wrong = [twice, json!({"path": "/", "body": 1}), json!({"path": "/", "body_b64": "a"})];
+    let done = run(&gate, &[]).stdin(lines(&wrong)).run();
+    for result in results(&done) {
+        assert!(result["error"].as_str().unwrap().contains("body"), "{result}");
+    }
+}
+
+#[test]
+fn a_result_shows_the_changes_to_bodies_and_what_was_used() {
+    let gate = reading();
+    let key = gate.mint(&[]);
+    let event = "data: {\"choices\":[{}]}\n\n";
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}\n\n";
+    let ask = |response: Value| {
+        json!({"key": key, "path": "/v1/chat/completions", "method": "POST",
+               "headers": [["content-type", "application/json"]],
+               "body": "{\"model\": \"small-1\", \"max_tokens\": 8, \"stream\": true}", "response": response})
+    };
+    let headers = json!([["content-type", "text/event-stream"]]);
+    let requests = [
+        ask(json!({"headers": headers, "body": [event, usage]})),
+        ask(json!({"headers": headers, "body": event, "cut": "client"})),
+    ];
+    let done = run(&gate, &[]).stdin(lines(&requests)).ok();
+    let [whole, cut] = &results(&done)[..] else { panic!("{}", done.out) };
+    // The quote before it is the same as the one after it.
+    let added = "stream_options\":{\"include_usage\":true},\"";
+    assert_eq!(whole["body"], json!({"at": 2, "removed": 0, "added": added}));
+    let removed = json!({"at": event.len(), "removed": usage.len(), "added": ""});
+    assert_eq!(whole["answer_body"], removed);
+    let tokens = |result: &Value| {
+        let tokens = &result["audit"]["tokens"];
+        (tokens["total"].clone(), tokens["src"].clone())
+    };
+    assert_eq!(tokens(whole), (json!(7), json!("usage")));
+    assert_eq!(tokens(cut), (json!(10), json!("reserved")));
+    assert_eq!(cut.get("answer_body"), None);
 }
 
 fn sorted(list: &Value) -> Vec<String> {
