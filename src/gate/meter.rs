@@ -106,9 +106,8 @@ impl Gate {
 
 /// Reads a part of a response, and removes from it what the client did not ask for.
 pub(super) fn read_response(host: &impl Host, metering: &mut Metering, bytes: u64, is_last: bool) {
-    let strips = metering.is_stripping();
     let len = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let (mut read, mut kept) = (0, Vec::new());
+    let (mut read, mut kept, mut is_same) = (0, Vec::new(), true);
     while read < len {
         let max_len = len.saturating_sub(read).min(MAX_PART_BYTES);
         let part = host.body(Body::Response, read, max_len).filter(|part| !part.is_empty());
@@ -116,12 +115,14 @@ pub(super) fn read_response(host: &impl Host, metering: &mut Metering, bytes: u6
             return metering.lose();
         };
         read = read.saturating_add(part.len());
-        metering.feed(&part, &mut kept);
+        is_same &= metering.feed(&part, &mut kept);
     }
     if is_last {
-        kept.append(&mut metering.finish_stripping());
+        let mut held = metering.finish_stripping();
+        is_same &= held.is_empty();
+        kept.append(&mut held);
     }
-    if strips && let Err(HostError(status)) = host.set_body(Body::Response, 0, len, &kept) {
+    if !is_same && let Err(HostError(status)) = host.set_body(Body::Response, 0, len, &kept) {
         let text = format!("vkey: could not remove an event from a response: host status {status}");
         host.log(Level::Error, &text);
     }
