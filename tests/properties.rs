@@ -25,6 +25,8 @@ mod strategies;
 mod streams;
 #[path = "properties/targets.rs"]
 mod targets;
+#[path = "properties/tokens.rs"]
+mod tokens;
 #[path = "properties/upstreams.rs"]
 mod upstreams;
 

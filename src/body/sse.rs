@@ -1,5 +1,7 @@
 //! Server-sent events (WHATWG HTML, section 9.2), in any pieces.
 
+use super::json::words::line_bytes;
+
 /// Splits a stream into the data of its events. It keeps nothing but the name of an event.
 ///
 /// Lines end at CR, LF or CRLF only. An event ends after its empty line, with the LF of a CRLF: after a CR this is known
@@ -219,8 +221,7 @@ impl Events {
 
     /// Reads all that there is of a value.
     fn value<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Part<'a>> {
-        let len = bytes.iter().position(|byte| is_line_end(*byte)).unwrap_or(bytes.len());
-        let (value, after) = bytes.split_at_checked(len)?;
+        let (value, after) = bytes.split_at_checked(line_bytes(bytes))?;
         *bytes = after;
         match self.field {
             Field::EVENT => {

@@ -1,5 +1,7 @@
 //! The tokens of a forwarded request, from its reservation to what its response used.
 
+use std::borrow::Cow;
+
 use crate::body::request::RequestFacts;
 use crate::body::response::{End, Meter, Metered, Stripper};
 
@@ -58,19 +60,16 @@ impl Metering {
         self.end = end;
     }
 
-    /// Whether events may be removed from the response.
-    pub fn is_stripping(&self) -> bool {
-        self.stripper.is_some()
-    }
-
-    /// Reads a part of the response. If events may be removed, adds to `kept` what goes on to the client.
-    pub fn feed(&mut self, part: &[u8], kept: &mut Vec<u8>) {
+    /// Reads a part of the response. If events may be removed, adds to `kept` what goes on to the client. Returns whether
+    /// exactly this part goes on.
+    pub fn feed(&mut self, part: &[u8], kept: &mut Vec<u8>) -> bool {
         if let Some(meter) = &mut self.meter {
             meter.feed(part);
         }
-        if let Some(stripper) = &mut self.stripper {
-            kept.extend_from_slice(&stripper.feed(part));
-        }
+        let Some(stripper) = &mut self.stripper else { return true };
+        let passed = stripper.feed(part);
+        kept.extend_from_slice(&passed);
+        matches!(passed, Cow::Borrowed(passed) if passed.len() == part.len())
     }
 
     /// Records that a part of the response cannot be read.

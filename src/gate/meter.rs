@@ -27,14 +27,12 @@ impl Gate {
         let header = |name: &str| host.response_header(name.as_bytes());
         let is_invoke = metering.facts.format == Format::BedrockInvoke;
         let count = |name| is_invoke.then(|| header(name)).flatten();
-        let content_type = header("content-type");
         let encoding = header("content-encoding");
         let input = count("x-amzn-bedrock-input-token-count");
         let output = count("x-amzn-bedrock-output-token-count");
         let status = host.response_status().and_then(|status| u16::try_from(status).ok());
         let head = ResponseHead {
             status: status.unwrap_or(0),
-            content_type: content_type.as_deref(),
             content_encoding: encoding.as_deref(),
             bedrock_counts: (input.as_deref(), output.as_deref()),
         };
@@ -42,7 +40,7 @@ impl Gate {
         let is_local = is_local_reply(host);
         let end = is_local.then(|| End::LocalReply { before_send: !may_be_sent(host) });
         let strips = metering.strips && !is_local && !head.is_encoded();
-        let strips = strips && head.content_type.is_some_and(is_event_stream);
+        let strips = strips && header("content-type").is_some_and(|value| is_event_stream(&value));
         if strips {
             // How much is removed is not known before it comes.
             _ = host.remove_response_header("content-length");
@@ -108,9 +106,8 @@ impl Gate {
 
 /// Reads a part of a response, and removes from it what the client did not ask for.
 pub(super) fn read_response(host: &impl Host, metering: &mut Metering, bytes: u64, is_last: bool) {
-    let strips = metering.is_stripping();
     let len = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let (mut read, mut kept) = (0, Vec::new());
+    let (mut read, mut kept, mut is_same) = (0, Vec::new(), true);
     while read < len {
         let max_len = len.saturating_sub(read).min(MAX_PART_BYTES);
         let part = host.body(Body::Response, read, max_len).filter(|part| !part.is_empty());
@@ -118,12 +115,14 @@ pub(super) fn read_response(host: &impl Host, metering: &mut Metering, bytes: u6
             return metering.lose();
         };
         read = read.saturating_add(part.len());
-        metering.feed(&part, &mut kept);
+        is_same &= metering.feed(&part, &mut kept);
     }
     if is_last {
-        kept.append(&mut metering.finish_stripping());
+        let mut held = metering.finish_stripping();
+        is_same &= held.is_empty();
+        kept.append(&mut held);
     }
-    if strips && let Err(HostError(status)) = host.set_body(Body::Response, 0, len, &kept) {
+    if !is_same && let Err(HostError(status)) = host.set_body(Body::Response, 0, len, &kept) {
         let text = format!("vkey: could not remove an event from a response: host status {status}");
         host.log(Level::Error, &text);
     }

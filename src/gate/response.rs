@@ -236,11 +236,10 @@ impl Gate {
         };
         let store = RecordStore::new(host, host.rules());
         let now_ns = host.now_ns().unwrap_or(0);
-        let admission = Admission::new(&store, &engine, &key, seen.source(), now_ns);
-        let admitted = admission.admit(decision);
+        let source = seen.source();
+        let admitted = Admission::new(&store, &engine, &key, source, now_ns).admit(decision);
         self.metrics.count_retries(host, store.retries());
         self.resets.report(host, &store);
-        drop(admission);
         Decided::with_key(seen, key, admitted.decision).counted(None, admitted.anomaly)
     }
 

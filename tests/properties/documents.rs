@@ -51,7 +51,7 @@ impl Reader for Everything {
         let seen = match value {
             Found::Null => Seen::Null,
             Found::Bool(value) => Seen::Bool(value),
-            // What is out of the range of a double is left to whoever asks for a double.
+            // A number that no double can hold is left to the reader of the number.
             Found::Number(text) => serde_json::from_slice(text).map_or(Seen::Null, Seen::Number),
             Found::Text(text) => Seen::Text(text.bytes.to_vec(), text.is_flawed),
             Found::OpenObject => Seen::Open(true),
@@ -202,7 +202,7 @@ fn has_similar(json: &Json) -> bool {
     };
     let is_similar = |name: &str| {
         let is_known = |known: &&str| *known != name && fold(known) == fold(name);
-        ["model", "maxTokens"].iter().any(|known| is_known(known))
+        ["model", "maxTokens"].iter().any(is_known)
     };
     match json {
         Json::Array(items) => items.iter().any(has_similar),

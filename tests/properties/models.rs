@@ -1,5 +1,8 @@
 //! The models of requests, under any restrictions.
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 /// What is known of the models of a request. The names are few, so they are kept for ever.

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use vkey::body::json::{Limits, Unreadable};
 use vkey::body::request::{Declared, RequestFacts, RequestReader, Target};
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 const CHAT: &str = "/v1/chat/completions";

@@ -3,6 +3,9 @@
 use vkey::body::response::{End, Meter, Metered, ResponseHead, Settle, Stripper};
 use vkey::body::{Format, TokenUsage};
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 /// The bodies of the vectors: what a proxy sees most.

@@ -192,10 +192,11 @@ fn check_retry(reply: &Reply) -> Option<String> {
 /// reply does.
 fn check_limited(context: &Context<'_>, reply: &Reply) -> Option<String> {
     let is_of_requests = !reply.body.contains("the request reserves");
-    let never = context.limit_headers() == Some("never") || !is_of_requests;
+    let never = context.limit_headers() == Some("never");
     let fields = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
     match (reply.status, fields) {
-        (429, [Some(secs), None, None]) if never && secs != "0" => None,
+        // A key with limits of tokens alone has nothing to say about requests.
+        (429, [Some(secs), None, None]) if (never || !is_of_requests) && secs != "0" => None,
         (429, [Some(secs), Some(policy), Some(state)]) if !never => match secs.parse::<u64>() {
             Ok(1..) => check_fields(policy, state),
             _ => Some(format!("retry-after: {secs}")),

@@ -4,6 +4,9 @@ use serde_json::json;
 use vkey::body::json::Limits;
 use vkey::body::request::{Declared, RequestFacts, RequestReader, Target};
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::pieces::pieces;
 use super::*;
 

@@ -25,7 +25,7 @@ pub enum Job {
     Compact,
     /// A list of numbers.
     Numbers,
-    /// As many members as an object may have, again and again.
+    /// An object with as many members as there may be.
     Members,
     /// A stream of short events.
     Events,
@@ -90,7 +90,7 @@ impl Job {
         Self::Frames,
     ];
 
-    /// A body of about a megabyte.
+    /// A body of about a megabyte, or of as many members as there may be.
     pub fn body(self) -> Vec<u8> {
         match self {
             Self::Chat => bodies::chat(BODY_BYTES),
@@ -101,7 +101,7 @@ impl Job {
             Self::Indented => bodies::list(bodies::INDENTED, BODY_BYTES),
             Self::Compact => bodies::list(bodies::COMPACT, BODY_BYTES),
             Self::Numbers => bodies::list("0.0123456789,-1.5e-05,17,-0.98765432101", BODY_BYTES),
-            Self::Members => bodies::list(&bodies::members(16_000), BODY_BYTES),
+            Self::Members => bodies::members(16_000).into(),
             Self::Events => bodies::events(BODY_BYTES),
             Self::Frames => bodies::frames(BODY_BYTES),
         }

@@ -1,7 +1,6 @@
 //! The report of `vkey explain`: the result of each stage, and the decision.
 
 use std::borrow::Cow;
-use std::cell::LazyCell;
 use std::fmt;
 use std::rc::Rc;
 
@@ -9,13 +8,14 @@ use vkey::access::{Access, AmbiguousPath, Models};
 use vkey::body::request::{RequestFacts, Target};
 use vkey::config::Hindrance;
 use vkey::decision::{Decision, DenyReason};
-use vkey::engine::{BodyRefusal, Engine, Identity, KnownKey, Question, Reading, StageResult};
+use vkey::engine::{BodyRefusal, Engine, Identity, KnownKey, Reading, StageResult};
 use vkey::exchange::Step;
 use vkey::headers::RequestHead;
 use vkey::host::Dialect;
 use vkey::json::Json;
 use vkey::limits::Charge;
 
+use super::evaluated::{Evaluated, refused_model};
 use super::key_flaw::KeyFlaw;
 use super::request_body::{RequestBody, describe_facts};
 use super::text::ascii;
@@ -37,15 +37,6 @@ pub(super) struct Report {
     pub(super) usage: bool,
     /// What else the gate does, or would do.
     notes: Vec<String>,
-}
-
-/// A request with a verified key, and what it asks for apart from models.
-struct Evaluated<'e, 'a> {
-    engine: &'e Engine,
-    key: &'e KnownKey,
-    validity: StageResult,
-    head: &'e RequestHead<'e>,
-    access: Result<Access<'a>, AmbiguousPath>,
 }
 
 /// A stage with its result.
@@ -137,14 +128,16 @@ impl Report {
         reading: &Reading,
         facts: Option<&RequestFacts>,
     ) {
-        let Evaluated { engine, key, validity, head, .. } = *request;
-        let models = facts.map_or_else(|| reading.models(), Models::of);
-        let access = request.access.clone().map(|access| Access { models, ..access });
-        let question = Question { key, validity, head, access: LazyCell::new(|| access) };
+        let Evaluated { engine, key, .. } = *request;
+        let question = request.question(facts.map_or_else(|| reading.models(), Models::of));
         for (stage, verdict) in engine.stages(&question) {
             match verdict {
                 Ok(()) if !stage.is_shown() => {}
                 Ok(()) => self.push(stage, verdict, ""),
+                Err(DenyReason::Model) if facts.is_some() => {
+                    let why = refused_model(request, stage, facts);
+                    self.stages.push(Line { name: stage.to_string(), verdict, message: why });
+                }
                 Err(reason) => {
                     let message = stage.message(reason).unwrap_or_else(|| reason.message());
                     self.push(stage, verdict, message);
@@ -313,14 +306,6 @@ impl fmt::Display for Report {
             }
             None => writeln!(f, "{:<12}{word}", "decision"),
         }
-    }
-}
-
-impl Evaluated<'_, '_> {
-    /// What of the body the decision depends on.
-    fn reading(&self) -> Reading {
-        let reading = |access: &Access<'_>| self.engine.reading(self.key, self.head, &access.path);
-        self.access.as_ref().map(reading).unwrap_or_default()
     }
 }
 

@@ -21,6 +21,12 @@ impl Members {
         self.hashes.len()
     }
 
+    /// The memory that they take, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<u64>() * self.hashes.capacity()
+    }
+
     pub(super) fn clear(&mut self) {
         self.hashes.clear();
     }

@@ -10,7 +10,7 @@ mod reader;
 mod scanner;
 mod string;
 mod unreadable;
-mod words;
+pub(super) mod words;
 
 #[cfg(test)]
 mod tests;

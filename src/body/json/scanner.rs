@@ -218,6 +218,13 @@ impl Scanner {
         self.text_bytes.div_ceil(BYTES_PER_TOKEN) + self.files * FILE_TOKENS
     }
 
+    /// The memory that is allocated, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        let open = size_of::<Container>() * self.open.capacity();
+        open + self.members.memory_bytes() + self.string.text.capacity() + self.atom.capacity()
+    }
+
     fn read(&mut self, mut bytes: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let end = self.offset + bytes.len() as u64;
         while let Some((byte, after)) = bytes.split_first() {

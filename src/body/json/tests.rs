@@ -197,6 +197,27 @@ fn the_bounds_are_kept() {
     );
 }
 
+#[test]
+fn memory_is_bounded_and_small_for_usual_documents() {
+    let memory_bytes = |document: &str| {
+        let mut scanner = Scanner::new(Limits::default());
+        assert_eq!(scanner.memory_bytes(), 0);
+        for byte in document.as_bytes() {
+            let _ = scanner.feed(std::slice::from_ref(byte), &mut Recorder::default());
+        }
+        scanner.memory_bytes()
+    };
+    let message = r#"{"role":"user","content":"TEXT"}"#.replace("TEXT", &"x".repeat(10_000));
+    let chat = format!("{{\"a\":\"m\",\"messages\":[{}]}}", [message.as_str(); 20].join(","));
+    assert!(memory_bytes(&chat) < 1000);
+    let members = Vec::from_iter((0..20_000).map(|n| format!("\"{n}\":0"))).join(",");
+    let nested = format!("{}{{{members}", "[".repeat(120));
+    let text = "x".repeat(1000);
+    for document in [nested, format!("{{\"a\":\"{text}"), format!("{{\"a\":{}", "1".repeat(1000))] {
+        assert!(memory_bytes(&document) < 136_000);
+    }
+}
+
 /// Receives one text.
 struct Exact(Option<(Result<String, Unreadable>, bool, u64)>);
 

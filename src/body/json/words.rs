@@ -1,4 +1,4 @@
-//! Runs of bytes in strings, eight at a time.
+//! Runs of bytes in strings and lines, eight at a time.
 
 const HIGH_BITS: u64 = each(0x80);
 
@@ -20,6 +20,22 @@ pub(super) fn plain_bytes(bytes: &[u8]) -> (usize, bool) {
         seen |= word;
         len += 8;
     }
+}
+
+/// The number of bytes before the first CR or LF; all of them if there is none.
+pub(in crate::body) fn line_bytes(bytes: &[u8]) -> usize {
+    let ends = |word| zeros(word ^ each(b'\r')) | zeros(word ^ each(b'\n'));
+    let place = |ends: u64| ends.trailing_zeros() as usize / 8;
+    let (words, rest) = bytes.as_chunks();
+    let mut len = 0;
+    for word in words {
+        let ends = ends(u64::from_le_bytes(*word));
+        if ends != 0 {
+            return len + place(ends);
+        }
+        len += 8;
+    }
+    len + place(ends(filled(rest, b'\n')))
 }
 
 /// Whether base64 has all these bytes, in either alphabet, or as padding.
@@ -94,6 +110,8 @@ mod tests {
                     let plain = if is_plain { len } else { at };
                     let is_ascii = bytes[..plain].is_ascii();
                     assert_eq!(plain_bytes(&bytes), (plain, is_ascii), "{bytes:?}");
+                    let line = if matches!(byte, b'\r' | b'\n') { at } else { len };
+                    assert_eq!(line_bytes(&bytes), line, "{bytes:?}");
                 }
                 let mut bytes = vec![b'z'; len];
                 bytes[at] = byte;

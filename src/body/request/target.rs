@@ -6,7 +6,7 @@ use super::cut::{cut, cut_last};
 use super::models::{MAX_NAME_BYTES, NameList};
 
 /// What the request line says: the format of the body, the models in path and query, and whether the path asks for a
-/// stream. A path that is none of those known is [`Format::Other`], and so is every method but POST.
+/// stream. Any other path is [`Format::Other`], and so is every method but POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The format.

@@ -130,7 +130,7 @@ fn only_the_change_that_is_needed_is_made() {
     let changed = |path: &str, body: &str| {
         facts(path, body).inject.map(|Injection { at, text, .. }| {
             let [start, end] = [at.start, at.end].map(|offset| usize::try_from(offset).unwrap());
-            [&body[..start], text, &body[end..]].concat()
+            [body.split_at(start).0, text, body.split_at(end).1].concat()
         })
     };
     for (path, body, expected) in [

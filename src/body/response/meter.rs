@@ -14,8 +14,6 @@ use crate::body::{Format, sse};
 pub struct ResponseHead<'a> {
     /// The status; 0 if there is none.
     pub status: u16,
-    /// `content-type`. It may be wrong: what a body is, its first byte tells.
-    pub content_type: Option<&'a [u8]>,
     /// `content-encoding`.
     pub content_encoding: Option<&'a [u8]>,
     /// `x-amzn-bedrock-input-token-count` and `x-amzn-bedrock-output-token-count`.

@@ -253,7 +253,8 @@ impl Reader for Signs {
             (CHOICES, Value::CloseArray) | (USAGE, Value::CloseObject) => {}
             _ => self.is_other = true,
         }
-        Ok(())
+        // The rest of such a document need not be read.
+        if self.is_other { Err(Unreadable::WrongType) } else { Ok(()) }
     }
 }
 

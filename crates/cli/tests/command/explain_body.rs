@@ -37,6 +37,25 @@ fn explain_decides_by_all_models_of_a_body() {
             gate.denies(key, &args, "model");
         }
     }
+    let apart = only(r#"{"any_of":[{"models":["a"]},{"models":["b"]}]}"#);
+    for (key, body, says) in [
+        (
+            &narrowed,
+            r#"{"model":"gpt-4o","fallbacks":["o3","o4"]}"#,
+            "the key may not use the model o4",
+        ),
+        (&narrowed, r#"{"messages":[]}"#, "the request names no model; name one"),
+        (&narrowed, r#"{"model":"o3","fallbacks":"default"}"#, "lets the server choose a model"),
+        (&apart, r#"{"model":"a","fallbacks":["b"]}"#, "no alternative allows all models"),
+    ] {
+        let args = chat(&gate, body);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let report = gate.explain(key, &args).1;
+        let stages = report["stages"].as_array().unwrap();
+        let message =
+            stages.iter().find(|stage| stage["verdict"] == "model").unwrap()["message"].to_string();
+        assert!(message.contains(says), "{message}");
+    }
     let model = |name| [&CHAT[..], &["--model", name]].concat();
     gate.allows(&models, &model("gpt-4o"));
     gate.denies(&models, &model("o3"), "model");

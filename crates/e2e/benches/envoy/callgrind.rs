@@ -1,5 +1,6 @@
 //! A process under callgrind, which counts the instructions that it executes.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
@@ -42,6 +43,8 @@ pub(crate) struct Code {
 /// Where one process under callgrind leaves what it counts. To be dropped after the process.
 pub(crate) struct Callgrind {
     files: TempDir,
+    /// How many dumps there are.
+    dumps: Cell<u32>,
 }
 
 /// Names that are told once and have a number from then on (Callgrind Format Specification in the
@@ -63,7 +66,7 @@ struct Place<'a> {
 
 impl Callgrind {
     pub(crate) fn new() -> Self {
-        Self { files: TempDir::new("bench-callgrind") }
+        Self { files: TempDir::new("bench-callgrind"), dumps: Cell::new(0) }
     }
 
     /// The command that becomes the process. It counts nothing until it is told to.
@@ -87,14 +90,13 @@ impl Callgrind {
         self.tell(pid, &["zero"])
     }
 
-    /// What was counted since then; once for each process.
+    /// What was counted since then.
     pub(crate) fn read(&self, pid: u32) -> Result<Dump, String> {
         self.tell(pid, &["dump"])?;
+        self.dumps.set(self.dumps.get() + 1);
         let read = |path| fs::read_to_string(&path).map_err(|error| format!("{path:?}: {error}"));
-        let dump = read(self.files.file("out.1"))?;
+        let dump = read(self.files.file(&format!("out.{}", self.dumps.get())))?;
         let maps = read(format!("/proc/{pid}/maps").into())?;
-        _ = fs::copy(self.files.file("out.1"), "/tmp/vk/perf/dump.out");
-        _ = fs::write("/tmp/vk/perf/dump.maps", &maps);
         let dump = parse(&dump, &mapped_files(&maps))?;
         Ok(Dump { code_spaces: code_spaces(&maps), ..dump })
     }

@@ -2,6 +2,7 @@
 
 use crate::filters::Chain;
 use crate::keys::broken;
+use crate::streams::Chat;
 
 /// What all requests ask for, unless a case is about another path.
 const PATH: &str = "/v1/models";
@@ -51,6 +52,8 @@ pub(crate) struct Ask {
     pub(crate) host: Option<&'static str>,
     /// How many headers the client sends in all; 0 for no more than it needs.
     pub(crate) headers: usize,
+    /// The chat that it asks for, whose answer is a stream.
+    pub(crate) chat: Option<Chat>,
 }
 
 /// What a request carries to be let in.
@@ -77,7 +80,7 @@ pub(crate) struct Fresh {
 
 impl Ask {
     pub(crate) fn new(credential: Credential) -> Self {
-        Self { path: PATH, credential, host: None, headers: 0 }
+        Self { path: PATH, credential, host: None, headers: 0, chat: None }
     }
 
     pub(crate) fn with(key: impl Into<String>) -> Self {
@@ -86,6 +89,12 @@ impl Ask {
 
     pub(crate) fn path(mut self, path: &'static str) -> Self {
         self.path = path;
+        self
+    }
+
+    pub(crate) fn chat(mut self, chat: Chat) -> Self {
+        self.path = Chat::PATH;
+        self.chat = Some(chat);
         self
     }
 

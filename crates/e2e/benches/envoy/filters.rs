@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::keys::{self, ISSUER, Issuer};
 use crate::provider::{self, Provider};
+use crate::streams::Streams;
 use crate::support::tls::Cluster;
 use crate::support::{artefact, config};
 
@@ -17,6 +18,9 @@ pub(crate) const TENANTS: usize = 16;
 
 /// The tier whose keys are over their limit after one request.
 pub(crate) const NARROW_TIER: &str = "narrow";
+
+/// The tier whose keys have a quota of tokens too.
+pub(crate) const METERED_TIER: &str = "metered";
 
 /// The line that Envoy's access log prints: the record of the audit filter state, then what the proxy knows.
 const AUDIT_LINE: &str = concat!(
@@ -37,6 +41,8 @@ pub(crate) struct Chain {
     pub(crate) limited: Option<Value>,
     /// Where requests go, if the listener does not answer by itself: a cluster called like it.
     pub(crate) cluster: Option<Cluster>,
+    /// The host that the route there sets, if any.
+    pub(crate) host: Option<&'static str>,
 }
 
 /// How much of the gate is on, each with all that stands before it.
@@ -76,16 +82,30 @@ impl Chain {
 
     /// No filter, in front of a provider.
     pub(crate) fn direct(provider: &Provider, listener: &str) -> Self {
-        Self { cluster: Some(provider.cluster(listener)), ..Self::default() }
+        Self::bare().to(provider.cluster(listener), Some(provider::HOST))
     }
 
     /// The gate with everything on, in front of a provider whose cluster attaches a credential.
     pub(crate) fn gated(provider: &Provider, listener: &str) -> Self {
         let mut plugin = plugin(Gate::Everything);
         plugin["forward"]["credentials"] = json!([{"name": provider::CREDENTIAL}]);
-        let mut chain = Self::gate_with(Gate::Everything, &plugin, listener);
-        chain.cluster = Some(provider.gated_cluster(listener));
-        chain
+        let cluster = provider.gated_cluster(listener);
+        Self::gate_with(Gate::Everything, &plugin, listener).to(cluster, Some(provider::HOST))
+    }
+
+    /// No filter, in front of a provider that streams.
+    pub(crate) fn stream(streams: &Streams, listener: &str) -> Self {
+        Self::bare().to(streams.cluster(listener), None)
+    }
+
+    /// The gate with everything on, in front of a provider that streams. What keys of [`METERED_TIER`] use is charged.
+    pub(crate) fn metered(streams: &Streams, listener: &str) -> Self {
+        let mut plugin = plugin(Gate::Everything);
+        let mut tier = plugin["tiers"]["default"].clone();
+        let quotas = tier["quotas"].as_array_mut().expect("the quotas of envoy.yaml");
+        quotas.push(json!({"tokens": PLENTY, "per": "total"}));
+        plugin["tiers"][METERED_TIER] = tier;
+        Self::gate_with(Gate::Everything, &plugin, listener).to(streams.cluster(listener), None)
     }
 
     /// The gate. Each listener has a VM and counts of its own.
@@ -188,6 +208,11 @@ impl Chain {
     /// What the first filter, a module, is configured with.
     pub(crate) fn wasm(&self) -> Option<&Value> {
         self.filters.first()?["typed_config"].get("config")
+    }
+
+    /// The same, in front of a cluster.
+    fn to(self, cluster: Cluster, host: Option<&'static str>) -> Self {
+        Self { cluster: Some(cluster), host, ..self }
     }
 
     fn of(filters: impl Into<Vec<Value>>) -> Self {

@@ -1,9 +1,11 @@
 //! The groups of cases.
 
 use crate::cases::{Ask, Case, Credential, Fresh, Group, Proxy};
-use crate::filters::{Chain, Gate, NARROW_TIER, tenant_name};
+use crate::filters::{Chain, Gate, METERED_TIER, NARROW_TIER, tenant_name};
 use crate::keys::{Claims, Issuer, broken};
+use crate::pieces::{BARE, FEW, UNMETERED};
 use crate::provider::{HOST, Provider};
+use crate::streams::{Chat, Streams};
 
 /// The cases of one worker that are counted when none are named: counting all takes twice as long.
 const TELLING: [&str; 24] = [
@@ -214,5 +216,39 @@ fn scaling() -> Group {
         ],
         cases,
         references: vec![("1 key", "keys-1"), ("1 000 keys", "keys-1000")],
+    }
+}
+
+/// Streams, which are counted only.
+pub(crate) fn streams(issuer: &Issuer, streams: &Streams) -> Group {
+    let plain = key(issuer, 1, 0);
+    let metered = Claims { tier: Some(METERED_TIER), ..Claims::new(tenant_name(0), 2) };
+    let metered = issuer.key(&metered);
+    let chat = Chat { pieces: FEW as usize, includes_usage: true, is_metered: false };
+    let charged = Chat { is_metered: true, ..chat };
+    let case = |id, title, key: &str, chat| {
+        let ask = Ask::with(key).chat(chat);
+        Case::new(id, title, "gate", ask).over(BARE, "").guarded(key)
+    };
+    let bare = Ask::with(plain.clone()).chat(chat);
+    let cases = vec![
+        Case::new(BARE, "no filter", "bare", bare).over(BARE, ""),
+        case(UNMETERED, "vkey: everything on, no quota of tokens", &plain, chat),
+        case("stream-metered", "vkey: + a quota of tokens", &metered, charged),
+        case(
+            "stream-stripped",
+            "vkey: the same, the usage asked for and removed",
+            &metered,
+            Chat { includes_usage: false, ..charged },
+        ),
+    ];
+    let listeners =
+        vec![("bare", Chain::stream(streams, "bare")), ("gate", Chain::metered(streams, "gate"))];
+    Group {
+        name: "streams",
+        title: "Streams, one worker",
+        proxies: vec![Proxy { workers: 1, cpus: "0", listeners }],
+        cases,
+        references: Vec::new(),
     }
 }

@@ -23,12 +23,14 @@ mod support;
 
 mod callgrind;
 mod cases;
+mod client;
 mod filters;
 mod functions;
 mod groups;
 mod instructions;
 mod keys;
 mod machine;
+mod pieces;
 mod plot;
 mod process;
 mod provider;
@@ -37,6 +39,7 @@ mod report;
 mod rounds;
 mod start;
 mod stats;
+mod streams;
 mod summary;
 mod supply;
 mod table;
@@ -51,6 +54,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::instructions::Counted;
 use crate::keys::Issuer;
 use crate::machine::Machine;
 use crate::provider::Provider;
@@ -58,7 +62,8 @@ use crate::rounds::Effort;
 use crate::start::Start;
 use crate::summary::Summary;
 use crate::support::artefact;
-use crate::targets::Target;
+use crate::table::Table;
+use crate::targets::{Piece, Target};
 
 /// Measures what a request costs on a real Envoy, with and without the gate.
 #[derive(Parser)]
@@ -147,23 +152,49 @@ fn judged(targets: &[Target]) -> bool {
 
 /// Counts, prints and writes; says whether a target was missed.
 fn count(arguments: &Arguments, machine: &Machine) -> Result<bool, String> {
-    let tallies = instructions::measure(&Issuer::new(), &arguments.cases, say("count"));
+    let counted = instructions::measure(&Issuer::new(), &arguments.cases, say("count"));
     done();
-    let tallies = tallies?;
-    let table = tally::table(&tallies);
-    println!("{table}");
-    let cost = |_: &str, case: &str| tally::cost(&tallies, case);
-    let missed = judged(&targets::judge(&targets::INSTRUCTIONS, cost, machine.module_bytes));
+    let counted = counted?;
+    let Counted { tallies, streamed } = &counted;
+    let piece = Piece { bytes: streams::EVENT.len() };
+    if !tallies.is_empty() {
+        println!("{}", tally::table(tallies));
+    }
+    if !streamed.is_empty() {
+        println!("{}", pieces::table(streamed, &piece));
+    }
+    let cost = |_: &str, case: &str| tally::cost(tallies, case);
+    let mut targets = targets::judge(&targets::INSTRUCTIONS, cost, machine.module_bytes);
+    targets.extend(targets::judge_pieces(&piece, |case| pieces::added(streamed, case)));
+    let missed = judged(&targets);
     let folder = folder();
-    let write = || {
-        fs::create_dir_all(&folder)?;
-        let markdown = format!("{machine}.\n\n{}", table.markdown()).replace("; ", ";\n");
-        fs::write(folder.join("instructions.md"), markdown)?;
-        fs::write(folder.join("instructions.csv"), tally::csv(&tallies, &machine.to_string()))
-    };
-    write().map_err(|error: io::Error| format!("{}: {error}", folder.display()))?;
-    println!("\ntable and CSV are in {}", folder.display());
+    let written = write_counted(&folder, &counted, &piece, machine);
+    written.map_err(|error| format!("{}: {error}", folder.display()))?;
+    println!("\ntables and CSV are in {}", folder.display());
     Ok(missed)
+}
+
+/// Writes the tables that have rows.
+fn write_counted(
+    folder: &Path,
+    Counted { tallies, streamed }: &Counted,
+    piece: &Piece,
+    machine: &Machine,
+) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let write = |name: &str, table: &Table, csv: String| {
+        let markdown = format!("{machine}.\n\n{}", table.markdown()).replace("; ", ";\n");
+        fs::write(folder.join(name).with_extension("md"), markdown)?;
+        fs::write(folder.join(name).with_extension("csv"), csv)
+    };
+    let machine = machine.to_string();
+    if !tallies.is_empty() {
+        write("instructions", &tally::table(tallies), tally::csv(tallies, &machine))?;
+    }
+    if !streamed.is_empty() {
+        write("streams", &pieces::table(streamed, piece), pieces::csv(streamed, &machine))?;
+    }
+    Ok(())
 }
 
 fn measure(arguments: &Arguments, machine: &Machine) -> Result<Results, String> {

@@ -72,14 +72,20 @@ fn listener(gate: &Value, name: &str, chain: &Chain) -> Value {
     if let Some(config) = &chain.limited {
         limited["typed_per_filter_config"] = config.clone();
     }
-    let rest = chain.cluster.as_ref().map_or_else(|| answering("/"), |_| forwarding(name));
+    let rest = match chain.cluster {
+        Some(_) => forwarding(name, chain.host),
+        None => answering("/"),
+    };
     manager["route_config"]["virtual_hosts"][0]["routes"] = json!([limited, rest]);
     listener
 }
 
-/// The route of everything else to the provider, as `vkey tls render` writes it.
-fn forwarding(cluster: &str) -> Value {
-    let route = json!({"cluster": cluster, "host_rewrite_literal": provider::HOST});
+/// The route of everything else to a provider, with the timeout of `envoy.yaml`.
+fn forwarding(cluster: &str, host: Option<&str>) -> Value {
+    let mut route = json!({"cluster": cluster, "timeout": "300s"});
+    if let Some(host) = host {
+        route["host_rewrite_literal"] = json!(host);
+    }
     json!({"match": {"prefix": "/"}, "route": route})
 }
 

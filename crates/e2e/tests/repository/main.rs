@@ -27,6 +27,9 @@ mod layers;
 #[allow(dead_code, reason = "the rest is for the benchmark itself")]
 mod machine;
 mod module;
+#[path = "../../benches/envoy/pieces.rs"]
+#[allow(dead_code, reason = "the rest is for the benchmark itself")]
+mod pieces;
 #[path = "../../benches/envoy/process.rs"]
 #[allow(dead_code, reason = "the rest is for the benchmark itself")]
 mod process;

@@ -185,12 +185,18 @@ impl Connection {
     /// Reads one final answer; interim ones (1xx) are passed over. The end of the connection is
     /// `UnexpectedEof`.
     pub(crate) fn read_response(&mut self) -> io::Result<Response> {
+        self.read_stepwise(&mut || {})
+    }
+
+    /// The same. `step` is called after the head, and after each chunk of a body in chunks.
+    pub(crate) fn read_stepwise(&mut self, step: &mut dyn FnMut()) -> io::Result<Response> {
         loop {
             let mut response = self.read_head()?;
             if (100..200).contains(&response.status) {
                 continue;
             }
-            response.body = self.read_body(&response)?;
+            step();
+            response.body = self.read_body(&response, step)?;
             return Ok(response);
         }
     }
@@ -205,12 +211,12 @@ impl Connection {
         }
     }
 
-    fn read_body(&mut self, response: &Response) -> io::Result<Vec<u8>> {
+    fn read_body(&mut self, response: &Response, step: &mut dyn FnMut()) -> io::Result<Vec<u8>> {
         if std::mem::take(&mut self.head_sent) || matches!(response.status, 204 | 304) {
             return Ok(Vec::new());
         }
         if response.header("transfer-encoding").as_deref() == Some("chunked") {
-            return self.read_chunks();
+            return self.read_chunks(step);
         }
         match response.header("content-length") {
             Some(length) => self.take(length.parse().map_err(invalid)?),
@@ -218,7 +224,7 @@ impl Connection {
         }
     }
 
-    fn read_chunks(&mut self) -> io::Result<Vec<u8>> {
+    fn read_chunks(&mut self, step: &mut dyn FnMut()) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
             match httparse::parse_chunk_size(&self.unread).map_err(|_| invalid("chunk size"))? {
@@ -231,6 +237,7 @@ impl Connection {
                     if size == 0 {
                         return Ok(body);
                     }
+                    step();
                 }
             }
         }

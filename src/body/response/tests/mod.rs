@@ -5,12 +5,8 @@ mod bodies;
 mod counts;
 mod ends;
 
-const OK: ResponseHead<'static> = ResponseHead {
-    status: 200,
-    content_type: None,
-    content_encoding: None,
-    bedrock_counts: (None, None),
-};
+const OK: ResponseHead<'static> =
+    ResponseHead { status: 200, content_encoding: None, bedrock_counts: (None, None) };
 
 /// Reads a response of a format that is complete.
 fn read(format: Format, body: &str) -> Metered {

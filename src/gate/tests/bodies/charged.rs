@@ -21,7 +21,8 @@ fn what_a_response_used_replaces_what_was_reserved() {
 /// How a request may end, and what it is charged of its reservation of 40.
 #[test]
 fn each_end_has_its_charge() {
-    let cases: [(&str, fn(&mut Sent<'_>), u64, &str); 9] = [
+    type Act = fn(&mut Sent<'_>);
+    let cases: [(&str, Act, u64, &str); 9] = [
         (
             "an error that trailers end",
             |sent| {

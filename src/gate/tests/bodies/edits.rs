@@ -35,6 +35,16 @@ fn a_stream_reports_its_usage_and_the_client_does_not_see_it() {
 }
 
 #[test]
+fn a_part_of_a_stream_is_written_only_if_it_changes() {
+    let worker = Worker::new(CONFIG);
+    let mut sent = worker.ask(STREAM);
+    sent.host.take_calls();
+    sent.respond(200, "text/event-stream", &[EVENT, EVENT, USAGE, DONE]);
+    let writes = sent.host.take_calls().into_iter().filter(|call| *call == "set_body");
+    assert_eq!(writes.count(), 1);
+}
+
+#[test]
 fn a_client_that_asks_for_usage_gets_it() {
     let worker = Worker::new(CONFIG);
     let body = INCLUDED.replace("max_tokens\": 38", "max_tokens\": 39");

@@ -126,7 +126,7 @@ fn a_host_that_contradicts_itself_gets_nothing() {
     let worker = Worker::new(CONFIG);
     for announced in [[9, 8], [9, 99]] {
         let mut sent = worker.send(&[]);
-        sent.host.memory.request_body.push(&GOOD[..9]);
+        sent.host.memory.request_body.push(GOOD.split_at(9).0);
         sent.host.memory.request_body.arrive();
         for bytes in announced {
             let gate = &worker.gate;
@@ -177,7 +177,7 @@ fn a_request_whose_body_never_ends_is_recorded() {
     {
         let worker = Worker::new(CONFIG);
         let mut sent = worker.send(&[]);
-        sent.host.memory.request_body.push(&GOOD[..9]);
+        sent.host.memory.request_body.push(GOOD.split_at(9).0);
         sent.arrive(false);
         if let Some(status) = status {
             sent.respond_headers(status, "text/plain");

@@ -42,7 +42,7 @@ fn no_order_of_callbacks_sends_what_was_not_judged() {
     let worker = Worker::new(&CONFIG.replace("1000,", "1000000000,"));
     let mut used = worker.used();
     for order in orders {
-        for parts in [[&GOOD[..20], &GOOD[20..]], [&OTHER[..20], &OTHER[20..]]] {
+        for parts in [GOOD, OTHER].map(|body| <[&str; 2]>::from(body.split_at(20))) {
             play(&worker, &order, parts);
             let before = std::mem::replace(&mut used, worker.used());
             // It is charged what it used, what it reserved while it is open, or nothing.

@@ -176,7 +176,7 @@ impl Request {
             add_header(&mut line, "content-type", content_type);
         }
         add_rest(draw, &mut line, now_secs);
-        Self { args, now_secs, body: body.map(|body| body.into()), line: line.to_string() }
+        Self { args, now_secs, body: body.map(Into::into), line: line.to_string() }
     }
 }
 

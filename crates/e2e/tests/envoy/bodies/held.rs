@@ -135,7 +135,7 @@ fn a_body_that_never_ends_is_ended_by_the_deadline_of_the_listener() {
         let gateway = plan.start();
         let mut connection = gateway.connect();
         let head = gateway.request().header("content-length", "1000").encode();
-        connection.send_raw(&[&head, GOOD[..20].as_bytes()].concat()).unwrap();
+        connection.send_raw(&[&head, &GOOD.as_bytes()[..20]].concat()).unwrap();
         assert_eq!(connection.read_response().unwrap().status, 408);
         let line = gateway.line(1);
         assert_eq!(
@@ -153,7 +153,7 @@ fn a_client_that_leaves_is_recorded() {
         let gateway = Plan::new(binary, "leaves", json!({})).start();
         let mut connection = gateway.connect();
         let head = gateway.request().header("content-length", "1000").encode();
-        connection.send_raw(&[&head, GOOD[..20].as_bytes()].concat()).unwrap();
+        connection.send_raw(&[&head, &GOOD.as_bytes()[..20]].concat()).unwrap();
         gateway.envoy.wait_for_stat("http.gate.downstream_rq_active", 1);
         drop(connection);
         let line = gateway.line(1);

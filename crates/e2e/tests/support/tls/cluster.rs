@@ -1,5 +1,6 @@
 //! The clusters of Envoy that lead to a test's upstreams, and the routes to them.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -28,10 +29,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A cluster that speaks plain text.
     pub(crate) fn plain(name: &str, upstream: &Upstream) -> Self {
+        Self::plain_at(name, upstream.address())
+    }
+
+    /// The same for an upstream of another kind.
+    pub(crate) fn plain_at(name: &str, address: SocketAddr) -> Self {
         let value = json!({
             "name": name, "type": "STATIC", "connect_timeout": "10s",
             "load_assignment": {
-                "cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint(upstream)]}],
+                "cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint(address)]}],
             },
         });
         Self {
@@ -144,7 +150,7 @@ impl Cluster {
 
     /// One more upstream among which requests are spread.
     pub(crate) fn endpoint(self, upstream: &Upstream) -> Self {
-        let endpoint = endpoint(upstream);
+        let endpoint = endpoint(upstream.address());
         self.edit(|cluster| {
             let endpoints = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"];
             endpoints.as_array_mut().expect("a list of endpoints").push(endpoint);
@@ -216,8 +222,7 @@ impl Cluster {
     }
 }
 
-fn endpoint(upstream: &Upstream) -> Value {
-    let address = upstream.address();
+fn endpoint(address: SocketAddr) -> Value {
     json!({"endpoint": {"address": {"socket_address": {
         "address": address.ip().to_string(), "port_value": address.port(),
     }}}})
