@@ -52,18 +52,18 @@ MUTANTS = [
      "Admitted { anomaly, ..admitted }\n            }\n"
      "            Err(_) => Admitted::uncounted(decision),"),
     ("what the tenant refuses stays charged to the key", "src/gate/admission.rs", MODEL,
-     "            cell.recount(was, is, self.key.charges(), reservation);",
-     "            cell.recount(was, is, self.key.charges(), reservation.filter(|_| false));"),
+     "            cell.recount(was, is, self.key.charges(), reservation.zip(Some(&self.amounts)));",
+     "            cell.recount(was, is, self.key.charges(), reservation.filter(|_| false).zip(Some(&self.amounts)));"),
     ("what cannot go on stays charged to the tenant", "src/gate/admission.rs", MODEL,
      "cell.recount(was, is, self.key.tenant_charges(), of_tenant);",
      "cell.recount(was, is, self.key.tenant_charges(), of_tenant.filter(|_| false));"),
     ("a refused request burns the allowance", "src/limits/ledger.rs", LIB,
-     "        let used = self.charged(charges, now_ns)?;",
-     "        let used = match self.charged(charges, now_ns) {\n"
+     "        let used = self.charged(charges, amounts, now_ns)?;",
+     "        let used = match self.charged(charges, amounts, now_ns) {\n"
      "            Ok(used) => used,\n"
      "            Err(exceeded) => {\n"
      "                for charge in charges {\n"
-     "                    if let Ok(used) = self.charge(charge, now_ns) {\n"
+     "                    if let Ok(used) = self.charge(charge, amounts, now_ns) {\n"
      "                        self.set(charge.scope, &used);\n"
      "                    }\n"
      "                }\n"
@@ -88,7 +88,7 @@ MUTANTS = [
     ("a rate gives back what has drained", "src/limits/gcra.rs", LIB,
      "        let refund = of_interval.max(of_backlog.min(self.interval()));",
      "        let refund = of_interval.max(self.interval());"),
-    ("what two hold of a backlog is given back twice", "src/limits/ledger.rs", LIB,
+    ("what two hold of a backlog is given back twice", "src/limits/ledger/settlement.rs", LIB,
      "        self.undone = self.undone.wrapping_add(1);",
      "        self.undone = self.undone.wrapping_add(0);"),
     ("a child that is over begins again", "src/limits/ledger.rs", LIB,
@@ -209,8 +209,14 @@ MUTANTS = [
      "    } else if head.holds_stray_key(&is_key) {",
      "    } else if head.holds_stray_key(&is_key) && head.claims_identity {"),
     ("a header changes what was judged", "src/exchange/edits.rs", SCENARIOS,
-     "head.overrides_target() && key.restricts_target()",
-     "head.overrides_target() && key.restricts_target() && head.upgrades"),
+     "head.unforwardable(head.overrides_target() && is_judged)",
+     "head.unforwardable(head.overrides_target() && is_judged && head.upgrades)"),
+    ("a body of any size is held", "src/gate/hold.rs", SCENARIOS,
+     "    if bytes > max_bytes {",
+     "    if bytes > max_bytes && max_bytes == 0 {"),
+    ("a body that ends early is judged as whole", "src/body/request/reader.rs", LIB,
+     "            self.scanner.finish(&mut self.places)?;",
+     "            _ = self.scanner.finish(&mut self.places);"),
     ("a trailer forges an identity", "src/gate/mod.rs", SCENARIOS,
      "        names.into_iter().try_for_each(|name| host.remove_request_trailer(name)).ok()",
      "        names.into_iter().take(0).try_for_each(|name| host.remove_request_trailer(name)).ok()"),
@@ -263,8 +269,8 @@ MUTANTS = [
      "key_of(keys, kid).map(drop),\n            Signer::Missing => Err(DenyReason::NotReady),",
      "key_of(keys, kid).map(drop),\n            Signer::Missing => Err(DenyReason::KeyUnknown),"),
     ("the end of the clock lets everything pass", "src/limits/gcra.rs", LIB,
-     "if ticks <= last { Ok(self.tat(ticks)) } else { Err(u64::MAX) }",
-     "if ticks <= last { Ok(self.tat(ticks)) } else { Ok(self.tat(last)) }"),
+     "        let after = now_ns.checked_add(ns).map(|ns| Tat { ns, fraction });",
+     "        let after = Some(Tat { ns: now_ns.saturating_add(ns), fraction: 0 });"),
     ("a host that does not compare is counted on", "src/host/rules.rs", RULES,
      "Ok(()) => Err(NotCounted::HostOverwrites),",
      "Ok(()) => Ok(Self::Envoy),"),

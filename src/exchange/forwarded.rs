@@ -20,6 +20,7 @@ pub struct Forwarded {
     /// `None` for a request without a key. Boxed, because the request passes from phase to phase.
     reservations: Option<Box<Reservations>>,
     handover: Option<Rc<Handover>>,
+    is_settled: bool,
 }
 
 /// What to do with the response.
@@ -82,12 +83,13 @@ pub struct Route {
 impl Forwarded {
     /// A request of a key.
     pub fn for_key(decided: Decided, route: Route, reservations: Reservations) -> Self {
-        Self { decided, route, reservations: Some(Box::new(reservations)), handover: None }
+        let reservations = Some(Box::new(reservations));
+        Self { decided, route, reservations, handover: None, is_settled: false }
     }
 
     /// A request that needs no key: a preflight, or a public one.
     pub fn without_key(decided: Decided, route: Route) -> Self {
-        Self { decided, route, reservations: None, handover: None }
+        Self { decided, route, reservations: None, handover: None, is_settled: false }
     }
 
     /// The request, with what the gate of its cluster hands over.
@@ -121,10 +123,21 @@ impl Forwarded {
         self.decided.set_verdict(verdict);
     }
 
-    /// Takes what it reserved, and its key, to settle them. Afterwards nothing is left to refund.
-    pub fn take_reservations(&mut self) -> Option<(Rc<KnownKey>, Reservations)> {
-        let reservations = self.reservations.take().map(|reservations| *reservations);
-        self.decided.key().cloned().zip(reservations)
+    /// Takes what it reserved, and its key, to settle them, once. Afterwards nothing is left to refund, but it can still
+    /// be counted as refused.
+    pub fn settle(&mut self) -> Option<(Rc<KnownKey>, Reservations)> {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return None;
+        }
+        let open = self.reservations.as_deref_mut()?;
+        let settled = open.clone();
+        (open.key, open.tenant) = (None, None);
+        Some((Rc::clone(self.decided.key()?), settled))
+    }
+
+    /// Whether what it used took the place of what it had reserved.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
     /// Records what the response used.

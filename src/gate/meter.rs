@@ -91,7 +91,7 @@ impl Gate {
             self.metrics.count_missing_usage(host, used.facts.format);
         }
         let source = request.decided().seen().source();
-        if let Some((key, reserved)) = request.take_reservations() {
+        if let Some((key, reserved)) = request.settle() {
             let store = RecordStore::new(host, host.rules());
             let now_ns = host.now_ns().unwrap_or(0);
             let admission = Admission::new(&store, &engine, &key, source, now_ns);

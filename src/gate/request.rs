@@ -369,9 +369,10 @@ pub(super) fn withdraw<H: Host>(
     (reason, refund): (DenyReason, Refund),
     now_ns: u64,
 ) -> Decided {
+    let is_open = !request.is_settled();
     let (mut decided, reserved) = request.refuse(reason);
     if let Some((key, reservations)) = reserved {
-        if refund == Refund::Nothing {
+        if is_open && refund == Refund::Nothing {
             decided.keep_charged(reservations.amounts.cost_micro_usd);
         }
         let admission = Admission::new(store, engine, &key, decided.seen().source(), now_ns);

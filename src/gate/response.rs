@@ -258,9 +258,11 @@ impl Gate {
         };
         let store = RecordStore::new(host, host.rules());
         let now_ns = host.now_ns().unwrap_or(0);
+        let is_open = !request.is_settled();
         let decided = withdraw(&store, host, &engine, request, (reason, refund), now_ns);
         let tenant = decided.key().map(|key| key.tenant());
-        if let Some((tenant, (usage, micro_usd))) = tenant.zip(decided.charged()) {
+        let charged = decided.charged().filter(|_| is_open);
+        if let Some((tenant, (usage, micro_usd))) = tenant.zip(charged) {
             self.metrics.count_usage(host, tenant, &usage, micro_usd);
         }
         self.metrics.count_retries(host, store.retries());

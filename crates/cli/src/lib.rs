@@ -21,6 +21,7 @@ mod document;
 mod ecds;
 mod embedded;
 mod error;
+mod evaluated;
 mod exit;
 mod explain;
 mod input;

@@ -1,7 +1,6 @@
 //! The report of `vkey explain`: the result of each stage, and the decision.
 
 use std::borrow::Cow;
-use std::cell::LazyCell;
 use std::fmt;
 use std::rc::Rc;
 
@@ -9,18 +8,17 @@ use vkey::access::{Access, AmbiguousPath, Models};
 use vkey::body::request::{RequestFacts, Target};
 use vkey::config::Hindrance;
 use vkey::decision::{Decision, DenyReason};
-use vkey::engine::{
-    BodyRefusal, Engine, Identity, KnownKey, Question, Reading, Stage, StageResult,
-};
+use vkey::engine::{BodyRefusal, Engine, Identity, KnownKey, Reading, StageResult};
 use vkey::exchange::Step;
 use vkey::headers::RequestHead;
 use vkey::host::Dialect;
 use vkey::json::Json;
 use vkey::limits::Charge;
 
+use super::evaluated::{Evaluated, refused_model};
 use super::key_flaw::KeyFlaw;
 use super::request_body::{RequestBody, describe_facts};
-use super::text::{ascii, escape_word};
+use super::text::ascii;
 use super::{limits, time};
 
 /// The stages of one decision. The engine decides; the stages show why.
@@ -40,18 +38,6 @@ pub(super) struct Report {
     /// What else the gate does, or would do.
     notes: Vec<String>,
 }
-
-/// A request with a verified key, and what it asks for apart from models.
-struct Evaluated<'e, 'a> {
-    engine: &'e Engine,
-    key: &'e KnownKey,
-    validity: StageResult,
-    head: &'e RequestHead<'e>,
-    access: Asked<'a>,
-}
-
-/// What a request asks for, if its path is not ambiguous.
-type Asked<'a> = Result<Access<'a>, AmbiguousPath>;
 
 /// A stage with its result.
 struct Line {
@@ -323,42 +309,6 @@ impl fmt::Display for Report {
     }
 }
 
-impl Evaluated<'_, '_> {
-    /// What of the body the decision depends on.
-    fn reading(&self) -> Reading {
-        let reading = |access: &Access<'_>| self.engine.reading(self.key, self.head, &access.path);
-        self.access.as_ref().map(reading).unwrap_or_default()
-    }
-
-    /// The question whether a request that names these models is allowed.
-    fn question<'m>(&'m self, models: Models<'m>) -> Question<'m, impl FnOnce() -> Asked<'m>> {
-        let Evaluated { key, validity, head, .. } = *self;
-        let access = move || self.access.clone().map(|access| Access { models, ..access });
-        Question { key, validity, head, access: LazyCell::new(access) }
-    }
-}
-
-/// Why the models of a body are not allowed.
-fn refused_model(
-    request: &Evaluated<'_, '_>,
-    stage: Stage,
-    facts: Option<&RequestFacts>,
-) -> Cow<'static, str> {
-    let names = facts.map(|facts| &*facts.models).unwrap_or_default();
-    let is_refused = |names: &[Box<str>]| {
-        let models = Models::Named { names, open_ended: false };
-        let question = request.question(models);
-        let mut stages = request.engine.stages(&question);
-        stages.any(|(other, verdict)| other == stage && verdict == Err(DenyReason::Model))
-    };
-    match names.iter().find(|name| is_refused(std::slice::from_ref(*name))) {
-        Some(name) => format!("the key may not use the model {}", escape_word(name)).into(),
-        None if names.is_empty() => "the request names no model; name one".into(),
-        None if facts.is_some_and(|facts| facts.open_ended) => OPEN_ENDED.into(),
-        None => TOGETHER.into(),
-    }
-}
-
 impl Line {
     fn to_json(&self) -> Json {
         let (verdict, message) = match self.verdict {
@@ -380,12 +330,6 @@ const UNREAD: &str = "this release does not read MCP messages, so the gate sees 
 
 const NOTHING: &str =
     "nothing that limits this key depends on the body, so the gate does not read it";
-
-const OPEN_ENDED: &str =
-    "the request lets the server choose a model besides those that it names; name each of them";
-
-const TOGETHER: &str =
-    "no alternative allows all models of the request together; send one request for each";
 
 const EXEMPT: &str = "llm.unmetered lists the path, so the gate does not read the body, and no restriction of models applies";
 

@@ -1,0 +1,8 @@
+//! Requests whose bodies decide.
+
+mod charged;
+mod edits;
+mod held;
+mod orders;
+mod which;
+mod worker;
