@@ -177,7 +177,9 @@ proptest! {
 
     #[test]
     fn a_message_with_a_changed_bit_never_ends(stream in messages(), at in any::<Index>(), bit in 0..8_u32) {
-        prop_assume!(!stream.is_empty());
+        if stream.is_empty() {
+            return Ok(());
+        }
         let (whole, _) = found_messages(&[&stream]);
         let mut changed = stream.clone();
         changed[at.index(stream.len())] ^= 1 << bit;
