@@ -155,7 +155,19 @@ impl Engine {
         if is_known {
             return Reading::Body(Box::new(target));
         }
-        let is_closed = rules.is_some() && key.measured().any() && !WITHOUT_BODY.contains(&method);
-        if is_closed { Reading::Uncounted } else { Reading::Nothing }
+        let may_use_tokens = key.measured().any() && !WITHOUT_BODY.contains(&method);
+        match may_use_tokens && (rules.is_some() || self.is_misspelt(head, path)) {
+            true => Reading::Uncounted,
+            false => Reading::Nothing,
+        }
+    }
+
+    /// Whether a server that ignores the case of paths, or of methods, could take a request for one of an AI service.
+    #[cold]
+    fn is_misspelt(&self, head: &RequestHead<'_>, path: &CanonicalPath<'_>) -> bool {
+        let target = head.target.unwrap_or_default().to_ascii_lowercase();
+        let format = Target::parse("POST", &target).map_or(Format::Other, |target| target.format);
+        format != Format::Other
+            || self.settings().llm.rules(&path.resource().to_ascii_lowercase()).is_some()
     }
 }

@@ -33,6 +33,10 @@ const MAX_AMBIGUOUS_PATH_BYTES: usize = 1024;
 /// The longest name of a model that a response names, in an audit line, in bytes.
 const MAX_MODEL_BYTES: usize = 128;
 
+/// The longest path that is recognised as one of an AI service for the words of a refusal, in bytes. A refusal must be cheap
+/// for any path.
+const MAX_AI_PATH_BYTES: usize = 1024;
+
 /// The longest request id in an audit line, in bytes: shorter than any key, so that no key fits.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
@@ -354,9 +358,12 @@ impl Seen {
     /// The dialect in which its client reads errors.
     #[cold]
     pub fn dialect(&self) -> Dialect {
-        let (method, path) = (self.method.as_deref(), self.path.as_deref());
-        let target =
-            method.zip(path).and_then(|(method, path)| Target::parse(method, path.as_bytes()).ok());
+        let path = self.path.as_deref().filter(|path| path.len() <= MAX_AI_PATH_BYTES);
+        let target = self
+            .method
+            .as_deref()
+            .zip(path)
+            .and_then(|(method, path)| Target::parse(method, path.as_bytes()).ok());
         target.map(|target| target.format.dialect()).unwrap_or_default()
     }
 

@@ -6,13 +6,13 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 use base64::engine::general_purpose::STANDARD;
 use vkey::body::base64::Decoder;
 use vkey::body::eventstream::{self, Frames};
-use vkey::body::sse::{self, Events};
+use vkey::body::sse::{self, Events, MAX_NAME_BYTES};
 
 use super::documents::pieces;
 use super::*;
 
-/// An event: its name, its data if it has any, and whether this is the end mark.
-type Event = (String, String, bool);
+/// An event: the beginning of its name, its data if it has any, and whether this is the end mark.
+type Event = (Vec<u8>, String, bool);
 
 /// A stream that often has what decides.
 fn stream() -> impl Strategy<Value = String> {
@@ -28,7 +28,7 @@ fn stream() -> impl Strategy<Value = String> {
 fn expected_events(stream: &str) -> Vec<Event> {
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
     let text = stream.replace("\r\n", "\n").replace('\r', "\n");
-    let (mut name, mut lines, mut events) = (String::new(), Vec::new(), Vec::new());
+    let (mut name, mut lines, mut events) = (Vec::new(), Vec::new(), Vec::new());
     let mut all = Vec::from_iter(text.split('\n'));
     // An event at the end needs no empty line if it has data. A line at the end may be cut off in its name.
     let last = all.pop().unwrap_or_default();
@@ -39,7 +39,7 @@ fn expected_events(stream: &str) -> Vec<Event> {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "data" => lines.push(value),
-            "event" => value.clone_into(&mut name),
+            "event" => name = value.bytes().take(MAX_NAME_BYTES).collect(),
             _ => {}
         }
         if line.is_empty() || index + 1 == count && !lines.is_empty() {
@@ -55,8 +55,8 @@ fn found_events(pieces: &[&[u8]]) -> Vec<(Event, Vec<u8>)> {
     let mut events = Events::new();
     let (mut data, mut own, mut found) = (Vec::new(), Vec::new(), Vec::new());
     let mut end = |events: &Events, data: &mut Vec<u8>, own: &mut Vec<u8>| {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let event = (text(events.name().to_vec()), text(std::mem::take(data)), events.is_done());
+        let text = String::from_utf8(std::mem::take(data)).unwrap();
+        let event = (events.name().to_vec(), text, events.is_done());
         assert_eq!(events.has_data(), !event.1.is_empty());
         found.push((event, std::mem::take(own)));
     };
@@ -177,7 +177,9 @@ proptest! {
 
     #[test]
     fn a_message_with_a_changed_bit_never_ends(stream in messages(), at in any::<Index>(), bit in 0..8_u32) {
-        prop_assume!(!stream.is_empty());
+        if stream.is_empty() {
+            return Ok(());
+        }
         let (whole, _) = found_messages(&[&stream]);
         let mut changed = stream.clone();
         changed[at.index(stream.len())] ^= 1 << bit;

@@ -1,8 +1,5 @@
 //! Tokens and money of one key, reserved and settled in any order.
 
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
-
 use vkey::limits::ledger::{Ledger, Reservation};
 use vkey::limits::quota::{Period, Quota, Unit};
 use vkey::limits::{Amounts, Charge, Child, ChildId, Limit, Origin, Scope};

@@ -130,6 +130,9 @@ impl Worker {
             vm.show_reply(id);
             let withheld = vm.on_response_headers(id)? == Action::Pause;
             vm.pass_response_body(id, response.is_cut())?;
+            if let Some(host) = vm.host(id) {
+                response.show_cut(host);
+            }
             vm.show_reply(id);
             vm.on_log(id)?;
             Ok(vm.close(id)?.map(|host| Closed { host, withheld }))
@@ -243,12 +246,21 @@ impl Response {
             Some(upstream) => {
                 host.response_headers.borrow_mut().extend(upstream.headers.iter().cloned());
                 upstream.body.iter().for_each(|part| host.response_body.push(part.as_slice()));
-                upstream.cut.as_deref().unwrap_or("via_upstream")
+                // Why it is cut shows at its end.
+                "via_upstream"
             }
         };
         host.show(Property::ResponseCodeDetails.path(), details.as_bytes());
         if let Some(bytes) = self.bytes {
             host.show(Property::ResponseSize.path(), bytes.to_le_bytes());
+        }
+    }
+
+    /// Shows why it was cut, after its last part.
+    fn show_cut(&self, host: &MemoryHost) {
+        let upstream = self.upstream.as_ref().filter(|_| host.reply.borrow().is_none());
+        if let Some(cut) = upstream.and_then(|upstream| upstream.cut.as_deref()) {
+            host.show(Property::ResponseCodeDetails.path(), cut.as_bytes());
         }
     }
 }

@@ -63,8 +63,8 @@ fn run_refuses_a_time_that_hosts_cannot_tell() {
 fn keys(gate: &Gate) -> BTreeMap<&'static str, String> {
     let only = |restriction: &Value| gate.mint(&["--only", &restriction.to_string()]);
     let good = gate.mint(&[]);
-    let tokens = br#"{"quotas":[{"tokens":1,"per":"day"}]}"#;
-    let unread = Unverified::parse(good.as_bytes()).unwrap().attenuate(tokens).unwrap();
+    let unknown = br#"{"colours":["red"]}"#;
+    let unread = Unverified::parse(good.as_bytes()).unwrap().attenuate(unknown).unwrap();
     BTreeMap::from([
         ("another gate's", Gate::new().mint(&[])),
         ("bound", only(&json!({"client_cert": [CERT]}))),
@@ -78,6 +78,7 @@ fn keys(gate: &Gate) -> BTreeMap<&'static str, String> {
         ("named", only(&json!({"hosts": ["gw", "*.gw"]}))),
         ("narrowed", attenuate(&good, r#"{"methods":["GET"],"paths":["/v1/m*"]}"#)),
         ("no ring's", good.replace("vk1.main", "vk1.mine")),
+        ("thrifty", attenuate(&good, r#"{"quotas":[{"tokens":1,"per":"day"}]}"#)),
         ("unread", unread),
         ("good", good),
     ])
@@ -93,7 +94,9 @@ fn about_keys() -> Vec<Case> {
         ("no ring's", path(), "deny key_unknown"),
         ("gold", path(), "deny tier_unknown"),
         ("unread", path(), "deny caveat_unsupported"),
-        ("model's", path(), "deny model"),
+        ("model's", path(), "allow"),
+        ("model's", json!({"path": "/v1/files"}), "deny model"),
+        ("thrifty", path(), "allow"),
         ("call's", path(), "deny mcp_call"),
     ]
 }
@@ -141,7 +144,7 @@ fn about_targets() -> Vec<Case> {
         ("good", at("api.example:8443"), "deny host"),
         ("good", at("user@api.openai.com"), "deny upstream_name"),
         ("good", at("010.0.0.1"), "deny upstream_name"),
-        ("model's", at("010.0.0.1"), "deny model"),
+        ("model's", json!({"path": "/v1/files", "authority": "010.0.0.1"}), "deny model"),
         ("good", to("POST", "/v1/chat/completions?a=b"), "allow"),
         ("good", to("DELETE", "/v1/models"), "deny method"),
         ("good", to("get", "/v1/models"), "deny method"),

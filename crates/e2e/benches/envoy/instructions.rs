@@ -26,7 +26,7 @@ use crate::tally::Tally;
 /// After this many requests V8 has found out what to compile with care; 20 000 give the same counts.
 const WARM_UP: usize = 3000;
 
-/// So many cases at a time. One does not disturb the other, since no time is measured.
+/// How many cases are counted at a time. One does not disturb the other, since no time is measured.
 const AT_A_TIME: usize = 2;
 
 /// How many requests are sent.
@@ -174,7 +174,7 @@ fn stream(peers: &Peers<'_>, plan: &Proxy, case: &Case) -> Result<Streamed, Stri
     Ok(Streamed { id: case.id, title: case.title, few: few?, many: many? })
 }
 
-/// The same with another number of pieces.
+/// The same with this number of pieces.
 fn of_pieces(ask: &Ask, pieces: u32) -> Ask {
     let mut ask = ask.clone();
     if let Some(chat) = &mut ask.chat {

@@ -114,7 +114,7 @@ impl Streams {
         Cluster::plain_at(name, self.provider.address())
     }
 
-    /// A stream that will be asked for, to be named in its request.
+    /// A stream of this number of pieces, to be named in a request.
     pub(crate) fn expect(&self, chat: Chat) -> Stream {
         let number = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         // Those before the usage and before the end too.
@@ -164,7 +164,7 @@ pub(crate) fn usage_request() -> Request {
     Request::new("GET", "/.vkey/usage")
 }
 
-/// Checks the usage of a key that has asked for this number of streams, and for nothing else.
+/// Checks the usage of a key that has asked for this number of streams and for nothing else.
 ///
 /// # Errors
 ///

@@ -221,6 +221,14 @@ impl Envoy {
         self.child().id()
     }
 
+    /// The memory of the process, that of its Wasm VMs included.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kilobytes * 1024
+    }
+
     /// Where the admin interface answers.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.admin

@@ -219,19 +219,11 @@ fn bodies_as_large_as_they_may_be_take_no_more_memory_each() {
             }
         };
         send(4);
-        let before = resident_bytes(&gateway);
+        let before = gateway.envoy.resident_bytes();
         send(12);
-        let after = resident_bytes(&gateway);
+        let after = gateway.envoy.resident_bytes();
         assert!(after < before + (8 << 20), "{before} {after}");
     });
-}
-
-/// The memory of the proxy, that of its Wasm VMs included.
-fn resident_bytes(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.envoy.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kilobytes * 1024
 }
 
 /// Only requests that are held are read: others pass as they come.

@@ -219,3 +219,34 @@ fn nothing_is_lost_over_many_mixed_streams() {
     let seen = usage(&mut Connection::open(envoy.gate()), &key, "")["seen"].as_u64();
     assert_eq!(seen, Some(number(STREAMS)));
 }
+
+/// A stream of 100 MB takes no more memory of the proxy than one of 5 MB.
+#[test]
+fn a_long_stream_takes_no_more_memory() {
+    const WORD_BYTES: usize = 50_000;
+    const SHORT: usize = 100;
+    const LONG: usize = 2_000;
+    each_envoy(|binary| {
+        let event = word(&"x".repeat(WORD_BYTES));
+        let provider = Provider::start(move |request| {
+            let words: usize = case_of(request).parse().unwrap();
+            let sent = (0..words).fold(Replay::events(), |sent, _| sent.piece(event.clone()));
+            sent.piece(used(40))
+        });
+        let main = Minter::new("main", None);
+        let plugin = json!({"tiers": {"default": tier(PLENTY)}});
+        let envoy = Envoy::start(in_front_of(&provider, "llm-long", &main, plugin).on(binary));
+        let key = main.key("long", json!({}));
+        let stream = |words: usize| {
+            let response = envoy.send(&chat(&key, &words.to_string()));
+            assert_eq!(response.status, 200);
+            assert!(response.body.len() > words * WORD_BYTES, "{}", response.body.len());
+        };
+        (0..4).for_each(|_| stream(SHORT));
+        let before = envoy.resident_bytes();
+        stream(LONG);
+        let after = envoy.resident_bytes();
+        assert!(after < before + (16 << 20), "{before} {after}");
+        wait_for_use(&envoy, &key, 5 * 40);
+    });
+}
