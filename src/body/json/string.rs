@@ -143,40 +143,44 @@ impl Str {
         if run.is_empty() {
             return Ok(());
         }
-        if self.partial_len > 0 || !is_ascii {
-            self.check(run)?;
+        let is_checked = self.partial_len > 0 || !is_ascii;
+        let valid_len = if is_checked { self.check(run) } else { run.len() };
+        // What is before an error is received, as it is if it comes in a piece of its own.
+        let valid = run.get(..valid_len).unwrap_or_default();
+        if !valid.is_empty() {
+            self.end_pair(reader)?;
+            self.put(valid, reader)?;
         }
         *bytes = after;
-        self.end_pair(reader)?;
-        self.put(run, reader)
+        if valid_len == run.len() { Ok(()) } else { Err(Unreadable::NotUtf8) }
     }
 
-    /// Checks that bytes are UTF-8. A sequence may go on after them.
+    /// How many of these bytes are UTF-8. A sequence may go on after them.
     #[inline(never)]
-    fn check(&mut self, mut run: &[u8]) -> Result<(), Unreadable> {
-        while self.partial_len > 0 {
-            let Some((byte, after)) = run.split_first() else { return Ok(()) };
-            run = after;
-            self.check_partial(*byte)?;
+    fn check(&mut self, run: &[u8]) -> usize {
+        let mut len = 0;
+        loop {
+            if self.partial_len == 0 {
+                len += valid_len(run.get(len..).unwrap_or_default());
+            }
+            match run.get(len) {
+                Some(byte) if self.goes_on(*byte) => len += 1,
+                Some(_) | None => return len,
+            }
         }
-        let Err(error) = str::from_utf8(run) else { return Ok(()) };
-        // What follows is invalid or not complete.
-        let partial = run.get(error.valid_up_to()..).unwrap_or_default();
-        partial.iter().try_for_each(|byte| self.check_partial(*byte))
     }
 
-    /// Checks the next byte of a sequence of which some are missing.
-    fn check_partial(&mut self, byte: u8) -> Result<(), Unreadable> {
+    /// Whether a byte may be the next of a sequence of which some are missing.
+    fn goes_on(&mut self, byte: u8) -> bool {
         if let Some(to) = self.partial.get_mut(self.partial_len) {
             *to = byte;
         }
         self.partial_len += 1;
         match str::from_utf8(self.partial.get(..self.partial_len).unwrap_or_default()) {
             Ok(_) => self.partial_len = 0,
-            Err(error) if error.error_len().is_none() => {}
-            Err(_) => return Err(Unreadable::NotUtf8),
+            Err(error) => return error.error_len().is_none(),
         }
-        Ok(())
+        true
     }
 
     /// Reads a byte of an escape sequence.
@@ -261,4 +265,9 @@ impl Str {
             None => Ok(()),
         }
     }
+}
+
+/// The length of the valid UTF-8 at the beginning of some bytes.
+fn valid_len(bytes: &[u8]) -> usize {
+    str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len)
 }

@@ -360,3 +360,25 @@ fn a_long_text_is_received_in_pieces() {
         assert_eq!(pieces.1, Some(true));
     }
 }
+
+/// What is before an error is received however the document is cut.
+#[test]
+fn a_text_that_is_not_utf8_is_received_up_to_the_error() {
+    for (text, valid) in [
+        (&b"ab\xE2("[..], &b"ab\xE2"[..]),
+        (b"ab\xFFcd", b"ab"),
+        (b"\xC3\xA9\xF0\x9F\x98x", b"\xC3\xA9\xF0\x9F\x98"),
+        (b"\xC3\xA9\x80", b"\xC3\xA9"),
+    ] {
+        let document = [b"{\"a\":\"", text, b"\"}"].concat();
+        let whole = vec![document.as_slice()];
+        let single = document.chunks(1).collect();
+        for pieces in [whole, single] {
+            let mut received = Pieces(Vec::new(), None);
+            let mut scanner = Scanner::new(Limits::default());
+            let mut fed = pieces.iter().map(|piece| scanner.feed(piece, &mut received));
+            assert_eq!(fed.find_map(Result::err), Some(Unreadable::NotUtf8), "{text:?}");
+            assert_eq!(received.0, valid, "{text:?}");
+        }
+    }
+}
