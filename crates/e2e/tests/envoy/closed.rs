@@ -42,10 +42,10 @@ fn a_configuration_that_is_none_is_not_loaded() {
     assert_refused("{}", "keyring: missing");
     let literal = r#"{"keyring": [{"name": "main", "secret": "Sample-Secret-1-never-deploy"}]}"#;
     assert_refused(literal, "keyring[0].secret: a secret does not belong in a configuration");
-    let future = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "llm": {}}"#;
-    assert_refused(future, "llm: unknown member");
-    let tokens = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "tiers": {"t": {"quotas": [{"tokens": 1, "per": "day"}]}}}"#;
-    assert_refused(tokens, "tiers.t.quotas[0]: tokens and cost_usd need bodies");
+    let future = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "mcp": {}}"#;
+    assert_refused(future, "mcp: unknown member");
+    let bound = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "llm": {"default_reserve_tokens": 0}}"#;
+    assert_refused(bound, "llm.default_reserve_tokens: expected");
 }
 
 /// The messages that `vkey config check` takes are those that Envoy hands over as text.
