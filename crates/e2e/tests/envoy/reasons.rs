@@ -105,7 +105,7 @@ fn cases(main: &Minter) -> Vec<Case> {
         ("another path", Request::new("GET", "/admin").bearer(&good), Some(Path)),
         ("dot segments", Request::new("GET", "/v1/../admin").bearer(&good), Some(Path)),
         ("no certificate", narrowed(json!({"client_cert": ["ab".repeat(32)]})), Some(ClientCert)),
-        ("a model rule", narrowed(json!({"models": ["*"]})), Some(Model)),
+        ("a model rule", narrowed(json!({"models": ["*"]})).path("/v1/files"), Some(Model)),
         ("an MCP rule", narrowed(json!({"mcp": {"tools": ["*"]}})), Some(McpCall)),
         ("the first of one", claiming(json!({"tier": "once"})), None),
         ("the second of one", claiming(json!({"tier": "once"})), Some(Rate)),
