@@ -176,8 +176,8 @@ fn a_client_that_leaves_pays_for_what_it_was_sent() {
 fn nothing_is_lost_over_many_mixed_streams() {
     const STREAMS: usize = 10_000;
     const KINDS: [&str; 5] = ["usage", "missing", "refused", "reset", "held"];
+    // Closed until it is known what a request reserves.
     let open = Latch::new();
-    open.open();
     let of_provider = Arc::clone(&open);
     let provider = Provider::start(move |request| match case_of(request) {
         "missing" => Replay::events().piece(word("Rhine")).piece("data: [DONE]\n\n"),
