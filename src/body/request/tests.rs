@@ -90,8 +90,9 @@ fn a_reservation_does_not_overflow() {
     const MOST: &str = "9007199254740992";
     let chat = facts(CHAT, &format!(r#"{{"max_tokens":{MOST},"n":{MOST}}}"#));
     assert_eq!((chat.candidates, chat.reserve_output(1)), (1 << 53, u64::MAX));
-    let prompts = format!(r#"{{"prompt":["a","b"],"best_of":{MOST}}}"#);
-    assert_eq!(facts(COMPLETIONS, &prompts).reserve_output(u64::MAX), u64::MAX);
+    let prompts = vec![r#""a""#; 4096].join(",");
+    let prompts = facts(COMPLETIONS, &format!(r#"{{"prompt":[{prompts}],"best_of":{MOST}}}"#));
+    assert_eq!((prompts.candidates, prompts.reserve_output(1)), (u64::MAX, u64::MAX));
     let request = format!(r#"{{"params":{{"max_tokens":{MOST}}}}}"#);
     let batch = format!(r#"{{"requests":[{}]}}"#, vec![request; 3000].join(","));
     assert_eq!(facts("/v1/messages/batches", &batch).reserve_output(1), u64::MAX);
