@@ -35,12 +35,12 @@ MUTANTS = [
     ("a limit is checked outside the loop", "src/gate/admission.rs", MODEL,
      "        self.store.update(self.key.cell_name(), |cell: &mut Cell| {\n            cell.set_tier(self.key.tier());",
      "        let mut before: Cell = self.store.read(self.key.cell_name())?;\n"
-     "        let early = before.count(decision, self.key.charges(), None, self.now_ns, self.mode);\n"
+     "        let early = before.count(decision, self.key.charges(), &self.amounts, None, self.now_ns, self.mode);\n"
      "        self.store.update(self.key.cell_name(), |cell: &mut Cell| {\n"
      "            cell.set_tier(self.key.tier());\n"
      "            let early = early.clone();\n"
      "            if early.decision.forwards() {\n"
-     "                cell.count(decision, &[], None, self.now_ns, self.mode);\n"
+     "                cell.count(decision, &[], &self.amounts, None, self.now_ns, self.mode);\n"
      "                return (Entry { counted: early, left: Vec::new() }, None);\n"
      "            }"),
     ("a mismatch is taken for success", "src/host/store.rs", MODEL,
