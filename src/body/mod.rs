@@ -8,6 +8,7 @@ mod dialect;
 pub mod eventstream;
 mod format;
 pub mod json;
+pub mod mcp;
 pub mod request;
 pub mod response;
 pub mod sse;

@@ -1,0 +1,48 @@
+//! The arguments of a call, as far as conditions ask for them.
+
+use super::Pointer;
+
+/// What was found at the pointers that the conditions of a key name, and the names of the arguments.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arguments {
+    found: Vec<(Pointer, Vec<Found>)>,
+    names: Vec<Box<str>>,
+}
+
+/// What was found where a pointer leads. A pointer with a segment `*` finds one of these for each element.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Nothing: a member is absent, an array is empty, or there is no object or no array where the pointer needs one.
+    Missing,
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number, as it is written.
+    Number(Box<str>),
+    /// A string, decoded; `None` if it is longer than any that a condition can allow.
+    Text(Option<Box<str>>),
+    /// An object or an array.
+    Container,
+}
+
+// === impl Arguments ===
+
+impl Arguments {
+    /// The arguments in which `found` was found, one entry for each pointer that was looked for, and whose names are
+    /// `names`.
+    pub fn new(found: Vec<(Pointer, Vec<Found>)>, names: Vec<Box<str>>) -> Self {
+        Self { found, names }
+    }
+
+    /// What was found at a pointer; `None` if it was not looked for. It has at least one item.
+    pub fn at(&self, pointer: &Pointer) -> Option<&[Found]> {
+        let found = self.found.iter().find(|(other, _)| other == pointer);
+        found.map(|(_, found)| &**found)
+    }
+
+    /// The names of the arguments.
+    pub fn names(&self) -> &[Box<str>] {
+        &self.names
+    }
+}
