@@ -4,7 +4,7 @@ use super::Unreadable;
 use super::atom::{atom, atom_bytes};
 use super::members::Members;
 use super::reader::{MAX_NUMBER_BYTES, Reader, Span, Spot, Text, Value};
-use super::string::Str;
+use super::string::{HASH_OF_NOTHING, Name, Str, hash, whole_string};
 
 /// The bounds of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +231,11 @@ impl Scanner {
             match self.inside {
                 Inside::Nothing => {
                     self.offset = end - bytes.len() as u64;
+                    if let Some(text) = whole_string(*byte, after) {
+                        self.whole_string(text, reader)?;
+                        bytes = after.get(text.len() + 1..).unwrap_or_default();
+                        continue;
+                    }
                     self.token(*byte, reader)?;
                     if !matches!(self.inside, Inside::Atom) {
                         bytes = after;
@@ -256,6 +261,30 @@ impl Scanner {
         Ok(())
     }
 
+    /// Reads a string that ends in the piece in which it begins, as most do.
+    fn whole_string(&mut self, text: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        if self.next & (next::NAME | next::VALUE) == 0 {
+            return Err(self.unexpected(b'"'));
+        }
+        self.start = self.offset;
+        let len = text.len() as u64;
+        self.offset += len + 2;
+        if self.next & next::NAME != 0 {
+            let hash = if self.is_tolerant { 0 } else { hash(HASH_OF_NOTHING, text) };
+            return self.end_name(&Name { text, hash, is_cut: false, is_flawed: false }, reader);
+        }
+        self.text_bytes += len;
+        self.end_value();
+        if self.spot == Spot::IGNORED {
+            return Ok(());
+        }
+        if !text.is_empty() && reader.streams(self.spot) {
+            reader.piece(self.spot, text)?;
+        }
+        let text = Text { bytes: text, is_cut: false, is_flawed: false, len };
+        self.report(Value::Text(text), reader)
+    }
+
     /// Reads white space, or the first byte of a token.
     fn token(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let token = next::TOKENS.get(usize::from(byte)).copied().unwrap_or_default();
@@ -277,7 +306,7 @@ impl Scanner {
             b'"' if self.next & next::NAME != 0 => {
                 let is_wanted = self.open.last().is_some_and(|object| object.at != Spot::IGNORED);
                 self.begin(Inside::Name);
-                self.string.begin_name(is_wanted);
+                self.string.begin_name(is_wanted, !self.is_tolerant);
             }
             b'"' => {
                 self.begin(Inside::Text);
@@ -377,7 +406,10 @@ impl Scanner {
 
     fn end_string(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         if matches!(self.inside, Inside::Name) {
-            return self.end_name(reader);
+            let string = std::mem::take(&mut self.string.text);
+            let result = self.end_name(&self.string.name(&string), reader);
+            self.string.text = string;
+            return result;
         }
         if self.string.is_file() {
             self.files += 1;
@@ -396,19 +428,19 @@ impl Scanner {
     }
 
     /// Ends the name of a member.
-    fn end_name(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+    fn end_name(&mut self, name: &Name<'_>, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         self.inside = Inside::Nothing;
         self.next = next::COLON;
         self.spot = Spot::IGNORED;
         let object = self.open.last().ok_or(Unreadable::NotJson)?;
         let names = (object.at != Spot::IGNORED).then(|| reader.names(object.at));
         if self.is_tolerant {
-            self.spot = names.map_or(Spot::IGNORED, |names| self.string.spot(names));
+            self.spot = names.map_or(Spot::IGNORED, |names| name.spot(names));
             return Ok(());
         }
-        let mut id = self.string.hash;
+        let mut id = name.hash;
         if let Some(names) = names {
-            let known = self.string.find(names)?;
+            let known = name.find(names)?;
             self.spot = known.unwrap_or(names.others);
             // Names that lead to the same spot are the same.
             if let Some(spot) = known.filter(|spot| *spot != Spot::IGNORED) {
