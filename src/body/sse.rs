@@ -174,10 +174,18 @@ impl Events {
                 self.is_ending = self.after_cr;
                 return (!self.after_cr).then(|| self.end());
             }
-            Place::Start => {
-                self.field = Field::EMPTY;
-                self.place = Place::Field;
-            }
+            Place::Start => match bytes.strip_prefix(b"data:") {
+                Some(value) => {
+                    *bytes = value;
+                    self.field = Field::DATA;
+                    self.place = Place::Colon;
+                    return self.begin_value();
+                }
+                None => {
+                    self.field = Field::EMPTY;
+                    self.place = Place::Field;
+                }
+            },
             Place::Field if is_end => {
                 self.place = Place::Value;
                 return self.begin_value();

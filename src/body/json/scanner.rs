@@ -231,9 +231,10 @@ impl Scanner {
             match self.inside {
                 Inside::Nothing => {
                     self.offset = end - bytes.len() as u64;
-                    if let Some(text) = whole_string(*byte, after) {
+                    if let Some((text, after)) = whole_string(*byte, after) {
+                        bytes = after;
                         self.whole_string(text, reader)?;
-                        bytes = after.get(text.len() + 1..).unwrap_or_default();
+                        self.punctuation(&mut bytes);
                         continue;
                     }
                     self.token(*byte, reader)?;
@@ -247,6 +248,7 @@ impl Scanner {
                     bytes = after;
                     self.offset = end - bytes.len() as u64;
                     self.atom(text, bytes.is_empty(), reader)?;
+                    self.punctuation(&mut bytes);
                 }
                 Inside::Name | Inside::Text => {
                     if !self.string.read(&mut bytes, reader)? {
@@ -296,11 +298,7 @@ impl Scanner {
         }
         match byte {
             b':' => self.next = next::VALUE,
-            b',' => {
-                let items = self.open.last().and_then(|container| container.items);
-                self.next = if items.is_some() { next::VALUE } else { next::NAME };
-                self.spot = items.unwrap_or(Spot::IGNORED);
-            }
+            b',' => self.comma(),
             b'{' | b'[' => return self.open(byte == b'[', reader),
             b'}' | b']' => return self.close(reader),
             b'"' if self.next & next::NAME != 0 => {
@@ -320,6 +318,27 @@ impl Scanner {
             }
         }
         Ok(())
+    }
+
+    /// Reads what follows a name or a value in a document without white space, as most are.
+    fn punctuation(&mut self, bytes: &mut &[u8]) {
+        match bytes.split_first() {
+            Some((b':', after)) if self.next == next::COLON => {
+                *bytes = after;
+                self.next = next::VALUE;
+            }
+            Some((b',', after)) if self.next & next::COMMA != 0 => {
+                *bytes = after;
+                self.comma();
+            }
+            _ => {}
+        }
+    }
+
+    fn comma(&mut self) {
+        let items = self.open.last().and_then(|container| container.items);
+        self.next = if items.is_some() { next::VALUE } else { next::NAME };
+        self.spot = items.unwrap_or(Spot::IGNORED);
     }
 
     /// Why a byte is wrong that does not begin a token that may come next.

@@ -289,15 +289,15 @@ impl Name<'_> {
 }
 
 /// The text of a string that begins with the quote `first` and ends in these bytes, if it has no escape and is not so long
-/// that readers receive a part of it only.
-pub(super) fn whole_string(first: u8, after: &[u8]) -> Option<&[u8]> {
+/// that readers receive a part of it only; and what follows it.
+pub(super) fn whole_string(first: u8, after: &[u8]) -> Option<(&[u8], &[u8])> {
     if first != b'"' {
         return None;
     }
     let (len, is_ascii) = plain_bytes(after.get(..=MAX_TEXT_BYTES).unwrap_or(after));
     let (text, rest) = after.split_at_checked(len)?;
-    let is_whole = rest.first() == Some(&b'"') && (is_ascii || str::from_utf8(text).is_ok());
-    is_whole.then_some(text)
+    let (b'"', rest) = rest.split_first()? else { return None };
+    (is_ascii || str::from_utf8(text).is_ok()).then_some((text, rest))
 }
 
 /// Adds bytes to a hash (FNV-1a).
