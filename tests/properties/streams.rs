@@ -67,6 +67,7 @@ fn found_events(pieces: &[&[u8]]) -> Vec<(Event, Vec<u8>)> {
             let part = events.next(&mut rest);
             own.extend_from_slice(&before[..before.len() - rest.len()]);
             match part {
+                Some(sse::Part::Begin) => {}
                 Some(sse::Part::Data(piece)) => data.extend_from_slice(piece),
                 Some(sse::Part::End) => end(&events, &mut data, &mut own),
                 None => break,

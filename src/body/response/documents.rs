@@ -52,12 +52,18 @@ impl Documents {
     pub(super) fn events(&mut self, events: &mut Events, mut bytes: &[u8]) {
         while let Some(part) = events.next(&mut bytes) {
             match part {
+                Part::Begin => {}
                 Part::Data(data) => {
                     self.feed(data);
                 }
                 Part::End => self.end_event(events),
             }
         }
+    }
+
+    /// Whether the document reports the usage of a stream of OpenAI and nothing else.
+    pub(super) fn is_usage(&self) -> bool {
+        self.scanner.is_complete() && self.reading.signs.are_of_usage()
     }
 
     /// Ends such a body. The last event may lack its empty line.
@@ -73,7 +79,8 @@ impl Documents {
         self.scanner.reset();
     }
 
-    fn end_event(&mut self, events: &Events) {
+    /// Ends the document of an event.
+    pub(super) fn end_event(&mut self, events: &Events) {
         self.is_stream |= events.has_data();
         self.reading.is_final |= events.is_done();
         self.end();

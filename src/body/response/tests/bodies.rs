@@ -33,7 +33,7 @@ fn a_long_chunk_of_bedrock_is_decoded_in_pieces() {
     let payload = format!(r#"{{"p":"a","bytes":"{}"}}"#, base64(event.as_bytes()));
     let body = message("event", payload.as_bytes());
     let mut meter = Meter::new(Format::BedrockInvoke, &OK);
-    body.chunks(7).for_each(|piece| meter.feed(piece));
+    body.chunks(7).for_each(|piece| _ = meter.feed(piece));
     let metered = meter.finish(End::ClientLeft);
     assert_eq!((usage(&metered), metered.settle), ((4, 5, 9), Settle::AtLeast));
     assert_eq!(metered.streamed_tokens, 1250);
