@@ -8,6 +8,7 @@ mod atom;
 mod members;
 mod reader;
 mod scanner;
+mod skip;
 mod string;
 mod unreadable;
 pub(super) mod words;

@@ -16,6 +16,8 @@ pub(super) struct Str {
     /// Whether it contains NUL or half a surrogate pair.
     pub(super) is_flawed: bool,
     is_hashed: bool,
+    /// Whether it may contain control characters and bytes that are not UTF-8.
+    is_tolerant: bool,
     is_wanted: bool,
     /// Where it is, if the reader receives all of its text.
     streamed_at: Option<Spot>,
@@ -64,25 +66,32 @@ const HASH_FACTOR: u64 = 0x0000_0100_0000_01B3;
 // === impl Str ===
 
 impl Str {
-    /// Begins the name of a member, after its opening quote.
-    pub(super) fn begin_name(&mut self, is_wanted: bool, is_hashed: bool) {
-        self.begin(is_wanted, None);
-        self.is_hashed = is_hashed;
+    /// Begins the name of a member, after its opening quote. `is_tolerant`: it may contain control characters and bytes
+    /// that are not UTF-8, and is not hashed.
+    pub(super) fn begin_name(&mut self, is_wanted: bool, is_tolerant: bool) {
+        self.begin(is_wanted, None, is_tolerant);
+        self.is_hashed = !is_tolerant;
         self.has_words = true;
     }
 
-    /// Begins a text, after its opening quote.
-    pub(super) fn begin_text(&mut self, is_wanted: bool, streamed_at: Option<Spot>) {
-        self.begin(is_wanted, streamed_at);
+    /// Begins a text, after its opening quote. `is_tolerant`: as for a name.
+    pub(super) fn begin_text(
+        &mut self,
+        is_wanted: bool,
+        streamed_at: Option<Spot>,
+        is_tolerant: bool,
+    ) {
+        self.begin(is_wanted, streamed_at, is_tolerant);
         self.is_hashed = false;
-        self.has_words = false;
+        self.has_words = is_tolerant;
     }
 
-    fn begin(&mut self, is_wanted: bool, streamed_at: Option<Spot>) {
+    fn begin(&mut self, is_wanted: bool, streamed_at: Option<Spot>, is_tolerant: bool) {
         self.text.clear();
         self.len = 0;
         self.hash = HASH_OF_NOTHING;
         self.is_flawed = false;
+        self.is_tolerant = is_tolerant;
         self.is_wanted = is_wanted;
         self.streamed_at = streamed_at;
     }
@@ -116,6 +125,7 @@ impl Str {
                     return Ok(true);
                 }
                 b'\\' => self.escape = Escape::Begun,
+                _ if self.is_tolerant => self.put(&[*byte], reader)?,
                 _ => return Err(Unreadable::NotJson),
             }
         }
@@ -143,7 +153,7 @@ impl Str {
         if run.is_empty() {
             return Ok(());
         }
-        let is_checked = self.partial_len > 0 || !is_ascii;
+        let is_checked = (self.partial_len > 0 || !is_ascii) && !self.is_tolerant;
         let valid_len = if is_checked { self.check(run) } else { run.len() };
         // What is before an error is received, as it is if it comes in a piece of its own.
         let valid = run.get(..valid_len).unwrap_or_default();
@@ -289,15 +299,15 @@ impl Name<'_> {
 }
 
 /// The text of a string that begins with the quote `first` and ends in these bytes, if it has no escape and is not so long
-/// that readers receive a part of it only; and what follows it.
-pub(super) fn whole_string(first: u8, after: &[u8]) -> Option<(&[u8], &[u8])> {
+/// that readers receive a part of it only; and what follows it. `is_tolerant`: it need not be UTF-8.
+pub(super) fn whole_string(first: u8, after: &[u8], is_tolerant: bool) -> Option<(&[u8], &[u8])> {
     if first != b'"' {
         return None;
     }
     let (len, is_ascii) = plain_bytes(after.get(..=MAX_TEXT_BYTES).unwrap_or(after));
     let (text, rest) = after.split_at_checked(len)?;
     let (b'"', rest) = rest.split_first()? else { return None };
-    (is_ascii || str::from_utf8(text).is_ok()).then_some((text, rest))
+    (is_ascii || is_tolerant || str::from_utf8(text).is_ok()).then_some((text, rest))
 }
 
 /// Adds bytes to a hash (FNV-1a).

@@ -116,7 +116,9 @@ impl Meter {
         let is_complete = has_ended && self.has_announced_end();
         let usage = self.documents.reading.usage();
         let settle = self.settle(end, has_ended, is_complete, usage.is_some());
+        let unread_bytes = self.documents.unread_bytes;
         let reading = &mut self.documents.reading;
+        let streamed_bytes = reading.content_bytes.saturating_add(unread_bytes);
         Metered {
             usage,
             is_complete,
@@ -124,7 +126,7 @@ impl Meter {
             model: reading.model.take(),
             service_tier: reading.service_tier(),
             settle,
-            streamed_tokens: reading.content_bytes.div_ceil(BYTES_PER_TOKEN),
+            streamed_tokens: streamed_bytes.div_ceil(BYTES_PER_TOKEN),
             own: reading.own(),
             extra: std::mem::take(&mut reading.extra),
         }
