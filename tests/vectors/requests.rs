@@ -1,8 +1,9 @@
 //! Requests to AI services, and the facts that are read from them.
 
 use serde_json::json;
+use vkey::body::Declared;
 use vkey::body::json::Limits;
-use vkey::body::request::{Declared, RequestFacts, RequestReader, Target};
+use vkey::body::request::{RequestFacts, RequestReader, Target};
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
