@@ -3,7 +3,7 @@
 use super::Unreadable;
 use super::atom::{atom, atom_bytes};
 use super::members::Members;
-use super::reader::{MAX_NUMBER_BYTES, Reader, Span, Spot, Text, Value};
+use super::reader::{MAX_NUMBER_BYTES, Reader, Span, Spot, Value};
 use super::string::Str;
 
 /// The bounds of a document.
@@ -385,14 +385,7 @@ impl Scanner {
             self.text_bytes += self.string.len;
         }
         self.end_value();
-        let string = &self.string;
-        let text = Text {
-            bytes: &string.text,
-            is_cut: string.is_cut(),
-            is_flawed: string.is_flawed,
-            len: string.len,
-        };
-        self.report(Value::Text(text), reader)
+        self.report(Value::Text(self.string.text()), reader)
     }
 
     /// Ends the name of a member.
@@ -401,14 +394,18 @@ impl Scanner {
         self.next = next::COLON;
         self.spot = Spot::IGNORED;
         let object = self.open.last().ok_or(Unreadable::NotJson)?;
-        let names = (object.at != Spot::IGNORED).then(|| reader.names(object.at));
+        let at = object.at;
+        let names = (at != Spot::IGNORED).then(|| reader.names(at));
         if self.is_tolerant {
             self.spot = names.map_or(Spot::IGNORED, |names| self.string.spot(names));
             return Ok(());
         }
         let mut id = self.string.hash;
         if let Some(names) = names {
-            let known = self.string.find(names)?;
+            let known = match reader.member(at, &self.string.text()) {
+                Some(spot) => Some(spot),
+                None => self.string.find(names)?,
+            };
             self.spot = known.unwrap_or(names.others);
             // Names that lead to the same spot are the same.
             if let Some(spot) = known.filter(|spot| *spot != Spot::IGNORED) {

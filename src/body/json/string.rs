@@ -1,7 +1,7 @@
 //! Strings: escapes, UTF-8, and what is remembered of their text.
 
 use super::Unreadable;
-use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot};
+use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot, Text};
 use super::words::{is_base64, plain_bytes};
 
 /// The string that is being read.
@@ -105,6 +105,11 @@ impl Str {
                 _ => return Err(Unreadable::NotJson),
             }
         }
+    }
+
+    /// It as a value.
+    pub(super) fn text(&self) -> Text<'_> {
+        Text { bytes: &self.text, is_cut: self.is_cut(), is_flawed: self.is_flawed, len: self.len }
     }
 
     /// The spot of the member with exactly this name.
