@@ -20,3 +20,6 @@ pub use message::{MAX_ID_BYTES, MAX_OBJECTS, Message, MessageKind, MessageReader
 pub use object::ObjectKind;
 pub use pointer::{MAX_POINTER_BYTES, MAX_SEGMENTS, Pointer, Segment};
 pub use wanted::{MAX_PLACES, Wanted};
+
+#[cfg(test)]
+mod tests;
