@@ -16,12 +16,17 @@ pub(super) struct Finder {
     names: Vec<Box<str>>,
     /// How many values may still be found.
     left: usize,
+    /// How many bytes they and the names may still have.
+    bytes_left: usize,
     /// Why the arguments cannot be read. That matters only for some methods, and the method may come last.
     error: Option<Unreadable>,
 }
 
 /// The most values that are found at all pointers together, [`Found::Missing`] included.
 pub const MAX_FOUND: usize = 1024;
+
+/// The most bytes of all texts and numbers that are found, and of the names that are needed.
+pub const MAX_FOUND_BYTES: usize = 128 << 10;
 
 /// The most arguments of which the names are needed.
 pub const MAX_NAMES: usize = 256;
@@ -36,6 +41,7 @@ impl Finder {
             wanted,
             names: Vec::new(),
             left: MAX_FOUND,
+            bytes_left: MAX_FOUND_BYTES,
             error: None,
         }
     }
@@ -53,7 +59,7 @@ impl Finder {
             (false, is_flawed) => find(members, name.bytes, is_flawed),
         };
         match member {
-            Ok(place) => place.filter(|_| self.error.is_none()),
+            Ok(place) => place,
             Err(error) => {
                 self.error = self.error.or(Some(error));
                 None
@@ -63,7 +69,7 @@ impl Finder {
 
     /// The place of the elements of the array at a place, if they are wanted.
     pub(super) fn elements(&self, array: u8) -> Option<u8> {
-        self.wanted.elements(array).filter(|_| self.error.is_none())
+        self.wanted.elements(array)
     }
 
     /// Receives the value at a place.
@@ -114,6 +120,7 @@ impl Finder {
         if self.names.len() >= MAX_NAMES {
             return Err(Unreadable::TooManyArguments);
         }
+        self.take(name.len())?;
         self.names.push(name.into());
         Ok(())
     }
@@ -168,13 +175,24 @@ impl Finder {
     }
 
     fn add(&mut self, pointer: usize, found: Found) {
-        match (self.left.checked_sub(1), self.found.get_mut(pointer)) {
-            (Some(left), Some(list)) => {
-                self.left = left;
-                list.push(found);
-            }
-            _ => self.error = Some(Unreadable::TooManyArguments),
+        let bytes = match &found {
+            Found::Text(Some(text)) | Found::Number(text) => text.len(),
+            _ => 0,
+        };
+        if self.left == 0 || self.take(bytes).is_err() {
+            self.error = Some(Unreadable::TooManyArguments);
+            return;
         }
+        self.left -= 1;
+        if let Some(list) = self.found.get_mut(pointer) {
+            list.push(found);
+        }
+    }
+
+    /// Takes memory for as many bytes.
+    fn take(&mut self, bytes: usize) -> Result<(), Unreadable> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Unreadable::TooManyArguments)?;
+        Ok(())
     }
 
     fn see(&mut self, place: u8, is_seen: bool) {

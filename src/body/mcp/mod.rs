@@ -14,7 +14,7 @@ mod reader;
 mod wanted;
 
 pub use arguments::{Arguments, Found};
-pub use finder::{MAX_FOUND, MAX_NAMES};
+pub use finder::{MAX_FOUND, MAX_FOUND_BYTES, MAX_NAMES};
 pub use headers::{Era, Fault, Mirrors, Purpose};
 pub use message::{MAX_ID_BYTES, MAX_OBJECTS, Message, MessageKind, MessageReader, Objects};
 pub use object::ObjectKind;

@@ -195,7 +195,11 @@ fn a_request_that_does_not_name_what_it_needs_is_not_read() {
         ("subscriptions/listen", r#""notifications":{"resourceSubscriptions":{"a":1}}"#, WrongType),
         ("subscriptions/listen", r#""notifications":{"resourceSubscriptions":["a",1]}"#, WrongType),
         ("subscriptions/listen", r#""notifications":{"resourceSubscriptions":[["a"]]}"#, WrongType),
-        ("subscriptions/listen", r#""notifications":{"resourceSubscriptions":[null]}"#, WrongType),
+        (
+            "subscriptions/listen",
+            r#""notifications":{"resourceSubscriptions":[null,"a"]}"#,
+            WrongType,
+        ),
         ("subscriptions/listen", r#""notifications":{"resourceSubscriptions":[""]}"#, NothingNamed),
         ("ping", r#""_meta":{"io.modelcontextprotocol/protocolVersion":1}"#, WrongType),
         ("ping", r#""_meta":{"io.modelContextProtocol/protocolVersion":"1"}"#, SimilarMember),

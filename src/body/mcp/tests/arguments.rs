@@ -251,6 +251,22 @@ fn the_values_that_are_found_are_bounded() {
 }
 
 #[test]
+fn the_memory_for_what_is_found_is_bounded() {
+    let text = "x".repeat(MAX_TEXT_BYTES);
+    let list = |count: usize| found("/a/*", &format!(r#"{{"a":{:?}}}"#, vec![&text; count]));
+    let most = MAX_FOUND_BYTES / MAX_TEXT_BYTES;
+    assert_eq!(list(most).map(|found| found.len()), Ok(most));
+    assert_eq!(list(most + 1), Err(Unreadable::TooManyArguments));
+    // Names take from the same.
+    let name = "n".repeat(MAX_TEXT_BYTES);
+    let json = format!(r#"{{"{name}":1,"a":{:?}}}"#, vec![&text; most]);
+    let wanted = Wanted::new(&pointers(&["/b"]), true).unwrap();
+    assert!(read_for(wanted, &call(&json)).is_ok());
+    let wanted = Wanted::new(&pointers(&["/a/*"]), true).unwrap();
+    assert_eq!(read_for(wanted, &call(&json)).err(), Some(Unreadable::TooManyArguments));
+}
+
+#[test]
 fn pointers_lead_through_a_bounded_number_of_places() {
     let texts: Vec<String> = (0..=MAX_PLACES).map(|n| format!("/{n}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
