@@ -37,6 +37,8 @@ macro_rules! vectors {
     };
 }
 
+#[path = "vectors/messages.rs"]
+mod messages;
 #[path = "vectors/pieces.rs"]
 mod pieces;
 #[path = "vectors/requests.rs"]

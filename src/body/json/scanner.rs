@@ -293,21 +293,21 @@ impl Scanner {
         }
         self.start = self.offset;
         let len = text.len() as u64;
+        let text = Text { bytes: text, is_cut: false, is_flawed: false, len };
         self.offset += len + 2;
         if self.next & next::NAME != 0 {
             self.name_bytes += len;
-            let hash = if self.is_tolerant { 0 } else { hash(HASH_OF_NOTHING, text) };
-            return self.end_name(&Name { text, hash, is_cut: false, is_flawed: false }, reader);
+            let hash = if self.is_tolerant { 0 } else { hash(HASH_OF_NOTHING, text.bytes) };
+            return self.end_name(&Name { text, hash }, reader);
         }
         self.text_bytes += len;
         self.end_value();
         if self.spot == Spot::IGNORED {
             return Ok(());
         }
-        if !text.is_empty() && reader.streams(self.spot) {
-            reader.piece(self.spot, text)?;
+        if len > 0 && reader.streams(self.spot) {
+            reader.piece(self.spot, text.bytes)?;
         }
-        let text = Text { bytes: text, is_cut: false, is_flawed: false, len };
         self.report(Value::Text(text), reader)
     }
 
@@ -472,14 +472,7 @@ impl Scanner {
             self.text_bytes += self.string.len;
         }
         self.end_value();
-        let string = &self.string;
-        let text = Text {
-            bytes: &string.text,
-            is_cut: string.is_cut(),
-            is_flawed: string.is_flawed,
-            len: string.len,
-        };
-        self.report(Value::Text(text), reader)
+        self.report(Value::Text(self.string.value()), reader)
     }
 
     /// Ends the name of a member.
@@ -488,14 +481,18 @@ impl Scanner {
         self.next = next::COLON;
         self.spot = Spot::IGNORED;
         let object = self.open.last().ok_or(Unreadable::NotJson)?;
-        let names = (object.at != Spot::IGNORED).then(|| reader.names(object.at));
+        let at = object.at;
+        let names = (at != Spot::IGNORED).then(|| reader.names(at));
         if self.is_tolerant {
             self.spot = names.map_or(Spot::IGNORED, |names| name.spot(names));
             return Ok(());
         }
         let mut id = name.hash;
         if let Some(names) = names {
-            let known = name.find(names)?;
+            let known = match reader.member(at, &name.text) {
+                Some(spot) => Some(spot),
+                None => name.find(names)?,
+            };
             self.spot = known.unwrap_or(names.others);
             // Names that lead to the same spot are the same.
             if let Some(spot) = known.filter(|spot| *spot != Spot::IGNORED) {

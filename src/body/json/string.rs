@@ -1,7 +1,7 @@
 //! Strings: escapes, UTF-8, and what is remembered of their text.
 
 use super::Unreadable;
-use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot};
+use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot, Text};
 use super::words::{is_base64, plain_bytes};
 
 /// The string that is being read.
@@ -33,13 +33,10 @@ pub(super) struct Str {
 
 /// The name of a member.
 pub(super) struct Name<'a> {
-    /// Its text, cut off after [`MAX_TEXT_BYTES`], if it is wanted.
-    pub(super) text: &'a [u8],
+    /// Its text, if it is wanted.
+    pub(super) text: Text<'a>,
     /// The hash of all of it, if members are compared.
     pub(super) hash: u64,
-    pub(super) is_cut: bool,
-    /// Whether it contains NUL or half a surrogate pair.
-    pub(super) is_flawed: bool,
 }
 
 /// How far an escape sequence has been read.
@@ -131,9 +128,18 @@ impl Str {
         }
     }
 
+    /// It as a value.
+    pub(super) fn value(&self) -> Text<'_> {
+        self.text(&self.text)
+    }
+
     /// The name that has ended, with this text.
     pub(super) fn name<'a>(&self, text: &'a [u8]) -> Name<'a> {
-        Name { text, hash: self.hash, is_cut: self.is_cut(), is_flawed: self.is_flawed }
+        Name { text: self.text(text), hash: self.hash }
+    }
+
+    fn text<'a>(&self, bytes: &'a [u8]) -> Text<'a> {
+        Text { bytes, is_cut: self.is_cut(), is_flawed: self.is_flawed, len: self.len }
     }
 
     /// Whether the text is a file in base64.
@@ -280,7 +286,7 @@ impl Str {
 impl Name<'_> {
     /// The spot of the member with exactly this name.
     pub(super) fn spot(&self, names: &Names) -> Spot {
-        if self.is_cut { names.others } else { names.spot(self.text) }
+        if self.text.is_cut { names.others } else { names.spot(self.text.bytes) }
     }
 
     /// The spot of the member with this name if it is named.
@@ -289,11 +295,11 @@ impl Name<'_> {
     ///
     /// Those of [`Names::find`], and [`Unreadable::FlawedText`] if it is too long to tell.
     pub(super) fn find(&self, names: &Names) -> Result<Option<Spot>, Unreadable> {
-        match (self.is_cut, self.is_flawed) {
+        match (self.text.is_cut, self.text.is_flawed) {
             // It may be so long only because of its NULs.
             (true, true) => Err(Unreadable::FlawedText),
             (true, false) => Ok(None),
-            (false, _) => names.find(self.text),
+            (false, _) => names.find(self.text.bytes),
         }
     }
 }
