@@ -37,6 +37,8 @@ macro_rules! vectors {
     };
 }
 
+#[path = "vectors/lists.rs"]
+mod lists;
 #[path = "vectors/pieces.rs"]
 mod pieces;
 #[path = "vectors/requests.rs"]

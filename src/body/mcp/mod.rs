@@ -2,6 +2,7 @@
 //! 2026-07-28.
 
 mod arguments;
+pub mod lists;
 mod object;
 mod pointer;
 
