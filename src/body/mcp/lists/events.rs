@@ -15,8 +15,6 @@ pub(super) struct Stream {
     max_bytes: usize,
     /// What is held of the event.
     held: Vec<u8>,
-    /// The offset in it behind the last line that is whole, before there are data.
-    lines: usize,
     /// The data in what is held.
     data: Vec<u8>,
     kind: Kind,
@@ -50,7 +48,6 @@ impl Stream {
             events: Events::new(),
             max_bytes,
             held: Vec::new(),
-            lines: 0,
             data: Vec::new(),
             kind: Kind::Nothing,
             is_passing: false,
@@ -61,6 +58,12 @@ impl Stream {
     /// Whether a part of the data of the present event has passed.
     pub(super) fn is_torn(&self) -> bool {
         self.is_passing && self.kind != Kind::Nothing
+    }
+
+    /// The memory that is allocated for what is held, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.held.capacity() + self.data.capacity()
     }
 
     /// Reads the next bytes.
@@ -85,7 +88,6 @@ impl Stream {
                 None => break,
             }
         }
-        self.pass_lines();
         Ok(())
     }
 
@@ -102,24 +104,19 @@ impl Stream {
         Ok(())
     }
 
-    /// Adds bytes to the event.
-    fn add(&mut self, own: &[u8]) {
-        if self.is_passing {
-            self.passed.extend_from_slice(own);
-            return;
-        }
+    /// Adds bytes to the event. Lines before its data pass.
+    fn add(&mut self, mut own: &[u8]) {
         if self.kind == Kind::Nothing
             && let Some(end) = own.iter().rposition(|byte| matches!(byte, b'\r' | b'\n'))
+            && let Some((lines, after)) = own.split_at_checked(end.saturating_add(1))
         {
-            self.lines = self.held.len().saturating_add(end).saturating_add(1);
+            self.passed.append(&mut self.held);
+            self.passed.extend_from_slice(lines);
+            own = after;
+            // A line that was too large to be held had no data.
+            self.is_passing = false;
         }
         self.held.extend_from_slice(own);
-    }
-
-    /// Passes on the lines before the data of an event.
-    fn pass_lines(&mut self) {
-        self.passed.extend(self.held.drain(..self.lines.min(self.held.len())));
-        self.lines = 0;
     }
 
     /// Reads data of the event.
@@ -130,7 +127,6 @@ impl Stream {
         allows: Allows<'_>,
     ) -> Result<(), Cause> {
         if self.kind == Kind::Nothing {
-            self.pass_lines();
             self.kind = Kind::Blank;
         }
         if self.kind == Kind::Blank {
@@ -145,7 +141,7 @@ impl Stream {
         Ok(document.feed(data, allows)?)
     }
 
-    /// Passes on an event that is too large to be held.
+    /// Passes on what has been read of an event that is too large to be held.
     fn bound(&mut self, document: &Document) -> Result<(), Cause> {
         if !self.is_passing && self.held.len() <= self.max_bytes {
             return Ok(());
@@ -173,7 +169,6 @@ impl Stream {
         }
         self.held.clear();
         self.data.clear();
-        self.lines = 0;
         self.kind = Kind::Nothing;
         self.is_passing = false;
         document.reset();

@@ -1,4 +1,7 @@
-//! Bounds, heads, and what is blocked.
+//! What is removed from lists, and what is blocked.
+
+mod heads;
+mod streams;
 
 use super::*;
 use crate::body::json::{Limits, Unreadable};
