@@ -78,8 +78,8 @@ impl Reading {
             (RESULT, Value::CloseObject) => self.end_result(range.end),
             (ID, _) => self.id = id(value, range.len()),
             (VERSIONS, _) => self.has_versions = true,
-            (CACHE_SCOPE, Value::OpenObject | Value::OpenArray) => {}
             (CACHE_SCOPE, Value::Text(text)) if text.bytes == b"private" => self.scope = Some(None),
+            // Of an object or array, the range at its end is the last.
             (CACHE_SCOPE, _) => self.scope = Some(Some(range)),
             _ => {}
         }
