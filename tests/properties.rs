@@ -11,6 +11,8 @@ mod audit_lines;
 mod documents;
 #[path = "properties/keys.rs"]
 mod keys;
+#[path = "properties/lists.rs"]
+mod lists;
 #[path = "properties/messages.rs"]
 mod messages;
 #[path = "properties/models.rs"]

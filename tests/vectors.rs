@@ -37,6 +37,8 @@ macro_rules! vectors {
     };
 }
 
+#[path = "vectors/lists.rs"]
+mod lists;
 #[path = "vectors/messages.rs"]
 mod messages;
 #[path = "vectors/pieces.rs"]

@@ -20,7 +20,7 @@ fn given(case: &Value) -> Vec<Vec<u8>> {
 }
 
 /// Checks a case in all ways to cut it.
-fn each_way(case: &Value, check: impl Fn(&[&[u8]])) {
+pub(crate) fn each_way(case: &Value, check: impl Fn(&[&[u8]])) {
     let given = given(case);
     check(&given.iter().map(Vec::as_slice).collect::<Vec<_>>());
     pieces(&given.concat()).iter().for_each(|pieces| check(pieces));

@@ -6,6 +6,7 @@
 mod arguments;
 mod finder;
 mod headers;
+pub mod lists;
 mod message;
 mod object;
 mod places;
