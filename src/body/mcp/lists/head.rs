@@ -1,7 +1,7 @@
 //! What is known of a response before its body.
 
+use crate::body::Declared;
 use crate::body::json::Unreadable;
-use crate::body::request::Declared;
 
 /// What the response answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
