@@ -11,6 +11,8 @@ mod audit_lines;
 mod documents;
 #[path = "properties/keys.rs"]
 mod keys;
+#[path = "properties/mcp.rs"]
+mod mcp;
 #[path = "properties/models.rs"]
 mod models;
 #[path = "properties/requests.rs"]
@@ -44,10 +46,11 @@ use serde_json::{Map, Value, json};
 use sha2::Sha256;
 use vkey::access::restriction::Restriction;
 use vkey::access::{
-    Access, CanonicalPath, McpCall, Models, canonical_host, exact_host, query_keys,
+    Access, CanonicalPath, Mcp, McpCall, Models, canonical_host, exact_host, query_keys,
 };
 use vkey::alerts::failures::Shard;
 use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask, Outcome};
+use vkey::body::mcp::{Arguments, Found, ObjectKind, Pointer};
 use vkey::config::{Config, Plan};
 use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;
@@ -71,6 +74,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use self::anything::{anything, gate, gate_under, host};
 use self::keys::*;
+use self::mcp::{mcp, mcp_restriction};
 use self::models::models;
 use self::strategies::{access, claims, present, restriction, sometimes};
 
