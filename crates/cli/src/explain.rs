@@ -220,12 +220,13 @@ impl AccessArgs {
 
     /// The access, as the module passes it to the engine, apart from models.
     fn read(&self, now_secs: u64, keeps_slashes: bool) -> Result<Access<'_>, AmbiguousPath> {
-        let object = self.mcp_method.as_deref().and_then(kind_named);
+        let (method, names) = (self.mcp_method.as_deref(), self.mcp_name.as_slice());
+        let object = method.zip(names.first()).and_then(|(method, name)| kind_named(method, name));
         let mcp = |method| {
             Mcp::Call(McpCall {
                 method,
                 server: self.mcp_server.as_deref(),
-                object: object.map(|kind| (kind, self.mcp_name.as_slice())),
+                object: object.map(|kind| (kind, names)),
                 arguments: None,
             })
         };
@@ -245,13 +246,14 @@ impl AccessArgs {
     }
 }
 
-/// The kind of what calls of a method name.
-fn kind_named(method: &str) -> Option<ObjectKind> {
+/// The kind of what a call names. The completions of prompts and of resources are calls of one method.
+fn kind_named(method: &str, name: &str) -> Option<ObjectKind> {
     let (namespace, _) = method.split_once('/')?;
     match namespace {
         "tools" => Some(ObjectKind::Tool),
         "resources" | "subscriptions" => Some(ObjectKind::Resource),
-        "prompts" => Some(ObjectKind::Prompt),
+        "completion" if name.contains(':') => Some(ObjectKind::Resource),
+        "prompts" | "completion" => Some(ObjectKind::Prompt),
         "tasks" => Some(ObjectKind::Task),
         _ => None,
     }

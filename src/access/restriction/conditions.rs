@@ -88,11 +88,10 @@ impl ToolEntry {
 
     /// Whether the arguments meet all conditions.
     pub(super) fn accepts(&self, arguments: &Arguments) -> bool {
-        let is_listed = |name: &Box<str>| {
-            self.only_args.as_ref().is_none_or(|listed| listed.iter().any(|other| other == name))
-        };
-        arguments.names().iter().all(is_listed)
-            && self.args.iter().all(|condition| condition.holds(arguments))
+        let listed = self.only_args.as_deref();
+        let are_listed =
+            listed.is_none_or(|listed| arguments.names().iter().all(|name| listed.contains(name)));
+        are_listed && self.args.iter().all(|condition| condition.holds(arguments))
     }
 
     /// Adds what it needs to know of the arguments.

@@ -1,6 +1,7 @@
 //! The cost of the globs of restrictions.
 
 use crate::access::{Access, Mcp};
+use crate::body::mcp::Arguments;
 
 /// The most steps that the globs of a key, in its claims and all its caveats, may take for one
 /// request: see [`GlobWords::steps`]. With more, refusing a request could cost more than serving
@@ -47,7 +48,7 @@ impl GlobWords {
         let Mcp::Call(call) = mcp else { return 0 };
         let names = call.names().iter().map(|name| name.len()).sum::<usize>();
         let longest = call.method.len().max(call.server.map_or(0, str::len)).max(names);
-        let (items, bytes) = call.arguments.map_or((0, 0), |arguments| arguments.most_at_once());
+        let (items, bytes) = call.arguments.map_or((0, 0), Arguments::most_at_once);
         let compared = self.compared.saturating_mul(items) / COMPARISONS_PER_STEP;
         let steps = self.mcp.saturating_mul(longest).saturating_add(compared);
         steps.saturating_add(self.args.saturating_mul(bytes))

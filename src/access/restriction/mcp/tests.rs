@@ -229,3 +229,20 @@ fn other_entries_are_refused() {
         assert!(McpRestriction::read(&json.root(Integers::Digits)).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn models_and_mcp_of_one_restriction_are_a_pair() {
+    for (restriction, is_pair) in [
+        (r#"{"models": ["a"], "mcp": {}}"#, true),
+        (r#"{"models": ["a"], "any_of": [{"paths": ["/"]}, {"mcp": {}}]}"#, true),
+        (r#"{"mcp": {}, "any_of": [{"models": []}]}"#, true),
+        (r#"{"any_of": [{"models": ["a"], "mcp": {}}]}"#, true),
+        (r#"{"any_of": [{"models": ["a"]}, {"mcp": {}}]}"#, false),
+        (r#"{"models": ["a"], "any_of": [{"models": ["b"]}]}"#, false),
+        (r#"{"mcp": {}}"#, false),
+        ("{}", false),
+    ] {
+        let read = Restriction::parse(restriction.as_bytes()).unwrap();
+        assert_eq!(read.pairs_models_with_mcp(), is_pair, "{restriction}");
+    }
+}
