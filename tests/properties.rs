@@ -13,6 +13,8 @@ mod documents;
 mod keys;
 #[path = "properties/lists.rs"]
 mod lists;
+#[path = "properties/mcp.rs"]
+mod mcp;
 #[path = "properties/messages.rs"]
 mod messages;
 #[path = "properties/models.rs"]
@@ -48,10 +50,11 @@ use serde_json::{Map, Value, json};
 use sha2::Sha256;
 use vkey::access::restriction::Restriction;
 use vkey::access::{
-    Access, CanonicalPath, McpCall, Models, canonical_host, exact_host, query_keys,
+    Access, CanonicalPath, Mcp, McpCall, Models, canonical_host, exact_host, query_keys,
 };
 use vkey::alerts::failures::Shard;
 use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask, Outcome};
+use vkey::body::mcp::{Arguments, Found, ObjectKind, Pointer};
 use vkey::config::{Config, Plan};
 use vkey::decision::{Decision, DenyReason};
 use vkey::digest::sha256_hex;
@@ -75,6 +78,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use self::anything::{anything, gate, gate_under, host};
 use self::keys::*;
+use self::mcp::{mcp, mcp_restriction};
 use self::models::models;
 use self::strategies::{access, claims, present, restriction, sometimes};
 

@@ -15,7 +15,8 @@ mod tokens;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
-use vkey::access::{Access, CanonicalPath, McpCall, Models, exact_host};
+use vkey::access::{Access, CanonicalPath, Mcp, McpCall, Models, exact_host};
+use vkey::body::mcp::ObjectKind;
 use vkey::config::{Config, Plan};
 use vkey::decision::{DenyClass, DenyReason};
 use vkey::digest::sha256_hex;
@@ -181,6 +182,9 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
     let text = |member: &str| asked[member].as_str();
     let path = text("path").unwrap().as_bytes();
     let names: Vec<Box<str>> = text("model").map(Box::from).into_iter().collect();
+    let call = asked.get("mcp");
+    let objects: Vec<Box<str>> =
+        call.and_then(|call| call["name"].as_str()).map(Box::from).into_iter().collect();
     let access = Access {
         now_secs,
         method: text("method").unwrap(),
@@ -189,13 +193,20 @@ fn outcome(engine: &mut Engine, case: &Value) -> Result<(), DenyReason> {
         source: text("src").map(|src| src.parse().unwrap()),
         client_cert: text("client_cert"),
         models: Models::Named { names: &names, open_ended: false },
-        mcp: asked.get("mcp").map(|call| McpCall {
-            method: call["method"].as_str().unwrap(),
-            server: call["server"].as_str(),
-            name: call["name"].as_str(),
-        }),
+        mcp: call.map_or(Mcp::None, |call| mcp_call(call, &objects)),
     };
     engine.authorize(&key, &access)
+}
+
+fn mcp_call<'a>(call: &'a Value, names: &'a [Box<str>]) -> Mcp<'a> {
+    let method = call["method"].as_str().unwrap();
+    let kind = match method {
+        "tools/call" => ObjectKind::Tool,
+        "prompts/get" => ObjectKind::Prompt,
+        _ => ObjectKind::Resource,
+    };
+    let (server, object) = (call["server"].as_str(), Some((kind, names)));
+    Mcp::Call(McpCall { method, server, object, arguments: None })
 }
 
 /// Cases in which the second implementation normalises a path or an authority. This one requires canonical

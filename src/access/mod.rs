@@ -1,13 +1,17 @@
 //! Access: what one request asks for, in canonical form.
 
 pub mod cidr;
+mod mcp;
 mod models;
 pub mod restriction;
 
+pub use mcp::{Mcp, McpCall};
 pub use models::Models;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
+
+use crate::body::mcp::ObjectKind;
 
 /// The longest path that is checked, in bytes. Together with the bound on tokens it bounds the work
 /// of all path globs of a key. A longer path is ambiguous.
@@ -31,19 +35,27 @@ pub struct Access<'a> {
     pub client_cert: Option<&'a str>,
     /// The models that the request can make run.
     pub models: Models<'a>,
-    /// The JSON-RPC call of an MCP request.
-    pub mcp: Option<McpCall<'a>>,
+    /// The MCP call.
+    pub mcp: Mcp<'a>,
 }
 
-/// A JSON-RPC call of the Model Context Protocol.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct McpCall<'a> {
-    /// The JSON-RPC method, e.g. `tools/call`.
-    pub method: &'a str,
-    /// The MCP server, if several share one path.
-    pub server: Option<&'a str>,
-    /// What the call names: the tool, the resource's URI, the prompt.
-    pub name: Option<&'a str>,
+impl Access<'_> {
+    /// Whether `is_allowed` the call that uses a listed object of the server that this access is for, in place of its own
+    /// call.
+    pub fn shows(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+        is_allowed: impl FnOnce(&Access<'_>) -> bool,
+    ) -> bool {
+        let server = match self.mcp {
+            Mcp::Call(call) => call.server,
+            Mcp::None | Mcp::Unread => None,
+        };
+        let names = [name.into()];
+        let mcp = Mcp::Call(McpCall::using(kind, &names, server));
+        is_allowed(&Access { mcp, ..self.clone() })
+    }
 }
 
 /// A path in the form that path rules need: unreserved characters not escaped, no dot segments, no

@@ -4,22 +4,30 @@
 //! restriction can therefore only take away: `allow(key + caveat, access)` implies `allow(key,
 //! access)`.
 
+mod conditions;
+mod decimal;
 mod globs;
 mod hosts;
+mod mcp;
 mod mistakes;
+mod wanted;
 
 pub use globs::{GlobWords, MAX_GLOB_STEPS};
 pub use hosts::HostPattern;
 pub(crate) use mistakes::refuse_dead_paths;
 pub use mistakes::{Slashes, refuse_mistakes};
+pub use wanted::{MAX_POINTERS, Wanted};
 
 use crate::access::cidr::Cidr;
-use crate::access::{Access, McpCall, without_final_slash};
+use crate::access::{Access, without_final_slash};
+use crate::body::mcp::ObjectKind;
 use crate::decision::DenyReason;
 use crate::digest::is_sha256_hex;
 use crate::glob::Globs;
 use crate::json::{Integers, Invalid, Json, Node};
 use crate::limits::Limits;
+
+use mcp::McpRestriction;
 
 /// A compiled restriction.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,16 +45,6 @@ pub struct Restriction {
     limits: Limits,
 }
 
-/// What MCP calls a key may make.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct McpRestriction {
-    methods: Option<Globs>,
-    servers: Option<Globs>,
-    tools: Option<Globs>,
-    resources: Option<Globs>,
-    prompts: Option<Globs>,
-}
-
 const MEMBERS: [&str; 12] = [
     "nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert", "any_of",
     "rate", "quotas",
@@ -59,8 +57,6 @@ const UNLIMITED_MEMBERS: [&str; 10] = [
 
 const FLAT_MEMBERS: [&str; 9] =
     ["nbf", "exp", "methods", "hosts", "paths", "models", "mcp", "sources", "client_cert"];
-
-const MCP_MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
 
 /// Approximate memory of a text in a list, in bytes.
 const TEXT_BYTES: usize = 128;
@@ -181,6 +177,33 @@ impl Restriction {
         self.mcp.is_some() || self.any_of.iter().flatten().any(Self::restricts_mcp)
     }
 
+    /// Whether a part of it never holds for any request whose models decide on it: `models` holds for no MCP call, and
+    /// `mcp` for nothing else. What is meant is `any_of: [{"models": …}, {"mcp": …}]`.
+    pub fn pairs_models_with_mcp(&self) -> bool {
+        self.models_rule_out_mcp(false, false)
+    }
+
+    /// `models`, `mcp`: what the restriction that this is an alternative of restricts.
+    fn models_rule_out_mcp(&self, models: bool, mcp: bool) -> bool {
+        let (models, mcp) = (models || self.models.is_some(), mcp || self.mcp.is_some());
+        (models && mcp)
+            || self.alternatives().iter().any(|other| other.models_rule_out_mcp(models, mcp))
+    }
+
+    /// Adds what its conditions need to know of the arguments of an MCP call.
+    pub fn want(&self, wanted: &mut Wanted) {
+        if let Some(mcp) = &self.mcp {
+            mcp.want(wanted);
+        }
+        self.alternatives().iter().for_each(|other| other.want(wanted));
+    }
+
+    /// Whether an object is shown in a list: whether the call that uses it is allowed, with some arguments as far as
+    /// names decide. `access`: as the access of that call.
+    pub fn shows(&self, access: &Access<'_>, kind: ObjectKind, name: &str) -> bool {
+        access.shows(kind, name, |access| self.prohibits(access).is_none())
+    }
+
     /// Whether a method, a path or a host decides whether it holds.
     pub fn restricts_target(&self) -> bool {
         let inside = || self.any_of.iter().flatten().any(Self::restricts_target);
@@ -190,8 +213,8 @@ impl Restriction {
     /// How many steps its globs take, those of its alternatives included.
     pub fn glob_words(&self) -> GlobWords {
         let words = |globs: &Option<Globs>| globs.as_ref().map_or(0, Globs::words);
-        let mcp = self.mcp.as_ref().map_or(0, |mcp| mcp.globs().map(words).iter().sum());
-        let own = GlobWords { paths: words(&self.paths), models: words(&self.models), mcp };
+        let mcp = self.mcp.as_ref().map(|mcp| mcp.words()).unwrap_or_default();
+        let own = GlobWords { paths: words(&self.paths), models: words(&self.models), ..mcp };
         self.any_of.iter().flatten().map(Self::glob_words).fold(own, GlobWords::plus)
     }
 
@@ -201,7 +224,7 @@ impl Restriction {
             list.as_ref().map_or(0, |list| list.len())
         }
         let globs = |globs: &Option<Globs>| globs.as_ref().map_or(0, Globs::footprint);
-        let mcp = self.mcp.as_ref().map_or(0, |mcp| mcp.globs().map(globs).iter().sum());
+        let mcp = self.mcp.as_ref().map_or(0, |mcp| mcp.footprint());
         let texts = items(&self.methods) + items(&self.hosts) + items(&self.client_cert);
         let alternatives = self.any_of.iter().flatten().map(Self::footprint).sum::<usize>();
         size_of::<Self>()
@@ -241,7 +264,7 @@ impl Restriction {
 
     fn prohibits_call(&self, access: &Access<'_>) -> Option<DenyReason> {
         let are_allowed = |globs: &Globs| access.models.are_all(|model| globs.matches(model));
-        let holds = |mcp: &McpRestriction| access.mcp.is_some_and(|call| mcp.holds(&call));
+        let holds = |mcp: &McpRestriction| access.mcp.is(|call| mcp.holds(call));
         if self.models.as_ref().is_some_and(|globs| !are_allowed(globs)) {
             return Some(DenyReason::Model);
         }
@@ -276,42 +299,6 @@ impl Restriction {
             })?,
             limits: Limits::read(&members)?,
         })
-    }
-}
-
-// === impl McpRestriction ===
-
-impl McpRestriction {
-    fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&MCP_MEMBERS)?;
-        Ok(Self {
-            methods: members.read("methods", name_globs)?,
-            servers: members.read("servers", name_globs)?,
-            tools: members.read("tools", name_globs)?,
-            resources: members.read("resources", name_globs)?,
-            prompts: members.read("prompts", name_globs)?,
-        })
-    }
-
-    fn globs(&self) -> [&Option<Globs>; 5] {
-        [&self.methods, &self.servers, &self.tools, &self.resources, &self.prompts]
-    }
-
-    /// `tools`, `resources` and `prompts` judge the calls that name one; other methods are judged by
-    /// `methods` and `servers` alone.
-    fn holds(&self, call: &McpCall<'_>) -> bool {
-        let named = match call.method {
-            "tools/call" => &self.tools,
-            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => &self.resources,
-            "prompts/get" => &self.prompts,
-            _ => &None,
-        };
-        let matches = |globs: &Option<Globs>, text: Option<&str>| {
-            globs.as_ref().is_none_or(|globs| text.is_some_and(|text| globs.matches(text)))
-        };
-        matches(&self.methods, Some(call.method))
-            && matches(&self.servers, call.server)
-            && matches(named, call.name)
     }
 }
 

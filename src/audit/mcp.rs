@@ -1,6 +1,7 @@
 //! The member `mcp` of an audit record: what an MCP message asks for, in four words.
 
 use crate::access::McpCall;
+use crate::body::mcp::ObjectKind;
 
 /// The longest word, in bytes.
 const MAX_WORD_BYTES: usize = 128;
@@ -12,14 +13,15 @@ const CUT: char = '…';
 const ABSENT: &str = "-";
 
 /// The method, the tool, prompt or resource, the server, and the revision of MCP that was agreed, separated by
-/// single spaces. `-` stands for what is absent. White space, control characters and `%` are percent-encoded
+/// single spaces. Of several resources, the first is named. `-` stands for what is absent. White space, control characters and `%` are percent-encoded
 /// in a word, and so is a word that is `-` itself. A word is cut after 128 bytes, and the cut is marked.
 ///
 /// Of a resource's URI, neither the user nor the query or the fragment is shown: they may contain a secret.
 pub fn mcp_member(call: &McpCall<'_>, revision: Option<&str>) -> String {
-    let object = call.name.map(|name| match call.method.starts_with("resources/") {
-        true => bare_uri(name),
-        false => [name, ""],
+    let object = call.object.and_then(|(kind, names)| Some((kind, names.first()?)));
+    let object = object.map(|(kind, name)| match kind {
+        ObjectKind::Resource => bare_uri(name),
+        ObjectKind::Tool | ObjectKind::Prompt | ObjectKind::Task => [name, ""],
     });
     let [scheme, rest] = object.unwrap_or_default();
     let mut text = String::new();
@@ -96,13 +98,19 @@ mod tests {
     use super::*;
 
     fn of(method: &str, name: Option<&str>) -> String {
-        mcp_member(&McpCall { method, server: None, name }, None)
+        let kind = match method {
+            "resources/read" => ObjectKind::Resource,
+            _ => ObjectKind::Tool,
+        };
+        let names = Vec::from_iter(name.map(Box::from));
+        let object = name.map(|_| (kind, &*names));
+        mcp_member(&McpCall { method, object, ..McpCall::default() }, None)
     }
 
     #[test]
     fn a_call_is_four_words() {
-        let call =
-            McpCall { method: "tools/call", server: Some("main"), name: Some("search_notes") };
+        let names = ["search_notes".into()];
+        let call = McpCall::using(ObjectKind::Tool, &names, Some("main"));
         assert_eq!(
             mcp_member(&call, Some("2025-06-18")),
             "tools/call search_notes main 2025-06-18"
@@ -119,6 +127,19 @@ mod tests {
         );
         assert_eq!(of("tools/call", Some("-")), "tools/call %2D - -");
         assert_eq!(of("tools/call", Some("--é")), "tools/call --é - -");
+    }
+
+    #[test]
+    fn of_several_resources_the_first_is_named() {
+        let named = |names: &[Box<str>]| {
+            let object = Some((ObjectKind::Resource, names));
+            mcp_member(
+                &McpCall { method: "subscriptions/listen", object, ..McpCall::default() },
+                None,
+            )
+        };
+        assert_eq!(named(&["a://u@b?c".into(), "d".into()]), "subscriptions/listen a://b - -");
+        assert_eq!(named(&[]), "subscriptions/listen - - -");
     }
 
     #[test]

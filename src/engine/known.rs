@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::access::Access;
-use crate::access::restriction::Restriction;
+use crate::access::restriction::{Restriction, Wanted};
 use crate::audit::AuditRecord;
 use crate::config::Plan;
 use crate::decision::DenyReason;
@@ -101,6 +101,9 @@ impl KnownKey {
         key.restricts_target = key.any_restriction(Restriction::restricts_target);
         key.restricts_models = key.any_restriction(Restriction::restricts_models);
         key.restricts_mcp = key.any_restriction(Restriction::restricts_mcp);
+        if key.wanted().is_excessive() {
+            key.standing = Err(DenyReason::CaveatUnsupported);
+        }
         let [own, of_tenant] = [key.charges(), key.tenant_charges()].map(Measured::of);
         key.measured = own.or(of_tenant);
         key.steady_secs = key.steady_secs(&plan.keyring);
@@ -241,6 +244,15 @@ impl KnownKey {
     /// Whether a rule restricts its MCP calls.
     pub fn restricts_mcp(&self) -> bool {
         self.restricts_mcp
+    }
+
+    /// What its restrictions need to know of the arguments of an MCP call.
+    pub fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::default();
+        if self.restricts_mcp {
+            self.restrictions().for_each(|(_, restriction)| restriction.want(&mut wanted));
+        }
+        wanted
     }
 
     /// What of its requests is limited, besides their number.

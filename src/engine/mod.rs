@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use crate::access::restriction::Restriction;
 use crate::access::{Access, canonical_host, exact_host};
+use crate::body::mcp::ObjectKind;
 use crate::config::{ClientRules, Plan, Settings, UpstreamCredential};
 use crate::decision::DenyReason;
 use crate::headers::RequestHead;
@@ -149,6 +150,12 @@ impl Engine {
     /// The first reason for a refusal.
     pub fn authorize(&self, key: &KnownKey, access: &Access<'_>) -> Result<(), DenyReason> {
         self.verdicts(key, access).try_for_each(|(_, verdict)| verdict)
+    }
+
+    /// Whether an object is shown in a list: whether the key allows the call that uses it, as far as names decide.
+    /// `access`: as the access of that call.
+    pub fn shows(&self, key: &KnownKey, access: &Access<'_>, kind: ObjectKind, name: &str) -> bool {
+        access.shows(kind, name, |access| self.authorize(key, access).is_ok())
     }
 
     /// Whether a request is forwarded without a key. That is for preflights, if the plan allows them, from

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::access::restriction::MAX_GLOB_STEPS;
-use crate::access::{CanonicalPath, MAX_PATH_BYTES, McpCall, Models};
+use crate::access::{CanonicalPath, MAX_PATH_BYTES, Mcp, McpCall, Models};
+use crate::body::mcp::{Arguments, Found, ObjectKind, Pointer};
 use crate::config::Config;
 use crate::glob::work;
 use crate::key::keyring::{Ring, RingState, Secret};
@@ -82,14 +83,50 @@ fn the_limit_applies_to_names_too() {
     let caveat = filled(r#"{"any_of":["#, r#"{"models":["*a*b"],"mcp":{"tools":["*a*b"]}}"#, "]}");
     let mut engine = engine();
     let key = key(&mut engine, &[caveat]);
-    let call = McpCall { method: "tools/call", server: None, name: Some(&name) };
     let names = [name.as_str().into()];
+    let call = Mcp::Call(McpCall::using(ObjectKind::Tool, &names, None));
     let models = Models::Named { names: &names, open_ended: false };
-    for (models, mcp) in [(models, None), (Models::None, Some(call)), (models, Some(call))] {
+    for (models, mcp) in [(models, Mcp::None), (Models::None, call), (models, call)] {
         let access = Access { now_secs: 1_790_000_000, models, mcp, ..Access::default() };
         let decided = decide(&engine, &key, &access);
         assert_eq!(decided, (0, Err(DenyReason::CaveatUnsupported)));
     }
+}
+
+/// Each name, each string at a pointer, and each comparison.
+#[test]
+fn the_limit_applies_to_mcp_calls() {
+    let decided = |tools: &str, names: &[Box<str>], arguments: &Arguments| {
+        let mut engine = engine();
+        let key = key(&mut engine, &[format!(r#"{{"mcp":{{"tools":[{tools}]}}}}"#)]);
+        let call =
+            McpCall { arguments: Some(arguments), ..McpCall::using(ObjectKind::Tool, names, None) };
+        let mcp = Mcp::Call(call);
+        decide(&engine, &key, &Access { now_secs: 1_790_000_000, mcp, ..Access::default() }).1
+    };
+    let (is_allowed, exceeds) = (Ok(()), Err(DenyReason::CaveatUnsupported));
+    let name = |len: usize| Box::<str>::from("a".repeat(len - 1) + "b");
+    let names = vec![name(MAX_GLOB_STEPS / 8); 8];
+    let more = [&names[..], &[name(1)]].concat();
+    for tools in [r#""*a*b""#, r#"{"name":"*a*b"}"#] {
+        assert_eq!(decided(tools, &names, &Arguments::default()), is_allowed, "{tools}");
+        assert_eq!(decided(tools, &more, &Arguments::default()), exceeds, "{tools}");
+    }
+    let at = |found: Vec<Found>| {
+        Arguments::new(vec![(Pointer::parse("/a/*").unwrap(), found)], vec!["a".into()])
+    };
+    let text = |len: usize| Found::Text(Some(name(len)));
+    let glob = r#"{"name":"x","args":[{"at":"/a/*","glob":"*a*b"}]}"#;
+    let x = ["x".into()];
+    assert_eq!(decided(glob, &x, &at(vec![text(MAX_GLOB_STEPS / 8); 8])), is_allowed);
+    assert_eq!(decided(glob, &x, &at(vec![text(MAX_GLOB_STEPS / 8 + 1); 8])), exceeds);
+    let list = r#"{"name":"x","args":[{"at":"/a/*","in":["b","ab"]}]}"#;
+    assert_eq!(decided(list, &x, &at(vec![text(2); MAX_GLOB_STEPS * 8])), is_allowed);
+    assert_eq!(decided(list, &x, &at(vec![text(2); MAX_GLOB_STEPS * 8 + 8])), exceeds);
+    let only = r#"{"name":"x","only_args":["a"]}"#;
+    let named = |len: usize| Arguments::new(vec![], vec!["a".into(); len]);
+    assert_eq!(decided(only, &x, &named(MAX_GLOB_STEPS * 16)), is_allowed);
+    assert_eq!(decided(only, &x, &named(MAX_GLOB_STEPS * 16 + 16)), exceeds);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::access::cidr::{address_text, parse_address};
 use crate::access::{
-    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, Models, exact_host, query_keys,
+    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, Mcp, Models, exact_host, query_keys,
     without_query,
 };
 use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
@@ -446,7 +446,7 @@ fn access<'a>(
         source,
         client_cert,
         models: Models::None,
-        mcp: None,
+        mcp: Mcp::None,
     }
 }
 

@@ -36,17 +36,10 @@ pub(crate) fn flat_restriction() -> impl Strategy<Value = Value> {
         list(&["/v1/**", "/v1/*", "/v1/models", "/**", "/v2/*", "/*/chat"]),
         list(&["gpt-*", "*", "o3"]),
         list(&["10.0.0.0/8", "10.1.0.0/16", "::/0", "192.0.2.1"]),
-        sometimes((list(&["tools/*", "ping"]), list(&["s1", "*"]), list(&["search_*", "*"]))),
+        sometimes(mcp_restriction()),
         sometimes(vec(select(&["ab", "cd"][..]), 0..2)),
     )
         .prop_map(|((nbf, exp), methods, hosts, paths, models, sources, mcp, certs)| {
-            let mcp = mcp.map(|(methods, servers, tools)| {
-                present([
-                    ("methods", json!(methods)),
-                    ("servers", json!(servers)),
-                    ("tools", json!(tools)),
-                ])
-            });
             let certs = certs.map(|certs| certs.iter().map(|c| c.repeat(32)).collect::<Vec<_>>());
             present([
                 ("nbf", json!(nbf)),
@@ -76,11 +69,7 @@ pub(crate) fn access() -> impl Strategy<Value = Access<'static>> {
         of(select(&["10.1.2.3", "10.9.9.9", "2001:db8::1", "192.0.2.1"][..])),
         of(select(&["ab", "cd"][..])),
         models(),
-        of((
-            select(&["tools/call", "tools/list", "ping"][..]),
-            of(select(&["s1", "s2"][..])),
-            of(select(&["search_docs", "x"][..])),
-        )),
+        mcp(),
     )
         .prop_map(|(now_secs, method, host, path, source, cert, models, mcp)| Access {
             now_secs,
@@ -93,7 +82,7 @@ pub(crate) fn access() -> impl Strategy<Value = Access<'static>> {
                 _ => "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
             }),
             models,
-            mcp: mcp.map(|(method, server, name)| McpCall { method, server, name }),
+            mcp,
         })
 }
 

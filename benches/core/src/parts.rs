@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 use std::rc::Rc;
 
 use vkey::access::cidr::parse_address;
-use vkey::access::{Access, CanonicalPath, Models, exact_host};
+use vkey::access::{Access, CanonicalPath, Mcp, Models, exact_host};
 use vkey::audit::AuditRecord;
 use vkey::decision::Decision;
 use vkey::digest::sha256_hex;
@@ -99,7 +99,7 @@ impl Parts<'_> {
                     source,
                     client_cert: self.sent.client_cert.as_deref(),
                     models: Models::None,
-                    mcp: None,
+                    mcp: Mcp::None,
                 })
             });
             Step::of(engine, &Question { key, validity: Ok(()), head, access })

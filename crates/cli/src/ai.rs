@@ -58,8 +58,21 @@ pub(super) fn notes(settings: &Settings) -> Vec<String> {
             ));
         }
     }
+    notes.extend(paired(settings).map(|owner| format!("{owner}: {PAIRED}")));
     notes
 }
+
+/// The tiers and tenants that restrict models and MCP calls together.
+fn paired(settings: &Settings) -> impl Iterator<Item = String> {
+    let tiers = settings.tiers.iter().map(|(name, tier)| ("tier", name, &tier.only));
+    let tenants = settings.tenants.iter().map(|(name, tenant)| ("tenant", name, &tenant.only));
+    let paired = tiers.chain(tenants).filter(|(.., only)| only.pairs_models_with_mcp());
+    paired.map(|(kind, name, _)| format!("{kind} {}", quoted(name)))
+}
+
+/// What to do about a restriction of models and MCP calls.
+pub(super) const PAIRED: &str = "models and mcp in one restriction never hold together: models holds for no MCP call, \
+    and mcp for nothing else; use any_of: [{\"models\": …, \"paths\": …}, {\"mcp\": …, \"paths\": …}]";
 
 const UNPRICED: &str = "there is a quota of cost_usd and no price, so that every request of its keys that names a model \
     is refused (model); add llm.prices";

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use vkey::access::cidr::parse_address;
-use vkey::access::{Access, AmbiguousPath, CanonicalPath, McpCall, Models, exact_host};
+use vkey::access::{Access, AmbiguousPath, CanonicalPath, Mcp, McpCall, Models, exact_host};
+use vkey::body::mcp::ObjectKind;
 use vkey::config::{Config, NotReady, Plan, RingConfig};
 use vkey::decision::DenyReason;
 use vkey::digest::is_sha256_hex;
@@ -88,7 +89,7 @@ pub(super) struct AccessArgs {
     mcp_method: Option<String>,
     /// What the MCP call names: the tool, the resource or the prompt
     #[arg(long, value_name = "NAME", requires = "mcp_method")]
-    mcp_name: Option<String>,
+    mcp_name: Option<Box<str>>,
     /// The MCP server that is addressed
     #[arg(long, value_name = "NAME", requires = "mcp_method")]
     mcp_server: Option<String>,
@@ -198,7 +199,7 @@ impl AccessArgs {
         }
         let access = |key: &KnownKey| {
             let access = self.read(now_secs, key.keeps_escaped_slashes())?;
-            Ok(if reads_call { access } else { Access { mcp: None, ..access } })
+            Ok(if reads_call { access } else { Access { mcp: Mcp::None, ..access } })
         };
         Report::new(engine, &head, body, access, upstream, now_secs)
     }
@@ -210,7 +211,7 @@ impl AccessArgs {
         head: &RequestHead<'_>,
         now_secs: u64,
     ) -> Option<&'static str> {
-        let access = Access { mcp: None, ..self.read(now_secs, false).ok()? };
+        let access = Access { mcp: Mcp::None, ..self.read(now_secs, false).ok()? };
         if engine.asks_for_readiness(head, &access.path) {
             return Some(READINESS);
         }
@@ -219,10 +220,15 @@ impl AccessArgs {
 
     /// The access, as the module passes it to the engine, apart from models.
     fn read(&self, now_secs: u64, keeps_slashes: bool) -> Result<Access<'_>, AmbiguousPath> {
-        let mcp = |method| McpCall {
-            method,
-            server: self.mcp_server.as_deref(),
-            name: self.mcp_name.as_deref(),
+        let (method, names) = (self.mcp_method.as_deref(), self.mcp_name.as_slice());
+        let object = method.zip(names.first()).and_then(|(method, name)| kind_named(method, name));
+        let mcp = |method| {
+            Mcp::Call(McpCall {
+                method,
+                server: self.mcp_server.as_deref(),
+                object: object.map(|kind| (kind, names)),
+                arguments: None,
+            })
         };
         Ok(Access {
             now_secs,
@@ -235,8 +241,21 @@ impl AccessArgs {
             source: self.source,
             client_cert: self.client_cert.as_deref(),
             models: Models::None,
-            mcp: self.mcp_method.as_deref().map(mcp),
+            mcp: self.mcp_method.as_deref().map_or(Mcp::None, mcp),
         })
+    }
+}
+
+/// The kind of what a call names. The completions of prompts and of resources are calls of one method.
+fn kind_named(method: &str, name: &str) -> Option<ObjectKind> {
+    let (namespace, _) = method.split_once('/')?;
+    match namespace {
+        "tools" => Some(ObjectKind::Tool),
+        "resources" | "subscriptions" => Some(ObjectKind::Resource),
+        "completion" if name.contains(':') => Some(ObjectKind::Resource),
+        "prompts" | "completion" => Some(ObjectKind::Prompt),
+        "tasks" => Some(ObjectKind::Task),
+        _ => None,
     }
 }
 

@@ -239,6 +239,9 @@ impl Report {
     pub(super) fn compare_with_call(&mut self, read: &Self) {
         if read.decision == Decision::Allow {
             self.notes.push(UNREAD.to_owned());
+            if read.key.as_ref().is_some_and(|key| !key.wanted().is_empty()) {
+                self.notes.push(ANY_ARGUMENTS.to_owned());
+            }
         }
     }
 
@@ -327,6 +330,9 @@ const UNCOUNTED: &str = "nothing is counted here: only the gate knows what is le
 
 const UNREAD: &str = "this release does not read MCP messages, so the gate sees no call; it would allow the request \
     once they are read";
+
+const ANY_ARGUMENTS: &str =
+    "the key has conditions on the arguments of tools, which are not looked at here";
 
 const NOTHING: &str =
     "nothing that limits this key depends on the body, so the gate does not read it";

@@ -7,6 +7,7 @@ use vkey::access::restriction::Restriction;
 use vkey::config::Settings;
 use vkey::json::{Integers, Json};
 
+use super::ai::PAIRED;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::output::Output;
@@ -52,6 +53,9 @@ impl Review {
         }
         if !holds_within(&restriction, valid) {
             self.refuse(format!("{option} {OUTLIVED}"));
+        }
+        if restriction.pairs_models_with_mcp() {
+            self.warn(format!("{option}: {PAIRED}"));
         }
         if restriction.needs_mcp_call() {
             self.warnings.push(format!("{option}: {UNREAD}: every request is refused"));

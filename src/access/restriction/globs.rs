@@ -1,11 +1,15 @@
 //! The cost of the globs of restrictions.
 
-use crate::access::Access;
+use crate::access::{Access, Mcp};
+use crate::body::mcp::Arguments;
 
 /// The most steps that the globs of a key, in its claims and all its caveats, may take for one
 /// request: see [`GlobWords::steps`]. With more, refusing a request could cost more than serving
 /// one.
 pub const MAX_GLOB_STEPS: usize = 4096;
+
+/// How many comparisons of a value or a name take as long as a step.
+const COMPARISONS_PER_STEP: usize = 16;
 
 /// How many steps globs take for each byte of what they are matched against: see [`crate::glob::Globs::words`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +17,10 @@ pub struct GlobWords {
     pub(super) paths: usize,
     pub(super) models: usize,
     pub(super) mcp: usize,
+    /// Of the globs for arguments.
+    pub(super) args: usize,
+    /// How many values and names each argument is compared with.
+    pub(super) compared: usize,
 }
 
 impl GlobWords {
@@ -23,19 +31,26 @@ impl GlobWords {
             paths: self.paths + other.paths,
             models: self.models + other.models,
             mcp: self.mcp + other.mcp,
+            args: self.args + other.args,
+            compared: self.compared + other.compared,
         }
     }
 
-    /// The most steps for one access. Every model that it names is matched.
+    /// The most steps for one access. Every model and every object that it names is matched.
     pub fn steps(&self, access: &Access<'_>) -> usize {
-        let len = |text: Option<&str>| text.map_or(0, str::len);
-        let mcp = access
-            .mcp
-            .as_ref()
-            .map_or(0, |call| call.method.len().max(len(call.server)).max(len(call.name)));
         let steps = |words: usize, bytes: usize| words.saturating_mul(bytes);
         steps(self.paths, access.path.as_str().len())
             .saturating_add(steps(self.models, access.models.bytes()))
-            .saturating_add(steps(self.mcp, mcp))
+            .saturating_add(self.mcp_steps(access.mcp))
+    }
+
+    fn mcp_steps(&self, mcp: Mcp<'_>) -> usize {
+        let Mcp::Call(call) = mcp else { return 0 };
+        let names = call.names().iter().map(|name| name.len()).sum::<usize>();
+        let longest = call.method.len().max(call.server.map_or(0, str::len)).max(names);
+        let (items, bytes) = call.arguments.map_or((0, 0), Arguments::most_at_once);
+        let compared = self.compared.saturating_mul(items) / COMPARISONS_PER_STEP;
+        let steps = self.mcp.saturating_mul(longest).saturating_add(compared);
+        steps.saturating_add(self.args.saturating_mul(bytes))
     }
 }

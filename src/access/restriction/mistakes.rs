@@ -4,9 +4,10 @@
 //! a caveat cannot be taken off again. So configurations, `mint` and `attenuate` refuse to write one.
 
 use crate::access::{CanonicalPath, without_final_slash};
-use crate::json::{Invalid, Node};
+use crate::json::{Invalid, Json, Node};
 
 use super::HostPattern;
+use super::conditions::ToolEntry;
 
 /// What is known of slashes in paths where a restriction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ impl Slashes {
 
 /// Checks what can be [read](super::Restriction::read) as a restriction and is about to be written:
 /// whether each entry of its lists of methods, hosts and paths can match a request, whether a client can
-/// have one of `sources` and `client_cert`, and whether there is a time from `nbf` to `exp`. Alternatives
-/// are checked alike. Other lists may be empty: a key with no paths still reads its counts.
+/// have one of `sources` and `client_cert`, whether arguments can meet the conditions of each tool, and whether
+/// there is a time from `nbf` to `exp`. Alternatives are checked alike. Other lists may be empty: a key with no paths still reads its counts.
 ///
 /// # Errors
 ///
@@ -42,12 +43,15 @@ pub fn refuse_mistakes(node: &Node<'_>, slashes: Slashes) -> Result<(), Invalid>
         secs if secs > nbf => Ok(()),
         _ => Err(exp.expected("a time after nbf and after 0: there is none between the two")),
     })?;
-    let lists: [(_, Check); 6] = [
+    let lists: [(_, Check); 7] = [
         ("methods", |list, slashes| each(list, slashes, method)),
         ("hosts", |list, slashes| each(list, slashes, host)),
         ("paths", refuse_dead_paths),
         ("sources", not_empty),
         ("client_cert", not_empty),
+        ("mcp", |mcp, slashes| {
+            mcp.open_members()?.get("tools").map_or(Ok(()), |list| each(&list, slashes, tool))
+        }),
         ("any_of", |list, slashes| each(list, slashes, refuse_mistakes)),
     ];
     lists.into_iter().try_for_each(|(name, check)| {
@@ -94,6 +98,20 @@ fn method(node: &Node<'_>, _: Slashes) -> Result<(), Invalid> {
 
 fn host(node: &Node<'_>, _: Slashes) -> Result<(), Invalid> {
     HostPattern::read_written(node).map(|_| ())
+}
+
+/// A tool with conditions.
+fn tool(node: &Node<'_>, _: Slashes) -> Result<(), Invalid> {
+    if matches!(node.value(), Json::String(_)) {
+        return Ok(());
+    }
+    let entry = ToolEntry::read(node)?;
+    if let Some(args) = node.open_members()?.get("args")
+        && args.items()?.len() == 0
+    {
+        return Err(args.expected("at least one condition: without args there is none"));
+    }
+    entry.mistake().map_or(Ok(()), |what| Err(node.expected(what)))
 }
 
 fn path(node: &Node<'_>, slashes: Slashes) -> Result<(), Invalid> {
@@ -144,7 +162,7 @@ fn example(glob: &str) -> String {
 mod tests {
     use super::*;
     use crate::glob::Globs;
-    use crate::json::{Integers, Json};
+    use crate::json::Integers;
 
     #[track_caller]
     fn mistake(restriction: &str) -> String {
@@ -224,6 +242,14 @@ mod tests {
             (r#"{"any_of": [{"methods": ["post"]}]}"#, "any_of[0].methods[0]: expected a method"),
             (r#"{"nbf": 20, "exp": 20}"#, "exp: expected a time after nbf"),
             (r#"{"exp": 0}"#, "exp: expected a time after nbf"),
+            (
+                r#"{"mcp": {"tools": ["a", {"name": "b", "args": []}]}}"#,
+                "mcp.tools[1].args: expected at least one",
+            ),
+            (
+                r#"{"any_of": [{"mcp": {"tools": [{"name": "b", "args": [{"at": "/a", "min": 2, "max": 1}]}]}}]}"#,
+                "any_of[0].mcp.tools[0]: expected conditions that a value can meet",
+            ),
         ];
         for (restriction, start) in entries {
             let text = mistake(restriction);
@@ -238,6 +264,7 @@ mod tests {
             r#"{"methods": ["GET", "M-SEARCH"], "hosts": ["API.example", "*.example", "[::1]"]}"#,
             r#"{"sources": ["0.0.0.0/0"], "models": ["gpt-*"], "mcp": {"tools": []}}"#,
             r#"{"methods": [], "paths": [], "hosts": [], "models": [], "any_of": []}"#,
+            r#"{"mcp": {"methods": [], "tools": [{"name": "b", "args": [{"at": "/a", "min": 2, "max": 2}]}]}}"#,
             r#"{"nbf": 10, "exp": 11, "any_of": [{"exp": 5}, {"paths": ["/"]}]}"#,
         ] {
             assert_eq!(mistake(restriction), "", "{restriction}");

@@ -311,7 +311,7 @@ pub(super) fn whole_string(first: u8, after: &[u8], is_tolerant: bool) -> Option
         return None;
     }
     let (len, is_ascii) = plain_bytes(after.get(..=MAX_TEXT_BYTES).unwrap_or(after));
-    let (text, rest) = after.split_at_checked(len)?;
+    let (text, rest) = after.split_at_checked(len).filter(|_| len <= MAX_TEXT_BYTES)?;
     let (b'"', rest) = rest.split_first()? else { return None };
     (is_ascii || is_tolerant || str::from_utf8(text).is_ok()).then_some((text, rest))
 }

@@ -45,4 +45,16 @@ impl Arguments {
     pub fn names(&self) -> &[Box<str>] {
         &self.names
     }
+
+    /// The most items and the most bytes of strings that are at one pointer. The names are items too.
+    pub fn most_at_once(&self) -> (usize, usize) {
+        let text = |found: &Found| match found {
+            Found::Text(Some(text)) => text.len(),
+            _ => 0,
+        };
+        let bytes = |found: &[Found]| found.iter().map(text).sum::<usize>();
+        self.found.iter().fold((self.names.len(), 0), |(items, most), (_, found)| {
+            (items.max(found.len()), most.max(bytes(found)))
+        })
+    }
 }

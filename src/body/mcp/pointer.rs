@@ -43,6 +43,11 @@ impl Pointer {
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
+
+    /// Whether it leads into the argument of that name.
+    pub fn is_in(&self, argument: &str) -> bool {
+        matches!(self.segments.first(), Some(Segment::Member(name)) if **name == *argument)
+    }
 }
 
 fn segment(text: &str) -> Option<Segment> {

@@ -11,7 +11,7 @@ pub(super) struct Documents {
     pub(super) reading: Reading,
     /// Whether a document was not read to its end.
     pub(super) is_flawed: bool,
-    /// The length of all documents that are not readable.
+    /// The length of all documents that are not readable, and have reported no counts.
     pub(super) unread_bytes: u64,
     /// The length of the document so far.
     document_bytes: u64,
@@ -89,9 +89,10 @@ impl Documents {
 
     /// Ends a document. What is not an object, e.g. `[DONE]`, need not be readable.
     pub(super) fn end(&mut self) {
+        let has_counts = self.reading.has_counts;
         self.is_flawed |= !self.reading.end_document();
         let bytes = std::mem::take(&mut self.document_bytes);
-        if !std::mem::replace(&mut self.is_readable, true) {
+        if !std::mem::replace(&mut self.is_readable, true) && !has_counts {
             self.unread_bytes = self.unread_bytes.saturating_add(bytes);
         }
         self.scanner.reset();

@@ -34,7 +34,8 @@ pub(super) struct Reading {
     pub(super) is_list: bool,
     /// What the document shows so far.
     pub(super) signs: Signs,
-    has_counts: bool,
+    /// Whether the document has reported counts.
+    pub(super) has_counts: bool,
     has_error: bool,
     entry: Option<Entry>,
     /// The number of lists of entries so far.
@@ -156,6 +157,7 @@ impl Reading {
     pub(super) fn end_document(&mut self) -> bool {
         self.entry = None;
         self.signs = Signs::default();
+        self.has_counts = false;
         !std::mem::take(&mut self.is_open)
     }
 

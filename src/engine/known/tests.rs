@@ -1,6 +1,7 @@
 //! Tests of what is prepared for a key.
 
 use super::*;
+use crate::access::restriction::MAX_POINTERS;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::key::keyring::{Ring, Rotation, Secret};
@@ -81,6 +82,28 @@ fn a_key_whose_mcp_calls_are_restricted_names_only_allowed_servers() {
     assert_eq!(check(&["https://mcp.example/a", "connector_mail"], &allowed), Ok(()));
     assert_eq!(check(&["https://mcp.example/a", "https://b.example/"], &allowed), refused);
     assert_eq!(check(&[""], &allowed), refused);
+}
+
+/// Those of its tier and its tenant count too.
+#[test]
+fn a_key_with_too_many_pointers_into_arguments_is_refused() {
+    let tools = |pointers: Range<usize>| {
+        let args = pointers.map(|n| format!(r#"{{"at":"/{n}","max":1}}"#)).collect::<Vec<_>>();
+        format!(r#"{{"mcp":{{"tools":[{{"name":"t","args":[{}]}}]}}}}"#, args.join(","))
+    };
+    let rules = format!(r#", "tiers": {{"default": {{"only": {}}}}}"#, tools(0..10));
+    let engine = engine(&rules);
+    let check = |caveats: &[Range<usize>]| {
+        let caveats: Vec<String> = caveats.iter().cloned().map(tools).collect();
+        let caveats: Vec<&str> = caveats.iter().map(String::as_str).collect();
+        let key = known(&engine, CLAIMS, &caveats);
+        (key.check(engine.keyring(), 6_000), key.wanted().pointers.len())
+    };
+    assert_eq!(check(&[]), (Ok(()), 10));
+    assert_eq!(check(&[0..64, 5..30]), (Ok(()), MAX_POINTERS));
+    let refused = Err(DenyReason::CaveatUnsupported);
+    assert_eq!(check(&[10..40, 30..65]).0, refused);
+    assert_eq!(check(&[0..65, 0..1]).0, refused);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use vkey::access::McpCall;
 use vkey::audit::mcp_member;
+use vkey::body::mcp::ObjectKind;
 use vkey::host::{MemoryHost, Property};
 
 use super::message::{Content, member};
@@ -23,13 +24,18 @@ fn call(content: &Content, body: &[u8], version: Option<&str>) -> Option<String>
     let method = member(body, &["method"])?;
     let method = method.as_str()?;
     // Of the methods of MCP, these name what they are about (MCP 2025-06-18, "Server Features").
-    let name = match method {
-        "tools/call" | "prompts/get" => member(body, &["params", "name"]),
-        method if method.starts_with("resources/") => member(body, &["params", "uri"]),
-        _ => None,
+    let (kind, name) = match method {
+        "tools/call" => (ObjectKind::Tool, member(body, &["params", "name"])),
+        "prompts/get" => (ObjectKind::Prompt, member(body, &["params", "name"])),
+        method => {
+            let is_resource = method.starts_with("resources/");
+            let uri = is_resource.then(|| member(body, &["params", "uri"])).flatten();
+            (ObjectKind::Resource, uri)
+        }
     };
-    let name = name.as_ref().and_then(|name| name.as_str());
-    Some(mcp_member(&McpCall { method, server: None, name }, version))
+    let names = Vec::from_iter(name.as_ref().and_then(|name| name.as_str()).map(Box::from));
+    let call = McpCall { method, object: Some((kind, &names)), ..McpCall::default() };
+    Some(mcp_member(&call, version))
 }
 
 #[cfg(test)]

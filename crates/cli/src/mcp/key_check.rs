@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use vkey::access::{Access, CanonicalPath, Models, exact_host};
+use vkey::access::{Access, CanonicalPath, Mcp, Models, exact_host};
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::{AccessRule, Identity, KnownKey};
 
@@ -83,7 +83,7 @@ impl KeyCheck<'_> {
             source: Some(self.source),
             client_cert: None,
             models: Models::None,
-            mcp: None,
+            mcp: Mcp::None,
         })
     }
 }

@@ -161,6 +161,11 @@ fn config_check_reviews_settings_about_ai_requests() {
             tokens.replace("1024", "1023"),
             "tier \"default\": 1023 tokens a day are less than a request without a bound",
         ),
+        (
+            r#""tenants": {"acme": {"only": {"models": ["a"], "mcp": {"tools": ["b"]}}}}"#
+                .to_owned(),
+            "tenant \"acme\": models and mcp in one restriction never hold together",
+        ),
     ] {
         let (found, out) = notes(&members);
         assert!(found.len() == 1 && found[0].starts_with(says), "{out}");
@@ -169,6 +174,8 @@ fn config_check_reviews_settings_about_ai_requests() {
     let other =
         r#""llm": {"paths": [], "routes": [{"paths": ["/ai/**"]}], "default_reserve_tokens": 9}"#;
     assert_eq!(notes(&format!("{other}, {tokens}")).0, [""; 0]);
+    let either = r#""tiers": {"default": {"only": {"any_of": [{"models": ["a"]}, {"mcp": {}}]}}}"#;
+    assert_eq!(notes(either).0, [""; 0]);
 }
 
 #[test]

@@ -116,6 +116,12 @@ fn explain_refuses_what_only_an_mcp_call_would_allow_and_says_so() {
         let notes = gate.explain(&tools, &call(name)).1["notes"].to_string();
         assert_eq!(notes.contains(says), is_noted, "{name}: {notes}");
     }
+    let entry = r#"{"name":"read_*","args":[{"at":"/page","max":9}]}"#;
+    let entry = gate.mint(&["--only", &format!(r#"{{"mcp":{{"tools":[{entry}]}}}}"#)]);
+    let notes = gate.explain(&entry, &call("read_page")).1["notes"].to_string();
+    assert!(notes.contains(says) && notes.contains("conditions on the arguments"), "{notes}");
+    let notes = gate.explain(&entry, &call("delete_page")).1["notes"].to_string();
+    assert!(!notes.contains("conditions on the arguments"), "{notes}");
     let args = [&["explain", "--now", NOW][..], &call("read_page")].concat();
     let people = gate.vkey(&args).stdin(&tools).run().out;
     let end = "the request once they are read\ndecision    deny mcp_call\n";

@@ -157,6 +157,26 @@ fn mint_and_attenuate_warn_of_restrictions_that_are_not_read() {
     }
 }
 
+#[test]
+fn mint_and_attenuate_warn_of_models_and_mcp_in_one_restriction() {
+    let gate = Gate::new();
+    let key = gate.mint(&[]);
+    for (restriction, warns) in [
+        (r#"{"models":["a"],"mcp":{"tools":["b"]}}"#, true),
+        (r#"{"models":["a"],"any_of":[{"mcp":{"tools":["b"]}}]}"#, true),
+        (r#"{"any_of":[{"models":["a"]},{"mcp":{"tools":["b"]}}]}"#, false),
+    ] {
+        let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW, "--only"];
+        let minted = gate.vkey(&[&mint[..], &[restriction]].concat()).ok();
+        let narrow = ["attenuate", "--now", NOW, "--caveat", restriction];
+        let narrowed = Vkey::new(&narrow).stdin(&key).ok();
+        for err in [minted.err, narrowed.err] {
+            let says = "models and mcp in one restriction never hold together";
+            assert_eq!(err.contains(says) && err.contains("use any_of: ["), warns, "{err}");
+        }
+    }
+}
+
 /// The configuration of the gate has no prices.
 #[test]
 fn mint_warns_of_a_cost_that_nothing_has_a_price_for() {

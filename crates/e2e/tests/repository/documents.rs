@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vkey::access::restriction::MAX_GLOB_STEPS;
+use vkey::access::restriction::{MAX_GLOB_STEPS, MAX_POINTERS};
 use vkey::alerts::anomaly::Sensitivity;
 use vkey::alerts::failures;
 use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask};
+use vkey::body::mcp::{MAX_POINTER_BYTES, MAX_SEGMENTS};
 use vkey::config::Config;
 use vkey::decision::DenyReason;
 use vkey::json::Json;
@@ -194,7 +195,14 @@ fn numbers_in_the_pages_are_those_of_the_code() {
     ] {
         assert!(limits.contains(&text), "{text}");
     }
-    assert!(unwrapped(&page("keys")).contains(&format!("may be at most {MAX_GLOB_STEPS}:")));
+    let keys = unwrapped(&page("keys"));
+    for text in [
+        format!("may be at most {MAX_GLOB_STEPS}:"),
+        format!("may have at most {MAX_POINTERS} different pointers"),
+        format!("of at most {MAX_POINTER_BYTES} bytes and {MAX_SEGMENTS} steps"),
+    ] {
+        assert!(keys.contains(&text), "{text}");
+    }
     let places = usize::from(failures::SHARDS) * failures::WAYS;
     let places = format!("{places} places in {} records", failures::SHARDS);
     assert!(unwrapped(&alerts).contains(&places), "{places}");

@@ -31,7 +31,8 @@ fn no_value_hides_the_usage_that_follows() {
     let deep_objects = format!("{}1{}", "{\"a\":".repeat(2000), "}".repeat(2000));
     let long = "9".repeat(4000);
     for value in [&deep, &deep_objects, &long, "NaN", "[-Infinity]", "\"\u{1}\u{0}\""] {
-        let (choices, counts) = (&CHUNK[1..CHUNK.len() - 1], &USAGE[1..]);
+        let choices = CHUNK.strip_prefix('{').and_then(|chunk| chunk.strip_suffix('}')).unwrap();
+        let counts = USAGE.strip_prefix('{').unwrap();
         let body = format!(r#"{{"x":{value},{choices},"output":{{"x":{value}}},{counts}"#);
         let metered = read(Format::OpenAiChat, &body);
         assert_eq!((usage(&metered), metered.settle), ((9, 12, 21), Settle::Usage), "{body}");

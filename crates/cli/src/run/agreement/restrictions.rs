@@ -47,6 +47,7 @@ const SOURCES: [&str; 10] = [
 ];
 const MODELS: [&str; 4] = ["gpt-4o*", "*", "o3", "meta/*"];
 const TOOLS: [&str; 3] = ["read_*", "*", "delete_page"];
+const ARGUMENTS: [&str; 4] = ["/page", "/force", "/items/*", "/items/*/id"];
 const LETTERS: [char; 7] = ['/', '/', 'a', 'b', '*', '*', '%'];
 
 /// Where a restriction is used.
@@ -86,7 +87,7 @@ fn any_restriction(draw: &mut Draw, place: Place) -> Value {
         draw.list(USUAL_CERT, &[OTHER_CERT, &"CD".repeat(32), &"AB".repeat(32)])
     });
     add(draw, 6, "models", |draw, _| draw.list("*", &MODELS));
-    add(draw, 2, "mcp", |draw, _| json!({"tools": draw.list("read_*", &TOOLS)}));
+    add(draw, 2, "mcp", |draw, _| json!({"tools": tools(draw)}));
     if place != Place::Alternative {
         add(draw, 10, "any_of", |draw, _| {
             let alternatives = if draw.percent(97) { 1 + draw.below(3) } else { 0 };
@@ -112,6 +113,17 @@ pub(super) fn limits(draw: &mut Draw) -> Map<String, Value> {
         limits.insert("quotas".to_owned(), json!([quota]));
     }
     limits
+}
+
+/// Globs, and perhaps a tool with a condition.
+fn tools(draw: &mut Draw) -> Value {
+    let mut tools = draw.list("read_*", &TOOLS);
+    if draw.percent(30) {
+        let (name, at) = (draw.one(&TOOLS), draw.one(&ARGUMENTS));
+        let entry = json!({"name": name, "args": [{"at": at, "in": [1, "a", null]}]});
+        tools.as_array_mut().expect("a list").push(entry);
+    }
+    tools
 }
 
 /// Globs, some of them random.
