@@ -33,6 +33,8 @@ pub struct Reply {
 pub struct Refusal {
     /// How the client expects errors to be worded.
     pub dialect: Dialect,
+    /// What a caller of JSON-RPC needs besides.
+    pub rpc: Rpc,
     /// Replaces the reason's own message if that would be misleading.
     pub message: Option<&'static str>,
     /// Appended to the message: which limit, and when it has room again.
@@ -43,6 +45,19 @@ pub struct Refusal {
     pub wait_ms: Option<u64>,
     /// The `ratelimit` header fields, for all limits.
     pub fields: Option<RateLimitFields>,
+}
+
+/// What a refusal has to say to a caller of JSON-RPC (2.0, section 5.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rpc {
+    /// The id of the request, as it was sent; `None` if it is not known, or the message is no request.
+    pub id: Option<Box<[u8]>>,
+    /// Whether the message is a notification or a response, which nothing answers.
+    pub is_silent: bool,
+    /// The HTTP status and the code of an error of the protocol.
+    pub fault: Option<(u16, i32)>,
+    /// Whether the HTTP status is that of the refusal even if the id is known.
+    pub by_status: bool,
 }
 
 /// What is left of the limits (draft-ietf-httpapi-ratelimit-headers-10).
@@ -167,6 +182,12 @@ const INVALID_TOKEN_BODY: &str = concat!(
 
 const NO_RETRY: (&str, &str) = ("x-should-retry", "false");
 
+/// "Invalid Request" (JSON-RPC 2.0, section 5.1).
+const INVALID_REQUEST: i32 = -32600;
+
+/// The headers of a message differ from its body (MCP 2026-07-28, "Streamable HTTP").
+const HEADER_MISMATCH: i32 = -32020;
+
 /// The details of every 401.
 const INVALID_TOKEN_DETAILS: &str = "vkey_invalid_token";
 
@@ -188,11 +209,15 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     }
     let Refusal { dialect, message, .. } = refusal;
     let is_limited = reason.class() == DenyClass::Limited;
+    let rpc = refusal.rpc.clone();
     let refusal = if is_limited { refusal } else { Refusal::default() };
-    let error = Error::new(reason, message, refusal.explanation, dialect);
+    let mut error = Error::new(reason, message, refusal.explanation, dialect);
     let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
     let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
     let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
+    if dialect == Dialect::JsonRpc {
+        error.rpc = Some(RpcError::new(rpc, &error, soon));
+    }
     let [policy, state] = match refusal.fields {
         Some(RateLimitFields { policy, state }) => [Some(policy.into()), Some(state.into())],
         None => [None, None],
@@ -215,7 +240,7 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
         }
     }
     Reply {
-        status: error.words.status,
+        status: error.rpc.as_ref().map_or(error.words.status, |rpc| rpc.status),
         grpc_status: Some(error.words.grpc),
         headers,
         body: error.body().into(),
@@ -280,8 +305,67 @@ impl Words {
     }
 }
 
+/// An error of JSON-RPC.
+struct RpcError {
+    /// The HTTP status.
+    status: u16,
+    code: i32,
+    id: Option<Box<[u8]>>,
+    is_silent: bool,
+    retry_after_ms: Option<u64>,
+}
+
+impl RpcError {
+    /// Official clients of MCP hand an error with status 200 to their caller. With another one, some lose the session
+    /// or the code, so only what concerns the connection has another one: a missing key, and what is no message.
+    fn new(rpc: Rpc, error: &Error, retry_after_ms: Option<u64>) -> Self {
+        let is_of_transport =
+            matches!(error.reason.class(), DenyClass::Unauthenticated | DenyClass::BadRequest);
+        let status = match rpc.fault {
+            Some((status, _)) => status,
+            None if rpc.id.is_none() || rpc.by_status || is_of_transport => error.words.status,
+            None => 200,
+        };
+        let code = rpc.fault.map_or_else(|| error.rpc_code(), |(_, code)| code);
+        Self { status, code, id: rpc.id, is_silent: rpc.is_silent, retry_after_ms }
+    }
+
+    /// The body; empty where nobody reads one.
+    fn body(&self, message: [&str; 3], reason: &str) -> String {
+        if self.is_silent {
+            return String::new();
+        }
+        let id = self.id.as_deref().and_then(|id| str::from_utf8(id).ok()).unwrap_or("null");
+        let [message, colon, more] = message;
+        let minus = if self.code < 0 { "-" } else { "" };
+        let code = digits(self.code.unsigned_abs().into());
+        let wait = self.retry_after_ms.map(digits);
+        let wait = wait.as_deref().map_or(["", ""], |wait| [r#","retry_after_ms":"#, wait]);
+        [
+            r#"{"jsonrpc":"2.0","id":"#,
+            id,
+            r#","error":{"code":"#,
+            minus,
+            &code,
+            r#","message":""#,
+            message,
+            colon,
+            more,
+            r#"","data":{"reason":""#,
+            reason,
+            "\"",
+            wait[0],
+            wait[1],
+            "}}}",
+        ]
+        .concat()
+    }
+}
+
 /// A refusal in words.
 struct Error {
+    /// What it is for a caller of JSON-RPC.
+    rpc: Option<RpcError>,
     words: Words,
     dialect: Dialect,
     reason: DenyReason,
@@ -303,7 +387,7 @@ impl Error {
             401 => ("a valid virtual key is required", "invalid_token", INVALID_TOKEN_DETAILS),
             _ => (message.unwrap_or(reason.message()), reason.code(), reason.details()),
         };
-        Self { words, dialect, reason, code, details, message, explanation }
+        Self { rpc: None, words, dialect, reason, code, details, message, explanation }
     }
 
     /// The body. Where a dialect has no member for the code, the message starts with it.
@@ -359,6 +443,20 @@ impl Error {
             Dialect::Ollama => {
                 [r#"{"error":""#, code, ": ", message, colon, more, r#""}"#].concat()
             }
+            Dialect::JsonRpc => match &self.rpc {
+                Some(rpc) => rpc.body([message, colon, more], code),
+                None => String::new(),
+            },
+        }
+    }
+
+    /// The code of an error of JSON-RPC: the HTTP status, which the specification leaves free, or one that it defines.
+    fn rpc_code(&self) -> i32 {
+        match self.reason {
+            DenyReason::HeaderMismatch => HEADER_MISMATCH,
+            DenyReason::BodyTooLarge => self.words.status.into(),
+            reason if reason.class() == DenyClass::BadRequest => INVALID_REQUEST,
+            _ => self.words.status.into(),
         }
     }
 

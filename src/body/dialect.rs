@@ -18,6 +18,8 @@ pub enum Dialect {
     Cohere,
     /// `{"error"}`, a text.
     Ollama,
+    /// `{"jsonrpc","id","error":{"code","message","data"}}`: MCP.
+    JsonRpc,
 }
 
 impl Format {

@@ -2,6 +2,7 @@
 
 use crate::access::restriction::{Slashes, name_globs, path_globs, refuse_dead_paths};
 use crate::body::Format;
+use crate::body::json::Limits;
 use crate::glob::Globs;
 use crate::json::{Invalid, Node};
 use crate::limits::price::{Prices, tokens};
@@ -136,6 +137,15 @@ impl Default for LlmSettings {
     }
 }
 
+// === impl BodySettings ===
+
+impl BodySettings {
+    /// The bounds of a JSON document.
+    pub fn limits(&self) -> Limits {
+        Limits { max_depth: self.max_depth, max_open_keys: self.max_open_keys }
+    }
+}
+
 // === impl LlmRoute ===
 
 impl LlmRoute {
@@ -236,7 +246,7 @@ fn keys(node: &Node<'_>) -> Result<u32, Invalid> {
 }
 
 /// Reads globs over canonical paths, each of which can match one.
-fn paths(node: &Node<'_>, slashes: Slashes) -> Result<Globs, Invalid> {
+pub(super) fn paths(node: &Node<'_>, slashes: Slashes) -> Result<Globs, Invalid> {
     refuse_dead_paths(node, slashes)?;
     path_globs(node)
 }

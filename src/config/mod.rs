@@ -8,6 +8,7 @@ mod delivery;
 mod forward;
 mod header;
 mod llm;
+mod mcp;
 mod public;
 mod read;
 mod ring;
@@ -26,6 +27,7 @@ use crate::key::token::Kid;
 use crate::upstream_tls::{Policy, Skip};
 pub use delivery::{Cause, Hindrance, request_hindrances, upstream_hindrances};
 pub use llm::{BodySettings, Formats, LlmRoute, LlmRules, LlmSettings};
+pub use mcp::{McpServer, McpSettings};
 pub(crate) use read::default_key_sources;
 pub use ring::RingConfig;
 pub use settings::{

@@ -20,6 +20,7 @@ use crate::upstream_tls::PolicyRule;
 use super::forward::{Forward, named_credentials};
 use super::header::{header_name, token};
 use super::llm::{BodySettings, LlmSettings};
+use super::mcp::McpSettings;
 use super::public::public;
 use super::{
     AuditSettings, ClientRules, Config, DEFAULT_READY_PATH, DEFAULT_USAGE_PATH, RingConfig,
@@ -44,7 +45,7 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 25] = [
+const MEMBERS: [&str; 26] = [
     "audience",
     "keyring",
     "clock_skew",
@@ -61,6 +62,7 @@ const MEMBERS: [&str; 25] = [
     "anomaly",
     "body",
     "llm",
+    "mcp",
     "upstream_tls",
     "usage",
     "ready",
@@ -156,6 +158,9 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         body: members.read("body", BodySettings::read)?.unwrap_or_default(),
         llm: members
             .read("llm", |node| LlmSettings::read(node, Slashes::written(keeps_slashes)))?
+            .unwrap_or_default(),
+        mcp: members
+            .read("mcp", |node| McpSettings::read(node, Slashes::written(keeps_slashes)))?
             .unwrap_or_default(),
         upstream_tls: members.read("upstream_tls", upstream_tls)?.unwrap_or_default(),
         usage_path: members.read("usage", reply_path)?.unwrap_or(DEFAULT_USAGE_PATH.to_owned()),

@@ -16,6 +16,7 @@ use crate::limits::allowance::LimitHeaders;
 use crate::upstream_tls::PolicyRule;
 
 use super::llm::{BodySettings, LlmSettings};
+use super::mcp::McpSettings;
 
 /// The part of a configuration that contains no secrets.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Settings {
     pub body: BodySettings,
     /// How AI requests are recognised, read and priced.
     pub llm: LlmSettings,
+    /// Which requests are messages of MCP, and how they are refused.
+    pub mcp: McpSettings,
     /// Rules that tighten the upstream-TLS policy.
     pub upstream_tls: UpstreamTls,
     /// The path of the usage reply, in canonical form.

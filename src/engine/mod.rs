@@ -31,7 +31,7 @@ use flood::Flood;
 use forged::ForgedTokens;
 pub use known::KnownKey;
 use membership::Memberships;
-pub use reading::{BodyRefusal, NOT_ON_NGINX, Reading, Reserve};
+pub use reading::{BodyRefusal, McpTarget, NOT_ON_NGINX, Reading, Reserve};
 use signing_keys::SigningKeys;
 pub use stages::{Question, Stage, StageResult};
 

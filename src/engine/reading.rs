@@ -1,10 +1,12 @@
 //! What of the body of a request a decision depends on.
 
-use crate::access::{CanonicalPath, Models};
+use crate::access::{CanonicalPath, Mcp, McpCall, Models, query_keys};
 use crate::body::Format;
+use crate::body::mcp::{Era, Fault, Message, MessageKind, Mirrors, Purpose};
 use crate::body::request::{RequestFacts, Target};
+use crate::config::{McpServer, Settings};
 use crate::decision::DenyReason;
-use crate::headers::RequestHead;
+use crate::headers::{RequestHead, SESSION};
 use crate::limits::Amounts;
 
 use super::{Engine, KnownKey};
@@ -24,6 +26,17 @@ pub enum Reading {
     Uncounted,
     /// Servers could read the model in the path differently.
     Ambiguous,
+    /// The request is for an MCP server.
+    Mcp(Box<McpTarget>),
+}
+
+/// What the head of a request for an MCP server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct McpTarget {
+    /// The server, if the configuration names it or the path does.
+    pub server: Option<Box<str>>,
+    /// What the request does by its HTTP method.
+    pub purpose: Result<Purpose, Fault>,
 }
 
 /// What a request reserves of limits of tokens and cost.
@@ -47,16 +60,64 @@ const NO_PRICE: &str = "the key's cost is limited, and a model of the request ha
 pub const NOT_ON_NGINX: &str =
     "the gateway must read the body, and on nginx it cannot do so before the request is sent";
 
+/// A method of MCP that every restriction allows.
+const ANY_METHOD: &str = "ping";
+
+/// The revision is older than the gate accepts.
+const LEGACY: &str = "the gateway accepts revision 2026-07-28 of MCP and later ones only";
+
+/// MCP does not use the HTTP method.
+const HTTP_METHOD: &str = "this revision of MCP does not use the HTTP method";
+
+/// A response of a client belongs to no request that the server could have sent.
+const NO_SESSION: &str = "a response needs the session in which the server asked for it";
+
+const HEADER_MISMATCH: &str =
+    "mcp-protocol-version, mcp-method or mcp-name is missing, repeated, or differs from the body";
+
+const NO_REVISION: &str = "the request does not say its revision of MCP in params._meta";
+
+const NO_URI: &str = "the request names no resource";
+
 /// Methods whose requests name no model and use no tokens.
 const WITHOUT_BODY: [&[u8]; 5] = [b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"];
+
+impl McpTarget {
+    /// The call of a message for this server.
+    pub fn call<'a>(&'a self, message: &'a Message) -> McpCall<'a> {
+        let Message { method, object, arguments, .. } = message;
+        let method = if message.kind == MessageKind::Response { ANY_METHOD } else { method };
+        let object = object.as_ref().map(|(kind, names)| (*kind, &**names));
+        McpCall { method, server: self.server.as_deref(), object, arguments: Some(arguments) }
+    }
+
+    /// The call of a request without a message: it opens a stream, or ends a session. Whoever may use the server at all
+    /// may do so.
+    pub fn any_call(&self) -> McpCall<'_> {
+        McpCall { method: ANY_METHOD, server: self.server.as_deref(), ..McpCall::default() }
+    }
+}
 
 impl Reading {
     /// The models of the request, as far as they are known before its body is read.
     pub fn models(&self) -> Models<'static> {
         match self {
-            Self::Nothing | Self::Uncounted | Self::Ambiguous => Models::None,
+            Self::Nothing | Self::Uncounted | Self::Ambiguous | Self::Mcp(_) => Models::None,
             Self::Exempt => Models::Exempt,
             Self::Body(_) => Models::Unread,
+        }
+    }
+
+    /// The MCP call of the request, as far as it is known before its body is read.
+    pub fn mcp(&self) -> Mcp<'_> {
+        match self {
+            Self::Nothing | Self::Exempt | Self::Body(_) | Self::Uncounted | Self::Ambiguous => {
+                Mcp::None
+            }
+            Self::Mcp(target) => match target.purpose {
+                Ok(Purpose::Message) | Err(_) => Mcp::Unread,
+                Ok(Purpose::Stream | Purpose::Close) => Mcp::Call(target.any_call()),
+            },
         }
     }
 }
@@ -77,11 +138,51 @@ impl Engine {
         head: &RequestHead<'_>,
         path: &CanonicalPath<'_>,
     ) -> Reading {
-        let llm = &self.settings().llm;
+        let Settings { llm, mcp, .. } = self.settings();
+        if !mcp.is_empty()
+            && let Some(McpServer(server)) = mcp.server(path.resource())
+        {
+            return Self::mcp_target(head, server);
+        }
         if !key.depends_on_bodies() && !llm.audit_tokens {
             return Reading::Nothing;
         }
         self.read_target(key, head, path)
+    }
+
+    #[inline(never)]
+    fn mcp_target(head: &RequestHead<'_>, server: Option<&str>) -> Reading {
+        let method = str::from_utf8(head.method.unwrap_or_default()).unwrap_or_default();
+        let purpose = Purpose::of(method, &Mirrors::read(head.fields()));
+        Reading::Mcp(Box::new(McpTarget { server: server.map(Box::from), purpose }))
+    }
+
+    /// The server that requests with a path are for; `None` if they are not messages of MCP.
+    pub fn mcp_server(&self, path: &CanonicalPath<'_>) -> Option<McpTarget> {
+        let McpServer(server) = self.settings().mcp.server(path.resource())?;
+        Some(McpTarget { server: server.map(Box::from), purpose: Ok(Purpose::Message) })
+    }
+
+    /// Whether a message of MCP is accepted, whose headers say what its body says: `checked`.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check_message(
+        &self,
+        head: &RequestHead<'_>,
+        message: &Message,
+        checked: Result<Era, Fault>,
+    ) -> Result<(), BodyRefusal> {
+        match (message.kind, checked.map_err(refusal)?) {
+            (_, Era::Legacy) if !self.settings().mcp.allows_legacy => {
+                Err((DenyReason::McpCall, Some(LEGACY)))
+            }
+            (MessageKind::Response, _) if !names_session(head) => {
+                Err((DenyReason::McpCall, Some(NO_SESSION)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the path and the body allow a request that its headers and its models allow. `facts`: what the body says,
@@ -99,6 +200,16 @@ impl Engine {
         match reading {
             Reading::Uncounted => return Err((DenyReason::Path, Some(UNCOUNTED))),
             Reading::Ambiguous => return Err((DenyReason::PathAmbiguous, None)),
+            Reading::Mcp(target) => {
+                let is_legacy = matches!(target.purpose, Ok(Purpose::Stream | Purpose::Close));
+                return match target.purpose {
+                    Err(fault) => Err(refusal(fault)),
+                    Ok(_) if is_legacy && !self.settings().mcp.allows_legacy => {
+                        Err((DenyReason::McpCall, Some(LEGACY)))
+                    }
+                    Ok(_) => Ok(()),
+                };
+            }
             Reading::Nothing | Reading::Exempt | Reading::Body(_) => {}
         }
         let servers = facts.map(|facts| &*facts.hosted_mcp).unwrap_or_default();
@@ -169,5 +280,21 @@ impl Engine {
         let format = Target::parse("POST", &target).map_or(Format::Other, |target| target.format);
         format != Format::Other
             || self.settings().llm.rules(&path.resource().to_ascii_lowercase()).is_some()
+    }
+}
+
+/// Whether a request names the session that it belongs to. Before 2025-03-26 the query does.
+fn names_session(head: &RequestHead<'_>) -> bool {
+    head.has(SESSION) || query_keys(head.target.unwrap_or_default()).next().is_some()
+}
+
+/// Why a request with a fault is refused.
+fn refusal(fault: Fault) -> BodyRefusal {
+    match fault {
+        Fault::Unreadable(unreadable) => (DenyReason::BodyUnreadable, Some(unreadable.message())),
+        Fault::HeaderMismatch => (DenyReason::HeaderMismatch, Some(HEADER_MISMATCH)),
+        Fault::InvalidParams => (DenyReason::BodyUnreadable, Some(NO_REVISION)),
+        Fault::MethodNotFound => (DenyReason::BodyUnreadable, Some(NO_URI)),
+        Fault::HttpMethod => (DenyReason::Method, Some(HTTP_METHOD)),
     }
 }

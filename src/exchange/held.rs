@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::body::Format;
 use crate::body::json::Unreadable;
+use crate::body::mcp::{Message, MessageReader};
 use crate::body::request::{RequestFacts, RequestReader};
 use crate::engine::KnownKey;
 
@@ -14,13 +15,22 @@ use super::seen::Seen;
 #[derive(Debug)]
 pub struct Held {
     asked: Asked,
-    reader: RequestReader,
+    reader: BodyReader,
     /// How much of the body was read, in bytes.
     read_bytes: u64,
     /// Whether the host has called back about the body.
     has_come: bool,
     /// What the host showed as the size of the request when it was held, if it must still prove that it shows bodies.
     shown_bytes: Option<u64>,
+}
+
+/// Reads the body of a held request.
+#[derive(Debug)]
+pub enum BodyReader {
+    /// That of an AI request.
+    Ai(Box<RequestReader>),
+    /// That of a message of MCP.
+    Mcp(Box<MessageReader>),
 }
 
 /// What is known of a held request without its body.
@@ -37,10 +47,19 @@ pub struct Asked {
 /// What a body says, once all of it was read.
 #[derive(Debug)]
 pub struct ReadBody {
-    /// What it asks for.
-    pub facts: RequestFacts,
+    /// What it says.
+    pub content: Content,
     /// Its size in bytes.
     pub bytes: u64,
+}
+
+/// What a body says.
+#[derive(Debug)]
+pub enum Content {
+    /// What an AI request asks for.
+    Ai(RequestFacts),
+    /// A message of MCP.
+    Mcp(Message),
 }
 
 // === impl Held ===
@@ -48,7 +67,7 @@ pub struct ReadBody {
 impl Held {
     /// Holds a request. `shown_bytes`: the size of the request as the host shows it, if the host must still prove that it
     /// shows the bodies of held requests.
-    pub fn new(asked: Asked, reader: RequestReader) -> Self {
+    pub fn new(asked: Asked, reader: BodyReader) -> Self {
         Self { asked, reader, read_bytes: 0, has_come: false, shown_bytes: None }
     }
 
@@ -86,17 +105,44 @@ impl Held {
     pub fn feed(&mut self, part: &[u8]) -> Result<(), Unreadable> {
         let bytes = u64::try_from(part.len()).unwrap_or(u64::MAX);
         self.read_bytes = self.read_bytes.saturating_add(bytes);
-        self.reader.feed(part)
+        match &mut self.reader {
+            BodyReader::Ai(reader) => reader.feed(part),
+            BodyReader::Mcp(reader) => reader.feed(part),
+        }
     }
 
     /// Ends the body. Returns the request, and what its body says.
     pub fn finish(self) -> (Asked, Result<ReadBody, Unreadable>) {
         let bytes = self.read_bytes;
-        (self.asked, self.reader.finish().map(|facts| ReadBody { facts, bytes }))
+        let content = match self.reader {
+            BodyReader::Ai(reader) => reader.finish().map(Content::Ai),
+            BodyReader::Mcp(reader) => reader.finish().map(Content::Mcp),
+        };
+        (self.asked, content.map(|content| ReadBody { content, bytes }))
     }
 
     /// The request without its body, which is not read further.
     pub fn give_up(self) -> Asked {
         self.asked
+    }
+}
+
+// === impl Content ===
+
+impl Content {
+    /// What an AI request asks for.
+    pub fn facts(&self) -> Option<&RequestFacts> {
+        match self {
+            Self::Ai(facts) => Some(facts),
+            Self::Mcp(_) => None,
+        }
+    }
+
+    /// A message of MCP.
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Ai(_) => None,
+            Self::Mcp(message) => Some(message),
+        }
     }
 }

@@ -26,7 +26,7 @@ pub use decided::{Decided, Outcome, Usage};
 pub use edits::{ATTACHED, Edits, plaintext_until};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
 pub use handover::{Concluded, Handover, Handovers, Response};
-pub use held::{Asked, Held, ReadBody};
+pub use held::{Asked, BodyReader, Content, Held, ReadBody};
 pub use metering::{Metering, Used};
 pub use seen::{Evaluation, Keyless, Request, Seen};
 pub use step::Step;

@@ -12,13 +12,16 @@ use crate::access::{
 };
 use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
 use crate::body::Dialect;
+use crate::body::mcp::{Era, Fault, Message, MessageKind, Mirrors};
 use crate::body::request::{RequestFacts, Target};
 use crate::decision::{Decision, DenyReason};
-use crate::engine::{Engine, Identity, KnownKey, Question, Reading};
+use crate::engine::{Engine, Identity, KnownKey, McpTarget, Question, Reading};
 use crate::headers::RequestHead;
 use crate::limits::sessions::SessionId;
+use crate::reply::{Refusal, Rpc};
 use crate::time::secs;
 
+use super::held::Content;
 use super::step::Step;
 
 /// The most names of a query in an audit line, and the longest of each, in bytes.
@@ -59,6 +62,8 @@ pub struct Seen {
     query_keys: Vec<String>,
     /// The MCP call, as in an audit line.
     mcp: Option<String>,
+    /// What a refusal has to say, if the request is for an MCP server.
+    rpc: Option<Box<Rpc>>,
     /// The first model that the request names, and how many more it names, as in an audit line.
     model: Option<String>,
     /// The id of the plan that was in force.
@@ -79,7 +84,7 @@ pub struct Request<'a> {
     /// The MCP call, as in an audit line, if the host knows it.
     pub mcp: Option<String>,
     /// What the body says, if it was read.
-    pub body: Option<&'a RequestFacts>,
+    pub body: Option<&'a Content>,
 }
 
 /// The evaluation of a request, before it is counted.
@@ -160,7 +165,7 @@ impl Evaluation {
                 return Self::Stranger { reason, is_counted };
             }
         };
-        let (shown_cert, reading) = (OnceCell::new(), OnceCell::new());
+        let (shown_cert, reading, target) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         let engine = &*engine;
         let access = LazyCell::new(|| {
             let path = path.or_else(|ambiguous| match key.keeps_escaped_slashes() {
@@ -169,18 +174,32 @@ impl Evaluation {
             })?;
             let cert = key.needs_client_cert().then(client_cert).flatten();
             let cert = shown_cert.get_or_init(|| cert).as_deref();
-            let models = match request.body {
-                Some(facts) => Models::of(facts),
-                None => reading.get_or_init(|| engine.reading(&key, request.head, &path)).models(),
+            let (models, mcp) = match request.body {
+                Some(Content::Ai(facts)) => (Models::of(facts), Mcp::None),
+                Some(Content::Mcp(message)) => {
+                    let target = target.get_or_init(|| engine.mcp_server(&path)).as_ref();
+                    let call = target.map(|target: &McpTarget| target.call(message));
+                    (Models::None, call.map_or(Mcp::None, Mcp::Call))
+                }
+                None => {
+                    let reading = reading.get_or_init(|| engine.reading(&key, request.head, &path));
+                    (reading.models(), reading.mcp())
+                }
             };
             let access = access(request.head, path, addresses.source(), cert, now_secs);
-            Ok(Access { models, ..access })
+            Ok(Access { models, mcp, ..access })
         });
         let question = Question { key: &key, validity, head: request.head, access };
         let step = Step::of(engine, &question);
         drop(question);
         let reading = reading.into_inner().unwrap_or_default();
-        let step = step.and(engine, engine.check_body(&key, &reading, request.body));
+        let checked = match request.body {
+            Some(Content::Mcp(message)) => {
+                engine.check_message(request.head, message, mirrored(request.head, message))
+            }
+            body => engine.check_body(&key, &reading, body.and_then(Content::facts)),
+        };
+        let step = step.and(engine, checked);
         Self::Known { key, step, reading }
     }
 }
@@ -273,7 +292,8 @@ impl Seen {
             }),
             query_keys: keys.map(|key| shown(text(key, MAX_QUERY_KEY_BYTES))).collect(),
             mcp: request.mcp.clone().map(shown),
-            model: request.body.and_then(named).map(shown),
+            rpc: None,
+            model: request.body.and_then(Content::facts).and_then(named).map(shown),
             plan: None,
         })
     }
@@ -290,6 +310,7 @@ impl Seen {
         seen.plan = Some(Rc::clone(engine.plan_id()));
         let addresses = Addresses::new(engine, request);
         let evaluation = Evaluation::of(engine, request, path, &addresses, client_cert);
+        seen.rpc = rpc(engine, request, &evaluation);
         let needs_addresses = match &evaluation {
             Evaluation::Known { .. } | Evaluation::Keyless(_) => true,
             Evaluation::Readiness => request.writes_line,
@@ -355,9 +376,27 @@ impl Seen {
         self.body_bytes = self.body_bytes.saturating_add(bytes);
     }
 
-    /// The dialect in which its client reads errors.
+    /// How a refusal is worded for its client.
     #[cold]
-    pub fn dialect(&self) -> Dialect {
+    pub fn refusal(&self) -> Refusal {
+        match &self.rpc {
+            Some(rpc) => {
+                let rpc = Rpc::clone(rpc);
+                Refusal { dialect: Dialect::JsonRpc, rpc, ..Refusal::default() }
+            }
+            None => Refusal { dialect: self.dialect(), ..Refusal::default() },
+        }
+    }
+
+    /// Records that the body of a message is not one, with the code of the error that says so.
+    pub fn set_unreadable(&mut self, status: u16, code: i32) {
+        if let Some(rpc) = &mut self.rpc {
+            rpc.fault = Some((status, code));
+        }
+    }
+
+    /// The dialect in which its client reads errors.
+    fn dialect(&self) -> Dialect {
         let path = self.path.as_deref().filter(|path| path.len() <= MAX_AI_PATH_BYTES);
         let target = self
             .method
@@ -429,6 +468,25 @@ fn named(facts: &RequestFacts) -> Option<String> {
         0 => first.to_owned(),
         more => format!("{first} +{more}"),
     })
+}
+
+/// Whether the headers of a message say the same as its body.
+fn mirrored(head: &RequestHead<'_>, message: &Message) -> Result<Era, Fault> {
+    Mirrors::read(head.fields()).check(message)
+}
+
+/// What a refusal of a request has to say, if the request is for an MCP server.
+#[inline(never)]
+fn rpc(engine: &Engine, request: &Request<'_>, evaluation: &Evaluation) -> Option<Box<Rpc>> {
+    let by_status = engine.settings().mcp.refuses_by_status;
+    if let Some(Content::Mcp(message)) = request.body {
+        let fault = mirrored(request.head, message).err().and_then(Fault::status_and_code);
+        let is_silent = message.kind != MessageKind::Request;
+        return Some(Box::new(Rpc { id: message.id.clone(), is_silent, fault, by_status }));
+    }
+    let Evaluation::Known { reading: Reading::Mcp(target), .. } = evaluation else { return None };
+    let fault = target.purpose.err().and_then(Fault::status_and_code);
+    Some(Box::new(Rpc { fault, by_status, ..Rpc::default() }))
 }
 
 fn access<'a>(

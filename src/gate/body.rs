@@ -2,11 +2,12 @@
 
 use crate::access::CanonicalPath;
 use crate::body::Declared;
-use crate::body::json::Limits;
-use crate::body::request::{Injection, RequestReader, Target};
+use crate::body::json::{Limits, Unreadable};
+use crate::body::mcp::{MessageReader, Wanted};
+use crate::body::request::{Injection, RequestFacts, RequestReader, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{KnownKey, Reserve};
-use crate::exchange::{Asked, Held, Metering, ReadBody};
+use crate::exchange::{Asked, BodyReader, Content, Held, Metering, ReadBody};
 use crate::host::{Host, HostError};
 
 use super::holding::Unread;
@@ -19,8 +20,12 @@ const REFUSES_STREAM_OPTIONS: &[u8] = b"api.mistral.ai";
 
 impl<H: Host> RequestGate<'_, H> {
     /// Holds a request until its body has been read, or refuses it at once.
-    pub(super) fn hold(&self, asked: Asked, target: Target) -> Next {
-        match self.reader(target) {
+    pub(super) fn hold(
+        &self,
+        asked: Asked,
+        reader: impl FnOnce(Declared, Limits) -> Result<BodyReader, Unreadable>,
+    ) -> Next {
+        match self.reader(reader) {
             Ok(reader) => Next::Hold(Box::new(Held::new(asked, reader))),
             Err((reason, message)) => {
                 let Asked { seen, key, .. } = asked;
@@ -29,8 +34,28 @@ impl<H: Host> RequestGate<'_, H> {
         }
     }
 
+    /// Holds an AI request.
+    pub(super) fn hold_ai(&self, asked: Asked, target: Target) -> Next {
+        self.hold(asked, |declared, limits| {
+            RequestReader::new(target, declared, limits).map(Box::new).map(BodyReader::Ai)
+        })
+    }
+
+    /// Holds a message of MCP.
+    pub(super) fn hold_message(&self, asked: Asked) -> Next {
+        let wanted = asked.key.wanted();
+        self.hold(asked, |declared, limits| {
+            // A key that wants more than can be found was refused. Without what it wants, its conditions do not hold.
+            let wanted = Wanted::new(&wanted.pointers, wanted.names).unwrap_or_default();
+            MessageReader::new(wanted, declared, limits).map(Box::new).map(BodyReader::Mcp)
+        })
+    }
+
     /// The reader of the body, if it can be read.
-    fn reader(&self, target: Target) -> Result<RequestReader, Unread> {
+    fn reader(
+        &self,
+        reader: impl FnOnce(Declared, Limits) -> Result<BodyReader, Unreadable>,
+    ) -> Result<BodyReader, Unread> {
         let settings = &self.engine.settings().body;
         if let Some(message) = self.holding.refusal(self.host, self.now_ns) {
             return Err((DenyReason::BodyUnreadable, Some(message)));
@@ -38,11 +63,13 @@ impl<H: Host> RequestGate<'_, H> {
         if self.head.content_length().is_some_and(|bytes| bytes > settings.max_bytes) {
             return Err((DenyReason::BodyTooLarge, None));
         }
-        let declared = Declared::read(self.head.fields());
-        let limits =
-            Limits { max_depth: settings.max_depth, max_open_keys: settings.max_open_keys };
-        RequestReader::new(target, declared, limits)
+        reader(Declared::read(self.head.fields()), settings.limits())
             .map_err(|unreadable| (DenyReason::BodyUnreadable, Some(unreadable.message())))
+    }
+
+    /// What the body of an AI request asks for, if it was read.
+    fn facts(&self) -> Option<&RequestFacts> {
+        self.body.and_then(|body| body.content.facts())
     }
 
     /// Refuses a request whose cost is limited and not known.
@@ -52,7 +79,7 @@ impl<H: Host> RequestGate<'_, H> {
         decision: Decision,
         message: Option<&'static str>,
     ) -> Priced {
-        let reserve = self.body.map(|body| self.engine.reserve(key, &body.facts));
+        let reserve = self.facts().map(|facts| self.engine.reserve(key, facts));
         match reserve.transpose().map(Option::flatten) {
             Ok(reserve) => {
                 let reserve = reserve.filter(|_| decision.forwards());
@@ -68,45 +95,45 @@ impl<H: Host> RequestGate<'_, H> {
 
     /// The metering of a request with this body, which is forwarded.
     pub(super) fn metering(&self, reserve: &Reserve) -> Option<Box<Metering>> {
-        let body = self.body?;
-        let strips = self.injection(body).is_some_and(|injection| injection.strips);
+        let facts = self.facts()?;
+        let strips = self.injection(facts).is_some_and(|injection| injection.strips);
         let Reserve { tokens, micro_usd } = *reserve;
-        Some(Box::new(Metering::new(body.facts.clone(), tokens, micro_usd, strips)))
+        Some(Box::new(Metering::new(facts.clone(), tokens, micro_usd, strips)))
     }
 
     /// Edits a request so that its response can be read: it is not encoded, and a stream reports its usage.
-    pub(super) fn edit_for_metering(&self) -> Result<(), HostError> {
-        let Some(body) = self.body else {
-            return Ok(());
-        };
+    pub(super) fn edit_for_reading(&self) -> Result<(), HostError> {
         self.host.set_request_header("accept-encoding", "identity")?;
         if self.head.has(b"te") {
             self.host.remove_request_header(b"te")?;
         }
-        match self.injection(body) {
-            Some(injection) => self.inject(body, injection),
+        let Some(ReadBody { content: Content::Ai(facts), bytes }) = self.body else {
+            return Ok(());
+        };
+        match self.injection(facts) {
+            Some(injection) => self.inject(*bytes, injection),
             None => Ok(()),
         }
     }
 
     /// Writes into the body what makes a stream report its usage.
-    fn inject(&self, body: &ReadBody, injection: &Injection) -> Result<(), HostError> {
+    fn inject(&self, bytes: u64, injection: &Injection) -> Result<(), HostError> {
         let Injection { at, text, .. } = injection;
         let place = |offset: u64| usize::try_from(offset).map_err(|_| HostError::BAD_ARGUMENT);
         let range = place(at.start)?..place(at.end)?;
-        splice(self.host, place(body.bytes)?, range, text.as_bytes())?;
+        splice(self.host, place(bytes)?, range, text.as_bytes())?;
         if self.head.content_length().is_none() {
             return Ok(());
         }
         let added = u64::try_from(text.len()).unwrap_or(0);
         let removed = at.end.saturating_sub(at.start);
-        let bytes = body.bytes.saturating_add(added).saturating_sub(removed);
+        let bytes = bytes.saturating_add(added).saturating_sub(removed);
         self.host.set_request_header("content-length", &bytes.to_string())
     }
 
     /// The change of the body, unless the route forbids it.
-    fn injection<'b>(&self, body: &'b ReadBody) -> Option<&'b Injection> {
-        let injection = body.facts.inject.as_ref()?;
+    fn injection<'b>(&self, facts: &'b RequestFacts) -> Option<&'b Injection> {
+        let injection = facts.inject.as_ref()?;
         let path = CanonicalPath::parse(self.head.target.unwrap_or_default()).ok();
         let rules = path.and_then(|path| self.engine.settings().llm.rules(path.resource()));
         let is_wanted = rules

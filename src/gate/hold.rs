@@ -84,8 +84,7 @@ impl Gate {
         asked: Asked,
         (reason, message): Unread,
     ) -> Action {
-        let dialect = asked.format.dialect();
-        let refusal = Refusal { dialect, message, ..Refusal::default() };
+        let refusal = Refusal { message, ..asked.seen.refusal() };
         let decided = self.count_held(&self.view(host), asked, reason);
         let next = Next::Reply(decided, reply(reason, refusal));
         self.act(host, exchange, next, Opening::default())

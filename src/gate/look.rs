@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
+use crate::access::CanonicalPath;
 use crate::access::cidr::parse_address;
+use crate::audit::mcp_member;
+use crate::body::mcp::{Message, MessageKind};
 use crate::config::Settings;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
@@ -28,6 +31,18 @@ const NO_CALL: &str = "-";
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
     clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \
     the proxies in front by client.trusted_hops";
+
+/// The call of a message, as in an audit line.
+fn shown_call(engine: &Engine, head: &RequestHead<'_>, message: &Message) -> Option<String> {
+    if message.kind == MessageKind::Response {
+        return None;
+    }
+    let path = CanonicalPath::parse(head.target.unwrap_or_default()).ok()?;
+    let target = engine.mcp_server(&path)?;
+    let said = head.fields().find(|(name, _)| *name == b"mcp-protocol-version");
+    let said = said.and_then(|(_, revision)| str::from_utf8(revision).ok());
+    Some(mcp_member(&target.call(message), message.revision.as_deref().or(said)))
+}
 
 impl<'a> Look<'a> {
     fn body(self) -> Option<&'a ReadBody> {
@@ -73,10 +88,15 @@ impl Gate {
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
         let peer = || self.peer(host);
         let writes_line = !self.prints_records(host) || self.lacks_filter_state.get();
-        let mcp = self.mcp_call(host);
         let body = look.body();
-        let facts = body.map(|body| &body.facts);
-        let request = Request { head: &head, peer: &peer, writes_line, now_ns, mcp, body: facts };
+        let content = body.map(|body| &body.content);
+        let mcp = match content {
+            None => self.mcp_call(host),
+            Some(content) => {
+                content.message().and_then(|message| shown_call(engine, &head, message))
+            }
+        };
+        let request = Request { head: &head, peer: &peer, writes_line, now_ns, mcp, body: content };
         let (mut seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
         if let Look::Body(earlier, _) = look {
             seen.follow(earlier);

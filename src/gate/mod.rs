@@ -37,7 +37,7 @@ use crate::host::view::HostView;
 use crate::host::{
     Action, Dialect, Host, HostError, Level, Property, number_property, text_property,
 };
-use crate::reply::{RATE_LIMIT, REQUEST_ID, Refusal, Reply, reply};
+use crate::reply::{RATE_LIMIT, REQUEST_ID, Reply, reply};
 use crate::upstream_tls::Policy;
 
 use self::ending::Common;
@@ -247,9 +247,8 @@ impl Gate {
     fn refuse_rest(&self, host: &impl Host, exchange: &mut Exchange, reason: DenyReason) -> Action {
         exchange.refuse(|request| self.refuse(host, request, reason, Refund::Nothing));
         self.settle(host, exchange);
-        let dialect = exchange.decided().map(|decided| decided.seen().dialect());
-        let dialect = dialect.unwrap_or_default();
-        send(host, exchange, reply(reason, Refusal { dialect, ..Refusal::default() }))
+        let refusal = exchange.decided().map(|decided| decided.seen().refusal());
+        send(host, exchange, reply(reason, refusal.unwrap_or_default()))
     }
 
     /// `None` if a trailer may be left that must not reach the upstream.

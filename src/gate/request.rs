@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
-use crate::decision::{Decision, DenyReason};
+use crate::body::Format;
+use crate::body::mcp::Purpose;
+use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::{Engine, KnownKey, Reading, Reserve};
 use crate::exchange::{
     Asked, Decided, Edits, Evaluation, Forwarded, Handover, Held, Pending, ReadBody, Refund, Route,
@@ -78,7 +80,15 @@ impl<H: Host> RequestGate<'_, H> {
                 reading: Reading::Body(target),
             } if decision.forwards() => {
                 let format = target.format;
-                self.hold(Asked { seen, key, format }, *target)
+                self.hold_ai(Asked { seen, key, format }, *target)
+            }
+            // The reply to a message needs its id, even if the message is refused whatever it says.
+            Evaluation::Known {
+                key,
+                step: Step::Decide { decision, .. },
+                reading: Reading::Mcp(target),
+            } if target.purpose == Ok(Purpose::Message) && may_be_answered(decision) => {
+                self.hold_message(Asked { seen, key, format: Format::Other })
             }
             Evaluation::Known { key, step: Step::Decide { decision, message }, .. } => {
                 self.count_and_forward(seen, &key, decision, message)
@@ -121,8 +131,8 @@ impl<H: Host> RequestGate<'_, H> {
                 // The message is about the earlier refusal.
                 let message = message.or_else(|| self.words_of_host(decision));
                 let message = message.filter(|_| admitted.decision == decision);
-                let dialect = decided.seen().dialect();
-                let refusal = Refusal { message, dialect, ..self.refusal(key, &admitted) };
+                let Refusal { dialect, rpc, .. } = decided.seen().refusal();
+                let refusal = Refusal { message, dialect, rpc, ..self.refusal(key, &admitted) };
                 return Next::Reply(decided, reply(reason, refusal));
             }
             (_, Ok(route)) => route,
@@ -262,10 +272,9 @@ impl<H: Host> RequestGate<'_, H> {
     /// Removes everything private of the client's, and sets the seal. The seal is set last, so a sealed request has all
     /// its edits.
     #[inline(never)]
-    fn forward(&self, edits: Edits<'_>, is_metered: bool) -> Result<(), HostError> {
+    fn forward(&self, edits: Edits<'_>, is_read: bool) -> Result<(), HostError> {
         let edited = self.edit(edits);
-        let edited =
-            edited.and_then(|()| if is_metered { self.edit_for_metering() } else { Ok(()) });
+        let edited = edited.and_then(|()| if is_read { self.edit_for_reading() } else { Ok(()) });
         edited.and_then(|()| seal(self.host)).inspect_err(|HostError(status)| {
             let text = format!("vkey: a request could not be made fit to go on: status {status}");
             self.host.log(Level::Error, &text);
@@ -336,7 +345,8 @@ impl<H: Host> RequestGate<'_, H> {
         let Some(refusal) = blocked else {
             return reply_to(seen, reason);
         };
-        let refusal = Refusal { dialect: seen.dialect(), ..refusal };
+        let Refusal { dialect, rpc, .. } = seen.refusal();
+        let refusal = Refusal { dialect, rpc, ..refusal };
         let decision = Decision::Deny(DenyReason::SourceBlocked);
         Next::Reply(Decided::without_key(seen, decision), reply(DenyReason::SourceBlocked, refusal))
     }
@@ -358,6 +368,11 @@ impl<H: Host> RequestGate<'_, H> {
         }
         blocked_until_secs
     }
+}
+
+/// Whether a reply to a message with this decision says what its id is.
+fn may_be_answered(decision: Decision) -> bool {
+    decision.reason().is_none_or(|reason| reason.class() != DenyClass::Unauthenticated)
 }
 
 /// Refuses a forwarded request, and counts it as refused.
@@ -394,6 +409,6 @@ pub(super) fn reply_to(seen: Box<Seen>, reason: DenyReason) -> Next {
 
 /// Refuses a request, whatever was decided before.
 pub(super) fn refuse(decided: Decided, reason: DenyReason) -> Next {
-    let refusal = Refusal { dialect: decided.seen().dialect(), ..Refusal::default() };
+    let refusal = decided.seen().refusal();
     Next::Reply(decided.refused(reason), reply(reason, refusal))
 }

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use crate::decision::{Decision, DenyReason};
 use crate::exchange::{Asked, Decided, Forwarded, Refund, Response};
 use crate::host::{Host, RecordStore};
-use crate::reply::{Refusal, Reply, reply};
+use crate::reply::{Reply, reply};
 use crate::upstream_tls::{RefusalScope, UpstreamHost, Verdict};
 
 use super::request::withdraw;
@@ -90,8 +90,7 @@ impl Gate {
         self.record(host, request, &conclusion, scope, now_secs());
         request.set_verdict(conclusion.verdict);
         let reason = conclusion.verdict.refusal()?;
-        let dialect = request.decided().seen().dialect();
-        let reply = Some(reply(reason, Refusal { dialect, ..Refusal::default() }));
+        let reply = Some(reply(reason, request.decided().seen().refusal()));
         Some(Withheld { reason, refund: Refund::Nothing, reply })
     }
 

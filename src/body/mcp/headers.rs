@@ -56,6 +56,21 @@ pub enum Fault {
     HttpMethod,
 }
 
+// === impl Fault ===
+
+impl Fault {
+    /// The HTTP status and the code of JSON-RPC that say so, if the specification has a code for it.
+    pub fn status_and_code(self) -> Option<(u16, i32)> {
+        match self {
+            Self::Unreadable(_) => None,
+            Self::HeaderMismatch => Some((400, -32020)),
+            Self::InvalidParams => Some((400, -32602)),
+            Self::MethodNotFound => Some((404, -32601)),
+            Self::HttpMethod => Some((405, -32601)),
+        }
+    }
+}
+
 /// The first revision of [`Era::Modern`]. Revisions are dates, so that later ones are greater as texts.
 const FIRST_MODERN: &[u8] = b"2026-07-28";
 
