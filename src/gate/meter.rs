@@ -40,7 +40,7 @@ impl Gate {
         };
         let meter = Meter::new(metering.facts.format, &head);
         let is_local = is_local_reply(host);
-        let end = is_local.then(|| End::LocalReply { before_send: !may_be_sent(host) });
+        let end = is_local.then(|| End::LocalReply { before_send: !is_up(host) });
         let strips = metering.strips && !is_local && !head.is_encoded();
         let strips = strips && header("content-type").is_some_and(|value| is_event_stream(&value));
         if strips {
@@ -87,8 +87,9 @@ impl Gate {
         let Some(engine) = engine else {
             return;
         };
-        let is_sent = used.metered.is_some() || may_be_sent(host);
+        let is_sent = used.metered.is_some() || is_up(host);
         let charge = Charge::of(&used, &engine.settings().llm.prices, is_sent);
+        let charge = charge.with_earlier(&used, earlier_attempts(host));
         if charge.is_missing {
             self.metrics.count_missing_usage(host, used.facts.format);
         }
@@ -140,9 +141,10 @@ fn is_event_stream(content_type: &[u8]) -> bool {
     media_type.is_some_and(|found| found.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM))
 }
 
-/// Whether a byte of the request may have been sent, by this attempt or an earlier one.
-fn may_be_sent(host: &impl Host) -> bool {
-    is_up(host) || number_property(host, Property::UpstreamAttempt).is_some_and(|count| count > 1)
+/// How many attempts of the request the proxy made before the one whose response came, if any came. It shows nothing
+/// of them: each may have been sent, and paid for.
+fn earlier_attempts(host: &impl Host) -> u64 {
+    number_property(host, Property::UpstreamAttempt).unwrap_or(0).saturating_sub(1)
 }
 
 /// How a response has ended whose last byte the host has not announced. Trailers may have ended it.

@@ -16,7 +16,7 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// What a request is charged for what it used. `is_sent`: a byte of it may have been sent.
+    /// What a request is charged for what its last attempt used. `is_sent`: a byte of that may have been sent.
     pub(super) fn of(used: &Used, prices: &Prices, is_sent: bool) -> Self {
         match &used.metered {
             None if is_sent => Self::reserved(used),
@@ -28,6 +28,27 @@ impl Charge {
                 }
             },
         }
+    }
+
+    /// The same, with the reservation for each earlier attempt, of which no response is seen.
+    #[must_use]
+    pub(super) fn with_earlier(mut self, used: &Used, attempts: u64) -> Self {
+        let settle = used.metered.as_ref().map(|metered| metered.settle);
+        if attempts == 0 || settle == Some(Settle::Free) {
+            return self;
+        }
+        let earlier = used.reserved_tokens.saturating_mul(attempts);
+        let usage = self.usage();
+        let total = usage.total.saturating_add(earlier);
+        let source = match self.tokens.source {
+            TokenSource::Usage => TokenSource::Partial,
+            TokenSource::Nothing => TokenSource::Reserved,
+            source => source,
+        };
+        self.tokens = Tokens { usage: TokenUsage { total, ..usage }, source };
+        let reserved = used.reserved_micro_usd.unwrap_or(0).saturating_mul(attempts);
+        self.micro_usd = self.micro_usd.map(|cost| cost.saturating_add(reserved));
+        self
     }
 
     /// The reservation is charged.

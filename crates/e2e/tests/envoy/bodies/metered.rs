@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::json;
@@ -209,6 +210,37 @@ fn what_was_sent_and_never_answered_is_paid_for() {
         let line = gateway.line(1);
         assert_eq!(line["tokens"]["src"], json!("reserved"), "{line}");
         assert_eq!(gateway.used(), RESERVED);
+    });
+}
+
+/// The upstream has three requests that it did not answer, and may have served.
+#[test]
+fn attempts_that_the_proxy_gave_up_are_paid_for() {
+    each_envoy(|binary| {
+        let plan = Plan::new(binary, "attempts", json!({})).edit(|config| {
+            let routes = &mut config::connection_manager(config, "gate")["route_config"];
+            routes["virtual_hosts"][0]["routes"][0]["route"]["retry_policy"] = json!({
+                "retry_on": "5xx",
+                "num_retries": 3,
+                "per_try_timeout": "0.3s",
+                "retry_back_off": {"base_interval": "0.001s"},
+            });
+        });
+        let (_go_on, wait): (Sender<()>, Receiver<()>) = channel();
+        let (wait, number) = (Mutex::new(wait), AtomicU64::new(0));
+        let gateway = plan.start_before(move |_, stream| {
+            if number.fetch_add(1, Ordering::SeqCst) < 3 {
+                _ = wait.lock().unwrap().recv();
+                return Ok(());
+            }
+            write_response(stream, 200, &JSON, USED_7.as_bytes())
+        });
+        assert_eq!(gateway.ask(GOOD).status, 200);
+        assert_eq!(gateway.origin.take().len(), 4);
+        let line = gateway.line(1);
+        let expected = json!(3 * RESERVED + 7);
+        assert_eq!((&line["tokens"]["total"], &line["tokens"]["src"]), (&expected, &json!("partial")));
+        assert_eq!(gateway.used(), 3 * RESERVED + 7);
     });
 }
 
