@@ -3,7 +3,7 @@
 use crate::access::{CanonicalPath, Models};
 use crate::body::Format;
 use crate::body::request::{RequestFacts, Target};
-use crate::decision::DenyReason;
+use crate::decision::{Decision, DenyReason, Mode};
 use crate::headers::RequestHead;
 use crate::limits::Amounts;
 
@@ -98,12 +98,36 @@ impl Engine {
     ) -> Result<(), BodyRefusal> {
         match reading {
             Reading::Uncounted => return Err((DenyReason::Path, Some(UNCOUNTED))),
-            Reading::Ambiguous => return Err((DenyReason::PathAmbiguous, None)),
-            Reading::Nothing | Reading::Exempt | Reading::Body(_) => {}
+            Reading::Ambiguous if key.depends_on_bodies() => {
+                return Err((DenyReason::PathAmbiguous, None));
+            }
+            Reading::Nothing | Reading::Exempt | Reading::Ambiguous | Reading::Body(_) => {}
         }
         let servers = facts.map(|facts| &*facts.hosted_mcp).unwrap_or_default();
         let checked = key.check_hosted_mcp(servers, &self.settings().llm.hosted_mcp);
         checked.map_err(|reason| (reason, None))
+    }
+
+    /// The decision on a request of which the body should be read, and cannot be, for this reason. `decision`: what else
+    /// is decided. The request is refused only if something that is enforced depends on its body.
+    pub fn decide_unread(
+        &self,
+        key: &KnownKey,
+        decision: Decision,
+        reason: DenyReason,
+    ) -> Decision {
+        match self.settings().mode {
+            // The body is for the audit alone.
+            _ if !key.depends_on_bodies() => decision,
+            Mode::Enforce => Decision::Deny(reason),
+            Mode::Shadow if decision == Decision::Allow => Decision::Shadow(reason),
+            Mode::Shadow => decision,
+        }
+    }
+
+    /// Whether the tokens of the requests of a key are counted.
+    pub fn counts_tokens(&self, key: &KnownKey) -> bool {
+        key.measured().any() || self.settings().llm.audit_tokens
     }
 
     /// What a request with this body reserves; `None` if its tokens are not counted.
@@ -116,16 +140,15 @@ impl Engine {
         key: &KnownKey,
         facts: &RequestFacts,
     ) -> Result<Option<Reserve>, BodyRefusal> {
-        let llm = &self.settings().llm;
-        let measured = key.measured();
-        if !measured.any() && !llm.audit_tokens {
+        if !self.counts_tokens(key) {
             return Ok(None);
         }
+        let llm = &self.settings().llm;
         let output = facts.reserve_output(llm.reserve_tokens(&facts.models));
         let input = facts.input_tokens;
         let micro_usd = llm.prices.reservation(&facts.models, input, output);
         let micro_usd = micro_usd.filter(|_| !facts.open_ended);
-        if micro_usd.is_none() && measured.cost {
+        if micro_usd.is_none() && key.measured().cost {
             return Err((DenyReason::Model, Some(NO_PRICE)));
         }
         Ok(Some(Reserve { tokens: input.saturating_add(output), micro_usd }))

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use crate::body::Format;
 use crate::body::json::Unreadable;
 use crate::body::request::{RequestFacts, RequestReader};
 use crate::engine::KnownKey;
@@ -30,8 +29,6 @@ pub struct Asked {
     pub seen: Box<Seen>,
     /// Its key.
     pub key: Rc<KnownKey>,
-    /// The format of its body.
-    pub format: Format,
 }
 
 /// What a body says, once all of it was read.

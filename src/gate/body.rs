@@ -10,22 +10,42 @@ use crate::host::{Host, HostError};
 
 use super::holding::Unread;
 use super::request::{Next, RequestGate};
-use super::reserve::Priced;
+use super::reserve::{Priced, reserved_usage};
 use super::splice::splice;
 
 /// An upstream that refuses a member that it does not know.
 const REFUSES_STREAM_OPTIONS: &[u8] = b"api.mistral.ai";
 
 impl<H: Host> RequestGate<'_, H> {
-    /// Holds a request until its body has been read, or refuses it at once.
-    pub(super) fn hold(&self, asked: Asked, target: Target) -> Next {
-        match self.reader(target) {
+    /// Holds a request until its body has been read. If it cannot be read, the request is refused, or goes on without
+    /// being counted if nothing that is enforced depends on its body.
+    pub(super) fn hold(&self, asked: Asked, decision: Decision, target: Target) -> Next {
+        match self.unread.map_or_else(|| self.reader(target), Err) {
             Ok(reader) => Next::Hold(Box::new(Held::new(asked, reader))),
-            Err((reason, message)) => {
-                let Asked { seen, key, .. } = asked;
-                self.count_and_forward(seen, &key, Decision::Deny(reason), message)
-            }
+            Err(unread) => self.conclude_unread(asked, decision, unread),
         }
+    }
+
+    #[cold]
+    fn conclude_unread(
+        &self,
+        Asked { seen, key, .. }: Asked,
+        decision: Decision,
+        (reason, message): Unread,
+    ) -> Next {
+        let decision = match reason {
+            DenyReason::NotReady => Decision::Deny(reason),
+            _ => self.engine.decide_unread(&key, decision, reason),
+        };
+        // A refusal for anything else has other words.
+        let message = message.filter(|_| !decision.forwards());
+        let mut next = self.count_and_forward(seen, &key, decision, message);
+        if let Next::Forward(request, _) = &mut next
+            && self.engine.counts_tokens(&key)
+        {
+            request.set_usage(reserved_usage(&Reserve { tokens: 0, micro_usd: None }));
+        }
+        next
     }
 
     /// The reader of the body, if it can be read.

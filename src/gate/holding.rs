@@ -89,7 +89,7 @@ impl Holding {
     /// Records that the host keeps back the body of a request.
     pub(super) fn fail(&self, host: &impl Host) {
         if !matches!(self.proof.get(), Proof::Failed { .. }) {
-            host.log(Level::Error, &["vkey: a request is refused: ", NOT_SHOWN].concat());
+            host.log(Level::Error, &["vkey: a body cannot be read: ", NOT_SHOWN].concat());
         }
         let until_ns = host.now_ns().unwrap_or(0).saturating_add(REST_NS);
         self.proof.set(Proof::Failed { until_ns });

@@ -10,6 +10,7 @@ use crate::exchange::{Decided, Evaluation, ReadBody, Request, Seen};
 use crate::headers::RequestHead;
 use crate::host::{Host, Level, Property, RecordStore, text_property};
 
+use super::holding::Unread;
 use super::request::{Next, RequestGate, refuse, reply_to};
 use super::{Gate, client_cert, observe};
 
@@ -20,6 +21,8 @@ pub(super) enum Look<'a> {
     Headers,
     /// The headers again, with the body, and what the first look has seen.
     Body(&'a Seen, &'a ReadBody),
+    /// The headers again, with what the first look has seen, and why the body is not read.
+    Unread(&'a Seen, Unread),
 }
 
 /// The property of a message that is not a call.
@@ -32,8 +35,17 @@ const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x
 impl<'a> Look<'a> {
     fn body(self) -> Option<&'a ReadBody> {
         match self {
-            Self::Headers => None,
+            Self::Headers | Self::Unread(..) => None,
             Self::Body(_, body) => Some(body),
+        }
+    }
+
+    /// What the first look has seen, and why the body is not read.
+    fn earlier(self) -> (Option<&'a Seen>, Option<Unread>) {
+        match self {
+            Self::Headers => (None, None),
+            Self::Body(seen, _) => (Some(seen), None),
+            Self::Unread(seen, unread) => (Some(seen), Some(unread)),
         }
     }
 }
@@ -78,7 +90,8 @@ impl Gate {
         let facts = body.map(|body| &body.facts);
         let request = Request { head: &head, peer: &peer, writes_line, now_ns, mcp, body: facts };
         let (mut seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
-        if let Look::Body(earlier, _) = look {
+        let (earlier, unread) = look.earlier();
+        if let Some(earlier) = earlier {
             seen.follow(earlier);
         }
         let gate = RequestGate {
@@ -91,6 +104,7 @@ impl Gate {
             engine,
             head: &head,
             body,
+            unread,
             now_ns,
         };
         self.show_counts_since(host, Some(now_ns));

@@ -19,7 +19,7 @@ use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
-use super::holding::Holding;
+use super::holding::{Holding, Unread};
 use super::metrics::Metrics;
 use super::reserve::{Priced, reserved_usage};
 use super::seal::seal;
@@ -65,6 +65,8 @@ pub(super) struct RequestGate<'a, H> {
     pub(super) head: &'a RequestHead<'a>,
     /// The body, if it was read.
     pub(super) body: Option<&'a ReadBody>,
+    /// Why the body is not read, if that is known.
+    pub(super) unread: Option<Unread>,
     pub(super) now_ns: u64,
 }
 
@@ -76,10 +78,7 @@ impl<H: Host> RequestGate<'_, H> {
                 key,
                 step: Step::Decide { decision, .. },
                 reading: Reading::Body(target),
-            } if decision.forwards() => {
-                let format = target.format;
-                self.hold(Asked { seen, key, format }, *target)
-            }
+            } if decision.forwards() => self.hold(Asked { seen, key }, decision, *target),
             Evaluation::Known { key, step: Step::Decide { decision, message }, .. } => {
                 self.count_and_forward(seen, &key, decision, message)
             }

@@ -87,12 +87,8 @@ impl Charge {
         Self {
             tokens: Tokens { usage: TokenUsage { total, ..counts }, source },
             // The prices that the reservation was made at may be gone.
-            micro_usd: cost
-                .map(|cost| settle.charge(reserved, cost))
-                .or(used.reserved_micro_usd),
-            is_missing: settle == Settle::Keep
-                && used.end == End::Complete
-                && !used.facts.deferred,
+            micro_usd: cost.map(|cost| settle.charge(reserved, cost)).or(used.reserved_micro_usd),
+            is_missing: settle == Settle::Keep && used.end == End::Complete && !used.facts.deferred,
         }
     }
 

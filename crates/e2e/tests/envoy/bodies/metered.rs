@@ -239,7 +239,10 @@ fn attempts_that_the_proxy_gave_up_are_paid_for() {
         assert_eq!(gateway.origin.take().len(), 4);
         let line = gateway.line(1);
         let expected = json!(3 * RESERVED + 7);
-        assert_eq!((&line["tokens"]["total"], &line["tokens"]["src"]), (&expected, &json!("partial")));
+        assert_eq!(
+            (&line["tokens"]["total"], &line["tokens"]["src"]),
+            (&expected, &json!("partial"))
+        );
         assert_eq!(gateway.used(), 3 * RESERVED + 7);
     });
 }
