@@ -4,7 +4,7 @@ use crate::decision::DenyReason;
 use crate::exchange::{Asked, Exchange, Held};
 use crate::host::{Action, Body, Host, HostError, Level, Property, number_property};
 
-use super::holding::{MAX_PART_BYTES, NOT_SHOWN, Unread};
+use super::holding::{MAX_LOOKS, MAX_PART_BYTES, NOT_SHOWN, Unread};
 use super::look::Look;
 use super::{Gate, Opening};
 
@@ -100,9 +100,9 @@ impl Gate {
     /// Refuses a request that is watched if the host keeps its body back: [`Action::Pause`] if it is not known yet.
     pub fn on_tick(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         match std::mem::take(exchange) {
-            Exchange::Held(held) if !held.has_come() => {
+            Exchange::Held(mut held) if !held.has_come() => {
                 let bytes = number_property(host, Property::RequestTotalSize).unwrap_or(0);
-                if !held.is_kept_back(bytes) {
+                if held.look(bytes) < MAX_LOOKS {
                     *exchange = Exchange::Held(held);
                     return Action::Pause;
                 }
