@@ -16,6 +16,9 @@ use super::splice::splice;
 /// An upstream that refuses a member that it does not know.
 const REFUSES_STREAM_OPTIONS: &[u8] = b"api.mistral.ai";
 
+/// Headers that are about the bytes of a body, and wrong once it has changed (RFC 9530, RFC 3230, RFC 1864).
+pub(super) const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+
 impl<H: Host> RequestGate<'_, H> {
     /// Holds a request until its body has been read. If it cannot be read, the request is refused, or goes on without
     /// being counted if nothing that is enforced depends on its body.
@@ -114,6 +117,10 @@ impl<H: Host> RequestGate<'_, H> {
         let place = |offset: u64| usize::try_from(offset).map_err(|_| HostError::BAD_ARGUMENT);
         let range = place(at.start)?..place(at.end)?;
         splice(self.host, place(body.bytes)?, range, text.as_bytes())?;
+        let digests = DIGESTS.into_iter().filter(|name| self.head.has(name.as_bytes()));
+        digests
+            .map(|name| self.host.remove_request_header(name.as_bytes()))
+            .collect::<Result<(), _>>()?;
         if self.head.content_length().is_none() {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use crate::body::response::{End, Meter, ResponseHead};
 use crate::exchange::{Exchange, Forwarded, Metering};
 use crate::host::{Body, Host, HostError, Level, Property, RecordStore, number_property};
 
+use super::body::DIGESTS;
 use super::holding::MAX_PART_BYTES;
 use super::request::log_miscount;
 use super::upstream::connection::{is_local_reply, is_up};
@@ -44,8 +45,10 @@ impl Gate {
         let strips = metering.strips && !is_local && !head.is_encoded();
         let strips = strips && header("content-type").is_some_and(|value| is_event_stream(&value));
         if strips {
-            // How much is removed is not known before it comes.
-            _ = host.remove_response_header("content-length");
+            // How much is removed is not known before it comes. An entity tag is of the bytes too (RFC 9110, 8.8.3).
+            for name in DIGESTS.into_iter().chain(["content-length", "etag"]) {
+                _ = host.remove_response_header(name);
+            }
         }
         metering.begin(if strips { meter.stripping() } else { meter }, end);
         metering
