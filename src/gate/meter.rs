@@ -110,7 +110,9 @@ impl Gate {
     }
 }
 
-/// Reads a part of a response, and removes from it what the client did not ask for.
+/// Reads a part of a response, and removes from it what the client did not ask for. What the stripper still holds when
+/// trailers end the response is lost: hosts show no body by then that could be added to. That is an event without its
+/// end, which readers of event streams discard (WHATWG HTML, 9.2.6).
 pub(super) fn read_response(host: &impl Host, metering: &mut Metering, bytes: u64, is_last: bool) {
     let len = usize::try_from(bytes).unwrap_or(usize::MAX);
     let (mut read, mut kept, mut is_same) = (0, Vec::new(), true);

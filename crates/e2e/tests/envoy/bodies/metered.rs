@@ -247,6 +247,58 @@ fn attempts_that_the_proxy_gave_up_are_paid_for() {
     });
 }
 
+/// The module is not called for trailers of responses: nothing could be added to the body by then. So an event without
+/// its end, which clients discard, is lost.
+#[test]
+fn a_stream_that_trailers_end_is_settled() {
+    each_envoy(|binary| {
+        let plan = Plan::new(binary, "trailers-end", json!({})).edit(|config| {
+            let manager = config::connection_manager(config, "gate");
+            manager["http_protocol_options"]["enable_trailers"] = json!(true);
+            let cluster = config::named(config, "/static_resources/clusters", "echo");
+            cluster["http_protocol_options"] = json!({"enable_trailers": true});
+        });
+        let gateway = plan.start_before(|_, stream| {
+            write_head(stream, 200, &EVENTS)?;
+            stream.write_all(b"transfer-encoding: chunked\r\n\r\n")?;
+            for part in [EVENT, USAGE, EVENT, b"data: {\"id\": 1"] {
+                write_chunk(stream, part)?;
+            }
+            stream.write_all(b"0\r\nx-checksum: abc\r\n\r\n")
+        });
+        let answer = gateway.ask(STREAM);
+        assert_eq!(
+            String::from_utf8_lossy(&answer.body),
+            String::from_utf8_lossy(&[EVENT, EVENT].concat())
+        );
+        let line = gateway.line(1);
+        assert_eq!(
+            (&line["tokens"]["total"], &line["tokens"]["src"]),
+            (&json!(7), &json!("usage"))
+        );
+        assert_eq!(gateway.used(), 7);
+    });
+}
+
+#[test]
+fn digests_of_bodies_that_change_are_removed() {
+    each_envoy(|binary| {
+        let digests = [("content-digest", "sha-256=:AAAA:"), ("digest", "SHA-256=AAAA")];
+        let gateway = Plan::new(binary, "digests", json!({})).start_before(move |_, stream| {
+            let headers = [EVENTS.as_slice(), &digests, &[("etag", "\"1\"")]].concat();
+            write_chunks(stream, 200, &headers, &[EVENT, USAGE, DONE])
+        });
+        let request =
+            digests.iter().fold(gateway.request(), |r, (name, value)| r.header(*name, *value));
+        let answer = gateway.envoy.send(&request.body(STREAM));
+        assert_eq!(answer.body, [EVENT, DONE].concat());
+        let received = gateway.received();
+        for name in ["content-digest", "digest", "etag"] {
+            assert_eq!((received.header(name), answer.header(name)), (None, None), "{name}");
+        }
+    });
+}
+
 /// The quota has room for a hundred reservations, whichever worker decides.
 #[test]
 fn a_quota_of_tokens_is_exact_over_all_workers() {
