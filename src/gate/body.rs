@@ -117,10 +117,8 @@ impl<H: Host> RequestGate<'_, H> {
         let place = |offset: u64| usize::try_from(offset).map_err(|_| HostError::BAD_ARGUMENT);
         let range = place(at.start)?..place(at.end)?;
         splice(self.host, place(body.bytes)?, range, text.as_bytes())?;
-        let digests = DIGESTS.into_iter().filter(|name| self.head.has(name.as_bytes()));
-        digests
-            .map(|name| self.host.remove_request_header(name.as_bytes()))
-            .collect::<Result<(), _>>()?;
+        let mut digests = DIGESTS.into_iter().filter(|name| self.head.has(name.as_bytes()));
+        digests.try_for_each(|name| self.host.remove_request_header(name.as_bytes()))?;
         if self.head.content_length().is_none() {
             return Ok(());
         }

@@ -8,8 +8,10 @@ use super::worker::*;
 const AUDITED: &str = r#"{"keyring": [{"name": "main", "secret": "${S}"}],
     "body": {"max_bytes": 100000}, "llm": {"audit_tokens": true}}"#;
 
-/// Headers of requests, and the parts of their bodies, and why they cannot be read.
-fn cases() -> Vec<([(&'static str, &'static str); 1], Vec<String>, DenyReason)> {
+/// A header of a request, the parts of its body, and why that cannot be read.
+type Case = ([(&'static str, &'static str); 1], Vec<String>, DenyReason);
+
+fn cases() -> Vec<Case> {
     let unreadable = DenyReason::BodyUnreadable;
     let too_large = DenyReason::BodyTooLarge;
     let long = || "x".repeat(60_000);
@@ -24,11 +26,7 @@ fn cases() -> Vec<([(&'static str, &'static str); 1], Vec<String>, DenyReason)> 
 }
 
 /// Passes a request of one of the cases as far as the upstream, and its response back.
-fn passes(
-    worker: &Worker,
-    case: &([(&str, &str); 1], Vec<String>, DenyReason),
-    decision: Decision,
-) {
+fn passes(worker: &Worker, case: &Case, decision: Decision) {
     let (headers, parts, _) = case;
     let mut sent = worker.send(&[headers[0], ("accept-encoding", "gzip")]);
     for part in parts {
