@@ -388,6 +388,11 @@ impl Seen {
         }
     }
 
+    /// Whether the request is for an MCP server.
+    pub fn is_message(&self) -> bool {
+        self.rpc.is_some()
+    }
+
     /// Records that the body of a message is not one, with the code of the error that says so.
     pub fn set_unreadable(&mut self, status: u16, code: i32) {
         if let Some(rpc) = &mut self.rpc {

@@ -12,43 +12,71 @@ use crate::host::{Host, HostError};
 
 use super::holding::Unread;
 use super::request::{Next, RequestGate};
-use super::reserve::Priced;
+use super::reserve::{Priced, reserved_usage};
 use super::splice::splice;
 
 /// An upstream that refuses a member that it does not know.
 const REFUSES_STREAM_OPTIONS: &[u8] = b"api.mistral.ai";
 
+/// Headers that are about the bytes of a body, and wrong once it has changed (RFC 9530, RFC 3230, RFC 1864).
+pub(super) const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+
 impl<H: Host> RequestGate<'_, H> {
-    /// Holds a request until its body has been read, or refuses it at once.
-    pub(super) fn hold(
+    /// Holds a request until its body has been read. If it cannot be read, the request is refused, or goes on without
+    /// being counted if nothing that is enforced depends on its body.
+    fn hold(
         &self,
         asked: Asked,
+        decision: Decision,
         reader: impl FnOnce(Declared, Limits) -> Result<BodyReader, Unreadable>,
     ) -> Next {
-        match self.reader(reader) {
+        match self.unread.map_or_else(|| self.reader(reader), Err) {
             Ok(reader) => Next::Hold(Box::new(Held::new(asked, reader))),
-            Err((reason, message)) => {
-                let Asked { seen, key, .. } = asked;
-                self.count_and_forward(seen, &key, Decision::Deny(reason), message)
-            }
+            Err(unread) => self.conclude_unread(asked, decision, unread),
         }
     }
 
     /// Holds an AI request.
-    pub(super) fn hold_ai(&self, asked: Asked, target: Target) -> Next {
-        self.hold(asked, |declared, limits| {
+    pub(super) fn hold_ai(&self, asked: Asked, decision: Decision, target: Target) -> Next {
+        self.hold(asked, decision, |declared, limits| {
             RequestReader::new(target, declared, limits).map(Box::new).map(BodyReader::Ai)
         })
     }
 
     /// Holds a message of MCP.
-    pub(super) fn hold_message(&self, asked: Asked) -> Next {
+    pub(super) fn hold_message(&self, asked: Asked, decision: Decision) -> Next {
         let wanted = asked.key.wanted();
-        self.hold(asked, |declared, limits| {
+        self.hold(asked, decision, |declared, limits| {
             // A key that wants more than can be found was refused. Without what it wants, its conditions do not hold.
             let wanted = Wanted::new(&wanted.pointers, wanted.names).unwrap_or_default();
             MessageReader::new(wanted, declared, limits).map(Box::new).map(BodyReader::Mcp)
         })
+    }
+
+    #[cold]
+    fn conclude_unread(
+        &self,
+        Asked { seen, key, .. }: Asked,
+        decision: Decision,
+        (reason, message): Unread,
+    ) -> Next {
+        let decision = match reason {
+            DenyReason::NotReady => Decision::Deny(reason),
+            _ if seen.is_message() && decision.forwards() => {
+                Decision::refused(reason, self.engine.settings().mode)
+            }
+            _ if seen.is_message() => decision,
+            _ => self.engine.decide_unread(&key, decision, reason),
+        };
+        // A refusal for anything else has other words.
+        let message = message.filter(|_| !decision.forwards());
+        let mut next = self.count_and_forward(seen, &key, decision, message);
+        if let Next::Forward(request, _) = &mut next
+            && self.engine.counts_tokens(&key)
+        {
+            request.set_usage(reserved_usage(&Reserve { tokens: 0, micro_usd: None }));
+        }
+        next
     }
 
     /// The reader of the body, if it can be read.
@@ -122,6 +150,8 @@ impl<H: Host> RequestGate<'_, H> {
         let place = |offset: u64| usize::try_from(offset).map_err(|_| HostError::BAD_ARGUMENT);
         let range = place(at.start)?..place(at.end)?;
         splice(self.host, place(bytes)?, range, text.as_bytes())?;
+        let mut digests = DIGESTS.into_iter().filter(|name| self.head.has(name.as_bytes()));
+        digests.try_for_each(|name| self.host.remove_request_header(name.as_bytes()))?;
         if self.head.content_length().is_none() {
             return Ok(());
         }
