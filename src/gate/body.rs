@@ -1,14 +1,22 @@
 //! What the body of a request adds to its decision and to its edits.
 
+use std::rc::Rc;
+
 use crate::access::CanonicalPath;
 use crate::body::Declared;
 use crate::body::json::{Limits, Unreadable};
-use crate::body::mcp::{MessageReader, Wanted};
+use crate::body::mcp::lists::Asked as AskedFor;
+use crate::body::mcp::{Era, MessageReader, Mirrors, Wanted};
 use crate::body::request::{Injection, RequestFacts, RequestReader, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{KnownKey, Reserve};
-use crate::exchange::{Asked, BodyReader, Content, Held, Metering, ReadBody};
+use crate::exchange::{
+    Asked, BodyReader, Content, Filtering, Forwarded, Held, Metering, ReadBody, Viewer,
+};
 use crate::host::{Host, HostError};
+use crate::time::secs;
+
+use super::client_cert;
 
 use super::holding::Unread;
 use super::request::{Next, RequestGate};
@@ -68,6 +76,10 @@ impl<H: Host> RequestGate<'_, H> {
             _ if seen.is_message() => decision,
             _ => self.engine.decide_unread(&key, decision, reason),
         };
+        let mut seen = seen;
+        if reason == DenyReason::BodyUnreadable && Unreadable::is_not_json(message) {
+            seen.set_parse_error();
+        }
         // A refusal for anything else has other words.
         let message = message.filter(|_| !decision.forwards());
         let mut next = self.count_and_forward(seen, &key, decision, message);
@@ -127,6 +139,42 @@ impl<H: Host> RequestGate<'_, H> {
         let strips = self.injection(facts).is_some_and(|injection| injection.strips);
         let Reserve { tokens, micro_usd } = *reserve;
         Some(Box::new(Metering::new(facts.clone(), tokens, micro_usd, strips)))
+    }
+
+    /// What the client sees of the lists in the response to an allowed request, if its key does not see all of them.
+    pub(super) fn filtering(
+        &self,
+        request: &Forwarded,
+        key: &Rc<KnownKey>,
+    ) -> Option<Box<Filtering>> {
+        let decided = request.decided();
+        if !key.restricts_mcp()
+            || !decided.seen().is_message()
+            || decided.decision() != Decision::Allow
+        {
+            return None;
+        }
+        let message = self.body.and_then(|body| body.content.message());
+        let (asked, is_modern) = match message {
+            Some(message) => {
+                let era = Mirrors::read(self.head.fields()).check(message);
+                (AskedFor::by(&message.method), era == Ok(Era::Modern))
+            }
+            None if self.head.method == Some(b"GET") => (AskedFor::Stream, false),
+            None => return None,
+        };
+        let path = self.head.target.unwrap_or_default();
+        let target = self.engine.mcp_server(&CanonicalPath::parse(path).ok()?)?;
+        let viewer = Viewer {
+            key: Rc::clone(key),
+            target,
+            now_secs: secs(self.now_ns),
+            authority: self.head.authority.unwrap_or_default().into(),
+            path: path.into(),
+            source: decided.seen().source(),
+            client_cert: key.needs_client_cert().then(|| client_cert(self.host)).flatten(),
+        };
+        Some(Box::new(Filtering::new(asked, is_modern, viewer)))
     }
 
     /// Edits a request so that its response can be read: it is not encoded, and a stream reports its usage.

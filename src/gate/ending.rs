@@ -94,7 +94,9 @@ impl Gate {
                 self.settle_ended(host, &mut request, *metering);
                 self.end_forwarded(host, request, true);
             }
-            Exchange::Responded(request) => self.end_forwarded(host, request, true),
+            Exchange::Responded(request) | Exchange::Filtered(request, _) => {
+                self.end_forwarded(host, request, true)
+            }
             Exchange::Done => {}
         }
     }

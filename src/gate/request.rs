@@ -141,14 +141,15 @@ impl<H: Host> RequestGate<'_, H> {
         let mut edits = edits();
         let handover = self.hand_over(&route, &mut edits);
         let request = Forwarded::for_key(decided, route, reservations).with_handover(handover);
-        if self.forward(edits, reserve.is_some()).is_err() {
+        let filtering = self.filtering(&request, key);
+        if self.forward(edits, reserve.is_some() || filtering.is_some()).is_err() {
             // The count says allowed, but the request is not.
             let why = (DenyReason::NotReady, Refund::Everything);
             let decided = withdraw(&self.store, self.host, self.engine, request, why, self.now_ns);
             return refuse(decided, DenyReason::NotReady);
         }
         let metering = reserve.as_ref().and_then(|reserve| self.metering(reserve));
-        Next::Forward(request, Pending { rate_limit, may_open_session, metering })
+        Next::Forward(request, Pending { rate_limit, may_open_session, metering, filtering })
     }
 
     /// Opens the handover of a request on which the gate of its cluster may have a say.
