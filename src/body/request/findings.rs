@@ -27,7 +27,7 @@ pub(super) struct Findings {
     /// The input that is not text: tokens, each as a number.
     tokens: u64,
     /// The spots that had a value in the objects that are open: a bit each.
-    seen: u64,
+    seen: u128,
 }
 
 /// What kind of tool is being read.
@@ -140,6 +140,11 @@ impl Findings {
             Meaning::ServerName => return self.servers.add(text.exact()?),
             Meaning::Bound => return self.output.add_bound_in_text(text.exact()?),
             Meaning::ToolType => self.tool = ToolKind::of(text.bytes),
+            Meaning::InnerToolType => match ToolKind::of(text.bytes) {
+                ToolKind::Plain => {}
+                ToolKind::Model => self.is_open_ended = true,
+                ToolKind::Server => return self.servers.add(""),
+            },
             Meaning::Choice | Meaning::Models => self.is_open_ended = true,
             Meaning::PromptItem => self.output.add_prompt(),
             Meaning::Prompts | Meaning::Tool => {}
@@ -260,7 +265,7 @@ impl ToolKind {
     }
 }
 
-/// There are fewer than 64 places.
-fn bit(spot: Spot) -> u64 {
-    1_u64.checked_shl(spot.0.into()).unwrap_or_default()
+/// There are fewer than 128 places.
+fn bit(spot: Spot) -> u128 {
+    1_u128.checked_shl(spot.0.into()).unwrap_or_default()
 }

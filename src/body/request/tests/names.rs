@@ -163,6 +163,99 @@ fn mcp_servers_that_the_provider_calls_are_named() {
     }
 }
 
+/// OpenAI's `additional_tools` and `tool_search_output` bring tools in the input.
+#[test]
+fn tools_in_the_input_and_in_other_tools_count_as_tools() {
+    let read = |input: &str| {
+        let facts = facts(RESPONSES, &format!(r#"{{"model":"a","input":{input}}}"#));
+        let mut names = facts.models.into_vec();
+        names.extend(facts.open_ended.then(|| "…".into()));
+        names.extend(facts.hosted_mcp.iter().map(|server| format!("mcp:{server}").into()));
+        names.join(" ")
+    };
+    for (input, expected) in [
+        (r#""{\"tools\":[]}""#, "a"),
+        (r#"[{"role":"user","content":[{"tools":[{"model":"b"}]}]}]"#, "a"),
+        (
+            r#"[{"type":"additional_tools","tools":[{"type":"image_generation","model":"b"}]}]"#,
+            "a b",
+        ),
+        (r#"[{"type":"additional_tools","tools":[{"type":"image_generation"}]}]"#, "a …"),
+        (
+            r#"[{"content":"x"},{"tools":[{"type":"mcp","server_url":"https://m"}],"type":"tool_search_output"}]"#,
+            "a mcp:https://m",
+        ),
+        (r#"[{"tools":[{"type":"mcp"}]}]"#, "a mcp:"),
+        (r#"{"tools":[{"model":"b"}]}"#, "a b"),
+        (r#"[[{"tools":[{"model":"b"}]}]]"#, "a b"),
+        (
+            r#"[{"type":"mcp_list_tools","tools":[{"name":"t","input_schema":{"type":"object"}}]}]"#,
+            "a",
+        ),
+        (r#"[{"tools":[{"type":"namespace","tools":[{"type":"function"}]}]}]"#, "a"),
+        (
+            r#"[{"tools":[{"type":"namespace","tools":[{"type":"mcp","server_url":"u"}]}]}]"#,
+            "a mcp: mcp:u",
+        ),
+    ] {
+        let mut expected: Vec<&str> = expected.split(' ').collect();
+        let read = read(input);
+        let mut read: Vec<&str> = read.split(' ').collect();
+        expected.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(read, expected, "{input}");
+    }
+    // The tool around other tools keeps its own kind.
+    let body =
+        r#"{"model":"a","tools":[{"type":"image_generation","tools":[{"type":"function"}]}]}"#;
+    assert_eq!(models(RESPONSES, body), "a …");
+    let body = r#"{"model":"a","tools":[{"tools":[{"type":"image_generation"}],"model":"b"}]}"#;
+    assert_eq!(models(RESPONSES, body), "a b …");
+}
+
+/// Models that the types of Azure, Groq, OpenAI and Vertex allow besides the one that answers.
+#[test]
+fn models_that_search_rank_and_draw_are_read() {
+    for (path, body, expected) in [
+        ("/v1/images/generations", r#"{"model":"a","svg":{"model":"b"}}"#, "a b"),
+        ("/v1/images/generations", r#"{"model":"a","svg":{}}"#, "a …"),
+        (
+            CHAT,
+            r#"{"model":"a","data_sources":[{"type":"azure_search","parameters":{"embedding_dependency":{"type":"deployment_name","deployment_name":"b"}}}]}"#,
+            "a b",
+        ),
+        (
+            CHAT,
+            r#"{"model":"a","data_sources":[{"parameters":{"embedding_dependency":{"type":"endpoint","endpoint":"https://e"}}}]}"#,
+            "a …",
+        ),
+        (CHAT, r#"{"model":"a","data_sources":[{"parameters":{"index_name":"i"}}]}"#, "a"),
+        (CHAT, r#"{"model":"a","compound_custom":{"models":{"answering_model":"b"}}}"#, "a …"),
+        (
+            GEMINI,
+            r#"{"tools":[{"retrieval":{"vertexRagStore":{"ragRetrievalConfig":{"ranking":{"llmRanker":{"modelName":"h"}}}}}}]}"#,
+            "g h",
+        ),
+        (
+            GEMINI,
+            r#"{"tools":[{"retrieval":{"vertex_rag_store":{"rag_retrieval_config":{"ranking":{"rank_service":{"model_name":"h"}}}}}}]}"#,
+            "g h",
+        ),
+        (
+            GEMINI,
+            r#"{"tools":[{"retrieval":{"vertexRagStore":{"ragRetrievalConfig":{"ranking":{"llmRanker":{}}}}}}]}"#,
+            "g …",
+        ),
+        (
+            GEMINI,
+            r#"{"tools":[{"retrieval":{"vertexRagStore":{"ragRetrievalConfig":{"topK":3}}}}]}"#,
+            "g",
+        ),
+    ] {
+        assert_eq!(models(path, body), expected, "{path} {body}");
+    }
+}
+
 #[test]
 fn too_many_names_are_refused() {
     let named = |count: usize, name: &dyn Fn(usize) -> String| {
