@@ -49,6 +49,34 @@ fn caches_are_part_of_the_input_and_an_hour_is_told_apart() {
     assert_eq!((used.input, used.cache_write, used.cache_write_1h), (103, 100, 60));
 }
 
+#[test]
+fn the_service_tiers_of_bedrock_and_of_google_are_read() {
+    let usage = r#""usage":{"inputTokens":3,"outputTokens":5}"#;
+    let counts = r#""promptTokenCount":3,"candidatesTokenCount":5"#;
+    for (format, body, tier) in [
+        (
+            Format::BedrockConverse,
+            format!(
+                r#"{{{usage},"metrics":{{"latencyMs":1}},"serviceTier":{{"type":"priority"}}}}"#
+            ),
+            "priority",
+        ),
+        (
+            Format::GeminiGenerate,
+            format!(r#"{{"usageMetadata":{{{counts},"trafficType":"ON_DEMAND_PRIORITY"}}}}"#),
+            "ON_DEMAND_PRIORITY",
+        ),
+        (
+            Format::GeminiGenerate,
+            format!(r#"{{"usageMetadata":{{{counts},"serviceTier":"flex"}}}}"#),
+            "flex",
+        ),
+    ] {
+        let metered = read(format, &body);
+        assert_eq!(metered.service_tier.as_deref(), Some(tier), "{body}");
+    }
+}
+
 /// envoyproxy/ai-gateway PR 2184: only `response.completed` was read.
 #[test]
 fn every_last_event_of_responses_has_the_usage() {
