@@ -77,6 +77,20 @@ fn the_service_tiers_of_bedrock_and_of_google_are_read() {
     }
 }
 
+#[test]
+fn the_header_with_the_tier_of_bedrock_counts_more_than_that_of_the_model() {
+    let body = br#"{"usage":{"input_tokens":3,"output_tokens":5,"service_tier":"standard"}}"#;
+    let tiers: [(Option<&[u8]>, &str); 3] =
+        [(Some(b"priority"), "priority"), (Some(b"default"), "standard"), (None, "standard")];
+    for (bedrock_tier, expected) in tiers {
+        let head = ResponseHead { bedrock_tier, ..OK };
+        let mut meter = Meter::new(Format::BedrockInvoke, &head);
+        _ = meter.feed(body);
+        let metered = meter.finish(End::Complete);
+        assert_eq!(metered.service_tier.as_deref(), Some(expected));
+    }
+}
+
 /// envoyproxy/ai-gateway PR 2184: only `response.completed` was read.
 #[test]
 fn every_last_event_of_responses_has_the_usage() {
