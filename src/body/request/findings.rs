@@ -3,8 +3,9 @@
 use crate::body::Format;
 use crate::body::json::{Span, Spot, Text, Unreadable, Value};
 
+use super::cut::cut_last;
 use super::facts::RequestFacts;
-use super::models::{NameList, model_name};
+use super::models::{NameList, is_unclear_url, model_name};
 use super::options::Options;
 use super::output::Output;
 use super::places::{MODEL, Meaning, Place, place};
@@ -40,6 +41,9 @@ enum ToolKind {
     /// One that calls an MCP server.
     Server,
 }
+
+/// Tools of routers that run no model.
+const RUN_NO_MODEL: [&[u8]; 3] = [b"web_search", b"web_fetch", b"datetime"];
 
 // === impl Findings ===
 
@@ -137,7 +141,7 @@ impl Findings {
     fn text(&mut self, meaning: Meaning, text: &Text<'_>) -> Result<(), Unreadable> {
         match meaning {
             Meaning::Model | Meaning::ModelOrChoice => return self.add_model(text, false),
-            Meaning::ServerName => return self.servers.add(text.exact()?),
+            Meaning::ServerName => return self.add_server(text.exact()?),
             Meaning::Bound => return self.output.add_bound_in_text(text.exact()?),
             Meaning::ToolType => self.tool = ToolKind::of(text.bytes),
             Meaning::InnerToolType => match ToolKind::of(text.bytes) {
@@ -214,11 +218,17 @@ impl Findings {
         members.any(|(_, spot)| is_seen(*spot) && place(*spot).meaning == meaning)
     }
 
+    /// One that may be another for the provider counts as one that is not named, too.
+    fn add_server(&mut self, name: &str) -> Result<(), Unreadable> {
+        if is_unclear_url(name) {
+            self.servers.add("")?;
+        }
+        self.servers.add(name)
+    }
+
     /// `is_main`: it is the model of the request, or of one of a batch, and not one that may run besides.
     fn add_model(&mut self, text: &Text<'_>, is_main: bool) -> Result<(), Unreadable> {
         let name = model_name(text)?;
-        // Some servers take it for a list of which they choose.
-        self.is_open_ended |= name.contains(',');
         // Gemini knows its models by both names.
         let short = name.strip_prefix("models/").filter(|_| self.format().is_gemini());
         let name = short.unwrap_or(name);
@@ -230,6 +240,7 @@ impl Findings {
     /// What the whole body asks for. `text_tokens`: an estimate of the tokens of all its texts.
     pub(super) fn into_facts(mut self, text_tokens: u64) -> Result<RequestFacts, Unreadable> {
         self.models.append(&self.target.query_models)?;
+        let is_open_ended = self.is_open_ended || self.models.has_unclear();
         let format = self.target.format;
         let streams_by_default = matches!(format, Format::OllamaChat | Format::OllamaGenerate);
         let stream = self.target.streams || self.stream.unwrap_or(streams_by_default);
@@ -237,7 +248,7 @@ impl Findings {
         Ok(RequestFacts {
             format,
             models: self.models.into_boxed(),
-            open_ended: self.is_open_ended,
+            open_ended: is_open_ended,
             stream,
             max_output: self.output.bound(),
             candidates: self.output.candidates(),
@@ -253,11 +264,15 @@ impl Findings {
 // === impl ToolKind ===
 
 impl ToolKind {
-    /// Of the type of a tool.
+    /// Of the type of a tool. Those of routers have the name of the router before a colon, and may run models.
     fn of(name: &[u8]) -> Self {
-        if name == b"mcp" {
+        let (router, own) = cut_last(name, b':');
+        if own == b"mcp" {
             Self::Server
-        } else if name == b"image_generation" || name.starts_with(b"advisor") {
+        } else if own == b"image_generation"
+            || own.starts_with(b"advisor")
+            || !router.is_empty() && !RUN_NO_MODEL.contains(&own)
+        {
             Self::Model
         } else {
             Self::Plain

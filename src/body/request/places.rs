@@ -117,7 +117,8 @@ places! {
         "prompt" PROMPTS, "stream" STREAM, "stream_options" STREAM_OPTIONS, "tools" TOOLS,
         "mcp_servers" SERVERS, "preset" OPEN, "route" OTHER_OPEN,
         "context_window_fallbacks" CONTEXT_FALLBACKS, "content_policy_fallbacks" POLICY_FALLBACKS,
-        "compound_custom" COMPOUND, "data_sources" DATA_SOURCES,
+        "compound_custom" COMPOUND, "data_sources" DATA_SOURCES, "plugins" PLUGINS,
+        "providerOptions" PROVIDER_OPTIONS, "draft_model" DRAFT_MODEL, "deferred" BACKGROUND,
     };
     /// The data of Azure's chat, and the model that looks it up.
     DATA_SOURCES: List, items DATA_SOURCE;
@@ -132,6 +133,7 @@ places! {
         "mcp_servers" SERVERS,
         "background" BACKGROUND, "prompt" STORED_PROMPT, "preset" OPEN, "route" OTHER_OPEN,
         "context_window_fallbacks" CONTEXT_FALLBACKS, "content_policy_fallbacks" POLICY_FALLBACKS,
+        "plugins" PLUGINS, "providerOptions" PROVIDER_OPTIONS,
     };
     /// A text, or items, which may bring tools of their own: `additional_tools`, `tool_search_output`.
     INPUT: Tokens, items INPUT, { "tools" TOOLS, };
@@ -143,7 +145,7 @@ places! {
     /// Anthropic's messages.
     MESSAGES: Message, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "max_tokens" BOUND, "stream" STREAM,
-        "tools" TOOLS, "mcp_servers" SERVERS,
+        "tools" TOOLS, "mcp_servers" SERVERS, "plugins" PLUGINS, "preset" OPEN, "route" OTHER_OPEN,
     };
     /// A batch of Anthropic's messages.
     BATCH: Object, { "requests" REQUESTS, };
@@ -216,6 +218,12 @@ places! {
     POLICY_FALLBACKS: Open;
     STORED_PROMPT: Open;
     COMPOUND: Open;
+    /// Plugins of routers, e.g. one that asks several models.
+    PLUGINS: Open;
+    /// Options of a gateway, e.g. further models.
+    PROVIDER_OPTIONS: Open;
+    /// The model that drafts what the other one checks.
+    DRAFT_MODEL: Model;
     OPEN: Open;
     OTHER_OPEN: Open;
     STREAM: Stream;

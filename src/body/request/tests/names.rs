@@ -11,6 +11,7 @@ fn every_place_that_names_a_model_is_read() {
             "a b c d e",
         ),
         (CHAT, r#"{"model":"a","moderation":{"model":"b"}}"#, "a b"),
+        (CHAT, r#"{"model":"a","draft_model":"b"}"#, "a b"),
         (CHAT, r#"{"fallbacks":["b","c"],"model":"a"}"#, "a b c"),
         (CHAT, r#"{"fallbacks":["b","a","c"],"model":"a"}"#, "a b c"),
         (
@@ -77,7 +78,14 @@ fn what_leaves_the_choice_to_the_server_is_open_ended() {
         (CHAT, r#"{"model":"a","moderation":"auto"}"#, "a …"),
         (CHAT, r#"{"model":"a","moderation":false}"#, "a"),
         (CHAT, r#"{"model":"a","preset":"p","route":"fallback"}"#, "a …"),
-        (CHAT, r#"{"model":"a,b"}"#, "a,b …"),
+        (CHAT, r#"{"model":"a","plugins":[{"id":"fusion"}]}"#, "a …"),
+        (RESPONSES, r#"{"model":"a","plugins":[{"id":"fusion"}]}"#, "a …"),
+        (MESSAGES, r#"{"model":"a","plugins":[{"id":"fusion"}]}"#, "a …"),
+        (MESSAGES, r#"{"model":"a","preset":"p","route":"fallback"}"#, "a …"),
+        (CHAT, r#"{"model":"a","providerOptions":{"gateway":{"models":["b"]}}}"#, "a …"),
+        (CHAT, r#"{"model":"a","tools":[{"type":"openrouter:subagent"}]}"#, "a …"),
+        (CHAT, r#"{"model":"a","tools":[{"type":"openrouter:image_generation"}]}"#, "a …"),
+        (CHAT, r#"{"model":"a","tools":[{"type":"openrouter:web_search"}]}"#, "a"),
         (RESPONSES, r#"{"model":"a","prompt":{"id":"p"}}"#, "a …"),
         (RESPONSES, r#"{"model":"a","tools":[{"type":"image_generation"}]}"#, "a …"),
         (
@@ -117,11 +125,44 @@ fn what_leaves_the_choice_to_the_server_is_open_ended() {
     }
 }
 
+/// `gpt-4o*` matches `gpt-4o/../o3`, and a server may resolve it.
+#[test]
+fn a_name_that_may_be_another_is_open_ended_wherever_it_is() {
+    for name in
+        ["a,b", "a/../b", "a/./b", "..", "a?b", "a#b", "a%2fb", "a\\\\b", "a\\n", "a\\u007f", "a;b"]
+    {
+        for body in [
+            format!(r#"{{"model":"{name}"}}"#),
+            format!(r#"{{"model":"a","fallbacks":["{name}"]}}"#),
+            format!(r#"{{"model":"a","tools":[{{"model":"{name}"}}]}}"#),
+        ] {
+            let facts = facts(CHAT, &body);
+            assert!(facts.open_ended, "{body}");
+        }
+    }
+    for name in ["a/b", "a..b", "a/.b", "a/...b", "a:free", "arn:aws:bedrock:x:1:y/z", "a@1 +é"] {
+        let body = format!(r#"{{"model":"{name}"}}"#);
+        assert_eq!(models(CHAT, &body), name);
+    }
+    for path in [
+        "/v1/chat/completions?model=a,b",
+        "/v1/chat/completions?model=a/../b",
+        "/openai/deployments/a,b/chat/completions",
+        "/openai/deployments/a%252Fb/chat/completions",
+        "/model/a%2F..%2Fb/converse",
+    ] {
+        let facts = facts(path, r#"{"model":"a"}"#);
+        assert!(facts.open_ended, "{path}");
+    }
+    assert_eq!(models(GEMINI, r#"{"model":"models/.."}"#), "g .. …");
+}
+
 #[test]
 fn mcp_servers_that_the_provider_calls_are_named() {
     let servers = |path: &str, body: &str| facts(path, body).hosted_mcp.join(" ");
     for (path, body, expected) in [
         (RESPONSES, r#"{"tools":[{"type":"mcp","server_url":"https://a"}]}"#, "https://a"),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a/b?c=d/e#f"}]}"#, "https://a/b?c=d/e#f"),
         (
             RESPONSES,
             r#"{"tools":[{"server_url":"https://a"},{"server_url":"https://b"}]}"#,
@@ -155,6 +196,10 @@ fn mcp_servers_that_the_provider_calls_are_named() {
     for (path, body) in [
         (RESPONSES, r#"{"tools":[{"type":"mcp"}]}"#),
         (RESPONSES, r#"{"tools":[{"server_url":"https://a"},{"type":"mcp","server_label":"x"}]}"#),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a/b/../c"}]}"#),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a/b/%2E./c"}]}"#),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a/b\\..\\c"}]}"#),
+        (MESSAGES, r#"{"mcp_servers":[{"url":"https://a\tb"}]}"#),
         (MESSAGES, r#"{"mcp_servers":[{"url":null}]}"#),
         (GEMINI, r#"{"tools":[{"mcpServers":[{"streamableHttpTransport":{}}]}]}"#),
     ] {
