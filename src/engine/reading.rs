@@ -2,7 +2,7 @@
 
 use crate::access::{CanonicalPath, Models};
 use crate::body::Format;
-use crate::body::request::{RequestFacts, Target};
+use crate::body::request::{AmbiguousTarget, RequestFacts, Target};
 use crate::decision::DenyReason;
 use crate::headers::RequestHead;
 use crate::limits::Amounts;
@@ -22,8 +22,8 @@ pub enum Reading {
     /// The path is one of AI services, and of no format in which tokens are counted. A key with a limit of tokens or cost
     /// may not use it.
     Uncounted,
-    /// Servers could read the model in the path differently.
-    Ambiguous,
+    /// What the path or the query asks for is not known for certain.
+    Ambiguous(AmbiguousTarget),
 }
 
 /// What a request reserves of limits of tokens and cost.
@@ -54,7 +54,7 @@ impl Reading {
     /// The models of the request, as far as they are known before its body is read.
     pub fn models(&self) -> Models<'static> {
         match self {
-            Self::Nothing | Self::Uncounted | Self::Ambiguous => Models::None,
+            Self::Nothing | Self::Uncounted | Self::Ambiguous(_) => Models::None,
             Self::Exempt => Models::Exempt,
             Self::Body(_) => Models::Unread,
         }
@@ -98,7 +98,9 @@ impl Engine {
     ) -> Result<(), BodyRefusal> {
         match reading {
             Reading::Uncounted => return Err((DenyReason::Path, Some(UNCOUNTED))),
-            Reading::Ambiguous => return Err((DenyReason::PathAmbiguous, None)),
+            Reading::Ambiguous(target) => {
+                return Err((DenyReason::PathAmbiguous, Some(target.message())));
+            }
             Reading::Nothing | Reading::Exempt | Reading::Body(_) => {}
         }
         let servers = facts.map(|facts| &*facts.hosted_mcp).unwrap_or_default();
@@ -146,8 +148,9 @@ impl Engine {
         let Ok(method_text) = std::str::from_utf8(method) else {
             return Reading::Nothing;
         };
-        let Ok(target) = Target::parse(method_text, head.target.unwrap_or_default()) else {
-            return Reading::Ambiguous;
+        let target = match Target::parse(method_text, head.target.unwrap_or_default()) {
+            Ok(target) => target,
+            Err(ambiguous) => return Reading::Ambiguous(ambiguous),
         };
         let rules = llm.rules(path.resource());
         let is_known = target.format != Format::Other
@@ -156,7 +159,8 @@ impl Engine {
             return Reading::Body(Box::new(target));
         }
         let may_use_tokens = key.measured().any() && !WITHOUT_BODY.contains(&method);
-        match may_use_tokens && (rules.is_some() || self.is_misspelt(head, path)) {
+        let is_ai = target.is_uncounted || rules.is_some();
+        match may_use_tokens && (is_ai || self.is_misspelt(head, path)) {
             true => Reading::Uncounted,
             false => Reading::Nothing,
         }
@@ -166,8 +170,8 @@ impl Engine {
     #[cold]
     fn is_misspelt(&self, head: &RequestHead<'_>, path: &CanonicalPath<'_>) -> bool {
         let target = head.target.unwrap_or_default().to_ascii_lowercase();
-        let format = Target::parse("POST", &target).map_or(Format::Other, |target| target.format);
-        format != Format::Other
+        Target::parse("POST", &target)
+            .map_or(true, |target| target.format != Format::Other || target.is_uncounted)
             || self.settings().llm.rules(&path.resource().to_ascii_lowercase()).is_some()
     }
 }

@@ -73,14 +73,17 @@ impl<H: Host> RequestGate<'_, H> {
         Some(Box::new(Metering::new(body.facts.clone(), tokens, micro_usd, strips)))
     }
 
-    /// Edits a request so that its response can be read: it is not encoded, and a stream reports its usage.
+    /// Edits a request so that its response can be read: it is whole and not encoded, and a stream reports its usage.
     pub(super) fn edit_for_metering(&self) -> Result<(), HostError> {
         let Some(body) = self.body else {
             return Ok(());
         };
         self.host.set_request_header("accept-encoding", "identity")?;
-        if self.head.has(b"te") {
-            self.host.remove_request_header(b"te")?;
+        // Google's services would leave out members of the response for the latter.
+        for name in [&b"te"[..], b"x-goog-fieldmask"] {
+            if self.head.has(name) {
+                self.host.remove_request_header(name)?;
+            }
         }
         match self.injection(body) {
             Some(injection) => self.inject(body, injection),

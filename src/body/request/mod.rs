@@ -6,12 +6,14 @@
 
 mod cut;
 mod declared;
+mod escapes;
 mod facts;
 mod findings;
 mod models;
 mod options;
 mod output;
 mod places;
+mod query;
 mod reader;
 mod target;
 mod whole;
