@@ -261,7 +261,7 @@ fn deployment(prefix: &[u8]) -> Deployment<'_> {
     }
 }
 
-/// Whether a path that is in no known format is one of an AI service all the same. Some ignore the case of paths.
+/// Whether a path that is in no known format is one of an AI service. Some ignore the case of paths.
 fn is_uncounted(path: &[u8]) -> bool {
     let ends_in = |end: &&[u8]| {
         let start = path.len().checked_sub(end.len());
