@@ -146,7 +146,11 @@ places! {
     MESSAGES: Message, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "max_tokens" BOUND, "stream" STREAM,
         "tools" TOOLS, "mcp_servers" SERVERS, "plugins" PLUGINS, "preset" OPEN, "route" OTHER_OPEN,
+        "messages" BLOCKS,
     };
+    /// Messages and the blocks of their content, which may bring tools of their own: `tool_addition`.
+    BLOCKS: Tokens, items BLOCKS, { "content" BLOCKS, "tool" ADDED_TOOL, };
+    ADDED_TOOL: Tokens, { "definition" TOOL, };
     /// A batch of Anthropic's messages.
     BATCH: Object, { "requests" REQUESTS, };
     REQUESTS: List, items REQUEST;
@@ -186,7 +190,7 @@ places! {
         "max_tokens" INVOKE_BOUND, "max_tokens_to_sample" INVOKE_BOUND, "max_gen_len" INVOKE_BOUND,
         "max_completion_tokens" OTHER_BOUND, "maxTokens" OTHER_INVOKE_BOUND,
         "inferenceConfig" INFERENCE, "textGenerationConfig" TITAN, "n" COUNT,
-        "num_generations" COUNT, "numResults" COUNT,
+        "num_generations" COUNT, "numResults" COUNT, "messages" BLOCKS,
     };
     TITAN: Object, { "maxTokenCount" BOUND, };
     /// Ollama.

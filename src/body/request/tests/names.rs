@@ -210,7 +210,7 @@ fn mcp_servers_that_the_provider_calls_are_named() {
 
 /// OpenAI's `additional_tools` and `tool_search_output` bring tools in the input.
 #[test]
-fn tools_in_the_input_and_in_other_tools_count_as_tools() {
+fn tools_in_the_input_in_messages_and_in_other_tools_count_as_tools() {
     let read = |input: &str| {
         let facts = facts(RESPONSES, &format!(r#"{{"model":"a","input":{input}}}"#));
         let mut names = facts.models.into_vec();
@@ -250,6 +250,23 @@ fn tools_in_the_input_and_in_other_tools_count_as_tools() {
         read.sort_unstable();
         assert_eq!(read, expected, "{input}");
     }
+    // Anthropic's `tool_addition` brings one in a message.
+    let advisor = r#"{"type":"advisor_20260301","model":"b"}"#;
+    let addition = |tool: &str| {
+        let block = format!(r#"{{"type":"tool_addition","tool":{tool}}}"#);
+        format!(
+            r#"{{"model":"a","max_tokens":1,"messages":[{{"content":[{block}],"role":"user"}}]}}"#
+        )
+    };
+    let defined = addition(&format!(r#"{{"type":"tool_definition","definition":{advisor}}}"#));
+    assert_eq!(models(MESSAGES, &defined), "a b");
+    assert_eq!(models("/model/m/invoke", &defined), "m a b");
+    let batch = format!(r#"{{"requests":[{{"params":{defined}}}]}}"#);
+    assert_eq!(models("/v1/messages/batches", &batch), "a b");
+    assert_eq!(models(MESSAGES, &defined.replace(r#","model":"b""#, "")), "a …");
+    assert_eq!(models(MESSAGES, &addition(r#"{"type":"tool_reference","name":"t"}"#)), "a");
+    let plain = r#"{"model":"a","messages":[{"role":"user","content":"x"},{"content":[{"text":"y","model":"b"}]}]}"#;
+    assert_eq!(models(MESSAGES, plain), "a");
     // The tool around other tools keeps its own kind.
     let body =
         r#"{"model":"a","tools":[{"type":"image_generation","tools":[{"type":"function"}]}]}"#;
