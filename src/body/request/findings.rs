@@ -8,7 +8,7 @@ use super::facts::RequestFacts;
 use super::models::{NameList, is_unclear_url, model_name};
 use super::options::Options;
 use super::output::Output;
-use super::places::{MODEL, Meaning, Place, place};
+use super::places::{MAX_SPOTS, MODEL, Meaning, Place, place};
 use super::target::Target;
 
 /// What has been found.
@@ -27,9 +27,13 @@ pub(super) struct Findings {
     tool: ToolKind,
     /// The input that is not text: tokens, each as a number.
     tokens: u64,
-    /// The spots that had a value in the objects that are open: a bit each.
-    seen: u128,
+    /// The spots that had a value in the objects that are open.
+    seen: Seen,
 }
+
+/// Which spots had a value.
+#[derive(Debug)]
+struct Seen([bool; MAX_SPOTS]);
 
 /// What kind of tool is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +68,7 @@ impl Findings {
             options: Options::new(),
             tool: ToolKind::Plain,
             tokens: 0,
-            seen: 0,
+            seen: Seen([false; MAX_SPOTS]),
         })
     }
 
@@ -76,7 +80,7 @@ impl Findings {
     pub(super) fn begin(&mut self, document: Span) {
         self.options.begin(document);
         if self.target.model.is_some() {
-            self.seen |= bit(MODEL);
+            self.seen.set(MODEL, true);
         }
     }
 
@@ -89,7 +93,7 @@ impl Findings {
     ) -> Result<(), Unreadable> {
         let place = place(at);
         if !matches!(value, Value::Null) {
-            self.seen |= bit(at);
+            self.seen.set(at, true);
         }
         match value {
             Value::Null => self.null(place.meaning, span),
@@ -170,7 +174,7 @@ impl Findings {
 
     fn open(&mut self, place: &Place, span: Span) -> Result<(), Unreadable> {
         // What other objects of the kind had does not count for this one.
-        place.names.named.iter().for_each(|(_, member)| self.seen &= !bit(*member));
+        place.names.named.iter().for_each(|(_, member)| self.seen.set(*member, false));
         match place.meaning {
             Meaning::Object
             | Meaning::Choice
@@ -213,9 +217,8 @@ impl Findings {
 
     /// Whether a member with a meaning has a value.
     fn has(&self, object: &Place, meaning: Meaning) -> bool {
-        let is_seen = |spot: Spot| self.seen & bit(spot) != 0;
         let mut members = object.names.named.iter();
-        members.any(|(_, spot)| is_seen(*spot) && place(*spot).meaning == meaning)
+        members.any(|(_, spot)| self.seen.has(*spot) && place(*spot).meaning == meaning)
     }
 
     /// One that may be another for the provider counts as one that is not named, too.
@@ -280,7 +283,16 @@ impl ToolKind {
     }
 }
 
-/// There are fewer than 128 places.
-fn bit(spot: Spot) -> u128 {
-    1_u128.checked_shl(spot.0.into()).unwrap_or_default()
+// === impl Seen ===
+
+impl Seen {
+    fn set(&mut self, spot: Spot, is_seen: bool) {
+        if let Some(seen) = self.0.get_mut(usize::from(spot.0)) {
+            *seen = is_seen;
+        }
+    }
+
+    fn has(&self, spot: Spot) -> bool {
+        self.0.get(usize::from(spot.0)).is_some_and(|seen| *seen)
+    }
 }

@@ -102,6 +102,9 @@ macro_rules! places {
 /// The first spot that is not one of the scanner's own.
 const FIRST: u8 = Spot::ROOT.0 + 1;
 
+/// Spots are below it.
+pub(super) const MAX_SPOTS: usize = 128;
+
 /// The place of nothing.
 const NOWHERE: Place = Place {
     meaning: Meaning::Nothing,
@@ -313,10 +316,9 @@ pub(super) fn document(format: Format) -> Spot {
 mod tests {
     use super::*;
 
-    /// What has been seen is a bit for each place.
     #[test]
-    fn there_are_fewer_places_than_bits() {
-        assert!(PLACES.len() + usize::from(FIRST) <= 128, "{}", PLACES.len());
+    fn every_place_has_a_spot_that_can_be_seen() {
+        assert!(PLACES.len() + usize::from(FIRST) <= MAX_SPOTS, "{}", PLACES.len());
         assert_eq!(place(TRANSPORT_URL).meaning, Meaning::ServerName);
         assert_eq!(place(TEXT).meaning, Meaning::Choice);
         assert_eq!(place(Spot(128)).meaning, Meaning::Nothing);

@@ -17,17 +17,37 @@ pub(super) enum Parameter<'a> {
     Form,
 }
 
-/// Parameters by which Google's services leave out members of the response, wrap it or label it otherwise (Google Cloud:
-/// "System parameters"). Each is known with a dollar sign before it and without.
-/// `enum-encoding` is a part of `alt`: numbers in place of names, e.g. of the service tier.
-const FORM: [&[u8]; 5] = [b"fields", b"callback", b"ct", b"enum-encoding", b"outputdefaults"];
+/// What a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Model,
+    /// The form of the response.
+    Alt,
+    Form,
+    Method,
+    Harmless,
+}
 
-/// Those by which they take the method, the headers or the body from the query.
-const METHOD: [&[u8]; 3] = [b"httpmethod", b"httpheaders", b"req"];
-
-/// Those with a dollar sign that change neither.
-const HARMLESS: [&[u8]; 5] =
-    [b".xgafv", b"prettyprint", b"apiversion", b"userproject", b"quotauser"];
+/// The names that mean something, and those of Google's services with a dollar sign that change nothing (Google Cloud:
+/// "System parameters"). Each of Google's is known with a dollar sign before it and without. `enum-encoding` is a part of
+/// `alt`: numbers in place of names, e.g. of the service tier.
+static KNOWN: [(&[u8], Kind); 15] = [
+    (b"model", Kind::Model),
+    (b"alt", Kind::Alt),
+    (b"fields", Kind::Form),
+    (b"callback", Kind::Form),
+    (b"ct", Kind::Form),
+    (b"enum-encoding", Kind::Form),
+    (b"outputdefaults", Kind::Form),
+    (b"httpmethod", Kind::Method),
+    (b"httpheaders", Kind::Method),
+    (b"req", Kind::Method),
+    (b".xgafv", Kind::Harmless),
+    (b"prettyprint", Kind::Harmless),
+    (b"apiversion", Kind::Harmless),
+    (b"userproject", Kind::Harmless),
+    (b"quotauser", Kind::Harmless),
+];
 
 /// Forms of a response that are read.
 const READ: [&[u8]; 2] = [b"json", b"sse"];
@@ -42,20 +62,17 @@ impl<'a> Parameter<'a> {
         if !decode(name, b' ', &mut known) {
             return Self::Harmless;
         }
-        known.make_ascii_lowercase();
         let name = known.trim_ascii();
         let (name, has_dollar) = match name.strip_prefix(b"$") {
             Some(name) => (name, true),
             None => (name, false),
         };
-        match name {
-            b"model" if !has_dollar && value.is_empty() => Self::Harmless,
-            b"model" if !has_dollar => Self::Model(value),
-            b"alt" if is_read(value) => Self::Harmless,
-            b"alt" => Self::Form,
-            name if METHOD.contains(&name) => Self::Method,
-            name if FORM.contains(&name) => Self::Form,
-            name if has_dollar && !HARMLESS.contains(&name) => Self::Form,
+        let known = KNOWN.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
+        match (known.map(|(_, kind)| *kind), has_dollar) {
+            (Some(Kind::Model), false) if !value.is_empty() => Self::Model(value),
+            (Some(Kind::Alt), _) if !is_read(value) => Self::Form,
+            (Some(Kind::Method), _) => Self::Method,
+            (Some(Kind::Form), _) | (None, true) => Self::Form,
             _ => Self::Harmless,
         }
     }

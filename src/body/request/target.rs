@@ -279,6 +279,7 @@ fn is_uncounted(path: &[u8]) -> bool {
 }
 
 /// Whether a segment is one of these, in any case.
+#[inline(never)]
 fn is_one_of(segment: &[u8], known: &[&[u8]]) -> bool {
     known.iter().any(|known| segment.eq_ignore_ascii_case(known))
 }
