@@ -196,7 +196,7 @@ impl Report {
         let why = match reading {
             Reading::Nothing => NOTHING,
             Reading::Exempt => EXEMPT,
-            Reading::Body(_) | Reading::Uncounted | Reading::Ambiguous => return,
+            Reading::Body(_) | Reading::Uncounted | Reading::Ambiguous(_) => return,
         };
         if body.is_present() && self.decision.forwards() && !self.usage {
             self.notes.push(why.to_owned());
