@@ -124,6 +124,7 @@ impl Findings {
             Meaning::Stream => self.stream = Some(value),
             Meaning::Deferred => self.is_deferred |= value,
             Meaning::IncludeUsage => self.options.set(value, span),
+            Meaning::UsageShown => self.options.show(value),
             Meaning::Choice | Meaning::Open => self.is_open_ended |= value,
             _ => return self.any(meaning),
         }
@@ -193,7 +194,7 @@ impl Findings {
         match meaning {
             Meaning::Open => self.is_open_ended = true,
             Meaning::OtherOption => self.options.other(),
-            Meaning::Nothing | Meaning::Tokens => {}
+            Meaning::Nothing | Meaning::Tokens | Meaning::UsageShown => {}
             _ => return Err(Unreadable::WrongType),
         }
         Ok(())

@@ -52,6 +52,8 @@ pub(super) enum Meaning {
     IncludeUsage,
     /// Another option of the stream.
     OtherOption,
+    /// Whether the client gets the usage in any case.
+    UsageShown,
     /// Whether the response comes before the result.
     Deferred,
     /// Whatever it is, the server chooses models because of it.
@@ -117,7 +119,8 @@ places! {
     TEXT: Choice, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "moderation" MODERATION,
         "max_tokens" BOUND, "max_completion_tokens" OTHER_BOUND, "n" COUNT, "best_of" OTHER_COUNT,
-        "prompt" PROMPTS, "stream" STREAM, "stream_options" STREAM_OPTIONS, "tools" TOOLS,
+        "prompt" PROMPTS, "stream" STREAM, "stream_options" STREAM_OPTIONS, "usage" USAGE,
+        "tools" TOOLS,
         "mcp_servers" SERVERS, "preset" OPEN, "route" OTHER_OPEN,
         "context_window_fallbacks" CONTEXT_FALLBACKS, "content_policy_fallbacks" POLICY_FALLBACKS,
         "compound_custom" COMPOUND, "data_sources" DATA_SOURCES, "plugins" PLUGINS,
@@ -237,6 +240,9 @@ places! {
     STREAM_OPTIONS: StreamOptions, { "include_usage" INCLUDE_USAGE, }, others OTHER_OPTION;
     INCLUDE_USAGE: IncludeUsage;
     OTHER_OPTION: OtherOption;
+    /// OpenRouter's way to ask for the usage.
+    USAGE: Nothing, { "include" USAGE_SHOWN, };
+    USAGE_SHOWN: UsageShown;
     BACKGROUND: Deferred;
     TOOLS: List, items TOOL;
     /// A tool of any format.

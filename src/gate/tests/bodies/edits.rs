@@ -90,6 +90,11 @@ fn a_client_that_asks_for_usage_gets_it() {
     assert_eq!(shown, [EVENT, USAGE, DONE].concat());
     assert!(sent.host.memory.response_headers.borrow().contains_key("content-length"));
     assert_eq!(worker.used(), 7);
+    // In OpenRouter's way.
+    let mut sent = worker.ask(&STREAM.replace('{', r#"{"usage": {"include": true}, "#));
+    assert!(sent.sent_body().contains("include_usage"));
+    let shown = sent.respond(200, "text/event-stream", &[EVENT, USAGE, DONE]);
+    assert_eq!((shown, worker.used()), ([EVENT, USAGE, DONE].concat(), 14));
 }
 
 #[test]
