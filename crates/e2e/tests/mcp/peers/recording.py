@@ -1,0 +1,50 @@
+"""An MCP server on the package `mcp`, that notes every tool that it runs.
+
+    recording.py FILE
+
+It serves /mcp on a free port of this machine alone, and writes the port to standard output. A line of the file is the
+name of a tool and its arguments: the mark of the request, and for `read_file` the path.
+"""
+
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+
+ran = Path(sys.argv[1])
+server = MCPServer("recording")
+
+
+def note(*words):
+    with ran.open("a") as file:
+        file.write(" ".join(words) + "\n")
+    return "done"
+
+
+@server.tool()
+def get_weather(mark: str = "none") -> str:
+    return note("get_weather", mark)
+
+
+@server.tool()
+def delete_all(mark: str = "none") -> str:
+    return note("delete_all", mark)
+
+
+@server.tool()
+def read_file(path: str, mark: str = "none") -> str:
+    return note("read_file", mark, path)
+
+
+def main():
+    ran.touch()
+    # No request needs another before it.
+    app = server.streamable_http_app(stateless_http=True, json_response=True)
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+
+
+main()
