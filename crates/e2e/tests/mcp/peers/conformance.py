@@ -19,7 +19,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-PACKAGES = Path(os.environ["VKEY_TEST_MCP_PEERS"]) / "node_modules"
+PACKAGES = Path(os.environ["VKEY_TEST_MCP_PEERS"]).parent / "node_modules"
 NODE = next(PACKAGES.glob("node-linux-*")) / "bin/node"
 REVISIONS = ["2025-06-18", "2025-11-25", "2026-07-28"]
 RUNS = [("@modelcontextprotocol/conformance", revision, ["--spec-version", revision]) for revision in REVISIONS]
