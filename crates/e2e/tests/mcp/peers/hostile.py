@@ -47,6 +47,8 @@ def read_file(arguments):
 def bodies():
     """Names and bodies; what is text is sent as UTF-8."""
     plain = call()
+    yield "allowed", call(OK)
+    yield "allowed path", read_file('"path":"/ok"')
     yield "plain", plain
     yield "escaped value", call('"delete\\u005fall"')
     yield "escaped members", params(f'"n\\u0061me":{BAD},{ARGUMENTS}').replace('"params"', '"p\\u0061rams"')
@@ -162,7 +164,7 @@ def requests(modern):
         if modern:
             # The header that fits what the gate could read first, and the one that fits what the server runs.
             for named in ("delete_all", "get_weather", "read_file"):
-                if named in text or named == "delete_all":
+                if named in text or "\\" in text and named == "delete_all":
                     headers = [*without("mcp-name"), ("mcp-name", named)]
                     yield f"{name} [{named}]", "POST", "", headers, encode, text.replace(REST, meta)
             continue

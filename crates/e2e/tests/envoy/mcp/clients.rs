@@ -1,0 +1,153 @@
+//! Conversations of the official clients of both generations, as `crates/e2e/tests/mcp/peers/plan.py` describes them.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Server, all_globs, node, script};
+use crate::keys::Minter;
+use crate::support::{Envoy, artefact};
+
+/// The clients, each with every era that it speaks.
+const CLIENTS: [(&str, &str); 6] = [
+    ("py1", "legacy"),
+    ("py2", "legacy"),
+    ("py2", "auto"),
+    ("ts1", "legacy"),
+    ("ts2", "legacy"),
+    ("ts2", "auto"),
+];
+
+fn client(name: &str) -> Command {
+    let python = |variable| {
+        let mut python = Command::new(artefact(variable));
+        python.arg("-B").arg(script(name).with_extension("py"));
+        python
+    };
+    match name {
+        "py1" => python("VKEY_TEST_MCP_CLIENT_1"),
+        "py2" => python("VKEY_TEST_MCP_CLIENT"),
+        _ => node(&format!("{name}.mjs")),
+    }
+}
+
+/// What a client saw.
+fn converse(name: &str, era: &str, url: &str, key: Option<&str>, calls: &Value) -> Value {
+    let plan = json!({"url": url, "key": key, "era": era, "calls": calls}).to_string();
+    let mut child = client(name)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the client starts");
+    child.stdin.take().expect("a pipe").write_all(plan.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{name} {era} {}", output.status);
+    serde_json::from_slice(&output.stdout).expect("what the client saw")
+}
+
+/// Everything that a client does with `server-everything`, and errors of its own.
+fn calls_of_everything() -> Value {
+    json!([
+        {"tool": "echo", "arguments": {"message": "a text, «quoted» — \"so\" \\ and \u{2028} so"}},
+        {"tool": "trigger-long-running-operation", "arguments": {"duration": 0.5, "steps": 5}, "progress": true},
+        {"prompt": "simple-prompt"},
+        {"prompt": "args-prompt", "arguments": {"city": "Riga"}},
+        {"resource": "demo://resource/static/document/features.md"},
+        {"tool": "trigger-sampling-request", "arguments": {"prompt": "who is there?"}},
+        {"tool": "no-such-tool"},
+        {"prompt": "no-such-prompt"},
+        {"tool": "get-sum", "arguments": {"a": 2, "b": 40}},
+    ])
+}
+
+/// The same with the tests' own server, which speaks both eras.
+fn calls_of_own() -> Value {
+    json!([
+        {"tool": "test_simple_text"},
+        {"tool": "test_tool_with_progress", "progress": true},
+        {"prompt": "test_prompt_with_arguments", "arguments": {"arg1": "a", "arg2": "b"}},
+        {"resource": "test://static-text"},
+        {"resource": "test://template/7/data"},
+        {"tool": "test_sampling", "arguments": {"prompt": "who is there?"}},
+        {"tool": "test_elicitation", "arguments": {"message": "who is there?"}},
+        {"tool": "no_such_tool"},
+        {"prompt": "no-such-prompt"},
+        {"resource": "test://no-such-resource"},
+        {"tool": "test_simple_text"},
+    ])
+}
+
+#[test]
+fn a_key_that_may_do_everything_changes_nothing_in_a_conversation() {
+    let main = Minter::new("main", None);
+    let keys = [main.key("open", json!({})), main.key("globs", all_globs())];
+    let servers = [(Server::everything(), calls_of_everything()), (Server::own(), calls_of_own())];
+    for (server, calls) in &servers {
+        let envoy = Envoy::start(server.behind_gate("mcp-equal", &main));
+        let gate = format!("http://{}/mcp", envoy.gate());
+        for (name, era) in CLIENTS {
+            let direct = converse(name, era, &server.url(), None, calls);
+            assert!(direct["fatal"].is_null(), "{name} {era} {direct}");
+            for key in &keys {
+                let through = converse(name, era, &gate, Some(key), calls);
+                assert_eq!(through, direct, "{name} {era}");
+            }
+        }
+    }
+}
+
+/// The names in a list that a client was shown.
+fn names<'a>(saw: &'a Value, list: &str, member: &str) -> Vec<&'a str> {
+    let items = saw["lists"][list]["result"]["items"].as_array();
+    items.expect("a list").iter().map(|item| item[member].as_str().expect("a name")).collect()
+}
+
+/// Lists are as long as the key allows, a refused call is a typed error with the gate's code and reason, and the
+/// session lives on.
+#[test]
+fn a_restricted_key_sees_less_and_its_session_outlives_a_refusal() {
+    let main = Minter::new("main", None);
+    let only = json!({"only": {"mcp": {
+        "tools": ["test_simple_*", "test_tool_with_progress"],
+        "resources": ["test://static-text"],
+        "prompts": ["test_simple_prompt"],
+    }}});
+    let key = main.key("narrow", only);
+    let calls = json!([
+        {"tool": "test_simple_text"},
+        {"tool": "test_image_content"},
+        {"tool": "test_simple_text"},
+        {"prompt": "test_prompt_with_image"},
+        {"prompt": "test_simple_prompt"},
+        {"resource": "test://static-binary"},
+        {"resource": "test://static-text"},
+        {"tool": "test_tool_with_progress", "progress": true},
+    ]);
+    let server = Server::own();
+    let envoy = Envoy::start(server.behind_gate("mcp-narrow", &main));
+    let gate = format!("http://{}/mcp", envoy.gate());
+    for (name, era) in CLIENTS {
+        let saw = converse(name, era, &gate, Some(&key), &calls);
+        let told = format!("{name} {era} {saw}");
+        assert!(saw["fatal"].is_null(), "{told}");
+        assert_eq!(names(&saw, "tools", "name"), ["test_simple_text", "test_tool_with_progress"]);
+        assert_eq!(names(&saw, "resources", "uri"), ["test://static-text"], "{told}");
+        assert_eq!(names(&saw, "resource_templates", "uriTemplate"), [""; 0], "{told}");
+        assert_eq!(names(&saw, "prompts", "name"), ["test_simple_prompt"], "{told}");
+        let class = match name {
+            "py2" => "MCPError",
+            "ts2" => "ProtocolError",
+            _ => "McpError",
+        };
+        for (number, reason) in [(1, "mcp_tool"), (3, "mcp_prompt"), (5, "mcp_resource")] {
+            let error = &saw["calls"][number]["error"];
+            assert_eq!(error["class"], class, "{told}");
+            assert_eq!(error["code"], 403, "{told}");
+            assert_eq!(error["data"]["reason"], reason, "{told}");
+        }
+        for number in [0, 2, 4, 6, 7] {
+            assert!(saw["calls"][number]["result"].is_object(), "{number} {told}");
+        }
+    }
+}

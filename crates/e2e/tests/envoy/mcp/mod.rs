@@ -1,0 +1,107 @@
+//! MCP between clients and servers of other authors, with the gate in between.
+
+mod clients;
+mod conformance;
+mod hostile;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::keys::{Minter, options};
+use crate::support::{Options, artefact, config, root};
+
+/// A server of MCP over HTTP on a port of its own; dropping it ends the process.
+struct Server {
+    child: Child,
+    port: u16,
+    /// Open, because a server may write to it at any time.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// `@modelcontextprotocol/server-everything`.
+    fn everything() -> Self {
+        let mut node = Command::new("node");
+        node.arg(script("../on_a_free_port.mjs")).arg("/dev/stdout");
+        Self::start(node.arg(artefact("VKEY_TEST_MCP_SERVER")))
+    }
+
+    /// The tests' own server on the npm SDK, which passes the conformance suites.
+    fn own() -> Self {
+        Self::start(&mut node("server.mjs"))
+    }
+
+    /// A server on the Python package, that notes in the file which tools it runs.
+    fn recording(file: &Path) -> Self {
+        let mut python = Command::new(artefact("VKEY_TEST_MCP_CLIENT"));
+        Self::start(python.arg("-B").arg(script("recording.py")).arg(file))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the server starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        let read = stdout.read_line(&mut line);
+        // From here on the process has an owner that ends it, whatever happens next.
+        let mut server = Self { child, port: 0, _stdout: stdout };
+        read.expect("a line");
+        server.port = line.trim().parse().expect("a port");
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/mcp", self.port)
+    }
+
+    /// The gate in front of it, with the routes of MCP.
+    fn behind_gate(&self, label: &str, minter: &Minter) -> Options {
+        let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": self.port}});
+        options(label, minter, plugin()).edit(move |config| {
+            let cluster = config::named(config, "/static_resources/clusters", "echo");
+            let endpoint = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0];
+            endpoint["endpoint"]["address"] = address;
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only for a process that has been waited for already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn plugin() -> Value {
+    let routes = json!([{"path": "/mcp", "server": "main"}, {"path": "/mcp/{server}"}]);
+    json!({"mcp": {"routes": routes, "refuse_with": "rpc"}, "tiers": {"default": {}}})
+}
+
+/// What a key has that may do everything, one by one.
+fn all_globs() -> Value {
+    let members = ["methods", "servers", "tools", "resources", "prompts"];
+    let globs = members.map(|member| (member.to_owned(), json!(["*"])));
+    json!({"only": {"mcp": serde_json::Map::from_iter(globs)}})
+}
+
+fn script(name: &str) -> PathBuf {
+    root().join("crates/e2e/tests/mcp/peers").join(name)
+}
+
+/// Node, with a script that finds its packages by itself.
+fn node(name: &str) -> Command {
+    let mut node = Command::new("node");
+    node.arg(script(name)).env("VKEY_TEST_MCP_PEERS", artefact("VKEY_TEST_MCP_PEERS"));
+    node
+}
+
+/// What a command prints that must succeed.
+fn stdout(command: &mut Command) -> String {
+    let output = command.stderr(Stdio::inherit()).output().expect("the command starts");
+    assert!(output.status.success(), "{command:?}: {}", output.status);
+    String::from_utf8(output.stdout).expect("text")
+}
