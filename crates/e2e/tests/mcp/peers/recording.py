@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
 
 ran = Path(sys.argv[1])
 server = MCPServer("recording")
@@ -40,8 +41,9 @@ def read_file(path: str, mark: str = "none") -> str:
 
 def main():
     ran.touch()
-    # No request needs another before it.
-    app = server.streamable_http_app(stateless_http=True, json_response=True)
+    # No request needs another before it; and a proxy may remove the port of the host, which the server wants there.
+    any_host = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=any_host)
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
