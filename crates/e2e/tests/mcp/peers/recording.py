@@ -1,8 +1,9 @@
 """An MCP server on the package `mcp`, that notes every tool that it runs.
 
-    recording.py FILE
+    recording.py FILE [stdio]
 
-It serves /mcp on a free port of this machine alone, and writes the port to standard output. A line of the file is the
+It serves /mcp on a free port of this machine alone, and writes the port to standard output; or it serves standard input
+and output. A line of the file is the
 name of a tool and its arguments: the mark of the request, and for `read_file` the path.
 """
 
@@ -41,6 +42,9 @@ def read_file(path: str, mark: str = "none") -> str:
 
 def main():
     ran.touch()
+    if sys.argv[2:] == ["stdio"]:
+        server.run("stdio")
+        return
     # No request needs another before it; and a proxy may remove the port of the host, which the server wants there.
     any_host = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=any_host)

@@ -1,5 +1,5 @@
-// node server.mjs: an MCP server on the npm SDK, with all that the conformance suites ask for. It serves /mcp on a free
-// port of this machine alone, and writes the port to standard output.
+// node server.mjs [stdio]: an MCP server on the npm SDK, with all that the conformance suites ask for. It serves /mcp on a
+// free port of this machine alone, and writes the port to standard output; or it serves standard input and output.
 //
 // Revisions up to 2025-11-25 have sessions, 2026-07-28 has none. Packages: VKEY_TEST_MCP_PEERS.
 import { randomUUID } from "node:crypto";
@@ -125,4 +125,6 @@ const http = createServer(async (request, response) => {
   const legacy = await isLegacyRequest(await toWebRequest(request, message), message);
   return legacy ? serveLegacy(request, response, message) : serveModern(request, response, message);
 });
-http.listen(0, "127.0.0.1", () => console.log(http.address().port));
+
+if (process.argv[2] === "stdio") load("@modelcontextprotocol/server/stdio").serveStdio(offer);
+else http.listen(0, "127.0.0.1", () => console.log(http.address().port));
