@@ -1,49 +1,14 @@
 //! Conversations of the official clients of both generations, as `crates/e2e/tests/mcp/peers/plan.py` describes them.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use serde_json::{Value, json};
 
-use super::{Server, all_globs, node, script};
+use super::{Server, all_globs};
 use crate::keys::Minter;
-use crate::support::{Envoy, artefact};
+use crate::support::Envoy;
+use crate::support::peers::{CLIENTS, client, converse, error_class, names};
 
-/// The clients, each with every era that it speaks.
-const CLIENTS: [(&str, &str); 6] = [
-    ("py1", "legacy"),
-    ("py2", "legacy"),
-    ("py2", "auto"),
-    ("ts1", "legacy"),
-    ("ts2", "legacy"),
-    ("ts2", "auto"),
-];
-
-fn client(name: &str) -> Command {
-    let python = |variable| {
-        let mut python = Command::new(artefact(variable));
-        python.arg("-B").arg(script(name).with_extension("py"));
-        python
-    };
-    match name {
-        "py1" => python("VKEY_TEST_MCP_CLIENT_1"),
-        "py2" => python("VKEY_TEST_MCP_CLIENT"),
-        _ => node(&format!("{name}.mjs")),
-    }
-}
-
-/// What a client saw.
-fn converse(name: &str, era: &str, url: &str, key: Option<&str>, calls: &Value) -> Value {
-    let plan = json!({"url": url, "key": key, "era": era, "calls": calls}).to_string();
-    let mut child = client(name)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the client starts");
-    child.stdin.take().expect("a pipe").write_all(plan.as_bytes()).expect("it reads");
-    let output = child.wait_with_output().expect("it ends");
-    assert!(output.status.success(), "{name} {era} {}", output.status);
-    serde_json::from_slice(&output.stdout).expect("what the client saw")
+fn talk(name: &str, era: &str, url: &str, key: Option<&str>, calls: &Value) -> Value {
+    converse(&mut client(name), &json!({"url": url, "key": key, "era": era, "calls": calls}))
 }
 
 /// Everything that a client does with `server-everything`, and errors of its own.
@@ -87,20 +52,14 @@ fn a_key_that_may_do_everything_changes_nothing_in_a_conversation() {
         let envoy = Envoy::start(server.behind_gate("mcp-equal", &main));
         let gate = format!("http://{}/mcp", envoy.gate());
         for (name, era) in CLIENTS {
-            let direct = converse(name, era, &server.url(), None, calls);
+            let direct = talk(name, era, &server.url(), None, calls);
             assert!(direct["fatal"].is_null(), "{name} {era} {direct}");
             for key in &keys {
-                let through = converse(name, era, &gate, Some(key), calls);
+                let through = talk(name, era, &gate, Some(key), calls);
                 assert_eq!(through, direct, "{name} {era}");
             }
         }
     }
-}
-
-/// The names in a list that a client was shown.
-fn names<'a>(saw: &'a Value, list: &str, member: &str) -> Vec<&'a str> {
-    let items = saw["lists"][list]["result"]["items"].as_array();
-    items.expect("a list").iter().map(|item| item[member].as_str().expect("a name")).collect()
 }
 
 /// Lists are as long as the key allows, a refused call is a typed error with the gate's code and reason, and the
@@ -128,21 +87,16 @@ fn a_restricted_key_sees_less_and_its_session_outlives_a_refusal() {
     let envoy = Envoy::start(server.behind_gate("mcp-narrow", &main));
     let gate = format!("http://{}/mcp", envoy.gate());
     for (name, era) in CLIENTS {
-        let saw = converse(name, era, &gate, Some(&key), &calls);
+        let saw = talk(name, era, &gate, Some(&key), &calls);
         let told = format!("{name} {era} {saw}");
         assert!(saw["fatal"].is_null(), "{told}");
         assert_eq!(names(&saw, "tools", "name"), ["test_simple_text", "test_tool_with_progress"]);
         assert_eq!(names(&saw, "resources", "uri"), ["test://static-text"], "{told}");
         assert_eq!(names(&saw, "resource_templates", "uriTemplate"), [""; 0], "{told}");
         assert_eq!(names(&saw, "prompts", "name"), ["test_simple_prompt"], "{told}");
-        let class = match name {
-            "py2" => "MCPError",
-            "ts2" => "ProtocolError",
-            _ => "McpError",
-        };
         for (number, reason) in [(1, "mcp_tool"), (3, "mcp_prompt"), (5, "mcp_resource")] {
             let error = &saw["calls"][number]["error"];
-            assert_eq!(error["class"], class, "{told}");
+            assert_eq!(error["class"], error_class(name), "{told}");
             assert_eq!(error["code"], 403, "{told}");
             assert_eq!(error["data"]["reason"], reason, "{told}");
         }

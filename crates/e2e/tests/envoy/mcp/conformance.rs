@@ -4,8 +4,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Server, all_globs, script, stdout};
+use super::{Server, all_globs};
 use crate::keys::Minter;
+use crate::support::peers::{script, stdout};
 use crate::support::{Envoy, Options, artefact, config};
 
 /// Of the four runs of a suite: 27 + 33 + 40 + 32 scenarios.

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Server, script, stdout};
+use super::Server;
 use crate::keys::Minter;
+use crate::support::peers::{script, stdout};
 use crate::support::{Envoy, TempDir, each_envoy};
 
 /// At least this number of requests make the server run what it must not, without the gate.

@@ -5,13 +5,14 @@ mod conformance;
 mod hostile;
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::keys::{Minter, options};
-use crate::support::{Options, artefact, config, root};
+use crate::support::peers::{node, python, script};
+use crate::support::{Options, artefact, config};
 
 /// A server of MCP over HTTP on a port of its own; dropping it ends the process.
 struct Server {
@@ -36,8 +37,7 @@ impl Server {
 
     /// A server on the Python package, that notes in the file which tools it runs.
     fn recording(file: &Path) -> Self {
-        let mut python = Command::new(artefact("VKEY_TEST_MCP_CLIENT"));
-        Self::start(python.arg("-B").arg(script("recording.py")).arg(file))
+        Self::start(python("recording.py").arg(file))
     }
 
     fn start(command: &mut Command) -> Self {
@@ -86,22 +86,4 @@ fn all_globs() -> Value {
     let members = ["methods", "servers", "tools", "resources", "prompts"];
     let globs = members.map(|member| (member.to_owned(), json!(["*"])));
     json!({"only": {"mcp": serde_json::Map::from_iter(globs)}})
-}
-
-fn script(name: &str) -> PathBuf {
-    root().join("crates/e2e/tests/mcp/peers").join(name)
-}
-
-/// Node, with a script that finds its packages by itself.
-fn node(name: &str) -> Command {
-    let mut node = Command::new("node");
-    node.arg(script(name)).env("VKEY_TEST_MCP_PEERS", artefact("VKEY_TEST_MCP_PEERS"));
-    node
-}
-
-/// What a command prints that must succeed.
-fn stdout(command: &mut Command) -> String {
-    let output = command.stderr(Stdio::inherit()).output().expect("the command starts");
-    assert!(output.status.success(), "{command:?}: {}", output.status);
-    String::from_utf8(output.stdout).expect("text")
 }

@@ -1,4 +1,4 @@
-"""An MCP server on the package `mcp`, that notes every tool that it runs.
+"""An MCP server on the package `mcp`, that notes every tool that it runs, and what else it gives.
 
     recording.py FILE [stdio]
 
@@ -38,6 +38,16 @@ def delete_all(mark: str = "none") -> str:
 @server.tool()
 def read_file(path: str, mark: str = "none") -> str:
     return note("read_file", mark, path)
+
+
+@server.prompt("secret")
+def secret_prompt(mark: str = "none") -> str:
+    return note("prompt", mark)
+
+
+@server.resource("secret://{mark}")
+def secret_resource(mark: str) -> str:
+    return note("resource", mark)
 
 
 def main():
