@@ -61,11 +61,8 @@ pub(crate) fn client(name: &str) -> Command {
 
 /// What a client saw in the conversation of a plan.
 pub(crate) fn converse(client: &mut Command, plan: &Value) -> Value {
-    let mut child = client
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the client starts");
+    let mut child =
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the client starts");
     let input = plan.to_string();
     child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("it ends");

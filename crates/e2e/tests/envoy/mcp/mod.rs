@@ -35,6 +35,11 @@ impl Server {
         Self::start(&mut node("server.mjs"))
     }
 
+    /// A server whose lists come in pages.
+    fn paged() -> Self {
+        Self::start(&mut node("paged.mjs"))
+    }
+
     /// A server on the Python package, that notes in the file which tools it runs.
     fn recording(file: &Path) -> Self {
         Self::start(python("recording.py").arg(file))

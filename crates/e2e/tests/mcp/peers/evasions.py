@@ -1,5 +1,5 @@
-"""Requests of MCP that slip past one gate or another: they call the tool `delete_all`, or `read_file` for another path than
-/ok, or ask for a prompt or a resource, in a way that some server answers. Those called `allowed` do none of that.
+"""Requests of MCP that slip past one gate or another: they call the tool `delete_all`, or `read_file` for another path
+than /ok, or ask for a prompt or a resource, in a way that some server answers. Those called `allowed` do none of that.
 
 A body has MARK where the arguments of the tool name the request, and REST where a request without a session has its
 `_meta`.
@@ -97,10 +97,12 @@ def bodies():
     yield "UTF-16 BE with mark", lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"), plain
     yield "Latin-1", lambda text: text.encode("latin-1"), call(arguments=f'"x":"\xe9",{ARGUMENTS}')
     for name, piece in (("lone continuation", b"\x80"), ("overlong", b"\xc1\x9f"), ("surrogate", b"\xed\xa0\x80")):
-        yield name, lambda text, piece=piece: text.encode().replace(b"BYTES", piece), call(
-            arguments=f'"x":"BYTES",{ARGUMENTS}'
-        )
-        yield f"{name} in the name", lambda text, piece=piece: text.encode().replace(b"BYTES", piece), call('"delete_allBYTES"')
+
+        def with_piece(text, piece=piece):
+            return text.encode().replace(b"BYTES", piece)
+
+        yield name, with_piece, call(arguments=f'"x":"BYTES",{ARGUMENTS}')
+        yield f"{name} in the name", with_piece, call('"delete_allBYTES"')
     yield "overlong underscore", lambda text: text.encode().replace(b"delete_all", b"delete\xc1\x9fall"), plain
     yield "lone surrogate", call(arguments=f'"x":"\\ud800",{ARGUMENTS}')
     yield "lone surrogate in the name", call('"delete_all\\udc00"')
@@ -197,8 +199,9 @@ def requests(modern):
         headers = [("content-type", f"application/json; charset={encoding}"), *without("content-type")]
         yield post(f"said {encoding}", headers, encode=lambda text, encoding=encoding: text.encode(encoding))
     for coding, code in (("gzip", gzip.compress), ("deflate", zlib.compress)):
-        yield post(f"{coding}", [*usual, ("content-encoding", coding)], encode=lambda text, code=code: code(text.encode()))
-        yield post(f"said {coding}, plain", [*usual, ("content-encoding", coding)])
+        coded = [*usual, ("content-encoding", coding)]
+        yield post(coding, coded, encode=lambda text, code=code: code(text.encode()))
+        yield post(f"said {coding}, plain", coded)
     yield post("identity", [*usual, ("content-encoding", "identity")])
 
     for said in ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28", "2099-01-01", "draft", ""):

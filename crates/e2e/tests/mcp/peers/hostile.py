@@ -3,10 +3,10 @@
     hostile.py URL FILE [KEY]
     hostile.py stdio FILE COMMAND [ARGUMENT...]
 
-The second sends the bodies alone, as lines, to a server that it starts. FILE is what recording.py notes in. A key, if there
-is one, should allow the tool `get_weather`, `read_file` for the path /ok alone, and no prompt and no resource. Standard
-output is a JSON list: for each request its `name`, the `status` of the answer (0: the connection was closed), what it
-`ran` (lines of FILE, without the mark), and what of that is `forbidden`.
+The second sends the bodies alone, as lines, to a server that it starts. FILE is what recording.py notes in. A key, if
+there is one, should allow the tool `get_weather`, `read_file` for the path /ok alone, and no prompt and no resource.
+Standard output is a JSON list: for each request its `name`, the `status` of the answer (0: the connection was closed),
+what it `ran` (lines of FILE, without the mark), and what of that is `forbidden`.
 """
 
 import http.client

@@ -80,7 +80,8 @@ async function twoRounds(_args, context) {
 /** Only what the client says that it can answer. */
 function supported(_args, context) {
   const can = context.mcpReq.envelope?.[CAPABILITIES] ?? {};
-  return { ...(can.sampling && { greeting: sample("Generate a greeting") }), ...(can.elicitation && { name: nameForm }) };
+  const greeting = can.sampling && { greeting: sample("Generate a greeting") };
+  return { ...greeting, ...(can.elicitation && { name: nameForm }) };
 }
 
 const titled = (...names) => names.map((name, at) => ({ const: `value${at + 1}`, title: name }));

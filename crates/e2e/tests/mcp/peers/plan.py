@@ -3,7 +3,8 @@
 The plan is JSON on standard input:
 
     {"url": URL, "key": KEY, "command": [WORD, ...], "era": "legacy" | "auto" | "modern", "calls": [CALL, ...]}
-    CALL: {"tool": NAME, "arguments": {...}, "progress": true} | {"prompt": NAME, "arguments": {...}} | {"resource": URI}
+    CALL: {"tool": NAME, "arguments": {...}, "progress": true} | {"prompt": NAME, "arguments": {...}}
+        | {"resource": URI}
 
 either `url`, with or without `key`, or `command` for a server on standard input and output. Standard output is one JSON
 object: `server`, `protocol`, the lists with all their pages, and `calls`: for each a `result`, or an `error` with its

@@ -3,8 +3,8 @@
     recording.py FILE [stdio]
 
 It serves /mcp on a free port of this machine alone, and writes the port to standard output; or it serves standard input
-and output. A line of the file is the
-name of a tool and its arguments: the mark of the request, and for `read_file` the path.
+and output. A line of the file is the name of a tool, or what else was asked for, and its arguments: the mark of the
+request, and for `read_file` the path.
 """
 
 import socket

@@ -1,5 +1,5 @@
-// node server.mjs [stdio]: an MCP server on the npm SDK, with all that the conformance suites ask for. It serves /mcp on a
-// free port of this machine alone, and writes the port to standard output; or it serves standard input and output.
+// node server.mjs [stdio]: an MCP server on the npm SDK, with all that the conformance suites ask for. It serves /mcp on
+// a free port of this machine alone, and writes the port to standard output; or it serves standard input and output.
 //
 // Revisions up to 2025-11-25 have sessions, 2026-07-28 has none. Packages: VKEY_TEST_MCP_PEERS.
 import { randomUUID } from "node:crypto";
@@ -12,8 +12,7 @@ import { states } from "./states.mjs";
 const { McpServer, ResourceTemplate, createMcpHandler, fromJsonSchema, isLegacyRequest } = load(
   "@modelcontextprotocol/server",
 );
-const { NodeStreamableHTTPServerTransport, localhostHostValidation, localhostOriginValidation, toNodeHandler, toWebRequest } =
-  load("@modelcontextprotocol/node");
+const node = load("@modelcontextprotocol/node");
 
 const capabilities = {
   tools: { listChanged: true },
@@ -55,7 +54,7 @@ function offer() {
 }
 
 const modern = createMcpHandler(offer, { legacy: "reject" });
-const serveModern = toNodeHandler(modern);
+const serveModern = node.toNodeHandler(modern);
 
 /** The events of one session, for a client that comes back for them. */
 class Events {
@@ -81,7 +80,7 @@ class Events {
 const sessions = new Map();
 
 async function beginSession() {
-  const transport = new NodeStreamableHTTPServerTransport({
+  const transport = new node.NodeStreamableHTTPServerTransport({
     sessionIdGenerator: randomUUID,
     eventStore: new Events(),
     retryInterval: 500,
@@ -112,7 +111,7 @@ async function messageOf(request) {
   }
 }
 
-const checks = [localhostHostValidation(), localhostOriginValidation()];
+const checks = [node.localhostHostValidation(), node.localhostOriginValidation()];
 
 const http = createServer(async (request, response) => {
   if (!checks.every((check) => check(request, response))) return;
@@ -122,7 +121,7 @@ const http = createServer(async (request, response) => {
     response.writeHead(400, { "content-type": "application/json" });
     return response.end(JSON.stringify({ jsonrpc: "2.0", id: null, error }));
   }
-  const legacy = await isLegacyRequest(await toWebRequest(request, message), message);
+  const legacy = await isLegacyRequest(await node.toWebRequest(request, message), message);
   return legacy ? serveLegacy(request, response, message) : serveModern(request, response, message);
 });
 
