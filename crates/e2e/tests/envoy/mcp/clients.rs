@@ -47,7 +47,11 @@ fn calls_of_own() -> Value {
 fn a_key_that_may_do_everything_changes_nothing_in_a_conversation() {
     let main = Minter::new("main", None);
     let keys = [main.key("open", json!({})), main.key("globs", all_globs())];
-    let servers = [(Server::everything(), calls_of_everything()), (Server::own(), calls_of_own())];
+    let servers = [
+        (Server::everything(), calls_of_everything()),
+        (Server::own(), calls_of_own()),
+        (Server::paged(), json!([{"tool": "item3"}, {"resource": "test://item1"}])),
+    ];
     for (server, calls) in &servers {
         let envoy = Envoy::start(server.behind_gate("mcp-equal", &main));
         let gate = format!("http://{}/mcp", envoy.gate());
@@ -102,6 +106,33 @@ fn a_restricted_key_sees_less_and_its_session_outlives_a_refusal() {
         }
         for number in [0, 2, 4, 6, 7] {
             assert!(saw["calls"][number]["result"].is_object(), "{number} {told}");
+        }
+    }
+}
+
+/// Pages keep their number, and a page of which nothing is left does not end the list.
+#[test]
+fn a_restricted_key_sees_every_page() {
+    let main = Minter::new("main", None);
+    let only = json!({"only": {"mcp": {
+        "tools": ["item4", "item5"], "resources": ["test://item0"], "prompts": ["item3"],
+    }}});
+    let key = main.key("pages", only);
+    let server = Server::paged();
+    let envoy = Envoy::start(server.behind_gate("mcp-pages", &main));
+    let gate = format!("http://{}/mcp", envoy.gate());
+    for (name, era) in CLIENTS {
+        let direct = talk(name, era, &server.url(), None, &json!([]));
+        let saw = talk(name, era, &gate, Some(&key), &json!([]));
+        let told = format!("{name} {era} {saw}");
+        assert!(saw["fatal"].is_null(), "{told}");
+        assert_eq!(names(&saw, "tools", "name"), ["item4", "item5"], "{told}");
+        assert_eq!(names(&saw, "resources", "uri"), ["test://item0"], "{told}");
+        assert_eq!(names(&saw, "resource_templates", "uriTemplate"), [""; 0], "{told}");
+        assert_eq!(names(&saw, "prompts", "name"), ["item3"], "{told}");
+        for list in ["tools", "resources", "resource_templates", "prompts"] {
+            let pages = |saw: &Value| saw["lists"][list]["result"]["pages"].clone();
+            assert_eq!(pages(&saw), pages(&direct), "{told}");
         }
     }
 }

@@ -1,5 +1,5 @@
-// node server.mjs [stdio]: an MCP server on the npm SDK, with all that the conformance suites ask for. It serves /mcp on
-// a free port of this machine alone, and writes the port to standard output; or it serves standard input and output.
+// node server.mjs [stdio]: an MCP server on the npm SDK, with all that the conformance suites ask for. It serves /mcp
+// on a free port of this machine alone, and writes the port to standard output; or it serves standard input and output.
 //
 // Revisions up to 2025-11-25 have sessions, 2026-07-28 has none. Packages: VKEY_TEST_MCP_PEERS.
 import { randomUUID } from "node:crypto";
