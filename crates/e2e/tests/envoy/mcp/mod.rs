@@ -4,7 +4,7 @@ mod clients;
 mod conformance;
 mod hostile;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -49,12 +49,11 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the server starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut line = String::new();
-        let read = stdout.read_line(&mut line);
+        // Some say more than the port.
+        let port = stdout.by_ref().lines().find_map(|line| line.ok()?.parse().ok());
         // From here on the process has an owner that ends it, whatever happens next.
         let mut server = Self { child, port: 0, _stdout: stdout };
-        read.expect("a line");
-        server.port = line.trim().parse().expect("a port");
+        server.port = port.expect("a port");
         server
     }
 
