@@ -9,7 +9,7 @@ The plan is JSON on standard input:
 either `url`, with or without `key`, or `command` for a server on standard input and output. Standard output is one JSON
 object: `server`, `protocol`, the lists with all their pages, and `calls`: for each a `result`, or an `error` with its
 `class`, `code`, `message` and `data`; and the first steps of its `progress` where that is asked for, because libraries
-lose what comes right before the result. What ended the session is `fatal`. Nothing in it depends on the time.
+lose what comes right before the result. What ended the session before its end is `fatal`. Nothing in it depends on the time.
 """
 
 import asyncio
@@ -79,6 +79,7 @@ async def converse(connect, plan, saw):
         saw["lists"] = {name: await tried(pages(client, name)) for name in LISTS}
         for call in plan["calls"]:
             saw["calls"].append(await make(client, call))
+        saw["over"] = True
 
 
 def main(connect):
@@ -93,7 +94,9 @@ def main(connect):
     try:
         asyncio.run(bounded())
     except (Exception, asyncio.CancelledError) as raised:
-        saw["fatal"] = error_of(raised)
+        # The first generation raises where a server still has something to say while the client leaves.
+        if "over" not in saw:
+            saw["fatal"] = error_of(raised)
     print(json.dumps(saw))
 
 
