@@ -9,7 +9,8 @@ The plan is JSON on standard input:
 either `url`, with or without `key`, or `command` for a server on standard input and output. Standard output is one JSON
 object: `server`, `protocol`, the lists with all their pages, and `calls`: for each a `result`, or an `error` with its
 `class`, `code`, `message` and `data`; and the first steps of its `progress` where that is asked for, because libraries
-lose what comes right before the result. What ended the session before its end is `fatal`. Nothing in it depends on the time.
+lose what comes right before the result. What ended the session before its end is `fatal`. Nothing in it depends on the
+time.
 """
 
 import asyncio
