@@ -11,6 +11,10 @@ mod audit_lines;
 mod documents;
 #[path = "properties/keys.rs"]
 mod keys;
+#[path = "properties/lists.rs"]
+mod lists;
+#[path = "properties/messages.rs"]
+mod messages;
 #[path = "properties/models.rs"]
 mod models;
 #[path = "properties/requests.rs"]

@@ -37,6 +37,10 @@ macro_rules! vectors {
     };
 }
 
+#[path = "vectors/lists.rs"]
+mod lists;
+#[path = "vectors/messages.rs"]
+mod messages;
 #[path = "vectors/pieces.rs"]
 mod pieces;
 #[path = "vectors/requests.rs"]

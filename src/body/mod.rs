@@ -4,6 +4,8 @@
 //! gives the same result for every way of cutting them. It has no knowledge of keys, limits or hosts.
 
 pub mod base64;
+mod cut;
+mod declared;
 mod dialect;
 pub mod eventstream;
 mod format;
@@ -14,6 +16,7 @@ pub mod response;
 pub mod sse;
 mod tokens;
 
+pub use declared::Declared;
 pub use dialect::Dialect;
 pub use format::Format;
 pub use tokens::TokenUsage;

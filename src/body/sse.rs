@@ -12,6 +12,8 @@ pub struct Events {
     field: Field,
     /// The value of the last field `event` of this event, cut off after [`MAX_NAME_BYTES`].
     name: Vec<u8>,
+    /// Whether the event has a line that is no comment.
+    has_begun: bool,
     /// Whether the event has a line of data.
     has_line: bool,
     /// The first bytes of its data, as many as `[DONE]` has, and their number.
@@ -28,6 +30,8 @@ pub struct Events {
 /// A part of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
+    /// An event begins with the next byte. What came before it since the last one are comments.
+    Begin,
     /// More of the data of the event. A line feed stands between its lines.
     Data(&'a [u8]),
     /// The event has ended. All bytes since the end of the one before are its own.
@@ -77,6 +81,7 @@ impl Events {
             place: Place::Mark(0),
             field: Field::EMPTY,
             name: Vec::new(),
+            has_begun: false,
             has_line: false,
             first: 0,
             first_len: 0,
@@ -129,6 +134,7 @@ impl Events {
     fn begin(&mut self) {
         if std::mem::take(&mut self.has_ended) {
             self.name.clear();
+            self.has_begun = false;
             self.has_line = false;
             self.first = 0;
             self.first_len = 0;
@@ -167,6 +173,8 @@ impl Events {
             Place::Mark(_) => {
                 self.field = Field::OTHER;
                 self.place = Place::Field;
+                self.has_begun = true;
+                return Some(Part::Begin);
             }
             Place::Start if is_end => {
                 *bytes = after;
@@ -174,10 +182,22 @@ impl Events {
                 self.is_ending = self.after_cr;
                 return (!self.after_cr).then(|| self.end());
             }
-            Place::Start => {
-                self.field = Field::EMPTY;
-                self.place = Place::Field;
+            Place::Start if !self.has_begun && byte != b':' => {
+                self.has_begun = true;
+                return Some(Part::Begin);
             }
+            Place::Start => match bytes.strip_prefix(b"data:") {
+                Some(value) => {
+                    *bytes = value;
+                    self.field = Field::DATA;
+                    self.place = Place::Colon;
+                    return self.begin_value();
+                }
+                None => {
+                    self.field = Field::EMPTY;
+                    self.place = Place::Field;
+                }
+            },
             Place::Field if is_end => {
                 self.place = Place::Value;
                 return self.begin_value();
@@ -293,6 +313,7 @@ mod tests {
                 let part = events.next(&mut rest);
                 own.extend_from_slice(&before[..before.len() - rest.len()]);
                 match part {
+                    Some(Part::Begin) => assert!(are_comments(&own), "{own:?}"),
                     Some(Part::Data(piece)) => data.extend_from_slice(piece),
                     Some(Part::End) => found.push(event(&events, &mut data, &mut own)),
                     None => break,
@@ -304,6 +325,15 @@ mod tests {
         }
         assert_eq!(own, b"");
         found
+    }
+
+    /// Whether nothing but comments comes before an event, and what may begin a stream.
+    fn are_comments(before: &[u8]) -> bool {
+        let rest = before.trim_ascii_start();
+        let rest = BYTE_ORDER_MARK
+            .iter()
+            .fold(rest, |rest, byte| rest.strip_prefix(&[*byte]).unwrap_or(rest));
+        rest.split(|byte| is_line_end(*byte)).all(|line| line.is_empty() || line[0] == b':')
     }
 
     fn event(events: &Events, data: &mut Vec<u8>, own: &mut Vec<u8>) -> Event {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::body::request::RequestFacts;
-use crate::body::response::{End, Meter, Metered, Stripper};
+use crate::body::response::{End, Meter, Metered};
 
 /// What a forwarded request reserved of its limits of tokens and cost, and the meter of its response.
 #[derive(Debug)]
@@ -17,7 +17,6 @@ pub struct Metering {
     /// Whether an event that the client did not ask for is to be removed from the response.
     pub strips: bool,
     meter: Option<Meter>,
-    stripper: Option<Stripper>,
     /// How the response ends, if that is known before its end.
     end: Option<End>,
 }
@@ -48,28 +47,19 @@ impl Metering {
             reserved_micro_usd: micro_usd,
             strips,
             meter: None,
-            stripper: None,
             end: None,
         }
     }
 
     /// Begins to read a response. A second one takes the place of the first. `end`: how it ends, if that is known.
-    pub fn begin(&mut self, meter: Meter, stripper: Option<Stripper>, end: Option<End>) {
+    pub fn begin(&mut self, meter: Meter, end: Option<End>) {
         self.meter = Some(meter);
-        self.stripper = stripper;
         self.end = end;
     }
 
-    /// Reads a part of the response. If events may be removed, adds to `kept` what goes on to the client. Returns whether
-    /// exactly this part goes on.
-    pub fn feed(&mut self, part: &[u8], kept: &mut Vec<u8>) -> bool {
-        if let Some(meter) = &mut self.meter {
-            meter.feed(part);
-        }
-        let Some(stripper) = &mut self.stripper else { return true };
-        let passed = stripper.feed(part);
-        kept.extend_from_slice(&passed);
-        matches!(passed, Cow::Borrowed(passed) if passed.len() == part.len())
+    /// Reads a part of the response, and returns what goes on to the client.
+    pub fn feed<'a>(&mut self, part: &'a [u8]) -> Cow<'a, [u8]> {
+        self.meter.as_mut().map_or(Cow::Borrowed(part), |meter| meter.feed(part))
     }
 
     /// Records that a part of the response cannot be read.
@@ -79,7 +69,7 @@ impl Metering {
 
     /// What goes on to the client at the end of the response.
     pub fn finish_stripping(&mut self) -> Vec<u8> {
-        self.stripper.take().map(Stripper::finish).unwrap_or_default()
+        self.meter.as_mut().map(Meter::finish_stripping).unwrap_or_default()
     }
 
     /// What the response used. `end`: how it ends, unless that was known before.

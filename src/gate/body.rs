@@ -1,8 +1,9 @@
 //! What the body of a request adds to its decision and to its edits.
 
 use crate::access::CanonicalPath;
+use crate::body::Declared;
 use crate::body::json::Limits;
-use crate::body::request::{Declared, Injection, RequestReader, Target};
+use crate::body::request::{Injection, RequestReader, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{KnownKey, Reserve};
 use crate::exchange::{Asked, Held, Metering, ReadBody};

@@ -2,8 +2,10 @@
 
 mod charge;
 
+use std::borrow::Cow;
+
 use crate::body::Format;
-use crate::body::response::{End, Meter, ResponseHead, Stripper};
+use crate::body::response::{End, Meter, ResponseHead};
 use crate::exchange::{Exchange, Forwarded, Metering};
 use crate::host::{Body, Host, HostError, Level, Property, RecordStore, number_property};
 
@@ -45,7 +47,7 @@ impl Gate {
             // How much is removed is not known before it comes.
             _ = host.remove_response_header("content-length");
         }
-        metering.begin(meter, strips.then(Stripper::default), end);
+        metering.begin(if strips { meter.stripping() } else { meter }, end);
         metering
     }
 
@@ -115,7 +117,12 @@ pub(super) fn read_response(host: &impl Host, metering: &mut Metering, bytes: u6
             return metering.lose();
         };
         read = read.saturating_add(part.len());
-        is_same &= metering.feed(&part, &mut kept);
+        let passed = metering.feed(&part);
+        is_same &= passed.len() == part.len() && matches!(passed, Cow::Borrowed(_));
+        // A part that is the whole, as most are, is not copied only to see that nothing has changed.
+        if !is_same || part.len() < len {
+            kept.extend_from_slice(&passed);
+        }
     }
     if is_last {
         let mut held = metering.finish_stripping();

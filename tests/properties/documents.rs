@@ -216,13 +216,21 @@ fn has_similar(json: &Json) -> bool {
 proptest! {
     #![proptest_config(config())]
 
-    /// What is JSON in UTF-8, and nothing else.
+    /// All that is JSON in UTF-8, and other documents in one way however they are cut.
     #[test]
-    fn a_tolerant_scanner_reads_what_serde_json_reads(document in damaged()) {
+    fn a_tolerant_scanner_reads_what_serde_json_reads(
+        document in damaged(),
+        cuts in vec(any::<Index>(), 0..20),
+    ) {
         let is_json = str::from_utf8(&document)
             .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
-        let (_, _, result) = read(&mut Scanner::tolerant(WIDE), &[&document]);
-        prop_assert_eq!(result.is_ok(), is_json, "{} {:?}", String::from_utf8_lossy(&document), result);
+        let mut scanner = Scanner::tolerant(WIDE);
+        let whole = read(&mut scanner, &[&document]);
+        prop_assert!(whole.2.is_ok() || !is_json, "{} {:?}", String::from_utf8_lossy(&document), whole.2);
+        for pieces in [pieces(&document, &cuts), document.chunks(1).collect()] {
+            scanner.reset();
+            prop_assert_eq!(&read(&mut scanner, &pieces), &whole);
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use vkey::body::Declared;
 use vkey::body::json::{Limits, Unreadable};
-use vkey::body::request::{Declared, RequestFacts, RequestReader, Target};
+use vkey::body::request::{RequestFacts, RequestReader, Target};
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

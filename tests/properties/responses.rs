@@ -1,6 +1,6 @@
 //! Responses of AI services, good and bad.
 
-use vkey::body::response::{End, Meter, Metered, ResponseHead, Settle, Stripper};
+use vkey::body::response::{End, Meter, Metered, ResponseHead, Settle};
 use vkey::body::{Format, TokenUsage};
 
 #[cfg(target_arch = "wasm32")]
@@ -96,7 +96,7 @@ fn cut<'a>(body: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
 
 fn read(format: Format, status: u16, pieces: &[&[u8]], end: End) -> Metered {
     let mut meter = Meter::new(format, &ResponseHead { status, ..ResponseHead::default() });
-    pieces.iter().for_each(|piece| meter.feed(piece));
+    pieces.iter().for_each(|piece| _ = meter.feed(piece));
     meter.finish(end)
 }
 
@@ -220,10 +220,11 @@ proptest! {
         cuts in vec(any::<Index>(), 0..6),
     ) {
         let strip = |pieces: &[&[u8]]| {
-            let mut stripper = Stripper::new();
+            let head = ResponseHead::default();
+            let mut meter = Meter::new(Format::OpenAiChat, &head).stripping();
             let mut passed = Vec::new();
-            pieces.iter().for_each(|piece| passed.extend_from_slice(&stripper.feed(piece)));
-            passed.extend(stripper.finish());
+            pieces.iter().for_each(|piece| passed.extend_from_slice(&meter.feed(piece)));
+            passed.extend(meter.finish_stripping());
             passed
         };
         let whole = strip(&[&body]);

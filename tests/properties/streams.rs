@@ -12,10 +12,10 @@ use super::documents::pieces;
 use super::*;
 
 /// An event: the beginning of its name, its data if it has any, and whether this is the end mark.
-type Event = (Vec<u8>, String, bool);
+pub(crate) type Event = (Vec<u8>, String, bool);
 
 /// A stream that often has what decides.
-fn stream() -> impl Strategy<Value = String> {
+pub(crate) fn stream() -> impl Strategy<Value = String> {
     let parts = &[
         "data:", "data: ", "data", "event:", "event: ", "id: 1", ":", "\n", "\n", "\n\n", "\r\n",
         "\r\n\r\n", "\r", "x", " ", "[DONE]", "{\"a\":1}", "\u{feff}", "\u{2028}", "\u{85}",
@@ -25,7 +25,7 @@ fn stream() -> impl Strategy<Value = String> {
 }
 
 /// The events of a stream, as the standard reads them.
-fn expected_events(stream: &str) -> Vec<Event> {
+pub(crate) fn expected_events(stream: &str) -> Vec<Event> {
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
     let text = stream.replace("\r\n", "\n").replace('\r', "\n");
     let (mut name, mut lines, mut events) = (Vec::new(), Vec::new(), Vec::new());
@@ -67,6 +67,7 @@ fn found_events(pieces: &[&[u8]]) -> Vec<(Event, Vec<u8>)> {
             let part = events.next(&mut rest);
             own.extend_from_slice(&before[..before.len() - rest.len()]);
             match part {
+                Some(sse::Part::Begin) => {}
                 Some(sse::Part::Data(piece)) => data.extend_from_slice(piece),
                 Some(sse::Part::End) => end(&events, &mut data, &mut own),
                 None => break,

@@ -1,8 +1,9 @@
 //! Requests to AI services, and the facts that are read from them.
 
 use serde_json::json;
+use vkey::body::Declared;
 use vkey::body::json::Limits;
-use vkey::body::request::{Declared, RequestFacts, RequestReader, Target};
+use vkey::body::request::{RequestFacts, RequestReader, Target};
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -13,22 +14,26 @@ use super::*;
 /// The tokens that are reserved for a candidate without a bound.
 const DEFAULT: u64 = 1_000_003;
 
-fn body(case: &Value) -> Vec<u8> {
+pub(crate) fn body(case: &Value) -> Vec<u8> {
     match case["body_b64"].as_str() {
         Some(text) => STANDARD.decode(text).unwrap(),
         None => case["body"].as_str().unwrap_or_default().as_bytes().to_vec(),
     }
 }
 
-fn declared(case: &Value) -> Declared {
-    let mut declared = Declared::default();
+/// The headers of a case; a list of values is as many headers.
+pub(crate) fn headers(case: &Value) -> Vec<(&str, &str)> {
+    let mut headers = Vec::new();
     for (name, values) in case["headers"].as_object().unwrap() {
-        let values = values.as_array().cloned().unwrap_or_else(|| vec![values.clone()]);
-        for value in values {
-            declared.add(name.as_bytes(), value.as_str().unwrap().as_bytes());
-        }
+        let values = values.as_array().map_or(std::slice::from_ref(values), Vec::as_slice);
+        headers.extend(values.iter().map(|value| (name.as_str(), value.as_str().unwrap())));
     }
-    declared
+    headers
+}
+
+fn declared(case: &Value) -> Declared {
+    let headers = headers(case);
+    Declared::read(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
 }
 
 /// The facts, or the code of the refusal.

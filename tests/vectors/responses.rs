@@ -1,6 +1,6 @@
 //! Responses of AI services, in the pieces of the file, in single bytes and cut at random.
 
-use vkey::body::response::{End, Meter, Metered, ResponseHead, Settle, Stripper};
+use vkey::body::response::{End, Meter, Metered, ResponseHead, Settle};
 use vkey::body::{Format, TokenUsage};
 
 #[cfg(target_arch = "wasm32")]
@@ -20,7 +20,7 @@ fn given(case: &Value) -> Vec<Vec<u8>> {
 }
 
 /// Checks a case in all ways to cut it.
-fn each_way(case: &Value, check: impl Fn(&[&[u8]])) {
+pub(crate) fn each_way(case: &Value, check: impl Fn(&[&[u8]])) {
     let given = given(case);
     check(&given.iter().map(Vec::as_slice).collect::<Vec<_>>());
     pieces(&given.concat()).iter().for_each(|pieces| check(pieces));
@@ -52,7 +52,7 @@ fn meter(case: &Value, pieces: &[&[u8]]) -> Metered {
         ),
     };
     let mut meter = Meter::new(format(case), &head);
-    pieces.iter().for_each(|piece| meter.feed(piece));
+    pieces.iter().for_each(|piece| _ = meter.feed(piece));
     meter.finish(end(case))
 }
 
@@ -104,10 +104,11 @@ fn streams_without_the_usage_that_the_client_did_not_ask_for() {
     let file = vectors!("llm/include_usage.json");
     for case in cases(&file["strip_cases"], 5) {
         each_way(case, |pieces| {
-            let mut stripper = Stripper::new();
-            let passed = pieces.iter().map(|piece| stripper.feed(piece).into_owned());
+            let head = ResponseHead::default();
+            let mut meter = Meter::new(Format::OpenAiChat, &head).stripping();
+            let passed = pieces.iter().map(|piece| meter.feed(piece).into_owned());
             let mut passed = passed.collect::<Vec<_>>().concat();
-            passed.extend(stripper.finish());
+            passed.extend(meter.finish_stripping());
             let text = String::from_utf8(passed).unwrap();
             assert_eq!(text, case["expect"]["text"].as_str().unwrap(), "{}", case["name"]);
         });

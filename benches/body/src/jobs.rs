@@ -131,6 +131,7 @@ fn events(body: &[u8]) -> Result<(), Unreadable> {
     for mut piece in body.chunks(PIECE_BYTES) {
         while let Some(part) = events.next(&mut piece) {
             match part {
+                sse::Part::Begin => {}
                 sse::Part::Data(data) => scanner.feed(data, &mut facts)?,
                 sse::Part::End => {
                     scanner.finish(&mut facts)?;

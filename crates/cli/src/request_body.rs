@@ -1,7 +1,8 @@
 //! The body of the request that `vkey explain` evaluates, read as the gate reads it.
 
+use vkey::body::Declared;
 use vkey::body::json::{Limits, Unreadable};
-use vkey::body::request::{Declared, RequestFacts, RequestReader, Target};
+use vkey::body::request::{RequestFacts, RequestReader, Target};
 use vkey::config::Settings;
 use vkey::decision::DenyReason;
 use vkey::engine::{BodyRefusal, NOT_ON_NGINX};

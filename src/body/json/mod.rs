@@ -8,6 +8,7 @@ mod atom;
 mod members;
 mod reader;
 mod scanner;
+mod skip;
 mod string;
 mod unreadable;
 pub(super) mod words;
@@ -15,6 +16,7 @@ pub(super) mod words;
 #[cfg(test)]
 mod tests;
 
+pub(super) use reader::is_similar;
 pub use reader::{MAX_NUMBER_BYTES, MAX_TEXT_BYTES, Names, Reader, Span, Spot, Text, Value};
 pub use scanner::{Limits, Scanner};
 pub use unreadable::Unreadable;

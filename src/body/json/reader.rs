@@ -23,6 +23,13 @@ pub trait Reader {
     /// The members of interest of an object at `at`. It is never asked for [`Spot::IGNORED`].
     fn names(&self, at: Spot) -> &'static Names;
 
+    /// The spot of a member of an object at `at`, if the reader looks for names that are not known before it runs;
+    /// `None` leaves the member to [`Self::names`]. Members that lead to the same spot are the same. A tolerant scanner
+    /// does not ask.
+    fn member(&mut self, _at: Spot, _name: &Text<'_>) -> Option<Spot> {
+        None
+    }
+
     /// The spot of the elements of an array at `at`. It is never asked for [`Spot::IGNORED`].
     fn items(&self, at: Spot) -> Spot;
 
@@ -140,19 +147,32 @@ impl Names {
 }
 
 /// Whether names are the same for a reader that folds them.
-fn is_similar(mut name: &[u8], known: &[u8]) -> bool {
-    let mut is_next = |byte: Option<u8>| next_folded(&mut name) == byte;
-    known.iter().all(|byte| is_next(Some(byte.to_ascii_lowercase()))) && is_next(None)
+pub(in crate::body) fn is_similar(mut name: &[u8], mut known: &[u8]) -> bool {
+    loop {
+        match (next_folded(&mut name), next_folded(&mut known)) {
+            (None, None) => return true,
+            (first, other) if first != other => return false,
+            _ => {}
+        }
+    }
 }
 
-/// Removes and returns the first character of a name for a reader that folds the case of ASCII letters, `ſ` (U+017F) to
-/// `s`, `K` (U+212A) to `k`, and NUL and U+FFFD to nothing. Of other characters it returns the first byte.
+/// Stands for every character of an alphabet, other than that of ASCII, that has upper and lower case. Tables of their
+/// cases are not worth their size: names that differ in such characters only are taken for similar.
+const CASED: u8 = 0x80;
+
+/// Removes and returns the first character of a name for a reader that folds the case of letters, `ſ` (U+017F) to `s`,
+/// `K` (U+212A) to `k`, and NUL and U+FFFD to nothing. Of characters without case it returns the bytes, one by one.
 fn next_folded(name: &mut &[u8]) -> Option<u8> {
     loop {
         let (first, rest) = match *name {
             [0, rest @ ..] | [0xEF, 0xBF, 0xBD, rest @ ..] => (None, rest),
             [0xC5, 0xBF, rest @ ..] => (Some(b's'), rest),
             [0xE2, 0x84, 0xAA, rest @ ..] => (Some(b'k'), rest),
+            // Up to U+05BF, and the blocks of U+1000, U+2000, U+A000, U+F000 and U+10000: all that have case.
+            [0xC2..=0xD6, _, rest @ ..]
+            | [0xE1 | 0xE2 | 0xEA | 0xEF, _, _, rest @ ..]
+            | [0xF0, _, _, _, rest @ ..] => (Some(CASED), rest),
             [first, rest @ ..] => (Some(first.to_ascii_lowercase()), rest),
             [] => return None,
         };

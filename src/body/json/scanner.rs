@@ -4,7 +4,8 @@ use super::Unreadable;
 use super::atom::{atom, atom_bytes};
 use super::members::Members;
 use super::reader::{MAX_NUMBER_BYTES, Reader, Span, Spot, Text, Value};
-use super::string::Str;
+use super::skip::Skip;
+use super::string::{HASH_OF_NOTHING, Name, Str, hash, whole_string};
 
 /// The bounds of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Scanner {
     limits: Limits,
-    /// Whether an object may have a member twice, and members that differ from known ones in case only.
+    /// Whether what does not keep a reader from finding the end of a value is accepted: see [`Scanner::tolerant`].
     is_tolerant: bool,
     /// The offset of the next byte that is fed.
     offset: u64,
@@ -36,8 +37,11 @@ pub struct Scanner {
     string: Str,
     /// The bytes of a number or a literal that began in an earlier piece.
     atom: Vec<u8>,
+    skip: Skip,
     /// The length of all texts, without names and files.
     text_bytes: u64,
+    /// The length of all names.
+    name_bytes: u64,
     /// The number of texts that are files in base64.
     files: u64,
     /// Why the document is not readable.
@@ -102,6 +106,8 @@ enum Inside {
     Text,
     /// A number, `null`, `true` or `false`.
     Atom,
+    /// An object or array of which nothing is read but its end.
+    Skipped,
 }
 
 /// An object or array that is open.
@@ -123,6 +129,9 @@ const BYTES_PER_TOKEN: u64 = 4;
 
 /// Numbers that are ignored may be longer than others, but not much.
 const MAX_ATOM_BYTES: usize = 512;
+
+/// The names of ordinary documents are short, and come free: they take part of what is estimated for their texts.
+const FREE_NAME_BYTES: u64 = 4096;
 
 // === impl Limits ===
 
@@ -150,14 +159,19 @@ impl Scanner {
             spot: Spot::ROOT,
             string: Str::default(),
             atom: Vec::new(),
+            skip: Skip::default(),
             text_bytes: 0,
+            name_bytes: 0,
             files: 0,
             error: None,
         }
     }
 
-    /// As [`Scanner::new`], but an object may have a member twice, and members whose names differ from known ones in
-    /// case only. This is for what a provider sends, of which a reader may take the largest of all counts.
+    /// As [`Scanner::new`], for what a provider sends, of which a reader may take the largest of all counts. No value
+    /// keeps it from the values after it: an object may have a member twice, and members whose names differ from known
+    /// ones in case only. Objects and arrays that are ignored, or nested too deeply, are skipped up to their end. A string
+    /// may contain control characters and bytes that are not UTF-8, and a number or a literal that is none, as `NaN`, or
+    /// too long, is not reported.
     pub fn tolerant(limits: Limits) -> Self {
         Self { is_tolerant: true, ..Self::new(limits) }
     }
@@ -173,6 +187,7 @@ impl Scanner {
         self.string.reset();
         self.atom.clear();
         self.text_bytes = 0;
+        self.name_bytes = 0;
         self.files = 0;
         self.error = None;
     }
@@ -213,9 +228,11 @@ impl Scanner {
     }
 
     /// An estimate of the tokens of all texts: 1 for 4 bytes of text, and 2000 for each text that is a file: more than
-    /// 8192 bytes in base64, except for the first 128, which may be those of a data URL.
+    /// 8192 bytes in base64, except for the first 128, which may be those of a data URL. Names of members count as text,
+    /// except for the first 4096 bytes of all names together.
     pub fn text_tokens(&self) -> u64 {
-        self.text_bytes.div_ceil(BYTES_PER_TOKEN) + self.files * FILE_TOKENS
+        let text_bytes = self.text_bytes + self.name_bytes.saturating_sub(FREE_NAME_BYTES);
+        text_bytes.div_ceil(BYTES_PER_TOKEN) + self.files * FILE_TOKENS
     }
 
     /// The memory that is allocated, in bytes.
@@ -231,6 +248,12 @@ impl Scanner {
             match self.inside {
                 Inside::Nothing => {
                     self.offset = end - bytes.len() as u64;
+                    if let Some((text, after)) = whole_string(*byte, after, self.is_tolerant) {
+                        bytes = after;
+                        self.whole_string(text, reader)?;
+                        self.punctuation(&mut bytes);
+                        continue;
+                    }
                     self.token(*byte, reader)?;
                     if !matches!(self.inside, Inside::Atom) {
                         bytes = after;
@@ -242,6 +265,13 @@ impl Scanner {
                     bytes = after;
                     self.offset = end - bytes.len() as u64;
                     self.atom(text, bytes.is_empty(), reader)?;
+                    self.punctuation(&mut bytes);
+                }
+                Inside::Skipped => {
+                    if !self.skip.read(&mut bytes) {
+                        break;
+                    }
+                    self.end_value();
                 }
                 Inside::Name | Inside::Text => {
                     if !self.string.read(&mut bytes, reader)? {
@@ -256,6 +286,31 @@ impl Scanner {
         Ok(())
     }
 
+    /// Reads a string that ends in the piece in which it begins, as most do.
+    fn whole_string(&mut self, text: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        if self.next & (next::NAME | next::VALUE) == 0 {
+            return Err(self.unexpected(b'"'));
+        }
+        self.start = self.offset;
+        let len = text.len() as u64;
+        let text = Text { bytes: text, is_cut: false, is_flawed: false, len };
+        self.offset += len + 2;
+        if self.next & next::NAME != 0 {
+            self.name_bytes += len;
+            let hash = if self.is_tolerant { 0 } else { hash(HASH_OF_NOTHING, text.bytes) };
+            return self.end_name(&Name { text, hash }, reader);
+        }
+        self.text_bytes += len;
+        self.end_value();
+        if self.spot == Spot::IGNORED {
+            return Ok(());
+        }
+        if len > 0 && reader.streams(self.spot) {
+            reader.piece(self.spot, text.bytes)?;
+        }
+        self.report(Value::Text(text), reader)
+    }
+
     /// Reads white space, or the first byte of a token.
     fn token(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         let token = next::TOKENS.get(usize::from(byte)).copied().unwrap_or_default();
@@ -267,23 +322,20 @@ impl Scanner {
         }
         match byte {
             b':' => self.next = next::VALUE,
-            b',' => {
-                let items = self.open.last().and_then(|container| container.items);
-                self.next = if items.is_some() { next::VALUE } else { next::NAME };
-                self.spot = items.unwrap_or(Spot::IGNORED);
-            }
+            b',' => self.comma(),
             b'{' | b'[' => return self.open(byte == b'[', reader),
             b'}' | b']' => return self.close(reader),
             b'"' if self.next & next::NAME != 0 => {
                 let is_wanted = self.open.last().is_some_and(|object| object.at != Spot::IGNORED);
                 self.begin(Inside::Name);
-                self.string.begin_name(is_wanted);
+                self.string.begin_name(is_wanted, self.is_tolerant);
             }
             b'"' => {
                 self.begin(Inside::Text);
                 let is_wanted = self.spot != Spot::IGNORED;
                 let is_streamed = is_wanted && reader.streams(self.spot);
-                self.string.begin_text(is_wanted, is_streamed.then_some(self.spot));
+                let streamed_at = is_streamed.then_some(self.spot);
+                self.string.begin_text(is_wanted, streamed_at, self.is_tolerant);
             }
             _ => {
                 self.begin(Inside::Atom);
@@ -291,6 +343,27 @@ impl Scanner {
             }
         }
         Ok(())
+    }
+
+    /// Reads what follows a name or a value in a document without white space, as most are.
+    fn punctuation(&mut self, bytes: &mut &[u8]) {
+        match bytes.split_first() {
+            Some((b':', after)) if self.next == next::COLON => {
+                *bytes = after;
+                self.next = next::VALUE;
+            }
+            Some((b',', after)) if self.next & next::COMMA != 0 => {
+                *bytes = after;
+                self.comma();
+            }
+            _ => {}
+        }
+    }
+
+    fn comma(&mut self) {
+        let items = self.open.last().and_then(|container| container.items);
+        self.next = if items.is_some() { next::VALUE } else { next::NAME };
+        self.spot = items.unwrap_or(Spot::IGNORED);
     }
 
     /// Why a byte is wrong that does not begin a token that may come next.
@@ -310,10 +383,16 @@ impl Scanner {
 
     /// Begins an object or array.
     fn open(&mut self, is_array: bool, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        if self.open.len() >= usize::from(self.limits.max_depth) {
+        let is_too_deep = self.open.len() >= usize::from(self.limits.max_depth);
+        let at = self.spot;
+        if self.is_tolerant && (is_too_deep || at == Spot::IGNORED) {
+            self.inside = Inside::Skipped;
+            self.skip = Skip::default();
+            return Ok(());
+        }
+        if is_too_deep {
             return Err(Unreadable::TooDeep);
         }
-        let at = self.spot;
         let start = self.offset;
         let mut items = is_array.then_some(Spot::IGNORED);
         if at != Spot::IGNORED {
@@ -349,13 +428,14 @@ impl Scanner {
         is_last: bool,
         reader: &mut dyn Reader,
     ) -> Result<(), Unreadable> {
-        if self.atom.len() + text.len() > MAX_ATOM_BYTES {
+        if self.atom.len() + text.len() > MAX_ATOM_BYTES && !self.is_tolerant {
             return Err(Unreadable::TooLong);
         }
         if !is_last && self.atom.is_empty() {
             return self.end_atom(text, reader);
         }
-        self.atom.extend_from_slice(text);
+        let room = (MAX_ATOM_BYTES + 1).saturating_sub(self.atom.len()).min(text.len());
+        self.atom.extend_from_slice(text.get(..room).unwrap_or_default());
         if is_last { Ok(()) } else { self.end_kept_atom(reader) }
     }
 
@@ -367,17 +447,24 @@ impl Scanner {
     }
 
     fn end_atom(&mut self, text: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let value = atom(text)?;
-        if self.spot != Spot::IGNORED && text.len() > MAX_NUMBER_BYTES {
-            return Err(Unreadable::TooLong);
-        }
+        let is_ignored = self.spot == Spot::IGNORED;
+        let is_short = is_ignored || text.len() <= MAX_NUMBER_BYTES;
         self.end_value();
-        self.report(value, reader)
+        match atom(text) {
+            Ok(value) if is_short => self.report(value, reader),
+            _ if self.is_tolerant => Ok(()),
+            Ok(_) => Err(Unreadable::TooLong),
+            Err(unreadable) => Err(unreadable),
+        }
     }
 
     fn end_string(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         if matches!(self.inside, Inside::Name) {
-            return self.end_name(reader);
+            self.name_bytes += self.string.len;
+            let string = std::mem::take(&mut self.string.text);
+            let result = self.end_name(&self.string.name(&string), reader);
+            self.string.text = string;
+            return result;
         }
         if self.string.is_file() {
             self.files += 1;
@@ -385,30 +472,27 @@ impl Scanner {
             self.text_bytes += self.string.len;
         }
         self.end_value();
-        let string = &self.string;
-        let text = Text {
-            bytes: &string.text,
-            is_cut: string.is_cut(),
-            is_flawed: string.is_flawed,
-            len: string.len,
-        };
-        self.report(Value::Text(text), reader)
+        self.report(Value::Text(self.string.value()), reader)
     }
 
     /// Ends the name of a member.
-    fn end_name(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+    fn end_name(&mut self, name: &Name<'_>, reader: &mut dyn Reader) -> Result<(), Unreadable> {
         self.inside = Inside::Nothing;
         self.next = next::COLON;
         self.spot = Spot::IGNORED;
         let object = self.open.last().ok_or(Unreadable::NotJson)?;
-        let names = (object.at != Spot::IGNORED).then(|| reader.names(object.at));
+        let at = object.at;
+        let names = (at != Spot::IGNORED).then(|| reader.names(at));
         if self.is_tolerant {
-            self.spot = names.map_or(Spot::IGNORED, |names| self.string.spot(names));
+            self.spot = names.map_or(Spot::IGNORED, |names| name.spot(names));
             return Ok(());
         }
-        let mut id = self.string.hash;
+        let mut id = name.hash;
         if let Some(names) = names {
-            let known = self.string.find(names)?;
+            let known = match reader.member(at, &name.text) {
+                Some(spot) => Some(spot),
+                None => name.find(names)?,
+            };
             self.spot = known.unwrap_or(names.others);
             // Names that lead to the same spot are the same.
             if let Some(spot) = known.filter(|spot| *spot != Spot::IGNORED) {

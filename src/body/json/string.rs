@@ -1,7 +1,7 @@
 //! Strings: escapes, UTF-8, and what is remembered of their text.
 
 use super::Unreadable;
-use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot};
+use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot, Text};
 use super::words::{is_base64, plain_bytes};
 
 /// The string that is being read.
@@ -11,11 +11,13 @@ pub(super) struct Str {
     pub(super) text: Vec<u8>,
     /// The length of its text.
     pub(super) len: u64,
-    /// The hash of its text, if it is a name (FNV-1a).
-    pub(super) hash: u64,
+    /// The hash of its text, if it is a name that is hashed.
+    hash: u64,
     /// Whether it contains NUL or half a surrogate pair.
     pub(super) is_flawed: bool,
-    is_name: bool,
+    is_hashed: bool,
+    /// Whether it may contain control characters and bytes that are not UTF-8.
+    is_tolerant: bool,
     is_wanted: bool,
     /// Where it is, if the reader receives all of its text.
     streamed_at: Option<Spot>,
@@ -27,6 +29,14 @@ pub(super) struct Str {
     /// The bytes of a UTF-8 sequence of which some are missing, and their number.
     partial: [u8; 4],
     partial_len: usize,
+}
+
+/// The name of a member.
+pub(super) struct Name<'a> {
+    /// Its text, if it is wanted.
+    pub(super) text: Text<'a>,
+    /// The hash of all of it, if members are compared.
+    pub(super) hash: u64,
 }
 
 /// How far an escape sequence has been read.
@@ -46,31 +56,41 @@ const MIN_FILE_BYTES: u64 = 8192;
 /// The first bytes of a text may be others: a data URL says there what follows.
 const PREFIX_BYTES: u64 = 128;
 
-const HASH_OF_NOTHING: u64 = 0xCBF2_9CE4_8422_2325;
+/// The hash of an empty name (FNV-1a).
+pub(super) const HASH_OF_NOTHING: u64 = 0xCBF2_9CE4_8422_2325;
 const HASH_FACTOR: u64 = 0x0000_0100_0000_01B3;
 
 // === impl Str ===
 
 impl Str {
-    /// Begins the name of a member, after its opening quote.
-    pub(super) fn begin_name(&mut self, is_wanted: bool) {
-        self.begin(true, is_wanted, None);
+    /// Begins the name of a member, after its opening quote. `is_tolerant`: it may contain control characters and bytes
+    /// that are not UTF-8, and is not hashed.
+    pub(super) fn begin_name(&mut self, is_wanted: bool, is_tolerant: bool) {
+        self.begin(is_wanted, None, is_tolerant);
+        self.is_hashed = !is_tolerant;
+        self.has_words = true;
     }
 
-    /// Begins a text, after its opening quote.
-    pub(super) fn begin_text(&mut self, is_wanted: bool, streamed_at: Option<Spot>) {
-        self.begin(false, is_wanted, streamed_at);
+    /// Begins a text, after its opening quote. `is_tolerant`: as for a name.
+    pub(super) fn begin_text(
+        &mut self,
+        is_wanted: bool,
+        streamed_at: Option<Spot>,
+        is_tolerant: bool,
+    ) {
+        self.begin(is_wanted, streamed_at, is_tolerant);
+        self.is_hashed = false;
+        self.has_words = is_tolerant;
     }
 
-    fn begin(&mut self, is_name: bool, is_wanted: bool, streamed_at: Option<Spot>) {
+    fn begin(&mut self, is_wanted: bool, streamed_at: Option<Spot>, is_tolerant: bool) {
         self.text.clear();
         self.len = 0;
         self.hash = HASH_OF_NOTHING;
         self.is_flawed = false;
-        self.is_name = is_name;
+        self.is_tolerant = is_tolerant;
         self.is_wanted = is_wanted;
         self.streamed_at = streamed_at;
-        self.has_words = is_name;
     }
 
     /// Forgets what is missing of a string.
@@ -102,28 +122,24 @@ impl Str {
                     return Ok(true);
                 }
                 b'\\' => self.escape = Escape::Begun,
+                _ if self.is_tolerant => self.put(&[*byte], reader)?,
                 _ => return Err(Unreadable::NotJson),
             }
         }
     }
 
-    /// The spot of the member with exactly this name.
-    pub(super) fn spot(&self, names: &Names) -> Spot {
-        if self.is_cut() { names.others } else { names.spot(&self.text) }
+    /// It as a value.
+    pub(super) fn value(&self) -> Text<'_> {
+        self.text(&self.text)
     }
 
-    /// The spot of the member with this name if it is named.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Names::find`], and [`Unreadable::FlawedText`] if it is too long to tell.
-    pub(super) fn find(&self, names: &Names) -> Result<Option<Spot>, Unreadable> {
-        match (self.is_cut(), self.is_flawed) {
-            // It may be so long only because of its NULs.
-            (true, true) => Err(Unreadable::FlawedText),
-            (true, false) => Ok(None),
-            (false, _) => names.find(&self.text),
-        }
+    /// The name that has ended, with this text.
+    pub(super) fn name<'a>(&self, text: &'a [u8]) -> Name<'a> {
+        Name { text: self.text(text), hash: self.hash }
+    }
+
+    fn text<'a>(&self, bytes: &'a [u8]) -> Text<'a> {
+        Text { bytes, is_cut: self.is_cut(), is_flawed: self.is_flawed, len: self.len }
     }
 
     /// Whether the text is a file in base64.
@@ -143,7 +159,7 @@ impl Str {
         if run.is_empty() {
             return Ok(());
         }
-        let is_checked = self.partial_len > 0 || !is_ascii;
+        let is_checked = (self.partial_len > 0 || !is_ascii) && !self.is_tolerant;
         let valid_len = if is_checked { self.check(run) } else { run.len() };
         // What is before an error is received, as it is if it comes in a piece of its own.
         let valid = run.get(..valid_len).unwrap_or_default();
@@ -245,10 +261,8 @@ impl Str {
     /// Adds bytes of the text.
     #[inline(never)]
     fn put(&mut self, bytes: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        if self.is_name {
-            self.hash = bytes
-                .iter()
-                .fold(self.hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(HASH_FACTOR));
+        if self.is_hashed {
+            self.hash = hash(self.hash, bytes);
         } else if !self.has_words {
             let prefix = usize::try_from(PREFIX_BYTES.saturating_sub(self.len)).unwrap_or_default();
             if let Some(rest @ [_, ..]) = bytes.get(prefix..) {
@@ -265,6 +279,48 @@ impl Str {
             None => Ok(()),
         }
     }
+}
+
+// === impl Name ===
+
+impl Name<'_> {
+    /// The spot of the member with exactly this name.
+    pub(super) fn spot(&self, names: &Names) -> Spot {
+        if self.text.is_cut { names.others } else { names.spot(self.text.bytes) }
+    }
+
+    /// The spot of the member with this name if it is named.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Names::find`], and [`Unreadable::FlawedText`] if it is too long to tell.
+    pub(super) fn find(&self, names: &Names) -> Result<Option<Spot>, Unreadable> {
+        match (self.text.is_cut, self.text.is_flawed) {
+            // It may be so long only because of its NULs.
+            (true, true) => Err(Unreadable::FlawedText),
+            (true, false) => Ok(None),
+            (false, _) => names.find(self.text.bytes),
+        }
+    }
+}
+
+/// The text of a string that begins with the quote `first` and ends in these bytes, if it has no escape and is not so long
+/// that readers receive a part of it only; and what follows it. `is_tolerant`: it need not be UTF-8.
+pub(super) fn whole_string(first: u8, after: &[u8], is_tolerant: bool) -> Option<(&[u8], &[u8])> {
+    if first != b'"' {
+        return None;
+    }
+    let (len, is_ascii) = plain_bytes(after.get(..=MAX_TEXT_BYTES).unwrap_or(after));
+    let (text, rest) = after.split_at_checked(len)?;
+    let (b'"', rest) = rest.split_first()? else { return None };
+    (is_ascii || is_tolerant || str::from_utf8(text).is_ok()).then_some((text, rest))
+}
+
+/// Adds bytes to a hash (FNV-1a).
+#[inline(never)]
+pub(super) fn hash(hash: u64, bytes: &[u8]) -> u64 {
+    let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(HASH_FACTOR);
+    bytes.iter().fold(hash, add)
 }
 
 /// The length of the valid UTF-8 at the beginning of some bytes.

@@ -313,6 +313,55 @@ fn a_tolerant_scanner_reports_every_member_of_a_name() {
     assert_eq!(numbers.collect::<Vec<_>>(), ["2 1 5..6", "2 2 11..12", "2 4 26..27"]);
 }
 
+#[test]
+fn no_value_keeps_a_tolerant_scanner_from_what_follows() {
+    let deep = format!("{}1{}", "[{\"x\":".repeat(600), "}]".repeat(600));
+    let escaped = r#"{"s":"}\\\"]{","t":["\\"]}"#;
+    let long = "7".repeat(600);
+    for (spot, value) in ["ignored", "in"].into_iter().flat_map(|spot| {
+        [deep.as_str(), escaped, &long, "NaN", "-Infinity", "{]", "{\"\":,,}"]
+            .map(|value| (spot, value))
+    }) {
+        if spot == "in" && matches!(value, "{]" | "{\"\":,,}") {
+            continue;
+        }
+        let document = format!("{{\"{spot}\":{value},\"a\":7}}");
+        for size in [1, 7, document.len()] {
+            let mut scanner = Scanner::tolerant(Limits::default());
+            let mut recorder = Recorder::default();
+            let mut pieces = document.as_bytes().chunks(size);
+            pieces.try_for_each(|piece| scanner.feed(piece, &mut recorder)).unwrap();
+            scanner.finish(&mut recorder).unwrap();
+            let seen = recorder.seen.iter().any(|seen| seen.starts_with("2 7 "));
+            assert!(seen, "{document} in pieces of {size}: {:?}", recorder.seen);
+        }
+    }
+}
+
+#[test]
+fn a_text_of_a_tolerant_scanner_may_contain_any_bytes() {
+    for document in [&b"{\"x\":\"\x00\n\xff\xc3\",\"a\":7}"[..], b"{\"\xff\t\":[\"\x80\"],\"a\":7}"]
+    {
+        for size in [1, document.len()] {
+            let mut scanner = Scanner::tolerant(Limits::default());
+            let mut recorder = Recorder::default();
+            document.chunks(size).try_for_each(|piece| scanner.feed(piece, &mut recorder)).unwrap();
+            assert!(recorder.seen.iter().any(|seen| seen.starts_with("2 7 ")));
+        }
+    }
+}
+
+#[test]
+fn long_names_count_as_text() {
+    let tokens = |name: usize| {
+        let document = format!("{{\"{}\":\"1234\"}}", "n".repeat(name));
+        let mut scanner = Scanner::new(Limits::default());
+        scanner.feed(document.as_bytes(), &mut Recorder::default()).unwrap();
+        scanner.text_tokens()
+    };
+    assert_eq!([tokens(10), tokens(4096), tokens(4100), tokens(8096)], [1, 1, 2, 1001]);
+}
+
 /// Receives the pieces of a text.
 #[derive(Default)]
 struct Pieces(Vec<u8>, Option<bool>);

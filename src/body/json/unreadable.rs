@@ -22,6 +22,7 @@ macro_rules! causes {
 }
 
 causes! {
+    Batch "the body is a batch of JSON-RPC messages; send each in a request of its own",
     DuplicateMember "the JSON body has a member twice in one object; send each member once",
     Empty "the body is empty; send a JSON body",
     EmptyModel "the JSON body has an empty name of a model; name a model",
@@ -29,11 +30,14 @@ causes! {
     FlawedText "the JSON body has a NUL or half a surrogate pair in a name or value that decides; send plain text there",
     Incomplete "the JSON body ends too early; send all of it",
     NotJson "the body is not valid JSON (RFC 8259); send strict JSON",
+    NotRpc "the body is not a JSON-RPC 2.0 message that MCP has; send jsonrpc, method, an id that is a text or a whole number, and params as an object",
     NotUtf8 "the body is not UTF-8 without a byte order mark; send UTF-8",
+    NothingNamed "the MCP message does not name what its method needs: a name, a uri or a taskId",
     OutOfRange "the JSON body has a number that is too large, negative or not whole where that is not allowed",
     SimilarMember "the JSON body has a member whose name differs from a known one in case only; spell it as documented",
     TooDeep "the JSON body is nested too deeply; send a flatter one",
     TooLong "the JSON body has a text or number that is too long where it decides; send a shorter one",
+    TooManyArguments "the MCP message has too many arguments, or values in them, to decide; send fewer",
     TooManyMembers "the JSON body has too many members; send fewer",
     TooManyModels "the request names too many models or MCP servers; name at most 64 of each",
     TrailingBytes "the JSON body goes on after its end; send one JSON value",

@@ -4,8 +4,6 @@
 //! is closed: a value whose type is not the expected one makes the body unreadable, and what leaves the choice of a model
 //! to the server makes the request open-ended.
 
-mod cut;
-mod declared;
 mod facts;
 mod findings;
 mod models;
@@ -16,7 +14,6 @@ mod reader;
 mod target;
 mod whole;
 
-pub use declared::Declared;
 pub use facts::{Injection, RequestFacts};
 pub use models::{MAX_MODELS, MAX_NAME_BYTES};
 pub use reader::RequestReader;

@@ -1,9 +1,8 @@
 //! The reader of requests.
 
-use crate::body::Format;
 use crate::body::json::{Limits, Names, Reader, Scanner, Span, Spot, Unreadable, Value};
+use crate::body::{Declared, Format};
 
-use super::declared::Declared;
 use super::facts::RequestFacts;
 use super::findings::Findings;
 use super::places::{document, place};

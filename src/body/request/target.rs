@@ -1,8 +1,8 @@
 //! What the method, the path and the query of a request say about its body.
 
 use crate::body::Format;
+use crate::body::cut::{cut, cut_last};
 
-use super::cut::{cut, cut_last};
 use super::models::{MAX_NAME_BYTES, NameList};
 
 /// What the request line says: the format of the body, the models in path and query, and whether the path asks for a

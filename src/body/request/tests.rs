@@ -4,6 +4,7 @@ mod names;
 mod refusals;
 
 use super::*;
+use crate::body::Declared;
 use crate::body::json::{Limits, Unreadable};
 
 const CHAT: &str = "/v1/chat/completions";

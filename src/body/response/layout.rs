@@ -47,17 +47,21 @@ pub(super) const END: Spot = Spot(12);
 pub(super) const CONTENT: Spot = Spot(13);
 /// Objects with what was generated, and with the reason why it ends or why there is none.
 pub(super) const CANDIDATES: Spot = Spot(14);
+/// A list of what was generated, in the document itself.
+pub(super) const CHOICES: Spot = Spot(15);
+/// As `USAGE`, in the document itself.
+pub(super) const OWN_USAGE: Spot = Spot(16);
 
 /// The spot of the first count.
-const FIRST_COUNT: u8 = 16;
+const FIRST_COUNT: u8 = 17;
 
 /// The members of the object at a spot.
 pub(super) fn names(layout: &Layout, at: Spot) -> &'static Names {
     match at {
         Spot::ROOT => layout.root,
         HOLDER => layout.holder,
-        USAGE | FINAL_USAGE | ENTRY => &USAGE_NAMES,
-        CONTENT => &CONTENT_NAMES,
+        USAGE | OWN_USAGE | FINAL_USAGE | ENTRY => &USAGE_NAMES,
+        CONTENT | CHOICES => &CONTENT_NAMES,
         CANDIDATES => &CANDIDATE_NAMES,
         _ => &NO_NAMES,
     }
@@ -185,9 +189,9 @@ static NOTHING: Layout = Layout {
 static OPENAI: Layout = Layout {
     root: &Names {
         named: &[
-            ("usage", USAGE),
+            ("usage", OWN_USAGE),
             ("model", MODEL),
-            ("choices", CONTENT),
+            ("choices", CHOICES),
             ("delta", CONTENT),
             ("output", CONTENT),
             ("response", HOLDER),

@@ -1,5 +1,6 @@
 //! Reads a response as it passes.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::counts::Count;
@@ -7,6 +8,7 @@ use super::documents::Documents;
 use super::layout::layout;
 use super::messages::Messages;
 use super::metered::{End, Metered, Settle};
+use super::stripper::Stripper;
 use crate::body::{Format, sse};
 
 /// What the head of a response says.
@@ -27,6 +29,7 @@ pub struct Meter {
     is_encoded: bool,
     body: Body,
     documents: Documents,
+    stripper: Option<Stripper>,
 }
 
 /// What a body is.
@@ -74,21 +77,36 @@ impl Meter {
         }
         let is_read = !is_encoded && !is_count(format);
         let body = if is_read { Body::Blank } else { Body::Unread };
-        Self { format, status: head.status, is_encoded, body, documents }
+        Self { format, status: head.status, is_encoded, body, documents, stripper: None }
     }
 
-    /// Reads the next bytes of the body. How it is cut makes no difference.
-    pub fn feed(&mut self, mut bytes: &[u8]) {
-        if matches!(self.body, Body::Blank) {
-            bytes = self.recognise(bytes);
-        }
+    /// Removes the event with the usage if the response is a stream of OpenAI: the client did not ask for it.
+    #[must_use]
+    pub fn stripping(self) -> Self {
+        Self { stripper: Some(Stripper::default()), ..self }
+    }
+
+    /// Reads the next bytes of the body, and returns what goes on to the client. How it is cut makes no difference.
+    pub fn feed<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let is_blank = matches!(self.body, Body::Blank);
+        let rest = if is_blank { self.recognise(bytes) } else { bytes };
         let documents = &mut self.documents;
-        match &mut self.body {
-            Body::Blank | Body::Unread => {}
-            Body::Json => documents.json(bytes),
-            Body::Events(events) => documents.events(events, bytes),
-            Body::Messages(messages) => messages.feed(bytes, documents),
+        match (&mut self.body, &mut self.stripper) {
+            (Body::Blank | Body::Unread, _) => {}
+            (Body::Json, _) => documents.json(rest),
+            (Body::Events(events), None) => documents.events(events, rest),
+            (Body::Events(events), Some(stripper)) => {
+                return stripper.feed(bytes, rest, events, documents);
+            }
+            (Body::Messages(messages), _) => messages.feed(rest, documents),
         }
+        Cow::Borrowed(bytes)
+    }
+
+    /// What goes on to the client at the end of the body.
+    pub fn finish_stripping(&mut self) -> Vec<u8> {
+        let stripper = self.stripper.take();
+        stripper.map(|stripper| stripper.finish(&self.documents)).unwrap_or_default()
     }
 
     /// Ends the response.
@@ -98,7 +116,9 @@ impl Meter {
         let is_complete = has_ended && self.has_announced_end();
         let usage = self.documents.reading.usage();
         let settle = self.settle(end, has_ended, is_complete, usage.is_some());
+        let unread_bytes = self.documents.unread_bytes;
         let reading = &mut self.documents.reading;
+        let streamed_bytes = reading.content_bytes.saturating_add(unread_bytes);
         Metered {
             usage,
             is_complete,
@@ -106,7 +126,7 @@ impl Meter {
             model: reading.model.take(),
             service_tier: reading.service_tier(),
             settle,
-            streamed_tokens: reading.content_bytes.div_ceil(BYTES_PER_TOKEN),
+            streamed_tokens: streamed_bytes.div_ceil(BYTES_PER_TOKEN),
             own: reading.own(),
             extra: std::mem::take(&mut reading.extra),
         }

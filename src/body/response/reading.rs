@@ -32,11 +32,22 @@ pub(super) struct Reading {
     pub(super) documents: u32,
     /// Whether they are in an array.
     pub(super) is_list: bool,
+    /// What the document shows so far.
+    pub(super) signs: Signs,
     has_counts: bool,
     has_error: bool,
     entry: Option<Entry>,
     /// The number of lists of entries so far.
     list: u32,
+}
+
+/// What of the members of a document shows whether it reports the usage of a stream of OpenAI and nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Signs {
+    has_choices: bool,
+    has_usage: bool,
+    /// Whether it is another document.
+    pub(super) is_other: bool,
 }
 
 /// One entry of a list of counts.
@@ -103,6 +114,7 @@ impl Reading {
             is_open: false,
             documents: 0,
             is_list: false,
+            signs: Signs::default(),
             has_counts: false,
             has_error: false,
             entry: None,
@@ -143,6 +155,7 @@ impl Reading {
     /// Ends a document, whole or not. Returns whether it is whole.
     pub(super) fn end_document(&mut self) -> bool {
         self.entry = None;
+        self.signs = Signs::default();
         !std::mem::take(&mut self.is_open)
     }
 
@@ -168,7 +181,7 @@ impl Reading {
     }
 
     fn text(&mut self, at: Spot, text: Text<'_>) {
-        if at == layout::CONTENT {
+        if matches!(at, layout::CONTENT | layout::CHOICES) {
             self.content_bytes = self.content_bytes.saturating_add(text.len);
             return;
         }
@@ -246,6 +259,26 @@ impl Reading {
     }
 }
 
+// === impl Signs ===
+
+impl Signs {
+    /// Whether the document, once it is whole, has an empty list `choices` and an object `usage`.
+    pub(super) fn are_of_usage(self) -> bool {
+        self.has_choices && self.has_usage && !self.is_other
+    }
+
+    fn see(&mut self, at: Spot, value: Value<'_>) {
+        match (at, value) {
+            (Spot::ROOT, Value::OpenObject | Value::CloseObject)
+            | (layout::CHOICES, Value::CloseArray)
+            | (layout::OWN_USAGE, Value::CloseObject) => {}
+            (layout::CHOICES, Value::OpenArray) if !self.has_choices => self.has_choices = true,
+            (layout::OWN_USAGE, Value::OpenObject) => self.has_usage = true,
+            _ => self.is_other = true,
+        }
+    }
+}
+
 impl Reader for Reading {
     fn names(&self, at: Spot) -> &'static Names {
         layout::names(self.layout, at)
@@ -256,6 +289,9 @@ impl Reader for Reading {
     }
 
     fn value(&mut self, at: Spot, value: Value<'_>, _: Span) -> Result<(), Unreadable> {
+        if matches!(at, Spot::ROOT | layout::CHOICES | layout::OWN_USAGE) {
+            self.signs.see(at, value);
+        }
         match (at, value) {
             (Spot::ROOT, Value::OpenObject) => self.begin(),
             (Spot::ROOT, Value::CloseObject) => self.end(),

@@ -110,8 +110,9 @@ fn cost(used: &Used, metered: &Metered, prices: &Prices) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::Declared;
     use crate::body::json::Limits;
-    use crate::body::request::{Declared, RequestFacts, RequestReader, Target};
+    use crate::body::request::{RequestFacts, RequestReader, Target};
     use crate::body::response::{Meter, ResponseHead};
     use crate::json::{Integers, Json};
 

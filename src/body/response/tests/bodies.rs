@@ -24,6 +24,29 @@ fn the_usage_is_found_in_any_event_of_any_size() {
     }
 }
 
+/// The arguments of a tool are written by a model, and so by whoever prompts it.
+#[test]
+fn no_value_hides_the_usage_that_follows() {
+    let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+    let deep_objects = format!("{}1{}", "{\"a\":".repeat(2000), "}".repeat(2000));
+    let long = "9".repeat(4000);
+    for value in [&deep, &deep_objects, &long, "NaN", "[-Infinity]", "\"\u{1}\u{0}\""] {
+        let (choices, counts) = (&CHUNK[1..CHUNK.len() - 1], &USAGE[1..]);
+        let body = format!(r#"{{"x":{value},{choices},"output":{{"x":{value}}},{counts}"#);
+        let metered = read(Format::OpenAiChat, &body);
+        assert_eq!((usage(&metered), metered.settle), ((9, 12, 21), Settle::Usage), "{body}");
+    }
+}
+
+/// What breaks off the reading of a response is no way to use more than is paid for.
+#[test]
+fn what_is_not_readable_counts_as_generated() {
+    let body = format!(r#"{{"choices":"{}" "usage":{{"total_tokens":5000}}}}"#, "x".repeat(4000));
+    let metered = read(Format::OpenAiChat, &body);
+    assert_eq!(metered.usage, None);
+    assert!(metered.known(7).total >= 1007, "{metered:?}");
+}
+
 #[test]
 fn a_long_chunk_of_bedrock_is_decoded_in_pieces() {
     let event = format!(
@@ -33,7 +56,7 @@ fn a_long_chunk_of_bedrock_is_decoded_in_pieces() {
     let payload = format!(r#"{{"p":"a","bytes":"{}"}}"#, base64(event.as_bytes()));
     let body = message("event", payload.as_bytes());
     let mut meter = Meter::new(Format::BedrockInvoke, &OK);
-    body.chunks(7).for_each(|piece| meter.feed(piece));
+    body.chunks(7).for_each(|piece| _ = meter.feed(piece));
     let metered = meter.finish(End::ClientLeft);
     assert_eq!((usage(&metered), metered.settle), ((4, 5, 9), Settle::AtLeast));
     assert_eq!(metered.streamed_tokens, 1250);

@@ -168,10 +168,10 @@ fn the_charge_is_never_below_what_is_known() {
 #[test]
 fn nothing_that_was_generated_is_shown() {
     let mut meter = Meter::new(Format::OpenAiChat, &OK);
-    let mut stripper = Stripper::new();
+    let mut stripping = Meter::new(Format::OpenAiChat, &OK).stripping();
     let body = r#"data: {"choices":[{"delta":{"content":"confidential"#;
     meter.feed(body.as_bytes());
-    stripper.feed(br#"data: {"x":"confidential"#);
-    assert!(!format!("{meter:?} {stripper:?}").contains("confidential"));
+    stripping.feed(br#"data: {"x":"confidential"#);
+    assert!(!format!("{meter:?} {stripping:?}").contains("confidential"));
     assert!(!format!("{:?}", meter.finish(End::ClientLeft)).contains("confidential"));
 }

@@ -18,7 +18,7 @@ fn read_until(format: Format, body: &str, end: End) -> Metered {
     meter.feed(body.as_bytes());
     let metered = meter.finish(end);
     let mut meter = Meter::new(format, &OK);
-    body.as_bytes().chunks(1).for_each(|byte| meter.feed(byte));
+    body.as_bytes().chunks(1).for_each(|byte| _ = meter.feed(byte));
     assert_eq!(meter.finish(end), metered, "in single bytes");
     metered
 }

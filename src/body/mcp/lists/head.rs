@@ -1,0 +1,87 @@
+//! What is known of a response before its body.
+
+use crate::body::Declared;
+use crate::body::json::Unreadable;
+
+/// What the response answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A request for a list.
+    List,
+    /// `server/discover`. What a server can do is not a list, but a cache must not share it either.
+    Discover,
+    /// A `GET`, whose stream has the messages of the server, and may repeat earlier responses.
+    Stream,
+    /// Any other message. Only a stream of events is read.
+    Other,
+}
+
+/// The status and the header fields of a response that tell how to read its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    status: u16,
+    content_type: Declared,
+    content_encoding: Declared,
+    is_stream: bool,
+}
+
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+// === impl Asked ===
+
+impl Asked {
+    /// What a request with this JSON-RPC method asks for.
+    pub fn by(method: &str) -> Self {
+        match method {
+            "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
+                Self::List
+            }
+            "server/discover" => Self::Discover,
+            _ => Self::Other,
+        }
+    }
+}
+
+// === impl Head ===
+
+impl Head {
+    /// A head without header fields. The status is 0 if it is not known.
+    pub fn new(status: u16) -> Self {
+        let nothing = Declared::default();
+        Self { status, content_type: nothing, content_encoding: nothing, is_stream: false }
+    }
+
+    /// Adds a header field, its name in lower case. Others than `content-type` and `content-encoding` are ignored.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b"content-type" => {
+                self.content_type.add(name, value);
+                // Some clients look for this name anywhere in the value.
+                let has_name = |part: &[u8]| part.eq_ignore_ascii_case(EVENT_STREAM);
+                self.is_stream |= value.windows(EVENT_STREAM.len()).any(has_name);
+            }
+            b"content-encoding" => self.content_encoding.add(name, value),
+            _ => {}
+        }
+    }
+
+    /// Whether a client may read the body as server-sent events.
+    pub(super) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// Whether the body is declared as JSON in UTF-8.
+    pub(super) fn is_json(&self) -> bool {
+        self.content_type.check().is_ok()
+    }
+
+    pub(super) fn is_encoded(&self) -> bool {
+        self.content_encoding.check() == Err(Unreadable::Encoded)
+    }
+
+    /// Whether the status is that of an error or a redirection. No client reads the body of such a response as a
+    /// message unless that is JSON.
+    pub(super) fn is_failure(&self) -> bool {
+        !matches!(self.status, 0 | 200..=299)
+    }
+}
