@@ -11,8 +11,6 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "the command judges keys by the real clock")]
 
-#[path = "mcp/clients.rs"]
-mod clients;
 mod support;
 
 use std::borrow::Cow;

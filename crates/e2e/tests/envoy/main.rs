@@ -48,7 +48,6 @@ mod lifetimes;
 mod limits;
 mod llm;
 mod load;
-mod mcp;
 mod mcp_sessions;
 mod memory;
 mod metrics;
