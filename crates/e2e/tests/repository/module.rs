@@ -36,7 +36,7 @@ pub(crate) const HOST_CALLS: [&str; 21] = [
 const WASI: [&str; 4] = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
 
 /// Every export is called for every request, where it is a callback of requests.
-pub(crate) const EXPORTS: [&str; 15] = [
+pub(crate) const EXPORTS: [&str; 16] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
