@@ -36,7 +36,7 @@ fn example(dir: &Path) -> PathBuf {
 fn the_page_of_mcp_leads_to_a_refused_call() {
     let dir = Gate::new().dir;
     let folder = example(dir.path());
-    let page = page("mcp.md");
+    let page = page("mcp-stdio.md");
     let first = section(&page, "## In five minutes");
     let config = fs::read_to_string(folder.join("config.json")).expect("text");
     assert!(first.contains(&format!("```json\n{config}```")));
@@ -55,7 +55,7 @@ fn the_page_of_mcp_leads_to_a_refused_call() {
 fn the_page_of_mcp_hands_over_a_narrowed_key() {
     let dir = Gate::new().dir;
     let folder = example(dir.path());
-    let page = page("mcp.md");
+    let page = page("mcp-stdio.md");
     let (_, section) = page.split_once("### A narrowed key for a colleague\n").expect("a heading");
     let (section, _) = section.split_once("\n## ").expect("a section");
     run(&steps(section), &folder, &[("PATH", &search_path())]);
