@@ -18,7 +18,7 @@ pub struct Tokens {
 pub enum TokenSource {
     /// The response reported them.
     Usage,
-    /// The response was cut after it had reported some.
+    /// The response was cut after it had reported some, or it is that of the last of several attempts.
     Partial,
     /// The response was cut, and the text that was sent was more than the reservation.
     Estimate,

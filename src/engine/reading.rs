@@ -5,7 +5,7 @@ use crate::body::Format;
 use crate::body::mcp::{Era, Fault, Message, MessageKind, Mirrors, Purpose};
 use crate::body::request::{RequestFacts, Target};
 use crate::config::{McpServer, Settings};
-use crate::decision::DenyReason;
+use crate::decision::{Decision, DenyReason, Mode};
 use crate::headers::{RequestHead, SESSION};
 use crate::limits::Amounts;
 
@@ -163,6 +163,16 @@ impl Engine {
         Some(McpTarget { server: server.map(Box::from), purpose: Ok(Purpose::Message) })
     }
 
+    /// Whether a request for an MCP server is accepted for what it does by its HTTP method.
+    fn check_purpose(&self, purpose: Result<Purpose, Fault>) -> Result<(), BodyRefusal> {
+        match purpose.map_err(refusal)? {
+            Purpose::Stream | Purpose::Close if !self.settings().mcp.allows_legacy => {
+                Err((DenyReason::McpCall, Some(LEGACY)))
+            }
+            Purpose::Message | Purpose::Stream | Purpose::Close => Ok(()),
+        }
+    }
+
     /// Whether a message of MCP is accepted, whose headers say what its body says: `checked`.
     ///
     /// # Errors
@@ -199,22 +209,37 @@ impl Engine {
     ) -> Result<(), BodyRefusal> {
         match reading {
             Reading::Uncounted => return Err((DenyReason::Path, Some(UNCOUNTED))),
-            Reading::Ambiguous => return Err((DenyReason::PathAmbiguous, None)),
-            Reading::Mcp(target) => {
-                let is_legacy = matches!(target.purpose, Ok(Purpose::Stream | Purpose::Close));
-                return match target.purpose {
-                    Err(fault) => Err(refusal(fault)),
-                    Ok(_) if is_legacy && !self.settings().mcp.allows_legacy => {
-                        Err((DenyReason::McpCall, Some(LEGACY)))
-                    }
-                    Ok(_) => Ok(()),
-                };
+            Reading::Ambiguous if key.depends_on_bodies() => {
+                return Err((DenyReason::PathAmbiguous, None));
             }
-            Reading::Nothing | Reading::Exempt | Reading::Body(_) => {}
+            Reading::Mcp(target) => return self.check_purpose(target.purpose),
+            Reading::Nothing | Reading::Exempt | Reading::Ambiguous | Reading::Body(_) => {}
         }
         let servers = facts.map(|facts| &*facts.hosted_mcp).unwrap_or_default();
         let checked = key.check_hosted_mcp(servers, &self.settings().llm.hosted_mcp);
         checked.map_err(|reason| (reason, None))
+    }
+
+    /// The decision on a request of which the body should be read, and cannot be, for this reason. `decision`: what else
+    /// is decided. The request is refused only if something that is enforced depends on its body.
+    pub fn decide_unread(
+        &self,
+        key: &KnownKey,
+        decision: Decision,
+        reason: DenyReason,
+    ) -> Decision {
+        match self.settings().mode {
+            // The body is for the audit alone.
+            _ if !key.depends_on_bodies() => decision,
+            Mode::Enforce => Decision::Deny(reason),
+            Mode::Shadow if decision == Decision::Allow => Decision::Shadow(reason),
+            Mode::Shadow => decision,
+        }
+    }
+
+    /// Whether the tokens of the requests of a key are counted.
+    pub fn counts_tokens(&self, key: &KnownKey) -> bool {
+        key.measured().any() || self.settings().llm.audit_tokens
     }
 
     /// What a request with this body reserves; `None` if its tokens are not counted.
@@ -227,16 +252,15 @@ impl Engine {
         key: &KnownKey,
         facts: &RequestFacts,
     ) -> Result<Option<Reserve>, BodyRefusal> {
-        let llm = &self.settings().llm;
-        let measured = key.measured();
-        if !measured.any() && !llm.audit_tokens {
+        if !self.counts_tokens(key) {
             return Ok(None);
         }
+        let llm = &self.settings().llm;
         let output = facts.reserve_output(llm.reserve_tokens(&facts.models));
         let input = facts.input_tokens;
         let micro_usd = llm.prices.reservation(&facts.models, input, output);
         let micro_usd = micro_usd.filter(|_| !facts.open_ended);
-        if micro_usd.is_none() && measured.cost {
+        if micro_usd.is_none() && key.measured().cost {
             return Err((DenyReason::Model, Some(NO_PRICE)));
         }
         Ok(Some(Reserve { tokens: input.saturating_add(output), micro_usd }))

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::alerts::anomaly::Anomaly;
 use crate::audit::{AuditRecord, Mask, Prepared, TokenSource, Tokens};
 use crate::body::TokenUsage;
+use crate::body::mcp::MethodClass;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
 use crate::limits::ledger::{Exceeded, Exhausted};
@@ -49,6 +50,8 @@ pub struct Outcome<'a> {
     pub exhausted: Option<Exhausted>,
     /// What is unusual about the use of the key.
     pub anomaly: Option<Anomaly>,
+    /// What kind of method the MCP call of the request has.
+    pub mcp: Option<MethodClass>,
 }
 
 impl Decided {
@@ -164,6 +167,7 @@ impl Decided {
             tenant: self.key.as_ref().map(|key| key.tenant()),
             exhausted: self.exceeded.map(|exceeded| exceeded.exhausted),
             anomaly: self.anomaly,
+            mcp: self.seen.method_class(),
         }
     }
 

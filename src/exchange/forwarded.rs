@@ -9,6 +9,7 @@ use crate::limits::ledger::Reservation;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
 use super::decided::{Decided, Usage};
+use super::filtering::Filtering;
 use super::handover::Handover;
 use super::metering::Metering;
 
@@ -32,6 +33,8 @@ pub struct Pending {
     pub may_open_session: bool,
     /// What is settled at the end of the response.
     pub metering: Option<Box<Metering>>,
+    /// What a client sees of the lists of the response.
+    pub filtering: Option<Box<Filtering>>,
 }
 
 /// What an admitted request reserved, for a refund.

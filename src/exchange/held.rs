@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use crate::body::Format;
 use crate::body::json::Unreadable;
 use crate::body::mcp::{Message, MessageReader};
 use crate::body::request::{RequestFacts, RequestReader};
@@ -22,6 +21,8 @@ pub struct Held {
     has_come: bool,
     /// What the host showed as the size of the request when it was held, if it must still prove that it shows bodies.
     shown_bytes: Option<u64>,
+    /// How often it was found that more has come than the host calls back about.
+    looks: u32,
 }
 
 /// Reads the body of a held request.
@@ -40,8 +41,6 @@ pub struct Asked {
     pub seen: Box<Seen>,
     /// Its key.
     pub key: Rc<KnownKey>,
-    /// The format of its body.
-    pub format: Format,
 }
 
 /// What a body says, once all of it was read.
@@ -68,7 +67,7 @@ impl Held {
     /// Holds a request. `shown_bytes`: the size of the request as the host shows it, if the host must still prove that it
     /// shows the bodies of held requests.
     pub fn new(asked: Asked, reader: BodyReader) -> Self {
-        Self { asked, reader, read_bytes: 0, has_come: false, shown_bytes: None }
+        Self { asked, reader, read_bytes: 0, has_come: false, shown_bytes: None, looks: 0 }
     }
 
     /// Watches whether the host shows the body. `shown_bytes`: the size of the request, as the host shows it now.
@@ -81,9 +80,13 @@ impl Held {
         self.has_come
     }
 
-    /// Whether more of the request has come than the host calls back about. `shown_bytes`: as in [`Held::watch`].
-    pub fn is_kept_back(&self, shown_bytes: u64) -> bool {
-        !self.has_come && self.shown_bytes.is_some_and(|before| shown_bytes > before)
+    /// Looks whether more of the request has come than the host calls back about. `shown_bytes`: as in [`Held::watch`].
+    /// Returns how often that was found.
+    pub fn look(&mut self, shown_bytes: u64) -> u32 {
+        if !self.has_come && self.shown_bytes.is_some_and(|before| shown_bytes > before) {
+            self.looks = self.looks.saturating_add(1);
+        }
+        self.looks
     }
 
     /// How much of the body was read, in bytes.

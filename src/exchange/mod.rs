@@ -7,6 +7,7 @@
 //!           Seen ─► Held ─► Decided
 //!                   Decided ─► Forwarded ─► Responded ───► Done
 //!                              Forwarded ─► Metered ─────► Done
+//!                              Forwarded ─► Filtered ────► Done
 //! ```
 //!
 //! [`Seen`] lives within one callback, unless the request is [`Held`] until its body has been read. A request that is refused after it was forwarded becomes [`Decided`]
@@ -15,6 +16,7 @@
 
 mod decided;
 mod edits;
+mod filtering;
 mod forwarded;
 mod handover;
 mod held;
@@ -24,6 +26,7 @@ mod step;
 
 pub use decided::{Decided, Outcome, Usage};
 pub use edits::{ATTACHED, Edits, plaintext_until};
+pub use filtering::{Filtering, Viewer};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
 pub use handover::{Concluded, Handover, Handovers, Response};
 pub use held::{Asked, BodyReader, Content, Held, ReadBody};
@@ -47,6 +50,8 @@ pub enum Exchange {
     Responded(Forwarded),
     /// The same, of a request whose usage is settled at the end of its response.
     Metered(Forwarded, Box<Metering>),
+    /// The same, of a response whose lists are filtered.
+    Filtered(Forwarded, Box<Filtering>),
     /// The request has ended.
     Done,
 }
@@ -60,9 +65,10 @@ impl Exchange {
     /// The forwarded request.
     pub fn forwarded(&self) -> Option<&Forwarded> {
         match self {
-            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
-                Some(request)
-            }
+            Self::Forwarded(request, _)
+            | Self::Responded(request)
+            | Self::Metered(request, _)
+            | Self::Filtered(request, _) => Some(request),
             Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done => None,
         }
     }
@@ -70,9 +76,10 @@ impl Exchange {
     /// The forwarded request.
     pub fn forwarded_mut(&mut self) -> Option<&mut Forwarded> {
         match self {
-            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
-                Some(request)
-            }
+            Self::Forwarded(request, _)
+            | Self::Responded(request)
+            | Self::Metered(request, _)
+            | Self::Filtered(request, _) => Some(request),
             Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done => None,
         }
     }
@@ -81,9 +88,10 @@ impl Exchange {
     pub fn decided(&self) -> Option<&Decided> {
         match self {
             Self::Decided(decided) => Some(decided),
-            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
-                Some(request.decided())
-            }
+            Self::Forwarded(request, _)
+            | Self::Responded(request)
+            | Self::Metered(request, _)
+            | Self::Filtered(request, _) => Some(request.decided()),
             Self::Unseen | Self::Held(_) | Self::Done => None,
         }
     }
@@ -97,7 +105,10 @@ impl Exchange {
     pub fn set_recorded(&mut self) {
         match self {
             Self::Decided(decided) => decided.set_recorded(),
-            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
+            Self::Forwarded(request, _)
+            | Self::Responded(request)
+            | Self::Metered(request, _)
+            | Self::Filtered(request, _) => {
                 request.set_recorded();
             }
             Self::Unseen | Self::Held(_) | Self::Done => {}
@@ -107,9 +118,10 @@ impl Exchange {
     /// Refuses a forwarded request. Any other stays as it is.
     pub fn refuse(&mut self, refuse: impl FnOnce(Forwarded) -> Decided) {
         *self = match std::mem::take(self) {
-            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
-                Self::Decided(refuse(request))
-            }
+            Self::Forwarded(request, _)
+            | Self::Responded(request)
+            | Self::Metered(request, _)
+            | Self::Filtered(request, _) => Self::Decided(refuse(request)),
             other @ (Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done) => other,
         };
     }
@@ -120,7 +132,10 @@ impl Exchange {
         match self {
             Self::Held(held) => held.receive(bytes),
             Self::Decided(decided) => decided.hold_body(bytes),
-            Self::Forwarded(request, _) | Self::Responded(request) | Self::Metered(request, _) => {
+            Self::Forwarded(request, _)
+            | Self::Responded(request)
+            | Self::Metered(request, _)
+            | Self::Filtered(request, _) => {
                 request.pass_body(bytes);
             }
             Self::Unseen | Self::Done => {}

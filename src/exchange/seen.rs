@@ -12,7 +12,7 @@ use crate::access::{
 };
 use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
 use crate::body::Dialect;
-use crate::body::mcp::{Era, Fault, Message, MessageKind, Mirrors};
+use crate::body::mcp::{Era, Fault, Message, MessageKind, MethodClass, Mirrors};
 use crate::body::request::{RequestFacts, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, KnownKey, McpTarget, Question, Reading};
@@ -388,10 +388,21 @@ impl Seen {
         }
     }
 
-    /// Records that the body of a message is not one, with the code of the error that says so.
-    pub fn set_unreadable(&mut self, status: u16, code: i32) {
+    /// What kind of method its MCP call has.
+    pub fn method_class(&self) -> Option<MethodClass> {
+        let call = self.mcp.as_deref()?;
+        Some(MethodClass::of(call.split(' ').next().unwrap_or_default()))
+    }
+
+    /// Whether the request is for an MCP server.
+    pub fn is_message(&self) -> bool {
+        self.rpc.is_some()
+    }
+
+    /// Records that the body of a message is not JSON (JSON-RPC 2.0, section 5.1).
+    pub fn set_parse_error(&mut self) {
         if let Some(rpc) = &mut self.rpc {
-            rpc.fault = Some((status, code));
+            rpc.fault = Some((400, -32700));
         }
     }
 

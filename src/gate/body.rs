@@ -1,54 +1,94 @@
 //! What the body of a request adds to its decision and to its edits.
 
+use std::rc::Rc;
+
 use crate::access::CanonicalPath;
 use crate::body::Declared;
 use crate::body::json::{Limits, Unreadable};
-use crate::body::mcp::{MessageReader, Wanted};
+use crate::body::mcp::lists::Asked as AskedFor;
+use crate::body::mcp::{Era, MessageReader, Mirrors, Wanted};
 use crate::body::request::{Injection, RequestFacts, RequestReader, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{KnownKey, Reserve};
-use crate::exchange::{Asked, BodyReader, Content, Held, Metering, ReadBody};
+use crate::exchange::{
+    Asked, BodyReader, Content, Filtering, Forwarded, Held, Metering, ReadBody, Viewer,
+};
 use crate::host::{Host, HostError};
+use crate::time::secs;
+
+use super::client_cert;
 
 use super::holding::Unread;
 use super::request::{Next, RequestGate};
-use super::reserve::Priced;
+use super::reserve::{Priced, reserved_usage};
 use super::splice::splice;
 
 /// An upstream that refuses a member that it does not know.
 const REFUSES_STREAM_OPTIONS: &[u8] = b"api.mistral.ai";
 
+/// Headers that are about the bytes of a body, and wrong once it has changed (RFC 9530, RFC 3230, RFC 1864).
+pub(super) const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+
 impl<H: Host> RequestGate<'_, H> {
-    /// Holds a request until its body has been read, or refuses it at once.
-    pub(super) fn hold(
+    /// Holds a request until its body has been read. If it cannot be read, the request is refused, or goes on without
+    /// being counted if nothing that is enforced depends on its body.
+    fn hold(
         &self,
         asked: Asked,
+        decision: Decision,
         reader: impl FnOnce(Declared, Limits) -> Result<BodyReader, Unreadable>,
     ) -> Next {
-        match self.reader(reader) {
+        match self.unread.map_or_else(|| self.reader(reader), Err) {
             Ok(reader) => Next::Hold(Box::new(Held::new(asked, reader))),
-            Err((reason, message)) => {
-                let Asked { seen, key, .. } = asked;
-                self.count_and_forward(seen, &key, Decision::Deny(reason), message)
-            }
+            Err(unread) => self.conclude_unread(asked, decision, unread),
         }
     }
 
     /// Holds an AI request.
-    pub(super) fn hold_ai(&self, asked: Asked, target: Target) -> Next {
-        self.hold(asked, |declared, limits| {
+    pub(super) fn hold_ai(&self, asked: Asked, decision: Decision, target: Target) -> Next {
+        self.hold(asked, decision, |declared, limits| {
             RequestReader::new(target, declared, limits).map(Box::new).map(BodyReader::Ai)
         })
     }
 
     /// Holds a message of MCP.
-    pub(super) fn hold_message(&self, asked: Asked) -> Next {
+    pub(super) fn hold_message(&self, asked: Asked, decision: Decision) -> Next {
         let wanted = asked.key.wanted();
-        self.hold(asked, |declared, limits| {
+        self.hold(asked, decision, |declared, limits| {
             // A key that wants more than can be found was refused. Without what it wants, its conditions do not hold.
             let wanted = Wanted::new(&wanted.pointers, wanted.names).unwrap_or_default();
             MessageReader::new(wanted, declared, limits).map(Box::new).map(BodyReader::Mcp)
         })
+    }
+
+    #[cold]
+    fn conclude_unread(
+        &self,
+        Asked { seen, key, .. }: Asked,
+        decision: Decision,
+        (reason, message): Unread,
+    ) -> Next {
+        let decision = match reason {
+            DenyReason::NotReady => Decision::Deny(reason),
+            _ if seen.is_message() && decision.forwards() => {
+                Decision::refused(reason, self.engine.settings().mode)
+            }
+            _ if seen.is_message() => decision,
+            _ => self.engine.decide_unread(&key, decision, reason),
+        };
+        let mut seen = seen;
+        if reason == DenyReason::BodyUnreadable && Unreadable::is_not_json(message) {
+            seen.set_parse_error();
+        }
+        // A refusal for anything else has other words.
+        let message = message.filter(|_| !decision.forwards());
+        let mut next = self.count_and_forward(seen, &key, decision, message);
+        if let Next::Forward(request, _) = &mut next
+            && self.engine.counts_tokens(&key)
+        {
+            request.set_usage(reserved_usage(&Reserve { tokens: 0, micro_usd: None }));
+        }
+        next
     }
 
     /// The reader of the body, if it can be read.
@@ -101,6 +141,42 @@ impl<H: Host> RequestGate<'_, H> {
         Some(Box::new(Metering::new(facts.clone(), tokens, micro_usd, strips)))
     }
 
+    /// What the client sees of the lists in the response to an allowed request, if its key does not see all of them.
+    pub(super) fn filtering(
+        &self,
+        request: &Forwarded,
+        key: &Rc<KnownKey>,
+    ) -> Option<Box<Filtering>> {
+        let decided = request.decided();
+        if !key.restricts_mcp()
+            || !decided.seen().is_message()
+            || decided.decision() != Decision::Allow
+        {
+            return None;
+        }
+        let message = self.body.and_then(|body| body.content.message());
+        let (asked, is_modern) = match message {
+            Some(message) => {
+                let era = Mirrors::read(self.head.fields()).check(message);
+                (AskedFor::by(&message.method), era == Ok(Era::Modern))
+            }
+            None if self.head.method == Some(b"GET") => (AskedFor::Stream, false),
+            None => return None,
+        };
+        let path = self.head.target.unwrap_or_default();
+        let target = self.engine.mcp_server(&CanonicalPath::parse(path).ok()?)?;
+        let viewer = Viewer {
+            key: Rc::clone(key),
+            target,
+            now_secs: secs(self.now_ns),
+            authority: self.head.authority.unwrap_or_default().into(),
+            path: path.into(),
+            source: decided.seen().source(),
+            client_cert: key.needs_client_cert().then(|| client_cert(self.host)).flatten(),
+        };
+        Some(Box::new(Filtering::new(asked, is_modern, viewer)))
+    }
+
     /// Edits a request so that its response can be read: it is not encoded, and a stream reports its usage.
     pub(super) fn edit_for_reading(&self) -> Result<(), HostError> {
         self.host.set_request_header("accept-encoding", "identity")?;
@@ -122,6 +198,8 @@ impl<H: Host> RequestGate<'_, H> {
         let place = |offset: u64| usize::try_from(offset).map_err(|_| HostError::BAD_ARGUMENT);
         let range = place(at.start)?..place(at.end)?;
         splice(self.host, place(bytes)?, range, text.as_bytes())?;
+        let mut digests = DIGESTS.into_iter().filter(|name| self.head.has(name.as_bytes()));
+        digests.try_for_each(|name| self.host.remove_request_header(name.as_bytes()))?;
         if self.head.content_length().is_none() {
             return Ok(());
         }

@@ -94,7 +94,9 @@ impl Gate {
                 self.settle_ended(host, &mut request, *metering);
                 self.end_forwarded(host, request, true);
             }
-            Exchange::Responded(request) => self.end_forwarded(host, request, true),
+            Exchange::Responded(request) | Exchange::Filtered(request, _) => {
+                self.end_forwarded(host, request, true)
+            }
             Exchange::Done => {}
         }
     }
@@ -102,9 +104,6 @@ impl Gate {
     /// Ends a request whose body has not come to its end: the client left, or the proxy refused it.
     #[cold]
     fn end_unread(&self, host: &impl Host, held: Held) {
-        if !held.has_come() {
-            self.holding.doubt();
-        }
         let is_too_large = host.response_status() == Some(TOO_LARGE);
         let reason =
             if is_too_large { DenyReason::BodyTooLarge } else { DenyReason::BodyUnreadable };

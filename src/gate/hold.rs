@@ -2,12 +2,10 @@
 
 use crate::decision::DenyReason;
 use crate::exchange::{Asked, Exchange, Held};
-use crate::host::{Action, Body, Host, Level, Property, number_property};
-use crate::reply::{Refusal, reply};
+use crate::host::{Action, Body, Host, HostError, Level, Property, number_property};
 
-use super::holding::{MAX_PART_BYTES, NOT_SHOWN, Unread};
+use super::holding::{MAX_LOOKS, MAX_PART_BYTES, NOT_SHOWN, Unread};
 use super::look::Look;
-use super::request::Next;
 use super::{Gate, Opening};
 
 impl Gate {
@@ -41,7 +39,7 @@ impl Gate {
         };
         self.holding.prove();
         match read_new(host, &mut held, bytes, self.max_body_bytes) {
-            Err(unread) => self.refuse_held(host, exchange, held.give_up(), unread),
+            Err(unread) => self.act_unread(host, exchange, &held.give_up(), unread),
             Ok(()) if is_last => self.finish_held(host, exchange, *held),
             Ok(()) => {
                 *exchange = Exchange::Held(held);
@@ -57,7 +55,7 @@ impl Gate {
         };
         if self.clean_trailers(&self.view(host)).is_none() {
             let unread = (DenyReason::NotReady, None);
-            return self.refuse_held(host, exchange, held.give_up(), unread);
+            return self.act_unread(host, exchange, &held.give_up(), unread);
         }
         self.finish_held(host, exchange, *held)
     }
@@ -71,22 +69,21 @@ impl Gate {
             }
             (asked, Err(unreadable)) => {
                 let unread = (DenyReason::BodyUnreadable, Some(unreadable.message()));
-                self.refuse_held(host, exchange, asked, unread)
+                self.act_unread(host, exchange, &asked, unread)
             }
         }
     }
 
-    /// Refuses a request whose body is not read to its end.
-    fn refuse_held(
+    /// Decides on a request whose body is not read to its end.
+    #[cold]
+    fn act_unread(
         &self,
         host: &impl Host,
         exchange: &mut Exchange,
-        asked: Asked,
-        (reason, message): Unread,
+        asked: &Asked,
+        unread: Unread,
     ) -> Action {
-        let refusal = Refusal { message, ..asked.seen.refusal() };
-        let decided = self.count_held(&self.view(host), asked, reason);
-        let next = Next::Reply(decided, reply(reason, refusal));
+        let next = self.look(host, Look::Unread(&asked.seen, unread));
         self.act(host, exchange, next, Opening::default())
     }
 
@@ -103,19 +100,31 @@ impl Gate {
     /// Refuses a request that is watched if the host keeps its body back: [`Action::Pause`] if it is not known yet.
     pub fn on_tick(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
         match std::mem::take(exchange) {
-            Exchange::Held(held) if !held.has_come() => {
+            Exchange::Held(mut held) if !held.has_come() => {
                 let bytes = number_property(host, Property::RequestTotalSize).unwrap_or(0);
-                if !held.is_kept_back(bytes) {
+                if held.look(bytes) < MAX_LOOKS {
                     *exchange = Exchange::Held(held);
                     return Action::Pause;
                 }
                 self.holding.fail(host);
                 let unread = (DenyReason::BodyUnreadable, Some(NOT_SHOWN));
-                self.refuse_held(host, exchange, held.give_up(), unread);
+                if self.act_unread(host, exchange, &held.give_up(), unread) == Action::Continue {
+                    self.resume(host, exchange);
+                }
             }
             other => *exchange = other,
         }
         Action::Continue
+    }
+
+    /// Lets go on a request outside its own callbacks.
+    #[cold]
+    fn resume(&self, host: &impl Host, exchange: &mut Exchange) {
+        if let Err(HostError(status)) = host.resume_request() {
+            let text = format!("vkey: a request could not be resumed: host status {status}");
+            host.log(Level::Error, &text);
+            self.refuse_rest(&self.view(host), exchange, DenyReason::NotReady);
+        }
     }
 }
 

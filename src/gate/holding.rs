@@ -1,10 +1,17 @@
 //! Whether the host lets requests be held until their bodies have been read.
 //!
 //! A host calls back about the body of a held request only if its configuration says so (Envoy:
-//! `allow_on_headers_stop_iteration`), and the module cannot read that configuration. So the first held request of a
-//! worker is watched: if the host shows by the size of the request that a part of its body has come, and has not called
-//! back about it, the request is refused, and so is every further one that would have to be held. Now and then one of them
-//! is watched again, because the configuration of a proxy may change without that of the module.
+//! `allow_on_headers_stop_iteration`), and the module cannot read that configuration. So the held requests of a worker
+//! are watched until the first callback about the body of one of them, which proves the host for good. If the host shows
+//! by the size of a request that a part of its body has come, and does not call back about it for some seconds, the
+//! request is refused, and so is every further one that would have to be held. Now and then they are watched again,
+//! because the configuration of a proxy may change without that of the module.
+//!
+//! A filter before this one may delay a body too, e.g. until a service has answered. It must do so for less than those
+//! seconds, as long as the worker has not proven itself. A proof is not forgotten: clients that leave before their bodies
+//! look the same as a host that has stopped to call back, and could bring about a refusal of everybody's requests. If
+//! the option is removed under a worker that has proven itself, held requests wait for the deadline of the proxy, and
+//! nothing of them is sent.
 
 use std::cell::{Cell, RefCell};
 
@@ -17,14 +24,19 @@ use crate::host::{Host, Level, Property, number_property};
 pub(super) const MAX_PART_BYTES: usize = 64 << 10;
 
 /// How often a request that is watched is looked at, in milliseconds.
-const TICK_MILLIS: u32 = 20;
+const TICK_MILLIS: u32 = 100;
+
+/// How often a request must be found with a part of its body that the host has not called back about: for 2 s. A worker
+/// that is busy looks less often, and is then slow to call back too.
+pub(super) const MAX_LOOKS: u32 = 20;
 
 /// For how long no request is held after one was watched in vain, in nanoseconds.
 const REST_NS: u64 = 10_000_000_000;
 
 /// Why a request is refused on a host that does not call back about the bodies of held requests.
 pub(super) const NOT_SHOWN: &str = "the gateway must read the body, and its proxy does not show it; the operator sets \
-    allow_on_headers_stop_iteration: true in the proxy's configuration of the module";
+    allow_on_headers_stop_iteration: true in the proxy's configuration of the module, and lets no filter before it hold \
+    bodies for seconds";
 
 /// What one root context knows about its host: whether it calls back about the bodies of held requests.
 #[derive(Default)]
@@ -66,18 +78,11 @@ impl Holding {
         }
         if let Some(bytes) = number_property(host, Property::RequestTotalSize)
             && let Ok(mut watched) = self.watched.try_borrow_mut()
-            && host.set_tick_period(TICK_MILLIS).is_ok()
+            // Setting the period again would put the next tick off.
+            && (!watched.is_empty() || host.set_tick_period(TICK_MILLIS).is_ok())
         {
             held.watch(bytes);
             watched.push(context);
-        }
-    }
-
-    /// Forgets that the host has proven itself: a held request has ended about whose body it never called back. The
-    /// client may just have left, so the next request is watched.
-    pub(super) fn doubt(&self) {
-        if self.proof.get() == Proof::Shown {
-            self.proof.set(Proof::None);
         }
     }
 
@@ -86,10 +91,13 @@ impl Holding {
         self.proof.set(Proof::Shown);
     }
 
-    /// Records that the host keeps back the body of a request.
+    /// Records that the host keeps back the body of a request, unless it has called back about that of another.
     pub(super) fn fail(&self, host: &impl Host) {
+        if self.proof.get() == Proof::Shown {
+            return;
+        }
         if !matches!(self.proof.get(), Proof::Failed { .. }) {
-            host.log(Level::Error, &["vkey: a request is refused: ", NOT_SHOWN].concat());
+            host.log(Level::Error, &["vkey: a body cannot be read: ", NOT_SHOWN].concat());
         }
         let until_ns = host.now_ns().unwrap_or(0).saturating_add(REST_NS);
         self.proof.set(Proof::Failed { until_ns });

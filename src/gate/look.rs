@@ -13,6 +13,7 @@ use crate::exchange::{Decided, Evaluation, ReadBody, Request, Seen};
 use crate::headers::RequestHead;
 use crate::host::{Host, Level, Property, RecordStore, text_property};
 
+use super::holding::Unread;
 use super::request::{Next, RequestGate, refuse, reply_to};
 use super::{Gate, client_cert, observe};
 
@@ -23,6 +24,8 @@ pub(super) enum Look<'a> {
     Headers,
     /// The headers again, with the body, and what the first look has seen.
     Body(&'a Seen, &'a ReadBody),
+    /// The headers again, with what the first look has seen, and why the body is not read.
+    Unread(&'a Seen, Unread),
 }
 
 /// The property of a message that is not a call.
@@ -47,8 +50,17 @@ fn shown_call(engine: &Engine, head: &RequestHead<'_>, message: &Message) -> Opt
 impl<'a> Look<'a> {
     fn body(self) -> Option<&'a ReadBody> {
         match self {
-            Self::Headers => None,
+            Self::Headers | Self::Unread(..) => None,
             Self::Body(_, body) => Some(body),
+        }
+    }
+
+    /// What the first look has seen, and why the body is not read.
+    fn earlier(self) -> (Option<&'a Seen>, Option<Unread>) {
+        match self {
+            Self::Headers => (None, None),
+            Self::Body(seen, _) => (Some(seen), None),
+            Self::Unread(seen, unread) => (Some(seen), Some(unread)),
         }
     }
 }
@@ -98,7 +110,8 @@ impl Gate {
         };
         let request = Request { head: &head, peer: &peer, writes_line, now_ns, mcp, body: content };
         let (mut seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
-        if let Look::Body(earlier, _) = look {
+        let (earlier, unread) = look.earlier();
+        if let Some(earlier) = earlier {
             seen.follow(earlier);
         }
         let gate = RequestGate {
@@ -111,6 +124,7 @@ impl Gate {
             engine,
             head: &head,
             body,
+            unread,
             now_ns,
         };
         self.show_counts_since(host, Some(now_ns));

@@ -9,6 +9,7 @@ use crate::body::response::{End, Meter, ResponseHead};
 use crate::exchange::{Exchange, Forwarded, Metering};
 use crate::host::{Body, Host, HostError, Level, Property, RecordStore, number_property};
 
+use super::body::DIGESTS;
 use super::holding::MAX_PART_BYTES;
 use super::request::log_miscount;
 use super::upstream::connection::{is_local_reply, is_up};
@@ -40,12 +41,14 @@ impl Gate {
         };
         let meter = Meter::new(metering.facts.format, &head);
         let is_local = is_local_reply(host);
-        let end = is_local.then(|| End::LocalReply { before_send: !may_be_sent(host) });
+        let end = is_local.then(|| End::LocalReply { before_send: !is_up(host) });
         let strips = metering.strips && !is_local && !head.is_encoded();
         let strips = strips && header("content-type").is_some_and(|value| is_event_stream(&value));
         if strips {
-            // How much is removed is not known before it comes.
-            _ = host.remove_response_header("content-length");
+            // How much is removed is not known before it comes. An entity tag is of the bytes too (RFC 9110, 8.8.3).
+            for name in DIGESTS.into_iter().chain(["content-length", "etag"]) {
+                _ = host.remove_response_header(name);
+            }
         }
         metering.begin(if strips { meter.stripping() } else { meter }, end);
         metering
@@ -87,8 +90,9 @@ impl Gate {
         let Some(engine) = engine else {
             return;
         };
-        let is_sent = used.metered.is_some() || may_be_sent(host);
+        let is_sent = used.metered.is_some() || is_up(host);
         let charge = Charge::of(&used, &engine.settings().llm.prices, is_sent);
+        let charge = charge.with_earlier(&used, earlier_attempts(host));
         if charge.is_missing {
             self.metrics.count_missing_usage(host, used.facts.format);
         }
@@ -106,7 +110,9 @@ impl Gate {
     }
 }
 
-/// Reads a part of a response, and removes from it what the client did not ask for.
+/// Reads a part of a response, and removes from it what the client did not ask for. What the stripper still holds when
+/// trailers end the response is lost: hosts show no body by then that could be added to. That is an event without its
+/// end, which readers of event streams discard (WHATWG HTML, 9.2.6).
 pub(super) fn read_response(host: &impl Host, metering: &mut Metering, bytes: u64, is_last: bool) {
     let len = usize::try_from(bytes).unwrap_or(usize::MAX);
     let (mut read, mut kept, mut is_same) = (0, Vec::new(), true);
@@ -140,9 +146,10 @@ fn is_event_stream(content_type: &[u8]) -> bool {
     media_type.is_some_and(|found| found.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM))
 }
 
-/// Whether a byte of the request may have been sent, by this attempt or an earlier one.
-fn may_be_sent(host: &impl Host) -> bool {
-    is_up(host) || number_property(host, Property::UpstreamAttempt).is_some_and(|count| count > 1)
+/// How many attempts of the request the proxy made before the one whose response came, if any came. It shows nothing
+/// of them: each may have been sent, and paid for.
+fn earlier_attempts(host: &impl Host) -> u64 {
+    number_property(host, Property::UpstreamAttempt).unwrap_or(0).saturating_sub(1)
 }
 
 /// How a response has ended whose last byte the host has not announced. Trailers may have ended it.

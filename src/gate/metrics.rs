@@ -53,6 +53,9 @@ impl Metrics {
         if let Some(exhausted) = outcome.exhausted.filter(|_| limited) {
             self.add(host, Series::LimitHits(label(exhausted), tenant), 1);
         }
+        if let (Some(class), Some(decision)) = (outcome.mcp, outcome.decision) {
+            self.add(host, Series::McpCalls(class, decision.word(), tenant), 1);
+        }
         if let Some(anomaly) = outcome.anomaly {
             self.add(host, Series::Anomalies(anomaly, tenant), 1);
         }
@@ -105,6 +108,12 @@ impl Metrics {
     #[cold]
     pub(super) fn count_missing_usage(&self, host: &impl Host, format: Format) {
         self.add(host, Series::UsageMissing(format), 1);
+    }
+
+    /// Counts a list of an MCP server that was withheld, because it could not be read.
+    #[cold]
+    pub(super) fn count_blocked_list(&self, host: &impl Host) {
+        self.add(host, Series::BlockedLists, 1);
     }
 
     /// Counts a source from which too many failed authentications came.

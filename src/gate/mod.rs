@@ -6,6 +6,7 @@ mod ending;
 mod followed;
 mod hold;
 mod holding;
+mod lists;
 mod look;
 mod meter;
 mod metrics;
@@ -270,6 +271,9 @@ impl Gate {
             Exchange::Metered(request, metering) => {
                 (request, Pending { metering: Some(metering), ..Pending::default() })
             }
+            Exchange::Filtered(request, filtering) => {
+                (request, Pending { filtering: Some(filtering), ..Pending::default() })
+            }
             // The request has ended: nothing could record why its response is withheld.
             Exchange::Done => {
                 *exchange = Exchange::Done;
@@ -293,9 +297,11 @@ impl Gate {
         if pending.may_open_session {
             self.record_session(host, request.decided());
         }
-        *exchange = match pending.metering {
-            Some(metering) => Exchange::Metered(request, self.begin_metering(host, metering)),
-            None => Exchange::Responded(request),
+        let begin_filtering = |filtering| self.begin_filtering(host, filtering);
+        *exchange = match (pending.metering, pending.filtering.and_then(begin_filtering)) {
+            (Some(metering), _) => Exchange::Metered(request, self.begin_metering(host, metering)),
+            (None, Some(filtering)) => Exchange::Filtered(request, filtering),
+            (None, None) => Exchange::Responded(request),
         };
         if let Some(rate_limit) = &pending.rate_limit {
             show(host, RATE_LIMIT, rate_limit);
@@ -320,6 +326,18 @@ impl Gate {
                 }
                 Action::Continue
             }
+            Exchange::Filtered(_, filtering) => {
+                self.filter_body(&self.view(host), filtering, bytes, is_last)
+            }
+            Exchange::Done => Action::Pause,
+            _ => Action::Continue,
+        }
+    }
+
+    /// Ends a response that ends by trailers.
+    pub fn on_response_trailers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        match exchange {
+            Exchange::Filtered(_, filtering) => self.end_filtering(&self.view(host), filtering),
             Exchange::Done => Action::Pause,
             _ => Action::Continue,
         }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::alerts::failures::{FailureOutcome, FailureRules, Shard, Source, source_network};
-use crate::body::Format;
 use crate::body::mcp::Purpose;
 use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::{Engine, KnownKey, Reading, Reserve};
@@ -21,7 +20,7 @@ use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
-use super::holding::Holding;
+use super::holding::{Holding, Unread};
 use super::metrics::Metrics;
 use super::reserve::{Priced, reserved_usage};
 use super::seal::seal;
@@ -67,6 +66,8 @@ pub(super) struct RequestGate<'a, H> {
     pub(super) head: &'a RequestHead<'a>,
     /// The body, if it was read.
     pub(super) body: Option<&'a ReadBody>,
+    /// Why the body is not read, if that is known.
+    pub(super) unread: Option<Unread>,
     pub(super) now_ns: u64,
 }
 
@@ -78,17 +79,14 @@ impl<H: Host> RequestGate<'_, H> {
                 key,
                 step: Step::Decide { decision, .. },
                 reading: Reading::Body(target),
-            } if decision.forwards() => {
-                let format = target.format;
-                self.hold_ai(Asked { seen, key, format }, *target)
-            }
+            } if decision.forwards() => self.hold_ai(Asked { seen, key }, decision, *target),
             // The reply to a message needs its id, even if the message is refused whatever it says.
             Evaluation::Known {
                 key,
                 step: Step::Decide { decision, .. },
                 reading: Reading::Mcp(target),
             } if target.purpose == Ok(Purpose::Message) && may_be_answered(decision) => {
-                self.hold_message(Asked { seen, key, format: Format::Other })
+                self.hold_message(Asked { seen, key }, decision)
             }
             Evaluation::Known { key, step: Step::Decide { decision, message }, .. } => {
                 self.count_and_forward(seen, &key, decision, message)
@@ -143,14 +141,15 @@ impl<H: Host> RequestGate<'_, H> {
         let mut edits = edits();
         let handover = self.hand_over(&route, &mut edits);
         let request = Forwarded::for_key(decided, route, reservations).with_handover(handover);
-        if self.forward(edits, reserve.is_some()).is_err() {
+        let filtering = self.filtering(&request, key);
+        if self.forward(edits, reserve.is_some() || filtering.is_some()).is_err() {
             // The count says allowed, but the request is not.
             let why = (DenyReason::NotReady, Refund::Everything);
             let decided = withdraw(&self.store, self.host, self.engine, request, why, self.now_ns);
             return refuse(decided, DenyReason::NotReady);
         }
         let metering = reserve.as_ref().and_then(|reserve| self.metering(reserve));
-        Next::Forward(request, Pending { rate_limit, may_open_session, metering })
+        Next::Forward(request, Pending { rate_limit, may_open_session, metering, filtering })
     }
 
     /// Opens the handover of a request on which the gate of its cluster may have a say.

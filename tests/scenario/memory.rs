@@ -18,6 +18,9 @@ use super::{Configured, Log, Machine, Observed, Sent, is_closed};
 /// The size of a request before its body, in bytes.
 const HELD_BYTES: u64 = 300;
 
+/// How often a request that is held is looked at, at the most.
+const MAX_TICKS: usize = 100;
+
 /// The callbacks of one worker.
 pub(crate) trait Callbacks: Sized {
     /// Configures the worker; `false` if the configuration is rejected. The worker then denies everything.
@@ -215,8 +218,16 @@ fn pass_request(request: &mut dyn Request, sent: &Sent, has_trailers: bool) -> P
     if is_held && sent.faults.keeps_bodies {
         let bytes = HELD_BYTES + u64::try_from(sent.body.concat().len()).expect("a size");
         request.host().show(Property::RequestTotalSize.path(), bytes.to_le_bytes());
-        request.on_tick();
-        return passage;
+        let is_decided = |host: &MemoryHost| host.resumed.get() || host.reply.borrow().is_some();
+        for _ in 0..MAX_TICKS {
+            if !is_decided(request.host()) {
+                request.on_tick();
+            }
+        }
+        if !request.host().resumed.get() {
+            return passage;
+        }
+        passage.action = Some(Action::Continue);
     }
     for bytes in sizes {
         passage.add(request.on_body(*bytes, false));

@@ -113,7 +113,13 @@ impl Report {
             return;
         }
         match body.read((**target).clone(), request.engine.settings()) {
-            Err(refusal) => self.refuse("body", refusal, Decision::Deny(refusal.0)),
+            Err(refusal) => {
+                let Evaluated { engine, key, .. } = *request;
+                match engine.decide_unread(key, self.decision, refusal.0) {
+                    Decision::Allow => self.notes.push(AUDIT_ONLY.to_owned()),
+                    decision => self.refuse("body", refusal, decision),
+                }
+            }
             Ok(facts) => {
                 self.stages.truncate(stages);
                 self.look(request, &reading, Some(&facts));
@@ -351,6 +357,8 @@ const UNNAMED: &str = "the gate also decides on the MCP call, which is not known
 
 const ANY_ARGUMENTS: &str =
     "the key has conditions on the arguments of tools, which are not looked at here";
+
+const AUDIT_ONLY: &str = "the body would be read for the audit alone, and cannot be: the request passes, and its tokens are not counted";
 
 const NOTHING: &str =
     "nothing that limits this key depends on the body, so the gate does not read it";

@@ -87,6 +87,11 @@ extern "C" fn vkey_on_response_body(id: u32, len: usize, end_of_stream: bool) ->
     act(id, |stream| stream.on_http_response_body(len, end_of_stream))
 }
 
+#[unsafe(no_mangle)]
+extern "C" fn vkey_on_response_trailers(id: u32, count: usize) -> Action {
+    act(id, |stream| stream.on_http_response_trailers(count))
+}
+
 /// nginx calls this at the end of a request, whether it is exported or not.
 #[cfg(feature = "nginx")]
 #[unsafe(no_mangle)]

@@ -155,6 +155,13 @@ impl HttpContext for Stream {
         }
     }
 
+    fn on_http_response_trailers(&mut self, count: usize) -> Action {
+        match self {
+            Self::Request(request) => request.on_http_response_trailers(count),
+            Self::Upstream(_) => Action::Continue,
+        }
+    }
+
     fn on_log(&mut self) {
         match self {
             Self::Request(request) => request.on_log(),
@@ -203,11 +210,16 @@ impl HttpContext for Request {
         self.act(|gate, exchange| gate.on_response_headers(&ProxyHost, exchange))
     }
 
-    /// Reads the body of a response whose usage is charged.
+    /// Reads the body of a response whose usage is charged, and filters one with lists.
     fn on_http_response_body(&mut self, len: usize, end_of_stream: bool) -> Action {
         self.act(|gate, exchange| {
             gate.on_response_body(&ProxyHost, exchange, bytes(len), end_of_stream)
         })
+    }
+
+    /// Filters the lists of a response that is held. Without this callback the host would let it go on as it is.
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        self.act(|gate, exchange| gate.on_response_trailers(&ProxyHost, exchange))
     }
 
     /// Writes the request's audit line.

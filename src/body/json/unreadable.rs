@@ -44,3 +44,12 @@ causes! {
     UndeclaredType "the body is not declared as JSON; send one content-type: application/json, in UTF-8",
     WrongType "the JSON body has a member of the wrong type",
 }
+
+impl Unreadable {
+    /// Whether a message says that a body is not JSON in UTF-8, rather than what the JSON lacks.
+    pub fn is_not_json(message: Option<&str>) -> bool {
+        let causes =
+            [Self::NotJson, Self::NotUtf8, Self::Empty, Self::Incomplete, Self::TrailingBytes];
+        causes.iter().any(|cause| Some(cause.message()) == message)
+    }
+}

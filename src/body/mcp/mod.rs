@@ -4,6 +4,7 @@
 //! The reader of requests is closed: a message that servers could understand in different ways is not read.
 
 mod arguments;
+mod class;
 mod finder;
 mod headers;
 pub mod lists;
@@ -15,6 +16,7 @@ mod reader;
 mod wanted;
 
 pub use arguments::{Arguments, Found};
+pub use class::MethodClass;
 pub use finder::{MAX_FOUND, MAX_FOUND_BYTES, MAX_NAMES};
 pub use headers::{Era, Fault, Mirrors, Purpose};
 pub use message::{MAX_ID_BYTES, MAX_OBJECTS, Message, MessageKind, MessageReader, Objects};

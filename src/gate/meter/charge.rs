@@ -16,20 +16,39 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// What a request is charged for what it used. `is_sent`: a byte of it may have been sent.
+    /// What a request is charged for what its last attempt used. `is_sent`: a byte of that may have been sent.
     pub(super) fn of(used: &Used, prices: &Prices, is_sent: bool) -> Self {
         match &used.metered {
             None if is_sent => Self::reserved(used),
             None => Self::nothing(used),
             Some(metered) => match metered.settle {
                 Settle::Refund | Settle::Free => Self::nothing(used),
-                // What is used later is not reported.
-                _ if used.facts.deferred => Self::reserved(used),
                 Settle::Usage | Settle::AtLeast | Settle::Keep => {
                     Self::known(used, metered, prices)
                 }
             },
         }
+    }
+
+    /// The same, with the reservation for each earlier attempt, of which no response is seen.
+    #[must_use]
+    pub(super) fn with_earlier(mut self, used: &Used, attempts: u64) -> Self {
+        let settle = used.metered.as_ref().map(|metered| metered.settle);
+        if attempts == 0 || settle == Some(Settle::Free) {
+            return self;
+        }
+        let earlier = used.reserved_tokens.saturating_mul(attempts);
+        let usage = self.usage();
+        let total = usage.total.saturating_add(earlier);
+        let source = match self.tokens.source {
+            TokenSource::Usage => TokenSource::Partial,
+            TokenSource::Nothing => TokenSource::Reserved,
+            source => source,
+        };
+        self.tokens = Tokens { usage: TokenUsage { total, ..usage }, source };
+        let reserved = used.reserved_micro_usd.unwrap_or(0).saturating_mul(attempts);
+        self.micro_usd = self.micro_usd.map(|cost| cost.saturating_add(reserved));
+        self
     }
 
     /// The reservation is charged.
@@ -49,10 +68,15 @@ impl Charge {
     /// What the response reports, or what is known of it, if that is more than the reservation.
     fn known(used: &Used, metered: &Metered, prices: &Prices) -> Self {
         let known = metered.known(used.facts.input_tokens);
-        let total = metered.settle.charge(used.reserved_tokens, known.total);
+        let settle = match metered.settle {
+            // More may be used later, which nothing will report.
+            Settle::Usage if used.facts.deferred => Settle::AtLeast,
+            settle => settle,
+        };
+        let total = settle.charge(used.reserved_tokens, known.total);
         let cost = cost(used, metered, prices);
         let reserved = used.reserved_micro_usd.unwrap_or(0);
-        let source = match metered.settle {
+        let source = match settle {
             Settle::Usage => TokenSource::Usage,
             Settle::AtLeast => TokenSource::Partial,
             _ if known.total > used.reserved_tokens => TokenSource::Estimate,
@@ -63,10 +87,8 @@ impl Charge {
         Self {
             tokens: Tokens { usage: TokenUsage { total, ..counts }, source },
             // The prices that the reservation was made at may be gone.
-            micro_usd: cost
-                .map(|cost| metered.settle.charge(reserved, cost))
-                .or(used.reserved_micro_usd),
-            is_missing: metered.settle == Settle::Keep && used.end == End::Complete,
+            micro_usd: cost.map(|cost| settle.charge(reserved, cost)).or(used.reserved_micro_usd),
+            is_missing: settle == Settle::Keep && used.end == End::Complete && !used.facts.deferred,
         }
     }
 
@@ -134,15 +156,18 @@ mod tests {
 
     /// What is charged for a response. 100 tokens and 900 micro-USD are reserved.
     fn charged(status: u16, body: &str, end: End, prices: &Prices) -> (Amounts, Option<u64>) {
+        let charge = charge(facts(), status, body, end, prices);
+        (charge.amounts(), charge.micro_usd())
+    }
+
+    fn charge(facts: RequestFacts, status: u16, body: &str, end: End, prices: &Prices) -> Charge {
         let head = ResponseHead { status, ..ResponseHead::default() };
-        let facts = facts();
         let mut meter = Meter::new(facts.format, &head);
         meter.feed(body.as_bytes());
         let metered = Some(meter.finish(end));
         let (reserved_tokens, reserved_micro_usd) = (100, Some(900));
         let used = Used { facts, reserved_tokens, reserved_micro_usd, metered, end };
-        let charge = Charge::of(&used, prices, true);
-        (charge.amounts(), charge.micro_usd())
+        Charge::of(&used, prices, true)
     }
 
     fn reply(model: &str) -> String {
@@ -176,5 +201,22 @@ mod tests {
     #[test]
     fn what_has_no_price_any_more_costs_what_was_reserved() {
         check(charged(200, &reply("m"), End::Complete, &Prices::default()), 24, 900);
+    }
+
+    /// The response comes before the result, or the client asked for that and the server did otherwise.
+    #[test]
+    fn a_deferred_request_costs_what_is_reported_and_at_least_what_was_reserved() {
+        let of = |body: &str| {
+            let mut facts = facts();
+            facts.deferred = true;
+            let charge = charge(facts, 200, body, End::Complete, &prices());
+            assert!(!charge.is_missing, "{body}");
+            (charge.amounts(), charge.tokens.source)
+        };
+        let amounts = |tokens, cost_micro_usd| Amounts { tokens, cost_micro_usd };
+        let large = reply("m").replace(": 4,", ": 400,").replace(": 24}", ": 420}");
+        assert_eq!(of(&large), (amounts(420, 4020), TokenSource::Partial));
+        assert_eq!(of(&reply("m")), (amounts(100, 900), TokenSource::Partial));
+        assert_eq!(of("{}"), (amounts(100, 900), TokenSource::Reserved));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::alerts::anomaly::Anomaly;
+use crate::body::mcp::MethodClass;
 use crate::body::{Format, TokenUsage};
 use crate::decision::DenyReason;
 use crate::host::MetricKind;
@@ -18,9 +19,11 @@ const MAX_CLUSTER_BYTES: usize = 128;
 pub(super) enum Series {
     Anomalies(Anomaly, Tenant),
     AuthAlerts,
+    BlockedLists,
     ContentionRetries,
     CostMicroUsd(Tenant),
     LimitHits(Exhausted, Tenant),
+    McpCalls(MethodClass, &'static str, Tenant),
     NewestRevocationsVersion,
     OutdatedRevocations,
     Requests(&'static str, Option<DenyReason>, Tenant),
@@ -80,6 +83,7 @@ impl fmt::Display for Named<'_> {
                 write!(f, "vkey_anomalies_total.anomaly.{anomaly}.tenant.{tenant}")
             }
             Series::AuthAlerts => f.write_str("vkey_auth_alerts_total"),
+            Series::BlockedLists => f.write_str("vkey_mcp_lists_blocked_total"),
             Series::ContentionRetries => f.write_str("vkey_contention_retries_total"),
             Series::CostMicroUsd(of) => {
                 write!(f, "vkey_cost_microusd_total.tenant.{}", tenant(of))
@@ -91,6 +95,10 @@ impl fmt::Display for Named<'_> {
                     Exhausted::Limit(name) => name.fmt(f)?,
                 }
                 write!(f, ".tenant.{}", tenant(of))
+            }
+            Series::McpCalls(class, decision, of) => {
+                let (class, tenant) = (class.word(), tenant(of));
+                write!(f, "vkey_mcp_calls_total.class.{class}.decision.{decision}.tenant.{tenant}")
             }
             Series::Requests(decision, reason, of) => {
                 let reason = reason.map_or("none", DenyReason::code);

@@ -14,11 +14,18 @@ pub(super) struct RecordedHost {
     calls: RefCell<Vec<&'static str>>,
     /// If set, filter states cannot be set.
     pub(super) lacks_filter_state: bool,
+    /// If set, a paused request cannot be resumed.
+    pub(super) fails_to_resume: bool,
 }
 
 impl RecordedHost {
     pub(super) fn new(memory: MemoryHost) -> Self {
-        Self { memory, calls: RefCell::default(), lacks_filter_state: false }
+        Self {
+            memory,
+            calls: RefCell::default(),
+            lacks_filter_state: false,
+            fails_to_resume: false,
+        }
     }
 
     /// The calls since the last time.
@@ -121,6 +128,9 @@ impl Host for RecordedHost {
     }
 
     fn resume_request(&self) -> Result<(), HostError> {
+        if self.fails_to_resume {
+            return Err(HostError::INTERNAL_FAILURE);
+        }
         self.call("resume_request", Host::resume_request)
     }
 

@@ -210,6 +210,29 @@ fn the_shadow_mode_lets_through_and_says_so() {
     gate.denies("garbage", &[], "key_malformed");
 }
 
+/// The body is read for the audit alone, or its restrictions are only recorded.
+#[test]
+fn a_body_that_cannot_be_read_refuses_only_where_something_that_is_enforced_depends_on_it() {
+    let only = json!({"default": {"only": {"models": ["small*"]}}});
+    for (mode, tiers, decision) in [
+        ("enforce", json!({}), "allow"),
+        ("enforce", only.clone(), "deny"),
+        ("shadow", only, "shadow"),
+    ] {
+        let gate = Gate::with(&json!({
+            "mode": mode, "keyring": [{"name": "main", "secret": "${MAIN}"}], "tiers": tiers,
+            "llm": {"audit_tokens": true},
+        }));
+        let asked = ["--method", "POST", "--path", "/v1/chat/completions", "--model", "small"];
+        let asked = [&asked[..], &["--header", "content-encoding: gzip"]].concat();
+        let (code, report) = gate.explain(&gate.mint(&[]), &asked);
+        assert_eq!((code == 0, &report["decision"]), (decision != "deny", &json!(decision)));
+        let reason = if decision == "allow" { Value::Null } else { json!("body_unreadable") };
+        assert_eq!(report["reason"], reason, "{report}");
+        assert_eq!(report.to_string().contains("not counted"), decision == "allow", "{report}");
+    }
+}
+
 #[test]
 fn explain_lists_the_limits_that_a_request_is_charged_to() {
     let gate = Gate::with(&json!({

@@ -50,6 +50,7 @@ pub(crate) const EXPORTS: [&str; 15] = [
     "proxy_on_request_trailers",
     "proxy_on_response_body",
     "proxy_on_response_headers",
+    "proxy_on_response_trailers",
     "proxy_on_tick",
     "proxy_on_vm_start",
 ];

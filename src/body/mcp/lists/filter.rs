@@ -82,6 +82,11 @@ impl Filter {
         self.handling
     }
 
+    /// Whether nothing but an empty body passes.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.body, Body::Refused(_))
+    }
+
     /// The number of items that were removed from lists so far.
     pub fn removed(&self) -> u32 {
         self.document.reading.removed

@@ -123,6 +123,36 @@ fn each_end_has_its_charge() {
     }
 }
 
+/// The proxy gave up attempts that it had sent, and no response of them came to the module.
+#[test]
+fn each_attempt_of_the_proxy_before_the_last_costs_what_was_reserved() {
+    let attempts = |count: u64, act: fn(&mut Sent<'_>)| {
+        let worker = Worker::new(CONFIG);
+        let mut sent = worker.ask(GOOD);
+        sent.host.memory.show(Property::UpstreamAttempt.path(), count.to_le_bytes());
+        act(&mut sent);
+        let line = sent.end();
+        assert_eq!(tokens(&line).0, worker.used().max(40).to_string(), "{line}");
+        (worker.used(), tokens(&line).1)
+    };
+    let answered = |sent: &mut Sent<'_>| {
+        sent.respond(200, "application/json", &[USED_7]);
+    };
+    let refused = |sent: &mut Sent<'_>| {
+        sent.respond(429, "application/json", &["{}"]);
+    };
+    let unanswered = |sent: &mut Sent<'_>| {
+        sent.host.memory.show(Property::UpstreamLocalAddress.path(), "192.0.2.1:4711");
+    };
+    assert_eq!(attempts(2, answered), (47, "partial".into()));
+    assert_eq!(attempts(4, answered), (127, "partial".into()));
+    assert_eq!(attempts(2, refused), (40, "reserved".into()));
+    assert_eq!(attempts(4, unanswered), (160, "reserved".into()));
+    // The last one found no connection.
+    assert_eq!(attempts(2, |_| {}), (40, "reserved".into()));
+    assert_eq!(attempts(1, |_| {}), (0, "none".into()));
+}
+
 /// The upstream has responded before the request ended, whose trailers the host does not show.
 #[test]
 fn a_request_that_is_refused_after_it_was_settled_is_counted_and_not_refunded() {

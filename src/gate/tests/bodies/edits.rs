@@ -34,6 +34,38 @@ fn a_stream_reports_its_usage_and_the_client_does_not_see_it() {
     }
 }
 
+const DIGESTS: [(&str, &str); 4] = [
+    ("content-digest", "sha-256=:AAAA:"),
+    ("repr-digest", "sha-256=:AAAA:"),
+    ("digest", "SHA-256=AAAA"),
+    ("content-md5", "AAAA"),
+];
+
+/// A digest of what was changed is wrong; one of what was not stays.
+#[test]
+fn digests_of_bodies_that_change_are_removed() {
+    let included = INCLUDED.replace("max_tokens\": 38", "max_tokens\": 39");
+    for (body, changes) in [(STREAM, true), (&*included, false)] {
+        let worker = Worker::new(CONFIG);
+        let mut sent = worker.send(&DIGESTS);
+        sent.body(&[body]);
+        assert_eq!(sent.sent_body() != body, changes);
+        for (name, _) in DIGESTS {
+            assert_eq!(sent.header(name).is_none(), changes, "{name}");
+        }
+        let tagged = [DIGESTS.as_slice(), &[("etag", "\"1\"")]].concat();
+        for (name, value) in &tagged {
+            let mut headers = sent.host.memory.response_headers.borrow_mut();
+            headers.insert((*name).into(), (*value).into());
+        }
+        sent.respond(200, "text/event-stream", &[EVENT, USAGE, DONE]);
+        for (name, _) in tagged {
+            let stays = sent.host.memory.response_headers.borrow().contains_key(name);
+            assert_eq!(stays, !changes, "{name}");
+        }
+    }
+}
+
 #[test]
 fn a_part_of_a_stream_is_written_only_if_it_changes() {
     let worker = Worker::new(CONFIG);

@@ -4,5 +4,6 @@ mod charged;
 mod edits;
 mod held;
 mod orders;
+mod unread;
 mod which;
 mod worker;

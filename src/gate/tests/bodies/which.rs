@@ -77,27 +77,44 @@ fn sized(worker: &Worker, bytes: u64) -> RecordedHost {
     host
 }
 
+/// The host says that more of a request has come.
+fn grow(sent: &Sent<'_>) {
+    sent.host.memory.show(Property::RequestTotalSize.path(), 501_u64.to_le_bytes());
+}
+
+/// Makes a number of ticks, for all requests of a worker that are watched.
+fn tick(worker: &Worker, times: u32, requests: &mut [&mut Sent<'_>]) {
+    let hosts: Vec<_> = requests.iter().map(|sent| sent.host.memory.tick_millis.get()).collect();
+    assert!(hosts.iter().any(|millis| *millis > 0), "nothing is watched");
+    let requests = RefCell::new(requests);
+    for _ in 0..times {
+        let host = worker.host(&[]);
+        worker.gate.tick(&host, 1, |context| {
+            let mut requests = requests.borrow_mut();
+            let sent = requests.iter_mut().find(|sent| sent.context == context).unwrap();
+            worker.gate.on_tick(&sent.host, &mut sent.exchange)
+        });
+    }
+}
+
+fn is_held(sent: &Sent<'_>) -> bool {
+    matches!(sent.exchange, Exchange::Held(_))
+}
+
 #[test]
 fn a_host_that_keeps_bodies_back_is_found_out() {
     let worker = Worker::new(CONFIG);
     let mut sent = worker.send_to(sized(&worker, 500));
-    assert!(matches!(sent.exchange, Exchange::Held(_)));
-    assert_ne!(sent.host.memory.tick_millis.get(), 0);
-    let tick = |sent: &mut Sent<'_>| {
-        let Sent { host, exchange, .. } = sent;
-        let exchange = RefCell::new(exchange);
-        worker.gate.tick(host, 1, |context| {
-            assert_eq!(context, 7);
-            worker.gate.on_tick(host, &mut exchange.borrow_mut())
-        });
-    };
-    tick(&mut sent);
-    assert!(matches!(sent.exchange, Exchange::Held(_)), "the client may not have sent any");
-    sent.host.memory.show(Property::RequestTotalSize.path(), 501_u64.to_le_bytes());
-    tick(&mut sent);
+    assert!(is_held(&sent));
+    tick(&worker, 100, &mut [&mut sent]);
+    assert!(is_held(&sent), "the client may not have sent any");
+    grow(&sent);
+    tick(&worker, 19, &mut [&mut sent]);
+    assert!(is_held(&sent), "a filter before this one may delay it");
+    tick(&worker, 1, &mut [&mut sent]);
     let (status, body) = sent.reply();
     assert!(status == 400 && body.contains("allow_on_headers_stop_iteration: true"), "{body}");
-    assert_eq!(sent.host.memory.tick_millis.get(), 0);
+    assert!(body.contains("no filter before it"), "{body}");
     let says = |level| sent.host.memory.log.borrow().iter().filter(|(l, _)| *l == level).count();
     assert_eq!(says(Level::Error), 1);
     assert_eq!(text(&sent.end(), "reason"), "body_unreadable");
@@ -107,31 +124,75 @@ fn a_host_that_keeps_bodies_back_is_found_out() {
     let host = sized(&worker, 500);
     host.memory.now_ns.set(Some(11_000_000_000));
     let mut sent = worker.send_to(host);
-    assert!(matches!(sent.exchange, Exchange::Held(_)));
+    assert!(is_held(&sent));
     assert_eq!(sent.body(&[GOOD]), Action::Continue);
     // By now the host has proven itself.
     let host = sized(&worker, 500);
     host.memory.now_ns.set(Some(12_000_000_000));
     let sent = worker.send_to(host);
-    assert!(matches!(sent.exchange, Exchange::Held(_)));
+    assert!(is_held(&sent));
     assert!(!sent.host.take_calls().contains(&"set_tick_period"));
 }
 
-/// It may have been reconfigured, or the client may have left: the next request is watched.
+/// A filter before this one waits for a service, or for the rest of the body.
 #[test]
-fn a_held_request_that_ends_without_a_callback_raises_doubt() {
+fn a_body_that_is_delayed_is_waited_for() {
+    let worker = Worker::new(CONFIG);
+    let mut sent = worker.send_to(sized(&worker, 500));
+    grow(&sent);
+    tick(&worker, 19, &mut [&mut sent]);
+    assert_eq!(sent.body(&[GOOD]), Action::Continue);
+}
+
+/// Each is given its own time, and one that comes later does not put off the ticks.
+#[test]
+fn all_requests_that_are_held_before_the_proof_are_watched() {
+    let worker = Worker::new(CONFIG);
+    let mut first = worker.send_to(sized(&worker, 500));
+    grow(&first);
+    tick(&worker, 10, &mut [&mut first]);
+    let mut second = worker.send_as(8, sized(&worker, 500));
+    assert!(!second.host.take_calls().contains(&"set_tick_period"));
+    grow(&second);
+    tick(&worker, 10, &mut [&mut first, &mut second]);
+    assert_eq!((first.reason(), is_held(&second)), (Some(DenyReason::BodyUnreadable), true));
+    tick(&worker, 10, &mut [&mut first, &mut second]);
+    assert_eq!(second.reason(), Some(DenyReason::BodyUnreadable));
+}
+
+/// The body of one proves the host for all, also after it was taken for one that keeps bodies back.
+#[test]
+fn a_body_that_comes_late_ends_the_suspicion() {
+    let worker = Worker::new(CONFIG);
+    let mut first = worker.send_to(sized(&worker, 500));
+    let mut second = worker.send_as(8, sized(&worker, 500));
+    grow(&first);
+    tick(&worker, 20, &mut [&mut first, &mut second]);
+    assert_eq!(first.reason(), Some(DenyReason::BodyUnreadable));
+    assert_eq!(worker.send(&[]).reason(), Some(DenyReason::BodyUnreadable));
+    assert_eq!(second.body(&[GOOD]), Action::Continue);
+    assert!(is_held(&worker.send(&[])));
+}
+
+/// A client that leaves before its body looks like a host that has stopped to call back.
+#[test]
+fn a_proof_is_not_forgotten() {
     let worker = Worker::new(CONFIG);
     let mut sent = worker.send_to(sized(&worker, 500));
     assert_eq!(sent.body(&[GOOD]), Action::Continue);
-    worker.send_to(sized(&worker, 500)).end();
+    let mut leaving = worker.send_to(sized(&worker, 500));
+    grow(&leaving);
+    leaving.end();
     let sent = worker.send_to(sized(&worker, 500));
-    assert!(sent.host.take_calls().contains(&"set_tick_period"));
+    assert!(is_held(&sent));
+    assert!(!sent.host.take_calls().contains(&"set_tick_period"));
 }
 
 #[test]
 fn a_request_that_has_ended_is_not_watched() {
     let worker = Worker::new(CONFIG);
     let sent = worker.send_to(sized(&worker, 500));
+    assert_ne!(sent.host.memory.tick_millis.get(), 0);
     sent.host.memory.gone.borrow_mut().push(7);
     worker.gate.tick(&sent.host, 1, |_| panic!("it is gone"));
     assert_eq!(sent.host.memory.tick_millis.get(), 0);

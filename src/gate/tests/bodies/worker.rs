@@ -32,6 +32,7 @@ pub(super) struct Worker {
 /// A request under way.
 pub(super) struct Sent<'a> {
     pub(super) worker: &'a Worker,
+    pub(super) context: u32,
     pub(super) host: RecordedHost,
     pub(super) exchange: Exchange,
     pub(super) headers: Action,
@@ -70,10 +71,14 @@ impl Worker {
     }
 
     pub(super) fn send_to(&self, host: RecordedHost) -> Sent<'_> {
+        self.send_as(7, host)
+    }
+
+    pub(super) fn send_as(&self, context: u32, host: RecordedHost) -> Sent<'_> {
         let mut exchange = Exchange::default();
-        let opening = Opening { context: 7, is_whole: false };
+        let opening = Opening { context, is_whole: false };
         let headers = self.gate.on_request_headers(&host, &mut exchange, opening);
-        Sent { worker: self, host, exchange, headers }
+        Sent { worker: self, context, host, exchange, headers }
     }
 
     /// Sends a request whose body decides on it.

@@ -183,6 +183,33 @@ fn a_body_over_the_bound_is_refused() {
     });
 }
 
+/// The body is read for the audit alone, or its restrictions are only recorded: it passes, however it comes.
+#[test]
+fn a_body_that_cannot_be_read_passes_where_nothing_depends_on_it() {
+    each_envoy(|binary| {
+        let audit = json!({"tiers": {"default": {}}, "llm": {"audit_tokens": true}});
+        for (mut plugin, decision) in [(json!({"mode": "shadow"}), "shadow"), (audit, "allow")] {
+            plugin["body"] = json!({"max_bytes": MAX_BYTES});
+            let gateway = Plan::new(binary, "unread", plugin).start();
+            let long =
+                format!(r#"{{"model": "small-1", "user": "{}"}}"#, "x".repeat(3 * MAX_BYTES));
+            for body in ["{\"model\": \"small-1\",}, and more", "{", &long] {
+                assert_eq!(gateway.ask(body).status, 200);
+                assert_eq!(gateway.received().body, body.as_bytes());
+                for size in [1, 1000] {
+                    assert_eq!(send_chunked(&gateway, body, size, ""), 200);
+                    assert_eq!(gateway.received().body, body.as_bytes());
+                }
+            }
+            let line = gateway.line(9);
+            assert_eq!(
+                (&line["decision"], &line["tokens"]["src"]),
+                (&json!(decision), &json!("none"))
+            );
+        }
+    });
+}
+
 /// The listener holds less than the module would read.
 #[test]
 fn a_body_over_the_bound_of_the_listener_is_refused_by_it() {

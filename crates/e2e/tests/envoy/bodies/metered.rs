@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::json;
@@ -209,6 +210,87 @@ fn what_was_sent_and_never_answered_is_paid_for() {
         let line = gateway.line(1);
         assert_eq!(line["tokens"]["src"], json!("reserved"), "{line}");
         assert_eq!(gateway.used(), RESERVED);
+    });
+}
+
+/// The upstream has three requests that it did not answer, and may have served.
+#[test]
+fn attempts_that_the_proxy_gave_up_are_paid_for() {
+    each_envoy(|binary| {
+        let plan = Plan::new(binary, "attempts", json!({})).edit(|config| {
+            let routes = &mut config::connection_manager(config, "gate")["route_config"];
+            routes["virtual_hosts"][0]["routes"][0]["route"]["retry_policy"] = json!({
+                "retry_on": "5xx",
+                "num_retries": 3,
+                "per_try_timeout": "0.3s",
+                "retry_back_off": {"base_interval": "0.001s"},
+            });
+        });
+        let (_go_on, wait): (Sender<()>, Receiver<()>) = channel();
+        let (wait, number) = (Mutex::new(wait), AtomicU64::new(0));
+        let gateway = plan.start_before(move |_, stream| {
+            if number.fetch_add(1, Ordering::SeqCst) < 3 {
+                _ = wait.lock().unwrap().recv();
+                return Ok(());
+            }
+            write_response(stream, 200, &JSON, USED_7.as_bytes())
+        });
+        assert_eq!(gateway.ask(GOOD).status, 200);
+        assert_eq!(gateway.origin.take().len(), 4);
+        let line = gateway.line(1);
+        let expected = json!(3 * RESERVED + 7);
+        assert_eq!(
+            (&line["tokens"]["total"], &line["tokens"]["src"]),
+            (&expected, &json!("partial"))
+        );
+        assert_eq!(gateway.used(), 3 * RESERVED + 7);
+    });
+}
+
+/// The module is not called for trailers of responses: nothing could be added to the body by then. So an event without
+/// its end, which clients discard, is lost.
+#[test]
+fn a_stream_that_trailers_end_is_settled() {
+    each_envoy(|binary| {
+        let plan = Plan::new(binary, "trailers-end", json!({})).edit(|config| {
+            let manager = config::connection_manager(config, "gate");
+            manager["http_protocol_options"]["enable_trailers"] = json!(true);
+            let cluster = config::named(config, "/static_resources/clusters", "echo");
+            cluster["http_protocol_options"] = json!({"enable_trailers": true});
+        });
+        let gateway = plan.start_before(|received, stream| {
+            write_head(stream, 200, &EVENTS)?;
+            stream.write_all(b"transfer-encoding: chunked\r\n\r\n")?;
+            let tail: &[u8] = if received.header("x-tail").is_some() { b"data: {" } else { b"" };
+            [EVENT, USAGE, DONE, tail].iter().try_for_each(|part| write_chunk(stream, part))?;
+            stream.write_all(b"0\r\nx-checksum: abc\r\n\r\n")
+        });
+        assert_eq!(gateway.ask(STREAM).body, [EVENT, DONE].concat());
+        let line = gateway.line(1);
+        let expected = (&json!(7), &json!("usage"));
+        assert_eq!((&line["tokens"]["total"], &line["tokens"]["src"]), expected);
+        assert_eq!(gateway.used(), 7);
+        let request = gateway.request().header("x-tail", "1").body(STREAM);
+        assert_eq!(gateway.envoy.send(&request).body, [EVENT, DONE].concat());
+    });
+}
+
+#[test]
+fn digests_of_bodies_that_change_are_removed() {
+    each_envoy(|binary| {
+        let digests = [("content-digest", "sha-256=:AAAA:"), ("digest", "SHA-256=AAAA")];
+        let gateway = Plan::new(binary, "digests", json!({})).start_before(move |_, stream| {
+            let headers = [EVENTS.as_slice(), &digests, &[("etag", "\"1\"")]].concat();
+            write_chunks(stream, 200, &headers, &[EVENT, USAGE, DONE])
+        });
+        let request =
+            digests.iter().fold(gateway.request(), |r, (name, value)| r.header(*name, *value));
+        let answer = gateway.envoy.send(&request.body(STREAM));
+        assert_eq!(answer.body, [EVENT, DONE].concat());
+        let received = gateway.received();
+        for name in ["content-digest", "digest", "etag"] {
+            assert_eq!((received.header(name), answer.header(name)), (None, None), "{name}");
+        }
     });
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::gateway::{Plan, assert_refused};
+use crate::support::origin::{Origin, write_response};
 use crate::support::{config, each_envoy};
 
 const GOOD: &str = r#"{"model": "small-1", "max_tokens": 10, "messages": []}"#;
@@ -50,6 +51,61 @@ fn a_client_that_is_slow_is_waited_for() {
         }
         connection.send_raw(GOOD.as_bytes()).unwrap();
         assert_eq!(connection.read_response().unwrap().status, 200);
+    });
+}
+
+/// A filter before the module that waits for a service, as ext_proc does.
+const DELAY: &str = r#"
+    function envoy_on_request(handle)
+      for _ in handle:bodyChunks() do
+        handle:httpCall("slow", {[":method"] = "GET", [":path"] = "/", [":authority"] = "slow"}, "", 5000)
+      end
+    end
+"#;
+
+#[test]
+fn a_filter_before_the_module_may_delay_bodies() {
+    each_envoy(|binary| {
+        let slow = Origin::start(|_, stream| {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            write_response(stream, 200, &[], b"")
+        });
+        let port = slow.address.port();
+        let plan = Plan::new(binary, "delayed", json!({})).edit(move |config| {
+            let cluster = config::named(config, "/static_resources/clusters", "echo");
+            let mut cluster = cluster.clone();
+            cluster["name"] = json!("slow");
+            cluster["load_assignment"]["cluster_name"] = json!("slow");
+            cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] =
+                json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+            config["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster);
+            let filter = json!({"name": "delay", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+                "default_source_code": {"inline_string": DELAY},
+            }});
+            config::http_filters(config).insert(0, filter);
+        });
+        let gateway = plan.start();
+        for _ in 0..2 {
+            assert_eq!(gateway.ask(GOOD).status, 200);
+            assert_eq!(gateway.received().body, GOOD.as_bytes());
+        }
+        assert!(!slow.take().is_empty());
+    });
+}
+
+/// In shadow mode, and for the audit alone, nothing is refused because its body is not shown.
+#[test]
+fn a_request_goes_on_unread_if_nothing_that_is_enforced_depends_on_its_body() {
+    each_envoy(|binary| {
+        let audit = json!({"tiers": {"default": {}}, "llm": {"audit_tokens": true}});
+        for plugin in [json!({"mode": "shadow"}), audit] {
+            let gateway = Plan::new(binary, "unread", plugin).edit(without_flag).start();
+            for _ in 0..2 {
+                assert_eq!(gateway.ask(GOOD).status, 200);
+                assert_eq!(gateway.received().body, GOOD.as_bytes());
+            }
+        }
     });
 }
 

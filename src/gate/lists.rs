@@ -1,0 +1,239 @@
+//! The lists of MCP servers: a client sees what its key may use.
+
+use crate::body::Dialect;
+use crate::body::mcp::lists::{Asked, Blocked, Cause, Edit, Filter, Handling, Head};
+use crate::decision::DenyReason;
+use crate::engine::Engine;
+use crate::exchange::Filtering;
+use crate::host::{Action, Body, Host, HostError, Level};
+use crate::reply::{Refusal, Rpc, reply};
+
+use super::holding::MAX_PART_BYTES;
+use super::{Gate, show};
+
+/// No cache may show what one key sees to another (RFC 9111, section 5.2.2).
+const CACHE_CONTROL: (&str, &str) = ("cache-control", "private, no-store");
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// What goes on of a response.
+enum Passed {
+    /// The piece as it is.
+    Same,
+    /// Other bytes in its place.
+    Instead(Vec<u8>),
+}
+
+impl Gate {
+    /// Begins to filter a response. Returns `None` if it passes as it is.
+    pub(super) fn begin_filtering(
+        &self,
+        host: &impl Host,
+        mut filtering: Box<Filtering>,
+    ) -> Option<Box<Filtering>> {
+        let status = host.response_status().and_then(|status| u16::try_from(status).ok());
+        let mut head = Head::new(status.unwrap_or(0));
+        for name in ["content-type", "content-encoding"] {
+            if let Some(value) = host.response_header(name.as_bytes()) {
+                head.add(name.as_bytes(), &value);
+            }
+        }
+        let engine = self.engine.as_ref()?.try_borrow().ok()?;
+        let body = &engine.settings().body;
+        let max_bytes = usize::try_from(body.max_list_bytes).unwrap_or(usize::MAX);
+        let Filtering { asked, is_modern, .. } = *filtering;
+        if asked != Asked::Other {
+            let (name, value) = CACHE_CONTROL;
+            show(host, name, value);
+        }
+        let filter = Filter::new(asked, is_modern, &head, max_bytes, body.limits());
+        if filter.handling() == Handling::Pass {
+            return None;
+        }
+        // What comes is shorter, or an error in JSON.
+        let mut stale = vec!["content-length", "etag", "content-digest", "repr-digest", "digest"];
+        if filter.is_refused() {
+            stale.push("content-encoding");
+            let (name, value) = JSON;
+            show(host, name, value);
+        }
+        for name in stale {
+            _ = host.remove_response_header(name);
+        }
+        filtering.filter = Some(filter);
+        Some(filtering)
+    }
+
+    /// Filters a part of a response. `bytes`: how much the host shows: all that it holds.
+    pub(super) fn filter_body(
+        &self,
+        host: &impl Host,
+        filtering: &mut Filtering,
+        bytes: u64,
+        is_last: bool,
+    ) -> Action {
+        let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
+        let Some(engine) = engine else {
+            return self.cut(host, filtering, bytes, None);
+        };
+        let is_held = filtering.handling() == Some(Handling::Hold);
+        let filtered = match is_held {
+            true => hold_body(host, &engine, filtering, bytes, is_last),
+            false => replace_body(host, &engine, filtering, bytes, is_last),
+        };
+        match filtered {
+            Ok(None) => Action::Pause,
+            Ok(Some(Passed::Same)) => Action::Continue,
+            Ok(Some(Passed::Instead(body))) => replace(host, filtering, bytes, &body),
+            Err(blocked) => self.cut(host, filtering, bytes, blocked),
+        }
+    }
+
+    /// Ends a response that ends by trailers.
+    pub(super) fn end_filtering(&self, host: &impl Host, filtering: &mut Filtering) -> Action {
+        let is_held = filtering.handling() == Some(Handling::Hold);
+        if !is_held || filtering.is_cut {
+            return Action::Continue;
+        }
+        let bytes = filtering.read_bytes;
+        self.filter_body(host, filtering, bytes, true)
+    }
+
+    /// Ends a response of which nothing more may reach the client. An error takes the place of the message that is not
+    /// readable, if nothing of that has gone on.
+    #[cold]
+    fn cut(
+        &self,
+        host: &impl Host,
+        filtering: &mut Filtering,
+        bytes: u64,
+        blocked: Option<Blocked>,
+    ) -> Action {
+        let is_stream = filtering.handling() == Some(Handling::Replace);
+        let mut body = Vec::new();
+        if !std::mem::replace(&mut filtering.is_cut, true) {
+            let cause = blocked.as_ref().map(|blocked| blocked.cause);
+            host.log(Level::Warn, &["vkey: a list is withheld: ", words(cause)].concat());
+            self.metrics.count_blocked_list(host);
+            let (before, id, is_torn) = match blocked {
+                Some(Blocked { before, id, is_torn, .. }) => (before, id, is_torn),
+                None => (Vec::new(), None, false),
+            };
+            body = before;
+            if !is_torn {
+                let error = error(id);
+                let (begin, end) = if is_stream { ("data: ", "\n\n") } else { ("", "") };
+                body.extend_from_slice([begin, &error, end].concat().as_bytes());
+            }
+        }
+        replace(host, filtering, bytes, &body)
+    }
+}
+
+/// Reads more of a body that the host holds; at its end, what goes on of it. `None`: the host holds on.
+fn hold_body(
+    host: &impl Host,
+    engine: &Engine,
+    filtering: &mut Filtering,
+    bytes: u64,
+    is_last: bool,
+) -> Result<Option<Passed>, Option<Blocked>> {
+    let Filtering { viewer, filter, read_bytes, is_cut, .. } = filtering;
+    // At the end a host may show nothing more.
+    let bytes = bytes.max(*read_bytes);
+    let filter = filter.as_mut().filter(|_| !*is_cut).ok_or(None)?;
+    let sees = viewer.sees(engine);
+    while *read_bytes < bytes {
+        let part = part(host, *read_bytes, bytes).ok_or(None)?;
+        *read_bytes = read_bytes.saturating_add(u64::try_from(part.len()).unwrap_or(0));
+        filter.feed(&part, &sees).map_err(Some)?;
+    }
+    if !is_last {
+        return Ok(None);
+    }
+    let edits = filter.finish(&sees).map_err(Some)?.edits;
+    if edits.is_empty() {
+        return Ok(Some(Passed::Same));
+    }
+    let mut body = Vec::new();
+    while u64::try_from(body.len()).unwrap_or(u64::MAX) < bytes {
+        let read = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        body.extend_from_slice(&part(host, read, bytes).ok_or(None)?);
+    }
+    Ok(Some(Passed::Instead(Edit::apply(&edits, &body))))
+}
+
+/// Reads a piece of a stream, and says what goes on in its place.
+fn replace_body(
+    host: &impl Host,
+    engine: &Engine,
+    filtering: &mut Filtering,
+    bytes: u64,
+    is_last: bool,
+) -> Result<Option<Passed>, Option<Blocked>> {
+    let Filtering { viewer, filter, is_cut, .. } = filtering;
+    let filter = filter.as_mut().filter(|_| !*is_cut).ok_or(None)?;
+    let sees = viewer.sees(engine);
+    let (mut read, mut passed) = (0, Vec::new());
+    let mut is_same = true;
+    while read < bytes {
+        let part = part(host, read, bytes).ok_or(None)?;
+        read = read.saturating_add(u64::try_from(part.len()).unwrap_or(0));
+        match filter.feed(&part, &sees) {
+            Ok(piece) => {
+                is_same &= *piece == *part;
+                passed.extend_from_slice(&piece);
+            }
+            Err(mut blocked) => {
+                passed.append(&mut blocked.before);
+                return Err(Some(Blocked { before: passed, ..blocked }));
+            }
+        }
+    }
+    if is_last {
+        let mut rest = filter.finish(&sees).map_err(Some)?.rest;
+        is_same &= rest.is_empty();
+        passed.append(&mut rest);
+    }
+    Ok(Some(if is_same { Passed::Same } else { Passed::Instead(passed) }))
+}
+
+/// The part of a response body from `start`; `None` if the host contradicts itself.
+fn part(host: &impl Host, start: u64, end: u64) -> Option<Vec<u8>> {
+    let max_len = usize::try_from(end.checked_sub(start)?).unwrap_or(usize::MAX);
+    let max_len = max_len.min(MAX_PART_BYTES);
+    let part = host.body(Body::Response, usize::try_from(start).ok()?, max_len)?;
+    (1..=max_len).contains(&part.len()).then_some(part)
+}
+
+/// Replaces what the host shows of a response. If the host cannot do so, nothing of it goes on.
+fn replace(host: &impl Host, filtering: &mut Filtering, bytes: u64, body: &[u8]) -> Action {
+    let bytes = bytes.max(filtering.read_bytes);
+    let len = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let Err(HostError(status)) = host.set_body(Body::Response, 0, len, body) else {
+        return Action::Continue;
+    };
+    let text =
+        format!("vkey: a response is kept back: it could not be filtered: host status {status}");
+    host.log(Level::Error, &text);
+    filtering.is_cut = true;
+    Action::Pause
+}
+
+/// The error in place of a list that cannot be judged: 502, because the server is at fault.
+fn error(id: Option<Box<[u8]>>) -> String {
+    let rpc = Rpc { id, fault: Some((502, 502)), ..Rpc::default() };
+    let dialect = Dialect::JsonRpc;
+    let refusal = Refusal { dialect, rpc, message: Some(WITHHELD), ..Refusal::default() };
+    reply(DenyReason::BodyUnreadable, refusal).body.into_owned()
+}
+
+const WITHHELD: &str = "the response may have a list, and the gateway cannot read it";
+
+fn words(cause: Option<Cause>) -> &'static str {
+    match cause {
+        Some(Cause::Unreadable(unreadable)) => unreadable.message(),
+        Some(Cause::TooLarge) => "it is larger than body.max_list_bytes",
+        None => "the host does not show the response",
+    }
+}
