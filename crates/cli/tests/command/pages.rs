@@ -33,7 +33,7 @@ fn example(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_page_of_mcp_leads_to_a_refused_call() {
+fn the_page_of_mcp_on_stdio_leads_to_a_refused_call() {
     let dir = Gate::new().dir;
     let folder = example(dir.path());
     let page = page("mcp-stdio.md");
@@ -50,9 +50,19 @@ fn the_page_of_mcp_leads_to_a_refused_call() {
     run(&all, &folder, &[("PATH", &search_path())]);
 }
 
+#[test]
+fn the_page_of_mcp_mints_keys_for_tools() {
+    let gate = Gate::new();
+    let page = page("mcp.md");
+    fs::write(gate.dir.file("config.json"), blocks(&page, "json")[0]).expect("writable");
+    let all = steps(&page);
+    assert_eq!(all.len(), 7, "{all:?}");
+    run(&all, gate.dir.path(), &[("PATH", &search_path()), ("VKEY_MAIN_SECRET", &gate.secret)]);
+}
+
 /// What the page of MCP shows for a colleague: the entry and the rule of sudo start what the commands have made.
 #[test]
-fn the_page_of_mcp_hands_over_a_narrowed_key() {
+fn the_page_of_mcp_on_stdio_hands_over_a_narrowed_key() {
     let dir = Gate::new().dir;
     let folder = example(dir.path());
     let page = page("mcp-stdio.md");
