@@ -9,12 +9,12 @@ use super::input::InputError;
 /// What the key may be used for. Each entry is one more alternative.
 #[derive(clap::Args)]
 pub(super) struct UseArgs {
-    /// Allow these models, a glob: * is any characters. May be repeated. Alone, it allows requests to AI services only.
-    /// With --tools, a request must name models that are allowed, or be an MCP call that is
+    /// Allow these models: a glob, where * is any characters; may be repeated. Alone, it allows no MCP call. With --tools,
+    /// a request is allowed if its models are or if its MCP call is. No request is both, so neither needs paths
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     models: Vec<String>,
-    /// Allow these MCP tools, a glob, e.g. 'search_*', or a JSON object with conditions on arguments. May be repeated.
-    /// Alone, it allows MCP calls only. It closes resources and prompts; use JSON if the key needs them
+    /// Allow these MCP tools: a glob, e.g. 'search_*', or a tool in JSON with conditions on its arguments; may be
+    /// repeated. Alone, it allows no AI request. Resources and prompts are closed; a restriction in JSON can open them
     #[arg(long, value_name = "GLOB|JSON", value_parser = tool)]
     tools: Vec<String>,
 }
