@@ -24,6 +24,9 @@ WASM_RUNNER := .tools/bin/wasm-bindgen-test-runner
 # A server and a client of other authors, between which `vkey mcp` is tested.
 MCP_SERVER := .tools/mcp/node_modules/@modelcontextprotocol/server-everything/dist/index.js
 MCP_CLIENT := .tools/venv-mcp
+# More of both, and the conformance suites: what the gate for MCP is tested with.
+MCP_PEERS := .tools/mcp-peers
+MCP_CLIENT_1 := .tools/venv-mcp-1
 # Client libraries of other authors, which send requests to the gate.
 CLIENTS := .tools/venv-clients
 
@@ -36,7 +39,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Install all tools that the other targets need (each target also installs its own)
+setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed ## Install all tools that the other targets need (each target also installs its own)
 
 .PHONY: build
 build: module ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and the command target/release/vkey, which contains it (POLICY=PATH: another upstream-TLS policy)
@@ -60,6 +63,7 @@ TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLD
 	VKEY_TEST_WASM=$(CURDIR)/target/vkey.wasm VKEY_TEST_WASM_NGINX=$(CURDIR)/target/vkey-nginx.wasm \
 	VKEY_TEST_WASM_FAULTS=$(CURDIR)/target/vkey-faults.wasm VKEY_TEST_WASM_SKIP=$(CURDIR)/target/vkey-skip.wasm \
 	VKEY_TEST_MCP_SERVER=$(CURDIR)/$(MCP_SERVER) VKEY_TEST_MCP_CLIENT=$(CURDIR)/$(MCP_CLIENT)/bin/python \
+	VKEY_TEST_MCP_PEERS=$(CURDIR)/$(MCP_PEERS)/package.json VKEY_TEST_MCP_CLIENT_1=$(CURDIR)/$(MCP_CLIENT_1)/bin/python \
 	VKEY_TEST_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python VKEY_TEST_COMMAND=$(CURDIR)/target/debug/vkey
 
 .PHONY: test
@@ -69,7 +73,7 @@ test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, c
 	@echo "make test: all passed"
 
 .PHONY: check
-check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(CLIENTS)/installed ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
+check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
 	@tools/setup.sh python3
 	$(TEST_ENV) cargo test
 	@tools/setup.sh valgrind
@@ -229,6 +233,12 @@ $(MCP_SERVER): tools/mcp/package.json tools/mcp/package-lock.json
 
 $(MCP_CLIENT)/installed: tools/mcp/requirements.txt
 	@tools/setup.sh mcp-client $(MCP_CLIENT)
+
+$(MCP_PEERS)/installed: tools/mcp-peers/package.json tools/mcp-peers/package-lock.json
+	@tools/setup.sh mcp-peers $(MCP_PEERS)
+
+$(MCP_CLIENT_1)/installed: tools/mcp-peers/requirements.txt
+	@tools/setup.sh mcp-client-1 $(MCP_CLIENT_1)
 
 $(CLIENTS)/installed: tools/clients/requirements.txt
 	@tools/setup.sh clients $(CLIENTS)

@@ -71,6 +71,22 @@ mcp_client() {
     python_packages "$1" tools/mcp/requirements.txt
 }
 
+# mcp-peers FOLDER: more of MCP from npm, as pinned by tools/mcp-peers/package-lock.json.
+mcp_peers() {
+    debian "command -v node" nodejs "command -v npm" npm
+    mkdir -p "$1"
+    cp tools/mcp-peers/package.json tools/mcp-peers/package-lock.json "$1/"
+    echo "setup: MCP peers"
+    npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+    touch "$1/installed"
+}
+
+# mcp-client-1 VENV: the MCP client of the first generation, as pinned by tools/mcp-peers/requirements.txt.
+mcp_client_1() {
+    echo "setup: MCP client of the first generation"
+    python_packages "$1" tools/mcp-peers/requirements.txt
+}
+
 # clients VENV: the client libraries of the tests, as pinned by tools/clients/requirements.txt.
 clients() {
     echo "setup: client libraries"
@@ -141,6 +157,8 @@ case $part in
     wasm-runner) wasm_runner "$@" ;;
     mcp-server) mcp_server "$@" ;;
     mcp-client) mcp_client "$@" ;;
+    mcp-peers) mcp_peers "$@" ;;
+    mcp-client-1) mcp_client_1 "$@" ;;
     clients) clients "$@" ;;
     *) fail "no such part: $part" ;;
 esac

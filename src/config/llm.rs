@@ -62,8 +62,11 @@ pub struct BodySettings {
     pub max_list_bytes: u64,
 }
 
-/// The paths of OpenAI, Anthropic and Gemini, and of servers with their interfaces.
-const DEFAULT_PATHS: [&str; 2] = ["/v1/**", "/v1beta/**"];
+/// The paths of OpenAI, Anthropic, Gemini, Vertex, Azure and Bedrock, and of servers with their interfaces.
+const DEFAULT_PATHS: [&str; 8] = [
+    "/v1/**", "/v1beta/**", "/v1beta1/**", "/v1alpha/**", "/openai/**", "/anthropic/**",
+    "/model/**", "/batch/**",
+];
 
 /// Lists of models. Not what is below them: Gemini has `/v1/models/…:generateContent`.
 const DEFAULT_UNMETERED: [&str; 2] = ["/v1/models", "/v1beta/models"];
@@ -285,6 +288,9 @@ mod tests {
             let (llm, body) = settings(members);
             assert_eq!(llm.rules("/v1/chat/completions"), Some(LlmRules::default()));
             assert_eq!(llm.rules("/v1beta/models/m:generateContent"), Some(LlmRules::default()));
+            for path in ["/openai/threads/t/runs", "/v1beta1/x", "/model/m/x", "/batch/a/v1"] {
+                assert_eq!(llm.rules(path), Some(LlmRules::default()), "{path}");
+            }
             assert_eq!((llm.rules("/v1"), llm.rules("/mcp")), (None, None));
             assert!(llm.unmetered.matches("/v1/models") && llm.unmetered.matches("/v1beta/models"));
             // It uses tokens.

@@ -3,7 +3,7 @@
 use crate::access::{CanonicalPath, Mcp, McpCall, Models, query_keys};
 use crate::body::Format;
 use crate::body::mcp::{Era, Fault, Message, MessageKind, Mirrors, Purpose};
-use crate::body::request::{RequestFacts, Target};
+use crate::body::request::{AmbiguousTarget, RequestFacts, Target};
 use crate::config::{McpServer, Settings};
 use crate::decision::{Decision, DenyReason, Mode};
 use crate::headers::{RequestHead, SESSION};
@@ -24,8 +24,8 @@ pub enum Reading {
     /// The path is one of AI services, and of no format in which tokens are counted. A key with a limit of tokens or cost
     /// may not use it.
     Uncounted,
-    /// Servers could read the model in the path differently.
-    Ambiguous,
+    /// What the path or the query asks for is not known for certain.
+    Ambiguous(AmbiguousTarget),
     /// The request is for an MCP server.
     Mcp(Box<McpTarget>),
 }
@@ -82,6 +82,12 @@ const NO_URI: &str = "the request names no resource";
 /// Methods whose requests name no model and use no tokens.
 const WITHOUT_BODY: [&[u8]; 5] = [b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"];
 
+impl Default for McpTarget {
+    fn default() -> Self {
+        Self { server: None, purpose: Ok(Purpose::Message) }
+    }
+}
+
 impl McpTarget {
     /// The call of a message for this server.
     pub fn call<'a>(&'a self, message: &'a Message) -> McpCall<'a> {
@@ -102,7 +108,7 @@ impl Reading {
     /// The models of the request, as far as they are known before its body is read.
     pub fn models(&self) -> Models<'static> {
         match self {
-            Self::Nothing | Self::Uncounted | Self::Ambiguous | Self::Mcp(_) => Models::None,
+            Self::Nothing | Self::Uncounted | Self::Ambiguous(_) | Self::Mcp(_) => Models::None,
             Self::Exempt => Models::Exempt,
             Self::Body(_) => Models::Unread,
         }
@@ -111,7 +117,7 @@ impl Reading {
     /// The MCP call of the request, as far as it is known before its body is read.
     pub fn mcp(&self) -> Mcp<'_> {
         match self {
-            Self::Nothing | Self::Exempt | Self::Body(_) | Self::Uncounted | Self::Ambiguous => {
+            Self::Nothing | Self::Exempt | Self::Body(_) | Self::Uncounted | Self::Ambiguous(_) => {
                 Mcp::None
             }
             Self::Mcp(target) => match target.purpose {
@@ -209,11 +215,11 @@ impl Engine {
     ) -> Result<(), BodyRefusal> {
         match reading {
             Reading::Uncounted => return Err((DenyReason::Path, Some(UNCOUNTED))),
-            Reading::Ambiguous if key.depends_on_bodies() => {
-                return Err((DenyReason::PathAmbiguous, None));
+            Reading::Ambiguous(target) if key.depends_on_bodies() => {
+                return Err((DenyReason::PathAmbiguous, Some(target.message())));
             }
             Reading::Mcp(target) => return self.check_purpose(target.purpose),
-            Reading::Nothing | Reading::Exempt | Reading::Ambiguous | Reading::Body(_) => {}
+            Reading::Nothing | Reading::Exempt | Reading::Ambiguous(_) | Reading::Body(_) => {}
         }
         let servers = facts.map(|facts| &*facts.hosted_mcp).unwrap_or_default();
         let checked = key.check_hosted_mcp(servers, &self.settings().llm.hosted_mcp);
@@ -281,8 +287,9 @@ impl Engine {
         let Ok(method_text) = std::str::from_utf8(method) else {
             return Reading::Nothing;
         };
-        let Ok(target) = Target::parse(method_text, head.target.unwrap_or_default()) else {
-            return Reading::Ambiguous;
+        let target = match Target::parse(method_text, head.target.unwrap_or_default()) {
+            Ok(target) => target,
+            Err(ambiguous) => return Reading::Ambiguous(ambiguous),
         };
         let rules = llm.rules(path.resource());
         let is_known = target.format != Format::Other
@@ -291,7 +298,8 @@ impl Engine {
             return Reading::Body(Box::new(target));
         }
         let may_use_tokens = key.measured().any() && !WITHOUT_BODY.contains(&method);
-        match may_use_tokens && (rules.is_some() || self.is_misspelt(head, path)) {
+        let is_ai = target.is_uncounted || rules.is_some();
+        match may_use_tokens && (is_ai || self.is_misspelt(head, path)) {
             true => Reading::Uncounted,
             false => Reading::Nothing,
         }
@@ -301,8 +309,8 @@ impl Engine {
     #[cold]
     fn is_misspelt(&self, head: &RequestHead<'_>, path: &CanonicalPath<'_>) -> bool {
         let target = head.target.unwrap_or_default().to_ascii_lowercase();
-        let format = Target::parse("POST", &target).map_or(Format::Other, |target| target.format);
-        format != Format::Other
+        Target::parse("POST", &target)
+            .map_or(true, |target| target.format != Format::Other || target.is_uncounted)
             || self.settings().llm.rules(&path.resource().to_ascii_lowercase()).is_some()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::access::{Access, CanonicalPath, Mcp, Models, exact_host};
+use crate::access::{Access, AmbiguousPath, CanonicalPath, Mcp, Models, exact_host};
 use crate::body::mcp::ObjectKind;
 use crate::body::mcp::lists::{Asked, Filter, Handling};
 use crate::engine::{Engine, KnownKey, McpTarget};
@@ -69,11 +69,7 @@ impl Viewer {
     /// What tells whether the viewer may call an object: the decision that a call of it would get, whatever its arguments.
     /// A call is a `POST`.
     pub fn sees<'a>(&'a self, engine: &'a Engine) -> impl Fn(ObjectKind, &str) -> bool + 'a {
-        let path = match self.key.keeps_escaped_slashes() {
-            true => CanonicalPath::parse_keeping_slashes(&self.path),
-            false => CanonicalPath::parse(&self.path),
-        };
-        let access = path.ok().map(|path| Access {
+        let access = read_path(&self.key, &self.path).ok().map(|path| Access {
             now_secs: self.now_secs,
             method: "POST",
             host: exact_host(&self.authority),
@@ -87,4 +83,16 @@ impl Viewer {
             access.as_ref().is_some_and(|access| engine.shows(&self.key, access, kind, name))
         }
     }
+}
+
+/// The path of a request of a key.
+///
+/// # Errors
+///
+/// [`AmbiguousPath`] if the key may not use it in that spelling.
+pub fn read_path<'a>(key: &KnownKey, target: &'a [u8]) -> Result<CanonicalPath<'a>, AmbiguousPath> {
+    CanonicalPath::parse(target).or_else(|ambiguous| match key.keeps_escaped_slashes() {
+        true => CanonicalPath::parse_keeping_slashes(target),
+        false => Err(ambiguous),
+    })
 }

@@ -11,7 +11,7 @@ use crate::body::request::{Injection, RequestFacts, RequestReader, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{KnownKey, Reserve};
 use crate::exchange::{
-    Asked, BodyReader, Content, Filtering, Forwarded, Held, Metering, ReadBody, Viewer,
+    Asked, BodyReader, Content, Filtering, Forwarded, Held, Metering, ReadBody, Viewer, read_path,
 };
 use crate::host::{Host, HostError};
 use crate::time::secs;
@@ -164,10 +164,11 @@ impl<H: Host> RequestGate<'_, H> {
             None => return None,
         };
         let path = self.head.target.unwrap_or_default();
-        let target = self.engine.mcp_server(&CanonicalPath::parse(path).ok()?)?;
+        let target = read_path(key, path).ok().and_then(|path| self.engine.mcp_server(&path));
         let viewer = Viewer {
             key: Rc::clone(key),
-            target,
+            // Without a server, nothing is seen that is restricted to some.
+            target: target.unwrap_or_default(),
             now_secs: secs(self.now_ns),
             authority: self.head.authority.unwrap_or_default().into(),
             path: path.into(),
@@ -177,11 +178,14 @@ impl<H: Host> RequestGate<'_, H> {
         Some(Box::new(Filtering::new(asked, is_modern, viewer)))
     }
 
-    /// Edits a request so that its response can be read: it is not encoded, and a stream reports its usage.
+    /// Edits a request so that its response can be read: it is whole and not encoded, and a stream reports its usage.
     pub(super) fn edit_for_reading(&self) -> Result<(), HostError> {
         self.host.set_request_header("accept-encoding", "identity")?;
-        if self.head.has(b"te") {
-            self.host.remove_request_header(b"te")?;
+        // Google's services would leave out members of the response for the latter.
+        for name in [&b"te"[..], b"x-goog-fieldmask"] {
+            if self.head.has(name) {
+                self.host.remove_request_header(name)?;
+            }
         }
         let Some(ReadBody { content: Content::Ai(facts), bytes }) = self.body else {
             return Ok(());

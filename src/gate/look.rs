@@ -40,7 +40,10 @@ fn shown_call(engine: &Engine, head: &RequestHead<'_>, message: &Message) -> Opt
     if message.kind == MessageKind::Response {
         return None;
     }
-    let path = CanonicalPath::parse(head.target.unwrap_or_default()).ok()?;
+    let target = head.target.unwrap_or_default();
+    let path =
+        CanonicalPath::parse(target).or_else(|_| CanonicalPath::parse_keeping_slashes(target));
+    let path = path.ok()?;
     let target = engine.mcp_server(&path)?;
     let said = head.fields().find(|(name, _)| *name == b"mcp-protocol-version");
     let said = said.and_then(|(_, revision)| str::from_utf8(revision).ok());

@@ -29,15 +29,17 @@ impl Gate {
     ) -> Box<Metering> {
         let header = |name: &str| host.response_header(name.as_bytes());
         let is_invoke = metering.facts.format == Format::BedrockInvoke;
-        let count = |name| is_invoke.then(|| header(name)).flatten();
+        let of_invoke = |name| is_invoke.then(|| header(name)).flatten();
         let encoding = header("content-encoding");
-        let input = count("x-amzn-bedrock-input-token-count");
-        let output = count("x-amzn-bedrock-output-token-count");
+        let input = of_invoke("x-amzn-bedrock-input-token-count");
+        let output = of_invoke("x-amzn-bedrock-output-token-count");
+        let tier = of_invoke("x-amzn-bedrock-service-tier");
         let status = host.response_status().and_then(|status| u16::try_from(status).ok());
         let head = ResponseHead {
             status: status.unwrap_or(0),
             content_encoding: encoding.as_deref(),
             bedrock_counts: (input.as_deref(), output.as_deref()),
+            bedrock_tier: tier.as_deref(),
         };
         let meter = Meter::new(metering.facts.format, &head);
         let is_local = is_local_reply(host);

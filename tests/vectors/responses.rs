@@ -50,6 +50,7 @@ fn meter(case: &Value, pieces: &[&[u8]]) -> Metered {
             field("x-amzn-bedrock-input-token-count"),
             field("x-amzn-bedrock-output-token-count"),
         ),
+        bedrock_tier: None,
     };
     let mut meter = Meter::new(format(case), &head);
     pieces.iter().for_each(|piece| _ = meter.feed(piece));

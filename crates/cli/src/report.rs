@@ -198,7 +198,9 @@ impl Report {
         let why = match reading {
             Reading::Nothing => NOTHING,
             Reading::Exempt => EXEMPT,
-            Reading::Body(_) | Reading::Uncounted | Reading::Ambiguous | Reading::Mcp(_) => return,
+            Reading::Body(_) | Reading::Uncounted | Reading::Ambiguous(_) | Reading::Mcp(_) => {
+                return;
+            }
         };
         if body.is_present() && self.decision.forwards() && !self.usage {
             self.notes.push(why.to_owned());

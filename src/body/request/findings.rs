@@ -4,11 +4,12 @@ use crate::body::Format;
 use crate::body::json::{Span, Spot, Text, Unreadable, Value};
 
 use super::facts::RequestFacts;
-use super::models::{NameList, model_name};
+use super::models::{NameList, is_unclear_url, model_name};
 use super::options::Options;
 use super::output::Output;
-use super::places::{MODEL, Meaning, Place, place};
+use super::places::{MAX_SPOTS, MODEL, Meaning, Place, place};
 use super::target::Target;
+use crate::body::cut::cut_last;
 
 /// What has been found.
 #[derive(Debug)]
@@ -26,9 +27,13 @@ pub(super) struct Findings {
     tool: ToolKind,
     /// The input that is not text: tokens, each as a number.
     tokens: u64,
-    /// The spots that had a value in the objects that are open: a bit each.
-    seen: u64,
+    /// The spots that had a value in the objects that are open.
+    seen: Seen,
 }
+
+/// Which spots had a value.
+#[derive(Debug)]
+struct Seen([bool; MAX_SPOTS]);
 
 /// What kind of tool is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,9 @@ enum ToolKind {
     /// One that calls an MCP server.
     Server,
 }
+
+/// Tools of routers that run no model.
+const RUN_NO_MODEL: [&[u8]; 3] = [b"web_search", b"web_fetch", b"datetime"];
 
 // === impl Findings ===
 
@@ -60,7 +68,7 @@ impl Findings {
             options: Options::new(),
             tool: ToolKind::Plain,
             tokens: 0,
-            seen: 0,
+            seen: Seen([false; MAX_SPOTS]),
         })
     }
 
@@ -72,7 +80,7 @@ impl Findings {
     pub(super) fn begin(&mut self, document: Span) {
         self.options.begin(document);
         if self.target.model.is_some() {
-            self.seen |= bit(MODEL);
+            self.seen.set(MODEL, true);
         }
     }
 
@@ -85,7 +93,7 @@ impl Findings {
     ) -> Result<(), Unreadable> {
         let place = place(at);
         if !matches!(value, Value::Null) {
-            self.seen |= bit(at);
+            self.seen.set(at, true);
         }
         match value {
             Value::Null => self.null(place.meaning, span),
@@ -116,6 +124,7 @@ impl Findings {
             Meaning::Stream => self.stream = Some(value),
             Meaning::Deferred => self.is_deferred |= value,
             Meaning::IncludeUsage => self.options.set(value, span),
+            Meaning::UsageShown => self.options.show(value),
             Meaning::Choice | Meaning::Open => self.is_open_ended |= value,
             _ => return self.any(meaning),
         }
@@ -137,9 +146,14 @@ impl Findings {
     fn text(&mut self, meaning: Meaning, text: &Text<'_>) -> Result<(), Unreadable> {
         match meaning {
             Meaning::Model | Meaning::ModelOrChoice => return self.add_model(text, false),
-            Meaning::ServerName => return self.servers.add(text.exact()?),
+            Meaning::ServerName => return self.add_server(text.exact()?),
             Meaning::Bound => return self.output.add_bound_in_text(text.exact()?),
             Meaning::ToolType => self.tool = ToolKind::of(text.bytes),
+            Meaning::InnerToolType => match ToolKind::of(text.bytes) {
+                ToolKind::Plain => {}
+                ToolKind::Model => self.is_open_ended = true,
+                ToolKind::Server => return self.servers.add(""),
+            },
             Meaning::Choice | Meaning::Models => self.is_open_ended = true,
             Meaning::PromptItem => self.output.add_prompt(),
             Meaning::Prompts | Meaning::Tool => {}
@@ -161,7 +175,7 @@ impl Findings {
 
     fn open(&mut self, place: &Place, span: Span) -> Result<(), Unreadable> {
         // What other objects of the kind had does not count for this one.
-        place.names.named.iter().for_each(|(_, member)| self.seen &= !bit(*member));
+        place.names.named.iter().for_each(|(_, member)| self.seen.set(*member, false));
         match place.meaning {
             Meaning::Object
             | Meaning::Choice
@@ -180,7 +194,7 @@ impl Findings {
         match meaning {
             Meaning::Open => self.is_open_ended = true,
             Meaning::OtherOption => self.options.other(),
-            Meaning::Nothing | Meaning::Tokens => {}
+            Meaning::Nothing | Meaning::Tokens | Meaning::UsageShown => {}
             _ => return Err(Unreadable::WrongType),
         }
         Ok(())
@@ -204,16 +218,21 @@ impl Findings {
 
     /// Whether a member with a meaning has a value.
     fn has(&self, object: &Place, meaning: Meaning) -> bool {
-        let is_seen = |spot: Spot| self.seen & bit(spot) != 0;
         let mut members = object.names.named.iter();
-        members.any(|(_, spot)| is_seen(*spot) && place(*spot).meaning == meaning)
+        members.any(|(_, spot)| self.seen.has(*spot) && place(*spot).meaning == meaning)
+    }
+
+    /// One that may be another for the provider counts as one that is not named, too.
+    fn add_server(&mut self, name: &str) -> Result<(), Unreadable> {
+        if is_unclear_url(name) {
+            self.servers.add("")?;
+        }
+        self.servers.add(name)
     }
 
     /// `is_main`: it is the model of the request, or of one of a batch, and not one that may run besides.
     fn add_model(&mut self, text: &Text<'_>, is_main: bool) -> Result<(), Unreadable> {
         let name = model_name(text)?;
-        // Some servers take it for a list of which they choose.
-        self.is_open_ended |= name.contains(',');
         // Gemini knows its models by both names.
         let short = name.strip_prefix("models/").filter(|_| self.format().is_gemini());
         let name = short.unwrap_or(name);
@@ -225,6 +244,7 @@ impl Findings {
     /// What the whole body asks for. `text_tokens`: an estimate of the tokens of all its texts.
     pub(super) fn into_facts(mut self, text_tokens: u64) -> Result<RequestFacts, Unreadable> {
         self.models.append(&self.target.query_models)?;
+        let is_open_ended = self.is_open_ended || self.models.has_unclear();
         let format = self.target.format;
         let streams_by_default = matches!(format, Format::OllamaChat | Format::OllamaGenerate);
         let stream = self.target.streams || self.stream.unwrap_or(streams_by_default);
@@ -232,7 +252,7 @@ impl Findings {
         Ok(RequestFacts {
             format,
             models: self.models.into_boxed(),
-            open_ended: self.is_open_ended,
+            open_ended: is_open_ended,
             stream,
             max_output: self.output.bound(),
             candidates: self.output.candidates(),
@@ -248,11 +268,15 @@ impl Findings {
 // === impl ToolKind ===
 
 impl ToolKind {
-    /// Of the type of a tool.
+    /// Of the type of a tool. Those of routers have the name of the router before a colon, and may run models.
     fn of(name: &[u8]) -> Self {
-        if name == b"mcp" {
+        let (router, own) = cut_last(name, b':');
+        if own == b"mcp" {
             Self::Server
-        } else if name == b"image_generation" || name.starts_with(b"advisor") {
+        } else if own == b"image_generation"
+            || own.starts_with(b"advisor")
+            || !router.is_empty() && !RUN_NO_MODEL.contains(&own)
+        {
             Self::Model
         } else {
             Self::Plain
@@ -260,7 +284,16 @@ impl ToolKind {
     }
 }
 
-/// There are fewer than 64 places.
-fn bit(spot: Spot) -> u64 {
-    1_u64.checked_shl(spot.0.into()).unwrap_or_default()
+// === impl Seen ===
+
+impl Seen {
+    fn set(&mut self, spot: Spot, is_seen: bool) {
+        if let Some(seen) = self.0.get_mut(usize::from(spot.0)) {
+            *seen = is_seen;
+        }
+    }
+
+    fn has(&self, spot: Spot) -> bool {
+        self.0.get(usize::from(spot.0)).is_some_and(|seen| *seen)
+    }
 }

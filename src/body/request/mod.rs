@@ -4,12 +4,14 @@
 //! is closed: a value whose type is not the expected one makes the body unreadable, and what leaves the choice of a model
 //! to the server makes the request open-ended.
 
+mod escapes;
 mod facts;
 mod findings;
 mod models;
 mod options;
 mod output;
 mod places;
+mod query;
 mod reader;
 mod target;
 mod whole;

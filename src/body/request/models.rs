@@ -39,6 +39,11 @@ impl NameList {
         others.0.iter().try_for_each(|name| self.add(name))
     }
 
+    /// Whether some server could take one of the names for another model, or for several.
+    pub(super) fn has_unclear(&self) -> bool {
+        self.0.iter().any(|name| is_unclear(name, is_special_in_model))
+    }
+
     pub(super) fn into_boxed(self) -> Box<[Box<str>]> {
         self.0.into()
     }
@@ -51,4 +56,31 @@ pub(super) fn model_name<'a>(text: &Text<'a>) -> Result<&'a str, Unreadable> {
         name if name.len() > MAX_NAME_BYTES => Err(Unreadable::TooLong),
         name => Ok(name),
     }
+}
+
+/// Whether a server that resolves it as a path could take a URL for another one.
+pub(super) fn is_unclear_url(url: &str) -> bool {
+    is_unclear(url, |byte| byte == b'\\')
+}
+
+/// Commas separate models for some servers. Others put the name into a path of their own.
+fn is_special_in_model(byte: u8) -> bool {
+    matches!(byte, b',' | b';' | b'?' | b'#' | b'%' | b'\\')
+}
+
+/// Whether a text has a control character, a special one, or a segment that stands for another (RFC 3986, section
+/// 5.2.4).
+fn is_unclear(text: &str, is_special: fn(u8) -> bool) -> bool {
+    let bytes = text.as_bytes();
+    bytes.iter().any(|byte| byte.is_ascii_control() || is_special(*byte))
+        || bytes.split(|byte| matches!(byte, b'/' | b'?' | b'#')).any(is_dots)
+}
+
+/// Whether a segment is dots, escaped or not.
+fn is_dots(segment: &[u8]) -> bool {
+    let mut rest = segment;
+    while let [b'.', after @ ..] | [b'%', b'2', b'e' | b'E', after @ ..] = rest {
+        rest = after;
+    }
+    rest.is_empty() && !segment.is_empty()
 }

@@ -9,6 +9,8 @@ use super::facts::Injection;
 pub(super) struct Options {
     change: Change,
     at: Span,
+    /// Whether the client asks for the usage in another way.
+    is_shown: bool,
 }
 
 /// How the body has to be changed.
@@ -33,7 +35,7 @@ enum Change {
 impl Options {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {
-        Self { change: Change::None, at: Span { start: 0, end: 0 } }
+        Self { change: Change::None, at: Span { start: 0, end: 0 }, is_shown: false }
     }
 
     /// The document begins.
@@ -56,6 +58,11 @@ impl Options {
         (self.change, self.at) = (if is_set { Change::None } else { Change::Set }, at);
     }
 
+    /// The client asks for the usage in another way, or says that it does not.
+    pub(super) fn show(&mut self, is_shown: bool) {
+        self.is_shown = is_shown;
+    }
+
     /// There is another option.
     pub(super) fn other(&mut self) {
         if self.change == Change::AddFirst {
@@ -73,7 +80,7 @@ impl Options {
             Change::Add => r#""include_usage":true,"#,
             Change::Set => "true",
         };
-        Some(Injection { at: self.at.range(), text, strips: true })
+        Some(Injection { at: self.at.range(), text, strips: !self.is_shown })
     }
 
     /// After the brace of an object that opens.

@@ -24,6 +24,8 @@ pub(super) enum Meaning {
     Tool,
     /// What kind of tool it is.
     ToolType,
+    /// What kind of tool it is, in another tool.
+    InnerToolType,
     /// A list of models; a text leaves the choice to the server.
     Models,
     /// A model, or an object that is a [`Meaning::Choice`].
@@ -50,6 +52,8 @@ pub(super) enum Meaning {
     IncludeUsage,
     /// Another option of the stream.
     OtherOption,
+    /// Whether the client gets the usage in any case.
+    UsageShown,
     /// Whether the response comes before the result.
     Deferred,
     /// Whatever it is, the server chooses models because of it.
@@ -100,6 +104,9 @@ macro_rules! places {
 /// The first spot that is not one of the scanner's own.
 const FIRST: u8 = Spot::ROOT.0 + 1;
 
+/// Spots are below it.
+pub(super) const MAX_SPOTS: usize = 128;
+
 /// The place of nothing.
 const NOWHERE: Place = Place {
     meaning: Meaning::Nothing,
@@ -112,27 +119,44 @@ places! {
     TEXT: Choice, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "moderation" MODERATION,
         "max_tokens" BOUND, "max_completion_tokens" OTHER_BOUND, "n" COUNT, "best_of" OTHER_COUNT,
-        "prompt" PROMPTS, "stream" STREAM, "stream_options" STREAM_OPTIONS, "tools" TOOLS,
+        "prompt" PROMPTS, "stream" STREAM, "stream_options" STREAM_OPTIONS, "usage" USAGE,
+        "tools" TOOLS,
         "mcp_servers" SERVERS, "preset" OPEN, "route" OTHER_OPEN,
         "context_window_fallbacks" CONTEXT_FALLBACKS, "content_policy_fallbacks" POLICY_FALLBACKS,
+        "compound_custom" COMPOUND, "data_sources" DATA_SOURCES, "plugins" PLUGINS,
+        "providerOptions" PROVIDER_OPTIONS, "draft_model" DRAFT_MODEL, "deferred" BACKGROUND,
     };
+    /// The data of Azure's chat, and the model that looks it up.
+    DATA_SOURCES: List, items DATA_SOURCE;
+    DATA_SOURCE: Object, { "parameters" DATA_PARAMETERS, };
+    DATA_PARAMETERS: Object, { "embedding_dependency" EMBEDDING, };
+    EMBEDDING: Choice, { "deployment_name" EMBEDDING_MODEL, "model_id" EMBEDDING_MODEL, };
+    EMBEDDING_MODEL: Model;
     /// OpenAI's responses.
     RESPONSES: Choice, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "moderation" MODERATION,
-        "max_output_tokens" BOUND, "stream" STREAM, "tools" TOOLS, "mcp_servers" SERVERS,
+        "input" INPUT, "max_output_tokens" BOUND, "stream" STREAM, "tools" TOOLS,
+        "mcp_servers" SERVERS,
         "background" BACKGROUND, "prompt" STORED_PROMPT, "preset" OPEN, "route" OTHER_OPEN,
         "context_window_fallbacks" CONTEXT_FALLBACKS, "content_policy_fallbacks" POLICY_FALLBACKS,
+        "plugins" PLUGINS, "providerOptions" PROVIDER_OPTIONS,
     };
+    /// A text, or items, which may bring tools of their own: `additional_tools`, `tool_search_output`.
+    INPUT: Tokens, items INPUT, { "tools" TOOLS, };
     /// A request for something else than text.
     OTHER_THAN_TEXT: Choice, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "input" TOKENS, "n" COUNT,
-        "stream" STREAM,
+        "stream" STREAM, "svg" SVG,
     };
     /// Anthropic's messages.
     MESSAGES: Message, {
         "model" MODEL, "models" MODELS, "fallbacks" FALLBACKS, "max_tokens" BOUND, "stream" STREAM,
-        "tools" TOOLS, "mcp_servers" SERVERS,
+        "tools" TOOLS, "mcp_servers" SERVERS, "plugins" PLUGINS, "preset" OPEN, "route" OTHER_OPEN,
+        "messages" BLOCKS,
     };
+    /// Messages and the blocks of their content, which may bring tools of their own: `tool_addition`.
+    BLOCKS: Tokens, items BLOCKS, { "content" BLOCKS, "tool" ADDED_TOOL, };
+    ADDED_TOOL: Tokens, { "definition" TOOL, };
     /// A batch of Anthropic's messages.
     BATCH: Object, { "requests" REQUESTS, };
     REQUESTS: List, items REQUEST;
@@ -172,7 +196,7 @@ places! {
         "max_tokens" INVOKE_BOUND, "max_tokens_to_sample" INVOKE_BOUND, "max_gen_len" INVOKE_BOUND,
         "max_completion_tokens" OTHER_BOUND, "maxTokens" OTHER_INVOKE_BOUND,
         "inferenceConfig" INFERENCE, "textGenerationConfig" TITAN, "n" COUNT,
-        "num_generations" COUNT, "numResults" COUNT,
+        "num_generations" COUNT, "numResults" COUNT, "messages" BLOCKS,
     };
     TITAN: Object, { "maxTokenCount" BOUND, };
     /// Ollama.
@@ -203,20 +227,50 @@ places! {
     CONTEXT_FALLBACKS: Open;
     POLICY_FALLBACKS: Open;
     STORED_PROMPT: Open;
+    COMPOUND: Open;
+    /// Plugins of routers, e.g. one that asks several models.
+    PLUGINS: Open;
+    /// Options of a gateway, e.g. further models.
+    PROVIDER_OPTIONS: Open;
+    /// The model that drafts what the other one checks.
+    DRAFT_MODEL: Model;
     OPEN: Open;
     OTHER_OPEN: Open;
     STREAM: Stream;
     STREAM_OPTIONS: StreamOptions, { "include_usage" INCLUDE_USAGE, }, others OTHER_OPTION;
     INCLUDE_USAGE: IncludeUsage;
     OTHER_OPTION: OtherOption;
+    /// OpenRouter's way to ask for the usage.
+    USAGE: Nothing, { "include" USAGE_SHOWN, };
+    USAGE_SHOWN: UsageShown;
     BACKGROUND: Deferred;
     TOOLS: List, items TOOL;
     /// A tool of any format.
     TOOL: Tool, {
         "type" TOOL_TYPE, "model" TOOL_MODEL, "svg" SVG, "server_url" TOOL_SERVER,
         "connector_id" TOOL_CONNECTOR, "tunnel_id" TOOL_TUNNEL, "mcpServers" SERVERS,
-        "mcp_servers" SERVERS,
+        "mcp_servers" SERVERS, "tools" INNER_TOOLS,
+        "retrieval" RETRIEVAL,
     };
+    /// Vertex's search in a corpus, and the model that ranks what it finds.
+    RETRIEVAL: Object, { "vertexRagStore" RAG_STORE, "vertex_rag_store" RAG_STORE, };
+    RAG_STORE: Object, { "ragRetrievalConfig" RAG, "rag_retrieval_config" RAG, };
+    RAG: Object, { "ranking" RANKING, };
+    RANKING: Object, {
+        "llmRanker" RANKER, "llm_ranker" RANKER, "rankService" RANKER, "rank_service" RANKER,
+    };
+    RANKER: Choice, { "modelName" RANKER_MODEL, "model_name" RANKER_MODEL, };
+    RANKER_MODEL: Model;
+    /// The tools of a tool: one that runs a model or calls an MCP server is not expected there, and counts as one that
+    /// names neither.
+    INNER_TOOLS: List, items INNER_TOOL;
+    INNER_TOOL: Object, {
+        "type" INNER_TOOL_TYPE, "model" INNER_TOOL_MODEL, "server_url" INNER_TOOL_SERVER,
+        "tools" INNER_TOOLS,
+    };
+    INNER_TOOL_TYPE: InnerToolType;
+    INNER_TOOL_MODEL: Model;
+    INNER_TOOL_SERVER: ServerName;
     TOOL_TYPE: ToolType;
     TOOL_MODEL: Model;
     SVG: Choice, { "model" SVG_MODEL, };
@@ -268,12 +322,11 @@ pub(super) fn document(format: Format) -> Spot {
 mod tests {
     use super::*;
 
-    /// What has been seen is a bit for each place.
     #[test]
-    fn there_are_fewer_places_than_bits() {
-        assert!(PLACES.len() + usize::from(FIRST) <= 64, "{}", PLACES.len());
+    fn every_place_has_a_spot_that_can_be_seen() {
+        assert!(PLACES.len() + usize::from(FIRST) <= MAX_SPOTS, "{}", PLACES.len());
         assert_eq!(place(TRANSPORT_URL).meaning, Meaning::ServerName);
         assert_eq!(place(TEXT).meaning, Meaning::Choice);
-        assert_eq!(place(Spot(64)).meaning, Meaning::Nothing);
+        assert_eq!(place(Spot(128)).meaning, Meaning::Nothing);
     }
 }

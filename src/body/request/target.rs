@@ -3,7 +3,9 @@
 use crate::body::Format;
 use crate::body::cut::{cut, cut_last};
 
+use super::escapes::decode;
 use super::models::{MAX_NAME_BYTES, NameList};
+use super::query::{self, Parameter};
 
 /// What the request line says: the format of the body, the models in path and query, and whether the path asks for a
 /// stream. Any other path is [`Format::Other`], and so is every method but POST.
@@ -19,11 +21,18 @@ pub struct Target {
     pub(super) streams: bool,
     /// Whether the request may make models run that nothing names, whatever its body says.
     pub(super) is_open_ended: bool,
+    /// Whether the path is one of a known AI service, in a format of which nothing is read.
+    pub is_uncounted: bool,
 }
 
-/// Servers could read the model in a path or query differently.
+/// What a path or query asks for is not known for certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AmbiguousTarget(());
+pub enum AmbiguousTarget {
+    /// Servers could read the model in it differently.
+    Model,
+    /// The query has a parameter that changes the method, the headers or the form of the response.
+    Parameter,
+}
 
 /// The ends of paths, and the formats of their bodies. The first one that fits counts.
 static SUFFIXES: [(&str, Format); 22] = [
@@ -78,6 +87,32 @@ static BEDROCK: [(&str, Format, bool); 5] = [
 /// The marker of a name in a path: Azure's, and an old one of OpenAI's.
 const NAME_MARKERS: [&[u8]; 2] = [b"deployments", b"engines"];
 
+/// What Google's methods are of, e.g. `…/models/<model>:<method>`, also those in which nothing is counted.
+const GOOGLE_KINDS: [&[u8]; 5] =
+    [b"models", b"tunedModels", b"endpoints", b"reasoningEngines", b"locations"];
+
+/// The ends of other paths whose requests may use tokens: Bedrock's asynchronous calls, Google's batches of calls, and
+/// Ollama's embeddings.
+const UNCOUNTED: [&[u8]; 3] = [b"/async-invoke", b"/batch", b"/api/embed"];
+
+// === impl AmbiguousTarget ===
+
+impl AmbiguousTarget {
+    /// What is wrong with the path or the query and what to send instead, for the caller.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Model => {
+                "the name of a model or deployment in the path or query can be read in more than one way; name one in \
+                 plain form"
+            }
+            Self::Parameter => {
+                "the query changes the method or the form of the response, which the gateway must read; leave out \
+                 fields, callback and parameters with a dollar sign, and send no alt but json or sse"
+            }
+        }
+    }
+}
+
 // === impl Target ===
 
 impl Target {
@@ -88,7 +123,8 @@ impl Target {
     /// # Errors
     ///
     /// [`AmbiguousTarget`] if the name of a model is empty, longer than [`MAX_NAME_BYTES`], not UTF-8, or has an invalid
-    /// escape or a control character; and if the query names too many.
+    /// escape or a control character; if servers differ in which part of the path it is; if the query names too many
+    /// models; and if it has a parameter of Google's that changes the request or the form of the response.
     pub fn parse(method: &str, target: &[u8]) -> Result<Self, AmbiguousTarget> {
         let (path, query) = cut(target, b'?');
         let path = path.strip_suffix(b"/").unwrap_or(path);
@@ -98,8 +134,11 @@ impl Target {
             if read || target.read_bedrock(path)? {
                 target.read_query(query)?;
                 target.open_ended_if_known();
+            } else {
+                target.is_uncounted = is_uncounted(path);
             }
         } else {
+            query::check_method(query)?;
             target.is_open_ended = !matches!(method, "GET" | "HEAD" | "OPTIONS");
         }
         Ok(target)
@@ -112,6 +151,7 @@ impl Target {
             query_models: NameList::default(),
             streams: false,
             is_open_ended: true,
+            is_uncounted: false,
         }
     }
 
@@ -131,7 +171,7 @@ impl Target {
             match deployment(prefix) {
                 Deployment::None => {}
                 Deployment::Named(name) => self.model = Some(decoded_name("", name, b'+')?),
-                Deployment::Unclear => return Ok(false),
+                Deployment::Unclear => return Err(AmbiguousTarget::Model),
             }
             self.format = *format;
             return Ok(true);
@@ -181,16 +221,15 @@ impl Target {
         known.is_some()
     }
 
-    /// Reads the values of `model` in a query. Some servers separate its parts by semicolons too, and some compare names
-    /// without regard to case.
     fn read_query(&mut self, query: &[u8]) -> Result<(), AmbiguousTarget> {
-        for part in query.split(|byte| matches!(byte, b'&' | b';')) {
-            let (name, value) = cut(part, b'=');
-            let mut known = Vec::new();
-            let is_valid = decode(name, b' ', &mut known);
-            if is_valid && known.eq_ignore_ascii_case(b"model") && !value.is_empty() {
-                let name = decoded_name("", value, b' ')?;
-                self.query_models.add(&name).map_err(|_| AmbiguousTarget(()))?;
+        for part in query::parts(query) {
+            match Parameter::read(part) {
+                Parameter::Harmless => {}
+                Parameter::Model(value) => {
+                    let name = decoded_name("", value, b' ')?;
+                    self.query_models.add(&name).map_err(|_| AmbiguousTarget::Model)?;
+                }
+                Parameter::Method | Parameter::Form => return Err(AmbiguousTarget::Parameter),
             }
         }
         Ok(())
@@ -205,12 +244,12 @@ enum Deployment<'a> {
     Unclear,
 }
 
-/// The name after a marker, if a path has one: it must be the last segment.
+/// The name after a marker, if a path has one: it must be the last segment. Azure ignores the case of markers.
 fn deployment(prefix: &[u8]) -> Deployment<'_> {
     let (mut rest, mut index, mut markers, mut last_marker) = (prefix, 0, 0, 0);
     while !rest.is_empty() {
         let (before, segment) = cut_last(rest, b'/');
-        if NAME_MARKERS.contains(&segment) {
+        if is_one_of(segment, &NAME_MARKERS) {
             (markers, last_marker) = (markers + 1, index);
         }
         (rest, index) = (before, index + 1);
@@ -220,6 +259,29 @@ fn deployment(prefix: &[u8]) -> Deployment<'_> {
         (1, 1) => Deployment::Named(cut_last(prefix, b'/').1),
         _ => Deployment::Unclear,
     }
+}
+
+/// Whether a path that is in no known format is one of an AI service. Some ignore the case of paths.
+fn is_uncounted(path: &[u8]) -> bool {
+    let ends_in = |end: &&[u8]| {
+        let start = path.len().checked_sub(end.len());
+        start.and_then(|at| path.get(at..)).is_some_and(|last| last.eq_ignore_ascii_case(end))
+    };
+    let (before, last) = cut_last(path, b'/');
+    let (before, name) = cut_last(before, b'/');
+    let is_google = cut_at_colon(last).is_some() && is_one_of(name, &GOOGLE_KINDS);
+    let begins_with = |known: &[u8]| {
+        last.get(..known.len()).is_some_and(|first| first.eq_ignore_ascii_case(known))
+    };
+    let is_bedrock = is_one_of(cut_last(before, b'/').1, &[b"model"])
+        && (begins_with(b"invoke") || begins_with(b"converse"));
+    is_google || is_bedrock || UNCOUNTED.iter().any(ends_in)
+}
+
+/// Whether a segment is one of these, in any case.
+#[inline(never)]
+fn is_one_of(segment: &[u8], known: &[&[u8]]) -> bool {
+    known.iter().any(|known| segment.eq_ignore_ascii_case(known))
 }
 
 /// Cuts a segment at its last colon, which may be escaped.
@@ -238,34 +300,9 @@ fn decoded_name(prefix: &str, text: &[u8], plus: u8) -> Result<Box<str>, Ambiguo
     let mut name = prefix.to_owned().into_bytes();
     let is_valid = decode(text, plus, &mut name) && !name.iter().any(u8::is_ascii_control);
     if !is_valid || text.is_empty() || name.len() > MAX_NAME_BYTES {
-        return Err(AmbiguousTarget(()));
+        return Err(AmbiguousTarget::Model);
     }
-    String::from_utf8(name).map(String::into_boxed_str).map_err(|_| AmbiguousTarget(()))
-}
-
-/// Appends a text with its escapes resolved (RFC 3986, section 2.1). Returns whether all of them are valid.
-fn decode(text: &[u8], plus: u8, decoded: &mut Vec<u8>) -> bool {
-    let mut rest = text;
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        decoded.push(match (byte, after) {
-            (b'%', [high, low, after @ ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                rest = after;
-                digit(*high) << 4 | digit(*low)
-            }
-            (b'%', _) => return false,
-            (b'+', _) => plus,
-            (byte, _) => *byte,
-        });
-    }
-    true
-}
-
-/// The value of a hexadecimal digit.
-fn digit(byte: u8) -> u8 {
-    if byte.is_ascii_digit() { byte - b'0' } else { (byte | 0x20) - b'a' + 10 }
+    String::from_utf8(name).map(String::into_boxed_str).map_err(|_| AmbiguousTarget::Model)
 }
 
 #[cfg(test)]

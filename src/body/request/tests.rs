@@ -126,6 +126,22 @@ fn streams_and_deferred_responses_are_known() {
     }
 }
 
+/// OpenRouter has a way of its own to ask for the usage.
+#[test]
+fn a_client_that_asks_for_the_usage_in_another_way_is_shown_it() {
+    let strips = |usage: &str| {
+        let body = format!(r#"{{"usage":{usage},"stream":true}}"#);
+        facts(CHAT, &body).inject.map(|injection| injection.strips)
+    };
+    assert_eq!(strips(r#"{"include":true}"#), Some(false));
+    for usage in
+        ["null", "true", "{}", r#"{"include":false}"#, r#"{"include":null}"#, "[1]", "\"x\""]
+    {
+        assert_eq!(strips(usage), Some(true), "{usage}");
+    }
+    assert_eq!(strips(r#"{"include":"true","x":{"include":true}}"#), Some(true));
+}
+
 /// What the vectors do not have: the order of options, and formats that cannot be asked.
 #[test]
 fn only_the_change_that_is_needed_is_made() {

@@ -33,7 +33,7 @@ pub(super) const ENTRY: Spot = Spot(5);
 pub(super) const TTL: Spot = Spot(6);
 /// The model that served.
 pub(super) const MODEL: Spot = Spot(7);
-/// The service tier that served.
+/// The service tier that served, or an object with it.
 pub(super) const TIER: Spot = Spot(8);
 /// The speed that served.
 pub(super) const SPEED: Spot = Spot(9);
@@ -63,6 +63,7 @@ pub(super) fn names(layout: &Layout, at: Spot) -> &'static Names {
         USAGE | OWN_USAGE | FINAL_USAGE | ENTRY => &USAGE_NAMES,
         CONTENT | CHOICES => &CONTENT_NAMES,
         CANDIDATES => &CANDIDATE_NAMES,
+        TIER => &TIER_NAMES,
         _ => &NO_NAMES,
     }
 }
@@ -154,6 +155,8 @@ static USAGE_NAMES: Names = Names {
         ("candidatesTokenCount", OUTPUT),
         ("thoughtsTokenCount", spot(Count::Thoughts)),
         ("totalTokenCount", TOTAL),
+        ("trafficType", TIER),
+        ("serviceTier", TIER),
         // Cohere.
         ("billed_units", USAGE),
         ("tokens", USAGE),
@@ -176,6 +179,9 @@ static CANDIDATE_NAMES: Names = Names {
     named: &[("content", CONTENT), ("finishReason", END), ("blockReason", END)],
     others: Spot::IGNORED,
 };
+
+/// Bedrock's service tier is an object.
+static TIER_NAMES: Names = Names { named: &[("type", TIER)], others: Spot::IGNORED };
 
 /// A layout of which nothing is read.
 static NOTHING: Layout = Layout {
@@ -228,6 +234,7 @@ const APART: Layout = Layout {
             ("output", CONTENT),
             ("amazon-bedrock-invocationMetrics", FINAL_USAGE),
             ("metrics", FINAL_USAGE),
+            ("serviceTier", TIER),
         ],
         others: Spot::IGNORED,
     },

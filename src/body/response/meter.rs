@@ -20,6 +20,8 @@ pub struct ResponseHead<'a> {
     pub content_encoding: Option<&'a [u8]>,
     /// `x-amzn-bedrock-input-token-count` and `x-amzn-bedrock-output-token-count`.
     pub bedrock_counts: (Option<&'a [u8]>, Option<&'a [u8]>),
+    /// `x-amzn-bedrock-service-tier`.
+    pub bedrock_tier: Option<&'a [u8]>,
 }
 
 /// Reads a response as it passes, and keeps nothing of it but counts and the names of models.
@@ -74,6 +76,7 @@ impl Meter {
             let (input, output) = head.bedrock_counts;
             documents.reading.field(Count::Input, input);
             documents.reading.field(Count::Output, output);
+            documents.reading.tier_field(head.bedrock_tier);
         }
         let is_read = !is_encoded && !is_count(format);
         let body = if is_read { Body::Blank } else { Body::Unread };

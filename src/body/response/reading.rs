@@ -153,6 +153,12 @@ impl Reading {
         }
     }
 
+    /// Reads the tier of Bedrock from the value of a header field. What the body says is a tier of the model's provider.
+    pub(super) fn tier_field(&mut self, value: Option<&[u8]>) {
+        let tier = value.and_then(|value| std::str::from_utf8(value.trim_ascii()).ok());
+        self.speed = tier.filter(|tier| !matches!(*tier, "" | "default")).map(Into::into);
+    }
+
     /// Ends a document, whole or not. Returns whether it is whole.
     pub(super) fn end_document(&mut self) -> bool {
         self.entry = None;

@@ -28,6 +28,7 @@ mod envoy;
 mod http;
 pub(crate) mod origin;
 pub(crate) mod page;
+pub(crate) mod peers;
 mod provider;
 mod temp;
 pub(crate) mod tls;

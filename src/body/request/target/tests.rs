@@ -10,7 +10,11 @@ fn read(target: &str) -> String {
     target.model.iter().for_each(|model| text += &format!(" {model}"));
     let query_models = target.query_models.into_boxed();
     query_models.iter().for_each(|model| text += &format!(" ?{model}"));
-    for (flag, name) in [(target.streams, " streams"), (target.is_open_ended, " open")] {
+    for (flag, name) in [
+        (target.streams, " streams"),
+        (target.is_open_ended, " open"),
+        (target.is_uncounted, " uncounted"),
+    ] {
         text += if flag { name } else { "" };
     }
     text
@@ -60,17 +64,35 @@ fn what_is_not_known_is_another_format() {
         "/v1/threads/t/messages",
         "/v1/chat",
         "/v1/models/gemini-2.5-pro",
-        "/v1beta/models/gemini-2.5-pro:predict",
-        "/v1beta/models/gemini-2.5-pro:GenerateContent",
         "/v1beta/agents/a:generateContent",
-        "/v1/projects/p/publishers/mistralai/models/m:rawPredict",
-        "/v1/projects/p/publishers/anthropic/models/m:generateContent",
         "/v1beta/models:generateContent",
-        "/model/m/async-invoke",
         "/models/m/converse",
         "/model/converse",
     ] {
         assert_eq!(read(path), "other open", "{path}");
+    }
+}
+
+/// A key with quotas of tokens may use none of them, wherever they are.
+#[test]
+fn paths_of_ai_services_that_are_not_read_are_known() {
+    for path in [
+        "/v1beta/models/gemini-2.5-pro:predict",
+        "/v1beta/models/gemini-2.5-pro:GenerateContent",
+        "/x/v1beta1/Models/g%3Apredict",
+        "/v1/projects/p/publishers/mistralai/models/m:rawPredict",
+        "/v1/projects/p/publishers/anthropic/models/m:generateContent",
+        "/v1beta1/projects/p/locations/l/endpoints/7:serverStreamingPredict",
+        "/v1beta1/projects/p/locations/l/reasoningEngines/7:streamQuery",
+        "/v1beta1/projects/p/locations/l:evaluateInstances",
+        "/model/m/invoke-with-bidirectional-stream",
+        "/bedrock/Model/m/Converse",
+        "/async-invoke",
+        "/model/m/async-invoke",
+        "/batch",
+        "/ollama/api/embed",
+    ] {
+        assert_eq!(read(path), "other open uncounted", "{path}");
     }
 }
 
@@ -79,6 +101,7 @@ fn a_path_names_a_model() {
     for (path, expected) in [
         ("/openai/deployments/d-1/chat/completions", "openai.chat d-1"),
         ("/v1/engines/davinci/completions", "openai.completions davinci"),
+        ("/openai/Deployments/d-1/chat/completions", "openai.chat d-1"),
         ("/openai/deployments/my%20dep/images/generations", "openai.images my dep"),
         ("/v1beta/models/g-2:generateContent", "gemini.generate g-2"),
         ("/v1beta/models/g-2%3astreamGenerateContent", "gemini.generate g-2 streams"),
@@ -115,17 +138,19 @@ fn an_arn_of_a_prompt_is_open_ended() {
     assert_eq!(read("/model/prompt-1/converse"), "bedrock.converse prompt-1");
 }
 
-/// Where servers differ in what they take for the name, nothing is known.
+/// Servers differ in what they take for the name.
 #[test]
-fn a_deployment_that_is_not_one_segment_is_another_format() {
+fn a_deployment_that_is_not_one_segment_is_ambiguous() {
     for path in [
         "/openai/deployments/chat/completions",
         "/openai/deployments/a/b/chat/completions",
         "/openai/deployments/a/engines/b/chat/completions",
         "/deployments/engines/chat/completions",
         "/deployments/a/v1/chat/completions",
+        "/openai/deployments/gpt-4o/extensions/chat/completions",
+        "/deployments/a/engines/b/completions",
     ] {
-        assert_eq!(read(path), "other open", "{path}");
+        assert_eq!(read(path), "ambiguous", "{path}");
     }
 }
 
@@ -145,6 +170,30 @@ fn a_query_names_models() {
     };
     assert_eq!(many(MAX_MODELS).matches("?m").count(), MAX_MODELS);
     assert_eq!(many(MAX_MODELS + 1), "ambiguous");
+}
+
+/// Google's services take a method, a body and a form of the response from the query.
+#[test]
+fn a_query_that_changes_the_request_or_its_response_is_refused() {
+    let parse = |method: &str, target: &str| Target::parse(method, target.as_bytes()).err();
+    let gemini = |query: &str| parse("POST", &format!("/v1beta/models/g:generateContent?{query}"));
+    for query in [
+        "fields=candidates",
+        "a=1&%24alt=proto",
+        "x=1;callback=f",
+        "$req=%7B%7D",
+        "$alt=json;enum-encoding=int",
+    ] {
+        assert_eq!(gemini(query), Some(AmbiguousTarget::Parameter), "{query}");
+    }
+    for query in ["alt=sse", "$alt=json&prettyPrint=false", "key=k"] {
+        assert_eq!(gemini(query), None, "{query}");
+    }
+    let method = "/v1beta/models/g:generateContent?$httpMethod=POST";
+    assert_eq!(parse("GET", method), Some(AmbiguousTarget::Parameter));
+    // What a request for a list reads of it does not matter.
+    assert_eq!(parse("GET", "/v1beta/models?fields=models.name"), None);
+    assert_eq!(parse("POST", "/app?fields=a&callback=f"), None);
 }
 
 #[test]

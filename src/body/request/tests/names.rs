@@ -11,6 +11,7 @@ fn every_place_that_names_a_model_is_read() {
             "a b c d e",
         ),
         (CHAT, r#"{"model":"a","moderation":{"model":"b"}}"#, "a b"),
+        (CHAT, r#"{"model":"a","draft_model":"b"}"#, "a b"),
         (CHAT, r#"{"fallbacks":["b","c"],"model":"a"}"#, "a b c"),
         (CHAT, r#"{"fallbacks":["b","a","c"],"model":"a"}"#, "a b c"),
         (
@@ -77,7 +78,14 @@ fn what_leaves_the_choice_to_the_server_is_open_ended() {
         (CHAT, r#"{"model":"a","moderation":"auto"}"#, "a …"),
         (CHAT, r#"{"model":"a","moderation":false}"#, "a"),
         (CHAT, r#"{"model":"a","preset":"p","route":"fallback"}"#, "a …"),
-        (CHAT, r#"{"model":"a,b"}"#, "a,b …"),
+        (CHAT, r#"{"model":"a","plugins":[{"id":"fusion"}]}"#, "a …"),
+        (RESPONSES, r#"{"model":"a","plugins":[{"id":"fusion"}]}"#, "a …"),
+        (MESSAGES, r#"{"model":"a","plugins":[{"id":"fusion"}]}"#, "a …"),
+        (MESSAGES, r#"{"model":"a","preset":"p","route":"fallback"}"#, "a …"),
+        (CHAT, r#"{"model":"a","providerOptions":{"gateway":{"models":["b"]}}}"#, "a …"),
+        (CHAT, r#"{"model":"a","tools":[{"type":"openrouter:subagent"}]}"#, "a …"),
+        (CHAT, r#"{"model":"a","tools":[{"type":"openrouter:image_generation"}]}"#, "a …"),
+        (CHAT, r#"{"model":"a","tools":[{"type":"openrouter:web_search"}]}"#, "a"),
         (RESPONSES, r#"{"model":"a","prompt":{"id":"p"}}"#, "a …"),
         (RESPONSES, r#"{"model":"a","tools":[{"type":"image_generation"}]}"#, "a …"),
         (
@@ -117,11 +125,44 @@ fn what_leaves_the_choice_to_the_server_is_open_ended() {
     }
 }
 
+/// `gpt-4o*` matches `gpt-4o/../o3`, and a server may resolve it.
+#[test]
+fn a_name_that_may_be_another_is_open_ended_wherever_it_is() {
+    for name in
+        ["a,b", "a/../b", "a/./b", "..", "a?b", "a#b", "a%2fb", "a\\\\b", "a\\n", "a\\u007f", "a;b"]
+    {
+        for body in [
+            format!(r#"{{"model":"{name}"}}"#),
+            format!(r#"{{"model":"a","fallbacks":["{name}"]}}"#),
+            format!(r#"{{"model":"a","tools":[{{"model":"{name}"}}]}}"#),
+        ] {
+            let facts = facts(CHAT, &body);
+            assert!(facts.open_ended, "{body}");
+        }
+    }
+    for name in ["a/b", "a..b", "a/.b", "a/...b", "a:free", "arn:aws:bedrock:x:1:y/z", "a@1 +é"] {
+        let body = format!(r#"{{"model":"{name}"}}"#);
+        assert_eq!(models(CHAT, &body), name);
+    }
+    for path in [
+        "/v1/chat/completions?model=a,b",
+        "/v1/chat/completions?model=a/../b",
+        "/openai/deployments/a,b/chat/completions",
+        "/openai/deployments/a%252Fb/chat/completions",
+        "/model/a%2F..%2Fb/converse",
+    ] {
+        let facts = facts(path, r#"{"model":"a"}"#);
+        assert!(facts.open_ended, "{path}");
+    }
+    assert_eq!(models(GEMINI, r#"{"model":"models/.."}"#), "g .. …");
+}
+
 #[test]
 fn mcp_servers_that_the_provider_calls_are_named() {
     let servers = |path: &str, body: &str| facts(path, body).hosted_mcp.join(" ");
     for (path, body, expected) in [
         (RESPONSES, r#"{"tools":[{"type":"mcp","server_url":"https://a"}]}"#, "https://a"),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a/b?c=d/e#f"}]}"#, "https://a/b?c=d/e#f"),
         (
             RESPONSES,
             r#"{"tools":[{"server_url":"https://a"},{"server_url":"https://b"}]}"#,
@@ -155,11 +196,125 @@ fn mcp_servers_that_the_provider_calls_are_named() {
     for (path, body) in [
         (RESPONSES, r#"{"tools":[{"type":"mcp"}]}"#),
         (RESPONSES, r#"{"tools":[{"server_url":"https://a"},{"type":"mcp","server_label":"x"}]}"#),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a/b/../c"}]}"#),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a/b/%2E./c"}]}"#),
+        (RESPONSES, r#"{"tools":[{"server_url":"https://a/b\\..\\c"}]}"#),
+        (MESSAGES, r#"{"mcp_servers":[{"url":"https://a\tb"}]}"#),
         (MESSAGES, r#"{"mcp_servers":[{"url":null}]}"#),
         (GEMINI, r#"{"tools":[{"mcpServers":[{"streamableHttpTransport":{}}]}]}"#),
     ] {
         let servers = facts(path, body).hosted_mcp;
         assert!(servers.iter().any(|server| server.is_empty()), "{path} {body}");
+    }
+}
+
+/// OpenAI's `additional_tools` and `tool_search_output` bring tools in the input.
+#[test]
+fn tools_in_the_input_in_messages_and_in_other_tools_count_as_tools() {
+    let read = |input: &str| {
+        let facts = facts(RESPONSES, &format!(r#"{{"model":"a","input":{input}}}"#));
+        let mut names = facts.models.into_vec();
+        names.extend(facts.open_ended.then(|| "…".into()));
+        names.extend(facts.hosted_mcp.iter().map(|server| format!("mcp:{server}").into()));
+        names.join(" ")
+    };
+    for (input, expected) in [
+        (r#""{\"tools\":[]}""#, "a"),
+        (r#"[{"role":"user","content":[{"tools":[{"model":"b"}]}]}]"#, "a"),
+        (
+            r#"[{"type":"additional_tools","tools":[{"type":"image_generation","model":"b"}]}]"#,
+            "a b",
+        ),
+        (r#"[{"type":"additional_tools","tools":[{"type":"image_generation"}]}]"#, "a …"),
+        (
+            r#"[{"content":"x"},{"tools":[{"type":"mcp","server_url":"https://m"}],"type":"tool_search_output"}]"#,
+            "a mcp:https://m",
+        ),
+        (r#"[{"tools":[{"type":"mcp"}]}]"#, "a mcp:"),
+        (r#"{"tools":[{"model":"b"}]}"#, "a b"),
+        (r#"[[{"tools":[{"model":"b"}]}]]"#, "a b"),
+        (
+            r#"[{"type":"mcp_list_tools","tools":[{"name":"t","input_schema":{"type":"object"}}]}]"#,
+            "a",
+        ),
+        (r#"[{"tools":[{"type":"namespace","tools":[{"type":"function"}]}]}]"#, "a"),
+        (
+            r#"[{"tools":[{"type":"namespace","tools":[{"type":"mcp","server_url":"u"}]}]}]"#,
+            "a mcp: mcp:u",
+        ),
+    ] {
+        let mut expected: Vec<&str> = expected.split(' ').collect();
+        let read = read(input);
+        let mut read: Vec<&str> = read.split(' ').collect();
+        expected.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(read, expected, "{input}");
+    }
+    // Anthropic's `tool_addition` brings one in a message.
+    let advisor = r#"{"type":"advisor_20260301","model":"b"}"#;
+    let addition = |tool: &str| {
+        let block = format!(r#"{{"type":"tool_addition","tool":{tool}}}"#);
+        format!(
+            r#"{{"model":"a","max_tokens":1,"messages":[{{"content":[{block}],"role":"user"}}]}}"#
+        )
+    };
+    let defined = addition(&format!(r#"{{"type":"tool_definition","definition":{advisor}}}"#));
+    assert_eq!(models(MESSAGES, &defined), "a b");
+    assert_eq!(models("/model/m/invoke", &defined), "m a b");
+    let batch = format!(r#"{{"requests":[{{"params":{defined}}}]}}"#);
+    assert_eq!(models("/v1/messages/batches", &batch), "a b");
+    assert_eq!(models(MESSAGES, &defined.replace(r#","model":"b""#, "")), "a …");
+    assert_eq!(models(MESSAGES, &addition(r#"{"type":"tool_reference","name":"t"}"#)), "a");
+    let plain = r#"{"model":"a","messages":[{"role":"user","content":"x"},{"content":[{"text":"y","model":"b"}]}]}"#;
+    assert_eq!(models(MESSAGES, plain), "a");
+    // The tool around other tools keeps its own kind.
+    let body =
+        r#"{"model":"a","tools":[{"type":"image_generation","tools":[{"type":"function"}]}]}"#;
+    assert_eq!(models(RESPONSES, body), "a …");
+    let body = r#"{"model":"a","tools":[{"tools":[{"type":"image_generation"}],"model":"b"}]}"#;
+    assert_eq!(models(RESPONSES, body), "a b …");
+}
+
+/// Models that the types of Azure, Groq, OpenAI and Vertex allow besides the one that answers.
+#[test]
+fn models_that_search_rank_and_draw_are_read() {
+    for (path, body, expected) in [
+        ("/v1/images/generations", r#"{"model":"a","svg":{"model":"b"}}"#, "a b"),
+        ("/v1/images/generations", r#"{"model":"a","svg":{}}"#, "a …"),
+        (
+            CHAT,
+            r#"{"model":"a","data_sources":[{"type":"azure_search","parameters":{"embedding_dependency":{"type":"deployment_name","deployment_name":"b"}}}]}"#,
+            "a b",
+        ),
+        (
+            CHAT,
+            r#"{"model":"a","data_sources":[{"parameters":{"embedding_dependency":{"type":"endpoint","endpoint":"https://e"}}}]}"#,
+            "a …",
+        ),
+        (CHAT, r#"{"model":"a","data_sources":[{"parameters":{"index_name":"i"}}]}"#, "a"),
+        (CHAT, r#"{"model":"a","compound_custom":{"models":{"answering_model":"b"}}}"#, "a …"),
+        (
+            GEMINI,
+            r#"{"tools":[{"retrieval":{"vertexRagStore":{"ragRetrievalConfig":{"ranking":{"llmRanker":{"modelName":"h"}}}}}}]}"#,
+            "g h",
+        ),
+        (
+            GEMINI,
+            r#"{"tools":[{"retrieval":{"vertex_rag_store":{"rag_retrieval_config":{"ranking":{"rank_service":{"model_name":"h"}}}}}}]}"#,
+            "g h",
+        ),
+        (
+            GEMINI,
+            r#"{"tools":[{"retrieval":{"vertexRagStore":{"ragRetrievalConfig":{"ranking":{"llmRanker":{}}}}}}]}"#,
+            "g …",
+        ),
+        (
+            GEMINI,
+            r#"{"tools":[{"retrieval":{"vertexRagStore":{"ragRetrievalConfig":{"topK":3}}}}]}"#,
+            "g",
+        ),
+    ] {
+        assert_eq!(models(path, body), expected, "{path} {body}");
     }
 }
 

@@ -49,6 +49,48 @@ fn caches_are_part_of_the_input_and_an_hour_is_told_apart() {
     assert_eq!((used.input, used.cache_write, used.cache_write_1h), (103, 100, 60));
 }
 
+#[test]
+fn the_service_tiers_of_bedrock_and_of_google_are_read() {
+    let usage = r#""usage":{"inputTokens":3,"outputTokens":5}"#;
+    let counts = r#""promptTokenCount":3,"candidatesTokenCount":5"#;
+    for (format, body, tier) in [
+        (
+            Format::BedrockConverse,
+            format!(
+                r#"{{{usage},"metrics":{{"latencyMs":1}},"serviceTier":{{"type":"priority"}}}}"#
+            ),
+            "priority",
+        ),
+        (
+            Format::GeminiGenerate,
+            format!(r#"{{"usageMetadata":{{{counts},"trafficType":"ON_DEMAND_PRIORITY"}}}}"#),
+            "ON_DEMAND_PRIORITY",
+        ),
+        (
+            Format::GeminiGenerate,
+            format!(r#"{{"usageMetadata":{{{counts},"serviceTier":"flex"}}}}"#),
+            "flex",
+        ),
+    ] {
+        let metered = read(format, &body);
+        assert_eq!(metered.service_tier.as_deref(), Some(tier), "{body}");
+    }
+}
+
+#[test]
+fn the_header_with_the_tier_of_bedrock_counts_more_than_that_of_the_model() {
+    let body = br#"{"usage":{"input_tokens":3,"output_tokens":5,"service_tier":"standard"}}"#;
+    let tiers: [(Option<&[u8]>, &str); 3] =
+        [(Some(b"priority"), "priority"), (Some(b"default"), "standard"), (None, "standard")];
+    for (bedrock_tier, expected) in tiers {
+        let head = ResponseHead { bedrock_tier, ..OK };
+        let mut meter = Meter::new(Format::BedrockInvoke, &head);
+        _ = meter.feed(body);
+        let metered = meter.finish(End::Complete);
+        assert_eq!(metered.service_tier.as_deref(), Some(expected));
+    }
+}
+
 /// envoyproxy/ai-gateway PR 2184: only `response.completed` was read.
 #[test]
 fn every_last_event_of_responses_has_the_usage() {

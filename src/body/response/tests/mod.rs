@@ -5,8 +5,12 @@ mod bodies;
 mod counts;
 mod ends;
 
-const OK: ResponseHead<'static> =
-    ResponseHead { status: 200, content_encoding: None, bedrock_counts: (None, None) };
+const OK: ResponseHead<'static> = ResponseHead {
+    status: 200,
+    content_encoding: None,
+    bedrock_counts: (None, None),
+    bedrock_tier: None,
+};
 
 /// Reads a response of a format that is complete.
 fn read(format: Format, body: &str) -> Metered {

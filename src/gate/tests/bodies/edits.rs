@@ -17,15 +17,19 @@ fn a_stream_reports_its_usage_and_the_client_does_not_see_it() {
     for cut in 0..=USAGE.len() {
         let worker = Worker::new(CONFIG);
         let length = STREAM.len().to_string();
-        let headers =
-            [("content-length", &*length), ("accept-encoding", "gzip"), ("te", "trailers")];
+        let headers = [
+            ("content-length", &*length),
+            ("accept-encoding", "gzip"),
+            ("te", "trailers"),
+            ("x-goog-fieldmask", "choices"),
+        ];
         let mut sent = worker.send(&headers);
         sent.body(&[STREAM]);
         assert_eq!(sent.sent_body(), INCLUDED);
         let expected = Some(INCLUDED.len().to_string());
         assert_eq!(sent.header("content-length"), expected);
         assert_eq!(sent.header("accept-encoding").as_deref(), Some("identity"));
-        assert_eq!(sent.header("te"), None);
+        assert_eq!((sent.header("te"), sent.header("x-goog-fieldmask")), (None, None));
         let (first, rest) = USAGE.split_at(cut);
         let shown = sent.respond(200, "text/event-stream", &[EVENT, first, rest, DONE]);
         assert_eq!(shown, [EVENT, DONE].concat(), "{cut}");
@@ -86,6 +90,11 @@ fn a_client_that_asks_for_usage_gets_it() {
     assert_eq!(shown, [EVENT, USAGE, DONE].concat());
     assert!(sent.host.memory.response_headers.borrow().contains_key("content-length"));
     assert_eq!(worker.used(), 7);
+    // In OpenRouter's way.
+    let mut sent = worker.ask(&STREAM.replace('{', r#"{"usage": {"include": true}, "#));
+    assert!(sent.sent_body().contains("include_usage"));
+    let shown = sent.respond(200, "text/event-stream", &[EVENT, USAGE, DONE]);
+    assert_eq!((shown, worker.used()), ([EVENT, USAGE, DONE].concat(), 14));
 }
 
 #[test]

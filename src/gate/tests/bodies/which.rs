@@ -32,6 +32,20 @@ fn a_request_that_no_body_decides_is_not_touched() {
     assert_eq!(unknown.reason(), Some(DenyReason::Path));
     assert!(unknown.reply().1.contains("llm.unmetered"));
     assert_eq!(worker.used(), 0);
+    for path in ["/gcp/v1beta1/models/m:predict", "/aws/model/m/invoke-x", "/async-invoke"] {
+        assert_eq!(worker.send(&[(":path", path)]).reason(), Some(DenyReason::Path), "{path}");
+    }
+    // It is not known which model runs, or in which form the response comes.
+    for (method, path, message) in [
+        ("POST", "/openai/deployments/a/x/chat/completions", "more than one way"),
+        ("POST", "/team/deployments/a/engines/b/completions", "more than one way"),
+        ("POST", "/v1beta/models/m:generateContent?fields=candidates", "the form of the response"),
+        ("GET", "/v1beta/models/m:generateContent?$httpMethod=POST", "changes the method"),
+    ] {
+        let refused = worker.send(&[(":method", method), (":path", path)]);
+        assert_eq!(refused.reason(), Some(DenyReason::PathAmbiguous), "{path}");
+        assert!(refused.reply().1.contains(message), "{path}");
+    }
     // A format is known at any path.
     assert_eq!(worker.send(&[(":path", "/team/v1/messages")]).headers, Action::Pause);
 }
