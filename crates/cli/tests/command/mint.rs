@@ -162,6 +162,9 @@ fn restrictions_of_mcp_are_no_warning_where_they_can_hold() {
     let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
     let done = gate.vkey(&[&mint[..], &tools].concat()).ok();
     assert!(!done.err.contains("warning"), "{}", done.err);
+    let ring = ["--ring", "main", "--secret-env", "SECRET"];
+    let by_name = Vkey::new(&[&mint[..], &ring, &tools].concat()).env("SECRET", &gate.secret).ok();
+    assert!(!by_name.err.contains("warning"), "{}", by_name.err);
     let narrow = ["attenuate", "--now", NOW, "--caveat", tools[1]];
     let done = Vkey::new(&narrow).stdin(gate.mint(&[])).ok();
     assert!(!done.err.contains("warning"), "{}", done.err);
