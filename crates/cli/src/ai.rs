@@ -72,7 +72,7 @@ fn paired(settings: &Settings) -> impl Iterator<Item = String> {
 
 /// What to do about a restriction of models and MCP calls.
 pub(super) const PAIRED: &str = "models and mcp in one restriction never hold together: models holds for no MCP call, \
-    and mcp for nothing else; use any_of: [{\"models\": …, \"paths\": …}, {\"mcp\": …, \"paths\": …}]";
+    and mcp for nothing else; use any_of: [{\"models\": …}, {\"mcp\": …}]";
 
 const UNPRICED: &str = "there is a quota of cost_usd and no price, so that every request of its keys that names a model \
     is refused (model); add llm.prices";

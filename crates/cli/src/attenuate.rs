@@ -16,12 +16,15 @@ use super::output::Output;
 use super::private::KeyOutArgs;
 use super::review::Review;
 use super::time;
+use super::uses::{self, UseArgs};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// What to narrow the key to, a restriction in JSON; may be repeated
-    #[arg(long, value_name = "JSON", required = true)]
+    #[arg(long, value_name = "JSON", required_unless_present_any = ["models", "tools"])]
     caveat: Vec<String>,
+    #[command(flatten)]
+    uses: UseArgs,
     /// Accept %2F in path globs: the key's tier keeps it (`escaped_slashes`)
     #[arg(long)]
     keep_escaped_slashes: bool,
@@ -46,8 +49,10 @@ pub(super) enum AttenuateError {
 /// Runs `vkey attenuate`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let caveats = read_caveats(&args.caveat, Slashes::written(args.keep_escaped_slashes))?;
+    let used = args.uses.restriction()?;
     let key = args.key.read(out)?;
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
+    let narrowed = attenuate(narrowed, used.as_slice())?;
     let mut review = Review::default();
     // Only the new caveats: the restriction in the claims cannot be changed here.
     if let Ok(claims) = Claims::parse(key_flaw::read(&key)?.untrusted_content().0) {
@@ -55,7 +60,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         let start = now_secs.max(claims.iat).max(claims.nbf.unwrap_or(0));
         match claims.exp <= now_secs {
             true => review.refuse("the key has expired; mint another"),
-            false => review.caveats(&caveats, &(start..claims.exp)),
+            false => {
+                let valid = start..claims.exp;
+                review.caveats(&caveats, &valid);
+                used.iter().for_each(|used| review.restriction(uses::OPTIONS, used, &valid));
+            }
         }
     }
     review.check(args.out.force)?;

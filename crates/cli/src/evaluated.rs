@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::LazyCell;
 
-use vkey::access::{Access, AmbiguousPath, Models};
+use vkey::access::{Access, AmbiguousPath, Mcp, Models};
 use vkey::body::request::RequestFacts;
 use vkey::decision::DenyReason;
 use vkey::engine::{Engine, KnownKey, Question, Reading, Stage, StageResult};
@@ -36,13 +36,18 @@ impl Evaluated<'_, '_> {
         self.access.as_ref().map(reading).unwrap_or_default()
     }
 
-    /// The question whether a request that names these models is allowed.
+    /// The question whether a request that names these models is allowed. `mcp`: its MCP call, unless the access has it.
     pub(super) fn question<'m>(
         &'m self,
         models: Models<'m>,
+        mcp: Mcp<'m>,
     ) -> Question<'m, impl FnOnce() -> Asked<'m>> {
         let Evaluated { key, validity, head, .. } = *self;
-        let access = move || self.access.clone().map(|access| Access { models, ..access });
+        let access = move || {
+            let access = self.access.clone()?;
+            let mcp = if access.mcp == Mcp::None { mcp } else { access.mcp };
+            Ok(Access { models, mcp, ..access })
+        };
         Question { key, validity, head, access: LazyCell::new(access) }
     }
 }
@@ -56,7 +61,7 @@ pub(super) fn refused_model(
     let names = facts.map(|facts| &*facts.models).unwrap_or_default();
     let is_refused = |names: &[Box<str>]| {
         let models = Models::Named { names, open_ended: false };
-        let question = request.question(models);
+        let question = request.question(models, Mcp::None);
         let mut stages = request.engine.stages(&question);
         stages.any(|(other, verdict)| other == stage && verdict == Err(DenyReason::Model))
     };

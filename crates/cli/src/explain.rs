@@ -84,13 +84,14 @@ pub(super) struct AccessArgs {
     /// The same as --body with {"model": "NAME"}
     #[arg(long, value_name = "NAME", conflicts_with = "body")]
     model: Option<String>,
-    /// The JSON-RPC method of an MCP request, e.g. tools/call. MCP messages are not read yet: the gate does not see it
+    /// The JSON-RPC method of an MCP request, e.g. tools/call. The gate reads it on the paths of mcp in the
+    /// configuration
     #[arg(long, value_name = "METHOD")]
     mcp_method: Option<String>,
     /// What the MCP call names: the tool, the resource or the prompt
     #[arg(long, value_name = "NAME", requires = "mcp_method")]
     mcp_name: Option<Box<str>>,
-    /// The MCP server that is addressed
+    /// The MCP server that is addressed, if mcp in the configuration does not name the path
     #[arg(long, value_name = "NAME", requires = "mcp_method")]
     mcp_server: Option<String>,
 }
@@ -154,7 +155,7 @@ impl AccessArgs {
         RequestBody::new(bytes, &self.header)
     }
 
-    /// Evaluates the access as a request with this key and body. The gate reads no MCP messages yet, so it sees no call.
+    /// Evaluates the access as a request with this key and body. The gate sees an MCP call only on paths of MCP servers.
     pub(super) fn evaluate(
         &self,
         engine: &mut Engine,
@@ -162,21 +163,27 @@ impl AccessArgs {
         sent: (&str, &RequestBody),
         now_secs: u64,
     ) -> Report {
-        let mut report = self.evaluate_with(engine, policy, sent, now_secs, false);
-        if self.mcp_method.is_some() && report.decision.reason().is_some() {
-            let read = self.evaluate_with(engine, policy, sent, now_secs, true);
+        let path = self.read(now_secs, true).map(|access| access.path);
+        let target = path.ok().and_then(|path| engine.mcp_server(&path));
+        let server = target.as_ref().map(|target| target.server.as_deref());
+        let mut report = self.evaluate_with(engine, policy, sent, now_secs, server);
+        let is_unread = server.is_none() && self.mcp_method.is_some();
+        if is_unread && report.decision.reason().is_some() {
+            let server = Some(self.mcp_server.as_deref());
+            let read = self.evaluate_with(engine, policy, sent, now_secs, server);
             report.compare_with_call(&read);
         }
         report
     }
 
+    /// `server`: the name of the MCP server, if the gate reads the call.
     fn evaluate_with(
         &self,
         engine: &mut Engine,
         policy: &EffectivePolicy,
         (key, body): (&str, &RequestBody),
         now_secs: u64,
-        reads_call: bool,
+        server: Option<Option<&str>>,
     ) -> Report {
         let authority = self.host.as_deref().unwrap_or_default();
         let line = [
@@ -199,7 +206,11 @@ impl AccessArgs {
         }
         let access = |key: &KnownKey| {
             let access = self.read(now_secs, key.keeps_escaped_slashes())?;
-            Ok(if reads_call { access } else { Access { mcp: Mcp::None, ..access } })
+            let mcp = match (access.mcp, server) {
+                (Mcp::Call(call), Some(server)) => Mcp::Call(McpCall { server, ..call }),
+                _ => Mcp::None,
+            };
+            Ok(Access { mcp, ..access })
         };
         Report::new(engine, &head, body, access, upstream, now_secs)
     }
@@ -225,7 +236,7 @@ impl AccessArgs {
         let mcp = |method| {
             Mcp::Call(McpCall {
                 method,
-                server: self.mcp_server.as_deref(),
+                server: None,
                 object: object.map(|kind| (kind, names)),
                 arguments: None,
             })

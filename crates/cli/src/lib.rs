@@ -51,6 +51,7 @@ mod tls;
 mod url;
 mod usage;
 mod usage_error;
+mod uses;
 
 use std::process::ExitCode;
 

@@ -21,6 +21,7 @@ use super::private::KeyOutArgs;
 use super::register::Entry;
 use super::review::Review;
 use super::ring::{RingArgs, RingError, SelectedRing};
+use super::uses::{self, UseArgs};
 use super::{secret, time};
 
 #[derive(clap::Args)]
@@ -69,9 +70,12 @@ struct ClaimsArgs {
     /// The key's id; random if absent
     #[arg(long, value_name = "ID")]
     jti: Option<String>,
-    /// What the key is limited to, a restriction in JSON
-    #[arg(long, value_name = "JSON")]
+    /// What the key is limited to, a restriction in JSON. Not with --models or --tools, which write it; to narrow what
+    /// these allow, add a --caveat
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["models", "tools"])]
     only: Option<String>,
+    #[command(flatten)]
+    uses: UseArgs,
     /// A JSON object with notes for people; does not affect decisions
     #[arg(long, value_name = "JSON")]
     meta: Option<String>,
@@ -108,7 +112,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         Some(settings) => settings.keeps_escaped_slashes(claims.tier()),
         None => args.keep_escaped_slashes,
     }))?;
-    let mut review = review(&claims, &caveats, settings, now_secs);
+    let mut review = review(&claims, args.claims.option(), &caveats, settings, now_secs);
     if !ring.signs_for(&claims.tenant) {
         review.refuse(RingError::NotSigned { ring: ring.name().to_owned() }.to_string());
     }
@@ -142,6 +146,11 @@ impl Args {
 }
 
 impl ClaimsArgs {
+    /// The options that `only` is read from, for messages.
+    fn option(&self) -> &'static str {
+        if self.only.is_some() { "--only" } else { uses::OPTIONS }
+    }
+
     /// The claims, parsed like in the gate, with globs that some tier accepts.
     fn read(&self, now_secs: u64) -> Result<Claims, Error> {
         let exp = now_secs.saturating_add(self.lifetime);
@@ -158,7 +167,10 @@ impl ClaimsArgs {
             exp,
             nbf: self.not_before,
             aud: Some(self.aud.clone()).filter(|aud| !aud.is_empty()),
-            only: self.only.as_deref().map(|only| read_only(only, Slashes::Kept)).transpose()?,
+            only: match &self.only {
+                Some(only) => Some(read_only(only, Slashes::Kept)?),
+                None => self.uses.restriction()?,
+            },
             meta: meta.transpose()?,
         };
         Ok(valid(&claims)?)
@@ -213,7 +225,14 @@ fn read_json(option: &'static str, text: &str) -> Result<Json, InputError> {
 }
 
 /// Reviews the key for the gate with this configuration.
-fn review(claims: &Claims, caveats: &[Json], settings: Option<&Settings>, now_secs: u64) -> Review {
+/// `option`: what `claims.only` was read from.
+fn review(
+    claims: &Claims,
+    option: &str,
+    caveats: &[Json],
+    settings: Option<&Settings>,
+    now_secs: u64,
+) -> Review {
     let mut review = Review::of(settings);
     if let Some(settings) = settings {
         // The shadow mode only records what is forbidden.
@@ -228,7 +247,7 @@ fn review(claims: &Claims, caveats: &[Json], settings: Option<&Settings>, now_se
     }
     let valid = now_secs.max(claims.nbf.unwrap_or(0))..claims.exp;
     if let Some(only) = &claims.only {
-        review.restriction("--only", only, &valid);
+        review.restriction(option, only, &valid);
     }
     review.caveats(caveats, &valid);
     review

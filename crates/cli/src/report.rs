@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
-use vkey::access::{Access, AmbiguousPath, Models};
+use vkey::access::{Access, AmbiguousPath, Mcp, Models};
 use vkey::body::request::{RequestFacts, Target};
 use vkey::config::Hindrance;
 use vkey::decision::{Decision, DenyReason};
@@ -106,6 +106,7 @@ impl Report {
         self.look(request, &reading, None);
         let Reading::Body(target) = &reading else {
             self.note_unread(&reading, body);
+            self.note_message(request, &reading);
             return;
         };
         if self.usage || !self.decision.forwards() {
@@ -135,7 +136,8 @@ impl Report {
         facts: Option<&RequestFacts>,
     ) {
         let Evaluated { engine, key, .. } = *request;
-        let question = request.question(facts.map_or_else(|| reading.models(), Models::of));
+        let models = facts.map_or_else(|| reading.models(), Models::of);
+        let question = request.question(models, reading.mcp());
         for (stage, verdict) in engine.stages(&question) {
             match verdict {
                 Ok(()) if !stage.is_shown() => {}
@@ -196,10 +198,25 @@ impl Report {
         let why = match reading {
             Reading::Nothing => NOTHING,
             Reading::Exempt => EXEMPT,
-            Reading::Body(_) | Reading::Uncounted | Reading::Ambiguous(_) => return,
+            Reading::Body(_) | Reading::Uncounted | Reading::Ambiguous(_) | Reading::Mcp(_) => {
+                return;
+            }
         };
         if body.is_present() && self.decision.forwards() && !self.usage {
             self.notes.push(why.to_owned());
+        }
+    }
+
+    /// Notes what of an MCP call is not known here, if the gate would allow another one.
+    fn note_message(&mut self, request: &Evaluated<'_, '_>, reading: &Reading) {
+        if !matches!(reading, Reading::Mcp(_)) || !self.decision.forwards() || self.usage {
+            return;
+        }
+        let is_named = request.access.as_ref().is_ok_and(|access| access.mcp != Mcp::None);
+        if reading.mcp() == Mcp::Unread && !is_named {
+            self.notes.push(UNNAMED.to_owned());
+        } else if is_named && !request.key.wanted().is_empty() {
+            self.notes.push(ANY_ARGUMENTS.to_owned());
         }
     }
 
@@ -241,7 +258,7 @@ impl Report {
         }
     }
 
-    /// Notes that the request would be allowed if its MCP call were read. `read`: the report as if it were.
+    /// Notes that the request would be allowed if the gate read its MCP call. `read`: the report as if it did.
     pub(super) fn compare_with_call(&mut self, read: &Self) {
         if read.decision == Decision::Allow {
             self.notes.push(UNREAD.to_owned());
@@ -334,8 +351,11 @@ impl Line {
 
 const UNCOUNTED: &str = "nothing is counted here: only the gate knows what is left of these limits";
 
-const UNREAD: &str = "this release does not read MCP messages, so the gate sees no call; it would allow the request \
-    once they are read";
+const UNREAD: &str = "mcp in the configuration does not name the path, so the gate reads no MCP call; it would allow the \
+    request if it did";
+
+const UNNAMED: &str = "the gate also decides on the MCP call, which is not known here: name it with --mcp-method and \
+    --mcp-name";
 
 const ANY_ARGUMENTS: &str =
     "the key has conditions on the arguments of tools, which are not looked at here";

@@ -21,6 +21,8 @@ pub(super) struct Review {
     warnings: Vec<String>,
     /// The gate that the key is for has no prices.
     is_unpriced: bool,
+    /// It takes no request for an MCP call.
+    is_without_mcp: bool,
 }
 
 /// Every request with the key would be refused.
@@ -31,7 +33,8 @@ impl Review {
     /// A review of a key for a gate.
     pub(super) fn of(settings: Option<&Settings>) -> Self {
         let is_unpriced = settings.is_some_and(|settings| settings.llm.prices.is_empty());
-        Self { is_unpriced, ..Self::default() }
+        let is_without_mcp = settings.is_some_and(|settings| settings.mcp.is_empty());
+        Self { is_unpriced, is_without_mcp, ..Self::default() }
     }
 
     /// Adds a reason for which every request with the key is refused.
@@ -57,10 +60,19 @@ impl Review {
         if restriction.pairs_models_with_mcp() {
             self.warn(format!("{option}: {PAIRED}"));
         }
+        if self.is_without_mcp {
+            self.mcp(option, &restriction);
+        }
+    }
+
+    /// Warns of a restriction that a gate without `mcp` never finds to hold.
+    fn mcp(&mut self, option: &str, restriction: &Restriction) {
         if restriction.needs_mcp_call() {
-            self.warnings.push(format!("{option}: {UNREAD}: every request is refused"));
+            self.warn(format!("{option}: {WITHOUT_MCP}: every request is refused; {ADD_MCP}"));
         } else if restriction.alternatives().iter().any(Restriction::needs_mcp_call) {
-            self.warnings.push(format!("{option}: {UNREAD}, alternatives of any_of among them"));
+            self.warn(format!(
+                "{option}: {WITHOUT_MCP}, alternatives of any_of among them; {ADD_MCP}"
+            ));
         }
     }
 
@@ -95,7 +107,9 @@ impl Review {
     }
 }
 
-const UNREAD: &str = "this release reads no MCP messages, so restrictions of mcp never hold";
+const WITHOUT_MCP: &str = "the configuration has no mcp, so restrictions of mcp never hold";
+
+const ADD_MCP: &str = "name the paths of MCP servers in mcp.routes";
 
 const UNPRICED: &str = "the configuration has no prices, so a quota of cost_usd refuses every request that names a \
     model; add llm.prices";

@@ -1,5 +1,7 @@
 //! Keys that are minted, and keys that are not.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::harness::{Gate, NOW, Vkey, one_line};
@@ -121,13 +123,11 @@ fn mint_only_warns_where_the_gate_only_records() {
 }
 
 #[test]
-fn mint_and_attenuate_warn_of_restrictions_that_are_not_read() {
+fn mint_warns_of_restrictions_that_a_gate_without_mcp_never_finds_to_hold() {
     let gate = Gate::new();
-    let key = gate.mint(&[]);
     let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
-    let narrow = ["attenuate", "--now", NOW];
     let all =
-        "this release reads no MCP messages, so restrictions of mcp never hold: every request";
+        "the configuration has no mcp, so restrictions of mcp never hold: every request is refused";
     let some = "restrictions of mcp never hold, alternatives of any_of among them";
     for (restriction, says) in [
         (r#"{"models":["gpt-4o"]}"#, None),
@@ -138,23 +138,140 @@ fn mint_and_attenuate_warn_of_restrictions_that_are_not_read() {
         (r#"{"paths":["/v1/models"]}"#, None),
         (r#"{"any_of":[{"paths":["/v1/models"]}]}"#, None),
     ] {
-        let minted = gate.vkey(&[&mint[..], &["--only", restriction]].concat()).ok();
-        let caveat = gate.vkey(&[&mint[..], &["--caveat", restriction]].concat()).ok();
-        let narrowed = Vkey::new(&[&narrow[..], &["--caveat", restriction]].concat()).stdin(&key);
-        let narrowed = narrowed.ok();
-        for (done, option) in [(minted, "--only"), (caveat, "--caveat 1"), (narrowed, "--caveat 1")]
-        {
+        for (option, named) in [("--only", "--only"), ("--caveat", "--caveat 1")] {
+            let done = gate.vkey(&[&mint[..], &[option, restriction]].concat()).ok();
             let warning = done.err.lines().find(|line| line.starts_with("vkey: warning: "));
             assert_eq!(warning.is_some(), says.is_some(), "{restriction}: {}", done.err);
             if let (Some(warning), Some(says)) = (warning, says) {
                 assert!(warning.contains(says), "{restriction}: {warning}");
-                assert!(warning.starts_with(&format!("vkey: warning: {option}: ")), "{warning}");
+                assert!(warning.contains("mcp.routes"), "{restriction}: {warning}");
+                assert!(warning.starts_with(&format!("vkey: warning: {named}: ")), "{warning}");
             }
             // It is as the warning says.
             let decision = &gate.explain(&one_line(&done), &[]).1["decision"];
             assert_eq!(*decision == json!("deny"), says == Some(all), "{restriction}");
         }
     }
+}
+
+/// With `mcp`, the restrictions can hold. Without a configuration nothing is known of the gate.
+#[test]
+fn restrictions_of_mcp_are_no_warning_where_they_can_hold() {
+    let gate = gate_with_mcp();
+    let tools = ["--only", r#"{"mcp":{"tools":["read_*"]}}"#];
+    let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
+    let done = gate.vkey(&[&mint[..], &tools].concat()).ok();
+    assert!(!done.err.contains("warning"), "{}", done.err);
+    let ring = ["--ring", "main", "--secret-env", "SECRET"];
+    let by_name = Vkey::new(&[&mint[..], &ring, &tools].concat()).env("SECRET", &gate.secret).ok();
+    assert!(!by_name.err.contains("warning"), "{}", by_name.err);
+    let narrow = ["attenuate", "--now", NOW, "--caveat", tools[1]];
+    let done = Vkey::new(&narrow).stdin(gate.mint(&[])).ok();
+    assert!(!done.err.contains("warning"), "{}", done.err);
+}
+
+fn gate_with_mcp() -> Gate {
+    Gate::with(&json!({
+        "keyring": [{"name": "main", "secret": "${MAIN}"}],
+        "mcp": {"routes": [{"path": "/mcp", "server": "main"}]},
+    }))
+}
+
+/// What `inspect` shows of a key: the `only` of its claims, and its caveats.
+fn restrictions(key: &str) -> (Value, Vec<Value>) {
+    let parts: Vec<&str> = key.trim().split('.').collect();
+    let decode = |part: &&str| -> Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
+    };
+    let [_, _, claims, caveats @ .., _] = &*parts else { panic!("{key}") };
+    (decode(claims)["only"].clone(), caveats.iter().map(decode).collect())
+}
+
+#[test]
+fn lists_of_models_and_of_tools_write_the_restriction_that_is_meant() {
+    let gate = gate_with_mcp();
+    let key = gate.mint(&[]);
+    let models = ["--models", "gpt-4o*", "--models", "claude-*"];
+    let tools = ["--tools", "search_*", "--tools", r#"{"name":"sql","only_args":["q"]}"#];
+    let of_models = json!({"models": ["gpt-4o*", "claude-*"]});
+    let of_tools = json!({"mcp": {"tools": ["search_*", {"name": "sql", "only_args": ["q"]}]}});
+    let both = json!({"any_of": [of_models, of_tools]});
+    for (args, expected) in
+        [(models.to_vec(), of_models), (tools.to_vec(), of_tools), ([models, tools].concat(), both)]
+    {
+        let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
+        let minted = gate.vkey(&[&mint[..], &args].concat()).ok();
+        assert!(!minted.err.contains("warning"), "{}", minted.err);
+        assert_eq!(restrictions(&minted.out), (expected.clone(), vec![]));
+        let narrow = ["attenuate", "--now", NOW];
+        let narrowed = Vkey::new(&[&narrow[..], &args].concat()).stdin(&key).ok();
+        assert!(!narrowed.err.contains("warning"), "{}", narrowed.err);
+        assert_eq!(restrictions(&narrowed.out), (Value::Null, vec![expected.clone()]));
+        // Other caveats narrow further.
+        let caveat = ["--caveat", r#"{"methods":["POST"]}"#];
+        let narrowed = Vkey::new(&[&narrow[..], &args, &caveat].concat()).stdin(&key).ok();
+        let caveats = vec![json!({"methods": ["POST"]}), expected];
+        assert_eq!(restrictions(&narrowed.out), (Value::Null, caveats));
+    }
+}
+
+#[test]
+fn a_key_for_chat_and_tools_is_for_each_of_them_alone() {
+    let gate = gate_with_mcp();
+    let key = gate.mint(&["--models", "gpt-4o*", "--tools", "search_*"]);
+    let chat = |model| ["--method", "POST", "--path", "/v1/chat/completions", "--model", model];
+    let call = |tool| {
+        let call = ["--method", "POST", "--path", "/mcp", "--mcp-method", "tools/call"];
+        [&call[..], &["--mcp-name", tool]].concat()
+    };
+    gate.allows(&key, &chat("gpt-4o-mini"));
+    gate.denies(&key, &chat("o3"), "model");
+    gate.allows(&key, &call("search_web"));
+    let reason = |args: &[&str]| gate.explain(&key, args).1["decision"].clone();
+    assert_eq!(reason(&call("delete")), "deny");
+    // Neither chat nor a call, and a call where the gate reads none.
+    assert_eq!(reason(&["--method", "POST", "--path", "/files"]), "deny");
+    assert_eq!(reason(&["--method", "POST", "--path", "/mcp2"]), "deny");
+    let open = gate.mint(&["--tools", "search_*"]);
+    gate.denies(&open, &chat("gpt-4o-mini"), "mcp_call");
+}
+
+#[test]
+fn lists_of_models_and_of_tools_without_sense_are_rejected() {
+    let gate = gate_with_mcp();
+    let key = gate.mint(&[]);
+    let check = |args: &[&str], code: i32, says: &str| {
+        let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
+        gate.vkey(&[&mint[..], args].concat()).refused(code, says);
+        if args[0] != "--only" {
+            Vkey::new(&[&["attenuate", "--now", NOW][..], args].concat())
+                .stdin(&key)
+                .refused(code, says);
+        }
+    };
+    for option in ["--models", "--tools"] {
+        check(&[option, ""], 2, "expected a glob over names");
+        for list in ["a,b", "a b", "a\n"] {
+            check(&[option, list], 2, "repeat the option for another");
+        }
+        check(&["--only", "{}", option, "a"], 2, "cannot be used with");
+    }
+    for (tool, says) in [
+        ("{", "--tools 2: "),
+        (r#"{"name":"a","name":"a"}"#, "--tools 2: "),
+        (r#"{"tool":"a"}"#, "--tools 2: mcp.tools[0]"),
+        (r#"{"args":[{"at":"/a","max":1}]}"#, "--tools 2: mcp.tools[0]"),
+        (
+            r#"{"name":"a","args":[{"at":"/a","min":2,"max":1}]}"#,
+            "--tools 2: mcp.tools[0]: expected",
+        ),
+        (r#"{"name":"a"} x"#, "--tools 2: "),
+    ] {
+        check(&["--tools", "a", "--tools", tool], 1, says);
+    }
+    // A model has no conditions.
+    check(&["--models", r#"{"name": "a"}"#], 2, "expected one glob");
+    Vkey::new(&["attenuate"]).stdin(&key).refused(2, "--caveat");
 }
 
 #[test]

@@ -33,10 +33,10 @@ fn example(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_page_of_mcp_leads_to_a_refused_call() {
+fn the_page_of_mcp_on_stdio_leads_to_a_refused_call() {
     let dir = Gate::new().dir;
     let folder = example(dir.path());
-    let page = page("mcp.md");
+    let page = page("mcp-stdio.md");
     let first = section(&page, "## In five minutes");
     let config = fs::read_to_string(folder.join("config.json")).expect("text");
     assert!(first.contains(&format!("```json\n{config}```")));
@@ -50,12 +50,22 @@ fn the_page_of_mcp_leads_to_a_refused_call() {
     run(&all, &folder, &[("PATH", &search_path())]);
 }
 
+#[test]
+fn the_page_of_mcp_mints_keys_for_tools() {
+    let gate = Gate::new();
+    let page = page("mcp.md");
+    fs::write(gate.dir.file("config.json"), blocks(&page, "json")[0]).expect("writable");
+    let all = steps(&page);
+    assert_eq!(all.len(), 7, "{all:?}");
+    run(&all, gate.dir.path(), &[("PATH", &search_path()), ("VKEY_MAIN_SECRET", &gate.secret)]);
+}
+
 /// What the page of MCP shows for a colleague: the entry and the rule of sudo start what the commands have made.
 #[test]
-fn the_page_of_mcp_hands_over_a_narrowed_key() {
+fn the_page_of_mcp_on_stdio_hands_over_a_narrowed_key() {
     let dir = Gate::new().dir;
     let folder = example(dir.path());
-    let page = page("mcp.md");
+    let page = page("mcp-stdio.md");
     let (_, section) = page.split_once("### A narrowed key for a colleague\n").expect("a heading");
     let (section, _) = section.split_once("\n## ").expect("a section");
     run(&steps(section), &folder, &[("PATH", &search_path())]);
