@@ -162,13 +162,15 @@ pub(in crate::body) fn is_similar(mut name: &[u8], mut known: &[u8]) -> bool {
 const CASED: u8 = 0x80;
 
 /// Removes and returns the first character of a name for a reader that folds the case of letters, `ſ` (U+017F) to `s`,
-/// `K` (U+212A) to `k`, and NUL and U+FFFD to nothing. Of characters without case it returns the bytes, one by one.
+/// `K` (U+212A) to `k`, `İ` (U+0130) and `ı` (U+0131) to `i`, and NUL and U+FFFD to nothing. Of characters without case it
+/// returns the bytes, one by one.
 fn next_folded(name: &mut &[u8]) -> Option<u8> {
     loop {
         let (first, rest) = match *name {
             [0, rest @ ..] | [0xEF, 0xBF, 0xBD, rest @ ..] => (None, rest),
             [0xC5, 0xBF, rest @ ..] => (Some(b's'), rest),
             [0xE2, 0x84, 0xAA, rest @ ..] => (Some(b'k'), rest),
+            [0xC4, 0xB0 | 0xB1, rest @ ..] => (Some(b'i'), rest),
             // Up to U+05BF, and the blocks of U+1000, U+2000, U+A000, U+F000 and U+10000: all that have case.
             [0xC2..=0xD6, _, rest @ ..]
             | [0xE1 | 0xE2 | 0xEA | 0xEF, _, _, rest @ ..]
