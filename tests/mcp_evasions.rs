@@ -5,6 +5,8 @@
 
 #[path = "mcp_evasions/arguments.rs"]
 mod arguments;
+#[path = "mcp_evasions/bodies.rs"]
+mod bodies;
 #[path = "mcp_evasions/lenient.rs"]
 mod lenient;
 #[path = "mcp_evasions/messages.rs"]

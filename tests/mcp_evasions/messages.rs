@@ -305,34 +305,6 @@ const HONEST: &[(&str, &str, &str, &str)] = &[
     (EITHER, "prompts/get", r#""name":"p""#, "prompts/get p"),
 ];
 
-/// Whole bodies, and what the forgiving server runs.
-const BODIES: &[(&[u8], &str)] = &[
-    (br#"[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"b"}}]"#, "tools/call b"),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"ping"}{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"b"}}"#, "tools/call b"),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"b"}}"#, "tools/call b"),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call","params":{"name":"b"}}"#, "tools/call b"),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"},"params":{"name":"b"}}"#, "tools/call b"),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"},"Param\u017f":{"name":"b"}}"#, "tools/call b"),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["b"]}"#, "tools/call"),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":"{\"name\":\"b\"}"}"#, "tools/call b"),
-    (br#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"a"}}"#, "tools/call a"),
-    (br#"{"jsonrpc":"2.0","id":null,"method":"tools/call","params":{"name":"a"}}"#, "tools/call a"),
-    (br#"{"jsonrpc":"2.0","id":[1],"method":"tools/call","params":{"name":"a"}}"#, "tools/call a"),
-    (br#"{"jsonrpc":"2.0","id":1.5,"method":"tools/call","params":{"name":"a"}}"#, "tools/call a"),
-    (br#"{"jsonrpc":"2.0","id":1,"ID":2,"method":"tools/call","params":{"name":"a"}}"#, "tools/call a"),
-    (br#"{"jsonrpc":"2.0","id":1,"id":2,"method":"tools/call","params":{"name":"a"}}"#, "tools/call a"),
-    (br#"{"jsonrpc":"2.0","id":1,"result":{},"method":"tools/call","params":{"name":"b"}}"#, "tools/call b"),
-    (br#"{"jsonrpc":"1.0","id":1,"method":"tools/call","params":{"name":"a"}}"#, "tools/call a"),
-    (br#"{"id":1,"method":"tools/call","params":{"name":"a"}}"#, "tools/call a"),
-    (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"a\"}}\0", "tools/call a"),
-    (b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"a\"}}", "tools/call a"),
-    (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"a\",\"x\":\"\xC0\xAF\"}}", "tools/call a"),
-    (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"a\",\"x\":\"\n\"}}", ""),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}"#, ""),
-    (br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}} x"#, "tools/call a"),
-    (b"", ""),
-];
-
 #[test]
 fn no_evasion_by_a_message_passes() {
     assert!(EVASIONS.len() >= 60);
@@ -347,16 +319,4 @@ fn honest_messages_pass() {
     none(HONEST.iter().map(|(restriction, method, params, ran)| {
         honest(restriction, request(method, params).as_bytes(), ran)
     }));
-}
-
-#[test]
-fn no_evasion_by_a_body_passes() {
-    none(BODIES.iter().map(|(body, ran)| evasion(TOOL, body, ran)));
-    let body = request("tools/call", r#""name":"a""#);
-    let utf_16 =
-        |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> { body.encode_utf16().flat_map(bytes).collect() };
-    let bodies = [utf_16(u16::to_le_bytes), utf_16(u16::to_be_bytes)];
-    let marked = [[&b"\xFF\xFE"[..], &bodies[0]].concat(), [&b"\xFE\xFF"[..], &bodies[1]].concat()];
-    none(bodies.iter().chain(&marked).map(|body| evasion(TOOL, body, "tools/call a")));
-    assert_eq!(judge(TOOL, body.as_bytes()), (Ok(true), "tools/call a".to_owned()));
 }

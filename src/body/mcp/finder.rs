@@ -1,6 +1,6 @@
 //! Looks for what is wanted of arguments.
 
-use crate::body::json::{Text, Unreadable, Value, is_similar};
+use crate::body::json::{Text, Unreadable, Value, folded_hash};
 
 use super::wanted::ROOT;
 use super::{Arguments, Found, Wanted};
@@ -48,7 +48,10 @@ impl Finder {
 
     /// The place of a member of the object at a place, if it is wanted.
     pub(super) fn member(&mut self, object: u8, name: &Text<'_>) -> Option<u8> {
-        if object == ROOT && self.wanted.needs_names() && self.error.is_none() {
+        if self.error.is_some() {
+            return None;
+        }
+        if object == ROOT && self.wanted.needs_names() {
             self.error = self.add_name(name).err();
         }
         let mut members = self.wanted.members(object).peekable();
@@ -208,25 +211,25 @@ impl Finder {
     }
 }
 
-/// The place of a member with a name.
+/// The place of a member with a name. Names are compared by their hashes first, so that many long ones are not slow.
+/// Whoever makes different names with the same hash only gets the own body refused.
 ///
 /// # Errors
 ///
 /// [`Unreadable::SimilarMember`] if another reader could take it for one of those that are wanted.
 fn find<'a>(
-    mut members: impl Iterator<Item = (u8, &'a str)>,
+    members: impl Iterator<Item = (u8, &'a str, u64)>,
     name: &[u8],
     is_flawed: bool,
 ) -> Result<Option<u8>, Unreadable> {
+    let hash = folded_hash(name);
     // Servers in JavaScript may take the members of the prototype for those of the object.
     let mut has_similar = name == b"__proto__";
-    let exact = members.find(|(_, known)| {
-        has_similar |= is_similar(name, known.as_bytes());
-        !is_flawed && known.as_bytes() == name
-    });
-    match exact {
-        Some((place, _)) => Ok(Some(place)),
-        None if has_similar => Err(Unreadable::SimilarMember),
-        None => Ok(None),
+    for (place, known, _) in members.filter(|(.., known)| *known == hash) {
+        if !is_flawed && known.as_bytes() == name {
+            return Ok(Some(place));
+        }
+        has_similar = true;
     }
+    if has_similar { Err(Unreadable::SimilarMember) } else { Ok(None) }
 }
