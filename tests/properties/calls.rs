@@ -227,7 +227,7 @@ fn respelled(value: &Value, seed: &mut u64) -> String {
             let mut members: Vec<(&String, &Value)> = members.iter().collect();
             let len = members.len().max(1);
             members.rotate_left(usize::try_from(choice).unwrap() % len);
-            if choice % 2 == 0 {
+            if choice.is_multiple_of(2) {
                 members.reverse();
             }
             let member = |(name, value): (&String, &Value)| {
