@@ -87,11 +87,11 @@ check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_
 # as large as that of a native test. The runner accepts a binary without tests; the last check does not.
 WASM_TESTS := -p vkey --target wasm32-unknown-unknown
 .PHONY: test-wasm
-test-wasm: rust $(WASM_RUNNER) ## Run the vectors and the properties on wasm32-unknown-unknown, in Node
+test-wasm: rust $(WASM_RUNNER) ## Run the vectors, the properties and the evasions on wasm32-unknown-unknown, in Node
 	cargo check --lib $(WASM_TESTS)
 	set -o pipefail; CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(WASM_RUNNER) \
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS=-Clink-arg=-zstack-size=2097152 \
-	cargo test $(WASM_TESTS) --test vectors --test properties 2>&1 | tee target/test-wasm.log
+	cargo test $(WASM_TESTS) --test vectors --test properties --test mcp_evasions 2>&1 | tee target/test-wasm.log
 	@! grep -F 'no tests to run' target/test-wasm.log
 	@echo "make test-wasm: all passed"
 

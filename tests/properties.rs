@@ -7,6 +7,8 @@
 mod anything;
 #[path = "properties/audit_lines.rs"]
 mod audit_lines;
+#[path = "properties/calls.rs"]
+mod calls;
 #[path = "properties/documents.rs"]
 mod documents;
 #[path = "properties/keys.rs"]

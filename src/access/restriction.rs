@@ -10,6 +10,7 @@ mod globs;
 mod hosts;
 mod mcp;
 mod mistakes;
+mod places;
 mod wanted;
 
 pub use globs::{GlobWords, MAX_GLOB_STEPS};

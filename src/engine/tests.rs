@@ -123,6 +123,10 @@ fn the_limit_applies_to_mcp_calls() {
     let list = r#"{"name":"x","args":[{"at":"/a/*","in":["b","ab"]}]}"#;
     assert_eq!(decided(list, &x, &at(vec![text(2); MAX_GLOB_STEPS * 8])), is_allowed);
     assert_eq!(decided(list, &x, &at(vec![text(2); MAX_GLOB_STEPS * 8 + 8])), exceeds);
+    let place = r#"{"name":"x","args":[{"at":"/a/*","glob":"a/*"}]}"#;
+    let path = |len: usize| Found::Text(Some(("a/".to_owned() + &name(len - 2)).into()));
+    assert_eq!(decided(place, &x, &at(vec![path(MAX_GLOB_STEPS * 2 - 1); 8])), is_allowed);
+    assert_eq!(decided(place, &x, &at(vec![path(MAX_GLOB_STEPS * 2 + 1); 8])), exceeds);
     let only = r#"{"name":"x","only_args":["a"]}"#;
     let named = |len: usize| Arguments::new(vec![], vec!["a".into(); len]);
     assert_eq!(decided(only, &x, &named(MAX_GLOB_STEPS * 16)), is_allowed);

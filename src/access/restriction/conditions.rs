@@ -6,6 +6,7 @@ use crate::json::{Invalid, Json, Node};
 
 use super::decimal::Decimal;
 use super::globs::GlobWords;
+use super::places::PlaceGlobs;
 use super::wanted::Wanted;
 
 /// An entry of `tools` with conditions: it allows calls of the tools that it names whose arguments meet all of them.
@@ -29,12 +30,12 @@ enum Test {
     /// It is one of these.
     In(Box<[Scalar]>),
     /// It is a string that matches.
-    Glob(Globs),
+    Glob(PlaceGlobs),
     /// It is a number, at least this.
     Min(Decimal),
     /// It is a number, at most this.
     Max(Decimal),
-    /// There is none.
+    /// There is none, nor anything in the way to it but objects, arrays and `null`.
     Absent,
 }
 
@@ -149,7 +150,7 @@ impl Condition {
             tests.push(Test::In(values.list(Scalar::read)?));
         }
         if let Some(glob) = glob {
-            tests.push(Test::Glob(Globs::names(&[glob.string()?])));
+            tests.push(Test::Glob(PlaceGlobs::new(&[glob.string()?])));
         }
         if let Some(min) = min {
             tests.push(Test::Min(number(&min)?));
@@ -231,12 +232,12 @@ impl Test {
     }
 
     fn words(&self) -> GlobWords {
-        let (args, compared) = match self {
-            Self::In(list) => (0, list.len()),
-            Self::Glob(glob) => (glob.words(), 1),
-            Self::Min(_) | Self::Max(_) | Self::Absent => (0, 1),
+        let (args, compared, looks) = match self {
+            Self::In(list) => (0, list.len(), 0),
+            Self::Glob(glob) => (glob.words(), 1, glob.looks()),
+            Self::Min(_) | Self::Max(_) | Self::Absent => (0, 1, 0),
         };
-        GlobWords { args, compared, ..GlobWords::default() }
+        GlobWords { args, compared, looks, ..GlobWords::default() }
     }
 
     fn footprint(&self) -> usize {

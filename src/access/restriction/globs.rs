@@ -8,7 +8,7 @@ use crate::body::mcp::Arguments;
 /// one.
 pub const MAX_GLOB_STEPS: usize = 4096;
 
-/// How many comparisons of a value or a name take as long as a step.
+/// How many comparisons of a value or a name, or looks at a byte, take as long as a step.
 const COMPARISONS_PER_STEP: usize = 16;
 
 /// How many steps globs take for each byte of what they are matched against: see [`crate::glob::Globs::words`].
@@ -21,6 +21,8 @@ pub struct GlobWords {
     pub(super) args: usize,
     /// How many values and names each argument is compared with.
     pub(super) compared: usize,
+    /// How often each byte of arguments and objects is only looked at.
+    pub(super) looks: usize,
 }
 
 impl GlobWords {
@@ -33,6 +35,7 @@ impl GlobWords {
             mcp: self.mcp + other.mcp,
             args: self.args + other.args,
             compared: self.compared + other.compared,
+            looks: self.looks + other.looks,
         }
     }
 
@@ -49,7 +52,9 @@ impl GlobWords {
         let names = call.names().iter().map(|name| name.len()).sum::<usize>();
         let longest = call.method.len().max(call.server.map_or(0, str::len)).max(names);
         let (items, bytes) = call.arguments.map_or((0, 0), Arguments::most_at_once);
-        let compared = self.compared.saturating_mul(items) / COMPARISONS_PER_STEP;
+        let compared = self.compared.saturating_mul(items);
+        let compared = compared.saturating_add(self.looks.saturating_mul(longest.max(bytes)));
+        let compared = compared / COMPARISONS_PER_STEP;
         let steps = self.mcp.saturating_mul(longest).saturating_add(compared);
         steps.saturating_add(self.args.saturating_mul(bytes))
     }

@@ -8,6 +8,7 @@ use crate::json::{Invalid, Json, Node};
 use super::conditions::ToolEntry;
 use super::globs::GlobWords;
 use super::name_globs;
+use super::places::PlaceGlobs;
 use super::wanted::Wanted;
 
 /// What MCP calls a key may make. All present members must hold. As soon as one of `tools`, `resources` and `prompts` is
@@ -17,7 +18,7 @@ pub(super) struct McpRestriction {
     methods: Option<Globs>,
     servers: Option<Globs>,
     tools: Option<Tools>,
-    resources: Option<Globs>,
+    resources: Option<PlaceGlobs>,
     prompts: Option<Globs>,
 }
 
@@ -42,6 +43,16 @@ const NAMING_METHODS: [(&str, &[ObjectKind]); 6] = [
     ("completion/complete", &[ObjectKind::Prompt, ObjectKind::Resource]),
 ];
 
+/// Other methods that may name objects, or whose lists are filtered. In another case they would name nothing, or show
+/// everything.
+const LISTING_METHODS: [&str; 5] = [
+    "subscriptions/listen",
+    "tools/list",
+    "resources/list",
+    "resources/templates/list",
+    "prompts/list",
+];
+
 // === impl McpRestriction ===
 
 impl McpRestriction {
@@ -51,7 +62,7 @@ impl McpRestriction {
             methods: members.read("methods", name_globs)?,
             servers: members.read("servers", name_globs)?,
             tools: members.read("tools", Tools::read)?,
-            resources: members.read("resources", name_globs)?,
+            resources: members.read("resources", PlaceGlobs::read)?,
             prompts: members.read("prompts", name_globs)?,
         })
     }
@@ -70,7 +81,12 @@ impl McpRestriction {
     /// What its globs take.
     pub(super) fn words(&self) -> GlobWords {
         let globs = self.globs().into_iter().flatten().map(Globs::words);
-        let own = GlobWords { mcp: globs.sum(), ..GlobWords::default() };
+        let resources = self.resources.as_ref();
+        let own = GlobWords {
+            mcp: globs.sum::<usize>() + resources.map_or(0, PlaceGlobs::words),
+            looks: resources.map_or(0, PlaceGlobs::looks),
+            ..GlobWords::default()
+        };
         self.entries().iter().map(ToolEntry::words).fold(own, GlobWords::plus)
     }
 
@@ -80,14 +96,16 @@ impl McpRestriction {
         let entries = self.entries();
         let entries =
             size_of_val(entries) + entries.iter().map(ToolEntry::footprint).sum::<usize>();
-        size_of::<Self>() + globs.sum::<usize>() + entries
+        let resources = self.resources.as_ref().map_or(0, PlaceGlobs::footprint);
+        size_of::<Self>() + globs.sum::<usize>() + resources + entries
     }
 
-    fn globs(&self) -> [Option<&Globs>; 5] {
+    /// Those of all members but `resources`.
+    fn globs(&self) -> [Option<&Globs>; 4] {
         let tools = self.tools.as_ref().map(|tools| &tools.any_args);
-        let [methods, servers, resources, prompts] =
-            [&self.methods, &self.servers, &self.resources, &self.prompts].map(Option::as_ref);
-        [methods, servers, tools, resources, prompts]
+        let [methods, servers, prompts] =
+            [&self.methods, &self.servers, &self.prompts].map(Option::as_ref);
+        [methods, servers, tools, prompts]
     }
 
     fn entries(&self) -> &[ToolEntry] {
@@ -118,16 +136,19 @@ impl McpRestriction {
             return false;
         }
         let Some((kind, names)) = object else { return true };
-        let match_all = |globs: &Option<Globs>| {
-            globs.as_ref().is_some_and(|globs| names.iter().all(|name| globs.matches(name)))
-        };
         match kind {
             ObjectKind::Tool => self
                 .tools
                 .as_ref()
                 .is_some_and(|tools| names.iter().all(|name| tools.allow(name, call.arguments))),
-            ObjectKind::Resource => match_all(&self.resources),
-            ObjectKind::Prompt => match_all(&self.prompts),
+            ObjectKind::Resource => self
+                .resources
+                .as_ref()
+                .is_some_and(|globs| names.iter().all(|name| globs.matches(name))),
+            ObjectKind::Prompt => self
+                .prompts
+                .as_ref()
+                .is_some_and(|globs| names.iter().all(|name| globs.matches(name))),
             ObjectKind::Task => true,
         }
     }
@@ -160,7 +181,11 @@ impl Tools {
 
 /// Whether a call of a method may name an object of this kind, or none.
 fn may_name(method: &str, kind: Option<ObjectKind>) -> bool {
-    let naming = NAMING_METHODS.iter().find(|(name, _)| name.eq_ignore_ascii_case(method));
+    let is_similar = |name: &&str| name.eq_ignore_ascii_case(method);
+    if let Some(name) = LISTING_METHODS.iter().find(|name| is_similar(name)) {
+        return *name == method;
+    }
+    let naming = NAMING_METHODS.iter().find(|(name, _)| is_similar(name));
     naming.is_none_or(|(_, kinds)| kind.is_some_and(|kind| kinds.contains(&kind)))
 }
 

@@ -16,7 +16,7 @@ pub(super) mod words;
 #[cfg(test)]
 mod tests;
 
-pub(super) use reader::is_similar;
+pub(super) use reader::folded_hash;
 pub use reader::{MAX_NUMBER_BYTES, MAX_TEXT_BYTES, Names, Reader, Span, Spot, Text, Value};
 pub use scanner::{Limits, Scanner};
 pub use unreadable::Unreadable;

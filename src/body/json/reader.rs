@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Unreadable;
+use super::string::{HASH_OF_NOTHING, hash};
 
 /// A place in a document that a reader wants to know about. What a number means is the reader's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +148,7 @@ impl Names {
 }
 
 /// Whether names are the same for a reader that folds them.
-pub(in crate::body) fn is_similar(mut name: &[u8], mut known: &[u8]) -> bool {
+fn is_similar(mut name: &[u8], mut known: &[u8]) -> bool {
     loop {
         match (next_folded(&mut name), next_folded(&mut known)) {
             (None, None) => return true,
@@ -157,18 +158,29 @@ pub(in crate::body) fn is_similar(mut name: &[u8], mut known: &[u8]) -> bool {
     }
 }
 
+/// The hash of a name for a reader that folds names: it is the same for similar ones.
+pub(in crate::body) fn folded_hash(mut name: &[u8]) -> u64 {
+    let mut sum = HASH_OF_NOTHING;
+    while let Some(byte) = next_folded(&mut name) {
+        sum = hash(sum, &[byte]);
+    }
+    sum
+}
+
 /// Stands for every character of an alphabet, other than that of ASCII, that has upper and lower case. Tables of their
 /// cases are not worth their size: names that differ in such characters only are taken for similar.
 const CASED: u8 = 0x80;
 
 /// Removes and returns the first character of a name for a reader that folds the case of letters, `ſ` (U+017F) to `s`,
-/// `K` (U+212A) to `k`, and NUL and U+FFFD to nothing. Of characters without case it returns the bytes, one by one.
+/// `K` (U+212A) to `k`, `İ` (U+0130) and `ı` (U+0131) to `i`, and NUL and U+FFFD to nothing. Of characters without case it
+/// returns the bytes, one by one.
 fn next_folded(name: &mut &[u8]) -> Option<u8> {
     loop {
         let (first, rest) = match *name {
             [0, rest @ ..] | [0xEF, 0xBF, 0xBD, rest @ ..] => (None, rest),
             [0xC5, 0xBF, rest @ ..] => (Some(b's'), rest),
             [0xE2, 0x84, 0xAA, rest @ ..] => (Some(b'k'), rest),
+            [0xC4, 0xB0 | 0xB1, rest @ ..] => (Some(b'i'), rest),
             // Up to U+05BF, and the blocks of U+1000, U+2000, U+A000, U+F000 and U+10000: all that have case.
             [0xC2..=0xD6, _, rest @ ..]
             | [0xE1 | 0xE2 | 0xEA | 0xEF, _, _, rest @ ..]
@@ -208,5 +220,24 @@ impl Span {
     /// The bytes as a range.
     pub fn range(self) -> Range<u64> {
         self.start..self.end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_the_same_hash_if_they_are_similar() {
+        let names = [
+            "task", "TASK", "ta\u{17f}k", "tas\u{212a}", "t\0ask", "task\u{fffd}", "tasks", "ta",
+            "tisk", "t\u{131}sk", "T\u{130}SK", "größe", "GRÖßE", "天気", "場所", "",
+        ];
+        for (one, other) in names.iter().flat_map(|one| names.map(|other| (*one, other))) {
+            let (one, other) = (one.as_bytes(), other.as_bytes());
+            let is_same = folded_hash(one) == folded_hash(other);
+            assert_eq!(is_same, is_similar(one, other), "{one:?} {other:?}");
+        }
+        assert_ne!(folded_hash(b"task"), folded_hash(b"tisk"));
     }
 }

@@ -12,7 +12,7 @@ pub struct Arguments {
 /// What was found where a pointer leads. A pointer with a segment `*` finds one of these for each element.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// Nothing: a member is absent, an array is empty, or there is no object or no array where the pointer needs one.
+    /// Nothing: a member is absent, an array is empty, or `null` is where the pointer needs an object or an array.
     Missing,
     /// `null`.
     Null,
@@ -22,7 +22,8 @@ pub enum Found {
     Number(Box<str>),
     /// A string, decoded; `None` if it is longer than any that a condition can allow.
     Text(Option<Box<str>>),
-    /// An object or an array.
+    /// An object or an array, or whatever else there is where the pointer needs an object or an array: some servers read
+    /// JSON in a string, or take an object for an array of one.
     Container,
 }
 

@@ -1,6 +1,6 @@
 //! Looks for what is wanted of arguments.
 
-use crate::body::json::{Text, Unreadable, Value, is_similar};
+use crate::body::json::{Text, Unreadable, Value, folded_hash};
 
 use super::wanted::ROOT;
 use super::{Arguments, Found, Wanted};
@@ -48,7 +48,10 @@ impl Finder {
 
     /// The place of a member of the object at a place, if it is wanted.
     pub(super) fn member(&mut self, object: u8, name: &Text<'_>) -> Option<u8> {
-        if object == ROOT && self.wanted.needs_names() && self.error.is_none() {
+        if self.error.is_some() {
+            return None;
+        }
+        if object == ROOT && self.wanted.needs_names() {
             self.error = self.add_name(name).err();
         }
         let mut members = self.wanted.members(object).peekable();
@@ -104,7 +107,7 @@ impl Finder {
     /// Why they cannot be read.
     pub(super) fn finish(mut self) -> Result<Arguments, Unreadable> {
         if !self.is_seen(ROOT) {
-            self.miss(ROOT);
+            self.fill(ROOT, &Found::Missing);
         }
         match self.error {
             Some(error) => Err(error),
@@ -127,43 +130,45 @@ impl Finder {
 
     /// A value that contains no others.
     fn scalar(&mut self, place: u8, found: Found) {
+        let below = if found == Found::Null { Found::Missing } else { Found::Container };
         self.find(place, found);
-        self.below(place, None, false);
+        self.below(place, None, Some(&below));
     }
 
     /// An object or array begins.
     fn open(&mut self, place: u8, is_array: bool) {
         self.find(place, Found::Container);
-        self.below(place, Some(is_array), false);
+        self.below(place, Some(is_array), Some(&Found::Container));
     }
 
     /// An object or array ends.
     fn close(&mut self, place: u8, is_array: bool) {
-        self.below(place, Some(is_array), true);
+        self.below(place, Some(is_array), None);
     }
 
-    /// Misses the places right below another one that it cannot have, and, when it has ended, those that it had not.
-    fn below(&mut self, parent: u8, is_array: Option<bool>, has_ended: bool) {
+    /// Fills the places right below another one that it cannot have with `other`, and, when it has ended, misses those
+    /// that it had not. `other`: `None` if it has ended.
+    fn below(&mut self, parent: u8, is_array: Option<bool>, other: Option<&Found>) {
         for child in 1..=self.wanted.last() {
-            let Some((other, is_element)) = self.wanted.place(child) else { return };
+            let Some((above, is_element)) = self.wanted.place(child) else { return };
             let is_possible = is_array == Some(is_element);
-            if other != parent {
+            if above != parent {
                 continue;
             }
-            match (is_possible, has_ended) {
-                (true, false) => self.see(child, false),
-                (true, true) if !self.is_seen(child) => self.miss(child),
-                (false, false) => self.miss(child),
+            match (is_possible, other) {
+                (true, Some(_)) => self.see(child, false),
+                (true, None) if !self.is_seen(child) => self.fill(child, &Found::Missing),
+                (false, Some(other)) => self.fill(child, other),
                 _ => {}
             }
         }
     }
 
-    /// Nothing is at a place, and so nothing below it.
-    fn miss(&mut self, place: u8) {
+    /// The same is found at a place and everywhere below it.
+    fn fill(&mut self, place: u8, found: &Found) {
         for pointer in 0..self.wanted.len() {
             if self.wanted.leads_through(pointer, place) {
-                self.add(pointer, Found::Missing);
+                self.add(pointer, found.clone());
             }
         }
     }
@@ -206,24 +211,25 @@ impl Finder {
     }
 }
 
-/// The place of a member with a name.
+/// The place of a member with a name. Names are compared by their hashes first, so that many long ones are not slow.
+/// Whoever makes different names with the same hash only gets the own body refused.
 ///
 /// # Errors
 ///
 /// [`Unreadable::SimilarMember`] if another reader could take it for one of those that are wanted.
 fn find<'a>(
-    mut members: impl Iterator<Item = (u8, &'a str)>,
+    members: impl Iterator<Item = (u8, &'a str, u64)>,
     name: &[u8],
     is_flawed: bool,
 ) -> Result<Option<u8>, Unreadable> {
-    let mut has_similar = false;
-    let exact = members.find(|(_, known)| {
-        has_similar |= is_similar(name, known.as_bytes());
-        !is_flawed && known.as_bytes() == name
-    });
-    match exact {
-        Some((place, _)) => Ok(Some(place)),
-        None if has_similar => Err(Unreadable::SimilarMember),
-        None => Ok(None),
+    let hash = folded_hash(name);
+    // Servers in JavaScript may take the members of the prototype for those of the object.
+    let mut has_similar = name == b"__proto__";
+    for (place, known, _) in members.filter(|(.., known)| *known == hash) {
+        if !is_flawed && known.as_bytes() == name {
+            return Ok(Some(place));
+        }
+        has_similar = true;
     }
+    if has_similar { Err(Unreadable::SimilarMember) } else { Ok(None) }
 }

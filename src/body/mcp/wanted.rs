@@ -1,5 +1,7 @@
 //! What conditions want to know of the arguments of a call.
 
+use crate::body::json::folded_hash;
+
 use super::places::ARGUMENTS;
 use super::{Pointer, Segment};
 
@@ -18,6 +20,8 @@ pub struct Wanted {
 struct Place {
     parent: u8,
     step: Segment,
+    /// Of the name of a member, to find it and those that are similar to it.
+    hash: u64,
 }
 
 /// A pointer, and the numbers of the places that it leads through, from [`ROOT`] to its own.
@@ -62,27 +66,30 @@ impl Wanted {
 
     /// The place that a step leads to, a new one if there is none yet.
     fn step(&mut self, parent: u8, step: &Segment) -> Option<u8> {
-        if let Some((place, _)) = self.steps(parent).find(|(_, other)| *other == step) {
+        if let Some((place, _)) = self.steps(parent).find(|(_, other)| other.step == *step) {
             return Some(place);
         }
         if self.places.len() >= MAX_PLACES {
             return None;
         }
-        self.places.push(Place { parent, step: step.clone() });
+        let hash = match step {
+            Segment::Member(name) => folded_hash(name.as_bytes()),
+            Segment::Elements => 0,
+        };
+        self.places.push(Place { parent, step: step.clone(), hash });
         u8::try_from(self.places.len()).ok()
     }
 
-    /// The steps from a place, and the places that they lead to.
-    fn steps(&self, parent: u8) -> impl Iterator<Item = (u8, &Segment)> {
+    /// The places that steps from a place lead to, with their numbers.
+    fn steps(&self, parent: u8) -> impl Iterator<Item = (u8, &Place)> {
         let numbered = (1..=u8::MAX).zip(&self.places);
-        let steps = numbered.filter(move |(_, place)| place.parent == parent);
-        steps.map(|(number, place)| (number, &place.step))
+        numbered.filter(move |(_, place)| place.parent == parent)
     }
 
-    /// The members of interest of an object, and their places.
-    pub(super) fn members(&self, object: u8) -> impl Iterator<Item = (u8, &str)> {
-        self.steps(object).filter_map(|(place, step)| match step {
-            Segment::Member(name) => Some((place, &**name)),
+    /// The members of interest of an object: their places, names, and the hashes of these.
+    pub(super) fn members(&self, object: u8) -> impl Iterator<Item = (u8, &str, u64)> {
+        self.steps(object).filter_map(|(number, place)| match &place.step {
+            Segment::Member(name) => Some((number, &**name, place.hash)),
             Segment::Elements => None,
         })
     }
@@ -90,7 +97,8 @@ impl Wanted {
     /// The place of the elements of an array, if they are of interest.
     pub(super) fn elements(&self, array: u8) -> Option<u8> {
         let mut steps = self.steps(array);
-        steps.find(|(_, step)| matches!(step, Segment::Elements)).map(|(place, _)| place)
+        let place = steps.find(|(_, place)| matches!(place.step, Segment::Elements));
+        place.map(|(number, _)| number)
     }
 
     /// The parent of a place, and whether it holds the elements of an array.

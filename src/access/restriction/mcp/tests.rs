@@ -92,6 +92,12 @@ fn a_call_that_must_name_an_object_and_names_none_is_refused() {
             assert!(allows(all, method, Some((kinds[0], &["a"]))), "{method}");
             assert!(allows(r#"{"methods": ["*"]}"#, method, None), "{method}");
         }
+        for method in LISTING_METHODS {
+            for spelt in [method.to_uppercase(), method.replace('s', "S")] {
+                assert!(!allows(mcp, &spelt, None), "{mcp} {spelt}");
+            }
+            assert!(allows(mcp, method, None), "{mcp} {method}");
+        }
         for method in ["ping", "subscriptions/listen", "logging/setLevel", "admin/drop"] {
             assert!(allows(mcp, method, None), "{mcp} {method}");
         }
