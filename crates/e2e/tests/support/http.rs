@@ -87,6 +87,8 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
+    /// The lines of the trailers.
+    pub(crate) trailers: Vec<String>,
 }
 
 impl Response {
@@ -135,6 +137,7 @@ pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     unread: Vec<u8>,
     head_sent: bool,
+    trailers: Vec<String>,
 }
 
 impl Connection {
@@ -148,7 +151,8 @@ impl Connection {
 
     /// A connection that something else has opened, as one that speaks TLS.
     pub(super) fn over(stream: impl Read + Write + Send + 'static) -> Self {
-        Self { stream: Box::new(stream), unread: Vec::new(), head_sent: false }
+        let (unread, trailers) = Default::default();
+        Self { stream: Box::new(stream), unread, head_sent: false, trailers }
     }
 
     /// Sends the request and reads its answer; panics when the connection fails instead.
@@ -197,6 +201,7 @@ impl Connection {
             }
             step();
             response.body = self.read_body(&response, step)?;
+            response.trailers = std::mem::take(&mut self.trailers);
             return Ok(response);
         }
     }
@@ -232,14 +237,31 @@ impl Connection {
                 httparse::Status::Complete((line, size)) => {
                     self.unread.drain(..line);
                     let size = usize::try_from(size).map_err(invalid)?;
-                    body.extend(self.take(size)?);
-                    self.take(2)?; // the line end behind the chunk; Envoy sends no trailers unasked
                     if size == 0 {
+                        self.read_trailers()?;
                         return Ok(body);
                     }
+                    body.extend(self.take(size)?);
+                    self.take(2)?; // the line end behind the chunk
                     step();
                 }
             }
+        }
+    }
+
+    /// Reads up to the empty line. Envoy sends trailers only if its configuration says so.
+    fn read_trailers(&mut self) -> io::Result<()> {
+        loop {
+            let Some(length) = self.unread.windows(2).position(|pair| pair == b"\r\n") else {
+                self.need_more()?;
+                continue;
+            };
+            let line = self.take(length)?;
+            self.take(2)?;
+            if line.is_empty() {
+                return Ok(());
+            }
+            self.trailers.push(String::from_utf8_lossy(&line).into_owned());
         }
     }
 
@@ -274,6 +296,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<(Response, usize)>> {
         status: head.code.ok_or_else(|| invalid("no status"))?,
         headers: headers.collect(),
         body: Vec::new(),
+        trailers: Vec::new(),
     };
     Ok(Some((response, length)))
 }

@@ -24,6 +24,7 @@ pub(crate) struct Replay {
     status: u16,
     headers: Vec<(String, String)>,
     steps: Vec<Step>,
+    trailers: String,
     end: End,
 }
 
@@ -71,7 +72,8 @@ impl Received {
 
 impl Replay {
     pub(crate) fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), steps: Vec::new(), end: End::Complete }
+        let (headers, steps, trailers) = Default::default();
+        Self { status, headers, steps, trailers, end: End::Complete }
     }
 
     /// A JSON response in one piece.
@@ -96,6 +98,12 @@ impl Replay {
     /// A piece of the body, sent at once. Without a `content-length` each is one chunk.
     pub(crate) fn piece(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.steps.push(Step::Send(bytes.into()));
+        self
+    }
+
+    /// A trailer, which ends a body in chunks.
+    pub(crate) fn trailer(mut self, name: &str, value: &str) -> Self {
+        self.trailers.push_str(&format!("{name}: {value}\r\n"));
         self
     }
 
@@ -231,7 +239,9 @@ fn send(stream: &mut TcpStream, replay: &Replay) -> io::Result<()> {
         }
     }
     match replay.end {
-        End::Complete if is_chunked => stream.write_all(b"0\r\n\r\n"),
+        End::Complete if is_chunked => {
+            stream.write_all(format!("0\r\n{}\r\n", replay.trailers).as_bytes())
+        }
         End::Complete | End::Reset | End::Silence => Ok(()),
     }
 }

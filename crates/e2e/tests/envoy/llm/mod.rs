@@ -14,17 +14,28 @@ use crate::support::{Options, Provider, Replay, config, root};
 
 /// The cases of `testdata/vectors/llm/answers.json`.
 fn responses() -> Vec<Value> {
-    vectors("answers.json")
+    vectors("llm/answers.json")
 }
 
-fn vectors(name: &str) -> Vec<Value> {
-    let text = fs::read_to_string(root().join("testdata/vectors/llm").join(name)).unwrap();
+/// The cases of a file in `testdata/vectors`.
+pub(crate) fn vectors(name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(root().join("testdata/vectors").join(name)).unwrap();
     let file: Value = serde_json::from_str(&text).unwrap();
     file["cases"].as_array().unwrap().clone()
 }
 
+/// The body of a request in a case.
+pub(crate) fn body(case: &Value) -> Vec<u8> {
+    use base64::Engine as _;
+    match (case["body"].as_str(), case["body_b64"].as_str()) {
+        (Some(text), _) => text.as_bytes().to_vec(),
+        (None, Some(text)) => base64::engine::general_purpose::STANDARD.decode(text).unwrap(),
+        (None, None) => Vec::new(),
+    }
+}
+
 /// The pieces of a body in a case.
-fn pieces(case: &Value) -> Vec<Vec<u8>> {
+pub(crate) fn pieces(case: &Value) -> Vec<Vec<u8>> {
     use base64::Engine as _;
     let decode = base64::engine::general_purpose::STANDARD;
     let texts = |name: &str| case[name].as_array().cloned().unwrap_or_default();
@@ -45,7 +56,12 @@ fn replay(case: &Value) -> Replay {
 }
 
 /// The gate in front of a provider, with a plugin configuration of the test's own.
-fn in_front_of(provider: &Provider, label: &str, minter: &Minter, plugin: Value) -> Options {
+pub(crate) fn in_front_of(
+    provider: &Provider,
+    label: &str,
+    minter: &Minter,
+    plugin: Value,
+) -> Options {
     let address = provider.address();
     options(label, minter, plugin).edit(move |config| {
         let cluster = config::named(config, "/static_resources/clusters", "echo");
@@ -57,7 +73,7 @@ fn in_front_of(provider: &Provider, label: &str, minter: &Minter, plugin: Value)
 }
 
 /// A body whole, in pieces of one byte, and cut at random in twenty ways, the same in every run.
-fn cuts(body: &[u8], seed: usize) -> Vec<Vec<Vec<u8>>> {
+pub(crate) fn cuts(body: &[u8], seed: usize) -> Vec<Vec<Vec<u8>>> {
     let single = body.iter().map(|byte| vec![*byte]).collect();
     let random = (0..20).map(|way| cut(body, seed * 20 + way));
     let whole = if body.is_empty() { Vec::new() } else { vec![body.to_vec()] };

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{cuts, in_front_of, vectors};
+use super::{body, cuts, in_front_of, vectors};
 use crate::keys::{Minter, records};
 use crate::support::{Connection, Envoy, Provider, Replay, Response, each_envoy};
 
@@ -38,15 +38,6 @@ fn send(connection: &mut Connection, case: &Value, key: &str, pieces: &[Vec<u8>]
     connection.read_response().unwrap_or_else(|error| panic!("{}: {error}", case["name"]))
 }
 
-fn body(case: &Value) -> Vec<u8> {
-    use base64::Engine as _;
-    match (case["body"].as_str(), case["body_b64"].as_str()) {
-        (Some(text), _) => text.as_bytes().to_vec(),
-        (None, Some(text)) => base64::engine::general_purpose::STANDARD.decode(text).unwrap(),
-        (None, None) => Vec::new(),
-    }
-}
-
 /// All models that the request could make run.
 fn models(expect: &Value) -> Vec<Value> {
     match (expect["models"].as_array(), &expect["model"]) {
@@ -74,7 +65,7 @@ fn expected(case: &Value, may: &[Value]) -> (u16, Option<&'static str>) {
 /// Every case with three keys: for its very models, for all models, and for another model.
 #[test]
 fn every_request_is_decided_by_its_body() {
-    let cases = vectors("requests.json");
+    let cases = vectors("llm/requests.json");
     each_envoy(|binary| {
         let provider = Provider::start(|_| Replay::json("{}"));
         let main = Minter::new("main", None);

@@ -3,6 +3,7 @@
 mod clients;
 mod conformance;
 mod hostile;
+mod vectors;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
