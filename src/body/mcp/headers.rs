@@ -150,7 +150,8 @@ impl Mirrors {
             method if method.starts_with("notifications/") => None,
             _ => return None,
         };
-        let named = |kind| Some((kind, [decoded(self.name.value()?)?].into()));
+        let name = || self.name.value().filter(|_| !self.name.is_repeated);
+        let named = |kind| Some((kind, [decoded(name()?)?].into()));
         let object = match kind {
             Some(kind) => Some(named(kind)?),
             None => None,
