@@ -241,7 +241,7 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     }
     Reply {
         status: error.rpc.as_ref().map_or(error.words.status, |rpc| rpc.status),
-        grpc_status: Some(error.words.grpc),
+        grpc_status: error.rpc.is_none().then_some(error.words.grpc),
         headers,
         body: error.body().into(),
         details: error.details.into(),
@@ -323,7 +323,9 @@ impl RpcError {
             matches!(error.reason.class(), DenyClass::Unauthenticated | DenyClass::BadRequest);
         let status = match rpc.fault {
             Some((status, _)) => status,
-            None if rpc.id.is_none() || rpc.by_status || is_of_transport => error.words.status,
+            None if rpc.id.is_none() || rpc.is_silent || rpc.by_status || is_of_transport => {
+                error.words.status
+            }
             None => 200,
         };
         let code = rpc.fault.map_or_else(|| error.rpc_code(), |(_, code)| code);

@@ -21,7 +21,7 @@ use crate::limits::sessions::SessionId;
 use crate::reply::{Refusal, Rpc};
 use crate::time::secs;
 
-use super::held::Content;
+use super::content::Content;
 use super::step::Step;
 
 /// The most names of a query in an audit line, and the longest of each, in bytes.
