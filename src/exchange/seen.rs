@@ -493,9 +493,7 @@ fn rpc(engine: &Engine, request: &Request<'_>, evaluation: &Evaluation) -> Optio
     if let Some(Content::Mcp(message)) = request.body {
         let fault = mirrored(request.head, message).err().and_then(Fault::status_and_code);
         let is_silent = message.kind != MessageKind::Request;
-        // That of a response is the server's.
-        let id = message.id.clone().filter(|_| !is_silent);
-        return Some(Box::new(Rpc { id, is_silent, fault, by_status }));
+        return Some(Box::new(Rpc { id: message.id.clone(), is_silent, fault, by_status }));
     }
     let Evaluation::Known { reading: Reading::Mcp(target), .. } = evaluation else { return None };
     let fault = target.purpose.err().and_then(Fault::status_and_code);
