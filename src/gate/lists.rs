@@ -91,12 +91,16 @@ impl Gate {
 
     /// Ends a response that ends by trailers.
     pub(super) fn end_filtering(&self, host: &impl Host, filtering: &mut Filtering) -> Action {
-        let is_held = filtering.handling() == Some(Handling::Hold);
-        if !is_held || filtering.is_cut {
-            return Action::Continue;
-        }
         let bytes = filtering.read_bytes;
-        self.filter_body(host, filtering, bytes, true)
+        match filtering.handling() {
+            // The host still holds what it could not replace.
+            None => Action::Pause,
+            Some(Handling::Hold) if !filtering.is_cut => {
+                self.filter_body(host, filtering, bytes, true)
+            }
+            Some(Handling::Replace) if bytes > 0 => self.filter_body(host, filtering, bytes, true),
+            Some(_) => Action::Continue,
+        }
     }
 
     /// Ends a response of which nothing more may reach the client. An error takes the place of the message that is not
@@ -163,7 +167,7 @@ fn hold_body(
     Ok(Some(Passed::Instead(Edit::apply(&edits, &body))))
 }
 
-/// Reads a piece of a stream, and says what goes on in its place.
+/// Reads a piece of a stream, and says what goes on in its place. `None`: the host holds on, because it may be no stream.
 fn replace_body(
     host: &impl Host,
     engine: &Engine,
@@ -171,11 +175,13 @@ fn replace_body(
     bytes: u64,
     is_last: bool,
 ) -> Result<Option<Passed>, Option<Blocked>> {
-    let Filtering { viewer, filter, is_cut, .. } = filtering;
+    let Filtering { viewer, filter, read_bytes, is_cut, .. } = filtering;
+    let mut read = *read_bytes;
+    let bytes = bytes.max(read);
     let filter = filter.as_mut().filter(|_| !*is_cut).ok_or(None)?;
     let sees = viewer.sees(engine);
-    let (mut read, mut passed) = (0, Vec::new());
-    let mut is_same = true;
+    let mut passed = Vec::new();
+    let mut is_same = read == 0;
     while read < bytes {
         let part = part(host, read, bytes).ok_or(None)?;
         read = read.saturating_add(u64::try_from(part.len()).unwrap_or(0));
@@ -189,6 +195,11 @@ fn replace_body(
                 return Err(Some(Blocked { before: passed, ..blocked }));
             }
         }
+    }
+    if !is_last && filter.is_undecided() {
+        // Trailers may end it, and then only what the host holds can be replaced.
+        *read_bytes = bytes;
+        return Ok(None);
     }
     if is_last {
         let mut rest = filter.finish(&sees).map_err(Some)?.rest;
@@ -211,12 +222,15 @@ fn replace(host: &impl Host, filtering: &mut Filtering, bytes: u64, body: &[u8])
     let bytes = bytes.max(filtering.read_bytes);
     let len = usize::try_from(bytes).unwrap_or(usize::MAX);
     let Err(HostError(status)) = host.set_body(Body::Response, 0, len, body) else {
+        // From here on it holds nothing.
+        filtering.read_bytes = 0;
         return Action::Continue;
     };
     let text =
         format!("vkey: a response is kept back: it could not be filtered: host status {status}");
     host.log(Level::Error, &text);
     filtering.is_cut = true;
+    filtering.filter = None;
     Action::Pause
 }
 

@@ -16,6 +16,8 @@ pub(super) struct RecordedHost {
     pub(super) lacks_filter_state: bool,
     /// If set, a paused request cannot be resumed.
     pub(super) fails_to_resume: bool,
+    /// If set, no body can be changed.
+    pub(super) fails_to_set_body: bool,
 }
 
 impl RecordedHost {
@@ -25,6 +27,7 @@ impl RecordedHost {
             calls: RefCell::default(),
             lacks_filter_state: false,
             fails_to_resume: false,
+            fails_to_set_body: false,
         }
     }
 
@@ -101,6 +104,9 @@ impl Host for RecordedHost {
         len: usize,
         bytes: &[u8],
     ) -> Result<(), HostError> {
+        if self.fails_to_set_body {
+            return Err(HostError::INTERNAL_FAILURE);
+        }
         self.call("set_body", |host| host.set_body(body, start, len, bytes))
     }
 

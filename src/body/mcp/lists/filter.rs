@@ -87,6 +87,11 @@ impl Filter {
         matches!(self.body, Body::Refused(_))
     }
 
+    /// Whether nothing of the body goes on before it ends or turns out to be a stream.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.body, Body::Held { .. })
+    }
+
     /// The number of items that were removed from lists so far.
     pub fn removed(&self) -> u32 {
         self.document.reading.removed

@@ -3,6 +3,7 @@
 mod charged;
 mod edits;
 mod held;
+mod lists;
 mod orders;
 mod unread;
 mod which;

@@ -1,0 +1,74 @@
+//! Lists of MCP servers whose responses end by trailers.
+
+use super::worker::Worker;
+use super::*;
+use crate::host::Action;
+
+/// A key may call one tool.
+const CONFIG: &str = r#"{"keyring": [{"name": "main", "secret": "${S}"}],
+    "mcp": {"routes": [{"path": "/mcp", "server": "main"}]},
+    "tiers": {"default": {"only": {"mcp": {"tools": ["a"]}}}}}"#;
+
+const ASKED: &str = r#"{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}"#;
+
+/// A response of two tools, in these parts, that trailers end: the actions, and what went on.
+fn respond(content_type: &str, parts: &[&str], can_set_body: bool) -> (Vec<Action>, String) {
+    let worker = Worker::new(CONFIG);
+    let mut sent = worker.send(&[(":path", "/mcp")]);
+    sent.body(&[ASKED]);
+    sent.host.fails_to_set_body = !can_set_body;
+    sent.respond_headers(200, content_type);
+    let response = &sent.host.memory.response_body;
+    parts.iter().for_each(|part| response.push(*part));
+    let mut actions = Vec::new();
+    while let Some(arrived) = response.arrive() {
+        let bytes = u64::try_from(arrived.bytes).unwrap();
+        let gate = &worker.gate;
+        actions.push(gate.on_response_body(&sent.host, &mut sent.exchange, bytes, false));
+        if actions.last() == Some(&Action::Continue) {
+            response.pass();
+        }
+    }
+    actions.push(worker.gate.on_response_trailers(&sent.host, &mut sent.exchange));
+    // Envoy lets go on what it holds.
+    if actions.last() == Some(&Action::Continue) {
+        response.pass();
+    }
+    (actions, String::from_utf8(response.passed()).unwrap())
+}
+
+const PARTS: [&str; 3] =
+    [" ", r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"},"#, r#"{"name":"b"}]}}"#];
+
+/// Servers declare JSON as a stream, too.
+#[test]
+fn trailers_end_a_list_that_is_held() {
+    for content_type in ["application/json", "text/event-stream"] {
+        let (actions, passed) = respond(content_type, &PARTS, true);
+        let expected = r#" {"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"}]}}"#;
+        assert_eq!(passed, expected, "{content_type}");
+        use Action::{Continue, Pause};
+        assert_eq!(actions, [Pause, Pause, Pause, Continue], "{content_type}");
+    }
+}
+
+/// What begins with white space may be a stream. It goes on as soon as it is known to be one.
+#[test]
+fn a_stream_that_begins_with_white_space_is_not_held() {
+    let events = ["\n", "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n"];
+    let (actions, passed) = respond("text/event-stream", &events, true);
+    assert_eq!(passed, events.concat());
+    assert_eq!(actions, [Action::Pause, Action::Continue, Action::Continue]);
+}
+
+#[test]
+fn trailers_let_nothing_go_that_the_host_cannot_replace() {
+    let twice = [PARTS[0], PARTS[1], r#"{"name":"b","name":"a"}]}}"#];
+    for content_type in ["application/json", "text/event-stream"] {
+        for parts in [PARTS, twice] {
+            let (actions, passed) = respond(content_type, &parts, false);
+            assert_eq!(passed, "", "{content_type} {parts:?}");
+            assert_eq!(actions.last(), Some(&Action::Pause), "{content_type} {parts:?}");
+        }
+    }
+}
