@@ -379,13 +379,9 @@ impl Seen {
     /// How a refusal is worded for its client.
     #[cold]
     pub fn refusal(&self) -> Refusal {
-        match &self.rpc {
-            Some(rpc) => {
-                let rpc = Rpc::clone(rpc);
-                Refusal { dialect: Dialect::JsonRpc, rpc, ..Refusal::default() }
-            }
-            None => Refusal { dialect: self.dialect(), ..Refusal::default() },
-        }
+        let rpc = self.rpc.clone();
+        let dialect = if rpc.is_some() { Dialect::JsonRpc } else { self.dialect() };
+        Refusal { dialect, rpc, ..Refusal::default() }
     }
 
     /// What kind of method its MCP call has.
