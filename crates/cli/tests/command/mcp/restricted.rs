@@ -174,7 +174,7 @@ fn messages_of_the_revision_without_sessions_are_judged_too() {
     let left = session.finish();
     let mcp: Vec<Value> = left.ended(0).audit().iter().map(|line| line["mcp"].clone()).collect();
     let expected = json!([
-        "tools/call a_%C3%A9%20%0A - 2026-07-28",
+        "tools/call a_é%20%0A - 2026-07-28",
         "tools/call b_tool - 2026-07-28",
         "tools/call %20a_ - 2026-07-28",
         "resources/read db://open/x - 2026-07-28",
@@ -202,6 +202,7 @@ fn the_name_of_a_server_is_that_of_the_route() {
         ("/mcp", "its restrictions allow no server without a name"),
         ("/a*", "cannot be that of an MCP server"),
     ] {
+        let key = if path == "/a*" { gate.mint(&["--ring", "main"]) } else { key.clone() };
         let done = super::command(&gate, &key, &["--path", path]).run();
         assert!(done.code != 0 && done.err.contains(says), "{path}: {}", done.err);
     }
