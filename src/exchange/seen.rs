@@ -81,7 +81,7 @@ pub struct Request<'a> {
     pub writes_line: bool,
     /// Unix nanoseconds.
     pub now_ns: u64,
-    /// The MCP call, as in an audit line, if the host knows it.
+    /// The MCP call of the message that the body is, as in an audit line.
     pub mcp: Option<String>,
     /// What the body says, if it was read.
     pub body: Option<&'a Content>,
