@@ -34,7 +34,7 @@ pub struct Refusal {
     /// How the client expects errors to be worded.
     pub dialect: Dialect,
     /// What a caller of JSON-RPC needs besides.
-    pub rpc: Rpc,
+    pub rpc: Option<Box<Rpc>>,
     /// Replaces the reason's own message if that would be misleading.
     pub message: Option<&'static str>,
     /// Appended to the message: which limit, and when it has room again.
@@ -203,19 +203,20 @@ fn digits(number: u64) -> Cow<'static, str> {
 /// Only a refusal by a limit uses the details in `refusal`: `Retry-After` (RFC 9110, section 10.2.3),
 /// `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
 /// `x-should-retry: false` tells client libraries that waiting does not help, or not within a minute.
-pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
+pub fn reply(reason: DenyReason, mut refusal: Refusal) -> Reply {
     if reason.class() == DenyClass::Unauthenticated && refusal.dialect == Dialect::default() {
         return unauthenticated();
     }
     let Refusal { dialect, message, .. } = refusal;
     let is_limited = reason.class() == DenyClass::Limited;
-    let rpc = refusal.rpc.clone();
+    let rpc = refusal.rpc.take();
     let refusal = if is_limited { refusal } else { Refusal::default() };
     let mut error = Error::new(reason, message, refusal.explanation, dialect);
     let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
     let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
     let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
     if dialect == Dialect::JsonRpc {
+        let rpc = rpc.map(|rpc| *rpc).unwrap_or_default();
         error.rpc = Some(RpcError::new(rpc, &error, soon));
     }
     let [policy, state] = match refusal.fields {

@@ -81,7 +81,7 @@ pub struct Request<'a> {
     pub writes_line: bool,
     /// Unix nanoseconds.
     pub now_ns: u64,
-    /// The MCP call, as in an audit line, if the host knows it.
+    /// The MCP call of the message that the body is, as in an audit line.
     pub mcp: Option<String>,
     /// What the body says, if it was read.
     pub body: Option<&'a Content>,
@@ -379,13 +379,9 @@ impl Seen {
     /// How a refusal is worded for its client.
     #[cold]
     pub fn refusal(&self) -> Refusal {
-        match &self.rpc {
-            Some(rpc) => {
-                let rpc = Rpc::clone(rpc);
-                Refusal { dialect: Dialect::JsonRpc, rpc, ..Refusal::default() }
-            }
-            None => Refusal { dialect: self.dialect(), ..Refusal::default() },
-        }
+        let rpc = self.rpc.clone();
+        let dialect = if rpc.is_some() { Dialect::JsonRpc } else { self.dialect() };
+        Refusal { dialect, rpc, ..Refusal::default() }
     }
 
     /// What kind of method its MCP call has.

@@ -11,7 +11,7 @@ use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
 use crate::exchange::{Content, Decided, Evaluation, ReadBody, Request, Seen};
 use crate::headers::RequestHead;
-use crate::host::{Host, Level, Property, RecordStore, text_property};
+use crate::host::{Host, Level, Property, RecordStore};
 
 use super::holding::Unread;
 use super::request::{Next, RequestGate, refuse, reply_to};
@@ -27,9 +27,6 @@ pub(super) enum Look<'a> {
     /// The headers again, with what the first look has seen, and why the body is not read.
     Unread(&'a Seen, Unread),
 }
-
-/// The property of a message that is not a call.
-const NO_CALL: &str = "-";
 
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
     clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \
@@ -122,12 +119,8 @@ impl Gate {
         let said = said_by_headers(engine.settings(), &head, look);
         let body = look.body().or(said.as_ref());
         let content = body.map(|body| &body.content);
-        let mcp = match content {
-            None => self.mcp_call(host),
-            Some(content) => {
-                content.message().and_then(|message| shown_call(engine, &head, message))
-            }
-        };
+        let message = content.and_then(Content::message);
+        let mcp = message.and_then(|message| shown_call(engine, &head, message));
         let request = Request { head: &head, peer: &peer, writes_line, now_ns, mcp, body: content };
         let (mut seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
         let (earlier, unread) = look.earlier();
@@ -168,17 +161,6 @@ impl Gate {
         let peer = host.property(Property::SourceAddress);
         self.warn_of_claimed_address(host, peer.as_deref());
         peer.as_deref().and_then(parse_address)
-    }
-
-    /// The MCP call of the message, if the host provides it. Proxies do not, and are asked once: a property costs as
-    /// much as deciding.
-    fn mcp_call(&self, host: &impl Host) -> Option<String> {
-        if host.is_nginx() || self.shows_calls.get() == Some(&false) {
-            return None;
-        }
-        let call = text_property(host, Property::McpCall);
-        _ = self.shows_calls.set(call.is_some());
-        call.filter(|call| call != NO_CALL)
     }
 
     /// Warns once if the proxy takes the client's address from `x-forwarded-for`: Envoy then shows port 0, which no

@@ -79,8 +79,6 @@ pub struct Gate {
     plan: Rc<str>,
     /// What all records have in common, asked for once.
     common: OnceCell<Common>,
-    /// Whether the host provides MCP calls, asked for once.
-    shows_calls: OnceCell<bool>,
     /// The log has the warning that clients choose their addresses.
     warned: Cell<bool>,
     holding: Holding,
@@ -119,7 +117,6 @@ impl Gate {
             holding: Holding::default(),
             engine: Some(RefCell::new(Engine::new(plan))),
             common: OnceCell::new(),
-            shows_calls: OnceCell::new(),
             warned: Cell::new(false),
         }
     }
@@ -142,7 +139,6 @@ impl Gate {
             max_body_bytes: 0,
             holding: Holding::default(),
             common: OnceCell::new(),
-            shows_calls: OnceCell::new(),
             warned: Cell::new(false),
         }
     }

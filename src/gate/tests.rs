@@ -6,7 +6,7 @@ mod recorded;
 
 use super::*;
 use crate::config::Config;
-use crate::host::{MemoryHost, MemoryStore, Rules};
+use crate::host::{HeaderList, MemoryHost, MemoryStore, Rules};
 use crate::key::keyring::{Ring, RingState, Secret};
 use crate::key::token::mint;
 
@@ -124,50 +124,17 @@ fn the_body_is_counted_as_the_host_reports_it() {
     }
 }
 
-/// The line of a request with this property and these headers on the way.
-fn line_of(gate: &Gate, call: Option<&str>, header: Option<(&str, &str)>) -> String {
-    let host = host(Some(&token()));
-    host.headers.borrow_mut().iter_mut().for_each(|list| {
-        list.extend(header.map(|(name, value)| (name.into(), value.into())));
-    });
-    if let Some(call) = call {
-        host.show(Property::McpCall.path(), call);
-    }
-    let mut exchange = Exchange::default();
-    gate.on_request_headers(&host, &mut exchange, Opening::default());
-    gate.on_log(&host, &mut exchange);
-    let lines = host.log.take().into_iter().map(|(_, line)| line);
-    lines.filter(|line| line.starts_with('{')).collect()
-}
-
 #[test]
-fn the_mcp_call_comes_from_the_host_alone() {
-    let gate = gate();
-    for (call, shown) in [
-        ("tools/call search - -", r#""tools/call search - -""#),
-        ("-", "null"),
-        ("tools/call \u{e9}\"\n - -", r#""tools/call \u00e9\"\u000a - -""#),
-        ("tools/call vk1.main-0.e30.x - -", r#""***REDACTED***""#),
-        ("prompts/get p - -", r#""prompts/get p - -""#),
-    ] {
-        let line = line_of(&gate, Some(call), None);
-        assert!(line.contains(&format!(r#""mcp":{shown},"#)), "{call}: {line}");
-    }
-    let tag = token();
-    let tag = tag.get(tag.len() - 20..).unwrap();
-    let line = line_of(&gate, Some(&format!("tools/call {tag} - -")), None);
-    assert!(line.contains(r#""mcp":"***REDACTED***""#) && !line.contains(tag), "{line}");
+fn no_header_and_no_property_names_an_mcp_call() {
+    let call = "tools/call search - -";
     for name in ["vkey.mcp", "wasm.vkey.mcp", "mcp-method", "mcp-name", "filter_state"] {
-        let line = line_of(&gate, None, Some((name, "tools/call search - -")));
-        assert!(line.contains(r#""mcp":null,"#), "{name}: {line}");
+        let (gate, host, mut exchange) = (gate(), host(Some(&token())), Exchange::default());
+        let add = |list: &mut HeaderList| list.push((name.into(), call.into()));
+        host.headers.borrow_mut().iter_mut().for_each(add);
+        host.show("filter_state\0vkey.mcp", call);
+        gate.on_request_headers(&host, &mut exchange, Opening::default());
+        gate.on_log(&host, &mut exchange);
+        let log = host.log.take();
+        assert!(log.iter().any(|(_, line)| line.contains(r#""mcp":null,"#)), "{name}: {log:?}");
     }
-}
-
-/// A property costs as much as deciding.
-#[test]
-fn a_host_without_mcp_calls_is_asked_for_them_once() {
-    let gate = gate();
-    line_of(&gate, None, None);
-    let line = line_of(&gate, Some("tools/call search - -"), None);
-    assert!(line.contains(r#""mcp":null,"#), "{line}");
 }

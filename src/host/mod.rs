@@ -49,9 +49,6 @@ pub enum Property {
     ClusterName,
     /// A filter state of the request.
     FilterState(FilterState),
-    /// The MCP call of a message, as [`mcp_member`](crate::audit::mcp_member) writes it, or `-` for a message
-    /// that is not a call. Only `vkey mcp` provides it. A client cannot set a filter state.
-    McpCall,
     /// The host by which nginx selected the server, in lower case, without a port.
     NginxHost,
     /// Bytes of the body that nginx sent to the client.
@@ -334,7 +331,6 @@ impl Property {
         match self {
             Self::ClusterMetadata => "xds\0cluster_metadata",
             Self::ClusterName => "xds\0cluster_name",
-            Self::McpCall => "filter_state\0vkey.mcp",
             Self::NginxBodyBytesSent => "ngx\0body_bytes_sent",
             Self::NginxHost => "ngx\0host",
             Self::NginxUpstreamAddress => "ngx\0upstream_addr",

@@ -19,6 +19,7 @@ use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::{self, InputError};
 use super::output::Output;
+use super::plugins::Plugin;
 use super::ring_secret::RingEnvironment;
 use super::strength;
 use super::text::escape_sentence;
@@ -98,20 +99,24 @@ impl HostArgs {
         self.config.as_ref().is_some_and(ConfigFile::is_stdin)
     }
 
-    /// Loads the built-in module for the host, with the configuration. A configuration under which the module
-    /// would deny every request is an error here. `environment` returns where the secrets of rings come from.
-    pub(super) fn load(
-        &self,
-        modules: BuiltIn,
-        environment: impl FnOnce(&[RingConfig]) -> Result<RingEnvironment, Error>,
-    ) -> Result<EmbeddedHost, Error> {
+    /// Reads the configuration: its text, and what it says.
+    pub(super) fn read_config(&self) -> Result<(Plugin, Config), Error> {
         // Standard input carries what the commands evaluate.
         if self.reads_stdin() {
             return Err(InputError::StdinTwice.into());
         }
         // It is absent only in `mcp --setup`, which starts no module.
-        let file = self.config.clone().unwrap_or_default();
-        let (plugin, config) = file.gate()?;
+        self.config.clone().unwrap_or_default().gate()
+    }
+
+    /// Loads the built-in module for the host, with a configuration. One under which the module would deny every request is
+    /// an error here. `environment` returns where the secrets of rings come from.
+    pub(super) fn load(
+        &self,
+        modules: BuiltIn,
+        (plugin, config): (Plugin, Config),
+        environment: impl FnOnce(&[RingConfig]) -> Result<RingEnvironment, Error>,
+    ) -> Result<EmbeddedHost, Error> {
         let environment = environment(config.rings())?;
         input::check_variables(config.variables())?;
         strength::check_rings(config.rings(), |name| environment.value(name))?;

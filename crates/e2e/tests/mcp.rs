@@ -11,6 +11,8 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "the command judges keys by the real clock")]
 
+#[path = "mcp/clients.rs"]
+mod clients;
 mod support;
 
 use std::borrow::Cow;
@@ -111,7 +113,7 @@ fn an_answer_in_a_call_needs_no_room_under_a_limit() {
     let talk = gate.talk(&gate.key(now_secs(), "1h"), "limited", &[], &[]);
     let saw = &talk.saw;
     assert!(saw["sampled"].as_str().unwrap().contains("who is there?"), "{saw}");
-    assert_eq!(saw["refusal"]["data"]["code"], "quota", "{saw}");
+    assert_eq!(saw["refusal"]["data"]["reason"], "quota", "{saw}");
     let [first, second] = ["initialize", "notifications/initialized"];
     let methods = json!([first, second, "tools/list", "tools/call", null, "ping"]);
     assert_eq!(json!(talk.methods()), methods);
@@ -163,6 +165,7 @@ impl Gate {
             }},
             "tenants": {"acme": {}},
             "unlisted_tenants": "deny",
+            "body": {"max_bytes": 16_777_216},
         });
         fs::write(dir.file("config.json"), config.to_string()).expect("the directory is ours");
         let secret = line(Command::new(vkey()).args(["secret", "new"]).output());

@@ -56,6 +56,8 @@ pub struct Response {
     pub bytes: Option<u64>,
     /// The upstream's own part of it; `None` if the response is the host's own.
     pub upstream: Option<UpstreamResponse>,
+    /// Whether the upstream is no server on a connection, of which the module could check anything.
+    pub is_local: bool,
     /// When the response was complete, Unix nanoseconds.
     pub now_ns: u64,
 }
@@ -131,7 +133,7 @@ impl Worker {
             let withheld = vm.on_response_headers(id)? == Action::Pause;
             vm.pass_response_body(id, response.is_cut())?;
             if let Some(host) = vm.host(id) {
-                response.show_cut(host);
+                response.show_end(host);
             }
             vm.show_reply(id);
             vm.on_log(id)?;
@@ -247,7 +249,7 @@ impl Response {
                 host.response_headers.borrow_mut().extend(upstream.headers.iter().cloned());
                 upstream.body.iter().for_each(|part| host.response_body.push(part.as_slice()));
                 // Why it is cut shows at its end.
-                "via_upstream"
+                if self.is_local { "direct_response" } else { "via_upstream" }
             }
         };
         host.show(Property::ResponseCodeDetails.path(), details.as_bytes());
@@ -256,11 +258,16 @@ impl Response {
         }
     }
 
-    /// Shows why it was cut, after its last part.
-    fn show_cut(&self, host: &MemoryHost) {
+    /// Shows how it ended, after its last part: why it was cut, and how much of it the client got.
+    fn show_end(&self, host: &MemoryHost) {
         let upstream = self.upstream.as_ref().filter(|_| host.reply.borrow().is_none());
-        if let Some(cut) = upstream.and_then(|upstream| upstream.cut.as_deref()) {
+        let Some(upstream) = upstream else { return };
+        if let Some(cut) = upstream.cut.as_deref() {
             host.show(Property::ResponseCodeDetails.path(), cut.as_bytes());
+        }
+        if self.is_local {
+            let bytes = u64::try_from(host.response_body.passed_bytes()).unwrap_or(u64::MAX);
+            host.show(Property::ResponseSize.path(), bytes.to_le_bytes());
         }
     }
 }

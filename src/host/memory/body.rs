@@ -52,6 +52,11 @@ impl MemoryBody {
         self.passed.borrow().clone()
     }
 
+    /// How much has gone on.
+    pub fn passed_bytes(&self) -> usize {
+        self.passed.borrow().len()
+    }
+
     /// Forgets all of it.
     pub fn clear(&self) {
         self.coming.borrow_mut().clear();

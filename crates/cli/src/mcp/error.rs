@@ -5,6 +5,7 @@ use std::{fmt, io};
 
 use super::super::error::Failure;
 use super::super::exit::Exit;
+use super::super::text::escape_sentence;
 use super::key_refusal::KeyRefusal;
 use super::path_refusal::PathRefusal;
 
@@ -15,6 +16,8 @@ pub(super) enum McpError {
     KeyRefused(KeyRefusal),
     /// The module refuses the path that it sees.
     PathRefused(PathRefusal),
+    /// The path of --path can be no route of MCP.
+    PathWithoutRoute(String),
     /// The server has stopped reading.
     ServerStuck(Duration),
     /// The path of --setup is not a directory.
@@ -46,7 +49,7 @@ impl Failure for McpError {
     fn exit(&self) -> Exit {
         match self {
             Self::KeyRefused(_) | Self::PathRefused(_) | Self::SetupNotText => Exit::Refused,
-            Self::StdinTaken => Exit::Usage,
+            Self::PathWithoutRoute(_) | Self::StdinTaken => Exit::Usage,
             Self::ServerStuck(_) | Self::SetupNoFolder | Self::Spawn(_) | Self::System(_) => {
                 Exit::Environment
             }
@@ -59,6 +62,11 @@ impl fmt::Display for McpError {
         match self {
             Self::KeyRefused(refusal) => refusal.fmt(f),
             Self::PathRefused(refusal) => refusal.fmt(f),
+            Self::PathWithoutRoute(path) => write!(
+                f,
+                "the path of --path ({}) cannot be that of an MCP server; name one without *, ?, braces or escapes",
+                escape_sentence(path)
+            ),
             Self::ServerStuck(timeout) => write!(
                 f,
                 "the server has read nothing for {timeout:?} and is terminated; find out what blocks it, or set \

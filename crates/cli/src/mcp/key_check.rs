@@ -9,9 +9,9 @@ use vkey::engine::{AccessRule, Identity, KnownKey};
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
 use super::error::McpError;
+use super::head::{Head, Shown};
 use super::key_refusal::KeyRefusal;
 use super::path_refusal::{PathRefusal, Rule};
-use super::session::Head;
 use super::sink::{LogBatch, Sink};
 
 /// A message that every server and every key with MCP calls allows (MCP, "Ping").
@@ -34,11 +34,13 @@ impl KeyCheck<'_> {
     /// [`McpError::KeyRefused`] or [`McpError::PathRefused`] if it would be refused, or an error of the host or of the
     /// sink.
     pub(super) fn run(&self, host: &EmbeddedHost, head: &Head, sink: &Sink) -> Result<(), Error> {
-        let mut judged = host.decide_uncounted(|request| head.show(request, Some(PING), None))?;
+        let mut judged = host.decide_uncounted(|request| {
+            head.show(request, Shown { body: Some(PING), ..Shown::default() });
+        })?;
         let audit = judged.audit.take();
         let decision = judged.decision();
         if decision.as_ref().is_ok_and(|decision| decision.forwards()) {
-            return Ok(());
+            return self.check_route(host);
         }
         sink.show(&LogBatch { audit: audit.into_iter().collect(), ..LogBatch::default() });
         sink.check()?;
@@ -51,6 +53,16 @@ impl KeyCheck<'_> {
             Decision::Deny(reason) => Err(McpError::KeyRefused(KeyRefusal(reason)).into()),
             _ => Ok(()),
         }
+    }
+
+    /// Checks that the module reads what is sent to the path: it does for paths of MCP servers.
+    fn check_route(&self, host: &EmbeddedHost) -> Result<(), Error> {
+        let path = self.path.as_bytes();
+        let path =
+            CanonicalPath::parse(path).or_else(|_| CanonicalPath::parse_keeping_slashes(path));
+        let engine = host.engine();
+        let server = path.ok().and_then(|path| engine?.mcp_server(&path));
+        server.map(drop).ok_or_else(|| McpError::PathWithoutRoute(self.path.to_owned()).into())
     }
 
     /// The first rule that refuses the message for this reason.
@@ -83,7 +95,7 @@ impl KeyCheck<'_> {
             source: Some(self.source),
             client_cert: None,
             models: Models::None,
-            mcp: Mcp::None,
+            mcp: Mcp::Unread,
         })
     }
 }

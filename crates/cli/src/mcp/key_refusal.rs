@@ -53,6 +53,13 @@ impl KeyRefusal {
             DenyReason::NotReady => {
                 "it has limits, and `--host bare` counts nothing: use another host"
             }
+            DenyReason::McpCall => {
+                "its restrictions allow no server without a name: name this one in mcp.routes, or the path of another \
+                 route by --path"
+            }
+            DenyReason::BodyUnreadable => {
+                "no message can be read: `--host nginx` shows none, and body.max_bytes must be enough for one"
+            }
             reason if reason.class() == DenyClass::Limited => {
                 "the limit has no room for a single message: raise it"
             }

@@ -1,19 +1,19 @@
-//! Parses a line of the stdio transport: a JSON-RPC 2.0 message of MCP, or an invalid one.
+//! Parses a line of the stdio transport: a JSON-RPC 2.0 message of MCP, or an invalid one. Those of the client are read
+//! by the reader of the module, so that both read the same.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
-use serde_json::error::Category;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use vkey::body::Declared;
+use vkey::body::json::{Limits, Unreadable};
+use vkey::body::mcp::{Message, MessageKind, MessageReader, Wanted};
 use vkey::json::Json;
 
 use super::id::Id;
-use super::names::{OF_MESSAGE, OF_PARAMS, resembled};
-use super::surrogates::{REPLACEMENT, replace_lone_surrogates};
+use super::names::{OF_MESSAGE, resembled};
 
 /// What a line of the client is.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,10 +32,8 @@ pub(super) enum Content {
     InvalidMessage(Cow<'static, str>),
 }
 
-/// Why a JSON object is not a message of a client.
-const TWICE: &str = "a member is named twice";
-const LOOKALIKE: &str = "a member differs from a reserved one only in case";
-const SURROGATE: &str = "half a surrogate pair stands where the message is told by it";
+/// What JSON messages are declared as over HTTP.
+pub(super) const CONTENT_TYPE: (&str, &str) = ("content-type", "application/json");
 
 /// What a line of the server is.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,10 +53,9 @@ pub(super) enum ServerLine {
 /// The members that determine what a message is.
 #[derive(Default)]
 struct Shape {
-    version: Option<Json>,
     id: Option<Json>,
     method: Option<Json>,
-    /// How many of `result` and `error` are present; of a server, those that are not `null`.
+    /// How many of `result` and `error` are present and not `null`.
     outcomes: u8,
     /// A reserved member is repeated, or differs in case.
     ambiguous: bool,
@@ -67,78 +64,57 @@ struct Shape {
 // === impl Content ===
 
 impl Content {
-    /// Parses a client's line without its line end. Members must be unique in every object, and reserved ones
-    /// must have their exact case, so that every later reader reads the same.
-    pub(super) fn read(line: &[u8]) -> Self {
-        if std::str::from_utf8(line).is_err() {
-            return Self::InvalidJson("not UTF-8 text");
-        }
+    /// Parses a client's line without its line end. Returns the message too, if it is one.
+    pub(super) fn read(line: &[u8], limits: Limits) -> (Self, Option<Message>) {
         // Some servers end a line at a CR, and could see a message within a message.
         if line.contains(&b'\r') {
-            return Self::InvalidMessage("a carriage return within the message".into());
+            return (Self::InvalidMessage("a carriage return within the message".into()), None);
         }
-        let whole = replace_lone_surrogates(line);
-        let strict = match whole {
-            Cow::Borrowed(_) => Strictness::Strict,
-            Cow::Owned(_) => Strictness::StrictWithHalves,
-        };
-        match Shape::read(&whole, strict) {
-            Ok(shape) => {
-                shape.content(line).unwrap_or_else(|problem| Self::InvalidMessage(problem.into()))
+        match read_message(line, limits) {
+            Ok(message) => (Self::of(&message, line), Some(message)),
+            Err(unreadable) => {
+                let problem = unreadable.message();
+                let content = match Unreadable::is_not_json(Some(problem)) {
+                    true => Self::InvalidJson(problem),
+                    false => Self::InvalidMessage(problem.into()),
+                };
+                (content, None)
             }
-            Err(error) if error.classify() != Category::Data => {
-                Self::InvalidJson("no JSON on one line, or nested too deeply")
+        }
+    }
+
+    fn of(message: &Message, line: &[u8]) -> Self {
+        let id = message.id.as_deref().and_then(|id| Json::parse(id).ok());
+        let id = id.as_ref().and_then(Id::new);
+        match (message.kind, id) {
+            (MessageKind::Request, Some(id)) => Self::Request(id, &*message.method == "initialize"),
+            (MessageKind::Request, None) => Self::InvalidMessage("the id is too large".into()),
+            (MessageKind::Response, id) => Self::Response(id),
+            (MessageKind::Notification, _) if &*message.method == "notifications/cancelled" => {
+                let id = member(line, &["params", "requestId"]);
+                let id = id.as_ref().and_then(Id::new);
+                id.map_or(Self::Notification, Self::Cancelled)
             }
-            Err(_) if line.first() == Some(&b'[') => {
-                Self::InvalidMessage("a list: batches of messages are not taken".into())
-            }
-            Err(error) => Self::InvalidMessage(problem(&error).into()),
+            (MessageKind::Notification, _) => Self::Notification,
         }
     }
 }
 
-fn problem(error: &serde_json::Error) -> &'static str {
-    let text = error.to_string();
-    let known = [TWICE, LOOKALIKE, SURROGATE].into_iter().find(|known| text.starts_with(known));
-    known.unwrap_or("no object")
+/// Reads a message like the module.
+fn read_message(line: &[u8], limits: Limits) -> Result<Message, Unreadable> {
+    let (name, value) = CONTENT_TYPE;
+    let declared = Declared::read([(name.as_bytes(), value.as_bytes())]);
+    let mut reader = MessageReader::new(Wanted::default(), declared, limits)?;
+    reader.feed(line)?;
+    reader.finish()
 }
 
 impl Shape {
-    fn read(line: &[u8], strictness: Strictness) -> serde_json::Result<Self> {
+    fn read(line: &[u8]) -> serde_json::Result<Self> {
         let mut from = serde_json::Deserializer::from_slice(line);
-        let shape = from.deserialize_map(ShapeVisitor { strictness })?;
+        let shape = from.deserialize_map(ShapeVisitor)?;
         from.end()?;
         Ok(shape)
-    }
-
-    fn content(self, line: &[u8]) -> Result<Content, &'static str> {
-        if self.version.as_ref().and_then(Json::as_str) != Some("2.0") {
-            return Err("jsonrpc is not \"2.0\"");
-        }
-        let Some(method) = self.method else {
-            return match (self.outcomes, self.id) {
-                (1, Some(id @ (Json::String(_) | Json::Number(_) | Json::Null))) => {
-                    Ok(Content::Response(Id::new(&id)))
-                }
-                _ => Err("neither a method nor one result or error with an id"),
-            };
-        };
-        let method = method.as_str().ok_or("the method is no text")?;
-        if self.outcomes > 0 {
-            return Err("both a method and a result or error");
-        }
-        match self.id {
-            Some(id) => {
-                let id = Id::new(&id).ok_or("the id is neither a short text nor a number")?;
-                Ok(Content::Request(id, method == "initialize"))
-            }
-            None if method == "notifications/cancelled" => {
-                let id = member(line, &["params", "requestId"]);
-                let id = id.as_ref().and_then(Id::new);
-                Ok(id.map_or(Content::Notification, Content::Cancelled))
-            }
-            None => Ok(Content::Notification),
-        }
     }
 }
 
@@ -149,7 +125,7 @@ impl ServerLine {
     ///
     /// An error if the line is not a JSON object.
     pub(super) fn read(line: &[u8]) -> serde_json::Result<Self> {
-        let shape = Shape::read(line, Strictness::Lenient)?;
+        let shape = Shape::read(line)?;
         let id = shape.id.as_ref().and_then(Id::new);
         // Some servers write all members in every message.
         let method = shape.method.as_ref().filter(|method| **method != Json::Null);
@@ -181,22 +157,8 @@ pub(super) fn member(line: &[u8], path: &[&str]) -> Option<Json> {
 
 // === visitors ===
 
-/// How strictly a message is parsed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Strictness {
-    /// Values are not checked.
-    Lenient,
-    /// Members are unique.
-    Strict,
-    /// Like `Strict`, for a line in which [`REPLACEMENT`] stands for lone surrogates: it must not decide
-    /// anything.
-    StrictWithHalves,
-}
-
-/// Parses the members of a message.
-struct ShapeVisitor {
-    strictness: Strictness,
-}
+/// Parses the members of a server's message.
+struct ShapeVisitor;
 
 impl<'de> Visitor<'de> for ShapeVisitor {
     type Value = Shape;
@@ -209,83 +171,26 @@ impl<'de> Visitor<'de> for ShapeVisitor {
         let (mut shape, mut names) = (Shape::default(), HashSet::new());
         while let Some(name) = map.next_key::<String>()? {
             let lookalike = resembled(&name, &OF_MESSAGE);
-            if self.is_strict() && lookalike.is_some() {
-                return Err(A::Error::custom(LOOKALIKE));
-            }
-            self.refuse_half(&name)?;
             let known = lookalike.unwrap_or(&name);
             let is_reserved = OF_MESSAGE.contains(&known);
-            shape.ambiguous |= lookalike.is_some() || is_reserved && names.contains(known);
-            self.read_member(known, &mut shape, &mut map)?;
-            let is_new = !(self.is_strict() || is_reserved) || names.insert(known.to_owned());
-            if self.is_strict() && !is_new {
-                return Err(A::Error::custom(TWICE));
+            shape.ambiguous |= lookalike.is_some();
+            match known {
+                "id" => shape.id = Some(map.next_value_seed(Value)?),
+                "method" => shape.method = Some(map.next_value_seed(Value)?),
+                "result" | "error" => {
+                    let counts = map.next_value::<Option<IgnoredAny>>()?.is_some();
+                    shape.outcomes = shape.outcomes.saturating_add(u8::from(counts));
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
+            shape.ambiguous |= is_reserved && !names.insert(known.to_owned());
         }
         Ok(shape)
     }
 }
 
-impl ShapeVisitor {
-    fn is_strict(&self) -> bool {
-        self.strictness != Strictness::Lenient
-    }
-
-    fn refuse_half<E: serde::de::Error>(&self, text: &str) -> Result<(), E> {
-        let may_be_half = self.strictness == Strictness::StrictWithHalves;
-        if may_be_half && text.contains(REPLACEMENT) { Err(E::custom(SURROGATE)) } else { Ok(()) }
-    }
-
-    fn read_member<'de, A: MapAccess<'de>>(
-        &self,
-        name: &str,
-        shape: &mut Shape,
-        map: &mut A,
-    ) -> Result<(), A::Error> {
-        let place = match name {
-            "jsonrpc" => Some(&mut shape.version),
-            "id" => Some(&mut shape.id),
-            "method" => Some(&mut shape.method),
-            "result" | "error" => {
-                let counts = self.is_strict() || map.next_value::<Option<IgnoredAny>>()?.is_some();
-                shape.outcomes = shape.outcomes.saturating_add(u8::from(counts));
-                if !self.is_strict() {
-                    return Ok(());
-                }
-                None
-            }
-            _ => None,
-        };
-        match (place, name) {
-            (Some(place), _) => {
-                let value = map.next_value_seed(Value::ANY)?;
-                self.refuse_half(value.as_str().unwrap_or_default())?;
-                *place = Some(value);
-            }
-            (None, _) if !self.is_strict() => drop(map.next_value::<IgnoredAny>()?),
-            (None, "params") => {
-                let lone_surrogates = self.strictness == Strictness::StrictWithHalves;
-                drop(map.next_value_seed(Value { reserved: &OF_PARAMS, lone_surrogates })?);
-            }
-            (None, _) => drop(map.next_value_seed(Value::ANY)?),
-        }
-        Ok(())
-    }
-}
-
-/// Parses any value strictly. Keeps it if it is neither a list nor an object.
-#[derive(Clone, Copy)]
-struct Value {
-    /// The names that no member may resemble. Nested objects have names of their own.
-    reserved: &'static [&'static str],
-    /// Whether [`REPLACEMENT`] may stand for a lone surrogate. It may not in names of members, nor in
-    /// reserved strings.
-    lone_surrogates: bool,
-}
-
-impl Value {
-    const ANY: Self = Self { reserved: &[], lone_surrogates: false };
-}
+/// Parses any value. Keeps it if it is neither a list nor an object.
+struct Value;
 
 impl<'de> DeserializeSeed<'de> for Value {
     type Value = Json;
@@ -327,27 +232,12 @@ impl<'de> Visitor<'de> for Value {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
-        while seq.next_element_seed(Self::ANY)?.is_some() {}
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Json::Array(Vec::new()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let mut names = HashSet::new();
-        while let Some(name) = map.next_key::<String>()? {
-            if resembled(&name, self.reserved).is_some() {
-                return Err(A::Error::custom(LOOKALIKE));
-            }
-            let is_reserved = self.reserved.contains(&name.as_str());
-            let half_in = |text: &str| self.lone_surrogates && text.contains(REPLACEMENT);
-            let in_name = half_in(&name);
-            if !names.insert(name) {
-                return Err(A::Error::custom(TWICE));
-            }
-            let value = map.next_value_seed(Self::ANY)?;
-            if in_name || is_reserved && value.as_str().is_some_and(half_in) {
-                return Err(A::Error::custom(SURROGATE));
-            }
-        }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Json::Object(Vec::new()))
     }
 }
@@ -360,7 +250,7 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         if self.0.is_empty() {
-            Value::ANY.deserialize(from).map(Some)
+            Value.deserialize(from).map(Some)
         } else {
             from.deserialize_map(self)
         }

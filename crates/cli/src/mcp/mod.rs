@@ -6,9 +6,9 @@
 //! a [`writer`] writes to streams that may have no reader.
 
 mod activity;
-mod call;
 mod child;
 mod error;
+mod head;
 mod id;
 mod key_check;
 mod key_refusal;
@@ -18,13 +18,13 @@ mod names;
 mod path_refusal;
 mod refusal;
 mod relay;
+mod route;
 mod scan;
 mod session;
 mod setup;
 mod shutdown;
 mod sink;
 mod stdio_proxy;
-mod surrogates;
 mod writer;
 
 use std::ffi::OsString;
@@ -45,6 +45,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
+use vkey::config::RingConfig;
 use vkey_vm::BuiltIn;
 
 use super::embedded::{EmbeddedHost, HostArgs, LogLevel};
@@ -57,9 +58,10 @@ use super::time;
 use activity::Activity;
 use child::Server;
 use error::McpError;
+use head::Head;
 use key_check::KeyCheck;
 use relay::Bounds;
-use session::{Head, Session};
+use session::Session;
 use setup::SetupArgs;
 use shutdown::{FINAL_WRITE_LIMIT, Shutdown};
 use sink::Sink;
@@ -120,7 +122,12 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
         return Err(McpError::StdinTaken.into());
     }
     let key = args.key.read(out)?;
-    let host = args.host.load(modules, |rings| RingEnvironment::read(rings, secret.as_ref()))?;
+    let (mut plugin, mut config) = args.host.read_config()?;
+    if let Some((text, routed)) = route::add(&plugin.text, &config, &args.path) {
+        (plugin.text, config) = (text, routed);
+    }
+    let environment = |rings: &[RingConfig]| RingEnvironment::read(rings, secret.as_ref());
+    let host = args.host.load(modules, (plugin, config), environment)?;
     let head = args.head(&host, &key);
     let key_variable = match place {
         Place::Variable(_, name) => Some(name),
@@ -154,7 +161,7 @@ impl Args {
             (":scheme", "http"),
             (":authority", &self.authority),
             (":path", &self.path),
-            ("content-type", "application/json"),
+            message::CONTENT_TYPE,
             ("accept", "application/json, text/event-stream"),
         ];
         let headers = fixed.into_iter().map(|(name, value)| (name.into(), value.into()));

@@ -3,10 +3,6 @@
 /// The members that determine what a message is (JSON-RPC 2.0, "Request object", "Response object").
 pub(super) const OF_MESSAGE: [&str; 6] = ["error", "id", "jsonrpc", "method", "params", "result"];
 
-/// The members of `params` that determine what a message is about (MCP, "Tools", "Prompts", "Resources",
-/// "Cancellation").
-pub(super) const OF_PARAMS: [&str; 4] = ["arguments", "name", "requestId", "uri"];
-
 /// The reserved name that some readers confuse `name` with: readers in Go ignore case, those in Java and .NET
 /// can be configured to, and those in C end a string at a NUL.
 pub(super) fn resembled(name: &str, reserved: &[&'static str]) -> Option<&'static str> {
@@ -36,8 +32,6 @@ mod tests {
         }
         assert_eq!(of_message("jSoNrPc"), Some("jsonrpc"));
         assert_eq!(of_message("param\u{17f}"), Some("params"));
-        assert_eq!(resembled("requestid", &OF_PARAMS), Some("requestId"));
-        assert_eq!(resembled("NAME", &OF_PARAMS), Some("name"));
         assert_eq!(resembled("mar\u{212a}", &["mark"]), Some("mark"));
     }
 

@@ -56,7 +56,7 @@ pub(super) fn of_failure(id: &Id) -> Vec<u8> {
 pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
     let body = Json::parse(reply.body.as_bytes()).unwrap_or(Json::Null);
     if is_response(&body, id) {
-        return whole_line(&body.to_string());
+        return whole_line(&reply.body);
     }
     let error = body.get("error");
     let text = |name| error.and_then(|error| error.get(name)).filter(|v| v.as_str().is_some());
@@ -70,6 +70,33 @@ pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
     data.extend(retry.map(|secs| ("retry_after".to_owned(), secs.into())));
     let message = message.unwrap_or("the gate answers this request itself");
     line(Some(id), reply.status.into(), message, Some(Json::Object(data)))
+}
+
+/// The gate's reply to a message that cannot be read, with the id that it certainly has; `None` if the reply is no
+/// JSON-RPC error.
+pub(super) fn from_unread(id: Option<&Id>, reply: &Reply) -> Option<Vec<u8>> {
+    let body = Json::parse(reply.body.as_bytes()).ok()?;
+    with_id(id, &body)
+}
+
+/// What the client gets in place of a list: the rest of it, or the gate's error, to which the id is added if the gate
+/// could not read it.
+pub(super) fn of_list(id: &Id, mut passed: Vec<u8>) -> Vec<u8> {
+    let body = Json::parse(&passed).ok();
+    let has_no_id = |body: &Json| body.get("id") == Some(&Json::Null);
+    let with_id = body.filter(has_no_id).and_then(|body| with_id(Some(id), &body));
+    with_id.unwrap_or_else(|| {
+        passed.push(b'\n');
+        passed
+    })
+}
+
+/// A JSON-RPC error with another id.
+fn with_id(id: Option<&Id>, body: &Json) -> Option<Vec<u8>> {
+    body.get("jsonrpc")?;
+    let error = body.get("error")?;
+    let id = id.map_or_else(|| "null".to_owned(), Id::to_string);
+    Some(whole_line(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)))
 }
 
 /// Whether a reply is already the JSON-RPC error of that request.

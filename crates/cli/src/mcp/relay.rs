@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use vkey::body::json::Limits;
+
 use super::super::error::Error;
 use super::super::input::{InputProblem, Place};
 use super::super::lines::{Line, Lines};
@@ -50,6 +52,7 @@ fn pass_messages(
     max_bytes: usize,
 ) -> Result<(), Error> {
     let unreadable = |error| Place::Stdin.error(InputProblem::Io(error));
+    let limits = proxy.session.limits();
     loop {
         let mut scan = Scan::default();
         let Some(line) = lines.next_or(|piece| scan.feed(piece)).map_err(unreadable)? else {
@@ -61,11 +64,11 @@ fn pass_messages(
             Line::TooLong => None,
         };
         let received = match line.map(without_end) {
-            Some(body) => received(body),
+            Some(body) => received(body, limits),
             None => {
                 let content =
                     Content::InvalidMessage(format!("longer than {max_bytes} bytes").into());
-                Received { body: None, content, scan }
+                Received { body: None, content, message: None, scan }
             }
         };
         if !pass_message(proxy, line, &received)? {
@@ -74,13 +77,13 @@ fn pass_messages(
     }
 }
 
-fn received(body: &[u8]) -> Received<'_> {
-    let content = Content::read(body);
+fn received(body: &[u8], limits: Limits) -> Received<'_> {
+    let (content, message) = Content::read(body, limits);
     let scan = match content {
         Content::InvalidJson(_) | Content::InvalidMessage(_) => Scan::of(body),
         _ => Scan::default(),
     };
-    Received { body: Some(body), content, scan }
+    Received { body: Some(body), content, message, scan }
 }
 
 /// Evaluates a line and forwards it, or replies to it; `false` if the client is gone.
@@ -168,7 +171,7 @@ fn pass_response(proxy: &StdioProxy, mut line: Vec<u8>) -> Result<bool, Error> {
     };
     let verdict = match read {
         ServerLine::Response(id) => {
-            let verdict = proxy.session.response(&id, &line)?;
+            let verdict = proxy.session.response(&id, without_end(&line))?;
             proxy.sink.check().inspect_err(|_| {
                 proxy.send_to_client(&refusal::of_failure(&id));
             })?;
@@ -193,7 +196,7 @@ fn pass_response(proxy: &StdioProxy, mut line: Vec<u8>) -> Result<bool, Error> {
     match verdict {
         ResponseVerdict::Pass if !line.ends_with(b"\n") => line.push(b'\n'),
         ResponseVerdict::Pass => {}
-        ResponseVerdict::Withheld(other) => line = other,
+        ResponseVerdict::Instead(other) => line = other,
         ResponseVerdict::Late => return Ok(true),
     }
     Ok(proxy.send_to_client(&line))

@@ -5,14 +5,16 @@ mod state;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vkey::host::{HeaderList, MemoryHost, Property};
-use vkey_vm::Response;
+use vkey::body::json::Limits;
+use vkey::body::mcp::Message;
+use vkey::config::BodySettings;
+use vkey_vm::{Response, UpstreamResponse};
 
 use super::super::embedded::EmbeddedHost;
 use super::super::error::Error;
-use super::call;
+use super::head::{Head, Shown};
 use super::id::Id;
-use super::message::{Content, member};
+use super::message::{CONTENT_TYPE, Content, member};
 use super::scan::Scan;
 use super::sink::{LogBatch, Sink};
 use super::{activity::Activity, lock};
@@ -28,6 +30,8 @@ pub(super) struct Received<'a> {
     pub(super) body: Option<&'a [u8]>,
     /// What the message is.
     pub(super) content: Content,
+    /// What it says, if it can be read.
+    pub(super) message: Option<Message>,
     /// The ids in a message that cannot be read.
     pub(super) scan: Scan,
 }
@@ -55,18 +59,10 @@ pub(super) struct Refused {
 pub(super) enum ResponseVerdict {
     /// It is forwarded to the client.
     Pass,
-    /// It is too late.
+    /// It is too late, or nobody has asked for it.
     Late,
-    /// The module withholds it; the client gets this line instead.
-    Withheld(Vec<u8>),
-}
-
-/// The HTTP request that a message is treated as, without its body.
-pub(super) struct Head {
-    /// The headers of every message.
-    pub(super) headers: HeaderList,
-    /// The client's address.
-    pub(super) source: String,
+    /// The client gets this line instead: the module withholds it, or a part of a list in it.
+    Instead(Vec<u8>),
 }
 
 /// The module, and the open requests of a session.
@@ -75,6 +71,8 @@ pub(super) struct Session {
     head: Head,
     sink: Arc<Sink>,
     activity: Arc<Activity>,
+    /// The bounds of a message.
+    limits: Limits,
     state: Mutex<State>,
 }
 
@@ -106,9 +104,17 @@ impl Session {
             server_requests,
             first: None,
             version: None,
+            modern: None,
             refusal: None,
         };
-        Ok(Self { host, head, sink, activity, state: Mutex::new(state) })
+        let limits = host.engine().map(|engine| engine.settings().body.limits());
+        let limits = limits.unwrap_or_else(|| BodySettings::default().limits());
+        Ok(Self { host, head, sink, activity, limits, state: Mutex::new(state) })
+    }
+
+    /// The bounds of a message, which are those of the module.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Evaluates a message of the client as the request that it would be over HTTP.
@@ -123,9 +129,12 @@ impl Session {
             if state.take_response_in_call(&message.content) {
                 return Ok(Verdict::Forward);
             }
-            let version = state.version.as_deref();
-            self.head.show(&host, message.body, version);
-            call::show(&host, message.body.map(|body| (&message.content, body)), version);
+            let shown = Shown {
+                body: message.body,
+                message: message.message.as_ref(),
+                revision: state.revision(&message.content),
+            };
+            self.head.show(&host, shown);
             let mut batch = LogBatch::default();
             let verdict = state.evaluate(message, host, &self.activity, &mut batch);
             batch.log.splice(0..0, state.worker.take_log());
@@ -137,9 +146,20 @@ impl Session {
 
     /// Ends the request that a response of the server belongs to, if there is one.
     pub(super) fn response(&self, id: &Id, line: &[u8]) -> Result<ResponseVerdict, Error> {
-        let bytes = Some(u64::try_from(line.len()).unwrap_or(u64::MAX));
         let now_ns = self.host.clock.now_ns()?;
-        let response = Response { status: Some(200), bytes, now_ns, ..Response::default() };
+        let (name, value) = CONTENT_TYPE;
+        let upstream = UpstreamResponse {
+            headers: vec![(name.to_owned(), value.to_owned())],
+            body: vec![line.to_vec()],
+            cut: None,
+        };
+        let response = Response {
+            status: Some(200),
+            upstream: Some(upstream),
+            is_local: true,
+            now_ns,
+            ..Response::default()
+        };
         let (verdict, batch) = {
             let mut state = lock(&self.state);
             let id = &state.requested(id);
@@ -147,7 +167,7 @@ impl Session {
                 state.version = version(line);
             }
             let mut batch = LogBatch::default();
-            (state.response(id, &response, &mut batch), batch)
+            (state.response(id, line, &response, &mut batch), batch)
         };
         self.sink.show(&batch);
         Ok(verdict)
@@ -205,26 +225,6 @@ impl Session {
         let ended = lock(&self.state).give_up(id, &response, &mut batch);
         self.sink.show(&batch);
         Ok(ended)
-    }
-}
-
-// === impl Head ===
-
-impl Head {
-    /// Translates a message into a request.
-    pub(super) fn show(&self, host: &MemoryHost, body: Option<&[u8]>, version: Option<&str>) {
-        let mut headers = self.headers.clone();
-        let mut add = |name: &str, value: &str| headers.push((name.into(), value.into()));
-        if let Some(body) = body {
-            add("content-length", &body.len().to_string());
-            host.request_body.push(body);
-        }
-        // Only messages after the first request know the version (MCP, "Protocol Version Header").
-        if let Some(version) = version {
-            add("mcp-protocol-version", version);
-        }
-        host.headers.replace(Some(headers));
-        host.show(Property::SourceAddress.path(), self.source.as_bytes());
     }
 }
 

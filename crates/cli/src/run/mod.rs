@@ -55,7 +55,8 @@ type EvaluatedLine = Result<LineResult, Error>;
 /// Runs `vkey run`.
 pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exit, Error> {
     let starting = Stopwatch::start();
-    let host = Arc::new(args.host.load(modules, |_| Ok(RingEnvironment::of_process()))?);
+    let config = args.host.read_config()?;
+    let host = Arc::new(args.host.load(modules, config, |_| Ok(RingEnvironment::of_process()))?);
     let mut workers = (0..args.workers).map(|_| host.worker()).collect::<Result<Vec<_>, _>>()?;
     let log = workers.first_mut().map(Worker::take_log).unwrap_or_default();
     let least = args.log_level.into();

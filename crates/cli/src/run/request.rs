@@ -97,6 +97,7 @@ impl RequestLine {
     /// The response if the request is forwarded, complete at `now_ns`.
     pub(super) fn response(&self, now_ns: u64) -> Response {
         Response {
+            is_local: false,
             status: Some(self.status),
             bytes: self.bytes_out,
             upstream: self.response.clone(),

@@ -7,11 +7,12 @@ use std::time::Duration;
 use vkey::audit::{AuditRecord, Line, Mask};
 use vkey::decision::{Decision, DenyReason};
 use vkey::host::MemoryHost;
-use vkey::reply::Reply;
+use vkey::reply::{Refusal, Reply};
 use vkey_vm::{Closed, ContextId, Failure, Opened, Response, Worker};
 
-use super::super::super::embedded::take_audit_line;
+use super::super::super::embedded::{decision_in, take_audit_line};
 use super::super::activity::Activity;
+use super::super::head::{is_modern, own_revision};
 use super::super::id::Id;
 use super::super::key_refusal::KeyRefusal;
 use super::super::message::{Content, progress_token};
@@ -33,6 +34,8 @@ pub(super) struct State {
     pub(super) first: Option<Id>,
     /// The protocol version in the server's response to it.
     pub(super) version: Option<String>,
+    /// The revision of the last request that said its own, which the notifications after it do not say.
+    pub(super) modern: Option<String>,
     /// Why the key of the last message was refused.
     pub(super) refusal: Option<KeyRefusal>,
 }
@@ -59,6 +62,15 @@ enum Admission {
 // === impl State ===
 
 impl State {
+    /// The revision that a message is of, if it does not say so itself.
+    pub(super) fn revision(&self, content: &Content) -> Option<&str> {
+        let modern = match content {
+            Content::Notification | Content::Cancelled(_) => self.modern.as_deref(),
+            _ => None,
+        };
+        modern.or(self.version.as_deref())
+    }
+
     /// Whether a message responds to a request that the server sent during a request that is still open. Such
     /// a response is a part of that request, which has been evaluated and counted.
     pub(super) fn take_response_in_call(&mut self, content: &Content) -> bool {
@@ -86,7 +98,7 @@ impl State {
         let context = match self.worker.open(host) {
             Err(failure) => {
                 self.forget(&failure, batch);
-                return Verdict::Refuse(self.refused(message, None));
+                return Verdict::Refuse(self.refused(message, None, None));
             }
             Ok(Opened::Held(context)) => return self.refuse(context, message, now_ns, batch),
             Ok(Opened::Forwarded(context)) => context,
@@ -150,6 +162,8 @@ impl State {
     ) {
         if let Content::Request(id, first) = &message.content {
             self.first = self.first.take().or_else(|| first.then(|| id.clone()));
+            let own = message.message.as_ref().and_then(own_revision);
+            self.modern = own.filter(|own| is_modern(own)).map(str::to_owned);
             let token = message.body.and_then(progress_token);
             let (since, heard) = (activity.now(), activity.server_now());
             let request = OpenRequest { context: Some(context), since, heard, token };
@@ -182,8 +196,13 @@ impl State {
         let mut own = LogBatch::default();
         self.close(Some(context), &Response { bytes, now_ns, ..Response::default() }, &mut own);
         self.note_refusal(&mut own);
+        let reason = own.audit.iter().find_map(|line| match decision_in(line) {
+            Some(Decision::Deny(reason)) => Some(reason),
+            _ => None,
+        });
         batch.append(own);
-        Verdict::Refuse(self.refused(message, reply.as_ref()))
+        let refused = self.refused(message, reply.as_ref(), reason);
+        Verdict::Refuse(refused)
     }
 
     /// Notes why the key is refused, if the last message was not refused for the same reason.
@@ -194,21 +213,36 @@ impl State {
         self.refusal = refusal;
     }
 
-    /// The errors for a message that the module denied; there is no reply if the module failed.
-    fn refused(&mut self, message: &Received<'_>, reply: Option<&Reply>) -> Refused {
-        let client = match &message.content {
-            Content::Request(id, _) => Some(refusal_of(id, reply)),
+    /// The errors for a message that the module denied; there is no reply and no reason if the module failed.
+    fn refused(
+        &mut self,
+        message: &Received<'_>,
+        reply: Option<&Reply>,
+        reason: Option<DenyReason>,
+    ) -> Refused {
+        let client = match (&message.content, reply) {
+            (Content::Request(id, _), reply) => Some(refusal_of(id, reply)),
+            (Content::InvalidJson(_) | Content::InvalidMessage(_), Some(reply)) => {
+                let id = self.certain_id(message);
+                let own = message.body.and_then(|_| refusal::from_unread(id, reply));
+                own.or_else(|| self.invalid_message(message))
+            }
             _ => self.invalid_message(message),
         };
-        Refused { client, server: self.error_for_server(message, reply) }
+        // The module answers no response, but the server waits for it.
+        let words = reason.map(|reason| vkey::reply::reply(reason, Refusal::default()));
+        Refused { client, server: self.error_for_server(message, words.as_ref()) }
     }
 
     /// The error for an invalid message. Its sender finds it by the id, if that is known and no other request
     /// waits under it.
     fn invalid_message(&self, message: &Received<'_>) -> Option<Vec<u8>> {
         let (code, problem) = problem(&message.content)?;
-        let id = message.scan.request().filter(|id| !self.is_taken(id));
-        Some(refusal::error(id, code, &problem))
+        Some(refusal::error(self.certain_id(message), code, &problem))
+    }
+
+    fn certain_id<'m>(&self, message: &'m Received<'_>) -> Option<&'m Id> {
+        message.scan.request().filter(|id| !self.is_taken(id))
     }
 
     /// The error for the server's request that the client answered with a refused message.
@@ -248,6 +282,7 @@ impl State {
     pub(super) fn response(
         &mut self,
         id: &Id,
+        line: &[u8],
         response: &Response,
         batch: &mut LogBatch,
     ) -> ResponseVerdict {
@@ -256,17 +291,26 @@ impl State {
             return ResponseVerdict::Late;
         }
         let Some(request) = self.open.remove(id) else {
-            return ResponseVerdict::Pass;
+            // Nobody has asked for it, so that nothing has judged it.
+            return ResponseVerdict::Late;
         };
-        let ended = self.close(request.context, response, batch);
-        match ended.filter(|ended| ended.withheld) {
-            None => ResponseVerdict::Pass,
-            Some(ended) => ResponseVerdict::Withheld(match &*ended.host.reply.borrow() {
-                Some(reply) => refusal::from_reply(id, reply),
-                None => {
-                    refusal::of_host(id, UNAVAILABLE, "withheld", "the gate keeps the answer back")
-                }
-            }),
+        let withheld = || {
+            let why = "the gate keeps the answer back";
+            ResponseVerdict::Instead(refusal::of_host(id, UNAVAILABLE, "withheld", why))
+        };
+        let Some(ended) = self.close(request.context, response, batch) else {
+            return withheld();
+        };
+        if ended.withheld {
+            let reply = ended.host.reply.borrow();
+            return reply.as_ref().map_or_else(withheld, |reply| {
+                ResponseVerdict::Instead(refusal::from_reply(id, reply))
+            });
+        }
+        match ended.host.response_body.passed() {
+            passed if passed == line => ResponseVerdict::Pass,
+            passed if passed.is_empty() => withheld(),
+            passed => ResponseVerdict::Instead(refusal::of_list(id, passed)),
         }
     }
 

@@ -214,7 +214,9 @@ fn processes_of_the_same_user_cannot_read_the_environment() {
     command.envs(vkey.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = command.spawn().expect("the command starts");
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"ping\"}\n").expect("it reads");
+    stdin
+        .write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/ping\"}\n")
+        .expect("it reads");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("text");
     let owner = std::fs::metadata(format!("/proc/{}/environ", child.id())).expect("it runs").uid();

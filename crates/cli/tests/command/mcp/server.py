@@ -55,16 +55,16 @@ def main():
             answer(asking.pop(message["id"]), message)
         elif method == "initialize":
             answer(message, {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {}})
-        elif method == "echo" or (method or "").startswith(("tools/", "resources/")):
-            answer(message, params)
-        elif method == "say":  # as it is, line ends too
+        elif "texts" in params and method != "ask_badly":  # as it is, line ends too
             for text in params["texts"]:
                 say(text)
+        elif method == "echo" or (method or "").startswith(("tools/", "resources/")):
+            answer(message, params)
         elif method == "fill":
             say('{"jsonrpc":"2.0","id":%s,"result":"%s"}\n' % (json.dumps(message["id"]), "x" * params["bytes"]))
         elif method == "hold":
             held.append(message)
-        elif method == "release":  # last in, first out
+        elif method == "notifications/release":  # last in, first out
             for one in reversed(held):
                 answer(one, one["params"])
             held.clear()
@@ -78,7 +78,7 @@ def main():
         elif method == "ask_later":
             answer(message, {})
             ask(params["id"])
-        elif method == "beat":  # ten times a second, for ever
+        elif method == "notifications/beat":  # ten times a second, for ever
             threading.Thread(target=beat, args=[params["message"]], daemon=True).start()
         elif method == "shout":  # on standard error
             sys.stderr.write((params["text"] + "\n") * params["times"])
