@@ -1,7 +1,6 @@
 //! Lists of MCP servers whose responses end by trailers.
 
 use super::worker::Worker;
-use super::*;
 use crate::host::Action;
 
 /// A key may call one tool.
