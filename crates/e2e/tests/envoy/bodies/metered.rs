@@ -284,7 +284,7 @@ fn digests_of_bodies_that_change_are_removed() {
             write_chunks(stream, 200, &headers, &[EVENT, USAGE, DONE])
         });
         let request =
-            digests.iter().fold(gateway.request(), |r, (name, value)| r.header(*name, *value));
+            digests.iter().fold(gateway.request(), |r, (name, value)| r.header(name, value));
         let answer = gateway.envoy.send(&request.body(STREAM));
         assert_eq!(answer.body, [EVENT, DONE].concat());
         let received = gateway.received();
