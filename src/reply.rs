@@ -34,7 +34,7 @@ pub struct Refusal {
     /// How the client expects errors to be worded.
     pub dialect: Dialect,
     /// What a caller of JSON-RPC needs besides.
-    pub rpc: Rpc,
+    pub rpc: Option<Box<Rpc>>,
     /// Replaces the reason's own message if that would be misleading.
     pub message: Option<&'static str>,
     /// Appended to the message: which limit, and when it has room again.
@@ -203,19 +203,20 @@ fn digits(number: u64) -> Cow<'static, str> {
 /// Only a refusal by a limit uses the details in `refusal`: `Retry-After` (RFC 9110, section 10.2.3),
 /// `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
 /// `x-should-retry: false` tells client libraries that waiting does not help, or not within a minute.
-pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
+pub fn reply(reason: DenyReason, mut refusal: Refusal) -> Reply {
     if reason.class() == DenyClass::Unauthenticated && refusal.dialect == Dialect::default() {
         return unauthenticated();
     }
     let Refusal { dialect, message, .. } = refusal;
     let is_limited = reason.class() == DenyClass::Limited;
-    let rpc = refusal.rpc.clone();
+    let rpc = refusal.rpc.take();
     let refusal = if is_limited { refusal } else { Refusal::default() };
     let mut error = Error::new(reason, message, refusal.explanation, dialect);
     let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
     let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
     let in_ms = soon.filter(|wait_ms| *wait_ms < MAX_WAIT_MS);
     if dialect == Dialect::JsonRpc {
+        let rpc = rpc.map(|rpc| *rpc).unwrap_or_default();
         error.rpc = Some(RpcError::new(rpc, &error, soon));
     }
     let [policy, state] = match refusal.fields {
@@ -241,7 +242,7 @@ pub fn reply(reason: DenyReason, refusal: Refusal) -> Reply {
     }
     Reply {
         status: error.rpc.as_ref().map_or(error.words.status, |rpc| rpc.status),
-        grpc_status: Some(error.words.grpc),
+        grpc_status: error.rpc.is_none().then_some(error.words.grpc),
         headers,
         body: error.body().into(),
         details: error.details.into(),
@@ -323,7 +324,9 @@ impl RpcError {
             matches!(error.reason.class(), DenyClass::Unauthenticated | DenyClass::BadRequest);
         let status = match rpc.fault {
             Some((status, _)) => status,
-            None if rpc.id.is_none() || rpc.by_status || is_of_transport => error.words.status,
+            None if rpc.id.is_none() || rpc.is_silent || rpc.by_status || is_of_transport => {
+                error.words.status
+            }
             None => 200,
         };
         let code = rpc.fault.map_or_else(|| error.rpc_code(), |(_, code)| code);

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use crate::body::json::Unreadable;
-use crate::body::mcp::{Message, MessageReader};
-use crate::body::request::{RequestFacts, RequestReader};
+use crate::body::mcp::MessageReader;
+use crate::body::request::RequestReader;
 use crate::engine::KnownKey;
 
+use super::content::Content;
 use super::seen::Seen;
 
 /// A request that its key, its headers and its path allow, and whose body decides the rest. Nothing of it has been sent or
@@ -50,15 +51,6 @@ pub struct ReadBody {
     pub content: Content,
     /// Its size in bytes.
     pub bytes: u64,
-}
-
-/// What a body says.
-#[derive(Debug)]
-pub enum Content {
-    /// What an AI request asks for.
-    Ai(RequestFacts),
-    /// A message of MCP.
-    Mcp(Message),
 }
 
 // === impl Held ===
@@ -127,25 +119,5 @@ impl Held {
     /// The request without its body, which is not read further.
     pub fn give_up(self) -> Asked {
         self.asked
-    }
-}
-
-// === impl Content ===
-
-impl Content {
-    /// What an AI request asks for.
-    pub fn facts(&self) -> Option<&RequestFacts> {
-        match self {
-            Self::Ai(facts) => Some(facts),
-            Self::Mcp(_) => None,
-        }
-    }
-
-    /// A message of MCP.
-    pub fn message(&self) -> Option<&Message> {
-        match self {
-            Self::Ai(_) => None,
-            Self::Mcp(message) => Some(message),
-        }
     }
 }

@@ -14,6 +14,7 @@
 //! again, which consumes its reservations: they cannot be given back twice. Callbacks may come out of order or
 //! not at all, so every callback has an answer in every phase: see [`crate::gate`].
 
+mod content;
 mod decided;
 mod edits;
 mod filtering;
@@ -24,12 +25,13 @@ mod metering;
 mod seen;
 mod step;
 
+pub use content::Content;
 pub use decided::{Decided, Outcome, Usage};
 pub use edits::{ATTACHED, Edits, plaintext_until};
 pub use filtering::{Filtering, Viewer, read_path};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
 pub use handover::{Concluded, Handover, Handovers, Response};
-pub use held::{Asked, BodyReader, Content, Held, ReadBody};
+pub use held::{Asked, BodyReader, Held, ReadBody};
 pub use metering::{Metering, Used};
 pub use seen::{Evaluation, Keyless, Request, Seen};
 pub use step::Step;

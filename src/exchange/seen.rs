@@ -21,7 +21,7 @@ use crate::limits::sessions::SessionId;
 use crate::reply::{Refusal, Rpc};
 use crate::time::secs;
 
-use super::held::Content;
+use super::content::Content;
 use super::step::Step;
 
 /// The most names of a query in an audit line, and the longest of each, in bytes.
@@ -379,13 +379,9 @@ impl Seen {
     /// How a refusal is worded for its client.
     #[cold]
     pub fn refusal(&self) -> Refusal {
-        match &self.rpc {
-            Some(rpc) => {
-                let rpc = Rpc::clone(rpc);
-                Refusal { dialect: Dialect::JsonRpc, rpc, ..Refusal::default() }
-            }
-            None => Refusal { dialect: self.dialect(), ..Refusal::default() },
-        }
+        let rpc = self.rpc.clone();
+        let dialect = if rpc.is_some() { Dialect::JsonRpc } else { self.dialect() };
+        Refusal { dialect, rpc, ..Refusal::default() }
     }
 
     /// What kind of method its MCP call has.

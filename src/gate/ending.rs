@@ -95,7 +95,7 @@ impl Gate {
                 self.end_forwarded(host, request, true);
             }
             Exchange::Responded(request) | Exchange::Filtered(request, _) => {
-                self.end_forwarded(host, request, true)
+                self.end_forwarded(host, request, true);
             }
             Exchange::Done => {}
         }

@@ -222,7 +222,7 @@ fn replace(host: &impl Host, filtering: &mut Filtering, bytes: u64, body: &[u8])
 
 /// The error in place of a list that cannot be judged: 502, because the server is at fault.
 fn error(id: Option<Box<[u8]>>) -> String {
-    let rpc = Rpc { id, fault: Some((502, 502)), ..Rpc::default() };
+    let rpc = Some(Box::new(Rpc { id, fault: Some((502, 502)), ..Rpc::default() }));
     let dialect = Dialect::JsonRpc;
     let refusal = Refusal { dialect, rpc, message: Some(WITHHELD), ..Refusal::default() };
     reply(DenyReason::BodyUnreadable, refusal).body.into_owned()

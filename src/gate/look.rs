@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::access::CanonicalPath;
 use crate::access::cidr::parse_address;
 use crate::audit::mcp_member;
-use crate::body::mcp::{Message, MessageKind};
+use crate::body::mcp::{Message, MessageKind, Mirrors};
 use crate::config::Settings;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
@@ -31,6 +31,22 @@ pub(super) enum Look<'a> {
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
     clients write themselves: rules about addresses do not hold; set use_remote_address: true, or name \
     the proxies in front by client.trusted_hops";
+
+/// The message of a request whose headers are trusted to say what its body says.
+fn said_by_headers(
+    settings: &Settings,
+    head: &RequestHead<'_>,
+    look: Look<'_>,
+) -> Option<ReadBody> {
+    let trusts = settings.mcp.trusts_headers && matches!(look, Look::Headers);
+    if !trusts || head.method != Some(b"POST") {
+        return None;
+    }
+    let path = CanonicalPath::parse(head.target.unwrap_or_default()).ok()?;
+    settings.mcp.server(path.resource())?;
+    let message = Mirrors::read(head.fields()).message()?;
+    Some(ReadBody { content: Content::Mcp(message), bytes: 0 })
+}
 
 /// The call of a message, as in an audit line.
 fn shown_call(engine: &Engine, head: &RequestHead<'_>, message: &Message) -> Option<String> {
@@ -100,7 +116,8 @@ impl Gate {
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
         let peer = || self.peer(host);
         let writes_line = !self.prints_records(host) || self.lacks_filter_state.get();
-        let body = look.body();
+        let said = said_by_headers(engine.settings(), &head, look);
+        let body = look.body().or(said.as_ref());
         let content = body.map(|body| &body.content);
         let message = content.and_then(Content::message);
         let mcp = message.and_then(|message| shown_call(engine, &head, message));

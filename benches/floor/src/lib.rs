@@ -233,6 +233,11 @@ extern "C" fn proxy_on_response_headers(_id: u32, _count: usize, _end_of_stream:
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_trailers(_id: u32, _count: usize) -> u32 {
+    CONTINUE
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_body(_id: u32, _len: usize, _end_of_stream: bool) -> u32 {
     CONTINUE
 }

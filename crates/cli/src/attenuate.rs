@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use vkey::access::restriction::{Restriction, Slashes, refuse_mistakes};
-use vkey::json::{Integers, Invalid, Json};
+use vkey::access::restriction::{Restriction, Slashes};
+use vkey::json::{Invalid, Json};
 use vkey::key::claims::Claims;
 use vkey::key::token::{CannotAttenuate, Unverified};
 use vkey::limits::ledger::MAX_FAMILY_LIMITS;
@@ -16,7 +16,7 @@ use super::output::Output;
 use super::private::KeyOutArgs;
 use super::review::Review;
 use super::time;
-use super::uses::{self, UseArgs};
+use super::uses::{self, UseArgs, check_restriction};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -98,13 +98,6 @@ pub(super) fn attenuate(key: String, caveats: &[Json]) -> Result<String, Error> 
         return Err(AttenuateError::TooManyLimits.into());
     }
     Ok(narrowed)
-}
-
-/// Checks that JSON is a restriction that gates understand and that some request can match.
-pub(super) fn check_restriction(json: &Json, slashes: Slashes) -> Result<(), Invalid> {
-    let root = json.root(Integers::Digits);
-    Restriction::read(&root)?;
-    refuse_mistakes(&root, slashes)
 }
 
 fn read_caveat(text: &str, slashes: Slashes) -> Result<Json, Invalid> {

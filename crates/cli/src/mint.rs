@@ -12,7 +12,7 @@ use vkey::key::claims::Claims;
 use vkey::key::keyring::{Keyring, Ring};
 use vkey::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
-use super::attenuate::{attenuate, check_restriction, read_caveats};
+use super::attenuate::{attenuate, read_caveats};
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::InputError;
@@ -21,7 +21,7 @@ use super::private::KeyOutArgs;
 use super::register::Entry;
 use super::review::Review;
 use super::ring::{RingArgs, RingError, SelectedRing};
-use super::uses::{self, UseArgs};
+use super::uses::{self, UseArgs, check_restriction};
 use super::{secret, time};
 
 #[derive(clap::Args)]

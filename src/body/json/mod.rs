@@ -5,6 +5,7 @@
 //! keeps no copy of it, does not recurse, and its memory is bounded by its [`Limits`].
 
 mod atom;
+mod hash;
 mod members;
 mod reader;
 mod scanner;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Unreadable;
-use super::string::{HASH_OF_NOTHING, hash};
+use super::hash::{HASH_OF_NOTHING, hash};
 
 /// A place in a document that a reader wants to know about. What a number means is the reader's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

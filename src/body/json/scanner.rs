@@ -2,10 +2,11 @@
 
 use super::Unreadable;
 use super::atom::{atom, atom_bytes};
+use super::hash::{HASH_OF_NOTHING, hash};
 use super::members::Members;
 use super::reader::{MAX_NUMBER_BYTES, Reader, Span, Spot, Text, Value};
 use super::skip::Skip;
-use super::string::{HASH_OF_NOTHING, Name, Str, hash, whole_string};
+use super::string::{Name, Str, whole_string};
 
 /// The bounds of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,8 +171,8 @@ impl Scanner {
     /// As [`Scanner::new`], for what a provider sends, of which a reader may take the largest of all counts. No value
     /// keeps it from the values after it: an object may have a member twice, and members whose names differ from known
     /// ones in case only. Objects and arrays that are ignored, or nested too deeply, are skipped up to their end. A string
-    /// may contain control characters and bytes that are not UTF-8, and a number or a literal that is none, as `NaN`, or
-    /// too long, is not reported.
+    /// may contain control characters and bytes that are not UTF-8, and what looks like a number or a literal but is
+    /// not one, as `NaN`, or is too long, is not reported.
     pub fn tolerant(limits: Limits) -> Self {
         Self { is_tolerant: true, ..Self::new(limits) }
     }

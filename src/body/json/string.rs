@@ -1,6 +1,7 @@
 //! Strings: escapes, UTF-8, and what is remembered of their text.
 
 use super::Unreadable;
+use super::hash::{HASH_OF_NOTHING, hash};
 use super::reader::{MAX_TEXT_BYTES, Names, Reader, Spot, Text};
 use super::words::{is_base64, plain_bytes};
 
@@ -55,10 +56,6 @@ const MIN_FILE_BYTES: u64 = 8192;
 
 /// The first bytes of a text may be others: a data URL says there what follows.
 const PREFIX_BYTES: u64 = 128;
-
-/// The hash of an empty name (FNV-1a).
-pub(super) const HASH_OF_NOTHING: u64 = 0xCBF2_9CE4_8422_2325;
-const HASH_FACTOR: u64 = 0x0000_0100_0000_01B3;
 
 // === impl Str ===
 
@@ -314,13 +311,6 @@ pub(super) fn whole_string(first: u8, after: &[u8], is_tolerant: bool) -> Option
     let (text, rest) = after.split_at_checked(len).filter(|_| len <= MAX_TEXT_BYTES)?;
     let (b'"', rest) = rest.split_first()? else { return None };
     (is_ascii || is_tolerant || str::from_utf8(text).is_ok()).then_some((text, rest))
-}
-
-/// Adds bytes to a hash (FNV-1a).
-#[inline(never)]
-pub(super) fn hash(hash: u64, bytes: &[u8]) -> u64 {
-    let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(HASH_FACTOR);
-    bytes.iter().fold(hash, add)
 }
 
 /// The length of the valid UTF-8 at the beginning of some bytes.

@@ -3,7 +3,7 @@
 use crate::body::base64::Decoder;
 use crate::body::json::Unreadable;
 
-use super::{Message, MessageKind};
+use super::{Arguments, Message, MessageKind, ObjectKind};
 
 /// The headers of a request that repeat its body: `mcp-protocol-version`, `mcp-method` and `mcp-name`.
 #[derive(Clone, Debug, Default)]
@@ -125,6 +125,49 @@ impl Mirrors {
         }
     }
 
+    /// The message, as far as these headers say it: since 2026-07-28 all that decides but the id, the arguments of a tool
+    /// and the objects of a few methods. `None` for an earlier revision, for such a method, and if a header is missing or
+    /// repeated.
+    pub fn message(&self) -> Option<Message> {
+        let text = |field: &Field| {
+            let value = field.value().filter(|_| !field.is_repeated)?;
+            str::from_utf8(value).ok().map(Box::<str>::from)
+        };
+        let revision = text(&self.revision)?;
+        let method = text(&self.method)?;
+        if Era::of(Some(revision.as_bytes())) == Era::Legacy {
+            return None;
+        }
+        let kind = match &*method {
+            "tools/call" => Some(ObjectKind::Tool),
+            "prompts/get" => Some(ObjectKind::Prompt),
+            "resources/read" => Some(ObjectKind::Resource),
+            "tools/list"
+            | "prompts/list"
+            | "resources/list"
+            | "resources/templates/list"
+            | "server/discover" => None,
+            method if method.starts_with("notifications/") => None,
+            _ => return None,
+        };
+        let name = || self.name.value().filter(|_| !self.name.is_repeated);
+        let named = |kind| Some((kind, [decoded(name()?)?].into()));
+        let object = match kind {
+            Some(kind) => Some(named(kind)?),
+            None => None,
+        };
+        let is_notification = method.starts_with("notifications/");
+        Some(Message {
+            kind: if is_notification { MessageKind::Notification } else { MessageKind::Request },
+            method,
+            id: None,
+            object,
+            revision: Some(revision),
+            has_meta_revision: true,
+            arguments: Arguments::default(),
+        })
+    }
+
     fn revision_is(&self, in_body: Option<&[u8]>, era: Era) -> bool {
         let is_same = match (self.revision.value(), in_body) {
             (None, _) => era == Era::Legacy,
@@ -211,12 +254,18 @@ impl Purpose {
 
 /// Whether a header has this name, as it is or in base64 between markers, which have one spelling.
 fn is_name(header: &[u8], name: &str) -> bool {
+    decoded(header).is_some_and(|said| *said == *name)
+}
+
+/// The name in a header: as it is, or in base64 between markers.
+fn decoded(header: &[u8]) -> Option<Box<str>> {
     let encoded = header.strip_prefix(b"=?base64?").and_then(|text| text.strip_suffix(b"?="));
-    let Some(encoded) = encoded else { return header == name.as_bytes() };
+    let Some(encoded) = encoded else { return str::from_utf8(header).ok().map(Box::from) };
     let mut decoder = Decoder::default();
     let mut bytes = Vec::new();
     let is_decoded = decoder.decode(encoded, &mut bytes).is_ok() && decoder.is_complete();
-    is_decoded && is_canonical(encoded) && bytes == name.as_bytes()
+    let name = String::from_utf8(bytes).ok().filter(|_| is_decoded && is_canonical(encoded))?;
+    Some(name.into())
 }
 
 /// Whether the bits of the last character that are not used are 0 (RFC 4648, section 3.5).

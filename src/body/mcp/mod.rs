@@ -10,6 +10,7 @@ mod headers;
 pub mod lists;
 mod message;
 mod object;
+mod parts;
 mod places;
 mod pointer;
 mod reader;
@@ -19,9 +20,10 @@ pub use arguments::{Arguments, Found};
 pub use class::MethodClass;
 pub use finder::{MAX_FOUND, MAX_FOUND_BYTES, MAX_NAMES};
 pub use headers::{Era, Fault, Mirrors, Purpose};
-pub use message::{MAX_ID_BYTES, MAX_OBJECTS, Message, MessageKind, MessageReader, Objects};
+pub use message::{MAX_ID_BYTES, MAX_OBJECTS, Message, MessageKind, Objects};
 pub use object::ObjectKind;
 pub use pointer::{MAX_POINTER_BYTES, MAX_SEGMENTS, Pointer, Segment};
+pub use reader::MessageReader;
 pub use wanted::{MAX_PLACES, Wanted};
 
 #[cfg(test)]

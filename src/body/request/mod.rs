@@ -4,6 +4,7 @@
 //! is closed: a value whose type is not the expected one makes the body unreadable, and what leaves the choice of a model
 //! to the server makes the request open-ended.
 
+mod ambiguous;
 mod escapes;
 mod facts;
 mod findings;
@@ -16,10 +17,11 @@ mod reader;
 mod target;
 mod whole;
 
+pub use ambiguous::AmbiguousTarget;
 pub use facts::{Injection, RequestFacts};
 pub use models::{MAX_MODELS, MAX_NAME_BYTES};
 pub use reader::RequestReader;
-pub use target::{AmbiguousTarget, Target};
+pub use target::Target;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Parameters of a query that decide something.
 
+use super::ambiguous::AmbiguousTarget;
 use super::escapes::decode;
-use super::target::AmbiguousTarget;
 use crate::body::cut::cut;
 
 /// What a part of a query says.

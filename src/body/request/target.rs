@@ -3,6 +3,7 @@
 use crate::body::Format;
 use crate::body::cut::{cut, cut_last};
 
+use super::ambiguous::AmbiguousTarget;
 use super::escapes::decode;
 use super::models::{MAX_NAME_BYTES, NameList};
 use super::query::{self, Parameter};
@@ -23,15 +24,6 @@ pub struct Target {
     pub(super) is_open_ended: bool,
     /// Whether the path is one of a known AI service, in a format of which nothing is read.
     pub is_uncounted: bool,
-}
-
-/// What a path or query asks for is not known for certain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AmbiguousTarget {
-    /// Servers could read the model in it differently.
-    Model,
-    /// The query has a parameter that changes the method, the headers or the form of the response.
-    Parameter,
 }
 
 /// The ends of paths, and the formats of their bodies. The first one that fits counts.
@@ -94,24 +86,6 @@ const GOOGLE_KINDS: [&[u8]; 5] =
 /// The ends of other paths whose requests may use tokens: Bedrock's asynchronous calls, Google's batches of calls, and
 /// Ollama's embeddings.
 const UNCOUNTED: [&[u8]; 3] = [b"/async-invoke", b"/batch", b"/api/embed"];
-
-// === impl AmbiguousTarget ===
-
-impl AmbiguousTarget {
-    /// What is wrong with the path or the query and what to send instead, for the caller.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::Model => {
-                "the name of a model or deployment in the path or query can be read in more than one way; name one in \
-                 plain form"
-            }
-            Self::Parameter => {
-                "the query changes the method or the form of the response, which the gateway must read; leave out \
-                 fields, callback and parameters with a dollar sign, and send no alt but json or sse"
-            }
-        }
-    }
-}
 
 // === impl Target ===
 

@@ -48,6 +48,7 @@ mod lifetimes;
 mod limits;
 mod llm;
 mod load;
+mod mcp;
 mod mcp_sessions;
 mod memory;
 mod metrics;
