@@ -101,7 +101,7 @@ fn a_list_shows_what_the_key_may_call() {
     assert_eq!(ask(&mut session, 1, &[all]), said("1", &["a_one", "read", "a_two"], more));
     // One with nothing to hide passes byte for byte.
     let all = said(" 2 ", &["a_one", "read"], "");
-    assert_eq!(ask(&mut session, 2, &[all.clone()]), all);
+    assert_eq!(ask(&mut session, 2, std::slice::from_ref(&all)), all);
     // Their readers take the id for that of the request.
     let all = said("\"3\"", &["b_one"], "");
     assert_eq!(ask(&mut session, 3, &[all]), said("\"3\"", &[], ""));
