@@ -63,7 +63,7 @@ fn a_good_key_changes_nothing_in_a_conversation() {
     let calls = Vec::from_iter(
         talk.audit.iter().filter_map(|record| record.record.as_ref()?.mcp.as_deref()),
     );
-    assert!(calls.iter().any(|call| call.starts_with("tools/call echo - 20")), "{calls:?}");
+    assert!(calls.iter().any(|call| call.starts_with("tools/call echo stdio 20")), "{calls:?}");
     talk.assert_left_in_time();
     let environment = saw["environment"].as_array().unwrap();
     for hidden in [KEY, SECRET] {

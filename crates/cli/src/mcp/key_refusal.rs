@@ -54,8 +54,7 @@ impl KeyRefusal {
                 "it has limits, and `--host bare` counts nothing: use another host"
             }
             DenyReason::McpCall => {
-                "its restrictions allow no server without a name: name this one in mcp.routes, or the path of another \
-                 route by --path"
+                "its restrictions do not allow this server: name it in mcp.routes, or the path of another route by --path"
             }
             DenyReason::BodyUnreadable => {
                 "no message can be read: `--host nginx` shows none, and body.max_bytes must be enough for one"

@@ -5,6 +5,9 @@ use vkey::config::Config;
 use vkey::json::Json;
 use zeroize::Zeroizing;
 
+/// The name of the server in the audit line, and for the `servers` of a restriction.
+const SERVER: &str = "stdio";
+
 /// The configuration with a route of MCP for a path, so that the module reads what is sent there. `None` if it has one
 /// already, or if the path can be none.
 pub(super) fn add(
@@ -23,7 +26,7 @@ pub(super) fn add(
 }
 
 fn with_route(text: &[u8], path: &str) -> Option<Vec<u8>> {
-    let route = Json::object([("path", path.into())]);
+    let route = Json::object([("path", path.into()), ("server", SERVER.into())]);
     let Json::Object(mut members) = Json::parse(text).ok()? else { return None };
     let Some((_, mcp)) = members.iter_mut().find(|(name, _)| name == "mcp") else {
         // All else stays as it is, numbers too.
@@ -58,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_configuration_without_a_route_for_the_path_gets_one() {
-        let own = r#"{"path":"/mcp"}"#;
+        let own = r#"{"path":"/mcp","server":"stdio"}"#;
         for (mcp, routes) in [
             ("", format!(r#""mcp":{{"routes":[{own}]}}"#)),
             (r#","mcp":{"legacy":true}"#, format!(r#""mcp":{{"legacy":true,"routes":[{own}]}}"#)),
@@ -93,6 +96,9 @@ mod tests {
         let config = Config::parse(text.as_bytes()).unwrap();
         let (changed, _) = add(text.as_bytes(), &config, "/mcp").unwrap();
         let changed = String::from_utf8(changed.to_vec()).unwrap();
-        assert_eq!(changed.replace(r#""mcp":{"routes":[{"path":"/mcp"}]},"#, ""), text);
+        assert_eq!(
+            changed.replace(r#""mcp":{"routes":[{"path":"/mcp","server":"stdio"}]},"#, ""),
+            text
+        );
     }
 }

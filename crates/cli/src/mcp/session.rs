@@ -1,5 +1,6 @@
 //! The module, and the open requests of a session.
 
+mod answers;
 mod state;
 
 use std::sync::{Arc, Mutex};

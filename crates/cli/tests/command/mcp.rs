@@ -112,7 +112,7 @@ fn a_refused_request_is_answered_with_its_id() {
     let left = session.finish();
     assert!(left.out.is_empty(), "{}", left.err);
     assert_eq!(left.record.split(|byte| *byte == b'\n').count(), 2, "one line");
-    assert_eq!(statuses(&left.ended(0).audit())[1..], all("deny", &[200, 200, 200, 200, 429, 200]));
+    assert_eq!(statuses(&left.ended(0).audit())[1..], all("deny", &[200, 200, 200, 200, 429, 429]));
 }
 
 #[test]

@@ -33,9 +33,9 @@ fn an_audit_line_names_method_and_tool() {
     session.send("{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"tools/call\"\n");
     session.answer();
     let left = session.finish();
-    let revision = "- 2025-06-18";
+    let revision = "stdio 2025-06-18";
     let shown = json!([
-        "initialize - - -",
+        "initialize - stdio -",
         format!("tools/call search%20notes%0A {revision}"),
         format!("tools/call {}… {revision}", &long[..128]),
         format!("resources/read db://host/t {revision}"),

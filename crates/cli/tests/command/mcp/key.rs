@@ -57,7 +57,7 @@ fn refuses(gate: &Gate, key: &str, options: &[&str], says: &[&str]) {
     let reason = done.err.split(": ").nth(2).expect("a reason");
     assert_eq!((&lines[0]["decision"], &lines[0]["reason"]), (&json!("deny"), &json!(reason)));
     // Of a request whose key or path is refused, the body is not read.
-    assert!(lines[0]["mcp"].is_null() || lines[0]["mcp"] == "ping - - -", "{lines:?}");
+    assert!(lines[0]["mcp"].is_null() || lines[0]["mcp"] == "ping - stdio -", "{lines:?}");
     assert_eq!(lines[0]["method"], "POST");
 }
 

@@ -98,7 +98,7 @@ fn the_server_learns_of_a_refused_response() {
     assert_eq!((&told["id"], &told["error"]["code"]), (&json!(7), &json!(429)), "{told}");
     assert_eq!(told["error"]["data"]["code"], "rate");
     assert!(left.out.is_empty(), "the client waits for nothing");
-    let expected = [("allow".to_owned(), 200), ("deny".to_owned(), 200)];
+    let expected = [("allow".to_owned(), 200), ("deny".to_owned(), 429)];
     assert_eq!(statuses(&left.ended(0).audit()), expected);
 }
 

@@ -50,13 +50,13 @@ fn a_call_that_the_key_may_not_make_never_reaches_the_server() {
     let mcp = audit.iter().map(|line| [&line["decision"], &line["reason"], &line["mcp"]]);
     let denied = ["deny", "mcp_call"];
     let expected = [
-        ["allow", "", "tools/call a_tool - -"],
-        [denied[0], denied[1], "tools/call b_tool - -"],
-        ["allow", "", "tools/call read - -"],
-        [denied[0], denied[1], "tools/call read - -"],
-        ["allow", "", "tools/call a_tool - -"],
-        [denied[0], denied[1], "resources/read db://closed/x - -"],
-        [denied[0], denied[1], "prompts/get p - -"],
+        ["allow", "", "tools/call a_tool stdio -"],
+        [denied[0], denied[1], "tools/call b_tool stdio -"],
+        ["allow", "", "tools/call read stdio -"],
+        [denied[0], denied[1], "tools/call read stdio -"],
+        ["allow", "", "tools/call a_tool stdio -"],
+        [denied[0], denied[1], "resources/read db://closed/x stdio -"],
+        [denied[0], denied[1], "prompts/get p stdio -"],
     ];
     let shown = mcp.map(|line| line.map(|value| value.as_str().unwrap_or_default().to_owned()));
     assert_eq!(shown.collect::<Vec<_>>(), expected.map(|line| line.map(str::to_owned)));
@@ -133,6 +133,16 @@ fn a_list_that_cannot_be_judged_is_withheld_and_the_session_lives_on() {
     session.finish().ended(0).says("a list is withheld");
 }
 
+/// The policy of upstream TLS is about connections, and there is none.
+#[test]
+fn a_response_has_no_connection_to_be_judged_by() {
+    let gate = Gate::new();
+    let mut session = start(&gate, &["--authority", "api.openai.com"]);
+    session.request(1, "tools/list", &json!({"texts": [said("1", &["a_one", "b_one"], "")]}));
+    assert_eq!(session.answer()["result"]["tools"], json!([{"name": "a_one"}]));
+    session.finish().ended(0);
+}
+
 /// A key without such a restriction sees what the server says, even what no list is.
 #[test]
 fn lists_pass_unread_for_a_key_without_restrictions() {
@@ -174,13 +184,13 @@ fn messages_of_the_revision_without_sessions_are_judged_too() {
     let left = session.finish();
     let mcp: Vec<Value> = left.ended(0).audit().iter().map(|line| line["mcp"].clone()).collect();
     let expected = json!([
-        "tools/call a_é%20%0A - 2026-07-28",
-        "tools/call b_tool - 2026-07-28",
-        "tools/call %20a_ - 2026-07-28",
-        "resources/read db://open/x - 2026-07-28",
-        "notifications/cancelled - - 2026-07-28",
-        "initialize - - 2025-06-18",
-        "tools/call a_tool - 2025-06-18",
+        "tools/call a_é%20%0A stdio 2026-07-28",
+        "tools/call b_tool stdio 2026-07-28",
+        "tools/call %20a_ stdio 2026-07-28",
+        "resources/read db://open/x stdio 2026-07-28",
+        "notifications/cancelled - stdio 2026-07-28",
+        "initialize - stdio 2025-06-18",
+        "tools/call a_tool stdio 2025-06-18",
     ]);
     assert_eq!(json!(mcp), expected);
 }
@@ -199,7 +209,7 @@ fn the_name_of_a_server_is_that_of_the_route() {
     assert_eq!(left.ended(0).audit()[0]["mcp"], "tools/call search notes -");
     for (path, says) in [
         ("/mcp/other", "the key is refused: mcp_call: "),
-        ("/mcp", "its restrictions allow no server without a name"),
+        ("/mcp", "its restrictions do not allow this server"),
         ("/a*", "cannot be that of an MCP server"),
     ] {
         let key = if path == "/a*" { gate.mint(&["--ring", "main"]) } else { key.clone() };
