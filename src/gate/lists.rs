@@ -38,7 +38,11 @@ impl Gate {
                 head.add(name.as_bytes(), &value);
             }
         }
-        let engine = self.engine.as_ref()?.try_borrow().ok()?;
+        let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
+        let Some(engine) = engine else {
+            // Without a filter, an error takes the place of the body.
+            return Some(filtering);
+        };
         let body = &engine.settings().body;
         let max_bytes = usize::try_from(body.max_list_bytes).unwrap_or(usize::MAX);
         let Filtering { asked, is_modern, .. } = *filtering;

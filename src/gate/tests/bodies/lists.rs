@@ -51,6 +51,24 @@ fn trailers_end_a_list_that_is_held() {
     }
 }
 
+/// A host that calls back from inside a host call finds the engine in use.
+#[test]
+fn nothing_passes_that_nobody_can_judge() {
+    let worker = Worker::new(CONFIG);
+    let mut sent = worker.send(&[(":path", "/mcp")]);
+    sent.body(&[ASKED]);
+    let in_use = worker.gate.engine.as_ref().unwrap().borrow_mut();
+    sent.respond_headers(200, "application/json");
+    let response = &sent.host.memory.response_body;
+    response.push(PARTS.concat());
+    let bytes = u64::try_from(response.arrive().unwrap().bytes).unwrap();
+    worker.gate.on_response_body(&sent.host, &mut sent.exchange, bytes, true);
+    response.pass();
+    let passed = String::from_utf8(response.passed()).unwrap();
+    assert!(passed.contains(r#""code":502"#) && !passed.contains("tools"), "{passed}");
+    drop(in_use);
+}
+
 /// What begins with white space may be a stream. It goes on as soon as it is known to be one.
 #[test]
 fn a_stream_that_begins_with_white_space_is_not_held() {
