@@ -8,7 +8,7 @@ use crate::body::json::{Limits, Unreadable};
 use crate::body::mcp::lists::Asked as AskedFor;
 use crate::body::mcp::{Era, MessageReader, Mirrors, Wanted};
 use crate::body::request::{Injection, RequestFacts, RequestReader, Target};
-use crate::decision::{Decision, DenyReason};
+use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::{KnownKey, Reserve};
 use crate::exchange::{
     Asked, BodyReader, Content, Filtering, Forwarded, Held, Metering, ReadBody, Viewer, read_path,
@@ -151,6 +151,7 @@ impl<H: Host> RequestGate<'_, H> {
         if !key.restricts_mcp()
             || !decided.seen().is_message()
             || decided.decision() != Decision::Allow
+            || self.engine.settings().mode == Mode::Shadow
         {
             return None;
         }

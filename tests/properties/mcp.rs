@@ -1,5 +1,8 @@
 //! Properties of restrictions of MCP calls.
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 const POINTERS: [&str; 4] = ["/a", "/b", "/items/*", "/items/*/name"];

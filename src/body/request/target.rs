@@ -140,8 +140,17 @@ impl Target {
     }
 
     fn read_suffix(&mut self, path: &[u8]) -> Result<bool, AmbiguousTarget> {
+        let mut is_misspelt = false;
         for (suffix, format) in &SUFFIXES {
-            let Some(prefix) = path.strip_suffix(suffix.as_bytes()) else { continue };
+            let Some(prefix) = path.strip_suffix(suffix.as_bytes()) else {
+                let end = path.get(path.len().wrapping_sub(suffix.len())..);
+                is_misspelt |= end.is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()));
+                continue;
+            };
+            // A server that ignores the case of paths reads another format than one that does not.
+            if is_misspelt {
+                return Err(AmbiguousTarget::Model);
+            }
             match deployment(prefix) {
                 Deployment::None => {}
                 Deployment::Named(name) => self.model = Some(decoded_name("", name, b'+')?),

@@ -47,6 +47,15 @@ fn a_format_is_recognised_by_the_end_of_the_path() {
     }
 }
 
+/// `/batches` is a format of its own, and `/v1/messages/batches` another one.
+#[test]
+fn a_path_that_is_another_format_in_another_case_is_ambiguous() {
+    for path in ["/v1/Messages/batches", "/v1/Chat/completions", "/v1/MESSAGES/batches"] {
+        assert_eq!(read(path), "ambiguous", "{path}");
+    }
+    assert_ne!(read("/v1/batches"), "ambiguous");
+}
+
 #[test]
 fn what_is_not_known_is_another_format() {
     for path in [
