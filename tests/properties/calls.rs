@@ -313,7 +313,17 @@ proptest! {
             body[at] = byte;
         }
         if decide(&restriction_of(&tools), &body) == Ok(true) {
-            let message = serde_json::from_slice(&body).unwrap();
+            let message = match serde_json::from_slice(&body) {
+                Ok(message) => message,
+                // What serde_json refuses and the reader does not, where nothing depends on it: halves of surrogate pairs,
+                // and numbers that no double can hold.
+                Err(error) => {
+                    let error = error.to_string();
+                    let left = ["surrogate", "unexpected end of hex escape", "number out of range"];
+                    prop_assert!(left.iter().any(|what| error.contains(what)), "{}", error);
+                    return Ok(());
+                }
+            };
             prop_assert!(is_met(&tools, &message), "{} {}", restriction_of(&tools), body.escape_ascii());
         }
     }
