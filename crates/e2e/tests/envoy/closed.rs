@@ -42,8 +42,8 @@ fn a_configuration_that_is_none_is_not_loaded() {
     assert_refused("{}", "keyring: missing");
     let literal = r#"{"keyring": [{"name": "main", "secret": "Sample-Secret-1-never-deploy"}]}"#;
     assert_refused(literal, "keyring[0].secret: a secret does not belong in a configuration");
-    let future = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "mcp": {}}"#;
-    assert_refused(future, "mcp: unknown member");
+    let future = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "mcps": {}}"#;
+    assert_refused(future, "mcps: unknown member");
     let bound = r#"{"keyring": [{"name": "main", "secret": "${A}"}], "llm": {"default_reserve_tokens": 0}}"#;
     assert_refused(bound, "llm.default_reserve_tokens: expected");
 }
