@@ -315,9 +315,11 @@ impl Engine {
     }
 }
 
-/// Whether a request names the session that it belongs to. Before 2025-03-26 the query does.
+/// Whether a request names the session that it belongs to. Before 2025-03-26 the query does, as the official servers
+/// spell it.
 fn names_session(head: &RequestHead<'_>) -> bool {
-    head.has(SESSION) || query_keys(head.target.unwrap_or_default()).next().is_some()
+    let mut keys = query_keys(head.target.unwrap_or_default());
+    head.has(SESSION) || keys.any(|key| matches!(key, b"sessionId" | b"session_id"))
 }
 
 /// Why a request with a fault is refused.
