@@ -12,7 +12,7 @@ use crate::access::{
 };
 use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
 use crate::body::Dialect;
-use crate::body::mcp::{Era, Fault, Message, MessageKind, MethodClass, Mirrors};
+use crate::body::mcp::{Era, Fault, MessageKind, MethodClass, Mirrors};
 use crate::body::request::{RequestFacts, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, KnownKey, McpTarget, Question, Reading};
@@ -64,11 +64,16 @@ pub struct Seen {
     mcp: Option<String>,
     /// What a refusal has to say, if the request is for an MCP server.
     rpc: Option<Box<Rpc>>,
+    /// The rules that its message of MCP follows, if it has one.
+    era: Option<Era>,
     /// The first model that the request names, and how many more it names, as in an audit line.
     model: Option<String>,
     /// The id of the plan that was in force.
     plan: Option<Rc<str>>,
 }
+
+/// Whether the headers of a message of MCP say the same as its body, and the rules that it follows.
+type Mirrored = Result<Era, Fault>;
 
 /// What a request shows of itself before anything is decided.
 pub struct Request<'a> {
@@ -141,6 +146,7 @@ impl Evaluation {
         request: &Request<'_>,
         path: Result<CanonicalPath<'_>, AmbiguousPath>,
         addresses: &Addresses<'_>,
+        mirrored: Option<Mirrored>,
         client_cert: impl FnOnce() -> Option<String>,
     ) -> Self {
         let now_secs = secs(request.now_ns);
@@ -193,11 +199,11 @@ impl Evaluation {
         let step = Step::of(engine, &question);
         drop(question);
         let reading = reading.into_inner().unwrap_or_default();
-        let checked = match request.body {
-            Some(Content::Mcp(message)) => {
-                engine.check_message(request.head, message, mirrored(request.head, message))
+        let checked = match (request.body, mirrored) {
+            (Some(Content::Mcp(message)), Some(mirrored)) => {
+                engine.check_message(request.head, message, mirrored)
             }
-            body => engine.check_body(&key, &reading, body.and_then(Content::facts)),
+            (body, _) => engine.check_body(&key, &reading, body.and_then(Content::facts)),
         };
         let step = step.and(engine, checked);
         Self::Known { key, step, reading }
@@ -293,6 +299,7 @@ impl Seen {
             query_keys: keys.map(|key| shown(text(key, MAX_QUERY_KEY_BYTES))).collect(),
             mcp: request.mcp.clone().map(shown),
             rpc: None,
+            era: None,
             model: request.body.and_then(Content::facts).and_then(named).map(shown),
             plan: None,
         })
@@ -309,8 +316,11 @@ impl Seen {
         let mut seen = Self::at(&path, request);
         seen.plan = Some(Rc::clone(engine.plan_id()));
         let addresses = Addresses::new(engine, request);
-        let evaluation = Evaluation::of(engine, request, path, &addresses, client_cert);
-        seen.rpc = rpc(engine, request, &evaluation);
+        let message = request.body.and_then(Content::message);
+        let mirrored = message.map(|message| Mirrors::read(request.head.fields()).check(message));
+        let evaluation = Evaluation::of(engine, request, path, &addresses, mirrored, client_cert);
+        seen.rpc = rpc(engine, request, mirrored, &evaluation);
+        seen.era = mirrored.and_then(Result::ok);
         let needs_addresses = match &evaluation {
             Evaluation::Known { .. } | Evaluation::Keyless(_) => true,
             Evaluation::Readiness => request.writes_line,
@@ -388,6 +398,11 @@ impl Seen {
     pub fn method_class(&self) -> Option<MethodClass> {
         let call = self.mcp.as_deref()?;
         Some(MethodClass::of(call.split(' ').next().unwrap_or_default()))
+    }
+
+    /// The rules that its message of MCP follows.
+    pub fn era(&self) -> Option<Era> {
+        self.era
     }
 
     /// Whether the request is for an MCP server.
@@ -477,17 +492,17 @@ fn named(facts: &RequestFacts) -> Option<String> {
     })
 }
 
-/// Whether the headers of a message say the same as its body.
-fn mirrored(head: &RequestHead<'_>, message: &Message) -> Result<Era, Fault> {
-    Mirrors::read(head.fields()).check(message)
-}
-
 /// What a refusal of a request has to say, if the request is for an MCP server.
 #[inline(never)]
-fn rpc(engine: &Engine, request: &Request<'_>, evaluation: &Evaluation) -> Option<Box<Rpc>> {
+fn rpc(
+    engine: &Engine,
+    request: &Request<'_>,
+    mirrored: Option<Mirrored>,
+    evaluation: &Evaluation,
+) -> Option<Box<Rpc>> {
     let by_status = engine.settings().mcp.refuses_by_status;
     if let Some(Content::Mcp(message)) = request.body {
-        let fault = mirrored(request.head, message).err().and_then(Fault::status_and_code);
+        let fault = mirrored.and_then(Result::err).and_then(Fault::status_and_code);
         let is_silent = message.kind != MessageKind::Request;
         return Some(Box::new(Rpc { id: message.id.clone(), is_silent, fault, by_status }));
     }

@@ -6,7 +6,7 @@ use crate::access::CanonicalPath;
 use crate::body::Declared;
 use crate::body::json::{Limits, Unreadable};
 use crate::body::mcp::lists::Asked as AskedFor;
-use crate::body::mcp::{Era, MessageReader, Mirrors, Wanted};
+use crate::body::mcp::{Era, MessageReader, Wanted};
 use crate::body::request::{Injection, RequestFacts, RequestReader, Target};
 use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::{KnownKey, Reserve};
@@ -158,8 +158,7 @@ impl<H: Host> RequestGate<'_, H> {
         let message = self.body.and_then(|body| body.content.message());
         let (asked, is_modern) = match message {
             Some(message) => {
-                let era = Mirrors::read(self.head.fields()).check(message);
-                (AskedFor::by(&message.method), era == Ok(Era::Modern))
+                (AskedFor::by(&message.method), decided.seen().era() == Some(Era::Modern))
             }
             None if self.head.method == Some(b"GET") => (AskedFor::Stream, false),
             None => return None,
