@@ -25,14 +25,18 @@ run() {
     cargo test --test envoy -- "$@"
 }
 
+# A name alone would match in the middle of other names too, and run tests whose tools may not be there.
 known=$(run --list)
+chosen=()
 for name in "${tests[@]}"; do
-    grep -q "^$name.*: test$" <<< "$known" || { echo "main-tests: no test is called $name" >&2; exit 1; }
+    matches=$(sed -n "s/^\($name.*\): test$/\1/p" <<< "$known")
+    [ -n "$matches" ] || { echo "main-tests: no test is called $name" >&2; exit 1; }
+    mapfile -t -O "${#chosen[@]}" chosen <<< "$matches"
 done
 
 for envoy in "$@"; do
     "$envoy" --version | sed -n 's/.*version: /on Envoy /p'
     SECONDS=0
-    VKEY_TEST_ENVOY=$envoy VKEY_TEST_ENVOYS=$envoy run "${tests[@]}"
+    VKEY_TEST_ENVOY=$envoy VKEY_TEST_ENVOYS=$envoy run --exact "${chosen[@]}"
     echo "after $SECONDS s"
 done
