@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use envoy::{Envoy, Options, Refused};
 pub(crate) use http::{Connection, Request, Response};
-pub(crate) use provider::{Latch, Provider, Received, Replay};
+pub(crate) use provider::{Latch, Provider, Replay};
 pub(crate) use temp::TempDir;
 
 /// Two busy cores start an Envoy with V8 in a few seconds; a minute without it is a failure.

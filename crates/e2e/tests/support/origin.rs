@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+/// A test may open a thousand connections, and a thread does little.
+const STACK_BYTES: usize = 256 * 1024;
+
 /// Headers or trailers, with names in lower case.
 pub(crate) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -44,8 +47,9 @@ impl Origin {
             for stream in listener.incoming() {
                 lock(&shared).connections += 1;
                 let (shared, respond) = (Arc::clone(&shared), Arc::clone(&respond));
+                let thread = thread::Builder::new().stack_size(STACK_BYTES);
                 // A connection that breaks is the proxy's to report.
-                thread::spawn(move || serve(stream?, &shared, &*respond));
+                thread.spawn(move || serve(stream?, &shared, &*respond)).expect("a thread");
             }
         });
         Self { address, seen }
@@ -56,6 +60,16 @@ impl Origin {
         lock(&self.seen).connections
     }
 
+    /// The requests so far, in the order in which they were complete.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        lock(&self.seen).requests.clone()
+    }
+
+    /// How many requests were complete so far.
+    pub(crate) fn received_len(&self) -> usize {
+        lock(&self.seen).requests.len()
+    }
+
     /// Takes the requests so far.
     pub(crate) fn take(&self) -> Vec<Received> {
         std::mem::take(&mut lock(&self.seen).requests)
@@ -63,6 +77,11 @@ impl Origin {
 }
 
 impl Received {
+    /// The path and the query.
+    pub(crate) fn target(&self) -> String {
+        self.header(":path").expect("a request has one")
+    }
+
     /// The value of the first header of that name.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         value(&self.headers, name)
@@ -153,7 +172,7 @@ fn read_fields(requests: &mut impl BufRead) -> io::Result<Fields> {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             return Ok(fields);
         };
-        fields.push((line[..colon].to_vec(), line[colon + 1..].trim_ascii().to_vec()));
+        fields.push((line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii().to_vec()));
     }
 }
 

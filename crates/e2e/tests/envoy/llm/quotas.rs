@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use super::in_front_of;
 use crate::keys::Minter;
 use crate::load::{CONNECTIONS, WORKERS, connect, number, usage};
-use crate::support::{
-    Connection, Envoy, Latch, Provider, Received, Replay, Request, each_envoy, wait_for,
-};
+use crate::support::origin::Received;
+use crate::support::{Connection, Envoy, Latch, Provider, Replay, Request, each_envoy, wait_for};
 
 /// What a request asks for at most.
 const MAX_TOKENS: u64 = 100;
@@ -34,8 +33,8 @@ fn chat(key: &str, case: &str) -> Request {
         .body(body.to_string())
 }
 
-fn case_of(request: &Received) -> &str {
-    request.target.split_once("?case=").unwrap().1
+fn case_of(request: &Received) -> String {
+    request.target().split_once("?case=").unwrap().1.to_owned()
 }
 
 fn word(text: &str) -> String {
@@ -179,7 +178,7 @@ fn nothing_is_lost_over_many_mixed_streams() {
     // Closed until it is known what a request reserves.
     let open = Latch::new();
     let of_provider = Arc::clone(&open);
-    let provider = Provider::start(move |request| match case_of(request) {
+    let provider = Provider::start(move |request| match &*case_of(request) {
         "missing" => Replay::events().piece(word("Rhine")).piece("data: [DONE]\n\n"),
         "refused" => Replay::new(500).header("content-length", "0"),
         "reset" => Replay::events().piece(word("Rhine")).reset(),

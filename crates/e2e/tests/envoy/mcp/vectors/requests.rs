@@ -169,7 +169,7 @@ type Arrived = Mutex<HashMap<String, Vec<u8>>>;
 fn server(arrived: &Arc<Arrived>) -> Provider {
     let arrived = Arc::clone(arrived);
     Provider::start(move |request| {
-        let number = request.header(NUMBER).unwrap().to_owned();
+        let number = request.header(NUMBER).unwrap();
         let earlier = arrived.lock().unwrap().insert(number, request.body.clone());
         assert_eq!(earlier, None);
         Replay::json(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)
