@@ -8,6 +8,7 @@ use vkey::access::restriction::{MAX_GLOB_STEPS, MAX_POINTERS};
 use vkey::alerts::anomaly::Sensitivity;
 use vkey::alerts::failures;
 use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask};
+use vkey::body::Format;
 use vkey::body::mcp::{MAX_POINTER_BYTES, MAX_SEGMENTS};
 use vkey::config::Config;
 use vkey::decision::DenyReason;
@@ -120,6 +121,16 @@ fn every_member_of_the_configuration_is_listed() {
         let text = format!(r#"{{"keyring": [{ring}, {text}}}]}}"#);
         assert_lists(&page, within, &Config::parse(text.as_bytes()).unwrap_err().to_string());
     }
+}
+
+#[test]
+fn every_wire_format_is_listed() {
+    let page = page("configuration");
+    let section =
+        page.split("\n### Wire formats\n").nth(1).and_then(|rest| rest.split("\n### ").next());
+    let names = section.unwrap().rsplit("\n\n").find(|part| part.starts_with('`')).unwrap();
+    let names = names.split('`').skip(1).step_by(2);
+    assert!(names.eq(Format::ALL.iter().map(|format| format.name())), "{section:?}");
 }
 
 #[test]
