@@ -177,6 +177,24 @@ fn every_metric_is_listed() {
     assert_eq!(in_sources, BTreeSet::from_iter(in_page));
 }
 
+/// Envoy takes those labels out of names that have a rule.
+#[test]
+fn every_label_of_a_metric_has_a_rule_in_every_envoy() {
+    let page = page("metrics");
+    let rows = page.lines().filter(|line| line.starts_with("| `vkey_"));
+    let cells = rows.filter_map(|row| row.split('|').nth(2));
+    let labels = BTreeSet::from_iter(cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)));
+    assert!(labels.len() > 9, "{labels:?}");
+    let folder = "examples/add-to-envoy";
+    let examples =
+        ["after", "after-credential", "after-ecds"].map(|name| format!("{folder}/{name}.yaml"));
+    for file in [&["envoy.yaml".to_owned()], &examples[..]].concat() {
+        let text = text(&file);
+        let rules = text.split("{tag_name: ").skip(1).filter_map(|rule| rule.split(',').next());
+        assert_eq!(BTreeSet::from_iter(rules), labels, "{file}");
+    }
+}
+
 #[test]
 fn numbers_in_the_pages_are_those_of_the_code() {
     let alerts = page("alerts");
