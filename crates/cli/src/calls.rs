@@ -60,6 +60,21 @@ struct Part<'a> {
     around: Vec<&'a Json>,
 }
 
+/// The line of the summary, if the configuration names MCP servers.
+pub(super) fn summary(settings: &Settings, json: &Json) -> Option<String> {
+    let place = |place: &Place<'_>| match place.server {
+        Server::Named(name) => format!("{} is {}", quoted(place.path), quoted(name)),
+        Server::OfPath | Server::Unnamed => quoted(place.path),
+    };
+    let mcp = &settings.mcp;
+    let paths = Vec::from_iter(places(json).iter().map(place)).join(", ");
+    let legacy = (!mcp.allows_legacy).then_some("revisions before 2026-07-28 are refused");
+    let statuses = mcp.refuses_by_status.then_some("refusals have their HTTP status");
+    let headers = mcp.trusts_headers.then_some("headers decide");
+    let rules = [Some(&*paths), legacy, statuses, headers].into_iter().flatten();
+    (!mcp.is_empty()).then(|| format!("mcp          {}", Vec::from_iter(rules).join("; ")))
+}
+
 /// What most likely is a mistake, and what to do. `json`: the configuration that the settings were read from.
 pub(super) fn notes(settings: &Settings, json: &Json) -> Vec<String> {
     if settings.mcp.is_empty() {

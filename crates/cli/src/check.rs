@@ -11,7 +11,7 @@ use vkey::config::{
 use vkey::decision::Mode;
 use vkey::headers::ForeignCredentials;
 use vkey::host::Dialect;
-use vkey::json::Invalid;
+use vkey::json::Json;
 use vkey::key::keyring::RingState;
 use vkey::key::revocations::Revoked;
 use vkey::key::token::Kid;
@@ -171,9 +171,9 @@ fn inspect(
         }
         RoleConfig::Gate(config) => {
             source.check_handed_over(plugin, config.variables())?;
-            let notes = notes(plugin, config.settings());
-            let notes = notes.map_err(|invalid| source.invalid(plugin, invalid))?;
-            let mut summary = summary(&config, now_secs);
+            let json = plugin.json().map_err(|invalid| source.invalid(plugin, invalid))?;
+            let notes = notes(plugin, config.settings(), &json);
+            let mut summary = summary(&config, &json, now_secs);
             summary.extend(notes.iter().map(|note| format!("note         {note}")));
             let inspection = Inspection { summary, unready: Vec::new(), hindrances };
             if env { inspection.in_environment(*config, environment) } else { Ok(inspection) }
@@ -198,7 +198,7 @@ impl Inspection {
     }
 }
 
-fn summary(config: &Config, now_secs: u64) -> Vec<String> {
+fn summary(config: &Config, json: &Json, now_secs: u64) -> Vec<String> {
     let settings = config.settings();
     let mut lines: Vec<String> = config.rings().iter().map(ring).collect();
     lines.extend(config.rings().iter().filter_map(|ring| signing_now(ring, now_secs)));
@@ -208,6 +208,7 @@ fn summary(config: &Config, now_secs: u64) -> Vec<String> {
     lines.extend(limits(settings));
     lines.extend(limit_headers(settings.limit_headers));
     lines.extend(ai::summary(settings));
+    lines.extend(calls::summary(settings, json));
     lines.extend(watched(settings));
     lines.extend(upstream_tls(&settings.upstream_tls));
     lines.push(format!("key sources  {}", key_sources(settings)));
@@ -218,11 +219,11 @@ fn summary(config: &Config, now_secs: u64) -> Vec<String> {
 }
 
 /// What most likely is a mistake in the configuration of a gate, or in how the proxy runs it.
-fn notes(plugin: &Plugin, settings: &Settings) -> Result<Vec<String>, Invalid> {
+fn notes(plugin: &Plugin, settings: &Settings, json: &Json) -> Vec<String> {
     let mut notes = ai::notes(settings);
-    notes.extend(calls::notes(settings, &plugin.json()?));
+    notes.extend(calls::notes(settings, json));
     notes.extend(bodies::notes(settings, plugin));
-    Ok(notes)
+    notes
 }
 
 /// The summary of an upstream gate's configuration.

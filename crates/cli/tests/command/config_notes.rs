@@ -38,6 +38,23 @@ fn tier(mcp: &Value, only: &Value) -> Value {
 }
 
 #[test]
+fn the_summary_has_the_servers() {
+    let line = |mcp: Value| {
+        let file = config(&json!({"mcp": mcp})).to_string();
+        let out = Vkey::new(&["config", "check", "-"]).stdin(file).ok().out;
+        out.lines().find_map(|line| line.strip_prefix("mcp          ")).map(str::to_owned)
+    };
+    let routes = json!([{"path": "/mcp", "server": "main"}, {"path": "/mcp/{server}"}]);
+    let paths = "\"/mcp\" is \"main\", \"/mcp/{server}\", \"/old/**\"";
+    assert_eq!(line(json!({"routes": routes, "paths": ["/old/**"]})).unwrap(), paths);
+    let strict =
+        json!({"paths": ["/a"], "legacy": false, "refuse_with": "http", "verify": "headers"});
+    let rules = "\"/a\"; revisions before 2026-07-28 are refused; refusals have their HTTP status; headers decide";
+    assert_eq!(line(strict).unwrap(), rules);
+    assert_eq!(line(json!({"legacy": false})), None);
+}
+
+#[test]
 fn a_route_that_never_counts_is_noted() {
     let routes = |routes: &Value| json!({"mcp": {"routes": routes}});
     says(
