@@ -28,6 +28,11 @@ wrong() {
     failed=1
 }
 
+# Whether the response has this text, without regard to spaces.
+shows() {
+    tr -d ' \n' < "$response" | grep -qF "$1"
+}
+
 # expect STATUS TITLE KEY PATH [CURL OPTIONS]: curl reads the key from stdin, so that no list of processes shows it.
 expect() {
     local wanted=$1 title=$2 key=$3 path=$4 status
@@ -60,7 +65,7 @@ expect 502 "The host of a known provider over the plaintext connection to the ec
 until [ "$(date +%s)" -gt $((minted_at + 1)) ]; do sleep 0.1; done
 expect 401 "A key of one second, two seconds old" "$short" /v1/models
 expect 200 "The counts of the key, those of the narrowed key included" "$key" /.vkey/usage
-tr -d ' \n' < "$response" | grep -qF '"seen":6,"allowed":3' || wrong "expected 6 seen, 3 allowed"
+shows '"seen":6,"allowed":3' || wrong "expected 6 seen, 3 allowed"
 
 # Chat completions: the provider in examples/provider streams as OpenAI does.
 chat() {
@@ -71,9 +76,23 @@ mini=$("$vkey" attenuate --caveat '{"models":["gpt-4o-mini"]}' <<< "$trial")
 expect 403 "A model that the key may not use" "$mini" /v1/chat/completions --json "$(chat gpt-4o)"
 expect 200 "A stream, whose tokens are counted" "$mini" /v1/chat/completions --json "$(chat gpt-4o-mini)"
 expect 200 "The tokens that it used" "$trial" /.vkey/usage
-tr -d ' \n' < "$response" | grep -qF '"name":"tier_tokens_day","limit":120,"used":10,' || wrong "expected 10 tokens used"
+shows '"name":"tier_tokens_day","limit":120,"used":10,' || wrong "expected 10 tokens used"
 expect 200 "Another stream" "$mini" /v1/chat/completions --json "$(chat gpt-4o-mini)"
 expect 429 "The quota has no room for what one more request may use" "$mini" /v1/chat/completions --json "$(chat gpt-4o-mini)"
+
+# MCP: the same program is a server with the tools search_rivers and delete_river.
+message() {
+    printf '{"jsonrpc":"2.0","id":7,"method":"%s","params":%s}' "$1" "${2:-{\}}"
+}
+tools=$("$vkey" attenuate --tools 'search_*' <<< "$key")
+expect 200 "A tool that the key may call" "$tools" /mcp --json "$(message tools/call '{"name":"search_rivers"}')"
+shows '"result":{"content":[' || wrong "expected the result of the tool"
+expect 200 "Another tool: an error of JSON-RPC, so that the client keeps its session" \
+    "$tools" /mcp --json "$(message tools/call '{"name":"delete_river"}')"
+shows '"id":7,"error":{"code":403,' || wrong "expected the error 403"
+expect 200 "The tools that the server lists, without the one that the key may not call" \
+    "$tools" /mcp --json "$(message tools/list)"
+if ! shows '"name":"search_rivers"' || shows delete_river; then wrong "expected search_rivers alone"; fi
 
 printf '\n== The audit lines, one per request\n'
 deadline=$((SECONDS + 10))

@@ -54,6 +54,8 @@ Try it:
   curl -i -H 'authorization: Bearer $key' http://127.0.0.1:10000/v1/models
   curl -N -H 'authorization: Bearer $key' http://127.0.0.1:10000/v1/chat/completions --json \
     '{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"Name three rivers."}]}'
+  curl -H 'authorization: Bearer $key' http://127.0.0.1:10000/mcp --json \
+    '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_rivers"}}'
 
 \`make demo\` in a second terminal shows more. Audit lines follow below; Ctrl-C stops Envoy.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A stand-in for a provider of models, for `make run`. It answers `POST /v1/chat/completions` as OpenAI does, streamed or
-not, always with the same words.
+"""A stand-in for a provider of models and an MCP server, for `make run`. It answers `POST /v1/chat/completions` as OpenAI
+does, streamed or not, always with the same words. `POST /mcp` is an MCP server with two tools and without sessions.
 
     provider.py PORT
 
@@ -16,12 +16,19 @@ WORDS = ["Rhine", ", ", "Danube", ", ", "Elbe", "."]
 SECS_PER_WORD = 0.05
 PROMPT_BYTES_PER_TOKEN = 4
 
+TOOLS = {"search_rivers": "Rhine, Danube, Elbe", "delete_river": "deleted"}
+INITIALIZED = {"capabilities": {"tools": {}}, "serverInfo": {"name": "rivers", "version": "1"}}
+METHOD_NOT_FOUND = {"code": -32601, "message": "the server does not know the method"}
+UNKNOWN_TOOL = {"code": -32602, "message": "the server has no such tool"}
+
 
 class Provider(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if self.path == "/mcp":
+            return self.answer_message(json.loads(body))
         try:
             request = json.loads(body)
             prompt = "".join(str(message.get("content")) for message in request["messages"])
@@ -36,6 +43,25 @@ class Provider(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": "".join(WORDS)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         self.reply(200, {"id": "chatcmpl-demo", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage})
+
+    def answer_message(self, message):
+        """Answers one message of MCP. Only requests have an id."""
+        if "id" not in message or "method" not in message:
+            return self.reply(202, None)
+        params = message.get("params") or {}
+        outcome = {"error": METHOD_NOT_FOUND}
+        if message["method"] == "initialize":
+            outcome = {"result": INITIALIZED | {"protocolVersion": params.get("protocolVersion")}}
+        elif message["method"] == "ping":
+            outcome = {"result": {}}
+        elif message["method"] == "tools/list":
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
+            outcome = {"result": {"tools": tools}}
+        elif message["method"] == "tools/call":
+            text = TOOLS.get(params.get("name"))
+            found = {"result": {"content": [{"type": "text", "text": text}]}}
+            outcome = found if text else {"error": UNKNOWN_TOOL}
+        self.reply(200, {"jsonrpc": "2.0", "id": message["id"]} | outcome)
 
     def stream(self, model, usage):
         self.send_response(200)
@@ -60,7 +86,7 @@ class Provider(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def reply(self, status, value):
-        body = json.dumps(value).encode()
+        body = b"" if value is None else json.dumps(value).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))

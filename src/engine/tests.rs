@@ -113,7 +113,7 @@ fn the_limit_applies_to_mcp_calls() {
         assert_eq!(decided(tools, &more, &Arguments::default()), exceeds, "{tools}");
     }
     let at = |found: Vec<Found>| {
-        Arguments::new(vec![(Pointer::parse("/a/*").unwrap(), found)], vec!["a".into()])
+        Arguments::new(vec![(Pointer::parse("/a/*").unwrap(), found)], Some(vec!["a".into()]))
     };
     let text = |len: usize| Found::Text(Some(name(len)));
     let glob = r#"{"name":"x","args":[{"at":"/a/*","glob":"*a*b"}]}"#;
@@ -128,7 +128,7 @@ fn the_limit_applies_to_mcp_calls() {
     assert_eq!(decided(place, &x, &at(vec![path(MAX_GLOB_STEPS * 2 - 1); 8])), is_allowed);
     assert_eq!(decided(place, &x, &at(vec![path(MAX_GLOB_STEPS * 2 + 1); 8])), exceeds);
     let only = r#"{"name":"x","only_args":["a"]}"#;
-    let named = |len: usize| Arguments::new(vec![], vec!["a".into(); len]);
+    let named = |len: usize| Arguments::new(vec![], Some(vec!["a".into(); len]));
     assert_eq!(decided(only, &x, &named(MAX_GLOB_STEPS * 16)), is_allowed);
     assert_eq!(decided(only, &x, &named(MAX_GLOB_STEPS * 16 + 16)), exceeds);
 }

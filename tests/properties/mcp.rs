@@ -123,7 +123,7 @@ fn arguments() -> impl Strategy<Value = Option<&'static Arguments>> {
     of((at, names).prop_map(|(found, names)| {
         let pointers = POINTERS.iter().map(|text| Pointer::parse(text).unwrap());
         let found = pointers.zip(found).collect();
-        &*Box::leak(Box::new(Arguments::new(found, names)))
+        &*Box::leak(Box::new(Arguments::new(found, Some(names))))
     }))
 }
 
@@ -245,7 +245,7 @@ proptest! {
         let bound = if left.0 == 0 { json!(left.1) } else { bound };
         let respelt = spell(right, shift, zeros);
         let found = Found::Number(respelt.as_str().into());
-        let arguments = Arguments::new(vec![(Pointer::parse("/a").unwrap(), vec![found])], vec![]);
+        let arguments = Arguments::new(vec![(Pointer::parse("/a").unwrap(), vec![found])], None);
         let names = ["x".into()];
         let call = McpCall {
             arguments: Some(&arguments),

@@ -173,7 +173,8 @@ fn respelled(value: &Value) -> String {
 }
 
 fn sorted_names(arguments: &Arguments) -> Vec<&str> {
-    let mut names: Vec<&str> = arguments.names().iter().map(|name| &**name).collect();
+    let mut names: Vec<&str> =
+        arguments.names().unwrap_or_default().iter().map(|name| &**name).collect();
     names.sort_unstable();
     names
 }

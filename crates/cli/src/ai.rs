@@ -2,7 +2,6 @@
 
 use vkey::config::Settings;
 use vkey::glob::Globs;
-use vkey::host::Dialect;
 use vkey::limits::quota::{Quota, Unit};
 use vkey::limits::{Limit, Limits, Measured};
 
@@ -10,7 +9,7 @@ use super::limits::text;
 use super::text::quoted;
 
 /// Paths of requests that use tokens.
-const METERED: [&str; 8] = [
+pub(super) const METERED: [&str; 8] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
@@ -39,9 +38,6 @@ pub(super) fn notes(settings: &Settings) -> Vec<String> {
     }
     if measured.any() && llm.routes.is_empty() && llm.paths == Globs::paths(&[]) {
         notes.push(NO_PATHS.to_owned());
-    }
-    if measured.any() && settings.dialect == Dialect::Nginx {
-        notes.push(NGINX.to_owned());
     }
     for path in METERED.iter().filter(|path| llm.unmetered.matches(path)) {
         notes.push(format!(
@@ -79,9 +75,6 @@ const UNPRICED: &str = "there is a quota of cost_usd and no price, so that every
 
 const NO_PATHS: &str = "llm.paths is empty: requests in formats that are not recognised pass, and count for no quota \
     of tokens or cost_usd; remove it, so that the default holds, or name the paths of your services";
-
-const NGINX: &str = "nginx cannot hold a request until its body is read, so that AI requests of keys with quotas of \
-    tokens or cost_usd are refused (body_unreadable); use Envoy";
 
 /// The limits of tiers and tenants, each with its owner.
 fn limits(settings: &Settings) -> impl Iterator<Item = (String, &Limits)> {

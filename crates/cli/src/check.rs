@@ -11,6 +11,7 @@ use vkey::config::{
 use vkey::decision::Mode;
 use vkey::headers::ForeignCredentials;
 use vkey::host::Dialect;
+use vkey::json::Json;
 use vkey::key::keyring::RingState;
 use vkey::key::revocations::Revoked;
 use vkey::key::token::Kid;
@@ -18,6 +19,8 @@ use vkey::limits::Limits;
 use vkey::limits::allowance::LimitHeaders;
 
 use super::ai;
+use super::bodies;
+use super::calls;
 use super::config_file::{ConfigFile, ConfigSource};
 use super::delivery::{Delivery, DeliveryArgs};
 use super::ecds;
@@ -100,7 +103,10 @@ fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
     for plugin in source.chosen()? {
         // Another environment may have other variables.
         let is_same = |earlier: &&&Plugin| {
-            earlier.text == plugin.text && (!args.env || earlier.environment == plugin.environment)
+            let same_notes = plugin.is_upstream_gate() || earlier.is_held_like(plugin);
+            earlier.text == plugin.text
+                && same_notes
+                && (!args.env || earlier.environment == plugin.environment)
         };
         let same = shown.iter().find(is_same);
         match (inspect(&source, plugin, args.env, &delivery), same) {
@@ -165,8 +171,11 @@ fn inspect(
         }
         RoleConfig::Gate(config) => {
             source.check_handed_over(plugin, config.variables())?;
-            let inspection =
-                Inspection { summary: summary(&config, now_secs), unready: Vec::new(), hindrances };
+            let json = plugin.json().map_err(|invalid| source.invalid(plugin, invalid))?;
+            let notes = notes(plugin, config.settings(), &json);
+            let mut summary = summary(&config, &json, now_secs);
+            summary.extend(notes.iter().map(|note| format!("note         {note}")));
+            let inspection = Inspection { summary, unready: Vec::new(), hindrances };
             if env { inspection.in_environment(*config, environment) } else { Ok(inspection) }
         }
     }
@@ -189,7 +198,7 @@ impl Inspection {
     }
 }
 
-fn summary(config: &Config, now_secs: u64) -> Vec<String> {
+fn summary(config: &Config, json: &Json, now_secs: u64) -> Vec<String> {
     let settings = config.settings();
     let mut lines: Vec<String> = config.rings().iter().map(ring).collect();
     lines.extend(config.rings().iter().filter_map(|ring| signing_now(ring, now_secs)));
@@ -199,14 +208,22 @@ fn summary(config: &Config, now_secs: u64) -> Vec<String> {
     lines.extend(limits(settings));
     lines.extend(limit_headers(settings.limit_headers));
     lines.extend(ai::summary(settings));
+    lines.extend(calls::summary(settings, json));
     lines.extend(watched(settings));
     lines.extend(upstream_tls(&settings.upstream_tls));
     lines.push(format!("key sources  {}", key_sources(settings)));
     lines.extend(foreign(settings.foreign_credentials));
     lines.push(format!("audit        {}", sink(settings.audit.sink)));
     lines.extend(variables(config.variables()));
-    lines.extend(ai::notes(settings).iter().map(|note| format!("note         {note}")));
     lines
+}
+
+/// What most likely is a mistake in the configuration of a gate, or in how the proxy runs it.
+fn notes(plugin: &Plugin, settings: &Settings, json: &Json) -> Vec<String> {
+    let mut notes = ai::notes(settings);
+    notes.extend(calls::notes(settings, json));
+    notes.extend(bodies::notes(settings, plugin));
+    notes
 }
 
 /// The summary of an upstream gate's configuration.

@@ -12,6 +12,8 @@
 
 mod ai;
 mod attenuate;
+mod bodies;
+mod calls;
 mod check;
 mod client;
 mod config_file;
@@ -33,6 +35,7 @@ mod lines;
 mod mcp;
 mod mint;
 mod output;
+mod overlap;
 mod plugins;
 mod private;
 mod process;

@@ -60,19 +60,10 @@ impl Review {
         if restriction.pairs_models_with_mcp() {
             self.warn(format!("{option}: {PAIRED}"));
         }
-        if self.is_without_mcp {
-            self.mcp(option, &restriction);
-        }
-    }
-
-    /// Warns of a restriction that a gate without `mcp` never finds to hold.
-    fn mcp(&mut self, option: &str, restriction: &Restriction) {
-        if restriction.needs_mcp_call() {
-            self.warn(format!("{option}: {WITHOUT_MCP}: every request is refused; {ADD_MCP}"));
-        } else if restriction.alternatives().iter().any(Restriction::needs_mcp_call) {
-            self.warn(format!(
-                "{option}: {WITHOUT_MCP}, alternatives of any_of among them; {ADD_MCP}"
-            ));
+        if self.is_without_mcp
+            && let Some(warning) = without_mcp(&restriction)
+        {
+            self.warn(format!("{option}: {warning}"));
         }
     }
 
@@ -104,6 +95,17 @@ impl Review {
         for warning in &self.warnings {
             out.note(format_args!("warning: {warning}"));
         }
+    }
+}
+
+/// What is wrong with a restriction that a gate without `mcp` never finds to hold, or an alternative of it.
+pub(super) fn without_mcp(restriction: &Restriction) -> Option<String> {
+    if restriction.needs_mcp_call() {
+        Some(format!("{WITHOUT_MCP}: every request is refused; {ADD_MCP}"))
+    } else if restriction.alternatives().iter().any(Restriction::needs_mcp_call) {
+        Some(format!("{WITHOUT_MCP}, alternatives of any_of among them; {ADD_MCP}"))
+    } else {
+        None
     }
 }
 

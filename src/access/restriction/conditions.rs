@@ -87,11 +87,12 @@ impl ToolEntry {
         self.name.matches(tool)
     }
 
-    /// Whether the arguments meet all conditions.
+    /// Whether the arguments meet all conditions. What was not looked for meets none.
     pub(super) fn accepts(&self, arguments: &Arguments) -> bool {
-        let listed = self.only_args.as_deref();
-        let are_listed =
-            listed.is_none_or(|listed| arguments.names().iter().all(|name| listed.contains(name)));
+        let are_listed = self.only_args.as_deref().is_none_or(|listed| {
+            let names = arguments.names();
+            names.is_some_and(|names| names.iter().all(|name| listed.contains(name)))
+        });
         are_listed && self.args.iter().all(|condition| condition.holds(arguments))
     }
 

@@ -6,7 +6,8 @@ use super::Pointer;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arguments {
     found: Vec<(Pointer, Vec<Found>)>,
-    names: Vec<Box<str>>,
+    /// `None` if they were not looked for.
+    names: Option<Vec<Box<str>>>,
 }
 
 /// What was found where a pointer leads. A pointer with a segment `*` finds one of these for each element.
@@ -31,8 +32,8 @@ pub enum Found {
 
 impl Arguments {
     /// The arguments in which `found` was found, one entry for each pointer that was looked for, and whose names are
-    /// `names`.
-    pub fn new(found: Vec<(Pointer, Vec<Found>)>, names: Vec<Box<str>>) -> Self {
+    /// `names`, if they were looked for.
+    pub fn new(found: Vec<(Pointer, Vec<Found>)>, names: Option<Vec<Box<str>>>) -> Self {
         Self { found, names }
     }
 
@@ -42,9 +43,9 @@ impl Arguments {
         found.map(|(_, found)| &**found)
     }
 
-    /// The names of the arguments.
-    pub fn names(&self) -> &[Box<str>] {
-        &self.names
+    /// The names of the arguments; `None` if they were not looked for.
+    pub fn names(&self) -> Option<&[Box<str>]> {
+        self.names.as_deref()
     }
 
     /// The most items and the most bytes of strings that are at one pointer. The names are items too.
@@ -54,7 +55,8 @@ impl Arguments {
             _ => 0,
         };
         let bytes = |found: &[Found]| found.iter().map(text).sum::<usize>();
-        self.found.iter().fold((self.names.len(), 0), |(items, most), (_, found)| {
+        let names = self.names.as_ref().map_or(0, Vec::len);
+        self.found.iter().fold((names, 0), |(items, most), (_, found)| {
             (items.max(found.len()), most.max(bytes(found)))
         })
     }

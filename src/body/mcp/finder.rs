@@ -112,8 +112,9 @@ impl Finder {
         match self.error {
             Some(error) => Err(error),
             None => {
+                let names = self.wanted.needs_names().then_some(self.names);
                 let found = self.wanted.into_pointers().zip(self.found).collect();
-                Ok(Arguments::new(found, self.names))
+                Ok(Arguments::new(found, names))
             }
         }
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::super::document::{NOT_IN_FORCE, at, get, items, text, typed};
-use super::{Discovered, Environment, Place, Plugin, Vm, message};
+use super::super::document::{NOT_IN_FORCE, at, get, is_true, items, text, typed};
+use super::{Discovered, Environment, Holding, Place, Plugin, Vm, message};
 
 /// The member that lists the variables.
 const VARIABLES: &str = "vm_config.environment_variables.host_env_keys";
@@ -21,6 +21,12 @@ const NAMED: [&str; 7] = [
     "config_discovery",
     "typed_config",
 ];
+
+/// Members that only listeners have.
+const LISTENER_MEMBERS: [&str; 3] = ["filter_chains", "default_filter_chain", "api_listener"];
+
+/// How much of a body a listener holds if it does not say.
+const DEFAULT_BUFFER_BYTES: u64 = 1_048_576;
 
 /// Adds the plugins in a value, outer ones first.
 pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<Plugin>) {
@@ -42,6 +48,11 @@ pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<
                     place.member(name, |place| find(member, place, found));
                 });
             });
+            if is_listener(value) {
+                let buffer_bytes = buffer_bytes(value);
+                let inside = found.iter_mut().skip(earlier);
+                inside.for_each(|plugin| plugin.buffer_bytes = buffer_bytes);
+            }
             if kind.ends_with(".TypedExtensionConfig") {
                 let name = text(value, "name").map(str::to_owned);
                 found
@@ -57,6 +68,19 @@ pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<
 /// Whether a type is that of HTTP filters that run a Wasm module. Network filters run modules too.
 pub(crate) fn is_filter(kind: &str) -> bool {
     kind.contains(".filters.http.wasm.") && kind.ends_with(".Wasm")
+}
+
+fn is_listener(value: &Value) -> bool {
+    LISTENER_MEMBERS.iter().any(|member| get(value, member).is_some())
+}
+
+/// How much of a body a listener holds; `None` if there is no bound.
+fn buffer_bytes(listener: &Value) -> Option<u64> {
+    let bytes = get(listener, "per_connection_buffer_limit_bytes").map(|bytes| match bytes {
+        Value::String(digits) => digits.parse().ok(),
+        bytes => bytes.as_u64(),
+    });
+    bytes.unwrap_or(Some(DEFAULT_BUFFER_BYTES)).filter(|bytes| *bytes > 0)
 }
 
 /// The name of a listener, a cluster or a filter.
@@ -79,6 +103,11 @@ pub(super) fn read(plugin: &Value, place: &Place<'_>) -> Plugin {
         text,
         environment: Some(environment(plugin)),
         vm: vm(plugin),
+        holding: match is_true(plugin, "allow_on_headers_stop_iteration") {
+            true => Holding::Held,
+            false => Holding::NotSet,
+        },
+        buffer_bytes: None,
         code: code(plugin).map(str::to_owned),
         expected,
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::document::{at, get, items, text};
-use super::{Environment, Place, Plugin, Vm, envoy, message};
+use super::{Environment, Holding, Place, Plugin, Vm, envoy, message};
 
 /// Adds the plugins of an object, or of a list of objects. Returns whether it is one.
 pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<Plugin>) -> bool {
@@ -14,11 +14,14 @@ pub(super) fn find<'a>(value: &'a Value, place: &mut Place<'a>, found: &mut Vec<
     let name = at(value, &["metadata", "name"]).and_then(Value::as_str);
     place.owned(name, |place| match kind {
         "WasmPlugin" => {
-            found.extend(place.member("spec", |place| istio(get(value, "spec"), place)));
+            let spec = get(value, "spec");
+            found.extend(place.member("spec", |place| istio("WasmPlugin", spec, place)));
         }
         "TrafficExtension" => {
             let wasm = at(value, &["spec", "wasm"]);
-            let read = |place: &mut Place<'a>| place.member("wasm", |place| istio(wasm, place));
+            let read = |place: &mut Place<'a>| {
+                place.member("wasm", |place| istio("TrafficExtension", wasm, place))
+            };
             found.extend(place.member("spec", read));
         }
         "EnvoyExtensionPolicy" => {
@@ -39,7 +42,7 @@ fn listed<'a>(list: &'a Value, place: &mut Place<'a>, found: &mut Vec<Plugin>) {
 }
 
 /// The plugin of Istio. It becomes a `Struct`, and variables have the value of the proxy or their own.
-fn istio(wasm: Option<&Value>, place: &mut Place<'_>) -> Option<Plugin> {
+fn istio(kind: &'static str, wasm: Option<&Value>, place: &mut Place<'_>) -> Option<Plugin> {
     let wasm = wasm?;
     let mut environment = Environment::new("vmConfig.env, with valueFrom: HOST");
     let listed = get(wasm, "vmConfig").map_or(&[][..], |vm| items(vm, "env"));
@@ -60,6 +63,8 @@ fn istio(wasm: Option<&Value>, place: &mut Place<'_>) -> Option<Plugin> {
         text: get(wasm, "pluginConfig").map(message::of_struct).unwrap_or_default(),
         environment: Some(environment),
         vm: Vm::default(),
+        holding: Holding::ByNo(kind),
+        buffer_bytes: None,
         code: text(wasm, "url").map(str::to_owned),
         expected: None,
     })
@@ -85,6 +90,8 @@ fn envoy_gateway<'a>(policy: &'a Value, place: &mut Place<'a>, found: &mut Vec<P
             text: Zeroizing::new(configuration.unwrap_or_default()),
             environment: Some(environment),
             vm: Vm::default(),
+            holding: Holding::ByNo("EnvoyExtensionPolicy"),
+            buffer_bytes: None,
             code: code.and_then(|code| text(code, "url")).map(str::to_owned),
             expected: None,
         });

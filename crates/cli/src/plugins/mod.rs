@@ -61,10 +61,30 @@ pub(super) struct Plugin {
     pub(super) environment: Option<Environment>,
     /// How Envoy runs the module, as far as the file says.
     pub(super) vm: Vm,
+    /// Whether the proxy holds a request until its body is read.
+    pub(super) holding: Holding,
+    /// How much of a body the listener holds, in bytes; `None` if the file does not say, or there is no bound.
+    pub(super) buffer_bytes: Option<u64>,
     /// Where the proxy gets the code from.
     code: Option<String>,
     /// What is expected, if the proxy does not hand the configuration over as text.
     expected: Option<&'static str>,
+}
+
+/// Whether a proxy holds a request until the module has read its body, as far as a file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Holding {
+    /// An object of this kind cannot make it.
+    ByNo(&'static str),
+    /// It does.
+    Held,
+    /// `allow_on_headers_stop_iteration` is not set.
+    NotSet,
+    /// nginx does not.
+    OnNginx,
+    /// The file does not say.
+    #[default]
+    Unknown,
 }
 
 /// How Envoy runs the module, as far as a file says.
@@ -225,6 +245,11 @@ impl Plugin {
         let json = self.json().ok();
         let role = json.as_ref().and_then(|json| json.get("role"));
         role.and_then(Json::as_str) == Some(UPSTREAM_ROLE)
+    }
+
+    /// Whether the proxy holds the requests for another one in the same way.
+    pub(super) fn is_held_like(&self, other: &Self) -> bool {
+        (self.holding, self.buffer_bytes) == (other.holding, other.buffer_bytes)
     }
 
     /// Whether it is of this module, and not of another that runs in the same proxy.

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Environment, Plugin};
+use super::{Environment, Holding, Plugin};
 
 const DIRECTIVE: &str = "proxy_wasm";
 
@@ -52,6 +52,7 @@ pub(super) fn find(text: &[u8]) -> Vec<Plugin> {
         names: vec![module.clone()],
         text: Zeroizing::new(configuration.clone().into_bytes()),
         environment: Some(environment(&inherited)),
+        holding: Holding::OnNginx,
         ..Plugin::default()
     };
     plugins.enumerate().map(plugin).collect()

@@ -152,7 +152,10 @@ fn config_check_reviews_settings_about_ai_requests() {
     for (members, says) in [
         (cost.to_owned(), "there is a quota of cost_usd and no price, so that every request"),
         (format!(r#"{tokens}, "llm": {{"paths": []}}"#), "llm.paths is empty: requests in formats"),
-        (format!(r#"{tokens}, "host": "nginx""#), "nginx cannot hold a request"),
+        (
+            format!(r#"{tokens}, "host": "nginx""#),
+            "bodies decide about requests (tier \"default\"), and nginx does not hold them",
+        ),
         (
             r#""llm": {"unmetered": ["/v1/files/**", "/v1/models/*"]}"#.to_owned(),
             "llm.unmetered exempts /v1/models/m:generateContent, whose requests use tokens",
@@ -162,7 +165,7 @@ fn config_check_reviews_settings_about_ai_requests() {
             "tier \"default\": 1023 tokens a day are less than a request without a bound",
         ),
         (
-            r#""tenants": {"acme": {"only": {"models": ["a"], "mcp": {"tools": ["b"]}}}}"#
+            r#""mcp": {"paths": ["/mcp"]}, "tenants": {"acme": {"only": {"models": ["a"], "mcp": {"tools": ["b"]}}}}"#
                 .to_owned(),
             "tenant \"acme\": models and mcp in one restriction never hold together",
         ),
@@ -174,8 +177,6 @@ fn config_check_reviews_settings_about_ai_requests() {
     let other =
         r#""llm": {"paths": [], "routes": [{"paths": ["/ai/**"]}], "default_reserve_tokens": 9}"#;
     assert_eq!(notes(&format!("{other}, {tokens}")).0, [""; 0]);
-    let either = r#""tiers": {"default": {"only": {"any_of": [{"models": ["a"]}, {"mcp": {}}]}}}"#;
-    assert_eq!(notes(either).0, [""; 0]);
 }
 
 #[test]

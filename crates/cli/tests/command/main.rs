@@ -12,6 +12,7 @@
 
 mod agreement;
 mod config;
+mod config_notes;
 mod crd;
 mod ecds;
 mod explain;

@@ -46,19 +46,24 @@ fn metrics_have_the_names_and_labels_that_the_shipped_configuration_gives_them()
         "tiers": {"default": {"quotas": [{"requests": 2, "per": "total"}]}},
         "tenants": {"acme": {}, "a-b_c": {"rate": {"requests": 1, "per": "300d"}}},
         "revoked": {"version": 7},
+        "mcp": {"paths": ["/v1/mcp"]},
     });
     let envoy = Envoy::start(options("names", &main, plugin));
     let acme = main.key("k1", json!({}));
     let dashed = main.key("k2", json!({"tenant": "a-b_c"}));
     let statuses = [&*acme, &acme, &acme, &dashed, &dashed, "no key", ""].map(|k| get(&envoy, k));
     assert_eq!(statuses, [200, 200, 429, 200, 429, 401, 401]);
-    envoy.wait_for_access_log(statuses.len());
+    let ping = r#"{"jsonrpc": "2.0", "id": 1, "method": "ping"}"#;
+    let message = Request::new("POST", "/v1/mcp").bearer(&main.key("k3", json!({})));
+    let message = message.header("content-type", "application/json").body(ping);
+    assert_eq!(envoy.send(&message).status, 200);
+    envoy.wait_for_access_log(statuses.len() + 1);
     for (metric, expected) in [
         (
             "vkey_requests_total",
             &[
                 r#"{decision="allow",reason="none",tenant="a-b_c"} 1"#,
-                r#"{decision="allow",reason="none",tenant="acme"} 2"#,
+                r#"{decision="allow",reason="none",tenant="acme"} 3"#,
                 r#"{decision="deny",reason="key_malformed",tenant="none"} 1"#,
                 r#"{decision="deny",reason="key_missing",tenant="none"} 1"#,
                 r#"{decision="deny",reason="quota",tenant="acme"} 1"#,
@@ -72,6 +77,7 @@ fn metrics_have_the_names_and_labels_that_the_shipped_configuration_gives_them()
                 r#"{limit="tier_requests_total",tenant="acme"} 1"#,
             ],
         ),
+        ("vkey_mcp_calls_total", &[r#"{class="lifecycle",decision="allow",tenant="acme"} 1"#]),
         ("vkey_revocations_version", &["{} 7"]),
     ] {
         let expected: Vec<_> = expected.iter().map(|rest| format!("{metric}{rest}")).collect();

@@ -8,6 +8,7 @@ use vkey::access::restriction::{MAX_GLOB_STEPS, MAX_POINTERS};
 use vkey::alerts::anomaly::Sensitivity;
 use vkey::alerts::failures;
 use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask};
+use vkey::body::Format;
 use vkey::body::mcp::{MAX_POINTER_BYTES, MAX_SEGMENTS};
 use vkey::config::Config;
 use vkey::decision::DenyReason;
@@ -123,6 +124,16 @@ fn every_member_of_the_configuration_is_listed() {
 }
 
 #[test]
+fn every_wire_format_is_listed() {
+    let page = page("configuration");
+    let section =
+        page.split("\n### Wire formats\n").nth(1).and_then(|rest| rest.split("\n### ").next());
+    let names = section.unwrap().rsplit("\n\n").find(|part| part.starts_with('`')).unwrap();
+    let names = names.split('`').skip(1).step_by(2);
+    assert!(names.eq(Format::ALL.iter().map(|format| format.name())), "{section:?}");
+}
+
+#[test]
 fn every_member_of_the_policy_file_is_listed() {
     let page = page("upstream-tls");
     for (within, members) in [
@@ -164,6 +175,24 @@ fn every_metric_is_listed() {
     let rows = page.lines().filter(|line| line.starts_with("| `vkey_"));
     let in_page = rows.flat_map(|row| named_in(row.split('|').nth(1).unwrap()));
     assert_eq!(in_sources, BTreeSet::from_iter(in_page));
+}
+
+/// Envoy takes those labels out of names that have a rule.
+#[test]
+fn every_label_of_a_metric_has_a_rule_in_every_envoy() {
+    let page = page("metrics");
+    let rows = page.lines().filter(|line| line.starts_with("| `vkey_"));
+    let cells = rows.filter_map(|row| row.split('|').nth(2));
+    let labels = BTreeSet::from_iter(cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)));
+    assert!(labels.len() > 9, "{labels:?}");
+    let folder = "examples/add-to-envoy";
+    let examples =
+        ["after", "after-credential", "after-ecds"].map(|name| format!("{folder}/{name}.yaml"));
+    for file in [&["envoy.yaml".to_owned()], &examples[..]].concat() {
+        let text = text(&file);
+        let rules = text.split("{tag_name: ").skip(1).filter_map(|rule| rule.split(',').next());
+        assert_eq!(BTreeSet::from_iter(rules), labels, "{file}");
+    }
 }
 
 #[test]

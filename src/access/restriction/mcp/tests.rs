@@ -187,7 +187,8 @@ fn entries_are_alternatives() {
     );
     let allows = |tool: &str, limit: &str, names: &[&str]| {
         let found = vec![(Pointer::parse("/limit").unwrap(), vec![Found::Number(limit.into())])];
-        let arguments = Arguments::new(found, names.iter().map(|name| (*name).into()).collect());
+        let arguments =
+            Arguments::new(found, Some(names.iter().map(|name| (*name).into()).collect()));
         let tools = [tool.into()];
         mcp.holds(&McpCall { arguments: Some(&arguments), ..McpCall::using(Tool, &tools, None) })
     };

@@ -17,9 +17,9 @@ use super::source::Input;
 use super::{managers, seal, upstream_gate};
 
 /// The labels of the module's metrics, which Envoy takes out of their names.
-const LABELS: [&str; 11] = [
-    "anomaly", "decision", "digest", "format", "kind", "limit", "reason", "ring", "tenant",
-    "upstream", "verdict",
+const LABELS: [&str; 12] = [
+    "anomaly", "class", "decision", "digest", "format", "kind", "limit", "reason", "ring",
+    "tenant", "upstream", "verdict",
 ];
 
 /// The start of the names of the module's metrics.
