@@ -255,6 +255,10 @@ impl Events {
     }
 
     fn data<'a>(&mut self, data: &'a [u8]) -> Part<'a> {
+        if let (0, Some([a, b, c, d, e, f])) = (self.first_len, data.first_chunk()) {
+            self.first = u64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f]);
+            self.first_len = DONE_BYTES;
+        }
         for byte in data.iter().take(usize::from(DONE_BYTES - self.first_len)) {
             self.first = self.first << 8 | u64::from(*byte);
             self.first_len += 1;

@@ -32,8 +32,7 @@ type Outcome = (Everything, u64, Result<(), Unreadable>);
 
 impl Reader for Everything {
     fn names(&self, _: Spot) -> &'static Names {
-        const ANY: Names =
-            Names { named: &[("model", Spot(3)), ("maxTokens", Spot(4))], others: INNER };
+        const ANY: Names = Names::new(&[("model", Spot(3)), ("maxTokens", Spot(4))], INNER);
         &ANY
     }
 

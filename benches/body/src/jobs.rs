@@ -41,8 +41,8 @@ const BODY_BYTES: usize = 1 << 20;
 /// Looks for what a request for a chat says.
 struct Facts(u64);
 
-const ROOT: Names = Names {
-    named: &[
+const ROOT: Names = Names::new(
+    &[
         ("model", Spot(2)),
         ("models", Spot(3)),
         ("max_tokens", Spot(4)),
@@ -51,13 +51,11 @@ const ROOT: Names = Names {
         ("stream", Spot(6)),
         ("usage", Spot(7)),
     ],
-    others: Spot::IGNORED,
-};
+    Spot::IGNORED,
+);
 
-const USAGE: Names = Names {
-    named: &[("prompt_tokens", Spot(8)), ("completion_tokens", Spot(9))],
-    others: Spot::IGNORED,
-};
+const USAGE: Names =
+    Names::new(&[("prompt_tokens", Spot(8)), ("completion_tokens", Spot(9))], Spot::IGNORED);
 
 impl Reader for Facts {
     fn names(&self, at: Spot) -> &'static Names {

@@ -12,16 +12,15 @@ pub struct Spot(pub u8);
 /// The members of an object that are of interest.
 #[derive(Debug)]
 pub struct Names {
-    /// Names and the spots of their values. Names are compared after unescaping, exactly. If two of them lead to the
-    /// same spot, an object that has both has a member twice.
-    pub named: &'static [(&'static str, Spot)],
-    /// The spot of every other member's value.
-    pub others: Spot,
+    pub(in crate::body) named: &'static [(&'static str, Spot)],
+    pub(super) others: Spot,
+    /// The sum of the [signs](sign) of the names. With it, most others are told apart without comparing them.
+    signs: u32,
 }
 
 /// Receives the values of a document.
 pub trait Reader {
-    /// The members of interest of an object at `at`. It is never asked for [`Spot::IGNORED`].
+    /// The members of interest of an object at `at`, which opens. It is never asked for [`Spot::IGNORED`].
     fn names(&self, at: Spot) -> &'static Names;
 
     /// The spot of a member of an object at `at`, if the reader looks for names that are not known before it runs;
@@ -120,6 +119,17 @@ impl Spot {
 // === impl Names ===
 
 impl Names {
+    /// `named`: names and the spots of their values. Names are compared after unescaping, exactly. If two of them lead
+    /// to the same spot, an object that has both has a member twice. `others`: the spot of every other member's value.
+    pub const fn new(named: &'static [(&'static str, Spot)], others: Spot) -> Self {
+        let (mut signs, mut rest) = (0, named);
+        while let [(name, _), after @ ..] = rest {
+            signs |= sign(name.as_bytes());
+            rest = after;
+        }
+        Self { named, others, signs }
+    }
+
     /// The spot of the member with exactly that name.
     pub(in crate::body) fn spot(&self, name: &[u8]) -> Spot {
         self.named(name).unwrap_or(self.others)
@@ -140,11 +150,22 @@ impl Names {
         }
     }
 
-    #[inline(never)]
+    #[inline]
     fn named(&self, name: &[u8]) -> Option<Spot> {
-        let named = self.named.iter().find(|(known, _)| known.as_bytes() == name);
-        named.map(|(_, spot)| *spot)
+        let may_be_named = self.signs & sign(name) != 0;
+        may_be_named.then(|| self.compared(name)).flatten().map(|(_, spot)| *spot)
     }
+
+    #[inline(never)]
+    fn compared(&self, name: &[u8]) -> Option<&'static (&'static str, Spot)> {
+        self.named.iter().find(|(known, _)| known.as_bytes() == name)
+    }
+}
+
+/// One bit for a name, by its length and its last byte.
+const fn sign(name: &[u8]) -> u32 {
+    let last = if let [.., last] = name { *last } else { 0 };
+    1 << ((last as usize + 3 * name.len()) % 32)
 }
 
 /// Whether names are the same for a reader that folds them.

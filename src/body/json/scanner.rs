@@ -4,7 +4,7 @@ use super::Unreadable;
 use super::atom::{atom, atom_bytes};
 use super::hash::{HASH_OF_NOTHING, hash};
 use super::members::Members;
-use super::reader::{MAX_NUMBER_BYTES, Reader, Span, Spot, Text, Value};
+use super::reader::{MAX_NUMBER_BYTES, Names, Reader, Span, Spot, Text, Value};
 use super::skip::Skip;
 use super::string::{Name, Str, whole_string};
 
@@ -23,18 +23,15 @@ pub struct Scanner {
     limits: Limits,
     /// Whether what does not keep a reader from finding the end of a value is accepted: see [`Scanner::tolerant`].
     is_tolerant: bool,
-    /// The offset of the next byte that is fed.
-    offset: u64,
-    /// The tokens that may come next, a sum of constants of [`next`].
-    next: u8,
+    /// The offset after the last byte of the piece that is read.
+    end: u64,
+    place: Place,
     inside: Inside,
     /// The offset of the first byte of what the next byte is inside of.
     start: u64,
     /// The objects and arrays that are open.
     open: Vec<Container>,
     members: Members,
-    /// The spot of the value that is being read, or comes next.
-    spot: Spot,
     string: Str,
     /// The bytes of a number or a literal that began in an earlier piece.
     atom: Vec<u8>,
@@ -49,6 +46,29 @@ pub struct Scanner {
     error: Option<Unreadable>,
 }
 
+/// What may come next, and where.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The tokens that may come next, a sum of constants of [`next`].
+    next: u8,
+    /// The spot of the value that is being read, or comes next.
+    spot: Spot,
+    within: Within,
+}
+
+/// What a value is directly inside of.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    /// The spot of the object or array.
+    at: Spot,
+    /// The members of interest of an object that is not ignored.
+    names: Option<&'static Names>,
+    /// The spot of the elements of an array.
+    items: Spot,
+    /// The tokens that may follow a value.
+    after_value: u8,
+}
+
 /// The tokens that may come next.
 mod next {
     use crate::body::json::atom::is_atom;
@@ -61,6 +81,8 @@ mod next {
     pub(super) const COMMA: u8 = 8;
     pub(super) const END_OF_OBJECT: u8 = 16;
     pub(super) const END_OF_ARRAY: u8 = 32;
+    /// A string may be either.
+    pub(super) const STRING: u8 = NAME | VALUE;
     /// With [`VALUE`]: it is the whole document.
     pub(super) const DOCUMENT: u8 = 64;
     /// Only in [`TOKENS`]: white space, which may always come.
@@ -89,7 +111,7 @@ mod next {
             b',' => COMMA,
             b'}' => END_OF_OBJECT,
             b']' => END_OF_ARRAY,
-            b'"' => NAME | VALUE,
+            b'"' => STRING,
             b'{' | b'[' => VALUE,
             _ if is_atom(byte) => VALUE,
             _ => NOTHING,
@@ -117,9 +139,8 @@ struct Container {
     start: u64,
     /// The number of members of open objects before its own.
     members_before: usize,
-    at: Spot,
-    /// The spot of the elements of an array; `None` is an object.
-    items: Option<Spot>,
+    /// What it is directly inside of.
+    within: Within,
 }
 
 /// The estimate for a file in base64.
@@ -151,13 +172,12 @@ impl Scanner {
         Self {
             limits,
             is_tolerant: false,
-            offset: 0,
-            next: next::VALUE | next::DOCUMENT,
+            end: 0,
+            place: Place::START,
             inside: Inside::Nothing,
             start: 0,
             open: Vec::new(),
             members: Members::default(),
-            spot: Spot::ROOT,
             string: Str::default(),
             atom: Vec::new(),
             skip: Skip::default(),
@@ -179,12 +199,11 @@ impl Scanner {
 
     /// Begins another document, and keeps the memory.
     pub fn reset(&mut self) {
-        self.offset = 0;
-        self.next = next::VALUE | next::DOCUMENT;
+        self.end = 0;
+        self.place = Place::START;
         self.inside = Inside::Nothing;
         self.open.clear();
         self.members.clear();
-        self.spot = Spot::ROOT;
         self.string.reset();
         self.atom.clear();
         self.text_bytes = 0;
@@ -220,12 +239,7 @@ impl Scanner {
     /// Whether the value of the document has ended. Only white space may follow. (A number that is a document by
     /// itself ends with what follows it.)
     pub fn is_complete(&self) -> bool {
-        self.next == next::NOTHING && self.error.is_none()
-    }
-
-    /// The length of all texts after unescaping, without names of members and without files.
-    pub fn text_bytes(&self) -> u64 {
-        self.text_bytes
+        self.place.next == next::NOTHING && self.error.is_none()
     }
 
     /// An estimate of the tokens of all texts: 1 for 4 bytes of text, and 2000 for each text that is a file: more than
@@ -244,106 +258,317 @@ impl Scanner {
     }
 
     fn read(&mut self, mut bytes: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let end = self.offset + bytes.len() as u64;
-        while let Some((byte, after)) = bytes.split_first() {
+        self.end += bytes.len() as u64;
+        while !bytes.is_empty() {
             match self.inside {
-                Inside::Nothing => {
-                    self.offset = end - bytes.len() as u64;
-                    if let Some((text, after)) = whole_string(*byte, after, self.is_tolerant) {
-                        bytes = after;
-                        self.whole_string(text, reader)?;
-                        self.punctuation(&mut bytes);
-                        continue;
-                    }
-                    self.token(*byte, reader)?;
-                    if !matches!(self.inside, Inside::Atom) {
-                        bytes = after;
-                    }
-                }
-                Inside::Atom => {
-                    let len = atom_bytes(bytes);
-                    let Some((text, after)) = bytes.split_at_checked(len) else { break };
-                    bytes = after;
-                    self.offset = end - bytes.len() as u64;
-                    self.atom(text, bytes.is_empty(), reader)?;
-                    self.punctuation(&mut bytes);
-                }
+                Inside::Nothing => self.tokens(&mut bytes, reader)?,
+                Inside::Atom => self.kept_atom(&mut bytes, reader)?,
                 Inside::Skipped => {
-                    if !self.skip.read(&mut bytes) {
-                        break;
+                    if self.skip.read(&mut bytes) {
+                        self.inside = Inside::Nothing;
+                        self.place.end_value();
                     }
-                    self.end_value();
                 }
                 Inside::Name | Inside::Text => {
-                    if !self.string.read(&mut bytes, reader)? {
-                        break;
+                    if self.string.read(&mut bytes, reader)? {
+                        self.end_string(self.offset(bytes), reader)?;
                     }
-                    self.offset = end - bytes.len() as u64;
-                    self.end_string(reader)?;
                 }
             }
         }
-        self.offset = end;
         Ok(())
+    }
+
+    /// The offset of what is left of a piece.
+    fn offset(&self, rest: &[u8]) -> u64 {
+        self.end - rest.len() as u64
+    }
+
+    /// Reads tokens up to one that this piece does not end, or that is read in another way. The place is in variables
+    /// meanwhile, because all of them need it.
+    fn tokens(&mut self, bytes: &mut &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        let mut place = self.place;
+        let mut rest = *bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            let start = rest;
+            rest = after;
+            let token = next::TOKENS.get(usize::from(*byte)).copied().unwrap_or_default();
+            if token == next::SPACE {
+                continue;
+            }
+            if place.next & token == 0 {
+                return Err(place.unexpected(*byte));
+            }
+            match (token, byte) {
+                (next::STRING, _) => {
+                    let Some((text, after)) = whole_string(rest, self.is_tolerant) else {
+                        self.begin_string(place, self.offset(start), reader);
+                        break;
+                    };
+                    rest = after;
+                    let span = Span { start: self.offset(start), end: self.offset(rest) };
+                    self.whole_string(text, &mut place, span, reader)?;
+                }
+                (next::COLON, _) => place.next = next::VALUE,
+                (next::COMMA, _) => place.comma(),
+                (next::END_OF_OBJECT | next::END_OF_ARRAY, _) => {
+                    self.close(&mut place, self.offset(rest), reader)?;
+                }
+                (_, b'{' | b'[') => {
+                    let is_array = *byte == b'[';
+                    if !self.open(is_array, &mut place, self.offset(start), reader)? {
+                        break;
+                    }
+                }
+                _ => {
+                    let (text, after) =
+                        start.split_at_checked(atom_bytes(start)).unwrap_or_default();
+                    if after.is_empty() {
+                        self.begin(Inside::Atom, self.offset(start));
+                        self.atom.clear();
+                        rest = start;
+                        break;
+                    }
+                    rest = after;
+                    place.end_value();
+                    if place.spot != Spot::IGNORED || !self.is_tolerant {
+                        let span = Span { start: self.offset(start), end: self.offset(rest) };
+                        self.atom(text, place.spot, span, reader)?;
+                    }
+                }
+            }
+            place.punctuation(&mut rest);
+        }
+        self.place = place;
+        *bytes = rest;
+        Ok(())
+    }
+
+    /// Begins what may end in another piece.
+    fn begin(&mut self, inside: Inside, start: u64) {
+        self.inside = inside;
+        self.start = start;
     }
 
     /// Reads a string that ends in the piece in which it begins, as most do.
-    fn whole_string(&mut self, text: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        if self.next & (next::NAME | next::VALUE) == 0 {
-            return Err(self.unexpected(b'"'));
-        }
-        self.start = self.offset;
+    fn whole_string(
+        &mut self,
+        text: &[u8],
+        place: &mut Place,
+        span: Span,
+        reader: &mut dyn Reader,
+    ) -> Result<(), Unreadable> {
         let len = text.len() as u64;
         let text = Text { bytes: text, is_cut: false, is_flawed: false, len };
-        self.offset += len + 2;
-        if self.next & next::NAME != 0 {
-            self.name_bytes += len;
-            let hash = if self.is_tolerant { 0 } else { hash(HASH_OF_NOTHING, text.bytes) };
-            return self.end_name(&Name { text, hash }, reader);
+        if place.next & next::NAME != 0 {
+            place.next = next::COLON;
+            place.spot = match place.within.names {
+                Some(names) if self.is_tolerant => names.spot(text.bytes),
+                _ => {
+                    let hash = hash(HASH_OF_NOTHING, text.bytes);
+                    self.name(&Name { text, hash }, place.within, reader)?
+                }
+            };
+            return Ok(());
         }
         self.text_bytes += len;
-        self.end_value();
-        if self.spot == Spot::IGNORED {
+        place.end_value();
+        if place.spot == Spot::IGNORED {
             return Ok(());
         }
-        if len > 0 && reader.streams(self.spot) {
-            reader.piece(self.spot, text.bytes)?;
+        if len > 0 && reader.streams(place.spot) {
+            reader.piece(place.spot, text.bytes)?;
         }
-        self.report(Value::Text(text), reader)
+        reader.value(place.spot, Value::Text(text), span)
     }
 
-    /// Reads white space, or the first byte of a token.
-    fn token(&mut self, byte: u8, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let token = next::TOKENS.get(usize::from(byte)).copied().unwrap_or_default();
-        if token == next::SPACE {
+    /// Begins a string that may end in another piece, or has to be decoded.
+    fn begin_string(&mut self, place: Place, start: u64, reader: &mut dyn Reader) {
+        if place.next & next::NAME != 0 {
+            self.begin(Inside::Name, start);
+            self.string.begin_name(place.within.names.is_some(), self.is_tolerant);
+            return;
+        }
+        self.begin(Inside::Text, start);
+        let is_wanted = place.spot != Spot::IGNORED;
+        let is_streamed = is_wanted && reader.streams(place.spot);
+        let streamed_at = is_streamed.then_some(place.spot);
+        self.string.begin_text(is_wanted, streamed_at, self.is_tolerant);
+    }
+
+    /// Ends a string that was begun.
+    fn end_string(&mut self, end: u64, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        if matches!(std::mem::replace(&mut self.inside, Inside::Nothing), Inside::Name) {
+            let string = std::mem::take(&mut self.string.text);
+            let name = self.string.name(&string);
+            let spot = self.name(&name, self.place.within, reader);
+            self.string.text = string;
+            self.place.next = next::COLON;
+            self.place.spot = spot?;
             return Ok(());
         }
-        if self.next & token == 0 {
-            return Err(self.unexpected(byte));
+        if self.string.is_file() {
+            self.files += 1;
+        } else {
+            self.text_bytes += self.string.len;
         }
-        match byte {
-            b':' => self.next = next::VALUE,
-            b',' => self.comma(),
-            b'{' | b'[' => return self.open(byte == b'[', reader),
-            b'}' | b']' => return self.close(reader),
-            b'"' if self.next & next::NAME != 0 => {
-                let is_wanted = self.open.last().is_some_and(|object| object.at != Spot::IGNORED);
-                self.begin(Inside::Name);
-                self.string.begin_name(is_wanted, self.is_tolerant);
-            }
-            b'"' => {
-                self.begin(Inside::Text);
-                let is_wanted = self.spot != Spot::IGNORED;
-                let is_streamed = is_wanted && reader.streams(self.spot);
-                let streamed_at = is_streamed.then_some(self.spot);
-                self.string.begin_text(is_wanted, streamed_at, self.is_tolerant);
-            }
-            _ => {
-                self.begin(Inside::Atom);
-                self.atom.clear();
+        self.place.end_value();
+        let span = Span { start: self.start, end };
+        report(self.place.spot, Value::Text(self.string.value()), span, reader)
+    }
+
+    /// Reads the name of a member of the innermost object. Returns the spot of its value.
+    #[inline(never)]
+    fn name(
+        &mut self,
+        name: &Name<'_>,
+        object: Within,
+        reader: &mut dyn Reader,
+    ) -> Result<Spot, Unreadable> {
+        if self.is_tolerant {
+            return Ok(object.names.map_or(Spot::IGNORED, |names| name.spot(names)));
+        }
+        self.name_bytes += name.text.len;
+        let (mut id, mut spot) = (name.hash, Spot::IGNORED);
+        if let Some(names) = object.names {
+            let known = match reader.member(object.at, &name.text) {
+                Some(spot) => Some(spot),
+                None => name.find(names)?,
+            };
+            spot = known.unwrap_or(names.others);
+            // Names that lead to the same spot are the same.
+            if let Some(spot) = known.filter(|spot| *spot != Spot::IGNORED) {
+                id = spot.0.into();
             }
         }
-        Ok(())
+        if self.members.len() >= usize::try_from(self.limits.max_open_keys).unwrap_or(usize::MAX) {
+            return Err(Unreadable::TooManyMembers);
+        }
+        let first = self.open.last().ok_or(Unreadable::NotJson)?.members_before;
+        self.members.push(first, id)?;
+        Ok(spot)
+    }
+
+    /// Begins an object or array. Returns false if it is skipped instead.
+    fn open(
+        &mut self,
+        is_array: bool,
+        place: &mut Place,
+        start: u64,
+        reader: &mut dyn Reader,
+    ) -> Result<bool, Unreadable> {
+        let is_too_deep = self.open.len() >= usize::from(self.limits.max_depth);
+        let at = place.spot;
+        if self.is_tolerant && (is_too_deep || at == Spot::IGNORED) {
+            self.inside = Inside::Skipped;
+            self.skip = Skip::default();
+            return Ok(false);
+        }
+        if is_too_deep {
+            return Err(Unreadable::TooDeep);
+        }
+        let value = if is_array { Value::OpenArray } else { Value::OpenObject };
+        report(at, value, Span { start, end: start }, reader)?;
+        let members_before = self.members.len();
+        self.open.push(Container { start, members_before, within: place.within });
+        let is_read = at != Spot::IGNORED;
+        let items = if is_read && is_array { reader.items(at) } else { Spot::IGNORED };
+        let names = (is_read && !is_array).then(|| reader.names(at));
+        let (first, end) = match is_array {
+            true => (next::VALUE, next::END_OF_ARRAY),
+            false => (next::NAME, next::END_OF_OBJECT),
+        };
+        let within = Within { at, names, items, after_value: next::COMMA | end };
+        *place = Place { next: first | end, spot: items, within };
+        Ok(true)
+    }
+
+    /// Ends the innermost object or array.
+    fn close(
+        &mut self,
+        place: &mut Place,
+        end: u64,
+        reader: &mut dyn Reader,
+    ) -> Result<(), Unreadable> {
+        let container = self.open.pop().ok_or(Unreadable::NotJson)?;
+        self.members.end(container.members_before)?;
+        let value = if place.within.is_array() { Value::CloseArray } else { Value::CloseObject };
+        place.spot = place.within.at;
+        place.within = container.within;
+        place.end_value();
+        report(place.spot, value, Span { start: container.start, end }, reader)
+    }
+
+    /// Reads more of a number or a literal that an earlier piece did not end.
+    fn kept_atom(&mut self, bytes: &mut &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        let (text, after) = bytes.split_at_checked(atom_bytes(bytes)).unwrap_or_default();
+        *bytes = after;
+        let room = (MAX_ATOM_BYTES + 1).saturating_sub(self.atom.len()).min(text.len());
+        self.atom.extend_from_slice(text.get(..room).unwrap_or_default());
+        match bytes.is_empty() {
+            true if self.atom.len() > MAX_ATOM_BYTES && !self.is_tolerant => {
+                Err(Unreadable::TooLong)
+            }
+            true => Ok(()),
+            false => self.end_kept_atom(self.offset(bytes), reader),
+        }
+    }
+
+    fn end_kept_atom(&mut self, end: u64, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        self.inside = Inside::Nothing;
+        self.place.end_value();
+        let text = std::mem::take(&mut self.atom);
+        let result = self.atom(&text, self.place.spot, Span { start: self.start, end }, reader);
+        self.atom = text;
+        result
+    }
+
+    /// Reads a number or a literal.
+    fn atom(
+        &mut self,
+        text: &[u8],
+        at: Spot,
+        span: Span,
+        reader: &mut dyn Reader,
+    ) -> Result<(), Unreadable> {
+        let max_len = if at == Spot::IGNORED { MAX_ATOM_BYTES } else { MAX_NUMBER_BYTES };
+        match atom(text) {
+            Ok(value) if text.len() <= max_len => report(at, value, span, reader),
+            _ if self.is_tolerant => Ok(()),
+            _ if text.len() > MAX_ATOM_BYTES => Err(Unreadable::TooLong),
+            Ok(_) => Err(Unreadable::TooLong),
+            Err(unreadable) => Err(unreadable),
+        }
+    }
+
+    fn end(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
+        if matches!(self.inside, Inside::Atom) && self.open.is_empty() {
+            return self.end_kept_atom(self.end, reader);
+        }
+        match (self.inside, self.place.next) {
+            (_, next::NOTHING) => Ok(()),
+            (Inside::Nothing, next) if next & next::DOCUMENT != 0 => Err(Unreadable::Empty),
+            _ => Err(Unreadable::Incomplete),
+        }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Before a document.
+    const START: Self =
+        Self { next: next::VALUE | next::DOCUMENT, spot: Spot::ROOT, within: Within::NOTHING };
+
+    /// A value ends.
+    fn end_value(&mut self) {
+        self.next = self.within.after_value;
+    }
+
+    /// A comma has come.
+    fn comma(&mut self) {
+        self.next = if self.within.is_array() { next::VALUE } else { next::NAME };
+        self.spot = self.within.items;
     }
 
     /// Reads what follows a name or a value in a document without white space, as most are.
@@ -361,14 +586,8 @@ impl Scanner {
         }
     }
 
-    fn comma(&mut self) {
-        let items = self.open.last().and_then(|container| container.items);
-        self.next = if items.is_some() { next::VALUE } else { next::NAME };
-        self.spot = items.unwrap_or(Spot::IGNORED);
-    }
-
     /// Why a byte is wrong that does not begin a token that may come next.
-    fn unexpected(&self, byte: u8) -> Unreadable {
+    fn unexpected(self, byte: u8) -> Unreadable {
         match (self.next, byte) {
             (next::NOTHING, _) => Unreadable::TrailingBytes,
             // UTF-16, UTF-32 and byte order marks have such bytes.
@@ -376,162 +595,26 @@ impl Scanner {
             _ => Unreadable::NotJson,
         }
     }
+}
 
-    fn begin(&mut self, inside: Inside) {
-        self.inside = inside;
-        self.start = self.offset;
-    }
+// === impl Within ===
 
-    /// Begins an object or array.
-    fn open(&mut self, is_array: bool, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let is_too_deep = self.open.len() >= usize::from(self.limits.max_depth);
-        let at = self.spot;
-        if self.is_tolerant && (is_too_deep || at == Spot::IGNORED) {
-            self.inside = Inside::Skipped;
-            self.skip = Skip::default();
-            return Ok(());
-        }
-        if is_too_deep {
-            return Err(Unreadable::TooDeep);
-        }
-        let start = self.offset;
-        let mut items = is_array.then_some(Spot::IGNORED);
-        if at != Spot::IGNORED {
-            let value = if is_array { Value::OpenArray } else { Value::OpenObject };
-            reader.value(at, value, Span { start, end: start })?;
-            items = is_array.then(|| reader.items(at));
-        }
-        self.open.push(Container { start, members_before: self.members.len(), at, items });
-        self.spot = items.unwrap_or(Spot::IGNORED);
-        self.next = match is_array {
-            true => next::VALUE | next::END_OF_ARRAY,
-            false => next::NAME | next::END_OF_OBJECT,
-        };
-        Ok(())
-    }
+impl Within {
+    /// What a document is inside of.
+    const NOTHING: Self =
+        Self { at: Spot::IGNORED, names: None, items: Spot::IGNORED, after_value: next::NOTHING };
 
-    /// Ends the innermost object or array.
-    fn close(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let container = self.open.pop().ok_or(Unreadable::NotJson)?;
-        self.members.end(container.members_before)?;
-        self.spot = container.at;
-        self.start = container.start;
-        self.offset += 1;
-        let is_array = container.items.is_some();
-        self.end_value();
-        self.report(if is_array { Value::CloseArray } else { Value::CloseObject }, reader)
+    fn is_array(self) -> bool {
+        self.after_value & next::END_OF_ARRAY != 0
     }
+}
 
-    /// Reads bytes of a number or a literal. If they are the last of a piece, more may follow.
-    fn atom(
-        &mut self,
-        text: &[u8],
-        is_last: bool,
-        reader: &mut dyn Reader,
-    ) -> Result<(), Unreadable> {
-        if self.atom.len() + text.len() > MAX_ATOM_BYTES && !self.is_tolerant {
-            return Err(Unreadable::TooLong);
-        }
-        if !is_last && self.atom.is_empty() {
-            return self.end_atom(text, reader);
-        }
-        let room = (MAX_ATOM_BYTES + 1).saturating_sub(self.atom.len()).min(text.len());
-        self.atom.extend_from_slice(text.get(..room).unwrap_or_default());
-        if is_last { Ok(()) } else { self.end_kept_atom(reader) }
-    }
-
-    fn end_kept_atom(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let text = std::mem::take(&mut self.atom);
-        let result = self.end_atom(&text, reader);
-        self.atom = text;
-        result
-    }
-
-    fn end_atom(&mut self, text: &[u8], reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        let is_ignored = self.spot == Spot::IGNORED;
-        let is_short = is_ignored || text.len() <= MAX_NUMBER_BYTES;
-        self.end_value();
-        match atom(text) {
-            Ok(value) if is_short => self.report(value, reader),
-            _ if self.is_tolerant => Ok(()),
-            Ok(_) => Err(Unreadable::TooLong),
-            Err(unreadable) => Err(unreadable),
-        }
-    }
-
-    fn end_string(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        if matches!(self.inside, Inside::Name) {
-            self.name_bytes += self.string.len;
-            let string = std::mem::take(&mut self.string.text);
-            let result = self.end_name(&self.string.name(&string), reader);
-            self.string.text = string;
-            return result;
-        }
-        if self.string.is_file() {
-            self.files += 1;
-        } else {
-            self.text_bytes += self.string.len;
-        }
-        self.end_value();
-        self.report(Value::Text(self.string.value()), reader)
-    }
-
-    /// Ends the name of a member.
-    fn end_name(&mut self, name: &Name<'_>, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        self.inside = Inside::Nothing;
-        self.next = next::COLON;
-        self.spot = Spot::IGNORED;
-        let object = self.open.last().ok_or(Unreadable::NotJson)?;
-        let at = object.at;
-        let names = (at != Spot::IGNORED).then(|| reader.names(at));
-        if self.is_tolerant {
-            self.spot = names.map_or(Spot::IGNORED, |names| name.spot(names));
-            return Ok(());
-        }
-        let mut id = name.hash;
-        if let Some(names) = names {
-            let known = match reader.member(at, &name.text) {
-                Some(spot) => Some(spot),
-                None => name.find(names)?,
-            };
-            self.spot = known.unwrap_or(names.others);
-            // Names that lead to the same spot are the same.
-            if let Some(spot) = known.filter(|spot| *spot != Spot::IGNORED) {
-                id = spot.0.into();
-            }
-        }
-        if self.members.len() >= usize::try_from(self.limits.max_open_keys).unwrap_or(usize::MAX) {
-            return Err(Unreadable::TooManyMembers);
-        }
-        self.members.push(object.members_before, id)
-    }
-
-    /// Ends a value at the present offset.
-    fn end_value(&mut self) {
-        self.inside = Inside::Nothing;
-        self.next = match self.open.last() {
-            None => next::NOTHING,
-            Some(Container { items: Some(_), .. }) => next::COMMA | next::END_OF_ARRAY,
-            Some(_) => next::COMMA | next::END_OF_OBJECT,
-        };
-    }
-
-    /// Reports a value that has ended, unless it is ignored.
-    fn report(&self, value: Value<'_>, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        match self.spot {
-            Spot::IGNORED => Ok(()),
-            spot => reader.value(spot, value, Span { start: self.start, end: self.offset }),
-        }
-    }
-
-    fn end(&mut self, reader: &mut dyn Reader) -> Result<(), Unreadable> {
-        if matches!(self.inside, Inside::Atom) && self.open.is_empty() {
-            return self.end_kept_atom(reader);
-        }
-        match (self.inside, self.next) {
-            (_, next::NOTHING) => Ok(()),
-            (Inside::Nothing, next) if next & next::DOCUMENT != 0 => Err(Unreadable::Empty),
-            _ => Err(Unreadable::Incomplete),
-        }
-    }
+/// Reports a value, unless it is ignored.
+fn report(
+    at: Spot,
+    value: Value<'_>,
+    span: Span,
+    reader: &mut dyn Reader,
+) -> Result<(), Unreadable> {
+    if at == Spot::IGNORED { Ok(()) } else { reader.value(at, value, span) }
 }

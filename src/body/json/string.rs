@@ -301,12 +301,9 @@ impl Name<'_> {
     }
 }
 
-/// The text of a string that begins with the quote `first` and ends in these bytes, if it has no escape and is not so long
+/// The text of a string whose opening quote is before these bytes, if it ends in them, has no escape and is not so long
 /// that readers receive a part of it only; and what follows it. `is_tolerant`: it need not be UTF-8.
-pub(super) fn whole_string(first: u8, after: &[u8], is_tolerant: bool) -> Option<(&[u8], &[u8])> {
-    if first != b'"' {
-        return None;
-    }
+pub(super) fn whole_string(after: &[u8], is_tolerant: bool) -> Option<(&[u8], &[u8])> {
     let (len, is_ascii) = plain_bytes(after.get(..=MAX_TEXT_BYTES).unwrap_or(after));
     let (text, rest) = after.split_at_checked(len).filter(|_| len <= MAX_TEXT_BYTES)?;
     let (b'"', rest) = rest.split_first()? else { return None };

@@ -12,8 +12,8 @@ const ITEM: Spot = Spot(4);
 const OTHER: Spot = Spot(5);
 
 static ROOT_NAMES: Names =
-    Names { named: &[("a", A), ("aTwo", A), ("in", IN), ("task", OTHER)], others: Spot::IGNORED };
-static OTHER_NAMES: Names = Names { named: &[], others: OTHER };
+    Names::new(&[("a", A), ("aTwo", A), ("in", IN), ("task", OTHER)], Spot::IGNORED);
+static OTHER_NAMES: Names = Names::new(&[], OTHER);
 
 impl Reader for Recorder {
     fn names(&self, at: Spot) -> &'static Names {

@@ -4,6 +4,7 @@ const HIGH_BITS: u64 = each(0x80);
 
 /// The number of bytes at the front that are neither control characters nor a quote nor a backslash, and whether these
 /// are ASCII.
+#[inline]
 pub(super) fn plain_bytes(bytes: &[u8]) -> (usize, bool) {
     let (words, rest) = bytes.as_chunks();
     let mut words = words.iter();
@@ -29,9 +30,10 @@ pub(in crate::body) fn line_bytes(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks();
     let mut len = 0;
     for word in words {
-        let ends = ends(u64::from_le_bytes(*word));
-        if ends != 0 {
-            return len + place(ends);
+        let word = u64::from_le_bytes(*word);
+        // Most words have no control character at all.
+        if below(word, 0x20) != 0 && ends(word) != 0 {
+            return len + place(ends(word));
         }
         len += 8;
     }
@@ -47,8 +49,14 @@ pub(super) fn is_base64(bytes: &[u8]) -> bool {
 
 /// The high bit of the first byte that is a control character, a quote or a backslash, and of some after it.
 fn stops(word: u64) -> u64 {
-    let controls = word.wrapping_sub(each(0x20)) & !word & HIGH_BITS;
-    controls | zeros(word ^ each(b'"')) | zeros(word ^ each(b'\\'))
+    // With this bit flipped, a quote comes right after the control characters.
+    let flipped = word ^ each(b'"' ^ 0x20);
+    below(flipped, 0x21) | zeros(word ^ each(b'\\'))
+}
+
+/// The high bit of the first byte that is less than `max`, at most 0x80, and of some after it.
+const fn below(word: u64, max: u8) -> u64 {
+    word.wrapping_sub(each(max)) & !word & HIGH_BITS
 }
 
 /// All bits of the bytes before the first whose high bit is set, and none of those after it.
@@ -71,7 +79,7 @@ const fn each(byte: u8) -> u64 {
 
 /// The high bit of the first byte that is zero, and of some after it.
 const fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(each(1)) & !word & HIGH_BITS
+    below(word, 1)
 }
 
 /// The high bit of each byte of that value, if all bytes are ASCII.

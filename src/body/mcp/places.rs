@@ -33,8 +33,8 @@ pub(super) const SUBSCRIPTION: Spot = Spot(20);
 /// The arguments of a call. All spots from here on are places in them.
 pub(super) const ARGUMENTS: Spot = Spot(21);
 
-const DOCUMENT_NAMES: Names = Names {
-    named: &[
+const DOCUMENT_NAMES: Names = Names::new(
+    &[
         ("jsonrpc", JSONRPC),
         ("id", ID),
         ("method", METHOD),
@@ -42,11 +42,11 @@ const DOCUMENT_NAMES: Names = Names {
         ("result", RESULT),
         ("error", ERROR),
     ],
-    others: Spot::IGNORED,
-};
+    Spot::IGNORED,
+);
 
-const PARAMS_NAMES: Names = Names {
-    named: &[
+const PARAMS_NAMES: Names = Names::new(
+    &[
         ("name", NAME),
         ("uri", URI),
         ("taskId", TASK),
@@ -56,23 +56,19 @@ const PARAMS_NAMES: Names = Names {
         ("protocolVersion", REVISION),
         ("_meta", META),
     ],
-    others: Spot::IGNORED,
-};
+    Spot::IGNORED,
+);
 
-const META_NAMES: Names = Names {
-    named: &[("io.modelcontextprotocol/protocolVersion", META_REVISION)],
-    others: Spot::IGNORED,
-};
+const META_NAMES: Names =
+    Names::new(&[("io.modelcontextprotocol/protocolVersion", META_REVISION)], Spot::IGNORED);
 
-const REF_NAMES: Names = Names {
-    named: &[("type", REF_TYPE), ("name", REF_NAME), ("uri", REF_URI)],
-    others: Spot::IGNORED,
-};
+const REF_NAMES: Names =
+    Names::new(&[("type", REF_TYPE), ("name", REF_NAME), ("uri", REF_URI)], Spot::IGNORED);
 
 const NOTIFICATIONS_NAMES: Names =
-    Names { named: &[("resourceSubscriptions", SUBSCRIPTIONS)], others: Spot::IGNORED };
+    Names::new(&[("resourceSubscriptions", SUBSCRIPTIONS)], Spot::IGNORED);
 
-const NO_NAMES: Names = Names { named: &[], others: Spot::IGNORED };
+const NO_NAMES: Names = Names::new(&[], Spot::IGNORED);
 
 /// The members of interest of an object, without those of arguments.
 pub(super) fn names(at: Spot) -> &'static Names {

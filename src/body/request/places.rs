@@ -89,10 +89,7 @@ macro_rules! places {
         static PLACES: &[Place] = &[
             $(Place {
                 meaning: Meaning::$meaning,
-                names: Names {
-                    named: &[$($(($member, $spot),)*)?],
-                    others: places!(@or IGNORED $($others)?),
-                },
+                names: Names::new(&[$($(($member, $spot),)*)?], places!(@or IGNORED $($others)?)),
                 items: places!(@or IGNORED $($items)?),
             },)*
         ];
@@ -108,11 +105,8 @@ const FIRST: u8 = Spot::ROOT.0 + 1;
 pub(super) const MAX_SPOTS: usize = 128;
 
 /// The place of nothing.
-const NOWHERE: Place = Place {
-    meaning: Meaning::Nothing,
-    names: Names { named: &[], others: IGNORED },
-    items: IGNORED,
-};
+const NOWHERE: Place =
+    Place { meaning: Meaning::Nothing, names: Names::new(&[], IGNORED), items: IGNORED };
 
 places! {
     /// A request for text: OpenAI's chat and completions, Mistral, Cohere.

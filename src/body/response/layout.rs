@@ -108,11 +108,11 @@ const WRITE: Spot = spot(Count::Write);
 const OUTPUT: Spot = spot(Count::Output);
 const TOTAL: Spot = spot(Count::Total);
 
-static NO_NAMES: Names = Names { named: &[], others: Spot::IGNORED };
+static NO_NAMES: Names = Names::new(&[], Spot::IGNORED);
 
 /// The counts of all families: no member of one means another thing in another.
-static USAGE_NAMES: Names = Names {
-    named: &[
+static USAGE_NAMES: Names = Names::new(
+    &[
         ("prompt_tokens", INPUT),
         ("completion_tokens", OUTPUT),
         ("total_tokens", TOTAL),
@@ -161,27 +161,25 @@ static USAGE_NAMES: Names = Names {
         ("billed_units", USAGE),
         ("tokens", USAGE),
     ],
-    others: Spot::IGNORED,
-};
+    Spot::IGNORED,
+);
 
 /// Texts are what was generated, except for those that say what kind of text it is, and files.
-static CONTENT_NAMES: Names = Names {
-    named: &[
+static CONTENT_NAMES: Names = Names::new(
+    &[
         ("type", Spot::IGNORED),
         ("role", Spot::IGNORED),
         ("id", Spot::IGNORED),
         ("data", Spot::IGNORED),
     ],
-    others: CONTENT,
-};
+    CONTENT,
+);
 
-static CANDIDATE_NAMES: Names = Names {
-    named: &[("content", CONTENT), ("finishReason", END), ("blockReason", END)],
-    others: Spot::IGNORED,
-};
+static CANDIDATE_NAMES: Names =
+    Names::new(&[("content", CONTENT), ("finishReason", END), ("blockReason", END)], Spot::IGNORED);
 
 /// Bedrock's service tier is an object.
-static TIER_NAMES: Names = Names { named: &[("type", TIER)], others: Spot::IGNORED };
+static TIER_NAMES: Names = Names::new(&[("type", TIER)], Spot::IGNORED);
 
 /// A layout of which nothing is read.
 static NOTHING: Layout = Layout {
@@ -193,8 +191,8 @@ static NOTHING: Layout = Layout {
 };
 
 static OPENAI: Layout = Layout {
-    root: &Names {
-        named: &[
+    root: &Names::new(
+        &[
             ("usage", OWN_USAGE),
             ("model", MODEL),
             ("choices", CHOICES),
@@ -208,20 +206,20 @@ static OPENAI: Layout = Layout {
             ("tool_usage", USAGE),
             ("svg_usage", ENTRY),
         ],
-        others: Spot::IGNORED,
-    },
-    holder: &Names {
-        named: &[("usage", USAGE), ("model", MODEL), ("service_tier", TIER), ("tool_usage", USAGE)],
-        others: Spot::IGNORED,
-    },
+        Spot::IGNORED,
+    ),
+    holder: &Names::new(
+        &[("usage", USAGE), ("model", MODEL), ("service_tier", TIER), ("tool_usage", USAGE)],
+        Spot::IGNORED,
+    ),
     caches: Caches::Inside,
     must_end: false,
     is_lines: false,
 };
 
 const APART: Layout = Layout {
-    root: &Names {
-        named: &[
+    root: &Names::new(
+        &[
             ("usage", USAGE),
             ("model", MODEL),
             ("message", HOLDER),
@@ -236,9 +234,9 @@ const APART: Layout = Layout {
             ("metrics", FINAL_USAGE),
             ("serviceTier", TIER),
         ],
-        others: Spot::IGNORED,
-    },
-    holder: &Names { named: &[("usage", USAGE), ("model", MODEL)], others: Spot::IGNORED },
+        Spot::IGNORED,
+    ),
+    holder: &Names::new(&[("usage", USAGE), ("model", MODEL)], Spot::IGNORED),
     caches: Caches::Apart,
     must_end: false,
     is_lines: false,
@@ -250,16 +248,16 @@ static ANTHROPIC: Layout = Layout { must_end: true, ..APART };
 static CONVERSE: Layout = APART;
 
 static GEMINI: Layout = Layout {
-    root: &Names {
-        named: &[
+    root: &Names::new(
+        &[
             ("usageMetadata", USAGE),
             ("modelVersion", MODEL),
             ("candidates", CANDIDATES),
             ("promptFeedback", CANDIDATES),
             ("error", ERROR),
         ],
-        others: Spot::IGNORED,
-    },
+        Spot::IGNORED,
+    ),
     holder: &NO_NAMES,
     caches: Caches::Inside,
     must_end: true,
@@ -267,28 +265,25 @@ static GEMINI: Layout = Layout {
 };
 
 static COHERE: Layout = Layout {
-    root: &Names {
-        named: &[
+    root: &Names::new(
+        &[
             ("usage", USAGE),
             ("meta", USAGE),
             ("delta", HOLDER),
             ("message", CONTENT),
             ("error", ERROR),
         ],
-        others: Spot::IGNORED,
-    },
-    holder: &Names {
-        named: &[("usage", USAGE), ("message", CONTENT), ("error", ERROR)],
-        others: Spot::IGNORED,
-    },
+        Spot::IGNORED,
+    ),
+    holder: &Names::new(&[("usage", USAGE), ("message", CONTENT), ("error", ERROR)], Spot::IGNORED),
     caches: Caches::Inside,
     must_end: false,
     is_lines: false,
 };
 
 static OLLAMA: Layout = Layout {
-    root: &Names {
-        named: &[
+    root: &Names::new(
+        &[
             ("model", MODEL),
             ("message", CONTENT),
             ("response", CONTENT),
@@ -297,8 +292,8 @@ static OLLAMA: Layout = Layout {
             ("done", END),
             ("error", ERROR),
         ],
-        others: Spot::IGNORED,
-    },
+        Spot::IGNORED,
+    ),
     holder: &NO_NAMES,
     caches: Caches::Inside,
     must_end: true,

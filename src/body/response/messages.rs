@@ -25,7 +25,7 @@ struct Envelope<'a> {
 
 const BYTES: Spot = Spot(2);
 
-static ENVELOPE_NAMES: Names = Names { named: &[("bytes", BYTES)], others: Spot::IGNORED };
+static ENVELOPE_NAMES: Names = Names::new(&[("bytes", BYTES)], Spot::IGNORED);
 
 /// So many characters of base64 are decoded at a time.
 const DECODED_AT_A_TIME: usize = 1024;

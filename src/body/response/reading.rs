@@ -193,11 +193,15 @@ impl Reading {
             self.content_bytes = self.content_bytes.saturating_add(text.len);
             return;
         }
+        // Each event of a stream names the model again.
+        if at == layout::MODEL && self.entry.is_none() && self.model.is_some() {
+            return;
+        }
         let Some(text) = text.exact().ok().filter(|text| !text.is_empty()) else { return };
         self.presence(at);
         let place = match (at, &mut self.entry) {
             (layout::MODEL, Some(entry)) => &mut entry.model,
-            (layout::MODEL, None) if self.model.is_none() => &mut self.model,
+            (layout::MODEL, None) => &mut self.model,
             (layout::TIER, _) => &mut self.tier,
             (layout::SPEED, _) if text != "standard" => &mut self.speed,
             (layout::TYPE | layout::TTL, _) => return self.kind(at, text),

@@ -85,5 +85,5 @@ const fn name_of(list: Spot) -> Spot {
 }
 
 const fn named(named: &'static [(&'static str, Spot)]) -> Names {
-    Names { named, others: Spot::IGNORED }
+    Names::new(named, Spot::IGNORED)
 }
