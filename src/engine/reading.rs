@@ -66,8 +66,8 @@ const ANY_METHOD: &str = "ping";
 /// The revision is older than the gate accepts.
 const LEGACY: &str = "the gateway accepts revision 2026-07-28 of MCP and later ones only";
 
-/// MCP does not use the HTTP method.
-const HTTP_METHOD: &str = "this revision of MCP does not use the HTTP method";
+/// MCP does not use the HTTP method, or an upgrade.
+const HTTP_METHOD: &str = "this revision of MCP uses neither the HTTP method nor an upgrade";
 
 /// A response of a client belongs to no request that the server could have sent.
 const NO_SESSION: &str = "a response needs the session in which the server asked for it";
@@ -160,6 +160,11 @@ impl Engine {
     fn mcp_target(head: &RequestHead<'_>, server: Option<&str>) -> Reading {
         let method = str::from_utf8(head.method.unwrap_or_default()).unwrap_or_default();
         let purpose = Purpose::of(method, &Mirrors::read(head.fields()));
+        // Nobody reads what another protocol carries.
+        let purpose = purpose.and_then(|purpose| match head.upgrades {
+            true => Err(Fault::HttpMethod),
+            false => Ok(purpose),
+        });
         Reading::Mcp(Box::new(McpTarget { server: server.map(Box::from), purpose }))
     }
 

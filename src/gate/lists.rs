@@ -55,7 +55,10 @@ impl Gate {
             return None;
         }
         // What comes is shorter, or an error in JSON.
-        let mut stale = vec!["content-length", "etag", "content-digest", "repr-digest", "digest"];
+        let mut stale = vec!["content-length"];
+        if filter.handling() != Handling::Watch {
+            stale.extend(["etag", "content-digest", "repr-digest", "digest"]);
+        }
         if filter.is_refused() {
             stale.push("content-encoding");
             let (name, value) = JSON;
@@ -252,6 +255,7 @@ fn words(cause: Option<Cause>) -> &'static str {
     match cause {
         Some(Cause::Unreadable(unreadable)) => unreadable.message(),
         Some(Cause::TooLarge) => "it is larger than body.max_list_bytes",
+        Some(Cause::Unasked) => "the request does not ask for one",
         None => "the host does not show the response",
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn run(body: &[u8]) -> String {
         None => return String::new(),
     };
     message = forgiven(message);
-    let Some(method) = message["method"].as_str().map(str::to_lowercase) else {
+    let Some(method) = message["method"].as_str().map(folded) else {
         return String::new();
     };
     let params = &message["params"];

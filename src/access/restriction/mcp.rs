@@ -32,8 +32,8 @@ struct Tools {
 
 const MEMBERS: [&str; 5] = ["methods", "servers", "tools", "resources", "prompts"];
 
-/// Methods whose calls must name an object, and the kinds that it may have. Servers may ignore the case of methods: a
-/// method in another case names nothing, so it is refused where objects are restricted.
+/// Methods whose calls must name an object, and the kinds that it may have. Servers may ignore the case of methods, and
+/// white space around them: a method in another spelling names nothing, so it is refused where objects are restricted.
 const NAMING_METHODS: [(&str, &[ObjectKind]); 6] = [
     ("tools/call", &[ObjectKind::Tool]),
     ("resources/read", &[ObjectKind::Resource]),
@@ -181,6 +181,10 @@ impl Tools {
 
 /// Whether a call of a method may name an object of this kind, or none.
 fn may_name(method: &str, kind: Option<ObjectKind>) -> bool {
+    // Some characters outside ASCII are letters of it in another case.
+    if !method.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return false;
+    }
     let is_similar = |name: &&str| name.eq_ignore_ascii_case(method);
     if let Some(name) = LISTING_METHODS.iter().find(|name| is_similar(name)) {
         return *name == method;

@@ -51,7 +51,8 @@ impl PlaceGlobs {
 }
 
 /// Whether a reader of paths may take a segment for `..` (RFC 3986, section 5.2.4), once the escapes of dots and slashes
-/// are resolved. Some readers know `\` as a slash, and parameters behind a `;`.
+/// are resolved. Some readers know `\` as a slash, and parameters behind a `;`. Readers of URLs remove tabs and line ends
+/// everywhere, and control characters and spaces at the ends (WHATWG URL, section 4.4).
 fn leads_up(text: &str) -> bool {
     let mut rest = text.as_bytes();
     // How many bytes the segment has, all of them dots; more if there are others.
@@ -70,6 +71,7 @@ fn leads_up(text: &str) -> bool {
             b'/' | b'\\' | b';' | b'?' | b'#' if dots == 2 => return true,
             b'/' | b'\\' => 0,
             b'.' => dots.saturating_add(1),
+            ..=b' ' => dots,
             _ => u8::MAX,
         };
     }
@@ -84,14 +86,15 @@ mod tests {
         let globs = PlaceGlobs::new(&["file:///srv/*", "/srv/*", "draft-*"]);
         for text in [
             "file:///srv/a", "/srv/a/...", "/srv/a..b/..c/c..", "/srv/./a", "/srv/.",
-            "draft-../..", "/srv/%2e", "/srv/a?b=..c",
+            "draft-../..", "/srv/%2e", "/srv/a?b=..c", "/srv/a .. b", "/srv/ ", "/srv/. a",
         ] {
             assert!(globs.matches(text), "{text}");
         }
         for text in [
             "file:///srv/../etc", "file:///srv/..", "/srv/a/../../etc", "/srv/..\\etc",
             "/srv/x\\..\\etc", "/srv/%2e%2E/etc", "/srv/.%2e%2fetc", "/srv/a%2f..%5Cetc",
-            "/srv/..;a/etc", "/srv/..?a", "/srv/..#a",
+            "/srv/..;a/etc", "/srv/..?a", "/srv/..#a", "/srv/.\t./etc", "/srv/\r.\n./etc",
+            "/srv/..\t/etc", "/srv/.%2e ", "/srv/..\u{1f}",
         ] {
             assert!(!globs.matches(text), "{text}");
             assert!(PlaceGlobs::new(&["*"]).matches(text), "{text}");

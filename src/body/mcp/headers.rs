@@ -52,7 +52,7 @@ pub enum Fault {
     InvalidParams,
     /// A request to subscribe or unsubscribe names no resource: HTTP 404, JSON-RPC code -32601.
     MethodNotFound,
-    /// MCP does not use the HTTP method, in that revision or in any: HTTP 405.
+    /// MCP does not use the HTTP method, in that revision or in any, or the request asks for another protocol: HTTP 405.
     HttpMethod,
 }
 

@@ -77,9 +77,10 @@ impl Activity {
         Passing(self)
     }
 
-    /// Whether a line is being written to the client.
-    pub(super) fn is_passing(&self) -> bool {
-        lock(&self.pauses).since.is_some()
+    /// How long the line has been waiting that is being written to the client, if one is.
+    pub(super) fn passing_for(&self) -> Option<Duration> {
+        let since = lock(&self.pauses).since?;
+        Some(self.now().saturating_sub(since))
     }
 
     /// How long the server has neither read nor written anything, and how long it has read nothing, both on

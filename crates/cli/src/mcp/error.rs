@@ -76,7 +76,7 @@ impl fmt::Display for McpError {
                 "the path given by --setup is not a directory; name one, or a path that can be created",
             ),
             Self::SetupNotText => f.write_str(
-                "the directory of --setup and the server's command must be UTF-8 text, to stand in JSON; \
+                "the directory of --setup and the server's command must be UTF-8 text, because JSON has no other; \
                  choose other names",
             ),
             Self::Spawn(error) => {

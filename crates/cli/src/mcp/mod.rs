@@ -97,7 +97,8 @@ pub(super) struct Args {
     /// How long a request may wait for its response, even if the server reports progress
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     max_time: Duration,
-    /// How long the server may take to end after the client did, and again after SIGTERM
+    /// How long the server may take to end by itself when its input has ended and no request is open, and again after
+    /// SIGTERM
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     grace: Duration,
     /// The longest message in bytes, in either direction
@@ -200,7 +201,7 @@ impl Args {
         };
         let proxy = Arc::new(proxy);
         self.start(&proxy, &server, output, errors).map_err(McpError::System)?;
-        Shutdown::new(proxy, server, inbox, self.grace).run()
+        Shutdown::new(proxy, server, inbox, (self.grace, self.timeout)).run()
     }
 
     /// Starts the threads of a session.

@@ -25,8 +25,7 @@ pub(super) const UNAVAILABLE: u16 = 503;
 
 /// The code and message for a gate that failed.
 pub(super) const GATE_FAILED: &str = "gate_failed";
-pub(super) const FAILED: &str =
-    "the gate has failed and ends; its operator finds the cause in its standard error";
+pub(super) const FAILED: &str = "the gate has failed and ends; its standard error has the cause";
 
 /// The server has not responded in time.
 pub(super) const GATEWAY_TIMEOUT: u16 = 504;
@@ -58,6 +57,9 @@ pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
     if is_response(&body, id) {
         return whole_line(&reply.body);
     }
+    if let Some(line) = with_id(Some(id), &body) {
+        return line;
+    }
     let error = body.get("error");
     let text = |name| error.and_then(|error| error.get(name)).filter(|v| v.as_str().is_some());
     let message = text("message").and_then(Json::as_str);
@@ -68,7 +70,7 @@ pub(super) fn from_reply(id: &Id, reply: &Reply) -> Vec<u8> {
     let retry = reply.headers.iter().find(|(name, _)| name == "retry-after");
     let retry = retry.and_then(|(_, secs)| secs.parse::<u64>().ok());
     data.extend(retry.map(|secs| ("retry_after".to_owned(), secs.into())));
-    let message = message.unwrap_or("the gate answers this request itself");
+    let message = message.unwrap_or("the gate refuses this request");
     line(Some(id), reply.status.into(), message, Some(Json::Object(data)))
 }
 
@@ -83,17 +85,16 @@ pub(super) fn from_unread(id: Option<&Id>, reply: &Reply) -> Option<Vec<u8>> {
 /// could not read it.
 pub(super) fn of_list(id: &Id, mut passed: Vec<u8>) -> Vec<u8> {
     let body = Json::parse(&passed).ok();
-    let has_no_id = |body: &Json| body.get("id") == Some(&Json::Null);
-    let with_id = body.filter(has_no_id).and_then(|body| with_id(Some(id), &body));
-    with_id.unwrap_or_else(|| {
+    body.and_then(|body| with_id(Some(id), &body)).unwrap_or_else(|| {
         passed.push(b'\n');
         passed
     })
 }
 
-/// A JSON-RPC error with another id.
+/// A JSON-RPC error that has no id, with this one; `None` if it is none.
 fn with_id(id: Option<&Id>, body: &Json) -> Option<Vec<u8>> {
     body.get("jsonrpc")?;
+    body.get("id").filter(|id| **id == Json::Null)?;
     let error = body.get("error")?;
     let id = id.map_or_else(|| "null".to_owned(), Id::to_string);
     Some(whole_line(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)))
@@ -154,5 +155,8 @@ mod tests {
         reply.body = "no JSON".into();
         let text = String::from_utf8(from_reply(&id(), &reply)).unwrap();
         assert!(text.contains(r#""data":{"status":403}"#), "{text}");
+        // The gate refuses what is too large before it has read the id.
+        reply.body = r#"{"jsonrpc":"2.0","id":null,"error":{"code":5,"message":"no"}}"#.into();
+        assert_eq!(from_reply(&id(), &reply), format!("{answer}\n").into_bytes());
     }
 }

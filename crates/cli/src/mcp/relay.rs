@@ -30,7 +30,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const MAX_PIECE_BYTES: u64 = 8 * 1024;
 
 /// The message for the client if the server has ended.
-pub(super) const GONE: &str = "the server has gone without an answer";
+pub(super) const GONE: &str = "the server has ended without a response";
 
 // === from the client ===
 
@@ -43,7 +43,7 @@ pub(super) fn from_client(proxy: &StdioProxy, max_bytes: usize) {
     };
     // In this order, so that the server's end counts as a consequence.
     proxy.report(event);
-    proxy.close_server();
+    proxy.end_input();
 }
 
 fn pass_messages(
@@ -187,8 +187,7 @@ fn pass_response(proxy: &StdioProxy, mut line: Vec<u8>) -> Result<bool, Error> {
         }
         ServerLine::Other => ResponseVerdict::Pass,
         ServerLine::Ambiguous(id) => {
-            let problem =
-                "a reserved member of the server's message is there twice or in another case";
+            let problem = "the server's message has a reserved member twice or in another case, or both a method and a result";
             return replace_response(proxy, id.as_ref(), "answer_ambiguous", problem);
         }
     };
@@ -206,12 +205,13 @@ fn pass_response(proxy: &StdioProxy, mut line: Vec<u8>) -> Result<bool, Error> {
 fn drop_line(proxy: &StdioProxy, line: &[u8]) -> Result<bool, Error> {
     let scan = Scan::of(line);
     if scan.answered().or(scan.request()).is_some() {
-        let problem = "the server's message is no JSON";
+        let problem = "the server's message is not JSON";
         return drop_message(proxy, &scan, "answer_unreadable", problem);
     }
     if !line.trim_ascii().is_empty() {
         let line = String::from_utf8_lossy(line);
-        let note = "the server has written what is no message to its standard output; dropped";
+        let note =
+            "the server has written a line to its standard output that is not a message; dropped";
         proxy.sink.note(format_args!("{note}: {}", escape_line(line.trim())));
     }
     Ok(true)
@@ -314,13 +314,17 @@ fn end_overdue(
     let Bounds { timeout, max_time } = bounds;
     let (code, problem) = match overdue {
         Overdue::Timeout => {
-            ("timeout", format!("the server has said nothing of it for {timeout:?}"))
+            ("timeout", format!("the server has sent nothing about the request for {timeout:?}"))
         }
-        Overdue::MaxTime => ("max_time", format!("the server has not answered in {max_time:?}")),
+        Overdue::MaxTime => {
+            ("max_time", format!("the server has not responded within {max_time:?}"))
+        }
     };
     // First, so that the server has it before whatever the client does about the error.
     proxy.cancel(id);
-    proxy.end(id, GATEWAY_TIMEOUT, code, &problem)
+    let passed = proxy.end(id, GATEWAY_TIMEOUT, code, &problem);
+    proxy.report(Event::RequestOverdue);
+    passed
 }
 
 /// Whether standard output has no reader any more; if it has one, takes as long as `pause`.

@@ -26,13 +26,13 @@ pub(super) struct Scan {
     /// The name of the member whose value is being read.
     name: Option<Json>,
     id: Option<Id>,
-    /// How many there are of these members.
+    /// How many there are of these members, in any case.
     ids: usize,
     methods: usize,
     outcomes: usize,
     /// The object has ended.
     ended: bool,
-    /// Readers may differ about the members.
+    /// Readers may differ about the id.
     unclear: bool,
 }
 
@@ -53,7 +53,7 @@ impl Scan {
 
     /// The id of the request that the object is, if certain.
     pub(super) fn request(&self) -> Option<&Id> {
-        self.certain_id().filter(|_| self.methods == 1 && self.outcomes == 0)
+        self.certain_id().filter(|_| self.methods > 0 && self.outcomes == 0)
     }
 
     /// The id of the request that the object responds to, if certain.
@@ -116,8 +116,9 @@ impl Scan {
             return;
         };
         let name = name.as_str().unwrap_or_default();
-        self.unclear |= resembled(name, &OF_MESSAGE).is_some();
-        let count = match name {
+        let lookalike = resembled(name, &OF_MESSAGE);
+        self.unclear |= lookalike == Some("id");
+        let count = match lookalike.unwrap_or(name) {
             "id" => {
                 self.id = value.as_ref().and_then(Id::new);
                 &mut self.ids
@@ -176,13 +177,15 @@ mod tests {
     #[test]
     fn errors_elsewhere_do_not_hide_the_id() {
         let deep = "[".repeat(1000) + &"]".repeat(1000);
-        let requests: [&[u8]; 8] = [
+        let requests: [&[u8]; 10] = [
             b"{\"id\":7,\"method\":\"a\",\"params\":{\"x\":\"\xff\"}}",
             b"{\"method\":\"a\",\"params\":{\"x\":NaN,\"y\":1e999},\"id\":7}\r\n",
             b"{\"id\":7,\"method\":\"a\",\"params\":{\"x\":\"\t\"}}",
             b"{\"id\":7,\"method\":\"a\",\"params\":\r{}}",
             b"{\"id\":7,\"method\":8,\"jsonrpc\":\"1.0\"}",
             b"{\"id\":7,\"method\":\"a\",\"params\":{},\"params\":{}}",
+            b"{\"id\":7,\"method\":\"a\",\"method\":\"b\",\"Method\":\"c\"}",
+            b"{\"id\":7,\"Method\":\"a\"}",
             br#"{"id":7,"method":"\ud800"}"#,
             &format!(r#"{{"id":7,"method":"a","params":{deep}}}"#).into_bytes(),
         ];
@@ -201,7 +204,6 @@ mod tests {
             r#"{"id":7,"ID":8,"method":"a"}"#,
             r#"{"id":7,"method":"a","result":1}"#,
             r#"{"id":7,"method":"a","Result":1}"#,
-            r#"{"id":7,"Method":"a"}"#,
             r#"{"id":7}"#,
             r#"{"id":null,"method":"a"}"#,
             r#"{"id":[7],"method":"a"}"#,

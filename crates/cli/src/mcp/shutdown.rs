@@ -23,12 +23,17 @@ pub(super) const FINAL_WRITE_LIMIT: Duration = Duration::from_secs(1);
 /// How long the server may take to end after we received a signal.
 const SIGNALLED_GRACE: Duration = Duration::from_millis(500);
 
+/// How often it is checked which requests are still open, and whether the client reads.
+const POLL: Duration = Duration::from_millis(50);
+
 /// A session, from its start to its end.
 pub(super) struct Shutdown {
     proxy: Arc<StdioProxy>,
     server: Server,
     inbox: Receiver<Event>,
     grace: Duration,
+    /// How long the client may take to read a line after the end of its input.
+    timeout: Duration,
     /// The server process has ended.
     ended: bool,
     /// All of its standard output was forwarded.
@@ -36,6 +41,8 @@ pub(super) struct Shutdown {
     /// All of its standard error was forwarded.
     quiet: bool,
     client_gone: bool,
+    /// The requests that got no response in time, since the session began to end.
+    overdue: usize,
     /// The first failure of this command.
     failure: Option<Error>,
 }
@@ -48,10 +55,22 @@ impl Shutdown {
         proxy: Arc<StdioProxy>,
         server: Server,
         inbox: Receiver<Event>,
-        grace: Duration,
+        (grace, timeout): (Duration, Duration),
     ) -> Self {
-        let (ended, done, quiet, client_gone, failure) = (false, false, false, false, None);
-        Self { proxy, server, inbox, grace, ended, done, quiet, client_gone, failure }
+        let (ended, done, quiet, client_gone, overdue, failure) = Default::default();
+        Self {
+            proxy,
+            server,
+            inbox,
+            grace,
+            timeout,
+            ended,
+            done,
+            quiet,
+            client_gone,
+            overdue,
+            failure,
+        }
     }
 
     /// Waits until something ends the session, and then ends it.
@@ -74,24 +93,41 @@ impl Shutdown {
             return Err(failure);
         }
         self.proxy.close_server();
-        match self.end_server() {
+        match self.await_responses().and_then(|()| self.end_server()) {
             Err(Interrupted(signal)) => self.die(signal),
             Ok((status, by_itself)) => self.conclude(by_server, status, by_itself),
         }
     }
 
+    /// Waits while the server may still respond to requests that are open. The watchdog ends those that wait too
+    /// long.
+    fn await_responses(&mut self) -> Result<(), Interrupted> {
+        while !self.is_over() && !self.proxy.session.open().is_empty() {
+            self.await_event(POLL)?;
+        }
+        Ok(())
+    }
+
+    /// Whether no more responses can come, or be delivered.
+    fn is_over(&self) -> bool {
+        let passing = self.proxy.activity.passing_for();
+        let is_unread = passing.is_some_and(|passing| passing >= self.timeout);
+        self.ended || self.done || self.client_gone || self.failure.is_some() || is_unread
+    }
+
     /// Ends the server: waits for it, then signals it, then kills it. Returns its status, and whether it
     /// ended by itself.
     fn end_server(&mut self) -> Result<(Option<ExitStatus>, bool), Interrupted> {
-        self.await_both(self.grace)?;
+        self.await_output(self.grace)?;
         let by_itself = self.ended;
         if !(self.ended && self.done) {
             self.server.ask_to_end();
-            self.await_both(self.grace)?;
+            self.await_output(self.grace)?;
         }
         let status = self.server.end().ok();
         self.ended = true;
         // The rest of what is in its pipes.
+        self.await_output(FINAL_WRITE_LIMIT)?;
         self.await_all(FINAL_WRITE_LIMIT)?;
         Ok((status, by_itself))
     }
@@ -114,30 +150,34 @@ impl Shutdown {
         if self.client_gone {
             return Ok(Exit::Success);
         }
-        let unread = !self.done && self.proxy.activity.is_passing();
+        let unread = !self.done && self.proxy.activity.passing_for().is_some();
         if unread {
             self.proxy.sink.note("the client has not read everything that the server wrote");
         }
         let status = status.filter(|_| by_itself);
+        let unanswered = unanswered.saturating_add(self.overdue);
+        let badly = status.is_some_and(|status| !status.success());
         let note = match status {
             _ if !by_itself => {
                 Some("the server did not end by itself and was terminated".to_owned())
             }
-            Some(status) if by_server || !status.success() => {
-                Some(format!("the server has ended: {status}; {unanswered} requests were open"))
+            Some(status) if by_server || badly || unanswered > 0 => {
+                Some(format!("the server has ended: {status}"))
             }
             _ => None,
         };
-        note.into_iter().for_each(|note| self.proxy.sink.note(note));
-        let badly = status.is_some_and(|status| !status.success());
-        let early = by_server && (unanswered > 0 || !by_itself);
-        Ok(if badly || early || unread { Exit::Refused } else { Exit::Success })
+        if let Some(note) = note {
+            let note = format_args!("{note}; requests without a response: {unanswered}");
+            self.proxy.sink.note(note);
+        }
+        let early = by_server && !by_itself;
+        Ok(if badly || early || unread || unanswered > 0 { Exit::Refused } else { Exit::Success })
     }
 
     /// Ends the server, then this process by the same signal.
     fn die(mut self, signal: i32) -> Result<Exit, Error> {
         self.server.ask_to_end();
-        self.await_both(SIGNALLED_GRACE).ok();
+        self.wait(SIGNALLED_GRACE, |session| session.ended && session.done).ok();
         _ = self.server.end();
         self.await_all(SIGNALLED_GRACE).ok();
         self.with_time_limit(end_silently);
@@ -152,14 +192,27 @@ impl Shutdown {
             match self.inbox.recv().ok()? {
                 // A server may close its standard error and continue.
                 Event::ServerQuiet => self.quiet = true,
+                // The client has its error, and goes on.
+                Event::RequestOverdue => {}
                 event => return Some(event),
             }
         }
     }
 
-    /// Waits until the server has ended and its standard output is forwarded.
-    fn await_both(&mut self, most: Duration) -> Result<(), Interrupted> {
-        self.wait(most, |session| session.ended && session.done)
+    /// Waits until the server has ended and its standard output is forwarded. Time does not count while the client is
+    /// slow to read a line.
+    fn await_output(&mut self, most: Duration) -> Result<(), Interrupted> {
+        let mut left = most;
+        while !(self.ended && self.done || left.is_zero()) {
+            let waiting = Stopwatch::start();
+            self.await_event(left.min(POLL))?;
+            let passing = self.proxy.activity.passing_for();
+            let is_slow = passing.is_some_and(|passing| (POLL..self.timeout).contains(&passing));
+            if !is_slow {
+                left = left.saturating_sub(waiting.elapsed());
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the server has ended and all of its output is forwarded.
@@ -171,12 +224,17 @@ impl Shutdown {
         let waiting = Stopwatch::start();
         while !is_over(self) {
             let left = most.saturating_sub(waiting.elapsed());
-            match self.inbox.recv_timeout(left) {
-                Ok(event) => self.note(event)?,
-                Err(_) => break,
+            if left.is_zero() {
+                break;
             }
+            self.await_event(left)?;
         }
         Ok(())
+    }
+
+    /// Waits for an event, at most for so long.
+    fn await_event(&mut self, most: Duration) -> Result<(), Interrupted> {
+        self.inbox.recv_timeout(most).map_or(Ok(()), |event| self.note(event))
     }
 
     fn note(&mut self, event: Event) -> Result<(), Interrupted> {
@@ -187,6 +245,7 @@ impl Shutdown {
             Event::ClientGone => self.client_gone = true,
             Event::Failed(failure) => self.failure = self.failure.take().or(Some(failure)),
             Event::Signal(signal) => return Err(Interrupted(signal)),
+            Event::RequestOverdue => self.overdue = self.overdue.saturating_add(1),
             Event::ClientDone | Event::ServerStuck(_) => {}
         }
         Ok(())

@@ -33,6 +33,8 @@ pub(super) enum Event {
     ClientGone,
     /// A failure of this command.
     Failed(Error),
+    /// A request got no response in time. The client has an error instead.
+    RequestOverdue,
     /// The server process ended.
     ServerEnded,
     /// The server closed its standard output.
@@ -129,6 +131,11 @@ impl StdioProxy {
         {
             _ = pipe.write_all(line);
         }
+    }
+
+    /// Closes the server's standard input after what is being written to it.
+    pub(super) fn end_input(&self) {
+        *lock(&self.server) = None;
     }
 
     /// Closes the server's standard input, unless something is being written to it.

@@ -194,7 +194,7 @@ fn an_ambiguous_answer_never_reaches_the_client() {
     }
     let left = session.finish();
     assert!(left.out.is_empty());
-    left.ended(0).says("in another case; dropped");
+    left.ended(0).says("twice or in another case, or both a method and a result; dropped");
     assert_eq!(statuses(&left.audit()), all("allow", &[502; 3]));
 }
 

@@ -24,6 +24,8 @@ pub enum Cause {
     Unreadable(Unreadable),
     /// It is larger than what may be held.
     TooLarge,
+    /// It has a list that the request does not ask for.
+    Unasked,
 }
 
 // === impl Cause ===

@@ -29,6 +29,8 @@ pub enum Handling {
     Hold,
     /// What [`Filter::feed`] returns passes instead of each piece, and at the end what [`Filter::finish`] returns.
     Replace,
+    /// The same, but it returns each piece as it is, until a list begins that the request does not ask for.
+    Watch,
 }
 
 /// The end of a response that may reach the client.
@@ -52,6 +54,8 @@ enum Body {
     Held { bytes: Vec<u8>, is_json: bool },
     /// Server-sent events.
     Events(Box<Stream>),
+    /// JSON of which no list is expected, and whether a piece of it has passed.
+    Watched { has_begun: bool },
 }
 
 // === impl Filter ===
@@ -72,6 +76,7 @@ impl Filter {
             Body::Unread => Handling::Pass,
             Body::Refused(_) | Body::Json(_) => Handling::Hold,
             Body::Held { .. } | Body::Events(_) => Handling::Replace,
+            Body::Watched { .. } => Handling::Watch,
         };
         let document = Document::new(asked, is_modern, limits);
         Self { handling, body, document, max_bytes, blocked: None }
@@ -114,7 +119,8 @@ impl Filter {
             return Ok(Cow::Borrowed(bytes));
         }
         let result = self.read(bytes, allows);
-        self.passed(result).map(Cow::Owned)
+        let passed = self.passed(result)?;
+        Ok(if self.handling == Handling::Watch { Cow::Borrowed(bytes) } else { Cow::Owned(passed) })
     }
 
     /// Ends the body.
@@ -142,6 +148,7 @@ impl Filter {
     fn passed(&mut self, result: Result<(), Cause>) -> Result<Vec<u8>, Blocked> {
         let (passed, is_torn) = match &mut self.body {
             Body::Events(stream) => (std::mem::take(&mut stream.passed), stream.is_torn()),
+            Body::Watched { has_begun } => (Vec::new(), *has_begun),
             _ => (Vec::new(), false),
         };
         let Err(cause) = result else { return Ok(passed) };
@@ -168,8 +175,20 @@ impl Filter {
                 self.document.feed(bytes, allows)?;
             }
             Body::Held { .. } => self.recognise(bytes, allows)?,
+            Body::Watched { .. } => self.watch(bytes, allows)?,
             Body::Events(stream) => stream.feed(bytes, &mut self.document, allows)?,
         }
+        Ok(())
+    }
+
+    /// Looks for a list in JSON that should have none.
+    fn watch(&mut self, bytes: &[u8], allows: Allows<'_>) -> Result<(), Cause> {
+        let read = self.document.feed(bytes, allows);
+        if self.document.reading.is_list {
+            return Err(Cause::Unasked);
+        }
+        // What is not JSON is no list.
+        self.body = if read.is_ok() { Body::Watched { has_begun: true } } else { Body::Unread };
         Ok(())
     }
 
@@ -202,7 +221,9 @@ impl Filter {
                 stream.finish(&mut self.document, allows)?;
                 Ok(Vec::new())
             }
-            Body::Unread | Body::Refused(_) | Body::Held { .. } => Ok(Vec::new()),
+            Body::Unread | Body::Refused(_) | Body::Held { .. } | Body::Watched { .. } => {
+                Ok(Vec::new())
+            }
         }
     }
 }
@@ -224,6 +245,7 @@ impl Body {
             (true, _) if is_encoded => Self::Refused(Unreadable::Encoded),
             (true, _) if is_other => Self::Events(Box::new(Stream::new(max_bytes))),
             (true, _) => Self::Held { bytes: Vec::new(), is_json: false },
+            (false, true) if is_other && !is_encoded => Self::Watched { has_begun: false },
             (false, _) if is_other => Self::Unread,
             (false, true) if !is_encoded => Self::Json(0),
             (false, false) if head.is_failure() => Self::Unread,

@@ -89,3 +89,19 @@ fn trailers_let_nothing_go_that_the_host_cannot_replace() {
         }
     }
 }
+
+/// The official server in TypeScript sends the response to the wrong one of two requests with one id.
+#[test]
+fn no_list_passes_in_the_response_to_a_call() {
+    let worker = Worker::new(CONFIG);
+    for parts in [&[PARTS.concat()][..], &PARTS.map(str::to_owned)] {
+        let mut sent = worker.send(&[(":path", "/mcp")]);
+        sent.body(&[r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}"#]);
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let passed = sent.respond(200, "application/json", &parts);
+        let is_torn = parts.len() > 1;
+        assert_eq!(passed.contains(r#""id":1,"error":{"code":502"#), !is_torn, "{passed}");
+        assert!(!passed.contains("tools") && (!is_torn || passed == " "), "{passed}");
+        assert!(!sent.host.memory.response_headers.borrow().contains_key("content-length"));
+    }
+}

@@ -4,6 +4,7 @@ mod charged;
 mod edits;
 mod held;
 mod lists;
+mod messages;
 mod orders;
 mod unread;
 mod which;

@@ -79,5 +79,5 @@ fn problem(content: &Content) -> Option<(i64, String)> {
         Content::InvalidMessage(problem) => (INVALID_REQUEST, Cow::Borrowed(&**problem)),
         _ => return None,
     };
-    Some((code, format!("no message: {problem}")))
+    Some((code, format!("not a message: {problem}")))
 }

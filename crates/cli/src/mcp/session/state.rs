@@ -130,12 +130,12 @@ impl State {
                 Admission::Closed(status, unreadable, self.invalid_message(message))
             }
             Content::Request(id, _) if self.is_taken(id) => {
-                let problem = "a request with this id is open, or was given up without an answer of the server";
+                let problem = "a request with this id is open, or was given up without a response of the server";
                 let line = refusal::error(Some(id), INVALID_REQUEST, problem);
                 Admission::Closed(BAD_REQUEST, unreadable, Some(line))
             }
             Content::Request(id, _) if self.open.len() >= MAX_OPEN => {
-                let problem = format!("{MAX_OPEN} requests wait for the server already; try later");
+                let problem = format!("{MAX_OPEN} requests are already open; try again later");
                 let line = refusal::of_host(id, UNAVAILABLE, "too_many_requests", &problem);
                 Admission::Closed(UNAVAILABLE, DenyReason::NotReady, Some(line))
             }
@@ -240,7 +240,7 @@ impl State {
             return ResponseVerdict::Late;
         };
         let withheld = || {
-            let why = "the gate keeps the answer back";
+            let why = "the gate withholds the response";
             ResponseVerdict::Instead(refusal::of_host(id, UNAVAILABLE, "withheld", why))
         };
         let Some(ended) = self.close(request.context, response, batch) else {
@@ -299,9 +299,9 @@ impl State {
         }
         let open = self.open.len();
         batch.log.append(&mut self.worker.take_log());
-        batch.notes.push(format!(
-            "{failure}; this message and {open} requests that are open have no audit lines"
-        ));
+        batch
+            .notes
+            .push(format!("{failure}; this message and {open} open requests have no audit lines"));
     }
 }
 

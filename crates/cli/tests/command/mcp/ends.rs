@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::Gate;
 
 use super::session::{DEADLINE, Session, await_gone, command, command_for};
+use super::{all, statuses};
 
 /// A session, and the processes of its server.
 fn with_family(gate: &Gate, options: &[&str]) -> (Session, Vec<u64>) {
@@ -47,6 +48,45 @@ fn a_server_may_fail_after_the_client_is_done() {
         let left = session.finish();
         left.ended(exit);
         assert_eq!(left.out, b"{\"jsonrpc\":\"2.0\",\"method\":\"bye\"}\n");
+    }
+}
+
+#[test]
+fn responses_that_come_after_the_end_of_input_are_delivered() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &["--grace", "100ms"]);
+    for (id, seconds) in [(1, 2), (2, 1)] {
+        session.request(id, "late", &json!({"seconds": seconds}));
+    }
+    session.close();
+    for id in [2, 1] {
+        let answer = session.answer();
+        assert!(answer["id"] == id && answer["result"].is_object(), "{answer}");
+    }
+    let left = session.wait();
+    assert_eq!(statuses(&left.ended(0).audit()), all("allow", &[200, 200]));
+}
+
+#[test]
+fn requests_that_got_no_response_are_reported_after_the_end_of_input() {
+    let gate = Gate::new();
+    let read = "while read -r line; do :; done";
+    let stays = format!("{read}; sleep 1000");
+    for (script, code, says) in [
+        (read, 502, "the server has ended: exit status: 0; requests without a response: 2"),
+        (&stays, 504, "was terminated; requests without a response: 2"),
+    ] {
+        let options = ["--grace", "100ms", "--timeout", "1s"];
+        let vkey = command_for(&gate, &gate.mint(&[]), &options, &["sh", "-c", script]);
+        let mut session = Session::spawn(&gate, &vkey);
+        session.pump();
+        session.request(1, "echo", &json!({}));
+        session.request(2, "echo", &json!({}));
+        session.close();
+        for id in 1..=2 {
+            session.refused(id, code);
+        }
+        session.wait().ended(1).says(says);
     }
 }
 
@@ -113,7 +153,7 @@ fn a_client_that_has_gone_ends_the_session() {
 #[test]
 fn a_client_that_stops_reading_loses_the_end_which_is_reported() {
     let gate = Gate::new();
-    let vkey = command(&gate, &gate.mint(&[]), &["--grace", "200ms"]);
+    let vkey = command(&gate, &gate.mint(&[]), &["--grace", "200ms", "--timeout", "1s"]);
     let mut session = Session::spawn(&gate, &vkey);
     session.request(1, "hold", &json!({}));
     session.request(2, "fill", &json!({"bytes": 1 << 20}));
@@ -150,6 +190,24 @@ fn a_slow_client_loses_nothing() {
         );
     }
     session.finish().ended(0);
+}
+
+#[test]
+fn a_client_that_is_slow_to_read_the_end_loses_nothing() {
+    let gate = Gate::new();
+    let vkey = command(&gate, &gate.mint(&[]), &["--grace", "100ms"]);
+    let mut session = Session::spawn(&gate, &vkey);
+    for id in 1..=2 {
+        session.request(id, "fill", &json!({"bytes": 1 << 20}));
+    }
+    session.await_full_pipe();
+    session.close();
+    // Far longer than the server may take to end.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    session.pump();
+    let left = session.wait();
+    left.ended(0);
+    assert!(left.out.len() > 2 << 20 && left.out.ends_with(b"\"}\n"), "{}", left.out.len());
 }
 
 #[test]

@@ -62,6 +62,8 @@ def main():
             answer(message, params)
         elif method == "fill":
             say('{"jsonrpc":"2.0","id":%s,"result":"%s"}\n' % (json.dumps(message["id"]), "x" * params["bytes"]))
+        elif method == "late":  # also after the end of its input
+            threading.Timer(params["seconds"], answer, [message, {}]).start()
         elif method == "hold":
             held.append(message)
         elif method == "notifications/release":  # last in, first out

@@ -37,7 +37,7 @@ fn invalid_messages_never_reach_the_server() {
         (deep.as_bytes(), &one, -32600, 400),
         (half.as_bytes(), &one, -32600, 400),
         (twice.as_bytes(), &one, -32600, 400),
-        (lookalike.as_bytes(), &none, -32600, 400),
+        (lookalike.as_bytes(), &one, -32600, 400),
         (smuggled.as_bytes(), &one, -32600, 400),
         (long.as_bytes(), &one, -32600, 413),
     ];
@@ -70,6 +70,17 @@ fn invalid_messages_never_reach_the_server() {
     assert_eq!(left.record.iter().filter(|byte| **byte == b'\n').count(), 1);
 }
 
+#[test]
+fn a_message_that_the_module_does_not_read_for_its_length_has_the_reason() {
+    let gate = Gate::new();
+    let mut session = Session::start(&gate, &gate.mint(&[]), &[]);
+    session.request(1, "echo", &json!({"x": "x".repeat(9_000_000)}));
+    let error = session.refused(1, 413);
+    assert_eq!(error["error"]["data"], json!({"reason": "body_too_large"}), "{error}");
+    let audit = session.finish().ended(0).audit();
+    assert_eq!(audit[0]["reason"], "body_too_large");
+}
+
 /// An error with the id of an open request would be taken for its response.
 #[test]
 fn an_error_never_bears_the_id_of_an_open_request() {
@@ -96,7 +107,7 @@ fn a_refusal_by_the_command_is_audited_as_a_denial() {
     session.request(1025, "hold", &json!({}));
     let error = session.refused(1025, 503);
     assert_eq!(error["error"]["data"]["code"], "too_many_requests");
-    let audit = session.finish().ended(0).audit();
+    let audit = session.finish().ended(1).audit();
     let denied: Vec<_> = audit.iter().filter(|line| line["decision"] == "deny").collect();
     let reasons: Vec<_> = denied.iter().map(|line| (&line["status"], &line["reason"])).collect();
     let expected = [(json!(400), json!("body_unreadable")), (json!(503), json!("not_ready"))];
@@ -164,7 +175,7 @@ fn a_request_whose_answer_cannot_be_read_is_answered_at_once() {
     let error = session.refused(2, 502);
     assert_eq!(error["error"]["data"]["code"], "answer_unreadable", "{error}");
     let left = session.finish();
-    left.ended(0).says("no message to its standard output; dropped");
+    left.ended(1).says("to its standard output that is not a message; dropped");
     assert_eq!(statuses(&left.audit()), all("allow", &[502, 502]));
 }
 

@@ -116,3 +116,30 @@ fn only_white_space_is_no_list() {
         assert_eq!(pass_all(asked, content_type, "").as_deref(), Ok(""));
     }
 }
+
+/// A server may mix up the responses to two requests with one id, or show a list by a method of its own.
+#[test]
+fn json_passes_as_it_is_unless_it_has_a_list_that_was_not_asked_for() {
+    let json = [("content-type", JSON)];
+    let new = || filter_of(Asked::Other, 200, &json);
+    assert_eq!(new().handling(), Handling::Watch);
+    for body in [
+        r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"tools":[{"name":"x"}]}],"tools":{}}}"#,
+        r#"{"result":{"a":1,"a":2}} {"#,
+        r#"[{"result":{"tools":[]}}]"#,
+        "no JSON",
+        "",
+    ] {
+        assert_eq!(pass_all(Asked::Other, JSON, body).as_deref(), Ok(body));
+    }
+    for name in ["tools", "prompts", "resources", "resourceTemplates"] {
+        let list = format!(r#"{{"id":1,"result":{{"a":1,"{name}":[{{"name":"a"}}]}}}}"#);
+        let blocked = pass(new(), &[list.as_bytes()]).unwrap_err();
+        assert_eq!((blocked.cause, blocked.is_torn), (Cause::Unasked, false), "{name}");
+        assert_eq!(blocked.id.as_deref(), Some(&b"1"[..]));
+        let (first, rest) = list.split_at(20);
+        let blocked = pass(new(), &[first.as_bytes(), rest.as_bytes()]).unwrap_err();
+        assert_eq!((blocked.cause, blocked.is_torn), (Cause::Unasked, true), "{name}");
+        assert_eq!(blocked.before, first.as_bytes());
+    }
+}
