@@ -182,10 +182,10 @@ impl<H: Host> RequestGate<'_, H> {
     pub(super) fn edit_for_reading(&self) -> Result<(), HostError> {
         self.host.set_request_header("accept-encoding", "identity")?;
         // Google's services would leave out members of the response for the latter.
-        for name in [&b"te"[..], b"x-goog-fieldmask"] {
-            if self.head.has(name) {
-                self.host.remove_request_header(name)?;
-            }
+        let unfit = [&b"te"[..], b"x-goog-fieldmask"];
+        let is_unfit = |name: &[u8]| unfit.iter().any(|unfit| name.eq_ignore_ascii_case(unfit));
+        for (name, _) in self.head.fields().filter(|(name, _)| is_unfit(name)) {
+            self.host.remove_request_header(name)?;
         }
         let Some(ReadBody { content: Content::Ai(facts), bytes }) = self.body else {
             return Ok(());

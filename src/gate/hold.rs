@@ -39,7 +39,7 @@ impl Gate {
         };
         self.holding.prove();
         match read_new(host, &mut held, bytes, self.max_body_bytes) {
-            Err(unread) => self.act_unread(host, exchange, &held.give_up(), unread),
+            Err(unread) => self.act_unread(host, exchange, held.give_up(), unread),
             Ok(()) if is_last => self.finish_held(host, exchange, *held),
             Ok(()) => {
                 *exchange = Exchange::Held(held);
@@ -55,7 +55,7 @@ impl Gate {
         };
         if self.clean_trailers(&self.view(host)).is_none() {
             let unread = (DenyReason::NotReady, None);
-            return self.act_unread(host, exchange, &held.give_up(), unread);
+            return self.act_unread(host, exchange, held.give_up(), unread);
         }
         self.finish_held(host, exchange, *held)
     }
@@ -64,12 +64,12 @@ impl Gate {
     fn finish_held(&self, host: &impl Host, exchange: &mut Exchange, held: Held) -> Action {
         match held.finish() {
             (asked, Ok(body)) => {
-                let next = self.look(host, Look::Body(&asked.seen, &body));
+                let next = self.look(host, Look::Body(asked, &body));
                 self.act(host, exchange, next, Opening::default())
             }
             (asked, Err(unreadable)) => {
                 let unread = (DenyReason::BodyUnreadable, Some(unreadable.message()));
-                self.act_unread(host, exchange, &asked, unread)
+                self.act_unread(host, exchange, asked, unread)
             }
         }
     }
@@ -80,10 +80,10 @@ impl Gate {
         &self,
         host: &impl Host,
         exchange: &mut Exchange,
-        asked: &Asked,
+        asked: Asked,
         unread: Unread,
     ) -> Action {
-        let next = self.look(host, Look::Unread(&asked.seen, unread));
+        let next = self.look(host, Look::Unread(asked, unread));
         self.act(host, exchange, next, Opening::default())
     }
 
@@ -108,7 +108,7 @@ impl Gate {
                 }
                 self.holding.fail(host);
                 let unread = (DenyReason::BodyUnreadable, Some(NOT_SHOWN));
-                if self.act_unread(host, exchange, &held.give_up(), unread) == Action::Continue {
+                if self.act_unread(host, exchange, held.give_up(), unread) == Action::Continue {
                     self.resume(host, exchange);
                 }
             }

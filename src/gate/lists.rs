@@ -16,6 +16,9 @@ const CACHE_CONTROL: (&str, &str) = ("cache-control", "private, no-store");
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+const CONTENT_TYPE: &[u8] = b"content-type";
+const CONTENT_ENCODING: &[u8] = b"content-encoding";
+
 /// What goes on of a response.
 enum Passed {
     /// The piece as it is.
@@ -31,13 +34,7 @@ impl Gate {
         host: &impl Host,
         mut filtering: Box<Filtering>,
     ) -> Option<Box<Filtering>> {
-        let status = host.response_status().and_then(|status| u16::try_from(status).ok());
-        let mut head = Head::new(status.unwrap_or(0));
-        for name in ["content-type", "content-encoding"] {
-            if let Some(value) = host.response_header(name.as_bytes()) {
-                head.add(name.as_bytes(), &value);
-            }
-        }
+        let head = read_head(host, filtering.asked)?;
         let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
         let Some(engine) = engine else {
             // Without a filter, an error takes the place of the body.
@@ -136,6 +133,23 @@ impl Gate {
         }
         replace(host, filtering, bytes, &body)
     }
+}
+
+/// Reads as much of the head of a response as decides whether it passes as it is; `None` if it does.
+fn read_head(host: &impl Host, asked: Asked) -> Option<Head> {
+    let content_type = host.response_header(CONTENT_TYPE);
+    if asked.passes(content_type.as_deref().unwrap_or_default()) {
+        return None;
+    }
+    let status = host.response_status().and_then(|status| u16::try_from(status).ok());
+    let mut head = Head::new(status.unwrap_or(0));
+    let encoding = host.response_header(CONTENT_ENCODING);
+    for (name, value) in [(CONTENT_TYPE, content_type), (CONTENT_ENCODING, encoding)] {
+        if let Some(value) = value {
+            head.add(name, &value);
+        }
+    }
+    Some(head)
 }
 
 /// Reads more of a body that the host holds; at its end, what goes on of it. `None`: the host holds on.
