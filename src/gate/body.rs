@@ -53,10 +53,10 @@ impl<H: Host> RequestGate<'_, H> {
 
     /// Holds a message of MCP.
     pub(super) fn hold_message(&self, asked: Asked, decision: Decision) -> Next {
-        let wanted = asked.key.wanted();
+        let needs = asked.key.argument_needs();
         self.hold(asked, decision, |declared, limits| {
             // A key that wants more than can be found was refused. Without what it wants, its conditions do not hold.
-            let wanted = Wanted::new(&wanted.pointers, wanted.names).unwrap_or_default();
+            let wanted = Wanted::new(&needs.pointers, needs.names).unwrap_or_default();
             MessageReader::new(wanted, declared, limits).map(Box::new).map(BodyReader::Mcp)
         })
     }
