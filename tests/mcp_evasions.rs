@@ -23,9 +23,9 @@ use self::lenient::run;
 /// Whether a key with this restriction may send this body to the server `s`, read in these pieces.
 fn decide(restriction: &str, pieces: &[&[u8]]) -> Result<bool, Unreadable> {
     let restriction = Restriction::parse(restriction.as_bytes()).unwrap();
-    let mut wanted = restriction::Wanted::default();
-    restriction.want(&mut wanted);
-    let wanted = Wanted::new(&wanted.pointers, wanted.names).unwrap();
+    let mut needs = restriction::ArgumentNeeds::default();
+    restriction.add_needs(&mut needs);
+    let wanted = Wanted::new(&needs.pointers, needs.names).unwrap();
     let declared = Declared::read([(&b"content-type"[..], &b"application/json"[..])]);
     let mut reader = MessageReader::new(wanted, declared, Limits::default())?;
     pieces.iter().try_for_each(|piece| reader.feed(piece))?;

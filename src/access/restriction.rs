@@ -10,14 +10,14 @@ mod globs;
 mod hosts;
 mod mcp;
 mod mistakes;
+mod needs;
 mod places;
-mod wanted;
 
 pub use globs::{GlobWords, MAX_GLOB_STEPS};
 pub use hosts::HostPattern;
 pub(crate) use mistakes::refuse_dead_paths;
 pub use mistakes::{Slashes, refuse_mistakes};
-pub use wanted::{MAX_POINTERS, Wanted};
+pub use needs::{ArgumentNeeds, MAX_POINTERS};
 
 use crate::access::cidr::Cidr;
 use crate::access::{Access, without_final_slash};
@@ -192,11 +192,11 @@ impl Restriction {
     }
 
     /// Adds what its conditions need to know of the arguments of an MCP call.
-    pub fn want(&self, wanted: &mut Wanted) {
+    pub fn add_needs(&self, needs: &mut ArgumentNeeds) {
         if let Some(mcp) = &self.mcp {
-            mcp.want(wanted);
+            mcp.add_needs(needs);
         }
-        self.alternatives().iter().for_each(|other| other.want(wanted));
+        self.alternatives().iter().for_each(|other| other.add_needs(needs));
     }
 
     /// Whether an object is shown in a list: whether the call that uses it is allowed, with some arguments as far as

@@ -6,6 +6,9 @@ use crate::body::mcp::ObjectKind;
 /// The longest word, in bytes.
 const MAX_WORD_BYTES: usize = 128;
 
+/// Room for the words of most messages, in bytes.
+const USUAL_BYTES: usize = 96;
+
 /// Marks where a word was cut.
 const CUT: char = '…';
 
@@ -24,7 +27,7 @@ pub fn mcp_member(call: &McpCall<'_>, revision: Option<&str>) -> String {
         ObjectKind::Tool | ObjectKind::Prompt | ObjectKind::Task => [name, ""],
     });
     let [scheme, rest] = object.unwrap_or_default();
-    let mut text = String::new();
+    let mut text = String::with_capacity(USUAL_BYTES);
     for (index, parts) in [
         [call.method, ""],
         [scheme, rest],
@@ -57,6 +60,12 @@ fn bare_uri(uri: &str) -> [&str; 2] {
 
 fn push_word(text: &mut String, parts: &[&str]) {
     let start = text.len();
+    let is_plain = |part: &&str| part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%');
+    let len = parts.iter().map(|part| part.len()).sum::<usize>();
+    if (2..=MAX_WORD_BYTES).contains(&len) && parts.iter().all(is_plain) {
+        text.extend(parts.iter().copied());
+        return;
+    }
     for char in parts.iter().flat_map(|part| part.chars()) {
         let before = text.len();
         push_char(text, char);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::access::Access;
-use crate::access::restriction::{Restriction, Wanted};
+use crate::access::restriction::{ArgumentNeeds, Restriction};
 use crate::audit::AuditRecord;
 use crate::config::Plan;
 use crate::decision::DenyReason;
@@ -101,7 +101,7 @@ impl KnownKey {
         key.restricts_target = key.any_restriction(Restriction::restricts_target);
         key.restricts_models = key.any_restriction(Restriction::restricts_models);
         key.restricts_mcp = key.any_restriction(Restriction::restricts_mcp);
-        if key.wanted().is_excessive() {
+        if key.argument_needs().is_excessive() {
             key.standing = Err(DenyReason::CaveatUnsupported);
         }
         let [own, of_tenant] = [key.charges(), key.tenant_charges()].map(Measured::of);
@@ -247,12 +247,12 @@ impl KnownKey {
     }
 
     /// What its restrictions need to know of the arguments of an MCP call.
-    pub fn wanted(&self) -> Wanted {
-        let mut wanted = Wanted::default();
+    pub fn argument_needs(&self) -> ArgumentNeeds {
+        let mut needs = ArgumentNeeds::default();
         if self.restricts_mcp {
-            self.restrictions().for_each(|(_, restriction)| restriction.want(&mut wanted));
+            self.restrictions().for_each(|(_, restriction)| restriction.add_needs(&mut needs));
         }
-        wanted
+        needs
     }
 
     /// What of its requests is limited, besides their number.

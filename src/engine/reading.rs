@@ -159,7 +159,7 @@ impl Engine {
     #[inline(never)]
     fn mcp_target(head: &RequestHead<'_>, server: Option<&str>) -> Reading {
         let method = str::from_utf8(head.method.unwrap_or_default()).unwrap_or_default();
-        let purpose = Purpose::of(method, &Mirrors::read(head.fields()));
+        let purpose = Purpose::of(method, || Mirrors::read(head.fields()));
         // Nobody reads what another protocol carries.
         let purpose = purpose.and_then(|purpose| match head.upgrades {
             true => Err(Fault::HttpMethod),

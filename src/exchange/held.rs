@@ -1,14 +1,16 @@
 //! A request whose headers are held until its body has been read.
 
+use std::fmt;
 use std::rc::Rc;
 
 use crate::body::json::Unreadable;
 use crate::body::mcp::MessageReader;
 use crate::body::request::RequestReader;
 use crate::engine::KnownKey;
+use crate::headers::Headers;
 
 use super::content::Content;
-use super::seen::Seen;
+use super::seen::{Earlier, Seen};
 
 /// A request that its key, its headers and its path allow, and whose body decides the rest. Nothing of it has been sent or
 /// counted.
@@ -36,12 +38,13 @@ pub enum BodyReader {
 }
 
 /// What is known of a held request without its body.
-#[derive(Debug)]
 pub struct Asked {
     /// What it said of itself.
     pub seen: Box<Seen>,
     /// Its key.
     pub key: Rc<KnownKey>,
+    /// Its headers, once they are kept. They are not for logs.
+    headers: Headers,
 }
 
 /// What a body says, once all of it was read.
@@ -53,6 +56,26 @@ pub struct ReadBody {
     pub bytes: u64,
 }
 
+// === impl Asked ===
+
+impl Asked {
+    /// A request of a key.
+    pub fn new(seen: Box<Seen>, key: Rc<KnownKey>) -> Self {
+        Self { seen, key, headers: Headers::default() }
+    }
+
+    /// What is known of the request if its headers are these now. A filter before this one may have changed them.
+    pub fn look_again(self, headers: &Headers) -> Earlier {
+        Earlier { seen: self.seen, has_same_headers: self.headers == *headers }
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
 // === impl Held ===
 
 impl Held {
@@ -60,6 +83,11 @@ impl Held {
     /// shows the bodies of held requests.
     pub fn new(asked: Asked, reader: BodyReader) -> Self {
         Self { asked, reader, read_bytes: 0, has_come: false, shown_bytes: None, looks: 0 }
+    }
+
+    /// Keeps the headers that were judged.
+    pub fn keep(&mut self, headers: Headers) {
+        self.asked.headers = headers;
     }
 
     /// Watches whether the host shows the body. `shown_bytes`: the size of the request, as the host shows it now.

@@ -33,7 +33,7 @@ pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
 pub use handover::{Concluded, Handover, Handovers, Response};
 pub use held::{Asked, BodyReader, Held, ReadBody};
 pub use metering::{Metering, Used};
-pub use seen::{Evaluation, Keyless, Request, Seen};
+pub use seen::{Earlier, Evaluation, Keyless, Request, Seen};
 pub use step::Step;
 
 /// The phase of a request.

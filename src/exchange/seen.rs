@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use crate::access::cidr::{address_text, parse_address};
 use crate::access::{
-    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, Mcp, Models, exact_host, query_keys,
-    without_query,
+    Access, AmbiguousPath, CanonicalPath, MAX_PATH_BYTES, Mcp, McpCall, Models, exact_host,
+    query_keys, without_query,
 };
-use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, starts_key};
+use crate::audit::{self, AuditRecord, MASK_VALUE, Tags, mcp_member, starts_key};
 use crate::body::Dialect;
-use crate::body::mcp::{Era, Fault, MessageKind, MethodClass, Mirrors};
+use crate::body::mcp::{Era, Fault, Message, MessageKind, MethodClass, Mirrors};
 use crate::body::request::{RequestFacts, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, KnownKey, McpTarget, Question, Reading};
@@ -75,6 +75,14 @@ pub struct Seen {
 /// Whether the headers of a message of MCP say the same as its body, and the rules that it follows.
 type Mirrored = Result<Era, Fault>;
 
+/// What an earlier look at a request has seen.
+pub struct Earlier {
+    /// What the request said of itself.
+    pub seen: Box<Seen>,
+    /// Whether its headers are the same now, byte for byte.
+    pub has_same_headers: bool,
+}
+
 /// What a request shows of itself before anything is decided.
 pub struct Request<'a> {
     /// Its headers.
@@ -86,8 +94,6 @@ pub struct Request<'a> {
     pub writes_line: bool,
     /// Unix nanoseconds.
     pub now_ns: u64,
-    /// The MCP call of the message that the body is, as in an audit line.
-    pub mcp: Option<String>,
     /// What the body says, if it was read.
     pub body: Option<&'a Content>,
 }
@@ -131,6 +137,14 @@ struct KnownAddresses {
     source: Option<IpAddr>,
 }
 
+/// A message of MCP, with all that decides on it besides its key.
+struct Judged<'a> {
+    message: &'a Message,
+    /// The server.
+    target: Option<McpTarget>,
+    mirrored: Mirrored,
+}
+
 /// Why a forwarded request needs no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keyless {
@@ -146,7 +160,7 @@ impl Evaluation {
         request: &Request<'_>,
         path: Result<CanonicalPath<'_>, AmbiguousPath>,
         addresses: &Addresses<'_>,
-        mirrored: Option<Mirrored>,
+        message: Option<&Judged<'_>>,
         client_cert: impl FnOnce() -> Option<String>,
     ) -> Self {
         let now_secs = secs(request.now_ns);
@@ -171,7 +185,7 @@ impl Evaluation {
                 return Self::Stranger { reason, is_counted };
             }
         };
-        let (shown_cert, reading, target) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        let (shown_cert, reading) = (OnceCell::new(), OnceCell::new());
         let engine = &*engine;
         let access = LazyCell::new(|| {
             let path = path.or_else(|ambiguous| match key.keeps_escaped_slashes() {
@@ -180,14 +194,10 @@ impl Evaluation {
             })?;
             let cert = key.needs_client_cert().then(client_cert).flatten();
             let cert = shown_cert.get_or_init(|| cert).as_deref();
-            let (models, mcp) = match request.body {
-                Some(Content::Ai(facts)) => (Models::of(facts), Mcp::None),
-                Some(Content::Mcp(message)) => {
-                    let target = target.get_or_init(|| engine.mcp_server(&path)).as_ref();
-                    let call = target.map(|target: &McpTarget| target.call(message));
-                    (Models::None, call.map_or(Mcp::None, Mcp::Call))
-                }
-                None => {
+            let (models, mcp) = match (request.body, message) {
+                (Some(Content::Ai(facts)), _) => (Models::of(facts), Mcp::None),
+                (_, Some(message)) => (Models::None, message.call().map_or(Mcp::None, Mcp::Call)),
+                _ => {
                     let reading = reading.get_or_init(|| engine.reading(&key, request.head, &path));
                     (reading.models(), reading.mcp())
                 }
@@ -199,11 +209,14 @@ impl Evaluation {
         let step = Step::of(engine, &question);
         drop(question);
         let reading = reading.into_inner().unwrap_or_default();
-        let checked = match (request.body, mirrored) {
-            (Some(Content::Mcp(message)), Some(mirrored)) => {
-                engine.check_message(request.head, message, mirrored)
+        let checked = match message {
+            Some(Judged { message, mirrored, .. }) => {
+                engine.check_message(request.head, message, *mirrored)
             }
-            (body, _) => engine.check_body(&key, &reading, body.and_then(Content::facts)),
+            None => {
+                let facts = request.body.and_then(Content::facts);
+                engine.check_body(&key, &reading, facts)
+            }
         };
         let step = step.and(engine, checked);
         Self::Known { key, step, reading }
@@ -245,6 +258,37 @@ impl<'a> Addresses<'a> {
     }
 }
 
+impl<'a> Judged<'a> {
+    fn new(
+        engine: &Engine,
+        head: &RequestHead<'_>,
+        path: &Result<CanonicalPath<'_>, AmbiguousPath>,
+        message: &'a Message,
+    ) -> Self {
+        let target = match path {
+            Ok(path) => engine.mcp_server(path),
+            Err(_) => {
+                let path = read_path(head, CanonicalPath::parse_keeping_slashes).ok();
+                path.and_then(|path| engine.mcp_server(&path))
+            }
+        };
+        Self { message, target, mirrored: Mirrors::read(head.fields()).check(message) }
+    }
+
+    /// The call; `None` if the path is that of no server.
+    fn call(&self) -> Option<McpCall<'_>> {
+        self.target.as_ref().map(|target| target.call(self.message))
+    }
+
+    /// The call, as in an audit line. A response has none.
+    fn shown_call(&self, head: &RequestHead<'_>) -> Option<String> {
+        let call = self.call().filter(|_| self.message.kind != MessageKind::Response)?;
+        let said = head.fields().find(|(name, _)| *name == b"mcp-protocol-version");
+        let said = said.and_then(|(_, revision)| str::from_utf8(revision).ok());
+        Some(mcp_member(&call, self.message.revision.as_deref().or(said)))
+    }
+}
+
 impl Keyless {
     /// The decision on such a request.
     pub fn decision(self) -> Decision {
@@ -259,19 +303,19 @@ impl Seen {
     /// A request that is not evaluated.
     pub fn new(head: &RequestHead<'_>, peer: Option<IpAddr>, now_ns: u64) -> Box<Self> {
         let peer_again = || peer;
-        let request =
-            Request { head, peer: &peer_again, writes_line: true, now_ns, mcp: None, body: None };
+        let request = Request { head, peer: &peer_again, writes_line: true, now_ns, body: None };
         let mut seen = Self::at(&canonical_path(head), &request);
         seen.set_addresses(KnownAddresses { peer, source: peer });
         seen
     }
 
+    /// What the headers say.
     fn at(path: &Result<CanonicalPath<'_>, AmbiguousPath>, request: &Request<'_>) -> Box<Self> {
         let head = request.head;
         let keys = query_keys(head.target.unwrap_or_default()).take(MAX_QUERY_KEYS);
         let tags = Tags::new(head.tags());
         let is_hidden = |text: &str| tags.are_shown_by(text.as_bytes());
-        let shown = |text: String| if is_hidden(&text) { MASK_VALUE.to_owned() } else { text };
+        let shown = |text: String| masked(&tags, text);
         let authority = head.authority.map(|authority| text(authority, MAX_AUTHORITY_BYTES));
         Box::new(Self {
             at_ns: request.now_ns,
@@ -297,28 +341,50 @@ impl Seen {
                 Err(_) => shown(text(without_query(target), MAX_AMBIGUOUS_PATH_BYTES)),
             }),
             query_keys: keys.map(|key| shown(text(key, MAX_QUERY_KEY_BYTES))).collect(),
-            mcp: request.mcp.clone().map(shown),
+            mcp: None,
             rpc: None,
             era: None,
-            model: request.body.and_then(Content::facts).and_then(named).map(shown),
+            model: None,
             plan: None,
         })
     }
 
-    /// Decides, apart from counting. `client_cert` is asked for the digest of the client's certificate only if a
+    /// The same request with its body. `mcp`: the call of its message of MCP, as in an audit line.
+    fn with_body(mut self: Box<Self>, request: &Request<'_>, mcp: Option<String>) -> Box<Self> {
+        let tags = Tags::new(request.head.tags());
+        let model = request.body.and_then(Content::facts).and_then(named);
+        [self.mcp, self.model] = [mcp, model].map(|text| text.map(|text| masked(&tags, text)));
+        self
+    }
+
+    /// Decides, apart from counting. `earlier`: what an earlier look has seen. `client_cert` is asked for the digest of the client's certificate only if a
     /// restriction depends on it.
     pub fn evaluate(
         engine: &mut Engine,
         request: &Request<'_>,
+        earlier: Option<Earlier>,
         client_cert: impl FnOnce() -> Option<String>,
     ) -> (Box<Self>, Evaluation) {
         let path = canonical_path(request.head);
-        let mut seen = Self::at(&path, request);
-        seen.plan = Some(Rc::clone(engine.plan_id()));
-        let addresses = Addresses::new(engine, request);
         let message = request.body.and_then(Content::message);
-        let mirrored = message.map(|message| Mirrors::read(request.head.fields()).check(message));
-        let evaluation = Evaluation::of(engine, request, path, &addresses, mirrored, client_cert);
+        let message = message.map(|message| Judged::new(engine, request.head, &path, message));
+        let mcp = message.as_ref().and_then(|message| message.shown_call(request.head));
+        let seen = match earlier {
+            Some(Earlier { seen, has_same_headers: true }) => seen,
+            earlier => {
+                let mut seen = Self::at(&path, request);
+                seen.plan = Some(Rc::clone(engine.plan_id()));
+                if let Some(Earlier { seen: earlier, .. }) = earlier {
+                    seen.follow(&earlier);
+                }
+                seen
+            }
+        };
+        let mut seen = seen.with_body(request, mcp);
+        let addresses = Addresses::new(engine, request);
+        let mirrored = message.as_ref().map(|message| message.mirrored);
+        let evaluation =
+            Evaluation::of(engine, request, path, &addresses, message.as_ref(), client_cert);
         seen.rpc = rpc(engine, request, mirrored, &evaluation);
         seen.era = mirrored.and_then(Result::ok);
         let needs_addresses = match &evaluation {
@@ -338,6 +404,11 @@ impl Seen {
     /// The address of the client, as far as it is known.
     pub fn source(&self) -> Option<IpAddr> {
         self.source
+    }
+
+    /// The address of the connection's other end, if it was asked for and is known.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     /// The id of the request, if it may be shown.
@@ -371,7 +442,7 @@ impl Seen {
     }
 
     /// Takes over what an earlier look at the same request has recorded.
-    pub fn follow(&mut self, earlier: &Self) {
+    fn follow(&mut self, earlier: &Self) {
         self.at_ns = earlier.at_ns;
         self.body_bytes = earlier.body_bytes;
     }
@@ -469,6 +540,11 @@ impl Seen {
             ..AuditRecord::default()
         }
     }
+}
+
+/// A text, unless it contains a part of a key.
+fn masked(tags: &Tags<'_>, text: String) -> String {
+    if tags.are_shown_by(text.as_bytes()) { MASK_VALUE.to_owned() } else { text }
 }
 
 /// A request without a path, or with two of a pseudo header, is ambiguous as a whole.

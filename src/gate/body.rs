@@ -53,10 +53,10 @@ impl<H: Host> RequestGate<'_, H> {
 
     /// Holds a message of MCP.
     pub(super) fn hold_message(&self, asked: Asked, decision: Decision) -> Next {
-        let wanted = asked.key.wanted();
+        let needs = asked.key.argument_needs();
         self.hold(asked, decision, |declared, limits| {
             // A key that wants more than can be found was refused. Without what it wants, its conditions do not hold.
-            let wanted = Wanted::new(&wanted.pointers, wanted.names).unwrap_or_default();
+            let wanted = Wanted::new(&needs.pointers, needs.names).unwrap_or_default();
             MessageReader::new(wanted, declared, limits).map(Box::new).map(BodyReader::Mcp)
         })
     }
@@ -66,8 +66,9 @@ impl<H: Host> RequestGate<'_, H> {
         &self,
         Asked { seen, key, .. }: Asked,
         decision: Decision,
-        (reason, message): Unread,
+        unread: Unread,
     ) -> Next {
+        let (reason, message) = unread.reason();
         let decision = match reason {
             DenyReason::NotReady => Decision::Deny(reason),
             _ if seen.is_message() && decision.forwards() => {
@@ -77,7 +78,7 @@ impl<H: Host> RequestGate<'_, H> {
             _ => self.engine.decide_unread(&key, decision, reason),
         };
         let mut seen = seen;
-        if reason == DenyReason::BodyUnreadable && Unreadable::is_not_json(message) {
+        if unread.is_not_json() {
             seen.set_parse_error();
         }
         // A refusal for anything else has other words.
@@ -98,13 +99,12 @@ impl<H: Host> RequestGate<'_, H> {
     ) -> Result<BodyReader, Unread> {
         let settings = &self.engine.settings().body;
         if let Some(message) = self.holding.refusal(self.host, self.now_ns) {
-            return Err((DenyReason::BodyUnreadable, Some(message)));
+            return Err(Unread::NotShown(message));
         }
         if self.head.content_length().is_some_and(|bytes| bytes > settings.max_bytes) {
-            return Err((DenyReason::BodyTooLarge, None));
+            return Err(Unread::TooLarge);
         }
-        reader(Declared::read(self.head.fields()), settings.limits())
-            .map_err(|unreadable| (DenyReason::BodyUnreadable, Some(unreadable.message())))
+        reader(Declared::read(self.head.fields()), settings.limits()).map_err(Unread::Unreadable)
     }
 
     /// What the body of an AI request asks for, if it was read.

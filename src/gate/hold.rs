@@ -39,7 +39,7 @@ impl Gate {
         };
         self.holding.prove();
         match read_new(host, &mut held, bytes, self.max_body_bytes) {
-            Err(unread) => self.act_unread(host, exchange, &held.give_up(), unread),
+            Err(unread) => self.act_unread(host, exchange, held.give_up(), unread),
             Ok(()) if is_last => self.finish_held(host, exchange, *held),
             Ok(()) => {
                 *exchange = Exchange::Held(held);
@@ -54,8 +54,7 @@ impl Gate {
             return Action::Pause;
         };
         if self.clean_trailers(&self.view(host)).is_none() {
-            let unread = (DenyReason::NotReady, None);
-            return self.act_unread(host, exchange, &held.give_up(), unread);
+            return self.act_unread(host, exchange, held.give_up(), Unread::NotReady);
         }
         self.finish_held(host, exchange, *held)
     }
@@ -64,12 +63,11 @@ impl Gate {
     fn finish_held(&self, host: &impl Host, exchange: &mut Exchange, held: Held) -> Action {
         match held.finish() {
             (asked, Ok(body)) => {
-                let next = self.look(host, Look::Body(&asked.seen, &body));
+                let next = self.look(host, Look::Body(asked, &body));
                 self.act(host, exchange, next, Opening::default())
             }
             (asked, Err(unreadable)) => {
-                let unread = (DenyReason::BodyUnreadable, Some(unreadable.message()));
-                self.act_unread(host, exchange, &asked, unread)
+                self.act_unread(host, exchange, asked, Unread::Unreadable(unreadable))
             }
         }
     }
@@ -80,10 +78,10 @@ impl Gate {
         &self,
         host: &impl Host,
         exchange: &mut Exchange,
-        asked: &Asked,
+        asked: Asked,
         unread: Unread,
     ) -> Action {
-        let next = self.look(host, Look::Unread(&asked.seen, unread));
+        let next = self.look(host, Look::Unread(asked, unread));
         self.act(host, exchange, next, Opening::default())
     }
 
@@ -107,8 +105,8 @@ impl Gate {
                     return Action::Pause;
                 }
                 self.holding.fail(host);
-                let unread = (DenyReason::BodyUnreadable, Some(NOT_SHOWN));
-                if self.act_unread(host, exchange, &held.give_up(), unread) == Action::Continue {
+                let unread = Unread::NotShown(NOT_SHOWN);
+                if self.act_unread(host, exchange, held.give_up(), unread) == Action::Continue {
                     self.resume(host, exchange);
                 }
             }
@@ -131,15 +129,14 @@ impl Gate {
 /// Reads what is new of a body.
 fn read_new(host: &impl Host, held: &mut Held, bytes: u64, max_bytes: u64) -> Result<(), Unread> {
     if bytes > max_bytes {
-        return Err((DenyReason::BodyTooLarge, None));
+        return Err(Unread::TooLarge);
     }
     while held.read_bytes() != bytes {
         let part = next_part(host, held.read_bytes(), bytes).ok_or_else(|| {
             host.log(Level::Error, "vkey: a request is refused: the host does not show its body");
-            (DenyReason::NotReady, None)
+            Unread::NotReady
         })?;
-        let read = held.feed(&part);
-        read.map_err(|unreadable| (DenyReason::BodyUnreadable, Some(unreadable.message())))?;
+        held.feed(&part).map_err(Unread::Unreadable)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::body::json::Unreadable;
 use crate::decision::DenyReason;
 use crate::engine::NOT_ON_NGINX;
 use crate::exchange::Held;
@@ -56,8 +57,39 @@ enum Proof {
     Failed { until_ns: u64 },
 }
 
-/// Why the body of a request is not read to its end: the reason of the refusal, with a message for people.
-pub(super) type Unread = (DenyReason, Option<&'static str>);
+/// Why the body of a request is not read to its end.
+#[derive(Clone, Copy)]
+pub(super) enum Unread {
+    /// It cannot be read.
+    Unreadable(Unreadable),
+    /// The host does not show it. With a message for people.
+    NotShown(&'static str),
+    /// It is too long.
+    TooLarge,
+    /// The gate cannot do its part now.
+    NotReady,
+}
+
+// === impl Unread ===
+
+impl Unread {
+    /// The reason of the refusal, with a message for people.
+    pub(super) fn reason(self) -> (DenyReason, Option<&'static str>) {
+        match self {
+            Self::Unreadable(unreadable) => {
+                (DenyReason::BodyUnreadable, Some(unreadable.message()))
+            }
+            Self::NotShown(message) => (DenyReason::BodyUnreadable, Some(message)),
+            Self::TooLarge => (DenyReason::BodyTooLarge, None),
+            Self::NotReady => (DenyReason::NotReady, None),
+        }
+    }
+
+    /// Whether the body is not JSON.
+    pub(super) fn is_not_json(self) -> bool {
+        matches!(self, Self::Unreadable(unreadable) if unreadable.is_not_json())
+    }
+}
 
 // === impl Holding ===
 

@@ -1,9 +1,11 @@
 //! The lists of MCP servers: a client sees what its key may use.
 
+use std::ops::Range;
+
 use crate::body::Dialect;
+use crate::body::mcp::ObjectKind;
 use crate::body::mcp::lists::{Asked, Blocked, Cause, Edit, Filter, Handling, Head};
 use crate::decision::DenyReason;
-use crate::engine::Engine;
 use crate::exchange::Filtering;
 use crate::host::{Action, Body, Host, HostError, Level};
 use crate::reply::{Refusal, Rpc, reply};
@@ -16,12 +18,26 @@ const CACHE_CONTROL: (&str, &str) = ("cache-control", "private, no-store");
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+const CONTENT_TYPE: &[u8] = b"content-type";
+const CONTENT_ENCODING: &[u8] = b"content-encoding";
+
 /// What goes on of a response.
 enum Passed {
     /// The piece as it is.
     Same,
     /// Other bytes in its place.
     Instead(Vec<u8>),
+}
+
+/// What the host shows of a response that is filtered.
+struct Piece<'a, H, S> {
+    host: &'a H,
+    filter: &'a mut Filter,
+    /// Whether the client may see an object.
+    sees: S,
+    /// The bytes that were not read, in all that the host shows.
+    new_bytes: Range<u64>,
+    is_last: bool,
 }
 
 impl Gate {
@@ -31,13 +47,7 @@ impl Gate {
         host: &impl Host,
         mut filtering: Box<Filtering>,
     ) -> Option<Box<Filtering>> {
-        let status = host.response_status().and_then(|status| u16::try_from(status).ok());
-        let mut head = Head::new(status.unwrap_or(0));
-        for name in ["content-type", "content-encoding"] {
-            if let Some(value) = host.response_header(name.as_bytes()) {
-                head.add(name.as_bytes(), &value);
-            }
-        }
+        let head = read_head(host, filtering.asked)?;
         let engine = self.engine.as_ref().and_then(|engine| engine.try_borrow().ok());
         let Some(engine) = engine else {
             // Without a filter, an error takes the place of the body.
@@ -83,11 +93,19 @@ impl Gate {
         let Some(engine) = engine else {
             return self.cut(host, filtering, bytes, None);
         };
-        let is_held = filtering.handling() == Some(Handling::Hold);
-        let filtered = match is_held {
-            true => hold_body(host, &engine, filtering, bytes, is_last),
-            false => replace_body(host, &engine, filtering, bytes, is_last),
+        let Filtering { viewer, filter: Some(filter), read_bytes, is_cut: false, .. } = filtering
+        else {
+            return self.cut(host, filtering, bytes, None);
         };
+        let is_held = filter.handling() == Handling::Hold;
+        // At the end a host may show nothing more.
+        let new_bytes = *read_bytes..bytes.max(*read_bytes);
+        let end = new_bytes.end;
+        let piece = Piece { host, filter, sees: viewer.sees(&engine), new_bytes, is_last };
+        let filtered = if is_held { piece.hold() } else { piece.replace() };
+        if is_held || matches!(filtered, Ok(None)) {
+            *read_bytes = end;
+        }
         match filtered {
             Ok(None) => Action::Pause,
             Ok(Some(Passed::Same)) => Action::Continue,
@@ -141,79 +159,84 @@ impl Gate {
     }
 }
 
-/// Reads more of a body that the host holds; at its end, what goes on of it. `None`: the host holds on.
-fn hold_body(
-    host: &impl Host,
-    engine: &Engine,
-    filtering: &mut Filtering,
-    bytes: u64,
-    is_last: bool,
-) -> Result<Option<Passed>, Option<Blocked>> {
-    let Filtering { viewer, filter, read_bytes, is_cut, .. } = filtering;
-    // At the end a host may show nothing more.
-    let bytes = bytes.max(*read_bytes);
-    let filter = filter.as_mut().filter(|_| !*is_cut).ok_or(None)?;
-    let sees = viewer.sees(engine);
-    while *read_bytes < bytes {
-        let part = part(host, *read_bytes, bytes).ok_or(None)?;
-        *read_bytes = read_bytes.saturating_add(u64::try_from(part.len()).unwrap_or(0));
-        filter.feed(&part, &sees).map_err(Some)?;
+/// Reads as much of the head of a response as decides whether it passes as it is; `None` if it does.
+fn read_head(host: &impl Host, asked: Asked) -> Option<Head> {
+    let content_type = host.response_header(CONTENT_TYPE);
+    if asked.passes(content_type.as_deref().unwrap_or_default()) {
+        return None;
     }
-    if !is_last {
-        return Ok(None);
-    }
-    let edits = filter.finish(&sees).map_err(Some)?.edits;
-    if edits.is_empty() {
-        return Ok(Some(Passed::Same));
-    }
-    let mut body = Vec::new();
-    while u64::try_from(body.len()).unwrap_or(u64::MAX) < bytes {
-        let read = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        body.extend_from_slice(&part(host, read, bytes).ok_or(None)?);
-    }
-    Ok(Some(Passed::Instead(Edit::apply(&edits, &body))))
-}
-
-/// Reads a piece of a stream, and says what goes on in its place. `None`: the host holds on, because it may be no stream.
-fn replace_body(
-    host: &impl Host,
-    engine: &Engine,
-    filtering: &mut Filtering,
-    bytes: u64,
-    is_last: bool,
-) -> Result<Option<Passed>, Option<Blocked>> {
-    let Filtering { viewer, filter, read_bytes, is_cut, .. } = filtering;
-    let mut read = *read_bytes;
-    let bytes = bytes.max(read);
-    let filter = filter.as_mut().filter(|_| !*is_cut).ok_or(None)?;
-    let sees = viewer.sees(engine);
-    let mut passed = Vec::new();
-    let mut is_same = read == 0;
-    while read < bytes {
-        let part = part(host, read, bytes).ok_or(None)?;
-        read = read.saturating_add(u64::try_from(part.len()).unwrap_or(0));
-        match filter.feed(&part, &sees) {
-            Ok(piece) => {
-                is_same &= *piece == *part;
-                passed.extend_from_slice(&piece);
-            }
-            Err(mut blocked) => {
-                passed.append(&mut blocked.before);
-                return Err(Some(Blocked { before: passed, ..blocked }));
-            }
+    let status = host.response_status().and_then(|status| u16::try_from(status).ok());
+    let mut head = Head::new(status.unwrap_or(0));
+    let encoding = host.response_header(CONTENT_ENCODING);
+    for (name, value) in [(CONTENT_TYPE, content_type), (CONTENT_ENCODING, encoding)] {
+        if let Some(value) = value {
+            head.add(name, &value);
         }
     }
-    if !is_last && filter.is_undecided() {
-        // Trailers may end it, and then only what the host holds can be replaced.
-        *read_bytes = bytes;
-        return Ok(None);
+    Some(head)
+}
+
+// === impl Piece ===
+
+impl<H: Host, S: Fn(ObjectKind, &str) -> bool> Piece<'_, H, S> {
+    /// Reads what is new. `pass` is called with each part, and with what may go on in its place.
+    fn read(&mut self, mut pass: impl FnMut(&[u8], &[u8])) -> Result<(), Option<Blocked>> {
+        let Range { start: mut read, end } = self.new_bytes;
+        while read < end {
+            let part = part(self.host, read, end).ok_or(None)?;
+            read = read.saturating_add(u64::try_from(part.len()).unwrap_or(0));
+            let passed = self.filter.feed(&part, &self.sees).map_err(Some)?;
+            pass(&part, &passed);
+        }
+        Ok(())
     }
-    if is_last {
-        let mut rest = filter.finish(&sees).map_err(Some)?.rest;
-        is_same &= rest.is_empty();
-        passed.append(&mut rest);
+
+    /// Reads more of a body that the host holds; at its end, what goes on of it. `None`: the host holds on.
+    fn hold(mut self) -> Result<Option<Passed>, Option<Blocked>> {
+        self.read(|_, _| ())?;
+        if !self.is_last {
+            return Ok(None);
+        }
+        let edits = self.filter.finish(&self.sees).map_err(Some)?.edits;
+        if edits.is_empty() {
+            return Ok(Some(Passed::Same));
+        }
+        let bytes = self.new_bytes.end;
+        let mut body = Vec::new();
+        while u64::try_from(body.len()).unwrap_or(u64::MAX) < bytes {
+            let read = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            body.extend_from_slice(&part(self.host, read, bytes).ok_or(None)?);
+        }
+        Ok(Some(Passed::Instead(Edit::apply(&edits, &body))))
     }
-    Ok(Some(if is_same { Passed::Same } else { Passed::Instead(passed) }))
+
+    /// Reads a piece of a stream, and says what goes on in its place. `None`: the host holds on, because it may be no
+    /// stream.
+    fn replace(mut self) -> Result<Option<Passed>, Option<Blocked>> {
+        let mut passed = Vec::new();
+        let mut is_same = self.new_bytes.start == 0;
+        let read = self.read(|part, piece| {
+            is_same &= *piece == *part;
+            passed.extend_from_slice(piece);
+        });
+        if let Err(blocked) = read {
+            let with_passed = |blocked: Blocked| {
+                let before = [passed, blocked.before].concat();
+                Blocked { before, ..blocked }
+            };
+            return Err(blocked.map(with_passed));
+        }
+        if !self.is_last && self.filter.is_undecided() {
+            // Trailers may end it, and then only what the host holds can be replaced.
+            return Ok(None);
+        }
+        if self.is_last {
+            let mut rest = self.filter.finish(&self.sees).map_err(Some)?.rest;
+            is_same &= rest.is_empty();
+            passed.append(&mut rest);
+        }
+        Ok(Some(if is_same { Passed::Same } else { Passed::Instead(passed) }))
+    }
 }
 
 /// The part of a response body from `start`; `None` if the host contradicts itself.

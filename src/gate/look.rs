@@ -4,12 +4,11 @@ use std::net::IpAddr;
 
 use crate::access::CanonicalPath;
 use crate::access::cidr::parse_address;
-use crate::audit::mcp_member;
-use crate::body::mcp::{Message, MessageKind, Mirrors};
+use crate::body::mcp::Mirrors;
 use crate::config::Settings;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
-use crate::exchange::{Content, Decided, Evaluation, ReadBody, Request, Seen};
+use crate::exchange::{Asked, Content, Decided, Evaluation, ReadBody, Request, Seen};
 use crate::headers::RequestHead;
 use crate::host::{Host, Level, Property, RecordStore};
 
@@ -18,14 +17,13 @@ use super::request::{Next, RequestGate, refuse, reply_to};
 use super::{Gate, client_cert, observe};
 
 /// What is looked at.
-#[derive(Clone, Copy)]
 pub(super) enum Look<'a> {
     /// The headers.
     Headers,
-    /// The headers again, with the body, and what the first look has seen.
-    Body(&'a Seen, &'a ReadBody),
-    /// The headers again, with what the first look has seen, and why the body is not read.
-    Unread(&'a Seen, Unread),
+    /// The headers again, after the first look, with the body.
+    Body(Asked, &'a ReadBody),
+    /// The headers again, after the first look, and why the body is not read.
+    Unread(Asked, Unread),
 }
 
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
@@ -33,13 +31,8 @@ const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x
     the proxies in front by client.trusted_hops";
 
 /// The message of a request whose headers are trusted to say what its body says.
-fn said_by_headers(
-    settings: &Settings,
-    head: &RequestHead<'_>,
-    look: Look<'_>,
-) -> Option<ReadBody> {
-    let trusts = settings.mcp.trusts_headers && matches!(look, Look::Headers);
-    if !trusts || head.method != Some(b"POST") {
+fn said_by_headers(settings: &Settings, head: &RequestHead<'_>) -> Option<ReadBody> {
+    if !settings.mcp.trusts_headers || head.method != Some(b"POST") {
         return None;
     }
     let path = CanonicalPath::parse(head.target.unwrap_or_default()).ok()?;
@@ -48,35 +41,13 @@ fn said_by_headers(
     Some(ReadBody { content: Content::Mcp(message), bytes: 0 })
 }
 
-/// The call of a message, as in an audit line.
-fn shown_call(engine: &Engine, head: &RequestHead<'_>, message: &Message) -> Option<String> {
-    if message.kind == MessageKind::Response {
-        return None;
-    }
-    let target = head.target.unwrap_or_default();
-    let path =
-        CanonicalPath::parse(target).or_else(|_| CanonicalPath::parse_keeping_slashes(target));
-    let path = path.ok()?;
-    let target = engine.mcp_server(&path)?;
-    let said = head.fields().find(|(name, _)| *name == b"mcp-protocol-version");
-    let said = said.and_then(|(_, revision)| str::from_utf8(revision).ok());
-    Some(mcp_member(&target.call(message), message.revision.as_deref().or(said)))
-}
-
 impl<'a> Look<'a> {
-    fn body(self) -> Option<&'a ReadBody> {
+    /// What the first look has seen, the body, and why the body is not read.
+    fn parts(self) -> (Option<Asked>, Option<&'a ReadBody>, Option<Unread>) {
         match self {
-            Self::Headers | Self::Unread(..) => None,
-            Self::Body(_, body) => Some(body),
-        }
-    }
-
-    /// What the first look has seen, and why the body is not read.
-    fn earlier(self) -> (Option<&'a Seen>, Option<Unread>) {
-        match self {
-            Self::Headers => (None, None),
-            Self::Body(seen, _) => (Some(seen), None),
-            Self::Unread(seen, unread) => (Some(seen), Some(unread)),
+            Self::Headers => (None, None, None),
+            Self::Body(asked, body) => (Some(asked), Some(body), None),
+            Self::Unread(asked, unread) => (Some(asked), None, Some(unread)),
         }
     }
 }
@@ -114,19 +85,18 @@ impl Gate {
         let is_own = |text: &[u8]| engine.is_own(text);
         let head = RequestHead::read(&headers, key_sources);
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
-        let peer = || self.peer(host);
+        let (asked, body, unread) = look.parts();
+        let is_first = asked.is_none();
+        let earlier = asked.map(|asked| asked.look_again(&headers));
+        // The other end of a connection stays the same.
+        let known_peer = earlier.as_ref().map(|earlier| earlier.seen.peer());
+        let peer = || known_peer.unwrap_or_else(|| self.peer(host));
         let writes_line = !self.prints_records(host) || self.lacks_filter_state.get();
-        let said = said_by_headers(engine.settings(), &head, look);
-        let body = look.body().or(said.as_ref());
+        let said = is_first.then(|| said_by_headers(engine.settings(), &head)).flatten();
+        let body = body.or(said.as_ref());
         let content = body.map(|body| &body.content);
-        let message = content.and_then(Content::message);
-        let mcp = message.and_then(|message| shown_call(engine, &head, message));
-        let request = Request { head: &head, peer: &peer, writes_line, now_ns, mcp, body: content };
-        let (mut seen, evaluation) = Seen::evaluate(engine, &request, || client_cert(host));
-        let (earlier, unread) = look.earlier();
-        if let Some(earlier) = earlier {
-            seen.follow(earlier);
-        }
+        let request = Request { head: &head, peer: &peer, writes_line, now_ns, body: content };
+        let (seen, evaluation) = Seen::evaluate(engine, &request, earlier, || client_cert(host));
         let gate = RequestGate {
             host,
             store: RecordStore::new(host, host.rules()),
@@ -141,7 +111,7 @@ impl Gate {
             now_ns,
         };
         self.show_counts_since(host, Some(now_ns));
-        let next = match evaluation {
+        let mut next = match evaluation {
             Evaluation::Known { key, .. } if !usable => {
                 let decision = Decision::Deny(DenyReason::NotReady);
                 refuse(Decided::with_key(seen, key, decision), DenyReason::NotReady)
@@ -153,6 +123,9 @@ impl Gate {
         };
         self.metrics.count_retries(host, gate.store.retries());
         self.resets.report(host, &gate.store);
+        if let Next::Hold(held) = &mut next {
+            held.keep(headers);
+        }
         next
     }
 

@@ -79,14 +79,14 @@ impl<H: Host> RequestGate<'_, H> {
                 key,
                 step: Step::Decide { decision, .. },
                 reading: Reading::Body(target),
-            } if decision.forwards() => self.hold_ai(Asked { seen, key }, decision, *target),
+            } if decision.forwards() => self.hold_ai(Asked::new(seen, key), decision, *target),
             // The reply to a message needs its id, even if the message is refused whatever it says.
             Evaluation::Known {
                 key,
                 step: Step::Decide { decision, .. },
                 reading: Reading::Mcp(target),
             } if target.purpose == Ok(Purpose::Message) && may_be_answered(decision) => {
-                self.hold_message(Asked { seen, key }, decision)
+                self.hold_message(Asked::new(seen, key), decision)
             }
             Evaluation::Known { key, step: Step::Decide { decision, message }, .. } => {
                 self.count_and_forward(seen, &key, decision, message)

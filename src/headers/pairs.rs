@@ -4,7 +4,7 @@
 /// number of pairs, the lengths of each name and value, then the texts, each followed by a NUL;
 /// integers are 32 bits, little-endian. Names and values are bytes: no host promises UTF-8. It has
 /// no `Debug`: keys are among the values.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     /// The lengths add up.
     pairs: Vec<u8>,

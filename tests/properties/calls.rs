@@ -1,6 +1,6 @@
 //! Calls of tools from their JSON text to the decision, and another evaluator of conditions.
 
-use vkey::access::restriction::Wanted as Asked;
+use vkey::access::restriction::ArgumentNeeds;
 use vkey::body::Declared;
 use vkey::body::json::{Limits, Unreadable};
 use vkey::body::mcp::{MessageReader, Wanted};
@@ -92,9 +92,9 @@ fn call(arguments: &str) -> String {
 
 fn decide(restriction: &str, body: &[u8]) -> Result<bool, Unreadable> {
     let restriction = Restriction::parse(restriction.as_bytes()).unwrap();
-    let mut asked = Asked::default();
-    restriction.want(&mut asked);
-    let wanted = Wanted::new(&asked.pointers, asked.names).unwrap();
+    let mut needs = ArgumentNeeds::default();
+    restriction.add_needs(&mut needs);
+    let wanted = Wanted::new(&needs.pointers, needs.names).unwrap();
     let declared = Declared::read([(&b"content-type"[..], &b"application/json"[..])]);
     let mut reader = MessageReader::new(wanted, declared, Limits::default())?;
     reader.feed(body)?;

@@ -224,9 +224,9 @@ proptest! {
         };
         prop_assert!(is_shown || !arguments.into_iter().any(is_allowed));
         prop_assert_eq!(is_shown, is_allowed(None));
-        let mut wanted = vkey::access::restriction::Wanted::default();
-        only.want(&mut wanted);
-        if is_shown && wanted.is_empty() {
+        let mut needs = vkey::access::restriction::ArgumentNeeds::default();
+        only.add_needs(&mut needs);
+        if is_shown && needs.is_empty() {
             prop_assert!(is_allowed(Some(&Arguments::default())));
         }
     }

@@ -21,7 +21,7 @@ fn facts(case: &Value, pieces: &[&[u8]]) -> Result<Value, Fault> {
     let headers = headers(case);
     let headers = || headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let mirrors = Mirrors::read(headers());
-    let kind = match Purpose::of(case["http"].as_str().unwrap(), &mirrors)? {
+    let kind = match Purpose::of(case["http"].as_str().unwrap(), || mirrors.clone())? {
         Purpose::Message => {
             let message = read(Declared::read(headers()), pieces).map_err(Fault::Unreadable)?;
             let era = mirrors.check(&message)?;

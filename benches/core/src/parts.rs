@@ -121,9 +121,9 @@ impl Parts<'_> {
         let peer = self.sent.source.as_deref().and_then(|text| parse_address(text.as_bytes()));
         let peer = || peer;
         let now_ns = self.sent.now_ns;
-        let request =
-            Request { head, peer: &peer, writes_line: false, now_ns, mcp: None, body: None };
-        let (seen, evaluation) = Seen::evaluate(engine, &request, || self.sent.client_cert.clone());
+        let request = Request { head, peer: &peer, writes_line: false, now_ns, body: None };
+        let client_cert = || self.sent.client_cert.clone();
+        let (seen, evaluation) = Seen::evaluate(engine, &request, None, client_cert);
         let decided = match evaluation {
             Evaluation::Known { key, step: Step::Decide { decision, .. }, .. } => {
                 let verdict = decision.forwards().then_some(Verdict::Verified);

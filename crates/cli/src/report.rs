@@ -215,7 +215,7 @@ impl Report {
         let is_named = request.access.as_ref().is_ok_and(|access| access.mcp != Mcp::None);
         if reading.mcp() == Mcp::Unread && !is_named {
             self.notes.push(UNNAMED.to_owned());
-        } else if is_named && !request.key.wanted().is_empty() {
+        } else if is_named && !request.key.argument_needs().is_empty() {
             self.notes.push(ANY_ARGUMENTS.to_owned());
         }
     }
@@ -262,7 +262,7 @@ impl Report {
     pub(super) fn compare_with_call(&mut self, read: &Self) {
         if read.decision == Decision::Allow {
             self.notes.push(UNREAD.to_owned());
-            if read.key.as_ref().is_some_and(|key| !key.wanted().is_empty()) {
+            if read.key.as_ref().is_some_and(|key| !key.argument_needs().is_empty()) {
                 self.notes.push(ANY_ARGUMENTS.to_owned());
             }
         }

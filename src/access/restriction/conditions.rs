@@ -6,8 +6,8 @@ use crate::json::{Invalid, Json, Node};
 
 use super::decimal::Decimal;
 use super::globs::GlobWords;
+use super::needs::ArgumentNeeds;
 use super::places::PlaceGlobs;
-use super::wanted::Wanted;
 
 /// An entry of `tools` with conditions: it allows calls of the tools that it names whose arguments meet all of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,9 +97,9 @@ impl ToolEntry {
     }
 
     /// Adds what it needs to know of the arguments.
-    pub(super) fn want(&self, wanted: &mut Wanted) {
-        self.args.iter().for_each(|condition| wanted.add(&condition.at));
-        wanted.names |= self.only_args.is_some();
+    pub(super) fn add_needs(&self, needs: &mut ArgumentNeeds) {
+        self.args.iter().for_each(|condition| needs.add(&condition.at));
+        needs.names |= self.only_args.is_some();
     }
 
     /// What its globs and lists take.

@@ -8,8 +8,8 @@ use crate::json::{Invalid, Json, Node};
 use super::conditions::ToolEntry;
 use super::globs::GlobWords;
 use super::name_globs;
+use super::needs::ArgumentNeeds;
 use super::places::PlaceGlobs;
-use super::wanted::Wanted;
 
 /// What MCP calls a key may make. All present members must hold. As soon as one of `tools`, `resources` and `prompts` is
 /// present, objects of the other kinds are closed.
@@ -74,8 +74,8 @@ impl McpRestriction {
     }
 
     /// Adds what its conditions need to know of the arguments.
-    pub(super) fn want(&self, wanted: &mut Wanted) {
-        self.entries().iter().for_each(|entry| entry.want(wanted));
+    pub(super) fn add_needs(&self, needs: &mut ArgumentNeeds) {
+        self.entries().iter().for_each(|entry| entry.add_needs(needs));
     }
 
     /// What its globs take.

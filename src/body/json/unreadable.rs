@@ -46,10 +46,11 @@ causes! {
 }
 
 impl Unreadable {
-    /// Whether a message says that a body is not JSON in UTF-8, rather than what the JSON lacks.
-    pub fn is_not_json(message: Option<&str>) -> bool {
-        let causes =
-            [Self::NotJson, Self::NotUtf8, Self::Empty, Self::Incomplete, Self::TrailingBytes];
-        causes.iter().any(|cause| Some(cause.message()) == message)
+    /// Whether a body is not JSON in UTF-8, rather than JSON that lacks something.
+    pub fn is_not_json(self) -> bool {
+        matches!(
+            self,
+            Self::NotJson | Self::NotUtf8 | Self::Empty | Self::Incomplete | Self::TrailingBytes
+        )
     }
 }

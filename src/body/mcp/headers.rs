@@ -7,17 +7,17 @@ use super::{Arguments, Message, MessageKind, ObjectKind};
 
 /// The headers of a request that repeat its body: `mcp-protocol-version`, `mcp-method` and `mcp-name`.
 #[derive(Clone, Debug, Default)]
-pub struct Mirrors {
-    revision: Field,
-    method: Field,
-    name: Field,
+pub struct Mirrors<'a> {
+    revision: Field<'a>,
+    method: Field<'a>,
+    name: Field<'a>,
 }
 
 /// A header.
 #[derive(Clone, Debug, Default)]
-struct Field {
+struct Field<'a> {
     /// The value, without white space around it.
-    value: Option<Box<[u8]>>,
+    value: Option<&'a [u8]>,
     is_repeated: bool,
 }
 
@@ -76,16 +76,16 @@ const FIRST_MODERN: &[u8] = b"2026-07-28";
 
 // === impl Mirrors ===
 
-impl Mirrors {
+impl<'a> Mirrors<'a> {
     /// What these headers say, their names in lower case.
-    pub fn read<'a>(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+    pub fn read(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut mirrors = Self::default();
         headers.into_iter().for_each(|(name, value)| mirrors.add(name, value));
         mirrors
     }
 
     /// Adds a header, its name in lower case. Others than the three are ignored.
-    pub fn add(&mut self, name: &[u8], value: &[u8]) {
+    pub fn add(&mut self, name: &[u8], value: &'a [u8]) {
         match name {
             b"mcp-protocol-version" => self.revision.add(value),
             b"mcp-method" => self.method.add(value),
@@ -129,7 +129,7 @@ impl Mirrors {
     /// and the objects of a few methods. `None` for an earlier revision, for such a method, and if a header is missing or
     /// repeated.
     pub fn message(&self) -> Option<Message> {
-        let text = |field: &Field| {
+        let text = |field: &Field<'_>| {
             let value = field.value().filter(|_| !field.is_repeated)?;
             str::from_utf8(value).ok().map(Box::<str>::from)
         };
@@ -205,14 +205,14 @@ impl Mirrors {
 
 // === impl Field ===
 
-impl Field {
-    fn add(&mut self, value: &[u8]) {
+impl<'a> Field<'a> {
+    fn add(&mut self, value: &'a [u8]) {
         self.is_repeated |= self.value.is_some();
-        self.value = Some(value.trim_ascii().into());
+        self.value = Some(value.trim_ascii());
     }
 
-    fn value(&self) -> Option<&[u8]> {
-        self.value.as_deref()
+    fn value(&self) -> Option<&'a [u8]> {
+        self.value
     }
 }
 
@@ -231,21 +231,22 @@ impl Era {
 // === impl Purpose ===
 
 impl Purpose {
-    /// Of a request with an HTTP method.
+    /// Of a request with an HTTP method. `mirrors`: what its headers say.
     ///
     /// # Errors
     ///
     /// [`Fault::HttpMethod`] for other methods, and for all but `POST` since 2026-07-28; [`Fault::HeaderMismatch`] if
     /// the revision is not certain.
-    pub fn of(method: &str, mirrors: &Mirrors) -> Result<Self, Fault> {
+    pub fn of<'a>(method: &str, mirrors: impl FnOnce() -> Mirrors<'a>) -> Result<Self, Fault> {
         let purpose = match method {
             "POST" => return Ok(Self::Message),
             "GET" => Self::Stream,
             "DELETE" => Self::Close,
             _ => return Err(Fault::HttpMethod),
         };
-        match Era::of(mirrors.revision.value()) {
-            _ if mirrors.revision.is_repeated => Err(Fault::HeaderMismatch),
+        let Mirrors { revision, .. } = mirrors();
+        match Era::of(revision.value()) {
+            _ if revision.is_repeated => Err(Fault::HeaderMismatch),
             Era::Legacy => Ok(purpose),
             Era::Modern => Err(Fault::HttpMethod),
         }

@@ -1,17 +1,20 @@
 //! Pointers into the arguments of a tool.
 
-/// A JSON pointer (RFC 6901), relative to the arguments of a call. A segment `*` means every element of an array.
+use std::rc::Rc;
+
+/// A JSON pointer (RFC 6901), relative to the arguments of a call. A segment `*` means every element of an array. Each
+/// message has copies, so they share their texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
-    text: Box<str>,
-    segments: Box<[Segment]>,
+    text: Rc<str>,
+    segments: Rc<[Segment]>,
 }
 
 /// One step of a pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
     /// The member of an object with that name.
-    Member(Box<str>),
+    Member(Rc<str>),
     /// Every element of an array.
     Elements,
 }
@@ -29,7 +32,7 @@ impl Pointer {
     /// over the bounds. There is no way to write a member whose name is `*`, nor a single element of an array.
     pub fn parse(text: &str) -> Option<Self> {
         let segments = text.strip_prefix('/')?.split('/').map(segment);
-        let segments: Box<[Segment]> = segments.collect::<Option<_>>()?;
+        let segments: Rc<[Segment]> = segments.collect::<Option<_>>()?;
         let is_bounded = text.len() <= MAX_POINTER_BYTES && segments.len() <= MAX_SEGMENTS;
         is_bounded.then(|| Self { text: text.into(), segments })
     }
@@ -67,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_pointer_has_the_steps_of_its_text() {
-        let steps = |text| Pointer::parse(text).map(|pointer| pointer.segments.into_vec());
+        let steps = |text| Pointer::parse(text).map(|pointer| pointer.segments.to_vec());
         let member = |name: &str| Segment::Member(name.into());
         assert_eq!(steps("/a"), Some(vec![member("a")]));
         assert_eq!(

@@ -97,7 +97,7 @@ fn a_key_with_too_many_pointers_into_arguments_is_refused() {
         let caveats: Vec<String> = caveats.iter().cloned().map(tools).collect();
         let caveats: Vec<&str> = caveats.iter().map(String::as_str).collect();
         let key = known(&engine, CLAIMS, &caveats);
-        (key.check(engine.keyring(), 6_000), key.wanted().pointers.len())
+        (key.check(engine.keyring(), 6_000), key.argument_needs().pointers.len())
     };
     assert_eq!(check(&[]), (Ok(()), 10));
     assert_eq!(check(&[0..64, 5..30]), (Ok(()), MAX_POINTERS));

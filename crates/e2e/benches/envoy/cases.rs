@@ -1,5 +1,6 @@
 //! What is compared: the cases, each a listener and the requests sent to it.
 
+use crate::calls::Message;
 use crate::filters::Chain;
 use crate::keys::broken;
 use crate::streams::Chat;
@@ -54,6 +55,8 @@ pub(crate) struct Ask {
     pub(crate) headers: usize,
     /// The chat that it asks for, whose answer is a stream.
     pub(crate) chat: Option<Chat>,
+    /// The message of MCP that it is.
+    pub(crate) message: Option<Message>,
 }
 
 /// What a request carries to be let in.
@@ -80,7 +83,7 @@ pub(crate) struct Fresh {
 
 impl Ask {
     pub(crate) fn new(credential: Credential) -> Self {
-        Self { path: PATH, credential, host: None, headers: 0, chat: None }
+        Self { path: PATH, credential, host: None, headers: 0, chat: None, message: None }
     }
 
     pub(crate) fn with(key: impl Into<String>) -> Self {
@@ -95,6 +98,11 @@ impl Ask {
     pub(crate) fn chat(mut self, chat: Chat) -> Self {
         self.path = Chat::PATH;
         self.chat = Some(chat);
+        self
+    }
+
+    pub(crate) fn message(mut self, message: Message) -> Self {
+        self.message = Some(message);
         self
     }
 

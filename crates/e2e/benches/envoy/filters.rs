@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::calls::{Message, Server};
 use crate::keys::{self, ISSUER, Issuer};
 use crate::provider::{self, Provider};
 use crate::streams::Streams;
@@ -21,6 +22,9 @@ pub(crate) const NARROW_TIER: &str = "narrow";
 
 /// The tier whose keys have a quota of tokens too.
 pub(crate) const METERED_TIER: &str = "metered";
+
+/// The tier whose keys may call some tools, and ask for one path besides.
+pub(crate) const CALLER_TIER: &str = "caller";
 
 /// The line that Envoy's access log prints: the record of the audit filter state, then what the proxy knows.
 const AUDIT_LINE: &str = concat!(
@@ -106,6 +110,23 @@ impl Chain {
         quotas.push(json!({"tokens": PLENTY, "per": "total"}));
         plugin["tiers"][METERED_TIER] = tier;
         Self::gate_with(Gate::Everything, &plugin, listener).to(streams.cluster(listener), None)
+    }
+
+    /// No filter, in front of an MCP server.
+    pub(crate) fn server(server: &Server, listener: &str) -> Self {
+        Self::bare().to(server.cluster(listener), None)
+    }
+
+    /// The gate with everything on, in front of an MCP server. What keys of [`CALLER_TIER`] may call, the body decides.
+    pub(crate) fn calls(server: &Server, listener: &str) -> Self {
+        let mut plugin = plugin(Gate::Everything);
+        let mut tier = plugin["tiers"]["default"].clone();
+        let tool = json!({"name": "search_*", "args": [{"at": "/limit", "max": 100}]});
+        tier["only"]["any_of"] =
+            json!([{"mcp": {"tools": [tool]}}, {"paths": [Message::PLAIN_PATH]}]);
+        plugin["tiers"][CALLER_TIER] = tier;
+        plugin["mcp"] = json!({"routes": [{"path": "/v1/mcp/{server}"}], "refuse_with": "http"});
+        Self::gate_with(Gate::Everything, &plugin, listener).to(server.cluster(listener), None)
     }
 
     /// The gate. Each listener has a VM and counts of its own.

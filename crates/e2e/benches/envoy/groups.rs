@@ -1,17 +1,19 @@
 //! The groups of cases.
 
+use crate::calls::{Message, Server};
 use crate::cases::{Ask, Case, Credential, Fresh, Group, Proxy};
-use crate::filters::{Chain, Gate, METERED_TIER, NARROW_TIER, tenant_name};
+use crate::filters::{CALLER_TIER, Chain, Gate, METERED_TIER, NARROW_TIER, tenant_name};
 use crate::keys::{Claims, Issuer, broken};
 use crate::pieces::{BARE, FEW, UNMETERED};
 use crate::provider::{HOST, Provider};
 use crate::streams::{Chat, Streams};
 
 /// The cases of one worker that are counted when none are named: counting all takes twice as long.
-const TELLING: [&str; 24] = [
+const TELLING: [&str; 27] = [
     "bare", "noop", "floor", "verify", "verify-first", "rules", "limits", "audit", "all",
     "all-first", "all-16", "jwt", "jwt-cached", "ratelimit", "native", "native-cached", "direct",
-    "gated", "invalid", "missing", "limited", "forbidden", "keys-1", "keys-100000",
+    "gated", "invalid", "missing", "limited", "forbidden", "keys-1", "keys-100000", "mcp-bare",
+    "mcp-plain", "mcp-call",
 ];
 
 /// All groups. Those of whose cases none is wanted are left out, and so are listeners.
@@ -21,7 +23,12 @@ pub(crate) fn all(issuer: &Issuer, provider: &Provider, wanted: &str) -> Vec<Gro
 }
 
 /// The cases of one worker as one group; without a text, some that tell most.
-pub(crate) fn one_worker(issuer: &Issuer, provider: &Provider, wanted: &str) -> Option<Group> {
+pub(crate) fn one_worker(
+    issuer: &Issuer,
+    provider: &Provider,
+    server: &Server,
+    wanted: &str,
+) -> Option<Group> {
     let mut all = filters(issuer, provider);
     for group in [denials(issuer), scaling()] {
         let cases = group.cases.into_iter().filter(|case| case.proxy == 0 && case.id != case.base);
@@ -30,6 +37,11 @@ pub(crate) fn one_worker(issuer: &Issuer, provider: &Provider, wanted: &str) -> 
         if let Some(proxy) = all.proxies.first_mut() {
             proxy.listeners.extend(listeners.filter(|(name, _)| *name != "bare"));
         }
+    }
+    let calls = calls(issuer, server);
+    all.cases.extend(calls.cases);
+    if let Some((all, calls)) = all.proxies.first_mut().zip(calls.proxies.into_iter().next()) {
+        all.listeners.extend(calls.listeners);
     }
     if wanted.is_empty() {
         all.cases.retain(|case| TELLING.contains(&case.id));
@@ -247,6 +259,34 @@ pub(crate) fn streams(issuer: &Issuer, streams: &Streams) -> Group {
     Group {
         name: "streams",
         title: "Streams, one worker",
+        proxies: vec![Proxy { workers: 1, cpus: "0", listeners }],
+        cases,
+        references: Vec::new(),
+    }
+}
+
+/// Messages of MCP, which are counted only.
+fn calls(issuer: &Issuer, server: &Server) -> Group {
+    let caller = Claims { tier: Some(CALLER_TIER), ..Claims::new(tenant_name(0), 3) };
+    let caller = issuer.key(&caller);
+    let ask = |path| Ask::with(caller.clone()).path(path).message(Message::ALLOWED);
+    let (call, plain) = (|| ask(Message::PATH), || ask(Message::PLAIN_PATH));
+    let refused = |message| call().message(message);
+    let case = |id, title, listener, ask| Case::new(id, title, listener, ask).over("mcp-bare", "");
+    let cases = vec![
+        case("mcp-bare", "no filter, a POST of 1 kB to a server", "mcp-bare", call()),
+        case("mcp-plain", "vkey: everything on, the same, no path of MCP", "mcp", plain())
+            .guarded(&caller),
+        case("mcp-call", "vkey: everything on, the same, a call of a tool", "mcp", call())
+            .guarded(&caller)
+            .check(refused(Message { tool: "delete_documents", ..Message::ALLOWED }), 403)
+            .check(refused(Message { limit: 101, ..Message::ALLOWED }), 403),
+    ];
+    let listeners =
+        vec![("mcp-bare", Chain::server(server, "mcp-bare")), ("mcp", Chain::calls(server, "mcp"))];
+    Group {
+        name: "calls",
+        title: "Messages of MCP, one worker",
         proxies: vec![Proxy { workers: 1, cpus: "0", listeners }],
         cases,
         references: Vec::new(),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 use crate::callgrind::{Callgrind, Dump};
+use crate::calls::Server;
 use crate::cases::{Ask, Case, Credential, Group, Proxy};
 use crate::client::Client;
 use crate::functions::{self, Names};
@@ -62,6 +63,7 @@ struct Peers<'a> {
     issuer: &'a Issuer,
     provider: Provider,
     streams: Streams,
+    server: Server,
 }
 
 /// Counts the cases that are wanted, and says which one it has begun.
@@ -207,11 +209,16 @@ fn warm_up(case: &Case) -> usize {
 
 impl<'a> Peers<'a> {
     fn new(issuer: &'a Issuer) -> Self {
-        Self { issuer, provider: Provider::start(), streams: Streams::start() }
+        Self {
+            issuer,
+            provider: Provider::start(),
+            streams: Streams::start(),
+            server: Server::start(),
+        }
     }
 
     fn requests(&self, wanted: &str) -> Option<Group> {
-        groups::one_worker(self.issuer, &self.provider, wanted)
+        groups::one_worker(self.issuer, &self.provider, &self.server, wanted)
     }
 
     fn streams(&self, wanted: &str) -> Option<Group> {

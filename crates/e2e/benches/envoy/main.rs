@@ -22,6 +22,7 @@
 mod support;
 
 mod callgrind;
+mod calls;
 mod cases;
 mod client;
 mod filters;

@@ -39,9 +39,10 @@ impl<'a> Supply<'a> {
 
     /// A request with a key of those that the case sends.
     pub(crate) fn request(&mut self, ask: &Ask) -> Request {
-        let mut request = match ask.chat {
-            Some(chat) => chat.request(),
-            None => Request::new("GET", ask.path),
+        let mut request = match (ask.chat, ask.message) {
+            (Some(chat), _) => chat.request(),
+            (None, Some(message)) => message.request(ask.path),
+            (None, None) => Request::new("GET", ask.path),
         };
         if let Some(host) = ask.host {
             request = request.header("host", host);

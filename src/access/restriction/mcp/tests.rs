@@ -205,20 +205,20 @@ fn entries_are_alternatives() {
 
 #[test]
 fn what_conditions_need_is_wanted_once_and_from_alternatives_too() {
-    let wanted = |restriction: &str| {
-        let mut wanted = Wanted::default();
-        Restriction::parse(restriction.as_bytes()).unwrap().want(&mut wanted);
-        let pointers = wanted.pointers.iter().map(|pointer| pointer.as_str().to_owned());
-        (pointers.collect::<Vec<_>>().join(" "), wanted.names)
+    let needs = |restriction: &str| {
+        let mut needs = ArgumentNeeds::default();
+        Restriction::parse(restriction.as_bytes()).unwrap().add_needs(&mut needs);
+        let pointers = needs.pointers.iter().map(|pointer| pointer.as_str().to_owned());
+        (pointers.collect::<Vec<_>>().join(" "), needs.names)
     };
     let tool =
         |members: &str| format!(r#"{{"mcp": {{"tools": ["x", {{"name": "a", {members}}}]}}}}"#);
     let [a, b] = ["/a", "/b/*"].map(|at| format!(r#"{{"at": "{at}", "max": 1}}"#));
     let both = tool(&format!(r#""args": [{a}, {b}, {a}]"#));
-    assert_eq!(wanted(&both), ("/a /b/*".to_owned(), false));
+    assert_eq!(needs(&both), ("/a /b/*".to_owned(), false));
     let only = tool(r#""only_args": []"#);
-    assert_eq!(wanted(&format!(r#"{{"any_of": [{both}, {only}]}}"#)), ("/a /b/*".to_owned(), true));
-    assert_eq!(wanted(r#"{"mcp": {"tools": ["a"]}}"#), (String::new(), false));
+    assert_eq!(needs(&format!(r#"{{"any_of": [{both}, {only}]}}"#)), ("/a /b/*".to_owned(), true));
+    assert_eq!(needs(r#"{"mcp": {"tools": ["a"]}}"#), (String::new(), false));
 }
 
 #[test]

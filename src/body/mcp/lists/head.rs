@@ -27,6 +27,13 @@ pub struct Head {
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
+/// Whether a client may take a response of a media type for server-sent events.
+fn may_be_stream(content_type: &[u8]) -> bool {
+    // Some clients look for this name anywhere in the value.
+    let has_name = |part: &[u8]| part.eq_ignore_ascii_case(EVENT_STREAM);
+    content_type.windows(EVENT_STREAM.len()).any(has_name)
+}
+
 // === impl Asked ===
 
 impl Asked {
@@ -39,6 +46,11 @@ impl Asked {
             "server/discover" => Self::Discover,
             _ => Self::Other,
         }
+    }
+
+    /// Whether a response of a media type passes as it is, whatever else its head says.
+    pub fn passes(self, content_type: &[u8]) -> bool {
+        self == Self::Other && !may_be_stream(content_type)
     }
 }
 
@@ -56,9 +68,7 @@ impl Head {
         match name {
             b"content-type" => {
                 self.content_type.add(name, value);
-                // Some clients look for this name anywhere in the value.
-                let has_name = |part: &[u8]| part.eq_ignore_ascii_case(EVENT_STREAM);
-                self.is_stream |= value.windows(EVENT_STREAM.len()).any(has_name);
+                self.is_stream |= may_be_stream(value);
             }
             b"content-encoding" => self.content_encoding.add(name, value),
             _ => {}

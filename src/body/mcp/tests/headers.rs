@@ -7,7 +7,7 @@ const MODERN: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
 const LEGACY: (&str, &str) = ("mcp-protocol-version", "2025-11-25");
 const CALL: (&str, &str) = ("mcp-method", "tools/call");
 
-fn mirrors(headers: &[(&str, &str)]) -> Mirrors {
+fn mirrors<'a>(headers: &[(&'a str, &'a str)]) -> Mirrors<'a> {
     Mirrors::read(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
 }
 
@@ -172,7 +172,7 @@ fn every_last_character_of_base64_is_canonical_or_not() {
 
 #[test]
 fn the_http_method_says_what_a_request_does() {
-    let purpose = |method: &str, headers: &[(&str, &str)]| Purpose::of(method, &mirrors(headers));
+    let purpose = |method: &str, headers: &[(&str, &str)]| Purpose::of(method, || mirrors(headers));
     assert_eq!(purpose("POST", &[MODERN]), Ok(Purpose::Message));
     assert_eq!(purpose("POST", &[]), Ok(Purpose::Message));
     assert_eq!(purpose("GET", &[]), Ok(Purpose::Stream));

@@ -1,5 +1,6 @@
 //! Requests whose bodies decide.
 
+mod calls;
 mod charged;
 mod edits;
 mod held;

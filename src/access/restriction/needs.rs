@@ -8,22 +8,22 @@ pub const MAX_POINTERS: usize = 64;
 
 /// What of the arguments of a tool some conditions depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ArgumentNeeds {
     /// The values at these pointers, each of which is there once.
     pub pointers: Vec<Pointer>,
     /// The names of the arguments.
     pub names: bool,
 }
 
-// === impl Wanted ===
+// === impl ArgumentNeeds ===
 
-impl Wanted {
-    /// Whether nothing is wanted.
+impl ArgumentNeeds {
+    /// Whether nothing is needed.
     pub fn is_empty(&self) -> bool {
         self.pointers.is_empty() && !self.names
     }
 
-    /// Whether more is wanted than a key may want.
+    /// Whether more is needed than a key may need.
     pub fn is_excessive(&self) -> bool {
         self.pointers.len() > MAX_POINTERS
     }
