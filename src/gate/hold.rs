@@ -54,8 +54,7 @@ impl Gate {
             return Action::Pause;
         };
         if self.clean_trailers(&self.view(host)).is_none() {
-            let unread = (DenyReason::NotReady, None);
-            return self.act_unread(host, exchange, &held.give_up(), unread);
+            return self.act_unread(host, exchange, &held.give_up(), Unread::NotReady);
         }
         self.finish_held(host, exchange, *held)
     }
@@ -68,8 +67,7 @@ impl Gate {
                 self.act(host, exchange, next, Opening::default())
             }
             (asked, Err(unreadable)) => {
-                let unread = (DenyReason::BodyUnreadable, Some(unreadable.message()));
-                self.act_unread(host, exchange, &asked, unread)
+                self.act_unread(host, exchange, &asked, Unread::Unreadable(unreadable, None))
             }
         }
     }
@@ -107,7 +105,7 @@ impl Gate {
                     return Action::Pause;
                 }
                 self.holding.fail(host);
-                let unread = (DenyReason::BodyUnreadable, Some(NOT_SHOWN));
+                let unread = Unread::NotHeld(NOT_SHOWN);
                 if self.act_unread(host, exchange, &held.give_up(), unread) == Action::Continue {
                     self.resume(host, exchange);
                 }
@@ -131,15 +129,15 @@ impl Gate {
 /// Reads what is new of a body.
 fn read_new(host: &impl Host, held: &mut Held, bytes: u64, max_bytes: u64) -> Result<(), Unread> {
     if bytes > max_bytes {
-        return Err((DenyReason::BodyTooLarge, None));
+        return Err(Unread::TooLarge);
     }
     while held.read_bytes() != bytes {
         let part = next_part(host, held.read_bytes(), bytes).ok_or_else(|| {
             host.log(Level::Error, "vkey: a request is refused: the host does not show its body");
-            (DenyReason::NotReady, None)
+            Unread::NotReady
         })?;
         let read = held.feed(&part);
-        read.map_err(|unreadable| (DenyReason::BodyUnreadable, Some(unreadable.message())))?;
+        read.map_err(|unreadable| Unread::Unreadable(unreadable, held.member()))?;
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ impl Content {
             Ok(message) => (Self::of(&message, line), Some(message)),
             Err(unreadable) => {
                 let problem = unreadable.message();
-                let content = match Unreadable::is_not_json(Some(problem)) {
+                let content = match unreadable.is_not_json() {
                     true => Self::InvalidJson(problem),
                     false => Self::InvalidMessage(problem.into()),
                 };
