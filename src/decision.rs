@@ -132,8 +132,8 @@ deny_reasons! {
     KeyInUrl "key_in_url" BadRequest "the request line holds a key; send a key in a header alone, and replace this one: URLs are logged",
     PathAmbiguous "path_ambiguous" BadRequest "the path can be read in more than one way; send it in plain form",
     BodyUnreadable "body_unreadable" BadRequest "the body cannot be read as what it should be",
-    BodyTooLarge "body_too_large" BadRequest "the body is larger than the gateway reads; send a smaller one",
-    HeaderMismatch "header_mismatch" BadRequest "a header claims an identity, which only the gateway may state, or contradicts the request",
+    BodyTooLarge "body_too_large" BadRequest "the body is larger than the gate reads; send a smaller one",
+    HeaderMismatch "header_mismatch" BadRequest "a header claims an identity, which only the gate may state, or contradicts the request",
     Rate "rate" Limited "the key's rate is used up",
     Quota "quota" Limited "the key's quota is used up",
     TenantRate "tenant_rate" Limited "the tenant's rate is used up",
@@ -145,9 +145,9 @@ deny_reasons! {
     UpstreamVersion "upstream_version" Upstream "the upstream speaks a version of TLS that the policy does not allow",
     UpstreamPin "upstream_pin" Upstream "the upstream's certificate is none of those pinned",
     UpstreamName "upstream_name" Upstream "the upstream's certificate does not bear the name of the host",
-    UpstreamClientCert "upstream_client_cert" Upstream "the gateway holds no client certificate for the upstream",
+    UpstreamClientCert "upstream_client_cert" Upstream "the gate holds no client certificate for the upstream",
     UpstreamUnproven "upstream_unproven" Upstream "nothing proves that the upstream satisfies the policy",
-    NotReady "not_ready" Unavailable "the gateway is not ready; its operator finds the cause in the proxy's log",
+    NotReady "not_ready" Unavailable "the gate is not ready; its operator finds the cause in the proxy's log",
     Contention "contention" Unavailable "the key's counts are being written by too many requests at once; try again",
 }
 

@@ -37,7 +37,7 @@ pub struct Refusal {
     pub rpc: Option<Box<Rpc>>,
     /// Replaces the reason's own message if that would be misleading.
     pub message: Option<&'static str>,
-    /// Appended to the message: which limit, and when it has room again.
+    /// Appended to the message, in JSON without quotes: which limit, and when it has room again, or which model.
     pub explanation: Option<String>,
     /// Seconds until a retry makes sense, perhaps with another key.
     pub retry_after_secs: Option<u64>,
@@ -92,8 +92,9 @@ impl Refusal {
         }
     }
 
-    /// For a request for which a limit has no room. `reserved`: the amounts that it was to reserve. If the limit never has room again, only another key can
-    /// help, so the client should wait for `expires_in_secs`.
+    /// For a request for which a limit has no room. `reserved`: the amounts that it was to reserve. If the limit never has
+    /// room again, only another key can help, so the client should wait for `expires_in_secs`. If the request alone is
+    /// larger than the limit, no wait helps.
     pub fn exceeded(
         exceeded: &Exceeded,
         reserved: &Amounts,
@@ -106,22 +107,28 @@ impl Refusal {
             Some(secs) => format!("free again in {secs} s"),
             None => "which does not reset".to_owned(),
         };
+        let mut is_too_large = false;
         let explanation = match exceeded.exhausted {
             Exhausted::ChildLimits => {
                 format!("all places for the limits of such keys are in use, {reset}")
             }
             Exhausted::Limit(name) => {
                 match allowances.iter().find(|allowance| allowance.name == name) {
-                    Some(limit) => explanation(limit, reserved, &reset),
+                    Some(limit) => {
+                        let reservation = reservation(limit, reserved);
+                        is_too_large = reservation.is_some_and(|(amount, _)| amount > limit.limit);
+                        explanation(limit, reservation, &reset)
+                    }
                     None => format!("limit {name}, {reset}"),
                 }
             }
         };
+        let retry_after_secs =
+            retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS);
         Self {
+            message: is_too_large.then_some(TOO_LARGE),
             explanation: Some(explanation),
-            retry_after_secs: Some(
-                retry_after_secs.unwrap_or(expires_in_secs).min(MAX_RETRY_AFTER_SECS),
-            ),
+            retry_after_secs: Some(retry_after_secs).filter(|_| !is_too_large),
             wait_ms: exceeded.until_ns.map(|until_ns| millis_until(until_ns, now_ns)),
             fields: RateLimitFields::new(allowances),
             ..Self::default()
@@ -129,21 +136,29 @@ impl Refusal {
     }
 }
 
-/// A limit that has no room for a request, in words. `reset`: when it has.
-fn explanation(limit: &Allowance, reserved: &Amounts, reset: &str) -> String {
+/// The message for a request that a quota never admits.
+pub const TOO_LARGE: &str = "the request alone is larger than a quota, and is never admitted";
+
+/// What a request reserves of a limit, and in which unit; `None` for a limit of requests.
+fn reservation(limit: &Allowance, reserved: &Amounts) -> Option<(u64, &'static str)> {
+    match limit.name.kind {
+        Kind::Rate | Kind::Quota(Unit::Requests, _) => None,
+        Kind::Quota(Unit::Tokens, _) => Some((reserved.tokens, "tokens")),
+        Kind::Quota(Unit::CostMicroUsd, _) => Some((reserved.cost_micro_usd, "micro-USD")),
+    }
+}
+
+/// A limit that has no room for a request that makes this reservation, in words. `reset`: when it has.
+fn explanation(limit: &Allowance, reservation: Option<(u64, &str)>, reset: &str) -> String {
     let (name, total, left) = (limit.name, limit.limit, limit.remaining());
-    let (amount, unit) = match name.kind {
-        Kind::Rate | Kind::Quota(Unit::Requests, _) => {
-            return format!("limit {name} of {total}, {reset}");
-        }
-        Kind::Quota(Unit::Tokens, _) => (reserved.tokens, "tokens"),
-        Kind::Quota(Unit::CostMicroUsd, _) => (reserved.cost_micro_usd, "micro-USD"),
+    let Some((amount, unit)) = reservation else {
+        return format!("limit {name} of {total}, {reset}");
     };
     let reserves = format!("the request reserves {amount} {unit}");
     match amount > total {
-        true => {
-            format!("{reserves}, more than limit {name} of {total} allows; ask for less output")
-        }
+        true => format!(
+            "{reserves}, more than limit {name} of {total} allows; send less, or ask for less output"
+        ),
         false => format!("{reserves}, limit {name} has {left} of {total} left, {reset}"),
     }
 }
@@ -200,8 +215,8 @@ fn digits(number: u64) -> Cow<'static, str> {
 /// The reply to a denied request; no other function makes one. A 401 is the same for every reason (RFC
 /// 6750, section 3.1), so that it does not reveal which check a forged key failed.
 ///
-/// Only a refusal by a limit uses the details in `refusal`: `Retry-After` (RFC 9110, section 10.2.3),
-/// `retry-after-ms`, the fields of draft-ietf-httpapi-ratelimit-headers, and the limit in words.
+/// Only a refusal by a limit uses what `refusal` has of limits: `Retry-After` (RFC 9110, section 10.2.3),
+/// `retry-after-ms`, and the fields of draft-ietf-httpapi-ratelimit-headers.
 /// `x-should-retry: false` tells client libraries that waiting does not help, or not within a minute.
 pub fn reply(reason: DenyReason, mut refusal: Refusal) -> Reply {
     if reason.class() == DenyClass::Unauthenticated && refusal.dialect == Dialect::default() {
@@ -210,7 +225,12 @@ pub fn reply(reason: DenyReason, mut refusal: Refusal) -> Reply {
     let Refusal { dialect, message, .. } = refusal;
     let is_limited = reason.class() == DenyClass::Limited;
     let rpc = refusal.rpc.take();
-    let refusal = if is_limited { refusal } else { Refusal::default() };
+    if !is_limited {
+        (refusal.retry_after_secs, refusal.wait_ms, refusal.fields) = (None, None, None);
+    }
+    if reason.class() == DenyClass::Unauthenticated {
+        refusal.explanation = None;
+    }
     let mut error = Error::new(reason, message, refusal.explanation, dialect);
     let soon = refusal.wait_ms.filter(|wait_ms| *wait_ms <= MAX_WAIT_MS);
     let is_final = soon.is_none() && reason.class() != DenyClass::Unavailable;
@@ -566,32 +586,33 @@ mod tests {
             let window = Window::Calendar(Period::Day, 0);
             let allowance = Allowance { name, limit, used, reset_secs: None, window };
             let refusal = Refusal::exceeded(&exceeded, &reserved, &[allowance], 0, 86_400);
-            let Refusal { explanation, retry_after_secs, wait_ms, fields, .. } = refusal;
+            let Refusal { message, explanation, retry_after_secs, wait_ms, fields, .. } = refusal;
+            assert_eq!(message.is_some(), amount > limit, "a request that never fits is told so");
             assert_eq!(fields.is_some(), unit == Unit::Requests);
             assert_eq!(wait_ms.is_some(), until_ns.is_some());
-            (explanation.unwrap(), retry_after_secs.unwrap())
+            (explanation.unwrap(), retry_after_secs)
         };
         let minute = Some(60 * NANOS_PER_SEC);
         for (explained, secs, expected) in [
             (
                 explain(Unit::Requests, 9, 9, 1, minute),
-                60,
+                Some(60),
                 "limit tier_requests_day of 9, free again in 60 s",
             ),
             (
                 explain(Unit::Tokens, 1_000, 700, 301, minute),
-                60,
+                Some(60),
                 "the request reserves 301 tokens, limit tier_tokens_day has 300 of 1000 left, free again in 60 s",
             ),
             (
                 explain(Unit::CostMicroUsd, 1_000, 1_200, 1_000, None),
-                86_400,
+                Some(86_400),
                 "the request reserves 1000 micro-USD, limit tier_cost_day has 0 of 1000 left, which does not reset",
             ),
             (
                 explain(Unit::Tokens, 1_000, 0, 1_001, None),
-                86_400,
-                "the request reserves 1001 tokens, more than limit tier_tokens_day of 1000 allows; ask for less output",
+                None,
+                "the request reserves 1001 tokens, more than limit tier_tokens_day of 1000 allows; send less, or ask for less output",
             ),
         ] {
             assert_eq!(explained, (expected.to_owned(), secs));

@@ -147,6 +147,11 @@ impl BodySettings {
     pub fn limits(&self) -> Limits {
         Limits { max_depth: self.max_depth, max_open_keys: self.max_open_keys }
     }
+
+    /// The bound of a body, for the caller of a request that exceeds it.
+    pub fn size_bound(&self) -> String {
+        format!("at most {} bytes (body.max_bytes)", self.max_bytes)
+    }
 }
 
 // === impl LlmRoute ===

@@ -6,6 +6,7 @@ mod forged;
 mod known;
 mod membership;
 mod reading;
+mod refused_models;
 mod signing_keys;
 mod stages;
 mod upstream;
@@ -32,6 +33,7 @@ use forged::ForgedTokens;
 pub use known::KnownKey;
 use membership::Memberships;
 pub use reading::{BodyRefusal, McpTarget, NOT_ON_NGINX, Reading, Reserve};
+pub use refused_models::RefusedModels;
 use signing_keys::SigningKeys;
 pub use stages::{Question, Stage, StageResult};
 

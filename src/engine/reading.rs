@@ -21,8 +21,8 @@ pub enum Reading {
     Exempt,
     /// All of it is to be read.
     Body(Box<Target>),
-    /// The path is one of AI services, and of no format in which tokens are counted. A key with a limit of tokens or cost
-    /// may not use it.
+    /// The request may use tokens that cannot be counted: the path is one of AI services and of no format that is read, a
+    /// file has the requests, or the connection is upgraded. A key with a limit of tokens or cost may not send it.
     Uncounted,
     /// What the path or the query asks for is not known for certain.
     Ambiguous(AmbiguousTarget),
@@ -51,20 +51,23 @@ pub struct Reserve {
 /// Why a path or a body refuses a request, with the message for a person if it differs from that of the reason.
 pub type BodyRefusal = (DenyReason, Option<&'static str>);
 
-const UNCOUNTED: &str = "the key's tokens are limited, and those of this path cannot be counted; if it uses none, the \
-    operator of the gateway lists it in llm.unmetered";
+const UNCOUNTED: &str = "the key's tokens or cost are limited, and the gate cannot count what such a request uses; if \
+    that is nothing, its operator lists the path in llm.unmetered";
 
-const NO_PRICE: &str = "the key's cost is limited, and a model of the request has no price";
+const NO_PRICE: &str = "the key's cost is limited, and this model has no price";
+
+const UNKNOWN_PRICE: &str =
+    "the key's cost is limited, and the request lets the server choose a model";
 
 /// Why no request whose body must be read is forwarded on nginx.
 pub const NOT_ON_NGINX: &str =
-    "the gateway must read the body, and on nginx it cannot do so before the request is sent";
+    "the gate must read the body, and on nginx it cannot do so before the request is sent";
 
 /// A method of MCP that every restriction allows.
 const ANY_METHOD: &str = "ping";
 
 /// The revision is older than the gate accepts.
-const LEGACY: &str = "the gateway accepts revision 2026-07-28 of MCP and later ones only";
+const LEGACY: &str = "the gate accepts revision 2026-07-28 of MCP and later ones only";
 
 /// MCP does not use the HTTP method, or an upgrade.
 const HTTP_METHOD: &str = "this revision of MCP uses neither the HTTP method nor an upgrade";
@@ -108,9 +111,10 @@ impl Reading {
     /// The models of the request, as far as they are known before its body is read.
     pub fn models(&self) -> Models<'static> {
         match self {
-            Self::Nothing | Self::Uncounted | Self::Ambiguous(_) | Self::Mcp(_) => Models::None,
+            Self::Nothing | Self::Uncounted | Self::Mcp(_) => Models::None,
             Self::Exempt => Models::Exempt,
-            Self::Body(_) => Models::Unread,
+            // What is ambiguous is refused for that, and not because a key may not use a model that nobody knows.
+            Self::Body(_) | Self::Ambiguous(_) => Models::Unread,
         }
     }
 
@@ -272,9 +276,16 @@ impl Engine {
         let micro_usd = llm.prices.reservation(&facts.models, input, output);
         let micro_usd = micro_usd.filter(|_| !facts.open_ended);
         if micro_usd.is_none() && key.measured().cost {
-            return Err((DenyReason::Model, Some(NO_PRICE)));
+            let message = self.unpriced(facts).map_or(UNKNOWN_PRICE, |_| NO_PRICE);
+            return Err((DenyReason::Model, Some(message)));
         }
         Ok(Some(Reserve { tokens: input.saturating_add(output), micro_usd }))
+    }
+
+    /// The first model of a request that has no price, as an index.
+    pub fn unpriced(&self, facts: &RequestFacts) -> Option<usize> {
+        let prices = &self.settings().llm.prices;
+        facts.models.iter().position(|model| prices.of(model).is_none())
     }
 
     #[inline(never)]
@@ -299,11 +310,15 @@ impl Engine {
         let rules = llm.rules(path.resource());
         let is_known = target.format != Format::Other
             && rules.is_none_or(|rules| rules.formats.contains(target.format));
-        if is_known {
+        let is_limited = key.measured().any();
+        // A file has the requests of the batch.
+        let is_uncounted = target.is_uncounted || target.format == Format::OpenAiBatches;
+        if is_known && !(is_uncounted && is_limited) {
             return Reading::Body(Box::new(target));
         }
-        let may_use_tokens = key.measured().any() && !WITHOUT_BODY.contains(&method);
-        let is_ai = target.is_uncounted || rules.is_some();
+        let may_use_tokens = is_limited && (head.upgrades || !WITHOUT_BODY.contains(&method));
+        // Whatever passes on an upgraded connection is not seen.
+        let is_ai = is_uncounted || rules.is_some() || head.upgrades;
         match may_use_tokens && (is_ai || self.is_misspelt(head, path)) {
             true => Reading::Uncounted,
             false => Reading::Nothing,

@@ -163,11 +163,19 @@ impl Stage {
         }
     }
 
+    /// The rule about what the key may access.
+    pub fn rule(self) -> Option<AccessRule> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            _ => None,
+        }
+    }
+
     /// The explanation of a refusal, if the reason alone would suggest that the key is at fault.
     pub fn message(self, reason: DenyReason) -> Option<&'static str> {
         match (self, reason) {
             (Self::Upgrade, _) => Some(
-                "the gateway lets no connection be upgraded, and no CONNECT pass; its operator would set upgrades to true",
+                "the gate lets no connection be upgraded, and no CONNECT pass; its operator would set upgrades to true",
             ),
             (Self::Head, DenyReason::Host) => Some(
                 "the host is not in its plain form: lower case, without a port and without a dot at its end",

@@ -134,6 +134,14 @@ impl Held {
         }
     }
 
+    /// The name of the known member at which the body cannot be read, if it is one.
+    pub fn member(&self) -> Option<&'static str> {
+        match &self.reader {
+            BodyReader::Ai(reader) => reader.member(),
+            BodyReader::Mcp(_) => None,
+        }
+    }
+
     /// Ends the body. Returns the request, and what its body says.
     pub fn finish(self) -> (Asked, Result<ReadBody, Unreadable>) {
         let bytes = self.read_bytes;

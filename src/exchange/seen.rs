@@ -17,6 +17,7 @@ use crate::body::request::{RequestFacts, Target};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::{Engine, Identity, KnownKey, McpTarget, Question, Reading};
 use crate::headers::RequestHead;
+use crate::json::push_quoted;
 use crate::limits::sessions::SessionId;
 use crate::reply::{Refusal, Rpc};
 use crate::time::secs;
@@ -66,8 +67,10 @@ pub struct Seen {
     rpc: Option<Box<Rpc>>,
     /// The rules that its message of MCP follows, if it has one.
     era: Option<Era>,
-    /// The first model that the request names, and how many more it names, as in an audit line.
+    /// The model that is refused, or the first that the request names, and how many more it names, as in an audit line.
     model: Option<String>,
+    /// The model that is refused, in JSON without quotes.
+    refused_model: Option<String>,
     /// The id of the plan that was in force.
     plan: Option<Rc<str>>,
 }
@@ -345,6 +348,7 @@ impl Seen {
             rpc: None,
             era: None,
             model: None,
+            refused_model: None,
             plan: None,
         })
     }
@@ -352,8 +356,10 @@ impl Seen {
     /// The same request with its body. `mcp`: the call of its message of MCP, as in an audit line.
     fn with_body(mut self: Box<Self>, request: &Request<'_>, mcp: Option<String>) -> Box<Self> {
         let tags = Tags::new(request.head.tags());
-        let model = request.body.and_then(Content::facts).and_then(named);
+        let facts = request.body.and_then(Content::facts);
+        let model = facts.and_then(|facts| Some(counted(facts.model()?, facts)));
         [self.mcp, self.model] = [mcp, model].map(|text| text.map(|text| masked(&tags, text)));
+        self.refused_model = None;
         self
     }
 
@@ -387,6 +393,11 @@ impl Seen {
             Evaluation::of(engine, request, path, &addresses, message.as_ref(), client_cert);
         seen.rpc = rpc(engine, request, mirrored, &evaluation);
         seen.era = mirrored.and_then(Result::ok);
+        if let Evaluation::Known { step: Step::Decide { model: Some(index), .. }, .. } = &evaluation
+            && let Some(facts) = request.body.and_then(Content::facts)
+        {
+            seen.refuse_model(request.head, facts, *index);
+        }
         let needs_addresses = match &evaluation {
             Evaluation::Known { .. } | Evaluation::Keyless(_) => true,
             Evaluation::Readiness => request.writes_line,
@@ -394,6 +405,23 @@ impl Seen {
         };
         seen.set_addresses(if needs_addresses { addresses.get() } else { addresses.known() });
         (seen, evaluation)
+    }
+
+    /// Records which model of the request is refused, by its index.
+    #[cold]
+    pub fn refuse_model(&mut self, head: &RequestHead<'_>, facts: &RequestFacts, index: usize) {
+        let Some(name) = facts.models.get(index) else { return };
+        let is_hidden = Tags::new(head.tags()).are_shown_by(name.as_bytes()) || starts_key(name);
+        let shown = if is_hidden { MASK_VALUE } else { name };
+        self.model = Some(counted(shown, facts));
+        let mut quoted = String::new();
+        push_quoted(&mut quoted, shown);
+        self.refused_model = quoted.get(1..quoted.len().saturating_sub(1)).map(str::to_owned);
+    }
+
+    /// The model that is refused, in JSON without quotes.
+    pub fn refused_model(&self) -> Option<&str> {
+        self.refused_model.as_deref()
     }
 
     fn set_addresses(&mut self, KnownAddresses { peer, source }: KnownAddresses) {
@@ -559,13 +587,12 @@ fn read_path<'a>(
     read(head.target.filter(|_| !head.doubled).unwrap_or_default())
 }
 
-/// The first model that a request names, and how many more it names.
-fn named(facts: &RequestFacts) -> Option<String> {
-    let first = facts.model()?;
-    Some(match facts.models.len().saturating_sub(1) {
-        0 => first.to_owned(),
-        more => format!("{first} +{more}"),
-    })
+/// A model of a request, and how many more it names.
+fn counted(model: &str, facts: &RequestFacts) -> String {
+    match facts.models.len().saturating_sub(1) {
+        0 => model.to_owned(),
+        more => format!("{model} +{more}"),
+    }
 }
 
 /// What a refusal of a request has to say, if the request is for an MCP server.

@@ -20,7 +20,7 @@ use super::client_cert;
 
 use super::holding::Unread;
 use super::request::{Next, RequestGate};
-use super::reserve::{Priced, reserved_usage};
+use super::reserve::{Priced, Words, reserved_usage};
 use super::splice::splice;
 
 /// An upstream that refuses a member that it does not know.
@@ -68,7 +68,7 @@ impl<H: Host> RequestGate<'_, H> {
         decision: Decision,
         unread: Unread,
     ) -> Next {
-        let (reason, message) = unread.reason();
+        let reason = unread.reason();
         let decision = match reason {
             DenyReason::NotReady => Decision::Deny(reason),
             _ if seen.is_message() && decision.forwards() => {
@@ -82,8 +82,14 @@ impl<H: Host> RequestGate<'_, H> {
             seen.set_parse_error();
         }
         // A refusal for anything else has other words.
-        let message = message.filter(|_| !decision.forwards());
-        let mut next = self.count_and_forward(seen, &key, decision, message);
+        let words = match decision.reason() == Some(reason) && !decision.forwards() {
+            true => Words {
+                message: unread.message(),
+                detail: unread.detail(&self.engine.settings().body),
+            },
+            false => Words::default(),
+        };
+        let mut next = self.count_and_forward(seen, &key, decision, words);
         if let Next::Forward(request, _) = &mut next
             && self.engine.counts_tokens(&key)
         {
@@ -99,37 +105,35 @@ impl<H: Host> RequestGate<'_, H> {
     ) -> Result<BodyReader, Unread> {
         let settings = &self.engine.settings().body;
         if let Some(message) = self.holding.refusal(self.host, self.now_ns) {
-            return Err(Unread::NotShown(message));
+            return Err(Unread::NotHeld(message));
         }
         if self.head.content_length().is_some_and(|bytes| bytes > settings.max_bytes) {
             return Err(Unread::TooLarge);
         }
-        reader(Declared::read(self.head.fields()), settings.limits()).map_err(Unread::Unreadable)
+        reader(Declared::read(self.head.fields()), settings.limits())
+            .map_err(|unreadable| Unread::Unreadable(unreadable, None))
     }
 
     /// What the body of an AI request asks for, if it was read.
-    fn facts(&self) -> Option<&RequestFacts> {
+    pub(super) fn facts(&self) -> Option<&RequestFacts> {
         self.body.and_then(|body| body.content.facts())
     }
 
     /// Refuses a request whose cost is limited and not known.
-    pub(super) fn priced(
-        &self,
-        key: &KnownKey,
-        decision: Decision,
-        message: Option<&'static str>,
-    ) -> Priced {
+    pub(super) fn priced(&self, key: &KnownKey, decision: Decision, words: Words) -> Priced {
         let reserve = self.facts().map(|facts| self.engine.reserve(key, facts));
         match reserve.transpose().map(Option::flatten) {
             Ok(reserve) => {
                 let reserve = reserve.filter(|_| decision.forwards());
-                Priced { decision, message, reserve }
+                Priced { decision, words, reserve, unpriced: None }
             }
             Err((reason, message)) if decision == Decision::Allow => {
                 let decision = Decision::refused(reason, self.engine.settings().mode);
-                Priced { decision, message, reserve: None }
+                let unpriced = self.facts().and_then(|facts| self.engine.unpriced(facts));
+                let words = Words { message, detail: None };
+                Priced { decision, words, reserve: None, unpriced }
             }
-            Err(_) => Priced { decision, message, reserve: None },
+            Err(_) => Priced { decision, words, reserve: None, unpriced: None },
         }
     }
 

@@ -67,7 +67,7 @@ impl Gate {
                 self.act(host, exchange, next, Opening::default())
             }
             (asked, Err(unreadable)) => {
-                self.act_unread(host, exchange, asked, Unread::Unreadable(unreadable))
+                self.act_unread(host, exchange, asked, Unread::Unreadable(unreadable, None))
             }
         }
     }
@@ -105,7 +105,7 @@ impl Gate {
                     return Action::Pause;
                 }
                 self.holding.fail(host);
-                let unread = Unread::NotShown(NOT_SHOWN);
+                let unread = Unread::NotHeld(NOT_SHOWN);
                 if self.act_unread(host, exchange, held.give_up(), unread) == Action::Continue {
                     self.resume(host, exchange);
                 }
@@ -136,7 +136,8 @@ fn read_new(host: &impl Host, held: &mut Held, bytes: u64, max_bytes: u64) -> Re
             host.log(Level::Error, "vkey: a request is refused: the host does not show its body");
             Unread::NotReady
         })?;
-        held.feed(&part).map_err(Unread::Unreadable)?;
+        let read = held.feed(&part);
+        read.map_err(|unreadable| Unread::Unreadable(unreadable, held.member()))?;
     }
     Ok(())
 }

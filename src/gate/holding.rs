@@ -16,6 +16,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::body::json::Unreadable;
+use crate::config::BodySettings;
 use crate::decision::DenyReason;
 use crate::engine::NOT_ON_NGINX;
 use crate::exchange::Held;
@@ -35,7 +36,7 @@ pub(super) const MAX_LOOKS: u32 = 20;
 const REST_NS: u64 = 10_000_000_000;
 
 /// Why a request is refused on a host that does not call back about the bodies of held requests.
-pub(super) const NOT_SHOWN: &str = "the gateway must read the body, and its proxy does not show it; the operator sets \
+pub(super) const NOT_SHOWN: &str = "the gate must read the body, and its proxy does not show it; the operator sets \
     allow_on_headers_stop_iteration: true in the proxy's configuration of the module, and lets no filter before it hold \
     bodies for seconds";
 
@@ -58,36 +59,51 @@ enum Proof {
 }
 
 /// Why the body of a request is not read to its end.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
-    /// It cannot be read.
-    Unreadable(Unreadable),
-    /// The host does not show it. With a message for people.
-    NotShown(&'static str),
-    /// It is too long.
+    /// It cannot be read, perhaps because of a known member.
+    Unreadable(Unreadable, Option<&'static str>),
+    /// It is larger than the gate reads.
     TooLarge,
-    /// The gate cannot do its part now.
+    /// The host does not let the gate read it first. For people, why.
+    NotHeld(&'static str),
+    /// The host contradicts itself.
     NotReady,
 }
 
 // === impl Unread ===
 
 impl Unread {
-    /// The reason of the refusal, with a message for people.
-    pub(super) fn reason(self) -> (DenyReason, Option<&'static str>) {
+    /// The reason of the refusal.
+    pub(super) fn reason(self) -> DenyReason {
         match self {
-            Self::Unreadable(unreadable) => {
-                (DenyReason::BodyUnreadable, Some(unreadable.message()))
-            }
-            Self::NotShown(message) => (DenyReason::BodyUnreadable, Some(message)),
-            Self::TooLarge => (DenyReason::BodyTooLarge, None),
-            Self::NotReady => (DenyReason::NotReady, None),
+            Self::Unreadable(..) | Self::NotHeld(_) => DenyReason::BodyUnreadable,
+            Self::TooLarge => DenyReason::BodyTooLarge,
+            Self::NotReady => DenyReason::NotReady,
+        }
+    }
+
+    /// The message for people, if it differs from that of the reason.
+    pub(super) fn message(self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable(cause, _) => Some(cause.message()),
+            Self::NotHeld(why) => Some(why),
+            Self::TooLarge | Self::NotReady => None,
+        }
+    }
+
+    /// What follows the message: which bound is exceeded, or where the body cannot be read.
+    pub(super) fn detail(self, settings: &BodySettings) -> Option<String> {
+        match self {
+            Self::Unreadable(cause, member) => cause.detail(settings.limits(), member),
+            Self::TooLarge => Some(settings.size_bound()),
+            Self::NotHeld(_) | Self::NotReady => None,
         }
     }
 
     /// Whether the body is not JSON.
     pub(super) fn is_not_json(self) -> bool {
-        matches!(self, Self::Unreadable(unreadable) if unreadable.is_not_json())
+        matches!(self, Self::Unreadable(cause, _) if cause.is_not_json())
     }
 }
 

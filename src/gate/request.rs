@@ -22,7 +22,7 @@ use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
 use super::holding::{Holding, Unread};
 use super::metrics::Metrics;
-use super::reserve::{Priced, reserved_usage};
+use super::reserve::{Priced, Words, reserved_usage};
 use super::seal::seal;
 use super::sessions::ends_own_session;
 use super::start::Start;
@@ -88,8 +88,8 @@ impl<H: Host> RequestGate<'_, H> {
             } if target.purpose == Ok(Purpose::Message) && may_be_answered(decision) => {
                 self.hold_message(Asked::new(seen, key), decision)
             }
-            Evaluation::Known { key, step: Step::Decide { decision, message }, .. } => {
-                self.count_and_forward(seen, &key, decision, message)
+            Evaluation::Known { key, step: Step::Decide { decision, message, .. }, .. } => {
+                self.count_and_forward(seen, &key, decision, Words { message, detail: None })
             }
             Evaluation::Known { key, step: Step::ShowUsage(subject), .. } => {
                 self.show_usage(seen, key, &subject)
@@ -104,17 +104,21 @@ impl<H: Host> RequestGate<'_, H> {
 
     // === requests of a key ===
 
-    /// `message` explains an earlier refusal to a person.
+    /// `words` explain an earlier refusal to a person.
     pub(super) fn count_and_forward(
         &self,
-        seen: Box<Seen>,
+        mut seen: Box<Seen>,
         key: &Rc<KnownKey>,
         decision: Decision,
-        message: Option<&'static str>,
+        words: Words,
     ) -> Next {
         // A refused request needs no edits.
         let edits = || Edits::forward(self.engine, key, self.head);
-        let Priced { decision, message, reserve } = self.priced(key, decision, message);
+        let Priced { decision, words, reserve, unpriced } = self.priced(key, decision, words);
+        if let Some((facts, index)) = self.facts().zip(unpriced) {
+            seen.refuse_model(self.head, facts, index);
+        }
+        let explained = decision.reason();
         let Clearance { decision, route, verdict } = self.clear(decision, edits);
         let amounts = reserve.as_ref().map(Reserve::amounts).unwrap_or_default();
         let admission = self.admission(&seen, key, decision).with_amounts(amounts);
@@ -126,12 +130,16 @@ impl<H: Host> RequestGate<'_, H> {
             .with_verdict(verdict);
         let route = match (admitted.decision, route) {
             (Decision::Deny(reason), _) | (_, Err(reason)) => {
-                // The message is about the earlier refusal.
-                let message = message.or_else(|| self.words_of_host(decision));
-                let message = message.filter(|_| admitted.decision == decision);
+                let mut refusal = self.refusal(key, &admitted);
+                // The words are about the earlier refusal.
+                if admitted.decision.reason() == explained {
+                    let model = || decided.seen().refused_model().map(str::to_owned);
+                    refusal.explanation = words.detail.or_else(model).or(refusal.explanation);
+                    refusal.message = words.message.or(refusal.message);
+                }
+                refusal.message = refusal.message.or_else(|| self.words_of_host(decision));
                 let Refusal { dialect, rpc, .. } = decided.seen().refusal();
-                let refusal = Refusal { message, dialect, rpc, ..self.refusal(key, &admitted) };
-                return Next::Reply(decided, reply(reason, refusal));
+                return Next::Reply(decided, reply(reason, Refusal { dialect, rpc, ..refusal }));
             }
             (_, Ok(route)) => route,
         };

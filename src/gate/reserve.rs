@@ -10,9 +10,20 @@ use crate::exchange::Usage;
 pub(super) struct Priced {
     pub(super) decision: Decision,
     /// What explains a refusal to a person.
-    pub(super) message: Option<&'static str>,
+    pub(super) words: Words,
+    /// The first model without a price, as an index into those of the request, if it is refused for that.
+    pub(super) unpriced: Option<usize>,
     /// What the request reserves, if its tokens are counted.
     pub(super) reserve: Option<Reserve>,
+}
+
+/// What explains a refusal to a person.
+#[derive(Default)]
+pub(super) struct Words {
+    /// The message, if it differs from that of the reason.
+    pub(super) message: Option<&'static str>,
+    /// What follows it, in JSON without quotes.
+    pub(super) detail: Option<String>,
 }
 
 /// What a refused request reserved, as its audit line says it.

@@ -285,6 +285,14 @@ impl Charge {
         }
     }
 
+    /// Whether a request with these amounts reserves more tokens or money than the limit ever has.
+    pub fn never_admits(&self, amounts: &Amounts) -> bool {
+        matches!(
+            self.limit,
+            Limit::Quota(quota) if quota.unit != Unit::Requests && amounts.of(quota.unit) > quota.limit
+        )
+    }
+
     /// The deny reason if the limit has no room for the request.
     pub fn reason(&self) -> DenyReason {
         match (self.origin, self.limit) {

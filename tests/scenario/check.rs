@@ -200,13 +200,19 @@ fn check_retry(reply: &Reply) -> Option<String> {
     (!right).then(|| format!("{}: wait {retry_after:?}, {fields:?}", reply.status))
 }
 
-/// A 429 says when to retry and, unless the configuration prevents that, what is left of the limits of requests. No other
-/// reply does.
+/// A 429 says when to retry, unless no wait helps, and what is left of the limits of requests, unless the configuration
+/// prevents that. No other reply does.
 fn check_limited(context: &Context<'_>, reply: &Reply) -> Option<String> {
     let is_of_requests = !reply.body.contains("the request reserves");
+    let is_too_large = reply.body.contains("the request alone is larger than a quota");
     let never = context.limit_headers() == Some("never");
     let fields = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
     match (reply.status, fields) {
+        (429, [Some(_), ..]) if is_too_large => Some("a wait that never helps".to_owned()),
+        (429, [None, None, None]) if is_too_large => None,
+        (429, [None, Some(policy), Some(state)]) if is_too_large && !never => {
+            check_fields(policy, state)
+        }
         // A key with limits of tokens alone has nothing to say about requests.
         (429, [Some(secs), None, None]) if (never || !is_of_requests) && secs != "0" => None,
         (429, [Some(secs), Some(policy), Some(state)]) if !never => match secs.parse::<u64>() {

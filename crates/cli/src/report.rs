@@ -7,18 +7,19 @@ use std::rc::Rc;
 use vkey::access::{Access, AmbiguousPath, Mcp, Models};
 use vkey::body::request::{RequestFacts, Target};
 use vkey::config::Hindrance;
-use vkey::decision::{Decision, DenyReason};
-use vkey::engine::{BodyRefusal, Engine, Identity, KnownKey, Reading, StageResult};
+use vkey::decision::{Decision, DenyReason, Mode};
+use vkey::engine::{AccessRule, Engine, Identity, KnownKey, Reading, RefusedModels, StageResult};
 use vkey::exchange::Step;
 use vkey::headers::RequestHead;
 use vkey::host::Dialect;
 use vkey::json::Json;
-use vkey::limits::Charge;
+use vkey::limits::{Amounts, Charge};
+use vkey::reply::TOO_LARGE;
 
-use super::evaluated::{Evaluated, refused_model};
+use super::evaluated::Evaluated;
 use super::key_flaw::KeyFlaw;
-use super::request_body::{RequestBody, describe_facts};
-use super::text::ascii;
+use super::request_body::{RequestBody, describe_facts, with_detail};
+use super::text::{ascii, escape_word};
 use super::{limits, time};
 
 /// The stages of one decision. The engine decides; the stages show why.
@@ -33,6 +34,8 @@ pub(super) struct Report {
     /// The limits that the request would be charged to, or denied for on a host without shared data. Only the
     /// gate knows what remains of them.
     limits: Vec<Charge>,
+    /// What the request reserves of them.
+    amounts: Amounts,
     /// Whether the reply would be counts.
     pub(super) usage: bool,
     /// What else the gate does, or would do.
@@ -93,6 +96,7 @@ impl Report {
             body: None,
             stages: Vec::new(),
             limits: Vec::new(),
+            amounts: Amounts::default(),
             usage: false,
             notes: Vec::new(),
         }
@@ -142,9 +146,11 @@ impl Report {
             match verdict {
                 Ok(()) if !stage.is_shown() => {}
                 Ok(()) => self.push(stage, verdict, ""),
-                Err(DenyReason::Model) if facts.is_some() => {
-                    let why = refused_model(request, stage, facts);
-                    self.stages.push(Line { name: stage.to_string(), verdict, message: why });
+                Err(DenyReason::Model) => {
+                    let message = question.access.as_ref().ok().zip(stage.rule());
+                    let message = message.map(|(access, rule)| models_refused(key, rule, access));
+                    let message = message.unwrap_or_else(|| DenyReason::Model.message().into());
+                    self.stages.push(Line { name: stage.to_string(), verdict, message });
                 }
                 Err(reason) => {
                     let message = stage.message(reason).unwrap_or_else(|| reason.message());
@@ -168,16 +174,31 @@ impl Report {
 
     /// Refuses a request that is allowed otherwise because of its cost, if that is limited and not known.
     fn add_price(&mut self, request: &Evaluated<'_, '_>, facts: &RequestFacts) {
-        if self.decision == Decision::Allow
-            && let Err(refusal) = request.engine.reserve(request.key, facts)
-        {
-            let mode = request.engine.settings().mode;
-            self.refuse("price", refusal, Decision::refused(refusal.0, mode));
+        let Evaluated { engine, key, .. } = *request;
+        if self.decision != Decision::Allow {
+            return;
+        }
+        let mode = engine.settings().mode;
+        match engine.reserve(key, facts) {
+            Ok(reserve) => {
+                self.amounts = reserve.map(|reserve| reserve.amounts()).unwrap_or_default();
+            }
+            Err((reason, message)) => {
+                let model = engine.unpriced(facts).and_then(|index| facts.models.get(index));
+                let model = model.map(|name| escape_word(name));
+                let why = with_detail(message.unwrap_or_else(|| reason.message()), model);
+                self.refuse("price", (reason, why), Decision::refused(reason, mode));
+            }
         }
     }
 
-    fn refuse(&mut self, stage: &str, (reason, message): BodyRefusal, decision: Decision) {
-        self.push(stage, Err(reason), message.unwrap_or_else(|| reason.message()));
+    fn refuse(
+        &mut self,
+        stage: &str,
+        (reason, message): (DenyReason, Cow<'static, str>),
+        decision: Decision,
+    ) {
+        self.stages.push(Line { name: stage.to_owned(), verdict: Err(reason), message });
         self.decision = decision;
     }
 
@@ -189,7 +210,7 @@ impl Report {
         let Some(target) = target.ok().filter(|_| body.is_present()) else { return };
         self.body = Some(match body.facts(target, settings) {
             Ok(facts) => describe_facts(&facts, settings),
-            Err(cause) => Json::object([("error", cause.message().into())]),
+            Err(why) => Json::object([("error", (&*why).into())]),
         });
     }
 
@@ -236,9 +257,19 @@ impl Report {
             self.decision = Decision::Deny(reason);
             self.limits.clear();
         }
+        self.check_size(engine.settings().mode);
         if engine.settings().dialect == Dialect::Bare {
             self.decide_without_counts();
         }
+    }
+
+    /// Refuses a request that is larger than a whole quota. That is known without counts.
+    fn check_size(&mut self, mode: Mode) {
+        let never_admits = |charge: &&Charge| charge.never_admits(&self.amounts);
+        let Some(charge) = self.limits.iter().find(never_admits) else { return };
+        let (reason, name) = (charge.reason(), charge.name().to_string());
+        let why = with_detail(TOO_LARGE, Some(name));
+        self.refuse("limit", (reason, why), Decision::limited(reason, mode));
     }
 
     /// Without shared data, requests that need counts are denied: those with limits, and those for counts.
@@ -366,6 +397,17 @@ const NOTHING: &str =
     "nothing that limits this key depends on the body, so the gate does not read it";
 
 const EXEMPT: &str = "llm.unmetered lists the path, so the gate does not read the body, and no restriction of models applies";
+
+/// Why a rule does not hold for the models of a request.
+fn models_refused(key: &KnownKey, rule: AccessRule, access: &Access<'_>) -> Cow<'static, str> {
+    let refused = RefusedModels::of(key, rule, access);
+    match (refused, access.models) {
+        (RefusedModels::One(index), Models::Named { names, .. }) => {
+            with_detail(refused.message(), names.get(index).map(|name| escape_word(name)))
+        }
+        _ => refused.message().into(),
+    }
+}
 
 /// What audit lines say of a key.
 fn describe(key: &KnownKey) -> Json {

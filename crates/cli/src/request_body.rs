@@ -1,11 +1,12 @@
 //! The body of the request that `vkey explain` evaluates, read as the gate reads it.
 
+use std::borrow::Cow;
+
 use vkey::body::Declared;
-use vkey::body::json::{Limits, Unreadable};
 use vkey::body::request::{RequestFacts, RequestReader, Target};
 use vkey::config::Settings;
 use vkey::decision::DenyReason;
-use vkey::engine::{BodyRefusal, NOT_ON_NGINX};
+use vkey::engine::NOT_ON_NGINX;
 use vkey::host::Dialect;
 use vkey::json::Json;
 
@@ -48,31 +49,43 @@ impl RequestBody {
         &self,
         target: Target,
         settings: &Settings,
-    ) -> Result<RequestFacts, BodyRefusal> {
+    ) -> Result<RequestFacts, (DenyReason, Cow<'static, str>)> {
         if settings.dialect == Dialect::Nginx {
-            return Err((DenyReason::BodyUnreadable, Some(NOT_ON_NGINX)));
+            return Err((DenyReason::BodyUnreadable, NOT_ON_NGINX.into()));
         }
         let max_bytes = settings.body.max_bytes;
         if u64::try_from(self.bytes.len()).is_ok_and(|bytes| bytes > max_bytes) {
-            return Err((DenyReason::BodyTooLarge, None));
+            let (reason, bound) = (DenyReason::BodyTooLarge, settings.body.size_bound());
+            return Err((reason, with_detail(reason.message(), Some(bound))));
         }
-        let unreadable = |cause: Unreadable| (DenyReason::BodyUnreadable, Some(cause.message()));
-        self.facts(target, settings).map_err(unreadable)
+        self.facts(target, settings).map_err(|message| (DenyReason::BodyUnreadable, message))
     }
 
     /// What it asks for, whoever reads it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read.
     pub(super) fn facts(
         &self,
         target: Target,
         settings: &Settings,
-    ) -> Result<RequestFacts, Unreadable> {
-        let limits = Limits {
-            max_depth: settings.body.max_depth,
-            max_open_keys: settings.body.max_open_keys,
-        };
-        let mut reader = RequestReader::new(target, self.declared, limits)?;
-        reader.feed(&self.bytes)?;
-        reader.finish()
+    ) -> Result<RequestFacts, Cow<'static, str>> {
+        let limits = settings.body.limits();
+        let mut reader = RequestReader::new(target, self.declared, limits)
+            .map_err(|cause| Cow::from(cause.message()))?;
+        reader
+            .feed(&self.bytes)
+            .map_err(|cause| with_detail(cause.message(), cause.detail(limits, reader.member())))?;
+        reader.finish().map_err(|cause| cause.message().into())
+    }
+}
+
+/// A message and what follows it.
+pub(super) fn with_detail(message: &'static str, detail: Option<String>) -> Cow<'static, str> {
+    match detail {
+        Some(detail) => [message, ": ", &detail].concat().into(),
+        None => message.into(),
     }
 }
 

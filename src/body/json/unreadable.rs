@@ -1,5 +1,7 @@
 //! Why a body cannot be read.
 
+use super::Limits;
+
 /// Defines each cause once: variant, message.
 macro_rules! causes {
     ($($variant:ident $message:literal,)*) => {
@@ -46,11 +48,24 @@ causes! {
 }
 
 impl Unreadable {
-    /// Whether a body is not JSON in UTF-8, rather than JSON that lacks something.
+    /// Whether the body is not JSON in UTF-8, rather than JSON that lacks something.
     pub fn is_not_json(self) -> bool {
         matches!(
             self,
             Self::NotJson | Self::NotUtf8 | Self::Empty | Self::Incomplete | Self::TrailingBytes
         )
+    }
+
+    /// The bound that the body exceeds, or the place at which it cannot be read, for the caller. `member`: the name of a
+    /// known member at which the reader stopped.
+    pub fn detail(self, limits: Limits, member: Option<&str>) -> Option<String> {
+        match self {
+            Self::TooDeep => Some(format!("at most {} levels (body.max_depth)", limits.max_depth)),
+            Self::TooManyMembers => Some(format!(
+                "at most {} in open objects (body.max_open_keys)",
+                limits.max_open_keys
+            )),
+            _ => member.map(|member| ["at ", member].concat()),
+        }
     }
 }

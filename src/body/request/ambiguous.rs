@@ -20,7 +20,7 @@ impl AmbiguousTarget {
                  plain form"
             }
             Self::Parameter => {
-                "the query changes the method or the form of the response, which the gateway must read; leave out \
+                "the query changes the method or the form of the response, which the gate must read; leave out \
                  fields, callback and parameters with a dollar sign, and send no alt but json or sse"
             }
         }

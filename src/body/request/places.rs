@@ -224,7 +224,7 @@ places! {
     COMPOUND: Open;
     /// Plugins of routers, e.g. one that asks several models.
     PLUGINS: Open;
-    /// Options of a gateway, e.g. further models.
+    /// Options of Vercel's router, e.g. further models.
     PROVIDER_OPTIONS: Open;
     /// The model that drafts what the other one checks.
     DRAFT_MODEL: Model;

@@ -1,6 +1,6 @@
 //! The reader of requests.
 
-use crate::body::json::{Limits, Names, Reader, Scanner, Span, Spot, Unreadable, Value};
+use crate::body::json::{Limits, Names, Reader, Scanner, Span, Spot, Text, Unreadable, Value};
 use crate::body::{Declared, Format};
 
 use super::facts::RequestFacts;
@@ -21,6 +21,8 @@ pub struct RequestReader {
 struct Places {
     document: Spot,
     findings: Findings,
+    /// The known member whose value comes next, or cannot be read.
+    member: Option<&'static str>,
 }
 
 // === impl RequestReader ===
@@ -37,7 +39,10 @@ impl RequestReader {
         }
         let document = document(target.format);
         let findings = Findings::new(target)?;
-        Ok(Self { scanner: Scanner::new(limits), places: Places { document, findings } })
+        Ok(Self {
+            scanner: Scanner::new(limits),
+            places: Places { document, findings, member: None },
+        })
     }
 
     /// Reads the next bytes.
@@ -61,6 +66,11 @@ impl RequestReader {
         self.places.findings.into_facts(self.scanner.text_tokens())
     }
 
+    /// The name of the known member at which the body cannot be read, if it is one.
+    pub fn member(&self) -> Option<&'static str> {
+        self.places.member
+    }
+
     fn is_read(&self) -> bool {
         self.places.findings.format() != Format::Other
     }
@@ -80,6 +90,13 @@ impl Reader for Places {
         &place(self.spot(at)).names
     }
 
+    fn member(&mut self, at: Spot, name: &Text<'_>) -> Option<Spot> {
+        let mut named = self.names(at).named.iter();
+        let known = named.find(|(known, _)| known.as_bytes() == name.bytes);
+        self.member = known.map(|(name, _)| *name);
+        known.map(|(_, spot)| *spot)
+    }
+
     fn items(&self, at: Spot) -> Spot {
         place(self.spot(at)).items
     }
@@ -92,6 +109,7 @@ impl Reader for Places {
         if at == Spot::ROOT && value == Value::OpenObject {
             self.findings.begin(span);
         }
+        self.member = None;
         Ok(())
     }
 }

@@ -83,9 +83,9 @@ const NAME_MARKERS: [&[u8]; 2] = [b"deployments", b"engines"];
 const GOOGLE_KINDS: [&[u8]; 5] =
     [b"models", b"tunedModels", b"endpoints", b"reasoningEngines", b"locations"];
 
-/// The ends of other paths whose requests may use tokens: Bedrock's asynchronous calls, Google's batches of calls, and
-/// Ollama's embeddings.
-const UNCOUNTED: [&[u8]; 3] = [b"/async-invoke", b"/batch", b"/api/embed"];
+/// The last segments of other paths whose requests may use tokens: Bedrock's asynchronous calls and its batches, and
+/// Google's batches of calls.
+const UNCOUNTED: [&[u8]; 3] = [b"async-invoke", b"model-invocation-job", b"batch"];
 
 // === impl Target ===
 
@@ -116,6 +116,15 @@ impl Target {
             target.is_open_ended = !matches!(method, "GET" | "HEAD" | "OPTIONS");
         }
         Ok(target)
+    }
+
+    /// The ends of all paths that are recognised, with the formats of their requests.
+    pub fn path_ends() -> Vec<(String, Format)> {
+        let suffixes = SUFFIXES.iter().map(|(end, format)| ((*end).to_owned(), *format));
+        let methods = GOOGLE.iter().chain(&ANTHROPIC);
+        let methods = methods.map(|(name, format, _)| ([":", name].concat(), *format));
+        let operations = BEDROCK.iter().map(|(name, format, _)| (["/", name].concat(), *format));
+        suffixes.chain(methods).chain(operations).collect()
     }
 
     fn other() -> Self {
@@ -246,10 +255,6 @@ fn deployment(prefix: &[u8]) -> Deployment<'_> {
 
 /// Whether a path that is in no known format is one of an AI service. Some ignore the case of paths.
 fn is_uncounted(path: &[u8]) -> bool {
-    let ends_in = |end: &&[u8]| {
-        let start = path.len().checked_sub(end.len());
-        start.and_then(|at| path.get(at..)).is_some_and(|last| last.eq_ignore_ascii_case(end))
-    };
     let (before, last) = cut_last(path, b'/');
     let (before, name) = cut_last(before, b'/');
     let is_google = cut_at_colon(last).is_some() && is_one_of(name, &GOOGLE_KINDS);
@@ -258,7 +263,8 @@ fn is_uncounted(path: &[u8]) -> bool {
     };
     let is_bedrock = is_one_of(cut_last(before, b'/').1, &[b"model"])
         && (begins_with(b"invoke") || begins_with(b"converse"));
-    is_google || is_bedrock || UNCOUNTED.iter().any(ends_in)
+    let is_ollama = is_one_of(name, &[b"api"]) && is_one_of(last, &[b"embed"]);
+    is_google || is_bedrock || is_ollama || is_one_of(last, &UNCOUNTED)
 }
 
 /// Whether a segment is one of these, in any case.

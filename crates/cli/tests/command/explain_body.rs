@@ -42,9 +42,9 @@ fn explain_decides_by_all_models_of_a_body() {
         (
             &narrowed,
             r#"{"model":"gpt-4o","fallbacks":["o3","o4"]}"#,
-            "the key may not use the model o4",
+            "the key may not use this model: o4",
         ),
-        (&narrowed, r#"{"messages":[]}"#, "the request names no model; name one"),
+        (&narrowed, r#"{"messages":[]}"#, "and the request names none"),
         (&narrowed, r#"{"model":"o3","fallbacks":"default"}"#, "lets the server choose a model"),
         (&apart, r#"{"model":"a","fallbacks":["b"]}"#, "no alternative allows all models"),
     ] {
@@ -85,12 +85,35 @@ fn explain_reads_a_body_where_the_gate_does() {
     assert_eq!(gate.allows(&plain, &CHAT)["notes"], json!([]));
 }
 
+/// The gate never admits a request that is larger than a whole quota, and sees nothing of a batch in a file.
+#[test]
+fn explain_refuses_what_no_quota_admits() {
+    let gate = Gate::new();
+    let key = gate.mint(&["--caveat", r#"{"quotas":[{"tokens":100,"per":"day"}]}"#]);
+    for (max_tokens, is_allowed) in [(97, true), (99, false)] {
+        let args = chat(&gate, &format!(r#"{{"model":"gpt-4o","max_tokens":{max_tokens}}}"#));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        if is_allowed {
+            gate.allows(&key, &args);
+            continue;
+        }
+        gate.denies(&key, &args, "child_quota");
+        let report = gate.explain(&key, &args).1;
+        let last = report["stages"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["stage"], "limit");
+        let says =
+            "the request alone is larger than a quota, and is never admitted: caveat_1_tokens_day";
+        assert_eq!(last["message"], says);
+    }
+    gate.denies(&key, &["--method", "POST", "--path", "/v1/batches", "--model", "gpt-4o"], "path");
+}
+
 #[test]
 fn explain_says_why_a_body_cannot_be_read() {
     let gate = Gate::new();
     let key = gate.mint(&["--only", r#"{"models":["*"]}"#]);
     for (body, header, says) in [
-        (r#"{"model":"a","model":"b"}"#, None, "a member twice"),
+        (r#"{"model":"a","model":"b"}"#, None, "send each member once: at model"),
         (r#"{"model":"#, None, "ends too early"),
         (r#"{"model":"a"}"#, Some("Content-Encoding: gzip"), "has a content-encoding"),
         (r#"{"model":"a"}"#, Some("content-type:text/plain"), "is not declared as JSON"),

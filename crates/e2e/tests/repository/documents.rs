@@ -10,6 +10,7 @@ use vkey::alerts::failures;
 use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask};
 use vkey::body::Format;
 use vkey::body::mcp::{MAX_POINTER_BYTES, MAX_SEGMENTS};
+use vkey::body::request::Target;
 use vkey::config::Config;
 use vkey::decision::DenyReason;
 use vkey::json::Json;
@@ -256,6 +257,39 @@ fn every_known_host_has_its_source() {
         let (domain, page) = link.and_then(|link| link.split_once('/')).unwrap_or_default();
         assert!(domain.contains('.') && !page.contains([' ', '<', '>']), "{pattern}: {source}");
     }
+}
+
+#[test]
+fn the_page_of_ai_requests_names_every_format_with_its_paths() {
+    let page = page("llm");
+    let (_, section) = page.split_once("\n## What is read\n").unwrap();
+    let words = |cell: &str| -> Vec<String> {
+        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let rows: Vec<_> = section
+        .lines()
+        .take_while(|line| !line.starts_with("## "))
+        .filter(|line| line.starts_with("| `"))
+        .map(|row| row.split('|').map(words).collect::<Vec<_>>())
+        .collect();
+    let written = rows.iter().flat_map(|row| {
+        let [_, formats, ends, ..] = &**row else { panic!("{row:?}") };
+        ends.iter().map(move |end| (end.clone(), formats))
+    });
+    let known = Target::path_ends();
+    let mut unwritten: BTreeSet<_> = known.iter().map(|(end, f)| (end, f.name())).collect();
+    for (end, formats) in written {
+        let found = known
+            .iter()
+            .filter(|(known, f)| *known == end && formats.iter().any(|name| name == f.name()));
+        let found: Vec<_> = found.map(|(end, f)| (end, f.name())).collect();
+        assert!(!found.is_empty(), "{end} is not a path of {formats:?}");
+        found.iter().for_each(|pair| _ = unwritten.remove(pair));
+    }
+    assert!(unwritten.is_empty(), "{unwritten:?}");
+    let named: Vec<String> = rows.iter().filter_map(|row| row.get(1)).flatten().cloned().collect();
+    let names = Format::ALL.iter().filter(|f| **f != Format::Other).map(|f| f.name().to_owned());
+    assert_eq!(BTreeSet::from_iter(named), BTreeSet::from_iter(names));
 }
 
 #[test]

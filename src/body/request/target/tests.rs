@@ -97,6 +97,7 @@ fn paths_of_ai_services_that_are_not_read_are_known() {
         "/model/m/invoke-with-bidirectional-stream",
         "/bedrock/Model/m/Converse",
         "/async-invoke",
+        "/model-invocation-job",
         "/model/m/async-invoke",
         "/batch",
         "/ollama/api/embed",
