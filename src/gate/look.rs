@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::access::CanonicalPath;
 use crate::access::cidr::parse_address;
 use crate::audit::mcp_member;
-use crate::body::mcp::{Message, MessageKind, Mirrors};
+use crate::body::mcp::{Message, MessageKind};
 use crate::config::Settings;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
@@ -33,18 +33,9 @@ const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x
     the proxies in front by client.trusted_hops";
 
 /// The message of a request whose headers are trusted to say what its body says.
-fn said_by_headers(
-    settings: &Settings,
-    head: &RequestHead<'_>,
-    look: Look<'_>,
-) -> Option<ReadBody> {
-    let trusts = settings.mcp.trusts_headers && matches!(look, Look::Headers);
-    if !trusts || head.method != Some(b"POST") {
-        return None;
-    }
-    let path = CanonicalPath::parse(head.target.unwrap_or_default()).ok()?;
-    settings.mcp.server(path.resource())?;
-    let message = Mirrors::read(head.fields()).message()?;
+fn said_by_headers(engine: &Engine, head: &RequestHead<'_>, look: Look<'_>) -> Option<ReadBody> {
+    let is_first = matches!(look, Look::Headers);
+    let message = is_first.then(|| engine.said_by_headers(head)).flatten()?;
     Some(ReadBody { content: Content::Mcp(message), bytes: 0 })
 }
 
@@ -116,7 +107,7 @@ impl Gate {
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
         let peer = || self.peer(host);
         let writes_line = !self.prints_records(host) || self.lacks_filter_state.get();
-        let said = said_by_headers(engine.settings(), &head, look);
+        let said = said_by_headers(engine, &head, look);
         let body = look.body().or(said.as_ref());
         let content = body.map(|body| &body.content);
         let message = content.and_then(Content::message);

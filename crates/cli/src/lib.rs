@@ -32,6 +32,7 @@ mod limits;
 mod lines;
 mod mcp;
 mod mint;
+mod named_message;
 mod output;
 mod plugins;
 mod private;

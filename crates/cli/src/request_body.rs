@@ -1,11 +1,12 @@
 //! The body of the request that `vkey explain` evaluates, read as the gate reads it.
 
 use vkey::body::Declared;
-use vkey::body::json::{Limits, Unreadable};
+use vkey::body::json::Unreadable;
+use vkey::body::mcp::Message;
 use vkey::body::request::{RequestFacts, RequestReader, Target};
 use vkey::config::Settings;
 use vkey::decision::DenyReason;
-use vkey::engine::{BodyRefusal, NOT_ON_NGINX};
+use vkey::engine::{BodyRefusal, KnownKey, NOT_ON_NGINX};
 use vkey::host::Dialect;
 use vkey::json::Json;
 
@@ -19,24 +20,37 @@ pub(super) type Header = (Vec<u8>, Vec<u8>);
 
 /// A body, and what the headers declare of it.
 pub(super) struct RequestBody {
-    bytes: Vec<u8>,
+    /// `None`: it is not known.
+    bytes: Option<Vec<u8>>,
     declared: Declared,
+    /// The message of MCP that the options name, in place of a body.
+    named: Option<Message>,
 }
 
 impl RequestBody {
-    /// A body of a request with these headers; `None` is no body.
-    pub(super) fn new(bytes: Option<Vec<u8>>, headers: &[Header]) -> Self {
+    /// A body of a request with these headers; `None` is one that is not known. `named`: the message that it is.
+    pub(super) fn new(bytes: Option<Vec<u8>>, headers: &[Header], named: Option<Message>) -> Self {
         let mut declared = Declared::default();
         headers.iter().for_each(|(name, value)| declared.add(name, value));
         if bytes.is_some() && !headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
             declared.add(CONTENT_TYPE, JSON);
         }
-        Self { bytes: bytes.unwrap_or_default(), declared }
+        Self { bytes, declared, named }
     }
 
-    /// Whether there is one.
+    /// Whether it is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.bytes.is_some()
+    }
+
+    /// Whether it has bytes.
     pub(super) fn is_present(&self) -> bool {
-        !self.bytes.is_empty()
+        !self.bytes().is_empty()
+    }
+
+    /// The message that the options name.
+    pub(super) fn named(&self) -> Option<&Message> {
+        self.named.as_ref()
     }
 
     /// What it asks for, if the gate can read it.
@@ -49,15 +63,37 @@ impl RequestBody {
         target: Target,
         settings: &Settings,
     ) -> Result<RequestFacts, BodyRefusal> {
+        self.check(settings)?;
+        self.facts(target, settings).map_err(unreadable)
+    }
+
+    /// The message that it is, if the gate can read it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RequestBody::read`].
+    pub(super) fn read_message(
+        &self,
+        key: &KnownKey,
+        settings: &Settings,
+    ) -> Result<Message, BodyRefusal> {
+        self.check(settings)?;
+        self.message(key, settings).map_err(unreadable)
+    }
+
+    /// Whether the gate can hold the request and all of its body.
+    ///
+    /// # Errors
+    ///
+    /// Why it refuses the request.
+    pub(super) fn check(&self, settings: &Settings) -> Result<(), BodyRefusal> {
         if settings.dialect == Dialect::Nginx {
             return Err((DenyReason::BodyUnreadable, Some(NOT_ON_NGINX)));
         }
-        let max_bytes = settings.body.max_bytes;
-        if u64::try_from(self.bytes.len()).is_ok_and(|bytes| bytes > max_bytes) {
-            return Err((DenyReason::BodyTooLarge, None));
+        match u64::try_from(self.bytes().len()) {
+            Ok(bytes) if bytes <= settings.body.max_bytes => Ok(()),
+            _ => Err((DenyReason::BodyTooLarge, None)),
         }
-        let unreadable = |cause: Unreadable| (DenyReason::BodyUnreadable, Some(cause.message()));
-        self.facts(target, settings).map_err(unreadable)
     }
 
     /// What it asks for, whoever reads it.
@@ -66,14 +102,25 @@ impl RequestBody {
         target: Target,
         settings: &Settings,
     ) -> Result<RequestFacts, Unreadable> {
-        let limits = Limits {
-            max_depth: settings.body.max_depth,
-            max_open_keys: settings.body.max_open_keys,
-        };
-        let mut reader = RequestReader::new(target, self.declared, limits)?;
-        reader.feed(&self.bytes)?;
+        let mut reader = RequestReader::new(target, self.declared, settings.body.limits())?;
+        reader.feed(self.bytes())?;
         reader.finish()
     }
+
+    /// The message of MCP that it is, whoever reads it.
+    fn message(&self, key: &KnownKey, settings: &Settings) -> Result<Message, Unreadable> {
+        let mut reader = key.message_reader(self.declared, settings.body.limits())?;
+        reader.feed(self.bytes())?;
+        reader.finish()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
+    }
+}
+
+fn unreadable(cause: Unreadable) -> BodyRefusal {
+    (DenyReason::BodyUnreadable, Some(cause.message()))
 }
 
 /// The facts of a body, with what they reserve under these settings.

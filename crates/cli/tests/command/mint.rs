@@ -227,8 +227,8 @@ fn a_key_for_chat_and_tools_is_for_each_of_them_alone() {
     gate.allows(&key, &chat("gpt-4o-mini"));
     gate.denies(&key, &chat("o3"), "model");
     gate.allows(&key, &call("search_web"));
+    gate.denies(&key, &call("delete"), "mcp_call");
     let reason = |args: &[&str]| gate.explain(&key, args).1["decision"].clone();
-    assert_eq!(reason(&call("delete")), "deny");
     // Neither chat nor a call, and a call where the gate reads none.
     assert_eq!(reason(&["--method", "POST", "--path", "/files"]), "deny");
     assert_eq!(reason(&["--method", "POST", "--path", "/mcp2"]), "deny");
