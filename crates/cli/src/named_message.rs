@@ -87,10 +87,10 @@ impl fmt::Display for NamedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unnamed => f.write_str(
-                "--mcp-method: a message with this method has a name; add --mcp-name, or pass the message with --body",
+                "--mcp-method: this method needs a name; add --mcp-name, or pass the message with --body",
             ),
             Self::NamesNothing => {
-                f.write_str("--mcp-name: a message with this --mcp-method has no name; leave it out")
+                f.write_str("--mcp-name: this --mcp-method takes no name; leave it out")
             }
             Self::Unreadable(cause) => write!(f, "--mcp-method: {}", cause.message()),
         }

@@ -377,8 +377,8 @@ const UNREAD: &str = "mcp in the configuration does not name the path, so the ga
 const UNREAD_ARGUMENTS: &str = "mcp in the configuration does not name the path, so the gate reads no MCP call; if it \
     did, the arguments of the call would decide";
 
-const NO_BODY: &str =
-    "the body decides, and is not known: pass it with --body, or its model alone with --model";
+const NO_BODY: &str = "the decision depends on the body, which is not given: pass it with --body, or its model alone \
+    with --model";
 
 const AUDIT_ONLY: &str = "the body would be read for the audit alone, and cannot be: the request passes, and its tokens are not counted";
 

@@ -10,11 +10,10 @@ use super::super::evaluated::{Conditions, Evaluated, Known};
 use super::super::request_body::RequestBody;
 use super::Report;
 
-const CALL: &str = "the MCP call decides, and is not known: pass the message with --body, or name the call with \
+const CALL: &str = "the decision depends on the MCP call, which is not given: pass the message with --body, or name the call with \
     --mcp-method and --mcp-name";
 
-const ARGUMENTS: &str =
-    "the arguments of the call decide, and are not known: pass the message with --body";
+const ARGUMENTS: &str = "the decision depends on the arguments of the call, which are not given: pass the message with --body";
 
 const ANY_CALL: &str =
     "the gate reads the message too, and refuses one that it cannot read; pass it with --body";

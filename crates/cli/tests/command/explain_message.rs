@@ -161,7 +161,7 @@ fn explain_leaves_the_decision_open_without_the_call() {
     };
     let report = gate.undecided(&entry, &named("read_page"));
     let notes = report["notes"].to_string();
-    assert!(notes.contains("the arguments of the call decide"), "{notes}");
+    assert!(notes.contains("depends on the arguments of the call"), "{notes}");
     assert_eq!(report["body"]["conditions"], "unknown");
     gate.denies(&entry, &named("delete_page"), "mcp_call");
 }
