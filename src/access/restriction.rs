@@ -169,6 +169,12 @@ impl Restriction {
         self.mcp.is_some() || all(self.alternatives())
     }
 
+    /// Whether it never holds for a request that is no AI request: it restricts models, or each of its alternatives does.
+    pub fn needs_models(&self) -> bool {
+        let all = |others: &[Self]| !others.is_empty() && others.iter().all(Self::needs_models);
+        self.models.is_some() || all(self.alternatives())
+    }
+
     /// Whether the models of a request decide whether it holds.
     pub fn restricts_models(&self) -> bool {
         self.models.is_some() || self.any_of.iter().flatten().any(Self::restricts_models)
