@@ -20,7 +20,7 @@ pub use mistakes::{Slashes, refuse_mistakes};
 pub use needs::{ArgumentNeeds, MAX_POINTERS};
 
 use crate::access::cidr::Cidr;
-use crate::access::{Access, without_final_slash};
+use crate::access::{Access, Mcp, Models, without_final_slash};
 use crate::body::mcp::ObjectKind;
 use crate::decision::DenyReason;
 use crate::digest::is_sha256_hex;
@@ -119,14 +119,14 @@ impl Restriction {
         } else if self.exp.is_some_and(|exp| now_secs >= exp) {
             Some(DenyReason::KeyExpired)
         } else {
-            self.refused_by_all(|alternative| alternative.prohibits_time(now_secs)).flatten()
+            self.refused_by_all(any, |other| other.prohibits_time(now_secs)).flatten()
         }
     }
 
     /// The first reason why the client's address or certificate prohibits any access.
     pub fn prohibits_client(&self, access: &Access<'_>) -> Option<DenyReason> {
         let alternatives =
-            || self.refused_by_all(|alternative| alternative.prohibits_client(access)).flatten();
+            || self.refused_by_all(any, |other| other.prohibits_client(access)).flatten();
         self.prohibits_source(access).or_else(|| self.prohibits_cert(access)).or_else(alternatives)
     }
 
@@ -137,7 +137,7 @@ impl Restriction {
             .or_else(|| self.prohibits_target(access))
             .or_else(|| self.prohibits_cert(access))
             .or_else(|| {
-                let refused = self.refused_by_all(|other| other.prohibits_request(access));
+                let refused = self.refused_by_all(any, |other| other.prohibits_request(access));
                 refused.map(|first| first.unwrap_or(DenyReason::Path))
             })
     }
@@ -151,8 +151,9 @@ impl Restriction {
             .or_else(|| self.prohibits_call(access))
             .or_else(|| {
                 // A list without alternatives holds never, and blames the path.
-                let refused = self.refused_by_all(|alternative| alternative.prohibits(access));
-                refused.map(|first| first.unwrap_or(DenyReason::Path))
+                let is_meant = |other: &Self| other.is_meant_for(access);
+                let refused = self.refused_by_all(is_meant, |other| other.prohibits(access));
+                refused.map(|blamed| blamed.unwrap_or(DenyReason::Path))
             })
     }
 
@@ -166,6 +167,12 @@ impl Restriction {
     pub fn needs_mcp_call(&self) -> bool {
         let all = |others: &[Self]| !others.is_empty() && others.iter().all(Self::needs_mcp_call);
         self.mcp.is_some() || all(self.alternatives())
+    }
+
+    /// Whether it never holds for a request that is no AI request: it restricts models, or each of its alternatives does.
+    pub fn needs_models(&self) -> bool {
+        let all = |others: &[Self]| !others.is_empty() && others.iter().all(Self::needs_models);
+        self.models.is_some() || all(self.alternatives())
     }
 
     /// Whether the models of a request decide whether it holds.
@@ -272,14 +279,29 @@ impl Restriction {
         self.mcp.as_ref().is_some_and(|mcp| !holds(mcp)).then_some(DenyReason::McpCall)
     }
 
-    /// `None` when there are no alternatives to choose from or `refuses` finds nothing against one;
-    /// else the first alternative's reason, which an empty list does not have.
+    /// Whether it judges what a request of this kind calls for: the tool of an MCP call, or the models of an AI request.
+    fn is_meant_for(&self, access: &Access<'_>) -> bool {
+        match (access.mcp, access.models) {
+            (Mcp::Unread | Mcp::Call(_), _) => self.mcp.is_some(),
+            (Mcp::None, Models::Unread | Models::Named { .. }) => self.models.is_some(),
+            (Mcp::None, Models::None | Models::Exempt) => true,
+        }
+    }
+
+    /// `None` when there are no alternatives to choose from or `refuses` finds nothing against one. Otherwise the reason
+    /// of the first alternative that `is_meant`, or of the first of all. An empty list has none.
     fn refused_by_all(
         &self,
+        is_meant: impl Fn(&Self) -> bool,
         refuses: impl Fn(&Self) -> Option<DenyReason>,
     ) -> Option<Option<DenyReason>> {
-        let reasons: Option<Vec<_>> = self.any_of.as_ref()?.iter().map(refuses).collect();
-        reasons.map(|reasons| reasons.first().copied())
+        let (mut first, mut meant) = (None, None);
+        for alternative in self.any_of.as_deref()? {
+            let reason = refuses(alternative)?;
+            first = first.or(Some(reason));
+            meant = meant.or_else(|| is_meant(alternative).then_some(reason));
+        }
+        Some(meant.or(first))
     }
 
     /// An alternative has no alternatives of its own.
@@ -301,6 +323,11 @@ impl Restriction {
             limits: Limits::read(&members)?,
         })
     }
+}
+
+/// Any alternative may be blamed.
+fn any(_: &Restriction) -> bool {
+    true
 }
 
 /// Whether a list is present and none of its items holds.

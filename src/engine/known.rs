@@ -7,6 +7,9 @@ use std::rc::Rc;
 use crate::access::Access;
 use crate::access::restriction::{ArgumentNeeds, Restriction};
 use crate::audit::AuditRecord;
+use crate::body::Declared;
+use crate::body::json::{Limits, Unreadable};
+use crate::body::mcp::{self, MessageReader};
 use crate::config::Plan;
 use crate::decision::DenyReason;
 use crate::glob::Globs;
@@ -253,6 +256,22 @@ impl KnownKey {
             self.restrictions().for_each(|(_, restriction)| restriction.add_needs(&mut needs));
         }
         needs
+    }
+
+    /// The reader of a message of MCP that is sent with it. It looks for what its restrictions need of the arguments.
+    ///
+    /// # Errors
+    ///
+    /// As [`MessageReader::new`].
+    pub fn message_reader(
+        &self,
+        declared: Declared,
+        limits: Limits,
+    ) -> Result<MessageReader, Unreadable> {
+        let needs = self.argument_needs();
+        // A key that wants more than can be found was refused. Without what it wants, its conditions do not hold.
+        let wanted = mcp::Wanted::new(&needs.pointers, needs.names).unwrap_or_default();
+        MessageReader::new(wanted, declared, limits)
     }
 
     /// What of its requests is limited, besides their number.

@@ -178,6 +178,17 @@ impl Engine {
         Some(McpTarget { server: server.map(Box::from), purpose: Ok(Purpose::Message) })
     }
 
+    /// The message of a request whose headers are trusted to say what its body says.
+    pub fn said_by_headers(&self, head: &RequestHead<'_>) -> Option<Message> {
+        let mcp = &self.settings().mcp;
+        if !mcp.trusts_headers || head.method != Some(b"POST") {
+            return None;
+        }
+        let path = CanonicalPath::parse(head.target.unwrap_or_default()).ok()?;
+        mcp.server(path.resource())?;
+        Mirrors::read(head.fields()).message()
+    }
+
     /// Whether a request for an MCP server is accepted for what it does by its HTTP method.
     fn check_purpose(&self, purpose: Result<Purpose, Fault>) -> Result<(), BodyRefusal> {
         match purpose.map_err(refusal)? {

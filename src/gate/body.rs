@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::access::CanonicalPath;
 use crate::body::Declared;
 use crate::body::json::{Limits, Unreadable};
+use crate::body::mcp::Era;
 use crate::body::mcp::lists::Asked as AskedFor;
-use crate::body::mcp::{Era, MessageReader, Wanted};
 use crate::body::request::{Injection, RequestFacts, RequestReader, Target};
 use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::{KnownKey, Reserve};
@@ -53,11 +53,9 @@ impl<H: Host> RequestGate<'_, H> {
 
     /// Holds a message of MCP.
     pub(super) fn hold_message(&self, asked: Asked, decision: Decision) -> Next {
-        let needs = asked.key.argument_needs();
+        let key = Rc::clone(&asked.key);
         self.hold(asked, decision, |declared, limits| {
-            // A key that wants more than can be found was refused. Without what it wants, its conditions do not hold.
-            let wanted = Wanted::new(&needs.pointers, needs.names).unwrap_or_default();
-            MessageReader::new(wanted, declared, limits).map(Box::new).map(BodyReader::Mcp)
+            key.message_reader(declared, limits).map(Box::new).map(BodyReader::Mcp)
         })
     }
 

@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::access::CanonicalPath;
 use crate::access::cidr::parse_address;
-use crate::body::mcp::Mirrors;
 use crate::config::Settings;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
@@ -31,13 +29,8 @@ const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x
     the proxies in front by client.trusted_hops";
 
 /// The message of a request whose headers are trusted to say what its body says.
-fn said_by_headers(settings: &Settings, head: &RequestHead<'_>) -> Option<ReadBody> {
-    if !settings.mcp.trusts_headers || head.method != Some(b"POST") {
-        return None;
-    }
-    let path = CanonicalPath::parse(head.target.unwrap_or_default()).ok()?;
-    settings.mcp.server(path.resource())?;
-    let message = Mirrors::read(head.fields()).message()?;
+fn said_by_headers(engine: &Engine, head: &RequestHead<'_>) -> Option<ReadBody> {
+    let message = engine.said_by_headers(head)?;
     Some(ReadBody { content: Content::Mcp(message), bytes: 0 })
 }
 
@@ -92,7 +85,7 @@ impl Gate {
         let known_peer = earlier.as_ref().map(|earlier| earlier.seen.peer());
         let peer = || known_peer.unwrap_or_else(|| self.peer(host));
         let writes_line = !self.prints_records(host) || self.lacks_filter_state.get();
-        let said = is_first.then(|| said_by_headers(engine.settings(), &head)).flatten();
+        let said = is_first.then(|| said_by_headers(engine, &head)).flatten();
         let body = body.or(said.as_ref());
         let content = body.map(|body| &body.content);
         let request = Request { head: &head, peer: &peer, writes_line, now_ns, body: content };

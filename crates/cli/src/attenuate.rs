@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use clap::ArgGroup;
+
 use vkey::access::restriction::{Restriction, Slashes};
 use vkey::json::{Invalid, Json};
 use vkey::key::claims::Claims;
@@ -14,14 +16,15 @@ use super::input::{InputError, KeyArgs};
 use super::key_flaw;
 use super::output::Output;
 use super::private::KeyOutArgs;
-use super::review::Review;
+use super::review::{Review, only_of};
 use super::time;
-use super::uses::{self, UseArgs, check_restriction};
+use super::uses::{UseArgs, check_restriction};
 
 #[derive(clap::Args)]
+#[command(group = ArgGroup::new("to").args(["caveat", "models", "tools"]).required(true).multiple(true))]
 pub(super) struct Args {
     /// What to narrow the key to, a restriction in JSON; may be repeated
-    #[arg(long, value_name = "JSON", required_unless_present_any = ["models", "tools"])]
+    #[arg(long, value_name = "JSON")]
     caveat: Vec<String>,
     #[command(flatten)]
     uses: UseArgs,
@@ -54,6 +57,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let narrowed = attenuate(key.as_str().to_owned(), &caveats)?;
     let narrowed = attenuate(narrowed, used.as_slice())?;
     let mut review = Review::default();
+    let earlier = restrictions(&key_flaw::read(&key)?);
+    review.narrowings(&caveats, &earlier);
+    used.iter().for_each(|used| review.narrowing(args.uses.options(), used, &earlier));
     // Only the new caveats: the restriction in the claims cannot be changed here.
     if let Ok(claims) = Claims::parse(key_flaw::read(&key)?.untrusted_content().0) {
         let now_secs = time::now(args.now)?;
@@ -63,7 +69,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
             false => {
                 let valid = start..claims.exp;
                 review.caveats(&caveats, &valid);
-                used.iter().for_each(|used| review.restriction(uses::OPTIONS, used, &valid));
+                used.iter().for_each(|used| review.restriction(args.uses.options(), used, &valid));
             }
         }
     }
@@ -104,6 +110,13 @@ fn read_caveat(text: &str, slashes: Slashes) -> Result<Json, Invalid> {
     let json = Json::parse(text.as_bytes())?;
     check_restriction(&json, slashes)?;
     Ok(json)
+}
+
+/// The restrictions of a key in its claims and its caveats. Those that cannot be parsed are left out.
+fn restrictions(key: &Unverified<'_>) -> Vec<Restriction> {
+    let (claims, caveats) = key.untrusted_content();
+    let only = Claims::parse(claims).ok().and_then(|claims| only_of(&claims));
+    only.into_iter().chain(caveats.filter_map(|text| Restriction::parse(text).ok())).collect()
 }
 
 /// How many limits the caveats after the first set. Caveats that cannot be parsed set none.

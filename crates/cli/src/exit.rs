@@ -14,8 +14,8 @@ pub(super) enum Exit {
     Usage = 2,
     /// A file, the environment, the network or the system failed.
     Environment = 3,
-    /// In `tls lint`: the input has no configuration to check.
-    NothingFound = 4,
+    /// The input lacks what decides. In `explain`: the body. In `tls lint`: a configuration to check.
+    Undecided = 4,
 }
 
 impl From<Exit> for ExitCode {

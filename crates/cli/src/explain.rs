@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use vkey::access::cidr::parse_address;
-use vkey::access::{Access, AmbiguousPath, CanonicalPath, Mcp, McpCall, Models, exact_host};
-use vkey::body::mcp::ObjectKind;
+use vkey::access::{Access, AmbiguousPath, CanonicalPath, Mcp, Models, exact_host};
+use vkey::body::mcp::{Message, Purpose};
 use vkey::config::{Config, NotReady, Plan, RingConfig};
 use vkey::decision::DenyReason;
 use vkey::digest::is_sha256_hex;
-use vkey::engine::{Engine, KnownKey};
+use vkey::engine::{Engine, KnownKey, McpTarget};
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
 use vkey::json::Json;
@@ -22,6 +22,7 @@ use super::error::Error;
 use super::exit::Exit;
 use super::input::{self, InputError, KeyArgs, Place};
 use super::key_flaw::KeyFlaw;
+use super::named_message::{NamedError, named_message};
 use super::output::Output;
 use super::report::Report;
 use super::request_body::{Header, RequestBody};
@@ -77,20 +78,20 @@ pub(super) struct AccessArgs {
     /// A header of the request, e.g. 'content-encoding: gzip'. The key's header is added; repeatable
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<Header>,
-    /// The body of the request (- is standard input); it is application/json unless --header says otherwise. Its
-    /// models, its tokens and the MCP servers that it names are shown
+    /// The body of the request (- is standard input); it is application/json unless --header says otherwise. What it
+    /// asks for is shown: models, tokens and MCP servers, or the call of a message for an MCP server
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     /// The same as --body with {"model": "NAME"}
     #[arg(long, value_name = "NAME", conflicts_with = "body")]
     model: Option<String>,
-    /// The JSON-RPC method of an MCP request, e.g. tools/call. The gate reads it on the paths of mcp in the
-    /// configuration
-    #[arg(long, value_name = "METHOD")]
+    /// The JSON-RPC method of an MCP request, e.g. tools/call, in place of its message in --body. The gate reads
+    /// messages on the paths of mcp in the configuration
+    #[arg(long, value_name = "METHOD", conflicts_with_all = ["body", "model"])]
     mcp_method: Option<String>,
     /// What the MCP call names: the tool, the resource or the prompt
     #[arg(long, value_name = "NAME", requires = "mcp_method")]
-    mcp_name: Option<Box<str>>,
+    mcp_name: Option<String>,
     /// The MCP server that is addressed, if mcp in the configuration does not name the path
     #[arg(long, value_name = "NAME", requires = "mcp_method")]
     mcp_server: Option<String>,
@@ -103,6 +104,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let reads_stdin = [args.config.is_stdin(), key_on_stdin, args.secret.is_stdin(), body_on_stdin];
     args.delivery.check_stdin(reads_stdin.into_iter().filter(|reads| *reads).count())?;
     let now_secs = time::now(args.now)?;
+    let named = args.access.named()?;
     let (config, gates) = args.config.gates()?;
     input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;
     let delivery = args.delivery.read()?.with_gates(gates);
@@ -114,7 +116,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
     let unready = plan.unready.clone();
     let key = args.key.read(out)?;
-    let body = args.access.read_body()?;
+    let body = args.access.with_body(args.access.read_body()?, named);
     let mut engine = Engine::new(plan);
     let mut report = args.access.evaluate(&mut engine, &policy, (&key, &body), now_secs);
     report.add_notes(&notes.unwrap_or_default());
@@ -127,32 +129,44 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     if report.decision.reason() == Some(DenyReason::NotReady) {
         unready.iter().for_each(|not_ready| out.note(not_ready));
     }
-    Ok(if report.decision.forwards() { Exit::Success } else { Exit::Refused })
+    Ok(match report.decision.forwards() {
+        _ if report.is_undecided() => Exit::Undecided,
+        true => Exit::Success,
+        false => Exit::Refused,
+    })
 }
 
 impl AccessArgs {
-    /// Reads the body.
+    /// Reads the body; `None` if the options have none.
     ///
     /// # Errors
     ///
     /// [`InputError`] if the file cannot be read.
-    fn read_body(&self) -> Result<RequestBody, InputError> {
-        let bytes = match (&self.body, &self.model) {
+    fn read_body(&self) -> Result<Option<Vec<u8>>, InputError> {
+        Ok(match (&self.body, &self.model) {
             (Some(path), _) => {
-                let bytes = Place::file("--body", path).read_bytes(MAX_BODY_BYTES)?;
-                Some(bytes.to_vec())
+                Some(Place::file("--body", path).read_bytes(MAX_BODY_BYTES)?.to_vec())
             }
             (None, Some(model)) => {
                 Some(Json::object([("model", model.as_str().into())]).to_string().into_bytes())
             }
             (None, None) => None,
-        };
-        Ok(self.with_body(bytes))
+        })
     }
 
-    /// A body of this request; `None` is no body.
-    pub(super) fn with_body(&self, bytes: Option<Vec<u8>>) -> RequestBody {
-        RequestBody::new(bytes, &self.header)
+    /// The message of MCP that the options name, if they name one.
+    ///
+    /// # Errors
+    ///
+    /// [`NamedError`] if no server gets such a message.
+    pub(super) fn named(&self) -> Result<Option<Message>, NamedError> {
+        let name = self.mcp_name.as_deref();
+        self.mcp_method.as_deref().map(|method| named_message(method, name)).transpose()
+    }
+
+    /// A body of this request; `None` is one that is not known. `named`: the message that it is.
+    pub(super) fn with_body(&self, bytes: Option<Vec<u8>>, named: Option<Message>) -> RequestBody {
+        RequestBody::new(bytes, &self.header, named)
     }
 
     /// Evaluates the access as a request with this key and body. The gate sees an MCP call only on paths of MCP servers.
@@ -163,27 +177,26 @@ impl AccessArgs {
         sent: (&str, &RequestBody),
         now_secs: u64,
     ) -> Report {
+        let mut report = self.evaluate_with(engine, policy, sent, now_secs, None);
         let path = self.read(now_secs, true).map(|access| access.path);
-        let target = path.ok().and_then(|path| engine.mcp_server(&path));
-        let server = target.as_ref().map(|target| target.server.as_deref());
-        let mut report = self.evaluate_with(engine, policy, sent, now_secs, server);
-        let is_unread = server.is_none() && self.mcp_method.is_some();
-        if is_unread && report.decision.reason().is_some() {
-            let server = Some(self.mcp_server.as_deref());
-            let read = self.evaluate_with(engine, policy, sent, now_secs, server);
+        let is_read = path.is_ok_and(|path| engine.mcp_server(&path).is_some());
+        if sent.1.named().is_some() && !is_read && report.decision.reason().is_some() {
+            let server = self.mcp_server.as_deref().map(Box::from);
+            let assumed = Some(McpTarget { server, purpose: Ok(Purpose::Message) });
+            let read = self.evaluate_with(engine, policy, sent, now_secs, assumed);
             report.compare_with_call(&read);
         }
         report
     }
 
-    /// `server`: the name of the MCP server, if the gate reads the call.
+    /// `assumed`: the MCP server that it is taken to be for, whatever the configuration says.
     fn evaluate_with(
         &self,
         engine: &mut Engine,
         policy: &EffectivePolicy,
         (key, body): (&str, &RequestBody),
         now_secs: u64,
-        server: Option<Option<&str>>,
+        assumed: Option<McpTarget>,
     ) -> Report {
         let authority = self.host.as_deref().unwrap_or_default();
         let line = [
@@ -204,15 +217,8 @@ impl AccessArgs {
             let upstream = if note == READINESS { None } else { upstream(engine) };
             return Report::without_key(note, upstream, now_secs);
         }
-        let access = |key: &KnownKey| {
-            let access = self.read(now_secs, key.keeps_escaped_slashes())?;
-            let mcp = match (access.mcp, server) {
-                (Mcp::Call(call), Some(server)) => Mcp::Call(McpCall { server, ..call }),
-                _ => Mcp::None,
-            };
-            Ok(Access { mcp, ..access })
-        };
-        Report::new(engine, &head, body, access, upstream, now_secs)
+        let access = |key: &KnownKey| self.read(now_secs, key.keeps_escaped_slashes());
+        Report::new(engine, &head, (body, assumed), access, upstream, now_secs)
     }
 
     /// Why the request needs no key, if it needs none.
@@ -222,25 +228,15 @@ impl AccessArgs {
         head: &RequestHead<'_>,
         now_secs: u64,
     ) -> Option<&'static str> {
-        let access = Access { mcp: Mcp::None, ..self.read(now_secs, false).ok()? };
+        let access = self.read(now_secs, false).ok()?;
         if engine.asks_for_readiness(head, &access.path) {
             return Some(READINESS);
         }
         engine.is_public(head, || access).then_some(PUBLIC)
     }
 
-    /// The access, as the module passes it to the engine, apart from models.
+    /// The access, as the module passes it to the engine, apart from models and the MCP call.
     fn read(&self, now_secs: u64, keeps_slashes: bool) -> Result<Access<'_>, AmbiguousPath> {
-        let (method, names) = (self.mcp_method.as_deref(), self.mcp_name.as_slice());
-        let object = method.zip(names.first()).and_then(|(method, name)| kind_named(method, name));
-        let mcp = |method| {
-            Mcp::Call(McpCall {
-                method,
-                server: None,
-                object: object.map(|kind| (kind, names)),
-                arguments: None,
-            })
-        };
         Ok(Access {
             now_secs,
             method: &self.method,
@@ -252,21 +248,8 @@ impl AccessArgs {
             source: self.source,
             client_cert: self.client_cert.as_deref(),
             models: Models::None,
-            mcp: self.mcp_method.as_deref().map_or(Mcp::None, mcp),
+            mcp: Mcp::None,
         })
-    }
-}
-
-/// The kind of what a call names. The completions of prompts and of resources are calls of one method.
-fn kind_named(method: &str, name: &str) -> Option<ObjectKind> {
-    let (namespace, _) = method.split_once('/')?;
-    match namespace {
-        "tools" => Some(ObjectKind::Tool),
-        "resources" | "subscriptions" => Some(ObjectKind::Resource),
-        "completion" if name.contains(':') => Some(ObjectKind::Resource),
-        "prompts" | "completion" => Some(ObjectKind::Prompt),
-        "tasks" => Some(ObjectKind::Task),
-        _ => None,
     }
 }
 

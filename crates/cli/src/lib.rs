@@ -7,8 +7,8 @@
 //! it may be a misplaced secret; they name the option, or the file once it was read.
 //!
 //! Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; 2 invalid
-//! usage; 3 a file, the environment, the network or the system failed; 4 nothing to check (`tls lint`). If the
-//! reader closes standard output early, that is not a failure.
+//! usage; 3 a file, the environment, the network or the system failed; 4 undecided without a body (`explain`), or
+//! nothing to check (`tls lint`). If the reader closes standard output early, that is not a failure.
 
 mod ai;
 mod attenuate;
@@ -34,6 +34,7 @@ mod limits;
 mod lines;
 mod mcp;
 mod mint;
+mod named_message;
 mod output;
 mod overlap;
 mod plugins;
@@ -79,7 +80,7 @@ Secrets and keys come from standard input, a file or the environment, never from
 
 Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; \
 2 invalid usage; 3 a file, the environment, the network or the system failed; \
-4 nothing to check (tls lint).";
+4 undecided without a body (explain), or nothing to check (tls lint).";
 
 #[derive(Subcommand)]
 enum Command {

@@ -19,9 +19,9 @@ use super::input::InputError;
 use super::output::Output;
 use super::private::KeyOutArgs;
 use super::register::Entry;
-use super::review::Review;
+use super::review::{Review, only_of};
 use super::ring::{RingArgs, RingError, SelectedRing};
-use super::uses::{self, UseArgs, check_restriction};
+use super::uses::{UseArgs, check_restriction};
 use super::{secret, time};
 
 #[derive(clap::Args)]
@@ -148,7 +148,7 @@ impl Args {
 impl ClaimsArgs {
     /// The options that `only` is read from, for messages.
     fn option(&self) -> &'static str {
-        if self.only.is_some() { "--only" } else { uses::OPTIONS }
+        if self.only.is_some() { "--only" } else { self.uses.options() }
     }
 
     /// The claims, parsed like in the gate, with globs that some tier accepts.
@@ -250,6 +250,7 @@ fn review(
         review.restriction(option, only, &valid);
     }
     review.caveats(caveats, &valid);
+    review.narrowings(caveats, only_of(claims).as_slice());
     review
 }
 

@@ -1,14 +1,16 @@
 //! The report of `vkey explain`: the result of each stage, and the decision.
 
+mod message;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
-use vkey::access::{Access, AmbiguousPath, Mcp, Models};
+use vkey::access::{Access, AmbiguousPath};
 use vkey::body::request::{RequestFacts, Target};
 use vkey::config::Hindrance;
 use vkey::decision::{Decision, DenyReason, Mode};
-use vkey::engine::{AccessRule, Engine, Identity, KnownKey, Reading, RefusedModels, StageResult};
+use vkey::engine::{Engine, Identity, KnownKey, McpTarget, Reading, StageResult};
 use vkey::exchange::Step;
 use vkey::headers::RequestHead;
 use vkey::host::Dialect;
@@ -16,9 +18,9 @@ use vkey::json::Json;
 use vkey::limits::{Amounts, Charge};
 use vkey::reply::TOO_LARGE;
 
-use super::evaluated::Evaluated;
+use super::evaluated::{Evaluated, Known};
 use super::key_flaw::KeyFlaw;
-use super::request_body::{RequestBody, describe_facts, with_detail};
+use super::request_body::{Refusal, RequestBody, describe_facts, with_detail};
 use super::text::{ascii, escape_word};
 use super::{limits, time};
 
@@ -38,6 +40,8 @@ pub(super) struct Report {
     amounts: Amounts,
     /// Whether the reply would be counts.
     pub(super) usage: bool,
+    /// What is not known of the request and decides on it, unless something else refuses it.
+    lacks: Option<&'static str>,
     /// What else the gate does, or would do.
     notes: Vec<String>,
 }
@@ -50,12 +54,13 @@ struct Line {
 }
 
 impl Report {
-    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key, apart from models;
+    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key, apart from models and its MCP call;
     /// `upstream`, why its upstream is refused whatever its route and its connection.
+    /// `assumed`: the MCP server that it is taken to be for.
     pub(super) fn new<'a>(
         engine: &mut Engine,
         head: &RequestHead<'_>,
-        body: &RequestBody,
+        (body, assumed): (&RequestBody, Option<McpTarget>),
         access: impl FnOnce(&KnownKey) -> Result<Access<'a>, AmbiguousPath>,
         upstream: impl FnOnce(&Engine) -> Option<DenyReason>,
         now_secs: u64,
@@ -68,7 +73,8 @@ impl Report {
             }
             Identity::Known { key, validity } => {
                 report.push("key", Ok(()), "");
-                let request = Evaluated { engine, key: &key, validity, head, access: access(&key) };
+                let access = access(&key);
+                let request = Evaluated { engine, key: &key, validity, head, access, assumed };
                 report.evaluate(&request, body);
                 report.conclude(engine, &key, upstream);
                 report.key = Some(Rc::clone(&key));
@@ -98,6 +104,7 @@ impl Report {
             limits: Vec::new(),
             amounts: Amounts::default(),
             usage: false,
+            lacks: None,
             notes: Vec::new(),
         }
     }
@@ -105,18 +112,24 @@ impl Report {
     /// Looks at the request as the gate does: at its headers, and if they allow it at its headers with its body.
     fn evaluate(&mut self, request: &Evaluated<'_, '_>, body: &RequestBody) {
         let reading = request.reading();
+        if let Reading::Mcp(target) = &reading {
+            return self.evaluate_message(request, (&reading, target), body);
+        }
         self.describe_body(request, body);
         let stages = self.stages.len();
-        self.look(request, &reading, None);
+        self.look(request, &Known::before_body(request, &reading));
         let Reading::Body(target) = &reading else {
-            self.note_unread(&reading, body);
-            self.note_message(request, &reading);
-            return;
+            return self.note_unread(&reading, body);
         };
-        if self.usage || !self.decision.forwards() {
+        if !self.goes_on() {
             return;
         }
-        match body.read((**target).clone(), request.engine.settings()) {
+        let settings = request.engine.settings();
+        let read = match body.check(settings) {
+            Ok(()) if !body.is_known() => return self.await_body(request),
+            checked => checked.and_then(|()| body.read((**target).clone(), settings)),
+        };
+        match read {
             Err(refusal) => {
                 let Evaluated { engine, key, .. } = *request;
                 match engine.decide_unread(key, self.decision, refusal.0) {
@@ -126,50 +139,56 @@ impl Report {
             }
             Ok(facts) => {
                 self.stages.truncate(stages);
-                self.look(request, &reading, Some(&facts));
+                self.look(request, &Known::of(request, &reading, Some(&facts)));
                 self.add_price(request, &facts);
             }
         }
     }
 
-    /// Evaluates every stage, even after one has decided. `facts`: what the body asks for, if it is read.
-    fn look(
-        &mut self,
-        request: &Evaluated<'_, '_>,
-        reading: &Reading,
-        facts: Option<&RequestFacts>,
-    ) {
-        let Evaluated { engine, key, .. } = *request;
-        let models = facts.map_or_else(|| reading.models(), Models::of);
-        let question = request.question(models, reading.mcp());
+    /// Evaluates every stage, even after one has decided.
+    fn look(&mut self, request: &Evaluated<'_, '_>, known: &Known<'_>) {
+        let engine = request.engine;
+        let question = request.question(known.models, known.mcp);
         for (stage, verdict) in engine.stages(&question) {
             match verdict {
                 Ok(()) if !stage.is_shown() => {}
                 Ok(()) => self.push(stage, verdict, ""),
-                Err(DenyReason::Model) => {
-                    let message = question.access.as_ref().ok().zip(stage.rule());
-                    let message = message.map(|(access, rule)| models_refused(key, rule, access));
-                    let message = message.unwrap_or_else(|| DenyReason::Model.message().into());
-                    self.stages.push(Line { name: stage.to_string(), verdict, message });
-                }
                 Err(reason) => {
-                    let message = stage.message(reason).unwrap_or_else(|| reason.message());
-                    self.push(stage, verdict, message);
+                    let of_stage = || stage.message(reason).unwrap_or_else(|| reason.message());
+                    let message = known.why(request, stage, reason);
+                    let message = message.unwrap_or_else(|| of_stage().into());
+                    self.stages.push(Line { name: stage.to_string(), verdict, message });
                 }
             }
         }
-        let checked = engine.check_body(key, reading, facts);
-        match checked {
-            Ok(()) if facts.is_none() => {}
+        match known.checked {
+            Ok(()) if !known.is_read => {}
             Ok(()) => self.push("body", Ok(()), ""),
             Err((reason, message)) => {
                 self.push("body", Err(reason), message.unwrap_or_else(|| reason.message()));
             }
         }
-        match Step::of(engine, &question).and(engine, checked) {
+        match Step::of(engine, &question).and(engine, known.checked) {
             Step::Decide { decision, .. } => self.decision = decision,
             Step::ShowUsage(_) => self.usage = true,
         }
+    }
+
+    /// Whether the gate goes on with the request: it neither refuses nor answers it.
+    fn goes_on(&self) -> bool {
+        self.decision.forwards() && !self.usage
+    }
+
+    /// Whether what is not known of the request decides on it.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.lacks.is_some() && self.goes_on()
+    }
+
+    /// Leaves the decision open if it depends on the body, which is not known.
+    fn await_body(&mut self, request: &Evaluated<'_, '_>) {
+        let Evaluated { engine, key, .. } = *request;
+        let unread = engine.decide_unread(key, self.decision, DenyReason::BodyUnreadable);
+        self.lacks = (unread != self.decision).then_some(NO_BODY);
     }
 
     /// Refuses a request that is allowed otherwise because of its cost, if that is limited and not known.
@@ -192,12 +211,7 @@ impl Report {
         }
     }
 
-    fn refuse(
-        &mut self,
-        stage: &str,
-        (reason, message): (DenyReason, Cow<'static, str>),
-        decision: Decision,
-    ) {
+    fn refuse(&mut self, stage: &str, (reason, message): Refusal, decision: Decision) {
         self.stages.push(Line { name: stage.to_owned(), verdict: Err(reason), message });
         self.decision = decision;
     }
@@ -223,21 +237,8 @@ impl Report {
                 return;
             }
         };
-        if body.is_present() && self.decision.forwards() && !self.usage {
+        if body.is_present() && self.goes_on() {
             self.notes.push(why.to_owned());
-        }
-    }
-
-    /// Notes what of an MCP call is not known here, if the gate would allow another one.
-    fn note_message(&mut self, request: &Evaluated<'_, '_>, reading: &Reading) {
-        if !matches!(reading, Reading::Mcp(_)) || !self.decision.forwards() || self.usage {
-            return;
-        }
-        let is_named = request.access.as_ref().is_ok_and(|access| access.mcp != Mcp::None);
-        if reading.mcp() == Mcp::Unread && !is_named {
-            self.notes.push(UNNAMED.to_owned());
-        } else if is_named && !request.key.argument_needs().is_empty() {
-            self.notes.push(ANY_ARGUMENTS.to_owned());
         }
     }
 
@@ -248,7 +249,7 @@ impl Report {
         key: &KnownKey,
         upstream: impl FnOnce(&Engine) -> Option<DenyReason>,
     ) {
-        let goes_on = self.decision.forwards() && !self.usage;
+        let goes_on = self.goes_on();
         if goes_on {
             self.limits = [key.charges(), key.tenant_charges()].concat();
         }
@@ -284,7 +285,7 @@ impl Report {
 
     /// Adds what hinders the provider credentials of the request, if it goes on.
     pub(super) fn add_notes(&mut self, hindrances: &[Hindrance]) {
-        if self.decision.forwards() && !self.usage {
+        if self.goes_on() {
             self.notes.extend(hindrances.iter().map(ToString::to_string));
         }
     }
@@ -292,10 +293,7 @@ impl Report {
     /// Notes that the request would be allowed if the gate read its MCP call. `read`: the report as if it did.
     pub(super) fn compare_with_call(&mut self, read: &Self) {
         if read.decision == Decision::Allow {
-            self.notes.push(UNREAD.to_owned());
-            if read.key.as_ref().is_some_and(|key| !key.argument_needs().is_empty()) {
-                self.notes.push(ANY_ARGUMENTS.to_owned());
-            }
+            self.notes.push(if read.is_undecided() { UNREAD_ARGUMENTS } else { UNREAD }.to_owned());
         }
     }
 
@@ -313,19 +311,34 @@ impl Report {
         }
     }
 
+    /// The notes, what is not known among them.
+    fn notes(&self) -> impl Iterator<Item = &str> {
+        let lacks = self.lacks.filter(|_| self.is_undecided());
+        self.notes.iter().map(String::as_str).chain(lacks)
+    }
+
+    /// The decision in a word.
+    pub(super) fn word(&self) -> &'static str {
+        if self.is_undecided() { "undecided" } else { self.decision.word() }
+    }
+
+    fn reason(&self) -> Option<DenyReason> {
+        self.decision.reason().filter(|_| !self.is_undecided())
+    }
+
     /// The report as JSON.
     pub(super) fn to_json(&self) -> String {
-        let reason = self.decision.reason();
+        let reason = self.reason();
         let json = Json::object([
             ("now", self.now_secs.into()),
             ("key", self.key.as_ref().map_or(Json::Null, |key| describe(key))),
             ("body", self.body.clone().unwrap_or(Json::Null)),
             ("stages", Json::Array(self.stages.iter().map(Line::to_json).collect())),
             ("limits", Json::Array(self.limits.iter().map(limits::to_json).collect())),
-            ("decision", self.decision.word().into()),
+            ("decision", self.word().into()),
             ("reason", reason.map_or(Json::Null, |reason| reason.code().into())),
             ("usage", Json::Bool(self.usage)),
-            ("notes", Json::Array(self.notes.iter().map(|note| note.as_str().into()).collect())),
+            ("notes", Json::Array(self.notes().map(Json::from).collect())),
         ]);
         ascii(&json)
     }
@@ -352,11 +365,11 @@ impl fmt::Display for Report {
         if !self.limits.is_empty() && self.decision.forwards() {
             writeln!(f, "{:<12}{UNCOUNTED}", "note")?;
         }
-        for note in &self.notes {
+        for note in self.notes() {
             writeln!(f, "{:<12}{note}", "note")?;
         }
-        let word = self.decision.word();
-        match self.decision.reason() {
+        let word = self.word();
+        match self.reason() {
             Some(reason) => writeln!(f, "{:<12}{word} {reason}", "decision"),
             None if self.usage => {
                 writeln!(f, "{:<12}{word}, with counts", "decision")
@@ -385,11 +398,11 @@ const UNCOUNTED: &str = "nothing is counted here: only the gate knows what is le
 const UNREAD: &str = "mcp in the configuration does not name the path, so the gate reads no MCP call; it would allow the \
     request if it did";
 
-const UNNAMED: &str = "the gate also decides on the MCP call, which is not known here: name it with --mcp-method and \
-    --mcp-name";
+const UNREAD_ARGUMENTS: &str = "mcp in the configuration does not name the path, so the gate reads no MCP call; if it \
+    did, the arguments of the call would decide";
 
-const ANY_ARGUMENTS: &str =
-    "the key has conditions on the arguments of tools, which are not looked at here";
+const NO_BODY: &str = "the decision depends on the body, which is not given: pass it with --body, or its model alone \
+    with --model";
 
 const AUDIT_ONLY: &str = "the body would be read for the audit alone, and cannot be: the request passes, and its tokens are not counted";
 
@@ -397,17 +410,6 @@ const NOTHING: &str =
     "nothing that limits this key depends on the body, so the gate does not read it";
 
 const EXEMPT: &str = "llm.unmetered lists the path, so the gate does not read the body, and no restriction of models applies";
-
-/// Why a rule does not hold for the models of a request.
-fn models_refused(key: &KnownKey, rule: AccessRule, access: &Access<'_>) -> Cow<'static, str> {
-    let refused = RefusedModels::of(key, rule, access);
-    match (refused, access.models) {
-        (RefusedModels::One(index), Models::Named { names, .. }) => {
-            with_detail(refused.message(), names.get(index).map(|name| escape_word(name)))
-        }
-        _ => refused.message().into(),
-    }
-}
 
 /// What audit lines say of a key.
 fn describe(key: &KnownKey) -> Json {

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 
 use vkey::body::Declared;
+use vkey::body::json::Unreadable;
+use vkey::body::mcp::Message;
 use vkey::body::request::{RequestFacts, RequestReader, Target};
 use vkey::config::Settings;
 use vkey::decision::DenyReason;
-use vkey::engine::NOT_ON_NGINX;
+use vkey::engine::{KnownKey, NOT_ON_NGINX};
 use vkey::host::Dialect;
 use vkey::json::Json;
 
@@ -15,29 +17,45 @@ const JSON: &[u8] = b"application/json";
 
 const CONTENT_TYPE: &[u8] = b"content-type";
 
+/// Why a request is refused, and the message for people.
+pub(super) type Refusal = (DenyReason, Cow<'static, str>);
+
 /// A header: its name in lower case, and its value.
 pub(super) type Header = (Vec<u8>, Vec<u8>);
 
 /// A body, and what the headers declare of it.
 pub(super) struct RequestBody {
-    bytes: Vec<u8>,
+    /// `None`: it is not known.
+    bytes: Option<Vec<u8>>,
     declared: Declared,
+    /// The message of MCP that the options name, in place of a body.
+    named: Option<Message>,
 }
 
 impl RequestBody {
-    /// A body of a request with these headers; `None` is no body.
-    pub(super) fn new(bytes: Option<Vec<u8>>, headers: &[Header]) -> Self {
+    /// A body of a request with these headers; `None` is one that is not known. `named`: the message that it is.
+    pub(super) fn new(bytes: Option<Vec<u8>>, headers: &[Header], named: Option<Message>) -> Self {
         let mut declared = Declared::default();
         headers.iter().for_each(|(name, value)| declared.add(name, value));
         if bytes.is_some() && !headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
             declared.add(CONTENT_TYPE, JSON);
         }
-        Self { bytes: bytes.unwrap_or_default(), declared }
+        Self { bytes, declared, named }
     }
 
-    /// Whether there is one.
+    /// Whether it is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.bytes.is_some()
+    }
+
+    /// Whether it has bytes.
     pub(super) fn is_present(&self) -> bool {
-        !self.bytes.is_empty()
+        !self.bytes().is_empty()
+    }
+
+    /// The message that the options name.
+    pub(super) fn named(&self) -> Option<&Message> {
+        self.named.as_ref()
     }
 
     /// What it asks for, if the gate can read it.
@@ -49,16 +67,41 @@ impl RequestBody {
         &self,
         target: Target,
         settings: &Settings,
-    ) -> Result<RequestFacts, (DenyReason, Cow<'static, str>)> {
+    ) -> Result<RequestFacts, Refusal> {
+        self.check(settings)?;
+        self.facts(target, settings).map_err(unreadable)
+    }
+
+    /// The message that it is, if the gate can read it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RequestBody::read`].
+    pub(super) fn read_message(
+        &self,
+        key: &KnownKey,
+        settings: &Settings,
+    ) -> Result<Message, Refusal> {
+        self.check(settings)?;
+        self.message(key, settings).map_err(unreadable)
+    }
+
+    /// Whether the gate can hold the request and all of its body.
+    ///
+    /// # Errors
+    ///
+    /// Why it refuses the request.
+    pub(super) fn check(&self, settings: &Settings) -> Result<(), Refusal> {
         if settings.dialect == Dialect::Nginx {
             return Err((DenyReason::BodyUnreadable, NOT_ON_NGINX.into()));
         }
-        let max_bytes = settings.body.max_bytes;
-        if u64::try_from(self.bytes.len()).is_ok_and(|bytes| bytes > max_bytes) {
-            let (reason, bound) = (DenyReason::BodyTooLarge, settings.body.size_bound());
-            return Err((reason, with_detail(reason.message(), Some(bound))));
+        match u64::try_from(self.bytes().len()) {
+            Ok(bytes) if bytes <= settings.body.max_bytes => Ok(()),
+            _ => {
+                let (reason, bound) = (DenyReason::BodyTooLarge, settings.body.size_bound());
+                Err((reason, with_detail(reason.message(), Some(bound))))
+            }
         }
-        self.facts(target, settings).map_err(|message| (DenyReason::BodyUnreadable, message))
     }
 
     /// What it asks for, whoever reads it.
@@ -72,13 +115,36 @@ impl RequestBody {
         settings: &Settings,
     ) -> Result<RequestFacts, Cow<'static, str>> {
         let limits = settings.body.limits();
-        let mut reader = RequestReader::new(target, self.declared, limits)
-            .map_err(|cause| Cow::from(cause.message()))?;
+        let message = |cause: Unreadable| Cow::from(cause.message());
+        let mut reader = RequestReader::new(target, self.declared, limits).map_err(message)?;
         reader
-            .feed(&self.bytes)
+            .feed(self.bytes())
             .map_err(|cause| with_detail(cause.message(), cause.detail(limits, reader.member())))?;
-        reader.finish().map_err(|cause| cause.message().into())
+        reader.finish().map_err(message)
     }
+
+    /// The message of MCP that it is, whoever reads it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read.
+    fn message(&self, key: &KnownKey, settings: &Settings) -> Result<Message, Cow<'static, str>> {
+        let limits = settings.body.limits();
+        let message = |cause: Unreadable| Cow::from(cause.message());
+        let mut reader = key.message_reader(self.declared, limits).map_err(message)?;
+        reader
+            .feed(self.bytes())
+            .map_err(|cause| with_detail(cause.message(), cause.detail(limits, None)))?;
+        reader.finish().map_err(message)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
+    }
+}
+
+fn unreadable(message: Cow<'static, str>) -> Refusal {
+    (DenyReason::BodyUnreadable, message)
 }
 
 /// A message and what follows it.

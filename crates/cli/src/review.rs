@@ -6,6 +6,7 @@ use std::ops::Range;
 use vkey::access::restriction::Restriction;
 use vkey::config::Settings;
 use vkey::json::{Integers, Json};
+use vkey::key::claims::Claims;
 
 use super::ai::PAIRED;
 use super::error::{Error, Failure};
@@ -60,9 +61,41 @@ impl Review {
         if restriction.pairs_models_with_mcp() {
             self.warn(format!("{option}: {PAIRED}"));
         }
-        if self.is_without_mcp
-            && let Some(warning) = without_mcp(&restriction)
+        if self.is_without_mcp {
+            self.mcp(option, &restriction);
+        }
+    }
+
+    /// Reviews the caveats of `--caveat`, each as the one that narrows a key with earlier restrictions.
+    pub(super) fn narrowings(&mut self, caveats: &[Json], earlier: &[Restriction]) {
+        for (index, caveat) in caveats.iter().enumerate() {
+            self.narrowing(&format!("--caveat {}", index + 1), caveat, earlier);
+        }
+    }
+
+    /// Reviews a restriction that narrows a key with earlier ones.
+    pub(super) fn narrowing(&mut self, option: &str, json: &Json, earlier: &[Restriction]) {
+        let root = json.root(Integers::Digits);
+        let Ok(restriction) = Restriction::read(&root) else { return };
+        if restriction == Restriction::default() {
+            self.warn(format!("{option} {NOTHING}"));
+        }
+        let has = |is_such: fn(&Restriction) -> bool| earlier.iter().any(is_such);
+        let (models, mcp) = (restriction.needs_models(), restriction.needs_mcp_call());
+        if models && !mcp && has(Restriction::restricts_mcp) && !has(Restriction::needs_models) {
+            self.warn(format!("{option} {NO_CALLS}"));
+        } else if mcp
+            && !models
+            && has(Restriction::restricts_models)
+            && !has(Restriction::needs_mcp_call)
         {
+            self.warn(format!("{option} {NO_MODELS}"));
+        }
+    }
+
+    /// Warns of a restriction that a gate without `mcp` never finds to hold.
+    fn mcp(&mut self, option: &str, restriction: &Restriction) {
+        if let Some(warning) = without_mcp(restriction) {
             self.warn(format!("{option}: {warning}"));
         }
     }
@@ -111,7 +144,15 @@ pub(super) fn without_mcp(restriction: &Restriction) -> Option<String> {
 
 const WITHOUT_MCP: &str = "the configuration has no mcp, so restrictions of mcp never hold";
 
-const ADD_MCP: &str = "name the paths of MCP servers in mcp.routes";
+const ADD_MCP: &str = "name the paths of MCP servers in mcp.routes (vkey mcp adds its own path)";
+
+const NOTHING: &str = "restricts nothing: the key may do all that it could before";
+
+const NO_CALLS: &str = "allows AI requests only, so the key can make no MCP call any more; to keep those that it may make, \
+    add --tools '*', or use any_of: [{\"models\": …}, {\"mcp\": {}}]";
+
+const NO_MODELS: &str = "allows MCP calls only, so the key can use no model any more; to keep those that it may use, \
+    add --models '*', or use any_of: [{\"models\": [\"*\"]}, {\"mcp\": …}]";
 
 const UNPRICED: &str = "the configuration has no prices, so a quota of cost_usd refuses every request that names a \
     model; add llm.prices";
@@ -121,6 +162,11 @@ const OUTLIVED: &str = "never allows a request while the key is valid: every req
 
 const APART: &str = "the caveats of --caveat never hold at the same time: every request is refused; change their nbf \
     or exp";
+
+/// The restriction in claims, if it can be read.
+pub(super) fn only_of(claims: &Claims) -> Option<Restriction> {
+    Restriction::read(&claims.only.as_ref()?.root(Integers::Digits)).ok()
+}
 
 /// The part of a window in which a restriction holds, without regard to its alternatives.
 fn within(json: &Json, window: Range<u64>) -> Range<u64> {

@@ -18,10 +18,16 @@ pub(super) struct UseArgs {
     tools: Vec<String>,
 }
 
-/// The names of the options, for messages about their restriction.
-pub(super) const OPTIONS: &str = "--models, --tools";
-
 impl UseArgs {
+    /// The names of the options that are used, for messages about their restriction.
+    pub(super) fn options(&self) -> &'static str {
+        match (self.models.is_empty(), self.tools.is_empty()) {
+            (false, true) => "--models",
+            (true, _) => "--tools",
+            (false, false) => "--models, --tools",
+        }
+    }
+
     /// The restriction; `None` if neither option is used.
     ///
     /// Both together are alternatives, because one request never is both: a restriction of models holds for no MCP
@@ -74,11 +80,13 @@ fn tool(text: &str) -> Result<String, &'static str> {
 }
 
 /// A key with a glob that nothing matches is dead, and no caveat can be removed again. No model and no tool has a comma
-/// or white space in its name (MCP 2025-11-25, "Tool Names"), so a text with one is a list.
+/// or white space in its name (MCP 2025-11-25, "Tool Names"), so a text with one is a list. Neither begins as JSON does.
 fn glob(text: &str) -> Result<String, &'static str> {
     let separates = |c: char| c == ',' || c.is_whitespace() || c.is_control();
     if text.is_empty() {
         Err("expected a glob over names, e.g. search_* or *")
+    } else if text.starts_with(['[', '{', '"']) {
+        Err("expected a glob over names, e.g. search_*, not JSON; repeat the option for another")
     } else if text.contains(separates) {
         Err("expected one glob, without commas and white space; repeat the option for another")
     } else {

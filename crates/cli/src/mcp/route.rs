@@ -25,8 +25,13 @@ pub(super) fn add(
     Some((text, config))
 }
 
+/// The route of a path.
+pub(super) fn route(path: &str) -> Json {
+    Json::object([("path", path.into()), ("server", SERVER.into())])
+}
+
 fn with_route(text: &[u8], path: &str) -> Option<Vec<u8>> {
-    let route = Json::object([("path", path.into()), ("server", SERVER.into())]);
+    let route = route(path);
     let Json::Object(mut members) = Json::parse(text).ok()? else { return None };
     let Some((_, mcp)) = members.iter_mut().find(|(name, _)| name == "mcp") else {
         // All else stays as it is, numbers too.

@@ -22,10 +22,14 @@ use super::super::ring::RingError;
 use super::super::text::{escape_sentence, pretty};
 use super::super::{secret, time};
 use super::error::McpError;
+use super::route::route;
 
 /// The ring, and the environment variable that the configuration names for its secret.
 const RING: &str = "mcp";
 const VARIABLE: &str = "VKEY_MCP_SECRET";
+
+/// The path that the module sees unless `--path` names another.
+const PATH: &str = "/mcp";
 
 /// File names.
 const CONFIG: &str = "config.json";
@@ -175,12 +179,13 @@ fn cannot_create(problem: CannotCreate) -> CreateError {
 fn config(audience: &str) -> Json {
     let only = Json::object([
         ("methods", Json::Array(vec!["POST".into()])),
-        ("paths", Json::Array(vec!["/mcp".into()])),
+        ("paths", Json::Array(vec![PATH.into()])),
     ]);
     let ring = [("name", RING.into()), ("secret", format!("${{{VARIABLE}}}").as_str().into())];
     Json::object([
         ("keyring", Json::Array(vec![Json::object(ring)])),
         ("audience", audience.into()),
+        ("mcp", Json::object([("routes", Json::Array(vec![route(PATH)]))])),
         ("tiers", Json::object([("default", Json::object([("only", only)]))])),
     ])
 }
@@ -214,7 +219,7 @@ fn explain_command(folder: &Path) -> String {
     let file = |name: &str| quote(&folder.join(name).to_string_lossy());
     let (config, secret, key) = (file(CONFIG), file(SECRET), file(KEY));
     let command = format!(
-        "vkey explain --config {config} --secret-file {secret} --key-file {key} --method POST --path /mcp"
+        "vkey explain --config {config} --secret-file {secret} --key-file {key} --method POST --path {PATH}"
     );
     escape_sentence(&command)
 }

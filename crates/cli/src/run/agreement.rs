@@ -12,6 +12,7 @@
 mod draw;
 mod gates;
 mod keys;
+mod messages;
 mod requests;
 mod restrictions;
 mod tally;
@@ -162,11 +163,12 @@ impl ExplainSide {
 
     fn decide(&mut self, key: &DrawnKey, request: &Request) -> CommandDecision {
         let access = self.reader.read(request);
-        let body = access.with_body(request.body.clone());
+        let named = access.named().expect("a call");
+        let body = access.with_body(Some(request.body.clone().unwrap_or_default()), named);
         let sent = (&*key.text, &body);
         let report = access.evaluate(&mut self.engine, &self.policy, sent, request.now_secs);
         CommandDecision {
-            decision: report.decision.word().to_owned(),
+            decision: report.word().to_owned(),
             reason: report.decision.reason().map(|reason| reason.code().to_owned()),
             usage: report.usage,
         }

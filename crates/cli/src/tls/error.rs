@@ -75,7 +75,7 @@ impl Failure for TlsError {
     fn exit(&self) -> Exit {
         match self {
             Self::InFile { error, .. } => error.exit(),
-            Self::NoClusters(_) | Self::NoEnvoyConfiguration(_) => Exit::NothingFound,
+            Self::NoClusters(_) | Self::NoEnvoyConfiguration(_) => Exit::Undecided,
             _ => Exit::Refused,
         }
     }

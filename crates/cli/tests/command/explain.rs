@@ -119,38 +119,13 @@ fn explain_refuses_what_only_an_mcp_call_would_allow_and_says_so() {
     let entry = r#"{"name":"read_*","args":[{"at":"/page","max":9}]}"#;
     let entry = gate.mint(&["--only", &format!(r#"{{"mcp":{{"tools":[{entry}]}}}}"#)]);
     let notes = gate.explain(&entry, &call("read_page")).1["notes"].to_string();
-    assert!(notes.contains(says) && notes.contains("conditions on the arguments"), "{notes}");
+    assert!(notes.contains(says) && notes.contains("the arguments of the call would decide"));
     let notes = gate.explain(&entry, &call("delete_page")).1["notes"].to_string();
-    assert!(!notes.contains("conditions on the arguments"), "{notes}");
+    assert!(!notes.contains(says), "{notes}");
     let args = [&["explain", "--now", NOW][..], &call("read_page")].concat();
     let people = gate.vkey(&args).stdin(&tools).run().out;
     let end = "the request if it did\ndecision    deny mcp_call\n";
     assert!(people.contains(&format!("\nnote        {says}")) && people.ends_with(end), "{people}");
-}
-
-#[test]
-fn explain_evaluates_the_call_on_a_path_of_an_mcp_server() {
-    let gate = Gate::with(&json!({
-        "keyring": [{"name": "main", "secret": "${MAIN}"}],
-        "mcp": {"routes": [{"path": "/mcp", "server": "docs"}, {"path": "/mcp/{server}"}]},
-    }));
-    let tools = gate.mint(&["--only", r#"{"mcp":{"servers":["docs"],"tools":["read_*"]}}"#]);
-    let post = |path: &'static str| ["--path", path, "--method", "POST"];
-    let call = |path, name: &'static str| {
-        [&post(path)[..], &["--mcp-method", "tools/call", "--mcp-name", name]].concat()
-    };
-    assert_eq!(gate.allows(&tools, &call("/mcp", "read_page"))["notes"], json!([]));
-    gate.allows(&tools, &call("/mcp/docs", "read_page"));
-    gate.denies(&tools, &call("/mcp", "delete_page"), "mcp_call");
-    // The path names the server, whatever the option says.
-    let other = [&call("/mcp/other", "read_page")[..], &["--mcp-server", "docs"]].concat();
-    gate.denies(&tools, &other, "mcp_call");
-    let unnamed = gate.allows(&tools, &post("/mcp"))["notes"].to_string();
-    assert!(unnamed.contains("name it with --mcp-method"), "{unnamed}");
-    let entry = r#"{"mcp":{"tools":[{"name":"read_*","args":[{"at":"/page","max":9}]}]}}"#;
-    let notes = gate.allows(&gate.mint(&["--only", entry]), &call("/mcp", "read_page"))["notes"]
-        .to_string();
-    assert!(notes.contains("conditions on the arguments"), "{notes}");
 }
 
 /// What the policy and the configuration decide about an upstream, whatever its connection.

@@ -63,7 +63,8 @@ fn explain_decides_by_all_models_of_a_body() {
     gate.vkey(&[&args[..], &CHAT].concat()).refused(2, "cannot be used with '--body");
 }
 
-/// The headers decide before the body is read, and a request without a body has none that can be read.
+/// The headers decide before the body is read. A body that decides and is not known leaves the decision open, and an empty
+/// one cannot be read.
 #[test]
 fn explain_reads_a_body_where_the_gate_does() {
     let gate = Gate::new();
@@ -71,7 +72,12 @@ fn explain_reads_a_body_where_the_gate_does() {
     let plain = gate.mint(&[]);
     let model = ["--model", "gpt-4o"];
     gate.denies(&models, &[&CHAT[..], &["--model", "o3"]].concat(), "host");
-    gate.denies(&models, &[&CHAT[..], &["--host", "gw"]].concat(), "body_unreadable");
+    let notes =
+        gate.undecided(&models, &[&CHAT[..], &["--host", "gw"]].concat())["notes"].to_string();
+    assert!(notes.contains("pass it with --body"), "{notes}");
+    let empty = gate.file("empty", "");
+    let empty = [&CHAT[..], &["--host", "gw", "--body", &empty]].concat();
+    gate.denies(&models, &empty, "body_unreadable");
     // No model is named there, and the list of models needs none.
     gate.denies(&models, &["--host", "gw", "--path", "/v1/files"], "model");
     gate.allows(&models, &["--host", "gw", "--path", "/v1/models"]);

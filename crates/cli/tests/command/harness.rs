@@ -184,6 +184,15 @@ impl Gate {
         assert_eq!((&report["reason"], &first["verdict"]), (&json!(reason), &json!(reason)));
     }
 
+    /// The report, if what is not known decides.
+    #[track_caller]
+    pub(crate) fn undecided(&self, key: &str, args: &[&str]) -> Value {
+        let (code, report) = self.explain(key, args);
+        let expected = (4, &json!("undecided"), &Value::Null);
+        assert_eq!((code, &report["decision"], &report["reason"]), expected, "{report}");
+        report
+    }
+
     #[track_caller]
     pub(crate) fn allows(&self, key: &str, args: &[&str]) -> Value {
         let (code, report) = self.explain(key, args);

@@ -17,6 +17,7 @@ mod crd;
 mod ecds;
 mod explain;
 mod explain_body;
+mod explain_message;
 mod harness;
 mod inputs;
 mod mcp;

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, NOW, Vkey, one_line};
+use crate::harness::{Gate, NOW, Vkey, attenuate, one_line};
 
 #[test]
 fn caveats_that_never_hold_together_are_refused() {
@@ -227,8 +227,8 @@ fn a_key_for_chat_and_tools_is_for_each_of_them_alone() {
     gate.allows(&key, &chat("gpt-4o-mini"));
     gate.denies(&key, &chat("o3"), "model");
     gate.allows(&key, &call("search_web"));
+    gate.denies(&key, &call("delete"), "mcp_call");
     let reason = |args: &[&str]| gate.explain(&key, args).1["decision"].clone();
-    assert_eq!(reason(&call("delete")), "deny");
     // Neither chat nor a call, and a call where the gate reads none.
     assert_eq!(reason(&["--method", "POST", "--path", "/files"]), "deny");
     assert_eq!(reason(&["--method", "POST", "--path", "/mcp2"]), "deny");
@@ -269,9 +269,63 @@ fn lists_of_models_and_of_tools_without_sense_are_rejected() {
     ] {
         check(&["--tools", "a", "--tools", tool], 1, says);
     }
-    // A model has no conditions.
-    check(&["--models", r#"{"name": "a"}"#], 2, "expected one glob");
-    Vkey::new(&["attenuate"]).stdin(&key).refused(2, "--caveat");
+    // A model has no conditions, and neither has a list.
+    for json in [r#"["a"]"#, "[", r#""a""#] {
+        check(&["--models", json], 2, "not JSON");
+        check(&["--tools", json], 2, "not JSON");
+    }
+    check(&["--models", r#"{"name":"a"}"#], 2, "not JSON");
+    for args in [&["attenuate"][..], &["attenuate", "--now", NOW, "--keep-escaped-slashes"]] {
+        let done = Vkey::new(args).stdin(&key).refused(2, "--caveat");
+        assert!(done.err.contains("--models") && done.err.contains("--tools"), "{}", done.err);
+    }
+}
+
+/// A restriction for requests of one kind ends what a key may do with the other.
+#[test]
+fn a_narrowed_key_that_loses_its_calls_or_its_models_is_a_warning() {
+    let gate = gate_with_mcp();
+    let both = gate.mint(&["--models", "gpt-4o*", "--tools", "search_*"]);
+    let (models, tools) = (gate.mint(&["--models", "a*"]), gate.mint(&["--tools", "a*"]));
+    let calls = "allows AI requests only, so the key can make no MCP call any more";
+    let of_models = "allows MCP calls only, so the key can use no model any more";
+    let nothing = "restricts nothing";
+    let warnings = [calls, of_models, nothing];
+    for (key, args, says) in [
+        (&both, &["--models", "gpt-4o"][..], Some(calls)),
+        (&both, &["--tools", "search_web"], Some(of_models)),
+        (&both, &["--models", "gpt-4o", "--tools", "*"], None),
+        (&both, &["--caveat", r#"{"models":["gpt-4o"]}"#], Some(calls)),
+        (&both, &["--caveat", r#"{"any_of":[{"mcp":{}}]}"#], Some(of_models)),
+        (&both, &["--caveat", r#"{"methods":["POST"]}"#], None),
+        (&both, &["--caveat", "{}"], Some(nothing)),
+        (&models, &["--models", "ab"], None),
+        (&models, &["--tools", "ab"], Some(of_models)),
+        (&tools, &["--tools", "ab"], None),
+        (&tools, &["--models", "ab"], Some(calls)),
+        (&attenuate(&both, r#"{"models":["*"]}"#), &["--models", "gpt-4o"], None),
+        (&gate.mint(&[]), &["--models", "gpt-4o"], None),
+    ] {
+        let narrowed =
+            Vkey::new(&[&["attenuate", "--now", NOW][..], args].concat()).stdin(key).ok();
+        for warning in warnings {
+            let is_said = narrowed.err.contains(warning);
+            assert_eq!(is_said, says == Some(warning), "{args:?}: {}", narrowed.err);
+        }
+    }
+    // What is said is so, and what is said to help does.
+    let call = ["--method", "POST", "--path", "/mcp", "--mcp-method", "tools/call"];
+    let call = [&call[..], &["--mcp-name", "search_web"]].concat();
+    let narrow = |args: &[&str]| {
+        let done = Vkey::new(&[&["attenuate", "--now", NOW][..], args].concat()).stdin(&both);
+        one_line(&done.ok())
+    };
+    gate.denies(&narrow(&["--models", "gpt-4o"]), &call, "model");
+    gate.allows(&narrow(&["--models", "gpt-4o", "--tools", "*"]), &call);
+    let mint = ["mint", "--tenant", "acme", "--lifetime", "1h", "--now", NOW];
+    let caveat = ["--models", "a", "--tools", "b", "--caveat", r#"{"models":["a"]}"#];
+    let minted = gate.vkey(&[&mint[..], &caveat].concat()).ok();
+    assert!(minted.err.contains(&format!("warning: --caveat 1 {calls}")), "{}", minted.err);
 }
 
 #[test]
@@ -319,8 +373,8 @@ fn mint_warns_of_a_cost_that_nothing_has_a_price_for() {
 #[test]
 fn attenuate_refuses_an_expired_key_unless_forced() {
     let key = Gate::new().mint(&[]);
-    let narrow =
-        |args: &[&str]| Vkey::new(&[&["attenuate", "--caveat", "{}"], args].concat()).stdin(&key);
+    let caveat = ["attenuate", "--caveat", r#"{"methods":["GET"]}"#];
+    let narrow = |args: &[&str]| Vkey::new(&[&caveat, args].concat()).stdin(&key);
     narrow(&["--now", "1790003599"]).ok();
     narrow(&["--now", "1790003600"]).refused(1, "the key has expired; mint another");
     let forced = narrow(&["--now", "1790003600", "--force"]).ok();
@@ -377,8 +431,9 @@ fn times_that_never_overlap_the_life_of_a_key_are_refused_unless_forced() {
     };
     let key = gate.mint(&[]);
     let narrow = |caveat: &str, more: &[&str]| {
-        let args = ["attenuate", "--now", NOW, "--caveat", "{}", "--caveat", caveat];
-        Vkey::new(&[&args, more].concat()).stdin(&key)
+        let first = ["--caveat", r#"{"methods":["GET"]}"#];
+        let args = [&["attenuate", "--now", NOW][..], &first, &["--caveat", caveat]].concat();
+        Vkey::new(&[&args[..], more].concat()).stdin(&key)
     };
     let says = "never allows a request while the key is valid: every request is refused";
     for dead in [

@@ -56,7 +56,7 @@ fn the_page_of_mcp_mints_keys_for_tools() {
     let page = page("mcp.md");
     fs::write(gate.dir.file("config.json"), blocks(&page, "json")[0]).expect("writable");
     let all = steps(&page);
-    assert_eq!(all.len(), 7, "{all:?}");
+    assert_eq!(all.len(), 11, "{all:?}");
     run(&all, gate.dir.path(), &[("PATH", &search_path()), ("VKEY_MAIN_SECRET", &gate.secret)]);
 }
 

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::access::restriction::Restriction;
-use crate::access::{Access, Mcp};
+use crate::access::{Access, Mcp, Models};
 use crate::body::mcp::{Found, Pointer};
+use crate::decision::DenyReason;
 use crate::json::Integers;
 
 use ObjectKind::{Prompt, Resource, Task, Tool};
@@ -251,5 +252,33 @@ fn models_and_mcp_of_one_restriction_are_a_pair() {
     ] {
         let read = Restriction::parse(restriction.as_bytes()).unwrap();
         assert_eq!(read.pairs_models_with_mcp(), is_pair, "{restriction}");
+    }
+}
+
+/// An alternative for requests of another kind says nothing about a request.
+#[test]
+fn the_alternative_for_this_kind_of_request_is_blamed() {
+    let chat = r#"{"models":["small"]}"#;
+    let tools = r#"{"mcp":{"tools":["get_*"]}}"#;
+    let elsewhere = r#"{"hosts":["other.example"],"mcp":{}}"#;
+    let methods = r#"{"methods":["GET"]}"#;
+    let set = [Box::from("set_time")];
+    let mcp = Mcp::Call(McpCall::using(Tool, &set, None));
+    let large = [Box::from("large")];
+    let models = Models::Named { names: &large, open_ended: false };
+    for (alternatives, of_call, of_models, of_neither) in [
+        ([chat, tools], DenyReason::McpCall, DenyReason::Model, DenyReason::Model),
+        ([tools, chat], DenyReason::McpCall, DenyReason::Model, DenyReason::McpCall),
+        ([methods, tools], DenyReason::McpCall, DenyReason::Method, DenyReason::Method),
+        ([methods, chat], DenyReason::Method, DenyReason::Model, DenyReason::Method),
+        ([elsewhere, tools], DenyReason::Host, DenyReason::Host, DenyReason::Host),
+    ] {
+        let text = format!(r#"{{"any_of":[{}]}}"#, alternatives.join(","));
+        let restriction = Restriction::parse(text.as_bytes()).unwrap();
+        let reason = |access| restriction.prohibits(&access).unwrap();
+        let access = Access { method: "POST", ..Access::default() };
+        assert_eq!(reason(Access { mcp, ..access.clone() }), of_call, "{text}");
+        assert_eq!(reason(Access { models, ..access.clone() }), of_models, "{text}");
+        assert_eq!(reason(access), of_neither, "{text}");
     }
 }

@@ -60,6 +60,19 @@ impl DrawnKey {
         key
     }
 
+    /// A valid key of the first ring, which does not rotate, with a restriction in its claims.
+    pub(super) fn with_only(only: &Value) -> Self {
+        let kid = Kid::new(RINGS[0], 0).expect("the name of a ring");
+        let (minted_secs, exp) = (START_SECS, START_SECS + 3600);
+        let claims =
+            json!({"jti": "k_0", "tenant": "acme", "iat": minted_secs, "exp": exp, "only": only});
+        let claims = claims.to_string();
+        let signing_key = SigningKey::new(&signing_key(kid.ring(), &kid));
+        let text = mint(&signing_key, &kid, claims.as_bytes());
+        let (caveats, borders_secs) = (Vec::new(), Vec::new());
+        Self { text, kid: kid.to_string(), claims, caveats, minted_secs, borders_secs }
+    }
+
     fn sign(&mut self, draw: &mut Draw, kid: &Kid) {
         let ring = draw.usual(98, kid.ring(), &["another"]);
         let signing_key = signing_key(ring, kid);

@@ -154,6 +154,11 @@ fn the_commands_after_a_setup_need_no_variable() {
         let fixed = ["explain", "--config", &config, "--method", "POST", "--path", path];
         Vkey::new(&[&fixed[..], options].concat()).stdin(made.read("key"))
     };
+    // The configuration has the route that a restriction of tools needs.
+    let minted = mint(&["--secret-file", &secret, "--tools", "add"]).ok();
+    assert!(!minted.err.contains("warning"), "{}", minted.err);
+    let called = ["--secret-file", &secret, "--mcp-method", "tools/call", "--mcp-name", "add"];
+    explain("/mcp", &called).stdin(&minted.out).ok();
     let key = one_line(&mint(&["--secret-file", &secret]).ok());
     assert_eq!(made.ask(&gate, &key)["result"], json!({}));
     explain("/mcp", &["--secret-file", &secret]).ok();
