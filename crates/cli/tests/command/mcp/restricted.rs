@@ -133,6 +133,27 @@ fn a_list_that_cannot_be_judged_is_withheld_and_the_session_lives_on() {
     session.finish().ended(0).says("a list is withheld");
 }
 
+/// A server may mix up ids, or know a list by another method.
+#[test]
+fn a_list_that_was_not_asked_for_is_withheld() {
+    let gate = Gate::new();
+    let mut session = start(&gate, &[]);
+    for (id, method) in [(1, "tools/call"), (2, "tools/search")] {
+        let list = said(&id.to_string(), &["a_one", "b_one"], "");
+        session.request(id, method, &json!({"name": "a_tool", "texts": [list]}));
+        let error = session.refused(id, 502);
+        assert_eq!(error["error"]["data"]["reason"], "body_unreadable", "{error}");
+    }
+    // In another spelling of the method there is nothing to judge.
+    for (id, method) in [(3, "tools/list "), (4, "tool\u{17f}/call")] {
+        session.request(id, method, &json!({"name": "b_tool"}));
+        session.refused(id, 403);
+    }
+    let left = session.finish();
+    left.ended(0).says("a list is withheld: the request does not ask for one");
+    assert_eq!(lines_at_server(&left), 2);
+}
+
 /// The policy of upstream TLS is about connections, and there is none.
 #[test]
 fn a_response_has_no_connection_to_be_judged_by() {
