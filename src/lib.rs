@@ -32,6 +32,7 @@ pub mod access;
 pub mod alerts;
 pub mod audit;
 pub mod body;
+mod bytes;
 pub mod config;
 pub mod decision;
 pub mod digest;

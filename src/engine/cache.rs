@@ -4,6 +4,7 @@ mod slots;
 
 use std::rc::Rc;
 
+use crate::bytes::same_bytes;
 use crate::key::keyring::Keyring;
 use crate::key::mac::same_tag_text;
 use crate::key::token::TAG_CHARS;
@@ -204,16 +205,6 @@ impl VerifiedKeys {
 /// Splits a token into its tag, as text, and what is before that.
 fn split(token: &[u8]) -> Option<(&[u8], &[u8])> {
     token.split_at_checked(token.len().checked_sub(TAG_CHARS)?)
-}
-
-/// Whether two texts are the same. Eight bytes are compared at a time: compiled to wasm, `==` compares one.
-pub(super) fn same_bytes(text: &[u8], other: &[u8]) -> bool {
-    let ((words, rest), (other_words, other_rest)) =
-        (text.as_chunks::<8>(), other.as_chunks::<8>());
-    let mut pairs = words.iter().zip(other_words);
-    text.len() == other.len()
-        && pairs.all(|(word, other)| u64::from_le_bytes(*word) == u64::from_le_bytes(*other))
-        && rest == other_rest
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Tokens whose tags were wrong, so that one that comes again at once is refused without a MAC.
 
-use super::cache::same_bytes;
+use crate::bytes::same_bytes;
 
 /// How many tokens are remembered. A later one takes the place of the one in its slot.
 const SLOTS: u8 = 64;

@@ -51,7 +51,7 @@ pub(crate) const TIMES: [Rule; 10] = [
 
 /// For instructions, with one worker. No key and a forged key are compared with an allowed request too: what a stranger
 /// sends costs at most 60 % of it.
-pub(crate) const INSTRUCTIONS: [Rule; 10] = [
+pub(crate) const INSTRUCTIONS: [Rule; 11] = [
     counted("everything on, cached key, to the floor", ["all", "floor"], 1.25),
     counted("everything on, cached key, to the native filters", ["all", "native"], 1.25),
     counted("everything on, first sight, to the floor", ["all-first", "floor"], 1.5),
@@ -66,6 +66,12 @@ pub(crate) const INSTRUCTIONS: [Rule; 10] = [
     ),
     counted("100 000 keys to one key", ["keys-100000", "keys-1"], 1.2),
     counted("a call of a tool, to a request that is no message", ["mcp-call", "mcp-plain"], 1.5),
+    whole(
+        "a call of a tool, to a request that is no message, the whole request",
+        ONE_WORKER,
+        ["mcp-call", "mcp-plain"],
+        1.5,
+    ),
 ];
 
 /// The cases whose pieces have a target.
