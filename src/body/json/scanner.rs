@@ -535,9 +535,8 @@ impl Scanner {
         match atom(text) {
             Ok(value) if text.len() <= max_len => report(at, value, span, reader),
             _ if self.is_tolerant => Ok(()),
-            _ if text.len() > MAX_ATOM_BYTES => Err(Unreadable::TooLong),
-            Ok(_) => Err(Unreadable::TooLong),
-            Err(unreadable) => Err(unreadable),
+            Err(unreadable) if text.len() <= MAX_ATOM_BYTES => Err(unreadable),
+            _ => Err(Unreadable::TooLong),
         }
     }
 

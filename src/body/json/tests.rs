@@ -192,6 +192,11 @@ fn the_bounds_are_kept() {
     let several = format!("[{},{}]", object(16_000), object(16_000));
     assert!(scan_pieces(&[several.as_bytes()]).is_ok());
     assert_eq!(error(&format!("{{\"a\":{}}}", "1".repeat(65))), Unreadable::TooLong);
+    assert!(scan(format!("{{\"x\":{}}}", "1".repeat(512)).as_bytes()).is_ok());
+    assert_eq!(error(&format!("{{\"x\":{}}}", "1".repeat(513))), Unreadable::TooLong);
+    assert_eq!(error(&format!("{{\"x\":{}}}", "a".repeat(513))), Unreadable::TooLong);
+    // However much of it follows.
+    assert_eq!(error(&format!("{{\"x\":{}", "1".repeat(513))), Unreadable::TooLong);
     assert!(
         scan(format!("{{\"a\":{},\"x\":{}}}", "1".repeat(64), "1".repeat(65)).as_bytes()).is_ok()
     );

@@ -222,3 +222,18 @@ fn is_count(format: Format) -> bool {
             | Format::BedrockCount
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_that_served_is_the_first_that_is_named() {
+        let mut meter = Meter::new(Format::OpenAiChat, &ResponseHead::default());
+        for model in ["", "one", "two"] {
+            let event = format!("data: {{\"model\":\"{model}\"}}\n\n");
+            assert_eq!(meter.feed(event.as_bytes()), event.as_bytes());
+        }
+        assert_eq!(meter.finish(End::Complete).model.as_deref(), Some("one"));
+    }
+}
