@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use crate::support::origin::Received;
 use crate::support::tls::Cluster;
-use crate::support::{Provider, Received, Replay, Request};
+use crate::support::{Provider, Replay, Request};
 
 /// The size of a message.
 const BYTES: usize = 1024;

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
+use crate::support::origin::Received;
 use crate::support::tls::Cluster;
-use crate::support::{Latch, Provider, Received, Replay, Request, Response};
+use crate::support::{Latch, Provider, Replay, Request, Response};
 
 /// The header with the number of a stream, by which the provider finds it.
 const NUMBER: &str = "x-stream";
@@ -132,7 +133,7 @@ fn replay(request: &Received, expected: &Expected) -> Replay {
         return Replay::new(400).header("content-length", "0");
     }
     let number = request.header(NUMBER).unwrap_or_default();
-    let Some(latches) = lock(expected).remove(number) else {
+    let Some(latches) = lock(expected).remove(&number) else {
         return Replay::new(404).header("content-length", "0");
     };
     let pieces = latches.len().saturating_sub(2);
