@@ -57,9 +57,6 @@ demo: ## Send requests to the gate that `make run` has started in another termin
 # The number of cases of each property test. Other targets have proptest's default, 256.
 check: export PROPTEST_CASES ?= 2000
 
-# The end-to-end tests wait for a proxy most of the time, so each core runs two.
-test check: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
-
 # The environment of the tests.
 TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
 	VKEY_TEST_NGINX=$(CURDIR)/$(PLAIN_NGINX) \
