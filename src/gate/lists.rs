@@ -165,7 +165,9 @@ fn read_head(host: &impl Host, asked: Asked) -> Option<Head> {
     if asked.passes(content_type.as_deref().unwrap_or_default()) {
         return None;
     }
-    let status = host.response_status().and_then(|status| u16::try_from(status).ok());
+    // Only the body of a response that should have a list depends on it.
+    let status = (asked != Asked::Other).then(|| host.response_status()).flatten();
+    let status = status.and_then(|status| u16::try_from(status).ok());
     let mut head = Head::new(status.unwrap_or(0));
     let encoding = host.response_header(CONTENT_ENCODING);
     for (name, value) in [(CONTENT_TYPE, content_type), (CONTENT_ENCODING, encoding)] {
@@ -272,7 +274,7 @@ fn error(id: Option<Box<[u8]>>) -> String {
     reply(DenyReason::BodyUnreadable, refusal).body.into_owned()
 }
 
-const WITHHELD: &str = "the response may have a list, and the gateway cannot read it";
+const WITHHELD: &str = "the response may have a list, and the gate cannot read it";
 
 fn words(cause: Option<Cause>) -> &'static str {
     match cause {

@@ -322,9 +322,9 @@ fn end_overdue(
     };
     // First, so that the server has it before whatever the client does about the error.
     proxy.cancel(id);
-    let passed = proxy.end(id, GATEWAY_TIMEOUT, code, &problem);
+    // And this before the client can end the session because of the error.
     proxy.report(Event::RequestOverdue);
-    passed
+    proxy.end(id, GATEWAY_TIMEOUT, code, &problem)
 }
 
 /// Whether standard output has no reader any more; if it has one, takes as long as `pause`.

@@ -12,7 +12,7 @@ pub enum Asked {
     Discover,
     /// A `GET`, whose stream has the messages of the server, and may repeat earlier responses.
     Stream,
-    /// Any other message. Only a stream of events is read.
+    /// Any other message. No list may be in the response.
     Other,
 }
 
@@ -23,15 +23,16 @@ pub struct Head {
     content_type: Declared,
     content_encoding: Declared,
     is_stream: bool,
+    may_be_json: bool,
 }
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
+const JSON: &[u8] = b"application/json";
 
-/// Whether a client may take a response of a media type for server-sent events.
-fn may_be_stream(content_type: &[u8]) -> bool {
-    // Some clients look for this name anywhere in the value.
-    let has_name = |part: &[u8]| part.eq_ignore_ascii_case(EVENT_STREAM);
-    content_type.windows(EVENT_STREAM.len()).any(has_name)
+/// Whether a client may take a response for one of a media type. Some clients look for its name anywhere in the value.
+fn may_be(media_type: &[u8], content_type: &[u8]) -> bool {
+    let is_name = |part: &[u8]| part.eq_ignore_ascii_case(media_type);
+    content_type.windows(media_type.len()).any(is_name)
 }
 
 // === impl Asked ===
@@ -50,7 +51,7 @@ impl Asked {
 
     /// Whether a response of a media type passes as it is, whatever else its head says.
     pub fn passes(self, content_type: &[u8]) -> bool {
-        self == Self::Other && !may_be_stream(content_type)
+        self == Self::Other && ![EVENT_STREAM, JSON].iter().any(|name| may_be(name, content_type))
     }
 }
 
@@ -60,7 +61,13 @@ impl Head {
     /// A head without header fields. The status is 0 if it is not known.
     pub fn new(status: u16) -> Self {
         let nothing = Declared::default();
-        Self { status, content_type: nothing, content_encoding: nothing, is_stream: false }
+        Self {
+            status,
+            content_type: nothing,
+            content_encoding: nothing,
+            is_stream: false,
+            may_be_json: false,
+        }
     }
 
     /// Adds a header field, its name in lower case. Others than `content-type` and `content-encoding` are ignored.
@@ -68,7 +75,8 @@ impl Head {
         match name {
             b"content-type" => {
                 self.content_type.add(name, value);
-                self.is_stream |= may_be_stream(value);
+                self.is_stream |= may_be(EVENT_STREAM, value);
+                self.may_be_json |= may_be(JSON, value);
             }
             b"content-encoding" => self.content_encoding.add(name, value),
             _ => {}
@@ -78,6 +86,11 @@ impl Head {
     /// Whether a client may read the body as server-sent events.
     pub(super) fn is_stream(&self) -> bool {
         self.is_stream
+    }
+
+    /// Whether a client may read the body as JSON.
+    pub(super) fn may_be_json(&self) -> bool {
+        self.may_be_json
     }
 
     /// Whether the body is declared as JSON in UTF-8.

@@ -42,7 +42,11 @@ fn json_is_held_and_a_stream_is_replaced() {
             assert_eq!(handling(asked, status, &both), Handling::Replace);
         }
         let json = [("content-type", JSON), ("content-encoding", "gzip")];
-        assert_eq!(handling(Asked::Other, status, &json), Handling::Pass);
+        assert_eq!(handling(Asked::Other, status, &json), Handling::Hold);
+        for value in [JSON, "text/plain, Application/JSON;charset=utf-16"] {
+            let json = [("content-type", value)];
+            assert_eq!(handling(Asked::Other, status, &json), Handling::Watch, "{value}");
+        }
     }
 }
 
