@@ -55,7 +55,7 @@ demo: ## Send requests to the gate that `make run` has started in another termin
 	@tools/demo.sh
 
 # The number of cases of each property test. Other targets have proptest's default, 256.
-check: export PROPTEST_CASES ?= 2000
+check: export PROPTEST_CASES ?= 1000
 
 # The environment of the tests.
 TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
