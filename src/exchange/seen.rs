@@ -146,6 +146,8 @@ struct Judged<'a> {
     /// The server.
     target: Option<McpTarget>,
     mirrored: Mirrored,
+    /// The revision that the headers say.
+    said_revision: Option<&'a str>,
 }
 
 /// Why a forwarded request needs no key.
@@ -264,7 +266,7 @@ impl<'a> Addresses<'a> {
 impl<'a> Judged<'a> {
     fn new(
         engine: &Engine,
-        head: &RequestHead<'_>,
+        head: &RequestHead<'a>,
         path: &Result<CanonicalPath<'_>, AmbiguousPath>,
         message: &'a Message,
     ) -> Self {
@@ -275,7 +277,9 @@ impl<'a> Judged<'a> {
                 path.and_then(|path| engine.mcp_server(&path))
             }
         };
-        Self { message, target, mirrored: Mirrors::read(head.fields()).check(message) }
+        let mirrors = Mirrors::read(head.fields());
+        let (mirrored, said_revision) = (mirrors.check(message), mirrors.revision());
+        Self { message, target, mirrored, said_revision }
     }
 
     /// The call; `None` if the path is that of no server.
@@ -284,11 +288,9 @@ impl<'a> Judged<'a> {
     }
 
     /// The call, as in an audit line. A response has none.
-    fn shown_call(&self, head: &RequestHead<'_>) -> Option<String> {
+    fn shown_call(&self) -> Option<String> {
         let call = self.call().filter(|_| self.message.kind != MessageKind::Response)?;
-        let said = head.fields().find(|(name, _)| *name == b"mcp-protocol-version");
-        let said = said.and_then(|(_, revision)| str::from_utf8(revision).ok());
-        Some(mcp_member(&call, self.message.revision.as_deref().or(said)))
+        Some(mcp_member(&call, self.message.revision.as_deref().or(self.said_revision)))
     }
 }
 
@@ -363,8 +365,8 @@ impl Seen {
         self
     }
 
-    /// Decides, apart from counting. `earlier`: what an earlier look has seen. `client_cert` is asked for the digest of the client's certificate only if a
-    /// restriction depends on it.
+    /// Decides, apart from counting. `earlier`: what an earlier look has seen. `client_cert` is asked for the digest of the
+    /// client's certificate only if a restriction depends on it.
     pub fn evaluate(
         engine: &mut Engine,
         request: &Request<'_>,
@@ -374,12 +376,11 @@ impl Seen {
         let path = canonical_path(request.head);
         let message = request.body.and_then(Content::message);
         let message = message.map(|message| Judged::new(engine, request.head, &path, message));
-        let mcp = message.as_ref().and_then(|message| message.shown_call(request.head));
+        let mcp = message.as_ref().and_then(Judged::shown_call);
         let seen = match earlier {
             Some(Earlier { seen, has_same_headers: true }) => seen,
             earlier => {
                 let mut seen = Self::at(&path, request);
-                seen.plan = Some(Rc::clone(engine.plan_id()));
                 if let Some(Earlier { seen: earlier, .. }) = earlier {
                     seen.follow(&earlier);
                 }
@@ -387,6 +388,7 @@ impl Seen {
             }
         };
         let mut seen = seen.with_body(request, mcp);
+        seen.plan = Some(Rc::clone(engine.plan_id()));
         let addresses = Addresses::new(engine, request);
         let mirrored = message.as_ref().map(|message| message.mirrored);
         let evaluation =

@@ -183,7 +183,7 @@ impl<H: Host> RequestGate<'_, H> {
     /// Edits a request so that its response can be read: it is whole and not encoded, and a stream reports its usage.
     pub(super) fn edit_for_reading(&self) -> Result<(), HostError> {
         self.host.set_request_header("accept-encoding", "identity")?;
-        // Google's services would leave out members of the response for the last one.
+        // Part of a response cannot be judged, and Google's services would leave out members for the last one.
         for name in [&b"te"[..], b"range", b"x-goog-fieldmask"] {
             if self.head.has(name) {
                 self.host.remove_request_header(name)?;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::body::Dialect;
 use crate::body::mcp::ObjectKind;
 use crate::body::mcp::lists::{Asked, Blocked, Cause, Edit, Filter, Handling, Head};
+use crate::bytes::same_bytes;
 use crate::decision::DenyReason;
 use crate::exchange::Filtering;
 use crate::host::{Action, Body, Host, HostError, Level};
@@ -218,7 +219,7 @@ impl<H: Host, S: Fn(ObjectKind, &str) -> bool> Piece<'_, H, S> {
         let mut passed = Vec::new();
         let mut is_same = self.new_bytes.start == 0;
         let read = self.read(|part, piece| {
-            is_same &= *piece == *part;
+            is_same &= same_bytes(piece, part);
             passed.extend_from_slice(piece);
         });
         if let Err(blocked) = read {

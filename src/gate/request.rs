@@ -132,7 +132,7 @@ impl<H: Host> RequestGate<'_, H> {
             (Decision::Deny(reason), _) | (_, Err(reason)) => {
                 let mut refusal = self.refusal(key, &admitted);
                 // The words are about the earlier refusal.
-                if admitted.decision.reason() == explained {
+                if explained == Some(reason) {
                     let model = || decided.seen().refused_model().map(str::to_owned);
                     refusal.explanation = words.detail.or_else(model).or(refusal.explanation);
                     refusal.message = words.message.or(refusal.message);

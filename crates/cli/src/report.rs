@@ -54,9 +54,9 @@ struct Line {
 }
 
 impl Report {
-    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key, apart from models and its MCP call;
-    /// `upstream`, why its upstream is refused whatever its route and its connection.
-    /// `assumed`: the MCP server that it is taken to be for.
+    /// Evaluates one request. `access` returns what the request asks for, given the rules for its key, apart from models
+    /// and its MCP call; `upstream`, why its upstream is refused whatever its route and its connection. `assumed`: the MCP
+    /// server that it is taken to be for.
     pub(super) fn new<'a>(
         engine: &mut Engine,
         head: &RequestHead<'_>,

@@ -58,7 +58,7 @@ impl RequestBody {
         self.named.as_ref()
     }
 
-    /// What it asks for, if the gate can read it.
+    /// What it asks for, if the gate can read it. [`RequestBody::check`] comes first.
     ///
     /// # Errors
     ///
@@ -68,11 +68,10 @@ impl RequestBody {
         target: Target,
         settings: &Settings,
     ) -> Result<RequestFacts, Refusal> {
-        self.check(settings)?;
         self.facts(target, settings).map_err(unreadable)
     }
 
-    /// The message that it is, if the gate can read it.
+    /// The message that it is, if the gate can read it. [`RequestBody::check`] comes first.
     ///
     /// # Errors
     ///
@@ -82,7 +81,6 @@ impl RequestBody {
         key: &KnownKey,
         settings: &Settings,
     ) -> Result<Message, Refusal> {
-        self.check(settings)?;
         self.message(key, settings).map_err(unreadable)
     }
 
@@ -104,7 +102,7 @@ impl RequestBody {
         }
     }
 
-    /// What it asks for, whoever reads it.
+    /// What it asks for, whether the gate reads it or not.
     ///
     /// # Errors
     ///
@@ -123,7 +121,7 @@ impl RequestBody {
         reader.finish().map_err(message)
     }
 
-    /// The message of MCP that it is, whoever reads it.
+    /// The message of MCP that it is.
     ///
     /// # Errors
     ///

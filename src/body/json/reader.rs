@@ -152,8 +152,14 @@ impl Names {
 
     #[inline]
     fn named(&self, name: &[u8]) -> Option<Spot> {
+        self.member(name).map(|(_, spot)| *spot)
+    }
+
+    /// The member with exactly that name, if it is one of those with a spot of their own.
+    #[inline]
+    pub(in crate::body) fn member(&self, name: &[u8]) -> Option<&'static (&'static str, Spot)> {
         let may_be_named = self.signs & sign(name) != 0;
-        may_be_named.then(|| self.compared(name)).flatten().map(|(_, spot)| *spot)
+        may_be_named.then(|| self.compared(name)).flatten()
     }
 
     #[inline(never)]

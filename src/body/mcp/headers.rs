@@ -84,6 +84,11 @@ impl<'a> Mirrors<'a> {
         mirrors
     }
 
+    /// The revision, if it is text.
+    pub fn revision(&self) -> Option<&'a str> {
+        str::from_utf8(self.revision.value()?).ok()
+    }
+
     /// Adds a header, its name in lower case. Others than the three are ignored.
     pub fn add(&mut self, name: &[u8], value: &'a [u8]) {
         match name {

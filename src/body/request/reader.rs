@@ -91,8 +91,7 @@ impl Reader for Places {
     }
 
     fn member(&mut self, at: Spot, name: &Text<'_>) -> Option<Spot> {
-        let mut named = self.names(at).named.iter();
-        let known = named.find(|(known, _)| known.as_bytes() == name.bytes);
+        let known = self.names(at).member(name.bytes);
         self.member = known.map(|(name, _)| *name);
         known.map(|(_, spot)| *spot)
     }

@@ -123,6 +123,7 @@ impl Report {
         let word = |word: Option<&str>| word.map_or(Json::Null, Json::from);
         let names = call.names().iter().map(|name| Json::from(&**name)).collect();
         let conditions = request.conditions(call);
+        let said = Mirrors::read(request.head.fields()).revision();
         let method = Some(&*message.method).filter(|method| !method.is_empty());
         self.body = Some(Json::object([
             ("message", kind_word(message.kind).into()),
@@ -130,19 +131,12 @@ impl Report {
             ("object", word(call.object.map(|(kind, _)| object_word(kind)))),
             ("names", Json::Array(names)),
             ("server", word(call.server)),
-            ("revision", word(message.revision.as_deref().or(revision(request)))),
+            ("revision", word(message.revision.as_deref().or(said))),
             ("era", word(era.map(era_word))),
             ("conditions", word(conditions.map(conditions_word))),
         ]));
         conditions
     }
-}
-
-/// The revision that the headers say.
-fn revision<'a>(request: &Evaluated<'a, '_>) -> Option<&'a str> {
-    let mut fields = request.head.fields();
-    let (_, revision) = fields.find(|(name, _)| *name == b"mcp-protocol-version")?;
-    str::from_utf8(revision).ok()
 }
 
 fn kind_word(kind: MessageKind) -> &'static str {

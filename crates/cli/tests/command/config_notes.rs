@@ -279,7 +279,7 @@ fn a_proxy_that_does_not_hold_requests_is_noted() {
     }
 }
 
-/// The same configuration stands in two listeners, and one of them holds no requests.
+/// Two listeners have the same configuration, and one of them holds no requests.
 #[test]
 fn each_place_of_a_configuration_has_its_notes() {
     let (config, _) = deciding().remove(0);

@@ -24,7 +24,7 @@ fn the_usage_is_found_in_any_event_of_any_size() {
     }
 }
 
-/// A model writes the arguments of a tool, so whoever prompts the model controls them.
+/// A model writes the arguments of a tool, so a client that writes the prompt controls them.
 #[test]
 fn no_value_hides_the_usage_that_follows() {
     let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));

@@ -61,7 +61,7 @@ fn what_the_headers_say_when_the_body_has_come_is_recorded() {
 }
 
 #[test]
-fn of_a_response_that_may_have_no_list_the_type_alone_is_read() {
+fn of_the_head_of_a_response_no_more_is_read_than_decides() {
     for (content_type, count) in
         [("text/plain", 1), ("", 1), ("application/json", 2), ("text/event-stream", 2)]
     {

@@ -37,7 +37,7 @@ struct Refused {
     status: u16,
     reason: DenyReason,
     code: i64,
-    /// As it stands in the body; `None` for a body that is empty.
+    /// The bytes in the body; `None` for an empty body.
     id: Option<String>,
 }
 
