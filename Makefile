@@ -55,7 +55,7 @@ demo: ## Send requests to the gate that `make run` has started in another termin
 	@tools/demo.sh
 
 # The number of cases of each property test. Other targets have proptest's default, 256.
-check: export PROPTEST_CASES ?= 1000
+check check-rest: export PROPTEST_CASES ?= 1000
 
 # The environment of the tests.
 TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLDEST_ENVOY)):$(abspath $(ENVOY)) \
@@ -73,15 +73,20 @@ test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, c
 	@echo "make test: all passed"
 
 .PHONY: check
-check: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
+check: test check-rest ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
+	@echo "make check: all passed"
+
+# What `make check` does after `make test`.
+.PHONY: check-rest
+check-rest: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
 	@tools/setup.sh python3
-	$(TEST_ENV) cargo test
+	$(TEST_ENV) tools/rest-tests.sh
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh check
 	@tools/setup.sh python3
 	@tools/mutants.py --short
 	$(TEST_ENV) tools/main-tests.sh --faults $(abspath $(OTHER_ENVOYS))
-	@echo "make check: all passed"
+	@echo "make check-rest: all passed"
 
 # The library is checked by itself first, because the dependencies of the tests could hide a missing one. The stack is
 # as large as that of a native test. The runner accepts a binary without tests; the last check does not.
@@ -185,7 +190,7 @@ clean: ## Remove build results (the installed tools stay in .tools)
 # The module, compiled for the command too. If tests follow, an example is built with the compiler: it needs the
 # dependencies of the tests, which change the features of the compiler's. Otherwise cargo builds them twice.
 PRECOMPILE := -p vkey-vm --features compiler
-test check check-nginx lines memory latency bench: PRECOMPILE := --features vkey-vm/compiler --example tokens
+test check check-rest check-nginx lines memory latency bench: PRECOMPILE := --features vkey-vm/compiler --example tokens
 .PHONY: module
 module: rust $(WASM_OPT)
 	@tools/build-modules.sh $(PRECOMPILE)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # main-tests.sh [--faults] ENVOY...: runs on each Envoy the end-to-end tests that are most likely to fail after a change
-# here or in Envoy. --faults: also those that need a module with faults.
+# here or in Envoy. --faults: also those that need a module with faults. main-tests.sh --others: runs all others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,6 +33,15 @@ for name in "${tests[@]}"; do
     [ -n "$matches" ] || { echo "main-tests: no test is called $name" >&2; exit 1; }
     mapfile -t -O "${#chosen[@]}" chosen <<< "$matches"
 done
+
+if [ "${1-}" = --others ]; then
+    others=()
+    for name in "${chosen[@]}"; do
+        others+=(--skip "$name")
+    done
+    run --exact "${others[@]}"
+    exit
+fi
 
 for envoy in "$@"; do
     "$envoy" --version | sed -n 's/.*version: /on Envoy /p'

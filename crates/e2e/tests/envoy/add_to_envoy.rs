@@ -126,7 +126,9 @@ impl Machine {
         let [front, app, admin] = self.ports.map(|port| port.to_string());
         let text = text.replace("/etc/envoy", &self.etc).replace("10000", &front);
         let text = text.replace("10001", &app).replace("9901", &admin);
-        text.replace("$ envoy --", &format!("$ envoy --base-id {admin} --concurrency 2 --"))
+        // Envoy writes its access log every ten seconds, and the page waits for its lines.
+        let options = format!("--base-id {admin} --concurrency 2 --file-flush-interval-msec 100");
+        text.replace("$ envoy --", &format!("$ envoy {options} --"))
     }
 
     fn path(&self) -> String {
