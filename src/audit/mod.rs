@@ -3,6 +3,7 @@
 //! A line has two halves. The module writes the record. The proxy's access log writes the outcome, and the record
 //! into it: see [`ACCESS_LOG_FORMAT`]. Where there is no such log, the module writes both.
 
+mod chain;
 mod mcp;
 mod read;
 mod tag;
@@ -13,6 +14,9 @@ use std::borrow::Cow;
 
 use crate::decision::Decision;
 
+pub use chain::{
+    Amounts, Anchorage, AuditKey, Chain, DEFAULT_ANCHOR_EVERY, LINK_BYTES, MAX_ANCHOR_EVERY, Totals,
+};
 pub use mcp::mcp_member;
 pub use tag::HIDDEN_CHARS;
 pub(crate) use tag::Tags;
@@ -90,6 +94,21 @@ pub struct AuditRecord<'a> {
     /// The id of the configuration in force. `None` is written as an empty string, so that a record always ends in a
     /// string.
     pub plan: Option<Cow<'a, str>>,
+    /// The place of the record in its chain; `None` without an audit secret. [`Chain::link`] writes it.
+    pub link: Option<Link<'a>>,
+}
+
+/// The place of a record in its chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link<'a> {
+    /// The id of the chain.
+    pub chain: Cow<'a, str>,
+    /// The number of the record, counted from 0.
+    pub seq: u64,
+    /// The MAC of the record before it; empty for the first.
+    pub prev: Cow<'a, str>,
+    /// The MAC of the record.
+    pub mac: Cow<'a, str>,
 }
 
 /// How one request ended, as the proxy knows it. `None`: not known, or not applicable.
@@ -130,12 +149,26 @@ pub struct Mask {
 }
 
 /// The members of a line, in their order.
-const MEMBERS: [&str; 33] = [
+const MEMBERS: [&str; 37] = [
     "vkey", "ts", "host", "req", "decision", "reason", "kid", "jti", "tenant", "sub", "tier",
     "caveats", "src", "method", "authority", "path", "query_keys", "model", "mcp", "tokens",
-    "cost", "tls_verdict", "tls_policy", "anomaly", "plan", "start", "peer", "status", "bytes_in",
-    "bytes_out", "duration_ns", "upstream", "flags",
+    "cost", "tls_verdict", "tls_policy", "anomaly", "plan", "chain", "seq", "prev", "mac", "start",
+    "peer", "status", "bytes_in", "bytes_out", "duration_ns", "upstream", "flags",
 ];
+
+// === impl AuditRecord ===
+
+impl AuditRecord<'_> {
+    /// What the record adds to the totals of its chain.
+    pub fn amounts(&self) -> Amounts {
+        let charged = self.tokens.filter(|tokens| tokens.source != TokenSource::Nothing);
+        Amounts {
+            decision: self.decision,
+            tokens: charged.map_or(0, |tokens| tokens.usage.total),
+            cost: charged.and(self.cost).unwrap_or(0),
+        }
+    }
+}
 
 // === impl Mask ===
 

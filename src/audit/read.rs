@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::decision::{Decision, DenyReason, UNSEEN};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 
-use super::{AuditRecord, Line, MEMBERS, NO_RECORD, Outcome, Tokens, VERSION};
+use super::{AuditRecord, Line, Link, MEMBERS, NO_RECORD, Outcome, Tokens, VERSION};
 
 /// What Envoy prints for a value that is absent.
 const ABSENT: &str = "-";
@@ -63,6 +63,7 @@ fn record(members: &Members<'_>) -> Result<AuditRecord<'static>, Invalid> {
         tls_policy: text("tls_policy")?,
         anomaly: text("anomaly")?,
         plan: text("plan")?.filter(|plan| !plan.is_empty()),
+        link: link(members)?,
     })
 }
 
@@ -79,6 +80,17 @@ fn outcome(members: &Members<'_>) -> Result<Outcome<'static>, Invalid> {
         upstream: text("upstream")?,
         flags: text("flags")?,
     })
+}
+
+/// The place in the chain: all of it, or nothing.
+fn link(members: &Members<'_>) -> Result<Option<Link<'static>>, Invalid> {
+    const NAMES: [&str; 4] = ["chain", "seq", "prev", "mac"];
+    if NAMES.iter().all(|name| members.get(name).is_none()) {
+        return Ok(None);
+    }
+    let text = |name| owned(&members.require(name)?);
+    let seq = members.require("seq")?.integer()?;
+    Ok(Some(Link { chain: text("chain")?, seq, prev: text("prev")?, mac: text("mac")? }))
 }
 
 fn nullable<'a, T>(

@@ -1,8 +1,10 @@
 //! Tests of writing and reading audit lines.
 
 use super::*;
+use crate::body::TokenUsage;
 use crate::decision::DenyReason;
 use crate::json::Json;
+use crate::key::keyring::Secret;
 
 fn record() -> AuditRecord<'static> {
     AuditRecord {
@@ -66,7 +68,10 @@ fn a_line_is_one_line_of_ascii_and_reads_back_whoever_wrote_it() {
             assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
             assert_eq!(Line::parse(&text).unwrap(), line, "{text}");
         }
-        assert_eq!(Line::splice(&half, &line.outcome), line.write(&Mask::default()));
+        assert_eq!(
+            Line::splice(&half, &line.outcome, &Mask::default()),
+            line.write(&Mask::default())
+        );
     }
 }
 
@@ -75,9 +80,16 @@ fn members_keep_their_order() {
     let half = record().write(&Mask::default());
     assert!(half.starts_with(r#"2","ts":"2026-09-21T14:13:20.123456Z","host":"#), "{half}");
     assert!(half.ends_with(r#","plan":""#), "{half}");
-    for text in [line_of(record()).write(&Mask::default()), printed(Some(&half))] {
-        let Json::Object(members) = Json::parse(text.as_bytes()).unwrap() else { panic!() };
-        assert!(members.iter().map(|(name, _)| name.as_str()).eq(MEMBERS), "{text}");
+    let mut linked = half.clone();
+    chain().link(&mut linked, record().amounts());
+    let of_link = ["chain", "seq", "prev", "mac"];
+    for (half, is_linked) in [(half, false), (linked, true)] {
+        let spliced = Line::splice(&half, &outcome(), &Mask::default());
+        for text in [printed(Some(&half)), spliced] {
+            let Json::Object(members) = Json::parse(text.as_bytes()).unwrap() else { panic!() };
+            let expected = MEMBERS.iter().filter(|name| is_linked || !of_link.contains(name));
+            assert!(members.iter().map(|(name, _)| name).eq(expected), "{text}");
+        }
     }
 }
 
@@ -148,7 +160,7 @@ fn lines_of_other_versions_are_refused() {
 fn within(record: AuditRecord<'static>, mask: &Mask, max_bytes: usize) -> String {
     let line = line_of(record);
     assert!(line.write(mask).len() > max_bytes);
-    let text = line.write_within(mask, max_bytes);
+    let text = line.within(mask, max_bytes).write(mask);
     assert!(text.len() <= max_bytes, "{}: {text}", text.len());
     text
 }
@@ -196,5 +208,95 @@ fn a_masked_text_stays_masked_when_the_line_is_shortened() {
             let line = within(record, &Mask::default(), 1_700);
             assert!(line.contains(&format!(r#""path":"{MASK_VALUE}""#)), "{line}");
         }
+    }
+}
+
+fn audit_key() -> AuditKey {
+    AuditKey::new(&Secret::parse("Audit-1-of-the-unit-tests").unwrap())
+}
+
+fn chain() -> Chain {
+    Chain::new(audit_key(), &[b"seed"])
+}
+
+/// The lines of a chain of three records, as an access log prints them.
+fn trail() -> [String; 3] {
+    let mut chain = chain();
+    [1, 2, 3].map(|number: u64| {
+        let record = AuditRecord { caveats: Some(number), ..record() };
+        let mut text = record.write(&Mask::default());
+        chain.link(&mut text, record.amounts());
+        printed(Some(&text))
+    })
+}
+
+#[test]
+fn each_record_contains_the_mac_of_the_one_before_it() {
+    let lines = trail();
+    let links =
+        lines.each_ref().map(|line| Line::parse(line).unwrap().record.unwrap().link.unwrap());
+    assert_eq!(links.each_ref().map(|link| link.seq), [0, 1, 2]);
+    assert_eq!(links[0].prev, "");
+    assert_eq!((&links[1].prev, &links[2].prev), (&links[0].mac, &links[1].mac));
+    for (line, link) in lines.iter().zip(&links) {
+        assert_eq!((link.chain.len(), link.mac.len()), (16, 43), "{line}");
+        assert_eq!(audit_key().verifies(line), Some(true), "{line}");
+    }
+    let other = AuditKey::new(&Secret::parse("Other-1-of-the-unit-tests").unwrap());
+    assert_eq!(other.verifies(&lines[0]), Some(false));
+    assert_eq!(audit_key().verifies(r#"{"vkey":"-"}"#), None);
+}
+
+#[test]
+fn no_byte_of_a_record_can_be_changed() {
+    let line = &trail()[1];
+    let record = line.find(r#","start":"#).unwrap();
+    for at in r#"{"vkey":""#.len()..record - 1 {
+        let mut bytes = line.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };
+        let changed = String::from_utf8(bytes).unwrap();
+        assert_ne!(audit_key().verifies(&changed), Some(true), "{changed}");
+    }
+    let outcome = line.replace(r#""status":403"#, r#""status":200"#);
+    assert_eq!(audit_key().verifies(&outcome), Some(true), "the proxy vouches for the outcome");
+}
+
+#[test]
+fn an_anchor_says_what_its_chain_has_come_to() {
+    let mut chain = chain();
+    let usage = TokenUsage { total: 70, ..TokenUsage::default() };
+    for (decision, source, cost) in [
+        (Decision::Allow, TokenSource::Usage, Some(5)),
+        (Decision::Deny(DenyReason::Path), TokenSource::Nothing, Some(90)),
+        (Decision::Public, TokenSource::Usage, None),
+    ] {
+        let tokens = Some(Tokens { usage, source });
+        let record = AuditRecord { decision: Some(decision), tokens, cost, ..record() };
+        chain.link(&mut record.write(&Mask::default()), record.amounts());
+    }
+    let host = AuditRecord { host: Some("gateway-1".into()), ..AuditRecord::default() };
+    let host_members = &host.host_members(&Mask::default());
+    let at = Anchorage { ts_micros: 0, host_members, plan: "p/0", is_end: true };
+    let line = chain.anchor(&at);
+    assert_eq!(audit_key().verifies(&line), Some(true), "{line}");
+    let (_, members) = line.split_once(r#","host""#).unwrap();
+    let (members, _) = members.split_once(r#","mac""#).unwrap();
+    let (records, rest) = members.split_once(r#","last":""#).unwrap();
+    assert_eq!(records, r#":"gateway-1","records":3"#);
+    assert_eq!(
+        rest.get(43..),
+        Some(concat!(
+            r#"","allow":1,"deny":1,"preflight":0,"public":1,"shadow":0,"tokens":140,"cost":5,"#,
+            r#""plan":"p/0","end":true"#
+        ))
+    );
+}
+
+#[test]
+fn a_place_in_a_chain_is_whole_or_absent() {
+    let line = &trail()[0];
+    assert!(Line::parse(line).is_ok());
+    for (from, to) in [(r#","prev":"""#, ""), (r#","seq":0"#, ""), (r#""seq":0"#, r#""seq":"0""#)] {
+        assert!(Line::parse(&line.replace(from, to)).is_err(), "{from}");
     }
 }

@@ -42,7 +42,7 @@ pub struct Prepared<'a> {
 }
 
 /// What begins a line, before the record.
-const OPEN: &str = r#"{"vkey":""#;
+pub(super) const OPEN: &str = r#"{"vkey":""#;
 
 // === impl AuditRecord ===
 
@@ -207,16 +207,16 @@ impl Line<'_> {
         line(write_record, &self.outcome, mask)
     }
 
-    /// The line of a record that [`AuditRecord::write`] has written, as the access log of a proxy puts it together.
-    pub fn splice(record: &str, outcome: &Outcome<'_>) -> String {
-        line(|half| half.text.push_str(record), outcome, &Mask::default())
+    /// The line of a record that was written before, as the access log of a proxy puts it together. Values of the
+    /// outcome that `mask` covers are replaced.
+    pub fn splice(record: &str, outcome: &Outcome<'_>, mask: &Mask) -> String {
+        line(|half| half.text.push_str(record), outcome, mask)
     }
-}
 
-impl Line<'_> {
-    /// Like [`Line::write`], but shortens texts to fit into `max_bytes`: first those of the client, then the key's
-    /// subject. Cuts are marked. A line whose other members are too long stays longer.
-    pub fn write_within(mut self, mask: &Mask, max_bytes: usize) -> String {
+    /// The line with its texts shortened to fit into `max_bytes`: first those of the client, then the key's subject.
+    /// Cuts are marked. A line whose other members are too long stays longer.
+    #[must_use]
+    pub fn within(mut self, mask: &Mask, max_bytes: usize) -> Self {
         let mut line = self.write(mask);
         while line.len() > max_bytes
             && let Some(record) = self.record.as_mut().filter(|record| record.query_keys.len() > 1)
@@ -245,7 +245,7 @@ impl Line<'_> {
                 line = self.write(mask);
             }
         }
-        line
+        self
     }
 }
 

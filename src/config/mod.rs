@@ -19,10 +19,11 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::access::restriction::HostPattern;
+use crate::audit::AuditKey;
 use crate::digest::sha256_hex;
 use crate::host::Dialect;
 use crate::json::{Integers, Invalid, Json};
-use crate::key::keyring::{InvalidSecret, Keyring};
+use crate::key::keyring::{InvalidSecret, Keyring, Secret};
 use crate::key::token::Kid;
 use crate::upstream_tls::{Policy, Skip};
 pub use delivery::{Cause, Hindrance, request_hindrances, upstream_hindrances};
@@ -33,7 +34,7 @@ pub use ring::RingConfig;
 pub use settings::{
     AuditSettings, ClientRules, Grant, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamTls,
 };
-use template::Template;
+use template::{Template, Variable};
 
 /// The path of the usage reply, unless configured.
 pub const DEFAULT_USAGE_PATH: &str = "/.vkey/usage";
@@ -258,6 +259,22 @@ impl Config {
         })
     }
 
+    /// The key of the chain of audit records; `None` without an audit secret.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady`] names the variable that is unset or holds no usable secret.
+    pub fn audit_key(
+        &self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<AuditKey>, NotReady> {
+        let Some(variable) = &self.audit().secret else { return Ok(None) };
+        let text = variable.value(environment)?;
+        let secret = Secret::parse_unguessable(&text)
+            .map_err(|invalid| variable.not_ready(NotReadyCause::Secret(invalid)))?;
+        Ok(Some(AuditKey::new(&secret)))
+    }
+
     /// As [`RoleConfig::check_policy`].
     ///
     /// # Errors
@@ -290,7 +307,10 @@ impl Config {
     /// The environment variables that the configuration names.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         let secrets = self.rings.iter().flat_map(RingConfig::variables);
-        secrets.chain(self.credentials.iter().flat_map(|credential| credential.value.variables()))
+        let audit = self.audit().secret.iter().map(Variable::name);
+        secrets
+            .chain(audit)
+            .chain(self.credentials.iter().flat_map(|credential| credential.value.variables()))
     }
 
     fn new(

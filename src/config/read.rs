@@ -6,7 +6,7 @@ use crate::access::CanonicalPath;
 use crate::access::restriction::{Restriction, Slashes, cidr, refuse_mistakes};
 use crate::alerts::anomaly::Sensitivity;
 use crate::alerts::failures::FailureRules;
-use crate::audit::Mask;
+use crate::audit::{DEFAULT_ANCHOR_EVERY, MAX_ANCHOR_EVERY, Mask};
 use crate::decision::Mode;
 use crate::headers::{ForeignCredentials, KeySource};
 use crate::host::{Dialect, Level};
@@ -22,6 +22,7 @@ use super::header::{header_name, token};
 use super::llm::{BodySettings, LlmSettings};
 use super::mcp::McpSettings;
 use super::public::public;
+use super::ring::variable;
 use super::{
     AuditSettings, ClientRules, Config, DEFAULT_READY_PATH, DEFAULT_USAGE_PATH, RingConfig,
     RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamConfig, UpstreamTls,
@@ -381,10 +382,13 @@ fn reply_path(node: &Node<'_>) -> Result<String, Invalid> {
 const PRINTED_BY_PROXY: &str = "with the sink access_log, the proxy prints peer and upstream: leave them out of the \
     format of its access log instead";
 
+const NO_CHAIN: &str = "without a secret the records form no chain: add audit.secret, or remove it";
+
 fn audit(node: &Node<'_>) -> Result<AuditSettings, Invalid> {
     let sinks = [("access_log", Sink::AccessLog), ("log", Sink::Log)];
     let levels = Level::ALL.map(|level| (level.name(), level));
-    let members = node.members(&["sink", "level", "mask", "mask_value"])?;
+    let members =
+        node.members(&["sink", "level", "mask", "mask_value", "secret", "anchor_every"])?;
     let default = AuditSettings::default();
     let maskable = Mask::MASKABLE.map(|name| (name, name));
     let sink = members.read("sink", |node| node.choice(&sinks))?.unwrap_or(default.sink);
@@ -396,11 +400,26 @@ fn audit(node: &Node<'_>) -> Result<AuditSettings, Invalid> {
     };
     let masked = members.read("mask", |list| list.list(choice))?;
     let value = members.read("mask_value", |node| node.string().map(str::to_owned))?;
+    let secret = members.read("secret", variable)?;
+    if let Some(node) = members.get("anchor_every").filter(|_| secret.is_none()) {
+        return Err(node.unusable(NO_CHAIN));
+    }
     Ok(AuditSettings {
         sink,
         level: members.read("level", |node| node.choice(&levels))?.unwrap_or(default.level),
         mask: Mask::new(masked.unwrap_or_default(), value),
+        secret,
+        anchor_every: members.read("anchor_every", anchor_every)?.unwrap_or(default.anchor_every),
     })
+}
+
+fn anchor_every(node: &Node<'_>) -> Result<u64, Invalid> {
+    let records = node.integer()?;
+    if (1..=MAX_ANCHOR_EVERY).contains(&records) {
+        Ok(records)
+    } else {
+        Err(node.expected("1 to 1000000 records"))
+    }
 }
 
 fn dialect(node: &Node<'_>) -> Result<Dialect, Invalid> {
@@ -416,6 +435,12 @@ fn dialect(node: &Node<'_>) -> Result<Dialect, Invalid> {
 
 impl Default for AuditSettings {
     fn default() -> Self {
-        Self { sink: Sink::Log, level: Level::Info, mask: Mask::default() }
+        Self {
+            sink: Sink::Log,
+            level: Level::Info,
+            mask: Mask::default(),
+            secret: None,
+            anchor_every: DEFAULT_ANCHOR_EVERY,
+        }
     }
 }

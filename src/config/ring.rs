@@ -157,7 +157,7 @@ impl Source {
     }
 }
 
-fn variable(node: &Node<'_>) -> Result<Variable, Invalid> {
+pub(super) fn variable(node: &Node<'_>) -> Result<Variable, Invalid> {
     Variable::parse(node.string()?).map_err(|invalid| node.unusable(invalid))
 }
 

@@ -17,6 +17,7 @@ use crate::upstream_tls::PolicyRule;
 
 use super::llm::{BodySettings, LlmSettings};
 use super::mcp::McpSettings;
+use super::template::Variable;
 
 /// The part of a configuration that contains no secrets.
 #[derive(Debug)]
@@ -135,6 +136,10 @@ pub struct AuditSettings {
     pub level: Level,
     /// The members that are masked.
     pub mask: Mask,
+    /// The secret of the chain that the records form; without one, they form none.
+    pub(super) secret: Option<Variable>,
+    /// The number of records between two anchors of the chain.
+    pub anchor_every: u64,
 }
 
 /// Where audit lines go.

@@ -120,3 +120,24 @@ fn headers_about_limits_are_chosen_by_a_word() {
         assert_eq!(gate(format_args!(r#""limits": {limits}"#)), error);
     }
 }
+
+#[test]
+fn an_audit_trail_needs_a_secret_in_the_environment() {
+    let refused = |audit: &str| {
+        let text =
+            format!(r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}], "audit": {audit}}}"#);
+        Config::parse(text.as_bytes()).map(|config| config.audit().anchor_every)
+    };
+    assert_eq!(refused(r#"{"secret": "${A}"}"#).unwrap(), 1000);
+    assert_eq!(refused(r#"{"secret": "${A}", "anchor_every": 1}"#).unwrap(), 1);
+    for every in ["0", "1000001", "\"1\""] {
+        let audit = format!(r#"{{"secret": "${{A}}", "anchor_every": {every}}}"#);
+        let error = refused(&audit).unwrap_err().to_string();
+        assert!(error.starts_with("audit.anchor_every: expected "), "{error}");
+    }
+    let error = refused(r#"{"anchor_every": 10}"#).unwrap_err().to_string();
+    assert!(error.contains("add audit.secret"), "{error}");
+    let error = refused(r#"{"secret": "Literal-1-in-a-configuration"}"#).unwrap_err().to_string();
+    assert!(error.starts_with("audit.secret: a secret does not belong"), "{error}");
+    assert!(!error.contains("Literal"), "{error}");
+}

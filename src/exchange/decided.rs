@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::alerts::anomaly::Anomaly;
-use crate::audit::{AuditRecord, Mask, Prepared, TokenSource, Tokens};
+use crate::audit::{Amounts, AuditRecord, Mask, Prepared, TokenSource, Tokens};
 use crate::body::TokenUsage;
 use crate::body::mcp::MethodClass;
 use crate::decision::{Decision, DenyReason};
@@ -138,6 +138,16 @@ impl Decided {
             if let Some(tokens) = &mut usage.tokens {
                 tokens.source = TokenSource::Reserved;
             }
+        }
+    }
+
+    /// What its record adds to the totals of a chain.
+    pub fn amounts(&self) -> Amounts {
+        let charged = self.charged();
+        Amounts {
+            decision: Some(self.decision),
+            tokens: charged.map_or(0, |(usage, _)| usage.total),
+            cost: charged.and_then(|(_, micro_usd)| micro_usd).unwrap_or(0),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::audit::{self, AuditRecord, Line, Prepared};
+use crate::audit::{self, AuditRecord, LINK_BYTES, Line, Prepared};
 use crate::config::{AuditSettings, Sink};
 use crate::decision::DenyReason;
 use crate::exchange::{Decided, Exchange, Forwarded, Held, Outcome};
@@ -33,12 +33,15 @@ impl Gate {
     /// line is written at the end.
     ///
     /// The record of a request that was refused after its record was final is set again. Its metrics stay: it was
-    /// counted as allowed, and counters cannot be taken back.
+    /// counted as allowed, and counters cannot be taken back. Nor can a record that is in a chain, so with a chain
+    /// every record is set at the end.
     #[inline(never)] // once, not in each callback
     pub(super) fn settle(&self, host: &impl Host, exchange: &mut Exchange) {
         let Some(decided) = exchange.decided() else { return };
         let is_counted = decided.is_recorded();
-        if self.show_record(host, decided) && !is_counted {
+        let is_settled = self.prints_records(host)
+            && (self.has_chain() || self.show(host, &self.written_record(host, decided)));
+        if is_settled && !is_counted {
             self.metrics.count(host, &decided.outcome());
             exchange.set_recorded();
         }
@@ -72,17 +75,20 @@ impl Gate {
     /// end requests that they never showed.
     pub fn on_log(&self, host: &impl Host, exchange: &mut Exchange) {
         let ended = std::mem::replace(exchange, Exchange::Done);
+        let host = &self.view(host);
         if ended.is_recorded() {
+            if let Some(decided) = ended.decided().filter(|_| self.has_chain()) {
+                self.write_line(host, decided, &|| upstream_address(host));
+            }
             return;
         }
-        let host = &self.view(host);
         match ended {
             Exchange::Unseen => self.end_unseen(host),
             Exchange::Held(held) => self.end_unread(host, *held),
             // What was refused before it had an upstream has none.
             Exchange::Decided(decided) => {
                 let upstream = || decided.verdict().and_then(|_| upstream_address(host));
-                self.end(host, &decided, upstream);
+                self.end(host, &decided, &upstream);
             }
             Exchange::Forwarded(mut request, pending) => {
                 if let Some(metering) = pending.metering {
@@ -108,13 +114,13 @@ impl Gate {
         let reason =
             if is_too_large { DenyReason::BodyTooLarge } else { DenyReason::BodyUnreadable };
         let decided = self.count_held(host, held.give_up(), reason);
-        self.end(host, &decided, || None);
+        self.end(host, &decided, &|| None);
     }
 
     /// `has_response`: a response came before the end.
     fn end_forwarded(&self, host: &impl Host, mut request: Forwarded, has_response: bool) {
         if request.decided().verdict().is_some() {
-            return self.end(host, request.decided(), || upstream_address(host));
+            return self.end(host, request.decided(), &|| upstream_address(host));
         }
         let upstream = upstream_address(host);
         // Without an upstream there is nothing to check. Of hosts without shared data it is not known whether
@@ -122,19 +128,36 @@ impl Gate {
         if upstream.is_some() || host.rules() == Rules::Bare {
             self.check_late(host, &mut request, has_response);
         }
-        self.end(host, request.decided(), || upstream);
+        self.end(host, request.decided(), &|| upstream.clone());
     }
 
-    fn end(&self, host: &impl Host, decided: &Decided, upstream: impl FnOnce() -> Option<String>) {
+    fn end(&self, host: &impl Host, decided: &Decided, upstream: &dyn Fn() -> Option<String>) {
         self.metrics.count(host, &decided.outcome());
-        if self.show_record(host, decided) {
-            return;
-        }
-        let outcome = audit::Outcome {
+        self.write_line(host, decided, upstream);
+    }
+
+    /// Gives the access loggers the record of a request. If they cannot get it, logs the line: it is not lost.
+    #[inline(never)]
+    fn write_line(
+        &self,
+        host: &impl Host,
+        decided: &Decided,
+        upstream: &dyn Fn() -> Option<String>,
+    ) {
+        let outcome = || audit::Outcome {
             upstream: upstream().map(Cow::Owned),
             ..outcome(host, decided.seen().outcome(host.now_ns()))
         };
-        self.log_line(host, decided.record(), outcome);
+        if self.prints_records(host) {
+            let mut record = self.written_record(host, decided);
+            self.link(host, &mut record, decided.amounts());
+            if !self.show(host, &record) {
+                self.log(host, &record, &outcome());
+            }
+            self.anchor_if_due(host);
+        } else {
+            self.log_line(host, decided.record(), outcome());
+        }
     }
 
     /// The access loggers print requests without a record too.
@@ -156,14 +179,13 @@ impl Gate {
         }
     }
 
+    fn written_record(&self, host: &impl Host, decided: &Decided) -> String {
+        decided.written_record(self.common(host).prepared(), &self.audit.mask)
+    }
+
     /// Gives the access loggers the record of a request. Returns whether they have it.
-    #[inline(never)]
-    fn show_record(&self, host: &impl Host, decided: &Decided) -> bool {
-        if !self.prints_records(host) {
-            return false;
-        }
-        let record = decided.written_record(self.common(host).prepared(), &self.audit.mask);
-        let is_shown = host.set_filter_state(FilterState::Audit.key(), &record).is_ok();
+    fn show(&self, host: &impl Host, record: &str) -> bool {
+        let is_shown = host.set_filter_state(FilterState::Audit.key(), record).is_ok();
         self.lacks_filter_state.set(!is_shown);
         is_shown
     }
@@ -177,15 +199,28 @@ impl Gate {
         self.common.get_or_init(|| Common::new(node, digest, &self.plan, &self.audit))
     }
 
-    /// A line that the access loggers cannot get is not lost.
+    /// Writes the line of a request that no access logger prints.
     #[inline(never)]
     fn log_line(&self, host: &impl Host, record: AuditRecord<'_>, outcome: audit::Outcome<'_>) {
-        let line = Line { record: Some(self.complete(host, record)), outcome };
-        let text = match host.max_line_bytes() {
-            Some(max_bytes) => line.write_within(&self.audit.mask, max_bytes),
-            None => line.write(&self.audit.mask),
-        };
-        host.log(self.audit.level, &text);
+        let mut line = Line { record: Some(self.complete(host, record)), outcome };
+        if let Some(max_bytes) = host.max_line_bytes() {
+            let link_bytes = if self.has_chain() { LINK_BYTES } else { 0 };
+            line = line.within(&self.audit.mask, max_bytes.saturating_sub(link_bytes));
+        }
+        let Line { record: Some(record), outcome } = line else { return };
+        let mut text = record.write(&self.audit.mask);
+        self.link(host, &mut text, record.amounts());
+        self.log(host, &text, &outcome);
+        self.anchor_if_due(host);
+    }
+
+    fn log(&self, host: &impl Host, record: &str, outcome: &audit::Outcome<'_>) {
+        host.log(self.audit.level, &Line::splice(record, outcome, &self.audit.mask));
+    }
+
+    /// The member `host` of every record, in its final bytes.
+    pub(super) fn host_members(&self, host: &impl Host) -> &str {
+        &self.common(host).host
     }
 
     /// The record, with what does not depend on the request.

@@ -20,6 +20,7 @@ mod seal;
 mod sessions;
 mod splice;
 mod start;
+mod trail;
 mod upstream;
 mod usage;
 
@@ -52,6 +53,7 @@ use self::resets::Resets;
 use self::response::Withheld;
 use self::revocations::Revocations;
 use self::start::Start;
+use self::trail::Trail;
 use self::upstream::verdicts::Upstreams;
 
 pub use admission::{Admission, Admitted};
@@ -81,6 +83,8 @@ pub struct Gate {
     common: OnceCell<Common>,
     /// The log has the warning that clients choose their addresses.
     warned: Cell<bool>,
+    /// The chain of the records, if there is an audit secret.
+    trail: Option<Trail>,
     holding: Holding,
     /// The longest request body that is held, in bytes.
     max_body_bytes: u64,
@@ -118,6 +122,7 @@ impl Gate {
             engine: Some(RefCell::new(Engine::new(plan))),
             common: OnceCell::new(),
             warned: Cell::new(false),
+            trail: None,
         }
     }
 
@@ -140,6 +145,7 @@ impl Gate {
             holding: Holding::default(),
             common: OnceCell::new(),
             warned: Cell::new(false),
+            trail: None,
         }
     }
 

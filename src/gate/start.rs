@@ -32,9 +32,28 @@ struct Shared {
 
 impl Gate {
     /// A gate for a configuration and the compiled-in policy. A ring whose secret is missing or unusable refuses its
-    /// keys with [`DenyReason::NotReady`](crate::decision::DenyReason::NotReady). If no ring is ready, or a credential
+    /// keys with [`DenyReason::NotReady`](crate::decision::DenyReason::NotReady). If no ring is ready, or a credential or the audit secret
     /// is missing, the gate denies everything with that reason.
     pub fn configure(
+        config: Config,
+        policy: Policy,
+        environment: impl Fn(&str) -> Option<String>,
+        host: &impl Host,
+    ) -> Self {
+        let audit_key = match config.audit_key(&environment) {
+            Ok(audit_key) => audit_key,
+            Err(not_ready) => {
+                log_not_ready(host, "every request is", &not_ready);
+                return Self::not_ready(host, config.audit().clone(), policy);
+            }
+        };
+        let mut gate = Self::with_rings(config, policy, environment, host);
+        gate.set_audit_key(audit_key);
+        gate
+    }
+
+    /// A gate for a configuration whose audit secret is usable.
+    fn with_rings(
         config: Config,
         policy: Policy,
         environment: impl Fn(&str) -> Option<String>,

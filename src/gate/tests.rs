@@ -3,6 +3,7 @@
 mod bodies;
 mod finality;
 mod recorded;
+mod trail;
 
 use super::*;
 use crate::config::Config;

@@ -1,7 +1,7 @@
 //! Log levels of a proxy.
 
 /// A log level of the proxy. The numbers are those of the ABI (proxy-wasm 0.2.1, `proxy_log`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Level {

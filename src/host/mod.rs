@@ -147,6 +147,11 @@ pub trait Host: SharedData {
     /// The wall clock in Unix nanoseconds; `None` if the host has no clock.
     fn now_ns(&self) -> Option<u64>;
 
+    /// Random bytes; `None` if the host has none. They make ids unique and keep nothing secret.
+    fn random(&self) -> Option<[u8; 16]> {
+        None
+    }
+
     /// The headers of the request; `None` if the host does not provide them.
     fn request_headers(&self) -> Option<Headers>;
 

@@ -107,6 +107,10 @@ impl<H: Host> Host for HostView<'_, H> {
         self.host.now_ns()
     }
 
+    fn random(&self) -> Option<[u8; 16]> {
+        self.host.random()
+    }
+
     fn request_headers(&self) -> Option<Headers> {
         if self.is_nginx() { Some(self.nginx_headers()) } else { self.host.request_headers() }
     }

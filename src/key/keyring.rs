@@ -176,7 +176,7 @@ impl Ring {
 impl Signer {
     /// All signing keys of a secret.
     pub fn new(secret: Option<&Secret>) -> Self {
-        secret.map_or(Self::Missing, |secret| Self::Root(RootKey::extract(&secret.0)))
+        secret.map_or(Self::Missing, |secret| Self::Root(secret.extract()))
     }
 
     fn derive_seed(&self) -> Option<Tag> {

@@ -1,6 +1,6 @@
 //! Checks the result of a step: what its file expects, and what must hold for every request.
 
-use vkey::audit::{Line, MASK_VALUE, NO_RECORD};
+use vkey::audit::{Line, MASK_VALUE, Mask, NO_RECORD};
 use vkey::decision::{Decision, DenyClass, DenyReason};
 use vkey::digest::sha256_hex;
 use vkey::host::Level;
@@ -311,7 +311,7 @@ fn audit_line(context: &Context<'_>, observed: &Observed) -> Result<String, Stri
     match (sink, logged.as_slice(), state) {
         (Some("access_log"), [], record) => {
             let record = record.map_or(NO_RECORD, String::as_str);
-            Ok(Line::splice(record, &observed.outcome))
+            Ok(Line::splice(record, &observed.outcome, &Mask::default()))
         }
         (Some("log") | None, [(level, line)], None) => {
             let expected = context.audit("level").unwrap_or("info");

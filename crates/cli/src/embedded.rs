@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vkey::audit::{Line, Outcome};
+use vkey::audit::{Line, Mask, Outcome};
 use vkey::config::{Config, NotReady, Plan, RingConfig};
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::Engine;
@@ -262,13 +262,13 @@ pub(super) fn take_audit_line(host: &MemoryHost) -> Option<String> {
     let record = || host.filter_state.borrow_mut().remove(FilterState::Audit.key());
     logged.or_else(|| {
         let record = record()?;
-        Some(Line::splice(&record, &outcome(host, &record)))
+        Some(Line::splice(&record, &outcome(host, &record), &Mask::default()))
     })
 }
 
 /// What the host knows of the end of a request that has a record.
 fn outcome(host: &MemoryHost, record: &str) -> Outcome<'static> {
-    let line = Line::parse(&Line::splice(record, &Outcome::default()));
+    let line = Line::parse(&Line::splice(record, &Outcome::default(), &Mask::default()));
     let ts_micros = line.ok().and_then(|line| line.record).map(|record| record.ts_micros);
     let since_ns =
         |start_micros: u64| Some(host.now_ns()?.saturating_sub(start_micros.saturating_mul(1_000)));

@@ -1,5 +1,5 @@
 //! The WASI preview 1 calls that the standard library of `wasm32-wasip1` makes to read the environment and to
-//! report why it aborts. Everything else is proxy-wasm ABI.
+//! report why it aborts, and the one for randomness. Everything else is proxy-wasm ABI.
 
 use wasmtime::{Caller, Linker};
 
@@ -15,6 +15,7 @@ const WASI: &str = "wasi_snapshot_preview1";
 const SUCCESS: u32 = 0;
 const BADF: u32 = 8;
 const FAULT: u32 = 21;
+const IO: u32 = 29;
 
 /// The file descriptors that exist.
 const STDOUT: u32 = 1;
@@ -22,6 +23,9 @@ const STDERR: u32 = 2;
 
 /// The longest text of one write, in bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// The most random bytes of one call.
+const MAX_RANDOM_BYTES: usize = 256;
 
 /// Adds these calls to the linker.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -50,6 +54,14 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             }
         },
     )?;
+    linker.func_wrap(WASI, "random_get", |caller: Caller<'_, State>, bytes: u32, len: u32| {
+        match random(len) {
+            Some(random) => {
+                errno(Guest(caller).view().and_then(|mut view| view.write(bytes, &random)))
+            }
+            None => Ok(IO),
+        }
+    })?;
     linker.func_wrap(WASI, "proc_exit", |code: u32| -> wasmtime::Result<()> {
         Err(wasmtime::Error::msg(format!("the module exited with code {code}")))
     })?;
@@ -77,6 +89,13 @@ fn environment(guest: &mut Guest<'_>, pointers: u32, texts: u32) -> Result<(), F
         (pointer, text) = (pointer.saturating_add(4), text.saturating_add(len));
     }
     Ok(())
+}
+
+/// `None` if the system has no randomness, or is asked for too much.
+fn random(len: u32) -> Option<Vec<u8>> {
+    let len = usize::try_from(len).ok().filter(|len| *len <= MAX_RANDOM_BYTES)?;
+    let mut random = vec![0; len];
+    getrandom::fill(&mut random).ok().map(|()| random)
 }
 
 /// Writes the text to the log, as proxies do.

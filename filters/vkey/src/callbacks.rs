@@ -111,7 +111,10 @@ extern "C" fn vkey_on_log(id: u32) {
 extern "C" fn vkey_on_delete(id: u32) {
     let stream = STREAMS.with_borrow_mut(|streams| streams.remove(&id));
     if stream.is_none() {
-        ROOTS.with_borrow_mut(|roots| roots.remove(&id));
+        let root = ROOTS.with_borrow_mut(|roots| roots.remove(&id));
+        if let Some(root) = root.as_ref().and_then(|root| root.try_borrow().ok()) {
+            root.on_delete();
+        }
     }
 }
 

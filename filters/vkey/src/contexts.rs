@@ -97,6 +97,13 @@ impl RootContext for Root {
 }
 
 impl Root {
+    /// Ends the chain of audit records.
+    pub(crate) fn on_delete(&self) {
+        if let Some(Plugin::Gate(gate)) = self.plugin.as_deref() {
+            gate.on_delete(&ProxyHost);
+        }
+    }
+
     /// Polls the attempts that wait, and the requests that are watched, which `tick` calls.
     pub(crate) fn tick(&self, tick: impl Fn(u32) -> host::Action) {
         match self.plugin.as_deref() {

@@ -85,6 +85,13 @@ impl Host for ProxyHost {
         done(status).ok().map(|()| now_ns)
     }
 
+    fn random(&self) -> Option<[u8; 16]> {
+        let mut bytes = [0; 16];
+        // SAFETY: the host writes that many bytes.
+        let errno = unsafe { abi::random_get(bytes.as_mut_ptr(), bytes.len()) };
+        (errno == 0).then_some(bytes)
+    }
+
     fn request_headers(&self) -> Option<Headers> {
         pairs(MapType::HttpRequestHeaders)
     }

@@ -2,7 +2,7 @@
 
 use super::recorded::RecordedHost;
 use super::*;
-use crate::audit::{AuditRecord, Line, Outcome};
+use crate::audit::{AuditRecord, Line, Mask, Outcome};
 use crate::config::RoleConfig;
 use crate::decision::Decision;
 use crate::host::FilterState;
@@ -78,7 +78,7 @@ fn policy() -> Policy {
 fn record(host: &RecordedHost) -> Option<AuditRecord<'static>> {
     let states = host.memory.filter_state.borrow();
     let record = states.get(FilterState::Audit.key())?;
-    Line::parse(&Line::splice(record, &Outcome::default())).unwrap().record
+    Line::parse(&Line::splice(record, &Outcome::default(), &Mask::default())).unwrap().record
 }
 
 fn decision(host: &RecordedHost) -> Option<Decision> {

@@ -67,6 +67,8 @@ pub struct MemoryHost {
     pub seal_variable: Cell<bool>,
     /// If set, host calls that change the request fail with this status.
     pub failing_edits: Cell<Option<HostError>>,
+    /// Whether filter states cannot be set.
+    pub lacks_filter_state: Cell<bool>,
     /// Whether another worker always writes the records of requests first.
     pub contended: Cell<bool>,
 }
@@ -99,6 +101,7 @@ impl MemoryHost {
             gone: RefCell::default(),
             seal_variable: Cell::new(true),
             failing_edits: Cell::new(None),
+            lacks_filter_state: Cell::new(false),
             contended: Cell::new(false),
         }
     }
@@ -315,6 +318,9 @@ impl Host for MemoryHost {
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
         if self.is_nginx() && (key != nginx::SEAL_VARIABLE || !self.seal_variable.get()) {
             self.log(Level::Error, &nginx::not_found(key));
+            return Err(HostError::NOT_FOUND);
+        }
+        if self.lacks_filter_state.get() {
             return Err(HostError::NOT_FOUND);
         }
         self.filter_state.borrow_mut().insert(key.to_owned(), value.to_owned());

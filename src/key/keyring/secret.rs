@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use crate::key::mac::RootKey;
+
 /// The shortest text secret, in characters.
 pub const MIN_SECRET_CHARS: usize = 16;
 
@@ -100,6 +102,11 @@ impl Secret {
         } else {
             Ok(secret)
         }
+    }
+
+    /// What keys are derived from.
+    pub(crate) fn extract(&self) -> RootKey {
+        RootKey::extract(&self.0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The imports: proxy-wasm ABI 0.2.1.
+//! The imports: proxy-wasm ABI 0.2.1, and of WASI preview 1 what the standard library does not offer.
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -90,4 +90,10 @@ unsafe extern "C" {
         cas: u32,
     ) -> u32;
     pub(super) fn proxy_set_tick_period_milliseconds(millis: u32) -> u32;
+}
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    /// Returns an `errno`, 0 for success.
+    pub(super) fn random_get(bytes: *mut u8, len: usize) -> u32;
 }

@@ -208,7 +208,7 @@ fn lines(envoy: &Envoy) -> BTreeMap<usize, Line> {
         let mut parts = text.splitn(4, '\t');
         let mut next = || parts.next().expect("four parts").to_owned();
         let (case, route, cluster, audit) = (next(), next(), next(), next());
-        let audit = audit::Line::splice(&audit, &Outcome::default());
+        let audit = audit::Line::splice(&audit, &Outcome::default(), &audit::Mask::default());
         let record = audit::Line::parse(&audit).expect("an audit line").record;
         Some((case.parse().ok()?, Line { route, cluster, record, text }))
     });
