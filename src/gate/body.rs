@@ -180,8 +180,9 @@ impl<H: Host> RequestGate<'_, H> {
     pub(super) fn edit_for_reading(&self) -> Result<(), HostError> {
         self.host.set_request_header("accept-encoding", "identity")?;
         // Part of a response cannot be judged, and Google's services would leave out members for the last one.
-        for name in [&b"te"[..], b"range", b"x-goog-fieldmask"] {
-            if self.head.has(name) {
+        for (name, _) in self.head.fields() {
+            let is_named = |known: &&[u8]| name.eq_ignore_ascii_case(known);
+            if [&b"te"[..], b"range", b"x-goog-fieldmask"].iter().any(is_named) {
                 self.host.remove_request_header(name)?;
             }
         }
