@@ -25,6 +25,9 @@ pub struct Question<'a, F> {
     pub validity: StageResult,
     /// The headers of the request.
     pub head: &'a RequestHead<'a>,
+    /// Whether an earlier look at the same headers under the same plan has passed [`Stage::Head`]. It depends on nothing
+    /// else.
+    pub allows_headers: bool,
     /// The access that it requests. It is parsed when a stage needs it.
     pub access: LazyCell<Result<Access<'a>, AmbiguousPath>, F>,
 }
@@ -59,11 +62,12 @@ impl Engine {
     where
         F: FnOnce() -> Result<Access<'a>, AmbiguousPath>,
     {
-        let Question { validity, head, .. } = question;
+        let Question { validity, head, allows_headers, .. } = question;
+        let check_head = || if *allows_headers { Ok(()) } else { self.check_head(head) };
         let access = || question.access.as_ref().map_err(|_| DenyReason::PathAmbiguous);
         let of_access = once_with(move || access().ok()).flatten();
         once((Stage::Validity, *validity))
-            .chain(once_with(|| (Stage::Head, self.check_head(head))))
+            .chain(once_with(move || (Stage::Head, check_head())))
             .chain(once_with(move || (Stage::Path, access().map(|_| ()))))
             .chain(of_access.flat_map(|access| self.access_stages(question.key, head, access)))
     }

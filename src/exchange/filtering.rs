@@ -1,5 +1,6 @@
 //! The lists of a response, of which a client sees what its key may use.
 
+use std::cell::LazyCell;
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -7,7 +8,7 @@ use std::rc::Rc;
 use crate::access::{Access, AmbiguousPath, CanonicalPath, Mcp, Models, exact_host};
 use crate::body::mcp::ObjectKind;
 use crate::body::mcp::lists::{Asked, Filter, Handling};
-use crate::engine::{Engine, KnownKey, McpTarget};
+use crate::engine::{Engine, KnownKey};
 
 /// The filter of the response to a request, and who asked.
 pub struct Filtering {
@@ -29,8 +30,6 @@ pub struct Filtering {
 pub struct Viewer {
     /// The key.
     pub key: Rc<KnownKey>,
-    /// The server.
-    pub target: McpTarget,
     /// The time of the request, Unix seconds.
     pub now_secs: u64,
     /// The authority that the client wrote.
@@ -67,20 +66,26 @@ impl fmt::Debug for Filtering {
 
 impl Viewer {
     /// What tells whether the viewer may call an object: the decision that a call of it would get, whatever its arguments.
-    /// A call is a `POST`.
+    /// A call is a `POST`. Few responses have an object, so the path is read when one asks.
     pub fn sees<'a>(&'a self, engine: &'a Engine) -> impl Fn(ObjectKind, &str) -> bool + 'a {
-        let access = read_path(&self.key, &self.path).ok().map(|path| Access {
-            now_secs: self.now_secs,
-            method: "POST",
-            host: exact_host(&self.authority),
-            path,
-            source: self.source,
-            client_cert: self.client_cert.as_deref(),
-            models: Models::None,
-            mcp: Mcp::Call(self.target.any_call()),
+        let path = LazyCell::new(|| {
+            let path = read_path(&self.key, &self.path).ok()?;
+            // Without a server, nothing is seen that is restricted to some.
+            Some((engine.mcp_server(&path).unwrap_or_default(), path))
         });
         move |kind, name| {
-            access.as_ref().is_some_and(|access| engine.shows(&self.key, access, kind, name))
+            let Some((target, path)) = &*path else { return false };
+            let access = Access {
+                now_secs: self.now_secs,
+                method: "POST",
+                host: exact_host(&self.authority),
+                path: path.clone(),
+                source: self.source,
+                client_cert: self.client_cert.as_deref(),
+                models: Models::None,
+                mcp: Mcp::Call(target.any_call()),
+            };
+            engine.shows(&self.key, &access, kind, name)
         }
     }
 }
@@ -90,7 +95,7 @@ impl Viewer {
 /// # Errors
 ///
 /// [`AmbiguousPath`] if the key may not use it in that spelling.
-pub fn read_path<'a>(key: &KnownKey, target: &'a [u8]) -> Result<CanonicalPath<'a>, AmbiguousPath> {
+fn read_path<'a>(key: &KnownKey, target: &'a [u8]) -> Result<CanonicalPath<'a>, AmbiguousPath> {
     CanonicalPath::parse(target).or_else(|ambiguous| match key.keeps_escaped_slashes() {
         true => CanonicalPath::parse_keeping_slashes(target),
         false => Err(ambiguous),

@@ -28,7 +28,7 @@ mod step;
 pub use content::Content;
 pub use decided::{Decided, Outcome, Usage};
 pub use edits::{ATTACHED, Edits, plaintext_until};
-pub use filtering::{Filtering, Viewer, read_path};
+pub use filtering::{Filtering, Viewer};
 pub use forwarded::{Forwarded, Pending, Refund, Reservations, Route};
 pub use handover::{Concluded, Handover, Handovers, Response};
 pub use held::{Asked, BodyReader, Held, ReadBody};

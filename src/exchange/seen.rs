@@ -166,6 +166,7 @@ impl Evaluation {
         path: Result<CanonicalPath<'_>, AmbiguousPath>,
         addresses: &Addresses<'_>,
         message: Option<&Judged<'_>>,
+        allows_headers: bool,
         client_cert: impl FnOnce() -> Option<String>,
     ) -> Self {
         let now_secs = secs(request.now_ns);
@@ -210,7 +211,7 @@ impl Evaluation {
             let access = access(request.head, path, addresses.source(), cert, now_secs);
             Ok(Access { models, mcp, ..access })
         });
-        let question = Question { key: &key, validity, head: request.head, access };
+        let question = Question { key: &key, validity, head: request.head, allows_headers, access };
         let step = Step::of(engine, &question);
         drop(question);
         let reading = reading.into_inner().unwrap_or_default();
@@ -377,6 +378,8 @@ impl Seen {
         let message = request.body.and_then(Content::message);
         let message = message.map(|message| Judged::new(engine, request.head, &path, message));
         let mcp = message.as_ref().and_then(Judged::shown_call);
+        // No request is held that an earlier stage than that of the path refuses.
+        let allows_headers = earlier.as_ref().is_some_and(|earlier| earlier.has_same_headers);
         let seen = match earlier {
             Some(Earlier { seen, has_same_headers: true }) => seen,
             earlier => {
@@ -391,8 +394,15 @@ impl Seen {
         seen.plan = Some(Rc::clone(engine.plan_id()));
         let addresses = Addresses::new(engine, request);
         let mirrored = message.as_ref().map(|message| message.mirrored);
-        let evaluation =
-            Evaluation::of(engine, request, path, &addresses, message.as_ref(), client_cert);
+        let evaluation = Evaluation::of(
+            engine,
+            request,
+            path,
+            &addresses,
+            message.as_ref(),
+            allows_headers,
+            client_cert,
+        );
         seen.rpc = rpc(engine, request, mirrored, &evaluation);
         seen.era = mirrored.and_then(Result::ok);
         if let Evaluation::Known { step: Step::Decide { model: Some(index), .. }, .. } = &evaluation

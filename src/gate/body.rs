@@ -11,7 +11,7 @@ use crate::body::request::{Injection, RequestFacts, RequestReader, Target};
 use crate::decision::{Decision, DenyReason, Mode};
 use crate::engine::{KnownKey, Reserve};
 use crate::exchange::{
-    Asked, BodyReader, Content, Filtering, Forwarded, Held, Metering, ReadBody, Viewer, read_path,
+    Asked, BodyReader, Content, Filtering, Forwarded, Held, Metering, ReadBody, Viewer,
 };
 use crate::host::{Host, HostError};
 use crate::time::secs;
@@ -165,15 +165,11 @@ impl<H: Host> RequestGate<'_, H> {
             None if self.head.method == Some(b"GET") => (AskedFor::Stream, false),
             None => return None,
         };
-        let path = self.head.target.unwrap_or_default();
-        let target = read_path(key, path).ok().and_then(|path| self.engine.mcp_server(&path));
         let viewer = Viewer {
             key: Rc::clone(key),
-            // Without a server, nothing is seen that is restricted to some.
-            target: target.unwrap_or_default(),
             now_secs: secs(self.now_ns),
             authority: self.head.authority.unwrap_or_default().into(),
-            path: path.into(),
+            path: self.head.target.unwrap_or_default().into(),
             source: decided.seen().source(),
             client_cert: key.needs_client_cert().then(|| client_cert(self.host)).flatten(),
         };
@@ -184,8 +180,9 @@ impl<H: Host> RequestGate<'_, H> {
     pub(super) fn edit_for_reading(&self) -> Result<(), HostError> {
         self.host.set_request_header("accept-encoding", "identity")?;
         // Part of a response cannot be judged, and Google's services would leave out members for the last one.
-        for name in [&b"te"[..], b"range", b"x-goog-fieldmask"] {
-            if self.head.has(name) {
+        for (name, _) in self.head.fields() {
+            let is_named = |known: &&[u8]| name.eq_ignore_ascii_case(known);
+            if [&b"te"[..], b"range", b"x-goog-fieldmask"].iter().any(is_named) {
                 self.host.remove_request_header(name)?;
             }
         }

@@ -65,18 +65,16 @@ impl Gate {
         if filter.handling() == Handling::Pass {
             return None;
         }
+        let remove = |name| _ = host.remove_response_header(name);
         // What comes is shorter, or an error in JSON.
-        let mut stale = vec!["content-length"];
+        remove("content-length");
         if filter.handling() != Handling::Watch {
-            stale.extend(["etag", "content-digest", "repr-digest", "digest"]);
+            ["etag", "content-digest", "repr-digest", "digest"].into_iter().for_each(remove);
         }
         if filter.is_refused() {
-            stale.push("content-encoding");
+            remove("content-encoding");
             let (name, value) = JSON;
             show(host, name, value);
-        }
-        for name in stale {
-            _ = host.remove_response_header(name);
         }
         filtering.filter = Some(filter);
         Some(filtering)

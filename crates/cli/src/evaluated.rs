@@ -112,7 +112,7 @@ impl Evaluated<'_, '_> {
     ) -> Question<'m, impl FnOnce() -> Asked<'m>> {
         let Evaluated { key, validity, head, .. } = *self;
         let access = move || Ok(Access { models, mcp, ..self.access.clone()? });
-        Question { key, validity, head, access: LazyCell::new(access) }
+        Question { key, validity, head, allows_headers: false, access: LazyCell::new(access) }
     }
 
     /// The results of all stages for a call.

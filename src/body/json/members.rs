@@ -16,6 +16,9 @@ impl Members {
     /// ends: no choice of names makes that slow.
     const MAX_COMPARED: usize = 32;
 
+    /// Few documents have more members in open objects. Memory for them is asked for once.
+    const USUAL: usize = 16;
+
     /// The number of members of all open objects.
     pub(super) fn len(&self) -> usize {
         self.hashes.len()
@@ -37,6 +40,9 @@ impl Members {
         let members = self.hashes.get(first..).unwrap_or_default();
         if members.len() < Self::MAX_COMPARED && members.iter().any(|member| *member == hash) {
             return Err(Unreadable::DuplicateMember);
+        }
+        if self.hashes.capacity() == 0 {
+            self.hashes.reserve(Self::USUAL);
         }
         self.hashes.push(hash);
         Ok(())

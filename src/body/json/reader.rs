@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Unreadable;
 use super::hash::{HASH_OF_NOTHING, hash};
+use super::words::is_ascii_without_nul;
 
 /// A place in a document that a reader wants to know about. What a number means is the reader's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,11 +120,13 @@ impl Spot {
 // === impl Names ===
 
 impl Names {
-    /// `named`: names and the spots of their values. Names are compared after unescaping, exactly. If two of them lead
-    /// to the same spot, an object that has both has a member twice. `others`: the spot of every other member's value.
+    /// `named`: names, which are ASCII, and the spots of their values. Names are compared after unescaping, exactly. If
+    /// two of them lead to the same spot, an object that has both has a member twice. `others`: the spot of every other
+    /// member's value.
     pub const fn new(named: &'static [(&'static str, Spot)], others: Spot) -> Self {
         let (mut signs, mut rest) = (0, named);
         while let [(name, _), after @ ..] = rest {
+            assert!(name.is_ascii(), "names are told from similar ones by it");
             signs |= sign(name.as_bytes());
             rest = after;
         }
@@ -143,11 +146,16 @@ impl Names {
     /// that is.
     pub(super) fn find(&self, name: &[u8]) -> Result<Option<Spot>, Unreadable> {
         let named = self.named(name);
-        let is_similar = |known: &str| is_similar(name, known.as_bytes());
-        match named.is_none() && self.named.iter().any(|(known, _)| is_similar(known)) {
-            true => Err(Unreadable::SimilarMember),
-            false => Ok(named),
+        if named.is_some() || self.named.is_empty() {
+            return Ok(named);
         }
+        // Of what is ASCII, only the case is folded.
+        let is_ascii = is_ascii_without_nul(name);
+        let is_similar = |(known, _): &(&str, _)| match is_ascii {
+            true => known.as_bytes().eq_ignore_ascii_case(name),
+            false => is_similar(name, known.as_bytes()),
+        };
+        if self.named.iter().any(is_similar) { Err(Unreadable::SimilarMember) } else { Ok(None) }
     }
 
     #[inline]

@@ -301,7 +301,9 @@ impl Scanner {
             }
             match (token, byte) {
                 (next::STRING, _) => {
-                    let Some((text, after)) = whole_string(rest, self.is_tolerant) else {
+                    let is_ignored = place.spot == Spot::IGNORED && place.next & next::NAME == 0;
+                    let whole = whole_string(rest, is_ignored, self.is_tolerant);
+                    let Some((text, after)) = whole else {
                         self.begin_string(place, self.offset(start), reader);
                         break;
                     };

@@ -54,6 +54,10 @@ enum Escape {
 /// A text in base64 of more than that many bytes is not text, but a file.
 const MIN_FILE_BYTES: u64 = 8192;
 
+/// Longer texts of which nothing but the length matters are read in another way, so less is read twice of a long one. It
+/// is less than [`MIN_FILE_BYTES`].
+const MAX_IGNORED_BYTES: usize = 2048;
+
 /// The first bytes of a text may be others: a data URL says there what follows.
 const PREFIX_BYTES: u64 = 128;
 
@@ -302,10 +306,16 @@ impl Name<'_> {
 }
 
 /// The text of a string whose opening quote is before these bytes, if it ends in them, has no escape and is not so long
-/// that readers receive a part of it only; and what follows it. `is_tolerant`: it need not be UTF-8.
-pub(super) fn whole_string(after: &[u8], is_tolerant: bool) -> Option<(&[u8], &[u8])> {
-    let (len, is_ascii) = plain_bytes(after.get(..=MAX_TEXT_BYTES).unwrap_or(after));
-    let (text, rest) = after.split_at_checked(len).filter(|_| len <= MAX_TEXT_BYTES)?;
+/// that readers receive a part of it only, or, if nothing but its length matters, that it may be a file; and what follows
+/// it. `is_tolerant`: it need not be UTF-8.
+pub(super) fn whole_string(
+    after: &[u8],
+    is_ignored: bool,
+    is_tolerant: bool,
+) -> Option<(&[u8], &[u8])> {
+    let max_bytes = if is_ignored { MAX_IGNORED_BYTES } else { MAX_TEXT_BYTES };
+    let (len, is_ascii) = plain_bytes(after.get(..=max_bytes).unwrap_or(after));
+    let (text, rest) = after.split_at_checked(len).filter(|_| len <= max_bytes)?;
     let (b'"', rest) = rest.split_first()? else { return None };
     (is_ascii || is_tolerant || str::from_utf8(text).is_ok()).then_some((text, rest))
 }

@@ -276,6 +276,9 @@ fn tokens_are_estimated() {
     assert_eq!(text_tokens(&format!("[\"{}\",\"abc\"]", base64(8200))), 2001);
     assert_eq!(text_tokens(&format!("\"data:image/png;base64,{}\"", base64(8192))), 2000);
     assert_eq!(text_tokens(&format!("\"{} {}\"", base64(8192), base64(8))), 2051);
+    // Nobody wants this text.
+    let ignored = |len: usize| text_tokens(&format!("{{\"other\":\"{}\"}}", base64(len)));
+    assert_eq!([800, 2048, 2056, 8192, 8200].map(ignored), [200, 512, 514, 2048, 2000]);
 }
 
 #[test]

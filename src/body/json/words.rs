@@ -47,6 +47,13 @@ pub(super) fn is_base64(bytes: &[u8]) -> bool {
         && is_base64_word(filled(rest, b'='))
 }
 
+/// Whether all bytes are ASCII, and none of them is NUL.
+pub(super) fn is_ascii_without_nul(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks();
+    let is_fit = |word| (word & HIGH_BITS) | zeros(word) == 0;
+    words.iter().all(|word| is_fit(u64::from_le_bytes(*word))) && is_fit(filled(rest, b' '))
+}
+
 /// The high bit of the first byte that is a control character, a quote or a backslash, and of some after it.
 fn stops(word: u64) -> u64 {
     // With this bit flipped, a quote comes right after the control characters.
@@ -123,6 +130,8 @@ mod tests {
                 }
                 let mut bytes = vec![b'z'; len];
                 bytes[at] = byte;
+                let is_fit = matches!(byte, 1..0x80);
+                assert_eq!(is_ascii_without_nul(&bytes), is_fit, "{bytes:?}");
                 assert_eq!(is_base64(&bytes), is_letter, "{bytes:?}");
                 bytes[..at].fill(b'+');
                 assert_eq!(is_base64(&bytes), is_letter, "{bytes:?}");

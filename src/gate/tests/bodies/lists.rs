@@ -10,6 +10,16 @@ const CONFIG: &str = r#"{"keyring": [{"name": "main", "secret": "${S}"}],
 
 const ASKED: &str = r#"{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}"#;
 
+/// A key may use one server.
+#[test]
+fn a_list_is_judged_as_one_of_its_server() {
+    let worker = Worker::new(&CONFIG.replace(r#""tools""#, r#""servers": ["main"], "tools""#));
+    let mut sent = worker.send(&[(":path", "/mcp")]);
+    sent.body(&[ASKED]);
+    let passed = sent.respond(200, "application/json", &[&PARTS.concat()]);
+    assert!(passed.contains(r#""tools":[{"name":"a"}]"#), "{passed}");
+}
+
 /// A response of two tools, in these parts, that trailers end: the actions, and what went on.
 fn respond(content_type: &str, parts: &[&str], can_set_body: bool) -> (Vec<Action>, String) {
     let worker = Worker::new(CONFIG);
