@@ -82,6 +82,27 @@ pub struct Amounts {
     pub cost: u64,
 }
 
+/// What a line says that is an anchor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// The id of the chain.
+    pub chain: String,
+    /// When it was written, Unix microseconds.
+    pub ts_micros: u64,
+    /// The node id of the proxy.
+    pub host: Option<String>,
+    /// The number of records that the chain had.
+    pub records: u64,
+    /// The MAC of the last of them.
+    pub last: String,
+    /// What they came to.
+    pub totals: Totals,
+    /// The id of the configuration that was in force.
+    pub plan: String,
+    /// Whether the chain ended there.
+    pub is_end: bool,
+}
+
 /// When and where an anchor is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Anchorage<'a> {
@@ -144,6 +165,11 @@ impl Chain {
         self.seq == 0
     }
 
+    /// What the records come to.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
     /// Appends to a written record its place in the chain, and takes it as the last one.
     pub fn link(&mut self, record: &mut String, amounts: Amounts) {
         record.reserve(LINK_BYTES);
@@ -170,7 +196,7 @@ impl Chain {
         text.push_str(r#","last":""#);
         text.push_str(&self.last);
         text.push('"');
-        for (name, total) in self.totals.members() {
+        for (name, total) in Totals::NAMES.iter().zip(self.totals.values()) {
             text.push_str(",\"");
             text.push_str(name);
             text.push_str("\":");
@@ -195,17 +221,19 @@ impl Chain {
 // === impl Totals ===
 
 impl Totals {
-    /// The names and values, in the order of an anchor.
-    pub fn members(&self) -> [(&'static str, u64); 7] {
-        [
-            ("allow", self.allow),
-            ("deny", self.deny),
-            ("preflight", self.preflight),
-            ("public", self.public),
-            ("shadow", self.shadow),
-            ("tokens", self.tokens),
-            ("cost", self.cost),
-        ]
+    /// The names of the members in an anchor, in their order.
+    pub(super) const NAMES: [&str; 7] =
+        ["allow", "deny", "preflight", "public", "shadow", "tokens", "cost"];
+
+    /// The totals with the values of these members.
+    pub(super) fn from_values(values: [u64; 7]) -> Self {
+        let [allow, deny, preflight, public, shadow, tokens, cost] = values;
+        Self { allow, deny, preflight, public, shadow, tokens, cost }
+    }
+
+    fn values(&self) -> [u64; 7] {
+        let Self { allow, deny, preflight, public, shadow, tokens, cost } = *self;
+        [allow, deny, preflight, public, shadow, tokens, cost]
     }
 
     /// Adds what a record says.

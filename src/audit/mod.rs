@@ -15,7 +15,8 @@ use std::borrow::Cow;
 use crate::decision::Decision;
 
 pub use chain::{
-    Amounts, Anchorage, AuditKey, Chain, DEFAULT_ANCHOR_EVERY, LINK_BYTES, MAX_ANCHOR_EVERY, Totals,
+    Amounts, Anchor, Anchorage, AuditKey, Chain, DEFAULT_ANCHOR_EVERY, LINK_BYTES,
+    MAX_ANCHOR_EVERY, Totals,
 };
 pub use mcp::mcp_member;
 pub use tag::HIDDEN_CHARS;
@@ -139,6 +140,15 @@ pub struct Line<'a> {
     pub record: Option<AuditRecord<'a>>,
     /// How the request ended.
     pub outcome: Outcome<'a>,
+}
+
+/// A line of an audit trail.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// The audit line of a request.
+    Line(Box<Line<'static>>),
+    /// An anchor of a chain.
+    Anchor(Anchor),
 }
 
 /// Members whose values an audit line does not show.

@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::decision::{Decision, DenyReason, UNSEEN};
 use crate::json::{Integers, Invalid, Json, Members, Node};
 
-use super::{AuditRecord, Line, Link, MEMBERS, NO_RECORD, Outcome, Tokens, VERSION};
+use super::{
+    Anchor, AuditRecord, Entry, Line, Link, MEMBERS, NO_RECORD, Outcome, Tokens, Totals, VERSION,
+};
 
 /// What Envoy prints for a value that is absent.
 const ABSENT: &str = "-";
@@ -33,6 +35,47 @@ impl Line<'static> {
         };
         Ok(Self { record, outcome: outcome(&members)? })
     }
+}
+
+impl Entry {
+    /// Reads a line of an audit trail: a request's, as [`Line::parse`] does, or an anchor.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] if the line has another version or is neither.
+    pub fn parse(line: &str) -> Result<Self, Invalid> {
+        let json = Json::parse(line.as_bytes())?;
+        match json.get("anchor") {
+            Some(_) => anchor(&json.root(Integers::Digits)).map(Self::Anchor),
+            None => Line::parse(line).map(|line| Self::Line(Box::new(line))),
+        }
+    }
+}
+
+fn anchor(root: &Node<'_>) -> Result<Anchor, Invalid> {
+    const OTHERS: [&str; 9] =
+        ["vkey", "anchor", "ts", "host", "records", "last", "plan", "end", "mac"];
+    let members = root.members(&[OTHERS.as_slice(), &Totals::NAMES].concat())?;
+    let version = members.require("vkey")?;
+    if version.string()? != VERSION {
+        return Err(version.expected("version 2"));
+    }
+    let text = |name| members.require(name)?.string().map(str::to_owned);
+    let number = |name| members.require(name)?.integer();
+    let mut values = [0; 7];
+    for (name, value) in Totals::NAMES.iter().zip(&mut values) {
+        *value = number(name)?;
+    }
+    Ok(Anchor {
+        chain: text("anchor")?,
+        ts_micros: micros(&members.require("ts")?)?,
+        host: nullable(&members.require("host")?, Node::string)?.map(str::to_owned),
+        records: number("records")?,
+        last: text("last")?,
+        totals: Totals::from_values(values),
+        plan: text("plan")?,
+        is_end: members.require("end")?.bool()?,
+    })
 }
 
 fn record(members: &Members<'_>) -> Result<AuditRecord<'static>, Invalid> {

@@ -279,6 +279,12 @@ fn an_anchor_says_what_its_chain_has_come_to() {
     let at = Anchorage { ts_micros: 0, host_members, plan: "p/0", is_end: true };
     let line = chain.anchor(&at);
     assert_eq!(audit_key().verifies(&line), Some(true), "{line}");
+    let Ok(Entry::Anchor(anchor)) = Entry::parse(&line) else { panic!("{line}") };
+    assert_eq!(
+        (anchor.host.as_deref(), anchor.records, anchor.is_end),
+        (Some("gateway-1"), 3, true)
+    );
+    assert_eq!((anchor.totals, anchor.last.len()), (chain.totals(), 43));
     let (_, members) = line.split_once(r#","host""#).unwrap();
     let (members, _) = members.split_once(r#","mac""#).unwrap();
     let (records, rest) = members.split_once(r#","last":""#).unwrap();

@@ -14,7 +14,8 @@ pub(super) enum Exit {
     Usage = 2,
     /// A file, the environment, the network or the system failed.
     Environment = 3,
-    /// The input lacks what decides. In `explain`: the body. In `tls lint`: a configuration to check.
+    /// The input lacks what decides. In `explain`: the body. In `tls lint`: a configuration to check. In `audit
+    /// verify`: a chain.
     Undecided = 4,
 }
 

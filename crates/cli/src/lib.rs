@@ -8,10 +8,11 @@
 //!
 //! Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; 2 invalid
 //! usage; 3 a file, the environment, the network or the system failed; 4 undecided without a body (`explain`), or
-//! nothing to check (`tls lint`). If the reader closes standard output early, that is not a failure.
+//! nothing to check (`tls lint`, `audit verify`). If the reader closes standard output early, that is not a failure.
 
 mod ai;
 mod attenuate;
+mod audit;
 mod bodies;
 mod calls;
 mod check;
@@ -80,7 +81,7 @@ Secrets and keys come from standard input, a file or the environment, never from
 
 Exit codes: 0 success, or allowed; 1 denied, or an input or a response that is not acceptable; \
 2 invalid usage; 3 a file, the environment, the network or the system failed; \
-4 undecided without a body (explain), or nothing to check (tls lint).";
+4 undecided without a body (explain), or nothing to check (tls lint, audit verify).";
 
 #[derive(Subcommand)]
 enum Command {
@@ -107,6 +108,9 @@ enum Command {
     Usage(Box<usage::Args>),
     /// Evaluate requests, JSON lines on standard input, with the module itself; prints one result per line
     Run(run::Args),
+    /// Verify audit trails
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Run as a gate between an MCP client and an MCP server that the command starts
     Mcp(Box<mcp::Args>),
 }
@@ -139,6 +143,7 @@ fn run(command: &Command, modules: BuiltIn, out: &mut Output) -> Result<Exit, Er
         Command::Config(command) => check::run(command, out),
         Command::Tls(command) => tls::run(command, out),
         Command::Usage(args) => usage::run(args, out),
+        Command::Audit(command) => audit::run(command, out),
         Command::Run(args) => run::run(args, modules, out),
         Command::Mcp(args) => mcp::run(args, modules, out),
     }

@@ -277,6 +277,11 @@ impl Envoy {
         )
     }
 
+    /// The file that the access log goes to.
+    pub(crate) fn access_log_path(&self) -> PathBuf {
+        self.dir.file(ACCESS_LOG)
+    }
+
     pub(crate) fn proxy_log(&self) -> String {
         read(self.dir.file(PROXY_LOG))
     }

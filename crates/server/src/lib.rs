@@ -1,0 +1,14 @@
+//! Reads audit trails as proxies, Kubernetes and Docker write them, and verifies their chains.
+//!
+//! [`open`] reads a log, compressed or not. An [`Unwrapper`] finds the audit lines in it. A [`Trail`] verifies them,
+//! from any number of logs and workers, in any order of the logs.
+
+mod findings;
+mod logs;
+mod trail;
+mod unwrapper;
+
+pub use findings::{Finding, Place, Span};
+pub use logs::{LogLine, Logs, open};
+pub use trail::{ChainSummary, Report, Trail};
+pub use unwrapper::Unwrapper;
