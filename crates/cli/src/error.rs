@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use vkey::issuing::{CannotMint, CannotNarrow, KeyFlaw};
+
 use super::exit::Exit;
 
 /// The errors of one command, or of one part that commands share. Messages name options, members, and files
@@ -31,5 +33,23 @@ impl<F: Failure + 'static> From<F> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl Failure for KeyFlaw {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl Failure for CannotNarrow {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl Failure for CannotMint {
+    fn exit(&self) -> Exit {
+        Exit::Refused
     }
 }
