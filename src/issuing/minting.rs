@@ -1,7 +1,5 @@
 //! Mints a key, and verifies it like the gate before anyone sees it.
 
-use std::fmt;
-
 use crate::decision::DenyReason;
 use crate::json::{Invalid, Json};
 use crate::key::Key;
@@ -10,6 +8,7 @@ use crate::key::keyring::{Keyring, Ring};
 use crate::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 use crate::time::LAST_SECS;
 
+use super::names::Names;
 use super::narrowing::{CannotNarrow, narrow};
 
 /// Why a key cannot be minted.
@@ -80,26 +79,24 @@ fn verify(key: &str, kid: &Kid, ring: Ring, claims: &Claims) -> Result<(), Canno
     if verified.claims() == claims && verified.kid() == kid { Ok(()) } else { Err(malformed) }
 }
 
-impl fmt::Display for CannotMint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl CannotMint {
+    /// The sentence for a person who writes the parts of a key under these names.
+    pub fn sentence(&self, names: &Names) -> String {
+        let Names { only, caveat, meta, lifetime, not_before, kind } = names;
         match self {
             Self::Claims(invalid) => {
-                write!(f, "invalid claims: {invalid}; change the option of that name")
+                format!("invalid claims: {invalid}; change the {kind} of that name")
             }
-            Self::KeyTooLong => write!(
-                f,
-                "the key would be longer than {MAX_TOKEN_BYTES} bytes; shorten --only, --caveat or \
-                 --meta"
+            Self::KeyTooLong => format!(
+                "the key would be longer than {MAX_TOKEN_BYTES} bytes; shorten {only}, {caveat} or {meta}"
             ),
-            Self::Lifetime => f.write_str(
-                "invalid lifetime; --lifetime must end after --not-before and before the \
-                 year 10000",
+            Self::Lifetime => format!(
+                "invalid lifetime; {lifetime} must end after {not_before} and before the year 10000"
             ),
-            Self::Narrow(cannot) => cannot.fmt(f),
-            Self::SelfCheck(reason) => write!(
-                f,
-                "the minted key does not verify ({reason}) and is not printed; report this"
-            ),
+            Self::Narrow(cannot) => cannot.sentence(names),
+            Self::SelfCheck(reason) => {
+                format!("the minted key does not verify ({reason}) and is not printed; report this")
+            }
         }
     }
 }

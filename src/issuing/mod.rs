@@ -3,11 +3,13 @@
 mod flaw;
 mod inspection;
 mod minting;
+mod names;
 mod narrowing;
 mod review;
 
 pub use flaw::KeyFlaw;
 pub use inspection::Inspection;
 pub use minting::{CannotMint, expiry, mint, valid};
+pub use names::{Names, OPTIONS};
 pub use narrowing::{CannotNarrow, check_restriction, narrow, restrictions};
-pub use review::{PAIRED, Review, only_of, without_mcp};
+pub use review::{NOTHING, PAIRED, Review, only_of, without_mcp};

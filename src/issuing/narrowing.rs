@@ -1,7 +1,5 @@
 //! Narrows a key without a secret.
 
-use std::fmt;
-
 use crate::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use crate::json::{Integers, Invalid, Json};
 use crate::key::claims::Claims;
@@ -9,6 +7,7 @@ use crate::key::token::{CannotAttenuate, Unverified};
 use crate::limits::ledger::MAX_FAMILY_LIMITS;
 
 use super::flaw::KeyFlaw;
+use super::names::Names;
 use super::review::only_of;
 
 /// Why a key cannot be narrowed.
@@ -63,21 +62,21 @@ fn later_limits_len(key: &Unverified<'_>) -> usize {
     restrictions.map(|restriction| restriction.limits().iter().count()).sum()
 }
 
-impl fmt::Display for CannotNarrow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl CannotNarrow {
+    /// The sentence for a person who writes the parts of a key under these names.
+    pub fn sentence(&self, names: &Names) -> String {
+        let only = names.only;
         match self {
-            Self::Flawed(flaw) => flaw.fmt(f),
+            Self::Flawed(flaw) => flaw.to_string(),
             Self::Bound(cannot @ CannotAttenuate::Jwt) => {
-                write!(f, "the key cannot be narrowed: {cannot}")
+                format!("the key cannot be narrowed: {cannot}")
             }
-            Self::Bound(cannot) => write!(
-                f,
-                "the key cannot be narrowed: {cannot}; shorten it, or mint a key with it in --only"
+            Self::Bound(cannot) => format!(
+                "the key cannot be narrowed: {cannot}; shorten it, or mint a key with it in {only}"
             ),
-            Self::TooManyLimits => write!(
-                f,
+            Self::TooManyLimits => format!(
                 "the caveats after the first would set more than {MAX_FAMILY_LIMITS} limits: every \
-                 gate would refuse the key; set fewer, or mint a key with them in --only"
+                 gate would refuse the key; set fewer, or mint a key with them in {only}"
             ),
         }
     }

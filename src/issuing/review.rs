@@ -6,6 +6,8 @@ use crate::access::restriction::Restriction;
 use crate::json::{Integers, Json};
 use crate::key::claims::Claims;
 
+use super::names::Names;
+
 /// Findings about a key.
 #[derive(Default)]
 pub struct Review {
@@ -48,10 +50,10 @@ impl Review {
         }
     }
 
-    /// Reviews the caveats of `--caveat`, each as the one that narrows a key with earlier restrictions.
-    pub fn narrowings(&mut self, caveats: &[Json], earlier: &[Restriction]) {
+    /// Reviews caveats, each as the one that narrows a key with earlier restrictions.
+    pub fn narrowings(&mut self, names: &Names, caveats: &[Json], earlier: &[Restriction]) {
         for (index, caveat) in caveats.iter().enumerate() {
-            self.narrowing(&format!("--caveat {}", index + 1), caveat, earlier);
+            self.narrowing(&names.nth_caveat(index), caveat, earlier);
         }
     }
 
@@ -82,15 +84,24 @@ impl Review {
         }
     }
 
-    /// Reviews the caveats of `--caveat`, each and all together.
-    pub fn caveats(&mut self, caveats: &[Json], valid: &Range<u64>) {
+    /// The rest of the life of a key that is narrowed, Unix seconds; `None` if it has expired, which is a reason to refuse.
+    pub fn life(&mut self, claims: &Claims, now_secs: u64) -> Option<Range<u64>> {
+        if claims.exp <= now_secs {
+            self.refuse("the key has expired; mint another");
+            return None;
+        }
+        Some(now_secs.max(claims.iat).max(claims.nbf.unwrap_or(0))..claims.exp)
+    }
+
+    /// Reviews caveats, each and all together.
+    pub fn caveats(&mut self, names: &Names, caveats: &[Json], valid: &Range<u64>) {
         let refusals = self.refusals.len();
         for (index, caveat) in caveats.iter().enumerate() {
-            self.restriction(&format!("--caveat {}", index + 1), caveat, valid);
+            self.restriction(&names.nth_caveat(index), caveat, valid);
         }
         let together = caveats.iter().fold(valid.clone(), |window, caveat| within(caveat, window));
         if self.refusals.len() == refusals && together.is_empty() && !valid.is_empty() {
-            self.refuse(APART);
+            self.refuse(format!("the caveats of {} {APART}", names.caveat));
         }
     }
 }
@@ -114,7 +125,8 @@ const WITHOUT_MCP: &str = "the configuration has no mcp, so restrictions of mcp 
 
 const ADD_MCP: &str = "name the paths of MCP servers in mcp.routes (vkey mcp adds its own path)";
 
-const NOTHING: &str = "restricts nothing: the key may do all that it could before";
+/// What is wrong with a caveat without members.
+pub const NOTHING: &str = "restricts nothing: the key may do all that it could before";
 
 const NO_CALLS: &str = "allows AI requests only, so the key can make no MCP call any more; to keep those that it may make, \
     add --tools '*', or use any_of: [{\"models\": …}, {\"mcp\": {}}]";
@@ -128,8 +140,8 @@ const UNPRICED: &str = "the configuration has no prices, so a quota of cost_usd 
 const OUTLIVED: &str = "never allows a request while the key is valid: every request is refused; change its nbf \
     or exp";
 
-const APART: &str = "the caveats of --caveat never hold at the same time: every request is refused; change their nbf \
-    or exp";
+const APART: &str =
+    "never hold at the same time: every request is refused; change their nbf or exp";
 
 /// The restriction in claims, if it can be read.
 pub fn only_of(claims: &Claims) -> Option<Restriction> {

@@ -3,7 +3,7 @@
 use clap::ArgGroup;
 
 use vkey::access::restriction::Slashes;
-use vkey::issuing::{KeyFlaw, Review, check_restriction, narrow, restrictions};
+use vkey::issuing::{KeyFlaw, OPTIONS, Review, check_restriction, narrow, restrictions};
 use vkey::json::{Invalid, Json};
 use vkey::key::claims::Claims;
 
@@ -45,19 +45,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let narrowed = narrow(narrowed, used.as_slice())?;
     let mut review = Review::default();
     let earlier = restrictions(&KeyFlaw::read(&key)?);
-    review.narrowings(&caveats, &earlier);
+    review.narrowings(&OPTIONS, &caveats, &earlier);
     used.iter().for_each(|used| review.narrowing(args.uses.options(), used, &earlier));
     // Only the new caveats: the restriction in the claims cannot be changed here.
     if let Ok(claims) = Claims::parse(KeyFlaw::read(&key)?.untrusted_content().0) {
         let now_secs = time::now(args.now)?;
-        let start = now_secs.max(claims.iat).max(claims.nbf.unwrap_or(0));
-        match claims.exp <= now_secs {
-            true => review.refuse("the key has expired; mint another"),
-            false => {
-                let valid = start..claims.exp;
-                review.caveats(&caveats, &valid);
-                used.iter().for_each(|used| review.restriction(args.uses.options(), used, &valid));
-            }
+        if let Some(valid) = review.life(&claims, now_secs) {
+            review.caveats(&OPTIONS, &caveats, &valid);
+            used.iter().for_each(|used| review.restriction(args.uses.options(), used, &valid));
         }
     }
     review::check(&mut review, args.out.force)?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vkey::issuing::{CannotMint, CannotNarrow, KeyFlaw};
+use vkey::issuing::{CannotMint, CannotNarrow, KeyFlaw, OPTIONS};
 
 use super::exit::Exit;
 
@@ -42,14 +42,30 @@ impl Failure for KeyFlaw {
     }
 }
 
-impl Failure for CannotNarrow {
+/// A key cannot be minted or narrowed. It names the options of the command.
+#[derive(Debug)]
+struct Refused(String);
+
+impl Failure for Refused {
     fn exit(&self) -> Exit {
         Exit::Refused
     }
 }
 
-impl Failure for CannotMint {
-    fn exit(&self) -> Exit {
-        Exit::Refused
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<CannotNarrow> for Error {
+    fn from(cannot: CannotNarrow) -> Self {
+        Refused(cannot.sentence(&OPTIONS)).into()
+    }
+}
+
+impl From<CannotMint> for Error {
+    fn from(cannot: CannotMint) -> Self {
+        Refused(cannot.sentence(&OPTIONS)).into()
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use vkey::access::restriction::Slashes;
 use vkey::config::{Config, Settings, UnlistedTenants};
 use vkey::decision::Mode;
-use vkey::issuing::{Review, check_restriction, expiry, mint, only_of, valid};
+use vkey::issuing::{OPTIONS, Review, check_restriction, expiry, mint, only_of, valid};
 use vkey::json::Json;
 use vkey::key::claims::Claims;
 
@@ -202,8 +202,8 @@ fn reviewed(
     if let Some(only) = &claims.only {
         review.restriction(option, only, &valid);
     }
-    review.caveats(caveats, &valid);
-    review.narrowings(caveats, only_of(claims).as_slice());
+    review.caveats(&OPTIONS, caveats, &valid);
+    review.narrowings(&OPTIONS, caveats, only_of(claims).as_slice());
     review
 }
 
