@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 folder=$1
 wasm_opt=.tools/npm/node_modules/.bin/wasm-opt
 bindgen=.tools/bin/wasm-bindgen-cli
-raw=target/wasm32-unknown-unknown/js/vkey_js.wasm
+raw=target/wasm32-unknown-unknown/small/vkey_js.wasm
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 sysroot=$(rustc --print sysroot)
 
@@ -23,7 +23,7 @@ export CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'}
 rm -rf "$folder.new"
 cp -r crates/js/npm "$folder.new"
 for part in read write; do
-    cargo build --quiet --locked --profile js -p vkey-js --no-default-features --features $part \
+    cargo build --quiet --locked --profile small -p vkey-js --no-default-features --features $part \
         --target wasm32-unknown-unknown --target-dir target
     "$bindgen" --target web --no-typescript --out-name $part --out-dir "$folder.new/wasm" "$raw"
     module=$folder.new/wasm/${part}_bg.wasm
