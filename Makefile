@@ -27,6 +27,9 @@ MCP_CLIENT := .tools/venv-mcp
 # More of both, and the conformance suites: what the gate for MCP is tested with.
 MCP_PEERS := .tools/mcp-peers
 MCP_CLIENT_1 := .tools/venv-mcp-1
+# Writes the JavaScript of a module, and TypeScript for the tests of the package.
+WASM_BINDGEN := .tools/bin/wasm-bindgen-cli
+TYPESCRIPT := .tools/npm-js
 # Client libraries of other authors, which send requests to the gate.
 CLIENTS := .tools/venv-clients
 
@@ -39,7 +42,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed ## Install all tools that the other targets need (each target also installs its own)
+setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed ## Install all tools that the other targets need (each target also installs its own)
 
 .PHONY: build
 build: module ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and the command target/release/vkey, which contains it (POLICY=PATH: another upstream-TLS policy)
@@ -78,7 +81,7 @@ check: test check-rest ## Run all checks and tests: on one Envoy of each minor v
 
 # What `make check` does after `make test`.
 .PHONY: check-rest
-check-rest: lint module build-faults build-skip build-broken istio test-wasm $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
+check-rest: lint module build-faults build-skip build-broken istio test-wasm test-js $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
 	@tools/setup.sh python3
 	$(TEST_ENV) tools/rest-tests.sh
 	@tools/setup.sh valgrind
@@ -99,6 +102,18 @@ test-wasm: rust $(WASM_RUNNER) ## Run the vectors, the properties and the evasio
 	cargo test $(WASM_TESTS) --test vectors --test properties --test mcp_evasions 2>&1 | tee target/test-wasm.log
 	@! grep -F 'no tests to run' target/test-wasm.log
 	@echo "make test-wasm: all passed"
+
+.PHONY: js
+js: rust $(WASM_OPT) $(WASM_BINDGEN) ## Build the npm package vkey for JavaScript in target/js
+	@tools/build-js.sh target/js
+
+# The command in the tests is that of the library, whatever module it has.
+.PHONY: test-js
+test-js: js $(WASM_RUNNER) $(TYPESCRIPT)/installed ## Test the package for JavaScript in Node, Chromium and a TypeScript project
+	@tools/setup.sh chromium
+	cargo build --locked -p vkey-cli
+	$(TEST_ENV) tools/test-js.sh
+	@echo "make test-js: all passed"
 
 .PHONY: check-nginx
 check-nginx: $(if $(NGINX),module) ## Run the tests that need an nginx with WasmX (NGINX=/path/to/nginx)
@@ -161,6 +176,7 @@ lint: lint-quick ## Check format, lints and the links of the documentation
 	cargo clippy --workspace --exclude vkey-filter --exclude vkey-floor --exclude vkey-noop --all-targets -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features nginx -- -D warnings
+	cargo clippy -p vkey-js --target wasm32-unknown-unknown --all-targets -- -D warnings
 	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
 	cargo clippy -p vkey-floor --target wasm32-wasip1 -- -D warnings
 
@@ -232,6 +248,12 @@ $(WASM_OPT): tools/package.json tools/package-lock.json
 
 $(WASM_RUNNER): tools/wasm-runner/Cargo.toml tools/wasm-runner/Cargo.lock tools/wasm-runner/src/main.rs
 	@tools/setup.sh wasm-runner $@
+
+$(WASM_BINDGEN): tools/wasm-runner/Cargo.lock tools/wasm-runner/src/bin/wasm-bindgen-cli.rs
+	@tools/setup.sh wasm-runner $@
+
+$(TYPESCRIPT)/installed: tools/js/package.json tools/js/package-lock.json
+	@tools/setup.sh typescript $(TYPESCRIPT)
 
 $(MCP_SERVER): tools/mcp/package.json tools/mcp/package-lock.json
 	@tools/setup.sh mcp-server $@

@@ -19,6 +19,7 @@
 //! - [`alerts`], [`limits`]: what is counted, and what is unusual;
 //! - [`access`]: what a request asks for, and what a restriction allows;
 //! - [`key`]: from the bytes of a credential to a verified key;
+//! - [`issuing`]: minting, narrowing and showing keys, away from a gate;
 //! - [`headers`], [`reply`], [`audit`]: what is read of a request, and what is said of it;
 //! - [`upstream_tls`]: the policy for connections to upstreams;
 //! - [`host`]: the seam to a proxy;
@@ -42,6 +43,7 @@ pub mod gate;
 pub mod glob;
 pub mod headers;
 pub mod host;
+pub mod issuing;
 pub mod json;
 pub mod key;
 pub mod limits;

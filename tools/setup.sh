@@ -46,11 +46,14 @@ wasm_opt() {
     touch "$1"
 }
 
-# wasm-runner BINARY: the test runner of wasm-bindgen, as pinned by tools/wasm-runner/Cargo.lock.
+# wasm-runner BINARY: one of wasm-bindgen, its test runner or what writes JavaScript, as pinned by
+# tools/wasm-runner/Cargo.lock.
 wasm_runner() {
     debian "command -v node" nodejs
-    echo "setup: wasm-bindgen-test-runner"
-    cargo install --quiet --debug --locked --path tools/wasm-runner --root .tools --target-dir .tools/wasm-runner
+    local name=${1##*/}
+    echo "setup: $name"
+    cargo install --quiet --debug --locked --force --path tools/wasm-runner --bin "$name" --root .tools \
+        --target-dir .tools/wasm-runner
     rm -r .tools/wasm-runner
     touch "$1"
 }
@@ -69,6 +72,16 @@ mcp_server() {
 mcp_client() {
     echo "setup: MCP client"
     python_packages "$1" tools/mcp/requirements.txt
+}
+
+# typescript FOLDER: TypeScript from npm, as pinned by tools/js/package-lock.json.
+typescript() {
+    debian "command -v node" nodejs "command -v npm" npm
+    mkdir -p "$1"
+    cp tools/js/package.json tools/js/package-lock.json "$1/"
+    echo "setup: TypeScript"
+    npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+    touch "$1/installed"
 }
 
 # mcp-peers FOLDER: more of MCP from npm, as pinned by tools/mcp-peers/package-lock.json.
@@ -150,9 +163,10 @@ case $part in
         debian "command -v valgrind && command -v vgdb" valgrind \
             "command -v taskset && command -v setpriv" util-linux
         ;;
+    chromium) debian "command -v chromium" chromium "command -v chromedriver" chromium-driver ;;
     python3) debian "command -v python3" python3 ;;
     valgrind) debian "command -v valgrind" valgrind ;;
-    rust | envoy | nginx) "$part" "$@" ;;
+    rust | envoy | nginx | typescript) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
     wasm-runner) wasm_runner "$@" ;;
     mcp-server) mcp_server "$@" ;;

@@ -29,6 +29,7 @@ use crate::upstream_tls::{Policy, Skip};
 pub use delivery::{Cause, Hindrance, request_hindrances, upstream_hindrances};
 pub use llm::{BodySettings, Formats, LlmRoute, LlmRules, LlmSettings};
 pub use mcp::{McpServer, McpSettings};
+pub use read::DEFAULT_CLOCK_SKEW_SECS;
 pub(crate) use read::default_key_sources;
 pub use ring::RingConfig;
 pub use settings::{

@@ -34,7 +34,8 @@ const MAX_CLOCK_SKEW_SECS: u64 = 3600;
 /// The most trusted hops.
 const MAX_TRUSTED_HOPS: u64 = 16;
 
-const DEFAULT_CLOCK_SKEW_SECS: u64 = 5;
+/// How far the clock of a minter may be ahead unless configured, in seconds.
+pub const DEFAULT_CLOCK_SKEW_SECS: u64 = 5;
 
 const INVALID_TENANT: &str = "the name of a tenant is 1 to 64 of A-Z a-z 0-9 _ -";
 

@@ -35,7 +35,7 @@ use membership::Memberships;
 pub use reading::{BodyRefusal, McpTarget, NOT_ON_NGINX, Reading, Reserve};
 pub use refused_models::RefusedModels;
 use signing_keys::SigningKeys;
-pub use stages::{Question, Stage, StageResult};
+pub use stages::{Question, Stage, StageResult, check_method};
 
 /// Decides on requests under one plan. Its only state is a cache of verified keys and signing keys, and the
 /// newer revocations.

@@ -149,7 +149,12 @@ impl Engine {
     }
 }
 
-fn check_method(method: &str) -> StageResult {
+/// Checks that a method is a token.
+///
+/// # Errors
+///
+/// [`DenyReason::Method`]
+pub fn check_method(method: &str) -> StageResult {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !method.is_empty() && method.bytes().all(is_token) {
         Ok(())

@@ -3,6 +3,7 @@
 //! Claims, caveats, the configuration and audit lines are all read through [`Node`], which knows its path
 //! in the document, so that each error names the member it is about.
 
+mod ascii;
 pub(crate) mod decimal;
 mod node;
 mod object;
@@ -15,6 +16,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+pub use ascii::{ascii, escape, pretty};
 pub use node::{Integers, Invalid, Members, Node, Problem};
 pub use object::Object;
 pub use place::line;

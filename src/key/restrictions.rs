@@ -26,7 +26,7 @@ struct Caveat {
 
 impl KeyRestrictions {
     /// Reads the restrictions of claims and caveats. `None` if something is not understood or cannot be enforced.
-    pub(super) fn open<'t>(
+    pub fn open<'t>(
         claims: &Claims,
         texts: impl Iterator<Item = &'t [u8]> + Clone,
     ) -> Option<Self> {

@@ -2,6 +2,7 @@
 
 use vkey::config::Settings;
 use vkey::glob::Globs;
+use vkey::issuing::PAIRED;
 use vkey::limits::quota::{Quota, Unit};
 use vkey::limits::{Limit, Limits, Measured};
 
@@ -65,10 +66,6 @@ fn paired(settings: &Settings) -> impl Iterator<Item = String> {
     let paired = tiers.chain(tenants).filter(|(.., only)| only.pairs_models_with_mcp());
     paired.map(|(kind, name, _)| format!("{kind} {}", quoted(name)))
 }
-
-/// What to do about a restriction of models and MCP calls.
-pub(super) const PAIRED: &str = "models and mcp in one restriction never hold together: models holds for no MCP call, \
-    and mcp for nothing else; use any_of: [{\"models\": …}, {\"mcp\": …}]";
 
 const UNPRICED: &str = "there is a quota of cost_usd and no price, so that every request of its keys that names a model \
     is refused (model); add llm.prices";

@@ -3,11 +3,11 @@
 use vkey::access::without_final_slash;
 use vkey::config::Settings;
 use vkey::glob::Globs;
+use vkey::issuing::without_mcp;
 use vkey::json::Json;
 
 use super::ai::METERED;
 use super::overlap::overlap;
-use super::review::without_mcp;
 use super::text::quoted;
 
 /// The segment of a path that names the server.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use vkey::issuing::{CannotMint, CannotNarrow, KeyFlaw, OPTIONS};
+
 use super::exit::Exit;
 
 /// The errors of one command, or of one part that commands share. Messages name options, members, and files
@@ -31,5 +33,39 @@ impl<F: Failure + 'static> From<F> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl Failure for KeyFlaw {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+/// A key cannot be minted or narrowed. It names the options of the command.
+#[derive(Debug)]
+struct Refused(String);
+
+impl Failure for Refused {
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<CannotNarrow> for Error {
+    fn from(cannot: CannotNarrow) -> Self {
+        Refused(cannot.sentence(&OPTIONS)).into()
+    }
+}
+
+impl From<CannotMint> for Error {
+    fn from(cannot: CannotMint) -> Self {
+        Refused(cannot.sentence(&OPTIONS)).into()
     }
 }

@@ -13,6 +13,7 @@ use vkey::digest::is_sha256_hex;
 use vkey::engine::{Engine, KnownKey, McpTarget};
 use vkey::headers::KeySource;
 use vkey::headers::{Headers, RequestHead};
+use vkey::issuing::KeyFlaw;
 use vkey::json::Json;
 use vkey::upstream_tls::EffectivePolicy;
 
@@ -21,7 +22,6 @@ use super::delivery::DeliveryArgs;
 use super::error::Error;
 use super::exit::Exit;
 use super::input::{self, InputError, KeyArgs, Place};
-use super::key_flaw::KeyFlaw;
 use super::named_message::{NamedError, named_message};
 use super::output::Output;
 use super::report::Report;

@@ -47,8 +47,6 @@ pub(super) enum Place {
 pub(super) enum InputError {
     /// A configuration that the command made is invalid.
     Config(Invalid),
-    /// The input is not a virtual key.
-    NotAKey,
     /// The configuration is not that of an upstream gate.
     NotAnUpstreamGate,
     /// An environment variable that the configuration names is missing or unusable.
@@ -235,7 +233,6 @@ impl Failure for InputError {
                 InputProblem::Io(_) | InputProblem::NoFile(_) | InputProblem::Unset,
             ) => Exit::Environment,
             Self::Config(_)
-            | Self::NotAKey
             | Self::NotAnUpstreamGate
             | Self::Option { .. }
             | Self::Unusable(..) => Exit::Refused,
@@ -247,10 +244,6 @@ impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(invalid) => write!(f, "invalid configuration: {invalid}"),
-            Self::NotAKey => f.write_str(
-                "the input is not a virtual key; expected vk1.<kid>.<claims>.<tag> on one line, as \
-                 `vkey mint` prints it",
-            ),
             Self::NotAnUpstreamGate => f.write_str(
                 "--upstream-gate names the configuration of a gate in a listener; expected one with \
                  {\"role\": \"upstream_tls\"}",

@@ -29,7 +29,6 @@ mod exit;
 mod explain;
 mod input;
 mod inspect;
-mod key_flaw;
 mod keys;
 mod limits;
 mod lines;

@@ -5,23 +5,21 @@ use std::path::PathBuf;
 
 use vkey::access::restriction::Slashes;
 use vkey::config::{Config, Settings, UnlistedTenants};
-use vkey::decision::{DenyReason, Mode};
-use vkey::json::{Invalid, Json};
-use vkey::key::Key;
+use vkey::decision::Mode;
+use vkey::issuing::{OPTIONS, Review, check_restriction, expiry, mint, only_of, valid};
+use vkey::json::Json;
 use vkey::key::claims::Claims;
-use vkey::key::keyring::{Keyring, Ring};
-use vkey::key::token::{self, Kid, MAX_TOKEN_BYTES, Unverified};
 
-use super::attenuate::{attenuate, read_caveats};
+use super::attenuate::read_caveats;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input::InputError;
 use super::output::Output;
 use super::private::KeyOutArgs;
 use super::register::Entry;
-use super::review::{Review, only_of};
+use super::review;
 use super::ring::{RingArgs, RingError, SelectedRing};
-use super::uses::{UseArgs, check_restriction};
+use super::uses::UseArgs;
 use super::{secret, time};
 
 #[derive(clap::Args)]
@@ -84,16 +82,8 @@ struct ClaimsArgs {
 /// Why a key cannot be minted.
 #[derive(Debug)]
 pub(super) enum MintError {
-    /// The claims are invalid.
-    Claims(Invalid),
-    /// The key is longer than gates accept.
-    KeyTooLong,
-    /// The key would never be valid, or beyond the last representable date.
-    Lifetime,
     /// The key would replace the register.
     RegisterIsOut,
-    /// The minted key does not verify.
-    SelfCheck(DenyReason),
 }
 
 /// Runs `vkey mint`.
@@ -112,11 +102,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         Some(settings) => settings.keeps_escaped_slashes(claims.tier()),
         None => args.keep_escaped_slashes,
     }))?;
-    let mut review = review(&claims, args.claims.option(), &caveats, settings, now_secs);
+    let mut review = reviewed(&claims, args.claims.option(), &caveats, settings, now_secs);
     if !ring.signs_for(&claims.tenant) {
         review.refuse(RingError::NotSigned { ring: ring.name().to_owned() }.to_string());
     }
-    review.check(args.out.force)?;
+    review::check(&mut review, args.out.force)?;
     let note = rotation_note(&claims, settings.is_some(), ring.end_of_life(now_secs));
     let ring = ring.with_tenants(None);
     let key = mint(ring, &claims, &caveats, now_secs)?;
@@ -131,7 +121,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     if let Some(note) = note {
         out.note(format_args!("note: {note}"));
     }
-    review.print(out);
+    review::print(&review, out);
     Ok(Exit::Success)
 }
 
@@ -153,10 +143,7 @@ impl ClaimsArgs {
 
     /// The claims, parsed like in the gate, with globs that some tier accepts.
     fn read(&self, now_secs: u64) -> Result<Claims, Error> {
-        let exp = now_secs.saturating_add(self.lifetime);
-        if exp > time::LAST || self.not_before.is_some_and(|nbf| nbf >= exp) {
-            return Err(MintError::Lifetime.into());
-        }
+        let exp = expiry(now_secs, self.lifetime, self.not_before)?;
         let meta = self.meta.as_deref().map(|text| read_json("--meta", text));
         let claims = Claims {
             jti: self.jti.clone().map_or_else(secret::random_id, Ok)?,
@@ -177,40 +164,6 @@ impl ClaimsArgs {
     }
 }
 
-/// Validates claims like the gate.
-pub(super) fn valid(claims: &Claims) -> Result<Claims, MintError> {
-    Claims::parse(claims.to_json().to_string().as_bytes()).map_err(MintError::Claims)
-}
-
-/// Signs a key, and verifies it like the gate before anyone sees it.
-pub(super) fn mint(
-    ring: Ring,
-    claims: &Claims,
-    caveats: &[Json],
-    now_secs: u64,
-) -> Result<String, Error> {
-    let kid = ring.kid_at(now_secs).ok_or_else(|| RingError::None(Vec::new()))?;
-    let text = claims.to_json().to_string();
-    let signing_key = ring.signing_key(&kid).map_err(MintError::SelfCheck)?;
-    let key = token::mint(&signing_key, &kid, text.as_bytes());
-    if key.len() > MAX_TOKEN_BYTES {
-        return Err(MintError::KeyTooLong.into());
-    }
-    let key = attenuate(key, caveats)?;
-    verify(&key, &kid, ring, claims).map(|()| key)
-}
-
-fn verify(key: &str, kid: &Kid, ring: Ring, claims: &Claims) -> Result<(), Error> {
-    let unverified = Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)?;
-    let keyring = Keyring::new(vec![ring], 0);
-    let verified = Key::verify(unverified, &keyring).map_err(MintError::SelfCheck)?;
-    if verified.claims() == claims && verified.kid() == kid {
-        Ok(())
-    } else {
-        Err(MintError::SelfCheck(DenyReason::KeyMalformed).into())
-    }
-}
-
 fn read_only(text: &str, slashes: Slashes) -> Result<Json, InputError> {
     let json = read_json("--only", text)?;
     match check_restriction(&json, slashes) {
@@ -226,14 +179,14 @@ fn read_json(option: &'static str, text: &str) -> Result<Json, InputError> {
 
 /// Reviews the key for the gate with this configuration.
 /// `option`: what `claims.only` was read from.
-fn review(
+fn reviewed(
     claims: &Claims,
     option: &str,
     caveats: &[Json],
     settings: Option<&Settings>,
     now_secs: u64,
 ) -> Review {
-    let mut review = Review::of(settings);
+    let mut review = review::review_for(settings);
     if let Some(settings) = settings {
         // The shadow mode only records what is forbidden.
         let is_shadow = settings.mode == Mode::Shadow;
@@ -249,8 +202,8 @@ fn review(
     if let Some(only) = &claims.only {
         review.restriction(option, only, &valid);
     }
-    review.caveats(caveats, &valid);
-    review.narrowings(caveats, only_of(claims).as_slice());
+    review.caveats(&OPTIONS, caveats, &valid);
+    review.narrowings(&OPTIONS, caveats, only_of(claims).as_slice());
     review
 }
 
@@ -308,9 +261,6 @@ impl Failure for MintError {
     fn exit(&self) -> Exit {
         match self {
             Self::RegisterIsOut => Exit::Usage,
-            Self::Claims(_) | Self::KeyTooLong | Self::Lifetime | Self::SelfCheck(_) => {
-                Exit::Refused
-            }
         }
     }
 }
@@ -318,25 +268,9 @@ impl Failure for MintError {
 impl fmt::Display for MintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Claims(invalid) => {
-                write!(f, "invalid claims: {invalid}; change the option of that name")
-            }
-            Self::KeyTooLong => write!(
-                f,
-                "the key would be longer than {MAX_TOKEN_BYTES} bytes; shorten --only, --caveat or \
-                 --meta"
-            ),
-            Self::Lifetime => f.write_str(
-                "invalid lifetime; --lifetime must end after --not-before and before the \
-                 year 10000",
-            ),
             Self::RegisterIsOut => f.write_str(
                 "--register and --out name the same file, so the key would replace the register; \
                  choose another file for one of them",
-            ),
-            Self::SelfCheck(reason) => write!(
-                f,
-                "the minted key does not verify ({reason}) and is not printed; report this"
             ),
         }
     }

@@ -9,11 +9,11 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
+use vkey::issuing::KeyFlaw;
 use vkey::json::{Integers, Invalid, Json};
 use vkey::key::claims::Claims;
-use vkey::key::token::{Kid, Unverified};
+use vkey::key::token::Kid;
 
-use super::input::InputError;
 use super::private::{CannotCreate, CreateError, check};
 use super::text::ascii;
 
@@ -30,8 +30,8 @@ pub(super) struct Entry {
 
 impl Entry {
     /// The entry of a key.
-    pub(super) fn of(key: &str, claims: &Claims) -> Result<Self, InputError> {
-        let unverified = Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)?;
+    pub(super) fn of(key: &str, claims: &Claims) -> Result<Self, KeyFlaw> {
+        let unverified = KeyFlaw::read(key)?;
         Ok(Self { claims: claims.clone(), kid: unverified.kid().clone() })
     }
 

@@ -14,12 +14,12 @@ use vkey::engine::{Engine, Identity, KnownKey, McpTarget, Reading, StageResult};
 use vkey::exchange::Step;
 use vkey::headers::RequestHead;
 use vkey::host::Dialect;
+use vkey::issuing::KeyFlaw;
 use vkey::json::Json;
 use vkey::limits::{Amounts, Charge};
 use vkey::reply::TOO_LARGE;
 
 use super::evaluated::{Evaluated, Known};
-use super::key_flaw::KeyFlaw;
 use super::request_body::{Refusal, RequestBody, describe_facts, with_detail};
 use super::text::{ascii, escape_word};
 use super::{limits, time};

@@ -1,192 +1,41 @@
-//! What gates will refuse about a key that is about to be written.
+//! What a command does about what gates will refuse of a key.
 
 use std::fmt;
-use std::ops::Range;
 
-use vkey::access::restriction::Restriction;
 use vkey::config::Settings;
-use vkey::json::{Integers, Json};
-use vkey::key::claims::Claims;
+use vkey::issuing::Review;
 
-use super::ai::PAIRED;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::output::Output;
-
-/// Findings about a key.
-#[derive(Default)]
-pub(super) struct Review {
-    /// Why every request with the key is refused, each with what to do.
-    refusals: Vec<String>,
-    /// What never holds, although the key may be used.
-    warnings: Vec<String>,
-    /// The gate that the key is for has no prices.
-    is_unpriced: bool,
-    /// It takes no request for an MCP call.
-    is_without_mcp: bool,
-}
 
 /// Every request with the key would be refused.
 #[derive(Debug)]
 struct SurelyRefused(Vec<String>);
 
-impl Review {
-    /// A review of a key for a gate.
-    pub(super) fn of(settings: Option<&Settings>) -> Self {
-        let is_unpriced = settings.is_some_and(|settings| settings.llm.prices.is_empty());
-        let is_without_mcp = settings.is_some_and(|settings| settings.mcp.is_empty());
-        Self { is_unpriced, is_without_mcp, ..Self::default() }
-    }
+/// A review of a key for a gate.
+pub(super) fn review_for(settings: Option<&Settings>) -> Review {
+    let is_unpriced = settings.is_some_and(|settings| settings.llm.prices.is_empty());
+    let is_without_mcp = settings.is_some_and(|settings| settings.mcp.is_empty());
+    Review { is_unpriced, is_without_mcp, ..Review::default() }
+}
 
-    /// Adds a reason for which every request with the key is refused.
-    pub(super) fn refuse(&mut self, reason: impl Into<String>) {
-        self.refusals.push(reason.into());
+/// Fails if every request with the key would be refused, unless `force` is set.
+pub(super) fn check(review: &mut Review, force: bool) -> Result<(), Error> {
+    if force {
+        review.warnings.splice(0..0, review.refusals.drain(..));
     }
-
-    /// Adds a warning.
-    pub(super) fn warn(&mut self, warning: impl Into<String>) {
-        self.warnings.push(warning.into());
-    }
-
-    /// Reviews the restriction of an option. `valid`: the life of the key, Unix seconds.
-    pub(super) fn restriction(&mut self, option: &str, json: &Json, valid: &Range<u64>) {
-        let root = json.root(Integers::Digits);
-        let Ok(restriction) = Restriction::read(&root) else { return };
-        if restriction.limits().measured().cost && self.is_unpriced {
-            self.warn(format!("{option}: {UNPRICED}"));
-        }
-        if !holds_within(&restriction, valid) {
-            self.refuse(format!("{option} {OUTLIVED}"));
-        }
-        if restriction.pairs_models_with_mcp() {
-            self.warn(format!("{option}: {PAIRED}"));
-        }
-        if self.is_without_mcp {
-            self.mcp(option, &restriction);
-        }
-    }
-
-    /// Reviews the caveats of `--caveat`, each as the one that narrows a key with earlier restrictions.
-    pub(super) fn narrowings(&mut self, caveats: &[Json], earlier: &[Restriction]) {
-        for (index, caveat) in caveats.iter().enumerate() {
-            self.narrowing(&format!("--caveat {}", index + 1), caveat, earlier);
-        }
-    }
-
-    /// Reviews a restriction that narrows a key with earlier ones.
-    pub(super) fn narrowing(&mut self, option: &str, json: &Json, earlier: &[Restriction]) {
-        let root = json.root(Integers::Digits);
-        let Ok(restriction) = Restriction::read(&root) else { return };
-        if restriction == Restriction::default() {
-            self.warn(format!("{option} {NOTHING}"));
-        }
-        let has = |is_such: fn(&Restriction) -> bool| earlier.iter().any(is_such);
-        let (models, mcp) = (restriction.needs_models(), restriction.needs_mcp_call());
-        if models && !mcp && has(Restriction::restricts_mcp) && !has(Restriction::needs_models) {
-            self.warn(format!("{option} {NO_CALLS}"));
-        } else if mcp
-            && !models
-            && has(Restriction::restricts_models)
-            && !has(Restriction::needs_mcp_call)
-        {
-            self.warn(format!("{option} {NO_MODELS}"));
-        }
-    }
-
-    /// Warns of a restriction that a gate without `mcp` never finds to hold.
-    fn mcp(&mut self, option: &str, restriction: &Restriction) {
-        if let Some(warning) = without_mcp(restriction) {
-            self.warn(format!("{option}: {warning}"));
-        }
-    }
-
-    /// Reviews the caveats of `--caveat`, each and all together.
-    pub(super) fn caveats(&mut self, caveats: &[Json], valid: &Range<u64>) {
-        let refusals = self.refusals.len();
-        for (index, caveat) in caveats.iter().enumerate() {
-            self.restriction(&format!("--caveat {}", index + 1), caveat, valid);
-        }
-        let together = caveats.iter().fold(valid.clone(), |window, caveat| within(caveat, window));
-        if self.refusals.len() == refusals && together.is_empty() && !valid.is_empty() {
-            self.refuse(APART);
-        }
-    }
-
-    /// Fails if every request with the key would be refused, unless `force` is set.
-    pub(super) fn check(&mut self, force: bool) -> Result<(), Error> {
-        if force {
-            self.warnings.splice(0..0, self.refusals.drain(..));
-        }
-        match self.refusals.is_empty() {
-            true => Ok(()),
-            false => Err(SurelyRefused(std::mem::take(&mut self.refusals)).into()),
-        }
-    }
-
-    /// Writes the warnings to standard error.
-    pub(super) fn print(&self, out: &mut Output) {
-        for warning in &self.warnings {
-            out.note(format_args!("warning: {warning}"));
-        }
+    match review.refusals.is_empty() {
+        true => Ok(()),
+        false => Err(SurelyRefused(std::mem::take(&mut review.refusals)).into()),
     }
 }
 
-/// What is wrong with a restriction that a gate without `mcp` never finds to hold, or an alternative of it.
-pub(super) fn without_mcp(restriction: &Restriction) -> Option<String> {
-    if restriction.needs_mcp_call() {
-        Some(format!("{WITHOUT_MCP}: every request is refused; {ADD_MCP}"))
-    } else if restriction.alternatives().iter().any(Restriction::needs_mcp_call) {
-        Some(format!("{WITHOUT_MCP}, alternatives of any_of among them; {ADD_MCP}"))
-    } else {
-        None
+/// Writes the warnings to standard error.
+pub(super) fn print(review: &Review, out: &mut Output) {
+    for warning in &review.warnings {
+        out.note(format_args!("warning: {warning}"));
     }
-}
-
-const WITHOUT_MCP: &str = "the configuration has no mcp, so restrictions of mcp never hold";
-
-const ADD_MCP: &str = "name the paths of MCP servers in mcp.routes (vkey mcp adds its own path)";
-
-const NOTHING: &str = "restricts nothing: the key may do all that it could before";
-
-const NO_CALLS: &str = "allows AI requests only, so the key can make no MCP call any more; to keep those that it may make, \
-    add --tools '*', or use any_of: [{\"models\": …}, {\"mcp\": {}}]";
-
-const NO_MODELS: &str = "allows MCP calls only, so the key can use no model any more; to keep those that it may use, \
-    add --models '*', or use any_of: [{\"models\": [\"*\"]}, {\"mcp\": …}]";
-
-const UNPRICED: &str = "the configuration has no prices, so a quota of cost_usd refuses every request that names a \
-    model; add llm.prices";
-
-const OUTLIVED: &str = "never allows a request while the key is valid: every request is refused; change its nbf \
-    or exp";
-
-const APART: &str = "the caveats of --caveat never hold at the same time: every request is refused; change their nbf \
-    or exp";
-
-/// The restriction in claims, if it can be read.
-pub(super) fn only_of(claims: &Claims) -> Option<Restriction> {
-    Restriction::read(&claims.only.as_ref()?.root(Integers::Digits)).ok()
-}
-
-/// The part of a window in which a restriction holds, without regard to its alternatives.
-fn within(json: &Json, window: Range<u64>) -> Range<u64> {
-    match Restriction::read(&json.root(Integers::Digits)) {
-        Ok(restriction) => window_of(&restriction, &window),
-        Err(_) => window,
-    }
-}
-
-fn window_of(restriction: &Restriction, valid: &Range<u64>) -> Range<u64> {
-    let start = restriction.nbf_secs().map_or(valid.start, |nbf| nbf.max(valid.start));
-    let end = restriction.exp_secs().map_or(valid.end, |exp| exp.min(valid.end));
-    start..end
-}
-
-fn holds_within(restriction: &Restriction, valid: &Range<u64>) -> bool {
-    let window = window_of(restriction, valid);
-    let alternatives = restriction.alternatives();
-    let holds = |alternative: &Restriction| holds_within(alternative, &window);
-    !window.is_empty() && (alternatives.is_empty() || alternatives.iter().any(holds))
 }
 
 impl Failure for SurelyRefused {

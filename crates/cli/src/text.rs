@@ -1,24 +1,14 @@
 //! Escapes untrusted text, so that it cannot control a terminal.
 
-use std::fmt::Write as _;
+pub(super) use vkey::json::{ascii, pretty};
 
-use vkey::json::Json;
+use vkey::json::{Json, escape};
 
 /// The longest untrusted text on a line, in characters.
 const MAX_SHOWN_CHARS: usize = 200;
 
 /// The longest sentence, in characters; it may list hosts and pins.
 const MAX_SENTENCE_CHARS: usize = 2000;
-
-/// Indented JSON in ASCII, so that untrusted text cannot control the terminal.
-pub(super) fn pretty(json: &Json) -> String {
-    serde_json::to_string_pretty(json).map_or_else(|_| ascii(json), |text| escape(&text))
-}
-
-/// JSON on one line, in ASCII.
-pub(super) fn ascii(json: &Json) -> String {
-    escape(&json.to_string())
-}
 
 /// A name, which is data, as a JSON string.
 pub(super) fn quoted(name: &str) -> String {
@@ -50,21 +40,6 @@ pub(super) fn escape_word(name: &str) -> String {
     if is_word { escape_line(name) } else { format!("\"{}\"", escape_line(name)) }
 }
 
-/// Escapes all that is not ASCII in JSON text. It occurs only in strings (RFC 8259, section 2).
-fn escape(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        if matches!(c, ' '..='~' | '\n') {
-            text.push(c);
-            continue;
-        }
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            _ = write!(text, "\\u{unit:04x}");
-        }
-    }
-    text
-}
-
 /// A number of things: `1 key`, `2 keys`.
 pub(super) fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
@@ -73,15 +48,6 @@ pub(super) fn counted(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pretty_json_is_ascii_and_parses_to_the_same_value() {
-        let json = Json::parse("{\"a\":\"\\u001f\u{7f}\u{9b}é\u{202e}😀\\n\"}".as_bytes()).unwrap();
-        for text in [pretty(&json), ascii(&json)] {
-            assert!(text.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
-            assert_eq!(Json::parse(text.as_bytes()).unwrap(), json);
-        }
-    }
 
     #[test]
     fn untrusted_text_is_one_short_line() {

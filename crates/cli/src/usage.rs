@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
+use vkey::issuing::KeyFlaw;
 use vkey::json::Json;
 use vkey::key::claims::is_id;
-use vkey::key::token::Unverified;
 
 use super::client::{Client, ClientError, InsecureConnection, MAX_USAGE_BYTES};
 use super::counts::Counts;
@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let roots = ca.as_deref().map_or(Ok(RootCerts::WebPki), read_roots)?;
     let key = args.key.read(out)?;
     // Only a key may be sent: anything else may be a misplaced secret.
-    Unverified::parse(key.as_bytes()).map_err(|_| InputError::NotAKey)?;
+    KeyFlaw::read(&key).map_err(|_| KeyFlaw::Form)?;
     let client = Client { timeout_secs: *timeout, max_bytes: MAX_USAGE_BYTES, roots };
     let query = args.subject.query();
     let error = |error: ClientError| if query.is_empty() { error } else { error.of_others() };

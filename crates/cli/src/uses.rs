@@ -1,7 +1,8 @@
 //! `--models` and `--tools`: the restriction that people mean by a list of models and a list of tools.
 
-use vkey::access::restriction::{Restriction, Slashes, refuse_mistakes};
-use vkey::json::{Integers, Invalid, Json};
+use vkey::access::restriction::Slashes;
+use vkey::issuing::check_restriction;
+use vkey::json::{Invalid, Json};
 
 use super::input::InputError;
 
@@ -92,11 +93,4 @@ fn glob(text: &str) -> Result<String, &'static str> {
     } else {
         Ok(text.to_owned())
     }
-}
-
-/// Checks that JSON is a restriction that gates understand and that some request can match.
-pub(super) fn check_restriction(json: &Json, slashes: Slashes) -> Result<(), Invalid> {
-    let root = json.root(Integers::Digits);
-    Restriction::read(&root)?;
-    refuse_mistakes(&root, slashes)
 }

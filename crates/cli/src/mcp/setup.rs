@@ -9,13 +9,13 @@ use std::path::{self, Path, PathBuf};
 use zeroize::Zeroizing;
 
 use vkey::config::Config;
+use vkey::issuing::{self, CannotMint};
 use vkey::json::Json;
 use vkey::key::claims::Claims;
 
 use super::super::error::Error;
 use super::super::exit::Exit;
 use super::super::input::{self, InputError};
-use super::super::mint::{self, MintError};
 use super::super::output::Output;
 use super::super::private::{CannotCreate, CreateError, check, create};
 use super::super::ring::RingError;
@@ -102,7 +102,7 @@ impl SetupArgs {
         let now_secs = time::now(None)?;
         let exp = now_secs.saturating_add(self.lifetime);
         if exp > time::LAST {
-            return Err(MintError::Lifetime.into());
+            return Err(CannotMint::Lifetime.into());
         }
         let id = secret::random_id()?;
         let audience = format!("{RING}-{}", id.trim_start_matches("k_"));
@@ -112,7 +112,7 @@ impl SetupArgs {
         let environment = |_: &str| Some(secret.to_string());
         let ring = parsed.rings().first().and_then(|ring| ring.compile(environment).0);
         let ring = ring.ok_or_else(|| RingError::None(Vec::new()))?;
-        let claims = mint::valid(&Claims {
+        let claims = issuing::valid(&Claims {
             jti: secret::random_id()?,
             tenant: self.tenant.clone(),
             sub: None,
@@ -124,7 +124,7 @@ impl SetupArgs {
             only: None,
             meta: None,
         })?;
-        let key = Zeroizing::new(mint::mint(ring, &claims, &[], now_secs)?);
+        let key = Zeroizing::new(issuing::mint(ring, &claims, &[], now_secs)?);
         Ok(Made { config, secret, key, claims })
     }
 

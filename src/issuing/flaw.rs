@@ -5,39 +5,34 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use vkey::json::{Integers, Invalid, Json, Node};
-use vkey::key::claims::Claims;
-use vkey::key::token::{Kid, Unverified};
-
-use super::error::{Error, Failure};
-use super::exit::Exit;
-use super::input::InputError;
+use crate::json::{Integers, Invalid, Json, Node};
+use crate::key::claims::Claims;
+use crate::key::token::{Kid, Unverified};
 
 /// A part of a credential that no gate accepts.
 #[derive(Debug)]
-pub(super) enum KeyFlaw {
+pub enum KeyFlaw {
+    /// It has not the form of a key.
+    Form,
     /// The header of a JWT.
     Header(Invalid),
     /// The claims of a key or of a JWT.
     Claims(Invalid),
 }
 
-/// Reads the form of a key.
-///
-/// # Errors
-///
-/// [`KeyFlaw`] for a JWT whose header no gate accepts, [`InputError::NotAKey`] for anything else that is not a key.
-pub(super) fn read(key: &str) -> Result<Unverified<'_>, Error> {
-    Unverified::parse(key.as_bytes()).map_err(|_| match header_flaw(key) {
-        Some(flaw) => flaw.into(),
-        None => InputError::NotAKey.into(),
-    })
-}
-
 impl KeyFlaw {
+    /// Reads the form of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFlaw::Header`] for a JWT whose header no gate accepts, [`KeyFlaw::Form`] for anything else that is not a key.
+    pub fn read(key: &str) -> Result<Unverified<'_>, Self> {
+        Unverified::parse(key.as_bytes()).map_err(|_| header_flaw(key).unwrap_or(Self::Form))
+    }
+
     /// What no gate accepts in a credential; `None` if it has not even the form of a key, or if its header and its
     /// claims are accepted.
-    pub(super) fn find(credential: &str) -> Option<Self> {
+    pub fn find(credential: &str) -> Option<Self> {
         match Unverified::parse(credential.as_bytes()) {
             Ok(key) => Claims::parse(key.untrusted_content().0).err().map(Self::Claims),
             Err(_) => header_flaw(credential),
@@ -69,15 +64,15 @@ fn check_header(root: &Node<'_>) -> Result<(), Invalid> {
     }
 }
 
-impl Failure for KeyFlaw {
-    fn exit(&self) -> Exit {
-        Exit::Refused
-    }
-}
-
 impl fmt::Display for KeyFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (part, invalid) = match self {
+            Self::Form => {
+                return f.write_str(
+                    "the input is not a virtual key; expected vk1.<kid>.<claims>.<tag> on one line, as \
+                     `vkey mint` prints it",
+                );
+            }
             Self::Header(invalid) => ("header of the JWT", invalid),
             Self::Claims(invalid) => ("claims", invalid),
         };
