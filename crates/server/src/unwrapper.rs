@@ -195,7 +195,7 @@ mod tests {
         {
             assert_eq!(unwrapped(&[line.to_owned()]), [""; 0], "{line}");
         }
-        let damaged = &LINE[..LINE.len() - 1];
+        let damaged = LINE.strip_suffix('}').unwrap();
         assert_eq!(unwrapped(&[damaged.to_owned()]), [damaged]);
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use vkey::audit::AuditKey;
 use vkey::key::keyring::{InvalidSecret, Secret};
@@ -17,7 +18,7 @@ use vkey_server::{
 
 use crate::error::{Error, Failure};
 use crate::exit::Exit;
-use crate::input::{InputError, Place, variable_name};
+use crate::input::{InputError, InputProblem, Origin, Place, environment, variable_name};
 use crate::output::{Output, OutputError};
 use crate::text::{counted, escape_line, escape_word};
 
@@ -62,11 +63,11 @@ enum VerifyError {
 
 /// Runs `vkey audit verify`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    let mut trail = Trail::new(args.keys()?);
     let is_stdin = |path: &PathBuf| path.as_path() == Path::new("-");
     if args.logs.iter().chain(&args.secret_file).filter(|path| is_stdin(path)).count() > 1 {
         return Err(InputError::StdinTwice.into());
     }
+    let mut trail = Trail::new(args.keys()?);
     for (number, path) in (1..).zip(&args.logs) {
         read(path, &mut trail).map_err(|error| VerifyError::Log(number, error))?;
     }
@@ -118,14 +119,15 @@ fn show(report: &Report, out: &mut Output) -> Result<(), OutputError> {
     if report.more_findings > 0 {
         out.line(format_args!("{} more findings are not shown", report.more_findings))?;
     }
-    out.line(format_args!("verified {} records and {} anchors", report.verified, report.anchors))?;
-    for (count, what) in [
-        (report.unchained, "records have no place in a chain: their gate had no audit.secret"),
-        (report.unseen, "lines are of requests that no gate saw"),
-        (report.too_long, "lines are longer than 1 MiB and were skipped"),
+    let (records, anchors) = (things(report.verified, "record"), things(report.anchors, "anchor"));
+    out.line(format_args!("verified {records} and {anchors}"))?;
+    for (count, thing, what) in [
+        (report.unchained, "record", "without a place in a chain: the gate had no audit.secret"),
+        (report.unseen, "line", "of requests that no gate saw"),
+        (report.too_long, "line", "skipped: longer than 1 MiB"),
     ] {
         if count > 0 {
-            out.note(format_args!("{count} {what}"));
+            out.note(format_args!("{} {what}", things(count, thing)));
         }
     }
     if report.is_empty() {
@@ -134,21 +136,26 @@ fn show(report: &Report, out: &mut Output) -> Result<(), OutputError> {
     Ok(())
 }
 
+fn things(count: u64, thing: &str) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), thing)
+}
+
 fn chain_line(chain: &ChainSummary) -> String {
     let of =
         chain.host.as_deref().map_or(String::new(), |host| format!(" of {}", escape_word(host)));
-    let records = counted(usize::try_from(chain.records).unwrap_or(usize::MAX), "record");
+    let records = match chain.records {
+        0 => "no record".to_owned(),
+        1 => "record 0".to_owned(),
+        records => format!("records 0 to {}", records - 1),
+    };
     let times = chain.times.map_or(String::new(), |(first, last)| {
         format!(", {} to {}", rfc3339(first / 1_000_000), rfc3339(last / 1_000_000))
     });
+    let open = "open: whether later records are missing cannot be known";
     let end = match (chain.is_closed, chain.anchored) {
         (true, _) => "closed by an anchor".to_owned(),
-        (false, Some(anchored)) => {
-            format!(
-                "open: a record after the last one cannot be missed; the last anchor counts {anchored}"
-            )
-        }
-        (false, None) => "open: a record after the last one cannot be missed; no anchor".to_owned(),
+        (false, Some(anchored)) => format!("{open}; the last anchor counts {anchored}"),
+        (false, None) => format!("{open}; no anchor"),
     };
     format!("chain {}{of}: {records}{times}; {end}", escape_word(&chain.id))
 }
@@ -198,15 +205,23 @@ impl Args {
         let mut places: Vec<_> = self.secret_env.iter().map(variable).collect();
         places.extend(self.secret_file.iter().map(file));
         if places.is_empty() {
-            places.push(Place::Variable("--secret-env", DEFAULT_VARIABLE.to_owned()));
+            return Ok(vec![audit_key(&default_secret()?)?]);
         }
-        let key = |place: Place| {
-            let text = place.read_line()?;
-            let secret = Secret::parse_unguessable(&text).map_err(VerifyError::Secret)?;
-            Ok(AuditKey::new(&secret))
-        };
-        places.into_iter().map(key).collect()
+        places.iter().map(|place| audit_key(&place.read_line()?)).collect()
     }
+}
+
+fn default_secret() -> Result<Zeroizing<String>, InputError> {
+    let unset = || {
+        let origin = Origin::Configured(DEFAULT_VARIABLE.to_owned());
+        InputError::Unusable(origin, InputProblem::Unset)
+    };
+    environment(DEFAULT_VARIABLE).map(Zeroizing::new).ok_or_else(unset)
+}
+
+fn audit_key(secret: &str) -> Result<AuditKey, Error> {
+    let secret = Secret::parse_unguessable(secret).map_err(VerifyError::Secret)?;
+    Ok(AuditKey::new(&secret))
 }
 
 // === impl VerifyError ===

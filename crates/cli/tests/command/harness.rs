@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use temp::TempDir;
+pub(crate) use temp::TempDir;
 
 /// A time in the middle of an epoch, so that keys minted then live through the tests' times.
 pub(crate) const NOW: &str = "1790000000";

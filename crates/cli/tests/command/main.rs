@@ -11,6 +11,7 @@
 )]
 
 mod agreement;
+mod audit;
 mod config;
 mod config_notes;
 mod crd;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use vkey::access::restriction::{MAX_GLOB_STEPS, MAX_POINTERS};
 use vkey::alerts::anomaly::Sensitivity;
 use vkey::alerts::failures;
-use vkey::audit::{ACCESS_LOG_FORMAT, AuditRecord, Line, Mask};
+use vkey::audit::{ACCESS_LOG_FORMAT, AuditKey, AuditRecord, Chain, Line, Mask, Outcome};
 use vkey::body::Format;
 use vkey::body::mcp::{MAX_POINTER_BYTES, MAX_SEGMENTS};
 use vkey::body::request::Target;
@@ -52,8 +52,11 @@ fn every_reason_is_listed_with_its_status_and_class() {
 
 #[test]
 fn every_member_of_an_audit_line_is_listed_in_order() {
-    let line = Line { record: Some(AuditRecord::default()), ..Line::default() };
-    let line = line.write(&Mask::default());
+    let secret = Secret::parse("Chained-1-in-a-document").unwrap();
+    let (record, mut text) =
+        (AuditRecord::default(), AuditRecord::default().write(&Mask::default()));
+    Chain::new(AuditKey::new(&secret), &[]).link(&mut text, record.amounts());
+    let line = Line::splice(&text, &Outcome::default(), &Mask::default());
     let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else { panic!("{line}") };
     let page = page("audit");
     let table = page.lines().skip_while(|line| !line.starts_with("|---")).skip(1);

@@ -32,8 +32,9 @@ pub(crate) const HOST_CALLS: [&str; 21] = [
     "proxy_set_tick_period_milliseconds",
 ];
 
-/// What the standard library needs to read the environment and to say why it aborts.
-const WASI: [&str; 4] = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
+/// What the standard library needs to read the environment and to say why it aborts, and the randomness of the ids of
+/// audit chains.
+const WASI: [&str; 5] = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit", "random_get"];
 
 /// Every export is called for every request, where it is a callback of requests.
 pub(crate) const EXPORTS: [&str; 16] = [
