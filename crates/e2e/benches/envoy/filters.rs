@@ -134,6 +134,13 @@ impl Chain {
         Self::gate_with(gate, &plugin(gate), listener)
     }
 
+    /// The gate with everything on, whose audit records form a chain.
+    pub(crate) fn chained(listener: &str) -> Self {
+        let mut plugin = plugin(Gate::Everything);
+        plugin["audit"]["secret"] = plugin["keyring"][0]["secret"].clone();
+        Self::gate_with(Gate::Everything, &plugin, listener)
+    }
+
     fn gate_with(gate: Gate, plugin: &Value, listener: &str) -> Self {
         let mut wasm = shipped_wasm();
         wasm["config"]["configuration"]["value"] = json!(plugin.to_string());

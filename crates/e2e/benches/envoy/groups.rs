@@ -9,11 +9,11 @@ use crate::provider::{HOST, Provider};
 use crate::streams::{Chat, Streams};
 
 /// The cases of one worker that are counted when none are named: counting all takes twice as long.
-const TELLING: [&str; 27] = [
+const TELLING: [&str; 28] = [
     "bare", "noop", "floor", "verify", "verify-first", "rules", "limits", "audit", "all",
-    "all-first", "all-16", "jwt", "jwt-cached", "ratelimit", "native", "native-cached", "direct",
-    "gated", "invalid", "missing", "limited", "forbidden", "keys-1", "keys-100000", "mcp-bare",
-    "mcp-plain", "mcp-call",
+    "all-first", "all-16", "chained", "jwt", "jwt-cached", "ratelimit", "native", "native-cached",
+    "direct", "gated", "invalid", "missing", "limited", "forbidden", "keys-1", "keys-100000",
+    "mcp-bare", "mcp-plain", "mcp-call",
 ];
 
 /// All groups. Those of whose cases none is wanted are left out, and so are listeners.
@@ -80,6 +80,7 @@ fn filters(issuer: &Issuer, provider: &Provider) -> Group {
         gate("all", "vkey: everything on, cached key", "all").check(outside, 403),
         Case::new("all-first", "vkey: everything on, first sight", "all-first", fresh(0))
             .guarded(&key(0)),
+        gate("chained", "vkey: everything on, records in a chain", "chained"),
         Case::new("all-4", "vkey: everything on, 4 caveats, cached", "all", Ask::with(key(4)))
             .guarded(&key(4)),
         Case::new("all-16", "vkey: everything on, 16 caveats, cached", "all", Ask::with(key(16)))
@@ -135,6 +136,7 @@ fn filters(issuer: &Issuer, provider: &Provider) -> Group {
         ("audit", Chain::gate(Gate::Audit, "audit")),
         ("all", Chain::gate(Gate::Everything, "all")),
         ("all-first", Chain::gate(Gate::Everything, "all-first")),
+        ("chained", Chain::chained("chained")),
         ("direct", Chain::direct(provider, "direct")),
         ("gated", Chain::gated(provider, "gated")),
         ("jwt", Chain::jwt(issuer, false)),
