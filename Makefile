@@ -214,12 +214,12 @@ module: rust $(WASM_OPT)
 # The module with faults that the tests switch on. It is never shipped, so it is optimised less.
 .PHONY: build-faults
 build-faults: rust $(WASM_OPT)
-	@PROFILE=release tools/build-wasm.sh target/vkey-faults.wasm --features faults
+	@CARGO_PROFILE=release tools/build-wasm.sh target/vkey-faults.wasm --features faults
 
 # The module with a policy with exceptions. It is never shipped either.
 .PHONY: build-skip
 build-skip: rust $(WASM_OPT)
-	@POLICY=testdata/policies/skip.json PROFILE=release tools/build-wasm.sh target/vkey-skip.wasm
+	@POLICY=testdata/policies/skip.json CARGO_PROFILE=release tools/build-wasm.sh target/vkey-skip.wasm
 
 # A module that does nothing, as a baseline for `make bench`.
 .PHONY: build-noop
