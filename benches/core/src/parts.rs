@@ -102,7 +102,8 @@ impl Parts<'_> {
                     mcp: Mcp::None,
                 })
             });
-            Step::of(engine, &Question { key, validity: Ok(()), head, access })
+            let question = Question { key, validity: Ok(()), head, allows_headers: false, access };
+            Step::of(engine, &question)
         });
     }
 
