@@ -32,6 +32,8 @@ pub(crate) struct Tags<'a> {
     /// The set of characters in the tags, one bit for each value. It is about half of the alphabet, so few
     /// other texts contain several of them in a row.
     characters: OnceCell<u64>,
+    /// Every block of them, as a number.
+    blocks: OnceCell<Vec<u64>>,
 }
 
 impl<'a> Tags<'a> {
@@ -41,7 +43,7 @@ impl<'a> Tags<'a> {
             let tag = tags.next().unwrap_or_default();
             tag.get(tag.len().saturating_sub(MAX_TAG_BYTES)..).unwrap_or_default()
         };
-        Self { tags: [next(), next()], characters: OnceCell::new() }
+        Self { tags: [next(), next()], characters: OnceCell::new(), blocks: OnceCell::new() }
     }
 
     /// Whether a text contains [`HIDDEN_CHARS`] consecutive characters of a tag. It may also be true for
@@ -65,9 +67,11 @@ impl<'a> Tags<'a> {
         if block.iter().any(|byte| characters & bit(*byte) == 0) {
             return false;
         }
-        let block = number(block);
-        let mut of_tags = self.tags.iter().flat_map(|tag| tag.array_windows());
-        of_tags.any(|of_tag| number(*of_tag) == block)
+        let blocks = self.blocks.get_or_init(|| {
+            let of_tag = |tag: &&'a [u8]| tag.array_windows().map(|block| number(*block));
+            self.tags.iter().flat_map(of_tag).collect()
+        });
+        blocks.contains(&number(block))
     }
 }
 
