@@ -202,15 +202,17 @@ impl Gate {
     /// Writes the line of a request that no access logger prints.
     #[inline(never)]
     fn log_line(&self, host: &impl Host, record: AuditRecord<'_>, outcome: audit::Outcome<'_>) {
+        let (mask, link_bytes) = (&self.audit.mask, if self.has_chain() { LINK_BYTES } else { 0 });
         let mut line = Line { record: Some(self.complete(host, record)), outcome };
         if let Some(max_bytes) = host.max_line_bytes() {
-            let link_bytes = if self.has_chain() { LINK_BYTES } else { 0 };
-            line = line.within(&self.audit.mask, max_bytes.saturating_sub(link_bytes));
+            line = line.within(mask, max_bytes.saturating_sub(link_bytes));
         }
-        let Line { record: Some(record), outcome } = line else { return };
-        let mut text = record.write(&self.audit.mask);
+        let Some(record) = line.record.as_ref().filter(|_| self.has_chain()) else {
+            return host.log(self.audit.level, &line.write(mask));
+        };
+        let mut text = record.write(mask);
         self.link(host, &mut text, record.amounts());
-        self.log(host, &text, &outcome);
+        self.log(host, &text, &line.outcome);
         self.anchor_if_due(host);
     }
 
