@@ -12,8 +12,8 @@ const MAX_FINDINGS: usize = 1000;
 
 /// A trail that is being verified, line by line, from logs in any order.
 ///
-/// It keeps, for each chain, its present end, and each record that came before those in front of it: as many as a log
-/// holds that is read before an earlier one.
+/// It keeps, for each chain, its present end, and each record that came before those in front of it, some 200 bytes each:
+/// as many as a log holds that is read before an earlier one, and all that follow a missing one.
 pub struct Trail {
     keys: Vec<AuditKey>,
     chains: BTreeMap<String, Chain>,
@@ -79,7 +79,8 @@ struct Chain {
     /// Anchors for records that have not come.
     anchors: BTreeMap<u64, (Anchor, Place)>,
     anchored: Option<u64>,
-    is_closed: bool,
+    /// The number of records with which an anchor closed the chain.
+    closed_at: Option<u64>,
     /// The log in which a record came last, and the highest number in it.
     highest: Option<(u64, u64)>,
 }
@@ -177,7 +178,9 @@ impl Trail {
         let chain = self.chains.entry(id.clone()).or_default();
         chain.host = chain.host.take().or_else(|| anchor.host.clone());
         chain.anchored = chain.anchored.max(Some(anchor.records));
-        chain.is_closed |= anchor.is_end;
+        if anchor.is_end {
+            chain.closed_at = chain.closed_at.max(Some(anchor.records));
+        }
         if anchor.records == chain.next {
             chain.check(&id, &anchor, place, &mut self.report);
         } else if anchor.records > chain.next {
@@ -212,7 +215,7 @@ impl Chain {
             }
             self.totals.add(record.amounts);
             self.last = Some(record.mac);
-            self.next += 1;
+            self.next = self.next.saturating_add(1);
             if let Some((anchor, place)) = self.anchors.remove(&self.next) {
                 self.check(id, &anchor, place, report);
             }
@@ -256,7 +259,7 @@ impl Chain {
             records: self.next,
             totals: self.totals,
             anchored: self.anchored,
-            is_closed: self.is_closed,
+            is_closed: self.closed_at == Some(self.next),
         }
     }
 }

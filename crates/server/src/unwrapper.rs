@@ -8,8 +8,8 @@ use serde_json::{Deserializer, Value};
 /// What an audit line begins with.
 const OPEN: &str = r#"{"vkey":""#;
 
-/// The name of its first member, inside a JSON string.
-const OPEN_IN_STRING: &str = r#"{\"vkey\""#;
+/// The name of its first member.
+const NAME: &str = "vkey";
 
 /// How many times a line may be wrapped in JSON: by the proxy's own log, and by the runtime of the container.
 const MAX_WRAPPINGS: usize = 3;
@@ -68,7 +68,7 @@ fn cri(line: &str) -> Option<Piece<'_>> {
     let mut fields = line.splitn(4, ' ');
     let (_time, stream, tag, text) =
         (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    if !matches!(stream, "stdout" | "stderr") {
+    if !is_stream(stream) {
         return None;
     }
     // A tag may be followed by others, after colons.
@@ -88,8 +88,16 @@ fn docker(line: &str) -> Option<Piece<'_>> {
     let Value::Object(mut members) = serde_json::from_str(line).ok()? else { return None };
     let Some(Value::String(mut text)) = members.remove("log") else { return None };
     let Some(Value::String(stream)) = members.remove("stream") else { return None };
+    if !is_stream(&stream) {
+        return None;
+    }
     let is_last = remove_line_end(&mut text);
     Some(Piece::Part { stream, text, is_last })
+}
+
+/// Whether a name is that of one of the two streams of a container: no other is remembered.
+fn is_stream(name: &str) -> bool {
+    matches!(name, "stdout" | "stderr")
 }
 
 /// Removes the line end. Returns whether there was one.
@@ -99,17 +107,24 @@ fn remove_line_end(text: &mut String) -> bool {
     is_ended
 }
 
-/// The audit line in a text, without what stands before and after it.
+/// The audit line in a text, without what stands before and after it. What is like one, but not as a gate writes it, is
+/// returned too: readers of JSON would take it for one. So is a text with several, which no gate writes.
 fn find(text: &str, wrappings: usize) -> Option<Cow<'_, str>> {
-    if let Some((before, _)) = text.split_once(OPEN) {
-        return text.get(before.len()..).map(|line| Cow::Borrowed(one_value(line)));
+    if let Some((before, after)) = text.split_once(OPEN) {
+        let line = text.get(before.len()..)?;
+        return Some(Cow::Borrowed(if after.contains(OPEN) { line } else { one_value(line) }));
     }
-    if wrappings == 0 || !text.contains(OPEN_IN_STRING) {
+    // The name may be escaped.
+    if wrappings == 0 || !(text.contains(NAME) || text.contains("\\u")) {
         return None;
     }
-    let start = text.find('{')?;
-    let mut values = Deserializer::from_str(text.get(start..)?).into_iter::<Value>();
-    in_strings(&values.next()?.ok()?, wrappings - 1).map(Cow::Owned)
+    let from_start = text.get(text.find('{')?..)?;
+    let mut values = Deserializer::from_str(from_start).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    match value.get(NAME) {
+        Some(_) => from_start.get(..values.byte_offset()).map(Cow::Borrowed),
+        None => in_strings(&value, wrappings - 1).map(Cow::Owned),
+    }
 }
 
 /// The first audit line in the strings of a value.
@@ -166,6 +181,34 @@ mod tests {
                 assert_eq!(unwrapped(&[line.to_owned()]), [LINE], "{line}");
             }
         }
+    }
+
+    /// Whoever reads the log as JSON takes these for audit lines, so they are judged as such.
+    #[test]
+    fn what_is_like_an_audit_line_is_found_in_other_spellings_too() {
+        for like in [
+            r#"{ "vkey":"2"}"#,
+            r#"{"vkey" :"2"}"#,
+            r#"{"\u0076key":"2"}"#,
+            r#"{"ts":"x","vkey":"2"}"#,
+        ] {
+            let twice = quoted(&format!(r#"{{"msg":{}}}"#, quoted(like)));
+            let wrapped = format!(r#"{{"log":{twice},"a":1}}"#);
+            for line in [like.to_owned(), format!("t stdout F {like}"), wrapped] {
+                assert_eq!(unwrapped(&[line.clone()]), [like], "{line}");
+            }
+        }
+        let two = format!("{LINE}{LINE}");
+        assert_eq!(unwrapped(&[two.clone()]), [two], "neither is dropped");
+    }
+
+    #[test]
+    fn only_the_two_streams_of_a_container_are_remembered() {
+        let mut unwrapper = Unwrapper::default();
+        for number in 0..1000 {
+            unwrapper.unwrap(&format!(r#"{{"log":"x","stream":"s{number}"}}"#));
+        }
+        assert!(unwrapper.pending.is_empty());
     }
 
     #[test]

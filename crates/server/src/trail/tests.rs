@@ -125,6 +125,35 @@ fn each_kind_of_edit_is_named() {
     assert_eq!(unreadable[1], "record 0 is missing");
 }
 
+/// The end of a chain is where its last record is, not where an anchor once said.
+#[test]
+fn a_chain_that_goes_on_after_its_end_is_open() {
+    let (four, five) = (chain("a", 4, true), chain("a", 5, false));
+    let goes_on = [&four[..], &five[5..]].concat();
+    let report = verify(&[&goes_on]);
+    assert_eq!((report.findings, report.verified), (vec![], 5));
+    assert!(!report.chains[0].is_closed);
+    assert!(verify(&[&four]).chains[0].is_closed);
+}
+
+#[test]
+fn lines_that_others_read_as_records_are_not_passed_over() {
+    let whole = chain("a", 2, true);
+    for forged in [
+        whole[0].replacen('{', "{ ", 1),
+        whole[0].replacen(r#"{"vkey":"#, r#"{"vkey": "#, 1),
+        [&*whole[0], &whole[1]].concat(),
+        whole[0].replacen(r#"","start""#, r#"","mac":"x","start""#, 1),
+    ] {
+        let lines = [whole.clone(), vec![forged.clone()]].concat();
+        let kinds = verify(&[&lines]).findings;
+        assert!(
+            matches!(&*kinds, [Finding::Changed(_) | Finding::Unreadable(..)]),
+            "{forged} {kinds:?}"
+        );
+    }
+}
+
 /// Whoever has the secret could write such records. A gate never does.
 #[test]
 fn records_of_two_chains_with_one_id_do_not_follow_each_other() {
