@@ -105,7 +105,7 @@ pub struct Anchor {
 
 /// When and where an anchor is written.
 #[derive(Clone, Copy, Debug)]
-pub struct Anchorage<'a> {
+pub struct AnchorContext<'a> {
     /// The time, Unix microseconds.
     pub ts_micros: u64,
     /// The member `host`: see [`super::AuditRecord::host_members`].
@@ -186,7 +186,7 @@ impl Chain {
     }
 
     /// The line of an anchor: what the chain has come to.
-    pub fn anchor(&self, at: &Anchorage<'_>) -> String {
+    pub fn anchor(&self, at: &AnchorContext<'_>) -> String {
         let mut text = [VERSION, r#"","anchor":""#, &self.id, r#"","ts":""#].concat();
         push_rfc3339(&mut text, at.ts_micros);
         text.push('"');

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use crate::decision::Decision;
 
 pub use chain::{
-    Amounts, Anchor, Anchorage, AuditKey, Chain, DEFAULT_ANCHOR_EVERY, LINK_BYTES,
+    Amounts, Anchor, AnchorContext, AuditKey, Chain, DEFAULT_ANCHOR_EVERY, LINK_BYTES,
     MAX_ANCHOR_EVERY, Totals,
 };
 pub use mcp::mcp_member;

@@ -276,7 +276,7 @@ fn an_anchor_says_what_its_chain_has_come_to() {
     }
     let host = AuditRecord { host: Some("gateway-1".into()), ..AuditRecord::default() };
     let host_members = &host.host_members(&Mask::default());
-    let at = Anchorage { ts_micros: 0, host_members, plan: "p/0", is_end: true };
+    let at = AnchorContext { ts_micros: 0, host_members, plan: "p/0", is_end: true };
     let line = chain.anchor(&at);
     assert_eq!(audit_key().verifies(&line), Some(true), "{line}");
     let Ok(Entry::Anchor(anchor)) = Entry::parse(&line) else { panic!("{line}") };

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::audit::{Amounts, Anchorage, AuditKey, Chain};
+use crate::audit::{Amounts, AnchorContext, AuditKey, Chain};
 use crate::host::{Host, Level};
 
 use super::Gate;
@@ -81,7 +81,7 @@ impl Gate {
     #[cold]
     fn log_anchor(&self, host: &impl Host, is_end: bool) {
         let Some(trail) = &self.trail else { return };
-        let at = Anchorage {
+        let at = AnchorContext {
             ts_micros: host.now_ns().unwrap_or(0) / 1000,
             host_members: self.host_members(host),
             plan: &self.plan,

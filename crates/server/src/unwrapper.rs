@@ -195,11 +195,11 @@ mod tests {
             let twice = quoted(&format!(r#"{{"msg":{}}}"#, quoted(like)));
             let wrapped = format!(r#"{{"log":{twice},"a":1}}"#);
             for line in [like.to_owned(), format!("t stdout F {like}"), wrapped] {
-                assert_eq!(unwrapped(&[line.clone()]), [like], "{line}");
+                assert_eq!(unwrapped(std::slice::from_ref(&line)), [like], "{line}");
             }
         }
         let two = format!("{LINE}{LINE}");
-        assert_eq!(unwrapped(&[two.clone()]), [two], "neither is dropped");
+        assert_eq!(unwrapped(std::slice::from_ref(&two)), [two], "neither is dropped");
     }
 
     #[test]

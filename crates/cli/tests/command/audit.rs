@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use vkey::audit::{Anchorage, AuditKey, AuditRecord, Chain, Line, Mask, Outcome};
+use vkey::audit::{AnchorContext, AuditKey, AuditRecord, Chain, Line, Mask, Outcome};
 use vkey::decision::Decision;
 use vkey::key::keyring::Secret;
 
@@ -29,7 +29,12 @@ fn trail(secret: &str) -> Vec<String> {
         })
         .collect();
     let host_members = r#","host":"gateway-1""#;
-    lines.push(chain.anchor(&Anchorage { ts_micros: 0, host_members, plan: "p", is_end: true }));
+    lines.push(chain.anchor(&AnchorContext {
+        ts_micros: 0,
+        host_members,
+        plan: "p",
+        is_end: true,
+    }));
     lines
 }
 

@@ -1,7 +1,7 @@
 //! Every edit of a trail shows.
 
 use proptest::prelude::*;
-use vkey::audit::{Anchorage, Line, Mask, Outcome};
+use vkey::audit::{AnchorContext, Line, Mask, Outcome};
 use vkey::audit::{Chain as Writer, Tokens};
 use vkey::decision::{Decision, DenyReason};
 use vkey::key::keyring::Secret;
@@ -22,7 +22,7 @@ fn chain(seed: &str, records: u64, is_closed: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let anchor = |writer: &Writer, is_end| {
         let host_members = r#","host":"gateway-1""#;
-        writer.anchor(&Anchorage { ts_micros: 9_000_000, host_members, plan: "p", is_end })
+        writer.anchor(&AnchorContext { ts_micros: 9_000_000, host_members, plan: "p", is_end })
     };
     for number in 0..records {
         let denied = number % 3 == 0;
@@ -165,7 +165,7 @@ fn records_of_two_chains_with_one_id_do_not_follow_each_other() {
         writer.link(&mut text, record.amounts());
         other.push(Line::splice(&text, &Outcome::default(), &Mask::default()));
     }
-    other.push(writer.anchor(&Anchorage {
+    other.push(writer.anchor(&AnchorContext {
         ts_micros: 0,
         host_members: r#","host":null"#,
         plan: "",
