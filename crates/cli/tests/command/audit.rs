@@ -144,7 +144,7 @@ fn bad_input_has_a_clear_error() {
     Vkey::new(&["audit", "verify"]).refused(2, "<FILE>");
 }
 
-/// The names of logs and what stands in lines cannot control the terminal.
+/// Neither the name of a log nor the text of a line can control the terminal.
 #[test]
 fn nothing_that_is_printed_controls_the_terminal() {
     let dir = TempDir::new("audit");
