@@ -7,18 +7,8 @@ folder=$1
 wasm_opt=.tools/npm/node_modules/.bin/wasm-opt
 bindgen=.tools/bin/wasm-bindgen-cli
 raw=target/wasm32-unknown-unknown/small/vkey_js.wasm
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-sysroot=$(rustc --print sysroot)
-
-# Panic messages name source files, which are the same for everyone: see build-wasm.sh.
-cargo fetch --quiet --locked
-commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
-remaps=("$PWD=/vkey" "$cargo_home=/cargo" "$sysroot/lib/rustlib/src/rust=/rustc/$commit")
-for registry in "$cargo_home"/registry/src/*/; do
-    remaps+=("${registry%/}=/cargo/registry")
-done
-flags=$(printf -- '--remap-path-prefix=%s\x1f' "${remaps[@]}")
-export CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'}
+. tools/remaps.sh
+export CARGO_ENCODED_RUSTFLAGS=${remap_flags%$'\x1f'}
 
 rm -rf "$folder.new"
 cp -r crates/js/npm "$folder.new"

@@ -19,17 +19,7 @@ fi
 raw=$folder/wasm32-wasip1/$profile/${package//-/_}.wasm
 optimised_from=${output%.wasm}.raw.wasm
 names=${output%.wasm}.symbols
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-sysroot=$(rustc --print sysroot)
-
-# Panic messages name source files. These become names that are the same for everyone: the checkout, the registry's
-# folder (called after the registry's host) and the standard library (elsewhere where rust-src is installed).
-cargo fetch --quiet --locked
-commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
-remaps=("$PWD=/vkey" "$cargo_home=/cargo" "$sysroot/lib/rustlib/src/rust=/rustc/$commit")
-for registry in "$cargo_home"/registry/src/*/; do
-    remaps+=("${registry%/}=/cargo/registry")
-done
+. tools/remaps.sh
 # The dependencies are the same, so a new folder begins with those that are built.
 if [ "$profile" = module ] && [ ! -e "$folder" ] && [ -d "target/wasm32-wasip1/$profile/deps" ]; then
     rm -rf "$folder.new"
@@ -42,7 +32,7 @@ fi
 if [ tools/link-wasm.mjs -nt "$raw" ]; then
     rm -f "$raw" "${raw%/*}/deps/${raw##*/}"
 fi
-flags=$(printf -- '--remap-path-prefix=%s\x1f' "${remaps[@]}")
+flags=$remap_flags
 # With LLVM's own threshold (250) the module is a seventh larger, and hardly faster.
 flags+=$'-Cllvm-args=-inline-threshold=60\x1f'
 CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
