@@ -10,7 +10,7 @@ use crate::decision::Decision;
 use crate::json::decimal::push_decimal;
 use crate::json::push_quoted;
 use crate::key::keyring::Secret;
-use crate::key::mac::{SigningKey, Tag, same_tag_text};
+use crate::key::mac::{SigningKey, same_tag_text};
 use crate::time::push_rfc3339;
 
 use super::VERSION;
@@ -63,7 +63,7 @@ pub struct Totals {
     pub preflight: u64,
     /// Records of requests that needed no key.
     pub public: u64,
-    /// Records of requests that are only refused on paper.
+    /// Records of requests that the shadow mode forwarded although they would be refused.
     pub shadow: u64,
     /// Tokens that were charged.
     pub tokens: u64,
@@ -82,7 +82,7 @@ pub struct Amounts {
     pub cost: u64,
 }
 
-/// What a line says that is an anchor.
+/// The content of an anchor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// The id of the chain.
@@ -133,13 +133,9 @@ impl AuditKey {
         Some(same_tag_text(self.mac(text).as_bytes(), mac.as_bytes()))
     }
 
-    fn sign(&self, parts: &[&[u8]]) -> Tag {
-        self.0.sign(parts)
-    }
-
     fn mac(&self, text: &str) -> String {
         let mut mac = String::with_capacity(MAC_CHARS);
-        URL_SAFE_NO_PAD.encode_string(self.sign(&[text.as_bytes()]).expose(), &mut mac);
+        URL_SAFE_NO_PAD.encode_string(self.0.sign(&[text.as_bytes()]).expose(), &mut mac);
         mac
     }
 }
@@ -149,7 +145,7 @@ impl AuditKey {
 impl Chain {
     /// A chain without records. `seed`: what no other chain has, of any length; the id does not show it.
     pub fn new(key: AuditKey, seed: &[&[u8]]) -> Self {
-        let digest = key.sign(seed);
+        let digest = key.0.sign(seed);
         let id = digest.expose().get(..ID_BYTES).unwrap_or_default();
         let id = URL_SAFE_NO_PAD.encode(id);
         Self { key, id, seq: 0, last: String::new(), totals: Totals::default() }

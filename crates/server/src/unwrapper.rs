@@ -108,7 +108,7 @@ fn remove_line_end(text: &mut String) -> bool {
 }
 
 /// The audit line in a text, without what stands before and after it. What is like one, but not as a gate writes it, is
-/// returned too: readers of JSON would take it for one. So is a text with several, which no gate writes.
+/// returned too, because a JSON parser reads it as one. So is a text with several, which no gate writes.
 fn find(text: &str, wrappings: usize) -> Option<Cow<'_, str>> {
     if let Some((before, after)) = text.split_once(OPEN) {
         let line = text.get(before.len()..)?;
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    /// Whoever reads the log as JSON takes these for audit lines, so they are judged as such.
+    /// A JSON parser reads these as audit lines, so they are verified too.
     #[test]
     fn what_is_like_an_audit_line_is_found_in_other_spellings_too() {
         for like in [

@@ -163,6 +163,7 @@ fn chain_line(chain: &ChainSummary) -> String {
 fn as_json(report: &Report) -> serde_json::Value {
     let chains = report.chains.iter().map(|chain| {
         let (first, last) = chain.times.unzip();
+        let totals = &chain.totals;
         json!({
             "chain": chain.id,
             "host": chain.host,
@@ -171,6 +172,13 @@ fn as_json(report: &Report) -> serde_json::Value {
             "last_ts": last.map(|micros| rfc3339(micros / 1_000_000)),
             "anchored": chain.anchored,
             "closed": chain.is_closed,
+            "allow": totals.allow,
+            "deny": totals.deny,
+            "preflight": totals.preflight,
+            "public": totals.public,
+            "shadow": totals.shadow,
+            "tokens": totals.tokens,
+            "cost": totals.cost,
         })
     });
     let findings = report.findings.iter().map(|finding: &Finding| {

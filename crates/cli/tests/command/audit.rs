@@ -87,6 +87,8 @@ fn what_is_wrong_is_named_and_is_a_failure() {
     let done = verify(&log, &["--json"]).run();
     let report: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!((done.code, &report["verified"]), (1, &json!(4)));
+    let chain = &report["chains"][0];
+    assert_eq!((&chain["records"], &chain["allow"]), (&json!(4), &json!(3)), "one is missing");
     let kinds = report["findings"].as_array().unwrap().iter().map(|finding| &finding["kind"]);
     assert!(kinds.eq(["doubled", "missing"].map(Value::from).iter()), "{report:#}");
     assert_eq!(

@@ -179,7 +179,7 @@ fn an_edit_of_a_real_trail_is_found() {
             assert!(!edited(&|lines| drop(lines.drain(..at))).is_empty());
         }
     }
-    // Lines of different workers may stand in any order: only those of one chain are compared.
+    // The order of lines matters within a chain only.
     let chain = |line: &String| line.split("\"chain\":\"").nth(1).map(|rest| rest[..16].to_owned());
     let mut moved = lines.clone();
     let later =

@@ -154,7 +154,7 @@ fn lines_that_others_read_as_records_are_not_passed_over() {
     }
 }
 
-/// Whoever has the secret could write such records. A gate never does.
+/// Such records need the secret, and a gate does not write them.
 #[test]
 fn records_of_two_chains_with_one_id_do_not_follow_each_other() {
     let (a, mut other) = (chain("a", 3, false), Vec::new());
