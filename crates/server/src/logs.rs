@@ -12,7 +12,7 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// A log, line by line. It holds one line at a time.
 pub struct Logs {
-    from: Box<dyn BufRead>,
+    from: BufReader<Box<dyn Read>>,
     line: Vec<u8>,
 }
 
@@ -32,14 +32,23 @@ pub enum LogLine<'a> {
 /// The first bytes cannot be read.
 pub fn open(from: impl Read + 'static) -> io::Result<Logs> {
     let mut from = BufReader::new(from);
-    let from: Box<dyn BufRead> = match from.fill_buf()?.starts_with(&GZIP) {
-        true => Box::new(BufReader::new(MultiGzDecoder::new(from))),
-        false => Box::new(from),
-    };
-    Ok(Logs { from, line: Vec::new() })
+    Ok(match from.fill_buf()?.starts_with(&GZIP) {
+        true => Logs::new(MultiGzDecoder::new(from)),
+        false => Logs::new(from),
+    })
 }
 
 impl Logs {
+    /// A log that is not compressed.
+    pub fn new(from: impl Read + 'static) -> Self {
+        Self { from: BufReader::new(Box::new(from)), line: Vec::new() }
+    }
+
+    /// Whether the next line is there already, so that reading it does not wait.
+    pub fn has_line(&self) -> bool {
+        self.from.buffer().contains(&b'\n')
+    }
+
     /// The next line; `None` at the end. The last one may lack its line end.
     ///
     /// # Errors

@@ -37,6 +37,19 @@ enum Piece<'a> {
 }
 
 impl Unwrapper {
+    /// An unwrapper in the state that [`Unwrapper::pending`] tells. A text that it did not write is the empty state.
+    pub fn resume(pending: &str) -> Self {
+        Self { pending: serde_json::from_str(pending).unwrap_or_default() }
+    }
+
+    /// The beginnings of lines that are not complete, as JSON; empty if there are none.
+    pub fn pending(&self) -> String {
+        if self.pending.values().all(String::is_empty) {
+            return String::new();
+        }
+        serde_json::to_string(&self.pending).unwrap_or_default()
+    }
+
     /// The audit line that a line of the log contains or completes; `None` if there is none. What begins like an audit
     /// line and is not valid JSON is returned as it is.
     pub fn unwrap<'a>(&mut self, line: &'a str) -> Option<Cow<'a, str>> {

@@ -1,0 +1,16 @@
+//! What collects audit lines: files that are followed, standard input, and Envoy's access log service.
+//!
+//! Each source reads by itself and sends what it took to one writer. The way there has room for a few batches, so a
+//! source waits when the writer is behind, and nothing grows.
+
+mod files;
+mod follow;
+mod lines;
+mod pipe;
+mod writer;
+
+pub use files::FileError;
+pub use follow::Follower;
+pub use lines::LineReader;
+pub use pipe::read_pipe;
+pub use writer::{Inlet, Writer, inlet};

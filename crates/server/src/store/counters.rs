@@ -1,0 +1,23 @@
+//! Counters that outlive the process.
+
+use rusqlite::{Connection, params};
+
+use super::{StoreError, integer, unsigned};
+
+/// Adds to a counter.
+pub(super) fn add(db: &Connection, name: &str, count: u64) -> Result<(), StoreError> {
+    if count > 0 {
+        db.prepare_cached(
+            "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        )?
+        .execute(params![name, integer(count)])?;
+    }
+    Ok(())
+}
+
+/// All counters, by name.
+pub(super) fn all(db: &Connection) -> Result<Vec<(String, u64)>, StoreError> {
+    let mut counters = db.prepare_cached("SELECT name, value FROM counters ORDER BY name")?;
+    let counters = counters.query_map((), |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
+    Ok(counters.collect::<Result<_, _>>()?)
+}

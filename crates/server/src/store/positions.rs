@@ -1,0 +1,53 @@
+//! How far files were read.
+
+use rusqlite::{Connection, params};
+
+use super::{StoreError, integer, unsigned};
+
+/// The most positions of one path that are kept: rotated files that were read to their end are many.
+const MAX_POSITIONS: i64 = 64;
+
+/// How far a file was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The path that is followed. A file that was renamed keeps it.
+    pub path: String,
+    /// What the file is known by: the SHA-256 of its first line.
+    pub fingerprint: [u8; 32],
+    /// The bytes that were read, of the text that is not compressed.
+    pub offset: u64,
+    /// The beginnings of lines that are not complete: see [`crate::Unwrapper::pending`].
+    pub pending: String,
+    /// Whether it was read to its end, and has another name by now.
+    pub is_done: bool,
+}
+
+/// The positions in files of a path.
+pub(super) fn of(db: &Connection, path: &str) -> Result<Vec<Position>, StoreError> {
+    let mut rows = db.prepare_cached(
+        "SELECT fingerprint, offset, pending, done FROM positions WHERE path = ?1 ORDER BY at, offset",
+    )?;
+    let rows = rows.query_map([path], |row| {
+        Ok(Position {
+            path: path.to_owned(),
+            fingerprint: row.get(0)?,
+            offset: unsigned(row.get(1)?),
+            pending: row.get(2)?,
+            is_done: row.get(3)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Writes a position.
+pub(super) fn save(db: &Connection, position: &Position) -> Result<(), StoreError> {
+    let Position { path, fingerprint, offset, pending, is_done } = position;
+    db.prepare_cached("REPLACE INTO positions VALUES (?1, ?2, ?3, ?4, ?5, unixepoch())")?
+        .execute(params![path, fingerprint, integer(*offset), pending, is_done])?;
+    db.prepare_cached(
+        "DELETE FROM positions WHERE path = ?1 AND fingerprint NOT IN (
+            SELECT fingerprint FROM positions WHERE path = ?1 ORDER BY at DESC LIMIT ?2)",
+    )?
+    .execute(params![path, MAX_POSITIONS])?;
+    Ok(())
+}

@@ -1,0 +1,457 @@
+//! Questions to the store.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Row, ToSql, params_from_iter};
+
+use super::usage::{self, SUMS};
+use super::{
+    By, StoreError, Usage, UsageFilter, UsageRow, connect, counters, integer, schema, unsigned,
+};
+
+/// The most chains that are shown, the latest first.
+const MAX_CHAINS: i64 = 1000;
+
+/// The most gaps that are shown of one chain.
+const MAX_GAPS: usize = 100;
+
+/// Reads a store. Any number of readers may, beside the writer.
+pub struct Reader {
+    pub(super) db: Connection,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It was forwarded, and its response is no error.
+    Success,
+    /// It was refused, or its response is an error.
+    Failed,
+}
+
+/// Which records are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// How the request ended.
+    pub status: Option<Status>,
+    /// The HTTP status.
+    pub code: Option<u64>,
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// The id of the key.
+    pub key: Option<String>,
+    /// The key's subject.
+    pub user: Option<String>,
+    /// The reason of the refusal.
+    pub reason: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// The MCP tool.
+    pub tool: Option<String>,
+    /// The HTTP method.
+    pub method: Option<String>,
+    /// The path; with `*` at its end all that begin with what is before it.
+    pub path: Option<String>,
+    /// The id of the request.
+    pub request_id: Option<String>,
+    /// Only those with an anomaly.
+    pub anomalies: bool,
+    /// The earliest time, Unix microseconds.
+    pub from_micros: Option<u64>,
+    /// The time from which on none is asked for.
+    pub to_micros: Option<u64>,
+    /// The most records.
+    pub limit: u64,
+    /// Where the last answer ended.
+    pub cursor: Option<Cursor>,
+}
+
+/// Where an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    ts: i64,
+    id: i64,
+}
+
+/// Records, the latest first.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The records.
+    pub records: Vec<StoredRecord>,
+    /// Where to go on; `None` if these are the last.
+    pub next: Option<Cursor>,
+}
+
+/// A record of the store: see [`super::Record`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the members are those of Record")]
+pub struct StoredRecord {
+    pub ts_micros: u64,
+    pub is_failed: bool,
+    pub decision: String,
+    pub reason: Option<String>,
+    pub tenant: Option<String>,
+    pub key: Option<String>,
+    pub user: Option<String>,
+    pub model: Option<String>,
+    pub tool: Option<String>,
+    pub method: Option<String>,
+    pub path: Option<String>,
+    pub code: Option<u64>,
+    pub request_id: Option<String>,
+    pub tokens: Option<u64>,
+    pub cost: Option<u64>,
+    pub verdict: Option<String>,
+    pub anomaly: Option<String>,
+    pub line: String,
+}
+
+/// A chain, as far as its records were taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainState {
+    /// The id.
+    pub name: String,
+    /// The node id of the proxy.
+    pub host: Option<String>,
+    /// When its first and its last record were written, Unix microseconds.
+    pub times: Option<(u64, u64)>,
+    /// The number of records from the first one without a gap.
+    pub verified: u64,
+    /// The number of records that the chain is known to have.
+    pub records: u64,
+    /// The records that are missing, in order; at most 100 gaps.
+    pub gaps: Vec<Gap>,
+    /// The number of records that are missing.
+    pub missing: u64,
+    /// The number of records that its last anchor counts.
+    pub anchored: Option<u64>,
+    /// Whether an anchor ended it.
+    pub is_closed: bool,
+}
+
+/// Missing records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The number of the first.
+    pub first: u64,
+    /// The number of the last.
+    pub last: u64,
+}
+
+/// Something that does not verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindingRow {
+    /// When it was found, Unix seconds.
+    pub at_secs: u64,
+    /// The kind, as [`crate::Finding::word`] has it.
+    pub kind: String,
+    /// The chain.
+    pub chain: Option<String>,
+    /// The number of the record.
+    pub seq: Option<u64>,
+    /// What it is.
+    pub text: String,
+}
+
+/// What an hour comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// The hour, in hours since 1970-01-01T00:00Z.
+    pub hour: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that were refused.
+    pub refused: u64,
+    /// Tokens that were charged.
+    pub tokens: u64,
+    /// What they cost, micro-USD.
+    pub cost: u64,
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Opens a store that is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // Readable and writable, because a reader of a WAL writes into its shared memory.
+        let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        db.pragma_update(None, "query_only", true)?;
+        schema::check(&db)?;
+        Ok(Self { db })
+    }
+
+    /// The records that a filter lets through, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn records(&self, filter: &Filter) -> Result<Found, StoreError> {
+        let (sql, values) = filter.sql();
+        let mut rows = self.db.prepare_cached(&sql)?;
+        let rows = rows.query_map(params_from_iter(values), |row| {
+            let cursor = Cursor { ts: row.get("ts")?, id: row.get("id")? };
+            Ok((cursor, StoredRecord::read(row)?))
+        })?;
+        let mut found = Found::default();
+        for row in rows {
+            let (cursor, record) = row?;
+            if found.records.len() as u64 == filter.limit {
+                return Ok(found);
+            }
+            found.next = Some(cursor);
+            found.records.push(record);
+        }
+        found.next = None;
+        Ok(found)
+    }
+
+    /// What the requests that a filter lets through come to, the largest first; days in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn usage(&self, by: By, filter: &UsageFilter) -> Result<Vec<UsageRow>, StoreError> {
+        usage::usage(&self.db, by, filter)
+    }
+
+    /// What all requests since a day come to.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn total(&self, from_day: u64) -> Result<Usage, StoreError> {
+        let sql = format!("SELECT {SUMS} FROM days WHERE day >= ?1");
+        let mut total = self.db.prepare_cached(&sql)?;
+        Ok(total.query_row([integer(from_day)], |row| Usage::read(row, 0))?)
+    }
+
+    /// What each hour from one on comes to; hours without a request are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn hours(&self, from_hour: u64) -> Result<Vec<Overview>, StoreError> {
+        let mut rows =
+            self.db.prepare_cached("SELECT * FROM hours WHERE hour >= ?1 ORDER BY hour")?;
+        let rows = rows.query_map([integer(from_hour)], |row| {
+            let number = |name| row.get(name).map(unsigned);
+            Ok(Overview {
+                hour: number("hour")?,
+                requests: number("requests")?,
+                failed: number("failed")?,
+                refused: number("refused")?,
+                tokens: number("tokens")?,
+                cost: number("cost")?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The chains, the latest first; at most 1000.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn chains(&self) -> Result<Vec<ChainState>, StoreError> {
+        let mut chains = self.db.prepare_cached(
+            "SELECT id, name, host, first_ts, last_ts, anchored, closed FROM chains ORDER BY last_ts DESC, id DESC LIMIT ?1",
+        )?;
+        let mut rows = chains.query([MAX_CHAINS])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(self.chain(row)?);
+        }
+        Ok(found)
+    }
+
+    fn chain(&self, row: &Row<'_>) -> Result<ChainState, StoreError> {
+        let number = |name| row.get::<_, Option<i64>>(name).map(|number| number.map(unsigned));
+        let anchored = number("anchored")?;
+        let mut spans = self
+            .db
+            .prepare_cached("SELECT first, last FROM spans WHERE chain = ?1 ORDER BY first")?;
+        let spans = spans.query_map([row.get::<_, i64>("id")?], |row| {
+            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)))
+        })?;
+        let (mut next, mut gaps) = (0, Vec::new());
+        for span in spans {
+            let (first, last) = span?;
+            gaps.extend(Gap::between(next, first));
+            next = last.saturating_add(1);
+        }
+        let records = next.max(anchored.unwrap_or(0));
+        gaps.extend(Gap::between(next, records));
+        let verified = gaps.first().map_or(records, |gap| gap.first);
+        let missing = gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
+        gaps.truncate(MAX_GAPS);
+        Ok(ChainState {
+            name: row.get("name")?,
+            host: row.get("host")?,
+            times: number("first_ts")?.zip(number("last_ts")?),
+            verified,
+            records,
+            gaps,
+            missing,
+            anchored,
+            is_closed: number("closed")? == Some(records),
+        })
+    }
+
+    /// What does not verify, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn findings(&self, limit: u64) -> Result<Vec<FindingRow>, StoreError> {
+        let mut rows = self.db.prepare_cached(
+            "SELECT at, kind, chain, seq, text FROM findings ORDER BY id DESC LIMIT ?1",
+        )?;
+        let rows = rows.query_map([integer(limit)], |row| {
+            Ok(FindingRow {
+                at_secs: unsigned(row.get(0)?),
+                kind: row.get(1)?,
+                chain: row.get(2)?,
+                seq: row.get::<_, Option<i64>>(3)?.map(unsigned),
+                text: row.get(4)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// What was counted since the store was made: `records`, `doubled`, `pruned`, `anchors`, `findings.KIND`, …
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn counters(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        counters::all(&self.db)
+    }
+}
+
+// === impl Gap ===
+
+impl Gap {
+    /// What is missing between a number that is expected and one that is there.
+    fn between(expected: u64, found: u64) -> Option<Self> {
+        (expected < found).then(|| Self { first: expected, last: found - 1 })
+    }
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// Reads what [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (ts, id) = text.split_once('-')?;
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse().ok()).flatten()
+        };
+        Some(Self { ts: number(ts)?, id: number(id)? })
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.ts, self.id)
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// The statement, and its values in their order. No value is part of the statement.
+    fn sql(&self) -> (String, Vec<Box<dyn ToSql>>) {
+        let mut sql = "SELECT id, ts, failed, decision, reason, tenant, key, user, model, tool, method, path, code, \
+            request_id, tokens, cost, verdict, anomaly, line FROM records WHERE 1"
+            .to_owned();
+        let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+        let mut add = |condition: &str, value: Box<dyn ToSql>| {
+            let _ = write!(sql, " AND {condition}");
+            values.push(value);
+        };
+        let texts = [
+            ("tenant = ?", &self.tenant),
+            ("key = ?", &self.key),
+            ("user = ?", &self.user),
+            ("reason = ?", &self.reason),
+            ("model = ?", &self.model),
+            ("tool = ?", &self.tool),
+            ("method = ?", &self.method),
+            ("request_id = ?", &self.request_id),
+        ];
+        for (condition, value) in texts {
+            if let Some(value) = value {
+                add(condition, Box::new(value.clone()));
+            }
+        }
+        match self.path.as_deref().map(|path| path.strip_suffix('*').ok_or(path)) {
+            None => {}
+            Some(Err(path)) => add("path = ?", Box::new(path.to_owned())),
+            Some(Ok(prefix)) => {
+                // Paths are ASCII, so every one with the prefix is below it with the greatest character behind.
+                add("path >= ?", Box::new(prefix.to_owned()));
+                add("path < ?", Box::new(format!("{prefix}\u{10ffff}")));
+            }
+        }
+        let numbers =
+            [("code = ?", self.code), ("ts >= ?", self.from_micros), ("ts < ?", self.to_micros)];
+        for (condition, value) in numbers {
+            if let Some(value) = value {
+                add(condition, Box::new(integer(value)));
+            }
+        }
+        if let Some(Cursor { ts, id }) = self.cursor {
+            add("(ts, id) < (?, ?)", Box::new(ts));
+            values.push(Box::new(id));
+        }
+        match self.status {
+            None => {}
+            // As constants, because the index of failures is one of part of the rows.
+            Some(Status::Failed) => sql.push_str(" AND failed = 1"),
+            Some(Status::Success) => sql.push_str(" AND failed = 0"),
+        }
+        if self.anomalies {
+            sql.push_str(" AND anomaly IS NOT NULL");
+        }
+        sql.push_str(" ORDER BY ts DESC, id DESC LIMIT ?");
+        // One more shows whether there are more.
+        values.push(Box::new(integer(self.limit.saturating_add(1))));
+        (sql, values)
+    }
+}
+
+// === impl StoredRecord ===
+
+impl StoredRecord {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let number = |name| row.get::<_, Option<i64>>(name).map(|number| number.map(unsigned));
+        Ok(Self {
+            ts_micros: unsigned(row.get("ts")?),
+            is_failed: row.get("failed")?,
+            decision: row.get("decision")?,
+            reason: row.get("reason")?,
+            tenant: row.get("tenant")?,
+            key: row.get("key")?,
+            user: row.get("user")?,
+            model: row.get("model")?,
+            tool: row.get("tool")?,
+            method: row.get("method")?,
+            path: row.get("path")?,
+            code: number("code")?,
+            request_id: row.get("request_id")?,
+            tokens: number("tokens")?,
+            cost: number("cost")?,
+            verdict: row.get("verdict")?,
+            anomaly: row.get("anomaly")?,
+            line: row.get("line")?,
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! What the requests of a day and of an hour come to.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, params};
+
+use super::{Record, StoreError, integer};
+
+/// The most rows of totals of one day. After them a request counts without its model and its tool, which clients choose.
+const MAX_GROUPS_OF_A_DAY: i64 = 100_000;
+
+/// Stands for the models and the tools after those.
+const OTHER: &str = "(other)";
+
+const MICROS_PER_HOUR: u64 = 3_600_000_000;
+const HOURS_PER_DAY: u64 = 24;
+
+/// Totals of a transaction, before they are written.
+#[derive(Default)]
+pub(super) struct Totals {
+    days: HashMap<Group, Sums>,
+    hours: HashMap<u64, Sums>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Group {
+    day: u64,
+    tenant: String,
+    key: String,
+    model: String,
+    tool: String,
+    reason: &'static str,
+    verdict: String,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    requests: u64,
+    failed: u64,
+    refused: u64,
+    tokens_in: u64,
+    tokens_out: u64,
+    tokens: u64,
+    cost: u64,
+}
+
+// === impl Totals ===
+
+impl Totals {
+    /// Adds a record.
+    pub(super) fn add(&mut self, record: &Record) {
+        let hour = record.ts_micros / MICROS_PER_HOUR;
+        let text = |member: &Option<String>| member.clone().unwrap_or_default();
+        let group = Group {
+            day: hour / HOURS_PER_DAY,
+            tenant: text(&record.tenant),
+            key: text(&record.key),
+            model: text(&record.model),
+            tool: text(&record.tool),
+            reason: record.reason.unwrap_or_default(),
+            verdict: text(&record.verdict),
+        };
+        self.days.entry(group).or_default().add(record);
+        self.hours.entry(hour).or_default().add(record);
+    }
+
+    /// Writes what was added.
+    pub(super) fn save(self, db: &Connection) -> Result<(), StoreError> {
+        let mut room = HashMap::new();
+        for (mut group, sums) in self.days {
+            let day = group.day;
+            let has_room = match room.get(&day) {
+                Some(has_room) => *has_room,
+                None => *room.entry(day).or_insert(has_room(db, day)?),
+            };
+            if !has_room {
+                for text in [&mut group.model, &mut group.tool] {
+                    if !text.is_empty() {
+                        OTHER.clone_into(text);
+                    }
+                }
+            }
+            save_day(db, &group, &sums)?;
+        }
+        for (hour, sums) in self.hours {
+            save_hour(db, hour, &sums)?;
+        }
+        Ok(())
+    }
+}
+
+fn has_room(db: &Connection, day: u64) -> Result<bool, StoreError> {
+    let groups: i64 = db
+        .prepare_cached("SELECT count(*) FROM days WHERE day = ?1")?
+        .query_row([integer(day)], |row| row.get(0))?;
+    Ok(groups < MAX_GROUPS_OF_A_DAY)
+}
+
+fn save_day(db: &Connection, group: &Group, sums: &Sums) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO days VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
+            failed = failed + excluded.failed, refused = refused + excluded.refused,
+            tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out,
+            tokens = tokens + excluded.tokens, cost = cost + excluded.cost",
+    )?
+    .execute(params![
+        integer(group.day),
+        group.tenant,
+        group.key,
+        group.model,
+        group.tool,
+        group.reason,
+        group.verdict,
+        integer(sums.requests),
+        integer(sums.failed),
+        integer(sums.refused),
+        integer(sums.tokens_in),
+        integer(sums.tokens_out),
+        integer(sums.tokens),
+        integer(sums.cost),
+    ])?;
+    Ok(())
+}
+
+fn save_hour(db: &Connection, hour: u64, sums: &Sums) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO hours VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
+            failed = failed + excluded.failed, refused = refused + excluded.refused,
+            tokens = tokens + excluded.tokens, cost = cost + excluded.cost",
+    )?
+    .execute(params![
+        integer(hour),
+        integer(sums.requests),
+        integer(sums.failed),
+        integer(sums.refused),
+        integer(sums.tokens),
+        integer(sums.cost),
+    ])?;
+    Ok(())
+}
+
+// === impl Sums ===
+
+impl Sums {
+    fn add(&mut self, record: &Record) {
+        let tokens = record.tokens.unwrap_or_default();
+        self.requests += 1;
+        self.failed += u64::from(record.is_failed);
+        self.refused += u64::from(record.is_refused());
+        self.tokens_in = self.tokens_in.saturating_add(tokens.input);
+        self.tokens_out = self.tokens_out.saturating_add(tokens.output);
+        self.tokens = self.tokens.saturating_add(tokens.total);
+        self.cost = self.cost.saturating_add(record.cost.unwrap_or(0));
+    }
+}
