@@ -9,6 +9,7 @@ mod logs;
 pub mod store;
 mod trail;
 mod unwrapper;
+pub mod web;
 
 pub use findings::{Finding, Place, Span};
 pub use logs::{LogLine, Logs, open};

@@ -1,0 +1,117 @@
+//! The API: records, totals and chains, as JSON and CSV.
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+
+use super::answers::{self, ChainRow, Finding, RecordRow, TotalsRow};
+use super::parameters::{BadParameter, Format, Parameters};
+use super::{Service, Unanswered};
+
+/// The parameters of `/api/audit/logs`.
+pub(super) const OF_LOGS: [&str; 17] = [
+    "status", "code", "tenant", "key", "user", "reason", "model", "tool", "method", "path",
+    "request_id", "anomaly", "from", "to", "limit", "cursor", "format",
+];
+
+/// The parameters of `/api/usage`.
+const OF_USAGE: [&str; 10] =
+    ["by", "tenant", "key", "model", "tool", "reason", "from", "to", "limit", "format"];
+
+/// The most findings that are shown.
+const MAX_FINDINGS: u64 = 100;
+
+/// The description of the API (OpenAPI 3.1).
+const DESCRIPTION: &str = include_str!("openapi.json");
+
+#[derive(Serialize)]
+struct Logs<'a> {
+    records: Vec<RecordRow<'a>>,
+    /// The value of `cursor` for those that come next.
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct UsageOf<'a> {
+    by: &'static str,
+    rows: Vec<TotalsRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct Chains<'a> {
+    /// Whether nothing is known to be missing, changed or contradictory.
+    intact: bool,
+    chains: Vec<ChainRow<'a>>,
+    findings: Vec<Finding<'a>>,
+}
+
+/// `GET /api/audit/logs`.
+pub(super) async fn logs(
+    State(service): State<Service>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Unanswered> {
+    let parameters = Parameters::parse(query.as_deref(), &OF_LOGS)?;
+    let (format, filter) = (parameters.format(accept(&headers))?, parameters.filter()?);
+    let found = service.read(move |store| store.records(&filter)).await?;
+    let records: Vec<_> = found.records.iter().map(RecordRow::from).collect();
+    Ok(match format {
+        Format::Csv => answers::csv(&records, "attachment; filename=\"audit.csv\""),
+        Format::Json => {
+            answers::json(&Logs { records, next: found.next.map(|next| next.to_string()) })
+        }
+    })
+}
+
+/// `GET /api/usage`.
+pub(super) async fn usage(
+    State(service): State<Service>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Unanswered> {
+    let parameters = Parameters::parse(query.as_deref(), &OF_USAGE)?;
+    let (format, (by, filter)) = (parameters.format(accept(&headers))?, parameters.usage()?);
+    let rows = service.read(move |store| store.usage(by, &filter)).await?;
+    let rows: Vec<_> = rows.iter().map(TotalsRow::from).collect();
+    Ok(match format {
+        Format::Csv => answers::csv(&rows, "attachment; filename=\"usage.csv\""),
+        Format::Json => answers::json(&UsageOf { by: by.name(), rows }),
+    })
+}
+
+/// `GET /api/chain`.
+pub(super) async fn chain(
+    State(service): State<Service>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Unanswered> {
+    Parameters::parse(query.as_deref(), &[])?;
+    let (chains, findings) =
+        service.read(|store| Ok((store.chains()?, store.findings(MAX_FINDINGS)?))).await?;
+    Ok(answers::json(&Chains {
+        intact: findings.is_empty() && chains.iter().all(|chain| chain.missing == 0),
+        chains: chains.iter().map(ChainRow::from).collect(),
+        findings: findings.iter().map(Finding::from).collect(),
+    }))
+}
+
+/// `GET /openapi.json`.
+pub(super) async fn description() -> Response {
+    answers::typed("application/json", DESCRIPTION)
+}
+
+/// Any other path of the API.
+pub(super) async fn unknown() -> Response {
+    let message = "there is no such path; /openapi.json describes the API";
+    answers::error(StatusCode::NOT_FOUND, "unknown_path", message)
+}
+
+fn accept(headers: &HeaderMap) -> Option<&str> {
+    headers.get(axum::http::header::ACCEPT)?.to_str().ok()
+}
+
+impl From<BadParameter> for Unanswered {
+    fn from(bad: BadParameter) -> Self {
+        Self::Bad(bad.to_string())
+    }
+}

@@ -1,0 +1,129 @@
+//! Who may see the trail: holders of keys of a tier with `usage_of_others`.
+
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+
+use vkey::access::{Access, CanonicalPath, Mcp, Models};
+use vkey::decision::DenyReason;
+use vkey::engine::{Engine, Identity};
+
+/// Asks the thread that holds the rings.
+#[derive(Clone)]
+pub struct Door {
+    to: Sender<Knock>,
+}
+
+/// What waits for an answer.
+struct Knock {
+    request: Asked,
+    reply: oneshot::Sender<Result<Visitor, Refused>>,
+}
+
+/// A request for a part of the trail.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// The key.
+    pub(super) credential: String,
+    /// The HTTP method.
+    pub(super) method: String,
+    /// The path.
+    pub(super) path: String,
+    /// The address of the client.
+    pub(super) source: IpAddr,
+}
+
+/// The holder of a key that may see the trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Visitor {
+    /// The id of the key.
+    pub(super) key: String,
+    /// The tenant.
+    pub(super) tenant: String,
+    /// The subject.
+    pub(super) user: Option<String>,
+    /// When the key expires, Unix seconds.
+    pub(super) exp_secs: u64,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The key is not valid.
+    Unauthenticated,
+    /// The key is valid and may not do this.
+    Forbidden(DenyReason),
+    /// The server ends.
+    Ending,
+}
+
+/// Answers requests with an engine, until all doors are gone.
+pub struct Doorkeeper {
+    engine: Engine,
+    from: Receiver<Knock>,
+}
+
+/// A door, and who answers at it.
+pub fn door(engine: Engine) -> (Door, Doorkeeper) {
+    let (to, from) = channel();
+    (Door { to }, Doorkeeper { engine, from })
+}
+
+// === impl Door ===
+
+impl Door {
+    /// Whether a request is allowed, and whose it is.
+    pub(super) async fn ask(&self, request: Asked) -> Result<Visitor, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.to.send(Knock { request, reply }).map_err(|_| Refused::Ending)?;
+        answer.await.unwrap_or(Err(Refused::Ending))
+    }
+}
+
+// === impl Doorkeeper ===
+
+impl Doorkeeper {
+    /// Answers until all doors are gone.
+    pub fn run(mut self) {
+        while let Ok(Knock { request, reply }) = self.from.recv() {
+            // Who asked may have left.
+            let _ = reply.send(decide(&mut self.engine, &request, now_secs()));
+        }
+    }
+}
+
+/// Decides as a gate does on a request for this path.
+fn decide(engine: &mut Engine, request: &Asked, now_secs: u64) -> Result<Visitor, Refused> {
+    let identity = engine.identify(request.credential.as_bytes(), now_secs);
+    let Identity::Known { key, validity: Ok(()) } = identity else {
+        return Err(Refused::Unauthenticated);
+    };
+    let path = CanonicalPath::parse(request.path.as_bytes());
+    let path = path.map_err(|_| Refused::Forbidden(DenyReason::PathAmbiguous))?;
+    let access = Access {
+        now_secs,
+        method: &request.method,
+        host: None,
+        path,
+        source: Some(request.source),
+        client_cert: None,
+        models: Models::None,
+        mcp: Mcp::None,
+    };
+    engine.authorize(&key, &access).map_err(Refused::Forbidden)?;
+    if !key.sees_others() {
+        return Err(Refused::Forbidden(DenyReason::Path));
+    }
+    Ok(Visitor {
+        key: key.jti().to_owned(),
+        tenant: key.tenant().to_owned(),
+        user: key.sub().map(str::to_owned),
+        exp_secs: key.exp_secs(),
+    })
+}
+
+pub(super) fn now_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,131 @@
+//! Lets in whoever has a key that may see the trail.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{AUTHORIZATION, COOKIE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::door::{Asked, Refused, Visitor, now_secs};
+use super::{Service, answers};
+
+/// The scheme of keys in `authorization` (RFC 6750).
+const BEARER: &str = "Bearer ";
+
+/// The header of keys that other clients use.
+const KEY_HEADER: &str = "x-api-key";
+
+/// The longest key that is looked at, in bytes: no valid one is longer.
+const MAX_KEY_BYTES: usize = 64 * 1024;
+
+/// Checks the key of a request for the API.
+pub(super) async fn api(
+    State(service): State<Service>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let asked = asked(&service, client.ip(), &request);
+    match visitor(&service, asked).await {
+        Ok(visitor) => {
+            request.extensions_mut().insert(visitor);
+            next.run(request).await
+        }
+        Err(refused) => service.refusal(refused, client.ip()),
+    }
+}
+
+/// Checks the key of a request for a page. Without one, the browser is sent to the form.
+pub(super) async fn page(
+    State(service): State<Service>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let asked = asked(&service, client.ip(), &request);
+    match visitor(&service, asked).await {
+        Ok(visitor) => {
+            request.extensions_mut().insert(visitor);
+            next.run(request).await
+        }
+        Err(None | Some(Refused::Unauthenticated)) => {
+            (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response()
+        }
+        Err(refused) => service.refusal(refused, client.ip()),
+    }
+}
+
+/// Who sent a request; `Err(None)` without a key.
+async fn visitor(service: &Service, asked: Option<Asked>) -> Result<Visitor, Option<Refused>> {
+    service.door().ask(asked.ok_or(None)?).await.map_err(Some)
+}
+
+/// What a request asks for; `None` without a key.
+fn asked(service: &Service, source: IpAddr, request: &Request) -> Option<Asked> {
+    // Whoever may GET a page may ask for its head.
+    let method = match request.method() {
+        &Method::HEAD => &Method::GET,
+        method => method,
+    };
+    Some(Asked {
+        credential: credential(service, request.headers())?,
+        method: method.to_string(),
+        path: request.uri().path().to_owned(),
+        source: source.to_canonical(),
+    })
+}
+
+/// The key of a request: in a header, or that of the session.
+fn credential(service: &Service, headers: &HeaderMap) -> Option<String> {
+    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let sent = header(AUTHORIZATION.as_str())
+        .map(|value| value.strip_prefix(BEARER).unwrap_or_default().trim())
+        .or_else(|| header(KEY_HEADER));
+    match sent {
+        Some(key) => (key.len() <= MAX_KEY_BYTES).then(|| key.to_owned()),
+        None => service.sessions().credential(session_id(headers, service.cookie())?, now_secs()),
+    }
+}
+
+/// The id of the session that a browser sends.
+pub(super) fn session_id<'a>(headers: &'a HeaderMap, cookie: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';'));
+    pairs.find_map(|pair| pair.trim().strip_prefix(cookie)?.strip_prefix('='))
+}
+
+impl Service {
+    /// The reply to a request that is refused. A source that fails too often is told to wait.
+    pub(super) fn refusal(&self, refused: Option<Refused>, source: IpAddr) -> Response {
+        match refused {
+            Some(Refused::Forbidden(reason)) => answers::error(
+                StatusCode::FORBIDDEN,
+                reason.code(),
+                "the key may not see this: its tier needs usage_of_others, and its restrictions count here too",
+            ),
+            Some(Refused::Ending) => {
+                answers::error(StatusCode::SERVICE_UNAVAILABLE, "ending", "the server ends")
+            }
+            Some(Refused::Unauthenticated) => match self.failures().add(source, Instant::now()) {
+                None => unauthenticated("the key is not valid here"),
+                Some(secs) => {
+                    let message = "too many invalid keys came from this address";
+                    let code = "source_blocked";
+                    let mut response = answers::error(StatusCode::TOO_MANY_REQUESTS, code, message);
+                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
+                    response
+                }
+            },
+            None => unauthenticated("a key is needed: authorization: Bearer KEY"),
+        }
+    }
+}
+
+fn unauthenticated(message: &str) -> Response {
+    let mut response = answers::error(StatusCode::UNAUTHORIZED, "unauthenticated", message);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}

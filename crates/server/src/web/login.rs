@@ -1,0 +1,78 @@
+//! How a browser begins and ends a session.
+
+use std::net::SocketAddr;
+
+use axum::Form;
+use axum::extract::{ConnectInfo, State};
+use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::door::{Asked, Refused, now_secs};
+use super::sessions::MAX_SECS;
+use super::{Service, guard, page};
+
+/// The form.
+#[derive(Deserialize)]
+pub(super) struct Key {
+    key: String,
+}
+
+/// `GET /login`.
+pub(super) async fn form() -> Response {
+    page::login(None).into_response()
+}
+
+/// `POST /login`.
+pub(super) async fn enter(
+    State(service): State<Service>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    Form(Key { key }): Form<Key>,
+) -> Response {
+    let key = key.trim().to_owned();
+    let asked = Asked {
+        credential: key.clone(),
+        method: "GET".to_owned(),
+        path: "/".to_owned(),
+        source: client.ip().to_canonical(),
+    };
+    let visitor = match service.door().ask(asked).await {
+        Ok(visitor) => visitor,
+        Err(refused) => {
+            let status = service.refusal(Some(refused), client.ip()).status();
+            let message = match (refused, status) {
+                (_, StatusCode::TOO_MANY_REQUESTS) => "Too many invalid keys came from this address. Wait five minutes.",
+                (Refused::Unauthenticated, _) => "This key is not valid here. It needs the audience of this server, and must not have expired.",
+                (Refused::Forbidden(_), _) => "This key is valid, and may not see the trail. Its tier needs usage_of_others.",
+                (Refused::Ending, _) => "The server ends.",
+            };
+            return (status, page::login(Some(message))).into_response();
+        }
+    };
+    let now_secs = now_secs();
+    let ends_secs = visitor.exp_secs.min(now_secs.saturating_add(MAX_SECS));
+    let Some(id) = service.sessions().begin(key, ends_secs) else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    redirect("/", &cookie(&service, &id, ends_secs.saturating_sub(now_secs)))
+}
+
+/// `POST /logout`.
+pub(super) async fn leave(State(service): State<Service>, headers: HeaderMap) -> Response {
+    if let Some(id) = guard::session_id(&headers, service.cookie()) {
+        service.sessions().end(id);
+    }
+    redirect("/login", &cookie(&service, "", 0))
+}
+
+fn redirect(to: &'static str, cookie: &str) -> Response {
+    (StatusCode::SEE_OTHER, [(LOCATION, to), (SET_COOKIE, cookie)]).into_response()
+}
+
+/// The cookie of a session. It is sent to this server alone, never from another site, and no script reads it.
+fn cookie(service: &Service, id: &str, secs: u64) -> String {
+    let secure = if service.shared.settings.is_encrypted { "; Secure" } else { "" };
+    let name = service.cookie();
+    format!("{name}={id}; Path=/; Max-Age={secs}; HttpOnly; SameSite=Strict{secure}")
+}

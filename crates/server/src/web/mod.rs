@@ -1,0 +1,172 @@
+//! The server: the API and the page.
+
+mod answers;
+mod api;
+mod door;
+mod failures;
+mod guard;
+mod headers;
+mod login;
+mod page;
+mod parameters;
+mod sessions;
+mod tls;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+
+use crate::store::{Reader, StoreError};
+use failures::Failures;
+use sessions::Sessions;
+
+pub use door::{Door, Doorkeeper, door};
+pub use tls::{TlsError, server_config};
+
+/// The most questions to the store at a time.
+const MAX_READERS: usize = 4;
+
+/// The longest body of a request, in bytes: a form with a key.
+const MAX_BODY_BYTES: usize = 128 * 1024;
+
+/// What the server needs.
+pub struct Settings {
+    /// The store.
+    pub store: PathBuf,
+    /// Who decides on keys.
+    pub door: Door,
+    /// Whether clients connect with TLS.
+    pub is_encrypted: bool,
+}
+
+/// The server, as its handlers share it.
+#[derive(Clone)]
+struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    sessions: Mutex<Sessions>,
+    failures: Mutex<Failures>,
+    /// Readers that nobody uses.
+    idle: Mutex<Vec<Reader>>,
+    free: Semaphore,
+}
+
+/// Why a request has no answer.
+enum Unanswered {
+    /// The request cannot be meant.
+    Bad(String),
+    /// The store cannot be read.
+    Store(StoreError),
+    /// The server ends, or a thread of it has.
+    Ending,
+}
+
+/// The routes of the server.
+pub fn router(settings: Settings) -> Router {
+    let is_encrypted = settings.is_encrypted;
+    let service = Service {
+        shared: Arc::new(Shared {
+            settings,
+            sessions: Mutex::default(),
+            failures: Mutex::default(),
+            idle: Mutex::default(),
+            free: Semaphore::new(MAX_READERS),
+        }),
+    };
+    let api = Router::new()
+        .route("/api/audit/logs", get(api::logs))
+        .route("/api/usage", get(api::usage))
+        .route("/api/chain", get(api::chain))
+        .route("/api/{*path}", get(api::unknown))
+        .layer(from_fn_with_state(service.clone(), guard::api));
+    let pages = page::routes().layer(from_fn_with_state(service.clone(), guard::page));
+    let open = Router::new()
+        .route("/openapi.json", get(api::description))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/login", get(login::form).post(login::enter))
+        .route("/logout", post(login::leave))
+        .merge(page::assets());
+    let routes = api
+        .merge(pages)
+        .merge(open)
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn(headers::protect));
+    let routes = if is_encrypted { routes.layer(from_fn(headers::require_tls)) } else { routes };
+    routes.with_state(service)
+}
+
+// === impl Service ===
+
+impl Service {
+    fn door(&self) -> &Door {
+        &self.shared.settings.door
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.shared.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.shared.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of the cookie. With TLS, browsers take it only from this host (RFC 6265bis, section 4.1.3.2).
+    fn cookie(&self) -> &'static str {
+        if self.shared.settings.is_encrypted { "__Host-vkey" } else { "vkey" }
+    }
+
+    /// Asks the store, on a thread that may wait.
+    async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let shared = Arc::clone(&self.shared);
+        let Ok(_turn) = self.shared.free.acquire().await else { return Err(Unanswered::Ending) };
+        let answer = tokio::task::spawn_blocking(move || shared.ask(question)).await;
+        answer.map_err(|_| Unanswered::Ending)?.map_err(Unanswered::Store)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let idle = self.idle().pop();
+        let reader = idle.map_or_else(|| Reader::open(&self.settings.store), Ok)?;
+        let answer = question(&reader)?;
+        self.idle().push(reader);
+        Ok(answer)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Reader>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Unanswered ===
+
+impl IntoResponse for Unanswered {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Bad(message) => answers::error(StatusCode::BAD_REQUEST, "parameter", &message),
+            Self::Store(error) => {
+                answers::error(StatusCode::SERVICE_UNAVAILABLE, "store", &error.to_string())
+            }
+            Self::Ending => {
+                answers::error(StatusCode::SERVICE_UNAVAILABLE, "ending", "the server ends")
+            }
+        }
+    }
+}
