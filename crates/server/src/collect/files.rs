@@ -150,7 +150,7 @@ impl Generation {
 /// A file, from its beginning.
 enum Opened {
     Plain(File),
-    Gzip(MultiGzDecoder<BufReader<File>>),
+    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
 }
 
 /// Opens a file, and finds what it is known by; `None` if its first line is not complete.
@@ -166,7 +166,7 @@ fn identify(path: &Path) -> io::Result<Option<(Opened, [u8; 32])>> {
     file.seek(SeekFrom::Start(0))?;
     let opened = match is_gzip {
         false => Opened::Plain(file),
-        true => Opened::Gzip(MultiGzDecoder::new(BufReader::new(file))),
+        true => Opened::Gzip(Box::new(MultiGzDecoder::new(BufReader::new(file)))),
     };
     Ok(first.map(|line| (opened, Sha256::digest(line).into())))
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::files::{FileError, FileLine, Generation, rotated};
 use super::{Inlet, LineReader};
 use crate::Unwrapper;
+use crate::clock;
 use crate::store::{Batch, Item, Position};
 
 /// How often a file is looked at when it has nothing new.
@@ -100,7 +101,7 @@ impl Follower {
     fn look_for_files(&mut self) -> io::Result<()> {
         self.open.retain_mut(|open| {
             let is_truncated = open.renamed.is_none() && open.generation.is_same_file(&self.path);
-            open.renamed.get_or_insert_with(Instant::now);
+            open.renamed.get_or_insert_with(clock::instant);
             // What the file had is in a copy, if anywhere.
             !is_truncated
         });
@@ -144,7 +145,7 @@ impl Follower {
             generation.skip(position.offset)?;
             unwrapper = Unwrapper::resume(&position.pending);
         }
-        let renamed = (!is_path).then(Instant::now);
+        let renamed = (!is_path).then(clock::instant);
         self.open.push(Open { generation, unwrapper, renamed });
         Ok(())
     }
@@ -168,7 +169,7 @@ impl Follower {
             return Ok(None);
         }
         if open.renamed.is_some() {
-            open.renamed = Some(Instant::now());
+            open.renamed = Some(clock::instant());
         }
         let position = open.position(&self.path, is_over);
         self.known.insert(position.fingerprint, position.clone());

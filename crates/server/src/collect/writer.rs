@@ -1,9 +1,11 @@
 //! The one writer of the store.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::clock;
 use crate::store::{Batch, Store, StoreError};
 
 /// The batches that may wait for the writer.
@@ -33,13 +35,14 @@ pub fn inlet(store: Store) -> (Inlet, Writer) {
 // === impl Writer ===
 
 impl Writer {
-    /// Writes until all sources have ended. What they have sent is written then.
+    /// Writes until all sources have ended, or `is_closing` is set and a batch wakes it. What they have sent is written
+    /// then.
     ///
     /// # Errors
     ///
     /// [`StoreError`]. What was not written is read again by the next collector, as far as it came from files.
-    pub fn run(mut self) -> Result<(), StoreError> {
-        let mut pruned = Instant::now();
+    pub fn run(mut self, is_closing: &AtomicBool) -> Result<(), StoreError> {
+        let mut pruned = clock::instant();
         while let Some(batch) = self.from.blocking_recv() {
             let mut items = batch.items.len();
             let mut batches = vec![batch];
@@ -50,15 +53,14 @@ impl Writer {
                 batches.push(batch);
             }
             self.store.push(&batches)?;
+            if is_closing.load(Ordering::Relaxed) && self.from.is_empty() {
+                return Ok(());
+            }
             if pruned.elapsed() >= PRUNE_EVERY {
-                while self.store.prune(now_secs())? > 0 {}
-                pruned = Instant::now();
+                while self.store.prune(clock::now_secs())? > 0 {}
+                pruned = clock::instant();
             }
         }
         Ok(())
     }
-}
-
-fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

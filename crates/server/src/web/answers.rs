@@ -179,12 +179,7 @@ impl Row for TotalsRow<'_> {
 
     fn cells(&self) -> Vec<String> {
         let numbers = [
-            self.requests,
-            self.failed,
-            self.refused,
-            self.tokens_in,
-            self.tokens_out,
-            self.tokens,
+            self.requests, self.failed, self.refused, self.tokens_in, self.tokens_out, self.tokens,
             self.cost_micro_usd,
         ];
         let name = self.name.unwrap_or_default().to_owned();
@@ -240,7 +235,8 @@ pub(super) fn json(value: &impl Serialize) -> Response {
 
 /// A CSV document (RFC 4180). A cell that a spreadsheet would take for a formula begins with an apostrophe.
 pub(super) fn csv<R: Row>(rows: &[R], name: &'static str) -> Response {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let mut writer =
+        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     let mut written = writer.write_record(R::COLUMNS);
     for row in rows {
         written = written.and_then(|()| writer.write_record(row.cells().into_iter().map(inert)));

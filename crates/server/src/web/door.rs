@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
 use vkey::access::{Access, CanonicalPath, Mcp, Models};
 use vkey::decision::DenyReason;
 use vkey::engine::{Engine, Identity};
+
+use crate::clock::now_secs;
 
 /// Asks the thread that holds the rings.
 #[derive(Clone)]
@@ -122,8 +123,4 @@ fn decide(engine: &mut Engine, request: &Asked, now_secs: u64) -> Result<Visitor
         user: key.sub().map(str::to_owned),
         exp_secs: key.exp_secs(),
     })
-}
-
-pub(super) fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

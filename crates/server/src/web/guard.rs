@@ -1,7 +1,6 @@
 //! Lets in whoever has a key that may see the trail.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -9,8 +8,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::door::{Asked, Refused, Visitor, now_secs};
+use super::door::{Asked, Refused, Visitor};
 use super::{Service, answers};
+use crate::clock;
 
 /// The scheme of keys in `authorization` (RFC 6750).
 const BEARER: &str = "Bearer ";
@@ -86,7 +86,9 @@ fn credential(service: &Service, headers: &HeaderMap) -> Option<String> {
         .or_else(|| header(KEY_HEADER));
     match sent {
         Some(key) => (key.len() <= MAX_KEY_BYTES).then(|| key.to_owned()),
-        None => service.sessions().credential(session_id(headers, service.cookie())?, now_secs()),
+        None => {
+            service.sessions().credential(session_id(headers, service.cookie())?, clock::now_secs())
+        }
     }
 }
 
@@ -109,7 +111,7 @@ impl Service {
             Some(Refused::Ending) => {
                 answers::error(StatusCode::SERVICE_UNAVAILABLE, "ending", "the server ends")
             }
-            Some(Refused::Unauthenticated) => match self.failures().add(source, Instant::now()) {
+            Some(Refused::Unauthenticated) => match self.failures().add(source, clock::instant()) {
                 None => unauthenticated("the key is not valid here"),
                 Some(secs) => {
                     let message = "too many invalid keys came from this address";

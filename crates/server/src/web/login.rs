@@ -9,9 +9,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::door::{Asked, Refused, now_secs};
+use super::door::{Asked, Refused};
 use super::sessions::MAX_SECS;
 use super::{Service, guard, page};
+use crate::clock::now_secs;
 
 /// The form.
 #[derive(Deserialize)]
@@ -42,9 +43,15 @@ pub(super) async fn enter(
         Err(refused) => {
             let status = service.refusal(Some(refused), client.ip()).status();
             let message = match (refused, status) {
-                (_, StatusCode::TOO_MANY_REQUESTS) => "Too many invalid keys came from this address. Wait five minutes.",
-                (Refused::Unauthenticated, _) => "This key is not valid here. It needs the audience of this server, and must not have expired.",
-                (Refused::Forbidden(_), _) => "This key is valid, and may not see the trail. Its tier needs usage_of_others.",
+                (_, StatusCode::TOO_MANY_REQUESTS) => {
+                    "Too many invalid keys came from this address. Wait five minutes."
+                }
+                (Refused::Unauthenticated, _) => {
+                    "This key is not valid here. It needs the audience of this server, and must not have expired."
+                }
+                (Refused::Forbidden(_), _) => {
+                    "This key is valid, and may not see the trail. Its tier needs usage_of_others."
+                }
                 (Refused::Ending, _) => "The server ends.",
             };
             return (status, page::login(Some(message))).into_response();

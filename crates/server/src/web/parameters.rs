@@ -89,8 +89,15 @@ impl Parameters {
         value.transpose().map_err(|()| BadParameter::Invalid(name, expected))
     }
 
-    fn number(&self, name: &'static str, expected: &'static str, most: u64) -> Result<Option<u64>, BadParameter> {
-        self.read(name, expected, |text| text.parse().ok().filter(|number| (1..=most).contains(number)))
+    fn number(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+        most: u64,
+    ) -> Result<Option<u64>, BadParameter> {
+        self.read(name, expected, |text| {
+            text.parse().ok().filter(|number| (1..=most).contains(number))
+        })
     }
 
     /// What the answer is written in: as the parameter says, or the header `accept`.
@@ -239,7 +246,11 @@ mod tests {
             ("2026-13-01", None),
             ("", None),
         ] {
-            assert_eq!(Some(micros(text)).filter(|_| !text.is_empty()), Some(expected).filter(|_| !text.is_empty()), "{text}");
+            assert_eq!(
+                Some(micros(text)).filter(|_| !text.is_empty()),
+                Some(expected).filter(|_| !text.is_empty()),
+                "{text}"
+            );
         }
     }
 }

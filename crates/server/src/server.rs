@@ -1,0 +1,279 @@
+//! The server: collectors, the writer of the store, and the API, as one process.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use axum::Router;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
+
+use vkey::engine::Engine;
+
+use crate::collect::{FileError, Follower, Inlet, LineReader, Writer, inlet, read_pipe};
+use crate::store::{Retention, Store, StoreError};
+use crate::web::{self, Door, door};
+
+/// How long open connections may go on when the server ends.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The threads that handle connections.
+const WORKERS: usize = 2;
+
+/// What a server does.
+pub struct Options {
+    /// The store.
+    pub store: PathBuf,
+    /// How much of it is kept.
+    pub retention: Retention,
+    /// How lines are read.
+    pub reader: LineReader,
+    /// The files that are followed.
+    pub follow: Vec<PathBuf>,
+    /// Whether standard input is read.
+    pub reads_stdin: bool,
+    /// Where the API is served.
+    pub listener: TcpListener,
+    /// TLS of the API.
+    pub tls: Option<ServerConfig>,
+}
+
+/// Why a server ended.
+#[derive(Debug)]
+pub enum ServerError {
+    /// The store cannot be used.
+    Store(StoreError),
+    /// A file cannot be followed.
+    File(FileError),
+    /// Standard input cannot be read.
+    Stdin(io::Error),
+    /// The system has no more threads, or a socket fails.
+    System(io::Error),
+}
+
+/// Ends a server, from any thread.
+#[derive(Clone, Default)]
+pub struct Stopper {
+    shared: Arc<Stop>,
+}
+
+#[derive(Default)]
+struct Stop {
+    is_stopping: AtomicBool,
+    /// The servers of HTTP that end with it.
+    handles: Mutex<Vec<Handle<SocketAddr>>>,
+    /// The first error.
+    error: Mutex<Option<ServerError>>,
+}
+
+/// Collects and serves until it is stopped or an error ends it. What was read is written then.
+///
+/// # Errors
+///
+/// The first [`ServerError`].
+pub fn run(options: Options, engine: Engine, stopper: &Stopper) -> Result<(), ServerError> {
+    let store = Store::open(&options.store, options.retention).map_err(ServerError::Store)?;
+    let (door, doorkeeper) = door(engine);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(ServerError::System)?;
+    let collectors = Collectors::start(&options, store, stopper)?;
+    let server = serve(options, door, stopper);
+    let http = thread::Builder::new().name("http".to_owned());
+    let http = http.spawn({
+        let stopper = stopper.clone();
+        move || {
+            if let Err(error) = runtime.block_on(server) {
+                stopper.fail(ServerError::System(error));
+            }
+            stopper.stop();
+            // Questions to the store that go on are not waited for.
+            runtime.shutdown_background();
+        }
+    });
+    let http = http.map_err(ServerError::System)?;
+    // Ends when the server of HTTP has ended.
+    doorkeeper.run();
+    let _ = http.join();
+    collectors.end();
+    stopper.result()
+}
+
+/// Serves the API.
+fn serve(
+    options: Options,
+    door: Door,
+    stopper: &Stopper,
+) -> impl Future<Output = io::Result<()>> + Send + 'static {
+    let Options { listener, tls, store, .. } = options;
+    let settings = web::Settings { store, door, is_encrypted: tls.is_some() };
+    let handle = stopper.handle();
+    async move { listen(listener, tls, web::router(settings), handle).await }
+}
+
+/// Serves HTTP/1.1 and HTTP/2, with TLS or without, until the handle ends it.
+async fn listen(
+    listener: TcpListener,
+    tls: Option<ServerConfig>,
+    routes: Router,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
+    let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+    match tls {
+        None => {
+            let mut server = axum_server::from_tcp(listener)?.handle(handle);
+            server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
+            server.serve(routes).await
+        }
+        Some(config) => {
+            let config = RustlsConfig::from_config(Arc::new(config));
+            let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
+            server.serve(routes).await
+        }
+    }
+}
+
+/// The threads that read and write.
+struct Collectors {
+    readers: Vec<JoinHandle<()>>,
+    writer: JoinHandle<()>,
+    to: Inlet,
+    is_closing: Arc<AtomicBool>,
+}
+
+// === impl Collectors ===
+
+impl Collectors {
+    fn start(options: &Options, store: Store, stopper: &Stopper) -> Result<Self, ServerError> {
+        let mut positions = Vec::new();
+        for path in &options.follow {
+            let known = store.positions(&path.to_string_lossy()).map_err(ServerError::Store)?;
+            positions.push((path.clone(), known));
+        }
+        let (to, writer) = inlet(store);
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let writer = start_writer(writer, &is_closing, stopper)?;
+        let mut readers = Vec::new();
+        for (path, known) in positions {
+            let follower = Follower::new(path, known, options.reader.clone(), to.clone());
+            readers.push(start_follower(follower, stopper)?);
+        }
+        if options.reads_stdin {
+            start_stdin(options.reader.clone(), to.clone(), stopper)?;
+        }
+        Ok(Self { readers, writer, to, is_closing })
+    }
+
+    /// Waits until what was read is written. Standard input may be blocked in a read, and is not waited for.
+    fn end(self) {
+        for reader in self.readers {
+            let _ = reader.join();
+        }
+        self.is_closing.store(true, Ordering::Relaxed);
+        // Wakes the writer. If it has ended, nothing is to be written.
+        let _ = self.to.blocking_send(crate::store::Batch::default());
+        let _ = self.writer.join();
+    }
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServerError> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(ServerError::System)
+}
+
+fn start_writer(
+    writer: Writer,
+    is_closing: &Arc<AtomicBool>,
+    stopper: &Stopper,
+) -> Result<JoinHandle<()>, ServerError> {
+    let (is_closing, stopper) = (Arc::clone(is_closing), stopper.clone());
+    start("writer", move || {
+        if let Err(error) = writer.run(&is_closing) {
+            stopper.fail(ServerError::Store(error));
+        }
+    })
+}
+
+fn start_follower(follower: Follower, stopper: &Stopper) -> Result<JoinHandle<()>, ServerError> {
+    let stopper = stopper.clone();
+    start("follower", move || {
+        if let Err(error) = follower.run(&stopper.shared.is_stopping) {
+            stopper.fail(ServerError::File(error));
+        }
+    })
+}
+
+fn start_stdin(reader: LineReader, to: Inlet, stopper: &Stopper) -> Result<(), ServerError> {
+    let stopper = stopper.clone();
+    start("stdin", move || {
+        if let Err(error) = read_pipe(io::stdin(), &reader, &to) {
+            stopper.fail(ServerError::Stdin(error));
+        }
+    })
+    .map(drop)
+}
+
+// === impl Stopper ===
+
+impl Stopper {
+    /// Ends the server: no new requests, and what was read is written.
+    pub fn stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        for handle in self.handles().iter() {
+            handle.graceful_shutdown(Some(GRACE));
+        }
+    }
+
+    /// Ends the server with an error. Only the first is reported.
+    fn fail(&self, error: ServerError) {
+        let mut first = self.shared.error.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error);
+        drop(first);
+        self.stop();
+    }
+
+    /// The handle of a server of HTTP that ends with this one.
+    fn handle(&self) -> Handle<SocketAddr> {
+        let handle = Handle::new();
+        self.handles().push(handle.clone());
+        if self.shared.is_stopping.load(Ordering::Relaxed) {
+            handle.graceful_shutdown(Some(GRACE));
+        }
+        handle
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, Vec<Handle<SocketAddr>>> {
+        self.shared.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn result(&self) -> Result<(), ServerError> {
+        let mut error = self.shared.error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.take().map_or(Ok(()), Err)
+    }
+}
+
+// === impl ServerError ===
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::File(error) => error.fmt(f),
+            Self::Stdin(error) => write!(f, "standard input cannot be read: {error}"),
+            Self::System(error) => write!(f, "the server cannot go on: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
