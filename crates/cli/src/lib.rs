@@ -48,6 +48,7 @@ mod ring;
 mod ring_secret;
 mod run;
 mod secret;
+mod serve;
 mod strength;
 mod text;
 mod time;
@@ -110,6 +111,8 @@ enum Command {
     /// Verify audit trails
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Collect audit trails, and serve a page and an API about them
+    Serve(Box<serve::Args>),
     /// Run as a gate between an MCP client and an MCP server that the command starts
     Mcp(Box<mcp::Args>),
 }
@@ -143,6 +146,7 @@ fn run(command: &Command, modules: BuiltIn, out: &mut Output) -> Result<Exit, Er
         Command::Tls(command) => tls::run(command, out),
         Command::Usage(args) => usage::run(args, out),
         Command::Audit(command) => audit::run(command, out),
+        Command::Serve(args) => serve::run(args, out),
         Command::Run(args) => run::run(args, modules, out),
         Command::Mcp(args) => mcp::run(args, modules, out),
     }

@@ -1,6 +1,9 @@
 //! `vkey audit`: reads audit trails.
 
+mod secrets;
 mod verify;
+
+pub(super) use secrets::SecretArgs;
 
 use super::error::Error;
 use super::exit::Exit;

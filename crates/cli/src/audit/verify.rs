@@ -7,23 +7,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::json;
-use zeroize::Zeroizing;
-
 use vkey::audit::AuditKey;
-use vkey::key::keyring::{InvalidSecret, Secret};
 use vkey::time::rfc3339;
 use vkey_server::{
     ChainSummary, Finding, LogLine, Logs, Place as LogPlace, Report, Trail, Unwrapper, open,
 };
 
+use super::secrets::{self, SecretArgs};
 use crate::error::{Error, Failure};
 use crate::exit::Exit;
-use crate::input::{InputError, InputProblem, Origin, Place, environment, variable_name};
+use crate::input::{InputError, variable_name};
 use crate::output::{Output, OutputError};
 use crate::text::{counted, escape_line, escape_word};
-
-/// The variable that documentation and examples use.
-const DEFAULT_VARIABLE: &str = "VKEY_AUDIT_SECRET";
 
 const AFTER_HELP: &str = "\
 Logs may be access logs, a proxy's own log, and logs of Kubernetes or Docker with either in them, compressed by gzip or \
@@ -55,8 +50,6 @@ pub(crate) struct Args {
 /// Why the trail cannot be verified.
 #[derive(Debug)]
 enum VerifyError {
-    /// A secret that no gate accepts.
-    Secret(InvalidSecret),
     /// A log cannot be read. The number counts the logs from 1.
     Log(usize, io::Error),
 }
@@ -208,28 +201,16 @@ fn as_json(report: &Report) -> serde_json::Value {
 
 impl Args {
     fn keys(&self) -> Result<Vec<AuditKey>, Error> {
-        let variable = |name: &String| Place::Variable("--secret-env", name.clone());
-        let file = |path: &PathBuf| Place::file("--secret-file", path);
-        let mut places: Vec<_> = self.secret_env.iter().map(variable).collect();
-        places.extend(self.secret_file.iter().map(file));
-        if places.is_empty() {
-            return Ok(vec![audit_key(&default_secret()?)?]);
+        let secrets = SecretArgs {
+            names: ("--secret-env", "--secret-file"),
+            variables: &self.secret_env,
+            files: &self.secret_file,
+        };
+        if self.secret_env.is_empty() && self.secret_file.is_empty() {
+            return Ok(vec![secrets::default_key()?]);
         }
-        places.iter().map(|place| audit_key(&place.read_line()?)).collect()
+        secrets.keys()
     }
-}
-
-fn default_secret() -> Result<Zeroizing<String>, InputError> {
-    let unset = || {
-        let origin = Origin::Configured(DEFAULT_VARIABLE.to_owned());
-        InputError::Unusable(origin, InputProblem::Unset)
-    };
-    environment(DEFAULT_VARIABLE).map(Zeroizing::new).ok_or_else(unset)
-}
-
-fn audit_key(secret: &str) -> Result<AuditKey, Error> {
-    let secret = Secret::parse_unguessable(secret).map_err(VerifyError::Secret)?;
-    Ok(AuditKey::new(&secret))
 }
 
 // === impl VerifyError ===
@@ -237,7 +218,6 @@ fn audit_key(secret: &str) -> Result<AuditKey, Error> {
 impl Failure for VerifyError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Secret(_) => Exit::Refused,
             Self::Log(..) => Exit::Environment,
         }
     }
@@ -246,7 +226,6 @@ impl Failure for VerifyError {
 impl fmt::Display for VerifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Secret(invalid) => invalid.fmt(f),
             Self::Log(number, error) => {
                 write!(f, "log {number} cannot be read: {error}; check the path")
             }

@@ -1,0 +1,289 @@
+//! `vkey serve`: collects audit trails, and answers questions about them.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use rustls::ServerConfig;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use vkey::audit::{AuditKey, Mask};
+use vkey::config::{Config, Plan, RingConfig};
+use vkey::engine::Engine;
+use vkey_server::collect::LineReader;
+use vkey_server::server::{self, Options, ServerError, Stopper};
+use vkey_server::store::Retention;
+use vkey_server::web::{TlsError, server_config};
+
+use super::audit::SecretArgs;
+use super::config_file::ConfigFile;
+use super::error::{Error, Failure};
+use super::exit::Exit;
+use super::explain::compile;
+use super::input::{self, InputError, Place};
+use super::output::Output;
+use super::ring_secret::{RingEnvironment, SecretFileArgs};
+use super::time;
+
+/// The longest file with certificates or a key, in bytes.
+const MAX_PEM_BYTES: u64 = 1 << 20;
+
+const AFTER_HELP: &str = "\
+Who asks needs a key whose tier has usage_of_others in the configuration, and whose audience is that of the server: \
+vkey mint --aud vkey-serve. Every restriction of the key counts.
+
+Exit codes: 0 ended by a signal; 1 a secret or a certificate is not acceptable; 2 invalid usage; 3 a file, the \
+environment, the network or the system failed.";
+
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// The configuration of the gate, for its rings and tiers (FILE#NAME if there are several)
+    #[arg(long, value_name = "FILE")]
+    config: ConfigFile,
+    #[command(flatten)]
+    ring_secret: SecretFileArgs,
+    /// The audience that keys must have
+    #[arg(long, value_name = "NAME", default_value = "vkey-serve", value_parser = audience)]
+    audience: String,
+    /// The store, a file of SQLite; it is made if it is not there
+    #[arg(long, value_name = "FILE", default_value = "vkey-audit.db")]
+    store: PathBuf,
+    #[command(flatten)]
+    sources: SourceArgs,
+    #[command(flatten)]
+    secrets: AuditSecretArgs,
+    #[command(flatten)]
+    kept: KeptArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+/// What is collected.
+#[derive(clap::Args)]
+struct SourceArgs {
+    /// Follow a log through rotation: an access log, the log of a proxy, or a log of Kubernetes or Docker with either
+    /// in it; - is standard input. Repeatable
+    #[arg(long, value_name = "FILE")]
+    follow: Vec<PathBuf>,
+}
+
+/// The secrets of the chains.
+#[derive(clap::Args)]
+struct AuditSecretArgs {
+    /// Read an earlier audit secret from an environment variable, beside that of the configuration; repeatable
+    #[arg(long, value_name = "NAME", value_parser = input::variable_name)]
+    audit_secret_env: Vec<String>,
+    /// Read an earlier audit secret from a file; repeatable
+    #[arg(long, value_name = "PATH")]
+    audit_secret_file: Vec<PathBuf>,
+}
+
+/// What is kept.
+#[derive(clap::Args)]
+struct KeptArgs {
+    /// Mask a member of the audit line in the store, beside those that the gate masks; repeatable
+    #[arg(long, value_name = "MEMBER", value_parser = member)]
+    mask: Vec<&'static str>,
+    /// The most records that are kept. Totals and anchors are kept always
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    max_records: u64,
+    /// How old a record becomes, e.g. 90d; any age if absent
+    #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]
+    max_age: Option<u64>,
+}
+
+/// Where it serves.
+#[derive(clap::Args)]
+struct NetworkArgs {
+    /// The address of the API and the page; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9911")]
+    listen: SocketAddr,
+    /// Serve TLS 1.2 and 1.3 with the certificate chain of this PEM file
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert, a PEM file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Accept only clients with a certificate of an authority of this PEM file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    client_ca: Option<PathBuf>,
+    /// Serve other machines without TLS, which exposes keys and records to everyone on the network path
+    #[arg(long)]
+    allow_http: bool,
+}
+
+/// Why the server cannot start, or has ended.
+#[derive(Debug)]
+enum ServeError {
+    /// Other machines would be served without TLS.
+    Cleartext,
+    /// The address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The certificate or its key cannot be used.
+    Tls(TlsError),
+    /// Signals cannot be received.
+    Signals(io::Error),
+    /// The server failed.
+    Server(ServerError),
+}
+
+/// Runs `vkey serve`.
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
+    args.check_stdin()?;
+    let (_, config) = args.config.gate()?;
+    let reader = LineReader::new(args.secrets.keys(&config)?, args.kept.mask());
+    let plan = args.plan(config)?;
+    let tls = args.network.tls()?;
+    let listener = args.network.listener()?;
+    let stopper = Stopper::default();
+    end_on_signals(&stopper)?;
+    out.note(format_args!("the page and the API are on {}", args.network.url(&listener)?));
+    let is_stdin = |path: &&PathBuf| path.as_path() == Path::new("-");
+    let options = Options {
+        store: args.store.clone(),
+        retention: args.kept.retention(),
+        reader,
+        follow: args.sources.follow.iter().filter(|path| !is_stdin(path)).cloned().collect(),
+        reads_stdin: args.sources.follow.iter().any(|path| is_stdin(&path)),
+        listener,
+        tls,
+    };
+    server::run(options, Engine::new(plan), &stopper).map_err(ServeError::Server)?;
+    Ok(Exit::Success)
+}
+
+/// Ends the server when the process is asked to end.
+fn end_on_signals(stopper: &Stopper) -> Result<(), ServeError> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(ServeError::Signals)?;
+    let stopper = stopper.clone();
+    let wait = thread::Builder::new().name("signals".to_owned());
+    let wait = wait.spawn(move || {
+        if signals.forever().next().is_some() {
+            stopper.stop();
+        }
+    });
+    wait.map(drop).map_err(ServeError::Signals)
+}
+
+// === impl Args ===
+
+impl Args {
+    fn check_stdin(&self) -> Result<(), InputError> {
+        let is_stdin = |path: &PathBuf| path.as_path() == Path::new("-");
+        let logs = self.sources.follow.iter().filter(|path| is_stdin(path)).count();
+        let secrets = self.secrets.audit_secret_file.iter().filter(|path| is_stdin(path)).count();
+        let others = usize::from(self.config.is_stdin()) + usize::from(self.ring_secret.is_stdin());
+        if logs + secrets + others > 1 { Err(InputError::StdinTwice) } else { Ok(()) }
+    }
+
+    /// The plan of the gate, for keys with the audience of the server.
+    fn plan(&self, config: Config) -> Result<Plan, Error> {
+        input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;
+        let place = self.ring_secret.place();
+        let environment = RingEnvironment::read(config.rings(), place.as_ref())?;
+        let plan = compile(config, |name| environment.value(name));
+        let mut plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
+        plan.settings.audience = Some(self.audience.clone());
+        Ok(plan)
+    }
+}
+
+// === impl AuditSecretArgs ===
+
+impl AuditSecretArgs {
+    /// The keys of the chains: that of the configuration, and earlier ones.
+    fn keys(&self, config: &Config) -> Result<Vec<AuditKey>, Error> {
+        let own = config.audit_key(input::environment).map_err(InputError::NotReady)?;
+        let earlier = SecretArgs {
+            names: ("--audit-secret-env", "--audit-secret-file"),
+            variables: &self.audit_secret_env,
+            files: &self.audit_secret_file,
+        };
+        Ok(own.into_iter().chain(earlier.keys()?).collect())
+    }
+}
+
+// === impl KeptArgs ===
+
+impl KeptArgs {
+    fn mask(&self) -> Option<Mask> {
+        (!self.mask.is_empty()).then(|| Mask::new(self.mask.clone().into(), None))
+    }
+
+    fn retention(&self) -> Retention {
+        Retention { max_records: self.max_records, max_age_secs: self.max_age }
+    }
+}
+
+// === impl NetworkArgs ===
+
+impl NetworkArgs {
+    fn tls(&self) -> Result<Option<ServerConfig>, Error> {
+        let read =
+            |option, path: &PathBuf| Place::File(option, path.clone()).read_bytes(MAX_PEM_BYTES);
+        let (Some(cert), Some(key)) = (&self.cert, &self.key) else { return Ok(None) };
+        let (cert, key) = (read("--cert", cert)?, read("--key", key)?);
+        let authorities = self.client_ca.as_ref().map(|path| read("--client-ca", path));
+        let authorities = authorities.transpose()?;
+        let authorities = authorities.as_ref().map(|authorities| authorities.as_slice());
+        Ok(Some(server_config(&cert, &key, authorities).map_err(ServeError::Tls)?))
+    }
+
+    fn listener(&self) -> Result<TcpListener, ServeError> {
+        if self.cert.is_none() && !self.listen.ip().is_loopback() && !self.allow_http {
+            return Err(ServeError::Cleartext);
+        }
+        TcpListener::bind(self.listen).map_err(|error| ServeError::Listen(self.listen, error))
+    }
+
+    fn url(&self, listener: &TcpListener) -> Result<String, ServeError> {
+        let scheme = if self.cert.is_some() { "https" } else { "http" };
+        let address = listener.local_addr();
+        let address = address.map_err(|error| ServeError::Listen(self.listen, error))?;
+        Ok(format!("{scheme}://{address}/"))
+    }
+}
+
+fn audience(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("expected the name of an audience"),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn member(text: &str) -> Result<&'static str, String> {
+    let found = Mask::MASKABLE.iter().find(|name| **name == text);
+    found.copied().ok_or_else(|| format!("expected one of {}", Mask::MASKABLE.join(", ")))
+}
+
+// === impl ServeError ===
+
+impl Failure for ServeError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Cleartext => Exit::Usage,
+            Self::Tls(_) => Exit::Refused,
+            Self::Listen(..) | Self::Signals(_) | Self::Server(_) => Exit::Environment,
+        }
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cleartext => f.write_str(
+                "keys and records would be sent unencrypted over a network; use --cert and --key, or --allow-http",
+            ),
+            Self::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}; choose another --listen")
+            }
+            Self::Tls(error) => error.fmt(f),
+            Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
+            Self::Server(error) => error.fmt(f),
+        }
+    }
+}
