@@ -30,6 +30,7 @@ mod pages;
 mod private;
 mod register;
 mod run;
+mod serve;
 mod signing_keys;
 mod sources;
 mod streams;

@@ -95,7 +95,8 @@ impl Doorkeeper {
     }
 }
 
-/// Decides as a gate does on a request for this path.
+/// Decides as a gate does on a request for counts: what a tier, a tenant or the claims say about paths is about upstreams,
+/// and a caveat is about this request too.
 fn decide(engine: &mut Engine, request: &Asked, now_secs: u64) -> Result<Visitor, Refused> {
     let identity = engine.identify(request.credential.as_bytes(), now_secs);
     let Identity::Known { key, validity: Ok(()) } = identity else {
@@ -113,7 +114,10 @@ fn decide(engine: &mut Engine, request: &Asked, now_secs: u64) -> Result<Visitor
         models: Models::None,
         mcp: Mcp::None,
     };
-    engine.authorize(&key, &access).map_err(Refused::Forbidden)?;
+    engine
+        .usage_verdicts(&key, &access)
+        .try_for_each(|(_, verdict)| verdict)
+        .map_err(Refused::Forbidden)?;
     if !key.sees_others() {
         return Err(Refused::Forbidden(DenyReason::Path));
     }
