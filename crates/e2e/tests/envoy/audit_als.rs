@@ -18,7 +18,7 @@ use crate::keys::{Minter, options};
 use crate::load::{WORKERS, connect, send_in_step};
 use crate::support::page::{blocks, section};
 use crate::support::{
-    Connection, Envoy, Options, Request, TempDir, config, each_envoy, root, wait_for,
+    Connection, Envoy, Options, Request, TempDir, artefact, config, each_envoy, root, wait_for,
 };
 
 const SECRET: &str = "Chained-1-by-a-real-proxy-2";
@@ -30,7 +30,9 @@ struct Collector {
     to: Inlet,
     reader: LineReader,
     writer: JoinHandle<Result<(), StoreError>>,
+    /// What serves Envoy.
     runtime: Runtime,
+    only_chained: bool,
     dir: TempDir,
 }
 
@@ -40,13 +42,24 @@ impl Collector {
         let retention = Retention { max_records: 1_000_000, max_age_secs: None };
         let (to, writer) = inlet(Store::open(&dir.file("store"), retention).unwrap());
         let reader = LineReader::new(vec![AuditKey::new(&Secret::parse(SECRET).unwrap())], None);
-        let service = access_log_service(to.clone(), reader.clone(), only_chained);
-        let runtime = Runtime::new().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
-        let address = listener.local_addr().unwrap();
-        runtime.spawn(async { axum::serve(listener, service).await });
         let writer = thread::spawn(|| writer.run());
-        Self { address, to, reader, writer, runtime, dir }
+        let (runtime, address) = (Runtime::new().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut collector = Self { address, to, reader, writer, runtime, only_chained, dir };
+        collector.listen();
+        collector
+    }
+
+    /// Serves Envoy, always at the same address.
+    fn listen(&mut self) {
+        let service = access_log_service(self.to.clone(), self.reader.clone(), self.only_chained);
+        let listener = self.runtime.block_on(TcpListener::bind(self.address)).unwrap();
+        self.address = listener.local_addr().unwrap();
+        self.runtime.spawn(async { axum::serve(listener, service).await });
+    }
+
+    /// Closes all connections, and takes no more.
+    fn stop_listening(&mut self) {
+        self.runtime = Runtime::new().unwrap();
     }
 
     /// Adds the logger and the cluster of docs/audit.md to an Envoy.
@@ -266,4 +279,39 @@ fn what_has_no_place_in_a_chain_is_left_to_the_file() {
     let (store, _dir) = collector.end();
     let found = store.records(&Filter { limit: 100, ..Filter::default() }).unwrap();
     assert_eq!(found.records.len() as u64, sent);
+}
+
+/// Envoy has no acknowledgement, and sends nothing twice.
+#[test]
+fn what_was_sent_while_the_collector_was_away_is_missing_until_a_file_has_it() {
+    let main = Minter::new("main", None);
+    let mut collector = Collector::start(true);
+    let binary = artefact("VKEY_TEST_ENVOY");
+    let envoy = Envoy::start(collector.beside(chained(&binary, &main)));
+    let request = Request::new("GET", "/v1/a").bearer(&main.key("k1", json!({})));
+    let mut connection = Connection::open(envoy.gate());
+    let mut send = |count: u64| (0..count).for_each(|_| drop(connection.send(&request)));
+    send(10);
+    collector.wait_for("records", 10, &envoy);
+    collector.stop_listening();
+    send(10);
+    let failed = || envoy.stat("cluster.audit.upstream_cx_connect_fail") > Some(0);
+    wait_for(|| failed().then_some(()), || envoy.proxy_log());
+    collector.listen();
+    // The last one shows that those before it have come or are lost.
+    let is_last_stored = || {
+        send(1);
+        let chain = collector.stored().chains().unwrap().remove(0);
+        (chain.records > 20).then_some(chain)
+    };
+    let chain = wait_for(is_last_stored, || envoy.proxy_log());
+    assert!((1..=10).contains(&chain.missing), "{chain:?}");
+    assert_eq!(chain.gaps.len(), 1, "{chain:?}");
+    envoy.stop();
+    collector.read(envoy.access_log_path());
+    collector.read(envoy.proxy_log_path());
+    let (store, _dir) = collector.end();
+    let chain = store.chains().unwrap().remove(0);
+    assert_eq!((chain.missing, chain.anchored), (0, Some(chain.records)), "{chain:?}");
+    assert!(chain.is_closed && store.findings(10).unwrap().is_empty());
 }
