@@ -26,6 +26,7 @@ mod add_to_envoy;
 mod agreement;
 mod alerts;
 mod audit;
+mod audit_als;
 mod audit_chain;
 mod audit_finality;
 mod audit_lines;

@@ -3,12 +3,14 @@
 //! Each source reads by itself and sends what it took to one writer. The way there has room for a few batches, so a
 //! source waits when the writer is behind, and nothing grows.
 
+mod access_log_service;
 mod files;
 mod follow;
 mod lines;
 mod pipe;
 mod writer;
 
+pub use access_log_service::access_log_service;
 pub use files::FileError;
 pub use follow::Follower;
 pub use lines::LineReader;
