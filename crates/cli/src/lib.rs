@@ -107,7 +107,7 @@ enum Command {
     Usage(Box<usage::Args>),
     /// Evaluate requests, JSON lines on standard input, with the module itself; prints one result per line
     Run(run::Args),
-    /// Verify audit trails
+    /// Verify audit trails, and query, back up and restore the store that they are collected in
     #[command(subcommand)]
     Audit(audit::Command),
     /// Run as a gate between an MCP client and an MCP server that the command starts

@@ -24,8 +24,9 @@ impl Part {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let mut name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
         name.push(".");
-        let file = Builder::new().prefix(&name).suffix(".part").tempfile_in(folder(path))?;
-        Ok(Self { file })
+        let file = Builder::new().prefix(&name).suffix(".part").tempfile_in(folder(path));
+        // The whole error repeats the path.
+        Ok(Self { file: file.map_err(|error| error.kind())? })
     }
 
     pub(super) fn path(&self) -> &Path {
