@@ -108,7 +108,7 @@ enum Command {
     Usage(Box<usage::Args>),
     /// Evaluate requests, JSON lines on standard input, with the module itself; prints one result per line
     Run(run::Args),
-    /// Verify audit trails
+    /// Verify audit trails, and query, back up and restore the store that they are collected in
     #[command(subcommand)]
     Audit(audit::Command),
     /// Collect audit trails, and serve a page and an API about them

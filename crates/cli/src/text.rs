@@ -26,11 +26,16 @@ pub(super) fn escape_line(text: &str) -> String {
     inner.unwrap_or_default().to_owned()
 }
 
+/// A line of JSON in ASCII. Only text in its strings can be anything else.
+pub(super) fn ascii_line(json: &str) -> String {
+    escape(json).replace('\n', "\\n")
+}
+
 /// A sentence that quotes untrusted text, on one line, in ASCII; a very long one is cut.
 pub(super) fn escape_sentence(text: &str) -> String {
     let start: String = text.chars().take(MAX_SENTENCE_CHARS).collect();
     let cut = if start.len() < text.len() { "..." } else { "" };
-    escape(&start).replace('\n', "\\n") + cut
+    ascii_line(&start) + cut
 }
 
 /// An untrusted name as one word of a line, in quotes if it could be mistaken for something else.

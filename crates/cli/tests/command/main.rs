@@ -12,6 +12,7 @@
 
 mod agreement;
 mod audit;
+mod audit_store;
 mod config;
 mod config_notes;
 mod crd;

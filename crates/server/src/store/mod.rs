@@ -7,6 +7,7 @@
 mod backup;
 mod chains;
 mod counters;
+mod files;
 mod findings;
 mod positions;
 mod query;
@@ -22,11 +23,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use vkey::audit::Anchor;
 
-pub use backup::{Behind, RestoreError, backup, restore};
+pub use backup::{Behind, Content, RestoreError, backup, restore};
 pub use positions::Position;
 pub use query::{
     ChainState, Cursor, Filter, FindingRow, Found, Gap, Overview, Reader, Status, StoredRecord,
@@ -103,6 +104,10 @@ pub enum StoreError {
     Older,
     /// It contradicts itself.
     Damaged,
+    /// It is no store.
+    Foreign,
+    /// Another process keeps it from being read or written, for longer than 10 s.
+    Busy,
     /// SQLite reports an error.
     Sqlite(rusqlite::Error),
 }
@@ -288,7 +293,11 @@ fn make_private(path: &Path) -> io::Result<()> {
 
 /// Locks the store of a path against other collectors, until the file is closed.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
+    // A link and the file that it leads to are one store.
+    let mut name = match files::resolve(path) {
+        Ok(path) => path.into_os_string(),
+        Err(error) => return Err(StoreError::File(path.to_owned(), error)),
+    };
     name.push(".lock");
     let path = PathBuf::from(name);
     let mut options = OpenOptions::new();
@@ -315,7 +324,12 @@ fn unsigned(number: i64) -> u64 {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::Foreign,
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ => Self::Sqlite(error),
+        }
     }
 }
 
@@ -333,6 +347,8 @@ impl fmt::Display for StoreError {
                 "the store was written by an earlier version of vkey; start `vkey serve` with it once",
             ),
             Self::Damaged => f.write_str("the store is damaged; restore a backup"),
+            Self::Foreign => f.write_str("the file is not a store of vkey"),
+            Self::Busy => f.write_str("another process uses the store; wait until it has ended"),
             Self::Sqlite(error) => write!(f, "the store reports: {error}"),
         }
     }

@@ -7,7 +7,8 @@ use rusqlite::{Connection, OpenFlags, Row, ToSql, params_from_iter};
 
 use super::usage::{self, SUMS};
 use super::{
-    By, StoreError, Usage, UsageFilter, UsageRow, connect, counters, integer, schema, unsigned,
+    By, StoreError, Usage, UsageFilter, UsageRow, connect, counters, files, integer, schema,
+    unsigned,
 };
 
 /// The most chains that are shown, the latest first.
@@ -180,10 +181,18 @@ impl Reader {
     ///
     /// [`StoreError`]
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let reader = Self::open_earlier(path)?;
+        schema::check(&reader.db)?;
+        Ok(reader)
+    }
+
+    /// Opens a store that is there, also one of an earlier version.
+    pub(super) fn open_earlier(path: &Path) -> Result<Self, StoreError> {
+        files::check_readable(path).map_err(|error| StoreError::File(path.to_owned(), error))?;
         // Readable and writable, because a reader of a WAL writes into its shared memory.
         let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.pragma_update(None, "query_only", true)?;
-        schema::check(&db)?;
+        schema::recognize(&db)?;
         Ok(Self { db })
     }
 
@@ -339,7 +348,7 @@ impl Reader {
 
 impl Gap {
     /// What is missing between a number that is expected and one that is there.
-    fn between(expected: u64, found: u64) -> Option<Self> {
+    pub(super) fn between(expected: u64, found: u64) -> Option<Self> {
         (expected < found).then(|| Self { first: expected, last: found - 1 })
     }
 }

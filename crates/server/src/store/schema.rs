@@ -16,6 +16,20 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     migrate_by(db, &MIGRATIONS)
 }
 
+/// The tables of every version.
+const TABLES: &str = "SELECT count(*) = 4 FROM sqlite_schema WHERE type = 'table' AND name IN ('records', 'chains', 'spans', 'anchors')";
+
+/// Whether a file is a store of the present version or an earlier one.
+pub(super) fn recognize(db: &Connection) -> Result<(), StoreError> {
+    let is_store: bool = db.query_row(TABLES, (), |row| row.get(0))?;
+    match version(db)? {
+        _ if !is_store => Err(StoreError::Foreign),
+        0 => Err(StoreError::Foreign),
+        version if version > MIGRATIONS.len() => Err(StoreError::Newer),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a store has the present version.
 pub(super) fn check(db: &Connection) -> Result<(), StoreError> {
     match version(db)? {
@@ -83,5 +97,22 @@ mod tests {
         assert!(matches!(migrate(&mut db), Err(StoreError::Newer)));
         assert!(matches!(check(&db), Err(StoreError::Newer)));
         assert_eq!(version(&db).unwrap(), 99);
+    }
+
+    #[test]
+    fn only_a_store_is_recognized() {
+        let mut db = Connection::open_in_memory().unwrap();
+        assert!(matches!(recognize(&db), Err(StoreError::Foreign)), "an empty file");
+        db.pragma_update(None, "user_version", 1).unwrap();
+        assert!(matches!(recognize(&db), Err(StoreError::Foreign)), "without the tables");
+        db.pragma_update(None, "user_version", 0).unwrap();
+        migrate(&mut db).unwrap();
+        assert!(recognize(&db).is_ok());
+        for (version, is_newer) in [(0, false), (-1, true), (99, true)] {
+            db.pragma_update(None, "user_version", version).unwrap();
+            let found = recognize(&db).unwrap_err();
+            assert_eq!(matches!(found, StoreError::Newer), is_newer, "{version}");
+            assert_eq!(matches!(found, StoreError::Foreign), !is_newer, "{version}");
+        }
     }
 }
