@@ -1,10 +1,12 @@
 //! The one writer of the store.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Store, StoreError, now_secs};
 
 /// The batches that may wait for the writer.
 const CAPACITY: usize = 8;
@@ -14,6 +16,9 @@ const MAX_ITEMS: usize = 4000;
 
 /// How often old records are deleted, if there is anything to delete.
 const PRUNE_EVERY: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether something is too much or is missing for too long, also while nothing comes.
+const EVALUATE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where sources send what they took.
 pub type Inlet = mpsc::Sender<Batch>;
@@ -33,32 +38,46 @@ pub fn inlet(store: Store) -> (Inlet, Writer) {
 // === impl Writer ===
 
 impl Writer {
-    /// Writes until all sources have ended. What they have sent is written then.
+    /// Writes until all sources have ended. What they have sent is written then. Between batches it deletes old records
+    /// and raises alerts.
     ///
     /// # Errors
     ///
     /// [`StoreError`]. What was not written is read again by the next collector, as far as it came from files.
     pub fn run(mut self) -> Result<(), StoreError> {
-        let mut pruned = Instant::now();
-        while let Some(batch) = self.from.blocking_recv() {
-            let mut items = batch.items.len();
-            let mut batches = vec![batch];
-            while items < MAX_ITEMS
-                && let Ok(batch) = self.from.try_recv()
-            {
-                items += batch.items.len();
-                batches.push(batch);
+        let clock =
+            Builder::new_current_thread().enable_time().build().map_err(StoreError::Clock)?;
+        let (mut pruned, mut evaluated) = (Instant::now(), Instant::now());
+        while let Some(batches) = self.receive(&clock) {
+            if !batches.is_empty() {
+                self.store.push(&batches)?;
             }
-            self.store.push(&batches)?;
             if pruned.elapsed() >= PRUNE_EVERY {
                 while self.store.prune(now_secs())? > 0 {}
                 pruned = Instant::now();
             }
+            if evaluated.elapsed() >= EVALUATE_EVERY {
+                self.store.evaluate(now_secs())?;
+                evaluated = Instant::now();
+            }
         }
+        self.store.evaluate(now_secs())?;
         Ok(())
     }
-}
 
-fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    /// The batches that wait, or that come soon: none after a second. `None` if all sources have ended.
+    fn receive(&mut self, clock: &Runtime) -> Option<Vec<Batch>> {
+        let next = clock.block_on(async { timeout(EVALUATE_EVERY, self.from.recv()).await });
+        let Ok(batch) = next else { return Some(Vec::new()) };
+        let batch = batch?;
+        let mut items = batch.items.len();
+        let mut batches = vec![batch];
+        while items < MAX_ITEMS
+            && let Ok(batch) = self.from.try_recv()
+        {
+            items += batch.items.len();
+            batches.push(batch);
+        }
+        Some(batches)
+    }
 }
