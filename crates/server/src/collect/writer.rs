@@ -1,12 +1,13 @@
 //! The one writer of the store.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::store::{Batch, Store, StoreError, now_secs};
+use crate::clock::{now, now_secs};
+use crate::store::{Batch, Store, StoreError};
 
 /// The batches that may wait for the writer.
 const CAPACITY: usize = 8;
@@ -47,18 +48,18 @@ impl Writer {
     pub fn run(mut self) -> Result<(), StoreError> {
         let clock =
             Builder::new_current_thread().enable_time().build().map_err(StoreError::Clock)?;
-        let (mut pruned, mut evaluated) = (Instant::now(), Instant::now());
+        let (mut pruned, mut evaluated) = (now(), now());
         while let Some(batches) = self.receive(&clock) {
             if !batches.is_empty() {
                 self.store.push(&batches)?;
             }
             if pruned.elapsed() >= PRUNE_EVERY {
                 while self.store.prune(now_secs())? > 0 {}
-                pruned = Instant::now();
+                pruned = now();
             }
             if evaluated.elapsed() >= EVALUATE_EVERY {
                 self.store.evaluate(now_secs())?;
-                evaluated = Instant::now();
+                evaluated = now();
             }
         }
         self.store.evaluate(now_secs())?;

@@ -6,11 +6,12 @@ use rusqlite::{Connection, params};
 
 use super::{StoreError, integer, unsigned};
 
-/// Adds to a counter.
+/// Adds to a counter, up to the greatest number that there is.
 pub(super) fn add(db: &Connection, name: &str, count: u64) -> Result<(), StoreError> {
     if count > 0 {
         db.prepare_cached(
-            "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT DO UPDATE
+             SET value = excluded.value + min(value, 9223372036854775807 - excluded.value)",
         )?
         .execute(params![name, integer(count)])?;
     }

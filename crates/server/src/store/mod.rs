@@ -9,6 +9,7 @@ mod backup;
 mod chains;
 mod counters;
 mod findings;
+mod measures;
 mod positions;
 mod query;
 mod record;
@@ -23,20 +24,24 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use vkey::audit::Anchor;
 
+use crate::clock::now_secs;
+
 pub use alerts::{Alert, AlertKind, DELIVERED_FOR_SECS};
 pub use backup::{Behind, RestoreError, backup, restore};
+pub use measures::Measures;
 pub use positions::Position;
 pub use query::{
     ChainState, Cursor, Filter, FindingRow, Found, Gap, Overview, Reader, Status, StoredRecord,
 };
 pub use record::{Place, Record, TokenCounts};
 pub use thresholds::{InvalidThreshold, Thresholds};
+pub(crate) use totals::REQUESTS;
 pub use usage::{By, Usage, UsageFilter, UsageRow};
 
 /// How long a statement waits for another process, e.g. one that makes a backup.
@@ -342,11 +347,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked(path)),
         Err(std::fs::TryLockError::Error(error)) => Err(StoreError::File(path, error)),
     }
-}
-
-/// The time, Unix seconds.
-pub(crate) fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// SQLite has no unsigned numbers. No count and no time reaches the bound.
