@@ -6,7 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::clock::{now, now_secs};
+use crate::clock;
 use crate::store::{Batch, Store, StoreError};
 
 /// The batches that may wait for the writer.
@@ -47,28 +47,28 @@ impl Writer {
     /// [`StoreError`]. What was not written is read again by the next collector, as far as it came from files.
     pub fn run(mut self) -> Result<(), StoreError> {
         let clock =
-            Builder::new_current_thread().enable_time().build().map_err(StoreError::Clock)?;
-        let (mut pruned, mut evaluated) = (now(), now());
-        while let Some(batches) = self.receive(&clock) {
+            Builder::new_current_thread().enable_time().build().map_err(StoreError::Timer)?;
+        let (mut pruned, mut evaluated) = (clock::instant(), clock::instant());
+        while let Some(batches) = self.receive(&timer) {
             if !batches.is_empty() {
                 self.store.push(&batches)?;
             }
             if pruned.elapsed() >= PRUNE_EVERY {
-                while self.store.prune(now_secs())? > 0 {}
-                pruned = now();
+                while self.store.prune(clock::now_secs())? > 0 {}
+                pruned = clock::instant();
             }
             if evaluated.elapsed() >= EVALUATE_EVERY {
-                self.store.evaluate(now_secs())?;
-                evaluated = now();
+                self.store.evaluate(clock::now_secs())?;
+                evaluated = clock::instant();
             }
         }
-        self.store.evaluate(now_secs())?;
+        self.store.evaluate(clock::now_secs())?;
         Ok(())
     }
 
     /// The batches that wait, or that come soon: none after a second. `None` if all sources have ended.
-    fn receive(&mut self, clock: &Runtime) -> Option<Vec<Batch>> {
-        let next = clock.block_on(async { timeout(EVALUATE_EVERY, self.from.recv()).await });
+    fn receive(&mut self, timer: &Runtime) -> Option<Vec<Batch>> {
+        let next = timer.block_on(async { timeout(EVALUATE_EVERY, self.from.recv()).await });
         let Ok(batch) = next else { return Some(Vec::new()) };
         let batch = batch?;
         let mut items = batch.items.len();

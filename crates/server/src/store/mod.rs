@@ -116,8 +116,8 @@ pub enum StoreError {
     Older,
     /// It contradicts itself.
     Damaged,
-    /// No timer can be made.
-    Clock(io::Error),
+    /// The writer has no timer.
+    Timer(io::Error),
     /// SQLite reports an error.
     Sqlite(rusqlite::Error),
 }
@@ -381,7 +381,7 @@ impl fmt::Display for StoreError {
                 "the store was written by an earlier version of vkey; start `vkey serve` with it once",
             ),
             Self::Damaged => f.write_str("the store is damaged; restore a backup"),
-            Self::Clock(error) => write!(f, "no timer can be made: {error}"),
+            Self::Timer(error) => write!(f, "no timer can be made: {error}"),
             Self::Sqlite(error) => write!(f, "the store reports: {error}"),
         }
     }
