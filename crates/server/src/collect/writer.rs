@@ -46,7 +46,7 @@ impl Writer {
     ///
     /// [`StoreError`]. What was not written is read again by the next collector, as far as it came from files.
     pub fn run(mut self) -> Result<(), StoreError> {
-        let clock =
+        let timer =
             Builder::new_current_thread().enable_time().build().map_err(StoreError::Timer)?;
         let (mut pruned, mut evaluated) = (clock::instant(), clock::instant());
         while let Some(batches) = self.receive(&timer) {
