@@ -276,8 +276,9 @@ fn an_alert_is_tried_until_it_is_taken_and_never_after() {
     bench.send_to(stub.receiver());
     bench.raise("t", "first");
     wait_until("the first is delivered", || bench.delivered() == 1);
-    // More of the same cause, then another one: if it had been sent again, that would be before this one.
+    // More of the same cause, then another one: if the first had been sent again, that would be before the second.
     bench.raise("t", "first");
+    wait_until("it is counted", || bench.alerts()[0].count == 2);
     bench.raise("t", "second");
     wait_until("the second is delivered", || bench.delivered() == 2);
     let mut causes = vec!["anomaly:rate:t:first"; FAILURES + 1];
@@ -344,8 +345,9 @@ fn an_alert_that_is_never_taken_does_not_hold_up_the_others() {
         Some(if refuses(request) { "400 Bad Request" } else { "200 OK" })
     });
     let mut bench = Bench::new();
-    for key in ["bad", "a", "b"] {
+    for (count, key) in [(1, "bad"), (2, "a"), (3, "b")] {
         bench.raise("t", key);
+        wait_until("the alert is raised", || bench.alerts().len() == count);
     }
     bench.send_to(stub.receiver());
     wait_until("the others are delivered", || bench.delivered() == 2);

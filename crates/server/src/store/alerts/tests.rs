@@ -383,6 +383,19 @@ fn a_collector_that_reads_old_files_raises_nothing_about_them() {
 }
 
 #[test]
+fn old_records_do_not_add_to_an_alert() {
+    let mut bench = Bench::with(&["errors=2", "window=5m"]);
+    bench.push([failed(NOW), failed(NOW)], NOW);
+    bench.store.evaluate(NOW).unwrap();
+    bench.push([failed(NOW - 300), failed(NOW - HOUR)], NOW);
+    bench.store.evaluate(NOW + 1).unwrap();
+    assert_eq!(bench.alerts(), pairs(&[("errors", 2)]));
+    bench.push([failed(NOW - 298)], NOW + 1);
+    bench.store.evaluate(NOW + 1).unwrap();
+    assert_eq!(bench.alerts(), pairs(&[("errors", 3)]));
+}
+
+#[test]
 fn a_clock_that_is_ahead_does_not_hide_failures() {
     let mut bench = Bench::with(&["errors=2"]);
     bench.push([failed(NOW + 9 * HOUR), failed(u64::MAX / 1_000_000)], NOW);
