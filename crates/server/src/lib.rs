@@ -3,10 +3,12 @@
 //! [`open`] reads a log, compressed or not. An [`Unwrapper`] finds the audit lines in it. A [`Trail`] verifies them,
 //! from any number of logs and workers, in any order of the logs.
 
+pub mod alerts;
 mod clock;
 pub mod collect;
 mod findings;
 mod logs;
+pub mod metrics;
 pub mod server;
 pub mod store;
 mod trail;

@@ -33,6 +33,7 @@ mod pieces;
 #[path = "../../benches/envoy/process.rs"]
 #[allow(dead_code, reason = "the rest is for the benchmark itself")]
 mod process;
+mod prometheus;
 mod sdk;
 mod secrets;
 #[path = "../../benches/envoy/stats.rs"]

@@ -24,7 +24,7 @@ impl LineReader {
     /// Reads a line, without what is wrapped around it.
     pub fn read(&self, text: &str) -> Item {
         match Entry::parse(text) {
-            Err(invalid) => Item::Finding("unreadable", format!("{invalid}: {text}")),
+            Err(invalid) => self.finding("unreadable", &invalid.to_string(), text),
             Ok(Entry::Anchor(anchor)) => match self.is_verified(text) {
                 true => Item::Anchor(Box::new(anchor), text.to_owned()),
                 false => self.changed(text),
@@ -34,18 +34,23 @@ impl LineReader {
                 if is_linked && !self.is_verified(text) {
                     return self.changed(text);
                 }
-                Item::Record(Box::new(self.record(&line, text)))
+                self.item(&line, text)
             }
         }
     }
 
-    fn record(&self, line: &Line<'_>, text: &str) -> Record {
-        let Some(mask) = &self.mask else { return Record::new(line, text.to_owned()) };
+    fn item(&self, line: &Line<'_>, text: &str) -> Item {
+        let Some(mask) = &self.mask else {
+            return Item::Record(Box::new(Record::new(line, text.to_owned())));
+        };
         let masked = line.write(mask);
-        // The columns are those of the masked line. What it masks cannot be shown anywhere else.
+        // The columns are those of the masked line, so that what it masks is shown nowhere. It has no place in a chain.
+        let link = Record::new(line, String::new()).link;
         match Line::parse(&masked) {
-            Ok(line) => Record::new(&line, masked),
-            Err(_) => Record::new(line, masked),
+            Ok(line) => {
+                Item::Record(Box::new(Record { link, ..Record::new(&line, masked.clone()) }))
+            }
+            Err(invalid) => self.finding("unreadable", &invalid.to_string(), text),
         }
     }
 
@@ -55,10 +60,14 @@ impl LineReader {
     }
 
     fn changed(&self, text: &str) -> Item {
-        let text = match &self.mask {
-            None => text,
-            Some(_) => "(masked)",
-        };
-        Item::Finding("changed", format!("the MAC does not match: {text}"))
+        self.finding("changed", "the MAC does not match", text)
+    }
+
+    /// A finding about a line. A line that is to be masked and cannot be read is not shown.
+    fn finding(&self, kind: &'static str, why: &str, text: &str) -> Item {
+        match self.mask {
+            None => Item::Finding(kind, format!("{why}: {text}")),
+            Some(_) => Item::Finding(kind, why.to_owned()),
+        }
     }
 }

@@ -4,17 +4,21 @@
 //! at any moment goes on where it was: nothing is lost, and nothing is stored twice. A record with a place in a chain
 //! is stored once, however many ways it comes.
 
+mod alerts;
 mod backup;
 mod chains;
 mod counters;
 mod files;
 mod findings;
+mod measures;
 mod positions;
 mod query;
 mod record;
 mod schema;
+mod thresholds;
 mod totals;
 mod usage;
+mod watch;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -27,12 +31,18 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use vkey::audit::Anchor;
 
+use crate::clock::now_secs;
+
+pub use alerts::{Alert, AlertKind, DELIVERED_FOR_SECS};
 pub use backup::{Behind, Content, RestoreError, backup, restore};
+pub use measures::Measures;
 pub use positions::Position;
 pub use query::{
     ChainState, Cursor, Filter, FindingRow, Found, Gap, Overview, Reader, Status, StoredRecord,
 };
 pub use record::{Place, Record, TokenCounts};
+pub use thresholds::{InvalidThreshold, Thresholds};
+pub(crate) use totals::REQUESTS;
 pub use usage::{By, Usage, UsageFilter, UsageRow};
 
 /// How long a statement waits for another process, e.g. one that makes a backup.
@@ -56,6 +66,7 @@ pub struct Store {
     chains: chains::Chains,
     retention: Retention,
     records: u64,
+    watch: watch::Watch,
     /// Holds the lock on the file that says that the store is open.
     _lock: File,
 }
@@ -80,6 +91,8 @@ pub enum Item {
     Finding(&'static str, String),
     /// What is only counted.
     Counted(&'static str),
+    /// The receiver of alerts has taken the alert with this id.
+    Delivered(i64),
 }
 
 /// What is written in one transaction, or not at all.
@@ -108,6 +121,8 @@ pub enum StoreError {
     Foreign,
     /// Another process keeps it from being read or written, for longer than 10 s.
     Busy,
+    /// The writer has no timer.
+    Timer(io::Error),
     /// SQLite reports an error.
     Sqlite(rusqlite::Error),
 }
@@ -130,7 +145,13 @@ impl Store {
         schema::migrate(&mut db)?;
         let records = db.query_row("SELECT count(*) FROM records", (), |row| row.get(0))?;
         let chains = chains::Chains::default();
-        Ok(Self { db, chains, retention, records: unsigned(records), _lock: lock })
+        let watch = watch::Watch::new(&db)?;
+        Ok(Self { db, chains, retention, records: unsigned(records), watch, _lock: lock })
+    }
+
+    /// Sets when something is an alert. Without it, [`Thresholds::default`] says so.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.watch.thresholds = thresholds;
     }
 
     /// How far the files of a path were read.
@@ -148,12 +169,34 @@ impl Store {
     ///
     /// [`StoreError`]; then nothing is written.
     pub fn push(&mut self, batches: &[Batch]) -> Result<u64, StoreError> {
-        let pushed = self.try_push(batches);
+        self.push_at(batches, now_secs())
+    }
+
+    /// Does what [`Self::push`] does at a time, Unix seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; then nothing is written.
+    pub fn push_at(&mut self, batches: &[Batch], now_secs: u64) -> Result<u64, StoreError> {
+        let pushed = self.try_push(batches, now_secs);
         match pushed {
             Ok(stored) => self.records = self.records.saturating_add(stored),
             Err(_) => self.chains.forget(),
         }
         pushed
+    }
+
+    /// Raises alerts for what is too much or missing for too long: see [`Thresholds`]. Returns how many it raised.
+    /// Anomalies, refused upstreams and findings are alerts as soon as they are pushed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn evaluate(&mut self, now_secs: u64) -> Result<u64, StoreError> {
+        let db = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let raised = self.watch.evaluate(&db, now_secs)?;
+        db.commit()?;
+        Ok(raised)
     }
 
     /// Deletes records that are too old or too many, up to 20 000. Returns how many it deleted.
@@ -195,15 +238,17 @@ impl Store {
         Ok(deleted)
     }
 
-    fn try_push(&mut self, batches: &[Batch]) -> Result<u64, StoreError> {
-        let Self { db, chains, .. } = self;
+    fn try_push(&mut self, batches: &[Batch], now_secs: u64) -> Result<u64, StoreError> {
+        let Self { db, chains, watch, .. } = self;
         let db = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (mut totals, mut stored, mut doubled) = (totals::Totals::default(), 0, 0);
+        let mut seen = watch::Seen::default();
         for item in batches.iter().flat_map(|batch| &batch.items) {
             match item {
                 Item::Record(record) => match insert(&db, chains, record)? {
                     true => {
                         totals.add(record);
+                        watch.see(&mut seen, record, now_secs);
                         stored += 1;
                     }
                     false => doubled += 1,
@@ -214,6 +259,7 @@ impl Store {
                 }
                 Item::Finding(kind, text) => findings::add(&db, kind, None, text)?,
                 Item::Counted(name) => counters::add(&db, name, 1)?,
+                Item::Delivered(id) => alerts::deliver(&db, *id, now_secs)?,
             }
         }
         chains.save(&db)?;
@@ -223,7 +269,9 @@ impl Store {
         for position in batches.iter().filter_map(|batch| batch.position.as_ref()) {
             positions::save(&db, position)?;
         }
+        watch.raise(&db, &mut seen, now_secs)?;
         db.commit()?;
+        watch.take(seen);
         Ok(stored)
     }
 }
@@ -349,6 +397,7 @@ impl fmt::Display for StoreError {
             Self::Damaged => f.write_str("the store is damaged; restore a backup"),
             Self::Foreign => f.write_str("the file is not a store of vkey"),
             Self::Busy => f.write_str("another process uses the store; wait until it has ended"),
+            Self::Timer(error) => write!(f, "no timer can be made: {error}"),
             Self::Sqlite(error) => write!(f, "the store reports: {error}"),
         }
     }

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OpenFlags, Row, ToSql, params_from_iter};
 
 use super::usage::{self, SUMS};
 use super::{
-    By, StoreError, Usage, UsageFilter, UsageRow, connect, counters, files, integer, schema,
-    unsigned,
+    Alert, By, StoreError, Usage, UsageFilter, UsageRow, alerts, connect, counters, files, integer,
+    schema, unsigned,
 };
 
 /// The most chains that are shown, the latest first.
@@ -332,6 +332,38 @@ impl Reader {
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The alerts, the latest first; at most the latest 1000 are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn alerts(&self, limit: u64) -> Result<Vec<Alert>, StoreError> {
+        alerts::latest(&self.db, limit)
+    }
+
+    /// The first alert after one with the id `after` that the receiver of alerts has yet to take, and that is not older
+    /// than a day.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn undelivered_alert(
+        &self,
+        after: i64,
+        now_secs: u64,
+    ) -> Result<Option<Alert>, StoreError> {
+        alerts::undelivered(&self.db, after, now_secs)
+    }
+
+    /// The number of alerts that the receiver of alerts has yet to take, and that are not older than a day.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn undelivered_alerts(&self, now_secs: u64) -> Result<u64, StoreError> {
+        alerts::count_undelivered(&self.db, now_secs)
     }
 
     /// What was counted since the store was made: `records`, `doubled`, `pruned`, `anchors`, `findings.KIND`, …

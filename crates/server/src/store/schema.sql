@@ -72,8 +72,10 @@ CREATE TABLE chains (
     first_ts INTEGER,
     last_ts INTEGER,
     anchored INTEGER, -- the records that its last anchor counts
-    closed INTEGER -- the records with which an anchor ended it
+    closed INTEGER, -- the records with which an anchor ended it
+    alerted INTEGER NOT NULL DEFAULT 0 -- the missing records that alerts have counted
 );
+CREATE INDEX chains_last_ts ON chains (last_ts);
 
 -- Consecutive records that were taken, with what the first follows and the MAC of the last.
 CREATE TABLE spans (
@@ -102,6 +104,23 @@ CREATE TABLE findings (
     seq INTEGER,
     text TEXT NOT NULL
 );
+
+-- What somebody should look at. Times are Unix seconds, of the collector.
+CREATE TABLE alerts (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    cause TEXT NOT NULL, -- the kind, and what tells it from others of its kind
+    tenant TEXT,
+    key TEXT,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    count INTEGER NOT NULL, -- how often the cause occurred
+    text TEXT NOT NULL,
+    delivered_at INTEGER
+);
+CREATE INDEX alerts_cause ON alerts (cause, first_at);
+CREATE INDEX alerts_kind ON alerts (kind, first_at);
+CREATE INDEX alerts_undelivered ON alerts (id) WHERE delivered_at IS NULL;
 
 -- How far each file was read. A file is known by its first line, whatever its name.
 CREATE TABLE positions (

@@ -4,13 +4,19 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, params};
 
-use super::{Record, StoreError, integer};
+use super::{Record, StoreError, counters, integer};
 
 /// The most rows of totals of one day. After them a request counts without its model and its tool, which clients choose.
 const MAX_GROUPS_OF_A_DAY: i64 = 100_000;
 
 /// Stands for the models and the tools after those.
 const OTHER: &str = "(other)";
+
+/// The prefix of the counters of requests by the reason of their refusal.
+pub(crate) const REQUESTS: &str = "requests.";
+
+/// Stands for the reason of requests that have none.
+const NO_REASON: &str = "none";
 
 const MICROS_PER_HOUR: u64 = 3_600_000_000;
 const HOURS_PER_DAY: u64 = 24;
@@ -20,6 +26,8 @@ const HOURS_PER_DAY: u64 = 24;
 pub(super) struct Totals {
     days: HashMap<Group, Sums>,
     hours: HashMap<u64, Sums>,
+    reasons: HashMap<&'static str, u64>,
+    all: Sums,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -62,6 +70,8 @@ impl Totals {
         };
         self.days.entry(group).or_default().add(record);
         self.hours.entry(hour).or_default().add(record);
+        *self.reasons.entry(record.reason.unwrap_or(NO_REASON)).or_default() += 1;
+        self.all.add(record);
     }
 
     /// Writes what was added.
@@ -84,6 +94,12 @@ impl Totals {
         }
         for (hour, sums) in self.hours {
             save_hour(db, hour, &sums)?;
+        }
+        for (reason, count) in self.reasons {
+            counters::add(db, &format!("{REQUESTS}{reason}"), count)?;
+        }
+        for (name, count) in self.all.named() {
+            counters::add(db, name, count)?;
         }
         Ok(())
     }
@@ -144,6 +160,18 @@ fn save_hour(db: &Connection, hour: u64, sums: &Sums) -> Result<(), StoreError> 
 // === impl Sums ===
 
 impl Sums {
+    /// The counters of these sums. Requests are counted by reason.
+    fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("failed", self.failed),
+            ("refused", self.refused),
+            ("tokens_in", self.tokens_in),
+            ("tokens_out", self.tokens_out),
+            ("tokens", self.tokens),
+            ("cost", self.cost),
+        ]
+    }
+
     fn add(&mut self, record: &Record) {
         let tokens = record.tokens.unwrap_or_default();
         self.requests += 1;
