@@ -6,6 +6,8 @@
 pub mod collect;
 mod findings;
 mod logs;
+#[cfg(test)]
+mod samples;
 pub mod store;
 mod trail;
 mod unwrapper;

@@ -9,6 +9,12 @@ mod lines;
 mod pipe;
 mod writer;
 
+/// The most lines of a batch.
+const MAX_BATCH_LINES: usize = 1000;
+
+/// The bytes of lines after which a batch ends: lines can be a thousand times as long as usual.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
 pub use files::FileError;
 pub use follow::Follower;
 pub use lines::LineReader;
