@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::store::{Batch, Store, StoreError};
 
@@ -39,23 +41,36 @@ impl Writer {
     ///
     /// [`StoreError`]. What was not written is read again by the next collector, as far as it came from files.
     pub fn run(mut self) -> Result<(), StoreError> {
-        let mut pruned = Instant::now();
-        while let Some(batch) = self.from.blocking_recv() {
-            let mut items = batch.items.len();
-            let mut batches = vec![batch];
-            while items < MAX_ITEMS
-                && let Ok(batch) = self.from.try_recv()
-            {
-                items += batch.items.len();
-                batches.push(batch);
+        let timer = Builder::new_current_thread().enable_time().build().map_err(StoreError::Timer)?;
+        let (mut pruned, mut wait) = (None, Duration::ZERO);
+        loop {
+            let next = timer.block_on(async { timeout(wait, self.from.recv()).await });
+            match next {
+                Ok(None) => return Ok(()),
+                Ok(Some(batch)) => self.write(batch)?,
+                // Records become too old also when none come.
+                Err(_) => {}
             }
-            self.store.push(&batches)?;
-            if pruned.elapsed() >= PRUNE_EVERY {
-                while self.store.prune(now_secs())? > 0 {}
-                pruned = Instant::now();
+            if pruned.is_none_or(|pruned: Instant| pruned.elapsed() >= PRUNE_EVERY) {
+                let is_more = self.store.prune(now_secs())? > 0;
+                pruned = (!is_more).then(Instant::now);
+                wait = if is_more { Duration::ZERO } else { PRUNE_EVERY };
             }
         }
-        Ok(())
+    }
+
+    /// Writes a batch, and those that have come after it.
+    fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let mut items = batch.items.len();
+        let mut batches = vec![batch];
+        while items < MAX_ITEMS
+            && batches.len() < CAPACITY
+            && let Ok(batch) = self.from.try_recv()
+        {
+            items += batch.items.len();
+            batches.push(batch);
+        }
+        self.store.push(&batches).map(drop)
     }
 }
 

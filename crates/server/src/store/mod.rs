@@ -22,7 +22,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use vkey::audit::Anchor;
 
@@ -45,6 +45,9 @@ const SLACK: u64 = 100;
 
 /// The most records that are pruned in one transaction.
 const MAX_PRUNED: u64 = 20_000;
+
+/// The greatest number of a record in a chain. No gate writes it, and SQLite has no greater one.
+const MAX_SEQ: u64 = u64::MAX >> 2;
 
 /// How long totals by the hour are kept, in hours.
 const KEPT_HOURS: i64 = 24 * 31;
@@ -101,8 +104,10 @@ pub enum StoreError {
     Newer,
     /// An earlier version of the command wrote it.
     Older,
-    /// It contradicts itself.
+    /// It is no store, or contradicts itself.
     Damaged,
+    /// The writer has no timer.
+    Timer(io::Error),
     /// SQLite reports an error.
     Sqlite(rusqlite::Error),
 }
@@ -183,10 +188,12 @@ impl Store {
         let sql = format!(
             "DELETE FROM records WHERE id IN (SELECT id FROM records INDEXED BY records_ts {which} LIMIT ?1)"
         );
-        let deleted = self.db.prepare_cached(&sql)?.execute(params![integer(count), value])?;
+        let db = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let deleted = db.prepare_cached(&sql)?.execute(params![integer(count), value])?;
         let deleted = u64::try_from(deleted).unwrap_or(u64::MAX);
+        counters::add(&db, "pruned", deleted)?;
+        db.commit()?;
         self.records = self.records.saturating_sub(deleted);
-        counters::add(&self.db, "pruned", deleted)?;
         Ok(deleted)
     }
 
@@ -229,7 +236,12 @@ fn insert(
     chains: &mut chains::Chains,
     record: &Record,
 ) -> Result<bool, StoreError> {
-    let chain = match &record.link {
+    let place = record.link.as_ref().filter(|place| place.seq <= MAX_SEQ);
+    if let (Some(Place { chain, seq, .. }), None) = (&record.link, place) {
+        let text = "the number of the record is too large";
+        findings::add(db, "unlinked", Some((chain, Some(*seq))), text)?;
+    }
+    let chain = match place {
         None => None,
         Some(place) => match chains.take(db, place, record.ts_micros)? {
             None => return Ok(false),
@@ -260,7 +272,7 @@ fn insert(
         record.verdict,
         record.anomaly,
         chain,
-        record.link.as_ref().map(|place| integer(place.seq)),
+        place.map(|place| integer(place.seq)),
         record.line,
     ])?;
     Ok(true)
@@ -315,7 +327,10 @@ fn unsigned(number: i64) -> u64 {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged,
+            _ => Self::Sqlite(error),
+        }
     }
 }
 
@@ -332,7 +347,8 @@ impl fmt::Display for StoreError {
             Self::Older => f.write_str(
                 "the store was written by an earlier version of vkey; start `vkey serve` with it once",
             ),
-            Self::Damaged => f.write_str("the store is damaged; restore a backup"),
+            Self::Damaged => f.write_str("the store is damaged, or is no store of vkey; restore a backup"),
+            Self::Timer(error) => write!(f, "no timer can be made: {error}"),
             Self::Sqlite(error) => write!(f, "the store reports: {error}"),
         }
     }
