@@ -162,15 +162,23 @@ impl Follower {
         self.open.last().filter(|last| last.renamed.is_none())
     }
 
-    /// Notes that the path names another file by now, or that its file was truncated.
+    /// Notes that the path names another file by now, or that a file was truncated.
     fn retire(&mut self) {
-        let path = &self.path;
-        self.open.retain_mut(|open| {
-            let is_truncated = open.renamed.is_none() && open.generation.is_same_file(path);
+        let mut index = 0;
+        while let Some(open) = self.open.get_mut(index) {
             open.renamed.get_or_insert_with(Instant::now);
-            // What the file had is in a copy, if anywhere.
-            !is_truncated
-        });
+            match open.generation.is_intact() {
+                true => index += 1,
+                false => self.drop_truncated(index),
+            }
+        }
+    }
+
+    /// Closes a file that was truncated. What it had is in a copy, if anywhere.
+    fn drop_truncated(&mut self, index: usize) {
+        let fingerprint = Some(self.open.remove(index).generation.fingerprint());
+        self.settled.retain(|_, settled| *settled != fingerprint);
+        self.is_unsettled = true;
     }
 
     /// Opens the files that have the path's name now, or had it before and were not read to their end. Returns what is
@@ -339,7 +347,7 @@ impl Follower {
         }
         if !open.generation.is_intact() {
             // It was truncated while it was read, and what was read may be of both.
-            self.open.remove(index);
+            self.drop_truncated(index);
             return Ok(None);
         }
         open.is_fresh = false;

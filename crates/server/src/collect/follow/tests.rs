@@ -281,6 +281,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The file that was truncated has another name when the collector looks.
+#[test]
+fn a_copy_is_read_although_the_truncated_file_is_still_open() {
+    let mut scene = Scene::new(Lines::unchained(), false);
+    for step in [Step::Write(7), Step::Poll(1), Step::CopyTruncate, Step::Rename(0)] {
+        scene.take(&step);
+    }
+    scene.check();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
