@@ -112,9 +112,9 @@ fn line(number: u64, random: &mut u64, chain: &mut Chain) -> String {
     const REASONS: [DenyReason; 5] = [
         DenyReason::Path,
         DenyReason::Model,
-        DenyReason::Expired,
+        DenyReason::KeyExpired,
         DenyReason::Method,
-        DenyReason::MissingKey,
+        DenyReason::Rate,
     ];
     let mut pick = |count: u64| next(random) % count;
     let is_denied = pick(10) == 0;

@@ -256,7 +256,7 @@ impl Follower {
 
     /// Opens the file of the path, if it is there and has a line.
     fn look_at_path(&mut self, before: Option<[u8; 32]>) -> io::Result<()> {
-        if self.current().is_some() {
+        if self.current().is_some() || self.open.len() >= MAX_OPEN {
             return Ok(());
         }
         let generation = match Generation::open(&self.path) {

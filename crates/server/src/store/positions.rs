@@ -8,6 +8,9 @@ use super::{StoreError, integer, unsigned};
 /// fewer.
 const MAX_POSITIONS: i64 = 4096;
 
+/// One position in so many makes room, because to find the oldest ones takes a while.
+const PRUNE_EVERY: u8 = 64;
+
 /// How far a file was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -54,6 +57,9 @@ pub(super) fn save(db: &Connection, position: &Position) -> Result<(), StoreErro
     }
     db.prepare_cached("INSERT INTO positions VALUES (?1, ?2, ?3, ?4, ?5, unixepoch())")?
         .execute(params![path, fingerprint, integer(*offset), pending, is_done])?;
+    if !fingerprint.first().is_some_and(|byte| byte.is_multiple_of(PRUNE_EVERY)) {
+        return Ok(());
+    }
     // Those of files that are never to be read are kept the longest, because nothing writes them again.
     db.prepare_cached(
         "DELETE FROM positions WHERE path = ?1 AND fingerprint IN (

@@ -281,6 +281,214 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A follower of a path with a store beside it, and the lines that come into the store.
+fn taken(path: &Path, prepare: impl FnOnce(Follower) -> Follower) -> Vec<String> {
+    let folder = path.parent().unwrap();
+    let mut collector = Collector::new(folder, path);
+    collector.follower = prepare(collector.follower);
+    collector.finish();
+    drop(collector);
+    stored(folder)
+}
+
+fn stored(folder: &Path) -> Vec<String> {
+    let reader = Reader::open(&folder.join("store")).unwrap();
+    let found = reader.records(&Filter { limit: 1000, ..Filter::default() }).unwrap();
+    found.records.into_iter().rev().map(|record| record.line).collect()
+}
+
+/// Writes the next lines into a file. Returns them.
+fn write(path: &Path, lines: &mut Lines, count: usize) -> Vec<String> {
+    let written: Vec<String> = (0..count).map(|_| lines.next()).collect();
+    let mut file = open(path);
+    file.write_all((written.join("\n") + "\n").as_bytes()).unwrap();
+    written
+}
+
+#[test]
+fn what_was_rotated_before_the_first_start_is_not_read_and_what_is_rotated_later_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut lines) = (folder.path().join("a.log"), Lines::unchained());
+    let name = |number: u8| folder.path().join(format!("a.log.{number}"));
+    write(&name(1), &mut lines, 2);
+    assert_eq!(taken(&path, |follower| follower), [""; 0], "it waits for the file");
+    let mut written = write(&path, &mut lines, 2);
+    assert_eq!(taken(&path, |follower| follower), written);
+    // While nobody looks it is rotated twice, and the file that is known is deleted.
+    fs::rename(&path, name(2)).unwrap();
+    fs::rename(name(1), name(3)).unwrap();
+    fs::remove_file(name(2)).unwrap();
+    written.extend(write(&name(1), &mut lines, 2));
+    written.extend(write(&path, &mut lines, 2));
+    // The clock went back in between.
+    File::options().append(true).open(name(1)).unwrap().set_modified(UNIX_EPOCH).unwrap();
+    assert_eq!(taken(&path, |follower| follower), written);
+}
+
+#[test]
+fn a_link_is_followed_to_the_file_that_rotates() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = folder.path().join("pod");
+    fs::create_dir(&pod).unwrap();
+    let (target, link) = (pod.join("0.log"), folder.path().join("x.log"));
+    std::os::unix::fs::symlink("pod/0.log", &link).unwrap();
+    let mut lines = Lines::unchained();
+    let mut written = write(&target, &mut lines, 2);
+    assert_eq!(taken(&link, |follower| follower), written);
+    written.extend(write(&target, &mut lines, 2));
+    fs::rename(&target, pod.join("0.log.20260131-120000")).unwrap();
+    written.extend(write(&target, &mut lines, 2));
+    assert_eq!(taken(&link, |follower| follower), written);
+}
+
+#[test]
+fn a_log_that_is_followed_by_itself_is_no_rotated_file_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, other) = (folder.path().join("a.log"), folder.path().join("a.log.2"));
+    assert_eq!(taken(&path, |follower| follower), [""; 0]);
+    let mut lines = Lines::unchained();
+    let written = write(&path, &mut lines, 2);
+    write(&other, &mut lines, 2);
+    let beside = |follower: Follower| follower.beside(std::slice::from_ref(&other));
+    assert_eq!(taken(&path, beside), written);
+}
+
+#[test]
+fn a_writer_that_opens_the_new_file_late_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut lines) = (folder.path().join("a.log"), Lines::unchained());
+    let mut written = write(&path, &mut lines, 1);
+    let mut collector = Collector::new(folder.path(), &path);
+    collector.finish();
+    let old = folder.path().join("a.log.1");
+    fs::rename(&path, &old).unwrap();
+    // There is no successor, so it is not closed, however long it is quiet.
+    collector.finish();
+    written.extend(write(&old, &mut lines, 1));
+    collector.finish();
+    written.extend(write(&path, &mut lines, 1));
+    collector.finish();
+    assert_eq!(collector.follower.open.len(), 1);
+    // It was closed, and grows once more: the next rotation finds that.
+    written.extend(write(&old, &mut lines, 1));
+    fs::rename(&path, folder.path().join("a.log.0")).unwrap();
+    written.extend(write(&path, &mut lines, 1));
+    collector.finish();
+    drop(collector);
+    assert_eq!(stored(folder.path()).len(), written.len());
+}
+
+#[test]
+fn the_last_line_of_a_rotated_file_may_lack_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut lines) = (folder.path().join("a.log"), Lines::unchained());
+    let mut written = write(&path, &mut lines, 1);
+    written.push(lines.next());
+    open(&path).write_all(written[1].as_bytes()).unwrap();
+    assert_eq!(taken(&path, |follower| follower), written[..1], "its end may come");
+    fs::rename(&path, folder.path().join("a.log.1")).unwrap();
+    assert_eq!(taken(&path, |follower| follower), written[..1]);
+    written.extend(write(&path, &mut lines, 1));
+    assert_eq!(taken(&path, |follower| follower), written);
+}
+
+#[test]
+fn a_damaged_file_is_named_once_and_the_others_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut lines) = (folder.path().join("a.log"), Lines::chained("a"));
+    let mut collector = Collector::new(folder.path(), &path);
+    collector.finish();
+    let all: Vec<String> = (0..400).map(|_| lines.next()).collect();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+    encoder.write_all((all.join("\n") + "\n").as_bytes()).unwrap();
+    let whole = encoder.finish().unwrap();
+    let packed = folder.path().join("a.log.1.gz");
+    fs::write(&packed, &whole[..whole.len() / 2]).unwrap();
+    let mut written = write(&path, &mut lines, 2);
+    collector.finish();
+    let reader = Reader::open(&folder.path().join("store")).unwrap();
+    let findings = reader.findings(10).unwrap();
+    assert_eq!((findings.len(), findings[0].kind.as_str()), (1, "unreadable"));
+    assert!(findings[0].text.contains("cannot be read from byte"), "{}", findings[0].text);
+    // The rest of it comes, e.g. because it was still being copied.
+    fs::write(&packed, &whole).unwrap();
+    fs::rename(&path, folder.path().join("a.log.2")).unwrap();
+    written.extend(write(&path, &mut lines, 1));
+    collector.finish();
+    let found = reader.records(&Filter { limit: 1000, ..Filter::default() }).unwrap();
+    let found: BTreeSet<String> = found.records.into_iter().map(|record| record.line).collect();
+    assert_eq!(found, BTreeSet::from_iter(all.into_iter().chain(written)));
+    assert_eq!(reader.findings(10).unwrap().len(), 1);
+}
+
+#[test]
+fn few_files_are_open_at_once_however_many_were_rotated() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut lines) = (folder.path().join("a.log"), Lines::unchained());
+    let mut collector = Collector::new(folder.path(), &path);
+    collector.finish();
+    let mut written = Vec::new();
+    for number in 0..3 * MAX_OPEN as u64 {
+        let path = folder.path().join(format!("a.log.{:03}", 999 - number));
+        written.extend(write(&path, &mut lines, 2));
+        let time = UNIX_EPOCH + Duration::from_secs(number);
+        File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+    written.extend(write(&path, &mut lines, 2));
+    while collector.poll() {
+        assert!(collector.follower.open.len() <= MAX_OPEN);
+        collector.save(ROOM);
+    }
+    drop(collector);
+    assert_eq!(stored(folder.path()), written);
+}
+
+#[test]
+fn what_cannot_be_followed_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |path: PathBuf| {
+        let (to, _sent) = mpsc::channel(ROOM);
+        let reader = LineReader::new(Vec::new(), None);
+        let follower = Follower::new(path, Vec::new(), reader, to);
+        follower.run(&AtomicBool::new(true)).map_err(|error| error.to_string())
+    };
+    let path = folder.path().join("folder");
+    fs::create_dir(&path).unwrap();
+    let error = run(path.clone()).unwrap_err();
+    assert_eq!(error, format!("{} cannot be followed: it is no regular file", path.display()));
+    assert!(run(folder.path().join("none/a.log")).unwrap_err().contains("cannot be followed"));
+    assert_eq!(run(folder.path().join("a.log")), Ok(()), "it may come");
+}
+
+#[test]
+fn a_follower_ends_with_the_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.log");
+    write(&path, &mut Lines::unchained(), 1);
+    let (to, sent) = mpsc::channel(1);
+    drop(sent);
+    let reader = LineReader::new(Vec::new(), None);
+    Follower::new(path, Vec::new(), reader, to).run(&AtomicBool::new(false)).unwrap();
+}
+
+/// Long lines make small batches: a thousand of the longest would be a gigabyte.
+#[test]
+fn a_batch_is_bounded_in_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut lines) = (folder.path().join("a.log"), Lines::unchained());
+    let long = "x".repeat(MAX_BATCH_BYTES / 2);
+    for _ in 0..8 {
+        let line = lines.next();
+        open(&path).write_all(format!("{long} {line}\n").as_bytes()).unwrap();
+    }
+    let mut collector = Collector::new(folder.path(), &path);
+    collector.follower.max_lines = MAX_BATCH_LINES;
+    while collector.poll() {}
+    while let Ok(batch) = collector.sent.try_recv() {
+        assert!(batch.items.len() <= 2, "{}", batch.items.len());
+    }
+}
+
 /// The file that was truncated has another name when the collector looks.
 #[test]
 fn a_copy_is_read_although_the_truncated_file_is_still_open() {
