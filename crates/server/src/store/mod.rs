@@ -37,6 +37,12 @@ pub use usage::{By, Usage, UsageFilter, UsageRow};
 /// How long a statement waits for another process, e.g. one that makes a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The pages of the indexes into which records come at many places, for the writer; a negative number is one of KiB.
+const CACHE_KIB: i64 = -32_768;
+
+/// The pages of 4 KiB after which the log beside the store is written into it: the more, the more of them are the same.
+const CHECKPOINT_PAGES: i64 = 8192;
+
 /// Nobody else reads a store.
 const PRIVATE: u32 = 0o600;
 
@@ -127,6 +133,8 @@ impl Store {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
         db.pragma_update(None, "foreign_keys", true)?;
+        db.pragma_update(None, "cache_size", CACHE_KIB)?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         schema::migrate(&mut db)?;
         let records = db.query_row("SELECT count(*) FROM records", (), |row| row.get(0))?;
         let chains = chains::Chains::default();
