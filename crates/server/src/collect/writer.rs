@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use crate::store::{Batch, Store, StoreError};
 
 /// The batches that may wait for the writer.
-const CAPACITY: usize = 8;
+const CAPACITY: usize = 16;
 
 /// The most items of one transaction, unless one batch has more.
-const MAX_ITEMS: usize = 4000;
+const MAX_ITEMS: usize = 10_000;
 
 /// How often old records are deleted, if there is anything to delete.
 const PRUNE_EVERY: Duration = Duration::from_millis(200);
@@ -41,7 +41,8 @@ impl Writer {
     ///
     /// [`StoreError`]. What was not written is read again by the next collector, as far as it came from files.
     pub fn run(mut self) -> Result<(), StoreError> {
-        let timer = Builder::new_current_thread().enable_time().build().map_err(StoreError::Timer)?;
+        let timer =
+            Builder::new_current_thread().enable_time().build().map_err(StoreError::Timer)?;
         let (mut pruned, mut wait) = (None, Duration::ZERO);
         loop {
             let next = timer.block_on(async { timeout(wait, self.from.recv()).await });

@@ -96,15 +96,21 @@ impl Chains {
             }
         }
         if known.is_none() || anchor.is_end {
-            db.prepare_cached("REPLACE INTO anchors VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![chain.id, integer(anchor.records), anchor.last, line])?;
+            db.prepare_cached("REPLACE INTO anchors VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+                chain.id,
+                integer(anchor.records),
+                anchor.last,
+                line
+            ])?;
         }
         chain.see(anchor.ts_micros, anchor.host.as_deref());
         chain.anchored = chain.anchored.max(Some(anchor.records));
         if anchor.is_end {
             chain.closed = chain.closed.max(Some(anchor.records));
         }
-        if known.is_none() && let Some(last) = anchor.records.checked_sub(1) {
+        if known.is_none()
+            && let Some(last) = anchor.records.checked_sub(1)
+        {
             let contradicts = chain.mac_of(db, last)?.is_some_and(|mac| mac != anchor.last);
             if contradicts {
                 add_contradiction(db, &anchor.chain, last)?;
@@ -361,7 +367,8 @@ mod tests {
     }
 
     fn spans(db: &Connection) -> Vec<Span> {
-        let mut rows = db.prepare("SELECT first, last, prev, mac FROM spans ORDER BY first").unwrap();
+        let mut rows =
+            db.prepare("SELECT first, last, prev, mac FROM spans ORDER BY first").unwrap();
         let rows = rows.query_map((), |row| {
             let (first, last) = (unsigned(row.get(0)?), unsigned(row.get(1)?));
             Ok(Span { first, last, prev: row.get(2)?, mac: row.get(3)? })

@@ -22,7 +22,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, TransactionBehavior, params};
 
 use vkey::audit::Anchor;
 
@@ -208,10 +208,11 @@ impl Store {
     fn try_push(&mut self, batches: &[Batch]) -> Result<u64, StoreError> {
         let Self { db, chains, .. } = self;
         let db = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut statement = db.prepare_cached(INSERT)?;
         let (mut totals, mut stored, mut doubled) = (totals::Totals::default(), 0, 0);
         for item in batches.iter().flat_map(|batch| &batch.items) {
             match item {
-                Item::Record(record) => match insert(&db, chains, record)? {
+                Item::Record(record) => match insert(&mut statement, &db, chains, record)? {
                     true => {
                         totals.add(record);
                         stored += 1;
@@ -233,13 +234,20 @@ impl Store {
         for position in batches.iter().filter_map(|batch| batch.position.as_ref()) {
             positions::save(&db, position)?;
         }
+        drop(statement);
         db.commit()?;
         Ok(stored)
     }
 }
 
+/// Writes a record.
+const INSERT: &str = "INSERT INTO records (ts, failed, decision, reason, tenant, key, user, model, tool, method, path,
+        code, request_id, tokens, cost, verdict, anomaly, chain, seq, line)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+
 /// Writes a record. Returns whether it is new.
 fn insert(
+    insert: &mut Statement<'_>,
     db: &Connection,
     chains: &mut chains::Chains,
     record: &Record,
@@ -256,12 +264,7 @@ fn insert(
             chain => chain,
         },
     };
-    db.prepare_cached(
-        "INSERT INTO records (ts, failed, decision, reason, tenant, key, user, model, tool, method, path, code,
-            request_id, tokens, cost, verdict, anomaly, chain, seq, line)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
-    )?
-    .execute(params![
+    insert.execute(params![
         integer(record.ts_micros),
         record.is_failed,
         record.decision,

@@ -130,8 +130,9 @@ fn a_damaged_store_is_an_error_that_says_so() {
         *byte ^= 0x5a;
     }
     fs::write(scene.path(), bytes).unwrap();
-    let error = Store::open(&scene.path(), ALL)
-        .and_then(|mut store| store.push(&[Batch { items: vec![item(record(1))], position: None }]));
+    let error = Store::open(&scene.path(), ALL).and_then(|mut store| {
+        store.push(&[Batch { items: vec![item(record(1))], position: None }])
+    });
     assert!(matches!(error, Err(StoreError::Damaged)), "{error:?}");
 }
 
@@ -335,8 +336,14 @@ fn the_groups_of_a_day_are_bounded_and_those_that_are_there_go_on() {
         scene.store().db.query_row("SELECT count(*) FROM days", (), |row| row.get(0)).unwrap();
     assert_eq!(groups, 100_001, "one more for the others");
     let of = |model: &str| {
-        let filter = UsageFilter { model: Some(model.to_owned()), limit: 9, ..UsageFilter::default() };
-        scene.reader().usage(By::Model, &filter).unwrap().first().map_or(0, |row| row.usage.requests)
+        let filter =
+            UsageFilter { model: Some(model.to_owned()), limit: 9, ..UsageFilter::default() };
+        scene
+            .reader()
+            .usage(By::Model, &filter)
+            .unwrap()
+            .first()
+            .map_or(0, |row| row.usage.requests)
     };
     assert_eq!((of("first"), of("(other)")), (2, 49));
     assert_eq!(scene.reader().total(0).unwrap().requests, 52);
@@ -378,8 +385,26 @@ fn a_cursor_goes_through_all_records_once_also_where_times_are_equal() {
 /// Texts that mean something to SQL, to patterns or to careless code.
 fn hostile() -> Vec<String> {
     let parts = [
-        "'", "\"", "' OR 1=1 --", "; DROP TABLE records;", "%", "_", "*", "\0", "\\", "?1", "NULL", "a", "A", "\u{e9}",
-        "e\u{301}", "\u{10ffff}", "\u{d7ff}", "<script>", "\n", " ",
+        "'",
+        "\"",
+        "' OR 1=1 --",
+        "; DROP TABLE records;",
+        "%",
+        "_",
+        "*",
+        "\0",
+        "\\",
+        "?1",
+        "NULL",
+        "a",
+        "A",
+        "\u{e9}",
+        "e\u{301}",
+        "\u{10ffff}",
+        "\u{d7ff}",
+        "<script>",
+        "\n",
+        " ",
     ];
     let mut texts: Vec<String> = vec![String::new(), "x".repeat(100_000)];
     for (one, first) in parts.iter().enumerate() {
@@ -412,7 +437,8 @@ fn each_filter_finds_exactly_what_is_equal() {
     });
     scene.push(items.collect());
     let reader = scene.reader();
-    let members: [(fn(&mut Filter) -> &mut Option<String>, fn(&StoredRecord) -> &Option<String>); 7] = [
+    let members: [(fn(&mut Filter) -> &mut Option<String>, fn(&StoredRecord) -> &Option<String>);
+        7] = [
         (|filter| &mut filter.tenant, |record| &record.tenant),
         (|filter| &mut filter.key, |record| &record.key),
         (|filter| &mut filter.user, |record| &record.user),

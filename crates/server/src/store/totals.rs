@@ -18,20 +18,20 @@ const HOURS_PER_DAY: u64 = 24;
 
 /// Totals of a transaction, before they are written.
 #[derive(Default)]
-pub(super) struct Totals {
-    days: HashMap<Group, Sums>,
+pub(super) struct Totals<'a> {
+    days: HashMap<Group<'a>, Sums>,
     hours: HashMap<u64, Sums>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
-struct Group {
+struct Group<'a> {
     day: u64,
-    tenant: String,
-    key: String,
-    model: String,
-    tool: String,
+    tenant: &'a str,
+    key: &'a str,
+    model: &'a str,
+    tool: &'a str,
     reason: &'static str,
-    verdict: String,
+    verdict: &'a str,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -47,11 +47,11 @@ struct Sums {
 
 // === impl Totals ===
 
-impl Totals {
+impl<'a> Totals<'a> {
     /// Adds a record.
-    pub(super) fn add(&mut self, record: &Record) {
+    pub(super) fn add(&mut self, record: &'a Record) {
         let hour = record.ts_micros / MICROS_PER_HOUR;
-        let text = |member: &Option<String>| member.clone().unwrap_or_default();
+        let text = |member: &'a Option<String>| member.as_deref().unwrap_or_default();
         let group = Group {
             day: hour / HOURS_PER_DAY,
             tenant: text(&record.tenant),
@@ -80,7 +80,7 @@ impl Totals {
             if *groups >= MAX_GROUPS_OF_A_DAY {
                 for text in [&mut group.model, &mut group.tool] {
                     if !text.is_empty() {
-                        OTHER.clone_into(text);
+                        *text = OTHER;
                     }
                 }
             }
@@ -102,7 +102,7 @@ fn groups_of(db: &Connection, day: u64) -> Result<i64, StoreError> {
 }
 
 /// Adds to the totals of a group. Returns whether the group was there.
-fn add_to_day(db: &Connection, group: &Group, sums: &Sums) -> Result<bool, StoreError> {
+fn add_to_day(db: &Connection, group: &Group<'_>, sums: &Sums) -> Result<bool, StoreError> {
     write_day(
         db,
         "UPDATE days SET requests = requests + ?8, failed = failed + ?9, refused = refused + ?10,
@@ -113,12 +113,18 @@ fn add_to_day(db: &Connection, group: &Group, sums: &Sums) -> Result<bool, Store
     )
 }
 
-fn insert_day(db: &Connection, group: &Group, sums: &Sums) -> Result<bool, StoreError> {
-    let sql = "INSERT INTO days VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+fn insert_day(db: &Connection, group: &Group<'_>, sums: &Sums) -> Result<bool, StoreError> {
+    let sql =
+        "INSERT INTO days VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     write_day(db, sql, group, sums)
 }
 
-fn write_day(db: &Connection, sql: &str, group: &Group, sums: &Sums) -> Result<bool, StoreError> {
+fn write_day(
+    db: &Connection,
+    sql: &str,
+    group: &Group<'_>,
+    sums: &Sums,
+) -> Result<bool, StoreError> {
     let rows = db.prepare_cached(sql)?.execute(params![
         integer(group.day),
         group.tenant,
