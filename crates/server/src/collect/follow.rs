@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::files::{FileError, FileLine, FileState, Generation, rotated};
-use super::{Inlet, LineReader, MAX_BATCH_BYTES, MAX_BATCH_LINES};
+use super::{Inlet, LineReader, MAX_BATCH_BYTES, MAX_BATCH_LINES, now};
 use crate::Unwrapper;
 use crate::store::{Batch, Item, Position};
 
@@ -118,7 +118,7 @@ impl Follower {
         let mut stopping: Option<Instant> = None;
         loop {
             if stop.load(Ordering::Relaxed) {
-                stopping.get_or_insert_with(Instant::now);
+                stopping.get_or_insert_with(now);
             }
             let is_new = match self.poll() {
                 Ok(is_new) => is_new,
@@ -166,7 +166,7 @@ impl Follower {
     fn retire(&mut self) {
         let mut index = 0;
         while let Some(open) = self.open.get_mut(index) {
-            open.renamed.get_or_insert_with(Instant::now);
+            open.renamed.get_or_insert_with(now);
             match open.generation.is_intact() {
                 true => index += 1,
                 false => self.drop_truncated(index),
@@ -302,7 +302,7 @@ impl Follower {
                 }
             }
         }
-        let renamed = (!is_path).then(Instant::now);
+        let renamed = (!is_path).then(now);
         let index = self.open.len() - usize::from(self.current().is_some());
         self.open.insert(index, Open { generation, unwrapper, renamed, is_fresh });
         Ok(())
@@ -352,7 +352,7 @@ impl Follower {
         }
         open.is_fresh = false;
         if open.renamed.is_some() {
-            open.renamed = Some(Instant::now());
+            open.renamed = Some(now());
         }
         let position = open.position(&self.path, is_over);
         if is_over {

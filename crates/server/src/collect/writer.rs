@@ -1,11 +1,12 @@
 //! The one writer of the store.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::{now, now_secs};
 use crate::store::{Batch, Store, StoreError};
 
 /// The batches that may wait for the writer.
@@ -54,7 +55,7 @@ impl Writer {
             }
             if pruned.is_none_or(|pruned: Instant| pruned.elapsed() >= PRUNE_EVERY) {
                 let is_more = self.store.prune(now_secs())? > 0;
-                pruned = (!is_more).then(Instant::now);
+                pruned = (!is_more).then(now);
                 wait = if is_more { Duration::ZERO } else { PRUNE_EVERY };
             }
         }
@@ -73,8 +74,4 @@ impl Writer {
         }
         self.store.push(&batches).map(drop)
     }
-}
-
-fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

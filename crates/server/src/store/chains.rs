@@ -89,11 +89,9 @@ impl Chains {
     ) -> Result<bool, StoreError> {
         let chain = self.get(db, &anchor.chain)?;
         let known = chain.anchor(db, anchor.records)?;
-        if let Some(last) = &known {
-            if *last != anchor.last {
-                add_contradiction(db, &anchor.chain, anchor.records.saturating_sub(1))?;
-                return Ok(false);
-            }
+        if known.as_ref().is_some_and(|last| *last != anchor.last) {
+            add_contradiction(db, &anchor.chain, anchor.records.saturating_sub(1))?;
+            return Ok(false);
         }
         if known.is_none() || anchor.is_end {
             db.prepare_cached("REPLACE INTO anchors VALUES (?1, ?2, ?3, ?4)")?.execute(params![

@@ -1,7 +1,7 @@
 //! Records as the store keeps them.
 
 use vkey::audit::{AuditRecord, Line, Outcome, TokenSource};
-use vkey::decision::Decision;
+use vkey::decision::{Decision, DenyReason};
 
 /// The least HTTP status that is an error (RFC 9110, section 15).
 const FIRST_ERROR: u64 = 400;
@@ -90,7 +90,7 @@ impl Record {
         Self {
             ts_micros: record.map_or(outcome.start_micros.unwrap_or(0), |record| record.ts_micros),
             decision: decision.map_or(UNSEEN, Decision::word),
-            reason: decision.and_then(Decision::reason).map(|reason| reason.code()),
+            reason: decision.and_then(Decision::reason).map(DenyReason::code),
             is_failed: is_failed(decision, outcome),
             tenant: own(|record| text_of(record.tenant.as_deref())),
             key: own(|record| text_of(record.jti.as_deref())),

@@ -416,6 +416,9 @@ fn hostile() -> Vec<String> {
     texts
 }
 
+type Asked = fn(&mut Filter) -> &mut Option<String>;
+type Answered = fn(&StoredRecord) -> &Option<String>;
+
 #[test]
 fn each_filter_finds_exactly_what_is_equal() {
     let texts = hostile();
@@ -437,8 +440,7 @@ fn each_filter_finds_exactly_what_is_equal() {
     });
     scene.push(items.collect());
     let reader = scene.reader();
-    let members: [(fn(&mut Filter) -> &mut Option<String>, fn(&StoredRecord) -> &Option<String>);
-        7] = [
+    let members: [(Asked, Answered); 7] = [
         (|filter| &mut filter.tenant, |record| &record.tenant),
         (|filter| &mut filter.key, |record| &record.key),
         (|filter| &mut filter.user, |record| &record.user),
