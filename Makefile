@@ -161,6 +161,11 @@ bench-compare: rust ## Compare the instructions of the core with those of BASE=R
 bench-body: rust $(WASM_OPT) ## Measure how fast bodies are read, natively and as wasm (STRICT=1: a missed target is a failure)
 	@tools/bench-body.sh
 
+.PHONY: bench-store
+bench-store: rust ## Measure how fast the collector takes lines, and what questions take (RECORDS=1000000 MAX_RECORDS=number STRICT=1)
+	$(foreach name,RECORDS MAX_RECORDS STRICT,$(if $($(name)),$(name)=$($(name)))) \
+	cargo bench --quiet --profile release -p vkey-server --bench store
+
 .PHONY: bench
 bench: module build-floor build-noop $(ENVOY) ## Measure the cost of a request, compared with Envoy's own filters (ROUNDS=4 SECONDS=2 CASES=text QUICK=1 STRICT=1; COUNT=1: instructions, not time; COUNT=1 PROFILE=CASE: the functions of the module)
 	@tools/setup.sh $(if $(COUNT),callgrind,wrk)

@@ -24,7 +24,10 @@ impl Line<'static> {
     ///
     /// [`Invalid`] if the line has another version or is not an audit line.
     pub fn parse(line: &str) -> Result<Self, Invalid> {
-        let json = Json::parse(line.as_bytes())?;
+        Self::read(&Json::parse(line.as_bytes())?)
+    }
+
+    fn read(json: &Json) -> Result<Self, Invalid> {
         let root = json.root(Integers::Digits);
         let members = root.members(&MEMBERS)?;
         let version = members.require("vkey")?;
@@ -47,7 +50,7 @@ impl Entry {
         let json = Json::parse(line.as_bytes())?;
         match json.get("anchor") {
             Some(_) => anchor(&json.root(Integers::Digits)).map(Self::Anchor),
-            None => Line::parse(line).map(|line| Self::Line(Box::new(line))),
+            None => Line::read(&json).map(|line| Self::Line(Box::new(line))),
         }
     }
 }

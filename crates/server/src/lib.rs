@@ -9,6 +9,8 @@ pub mod collect;
 mod findings;
 mod logs;
 pub mod metrics;
+#[cfg(test)]
+mod samples;
 pub mod server;
 pub mod store;
 mod trail;

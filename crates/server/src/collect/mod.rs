@@ -16,3 +16,9 @@ pub use follow::Follower;
 pub use lines::LineReader;
 pub use pipe::read_pipe;
 pub use writer::{Inlet, Writer, inlet};
+
+/// The most lines of a batch.
+const MAX_BATCH_LINES: usize = 1000;
+
+/// The bytes of lines after which a batch ends: lines can be a thousand times as long as usual.
+const MAX_BATCH_BYTES: usize = 1 << 20;

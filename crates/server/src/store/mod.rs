@@ -27,7 +27,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, TransactionBehavior, params};
 
 use vkey::audit::Anchor;
 
@@ -48,6 +48,12 @@ pub use usage::{By, Usage, UsageFilter, UsageRow};
 /// How long a statement waits for another process, e.g. one that makes a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The pages of the indexes into which records come at many places, for the writer; a negative number is one of KiB.
+const CACHE_KIB: i64 = -32_768;
+
+/// The pages of 4 KiB after which the log beside the store is written into it: the more, the more of them are the same.
+const CHECKPOINT_PAGES: i64 = 8192;
+
 /// Nobody else reads a store.
 const PRIVATE: u32 = 0o600;
 
@@ -56,6 +62,9 @@ const SLACK: u64 = 100;
 
 /// The most records that are pruned in one transaction.
 const MAX_PRUNED: u64 = 20_000;
+
+/// The greatest number of a record in a chain. No gate writes it, and SQLite has no greater one.
+const MAX_SEQ: u64 = u64::MAX >> 2;
 
 /// How long totals by the hour are kept, in hours.
 const KEPT_HOURS: i64 = 24 * 31;
@@ -115,7 +124,7 @@ pub enum StoreError {
     Newer,
     /// An earlier version of the command wrote it.
     Older,
-    /// It contradicts itself.
+    /// It is no store, or contradicts itself.
     Damaged,
     /// It is no store.
     Foreign,
@@ -142,6 +151,8 @@ impl Store {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
         db.pragma_update(None, "foreign_keys", true)?;
+        db.pragma_update(None, "cache_size", CACHE_KIB)?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         schema::migrate(&mut db)?;
         let records = db.query_row("SELECT count(*) FROM records", (), |row| row.get(0))?;
         let chains = chains::Chains::default();
@@ -231,21 +242,24 @@ impl Store {
         let sql = format!(
             "DELETE FROM records WHERE id IN (SELECT id FROM records INDEXED BY records_ts {which} LIMIT ?1)"
         );
-        let deleted = self.db.prepare_cached(&sql)?.execute(params![integer(count), value])?;
+        let db = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let deleted = db.prepare_cached(&sql)?.execute(params![integer(count), value])?;
         let deleted = u64::try_from(deleted).unwrap_or(u64::MAX);
+        counters::add(&db, "pruned", deleted)?;
+        db.commit()?;
         self.records = self.records.saturating_sub(deleted);
-        counters::add(&self.db, "pruned", deleted)?;
         Ok(deleted)
     }
 
     fn try_push(&mut self, batches: &[Batch], now_secs: u64) -> Result<u64, StoreError> {
         let Self { db, chains, watch, .. } = self;
         let db = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut statement = db.prepare_cached(INSERT)?;
         let (mut totals, mut stored, mut doubled) = (totals::Totals::default(), 0, 0);
         let mut seen = watch::Seen::default();
         for item in batches.iter().flat_map(|batch| &batch.items) {
             match item {
-                Item::Record(record) => match insert(&db, chains, record)? {
+                Item::Record(record) => match insert(&mut statement, &db, chains, record)? {
                     true => {
                         totals.add(record);
                         watch.see(&mut seen, record, now_secs);
@@ -270,31 +284,38 @@ impl Store {
             positions::save(&db, position)?;
         }
         watch.raise(&db, &mut seen, now_secs)?;
+        drop(statement);
         db.commit()?;
         watch.take(seen);
         Ok(stored)
     }
 }
 
+/// Writes a record.
+const INSERT: &str = "INSERT INTO records (ts, failed, decision, reason, tenant, key, user, model, tool, method, path,
+        code, request_id, tokens, cost, verdict, anomaly, chain, seq, line)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+
 /// Writes a record. Returns whether it is new.
 fn insert(
+    insert: &mut Statement<'_>,
     db: &Connection,
     chains: &mut chains::Chains,
     record: &Record,
 ) -> Result<bool, StoreError> {
-    let chain = match &record.link {
+    let place = record.link.as_ref().filter(|place| place.seq <= MAX_SEQ);
+    if let (Some(Place { chain, seq, .. }), None) = (&record.link, place) {
+        let text = "the number of the record is too large";
+        findings::add(db, "unlinked", Some((chain, Some(*seq))), text)?;
+    }
+    let chain = match place {
         None => None,
         Some(place) => match chains.take(db, place, record.ts_micros)? {
             None => return Ok(false),
             chain => chain,
         },
     };
-    db.prepare_cached(
-        "INSERT INTO records (ts, failed, decision, reason, tenant, key, user, model, tool, method, path, code,
-            request_id, tokens, cost, verdict, anomaly, chain, seq, line)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
-    )?
-    .execute(params![
+    insert.execute(params![
         integer(record.ts_micros),
         record.is_failed,
         record.decision,
@@ -313,7 +334,7 @@ fn insert(
         record.verdict,
         record.anomaly,
         chain,
-        record.link.as_ref().map(|place| integer(place.seq)),
+        place.map(|place| integer(place.seq)),
         record.line,
     ])?;
     Ok(true)

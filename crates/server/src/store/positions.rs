@@ -4,8 +4,12 @@ use rusqlite::{Connection, params};
 
 use super::{StoreError, integer, unsigned};
 
-/// The most positions of one path that are kept: rotated files that were read to their end are many.
-const MAX_POSITIONS: i64 = 64;
+/// The most positions of one path that are kept: rotated files that were read to their end are many. The follower knows
+/// fewer.
+const MAX_POSITIONS: i64 = 4096;
+
+/// One position in so many makes room, because to find the oldest ones takes a while.
+const PRUNE_EVERY: u8 = 64;
 
 /// How far a file was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +46,25 @@ pub(super) fn of(db: &Connection, path: &str) -> Result<Vec<Position>, StoreErro
 /// Writes a position.
 pub(super) fn save(db: &Connection, position: &Position) -> Result<(), StoreError> {
     let Position { path, fingerprint, offset, pending, is_done } = position;
-    db.prepare_cached("REPLACE INTO positions VALUES (?1, ?2, ?3, ?4, ?5, unixepoch())")?
+    let is_known = db
+        .prepare_cached(
+            "UPDATE positions SET offset = ?3, pending = ?4, done = ?5, at = unixepoch() WHERE path = ?1 AND fingerprint = ?2",
+        )?
+        .execute(params![path, fingerprint, integer(*offset), pending, is_done])?
+        > 0;
+    if is_known {
+        return Ok(());
+    }
+    db.prepare_cached("INSERT INTO positions VALUES (?1, ?2, ?3, ?4, ?5, unixepoch())")?
         .execute(params![path, fingerprint, integer(*offset), pending, is_done])?;
+    if !fingerprint.first().is_some_and(|byte| byte.is_multiple_of(PRUNE_EVERY)) {
+        return Ok(());
+    }
+    // Those of files that are never to be read are kept the longest, because nothing writes them again.
     db.prepare_cached(
-        "DELETE FROM positions WHERE path = ?1 AND fingerprint NOT IN (
-            SELECT fingerprint FROM positions WHERE path = ?1 ORDER BY at DESC LIMIT ?2)",
+        "DELETE FROM positions WHERE path = ?1 AND fingerprint IN (
+            SELECT fingerprint FROM positions WHERE path = ?1
+            ORDER BY offset = 9223372036854775807 DESC, at DESC, offset DESC LIMIT -1 OFFSET ?2)",
     )?
     .execute(params![path, MAX_POSITIONS])?;
     Ok(())

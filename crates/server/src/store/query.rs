@@ -437,9 +437,10 @@ impl Filter {
             None => {}
             Some(Err(path)) => add("path = ?", Box::new(path.to_owned())),
             Some(Ok(prefix)) => {
-                // Paths are ASCII, so every one with the prefix is below it with the greatest character behind.
                 add("path >= ?", Box::new(prefix.to_owned()));
-                add("path < ?", Box::new(format!("{prefix}\u{10ffff}")));
+                if let Some(end) = end_of(prefix) {
+                    add("path < ?", Box::new(end));
+                }
             }
         }
         let numbers =
@@ -467,6 +468,15 @@ impl Filter {
         values.push(Box::new(integer(self.limit.saturating_add(1))));
         (sql, values)
     }
+}
+
+/// The first text after all that begin with a prefix; `None` if there is none. SQLite compares the bytes of UTF-8, which
+/// have the order of the characters.
+fn end_of(prefix: &str) -> Option<String> {
+    let prefix = prefix.trim_end_matches(char::MAX);
+    let last = prefix.chars().next_back()?;
+    let next = (last..=char::MAX).nth(1)?;
+    Some(prefix.strip_suffix(last)?.to_owned() + next.encode_utf8(&mut [0; 4]))
 }
 
 // === impl StoredRecord ===

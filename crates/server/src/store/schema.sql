@@ -30,6 +30,7 @@ CREATE INDEX records_key ON records (key, ts) WHERE key IS NOT NULL;
 CREATE INDEX records_user ON records (user, ts) WHERE user IS NOT NULL;
 CREATE INDEX records_model ON records (model, ts) WHERE model IS NOT NULL;
 CREATE INDEX records_tool ON records (tool, ts) WHERE tool IS NOT NULL;
+CREATE INDEX records_method ON records (method, ts) WHERE method IS NOT NULL;
 CREATE INDEX records_path ON records (path, ts);
 CREATE INDEX records_code ON records (code, ts);
 CREATE INDEX records_request_id ON records (request_id) WHERE request_id IS NOT NULL;

@@ -1,6 +1,7 @@
 //! What the requests of a day and of an hour come to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, params};
 
@@ -23,22 +24,22 @@ const HOURS_PER_DAY: u64 = 24;
 
 /// Totals of a transaction, before they are written.
 #[derive(Default)]
-pub(super) struct Totals {
-    days: HashMap<Group, Sums>,
+pub(super) struct Totals<'a> {
+    days: HashMap<Group<'a>, Sums>,
     hours: HashMap<u64, Sums>,
     reasons: HashMap<&'static str, u64>,
     all: Sums,
 }
 
 #[derive(PartialEq, Eq, Hash)]
-struct Group {
+struct Group<'a> {
     day: u64,
-    tenant: String,
-    key: String,
-    model: String,
-    tool: String,
+    tenant: &'a str,
+    key: &'a str,
+    model: &'a str,
+    tool: &'a str,
     reason: &'static str,
-    verdict: String,
+    verdict: &'a str,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -54,11 +55,11 @@ struct Sums {
 
 // === impl Totals ===
 
-impl Totals {
+impl<'a> Totals<'a> {
     /// Adds a record.
-    pub(super) fn add(&mut self, record: &Record) {
+    pub(super) fn add(&mut self, record: &'a Record) {
         let hour = record.ts_micros / MICROS_PER_HOUR;
-        let text = |member: &Option<String>| member.clone().unwrap_or_default();
+        let text = |member: &'a Option<String>| member.as_deref().unwrap_or_default();
         let group = Group {
             day: hour / HOURS_PER_DAY,
             tenant: text(&record.tenant),
@@ -76,21 +77,27 @@ impl Totals {
 
     /// Writes what was added.
     pub(super) fn save(self, db: &Connection) -> Result<(), StoreError> {
-        let mut room = HashMap::new();
+        let mut groups = HashMap::new();
         for (mut group, sums) in self.days {
+            if add_to_day(db, &group, &sums)? {
+                continue;
+            }
             let day = group.day;
-            let has_room = match room.get(&day) {
-                Some(has_room) => *has_room,
-                None => *room.entry(day).or_insert(has_room(db, day)?),
+            let groups = match groups.entry(day) {
+                Entry::Occupied(groups) => groups.into_mut(),
+                Entry::Vacant(groups) => groups.insert(groups_of(db, day)?),
             };
-            if !has_room {
+            if *groups >= MAX_GROUPS_OF_A_DAY {
                 for text in [&mut group.model, &mut group.tool] {
                     if !text.is_empty() {
-                        OTHER.clone_into(text);
+                        *text = OTHER;
                     }
                 }
             }
-            save_day(db, &group, &sums)?;
+            *groups += 1;
+            if !add_to_day(db, &group, &sums)? {
+                insert_day(db, &group, &sums)?;
+            }
         }
         for (hour, sums) in self.hours {
             save_hour(db, hour, &sums)?;
@@ -105,22 +112,36 @@ impl Totals {
     }
 }
 
-fn has_room(db: &Connection, day: u64) -> Result<bool, StoreError> {
-    let groups: i64 = db
-        .prepare_cached("SELECT count(*) FROM days WHERE day = ?1")?
-        .query_row([integer(day)], |row| row.get(0))?;
-    Ok(groups < MAX_GROUPS_OF_A_DAY)
+fn groups_of(db: &Connection, day: u64) -> Result<i64, StoreError> {
+    let mut groups = db.prepare_cached("SELECT count(*) FROM days WHERE day = ?1")?;
+    Ok(groups.query_row([integer(day)], |row| row.get(0))?)
 }
 
-fn save_day(db: &Connection, group: &Group, sums: &Sums) -> Result<(), StoreError> {
-    db.prepare_cached(
-        "INSERT INTO days VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
-            failed = failed + excluded.failed, refused = refused + excluded.refused,
-            tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out,
-            tokens = tokens + excluded.tokens, cost = cost + excluded.cost",
-    )?
-    .execute(params![
+/// Adds to the totals of a group. Returns whether the group was there.
+fn add_to_day(db: &Connection, group: &Group<'_>, sums: &Sums) -> Result<bool, StoreError> {
+    write_day(
+        db,
+        "UPDATE days SET requests = requests + ?8, failed = failed + ?9, refused = refused + ?10,
+            tokens_in = tokens_in + ?11, tokens_out = tokens_out + ?12, tokens = tokens + ?13, cost = cost + ?14
+         WHERE day = ?1 AND tenant = ?2 AND key = ?3 AND model = ?4 AND tool = ?5 AND reason = ?6 AND verdict = ?7",
+        group,
+        sums,
+    )
+}
+
+fn insert_day(db: &Connection, group: &Group<'_>, sums: &Sums) -> Result<bool, StoreError> {
+    let sql =
+        "INSERT INTO days VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    write_day(db, sql, group, sums)
+}
+
+fn write_day(
+    db: &Connection,
+    sql: &str,
+    group: &Group<'_>,
+    sums: &Sums,
+) -> Result<bool, StoreError> {
+    let rows = db.prepare_cached(sql)?.execute(params![
         integer(group.day),
         group.tenant,
         group.key,
@@ -136,7 +157,7 @@ fn save_day(db: &Connection, group: &Group, sums: &Sums) -> Result<(), StoreErro
         integer(sums.tokens),
         integer(sums.cost),
     ])?;
-    Ok(())
+    Ok(rows > 0)
 }
 
 fn save_hour(db: &Connection, hour: u64, sums: &Sums) -> Result<(), StoreError> {
