@@ -1,7 +1,7 @@
 //! `vkey serve`: collects audit trails, and answers questions about them.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -9,16 +9,18 @@ use std::thread;
 use rustls::ServerConfig;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use ureq::tls::RootCerts;
 
 use vkey::audit::{AuditKey, Mask};
 use vkey::config::{Config, Plan, RingConfig};
 use vkey::engine::Engine;
+use vkey_server::alerts::{DeliveryError, InvalidReceiver, Receiver, ReceiverOptions, Thresholds};
 use vkey_server::collect::LineReader;
 use vkey_server::server::{self, Options, ServerError, Stopper};
 use vkey_server::store::Retention;
 use vkey_server::web::{TlsError, server_config};
 
-use super::audit::SecretArgs;
+use super::audit::{SecretArgs, StoreFailure};
 use super::config_file::ConfigFile;
 use super::error::{Error, Failure};
 use super::exit::Exit;
@@ -26,7 +28,9 @@ use super::explain::compile;
 use super::input::{self, InputError, Place};
 use super::output::Output;
 use super::ring_secret::{RingEnvironment, SecretFileArgs};
+use super::text::escape_line;
 use super::time;
+use super::usage::read_roots;
 
 /// The longest file with certificates or a key, in bytes.
 const MAX_PEM_BYTES: u64 = 1 << 20;
@@ -57,6 +61,8 @@ pub(super) struct Args {
     #[command(flatten)]
     secrets: AuditSecretArgs,
     #[command(flatten)]
+    alerts: AlertArgs,
+    #[command(flatten)]
     kept: KeptArgs,
     #[command(flatten)]
     network: NetworkArgs,
@@ -69,6 +75,33 @@ struct SourceArgs {
     /// in it; - is standard input. Repeatable
     #[arg(long, value_name = "FILE")]
     follow: Vec<PathBuf>,
+    /// Serve Envoy's access log service on this address, e.g. 127.0.0.1:9470. On another than a loopback address it needs
+    /// --client-ca, because it asks for no key
+    #[arg(long, value_name = "ADDRESS")]
+    als: Option<SocketAddr>,
+}
+
+/// Who gets alerts, and when.
+#[derive(clap::Args)]
+struct AlertArgs {
+    /// Post each alert to this URL, as JSON
+    #[arg(long, value_name = "URL")]
+    alert_url: Option<String>,
+    /// When something is an alert, e.g. authentication=50 or window=5m; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = threshold)]
+    alert_threshold: Vec<String>,
+    /// Read the bearer token for --alert-url from an environment variable
+    #[arg(long, value_name = "NAME", value_parser = input::variable_name, requires = "alert_url", conflicts_with = "alert_token_file")]
+    alert_token_env: Option<String>,
+    /// Read the bearer token for --alert-url from a file
+    #[arg(long, value_name = "PATH", requires = "alert_url")]
+    alert_token_file: Option<PathBuf>,
+    /// Trust only the authorities in this PEM file for --alert-url; by default those of the web
+    #[arg(long, value_name = "FILE", requires = "alert_url")]
+    alert_ca: Option<PathBuf>,
+    /// Allow http to another machine in --alert-url
+    #[arg(long, requires = "alert_url")]
+    alert_allow_http: bool,
 }
 
 /// The secrets of the chains.
@@ -121,10 +154,16 @@ struct NetworkArgs {
 enum ServeError {
     /// Other machines would be served without TLS.
     Cleartext,
+    /// The access log service would take records from anyone on a network.
+    OpenService,
+    /// The URL or the token of the receiver of alerts cannot be used.
+    Receiver(InvalidReceiver),
     /// The address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// The certificate or its key cannot be used.
     Tls(TlsError),
+    /// Standard error cannot be shared with another thread.
+    Diagnostics(io::Error),
     /// Signals cannot be received.
     Signals(io::Error),
     /// The server failed.
@@ -139,6 +178,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let plan = args.plan(config)?;
     let tls = args.network.tls()?;
     let listener = args.network.listener()?;
+    let access_log_service = args.access_log_service()?;
+    let (thresholds, receiver) = (args.alerts.thresholds(), args.alerts.receiver()?);
     let stopper = Stopper::default();
     end_on_signals(&stopper)?;
     out.note(format_args!("the page and the API are on {}", args.network.url(&listener)?));
@@ -149,11 +190,27 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         reader,
         follow: args.sources.follow.iter().filter(|path| !is_stdin(path)).cloned().collect(),
         reads_stdin: args.sources.follow.iter().any(|path| is_stdin(&path)),
+        access_log_service,
+        thresholds,
+        receiver,
         listener,
         tls,
+        report: reporter()?,
     };
-    server::run(options, Engine::new(plan), &stopper).map_err(ServeError::Server)?;
-    Ok(Exit::Success)
+    match server::run(options, Engine::new(plan), &stopper) {
+        Ok(()) => Ok(Exit::Success),
+        Err(ServerError::Store(error)) => Err(StoreFailure::new("--store", error).into()),
+        Err(error) => Err(ServeError::Server(error).into()),
+    }
+}
+
+/// Writes to standard error why an alert was not delivered.
+fn reporter() -> Result<Box<dyn Fn(&DeliveryError) + Send>, ServeError> {
+    let to = Output::diagnostics().map_err(ServeError::Diagnostics)?;
+    Ok(Box::new(move |error| {
+        // If that fails, there is nowhere to report it.
+        _ = writeln!(&to, "vkey: an alert was not delivered, and will be tried again: {error}");
+    }))
 }
 
 /// Ends the server when the process is asked to end.
@@ -180,6 +237,15 @@ impl Args {
         if logs + secrets + others > 1 { Err(InputError::StdinTwice) } else { Ok(()) }
     }
 
+    fn access_log_service(&self) -> Result<Option<TcpListener>, ServeError> {
+        let Some(address) = self.sources.als else { return Ok(None) };
+        let network = &self.network;
+        if !address.ip().is_loopback() && network.client_ca.is_none() && !network.allow_http {
+            return Err(ServeError::OpenService);
+        }
+        listen(address).map(Some)
+    }
+
     /// The plan of the gate, for keys with the audience of the server.
     fn plan(&self, config: Config) -> Result<Plan, Error> {
         input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;
@@ -189,6 +255,38 @@ impl Args {
         let mut plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
         plan.settings.audience = Some(self.audience.clone());
         Ok(plan)
+    }
+}
+
+// === impl AlertArgs ===
+
+impl AlertArgs {
+    fn thresholds(&self) -> Thresholds {
+        let mut thresholds = Thresholds::default();
+        for text in &self.alert_threshold {
+            // It was checked as the argument was parsed.
+            _ = thresholds.set(text);
+        }
+        thresholds
+    }
+
+    fn receiver(&self) -> Result<Option<Receiver>, Error> {
+        let Some(url) = &self.alert_url else { return Ok(None) };
+        let file = self.alert_token_file.as_deref();
+        let token = match (&self.alert_token_env, file) {
+            (Some(name), _) => Some(Place::Variable("--alert-token-env", name.clone())),
+            (None, file) => file.map(|path| Place::File("--alert-token-file", path.to_owned())),
+        };
+        let options = ReceiverOptions {
+            allow_http: self.alert_allow_http,
+            token: token.map(|place| place.read_line()).transpose()?,
+            roots: match &self.alert_ca {
+                None => RootCerts::WebPki,
+                Some(path) => read_roots("--alert-ca", path)?,
+            },
+            ..ReceiverOptions::default()
+        };
+        Ok(Some(Receiver::new(url, options).map_err(ServeError::Receiver)?))
     }
 }
 
@@ -237,7 +335,7 @@ impl NetworkArgs {
         if self.cert.is_none() && !self.listen.ip().is_loopback() && !self.allow_http {
             return Err(ServeError::Cleartext);
         }
-        TcpListener::bind(self.listen).map_err(|error| ServeError::Listen(self.listen, error))
+        listen(self.listen)
     }
 
     fn url(&self, listener: &TcpListener) -> Result<String, ServeError> {
@@ -246,6 +344,15 @@ impl NetworkArgs {
         let address = address.map_err(|error| ServeError::Listen(self.listen, error))?;
         Ok(format!("{scheme}://{address}/"))
     }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).map_err(|error| ServeError::Listen(address, error))
+}
+
+fn threshold(text: &str) -> Result<String, String> {
+    let set = Thresholds::default().set(text);
+    set.map(|()| text.to_owned()).map_err(|invalid| invalid.to_string())
 }
 
 fn audience(text: &str) -> Result<String, &'static str> {
@@ -265,9 +372,11 @@ fn member(text: &str) -> Result<&'static str, String> {
 impl Failure for ServeError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Cleartext => Exit::Usage,
+            Self::Cleartext | Self::OpenService | Self::Receiver(_) => Exit::Usage,
             Self::Tls(_) => Exit::Refused,
-            Self::Listen(..) | Self::Signals(_) | Self::Server(_) => Exit::Environment,
+            Self::Diagnostics(_) | Self::Listen(..) | Self::Signals(_) | Self::Server(_) => {
+                Exit::Environment
+            }
         }
     }
 }
@@ -278,12 +387,17 @@ impl fmt::Display for ServeError {
             Self::Cleartext => f.write_str(
                 "keys and records would be sent unencrypted over a network; use --cert and --key, or --allow-http",
             ),
+            Self::OpenService => f.write_str(
+                "anyone on the network could add records; use --client-ca, or --allow-http on a network that is trusted",
+            ),
+            Self::Receiver(invalid) => write!(f, "--alert-url: {invalid}"),
+            Self::Diagnostics(error) => write!(f, "standard error cannot be used: {error}"),
             Self::Listen(address, error) => {
-                write!(f, "cannot listen on {address}: {error}; choose another --listen")
+                write!(f, "cannot listen on {address}: {error}; choose another address")
             }
             Self::Tls(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
-            Self::Server(error) => error.fmt(f),
+            Self::Server(error) => f.write_str(&escape_line(&error.to_string())),
         }
     }
 }

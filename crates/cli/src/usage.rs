@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     if !url.is_encrypted() && ca.is_some() {
         return Err(InsecureConnection::CaForHttp.into());
     }
-    let roots = ca.as_deref().map_or(Ok(RootCerts::WebPki), read_roots)?;
+    let roots = ca.as_deref().map_or(Ok(RootCerts::WebPki), |path| read_roots("--ca", path))?;
     let key = args.key.read(out)?;
     // Only a key may be sent: anything else may be a misplaced secret.
     KeyFlaw::read(&key).map_err(|_| KeyFlaw::Form)?;
@@ -97,9 +97,9 @@ fn show(body: &[u8], json: bool, out: &mut Output) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the authorities of `--ca`.
-pub(super) fn read_roots(path: &Path) -> Result<RootCerts, InputError> {
-    let place = Place::File("--ca", path.to_owned());
+/// Reads the authorities of an option.
+pub(super) fn read_roots(option: &'static str, path: &Path) -> Result<RootCerts, InputError> {
+    let place = Place::File(option, path.to_owned());
     let text = place.read_bytes(MAX_CA_BYTES)?;
     let items: Result<Vec<_>, _> = parse_pem(&text).collect();
     let certificate = |item| match item {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -16,7 +17,8 @@ use rustls::ServerConfig;
 
 use vkey::engine::Engine;
 
-use crate::collect::{FileError, Follower, Inlet, LineReader, Writer, inlet, read_pipe};
+use crate::alerts::{DeliveryError, Receiver, Sender, Thresholds};
+use crate::collect::{self, FileError, Follower, Inlet, LineReader, Writer, inlet, read_pipe};
 use crate::store::{Retention, Store, StoreError};
 use crate::web::{self, Door, door};
 
@@ -41,10 +43,18 @@ pub struct Options {
     pub follow: Vec<PathBuf>,
     /// Whether standard input is read.
     pub reads_stdin: bool,
+    /// Where Envoy's access log service is served.
+    pub access_log_service: Option<TcpListener>,
+    /// When something is an alert.
+    pub thresholds: Thresholds,
+    /// Who gets the alerts.
+    pub receiver: Option<Receiver>,
     /// Where the API is served.
     pub listener: TcpListener,
-    /// TLS of the API.
+    /// TLS of the API and of the access log service.
     pub tls: Option<ServerConfig>,
+    /// Says why an alert was not delivered.
+    pub report: Box<dyn Fn(&DeliveryError) + Send>,
 }
 
 /// Why a server ended.
@@ -80,46 +90,68 @@ struct Stop {
 /// # Errors
 ///
 /// The first [`ServerError`].
-pub fn run(options: Options, engine: Engine, stopper: &Stopper) -> Result<(), ServerError> {
+pub fn run(mut options: Options, engine: Engine, stopper: &Stopper) -> Result<(), ServerError> {
     let store = Store::open(&options.store, options.retention).map_err(ServerError::Store)?;
     let (door, doorkeeper) = door(engine);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .map_err(ServerError::System)?;
-    let collectors = Collectors::start(&options, store, stopper)?;
-    let server = serve(options, door, stopper);
-    let http = thread::Builder::new().name("http".to_owned());
-    let http = http.spawn({
-        let stopper = stopper.clone();
-        move || {
-            if let Err(error) = runtime.block_on(server) {
-                stopper.fail(ServerError::System(error));
-            }
-            stopper.stop();
-            // Questions to the store that go on are not waited for.
-            runtime.shutdown_background();
-        }
-    });
-    let http = http.map_err(ServerError::System)?;
-    // Ends when the server of HTTP has ended.
+    let (collectors, to) = Collectors::start(&mut options, store, stopper)?;
+    let http = start_http(options, door, to, stopper)?;
+    // Ends when the servers of HTTP have ended.
     doorkeeper.run();
     let _ = http.join();
     collectors.end();
     stopper.result()
 }
 
-/// Serves the API.
-fn serve(
+/// Serves HTTP on threads of its own.
+fn start_http(
     options: Options,
     door: Door,
+    to: Inlet,
     stopper: &Stopper,
-) -> impl Future<Output = io::Result<()>> + Send + 'static {
-    let Options { listener, tls, store, .. } = options;
+) -> Result<JoinHandle<()>, ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(ServerError::System)?;
+    let servers = servers(options, door, to, stopper);
+    let stopper = stopper.clone();
+    start("http", move || {
+        runtime.block_on(async {
+            let watched = |server| tokio::spawn(watch(server, stopper.clone()));
+            let servers: Vec<_> = servers.into_iter().map(watched).collect();
+            for server in servers {
+                let _ = server.await;
+            }
+        });
+        // Questions to the store that go on are not waited for.
+        runtime.shutdown_background();
+    })
+}
+
+/// A server of HTTP, until it is stopped.
+type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+/// Ends all servers if one ends.
+async fn watch(server: Serving, stopper: Stopper) {
+    match server.await {
+        Ok(()) => stopper.stop(),
+        Err(error) => stopper.fail(ServerError::System(error)),
+    }
+}
+
+/// The API, and the access log service.
+fn servers(options: Options, door: Door, to: Inlet, stopper: &Stopper) -> Vec<Serving> {
+    let only_chained = !options.follow.is_empty() || options.reads_stdin;
+    let Options { listener, access_log_service, tls, store, reader, .. } = options;
     let settings = web::Settings { store, door, is_encrypted: tls.is_some() };
-    let handle = stopper.handle();
-    async move { listen(listener, tls, web::router(settings), handle).await }
+    let mut servers: Vec<Serving> = Vec::new();
+    if let Some(listener) = access_log_service {
+        let routes = collect::access_log_service(to, reader, only_chained);
+        servers.push(Box::pin(listen(listener, tls.clone(), routes, stopper.handle())));
+    }
+    servers.push(Box::pin(listen(listener, tls, web::router(settings), stopper.handle())));
+    servers
 }
 
 /// Serves HTTP/1.1 and HTTP/2, with TLS or without, until the handle ends it.
@@ -149,14 +181,19 @@ async fn listen(
 struct Collectors {
     readers: Vec<JoinHandle<()>>,
     writer: JoinHandle<()>,
-    to: Inlet,
     is_closing: Arc<AtomicBool>,
 }
 
 // === impl Collectors ===
 
 impl Collectors {
-    fn start(options: &Options, store: Store, stopper: &Stopper) -> Result<Self, ServerError> {
+    /// Starts them. Returns the way to the writer too, for the access log service.
+    fn start(
+        options: &mut Options,
+        mut store: Store,
+        stopper: &Stopper,
+    ) -> Result<(Self, Inlet), ServerError> {
+        store.set_thresholds(options.thresholds);
         let mut positions = Vec::new();
         for path in &options.follow {
             let known = store.positions(&path.to_string_lossy()).map_err(ServerError::Store)?;
@@ -168,22 +205,27 @@ impl Collectors {
         let mut readers = Vec::new();
         for (path, known) in positions {
             let follower = Follower::new(path, known, options.reader.clone(), to.clone());
+            let follower = follower.beside(&options.follow);
             readers.push(start_follower(follower, stopper)?);
         }
         if options.reads_stdin {
             start_stdin(options.reader.clone(), to.clone(), stopper)?;
         }
-        Ok(Self { readers, writer, to, is_closing })
+        if let Some(receiver) = options.receiver.take() {
+            let sender = Sender::new(&options.store, receiver, &to).map_err(ServerError::Store)?;
+            let report = std::mem::replace(&mut options.report, Box::new(|_| {}));
+            start_sender(sender, report, stopper)?;
+        }
+        Ok((Self { readers, writer, is_closing }, to))
     }
 
-    /// Waits until what was read is written. Standard input may be blocked in a read, and is not waited for.
+    /// Waits until what was read is written. Standard input may be blocked in a read, and the receiver of alerts may be
+    /// slow: they are not waited for.
     fn end(self) {
         for reader in self.readers {
             let _ = reader.join();
         }
         self.is_closing.store(true, Ordering::Relaxed);
-        // Wakes the writer. If it has ended, nothing is to be written.
-        let _ = self.to.blocking_send(crate::store::Batch::default());
         let _ = self.writer.join();
     }
 }
@@ -219,6 +261,21 @@ fn start_stdin(reader: LineReader, to: Inlet, stopper: &Stopper) -> Result<(), S
     start("stdin", move || {
         if let Err(error) = read_pipe(io::stdin(), &reader, &to) {
             stopper.fail(ServerError::Stdin(error));
+        }
+    })
+    .map(drop)
+}
+
+/// Delivers alerts. What cannot be delivered is tried again, by the next process at the latest.
+fn start_sender(
+    sender: Sender,
+    report: Box<dyn Fn(&DeliveryError) + Send>,
+    stopper: &Stopper,
+) -> Result<(), ServerError> {
+    let stopper = stopper.clone();
+    start("alerts", move || {
+        if let Err(error) = sender.run(&stopper.shared.is_stopping, report) {
+            stopper.fail(ServerError::Store(error));
         }
     })
     .map(drop)

@@ -8,6 +8,7 @@ mod store;
 mod verify;
 
 pub(super) use secrets::SecretArgs;
+pub(super) use store::StoreFailure;
 
 use super::error::Error;
 use super::exit::Exit;

@@ -10,7 +10,7 @@ use crate::text::escape_sentence;
 
 /// A store cannot be used.
 #[derive(Debug)]
-pub(super) struct StoreFailure {
+pub(crate) struct StoreFailure {
     /// What messages call its file.
     what: &'static str,
     error: StoreError,
@@ -20,7 +20,7 @@ pub(super) struct StoreFailure {
 
 impl StoreFailure {
     /// The failure to use a file.
-    pub(super) fn new(what: &'static str, error: StoreError) -> Self {
+    pub(crate) fn new(what: &'static str, error: StoreError) -> Self {
         Self { what, error }
     }
 }
@@ -34,6 +34,7 @@ impl Failure for StoreFailure {
             StoreError::File(..)
             | StoreError::Locked(_)
             | StoreError::Busy
+            | StoreError::Timer(_)
             | StoreError::Sqlite(_) => Exit::Environment,
         }
     }

@@ -91,7 +91,8 @@ impl AdminArgs {
         if !url.is_encrypted() && self.ca.is_some() {
             return Err(InsecureConnection::CaForHttp.into());
         }
-        let roots = self.ca.as_deref().map_or(Ok(RootCerts::WebPki), read_roots)?;
+        let roots =
+            self.ca.as_deref().map_or(Ok(RootCerts::WebPki), |path| read_roots("--ca", path))?;
         let client = Client { timeout_secs: self.timeout, max_bytes, roots };
         Ok(client.get(target)?)
     }

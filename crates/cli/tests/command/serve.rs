@@ -599,6 +599,80 @@ fn clients_connect_with_tls_and_a_certificate_where_that_is_asked_for() {
 }
 
 #[test]
+fn alerts_are_shown_and_counted_and_reach_a_receiver_once() {
+    let site = Site::new();
+    let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/alerts", receiver.local_addr().unwrap());
+    let (to, posted) = std::sync::mpsc::channel();
+    let taking = std::thread::spawn(move || {
+        for (number, stream) in receiver.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut bytes = [0; 4096];
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let read = stream.read(&mut bytes).unwrap();
+                request.extend_from_slice(&bytes[..read]);
+            }
+            let status = if number == 0 { "500 Busy" } else { "204 Taken" };
+            write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                .unwrap();
+            to.send(String::from_utf8(request).unwrap()).unwrap();
+            if number == 1 {
+                return;
+            }
+        }
+    });
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = u64::try_from(now.as_micros()).unwrap();
+    let mut chain = site.chain("a");
+    let denied = |number: u64| AuditRecord {
+        ts_micros: now + number,
+        decision: Some(Decision::Deny(DenyReason::KeySignature)),
+        ..record(number)
+    };
+    let log: Vec<_> = (0..5).map(|number| line(&mut chain, &denied(number), 401)).collect();
+    site.append(&log);
+    let token = site.gate.file("token", "the token of the receiver\n");
+    let args = [
+        "--alert-url", &url, "--alert-threshold", "authentication=5", "--alert-token-file", &token,
+    ];
+    let (collector, key) = (site.following(&args), site.operator());
+    for _ in 0..2 {
+        let request = posted.recv_timeout(DEADLINE).unwrap();
+        assert!(request.starts_with("POST /alerts HTTP/1.1\r\n"), "{request}");
+        assert!(
+            request
+                .to_ascii_lowercase()
+                .contains("authorization: bearer the token of the receiver\r\n")
+        );
+        let (_, body) = request.split_once("\r\n\r\n").unwrap();
+        let alert: Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&alert["kind"], &alert["count"]), (&json!("authentication"), &json!(5)));
+    }
+    taking.join().unwrap();
+    let begin = Instant::now();
+    while collector.json(&key, "/api/alerts")["alerts"][0]["delivered_time"].is_null() {
+        assert!(begin.elapsed() < DEADLINE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let alerts = collector.json(&key, "/api/alerts");
+    assert_eq!(alerts["alerts"].as_array().unwrap().len(), 1, "one cause, one alert");
+    let metrics = collector.get(&key, "/metrics").body;
+    for sample in [
+        "vkey_audit_records_total 5",
+        "vkey_audit_refused_total 5",
+        "vkey_audit_requests_total{reason=\"key_signature\"} 5",
+        "vkey_audit_alerts_total{kind=\"authentication\"} 1",
+        "vkey_audit_alerts_delivered_total 1",
+        "vkey_audit_alert_deliveries_failed_total 1",
+    ] {
+        assert!(metrics.lines().any(|line| line == sample), "{sample}:\n{metrics}");
+    }
+    assert_eq!(collector.get("vk1.x", "/metrics").status, 401);
+    assert_eq!(collector.end(), 0);
+}
+
+#[test]
 fn what_cannot_work_is_said_at_the_start() {
     let site = Site::new();
     let garbage = site.gate.file("garbage", "no certificate");
@@ -608,14 +682,19 @@ fn what_cannot_work_is_said_at_the_start() {
     site.command(&["--cert", &garbage, "--key", &garbage]).refused(1, "--cert has no certificate");
     site.command(&["--cert", "/nowhere", "--key", &garbage]).refused(3, "--cert");
     site.command(&["--follow", "-", "--audit-secret-file", "-"]).refused(2, "standard input");
-    site.command(&["--audit-secret-env", "UNSET"]).refused(3, "UNSET");
+    site.command(&["--als", "0.0.0.0:0"]).refused(2, "--client-ca");
+    site.command(&["--alert-url", "http://192.0.2.1/"]).refused(2, "--alert-url");
+    site.command(&["--alert-url", "nonsense"]).refused(2, "--alert-url");
+    site.command(&["--alert-threshold", "window=1y"]).refused(2, "--alert-threshold");
+    site.command(&["--alert-token-env", "UNSET"]).refused(2, "--alert-url");
+    site.command(&["--audit-secret-env", "UNSET"]).refused(3, "--audit-secret-env is not set");
     let listen = |address: &str| {
         let store = text(site.gate.dir.file("other.db"));
         site.gate.vkey(&["serve", "--listen", address, "--store", &store])
     };
     listen("0.0.0.0:0").refused(2, "--allow-http");
     let collector = site.serve(&[]);
-    listen(&collector.address).refused(3, "choose another --listen");
+    listen(&collector.address).refused(3, "choose another address");
     let second = site.command(&[]).run();
     assert_eq!(second.code, 3);
     assert!(second.err.contains("another `vkey serve` has the store"), "{}", second.err);
@@ -624,7 +703,7 @@ fn what_cannot_work_is_said_at_the_start() {
         site.gate.vkey(&["serve", "--listen", "127.0.0.1:0", "--store", &path]).run()
     };
     let garbage = store(Path::new(&site.gate.file("store", "x".repeat(10_000))));
-    assert_eq!(garbage.code, 3, "{}", garbage.err);
+    assert_eq!(garbage.code, 1, "{}", garbage.err);
     assert_eq!(store(Path::new("/nowhere/store.db")).code, 3);
     let folder = text(site.gate.dir.file(""));
     let done = site.command(&["--follow", &folder]).run();
@@ -639,7 +718,12 @@ fn the_description_of_the_api_has_all_parameters_and_members() {
     let (collector, key) = (site.following(&[]), site.operator());
     collector.wait_for(&key, 3);
     let description = collector.json(&key, "/openapi.json");
-    for (path, query) in [("/api/audit/logs", ""), ("/api/usage", "?by=day"), ("/api/chain", "")] {
+    for (path, query) in [
+        ("/api/audit/logs", ""),
+        ("/api/usage", "?by=day"),
+        ("/api/chain", ""),
+        ("/api/alerts", ""),
+    ] {
         let operation = &description["paths"][path]["get"];
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
         let whole = json!({"$ref": schema["$ref"], "components": description["components"]});

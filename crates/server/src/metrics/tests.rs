@@ -229,9 +229,9 @@ fn counts_that_are_too_great_stay_at_the_greatest() {
         let cost = Some(u64::MAX);
         Item::Record(Box::new(Record { ts_micros, cost, link: Some(link), ..Record::default() }))
     };
-    let most = i64::MAX.cast_unsigned();
+    let (last, most) = (u64::MAX >> 2, i64::MAX.cast_unsigned());
     for day in 0..3 {
-        let items = vec![huge(most, day), huge(most - 2, day)];
+        let items = vec![huge(last, day), huge(last - 2, day)];
         store.push(&[Batch { items, position: None }]).unwrap();
     }
     let samples = read(&reader);

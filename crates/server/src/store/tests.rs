@@ -114,7 +114,7 @@ fn what_is_no_store_is_an_error_that_says_so() {
     let path = folder.path().join("store");
     fs::write(&path, "no database, but long enough to be one".repeat(100)).unwrap();
     for error in [Store::open(&path, ALL).err().unwrap(), Reader::open(&path).err().unwrap()] {
-        assert!(matches!(error, StoreError::Damaged), "{error:?}");
+        assert!(matches!(error, StoreError::Foreign), "{error:?}");
     }
     let missing = Store::open(&folder.path().join("none/store"), ALL).err().unwrap();
     assert!(matches!(missing, StoreError::File(..)), "{missing:?}");

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use vkey::time::rfc3339;
 
-use crate::store::{ChainState, FindingRow, StoredRecord, UsageRow};
+use crate::store::{Alert, ChainState, FindingRow, StoredRecord, UsageRow};
 
 /// What a spreadsheet takes for the beginning of a formula.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
@@ -81,6 +81,21 @@ pub(super) struct Finding<'a> {
     chain: Option<&'a str>,
     seq: Option<u64>,
     text: &'a str,
+}
+
+/// An alert.
+#[derive(Serialize)]
+pub(super) struct AlertRow<'a> {
+    id: i64,
+    kind: &'a str,
+    cause: &'a str,
+    tenant: Option<&'a str>,
+    key: Option<&'a str>,
+    first_time: String,
+    last_time: String,
+    count: u64,
+    text: &'a str,
+    delivered_time: Option<String>,
 }
 
 /// An error.
@@ -213,6 +228,23 @@ impl<'a> From<&'a FindingRow> for Finding<'a> {
             chain: finding.chain.as_deref(),
             seq: finding.seq,
             text: &finding.text,
+        }
+    }
+}
+
+impl<'a> From<&'a Alert> for AlertRow<'a> {
+    fn from(alert: &'a Alert) -> Self {
+        Self {
+            id: alert.id,
+            kind: &alert.kind,
+            cause: &alert.cause,
+            tenant: alert.tenant.as_deref(),
+            key: alert.key.as_deref(),
+            first_time: rfc3339(alert.first_at_secs),
+            last_time: rfc3339(alert.last_at_secs),
+            count: alert.count,
+            text: &alert.text,
+            delivered_time: alert.delivered_at_secs.map(rfc3339),
         }
     }
 }

@@ -5,9 +5,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
-use super::answers::{self, ChainRow, Finding, RecordRow, TotalsRow};
+use super::answers::{self, AlertRow, ChainRow, Finding, RecordRow, TotalsRow};
 use super::parameters::{BadParameter, Format, Parameters};
 use super::{Service, Unanswered};
+use crate::clock::now_secs;
+use crate::metrics;
 
 /// The parameters of `/api/audit/logs`.
 pub(super) const OF_LOGS: [&str; 17] = [
@@ -21,6 +23,9 @@ const OF_USAGE: [&str; 10] =
 
 /// The most findings that are shown.
 const MAX_FINDINGS: u64 = 100;
+
+/// The alerts that are shown: all that the store keeps.
+const MAX_ALERTS: u64 = 1000;
 
 /// The description of the API (OpenAPI 3.1).
 const DESCRIPTION: &str = include_str!("openapi.json");
@@ -44,6 +49,11 @@ struct Chains<'a> {
     intact: bool,
     chains: Vec<ChainRow<'a>>,
     findings: Vec<Finding<'a>>,
+}
+
+#[derive(Serialize)]
+struct Alerts<'a> {
+    alerts: Vec<AlertRow<'a>>,
 }
 
 /// `GET /api/audit/logs`.
@@ -93,6 +103,22 @@ pub(super) async fn chain(
         chains: chains.iter().map(ChainRow::from).collect(),
         findings: findings.iter().map(Finding::from).collect(),
     }))
+}
+
+/// `GET /api/alerts`.
+pub(super) async fn alerts(
+    State(service): State<Service>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Unanswered> {
+    Parameters::parse(query.as_deref(), &[])?;
+    let alerts = service.read(|store| store.alerts(MAX_ALERTS)).await?;
+    Ok(answers::json(&Alerts { alerts: alerts.iter().map(AlertRow::from).collect() }))
+}
+
+/// `GET /metrics`, in the text format of Prometheus.
+pub(super) async fn metrics(State(service): State<Service>) -> Result<Response, Unanswered> {
+    let measures = service.read(|store| store.measures(now_secs())).await?;
+    Ok(answers::typed(metrics::CONTENT_TYPE, metrics::render(&measures)))
 }
 
 /// `GET /openapi.json`.

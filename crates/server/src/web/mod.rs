@@ -86,7 +86,9 @@ pub fn router(settings: Settings) -> Router {
         .route("/api/audit/logs", get(api::logs))
         .route("/api/usage", get(api::usage))
         .route("/api/chain", get(api::chain))
+        .route("/api/alerts", get(api::alerts))
         .route("/api/{*path}", get(api::unknown))
+        .route("/metrics", get(api::metrics))
         .layer(from_fn_with_state(service.clone(), guard::api));
     let pages = page::routes().layer(from_fn_with_state(service.clone(), guard::page));
     let open = Router::new()
