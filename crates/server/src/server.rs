@@ -93,8 +93,8 @@ struct Stop {
 pub fn run(mut options: Options, engine: Engine, stopper: &Stopper) -> Result<(), ServerError> {
     let store = Store::open(&options.store, options.retention).map_err(ServerError::Store)?;
     let (door, doorkeeper) = door(engine);
-    let (collectors, to) = Collectors::start(&mut options, store, stopper)?;
-    let http = start_http(options, door, to, stopper)?;
+    let collectors = Collectors::start(&mut options, store, stopper)?;
+    let http = start_http(options, door, &collectors.to, stopper)?;
     // Ends when the servers of HTTP have ended.
     doorkeeper.run();
     let _ = http.join();
@@ -106,7 +106,7 @@ pub fn run(mut options: Options, engine: Engine, stopper: &Stopper) -> Result<()
 fn start_http(
     options: Options,
     door: Door,
-    to: Inlet,
+    to: &Inlet,
     stopper: &Stopper,
 ) -> Result<JoinHandle<()>, ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -141,13 +141,13 @@ async fn watch(server: Serving, stopper: Stopper) {
 }
 
 /// The API, and the access log service.
-fn servers(options: Options, door: Door, to: Inlet, stopper: &Stopper) -> Vec<Serving> {
+fn servers(options: Options, door: Door, to: &Inlet, stopper: &Stopper) -> Vec<Serving> {
     let only_chained = !options.follow.is_empty() || options.reads_stdin;
     let Options { listener, access_log_service, tls, store, reader, .. } = options;
     let settings = web::Settings { store, door, is_encrypted: tls.is_some() };
     let mut servers: Vec<Serving> = Vec::new();
     if let Some(listener) = access_log_service {
-        let routes = collect::access_log_service(to, reader, only_chained);
+        let routes = collect::access_log_service(to.clone(), reader, only_chained);
         servers.push(Box::pin(listen(listener, tls.clone(), routes, stopper.handle())));
     }
     servers.push(Box::pin(listen(listener, tls, web::router(settings), stopper.handle())));
@@ -181,18 +181,19 @@ async fn listen(
 struct Collectors {
     readers: Vec<JoinHandle<()>>,
     writer: JoinHandle<()>,
+    /// The writer goes on, and holds the store, also if nothing is collected.
+    to: Inlet,
     is_closing: Arc<AtomicBool>,
 }
 
 // === impl Collectors ===
 
 impl Collectors {
-    /// Starts them. Returns the way to the writer too, for the access log service.
     fn start(
         options: &mut Options,
         mut store: Store,
         stopper: &Stopper,
-    ) -> Result<(Self, Inlet), ServerError> {
+    ) -> Result<Self, ServerError> {
         store.set_thresholds(options.thresholds);
         let mut positions = Vec::new();
         for path in &options.follow {
@@ -216,7 +217,7 @@ impl Collectors {
             let report = std::mem::replace(&mut options.report, Box::new(|_| {}));
             start_sender(sender, report, stopper)?;
         }
-        Ok((Self { readers, writer, is_closing }, to))
+        Ok(Self { readers, writer, to, is_closing })
     }
 
     /// Waits until what was read is written. Standard input may be blocked in a read, and the receiver of alerts may be

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -632,7 +632,7 @@ fn alerts_are_shown_and_counted_and_reach_a_receiver_once() {
     };
     let log: Vec<_> = (0..5).map(|number| line(&mut chain, &denied(number), 401)).collect();
     site.append(&log);
-    let token = site.gate.file("token", "the token of the receiver\n");
+    let token = site.gate.file("token", "token-of-the-receiver\n");
     let args = [
         "--alert-url", &url, "--alert-threshold", "authentication=5", "--alert-token-file", &token,
     ];
@@ -643,7 +643,7 @@ fn alerts_are_shown_and_counted_and_reach_a_receiver_once() {
         assert!(
             request
                 .to_ascii_lowercase()
-                .contains("authorization: bearer the token of the receiver\r\n")
+                .contains("authorization: bearer token-of-the-receiver\r\n")
         );
         let (_, body) = request.split_once("\r\n\r\n").unwrap();
         let alert: Value = serde_json::from_str(body).unwrap();
@@ -706,6 +706,7 @@ fn what_cannot_work_is_said_at_the_start() {
     assert_eq!(garbage.code, 1, "{}", garbage.err);
     assert_eq!(store(Path::new("/nowhere/store.db")).code, 3);
     let folder = text(site.gate.dir.file(""));
+    drop(collector);
     let done = site.command(&["--follow", &folder]).run();
     assert_eq!(done.code, 3, "{}", done.err);
     assert!(done.err.contains("cannot be followed"), "{}", done.err);
