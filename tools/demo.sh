@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 vkey=target/release/vkey
 state=target/demo
 gate=http://127.0.0.1:10000
+page=127.0.0.1:9911
 sent=0
 failed=0
 
@@ -101,6 +102,27 @@ tail -n +$((lines_before + 1)) "$state/audit.log"
 lines=$(($(wc -l < "$state/audit.log") - lines_before))
 [ "$lines" = "$sent" ] || wrong "expected $sent lines, found $lines"
 if tail -n +$((lines_before + 1)) "$state/audit.log" | grep -qF "${key#vk1.}"; then wrong "a line contains the key"; fi
+
+# The collector has read them, and verified their chain.
+printf '\n== The audit trail on http://%s/\n' "$page"
+operator=$("$vkey" mint --config envoy.yaml --tenant ops --tier operator --sub demo --aud vkey-serve --lifetime 10m)
+ask() {
+    printf 'authorization: Bearer %s' "$operator" | curl -s --max-time 5 -H @- "http://$page$1"
+}
+shown() {
+    ask "/api/audit/logs?status=failed&limit=1000" | grep -qF "\"request_id\":\"$last\""
+}
+last=$(tail -n +$((lines_before + 1)) "$state/audit.log" | grep '"decision":"deny"' | tail -1 | sed 's/.*"req":"\([^"]*\)".*/\1/')
+deadline=$((SECONDS + 10))
+until shown || [ $SECONDS -ge $deadline ]; do sleep 0.1; done
+shown || wrong "the collector does not have the refused request $last"
+echo "$ curl -H 'authorization: Bearer …' 'http://$page/api/audit/logs?status=failed&limit=2&format=csv'"
+ask "/api/audit/logs?status=failed&limit=2&format=csv" | cut -c 1-160
+echo "$ curl -H 'authorization: Bearer …' 'http://$page/api/usage?by=model&tenant=acme'"
+ask "/api/usage?by=model&tenant=acme"
+printf '\n'
+ask /api/chain | grep -qF '"intact":true' || wrong "the chain is not intact: $(ask /api/chain)"
+echo "the chain is intact"
 
 echo
 if [ $failed = 0 ]; then echo "demo: every response as expected"; else echo "demo: FAILED"; fi

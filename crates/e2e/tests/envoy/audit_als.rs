@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 
 use serde_json::{Value, json};
@@ -42,7 +43,7 @@ impl Collector {
         let retention = Retention { max_records: 1_000_000, max_age_secs: None };
         let (to, writer) = inlet(Store::open(&dir.file("store"), retention).unwrap());
         let reader = LineReader::new(vec![AuditKey::new(&Secret::parse(SECRET).unwrap())], None);
-        let writer = thread::spawn(|| writer.run());
+        let writer = thread::spawn(|| writer.run(&AtomicBool::new(false)));
         let (runtime, address) = (Runtime::new().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut collector = Self { address, to, reader, writer, runtime, only_chained, dir };
         collector.listen();
