@@ -22,8 +22,8 @@ use crate::support::{
     Connection, Envoy, Options, Request, TempDir, artefact, config, each_envoy, root, wait_for,
 };
 
-const SECRET: &str = "Chained-1-by-a-real-proxy-2";
-const VARIABLE: &str = "VKEY_AUDIT_SECRET";
+pub(crate) const SECRET: &str = "Chained-1-by-a-real-proxy-2";
+pub(crate) const VARIABLE: &str = "VKEY_AUDIT_SECRET";
 
 /// A collector of one test.
 struct Collector {
@@ -65,24 +65,7 @@ impl Collector {
 
     /// Adds the logger and the cluster of docs/audit.md to an Envoy.
     fn beside(&self, options: Options) -> Options {
-        let address = self.address;
-        options.edit(move |config| {
-            let page = fs::read_to_string(root().join("docs/audit.md")).unwrap();
-            let shown = blocks(section(&page, "### Envoy's access log service"), "yaml");
-            let [mut loggers, mut clusters] = <[_; 2]>::try_from(shown)
-                .unwrap()
-                .map(|yaml| serde_saphyr::from_str::<Value>(yaml).unwrap());
-            let logger = loggers["access_log"][0].take();
-            let mut cluster = clusters["clusters"][0].take();
-            let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
-            cluster.pointer_mut(endpoint).unwrap()["socket_address"]["port_value"] =
-                json!(address.port());
-            let manager = config::connection_manager(config, "gate");
-            manager["access_log"].as_array_mut().unwrap().push(logger);
-            let common = &mut manager["access_log"][1]["typed_config"]["common_config"];
-            common["buffer_flush_interval"] = json!("0.02s");
-            config["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster);
-        })
+        beside(self.address, options)
     }
 
     /// Reads what is in the store by now.
@@ -127,6 +110,27 @@ impl Collector {
     }
 }
 
+/// Adds the logger and the cluster of docs/audit.md to an Envoy, for a collector at an address.
+pub(crate) fn beside(address: SocketAddr, options: Options) -> Options {
+    options.edit(move |config| {
+        let page = fs::read_to_string(root().join("docs/audit.md")).unwrap();
+        let shown = blocks(section(&page, "### Envoy's access log service"), "yaml");
+        let [mut loggers, mut clusters] = <[_; 2]>::try_from(shown)
+            .unwrap()
+            .map(|yaml| serde_saphyr::from_str::<Value>(yaml).unwrap());
+        let logger = loggers["access_log"][0].take();
+        let mut cluster = clusters["clusters"][0].take();
+        let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+        cluster.pointer_mut(endpoint).unwrap()["socket_address"]["port_value"] =
+            json!(address.port());
+        let manager = config::connection_manager(config, "gate");
+        manager["access_log"].as_array_mut().unwrap().push(logger);
+        let common = &mut manager["access_log"][1]["typed_config"]["common_config"];
+        common["buffer_flush_interval"] = json!("0.02s");
+        config["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster);
+    })
+}
+
 /// What identifies a line: the id of its request, or when the request began.
 fn id(line: &Line<'_>) -> String {
     match &line.record {
@@ -135,7 +139,8 @@ fn id(line: &Line<'_>) -> String {
     }
 }
 
-fn chained(binary: &Path, main: &Minter) -> Options {
+/// An Envoy whose records form chains.
+pub(crate) fn chained(binary: &Path, main: &Minter) -> Options {
     let secret = format!("${{{VARIABLE}}}");
     let audit = json!({"sink": "access_log", "secret": secret, "anchor_every": 100});
     let plugin = json!({"audit": audit, "tiers": {"default": {"only": {"paths": ["/v1/**"]}}}});

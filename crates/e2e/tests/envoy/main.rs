@@ -30,6 +30,7 @@ mod audit_als;
 mod audit_chain;
 mod audit_finality;
 mod audit_lines;
+mod audit_serve;
 mod bodies;
 mod certificates;
 mod client_libraries;
