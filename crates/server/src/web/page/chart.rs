@@ -21,10 +21,10 @@ const LABEL: RGBColor = RGBColor(0x56, 0x61, 0x6f);
 
 /// For wide screens and for narrow ones: the class, the width, the height, and the most labels below the bars.
 const SIZES: [(&str, u32, u32, usize); 2] =
-    [("plot wide", 640, 220, 8), ("plot narrow", 340, 200, 4)];
+    [("plot wide", 560, 210, 7), ("plot narrow", 300, 190, 4)];
 
 /// The room around the bars, in pixels: above, to the right, below and to the left.
-const MARGINS: (i32, i32, i32, i32) = (10, 6, 24, 46);
+const MARGINS: (i32, i32, i32, i32) = (10, 18, 24, 46);
 
 /// The height of a part of a bar that is not nothing is not less, in pixels.
 const LEAST: i32 = 2;
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn svg(points: &[Point]) -> String {
-        draw(points, (640, 220), 8).unwrap()
+        draw(points, (560, 210), 7).unwrap()
     }
 
     /// The bars: color, top and height.
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn the_parts_of_a_bar_are_on_top_of_each_other_and_to_scale() {
         let bars = bars(&svg(&[point(100, 50, 25)]));
-        let (highest, lowest) = (10, 196);
+        let (highest, lowest) = (10, 186);
         let quarter = (lowest - highest) / 4;
         assert_eq!(
             bars,

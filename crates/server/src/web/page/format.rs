@@ -22,6 +22,7 @@ const UNITS: [(u64, &str); 4] = [
 const MAX_CELL_CHARS: usize = 120;
 
 const MICROS_PER_CENT: u64 = 10_000;
+const MICROS_PER_DOLLAR: u64 = 1_000_000;
 const SECS_PER_HOUR: u64 = 3600;
 const SECS_PER_DAY: u64 = 86_400;
 
@@ -53,11 +54,12 @@ pub(super) fn rounded(value: u64) -> String {
     format!("{text}{SPACE}{name}")
 }
 
-/// An amount of money: `$1.23`. Less than a cent has four more digits, so that it is not nothing.
+/// An amount of money: `$1.23`. Less than a dollar has more digits, so that it is never shown as nothing.
 pub(super) fn dollars(micro_usd: u64) -> String {
     match micro_usd {
         0 => "$0".to_owned(),
-        1..MICROS_PER_CENT => format!("$0.{micro_usd:06}"),
+        1..100 => format!("$0.{micro_usd:06}"),
+        100..MICROS_PER_DOLLAR => format!("$0.{:04}", micro_usd / 100),
         _ => {
             let cents = (micro_usd.saturating_add(MICROS_PER_CENT / 2)) / MICROS_PER_CENT;
             match cents / 100 {
@@ -202,8 +204,9 @@ mod tests {
         for (micro_usd, text) in [
             (0, "$0"),
             (7, "$0.000007"),
-            (9_999, "$0.009999"),
-            (10_000, "$0.01"),
+            (5_575, "$0.0055"),
+            (10_000, "$0.0100"),
+            (999_999, "$0.9999"),
             (1_234_567, "$1.23"),
             (1_235_000, "$1.24"),
             (12_345_670_000, "$12 345.67"),

@@ -132,7 +132,7 @@ pub(super) fn login(message: Option<&str>) -> Markup {
                     input id="key" name="key" type="password" autocomplete="off" spellcheck="false" required
                         aria-describedby="key-hint" autofocus;
                     p id="key-hint" class="hint" {
-                        "It begins with " code { "vk1." } ". The server keeps it in memory until you sign out; the browser gets a cookie in its place."
+                        "It begins with " code { "vk1." } " and stays in the memory of the server until you sign out, at most 12 hours. The browser gets a cookie in its place."
                     }
                     button class="primary" { "Sign in" }
                 }

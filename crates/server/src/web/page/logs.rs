@@ -250,7 +250,7 @@ fn row(record: &StoredRecord) -> Markup {
                 }
                 @if let Some(id) = &record.request_id { span class="hint id" { (format::text(id)) } }
             }
-            td role="cell" { (outcome(record)) }
+            td role="cell" class="outcome" { (outcome(record)) }
             td role="cell" class="request" {
                 span class="line" {
                     @if let Some(method) = &record.method { b { (format::text(method)) } " " }

@@ -273,20 +273,20 @@ impl Contents {
                     p class="muted" { (kind.empty) }
                 } @else {
                     div class="scroll" role="region" aria-label=(kind.title) tabindex="0" {
-                        table {
+                        table class="stack" role="table" {
                             caption class="hidden" { (kind.title) ", by the number of requests" }
-                            thead {
-                                tr {
-                                    th scope="col" { (kind.name) }
-                                    th scope="col" class="number" { "Requests" }
+                            thead role="rowgroup" {
+                                tr role="row" {
+                                    th role="columnheader" scope="col" { (kind.name) }
+                                    th role="columnheader" scope="col" class="number" { "Requests" }
                                     @if costs {
-                                        th scope="col" class="number" { "Refused" }
-                                        th scope="col" class="number" { "Tokens" }
-                                        th scope="col" class="number" { "Spend" }
+                                        @for name in ["Refused", "Tokens", "Spend"] {
+                                            th role="columnheader" scope="col" class="number" { (name) }
+                                        }
                                     }
                                 }
                             }
-                            tbody {
+                            tbody role="rowgroup" {
                                 @for row in rows.iter().take(shown) { (self.row(kind, row, most)) }
                             }
                         }
@@ -304,8 +304,8 @@ impl Contents {
     fn row(&self, kind: &Kind, row: &UsageRow, most: u64) -> Markup {
         let usage = row.usage;
         html! {
-            tr {
-                th scope="row" {
+            tr role="row" {
+                th role="rowheader" scope="row" {
                     @if row.name.is_empty() {
                         span class="muted" { (kind.nameless) }
                     } @else if row.name == "(other)" {
@@ -318,11 +318,11 @@ impl Contents {
                     }
                     (share(usage.requests, most))
                 }
-                td class="number" { (rounded(usage.requests)) }
+                (cell("requests", &rounded(usage.requests)))
                 @if kind.by != By::Reason {
-                    td class="number" { (rounded(usage.refused)) }
-                    td class="number" { (rounded(usage.tokens)) }
-                    td class="number" { (dollars(usage.cost)) }
+                    (cell("refused", &rounded(usage.refused)))
+                    (cell("tokens", &rounded(usage.tokens)))
+                    (cell("spend", &dollars(usage.cost)))
                 }
             }
         }
@@ -338,6 +338,11 @@ impl Contents {
         let parameters = [("by", kind.by.name()), ("from", from.as_str()), ("format", "csv")];
         format::link("/api/usage", &parameters)
     }
+}
+
+/// A number. On narrow screens its unit is below it.
+fn cell(unit: &'static str, text: &str) -> Markup {
+    html! { td role="cell" class="number" data-unit=(unit) { (text) } }
 }
 
 fn tile(name: &str, value: &str, detail: &str, link: Option<&str>) -> Markup {
@@ -419,16 +424,16 @@ fn verdicts(rows: &[UsageRow]) -> Markup {
                     }
                 } @else {
                     div class="scroll" role="region" aria-label="Verdicts" tabindex="0" {
-                        table {
+                        table class="stack" role="table" {
                             caption { "Verdicts on connections to upstreams" }
-                            thead {
-                                tr {
-                                    th scope="col" { "Verdict" }
-                                    th scope="col" { "What it means" }
-                                    th scope="col" class="number" { "Requests" }
+                            thead role="rowgroup" {
+                                tr role="row" {
+                                    th role="columnheader" scope="col" { "Verdict" }
+                                    th role="columnheader" scope="col" { "What it means" }
+                                    th role="columnheader" scope="col" class="number" { "Requests" }
                                 }
                             }
-                            tbody { @for row in rows { (verdict_row(row, most)) } }
+                            tbody role="rowgroup" { @for row in rows { (verdict_row(row, most)) } }
                         }
                     }
                 }
@@ -440,13 +445,13 @@ fn verdicts(rows: &[UsageRow]) -> Markup {
 fn verdict_row(row: &UsageRow, most: u64) -> Markup {
     let (meaning, trust) = words::verdict(&row.name);
     html! {
-        tr {
-            th scope="row" {
+        tr role="row" {
+            th role="rowheader" scope="row" {
                 span class={ "badge " (trust.class()) } { (format::text(&row.name)) }
                 (share(row.usage.requests, most))
             }
-            td { (meaning) }
-            td class="number" { (number(row.usage.requests)) }
+            td role="cell" class="meaning" { (meaning) }
+            (cell("requests", &number(row.usage.requests)))
         }
     }
 }
