@@ -12,7 +12,8 @@ fn main() {
     let package = variable("CARGO_MANIFEST_DIR").join("../../target/js");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", package.display());
-    let written = list(&package).and_then(|text| fs::write(variable("OUT_DIR").join("package.rs"), text));
+    let written =
+        list(&package).and_then(|text| fs::write(variable("OUT_DIR").join("package.rs"), text));
     if let Err(error) = written {
         println!("cargo::error={}: {error}", package.display());
     }

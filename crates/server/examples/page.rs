@@ -105,7 +105,8 @@ fn fill(path: &Path, records: u64) -> Result<(), Box<dyn Error>> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let now_micros = u64::try_from(now.as_micros())?;
     let mut store = Store::open(path, RETENTION)?;
-    let secret = Secret::parse("Audit-secret-of-the-example-1").map_err(|error| format!("{error:?}"))?;
+    let secret =
+        Secret::parse("Audit-secret-of-the-example-1").map_err(|error| format!("{error:?}"))?;
     let key = AuditKey::new(&secret);
     let reader = LineReader::new(Vec::new(), None);
     let mut chains: Vec<_> = (0..4_u8).map(|id| Chain::new(key.clone(), &[&[id]])).collect();
@@ -113,7 +114,8 @@ fn fill(path: &Path, records: u64) -> Result<(), Box<dyn Error>> {
     let mut items = Vec::new();
     for number in 0..records {
         let age = Duration::from_micros(MICROS_PER_DAY * DAYS).as_micros() as u64
-            * (records - number) / records;
+            * (records - number)
+            / records;
         let chain = random.below(chains.len() as u64) as usize;
         let Some(chain) = chains.get_mut(chain) else { continue };
         let line = line(&mut random, number, now_micros - age, chain);

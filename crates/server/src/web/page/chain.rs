@@ -58,32 +58,48 @@ impl Chains {
         let findings = count(self.findings.len());
         let missing = self.missing();
         let in_chains = |records| {
-            format!("{} of {}", counted(records, "record"), counted(count(self.chains.len()), "chain"))
+            format!(
+                "{} of {}",
+                counted(records, "record"),
+                counted(count(self.chains.len()), "chain")
+            )
         };
         match (missing, findings) {
             (0, 0) if self.chains.is_empty() => (
                 "neutral",
                 "No chain",
-                "No record has a place in a chain, so a missing or changed one would not show.".to_owned(),
+                "No record has a place in a chain, so a missing or changed one would not show."
+                    .to_owned(),
             ),
             (0, 0) => (
                 "good",
                 "Intact",
-                format!("{}: nothing is missing, nothing was changed.", in_chains(self.sum(|chain| chain.records))),
+                format!(
+                    "{}: nothing is missing, nothing was changed.",
+                    in_chains(self.sum(|chain| chain.records))
+                ),
             ),
             (0, _) => (
                 "bad",
                 "Does not verify",
-                format!("{} in {}.", counted(findings, "finding"), in_chains(self.sum(|chain| chain.records))),
+                format!(
+                    "{} in {}.",
+                    counted(findings, "finding"),
+                    in_chains(self.sum(|chain| chain.records))
+                ),
             ),
             (missing, 0) => ("bad", "Records are missing", format!("{} missing.", are(missing))),
             (missing, findings) => (
                 "bad",
                 "Records are missing",
-                format!("{} missing, and there {}.", are(missing), match findings {
-                    1 => "is 1 finding".to_owned(),
-                    findings => format!("are {findings} findings"),
-                }),
+                format!(
+                    "{} missing, and there {}.",
+                    are(missing),
+                    match findings {
+                        1 => "is 1 finding".to_owned(),
+                        findings => format!("are {findings} findings"),
+                    }
+                ),
             ),
         }
     }
@@ -100,7 +116,8 @@ impl Chains {
         }
     }
 
-    fn render(&self) -> Markup {
+    /// All that is known.
+    pub(super) fn render(&self) -> Markup {
         let (class, state, text) = self.state();
         html! {
             h1 { "Chain" }

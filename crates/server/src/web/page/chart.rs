@@ -298,9 +298,9 @@ mod tests {
         assert_eq!(
             bars,
             [
-                ("#2F6FB7".to_owned(), lowest - 2 * quarter - 1, 2 * quarter + 1),
-                ("#D9941E".to_owned(), lowest - 3 * quarter - 1, quarter),
-                ("#C23636".to_owned(), lowest - 4 * quarter - 1, quarter),
+                ("#2F6FB7".to_owned(), lowest - 2 * quarter, 2 * quarter),
+                ("#D9941E".to_owned(), lowest - 3 * quarter, quarter),
+                ("#C23636".to_owned(), highest, quarter),
             ]
         );
     }
@@ -316,7 +316,9 @@ mod tests {
         let huge = point(u64::MAX, u64::MAX, u64::MAX);
         let odd = point(0, 7, 9);
         let many = vec![point(3, 2, 1); 5000];
-        for points in [&[][..], &[point(0, 0, 0)], &[point(1, 0, 0)], &[huge.clone(), huge, odd], &many] {
+        for points in
+            [&[][..], &[point(0, 0, 0)], &[point(1, 0, 0)], &[huge.clone(), huge, odd], &many]
+        {
             for (_, width, height, labels) in SIZES {
                 let svg = draw(points, (width, height), labels).unwrap();
                 assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
@@ -332,7 +334,14 @@ mod tests {
     #[test]
     fn the_scale_ends_at_a_round_number() {
         for (most, round) in [
-            (0, 5), (5, 5), (6, 10), (11, 20), (21, 50), (99, 100), (101, 200), (200_001, 500_000),
+            (0, 5),
+            (5, 5),
+            (6, 10),
+            (11, 20),
+            (21, 50),
+            (99, 100),
+            (101, 200),
+            (200_001, 500_000),
             (u64::MAX, u64::MAX),
         ] {
             assert_eq!(round_up(most), round, "{most}");

@@ -21,6 +21,9 @@ const UNITS: [(u64, &str); 4] = [
 /// The longest text of a cell, in characters.
 const MAX_CELL_CHARS: usize = 120;
 
+/// The longest text that is a link, in bytes. What gates write is shorter.
+const MAX_LINKED_BYTES: usize = 512;
+
 const MICROS_PER_CENT: u64 = 10_000;
 const MICROS_PER_DOLLAR: u64 = 1_000_000;
 const SECS_PER_HOUR: u64 = 3600;
@@ -173,6 +176,18 @@ pub(super) fn link(path: &str, parameters: &[(&str, &str)]) -> String {
     }
 }
 
+/// Whether a text is short enough for a link.
+pub(super) fn is_linked(value: &str) -> bool {
+    value.len() <= MAX_LINKED_BYTES
+}
+
+/// A text that others chose, as a link to the records with it. A very long one is no link, because pages are bounded.
+pub(super) fn linked(link_of: impl FnOnce(&str) -> String, value: &str) -> Markup {
+    html! {
+        @if is_linked(value) { a href=(link_of(value)) { (text(value)) } } @else { (text(value)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +210,10 @@ mod tests {
             (7_000_000_000, "7 000 000 000", "7.0 B"),
             (u64::MAX, "18 446 744 073 709 551 615", "18.4 quintillion"),
         ] {
-            assert_eq!((plain(&number(value)).as_str(), plain(&rounded(value)).as_str()), (whole, short));
+            assert_eq!(
+                (plain(&number(value)).as_str(), plain(&rounded(value)).as_str()),
+                (whole, short)
+            );
         }
     }
 
@@ -237,7 +255,10 @@ mod tests {
             r#"<time datetime="2026-11-30T00:53:20.123456Z">2026-11-30 00:53:20.123</time>"#
         );
         assert_eq!(time(u64::MAX).into_string().matches("9999-12-31").count(), 2);
-        assert_eq!((day(20_787), hour(498_888)), ("2026-11-30".to_owned(), "2026-11-30 00:00".to_owned()));
+        assert_eq!(
+            (day(20_787), hour(498_888)),
+            ("2026-11-30".to_owned(), "2026-11-30 00:00".to_owned())
+        );
         assert_eq!((day(u64::MAX).len(), hour(u64::MAX).len()), (10, 16));
     }
 

@@ -10,7 +10,7 @@ use super::{format, frame, words};
 use crate::store::{Found, StoredRecord};
 use crate::web::api::OF_LOGS;
 use crate::web::door::Visitor;
-use crate::web::parameters::{BadParameter, Parameters};
+use crate::web::parameters::{BadParameter, MAX_VALUE_BYTES, Parameters};
 use crate::web::{Service, Unanswered};
 
 /// How many records a page may have, as the form offers them.
@@ -42,7 +42,8 @@ struct Log<'a> {
     answer: Answer,
 }
 
-enum Answer {
+/// What the store or the parameters answered.
+pub(super) enum Answer {
     Records(Found),
     Bad(String),
 }
@@ -66,8 +67,13 @@ pub(super) async fn show(
         Answer::Bad(_) => StatusCode::BAD_REQUEST,
         Answer::Records(_) => StatusCode::OK,
     };
-    let log = Log { parameters: &said(query.as_deref()), answer };
-    (status, Html(frame::page(&visitor, "/logs", "Log", &log.render()).into_string())).into_response()
+    let contents = render(query.as_deref(), answer);
+    (status, Html(frame::page(&visitor, "/logs", "Log", &contents).into_string())).into_response()
+}
+
+/// The answer to a query.
+pub(super) fn render(query: Option<&str>, answer: Answer) -> Markup {
+    Log { parameters: &said(query), answer }.render()
 }
 
 /// The filter of a query. `format` belongs to the API alone.
@@ -76,10 +82,12 @@ fn filter(query: Option<&str>) -> Result<crate::store::Filter, BadParameter> {
     Parameters::parse(query, &known)?.filter()
 }
 
-/// What a query says, valid or not: the form shows it again.
+/// What a query says, valid or not: the form shows it again, unless it is too long to be valid.
 fn said(query: Option<&str>) -> Vec<(String, String)> {
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    let known = pairs.filter(|(name, value)| OF_LOGS.contains(&&**name) && !value.is_empty());
+    let known = pairs.filter(|(name, value)| {
+        OF_LOGS.contains(&&**name) && (1..=MAX_VALUE_BYTES).contains(&value.len())
+    });
     known.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
@@ -244,8 +252,8 @@ fn row(record: &StoredRecord) -> Markup {
     html! {
         tr role="row" {
             td role="cell" class="when" {
-                @match record.request_id.as_deref().map(request_link) {
-                    Some(link) => a href=(link) { (format::time(record.ts_micros)) },
+                @match record.request_id.as_deref().filter(|id| format::is_linked(id)) {
+                    Some(id) => a href=(request_link(id)) { (format::time(record.ts_micros)) },
                     None => (format::time(record.ts_micros)),
                 }
                 @if let Some(id) = &record.request_id { span class="hint id" { (format::text(id)) } }
@@ -301,14 +309,16 @@ pub(super) fn outcome(record: &StoredRecord) -> Markup {
 }
 
 fn who(record: &StoredRecord) -> Markup {
-    let link = |name: &str, value: &str| format::link("/logs", &[(name, value)]);
+    let linked = |name: &str, value: &str| {
+        format::linked(|value| format::link("/logs", &[(name, value)]), value)
+    };
     html! {
         @match (&record.tenant, &record.user, &record.key) {
             (None, None, None) => span class="muted" { "no valid key" },
             (tenant, user, key) => {
-                @if let Some(tenant) = tenant { a href=(link("tenant", tenant)) { (format::text(tenant)) } }
-                @if let Some(user) = user { " " a href=(link("user", user)) { (format::text(user)) } }
-                @if let Some(key) = key { span class="hint" { a href=(link("key", key)) { (format::text(key)) } } }
+                @if let Some(tenant) = tenant { (linked("tenant", tenant)) }
+                @if let Some(user) = user { " " (linked("user", user)) }
+                @if let Some(key) = key { span class="hint" { (linked("key", key)) } }
             }
         }
     }
@@ -316,11 +326,33 @@ fn who(record: &StoredRecord) -> Markup {
 
 /// Where the records of a request are. Gates write ids of these characters alone; what else is in a log may have
 /// other ones, which no path holds safely.
-pub(super) fn request_link(id: &str) -> String {
+fn request_link(id: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:.".contains(&byte);
     let is_name = !id.is_empty() && id.bytes().all(is_plain) && id.bytes().any(|byte| byte != b'.');
     match is_name {
         true => format!("/requests/{id}"),
         false => format::link("/logs", &[("request_id", id)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_with_an_id_that_is_no_path_is_found_by_a_question() {
+        for id in ["..", ".", "a/b", "a?b", "a%2fb", "é", ""] {
+            assert!(request_link(id).starts_with("/logs"), "{id}");
+        }
+        assert_eq!(request_link("6fd0-1.a_b:c"), "/requests/6fd0-1.a_b:c");
+    }
+
+    #[test]
+    fn the_form_shows_what_is_invalid_and_knows_no_format() {
+        let page = |query| render(Some(query), Answer::Bad(String::new())).into_string();
+        assert!(page("from=yesterday").contains("name=\"from\" value=\"yesterday\""));
+        assert!(
+            filter(Some("format=csv")).is_err() && filter(Some("status=failed&limit=9")).is_ok()
+        );
     }
 }

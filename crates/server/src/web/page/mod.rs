@@ -31,7 +31,8 @@ pub(super) fn routes() -> Router<Service> {
 
 /// What pages are made of. It is the same for everybody.
 pub(super) fn assets() -> Router<Service> {
-    let file = |r#type, text: &'static str| get(move || async move { answers::typed(r#type, text) });
+    let file =
+        |r#type, text: &'static str| get(move || async move { answers::typed(r#type, text) });
     const SCRIPT: &str = "text/javascript; charset=utf-8";
     Router::new()
         .route("/style.css", file("text/css; charset=utf-8", include_str!("style.css")))

@@ -23,13 +23,13 @@ const SECS_PER_HOUR: u64 = 3600;
 
 /// How far back the page looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Period {
+pub(super) enum Period {
     Day,
     Days(u64),
 }
 
 /// What the page shows.
-struct Contents {
+pub(super) struct Contents {
     period: Period,
     now_hour: u64,
     hours: Vec<Hour>,
@@ -90,9 +90,10 @@ fn period(query: Option<&str>) -> Result<Period, String> {
 // === impl Contents ===
 
 impl Contents {
-    fn read(store: &Reader, period: Period, now_hour: u64) -> Result<Self, StoreError> {
+    pub(super) fn read(store: &Reader, period: Period, now_hour: u64) -> Result<Self, StoreError> {
         let from_day = period.first_day(now_hour);
-        let filter = |limit| UsageFilter { from_day: Some(from_day), limit, ..UsageFilter::default() };
+        let filter =
+            |limit| UsageFilter { from_day: Some(from_day), limit, ..UsageFilter::default() };
         let mut tables = Vec::new();
         for kind in Kind::all() {
             let rows = store.usage(kind.by, &filter(MAX_ROWS + 2))?;
@@ -109,7 +110,7 @@ impl Contents {
         })
     }
 
-    fn render(&self) -> Markup {
+    pub(super) fn render(&self) -> Markup {
         html! {
             div class="title" {
                 h1 { "Overview" }
@@ -311,7 +312,7 @@ impl Contents {
                     } @else if row.name == "(other)" {
                         span class="muted" { "others" }
                     } @else {
-                        a href=(self.log_link(kind, &row.name)) { (format::text(&row.name)) }
+                        (format::linked(|name| self.log_link(kind, name), &row.name))
                     }
                     @if kind.by == By::Reason {
                         span class="hint" { (words::reason(&row.name).unwrap_or_default()) }
@@ -483,10 +484,22 @@ impl Kind {
         let kind = |by, title, name, nameless, empty| Self { by, title, name, nameless, empty };
         [
             kind(By::Tenant, "Tenants", "Tenant", "no valid key", "No requests."),
-            kind(By::Model, "Models", "Model", "", "No request named a model. Gates read models if llm is configured."),
+            kind(
+                By::Model,
+                "Models",
+                "Model",
+                "",
+                "No request named a model. Gates read models if llm is configured.",
+            ),
             kind(By::Key, "Keys", "Key", "no valid key", "No requests."),
             kind(By::Reason, "Reasons of refusals", "Reason", "", "Nothing was refused."),
-            kind(By::Tool, "MCP tools", "Tool", "", "No tool was called. Gates read MCP messages if mcp is configured."),
+            kind(
+                By::Tool,
+                "MCP tools",
+                "Tool",
+                "",
+                "No tool was called. Gates read MCP messages if mcp is configured.",
+            ),
         ]
     }
 }

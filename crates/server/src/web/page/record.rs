@@ -28,8 +28,7 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
 ) -> Response {
-    let filter =
-        Filter { request_id: Some(id.clone()), limit: MAX_RECORDS, ..Filter::default() };
+    let filter = Filter { request_id: Some(id.clone()), limit: MAX_RECORDS, ..Filter::default() };
     match service.read(move |store| store.records(&filter)).await {
         Err(cause) => frame::unanswered(&visitor, "/logs", &cause),
         Ok(found) if found.records.is_empty() => {
@@ -43,7 +42,8 @@ pub(super) async fn show(
     }
 }
 
-fn render(id: &str, records: &[StoredRecord]) -> Markup {
+/// All records with an id.
+pub(super) fn render(id: &str, records: &[StoredRecord]) -> Markup {
     html! {
         p class="back" { a href="/logs" { "Log" } }
         h1 { "Request " span class="id" { (format::text(id)) } }
@@ -106,7 +106,9 @@ fn neighbours(record: &StoredRecord) -> Markup {
         p class="downloads" {
             "That day: "
             @for (name, value) in others {
-                @if let Some(value) = value { a href=(link(name, value)) { "same " (name) } " " }
+                @if let Some(value) = value.as_ref().filter(|value| format::is_linked(value)) {
+                    a href=(link(name, value)) { "same " (name) } " "
+                }
             }
             a href=(link("", "")) { "all" }
         }

@@ -32,21 +32,36 @@ pub(super) const MEMBERS: [(&str, &str); 37] = [
     ("src", "The address of the client, as the gate counts it."),
     ("method", "The HTTP method."),
     ("authority", "The host that the client named."),
-    ("path", "The path. One in a form that can be read in more than one way is as the client wrote it."),
+    (
+        "path",
+        "The path. One in a form that can be read in more than one way is as the client wrote it.",
+    ),
     ("query_keys", "The names in the query. Their values are not logged."),
-    ("model", "The model that was asked for, and with → the one that the response names, if that is another."),
+    (
+        "model",
+        "The model that was asked for, and with → the one that the response names, if that is another.",
+    ),
     ("mcp", "The MCP call: method, what it names, server, and revision of MCP."),
     ("tokens", "The tokens: in and out, total is what was charged, src says how they are known."),
     ("cost", "What the tokens cost, in millionths of a US dollar."),
     ("tls_verdict", "The verdict on the connection to the upstream."),
     ("tls_policy", "The SHA-256 of the upstream-TLS policy that is compiled into the gate."),
-    ("anomaly", "What was unusual about the use of the key. Only the first such request of a window has it."),
-    ("plan", "The configuration in force: the beginning of its SHA-256, and the version of its revocations."),
+    (
+        "anomaly",
+        "What was unusual about the use of the key. Only the first such request of a window has it.",
+    ),
+    (
+        "plan",
+        "The configuration in force: the beginning of its SHA-256, and the version of its revocations.",
+    ),
     ("chain", "The chain that the record is in."),
     ("seq", "The place of the record in its chain, counted from 0."),
     ("prev", "The MAC of the record before it; empty in the first."),
     ("mac", "The MAC of the record, with the audit secret. Who changes the record cannot make it."),
-    ("start", "When the request began, as the proxy saw it. From here on the members are the proxy's, and no MAC covers them."),
+    (
+        "start",
+        "When the request began, as the proxy saw it. From here on the members are the proxy's, and no MAC covers them.",
+    ),
     ("peer", "The address at the other end of the connection."),
     ("status", "The HTTP status of the response."),
     ("bytes_in", "Bytes of the body that the client sent."),
@@ -66,7 +81,9 @@ pub(super) fn decision(word: &str) -> Option<&'static str> {
     Some(match word {
         "allow" => "the request was forwarded",
         "deny" => "the request was refused",
-        "shadow" => "the request was forwarded, although it would be refused if the gate enforced it",
+        "shadow" => {
+            "the request was forwarded, although it would be refused if the gate enforced it"
+        }
         "preflight" => "a browser's preflight, which needs no key",
         "public" => "a public request, which needs no key",
         "unseen" => "the proxy replied before the gate saw the request",
@@ -161,9 +178,11 @@ mod tests {
 
     #[test]
     fn every_member_of_a_line_is_explained_in_its_place() {
-        let line = Line { record: Some(vkey::audit::AuditRecord::default()), outcome: Outcome::default() };
+        let line =
+            Line { record: Some(vkey::audit::AuditRecord::default()), outcome: Outcome::default() };
         let text = line.write(&Mask::default());
-        let written: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let written: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&text).unwrap();
         let position = |name: &str| text.find(&format!("\"{name}\":")).unwrap();
         let known: Vec<&str> = MEMBERS.iter().map(|(name, _)| *name).collect();
         for name in written.keys() {
