@@ -136,20 +136,21 @@ impl Chains {
             section aria-labelledby="chains" {
                 h2 id="chains" { "Chains" }
                 div class="card scroll" role="region" aria-labelledby="chains" tabindex="0" {
-                    table {
-                        caption { "Each worker of a gate has a chain of its own, and begins another one when it is configured anew. The latest is first." }
-                        thead {
-                            tr {
-                                th scope="col" { "Chain" }
-                                th scope="col" { "Proxy" }
-                                th scope="col" { "First and last record" }
-                                th scope="col" class="number" { "Records" }
-                                th scope="col" class="number" { "Verified up to" }
-                                th scope="col" { "Missing" }
-                                th scope="col" { "Last anchor" }
+                    table class="stack pairs" role="table" { caption { "Each worker of a gate has a chain of its own, and begins another one when it is configured anew. The latest is first." }
+                        thead role="rowgroup" {
+                            tr role="row" {
+                                @for name in ["Chain", "Proxy", "First and last record"] {
+                                    th role="columnheader" scope="col" { (name) }
+                                }
+                                @for name in ["Records", "Verified up to"] {
+                                    th role="columnheader" scope="col" class="number" { (name) }
+                                }
+                                @for name in ["Missing", "Last anchor"] {
+                                    th role="columnheader" scope="col" { (name) }
+                                }
                             }
                         }
-                        tbody { @for chain in &self.chains { (row(chain)) } }
+                        tbody role="rowgroup" { @for chain in &self.chains { (row(chain)) } }
                     }
                 }
             }
@@ -165,17 +166,15 @@ impl Chains {
                         p class="muted" { "No line was changed, and no two contradict each other." }
                     } @else {
                         div class="scroll" role="region" aria-labelledby="findings" tabindex="0" {
-                            table {
-                                caption { "What does not verify, the latest first; at most " (MAX_FINDINGS) }
-                                thead {
-                                    tr {
-                                        th scope="col" { "Found" }
-                                        th scope="col" { "Kind" }
-                                        th scope="col" { "What it means" }
-                                        th scope="col" { "Where" }
+                            table class="stack pairs" role="table" { caption { "What does not verify, the latest first; at most " (MAX_FINDINGS) }
+                                thead role="rowgroup" {
+                                    tr role="row" {
+                                        @for name in ["Found", "Kind", "What it means", "Where"] {
+                                            th role="columnheader" scope="col" { (name) }
+                                        }
                                     }
                                 }
-                                tbody { @for finding in &self.findings { (finding_row(finding)) } }
+                                tbody role="rowgroup" { @for finding in &self.findings { (finding_row(finding)) } }
                             }
                         }
                     }
@@ -192,18 +191,18 @@ fn are(missing: u64) -> String {
 
 fn row(chain: &ChainState) -> Markup {
     html! {
-        tr {
-            th scope="row" { code { (format::text(&chain.name)) } }
-            td { @match &chain.host { Some(host) => (format::text(host)), None => span class="muted" { "unnamed" } } }
-            td class="when" {
+        tr role="row" {
+            th role="rowheader" scope="row" { code { (format::text(&chain.name)) } }
+            td role="cell" data-unit="proxy" { @match &chain.host { Some(host) => (format::text(host)), None => span class="muted" { "unnamed" } } }
+            td role="cell" class="when" data-unit="first and last record" {
                 @if let Some((first, last)) = chain.times {
                     (format::time_of_secs(first / 1_000_000)) br; (format::time_of_secs(last / 1_000_000))
                 }
             }
-            td class="number" { (number(chain.records)) }
-            td class="number" { (number(chain.verified)) }
-            td { (missing(chain)) }
-            td {
+            td role="cell" class="number" data-unit="records" { (number(chain.records)) }
+            td role="cell" class="number" data-unit="verified up to" { (number(chain.verified)) }
+            td role="cell" data-unit="missing" { (missing(chain)) }
+            td role="cell" data-unit="last anchor" {
                 @match (chain.is_closed, chain.anchored) {
                     (true, _) => { span class="badge good" { "closed" } " at " (counted(chain.records, "record")) },
                     (false, Some(records)) => { "after " (counted(records, "record")) },
@@ -238,14 +237,14 @@ fn gap_text(Gap { first, last }: Gap) -> String {
 
 fn finding_row(finding: &FindingRow) -> Markup {
     html! {
-        tr {
-            td class="when" { (format::time_of_secs(finding.at_secs)) }
-            td { span class="badge bad" { (format::text(&finding.kind)) } }
-            td {
+        tr role="row" {
+            td role="cell" class="when" { (format::time_of_secs(finding.at_secs)) }
+            td role="cell" { span class="badge bad" { (format::text(&finding.kind)) } }
+            td role="cell" class="meaning" {
                 (words::finding(&finding.kind).unwrap_or_default())
                 span class="hint" { bdi { (format::cut(&finding.text, 600)) } }
             }
-            td {
+            td role="cell" class="meaning" {
                 @if let Some(chain) = &finding.chain { "chain " code { (format::text(chain)) } }
                 @if let Some(seq) = finding.seq { ", record " (number(seq)) }
             }

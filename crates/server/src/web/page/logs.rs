@@ -17,22 +17,22 @@ use crate::web::{Service, Unanswered};
 const LIMITS: [&str; 4] = ["50", "100", "250", "1000"];
 
 /// The fields of the form that take texts: parameter, label and example.
-const FIELDS: [(&str, &str, &str); 6] = [
+const FIELDS: [(&str, &str, &str); 5] = [
     ("tenant", "Tenant", "acme"),
     ("key", "Key", "k_dUfwGlm4rs"),
     ("user", "User", "ci"),
-    ("path", "Path", "/v1/*"),
-    ("from", "From (UTC)", "2026-01-31"),
-    ("to", "To, exclusive (UTC)", "2026-01-31T12:00:00Z"),
+    ("from", "From", "2026-01-31"),
+    ("to", "Before", "2026-01-31T12:00:00Z"),
 ];
 
 /// The fields that are needed less often.
-const MORE_FIELDS: [(&str, &str, &str); 6] = [
+const MORE_FIELDS: [(&str, &str, &str); 7] = [
+    ("path", "Path", "/v1/*"),
+    ("method", "Method", "POST"),
     ("code", "HTTP status", "429"),
     ("reason", "Reason", "quota"),
     ("model", "Model", "gpt-4o"),
     ("tool", "MCP tool", "search"),
-    ("method", "Method", "POST"),
     ("request_id", "Request id", "6fd0…"),
 ];
 
@@ -132,14 +132,14 @@ impl Log<'_> {
                     div class="fields" {
                         @for (name, label, example) in MORE_FIELDS { (self.field(name, label, example)) }
                         (self.choice("anomaly", "Use of the key", &[("", "All"), ("any", "Unusual only")]))
-                        (self.choice("limit", "Records on a page", &LIMITS.map(|limit| match limit {
+                        (self.choice("limit", "Records per page", &LIMITS.map(|limit| match limit {
                             "100" => ("", "100"),
                             limit => (limit, limit),
                         })))
                     }
                 }
-                p class="hint" id="filters-hint" {
-                    "Values are compared as a whole; a path may end with *. Times are days or times, e.g. 2026-01-31T12:00:00Z."
+                p class="hint" {
+                    "Values are compared as a whole; a path may end with *. Times are in UTC: 2026-01-31, 2026-01-31T12:00:00Z."
                 }
                 div class="actions" {
                     button class="primary" { "Show" }

@@ -61,11 +61,15 @@ function calls(mcp) {
   return parts.length > 0 ? [`MCP calls: ${parts.join('; ')}`] : ['only MCP calls'];
 }
 
+function counted(number, what) {
+  return `${visible(number)} ${what}${number === 1 ? '' : 's'}`;
+}
+
 function quota(item) {
   const periods = { minute: 'a minute', hour: 'an hour', day: 'a day', week: 'a week', month: 'a month', total: 'in total' };
   const period = periods[item?.per] ?? `per ${visible(item?.per)}`;
-  if (item?.requests !== undefined) return `at most ${visible(item.requests)} requests ${period}`;
-  if (item?.tokens !== undefined) return `at most ${visible(item.tokens)} tokens ${period}`;
+  if (item?.requests !== undefined) return `at most ${counted(item.requests, 'request')} ${period}`;
+  if (item?.tokens !== undefined) return `at most ${counted(item.tokens, 'token')} ${period}`;
   if (item?.cost_usd !== undefined) return `at most $${visible(item.cost_usd)} ${period}`;
   return `the quota ${visible(JSON.stringify(item))}`;
 }
@@ -86,7 +90,7 @@ const MEMBERS = {
   },
   rate: ({ requests, per, burst } = {}) => {
     const at = burst === undefined ? '' : `, ${visible(burst)} of them at once`;
-    return [`at most ${visible(requests)} requests in ${visible(per)}${at}`];
+    return [`at most ${counted(requests, 'request')} in ${visible(per)}${at}`];
   },
   quotas: (items) => (Array.isArray(items) ? items : [items]).map(quota),
 };
