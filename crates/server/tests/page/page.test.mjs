@@ -22,6 +22,9 @@ const operator = mint(SECRET, { tenant: 'acme', sub: 'alice', tier: 'operator', 
 const stranger = mint(SECRET, { tenant: 'acme', sub: 'bob', lifetime: '1h' }, { ring: 'main' });
 const PAGES = ['/', '/?period=24h', '/logs', '/logs?status=failed&reason=quota', '/logs?user=nobody', '/logs?from=yesterday', '/chain', '/keys'];
 
+// The paths of hostile records have 900 characters without a place to break.
+const HOSTILE_PATHS = '/=*';
+
 // The longest time until the overview is drawn, in milliseconds.
 const FIRST_VIEW_MS = 1000;
 
@@ -72,7 +75,7 @@ async function signIn(page, key) {
   await page.getByRole('button', { name: 'Sign in' }).click();
 }
 
-const isRefusal = (problem) => /status of 40[013]/.test(problem);
+const isRefusal = (problem) => /status of 40[0134]/.test(problem);
 
 test('a key that may see the trail signs in, others are told why not, and who signs out is out', async () => {
   const { page, context, close } = await open({ storageState: undefined, isExpected: isRefusal });
@@ -90,6 +93,20 @@ test('a key that may see the trail signs in, others are told why not, and who si
   assert.equal(page.url(), `${base}/login`);
   await context.addCookies([cookie]);
   await page.goto(`${base}/`);
+  assert.equal(page.url(), `${base}/login`);
+  await close();
+});
+
+test('a narrowed key sees what its restrictions allow', async () => {
+  const { page, close } = await open({ storageState: undefined, isExpected: isRefusal });
+  await signIn(page, attenuate(operator, [{ paths: ['/', '/chain'] }]));
+  assert.equal(await page.textContent('h1'), 'Overview');
+  assert.equal((await page.goto(`${base}/chain`)).status(), 200);
+  assert.equal((await page.goto(`${base}/logs`)).status(), 403);
+  assert.match(await page.textContent('main'), /Your key may not see this page/);
+  assert.equal((await page.goto(`${base}/nowhere`)).status(), 404);
+  assert.match(await page.textContent('main'), /nothing at this address/);
+  await page.getByRole('button', { name: 'Sign in with another key' }).click();
   assert.equal(page.url(), `${base}/login`);
   await close();
 });
@@ -132,11 +149,14 @@ async function renew() {
 for (const width of [320, 768, 1280]) {
   test(`no page scrolls sideways at ${width} pixels`, async () => {
     const { page, close } = await open({ width, isExpected: isRefusal });
-    for (const path of PAGES) {
+    const check = async (path) => {
       await page.goto(base + path);
       const widths = await page.evaluate(() => [document.documentElement.scrollWidth, document.body.scrollWidth]);
       assert.ok(Math.max(...widths) <= width, `${path}: ${widths}`);
-    }
+    };
+    for (const path of PAGES) await check(path);
+    await page.goto(`${base}/logs?user=agent-0&path=${encodeURIComponent(HOSTILE_PATHS)}`);
+    await check(await page.locator('td.when a').first().getAttribute('href'));
     await close();
   });
 }

@@ -112,6 +112,22 @@ pub(super) fn unanswered(visitor: &Visitor, path: &str, cause: &Unanswered) -> R
     refused(visitor, path, status, &message)
 }
 
+/// A page of one message, for whoever sees it.
+pub(super) fn alone(title: &str, message: &str) -> Markup {
+    let contents = html! {
+        main id="contents" class="login" tabindex="-1" {
+            p class="brand" { (logo()) "vkey" }
+            div class="card" {
+                h1 { (title) }
+                p { (message) }
+                p { a href="/" { "Overview" } }
+                form method="post" action="/logout" { button { "Sign in with another key" } }
+            }
+        }
+    };
+    document(title, &[], &contents)
+}
+
 /// An error.
 pub(super) fn problem(message: &str) -> Markup {
     html! { p class="problem" role="alert" { strong { "Error: " } (format::cut(message, 500)) } }

@@ -14,6 +14,7 @@ mod tests;
 mod words;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 
@@ -41,6 +42,23 @@ pub(super) fn assets() -> Router<Service> {
         .route("/keys.js", file(SCRIPT, include_str!("keys.js")))
         .route("/sentences.js", file(SCRIPT, include_str!("sentences.js")))
         .route("/js/{*path}", get(package::file))
+}
+
+/// The page for a key that may not see the page that it asks for.
+pub(super) fn refused(status: StatusCode) -> Response {
+    let message = match status {
+        StatusCode::FORBIDDEN => {
+            "Your key may not see this page. Its tier needs usage_of_others, and its restrictions count here too."
+        }
+        _ => "The server ends.",
+    };
+    (status, Html(frame::alone("This is not for your key", message).into_string())).into_response()
+}
+
+/// Any path without a page.
+pub(super) async fn unknown() -> Response {
+    let page = frame::alone("No such page", "There is nothing at this address.");
+    (StatusCode::NOT_FOUND, Html(page.into_string())).into_response()
 }
 
 /// The form that asks for a key.

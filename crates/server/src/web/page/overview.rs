@@ -119,7 +119,7 @@ impl Contents {
             @if self.total().requests == 0 { (self.nothing()) }
             section class="states" aria-label="State" {
                 (self.chain.card())
-                (upstream_card(&self.verdicts))
+                (upstream_card(&self.verdicts, self.table_days().as_deref()))
             }
             section aria-labelledby="totals" {
                 h2 id="totals" { (self.period.title()) }
@@ -133,8 +133,8 @@ impl Contents {
             }
             section aria-labelledby="shares" {
                 h2 id="shares" { "Who and what" }
-                @if self.period == Period::Day {
-                    p class="muted" { "Totals are kept by day, so these tables begin at " (format::day(self.from_day())) " 00:00." }
+                @if let Some(days) = self.table_days() {
+                    p class="muted" { (days) " Totals by name are kept by day." }
                 }
                 div class="tables" {
                     @for (kind, rows) in &self.tables { (self.table(kind, rows)) }
@@ -168,6 +168,12 @@ impl Contents {
                 }
             }
         }
+    }
+
+    /// Which days the tables are about, if they are about more than the period.
+    fn table_days(&self) -> Option<String> {
+        let is_day = self.period == Period::Day;
+        is_day.then(|| format!("Since {} 00:00.", format::day(self.from_day())))
     }
 
     fn from_day(&self) -> u64 {
@@ -372,7 +378,7 @@ fn share(part: u64, most: u64) -> Markup {
 }
 
 /// The state of the verification of upstreams, in short.
-fn upstream_card(verdicts: &[UsageRow]) -> Markup {
+fn upstream_card(verdicts: &[UsageRow], days: Option<&str>) -> Markup {
     let count = |chosen: fn(Trust) -> bool| -> u64 {
         let rows = verdicts.iter().filter(|row| !row.name.is_empty());
         let rows = rows.filter(|row| chosen(words::verdict(&row.name).1));
@@ -406,7 +412,7 @@ fn upstream_card(verdicts: &[UsageRow]) -> Markup {
         div class={ "card state " (class) } {
             h2 { "Upstream TLS" }
             p class="verdict" { (state) }
-            p { (text) " " a href="#upstream-tls" { "Details" } }
+            p { @if let Some(days) = days { (days) " " } (text) " " a href="#upstream-tls" { "Details" } }
         }
     }
 }
