@@ -4,13 +4,19 @@
 //! the tier `operator` may see the page.
 
 #![allow(clippy::print_stdout, reason = "the address is what a test waits for")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "what is written here is data of tests"
+)]
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use vkey::audit::{
     AnchorContext, AuditKey, AuditRecord, Chain, Line, Mask, Outcome, TokenSource, Tokens,
@@ -113,9 +119,7 @@ fn fill(path: &Path, records: u64) -> Result<(), Box<dyn Error>> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut items = Vec::new();
     for number in 0..records {
-        let age = Duration::from_micros(MICROS_PER_DAY * DAYS).as_micros() as u64
-            * (records - number)
-            / records;
+        let age = MICROS_PER_DAY * DAYS * (records - number) / records;
         let chain = random.below(chains.len() as u64) as usize;
         let Some(chain) = chains.get_mut(chain) else { continue };
         let line = line(&mut random, number, now_micros - age, chain);
@@ -140,79 +144,42 @@ fn anchor(chain: &Chain, ts_micros: u64) -> String {
     chain.anchor(&AnchorContext { ts_micros, host_members, plan: "9395d4c0f759", is_end: false })
 }
 
+/// An audit line, the next of a chain.
 fn line(random: &mut Random, number: u64, ts_micros: u64, chain: &mut Chain) -> String {
-    let tenant = TENANTS[random.skewed(TENANTS.len())];
-    let (model, price) = MODELS[random.skewed(MODELS.len())];
-    let key = random.skewed(12);
-    let kind = random.below(100);
-    let decision = match kind {
+    let decision = match random.below(100) {
         0..6 => Decision::Deny(REASONS[random.skewed(REASONS.len())]),
         6..7 => Decision::Preflight,
         _ => Decision::Allow,
     };
-    let reason = decision.reason();
-    let is_known = reason.is_none_or(|reason| !reason.is_failed_authentication());
-    let is_hostile = number % 5_000 == 4_999;
-    let hostile = HOSTILE[(number / 5_000) as usize % HOSTILE.len()];
-    let is_mcp = random.below(5) == 0;
-    let input = random.below(4_000) + 20;
-    let output = random.below(900);
-    let usage = TokenUsage { input, output, total: input + output, ..TokenUsage::default() };
-    let forwards = decision == Decision::Allow;
-    let has_tokens = forwards && !is_mcp;
-    let verdict = match (forwards, reason) {
-        (_, Some(DenyReason::UpstreamName)) => Some("upstream_name"),
-        (true, _) if is_mcp => Some("unlisted"),
-        (true, _) if random.below(400) == 0 => Some("skip"),
-        (true, _) => Some("verified"),
-        _ => None,
-    };
-    let text = |text: &str| Some(text.to_owned().into());
-    let known = |value: String| is_known.then(|| value.into());
-    let record = AuditRecord {
+    let mut record = AuditRecord {
         ts_micros,
         host: text("gateway-1"),
         req: Some(format!("{:08x}-0000-4000-8000-{number:012x}", random.below(1 << 32)).into()),
         decision: Some(decision),
-        kid: known("main".to_owned()),
-        jti: known(format!("k_{tenant}{key:02}")),
-        tenant: known(if is_hostile { hostile.to_owned() } else { tenant.to_owned() }),
-        sub: known(format!("agent-{key}")),
-        tier: known("default".to_owned()),
-        caveats: is_known.then_some(key as u64 % 3),
         src: text("10.1.2.3"),
         method: text("POST"),
         authority: text("api.example.com"),
-        path: match (is_hostile, is_mcp) {
-            (true, _) => Some(format!("/{hostile}/{}", "x".repeat(900)).into()),
-            (_, true) => text("/mcp/main"),
-            _ => text("/v1/chat/completions"),
-        },
-        model: if is_hostile { text(hostile) } else { has_tokens.then(|| model.into()) },
-        mcp: is_mcp.then(|| {
-            format!("tools/call {} main 2025-06-18", TOOLS[random.skewed(TOOLS.len())]).into()
-        }),
-        tokens: has_tokens.then_some(Tokens { usage, source: TokenSource::Usage }),
-        cost: has_tokens.then_some((input + output * 4) * price / 4),
-        tls_verdict: verdict.map(Into::into),
         tls_policy: text("4d5f0b3c"),
         anomaly: (number % 9_001 == 9_000).then(|| "rate".into()),
         plan: text("9395d4c0f759/3"),
         ..AuditRecord::default()
     };
-    let status = match reason {
-        None if random.below(60) == 0 => 503,
-        None => 200,
-        Some(reason) if reason.is_failed_authentication() => 401,
-        Some(DenyReason::UpstreamName) => 502,
-        Some(DenyReason::Model | DenyReason::Path) => 403,
-        Some(_) => 429,
-    };
+    if decision.reason().is_none_or(|reason| !reason.is_failed_authentication()) {
+        add_key(&mut record, random);
+    }
+    add_purpose(&mut record, random);
+    record.tls_verdict = verdict(&record, random).map(Into::into);
+    if number % 5_000 == 4_999 {
+        let hostile = HOSTILE[(number / 5_000) as usize % HOSTILE.len()];
+        record.tenant = text(hostile);
+        record.model = text(hostile);
+        record.path = Some(format!("/{hostile}/{}", "x".repeat(900)).into());
+    }
     let outcome = Outcome {
         start_micros: Some(ts_micros),
-        status: Some(status),
-        bytes_in: Some(input * 4),
-        bytes_out: Some(output * 5),
+        status: Some(status(decision.reason(), random)),
+        bytes_in: Some(random.below(20_000)),
+        bytes_out: Some(random.below(20_000)),
         duration_ns: Some(40_000_000 + random.below(3_000_000_000)),
         upstream: text("192.0.2.7:443"),
         ..Outcome::default()
@@ -220,6 +187,61 @@ fn line(random: &mut Random, number: u64, ts_micros: u64, chain: &mut Chain) -> 
     let mut written = record.write(&Mask::default());
     chain.link(&mut written, record.amounts());
     Line::splice(&written, &outcome, &Mask::default())
+}
+
+fn text(text: &'static str) -> Option<Cow<'static, str>> {
+    Some(text.into())
+}
+
+fn add_key(record: &mut AuditRecord<'_>, random: &mut Random) {
+    let tenant = TENANTS[random.skewed(TENANTS.len())];
+    let key = random.skewed(12);
+    record.kid = text("main");
+    record.jti = Some(format!("k_{tenant}{key:02}").into());
+    record.tenant = text(tenant);
+    record.sub = Some(format!("agent-{key}").into());
+    record.tier = text("default");
+    record.caveats = Some(key as u64 % 3);
+}
+
+/// Makes it a call of a tool, or a request for a model with its tokens.
+fn add_purpose(record: &mut AuditRecord<'_>, random: &mut Random) {
+    if random.below(5) == 0 {
+        let tool = TOOLS[random.skewed(TOOLS.len())];
+        record.path = text("/mcp/main");
+        record.mcp = Some(format!("tools/call {tool} main 2025-06-18").into());
+        return;
+    }
+    record.path = text("/v1/chat/completions");
+    if record.decision == Some(Decision::Allow) {
+        let (model, price) = MODELS[random.skewed(MODELS.len())];
+        let (input, output) = (random.below(4_000) + 20, random.below(900));
+        let usage = TokenUsage { input, output, total: input + output, ..TokenUsage::default() };
+        record.model = text(model);
+        record.tokens = Some(Tokens { usage, source: TokenSource::Usage });
+        record.cost = Some((input + output * 4) * price / 4);
+    }
+}
+
+fn verdict(record: &AuditRecord<'_>, random: &mut Random) -> Option<&'static str> {
+    match record.decision {
+        Some(Decision::Deny(DenyReason::UpstreamName)) => Some("upstream_name"),
+        Some(Decision::Allow) if record.mcp.is_some() => Some("unlisted"),
+        Some(Decision::Allow) if random.below(400) == 0 => Some("skip"),
+        Some(Decision::Allow) => Some("verified"),
+        _ => None,
+    }
+}
+
+fn status(reason: Option<DenyReason>, random: &mut Random) -> u64 {
+    match reason {
+        None if random.below(60) == 0 => 503,
+        None => 200,
+        Some(reason) if reason.is_failed_authentication() => 401,
+        Some(DenyReason::UpstreamName) => 502,
+        Some(DenyReason::Model | DenyReason::Path) => 403,
+        Some(_) => 429,
+    }
 }
 
 /// Numbers that are the same in every run (xorshift64).

@@ -197,7 +197,7 @@ impl Frame {
         usize::try_from(self.right - self.left).unwrap_or(0)
     }
 
-    /// How high so many requests are.
+    /// The height of a number of requests.
     fn height(&self, requests: u64) -> i32 {
         let pixels = u128::try_from(self.bottom - self.top).unwrap_or(0);
         let height = (u128::from(requests) * pixels).checked_div(u128::from(self.most));

@@ -173,10 +173,10 @@ impl Contents {
     /// Which days the tables are about, if they are about more than the period.
     fn table_days(&self) -> Option<String> {
         let is_day = self.period == Period::Day;
-        is_day.then(|| format!("Since {} 00:00.", format::day(self.from_day())))
+        is_day.then(|| format!("Since {} 00:00.", format::day(self.first_day())))
     }
 
-    fn from_day(&self) -> u64 {
+    fn first_day(&self) -> u64 {
         self.period.first_day(self.now_hour)
     }
 
@@ -207,7 +207,7 @@ impl Contents {
     fn tiles(&self) -> Markup {
         let total = self.total();
         let errors = total.failed.saturating_sub(total.refused);
-        let since = format::day(self.from_day());
+        let since = format::day(self.first_day());
         let share = |part| format!("{} of requests", percent(part, total.requests));
         let parts = match (self.period, total.tokens) {
             (Period::Days(_), 1..) => {
@@ -336,12 +336,12 @@ impl Contents {
     }
 
     fn log_link(&self, kind: &Kind, name: &str) -> String {
-        let from = format::day(self.from_day());
+        let from = format::day(self.first_day());
         format::link("/logs", &[(kind.by.name(), name), ("from", &from)])
     }
 
     fn usage_link(&self, kind: &Kind) -> String {
-        let from = format::day(self.from_day());
+        let from = format::day(self.first_day());
         let parameters = [("by", kind.by.name()), ("from", from.as_str()), ("format", "csv")];
         format::link("/api/usage", &parameters)
     }
