@@ -29,16 +29,16 @@ const LIFETIMES: [(&str, &str); 6] = [
 
 /// `GET /keys`.
 pub(super) async fn show(Extension(visitor): Extension<Visitor>) -> Response {
-    let contents = match package::is_present() {
-        true => tool(),
-        false => absent(),
-    };
-    let contents = html! {
+    let contents = render(package::is_present());
+    Html(frame::page(&visitor, "/keys", "Keys", &contents).into_string()).into_response()
+}
+
+/// The tool, if this build has the package that it needs.
+pub(super) fn render(has_package: bool) -> Markup {
+    html! {
         h1 { "Inspect and narrow a key" }
-        (contents)
-    };
-    let page = frame::page(&visitor, "/keys", "Keys", &contents);
-    Html(page.into_string()).into_response()
+        @if has_package { (tool()) } @else { (absent()) }
+    }
 }
 
 fn absent() -> Markup {

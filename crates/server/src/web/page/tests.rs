@@ -7,7 +7,7 @@ use crate::web::door::Visitor;
 
 use super::logs::Answer;
 use super::overview::{Contents, Period};
-use super::{chain, frame, logs, record};
+use super::{chain, frame, keys, logs, record};
 
 const HOUR: u64 = 498_888;
 const NOW_MICROS: u64 = HOUR * 3_600_000_000;
@@ -227,4 +227,14 @@ fn the_log_keeps_the_question_in_its_links_and_its_form() {
     ] {
         assert!(log.contains(&text), "{text} is not in {log}");
     }
+}
+
+#[test]
+fn a_build_without_the_package_says_so_and_has_no_field_for_a_key() {
+    let without = keys::render(false).into_string();
+    assert!(without.contains("has no JavaScript library") && !without.contains("<textarea"));
+    let with = keys::render(true).into_string();
+    assert_inert(&with);
+    // What has no name is in no form, however it is sent.
+    assert!(with.contains("<textarea") && !with.contains(" name=\"") && !with.contains("action="));
 }
