@@ -30,6 +30,8 @@ MCP_CLIENT_1 := .tools/venv-mcp-1
 # Writes the JavaScript of a module, and TypeScript for the tests of the package.
 WASM_BINDGEN := .tools/bin/wasm-bindgen-cli
 TYPESCRIPT := .tools/npm-js
+# Drives Chromium, and checks accessibility.
+PAGE_TOOLS := .tools/npm-page
 # Client libraries of other authors, which send requests to the gate.
 CLIENTS := .tools/venv-clients
 
@@ -42,10 +44,10 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed ## Install all tools that the other targets need (each target also installs its own)
+setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed $(PAGE_TOOLS)/installed ## Install all tools that the other targets need (each target also installs its own)
 
 .PHONY: build
-build: module ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and the command target/release/vkey, which contains it (POLICY=PATH: another upstream-TLS policy)
+build: module js ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and the command target/release/vkey, which contains it and the npm package (POLICY=PATH: another upstream-TLS policy)
 	cargo build --locked --release
 
 .PHONY: run
@@ -81,7 +83,7 @@ check: test check-rest ## Run all checks and tests: on one Envoy of each minor v
 
 # What `make check` does after `make test`.
 .PHONY: check-rest
-check-rest: lint module build-faults build-skip build-broken istio test-wasm test-js $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
+check-rest: lint module build-faults build-skip build-broken istio test-wasm test-js test-page $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
 	@tools/setup.sh python3
 	$(TEST_ENV) tools/rest-tests.sh
 	@tools/setup.sh valgrind
@@ -114,6 +116,14 @@ test-js: js $(WASM_RUNNER) $(TYPESCRIPT)/installed ## Test the package for JavaS
 	cargo build --locked -p vkey-cli
 	$(TEST_ENV) tools/test-js.sh
 	@echo "make test-js: all passed"
+
+# The page includes the package of target/js. The store is filled by a server of its own.
+.PHONY: test-page
+test-page: js $(PAGE_TOOLS)/installed ## Test the page of `vkey serve` in Chromium, with 100 000 records
+	@tools/setup.sh chromium
+	cargo build --locked -p vkey-server --example page
+	tools/test-page.sh $(PAGE_TOOLS)
+	@echo "make test-page: all passed"
 
 .PHONY: check-nginx
 check-nginx: $(if $(NGINX),module) ## Run the tests that need an nginx with WasmX (NGINX=/path/to/nginx)
@@ -259,6 +269,9 @@ $(WASM_BINDGEN): tools/wasm-runner/Cargo.lock tools/wasm-runner/src/bin/wasm-bin
 
 $(TYPESCRIPT)/installed: tools/js/package.json tools/js/package-lock.json
 	@tools/setup.sh typescript $(TYPESCRIPT)
+
+$(PAGE_TOOLS)/installed: tools/page/package.json tools/page/package-lock.json
+	@tools/setup.sh page-tools $(PAGE_TOOLS)
 
 $(MCP_SERVER): tools/mcp/package.json tools/mcp/package-lock.json
 	@tools/setup.sh mcp-server $@

@@ -84,6 +84,16 @@ typescript() {
     touch "$1/installed"
 }
 
+# page-tools FOLDER: what tests the page, from npm, as pinned by tools/page/package-lock.json.
+page_tools() {
+    debian "command -v node" nodejs "command -v npm" npm
+    mkdir -p "$1"
+    cp tools/page/package.json tools/page/package-lock.json "$1/"
+    echo "setup: page tools"
+    npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+    touch "$1/installed"
+}
+
 # mcp-peers FOLDER: more of MCP from npm, as pinned by tools/mcp-peers/package-lock.json.
 mcp_peers() {
     debian "command -v node" nodejs "command -v npm" npm
@@ -169,6 +179,7 @@ case $part in
     rust | envoy | nginx | typescript) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
     wasm-runner) wasm_runner "$@" ;;
+    page-tools) page_tools "$@" ;;
     mcp-server) mcp_server "$@" ;;
     mcp-client) mcp_client "$@" ;;
     mcp-peers) mcp_peers "$@" ;;

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::door::{Asked, Refused, Visitor};
-use super::{Service, answers};
+use super::{Service, answers, page};
 use crate::clock;
 
 /// The scheme of keys in `authorization` (RFC 6750).
@@ -54,7 +54,7 @@ pub(super) async fn page(
         Err(None | Some(Refused::Unauthenticated)) => {
             (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response()
         }
-        Err(refused) => service.refusal(refused, client.ip()),
+        Err(refused) => page::refused(service.refusal(refused, client.ip()).status()),
     }
 }
 

@@ -100,6 +100,7 @@ pub fn router(settings: Settings) -> Router {
     let routes = api
         .merge(pages)
         .merge(open)
+        .fallback(page::unknown)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn(headers::protect));
     let routes = if is_encrypted { routes.layer(from_fn(headers::require_tls)) } else { routes };

@@ -15,7 +15,7 @@ const DEFAULT_RECORDS: u64 = 100;
 const MAX_ROWS: u64 = 10_000;
 
 /// The longest value, in bytes. No member of a record is longer.
-const MAX_VALUE_BYTES: usize = 4096;
+pub(super) const MAX_VALUE_BYTES: usize = 4096;
 
 /// The longest name that an error repeats, in bytes.
 const MAX_NAME_BYTES: usize = 64;

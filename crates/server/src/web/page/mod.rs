@@ -1,30 +1,67 @@
-//! The page.
+//! The page: what the trail says, for people. All of it but *Inspect and narrow a key* works without JavaScript.
+
+mod chain;
+mod chart;
+mod format;
+mod frame;
+mod keys;
+mod logs;
+mod overview;
+mod package;
+mod record;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use maud::html;
 
 use super::{Service, answers};
 
 /// The pages that need a key.
 pub(super) fn routes() -> Router<Service> {
-    Router::new().route("/", get(|| async { Html("overview") }))
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/logs", get(logs::show))
+        .route("/requests/{id}", get(record::show))
+        .route("/chain", get(chain::show))
+        .route("/keys", get(keys::show))
 }
 
 /// What pages are made of. It is the same for everybody.
 pub(super) fn assets() -> Router<Service> {
-    Router::new().route("/style.css", get(|| async { answers::typed("text/css", "") }))
+    let file =
+        |r#type, text: &'static str| get(move || async move { answers::typed(r#type, text) });
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    Router::new()
+        .route("/style.css", file("text/css; charset=utf-8", include_str!("style.css")))
+        .route("/icon.svg", file("image/svg+xml", include_str!("icon.svg")))
+        .route("/app.js", file(SCRIPT, include_str!("app.js")))
+        .route("/keys.js", file(SCRIPT, include_str!("keys.js")))
+        .route("/sentences.js", file(SCRIPT, include_str!("sentences.js")))
+        .route("/js/{*path}", get(package::file))
+}
+
+/// The page for a key that may not see the page that it asks for.
+pub(super) fn refused(status: StatusCode) -> Response {
+    let message = match status {
+        StatusCode::FORBIDDEN => {
+            "Your key may not see this page. Its tier needs usage_of_others, and its restrictions count here too."
+        }
+        _ => "The server ends.",
+    };
+    (status, Html(frame::alone("This is not for your key", message).into_string())).into_response()
+}
+
+/// Any path without a page.
+pub(super) async fn unknown() -> Response {
+    let page = frame::alone("No such page", "There is nothing at this address.");
+    (StatusCode::NOT_FOUND, Html(page.into_string())).into_response()
 }
 
 /// The form that asks for a key.
 pub(super) fn login(message: Option<&str>) -> Response {
-    let page = html! {
-        form method="post" action="/login" {
-            @if let Some(message) = message { p { (message) } }
-            label { "Key" input name="key" type="password" autocomplete="off" required; }
-            button { "Sign in" }
-        }
-    };
-    Html(page.into_string()).into_response()
+    Html(frame::login(message).into_string()).into_response()
 }
