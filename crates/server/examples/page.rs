@@ -26,6 +26,7 @@ use vkey::config::{Config, Plan};
 use vkey::decision::{Decision, DenyReason};
 use vkey::engine::Engine;
 use vkey::key::keyring::Secret;
+use vkey_server::alerts::Thresholds;
 use vkey_server::collect::LineReader;
 use vkey_server::server::{self, Options, Stopper};
 use vkey_server::store::{Batch, Item, Retention, Store};
@@ -85,8 +86,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         reader: LineReader::new(Vec::new(), None),
         follow: Vec::new(),
         reads_stdin: false,
+        access_log_service: None,
+        thresholds: Thresholds::default(),
+        receiver: None,
         listener,
         tls: None,
+        report: Box::new(|_| {}),
     };
     let stopper = Stopper::default();
     thread::spawn({

@@ -9,8 +9,13 @@ use crate::web::Unanswered;
 use crate::web::door::Visitor;
 
 /// The pages, as the navigation lists them: path and name.
-const PAGES: [(&str, &str); 4] =
-    [("/", "Overview"), ("/logs", "Log"), ("/chain", "Chain"), ("/keys", "Keys")];
+const PAGES: [(&str, &str); 5] = [
+    ("/", "Overview"),
+    ("/logs", "Log"),
+    ("/chain", "Chain"),
+    ("/alerts", "Alerts"),
+    ("/keys", "Keys"),
+];
 
 /// A page for a visitor.
 pub(super) fn page(visitor: &Visitor, path: &str, title: &str, contents: &Markup) -> Markup {

@@ -1,5 +1,6 @@
 //! The page: what the trail says, for people. All of it but *Inspect and narrow a key* works without JavaScript.
 
+mod alerts;
 mod chain;
 mod chart;
 mod format;
@@ -27,6 +28,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/logs", get(logs::show))
         .route("/requests/{id}", get(record::show))
         .route("/chain", get(chain::show))
+        .route("/alerts", get(alerts::show))
         .route("/keys", get(keys::show))
 }
 

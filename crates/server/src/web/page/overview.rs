@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::chart::{self, Point};
 use super::format::{self, counted, dollars, number, percent, permille, rounded};
 use super::words::Trust;
-use super::{chain, frame, words};
+use super::{alerts, chain, frame, words};
 use crate::clock::now_secs;
 use crate::store::{By, Overview as Hour, Reader, StoreError, Usage, UsageFilter, UsageRow};
 use crate::web::Service;
@@ -37,6 +37,7 @@ pub(super) struct Contents {
     tables: Vec<(Kind, Vec<UsageRow>)>,
     verdicts: Vec<UsageRow>,
     chain: chain::Chains,
+    alerts: alerts::Alerts,
 }
 
 /// What a table is about.
@@ -107,6 +108,7 @@ impl Contents {
             tables,
             verdicts: store.usage(By::Verdict, &filter(u64::from(u16::MAX)))?,
             chain: chain::Chains::read(store)?,
+            alerts: alerts::Alerts::read(store, now_hour * SECS_PER_HOUR)?,
         })
     }
 
@@ -119,6 +121,7 @@ impl Contents {
             @if self.total().requests == 0 { (self.nothing()) }
             section class="states" aria-label="State" {
                 (self.chain.card())
+                (self.alerts.card())
                 (upstream_card(&self.verdicts, self.table_days().as_deref()))
             }
             section aria-labelledby="totals" {
