@@ -20,7 +20,7 @@ const { attenuate, explain, mint } = await import(pathToFileURL(join(root, 'targ
 const SECRET = 'q8#Zr!2vLw$9xTn@4bKdHm7%eYc3';
 const operator = mint(SECRET, { tenant: 'acme', sub: 'alice', tier: 'operator', lifetime: '1h' }, { ring: 'main' });
 const stranger = mint(SECRET, { tenant: 'acme', sub: 'bob', lifetime: '1h' }, { ring: 'main' });
-const PAGES = ['/', '/?period=24h', '/logs', '/logs?status=failed&reason=quota', '/logs?user=nobody', '/logs?from=yesterday', '/chain', '/keys'];
+const PAGES = ['/', '/?period=24h', '/logs', '/logs?status=failed&reason=quota', '/logs?user=nobody', '/logs?from=yesterday', '/chain', '/alerts', '/keys'];
 
 // The paths of hostile records have 900 characters without a place to break.
 const HOSTILE_PATHS = '/=*';
