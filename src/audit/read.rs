@@ -64,7 +64,7 @@ fn anchor(root: &Node<'_>) -> Result<Anchor, Invalid> {
         return Err(version.expected("version 2"));
     }
     let text = |name| members.require(name)?.string().map(str::to_owned);
-    let number = |name| members.require(name)?.integer();
+    let number = |name| members.require(name)?.count();
     let mut values = [0; 7];
     for (name, value) in Totals::NAMES.iter().zip(&mut values) {
         *value = number(name)?;
@@ -104,7 +104,7 @@ fn record(members: &Members<'_>) -> Result<AuditRecord<'static>, Invalid> {
         model: text("model")?,
         mcp: text("mcp")?,
         tokens: members.read("tokens", |node| nullable(node, Tokens::read))?.flatten(),
-        cost: number("cost")?,
+        cost: members.read("cost", |node| nullable(node, Node::count))?.flatten(),
         tls_verdict: text("tls_verdict")?,
         tls_policy: text("tls_policy")?,
         anomaly: text("anomaly")?,

@@ -66,7 +66,7 @@ impl Tokens {
 
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Invalid> {
         let members = node.members(&MEMBERS)?;
-        let count = |name| members.require(name)?.integer();
+        let count = |name| members.require(name)?.count();
         let usage = TokenUsage {
             input: count("in")?,
             cached_input: count("cached")?,

@@ -216,6 +216,21 @@ impl<'a> Node<'a> {
         exact.filter(|n| *n <= MAX_EXACT).ok_or_else(|| self.expected("a whole number, 0 to 2^53"))
     }
 
+    /// This count: a whole number in digits, of any size that fits into 64 bits. What adds up or multiplies what others
+    /// say can be larger than [`Node::integer`] reads.
+    ///
+    /// # Errors
+    ///
+    /// If this is not such a number.
+    #[inline(never)]
+    pub fn count(&self) -> Result<u64, Invalid> {
+        match self.value {
+            Json::Number(number) => number.as_u64(),
+            _ => None,
+        }
+        .ok_or_else(|| self.expected("a whole number, 0 to 2^64 - 1"))
+    }
+
     /// This time: whole Unix seconds, at most [`LAST_SECS`].
     ///
     /// # Errors

@@ -14,9 +14,9 @@ use ureq::tls::RootCerts;
 use vkey::audit::{AuditKey, Mask};
 use vkey::config::{Config, Plan, RingConfig};
 use vkey::engine::Engine;
-use vkey_server::alerts::{DeliveryError, InvalidReceiver, Receiver, ReceiverOptions, Thresholds};
+use vkey_server::alerts::{InvalidReceiver, Receiver, ReceiverOptions, Thresholds};
 use vkey_server::collect::LineReader;
-use vkey_server::server::{self, Options, ServerError, Stopper};
+use vkey_server::server::{self, Options, Report, ServerError, Stopper};
 use vkey_server::store::Retention;
 use vkey_server::web::{TlsError, server_config};
 
@@ -205,7 +205,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 }
 
 /// Writes to standard error why an alert was not delivered.
-fn reporter() -> Result<Box<dyn Fn(&DeliveryError) + Send>, ServeError> {
+fn reporter() -> Result<Report, ServeError> {
     let to = Output::diagnostics().map_err(ServeError::Diagnostics)?;
     Ok(Box::new(move |error| {
         // If that fails, there is nowhere to report it.

@@ -1,7 +1,8 @@
 //! Reads audit trails as proxies, Kubernetes and Docker write them, verifies their chains, and collects and serves them.
 //!
-//! [`server`] collects what [`collect`] reads into a [`store`], and serves what [`web`] answers. [`open`] reads a log, compressed or not. An [`Unwrapper`] finds the audit lines in it. A [`Trail`] verifies them,
-//! from any number of logs and workers, in any order of the logs.
+//! [`open`] reads a log, compressed or not. An [`Unwrapper`] finds the audit lines in it. A [`Trail`] verifies them,
+//! from any number of logs and workers, in any order of the logs. A [`server`] collects what [`collect`] reads into a
+//! [`store`], and serves what [`web`] answers.
 
 pub mod alerts;
 mod clock;

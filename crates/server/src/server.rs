@@ -31,6 +31,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The threads that handle connections.
 const WORKERS: usize = 2;
 
+/// Says why an alert was not delivered.
+pub type Report = Box<dyn Fn(&DeliveryError) + Send>;
+
 /// What a server does.
 pub struct Options {
     /// The store.
@@ -54,7 +57,7 @@ pub struct Options {
     /// TLS of the API and of the access log service.
     pub tls: Option<ServerConfig>,
     /// Says why an alert was not delivered.
-    pub report: Box<dyn Fn(&DeliveryError) + Send>,
+    pub report: Report,
 }
 
 /// Why a server ended.
@@ -164,13 +167,15 @@ async fn listen(
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     match tls {
         None => {
-            let mut server = axum_server::from_tcp(listener)?.handle(handle);
+            let server = axum_server::from_tcp(listener)?.handle(handle);
+            let mut server = server.first_request_timeout(HEAD_TIMEOUT);
             server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
             server.serve(routes).await
         }
         Some(config) => {
             let config = RustlsConfig::from_config(Arc::new(config));
-            let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            let server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            let mut server = server.first_request_timeout(HEAD_TIMEOUT);
             server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
             server.serve(routes).await
         }
@@ -196,6 +201,11 @@ impl Collectors {
     ) -> Result<Self, ServerError> {
         store.set_thresholds(options.thresholds);
         let mut positions = Vec::new();
+        // However a path is written, it is one file.
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        options.follow = options.follow.iter().map(absolute).collect();
+        options.follow.sort();
+        options.follow.dedup();
         for path in &options.follow {
             let known = store.positions(&path.to_string_lossy()).map_err(ServerError::Store)?;
             positions.push((path.clone(), known));
@@ -268,11 +278,7 @@ fn start_stdin(reader: LineReader, to: Inlet, stopper: &Stopper) -> Result<(), S
 }
 
 /// Delivers alerts. What cannot be delivered is tried again, by the next process at the latest.
-fn start_sender(
-    sender: Sender,
-    report: Box<dyn Fn(&DeliveryError) + Send>,
-    stopper: &Stopper,
-) -> Result<(), ServerError> {
+fn start_sender(sender: Sender, report: Report, stopper: &Stopper) -> Result<(), ServerError> {
     let stopper = stopper.clone();
     start("alerts", move || {
         if let Err(error) = sender.run(&stopper.shared.is_stopping, report) {

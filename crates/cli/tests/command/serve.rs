@@ -258,7 +258,8 @@ fn totals_are_grouped_and_filtered() {
     let csv = collector.get(&key, "/api/usage?by=model&format=csv").body;
     let expected = "name,requests,failed,refused,tokens_in,tokens_out,tokens,cost_micro_usd\r\n\
         o3,15,0,0,150,75,225,105\r\ngpt-4o,5,0,0,50,25,75,35\r\n";
-    assert_eq!(csv, expected);
+    assert_eq!(csv.replace('"', ""), expected);
+    assert!(csv.starts_with("\"name\",\"requests\","), "each cell is quoted: {csv}");
     let none = collector.json(&key, "/api/usage?by=day&to=2020-01-01");
     assert_eq!(none["rows"], json!([]));
 }
@@ -320,6 +321,11 @@ fn a_browser_signs_in_and_out() {
     let login =
         collector.request(&format!("POST /login HTTP/1.1\r\n{form}"), &format!("key={key}"));
     assert_eq!(login.status, 303);
+    for path in ["/login", "/logout"] {
+        let site = "sec-fetch-site: cross-site\r\n";
+        let head = format!("POST {path} HTTP/1.1\r\n{form}{site}");
+        assert_eq!(collector.request(&head, &format!("key={key}")).status, 403, "{path}");
+    }
     let cookie = login.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
     assert!(cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
     assert!(!cookie.contains(&key[10..]), "the cookie has no part of the key");
@@ -530,6 +536,42 @@ fn standard_input_is_collected_and_masked_on_top() {
 }
 
 #[test]
+fn a_pipe_that_never_ends_does_not_keep_the_collector_from_ending() {
+    let site = Site::new();
+    let mut collector = Collector::start(&site.command(&["--follow", "-"]));
+    let mut stdin = collector.child.stdin.take().unwrap();
+    let unseen =
+        "{\"vkey\":\"-\",\"start\":\"2026-11-30T08:00:00.000Z\",\"status\":404}\n".repeat(100);
+    let writing = std::thread::spawn(move || while stdin.write_all(unseen.as_bytes()).is_ok() {});
+    let key = site.operator();
+    let begin = Instant::now();
+    while requests_of(&collector.json(&key, "/api/usage?by=day")) < 100 {
+        assert!(begin.elapsed() < DEADLINE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(collector.end(), 0);
+    writing.join().unwrap();
+}
+
+#[test]
+fn amounts_of_any_size_are_kept_and_added() {
+    let site = Site::new();
+    let mut chain = site.chain("a");
+    let usage = TokenUsage { input: 1, total: u64::MAX - 1, ..TokenUsage::default() };
+    let tokens = Some(Tokens { usage, source: TokenSource::Usage });
+    let huge = |number| AuditRecord { tokens, cost: Some(u64::MAX), ..record(number) };
+    let log: Vec<_> = (0..30).map(|number| line(&mut chain, &huge(number), 200)).collect();
+    site.append(&log);
+    let (collector, key) = (site.following(&[]), site.operator());
+    collector.wait_for(&key, 30);
+    assert_eq!(collector.json(&key, "/api/chain")["intact"], true);
+    let usage = collector.json(&key, "/api/usage?by=tenant");
+    assert!(usage["rows"][0]["tokens"].as_u64().unwrap() >= 1 << 61, "{usage}");
+    assert_eq!(usage["rows"][0]["tokens_in"], 30);
+    assert_eq!(collector.get(&key, "/").status, 200);
+}
+
+#[test]
 fn the_oldest_records_make_room_and_the_totals_stay() {
     let site = Site::new();
     site.append(&lines(&mut site.chain("a"), 0..1000));
@@ -702,7 +744,12 @@ fn what_cannot_work_is_said_at_the_start() {
         let path = text(path.to_owned());
         site.gate.vkey(&["serve", "--listen", "127.0.0.1:0", "--store", &path]).run()
     };
-    let garbage = store(Path::new(&site.gate.file("store", "x".repeat(10_000))));
+    let path = site.gate.file("store", "x".repeat(10_000));
+    let rights =
+        || std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+    let before = rights();
+    let garbage = store(Path::new(&path));
+    assert_eq!(rights(), before, "a file that is no store is left alone");
     assert_eq!(garbage.code, 1, "{}", garbage.err);
     assert_eq!(store(Path::new("/nowhere/store.db")).code, 3);
     let folder = text(site.gate.dir.file(""));

@@ -190,7 +190,15 @@ impl Follower {
         let before = std::mem::take(&mut self.settled);
         let (mut notes, mut last) = (Vec::new(), None);
         self.is_unsettled = false;
-        for path in rotated(&self.path)? {
+        let rotated = match rotated(&self.path) {
+            Err(error) if is_short_of_descriptors(&error) => {
+                self.settled = before;
+                self.is_unsettled = true;
+                return Ok(notes);
+            }
+            rotated => rotated?,
+        };
+        for path in rotated {
             let is_other = self.others.iter().any(|other| is_same_path(other, &path));
             // Rotation goes on while it is looked at.
             let Ok(state) = FileState::of(&path) else { continue };
@@ -264,6 +272,7 @@ impl Follower {
             Ok(Some(generation)) => generation,
             Ok(None) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_short_of_descriptors(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
         let fingerprint = generation.fingerprint();
@@ -431,6 +440,12 @@ impl Follower {
             self.given_up.clear();
         }
     }
+}
+
+/// Whether there may be room for one more file later: the process or the system has too many open.
+fn is_short_of_descriptors(error: &io::Error) -> bool {
+    let limits = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    limits.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 // === impl Open ===

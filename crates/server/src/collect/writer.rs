@@ -22,6 +22,9 @@ const PRUNE_EVERY: Duration = Duration::from_millis(200);
 /// How often it is looked whether anything is to be alerted.
 const EVALUATE_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the writer goes on when the collector ends and batches still come.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Where sources send what they took.
 pub type Inlet = mpsc::Sender<Batch>;
 
@@ -50,17 +53,24 @@ impl Writer {
     pub fn run(mut self, is_closing: &AtomicBool) -> Result<(), StoreError> {
         let timer =
             Builder::new_current_thread().enable_time().build().map_err(StoreError::Timer)?;
-        let (mut pruned, mut wait) = (None, Duration::ZERO);
+        let (mut pruned, mut wait, mut closing) = (None, Duration::ZERO, None);
         loop {
             match timer.block_on(async { timeout(wait, self.from.recv()).await }) {
                 Ok(None) => break,
                 Ok(Some(batch)) => self.write(batch)?,
-                Err(_) if is_closing.load(Ordering::Relaxed) => break,
+                Err(_) if closing.is_some() => break,
                 // Records become too old also when none come.
                 Err(_) => {}
             }
+            if is_closing.load(Ordering::Relaxed) {
+                let since: Instant = *closing.get_or_insert_with(clock::instant);
+                // A pipe may never end.
+                if since.elapsed() >= CLOSE_WITHIN {
+                    break;
+                }
+            }
             if pruned.is_none_or(|pruned: Instant| pruned.elapsed() >= PRUNE_EVERY) {
-                let is_more = self.store.prune(clock::now_secs())? > 0;
+                let is_more = patient(|| self.store.prune(clock::now_secs()))? > 0;
                 pruned = (!is_more).then(clock::instant);
                 wait = if is_more { Duration::ZERO } else { PRUNE_EVERY };
             }
@@ -82,11 +92,21 @@ impl Writer {
             items += batch.items.len();
             batches.push(batch);
         }
-        self.store.push(&batches).map(drop)
+        patient(|| self.store.push(&batches)).map(drop)
     }
 
     fn evaluate(&mut self) -> Result<(), StoreError> {
         self.evaluated = clock::instant();
-        self.store.evaluate(clock::now_secs()).map(drop)
+        patient(|| self.store.evaluate(clock::now_secs())).map(drop)
+    }
+}
+
+/// Tries again while another process has the store: each try waits for it already.
+fn patient<T>(mut write: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    loop {
+        match write() {
+            Err(StoreError::Busy) => {}
+            done => return done,
+        }
     }
 }

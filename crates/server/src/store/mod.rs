@@ -146,6 +146,7 @@ impl Store {
     /// [`StoreError`]
     pub fn open(path: &Path, retention: Retention) -> Result<Self, StoreError> {
         let lock = lock(path)?;
+        refuse_foreign(path)?;
         make_private(path).map_err(|error| StoreError::File(path.to_owned(), error))?;
         let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
@@ -338,6 +339,14 @@ fn insert(
         record.line,
     ])?;
     Ok(true)
+}
+
+/// Refuses a file that is no store before anything of it is changed. An empty one becomes a store.
+fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
+    if !path.metadata().is_ok_and(|file| file.is_file() && file.len() > 0) {
+        return Ok(());
+    }
+    schema::recognize(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?)
 }
 
 /// Opens the store of a path.

@@ -17,6 +17,9 @@ const MAX_CHAINS: i64 = 1000;
 /// The most gaps that are shown of one chain.
 const MAX_GAPS: usize = 100;
 
+/// The bytes of lines after which an answer ends before its limit: a line can be a thousand times as long as usual.
+const MAX_ANSWER_BYTES: usize = 8 << 20;
+
 /// Reads a store. Any number of readers may, beside the writer.
 pub struct Reader {
     pub(super) db: Connection,
@@ -208,12 +211,13 @@ impl Reader {
             let cursor = Cursor { ts: row.get("ts")?, id: row.get("id")? };
             Ok((cursor, StoredRecord::read(row)?))
         })?;
-        let mut found = Found::default();
+        let (mut found, mut bytes) = (Found::default(), 0_usize);
         for row in rows {
             let (cursor, record) = row?;
-            if found.records.len() as u64 == filter.limit {
+            if found.records.len() as u64 == filter.limit || bytes > MAX_ANSWER_BYTES {
                 return Ok(found);
             }
+            bytes = bytes.saturating_add(record.line.len());
             found.next = Some(cursor);
             found.records.push(record);
         }

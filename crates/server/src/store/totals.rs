@@ -122,7 +122,8 @@ fn add_to_day(db: &Connection, group: &Group<'_>, sums: &Sums) -> Result<bool, S
     write_day(
         db,
         "UPDATE days SET requests = requests + ?8, failed = failed + ?9, refused = refused + ?10,
-            tokens_in = tokens_in + ?11, tokens_out = tokens_out + ?12, tokens = tokens + ?13, cost = cost + ?14
+            tokens_in = min(tokens_in + ?11, 1 << 61), tokens_out = min(tokens_out + ?12, 1 << 61),
+            tokens = min(tokens + ?13, 1 << 61), cost = min(cost + ?14, 1 << 61)
          WHERE day = ?1 AND tenant = ?2 AND key = ?3 AND model = ?4 AND tool = ?5 AND reason = ?6 AND verdict = ?7",
         group,
         sums,
@@ -152,12 +153,17 @@ fn write_day(
         integer(sums.requests),
         integer(sums.failed),
         integer(sums.refused),
-        integer(sums.tokens_in),
-        integer(sums.tokens_out),
-        integer(sums.tokens),
-        integer(sums.cost),
+        amount(sums.tokens_in),
+        amount(sums.tokens_out),
+        amount(sums.tokens),
+        amount(sums.cost),
     ])?;
     Ok(rows > 0)
+}
+
+/// An amount as it is stored: two of them can be added in 64 bits.
+fn amount(sum: u64) -> i64 {
+    integer(sum.min(1 << 61))
 }
 
 fn save_hour(db: &Connection, hour: u64, sums: &Sums) -> Result<(), StoreError> {
@@ -165,15 +171,15 @@ fn save_hour(db: &Connection, hour: u64, sums: &Sums) -> Result<(), StoreError> 
         "INSERT INTO hours VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
             failed = failed + excluded.failed, refused = refused + excluded.refused,
-            tokens = tokens + excluded.tokens, cost = cost + excluded.cost",
+            tokens = min(tokens + excluded.tokens, 1 << 61), cost = min(cost + excluded.cost, 1 << 61)",
     )?
     .execute(params![
         integer(hour),
         integer(sums.requests),
         integer(sums.failed),
         integer(sums.refused),
-        integer(sums.tokens),
-        integer(sums.cost),
+        amount(sums.tokens),
+        amount(sums.cost),
     ])?;
     Ok(())
 }

@@ -92,8 +92,10 @@ impl By {
     }
 }
 
-/// The columns of [`Usage`].
-pub(super) const SUMS: &str = "sum(requests), sum(failed), sum(refused), sum(tokens_in), sum(tokens_out), sum(tokens), sum(cost)";
+/// The columns of [`Usage`]. Amounts are sums of what clients and providers say, and never too large for 64 bits.
+pub(super) const SUMS: &str = "sum(requests), sum(failed), sum(refused),
+    CAST(min(total(tokens_in), 9e18) AS INTEGER), CAST(min(total(tokens_out), 9e18) AS INTEGER),
+    CAST(min(total(tokens), 9e18) AS INTEGER), CAST(min(total(cost), 9e18) AS INTEGER)";
 
 /// The totals of the requests that a filter lets through, the largest first; days in their order.
 pub(super) fn usage(

@@ -10,7 +10,7 @@ use vkey::time::rfc3339;
 use crate::store::{Alert, ChainState, FindingRow, StoredRecord, UsageRow};
 
 /// What a spreadsheet takes for the beginning of a formula.
-const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+const FORMULA: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\n'];
 
 /// A table, whose rows are flat objects.
 pub(super) trait Row: Serialize {
@@ -265,10 +265,12 @@ pub(super) fn json(value: &impl Serialize) -> Response {
     }
 }
 
-/// A CSV document (RFC 4180). A cell that a spreadsheet would take for a formula begins with an apostrophe.
+/// A CSV document (RFC 4180). Every cell is quoted, because some spreadsheets split at semicolons too. One that a spreadsheet would take for a formula begins with an apostrophe.
 pub(super) fn csv<R: Row>(rows: &[R], name: &'static str) -> Response {
-    let mut writer =
-        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let mut writer = csv::WriterBuilder::new()
+        .quote_style(csv::QuoteStyle::Always)
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
     let mut written = writer.write_record(R::COLUMNS);
     for row in rows {
         written = written.and_then(|()| writer.write_record(row.cells().into_iter().map(inert)));

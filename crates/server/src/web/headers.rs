@@ -1,18 +1,23 @@
 //! The headers of every answer.
 
+use std::time::Duration;
+
 use axum::extract::Request;
-use axum::http::HeaderValue;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 /// Nothing comes from elsewhere, nothing is inline, and nobody frames the page. The page compiles the library for
 /// JavaScript, which is WebAssembly.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self' 'wasm-unsafe-eval'; \
     connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Adds the headers that protect a page and the answers of the API.
 pub(super) async fn protect(request: Request, next: Next) -> Response {
@@ -28,6 +33,14 @@ pub(super) async fn protect(request: Request, next: Next) -> Response {
     headers.insert("permissions-policy", text("camera=(), geolocation=(), microphone=()"));
     headers.entry(CACHE_CONTROL).or_insert(text("no-store"));
     response
+}
+
+/// Ends a request whose body does not come, or whose answer takes too long.
+pub(super) async fn limit_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
 }
 
 /// Tells browsers to use TLS alone from now on.

@@ -29,8 +29,12 @@ pub(super) async fn form() -> Response {
 pub(super) async fn enter(
     State(service): State<Service>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     Form(Key { key }): Form<Key>,
 ) -> Response {
+    if is_from_elsewhere(&headers) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     let key = key.trim().to_owned();
     let asked = Asked {
         credential: key.clone(),
@@ -67,10 +71,19 @@ pub(super) async fn enter(
 
 /// `POST /logout`.
 pub(super) async fn leave(State(service): State<Service>, headers: HeaderMap) -> Response {
+    if is_from_elsewhere(&headers) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     if let Some(id) = guard::session_id(&headers, service.cookie()) {
         service.sessions().end(id);
     }
     redirect("/login", &cookie(&service, "", 0))
+}
+
+/// Whether a browser says that another site sent the form (Fetch Metadata, section 2.4).
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    site.is_some_and(|site| site != b"same-origin" && site != b"none")
 }
 
 fn redirect(to: &'static str, cookie: &str) -> Response {

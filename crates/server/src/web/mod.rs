@@ -102,6 +102,7 @@ pub fn router(settings: Settings) -> Router {
         .merge(open)
         .fallback(page::unknown)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn(headers::limit_time))
         .layer(from_fn(headers::protect));
     let routes = if is_encrypted { routes.layer(from_fn(headers::require_tls)) } else { routes };
     routes.with_state(service)
