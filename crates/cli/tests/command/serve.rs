@@ -129,15 +129,9 @@ impl Collector {
 
     /// Waits until the totals have so many requests.
     fn wait_for(&self, key: &str, requests: u64) {
-        let begin = Instant::now();
-        loop {
-            let found = requests_of(&self.json(key, "/api/usage?by=day"));
-            if found == requests {
-                return;
-            }
-            assert!(begin.elapsed() < DEADLINE, "{found} of {requests} requests");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until("all requests", || {
+            requests_of(&self.json(key, "/api/usage?by=day")) == requests
+        });
     }
 
     /// Ends it as a supervisor does. Returns its exit code.
@@ -167,6 +161,21 @@ impl Answer {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test gives up after a while")]
+fn wait_until(what: &str, is_there: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_there() {
+        assert!(begin.elapsed() < DEADLINE, "waiting for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "alerts are about requests of now")]
+fn now_micros() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_micros()).unwrap()
+}
+
 fn requests_of(usage: &Value) -> u64 {
     let rows = usage["rows"].as_array().unwrap();
     rows.iter().map(|row| row["requests"].as_u64().unwrap()).sum()
@@ -180,7 +189,7 @@ fn record(number: u64) -> AuditRecord<'static> {
         decision: Some(Decision::Allow),
         jti: Some(format!("k_{}", number % 7).into()),
         tenant: Some("acme".into()),
-        sub: Some(if number % 5 == 0 { "admin" } else { "app" }.into()),
+        sub: Some(if number.is_multiple_of(5) { "admin" } else { "app" }.into()),
         path: Some("/v1/models".into()),
         method: Some("GET".into()),
         ..AuditRecord::default()
@@ -239,8 +248,9 @@ fn totals_are_grouped_and_filtered() {
     let usage = TokenUsage { input: 10, output: 5, total: 15, ..TokenUsage::default() };
     let tokens = Some(Tokens { usage, source: TokenSource::Usage });
     let mut log = Vec::new();
-    for number in 0..20 {
-        let model = Some(if number % 4 == 0 { "gpt-4o +1" } else { "o3\u{2192}o3-2026" }.into());
+    for number in 0..20_u64 {
+        let model =
+            Some(if number.is_multiple_of(4) { "gpt-4o +1" } else { "o3\u{2192}o3-2026" }.into());
         let record = AuditRecord { model, tokens, cost: Some(7), ..record(number) };
         log.push(line(&mut chain, &record, 200));
     }
@@ -544,11 +554,7 @@ fn a_pipe_that_never_ends_does_not_keep_the_collector_from_ending() {
         "{\"vkey\":\"-\",\"start\":\"2026-11-30T08:00:00.000Z\",\"status\":404}\n".repeat(100);
     let writing = std::thread::spawn(move || while stdin.write_all(unseen.as_bytes()).is_ok() {});
     let key = site.operator();
-    let begin = Instant::now();
-    while requests_of(&collector.json(&key, "/api/usage?by=day")) < 100 {
-        assert!(begin.elapsed() < DEADLINE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("some requests", || requests_of(&collector.json(&key, "/api/usage?by=day")) >= 100);
     assert_eq!(collector.end(), 0);
     writing.join().unwrap();
 }
@@ -577,15 +583,11 @@ fn the_oldest_records_make_room_and_the_totals_stay() {
     site.append(&lines(&mut site.chain("a"), 0..1000));
     let (collector, key) = (site.following(&["--max-records", "100"]), site.operator());
     collector.wait_for(&key, 1000);
-    let begin = Instant::now();
     let kept = || {
         let found = collector.json(&key, "/api/audit/logs?limit=1000");
         found["records"].as_array().unwrap().len()
     };
-    while kept() > 101 {
-        assert!(begin.elapsed() < DEADLINE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("pruned records", || kept() <= 101);
     let latest = collector.json(&key, "/api/audit/logs?limit=1");
     assert_eq!(latest["records"][0]["request_id"], "request-999");
     assert_eq!(requests_of(&collector.json(&key, "/api/usage?by=day")), 1000);
@@ -664,8 +666,7 @@ fn alerts_are_shown_and_counted_and_reach_a_receiver_once() {
             }
         }
     });
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let now = u64::try_from(now.as_micros()).unwrap();
+    let now = now_micros();
     let mut chain = site.chain("a");
     let denied = |number: u64| AuditRecord {
         ts_micros: now + number,
@@ -692,11 +693,9 @@ fn alerts_are_shown_and_counted_and_reach_a_receiver_once() {
         assert_eq!((&alert["kind"], &alert["count"]), (&json!("authentication"), &json!(5)));
     }
     taking.join().unwrap();
-    let begin = Instant::now();
-    while collector.json(&key, "/api/alerts")["alerts"][0]["delivered_time"].is_null() {
-        assert!(begin.elapsed() < DEADLINE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("a delivery", || {
+        !collector.json(&key, "/api/alerts")["alerts"][0]["delivered_time"].is_null()
+    });
     let alerts = collector.json(&key, "/api/alerts");
     assert_eq!(alerts["alerts"].as_array().unwrap().len(), 1, "one cause, one alert");
     let metrics = collector.get(&key, "/metrics").body;
