@@ -185,7 +185,7 @@ fn ingest(log: &Path, path: &Path, records: u64) -> bool {
     let stopped = Arc::clone(&stop);
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
     let source = named("follower").spawn(move || follower.run(&stopped).unwrap()).unwrap();
-    let sink = named("writer").spawn(move || writer.run().unwrap()).unwrap();
+    let sink = named("writer").spawn(move || writer.run(&AtomicBool::new(false)).unwrap()).unwrap();
     let asked = Reader::open(path).unwrap();
     let mut warm = None;
     let elapsed = loop {

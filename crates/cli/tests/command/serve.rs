@@ -127,7 +127,7 @@ impl Collector {
         serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// Waits until the totals have so many requests.
+    /// Waits until the totals have this number of requests.
     fn wait_for(&self, key: &str, requests: u64) {
         wait_until("all requests", || {
             requests_of(&self.json(key, "/api/usage?by=day")) == requests

@@ -299,7 +299,7 @@ impl Chain {
         }))
     }
 
-    /// The MAC that an anchor for so many records has for the last of them.
+    /// The MAC that an anchor for this number of records has for the last of them.
     fn anchor(&self, db: &Connection, records: u64) -> Result<Option<String>, StoreError> {
         let mut last =
             db.prepare_cached("SELECT last FROM anchors WHERE chain = ?1 AND records = ?2")?;

@@ -8,7 +8,7 @@ use super::{StoreError, integer, unsigned};
 /// fewer.
 const MAX_POSITIONS: i64 = 4096;
 
-/// One position in so many makes room, because to find the oldest ones takes a while.
+/// Room is made once for this number of positions, because to find the oldest ones takes a while.
 const PRUNE_EVERY: u8 = 64;
 
 /// How far a file was read.

@@ -49,7 +49,7 @@ enum Step {
     Write(u8),
     /// The next line is written up to its middle.
     WriteHalf,
-    /// The file gets another name. The writer writes so many lines before it opens the new one.
+    /// The file gets another name. The writer writes this number of lines before it opens the new one.
     Rename(u8),
     CopyTruncate,
     /// Of the rotated files.
