@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_source_that_fails_too_often_waits_for_the_end_of_its_window() {
-        let (mut failures, begin) = (Failures::default(), Instant::now());
+        let (mut failures, begin) = (Failures::default(), crate::clock::instant());
         let source: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
         for _ in 0..MAX_FAILURES {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_memory_is_bounded() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (Failures::default(), crate::clock::instant());
         for number in 0..20_000_u32 {
             failures.add(std::net::Ipv4Addr::from(number).into(), now);
             assert!(failures.sources.len() <= MAX_SOURCES);
