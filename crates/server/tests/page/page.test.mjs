@@ -35,7 +35,7 @@ let base;
 let session;
 
 before(async () => {
-  server = spawn(serverPath, [folder, process.env.VKEY_TEST_PAGE_RECORDS ?? '100000'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  server = spawn(serverPath, [folder], { stdio: ['pipe', 'pipe', 'inherit'] });
   [base] = await once(createInterface(server.stdout), 'line');
   browser = await chromium.launch({ executablePath: chromiumPath, args: ['--no-sandbox', '--disable-dev-shm-usage'] });
   const visit = await open();
