@@ -34,7 +34,7 @@ const FOLLOWED: [u8; 32] = [0; 32];
 /// Follows a file, and those that had its name before, from where they were read to.
 ///
 /// A file is known by its first line, whatever its name, and also when it is copied or compressed with gzip. So the
-/// first lines of two files must differ, as those with a time do. [`is_rotated`](super::files) says which names rotation
+/// first lines of two files must differ, as those with a time do. `is_rotated` says which names rotation
 /// gives. What was rotated away before the path is followed for the first time is not read.
 pub struct Follower {
     path: PathBuf,

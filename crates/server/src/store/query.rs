@@ -392,7 +392,7 @@ impl Gap {
 // === impl Cursor ===
 
 impl Cursor {
-    /// Reads what [`fmt::Display`] writes.
+    /// Reads what [`std::fmt::Display`] writes.
     pub fn parse(text: &str) -> Option<Self> {
         let (ts, id) = text.split_once('-')?;
         let number = |text: &str| {
