@@ -28,5 +28,10 @@ for part in read write; do
     fi
     echo "$folder/wasm/${part}_bg.wasm: $(wc -c < "$module") bytes"
 done
-rm -rf "$folder"
-mv "$folder.new" "$folder"
+# The server includes the package, and is built again if it changes.
+if diff -rq "$folder" "$folder.new" > target/js.diff 2>&1; then
+    rm -rf "$folder.new"
+else
+    rm -rf "$folder"
+    mv "$folder.new" "$folder"
+fi
