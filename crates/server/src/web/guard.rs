@@ -1,4 +1,4 @@
-//! Lets in whoever has a key that may see the trail.
+//! Checks that a request has a key that may see the trail.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::door::{Asked, Refused, Visitor};
+use super::door::{Asked, Refused};
 use super::{Service, answers, page};
 use crate::clock;
 
@@ -25,15 +25,11 @@ const MAX_KEY_BYTES: usize = 64 * 1024;
 pub(super) async fn api(
     State(service): State<Service>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let asked = asked(&service, client.ip(), &request);
-    match visitor(&service, asked).await {
-        Ok(visitor) => {
-            request.extensions_mut().insert(visitor);
-            next.run(request).await
-        }
+    match admit(&service, client.ip(), request).await {
+        Ok(request) => next.run(request).await,
         Err(refused) => service.refusal(refused, client.ip()),
     }
 }
@@ -42,15 +38,11 @@ pub(super) async fn api(
 pub(super) async fn page(
     State(service): State<Service>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let asked = asked(&service, client.ip(), &request);
-    match visitor(&service, asked).await {
-        Ok(visitor) => {
-            request.extensions_mut().insert(visitor);
-            next.run(request).await
-        }
+    match admit(&service, client.ip(), request).await {
+        Ok(request) => next.run(request).await,
         Err(None | Some(Refused::Unauthenticated)) => {
             (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response()
         }
@@ -58,9 +50,16 @@ pub(super) async fn page(
     }
 }
 
-/// Who sent a request; `Err(None)` without a key.
-async fn visitor(service: &Service, asked: Option<Asked>) -> Result<Visitor, Option<Refused>> {
-    service.door().ask(asked.ok_or(None)?).await.map_err(Some)
+/// Adds to a request who sent it; `Err(None)` without a key.
+async fn admit(
+    service: &Service,
+    source: IpAddr,
+    mut request: Request,
+) -> Result<Request, Option<Refused>> {
+    let asked = asked(service, source, &request).ok_or(None)?;
+    let visitor = service.door().ask(asked).await.map_err(Some)?;
+    request.extensions_mut().insert(visitor);
+    Ok(request)
 }
 
 /// What a request asks for; `None` without a key.
