@@ -11,6 +11,7 @@ raw=target/wasm32-unknown-unknown/small/vkey_js.wasm
 export CARGO_ENCODED_RUSTFLAGS=${remap_flags%$'\x1f'}
 
 rm -rf "$folder.new"
+mkdir -p target "$(dirname "$folder")"
 cp -r crates/js/npm "$folder.new"
 for part in read write; do
     cargo build --quiet --locked --profile small -p vkey-js --no-default-features --features $part \
